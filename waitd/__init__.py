@@ -1,0 +1,9 @@
+"""waitd waits, so that nothing else has to.
+
+`core` decides, `engine` does it on time, `probes` look, `sinks` tell, `stores` remember, `connections` know the secrets, `api` and
+`cli` are the two doors, `app` puts them together. Nothing lives in this file but the version.
+"""
+
+from importlib.metadata import version
+
+__version__ = version("waitd")

@@ -1,0 +1,87 @@
+"""What becomes of a delivery after one attempt. `queued → delivered | dead`; the last two absorb."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NewType, assert_never
+
+DeliveryId = NewType("DeliveryId", str)
+"""A UUIDv7. Brokers and webhook receivers deduplicate by it; the event inside keeps the wait's id."""
+
+#: Seconds before each attempt, counted from the one before; its length is the number of attempts.
+LADDER = (0.0, 5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0, 7200.0, 18000.0, 36000.0)
+#: Each pause is stretched or shortened by up to this share.
+JITTER = 0.2
+#: The longest `Retry-After` of a sink that is honoured, in seconds.
+RETRY_AFTER_MAX = 36000.0
+
+
+class DeliveryState(StrEnum):
+    QUEUED = "queued"
+    DELIVERED = "delivered"
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The destination took the event and said so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The destination did not take it now; it is tried again up the ladder.
+
+    Attributes:
+        error: one sentence for a person, without secrets.
+        retry_after: seconds that the destination asked for, or None.
+    """
+
+    error: str
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """The destination will never take it (410, a broken parameter)."""
+
+    error: str
+
+
+Receipt = Delivered | Refused | Gone
+
+
+@dataclass(frozen=True, slots=True)
+class AfterAttempt:
+    """What to store. `next_attempt_at` (Unix seconds) is set while the state is queued, `last_error` unless it is delivered."""
+
+    state: DeliveryState
+    attempts: int
+    next_attempt_at: float | None
+    last_error: str | None
+
+
+def first_attempt_at(now: float, ladder: Sequence[float] = LADDER) -> float:
+    """When a new delivery is first tried, Unix seconds."""
+    return now + (ladder[0] if ladder else 0.0)
+
+
+def after_attempt(
+    attempts: int, receipt: Receipt, now: float, jitter: float, ladder: Sequence[float] = LADDER
+) -> AfterAttempt:
+    """What becomes of a delivery whose attempt number `attempts` (counted from 1) got `receipt` at `now`.
+
+    `jitter` is a number in [0, 1); the pause is that of the ladder's next rung ±20 %, or the destination's own wish where that is longer.
+    """
+    match receipt:
+        case Delivered():
+            return AfterAttempt(DeliveryState.DELIVERED, attempts, None, None)
+        case Gone():
+            return AfterAttempt(DeliveryState.DEAD, attempts, None, receipt.error)
+        case Refused():
+            if attempts >= len(ladder):
+                return AfterAttempt(DeliveryState.DEAD, attempts, None, receipt.error)
+            pause = ladder[attempts] * (1 - JITTER + 2 * JITTER * jitter)
+            asked = min(max(receipt.retry_after or 0.0, 0.0), RETRY_AFTER_MAX)
+            return AfterAttempt(DeliveryState.QUEUED, attempts, now + max(pause, asked), receipt.error)
+        case _:  # pragma: no cover - mypy proves it
+            assert_never(receipt)

@@ -1,0 +1,88 @@
+"""When a wait is poked. Pure arithmetic on Unix seconds; the engine turns the results into monotonic time.
+
+Due times lie on a grid, phase + k · poke_interval. The phase is a hash of what is asked, so that waits on the same target coincide
+and can share one request, waits on different targets spread evenly, and nothing has to be stored.
+"""
+
+from math import floor
+from typing import NamedTuple
+from zlib import crc32
+
+#: The longest pause between two pokes of a target that does not answer, in seconds.
+UNREACHABLE_MAX_WAIT = 300.0
+#: The longest `Retry-After` that is honoured, in seconds (or one poke_interval, where that is longer).
+RETRY_AFTER_MAX = 3600.0
+#: How long after its start the poke at the deadline may take, in seconds.
+LAST_POKE_SECONDS = 1.0
+#: A backing-off pause is stretched by up to this share, so that waits that began together drift apart.
+JITTER = 0.25
+
+
+class Pacing(NamedTuple):
+    """How often a wait is poked; shared between the waits that agree on it. All in seconds."""
+
+    poke_interval: float
+    exponential_backoff: bool = False
+    max_wait: float | None = None
+
+
+def phase_of(key: str) -> float:
+    """Where on its grid a target lies: a share of the interval in [0, 1), the same for equal keys in every process."""
+    return crc32(key.encode("utf-8", "surrogatepass")) / 2**32
+
+
+def next_on_grid(phase: float, poke_interval: float, started_at: float, now: float) -> float:
+    """The first grid point after `now` that is at least half an interval after the poke that started at `started_at`.
+
+    Pokes that were missed meanwhile collapse into this one.
+    """
+    earliest = max(now, started_at + poke_interval / 2)
+    offset = phase * poke_interval
+    due = (floor((earliest - offset) / poke_interval) + 1) * poke_interval + offset
+    while (
+        due <= now
+    ):  # only where an interval is smaller than the resolution of a float this far from the epoch
+        due += poke_interval
+    return due
+
+
+def doubled(poke_interval: float, step: int, limit: float, jitter: float) -> float:
+    """The pause before poke number `step` + 1 of a row: the interval, doubled each time, up to `limit`, never under the interval.
+
+    `jitter` in [0, 1) stretches it by up to a quarter, inside the limit.
+    """
+    limit = max(limit, poke_interval)
+    pause = min(poke_interval * 2.0 ** min(step, 60), limit)
+    return max(poke_interval, min(pause * (1 + JITTER * jitter), limit))
+
+
+def after_pending(
+    pacing: Pacing, phase: float, step: int, *, started_at: float, now: float, jitter: float
+) -> float:
+    """When to look again after the `step`-th pending answer in a row (counted from 1)."""
+    if not pacing.exponential_backoff:
+        return next_on_grid(phase, pacing.poke_interval, started_at, now)
+    limit = pacing.max_wait if pacing.max_wait is not None else float("inf")
+    return now + doubled(pacing.poke_interval, step - 1, limit, jitter)
+
+
+def after_unreachable(
+    pacing: Pacing,
+    phase: float,
+    step: int,
+    retry_after: float | None,
+    *,
+    started_at: float,
+    now: float,
+    jitter: float,
+) -> float:
+    """When to look again after the `step`-th poke in a row without an answer.
+
+    The first one keeps its place on the grid: a single blip changes nothing.
+    """
+    if retry_after is not None:
+        asked = now + min(max(retry_after, 0.0), max(pacing.poke_interval, RETRY_AFTER_MAX))
+        return max(asked, next_on_grid(phase, pacing.poke_interval, started_at, now))
+    if step <= 1:
+        return next_on_grid(phase, pacing.poke_interval, started_at, now)
+    return now + doubled(pacing.poke_interval, step - 1, UNREACHABLE_MAX_WAIT, jitter)

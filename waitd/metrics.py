@@ -1,0 +1,115 @@
+"""Every instrument of waitd, in one place. Names and labels are part of the contract; no label takes a wait's id or a URL.
+
+An `Instruments` belongs to one daemon and its own registry, so that two in one process (tests, the lab) do not share counts. Hot paths
+keep the child they got from `labels(...)`; looking it up costs five times as much as using it.
+"""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.process_collector import ProcessCollector
+
+LATENESS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+DURATION_BUCKETS = (
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+)
+WAIT_BUCKETS = (
+    1.0,
+    10.0,
+    60.0,
+    300.0,
+    900.0,
+    3600.0,
+    3 * 3600.0,
+    12 * 3600.0,
+    86400.0,
+    3 * 86400.0,
+    7 * 86400.0,
+)
+
+
+class Instruments:
+    """The instruments of one daemon."""
+
+    def __init__(self, *, version: str) -> None:
+        self.registry = r = CollectorRegistry()
+        ProcessCollector(registry=r)
+        self.waits = Gauge(
+            "waitd_waits", "Waits in the store by state and kind.", ["state", "kind"], registry=r
+        )
+        self.waits_finished = Counter(
+            "waitd_waits_finished", "Waits that ended.", ["kind", "state"], registry=r
+        )
+        self.wait_duration = Histogram(
+            "waitd_wait_duration_seconds", "From acceptance to the end.", registry=r, buckets=WAIT_BUCKETS
+        )
+        self.detection_delay = Histogram(
+            "waitd_detection_delay_seconds",
+            "From the moment the deciding poke was due to the outcome being on disk.",
+            registry=r,
+            buckets=LATENESS_BUCKETS,
+        )
+        self.pokes = Counter("waitd_pokes", "Verdicts of pokes.", ["kind", "verdict"], registry=r)
+        self.pokes_coalesced = Counter(
+            "waitd_pokes_coalesced", "Pokes answered by a request made for another wait too.", registry=r
+        )
+        self.poke_duration = Histogram(
+            "waitd_poke_duration_seconds",
+            "How long one look at a target took.",
+            ["kind"],
+            registry=r,
+            buckets=DURATION_BUCKETS,
+        )
+        self.poke_lateness = Histogram(
+            "waitd_poke_lateness_seconds",
+            "How long after its due time a poke started.",
+            registry=r,
+            buckets=LATENESS_BUCKETS,
+        )
+        self.pokes_in_flight = Gauge("waitd_pokes_in_flight", "Pokes waiting for their target.", registry=r)
+        self.waits_overdue = Gauge(
+            "waitd_waits_overdue", "Waits that are due and not yet being poked.", registry=r
+        )
+        self.waits_ending = Gauge(
+            "waitd_waits_ending", "Waits whose outcome is known and not yet on disk.", registry=r
+        )
+        self.origins_limited = Gauge(
+            "waitd_origins_limited",
+            "Origins whose concurrency is held down because they time out.",
+            registry=r,
+        )
+        self.deliveries = Counter(
+            "waitd_deliveries", "Delivery attempts by result.", ["sink", "result"], registry=r
+        )
+        self.delivery_delay = Histogram(
+            "waitd_delivery_delay_seconds",
+            "From the outcome to its delivery.",
+            ["sink"],
+            registry=r,
+            buckets=LATENESS_BUCKETS,
+        )
+        self.outbox_deliveries = Gauge(
+            "waitd_outbox_deliveries", "Deliveries in the store.", ["state"], registry=r
+        )
+        self.event_loop_lag = Gauge(
+            "waitd_event_loop_lag_seconds", "The longest pause of the loop in the last second.", registry=r
+        )
+        self.capacity_left = Gauge(
+            "waitd_capacity_left", "How many more waits would be accepted.", registry=r
+        )
+        self.secret_lookups = Counter(
+            "waitd_secret_lookups", "Look-ups of connections.", ["backend", "result"], registry=r
+        )
+        Gauge("waitd_build_info", "The version that runs.", ["version"], registry=r).labels(version).set(1)
