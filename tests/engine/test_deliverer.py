@@ -1,0 +1,178 @@
+"""The deliverer in virtual time: the ladder, the lanes, and what is in hand."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import anyio
+from fakes import MemoryOutbox, RecordingSink
+from virtual_time import VirtualClock, in_virtual_time
+
+from waitd.core.delivery import LADDER, Delivered, DeliveryId, DeliveryState, Gone, Receipt, Refused
+from waitd.engine.deliverer import Deliverer
+from waitd.metrics import Instruments
+from waitd.ports import Parcel
+
+
+class Bench:
+    def __init__(self, answer: Callable[[Parcel], Awaitable[Receipt] | Receipt] | None) -> None:
+        self.clock = VirtualClock()
+        self.outbox = MemoryOutbox()
+        self.sink = RecordingSink(answer)
+        self.instruments = Instruments(version="test")
+        self.deliverer = Deliverer(
+            self.outbox,
+            {"recording": self.sink},
+            self.clock,
+            self.instruments,
+            ladder=LADDER,
+            attempt_timeout=15,
+            per_destination=4,
+            jitter=lambda: 0.5,
+        )
+
+    def queue(self, name: str, destination: str = "here", *, wake: bool = True) -> None:
+        self.outbox.queue(name, destination, self.clock.now())
+        if wake:
+            self.deliverer.wake([destination])
+
+    def state(self, name: str) -> DeliveryState:
+        return self.outbox.settled[DeliveryId(name)].state
+
+
+@asynccontextmanager
+async def running(
+    answer: Callable[[Parcel], Awaitable[Receipt] | Receipt] | None = None,
+) -> AsyncIterator[Bench]:
+    bench = Bench(answer)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(bench.deliverer.run)
+        await asyncio.sleep(0.001)
+        yield bench
+        tasks.cancel_scope.cancel()
+
+
+async def never() -> Receipt:
+    await asyncio.sleep(float("inf"))
+    return Delivered()
+
+
+@in_virtual_time
+async def test_what_is_queued_is_delivered_at_once_and_once() -> None:
+    async with running() as bench:
+        for n in range(1000):
+            bench.queue(f"d{n}")
+        await asyncio.sleep(0.1)
+        assert len(bench.outbox.settled) == len(bench.sink.parcels) == 1000
+
+
+@in_virtual_time
+async def test_what_was_left_in_the_outbox_by_a_crash_is_found_at_start() -> None:
+    bench = Bench(None)
+    bench.queue("old", wake=False)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(bench.deliverer.run)
+        await asyncio.sleep(0.1)
+        assert bench.state("old") is DeliveryState.DELIVERED
+        tasks.cancel_scope.cancel()
+
+
+@in_virtual_time
+async def test_a_refused_event_climbs_the_ladder_to_its_end() -> None:
+    times: list[float] = []
+    loop = asyncio.get_running_loop()
+
+    def refuse(_: Parcel) -> Receipt:
+        times.append(loop.time())
+        return Refused("500")
+
+    async with running(refuse) as bench:
+        bench.queue("d")
+        await asyncio.sleep(sum(LADDER) + 400)
+        assert bench.state("d") is DeliveryState.DEAD
+        pauses = [b - a for a, b in zip(times, times[1:], strict=False)]
+        assert len(times) == len(LADDER)
+        assert all(-0.001 <= pause - rung < 1.1 for pause, rung in zip(pauses, LADDER[1:], strict=True))
+
+
+@in_virtual_time
+async def test_a_destination_that_is_gone_is_dead_at_once() -> None:
+    async with running(lambda _: Gone("410")) as bench:
+        bench.queue("d")
+        await asyncio.sleep(1)
+        assert bench.state("d") is DeliveryState.DEAD
+        assert len(bench.sink.parcels) == 1
+
+
+@in_virtual_time
+async def test_a_hanging_destination_holds_up_no_other_and_takes_its_four_places_only() -> None:
+    async with running(lambda parcel: never() if parcel.sink["to"] == "stuck" else Delivered()) as bench:
+        for n in range(100):
+            bench.queue(f"s{n}", "stuck")
+            bench.queue(f"g{n}", "good")
+        await asyncio.sleep(1)
+        assert sum(name.startswith("g") for name in bench.outbox.settled) == 100
+        assert sum(parcel.sink["to"] == "stuck" for parcel in bench.sink.parcels) == 4
+        await asyncio.sleep(15)
+        assert bench.outbox.history[-1][1].last_error == "No answer within 15 s."
+
+
+@in_virtual_time
+async def test_a_poison_event_does_not_block_those_behind_it() -> None:
+    async with running(lambda parcel: Refused("no") if parcel.id == "poison" else Delivered()) as bench:
+        bench.queue("poison")
+        for n in range(50):
+            bench.queue(f"d{n}")
+        await asyncio.sleep(1)
+        assert len(bench.outbox.settled) == 50
+
+
+@in_virtual_time
+async def test_a_result_the_store_refuses_is_written_later_and_the_event_is_not_sent_again() -> None:
+    async with running() as bench:
+        bench.outbox.refusing = True
+        bench.queue("d")
+        await asyncio.sleep(30)
+        bench.outbox.refusing = False
+        await asyncio.sleep(2)
+        assert bench.state("d") is DeliveryState.DELIVERED
+        assert len(bench.sink.parcels) == 1
+
+
+@in_virtual_time
+async def test_a_sink_with_a_defect_loses_no_event() -> None:
+    def broken(_: Parcel) -> Receipt:
+        if len(bench.sink.parcels) < 3:
+            raise ZeroDivisionError
+        return Delivered()
+
+    async with running(broken) as bench:
+        bench.queue("d")
+        await asyncio.sleep(60)
+        assert bench.state("d") is DeliveryState.DELIVERED
+
+
+@in_virtual_time
+async def test_draining_lets_attempts_in_flight_finish_and_leaves_the_rest_queued() -> None:
+    async def slowly(_: Parcel) -> Receipt:
+        await asyncio.sleep(3)
+        return Delivered()
+
+    async with running(slowly) as bench:
+        for n in range(20):
+            bench.queue(f"d{n}")
+        await asyncio.sleep(1)
+        await bench.deliverer.drain(10)
+        assert len(bench.outbox.settled) == 4
+        await asyncio.sleep(60)
+        assert len(bench.outbox.settled) == 4
+        assert len(bench.outbox.due) == 16
+
+
+@in_virtual_time
+async def test_more_destinations_than_lanes_take_turns() -> None:
+    async with running() as bench:
+        for n in range(1000):
+            bench.queue(f"d{n}", f"destination {n}")
+        await asyncio.sleep(1)
+        assert len(bench.outbox.settled) == 1000

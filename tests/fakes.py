@@ -1,0 +1,229 @@
+"""The few stand-ins of the suite: a scripted probe, a store in memory that can refuse, a recording sink. Everything else is real."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from waitd.core.delivery import AfterAttempt, Delivered, DeliveryId, Receipt
+from waitd.core.errors import StoreUnavailable
+from waitd.core.verdict import Pending, Success, Verdict
+from waitd.core.wait import Outcome, Progress, WaitId, WaitSpec, WaitState
+from waitd.ports import Ended, Ending, Parcel, Pokeable, StoredWait
+
+Script = Callable[[str, int], Awaitable[Verdict] | Verdict]
+
+
+@dataclass(frozen=True)
+class ScriptedTarget:
+    name: str
+    host: str = "host"
+    key: str = ""
+    conn_id: str | None = None
+    request_timeout: float = 10.0
+
+
+class ScriptedProbe:
+    """Answers what `script(name, n)` says for the n-th look (from 1) at the target called `name`; keeps when it looked."""
+
+    def __init__(self, script: Script, now: Callable[[], float]) -> None:
+        self.script = script
+        self.now = now
+        self.looks: dict[str, list[float]] = {}
+        self.groups: list[int] = []
+
+    def parse(self, params: Mapping[str, Any], *, namespace: str) -> ScriptedTarget:
+        return ScriptedTarget(**params)
+
+    def origin(self, target: Any) -> str:
+        return str(target.host)
+
+    async def poke(self, group: Sequence[Pokeable]) -> Sequence[Verdict]:
+        name = group[0].target.name
+        looks = self.looks.setdefault(name, [])
+        looks.append(self.now())
+        self.groups.append(len(group))
+        answer = self.script(name, len(looks))
+        verdict = answer if not isinstance(answer, Awaitable) else await answer
+        return [verdict] * len(group)
+
+
+async def hang() -> Verdict:
+    """A target that never answers."""
+    await asyncio.sleep(float("inf"))
+    return Pending()
+
+
+async def after(seconds: float, verdict: Verdict) -> Verdict:
+    """A target that answers after a while."""
+    await asyncio.sleep(seconds)
+    return verdict
+
+
+def done_at(look: int) -> Script:
+    """Pending until look number `look`, which succeeds."""
+    return lambda _, n: Success() if n >= look else Pending()
+
+
+def waiting(
+    name: str, now: float, *, interval: float = 10.0, timeout: float = 3600.0, **params: Any
+) -> StoredWait:
+    """A stored wait of kind `scripted`, accepted at `now`."""
+    spec_names = {"exponential_backoff", "max_wait", "silent_fail"}
+    spec = WaitSpec(
+        kind="scripted",
+        params={"name": name, **{k: v for k, v in params.items() if k not in spec_names}},
+        poke_interval=interval,
+        timeout=timeout,
+        **{k: v for k, v in params.items() if k in spec_names},
+    )
+    return StoredWait(
+        id=WaitId(name),
+        namespace="default",
+        spec=spec,
+        state=WaitState.WAITING,
+        created_at=now,
+        deadline=now + timeout,
+        progress=Progress(),
+    )
+
+
+@dataclass
+class MemoryStore:
+    """The poker's and the keeper's store: a dict. While `refusing` it writes nothing and says so."""
+
+    waits: dict[WaitId, StoredWait] = field(default_factory=dict)
+    refusing: bool = False
+    refused: int = 0
+    progress_writes: list[WaitId] = field(default_factory=list)
+
+    def _check(self) -> None:
+        if self.refusing:
+            self.refused += 1
+            raise StoreUnavailable("the disk is full")
+
+    def put(self, *waits: StoredWait) -> Sequence[StoredWait]:
+        self.waits.update({wait.id: wait for wait in waits})
+        return waits
+
+    def cancel(self, wait_id: str, reason: str = "cancelled") -> None:
+        wait = self.waits[WaitId(wait_id)]
+        self.waits[wait.id] = replace(
+            wait, state=WaitState.CANCELLED, outcome=Outcome(WaitState.CANCELLED, reason=reason)
+        )
+
+    async def finish(self, ending: Ending) -> Ended | None:
+        await asyncio.sleep(0)
+        self._check()
+        wait = self.waits[ending.id]
+        if wait.state is not WaitState.WAITING:
+            return None
+        ended = replace(
+            wait,
+            state=ending.outcome.state,
+            outcome=ending.outcome,
+            progress=ending.progress,
+            finished_at=ending.finished_at,
+        )
+        self.waits[ending.id] = ended
+        return Ended(ended, frozenset())
+
+    async def save_progress(self, rows: Sequence[tuple[WaitId, Progress]]) -> None:
+        self._check()
+        for wait_id, progress in rows:
+            self.progress_writes.append(wait_id)
+            self.waits[wait_id] = replace(self.waits[wait_id], progress=progress)
+
+    async def load_waiting(self, after: WaitId | None, limit: int) -> Sequence[StoredWait]:
+        names = sorted(n for n, w in self.waits.items() if w.state is WaitState.WAITING and n > (after or ""))
+        return [self.waits[name] for name in names[:limit]]
+
+    async def waiting_ids(self, after: WaitId | None, limit: int) -> Sequence[WaitId]:
+        return [wait.id for wait in await self.load_waiting(after, limit)]
+
+    async def prune(self, finished_before: float, limit: int) -> int:
+        old = [
+            n for n, w in self.waits.items() if w.finished_at is not None and w.finished_at < finished_before
+        ]
+        for name in old[:limit]:
+            del self.waits[name]
+        return len(old[:limit])
+
+    async def check_writable(self) -> None:
+        self._check()
+
+
+@dataclass(frozen=True)
+class RecordingTarget:
+    destination: str
+    conn_id: str | None = None
+
+
+class RecordingSink:
+    """Keeps what it was given; `answer(parcel)` is what it says."""
+
+    def __init__(self, answer: Callable[[Parcel], Awaitable[Receipt] | Receipt] | None = None) -> None:
+        self.answer = answer or (lambda _: Delivered())
+        self.parcels: list[Parcel] = []
+
+    def parse(self, params: Mapping[str, Any]) -> RecordingTarget:
+        return RecordingTarget(str(params.get("to", "somewhere")))
+
+    def signed(self, target: Any) -> bool | None:
+        return None
+
+    async def deliver(self, target: Any, parcel: Parcel) -> Receipt:
+        self.parcels.append(parcel)
+        answer = self.answer(parcel)
+        return answer if not isinstance(answer, Awaitable) else await answer
+
+
+@dataclass
+class MemoryOutbox:
+    """The deliverer's store: a dict of parcels and when each is due."""
+
+    due: dict[DeliveryId, tuple[float, str, Parcel]] = field(default_factory=dict)
+    settled: dict[DeliveryId, AfterAttempt] = field(default_factory=dict)
+    history: list[tuple[DeliveryId, AfterAttempt]] = field(default_factory=list)
+    refusing: bool = False
+
+    def queue(self, name: str, destination: str, at: float) -> None:
+        parcel = Parcel(
+            DeliveryId(name),
+            WaitId("w-" + name),
+            "default",
+            {"kind": "recording", "to": destination},
+            b"{}",
+            0,
+            at,
+        )
+        self.due[parcel.id] = (at, destination, parcel)
+
+    async def due_destinations(self, now: float) -> Sequence[str]:
+        return sorted({destination for at, destination, _ in self.due.values() if at <= now})
+
+    async def next_attempt_at(self) -> float | None:
+        return min((at for at, _, _ in self.due.values()), default=None)
+
+    async def due_parcels(
+        self, destination: str, now: float, limit: int, leave_out: frozenset[DeliveryId]
+    ) -> Sequence[Parcel]:
+        await asyncio.sleep(0)
+        found = sorted(
+            (at, parcel.id) for at, to, parcel in self.due.values() if to == destination and at <= now
+        )
+        return [self.due[name][2] for _, name in found if name not in leave_out][:limit]
+
+    async def save_attempt(self, delivery_id: DeliveryId, after: AfterAttempt, at: float) -> None:
+        if self.refusing:
+            raise StoreUnavailable("the disk is full")
+        _, destination, parcel = self.due.pop(delivery_id)
+        self.history.append((delivery_id, after))
+        if after.next_attempt_at is None:
+            self.settled[delivery_id] = after
+        else:
+            self.due[delivery_id] = (
+                after.next_attempt_at,
+                destination,
+                replace(parcel, attempts=after.attempts),
+            )

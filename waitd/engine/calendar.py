@@ -1,0 +1,43 @@
+"""Due times in buckets of 10 ms. Putting an entry in costs the same at a hundred and at a million."""
+
+from collections.abc import Iterator
+from heapq import heappop, heappush
+
+from waitd.engine.entry import Entry
+
+#: Buckets per second: an entry comes up to one bucket late and never early.
+BUCKETS = 100
+
+
+class Calendar:
+    """Which entry is due when, in monotonic seconds. An entry stands in one bucket; putting it in again moves it."""
+
+    def __init__(self) -> None:
+        self._buckets: dict[int, list[Entry]] = {}
+        self._order: list[int] = []
+
+    def put(self, entry: Entry, due: float) -> bool:
+        """Makes `entry` come up at `due`; where it stood before is forgotten. True where nothing came up before that so far."""
+        bucket = int(due * BUCKETS) + 1
+        entry.bucket = bucket
+        entries = self._buckets.get(bucket)
+        if entries is None:
+            self._buckets[bucket] = [entry]
+            heappush(self._order, bucket)
+            return self._order[0] == bucket
+        entries.append(entry)
+        return False
+
+    def take_due(self, now: float) -> Iterator[Entry]:
+        """The entries that are due at `now`, earliest first; each is in no bucket afterwards."""
+        limit = int(now * BUCKETS + 1e-6)  # a bucket's own start, as `next_due` gives it, counts as reached
+        while self._order and self._order[0] <= limit:
+            bucket = heappop(self._order)
+            for entry in self._buckets.pop(bucket):
+                if entry.bucket == bucket:  # else it was moved
+                    entry.bucket = 0
+                    yield entry
+
+    def next_due(self) -> float | None:
+        """When the earliest bucket comes up, or None while there is none."""
+        return self._order[0] / BUCKETS if self._order else None

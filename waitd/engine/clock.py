@@ -1,0 +1,37 @@
+"""Time, injected: the only place of the engine that reads a clock or sleeps."""
+
+import asyncio
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Wall time for what is stored and shown, monotonic time for what is scheduled; both in seconds."""
+
+    def now(self) -> float:
+        """Unix seconds."""
+
+    def monotonic(self) -> float:
+        """Seconds that never jump."""
+
+    async def sleep_until(self, when: float, wakeup: asyncio.Event) -> None:
+        """Sleeps until the monotonic time `when` or until `wakeup` is set, and clears it. Returns at once if `when` is past."""
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    now = staticmethod(time.time)
+    monotonic = staticmethod(time.monotonic)
+
+    async def sleep_until(self, when: float, wakeup: asyncio.Event) -> None:
+        """See `Clock`."""
+        pause = when - time.monotonic()
+        if pause > 0 and not wakeup.is_set():
+            loop = asyncio.get_running_loop()
+            timer = loop.call_later(pause, wakeup.set)
+            try:
+                await wakeup.wait()
+            finally:
+                timer.cancel()
+        wakeup.clear()

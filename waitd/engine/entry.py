@@ -1,0 +1,89 @@
+"""A wait in hand: the hot data only, small, its parts shared with its equals. What only delivery needs stays in the store."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from waitd.core.schedule import Pacing, phase_of
+from waitd.core.verdict import Unreachable, Verdict
+from waitd.core.wait import Progress
+from waitd.metrics import Instruments
+from waitd.ports import Pokeable, Probe, StoredWait, Target
+
+
+class Kind:
+    """A probe with its metrics' children, looked up once."""
+
+    def __init__(self, name: str, probe: Probe, instruments: Instruments) -> None:
+        self.name = name
+        self.probe = probe
+        self.verdicts = {
+            verdict: instruments.pokes.labels(name, verdict)
+            for verdict in ("pending", "success", "failure", "unreachable")
+        }
+        self.duration = instruments.poke_duration.labels(name)
+
+
+class Entry:
+    """One wait in hand. `due` is monotonic, `deadline` is Unix seconds.
+
+    Its way: in the calendar (`bucket` set) → `queued` at its origin → `flying` → back to the calendar, or `ended`. `last` is set when the
+    poke at the deadline has been queued: that poke's verdict decides.
+    """
+
+    __slots__ = (
+        "bucket", "deadline", "dirty", "due", "ended", "flying", "id", "kind", "last", "pacing", "phase", "progress",
+        "queued", "silent_fail", "target",
+    )  # fmt: skip
+
+    def __init__(self, wait: StoredWait, kind: Kind, target: Target, pacing: Pacing) -> None:
+        self.id = wait.id
+        self.kind = kind
+        self.target = target
+        self.pacing = pacing
+        self.phase = phase_of(target.key or wait.id)
+        self.deadline = wait.deadline
+        self.silent_fail = wait.spec.silent_fail
+        self.progress: Progress = wait.progress
+        self.due = 0.0
+        self.bucket = 0
+        self.queued = False
+        self.flying = 0
+        self.last = False
+        self.ended = False
+        self.dirty = False
+
+    @property
+    def queue_key(self) -> str:
+        """Entries with equal keys that are queued together share one look."""
+        return self.target.key or self.id
+
+    @property
+    def at_rest(self) -> bool:
+        """In the calendar, neither queued nor being poked."""
+        return not (self.queued or self.flying or self.last or self.ended)
+
+
+class Unpokeable:
+    """Stands in where a stored wait's kind or parameters are not understood any more, e.g. after a downgrade.
+
+    The wait is neither lost nor failed: it is seen as unreachable until its deadline.
+    """
+
+    key = ""
+    conn_id = None
+    request_timeout = 1.0
+
+    def __init__(self, why: str) -> None:
+        self._verdict = Unreachable("not_understood", why)
+
+    def parse(self, params: Mapping[str, Any], *, namespace: str) -> "Unpokeable":  # noqa: ARG002 - the port's shape
+        """Itself: there is nothing to parse."""
+        return self
+
+    def origin(self, target: Any) -> str:  # noqa: ARG002 - the port's shape
+        """One queue for all of them."""
+        return "not understood"
+
+    async def poke(self, group: Sequence[Pokeable]) -> Sequence[Verdict]:
+        """Says why, without asking anybody."""
+        return [self._verdict] * len(group)

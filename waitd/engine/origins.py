@@ -1,0 +1,173 @@
+"""Whose turn it is: due waits queue by origin, and origins take turns, so that a bad one hurts only itself.
+
+An origin starts with one poke at a time and doubles with each answer up to its limit; three timeouts in a row bring it down to one.
+Origins that have not answered (new ones, and those brought down) may together hold no more than half of all places, however many
+they are.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+
+from waitd.engine.entry import Entry
+
+#: How many pokes at once an origin gets before its first answer.
+FIRST_LIMIT = 1
+#: How many timeouts in a row bring an origin's limit down to one.
+TIMEOUTS = 3
+#: How many origins are remembered while nothing is queued at them.
+REMEMBERED = 10_000
+
+
+class Origin:
+    """One queue: groups of entries by coalescing key, in the order in which the first of each came."""
+
+    __slots__ = ("held_down", "limit", "listed", "name", "proven", "queue", "running", "timeouts")
+
+    def __init__(self, name: str, limit: float, *, proven: bool = False) -> None:
+        self.name = name
+        self.limit = limit
+        self.proven = proven
+        self.running = 0
+        self.timeouts = 0
+        self.held_down = False
+        self.listed = False
+        self.queue: dict[str, list[Entry]] = {}
+
+
+class Origins:
+    """All queues, and the order in which they are served."""
+
+    def __init__(self, *, places: int, per_origin: int) -> None:
+        self._per_origin = per_origin
+        self._unproven_places = max(1, places // 2)
+        self._unproven_running = 0
+        self._origins: dict[str, Origin] = {}
+        self._ready: deque[Origin] = deque()
+        self._held_back: deque[Origin] = deque()
+        self._last = Origin("", float("inf"), proven=True)
+        self.queued = 0
+        self.limited = 0
+
+    def add(self, entry: Entry, name: str) -> bool:
+        """Queues an entry at its origin. True where as many places are free there as entries are queued before it."""
+        origin = self._origins.get(name)
+        if origin is None:
+            origin = self._origins[name] = Origin(name, min(FIRST_LIMIT, self._per_origin))
+        entry.queued = True
+        self._append(origin, entry)
+        if not origin.proven and self._unproven_running >= self._unproven_places:
+            return False
+        return origin.running + len(origin.queue) <= origin.limit
+
+    def add_last(self, entry: Entry) -> None:
+        """Queues the poke at the deadline: served before all others, at once, whatever its origin is doing."""
+        if entry.queued:  # it still stands in its origin's queue, and is passed over there
+            entry.queued = False
+            self.queued -= 1
+        entry.last = True
+        self._append(self._last, entry)
+
+    def _append(self, origin: Origin, entry: Entry) -> None:
+        self.queued += 1
+        group = origin.queue.get(entry.queue_key)
+        if group is None:
+            origin.queue[entry.queue_key] = [entry]
+        else:
+            group.append(entry)
+        self._list(origin)
+
+    def forget(self, entry: Entry) -> None:
+        """The entry ended while it was queued: it is passed over."""
+        if entry.queued:
+            entry.queued = False
+            self.queued -= 1
+
+    def take(self, now: float, *, last_only: bool = False) -> tuple[Origin, Sequence[Entry]] | None:
+        """The next group to poke, its place at the origin taken; None while every queue is empty or full.
+
+        `now` is Unix seconds: a wait whose deadline has come by then gets the poke at its deadline instead.
+        """
+        while self.may_take(last_only=last_only):
+            origin = self._last if self._last.queue else self._next_ready()
+            if origin is None:
+                continue
+            group = self._pop(origin, now)
+            if group and origin is not self._last:
+                origin.running += 1
+                self._unproven_running += not origin.proven
+            self._list(origin)
+            if group:
+                return origin, group
+        return None
+
+    def _next_ready(self) -> Origin | None:
+        """The origin whose turn it is; None where it has to stand back because too many have not answered yet."""
+        origin = self._ready.popleft()
+        if not origin.proven and self._unproven_running >= self._unproven_places:
+            self._held_back.append(origin)
+            return None
+        origin.listed = False
+        return origin
+
+    def _pop(self, origin: Origin, now: float) -> list[Entry]:
+        group = origin.queue.pop(next(iter(origin.queue)))
+        if origin is self._last:
+            self.queued -= len(group)
+            return [entry for entry in group if not entry.ended]
+        taken = []
+        for entry in group:
+            if entry.queued and entry.deadline <= now:
+                self.add_last(entry)
+            elif entry.queued:
+                entry.queued = False
+                taken.append(entry)
+        self.queued -= len(taken)
+        return taken
+
+    def _list(self, origin: Origin) -> None:
+        if origin is not self._last and not origin.listed and origin.queue and origin.running < origin.limit:
+            origin.listed = True
+            self._ready.append(origin)
+
+    def done(self, origin: Origin, *, timed_out: bool) -> None:
+        """A poke is over: its place is free, and the origin's limit learns from it."""
+        if origin is self._last:
+            return
+        origin.running -= 1
+        if not origin.proven:
+            self._unproven_running -= 1
+        if timed_out:
+            origin.timeouts += 1
+            if origin.timeouts == TIMEOUTS:
+                self._hold_down(origin)
+        else:
+            self._let_grow(origin)
+        while self._held_back and self._unproven_running < self._unproven_places:
+            self._ready.append(self._held_back.popleft())
+        self._list(origin)
+        idle = not origin.queue and not origin.running and not origin.held_down
+        if idle and len(self._origins) > REMEMBERED:
+            del self._origins[origin.name]
+
+    def _hold_down(self, origin: Origin) -> None:
+        origin.held_down = True
+        origin.limit = 1
+        self.limited += 1
+        self._set_proven(origin, proven=False)
+
+    def _let_grow(self, origin: Origin) -> None:
+        origin.timeouts = 0
+        origin.limit = min(origin.limit * 2, self._per_origin)
+        if origin.held_down:
+            origin.held_down = False
+            self.limited -= 1
+        self._set_proven(origin, proven=True)
+
+    def _set_proven(self, origin: Origin, *, proven: bool) -> None:
+        if origin.proven is not proven:
+            origin.proven = proven
+            self._unproven_running += -origin.running if proven else origin.running
+
+    def may_take(self, *, last_only: bool) -> bool:
+        """Whether a call of `take` may find something."""
+        return bool(self._last.queue or (self._ready and not last_only))

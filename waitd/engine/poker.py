@@ -1,0 +1,409 @@
+"""The poker: holds every waiting wait, looks at each when it is due, and hands over those that ended.
+
+    calendar ── due ──▶ origins ── a free place ──▶ a worker: probe.poke ──▶ core.step ──▶ calendar, or the ending
+
+Waiting costs a calendar entry. The workers are long-lived tasks, started as they are needed up to `poke_concurrency`; none of them ever
+waits for a place at an origin.
+"""
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import anyio
+import structlog
+from anyio.abc import TaskGroup
+
+from waitd.core.errors import InvalidInput, StoreUnavailable
+from waitd.core.schedule import LAST_POKE_SECONDS, Pacing, next_on_grid
+from waitd.core.step import Finish, step
+from waitd.core.verdict import Unreachable, Verdict, name_of
+from waitd.core.wait import Outcome, Progress, WaitId
+from waitd.engine.calendar import Calendar
+from waitd.engine.clock import Clock
+from waitd.engine.entry import Entry, Kind, Unpokeable
+from waitd.engine.origins import Origin, Origins
+from waitd.metrics import Instruments
+from waitd.ports import Ending, Live, PokerStore, Probe, StoredWait, Target
+
+log = structlog.get_logger(__name__)
+
+#: Waits whose poke was missed while the daemon was down are looked at within this many seconds, spread by their phase.
+CATCH_UP_SECONDS = 10.0
+#: How long a change of progress may stay in memory only, in seconds.
+PROGRESS_SECONDS = 60.0
+#: How often an entry that is queued or being poked is looked after, in seconds; and at its deadline.
+ALARM_SECONDS = 30.0
+#: How many rows one write takes, and how many waits one pass of the loop handles before others get a turn.
+CHUNK = 1000
+#: Pauses between tries of a write that the store refuses, in seconds; the last one repeats.
+RETRY_PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+
+TIMED_OUT = Unreachable("timeout", "No complete answer in time.")
+PROBE_FAILED = Unreachable("internal_error", "The probe failed; the daemon's log has the traceback.")
+
+
+class Poker:
+    """Holds and pokes. One per daemon; `run` is its loop."""
+
+    def __init__(
+        self,
+        store: PokerStore,
+        probes: Mapping[str, Probe],
+        clock: Clock,
+        instruments: Instruments,
+        *,
+        capacity: int,
+        poke_concurrency: int,
+        per_host_concurrency: int,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._instruments = instruments
+        self._kinds = {name: Kind(name, probe, instruments) for name, probe in probes.items()}
+        self._capacity = capacity
+        self._concurrency = poke_concurrency
+        self._jitter = jitter
+        self._held: dict[str, Entry] = {}
+        self._pacings: dict[Pacing, Pacing] = {}
+        self._calendar = Calendar()
+        self._origins = Origins(places=poke_concurrency, per_origin=per_host_concurrency)
+        self._wakeup = asyncio.Event()
+        self._workers = 0
+        self._idle: list[asyncio.Future[None]] = []
+        self._in_flight = 0
+        self._landed = asyncio.Event()
+        self._endings: deque[tuple[Entry, Outcome, float]] = deque()
+        self._ended = asyncio.Event()
+        self._ending = 0
+        self._refused = 0
+        self._dirty: deque[tuple[float, Entry]] = deque()
+        #: Set when a probe's own state changed and is not yet on disk.
+        self.state_changed = asyncio.Event()
+        self._draining = False
+        self._tasks: TaskGroup | None = None
+
+    # ------------------------------------------------------------ what others ask and tell
+
+    @property
+    def held(self) -> int:
+        """How many waits are in hand."""
+        return len(self._held)
+
+    @property
+    def ending(self) -> int:
+        """How many waits have ended and are not yet on disk."""
+        return self._ending
+
+    @property
+    def unstored(self) -> int:
+        """How many of them the store refused when it was last asked."""
+        return self._refused
+
+    def room(self) -> int:
+        """How many more waits would be accepted now."""
+        return max(0, self._capacity - len(self._held))
+
+    def live(self, wait_id: str) -> Live | None:
+        """What is known of a wait in hand; None where it is not held."""
+        entry = self._held.get(wait_id)
+        if entry is None:
+            return None
+        return Live(entry.progress, self._clock.now() + max(0.0, entry.due - self._clock.monotonic()))
+
+    def poke_now(self, wait_id: str) -> bool:
+        """Makes a wait in hand due at once; False where it is not held."""
+        entry = self._held.get(wait_id)
+        if entry is None or entry.ended:
+            return False
+        if entry.at_rest:
+            self._schedule(entry, self._clock.monotonic())
+        return True
+
+    def holds(self, wait_id: str) -> bool:
+        """Whether the wait is in hand."""
+        return wait_id in self._held
+
+    def adopt(self, waits: Iterable[StoredWait]) -> None:
+        """Takes waits in hand that are in the store. New ones are due at once; those met again keep to their grid."""
+        now, monotonic = self._clock.now(), self._clock.monotonic()
+        for wait in waits:
+            if wait.id not in self._held:
+                entry = self._entry(wait)
+                self._held[wait.id] = entry
+                self._schedule(entry, monotonic + max(0.0, self._first_due(entry, now) - now))
+
+    def _entry(self, wait: StoredWait) -> Entry:
+        spec = wait.spec
+        pacing = Pacing(spec.poke_interval, spec.exponential_backoff, spec.max_wait)
+        pacing = self._pacings.setdefault(pacing, pacing) if len(self._pacings) < CHUNK else pacing
+        kind = self._kinds.get(spec.kind)
+        target: Target
+        try:
+            if kind is None:
+                raise InvalidInput.at("/kind", f"this waitd knows no kind {spec.kind}")
+            target = wait.target or kind.probe.parse(spec.params, namespace=wait.namespace)
+        except InvalidInput as error:
+            log.warning("wait_not_understood", wait_id=wait.id, kind=spec.kind, why=str(error))
+            probe = Unpokeable(f"This waitd does not understand the wait: {error}")
+            kind, target = Kind(spec.kind, probe, self._instruments), probe
+        return Entry(wait, kind, target, pacing)
+
+    def _first_due(self, entry: Entry, now: float) -> float:
+        """When a wait just taken in hand is poked, Unix seconds."""
+        runs = entry.progress.runs
+        if not runs or now >= entry.deadline:
+            return now
+        interval = entry.pacing.poke_interval
+        due = next_on_grid(entry.phase, interval, runs[-1].last_at, now)
+        if runs[-1].last_at + interval <= now:
+            due = min(due, now + entry.phase * CATCH_UP_SECONDS)
+        return min(due, entry.deadline)
+
+    def drop(self, wait_id: str) -> None:
+        """Lets go of a wait that ended: here, by a cancel, or by a newer one that superseded it."""
+        entry = self._held.pop(wait_id, None)
+        if entry is not None:
+            entry.ended = True
+            self._origins.forget(entry)
+
+    def reanchor(self) -> None:
+        """The wall clock jumped: deadlines that come earlier now than the next poke bring it forward."""
+        now, monotonic = self._clock.now(), self._clock.monotonic()
+        for entry in self._held.values():
+            deadline = monotonic + max(0.0, entry.deadline - now)
+            if entry.at_rest and entry.due > deadline:
+                self._schedule(entry, deadline)
+
+    def refresh_gauges(self) -> None:
+        """Sets the gauges that follow from what is in hand; called before a scrape."""
+        instruments = self._instruments
+        instruments.pokes_in_flight.set(self._in_flight)
+        instruments.waits_overdue.set(self._origins.queued)
+        instruments.waits_ending.set(self._ending)
+        instruments.origins_limited.set(self._origins.limited)
+        instruments.capacity_left.set(self.room())
+
+    # ------------------------------------------------------------ the loop
+
+    async def run(self) -> None:
+        """Pokes until it is cancelled."""
+        async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
+            tasks.start_soon(self._store_endings, name="endings")
+            while True:
+                self._queue_due()
+                due = self._calendar.next_due()
+                await self._clock.sleep_until(float("inf") if due is None else due, self._wakeup)
+
+    def _queue_due(self) -> None:
+        now, origins = self._clock.now(), self._origins
+        for entry in self._calendar.take_due(self._clock.monotonic()):
+            if entry.ended or entry.last:
+                continue
+            if now >= entry.deadline:
+                origins.add_last(entry)
+            elif entry.queued or entry.flying:  # it was looked after in time; its deadline is still to come
+                self._alarm(entry, now)
+            else:
+                starts_at_once = origins.add(entry, entry.kind.probe.origin(entry.target))
+                if not starts_at_once or origins.queued + self._in_flight > self._concurrency:
+                    self._alarm(entry, now)
+        self._wake_worker()
+
+    def _schedule(self, entry: Entry, due: float) -> None:
+        entry.due = due
+        if self._calendar.put(entry, due):
+            self._wakeup.set()
+
+    def _alarm(self, entry: Entry, now: float) -> None:
+        """Makes an entry that is queued or being poked come up again by its deadline, whatever holds it up.
+
+        Not at the deadline itself when that is far: each alarm leaves a reference in its bucket until the bucket comes up.
+        """
+        pause = min(entry.deadline - now, ALARM_SECONDS)
+        if self._calendar.put(entry, self._clock.monotonic() + pause):
+            self._wakeup.set()
+
+    # ------------------------------------------------------------ workers
+
+    def _wake_worker(self) -> None:
+        """Gets one worker on its way if there is work for it; that one wakes the next."""
+        if self._tasks is None or self._draining or not self._origins.may_take(last_only=self._full):
+            return
+        while self._idle:
+            worker = self._idle.pop()
+            if not worker.done():
+                worker.set_result(None)
+                return
+        if self._workers < self._concurrency * 2:
+            self._workers += 1
+            self._tasks.start_soon(self._work, name="poke worker")
+
+    @property
+    def _full(self) -> bool:
+        """Whether only pokes at a deadline may start; for those there are as many places again."""
+        return self._in_flight >= self._concurrency
+
+    async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            taken = None if self._draining else self._origins.take(self._clock.now(), last_only=self._full)
+            if taken is None:
+                idle = loop.create_future()
+                self._idle.append(idle)
+                await idle
+            else:
+                await self._poke(*taken)
+
+    async def _poke(self, origin: Origin, group: Sequence[Entry]) -> None:
+        first = group[0]
+        kind = first.kind
+        last = first.last
+        started = self._take_off(group, last=last)
+        timeout = (
+            min(first.target.request_timeout, LAST_POKE_SECONDS) if last else first.target.request_timeout
+        )
+        timed_out = False
+        verdicts: Sequence[Verdict]
+        self._in_flight += 1
+        self._wake_worker()
+        try:
+            async with asyncio.timeout(timeout) as limit:
+                verdicts = await kind.probe.poke(group)
+        except TimeoutError:
+            if not limit.expired():
+                log.exception("probe_failed", kind=kind.name)
+            timed_out = limit.expired()
+            verdicts = [TIMED_OUT if timed_out else PROBE_FAILED] * len(group)
+        except Exception:  # a probe's defect is not the wait's end
+            log.exception("probe_failed", kind=kind.name)
+            verdicts = [PROBE_FAILED] * len(group)
+        finally:
+            self._in_flight -= 1
+            self._origins.done(origin, timed_out=timed_out)
+            self._landed.set()
+        elapsed = self._clock.monotonic() - started
+        kind.duration.observe(elapsed)
+        now = self._clock.now()
+        started_at = now - elapsed  # not read at the start: the wall clock may have jumped since
+        for entry, verdict in zip(group, verdicts, strict=True):
+            self._judge(entry, verdict, max(started_at, entry.deadline) if last else started_at, now)
+
+    def _take_off(self, group: Sequence[Entry], *, last: bool) -> float:
+        """Notes that a group is being poked; returns the monotonic start."""
+        started, now = self._clock.monotonic(), self._clock.now()
+        lateness = self._instruments.poke_lateness
+        if len(group) > 1:
+            self._instruments.pokes_coalesced.inc(len(group) - 1)
+        for entry in group:
+            entry.flying += 1
+            lateness.observe(max(0.0, started - entry.due))
+            if not last and entry.deadline < now + entry.target.request_timeout:
+                self._alarm(entry, now)
+        return started
+
+    def _judge(self, entry: Entry, verdict: Verdict, started_at: float, now: float) -> None:
+        entry.flying -= 1
+        if entry.ended:
+            return
+        entry.kind.verdicts[name_of(verdict)].inc()
+        result = step(entry, verdict, started_at, now, self._jitter())
+        state_changed = result.progress.state is not entry.progress.state
+        entry.progress = result.progress
+        if isinstance(result, Finish):
+            self._end(entry, result.outcome, now)
+            return
+        if not entry.last:  # else the poke at the deadline is on its way, and decides
+            self._schedule(entry, self._clock.monotonic() + result.due - now)
+        if state_changed:
+            entry.dirty = True
+            self._dirty.appendleft((float("-inf"), entry))
+            self.state_changed.set()
+        elif not entry.dirty:
+            entry.dirty = True
+            self._dirty.append((self._clock.monotonic(), entry))
+
+    # ------------------------------------------------------------ endings
+
+    def _end(self, entry: Entry, outcome: Outcome, now: float) -> None:
+        entry.ended = True
+        self._ending += 1
+        self._endings.append((entry, outcome, now))
+        self._ended.set()
+
+    async def _store_endings(self) -> None:
+        """Writes outcomes, all that there are at a time; what the store refuses is tried again until it is on disk."""
+        failures = 0
+        while True:
+            if not self._endings:
+                await self._ended.wait()
+            self._ended.clear()
+            batch = [self._endings.popleft() for _ in range(min(len(self._endings), CHUNK))]
+            refused = await self._store_batch(batch)
+            self._refused = len(refused)
+            if refused:
+                self._endings.extendleft(reversed(refused))
+                pause = RETRY_PAUSES[min(failures, len(RETRY_PAUSES) - 1)]
+                failures += 1
+                log.warning("outcomes_not_stored", waits=self._ending, next_try_in=pause)
+                await self._clock.sleep_until(self._clock.monotonic() + pause, asyncio.Event())
+            else:
+                failures = 0
+
+    async def _store_batch(
+        self, batch: Sequence[tuple[Entry, Outcome, float]]
+    ) -> list[tuple[Entry, Outcome, float]]:
+        endings = [Ending(entry.id, entry.progress, outcome, now) for entry, outcome, now in batch]
+        answers = await asyncio.gather(*map(self._store.finish, endings), return_exceptions=True)
+        refused = []
+        for item, answer in zip(batch, answers, strict=True):
+            if isinstance(answer, StoreUnavailable):
+                refused.append(item)
+                continue
+            if isinstance(answer, BaseException):
+                raise answer
+            self._ending -= 1
+            entry = item[0]
+            self.drop(entry.id)
+            if answer is not None:
+                self._instruments.detection_delay.observe(max(0.0, self._clock.monotonic() - entry.due))
+        return refused
+
+    # ------------------------------------------------------------ progress
+
+    async def flush_progress(self, *, everything: bool = False) -> None:
+        """Stores what waits have learned more than a minute ago, or everything there is to store.
+
+        Raises:
+            StoreUnavailable: what was not stored will be tried again.
+        """
+        before = float("inf") if everything else self._clock.monotonic() - PROGRESS_SECONDS
+        while self._dirty and self._dirty[0][0] <= before:
+            chunk: list[tuple[float, Entry]] = []
+            while self._dirty and self._dirty[0][0] <= before and len(chunk) < CHUNK:
+                chunk.append(self._dirty.popleft())
+            rows: list[tuple[WaitId, Progress]] = []
+            for _, entry in chunk:
+                entry.dirty = False
+                if not entry.ended:
+                    rows.append((entry.id, entry.progress))
+            try:
+                await self._store.save_progress(rows)
+            except StoreUnavailable:
+                for changed_at, entry in reversed(chunk):
+                    if not entry.dirty:
+                        entry.dirty = True
+                        self._dirty.appendleft((changed_at, entry))
+                raise
+
+    # ------------------------------------------------------------ the end of the daemon
+
+    async def drain(self, grace: float) -> None:
+        """Starts no more pokes, waits up to `grace` seconds for those in flight and for outcomes on their way to disk."""
+        self._draining = True
+        limit = self._clock.monotonic() + grace
+        while (self._in_flight or self._ending) and self._clock.monotonic() < limit:
+            await self._clock.sleep_until(min(limit, self._clock.monotonic() + 0.05), self._landed)
