@@ -1,0 +1,74 @@
+"""waitd with a trap: it kills itself with SIGKILL when it comes, for the CRASH_AFTER-th time, to the point named by CRASH_AT.
+
+The product knows nothing of this; the traps are laid from outside, around the functions whose order the promises rest on.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+from waitd.cli import main
+from waitd.sinks.webhook import WebhookSink
+from waitd.stores import Store, adding, ending
+from waitd.stores.writer import Writer
+
+point = os.environ.get("CRASH_AT", "")
+left = [int(os.environ.get("CRASH_AFTER", "1"))]
+
+
+def spring() -> None:
+    left[0] -= 1
+    if left[0] <= 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def before(owner: Any, name: str, *, only_if: Callable[..., bool] = lambda *_: True) -> None:
+    """Springs the trap each time `owner.name` is called with something `only_if` holds for."""
+    original = getattr(owner, name)
+
+    def trapped(*args: Any, **kwargs: Any) -> Any:
+        if only_if(*args):
+            spring()
+        return original(*args, **kwargs)
+
+    setattr(owner, name, trapped)
+
+
+def before_commit_of(module: Any, name: str) -> None:
+    """Springs the trap in the COMMIT of a transaction in which `module.name` had something to do."""
+    original = getattr(module, name)
+    armed = [False]
+
+    async def arming(transaction: Any, operations: Any) -> None:
+        await original(transaction, operations)
+        armed[0] = bool(operations)
+
+    def committing(_: Any) -> None:
+        if armed[0]:
+            armed[0] = False
+            spring()
+
+    setattr(module, name, arming)
+    event.listen(Engine, "commit", committing)
+
+
+TRAPS: dict[str, Callable[[], None]] = {
+    "": lambda: None,
+    "before the commit of a submit": lambda: before_commit_of(adding, "apply"),
+    "after the commit and before the hand-over": lambda: before(
+        Writer, "_hand_over", only_if=lambda _, transaction: bool(transaction.added)
+    ),
+    "before the terminal commit": lambda: before_commit_of(ending, "finish"),
+    "after the terminal commit and before the send": lambda: before(WebhookSink, "deliver"),
+    "after the send and before it is saved": lambda: before(Store, "save_attempt"),
+}
+
+if __name__ == "__main__":
+    TRAPS[point]()
+    sys.argv = ["waitd", "serve"]
+    main()

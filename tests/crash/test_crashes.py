@@ -1,0 +1,147 @@
+"""A real daemon, killed with SIGKILL at the worst moments: nothing accepted is lost, nothing delivered changes, no deadline moves."""
+
+import asyncio
+import random
+import signal
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from daemon import Daemon, Jobs, Receiver, until, wait_for_job, world
+
+pytestmark = pytest.mark.slow
+
+POINTS = [
+    "before the commit of a submit",
+    "after the commit and before the hand-over",
+    "before the terminal commit",
+    "after the terminal commit and before the send",
+    "after the send and before it is saved",
+]
+SCRIPT = Path(__file__).with_name("crashing_daemon.py")
+
+
+async def submit(client: aiohttp.ClientSession, daemon: Daemon, body: dict[str, Any], key: str) -> dict[str, Any] | None:
+    """The wait as accepted, or None where no 2xx came."""
+    try:
+        async with client.post(f"{daemon.url}/v1/waits", json=body, headers={"Idempotency-Key": key}) as answer:
+            if answer.status not in {200, 201}:
+                return None
+            wait: dict[str, Any] = await answer.json()
+            return wait
+    except aiohttp.ClientError:
+        return None
+
+
+async def show(client: aiohttp.ClientSession, daemon: Daemon, wait_id: str, seconds: int = 0) -> dict[str, Any]:
+    async with client.get(f"{daemon.url}/v1/waits/{wait_id}?wait={seconds}") as answer:
+        assert answer.status == 200, await answer.text()
+        wait: dict[str, Any] = await answer.json()
+        return wait
+
+
+async def check_promises(
+    client: aiohttp.ClientSession, daemon: Daemon, receiver: Receiver, accepted: dict[str, dict[str, Any]]
+) -> None:
+    """Every accepted wait ends well, keeps its deadline, and is delivered under one id, byte for byte the same."""
+    await until(lambda: set(receiver.digests) >= set(accepted), what="the delivery of every accepted wait")
+    for wait_id, wait in accepted.items():
+        now = await show(client, daemon, wait_id, 30)
+        assert now["state"] == "success"
+        assert now["deadline"] == wait["deadline"]
+        assert now["created_at"] == wait["created_at"]
+        assert len(set(receiver.digests[wait_id])) == 1
+        assert receiver.event(wait_id)["id"] == wait_id
+    async with asyncio.timeout(30):
+        for wait_id in accepted:
+            while [d["state"] for d in (await show(client, daemon, wait_id))["deliveries"]] != ["delivered"]:
+                await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("point", POINTS)
+async def test_a_kill_at_a_named_point_loses_nothing(point: str, tmp_path: Path) -> None:
+    async with world() as (jobs, receiver, client):
+        daemon = Daemon(tmp_path, script=SCRIPT)
+        try:
+            await daemon.start(CRASH_AT=point, CRASH_AFTER="3")
+            bodies = {f"job{n}": wait_for_job(jobs, receiver, f"job{n}", 0.3) for n in range(12)}
+            accepted = {}
+            for name, body in bodies.items():
+                wait = await submit(client, daemon, body, name)
+                if wait is not None:
+                    accepted[wait["id"]] = wait
+                if daemon.process is not None and daemon.process.returncode is not None:
+                    break
+            assert await daemon.ended() == -signal.SIGKILL
+            await daemon.start()
+            for name, body in bodies.items():  # a caller that heard nothing asks again, under the same key
+                wait = await submit(client, daemon, body, name)
+                assert wait is not None
+                accepted.setdefault(wait["id"], wait)
+            assert len(accepted) == len(bodies)
+            await check_promises(client, daemon, receiver, accepted)
+        finally:
+            await daemon.kill()
+
+
+async def test_twenty_kills_at_random_moments_under_load_lose_nothing(tmp_path: Path) -> None:
+    chance = random.Random(20)  # noqa: S311 - moments of kills, not secrets
+    async with world() as (jobs, receiver, client):
+        daemon = Daemon(tmp_path, script=SCRIPT)
+        accepted: dict[str, dict[str, Any]] = {}
+        unanswered: dict[str, dict[str, Any]] = {}
+
+        async def load(turn: int) -> None:
+            n = 0
+            while True:
+                key = f"job{turn}-{n}"
+                body = wait_for_job(jobs, receiver, key, chance.uniform(0, 2))
+                wait = await submit(client, daemon, body, key)
+                if wait is None:
+                    unanswered[key] = body
+                    return
+                accepted[wait["id"]] = wait
+                n += 1
+                await asyncio.sleep(0.005)
+
+        try:
+            for turn in range(20):
+                await daemon.start()
+                loading = asyncio.create_task(load(turn))
+                await asyncio.sleep(chance.uniform(0.05, 1.0))
+                assert await daemon.kill() == -signal.SIGKILL
+                await loading
+            await daemon.start()
+            for key, body in unanswered.items():
+                wait = await submit(client, daemon, body, key)
+                assert wait is not None
+                accepted[wait["id"]] = wait
+            assert len(accepted) > 200
+            await check_promises(client, daemon, receiver, accepted)
+            assert max(map(len, receiver.digests.values())) <= 21
+        finally:
+            await daemon.kill()
+
+
+async def test_sigterm_drains_and_exits_zero_and_the_next_start_goes_on(tmp_path: Path) -> None:
+    async with world() as (jobs, receiver, client):
+        daemon = Daemon(tmp_path)
+        try:
+            await daemon.start()
+            accepted = {}
+            for n in range(30):
+                wait = await submit(client, daemon, wait_for_job(jobs, receiver, f"job{n}", n / 10), f"key{n}")
+                assert wait is not None
+                accepted[wait["id"]] = wait
+            poll = asyncio.create_task(show(client, daemon, max(accepted), 60))
+            await until(lambda: jobs.asked["job29"] > 3)
+            assert await daemon.kill(signal.SIGTERM) == 0
+            assert (await poll)["state"] == "waiting"
+            assert (await daemon.logged("drained"))["outcomes_not_stored"] == 0
+            await daemon.start()
+            seen = await show(client, daemon, max(accepted))
+            assert seen["pokes"] >= 3, "progress was flushed on drain"
+            await check_promises(client, daemon, receiver, accepted)
+        finally:
+            await daemon.kill()

@@ -1,0 +1,194 @@
+"""A real waitd in a process of its own, and the servers around it: a job server to poke and a receiver of webhooks."""
+
+import asyncio
+import hashlib
+import os
+import signal
+import sys
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import orjson
+from aiohttp import web
+
+SECRET = "whsec_" + "c2VjcmV0IG9mIHRoZSB0ZXN0cyE="  # noqa: S105 - of the tests
+
+
+class Daemon:
+    """One process of waitd over a state directory. Start it, kill it, start it again."""
+
+    def __init__(self, state_dir: Path, *, script: Path | None = None, **environment: str) -> None:
+        self._command = [sys.executable, str(script)] if script else [sys.executable, "-m", "waitd", "serve"]
+        self._environment = {
+            "WAITD_STATE_DIR": str(state_dir),
+            "WAITD_BIND": "127.0.0.1:0",
+            "WAITD_LOG_FORMAT": "json",
+            "WAITD_WEBHOOK_SECRET": SECRET,
+            "WAITD_LADDER": "[0, 0.1, 0.2, 0.5, 1, 1, 1, 1, 1, 1, 1, 1]",
+        } | environment
+        self.process: asyncio.subprocess.Process | None = None
+        self.url = ""
+        self.log: list[dict[str, Any]] = []
+        self._reading: asyncio.Task[None] | None = None
+        self._serving = asyncio.Event()
+        self._changed = asyncio.Event()
+
+    async def start(self, **environment: str) -> None:
+        """Starts a process and waits until it serves."""
+        self._serving.clear()
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("WAITD_")}
+        self.process = await asyncio.create_subprocess_exec(
+            *self._command,
+            env=inherited | self._environment | environment,
+            stderr=asyncio.subprocess.PIPE,
+            limit=2**20,
+        )
+        self._reading = asyncio.create_task(self._read(self.process))
+        serving = asyncio.create_task(self._serving.wait())
+        await asyncio.wait([serving, self._reading], timeout=60, return_when=asyncio.FIRST_COMPLETED)
+        if not self._serving.is_set():
+            serving.cancel()
+            raise AssertionError(f"the daemon did not start: {self.log[-10:]}")
+
+    async def _read(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stderr is not None
+        async for line in process.stderr:
+            try:
+                event = orjson.loads(line)
+            except orjson.JSONDecodeError:
+                event = {"event": line.decode(errors="replace").rstrip()}
+            self.log.append(event)
+            if event.get("event") == "serving":
+                self.url = "http://" + event["address"]
+                self._serving.set()
+            self._changed.set()
+
+    async def logged(self, name: str, timeout: float = 30) -> dict[str, Any]:
+        """The first log line of this event, once it is there."""
+        async with asyncio.timeout(timeout):
+            while True:
+                for event in self.log:
+                    if event.get("event") == name:
+                        return event
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def ended(self, timeout: float = 60) -> int:
+        """Waits for the process to end; its exit code (negative: the signal that killed it)."""
+        assert self.process is not None
+        code = await asyncio.wait_for(self.process.wait(), timeout)
+        if self._reading is not None:
+            await self._reading
+        return code
+
+    async def kill(self, signum: signal.Signals = signal.SIGKILL) -> int:
+        """Signals the process and waits for its end."""
+        assert self.process is not None
+        if self.process.returncode is None:
+            self.process.send_signal(signum)
+        return await self.ended()
+
+
+@asynccontextmanager
+async def daemon(state_dir: Path, **options: Any) -> AsyncIterator[Daemon]:
+    """A daemon that is running inside the block and gone after it."""
+    running = Daemon(state_dir, **options)
+    try:
+        await running.start()
+        yield running
+    finally:
+        if running.process is not None:
+            await running.kill()
+
+
+class Receiver:
+    """Takes webhooks and keeps what came: the digests of the bodies, the headers, the decoded events, by wait id."""
+
+    def __init__(self) -> None:
+        self.digests: defaultdict[str, list[str]] = defaultdict(list)
+        self.bodies: dict[str, bytes] = {}
+        self.headers: dict[str, Mapping[str, str]] = {}
+        self.answers: list[int] = []
+        self.url = ""
+
+    async def take(self, request: web.Request) -> web.Response:
+        body = await request.read()
+        wait_id = orjson.loads(body)["id"]
+        self.digests[wait_id].append(hashlib.sha256(body).hexdigest())
+        self.bodies[wait_id] = body
+        self.headers[wait_id] = dict(request.headers)
+        return web.Response(status=self.answers.pop(0) if self.answers else 204)
+
+    def event(self, wait_id: str) -> dict[str, Any]:
+        event: dict[str, Any] = orjson.loads(self.bodies[wait_id])
+        return event
+
+
+class Jobs:
+    """A job server: `/jobs/NAME?for=SECONDS` is 202 RUNNING until so long after it was first asked for, then 200 SUCCEEDED."""
+
+    def __init__(self) -> None:
+        self.first_asked: dict[str, float] = {}
+        self.asked: defaultdict[str, int] = defaultdict(int)
+        self.url = ""
+
+    async def answer(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        now = time.monotonic()
+        self.asked[name] += 1
+        first = self.first_asked.setdefault(name, now)
+        if now - first >= float(request.query.get("for", "0")):
+            return web.json_response({"status": "SUCCEEDED", "name": name})
+        return web.json_response({"status": "RUNNING"}, status=202)
+
+
+@asynccontextmanager
+async def serving(method: str, path: str, handler: Any) -> AsyncIterator[str]:
+    """A server on a free port of 127.0.0.1; its base URL."""
+    application = web.Application(client_max_size=2**26)
+    application.router.add_route(method, path, handler)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", 0, backlog=1024)
+        await site.start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def world() -> AsyncIterator[tuple[Jobs, Receiver, aiohttp.ClientSession]]:
+    """A job server, a receiver and an HTTP client."""
+    jobs, receiver = Jobs(), Receiver()
+    async with (
+        serving("GET", "/jobs/{name}", jobs.answer) as jobs.url,
+        serving("POST", "/{path:.*}", receiver.take) as receiver.url,
+        aiohttp.ClientSession() as client,
+    ):
+        yield jobs, receiver, client
+
+
+def wait_for_job(jobs: Jobs, receiver: Receiver, name: str, seconds: float, **more: Any) -> dict[str, Any]:
+    """The body of a wait for one job, its outcome going to the receiver."""
+    return {
+        "kind": "http",
+        "params": {"endpoint": f"{jobs.url}/jobs/{name}?for={seconds}", "success_when": "body.status == 'SUCCEEDED'"},
+        "poke_interval": 0.2,
+        "timeout": 120,
+        "sinks": [{"kind": "webhook", "url": f"{receiver.url}/hook"}],
+        **more,
+    }
+
+
+async def until(condition: Any, timeout: float = 60, what: str = "the condition") -> None:
+    """Looks every 20 ms until `condition()` is true; a test's own poke, bounded by `timeout`."""
+    limit = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < limit, f"{what} did not come true within {timeout} s"
+        await asyncio.sleep(0.02)

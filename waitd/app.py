@@ -1,0 +1,288 @@
+"""The only place that puts the parts together: settings become objects, objects run in one task group, SIGTERM drains them."""
+
+import asyncio
+import gc
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, NamedTuple
+
+import anyio
+import structlog
+from aiohttp import web
+from sqlalchemy.engine import make_url
+
+from waitd import __version__
+from waitd.api import Endings, Limits, Services, build_application
+from waitd.connections.cache import CachedConnections
+from waitd.connections.environment import EnvironmentResolver
+from waitd.core.errors import InvalidInput, Unavailable, WaitdError
+from waitd.engine.clock import SystemClock
+from waitd.engine.deliverer import Deliverer
+from waitd.engine.keeper import Keeper, pages
+from waitd.engine.ledger import Ledger
+from waitd.engine.poker import Poker
+from waitd.log import configure
+from waitd.metrics import Instruments
+from waitd.ports import Connections, Ended, Probe, Sink, StoredWait
+from waitd.probes.http import HttpProbe
+from waitd.settings import Settings
+from waitd.sinks.webhook import WebhookSink
+from waitd.stores import Store
+
+log = structlog.get_logger(__name__)
+
+
+class Daemon:
+    """One waitd: its parts, and its life from start to drain."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        parts: "Parts",
+        instruments: Instruments,
+    ) -> None:
+        self.settings = settings
+        self.store = store
+        self.instruments = instruments
+        self.clock = SystemClock()
+        self.ledger = Ledger(instruments)
+        self.endings = Endings(settings.max_long_polls)
+        self.poker = Poker(
+            store,
+            parts.probes,
+            self.clock,
+            instruments,
+            capacity=settings.capacity,
+            poke_concurrency=settings.poke_concurrency,
+            per_host_concurrency=settings.per_host_concurrency,
+        )
+        self.deliverer = Deliverer(
+            store,
+            parts.sinks,
+            self.clock,
+            instruments,
+            ladder=settings.ladder,
+            attempt_timeout=settings.delivery_timeout,
+            per_destination=settings.per_destination_concurrency,
+        )
+        self.keeper = Keeper(store, self.poker, self.clock, retention=settings.retention, recount=self._count)
+        self.draining = False
+        store.on_added = self._added
+        store.on_ended = self._ended
+        store.on_redelivered = self.deliverer.wake
+        self.application = build_application(
+            Services(
+                store=store,
+                poking=self.poker,
+                probes=parts.probes,
+                sinks=parts.sinks,
+                connections=parts.connections,
+                endings=self.endings,
+                instruments=instruments,
+                limits=Limits(settings.default_timeout, settings.max_timeout, settings.min_poke_interval),
+                health=self,
+                now=self.clock.now,
+                before_scrape=self._before_scrape,
+            )
+        )
+
+    # ------------------------------------------------------------ health, as the API tells it
+
+    @property
+    def store_writable(self) -> bool:
+        """Whether the store's last write went through."""
+        return not self.store.failing
+
+    @property
+    def store_trouble(self) -> str:
+        """Why it did not."""
+        return "its last write failed; the log says why" if self.store.failing else ""
+
+    @property
+    def unstored_endings(self) -> int:
+        """How many outcomes the store refused when it was last asked."""
+        return self.poker.unstored
+
+    @property
+    def loop_lag(self) -> float:
+        """The longest pause of the event loop in the last second, seconds."""
+        return self.keeper.lag
+
+    # ------------------------------------------------------------ what the writer tells
+
+    def _added(self, waits: Sequence[StoredWait]) -> None:
+        self.ledger.added(waits)
+        self.poker.adopt(waits)
+
+    def _ended(self, endings: Sequence[Ended]) -> None:
+        self.ledger.ended(endings)
+        destinations: set[str] = set()
+        for ended in endings:
+            self.poker.drop(ended.wait.id)
+            self.endings.announce(ended.wait.id)
+            destinations |= ended.destinations
+        self.deliverer.wake(destinations)
+
+    async def _count(self) -> None:
+        self.ledger.reset(await self.store.counts())
+        for state, count in (await self.store.delivery_counts()).items():
+            self.instruments.outbox_deliveries.labels(state).set(count)
+
+    def _before_scrape(self) -> None:
+        self.poker.refresh_gauges()
+        self.ledger.refresh_gauges()
+        self.instruments.event_loop_lag.set(self.keeper.lag)
+
+    # ------------------------------------------------------------ its life
+
+    async def run(self) -> None:
+        """Serves until SIGTERM or SIGINT, then drains."""
+        async with anyio.create_task_group() as tasks:
+            with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+                tasks.start_soon(self.poker.run, name="poker")
+                tasks.start_soon(self.deliverer.run, name="deliverer")
+                tasks.start_soon(self.keeper.run, name="keeper")
+                tasks.start_soon(self._load, name="load")
+                runner = await self._listen()
+                async for signum in signals:
+                    log.info("draining", signal=signal.Signals(signum).name, held=self.poker.held)
+                    break
+                await self._drain(runner)
+                tasks.cancel_scope.cancel()
+
+    async def _load(self) -> None:
+        """Takes the store's waiting waits in hand, page by page; the first are poked while the last are still being read."""
+        await self._count()
+        started = self.clock.monotonic()
+        async for page in pages(self.store):
+            self.poker.adopt(page)
+            await asyncio.sleep(0)
+        gc.collect()
+        gc.freeze()  # what is held now is held for long: the collector need not look at it again
+        log.info("loaded", waits=self.poker.held, seconds=round(self.clock.monotonic() - started, 3))
+
+    async def _listen(self) -> web.AppRunner:
+        runner = web.AppRunner(
+            self.application, access_log=None, handler_cancellation=True, shutdown_timeout=1.0
+        )
+        await runner.setup()
+        site = web.TCPSite(runner, self.settings.host, self.settings.port, backlog=1024)
+        await site.start()
+        host, port = runner.addresses[0][:2]
+        log.info(
+            "serving",
+            version=__version__,
+            address=f"{host}:{port}",
+            pid=os.getpid(),
+            store=self._store_name(),
+        )
+        return runner
+
+    def _store_name(self) -> str:
+        return make_url(self.settings.store_url).render_as_string(hide_password=True)
+
+    async def _drain(self, runner: web.AppRunner) -> None:
+        self.draining = True
+        self.endings.drain()
+        grace = self.settings.drain_timeout
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self.poker.drain, grace)
+            tasks.start_soon(self.deliverer.drain, grace)
+        try:
+            await self.poker.flush_progress(everything=True)
+        except Unavailable as error:
+            log.warning("progress_not_stored", error=str(error))
+        await runner.cleanup()
+        log.info("drained", outcomes_not_stored=self.poker.ending)
+
+
+class Parts(NamedTuple):
+    """What pokes, what delivers, and where both look up their connections."""
+
+    probes: Mapping[str, Probe]
+    sinks: Mapping[str, Sink]
+    connections: Connections
+
+
+@asynccontextmanager
+async def parts_of(settings: Settings, instruments: Instruments) -> AsyncIterator[Parts]:
+    """Probes by kind and sinks by kind. A new one is one file and one line here."""
+    clock = SystemClock()
+    connections = CachedConnections(
+        [EnvironmentResolver(os.environ)],
+        ttl=settings.connection_cache,
+        now=clock.monotonic,
+        instruments=instruments,
+    )
+    secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else None
+    async with AsyncExitStack() as stack:
+        http = await stack.enter_async_context(
+            HttpProbe(connections, secret_headers=settings.secret_headers)
+        )
+        webhook = await stack.enter_async_context(
+            WebhookSink(connections, secret=secret, secret_headers=settings.secret_headers)
+        )
+        yield Parts({"http": http}, {"webhook": webhook}, connections)
+
+
+@asynccontextmanager
+async def probes_of(settings: Settings) -> AsyncIterator[Mapping[str, Probe]]:
+    """The probes alone, for a wait without a daemon."""
+    async with parts_of(settings, Instruments(version=__version__)) as parts:
+        yield parts.probes
+
+
+@asynccontextmanager
+async def daemon_of(settings: Settings) -> AsyncIterator[Daemon]:
+    """A daemon, put together and not yet running.
+
+    Raises:
+        WaitdError: the store cannot be opened, e.g. because another daemon holds it.
+    """
+    instruments = Instruments(version=__version__)
+    async with parts_of(settings, instruments) as parts:
+
+        def destination_of(_: str, sink: Mapping[str, Any]) -> str:
+            params = dict(sink)
+            kind = params.pop("kind")
+            if kind not in parts.sinks:
+                raise InvalidInput.at("/kind", f"there is no sink {kind}")
+            return str(parts.sinks[kind].parse(params).destination)
+
+        store = await Store.open(
+            settings.store_url, now=SystemClock.now, ladder=settings.ladder, destination_of=destination_of
+        )
+        try:
+            yield Daemon(settings, store, parts, instruments)
+        finally:
+            await store.close()
+
+
+def new_loop() -> asyncio.AbstractEventLoop:
+    """An event loop: uvloop's where there is one."""
+    try:
+        import uvloop  # noqa: PLC0415 - not on every platform
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+def serve(settings: Settings) -> int:
+    """Runs a daemon until it is told to stop; returns the process's exit code."""
+
+    async def main() -> None:
+        async with daemon_of(settings) as daemon:
+            await daemon.run()
+
+    configure(level=settings.log_level, log_format=settings.log_format)
+    try:
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.run(main())
+    except (WaitdError, OSError) as error:
+        sys.stderr.write(f"waitd: {error}\n")
+        return 1
+    return 0
