@@ -1,0 +1,269 @@
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from waitd.connections import cache as cache_module
+from waitd.connections.cache import CachedConnections, Resolver
+from waitd.core.connection import Connection
+from waitd.core.errors import ConnectionUnavailable, UnknownConnection
+from waitd.metrics import Instruments
+from waitd.ports import Connections
+
+
+class Scripted:
+    """A resolver that answers what it is told, counts, and can be held up."""
+
+    def __init__(self, backend: str = "scripted", **known: str) -> None:
+        self.backend = backend
+        self.known = known
+        self.down = False
+        self.asked: list[str] = []
+        self.gate: asyncio.Event | None = None
+
+    async def lookup(self, conn_id: str) -> Connection:
+        self.asked.append(conn_id)
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.down:
+            raise ConnectionUnavailable("the backend is down")
+        if conn_id not in self.known:
+            raise UnknownConnection("not here")
+        return Connection(conn_id, host=self.known[conn_id])
+
+
+class Now:
+    def __init__(self) -> None:
+        self.at = 1000.0
+
+    def __call__(self) -> float:
+        return self.at
+
+
+@pytest.fixture
+def now() -> Now:
+    return Now()
+
+
+@pytest.fixture
+def instruments() -> Instruments:
+    return Instruments(version="test")
+
+
+@pytest.fixture
+def cached(now: Now, instruments: Instruments) -> Callable[..., CachedConnections]:
+    def make(*resolvers: Resolver, ttl: float = 60.0) -> CachedConnections:
+        return CachedConnections(resolvers, ttl=ttl, now=now, instruments=instruments)
+
+    return make
+
+
+Make = Callable[..., CachedConnections]
+
+
+def lookups(instruments: Instruments, backend: str, result: str) -> float:
+    labels = {"backend": backend, "result": result}
+    return instruments.registry.get_sample_value("waitd_secret_lookups_total", labels) or 0.0
+
+
+def test_it_is_the_port(cached: Make) -> None:
+    connections: Connections = cached()
+    assert connections.peek("a") is None
+
+
+async def test_a_connection_is_looked_up_once_in_its_time(
+    cached: Make, now: Now, instruments: Instruments
+) -> None:
+    resolver = Scripted(a="one")
+    connections = cached(resolver)
+    assert connections.peek("a") is None
+    assert (await connections.get("a")).host == "one"
+    resolver.known["a"] = "two"
+    now.at += 59.9
+    assert (await connections.get("a")).host == "one"
+    now.at += 0.1
+    assert (await connections.get("a")).host == "two"
+    assert resolver.asked == ["a", "a"]
+    assert lookups(instruments, "scripted", "found") == 2
+
+
+async def test_resolvers_are_asked_in_order(cached: Make, instruments: Instruments) -> None:
+    first, second = Scripted("first", a="1"), Scripted("second", a="2", b="2")
+    connections = cached(first, second)
+    assert (await connections.get("a")).host == "1"
+    assert (await connections.get("b")).host == "2"
+    assert second.asked == ["b"]
+    assert lookups(instruments, "first", "unknown") == 1
+    with pytest.raises(UnknownConnection, match="'c'"):
+        await connections.get("c")
+
+
+async def test_a_resolver_that_is_down_is_not_skipped(cached: Make, instruments: Instruments) -> None:
+    first, second = Scripted("first"), Scripted("second", a="another account")
+    first.down = True
+    with pytest.raises(ConnectionUnavailable, match="the backend is down"):
+        await cached(first, second).get("a")
+    assert second.asked == []
+    assert lookups(instruments, "first", "unavailable") == 1
+
+
+async def test_concurrent_gets_share_one_look_up(cached: Make) -> None:
+    resolver = Scripted(a="one", b="two")
+    resolver.gate = asyncio.Event()
+    connections = cached(resolver)
+    gets = [asyncio.ensure_future(connections.get(conn_id)) for conn_id in "aaabb" * 5]
+    await asyncio.sleep(0)
+    resolver.gate.set()
+    assert {connection.host for connection in await asyncio.gather(*gets)} == {"one", "two"}
+    assert sorted(resolver.asked) == ["a", "b"]
+
+
+async def test_when_the_one_who_asks_is_cancelled_another_takes_over(cached: Make) -> None:
+    resolver = Scripted(a="one")
+    resolver.gate = asyncio.Event()
+    connections = cached(resolver)
+    first, second, third = [asyncio.ensure_future(connections.get("a")) for _ in range(3)]
+    await asyncio.sleep(0)
+    third.cancel()  # one who only waits
+    first.cancel()
+    await asyncio.wait([first, third])
+    resolver.gate.set()
+    assert (await second).host == "one"
+    assert resolver.asked == ["a", "a"]
+
+
+async def test_a_shared_failure_reaches_everyone(cached: Make) -> None:
+    resolver = Scripted()
+    resolver.down = True
+    resolver.gate = asyncio.Event()
+    connections = cached(resolver)
+    gets = [asyncio.ensure_future(connections.get("a")) for _ in range(3)]
+    await asyncio.sleep(0)
+    resolver.gate.set()
+    answers = await asyncio.gather(*gets, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [ConnectionUnavailable] * 3
+    assert len({id(answer) for answer in answers}) == 3
+    assert resolver.asked == ["a"]
+
+
+async def test_a_stale_connection_is_better_than_none(
+    cached: Make, now: Now, instruments: Instruments
+) -> None:
+    resolver = Scripted(a="one")
+    connections = cached(resolver)
+    await connections.get("a")
+    resolver.down = True
+    now.at += 3600
+    assert (await connections.get("a")).host == "one"
+    assert (await connections.get("a")).host == "one"
+    assert len(resolver.asked) == 2  # the pause keeps a backend that is down from being asked at every poke
+    assert lookups(instruments, "cache", "stale") == 1
+    resolver.down, resolver.known["a"] = False, "two"
+    now.at += cache_module.STALE_PAUSE
+    assert (await connections.get("a")).host == "two"
+
+
+async def test_a_connection_that_was_taken_away_is_gone(cached: Make, now: Now) -> None:
+    resolver = Scripted(a="one")
+    connections = cached(resolver)
+    await connections.get("a")
+    del resolver.known["a"]
+    now.at += 60
+    with pytest.raises(UnknownConnection):
+        await connections.get("a")
+    assert connections.peek("a") is None
+
+
+async def test_peek_shows_a_stale_connection_and_asks_nobody(cached: Make, now: Now) -> None:
+    resolver = Scripted(a="one")
+    connections = cached(resolver)
+    await connections.get("a")
+    now.at += 3600
+    peeked = connections.peek("a")
+    assert peeked is not None
+    assert peeked.host == "one"
+    assert resolver.asked == ["a"]
+
+
+async def test_refreshed_looks_up_anew_once_in_thirty_seconds(cached: Make, now: Now) -> None:
+    resolver = Scripted(a="one")
+    connections = cached(resolver, ttl=10.0)
+    await connections.get("a")
+    resolver.known["a"] = "two"
+    assert (await connections.refreshed("a")).host == "two"
+    assert (await connections.get("a")).host == "two"
+    resolver.known["a"] = "three"
+    now.at += 29.9
+    assert (await connections.refreshed("a")).host == "two"
+    now.at += 0.1
+    assert (await connections.refreshed("a")).host == "three"
+    assert len(resolver.asked) == 3
+
+
+async def test_a_get_in_between_does_not_shorten_the_thirty_seconds(cached: Make, now: Now) -> None:
+    resolver = Scripted(a="one")
+    connections = cached(resolver, ttl=10.0)
+    await connections.refreshed("a")
+    now.at += 15
+    await connections.get("a")
+    await connections.refreshed("a")
+    assert len(resolver.asked) == 2
+    with pytest.raises(UnknownConnection):
+        await connections.refreshed("b")
+    assert connections.peek("b") is None
+
+
+async def test_concurrent_refreshes_share_one_look_up(cached: Make) -> None:
+    resolver = Scripted(a="one")
+    connections = cached(resolver)
+    resolver.gate = asyncio.Event()
+    refreshes = [asyncio.ensure_future(connections.refreshed("a")) for _ in range(5)]
+    await asyncio.sleep(0)
+    resolver.gate.set()
+    await asyncio.gather(*refreshes)
+    await connections.refreshed("a")
+    assert resolver.asked == ["a"]
+
+
+async def test_refreshed_says_when_the_backend_is_down_and_get_goes_on(cached: Make, now: Now) -> None:
+    resolver = Scripted(a="one")
+    connections = cached(resolver)
+    await connections.get("a")
+    resolver.down = True
+    for _ in range(3):  # nobody may take the old credentials for fresh ones
+        with pytest.raises(ConnectionUnavailable):
+            await connections.refreshed("a")
+    assert len(resolver.asked) == 2
+    assert (await connections.get("a")).host == "one"
+    resolver.down, resolver.known["a"] = False, "two"
+    now.at += cache_module.STALE_PAUSE
+    assert (await connections.get("a")).host == "two"
+    assert (await connections.refreshed("a")).host == "two"
+
+
+@pytest.mark.parametrize("conn_id", ["", "a b", "a\n", "x" * 251, "a\x00"])
+async def test_what_is_no_conn_id_is_unknown_without_asking(cached: Make, conn_id: str) -> None:
+    resolver = Scripted()
+    with pytest.raises(UnknownConnection):
+        await cached(resolver).get(conn_id)
+    assert resolver.asked == []
+
+
+async def test_the_cache_is_bounded(cached: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache_module, "MAX_CONNECTIONS", 2)
+    connections = cached(Scripted(a="1", b="2", c="3"))
+    for conn_id in "abc":
+        await connections.get(conn_id)
+    assert [connections.peek(conn_id) is not None for conn_id in "abc"] == [False, True, True]
+
+
+async def test_a_resolver_with_a_bug_does_not_hang_the_next_one(cached: Make) -> None:
+    class Broken(Scripted):
+        async def lookup(self, conn_id: str) -> Connection:
+            await super().lookup(conn_id)
+            raise RuntimeError("bug")
+
+    connections = cached(Broken(a="1"))
+    for _ in range(2):
+        with pytest.raises(RuntimeError):
+            await connections.get("a")

@@ -1,0 +1,103 @@
+"""A receiver of webhooks that answers with the very bytes it is told, on a real socket."""
+
+import asyncio
+import socket
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
+
+
+@dataclass
+class Request:
+    """What came in; header names in lower case."""
+
+    line: str
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass
+class Receiver:
+    """`requests` that came, how many `connections` they came over, and the `answer` that each gets."""
+
+    port: int = 0
+    answer: Answer | None = None
+    requests: list[Request] = field(default_factory=list)
+    connections: int = 0
+    closed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def answers(self, status: str, *headers: str, body: bytes = b"") -> None:
+        """Answers with a complete message."""
+        lines = [f"HTTP/1.1 {status}", *headers, f"Content-Length: {len(body)}", "", ""]
+        self.sends("\r\n".join(lines).encode() + body)
+
+    def sends(self, data: bytes) -> None:
+        """Answers with these bytes, and leaves the connection open."""
+
+        async def send(writer: asyncio.StreamWriter) -> None:
+            writer.write(data)
+            await writer.drain()
+
+        self.answer = send
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+                line, *fields = head.strip().split("\r\n")
+                headers = {
+                    name.lower(): value.strip() for name, _, value in (f.partition(":") for f in fields)
+                }
+                body = await reader.readexactly(int(headers.get("content-length", 0)))
+                self.requests.append(Request(line, headers, body))
+                assert self.answer is not None
+                await self.answer(writer)
+        except (asyncio.IncompleteReadError, OSError):
+            pass
+        finally:
+            writer.close()
+            self.closed.set()
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    """Ends the connection with a RST."""
+    raw = writer.get_extra_info("socket")
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+@asynccontextmanager
+async def receiving() -> AsyncIterator[Receiver]:
+    receiver = Receiver()
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        try:
+            await receiver.serve(reader, writer)
+        except asyncio.CancelledError:
+            pass  # the test is over
+        finally:
+            tasks.discard(task)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    receiver.port = server.sockets[0].getsockname()[1]
+    try:
+        yield receiver
+    finally:
+        server.close()
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        await server.wait_closed()

@@ -1,0 +1,89 @@
+"""The settings, and the file that documents them."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from waitd.settings import Settings, load
+
+DOCUMENTED = Path(__file__).parents[1] / "config" / "waitd.toml"
+#: Shown by an example, because the default is none or depends on the machine.
+EXAMPLES = {"state_dir", "database_url", "webhook_secret"}
+
+
+@pytest.fixture(autouse=True)
+def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    for name in list(os.environ):
+        if name.startswith("WAITD_"):
+            monkeypatch.delenv(name)
+
+
+def documented() -> dict[str, object]:
+    text = DOCUMENTED.read_text()
+    return tomllib.loads("\n".join(re.findall(r"^# ([a-z_]+ = .*)$", text, re.MULTILINE)))
+
+
+def test_the_settings_file_names_every_setting_with_its_default() -> None:
+    shown = documented()
+    assert set(shown) == set(Settings.model_fields)
+    defaults = Settings().model_dump(mode="json")
+    for name, value in shown.items():
+        if name not in EXAMPLES:
+            assert value == defaults[name], name
+
+
+def test_the_settings_file_can_be_used_as_it_is() -> None:
+    assert load(DOCUMENTED).model_dump() == Settings().model_dump()
+
+
+def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "waitd.toml"
+    file.write_text('capacity = 5\nbind = "127.0.0.1:1"\n')
+    monkeypatch.setenv("WAITD_CAPACITY", "7")
+    settings = load(file)
+    assert (settings.capacity, settings.bind) == (7, "127.0.0.1:1")
+
+
+def test_an_unknown_name_in_the_file_is_refused_by_name(tmp_path: Path) -> None:
+    file = tmp_path / "waitd.toml"
+    file.write_text("capacty = 5\n")
+    with pytest.raises(ValidationError, match="capacty"):
+        load(file)
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.toml"):
+        load(Path("nowhere.toml"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("WAITD_BIND", "8795"),
+        ("WAITD_BIND", "127.0.0.1:http"),
+        ("WAITD_BIND", "127.0.0.1:99999"),
+        ("WAITD_CAPACITY", "0"),
+        ("WAITD_LOG_LEVEL", "loud"),
+        ("WAITD_LOG_FORMAT", "xml"),
+        ("WAITD_LADDER", "[]"),
+        ("WAITD_MIN_POKE_INTERVAL", "0"),
+    ],
+)
+def test_a_wrong_value_is_refused(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValidationError, match=name.removeprefix("WAITD_").lower()):
+        Settings()
+
+
+def test_host_and_port_of_an_ipv6_address() -> None:
+    settings = Settings(bind="[::1]:8795")
+    assert (settings.host, settings.port) == ("::1", 8795)
+
+
+def test_the_webhook_secret_is_not_shown() -> None:
+    assert "whsec" not in repr(Settings(webhook_secret="whsec_c2VjcmV0"))  # type: ignore[arg-type]  # pydantic makes it a SecretStr

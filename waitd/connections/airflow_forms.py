@@ -1,0 +1,176 @@
+"""The two forms in which Airflow writes a connection into one string: a URI, and JSON.
+
+Pure. It reads them as Airflow 3.3 does (`airflow.models.connection.Connection`: `_parse_from_uri`, `from_json`), so that a value moves
+from Airflow to waitd unchanged. The differences:
+
+- what Airflow would accept and read as nonsense (no scheme, a host with userinfo in it) is an error here;
+- `http://http://host` keeps its host, which Airflow loses;
+- in a URI's query, objects and arrays are read as JSON, as Airflow's core does, and all else stays text, as in its task SDK;
+- `extra__<conn_type>__name`, as Airflow's forms once wrote extras, is read as `name` for every type.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+from waitd.core.connection import Connection
+
+_PROTOCOL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_EXTRA_KEY = "__extra__"
+_JSON_FIELDS = frozenset(
+    {"conn_type", "description", "host", "login", "password", "schema", "port", "extra", "team_name"}
+)
+
+
+def parse_connection(conn_id: str, value: str) -> Connection:
+    """The connection that `value`, a URI or JSON, describes.
+
+    Raises:
+        ValueError: it describes none. The message never quotes the value.
+    """
+    text = value.strip()
+    connection = _from_json(conn_id, text) if text.startswith("{") else _from_uri(conn_id, text)
+    if "@" in (connection.host or ""):
+        raise ValueError("its host has an @ in it; login and password have their own fields")
+    return connection
+
+
+def _from_uri(conn_id: str, uri: str) -> Connection:
+    scheme, separator, rest = uri.partition("://")
+    if not separator:
+        raise ValueError("it is neither JSON nor a URI with a scheme://")
+    if not uri.isprintable():
+        raise ValueError("it has control characters, which a URI writes percent-encoded")
+    if "://" not in rest:
+        protocol, parts = "", _parts("//" + rest)
+    elif rest.count("://") == 1 and _PROTOCOL.match(rest):
+        parts = _parts(rest)
+        protocol = parts.scheme
+    else:
+        raise ValueError(
+            "it has a second :// and is not conn_type://protocol://host; percent-encode it elsewhere"
+        )
+    conn_type = _normalized(scheme.lower())
+    host = _hostname(parts)
+    return Connection(
+        conn_id,
+        conn_type=conn_type,
+        host=f"{protocol}://{host}" if protocol and host else host,
+        port=_port(parts),
+        schema=unquote(parts.path[1:]),
+        login=_unquoted(parts.username),
+        password=_unquoted(parts.password),
+        extra=_extra_of_query(parts.query, conn_type),
+    )
+
+
+def _parts(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError:
+        pass
+    raise ValueError("its host is malformed")  # outside the handler: the first error quotes the URI
+
+
+def _port(parts: SplitResult) -> int | None:
+    try:
+        return parts.port
+    except ValueError:
+        pass
+    raise ValueError("its port is no number in 0..65535")
+
+
+def _hostname(parts: SplitResult) -> str:
+    """The host, percent-decoded. One that hides a path or a scheme keeps its case, which `hostname` would lower."""
+    host = unquote(parts.hostname or "")
+    if "/" not in host:
+        return host
+    return unquote(parts.netloc.rpartition("@")[2].partition(":")[0])
+
+
+def _unquoted(text: str | None) -> str | None:
+    return unquote(text) if text else text
+
+
+def _extra_of_query(query: str, conn_type: str) -> Mapping[str, Any]:
+    fields = dict(parse_qsl(query, keep_blank_values=True))
+    if _EXTRA_KEY in fields:
+        return _extra(fields[_EXTRA_KEY], conn_type)
+    return _extra({name: _decoded(text) for name, text in fields.items()}, conn_type)
+
+
+def _decoded(text: str) -> Any:
+    """Objects and arrays are read as JSON; a token of digits, or one that reads `null`, stays what it is."""
+    if not text.startswith(("{", "[")):
+        return text
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _from_json(conn_id: str, text: str) -> Connection:
+    fields = _object(text, "it")
+    unknown = fields.keys() - _JSON_FIELDS
+    if unknown:
+        raise ValueError(
+            f"it has {len(unknown)} unknown fields; known are: {', '.join(sorted(_JSON_FIELDS))}"
+        )
+    conn_type = _normalized(_text(fields, "conn_type") or "")
+    return Connection(
+        conn_id,
+        conn_type=conn_type,
+        host=_text(fields, "host"),
+        port=_json_port(fields.get("port")),
+        schema=_text(fields, "schema"),
+        login=_text(fields, "login"),
+        password=_text(fields, "password"),
+        extra=_extra(fields.get("extra") or {}, conn_type),
+    )
+
+
+def _text(fields: Mapping[str, Any], name: str) -> str | None:
+    value = fields.get(name)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)  # a login or password of digits, written without quotes
+    if value is None or isinstance(value, str):
+        return value
+    raise ValueError(f"its {name} is no string")
+
+
+def _json_port(value: Any) -> int | None:
+    if value is None or value == "":
+        return None
+    if isinstance(value, str) and value.isascii() and value.isdecimal():
+        value = int(value[:6])
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 65535:
+        raise ValueError("its port is no number in 0..65535")
+    return value or None
+
+
+def _extra(value: Any, conn_type: str) -> Mapping[str, Any]:
+    extra = (
+        value if isinstance(value, dict) else _object(value if isinstance(value, str) else "", "its extra")
+    )
+    prefix = f"extra__{conn_type}__"
+    plain = {name: item for name, item in extra.items() if not name.startswith(prefix)}
+    return {
+        name.removeprefix(prefix): item for name, item in extra.items() if name.startswith(prefix)
+    } | plain
+
+
+def _object(text: str, what: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if isinstance(value, dict):
+        return value
+    raise ValueError(f"{what} is no JSON object")  # outside the handler: the first error keeps the text
+
+
+def _normalized(conn_type: str) -> str:
+    """Airflow's `_normalize_conn_type`."""
+    return "postgres" if conn_type == "postgresql" else conn_type.replace("-", "_")

@@ -1,0 +1,234 @@
+"""The webhook sink: an HTTP POST of the event, signed per Standard Webhooks. A 2xx is a delivery."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Self
+
+import aiohttp
+from pydantic import Field
+from yarl import URL
+
+from waitd.core.connection import Connection, check_endpoint, is_conn_id, join, origin_of
+from waitd.core.connection_auth import http_headers
+from waitd.core.delivery import Delivered, Gone, Receipt, Refused
+from waitd.core.errors import InvalidInput, Problem, WaitdError
+from waitd.core.event import CONTENT_TYPE
+from waitd.core.headers import refused_headers
+from waitd.core.retry_after import parse_retry_after
+from waitd.core.signature import signature, signing_keys
+from waitd.models import Strict, parsed
+from waitd.ports import Connections, Parcel
+
+#: The field of a connection's extra that holds its signing secrets.
+SECRET_EXTRA = "webhook_secret"  # noqa: S105 - a name, not a secret
+#: Headers that say what the body is and who signed it, beside every `webhook-*`.
+_OWN_HEADERS = frozenset({"content-type", "content-encoding"})
+#: What aiohttp reads ahead of an answer's body, which nobody looks at, in bytes.
+_READ_AHEAD = 4096
+
+Url = Annotated[str, Field(max_length=2048)]
+
+
+class WebhookParams(Strict):
+    """The parameters of a webhook: `url`, or `conn_id` and `endpoint`."""
+
+    url: Url | None = None
+    conn_id: str | None = None
+    endpoint: Url | None = None
+    headers: dict[str, str] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookTarget:
+    """Parsed parameters; `url` is None where `conn_id` is set."""
+
+    url: str | None
+    conn_id: str | None
+    endpoint: str
+    headers: Mapping[str, str]
+    destination: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Address:
+    url: str
+    headers: Mapping[str, str] = field(repr=False)
+    keys: tuple[bytes, ...] = field(repr=False)
+    verify: bool
+
+
+class WebhookSink:
+    """Posts events. An asynchronous context, in which it holds one HTTP session."""
+
+    def __init__(
+        self,
+        connections: Connections,
+        *,
+        secret: str | None,
+        secret_headers: Sequence[str],
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """`secret` signs what no connection's own secret signs; `secret_headers` are refused name patterns; `now` gives Unix seconds.
+
+        Raises:
+            ValueError: `secret` is malformed.
+        """
+        self._connections = connections
+        self._keys = () if secret is None else signing_keys(secret)
+        self._secret_headers = tuple(secret_headers)
+        self._now = now
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        """Opens the session."""
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0),  # the deliverer counts
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # the caller has one
+            headers={"user-agent": "waitd"},
+            auto_decompress=False,
+            read_bufsize=_READ_AHEAD,
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Closes it."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    def parse(self, params: Mapping[str, Any]) -> WebhookTarget:
+        """The destination that these parameters (without `kind`) name.
+
+        Raises:
+            InvalidInput: with pointers relative to `params`.
+        """
+        given = parsed(WebhookParams, dict(params))
+        problems = [*self._address_problems(given), *self._header_problems(given.headers)]
+        if problems:
+            raise InvalidInput(problems)
+        whom = str(origin_of(given.url)) if given.url is not None else given.conn_id
+        headers = {name.lower(): value for name, value in given.headers.items()}
+        return WebhookTarget(given.url, given.conn_id, given.endpoint or "", headers, f"webhook {whom}")
+
+    def _address_problems(self, given: WebhookParams) -> list[Problem]:
+        if (given.url is None) == (given.conn_id is None):
+            return [Problem("", "either url, or conn_id with an endpoint, is needed")]
+        if given.conn_id is not None and not is_conn_id(given.conn_id):
+            return [Problem("/conn_id", "up to 250 letters, digits and _#!()-.:/\\")]
+        if given.url is not None and given.endpoint is not None:
+            return [Problem("/endpoint", "an endpoint belongs to a conn_id; put it into the url")]
+        try:
+            if given.url is not None:
+                origin_of(given.url)
+            else:
+                self._check_endpoint(given.conn_id or "", given.endpoint or "")
+        except ValueError as error:
+            return [Problem("/endpoint" if given.url is None else "/url", str(error))]
+        return []
+
+    def _check_endpoint(self, conn_id: str, endpoint: str) -> None:
+        connection = self._connections.peek(conn_id)
+        try:
+            base = connection.base_url() if connection else None
+        except ValueError:
+            base = None  # the operator's to mend, not the submitter's
+        if base is None:
+            check_endpoint(endpoint)
+        else:
+            join(base, endpoint)
+
+    def _header_problems(self, headers: Mapping[str, str]) -> list[Problem]:
+        own = {
+            name for name in headers if name.lower() in _OWN_HEADERS or name.lower().startswith("webhook-")
+        }
+        refused = [Problem("/" + name, "waitd sets this header of a webhook itself") for name in sorted(own)]
+        foreign = {name: value for name, value in headers.items() if name not in own}
+        refused += refused_headers(foreign, self._secret_headers)
+        return [Problem("/headers" + problem.pointer, problem.detail) for problem in refused]
+
+    def signed(self, target: WebhookTarget) -> bool:
+        """Whether deliveries will be signed, as far as it is known: a connection that is not in the cache may have a secret yet."""
+        connection = self._connections.peek(target.conn_id) if target.conn_id is not None else None
+        return bool(self._keys) or (connection is not None and bool(connection.extra.get(SECRET_EXTRA)))
+
+    async def deliver(self, target: WebhookTarget, parcel: Parcel) -> Receipt:
+        """One attempt. The caller bounds it in time; every trouble is a `Refused` or `Gone`, never an exception."""
+        try:
+            address = await self._address(target)
+        except (WaitdError, ValueError) as error:  # mended by the operator, at best before the ladder ends
+            return Refused(str(error))
+        try:
+            return await self._post(address, parcel)
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            return Refused(_what_broke(error))
+
+    async def _address(self, target: WebhookTarget) -> _Address:
+        if target.conn_id is None:
+            return _Address(target.url or "", target.headers, self._keys, verify=True)
+        connection = await self._connections.get(target.conn_id)
+        return _Address(
+            join(connection.base_url(), target.endpoint),
+            {**target.headers, **{name.lower(): value for name, value in http_headers(connection)}},
+            self._keys_of(connection),
+            verify=connection.verifies_tls(),
+        )
+
+    def _keys_of(self, connection: Connection) -> tuple[bytes, ...]:
+        secret = connection.extra.get(SECRET_EXTRA)
+        if not secret:
+            return self._keys
+        if not isinstance(secret, str):
+            raise ValueError(f"{SECRET_EXTRA} in the extra of connection {connection.conn_id} is no string")  # noqa: TRY004
+        return signing_keys(secret)
+
+    async def _post(self, address: _Address, parcel: Parcel) -> Receipt:
+        if self._session is None:
+            raise RuntimeError("the webhook sink is used outside its context")
+        response = await self._session.post(
+            URL(address.url, encoded=address.url.isascii()),  # as it was written, where it can be sent so
+            data=parcel.event,
+            headers={**address.headers, **self._own_headers(address.keys, parcel)},
+            allow_redirects=False,
+            ssl=address.verify,
+        )
+        try:
+            return self._receipt(response.status, response.headers)
+        finally:
+            response.release()  # unread: a body that has not come whole already closes the connection
+
+    def _own_headers(self, keys: tuple[bytes, ...], parcel: Parcel) -> Mapping[str, str]:
+        timestamp = int(self._now())
+        own = {"content-type": CONTENT_TYPE, "webhook-id": parcel.id, "webhook-timestamp": str(timestamp)}
+        if keys:
+            own["webhook-signature"] = signature(keys, parcel.id, timestamp, parcel.event)
+        return own
+
+    def _receipt(self, status: int, headers: Mapping[str, str]) -> Receipt:
+        if 200 <= status < 300:
+            return Delivered()
+        if status == 410:
+            return Gone("the receiver answered 410 Gone")
+        hint = "; redirects are not followed" if 300 <= status < 400 else ""
+        retry_after = parse_retry_after(headers.get("Retry-After"), self._now(), headers.get("Date"))
+        return Refused(f"the receiver answered {status}{hint}", retry_after)
+
+
+def _what_broke(error: Exception) -> str:
+    """One stable sentence; the error's own text may name addresses, and quote what was received or sent."""
+    return next(
+        (sentence for kinds, sentence in _BROKEN if isinstance(error, kinds)), "the request could not be sent"
+    )
+
+
+#: The first that fits is said.
+_BROKEN: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...] = (
+    (aiohttp.ClientConnectorCertificateError, "the receiver's TLS certificate is not accepted"),
+    (aiohttp.ClientSSLError, "the TLS handshake with the receiver failed"),
+    (aiohttp.ClientConnectorDNSError, "the receiver's host name does not resolve"),
+    (aiohttp.ClientConnectorError, "no connection to the receiver could be made"),
+    (TimeoutError, "the receiver did not answer in time"),
+    ((aiohttp.ClientConnectionError, OSError), "the connection broke before the receiver had answered"),
+    (aiohttp.ClientResponseError, "the receiver's answer is not HTTP"),
+)
