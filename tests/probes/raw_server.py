@@ -1,0 +1,144 @@
+"""A server that answers anything, byte by byte, and a probe to look at it with."""
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from waitd.core.connection import Connection
+from waitd.core.verdict import Verdict
+from waitd.core.wait import NOTHING_SEEN, Progress
+from waitd.probes.http import HttpProbe
+from waitd.probes.http_params import HttpTarget
+
+#: What a script may do beside sending bytes.
+CLOSE, RESET, HANG, ENDLESS = "close", "reset", "hang", "endless"
+Script = Sequence[bytes | str]
+
+
+@dataclass
+class RawServer:
+    """Answers each request with what `script(head, n)` gives for the n-th one (from 1): bytes, then perhaps an end."""
+
+    script: Callable[[str, int], Script]
+    requests: list[str] = field(default_factory=list)
+    connections: int = 0
+    sent: int = 0
+    port: int = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def paths(self) -> list[str]:
+        return [request.split(" ")[1] for request in self.requests]
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            while await self._answer(reader, writer):
+                pass
+        writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        length = [
+            line.split(":")[1] for line in head.lower().splitlines() if line.startswith("content-length:")
+        ]
+        body = await reader.readexactly(int(length[0])) if length else b""
+        self.requests.append(head + body.decode())
+        for part in self.script(head, len(self.requests)):
+            if isinstance(part, bytes):
+                await self._send(writer, part)
+            elif part == ENDLESS:
+                while True:
+                    await self._send(writer, b"10000\r\n" + b"x" * 65536 + b"\r\n")
+            elif part == HANG:
+                await reader.read()  # until the other side gives up
+                return False
+            else:
+                if part == RESET:  # no lingering: the socket is closed with a RST
+                    connected = writer.get_extra_info("socket")
+                    connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    writer.transport.abort()
+                return False
+        return True
+
+    async def _send(self, writer: asyncio.StreamWriter, data: bytes) -> None:
+        writer.write(data)
+        await writer.drain()
+        self.sent += len(data)
+
+
+@contextlib.asynccontextmanager
+async def raw_server(script: Script | Callable[[str, int], Script]) -> AsyncIterator[RawServer]:
+    """A server on a free port. A plain script is the answer to everything."""
+    server = RawServer(script if callable(script) else lambda _head, _n: script)
+    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
+    server.port = listening.sockets[0].getsockname()[1]
+    tasks_before = asyncio.all_tasks()
+    try:
+        yield server
+    finally:
+        listening.close()
+        for task in asyncio.all_tasks() - tasks_before - {asyncio.current_task()}:
+            if "RawServer.serve" in repr(task.get_coro()):
+                task.cancel()
+        await listening.wait_closed()
+
+
+def answer(status: int, body: bytes = b"", *headers: str, reason: str = "Any") -> bytes:
+    """A whole answer with its length."""
+    lines = [f"HTTP/1.1 {status} {reason}", f"Content-Length: {len(body)}", *headers]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+@dataclass
+class ScriptedConnections:
+    """Hands out connections, or raises, in order: the last one stays. `refreshed` moves on to the next."""
+
+    answers: list[Connection | Exception]
+    refreshes: int = 0
+
+    def _now(self) -> Connection:
+        answer = self.answers[min(self.refreshes, len(self.answers) - 1)]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def get(self, conn_id: str) -> Connection:
+        return self._now()
+
+    async def refreshed(self, conn_id: str) -> Connection:
+        self.refreshes += 1
+        return self._now()
+
+    def peek(self, conn_id: str) -> Connection | None:
+        return None
+
+
+@dataclass
+class Poked:
+    """A wait, as far as a probe sees it."""
+
+    target: HttpTarget
+    progress: Progress = NOTHING_SEEN
+
+
+@contextlib.asynccontextmanager
+async def probe(
+    *answers: Connection | Exception, now: Callable[[], float] = lambda: 0.0
+) -> AsyncIterator[HttpProbe]:
+    """A started probe whose connections are these."""
+    secret_headers = ("authorization", "cookie", "x-api-key", "*-token")
+    async with HttpProbe(ScriptedConnections(list(answers)), secret_headers=secret_headers, now=now) as http:
+        yield http
+
+
+async def poke(http: HttpProbe, *waits: dict[str, Any]) -> Sequence[Verdict]:
+    """What one look says to each of these parameters."""
+    return await http.poke([Poked(http.parse(params, namespace="default")) for params in waits])

@@ -1,0 +1,246 @@
+"""One HTTP session, tuned for asking small questions very often; and what its troubles are called.
+
+It follows redirects within the origin, stops reading at a limit, and keeps connections alive. It knows nothing of waits and conditions.
+"""
+
+import asyncio
+import errno
+import ssl
+from collections.abc import Mapping
+from typing import NamedTuple, Self
+
+import aiohttp
+from yarl import URL
+
+from waitd import __version__
+from waitd.core.answer import Answered
+from waitd.core.connection import Origin, origin_of
+from waitd.core.retry_after import parse_retry_after
+from waitd.core.verdict import Unreachable
+from waitd.probes.decoding import Decoder, decoder_of
+
+MAX_REDIRECTS = 5
+_FOLLOWED = frozenset({301, 302, 303, 307, 308})
+#: An unread body of at most this many bytes is read away to keep the connection, if it comes within this many seconds.
+_DRAIN_BYTES = 64 * 1024
+_DRAIN_SECONDS = 0.25
+
+_HEADERS = {"User-Agent": f"waitd/{__version__}", "Accept": "*/*", "Accept-Encoding": "gzip, deflate"}
+_NO_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
+
+
+class Request(NamedTuple):
+    """What is asked. `url` is encoded; `headers` may carry credentials, which stay within its origin."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str] | None
+    body: bytes | None
+    verify_tls: bool
+
+
+class Answer(NamedTuple):
+    """A complete head; the body is still to come. It must be given to `HttpClient.release`."""
+
+    facts: Answered
+    response: aiohttp.ClientResponse
+
+
+class HttpClient:
+    """The session. The caller bounds each call in time and cancels it."""
+
+    def __init__(self, *, keepalive: float) -> None:
+        self._keepalive = keepalive
+        self._session: aiohttp.ClientSession | None = None
+
+    async def start(self) -> Self:
+        """Opens the session."""
+        self._session = aiohttp.ClientSession(
+            # How many requests are in flight, and where, is the poker's to say.
+            connector=aiohttp.TCPConnector(limit=0, limit_per_host=0, keepalive_timeout=self._keepalive),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers=_HEADERS,
+            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+            timeout=_NO_TIMEOUT,
+            trust_env=False,
+            auto_decompress=False,  # see `decoding`
+        )
+        return self
+
+    async def close(self) -> None:
+        """Closes the session and its connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def exchange(self, request: Request, now: float) -> Answer:
+        """Asks, and follows redirects within the origin. `now`: Unix seconds, to read a `Retry-After` date against.
+
+        Raises:
+            aiohttp.ClientError, OSError, ValueError: see `trouble`.
+        """
+        method, url, body, headers = (
+            request.method,
+            URL(request.url, encoded=True),
+            request.body,
+            request.headers,
+        )
+        origin: Origin | None = None
+        for _ in range(MAX_REDIRECTS + 1):
+            response = await self._send(method, url, headers, body, request.verify_tls)
+            status = response.status
+            if status not in _FOLLOWED or "Location" not in response.headers:
+                return Answer(_facts(response, now), response)
+            origin = origin or origin_of(request.url)
+            try:
+                url = _target(url, response.headers["Location"])
+                elsewhere = origin_of(str(url))
+            except ValueError:
+                return Answer(Answered(status), response)  # it leads nowhere: any other 3xx
+            if elsewhere != origin:
+                return Answer(Answered(status, elsewhere=str(elsewhere)), response)
+            if _becomes_get(status, method):
+                method, body, headers = "GET", None, _without_content_type(headers)
+            await self.release(response)
+        return Answer(Answered(status, loop=True), response)
+
+    async def _send(
+        self, method: str, url: URL, headers: Mapping[str, str] | None, body: bytes | None, verify_tls: bool
+    ) -> aiohttp.ClientResponse:
+        if self._session is None:
+            raise RuntimeError("the HTTP client is not started")
+        return await self._session.request(
+            method, url, headers=headers, data=body, ssl=verify_tls, allow_redirects=False
+        )
+
+    @staticmethod
+    async def read(response: aiohttp.ClientResponse, limit: int) -> bytes | None:
+        """The decoded body; None where it is over `limit` bytes, of which no more are taken in than it takes to know that.
+
+        Raises:
+            aiohttp.ClientError, OSError: it did not come whole.
+        """
+        encoding = response.headers.get("Content-Encoding", "")
+        if not encoding and (response.content_length or 0) > limit and response.method != "HEAD":
+            return None
+        try:
+            decoder = decoder_of(encoding) if encoding else None
+            return await _read(response.content, decoder, limit)
+        except ValueError as error:
+            raise aiohttp.ClientPayloadError(str(error)) from error
+
+    async def release(self, response: aiohttp.ClientResponse) -> None:
+        """Gives the connection back where the rest of the body is small and there; else closes it."""
+        if response.closed:  # it was whole with its head, or has been read
+            return
+        try:
+            if response.content_length is not None and response.content_length <= _DRAIN_BYTES:
+                async with asyncio.timeout(_DRAIN_SECONDS):
+                    await self.read(response, _DRAIN_BYTES)
+        except (aiohttp.ClientError, OSError):  # nobody needed it; a timeout is an OSError, too
+            pass
+        finally:
+            response.close()
+
+
+async def _read(content: aiohttp.StreamReader, decoder: Decoder | None, limit: int) -> bytes | None:
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        chunk = await content.readany()
+        if decoder is not None:
+            chunk = decoder.feed(chunk, limit - size)
+        size += len(chunk)
+        if size > limit:
+            return None
+        chunks.append(chunk)
+        if content.at_eof():
+            break
+    if decoder is not None:
+        decoder.finish()
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _facts(response: aiohttp.ClientResponse, now: float) -> Answered:
+    status = response.status
+    if status < 400:
+        return Answered(status)
+    headers = response.headers
+    return Answered(status, parse_retry_after(headers.get("Retry-After"), now, headers.get("Date")))
+
+
+def _target(url: URL, location: str) -> URL:
+    """Where a redirect leads. Raises ValueError where parsers might disagree about it."""
+    if "\\" in location:
+        raise ValueError("a backslash in a redirect")
+    return url.join(URL(location)).with_fragment(None)
+
+
+def _becomes_get(status: int, method: str) -> bool:
+    return (status == 303 and method != "HEAD") or (status in {301, 302} and method == "POST")
+
+
+def _without_content_type(headers: Mapping[str, str] | None) -> Mapping[str, str] | None:
+    if headers is None:
+        return None
+    return {name: value for name, value in headers.items() if name.lower() != "content-type"}
+
+
+TOO_LARGE = Unreachable("too_large", "A condition needs the body, and it is over 1 MiB.")
+_REFUSED = Unreachable("connection_refused", "The connection was refused.")
+_DNS = Unreachable("dns", "The host name could not be resolved.")
+_TIMEOUT = Unreachable("timeout", "The connection timed out.")
+_RESET = Unreachable("connection_reset", "The connection was reset.")
+_DISCONNECTED = Unreachable("disconnected", "The server closed the connection without an answer.")
+_TRUNCATED = Unreachable("truncated", "The body ended too early or could not be decoded.")
+_BAD_ANSWER = Unreachable("bad_answer", "The answer was not valid HTTP.")
+_NO_ROUTE = Unreachable("no_route", "The host cannot be reached.")
+_BAD_URL = Unreachable("bad_url", "The URL cannot be requested.")
+
+_BY_NUMBER = {
+    errno.ECONNREFUSED: _REFUSED,
+    errno.ETIMEDOUT: _TIMEOUT,
+    errno.ECONNRESET: _RESET,
+    errno.EPIPE: _RESET,
+    errno.EHOSTUNREACH: _NO_ROUTE,
+    errno.ENETUNREACH: _NO_ROUTE,
+}
+
+
+#: The first that matches; several of them are OSErrors, too.
+_BY_TYPE: tuple[tuple[type[Exception], Unreachable], ...] = (
+    (aiohttp.ClientConnectorDNSError, _DNS),
+    (aiohttp.ServerDisconnectedError, _DISCONNECTED),
+    (aiohttp.ClientPayloadError, _TRUNCATED),
+    (aiohttp.ClientResponseError, _BAD_ANSWER),
+    (aiohttp.InvalidURL, _BAD_URL),
+    (TimeoutError, _TIMEOUT),
+    (ConnectionResetError, _RESET),
+)
+
+
+def trouble(error: Exception) -> Unreachable:
+    """What is said of an error. The words are stable and quote nothing of the request: equal troubles form one run."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return _tls(error.certificate_error)
+    if isinstance(error, (aiohttp.ClientSSLError, ssl.SSLError)):
+        return _tls(error)
+    for kind, verdict in _BY_TYPE:
+        if isinstance(error, kind):
+            return verdict
+    if isinstance(error, OSError):
+        number = error.errno or 0
+        name = errno.errorcode.get(number, "")
+        return _BY_NUMBER.get(number) or Unreachable(
+            "connection_failed", f"The connection failed. {name}".strip()
+        )
+    return Unreachable("probe_error", f"The poke itself failed: {type(error).__name__}.")
+
+
+def _tls(error: Exception) -> Unreachable:
+    """OpenSSL's own short reason, which names no host."""
+    cause = getattr(error, "os_error", error)
+    words = (
+        getattr(cause, "verify_message", "") or (getattr(cause, "reason", "") or "").replace("_", " ").lower()
+    )
+    return Unreachable("tls", f"TLS failed: {words or 'no common ground'}.")

@@ -1,0 +1,290 @@
+"""Asking a wait's conditions about an answer: in the loop where that is cheap, else in a worker process under a time limit.
+
+The worker imports this file and no client: keep it cheap to import.
+"""
+
+import codecs
+import resource
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
+
+import orjson
+from anyio import CapacityLimiter, to_process
+from anyio.lowlevel import checkpoint
+
+from waitd.core.answer import UNDECIDED, Decision, Judged, asked
+from waitd.core.verdict import MESSAGE_LIMIT
+from waitd.probes.conditions import INLINE_COST, Expression, Language, Trouble, Type
+
+#: The largest payload of an outcome, as JSON, in bytes.
+RESULT_LIMIT = 64 * 1024
+#: The largest body that is read for a condition, decoded, in bytes.
+BODY_LIMIT = 1024 * 1024
+#: The largest body whose JSON is decoded in the loop for a condition, in bytes: well under a millisecond.
+INLINE_BODY = 32 * 1024
+#: The address space of a worker: an expression can ask for far more memory than it is given.
+WORKER_MEMORY = 1 << 30
+
+LANGUAGE = Language(
+    {"status": Type.INT, "headers": Type.Map(Type.STRING, Type.STRING), "body": Type.DYN, "text": Type.STRING}
+)
+
+#: Codecs that are no charset of any body, or slow on purpose-made input.
+_NO_CHARSETS = frozenset(
+    {"idna", "punycode", "raw_unicode_escape", "unicode_escape", "utf-7", "undefined", "mbcs", "oem"}
+)
+
+
+class Sources(NamedTuple):
+    """A wait's conditions as text; None where it has none."""
+
+    success_when: str | None = None
+    failure_when: str | None = None
+    message: str | None = None
+    result: str | None = None
+
+
+class Rules:
+    """A wait's conditions, and what is known of them before any answer. Equal ones are one object while one of them is alive.
+
+    Attributes:
+        allowlist: statuses that mean "not yet".
+        conditions: decision, name, source and whether it names `status`, in the order in which they are asked.
+        names_headers, names_text: whether anything looks at the headers, at the text.
+        needs_body: whether judging (success, failure, message) needs the body: of a 2xx, and of any other answer.
+        result_needs_body: whether the result does.
+        quick_size: up to this many bytes of body and headers are judged in the loop without weighing them; -1: never.
+    """
+
+    __slots__ = (
+        *("__weakref__", "allowlist", "conditions", "names_headers", "names_text"),
+        *("needs_body", "quick_size", "result_needs_body", "sources"),
+    )
+
+    def __init__(self, sources: Sources, allowlist: frozenset[int]) -> None:
+        self.sources = sources
+        self.allowlist = allowlist
+        found = {
+            name: LANGUAGE.compile(source) for name, source in sources._asdict().items() if source is not None
+        }
+        self.conditions = tuple(
+            (decision, name, found[name].source, "status" in found[name].names)
+            for decision, name in ((Decision.FAILURE, "failure_when"), (Decision.SUCCESS, "success_when"))
+            if name in found
+        )
+        self.names_headers = any("headers" in expression.names for expression in found.values())
+        self.names_text = any("text" in expression.names for expression in found.values())
+        judging = [expression for name, expression in found.items() if name != "result"]
+        self.needs_body = (
+            any(_reads_body(expression) for expression in judging),
+            any(_reads_body(expression) for expression in judging if "status" in expression.names),
+        )
+        self.result_needs_body = "result" not in found or _reads_body(found["result"])
+        self.quick_size = _quick_size(found.values())
+
+    def body_to_judge(self, status: int) -> bool:
+        """Whether any condition that is asked about this status needs the body."""
+        return self.needs_body[0 if 200 <= status < 300 else 1]
+
+
+_interned: WeakValueDictionary[tuple[Sources, frozenset[int]], Rules] = WeakValueDictionary()
+
+
+def rules_of(sources: Sources, allowlist: frozenset[int]) -> Rules:
+    """The rules of these conditions, shared with every wait that has equal ones. The sources must compile."""
+    rules = _interned.get((sources, allowlist))
+    if rules is None:
+        rules = _interned[sources, allowlist] = Rules(sources, allowlist)
+    return rules
+
+
+class Response:
+    """What the conditions see of an answer. `body` and `text` are decoded at their first use, once.
+
+    Attributes:
+        headers: lower-case names; values of a repeated name are joined by commas.
+        raw: the decoded content, or None where it was not read.
+    """
+
+    __slots__ = ("_body", "_text", "charset", "decided", "headers", "raw", "status")
+
+    def __init__(self, status: int, headers: dict[str, str], raw: bytes | None, charset: str | None) -> None:
+        self.status = status
+        self.headers = headers
+        self.raw = raw
+        self.charset = charset
+        self._body: Any = _UNREAD
+        self._text: str | None = None
+        #: What was decided last, and by which rules.
+        self.decided: tuple[Rules, Judged] | None = None
+
+    @property
+    def body(self) -> Any:
+        """The body as JSON; None where it is none."""
+        if self._body is _UNREAD:
+            self._body, _ = decoded(self.raw)
+        return self._body
+
+    @property
+    def text(self) -> str:
+        """The body as text, in the charset that the answer names; what cannot be decoded is replaced."""
+        if self._text is None:
+            self._text = (self.raw or b"").decode(_codec(self.charset), "replace")
+        return self._text
+
+
+_UNREAD = object()
+
+
+def decoded(raw: bytes | None) -> tuple[Any, bool]:
+    """The JSON value of a body, and whether it is JSON at all."""
+    if not raw:
+        return None, False
+    try:
+        return orjson.loads(raw), True
+    except orjson.JSONDecodeError:
+        return None, False
+
+
+def decide(rules: Rules, response: Response) -> Judged:
+    """Row 2: which condition is true; `message` and `result` are not looked at."""
+    if response.decided is None or response.decided[0] is not rules:
+        response.decided = (rules, _decide(rules, response))
+    return response.decided[1]
+
+
+def _decide(rules: Rules, response: Response) -> Judged:
+    status, note = response.status, ""
+    for decision, name, source, names_status in rules.conditions:
+        if not asked(status, names_status):
+            continue
+        value = LANGUAGE.compile(source).evaluate(response)
+        if value is True:
+            return _DECIDED[decision]
+        if value is not False:
+            note = f"{name}: {value if isinstance(value, Trouble) else 'not a boolean'}"
+    if rules.sources.success_when is None and 200 <= status < 300:
+        return _DECIDED[Decision.SUCCESS]
+    return Judged(note=note) if note else UNDECIDED
+
+
+_DECIDED = {decision: Judged(decision) for decision in Decision}
+
+
+def judge(rules: Rules, response: Response) -> Judged:
+    """All that the conditions say of one answer."""
+    judged = decide(rules, response)
+    if rules.sources.message is not None:
+        judged = judged._replace(message=_message(rules.sources.message, response))
+    if judged.decision is None:
+        return judged
+    payload, omitted = _result(rules.sources.result, response)
+    return judged._replace(payload=payload, omitted=omitted)
+
+
+def is_quick(rules: Rules, response: Response) -> bool:
+    """Whether judging this answer keeps the loop for a few milliseconds at most."""
+    body = response.raw or b""
+    size = len(body)
+    if rules.names_headers:
+        size += sum(map(len, response.headers.values()))
+    if size <= rules.quick_size:
+        return True
+    if len(body) > INLINE_BODY and any(rules.sources):
+        return False
+    expressions = [LANGUAGE.compile(source) for source in rules.sources if source is not None]
+    items = body.count(b",") + 1 + len(response.headers)
+    return sum(e.cost(e.weight(response, size), items) for e in expressions) <= INLINE_COST
+
+
+async def judge_apart(rules: Rules, response: Response, limiter: CapacityLimiter) -> Judged:
+    """The same as `judge`, in a worker process, which is killed when this is cancelled.
+
+    Raises:
+        anyio.BrokenWorkerProcess, MemoryError: the expression asked for more memory than there is.
+    """
+    await checkpoint()
+    judged: Judged = await to_process.run_sync(
+        _judge_in_worker,
+        *(rules.sources, response.status, response.headers, response.raw, response.charset),
+        cancellable=True,
+        limiter=limiter,
+    )
+    return judged
+
+
+def _judge_in_worker(
+    sources: Sources, status: int, headers: dict[str, str], raw: bytes | None, charset: str | None
+) -> Judged:
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    if soft == resource.RLIM_INFINITY or soft > WORKER_MEMORY:
+        resource.setrlimit(resource.RLIMIT_AS, (WORKER_MEMORY, hard))
+    return judge(rules_of(sources, frozenset()), Response(status, headers, raw, charset))
+
+
+def _message(source: str, response: Response) -> str | None:
+    expression = LANGUAGE.compile(source)
+    if not asked(response.status, "status" in expression.names):
+        return None
+    value = expression.evaluate(response)
+    if not isinstance(value, str) or isinstance(value, Trouble):
+        return None
+    return value[:MESSAGE_LIMIT]
+
+
+def _result(source: str | None, response: Response) -> tuple[Any, bool]:
+    """The payload, and whether it was left out."""
+    if source is None:
+        raw = response.raw
+        if not raw:
+            return None, False  # nothing was left out
+        if len(raw) > RESULT_LIMIT:
+            return None, True
+        value, is_json = decoded(raw)
+        return value, not is_json
+    value = LANGUAGE.compile(source).evaluate(response)
+    if isinstance(value, Trouble):
+        return None, True
+    try:
+        encoded = orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS)
+    except TypeError:  # bytes, a duration, a type
+        return None, True
+    return (None, True) if len(encoded) > RESULT_LIMIT else (orjson.loads(encoded), False)
+
+
+def _quick_size(expressions: Collection[Expression]) -> int:
+    size = INLINE_BODY
+    while size:
+        # A comma every other byte is the most elements that JSON can have.
+        if sum(expression.cost(size, size // 2) for expression in expressions) <= INLINE_COST:
+            return size
+        size //= 2
+    return 0 if sum(expression.cost(0, 0) for expression in expressions) <= INLINE_COST else -1
+
+
+def _reads_body(expression: Expression) -> bool:
+    return not expression.names.isdisjoint(("body", "text"))
+
+
+def _codec(charset: str | None) -> str:
+    if charset is None:
+        return "utf-8"
+    try:
+        name = codecs.lookup(charset).name
+        "".encode(name)  # refuses codecs that do not make text
+    except (LookupError, ValueError):
+        return "utf-8"
+    return "utf-8" if name in _NO_CHARSETS else name
+
+
+def lower_names(items: Mapping[str, str]) -> dict[str, str]:
+    """Headers as conditions see them. A byte that is no UTF-8 is replaced."""
+    found: dict[str, str] = {}
+    for name, value in items.items():
+        key = name.lower()
+        text = (
+            value if value.isascii() else value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        )
+        found[key] = f"{found[key]}, {text}" if key in found else text
+    return found
