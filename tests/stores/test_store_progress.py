@@ -1,0 +1,64 @@
+"""What a wait has learned goes through the store unchanged, and stays small."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from waitd.core.verdict import MESSAGE_LIMIT
+from waitd.core.wait import NOTHING_SEEN, RUNS_KEPT, Progress, Run
+from waitd.stores.progress import LIMIT, decode_progress, encode_progress
+
+times = st.floats(min_value=0, max_value=1e11)
+counts = st.integers(min_value=0, max_value=2**53)
+words = st.text(max_size=30).map(lambda text: text.encode("utf-8", "replace").decode())
+messages = st.text(max_size=MESSAGE_LIMIT)
+verdicts = st.sampled_from(["pending", "success", "failure", "unreachable"])
+
+
+def runs_of(
+    reasons: st.SearchStrategy[str], texts: st.SearchStrategy[str]
+) -> st.SearchStrategy[tuple[Run, ...]]:
+    return st.lists(st.builds(Run, verdicts, reasons, texts, times, times, counts), max_size=RUNS_KEPT).map(
+        tuple
+    )
+
+
+ascii_text = st.text(
+    st.characters(min_codepoint=32, max_codepoint=126, exclude_characters='"\\'), max_size=MESSAGE_LIMIT
+)
+states = st.none() | st.text(
+    st.characters(min_codepoint=32, max_codepoint=126, exclude_characters='"\\'), max_size=1024
+)
+
+
+@given(st.builds(Progress, counts, counts, states, runs_of(st.just("http_404"), ascii_text)))
+def test_what_ordinary_targets_say_comes_back_unchanged(progress: Progress) -> None:
+    stored = encode_progress(progress)
+    assert decode_progress(stored) == progress
+    assert stored is None or len(stored.encode()) <= LIMIT
+
+
+hostile = st.text(st.characters(), max_size=MESSAGE_LIMIT) | st.text(
+    "\x01\ud800\U0001f600", min_size=200, max_size=MESSAGE_LIMIT
+)
+
+
+@given(st.builds(Progress, counts, counts, states, runs_of(hostile, hostile)))
+def test_whatever_targets_say_it_stays_small_and_counts_and_state_come_back(progress: Progress) -> None:
+    stored = encode_progress(progress)
+    again = decode_progress(stored)
+    assert stored is None or len(stored.encode()) <= LIMIT
+    assert again[:3] == progress[:3]
+    kept = progress.runs[len(progress.runs) - len(again.runs) :]
+    assert [(r.verdict, *r[3:]) for r in again.runs] == [(r.verdict, *r[3:]) for r in kept]
+
+
+def test_messages_are_cut_before_runs_are_left_out() -> None:
+    runs = tuple(Run("pending", f"reason_{n}", "ä" * MESSAGE_LIMIT, 1.0, 2.0, 3) for n in range(RUNS_KEPT))
+    again = decode_progress(encode_progress(Progress(9, 1, "s" * 1024, runs)))
+    assert [run.reason for run in again.runs] == [run.reason for run in runs]
+    assert all(run.message and run.message == "ä" * len(run.message) for run in again.runs)
+
+
+def test_nothing_seen_costs_nothing() -> None:
+    assert encode_progress(NOTHING_SEEN) is None
+    assert decode_progress(None) is NOTHING_SEEN

@@ -1,0 +1,117 @@
+"""The schema, who may read the file, and that the queries use their indexes."""
+
+import sqlite3
+import stat
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from store_values import add_one, opened
+
+from waitd.core.errors import StoreRefused
+from waitd.stores import bulk, reading, rows, upkeep
+from waitd.stores.adding import COLUMNS
+from waitd.stores.codec import DeliveryRow, WaitRow
+from waitd.stores.statements import Statement
+from waitd.stores.tables import deliveries, metadata, waits
+
+
+async def test_a_new_file_is_migrated_and_opening_it_again_changes_nothing(database: Path) -> None:
+    async with opened(database) as store:
+        wait = await add_one(store)
+    before = schema(database)
+    async with opened(database) as store:
+        assert await store.get(wait.id) == wait
+    assert schema(database) == before
+
+
+async def test_the_migrations_make_the_tables_that_the_queries_know(database: Path) -> None:
+    async with opened(database):
+        pass
+    with closing(sqlite3.connect(database)) as plain:
+        for table in metadata.sorted_tables:
+            made = [
+                (name, kind, bool(not_null or key))
+                for _, name, kind, not_null, _, key in plain.execute(f"PRAGMA table_info({table.name})")
+            ]
+            known = [(c.name, str(c.type), not c.nullable) for c in table.columns]
+            assert made == known
+
+
+def test_rows_are_read_in_the_order_of_their_columns() -> None:
+    assert list(WaitRow._fields) == waits.c.keys()
+    assert list(DeliveryRow._fields) == deliveries.c.keys()
+    assert set(COLUMNS) <= set(waits.c.keys())
+
+
+async def test_a_file_of_a_newer_waitd_is_refused(database: Path) -> None:
+    async with opened(database):
+        pass
+    with closing(sqlite3.connect(database)) as plain, plain:
+        plain.execute("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(StoreRefused, match="newer waitd"):
+        async with opened(database):
+            pass
+
+
+async def test_only_its_owner_may_read_the_database(database: Path) -> None:
+    async with opened(database) as store:
+        await add_one(store)
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in database.parent.iterdir()}
+    assert modes == dict.fromkeys(["waitd.db", "waitd.db-wal", "waitd.db-shm", "waitd.db.lock"], 0o600)
+    assert stat.S_IMODE(database.parent.stat().st_mode) == 0o700
+
+
+async def test_every_commit_is_flushed_to_the_disk(database: Path) -> None:
+    async with opened(database) as store, store._database.writing() as connection:
+        found = [
+            (await connection.exec_driver_sql(f"PRAGMA {name}")).scalar()
+            for name in ("journal_mode", "synchronous")
+        ]
+    assert found == ["wal", 2]
+
+
+@pytest.mark.parametrize(
+    ("statement", "index"),
+    [
+        (reading.DUE_PARCELS, "deliveries_due (destination=? AND next_attempt_at<?)"),
+        (reading.DUE_DESTINATIONS, "deliveries_due (destination>?)"),
+        (reading.NEXT_ATTEMPT_AT, "deliveries_due (destination>?)"),
+        (reading.LOAD_WAITING, "waits_by_state (state=? AND id>?)"),
+        (reading.COUNTS, "COVERING INDEX waits_by_state_and_kind"),
+        (reading.DELIVERY_COUNTS, "COVERING INDEX deliveries_by_state"),
+        (rows.WAITS, "waits USING INDEX sqlite_autoindex_waits_1 (id=?)"),
+        (rows.DELIVERIES, "deliveries_by_wait (wait_id=?)"),
+        (upkeep.PRUNABLE, "waits_finished_at"),
+    ],
+)
+async def test_queries_go_by_their_index(database: Path, statement: Statement, index: str) -> None:
+    assert index in await plan(database, statement.sql)
+
+
+async def test_updates_of_many_rows_look_each_up_by_its_id(database: Path) -> None:
+    update = bulk.update("waits", ("id", "progress"), "waits.state = 'waiting'")
+    assert "SEARCH waits" in await plan(database, bulk.sql(update, 3))
+
+
+@pytest.mark.parametrize("number", [0, 1, 511, 512, 513, 1500])
+async def test_any_number_of_rows_is_written(database: Path, number: int) -> None:
+    insert = bulk.insert_into("watermarks", ("name", "value"))
+    async with opened(database) as store, store._database.writing() as connection:
+        await bulk.run(connection, insert, [(f"n{n}", n) for n in range(number)])
+    with closing(sqlite3.connect(database)) as plain:
+        written = "SELECT count(*), coalesce(sum(value), 0) FROM watermarks WHERE name LIKE 'n%'"
+        assert plain.execute(written).fetchone() == (number, sum(range(number)))
+
+
+def schema(database: Path) -> list[str]:
+    with closing(sqlite3.connect(database)) as plain:
+        return [sql for (sql,) in plain.execute("SELECT sql FROM sqlite_master ORDER BY name")]
+
+
+async def plan(database: Path, sql: str) -> str:
+    async with opened(database):
+        pass
+    with closing(sqlite3.connect(database)) as plain:
+        steps = plain.execute(f"EXPLAIN QUERY PLAN {sql}", [None] * sql.count("?")).fetchall()
+    return "\n".join(step[3] for step in steps)

@@ -1,0 +1,19 @@
+"""The store: waits, their ends and the outbox, durable in SQLite (SQLAlchemy Core over aiosqlite, schema by Alembic).
+
+Every write goes through one task, the group-committing writer (`writer`), which turns what is queued into one transaction; a caller has
+its answer when that transaction is on disk. Reads go past it, on connections of their own.
+
+    store                            the face: implements the store Protocols of `waitd.ports`
+    writer, operations, transaction  the one task that writes, what may be queued for it, one commit of it
+    adding, ending, outbox, upkeep   what each kind of operation does inside the transaction
+    reading, rows                    the queries
+    codec, progress, text            rows and JSON to values and back
+    tables, statements, bulk         SQLAlchemy Core, and the short way from it to the driver: one statement, many rows
+    database, filelock, migrations   the file: its connections, its lock, its schema
+
+What does not live here: what a wait's next state is (`waitd.core`), when to write (`waitd.engine`).
+"""
+
+from waitd.stores.store import Store
+
+__all__ = ["Store"]

@@ -1,0 +1,175 @@
+"""Adding waits: idempotency, superseding, and the insert."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import uuid_utils
+from sqlalchemy import Column, ColumnElement, Text, bindparam, select
+
+from waitd.core.errors import Conflict, InvalidInput
+from waitd.core.step import cancelled
+from waitd.core.wait import NOTHING_SEEN, WaitId, WaitState
+from waitd.ports import Added, NewWait, StoredWait
+from waitd.stores import bulk
+from waitd.stores.codec import WaitRow, checked_keys, encode_spec, stored_wait
+from waitd.stores.ending import End, end
+from waitd.stores.operations import Add, Candidate, Key
+from waitd.stores.rows import deliveries_of
+from waitd.stores.statements import Statement, one_of, texts
+from waitd.stores.tables import HOLDS_ITS_KEY, waits
+from waitd.stores.transaction import Transaction, sliced
+
+COLUMNS = (
+    "id",
+    "namespace",
+    "kind",
+    "created_at",
+    "deadline",
+    "spec",
+    "idempotency_key",
+    "body_digest",
+    "supersede_key",
+    "superseded",
+)
+_INSERT = bulk.insert_into("waits", COLUMNS)
+_LOSE_KEY = bulk.Bulk("UPDATE waits SET superseded = 1 WHERE id IN (VALUES ", 1, ")")
+_STOP_DELIVERIES = bulk.Bulk(
+    "UPDATE deliveries SET state = 'dead', next_attempt_at = NULL, last_error = 'superseded'"
+    " WHERE state = 'queued' AND wait_id IN (VALUES ",
+    1,
+    ")",
+)
+
+
+SUPERSEDED = cancelled(reason="superseded", message="A newer wait took the supersede key.")
+
+
+def _by_key(column: Column[Any], *conditions: ColumnElement[bool]) -> Statement:
+    in_namespace = waits.c.namespace == bindparam("namespace", type_=Text)
+    return Statement(select(column, *waits.c).where(in_namespace, one_of(column, "keys"), *conditions))
+
+
+_BY_IDEMPOTENCY_KEY = _by_key(waits.c.idempotency_key)
+_BY_SUPERSEDE_KEY = _by_key(waits.c.supersede_key, HOLDS_ITS_KEY)
+
+
+async def prepare(new_waits: Sequence[NewWait], now: float) -> Add:
+    """The operation that stores `new_waits`, accepted at `now` (Unix seconds). What cannot be kept gets its answer here."""
+    candidates: list[Candidate | Exception] = []
+    async for part in sliced(new_waits):
+        candidates += [_candidate(new, now) for new in part]
+    keyed = any(new.idempotency_key is not None or new.spec.supersede_key is not None for new in new_waits)
+    return Add(candidates, keyed)
+
+
+def _candidate(new: NewWait, now: float) -> Candidate | Exception:
+    spec, namespace = new.spec, new.namespace
+    try:
+        checked_keys(new)
+        encoded = encode_spec(spec)
+    except InvalidInput as error:
+        return error
+    wait_id, deadline = WaitId(str(uuid_utils.uuid7())), now + spec.timeout
+    stored = StoredWait(wait_id, namespace, spec, WaitState.WAITING, now, deadline, NOTHING_SEEN)
+    keys = (new.idempotency_key, new.body_digest, spec.supersede_key)
+    row = (wait_id, namespace, spec.kind, now, deadline, encoded, *keys, 0)
+    return Candidate(
+        Added(stored, created=True),
+        row,
+        None if new.idempotency_key is None else Key(namespace, new.idempotency_key),
+        new.body_digest,
+        None if spec.supersede_key is None else Key(namespace, spec.supersede_key),
+    )
+
+
+async def apply(transaction: Transaction, operations: Sequence[Add]) -> None:
+    """Stores the waits of `operations` and sets their answers."""
+    known: dict[Key, _Known] = {}
+    if any(operation.keyed for operation in operations):
+        known = await _known(transaction, operations)
+    fresh: list[Candidate] = []
+    for operation in operations:
+        operation.answer = []
+        async for part in sliced(operation.candidates, 1000):
+            operation.answer += [_answer(candidate, known, fresh) for candidate in part]
+    rows, ends = await _supersede(transaction, fresh)
+    await bulk.run(transaction.connection, _INSERT, rows)
+    await end(transaction, ends)
+    gone = {item.wait.id for item in ends}
+    transaction.added += [c.added.wait for c in fresh if c.added.wait.id not in gone]
+
+
+class _Known(NamedTuple):
+    """What came in under an idempotency key before, and the digest of what was sent."""
+
+    wait: StoredWait
+    body_digest: bytes | None
+
+
+def _answer(
+    candidate: Candidate | Exception, known: dict[Key, _Known], fresh: list[Candidate]
+) -> Added | Exception:
+    """The answer to one wait; what is new is put to `fresh`, and counts as known to those after it."""
+    if isinstance(candidate, Exception):
+        return candidate
+    if candidate.idempotency_key is not None:
+        before = known.setdefault(
+            candidate.idempotency_key, _Known(candidate.added.wait, candidate.body_digest)
+        )
+        if before.body_digest != candidate.body_digest:
+            return Conflict("the idempotency key was used before, with another body")
+        if before.wait is not candidate.added.wait:
+            return Added(before.wait, created=False)
+    fresh.append(candidate)
+    return candidate.added
+
+
+async def _known(transaction: Transaction, operations: Sequence[Add]) -> dict[Key, _Known]:
+    """The waits that came in before under keys of `operations`, as they are now."""
+    candidates = [c for operation in operations for c in operation.candidates if isinstance(c, Candidate)]
+    keys = {c.idempotency_key for c in candidates if c.idempotency_key is not None}
+    rows = await _rows_by_key(transaction, _BY_IDEMPOTENCY_KEY, keys)
+    ended = [row.id for row in rows.values() if row.finished_at is not None]
+    outbox = await deliveries_of(transaction.connection, ended)
+    known: dict[Key, _Known] = {}
+    async for part in sliced(list(rows.items())):
+        known |= {key: _Known(stored_wait(row, outbox.get(row.id, ())), row.body_digest) for key, row in part}
+    return known
+
+
+async def _supersede(
+    transaction: Transaction, fresh: Sequence[Candidate]
+) -> tuple[list[tuple[Any, ...]], list[End]]:
+    """Takes the supersede keys of `fresh` from the waits that hold them: nothing of those is delivered any more.
+
+    Returns the rows to insert, and whom to end after that: the older holders that still wait, and those of `fresh` that lost their key
+    to a later one among them.
+    """
+    winners = {c.supersede_key: c for c in fresh if c.supersede_key is not None}
+    if not winners:
+        return [candidate.row for candidate in fresh], []
+    older = list((await _rows_by_key(transaction, _BY_SUPERSEDE_KEY, winners)).values())
+    ids = [(row.id,) for row in older]
+    await bulk.run(transaction.connection, _LOSE_KEY, ids)
+    await bulk.run(transaction.connection, _STOP_DELIVERIES, ids)
+    losers: list[StoredWait] = []
+    async for part in sliced([row for row in older if row.finished_at is None]):
+        losers += [stored_wait(row) for row in part]
+    rows: list[tuple[Any, ...]] = []
+    for candidate in fresh:
+        lost = candidate.supersede_key is not None and winners[candidate.supersede_key] is not candidate
+        rows.append((*candidate.row[:-1], 1) if lost else candidate.row)
+        if lost:
+            losers.append(candidate.added.wait)
+    return rows, [End(wait, SUPERSEDED, transaction.now, deliver=False) for wait in losers]
+
+
+async def _rows_by_key(transaction: Transaction, query: Statement, keys: Iterable[Key]) -> dict[Key, WaitRow]:
+    by_namespace: dict[str, list[str]] = {}
+    for namespace, key in keys:
+        by_namespace.setdefault(namespace, []).append(key)
+    found: dict[Key, WaitRow] = {}
+    for namespace, some in by_namespace.items():
+        for row in await query.run(transaction.connection, namespace=namespace, keys=texts(some)):
+            found[Key(namespace, row[0])] = WaitRow._make(row[1:])
+    return found

@@ -1,0 +1,181 @@
+"""Values to JSON and rows, and back."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import orjson
+
+from waitd.core.delivery import DeliveryId
+from waitd.core.errors import InvalidInput, Problem
+from waitd.core.event import event_of
+from waitd.core.wait import Outcome, WaitId, WaitSpec, WaitState
+from waitd.ports import NewWait, Parcel, StoredDelivery, StoredWait
+from waitd.stores.progress import decode_progress
+from waitd.stores.text import well_formed
+
+_STATES = {state.value: state for state in WaitState}
+
+
+def encode_spec(spec: WaitSpec) -> str:
+    """The stored form of a specification: a JSON object with a field for each of its own.
+
+    Raises:
+        InvalidInput: something in it is no JSON (nested more than 250 deep, lone surrogates, integers over 64 bits).
+    """
+    try:
+        return orjson.dumps(spec, default=_plain).decode()
+    except TypeError as error:
+        raise InvalidInput.at("", f"the wait cannot be kept as JSON: {error}") from None
+
+
+def decode_spec(stored: str) -> WaitSpec:
+    """The specification whose stored form is `stored`."""
+    fields = orjson.loads(stored)
+    fields["sinks"] = tuple(fields["sinks"])
+    return WaitSpec(**fields)
+
+
+def encode_sink(sink: Mapping[str, Any]) -> str:
+    """The stored form of one sink's parameters."""
+    return orjson.dumps(sink, default=_plain).decode()
+
+
+def checked_keys(new: NewWait) -> None:
+    """Sees to it that SQLite will take the texts that are columns of their own.
+
+    Raises:
+        InvalidInput: one of them has lone surrogates or a NUL.
+    """
+    texts = {
+        "namespace": new.namespace,
+        "idempotency_key": new.idempotency_key,
+        "supersede_key": new.spec.supersede_key,
+    }
+    problems = [
+        Problem(f"/{name}", "is not valid text")
+        for name, text in texts.items()
+        if text is not None and ("\0" in text or well_formed(text) != text)
+    ]
+    if problems:
+        raise InvalidInput(problems)
+
+
+def event_bytes(wait: StoredWait, outcome: Outcome, finished_at: float) -> bytes:
+    """The event of how `wait` ended, encoded once and for all.
+
+    Never fails: a payload that is no JSON (a hostile target can nest it too deep) is left out, as one that is too large is.
+    """
+    readable = replace(outcome, message=well_formed(outcome.message), reason=well_formed(outcome.reason))
+    try:
+        return _event_bytes(wait, readable, finished_at)
+    except TypeError:
+        return _event_bytes(wait, replace(readable, payload=None, reason="result_omitted"), finished_at)
+
+
+def outcome_in(event: bytes) -> Outcome:
+    """The outcome that an event tells of."""
+    data = orjson.loads(event)["data"]
+    return Outcome(WaitState(data["state"]), data["payload"], data["message"], data["reason"])
+
+
+class WaitRow(NamedTuple):
+    """A row of `waits`: its columns, in their order."""
+
+    id: str
+    namespace: str
+    kind: str
+    state: str
+    created_at: float
+    deadline: float
+    spec: str
+    progress: str | None
+    event: bytes | None
+    finished_at: float | None
+    finished_seq: int | None
+    idempotency_key: str | None
+    body_digest: bytes | None
+    supersede_key: str | None
+    superseded: int
+
+
+class DeliveryRow(NamedTuple):
+    """A row of `deliveries`: its columns, in their order."""
+
+    id: str
+    wait_id: str
+    namespace: str
+    sink: str
+    destination: str
+    state: str
+    attempts: int
+    created_at: float
+    next_attempt_at: float | None
+    last_attempt_at: float | None
+    last_error: str | None
+
+
+def stored_wait(row: WaitRow, deliveries: tuple[StoredDelivery, ...] = ()) -> StoredWait:
+    """The wait in a row."""
+    return StoredWait(
+        WaitId(row.id),
+        row.namespace,
+        decode_spec(row.spec),
+        _STATES[row.state],
+        row.created_at,
+        row.deadline,
+        decode_progress(row.progress),
+        None if row.event is None else outcome_in(row.event),
+        row.finished_at,
+        deliveries,
+    )
+
+
+def stored_delivery(row: DeliveryRow) -> StoredDelivery:
+    """The delivery in a row."""
+    return StoredDelivery(
+        id=DeliveryId(row.id),
+        wait_id=WaitId(row.wait_id),
+        namespace=row.namespace,
+        sink=orjson.loads(row.sink),
+        state=row.state,
+        attempts=row.attempts,
+        created_at=row.created_at,
+        next_attempt_at=row.next_attempt_at,
+        last_error=row.last_error,
+    )
+
+
+def parcel(row: DeliveryRow, event: bytes) -> Parcel:
+    """The delivery in a row, with its wait's event, ready to go."""
+    return Parcel(
+        id=DeliveryId(row.id),
+        wait_id=WaitId(row.wait_id),
+        namespace=row.namespace,
+        sink=orjson.loads(row.sink),
+        event=event,
+        attempts=row.attempts,
+        created_at=row.created_at,
+    )
+
+
+def _event_bytes(wait: StoredWait, outcome: Outcome, finished_at: float) -> bytes:
+    event = event_of(
+        wait.id,
+        wait.namespace,
+        wait.spec,
+        outcome,
+        pokes=wait.progress.pokes,
+        created_at=wait.created_at,
+        finished_at=finished_at,
+    )
+    return orjson.dumps(event, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    """Mappings and sequences that orjson does not know by type."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, tuple | set | frozenset):
+        return list(value)
+    raise TypeError

@@ -1,0 +1,110 @@
+"""What may be queued for the writer: one value for each call that writes, with the future its caller awaits."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from waitd.core.delivery import AfterAttempt, DeliveryId
+from waitd.core.wait import Outcome, Progress, WaitId
+from waitd.ports import Added, Ending
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Operation:
+    """The base. `answer` is what the transaction found; it becomes the caller's once that is on disk (an exception is raised there)."""
+
+    future: asyncio.Future[Any] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    answer: Any = None
+
+    @property
+    def rows(self) -> int:
+        """How many rows it stands for, roughly."""
+        return 1
+
+
+class Key(NamedTuple):
+    """A caller's key, which counts within its namespace."""
+
+    namespace: str
+    text: str
+
+
+class Candidate(NamedTuple):
+    """A wait ready to be inserted: the answer if it is new, and the values of `adding.COLUMNS`."""
+
+    added: Added
+    row: tuple[Any, ...]
+    idempotency_key: Key | None
+    body_digest: bytes | None
+    supersede_key: Key | None
+
+
+@dataclass(slots=True, eq=False)
+class Add(Operation):
+    """Stores waits; the answer is one `Added` or exception each."""
+
+    candidates: Sequence[Candidate | Exception]
+    #: Some have a key of their caller's: the store must look before it inserts.
+    keyed: bool
+
+    @property
+    def rows(self) -> int:
+        return len(self.candidates)
+
+
+@dataclass(slots=True, eq=False)
+class Finish(Operation):
+    """Ends a wait as the poker saw it; the answer is `Ended` or None."""
+
+    ending: Ending
+
+
+@dataclass(slots=True, eq=False)
+class SaveProgress(Operation):
+    """Keeps what waits have learned."""
+
+    progress: Sequence[tuple[WaitId, Progress]]
+
+    @property
+    def rows(self) -> int:
+        return len(self.progress)
+
+
+@dataclass(slots=True, eq=False)
+class Cancel(Operation):
+    """Ends a wait as somebody wishes; the answer is the `StoredWait`, `NotFound` or `Conflict`."""
+
+    wait_id: str
+    outcome: Outcome
+    namespace: str | None
+
+
+@dataclass(slots=True, eq=False)
+class Redeliver(Operation):
+    """Queues the event of an ended wait anew; the answer is the `StoredWait`, `NotFound` or `Conflict`."""
+
+    wait_id: str
+    namespace: str | None
+
+
+@dataclass(slots=True, eq=False)
+class SaveAttempt(Operation):
+    """Keeps what became of a delivery's attempt."""
+
+    delivery_id: DeliveryId
+    after: AfterAttempt
+    at: float
+
+
+@dataclass(slots=True, eq=False)
+class Prune(Operation):
+    """Deletes ended waits; the answer is how many."""
+
+    finished_before: float
+    limit: int
+
+
+@dataclass(slots=True, eq=False)
+class CheckWritable(Operation):
+    """Writes something small."""

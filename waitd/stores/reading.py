@@ -1,0 +1,157 @@
+"""The queries. Each statement in them sees the database as it is at that moment."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Float, Integer, Text, bindparam, func, literal, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from waitd.core.delivery import DeliveryId
+from waitd.core.wait import WaitId
+from waitd.ports import Parcel, StoredWait, WaitFilter
+from waitd.stores.codec import DeliveryRow, WaitRow, parcel, stored_wait
+from waitd.stores.rows import deliveries_of, not_found, seen_from, wait_rows
+from waitd.stores.statements import Statement, one_of, texts
+from waitd.stores.tables import IS_QUEUED, IS_WAITING, deliveries, waits, watermarks
+from waitd.stores.text import well_formed
+from waitd.stores.transaction import sliced
+from waitd.stores.upkeep import FINISHED_SEQ
+
+#: Each destination with a queued delivery, and when its first is due. Hops from one to the next along the index, so that its cost is the
+#: number of destinations and not that of deliveries: a dead destination's backlog does not slow down the others.
+_FIRST_DUE = """
+    WITH RECURSIVE hop(destination) AS (
+        SELECT min(destination) FROM deliveries INDEXED BY deliveries_due WHERE state = 'queued'
+        UNION ALL
+        SELECT (
+            SELECT min(d.destination) FROM deliveries AS d INDEXED BY deliveries_due
+            WHERE d.state = 'queued' AND d.destination > hop.destination
+        )
+        FROM hop WHERE hop.destination IS NOT NULL
+    ),
+    first_due(destination, due) AS (
+        SELECT hop.destination, (
+            SELECT min(d.next_attempt_at) FROM deliveries AS d INDEXED BY deliveries_due
+            WHERE d.state = 'queued' AND d.destination = hop.destination
+        )
+        FROM hop WHERE hop.destination IS NOT NULL
+    )
+"""
+DUE_DESTINATIONS = Statement(text(_FIRST_DUE + " SELECT destination FROM first_due WHERE due <= :now"))  # noqa: S608 - constants
+NEXT_ATTEMPT_AT = Statement(text(_FIRST_DUE + " SELECT min(due) FROM first_due"))  # noqa: S608 - constants
+DUE_PARCELS = Statement(
+    select(waits.c.event, *deliveries.c)
+    .join(waits, waits.c.id == deliveries.c.wait_id)
+    .where(
+        IS_QUEUED,
+        deliveries.c.destination == bindparam("destination", type_=Text),
+        deliveries.c.next_attempt_at <= bindparam("now", type_=Float),
+        ~one_of(deliveries.c.id, "leave_out"),
+    )
+    .order_by(deliveries.c.next_attempt_at)
+    .limit(bindparam("limit", type_=Integer))
+)
+LOAD_WAITING = Statement(
+    select(waits)
+    .where(IS_WAITING, waits.c.id > bindparam("after", type_=Text))
+    .order_by(waits.c.id)
+    .limit(bindparam("limit", type_=Integer))
+)
+COUNTS = Statement(select(waits.c.state, waits.c.kind, func.count()).group_by(waits.c.state, waits.c.kind))
+DELIVERY_COUNTS = Statement(select(deliveries.c.state, func.count()).group_by(deliveries.c.state))
+_LAST_KEPT = Statement(select(func.max(waits.c.finished_seq)).where(waits.c.finished_seq.is_not(None)))
+_LAST_PRUNED = Statement(select(watermarks.c.value).where(watermarks.c.name == FINISHED_SEQ))
+
+
+async def get(connection: AsyncConnection, wait_id: str, namespace: str | None) -> StoredWait:
+    """One wait with its deliveries, oldest first.
+
+    Raises:
+        NotFound: there is none, or it lies in another namespace.
+    """
+    wait_id = well_formed(wait_id)
+    row = seen_from(namespace, (await wait_rows(connection, [wait_id])).get(wait_id))
+    if row is None:
+        raise not_found(wait_id)
+    if row.finished_at is None:  # no deliveries then; and where it has ended, all of them are there by now
+        return stored_wait(row)
+    return stored_wait(row, (await deliveries_of(connection, [wait_id])).get(wait_id, ()))
+
+
+async def find(connection: AsyncConnection, wanted: WaitFilter) -> list[StoredWait]:
+    """Waits that meet the filter, newest first, without their deliveries."""
+    query = select(waits).order_by(waits.c.id.desc()).limit(wanted.limit)
+    if wanted.namespace is not None:
+        query = query.where(waits.c.namespace == well_formed(wanted.namespace))
+    if wanted.state is not None:
+        query = query.where(waits.c.state == well_formed(wanted.state))
+    if wanted.kind is not None:
+        query = query.where(waits.c.kind == well_formed(wanted.kind))
+    if wanted.before is not None:
+        query = query.where(waits.c.id < well_formed(wanted.before))
+    for name, value in (wanted.labels or {}).items():
+        # Compared as values, never put into a JSON path: a path has no way to escape every name.
+        label = func.json_each(waits.c.spec, "$.labels").table_valued("key", "value", joins_implicitly=True)
+        query = query.where(
+            select(literal(1))
+            .where(label.c.key == well_formed(name), label.c.value == literal(well_formed(value), Text))
+            .exists()
+        )
+    return await _decoded(await Statement(query).run(connection))
+
+
+async def load_waiting(connection: AsyncConnection, after: WaitId | None, limit: int) -> list[StoredWait]:
+    """A page of waiting waits in the order of their ids."""
+    return await _decoded(await LOAD_WAITING.run(connection, after=after or "", limit=limit))
+
+
+async def waiting_ids(connection: AsyncConnection, after: WaitId | None, limit: int) -> list[WaitId]:
+    """A page of the ids of waiting waits, in their order."""
+    query = select(waits.c.id).where(IS_WAITING).order_by(waits.c.id).limit(limit)
+    return list(
+        (await connection.execute(query if after is None else query.where(waits.c.id > after))).scalars()
+    )
+
+
+async def due_destinations(connection: AsyncConnection, now: float) -> list[str]:
+    """Destinations with a queued delivery that is due at `now` (Unix seconds)."""
+    return [destination for (destination,) in await DUE_DESTINATIONS.run(connection, now=now)]
+
+
+async def next_attempt_at(connection: AsyncConnection) -> float | None:
+    """When the earliest queued delivery is due, Unix seconds."""
+    ((due,),) = await NEXT_ATTEMPT_AT.run(connection)
+    return None if due is None else float(due)
+
+
+async def due_parcels(
+    connection: AsyncConnection, destination: str, now: float, limit: int, leave_out: frozenset[DeliveryId]
+) -> list[Parcel]:
+    """Up to `limit` deliveries to one destination that are due, the longest due first."""
+    rows = await DUE_PARCELS.run(
+        connection, destination=destination, now=now, limit=limit, leave_out=texts(leave_out)
+    )
+    return [parcel(DeliveryRow._make(row), event) for event, *row in rows]
+
+
+async def counts(connection: AsyncConnection) -> Mapping[tuple[str, str], int]:
+    """How many waits there are by (state, kind)."""
+    return {(state, kind): count for state, kind, count in await COUNTS.run(connection)}
+
+
+async def delivery_counts(connection: AsyncConnection) -> Mapping[str, int]:
+    """How many deliveries there are by state."""
+    return {state: count for state, count in await DELIVERY_COUNTS.run(connection)}  # noqa: C416 - mypy knows the pair only so
+
+
+async def last_finished_seq(connection: AsyncConnection) -> int:
+    """The last number given to an end, pruned ones included; 0 before the first."""
+    rows = await _LAST_KEPT.run(connection) + await _LAST_PRUNED.run(connection)
+    return max(value or 0 for (value,) in rows)
+
+
+async def _decoded(rows: Sequence[tuple[Any, ...]]) -> list[StoredWait]:
+    found: list[StoredWait] = []
+    async for part in sliced(rows):
+        found += [stored_wait(WaitRow._make(row)) for row in part]
+    return found

@@ -1,0 +1,44 @@
+"""Finding rows by the ids of their waits."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from waitd.core.errors import NotFound
+from waitd.ports import StoredDelivery
+from waitd.stores.codec import DeliveryRow, WaitRow, stored_delivery
+from waitd.stores.statements import Statement, one_of, texts
+from waitd.stores.tables import deliveries, waits
+
+WAITS = Statement(select(waits).where(one_of(waits.c.id, "ids")))
+DELIVERIES = Statement(
+    select(deliveries).where(one_of(deliveries.c.wait_id, "ids")).order_by(deliveries.c.id)
+)
+
+
+async def wait_rows(connection: AsyncConnection, wait_ids: Sequence[str]) -> dict[str, WaitRow]:
+    """The rows of these waits, by id."""
+    rows = await WAITS.run(connection, ids=texts(wait_ids)) if wait_ids else []
+    return {row[0]: WaitRow._make(row) for row in rows}
+
+
+async def deliveries_of(
+    connection: AsyncConnection, wait_ids: Sequence[str]
+) -> dict[str, tuple[StoredDelivery, ...]]:
+    """The deliveries of these waits, oldest first, by the wait's id; waits without any are left out."""
+    rows = await DELIVERIES.run(connection, ids=texts(wait_ids)) if wait_ids else []
+    found: dict[str, list[StoredDelivery]] = {}
+    for row in map(DeliveryRow._make, rows):
+        found.setdefault(row.wait_id, []).append(stored_delivery(row))
+    return {wait_id: tuple(items) for wait_id, items in found.items()}
+
+
+def seen_from(namespace: str | None, row: WaitRow | None) -> WaitRow | None:
+    """The row, if it lies in the namespace (None: any)."""
+    return row if row is not None and namespace in {None, row.namespace} else None
+
+
+def not_found(wait_id: str) -> NotFound:
+    """What is said of a wait that is not there, or in another namespace."""
+    return NotFound(f"there is no wait {wait_id}")

@@ -1,0 +1,190 @@
+"""The store's face: what `waitd.ports` asks of it."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from waitd.core.delivery import LADDER, AfterAttempt, DeliveryId
+from waitd.core.wait import Outcome, Progress, WaitId
+from waitd.ports import Added, Ended, Ending, NewWait, Parcel, StoredWait, WaitFilter
+from waitd.stores import adding, reading
+from waitd.stores.database import Database
+from waitd.stores.operations import Cancel, CheckWritable, Finish, Prune, Redeliver, SaveAttempt, SaveProgress
+from waitd.stores.text import well_formed
+from waitd.stores.transaction import Rules
+from waitd.stores.writer import Writer
+
+
+class Store:
+    """Waits and the outbox in one SQLite file, which is this store's alone. Implements `PokerStore`, `OutboxStore`, `KeeperStore`
+    and `ApiStore`; what each call promises is said there.
+
+    Every call that writes returns when its change is on disk, and raises `StoreUnavailable` where it is not, and never will be.
+    """
+
+    def __init__(self, database: Database, writer: Writer, now: Callable[[], float]) -> None:
+        self._database = database
+        self._writer = writer
+        self._now = now
+
+    @classmethod
+    async def open(
+        cls,
+        url: str,
+        *,
+        destination_of: Callable[[str, Mapping[str, Any]], str],
+        now: Callable[[], float] = time.time,
+        ladder: Sequence[float] = LADDER,
+    ) -> "Store":
+        """Opens the database, made and migrated where needed, and starts the writer on the running loop.
+
+        Args:
+            url: a SQLAlchemy URL, `sqlite+aiosqlite:///PATH`; without a path the database lives in memory.
+            destination_of: (namespace, a sink's parameters with its `kind`) to its destination; an `InvalidInput` loses no delivery.
+            now: the wall clock, Unix seconds.
+            ladder: pauses before each delivery attempt, seconds.
+
+        Raises:
+            StoreRefused: the database is another daemon's, of a newer waitd, or none that can be opened.
+            StoreUnavailable: it cannot be opened now: full disk, locked by another program.
+        """
+        database = await Database.open(url)
+        try:
+            async with database.reading() as connection:
+                finished_seq = await reading.last_finished_seq(connection)
+        except BaseException:
+            await database.close()
+            raise
+        writer = Writer(database, Rules(now, ladder, destination_of), finished_seq)
+        writer.start()
+        return cls(database, writer, now)
+
+    async def close(self) -> None:
+        """Writes what is queued, then closes the file. Later calls that write raise `StoreUnavailable`."""
+        await self._writer.close()
+        await self._database.close()
+
+    # ---------------------------------------------------------------- news, told by the writer
+
+    @property
+    def on_added(self) -> Callable[[Sequence[StoredWait]], None]:
+        """Called on the loop with waits that are new and waiting: after COMMIT and before their callers have their answer."""
+        return self._writer.on_added
+
+    @on_added.setter
+    def on_added(self, listener: Callable[[Sequence[StoredWait]], None]) -> None:
+        self._writer.on_added = listener
+
+    @property
+    def on_ended(self) -> Callable[[Sequence[Ended]], None]:
+        """The same with every wait that ended: finished, cancelled or superseded (also one that `on_added` never named, because a
+        newer one took its key in the same transaction).
+        """
+        return self._writer.on_ended
+
+    @on_ended.setter
+    def on_ended(self, listener: Callable[[Sequence[Ended]], None]) -> None:
+        self._writer.on_ended = listener
+
+    @property
+    def on_redelivered(self) -> Callable[[frozenset[str]], None]:
+        """The same with the destinations that `redeliver` queued something for."""
+        return self._writer.on_redelivered
+
+    @on_redelivered.setter
+    def on_redelivered(self, listener: Callable[[frozenset[str]], None]) -> None:
+        self._writer.on_redelivered = listener
+
+    @property
+    def failing(self) -> bool:
+        """True while the last write could not be made."""
+        return self._writer.failing
+
+    # ---------------------------------------------------------------- writes
+
+    async def add(self, waits: Sequence[NewWait]) -> Sequence[Added | Exception]:
+        """See `ApiStore`. A wait that cannot be kept as JSON is answered with `InvalidInput`, the others are stored."""
+        operation = await adding.prepare(waits, self._now())
+        answers: Sequence[Added | Exception] = await self._writer.do(operation)
+        return answers
+
+    async def finish(self, ending: Ending) -> Ended | None:
+        """See `PokerStore`."""
+        ended: Ended | None = await self._writer.do(Finish(ending))
+        return ended
+
+    async def save_progress(self, rows: Sequence[tuple[WaitId, Progress]]) -> None:
+        """See `PokerStore`."""
+        await self._writer.do(SaveProgress(rows))
+
+    async def save_attempt(self, delivery_id: DeliveryId, after: AfterAttempt, at: float) -> None:
+        """See `OutboxStore`."""
+        await self._writer.do(SaveAttempt(delivery_id, after, at))
+
+    async def cancel(self, wait_id: str, outcome: Outcome, namespace: str | None = None) -> StoredWait:
+        """See `ApiStore`."""
+        wait: StoredWait = await self._writer.do(Cancel(well_formed(wait_id), outcome, namespace))
+        return wait
+
+    async def redeliver(self, wait_id: str, namespace: str | None = None) -> StoredWait:
+        """See `ApiStore`. A superseded wait is a Conflict too: nothing of it is delivered any more."""
+        wait: StoredWait = await self._writer.do(Redeliver(well_formed(wait_id), namespace))
+        return wait
+
+    async def prune(self, finished_before: float, limit: int) -> int:
+        """See `KeeperStore`."""
+        count: int = await self._writer.do(Prune(finished_before, limit))
+        return count
+
+    async def check_writable(self) -> None:
+        """See `KeeperStore`."""
+        await self._writer.do(CheckWritable())
+
+    # ---------------------------------------------------------------- reads; StoreUnavailable where the file cannot be read now
+
+    async def get(self, wait_id: str, namespace: str | None = None) -> StoredWait:
+        """See `ApiStore`."""
+        async with self._database.reading() as connection:
+            return await reading.get(connection, wait_id, namespace)
+
+    async def find(self, wanted: WaitFilter) -> Sequence[StoredWait]:
+        """See `ApiStore`."""
+        async with self._database.reading() as connection:
+            return await reading.find(connection, wanted)
+
+    async def counts(self) -> Mapping[tuple[str, str], int]:
+        """See `ApiStore`."""
+        async with self._database.reading() as connection:
+            return await reading.counts(connection)
+
+    async def delivery_counts(self) -> Mapping[str, int]:
+        """How many deliveries there are by state."""
+        async with self._database.reading() as connection:
+            return await reading.delivery_counts(connection)
+
+    async def load_waiting(self, after: WaitId | None, limit: int) -> Sequence[StoredWait]:
+        """See `PokerStore`."""
+        async with self._database.reading() as connection:
+            return await reading.load_waiting(connection, after, limit)
+
+    async def waiting_ids(self, after: WaitId | None, limit: int) -> Sequence[WaitId]:
+        """See `PokerStore`."""
+        async with self._database.reading() as connection:
+            return await reading.waiting_ids(connection, after, limit)
+
+    async def due_destinations(self, now: float) -> Sequence[str]:
+        """See `OutboxStore`."""
+        async with self._database.reading() as connection:
+            return await reading.due_destinations(connection, now)
+
+    async def next_attempt_at(self) -> float | None:
+        """See `OutboxStore`."""
+        async with self._database.reading() as connection:
+            return await reading.next_attempt_at(connection)
+
+    async def due_parcels(
+        self, destination: str, now: float, limit: int, leave_out: frozenset[DeliveryId]
+    ) -> Sequence[Parcel]:
+        """See `OutboxStore`."""
+        async with self._database.reading() as connection:
+            return await reading.due_parcels(connection, destination, now, limit, leave_out)
