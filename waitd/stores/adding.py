@@ -70,7 +70,9 @@ def _candidate(new: NewWait, now: float) -> Candidate | Exception:
     except InvalidInput as error:
         return error
     wait_id, deadline = WaitId(str(uuid_utils.uuid7())), now + spec.timeout
-    stored = StoredWait(wait_id, namespace, spec, WaitState.WAITING, now, deadline, NOTHING_SEEN)
+    stored = StoredWait(
+        wait_id, namespace, spec, WaitState.WAITING, now, deadline, NOTHING_SEEN, target=new.target
+    )
     keys = (new.idempotency_key, new.body_digest, spec.supersede_key)
     row = (wait_id, namespace, spec.kind, now, deadline, encoded, *keys, 0)
     return Candidate(

@@ -1,0 +1,256 @@
+"""Stand-ins for what the API talks to, and the API itself on a real port."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import Any
+
+import orjson
+from aiohttp import ClientResponse
+from aiohttp.test_utils import TestClient
+
+from waitd.api import Endings, Limits, Services
+from waitd.core.connection import Connection
+from waitd.core.delivery import Delivered, Receipt
+from waitd.core.errors import (
+    ConnectionUnavailable,
+    InvalidInput,
+    StoreUnavailable,
+    UnknownConnection,
+)
+from waitd.core.verdict import Pending, Verdict
+from waitd.core.wait import Outcome, Progress, WaitId
+from waitd.metrics import Instruments
+from waitd.ports import Added, Ending, Live, NewWait, Parcel, Pokeable, StoredWait, WaitFilter
+from waitd.stores import Store
+
+NOW = 1_700_000_000.0
+DAY = 86_400.0
+
+
+@dataclass(frozen=True)
+class PlainTarget:
+    conn_id: str | None = None
+    key: str = ""
+    request_timeout: float = 10.0
+    destination: str = "somewhere"
+
+
+class PlainProbe:
+    """Takes `endpoint` (must be there) and any conn_id; counts what it parsed."""
+
+    def __init__(self) -> None:
+        self.parsed = 0
+
+    def parse(self, params: Mapping[str, Any], *, namespace: str) -> PlainTarget:
+        self.parsed += 1
+        if "endpoint" not in params:
+            raise InvalidInput.at("/endpoint", "needed")
+        return PlainTarget(params.get("http_conn_id"))
+
+    def origin(self, target: Any) -> str:
+        return "somewhere"
+
+    async def poke(self, group: Sequence[Pokeable]) -> Sequence[Verdict]:
+        return [Pending() for _ in group]
+
+
+class PlainSink:
+    """Takes `url` or `conn_id`; with the second it signs."""
+
+    def parse(self, params: Mapping[str, Any]) -> PlainTarget:
+        if unknown := params.keys() - {"url", "conn_id"}:
+            raise InvalidInput.at(f"/{min(unknown)}", "unknown field")
+        return PlainTarget(params.get("conn_id"))
+
+    def signed(self, target: Any) -> bool | None:
+        return target.conn_id is not None
+
+    async def deliver(self, target: Any, parcel: Parcel) -> Receipt:
+        return Delivered()
+
+
+@dataclass
+class FakeConnections:
+    known: set[str] = field(default_factory=set)
+    down: set[str] = field(default_factory=set)
+    cached: set[str] = field(default_factory=set)
+    asked: list[str] = field(default_factory=list)
+
+    async def get(self, conn_id: str) -> Connection:
+        self.asked.append(conn_id)
+        if conn_id in self.down:
+            raise ConnectionUnavailable("the vault does not answer")
+        if conn_id not in self.known:
+            raise UnknownConnection(conn_id)
+        return Connection(conn_id)
+
+    async def refreshed(self, conn_id: str) -> Connection:
+        return await self.get(conn_id)
+
+    def peek(self, conn_id: str) -> Connection | None:
+        return Connection(conn_id) if conn_id in self.cached else None
+
+
+@dataclass
+class FakePoking:
+    places: int = 100_000
+    lives: dict[str, Live] = field(default_factory=dict)
+    poked: list[str] = field(default_factory=list)
+
+    def room(self) -> int:
+        return self.places
+
+    def live(self, wait_id: str) -> Live | None:
+        return self.lives.get(wait_id)
+
+    def poke_now(self, wait_id: str) -> bool:
+        self.poked.append(wait_id)
+        return wait_id in self.lives
+
+
+@dataclass
+class FakeHealth:
+    draining: bool = False
+    store_writable: bool = True
+    store_trouble: str = ""
+    unstored_endings: int = 0
+    loop_lag: float = 0.001
+
+
+@dataclass
+class WatchedStore:
+    """The real store; keeps what it was asked to add, and can be full (`refusing`), broken (`broken`) or slow (`gate`)."""
+
+    real: Store
+    commits: list[Sequence[NewWait]] = field(default_factory=list)
+    refusing: bool = False
+    broken: bool = False
+    gate: asyncio.Event | None = None
+
+    async def add(self, waits: Sequence[NewWait]) -> Sequence[Added | Exception]:
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.broken:
+            raise RuntimeError("secret internals")
+        self._check()
+        self.commits.append(waits)
+        return await self.real.add(waits)
+
+    async def get(self, wait_id: str, namespace: str | None = None) -> StoredWait:
+        return await self.real.get(wait_id, namespace)
+
+    async def find(self, wanted: WaitFilter) -> Sequence[StoredWait]:
+        return await self.real.find(wanted)
+
+    async def cancel(self, wait_id: str, outcome: Outcome, namespace: str | None = None) -> StoredWait:
+        self._check()
+        return await self.real.cancel(wait_id, outcome, namespace)
+
+    async def redeliver(self, wait_id: str, namespace: str | None = None) -> StoredWait:
+        self._check()
+        return await self.real.redeliver(wait_id, namespace)
+
+    async def counts(self) -> Mapping[tuple[str, str], int]:
+        return await self.real.counts()
+
+    async def end(self, wait_id: str, outcome: Outcome) -> None:
+        """What the poker does when a wait ends."""
+        assert await self.real.finish(Ending(WaitId(wait_id), Progress(), outcome, NOW + 60)) is not None
+
+    def _check(self) -> None:
+        if self.refusing:
+            raise StoreUnavailable("the disk is full")
+
+
+@dataclass
+class Api:
+    """The API under test, and what stands behind it."""
+
+    client: TestClient[Any, Any]
+    services: Services
+    store: WatchedStore
+    poking: FakePoking
+    connections: FakeConnections
+    health: FakeHealth
+    scrapes: list[int]
+
+    async def post(self, path: str, body: Any = None, **headers: str) -> ClientResponse:
+        """POSTs `body` as JSON; headers are written with underscores."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        data = body if body is None or isinstance(body, bytes | BytesIO) else orjson.dumps(body)
+        typed = {} if data is None else {"Content-Type": "application/json"}
+        # An empty payload and no Content-Type is what `curl -X POST` sends.
+        skip = () if data is not None else ("Content-Type",)
+        return await self.client.post(path, data=data, headers={**typed, **named}, skip_auto_headers=skip)
+
+    async def batch(self, *lines: Any, **headers: str) -> ClientResponse:
+        """POSTs the lines as NDJSON; bytes are sent as they are."""
+        body = b"".join((line if isinstance(line, bytes) else orjson.dumps(line)) + b"\n" for line in lines)
+        return await self.post(
+            "/v1/waits:batch", BytesIO(body), Content_Type="application/x-ndjson", **headers
+        )
+
+    async def submitted(self, **fields: Any) -> str:
+        """The id of a new wait."""
+        response = await self.post("/v1/waits", wait(**fields))
+        assert response.status == 201, await response.text()
+        return str((await response.json())["id"])
+
+
+def wait(**fields: Any) -> dict[str, Any]:
+    """A body that is right, but for `fields`."""
+    return {"kind": "plain", "params": {"endpoint": "http://127.0.0.1:1/job"}, **fields}
+
+
+async def lines_of(response: ClientResponse) -> list[dict[str, Any]]:
+    """The answer lines of a batch."""
+    return [orjson.loads(line) for line in (await response.read()).splitlines()]
+
+
+async def problem_of(response: ClientResponse, status: int, name: str) -> dict[str, Any]:
+    """The problem of a response, after checking that it is a whole one."""
+    text = await response.text()
+    assert response.status == status, text
+    assert response.content_type == "application/problem+json"
+    problem: dict[str, Any] = orjson.loads(text)
+    assert problem["type"] == f"/problems/{name}"
+    assert problem["status"] == status
+    assert problem["title"]
+    assert problem["detail"]
+    return problem
+
+
+async def raw(api: Api, request: bytes) -> bytes:
+    """The whole answer to bytes sent as they are; they ask for the connection to be closed."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.client.port)
+    try:
+        writer.write(request)
+        return await reader.read()
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Lets the loop go on until it is so."""
+    while not condition():  # noqa: ASYNC110 - what is waited for is a fact of the code under test, which sets no event
+        await asyncio.sleep(0)
+
+
+def services_for(store: WatchedStore, scrapes: list[int], *, max_long_polls: int = 10) -> Services:
+    """The services with fakes behind every port but the store."""
+    return Services(
+        store=store,
+        poking=FakePoking(),
+        probes={"plain": PlainProbe(), "http": PlainProbe()},
+        sinks={"plain_sink": PlainSink()},
+        connections=FakeConnections(),
+        endings=Endings(max_long_polls),
+        instruments=Instruments(version="test"),
+        limits=Limits(default_timeout=7 * DAY, max_timeout=365 * DAY, min_poke_interval=0.1),
+        health=FakeHealth(),
+        now=lambda: NOW,
+        before_scrape=lambda: scrapes.append(1),
+    )

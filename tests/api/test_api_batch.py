@@ -1,0 +1,156 @@
+"""`POST /v1/waits:batch`: an answer for every line, in order, and all or nothing on disk."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+import orjson
+import pytest
+from aiohttp.test_utils import make_mocked_request
+from api_fakes import Api, PlainProbe, lines_of, problem_of, until, wait
+
+from waitd.api.admission import Admission
+from waitd.api.batch import Batches
+from waitd.api.bodies import LineSplitter
+from waitd.api.submissions import Submissions
+from waitd.api.targets import SinkTargets
+from waitd.core.errors import StoreUnavailable
+from waitd.models import MAX_BATCH_BODY, MAX_BATCH_LINES, MAX_BODY
+
+
+async def test_each_line_gets_its_own_answer_in_order(api: Api) -> None:
+    api.poking.places = 5
+    response = await api.batch(
+        wait(idempotency_key="a"),
+        wait(poke_interval=True),
+        wait(idempotency_key="a"),
+        wait(idempotency_key="a", timeout=1),
+        b"{]",
+        b"",
+        wait(params={"endpoint": "/", "http_conn_id": "nobody"}),
+        b'{"kind":"' + b"x" * MAX_BODY + b'"}',
+        wait(idempotency_key="b\n"),
+        wait(),
+        wait(labels={"n": "5"}),
+        wait(labels={"n": "6"}),
+    )
+    answers = await lines_of(response)
+    assert (response.status, response.content_type) == (200, "application/x-ndjson")
+    assert [a["status"] for a in answers] == [201, 422, 200, 409, 422, 422, 422, 413, 422, 201, 201, 429]
+    assert answers[2]["id"] == answers[0]["id"]
+    pointers = [a["problem"]["errors"][0]["pointer"] for a in answers if a["status"] == 422]
+    assert pointers == ["/poke_interval", "", "", "/params/http_conn_id", "/idempotency_key"]
+    assert [a["problem"]["type"] for a in answers if a["status"] in {409, 413, 429}] == [
+        "/problems/idempotency-key-reused",
+        "/problems/too-large",
+        "/problems/over-capacity",
+    ]
+    assert [len(commit) for commit in api.store.commits] == [5]
+    assert (await api.store.get(answers[10]["id"])).spec.labels == {"n": "5"}
+
+
+async def test_the_key_is_not_stored_with_the_wait(api: Api) -> None:
+    [answer] = await lines_of(await api.batch(wait(idempotency_key="a")))
+    assert "idempotency_key" not in (await api.store.get(answer["id"])).spec.params
+    [[new]] = api.store.commits
+    assert (new.idempotency_key, new.namespace) == ("a", "default")
+
+
+async def test_a_connection_is_asked_for_once_for_all_lines(api: Api) -> None:
+    api.connections.known.add("warehouse")
+    line = wait(params={"endpoint": "/", "http_conn_id": "warehouse"})
+    assert {a["status"] for a in await lines_of(await api.batch(*[line] * 50))} == {201}
+    assert api.connections.asked == ["warehouse"]
+
+
+async def test_a_batch_without_lines_has_no_answers_and_line_ends_may_be_crlf_or_missing(api: Api) -> None:
+    headers = {"Content-Type": "application/x-ndjson"}
+    empty = await api.client.post("/v1/waits:batch", data=b"", headers=headers)
+    assert (empty.status, await empty.read()) == (200, b"")
+    body = orjson.dumps(wait()) + b"\r\n" + orjson.dumps(wait())
+    both = await api.client.post("/v1/waits:batch", data=body, headers=headers)
+    assert [a["status"] for a in await lines_of(both)] == [201, 201]
+
+
+async def test_the_most_lines_are_taken_and_one_more_is_a_413_with_nothing_stored(api: Api) -> None:
+    line = orjson.dumps(wait())
+    await problem_of(await api.batch(*[line] * (MAX_BATCH_LINES + 1)), 413, "too-large")
+    assert api.store.commits == []
+    answers = await lines_of(await api.batch(*[line] * MAX_BATCH_LINES))
+    assert [a["status"] for a in answers] == [201] * MAX_BATCH_LINES
+    assert len(api.store.commits) == 1
+
+
+async def test_too_many_bytes_are_a_413_with_nothing_stored(api: Api) -> None:
+    headers = {"Content-Type": "application/x-ndjson", "Content-Length": str(MAX_BATCH_BODY + 1)}
+    response = await api.client.post("/v1/waits:batch", data=b"{}", headers=headers)
+    await problem_of(response, 413, "too-large")
+    assert api.store.commits == []
+
+
+async def test_a_failed_commit_is_a_503_for_the_whole(api: Api) -> None:
+    api.store.refusing = True
+    response = await api.batch(wait(), wait(kind="nope"))
+    await problem_of(response, 503, "unavailable")
+    assert int(response.headers["Retry-After"]) > 0
+
+
+async def test_a_key_for_the_whole_batch_is_refused_rather_than_ignored(api: Api) -> None:
+    await problem_of(await api.batch(wait(), Idempotency_Key="k"), 422, "invalid-input")
+    assert api.store.commits == []
+
+
+async def test_a_drain_that_begins_while_the_lines_arrive_stores_nothing(api: Api) -> None:
+    probe = cast(PlainProbe, api.services.probes["plain"])
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield orjson.dumps(wait()) + b"\n"
+        await until(lambda: probe.parsed > 0)
+        api.health.draining = True
+        yield orjson.dumps(wait()) + b"\n"
+
+    headers = {"Content-Type": "application/x-ndjson"}
+    response = await api.client.post("/v1/waits:batch", data=chunks(), headers=headers)
+    await problem_of(response, 503, "draining")
+    assert probe.parsed == 2
+    assert api.store.commits == []
+
+
+async def test_a_large_batch_that_is_all_there_does_not_hold_the_loop(api: Api) -> None:
+    line = orjson.dumps(wait(labels={f"l{i}": "v" * 50 for i in range(20)})) + b"\n"
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    class Content:
+        async def iter_any(self) -> AsyncIterator[bytes]:
+            yield line * 3000
+
+    sinks = SinkTargets(api.services.sinks)
+    batches = Batches(api.services, Submissions(api.services, sinks), Admission(api.services.poking))
+    request = make_mocked_request("POST", "/v1/waits:batch", payload=cast(Any, Content()))
+    other = asyncio.create_task(others())
+    api.store.refusing = True  # what is measured is the reading
+    with pytest.raises(StoreUnavailable):
+        await batches.submit(request)
+    other.cancel()
+    assert turns > 10
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
+def test_lines_do_not_depend_on_how_they_arrive(size: int) -> None:
+    text = b"\nab\n\ntoo long\nxyzab\ncd"
+    splitter = LineSplitter(max_line=5)
+    lines = [line for at in range(0, len(text), size) for line in splitter.feed(text[at : at + size])]
+    assert [*lines, *splitter.end()] == [b"", b"ab", b"", None, b"xyzab", b"cd"]
+
+
+def test_a_line_without_end_is_not_kept() -> None:
+    splitter = LineSplitter(max_line=5)
+    assert [line for _ in range(1000) for line in splitter.feed(b"x" * 100)] == []
+    assert len(splitter._rest) <= 6
+    assert list(splitter.end()) == [None]

@@ -1,0 +1,49 @@
+"""What the platform asks: is it alive, is it ready, and its figures."""
+
+import asyncio
+
+from aiohttp import hdrs, web
+from prometheus_client.exposition import choose_encoder
+
+from waitd.api.problems import refusal
+from waitd.api.requests import json_response
+from waitd.api.services import Health, Services
+
+
+class Operations:
+    """The handlers of `/livez`, `/readyz` and `/metrics`."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def livez(self, _: web.Request) -> web.StreamResponse:
+        """200: the event loop gets on with its work, or this would not be answered. Nothing else is asked."""
+        return json_response({"status": "alive", "loop_lag_seconds": self._services.health.loop_lag})
+
+    async def readyz(self, _: web.Request) -> web.StreamResponse:
+        """200 where submits are taken and kept; 503 with every reason why not."""
+        if reasons := _not_ready(self._services.health):
+            raise refusal("not-ready", "; ".join(reasons))
+        return json_response({"status": "ready"})
+
+    async def metrics(self, request: web.Request) -> web.StreamResponse:
+        """The instruments, in the format that Accept asks for. Encoded in a thread: thousands of series take milliseconds."""
+        self._services.before_scrape()
+        encode, content_type = choose_encoder(request.headers.get(hdrs.ACCEPT, ""))
+        body = await asyncio.to_thread(encode, self._services.instruments.registry)
+        return web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})
+
+
+def _not_ready(health: Health) -> list[str]:
+    reasons = []
+    if health.draining:
+        reasons.append("the daemon is stopping")
+    if not health.store_writable:
+        reasons.append(
+            f"the store cannot be written: {health.store_trouble}"
+            if health.store_trouble
+            else "the store cannot be written"
+        )
+    if health.unstored_endings:
+        reasons.append(f"{health.unstored_endings} waits have ended and could not be stored yet")
+    return reasons

@@ -1,0 +1,145 @@
+"""Every way the API says no: RFC 9457 `application/problem+json` with a stable `type`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import orjson
+import structlog
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from waitd.core.errors import Conflict, InvalidInput, NotFound, Problem, Unavailable, WaitdError
+
+log = structlog.get_logger(__name__)
+
+CONTENT_TYPE = "application/problem+json"
+#: How many problems of one input are listed; an input of many mistakes must not make a far larger answer.
+MAX_PROBLEMS = 32
+
+
+class Kind(NamedTuple):
+    """One kind of refusal. `retry_after`: seconds after which the same call is worth a try, where it is."""
+
+    status: int
+    title: str
+    retry_after: int | None = None
+
+
+#: By the last part of `type`, `/problems/<name>`. Part of the contract: programs branch on it.
+KINDS: Mapping[str, Kind] = {
+    "malformed-request": Kind(400, "The request is not well-formed HTTP"),
+    "forbidden-origin": Kind(403, "Pages of other sites may not call this API"),
+    "not-found": Kind(404, "There is no such wait"),
+    "no-such-route": Kind(404, "There is nothing at this path"),
+    "method-not-allowed": Kind(405, "This path does not know the method"),
+    "conflict": Kind(409, "The wait's state forbids it"),
+    "idempotency-key-reused": Kind(409, "The idempotency key belongs to another body"),
+    "too-large": Kind(413, "The body is too large"),
+    "unsupported-media-type": Kind(415, "The body is of a type that is not taken here"),
+    "misdirected": Kind(421, "The Host is not this daemon's"),
+    "invalid-input": Kind(422, "The input is not valid"),
+    "over-capacity": Kind(429, "The daemon holds as many waits as it may", 5),
+    "too-many-long-polls": Kind(429, "Too many callers wait for an answer", 1),
+    "internal-error": Kind(500, "The daemon made a mistake"),
+    "unavailable": Kind(503, "Not now", 1),
+    "draining": Kind(503, "The daemon is stopping", 5),
+    "not-ready": Kind(503, "The daemon is not ready"),
+}
+
+
+class ProblemError(Exception):
+    """A refusal on its way to the caller.
+
+    Attributes:
+        status: the HTTP status.
+        body: the problem details, as `waitd.models.ProblemDetails`.
+        headers: what goes with it: Retry-After, Allow.
+    """
+
+    def __init__(self, status: int, body: Mapping[str, Any], headers: Mapping[str, str]) -> None:
+        self.status = status
+        self.body = body
+        self.headers = headers
+        super().__init__(body["detail"])
+
+
+def refusal(
+    name: str, detail: str, problems: Sequence[Problem] = (), headers: Mapping[str, str] | None = None
+) -> ProblemError:
+    """A refusal of the kind `name` (a key of `KINDS`), with a sentence for this case."""
+    kind = KINDS[name]
+    all_headers = dict(headers or {})
+    if kind.retry_after is not None:
+        all_headers["Retry-After"] = str(kind.retry_after)
+    body = {
+        "type": f"/problems/{name}",
+        "title": kind.title,
+        "status": kind.status,
+        "detail": detail,
+        "errors": [{"pointer": p.pointer, "detail": p.detail} for p in problems[:MAX_PROBLEMS]],
+    }
+    return ProblemError(kind.status, body, all_headers)
+
+
+def refusal_of(error: Exception) -> ProblemError:
+    """What an exception means to a caller. One that nobody expected is logged here and told without its text."""
+    match error:
+        case ProblemError():
+            return error
+        case WaitdError():
+            return _refusal_of_ours(error)
+        case web.HTTPException():
+            return _refusal_of_http(error)
+        case web.RequestPayloadError() | HttpProcessingError():
+            return refusal("malformed-request", "the body did not arrive whole, or its encoding is broken")
+        case _:
+            return _mistake(error)
+
+
+def _mistake(error: Exception) -> ProblemError:
+    log.error("request failed", exc_info=error)
+    return refusal("internal-error", "the daemon's log says more")
+
+
+def _refusal_of_ours(error: WaitdError) -> ProblemError:
+    match error:
+        case InvalidInput():
+            return refusal("invalid-input", _summary(error.problems), error.problems)
+        case NotFound():
+            return refusal("not-found", str(error) or KINDS["not-found"].title)
+        case Conflict():
+            return refusal("conflict", str(error) or KINDS["conflict"].title)
+        case Unavailable():
+            log.warning("request refused", error=str(error), reason=type(error).__name__)
+            return refusal(
+                "unavailable", f"{error}; nothing was stored" if str(error) else "nothing was stored"
+            )
+        case _:
+            return _mistake(error)
+
+
+def _refusal_of_http(error: web.HTTPException) -> ProblemError:
+    match error:
+        case web.HTTPNotFound():
+            return refusal("no-such-route", "the paths are in the documentation; they begin with /v1")
+        case web.HTTPMethodNotAllowed():
+            allowed = ", ".join(sorted(error.allowed_methods))
+            return refusal("method-not-allowed", f"allowed here: {allowed}", headers={"Allow": allowed})
+        case web.HTTPRequestEntityTooLarge():
+            return refusal("too-large", "the body is over the limit")
+        case _ if error.status < 500:
+            refused = refusal("malformed-request", error.reason)
+            return ProblemError(error.status, {**refused.body, "status": error.status}, refused.headers)
+        case _:
+            return _mistake(error)
+
+
+def _summary(problems: Sequence[Problem]) -> str:
+    first = f"{problems[0].pointer}: {problems[0].detail}" if problems[0].pointer else problems[0].detail
+    return first if len(problems) == 1 else f"{first} (and {len(problems) - 1} more)"
+
+
+def response_of(refused: ProblemError) -> web.Response:
+    """The refusal as an HTTP response."""
+    headers = {**refused.headers, "Content-Type": CONTENT_TYPE}
+    return web.Response(status=refused.status, body=orjson.dumps(refused.body), headers=headers)

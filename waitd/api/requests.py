@@ -1,0 +1,34 @@
+"""What handlers ask about a request, and how they answer it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from waitd.api.guard import JSON
+from waitd.api.problems import refusal
+from waitd.api.services import Health
+
+DEFAULT_NAMESPACE = "default"
+
+
+def namespace_of(request: web.Request) -> str:  # noqa: ARG001 - authentication will read it from the request
+    """The namespace that bounds what this caller sees. Without authentication there is one."""
+    return DEFAULT_NAMESPACE
+
+
+def refuse_while_draining(health: Health) -> None:
+    """Nothing new comes in while the daemon stops.
+
+    Raises:
+        ProblemError: 503 with Retry-After.
+    """
+    if health.draining:
+        raise refusal("draining", "send it again in a moment; nothing was stored")
+
+
+def json_response(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """`body` as JSON; bytes are JSON already."""
+    encoded = body if isinstance(body, bytes) else orjson.dumps(body)
+    return web.Response(status=status, body=encoded, headers={"Content-Type": JSON, **(headers or {})})

@@ -1,0 +1,66 @@
+"""What the API is handed: the parts of the daemon it talks to, as plain values and Protocols."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from waitd.api.endings import Endings
+from waitd.metrics import Instruments
+from waitd.ports import ApiStore, Connections, Poking, Probe, Sink
+
+
+class Health(Protocol):
+    """How the daemon is, as `/livez` and `/readyz` tell it."""
+
+    @property
+    def draining(self) -> bool:
+        """True from the moment the daemon was asked to stop: submits are refused with 503."""
+
+    @property
+    def store_writable(self) -> bool:
+        """Whether the store's last write went through."""
+
+    @property
+    def store_trouble(self) -> str:
+        """Why it did not, in a sentence without secrets; "" where it did."""
+
+    @property
+    def unstored_endings(self) -> int:
+        """How many waits have an outcome that the store refused at least once and does not have yet."""
+
+    @property
+    def loop_lag(self) -> float:
+        """The longest pause of the event loop in the last second, seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a wait may ask for, all in seconds. `default_timeout` is the timeout of a wait that names none."""
+
+    default_timeout: float
+    max_timeout: float
+    min_poke_interval: float
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything that the handlers use.
+
+    Attributes:
+        probes: each kind of target by its name.
+        sinks: each kind of destination by its name.
+        now: Unix seconds.
+        before_scrape: refreshes the gauges that are only worth computing when somebody looks.
+    """
+
+    store: ApiStore
+    poking: Poking
+    probes: Mapping[str, Probe]
+    sinks: Mapping[str, Sink]
+    connections: Connections
+    endings: Endings
+    instruments: Instruments
+    limits: Limits
+    health: Health
+    now: Callable[[], float]
+    before_scrape: Callable[[], None]

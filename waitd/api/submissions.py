@@ -1,0 +1,225 @@
+"""A body on its way to becoming a wait: decoded, checked field by field, its connections known.
+
+What is wrong is told here, all of it at once, and never at the first poke.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+import orjson
+
+from waitd.api.services import Services
+from waitd.api.targets import SinkTargets
+from waitd.core.errors import ConnectionUnavailable, InvalidInput, Problem, UnknownConnection
+from waitd.core.wait import WaitSpec
+from waitd.models import BatchLine, WaitRequest, parsed, pointer
+from waitd.ports import Connections, NewWait, Target
+
+#: How deep objects and arrays may lie in each other. JSON writers have such limits too, and lower ones than readers.
+MAX_DEPTH = 64
+MAX_KEY = 256
+
+#: What has no place in a name that people read and search for; surrogates are what undecodable header bytes become.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_NO_CONTROL = "control characters are not allowed"
+
+
+class NamedConnection(NamedTuple):
+    """A conn_id that the cache does not hold, and the field that names it."""
+
+    conn_id: str
+    pointer: str
+
+
+class Draft(NamedTuple):
+    """A wait whose every field is right, but for connections that still have to be asked for."""
+
+    new: NewWait
+    unseen: tuple[NamedConnection, ...]
+
+
+class Submissions:
+    """Turns bodies into drafts. Holds no state but caches."""
+
+    def __init__(self, services: Services, sinks: SinkTargets) -> None:
+        self._probes = services.probes
+        self._connections = services.connections
+        self._limits = services.limits
+        self._sinks = sinks
+
+    def draft(self, raw: Any, namespace: str, idempotency_key: str | None = None) -> Draft:
+        """The wait that the decoded body of `POST /v1/waits` describes.
+
+        Raises:
+            InvalidInput: everything that is wrong with it.
+        """
+        if idempotency_key is not None and not 1 <= len(idempotency_key) <= MAX_KEY:
+            raise InvalidInput.at("", f"the Idempotency-Key header has 1 to {MAX_KEY} characters")
+        if idempotency_key is not None and _CONTROL.search(idempotency_key):
+            raise InvalidInput.at("", f"the Idempotency-Key header: {_NO_CONTROL}")
+        return self._draft(parsed(WaitRequest, _an_object(raw)), raw, namespace, idempotency_key)
+
+    def batch_draft(self, raw: Any, namespace: str) -> Draft:
+        """The wait that a decoded line of `POST /v1/waits:batch` describes; raises as `draft` does."""
+        request = parsed(BatchLine, _an_object(raw))
+        key = raw.pop("idempotency_key", None)
+        if key is not None and _CONTROL.search(key):
+            raise InvalidInput.at("/idempotency_key", _NO_CONTROL)
+        return self._draft(request, raw, namespace, key)
+
+    def _draft(self, request: WaitRequest, raw: Mapping[str, Any], namespace: str, key: str | None) -> Draft:
+        timeout = self._limits.default_timeout if request.timeout is None else request.timeout
+        problems = [*self._timing_problems(request, timeout), *_control_problems(request)]
+        unseen: list[NamedConnection] = []
+        target = self._target(request.kind, raw.get("params", {}), namespace, problems, unseen)
+        for index, sink in enumerate(raw.get("sinks", ())):
+            self._check_sink(f"/sinks/{index}", sink, problems, unseen)
+        if problems:
+            raise InvalidInput(problems)
+        spec = WaitSpec(
+            kind=request.kind,
+            params=raw.get("params", {}),
+            poke_interval=request.poke_interval,
+            timeout=timeout,
+            exponential_backoff=request.exponential_backoff,
+            max_wait=request.max_wait,
+            soft_fail=request.soft_fail,
+            silent_fail=request.silent_fail,
+            sinks=tuple(raw.get("sinks", ())),
+            labels=request.labels,
+            supersede_key=request.supersede_key,
+        )
+        body_digest = None if key is None else digest(raw)
+        return Draft(NewWait(namespace, spec, key, body_digest, target), tuple(unseen))
+
+    def _timing_problems(self, request: WaitRequest, timeout: float) -> Iterator[Problem]:
+        if request.poke_interval < self._limits.min_poke_interval:
+            yield Problem("/poke_interval", f"at least {self._limits.min_poke_interval:g} seconds here")
+        if timeout > self._limits.max_timeout:
+            yield Problem("/timeout", f"at most {self._limits.max_timeout:g} seconds here")
+        if request.max_wait is not None and request.max_wait < request.poke_interval:
+            yield Problem("/max_wait", "at least the poke_interval")
+
+    def _target(
+        self,
+        kind: str,
+        params: Mapping[str, Any],
+        namespace: str,
+        problems: list[Problem],
+        unseen: list[NamedConnection],
+    ) -> Target | None:
+        """The parsed parameters; None where they, or their kind, are among the problems."""
+        probe = self._probes.get(kind)
+        if probe is None:
+            problems.append(Problem("/kind", f"unknown kind; known are: {', '.join(sorted(self._probes))}"))
+            return None
+        try:
+            target: Target = probe.parse(params, namespace=namespace)
+        except InvalidInput as error:
+            problems.extend(error.below("/params").problems)
+            return None
+        self._note_connection(target.conn_id, "/params", params, unseen)
+        return target
+
+    def _check_sink(
+        self, place: str, sink: Mapping[str, Any], problems: list[Problem], unseen: list[NamedConnection]
+    ) -> None:
+        try:
+            target = self._sinks.target(sink)
+        except InvalidInput as error:
+            problems.extend(error.below(place).problems)
+        else:
+            self._note_connection(target.conn_id, place, sink, unseen)
+
+    def _note_connection(
+        self, conn_id: str | None, place: str, params: Mapping[str, Any], unseen: list[NamedConnection]
+    ) -> None:
+        if conn_id is not None and self._connections.peek(conn_id) is None:
+            unseen.append(NamedConnection(conn_id, place + _field_of(conn_id, params)))
+
+
+def decoded(body: bytes) -> Any:
+    """The JSON value that `body` is.
+
+    Raises:
+        InvalidInput: it is none, or nested deeper than `MAX_DEPTH`.
+    """
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidInput.at("", f"not JSON: {error}") from None
+    if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _deeper_than(value, MAX_DEPTH):
+        raise InvalidInput.at("", f"nested more than {MAX_DEPTH} levels deep")
+    return value
+
+
+def digest(raw: Mapping[str, Any]) -> bytes:
+    """SHA-256 of the canonical JSON as it was sent: the same whatever the order of fields and the white space."""
+    return sha256(orjson.dumps(raw, option=orjson.OPT_SORT_KEYS)).digest()
+
+
+def refuse_unknown(draft: Draft, unknown: frozenset[str]) -> None:
+    """Refuses a draft that names a connection that nobody knows.
+
+    Raises:
+        InvalidInput: pointing at the fields that name one.
+    """
+    if draft.unseen and (problems := [_unknown(name) for name in draft.unseen if name.conn_id in unknown]):
+        raise InvalidInput(problems)
+
+
+async def unknown_connections(connections: Connections, conn_ids: Iterable[str]) -> frozenset[str]:
+    """Those of `conn_ids` that are definitely unknown. A resolver that is down is no reason to refuse anything."""
+    unknown = []
+    for conn_id in set(conn_ids):
+        try:
+            await connections.get(conn_id)
+        except UnknownConnection:
+            unknown.append(conn_id)
+        except ConnectionUnavailable:
+            continue
+    return frozenset(unknown)
+
+
+def _unknown(name: NamedConnection) -> Problem:
+    return Problem(
+        name.pointer,
+        f"no resolver knows the connection {name.conn_id!r}; is AIRFLOW_CONN_… set for the daemon?",
+    )
+
+
+def _an_object(raw: Any) -> dict[str, Any]:
+    if not isinstance(raw, dict):
+        raise InvalidInput.at("", "a JSON object is needed")
+    return raw
+
+
+def _field_of(conn_id: str, params: Mapping[str, Any]) -> str:
+    """Where `params` name the connection: each kind has its own field for it (http_conn_id, aws_conn_id, …)."""
+    names = [name for name, value in params.items() if value == conn_id]
+    named_so = [name for name in names if name.endswith("conn_id")]
+    return pointer([*named_so, *names][:1])
+
+
+def _control_problems(request: WaitRequest) -> Iterator[Problem]:
+    # One look at all of it together; where it fails, which one it was.
+    if not "".join((*request.labels, *request.labels.values(), request.supersede_key or "")).isprintable():
+        for name, value in request.labels.items():
+            if _CONTROL.search(name) or _CONTROL.search(value):
+                yield Problem(pointer(["labels", name]), _NO_CONTROL)
+        if request.supersede_key and _CONTROL.search(request.supersede_key):
+            yield Problem("/supersede_key", _NO_CONTROL)
+
+
+def _deeper_than(value: Any, levels: int) -> bool:
+    layer = [value]
+    for _ in range(levels):
+        nested = [item for item in layer if isinstance(item, dict | list)]
+        if not nested:
+            return False
+        layer = [
+            item for parent in nested for item in (parent.values() if isinstance(parent, dict) else parent)
+        ]
+    return any(isinstance(item, dict | list) for item in layer)

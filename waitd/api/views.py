@@ -1,0 +1,92 @@
+"""A wait as the API shows it: `waitd.models.WaitView`, built as a plain dict because lists hold a thousand."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from waitd.api.targets import SinkTargets
+from waitd.core.event import rfc3339
+from waitd.core.wait import Outcome, Progress, Run, WaitState
+from waitd.ports import Live, StoredDelivery, StoredWait
+
+
+def progress_of(wait: StoredWait, live: Live | None) -> Progress:
+    """What the wait has learned so far: the poker knows it up to the last poke, the store up to the last minute."""
+    return live.progress if live is not None and wait.state is WaitState.WAITING else wait.progress
+
+
+def wait_view(wait: StoredWait, live: Live | None, sinks: SinkTargets) -> dict[str, Any]:
+    """The wait in the shape of `WaitView`. `live` is what the poker knows of it, None where it does not hold it."""
+    spec = wait.spec
+    waiting = wait.state is WaitState.WAITING
+    progress = progress_of(wait, live)
+    last = progress.runs[-1] if progress.runs else None
+    return {
+        "id": wait.id,
+        "namespace": wait.namespace,
+        "kind": spec.kind,
+        "params": dict(spec.params),
+        "poke_interval": spec.poke_interval,
+        "timeout": spec.timeout,
+        "exponential_backoff": spec.exponential_backoff,
+        "max_wait": spec.max_wait,
+        "soft_fail": spec.soft_fail,
+        "silent_fail": spec.silent_fail,
+        "sinks": [dict(sink) for sink in spec.sinks],
+        "labels": dict(spec.labels),
+        "supersede_key": spec.supersede_key,
+        "state": wait.state.value,
+        "created_at": rfc3339(wait.created_at),
+        "deadline": rfc3339(wait.deadline),
+        "next_poke_at": rfc3339(live.next_poke_at) if live is not None and waiting else None,
+        "last_poke_at": rfc3339(last.last_at) if last else None,
+        "finished_at": _time(wait.finished_at),
+        "pokes": progress.pokes,
+        "last_verdict": _seen(last) if last else None,
+        "outcome": _outcome(wait.outcome) if wait.outcome else None,
+        "deliveries": [_delivery(delivery, sinks) for delivery in wait.deliveries],
+    }
+
+
+def pokes_view(progress: Progress) -> dict[str, Any]:
+    """The runs of verdicts in the shape of `PokeList`, oldest first."""
+    return {"pokes": progress.pokes, "runs": [_run(run) for run in progress.runs]}
+
+
+def _time(at: float | None) -> str | None:
+    return None if at is None else rfc3339(at)
+
+
+def _seen(run: Run) -> Mapping[str, str]:
+    return {"verdict": run.verdict, "reason": run.reason, "message": run.message, "at": rfc3339(run.last_at)}
+
+
+def _run(run: Run) -> Mapping[str, Any]:
+    return {
+        "verdict": run.verdict,
+        "reason": run.reason,
+        "message": run.message,
+        "first_at": rfc3339(run.first_at),
+        "last_at": rfc3339(run.last_at),
+        "count": run.times,
+    }
+
+
+def _outcome(outcome: Outcome) -> Mapping[str, Any]:
+    return {
+        "state": outcome.state.value,
+        "payload": outcome.payload,
+        "message": outcome.message,
+        "reason": outcome.reason,
+    }
+
+
+def _delivery(delivery: StoredDelivery, sinks: SinkTargets) -> Mapping[str, Any]:
+    return {
+        "id": delivery.id,
+        "sink": delivery.sink["kind"],
+        "state": delivery.state,
+        "attempts": delivery.attempts,
+        "next_attempt_at": _time(delivery.next_attempt_at),
+        "last_error": delivery.last_error,
+        "signed": sinks.signed(delivery.sink),
+    }

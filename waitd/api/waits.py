@@ -1,0 +1,137 @@
+"""Waits over HTTP: submit, show, list, and what can be done to one."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import orjson
+from aiohttp import web
+
+from waitd.api import queries
+from waitd.api.admission import Admission
+from waitd.api.bodies import Turns, read_body
+from waitd.api.problems import refusal
+from waitd.api.requests import json_response, namespace_of, refuse_while_draining
+from waitd.api.services import Services
+from waitd.api.submissions import Submissions, decoded, refuse_unknown, unknown_connections
+from waitd.api.targets import SinkTargets
+from waitd.api.views import pokes_view, progress_of, wait_view
+from waitd.core.errors import Conflict, InvalidInput, Problem
+from waitd.core.step import cancelled
+from waitd.core.wait import WaitState
+from waitd.models import pointer
+from waitd.ports import Added, NewWait, StoredWait
+
+
+class Waits:
+    """The handlers of `/v1/waits…` but the batch."""
+
+    def __init__(
+        self, services: Services, submissions: Submissions, admission: Admission, sinks: SinkTargets
+    ) -> None:
+        self._services = services
+        self._store = services.store
+        self._poking = services.poking
+        self._submissions = submissions
+        self._admission = admission
+        self._sinks = sinks
+
+    async def submit(self, request: web.Request) -> web.StreamResponse:
+        """`POST /v1/waits`: 201 once it is on disk, 200 for the same key and body again."""
+        refuse_while_draining(self._services.health)
+        key = _idempotency_key(request)
+        draft = self._submissions.draft(decoded(await read_body(request)), namespace_of(request), key)
+        if draft.unseen:
+            asked = [name.conn_id for name in draft.unseen]
+            refuse_unknown(draft, await unknown_connections(self._services.connections, asked))
+        refuse_while_draining(self._services.health)
+        added = await self._added(draft.new)
+        status = 201 if added.created else 200
+        return self._answer(added.wait, status, location=True)
+
+    async def _added(self, new: NewWait) -> Added:
+        with self._admission.seats(1) as seats:
+            if not seats:
+                raise refusal("over-capacity", "nothing was stored; send it again later")
+            [result] = await self._store.add([new])
+        if isinstance(result, Conflict):
+            raise refusal("idempotency-key-reused", str(result))
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    async def show(self, request: web.Request) -> web.StreamResponse:
+        """`GET /v1/waits/{id}`; with `?wait=` it answers when the wait ends, the seconds are over or the daemon drains."""
+        wait_id, namespace = queries.wait_id(request), namespace_of(request)
+        seconds = queries.long_poll_seconds(request)
+        if not seconds:
+            return self._answer(await self._store.get(wait_id, namespace))
+        with self._services.endings.watch(wait_id) as watch:
+            wait = await self._store.get(wait_id, namespace)
+            if wait.state is WaitState.WAITING and await watch.ended(seconds):
+                wait = await self._store.get(wait_id, namespace)
+        return self._answer(wait)
+
+    async def find(self, request: web.Request) -> web.StreamResponse:
+        """`GET /v1/waits`: a page of waits, newest first, and the token of the next page."""
+        wanted = queries.wait_filter(request.query, namespace_of(request))
+        found = await self._store.find(replace(wanted, limit=wanted.limit + 1))
+        page = found[: wanted.limit]
+        token = queries.page_token(page[-1].id) if len(found) > wanted.limit else None
+        # A page may hold megabytes of parameters, so it is encoded wait by wait and others get their turn.
+        encoded = b",".join(await self._encoded(page))
+        return json_response(b'{"waits":[%b],"next_page_token":%b}' % (encoded, orjson.dumps(token)))
+
+    async def _encoded(self, waits: Sequence[StoredWait]) -> Sequence[bytes]:
+        turns, encoded = Turns(), []
+        for wait in waits:
+            encoded.append(orjson.dumps(wait_view(wait, self._poking.live(wait.id), self._sinks)))
+            if turns.over():
+                await turns.next_turn()
+        return encoded
+
+    async def pokes(self, request: web.Request) -> web.StreamResponse:
+        """`GET /v1/waits/{id}/pokes`: the last runs of verdicts, oldest first."""
+        wait = await self._store.get(queries.wait_id(request), namespace_of(request))
+        return json_response(pokes_view(progress_of(wait, self._poking.live(wait.id))))
+
+    async def cancel(self, request: web.Request) -> web.StreamResponse:
+        """`POST /v1/waits/{id}:cancel`: 200 with the wait as it ended, 409 where it had ended before."""
+        await _expect_no_fields(request)
+        wait = await self._store.cancel(queries.wait_id(request), cancelled(), namespace_of(request))
+        return self._answer(wait)
+
+    async def poke(self, request: web.Request) -> web.StreamResponse:
+        """`POST /v1/waits/{id}:poke`: 202, it is due now; 409 where it has ended."""
+        await _expect_no_fields(request)
+        wait = await self._store.get(queries.wait_id(request), namespace_of(request))
+        if wait.state is not WaitState.WAITING:
+            raise Conflict(f"the wait has ended: {wait.state.value}")
+        # One that the poker does not hold yet is poked when it is handed over, which is at once as well.
+        self._poking.poke_now(wait.id)
+        return self._answer(wait, 202)
+
+    async def redeliver(self, request: web.Request) -> web.StreamResponse:
+        """`POST /v1/waits/{id}:redeliver`: 200 with the wait and its new deliveries; 409 while it is waiting."""
+        await _expect_no_fields(request)
+        return self._answer(await self._store.redeliver(queries.wait_id(request), namespace_of(request)))
+
+    def _answer(self, wait: StoredWait, status: int = 200, *, location: bool = False) -> web.Response:
+        view = wait_view(wait, self._poking.live(wait.id), self._sinks)
+        return json_response(view, status, {"Location": f"/v1/waits/{wait.id}"} if location else None)
+
+
+def _idempotency_key(request: web.Request) -> str | None:
+    keys = request.headers.getall("Idempotency-Key", ())
+    if len(keys) > 1:
+        raise InvalidInput.at("", "the Idempotency-Key header is given more than once")
+    return keys[0] if keys else None
+
+
+async def _expect_no_fields(request: web.Request) -> None:
+    """An action takes no body, or an empty object; fields that it does not know are refused by name."""
+    body = await read_body(request)
+    fields = decoded(body) if body else {}
+    if not isinstance(fields, dict):
+        raise InvalidInput.at("", "send no body, or an empty JSON object")
+    if fields:
+        raise InvalidInput(Problem(pointer([name]), "unknown field; this call takes none") for name in fields)
