@@ -7,8 +7,9 @@ import signal
 import sys
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from inspect import isawaitable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import aiohttp
 import orjson
 from aiohttp import web
 
-SECRET = "whsec_" + "c2VjcmV0IG9mIHRoZSB0ZXN0cyE="  # noqa: S105 - of the tests
+SECRET = "whsec_" + "c2VjcmV0IG9mIHRoZSB0ZXN0cyE="
 
 
 class Daemon:
@@ -68,9 +69,9 @@ class Daemon:
                 self._serving.set()
             self._changed.set()
 
-    async def logged(self, name: str, timeout: float = 30) -> dict[str, Any]:
+    async def logged(self, name: str, seconds: float = 30) -> dict[str, Any]:
         """The first log line of this event, once it is there."""
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(seconds):
             while True:
                 for event in self.log:
                     if event.get("event") == name:
@@ -78,10 +79,10 @@ class Daemon:
                 self._changed.clear()
                 await self._changed.wait()
 
-    async def ended(self, timeout: float = 60) -> int:
+    async def ended(self, seconds: float = 60) -> int:
         """Waits for the process to end; its exit code (negative: the signal that killed it)."""
         assert self.process is not None
-        code = await asyncio.wait_for(self.process.wait(), timeout)
+        code = await asyncio.wait_for(self.process.wait(), seconds)
         if self._reading is not None:
             await self._reading
         return code
@@ -178,7 +179,10 @@ def wait_for_job(jobs: Jobs, receiver: Receiver, name: str, seconds: float, **mo
     """The body of a wait for one job, its outcome going to the receiver."""
     return {
         "kind": "http",
-        "params": {"endpoint": f"{jobs.url}/jobs/{name}?for={seconds}", "success_when": "body.status == 'SUCCEEDED'"},
+        "params": {
+            "endpoint": f"{jobs.url}/jobs/{name}?for={seconds}",
+            "success_when": "body.status == 'SUCCEEDED'",
+        },
         "poke_interval": 0.2,
         "timeout": 120,
         "sinks": [{"kind": "webhook", "url": f"{receiver.url}/hook"}],
@@ -186,9 +190,12 @@ def wait_for_job(jobs: Jobs, receiver: Receiver, name: str, seconds: float, **mo
     }
 
 
-async def until(condition: Any, timeout: float = 60, what: str = "the condition") -> None:
-    """Looks every 20 ms until `condition()` is true; a test's own poke, bounded by `timeout`."""
-    limit = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < limit, f"{what} did not come true within {timeout} s"
+async def until(condition: Callable[[], Any], seconds: float = 60, what: str = "the condition") -> None:
+    """Looks every 20 ms until `condition()` (or what it awaits) is true: a test's own poke, bounded by `seconds`."""
+    limit = time.monotonic() + seconds
+    while True:
+        answer = condition()
+        if await answer if isawaitable(answer) else answer:
+            return
+        assert time.monotonic() < limit, f"{what} did not come true within {seconds} s"
         await asyncio.sleep(0.02)

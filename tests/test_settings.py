@@ -86,4 +86,4 @@ def test_host_and_port_of_an_ipv6_address() -> None:
 
 
 def test_the_webhook_secret_is_not_shown() -> None:
-    assert "whsec" not in repr(Settings(webhook_secret="whsec_c2VjcmV0"))  # type: ignore[arg-type]  # pydantic makes it a SecretStr
+    assert "whsec" not in repr(Settings(webhook_secret="whsec_c2VjcmV0"))

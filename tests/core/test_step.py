@@ -1,6 +1,6 @@
 """The state machine of a wait, verdict by verdict."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 
@@ -14,7 +14,7 @@ NOW = 1_800_000_000.0
 
 @dataclass
 class Held:
-    pacing: Pacing = Pacing(10)
+    pacing: Pacing = field(default_factory=lambda: Pacing(10))
     phase: float = 0.0
     deadline: float = NOW + 3600
     silent_fail: bool = False

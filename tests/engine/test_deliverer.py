@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from itertools import pairwise
 
 import anyio
 from fakes import MemoryOutbox, RecordingSink
@@ -90,7 +91,7 @@ async def test_a_refused_event_climbs_the_ladder_to_its_end() -> None:
         bench.queue("d")
         await asyncio.sleep(sum(LADDER) + 400)
         assert bench.state("d") is DeliveryState.DEAD
-        pauses = [b - a for a, b in zip(times, times[1:], strict=False)]
+        pauses = [b - a for a, b in pairwise(times)]
         assert len(times) == len(LADDER)
         assert all(-0.001 <= pause - rung < 1.1 for pause, rung in zip(pauses, LADDER[1:], strict=True))
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
-from fakes import MemoryStore, ScriptedProbe, Script, after, done_at, hang, waiting
+from fakes import MemoryStore, Script, ScriptedProbe, after, done_at, hang, waiting
 from virtual_time import VirtualClock, in_virtual_time
 
 from waitd.core.verdict import Failure, Pending, Success, Unreachable
