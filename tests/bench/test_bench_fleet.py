@@ -1,0 +1,156 @@
+"""The job server over real sockets, asked by a client that it was not written for."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+import orjson
+import pytest
+
+from waitd.bench.fleet import serve
+
+
+@pytest.fixture
+async def urls() -> AsyncIterator[list[str]]:
+    stopped = asyncio.Event()
+    started: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(serve("127.0.0.1", 0, 2, stopped, lambda urls: started.set_result(list(urls))))
+    yield await started
+    stopped.set()
+    await task
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as session:
+        yield session
+
+
+async def status_and_body(http: aiohttp.ClientSession, url: str, method: str = "GET") -> tuple[int, object]:
+    async with http.request(method, url) as answer:
+        return answer.status, orjson.loads(await answer.read() or b"null")
+
+
+async def test_jobs_run_and_end(urls: list[str], http: aiohttp.ClientSession) -> None:
+    assert await status_and_body(http, f"{urls[0]}/jobs/succeed/60/a") == (202, {"status": "RUNNING"})
+    assert await status_and_body(http, f"{urls[0]}/jobs/succeed/0/b") == (
+        200,
+        {"status": "SUCCEEDED", "job": "b"},
+    )
+    assert await status_and_body(http, f"{urls[0]}/jobs/fail/0/c") == (200, {"status": "FAILED", "job": "c"})
+    assert await status_and_body(http, f"{urls[0]}/jobs/endless/0/d") == (202, {"status": "RUNNING"})
+    assert await status_and_body(http, f"{urls[0]}/jobs/absent/60/e") == (404, {"status": "RUNNING"})
+    assert await status_and_body(http, f"{urls[0]}/jobs/forbidden/0/f") == (
+        403,
+        {"status": "FAILED", "job": "f"},
+    )
+
+
+async def test_refusals_come_in_bursts_and_say_when_to_come_again(
+    urls: list[str], http: aiohttp.ClientSession
+) -> None:
+    statuses = [(await status_and_body(http, f"{urls[0]}/jobs/unavailable/0/a"))[0] for _ in range(10)]
+    assert statuses == [503, 503, 503, 200, 200] * 2
+    assert (await status_and_body(http, f"{urls[0]}/jobs/throttled/0/a"))[0] == 200
+    async with http.get(f"{urls[0]}/jobs/throttled/0/a") as answer:
+        assert (answer.status, answer.headers["Retry-After"]) == (429, "1")
+
+
+async def test_a_hanging_job_takes_the_request_and_never_answers(
+    urls: list[str], http: aiohttp.ClientSession
+) -> None:
+    with pytest.raises(TimeoutError):
+        async with http.get(f"{urls[0]}/jobs/dead/0/a", timeout=aiohttp.ClientTimeout(total=0.2)):
+            pass
+
+
+async def test_resets_and_truncations_break_off(urls: list[str], http: aiohttp.ClientSession) -> None:
+    with pytest.raises(aiohttp.ClientConnectionError):
+        await http.post(f"{urls[0]}/jobs/resets/0/a")  # a GET would be repeated by the client itself
+    with pytest.raises(aiohttp.ClientPayloadError):
+        await status_and_body(http, f"{urls[0]}/jobs/truncates/0/a")
+
+
+async def test_a_slow_body_arrives_in_two_parts_and_whole(
+    urls: list[str], http: aiohttp.ClientSession
+) -> None:
+    assert await status_and_body(http, f"{urls[0]}/jobs/slow/0/a") == (
+        200,
+        {"status": "SUCCEEDED", "job": "a"},
+    )
+
+
+async def test_all_origins_serve_the_same_jobs(urls: list[str], http: aiohttp.ClientSession) -> None:
+    for url in urls:
+        await status_and_body(http, f"{url}/jobs/endless/1/shared")
+    _, report = await status_and_body(http, f"{urls[1]}/report")
+    assert isinstance(report, dict)
+    assert report["jobs"]["/jobs/endless/1/shared"]["requests"] == 2
+
+
+async def test_pipelined_split_and_posted_requests_are_told_apart(urls: list[str]) -> None:
+    port = int(urls[0].rpartition(":")[2])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    get = b"GET /jobs/fail/0/%d HTTP/1.1\r\nHost: x\r\n\r\n"
+    post = b"POST /jobs/fail/0/3 HTTP/1.1\r\nContent-Length: 11\r\n\r\nGET / \r\n\r\n!"
+    stream = get % 1 + get % 2 + post + get % 4
+    for start in range(0, len(stream), 7):
+        writer.write(stream[start : start + 7])
+        await writer.drain()
+    for n in (1, 2, 3, 4):
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.partition(b"Content-Length: ")[2].split()[0])
+        assert orjson.loads(await reader.readexactly(length))["job"] == str(n)
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_a_head_request_gets_the_head_alone(urls: list[str], http: aiohttp.ClientSession) -> None:
+    assert await status_and_body(http, f"{urls[0]}/jobs/succeed/0/a", "HEAD") == (200, None)
+    assert (await status_and_body(http, f"{urls[0]}/jobs/succeed/0/a"))[0] == 200
+
+
+async def test_what_is_no_job_is_a_400_that_says_how_paths_look(
+    urls: list[str], http: aiohttp.ClientSession
+) -> None:
+    status, body = await status_and_body(http, f"{urls[0]}/jobs/unknown/1/a")
+    assert status == 400
+    assert "/jobs/{succeed|" in str(body)
+
+
+@asynccontextmanager
+async def program(*arguments: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, list[str]]]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "waitd.bench.fleet",
+        *arguments,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    try:
+        yield process, orjson.loads(await process.stdout.readline())["urls"]
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def test_the_program_prints_its_urls_and_ends_on_sigterm(http: aiohttp.ClientSession) -> None:
+    async with program("--port", "0", "--origins", "3") as (process, urls):
+        assert len(set(urls)) == 3
+        assert (await status_and_body(http, f"{urls[2]}/jobs/succeed/0/a"))[0] == 200
+        process.terminate()
+        async with asyncio.timeout(10):
+            assert await process.wait() == 0
+
+
+async def test_the_program_ends_with_its_parent_where_it_is_asked_to() -> None:
+    async with program("--exit-with-parent") as (process, _):
+        assert process.stdin is not None
+        process.stdin.close()  # as our own death would
+        async with asyncio.timeout(10):
+            assert await process.wait() == 0

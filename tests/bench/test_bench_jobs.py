@@ -1,0 +1,76 @@
+import orjson
+import pytest
+
+from waitd.bench.fleet import Fleet
+from waitd.bench.jobs import BEHAVIOURS, Trouble, expected_state, final_answer, job_of, path_of
+
+
+@pytest.mark.parametrize("name", BEHAVIOURS)
+def test_a_path_names_its_job_and_the_job_its_path(name: str) -> None:
+    job = job_of(path_of(name, 3.5, "job-1"))
+    assert (job.behaviour, job.seconds, job.id) == (BEHAVIOURS[name], 3.5, "job-1")
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/jobs/succeed/1", "/jobs/nonsense/1/a", "/jobs/succeed/soon/a", "/jobs/succeed/1/", "/x/y"]
+)
+def test_other_paths_name_no_job(path: str) -> None:
+    with pytest.raises(ValueError, match=r"job|convert"):
+        job_of(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "timeout", "state"),
+    [
+        ("/jobs/succeed/3/a", 10, "success"),
+        ("/jobs/succeed/30/a", 10, "timeout"),
+        ("/jobs/fail/3/a", 10, "failed"),
+        ("/jobs/endless/3/a", 10, "timeout"),
+        ("/jobs/dead/0/a", 10, "timeout"),
+        ("/jobs/hangs/3/a", 10, "success"),
+    ],
+)
+def test_what_a_wait_must_end_as_follows_from_the_path_and_its_timeout(
+    path: str, timeout: float, state: str
+) -> None:
+    assert expected_state(job_of(path), timeout) == state
+
+
+@pytest.mark.parametrize("name", [name for name, behaviour in BEHAVIOURS.items() if behaviour.ends])
+def test_every_job_with_an_end_gets_to_tell_it(name: str) -> None:
+    now = 0.0
+    fleet = Fleet(lambda: now)
+    path = path_of(name, 5, "a").encode()
+    before = [fleet.look(path) for _ in range(10)]
+    now = 5.0
+    after = [fleet.look(path) for _ in range(10)]
+    final = final_answer(job_of(path.decode()))
+    whole = {None, Trouble.SLOW}
+    assert all(content != final for content, _ in before)
+    assert any(content == final and trouble in whole for content, trouble in after)
+    assert fleet.report()["jobs"][path.decode()] == {"requests": 20, "age": 5.0, "told": True}
+
+
+def test_a_job_is_not_told_by_an_answer_that_never_arrives_whole() -> None:
+    fleet = Fleet(lambda: 0.0)
+    _, trouble = fleet.look(b"/jobs/resets/0/a")
+    assert trouble is Trouble.RESETS
+    assert fleet.report()["jobs"]["/jobs/resets/0/a"]["told"] is False
+
+
+def test_a_jobs_time_starts_with_the_first_request_that_names_it() -> None:
+    now = 100.0
+    fleet = Fleet(lambda: now)
+    fleet.look(b"/jobs/succeed/5/a")
+    now = 104.9
+    fleet.look(b"/jobs/succeed/5/b")
+    assert b"RUNNING" in fleet.look(b"/jobs/succeed/5/a")[0]
+    now = 105.0
+    assert b"SUCCEEDED" in fleet.look(b"/jobs/succeed/5/a")[0]
+    assert b"RUNNING" in fleet.look(b"/jobs/succeed/5/b")[0]
+
+
+def test_the_end_names_its_job() -> None:
+    head, _, body = final_answer(job_of("/jobs/fail/1/job-7")).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert orjson.loads(body) == {"status": "FAILED", "job": "job-7"}

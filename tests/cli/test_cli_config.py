@@ -1,0 +1,84 @@
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "waitd.toml"
+    path.write_text('capacity = 7\nbind = "127.0.0.1:9000"\nladder = [0, 1]\n')
+    return path
+
+
+def test_each_setting_is_shown_with_its_source(waitd: Run, file: Path) -> None:
+    done = waitd("config", "check", "--config", str(file), "--json", WAITD_BIND="127.0.0.1:9001")
+    shown = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert shown["capacity"] == {"value": 7, "source": "file"}
+    assert shown["bind"] == {"value": "127.0.0.1:9001", "source": "environment"}
+    assert shown["log_level"] == {"value": "info", "source": "default"}
+    assert shown["ladder"] == {"value": [0.0, 1.0], "source": "file"}
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_no_secret_is_shown(waitd: Run, form: tuple[str, ...]) -> None:
+    done = waitd(
+        "config",
+        "check",
+        *form,
+        WAITD_WEBHOOK_SECRET="whsec_c2VjcmV0",
+        WAITD_DATABASE_URL="postgresql+asyncpg://waitd:hunter2@db/waitd",
+    )
+    assert done.returncode == 0
+    assert "***" in done.stdout
+    assert "c2VjcmV0" not in done.stdout + done.stderr
+    assert "hunter2" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "command", [("config", "check"), ("serve",), ("until", "http", "http://127.0.0.1:1/")]
+)
+def test_a_wrong_value_is_named_and_ends_every_command_with_2(waitd: Run, command: tuple[str, ...]) -> None:
+    done = waitd(*command, WAITD_BIND="nonsense", WAITD_CAPACITY="-1")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "bind (WAITD_BIND): write it as HOST:PORT" in done.stderr
+    assert "capacity (WAITD_CAPACITY)" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("capacty = 7", "capacty"), ("capacity = ", "cannot be read"), ("capacity = 'x'", "WAITD_CAPACITY")],
+)
+def test_a_wrong_file_is_told_what_is_wrong_with_it(
+    waitd: Run, tmp_path: Path, text: str, words: str
+) -> None:
+    (tmp_path / "waitd.toml").write_text(text)
+    done = waitd("config", "check", "--config", str(tmp_path / "waitd.toml"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_file_that_is_not_there_is_named(waitd: Run) -> None:
+    done = waitd("serve", "--config", "/nowhere/waitd.toml")
+    assert done.returncode == 2
+    assert "/nowhere/waitd.toml" in done.stderr
+
+
+def test_a_misspelt_variable_is_found_and_the_right_one_proposed(waitd: Run) -> None:
+    done = waitd("config", "check", WAITD_CAPACTIY="7", WAITD_URL="http://127.0.0.1:8795")
+    assert done.returncode == 2
+    assert "WAITD_CAPACTIY is no setting; did you mean WAITD_CAPACITY?" in done.stderr
+    assert "WAITD_URL" not in done.stderr
+
+
+def test_a_secret_that_is_wrong_is_not_quoted(waitd: Run) -> None:
+    done = waitd("config", "check", WAITD_LADDER="[hunter2", WAITD_WEBHOOK_SECRET="hunter3")
+    assert done.returncode == 2
+    assert "hunter3" not in done.stderr

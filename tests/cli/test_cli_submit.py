@@ -1,0 +1,144 @@
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def body(url: str, **more: Any) -> dict[str, Any]:
+    conditions = {"success_when": "body.status == 'SUCCEEDED'", "failure_when": "body.status == 'FAILED'"}
+    return {"kind": "http", "params": {"endpoint": url, **conditions}, "poke_interval": 0.2, **more}
+
+
+@pytest.fixture
+def submit(waitd: Run, daemon: str) -> Run:
+    return lambda *arguments, **more: waitd("submit", *arguments, "--url", daemon, **more)
+
+
+def test_one_wait_from_standard_input_prints_its_id(submit: Run, waitd: Run, daemon: str, jobs: str) -> None:
+    done = submit("-", input=json.dumps(body(f"{jobs}/endless/1/one")))
+    assert (done.returncode, done.stderr) == (0, "")
+    shown = waitd("show", done.stdout.strip(), "--json", "--url", daemon)
+    assert json.loads(shown.stdout)["params"]["endpoint"] == f"{jobs}/endless/1/one"
+
+
+@pytest.mark.parametrize("form", ["array", "lines", "lines with gaps"])
+def test_many_waits_in_either_form_print_their_ids_in_order(
+    submit: Run, waitd: Run, daemon: str, jobs: str, tmp_path: Path, form: str
+) -> None:
+    bodies = [body(f"{jobs}/endless/1/{n}") for n in range(5)]
+    text = {
+        "array": json.dumps(bodies, indent=1),
+        "lines": "\n".join(map(json.dumps, bodies)),
+        "lines with gaps": "\n\n".join(map(json.dumps, bodies)) + "\n\n",
+    }[form]
+    (tmp_path / "waits").write_text(text)
+    done = submit(str(tmp_path / "waits"))
+    assert done.returncode == 0
+    ids = done.stdout.split()
+    assert len(set(ids)) == 5
+    last = json.loads(waitd("show", ids[4], "--json", "--url", daemon).stdout)
+    assert last["params"]["endpoint"] == f"{jobs}/endless/1/4"
+
+
+def test_more_waits_than_one_batch_holds_go_in_several(submit: Run, jobs: str) -> None:
+    lines = "\n".join(json.dumps(body(f"{jobs}/succeed/0/{n}", poke_interval=60)) for n in range(1003))
+    done = submit("-", input=lines)
+    assert done.returncode == 0
+    assert len(set(done.stdout.split())) == 1003
+
+
+def test_json_answers_are_the_daemons_own_one_on_a_line(submit: Run, jobs: str) -> None:
+    lines = json.dumps(body(f"{jobs}/endless/1/a")) + "\n" + json.dumps({"kind": "http", "parms": {}})
+    done = submit("-", "--json", input=lines)
+    good, bad = map(json.loads, done.stdout.splitlines())
+    assert (good["status"], bad["status"], done.returncode) == (201, 422, 1)
+    assert "id" in good
+    assert bad["problem"]["errors"][0]["pointer"] == "/parms"
+
+
+def test_a_refused_wait_is_told_with_the_field_that_is_wrong(submit: Run, jobs: str) -> None:
+    one = submit("-", input=json.dumps(body(f"{jobs}/endless/1/a", poke_interval="soon")))
+    assert (one.returncode, one.stdout) == (1, "")
+    assert "/poke_interval" in one.stderr
+    many = submit(
+        "-", input=json.dumps([body(f"{jobs}/endless/1/a"), body(f"{jobs}/endless/1/b", timeout=True)])
+    )
+    assert (many.returncode, len(many.stdout.split())) == (1, 1)
+    assert "wait 2" in many.stderr
+    assert "/timeout" in many.stderr
+
+
+def test_the_same_key_gives_the_same_wait_from_the_option_or_inside_the_object(
+    submit: Run, jobs: str
+) -> None:
+    text = json.dumps(body(f"{jobs}/endless/1/key"))
+    first = submit("-", "--idempotency-key", "one-key", input=text)
+    inside = json.dumps(body(f"{jobs}/endless/1/key", idempotency_key="one-key"))
+    assert first.returncode == 0
+    assert (
+        first.stdout
+        == submit("-", "--idempotency-key", "one-key", input=text).stdout
+        == submit("-", input=inside).stdout
+    )
+    other = submit("-", "--idempotency-key", "one-key", input=json.dumps(body(f"{jobs}/endless/1/other")))
+    assert (other.returncode, other.stdout) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "no JSON"),
+        ("{", "no JSON"),
+        ("[]", "holds no wait"),
+        ("3", "wait 1 is no JSON object"),
+        ('[{}, "x"]', "wait 2 is no JSON object"),
+        ('{"a": 1}\n{"a": \n{"a": 1}', "line 2"),
+    ],
+)
+def test_what_is_no_wait_is_wrong_input_and_nothing_is_sent(
+    waitd: Run, nobody: str, text: str, words: str
+) -> None:
+    done = waitd("submit", "-", "--url", nobody, input=text)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr
+
+
+def test_a_file_that_is_not_there_is_wrong_input(waitd: Run) -> None:
+    done = waitd("submit", "/nowhere/wait.json")
+    assert done.returncode == 2
+    assert "No such file" in done.stderr
+
+
+def test_one_key_for_many_waits_is_wrong_usage(submit: Run) -> None:
+    done = submit("-", "--idempotency-key", "k", input="[{}, {}]")
+    assert done.returncode == 2
+    assert "its own idempotency_key" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("job", "more", "code", "state"),
+    [
+        ("succeed/0.3", {}, 0, "success"),
+        ("fail/0.3", {}, 1, "failed"),
+        ("endless/0", {"timeout": 0.5}, 124, "timeout"),
+    ],
+)
+def test_wait_waits_for_the_outcome_and_the_exit_code_tells_it(
+    submit: Run, jobs: str, job: str, more: dict[str, Any], code: int, state: str
+) -> None:
+    text = json.dumps(body(f"{jobs}/{job}/wait", **more))
+    done = submit("-", "--wait", "--json", input=text)
+    assert (done.returncode, json.loads(done.stdout)["state"]) == (code, state)
+
+
+def test_wait_on_many_tells_each_and_the_worst(submit: Run, jobs: str) -> None:
+    bodies = [body(f"{jobs}/{job}/many") for job in ("succeed/0.2", "fail/0.2", "succeed/0")]
+    done = submit("-", "--wait", input=json.dumps(bodies))
+    assert done.returncode == 1
+    assert [line.split(" · ")[1] for line in done.stdout.splitlines()] == ["success", "failed", "success"]
+    assert "2 success, 1 failed" in done.stderr

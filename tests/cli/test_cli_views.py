@@ -1,0 +1,58 @@
+import io
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from waitd.cli.views import span, table_of, when
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (9.94, "9.9 s"),
+        (59.4, "59 s"),
+        (61, "1 min 1 s"),
+        (3600, "1 h 0 min"),
+        (90061, "1 d 1 h"),
+        (-1, "0 s"),
+        (30.0, "30 s"),
+        (1.0, "1 s"),
+    ],
+)
+def test_a_span_is_told_in_its_two_largest_units(seconds: float, text: str) -> None:
+    assert span(seconds) == text
+
+
+def test_a_time_is_told_from_now() -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    assert when("2026-01-01T00:00:12.000Z", now) == "in 12 s"
+    assert when("2025-12-31T23:00:00.000Z", now) == "1 h 0 min ago"
+    assert when("2026-01-01T00:00:00.040Z", now) == "now"
+    assert when(None, now) == "-"
+
+
+@pytest.mark.parametrize("width", [80, 120, 200])
+def test_the_table_keeps_ids_whole_and_stays_in_its_width(width: int) -> None:
+    wait: dict[str, Any] = {
+        "id": "0197a1f0-8f3c-7d2e-9b51-3f6a2c4d5e6f",
+        "state": "cancelled",
+        "kind": "http",
+        "params": {"endpoint": "https://api.example.org/" + "x" * 100},
+        "pokes": 1234567,
+        "labels": {"dag_id": "orders" * 20},
+        "finished_at": "2026-01-01T00:00:12.000Z",
+        "next_poke_at": None,
+        "outcome": {"message": "a [bold]long[/] sentence " * 20, "reason": "cancelled"},
+        "last_verdict": None,
+    }
+    console = Console(file=io.StringIO(), width=width)
+    console.print(table_of([wait], width))
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    assert len(lines) == 2
+    assert all(len(line) <= width for line in lines)
+    assert wait["id"] in lines[1]
+    assert "a [b" in lines[1]

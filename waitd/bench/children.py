@@ -1,0 +1,98 @@
+"""Processes of our own: started, killed, stopped, and never left behind."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from waitd.client import Client
+
+#: How long a child may take to stop by itself, in seconds.
+GRACE = 30.0
+
+
+@asynccontextmanager
+async def child(
+    arguments: Sequence[str], *, log: Path, environment: Mapping[str, str] | None = None, heard: bool = False
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """`python -m ARGUMENTS` while the context lasts; on leaving it is killed, whatever happened.
+
+    What it says goes to `log`; with `heard` its standard output is a pipe instead. Its standard input is a pipe that ends with us.
+    """
+    with log.open("ab") as errors:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            *arguments,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE if heard else errors,
+            stderr=errors,
+            env=environment,
+        )
+    try:
+        yield process
+    finally:
+        await kill(process)
+
+
+async def kill(process: asyncio.subprocess.Process) -> None:
+    """SIGKILL, and the end of the process awaited; nothing where it has ended."""
+    if process.returncode is None:
+        process.kill()
+    # communicate() also closes the pipes; shielded, so that a second Ctrl-C leaves no process behind.
+    await asyncio.shield(asyncio.ensure_future(process.communicate()))
+
+
+async def stop(process: asyncio.subprocess.Process, grace: float = GRACE) -> int:
+    """SIGTERM, and the exit code. Raises TimeoutError: it did not end in `grace` seconds."""
+    if process.returncode is None:
+        process.terminate()
+    async with asyncio.timeout(grace):
+        return await process.wait()
+
+
+@asynccontextmanager
+async def fleet(origins: int, *, log: Path) -> AsyncIterator[Sequence[str]]:
+    """A job server of its own process; its URLs, one for each origin."""
+    arguments = ["waitd.bench.fleet", "--origins", str(origins), "--exit-with-parent"]
+    async with child(arguments, log=log, heard=True) as process:
+        line = await process.stdout.readline() if process.stdout else b""
+        if not line:
+            raise ChildFailed("the job server did not start", log)
+        yield orjson.loads(line)["urls"]
+
+
+@asynccontextmanager
+async def daemon(
+    settings: Mapping[str, Any], client: Client, *, log: Path, patience: float = GRACE
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """`waitd serve` with these settings and no others, ready to take waits. `client` is one of its URL.
+
+    Raises:
+        ChildFailed: it ended, or was not ready after `patience` seconds.
+    """
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("WAITD_")}
+    environment |= {f"WAITD_{name.upper()}": str(value) for name, value in settings.items()}
+    async with child(["waitd", "serve"], log=log, environment=environment) as process:
+        try:
+            async with asyncio.timeout(patience):
+                while not await client.ready():
+                    if process.returncode is not None:
+                        raise ChildFailed(f"the daemon ended with exit code {process.returncode}", log)
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise ChildFailed(f"the daemon was not ready after {patience:g} s", log) from None
+        yield process
+
+
+class ChildFailed(Exception):  # noqa: N818 - reads as a sentence where it is raised
+    """A process of ours did not do its part; the message ends with what it said last."""
+
+    def __init__(self, what: str, log: Path) -> None:
+        said = log.read_text("utf-8", "replace").strip().splitlines()[-10:] if log.is_file() else []
+        super().__init__("\n".join([what + (", saying:" if said else " and said nothing"), *said]))

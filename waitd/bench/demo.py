@@ -1,0 +1,216 @@
+"""The demo: a few hundred waits on a flaky job server, a daemon that is killed half-way, and the account of what came of it.
+
+What it does is here, what a person sees of it in `waitd.cli.demo`.
+"""
+
+import asyncio
+import base64
+import os
+import socket
+import time
+from asyncio.subprocess import Process
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple, Protocol
+
+import aiohttp
+
+from waitd.bench.account import Account, Submitted, account_of
+from waitd.bench.children import ChildFailed, daemon, fleet, kill, stop
+from waitd.bench.jobs import BEHAVIOURS, CONDITIONS, expected_state, job_of, path_of
+from waitd.bench.receiver import Receiver
+from waitd.client import Client, Refused
+
+#: How many of a hundred waits are on which behaviour.
+MIX: Mapping[str, int] = {
+    "succeed": 34, "fail": 16, "endless": 10, "unavailable": 9, "throttled": 8, "hangs": 6, "resets": 5,
+    "truncates": 4, "slow": 4, "absent": 4,
+}  # fmt: skip
+POKE_INTERVAL = 0.5
+#: Jobs run from the first to the second of these, in seconds; waits on endless ones time out in the same span.
+JOB_SECONDS = (1.0, 12.0)
+#: The timeout of a wait whose job does end, in seconds: far beyond it, because the truth must not hang on a race.
+AMPLE_TIMEOUT = 80.0
+#: When the whole must be over, in seconds from the submission.
+PATIENCE = 90.0
+#: Deliveries are tried again sooner than the default ladder does, or nobody would want to watch.
+LADDER = (0, 0.5, 1, 1, 2, 2, 3, 3, 5, 5, 5, 5)
+#: The share of waits whose first callback the receiver refuses.
+REFUSE_SHARE = 0.1
+
+
+class Progress(NamedTuple):
+    """How far it is. `states` counts the outcomes that were received, by state."""
+
+    submitted: int
+    states: Mapping[str, int]
+    refused: int
+
+
+class Show(Protocol):
+    """Whoever shows the demo to a person."""
+
+    def step(self, text: str) -> None:
+        """Something was done; one sentence."""
+
+    def broke(self, text: str) -> None:
+        """Something was broken on purpose; one sentence."""
+
+    def progress(self, now: Progress) -> None:
+        """How far it is; called several times a second."""
+
+
+def waits(origins: Sequence[str], callback: str, count: int) -> list[dict[str, Any]]:
+    """The bodies of `count` waits: the mix, each behaviour on an origin of its own, lengths spread evenly, signed callbacks."""
+    names = [name for name, share in MIX.items() for _ in range(share)]
+    first, last = JOB_SECONDS
+    home = dict(zip(MIX, origins, strict=True))
+    bodies = []
+    for n in range(count):
+        name = names[
+            n * 37 % len(names)
+        ]  # 37 and 100 have no common factor: every hundred has the whole mix, well shuffled
+        seconds = round(first + (last - first) * n / max(count - 1, 1), 2)
+        endless = BEHAVIOURS[name].ends is None
+        bodies.append(
+            {
+                "kind": "http",
+                "params": {
+                    "endpoint": home[name] + path_of(name, seconds, f"job-{n:04d}"),
+                    "request_timeout": 1.0,
+                    **CONDITIONS,
+                },
+                "poke_interval": POKE_INTERVAL,
+                "timeout": seconds if endless else AMPLE_TIMEOUT,
+                "sinks": [{"kind": "webhook", "url": callback}],
+                "labels": {"demo": "waitd", "behaviour": name},
+                "idempotency_key": f"demo-{n:04d}",
+            }
+        )
+    return bodies
+
+
+async def run(show: Show, count: int) -> Account:
+    """The whole demo with `count` waits; the account that tells whether anything was lost.
+
+    Raises:
+        ChildFailed: a process did not start, ended by itself, or did not take the waits; with what it said last.
+        DaemonUnreachable, Refused: the daemon did not answer as it must.
+    """
+    async with AsyncExitStack() as stack:
+        home = Path(stack.enter_context(TemporaryDirectory(prefix="waitd-demo-")))
+        secret = "whsec_" + base64.b64encode(os.urandom(32)).decode()
+        bind = f"127.0.0.1:{_free_port()}"
+        settings = {
+            "bind": bind,
+            "state_dir": home / "state",
+            "webhook_secret": secret,
+            "ladder": list(LADDER),
+            "log_format": "json",
+        }
+        origins = await stack.enter_async_context(fleet(len(MIX), log=home / "fleet.log"))
+        receiver = await stack.enter_async_context(Receiver(secret, refuse_share=REFUSE_SHARE))
+        client = await stack.enter_async_context(Client(f"http://{bind}"))
+        show.step(
+            f"A job server plays {len(MIX)} flaky batch APIs: 503s, 429s, hangs, resets, jobs that fail."
+        )
+        show.step(
+            f"A callback receiver listens at {receiver.url}; it refuses about {REFUSE_SHARE:.0%} of the first calls."
+        )
+        demo = _Demo(show, settings, client, receiver, home / "daemon.log")
+        await demo.submit_and_kill(waits(origins, receiver.url, count))
+        return await demo.restart_and_finish(origins[0])
+
+
+class _Demo:
+    """The two lives of the daemon."""
+
+    def __init__(
+        self, show: Show, settings: Mapping[str, Any], client: Client, receiver: Receiver, log: Path
+    ) -> None:
+        self._show = show
+        self._settings = settings
+        self._client = client
+        self._receiver = receiver
+        self._log = log
+        self._submitted: list[Submitted] = []
+
+    async def submit_and_kill(self, bodies: Sequence[dict[str, Any]]) -> None:
+        """The first life: it takes the waits, and is killed when half of the outcomes are in."""
+        async with daemon(self._settings, self._client, log=self._log) as process:
+            self._show.step(
+                f"waitd serves at {self._client.url} (process {process.pid}, SQLite in {self._settings['state_dir']})."
+            )
+            began = time.monotonic()
+            try:
+                answers = await self._client.submit_batch(bodies)
+            except Refused as error:
+                raise ChildFailed(f"the daemon did not take the waits ({error})", self._log) from error
+            self._submitted = [_submitted(body, answer) for body, answer in zip(bodies, answers, strict=True)]
+            took = time.monotonic() - began
+            taken = sum(wait.id != "" for wait in self._submitted)
+            self._show.step(f"{taken} waits submitted and on disk in {took * 1000:.0f} ms.")
+            await self._watch(process, enough=len(bodies) // 2, until=began + JOB_SECONDS[1])
+            await kill(process)
+            left = len(bodies) - self._received()
+            self._show.step(
+                f"Killed the daemon with SIGKILL: {left} of {len(bodies)} outcomes are still to come."
+            )
+
+    async def restart_and_finish(self, job_server: str) -> Account:
+        """The second life: everything ends and is delivered, and the account is made."""
+        began = time.monotonic()
+        async with daemon(self._settings, self._client, log=self._log) as process:
+            took = time.monotonic() - began
+            self._show.step(
+                f"Started it again: ready after {took:.1f} s (process {process.pid}), and on it goes."
+            )
+            await self._watch(process, enough=len(self._submitted), until=began + PATIENCE)
+            stored = await self._client.find({"label.demo": "waitd"}, limit=2 * len(self._submitted))
+            told = await _told(job_server)
+            code = await stop(process)
+            self._show.step(f"Asked it to stop with SIGTERM: it drained and ended with exit code {code}.")
+        return account_of(self._submitted, stored, self._receiver.heard, told, daemon_exit_code=code)
+
+    async def _watch(self, process: Process, *, enough: int, until: float) -> None:
+        """Shows progress until `enough` outcomes were received or the monotonic time is `until`."""
+        while True:
+            events = [heard.event for heard in self._receiver.heard.values() if heard.event is not None]
+            states = Counter(event["data"]["state"] for event in events)
+            refused = sum(heard.refused for heard in self._receiver.heard.values())
+            self._show.progress(Progress(len(self._submitted), states, refused))
+            if process.returncode is not None:
+                raise ChildFailed(
+                    f"the daemon ended by itself with exit code {process.returncode}", self._log
+                )
+            if self._received() >= enough or time.monotonic() >= until:
+                return
+            await asyncio.sleep(0.1)
+
+    def _received(self) -> int:
+        heard = self._receiver.heard
+        return sum(wait.id in heard and heard[wait.id].accepted > 0 for wait in self._submitted)
+
+
+def _submitted(body: Mapping[str, Any], answer: Mapping[str, Any]) -> Submitted:
+    endpoint: str = body["params"]["endpoint"]
+    path = endpoint[endpoint.index("/jobs/") :]
+    return Submitted(
+        answer.get("id", ""), path, body["timeout"], expected_state(job_of(path), body["timeout"])
+    )
+
+
+async def _told(job_server: str) -> set[str]:
+    """The paths of the jobs that told somebody their end."""
+    async with aiohttp.ClientSession() as session, session.get(f"{job_server}/report") as answer:
+        return {path for path, job in (await answer.json())["jobs"].items() if job["told"]}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,107 @@
+"""The jobs of the fleet: what each answers is a function of its path, so anyone can tell what a wait on it must end as.
+
+A job's path is `/jobs/{behaviour}/{seconds}/{id}`: it runs for `seconds` from the first request that named it. Pure: no I/O, no clock.
+"""
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any, NamedTuple
+
+import orjson
+
+#: The conditions that a wait on any job of the fleet carries.
+CONDITIONS: Mapping[str, Any] = {
+    "success_when": "body.status == 'SUCCEEDED'",
+    "failure_when": "body.status == 'FAILED'",
+    "response_error_codes_allowlist": ["404"],
+}
+#: How many seconds the second half of a slow answer takes.
+SLOW_SECONDS = 0.3
+
+
+class Trouble(Enum):
+    """What a job does instead of answering."""
+
+    UNAVAILABLE = "503"
+    THROTTLED = "429 with Retry-After"
+    HANGS = "no answer, the connection stays open"
+    RESETS = "the connection is reset"
+    TRUNCATES = "the connection is closed half-way through the body"
+    SLOW = "the second half of the body comes later"
+
+
+class Behaviour(NamedTuple):
+    """One way of being a job.
+
+    Attributes:
+        ends: the state of a wait that lived to see the job's end: success, failed, or None (it has no end).
+        pattern: the trouble of each request, over and over; None is an honest answer. It never stops, not even when the job is done.
+        running: status and job status while it runs.
+        ended: the status of its end.
+    """
+
+    ends: str | None
+    pattern: tuple[Trouble | None, ...] = (None,)
+    running: int = 202
+    ended: int = 200
+
+
+BEHAVIOURS: Mapping[str, Behaviour] = {
+    "succeed": Behaviour("success"),
+    "fail": Behaviour("failed"),
+    "endless": Behaviour(None),
+    "absent": Behaviour("success", running=404),
+    "forbidden": Behaviour("failed", ended=403),
+    "unavailable": Behaviour("success", (Trouble.UNAVAILABLE,) * 3 + (None,) * 2),
+    "throttled": Behaviour("success", (None, Trouble.THROTTLED)),
+    "hangs": Behaviour("success", (None, None, Trouble.HANGS)),
+    "dead": Behaviour(None, (Trouble.HANGS,)),
+    "resets": Behaviour("success", (Trouble.RESETS, None)),
+    "truncates": Behaviour("success", (Trouble.TRUNCATES, None)),
+    "slow": Behaviour("success", (Trouble.SLOW,)),
+}
+
+
+class Job(NamedTuple):
+    """A job, as its path says."""
+
+    behaviour: Behaviour
+    seconds: float
+    id: str
+
+
+def job_of(path: str) -> Job:
+    """The job that a path names. Raises ValueError: it names none."""
+    match path.partition("?")[0].split("/"):
+        case ["", "jobs", name, seconds, job_id] if name in BEHAVIOURS and job_id:
+            return Job(BEHAVIOURS[name], float(seconds), job_id)
+    raise ValueError(f"no job has the path {path}; it is /jobs/{{{'|'.join(BEHAVIOURS)}}}/{{seconds}}/{{id}}")
+
+
+def path_of(behaviour: str, seconds: float, job_id: str) -> str:
+    """The path of a job; the inverse of `job_of`."""
+    return f"/jobs/{behaviour}/{seconds:g}/{job_id}"
+
+
+def expected_state(job: Job, timeout: float) -> str:
+    """The state in which a wait on `job` must end that lasts `timeout` seconds, if the job was first seen when it began."""
+    if job.behaviour.ends is None or job.seconds >= timeout:
+        return "timeout"
+    return job.behaviour.ends
+
+
+def answer(status: int, body: Mapping[str, Any], *headers: str) -> bytes:
+    """A complete HTTP/1.1 answer with a JSON body."""
+    content = orjson.dumps(body)
+    lines = [
+        f"HTTP/1.1 {status} {'OK' if status < 300 else 'No'}",
+        "Content-Type: application/json",
+        *headers,
+    ]
+    return "\r\n".join([*lines, f"Content-Length: {len(content)}", "", ""]).encode() + content
+
+
+def final_answer(job: Job) -> bytes:
+    """What a job answers once it is done: its status and its id, so that an outcome can be traced to its job."""
+    word = "SUCCEEDED" if job.behaviour.ends == "success" else "FAILED"
+    return answer(job.behaviour.ended, {"status": word, "job": job.id})

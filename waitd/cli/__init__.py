@@ -1,0 +1,57 @@
+"""The `waitd` command: one file for each group of commands, and what they share in `common`.
+
+Here are options, tables and exit codes only. What a command does is done by the daemon (`waitd.client` talks to it), by `waitd.app`, or
+by `waitd.bench`. Commands import what they need when they run, so that `waitd --help` answers at once.
+"""
+
+from typing import Annotated
+
+import typer
+
+from waitd.cli import config, demo, serve, submit, until, waits
+from waitd.cli.common import EXIT_CODES, examples
+
+app = typer.Typer(
+    name="waitd",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from waitd import __version__
+
+        typer.echo(f"waitd {__version__}")
+        raise typer.Exit
+
+
+@app.callback(
+    epilog=EXIT_CODES
+    + "\n\n"
+    + examples("waitd demo", "waitd serve", "waitd until http http://127.0.0.1:8000/health")
+)
+def _waitd(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Waits, so that nothing else has to.
+
+    A daemon that polls HTTP job-status endpoints for you and tells you how each job ended: durably, at least once, after any crash.
+    """
+
+
+serve.register(app)
+submit.register(app)
+waits.register(app)
+until.register(app)
+demo.register(app)
+config.register(app)
+
+
+def main() -> None:
+    """The console script."""
+    app()

@@ -1,0 +1,157 @@
+"""How waits look to a person: the table of many, the details of one, and times in words."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+STYLES = {
+    "waiting": "cyan", "success": "green", "failed": "red", "timeout": "yellow", "cancelled": "dim",
+    "pending": "cyan", "failure": "red", "unreachable": "yellow",
+    "queued": "cyan", "delivered": "green", "dead": "red",
+}  # fmt: skip
+#: From this width on, the table of waits also says what they poke, how often they did, and how they are labelled.
+WIDE = 120
+
+
+def word(state: str) -> Text:
+    """A state or verdict in its colour."""
+    return Text(state, style=STYLES.get(state, ""))
+
+
+def span(seconds: float) -> str:
+    """A duration in its two largest units: `4 h 12 min`, `3.2 s`."""
+    if seconds < 10:
+        return f"{round(max(seconds, 0), 1):g} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, hours, days = int(seconds // 60), int(seconds // 3600), int(seconds // 86400)
+    if hours == 0:
+        return f"{minutes} min {int(seconds % 60)} s"
+    if days == 0:
+        return f"{hours} h {minutes % 60} min"
+    return f"{days} d {hours % 24} h"
+
+
+def when(time: str | None, now: datetime | None = None) -> str:
+    """An API time as a person thinks of it: `in 3.2 s`, `4 min 10 s ago`, `now`; `-` for none."""
+    if time is None:
+        return "-"
+    seconds = (datetime.fromisoformat(time) - (now or datetime.now(UTC))).total_seconds()
+    if abs(seconds) < 0.05:
+        return "now"
+    return f"in {span(seconds)}" if seconds >= 0 else f"{span(-seconds)} ago"
+
+
+def target_of(wait: Mapping[str, Any]) -> str:
+    """What a wait pokes, in a few words: the first of its parameters that names a place."""
+    params: Mapping[str, Any] = wait["params"]
+    for name in ("endpoint", "bucket_key", "bucket_name"):
+        if params.get(name):
+            return str(params[name])
+    return ", ".join(f"{name}={value}" for name, value in params.items())
+
+
+def seen_of(wait: Mapping[str, Any]) -> str:
+    """What is known of a wait, in a sentence: how it ended, or what its last poke saw."""
+    if wait["outcome"]:
+        return str(wait["outcome"]["message"] or wait["outcome"]["reason"])
+    seen = wait["last_verdict"]
+    return str(seen["message"] or seen["reason"]) if seen else "not poked yet"
+
+
+def table_of(waits: Sequence[Mapping[str, Any]], width: int) -> Table:
+    """Many waits, one on a line; what does not fit into `width` columns is left out or cut."""
+    cut = width < 1000  # no terminal is wider: there, lines are as long as they are
+    table = Table(box=None, pad_edge=False, header_style="bold", expand=cut)
+    table.add_column("ID", no_wrap=True, min_width=36)
+    table.add_column("STATE", no_wrap=True)
+    table.add_column("WHEN", no_wrap=True)
+    wide = width >= WIDE
+    if wide:
+        table.add_column("POKES", justify="right", no_wrap=True)
+        table.add_column("KIND", no_wrap=True)
+        table.add_column("TARGET", no_wrap=True, overflow="ellipsis", ratio=3 if cut else None)
+    table.add_column("SEEN", no_wrap=True, overflow="ellipsis", ratio=3 if cut else None)
+    if wide:
+        table.add_column("LABELS", no_wrap=True, overflow="ellipsis", ratio=2 if cut else None)
+    for wait in waits:
+        at = when(wait["finished_at"] or wait["next_poke_at"])
+        cells: list[str | Text] = [wait["id"], word(wait["state"]), at]
+        if wide:
+            cells += [str(wait["pokes"]), wait["kind"], Text(target_of(wait))]
+        cells.append(Text(seen_of(wait)))
+        if wide:
+            cells.append(Text(" ".join(f"{name}={value}" for name, value in wait["labels"].items())))
+        table.add_row(*cells)
+    return table
+
+
+def details_of(wait: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Everything that a person asks of one wait."""
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="dim", no_wrap=True)
+    facts.add_column(overflow="fold")
+    for name, value in _facts(wait):
+        facts.add_row(name, value)
+    parts: list[RenderableType] = [Text.assemble((wait["id"], "bold"), "  ", word(wait["state"])), facts]
+    if runs:
+        parts += [Text("\nWhat its pokes saw", style="bold"), _runs(runs)]
+    if wait["deliveries"]:
+        parts += [Text("\nDeliveries", style="bold"), _deliveries(wait["deliveries"])]
+    return Group(*parts)
+
+
+def _facts(wait: Mapping[str, Any]) -> list[tuple[str, Text]]:
+    import orjson
+
+    def moment(time: str | None) -> Text:
+        return Text(f"{time}  ({when(time)})" if time else "-")
+
+    facts = [("pokes", Text(f"{wait['kind']}  {target_of(wait)}")), ("created", moment(wait["created_at"]))]
+    if wait["state"] == "waiting":
+        facts += [("next poke", moment(wait["next_poke_at"])), ("deadline", moment(wait["deadline"]))]
+    else:
+        outcome = wait["outcome"] or {}
+        facts += [
+            ("ended", moment(wait["finished_at"])),
+            ("reason", Text(" · ".join(filter(None, [outcome.get("reason"), outcome.get("message")])))),
+            ("payload", Text(orjson.dumps(outcome.get("payload")).decode())),
+        ]
+    pace = f"every {span(wait['poke_interval'])}" + (", backing off" if wait["exponential_backoff"] else "")
+    facts.append(("pace", Text(f"{pace}, for {span(wait['timeout'])} at most; poked {wait['pokes']} times")))
+    if wait["labels"]:
+        facts.append(("labels", Text(" ".join(f"{name}={value}" for name, value in wait["labels"].items()))))
+    if wait["supersede_key"]:
+        facts.append(("supersedes", Text(wait["supersede_key"])))
+    return facts
+
+
+def _runs(runs: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("VERDICT", "SINCE", "LAST"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("TIMES", justify="right", no_wrap=True)
+    table.add_column("REASON", overflow="fold")
+    for run in runs:
+        said = Text(run["reason"]) if not run["message"] else Text(f"{run['reason']}: {run['message']}")
+        table.add_row(
+            word(run["verdict"]), when(run["first_at"]), when(run["last_at"]), str(run["count"]), said
+        )
+    return table
+
+
+def _deliveries(deliveries: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("SINK", "STATE", "TRIED", "NEXT", "SIGNED"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("LAST ERROR", overflow="fold")
+    signed = {True: "yes", False: "no", None: "-"}
+    for row in deliveries:
+        tried, next_try = str(row["attempts"]), when(row["next_attempt_at"])
+        error = Text(row["last_error"] or "")
+        table.add_row(row["sink"], word(row["state"]), tried, next_try, signed[row["signed"]], error)
+    return table

@@ -1,0 +1,177 @@
+"""A small client of a daemon's HTTP API, for everything of waitd that talks to one from outside: the CLI, the demo, the lab.
+
+It speaks JSON as the API does and returns it decoded; what the fields mean stands in `waitd.models`.
+"""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+import orjson
+from yarl import URL
+
+from waitd.core.connection import origin_of, segment
+from waitd.core.errors import Unavailable, WaitdError
+
+JSON = "application/json"
+NDJSON = "application/x-ndjson"
+
+
+class DaemonUnreachable(Unavailable):
+    """Nobody answered at the daemon's URL, or the answer broke off."""
+
+
+class Refused(WaitdError):  # noqa: N818 - reads as a sentence where it is raised
+    """The daemon answered that it will not.
+
+    Attributes:
+        status: the HTTP status.
+        problem: the RFC 9457 document, with `type`, `title`, `detail` and `errors` (each a `pointer` and a `detail`).
+    """
+
+    def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
+        self.status = status
+        self.problem = problem
+        super().__init__(str(problem.get("detail") or problem.get("title") or f"HTTP {status}"))
+
+
+class Client:
+    """One daemon, seen from outside. An async context manager.
+
+    Every method raises DaemonUnreachable where no answer came, and Refused where the answer is no.
+    """
+
+    def __init__(self, url: str, *, timeout: float = 60.0) -> None:
+        """`url`: where the daemon listens; `timeout`: seconds that one call may take. Raises ValueError: it is no http(s) URL."""
+        origin_of(url)
+        self.url = url.rstrip("/")
+        self._timeout = timeout
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def submit(self, body: Mapping[str, Any], idempotency_key: str | None = None) -> dict[str, Any]:
+        """The wait that `POST /v1/waits` answers, new or (same key, same body) the one from before."""
+        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
+        wait: dict[str, Any] = await self._call("POST", "/v1/waits", body=orjson.dumps(body), headers=headers)
+        return wait
+
+    async def submit_batch(self, lines: Iterable[Mapping[str, Any]]) -> Sequence[dict[str, Any]]:
+        """One answer for each line, in order: `status`, and `id` or `problem`. At most 10,000 lines, 64 MiB."""
+        body = b"\n".join(orjson.dumps(line) for line in lines) + b"\n"
+        answer = await self._send("POST", "/v1/waits:batch", body=body, content_type=NDJSON)
+        return [self._decoded(line) for line in answer.splitlines() if line]
+
+    async def get(self, wait_id: str, wait: float = 0.0) -> dict[str, Any]:
+        """One wait; with `wait` (seconds, at most 60) as soon as it ends or they are over."""
+        query = {"wait": f"{wait:g}"} if wait else {}
+        found: dict[str, Any] = await self._call(
+            "GET", _path(wait_id), query=query, seconds=self._timeout + wait
+        )
+        return found
+
+    async def find(self, query: Mapping[str, str], limit: int) -> list[dict[str, Any]]:
+        """The newest `limit` waits that match `query` (`state`, `kind`, `label.<name>`), page by page."""
+        found: list[dict[str, Any]] = []
+        token: str | None = None
+        while len(found) < limit:
+            page = {**query, "limit": str(min(limit - len(found), 1000))} | (
+                {"page_token": token} if token else {}
+            )
+            answer = await self._call("GET", "/v1/waits", query=page)
+            found += answer["waits"]
+            token = answer["next_page_token"]
+            if token is None:
+                break
+        return found
+
+    async def pokes(self, wait_id: str) -> dict[str, Any]:
+        """How often a wait was poked, and its last runs of equal verdicts."""
+        seen: dict[str, Any] = await self._call("GET", _path(wait_id, "/pokes"))
+        return seen
+
+    async def act(self, wait_id: str, action: str) -> dict[str, Any]:
+        """The wait after `cancel`, `poke` or `redeliver`."""
+        after: dict[str, Any] = await self._call("POST", _path(wait_id, f":{action}"))
+        return after
+
+    async def ready(self) -> bool:
+        """Whether the daemon takes waits now; no answer is no."""
+        try:
+            await self._send("GET", "/readyz", seconds=5.0)
+        except (DaemonUnreachable, Refused):
+            return False
+        return True
+
+    async def _call(self, method: str, path: str, **how: Any) -> Any:
+        return self._decoded(await self._send(method, path, **how))
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        content_type: str = JSON,
+        seconds: float | None = None,
+    ) -> bytes:
+        if self._session is None:
+            raise RuntimeError("a Client is used inside `async with`")
+        url = URL(self.url + path, encoded=True)
+        try:
+            async with self._session.request(
+                method,
+                url.with_query(query) if query else url,
+                data=body,
+                headers={**(headers or {}), **({"Content-Type": content_type} if method == "POST" else {})},
+                timeout=aiohttp.ClientTimeout(total=seconds or self._timeout),
+                allow_redirects=False,
+            ) as answer:
+                content = await answer.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise DaemonUnreachable(f"no waitd answers at {self.url} ({_why(error)})") from error
+        if answer.status >= 300:
+            raise Refused(answer.status, self._problem(answer.status, content))
+        return content
+
+    def _problem(self, status: int, content: bytes) -> Mapping[str, Any]:
+        try:
+            problem = orjson.loads(content)
+        except orjson.JSONDecodeError:
+            problem = None
+        if isinstance(problem, dict) and "title" in problem:
+            return problem
+        return {
+            "title": f"{self.url} answered HTTP {status} and not as a waitd daemon does; is the URL right?"
+        }
+
+    def _decoded(self, content: bytes) -> Any:
+        try:
+            return orjson.loads(content)
+        except orjson.JSONDecodeError:
+            raise Refused(
+                200, {"title": f"{self.url} did not answer as a waitd daemon does; is the URL right?"}
+            ) from None
+
+
+def _path(wait_id: str, rest: str = "") -> str:
+    return f"/v1/waits/{segment(wait_id)}{rest}"
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    number = getattr(error, "errno", None)
+    return os.strerror(number) if number and number > 0 else str(error) or type(error).__name__
