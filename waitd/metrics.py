@@ -4,8 +4,14 @@ An `Instruments` belongs to one daemon and its own registry, so that two in one 
 keep the child they got from `labels(...)`; looking it up costs five times as much as using it.
 """
 
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from math import inf
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
 
 LATENESS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 DURATION_BUCKETS = (
@@ -40,10 +46,104 @@ WAIT_BUCKETS = (
 )
 
 
+class Tally:
+    """One count that only grows. Belongs to one thread; a scrape in another reads it as it is."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def inc(self, amount: int = 1) -> None:
+        """One more, or `amount` more."""
+        self.count += amount
+
+
+class Spread:
+    """How values are spread over buckets. Belongs to one thread; a scrape in another reads it as it is."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        """One more value."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+
+class HotCounter(Collector):
+    """A counter for the path of every poke: prometheus_client's own takes a lock and a microsecond for each count."""
+
+    def __init__(
+        self, name: str, documentation: str, labels: Sequence[str], *, registry: CollectorRegistry
+    ) -> None:
+        self._names = (name, documentation, tuple(labels))
+        self._children: dict[tuple[str, ...], Tally] = {}
+        registry.register(self)
+
+    def labels(self, *values: str) -> Tally:
+        """The count under these labels; keep it, looking it up costs more than counting."""
+        return self._children.setdefault(values, Tally())
+
+    def describe(self) -> Iterator[CounterMetricFamily]:
+        """Its name, for the registry."""
+        name, documentation, labels = self._names
+        yield CounterMetricFamily(name, documentation, labels=labels)
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """The counts, for a scrape."""
+        for family in self.describe():
+            for values, tally in list(self._children.items()):
+                family.add_metric(values, tally.count)
+            yield family
+
+
+class HotHistogram(Collector):
+    """A histogram for the same path, and for the same reason."""
+
+    def __init__(
+        self,
+        name: str,
+        documentation: str,
+        labels: Sequence[str],
+        *,
+        registry: CollectorRegistry,
+        buckets: Sequence[float],
+    ) -> None:
+        self._names = (name, documentation, tuple(labels))
+        self._bounds = tuple(buckets)
+        self._children: dict[tuple[str, ...], Spread] = {}
+        registry.register(self)
+
+    def labels(self, *values: str) -> Spread:
+        """The values under these labels; keep it."""
+        return self._children.setdefault(values, Spread(self._bounds))
+
+    def describe(self) -> Iterator[HistogramMetricFamily]:
+        """Its name, for the registry."""
+        name, documentation, labels = self._names
+        yield HistogramMetricFamily(name, documentation, labels=labels)
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        """The buckets, for a scrape."""
+        for family in self.describe():
+            for values, spread in list(self._children.items()):
+                cumulative, buckets = 0, []
+                for bound, count in zip((*spread.bounds, inf), list(spread.counts), strict=True):
+                    cumulative += count
+                    buckets.append((str(float(bound)) if bound != inf else "+Inf", cumulative))
+                family.add_metric(values, buckets, spread.total)
+            yield family
+
+
 class Instruments:
     """The instruments of one daemon."""
 
-    def __init__(self, *, version: str) -> None:
+    def __init__(self, *, version: str, build: str = "") -> None:
         self.registry = r = CollectorRegistry()
         ProcessCollector(registry=r)
         self.waits = Gauge(
@@ -61,23 +161,24 @@ class Instruments:
             registry=r,
             buckets=LATENESS_BUCKETS,
         )
-        self.pokes = Counter("waitd_pokes", "Verdicts of pokes.", ["kind", "verdict"], registry=r)
+        self.pokes = HotCounter("waitd_pokes", "Verdicts of pokes.", ["kind", "verdict"], registry=r)
         self.pokes_coalesced = Counter(
             "waitd_pokes_coalesced", "Pokes answered by a request made for another wait too.", registry=r
         )
-        self.poke_duration = Histogram(
+        self.poke_duration = HotHistogram(
             "waitd_poke_duration_seconds",
             "How long one look at a target took.",
             ["kind"],
             registry=r,
             buckets=DURATION_BUCKETS,
         )
-        self.poke_lateness = Histogram(
+        self.poke_lateness = HotHistogram(
             "waitd_poke_lateness_seconds",
             "How long after its due time a poke started.",
+            [],
             registry=r,
             buckets=LATENESS_BUCKETS,
-        )
+        ).labels()
         self.pokes_in_flight = Gauge("waitd_pokes_in_flight", "Pokes waiting for their target.", registry=r)
         self.waits_overdue = Gauge(
             "waitd_waits_overdue", "Waits that are due and not yet being poked.", registry=r
@@ -112,4 +213,15 @@ class Instruments:
         self.secret_lookups = Counter(
             "waitd_secret_lookups", "Look-ups of connections.", ["backend", "result"], registry=r
         )
-        Gauge("waitd_build_info", "The version that runs.", ["version"], registry=r).labels(version).set(1)
+        self.state_ephemeral = Gauge(
+            "waitd_state_ephemeral",
+            "1: the database lies on a volume that ends with the pod or the machine.",
+            registry=r,
+        )
+        build_info = Gauge(
+            "waitd_build_info",
+            "The version that runs, and what it was built from.",
+            ["version", "build"],
+            registry=r,
+        )
+        build_info.labels(version, build).set(1)

@@ -129,13 +129,20 @@ class Poked:
     progress: Progress = NOTHING_SEEN
 
 
+class Way:
+    """Whether probes go past aiohttp's session; tests switch it."""
+
+    direct = True
+
+
 @contextlib.asynccontextmanager
 async def probe(
     *answers: Connection | Exception, now: Callable[[], float] = lambda: 0.0
 ) -> AsyncIterator[HttpProbe]:
     """A started probe whose connections are these."""
     secret_headers = ("authorization", "cookie", "x-api-key", "*-token")
-    async with HttpProbe(ScriptedConnections(list(answers)), secret_headers=secret_headers, now=now) as http:
+    connections = ScriptedConnections(list(answers))
+    async with HttpProbe(connections, secret_headers=secret_headers, now=now, direct=Way.direct) as http:
         yield http
 
 

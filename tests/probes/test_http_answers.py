@@ -2,12 +2,14 @@
 
 import asyncio
 import gzip
+import ssl
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from raw_server import CLOSE, ENDLESS, HANG, RESET, RawServer, Script, answer, poke, probe, raw_server
+from raw_server import CLOSE, ENDLESS, HANG, RESET, RawServer, Script, Way, answer, poke, probe, raw_server
 
 from waitd.core.connection import Connection
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
@@ -137,6 +139,12 @@ CASES = [
 ]  # fmt: skip
 
 
+@pytest.fixture(autouse=True, params=["directly", "through the session"])
+def _both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything here holds whether a request goes past aiohttp's session or through it."""
+    monkeypatch.setattr(Way, "direct", request.param == "directly")
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 async def test_an_answer_means_what_the_table_says(case: Case) -> None:
     async with raw_server(case.script) as server, probe() as http:
@@ -180,6 +188,30 @@ async def test_tls_to_a_plain_port_is_not_seeing() -> None:
     assert isinstance(verdict, Unreachable)
     assert verdict.reason == "tls"
     assert str(port) not in verdict.message
+
+
+@pytest.mark.parametrize(("verify", "seen"), [(False, Success), (True, Unreachable)])
+async def test_tls_is_spoken_and_an_unknown_certificate_is_taken_only_where_the_connection_says_so(
+    verify: bool, seen: type
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(OK)
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(Path(__file__).parents[1] / "sinks" / "self_signed.pem")
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    api = Connection("api", host="127.0.0.1", schema="https", port=port, extra={"verify": verify})
+    async with probe(api) as http:
+        [verdict] = await poke(http, {"http_conn_id": "api", "endpoint": "/x", **STATE})
+    server.close()
+    await server.wait_closed()
+    assert isinstance(verdict, seen)
+    assert verify is False or verdict.reason == "tls"
 
 
 async def test_a_hanging_target_is_left_when_the_caller_gives_up_and_its_connection_is_closed() -> None:

@@ -9,7 +9,7 @@ from unittest.mock import Mock
 import aiohttp
 import pytest
 from aioresponses import CallbackResult, aioresponses
-from raw_server import poke, probe
+from raw_server import Way, poke, probe
 
 from waitd import __version__
 from waitd.core.connection import Connection
@@ -19,6 +19,12 @@ from waitd.probes.http_client import trouble
 
 #: aioresponses 0.7.9 does not hand a response the writer that aiohttp 3.14 asks for.
 RESPONSE: Any = partial(aiohttp.ClientResponse, stream_writer=Mock())
+
+
+@pytest.fixture(autouse=True)
+def _through_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What aioresponses stands in for is the session."""
+    monkeypatch.setattr(Way, "direct", False)
 
 
 async def sent(params: dict[str, Any], *connections: Connection) -> tuple[str, str, dict[str, Any]]:

@@ -18,8 +18,10 @@ from waitd.core.connection import Origin, origin_of
 from waitd.core.retry_after import parse_retry_after
 from waitd.core.verdict import Unreachable
 from waitd.probes.decoding import Decoder, decoder_of
+from waitd.probes.wire import Reply, Wire
 
 MAX_REDIRECTS = 5
+_DIRECT = frozenset({"GET", "HEAD"})
 _FOLLOWED = frozenset({301, 302, 303, 307, 308})
 #: An unread body of at most this many bytes is read away to keep the connection, if it comes within this many seconds.
 _DRAIN_BYTES = 64 * 1024
@@ -30,34 +32,44 @@ _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None,
 
 
 class Request(NamedTuple):
-    """What is asked. `url` is encoded; `headers` may carry credentials, which stay within its origin."""
+    """What is asked. `url` is encoded; `headers` may carry credentials, which stay within its origin.
+
+    `verify_tls` may be the certificates to check against.
+    """
 
     method: str
     url: str
     headers: Mapping[str, str] | None
     body: bytes | None
-    verify_tls: bool
+    verify_tls: bool | ssl.SSLContext
 
 
 class Answer(NamedTuple):
     """A complete head; the body is still to come. It must be given to `HttpClient.release`."""
 
     facts: Answered
-    response: aiohttp.ClientResponse
+    response: "Response"
+
+
+Response = aiohttp.ClientResponse | Reply
 
 
 class HttpClient:
     """The session. The caller bounds each call in time and cancels it."""
 
-    def __init__(self, *, keepalive: float) -> None:
+    def __init__(self, *, keepalive: float, direct: bool = True) -> None:
+        """`keepalive`: seconds that an idle connection is kept. `direct`: GET and HEAD go past the session (see `wire`)."""
         self._keepalive = keepalive
+        self._direct = direct
         self._session: aiohttp.ClientSession | None = None
+        self._wire: Wire | None = None
 
     async def start(self) -> Self:
         """Opens the session."""
+        # How many requests are in flight, and where, is the poker's to say.
+        connector = aiohttp.TCPConnector(limit=0, limit_per_host=0, keepalive_timeout=self._keepalive)
         self._session = aiohttp.ClientSession(
-            # How many requests are in flight, and where, is the poker's to say.
-            connector=aiohttp.TCPConnector(limit=0, limit_per_host=0, keepalive_timeout=self._keepalive),
+            connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             headers=_HEADERS,
             skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
@@ -65,6 +77,7 @@ class HttpClient:
             trust_env=False,
             auto_decompress=False,  # see `decoding`
         )
+        self._wire = Wire(connector, _HEADERS) if self._direct else None
         return self
 
     async def close(self) -> None:
@@ -79,22 +92,17 @@ class HttpClient:
         Raises:
             aiohttp.ClientError, OSError, ValueError: see `trouble`.
         """
-        method, url, body, headers = (
-            request.method,
-            URL(request.url, encoded=True),
-            request.body,
-            request.headers,
-        )
+        method, url, headers, body, verify_tls = request
         origin: Origin | None = None
         for _ in range(MAX_REDIRECTS + 1):
-            response = await self._send(method, url, headers, body, request.verify_tls)
+            response = await self._send(method, url, headers, body, verify_tls)
             status = response.status
             if status not in _FOLLOWED or "Location" not in response.headers:
                 return Answer(_facts(response, now), response)
             origin = origin or origin_of(request.url)
             try:
                 url = _target(url, response.headers["Location"])
-                elsewhere = origin_of(str(url))
+                elsewhere = origin_of(url)
             except ValueError:
                 return Answer(Answered(status), response)  # it leads nowhere: any other 3xx
             if elsewhere != origin:
@@ -105,16 +113,24 @@ class HttpClient:
         return Answer(Answered(status, loop=True), response)
 
     async def _send(
-        self, method: str, url: URL, headers: Mapping[str, str] | None, body: bytes | None, verify_tls: bool
-    ) -> aiohttp.ClientResponse:
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None,
+        body: bytes | None,
+        verify_tls: bool | ssl.SSLContext,
+    ) -> Response:
+        if self._wire is not None and body is None and method in _DIRECT:
+            return await self._wire.ask(method, url, headers, verify_tls)
         if self._session is None:
             raise RuntimeError("the HTTP client is not started")
+        encoded = URL(url, encoded=True)
         return await self._session.request(
-            method, url, headers=headers, data=body, ssl=verify_tls, allow_redirects=False
+            method, encoded, headers=headers, data=body, ssl=verify_tls, allow_redirects=False
         )
 
     @staticmethod
-    async def read(response: aiohttp.ClientResponse, limit: int) -> bytes | None:
+    async def read(response: Response, limit: int) -> bytes | None:
         """The decoded body; None where it is over `limit` bytes, of which no more are taken in than it takes to know that.
 
         Raises:
@@ -129,7 +145,7 @@ class HttpClient:
         except ValueError as error:
             raise aiohttp.ClientPayloadError(str(error)) from error
 
-    async def release(self, response: aiohttp.ClientResponse) -> None:
+    async def release(self, response: Response) -> None:
         """Gives the connection back where the rest of the body is small and there; else closes it."""
         if response.closed:  # it was whole with its head, or has been read
             return
@@ -161,7 +177,7 @@ async def _read(content: aiohttp.StreamReader, decoder: Decoder | None, limit: i
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def _facts(response: aiohttp.ClientResponse, now: float) -> Answered:
+def _facts(response: Response, now: float) -> Answered:
     status = response.status
     if status < 400:
         return Answered(status)
@@ -169,11 +185,11 @@ def _facts(response: aiohttp.ClientResponse, now: float) -> Answered:
     return Answered(status, parse_retry_after(headers.get("Retry-After"), now, headers.get("Date")))
 
 
-def _target(url: URL, location: str) -> URL:
+def _target(url: str, location: str) -> str:
     """Where a redirect leads. Raises ValueError where parsers might disagree about it."""
     if "\\" in location:
         raise ValueError("a backslash in a redirect")
-    return url.join(URL(location)).with_fragment(None)
+    return str(URL(url, encoded=True).join(URL(location)).with_fragment(None))
 
 
 def _becomes_get(status: int, method: str) -> bool:

@@ -4,18 +4,17 @@ The worker imports this file and no client: keep it cheap to import.
 """
 
 import codecs
-import resource
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
 import orjson
-from anyio import CapacityLimiter, to_process
-from anyio.lowlevel import checkpoint
+from anyio import CapacityLimiter
 
 from waitd.core.answer import UNDECIDED, Decision, Judged, asked
-from waitd.core.verdict import MESSAGE_LIMIT
+from waitd.core.verdict import MESSAGE_LIMIT, Pending
 from waitd.probes.conditions import INLINE_COST, Expression, Language, Trouble, Type
+from waitd.probes.workers import apart
 
 #: The largest payload of an outcome, as JSON, in bytes.
 RESULT_LIMIT = 64 * 1024
@@ -23,8 +22,6 @@ RESULT_LIMIT = 64 * 1024
 BODY_LIMIT = 1024 * 1024
 #: The largest body whose JSON is decoded in the loop for a condition, in bytes: well under a millisecond.
 INLINE_BODY = 32 * 1024
-#: The address space of a worker: an expression can ask for far more memory than it is given.
-WORKER_MEMORY = 1 << 30
 
 LANGUAGE = Language(
     {"status": Type.INT, "headers": Type.Map(Type.STRING, Type.STRING), "body": Type.DYN, "text": Type.STRING}
@@ -55,11 +52,12 @@ class Rules:
         needs_body: whether judging (success, failure, message) needs the body: of a 2xx, and of any other answer.
         result_needs_body: whether the result does.
         quick_size: up to this many bytes of body and headers are judged in the loop without weighing them; -1: never.
+        pending: what a status alone came to so far, where nothing but the status decides and it decided nothing; else None.
     """
 
     __slots__ = (
         *("__weakref__", "allowlist", "conditions", "names_headers", "names_text"),
-        *("needs_body", "quick_size", "result_needs_body", "sources"),
+        *("needs_body", "pending", "quick_size", "result_needs_body", "sources"),
     )
 
     def __init__(self, sources: Sources, allowlist: frozenset[int]) -> None:
@@ -82,6 +80,8 @@ class Rules:
         )
         self.result_needs_body = "result" not in found or _reads_body(found["result"])
         self.quick_size = _quick_size(found.values())
+        by_status = all(expression.names <= {"status"} for expression in judging)
+        self.pending: dict[int, Pending] | None = {} if by_status else None
 
     def body_to_judge(self, status: int) -> bool:
         """Whether any condition that is asked about this status needs the body."""
@@ -204,11 +204,9 @@ async def judge_apart(rules: Rules, response: Response, limiter: CapacityLimiter
     Raises:
         anyio.BrokenWorkerProcess, MemoryError: the expression asked for more memory than there is.
     """
-    await checkpoint()
-    judged: Judged = await to_process.run_sync(
+    judged: Judged = await apart(
         _judge_in_worker,
         *(rules.sources, response.status, response.headers, response.raw, response.charset),
-        cancellable=True,
         limiter=limiter,
     )
     return judged
@@ -217,9 +215,6 @@ async def judge_apart(rules: Rules, response: Response, limiter: CapacityLimiter
 def _judge_in_worker(
     sources: Sources, status: int, headers: dict[str, str], raw: bytes | None, charset: str | None
 ) -> Judged:
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    if soft == resource.RLIM_INFINITY or soft > WORKER_MEMORY:
-        resource.setrlimit(resource.RLIMIT_AS, (WORKER_MEMORY, hard))
     return judge(rules_of(sources, frozenset()), Response(status, headers, raw, charset))
 
 

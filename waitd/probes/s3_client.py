@@ -1,0 +1,259 @@
+"""S3's HEAD of an object and LIST of keys, signed, over the HTTP client of the kind `http`; shared by every kind that asks S3.
+
+It answers with what it found, or with the verdict that this comes to. It makes one request a question, and no retries: when to ask again
+is the poker's to say. A client library costs more a question, or does not take every key that S3 does.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import NamedTuple, Self, TypeVar
+from xml.etree.ElementTree import ParseError
+
+import structlog
+from anyio import CapacityLimiter
+
+from waitd.core.answer import Refused
+from waitd.core.aws_connection import is_region
+from waitd.core.aws_signature import encoded_path, encoded_query, signed_headers
+from waitd.core.errors import ConnectionUnavailable, UnknownConnection
+from waitd.core.s3_answer import Asked, S3Refusal, verdict_of_refusal
+from waitd.core.verdict import Unreachable, Verdict
+from waitd.ports import Connections
+from waitd.probes.http_client import HttpClient, Request, trouble
+from waitd.probes.s3_places import Place, S3Places, Whose, aws_host
+from waitd.probes.s3_xml import File, Page, element_of, file_of, page_of
+from waitd.probes.workers import WORKERS
+
+#: The largest body of an error, and of a page of 1,000 keys, in bytes.
+_ERROR_BYTES = 64 * 1024
+_PAGE_BYTES = 8 * 1024 * 1024
+#: Seconds for which a bucket that was there is taken to be there still, where a missing key might mean a missing bucket.
+BUCKET_SEEN = 300.0
+_MAX_BUCKETS = 10_000
+
+#: The most pages of 1,000 keys that one look reads.
+MAX_PAGES = 100
+
+TOO_MANY = Unreachable(
+    "too_many_keys",
+    f"More than {MAX_PAGES * 1000:,} keys begin so; a longer literal beginning is needed.",
+)
+_BAD_LIST = Unreachable("bad_answer", "The answer is no list of keys.")
+_BAD_HEAD = Unreachable(
+    "bad_answer", "The answer is not that of an S3 store: it has neither ETag nor Last-Modified."
+)
+UNKNOWN_CONNECTION = Unreachable("unknown_connection", "No resolver knows the connection.")
+NO_CREDENTIALS = Unreachable(
+    "credentials_unavailable",
+    "The credentials cannot be looked up now: the place where they are kept does not answer.",
+)
+
+Sorry = Verdict | Refused
+#: A bucket at an origin.
+_Home = tuple[str, str]
+_Value = TypeVar("_Value", float, str)
+_Found = TypeVar("_Found")
+
+_log = structlog.get_logger()
+
+
+class _Answer(NamedTuple):
+    status: int
+    retry_after: float | None
+    headers: Mapping[str, str]
+    body: bytes | None
+
+
+class S3Client:
+    """Asks S3. Start it in the loop that it runs in, and close it there; or use it as a context manager.
+
+    `now` gives Unix seconds, `monotonic` seconds that never go back.
+    """
+
+    def __init__(
+        self,
+        connections: Connections,
+        *,
+        keepalive: float = 30.0,
+        now: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.places = S3Places(connections, now=monotonic)
+        self.now = now
+        #: Bounds the worker processes of all that ask S3.
+        self.workers = CapacityLimiter(WORKERS)
+        self._monotonic = monotonic
+        self._http = HttpClient(keepalive=keepalive)
+        self._regions: dict[_Home, str] = {}
+        self._buckets: dict[_Home, float] = {}
+
+    async def start(self) -> Self:
+        """Opens the HTTP session."""
+        await self._http.start()
+        return self
+
+    async def close(self) -> None:
+        """Closes the HTTP session and its connections."""
+        await self._http.close()
+
+    async def __aenter__(self) -> Self:
+        return await self.start()
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def look(
+        self, whose: Whose, ask: Callable[[Place], Awaitable[_Found | Verdict | Refused]]
+    ) -> _Found | Verdict:
+        """What `ask` finds; where credentials are refused, it is asked once more, with such as were looked up afresh.
+
+        Nothing that goes wrong on the way is raised.
+        """
+        try:
+            found = await self._asked(whose, ask, anew=False)
+            if isinstance(found, Refused):
+                found = await self._asked(whose, ask, anew=True)
+        except Exception as error:  # noqa: BLE001 - whatever a target brings about is its own wait's verdict
+            verdict = trouble(error)
+            if verdict.reason == "probe_error":
+                _log.warning("poke_failed", error=type(error).__name__)
+            return verdict
+        return found.verdict if isinstance(found, Refused) else found
+
+    async def _asked(
+        self, whose: Whose, ask: Callable[[Place], Awaitable[_Found | Verdict | Refused]], *, anew: bool
+    ) -> _Found | Verdict | Refused:
+        place = await self._place(whose, anew=anew)
+        return await ask(place) if isinstance(place, Place) else place
+
+    async def _place(self, whose: Whose, *, anew: bool) -> Place | Unreachable:
+        """Where to ask, with credentials at hand or, `anew`, looked up afresh."""
+        try:
+            return await (self.places.find_anew if anew else self.places.find)(whose)
+        except UnknownConnection:
+            return UNKNOWN_CONNECTION
+        except ConnectionUnavailable:
+            return NO_CREDENTIALS
+        except ValueError as error:  # these messages name what is wrong, and quote no secret
+            return Unreachable("connection_invalid", f"The connection cannot be used so: {error}.")
+
+    async def head(self, place: Place, bucket: str, key: str, *, anew: bool = False) -> File | Sorry | None:
+        """The object; None: it is not there. `anew`: the second time, since the bucket's own region is known.
+
+        Raises:
+            aiohttp.ClientError, OSError: see `http_client.trouble`.
+        """
+        answer = await self._ask(place, "HEAD", bucket, key, "")
+        if 200 <= answer.status < 300:
+            return file_of(key, answer.headers) or _BAD_HEAD
+        if answer.status == 404:
+            return await self._missing(place, bucket)
+        refusal = S3Refusal(answer.status, "", answer.retry_after)
+        if answer.status in {
+            400,
+            401,
+            403,
+        }:  # the answer to a HEAD has no words: those to a LIST say what is wrong
+            region = self._regions.get((place.origin, bucket))
+            told = _refusal(await self._ask(place, "GET", bucket, "", _list_query(key, None, 1)))
+            if not anew and region != self._regions.get((place.origin, bucket)):
+                return await self.head(place, bucket, key, anew=True)
+            if told.code:
+                refusal = S3Refusal(told.status, told.code, told.retry_after)
+        return verdict_of_refusal(refusal, Asked.HEAD)
+
+    async def page(self, place: Place, bucket: str, prefix: str, token: str | None) -> Page | Sorry:
+        """A page of the keys that begin with `prefix`.
+
+        Raises:
+            aiohttp.ClientError, OSError: see `http_client.trouble`.
+        """
+        answer = await self._ask(place, "GET", bucket, "", _list_query(prefix, token, 1000))
+        if not 200 <= answer.status < 300:
+            return verdict_of_refusal(_refusal(answer), Asked.LIST)
+        try:
+            return page_of(answer.body or b"")
+        except (ValueError, ParseError):
+            return _BAD_LIST
+
+    async def _missing(self, place: Place, bucket: str) -> Sorry | None:
+        """None for a missing key; S3 answers a HEAD the same where there is no bucket, so that is asked now and then."""
+        seen = (place.origin, bucket)
+        if self._monotonic() < self._buckets.get(seen, 0.0):
+            return None
+        answer = await self._ask(place, "GET", bucket, "", _list_query("", None, 1))
+        if answer.status == 404:
+            return verdict_of_refusal(_refusal(answer), Asked.LIST)
+        if answer.status < 500:
+            _keep(self._buckets, seen, self._monotonic() + BUCKET_SEEN)
+        return None
+
+    async def _ask(self, place: Place, method: str, bucket: str, key: str, query: str) -> _Answer:
+        """One answer; a second one where the first tells the bucket's own region."""
+        home = (place.origin, bucket)
+        region = self._regions.get(home, place.region)
+        answer = await self._send(place, method, bucket, key, query, region=region)
+        if answer.status in {301, 307, 400}:
+            told = answer.headers.get("x-amz-bucket-region") or element_of(answer.body, "Region")
+            if told and told != region and is_region(told):
+                _keep(self._regions, home, told)
+                answer = await self._send(place, method, bucket, key, query, region=told)
+        return answer
+
+    async def _send(
+        self, place: Place, method: str, bucket: str, key: str, query: str, *, region: str
+    ) -> _Answer:
+        origin, host, path = _address(place, region, bucket, key)
+        now = self.now()
+        headers = None
+        if place.keys is not None:
+            headers = signed_headers(method, host, path, query, keys=place.keys, region=region, now=now)
+        url = f"{origin}{path}?{query}" if query else f"{origin}{path}"
+        sent = await self._http.exchange(Request(method, url, headers, None, place.verify_tls), now)
+        response = sent.response
+        try:
+            body = None
+            if method != "HEAD":
+                limit = _PAGE_BYTES if sent.facts.status < 300 else _ERROR_BYTES
+                body = await self._http.read(response, limit)
+            return _Answer(sent.facts.status, sent.facts.retry_after, response.headers, body)
+        finally:
+            await self._http.release(response)
+
+
+def _keep(held: dict[_Home, _Value], home: _Home, value: _Value) -> None:
+    if len(held) >= _MAX_BUCKETS and home not in held:
+        del held[next(iter(held))]
+    held[home] = value
+
+
+def _address(place: Place, region: str, bucket: str, key: str) -> tuple[str, str, str]:
+    """Origin, `Host` header and encoded path of a bucket or, with a key, of an object in it."""
+    base = place.base or f"https://{aws_host(region)}"
+    scheme, _, rest = base.partition("://")
+    host, slash, above = rest.partition("/")
+    path = encoded_path(key)
+    if _has_own_host(place, bucket):
+        host = f"{bucket}.{host}"
+        path = f"{slash}{above}/{path}"
+    else:
+        path = f"{slash}{above}/{bucket}/{path}" if key else f"{slash}{above}/{bucket}"
+    return f"{scheme}://{host}", host, path
+
+
+def _has_own_host(place: Place, bucket: str) -> bool:
+    """Whether the bucket is part of the host: as boto3 does it, at AWS's own endpoints, and where the connection says so."""
+    if place.style == "path" or (place.style == "auto" and place.base is not None):
+        return False
+    return bucket.replace("-", "").isalnum() and bucket.islower() and len(bucket) <= 63
+
+
+def _list_query(prefix: str, token: str | None, most: int) -> str:
+    parameters = {"list-type": "2", "encoding-type": "url", "prefix": prefix, "max-keys": str(most)}
+    if token is not None:
+        parameters["continuation-token"] = token
+    return encoded_query(parameters)
+
+
+def _refusal(answer: _Answer) -> S3Refusal:
+    return S3Refusal(answer.status, element_of(answer.body, "Code"), answer.retry_after)

@@ -1,0 +1,86 @@
+"""What S3 says in XML and in headers: lists of keys, and errors."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import NamedTuple
+from urllib.parse import unquote_plus
+from xml.etree import ElementTree as ET
+
+
+class File(NamedTuple):
+    """What S3 says of a key. `last_modified` is in Unix seconds."""
+
+    key: str
+    size: int
+    last_modified: float
+    etag: str
+
+
+class Page(NamedTuple):
+    """Up to 1,000 keys in the order of their bytes; `next_token` is None on the last page."""
+
+    files: list[File]
+    next_token: str | None
+
+
+def file_of(key: str, headers: Mapping[str, str]) -> File | None:
+    """The object that the answer to a HEAD describes; None where it is no answer of an S3 store."""
+    etag, modified = headers.get("ETag", ""), headers.get("Last-Modified", "")
+    if not (etag or modified):
+        return None
+    size = headers.get("Content-Length", "")
+    written = 0.0
+    with suppress(ValueError):
+        written = parsedate_to_datetime(modified).timestamp()
+    return File(key, int(size) if size.isdecimal() else 0, written, etag)
+
+
+def element_of(body: bytes | None, name: str) -> str:
+    """The text of an element of an error; "" where there is none."""
+    if not body or b"<!DOCTYPE" in body:
+        return ""
+    try:
+        root = ET.fromstring(body)  # noqa: S314 - no document type, so no entities
+    except ET.ParseError:
+        return ""
+    return next(((e.text or "").strip()[:64] for e in root.iter() if _local(e) == name), "")
+
+
+def page_of(body: bytes) -> Page:
+    """Reads a `ListBucketResult`.
+
+    Raises:
+        ValueError, xml.etree.ElementTree.ParseError: it is none.
+    """
+    if b"<!DOCTYPE" in body:
+        raise ValueError("S3 sends no document type")
+    root = ET.fromstring(body)  # noqa: S314 - no document type, so no entities
+    if _local(root) != "ListBucketResult":
+        raise ValueError("no list")
+    namespace = root.tag[: -len("ListBucketResult")]
+    text = root.findtext
+    decode = unquote_plus if text(f"{namespace}EncodingType") == "url" else str
+    names = [namespace + name for name in ("Key", "Size", "LastModified", "ETag")]
+    files = []
+    for item in root.iterfind(f"{namespace}Contents"):
+        key, size, modified, etag = (item.findtext(name) or "" for name in names)
+        files.append(File(decode(key), int(size), _moment(modified), etag))
+    if text(f"{namespace}IsTruncated") != "true":
+        return Page(files, None)
+    token = text(f"{namespace}NextContinuationToken")
+    if not token:
+        raise ValueError("there is more, and no way to it")
+    return Page(files, token)
+
+
+def _local(element: ET.Element) -> str:
+    return element.tag.rpartition("}")[2]
+
+
+def _moment(text: str) -> float:
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC).timestamp()
+    except ValueError:
+        return 0.0
