@@ -8,11 +8,13 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from fakes import FixedAuthorizations
+
 from waitd.core.connection import Connection
 from waitd.core.verdict import Verdict
 from waitd.core.wait import NOTHING_SEEN, Progress
+from waitd.ports import Target
 from waitd.probes.http import HttpProbe
-from waitd.probes.http_params import HttpTarget
 
 #: What a script may do beside sending bytes.
 CLOSE, RESET, HANG, ENDLESS = "close", "reset", "hang", "endless"
@@ -98,7 +100,7 @@ def answer(status: int, body: bytes = b"", *headers: str, reason: str = "Any") -
 
 
 @dataclass
-class ScriptedConnections:
+class ScriptedConnections(FixedAuthorizations):
     """Hands out connections, or raises, in order: the last one stays. `refreshed` moves on to the next."""
 
     answers: list[Connection | Exception]
@@ -125,7 +127,7 @@ class ScriptedConnections:
 class Poked:
     """A wait, as far as a probe sees it."""
 
-    target: HttpTarget
+    target: Target
     progress: Progress = NOTHING_SEEN
 
 

@@ -12,6 +12,7 @@ import pytest
 from raw_server import CLOSE, ENDLESS, HANG, RESET, RawServer, Script, Way, answer, poke, probe, raw_server
 
 from waitd.core.connection import Connection
+from waitd.core.egress import Named
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
 from waitd.core.verdict import Failure, Pending, Success, Unreachable
 
@@ -218,8 +219,7 @@ async def test_a_hanging_target_is_left_when_the_caller_gives_up_and_its_connect
     async with raw_server([b"HTTP/1.1 200 OK\r\nContent-Le", HANG]) as server, probe() as http:
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(poke(http, {"endpoint": server.url}), 0.05)
-        assert http._client._session is not None
-        connector = http._client._session.connector
+        connector = http._client._sessions[Named.BY_SUBMITTER].connector
         assert connector is not None
         assert not connector._acquired
 

@@ -9,10 +9,12 @@ from unittest.mock import Mock
 import aiohttp
 import pytest
 from aioresponses import CallbackResult, aioresponses
+from fakes import FixedAuthorizations
 from raw_server import Way, poke, probe
 
 from waitd import __version__
 from waitd.core.connection import Connection
+from waitd.core.egress import Named
 from waitd.core.verdict import Success, Unreachable
 from waitd.probes.http import HttpProbe
 from waitd.probes.http_client import trouble
@@ -82,12 +84,12 @@ async def test_verification_of_certificates_is_the_connections_choice() -> None:
 
 async def test_the_session_names_waitd_keeps_no_cookies_and_reads_no_environment() -> None:
     async with probe() as http:
-        session = http._client._session
-        assert session is not None
-        assert session.headers["User-Agent"] == f"waitd/{__version__}"
-        assert isinstance(session.cookie_jar, aiohttp.DummyCookieJar)
-        assert session.trust_env is False
-        assert session.timeout.total is None
+        assert set(http._client._sessions) == set(Named)
+        for session in http._client._sessions.values():
+            assert session.headers["User-Agent"] == f"waitd/{__version__}"
+            assert isinstance(session.cookie_jar, aiohttp.DummyCookieJar)
+            assert session.trust_env is False
+            assert session.timeout.total is None
 
 
 async def test_an_unforeseen_error_is_a_verdict_too_and_quotes_nothing() -> None:
@@ -115,7 +117,7 @@ async def test_a_cancelled_poke_is_cancelled() -> None:
                 await asyncio.wait_for(poke(http, {"endpoint": "http://h.example/"}), 0.01)
 
 
-class Known:
+class Known(FixedAuthorizations):
     """Connections of which some are in the cache."""
 
     def __init__(self, *connections: Connection) -> None:

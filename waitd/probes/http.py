@@ -11,11 +11,13 @@ from anyio import BrokenWorkerProcess, CapacityLimiter
 from multidict import CIMultiDict
 
 from waitd.core.answer import Refused, verdict_of
-from waitd.core.connection import Connection, join, origin_of
-from waitd.core.connection_auth import http_headers
-from waitd.core.errors import ConnectionUnavailable, UnknownConnection
+from waitd.core.connection import join
+from waitd.core.egress import EgressRefused, Named
+from waitd.core.errors import NotHere
 from waitd.core.verdict import Pending, Unreachable, Verdict
-from waitd.ports import Connections, Pokeable
+from waitd.outgoing import Outgoing
+from waitd.ports import Authorization, HttpConnections, Pokeable
+from waitd.probes.http_access import Access, Accesses, unusable
 from waitd.probes.http_client import TOO_LARGE, Answer, HttpClient, Request, trouble
 from waitd.probes.http_params import HttpTarget, Template, http_conn_id, target_of
 from waitd.probes.judging import (
@@ -36,11 +38,6 @@ _SHARE = 0.9
 #: The loop gets a turn after this many different conditions.
 _TURN = 8
 
-UNKNOWN_CONNECTION = Unreachable("unknown_connection", "No resolver knows the connection.")
-NO_CREDENTIALS = Unreachable(
-    "credentials_unavailable",
-    "The connection cannot be looked up now: the place where it is kept does not answer.",
-)
 TOO_SLOW = Unreachable("condition_too_slow", "The conditions need too much time or memory for this body.")
 
 _log = structlog.get_logger()
@@ -51,9 +48,10 @@ class HttpProbe:
 
     def __init__(
         self,
-        connections: Connections,
+        connections: HttpConnections,
         *,
         secret_headers: Sequence[str],
+        outgoing: Outgoing | None = None,
         keepalive: float = 30.0,
         direct: bool = True,
         now: Callable[[], float] = time.time,
@@ -63,15 +61,16 @@ class HttpProbe:
         Args:
             connections: where a conn_id is looked up.
             secret_headers: patterns of header names that a wait may not carry.
+            outgoing: the egress rules; default: those that always hold.
             keepalive: seconds that an idle connection is kept.
             direct: GET and HEAD go past aiohttp's session, for a third of its price.
             now: Unix seconds.
         """
-        self._connections = connections
+        self._accesses = Accesses(connections)
         self._secret_headers = tuple(secret_headers)
-        self._client = HttpClient(keepalive=keepalive, direct=direct)
+        self._outgoing = outgoing or Outgoing()
+        self._client = HttpClient(keepalive=keepalive, outgoing=self._outgoing, direct=direct)
         self._now = now
-        self._places: dict[str, _Place] = {}
         self._limiter: CapacityLimiter | None = None
 
     async def start(self) -> Self:
@@ -95,21 +94,23 @@ class HttpProbe:
 
         Raises:
             InvalidInput: with pointers relative to `params`.
+            NotHere: the egress rules do not let it through.
         """
         conn_id = http_conn_id(params)
-        known = None if conn_id is None else self._connections.peek(conn_id)
-        return target_of(params, namespace=namespace, secret_headers=self._secret_headers, known=known)
+        known = self._accesses.peek(conn_id)
+        target = target_of(params, namespace=namespace, secret_headers=self._secret_headers, known=known)
+        if target.origin is not None and conn_id is None:
+            try:
+                self._outgoing.judge_url(target.origin, Named.BY_SUBMITTER)
+            except EgressRefused as error:
+                raise NotHere.at("/endpoint", str(error)) from None
+        return target
 
     def origin(self, target: HttpTarget) -> str:
         """Its origin where that is known, else `connection <conn_id>`."""
         if target.origin is not None:
             return target.origin
-        conn_id = target.template.conn_id or ""
-        connection = self._connections.peek(conn_id)
-        try:
-            return f"connection {conn_id}" if connection is None else self._place(connection).origin
-        except ValueError:
-            return f"connection {conn_id}"
+        return self._accesses.origin(target.template.conn_id or "")
 
     async def poke(self, group: Sequence[Pokeable]) -> Sequence[Verdict]:
         """One request on behalf of waits with equal keys; a verdict for each, in order. Raises nothing but its cancellation."""
@@ -127,48 +128,53 @@ class HttpProbe:
         give_up = asyncio.get_running_loop().time() + target.request_timeout
         conn_id = target.template.conn_id
         if conn_id is None:
-            found = await self._look(_request(target, None), targets, give_up)
+            found = await self._look(self._request(target, None), targets, give_up)
             return [each.verdict if isinstance(each, Refused) else each for each in found]
-        request = await self._with_connection(target, conn_id, self._connections.get)
-        if not isinstance(request, Request):
-            return [request] * len(targets)
-        found = await self._look(request, targets, give_up)
+        access = await self._accesses.get(conn_id)
+        if not isinstance(access, Access):
+            return [access] * len(targets)
+        found = await self._ask(access, targets, give_up)
         refused = [index for index, each in enumerate(found) if isinstance(each, Refused)]
         if refused:
-            again = await self._ask_again(conn_id, [targets[index] for index in refused], give_up)
+            again = await self._ask_again(
+                conn_id, access.authorization, [targets[index] for index in refused], give_up
+            )
             for index, verdict in zip(refused, again, strict=True):
                 found[index] = verdict
         return [each.verdict if isinstance(each, Refused) else each for each in found]
 
     async def _ask_again(
-        self, conn_id: str, targets: Sequence[HttpTarget], give_up: float
+        self, conn_id: str, refused: Authorization, targets: Sequence[HttpTarget], give_up: float
     ) -> Sequence[Verdict | Refused]:
-        """Row 5: once more, with credentials that were looked up afresh."""
-        request = await self._with_connection(targets[0], conn_id, self._connections.refreshed)
-        if not isinstance(request, Request):
-            return [request] * len(targets)
+        """Row 5: once more, with credentials that were looked up, and tokens that were fetched, afresh."""
+        access = await self._accesses.get(conn_id, refused)
+        if not isinstance(access, Access):
+            return [access] * len(targets)
+        return await self._ask(access, targets, give_up)
+
+    async def _ask(
+        self, access: Access, targets: Sequence[HttpTarget], give_up: float
+    ) -> list[Verdict | Refused]:
+        try:
+            request = self._request(targets[0], access)
+        except ValueError as error:  # nor queries
+            return [unusable(error)] * len(targets)
         return await self._look(request, targets, give_up)
 
-    async def _with_connection(
-        self, target: HttpTarget, conn_id: str, look_up: Callable[[str], Any]
-    ) -> Request | Unreachable:
-        try:
-            return _request(target, self._place(await look_up(conn_id)))
-        except UnknownConnection:
-            return UNKNOWN_CONNECTION
-        except ConnectionUnavailable:
-            return NO_CREDENTIALS
-        except (
-            ValueError
-        ) as error:  # these messages name what is wrong, and quote neither secrets nor queries
-            return Unreachable("connection_invalid", f"The connection cannot be used so: {error}.")
-
-    def _place(self, connection: Connection) -> "_Place":
-        """What is made of a connection for every request, kept while the cache hands out the same object."""
-        place = self._places.get(connection.conn_id)
-        if place is None or place.connection is not connection:
-            place = self._places[connection.conn_id] = _Place(connection)
-        return place
+    def _request(self, target: HttpTarget, access: Access | None) -> Request:
+        template = target.template
+        url = target.endpoint if access is None else join(access.place.base, target.endpoint)
+        if template.query:
+            url = f"{url}{'&' if '?' in url else '?'}{template.query}"
+        if access is None:
+            return Request(template.method, url, _headers(template, None), template.body, True)
+        headers = _headers(template, access.authorization)
+        signer = access.authorization.signer
+        if signer is not None:
+            headers = CIMultiDict(headers or ())
+            headers.update(signer.headers(template.method, url, headers, template.body, now=self._now()))
+        verify_tls = access.place.verify_tls
+        return Request(template.method, url, headers, template.body, verify_tls, Named.BY_OPERATOR)
 
     async def _look(
         self, request: Request, targets: Sequence[HttpTarget], give_up: float
@@ -243,34 +249,12 @@ class _Seen:
         self.too_large = too_large
 
 
-class _Place:
-    """A connection, ready for requests: where it is, and the headers that carry its credentials."""
-
-    __slots__ = ("base", "connection", "headers", "origin", "verify_tls")
-
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-        self.base = connection.base_url()
-        self.origin = str(origin_of(self.base))
-        self.headers = http_headers(connection)
-        self.verify_tls = connection.verifies_tls()
-
-
-def _request(target: HttpTarget, place: _Place | None) -> Request:
-    template = target.template
-    url = target.endpoint if place is None else join(place.base, target.endpoint)
-    if template.query:
-        url = f"{url}{'&' if '?' in url else '?'}{template.query}"
-    verify_tls = place is None or place.verify_tls
-    return Request(template.method, url, _headers(template, place), template.body, verify_tls)
-
-
 @lru_cache(maxsize=1024)
-def _headers(template: Template, place: _Place | None) -> CIMultiDict[str] | None:
+def _headers(template: Template, authorization: Authorization | None) -> CIMultiDict[str] | None:
     """The wait's own headers, and over them those of its connection."""
     headers = CIMultiDict(template.headers)
-    if place is not None:
-        headers.update(place.headers)
+    if authorization is not None:
+        headers.update(authorization.headers)
     return headers or None
 
 

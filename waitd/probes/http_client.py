@@ -15,8 +15,10 @@ from yarl import URL
 from waitd import __version__
 from waitd.core.answer import Answered
 from waitd.core.connection import Origin, origin_of
+from waitd.core.egress import EgressRefused, Named
 from waitd.core.retry_after import parse_retry_after
 from waitd.core.verdict import Unreachable
+from waitd.outgoing import Outgoing, blocked
 from waitd.probes.decoding import Decoder, decoder_of
 from waitd.probes.wire import Reply, Wire
 
@@ -34,7 +36,7 @@ _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None,
 class Request(NamedTuple):
     """What is asked. `url` is encoded; `headers` may carry credentials, which stay within its origin.
 
-    `verify_tls` may be the certificates to check against.
+    `verify_tls` may be the certificates to check against; `named`: who chose the host.
     """
 
     method: str
@@ -42,6 +44,7 @@ class Request(NamedTuple):
     headers: Mapping[str, str] | None
     body: bytes | None
     verify_tls: bool | ssl.SSLContext
+    named: Named = Named.BY_SUBMITTER
 
 
 class Answer(NamedTuple):
@@ -55,36 +58,42 @@ Response = aiohttp.ClientResponse | Reply
 
 
 class HttpClient:
-    """The session. The caller bounds each call in time and cancels it."""
+    """The sessions: hosts of submitters and hosts of the operator have one each, and share no connection.
 
-    def __init__(self, *, keepalive: float, direct: bool = True) -> None:
-        """`keepalive`: seconds that an idle connection is kept. `direct`: GET and HEAD go past the session (see `wire`)."""
+    The caller bounds each call in time and cancels it.
+    """
+
+    def __init__(self, *, keepalive: float, outgoing: Outgoing | None = None, direct: bool = True) -> None:
+        """A client.
+
+        Args:
+            keepalive: seconds that an idle connection is kept.
+            outgoing: the egress rules; default: those that always hold.
+            direct: GET and HEAD go past the sessions (see `wire`).
+        """
         self._keepalive = keepalive
+        self._outgoing = outgoing or Outgoing()
         self._direct = direct
-        self._session: aiohttp.ClientSession | None = None
-        self._wire: Wire | None = None
+        self._sessions: dict[Named, aiohttp.ClientSession] = {}
+        self._wires: dict[Named, Wire] = {}
 
     async def start(self) -> Self:
-        """Opens the session."""
-        # How many requests are in flight, and where, is the poker's to say.
-        connector = aiohttp.TCPConnector(limit=0, limit_per_host=0, keepalive_timeout=self._keepalive)
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers=_HEADERS,
-            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
-            timeout=_NO_TIMEOUT,
-            trust_env=False,
-            auto_decompress=False,  # see `decoding`
-        )
-        self._wire = Wire(connector, _HEADERS) if self._direct else None
+        """Opens the sessions."""
+        for named in Named:
+            # How many requests are in flight, and where, is the poker's to say.
+            connector = self._outgoing.connector(
+                named, limit=0, limit_per_host=0, keepalive_timeout=self._keepalive
+            )
+            self._sessions[named] = _session(connector)
+            if self._direct:
+                self._wires[named] = Wire(connector, _HEADERS)
         return self
 
     async def close(self) -> None:
-        """Closes the session and its connections."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        """Closes the sessions and their connections."""
+        sessions, self._sessions, self._wires = self._sessions, {}, {}
+        for session in sessions.values():
+            await session.close()
 
     async def exchange(self, request: Request, now: float) -> Answer:
         """Asks, and follows redirects within the origin. `now`: Unix seconds, to read a `Retry-After` date against.
@@ -92,10 +101,13 @@ class HttpClient:
         Raises:
             aiohttp.ClientError, OSError, ValueError: see `trouble`.
         """
-        method, url, headers, body, verify_tls = request
+        named = self._outgoing.judge_url(request.url, request.named)
+        if named is not request.named:
+            request = request._replace(named=named)
+        method, url, headers, body = request[:4]
         origin: Origin | None = None
         for _ in range(MAX_REDIRECTS + 1):
-            response = await self._send(method, url, headers, body, verify_tls)
+            response = await self._send(request, method, url, headers, body)
             status = response.status
             if status not in _FOLLOWED or "Location" not in response.headers:
                 return Answer(_facts(response, now), response)
@@ -113,20 +125,18 @@ class HttpClient:
         return Answer(Answered(status, loop=True), response)
 
     async def _send(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str] | None,
-        body: bytes | None,
-        verify_tls: bool | ssl.SSLContext,
+        self, request: Request, method: str, url: str, headers: Mapping[str, str] | None, body: bytes | None
     ) -> Response:
-        if self._wire is not None and body is None and method in _DIRECT:
-            return await self._wire.ask(method, url, headers, verify_tls)
-        if self._session is None:
+        """One exchange of a request that may have been redirected since. Its `named` says which pool it uses."""
+        wire = self._wires.get(request.named)
+        if wire is not None and body is None and method in _DIRECT:
+            return await wire.ask(method, url, headers, request.verify_tls)
+        session = self._sessions.get(request.named)
+        if session is None:
             raise RuntimeError("the HTTP client is not started")
         encoded = URL(url, encoded=True)
-        return await self._session.request(
-            method, encoded, headers=headers, data=body, ssl=verify_tls, allow_redirects=False
+        return await session.request(
+            method, encoded, headers=headers, data=body, ssl=request.verify_tls, allow_redirects=False
         )
 
     @staticmethod
@@ -157,6 +167,18 @@ class HttpClient:
             pass
         finally:
             response.close()
+
+
+def _session(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers=_HEADERS,
+        skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+        timeout=_NO_TIMEOUT,
+        trust_env=False,
+        auto_decompress=False,  # see `decoding`
+    )
 
 
 async def _read(content: aiohttp.StreamReader, decoder: Decoder | None, limit: int) -> bytes | None:
@@ -239,6 +261,9 @@ def trouble(error: Exception) -> Unreachable:
     """What is said of an error. The words are stable and quote nothing of the request: equal troubles form one run."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return _tls(error.certificate_error)
+    refusal = error if isinstance(error, EgressRefused) else blocked(error)
+    if refusal is not None:
+        return Unreachable("egress_refused", f"No request may go there: {refusal.why}.")
     if isinstance(error, (aiohttp.ClientSSLError, ssl.SSLError)):
         return _tls(error)
     for kind, verdict in _BY_TYPE:

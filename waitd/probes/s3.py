@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 from waitd.core.errors import InvalidInput
 from waitd.core.verdict import Unreachable, Verdict
+from waitd.outgoing import Outgoing
 from waitd.ports import Connections, Pokeable, Probe
 
 KINDS = ("s3_key", "s3_keys_unchanged")
@@ -15,7 +16,9 @@ _NEEDED = ("botocore", "re2")
 
 
 @asynccontextmanager
-async def s3_probes(connections: Connections) -> AsyncIterator[Mapping[str, Probe]]:
+async def s3_probes(
+    connections: Connections, outgoing: Outgoing | None = None
+) -> AsyncIterator[Mapping[str, Probe]]:
     """The probes by kind; they share one client, which is closed at the end."""
     if any(find_spec(name) is None for name in _NEEDED):
         yield {kind: NotInstalled(kind, "s3") for kind in KINDS}
@@ -24,7 +27,7 @@ async def s3_probes(connections: Connections) -> AsyncIterator[Mapping[str, Prob
     from waitd.probes.s3_key import S3KeyProbe  # noqa: PLC0415
     from waitd.probes.s3_keys_unchanged import S3KeysUnchangedProbe  # noqa: PLC0415
 
-    async with S3Client(connections) as client:
+    async with S3Client(connections, outgoing=outgoing) as client:
         yield dict(zip(KINDS, (S3KeyProbe(client), S3KeysUnchangedProbe(client)), strict=True))
 
 

@@ -15,9 +15,11 @@ from anyio import CapacityLimiter
 from waitd.core.answer import Refused
 from waitd.core.aws_connection import is_region
 from waitd.core.aws_signature import encoded_path, encoded_query, signed_headers
+from waitd.core.egress import Named
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
 from waitd.core.s3_answer import Asked, S3Refusal, verdict_of_refusal
 from waitd.core.verdict import Unreachable, Verdict
+from waitd.outgoing import Outgoing
 from waitd.ports import Connections
 from waitd.probes.http_client import HttpClient, Request, trouble
 from waitd.probes.s3_places import Place, S3Places, Whose, aws_host
@@ -74,6 +76,7 @@ class S3Client:
         self,
         connections: Connections,
         *,
+        outgoing: Outgoing | None = None,
         keepalive: float = 30.0,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
@@ -83,7 +86,7 @@ class S3Client:
         #: Bounds the worker processes of all that ask S3.
         self.workers = CapacityLimiter(WORKERS)
         self._monotonic = monotonic
-        self._http = HttpClient(keepalive=keepalive)
+        self._http = HttpClient(keepalive=keepalive, outgoing=outgoing)
         self._regions: dict[_Home, str] = {}
         self._buckets: dict[_Home, float] = {}
 
@@ -173,7 +176,7 @@ class S3Client:
             return verdict_of_refusal(_refusal(answer), Asked.LIST)
         try:
             return page_of(answer.body or b"")
-        except (ValueError, ParseError):
+        except (LookupError, ValueError, ParseError):
             return _BAD_LIST
 
     async def _missing(self, place: Place, bucket: str) -> Sorry | None:
@@ -209,7 +212,9 @@ class S3Client:
         if place.keys is not None:
             headers = signed_headers(method, host, path, query, keys=place.keys, region=region, now=now)
         url = f"{origin}{path}?{query}" if query else f"{origin}{path}"
-        sent = await self._http.exchange(Request(method, url, headers, None, place.verify_tls), now)
+        sent = await self._http.exchange(
+            Request(method, url, headers, None, place.verify_tls, Named.BY_OPERATOR), now
+        )
         response = sent.response
         try:
             body = None

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 from urllib.parse import unquote_plus
@@ -52,7 +52,7 @@ def page_of(body: bytes) -> Page:
     """Reads a `ListBucketResult`.
 
     Raises:
-        ValueError, xml.etree.ElementTree.ParseError: it is none.
+        LookupError, ValueError, xml.etree.ElementTree.ParseError: it is none.
     """
     if b"<!DOCTYPE" in body:
         raise ValueError("S3 sends no document type")
@@ -62,11 +62,12 @@ def page_of(body: bytes) -> Page:
     namespace = root.tag[: -len("ListBucketResult")]
     text = root.findtext
     decode = unquote_plus if text(f"{namespace}EncodingType") == "url" else str
-    names = [namespace + name for name in ("Key", "Size", "LastModified", "ETag")]
+    key, size, modified, etag = (namespace + name for name in ("Key", "Size", "LastModified", "ETag"))
     files = []
     for item in root.iterfind(f"{namespace}Contents"):
-        key, size, modified, etag = (item.findtext(name) or "" for name in names)
-        files.append(File(decode(key), int(size), _moment(modified), etag))
+        said = {part.tag: part.text or "" for part in item}
+        written = _moment(said.get(modified, ""))
+        files.append(File(decode(said[key]), int(said[size]), written, said.get(etag, "")))
     if text(f"{namespace}IsTruncated") != "true":
         return Page(files, None)
     token = text(f"{namespace}NextContinuationToken")
@@ -81,6 +82,6 @@ def _local(element: ET.Element) -> str:
 
 def _moment(text: str) -> float:
     try:
-        return datetime.fromisoformat(text).astimezone(UTC).timestamp()
+        return datetime.fromisoformat(text).timestamp()
     except ValueError:
         return 0.0

@@ -6,6 +6,7 @@ document is `ResponseHandler` and the shape of a request that `connect` reads; `
 """
 
 import asyncio
+import re
 from collections.abc import Mapping
 from functools import cached_property
 from ssl import SSLContext
@@ -23,6 +24,7 @@ from yarl import URL
 #: How many origins' routes are kept; they are made anew when there are more.
 _ROUTES = 10_000
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None)
+_BREAKS = re.compile(r"[\r\n\x00]")
 _NO_HEADERS: CIMultiDictProxy[str] = CIMultiDictProxy(CIMultiDict())
 
 Tls = bool | SSLContext
@@ -169,6 +171,6 @@ def _split(url: str) -> tuple[str, str]:
 
 def _lines(headers: Mapping[str, str]) -> str:
     for name, value in headers.items():
-        if any(c in "\r\n\x00" for c in name + value):
+        if _BREAKS.search(name + value):
             raise ValueError("a control character in a header")
     return "".join([f"{name}: {value}\r\n" for name, value in headers.items()])

@@ -1,0 +1,51 @@
+"""Probes to look at an S3 server with."""
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from raw_server import Poked, ScriptedConnections
+
+from waitd.core.connection import Connection
+from waitd.core.verdict import Verdict
+from waitd.core.wait import NOTHING_SEEN, Progress
+from waitd.ports import Probe
+from waitd.probes.s3_client import S3Client
+from waitd.probes.s3_key import S3KeyProbe
+from waitd.probes.s3_keys_unchanged import S3KeysUnchangedProbe
+
+
+def aws(url: str, **extra: Any) -> Connection:
+    """A connection to a server that speaks S3."""
+    return Connection(
+        "aws_default", "aws", login="AKIA", password="secret", extra={"endpoint_url": url} | extra
+    )
+
+
+@contextlib.asynccontextmanager
+async def s3_client(
+    *answers: Connection | Exception,
+    now: Callable[[], float] = lambda: 1_795_000_000.0,
+    monotonic: Callable[[], float] = lambda: 0.0,
+) -> AsyncIterator[S3Client]:
+    async with S3Client(ScriptedConnections(list(answers)), now=now, monotonic=monotonic) as client:
+        yield client
+
+
+async def look(probe: Probe, *waits: dict[str, Any], progress: Progress = NOTHING_SEEN) -> list[Verdict]:
+    """What one look says to each of these parameters; they must be able to share it."""
+    targets = [probe.parse(params, namespace="default") for params in waits]
+    assert len({target.key for target in targets}) == 1
+    return list(await probe.poke([Poked(target, progress) for target in targets]))
+
+
+async def look_for(connection: Connection | Exception, **params: Any) -> Verdict:
+    """What one look of a new `s3_key` probe says."""
+    async with s3_client(connection) as client:
+        return (await look(S3KeyProbe(client), params))[0]
+
+
+async def look_at_prefix(connection: Connection, state: str | None = None, **params: Any) -> Verdict:
+    """What one look of a new `s3_keys_unchanged` probe, as after a restart, says to a wait with this state."""
+    async with s3_client(connection) as client:
+        return (await look(S3KeysUnchangedProbe(client), params, progress=Progress(state=state)))[0]
