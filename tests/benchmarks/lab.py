@@ -1,0 +1,251 @@
+"""The processes we measure, each on its own core: a daemon, a target, a submitter; and what the system says they used."""
+
+import asyncio
+import os
+import resource
+import shutil
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import aiohttp
+import orjson
+from prometheus_client.parser import text_string_to_metric_families
+
+from waitd.bench.children import ChildFailed, child, stop
+from waitd.client import Client
+
+HERE = Path(__file__).parent
+_CORES = sorted(os.sched_getaffinity(0))
+#: The daemon has this core to itself, as far as we are concerned; everything else of ours runs on the other.
+DAEMON_CORE, OTHER_CORE = _CORES[0], _CORES[-1]
+BATCH = 10_000
+
+
+def say(text: str) -> None:
+    """Progress, for people."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+def set_up() -> None:
+    """Puts this process on the other core, and lets it and its children open as many files as they may."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    os.sched_setaffinity(0, {OTHER_CORE})
+
+
+class Usage(NamedTuple):
+    """What a process had at a moment, in seconds and bytes. `kept_waiting`: it was ready to run, and others had the core."""
+
+    at: float
+    cpu: float
+    kept_waiting: float
+    rss: int
+
+    @classmethod
+    def of(cls, pid: int) -> "Usage":
+        """Of a process that runs, all its threads together."""
+        proc = Path(f"/proc/{pid}")
+        # The command's name may hold spaces and brackets; what follows it does not.
+        fields = (proc / "stat").read_text("utf-8").rpartition(")")[2].split()
+        ticks = int(fields[11]) + int(fields[12])
+        delays = [
+            int((task / "schedstat").read_text("utf-8").split()[1]) for task in (proc / "task").iterdir()
+        ]
+        pages = int((proc / "statm").read_text("utf-8").split()[1])
+        return cls(
+            time.monotonic(),
+            ticks / os.sysconf("SC_CLK_TCK"),
+            sum(delays) / 1e9,
+            pages * os.sysconf("SC_PAGE_SIZE"),
+        )
+
+
+class Span(NamedTuple):
+    """What was used between two moments, in seconds."""
+
+    wall: float
+    cpu: float
+    kept_waiting: float
+
+    @classmethod
+    def between(cls, before: Usage, after: Usage) -> "Span":
+        """From the one to the other."""
+        return cls(
+            after.at - before.at, after.cpu - before.cpu, max(0.0, after.kept_waiting - before.kept_waiting)
+        )
+
+    def __str__(self) -> str:
+        return f"{self.cpu:.2f} s CPU in {self.wall:.2f} s, {self.kept_waiting / self.wall:.0%} kept waiting for the core"
+
+
+class Target:
+    """The job server."""
+
+    def __init__(self, pid: int, urls: Sequence[str], session: aiohttp.ClientSession) -> None:
+        self.pid = pid
+        self.urls = urls
+        self._session = session
+
+    async def seen(self) -> dict[str, Any]:
+        """What was asked since the last call: `requests`, `first_at`, and `arrivals` by path."""
+        async with self._session.get(self.urls[0] + "/seen") as response:
+            return dict(orjson.loads(await response.read()))
+
+
+class Daemon:
+    """A daemon that serves."""
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        spawned_at: float,
+        log: Path,
+        session: aiohttp.ClientSession,
+    ) -> None:
+        self._process = process
+        self.pid = process.pid
+        self.spawned_at = spawned_at
+        self.url = ""
+        self._log = log
+        self._session = session
+
+    async def logged(self, name: str, patience: float = 60.0) -> dict[str, Any]:
+        """The first log line of this event, once it is there."""
+        limit = time.monotonic() + patience
+        while time.monotonic() < limit and self._process.returncode is None:
+            for line in self._log.read_bytes().splitlines():
+                if line.startswith(b"{") and (event := orjson.loads(line)).get("event") == name:
+                    return dict(event)
+            await asyncio.sleep(0.05)
+        raise ChildFailed(f"the daemon did not log {name}", self._log)
+
+    async def submit(self, waits: Sequence[Mapping[str, Any]]) -> None:
+        """Submits them all, in batches. Raises RuntimeError: one was refused."""
+        async with Client(self.url) as client:
+            for start in range(0, len(waits), BATCH):
+                answers = await client.submit_batch(waits[start : start + BATCH])
+                if refused := [answer for answer in answers if answer["status"] != 201]:
+                    raise RuntimeError(f"a wait was refused: {refused[0]}")
+
+    async def metrics(self) -> "Metrics":
+        """All its metrics now."""
+        async with self._session.get(self.url + "/metrics") as response:
+            families = text_string_to_metric_families(await response.text())
+            return Metrics(
+                {(s.name, frozenset(s.labels.items())): s.value for f in families for s in f.samples}
+            )
+
+    async def until(self, reached: Callable[["Metrics"], bool], patience: float = 180.0) -> None:
+        """Waits until its metrics say so; raises TimeoutError."""
+        async with asyncio.timeout(patience):
+            while not reached(await self.metrics()):  # noqa: ASYNC110 - another process's
+                await asyncio.sleep(0.25)
+
+    async def stop(self) -> None:
+        """SIGTERM, and its end."""
+        await stop(self._process)
+
+
+class Metrics(dict[tuple[str, frozenset[tuple[str, str]]], float]):
+    """Samples by name and labels."""
+
+    def total(self, name: str) -> float:
+        """The sum over all labels."""
+        return sum(value for (sample, _), value in self.items() if sample == name)
+
+    def buckets(self, name: str) -> dict[float, float]:
+        """A histogram's cumulative counts by upper bound."""
+        return {
+            float(dict(labels)["le"]): value
+            for (sample, labels), value in self.items()
+            if sample == name + "_bucket"
+        }
+
+
+class Snapshot(NamedTuple):
+    """Everything about both processes at one moment."""
+
+    metrics: Metrics
+    daemon: Usage
+    target: Usage
+
+    @classmethod
+    async def take(cls, daemon: Daemon, target: Target) -> "Snapshot":
+        """Now."""
+        return cls(await daemon.metrics(), Usage.of(daemon.pid), Usage.of(target.pid))
+
+    def pokes_since(self, before: "Snapshot") -> float:
+        """How many pokes have been judged since."""
+        name = "waitd_pokes_total"
+        return self.metrics.total(name) - before.metrics.total(name)
+
+    def histogram_since(self, before: "Snapshot", name: str) -> dict[float, float]:
+        """What a histogram took in since, cumulative by upper bound."""
+        earlier = before.metrics.buckets(name)
+        return {bound: count - earlier.get(bound, 0.0) for bound, count in self.metrics.buckets(name).items()}
+
+
+class Lab:
+    """Starts processes in a temporary directory."""
+
+    def __init__(self, folder: Path, session: aiohttp.ClientSession) -> None:
+        self._folder = folder
+        self._session = session
+
+    @asynccontextmanager
+    async def target(self, origins: int = 1) -> AsyncIterator[Target]:
+        """A job server while the block lasts."""
+        log = self._folder / "target.log"
+        arguments = ["target", "--origins", str(origins)]
+        async with child(arguments, log=log, environment=_environment({}), heard=True) as process:
+            os.sched_setaffinity(process.pid, {OTHER_CORE})
+            line = await process.stdout.readline() if process.stdout else b""
+            if not line:
+                raise ChildFailed("the target did not start", log)
+            yield Target(process.pid, orjson.loads(line)["urls"], self._session)
+
+    @asynccontextmanager
+    async def daemon(self, name: str, *, keep: bool = False) -> AsyncIterator[Daemon]:
+        """A daemon while the block lasts, over the store `name`, which is deleted afterwards unless it is to be kept."""
+        log, state = self._folder / f"{name}.{time.monotonic_ns()}.log", self._folder / name
+        settings = {
+            "WAITD_STATE_DIR": str(state),
+            "WAITD_BIND": "127.0.0.1:0",
+            "WAITD_LOG_FORMAT": "json",
+            "WAITD_CAPACITY": "1000000",
+        }
+        spawned_at = time.time()
+        try:
+            async with child(["waitd", "serve"], log=log, environment=_environment(settings)) as process:
+                os.sched_setaffinity(process.pid, {DAEMON_CORE})
+                daemon = Daemon(process, spawned_at, log, self._session)
+                daemon.url = "http://" + (await daemon.logged("serving"))["address"]
+                yield daemon
+        finally:
+            if not keep:
+                shutil.rmtree(state, ignore_errors=True)
+
+    async def submitter(self, daemon: Daemon, target_url: str, **options: int) -> dict[str, Any]:
+        """Runs a submitter; what it printed, with the daemon's usage as `span`."""
+        log = self._folder / "submitter.log"
+        arguments = ["submitter", "--url", daemon.url, "--target", target_url]
+        for name, value in options.items():
+            arguments += [f"--{name}", str(value)]
+        before = Usage.of(daemon.pid)
+        async with child(arguments, log=log, environment=_environment({}), heard=True) as process:
+            os.sched_setaffinity(process.pid, {OTHER_CORE})
+            line = await process.stdout.readline() if process.stdout else b""
+            if not line:
+                raise ChildFailed("the submitter failed", log)
+        return {**orjson.loads(line), "span": Span.between(before, Usage.of(daemon.pid))}
+
+
+def _environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """Ours without any WAITD_ variable, and with these settings; our own modules can be run."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("WAITD_")}
+    path = [str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**inherited, "PYTHONPATH": os.pathsep.join(path), **settings}
