@@ -14,11 +14,11 @@ import structlog
 from aiohttp import web
 from sqlalchemy.engine import make_url
 
-from waitd import __version__
-from waitd.api import Endings, Limits, Services, build_application
-from waitd.connections.cache import CachedConnections
-from waitd.connections.environment import EnvironmentResolver
+from waitd import __build__, __version__
+from waitd.api import ApiRunner, Endings, Feed, Limits, Services, build_application
+from waitd.app_connections import connections_of, outgoing_of
 from waitd.core.errors import InvalidInput, Unavailable, WaitdError
+from waitd.core.wait import Progress, WaitId
 from waitd.engine.clock import SystemClock
 from waitd.engine.deliverer import Deliverer
 from waitd.engine.keeper import Keeper, pages
@@ -26,18 +26,28 @@ from waitd.engine.ledger import Ledger
 from waitd.engine.poker import Poker
 from waitd.log import configure
 from waitd.metrics import Instruments
+from waitd.outgoing import Outgoing
 from waitd.ports import Connections, Ended, Probe, Sink, StoredWait
 from waitd.probes.http import HttpProbe
+from waitd.probes.s3 import s3_probes
 from waitd.settings import Settings
+from waitd.sinks.amqp import AmqpSink
+from waitd.sinks.broker import BrokerSink
+from waitd.sinks.kafka import KafkaSink
+from waitd.sinks.nats import NatsSink
+from waitd.sinks.redis import RedisSink
+from waitd.sinks.sqs import SqsSink
 from waitd.sinks.webhook import WebhookSink
+from waitd.state_volume import ephemeral_state
 from waitd.stores import Store
 
 log = structlog.get_logger(__name__)
 
+#: Each behind an extra of its own; its library is imported when the first event goes there.
+BROKER_SINKS: tuple[type[BrokerSink[Any, Any]], ...] = (SqsSink, RedisSink, NatsSink, KafkaSink, AmqpSink)
+
 #: How many more waits than at the last time are worth a walk of the collector.
 FREEZE_STEP = 10_000
-#: New objects before a young collection, and young ones before one of the middle; the default of 700 collects ten times a batch.
-COLLECT_AFTER = (10_000, 20)
 
 
 class Daemon:
@@ -54,8 +64,10 @@ class Daemon:
         self.store = store
         self.instruments = instruments
         self.clock = SystemClock()
+        self._outgoing = parts.outgoing
         self.ledger = Ledger(instruments)
         self.endings = Endings(settings.max_long_polls)
+        self.feed = Feed()
         self.poker = Poker(
             store,
             parts.probes,
@@ -80,6 +92,7 @@ class Daemon:
         store.on_added = self._added
         store.on_ended = self._ended
         store.on_redelivered = self.deliverer.wake
+        store.live_progress = self._live_progress
         self.application = build_application(
             Services(
                 store=store,
@@ -88,10 +101,10 @@ class Daemon:
                 sinks=parts.sinks,
                 connections=parts.connections,
                 endings=self.endings,
+                feed=self.feed,
                 instruments=instruments,
                 limits=Limits(settings.default_timeout, settings.max_timeout, settings.min_poke_interval),
                 health=self,
-                now=self.clock.now,
                 before_scrape=self._before_scrape,
             )
         )
@@ -131,7 +144,12 @@ class Daemon:
             self.poker.drop(ended.wait.id)
             self.endings.announce(ended.wait.id)
             destinations |= ended.destinations
+        self.feed.announce(self.store.finished_seq)
         self.deliverer.wake(destinations)
+
+    def _live_progress(self, wait_id: WaitId) -> Progress | None:
+        live = self.poker.live(wait_id)
+        return None if live is None else live.progress
 
     async def _count(self) -> None:
         if self.poker.held > self._frozen * 1.5 + FREEZE_STEP:
@@ -179,16 +197,17 @@ class Daemon:
         log.info("loaded", waits=self.poker.held, seconds=round(self.clock.monotonic() - started, 3))
 
     async def _listen(self) -> web.AppRunner:
-        runner = web.AppRunner(
-            self.application, access_log=None, handler_cancellation=True, shutdown_timeout=1.0
-        )
+        runner = ApiRunner(self.application)
         await runner.setup()
         site = web.TCPSite(runner, self.settings.host, self.settings.port, backlog=1024)
         await site.start()
+        for address in runner.addresses:
+            self._outgoing.listens_on(*address[:2])
         host, port = runner.addresses[0][:2]
         log.info(
             "serving",
             version=__version__,
+            build=__build__,
             address=f"{host}:{port}",
             pid=os.getpid(),
             store=self._store_name(),
@@ -201,6 +220,7 @@ class Daemon:
     async def _drain(self, runner: web.AppRunner) -> None:
         self.draining = True
         self.endings.drain()
+        self.feed.drain()
         grace = self.settings.drain_timeout
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self.poker.drain, grace)
@@ -214,32 +234,32 @@ class Daemon:
 
 
 class Parts(NamedTuple):
-    """What pokes, what delivers, and where both look up their connections."""
+    """What pokes, what delivers, where both look up their connections, and where both may go."""
 
     probes: Mapping[str, Probe]
     sinks: Mapping[str, Sink]
     connections: Connections
+    outgoing: Outgoing
 
 
 @asynccontextmanager
 async def parts_of(settings: Settings, instruments: Instruments) -> AsyncIterator[Parts]:
     """Probes by kind and sinks by kind. A new one is one file and one line here."""
-    clock = SystemClock()
-    connections = CachedConnections(
-        [EnvironmentResolver(os.environ)],
-        ttl=settings.connection_cache,
-        now=clock.monotonic,
-        instruments=instruments,
-    )
+    outgoing = outgoing_of(settings)
     secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else None
     async with AsyncExitStack() as stack:
+        connections = await stack.enter_async_context(connections_of(settings, outgoing, instruments))
         http = await stack.enter_async_context(
-            HttpProbe(connections, secret_headers=settings.secret_headers)
+            HttpProbe(connections, secret_headers=settings.secret_headers, outgoing=outgoing)
         )
         webhook = await stack.enter_async_context(
-            WebhookSink(connections, secret=secret, secret_headers=settings.secret_headers)
+            WebhookSink(connections, secret=secret, secret_headers=settings.secret_headers, outgoing=outgoing)
         )
-        yield Parts({"http": http}, {"webhook": webhook}, connections)
+        s3 = await stack.enter_async_context(s3_probes(connections, outgoing))
+        sinks: dict[str, Sink] = {"webhook": webhook}
+        for broker_sink in BROKER_SINKS:
+            sinks[broker_sink.kind] = await stack.enter_async_context(broker_sink(connections))
+        yield Parts({"http": http, **s3}, sinks, connections, outgoing)
 
 
 @asynccontextmanager
@@ -256,7 +276,7 @@ async def daemon_of(settings: Settings) -> AsyncIterator[Daemon]:
     Raises:
         WaitdError: the store cannot be opened, e.g. because another daemon holds it.
     """
-    instruments = Instruments(version=__version__)
+    instruments = Instruments(version=__version__, build=__build__)
     async with parts_of(settings, instruments) as parts:
 
         def destination_of(_: str, sink: Mapping[str, Any]) -> str:
@@ -270,9 +290,23 @@ async def daemon_of(settings: Settings) -> AsyncIterator[Daemon]:
             settings.store_url, now=SystemClock.now, ladder=settings.ladder, destination_of=destination_of
         )
         try:
+            _tell_if_ephemeral(settings, instruments)
             yield Daemon(settings, store, parts, instruments)
         finally:
             await store.close()
+
+
+def _tell_if_ephemeral(settings: Settings, instruments: Instruments) -> None:
+    """Says it loudly where a wait accepted here may be lost with its volume. The daemon runs on: for a trial that is well enough."""
+    why = ephemeral_state(settings.store_url, settings.state_ephemeral)
+    instruments.state_ephemeral.set(why is not None)
+    if why is not None:
+        log.error(
+            "state_is_ephemeral",
+            why=why,
+            consequence="every wait is lost when the volume goes",
+            remedy="put state_dir on a disk or a persistent volume claim, or run waitd standalone; state_ephemeral=false if this is wrong",
+        )
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
@@ -291,7 +325,6 @@ def serve(settings: Settings) -> int:
         async with daemon_of(settings) as daemon:
             await daemon.run()
 
-    gc.set_threshold(*COLLECT_AFTER)
     configure(level=settings.log_level, log_format=settings.log_format)
     try:
         with asyncio.Runner(loop_factory=new_loop) as runner:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fakes import FixedAuthorizations
 from standardwebhooks import Webhook, WebhookVerificationError
 from webhook_receiver import Receiver, receiving, reset
 
@@ -31,7 +32,7 @@ PARCEL = Parcel(DeliveryId("d1"), WaitId("w1"), "default", {"kind": "webhook"}, 
 OLD, NEW = "whsec_" + base64.b64encode(b"o" * 32).decode(), "whsec_" + base64.b64encode(b"n" * 32).decode()
 
 
-class Known:
+class Known(FixedAuthorizations):
     """The Connections port over a dictionary."""
 
     def __init__(self, *connections: Connection) -> None:

@@ -15,7 +15,7 @@ import structlog
 from anyio.abc import TaskGroup
 
 from waitd.core.delivery import DeliveryId, DeliveryState, Gone, Receipt, Refused, after_attempt
-from waitd.core.errors import InvalidInput, StoreUnavailable
+from waitd.core.errors import InvalidInput, NotHere, StoreUnavailable
 from waitd.engine.clock import Clock
 from waitd.metrics import Instruments
 from waitd.ports import OutboxStore, Parcel, Sink
@@ -189,6 +189,8 @@ class Deliverer:
             return Refused(f"This waitd has no sink {kind}.")
         try:
             target = sink.parse({name: value for name, value in parcel.sink.items() if name != "kind"})
+        except NotHere as error:
+            return Refused(f"The sink cannot be used now: {error}")
         except InvalidInput as error:
             return Gone(f"The sink's parameters are not understood: {error}")
         try:

@@ -27,12 +27,12 @@ class Entry:
     """One wait in hand. `due` is monotonic, `deadline` is Unix seconds.
 
     Its way: in the calendar (`bucket` set) → `queued` at its origin → `flying` → back to the calendar, or `ended`. `last` is set when the
-    poke at the deadline has been queued: that poke's verdict decides.
+    poke at the deadline has been queued: that poke's verdict decides. `quiet_until`: the last answer's `Retry-After` ends then, Unix seconds.
     """
 
     __slots__ = (
         "bucket", "deadline", "dirty", "due", "ended", "flying", "id", "kind", "last", "pacing", "phase", "progress",
-        "queued", "silent_fail", "target",
+        "queued", "quiet_until", "silent_fail", "target",
     )  # fmt: skip
 
     def __init__(self, wait: StoredWait, kind: Kind, target: Target, pacing: Pacing) -> None:
@@ -46,6 +46,7 @@ class Entry:
         self.progress: Progress = wait.progress
         self.due = 0.0
         self.bucket = 0
+        self.quiet_until: float | None = None
         self.queued = False
         self.flying = 0
         self.last = False

@@ -5,7 +5,7 @@ Origins that have not answered (new ones, and those brought down) may together h
 they are.
 """
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Sequence
 
 from waitd.engine.entry import Entry
@@ -31,7 +31,8 @@ class Origin:
         self.timeouts = 0
         self.held_down = False
         self.listed = False
-        self.queue: dict[str, list[Entry]] = {}
+        #: A plain dict would walk over all it has given away to find its first.
+        self.queue: OrderedDict[str, list[Entry]] = OrderedDict()
 
 
 class Origins:
@@ -48,11 +49,23 @@ class Origins:
         self.queued = 0
         self.limited = 0
 
+    def get(self, name: str) -> Origin:
+        """The origin of that name; a new one where nothing was queued there of late."""
+        return self._origins.get(name) or Origin(name, min(FIRST_LIMIT, self._per_origin))
+
+    def full(self, origin: Origin) -> str | None:
+        """Why nothing more may start at an origin, in the words of `WaitingOn.held_up_by`; None where something may."""
+        if origin.running >= origin.limit:
+            return "origin_limit"
+        if not origin.proven and self._unproven_running >= self._unproven_places:
+            return "unproven_origins"
+        return None
+
     def add(self, entry: Entry, name: str) -> bool:
         """Queues an entry at its origin. True where as many places are free there as entries are queued before it."""
         origin = self._origins.get(name)
         if origin is None:
-            origin = self._origins[name] = Origin(name, min(FIRST_LIMIT, self._per_origin))
+            origin = self._origins[name] = self.get(name)
         entry.queued = True
         self._append(origin, entry)
         if not origin.proven and self._unproven_running >= self._unproven_places:
@@ -110,7 +123,7 @@ class Origins:
         return origin
 
     def _pop(self, origin: Origin, now: float) -> list[Entry]:
-        group = origin.queue.pop(next(iter(origin.queue)))
+        _, group = origin.queue.popitem(last=False)
         if origin is self._last:
             self.queued -= len(group)
             return [entry for entry in group if not entry.ended]

@@ -10,6 +10,8 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import inf
+from typing import Any, cast
 
 import anyio
 import structlog
@@ -25,7 +27,7 @@ from waitd.engine.clock import Clock
 from waitd.engine.entry import Entry, Kind, Unpokeable
 from waitd.engine.origins import Origin, Origins
 from waitd.metrics import Instruments
-from waitd.ports import Ending, Live, PokerStore, Probe, StoredWait, Target
+from waitd.ports import Ending, Live, PokerStore, Probe, StoredWait, Target, WaitingOn
 
 log = structlog.get_logger(__name__)
 
@@ -35,6 +37,8 @@ CATCH_UP_SECONDS = 10.0
 PROGRESS_SECONDS = 60.0
 #: How often an entry that is queued or being poked is looked after, in seconds; and at its deadline.
 ALARM_SECONDS = 30.0
+#: How often pokes in flight are looked at for those that have had their time, in seconds: a timeout is that much late at most.
+SWEEP_SECONDS = 0.05
 #: How many rows one write takes, and how many waits one pass of the loop handles before others get a turn.
 CHUNK = 1000
 #: Pauses between tries of a write that the store refuses, in seconds; the last one repeats.
@@ -42,6 +46,17 @@ RETRY_PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 TIMED_OUT = Unreachable("timeout", "No complete answer in time.")
 PROBE_FAILED = Unreachable("internal_error", "The probe failed; the daemon's log has the traceback.")
+
+
+class Flight:
+    """What a worker is doing: the sweep cancels its task when the poke in it has had its time. One a worker, used again and again."""
+
+    __slots__ = ("cutoff", "expired", "task")
+
+    def __init__(self, task: "asyncio.Task[Any]") -> None:
+        self.task = task
+        self.cutoff = inf
+        self.expired = False
 
 
 class Poker:
@@ -72,6 +87,8 @@ class Poker:
         self._origins = Origins(places=poke_concurrency, per_origin=per_host_concurrency)
         self._wakeup = asyncio.Event()
         self._workers = 0
+        self._flights: list[Flight] = []
+        self._taken_off = asyncio.Event()
         self._idle: list[asyncio.Future[None]] = []
         self._in_flight = 0
         self._landed = asyncio.Event()
@@ -111,7 +128,31 @@ class Poker:
         entry = self._held.get(wait_id)
         if entry is None:
             return None
-        return Live(entry.progress, self._clock.now() + max(0.0, entry.due - self._clock.monotonic()))
+        now, ahead = self._clock.now(), entry.due - self._clock.monotonic()
+        return Live(entry.progress, now + max(0.0, ahead), self._waiting_on(entry, now + ahead))
+
+    def _waiting_on(self, entry: Entry, due: float) -> WaitingOn:
+        """`due`: when it was or will be due, Unix seconds."""
+        origin = self._origins.get(entry.kind.probe.origin(entry.target))
+        stage, held_up_by = "scheduled", None
+        if entry.ended:
+            stage = "ending"
+        elif entry.flying:
+            stage = "poking"
+        elif entry.queued or entry.last:
+            stage = "queued"
+            if not entry.last:  # the poke at the deadline starts at once, whatever its origin is doing
+                held_up_by = self._origins.full(origin) or ("poke_concurrency" if self._full else None)
+        return WaitingOn(
+            stage=stage,
+            since=None if stage == "scheduled" else due,
+            held_up_by=held_up_by,
+            origin=origin.name,
+            origin_limit=int(origin.limit),
+            origin_running=origin.running,
+            origin_held_down=origin.held_down,
+            quiet_until=entry.quiet_until,
+        )
 
     def poke_now(self, wait_id: str) -> bool:
         """Makes a wait in hand due at once; False where it is not held."""
@@ -193,10 +234,11 @@ class Poker:
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
             tasks.start_soon(self._store_endings, name="endings")
+            tasks.start_soon(self._sweep, name="sweep of flights")
             while True:
                 self._queue_due()
                 due = self._calendar.next_due()
-                await self._clock.sleep_until(float("inf") if due is None else due, self._wakeup)
+                await self._clock.sleep_until(inf if due is None else due, self._wakeup)
 
     def _queue_due(self) -> None:
         now, origins = self._clock.now(), self._origins
@@ -249,6 +291,8 @@ class Poker:
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
+        flight = Flight(cast("asyncio.Task[Any]", asyncio.current_task()))
+        self._flights.append(flight)
         while True:
             taken = None if self._draining else self._origins.take(self._clock.now(), last_only=self._full)
             if taken is None:
@@ -256,34 +300,39 @@ class Poker:
                 self._idle.append(idle)
                 await idle
             else:
-                await self._poke(*taken)
+                await self._poke(flight, *taken)
 
-    async def _poke(self, origin: Origin, group: Sequence[Entry]) -> None:
-        first = group[0]
-        kind = first.kind
-        last = first.last
-        started = self._take_off(group, last=last)
-        timeout = (
-            min(first.target.request_timeout, LAST_POKE_SECONDS) if last else first.target.request_timeout
-        )
-        timed_out = False
+    async def _sweep(self) -> None:
+        """Ends pokes that have had their time. One look at all of them costs less than a timer for each."""
+        while True:
+            if not self._in_flight:
+                await self._clock.sleep_until(inf, self._taken_off)
+            await self._clock.sleep_until(self._clock.monotonic() + SWEEP_SECONDS, asyncio.Event())
+            now = self._clock.monotonic()
+            for flight in self._flights:
+                if flight.cutoff <= now:
+                    flight.cutoff = inf
+                    flight.expired = True
+                    flight.task.cancel()
+
+    async def _poke(self, flight: Flight, origin: Origin, group: Sequence[Entry]) -> None:
+        kind, last = group[0].kind, group[0].last
+        started = self._take_off(flight, group, last=last)
         verdicts: Sequence[Verdict]
-        self._in_flight += 1
-        self._wake_worker()
         try:
-            async with asyncio.timeout(timeout) as limit:
-                verdicts = await kind.probe.poke(group)
-        except TimeoutError:
-            if not limit.expired():
-                log.exception("probe_failed", kind=kind.name)
-            timed_out = limit.expired()
-            verdicts = [TIMED_OUT if timed_out else PROBE_FAILED] * len(group)
+            verdicts = await kind.probe.poke(group)
+        except asyncio.CancelledError:
+            if not flight.expired:
+                raise
+            flight.task.uncancel()
+            verdicts = [TIMED_OUT] * len(group)
         except Exception:  # a probe's defect is not the wait's end
             log.exception("probe_failed", kind=kind.name)
             verdicts = [PROBE_FAILED] * len(group)
         finally:
+            flight.cutoff = inf
             self._in_flight -= 1
-            self._origins.done(origin, timed_out=timed_out)
+            self._origins.done(origin, timed_out=flight.expired)
             self._landed.set()
         elapsed = self._clock.monotonic() - started
         kind.duration.observe(elapsed)
@@ -292,16 +341,22 @@ class Poker:
         for entry, verdict in zip(group, verdicts, strict=True):
             self._judge(entry, verdict, max(started_at, entry.deadline) if last else started_at, now)
 
-    def _take_off(self, group: Sequence[Entry], *, last: bool) -> float:
+    def _take_off(self, flight: Flight, group: Sequence[Entry], *, last: bool) -> float:
         """Notes that a group is being poked; returns the monotonic start."""
         started, now = self._clock.monotonic(), self._clock.now()
+        timeout = group[0].target.request_timeout
+        flight.expired = False
+        flight.cutoff = started + (min(timeout, LAST_POKE_SECONDS) if last else timeout)
+        self._in_flight += 1
+        self._taken_off.set()
+        self._wake_worker()
         lateness = self._instruments.poke_lateness
         if len(group) > 1:
             self._instruments.pokes_coalesced.inc(len(group) - 1)
         for entry in group:
             entry.flying += 1
             lateness.observe(max(0.0, started - entry.due))
-            if not last and entry.deadline < now + entry.target.request_timeout:
+            if not last and entry.deadline < now + timeout:
                 self._alarm(entry, now)
         return started
 
@@ -313,6 +368,8 @@ class Poker:
         result = step(entry, verdict, started_at, now, self._jitter())
         state_changed = result.progress.state is not entry.progress.state
         entry.progress = result.progress
+        asked = verdict.retry_after if type(verdict) is Unreachable else None
+        entry.quiet_until = None if asked is None else now + asked
         if isinstance(result, Finish):
             self._end(entry, result.outcome, now)
             return
@@ -380,7 +437,7 @@ class Poker:
         Raises:
             StoreUnavailable: what was not stored will be tried again.
         """
-        before = float("inf") if everything else self._clock.monotonic() - PROGRESS_SECONDS
+        before = inf if everything else self._clock.monotonic() - PROGRESS_SECONDS
         while self._dirty and self._dirty[0][0] <= before:
             chunk: list[tuple[float, Entry]] = []
             while self._dirty and self._dirty[0][0] <= before and len(chunk) < CHUNK:

@@ -4,15 +4,16 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import quote, urlencode
 from weakref import WeakValueDictionary
 
 import orjson
 from pydantic import Field, StringConstraints
 
-from waitd.core.connection import Connection, check_endpoint, is_conn_id, join
+from waitd.core.connection import Connection, Origin, check_endpoint, is_conn_id, join
 from waitd.core.errors import InvalidInput, Problem
 from waitd.core.headers import refused_headers
 from waitd.models import Strict, parsed, pointer
@@ -105,6 +106,15 @@ class HttpTarget:
         return self.template.request_timeout
 
 
+class Shape(NamedTuple):
+    """All that a wait's parameters come to but for the endpoint; many waits have the same."""
+
+    template: Template
+    rules: Rules
+    #: Hashes what is asked; the endpoint is still to be added, to a copy.
+    seed: Any
+
+
 def target_of(
     params: Mapping[str, Any], *, namespace: str, secret_headers: Sequence[str], known: Connection | None
 ) -> HttpTarget:
@@ -113,22 +123,60 @@ def target_of(
     Raises:
         InvalidInput: with pointers relative to `params`.
     """
-    given = parsed(HttpParams, dict(params))
-    problems = [
-        *_address_problems(given, known),
-        *(Problem("/headers" + p.pointer, p.detail) for p in refused_headers(given.headers, secret_headers)),
-        *_request_problems(given),
-        *_condition_problems(given),
-    ]
-    if problems:
+    endpoint = params.get("endpoint", "")
+    rest = {name: value for name, value in params.items() if name != "endpoint"}
+    try:
+        shape = _shape_of(orjson.dumps(rest), namespace, tuple(secret_headers))
+        origin = _named_by(endpoint, shape.template.conn_id, known)
+    except (InvalidInput, ValueError, TypeError):
+        raise InvalidInput(_problems(params, secret_headers, known)) from None
+    if not endpoint.isascii():
+        endpoint = quote(endpoint, safe=_URL_SAFE)
+    seed = shape.seed.copy()
+    seed.update(endpoint.encode())
+    shared_origin = None if origin is None else sys.intern(str(origin))
+    return HttpTarget(shape.template, shape.rules, endpoint, shared_origin, seed.hexdigest())
+
+
+def _named_by(endpoint: Any, conn_id: str | None, known: Connection | None) -> Origin | None:
+    """The origin that an endpoint names, or None where its connection does. Raises ValueError where it cannot be."""
+    if not isinstance(endpoint, str) or len(endpoint) > MAX_ENDPOINT or not _is_text(endpoint):
+        raise ValueError("no text, or too long")
+    named = check_endpoint(endpoint)
+    if known is not None:
+        join(known.base_url(), endpoint)
+    if conn_id is None and named is None:
+        raise ValueError("without http_conn_id this is an absolute http:// or https:// URL")
+    return named
+
+
+@lru_cache(maxsize=4096)
+def _shape_of(rest: bytes, namespace: str, secret_headers: tuple[str, ...]) -> Shape:
+    """The shape of parameters without their endpoint, as JSON. Raises InvalidInput, which is not kept."""
+    given = parsed(HttpParams, orjson.loads(rest))
+    if problems := [*_shape_problems(given, secret_headers)]:
         raise InvalidInput(problems)
-    origin = check_endpoint(given.endpoint)
-    endpoint = quote(given.endpoint, safe=_URL_SAFE)
     template = _template_of(given, namespace)
     sources = Sources(given.success_when, given.failure_when, given.message, given.result)
     rules = rules_of(sources, frozenset(map(int, given.response_error_codes_allowlist)))
-    shared_origin = None if origin is None else sys.intern(str(origin))
-    return HttpTarget(template, rules, endpoint, shared_origin, _seed(template, endpoint))
+    return Shape(template, rules, _seed(template))
+
+
+def _problems(
+    params: Mapping[str, Any], secret_headers: Sequence[str], known: Connection | None
+) -> Sequence[Problem]:
+    """Everything that is wrong with them. Raises InvalidInput where not even the types are right."""
+    given = parsed(HttpParams, dict(params))
+    return [*_address_problems(given, known), *_shape_problems(given, secret_headers)]
+
+
+def _shape_problems(given: HttpParams, secret_headers: Sequence[str]) -> Iterator[Problem]:
+    if given.http_conn_id is not None and not is_conn_id(given.http_conn_id):
+        yield Problem("/http_conn_id", "up to 250 letters, digits and _#!()-.:/\\")
+    for problem in refused_headers(given.headers, secret_headers):
+        yield Problem("/headers" + problem.pointer, problem.detail)
+    yield from _request_problems(given)
+    yield from _condition_problems(given)
 
 
 def http_conn_id(params: Mapping[str, Any]) -> str | None:
@@ -138,20 +186,13 @@ def http_conn_id(params: Mapping[str, Any]) -> str | None:
 
 
 def _address_problems(given: HttpParams, known: Connection | None) -> Iterator[Problem]:
-    if given.http_conn_id is not None and not is_conn_id(given.http_conn_id):
-        yield Problem("/http_conn_id", "up to 250 letters, digits and _#!()-.:/\\")
     if not _is_text(given.endpoint):
         yield Problem("/endpoint", "it is no Unicode text")
         return
     try:
-        named = check_endpoint(given.endpoint)
-        if known is not None:
-            join(known.base_url(), given.endpoint)
+        _named_by(given.endpoint, given.http_conn_id, known)
     except ValueError as error:
         yield Problem("/endpoint", str(error))
-        return
-    if given.http_conn_id is None and named is None:
-        yield Problem("/endpoint", "without http_conn_id this is an absolute http:// or https:// URL")
 
 
 def _request_problems(given: HttpParams) -> Iterator[Problem]:
@@ -210,12 +251,13 @@ def _template_of(given: HttpParams, namespace: str) -> Template:
 _templates: WeakValueDictionary[tuple[Any, ...], Template] = WeakValueDictionary()
 
 
-def _seed(template: Template, endpoint: str) -> str:
+def _seed(template: Template) -> Any:
+    """A hash of what is asked, but for the endpoint; it is the same in every process."""
     parts = (
-        *(template.namespace, template.method, template.conn_id, endpoint, template.query),
+        *(template.namespace, template.method, template.conn_id, template.query),
         *(template.headers, template.body, template.request_timeout),
     )
-    return blake2b(repr(parts).encode(), digest_size=16).hexdigest()
+    return blake2b(repr(parts).encode(), digest_size=16)
 
 
 def _is_query_value(value: object) -> bool:

@@ -1,4 +1,7 @@
 """Where outcomes go: one file a destination, each a `Sink` of `waitd.ports` that makes one attempt and says what came of it.
 
+The sinks of message brokers (`sqs`, `redis`, `nats`, `kafka`, `amqp`) stand on `broker` and `shared`; each has an extra of its own, and
+its library is imported when the first event goes there.
+
 When an attempt is made, and what becomes of a delivery afterwards, is decided elsewhere: `waitd.engine.deliverer`, `waitd.core.delivery`.
 """

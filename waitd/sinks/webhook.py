@@ -10,15 +10,16 @@ from pydantic import Field
 from yarl import URL
 
 from waitd.core.connection import Connection, check_endpoint, is_conn_id, join, origin_of
-from waitd.core.connection_auth import http_headers
 from waitd.core.delivery import Delivered, Gone, Receipt, Refused
-from waitd.core.errors import InvalidInput, Problem, WaitdError
+from waitd.core.egress import EgressRefused, Named
+from waitd.core.errors import InvalidInput, NotHere, Problem, WaitdError
 from waitd.core.event import CONTENT_TYPE
 from waitd.core.headers import refused_headers
 from waitd.core.retry_after import parse_retry_after
 from waitd.core.signature import signature, signing_keys
 from waitd.models import Strict, parsed
-from waitd.ports import Connections, Parcel
+from waitd.outgoing import Outgoing, blocked
+from waitd.ports import Authorization, HttpConnections, Parcel
 
 #: The field of a connection's extra that holds its signing secrets.
 SECRET_EXTRA = "webhook_secret"  # noqa: S105 - a name, not a secret
@@ -56,20 +57,25 @@ class _Address:
     headers: Mapping[str, str] = field(repr=False)
     keys: tuple[bytes, ...] = field(repr=False)
     verify: bool
+    named: Named
+    #: What makes the request the connection's own; None where there is none.
+    authorization: Authorization | None = None
 
 
 class WebhookSink:
-    """Posts events. An asynchronous context, in which it holds one HTTP session."""
+    """Posts events. An asynchronous context, in which it holds HTTP sessions: one for hosts of submitters, one for the operator's."""
 
     def __init__(
         self,
-        connections: Connections,
+        connections: HttpConnections,
         *,
         secret: str | None,
         secret_headers: Sequence[str],
+        outgoing: Outgoing | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """`secret` signs what no connection's own secret signs; `secret_headers` are refused name patterns; `now` gives Unix seconds.
+        """`secret` signs what no connection's own secret signs; `secret_headers` are refused name patterns; `outgoing` holds
+        the egress rules, default: those that always hold; `now` gives Unix seconds.
 
         Raises:
             ValueError: `secret` is malformed.
@@ -77,38 +83,49 @@ class WebhookSink:
         self._connections = connections
         self._keys = () if secret is None else signing_keys(secret)
         self._secret_headers = tuple(secret_headers)
+        self._outgoing = outgoing or Outgoing()
         self._now = now
-        self._session: aiohttp.ClientSession | None = None
+        self._sessions: dict[Named, aiohttp.ClientSession] = {}
 
     async def __aenter__(self) -> Self:
-        """Opens the session."""
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),  # the deliverer counts
+        """Opens the sessions."""
+        self._sessions = {named: self._session(named) for named in Named}
+        return self
+
+    def _session(self, named: Named) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=self._outgoing.connector(named, limit=0),  # the deliverer counts
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # the caller has one
             headers={"user-agent": "waitd"},
             auto_decompress=False,
             read_bufsize=_READ_AHEAD,
         )
-        return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Closes it."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        """Closes them."""
+        for session in self._sessions.values():
+            await session.close()
+        self._sessions = {}
 
     def parse(self, params: Mapping[str, Any]) -> WebhookTarget:
         """The destination that these parameters (without `kind`) name.
 
         Raises:
             InvalidInput: with pointers relative to `params`.
+            NotHere: the egress rules do not let it through.
         """
         given = parsed(WebhookParams, dict(params))
         problems = [*self._address_problems(given), *self._header_problems(given.headers)]
         if problems:
             raise InvalidInput(problems)
-        whom = str(origin_of(given.url)) if given.url is not None else given.conn_id
+        whom = given.conn_id
+        if given.url is not None:
+            whom = str(origin_of(given.url))
+            try:
+                self._outgoing.judge_url(given.url, Named.BY_SUBMITTER)
+            except EgressRefused as error:
+                raise NotHere.at("/url", str(error)) from None
         headers = {name.lower(): value for name, value in given.headers.items()}
         return WebhookTarget(given.url, given.conn_id, given.endpoint or "", headers, f"webhook {whom}")
 
@@ -157,22 +174,32 @@ class WebhookSink:
         """One attempt. The caller bounds it in time; every trouble is a `Refused` or `Gone`, never an exception."""
         try:
             address = await self._address(target)
+            receipt = await self._post(address, parcel)
+            if receipt is _UNAUTHORIZED and address.authorization is not None:
+                address = await self._address(target, refused=address.authorization)
+                receipt = await self._post(address, parcel)
+        except (aiohttp.ClientError, OSError) as error:
+            return Refused(_what_broke(error))
         except (WaitdError, ValueError) as error:  # mended by the operator, at best before the ladder ends
             return Refused(str(error))
-        try:
-            return await self._post(address, parcel)
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            return Refused(_what_broke(error))
+        return receipt
 
-    async def _address(self, target: WebhookTarget) -> _Address:
+    async def _address(self, target: WebhookTarget, refused: Authorization | None = None) -> _Address:
+        """Where to; with `refused`, with newer credentials than those, where they are to be had."""
         if target.conn_id is None:
-            return _Address(target.url or "", target.headers, self._keys, verify=True)
-        connection = await self._connections.get(target.conn_id)
+            return _Address(target.url or "", target.headers, self._keys, True, Named.BY_SUBMITTER)
+        connections = self._connections
+        connection = await (connections.refreshed if refused else connections.get)(target.conn_id)
+        authorization = None if refused else connections.at_hand(connection)
+        if authorization is None:
+            authorization = await connections.authorize(connection, refused=refused)
         return _Address(
             join(connection.base_url(), target.endpoint),
-            {**target.headers, **{name.lower(): value for name, value in http_headers(connection)}},
+            {**target.headers, **{name.lower(): value for name, value in authorization.headers}},
             self._keys_of(connection),
-            verify=connection.verifies_tls(),
+            connection.verifies_tls(),
+            Named.BY_OPERATOR,
+            authorization,
         )
 
     def _keys_of(self, connection: Connection) -> tuple[bytes, ...]:
@@ -184,14 +211,16 @@ class WebhookSink:
         return signing_keys(secret)
 
     async def _post(self, address: _Address, parcel: Parcel) -> Receipt:
-        if self._session is None:
+        if not self._sessions:
             raise RuntimeError("the webhook sink is used outside its context")
-        response = await self._session.post(
-            URL(address.url, encoded=address.url.isascii()),  # as it was written, where it can be sent so
-            data=parcel.event,
-            headers={**address.headers, **self._own_headers(address.keys, parcel)},
-            allow_redirects=False,
-            ssl=address.verify,
+        url = URL(address.url, encoded=address.url.isascii())  # as it was written, where it can be sent so
+        named = self._outgoing.judge_url(address.url, address.named)
+        headers = {**address.headers, **self._own_headers(address.keys, parcel)}
+        signer = address.authorization.signer if address.authorization else None
+        if signer is not None:
+            headers |= signer.headers("POST", str(url), headers, parcel.event, now=self._now())
+        response = await self._sessions[named].post(
+            url, data=parcel.event, headers=headers, allow_redirects=False, ssl=address.verify
         )
         try:
             return self._receipt(response.status, response.headers)
@@ -210,13 +239,22 @@ class WebhookSink:
             return Delivered()
         if status == 410:
             return Gone("the receiver answered 410 Gone")
+        if status == 401:
+            return _UNAUTHORIZED
         hint = "; redirects are not followed" if 300 <= status < 400 else ""
         retry_after = parse_retry_after(headers.get("Retry-After"), self._now(), headers.get("Date"))
         return Refused(f"the receiver answered {status}{hint}", retry_after)
 
 
+#: Perhaps with newer credentials it is taken.
+_UNAUTHORIZED = Refused("the receiver answered 401")
+
+
 def _what_broke(error: Exception) -> str:
     """One stable sentence; the error's own text may name addresses, and quote what was received or sent."""
+    refusal = blocked(error)
+    if refusal is not None:
+        return f"no request may go there: {refusal.why}"
     return next(
         (sentence for kinds, sentence in _BROKEN if isinstance(error, kinds)), "the request could not be sent"
     )

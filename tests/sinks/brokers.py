@@ -1,0 +1,349 @@
+"""Each broker as the tests see it: its server behind a proxy, a sink, a place to send to, and its own consumer to read back with."""
+
+import asyncio
+import json
+import urllib.request
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+from uuid import uuid4
+
+import boto3
+from broker_proxy import Proxy
+from broker_servers import (
+    LOGIN,
+    NATS_MAX,
+    PASSWORD,
+    RABBIT_MAX,
+    REDIS_MAX,
+    KafkaCluster,
+    MotoServer,
+    NatsServer,
+    RabbitServer,
+    RedisServer,
+    Server,
+)
+
+from waitd.core.connection import Connection
+from waitd.core.delivery import DeliveryId
+from waitd.core.errors import ConnectionUnavailable, UnknownConnection
+from waitd.core.wait import WaitId
+from waitd.ports import Connections, Parcel
+from waitd.sinks.amqp import AmqpSink
+from waitd.sinks.broker import BrokerSink
+from waitd.sinks.kafka import KafkaSink
+from waitd.sinks.nats import NatsSink
+from waitd.sinks.redis import RedisSink
+from waitd.sinks.sqs import SqsSink
+
+#: What the queues take at most, in bytes.
+SQS_MAX = 128 * 1024
+CONTENT_TYPE = "application/cloudevents+json"
+AnySink = BrokerSink[Any, Any]
+
+
+class Known:
+    """The Connections port over a dictionary."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, Connection] = {}
+        self.down = False
+
+    async def get(self, conn_id: str) -> Connection:
+        if self.down:
+            raise ConnectionUnavailable("the backend is down")
+        if conn_id not in self.known:
+            raise UnknownConnection(f"there is no connection {conn_id!r}")
+        return self.known[conn_id]
+
+    refreshed = get
+
+    def peek(self, conn_id: str) -> Connection | None:
+        return self.known.get(conn_id)
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a consumer got."""
+
+    body: bytes
+    #: Headers, attributes or fields, by lower-case name.
+    headers: Mapping[str, str]
+
+
+def parcel_of(number: int = 0, *, size: int = 0, event: bytes | None = None) -> Parcel:
+    """A delivery with an event of its own, about `size` bytes long."""
+    wait_id = f"wait-{number}-{uuid4()}"
+    if event is None:
+        data = {"wait_id": wait_id, "payload": "grüße " + "x" * size}
+        content = {"specversion": "1.0", "id": wait_id, "source": "/waitd", "type": "waitd.wait.success"}
+        content |= {
+            "subject": wait_id,
+            "time": "2026-01-01T00:00:00.000Z",
+            "datacontenttype": "application/json",
+        }
+        event = json.dumps({**content, "data": data}, ensure_ascii=False).encode()
+    return Parcel(DeliveryId(str(uuid4())), WaitId(wait_id), "default", {}, event, 1, 0.0)
+
+
+class Broker(ABC):
+    """One kind of broker."""
+
+    kind: ClassVar[str]
+    sink: ClassVar[type[AnySink]]
+    #: Larger than the broker takes, in bytes.
+    too_large: ClassVar[int]
+    #: Whether it drops what comes twice under one delivery id.
+    deduplicates: ClassVar[bool] = False
+    #: How many deliveries a test of an outage takes; moto is slow.
+    many: ClassVar[int] = 300
+    #: Whether what it has taken outlives a kill.
+    durable: ClassVar[bool] = True
+
+    def __init__(self, server: Any) -> None:
+        self.server: Server | KafkaCluster = server
+
+    def proxy(self) -> Proxy:
+        return Proxy(self.server.port)
+
+    @abstractmethod
+    def connection(self, port: int) -> Connection: ...
+
+    def with_wrong_credentials(self, connection: Connection) -> Connection:
+        return replace(connection, password="planted-wrong")
+
+    @abstractmethod
+    def params(self, name: str, port: int) -> dict[str, Any]: ...
+
+    async def prepare(self, name: str) -> None:  # noqa: B027 - where sending makes it, there is nothing to do
+        """Makes the place called `name`."""
+
+    @abstractmethod
+    async def read(self, name: str, count: int) -> list[Taken]:
+        """All that is there, at least `count`, oldest first."""
+
+
+class Redis(Broker):
+    kind, sink, too_large = "redis", RedisSink, REDIS_MAX
+
+    def connection(self, port: int) -> Connection:
+        return Connection("broker", "redis", "127.0.0.1", port, password=PASSWORD, extra={"db": "1"})
+
+    def params(self, name: str, port: int) -> dict[str, Any]:
+        return {"conn_id": "broker", "stream": name}
+
+    async def read(self, name: str, count: int) -> list[Taken]:
+        from redis import Redis as Client
+
+        with Client(host="127.0.0.1", port=self.server.port, db=1, password=PASSWORD) as client:
+            entries: Any = client.xrange(name)
+        return [
+            Taken(f[b"event"], {k.decode(): v.decode() for k, v in f.items() if k != b"event"})
+            for _, f in entries
+        ]
+
+
+class Nats(Broker):
+    kind, sink, too_large, deduplicates = "nats", NatsSink, NATS_MAX, True
+
+    def connection(self, port: int) -> Connection:
+        return Connection("broker", "nats", "127.0.0.1", port, login=LOGIN, password=PASSWORD)
+
+    def params(self, name: str, port: int) -> dict[str, Any]:
+        return {"conn_id": "broker", "subject": f"{name}.outcomes"}
+
+    async def client(self) -> Any:
+        import nats
+
+        return await nats.connect(f"nats://{LOGIN}:{PASSWORD}@127.0.0.1:{self.server.port}")
+
+    async def prepare(self, name: str, **options: Any) -> None:
+        client = await self.client()
+        await client.jetstream().add_stream(name=name, subjects=[f"{name}.>"], **options)
+        await client.close()
+
+    async def read(self, name: str, count: int) -> list[Taken]:
+        client = await self.client()
+        consumer = await client.jetstream().pull_subscribe(f"{name}.>", stream=name)
+        total = (await client.jetstream().stream_info(name)).state.messages
+        taken: list[Taken] = []
+        while len(taken) < max(total, count):
+            for message in await consumer.fetch(100, timeout=5):
+                headers = {key.lower(): value for key, value in (message.headers or {}).items()}
+                taken.append(Taken(message.data, headers | {"delivery_id": headers["nats-msg-id"]}))
+        await client.close()
+        return taken
+
+
+class Sqs(Broker):
+    kind, sink, too_large, durable, many = "sqs", SqsSink, SQS_MAX, False, 120
+
+    def connection(self, port: int) -> Connection:
+        extra = {"region_name": "eu-west-1", "endpoint_url": f"http://127.0.0.1:{port}"}
+        return Connection("broker", "aws", login="AKIAIOSFODNN7EXAMPLE", password=PASSWORD, extra=extra)
+
+    def params(self, name: str, port: int) -> dict[str, Any]:
+        return {"aws_conn_id": "broker", "queue_url": f"http://127.0.0.1:{port}/123456789012/{name}"}
+
+    def client(self) -> Any:
+        return boto3.client(
+            "sqs",
+            region_name="eu-west-1",
+            endpoint_url=f"http://127.0.0.1:{self.server.port}",
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+        )
+
+    async def prepare(self, name: str) -> None:
+        client = self.client()
+        fifo = {"FifoQueue": "true"} if name.endswith(".fifo") else {}
+        client.create_queue(QueueName=name, Attributes={"MaximumMessageSize": str(SQS_MAX), **fifo})
+        client.close()
+
+    async def read(self, name: str, count: int) -> list[Taken]:
+        return await asyncio.to_thread(self._read, name, count)
+
+    def _read(self, name: str, count: int) -> list[Taken]:
+        client = self.client()
+        url = client.get_queue_url(QueueName=name)["QueueUrl"]
+        taken: list[Taken] = []
+        while True:
+            answer = client.receive_message(
+                QueueUrl=url,
+                MaxNumberOfMessages=10,
+                WaitTimeSeconds=0,
+                AttributeNames=["All"],
+                MessageAttributeNames=["All"],
+            )
+            messages = answer.get("Messages", [])
+            if messages:
+                handles = [
+                    {"Id": str(n), "ReceiptHandle": m["ReceiptHandle"]} for n, m in enumerate(messages)
+                ]
+                client.delete_message_batch(QueueUrl=url, Entries=handles)
+            for message in messages:
+                headers = {k: v["StringValue"] for k, v in message["MessageAttributes"].items()} | message[
+                    "Attributes"
+                ]
+                taken.append(Taken(message["Body"].encode(), headers))
+            if not messages and len(taken) >= count:
+                client.close()
+                return taken
+
+    def want_credentials(self, wanted: bool) -> None:
+        """Whether moto checks who asks from now on."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.server.port}/moto-api/reset-auth",
+            data=b"0" if wanted else b"inf",
+            headers={"content-type": "text/plain"},
+        )
+        urllib.request.urlopen(request).close()
+
+
+class Kafka(Broker):
+    kind, sink, too_large, durable = "kafka", KafkaSink, 1024 * 1024, False
+
+    def proxy(self) -> Proxy:
+        proxy = Proxy(self.server.port)
+
+        def rewrite(data: bytes) -> bytes:
+            """The broker names itself; the producer is to come back through the proxy."""
+            host = b"\x00\x09127.0.0.1"
+            own, others = (host + port.to_bytes(4, "big") for port in (self.server.port, proxy.port))
+            return data.replace(own, others)
+
+        proxy.rewrite = rewrite
+        return proxy
+
+    def connection(self, port: int) -> Connection:
+        return Connection(
+            "broker", "kafka", extra={"bootstrap.servers": f"127.0.0.1:{port}", "group.id": "other"}
+        )
+
+    def with_wrong_credentials(self, connection: Connection) -> Connection:
+        login = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "PLAIN"}
+        login |= {"sasl.username": "waitd", "sasl.password": "planted-wrong"}
+        return replace(connection, extra={**connection.extra, **login})
+
+    def params(self, name: str, port: int) -> dict[str, Any]:
+        return {"conn_id": "broker", "topic": name}
+
+    async def read(self, name: str, count: int) -> list[Taken]:
+        return await asyncio.to_thread(self._read, name, count)
+
+    def _read(self, name: str, count: int) -> list[Taken]:
+        from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
+
+        consumer = Consumer({"bootstrap.servers": f"127.0.0.1:{self.server.port}", "group.id": name})
+        try:
+            partitions = consumer.list_topics(name, timeout=10).topics[name].partitions
+            consumer.assign([TopicPartition(name, partition, OFFSET_BEGINNING) for partition in partitions])
+            ends = [
+                consumer.get_watermark_offsets(TopicPartition(name, partition), timeout=10)
+                for partition in partitions
+            ]
+            total = sum(high - low for low, high in ends)
+            assert total >= count
+            taken: list[Taken] = []
+            while len(taken) < total:
+                message: Any = consumer.poll(10)
+                assert message is not None
+                assert message.error() is None
+                headers = {key: value.decode() for key, value in message.headers()}
+                key = {"key": message.key().decode(), "delivery_id": headers["delivery-id"]}
+                taken.append(Taken(message.value(), headers | key))
+            return taken
+        finally:
+            consumer.close()
+
+
+class Amqp(Broker):
+    kind, sink, too_large = "amqp", AmqpSink, RABBIT_MAX
+
+    def connection(self, port: int) -> Connection:
+        return Connection("broker", "amqp", "127.0.0.1", port, login=LOGIN, password=PASSWORD)
+
+    def params(self, name: str, port: int) -> dict[str, Any]:
+        return {"conn_id": "broker", "exchange": f"{name}-exchange", "routing_key": "outcomes"}
+
+    async def client(self) -> Any:
+        import aio_pika
+
+        return await aio_pika.connect(host="127.0.0.1", port=self.server.port, login=LOGIN, password=PASSWORD)
+
+    async def prepare(self, name: str, **arguments: Any) -> None:
+        async with await self.client() as client:
+            channel = await client.channel()
+            exchange = await channel.declare_exchange(f"{name}-exchange", "topic", durable=True)
+            queue = await channel.declare_queue(name, durable=True, arguments=arguments)
+            await queue.bind(exchange, "outcomes")
+
+    async def read(self, name: str, count: int) -> list[Taken]:
+        taken: list[Taken] = []
+        async with await self.client() as client:
+            channel = await client.channel()
+            queue = await channel.declare_queue(name, passive=True)
+            while len(taken) < count or queue.declaration_result.message_count:
+                message = await queue.get(fail=False, no_ack=True)
+                if message is None:
+                    assert len(taken) >= count, f"{len(taken)} of {count} are there"
+                    break
+                about = {"content-type": message.content_type, "delivery_id": message.message_id}
+                taken.append(Taken(message.body, about | {"delivery-mode": str(message.delivery_mode.value)}))
+        return taken
+
+
+def opened(broker: Broker, connections: Connections) -> AnySink:
+    """A sink of this broker, to be entered."""
+    return broker.sink(connections)
+
+
+#: The class and the server of each kind.
+BROKERS: dict[str, tuple[type[Any], type[Any]]] = {
+    "redis": (Redis, RedisServer),
+    "nats": (Nats, NatsServer),
+    "sqs": (Sqs, MotoServer),
+    "kafka": (Kafka, KafkaCluster),
+    "amqp": (Amqp, RabbitServer),
+}

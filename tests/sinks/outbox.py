@@ -1,0 +1,103 @@
+"""A real store and a real deliverer around sinks, and a sink beside them that must keep its pace."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+from fakes import RecordingSink
+
+from waitd.core.wait import NOTHING_SEEN, Outcome, WaitId, WaitSpec, WaitState
+from waitd.engine.clock import SystemClock
+from waitd.engine.deliverer import Deliverer
+from waitd.metrics import Instruments
+from waitd.ports import Added, Ended, Ending, NewWait, Sink, StoredWait
+from waitd.stores import Store
+
+#: Pauses before attempts; short, many, so that an outage of some seconds ends before the ladder does.
+LADDER = (0.0, 0.1, 0.2, 0.4, *(0.5,) * 60)
+
+
+class Outbox:
+    """Waits that end, and what becomes of their deliveries."""
+
+    def __init__(
+        self,
+        store: Store,
+        sinks: Mapping[str, Sink],
+        *,
+        ladder: Sequence[float],
+        attempt_timeout: float,
+        beside: bool,
+    ) -> None:
+        self.store = store
+        self._more = ({"kind": "beside", "to": "beside"},) if beside else ()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.beside = RecordingSink()
+        self.instruments = Instruments(version="test")
+        self.deliverer = Deliverer(
+            store,
+            {**sinks, "beside": self.beside},
+            SystemClock(),
+            self.instruments,
+            ladder=ladder,
+            attempt_timeout=attempt_timeout,
+            per_destination=32,
+        )
+        store.on_ended = self._ended
+        store.on_redelivered = self.deliverer.wake
+
+    def _ended(self, ended: Sequence[Ended]) -> None:
+        self.deliverer.wake({destination for one in ended for destination in one.destinations})
+
+    async def add(self, count: int, *sinks: Mapping[str, Any]) -> list[WaitId]:
+        """Waits to these sinks, and to the one beside where there is one."""
+        spec = WaitSpec("http", {"endpoint": "/x"}, 60.0, 3600.0, sinks=(*sinks, *self._more))
+        answers = await self.store.add([NewWait("default", spec) for _ in range(count)])
+        return [answer.wait.id for answer in answers if isinstance(answer, Added)]
+
+    async def end(self, wait_id: WaitId, at: float) -> None:
+        payload = {"number": str(wait_id), "text": "grüße"}
+        await self.store.finish(Ending(wait_id, NOTHING_SEEN, Outcome(WaitState.SUCCESS, payload), at))
+
+    def spawn(self, ending: Coroutine[Any, Any, None]) -> None:
+        """Ends a wait without waiting for that."""
+        task = asyncio.create_task(ending)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def settled(self, within: float) -> None:
+        """Waits until nothing is queued, at most so many seconds."""
+        async with asyncio.timeout(within):
+            while (await self.store.delivery_counts()).get("queued"):  # noqa: ASYNC110 - the store tells nobody
+                await asyncio.sleep(0.05)
+
+    async def waits(self, ids: Sequence[WaitId]) -> list[StoredWait]:
+        return [await self.store.get(wait_id) for wait_id in ids]
+
+
+@asynccontextmanager
+async def outbox(
+    path: Path,
+    sinks: Mapping[str, Sink],
+    *,
+    ladder: Sequence[float] = LADDER,
+    attempt_timeout: float = 5.0,
+    beside: bool = True,
+) -> AsyncIterator[Outbox]:
+    def destination_of(_: str, sink: Mapping[str, Any]) -> str:
+        params = dict(sink)
+        kind = params.pop("kind")
+        return str(sinks[kind].parse(params).destination) if kind in sinks else "beside"
+
+    store = await Store.open(f"sqlite+aiosqlite:///{path}", destination_of=destination_of, ladder=ladder)
+    try:
+        running = Outbox(store, sinks, ladder=ladder, attempt_timeout=attempt_timeout, beside=beside)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(running.deliverer.run)
+            yield running
+            tasks.cancel_scope.cancel()
+    finally:
+        await store.close()

@@ -1,0 +1,222 @@
+"""Parameters and connections of the brokers' sinks, without a broker."""
+
+import ssl
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from brokers import AnySink, Known, parcel_of
+
+from waitd.core.connection import Connection
+from waitd.core.delivery import Refused
+from waitd.core.errors import InvalidInput, NotInstalled
+from waitd.sinks import broker
+from waitd.sinks.amqp import AmqpSink
+from waitd.sinks.broker import Misconfigured, address_of, tls_of
+from waitd.sinks.kafka import KafkaSink
+from waitd.sinks.nats import NatsSink
+from waitd.sinks.redis import RedisSink
+from waitd.sinks.sqs import SqsSink
+
+SINKS: dict[str, type[AnySink]] = {s.kind: s for s in (SqsSink, RedisSink, NatsSink, KafkaSink, AmqpSink)}
+QUEUE = "https://sqs.eu-west-1.amazonaws.com/123456789012/q"
+
+
+def sink(kind: str, *connections: Connection) -> AnySink:
+    known = Known()
+    known.known = {connection.conn_id: connection for connection in connections}
+    return SINKS[kind](known)
+
+
+@pytest.mark.parametrize(
+    ("kind", "params", "pointers"),
+    [
+        ("redis", {}, ["/conn_id", "/stream"]),
+        ("redis", {"conn_id": "a b", "stream": "s"}, ["/conn_id"]),
+        ("redis", {"conn_id": "c", "stream": ""}, ["/stream"]),
+        ("redis", {"conn_id": "c", "stream": "s" * 513}, ["/stream"]),
+        ("redis", {"conn_id": "c", "stream": "s", "maxlen": 0}, ["/maxlen"]),
+        ("redis", {"conn_id": "c", "stream": "s", "maxlen": True}, ["/maxlen"]),
+        ("redis", {"conn_id": "c", "stream": "s", "maxlen": "5"}, ["/maxlen"]),
+        ("redis", {"conn_id": "c", "stream": "s", "password": "x"}, ["/password"]),
+        ("nats", {"conn_id": "c"}, ["/subject"]),
+        ("nats", {"conn_id": "c", "subject": ""}, ["/subject"]),
+        ("nats", {"conn_id": "c", "subject": "a.*"}, ["/subject"]),
+        ("nats", {"conn_id": "c", "subject": "a.>"}, ["/subject"]),
+        ("nats", {"conn_id": "c", "subject": "a..b"}, ["/subject"]),
+        ("nats", {"conn_id": "c", "subject": "a b"}, ["/subject"]),
+        ("nats", {"conn_id": "c", "subject": "a\r\nPUB b"}, ["/subject"]),
+        ("nats", {"conn_id": "c", "subject": "a" * 256}, ["/subject"]),
+        ("nats", {"conn_id": 5, "subject": "a"}, ["/conn_id"]),
+        ("kafka", {"conn_id": "c"}, ["/topic"]),
+        ("kafka", {"conn_id": "c", "topic": "a b"}, ["/topic"]),
+        ("kafka", {"conn_id": "c", "topic": "t" * 250}, ["/topic"]),
+        ("kafka", {"conn_id": "c", "topic": "t", "key": 5}, ["/key"]),
+        ("kafka", {"conn_id": "c", "topic": "t", "acks": 0}, ["/acks"]),
+        ("amqp", {"conn_id": "c"}, ["/routing_key"]),
+        ("amqp", {"conn_id": "c", "exchange": "e" * 256}, ["/exchange"]),
+        ("amqp", {"conn_id": "c", "exchange": "e", "routing_key": "ü" * 128}, ["/routing_key"]),
+        ("amqp", {"conn_id": "c", "exchange": "e\x00"}, ["/exchange"]),
+        ("amqp", {"conn_id": "c", "exchange": "e", "mandatory": False}, ["/mandatory"]),
+        ("sqs", {"queue_url": QUEUE}, ["/aws_conn_id"]),
+        ("sqs", {"aws_conn_id": "c"}, ["/queue_url"]),
+        ("sqs", {"aws_conn_id": "c", "queue_url": "q"}, ["/queue_url"]),
+        (
+            "sqs",
+            {"aws_conn_id": "c", "queue_url": "https://key:secret@sqs.eu-west-1.amazonaws.com/q"},
+            ["/queue_url"],
+        ),
+        ("sqs", {"aws_conn_id": "local", "queue_url": QUEUE}, ["/queue_url"]),
+        ("sqs", {"aws_conn_id": "local", "queue_url": "http://localhost:4566.evil/q"}, ["/queue_url"]),
+        ("sqs", {"aws_conn_id": "c", "queue_url": QUEUE, "region_name": "evil.com/#"}, ["/region_name"]),
+        ("sqs", {"aws_conn_id": "c", "queue_url": QUEUE, "message_group_id": "g"}, ["/message_group_id"]),
+        (
+            "sqs",
+            {"aws_conn_id": "c", "queue_url": QUEUE + ".fifo", "message_group_id": ""},
+            ["/message_group_id"],
+        ),
+    ],
+)
+def test_a_bad_parameter_is_pointed_at(kind: str, params: Mapping[str, Any], pointers: list[str]) -> None:
+    local = Connection("local", "aws", extra={"endpoint_url": "http://localhost:4566"})
+    with pytest.raises(InvalidInput) as raised:
+        sink(kind, local).parse(params)
+    assert [problem.pointer for problem in raised.value.problems] == pointers
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "params", "destination"),
+    [
+        ("redis", {"conn_id": "c", "stream": "s"}, "redis c"),
+        ("nats", {"conn_id": "c", "subject": "a.b"}, "nats c"),
+        ("kafka", {"conn_id": "c", "topic": "t"}, "kafka c t"),
+        ("amqp", {"conn_id": "c", "exchange": "e"}, "amqp c e"),
+        ("amqp", {"conn_id": "c", "routing_key": "queue"}, "amqp c"),
+        ("sqs", {"aws_conn_id": "c", "queue_url": QUEUE}, f"sqs c {QUEUE}"),
+    ],
+)
+def test_what_may_hold_up_others_has_a_destination_of_its_own(
+    kind: str, params: Mapping[str, Any], destination: str
+) -> None:
+    target = sink(kind).parse(params)
+    assert target.destination == destination
+    assert target.conn_id == "c"
+
+
+@pytest.mark.parametrize("kind", SINKS)
+def test_a_missing_library_names_the_extra_that_brings_it(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broker, "_is_installed", lambda library: library != SINKS[kind].library)
+    with pytest.raises(NotInstalled, match=rf"pip install 'waitd\[{kind}\]'"):
+        sink(kind).parse({})
+
+
+def test_a_daemon_that_uses_none_imports_none_of_the_libraries(tmp_path: Path) -> None:
+    program = """
+import asyncio, sys
+from waitd.app import parts_of, Instruments
+from waitd.settings import Settings
+
+async def main():
+    async with parts_of(Settings(), Instruments(version="test")) as parts:
+        parts.sinks["redis"].parse({"conn_id": "c", "stream": "s"})
+        print(*sorted(parts.sinks))
+
+asyncio.run(main())
+print(*sorted({"aiobotocore", "botocore", "redis", "nats", "aiokafka", "aio_pika", "aiormq"} & set(sys.modules)))
+"""
+    command = [sys.executable, "-c", program]
+    said = subprocess.run(
+        command, capture_output=True, text=True, check=True, timeout=60, cwd=Path(__file__).parents[2]
+    )
+    assert said.stdout.splitlines() == ["amqp kafka nats redis sqs webhook", ""]
+
+
+# ------------------------------------------------------------ connections
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "address"),
+    [
+        ("Broker.example", None, "broker.example:1000"),
+        ("broker.example", 7, "broker.example:7"),
+        ("::1", 7, "[::1]:7"),
+        ("[::1]", 7, "[::1]:7"),
+    ],
+)
+def test_an_address_is_parsed(host: str, port: int | None, address: str) -> None:
+    assert str(address_of(Connection("c", host=host, port=port), 1000)) == address
+
+
+@pytest.mark.parametrize(
+    "host", [None, "", "a b", "user:planted@host", "host/path", "h?x", "http://h", "h\r\n", "h:1:2"]
+)
+def test_what_is_no_host_is_refused_without_being_quoted(host: str | None) -> None:
+    with pytest.raises(Misconfigured) as raised:
+        address_of(Connection("c", host=host), 1000)
+    assert "planted" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "extra", "said"),
+    [
+        ("kafka", {"bootstrap.servers": "a:1,b c"}, "host"),
+        ("kafka", {"bootstrap.servers": "a:1", "security.protocol": "planted"}, "security.protocol"),
+        (
+            "kafka",
+            {"bootstrap.servers": "a:1", "security.protocol": "SASL_SSL", "sasl.mechanism": "GSSAPI"},
+            "sasl.mechanism",
+        ),
+        ("kafka", {"bootstrap.servers": "a:1", "ssl.key.pem": "planted"}, "ssl.key.pem"),
+        (
+            "kafka",
+            {"bootstrap.servers": "a:1", "security.protocol": "SSL", "ssl.ca.location": "/nowhere"},
+            "TLS files",
+        ),
+        ("redis", {"db": "planted"}, "db"),
+        ("nats", {"ssl": "true", "ssl_certfile": "/nowhere"}, "TLS files"),
+        ("amqp", {"ssl": True, "ssl_ca_certs": "/nowhere"}, "TLS files"),
+        ("sqs", {"region_name": "eu-west-1", "role_arn": "planted"}, "role_arn"),
+        ("sqs", {}, "region"),
+        ("sqs", {"region_name": "x.evil/"}, "region"),
+        ("sqs", {"region_name": "eu-west-1", "endpoint_url": "http://other/"}, "endpoint"),
+    ],
+)
+async def test_an_unusable_connection_is_the_operators_to_mend(
+    kind: str, extra: dict[str, Any], said: str
+) -> None:
+    params = {
+        "kafka": {"conn_id": "c", "topic": "t"},
+        "redis": {"conn_id": "c", "stream": "s"},
+        "nats": {"conn_id": "c", "subject": "s"},
+        "amqp": {"conn_id": "c", "routing_key": "q"},
+        "sqs": {"aws_conn_id": "c", "queue_url": "http://localhost:1/q"},
+    }[kind]
+    opened = sink(kind)
+    target = opened.parse(params)
+    known = opened._connections
+    assert isinstance(known, Known)
+    known.known["c"] = Connection(
+        "c", kind, host="localhost", login="planted", password="planted", extra=extra
+    )
+    async with opened:
+        receipt = await opened.deliver(target, parcel_of())
+    assert isinstance(receipt, Refused)
+    assert said in receipt.error
+    assert "planted" not in receipt.error
+
+
+def test_tls_is_asked_for_in_the_extra() -> None:
+    assert tls_of(Connection("c")) is None
+    checked = tls_of(Connection("c", extra={"ssl": "true"}))
+    assert checked is not None
+    assert (checked.verify_mode, checked.check_hostname) == (ssl.CERT_REQUIRED, True)
+    trusting = tls_of(Connection("c", extra={"ssl": True, "verify": "false"}))
+    assert trusting is not None
+    assert trusting.verify_mode is ssl.CERT_NONE
+    nameless = tls_of(Connection("c", extra={"ssl": True, "ssl_check_hostname": "false"}))
+    assert nameless is not None
+    assert (nameless.verify_mode, nameless.check_hostname) == (ssl.CERT_REQUIRED, False)

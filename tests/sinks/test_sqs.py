@@ -1,0 +1,132 @@
+"""What only SQS has: FIFO queues, and credentials that moto checks for the whole server."""
+
+import json
+from typing import Any
+
+import pytest
+from aiohttp import web
+from brokers import Known, Sqs, parcel_of
+from conftest import Scene
+from daemon import serving
+
+from waitd.core.connection import Connection
+from waitd.core.delivery import Delivered, Gone, Refused
+from waitd.sinks.sqs import SqsSink
+
+
+def of(scene: Scene) -> Sqs:
+    assert isinstance(scene.broker, Sqs)
+    return scene.broker
+
+
+async def test_the_body_is_the_json_event_as_airflows_trigger_takes_it(sqs: Scene) -> None:
+    parcel = parcel_of()
+    assert await sqs.deliver(parcel) == Delivered()
+    ((body, headers),) = [(taken.body, taken.headers) for taken in await sqs.read(1)]
+    assert json.loads(body)["id"] == parcel.wait_id
+    assert headers["content-type"] == "application/cloudevents+json"
+
+
+async def test_a_fifo_queue_drops_what_comes_twice_and_groups_by_wait(sqs: Scene) -> None:
+    sqs.name += ".fifo"
+    await of(sqs).prepare(sqs.name)
+    parcel = parcel_of()
+    assert [await sqs.deliver(parcel) for _ in range(2)] == [Delivered()] * 2
+    other = parcel_of()
+    assert await sqs.deliver(other, message_group_id="everything") == Delivered()
+    first, second = await sqs.read(2)
+    assert first.body == parcel.event
+    assert first.headers["MessageGroupId"] == parcel.wait_id
+    assert first.headers["MessageDeduplicationId"] == parcel.id
+    assert second.headers["MessageGroupId"] == "everything"
+
+
+async def test_a_missing_queue_is_refused(sqs: Scene) -> None:
+    sqs.name = "nowhere"
+    assert await sqs.deliver(parcel_of()) == Refused("there is no such queue")
+
+
+async def test_wrong_credentials_are_refused_and_not_told(sqs: Scene) -> None:
+    of(sqs).want_credentials(True)
+    try:
+        receipt = await sqs.deliver(parcel_of())
+    finally:
+        of(sqs).want_credentials(False)
+    assert receipt == Refused("SQS does not accept the connection's credentials")
+    assert await sqs.deliver(parcel_of()) == Delivered()
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "message", "expected"),
+    [
+        (400, "InvalidMessageContents", "", Gone("the event has characters that SQS does not take")),
+        (
+            400,
+            "InvalidParameterValue",
+            "Message must be shorter than 5 bytes.",
+            Gone("the event is larger than SQS takes"),
+        ),
+        (400, "InvalidParameterValue", "planted", Refused("SQS refused it: InvalidParameterValue")),
+        (400, "ThrottlingException", "planted", Refused("SQS throttles requests")),
+        (
+            403,
+            "AccessDeniedException",
+            "planted",
+            Refused("these credentials may not send to the queue (sqs:SendMessage)"),
+        ),
+        (
+            403,
+            "SignatureDoesNotMatch",
+            "planted",
+            Refused("SQS does not accept the connection's credentials"),
+        ),
+        (500, "planted <code>", "planted", Refused("SQS refused it: no error code")),
+        (503, "ServiceUnavailable", "planted", Refused("SQS refused it: ServiceUnavailable")),
+    ],
+)
+async def test_errors_that_moto_does_not_make(status: int, code: str, message: str, expected: object) -> None:
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response({"__type": f"com.amazonaws.sqs#{code}", "message": message}, status=status)
+
+    async with serving("POST", "/{path:.*}", answer) as url:
+        known = Known()
+        extra = {
+            "region_name": "eu-west-1",
+            "service_config": {"sqs": {"endpoint_url": url}},
+            "aws_session_token": "planted",
+        }
+        known.known["c"] = Connection("c", "aws", login="AKIA", password="planted", extra=extra)
+        async with SqsSink(known) as sink:
+            target = sink.parse({"aws_conn_id": "c", "queue_url": f"{url}/1/q"})
+            assert await sink.deliver(target, parcel_of()) == expected
+
+
+async def test_credentials_go_to_the_connections_own_endpoint_only(sqs: Scene) -> None:
+    connection = sqs.known.known.pop("broker")  # not known when the wait is submitted
+    target = sqs.sink.parse(
+        {"aws_conn_id": "broker", "queue_url": f"http://localhost:{sqs.proxy.port}/1/{sqs.name}"}
+    )
+    sqs.known.known["broker"] = connection
+    assert await sqs.sink.deliver(target, parcel_of()) == Refused(
+        "the queue is not at the endpoint of the connection"
+    )
+    assert sqs.proxy.accepted == 0
+
+
+async def test_an_answer_about_another_body_is_no_delivery(sqs: Scene) -> None:
+    def other_digest(data: bytes) -> bytes:
+        head, found, tail = data.partition(b'MD5OfMessageBody": "')
+        return head + found + b"0" * 32 + tail[32:] if found else data
+
+    sqs.proxy.rewrite = other_digest
+    assert await sqs.deliver(parcel_of()) == Refused("SQS took something else than the event")
+
+
+async def test_regions_have_clients_of_their_own(sqs: Scene) -> None:
+    assert await sqs.deliver(parcel_of()) == Delivered()
+    assert isinstance(
+        await sqs.deliver(parcel_of(), region_name="eu-central-1"), Refused
+    )  # no such queue there
+    sink: Any = sqs.sink
+    assert isinstance(sink, SqsSink)
+    assert len(sink._clients._held) == 2
