@@ -5,11 +5,26 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from waitd.core.connection import Connection
+from waitd.core.connection_auth import http_headers
 from waitd.core.delivery import AfterAttempt, Delivered, DeliveryId, Receipt
 from waitd.core.errors import StoreUnavailable
 from waitd.core.verdict import Pending, Success, Verdict
 from waitd.core.wait import Outcome, Progress, WaitId, WaitSpec, WaitState
-from waitd.ports import Ended, Ending, Parcel, Pokeable, StoredWait
+from waitd.ports import Authorization, Ended, Ending, Parcel, Pokeable, StoredWait
+
+
+class FixedAuthorizations:
+    """The part of `HttpConnections` that makes headers, for connections whose credentials need nothing fetched."""
+
+    def at_hand(self, connection: Connection) -> Authorization | None:
+        return Authorization(http_headers(connection))
+
+    async def authorize(
+        self, connection: Connection, *, refused: Authorization | None = None
+    ) -> Authorization:
+        return Authorization(http_headers(connection))
+
 
 Script = Callable[[str, int], Awaitable[Verdict] | Verdict]
 

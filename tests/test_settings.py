@@ -11,7 +11,19 @@ from waitd.settings import Settings, load
 
 DOCUMENTED = Path(__file__).parents[1] / "config" / "waitd.toml"
 #: Shown by an example, because the default is none or depends on the machine.
-EXAMPLES = {"state_dir", "database_url", "webhook_secret"}
+EXAMPLES = {
+    *("state_dir", "database_url", "webhook_secret", "connections_file", "connections_directory"),
+    *(
+        "vault_url",
+        "vault_namespace",
+        "vault_ca_file",
+        "vault_auth_mount_point",
+        "vault_token",
+        "vault_role_id",
+    ),
+    *("vault_secret_id", "vault_kubernetes_role"),
+    *("secrets_manager_region", "secrets_manager_endpoint", "secrets_manager_profile"),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -72,6 +84,10 @@ def test_a_missing_file_is_named() -> None:
         ("WAITD_LOG_FORMAT", "xml"),
         ("WAITD_LADDER", "[]"),
         ("WAITD_MIN_POKE_INTERVAL", "0"),
+        ("WAITD_CONNECTION_RESOLVERS", '["enviroment"]'),
+        ("WAITD_EGRESS_ALLOW", '["10.0.0.0/33"]'),
+        ("WAITD_EGRESS_DENY", '["http://h"]'),
+        ("WAITD_VAULT_AUTH", "userpass"),
     ],
 )
 def test_a_wrong_value_is_refused(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,3 +103,8 @@ def test_host_and_port_of_an_ipv6_address() -> None:
 
 def test_the_webhook_secret_is_not_shown() -> None:
     assert "whsec" not in repr(Settings(webhook_secret="whsec_c2VjcmV0"))
+
+
+def test_no_secret_of_vault_is_shown() -> None:
+    shown = repr(Settings(vault_token="planted", vault_secret_id="planted"))
+    assert "planted" not in shown

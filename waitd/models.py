@@ -15,11 +15,15 @@ MAX_SINKS = 8
 MAX_LABELS = 32
 #: The largest body of one wait, in bytes.
 MAX_BODY = 64 * 1024
+#: How many deliveries one call sends anew.
+MAX_REDELIVERED = 1000
 #: The largest batch: lines, and bytes.
 MAX_BATCH_LINES = 10_000
 MAX_BATCH_BODY = 64 * 1024 * 1024
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+Uuid = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
 Key = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 LabelName = Annotated[str, StringConstraints(min_length=1, max_length=63)]
 LabelValue = Annotated[str, StringConstraints(max_length=256)]
@@ -64,13 +68,28 @@ class BatchLine(WaitRequest):
     idempotency_key: Key | None = None
 
 
+class RedeliverIds(Strict):
+    """A body of `POST /v1/deliveries:redeliver`: these deliveries, all or none."""
+
+    ids: Annotated[list[Uuid], Field(min_length=1, max_length=MAX_REDELIVERED)]
+
+
+class RedeliverDead(Strict):
+    """A body of `POST /v1/deliveries:redeliver`: dead deliveries that match, the oldest first, each once."""
+
+    state: Literal["dead"]
+    sink: str | None = Field(default=None, description="Only those to sinks of this kind.")
+    wait_id: Uuid | None = Field(default=None, description="Only those of this wait.")
+    limit: int = Field(default=MAX_REDELIVERED, ge=1, le=MAX_REDELIVERED)
+
+
 class Seen(BaseModel):
     """The last verdict of a wait."""
 
     verdict: Literal["pending", "success", "failure", "unreachable"]
     reason: str
     message: str
-    at: str
+    at: Time
 
 
 class RunView(BaseModel):
@@ -79,8 +98,8 @@ class RunView(BaseModel):
     verdict: Literal["pending", "success", "failure", "unreachable"]
     reason: str
     message: str
-    first_at: str
-    last_at: str
+    first_at: Time
+    last_at: Time
     count: int
 
 
@@ -100,9 +119,48 @@ class DeliveryView(BaseModel):
     sink: str
     state: Literal["queued", "delivered", "dead"]
     attempts: int
-    next_attempt_at: str | None
+    next_attempt_at: Time | None
     last_error: str | None
     signed: bool | None = Field(description="Whether it is signed; null where the sink knows no signatures.")
+
+
+class DeliveryItem(DeliveryView):
+    """One row of the outbox in a list, with the wait that it belongs to."""
+
+    wait_id: str
+    namespace: str
+    created_at: Time
+
+
+class DeliveryList(BaseModel):
+    """A page of `GET /v1/deliveries`; `next_page_token` is null on the last one."""
+
+    deliveries: list[DeliveryItem]
+    next_page_token: str | None
+
+
+class RedeliveredView(BaseModel):
+    """The answer of `POST /v1/deliveries:redeliver`."""
+
+    redelivered: int = Field(description="How many new deliveries were queued.")
+    more: bool = Field(description="Whether the limit left out others: call again.")
+
+
+class WaitingOnView(BaseModel):
+    """Where a waiting wait stands now, and who throttles it."""
+
+    stage: Literal["scheduled", "queued", "poking", "ending"] = Field(
+        description="queued: due, and waiting for a place; ending: the outcome is on its way to disk."
+    )
+    since: Time | None = Field(description="When it became due; null while it is scheduled.")
+    held_up_by: Literal["origin_limit", "unproven_origins", "poke_concurrency"] | None = Field(
+        description="What a queued one waits for; null: its turn is next."
+    )
+    origin: str = Field(description="Where it queues: scheme, host and port, else the connection.")
+    origin_limit: int = Field(description="How many pokes at once the origin gets now.")
+    origin_running: int = Field(description="How many it has.")
+    origin_held_down: bool = Field(description="Whether that is because of three timeouts in a row.")
+    quiet_until: Time | None = Field(description="Until when the last answer's Retry-After asked for quiet.")
 
 
 class WaitView(BaseModel):
@@ -122,15 +180,18 @@ class WaitView(BaseModel):
     labels: dict[str, str]
     supersede_key: str | None
     state: State
-    created_at: str
-    deadline: str
-    next_poke_at: str | None
-    last_poke_at: str | None
-    finished_at: str | None
+    created_at: Time
+    deadline: Time
+    next_poke_at: Time | None
+    waiting_on: WaitingOnView | None = Field(description="null once it has ended, and until it is in hand.")
+    last_poke_at: Time | None
+    finished_at: Time | None
     pokes: int
     last_verdict: Seen | None
     outcome: OutcomeView | None
-    deliveries: list[DeliveryView]
+    deliveries: list[DeliveryView] = Field(
+        description="The newest of them; `GET /v1/deliveries?wait_id=` has all."
+    )
 
 
 class WaitList(BaseModel):
@@ -162,6 +223,27 @@ class ProblemDetails(BaseModel):
     status: int
     detail: str
     errors: list[FieldProblem] = Field(default_factory=list)
+
+
+class BatchAnswer(BaseModel):
+    """One line of the answer of `POST /v1/waits:batch`: with 201 and 200 the wait's id, else the problem."""
+
+    status: Literal[200, 201, 409, 413, 422, 429]
+    id: str | None = None
+    problem: ProblemDetails | None = None
+
+
+class Alive(BaseModel):
+    """The answer of `GET /livez`."""
+
+    status: Literal["alive"]
+    loop_lag_seconds: float
+
+
+class Ready(BaseModel):
+    """The answer of `GET /readyz`."""
+
+    status: Literal["ready"]
 
 
 Model = TypeVar("Model", bound=BaseModel)

@@ -1,11 +1,13 @@
 """The seams: what each part needs of another, as small Protocols declared for the consumer. No implementation lives here."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
+from waitd.core.aws_request_signature import Signer
 from waitd.core.connection import Connection
 from waitd.core.delivery import AfterAttempt, DeliveryId, Receipt
+from waitd.core.errors import Conflict
 from waitd.core.verdict import Verdict
 from waitd.core.wait import Outcome, Progress, WaitId, WaitSpec, WaitState
 
@@ -123,6 +125,39 @@ class Connections(Protocol):
         """What the cache holds now, without asking anybody."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Authorization:
+    """What makes a request the connection's own, to be sent to its origin only. The same object while nothing has changed."""
+
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    #: Signs each request; what it gives is sent beside the other headers.
+    signer: Signer | None = field(default=None, repr=False)
+
+
+class HttpConnections(Connections, Protocol):
+    """Connections for those who speak HTTP to them."""
+
+    def at_hand(self, connection: Connection) -> Authorization | None:
+        """What its requests carry, where that needs no asking; None: `await authorize(connection)`.
+
+        Raises:
+            ValueError: the connection cannot be used for HTTP; the message quotes no secret.
+        """
+
+    async def authorize(
+        self, connection: Connection, *, refused: Authorization | None = None
+    ) -> Authorization:
+        """What its requests carry, fetched where it has to be.
+
+        `refused` is what the target did not take: it is not handed out again where something newer can be had (asked for at most once
+        in 30 s).
+
+        Raises:
+            ConnectionUnavailable: whoever gives out tokens or keys does not answer, or refuses.
+            ValueError: as `at_hand`.
+        """
+
+
 # ---------------------------------------------------------------- the store, as each consumer needs it
 
 
@@ -210,6 +245,40 @@ class WaitFilter:
     limit: int = 100
 
 
+class Keyed(NamedTuple):
+    """A submit under its caller's key: the namespace in which the key counts, and the SHA-256 of the canonical JSON as sent."""
+
+    namespace: str
+    key: str
+    body_digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryFilter:
+    """Which deliveries to list, newest first. `sink` is its kind."""
+
+    namespace: str | None = None
+    state: str | None = None
+    sink: str | None = None
+    wait_id: str | None = None
+    before: DeliveryId | None = None
+    limit: int = 100
+
+
+class Redelivered(NamedTuple):
+    """How many new deliveries were queued; `more`: whether the limit left out others."""
+
+    deliveries: int
+    more: bool
+
+
+class StoredEvent(NamedTuple):
+    """The end number `seq`: its event as it is delivered, or None where it belongs to another namespace than the one asked for."""
+
+    seq: int
+    event: bytes | None
+
+
 class PokerStore(Protocol):
     """What the poker needs of the store."""
 
@@ -225,7 +294,6 @@ class PokerStore(Protocol):
 
     async def load_waiting(self, after: WaitId | None, limit: int) -> Sequence[StoredWait]:
         """A page of waiting waits in the order of their ids."""
-
 
     async def waiting_ids(self, after: WaitId | None, limit: int) -> Sequence[WaitId]:
         """A page of the ids of waiting waits, in their order."""
@@ -269,17 +337,45 @@ class ApiStore(Protocol):
             StoreUnavailable: nothing was stored.
         """
 
+    async def replays(self, submits: Sequence[Keyed]) -> Sequence[Added | Conflict | None]:
+        """What came in under these keys before, one answer each, in order: the wait as it is now, a Conflict (same key, other body),
+        or None.
+        """
+
     async def get(self, wait_id: str, namespace: str | None = None) -> StoredWait:
-        """One wait with its deliveries. Raises NotFound."""
+        """One wait with its newest deliveries. Raises NotFound."""
 
     async def find(self, wanted: WaitFilter) -> Sequence[StoredWait]:
-        """Waits, newest first, without their deliveries."""
+        """Waits, newest first, each with its newest deliveries."""
 
     async def cancel(self, wait_id: str, outcome: Outcome, namespace: str | None = None) -> StoredWait:
         """Ends a waiting wait as cancelled. Raises NotFound, Conflict, StoreUnavailable."""
 
     async def redeliver(self, wait_id: str, namespace: str | None = None) -> StoredWait:
         """Adds a new delivery of the stored event for each of the wait's sinks. Raises NotFound, Conflict, StoreUnavailable."""
+
+    async def find_deliveries(self, wanted: DeliveryFilter) -> Sequence[StoredDelivery]:
+        """Deliveries, newest first."""
+
+    async def redeliver_each(self, ids: Sequence[str], namespace: str | None = None) -> Redelivered:
+        """Adds a new delivery of the same event beside each of these, or beside none. Raises NotFound, Conflict (one is still queued,
+        or its wait was superseded), StoreUnavailable.
+        """
+
+    async def redeliver_dead(self, wanted: DeliveryFilter) -> Redelivered:
+        """The same for dead ones that match, the oldest first, up to the filter's limit: those that were not delivered anew since.
+        Deliveries of superseded waits stay dead. Raises StoreUnavailable.
+        """
+
+    @property
+    def finished_seq(self) -> int:
+        """The number of the last end on disk; 0 before the first."""
+
+    async def check_resumable(self, seq: int) -> None:
+        """Raises NotFound where the end number `seq` was never given, or it or a later one was pruned. 0 stands before the first."""
+
+    async def events_after(self, seq: int, namespace: str | None, limit: int) -> Sequence[StoredEvent]:
+        """The ends after number `seq`, in their order. Raises NotFound where one of them was pruned."""
 
     async def counts(self) -> Mapping[tuple[str, str], int]:
         """How many waits there are by (state, kind)."""
@@ -288,11 +384,37 @@ class ApiStore(Protocol):
 # ---------------------------------------------------------------- the engine, as the API needs it
 
 
+class WaitingOn(NamedTuple):
+    """Where a wait in hand stands now, and who throttles it. Times are Unix seconds.
+
+    Attributes:
+        stage: `scheduled`; `queued`, it is due and waits for a place; `poking`; `ending`, its outcome is on its way to disk.
+        since: when it became due; None while it is scheduled.
+        held_up_by: what a queued one waits for: `origin_limit`, `unproven_origins` (too many pokes are at origins that have not
+            answered yet, as this one has not), `poke_concurrency`; None: nothing, its turn is next.
+        origin: where it queues.
+        origin_limit: how many pokes at once the origin gets now.
+        origin_running: how many it has.
+        origin_held_down: whether that is because of three timeouts in a row.
+        quiet_until: until when the last answer asked to be left alone (`Retry-After`, as sent); None where it did not.
+    """
+
+    stage: str
+    since: float | None
+    held_up_by: str | None
+    origin: str
+    origin_limit: int
+    origin_running: int
+    origin_held_down: bool
+    quiet_until: float | None
+
+
 class Live(NamedTuple):
     """What the poker knows of a wait in hand that the store may not know yet. Times are Unix seconds."""
 
     progress: Progress
     next_poke_at: float
+    waiting_on: WaitingOn | None = None
 
 
 class Poking(Protocol):

@@ -6,7 +6,7 @@ Read once, by `waitd.app` and the CLI; everything else is handed plain values. W
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator
 from pydantic_settings import (
@@ -17,6 +17,7 @@ from pydantic_settings import (
 )
 
 from waitd.core.delivery import LADDER
+from waitd.core.egress import entry_of
 
 DAY = 86_400.0
 
@@ -26,7 +27,12 @@ def default_state_dir() -> Path:
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "waitd"
 
 
-Names = Annotated[tuple[str, ...], BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)]
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
+ResolverName = Literal["environment", "file", "directory", "vault", "aws_secrets_manager"]
 
 
 class Settings(BaseSettings):
@@ -44,6 +50,10 @@ class Settings(BaseSettings):
     )
     database_url: str | None = Field(
         None, description="A SQLAlchemy URL; default: waitd.db in the state directory."
+    )
+    state_ephemeral: bool | Literal["auto"] = Field(
+        "auto",
+        description="Whether the database's volume ends with the pod or machine; auto: judge by its mount.",
     )
     log_level: str = Field("info", description="debug, info, warning or error.")
     log_format: str = Field("auto", description="json, console, or auto: console on a terminal.")
@@ -72,6 +82,49 @@ class Settings(BaseSettings):
     connection_cache: float = Field(
         60.0, ge=0, description="How long a looked-up connection is used before it is asked anew."
     )
+    connection_resolvers: Annotated[tuple[ResolverName, ...], BeforeValidator(_as_tuple)] = Field(
+        ("environment", "file", "directory", "vault", "aws_secrets_manager"),
+        description="Where connections are looked up, in this order; what is not configured is left out.",
+    )
+    connections_file: Path | None = Field(
+        None, description="A TOML or YAML file of connections; read again when it changes."
+    )
+    connections_directory: Path | None = Field(
+        None, description="A directory with a file for each conn_id, as Kubernetes mounts a secret."
+    )
+    vault_url: str | None = Field(None, description="HashiCorp Vault's URL.")
+    vault_mount_point: str = Field("secret", description="Where its KV engine (version 2) is mounted.")
+    vault_connections_path: str = Field("connections", description="The path of the connections in it.")
+    vault_namespace: str | None = Field(None, description="The namespace, in Vault Enterprise.")
+    vault_ca_file: Path | None = Field(
+        None, description="Certificates to check Vault's against; none: the system's."
+    )
+    vault_auth: Literal["token", "approle", "kubernetes"] = Field(
+        "token", description="How waitd proves itself to Vault."
+    )
+    vault_auth_mount_point: str | None = Field(
+        None, description="Where that way is mounted; default: its name."
+    )
+    vault_token: SecretStr | None = Field(None, description="The token, for vault_auth token.")
+    vault_role_id: str | None = Field(None, description="The role's id, for vault_auth approle.")
+    vault_secret_id: SecretStr | None = Field(None, description="Its secret id.")
+    vault_kubernetes_role: str | None = Field(None, description="The role, for vault_auth kubernetes.")
+    vault_kubernetes_jwt_path: Path = Field(
+        Path("/var/run/secrets/kubernetes.io/serviceaccount/token"),
+        description="The service account's token.",
+    )
+    secrets_manager_region: str | None = Field(
+        None, description="The region of AWS Secrets Manager; none: it is not asked."
+    )
+    secrets_manager_connections_prefix: str = Field(
+        "airflow/connections", description="What stands before the conn_id in a secret's name."
+    )
+    secrets_manager_endpoint: str | None = Field(None, description="Its endpoint, where it is not AWS's own.")
+    secrets_manager_profile: str | None = Field(None, description="Which of the environment's AWS profiles.")
+    egress_allow: Names = Field(
+        (), description="Networks, addresses and host names (with *.) that waits may name besides."
+    )
+    egress_deny: Names = Field((), description="Networks, addresses and host names that they may not.")
     secret_headers: Names = Field(
         ("authorization", "proxy-authorization", "cookie", "x-api-key", "*-token", "*-secret"),
         description="Header names (with *) refused in a wait: secrets belong to a connection.",
@@ -87,6 +140,13 @@ class Settings(BaseSettings):
         host, _, port = value.rpartition(":")
         if not host or not port.isdecimal() or int(port) > 65535:
             raise ValueError("write it as HOST:PORT, e.g. 127.0.0.1:8795 or [::1]:8795")
+        return value
+
+    @field_validator("egress_allow", "egress_deny")
+    @classmethod
+    def _entries(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for line in value:
+            entry_of(line)
         return value
 
     @field_validator("log_level")

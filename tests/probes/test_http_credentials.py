@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from daemon import serving
-from raw_server import ScriptedConnections, poke
+from raw_server import Poked, ScriptedConnections, poke
 from token_endpoint import TokenEndpoint, token_endpoint
 
 from waitd.connections.authorizer import Authorizer
@@ -25,6 +25,13 @@ from waitd.outgoing import Outgoing
 from waitd.probes.http import HttpProbe
 
 KINDS = ["oauth2", "oauth2_post", "airbyte", "google", "google_id"]
+
+
+class Never(set[str]):
+    """Nothing that is given out is ever good."""
+
+    def add(self, _: str) -> None:
+        pass
 
 
 class NoKeys:
@@ -112,12 +119,6 @@ async def test_a_401_drops_the_token_and_asks_once_more(
 
 async def test_a_401_to_a_fresh_token_is_the_targets_answer(tokens: TokenEndpoint, target: Target) -> None:
     async with probe(None, tokens.connections(target.url)["oauth2"]) as http:
-        tokens.good = frozenset()  # type: ignore[assignment]  # nothing that is given out is ever good
-
-        class Never(set[str]):
-            def add(self, _: str) -> None:
-                pass
-
         tokens.good = Never()
         [verdict] = await poke(http, {"http_conn_id": "oauth2", "endpoint": "x"})
     assert isinstance(verdict, Failure)
@@ -171,8 +172,6 @@ async def test_a_wait_accepted_before_is_not_poked_where_the_rules_forbid_it(tar
     async with probe(outgoing) as http:
         wait = http.parse({"endpoint": f"{target.url}/x"}, namespace="default")
         outgoing.listens_on("127.0.0.1", int(target.url.rpartition(":")[2]))
-        from raw_server import Poked
-
         [verdict] = await http.poke([Poked(wait)])
     assert isinstance(verdict, Unreachable)
     assert verdict.reason == "egress_refused"

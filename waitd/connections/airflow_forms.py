@@ -31,7 +31,21 @@ def parse_connection(conn_id: str, value: str) -> Connection:
         ValueError: it describes none. The message never quotes the value.
     """
     text = value.strip()
-    connection = _from_json(conn_id, text) if text.startswith("{") else _from_uri(conn_id, text)
+    if text.startswith("{"):
+        return connection_of(conn_id, _object(text, "it"))
+    return _checked(_from_uri(conn_id, text))
+
+
+def connection_of(conn_id: str, fields: Mapping[str, Any]) -> Connection:
+    """The connection that these fields, under Airflow's names, describe.
+
+    Raises:
+        ValueError: they describe none. The message never quotes a value.
+    """
+    return _checked(_from_fields(conn_id, fields))
+
+
+def _checked(connection: Connection) -> Connection:
     if "@" in (connection.host or ""):
         raise ValueError("its host has an @ in it; login and password have their own fields")
     return connection
@@ -111,8 +125,7 @@ def _decoded(text: str) -> Any:
         return text
 
 
-def _from_json(conn_id: str, text: str) -> Connection:
-    fields = _object(text, "it")
+def _from_fields(conn_id: str, fields: Mapping[str, Any]) -> Connection:
     unknown = fields.keys() - _JSON_FIELDS
     if unknown:
         raise ValueError(

@@ -1,13 +1,21 @@
 """How a connection's credentials are written into an HTTP request.
 
-`extra["auth_type"]` names the way; without it, `basic` where there is a login or a password, else `none`:
+`extra["auth_type"]` names the way, one entry of `KINDS`; without it, `basic` where there is a login or a password, else `none`. What has to
+be fetched first is described here as a `Grant`; who fetches it lives in `waitd.connections`.
 
-| auth_type | sends                                                                         |
-|-----------|-------------------------------------------------------------------------------|
-| `none`    | nothing                                                                       |
-| `basic`   | `Authorization: Basic …` of login and password                                |
-| `bearer`  | `Authorization: Bearer …` of `extra["token"]`, else the password              |
-| `header`  | the header named by `extra["header_name"]`, with the password as its value    |
+| auth_type                   | sends                                                                    | needs                                     |
+|-----------------------------|--------------------------------------------------------------------------|-------------------------------------------|
+| `none`                      | nothing                                                                  |                                           |
+| `basic`                     | `Authorization: Basic …`                                                 | login, password                           |
+| `bearer`                    | `Authorization: Bearer …`                                                | extra `token`, else password              |
+| `header`                    | the header named by extra `header_name`                                  | password: its value                       |
+| `oauth2_client_credentials` | a token of RFC 6749, 4.4                                                 | see `waitd.core.connection_grants`        |
+| `airbyte`                   | a token of Airbyte's application                                         | see there                                 |
+| `google_service_account`    | an access token, or with `target_audience` an ID token                   | see there                                 |
+| `aws_sigv4`                 | a signature of each request                                              | extra `aws_service`, `region_name`; keys as in `core.aws_connection` |
+
+A token is sent as `Authorization: Bearer …`, or in the header that extra `token_header` names (`Proxy-Authorization`, where an
+identity-aware proxy stands before an application that has its own).
 
 Besides, each entry of the map `extra["headers"]` is sent as a header; and, as Airflow's HttpHook does it, so is each entry of `extra`
 itself whose name can only be a header's: `Authorization`, `Accept`, or any name with a hyphen.
@@ -16,31 +24,78 @@ itself whose name can only be a header's: `Authorization`, `Accept`, or any name
 import re
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 
+from waitd.core.aws_connection import KeySource, aws_account
 from waitd.core.connection import Connection
+from waitd.core.connection_grants import Grant, airbyte, google_service_account, oauth2_client_credentials
 
 Header = tuple[str, str]
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_SERVICE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
-def http_headers(connection: Connection) -> tuple[Header, ...]:
-    """The headers that carry a connection's credentials, to be sent to its own origin only.
+@dataclass(frozen=True, slots=True)
+class Signing:
+    """Each request is signed by AWS's Signature Version 4, for one service in one region."""
+
+    service: str
+    region: str
+    keys: KeySource = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a connection's requests need: headers that are known at once, and perhaps a token or a signature.
+
+    Attributes:
+        headers: sent with every request, to the connection's own origin only.
+        grant: how a token is got that is sent, too; None: there is none.
+        token_header: the header that carries it.
+        signing: how each request is signed; None: it is not.
+    """
+
+    headers: tuple[Header, ...] = field(default=(), repr=False)
+    grant: Grant | None = None
+    token_header: str = "Authorization"  # noqa: S105 - a name, not a secret
+    signing: Signing | None = None
+
+
+def credentials_of(connection: Connection) -> Credentials:
+    """What the connection's requests need.
 
     Raises:
         ValueError: the connection's extra cannot be read as such; the message quotes no secret.
     """
     extra = connection.extra
     default = "basic" if connection.login or connection.password else "none"
-    way = extra.get("auth_type", default)
-    if not isinstance(way, str) or way.lower() not in _WAYS:
-        raise ValueError(f"auth_type is one of {', '.join(_WAYS)}")
+    kind = extra.get("auth_type", default)
+    if not isinstance(kind, str) or kind.lower() not in KINDS:
+        raise ValueError(f"auth_type is one of {', '.join(KINDS)}")
     headers = dict(_named_headers(extra))
-    headers.update(_WAYS[way.lower()](connection))
+    way = KINDS[kind.lower()](connection)
+    grant = way if isinstance(way, Grant) else None
+    signing = way if isinstance(way, Signing) else None
+    if isinstance(way, dict):
+        headers.update(way)
     for name, value in headers.items():
         check_header(name, value)
-    return tuple(headers.items())
+    token_header = extra.get("token_header", "Authorization")
+    if not isinstance(token_header, str):
+        raise ValueError("token_header is the name of a header")  # noqa: TRY004 - bad data, not a bad call
+    check_header(token_header, "")
+    return Credentials(tuple(headers.items()), grant, token_header, signing)
+
+
+def http_headers(connection: Connection) -> tuple[Header, ...]:
+    """The headers of a connection whose credentials need nothing fetched and nothing signed.
+
+    Raises:
+        ValueError: as `credentials_of`.
+    """
+    return credentials_of(connection).headers
 
 
 def check_header(name: str, value: str) -> None:
@@ -69,32 +124,53 @@ def _named_headers(extra: Mapping[str, object]) -> Iterator[Header]:
     yield from headers.items()
 
 
-def _none(_: Connection) -> Iterator[Header]:
-    yield from ()
+def _none(_: Connection) -> dict[str, str]:
+    return {}
 
 
-def _basic(connection: Connection) -> Iterator[Header]:
-    pair = f"{connection.login or ''}:{connection.password or ''}"
-    yield "Authorization", f"Basic {b64encode(pair.encode()).decode()}"
+def _basic(connection: Connection) -> dict[str, str]:
+    return {"Authorization": basic(connection.login or "", connection.password or "")}
 
 
-def _bearer(connection: Connection) -> Iterator[Header]:
+def basic(login: str, password: str) -> str:
+    """The value of `Authorization` that carries these two."""
+    return f"Basic {b64encode(f'{login}:{password}'.encode()).decode()}"
+
+
+def _bearer(connection: Connection) -> dict[str, str]:
     token = connection.extra.get("token") or connection.password
     if not isinstance(token, str):
         raise ValueError("auth_type bearer needs a password or the extra's token")  # noqa: TRY004 - bad data, not a bad call
-    yield "Authorization", f"Bearer {token}"
+    return {"Authorization": f"Bearer {token}"}
 
 
-def _header(connection: Connection) -> Iterator[Header]:
+def _header(connection: Connection) -> dict[str, str]:
     name = connection.extra.get("header_name")
     if not isinstance(name, str) or connection.password is None:
         raise ValueError("auth_type header needs the extra's header_name and a password")
-    yield name, connection.password
+    return {name: connection.password}
 
 
-_WAYS: Mapping[str, Callable[[Connection], Iterator[Header]]] = {
+def _aws_sigv4(connection: Connection) -> Signing:
+    service = connection.extra.get("aws_service")
+    if not isinstance(service, str) or not _SERVICE.fullmatch(service):
+        raise ValueError("auth_type aws_sigv4 needs the extra's aws_service, e.g. glue or execute-api")
+    account = aws_account(connection)
+    if account.region is None:
+        raise ValueError("auth_type aws_sigv4 needs the extra's region_name")
+    if account.keys is None:
+        raise ValueError("auth_type aws_sigv4 needs keys; signature_version unsigned has none")
+    return Signing(service, account.region, account.keys)
+
+
+#: Every way, by its name. A new one is one function and one line here.
+KINDS: Mapping[str, Callable[[Connection], dict[str, str] | Grant | Signing]] = {
     "none": _none,
     "basic": _basic,
     "bearer": _bearer,
     "header": _header,
+    "oauth2_client_credentials": oauth2_client_credentials,
+    "airbyte": airbyte,
+    "google_service_account": google_service_account,
+    "aws_sigv4": _aws_sigv4,
 }

@@ -2,6 +2,8 @@
 
 WaitdError
 ├── InvalidInput              mend the input (422); every problem points at its field
+│   └── NotHere               the input is right, but not for this daemon as it is set up now
+│       └── NotInstalled      an optional library is missing
 ├── NotFound                  there is no such thing (404)
 │   └── UnknownConnection     no resolver knows the conn_id, and all of them answered
 ├── Conflict                  not in this state (409)
@@ -11,7 +13,7 @@ WaitdError
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 
 class WaitdError(Exception):
@@ -38,13 +40,21 @@ class InvalidInput(WaitdError):  # noqa: N818 - reads as a sentence where it is 
         super().__init__("; ".join(f"{p.pointer or '/'}: {p.detail}" for p in self.problems))
 
     @classmethod
-    def at(cls, pointer: str, detail: str) -> "InvalidInput":
+    def at(cls, pointer: str, detail: str) -> Self:
         """One problem at one place."""
         return cls([Problem(pointer, detail)])
 
     def below(self, prefix: str) -> "InvalidInput":
         """The same problems, seen from further up: `prefix` is put before each pointer."""
         return InvalidInput(Problem(prefix + p.pointer, p.detail) for p in self.problems)
+
+
+class NotHere(InvalidInput):
+    """This daemon, as it is set up now, cannot do it. No reason to give up what was accepted when it could."""
+
+
+class NotInstalled(NotHere):
+    """An optional library is missing in this process."""
 
 
 class NotFound(WaitdError):  # noqa: N818

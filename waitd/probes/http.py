@@ -19,7 +19,7 @@ from waitd.outgoing import Outgoing
 from waitd.ports import Authorization, HttpConnections, Pokeable
 from waitd.probes.http_access import Access, Accesses, unusable
 from waitd.probes.http_client import TOO_LARGE, Answer, HttpClient, Request, trouble
-from waitd.probes.http_params import HttpTarget, Template, http_conn_id, target_of
+from waitd.probes.http_params import HttpParams, HttpTarget, Template, http_conn_id, target_of
 from waitd.probes.judging import (
     BODY_LIMIT,
     RESULT_LIMIT,
@@ -45,6 +45,9 @@ _log = structlog.get_logger()
 
 class HttpProbe:
     """Pokes HTTP endpoints. Start it in the loop that it runs in, and close it there; or use it as a context manager."""
+
+    #: What the API's document shows of its parameters.
+    params_model = HttpParams
 
     def __init__(
         self,

@@ -41,7 +41,9 @@ class HttpParams(Strict):
     http_conn_id: str | None = Field(
         default=None, description="The connection that knows address and credentials."
     )
-    method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] = "GET"
+    method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] = Field(
+        default="GET", description="The request's method."
+    )
     headers: dict[str, str] = Field(default_factory=dict, description="Request headers; no secrets.")
     request_params: dict[str, Any] = Field(
         default_factory=dict, description="The query: strings, numbers, or lists of them."

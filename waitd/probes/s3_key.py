@@ -15,7 +15,7 @@ from waitd.probes.file_check import TooHeavy, checked
 from waitd.probes.judging import RESULT_LIMIT
 from waitd.probes.patterns import Pattern
 from waitd.probes.s3_client import MAX_PAGES, TOO_MANY, S3Client
-from waitd.probes.s3_params import Look, S3KeyTarget, key_target, pattern_of
+from waitd.probes.s3_params import Look, S3KeyParams, S3KeyTarget, key_target, pattern_of
 from waitd.probes.s3_places import Place
 from waitd.probes.s3_xml import File, Page
 
@@ -40,6 +40,9 @@ class _Found(NamedTuple):
 
 class S3KeyProbe:
     """Looks for keys. The client is started and closed by its owner."""
+
+    #: What the API's document shows of its parameters.
+    params_model = S3KeyParams
 
     def __init__(self, client: S3Client) -> None:
         self._client = client

@@ -94,6 +94,9 @@ class KnownSets:
 class S3KeysUnchangedProbe:
     """Watches prefixes. The client is started and closed by its owner."""
 
+    #: What the API's document shows of its parameters.
+    params_model = S3KeysUnchangedParams
+
     def __init__(self, client: S3Client) -> None:
         self._client = client
         self._known = KnownSets()

@@ -1,0 +1,138 @@
+"""Connections in a file and in a directory of secrets."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from waitd.connections.directory import DirectoryResolver
+from waitd.connections.file import FileResolver
+from waitd.core.errors import ConnectionUnavailable, UnknownConnection
+
+EXAMPLE = Path(__file__).parents[2] / "config" / "connections.example.toml"
+TOML = """
+uri = "http://u:planted@h.example"
+[api]
+conn_type = "http"
+host = "api.example"
+port = 8443
+password = "planted"
+extra = { auth_type = "bearer" }
+"""
+YAML = """
+uri: http://u:planted@h.example
+api: {conn_type: http, host: api.example, port: 8443, password: planted, extra: {auth_type: bearer}}
+"""
+
+
+@pytest.mark.parametrize(("name", "text"), [("c.toml", TOML), ("c.yaml", YAML), ("c.yml", YAML)])
+async def test_a_file_holds_tables_of_fields_and_uris(tmp_path: Path, name: str, text: str) -> None:
+    file = tmp_path / name
+    file.write_text(text)
+    resolver = FileResolver(file)
+    api, uri = await resolver.lookup("api"), await resolver.lookup("uri")
+    assert (api.host, api.port, api.password, api.extra) == (
+        "api.example",
+        8443,
+        "planted",
+        {"auth_type": "bearer"},
+    )
+    assert (uri.host, uri.login) == ("h.example", "u")
+    with pytest.raises(UnknownConnection):
+        await resolver.lookup("other")
+
+
+async def test_a_changed_file_is_read_again_even_when_it_was_replaced(tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text('api = "http://one"')
+    resolver = FileResolver(file)
+    assert (await resolver.lookup("api")).host == "one"
+    new = tmp_path / "new"
+    new.write_text('api = "http://two"')
+    os.utime(new, ns=(file.stat().st_atime_ns, file.stat().st_mtime_ns))
+    new.rename(file)
+    assert (await resolver.lookup("api")).host == "two"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("c.toml", 'api = "http://planted'), ("c.toml", "planted"), ("c.yaml", "{planted"), ("c.yaml", "- planted"), ("c.yaml", "1: planted"),
+        ("c.toml", "api = 7"), ("c.toml", '[api]\nplanted = "x"'), ("c.toml", 'api = "planted"'), ("c.yaml", "api: !!python/object:os.planted {}"),
+    ],
+)  # fmt: skip
+async def test_a_file_that_cannot_be_read_cannot_say_and_is_not_quoted(
+    tmp_path: Path, name: str, text: str
+) -> None:
+    file = tmp_path / name
+    file.write_text(text)
+    with pytest.raises(ConnectionUnavailable, match=name) as raised:
+        await FileResolver(file).lookup("api")
+    assert "planted" not in str(raised.value)
+    assert raised.value.__cause__ is None
+
+
+async def test_a_missing_file_cannot_say(tmp_path: Path) -> None:
+    with pytest.raises(ConnectionUnavailable, match="FileNotFoundError"):
+        await FileResolver(tmp_path / "none.toml").lookup("api")
+
+
+async def test_the_example_can_be_read() -> None:
+    import tomllib
+
+    from waitd.core.connection_auth import KINDS, credentials_of
+
+    resolver = FileResolver(EXAMPLE)
+    kinds = set()
+    for conn_id in tomllib.loads(EXAMPLE.read_text()):
+        connection = await resolver.lookup(conn_id)
+        if connection.conn_type == "http":
+            credentials_of(connection)
+            kinds.add(connection.extra.get("auth_type", "basic"))
+    assert kinds == set(KINDS)
+
+
+def mounted(directory: Path, generation: str, **secrets: str) -> None:
+    """As Kubernetes mounts a secret: files are links through `..data`, which is led elsewhere in one step."""
+    new = directory / f"..{generation}"
+    new.mkdir(parents=True)
+    for name, value in secrets.items():
+        (new / name).write_text(value)
+        link = directory / name
+        if not link.is_symlink():
+            link.symlink_to(Path("..data") / name)
+    (directory / "..data_tmp").symlink_to(new.name)
+    (directory / "..data_tmp").rename(directory / "..data")
+
+
+async def test_a_mounted_directory_is_followed_when_it_changes(tmp_path: Path) -> None:
+    mounted(tmp_path, "2026_1", api="http://one\n", other='{"host": "h"}')
+    resolver = DirectoryResolver(tmp_path)
+    assert (await resolver.lookup("api")).host == "one"
+    assert (await resolver.lookup("other")).host == "h"
+    mounted(tmp_path, "2026_2", api="http://two")
+    assert (await resolver.lookup("api")).host == "two"
+    with pytest.raises(UnknownConnection):
+        await resolver.lookup("other")
+
+
+@pytest.mark.parametrize(
+    "conn_id", ["../secret", "a/b", "/etc/passwd", "..data", ".hidden", "a\\b", "a:b", "..", "."]
+)
+async def test_a_conn_id_does_not_lead_out_of_the_directory(tmp_path: Path, conn_id: str) -> None:
+    inside = tmp_path / "inside"
+    mounted(inside, "1", api="http://one")
+    (tmp_path / "secret").write_text("http://planted")
+    with pytest.raises(UnknownConnection):
+        await DirectoryResolver(inside).lookup(conn_id)
+
+
+async def test_a_missing_directory_and_a_broken_secret_cannot_say(tmp_path: Path) -> None:
+    with pytest.raises(ConnectionUnavailable, match="no directory"):
+        await DirectoryResolver(tmp_path / "none").lookup("api")
+    (tmp_path / "api").write_bytes(b"\xffplanted")
+    (tmp_path / "odd").write_text("planted")
+    for conn_id in ("api", "odd"):
+        with pytest.raises(ConnectionUnavailable, match="cannot be read") as raised:
+            await DirectoryResolver(tmp_path).lookup(conn_id)
+        assert "planted" not in str(raised.value)

@@ -1,0 +1,139 @@
+"""Something that is handed out for a while: one fetch for all, renewed in time, kept when it cannot be."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+import pytest
+
+from waitd.connections.lease import REFRESH_INTERVAL, RETRY_PAUSE, Lease, Lent
+from waitd.core.errors import ConnectionUnavailable
+
+
+@dataclass
+class Source:
+    """Hands out 1, 2, 3, …, each for 100 seconds, or fails; waits at the gate first."""
+
+    at: float = 1000.0
+    fetched: int = 0
+    forced: int = 0
+    down: bool = False
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.gate.set()
+
+    def now(self) -> float:
+        return self.at
+
+    async def fetch(self, anew: bool) -> Lent[int]:
+        self.fetched += 1
+        self.forced += anew
+        await self.gate.wait()
+        if self.down:
+            raise ConnectionUnavailable("down")
+        return Lent(self.fetched, 80.0, 100.0)
+
+
+@pytest.fixture
+def source() -> Source:
+    return Source()
+
+
+@pytest.fixture
+def lease(source: Source) -> Lease[int]:
+    return Lease(source.fetch, now=source.now, name="test")
+
+
+async def test_all_who_ask_share_one_fetch(source: Source, lease: Lease[int]) -> None:
+    source.gate.clear()
+    askers = [asyncio.ensure_future(lease.get()) for _ in range(50)]
+    await asyncio.sleep(0)
+    source.gate.set()
+    assert await asyncio.gather(*askers) == [1] * 50
+    assert source.fetched == 1
+
+
+async def test_it_is_used_until_shortly_before_its_end(source: Source, lease: Lease[int]) -> None:
+    await lease.get()
+    source.at += 79.9
+    assert (lease.at_hand(), await lease.get()) == (1, 1)
+    source.at += 0.1
+    assert lease.at_hand() is None
+    assert await lease.get() == 2
+
+
+async def test_while_a_new_one_is_fetched_the_old_one_is_used_to_its_end(
+    source: Source, lease: Lease[int]
+) -> None:
+    await lease.get()
+    source.at += 80
+    source.gate.clear()
+    first = asyncio.ensure_future(lease.get())
+    await asyncio.sleep(0)
+    assert (lease.at_hand(), await lease.get()) == (1, 1)
+    source.at += 20
+    assert lease.at_hand() is None
+    source.gate.set()
+    assert await first == 2
+
+
+async def test_the_old_one_is_kept_when_no_new_one_is_to_be_had(source: Source, lease: Lease[int]) -> None:
+    await lease.get()
+    source.at += 80
+    source.down = True
+    with pytest.raises(ConnectionUnavailable):
+        await lease.get()
+    assert await lease.get() == 1, "the next ones have the old one, and do not ask again at once"
+    assert source.fetched == 2
+    source.at += 20
+    with pytest.raises(ConnectionUnavailable):
+        await lease.get()
+
+
+async def test_a_failing_source_is_asked_again_after_a_pause_only(source: Source, lease: Lease[int]) -> None:
+    source.down = True
+    for _ in range(5):
+        with pytest.raises(ConnectionUnavailable):
+            await lease.get()
+    assert source.fetched == 1
+    source.at += RETRY_PAUSE
+    source.down = False
+    assert await lease.get() == 2
+
+
+async def test_what_was_refused_is_replaced_once_for_all(source: Source, lease: Lease[int]) -> None:
+    await lease.get()
+    assert await asyncio.gather(*(lease.get(refused=1) for _ in range(5))) == [2] * 5
+    assert (source.fetched, source.forced) == (2, 1)
+    assert await lease.get(refused=1) == 2, "a newer one is there already"
+    assert await lease.get(refused=2) == 2, "too soon for another"
+    source.at += REFRESH_INTERVAL
+    assert await lease.get(refused=2) == 3
+
+
+async def test_what_was_refused_is_not_handed_out_as_new_when_the_source_is_down(
+    source: Source, lease: Lease[int]
+) -> None:
+    await lease.get()
+    source.down = True
+    with pytest.raises(ConnectionUnavailable):
+        await lease.get(refused=1)
+    assert lease.at_hand() == 1, "others go on with it"
+
+
+async def test_an_asker_who_gives_up_does_not_end_the_fetch(source: Source, lease: Lease[int]) -> None:
+    source.gate.clear()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(lease.get(), 0.01)
+    source.gate.set()
+    assert await lease.get() == 1
+    assert source.fetched == 1
+
+
+async def test_closing_ends_a_fetch(source: Source, lease: Lease[int]) -> None:
+    source.gate.clear()
+    asker = asyncio.ensure_future(lease.get())
+    await asyncio.sleep(0)
+    await lease.aclose()
+    with pytest.raises(asyncio.CancelledError):
+        await asker

@@ -1,0 +1,145 @@
+"""AWS Secrets Manager, as moto's server answers."""
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import botocore.session
+import pytest
+from moto.core.models import DEFAULT_ACCOUNT_ID
+from moto.secretsmanager.models import secretsmanager_backends
+from moto.server import ThreadedMotoServer
+
+from waitd.connections.secrets_manager import SecretsManagerResolver, SecretsPlace
+from waitd.core.aws_connection import KeySource
+from waitd.core.aws_signature import AwsKeys
+from waitd.core.errors import ConnectionUnavailable, UnknownConnection
+from waitd.outgoing import Outgoing
+
+REGION = "eu-west-1"
+NOW = 1_795_228_867.0
+
+
+class StaticKeys:
+    """Hands out one pair of keys after the other; the last one stays."""
+
+    def __init__(self, *keys: AwsKeys) -> None:
+        self.given = list(keys or (AwsKeys("AKIA", "planted"),))
+        self.refreshes = 0
+
+    async def keys(self, source: KeySource) -> AwsKeys:
+        return self.given[min(self.refreshes, len(self.given) - 1)]
+
+    async def refreshed(self, source: KeySource) -> AwsKeys:
+        self.refreshes += 1
+        return await self.keys(source)
+
+
+class Secrets:
+    """A Secrets Manager."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        session = botocore.session.Session()
+        self._client: Any = session.create_client(
+            "secretsmanager",
+            region_name=REGION,
+            endpoint_url=url,
+            aws_access_key_id="AKIA",
+            aws_secret_access_key="x",
+        )
+
+    def put(self, name: str, value: str) -> None:
+        self._client.create_secret(Name=name, SecretString=value)
+
+    def delete(self, name: str) -> None:
+        self._client.delete_secret(SecretId=name)
+
+    def close(self) -> None:
+        self._client.close()
+
+
+@pytest.fixture
+def secrets() -> Iterator[Secrets]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    secretsmanager_backends[DEFAULT_ACCOUNT_ID][REGION].reset()  # servers of one process share their state
+    host, port = server.get_host_and_port()
+    opened = Secrets(f"http://{host}:{port}")
+    try:
+        yield opened
+    finally:
+        opened.close()
+        server.stop()
+
+
+@asynccontextmanager
+async def resolver(
+    url: str, keys: StaticKeys | None = None, **place: Any
+) -> AsyncIterator[SecretsManagerResolver]:
+    made = SecretsManagerResolver(
+        SecretsPlace(REGION, endpoint=url, **place), keys or StaticKeys(), Outgoing(), now=lambda: NOW
+    )
+    async with made as opened:
+        yield opened
+
+
+async def test_secrets_are_uris_or_json_in_the_words_that_airflow_takes(secrets: Secrets) -> None:
+    secrets.put("airflow/connections/uri", "http://u:p%40@h.example/https")
+    secrets.put(
+        "airflow/connections/team/json",
+        json.dumps({"conn_type": "http", "host": "h", "login": "u", "port": 81}),
+    )
+    secrets.put("airflow/connections/rds", json.dumps({"engine": "postgres", "username": "u", "pass": "p", "server": "s", "database": "d", "other": 1}))  # fmt: skip
+    async with resolver(secrets.url) as resolved:
+        assert (await resolved.lookup("uri")).password == "p@"
+        assert (await resolved.lookup("team/json")).port == 81
+        rds = await resolved.lookup("rds")
+        assert (rds.conn_type, rds.login, rds.password, rds.host, rds.schema) == (
+            "postgres",
+            "u",
+            "p",
+            "s",
+            "d",
+        )
+        with pytest.raises(UnknownConnection):
+            await resolved.lookup("missing")
+
+
+async def test_a_deleted_secret_is_unknown(secrets: Secrets) -> None:
+    secrets.put("airflow/connections/gone", "http://h")
+    secrets.delete("airflow/connections/gone")
+    async with resolver(secrets.url) as resolved:
+        with pytest.raises(UnknownConnection):
+            await resolved.lookup("gone")
+
+
+@pytest.mark.parametrize(
+    ("prefix", "name"), [("team/conns", "team/conns/api"), ("team/", "team/api"), ("", "api")]
+)
+async def test_the_prefix_is_a_setting(secrets: Secrets, prefix: str, name: str) -> None:
+    secrets.put(name, "http://prefixed")
+    async with resolver(secrets.url, prefix=prefix) as resolved:
+        assert (await resolved.lookup("api")).host == "prefixed"
+
+
+@pytest.mark.parametrize("value", ["planted", '{"planted', '{"host": ["planted"]}', "[]", "{}x"])
+async def test_a_secret_that_is_no_connection_is_named_but_not_quoted(secrets: Secrets, value: str) -> None:
+    secrets.put("airflow/connections/odd", value)
+    async with resolver(secrets.url) as resolved:
+        with pytest.raises(ConnectionUnavailable, match="the secret of odd cannot be read") as raised:
+            await resolved.lookup("odd")
+    assert "planted" not in str(raised.value)
+
+
+async def test_a_store_that_is_down_cannot_say() -> None:
+    async with resolver("http://127.0.0.1:1") as resolved:
+        with pytest.raises(ConnectionUnavailable, match="does not answer"):
+            await resolved.lookup("api")
+
+
+@pytest.mark.parametrize("region", ["eu-west-1.evil.example/", "", "../x"])
+def test_a_region_that_would_lead_elsewhere_is_refused(region: str) -> None:
+    with pytest.raises(ValueError):
+        SecretsManagerResolver(SecretsPlace(region), StaticKeys(), Outgoing(), now=lambda: NOW)

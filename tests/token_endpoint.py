@@ -1,0 +1,115 @@
+"""A token endpoint that hands out tokens to whoever proves himself in any of the ways that waitd knows; and connections that use it."""
+
+import base64
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+from urllib.parse import unquote_plus
+
+from aiohttp import web
+from daemon import serving
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import RSAKey
+
+from waitd.core.connection import Connection
+
+CLIENT, SECRET = "client:1", "client secret/ü"
+
+
+@cache
+def service_account_key() -> RSAKey:
+    return RSAKey.generate_key(2048)
+
+
+@dataclass
+class TokenEndpoint:
+    """Gives out `token-1`, `token-2`, …; a revoked one is no longer good."""
+
+    prefix: str = "token"
+    expires_in: Any = 3600
+    status: int = 200
+    issued: int = 0
+    good: set[str] = field(default_factory=set)
+    asked: list[dict[str, str]] = field(default_factory=list)
+    clients: dict[str, str] = field(default_factory=lambda: {CLIENT: SECRET})
+    url: str = ""
+
+    async def answer(self, request: web.Request) -> web.Response:
+        given = await _given(request)
+        self.asked.append(given)
+        if self.status != 200:
+            return web.json_response(
+                {"error": "invalid_client", "error_description": f"no {SECRET}"}, status=self.status
+            )
+        field_name = self._proven(given)
+        if field_name is None:
+            return web.json_response({"error": "invalid_client"}, status=401)
+        self.issued += 1
+        token = f"{self.prefix}-{self.issued}"
+        self.good.add(token)
+        return web.json_response({field_name: token, "token_type": "Bearer", "expires_in": self.expires_in})
+
+    def _proven(self, given: dict[str, str]) -> str | None:
+        """The name of the field that the token goes into; None: it is not."""
+        if given.get("grant_type") == "urn:ietf:params:oauth:grant-type:jwt-bearer":
+            try:
+                claims = jwt.decode(given["assertion"], service_account_key(), algorithms=["RS256"]).claims
+            except (JoseError, ValueError):
+                return None
+            if claims["aud"] != f"{self.url}/token" or not claims["iat"] <= time.time() < claims["exp"]:
+                return None
+            return "id_token" if "target_audience" in claims else "access_token"
+        right = self.clients.get(given.get("client_id", "")) == given.get("client_secret")
+        kind = given.get("grant_type") or given.get("grant-type")
+        return "access_token" if right and kind == "client_credentials" else None
+
+    def connections(self, host: str) -> dict[str, Connection]:
+        """One for each kind that needs a token."""
+        key = service_account_key()
+        keyfile = {
+            "client_email": "waitd@p.example",
+            "private_key": key.as_pem(private=True).decode(),
+            "private_key_id": "k1",
+            "token_uri": f"{self.url}/token",
+        }
+        oauth2 = {"auth_type": "oauth2_client_credentials", "token_url": f"{self.url}/token"}
+        google = {"auth_type": "google_service_account", "keyfile_dict": keyfile}
+        airbyte = {"auth_type": "airbyte", "token_url": f"{self.url}/token"}
+        extras: dict[str, dict[str, Any]] = {
+            "oauth2": oauth2,
+            "oauth2_post": {**oauth2, "token_endpoint_auth_method": "client_secret_post"},
+            "airbyte": airbyte,
+            "google": google,
+            "google_id": {**google, "target_audience": "iap", "token_header": "Proxy-Authorization"},
+        }
+        return {
+            name: Connection(name, host=host, login=CLIENT, password=SECRET, extra=extra)
+            for name, extra in extras.items()
+        }
+
+
+async def _given(request: web.Request) -> dict[str, str]:
+    """The client and the fields, however they came."""
+    fields = (
+        dict(await request.json())
+        if request.content_type == "application/json"
+        else dict(await request.post())
+    )
+    given = {name: str(value) for name, value in fields.items()}
+    scheme, _, encoded = request.headers.get("Authorization", "").partition(" ")
+    if scheme == "Basic":
+        name, _, secret = base64.b64decode(encoded).decode().partition(":")
+        given |= {"client_id": unquote_plus(name), "client_secret": unquote_plus(secret)}
+    return given
+
+
+@asynccontextmanager
+async def token_endpoint(prefix: str = "token") -> AsyncIterator[TokenEndpoint]:
+    """The endpoint on a free port, at /token."""
+    endpoint = TokenEndpoint(prefix)
+    async with serving("POST", "/token", endpoint.answer) as endpoint.url:
+        yield endpoint

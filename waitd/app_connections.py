@@ -1,0 +1,151 @@
+"""Where connections come from, put together from the settings: resolvers in their order, what fetches tokens, the cache before them."""
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from pydantic import SecretStr
+
+from waitd.connections.authorizer import AuthorizedConnections, Authorizer, Keys
+from waitd.connections.cache import Resolver
+from waitd.connections.directory import DirectoryResolver
+from waitd.connections.environment import EnvironmentResolver
+from waitd.connections.file import FileResolver
+from waitd.connections.secrets_manager import SecretsManagerResolver, SecretsPlace
+from waitd.connections.tokens import TokenClient
+from waitd.connections.vault import VaultPlace, VaultResolver
+from waitd.connections.vault_login import LOGINS, VaultCredentials
+from waitd.core.aws_connection import KeySource
+from waitd.core.aws_signature import AwsKeys
+from waitd.core.egress import Egress, is_loopback
+from waitd.core.errors import WaitdError
+from waitd.engine.clock import SystemClock
+from waitd.metrics import Instruments
+from waitd.outgoing import Outgoing
+from waitd.settings import Settings
+
+
+def outgoing_of(settings: Settings) -> Outgoing:
+    """The egress rules that the settings describe."""
+    private = is_loopback(settings.host)
+    return Outgoing(Egress.of(settings.egress_allow, settings.egress_deny, private=private))
+
+
+@asynccontextmanager
+async def connections_of(
+    settings: Settings, outgoing: Outgoing, instruments: Instruments
+) -> AsyncIterator[AuthorizedConnections]:
+    """The connections of one daemon.
+
+    Raises:
+        WaitdError: a resolver cannot be set up so.
+    """
+    clock = SystemClock()
+    keys = _EnvironmentKeys(clock.monotonic)
+    async with AsyncExitStack() as stack:
+        tokens = await stack.enter_async_context(TokenClient(outgoing, instruments=instruments))
+        authorizer = Authorizer(tokens, keys, now=clock.monotonic)
+        stack.push_async_callback(authorizer.aclose)
+        try:
+            resolvers = [
+                await RESOLVERS[name](settings, outgoing, keys, stack)
+                for name in settings.connection_resolvers
+            ]
+        except (ValueError, OSError) as error:
+            raise WaitdError(f"the connections cannot be set up: {error}") from None
+        yield AuthorizedConnections(
+            [resolver for resolver in resolvers if resolver is not None],
+            authorizer,
+            ttl=settings.connection_cache,
+            now=clock.monotonic,
+            instruments=instruments,
+        )
+
+
+class _EnvironmentKeys:
+    """AWS keys that no connection holds. The library behind them takes half a second to load, so it is loaded when they are needed."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._loaded: Keys | None = None
+
+    async def keys(self, source: KeySource) -> AwsKeys:
+        """See `Keys`."""
+        return await self._credentials().keys(source)
+
+    async def refreshed(self, source: KeySource) -> AwsKeys:
+        """See `Keys`."""
+        return await self._credentials().refreshed(source)
+
+    def _credentials(self) -> Keys:
+        if self._loaded is None:
+            try:
+                from waitd.probes.aws_credentials import AwsCredentials  # noqa: PLC0415 - see above
+            except ImportError:
+                raise ValueError(
+                    "AWS keys of the environment and of roles need a library that is not installed: pip install 'waitd[s3]'"
+                ) from None
+            self._loaded = AwsCredentials(now=self._now)
+        return self._loaded
+
+
+async def _environment(*_: object) -> Resolver | None:
+    return EnvironmentResolver(os.environ)
+
+
+async def _file(settings: Settings, *_: object) -> Resolver | None:
+    return FileResolver(settings.connections_file) if settings.connections_file else None
+
+
+async def _directory(settings: Settings, *_: object) -> Resolver | None:
+    return DirectoryResolver(settings.connections_directory) if settings.connections_directory else None
+
+
+async def _vault(settings: Settings, outgoing: Outgoing, _: Keys, stack: AsyncExitStack) -> Resolver | None:
+    if settings.vault_url is None:
+        return None
+    credentials = VaultCredentials(
+        token=_plain(settings.vault_token),
+        role_id=settings.vault_role_id,
+        secret_id=_plain(settings.vault_secret_id),
+        kubernetes_role=settings.vault_kubernetes_role,
+        kubernetes_jwt_path=settings.vault_kubernetes_jwt_path,
+        mount_point=settings.vault_auth_mount_point,
+    )
+    place = VaultPlace(
+        settings.vault_url,
+        settings.vault_mount_point,
+        settings.vault_connections_path,
+        settings.vault_namespace or "",
+        str(settings.vault_ca_file) if settings.vault_ca_file else None,
+    )
+    login = LOGINS[settings.vault_auth](credentials)
+    return await stack.enter_async_context(VaultResolver(place, login, outgoing, now=SystemClock().monotonic))
+
+
+async def _aws_secrets_manager(
+    settings: Settings, outgoing: Outgoing, keys: Keys, stack: AsyncExitStack
+) -> Resolver | None:
+    if settings.secrets_manager_region is None:
+        return None
+    place = SecretsPlace(
+        settings.secrets_manager_region,
+        settings.secrets_manager_connections_prefix,
+        settings.secrets_manager_endpoint,
+        settings.secrets_manager_profile,
+    )
+    return await stack.enter_async_context(SecretsManagerResolver(place, keys, outgoing, now=SystemClock.now))
+
+
+def _plain(secret: SecretStr | None) -> str | None:
+    return secret.get_secret_value() if secret is not None else None
+
+
+#: Every place, by its name in the setting `connection_resolvers`; None: it is not configured.
+RESOLVERS: Mapping[str, Callable[[Settings, Outgoing, Keys, AsyncExitStack], Awaitable[Resolver | None]]] = {
+    "environment": _environment,
+    "file": _file,
+    "directory": _directory,
+    "vault": _vault,
+    "aws_secrets_manager": _aws_secrets_manager,
+}

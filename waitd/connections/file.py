@@ -1,0 +1,99 @@
+"""Connections in one file, TOML or YAML, as Airflow's local file backend has them: a table by conn_id, of fields or of one string."""
+
+import asyncio
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from waitd.connections.airflow_forms import connection_of, parse_connection
+from waitd.core.connection import Connection
+from waitd.core.errors import ConnectionUnavailable, UnknownConnection
+
+
+class _Stamp(NamedTuple):
+    """What changes when a file does; a mounted secret is a symbolic link that is led elsewhere."""
+
+    inode: int
+    changed: int
+    size: int
+
+
+class FileResolver:
+    """Looks a conn_id up in a file, which is read again when it has changed."""
+
+    backend = "file"
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stamp: _Stamp | None = None
+        self._values: Mapping[str, Any] = {}
+
+    async def lookup(self, conn_id: str) -> Connection:
+        """The connection that the file describes.
+
+        Raises:
+            UnknownConnection: the file has none of this name.
+            ConnectionUnavailable: the file, or what it says of this one, cannot be read.
+        """
+        try:
+            await asyncio.to_thread(self._read)
+        except (OSError, ValueError) as error:
+            why = error if isinstance(error, _UnreadableError) else type(error).__name__
+            raise ConnectionUnavailable(f"the connections file {self._path} cannot be read: {why}") from None
+        if conn_id not in self._values:
+            raise UnknownConnection(f"there is no connection {conn_id} in {self._path}")
+        value = self._values[conn_id]
+        try:
+            if isinstance(value, str):
+                return parse_connection(conn_id, value)
+            if not isinstance(value, dict):
+                raise ValueError("it is neither a table of fields nor a string")  # noqa: TRY004, TRY301 - bad data, not a bad call
+            return connection_of(conn_id, value)
+        except ValueError as error:
+            raise ConnectionUnavailable(f"{conn_id} in {self._path} cannot be read: {error}") from None
+
+    def _read(self) -> None:
+        """Blocks."""
+        with self._path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            stamp = _Stamp(status.st_ino, status.st_mtime_ns, status.st_size)
+            if stamp == self._stamp:
+                return
+            text = file.read().decode()
+        self._values = _parsed(text, self._path.suffix.lower())
+        self._stamp = stamp
+
+
+class _UnreadableError(ValueError):
+    """Why, in words that quote nothing of the file."""
+
+
+def _parsed(text: str, suffix: str) -> Mapping[str, Any]:
+    values = _yaml(text) if suffix in {".yaml", ".yml"} else _toml(text)
+    if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
+        raise _UnreadableError("it is no table of connections")
+    return values
+
+
+def _toml(text: str) -> Any:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        pass
+    raise _UnreadableError("it is no TOML")  # outside the handler: the first error may quote the text
+
+
+def _yaml(text: str) -> Any:
+    try:
+        import yaml  # noqa: PLC0415 - of an extra, and not needed by all
+    except ImportError:
+        raise _UnreadableError(
+            "YAML needs a library that is not installed: pip install 'waitd[yaml]'"
+        ) from None
+    try:
+        return yaml.safe_load(text) or {}
+    except yaml.YAMLError:
+        pass
+    raise _UnreadableError("it is no YAML")
