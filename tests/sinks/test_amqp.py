@@ -3,7 +3,7 @@
 import asyncio
 
 from brokers import Amqp, parcel_of
-from conftest import Scene
+from scene import Scene
 
 from waitd.core.delivery import Delivered, Refused
 

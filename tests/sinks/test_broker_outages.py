@@ -7,9 +7,9 @@ from pathlib import Path
 import orjson
 import pytest
 from brokers import Sqs
-from conftest import Scene
 from daemon import until
 from outbox import Outbox, outbox
+from scene import Scene
 
 from waitd.core.wait import WaitId
 from waitd.ports import StoredDelivery
@@ -49,13 +49,13 @@ async def test_a_broker_killed_and_restarted_in_the_middle_loses_nothing_and_slo
         await asyncio.to_thread(kill, scene)
         await scene.proxy.down()
         await ending
-        await until(lambda: len(running.beside.parcels) == scene.broker.many, 5, "the pace of the other sink")
+        await until(lambda: len(running.beside.parcels) == scene.broker.many, 10, "the pace of the other sink")
         async with asyncio.timeout(10):
             while not any(d.last_error for d in await deliveries(running, ids, kind)):  # noqa: ASYNC110 - the store tells nobody
                 await asyncio.sleep(0.1)
         assert {d.state for d in await deliveries(running, ids, kind)} == {"delivered", "queued"}
         await start(scene)
-        await running.settled(30)
+        await running.settled(60)
         after = await deliveries(running, ids, kind)
         assert {d.state for d in after} == {"delivered"}
         assert max(d.attempts for d in after) > 1

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from brokers import CONTENT_TYPE, parcel_of
 from cloudevents.core.bindings.http import HTTPMessage, from_structured_event
-from conftest import Scene
 from daemon import until
+from scene import Scene
 
 from waitd.core.delivery import Delivered, Gone, Refused
 

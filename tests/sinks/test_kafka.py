@@ -1,7 +1,7 @@
 """What only Kafka has, as far as librdkafka's mock cluster shows it."""
 
 from brokers import parcel_of
-from conftest import Scene
+from scene import Scene
 
 from waitd.core.delivery import Delivered
 

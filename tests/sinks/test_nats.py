@@ -1,7 +1,7 @@
 """What only JetStream has."""
 
 from brokers import Nats, parcel_of
-from conftest import Scene
+from scene import Scene
 
 from waitd.core.delivery import Delivered, Gone, Refused
 

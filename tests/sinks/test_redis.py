@@ -1,7 +1,7 @@
 """What only Redis has."""
 
 from brokers import parcel_of
-from conftest import Scene
+from scene import Scene
 
 from waitd.core.delivery import Delivered, Refused
 

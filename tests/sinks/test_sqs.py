@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 from brokers import Known, Sqs, parcel_of
-from conftest import Scene
 from daemon import serving
+from scene import Scene
 
 from waitd.core.connection import Connection
 from waitd.core.delivery import Delivered, Gone, Refused

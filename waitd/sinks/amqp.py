@@ -69,6 +69,9 @@ class AmqpSink(BrokerSink[AmqpTarget, "AbstractConnection"]):
     is in flight there.
     """
 
+    #: What the API's document shows of its parameters.
+    params_model = AmqpParams
+
     kind = "amqp"
     library = "aio_pika"
     broker = "RabbitMQ"

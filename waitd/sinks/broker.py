@@ -13,7 +13,7 @@ from functools import cache
 from importlib.util import find_spec
 from typing import Annotated, Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from waitd.core.connection import Connection, is_conn_id, origin_of
@@ -38,7 +38,11 @@ def _conn_id(text: str) -> str:
 
 
 #: The name of a connection, as a parameter.
-ConnId = Annotated[str, AfterValidator(_conn_id)]
+ConnId = Annotated[
+    str,
+    AfterValidator(_conn_id),
+    Field(description="The connection that knows the broker and the credentials."),
+]
 
 
 class BrokerSink(ABC, Generic[Target, Client]):

@@ -58,7 +58,9 @@ class KafkaParams(Strict):
     """The parameters of a Kafka topic."""
 
     conn_id: ConnId
-    topic: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
+    topic: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9._-]{1,249}$")] = Field(
+        description="The topic's name."
+    )
     key: Annotated[str, StringConstraints(max_length=1024)] | None = Field(
         default=None, description="The record's key; default: the wait's id."
     )
@@ -76,6 +78,9 @@ class KafkaTarget:
 
 class KafkaSink(BrokerSink[KafkaTarget, "AIOKafkaProducer"]):
     """Produces. The connection is Airflow's `kafka`: its extra is a configuration in librdkafka's names, `bootstrap.servers` first."""
+
+    #: What the API's document shows of its parameters.
+    params_model = KafkaParams
 
     kind = "kafka"
     library = "aiokafka"

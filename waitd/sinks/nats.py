@@ -55,6 +55,9 @@ class NatsTarget:
 class NatsSink(BrokerSink[NatsTarget, "Publisher"]):
     """Publishes to JetStream. The connection: host, port, login and password, or extra `token`; extra `ssl` and `ssl_*` as for Redis."""
 
+    #: What the API's document shows of its parameters.
+    params_model = NatsParams
+
     kind = "nats"
     library = "nats"
     broker = "NATS"

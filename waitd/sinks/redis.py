@@ -57,6 +57,9 @@ class RedisTarget:
 class RedisSink(BrokerSink[RedisTarget, "Batches"]):
     """Adds events to streams. The connection is Airflow's `redis`: host, port, login, password, extra `db`, `ssl` and `ssl_*`."""
 
+    #: What the API's document shows of its parameters.
+    params_model = RedisParams
+
     kind = "redis"
     library = "redis"
     broker = "Redis"

@@ -75,6 +75,9 @@ class SqsSink(BrokerSink[SqsTarget, SqsClient]):
     `service_config`, `aws_session_token`, `verify`. Without a key the credentials are those of the machine, as boto3 finds them.
     """
 
+    #: What the API's document shows of its parameters.
+    params_model = SqsParams
+
     kind = "sqs"
     library = "aiobotocore"
     broker = "SQS"

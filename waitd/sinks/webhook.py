@@ -34,10 +34,12 @@ Url = Annotated[str, Field(max_length=2048)]
 class WebhookParams(Strict):
     """The parameters of a webhook: `url`, or `conn_id` and `endpoint`."""
 
-    url: Url | None = None
-    conn_id: str | None = None
-    endpoint: Url | None = None
-    headers: dict[str, str] = Field(default_factory=dict)
+    url: Url | None = Field(default=None, description="An absolute URL; or else conn_id.")
+    conn_id: str | None = Field(
+        default=None, description="The connection that knows address, credentials and secret."
+    )
+    endpoint: Url | None = Field(default=None, description="A path below the connection's base URL.")
+    headers: dict[str, str] = Field(default_factory=dict, description="Request headers; no secrets.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,9 @@ class _Address:
 
 class WebhookSink:
     """Posts events. An asynchronous context, in which it holds HTTP sessions: one for hosts of submitters, one for the operator's."""
+
+    #: What the API's document shows of its parameters.
+    params_model = WebhookParams
 
     def __init__(
         self,

@@ -1,0 +1,46 @@
+"""What a test of a broker's sink plays in: the broker, a proxy before it, the sink."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+from broker_proxy import Proxy
+from brokers import AnySink, Broker, Known, opened
+
+from waitd.core.delivery import Receipt
+from waitd.ports import Parcel
+
+
+@dataclass
+class Scene:
+    """One broker, the proxy before it, a sink that is open, and a place to send to."""
+
+    broker: Broker
+    proxy: Proxy
+    known: Known
+    sink: AnySink
+    name: str
+
+    def params(self) -> dict[str, Any]:
+        return self.broker.params(self.name, self.proxy.port)
+
+    async def deliver(self, parcel: Parcel, patience: float = 20, **more: Any) -> Receipt:
+        async with asyncio.timeout(patience):
+            return await self.sink.deliver(self.sink.parse({**self.params(), **more}), parcel)
+
+    async def read(self, count: int) -> Any:
+        return await self.broker.read(self.name, count)
+
+
+async def scene_of(broker: Broker, stack: AsyncExitStack) -> Scene:
+    proxy = broker.proxy()
+    await proxy.up()
+    stack.push_async_callback(proxy.down)
+    known = Known()
+    known.known["broker"] = broker.connection(proxy.port)
+    sink = await stack.enter_async_context(opened(broker, known))
+    name = f"t{uuid4().hex[:12]}"
+    await broker.prepare(name)
+    return Scene(broker, proxy, known, sink, name)

@@ -1,0 +1,148 @@
+"""Webhooks to a connection with each kind of credentials, and to hosts that the egress rules refuse."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from aiohttp import web
+from daemon import serving
+from token_endpoint import TokenEndpoint, token_endpoint
+
+from waitd.connections.authorizer import AuthorizedConnections, Authorizer
+from waitd.connections.tokens import TokenClient
+from waitd.core.aws_connection import KeySource
+from waitd.core.aws_request_signature import Signer
+from waitd.core.aws_signature import AwsKeys
+from waitd.core.connection import Connection
+from waitd.core.delivery import Delivered, DeliveryId, Refused
+from waitd.core.egress import Egress
+from waitd.core.errors import NotHere, UnknownConnection
+from waitd.core.wait import WaitId
+from waitd.metrics import Instruments
+from waitd.outgoing import Outgoing
+from waitd.ports import Parcel
+from waitd.sinks.webhook import WebhookSink
+
+PARCEL = Parcel(DeliveryId("d1"), WaitId("w1"), "default", {"kind": "webhook"}, b'{"id": "w1"}', 1, 0.0)
+NOW = 1_795_228_867.0
+
+
+class Held:
+    """A resolver over a dictionary."""
+
+    backend = "held"
+
+    def __init__(self, known: dict[str, Connection]) -> None:
+        self.known = known
+
+    async def lookup(self, conn_id: str) -> Connection:
+        if conn_id not in self.known:
+            raise UnknownConnection(conn_id)
+        return self.known[conn_id]
+
+
+class NoKeys:
+    async def keys(self, source: KeySource) -> AwsKeys:
+        raise ValueError("there are none")
+
+    refreshed = keys
+
+
+class Receiver:
+    """Takes events from whoever brings a good token."""
+
+    def __init__(self, tokens: TokenEndpoint) -> None:
+        self.tokens = tokens
+        self.seen: list[dict[str, str]] = []
+        self.url = ""
+
+    async def take(self, request: web.Request) -> web.Response:
+        self.seen.append(dict(request.headers))
+        brought = request.headers.get("Authorization") or request.headers.get("Proxy-Authorization") or ""
+        return web.Response(status=204 if brought.removeprefix("Bearer ") in self.tokens.good else 401)
+
+
+@pytest.fixture
+async def tokens() -> AsyncIterator[TokenEndpoint]:
+    async with token_endpoint() as running:
+        yield running
+
+
+@pytest.fixture
+async def receiver(tokens: TokenEndpoint) -> AsyncIterator[Receiver]:
+    receiver = Receiver(tokens)
+    async with serving("POST", "/{path:.*}", receiver.take) as receiver.url:
+        yield receiver
+
+
+@asynccontextmanager
+async def sink(known: dict[str, Connection], outgoing: Outgoing | None = None) -> AsyncIterator[WebhookSink]:
+    instruments, out = Instruments(version="test"), outgoing or Outgoing()
+    async with TokenClient(out, instruments=instruments) as client:
+        authorizer = Authorizer(client, NoKeys(), now=lambda: 0.0)
+        connections = AuthorizedConnections(
+            [Held(known)], authorizer, ttl=60.0, now=lambda: 0.0, instruments=instruments
+        )
+        async with WebhookSink(
+            connections, secret=None, secret_headers=(), outgoing=out, now=lambda: NOW
+        ) as opened:
+            yield opened
+        await authorizer.aclose()
+
+
+@pytest.mark.parametrize("kind", ["oauth2", "oauth2_post", "airbyte", "google", "google_id"])
+async def test_each_kind_delivers_and_a_401_drops_the_token(
+    tokens: TokenEndpoint, receiver: Receiver, kind: str
+) -> None:
+    async with sink(tokens.connections(receiver.url)) as webhook:
+        target = webhook.parse({"conn_id": kind, "endpoint": "hook"})
+        assert [await webhook.deliver(target, PARCEL) for _ in range(2)] == [Delivered(), Delivered()]
+        assert tokens.issued == 1
+        tokens.good.clear()
+        assert await webhook.deliver(target, PARCEL) == Delivered()
+    assert (tokens.issued, len(receiver.seen)) == (2, 4)
+
+
+async def test_a_second_401_is_refused(receiver: Receiver) -> None:
+    known = {"c": Connection("c", host=receiver.url, login="u", password="p")}
+    async with sink(known) as webhook:
+        receipt = await webhook.deliver(webhook.parse({"conn_id": "c", "endpoint": "hook"}), PARCEL)
+    assert receipt == Refused("the receiver answered 401")
+    assert len(receiver.seen) == 2
+
+
+async def test_a_401_to_a_url_without_a_connection_is_not_asked_again(receiver: Receiver) -> None:
+    async with sink({}) as webhook:
+        assert isinstance(await webhook.deliver(webhook.parse({"url": receiver.url}), PARCEL), Refused)
+    assert len(receiver.seen) == 1
+
+
+async def test_an_event_is_signed_as_it_is_sent(receiver: Receiver) -> None:
+    extra = {"auth_type": "aws_sigv4", "aws_service": "execute-api", "region_name": "eu-west-1"}
+    known = {"aws": Connection("aws", host=receiver.url, login="AKIA", password="secret", extra=extra)}
+    async with sink(known) as webhook:
+        await webhook.deliver(webhook.parse({"conn_id": "aws", "endpoint": "hook/a%20b"}), PARCEL)
+    seen = receiver.seen[0]
+    signer = Signer("execute-api", "eu-west-1", AwsKeys("AKIA", "secret"))
+    sent = {"content-type": seen["Content-Type"]}
+    expected = signer.headers("POST", f"{receiver.url}/hook/a%20b", sent, PARCEL.event, now=NOW)
+    assert seen["Authorization"] == expected["Authorization"]
+
+
+async def test_a_receiver_that_the_rules_refuse_by_name_is_refused_at_submit() -> None:
+    async with sink({}) as webhook:
+        for host in ("169.254.169.254", "0xa9fea9fe", "[::ffff:a9fe:a9fe]"):
+            with pytest.raises(NotHere, match="metadata"):
+                webhook.parse({"url": f"http://{host}/hook"})
+
+
+async def test_a_receiver_that_resolves_to_a_private_address_is_not_connected_to(receiver: Receiver) -> None:
+    url = receiver.url.replace("127.0.0.1", "localhost")
+    known = {"c": Connection("c", host=url)}
+    async with sink(known, Outgoing(Egress(private=False))) as webhook:
+        by_connection = await webhook.deliver(webhook.parse({"conn_id": "c"}), PARCEL)
+        by_url = await webhook.deliver(webhook.parse({"url": url}), PARCEL)
+    assert by_connection == Refused("the receiver answered 401")
+    assert isinstance(by_url, Refused)
+    assert by_url.error.startswith("no request may go there: addresses of private networks")
+    assert len(receiver.seen) == 2
