@@ -10,10 +10,11 @@ import orjson
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient
 
-from waitd.api import Endings, Limits, Services
+from waitd.api import Endings, Feed, Limits, Services
 from waitd.core.connection import Connection
 from waitd.core.delivery import Delivered, Receipt
 from waitd.core.errors import (
+    Conflict,
     ConnectionUnavailable,
     InvalidInput,
     StoreUnavailable,
@@ -22,7 +23,21 @@ from waitd.core.errors import (
 from waitd.core.verdict import Pending, Verdict
 from waitd.core.wait import Outcome, Progress, WaitId
 from waitd.metrics import Instruments
-from waitd.ports import Added, Ending, Live, NewWait, Parcel, Pokeable, StoredWait, WaitFilter
+from waitd.ports import (
+    Added,
+    DeliveryFilter,
+    Ending,
+    Keyed,
+    Live,
+    NewWait,
+    Parcel,
+    Pokeable,
+    Redelivered,
+    StoredDelivery,
+    StoredEvent,
+    StoredWait,
+    WaitFilter,
+)
 from waitd.stores import Store
 
 NOW = 1_700_000_000.0
@@ -125,6 +140,7 @@ class WatchedStore:
 
     real: Store
     commits: list[Sequence[NewWait]] = field(default_factory=list)
+    looked_up: list[Sequence[Keyed]] = field(default_factory=list)
     refusing: bool = False
     broken: bool = False
     gate: asyncio.Event | None = None
@@ -151,6 +167,31 @@ class WatchedStore:
     async def redeliver(self, wait_id: str, namespace: str | None = None) -> StoredWait:
         self._check()
         return await self.real.redeliver(wait_id, namespace)
+
+    async def replays(self, submits: Sequence[Keyed]) -> Sequence[Added | Conflict | None]:
+        self.looked_up.append(submits)
+        return await self.real.replays(submits)
+
+    async def find_deliveries(self, wanted: DeliveryFilter) -> Sequence[StoredDelivery]:
+        return await self.real.find_deliveries(wanted)
+
+    async def redeliver_each(self, ids: Sequence[str], namespace: str | None = None) -> Redelivered:
+        self._check()
+        return await self.real.redeliver_each(ids, namespace)
+
+    async def redeliver_dead(self, wanted: DeliveryFilter) -> Redelivered:
+        self._check()
+        return await self.real.redeliver_dead(wanted)
+
+    @property
+    def finished_seq(self) -> int:
+        return self.real.finished_seq
+
+    async def check_resumable(self, seq: int) -> None:
+        await self.real.check_resumable(seq)
+
+    async def events_after(self, seq: int, namespace: str | None, limit: int) -> Sequence[StoredEvent]:
+        return await self.real.events_after(seq, namespace, limit)
 
     async def counts(self) -> Mapping[tuple[str, str], int]:
         return await self.real.counts()
@@ -251,6 +292,6 @@ def services_for(store: WatchedStore, scrapes: list[int], *, max_long_polls: int
         instruments=Instruments(version="test"),
         limits=Limits(default_timeout=7 * DAY, max_timeout=365 * DAY, min_poke_interval=0.1),
         health=FakeHealth(),
-        now=lambda: NOW,
+        feed=Feed(max_readers=3),
         before_scrape=lambda: scrapes.append(1),
     )

@@ -1,12 +1,20 @@
 from collections.abc import AsyncIterator
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from api_fakes import NOW, Api, FakeConnections, FakeHealth, FakePoking, WatchedStore, services_for
+from documented import Documented
 
-from waitd.api import build_application
+from waitd.api import ApiRunner, build_application
 from waitd.stores import Store
+
+
+class ApiServer(TestServer):
+    """The application on the server that the daemon uses."""
+
+    async def _make_runner(self, **_: Any) -> ApiRunner:
+        return ApiRunner(self.app)
 
 
 @pytest.fixture
@@ -20,10 +28,15 @@ async def store() -> AsyncIterator[Store]:
 
 @pytest.fixture
 async def api(store: Store) -> AsyncIterator[Api]:
+    """The API on a real port. Whatever it answers in a test must stand in its OpenAPI document."""
     scrapes: list[int] = []
     watched = WatchedStore(store)
     services = services_for(watched, scrapes)
-    async with TestClient(TestServer(build_application(services))) as client:
+    application = build_application(services)
+    documented = Documented()
+    application.on_response_prepare.append(documented.note)
+    async with TestClient(ApiServer(application)) as client:
+        documented.document = await (await client.get("/openapi.json")).json()
         yield Api(
             client,
             services,
@@ -33,3 +46,4 @@ async def api(store: Store) -> AsyncIterator[Api]:
             cast(FakeHealth, services.health),
             scrapes,
         )
+    assert documented.missing == []

@@ -126,9 +126,11 @@ async def test_a_large_batch_that_is_all_there_does_not_hold_the_loop(api: Api) 
             turns += 1
             await asyncio.sleep(0)
 
+    chunks = [line * 3000, b""]
+
     class Content:
-        async def iter_any(self) -> AsyncIterator[bytes]:
-            yield line * 3000
+        async def readany(self) -> bytes:
+            return chunks.pop(0)
 
     sinks = SinkTargets(api.services.sinks)
     batches = Batches(api.services, Submissions(api.services, sinks), Admission(api.services.poking))

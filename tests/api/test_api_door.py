@@ -160,7 +160,7 @@ async def test_ready_says_why_not(api: Api, name: str, value: object, reason: st
 async def test_metrics_are_fresh_and_in_the_format_that_was_asked_for(api: Api) -> None:
     plain = await api.client.get("/metrics")
     assert plain.content_type == "text/plain"
-    assert re.search(r"^waitd_build_info\{version=\"test\"\} 1", await plain.text(), re.MULTILINE)
+    assert re.search(r"^waitd_build_info\{build=\"\",version=\"test\"\} 1", await plain.text(), re.MULTILINE)
     accept = {"Accept": "application/openmetrics-text; version=1.0.0, text/plain;q=0.5"}
     modern = await api.client.get("/metrics", headers=accept)
     assert modern.content_type == "application/openmetrics-text"

@@ -49,6 +49,7 @@ async def test_a_wait_is_stored_before_it_is_answered_and_shown_as_it_was_sent(a
         "finished_at": None,
         "pokes": 0,
         "last_verdict": None,
+        "waiting_on": None,
         "outcome": None,
         "deliveries": [],
     }

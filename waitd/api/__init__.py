@@ -1,11 +1,14 @@
 """The HTTP door: routes, what is refused at it and how, and a wait as it is shown.
 
-`build_application(Services(...))` makes the aiohttp application. What does not live here: what a wait's parameters mean
+`build_application(Services(...))` makes the aiohttp application, an `ApiRunner` serves it. A route is a line of `table`: it is served,
+checked and described (`openapi`) by what stands there. What does not live here: what a wait's parameters mean
 (`waitd.probes`, `waitd.sinks`), how rows are kept (`waitd.stores`), sockets, signals and the order of a drain (`waitd.app`).
 """
 
 from waitd.api.application import build_application
 from waitd.api.endings import Endings
+from waitd.api.feed import Feed
+from waitd.api.server import ApiRunner
 from waitd.api.services import Health, Limits, Services
 
-__all__ = ["Endings", "Health", "Limits", "Services", "build_application"]
+__all__ = ["ApiRunner", "Endings", "Feed", "Health", "Limits", "Services", "build_application"]

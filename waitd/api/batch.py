@@ -1,21 +1,39 @@
 """`POST /v1/waits:batch`: many waits, one durable commit, one answer line each, in order."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
 import orjson
 from aiohttp import web
 
 from waitd.api.admission import Admission
-from waitd.api.bodies import Turns, read_lines
+from waitd.api.bodies import Turns, decoded, read_lines
 from waitd.api.guard import NDJSON
 from waitd.api.problems import refusal, refusal_of
 from waitd.api.requests import namespace_of, refuse_while_draining
 from waitd.api.services import Services
-from waitd.api.submissions import Draft, Submissions, decoded, refuse_unknown, unknown_connections
+from waitd.api.submissions import Draft, Submissions, keyed, refuse_unknown, unknown_connections
 from waitd.core.errors import Conflict, InvalidInput
 from waitd.models import MAX_BODY
-from waitd.ports import Added
+from waitd.ports import Added, Keyed
 
-#: A line on its way: a wait to be stored, or the answer that it got already.
-Entry = Draft | bytes
+#: How many batches are read and stored at the same time, since each may take up some hundred MiB; and how many more may wait for that.
+AT_ONCE = 8
+IN_LINE = 64
+
+
+class Refused(NamedTuple):
+    """A line that is not taken: its answer, and what it may have been taken under before. `mend`: whether the line itself is wrong."""
+
+    answer: bytes
+    keyed: Keyed | None = None
+    mend: bool = True
+
+
+#: A line on its way: a wait to be stored, a refusal, or its final answer.
+Entry = Draft | Refused | bytes
 
 
 class Batches:
@@ -25,6 +43,8 @@ class Batches:
         self._services = services
         self._submissions = submissions
         self._admission = admission
+        self._places = asyncio.Semaphore(AT_ONCE)
+        self._in_line = 0
 
     async def submit(self, request: web.Request) -> web.StreamResponse:
         """200 with a line each; the status of the whole says only whether the commit went through."""
@@ -33,12 +53,28 @@ class Batches:
             raise InvalidInput.at(
                 "", "in a batch each line carries its own idempotency_key; leave out the header"
             )
-        entries = await self._read(request)
-        await self._refuse_unknown_connections(entries)
-        refuse_while_draining(self._services.health)
-        await self._store(entries)
-        body = b"".join(entry + b"\n" for entry in entries if isinstance(entry, bytes))
+        async with self._place():
+            entries = await self._read(request)
+            await self._refuse_unknown_connections(entries)
+            refuse_while_draining(self._services.health)
+            await self._store(entries)
+            body = b"".join(_line(entry) for entry in entries)
         return web.Response(body=body, headers={"Content-Type": NDJSON})
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        """A place among those at work, after those that came before."""
+        if self._in_line >= IN_LINE:
+            raise refusal("too-many-batches", "nothing was stored; send it again")
+        self._in_line += 1
+        try:
+            await self._places.acquire()
+        finally:
+            self._in_line -= 1
+        try:
+            yield
+        finally:
+            self._places.release()
 
     async def _read(self, request: web.Request) -> list[Entry]:
         namespace, turns = namespace_of(request), Turns()
@@ -50,38 +86,67 @@ class Batches:
                     await turns.next_turn()
         return entries
 
-    def _entry(self, line: bytes | None, namespace: str) -> Entry:
+    def _entry(self, line: bytes | None, namespace: str) -> Draft | Refused:
         if line is None:
-            return _refused(refusal("too-large", f"at most {MAX_BODY} bytes a line"))
+            return Refused(_refusal(refusal("too-large", f"at most {MAX_BODY} bytes a line")))
+        raw = key = None
         try:
-            return self._submissions.batch_draft(decoded(line), namespace)
+            raw = decoded(line)
+            key = raw.get("idempotency_key") if isinstance(raw, dict) else None
+            return self._submissions.batch_draft(raw, namespace)
         except InvalidInput as error:
-            return _refused(error)
+            if isinstance(raw, dict):
+                raw.pop("idempotency_key", None)
+            return Refused(_refusal(error), keyed(raw, namespace, key))
 
     async def _refuse_unknown_connections(self, entries: list[Entry]) -> None:
         asked = {name.conn_id for entry in entries if isinstance(entry, Draft) for name in entry.unseen}
         unknown = await unknown_connections(self._services.connections, asked) if asked else frozenset()
         for index, entry in enumerate(entries) if unknown else ():
+            if not isinstance(entry, Draft):
+                continue
             try:
-                if isinstance(entry, Draft):
-                    refuse_unknown(entry, unknown)
+                refuse_unknown(entry, unknown)
             except InvalidInput as error:
-                entries[index] = _refused(error)
+                entries[index] = Refused(_refusal(error), _key_of(entry))
 
     async def _store(self, entries: list[Entry]) -> None:
         """Stores what there is room for, the first lines first, and puts each line's answer in its place."""
-        drafts = [(index, entry.new) for index, entry in enumerate(entries) if isinstance(entry, Draft)]
+        drafts = [(index, entry) for index, entry in enumerate(entries) if isinstance(entry, Draft)]
+        over_capacity = _refusal(refusal("over-capacity", "try this line again later"))
         with self._admission.seats(len(drafts)) as seats:
+            for index, draft in drafts[seats:]:
+                entries[index] = Refused(over_capacity, _key_of(draft), mend=False)
+            # Before anything is stored: where it fails, it fails for the whole.
+            await self._find_replays(entries)
             stored = drafts[:seats]
-            results = await self._services.store.add([new for _, new in stored]) if stored else ()
+            results = await self._services.store.add([draft.new for _, draft in stored]) if stored else ()
         turns = Turns()
         for (index, _), result in zip(stored, results, strict=True):
             entries[index] = _answer(result)
             if turns.over():
                 await turns.next_turn()
-        over_capacity = _refused(refusal("over-capacity", "try this line again later"))
-        for index, _ in drafts[seats:]:
-            entries[index] = over_capacity
+
+    async def _find_replays(self, entries: list[Entry]) -> None:
+        """Lines that are refused now and were taken before get the answer of a replay, whatever has changed since."""
+        refused = [
+            (index, entry, entry.keyed)
+            for index, entry in enumerate(entries)
+            if isinstance(entry, Refused) and entry.keyed is not None
+        ]
+        if not refused:
+            return
+        found = await self._services.store.replays([submit for _, _, submit in refused])
+        for (index, entry, _), before in zip(refused, found, strict=True):
+            if isinstance(before, Added) or (isinstance(before, Conflict) and not entry.mend):
+                entries[index] = _answer(before)
+
+
+def _key_of(draft: Draft) -> Keyed | None:
+    new = draft.new
+    if new.idempotency_key is None or new.body_digest is None:
+        return None
+    return Keyed(new.namespace, new.idempotency_key, new.body_digest)
 
 
 def _answer(result: Added | Exception) -> bytes:
@@ -89,11 +154,21 @@ def _answer(result: Added | Exception) -> bytes:
         case Added():
             return orjson.dumps({"status": 201 if result.created else 200, "id": result.wait.id})
         case Conflict():
-            return _refused(refusal("idempotency-key-reused", str(result)))
+            return _refusal(refusal("idempotency-key-reused", str(result)))
         case _:
-            return _refused(result)
+            return _refusal(result)
 
 
-def _refused(error: Exception) -> bytes:
+def _refusal(error: Exception) -> bytes:
     problem = refusal_of(error)
     return orjson.dumps({"status": problem.status, "problem": problem.body})
+
+
+def _line(entry: Entry) -> bytes:
+    match entry:
+        case bytes():
+            return entry + b"\n"
+        case Refused():
+            return entry.answer + b"\n"
+        case Draft():  # each was stored or refused
+            raise AssertionError("a line of the batch was left without an answer")

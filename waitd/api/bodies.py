@@ -3,12 +3,21 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from time import monotonic
+from typing import Any
 
+import orjson
 from aiohttp import web
 
 from waitd.api.problems import refusal
+from waitd.core.errors import InvalidInput
 from waitd.models import MAX_BATCH_BODY, MAX_BATCH_LINES, MAX_BODY
 
+#: How deep objects and arrays may lie in each other. JSON writers have such limits too, and lower ones than readers.
+MAX_DEPTH = 64
+#: How long a whole body may take to arrive, that of one wait and that of a batch; and how long a batch may pause, all in seconds.
+BODY_SECONDS = 30.0
+BATCH_SECONDS = 300.0
+PAUSE_SECONDS = 30.0
 #: How long work on one request may hold the loop before others get a turn, seconds.
 TURN = 0.002
 
@@ -33,12 +42,13 @@ async def read_body(request: web.Request) -> bytes:
     """The body of one wait.
 
     Raises:
-        ProblemError: 413, it is over `MAX_BODY` bytes.
+        ProblemError: 413, it is over `MAX_BODY` bytes; 408, it did not arrive in time.
     """
     if (request.content_length or 0) > MAX_BODY:
         raise _too_large(MAX_BODY)
     body = bytearray()
-    async for chunk in request.content.iter_any():
+    limit = _now() + BODY_SECONDS
+    while chunk := await _next_chunk(request, limit):
         body += chunk
         if len(body) > MAX_BODY:
             raise _too_large(MAX_BODY)
@@ -49,12 +59,13 @@ async def read_lines(request: web.Request) -> AsyncIterator[Sequence[bytes | Non
     """The lines of a batch, without their ends, as they arrive; None stands for a line of more than `MAX_BODY` bytes.
 
     Raises:
-        ProblemError: 413, more than `MAX_BATCH_BODY` bytes or `MAX_BATCH_LINES` lines.
+        ProblemError: 413, more than `MAX_BATCH_BODY` bytes or `MAX_BATCH_LINES` lines; 408, it did not arrive in time.
     """
     if (request.content_length or 0) > MAX_BATCH_BODY:
         raise _too_large(MAX_BATCH_BODY)
     splitter, size, count = LineSplitter(), 0, 0
-    async for chunk in request.content.iter_any():
+    limit = _now() + BATCH_SECONDS
+    while chunk := await _next_chunk(request, min(limit, _now() + PAUSE_SECONDS)):
         size += len(chunk)
         if size > MAX_BATCH_BODY:
             raise _too_large(MAX_BATCH_BODY)
@@ -65,6 +76,46 @@ async def read_lines(request: web.Request) -> AsyncIterator[Sequence[bytes | Non
     last = splitter.end()
     _check_count(count + len(last))
     yield last
+
+
+async def _next_chunk(request: web.Request, limit: float) -> bytes:
+    """What has arrived since the last call; b"" is the end. `limit`: the loop's time until which it is waited for."""
+    try:
+        async with asyncio.timeout_at(limit):
+            return await request.content.readany()
+    except TimeoutError:
+        raise refusal("request-timeout", "nothing was stored; send it again") from None
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def decoded(body: bytes) -> Any:
+    """The JSON value that `body` is.
+
+    Raises:
+        InvalidInput: it is none, or nested deeper than `MAX_DEPTH`.
+    """
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidInput.at("", f"not JSON: {error}") from None
+    if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _deeper_than(value, MAX_DEPTH):
+        raise InvalidInput.at("", f"nested more than {MAX_DEPTH} levels deep")
+    return value
+
+
+def _deeper_than(value: Any, levels: int) -> bool:
+    layer = [value]
+    for _ in range(levels):
+        nested = [item for item in layer if isinstance(item, dict | list)]
+        if not nested:
+            return False
+        layer = [
+            item for parent in nested for item in (parent.values() if isinstance(parent, dict) else parent)
+        ]
+    return any(isinstance(item, dict | list) for item in layer)
 
 
 class LineSplitter:

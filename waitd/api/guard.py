@@ -26,7 +26,9 @@ def check_caller(request: web.Request) -> None:
         ProblemError: 405, 421 or 403.
     """
     host = request.headers.get(hdrs.HOST, "")
-    if not _LOOPBACK.fullmatch(host):
+    # A target in absolute form names a host as well, and says more than the header.
+    names_host = not request.raw_path.startswith("/")
+    if not _LOOPBACK.fullmatch(host) or (names_host and not _LOOPBACK.fullmatch(request.url.raw_authority)):
         raise refusal("misdirected", "without authentication the Host must be localhost, 127.0.0.1 or [::1]")
     origin = request.headers.get(hdrs.ORIGIN)
     if origin is not None and origin.lower() not in {f"http://{host.lower()}", f"https://{host.lower()}"}:

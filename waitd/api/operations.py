@@ -9,6 +9,9 @@ from waitd.api.problems import refusal
 from waitd.api.requests import json_response
 from waitd.api.services import Health, Services
 
+#: The formats of the figures.
+METRICS_TYPES = ("text/plain", "application/openmetrics-text")
+
 
 class Operations:
     """The handlers of `/livez`, `/readyz` and `/metrics`."""

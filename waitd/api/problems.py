@@ -29,17 +29,22 @@ class Kind(NamedTuple):
 KINDS: Mapping[str, Kind] = {
     "malformed-request": Kind(400, "The request is not well-formed HTTP"),
     "forbidden-origin": Kind(403, "Pages of other sites may not call this API"),
-    "not-found": Kind(404, "There is no such wait"),
+    "not-found": Kind(404, "It is not there, or not any more"),
     "no-such-route": Kind(404, "There is nothing at this path"),
     "method-not-allowed": Kind(405, "This path does not know the method"),
-    "conflict": Kind(409, "The wait's state forbids it"),
+    "request-timeout": Kind(408, "The body did not arrive in time"),
+    "conflict": Kind(409, "Its state forbids it"),
     "idempotency-key-reused": Kind(409, "The idempotency key belongs to another body"),
+    "events-gone": Kind(410, "The events cannot be followed from there"),
     "too-large": Kind(413, "The body is too large"),
     "unsupported-media-type": Kind(415, "The body is of a type that is not taken here"),
+    "expectation-failed": Kind(417, "The expectation is not met here"),
     "misdirected": Kind(421, "The Host is not this daemon's"),
     "invalid-input": Kind(422, "The input is not valid"),
     "over-capacity": Kind(429, "The daemon holds as many waits as it may", 5),
     "too-many-long-polls": Kind(429, "Too many callers wait for an answer", 1),
+    "too-many-batches": Kind(429, "Too many batches arrive at the same time", 1),
+    "too-many-readers": Kind(429, "Too many readers follow the events", 5),
     "internal-error": Kind(500, "The daemon made a mistake"),
     "unavailable": Kind(503, "Not now", 1),
     "draining": Kind(503, "The daemon is stopping", 5),
@@ -90,8 +95,13 @@ def refusal_of(error: Exception) -> ProblemError:
             return _refusal_of_ours(error)
         case web.HTTPException():
             return _refusal_of_http(error)
-        case web.RequestPayloadError() | HttpProcessingError():
+        case web.RequestPayloadError():
             return refusal("malformed-request", "the body did not arrive whole, or its encoding is broken")
+        case HttpProcessingError():
+            # Its message quotes what was sent, and that may be a secret.
+            return refusal(
+                "malformed-request", "the request line, a header or a chunk is malformed or too long"
+            )
         case _:
             return _mistake(error)
 
@@ -125,6 +135,8 @@ def _refusal_of_http(error: web.HTTPException) -> ProblemError:
         case web.HTTPMethodNotAllowed():
             allowed = ", ".join(sorted(error.allowed_methods))
             return refusal("method-not-allowed", f"allowed here: {allowed}", headers={"Allow": allowed})
+        case web.HTTPExpectationFailed():
+            return refusal("expectation-failed", "Expect: 100-continue is the only one")
         case web.HTTPRequestEntityTooLarge():
             return refusal("too-large", "the body is over the limit")
         case _ if error.status < 500:
@@ -142,4 +154,7 @@ def _summary(problems: Sequence[Problem]) -> str:
 def response_of(refused: ProblemError) -> web.Response:
     """The refusal as an HTTP response."""
     headers = {**refused.headers, "Content-Type": CONTENT_TYPE}
-    return web.Response(status=refused.status, body=orjson.dumps(refused.body), headers=headers)
+    response = web.Response(status=refused.status, body=orjson.dumps(refused.body), headers=headers)
+    if refused.status == 408:
+        response.force_close()
+    return response

@@ -9,10 +9,12 @@ from typing import get_args
 
 from aiohttp import web
 
+from waitd.api.routing import Parameter
+from waitd.core.delivery import DeliveryId, DeliveryState
 from waitd.core.errors import InvalidInput, NotFound, Problem
 from waitd.core.wait import WaitId
 from waitd.models import MAX_LABELS, STATES, State
-from waitd.ports import WaitFilter
+from waitd.ports import DeliveryFilter, WaitFilter
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
@@ -20,10 +22,44 @@ MAX_LIMIT = 1000
 MAX_LONG_POLL = 60.0
 #: Parameters that begin so are label filters.
 LABEL = "label."
+DELIVERY_STATES = tuple(state.value for state in DeliveryState)
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SECONDS = re.compile(r"[0-9]{1,2}(\.[0-9]{1,6})?")
 _COUNT = re.compile(r"[0-9]{1,4}")
+
+
+#: Where JSON Schema has no better word for them, the checks below say what is right.
+STATE = Parameter("state", {"enum": list(STATES)}, "Only waits in this state.")
+KIND = Parameter("kind", {"type": "string"}, "Only waits of this kind.")
+LABELS = Parameter(
+    LABEL,
+    {
+        "type": "object",
+        "propertyNames": {"pattern": r"^label\..+$"},
+        "additionalProperties": {"type": "string"},
+        "maxProperties": MAX_LABELS,
+        "examples": [{"label.dag_id": "nightly"}],
+    },
+    "Only waits with these labels; each is a parameter `label.<name>=<value>` of its own.",
+    more={"style": "form", "explode": True},
+)
+LIMIT = Parameter(
+    "limit",
+    {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
+    "How many at most.",
+)
+PAGE_TOKEN = Parameter("page_token", {"type": "string"}, "`next_page_token` of the page before.")
+WAIT = Parameter(
+    "wait",
+    {"type": "number", "minimum": 0, "maximum": MAX_LONG_POLL, "default": 0},
+    "For how many seconds to wait for its end, in decimals.",
+)
+DELIVERY_STATE = Parameter("state", {"enum": list(DELIVERY_STATES)}, "Only deliveries in this state.")
+SINK = Parameter("sink", {"type": "string"}, "Only deliveries to sinks of this kind.")
+WAIT_ID = Parameter(
+    "wait_id", {"type": "string", "pattern": f"^{_UUID.pattern}$"}, "Only deliveries of this wait."
+)
 
 
 def check_known(request: web.Request, known: frozenset[str]) -> None:
@@ -61,6 +97,28 @@ def long_poll_seconds(request: web.Request) -> float:
     return float(text)
 
 
+def delivery_filter(query: Mapping[str, str], namespace: str) -> DeliveryFilter:
+    """The deliveries that a list asks for.
+
+    Raises:
+        InvalidInput: a value is wrong.
+    """
+    state, wait_id = query.get("state"), query.get("wait_id")
+    if state is not None and state not in DELIVERY_STATES:
+        raise InvalidInput.at("/state", f"state is one of {', '.join(DELIVERY_STATES)}")
+    if wait_id is not None and not _UUID.fullmatch(wait_id):
+        raise InvalidInput.at("/wait_id", "wait_id is the id of a wait")
+    before = _before(query)
+    return DeliveryFilter(
+        namespace,
+        state,
+        query.get("sink"),
+        wait_id,
+        None if before is None else DeliveryId(before),
+        _limit(query),
+    )
+
+
 def wait_filter(query: Mapping[str, str], namespace: str) -> WaitFilter:
     """The waits that a list asks for.
 
@@ -73,24 +131,38 @@ def wait_filter(query: Mapping[str, str], namespace: str) -> WaitFilter:
     labels = {name.removeprefix(LABEL): value for name, value in query.items() if name.startswith(LABEL)}
     if "" in labels or len(labels) > MAX_LABELS:
         raise InvalidInput.at(f"/{LABEL}", f"write label.<name>=<value>, at most {MAX_LABELS} of them")
+    before = _before(query)
+    return WaitFilter(
+        namespace,
+        state,
+        query.get("kind"),
+        labels or None,
+        None if before is None else WaitId(before),
+        _limit(query),
+    )
+
+
+def _limit(query: Mapping[str, str]) -> int:
     limit = query.get("limit", str(DEFAULT_LIMIT))
     if not _COUNT.fullmatch(limit) or not 1 <= int(limit) <= MAX_LIMIT:
         raise InvalidInput.at("/limit", f"limit is a whole number from 1 to {MAX_LIMIT}")
-    token = query.get("page_token")
-    before = None if token is None else _last_of_page(token)
-    return WaitFilter(namespace, state, query.get("kind"), labels or None, before, int(limit))
+    return int(limit)
 
 
-def page_token(last: WaitId) -> str:
+def page_token(last: str) -> str:
     """The token of the page after the one that ends with `last`. Opaque to callers."""
     return base64.urlsafe_b64encode(last.encode()).decode()
 
 
-def _last_of_page(token: str) -> WaitId:
+def _before(query: Mapping[str, str]) -> str | None:
+    """The id with which the page before ended, None where the first is asked for."""
+    token = query.get("page_token")
+    if token is None:
+        return None
     try:
         last = base64.b64decode(token.encode(), altchars=b"-_", validate=True).decode("ascii")
     except (binascii.Error, ValueError):
         last = ""
     if not _UUID.fullmatch(last):
         raise InvalidInput.at("/page_token", "send next_page_token as the page before gave it")
-    return WaitId(last)
+    return last

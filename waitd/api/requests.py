@@ -6,9 +6,12 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from waitd.api.bodies import decoded, read_body
 from waitd.api.guard import JSON
 from waitd.api.problems import refusal
 from waitd.api.services import Health
+from waitd.core.errors import InvalidInput, Problem
+from waitd.models import pointer
 
 DEFAULT_NAMESPACE = "default"
 
@@ -32,3 +35,13 @@ def json_response(body: Any, status: int = 200, headers: Mapping[str, str] | Non
     """`body` as JSON; bytes are JSON already."""
     encoded = body if isinstance(body, bytes) else orjson.dumps(body)
     return web.Response(status=status, body=encoded, headers={"Content-Type": JSON, **(headers or {})})
+
+
+async def expect_no_fields(request: web.Request) -> None:
+    """An action takes no body, or an empty object; fields that it does not know are refused by name. Raises InvalidInput."""
+    body = await read_body(request)
+    fields = decoded(body) if body else {}
+    if not isinstance(fields, dict):
+        raise InvalidInput.at("", "send no body, or an empty JSON object")
+    if fields:
+        raise InvalidInput(Problem(pointer([name]), "unknown field; this call takes none") for name in fields)

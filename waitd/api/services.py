@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from waitd.api.endings import Endings
+from waitd.api.feed import Feed
 from waitd.metrics import Instruments
 from waitd.ports import ApiStore, Connections, Poking, Probe, Sink
 
@@ -49,7 +50,6 @@ class Services:
     Attributes:
         probes: each kind of target by its name.
         sinks: each kind of destination by its name.
-        now: Unix seconds.
         before_scrape: refreshes the gauges that are only worth computing when somebody looks.
     """
 
@@ -59,8 +59,8 @@ class Services:
     sinks: Mapping[str, Sink]
     connections: Connections
     endings: Endings
+    feed: Feed
     instruments: Instruments
     limits: Limits
     health: Health
-    now: Callable[[], float]
     before_scrape: Callable[[], None]

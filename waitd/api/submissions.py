@@ -15,10 +15,8 @@ from waitd.api.targets import SinkTargets
 from waitd.core.errors import ConnectionUnavailable, InvalidInput, Problem, UnknownConnection
 from waitd.core.wait import WaitSpec
 from waitd.models import BatchLine, WaitRequest, parsed, pointer
-from waitd.ports import Connections, NewWait, Target
+from waitd.ports import Connections, Keyed, NewWait, Target
 
-#: How deep objects and arrays may lie in each other. JSON writers have such limits too, and lower ones than readers.
-MAX_DEPTH = 64
 MAX_KEY = 256
 
 #: What has no place in a name that people read and search for; surrogates are what undecodable header bytes become.
@@ -55,10 +53,6 @@ class Submissions:
         Raises:
             InvalidInput: everything that is wrong with it.
         """
-        if idempotency_key is not None and not 1 <= len(idempotency_key) <= MAX_KEY:
-            raise InvalidInput.at("", f"the Idempotency-Key header has 1 to {MAX_KEY} characters")
-        if idempotency_key is not None and _CONTROL.search(idempotency_key):
-            raise InvalidInput.at("", f"the Idempotency-Key header: {_NO_CONTROL}")
         return self._draft(parsed(WaitRequest, _an_object(raw)), raw, namespace, idempotency_key)
 
     def batch_draft(self, raw: Any, namespace: str) -> Draft:
@@ -140,19 +134,25 @@ class Submissions:
             unseen.append(NamedConnection(conn_id, place + _field_of(conn_id, params)))
 
 
-def decoded(body: bytes) -> Any:
-    """The JSON value that `body` is.
+def check_key(key: str | None) -> None:
+    """Refuses what cannot be the value of an Idempotency-Key header.
 
     Raises:
-        InvalidInput: it is none, or nested deeper than `MAX_DEPTH`.
+        InvalidInput: it is too long, empty, or no text.
     """
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise InvalidInput.at("", f"not JSON: {error}") from None
-    if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _deeper_than(value, MAX_DEPTH):
-        raise InvalidInput.at("", f"nested more than {MAX_DEPTH} levels deep")
-    return value
+    if key is not None and not 1 <= len(key) <= MAX_KEY:
+        raise InvalidInput.at("", f"the Idempotency-Key header has 1 to {MAX_KEY} characters")
+    if key is not None and _CONTROL.search(key):
+        raise InvalidInput.at("", f"the Idempotency-Key header: {_NO_CONTROL}")
+
+
+def keyed(raw: Any, namespace: str, key: Any) -> Keyed | None:
+    """What a refused body, whatever is wrong with it, may have been taken under before; None where it cannot have been."""
+    if not isinstance(raw, dict) or not isinstance(key, str):
+        return None
+    if not 1 <= len(key) <= MAX_KEY or _CONTROL.search(key):
+        return None
+    return Keyed(namespace, key, digest(raw))
 
 
 def digest(raw: Mapping[str, Any]) -> bytes:
@@ -211,15 +211,3 @@ def _control_problems(request: WaitRequest) -> Iterator[Problem]:
                 yield Problem(pointer(["labels", name]), _NO_CONTROL)
         if request.supersede_key and _CONTROL.search(request.supersede_key):
             yield Problem("/supersede_key", _NO_CONTROL)
-
-
-def _deeper_than(value: Any, levels: int) -> bool:
-    layer = [value]
-    for _ in range(levels):
-        nested = [item for item in layer if isinstance(item, dict | list)]
-        if not nested:
-            return False
-        layer = [
-            item for parent in nested for item in (parent.values() if isinstance(parent, dict) else parent)
-        ]
-    return any(isinstance(item, dict | list) for item in layer)

@@ -6,7 +6,7 @@ from typing import Any
 from waitd.api.targets import SinkTargets
 from waitd.core.event import rfc3339
 from waitd.core.wait import Outcome, Progress, Run, WaitState
-from waitd.ports import Live, StoredDelivery, StoredWait
+from waitd.ports import Live, StoredDelivery, StoredWait, WaitingOn
 
 
 def progress_of(wait: StoredWait, live: Live | None) -> Progress:
@@ -38,18 +38,25 @@ def wait_view(wait: StoredWait, live: Live | None, sinks: SinkTargets) -> dict[s
         "created_at": rfc3339(wait.created_at),
         "deadline": rfc3339(wait.deadline),
         "next_poke_at": rfc3339(live.next_poke_at) if live is not None and waiting else None,
+        "waiting_on": _waiting_on(live.waiting_on)
+        if live is not None and live.waiting_on and waiting
+        else None,
         "last_poke_at": rfc3339(last.last_at) if last else None,
         "finished_at": _time(wait.finished_at),
         "pokes": progress.pokes,
         "last_verdict": _seen(last) if last else None,
         "outcome": _outcome(wait.outcome) if wait.outcome else None,
-        "deliveries": [_delivery(delivery, sinks) for delivery in wait.deliveries],
+        "deliveries": [delivery_view(delivery, sinks) for delivery in wait.deliveries],
     }
 
 
 def pokes_view(progress: Progress) -> dict[str, Any]:
     """The runs of verdicts in the shape of `PokeList`, oldest first."""
     return {"pokes": progress.pokes, "runs": [_run(run) for run in progress.runs]}
+
+
+def _waiting_on(on: WaitingOn) -> Mapping[str, Any]:
+    return {**on._asdict(), "since": _time(on.since), "quiet_until": _time(on.quiet_until)}
 
 
 def _time(at: float | None) -> str | None:
@@ -80,7 +87,8 @@ def _outcome(outcome: Outcome) -> Mapping[str, Any]:
     }
 
 
-def _delivery(delivery: StoredDelivery, sinks: SinkTargets) -> Mapping[str, Any]:
+def delivery_view(delivery: StoredDelivery, sinks: SinkTargets) -> dict[str, Any]:
+    """A delivery in the shape of `DeliveryView`."""
     return {
         "id": delivery.id,
         "sink": delivery.sink["kind"],
@@ -89,4 +97,13 @@ def _delivery(delivery: StoredDelivery, sinks: SinkTargets) -> Mapping[str, Any]
         "next_attempt_at": _time(delivery.next_attempt_at),
         "last_error": delivery.last_error,
         "signed": sinks.signed(delivery.sink),
+    }
+
+
+def delivery_item(delivery: StoredDelivery, sinks: SinkTargets) -> dict[str, Any]:
+    """A delivery in the shape of `DeliveryItem`."""
+    return delivery_view(delivery, sinks) | {
+        "wait_id": delivery.wait_id,
+        "namespace": delivery.namespace,
+        "created_at": rfc3339(delivery.created_at),
     }

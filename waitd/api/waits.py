@@ -2,24 +2,24 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import orjson
 from aiohttp import web
 
 from waitd.api import queries
 from waitd.api.admission import Admission
-from waitd.api.bodies import Turns, read_body
-from waitd.api.problems import refusal
-from waitd.api.requests import json_response, namespace_of, refuse_while_draining
+from waitd.api.bodies import Turns, decoded, read_body
+from waitd.api.problems import ProblemError, refusal
+from waitd.api.requests import expect_no_fields, json_response, namespace_of, refuse_while_draining
 from waitd.api.services import Services
-from waitd.api.submissions import Submissions, decoded, refuse_unknown, unknown_connections
+from waitd.api.submissions import Submissions, check_key, keyed, refuse_unknown, unknown_connections
 from waitd.api.targets import SinkTargets
 from waitd.api.views import pokes_view, progress_of, wait_view
-from waitd.core.errors import Conflict, InvalidInput, Problem
+from waitd.core.errors import Conflict, InvalidInput
 from waitd.core.step import cancelled
 from waitd.core.wait import WaitState
-from waitd.models import pointer
-from waitd.ports import Added, NewWait, StoredWait
+from waitd.ports import Added, Keyed, NewWait, StoredWait
 
 
 class Waits:
@@ -38,15 +38,31 @@ class Waits:
     async def submit(self, request: web.Request) -> web.StreamResponse:
         """`POST /v1/waits`: 201 once it is on disk, 200 for the same key and body again."""
         refuse_while_draining(self._services.health)
-        key = _idempotency_key(request)
-        draft = self._submissions.draft(decoded(await read_body(request)), namespace_of(request), key)
+        key, namespace = _idempotency_key(request), namespace_of(request)
+        raw = decoded(await read_body(request))
+        try:
+            added = await self._added(await self._checked(raw, namespace, key))
+        except (InvalidInput, ProblemError) as refused:
+            added = await self._replayed(refused, keyed(raw, namespace, key))
+        status = 201 if added.created else 200
+        return self._answer(added.wait, status, location=True)
+
+    async def _replayed(self, refused: InvalidInput | ProblemError, submit: Keyed | None) -> Added:
+        """The wait that was taken under the same key and body before, whatever has changed since; else the refusal stands."""
+        [before] = await self._store.replays([submit]) if submit is not None else [None]
+        if isinstance(before, Added):
+            return before
+        if isinstance(before, Conflict) and isinstance(refused, ProblemError):
+            raise refusal("idempotency-key-reused", str(before))
+        raise refused
+
+    async def _checked(self, raw: Any, namespace: str, key: str | None) -> NewWait:
+        draft = self._submissions.draft(raw, namespace, key)
         if draft.unseen:
             asked = [name.conn_id for name in draft.unseen]
             refuse_unknown(draft, await unknown_connections(self._services.connections, asked))
         refuse_while_draining(self._services.health)
-        added = await self._added(draft.new)
-        status = 201 if added.created else 200
-        return self._answer(added.wait, status, location=True)
+        return draft.new
 
     async def _added(self, new: NewWait) -> Added:
         with self._admission.seats(1) as seats:
@@ -96,13 +112,13 @@ class Waits:
 
     async def cancel(self, request: web.Request) -> web.StreamResponse:
         """`POST /v1/waits/{id}:cancel`: 200 with the wait as it ended, 409 where it had ended before."""
-        await _expect_no_fields(request)
+        await expect_no_fields(request)
         wait = await self._store.cancel(queries.wait_id(request), cancelled(), namespace_of(request))
         return self._answer(wait)
 
     async def poke(self, request: web.Request) -> web.StreamResponse:
         """`POST /v1/waits/{id}:poke`: 202, it is due now; 409 where it has ended."""
-        await _expect_no_fields(request)
+        await expect_no_fields(request)
         wait = await self._store.get(queries.wait_id(request), namespace_of(request))
         if wait.state is not WaitState.WAITING:
             raise Conflict(f"the wait has ended: {wait.state.value}")
@@ -112,7 +128,7 @@ class Waits:
 
     async def redeliver(self, request: web.Request) -> web.StreamResponse:
         """`POST /v1/waits/{id}:redeliver`: 200 with the wait and its new deliveries; 409 while it is waiting."""
-        await _expect_no_fields(request)
+        await expect_no_fields(request)
         return self._answer(await self._store.redeliver(queries.wait_id(request), namespace_of(request)))
 
     def _answer(self, wait: StoredWait, status: int = 200, *, location: bool = False) -> web.Response:
@@ -124,14 +140,6 @@ def _idempotency_key(request: web.Request) -> str | None:
     keys = request.headers.getall("Idempotency-Key", ())
     if len(keys) > 1:
         raise InvalidInput.at("", "the Idempotency-Key header is given more than once")
-    return keys[0] if keys else None
-
-
-async def _expect_no_fields(request: web.Request) -> None:
-    """An action takes no body, or an empty object; fields that it does not know are refused by name."""
-    body = await read_body(request)
-    fields = decoded(body) if body else {}
-    if not isinstance(fields, dict):
-        raise InvalidInput.at("", "send no body, or an empty JSON object")
-    if fields:
-        raise InvalidInput(Problem(pointer([name]), "unknown field; this call takes none") for name in fields)
+    key = keys[0] if keys else None
+    check_key(key)
+    return key

@@ -5,8 +5,9 @@ its answer when that transaction is on disk. Reads go past it, on connections of
 
     store                            the face: implements the store Protocols of `waitd.ports`
     writer, operations, transaction  the one task that writes, what may be queued for it, one commit of it
-    adding, ending, outbox, upkeep   what each kind of operation does inside the transaction
-    reading, rows                    the queries
+    adding, ending, outbox, anew, upkeep
+                                     what each kind of operation does inside the transaction
+    reading, following, rows         the queries
     codec, progress, text            rows and JSON to values and back
     tables, statements, bulk         SQLAlchemy Core, and the short way from it to the driver: one statement, many rows
     database, filelock, migrations   the file: its connections, its lock, its schema

@@ -5,11 +5,12 @@ from typing import Any, NamedTuple
 
 import uuid_utils
 from sqlalchemy import Column, ColumnElement, Text, bindparam, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from waitd.core.errors import Conflict, InvalidInput
 from waitd.core.step import cancelled
 from waitd.core.wait import NOTHING_SEEN, WaitId, WaitState
-from waitd.ports import Added, NewWait, StoredWait
+from waitd.ports import Added, Keyed, NewWait, StoredWait
 from waitd.stores import bulk
 from waitd.stores.codec import WaitRow, checked_keys, encode_spec, stored_wait
 from waitd.stores.ending import End, end
@@ -17,6 +18,7 @@ from waitd.stores.operations import Add, Candidate, Key
 from waitd.stores.rows import deliveries_of
 from waitd.stores.statements import Statement, one_of, texts
 from waitd.stores.tables import HOLDS_ITS_KEY, waits
+from waitd.stores.text import well_formed
 from waitd.stores.transaction import Transaction, sliced
 
 COLUMNS = (
@@ -88,7 +90,7 @@ async def apply(transaction: Transaction, operations: Sequence[Add]) -> None:
     """Stores the waits of `operations` and sets their answers."""
     known: dict[Key, _Known] = {}
     if any(operation.keyed for operation in operations):
-        known = await _known(transaction, operations)
+        known = await _known(transaction.connection, _keys_of(operations))
     fresh: list[Candidate] = []
     for operation in operations:
         operation.answer = []
@@ -119,20 +121,41 @@ def _answer(
             candidate.idempotency_key, _Known(candidate.added.wait, candidate.body_digest)
         )
         if before.body_digest != candidate.body_digest:
-            return Conflict("the idempotency key was used before, with another body")
+            return _other_body()
         if before.wait is not candidate.added.wait:
             return Added(before.wait, created=False)
     fresh.append(candidate)
     return candidate.added
 
 
-async def _known(transaction: Transaction, operations: Sequence[Add]) -> dict[Key, _Known]:
-    """The waits that came in before under keys of `operations`, as they are now."""
+async def replays(connection: AsyncConnection, submits: Sequence[Keyed]) -> list[Added | Conflict | None]:
+    """What came in under the keys of `submits` before; see `ApiStore.replays`."""
+    keys = [Key(submit.namespace, submit.key) for submit in submits]
+    # A key that is no text was never stored.
+    known = await _known(connection, {key for key in keys if well_formed(key.text) == key.text})
+    return [_replay(known.get(key), submit) for key, submit in zip(keys, submits, strict=True)]
+
+
+def _replay(before: _Known | None, submit: Keyed) -> Added | Conflict | None:
+    if before is None:
+        return None
+    return Added(before.wait, created=False) if before.body_digest == submit.body_digest else _other_body()
+
+
+def _other_body() -> Conflict:
+    return Conflict("the idempotency key was used before, with another body")
+
+
+def _keys_of(operations: Sequence[Add]) -> set[Key]:
     candidates = [c for operation in operations for c in operation.candidates if isinstance(c, Candidate)]
-    keys = {c.idempotency_key for c in candidates if c.idempotency_key is not None}
-    rows = await _rows_by_key(transaction, _BY_IDEMPOTENCY_KEY, keys)
+    return {c.idempotency_key for c in candidates if c.idempotency_key is not None}
+
+
+async def _known(connection: AsyncConnection, keys: set[Key]) -> dict[Key, _Known]:
+    """The waits that came in before under `keys`, as they are now."""
+    rows = await _rows_by_key(connection, _BY_IDEMPOTENCY_KEY, keys)
     ended = [row.id for row in rows.values() if row.finished_at is not None]
-    outbox = await deliveries_of(transaction.connection, ended)
+    outbox = await deliveries_of(connection, ended)
     known: dict[Key, _Known] = {}
     async for part in sliced(list(rows.items())):
         known |= {key: _Known(stored_wait(row, outbox.get(row.id, ())), row.body_digest) for key, row in part}
@@ -150,13 +173,13 @@ async def _supersede(
     winners = {c.supersede_key: c for c in fresh if c.supersede_key is not None}
     if not winners:
         return [candidate.row for candidate in fresh], []
-    older = list((await _rows_by_key(transaction, _BY_SUPERSEDE_KEY, winners)).values())
+    older = list((await _rows_by_key(transaction.connection, _BY_SUPERSEDE_KEY, winners)).values())
     ids = [(row.id,) for row in older]
     await bulk.run(transaction.connection, _LOSE_KEY, ids)
     await bulk.run(transaction.connection, _STOP_DELIVERIES, ids)
     losers: list[StoredWait] = []
     async for part in sliced([row for row in older if row.finished_at is None]):
-        losers += [stored_wait(row) for row in part]
+        losers += [transaction.as_seen(stored_wait(row)) for row in part]
     rows: list[tuple[Any, ...]] = []
     for candidate in fresh:
         lost = candidate.supersede_key is not None and winners[candidate.supersede_key] is not candidate
@@ -166,12 +189,14 @@ async def _supersede(
     return rows, [End(wait, SUPERSEDED, transaction.now, deliver=False) for wait in losers]
 
 
-async def _rows_by_key(transaction: Transaction, query: Statement, keys: Iterable[Key]) -> dict[Key, WaitRow]:
+async def _rows_by_key(
+    connection: AsyncConnection, query: Statement, keys: Iterable[Key]
+) -> dict[Key, WaitRow]:
     by_namespace: dict[str, list[str]] = {}
     for namespace, key in keys:
         by_namespace.setdefault(namespace, []).append(key)
     found: dict[Key, WaitRow] = {}
     for namespace, some in by_namespace.items():
-        for row in await query.run(transaction.connection, namespace=namespace, keys=texts(some)):
+        for row in await query.run(connection, namespace=namespace, keys=texts(some)):
             found[Key(namespace, row[0])] = WaitRow._make(row[1:])
     return found

@@ -10,6 +10,7 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
 from alembic.util import CommandError
 from sqlalchemy import Connection, event, make_url
 from sqlalchemy.engine import URL
@@ -53,6 +54,8 @@ class Database:
         self._lock = lock
         self._turn = nullcontext() if writing is not reading else asyncio.Lock()
         self._writer: AsyncConnection | None = None
+        #: From which to which revision it was migrated when it was opened; None: there was no database.
+        self.revisions: tuple[str | None, str | None] = (None, None)
 
     @classmethod
     async def open(cls, url: str) -> "Database":
@@ -89,7 +92,7 @@ class Database:
     async def _migrate(self, name: str) -> None:
         try:
             async with self.writing() as connection:
-                await connection.run_sync(_upgrade)
+                self.revisions = await connection.run_sync(_upgrade)
         except CommandError as error:
             raise StoreRefused(f"the database {name} is of a newer waitd: {error}") from error
         except (SQLAlchemyError, sqlite3.Error) as error:
@@ -225,8 +228,11 @@ def _engine(url: URL, *, begin: str | None, pool: dict[str, Any]) -> AsyncEngine
     return engine
 
 
-def _upgrade(connection: Connection) -> None:
+def _upgrade(connection: Connection) -> tuple[str | None, str | None]:
+    migrations = MigrationContext.configure(connection)
+    before = migrations.get_current_revision()
     config = Config()
     config.set_main_option("script_location", "waitd.stores:migrations")
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
+    return before, migrations.get_current_revision()

@@ -103,7 +103,7 @@ async def cancel(transaction: Transaction, operations: Sequence[Cancel]) -> None
         else:
             first[operation.wait_id] = operation
     ends = [
-        End(stored_wait(rows[wait_id]), operation.outcome, transaction.now)
+        End(transaction.as_seen(stored_wait(rows[wait_id])), operation.outcome, transaction.now)
         for wait_id, operation in first.items()
     ]
     ended = await end(transaction, ends)

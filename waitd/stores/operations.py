@@ -89,6 +89,22 @@ class Redeliver(Operation):
 
 
 @dataclass(slots=True, eq=False)
+class RedeliverEach(Operation):
+    """Queues the events of these deliveries anew: of all of them, or (`dead_only`) of those that are dead and nothing came after.
+
+    The answer is how many, or without `dead_only` a `NotFound` or `Conflict`.
+    """
+
+    ids: Sequence[str]
+    namespace: str | None
+    dead_only: bool = False
+
+    @property
+    def rows(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(slots=True, eq=False)
 class SaveAttempt(Operation):
     """Keeps what became of a delivery's attempt."""
 

@@ -1,21 +1,34 @@
 """The queries. Each statement in them sees the database as it is at that moment."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Float, Integer, Text, bindparam, func, literal, select, text
+from sqlalchemy import (
+    Boolean,
+    Float,
+    Integer,
+    Select,
+    Text,
+    bindparam,
+    func,
+    literal,
+    literal_column,
+    select,
+    text,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from waitd.core.delivery import DeliveryId
+from waitd.core.delivery import DeliveryId, DeliveryState
 from waitd.core.wait import WaitId
-from waitd.ports import Parcel, StoredWait, WaitFilter
-from waitd.stores.codec import DeliveryRow, WaitRow, parcel, stored_wait
+from waitd.ports import DeliveryFilter, Parcel, StoredDelivery, StoredWait, WaitFilter
+from waitd.stores.anew import HAS_NEWER
+from waitd.stores.codec import DeliveryRow, WaitRow, parcel, stored_delivery, stored_wait
 from waitd.stores.rows import deliveries_of, not_found, seen_from, wait_rows
 from waitd.stores.statements import Statement, one_of, texts
-from waitd.stores.tables import IS_QUEUED, IS_WAITING, deliveries, waits, watermarks
+from waitd.stores.tables import IS_QUEUED, IS_WAITING, deliveries, waits
 from waitd.stores.text import well_formed
 from waitd.stores.transaction import sliced
-from waitd.stores.upkeep import FINISHED_SEQ
 
 #: Each destination with a queued delivery, and when its first is due. Hops from one to the next along the index, so that its cost is the
 #: number of destinations and not that of deliveries: a dead destination's backlog does not slow down the others.
@@ -59,8 +72,6 @@ LOAD_WAITING = Statement(
 )
 COUNTS = Statement(select(waits.c.state, waits.c.kind, func.count()).group_by(waits.c.state, waits.c.kind))
 DELIVERY_COUNTS = Statement(select(deliveries.c.state, func.count()).group_by(deliveries.c.state))
-_LAST_KEPT = Statement(select(func.max(waits.c.finished_seq)).where(waits.c.finished_seq.is_not(None)))
-_LAST_PRUNED = Statement(select(watermarks.c.value).where(watermarks.c.name == FINISHED_SEQ))
 
 
 async def get(connection: AsyncConnection, wait_id: str, namespace: str | None) -> StoredWait:
@@ -79,7 +90,7 @@ async def get(connection: AsyncConnection, wait_id: str, namespace: str | None) 
 
 
 async def find(connection: AsyncConnection, wanted: WaitFilter) -> list[StoredWait]:
-    """Waits that meet the filter, newest first, without their deliveries."""
+    """Waits that meet the filter, newest first, with their deliveries."""
     query = select(waits).order_by(waits.c.id.desc()).limit(wanted.limit)
     if wanted.namespace is not None:
         query = query.where(waits.c.namespace == well_formed(wanted.namespace))
@@ -97,12 +108,51 @@ async def find(connection: AsyncConnection, wanted: WaitFilter) -> list[StoredWa
             .where(label.c.key == well_formed(name), label.c.value == literal(well_formed(value), Text))
             .exists()
         )
-    return await _decoded(await Statement(query).run(connection))
+    rows = [WaitRow._make(row) for row in await Statement(query).run(connection)]
+    outbox = await deliveries_of(connection, [row.id for row in rows if row.finished_at is not None])
+    return await _decoded(rows, outbox)
+
+
+async def find_deliveries(connection: AsyncConnection, wanted: DeliveryFilter) -> list[StoredDelivery]:
+    """Deliveries that meet the filter, newest first."""
+    query = select(deliveries).order_by(deliveries.c.id.desc()).limit(wanted.limit)
+    found: list[StoredDelivery] = []
+    async for part in sliced(await Statement(_narrowed(query, wanted)).run(connection)):
+        found += [stored_delivery(DeliveryRow._make(row)) for row in part]
+    return found
+
+
+async def dead_deliveries(connection: AsyncConnection, wanted: DeliveryFilter) -> list[DeliveryId]:
+    """Dead deliveries that meet the filter and nothing came after, the oldest first; one more than its limit, where there are more."""
+    query = (
+        select(deliveries.c.id)
+        .join(waits, waits.c.id == deliveries.c.wait_id)
+        .where(waits.c.superseded == literal_column("0", Boolean), ~HAS_NEWER)
+        .order_by(deliveries.c.id)
+        .limit(wanted.limit + 1)
+    )
+    narrowed = _narrowed(query, replace(wanted, state=DeliveryState.DEAD.value))
+    return [DeliveryId(delivery_id) for (delivery_id,) in await Statement(narrowed).run(connection)]
+
+
+def _narrowed(query: Select[Any], wanted: DeliveryFilter) -> Select[Any]:
+    if wanted.namespace is not None:
+        query = query.where(deliveries.c.namespace == well_formed(wanted.namespace))
+    if wanted.state is not None:
+        query = query.where(deliveries.c.state == well_formed(wanted.state))
+    if wanted.sink is not None:
+        query = query.where(func.json_extract(deliveries.c.sink, "$.kind") == well_formed(wanted.sink))
+    if wanted.wait_id is not None:
+        query = query.where(deliveries.c.wait_id == well_formed(wanted.wait_id))
+    if wanted.before is not None:
+        query = query.where(deliveries.c.id < well_formed(wanted.before))
+    return query
 
 
 async def load_waiting(connection: AsyncConnection, after: WaitId | None, limit: int) -> list[StoredWait]:
     """A page of waiting waits in the order of their ids."""
-    return await _decoded(await LOAD_WAITING.run(connection, after=after or "", limit=limit))
+    rows = await LOAD_WAITING.run(connection, after=after or "", limit=limit)
+    return await _decoded([WaitRow._make(row) for row in rows])
 
 
 async def waiting_ids(connection: AsyncConnection, after: WaitId | None, limit: int) -> list[WaitId]:
@@ -144,14 +194,11 @@ async def delivery_counts(connection: AsyncConnection) -> Mapping[str, int]:
     return {state: count for state, count in await DELIVERY_COUNTS.run(connection)}  # noqa: C416 - mypy knows the pair only so
 
 
-async def last_finished_seq(connection: AsyncConnection) -> int:
-    """The last number given to an end, pruned ones included; 0 before the first."""
-    rows = await _LAST_KEPT.run(connection) + await _LAST_PRUNED.run(connection)
-    return max(value or 0 for (value,) in rows)
-
-
-async def _decoded(rows: Sequence[tuple[Any, ...]]) -> list[StoredWait]:
+async def _decoded(
+    rows: Sequence[WaitRow], outbox: Mapping[str, tuple[StoredDelivery, ...]] | None = None
+) -> list[StoredWait]:
+    by_wait = outbox or {}
     found: list[StoredWait] = []
     async for part in sliced(rows):
-        found += [stored_wait(WaitRow._make(row)) for row in part]
+        found += [stored_wait(row, by_wait.get(row.id, ())) for row in part]
     return found

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import select
+from sqlalchemy import func, literal_column, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from waitd.core.errors import NotFound
@@ -10,10 +10,20 @@ from waitd.ports import StoredDelivery
 from waitd.stores.codec import DeliveryRow, WaitRow, stored_delivery
 from waitd.stores.statements import Statement, one_of, texts
 from waitd.stores.tables import deliveries, waits
+from waitd.stores.transaction import sliced
+
+#: How many deliveries are read with a wait, the newest; somebody may have it delivered anew any number of times.
+SHOWN = 64
 
 WAITS = Statement(select(waits).where(one_of(waits.c.id, "ids")))
+_NEWEST_FIRST = func.row_number().over(partition_by=deliveries.c.wait_id, order_by=deliveries.c.id.desc())
+_RANKED = (
+    select(deliveries, _NEWEST_FIRST.label("rank")).where(one_of(deliveries.c.wait_id, "ids")).subquery()
+)
 DELIVERIES = Statement(
-    select(deliveries).where(one_of(deliveries.c.wait_id, "ids")).order_by(deliveries.c.id)
+    select(*(_RANKED.c[column.name] for column in deliveries.c))
+    .where(_RANKED.c.rank <= literal_column(str(SHOWN)))
+    .order_by(_RANKED.c.id)
 )
 
 
@@ -26,11 +36,12 @@ async def wait_rows(connection: AsyncConnection, wait_ids: Sequence[str]) -> dic
 async def deliveries_of(
     connection: AsyncConnection, wait_ids: Sequence[str]
 ) -> dict[str, tuple[StoredDelivery, ...]]:
-    """The deliveries of these waits, oldest first, by the wait's id; waits without any are left out."""
+    """The newest deliveries of these waits (up to `SHOWN` each), oldest first, by the wait's id; waits without any are left out."""
     rows = await DELIVERIES.run(connection, ids=texts(wait_ids)) if wait_ids else []
     found: dict[str, list[StoredDelivery]] = {}
-    for row in map(DeliveryRow._make, rows):
-        found.setdefault(row.wait_id, []).append(stored_delivery(row))
+    async for part in sliced(rows):
+        for row in map(DeliveryRow._make, part):
+            found.setdefault(row.wait_id, []).append(stored_delivery(row))
     return {wait_id: tuple(items) for wait_id, items in found.items()}
 
 

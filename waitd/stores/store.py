@@ -5,11 +5,34 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from waitd.core.delivery import LADDER, AfterAttempt, DeliveryId
+from waitd.core.errors import Conflict
 from waitd.core.wait import Outcome, Progress, WaitId
-from waitd.ports import Added, Ended, Ending, NewWait, Parcel, StoredWait, WaitFilter
-from waitd.stores import adding, reading
+from waitd.ports import (
+    Added,
+    DeliveryFilter,
+    Ended,
+    Ending,
+    Keyed,
+    NewWait,
+    Parcel,
+    Redelivered,
+    StoredDelivery,
+    StoredEvent,
+    StoredWait,
+    WaitFilter,
+)
+from waitd.stores import adding, following, reading
 from waitd.stores.database import Database
-from waitd.stores.operations import Cancel, CheckWritable, Finish, Prune, Redeliver, SaveAttempt, SaveProgress
+from waitd.stores.operations import (
+    Cancel,
+    CheckWritable,
+    Finish,
+    Prune,
+    Redeliver,
+    RedeliverEach,
+    SaveAttempt,
+    SaveProgress,
+)
 from waitd.stores.text import well_formed
 from waitd.stores.transaction import Rules
 from waitd.stores.writer import Writer
@@ -51,7 +74,7 @@ class Store:
         database = await Database.open(url)
         try:
             async with database.reading() as connection:
-                finished_seq = await reading.last_finished_seq(connection)
+                finished_seq = await following.last_finished_seq(connection)
         except BaseException:
             await database.close()
             raise
@@ -96,6 +119,22 @@ class Store:
         self._writer.on_redelivered = listener
 
     @property
+    def live_progress(self) -> Callable[[WaitId], Progress | None]:
+        """Asked, while a wait is being cancelled or superseded, what it has learned so far; None where nobody holds it. Its row may lag
+        behind by a minute.
+        """
+        return self._writer.live_progress
+
+    @live_progress.setter
+    def live_progress(self, ask: Callable[[WaitId], Progress | None]) -> None:
+        self._writer.live_progress = ask
+
+    @property
+    def finished_seq(self) -> int:
+        """See `ApiStore`."""
+        return self._writer.finished_seq
+
+    @property
     def failing(self) -> bool:
         """True while the last write could not be made."""
         return self._writer.failing
@@ -131,6 +170,21 @@ class Store:
         wait: StoredWait = await self._writer.do(Redeliver(well_formed(wait_id), namespace))
         return wait
 
+    async def redeliver_each(self, ids: Sequence[str], namespace: str | None = None) -> Redelivered:
+        """See `ApiStore`."""
+        wanted = list(dict.fromkeys(map(well_formed, ids)))
+        count: int = await self._writer.do(RedeliverEach(wanted, namespace))
+        return Redelivered(count, more=False)
+
+    async def redeliver_dead(self, wanted: DeliveryFilter) -> Redelivered:
+        """See `ApiStore`."""
+        # They are looked for outside of the transaction, which then looks at these few only: the search may take long.
+        async with self._database.reading() as connection:
+            ids = await reading.dead_deliveries(connection, wanted)
+        chosen = ids[: wanted.limit]
+        count: int = await self._writer.do(RedeliverEach(chosen, wanted.namespace, dead_only=True))
+        return Redelivered(count, more=len(ids) > len(chosen))
+
     async def prune(self, finished_before: float, limit: int) -> int:
         """See `KeeperStore`."""
         count: int = await self._writer.do(Prune(finished_before, limit))
@@ -151,6 +205,26 @@ class Store:
         """See `ApiStore`."""
         async with self._database.reading() as connection:
             return await reading.find(connection, wanted)
+
+    async def replays(self, submits: Sequence[Keyed]) -> Sequence[Added | Conflict | None]:
+        """See `ApiStore`."""
+        async with self._database.reading() as connection:
+            return await adding.replays(connection, submits)
+
+    async def find_deliveries(self, wanted: DeliveryFilter) -> Sequence[StoredDelivery]:
+        """See `ApiStore`."""
+        async with self._database.reading() as connection:
+            return await reading.find_deliveries(connection, wanted)
+
+    async def check_resumable(self, seq: int) -> None:
+        """See `ApiStore`."""
+        async with self._database.reading() as connection:
+            await following.check_resumable(connection, seq)
+
+    async def events_after(self, seq: int, namespace: str | None, limit: int) -> Sequence[StoredEvent]:
+        """See `ApiStore`."""
+        async with self._database.reading() as connection:
+            return await following.events_after(connection, seq, namespace, limit)
 
     async def counts(self) -> Mapping[tuple[str, str], int]:
         """See `ApiStore`."""

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from waitd.core.wait import Progress, WaitId
 from waitd.ports import Ended, StoredWait
 
 Item = TypeVar("Item")
@@ -35,6 +36,7 @@ class Transaction:
 
     Attributes:
         finished_seq: the last one given; the transaction counts on from it.
+        live_progress: what a wait in hand has learned so far, None where nobody holds it.
         added: waits that are new and waiting.
         ended: waits that ended, with who is to hear of it.
         redelivered: destinations that got a delivery anew.
@@ -44,9 +46,15 @@ class Transaction:
     rules: Rules
     now: float
     finished_seq: int
+    live_progress: Callable[[WaitId], Progress | None]
     added: list[StoredWait] = field(default_factory=list)
     ended: list[Ended] = field(default_factory=list)
     redelivered: set[str] = field(default_factory=set)
+
+    def as_seen(self, wait: StoredWait) -> StoredWait:
+        """The wait with what it has learned up to its last poke: the row may lag behind by a minute."""
+        progress = self.live_progress(wait.id)
+        return wait if progress is None else replace(wait, progress=progress)
 
 
 async def sliced(items: Sequence[Item], size: int = SLICE) -> AsyncIterator[Sequence[Item]]:

@@ -14,10 +14,12 @@ from waitd.stores.transaction import Transaction, sliced
 _SAVE_PROGRESS = bulk.update("waits", ("id", "progress"), "waits.state = 'waiting'")
 #: The last number given to an end; kept when rows are deleted, so that it is never given twice.
 FINISHED_SEQ = "finished_seq"
+#: The highest number of an end whose row was deleted; whoever has read less than that has missed one.
+PRUNED_SEQ = "pruned_seq"
 _LAST_CHECK = "last_check"
 
 PRUNABLE = Statement(
-    select(waits.c.id)
+    select(waits.c.id, waits.c.finished_seq)
     .where(
         HAS_ENDED,
         waits.c.finished_at < bindparam("before", type_=Float),
@@ -28,12 +30,11 @@ PRUNABLE = Statement(
 )
 _DELETE_DELIVERIES = Statement(delete(deliveries).where(one_of(deliveries.c.wait_id, "ids")))
 _DELETE_WAITS = Statement(delete(waits).where(one_of(waits.c.id, "ids")))
-_SET_WATERMARK = Statement(
-    text(
-        "INSERT INTO watermarks (name, value) VALUES (:name, :value)"
-        " ON CONFLICT (name) DO UPDATE SET value = excluded.value"
-    )
+_SET_WATERMARK = (
+    "INSERT INTO watermarks (name, value) VALUES (:name, :value) ON CONFLICT (name) DO UPDATE SET value = "
 )
+_SET = Statement(text(_SET_WATERMARK + "excluded.value"))
+_RAISE = Statement(text(_SET_WATERMARK + "max(value, excluded.value)"))
 
 
 async def save_progress(transaction: Transaction, operations: Sequence[SaveProgress]) -> None:
@@ -53,15 +54,14 @@ async def prune(transaction: Transaction, operations: Sequence[Prune]) -> None:
         )
         operation.answer = len(rows)
         if rows:
-            ids = texts(wait_id for (wait_id,) in rows)
+            ids = texts(wait_id for wait_id, _ in rows)
             await _DELETE_DELIVERIES.run(transaction.connection, ids=ids)
             await _DELETE_WAITS.run(transaction.connection, ids=ids)
-            await _SET_WATERMARK.run(
-                transaction.connection, name=FINISHED_SEQ, value=transaction.finished_seq
-            )
+            await _SET.run(transaction.connection, name=FINISHED_SEQ, value=transaction.finished_seq)
+            await _RAISE.run(transaction.connection, name=PRUNED_SEQ, value=max(seq for _, seq in rows))
 
 
 async def check_writable(transaction: Transaction, operations: Sequence[CheckWritable]) -> None:
     """Writes a row, so that COMMIT has something to put on disk."""
     if operations:
-        await _SET_WATERMARK.run(transaction.connection, name=_LAST_CHECK, value=int(transaction.now))
+        await _SET.run(transaction.connection, name=_LAST_CHECK, value=int(transaction.now))

@@ -13,8 +13,9 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from waitd.core.errors import StoreUnavailable
+from waitd.core.wait import Progress, WaitId
 from waitd.ports import Ended, StoredWait
-from waitd.stores import adding, ending, outbox, upkeep
+from waitd.stores import adding, anew, ending, outbox, upkeep
 from waitd.stores.database import Database, means_unavailable
 from waitd.stores.operations import (
     Add,
@@ -24,6 +25,7 @@ from waitd.stores.operations import (
     Operation,
     Prune,
     Redeliver,
+    RedeliverEach,
     SaveAttempt,
     SaveProgress,
 )
@@ -39,7 +41,7 @@ log = structlog.get_logger()
 
 
 def nobody(_: Any) -> None:
-    """The listener until there is one."""
+    """The listener until there is one; and who holds a wait until somebody does."""
 
 
 class Writer:
@@ -50,6 +52,8 @@ class Writer:
         on_added: called with new waiting waits after COMMIT, before their callers have their answer.
         on_ended: the same with every wait that ended, whoever ended it.
         on_redelivered: the same with the destinations that have something due anew.
+        live_progress: asked what a wait has learned that is ended here (cancelled, superseded) and not by its poker.
+        finished_seq: the number of the last end on disk.
     """
 
     def __init__(self, database: Database, rules: Rules, finished_seq: int) -> None:
@@ -59,7 +63,8 @@ class Writer:
         self.on_redelivered: Callable[[frozenset[str]], None] = nobody
         self._database = database
         self._rules = rules
-        self._finished_seq = finished_seq
+        self.live_progress: Callable[[WaitId], Progress | None] = nobody
+        self.finished_seq = finished_seq
         self._queue: deque[Operation] = deque()
         self._wakeup = asyncio.Event()
         self._closing = False
@@ -114,7 +119,7 @@ class Writer:
         if self.failing:
             self.failing = False
             log.info("store_writable_again")
-        self._finished_seq = transaction.finished_seq
+        self.finished_seq = transaction.finished_seq
         await self._hand_over(transaction)
         for operation in group:
             _settle(operation, operation.answer)
@@ -122,14 +127,17 @@ class Writer:
     async def _write(self, group: Sequence[Operation]) -> Transaction:
         """One transaction. All in it were queued before any was answered, so any order is right; this one needs no second look."""
         async with self._database.writing() as connection:
-            transaction = Transaction(connection, self._rules, self._rules.now(), self._finished_seq)
+            transaction = Transaction(
+                connection, self._rules, self._rules.now(), self.finished_seq, self.live_progress
+            )
             # Attempts before waits that may supersede: what was delivered, was.
             await outbox.save_attempts(transaction, _of(SaveAttempt, group))
             await upkeep.save_progress(transaction, _of(SaveProgress, group))
             await adding.apply(transaction, _of(Add, group))
             await ending.finish(transaction, _of(Finish, group))
             await ending.cancel(transaction, _of(Cancel, group))
-            await outbox.redeliver(transaction, _of(Redeliver, group))
+            await anew.redeliver(transaction, _of(Redeliver, group))
+            await anew.redeliver_each(transaction, _of(RedeliverEach, group))
             await upkeep.prune(transaction, _of(Prune, group))
             await upkeep.check_writable(transaction, _of(CheckWritable, group))
         return transaction

@@ -1,0 +1,145 @@
+"""The API described: a document that is made from what is served, and a page that shows it and calls nobody."""
+
+import re
+from typing import Any
+
+import pytest
+from api_fakes import Api, PlainProbe, PlainSink, WatchedStore, problem_of, services_for
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import validate
+from pydantic import Field
+
+from waitd.api import build_application
+from waitd.api.openapi import document
+from waitd.api.problems import KINDS
+from waitd.models import MAX_BODY, STATES, Strict
+from waitd.stores import Store
+
+
+class PlainParams(Strict):
+    """What a plain wait takes."""
+
+    endpoint: str = Field(description="Where to look.")
+
+
+class FaxParams(Strict):
+    number: int
+
+
+async def described(api: Api) -> dict[str, Any]:
+    response = await api.client.get("/openapi.json")
+    assert (response.status, response.content_type) == (200, "application/json")
+    document: dict[str, Any] = await response.json()
+    return document
+
+
+def operations(document: dict[str, Any]) -> list[dict[str, Any]]:
+    return [operation for path in document["paths"].values() for operation in path.values()]
+
+
+async def test_the_document_is_valid_openapi(api: Api) -> None:
+    validate(await described(api))
+
+
+async def test_every_route_but_the_pages_files_is_in_it(api: Api, store: Store) -> None:
+    document = await described(api)
+    served = {
+        (resource.canonical, route.method.lower())
+        for resource in build_application(services_for(WatchedStore(store), [])).router.resources()
+        for route in resource
+        if route.method != "HEAD" and resource.canonical != "/docs/{name}"
+    }
+    assert {(path, method) for path, methods in document["paths"].items() for method in methods} == served
+    ids = [operation["operationId"] for operation in operations(document)]
+    assert len(ids) == len(set(ids))
+
+
+async def test_every_kind_of_problem_is_the_answer_of_some_operation(api: Api) -> None:
+    text = str((await described(api))["paths"])
+    outside = {"no-such-route", "method-not-allowed", "internal-error"}
+    assert {name for name in KINDS if f"/problems/{name}`" in text} == set(KINDS) - outside
+
+
+async def test_links_lead_to_operations_that_there_are(api: Api) -> None:
+    document = await described(api)
+    by_id = {operation["operationId"]: operation for operation in operations(document)}
+    links = [
+        link
+        for operation in operations(document)
+        for answer in operation["responses"].values()
+        for link in answer.get("links", {}).values()
+    ]
+    assert links
+    for link in links:
+        names = {parameter["name"] for parameter in by_id[link["operationId"]]["parameters"]}
+        assert set(link.get("parameters", ())) <= names
+
+
+async def test_bodies_are_described_by_the_models_that_check_them(api: Api) -> None:
+    document = await described(api)
+    schemas = document["components"]["schemas"]
+    assert schemas["PlainWait"]["additionalProperties"] is False
+    assert schemas["PlainWait"]["properties"]["kind"] == {"const": "plain"}
+    assert schemas["WaitRequest"]["discriminator"]["mapping"].keys() == {"http", "plain"}
+    assert schemas["WaitView"]["properties"]["state"]["enum"] == list(STATES)
+    assert schemas["WaitView"]["properties"]["created_at"]["format"] == "date-time"
+    assert str(MAX_BODY) in document["paths"]["/v1/waits"]["post"]["requestBody"]["description"]
+
+
+async def test_parameters_of_kinds_are_shown_where_probes_and_sinks_have_a_model_of_them() -> None:
+    probe, sink = PlainProbe(), PlainSink()
+    probe.params_model, sink.params_model = PlainParams, FaxParams  # type: ignore[attr-defined]
+    schemas = document([], {"plain": probe, "other.kind": PlainProbe()}, {"fax": sink, "plain": PlainSink()})[
+        "components"
+    ]["schemas"]
+    assert schemas["PlainWait"]["properties"]["params"] == {"$ref": "#/components/schemas/PlainParams"}
+    assert schemas["OtherKindWait"]["properties"]["params"]["type"] == "object"
+    fax = schemas["FaxSink"]
+    assert fax["properties"].keys() == {"kind", "number"}
+    assert sorted(fax["required"]) == ["kind", "number"]
+    check = Draft202012Validator(
+        {"$ref": "#/components/schemas/SinkRequest", "components": {"schemas": schemas}}
+    )
+    assert check.is_valid({"kind": "fax", "number": 1})
+    assert not check.is_valid({"kind": "fax", "number": "1"})
+    assert not check.is_valid({"kind": "fax", "number": 1, "colour": 1})
+
+
+async def test_the_page_loads_only_what_is_served_here(api: Api) -> None:
+    page = await api.client.get("/docs")
+    text = await page.text()
+    assert (page.status, page.content_type) == (200, "text/html")
+    assert "://" not in text
+    sources = re.findall(r'(?:src|href)="(?!data:)([^"]+)"', text)
+    assert len(sources) == 3
+    for source in sources:
+        asset = await api.client.get(f"/{source}")
+        assert asset.status == 200
+        assert asset.content_type == ("text/css" if source.endswith("css") else "text/javascript")
+        assert asset.headers["X-Content-Type-Options"] == "nosniff"
+        assert await asset.read()
+    start = await (await api.client.get("/docs/start.js")).text()
+    assert 'url: "openapi.json"' in start
+    assert "validatorUrl: null" in start
+
+
+async def test_the_page_may_load_and_call_nobody_else(api: Api) -> None:
+    policy = (await api.client.get("/docs")).headers["Content-Security-Policy"]
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    assert (rules["default-src"], rules["script-src"], rules["connect-src"]) == ("'none'", "'self'", "'self'")
+    assert (rules["frame-ancestors"], rules["base-uri"], rules["form-action"]) == ("'none'",) * 3
+    assert "http" not in policy
+    assert "unsafe" not in rules["script-src"]
+
+
+@pytest.mark.parametrize(
+    "name", ["__init__.py", "redoc.js", "..%2f__init__.py", "%2e%2e/url.json", "swagger_bundle.js"]
+)
+async def test_other_files_are_not_served(api: Api, name: str) -> None:
+    response = await api.client.get(f"/docs/{name}", allow_redirects=False)
+    await problem_of(response, 404, "no-such-route")
+
+
+async def test_the_page_is_behind_the_door_too(api: Api) -> None:
+    response = await api.client.get("/docs", headers={"Host": "evil.example"})
+    await problem_of(response, 421, "misdirected")

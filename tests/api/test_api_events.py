@@ -1,0 +1,247 @@
+"""`GET /v1/events`: outcomes as they come, resumed where a reader left off, and never at the cost of others."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import orjson
+import pytest
+from aiohttp import ClientResponse
+from api_fakes import NOW, Api, problem_of, until
+
+from waitd.api import events, feed
+from waitd.core.errors import StoreUnavailable
+from waitd.core.wait import Outcome, WaitState
+from waitd.stores import Store
+
+SUCCESS = Outcome(WaitState.SUCCESS, {"rows": 3, "text": "a\nb\r\n\u2028"}, "done", "success")
+
+
+async def outcome(api: Api, outcome: Outcome = SUCCESS) -> str:
+    """The id of a wait that has ended, which everybody was told."""
+    wait_id = await api.submitted()
+    await api.store.end(wait_id, outcome)
+    api.services.feed.announce(api.store.finished_seq)
+    return wait_id
+
+
+@asynccontextmanager
+async def following(api: Api, **headers: str) -> AsyncIterator[ClientResponse]:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    before = len(api.services.feed)
+    async with api.client.get("/v1/events", headers=named) as response:
+        assert response.status == 200, await response.text()
+        assert response.content_type == "text/event-stream"
+        assert len(api.services.feed) == before + 1
+        yield response
+    await until(lambda: len(api.services.feed) <= before)
+
+
+async def block(stream: ClientResponse) -> dict[str, str]:
+    """The fields of the next block."""
+    text = (await stream.content.readuntil(b"\n\n")).decode()
+    return dict(cast("tuple[str, str]", line.split(": ", 1)) for line in text.split("\n") if ": " in line)
+
+
+async def told(stream: ClientResponse) -> tuple[int, Any]:
+    """The number and the event of the next outcome."""
+    fields = await block(stream)
+    return int(fields["id"]), orjson.loads(fields["data"])
+
+
+async def test_outcomes_are_told_as_they_are_stored_and_delivered(api: Api) -> None:
+    await outcome(api)
+    async with following(api) as stream:
+        assert await block(stream) == {"retry": "1000", "id": "1"}
+        first, second = await outcome(api), await outcome(api)
+        assert [(number, event["id"]) for number, event in [await told(stream), await told(stream)]] == [
+            (2, first),
+            (3, second),
+        ]
+        third = await outcome(api)
+        number, event = await told(stream)
+        [stored] = await api.store.events_after(3, None, 10)
+        assert (number, orjson.dumps(event)) == (4, stored.event)
+        assert (event["id"], event["type"]) == (third, "waitd.wait.success")
+        assert event["data"]["payload"] == SUCCESS.payload
+
+
+async def test_a_reader_that_comes_back_gets_all_it_has_missed_in_order(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "PAGE", 2)
+    ids = [await outcome(api) for _ in range(7)]
+    async with following(api, Last_Event_ID="2") as stream:
+        assert await block(stream) == {"retry": "1000", "id": "2"}
+        seen = [await told(stream) for _ in range(5)]
+        assert [(number, event["id"]) for number, event in seen] == list(enumerate(ids, start=1))[2:]
+        ids.append(await outcome(api))
+        assert (await told(stream))[1]["id"] == ids[-1]
+
+
+async def test_before_the_first_outcome_a_reader_has_a_place_to_resume_from_too(api: Api) -> None:
+    async with following(api) as stream:
+        assert await block(stream) == {"retry": "1000", "id": "0"}
+    wait_id = await outcome(api)
+    async with following(api, Last_Event_ID="0") as stream:
+        await block(stream)
+        assert (await told(stream))[1]["id"] == wait_id
+
+
+@pytest.mark.parametrize("last", ["1", "2", "4", "0", "-1", "1.0", "x", "", "9" * 18, "9" * 30, "٣"])
+async def test_an_id_that_was_pruned_or_never_given_is_gone(api: Api, store: Store, last: str) -> None:
+    for _ in range(2):
+        await outcome(api)
+    assert await store.prune(NOW + 61, 10) == 2
+    await outcome(api)
+    response = await api.client.get("/v1/events", headers={"Last-Event-ID": last})
+    await problem_of(response, 410, "events-gone")
+    assert len(api.services.feed) == 0
+
+
+async def test_a_reader_goes_on_after_what_it_has_seen_was_pruned(api: Api, store: Store) -> None:
+    await outcome(api)
+    async with following(api) as stream:
+        await block(stream)
+        await outcome(api)
+        await told(stream)
+        assert await store.prune(NOW + 61, 10) == 2
+        later = await outcome(api)
+        number, event = await told(stream)
+        assert (number, event["id"]) == (3, later)
+
+
+async def test_a_new_reader_of_a_pruned_store_is_given_no_place_it_could_not_resume_from(
+    api: Api, store: Store
+) -> None:
+    await outcome(api)
+    await store.prune(NOW + 61, 10)
+    async with following(api) as stream:
+        assert await block(stream) == {"retry": "1000"}
+
+
+async def test_a_reader_that_would_miss_a_pruned_outcome_is_closed(
+    api: Api, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "PAGE", 1)
+    reader = feed.Reader(1)
+    for _ in range(3):
+        await outcome(api)
+    await store.prune(NOW + 61, 10)
+    sent: list[bytes] = []
+
+    class Stream:
+        ended = False
+
+        def __init__(self) -> None:
+            self.reader = reader
+
+        async def send(self, data: bytes) -> None:
+            sent.append(data)
+
+    await events._follow(cast(Any, Stream()), api.services.store, "default")
+    assert sent == []
+
+
+async def test_two_ids_are_refused(api: Api) -> None:
+    headers = [("Last-Event-ID", "0"), ("Last-Event-ID", "0")]
+    response = await api.client.get("/v1/events", headers=headers)
+    await problem_of(response, 422, "invalid-input")
+
+
+async def test_a_quiet_stream_gets_a_comment_now_and_then(api: Api) -> None:
+    api.services.feed.heartbeat = 0.02
+    async with following(api) as stream:
+        await block(stream)
+        assert await stream.content.readuntil(b"\n\n") == b":\n\n"
+        assert await stream.content.readuntil(b"\n\n") == b":\n\n"
+        wait_id = await outcome(api)
+        fields: dict[str, str] = {}
+        while not fields:
+            fields = await block(stream)
+        assert orjson.loads(fields["data"])["id"] == wait_id
+
+
+async def test_a_reader_too_far_behind_is_closed_and_resumes(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "MAX_BEHIND", 5)
+    async with following(api) as stream:
+        await block(stream)
+        await outcome(api)
+        number, _ = await told(stream)
+        for _ in range(6):
+            await api.store.end(await api.submitted(), SUCCESS)
+        api.services.feed.announce(api.store.finished_seq)
+        assert await stream.content.read() == b"", "a clean end"
+    async with following(api, Last_Event_ID=str(number)) as stream:
+        await block(stream)
+        assert [(await told(stream))[0] for _ in range(6)] == [2, 3, 4, 5, 6, 7]
+        await outcome(api)
+        assert (await told(stream))[0] == 8
+
+
+async def test_a_reader_that_reads_nothing_is_cut_off_when_it_falls_behind(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "MAX_BEHIND", 200)
+    api.services.feed.heartbeat = 3600
+    big = Outcome(WaitState.SUCCESS, {"text": "x" * 60_000}, "", "success")
+    async with following(api) as stream:
+        await block(stream)
+        async with asyncio.timeout(20):
+            while len(api.services.feed):
+                await outcome(api, big)
+        with pytest.raises(Exception, match=r"[Pp]ayload|[Cc]onnection"):
+            await stream.content.read()
+
+
+async def test_what_is_left_unread_for_long_is_not_sent_any_further(api: Api) -> None:
+    api.services.feed.heartbeat = 0.05
+    big = Outcome(WaitState.SUCCESS, {"text": "x" * 60_000}, "", "success")
+    async with following(api) as stream:
+        await block(stream)
+        for _ in range(300):
+            await outcome(api, big)
+        await until(lambda: len(api.services.feed) == 0)
+        with pytest.raises(Exception, match=r"[Pp]ayload|[Cc]onnection"):
+            await stream.content.read()
+
+
+async def test_a_drain_ends_every_stream_and_takes_no_new_one(api: Api) -> None:
+    async with following(api) as one, following(api) as other:
+        await block(one)
+        await block(other)
+        api.health.draining = True
+        api.services.feed.drain()
+        assert [await one.content.read(), await other.content.read()] == [b"", b""]
+    await problem_of(await api.client.get("/v1/events"), 503, "draining")
+
+
+async def test_too_many_readers_are_a_429_and_one_that_went_away_frees_its_place(api: Api) -> None:
+    async with following(api), following(api):
+        async with following(api):
+            response = await api.client.get("/v1/events")
+            await problem_of(response, 429, "too-many-readers")
+            assert int(response.headers["Retry-After"]) > 0
+        async with following(api):
+            pass
+
+
+async def test_head_tells_the_type_and_ends(api: Api) -> None:
+    response = await api.client.head("/v1/events")
+    assert (response.status, response.content_type) == (200, "text/event-stream")
+    assert len(api.services.feed) == 0
+
+
+async def test_a_store_that_cannot_be_read_ends_the_stream_and_not_more(api: Api) -> None:
+    async with following(api) as stream:
+        await block(stream)
+
+        async def broken(*_: Any) -> Any:
+            raise StoreUnavailable("the file cannot be read")
+
+        api.store.events_after = broken  # type: ignore[method-assign, assignment]  # the file is locked
+        await outcome(api)
+        assert await stream.content.read() == b""

@@ -1,0 +1,190 @@
+"""What comes before the application: broken HTTP, other expectations, other hosts in the target, bodies that never end."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+import pytest
+from api_fakes import Api, lines_of, problem_of, raw, until, wait
+from structlog.testing import capture_logs
+
+from waitd.api import batch, bodies, server
+
+SECRET = b"Bearer s3cr3t"
+HOST = b"Host: localhost\r\n"
+JSON = b"Content-Type: application/json\r\n"
+CHUNKED = b"POST /v1/waits HTTP/1.1\r\n" + HOST + JSON + b"Transfer-Encoding: chunked\r\n\r\n"
+
+BROKEN = [
+    ("no HTTP at all", b"\x16\x03\x01\x00\xa5" + SECRET + b"\r\n\r\n"),
+    (
+        "a header without a colon",
+        b"GET /livez HTTP/1.1\r\n" + HOST + b"Authorization " + SECRET + b"\r\n\r\n",
+    ),
+    (
+        "a control character in a header",
+        b"GET /livez HTTP/1.1\r\n" + HOST + b"Authorization: " + SECRET + b"\x01\r\n\r\n",
+    ),
+    ("a header too long", b"GET /livez HTTP/1.1\r\n" + HOST + b"Cookie: " + SECRET * 9000 + b"\r\n\r\n"),
+    ("a target too long", b"GET /" + b"x" * 90_000 + b" HTTP/1.1\r\n" + HOST + b"\r\n"),
+    (
+        "two lengths",
+        b"POST /v1/waits HTTP/1.1\r\n" + HOST + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n{}",
+    ),
+    ("a chunk of no size", CHUNKED + b"zz-s3cr3t\r\n{}\r\n0\r\n\r\n"),
+]
+
+
+@pytest.mark.parametrize("request_bytes", [row[1] for row in BROKEN], ids=[row[0] for row in BROKEN])
+async def test_broken_http_is_a_400_problem_and_nothing_of_it_is_logged(
+    api: Api, request_bytes: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    with capture_logs() as logs, caplog.at_level(logging.DEBUG, logger="aiohttp"):
+        answer = await raw(api, request_bytes)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.split(b" ")[1] == b"400"
+    assert b"application/problem+json" in head
+    assert orjson.loads(body)["type"] == "/problems/malformed-request"
+    assert "s3cr3t" not in f"{body!r} {logs} {caplog.text}"
+    assert [line for line in logs if line["log_level"] != "debug"] == []
+    assert (await api.client.get("/livez")).status == 200
+
+
+async def test_a_body_that_proves_broken_after_the_answer_is_no_error_of_ours(api: Api) -> None:
+    head = b"POST /v1/waits HTTP/1.1\r\n" + HOST + b"Content-Type: text/plain\r\nContent-Encoding: gzip\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.client.port)
+    with capture_logs() as logs:
+        writer.write(head + b"Content-Length: 20\r\n\r\n")
+        assert (await reader.readuntil(b"]}")).startswith(b"HTTP/1.1 415 ")
+        writer.write(b"no gzip at all s3cr3t")
+        assert await reader.read() == b""
+    writer.close()
+    await writer.wait_closed()
+    assert [line["event"] for line in logs] == ["request", "connection_broken"]
+    assert "s3cr3t" not in str(logs)
+
+
+async def test_an_unknown_expectation_is_a_417_problem(api: Api) -> None:
+    for path in ("/v1/waits", "/nowhere"):
+        response = await api.client.get(path, headers={"Expect": "the-unexpected"})
+        await problem_of(response, 417, "expectation-failed")
+
+
+async def test_a_body_may_be_sent_after_100_continue(api: Api) -> None:
+    response = await api.client.post("/v1/waits", json=wait(), expect100=True)
+    assert response.status == 201
+
+
+TARGETS = [
+    "http://evil.example/livez",
+    "http://evil.example:80/livez",
+    "http://localhost@evil.example/livez",
+    "http://user@localhost/livez",
+    "https://127.0.0.1.nip.io/livez",
+    "ftp://evil.example/livez",
+    "evil.example:80",
+]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+async def test_a_target_that_names_another_host_is_not_let_in(api: Api, target: str) -> None:
+    answer = await raw(api, b"GET %b HTTP/1.1\r\nConnection: close\r\n%b\r\n" % (target.encode(), HOST))
+    assert answer.split(b" ")[1] in {b"400", b"421"}
+    assert b"application/problem+json" in answer
+
+
+@pytest.mark.parametrize(
+    "target", ["http://localhost/livez", "http://127.0.0.1:8795/livez", "http://[::1]:1/livez"]
+)
+async def test_a_target_that_names_this_host_is(api: Api, target: str) -> None:
+    answer = await raw(api, b"GET %b HTTP/1.1\r\nConnection: close\r\n%b\r\n" % (target.encode(), HOST))
+    assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize(
+    "line", [b"OPTIONS *", b"CONNECT evil.example:443", b"GET //evil.example/livez", b"GET ?x"]
+)
+async def test_targets_of_other_forms_are_refused_without_a_mistake(api: Api, line: bytes) -> None:
+    answer = await raw(api, b"%b HTTP/1.1\r\nConnection: close\r\n%b\r\n" % (line, HOST))
+    assert answer.split(b" ")[1] in {b"400", b"404", b"405", b"421"}
+    assert b"application/problem+json" in answer
+
+
+async def trickle(api: Api, path: bytes, content_type: bytes) -> bytes:
+    """Sends the beginning of a body, and never its end; the answer."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.client.port)
+    try:
+        head = b"POST %b HTTP/1.1\r\n%bContent-Type: %b\r\nContent-Length: 50\r\n\r\n{" % (
+            path,
+            HOST,
+            content_type,
+        )
+        writer.write(head)
+        return await reader.readuntil(b"}")
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_a_body_that_does_not_arrive_in_time_is_a_408(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.01)
+    monkeypatch.setattr(bodies, "PAUSE_SECONDS", 0.01)
+    for path, content_type in (
+        (b"/v1/waits", b"application/json"),
+        (b"/v1/waits:batch", b"application/x-ndjson"),
+    ):
+        answer = await trickle(api, path, content_type)
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b"Connection: close" in answer
+        assert b"/problems/request-timeout" in answer
+    assert api.store.commits == []
+
+
+async def test_a_batch_has_a_time_limit_as_a_whole(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "BATCH_SECONDS", 0.01)
+    answer = await trickle(api, b"/v1/waits:batch", b"application/x-ndjson")
+    assert answer.startswith(b"HTTP/1.1 408 ")
+
+
+async def test_a_head_that_never_ends_is_closed(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "IDLE_SECONDS", 0.01)
+    assert await raw(api, b"GET /livez HTTP/1.1\r\n") == b""
+
+
+async def test_batches_wait_for_a_place_and_too_many_of_them_are_a_429(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "IN_LINE", 1)
+    go_on, begun = asyncio.Event(), 0
+
+    async def lines() -> AsyncIterator[bytes]:
+        nonlocal begun
+        begun += 1
+        yield orjson.dumps(wait()) + b"\n"
+        await go_on.wait()
+        yield orjson.dumps(wait()) + b"\n"
+
+    def sent() -> Any:
+        headers = {"Content-Type": "application/x-ndjson"}
+        return asyncio.create_task(api.client.post("/v1/waits:batch", data=lines(), headers=headers))
+
+    at_work = [sent() for _ in range(batch.AT_ONCE)]
+    probe: Any = api.services.probes["plain"]
+    await until(lambda: probe.parsed == batch.AT_ONCE)
+    in_line = sent()
+    await until(lambda: begun == batch.AT_ONCE + 1)
+    refused = None
+    while refused is None:
+        response = await api.batch(wait())
+        refused = response if response.status == 429 else None
+    await problem_of(refused, 429, "too-many-batches")
+    assert int(refused.headers["Retry-After"]) > 0
+    assert probe.parsed == batch.AT_ONCE, "the one in line is not read"
+    go_on.set()
+    for task in [*at_work, in_line]:
+        assert [line["status"] for line in await lines_of(await task)] == [201, 201]
+    assert [line["status"] for line in await lines_of(await api.batch(wait()))] == [201]

@@ -1,0 +1,225 @@
+"""The OpenAPI 3.1 document, made from the route table, the models and the kinds that this daemon serves."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
+
+from waitd import __version__
+from waitd.api.guard import JSON
+from waitd.api.problems import CONTENT_TYPE, KINDS
+from waitd.api.routing import Answer, Body, Parameter, Route
+from waitd.models import BatchLine, ProblemDetails, SinkRequest, WaitRequest
+from waitd.ports import Probe, Sink
+
+Json = dict[str, Any]
+#: A model, and whether it describes what comes in or what goes out.
+_Model = tuple[type[BaseModel], JsonSchemaMode]
+
+_COMPONENT = "#/components/schemas/"
+_PATTERN = re.compile(r"\{(\w+)(:[^}]*)?\}")
+_RETRY_AFTER = {
+    "description": "Seconds after which to try again.",
+    "schema": {"type": "integer", "minimum": 0},
+}
+
+
+def document(routes: Sequence[Route], probes: Mapping[str, Probe], sinks: Mapping[str, Sink]) -> Json:
+    """The document of the routes that have an `operation`.
+
+    A probe or a sink may carry `params_model`, the pydantic model of its parameters; where it does, the document shows them.
+    """
+    described = [route for route in routes if route.operation]
+    paths: dict[str, Json] = {}
+    for route in described:
+        paths.setdefault(_PATTERN.sub(r"{\1}", route.path), {})[route.method.lower()] = _operation(route)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "waitd",
+            "version": __version__,
+            "summary": "It waits, so that nothing else has to.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "tags": [
+            {"name": "waits", "description": "What to poke, how often, how long, and whom to tell."},
+            {"name": "outcomes", "description": "How waits ended, and who has heard of it."},
+            {"name": "operation", "description": "For whoever runs the daemon."},
+        ],
+        "paths": paths,
+        "components": {"schemas": _schemas(described, probes, sinks)},
+    }
+
+
+# ---------------------------------------------------------------- operations
+
+
+def _operation(route: Route) -> Json:
+    operation: Json = {
+        "operationId": route.operation,
+        "tags": [route.tag],
+        "summary": route.summary,
+        "parameters": [*_path_parameters(route.path), *map(_parameter, route.parameters)],
+        "responses": {**_answers(route.answers), **_problems(route.all_problems())},
+    }
+    if route.body is not None:
+        operation["requestBody"] = _request_body(route.body)
+    return operation
+
+
+def _path_parameters(path: str) -> list[Json]:
+    return [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+        for name, _ in _PATTERN.findall(path)
+    ]
+
+
+def _parameter(parameter: Parameter) -> Json:
+    return {
+        "name": parameter.name,
+        "in": parameter.where,
+        "description": parameter.description,
+        "schema": dict(parameter.schema),
+        **parameter.more,
+    }
+
+
+def _request_body(body: Body) -> Json:
+    schema: Json = {"type": "object", "additionalProperties": False}
+    if body.content_type != JSON:
+        schema = _lines(body.models)
+    elif body.models:
+        schema = _one_of(body.models)
+    media: Json = {"schema": schema} if body.example is None else {"schema": schema, "example": body.example}
+    return {
+        "description": body.description,
+        "required": body.needed,
+        "content": {body.content_type: media},
+    }
+
+
+def _answers(answers: Sequence[Answer]) -> Json:
+    return {str(answer.status): _answer(answer) for answer in answers}
+
+
+def _answer(answer: Answer) -> Json:
+    described: Json = {
+        "description": answer.description,
+        "content": {name: {"schema": _schema_of(name, answer.models)} for name in answer.content_types},
+    }
+    if answer.headers:
+        described["headers"] = {
+            name: {"description": text, "required": True, "schema": {"type": "string"}}
+            for name, text in answer.headers.items()
+        }
+    if answer.links:
+        described["links"] = {name: dict(link) for name, link in answer.links.items()}
+    return described
+
+
+def _schema_of(content_type: str, models: Sequence[type[BaseModel]]) -> Json:
+    if content_type == JSON:
+        return _one_of(models) if models else {"type": "object"}
+    return _lines(models) if models else {"type": "string"}
+
+
+def _lines(models: Sequence[type[BaseModel]]) -> Json:
+    names = ", ".join(f"`{model.__name__}`" for model in models)
+    # OpenAPI 3.1 has no word for a sequence of JSON values.
+    return {"type": "string", "description": f"JSON lines, each of the form of the schema {names}."}
+
+
+def _one_of(models: Sequence[type[BaseModel]]) -> Json:
+    references = [{"$ref": _COMPONENT + model.__name__} for model in models]
+    return references[0] if len(references) == 1 else {"oneOf": references}
+
+
+def _problems(names: Sequence[str]) -> Json:
+    by_status: dict[int, list[str]] = {}
+    for name in sorted(names, key=lambda name: KINDS[name].status):
+        by_status.setdefault(KINDS[name].status, []).append(name)
+    return {str(status): _problem(some) for status, some in by_status.items()}
+
+
+def _problem(names: Sequence[str]) -> Json:
+    reference = {"$ref": _COMPONENT + ProblemDetails.__name__}
+    described: Json = {
+        "description": "; ".join(f"`/problems/{name}`: {KINDS[name].title}" for name in names) + ".",
+        "content": {CONTENT_TYPE: {"schema": reference}},
+    }
+    if all(KINDS[name].retry_after is not None for name in names):
+        described["headers"] = {"Retry-After": _RETRY_AFTER}
+    return described
+
+
+# ---------------------------------------------------------------- schemas
+
+
+def _schemas(routes: Sequence[Route], probes: Mapping[str, Probe], sinks: Mapping[str, Sink]) -> Json:
+    taken = {model for route in routes if route.body for model in route.body.models} | {
+        WaitRequest,
+        BatchLine,
+    }
+    given = {model for route in routes for answer in route.answers for model in answer.models}
+    of_kinds = {model for part in (*probes.values(), *sinks.values()) if (model := _params_model(part))}
+    inputs: list[_Model] = [(model, "validation") for model in _by_name(taken | of_kinds)]
+    outputs: list[_Model] = [(model, "serialization") for model in _by_name(given | {ProblemDetails})]
+    _, schema = models_json_schema([*inputs, *outputs], ref_template=_COMPONENT + "{model}")
+    schemas: Json = schema["$defs"]
+    _show_wait_kinds(schemas, probes)
+    _show_sink_kinds(schemas, sinks)
+    return dict(sorted(schemas.items()))
+
+
+def _by_name(models: set[type[BaseModel]]) -> list[type[BaseModel]]:
+    return sorted(models, key=lambda model: model.__name__)
+
+
+def _params_model(part: Any) -> type[BaseModel] | None:
+    return getattr(part, "params_model", None)
+
+
+def _show_wait_kinds(schemas: Json, probes: Mapping[str, Probe]) -> None:
+    """A schema for each kind of wait, and `WaitRequest` as one of them."""
+    general = schemas[WaitRequest.__name__]
+    variants: dict[str, str] = {}
+    for kind, probe in sorted(probes.items()):
+        model = _params_model(probe)
+        params = {"$ref": _COMPONENT + model.__name__} if model else general["properties"]["params"]
+        properties = {**general["properties"], "kind": {"const": kind}, "params": params}
+        variants[kind] = _title(kind) + "Wait"
+        schemas[variants[kind]] = {**general, "title": variants[kind], "properties": properties}
+    schemas[WaitRequest.__name__] = _variants(general["description"], variants)
+    schemas[BatchLine.__name__]["properties"]["kind"] = {"enum": sorted(probes)}
+
+
+def _show_sink_kinds(schemas: Json, sinks: Mapping[str, Sink]) -> None:
+    """A schema for each kind of sink, and `SinkRequest` as one of them."""
+    general = schemas[SinkRequest.__name__]
+    variants: dict[str, str] = {}
+    for kind, sink in sorted(sinks.items()):
+        model = _params_model(sink)
+        own = schemas[model.__name__] if model else general
+        variants[kind] = _title(kind) + "Sink"
+        schemas[variants[kind]] = {
+            **own,
+            "title": variants[kind],
+            "properties": {**own["properties"], "kind": {"const": kind}},
+            "required": ["kind", *(name for name in own.get("required", ()) if name != "kind")],
+        }
+    schemas[SinkRequest.__name__] = _variants(general["description"], variants)
+
+
+def _variants(description: str, variants: Mapping[str, str]) -> Json:
+    references = {kind: _COMPONENT + name for kind, name in variants.items()}
+    return {
+        "description": description,
+        "oneOf": [{"$ref": reference} for reference in references.values()],
+        "discriminator": {"propertyName": "kind", "mapping": references},
+    }
+
+
+def _title(kind: str) -> str:
+    return "".join(part.capitalize() for part in re.split(r"[^A-Za-z0-9]", kind))
