@@ -198,7 +198,7 @@ class Poker:
         if not runs or now >= entry.deadline:
             return now
         interval = entry.pacing.poke_interval
-        due = next_on_grid(entry.phase, interval, runs[-1].last_at, now)
+        due = next_on_grid(entry.phase, interval, runs[-1].last_at - interval, now)
         if runs[-1].last_at + interval <= now:
             due = min(due, now + entry.phase * CATCH_UP_SECONDS)
         return min(due, entry.deadline)

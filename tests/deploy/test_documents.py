@@ -1,0 +1,85 @@
+"""deploy/README.md: what it names exists, and its backup command makes a copy that another daemon goes on from."""
+
+import asyncio
+import re
+import shlex
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from daemon import daemon, until, wait_for_job, world
+from known_settings import PENDING, unknown
+from manifests import DEPLOY
+from prometheus_client import Metric
+
+from waitd import __version__
+from waitd.metrics import Instruments
+from waitd.settings import Settings
+
+TEXT = (DEPLOY / "README.md").read_text()
+SUFFIXES = ("_total", "_count", "_sum", "_bucket")
+
+
+def families() -> list[Metric]:
+    return list(Instruments(version="test").registry.collect())
+
+
+def test_every_metric_that_is_named_exists() -> None:
+    known = {family.name for family in families()}
+    named = set(re.findall(r"\bwaitd_[a-z_]+\b", TEXT))
+    assert {name for name in named if not {name, name.removesuffix("_total")} & known} == set()
+    assert len(named) > 10
+
+
+def test_every_setting_that_is_named_exists() -> None:
+    assert unknown(set(re.findall(r"\bWAITD_[A-Z_]+\b", TEXT))) == set()
+    words = {"drain_timeout", "capacity", "poke_concurrency", "per_host_concurrency", "state_dir"}
+    assert words <= Settings.model_fields.keys() | PENDING
+    assert all(f"`{word}`" in TEXT for word in words)
+
+
+def test_every_file_that_is_named_exists() -> None:
+    named = set(re.findall(r"\bdeploy/[\w./-]+\w", TEXT)) - {"deploy/secrets"}
+    assert {path for path in named if not (DEPLOY.parent / path).exists()} == set()
+    assert f"waitd:{__version__}" in TEXT
+
+
+def test_every_link_within_it_leads_somewhere() -> None:
+    headings = {
+        re.sub(r"[^\w -]", "", h).lower().replace(" ", "-")
+        for h in re.findall(r"^#+ (.+)$", TEXT, re.MULTILINE)
+    }
+    assert set(re.findall(r"\]\(#([\w-]+)\)", TEXT)) <= headings
+
+
+def backup_command(source: Path, copy: Path) -> list[str]:
+    """The README's own, with other paths and this Python."""
+    (block,) = [b for b in re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL) if "VACUUM INTO" in b]
+    python, *rest = shlex.split(block.replace("\\\n", " "))
+    assert python == "python3"
+    assert rest[-2:] == ["/var/lib/waitd/waitd.db", "/var/lib/waitd/backup.db"]
+    return [sys.executable, *rest[:-2], str(source), str(copy)]
+
+
+@pytest.mark.slow
+async def test_a_backup_of_a_running_daemon_is_one_that_another_goes_on_from(tmp_path: Path) -> None:
+    before, after = tmp_path / "before", tmp_path / "after"
+    after.mkdir()
+    async with world() as (jobs, receiver, client):
+        async with daemon(before) as waitd:
+            accepted = []
+            for n in range(50):
+                body = wait_for_job(jobs, receiver, f"job{n}", 3600)
+                async with client.post(f"{waitd.url}/v1/waits", json=body) as answer:
+                    accepted.append((await answer.json())["id"])
+            command = backup_command(before / "waitd.db", after / "waitd.db")
+            await asyncio.to_thread(subprocess.run, command, check=True, timeout=60)
+        with sqlite3.connect(after / "waitd.db") as copy:
+            assert copy.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        copy.close()
+        for name in jobs.first_asked:
+            jobs.first_asked[name] -= 3600
+        async with daemon(after):
+            await until(lambda: set(receiver.digests) == set(accepted))
