@@ -4,7 +4,8 @@ It speaks JSON as the API does and returns it decoded; what the fields mean stan
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,9 +15,14 @@ from yarl import URL
 
 from waitd.core.connection import origin_of, segment
 from waitd.core.errors import Unavailable, WaitdError
+from waitd.core.server_sent import EventParser, ServerSentEvent
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
+#: A daemon that is there sends something on an event stream each 15 s; after three times as long it is gone, seconds.
+QUIET = 45.0
+#: How many items of a list are asked for at once; the API gives no more.
+PAGE = 1000
 
 
 class DaemonUnreachable(Unavailable):
@@ -81,19 +87,33 @@ class Client:
         return found
 
     async def find(self, query: Mapping[str, str], limit: int) -> list[dict[str, Any]]:
-        """The newest `limit` waits that match `query` (`state`, `kind`, `label.<name>`), page by page."""
+        """The newest `limit` waits that match `query` (`state`, `kind`, `label.<name>`)."""
         found: list[dict[str, Any]] = []
-        token: str | None = None
-        while len(found) < limit:
-            page = {**query, "limit": str(min(limit - len(found), 1000))} | (
-                {"page_token": token} if token else {}
-            )
-            answer = await self._call("GET", "/v1/waits", query=page)
-            found += answer["waits"]
-            token = answer["next_page_token"]
-            if token is None:
-                break
+        async for page in self._pages("/v1/waits", query, limit):
+            found += page["waits"]
         return found
+
+    async def each(self, query: Mapping[str, str]) -> AsyncIterator[dict[str, Any]]:
+        """Every wait that matches `query`, newest first."""
+        async for page in self._pages("/v1/waits", query):
+            for wait in page["waits"]:
+                yield wait
+
+    async def _pages(
+        self, path: str, query: Mapping[str, str], most: int | None = None
+    ) -> AsyncIterator[Mapping[str, Any]]:
+        """The pages of a list, up to `most` items in all."""
+        token: str | None = None
+        left = most
+        while left is None or left > 0:
+            size = PAGE if left is None else min(left, PAGE)
+            page = await self._call(
+                "GET", path, query={**query, "limit": str(size)} | ({"page_token": token} if token else {})
+            )
+            yield page
+            token, left = page["next_page_token"], None if left is None else left - size
+            if token is None:
+                return
 
     async def pokes(self, wait_id: str) -> dict[str, Any]:
         """How often a wait was poked, and its last runs of equal verdicts."""
@@ -104,6 +124,38 @@ class Client:
         """The wait after `cancel`, `poke` or `redeliver`."""
         after: dict[str, Any] = await self._call("POST", _path(wait_id, f":{action}"))
         return after
+
+    async def dead(self, query: Mapping[str, str]) -> AsyncIterator[dict[str, Any]]:
+        """Every dead delivery that matches `query` (`sink`, `wait_id`), newest first."""
+        async for page in self._pages("/v1/deliveries", {**query, "state": "dead"}):
+            for delivery in page["deliveries"]:
+                yield delivery
+
+    async def redeliver_dead(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
+        """How many dead deliveries that match `wanted` (`sink`, `wait_id`) were queued anew, and whether there are `more`."""
+        body = orjson.dumps({**wanted, "state": "dead"})
+        done: dict[str, Any] = await self._call("POST", "/v1/deliveries:redeliver", body=body)
+        return done
+
+    async def follow(self, after: str | None = None) -> AsyncGenerator[ServerSentEvent, None]:
+        """Outcomes as they come, or with `after` (the id of an event) from there on, until the stream breaks off or ends.
+
+        The first event may have no data: its id is where to resume when nothing has come yet.
+
+        Raises:
+            Refused: 410 where what came after `after` is not stored any more.
+        """
+        headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": after} if after is not None else {})
+        quiet = aiohttp.ClientTimeout(sock_connect=self._timeout, sock_read=QUIET)
+        async with self._answer(
+            "GET", URL(self.url + "/v1/events"), headers=headers, timeout=quiet
+        ) as answer:
+            if answer.status >= 300:
+                raise Refused(answer.status, self._problem(answer.status, await answer.read()))
+            parser = EventParser()
+            async for chunk in answer.content.iter_any():
+                for event in parser.feed(chunk):
+                    yield event
 
     async def ready(self) -> bool:
         """Whether the daemon takes waits now; no answer is no."""
@@ -127,24 +179,29 @@ class Client:
         content_type: str = JSON,
         seconds: float | None = None,
     ) -> bytes:
-        if self._session is None:
-            raise RuntimeError("a Client is used inside `async with`")
         url = URL(self.url + path, encoded=True)
-        try:
-            async with self._session.request(
-                method,
-                url.with_query(query) if query else url,
-                data=body,
-                headers={**(headers or {}), **({"Content-Type": content_type} if method == "POST" else {})},
-                timeout=aiohttp.ClientTimeout(total=seconds or self._timeout),
-                allow_redirects=False,
-            ) as answer:
-                content = await answer.read()
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise DaemonUnreachable(f"no waitd answers at {self.url} ({_why(error)})") from error
+        async with self._answer(
+            method,
+            url.with_query(query) if query else url,
+            data=body,
+            headers={**(headers or {}), **({"Content-Type": content_type} if method == "POST" else {})},
+            timeout=aiohttp.ClientTimeout(total=seconds or self._timeout),
+        ) as answer:
+            content = await answer.read()
         if answer.status >= 300:
             raise Refused(answer.status, self._problem(answer.status, content))
         return content
+
+    @asynccontextmanager
+    async def _answer(self, method: str, url: URL, **how: Any) -> AsyncIterator[aiohttp.ClientResponse]:
+        """An answer, to be read inside the block. Raises DaemonUnreachable where none comes, or it breaks off."""
+        if self._session is None:
+            raise RuntimeError("a Client is used inside `async with`")
+        try:
+            async with self._session.request(method, url, allow_redirects=False, **how) as answer:
+                yield answer
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise DaemonUnreachable(f"no waitd answers at {self.url} ({_why(error)})") from error
 
     def _problem(self, status: int, content: bytes) -> Mapping[str, Any]:
         try:

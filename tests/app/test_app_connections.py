@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from waitd.app_connections import RESOLVERS, connections_of, outgoing_of
+from waitd.app.connections import RESOLVERS, connections_of, outgoing_of
 from waitd.connections.authorizer import AuthorizedConnections
 from waitd.core.egress import EgressRefused, Named
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection, WaitdError

@@ -1,12 +1,15 @@
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from waitd.bench.account import Account, Submitted, account_of
-from waitd.bench.demo import AMPLE_TIMEOUT, JOB_SECONDS, MIX, waits
-from waitd.bench.jobs import BEHAVIOURS, expected_state, job_of
+from waitd.bench.demo import AMPLE_TIMEOUT, JOB_SECONDS, MIX, QUIET_SECONDS, S3_MIX, submitted_as, waits
+from waitd.bench.fleet import Urls
+from waitd.bench.jobs import BEHAVIOURS, job_of
 from waitd.bench.receiver import Heard
+from waitd.bench.s3 import PART_EVERY
 from waitd.models import BatchLine, parsed
 
 PATH = "/jobs/succeed/1/job-1"
@@ -94,26 +97,44 @@ def test_twice_is_allowed_but_changed_unsigned_or_a_bad_exit_is_not() -> None:
     assert not account(code=1).good
 
 
-def test_the_demos_waits_are_valid_distinct_and_have_an_end_that_no_race_decides() -> None:
-    bodies = waits(
-        [f"http://127.0.0.1:{4000 + n}" for n in range(len(MIX))], "http://127.0.0.1:5000/callback", 300
-    )
-    jobs = [job_of(body["params"]["endpoint"].split(":", 2)[2][4:]) for body in bodies]
-    for body, job in zip(bodies, jobs, strict=True):
+@pytest.mark.parametrize(
+    ("kind", "payload", "good"),
+    [
+        ("s3_key", [{"Key": "jobs/succeed/1/job-1/_SUCCESS", "Size": 0}], True),
+        ("s3_key", [{"Key": "jobs/succeed/1/job-11/_SUCCESS", "Size": 0}], False),
+        ("s3_key", [], False),
+        ("s3_keys_unchanged", {"objects": 4}, True),
+        ("s3_keys_unchanged", {"objects": 3}, False),
+        ("s3_keys_unchanged", None, False),
+    ],
+)
+def test_a_wait_on_keys_must_show_what_its_own_job_wrote_and_all_of_it(
+    kind: str, payload: Any, good: bool
+) -> None:
+    assert account(WAIT._replace(kind=kind), heard(payload=payload)).good is good
+
+
+@pytest.mark.parametrize("s3", [None, "http://127.0.0.1:4999"])
+def test_the_demos_waits_are_valid_distinct_and_have_an_end_that_no_race_decides(s3: str | None) -> None:
+    servers = Urls([f"http://127.0.0.1:{4000 + n}" for n in range(len(MIX))], s3)
+    bodies = waits(servers, "http://127.0.0.1:5000/callback", 300)
+    submitted = [submitted_as(body, {"id": "w"}) for body in bodies]
+    for body, wait in zip(bodies, submitted, strict=True):
         parsed(BatchLine, body)
+        job = job_of(wait.path)
         if job.behaviour.ends is None:
             assert body["timeout"] <= JOB_SECONDS[1]
         else:
-            assert body["timeout"] == AMPLE_TIMEOUT > 3 * job.seconds
-    assert (
-        len({body["params"]["endpoint"] for body in bodies})
-        == len({body["idempotency_key"] for body in bodies})
-        == 300
-    )
-    assert {expected_state(job, body["timeout"]) for body, job in zip(bodies, jobs, strict=True)} == {
-        "success",
-        "failed",
-        "timeout",
-    }
+            assert body["timeout"] == AMPLE_TIMEOUT > 3 * (job.seconds + QUIET_SECONDS)
+    assert len({wait.path for wait in submitted}) == len({body["idempotency_key"] for body in bodies}) == 300
+    assert {wait.expected for wait in submitted} == {"success", "failed", "timeout"}
+    kinds = Counter(wait.kind for wait in submitted)
+    assert kinds == ({"http": 240, "s3_key": 54, "s3_keys_unchanged": 6} if s3 else {"http": 300})
+    assert set(MIX) == {body["labels"]["behaviour"] for body in bodies}
+
+
+def test_the_mix_is_a_hundred_known_behaviours_and_a_quiet_job_is_a_done_one() -> None:
     assert sum(MIX.values()) == 100
-    assert set(MIX) <= set(BEHAVIOURS)
+    assert set(MIX) | {behaviour for _, behaviour in S3_MIX} <= set(BEHAVIOURS)
+    assert sum(S3_MIX.values()) < MIX["succeed"]
+    assert QUIET_SECONDS > 2 * PART_EVERY

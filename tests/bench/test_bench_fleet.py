@@ -9,17 +9,22 @@ import aiohttp
 import orjson
 import pytest
 
-from waitd.bench.fleet import serve
+from waitd.bench.fleet import Urls, serve
 
 
 @pytest.fixture
-async def urls() -> AsyncIterator[list[str]]:
+async def served() -> AsyncIterator[Urls]:
     stopped = asyncio.Event()
-    started: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
-    task = asyncio.create_task(serve("127.0.0.1", 0, 2, stopped, lambda urls: started.set_result(list(urls))))
+    started: asyncio.Future[Urls] = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(serve("127.0.0.1", 0, 2, stopped, started.set_result, with_s3=True))
     yield await started
     stopped.set()
     await task
+
+
+@pytest.fixture
+def urls(served: Urls) -> list[str]:
+    return list(served.urls)
 
 
 @pytest.fixture
@@ -118,6 +123,21 @@ async def test_what_is_no_job_is_a_400_that_says_how_paths_look(
     status, body = await status_and_body(http, f"{urls[0]}/jobs/unknown/1/a")
     assert status == 400
     assert "/jobs/{succeed|" in str(body)
+
+
+async def test_keys_are_served_on_a_port_of_their_own_and_belong_to_the_same_jobs(
+    served: Urls, http: aiohttp.ClientSession
+) -> None:
+    marker = f"{served.s3}/bucket/jobs/succeed/0/k/_SUCCESS"
+    async with http.head(marker) as answer:
+        assert (answer.status, answer.headers["Content-Length"]) == (200, "0")
+    async with http.get(marker) as answer:
+        assert (answer.status, await answer.read()) == (200, b"")
+    async with http.post(marker) as answer:
+        assert answer.status == 405
+    _, report = await status_and_body(http, f"{served.urls[0]}/report")
+    assert isinstance(report, dict)
+    assert report["jobs"]["/jobs/succeed/0/k"]["told"] is True
 
 
 @asynccontextmanager

@@ -10,12 +10,14 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
+Serve = Callable[..., AbstractContextManager[tuple[str, subprocess.Popen[str]]]]
 
 
 def environment(**settings: str) -> dict[str, str]:
@@ -44,32 +46,72 @@ def process(*arguments: str, env: Mapping[str, str], log: Path) -> Iterator[subp
 
 
 @pytest.fixture(scope="session")
-def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a job server."""
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Any]]:
+    """A job server: where it is served, and where its keys are."""
     log = tmp_path_factory.mktemp("fleet") / "log"
-    with process("waitd.bench.fleet", env=environment(), log=log) as fleet:
+    with process("waitd.bench.fleet", "--s3", env=environment(), log=log) as fleet:
         assert fleet.stdout is not None
-        yield json.loads(fleet.stdout.readline())["urls"][0] + "/jobs"
+        yield json.loads(fleet.stdout.readline())
+
+
+@pytest.fixture(scope="session")
+def jobs(fleet: Mapping[str, Any]) -> str:
+    """The URL of its jobs."""
+    return str(fleet["urls"][0]) + "/jobs"
+
+
+@pytest.fixture(scope="session")
+def s3(fleet: Mapping[str, Any]) -> dict[str, str]:
+    """The environment in which its keys are found, without a connection."""
+    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_DEFAULT_REGION": "us-east-1"}
+    return {"AWS_ENDPOINT_URL": str(fleet["s3"]), **keys}
+
+
+@pytest.fixture
+def bind() -> str:
+    """An address where nobody listens yet."""
+    return free_address()
+
+
+@pytest.fixture
+def other_bind() -> str:
+    """Another one."""
+    return free_address()
+
+
+def free_address() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
 @pytest.fixture(scope="session")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a daemon."""
-    home = tmp_path_factory.mktemp("daemon")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        bind = f"127.0.0.1:{probe.getsockname()[1]}"
-    with process(
-        "waitd", "serve", "--bind", bind, "--state-dir", str(home), env=environment(), log=home / "log"
-    ) as served:
+    with serving(tmp_path_factory.mktemp("daemon"), free_address()) as (url, served):
+        yield url
+        served.send_signal(signal.SIGTERM)
+        assert served.wait(timeout=30) == 0
+
+
+@pytest.fixture
+def serve() -> Serve:
+    """Starts another daemon: `with serve(directory, address) as (url, process)`."""
+    return serving
+
+
+@contextmanager
+def serving(home: Path, bind: str, **settings: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """A daemon, its URL and its process; killed at the end."""
+    home.mkdir(exist_ok=True)
+    arguments = ("waitd", "serve", "--bind", bind, "--state-dir", str(home))
+    with process(*arguments, env=environment(**settings), log=home / "log") as served:
         deadline = time.monotonic() + 30
         while not _ready(f"http://{bind}/readyz"):
             assert served.poll() is None, (home / "log").read_text()
             assert time.monotonic() < deadline
             time.sleep(0.02)
-        yield f"http://{bind}"
-        served.send_signal(signal.SIGTERM)
-        assert served.wait(timeout=30) == 0, (home / "log").read_text()
+        yield f"http://{bind}", served
 
 
 def _ready(url: str) -> bool:
@@ -104,6 +146,4 @@ def waitd() -> Run:
 @pytest.fixture
 def nobody() -> str:
     """A URL where nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+    return f"http://{free_address()}"

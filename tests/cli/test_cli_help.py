@@ -5,18 +5,51 @@ from importlib.metadata import version
 
 import pytest
 
+from waitd.cli import app
+from waitd.cli.common import MEANING
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 COMMANDS = [
-    ("serve",), ("submit",), ("list",), ("show",), ("cancel",), ("redeliver",), ("until", "http"), ("demo",), ("config", "check"),
+    tuple(name.split())
+    for name in (
+        "serve", "submit", "list", "show", "watch", "cancel", "redeliver", "until http", "until s3", "demo", "export", "import",
+        "config check", "migrate",
+    )
 ]  # fmt: skip
+
+#: A daemon answers over its API, and an export is JSON already.
+NO_JSON = {("serve",), ("export",)}
+
+
+def test_no_command_is_left_out_here() -> None:
+    found: set[tuple[str, ...]] = set()
+    for command in app.registered_commands:
+        assert command.callback is not None
+        found.add((command.name or command.callback.__name__.replace("_", "-"),))
+    for group in app.registered_groups:
+        assert group.typer_instance is not None
+        found |= {
+            (str(group.name), str(command.name or command.callback.__name__))
+            for command in group.typer_instance.registered_commands
+            if command.callback
+        }
+    assert found == set(COMMANDS)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_every_command_has_help_with_an_example_of_itself(waitd: Run, command: tuple[str, ...]) -> None:
     done = waitd(*command, "--help")
     assert done.returncode == 0
-    assert f"waitd {' '.join(command)}" in done.stdout.partition("Examples")[2]
+    tail = done.stdout.partition("Examples")[2]
+    assert f"waitd {' '.join(command)}" in tail
+    for code, meaning in MEANING.items():
+        assert f"{code.value} {meaning}" in " ".join(tail.split())
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command not in NO_JSON], ids=" ".join)
+def test_every_command_answers_programs_in_json(waitd: Run, command: tuple[str, ...]) -> None:
+    assert "--json" in waitd(*command, "--help").stdout
 
 
 def test_the_help_names_every_command_and_the_exit_codes(waitd: Run) -> None:
@@ -49,7 +82,17 @@ def test_help_loads_no_heavy_library() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("list",), ("show", "x"), ("cancel", "x"), ("redeliver", "x"), ("submit", "-")],
+    [
+        ("list",),
+        ("show", "x"),
+        ("cancel", "x"),
+        ("redeliver", "x"),
+        ("submit", "-"),
+        ("watch",),
+        ("watch", "x"),
+        ("export",),
+        ("redeliver", "--dead", "--yes"),
+    ],
     ids=lambda a: a[0],
 )
 def test_a_daemon_that_is_not_there_is_69_and_one_sentence_that_says_what_to_do(

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from waitd.cli.views import span, table_of, when
+from waitd.cli.views import table_of
+from waitd.cli.words import span, when
 
 
 @pytest.mark.parametrize(
@@ -15,7 +16,8 @@ from waitd.cli.views import span, table_of, when
         (9.94, "9.9 s"),
         (59.4, "59 s"),
         (61, "1 min 1 s"),
-        (3600, "1 h 0 min"),
+        (3600, "1 h"),
+        (3661, "1 h 1 min"),
         (90061, "1 d 1 h"),
         (-1, "0 s"),
         (30.0, "30 s"),
@@ -29,7 +31,7 @@ def test_a_span_is_told_in_its_two_largest_units(seconds: float, text: str) -> N
 def test_a_time_is_told_from_now() -> None:
     now = datetime(2026, 1, 1, tzinfo=UTC)
     assert when("2026-01-01T00:00:12.000Z", now) == "in 12 s"
-    assert when("2025-12-31T23:00:00.000Z", now) == "1 h 0 min ago"
+    assert when("2025-12-31T23:00:00.000Z", now) == "1 h ago"
     assert when("2026-01-01T00:00:00.040Z", now) == "now"
     assert when(None, now) == "-"
 

@@ -44,9 +44,10 @@ def test_the_demo_loses_nothing_and_says_so(tmp_path: Path) -> None:
     account = json.loads(done.stdout)
     assert account["good"] is True
     assert (account["submitted"], account["delivered"], account["lost"], account["wrong"]) == (100, 100, 0, 0)
-    assert (account["succeeded"], account["failed"], account["timed_out"]) == (74, 16, 10)
+    assert (account["succeeded"], account["failed"], account["timed_out"]) == (72, 16, 12)
     assert account["refused"] > 0
     assert "SIGKILL" in done.stderr
+    assert "SlowDown" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 

@@ -117,7 +117,8 @@ def test_a_missing_library_names_the_extra_that_brings_it(kind: str, monkeypatch
 def test_a_daemon_that_uses_none_imports_none_of_the_libraries(tmp_path: Path) -> None:
     program = """
 import asyncio, sys
-from waitd.app import parts_of, Instruments
+from waitd.app import parts_of
+from waitd.metrics import Instruments
 from waitd.settings import Settings
 
 async def main():

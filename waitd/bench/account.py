@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from waitd.bench.jobs import job_of
 from waitd.bench.receiver import Heard
+from waitd.bench.s3 import files_of
 
 
 class Submitted(NamedTuple):
@@ -16,12 +17,14 @@ class Submitted(NamedTuple):
         path: the path of its job.
         timeout: seconds.
         expected: the state in which it must end.
+        kind: how it looks at its job.
     """
 
     id: str
     path: str
     timeout: float
     expected: str
+    kind: str = "http"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +131,19 @@ def _complaint(
         return "timed out before its deadline" if data["finished_at"] < stored["deadline"] else None
     if wait.path not in told:
         return "has an outcome that its job never told"
-    if state == "success" and (data["payload"] or {}).get("job") != job_of(wait.path).id:
+    if state == "success" and not _is_of(wait, data["payload"]):
         return "carries the answer of another job"
     return None
+
+
+def _is_of(wait: Submitted, payload: Any) -> bool:
+    """Whether a success's payload is what the wait's own job, once done, has to show."""
+    job = job_of(wait.path)
+    match wait.kind:
+        case "http":
+            return isinstance(payload, dict) and payload.get("job") == job.id
+        case "s3_keys_unchanged":
+            everything = files_of(job, job.seconds, ended=True)
+            return isinstance(payload, dict) and payload.get("objects") == len(everything)
+    below = wait.path.removeprefix("/") + "/"
+    return bool(payload) and all(file["Key"].startswith(below) for file in payload)

@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from waitd.bench.fleet import Urls
 from waitd.client import Client
 
 #: How long a child may take to stop by itself, in seconds.
@@ -57,27 +58,33 @@ async def stop(process: asyncio.subprocess.Process, grace: float = GRACE) -> int
 
 
 @asynccontextmanager
-async def fleet(origins: int, *, log: Path) -> AsyncIterator[Sequence[str]]:
-    """A job server of its own process; its URLs, one for each origin."""
+async def fleet(origins: int, *, log: Path, with_s3: bool = False) -> AsyncIterator[Urls]:
+    """A job server of its own process, and where it is served."""
     arguments = ["waitd.bench.fleet", "--origins", str(origins), "--exit-with-parent"]
-    async with child(arguments, log=log, heard=True) as process:
+    async with child([*arguments, *(["--s3"] if with_s3 else [])], log=log, heard=True) as process:
         line = await process.stdout.readline() if process.stdout else b""
         if not line:
             raise ChildFailed("the job server did not start", log)
-        yield orjson.loads(line)["urls"]
+        yield Urls(**orjson.loads(line))
 
 
 @asynccontextmanager
 async def daemon(
-    settings: Mapping[str, Any], client: Client, *, log: Path, patience: float = GRACE
+    settings: Mapping[str, Any],
+    client: Client,
+    *,
+    log: Path,
+    connections: Mapping[str, str] | None = None,
+    patience: float = GRACE,
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """`waitd serve` with these settings and no others, ready to take waits. `client` is one of its URL.
+    """`waitd serve` with these settings and no others, ready to take waits. `client` is one of its URL, `connections` are by conn_id.
 
     Raises:
         ChildFailed: it ended, or was not ready after `patience` seconds.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("WAITD_")}
     environment |= {f"WAITD_{name.upper()}": str(value) for name, value in settings.items()}
+    environment |= {f"AIRFLOW_CONN_{name.upper()}": value for name, value in (connections or {}).items()}
     async with child(["waitd", "serve"], log=log, environment=environment) as process:
         try:
             async with asyncio.timeout(patience):

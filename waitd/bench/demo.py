@@ -10,18 +10,23 @@ import socket
 import time
 from asyncio.subprocess import Process
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, Protocol
 
 import aiohttp
+import orjson
 
 from waitd.bench.account import Account, Submitted, account_of
 from waitd.bench.children import ChildFailed, daemon, fleet, kill, stop
+from waitd.bench.fleet import Urls
 from waitd.bench.jobs import BEHAVIOURS, CONDITIONS, expected_state, job_of, path_of
 from waitd.bench.receiver import Receiver
+from waitd.bench.s3 import MARKER, files_of
 from waitd.client import Client, Refused
 
 #: How many of a hundred waits are on which behaviour.
@@ -29,6 +34,16 @@ MIX: Mapping[str, int] = {
     "succeed": 34, "fail": 16, "endless": 10, "unavailable": 9, "throttled": 8, "hangs": 6, "resets": 5,
     "truncates": 4, "slow": 4, "absent": 4,
 }  # fmt: skip
+#: Where S3 can be asked: how many of a hundred waits, in place of as many of the above that plainly succeed, look at what a job of which
+#: behaviour writes, and how: for its marker, for all of its parts, or until it writes no more.
+S3_MIX: Mapping[tuple[str, str], int] = {
+    ("marker", "succeed"): 6, ("marker", "unavailable"): 4, ("marker", "resets"): 2, ("marker", "endless"): 2,
+    ("parts", "succeed"): 3, ("parts", "unavailable"): 1, ("quiet", "succeed"): 2,
+}  # fmt: skip
+BUCKET = "landing"
+CONN_ID = "demo_s3"
+#: How long nothing may be written before a wait takes it that nothing more will be; jobs write more often, in seconds.
+QUIET_SECONDS = 3.0
 POKE_INTERVAL = 0.5
 #: Jobs run from the first to the second of these, in seconds; waits on endless ones time out in the same span.
 JOB_SECONDS = (1.0, 12.0)
@@ -63,26 +78,24 @@ class Show(Protocol):
         """How far it is; called several times a second."""
 
 
-def waits(origins: Sequence[str], callback: str, count: int) -> list[dict[str, Any]]:
+def waits(servers: Urls, callback: str, count: int) -> list[dict[str, Any]]:
     """The bodies of `count` waits: the mix, each behaviour on an origin of its own, lengths spread evenly, signed callbacks."""
-    names = [name for name, share in MIX.items() for _ in range(share)]
+    names = [("http", name) for name, share in MIX.items() for _ in range(share)]
+    if servers.s3 is not None:
+        keys = [(look, name) for (look, name), share in S3_MIX.items() for _ in range(share)]
+        names = names[len(keys) :] + keys
     first, last = JOB_SECONDS
-    home = dict(zip(MIX, origins, strict=True))
+    home = dict(zip(MIX, servers.urls, strict=True))
     bodies = []
     for n in range(count):
-        name = names[
-            n * 37 % len(names)
-        ]  # 37 and 100 have no common factor: every hundred has the whole mix, well shuffled
+        # 37 and 100 have no common factor: every hundred has the whole mix, well shuffled.
+        look, name = names[n * 37 % len(names)]
         seconds = round(first + (last - first) * n / max(count - 1, 1), 2)
+        path = path_of(name, seconds, f"job-{n:04d}")
         endless = BEHAVIOURS[name].ends is None
         bodies.append(
             {
-                "kind": "http",
-                "params": {
-                    "endpoint": home[name] + path_of(name, seconds, f"job-{n:04d}"),
-                    "request_timeout": 1.0,
-                    **CONDITIONS,
-                },
+                **(_job_wait(home[name] + path) if look == "http" else _key_wait(look, path)),
                 "poke_interval": POKE_INTERVAL,
                 "timeout": seconds if endless else AMPLE_TIMEOUT,
                 "sinks": [{"kind": "webhook", "url": callback}],
@@ -91,6 +104,40 @@ def waits(origins: Sequence[str], callback: str, count: int) -> list[dict[str, A
             }
         )
     return bodies
+
+
+def _job_wait(endpoint: str) -> dict[str, Any]:
+    return {"kind": "http", "params": {"endpoint": endpoint, "request_timeout": 1.0, **CONDITIONS}}
+
+
+def _key_wait(look: str, path: str) -> dict[str, Any]:
+    """A wait on what the job of a path writes: its marker, all of its parts, or that it writes no more."""
+    common = {"aws_conn_id": CONN_ID, "request_timeout": 1.0}
+    below = path.removeprefix("/") + "/"
+    parts = len(files_of(job_of(path), job_of(path).seconds, ended=True)) - 1
+    match look:
+        case "marker":
+            return {"kind": "s3_key", "params": {"bucket_key": f"s3://{BUCKET}/{below}{MARKER}", **common}}
+        case "parts":
+            pattern = {"bucket_key": f"s3://{BUCKET}/{below}*.parquet", "wildcard_match": True}
+            return {"kind": "s3_key", "params": {**pattern, "check": f"size(files) == {parts}", **common}}
+        case _:
+            place = {"bucket_name": BUCKET, "prefix": below, "inactivity_period": QUIET_SECONDS}
+            return {"kind": "s3_keys_unchanged", "params": {**place, **common}}
+
+
+def connections(servers: Urls) -> dict[str, str]:
+    """The connections that the waits name, as variables hold them, by conn_id."""
+    if servers.s3 is None:
+        return {}
+    extra = {"endpoint_url": servers.s3, "region_name": "us-east-1"}
+    made_up = {"conn_type": "aws", "login": "demo", "password": os.urandom(16).hex(), "extra": extra}
+    return {CONN_ID: orjson.dumps(made_up).decode()}
+
+
+def s3_installed() -> bool:
+    """Whether the extra `s3` is there: without it the daemon refuses waits on keys."""
+    return all(find_spec(module) is not None for module in ("botocore", "re2"))
 
 
 async def run(show: Show, count: int) -> Account:
@@ -111,28 +158,38 @@ async def run(show: Show, count: int) -> Account:
             "ladder": list(LADDER),
             "log_format": "json",
         }
-        origins = await stack.enter_async_context(fleet(len(MIX), log=home / "fleet.log"))
+        servers = await stack.enter_async_context(
+            fleet(len(MIX), log=home / "fleet.log", with_s3=s3_installed())
+        )
         receiver = await stack.enter_async_context(Receiver(secret, refuse_share=REFUSE_SHARE))
         client = await stack.enter_async_context(Client(f"http://{bind}"))
         show.step(
             f"A job server plays {len(MIX)} flaky batch APIs: 503s, 429s, hangs, resets, jobs that fail."
         )
+        if servers.s3 is not None:
+            show.step("A small S3 holds what some of the jobs write, and says SlowDown in bursts.")
         show.step(
             f"A callback receiver listens at {receiver.url}; it refuses about {REFUSE_SHARE:.0%} of the first calls."
         )
-        demo = _Demo(show, settings, client, receiver, home / "daemon.log")
-        await demo.submit_and_kill(waits(origins, receiver.url, count))
-        return await demo.restart_and_finish(origins[0])
+        serve = partial(daemon, settings, client, log=home / "daemon.log", connections=connections(servers))
+        demo = _Demo(show, serve, client, receiver, home / "daemon.log")
+        await demo.submit_and_kill(waits(servers, receiver.url, count))
+        return await demo.restart_and_finish(servers.urls[0])
 
 
 class _Demo:
     """The two lives of the daemon."""
 
     def __init__(
-        self, show: Show, settings: Mapping[str, Any], client: Client, receiver: Receiver, log: Path
+        self,
+        show: Show,
+        serve: Callable[[], AbstractAsyncContextManager[Process]],
+        client: Client,
+        receiver: Receiver,
+        log: Path,
     ) -> None:
         self._show = show
-        self._settings = settings
+        self._serve = serve
         self._client = client
         self._receiver = receiver
         self._log = log
@@ -140,16 +197,18 @@ class _Demo:
 
     async def submit_and_kill(self, bodies: Sequence[dict[str, Any]]) -> None:
         """The first life: it takes the waits, and is killed when half of the outcomes are in."""
-        async with daemon(self._settings, self._client, log=self._log) as process:
+        async with self._serve() as process:
             self._show.step(
-                f"waitd serves at {self._client.url} (process {process.pid}, SQLite in {self._settings['state_dir']})."
+                f"waitd serves at {self._client.url} (process {process.pid}, on a SQLite file of its own)."
             )
             began = time.monotonic()
             try:
                 answers = await self._client.submit_batch(bodies)
             except Refused as error:
                 raise ChildFailed(f"the daemon did not take the waits ({error})", self._log) from error
-            self._submitted = [_submitted(body, answer) for body, answer in zip(bodies, answers, strict=True)]
+            self._submitted = [
+                submitted_as(body, answer) for body, answer in zip(bodies, answers, strict=True)
+            ]
             took = time.monotonic() - began
             taken = sum(wait.id != "" for wait in self._submitted)
             self._show.step(f"{taken} waits submitted and on disk in {took * 1000:.0f} ms.")
@@ -163,7 +222,7 @@ class _Demo:
     async def restart_and_finish(self, job_server: str) -> Account:
         """The second life: everything ends and is delivered, and the account is made."""
         began = time.monotonic()
-        async with daemon(self._settings, self._client, log=self._log) as process:
+        async with self._serve() as process:
             took = time.monotonic() - began
             self._show.step(
                 f"Started it again: ready after {took:.1f} s (process {process.pid}), and on it goes."
@@ -195,12 +254,12 @@ class _Demo:
         return sum(wait.id in heard and heard[wait.id].accepted > 0 for wait in self._submitted)
 
 
-def _submitted(body: Mapping[str, Any], answer: Mapping[str, Any]) -> Submitted:
-    endpoint: str = body["params"]["endpoint"]
-    path = endpoint[endpoint.index("/jobs/") :]
-    return Submitted(
-        answer.get("id", ""), path, body["timeout"], expected_state(job_of(path), body["timeout"])
-    )
+def submitted_as(body: Mapping[str, Any], answer: Mapping[str, Any]) -> Submitted:
+    """A wait as it was handed in, from its body and the daemon's answer."""
+    params, timeout = body["params"], body["timeout"]
+    place = params.get("endpoint") or params.get("bucket_key") or f"/{params['prefix']}"
+    path = "/".join(place[place.index("/jobs/") :].split("/")[:5])
+    return Submitted(answer.get("id", ""), path, timeout, expected_state(job_of(path), timeout), body["kind"])
 
 
 async def _told(job_server: str) -> set[str]:

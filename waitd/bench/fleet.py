@@ -1,7 +1,8 @@
 """The job server: a flaky batch API, as fast as one core can be one. `python -m waitd.bench.fleet --port 0 --origins 3`.
 
 A hand-written HTTP/1.1 server, because it must cost less than what it measures: it knows requests with a Content-Length or without a
-body, keep-alive and pipelining, and nothing else. On start it prints one JSON line, `{"urls": [...]}`; `GET /report` tells what it saw.
+body, keep-alive and pipelining, and nothing else. On start it prints one JSON line, `{"urls": [...], "s3": …}`: with `--s3` the jobs'
+keys are served, too, as `waitd.bench.s3` says. `GET /report` tells what it saw.
 """
 
 import argparse
@@ -10,13 +11,16 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from functools import partial
+from typing import Any, NamedTuple, cast
 
 import orjson
 import uvloop
 
 from waitd.bench.jobs import SLOW_SECONDS, Job, Trouble, answer, final_answer, job_of
+from waitd.bench.s3 import S3
 
 MAX_REQUEST = 1024 * 1024
 _RUNNING = {status: answer(status, {"status": "RUNNING"}) for status in (202, 404)}
@@ -24,6 +28,8 @@ _REFUSALS = {
     Trouble.UNAVAILABLE: answer(503, {"error": "the scheduler is restarting"}),
     Trouble.THROTTLED: answer(429, {"error": "slow down"}, "Retry-After: 1"),
 }
+#: With these the answer comes, and comes whole.
+_WHOLE = {None, Trouble.SLOW}
 
 
 class Running:
@@ -39,17 +45,21 @@ class Running:
         self.told = False
         self.final = final_answer(job)
 
-    def look(self, now: float) -> tuple[bytes, Trouble | None]:
-        """The answer to one more request, and what befalls it."""
+    def asked(self, now: float) -> tuple[bool, Trouble | None]:
+        """One more request: whether the job has ended, and what befalls the answer."""
         behaviour = self.job.behaviour
         trouble = behaviour.pattern[self.requests % len(behaviour.pattern)]
         self.requests += 1
+        ended = behaviour.ends is not None and now - self.first_seen >= self.job.seconds
+        self.told = self.told or (ended and trouble in _WHOLE)
+        return ended, trouble
+
+    def look(self, now: float) -> tuple[bytes, Trouble | None]:
+        """The answer to one more request, and what befalls it."""
+        ended, trouble = self.asked(now)
         if trouble in _REFUSALS:
             return _REFUSALS[trouble], None
-        if behaviour.ends is None or now - self.first_seen < self.job.seconds:
-            return _RUNNING[behaviour.running], trouble
-        self.told = self.told or trouble is None or trouble is Trouble.SLOW
-        return self.final, trouble
+        return self.final if ended else _RUNNING[self.job.behaviour.running], trouble
 
 
 class Fleet:
@@ -60,7 +70,7 @@ class Fleet:
         self.jobs: dict[bytes, Running] = {}
         self.requests = 0
 
-    def look(self, path: bytes) -> tuple[bytes, Trouble | None]:
+    def look(self, path: bytes, method: bytes = b"GET") -> tuple[bytes, Trouble | None]:  # noqa: ARG002 - the shape of a Look
         """What the request for `path` gets."""
         self.requests += 1
         now = self.clock()
@@ -69,11 +79,17 @@ class Fleet:
             if path == b"/report":
                 return answer(200, self.report()), None
             try:
-                running = Running(job_of(path.decode("ascii")), now)
+                running = self.running(path, now)
             except ValueError as error:
                 return answer(400, {"error": str(error)}), None
-            self.jobs[path] = running
         return running.look(now)
+
+    def running(self, path: bytes, now: float) -> Running:
+        """The job of that path, which begins with the first request that names it. Raises ValueError: it names none."""
+        running = self.jobs.get(path)
+        if running is None:
+            running = self.jobs[path] = Running(job_of(path.decode("ascii")), now)
+        return running
 
     def report(self) -> dict[str, Any]:
         """What was asked so far: `requests`, and for each job by path how often, since how many seconds, and whether its end was told."""
@@ -87,13 +103,17 @@ class Fleet:
         }
 
 
+#: What a request gets, by its target and method, and what befalls the answer.
+Look = Callable[[bytes, bytes], tuple[bytes, Trouble | None]]
+
+
 class Connection(asyncio.Protocol):
     """One client's connection."""
 
-    __slots__ = ("_fleet", "_rest", "_transport")
+    __slots__ = ("_look", "_rest", "_transport")
 
-    def __init__(self, fleet: Fleet) -> None:
-        self._fleet = fleet
+    def __init__(self, look: Look) -> None:
+        self._look = look
         self._rest = b""
         self._transport: asyncio.Transport
 
@@ -120,7 +140,7 @@ class Connection(asyncio.Protocol):
 
     def _answer(self, head: bytes) -> None:
         method, _, rest = head.partition(b" ")
-        content, trouble = self._fleet.look(rest.partition(b" ")[0])
+        content, trouble = self._look(rest.partition(b" ")[0], method)
         if method == b"HEAD":
             content = content[: content.index(b"\r\n\r\n") + 4]
         transport = self._transport
@@ -148,18 +168,35 @@ def _content_length(head: bytes) -> int:
     return 0
 
 
+class Urls(NamedTuple):
+    """Where a fleet is served: the jobs, once for each origin, and their keys, where it was asked for."""
+
+    urls: Sequence[str]
+    s3: str | None
+
+
 async def serve(
-    host: str, port: int, origins: int, stopped: asyncio.Event, started: Callable[[Sequence[str]], None]
+    host: str,
+    port: int,
+    origins: int,
+    stopped: asyncio.Event,
+    started: Callable[[Urls], None],
+    *,
+    with_s3: bool = False,
 ) -> None:
-    """Serves one fleet on `origins` ports (the first is `port`; 0: any) until `stopped`. `started` gets their URLs."""
+    """Serves one fleet on `origins` ports (the first is `port`; 0: any), and its keys on one more, until `stopped`."""
     loop = asyncio.get_running_loop()
     fleet = Fleet(loop.time)
+    looks: list[Look] = [fleet.look] * origins
+    if with_s3:
+        looks.append(S3(fleet.running, loop.time, time.time).look)
     servers = [
-        await loop.create_server(lambda: Connection(fleet), host, port if n == 0 else 0, backlog=4096)
-        for n in range(origins)
+        await loop.create_server(partial(Connection, look), host, port if n == 0 else 0, backlog=4096)
+        for n, look in enumerate(looks)
     ]
     try:
-        started([f"http://{host}:{_port(server.sockets[0])}" for server in servers])
+        urls = [f"http://{host}:{_port(server.sockets[0])}" for server in servers]
+        started(Urls(urls[:origins], urls[origins] if with_s3 else None))
         await stopped.wait()
     finally:
         for server in servers:
@@ -179,11 +216,11 @@ async def _run(options: argparse.Namespace) -> None:
     if options.exit_with_parent:  # our standard input ends when the process that holds its other end does
         loop.add_reader(sys.stdin.fileno(), lambda: None if os.read(0, 4096) else stopped.set())
 
-    def started(urls: Sequence[str]) -> None:
-        sys.stdout.write(orjson.dumps({"urls": urls}).decode() + "\n")
+    def started(urls: Urls) -> None:
+        sys.stdout.write(orjson.dumps(urls._asdict()).decode() + "\n")
         sys.stdout.flush()
 
-    await serve(options.host, options.port, options.origins, stopped, started)
+    await serve(options.host, options.port, options.origins, stopped, started, with_s3=options.s3)
 
 
 def main() -> None:
@@ -194,6 +231,7 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0 lets the system choose (default)")
     parser.add_argument("--origins", type=int, default=1, help="on how many ports the same jobs are served")
+    parser.add_argument("--s3", action="store_true", help="serve the jobs' keys, too, on a port of its own")
     parser.add_argument(
         "--exit-with-parent", action="store_true", help="stop when standard input, a pipe, ends"
     )

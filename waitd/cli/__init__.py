@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from waitd.cli import config, demo, serve, submit, until, waits
-from waitd.cli.common import EXIT_CODES, examples
+from waitd.cli import config, demo, migrate, moving, redeliver, serve, submit, until, waits, watch
+from waitd.cli.common import examples
 
 app = typer.Typer(
     name="waitd",
@@ -22,17 +22,13 @@ app = typer.Typer(
 
 def _version(asked: bool) -> None:
     if asked:
-        from waitd import __version__
+        from waitd import __build__, __version__
 
-        typer.echo(f"waitd {__version__}")
+        typer.echo(f"waitd {__version__}" + (f" (build {__build__})" if __build__ else ""))
         raise typer.Exit
 
 
-@app.callback(
-    epilog=EXIT_CODES
-    + "\n\n"
-    + examples("waitd demo", "waitd serve", "waitd until http http://127.0.0.1:8000/health")
-)
+@app.callback(epilog=examples("waitd demo", "waitd serve", "waitd until http http://127.0.0.1:8000/health"))
 def _waitd(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
@@ -40,18 +36,23 @@ def _waitd(
 ) -> None:
     """Waits, so that nothing else has to.
 
-    A daemon that polls HTTP job-status endpoints for you and tells you how each job ended: durably, at least once, after any crash.
+    A daemon that polls HTTP job-status endpoints and S3 keys for you and tells you how each wait ended: durably, at least once, after
+    any crash.
     """
 
 
 serve.register(app)
 submit.register(app)
 waits.register(app)
+watch.register(app)
+redeliver.register(app)
 until.register(app)
 demo.register(app)
+moving.register(app)
 config.register(app)
+migrate.register(app)
 
 
 def main() -> None:
     """The console script."""
-    app()
+    app(prog_name="waitd")  # also as `python -m waitd`: completion goes by this name

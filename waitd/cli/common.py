@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
@@ -30,16 +30,26 @@ class Code(IntEnum):
     INTERRUPTED = 130
 
 
-EXIT_CODES = (
-    "[bold]Exit codes[/]: 0 done, or the wait ended in success · 1 it failed or was cancelled, or the daemon refused · 2 wrong usage, "
-    "input or settings · 69 no daemon answers · 124 the wait timed out · 130 interrupted"
-)
+#: What each exit code means, the same for every command; the one place that says so.
+MEANING: Mapping[Code, str] = {
+    Code.OK: "done; every wait ended in success",
+    Code.FAILED: "a wait failed or was cancelled, or the daemon refused",
+    Code.USAGE: "wrong usage, input or settings",
+    Code.UNREACHABLE: "no daemon answers",
+    Code.TIMEOUT: "a wait timed out",
+    Code.INTERRUPTED: "interrupted",
+}
+EXIT_CODES = "[bold]Exit codes[/]: " + " · ".join(f"{code.value} {text}" for code, text in MEANING.items())
 
 Url = Annotated[
     str, typer.Option("--url", envvar="WAITD_URL", help="Where the daemon listens.", metavar="URL")
 ]
 DEFAULT_URL = "http://127.0.0.1:8795"
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON, for programs.")]
+Labels = Annotated[
+    list[str] | None,
+    typer.Option("--label", help="Only with this label; may be repeated.", metavar="NAME=VALUE"),
+]
 Config = Annotated[
     Path | None,
     typer.Option(
@@ -49,16 +59,35 @@ Config = Annotated[
 
 
 def examples(*lines: str) -> str:
-    """An epilog for `--help`: one example on each line."""
+    """An epilog for `--help`: one example on each line, and the exit codes."""
     from rich.markup import escape
 
-    return "\n\n".join(["[bold]Examples[/]", *(f"  [cyan]{escape(line)}[/]" for line in lines)])
+    shown = (f"  [cyan]{escape(line)}[/]" for line in lines)
+    return "\n\n".join(["[bold]Examples[/]", *shown, EXIT_CODES])
 
 
 def described(command: Callable[..., Any]) -> str:
     """A command's docstring as its help: paragraphs stay, lines flow."""
     paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
     return "\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs)
+
+
+def labels_of(pairs: Sequence[str] | None) -> dict[str, str]:
+    """Labels as `--label` gives them, by name; ends the command where one is not written so."""
+    labels = {}
+    for pair in pairs or ():
+        name, separator, value = pair.partition("=")
+        if not separator or not name:
+            fail(f"--label {pair}: write it as NAME=VALUE, e.g. --label dag_id=orders", Code.USAGE)
+        labels[name] = value
+    return labels
+
+
+def checked_id(wait_id: str) -> str:
+    """An id that can stand in a path; ends the command where it cannot."""
+    if wait_id in {"", ".", ".."}:
+        fail(f"{wait_id!r} is no id of a wait.", Code.USAGE)
+    return wait_id
 
 
 def output() -> "Console":

@@ -1,7 +1,7 @@
 """`waitd submit`: waits from a file or standard input into the daemon."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: Lines sent at once: 1,000 of the largest waits stay under the API's limit of bytes, and progress shows.
 CHUNK = 1000
+#: How many refused waits are named.
+MOST_NAMED = 10
 
 
 def submit(
@@ -60,7 +62,7 @@ def submit(
         if len(bodies) == 1
         else submit_many(url, bodies, as_json=as_json)
     )
-    code = Code.OK if all("id" in answer for answer in accepted) else Code.FAILED
+    code = Code.FAILED if complain_of_refused(accepted) else Code.OK
     ids = [answer["id"] for answer in accepted if "id" in answer]
     if wait:
         from waitd.cli.outcome import exit_code_of, wait_for_all
@@ -121,20 +123,26 @@ def submit_one(url: str, body: Mapping[str, Any], idempotency_key: str | None) -
 
 
 def submit_many(
-    url: str, bodies: Sequence[Mapping[str, Any]], *, as_json: bool
+    url: str,
+    bodies: Sequence[Mapping[str, Any]],
+    *,
+    as_json: bool,
+    prepared: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict,
 ) -> Sequence[Mapping[str, Any]]:
-    """The daemon's answer to each wait, in order; refused ones are named on standard error."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    """The daemon's answer to each wait, in order. `prepared` makes the line to send of a body, just before it is sent."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     answers: list[dict[str, Any]] = []
+    if not bodies:
+        return answers
 
     async def work(client: "Client") -> None:
         console = notes()
-        columns = (TextColumn("Submitting"), BarColumn(), MofNCompleteColumn())
+        columns = (TextColumn("Submitting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
             task = bar.add_task("", total=len(bodies))
             for start in range(0, len(bodies), CHUNK):
-                answers.extend(await client.submit_batch(bodies[start : start + CHUNK]))
+                answers.extend(await client.submit_batch(map(prepared, bodies[start : start + CHUNK])))
                 bar.update(task, completed=len(answers))
 
     try:
@@ -146,12 +154,17 @@ def submit_many(
             )
             put(answers, as_json=as_json)
         raise
-    refused = [(n, answer) for n, answer in enumerate(answers, 1) if "id" not in answer]
-    for n, answer in refused[:10]:
-        complain(f"wait {n}: {_refusal(answer)}")
-    if len(refused) > 10:
-        complain(f"and {len(refused) - 10} more were refused.")
     return answers
+
+
+def complain_of_refused(answers: Sequence[Mapping[str, Any]]) -> int:
+    """Names the first waits that were refused on standard error; how many there are."""
+    refused = [(n, answer) for n, answer in enumerate(answers, 1) if "id" not in answer]
+    for n, answer in refused[:MOST_NAMED]:
+        complain(f"wait {n}: {_refusal(answer)}")
+    if len(refused) > MOST_NAMED:
+        complain(f"and {len(refused) - MOST_NAMED} more were refused.")
+    return len(refused)
 
 
 def _refusal(answer: Mapping[str, Any]) -> str:

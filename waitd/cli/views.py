@@ -1,12 +1,14 @@
 """How waits look to a person: the table of many, the details of one, and times in words."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
+
+from waitd.cli.words import counted, span, when
 
 STYLES = {
     "waiting": "cyan", "success": "green", "failed": "red", "timeout": "yellow", "cancelled": "dim",
@@ -20,30 +22,6 @@ WIDE = 120
 def word(state: str) -> Text:
     """A state or verdict in its colour."""
     return Text(state, style=STYLES.get(state, ""))
-
-
-def span(seconds: float) -> str:
-    """A duration in its two largest units: `4 h 12 min`, `3.2 s`."""
-    if seconds < 10:
-        return f"{round(max(seconds, 0), 1):g} s"
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes, hours, days = int(seconds // 60), int(seconds // 3600), int(seconds // 86400)
-    if hours == 0:
-        return f"{minutes} min {int(seconds % 60)} s"
-    if days == 0:
-        return f"{hours} h {minutes % 60} min"
-    return f"{days} d {hours % 24} h"
-
-
-def when(time: str | None, now: datetime | None = None) -> str:
-    """An API time as a person thinks of it: `in 3.2 s`, `4 min 10 s ago`, `now`; `-` for none."""
-    if time is None:
-        return "-"
-    seconds = (datetime.fromisoformat(time) - (now or datetime.now(UTC))).total_seconds()
-    if abs(seconds) < 0.05:
-        return "now"
-    return f"in {span(seconds)}" if seconds >= 0 else f"{span(-seconds)} ago"
 
 
 def target_of(wait: Mapping[str, Any]) -> str:
@@ -61,6 +39,20 @@ def seen_of(wait: Mapping[str, Any]) -> str:
         return str(wait["outcome"]["message"] or wait["outcome"]["reason"])
     seen = wait["last_verdict"]
     return str(seen["message"] or seen["reason"]) if seen else "not poked yet"
+
+
+def standing_of(wait: Mapping[str, Any], now: datetime) -> Text:
+    """How a waiting wait stands, as one line that grows no wider than the terminal."""
+    seen, on = wait["last_verdict"], wait["waiting_on"] or {}
+    following = "poking" if on.get("stage") == "poking" else f"next poke {when(wait['next_poke_at'], now)}"
+    tail = [counted(wait["pokes"], "poke"), following, f"deadline {when(wait['deadline'], now)}"]
+    said = f" {seen['message'] or seen['reason']}"[:60] if seen else ""
+    return Text.assemble(
+        word(seen["verdict"] if seen else "waiting"),
+        " · ".join([said, *tail]),
+        no_wrap=True,
+        overflow="ellipsis",
+    )
 
 
 def table_of(waits: Sequence[Mapping[str, Any]], width: int) -> Table:
@@ -90,12 +82,12 @@ def table_of(waits: Sequence[Mapping[str, Any]], width: int) -> Table:
     return table
 
 
-def details_of(wait: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """Everything that a person asks of one wait."""
+def details_of(wait: Mapping[str, Any], runs: Sequence[Mapping[str, Any]], why: str) -> RenderableType:
+    """Everything that a person asks of one wait; `why`: in sentences, why it waits or how it ended."""
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="dim", no_wrap=True)
     facts.add_column(overflow="fold")
-    for name, value in _facts(wait):
+    for name, value in (("why", Text(why)), *_facts(wait)):
         facts.add_row(name, value)
     parts: list[RenderableType] = [Text.assemble((wait["id"], "bold"), "  ", word(wait["state"])), facts]
     if runs:
@@ -111,7 +103,10 @@ def _facts(wait: Mapping[str, Any]) -> list[tuple[str, Text]]:
     def moment(time: str | None) -> Text:
         return Text(f"{time}  ({when(time)})" if time else "-")
 
-    facts = [("pokes", Text(f"{wait['kind']}  {target_of(wait)}")), ("created", moment(wait["created_at"]))]
+    facts = [
+        ("pokes", Text(f"{wait['kind']}  {target_of(wait)}")),
+        ("created", moment(wait["created_at"])),
+    ]
     if wait["state"] == "waiting":
         facts += [("next poke", moment(wait["next_poke_at"])), ("deadline", moment(wait["deadline"]))]
     else:
@@ -122,7 +117,12 @@ def _facts(wait: Mapping[str, Any]) -> list[tuple[str, Text]]:
             ("payload", Text(orjson.dumps(outcome.get("payload")).decode())),
         ]
     pace = f"every {span(wait['poke_interval'])}" + (", backing off" if wait["exponential_backoff"] else "")
-    facts.append(("pace", Text(f"{pace}, for {span(wait['timeout'])} at most; poked {wait['pokes']} times")))
+    facts.append(
+        (
+            "pace",
+            Text(f"{pace}, for {span(wait['timeout'])} at most; {counted(wait['pokes'], 'poke')} so far"),
+        )
+    )
     if wait["labels"]:
         facts.append(("labels", Text(" ".join(f"{name}={value}" for name, value in wait["labels"].items()))))
     if wait["supersede_key"]:

@@ -1,4 +1,4 @@
-"""`waitd list`, `show`, `cancel`, `redeliver`: the waits of a running daemon."""
+"""`waitd list`, `show`, `cancel`: the waits of a running daemon."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,42 +9,42 @@ from waitd.cli.common import (
     DEFAULT_URL,
     Code,
     Json,
+    Labels,
     Url,
     ask,
+    checked_id,
     complain,
     described,
     examples,
-    fail,
+    labels_of,
     output,
     put_json,
     refusal,
 )
+from waitd.cli.completion import complete_id, complete_state
 
 if TYPE_CHECKING:
     from waitd.client import Client
 
-Ids = Annotated[list[str], typer.Argument(help="Ids of waits.", metavar="ID...")]
-
 
 def list_waits(
     state: Annotated[
-        str | None, typer.Option(help="waiting, success, failed, timeout or cancelled.", metavar="STATE")
+        str | None,
+        typer.Option(
+            help="waiting, success, failed, timeout or cancelled.",
+            metavar="STATE",
+            autocompletion=complete_state,
+        ),
     ] = None,
     kind: Annotated[str | None, typer.Option(help="What they poke, e.g. http.", metavar="KIND")] = None,
-    label: Annotated[
-        list[str] | None, typer.Option(help="Only with this label; may be repeated.", metavar="NAME=VALUE")
-    ] = None,
+    label: Labels = None,
     limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 50,
     as_json: Json = False,
     url: Url = DEFAULT_URL,
 ) -> None:
     """List waits, the newest first. With --json, one on a line."""
     query = {name: value for name, value in (("state", state), ("kind", kind)) if value is not None}
-    for pair in label or ():
-        name, separator, value = pair.partition("=")
-        if not separator or not name:
-            fail(f"--label {pair}: write it as NAME=VALUE, e.g. --label dag_id=orders", Code.USAGE)
-        query[f"label.{name}"] = value
+    query |= {f"label.{name}": value for name, value in labels_of(label).items()}
     found = ask(url, lambda client: client.find(query, limit))
     if as_json:
         for wait in found:
@@ -59,40 +59,48 @@ def list_waits(
 
 
 def show(
-    wait_id: Annotated[str, typer.Argument(help="The id of a wait.", metavar="ID")],
+    wait_id: Annotated[
+        str, typer.Argument(help="The id of a wait.", metavar="ID", autocompletion=complete_id)
+    ],
     as_json: Json = False,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Show one wait: its state and since when, what its pokes saw, when it is poked next, and where its outcome went.
+    """Show one wait: why it still waits, what its pokes saw, when it is poked next, and where its outcome went.
 
-    With --json it is the API's answer, with the runs of equal verdicts as `runs`.
+    With --json it is the API's answer, with the runs of equal verdicts as `runs` and the explanation as `why`.
     """
+    from datetime import UTC, datetime
+
+    from waitd.cli.explain import explain
 
     async def work(client: "Client") -> tuple[dict[str, Any], dict[str, Any]]:
-        return await client.get(_checked(wait_id)), await client.pokes(wait_id)
+        return await client.get(checked_id(wait_id)), await client.pokes(wait_id)
 
     wait, pokes = ask(url, work)
+    why = explain(wait, pokes["runs"], datetime.now(UTC))
     if as_json:
-        put_json({**wait, "runs": pokes["runs"]})
+        put_json({**wait, "runs": pokes["runs"], "why": why})
         return
     from waitd.cli.views import details_of
 
-    output().print(details_of(wait, pokes["runs"]))
+    output().print(details_of(wait, pokes["runs"], why))
 
 
-def cancel(ids: Ids, as_json: Json = False, url: Url = DEFAULT_URL) -> None:
+def cancel(
+    ids: Annotated[
+        list[str], typer.Argument(help="Ids of waits.", metavar="ID...", autocompletion=complete_id)
+    ],
+    as_json: Json = False,
+    url: Url = DEFAULT_URL,
+) -> None:
     """Cancel waits. Their sinks are told; a wait that has ended stays as it is, and that is an error."""
-    _act("cancel", ids, url, as_json, lambda wait: f"{wait['id']} {wait['state']}")
+    act("cancel", ids, url, as_json, lambda wait: f"{wait['id']} {wait['state']}")
 
 
-def redeliver(ids: Ids, as_json: Json = False, url: Url = DEFAULT_URL) -> None:
-    """Deliver the stored outcome of ended waits once more, to each of their sinks."""
-    _act("redeliver", ids, url, as_json, lambda wait: f"{wait['id']} queued again")
-
-
-def _act(
+def act(
     action: str, ids: Sequence[str], url: str, as_json: bool, sentence: Callable[[dict[str, Any]], str]
 ) -> None:
+    """Does one thing to each wait and ends the command; one that refuses it stops no other."""
     from waitd.client import Refused
 
     refused = 0
@@ -101,7 +109,7 @@ def _act(
         nonlocal refused
         for wait_id in ids:
             try:
-                wait = await client.act(_checked(wait_id), action)
+                wait = await client.act(checked_id(wait_id), action)
             except Refused as error:
                 refused += 1
                 complain(f"{wait_id}: {refusal(error)}")
@@ -113,12 +121,6 @@ def _act(
 
     ask(url, work)
     raise typer.Exit(Code.FAILED if refused else Code.OK)
-
-
-def _checked(wait_id: str) -> str:
-    if wait_id in {"", ".", ".."}:
-        fail(f"{wait_id!r} is no id of a wait.", Code.USAGE)
-    return wait_id
 
 
 def register(app: typer.Typer) -> None:
@@ -133,13 +135,12 @@ def register(app: typer.Typer) -> None:
         ),
     )(list_waits)
     some = "0197a1f0-8f3c-7d2e-9b51-3f6a2c4d5e6f"
-    app.command(help=described(show), epilog=examples(f"waitd show {some}", f"waitd show {some} --json"))(
-        show
-    )
+    app.command(
+        help=described(show), epilog=examples(f"waitd show {some}", f"waitd show {some} --json | jq -r .why")
+    )(show)
     app.command(
         help=described(cancel),
         epilog=examples(
             f"waitd cancel {some}", "waitd cancel $(waitd list --state waiting --json | jq -r .id)"
         ),
     )(cancel)
-    app.command(help=described(redeliver), epilog=examples(f"waitd redeliver {some}"))(redeliver)

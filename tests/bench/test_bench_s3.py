@@ -1,0 +1,142 @@
+"""The small S3, asked by boto3, which it was not written for, and by waitd's own probe."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
+from botocore.session import Session
+
+from waitd.bench.fleet import Fleet, Urls, serve
+from waitd.bench.jobs import job_of
+from waitd.bench.s3 import S3, files_of
+from waitd.connections.cache import CachedConnections
+from waitd.connections.environment import EnvironmentResolver
+from waitd.core.verdict import Pending, Success, Unreachable, Verdict
+from waitd.core.wait import Progress
+from waitd.metrics import Instruments
+from waitd.probes.s3 import s3_probes
+
+MARKER = "jobs/succeed/0/j/_SUCCESS"
+
+
+@pytest.fixture
+async def served() -> AsyncIterator[Urls]:
+    stopped = asyncio.Event()
+    started: asyncio.Future[Urls] = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(serve("127.0.0.1", 0, 1, stopped, started.set_result, with_s3=True))
+    yield await started
+    stopped.set()
+    await task
+
+
+@pytest.fixture
+async def boto(served: Urls) -> AsyncIterator[Callable[..., Any]]:
+    client = Session().create_client(
+        "s3",
+        region_name="us-east-1",
+        endpoint_url=served.s3,
+        aws_access_key_id="demo",
+        aws_secret_access_key="demo",
+        config=Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}),
+    )
+    yield lambda name, **parameters: asyncio.to_thread(getattr(client, name), Bucket="b", **parameters)
+    client.close()
+
+
+async def test_boto3_finds_reads_and_lists_what_a_job_wrote(boto: Callable[..., Any]) -> None:
+    assert (await boto("head_object", Key=MARKER))["ContentLength"] == 0
+    part = await boto("get_object", Key="jobs/succeed/0/j/part-00000.parquet")
+    assert len(part["Body"].read()) == part["ContentLength"] > 0
+    listed = (await boto("list_objects_v2", Prefix="jobs/succeed/0/j/"))["Contents"]
+    assert [item["Key"].rpartition("/")[2] for item in listed] == ["_SUCCESS", "part-00000.parquet"]
+    assert listed[1]["ETag"] == part["ETag"]
+    assert abs((listed[1]["LastModified"] - part["LastModified"]).total_seconds()) <= 1
+    assert "Contents" not in await boto("list_objects_v2", Prefix="")
+
+
+async def test_boto3_goes_over_pages(boto: Callable[..., Any]) -> None:
+    first = await boto("list_objects_v2", Prefix="jobs/succeed/0/p/", MaxKeys=1)
+    rest = await boto(
+        "list_objects_v2", Prefix="jobs/succeed/0/p/", ContinuationToken=first["NextContinuationToken"]
+    )
+    assert (first["IsTruncated"], rest["IsTruncated"]) == (True, False)
+    assert [item["Key"] for item in first["Contents"] + rest["Contents"]] == [
+        "jobs/succeed/0/p/_SUCCESS",
+        "jobs/succeed/0/p/part-00000.parquet",
+    ]
+
+
+async def test_boto3_is_told_of_missing_keys_and_to_slow_down(boto: Callable[..., Any]) -> None:
+    with pytest.raises(ClientError, match="404"):
+        await boto("head_object", Key="jobs/succeed/60/j/_SUCCESS")
+    with pytest.raises(ClientError, match="NoSuchKey"):
+        await boto("get_object", Key="elsewhere")
+    with pytest.raises(ClientError, match="SlowDown"):
+        await boto("list_objects_v2", Prefix="jobs/unavailable/0/j/")
+
+
+class Poked:
+    def __init__(self, target: Any) -> None:
+        self.target = target
+        self.progress = Progress()
+
+
+@pytest.fixture
+async def look(served: Urls) -> AsyncIterator[Callable[..., Any]]:
+    extra = {"endpoint_url": served.s3, "region_name": "us-east-1"}
+    variable = json.dumps({"conn_type": "aws", "login": "demo", "password": "demo", "extra": extra})
+    connections = CachedConnections(
+        [EnvironmentResolver({"AIRFLOW_CONN_HERE": variable})],
+        ttl=60,
+        now=asyncio.get_running_loop().time,
+        instruments=Instruments(version="test"),
+    )
+    async with s3_probes(connections) as probes:
+
+        async def once(kind: str, **params: Any) -> Verdict:
+            target = probes[kind].parse({"aws_conn_id": "here", **params}, namespace="default")
+            [verdict] = await probes[kind].poke([Poked(target)])
+            return verdict
+
+        yield once
+
+
+async def test_the_probes_see_keys_come_and_stay_away_and_a_store_that_is_busy(
+    look: Callable[..., Any],
+) -> None:
+    assert isinstance(await look("s3_key", bucket_key=f"s3://bucket/{MARKER}"), Success)
+    assert isinstance(await look("s3_key", bucket_key="s3://bucket/jobs/endless/0/j/_SUCCESS"), Pending)
+    parts = await look("s3_key", bucket_key="s3://bucket/jobs/succeed/0/w/*.parquet", wildcard_match=True)
+    assert parts.payload == [{"Size": 256, "Key": "jobs/succeed/0/w/part-00000.parquet"}]
+    for _ in range(3):
+        assert (await look("s3_key", bucket_key="s3://bucket/jobs/unavailable/0/j/_SUCCESS")) == Unreachable(
+            "http_503", "HTTP 503 Service Unavailable"
+        )
+    assert isinstance(await look("s3_key", bucket_key="s3://bucket/jobs/unavailable/0/j/_SUCCESS"), Success)
+    seen = await look(
+        "s3_keys_unchanged", bucket_name="bucket", prefix="jobs/succeed/0/q/", inactivity_period=0
+    )
+    assert isinstance(seen, Pending)
+    assert "2 at" in seen.message
+
+
+def test_a_running_job_writes_a_part_at_a_time_and_its_marker_last() -> None:
+    now = 0.0
+    fleet = Fleet(lambda: now)
+    keys = S3(fleet.running, lambda: now, lambda: 1000.0 + now)
+    marker = b"/b/jobs/succeed/1.2/j/_SUCCESS"
+    counts = []
+    for now in (0.0, 0.4, 0.5, 1.0, 1.19, 1.2, 60.0):  # noqa: B007 - the lambdas look at it
+        listed, _ = keys.look(b"/b?list-type=2&prefix=jobs/succeed/1.2/j/", b"GET")
+        head, _ = keys.look(marker, b"HEAD")
+        counts.append((listed.count(b"<Key>"), head.startswith(b"HTTP/1.1 200")))
+    assert counts == [(0, False), (0, False), (1, False), (2, False), (2, False), (4, True), (4, True)]
+    assert b"Thu, 01 Jan 1970 00:16:41 GMT" in keys.look(marker, b"HEAD")[0]
+
+
+def test_a_job_without_an_end_writes_nothing() -> None:
+    assert files_of(job_of("/jobs/endless/1/j"), 60, ended=False) == ()

@@ -1,0 +1,63 @@
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+Serve = Callable[..., AbstractContextManager[tuple[str, subprocess.Popen[str]]]]
+
+
+def body(jobs: str, nobody: str, name: str) -> str:
+    sink = {"kind": "webhook", "url": f"{nobody}/callback"}
+    params = {"endpoint": f"{jobs}/succeed/0/{name}"}
+    return json.dumps({"kind": "http", "params": params, "poke_interval": 0.2, "sinks": [sink]})
+
+
+def states(waitd: Run, url: str, wait_id: str) -> list[str]:
+    wait = json.loads(waitd("show", wait_id, "--json", "--url", url).stdout)
+    return sorted(delivery["state"] for delivery in wait["deliveries"])
+
+
+@pytest.mark.slow
+def test_every_dead_delivery_is_queued_anew_once_those_of_one_sink_or_all(
+    waitd: Run, serve: Serve, bind: str, jobs: str, nobody: str, tmp_path: Path
+) -> None:
+    with serve(tmp_path, bind, WAITD_LADDER="[0]") as (url, _):
+        text = "\n".join(body(jobs, nobody, str(n)) for n in range(3))
+        ids = waitd("submit", "-", "--wait", "--url", url, input=text).stdout.split("\n")[:3]
+        ids = [line.split()[0] for line in ids]
+        limit = time.monotonic() + 30
+        while any(states(waitd, url, wait_id) != ["dead"] for wait_id in ids):
+            assert time.monotonic() < limit
+        assert "Given up on: 1 of its deliveries" in waitd("show", ids[0], "--url", url).stdout
+
+        def redeliver(*arguments: str) -> subprocess.CompletedProcess[str]:
+            return waitd("redeliver", "--dead", *arguments, "--url", url)
+
+        assert redeliver("--sink", "kafka", "--yes").stdout == "nothing to deliver anew\n"
+        asked = redeliver()
+        assert (asked.returncode, asked.stdout) == (2, "")
+        assert "--yes" in asked.stderr
+        done = redeliver("--sink", "webhook", "--yes")
+        assert (done.returncode, done.stdout) == (0, "3 dead deliveries queued again\n")
+        assert all(len(states(waitd, url, wait_id)) == 2 for wait_id in ids)
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("some-id", "--dead"), ("some-id", "--yes"), ("some-id", "--sink", "webhook")]
+)
+def test_waits_are_named_or_all_dead_deliveries_are_meant(
+    waitd: Run, nobody: str, arguments: tuple[str, ...]
+) -> None:
+    done = waitd("redeliver", *arguments, "--url", nobody)
+    assert (done.returncode, done.stdout) == (2, "")
+
+
+def test_nothing_dead_is_no_error(waitd: Run, serve: Serve, bind: str, tmp_path: Path) -> None:
+    with serve(tmp_path, bind) as (url, _):
+        done = waitd("redeliver", "--dead", "--json", "--url", url)
+        assert (done.returncode, json.loads(done.stdout)) == (0, {"redelivered": 0})

@@ -1,0 +1,114 @@
+"""The README's tables, made from the code. `python tests/readme_tables.py` writes them; `test_readme.py` holds the file against them.
+
+Each stands between `<!-- table: NAME -->` and `<!-- end -->`.
+"""
+
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+import typer
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from waitd.cli import app
+from waitd.cli.common import MEANING
+from waitd.probes.http_params import HttpParams
+from waitd.probes.s3_params import S3KeyParams, S3KeysUnchangedParams
+from waitd.settings import Settings
+from waitd.sinks.amqp import AmqpParams
+from waitd.sinks.kafka import KafkaParams
+from waitd.sinks.nats import NatsParams
+from waitd.sinks.redis import RedisParams
+from waitd.sinks.sqs import SqsParams
+from waitd.sinks.webhook import WebhookParams
+
+README = Path(__file__).parent.parent / "README.md"
+KINDS: Mapping[str, type[BaseModel]] = {
+    "http": HttpParams, "s3_key": S3KeyParams, "s3_keys_unchanged": S3KeysUnchangedParams,
+}  # fmt: skip
+SINKS: Mapping[str, type[BaseModel]] = {
+    "webhook": WebhookParams, "sqs": SqsParams, "redis": RedisParams, "nats": NatsParams, "kafka": KafkaParams,
+    "amqp": AmqpParams,
+}  # fmt: skip
+#: Defaults that depend on who runs it.
+WORDS = {"state_dir": "`$XDG_STATE_HOME/waitd`, else `~/.local/state/waitd`"}
+
+
+def tables() -> dict[str, str]:
+    """Every table by its name."""
+    parameters = {f"kind {name}": _fields(model) for name, model in KINDS.items()}
+    sinks = [row for name, model in SINKS.items() for row in _rows(model, prefix=[f"`{name}`"])]
+    return {
+        **parameters,
+        "sinks": _table(["Sink", "Parameter", "Default", ""], sinks),
+        "settings": _table(["Setting", "Default", ""], _rows(Settings)),
+        "commands": _table(["Command", ""], _commands(typer.main.get_command(app), "waitd")),
+        "exit codes": _table(["Exit code", ""], ([str(code.value), text] for code, text in MEANING.items())),
+    }
+
+
+def _fields(model: type[BaseModel]) -> str:
+    return _table(["Parameter", "Default", ""], _rows(model))
+
+
+def _rows(model: type[BaseModel], prefix: Sequence[str] = ()) -> list[list[str]]:
+    rows = [
+        [*prefix, f"`{field.alias or name}`", _default(name, field), field.description or ""]
+        for name, field in model.model_fields.items()
+    ]
+    assert all(row[-1] for row in rows), f"a field of {model.__name__} has no description"
+    return rows
+
+
+def _default(name: str, field: FieldInfo) -> str:
+    value = field.get_default(call_default_factory=True)
+    if name in WORDS:
+        return WORDS[name]
+    if value is PydanticUndefined:
+        return "required"
+    if value is None or value in ({}, [], (), "") or isinstance(value, SecretStr):
+        return ""
+    return f"`{value}`" if isinstance(value, str | Path) else f"`{orjson.dumps(value).decode()}`"
+
+
+def _commands(command: Any, path: str) -> list[list[str]]:
+    rows = []
+    for name, sub in command.commands.items():
+        if hasattr(sub, "commands"):
+            rows += _commands(sub, f"{path} {name}")
+        else:
+            arguments = [p for p in sub.params if p.param_type_name == "argument"]
+            shown = [p.metavar if p.required else f"[{p.metavar}]" for p in arguments]
+            rows.append([f"`{' '.join([path, name, *shown])}`", _first_sentence(sub.help)])
+    return rows
+
+
+def _first_sentence(help_text: str) -> str:
+    return re.split(r"(?<=\.)\s", help_text.strip())[0]
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |".replace("|  |", "| |") for line in lines)
+
+
+def with_tables(text: str) -> str:
+    """The text, each of its tables as it should be."""
+    made = tables()
+
+    def filled(match: re.Match[str]) -> str:
+        return f"<!-- table: {match[1]} -->\n{made.pop(match[1])}\n<!-- end -->"
+
+    text = re.sub(r"<!-- table: ([\w ]+) -->\n.*?<!-- end -->", filled, text, flags=re.DOTALL)
+    assert not made, f"the README has no place for: {', '.join(made)}"
+    return text
+
+
+if __name__ == "__main__":
+    README.write_text(with_tables(README.read_text("utf-8")), "utf-8")
+    sys.stdout.write(f"{README} is up to date\n")

@@ -1,0 +1,60 @@
+"""What pokes and what delivers: the one place where a new kind or a new sink is added."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, NamedTuple
+
+from waitd import __version__
+from waitd.app.connections import connections_of, outgoing_of
+from waitd.metrics import Instruments
+from waitd.outgoing import Outgoing
+from waitd.ports import Connections, Probe, Sink
+from waitd.probes.http import HttpProbe
+from waitd.probes.s3 import s3_probes
+from waitd.settings import Settings
+from waitd.sinks.amqp import AmqpSink
+from waitd.sinks.broker import BrokerSink
+from waitd.sinks.kafka import KafkaSink
+from waitd.sinks.nats import NatsSink
+from waitd.sinks.redis import RedisSink
+from waitd.sinks.sqs import SqsSink
+from waitd.sinks.webhook import WebhookSink
+
+#: Each behind an extra of its own; its library is imported when the first event goes there.
+BROKER_SINKS: tuple[type[BrokerSink[Any, Any]], ...] = (SqsSink, RedisSink, NatsSink, KafkaSink, AmqpSink)
+
+
+class Parts(NamedTuple):
+    """What pokes, what delivers, where both look up their connections, and where both may go."""
+
+    probes: Mapping[str, Probe]
+    sinks: Mapping[str, Sink]
+    connections: Connections
+    outgoing: Outgoing
+
+
+@asynccontextmanager
+async def parts_of(settings: Settings, instruments: Instruments) -> AsyncIterator[Parts]:
+    """Probes by kind and sinks by kind. A new one is one file and one line here."""
+    outgoing = outgoing_of(settings)
+    secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else None
+    async with AsyncExitStack() as stack:
+        connections = await stack.enter_async_context(connections_of(settings, outgoing, instruments))
+        http = await stack.enter_async_context(
+            HttpProbe(connections, secret_headers=settings.secret_headers, outgoing=outgoing)
+        )
+        webhook = await stack.enter_async_context(
+            WebhookSink(connections, secret=secret, secret_headers=settings.secret_headers, outgoing=outgoing)
+        )
+        s3 = await stack.enter_async_context(s3_probes(connections, outgoing))
+        sinks: dict[str, Sink] = {"webhook": webhook}
+        for broker_sink in BROKER_SINKS:
+            sinks[broker_sink.kind] = await stack.enter_async_context(broker_sink(connections))
+        yield Parts({"http": http, **s3}, sinks, connections, outgoing)
+
+
+@asynccontextmanager
+async def probes_of(settings: Settings) -> AsyncIterator[Mapping[str, Probe]]:
+    """The probes alone, for a wait without a daemon."""
+    async with parts_of(settings, Instruments(version=__version__)) as parts:
+        yield parts.probes

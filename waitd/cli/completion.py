@@ -1,0 +1,39 @@
+"""What the shell proposes where a word of the command line is not finished. Whatever goes wrong, it proposes nothing."""
+
+import asyncio
+from typing import Any
+
+import typer
+
+from waitd.cli.common import DEFAULT_URL
+
+#: How long a person waits for a proposal, in seconds, and how many are worth reading.
+PATIENCE = 1.0
+MOST = 50
+
+STATES = ("waiting", "success", "failed", "timeout", "cancelled")
+
+
+def complete_state(incomplete: str) -> list[str]:
+    """States of waits."""
+    return [state for state in STATES if state.startswith(incomplete)]
+
+
+def complete_id(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Ids of the newest waits of the daemon that the command asks, each with what it pokes."""
+    from waitd.cli.views import target_of
+    from waitd.core.errors import WaitdError
+
+    try:
+        waits = asyncio.run(_newest(str(context.params.get("url") or DEFAULT_URL)))
+    except (WaitdError, ValueError):
+        return []
+    found = [wait for wait in waits if wait["id"].startswith(incomplete)]
+    return [(wait["id"], f"{wait['state']} {target_of(wait)}") for wait in found]
+
+
+async def _newest(url: str) -> list[dict[str, Any]]:
+    from waitd.client import Client
+
+    async with Client(url, timeout=PATIENCE) as client:
+        return await client.find({}, MOST)
