@@ -49,7 +49,9 @@ async def test_a_broker_killed_and_restarted_in_the_middle_loses_nothing_and_slo
         await asyncio.to_thread(kill, scene)
         await scene.proxy.down()
         await ending
-        await until(lambda: len(running.beside.parcels) == scene.broker.many, 10, "the pace of the other sink")
+        await until(
+            lambda: len(running.beside.parcels) == scene.broker.many, 10, "the pace of the other sink"
+        )
         async with asyncio.timeout(10):
             while not any(d.last_error for d in await deliveries(running, ids, kind)):  # noqa: ASYNC110 - the store tells nobody
                 await asyncio.sleep(0.1)
