@@ -1,0 +1,58 @@
+"""What waitd needs of those who look a conn_id up."""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from waitd.core.aws_request_signature import Signer
+from waitd.core.connection import Connection
+
+
+class Connections(Protocol):
+    """Where a conn_id becomes an address and credentials, at the moment of use."""
+
+    async def get(self, conn_id: str) -> Connection:
+        """The connection, from the cache or its resolver.
+
+        Raises:
+            UnknownConnection: every resolver answered, none knows it.
+            ConnectionUnavailable: a resolver is down.
+        """
+
+    async def refreshed(self, conn_id: str) -> Connection:
+        """The connection, looked up anew (at most once in 30 s each); raises as `get` does."""
+
+    def peek(self, conn_id: str) -> Connection | None:
+        """What the cache holds now, without asking anybody."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Authorization:
+    """What makes a request the connection's own, to be sent to its origin only. The same object while nothing has changed."""
+
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    #: Signs each request; what it gives is sent beside the other headers.
+    signer: Signer | None = field(default=None, repr=False)
+
+
+class HttpConnections(Connections, Protocol):
+    """Connections for those who speak HTTP to them."""
+
+    def at_hand(self, connection: Connection) -> Authorization | None:
+        """What its requests carry, where that needs no asking; None: `await authorize(connection)`.
+
+        Raises:
+            ValueError: the connection cannot be used for HTTP; the message quotes no secret.
+        """
+
+    async def authorize(
+        self, connection: Connection, *, refused: Authorization | None = None
+    ) -> Authorization:
+        """What its requests carry, fetched where it has to be.
+
+        `refused` is what the target did not take: it is not handed out again where something newer can be had (asked for at most once
+        in 30 s).
+
+        Raises:
+            ConnectionUnavailable: whoever gives out tokens or keys does not answer, or refuses.
+            ValueError: as `at_hand`.
+        """
