@@ -357,10 +357,10 @@ async def test_progress_is_stored_at_most_once_a_minute_and_all_of_it_on_drain()
         bench.add("w", interval=1)
         for _ in range(300):
             await asyncio.sleep(1)
-            await bench.poker.flush_progress()
+            await bench.poker.learned.flush()
         assert 4 <= len(bench.store.progress_writes) <= 5
         await bench.poker.drain(5)
-        await bench.poker.flush_progress(everything=True)
+        await bench.poker.learned.flush(everything=True)
         live = bench.poker.live("w")
         assert live is not None
         assert bench.store.waits["w"].progress == live.progress  # type: ignore[index]  # as above
@@ -370,8 +370,8 @@ async def test_progress_is_stored_at_most_once_a_minute_and_all_of_it_on_drain()
 async def test_a_probes_own_state_is_stored_at_once() -> None:
     async with running(lambda _, n: Pending(state=f"seen {n // 3}")) as bench:
         bench.add("w", interval=1)
-        await bench.poker.state_changed.wait()
-        await bench.poker.flush_progress()
+        await bench.poker.learned.state_changed.wait()
+        await bench.poker.learned.flush()
         assert bench.store.waits["w"].progress.state == "seen 0"  # type: ignore[index]  # as above
 
 
@@ -384,9 +384,9 @@ async def test_progress_that_the_store_refused_is_not_forgotten() -> None:
         await asyncio.sleep(70)
         bench.store.refusing = True
         with pytest.raises(StoreUnavailable):
-            await bench.poker.flush_progress()
+            await bench.poker.learned.flush()
         bench.store.refusing = False
-        await bench.poker.flush_progress()
+        await bench.poker.learned.flush()
         assert bench.store.progress_writes == ["w"]
 
 

@@ -215,7 +215,7 @@ class Daemon:
             tasks.start_soon(self.poker.drain, grace)
             tasks.start_soon(self.deliverer.drain, grace)
         try:
-            await self.poker.flush_progress(everything=True)
+            await self.poker.learned.flush(everything=True)
         except Unavailable as error:
             log.warning("progress_not_stored", error=str(error))
         await runner.cleanup()

@@ -11,7 +11,8 @@ import structlog
 from waitd.core.errors import StoreUnavailable
 from waitd.core.wait import WaitId
 from waitd.engine.clock import Clock
-from waitd.engine.poker import CHUNK, Poker
+from waitd.engine.poker import Poker
+from waitd.engine.recording import CHUNK
 from waitd.ports import KeeperStore, PokerStore, StoredWait
 
 log = structlog.get_logger(__name__)
@@ -79,9 +80,9 @@ class Keeper:
 
     async def _flush(self) -> None:
         while True:
-            await self._clock.sleep_until(self._clock.monotonic() + 1.0, self._poker.state_changed)
+            await self._clock.sleep_until(self._clock.monotonic() + 1.0, self._poker.learned.state_changed)
             try:
-                await self._poker.flush_progress()
+                await self._poker.learned.flush()
             except StoreUnavailable as error:
                 log.warning("progress_not_stored", error=str(error))
                 await self._clock.sleep_until(self._clock.monotonic() + 1.0, asyncio.Event())

@@ -8,7 +8,6 @@ waits for a place at an origin.
 
 import asyncio
 import random
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import inf
 from typing import Any, cast
@@ -17,32 +16,28 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup
 
-from waitd.core.errors import InvalidInput, StoreUnavailable
+from waitd.core.errors import InvalidInput
 from waitd.core.schedule import LAST_POKE_SECONDS, Pacing, next_on_grid
 from waitd.core.step import Finish, step
 from waitd.core.verdict import Unreachable, Verdict, name_of
-from waitd.core.wait import Outcome, Progress, WaitId
 from waitd.engine.calendar import Calendar
 from waitd.engine.clock import Clock
 from waitd.engine.entry import Entry, Kind, Unpokeable
 from waitd.engine.origins import Origin, Origins
+from waitd.engine.recording import Endings, Learned
 from waitd.metrics import Instruments
-from waitd.ports import Ending, Live, PokerStore, Probe, StoredWait, Target, WaitingOn
+from waitd.ports import Live, PokerStore, Probe, StoredWait, Target, WaitingOn
 
 log = structlog.get_logger(__name__)
 
 #: Waits whose poke was missed while the daemon was down are looked at within this many seconds, spread by their phase.
 CATCH_UP_SECONDS = 10.0
-#: How long a change of progress may stay in memory only, in seconds.
-PROGRESS_SECONDS = 60.0
 #: How often an entry that is queued or being poked is looked after, in seconds; and at its deadline.
 ALARM_SECONDS = 30.0
 #: How often pokes in flight are looked at for those that have had their time, in seconds: a timeout is that much late at most.
 SWEEP_SECONDS = 0.05
-#: How many rows one write takes, and how many waits one pass of the loop handles before others get a turn.
-CHUNK = 1000
-#: Pauses between tries of a write that the store refuses, in seconds; the last one repeats.
-RETRY_PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+#: How many different pacings are shared between the waits that have them.
+PACINGS = 1000
 
 TIMED_OUT = Unreachable("timeout", "No complete answer in time.")
 PROBE_FAILED = Unreachable("internal_error", "The probe failed; the daemon's log has the traceback.")
@@ -74,7 +69,6 @@ class Poker:
         per_host_concurrency: int,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        self._store = store
         self._clock = clock
         self._instruments = instruments
         self._kinds = {name: Kind(name, probe, instruments) for name, probe in probes.items()}
@@ -92,13 +86,9 @@ class Poker:
         self._idle: list[asyncio.Future[None]] = []
         self._in_flight = 0
         self._landed = asyncio.Event()
-        self._endings: deque[tuple[Entry, Outcome, float]] = deque()
-        self._ended = asyncio.Event()
-        self._ending = 0
-        self._refused = 0
-        self._dirty: deque[tuple[float, Entry]] = deque()
-        #: Set when a probe's own state changed and is not yet on disk.
-        self.state_changed = asyncio.Event()
+        self._endings = Endings(store, clock, instruments, stored=lambda entry: self.drop(entry.id))
+        #: What waits have learned and is not yet on disk.
+        self.learned = Learned(store, clock)
         self._draining = False
         self._tasks: TaskGroup | None = None
 
@@ -112,12 +102,12 @@ class Poker:
     @property
     def ending(self) -> int:
         """How many waits have ended and are not yet on disk."""
-        return self._ending
+        return self._endings.open
 
     @property
     def unstored(self) -> int:
         """How many of them the store refused when it was last asked."""
-        return self._refused
+        return self._endings.refused
 
     def room(self) -> int:
         """How many more waits would be accepted now."""
@@ -179,7 +169,7 @@ class Poker:
     def _entry(self, wait: StoredWait) -> Entry:
         spec = wait.spec
         pacing = Pacing(spec.poke_interval, spec.exponential_backoff, spec.max_wait)
-        pacing = self._pacings.setdefault(pacing, pacing) if len(self._pacings) < CHUNK else pacing
+        pacing = self._pacings.setdefault(pacing, pacing) if len(self._pacings) < PACINGS else pacing
         kind = self._kinds.get(spec.kind)
         target: Target
         try:
@@ -223,7 +213,7 @@ class Poker:
         instruments = self._instruments
         instruments.pokes_in_flight.set(self._in_flight)
         instruments.waits_overdue.set(self._origins.queued)
-        instruments.waits_ending.set(self._ending)
+        instruments.waits_ending.set(self._endings.open)
         instruments.origins_limited.set(self._origins.limited)
         instruments.capacity_left.set(self.room())
 
@@ -233,7 +223,7 @@ class Poker:
         """Pokes until it is cancelled."""
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
-            tasks.start_soon(self._store_endings, name="endings")
+            tasks.start_soon(self._endings.run, name="endings")
             tasks.start_soon(self._sweep, name="sweep of flights")
             while True:
                 self._queue_due()
@@ -371,90 +361,11 @@ class Poker:
         asked = verdict.retry_after if type(verdict) is Unreachable else None
         entry.quiet_until = None if asked is None else now + asked
         if isinstance(result, Finish):
-            self._end(entry, result.outcome, now)
+            self._endings.add(entry, result.outcome, now)
             return
         if not entry.last:  # else the poke at the deadline is on its way, and decides
             self._schedule(entry, self._clock.monotonic() + result.due - now)
-        if state_changed:
-            entry.dirty = True
-            self._dirty.appendleft((float("-inf"), entry))
-            self.state_changed.set()
-        elif not entry.dirty:
-            entry.dirty = True
-            self._dirty.append((self._clock.monotonic(), entry))
-
-    # ------------------------------------------------------------ endings
-
-    def _end(self, entry: Entry, outcome: Outcome, now: float) -> None:
-        entry.ended = True
-        self._ending += 1
-        self._endings.append((entry, outcome, now))
-        self._ended.set()
-
-    async def _store_endings(self) -> None:
-        """Writes outcomes, all that there are at a time; what the store refuses is tried again until it is on disk."""
-        failures = 0
-        while True:
-            if not self._endings:
-                await self._ended.wait()
-            self._ended.clear()
-            batch = [self._endings.popleft() for _ in range(min(len(self._endings), CHUNK))]
-            refused = await self._store_batch(batch)
-            self._refused = len(refused)
-            if refused:
-                self._endings.extendleft(reversed(refused))
-                pause = RETRY_PAUSES[min(failures, len(RETRY_PAUSES) - 1)]
-                failures += 1
-                log.warning("outcomes_not_stored", waits=self._ending, next_try_in=pause)
-                await self._clock.sleep_until(self._clock.monotonic() + pause, asyncio.Event())
-            else:
-                failures = 0
-
-    async def _store_batch(
-        self, batch: Sequence[tuple[Entry, Outcome, float]]
-    ) -> list[tuple[Entry, Outcome, float]]:
-        endings = [Ending(entry.id, entry.progress, outcome, now) for entry, outcome, now in batch]
-        answers = await asyncio.gather(*map(self._store.finish, endings), return_exceptions=True)
-        refused = []
-        for item, answer in zip(batch, answers, strict=True):
-            if isinstance(answer, StoreUnavailable):
-                refused.append(item)
-                continue
-            if isinstance(answer, BaseException):
-                raise answer
-            self._ending -= 1
-            entry = item[0]
-            self.drop(entry.id)
-            if answer is not None:
-                self._instruments.detection_delay.observe(max(0.0, self._clock.monotonic() - entry.due))
-        return refused
-
-    # ------------------------------------------------------------ progress
-
-    async def flush_progress(self, *, everything: bool = False) -> None:
-        """Stores what waits have learned more than a minute ago, or everything there is to store.
-
-        Raises:
-            StoreUnavailable: what was not stored will be tried again.
-        """
-        before = inf if everything else self._clock.monotonic() - PROGRESS_SECONDS
-        while self._dirty and self._dirty[0][0] <= before:
-            chunk: list[tuple[float, Entry]] = []
-            while self._dirty and self._dirty[0][0] <= before and len(chunk) < CHUNK:
-                chunk.append(self._dirty.popleft())
-            rows: list[tuple[WaitId, Progress]] = []
-            for _, entry in chunk:
-                entry.dirty = False
-                if not entry.ended:
-                    rows.append((entry.id, entry.progress))
-            try:
-                await self._store.save_progress(rows)
-            except StoreUnavailable:
-                for changed_at, entry in reversed(chunk):
-                    if not entry.dirty:
-                        entry.dirty = True
-                        self._dirty.appendleft((changed_at, entry))
-                raise
+        self.learned.note(entry, state_changed=state_changed)
 
     # ------------------------------------------------------------ the end of the daemon
 
@@ -462,5 +373,5 @@ class Poker:
         """Starts no more pokes, waits up to `grace` seconds for those in flight and for outcomes on their way to disk."""
         self._draining = True
         limit = self._clock.monotonic() + grace
-        while (self._in_flight or self._ending) and self._clock.monotonic() < limit:
+        while (self._in_flight or self._endings.open) and self._clock.monotonic() < limit:
             await self._clock.sleep_until(min(limit, self._clock.monotonic() + 0.05), self._landed)

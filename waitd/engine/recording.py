@@ -1,0 +1,134 @@
+"""What the poker learned, on its way to disk: outcomes at once and until they are there, progress now and then."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from math import inf
+
+import structlog
+
+from waitd.core.errors import StoreUnavailable
+from waitd.core.wait import Outcome, Progress, WaitId
+from waitd.engine.clock import Clock
+from waitd.engine.entry import Entry
+from waitd.metrics import Instruments
+from waitd.ports import Ending, PokerStore
+
+log = structlog.get_logger(__name__)
+
+#: How long a change of progress may stay in memory only, in seconds.
+PROGRESS_SECONDS = 60.0
+#: How many rows one write takes.
+CHUNK = 1000
+#: Pauses between tries of a write that the store refuses, in seconds; the last one repeats.
+RETRY_PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+
+
+class Endings:
+    """Writes outcomes, all that there are at a time; what the store refuses is tried again until it is on disk."""
+
+    def __init__(
+        self, store: PokerStore, clock: Clock, instruments: Instruments, *, stored: Callable[[Entry], None]
+    ) -> None:
+        """`stored` is told of each entry whose end is on disk."""
+        self._store = store
+        self._clock = clock
+        self._instruments = instruments
+        self._stored = stored
+        self._queue: deque[tuple[Entry, Outcome, float]] = deque()
+        self._added = asyncio.Event()
+        #: How many waits have ended and are not yet on disk.
+        self.open = 0
+        #: How many of them the store refused when it was last asked.
+        self.refused = 0
+
+    def add(self, entry: Entry, outcome: Outcome, now: float) -> None:
+        """Marks a wait as ended and puts its outcome in line. `now` is Unix seconds."""
+        entry.ended = True
+        self.open += 1
+        self._queue.append((entry, outcome, now))
+        self._added.set()
+
+    async def run(self) -> None:
+        """Writes until it is cancelled."""
+        failures = 0
+        while True:
+            if not self._queue:
+                await self._added.wait()
+            self._added.clear()
+            batch = [self._queue.popleft() for _ in range(min(len(self._queue), CHUNK))]
+            refused = await self._write(batch)
+            self.refused = len(refused)
+            if refused:
+                self._queue.extendleft(reversed(refused))
+                pause = RETRY_PAUSES[min(failures, len(RETRY_PAUSES) - 1)]
+                failures += 1
+                log.warning("outcomes_not_stored", waits=self.open, next_try_in=pause)
+                await self._clock.sleep_until(self._clock.monotonic() + pause, asyncio.Event())
+            else:
+                failures = 0
+
+    async def _write(
+        self, batch: Sequence[tuple[Entry, Outcome, float]]
+    ) -> list[tuple[Entry, Outcome, float]]:
+        endings = [Ending(entry.id, entry.progress, outcome, now) for entry, outcome, now in batch]
+        answers = await asyncio.gather(*map(self._store.finish, endings), return_exceptions=True)
+        refused = []
+        for item, answer in zip(batch, answers, strict=True):
+            if isinstance(answer, StoreUnavailable):
+                refused.append(item)
+                continue
+            if isinstance(answer, BaseException):
+                raise answer
+            self.open -= 1
+            entry = item[0]
+            self._stored(entry)
+            if answer is not None:
+                self._instruments.detection_delay.observe(max(0.0, self._clock.monotonic() - entry.due))
+        return refused
+
+
+class Learned:
+    """Entries whose progress on disk is behind, the longest behind first; those whose probe's own state changed before all others."""
+
+    def __init__(self, store: PokerStore, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._behind: deque[tuple[float, Entry]] = deque()
+        #: Set when a probe's own state changed and is not yet on disk.
+        self.state_changed = asyncio.Event()
+
+    def note(self, entry: Entry, *, state_changed: bool) -> None:
+        """The entry's progress changed."""
+        if state_changed:
+            entry.dirty = True
+            self._behind.appendleft((-inf, entry))
+            self.state_changed.set()
+        elif not entry.dirty:
+            entry.dirty = True
+            self._behind.append((self._clock.monotonic(), entry))
+
+    async def flush(self, *, everything: bool = False) -> None:
+        """Stores what waits have learned more than a minute ago, or everything there is to store.
+
+        Raises:
+            StoreUnavailable: what was not stored will be tried again.
+        """
+        before = inf if everything else self._clock.monotonic() - PROGRESS_SECONDS
+        while self._behind and self._behind[0][0] <= before:
+            chunk: list[tuple[float, Entry]] = []
+            while self._behind and self._behind[0][0] <= before and len(chunk) < CHUNK:
+                chunk.append(self._behind.popleft())
+            rows: list[tuple[WaitId, Progress]] = []
+            for _, entry in chunk:
+                entry.dirty = False
+                if not entry.ended:
+                    rows.append((entry.id, entry.progress))
+            try:
+                await self._store.save_progress(rows)
+            except StoreUnavailable:
+                for changed_at, entry in reversed(chunk):
+                    if not entry.dirty:
+                        entry.dirty = True
+                        self._behind.appendleft((changed_at, entry))
+                raise
