@@ -20,7 +20,8 @@ from waitd.core.retry_after import parse_retry_after
 from waitd.core.verdict import Unreachable
 from waitd.outgoing import Outgoing, blocked
 from waitd.probes.decoding import Decoder, decoder_of
-from waitd.probes.wire import Reply, Wire
+from waitd.probes.exchange import NotHttp, Reply
+from waitd.probes.wire import Wire
 
 MAX_REDIRECTS = 5
 _DIRECT = frozenset({"GET", "HEAD"})
@@ -86,12 +87,15 @@ class HttpClient:
             )
             self._sessions[named] = _session(connector)
             if self._direct:
-                self._wires[named] = Wire(connector, _HEADERS)
+                self._wires[named] = Wire(connector, _HEADERS, keepalive=self._keepalive)
         return self
 
     async def close(self) -> None:
         """Closes the sessions and their connections."""
-        sessions, self._sessions, self._wires = self._sessions, {}, {}
+        sessions, wires = self._sessions, self._wires
+        self._sessions, self._wires = {}, {}
+        for wire in wires.values():
+            wire.close()
         for session in sessions.values():
             await session.close()
 
@@ -150,6 +154,9 @@ class HttpClient:
         if not encoding and (response.content_length or 0) > limit and response.method != "HEAD":
             return None
         try:
+            if type(response) is Reply and response.whole and not encoding:
+                content = response.taken()
+                return content if len(content) <= limit else None
             decoder = decoder_of(encoding) if encoding else None
             return await _read(response.content, decoder, limit)
         except ValueError as error:
@@ -251,6 +258,7 @@ _BY_TYPE: tuple[tuple[type[Exception], Unreachable], ...] = (
     (aiohttp.ServerDisconnectedError, _DISCONNECTED),
     (aiohttp.ClientPayloadError, _TRUNCATED),
     (aiohttp.ClientResponseError, _BAD_ANSWER),
+    (NotHttp, _BAD_ANSWER),
     (aiohttp.InvalidURL, _BAD_URL),
     (TimeoutError, _TIMEOUT),
     (ConnectionResetError, _RESET),

@@ -1,27 +1,24 @@
-"""One GET or HEAD straight over aiohttp's own connector and parser, without the session above them.
+"""GET and HEAD past aiohttp's session: its connector makes the connections (DNS, TLS, egress rules), `exchange` speaks on them.
 
-A session builds a request object, a writer, a timer and a response object for each request, which costs several times what the exchange
-itself does. Pool, DNS, TLS, flow control and the HTTP parser are the same ones either way. What this file touches that aiohttp does not
-document is `ResponseHandler` and the shape of a request that `connect` reads; `tests/probes` runs the whole table of answers both ways.
+A session builds a request object, a writer, a timer and a response object for each request, and a stream for each body, which costs
+many times what the exchange itself does. What this touches that aiohttp does not document is the shape of a request that `connect`
+reads and the `ResponseHandler` that it gives; `tests/probes` runs the whole table of answers both ways.
 """
 
 import asyncio
 import re
 from collections.abc import Mapping
-from functools import cached_property
 from ssl import SSLContext
-from typing import Any, cast
+from typing import cast
 
 import aiohttp
-from aiohttp.client_proto import ResponseHandler
-from aiohttp.client_reqrep import ClientRequest, ConnectionKey, RequestInfo
-from aiohttp.connector import Connection
-from aiohttp.helpers import HeadersMixin
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.client_reqrep import ClientRequest, ConnectionKey
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-#: How many origins' routes are kept; they are made anew when there are more.
+from waitd.probes.exchange import Exchange, Reply
+
+#: How many origins' routes are kept; those without a connection go when there are more.
 _ROUTES = 10_000
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None)
 _BREAKS = re.compile(r"[\r\n\x00]")
@@ -30,44 +27,14 @@ _NO_HEADERS: CIMultiDictProxy[str] = CIMultiDictProxy(CIMultiDict())
 Tls = bool | SSLContext
 
 
-class Reply(HeadersMixin):
-    """An answer whose head is there; of `aiohttp.ClientResponse` the part that is needed."""
+class PreparedHeaders(CIMultiDict[str]):
+    """Headers that go with many requests: their lines are made once."""
 
-    def __init__(
-        self, method: str, message: Any, content: aiohttp.StreamReader, connection: Connection
-    ) -> None:
-        self.method = method
-        self.status: int = message.code
-        self.reason: str = message.reason
-        self.headers: CIMultiDictProxy[str] = message.headers
-        self._headers = message.headers
-        self.content = content
-        self._connection: Connection | None = connection
-        if content.is_eof():
-            self._end()
-        else:
-            content.on_eof(self._end)
-
-    def _end(self) -> None:
-        """The body is whole: the connection is free for the next."""
-        if self._connection is not None:
-            self._connection.release()
-            self._connection = None
-
-    @property
-    def closed(self) -> bool:
-        """Whether the connection is given back, or closed."""
-        return self._connection is None
-
-    def close(self) -> None:
-        """Closes the connection unless the body was whole."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+    lines: str | None = None
 
 
 class Route:
-    """Where to: what the connector reads of a request, made once an origin."""
+    """Where to: what the connector reads of a request, made once an origin, and the connections there that are free."""
 
     proxy = None
     proxy_auth = None
@@ -83,29 +50,45 @@ class Route:
         self.port = self.url.port
         self.host_line = f"Host: {self.url.host_port_subcomponent}\r\n"
         self.connection_key = ConnectionKey(self.host, self.port, self.is_ssl(), tls, None, None, None)
+        #: The one that was used last at the end.
+        self.idle: list[Exchange] = []
 
     def is_ssl(self) -> bool:
         """Whether TLS is spoken there."""
         return self.url.scheme == "https"
 
-    @cached_property
-    def request_info(self) -> RequestInfo:
-        """What aiohttp's errors carry about their request."""
-        return RequestInfo(self.url, self.method, self.headers, self.url)
+    def spare(self, exchange: Exchange) -> None:
+        """The connection is free for another request."""
+        exchange.idle_since = asyncio.get_running_loop().time()
+        self.idle.append(exchange)
+
+    def close_idle(self, since: float) -> None:
+        """Closes what was last used before `since`, in the loop's time, or was lost."""
+        kept = []
+        for exchange in self.idle:
+            if exchange.usable and exchange.idle_since >= since:
+                kept.append(exchange)
+            else:
+                exchange.close()
+        self.idle = kept
 
 
 class Wire:
-    """Asks over a connector, which its owner opens and closes."""
+    """Asks over a connector, which its owner opens and closes. Use it in one loop; `close` it before the connector."""
 
-    def __init__(self, connector: aiohttp.BaseConnector, headers: Mapping[str, str]) -> None:
-        """`headers` go with every request; a request's own win over them."""
+    def __init__(
+        self, connector: aiohttp.BaseConnector, headers: Mapping[str, str], *, keepalive: float = 30.0
+    ) -> None:
+        """`headers` go with every request, a request's own win over them; `keepalive`: seconds that an idle connection is kept."""
         self._connector = connector
         self._headers = headers
         self._common = _lines(headers)
+        self._keepalive = keepalive
         self._routes: dict[tuple[str, Tls], Route] = {}
+        self._sweep: asyncio.TimerHandle | None = None
 
     async def ask(self, method: str, url: str, headers: Mapping[str, str] | None, tls: Tls) -> Reply:
-        """One request without a body. A connection that the server had closed meanwhile is replaced once, as browsers do.
+        """One request without a body. A connection that the server had closed meanwhile is replaced, as browsers do.
 
         Raises:
             aiohttp.ClientError, OSError: there was no complete head.
@@ -113,53 +96,71 @@ class Wire:
         """
         origin, path = _split(url)
         route = self._routes.get((origin, tls)) or self._new_route(origin, tls)
-        lines = self._common if not headers else _lines({**CIMultiDict(self._headers), **headers})
-        head = f"{method} {path} HTTP/1.1\r\n{route.host_line}{lines}\r\n".encode()
+        lines = self._lines_of(headers) if headers else self._common
+        request = f"{method} {path} HTTP/1.1\r\n{route.host_line}{lines}\r\n".encode()
+        idle = route.idle
+        while idle:
+            exchange = idle.pop()
+            if exchange.usable:
+                try:
+                    return await exchange.ask(method, request)
+                except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                    break  # it was closed while it was idle; the others may be as old
+                except BaseException:
+                    exchange.close()
+                    raise
+        return await self._ask_anew(method, request, route)
+
+    async def _ask_anew(self, method: str, request: bytes, route: Route) -> Reply:
+        connection = await self._connector.connect(cast("ClientRequest", route), [], _NO_TIMEOUT)
+        exchange = Exchange(connection, route.spare)
+        if self._sweep is None:
+            self._sweep_later()
         try:
-            return await self._exchange(method, head, route)
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-            if isinstance(error, aiohttp.ClientConnectorError):
-                raise
-            return await self._exchange(method, head, route)
+            return await exchange.ask(method, request)
+        except BaseException:
+            exchange.close()
+            raise
+
+    def _lines_of(self, headers: Mapping[str, str]) -> str:
+        if type(headers) is not PreparedHeaders:
+            return _lines({**CIMultiDict(self._headers), **headers})
+        if headers.lines is None:
+            headers.lines = _lines({**CIMultiDict(self._headers), **headers})
+        return headers.lines
 
     def _new_route(self, origin: str, tls: Tls) -> Route:
         if len(self._routes) >= _ROUTES:
-            self._routes.clear()
+            self._routes = {key: route for key, route in self._routes.items() if route.idle}
         route = self._routes[origin, tls] = Route(origin, tls)
         return route
 
-    async def _exchange(self, method: str, head: bytes, route: Route) -> Reply:
-        connection = await self._connector.connect(cast("ClientRequest", route), [], _NO_TIMEOUT)
-        try:
-            protocol, transport = _ends(connection)
-            protocol.set_response_params(
-                skip_payload=method == "HEAD", read_until_eof=True, auto_decompress=False
-            )
-            transport.write(head)
-            while True:
-                message, content = await protocol.read()
-                if message.code >= 200 or message.code == 101:
-                    return Reply(method, message, content, connection)
-        except HttpProcessingError as error:
-            connection.close()
-            raise aiohttp.ClientResponseError(route.request_info, (), status=error.code) from error
-        except BaseException:
-            connection.close()
-            raise
+    def _sweep_later(self) -> None:
+        self._sweep = asyncio.get_running_loop().call_later(self._keepalive / 2, self._sweep_idle)
 
+    def _sweep_idle(self) -> None:
+        since = asyncio.get_running_loop().time() - self._keepalive
+        for route in self._routes.values():
+            if route.idle:
+                route.close_idle(since)
+        self._sweep_later()
 
-def _ends(connection: Connection) -> tuple[ResponseHandler, asyncio.Transport]:
-    protocol = connection.protocol
-    if protocol is None or protocol.transport is None:
-        raise aiohttp.ClientConnectionResetError("the connection was closed as it was taken")
-    return protocol, protocol.transport
+    def close(self) -> None:
+        """Closes the connections that are free."""
+        if self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
+        for route in self._routes.values():
+            route.close_idle(float("inf"))
 
 
 def _split(url: str) -> tuple[str, str]:
     """Origin and path of an encoded URL. Raises ValueError where the path cannot stand in a request line."""
     start = url.index("://") + 3
-    end = len(url)
-    for separator in "/?#":
+    end = url.find("/", start)
+    if end < 0:
+        end = len(url)
+    for separator in "?#":
         found = url.find(separator, start, end)
         if found >= 0:
             end = found

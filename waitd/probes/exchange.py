@@ -1,0 +1,320 @@
+"""One kept-alive connection on which a request goes out and an answer comes in; the parser is llhttp (`httptools`), as in aiohttp.
+
+It knows nothing of pools and URLs: `wire` hands it a connection that aiohttp's connector made, and gets it back when an answer is whole.
+"""
+
+import asyncio
+from collections.abc import Callable
+from functools import cached_property
+
+import aiohttp
+import httptools
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
+from aiohttp.helpers import HeadersMixin
+from multidict import CIMultiDict, CIMultiDictProxy
+
+#: The largest head of an answer, in bytes; aiohttp allows 128 fields of 8 KiB.
+MAX_HEAD = 64 * 1024
+#: A body of which this much lies unread makes the connection stop reading, in bytes.
+HIGH_WATER = 256 * 1024
+
+
+class NotHttp(aiohttp.ClientError):
+    """What came is no answer."""
+
+
+class Reply(HeadersMixin):
+    """An answer whose head is there; of `aiohttp.ClientResponse` the part that is needed. Its body comes by `readany`."""
+
+    def __init__(
+        self, method: str, status: int, fields: list[tuple[bytes, bytes]], exchange: "Exchange"
+    ) -> None:
+        self.method = method
+        self.status = status
+        #: Whether the body is whole: what `readany` gives next is its end.
+        self.whole = False
+        self._fields = fields
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._exchange: Exchange | None = exchange
+        self._trouble: Exception | None = None
+        self._more: asyncio.Future[None] | None = None
+
+    @cached_property
+    def headers(self) -> CIMultiDictProxy[str]:
+        """The fields, read as aiohttp reads them."""
+        fields = CIMultiDict(
+            (name.decode("ascii", "surrogateescape"), value.decode("utf-8", "surrogateescape"))
+            for name, value in self._fields
+        )
+        return CIMultiDictProxy(fields)
+
+    @property
+    def _headers(self) -> CIMultiDictProxy[str]:
+        """What aiohttp's HeadersMixin reads."""
+        return self.headers
+
+    @property
+    def content(self) -> "Reply":
+        """Where the body is read from, as aiohttp's responses name it."""
+        return self
+
+    def at_eof(self) -> bool:
+        """Whether all that there will be has been read."""
+        return self.whole and not self._chunks
+
+    async def readany(self) -> bytes:
+        """What there is of the body, at least a byte; b"" at its end.
+
+        Raises:
+            aiohttp.ClientPayloadError: it ended too early.
+            NotHttp: it is nonsense.
+        """
+        while not self._chunks and not self.whole:
+            if self._trouble is not None:
+                raise self._trouble
+            self._more = asyncio.get_running_loop().create_future()
+            await self._more
+        return self.taken()
+
+    def taken(self) -> bytes:
+        """What there is of the body now."""
+        chunks, self._chunks, self._size = self._chunks, [], 0
+        if self._exchange is not None:
+            self._exchange.resume_reading()
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def feed(self, chunk: bytes) -> bool:
+        """Takes in a part of the body; False where enough of it lies unread."""
+        self._chunks.append(chunk)
+        self._size += len(chunk)
+        return self._size <= HIGH_WATER
+
+    def wake(self) -> None:
+        """Tells who waits in `readany` that something came."""
+        if self._more is not None:
+            if not self._more.done():
+                self._more.set_result(None)
+            self._more = None
+
+    def finish(self, trouble: Exception | None = None) -> None:
+        """There is no more to come: the body is whole, or there was `trouble`."""
+        self.whole = trouble is None
+        self._trouble = trouble
+        self._exchange = None
+        self.wake()
+
+    def lacks_length(self) -> bool:
+        """Whether its end is where the connection's is."""
+        names = {name.lower() for name, _ in self._fields}
+        return not names & {b"content-length", b"transfer-encoding"}
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection is given back, or closed."""
+        return self._exchange is None
+
+    def close(self) -> None:
+        """Closes the connection unless the body was whole."""
+        if self._exchange is not None:
+            self._exchange.close()
+
+
+class Exchange(asyncio.Protocol):
+    """The connection's protocol, in place of aiohttp's own, which is still told when the connection is lost.
+
+    Attributes:
+        idle_since: when the last answer was whole, in the loop's time.
+        fresh: no answer came on it yet.
+    """
+
+    __slots__ = ("_connection", "_fields", "_handler", "_head", "_interim", "_lost", "_method", "_parser", "_paused", "_reply", "_seen", "_spare", "_transport", "_waiter", "fresh", "idle_since")  # fmt: skip
+
+    def __init__(self, connection: Connection, spare: Callable[["Exchange"], None]) -> None:
+        """Takes over a connection; `spare` is told each time it is free for another request.
+
+        Raises:
+            aiohttp.ClientConnectionResetError: it was closed as it was taken.
+        """
+        handler = connection.protocol
+        transport = None if handler is None else handler.transport
+        if handler is None or transport is None:
+            connection.close()
+            raise aiohttp.ClientConnectionResetError("the connection was closed as it was taken")
+        self._connection = connection
+        self._handler: ResponseHandler = handler
+        self._transport: asyncio.Transport = transport
+        self._spare = spare
+        self._lost = self._paused = self._interim = self._head = False
+        self._reply: Reply | None = None
+        self._waiter: asyncio.Future[Reply] | None = None
+        self.fresh = True
+        self.idle_since = 0.0
+        self._expect("")
+        self._new_parser()
+        transport.set_protocol(self)
+
+    def _expect(self, method: str) -> None:
+        self._method = method
+        self._fields: list[tuple[bytes, bytes]] = []
+        self._seen = 0
+        self._head = False
+
+    def _new_parser(self) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self._parser.set_dangerous_leniencies(  # what aiohttp's own client puts up with
+            lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
+        )
+
+    # ------------------------------------------------------------ asking
+
+    def ask(self, method: str, request: bytes) -> "asyncio.Future[Reply]":
+        """Sends a request; what comes of it. Whoever gives up must call `close`."""
+        self._expect(method)
+        waiter = self._waiter = asyncio.get_running_loop().create_future()
+        if self._lost:
+            waiter.set_exception(aiohttp.ServerDisconnectedError())
+        else:
+            self._transport.write(request)
+        return waiter
+
+    @property
+    def usable(self) -> bool:
+        """Whether another request may be sent on it."""
+        return not self._lost and not self._transport.is_closing()
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._lost = True
+        self._connection.close()
+
+    def resume_reading(self) -> None:
+        """What was unread has been taken."""
+        if self._paused and not self._lost:
+            self._paused = False
+            self._transport.resume_reading()
+
+    # ------------------------------------------------------------ the protocol
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        if self._reply is None and self._waiter is None:
+            self.close()  # nobody asked: what comes next could not be told from an answer
+            return
+        if not self._head:
+            self._seen += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass  # a 101: the head stands, and nothing more is read
+        except httptools.HttpParserError as error:
+            self._fail(NotHttp(str(error)))
+            return
+        reply = self._reply
+        if reply is not None:
+            self._hand_over(reply)
+            reply.wake()
+        elif self._seen > MAX_HEAD:
+            self._fail(NotHttp("the head is too large"))
+
+    def _hand_over(self, reply: Reply) -> None:
+        if self._waiter is not None:
+            if not self._waiter.done():
+                self._waiter.set_result(reply)
+            self._waiter = None
+        if reply.whole:
+            self._reply = None
+
+    def eof_received(self) -> None:
+        """See asyncio.Protocol; the transport closes."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.Protocol."""
+        self._lost = True
+        reply = self._reply
+        if reply is not None and not reply.whole and exc is None and reply.lacks_length():
+            reply.finish()
+        elif self._waiter is not None and self._reply is None:
+            self._fail(_lost(exc))
+        else:
+            self._fail(aiohttp.ClientPayloadError("the connection ended before the body did"))
+        self._connection.close()
+        self._handler.connection_lost(exc)
+
+    def _fail(self, trouble: Exception) -> None:
+        reply, waiter = self._reply, self._waiter
+        self._reply = self._waiter = None
+        if reply is not None and not reply.whole:
+            reply.finish(
+                trouble if isinstance(trouble, NotHttp) else aiohttp.ClientPayloadError(str(trouble))
+            )
+        if waiter is not None and not waiter.done():
+            if reply is None:
+                waiter.set_exception(trouble)
+            else:
+                waiter.set_result(reply)
+        self.close()
+
+    # ------------------------------------------------------------ the parser's calls
+
+    def on_message_begin(self) -> None:
+        """An answer begins. After one that is whole, nobody asked for it: the connection cannot be trusted any more."""
+        if self._reply is not None:
+            self.close()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A field of the head, or of a chunked body's trailer."""
+        if not self._head:
+            self._fields.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """The head is there."""
+        status = self._parser.get_status_code()
+        if self._head:
+            return
+        if 100 <= status < 200 and status != 101:
+            self._interim = True
+            return
+        self._head = True
+        self._reply = Reply(self._method, status, self._fields, self)
+        if self._method == "HEAD":  # llhttp would wait for the body whose length the head names
+            self._complete(self._reply, reusable=self._parser.should_keep_alive())
+            self._new_parser()
+
+    def on_body(self, chunk: bytes) -> None:
+        """A part of the body."""
+        if self._reply is not None and not self._reply.whole and not self._reply.feed(chunk):
+            self._paused = True
+            self._transport.pause_reading()
+
+    def on_message_complete(self) -> None:
+        """The answer is whole."""
+        if self._interim:
+            self._interim = False
+            self._expect(self._method)
+        elif self._reply is not None and not self._reply.whole:
+            self._complete(
+                self._reply, reusable=self._parser.should_keep_alive() and self._reply.status != 101
+            )
+
+    def _complete(self, reply: Reply, *, reusable: bool) -> None:
+        reply.finish()
+        self.fresh = False
+        if self._paused:
+            self._paused = False
+            self._transport.resume_reading()
+        if reusable:
+            self._spare(self)
+        else:
+            self.close()
+
+
+def _lost(exc: Exception | None) -> Exception:
+    if exc is None:
+        return aiohttp.ServerDisconnectedError()
+    return (
+        aiohttp.ClientOSError(*exc.args)
+        if isinstance(exc, OSError)
+        else aiohttp.ClientOSError(None, str(exc))
+    )
