@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from cel_expr_python import cel  # type: ignore[import-untyped]  # it ships no types
 
-from waitd.probes.expression_tree import Path, Survey, survey
+from waitd.probes.expression_tree import Path, Survey, survey, tree
+from waitd.probes.plain_conditions import Plain, plain
 
 #: The longest expression, in bytes.
 MAX_SOURCE = 1024
@@ -55,10 +56,11 @@ class Language:
             compiled = self._env.compile(source)
         except RuntimeError as error:
             raise ValueError(_explained(str(error))) from None
-        seen = survey(compiled.serialize())
+        serialized = compiled.serialize()
+        seen = survey(serialized)
         if seen.nested:
             raise ValueError("a comprehension (all, exists, map, filter, …) inside another is not allowed")
-        return Expression(source, compiled, seen)
+        return Expression(source, compiled, seen, plain(tree(serialized)))
 
 
 class Expression:
@@ -70,10 +72,13 @@ class Expression:
         type_name: what it evaluates to, as CEL writes types: BOOL, STRING, DYN, …
     """
 
-    __slots__ = ("_compiled", "_survey", "_trees", "names", "source", "type_name")
+    __slots__ = ("_compiled", "_plain", "_survey", "_trees", "names", "source", "type_name")
 
-    def __init__(self, source: str, compiled: cel.Expression, seen: Survey) -> None:
+    def __init__(
+        self, source: str, compiled: cel.Expression, seen: Survey, without_cel: Plain | None
+    ) -> None:
         self._compiled = compiled
+        self._plain = without_cel
         self.source = source
         self._survey = seen
         self._trees: Final = tuple((name, _tree(paths)) for name, paths in seen.paths.items())
@@ -82,6 +87,10 @@ class Expression:
 
     def evaluate(self, variables: Any) -> Any:
         """The value, or `Trouble`. `variables` has an attribute for each variable; only what is named is asked of it."""
+        if self._plain is not None:
+            known = self._plain(variables)
+            if known is not None:
+                return known
         data = {name: pruned(getattr(variables, name), tree) for name, tree in self._trees}
         try:
             value = self._compiled.eval(data=data)

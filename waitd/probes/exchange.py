@@ -51,7 +51,7 @@ class Reply(HeadersMixin):
         return CIMultiDictProxy(fields)
 
     @property
-    def _headers(self) -> CIMultiDictProxy[str]:
+    def _headers(self) -> CIMultiDictProxy[str]:  # type: ignore[override]  # made when it is first asked for
         """What aiohttp's HeadersMixin reads."""
         return self.headers
 

@@ -64,11 +64,73 @@ def survey(serialized: bytes) -> Survey:
     """
     seen = Survey()
     try:
-        checked = _one(_one(serialized, 2), 4)
-        _Walker(seen).visit(_expr(checked), frozenset(), 0)
+        _Walker(seen).visit(_root(serialized), frozenset(), 0)
     except (LookupError, UnicodeDecodeError) as error:
         raise ValueError("this is no serialized CEL expression") from error
     return seen
+
+
+def tree(serialized: bytes) -> "Node":
+    """The expression's topmost node, of one that `survey` has read."""
+    return Node(_root(serialized))
+
+
+def _root(serialized: bytes) -> "_Expr":
+    return _expr(_one(_one(serialized, 2), 4))
+
+
+class Literal(NamedTuple):
+    """A literal's value: a string, an int, a bool or None."""
+
+    value: str | int | bool | None
+
+
+class Node:
+    """One node of an expression, for those who look for forms that they know."""
+
+    def __init__(self, expr: "_Expr") -> None:
+        self._expr = expr
+
+    @property
+    def call(self) -> tuple[str, list["Node"]]:
+        """The function that it calls, as CEL names it (`_==_`, `@in`), and what with; ("", []) where it is no such call."""
+        kind, data = self._expr
+        if kind is not _Kind.CALL or _all(data, 1):  # a method's receiver
+            return "", []
+        return _one(data, 2).decode(), [Node(_expr(part)) for part in _all(data, 3)]
+
+    @property
+    def place(self) -> tuple[str, Path] | None:
+        """The variable that it names and the fields below it; None where it is something else."""
+        base, path = _unwound(self._expr)
+        return (_one(base.data, 1).decode().removeprefix("."), path) if base.kind is _Kind.IDENT else None
+
+    @property
+    def literal(self) -> Literal | None:
+        """The literal that it is; None where it is something else, or a literal of another type."""
+        if self._expr.kind is not _Kind.CONST:
+            return None
+        for number, value in _fields(self._expr.data):
+            match number:
+                case 1:
+                    return Literal(None)
+                case 2:
+                    return Literal(value != b"\0")
+                case 3:
+                    unsigned, _ = _varint(value, 0)
+                    return Literal(unsigned - (1 << 64) if unsigned >> 63 else unsigned)
+                case 6:
+                    return Literal(value.decode())
+        return None
+
+    @property
+    def strings(self) -> list[str] | None:
+        """The literal strings of the list that it is; None where it is something else."""
+        if self._expr.kind is not _Kind.LIST:
+            return None
+        texts = [_string(_expr(element)) for element in _all(self._expr.data, 1)]
+        known = [text for text in texts if text is not None]
+        return known if len(known) == len(texts) else None
 
 
 class _Expr(NamedTuple):
@@ -173,14 +235,15 @@ def _all(data: bytes, number: int) -> list[bytes]:
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """The fields of one message; numbers, which nothing here needs, come as empty bytes."""
+    """The fields of one message; a number comes as its varint, of a fixed width as empty bytes: nothing here needs those."""
     at = 0
     while at < len(data):
         tag, at = _varint(data, at)
         match tag & 7:
             case 0:
+                start = at
                 _, at = _varint(data, at)
-                yield tag >> 3, b""
+                yield tag >> 3, data[start:at]
             case 1:
                 at += 8
                 yield tag >> 3, b""

@@ -64,11 +64,13 @@ class HttpClient:
     The caller bounds each call in time and cancels it.
     """
 
-    def __init__(self, *, keepalive: float, outgoing: Outgoing | None = None, direct: bool = True) -> None:
+    def __init__(
+        self, *, keepalive: float | None, outgoing: Outgoing | None = None, direct: bool = True
+    ) -> None:
         """A client.
 
         Args:
-            keepalive: seconds that an idle connection is kept.
+            keepalive: seconds that an idle connection is kept; None: each request has one of its own.
             outgoing: the egress rules; default: those that always hold.
             direct: GET and HEAD go past the sessions (see `wire`).
         """
@@ -82,12 +84,13 @@ class HttpClient:
         """Opens the sessions."""
         for named in Named:
             # How many requests are in flight, and where, is the poker's to say.
-            connector = self._outgoing.connector(
-                named, limit=0, limit_per_host=0, keepalive_timeout=self._keepalive
+            keeping = (
+                {"force_close": True} if self._keepalive is None else {"keepalive_timeout": self._keepalive}
             )
+            connector = self._outgoing.connector(named, limit=0, limit_per_host=0, **keeping)
             self._sessions[named] = _session(connector)
             if self._direct:
-                self._wires[named] = Wire(connector, _HEADERS, keepalive=self._keepalive)
+                self._wires[named] = Wire(connector, _HEADERS, keepalive=self._keepalive or 0.0)
         return self
 
     async def close(self) -> None:
@@ -127,6 +130,27 @@ class HttpClient:
                 method, body, headers = "GET", None, _without_content_type(headers)
             await self.release(response)
         return Answer(Answered(status, loop=True), response)
+
+    async def once(self, request: Request, now: float, *, connect_timeout: float) -> Answer:
+        """Asks, once, and follows nothing.
+
+        Raises:
+            aiohttp.ConnectionTimeoutError: there was no connection after `connect_timeout` seconds.
+            aiohttp.ClientError, OSError, ValueError: see `trouble`.
+        """
+        session = self._sessions.get(self._outgoing.judge_url(request.url, request.named))
+        if session is None:
+            raise RuntimeError("the HTTP client is not started")
+        response = await session.request(
+            request.method,
+            URL(request.url, encoded=True),
+            headers=request.headers,
+            data=request.body,
+            ssl=request.verify_tls,
+            allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(total=None, connect=connect_timeout),
+        )
+        return Answer(_facts(response, now), response)
 
     async def _send(
         self, request: Request, method: str, url: str, headers: Mapping[str, str] | None, body: bytes | None
@@ -188,7 +212,7 @@ def _session(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
     )
 
 
-async def _read(content: aiohttp.StreamReader, decoder: Decoder | None, limit: int) -> bytes | None:
+async def _read(content: aiohttp.StreamReader | Reply, decoder: Decoder | None, limit: int) -> bytes | None:
     chunks: list[bytes] = []
     size = 0
     while True:
