@@ -27,6 +27,9 @@ class Seen:
     def __init__(self, status: int, headers: dict[str, str], body: Any, text: str) -> None:
         self.status, self.headers, self.body, self.text = status, headers, body, text
 
+    def __repr__(self) -> str:
+        return repr(vars(self))
+
 
 def made(source: str) -> Plain | None:
     return plain(tree(ENV.compile(source).serialize()))
@@ -46,6 +49,11 @@ BODIES = (
     st.dictionaries(st.sampled_from(["a", "b", "a-b"]), VALUES | st.dictionaries(st.just("c"), VALUES))
     | VALUES
 )
+
+
+#: Without NUL, where CEL's Python face cuts off what is typed as a string.
+TEXTS = WORDS.filter(lambda word: "\0" not in word)
+HEADERS = st.dictionaries(st.just("x"), TEXTS)
 
 
 def quoted(word: str) -> str:
@@ -80,7 +88,7 @@ def compiles(source: str) -> bool:
 @settings(max_examples=600, deadline=None)
 @given(
     CONDITIONS.filter(compiles),
-    st.builds(Seen, st.integers(100, 599), st.dictionaries(st.just("x"), WORDS), BODIES, WORDS),
+    st.builds(Seen, st.integers(100, 599), HEADERS, BODIES, TEXTS),
 )
 @example("body.a == 1", Seen(200, {}, {"a": True}, ""))
 @example("body.a == true", Seen(200, {}, {"a": 1}, ""))
