@@ -5,10 +5,11 @@ Origins that have not answered (new ones, and those brought down) may together h
 they are.
 """
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Sequence
 
 from waitd.engine.entry import Entry
+from waitd.engine.line import Line
 
 #: How many pokes at once an origin gets before its first answer.
 FIRST_LIMIT = 1
@@ -19,7 +20,7 @@ REMEMBERED = 10_000
 
 
 class Origin:
-    """One queue: groups of entries by coalescing key, in the order in which the first of each came."""
+    """One queue, and how much of it may be poked at once."""
 
     __slots__ = ("held_down", "limit", "listed", "name", "proven", "queue", "running", "timeouts")
 
@@ -31,8 +32,7 @@ class Origin:
         self.timeouts = 0
         self.held_down = False
         self.listed = False
-        #: A plain dict would walk over all it has given away to find its first.
-        self.queue: OrderedDict[str, list[Entry]] = OrderedDict()
+        self.queue = Line()
 
 
 class Origins:
@@ -82,11 +82,7 @@ class Origins:
 
     def _append(self, origin: Origin, entry: Entry) -> None:
         self.queued += 1
-        group = origin.queue.get(entry.queue_key)
-        if group is None:
-            origin.queue[entry.queue_key] = [entry]
-        else:
-            group.append(entry)
+        origin.queue.append(entry)
         self._list(origin)
 
     def forget(self, entry: Entry) -> None:
@@ -95,16 +91,17 @@ class Origins:
             entry.queued = False
             self.queued -= 1
 
-    def take(self, now: float, *, last_only: bool = False) -> tuple[Origin, Sequence[Entry]] | None:
+    def take(self, now: float, monotonic: float, *, last_only: bool = False) -> tuple[Origin, Sequence[Entry]] | None:
         """The next group to poke, its place at the origin taken; None while every queue is empty or full.
 
-        `now` is Unix seconds: a wait whose deadline has come by then gets the poke at its deadline instead.
+        `now` is Unix seconds: a wait whose deadline has come by then gets the poke at its deadline instead. `monotonic` is the same
+        moment on that clock.
         """
         while self.may_take(last_only=last_only):
             origin = self._last if self._last.queue else self._next_ready()
             if origin is None:
                 continue
-            group = self._pop(origin, now)
+            group = self._pop(origin, now, monotonic)
             if group and origin is not self._last:
                 origin.running += 1
                 self._unproven_running += not origin.proven
@@ -122,8 +119,8 @@ class Origins:
         origin.listed = False
         return origin
 
-    def _pop(self, origin: Origin, now: float) -> list[Entry]:
-        _, group = origin.queue.popitem(last=False)
+    def _pop(self, origin: Origin, now: float, monotonic: float) -> list[Entry]:
+        group = origin.queue.pop(monotonic)
         if origin is self._last:
             self.queued -= len(group)
             return [entry for entry in group if not entry.ended]

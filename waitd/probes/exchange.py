@@ -105,6 +105,15 @@ class Reply(HeadersMixin):
         self._exchange = None
         self.wake()
 
+    @property
+    def unread(self) -> int:
+        """How many bytes of the body are here and not taken."""
+        return self._size
+
+    def is_encoded(self) -> bool:
+        """Whether the body is compressed, or otherwise not sent as it is."""
+        return any(name.lower() == b"content-encoding" for name, _ in self._fields)
+
     def lacks_length(self) -> bool:
         """Whether its end is where the connection's is."""
         names = {name.lower() for name, _ in self._fields}

@@ -1,0 +1,56 @@
+"""What is queued at one origin, and whose turn it is there."""
+
+from collections import deque
+from math import frexp
+
+from waitd.engine.entry import Entry
+
+
+class Line:
+    """Groups of entries by coalescing key: what is most overdue, measured by its own `poke_interval`, is next.
+
+    So when more is due than can be poked, everybody's lateness grows by the same share of their interval. Entries whose intervals are of
+    the same magnitude (powers of two) stand in one lane in the order in which they came; only the lanes' heads are compared.
+    """
+
+    __slots__ = ("_groups", "_lanes")
+
+    def __init__(self) -> None:
+        self._groups: dict[str, list[Entry]] = {}
+        self._lanes: dict[int, deque[str]] = {}
+
+    def __len__(self) -> int:
+        """How many groups there are."""
+        return len(self._groups)
+
+    def append(self, entry: Entry) -> None:
+        """Queues an entry, with those of equal key that are queued already."""
+        key = entry.queue_key
+        group = self._groups.get(key)
+        if group is not None:
+            group.append(entry)
+            return
+        self._groups[key] = [entry]
+        magnitude = frexp(entry.pacing.poke_interval)[1]
+        lane = self._lanes.get(magnitude)
+        if lane is None:
+            lane = self._lanes[magnitude] = deque()
+        lane.append(key)
+
+    def pop(self, now: float) -> list[Entry]:
+        """The next group. `now`: monotonic seconds. Raises IndexError where nothing is queued."""
+        if len(self._lanes) == 1:
+            [magnitude] = self._lanes
+        elif self._lanes:
+            magnitude = max(self._lanes, key=lambda magnitude: self._overdue(magnitude, now))
+        else:
+            raise IndexError("nothing is queued")
+        lane = self._lanes[magnitude]
+        key = lane.popleft()
+        if not lane:
+            del self._lanes[magnitude]
+        return self._groups.pop(key)
+
+    def _overdue(self, magnitude: int, now: float) -> float:
+        first = self._groups[self._lanes[magnitude][0]][0]
+        return (now - first.due) / first.pacing.poke_interval
