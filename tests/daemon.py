@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from inspect import isawaitable
 from pathlib import Path
@@ -23,8 +23,16 @@ SECRET = "whsec_" + "c2VjcmV0IG9mIHRoZSB0ZXN0cyE="
 class Daemon:
     """One process of waitd over a state directory. Start it, kill it, start it again."""
 
-    def __init__(self, state_dir: Path, *, script: Path | None = None, **environment: str) -> None:
+    def __init__(
+        self,
+        state_dir: Path,
+        *,
+        script: Path | None = None,
+        arguments: Sequence[str] = (),
+        **environment: str,
+    ) -> None:
         self._command = [sys.executable, str(script)] if script else [sys.executable, "-m", "waitd", "serve"]
+        self._command += arguments
         self._environment = {
             "WAITD_STATE_DIR": str(state_dir),
             "WAITD_BIND": "127.0.0.1:0",
@@ -65,7 +73,7 @@ class Daemon:
                 event = {"event": line.decode(errors="replace").rstrip()}
             self.log.append(event)
             if event.get("event") == "serving":
-                self.url = "http://" + event["address"]
+                self.url = ("https://" if event.get("tls") else "http://") + event["address"]
                 self._serving.set()
             self._changed.set()
 

@@ -17,6 +17,9 @@ from waitd.ports import Authorization, Ended, Ending, Parcel, Pokeable, StoredWa
 class FixedAuthorizations:
     """The part of `HttpConnections` that makes headers, for connections whose credentials need nothing fetched."""
 
+    def at_once(self, conn_id: str) -> Connection | None:
+        return None
+
     def at_hand(self, connection: Connection) -> Authorization | None:
         return Authorization(http_headers(connection))
 
@@ -111,6 +114,8 @@ class MemoryStore:
     refusing: bool = False
     refused: int = 0
     progress_writes: list[WaitId] = field(default_factory=list)
+    #: When each line of the audit was written.
+    audited: list[float] = field(default_factory=list)
 
     def _check(self) -> None:
         if self.refusing:
@@ -155,6 +160,11 @@ class MemoryStore:
 
     async def waiting_ids(self, after: WaitId | None, limit: int) -> Sequence[WaitId]:
         return [wait.id for wait in await self.load_waiting(after, limit)]
+
+    async def prune_audit(self, before: float, limit: int) -> int:
+        old = [at for at in self.audited if at < before][:limit]
+        self.audited = [at for at in self.audited if at not in old]
+        return len(old)
 
     async def prune(self, finished_before: float, limit: int) -> int:
         old = [

@@ -17,9 +17,14 @@ from pydantic_core import PydanticUndefined
 
 from waitd.cli import app
 from waitd.cli.common import MEANING
+from waitd.probes.aws_waiter import AwsWaiterParams
 from waitd.probes.http_params import HttpParams
+from waitd.probes.http_submit import HttpSubmit
 from waitd.probes.s3_params import S3KeyParams, S3KeysUnchangedParams
+from waitd.probes.signal import SignalParams
+from waitd.probes.sql_params import SqlParams
 from waitd.settings import Settings
+from waitd.sinks.airflow_params import AirflowParams
 from waitd.sinks.amqp import AmqpParams
 from waitd.sinks.kafka import KafkaParams
 from waitd.sinks.nats import NatsParams
@@ -30,9 +35,10 @@ from waitd.sinks.webhook import WebhookParams
 README = Path(__file__).parent.parent / "README.md"
 KINDS: Mapping[str, type[BaseModel]] = {
     "http": HttpParams, "s3_key": S3KeyParams, "s3_keys_unchanged": S3KeysUnchangedParams,
+    "aws_waiter": AwsWaiterParams, "sql": SqlParams, "signal": SignalParams,
 }  # fmt: skip
 SINKS: Mapping[str, type[BaseModel]] = {
-    "webhook": WebhookParams, "sqs": SqsParams, "redis": RedisParams, "nats": NatsParams, "kafka": KafkaParams,
+    "webhook": WebhookParams, "airflow": AirflowParams, "sqs": SqsParams, "redis": RedisParams, "nats": NatsParams, "kafka": KafkaParams,
     "amqp": AmqpParams,
 }  # fmt: skip
 #: Defaults that depend on who runs it.
@@ -45,6 +51,7 @@ def tables() -> dict[str, str]:
     sinks = [row for name, model in SINKS.items() for row in _rows(model, prefix=[f"`{name}`"])]
     return {
         **parameters,
+        "submit": _fields(HttpSubmit),
         "sinks": _table(["Sink", "Parameter", "Default", ""], sinks),
         "settings": _table(["Setting", "Default", ""], _rows(Settings)),
         "commands": _table(["Command", ""], _commands(typer.main.get_command(app), "waitd")),
@@ -56,11 +63,14 @@ def _fields(model: type[BaseModel]) -> str:
     return _table(["Parameter", "Default", ""], _rows(model))
 
 
-def _rows(model: type[BaseModel], prefix: Sequence[str] = ()) -> list[list[str]]:
-    rows = [
-        [*prefix, f"`{field.alias or name}`", _default(name, field), field.description or ""]
-        for name, field in model.model_fields.items()
-    ]
+def _rows(model: type[BaseModel], prefix: Sequence[str] = (), within: str = "") -> list[list[str]]:
+    rows: list[list[str]] = []
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            rows += _rows(field.annotation, prefix, f"{within}{name}.")
+        else:
+            shown = f"`{within}{field.alias or name}`"
+            rows.append([*prefix, shown, _default(name, field), field.description or ""])
     assert all(row[-1] for row in rows), f"a field of {model.__name__} has no description"
     return rows
 
@@ -80,10 +90,14 @@ def _commands(command: Any, path: str) -> list[list[str]]:
     rows = []
     for name, sub in command.commands.items():
         if hasattr(sub, "commands"):
+            if sub.invoke_without_command:
+                rows.append([f"`{path} {name}`", _first_sentence(sub.help)])
             rows += _commands(sub, f"{path} {name}")
         else:
             arguments = [p for p in sub.params if p.param_type_name == "argument"]
             shown = [p.metavar if p.required else f"[{p.metavar}]" for p in arguments]
+            needed = [p for p in sub.params if p.param_type_name == "option" and p.required]
+            shown += [f"{p.opts[0]} {p.metavar}" for p in needed]
             rows.append([f"`{' '.join([path, name, *shown])}`", _first_sentence(sub.help)])
     return rows
 

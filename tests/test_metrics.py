@@ -51,4 +51,6 @@ def test_every_name_of_the_contract_is_there() -> None:
         "waitd_pokes_in_flight", "waitd_waits_overdue", "waitd_waits_ending", "waitd_origins_limited",
         "waitd_deliveries", "waitd_delivery_delay_seconds", "waitd_outbox_deliveries",
         "waitd_event_loop_lag_seconds", "waitd_capacity_left", "waitd_secret_lookups", "waitd_build_info",
+        "waitd_slots_held", "waitd_slot_seconds", "waitd_cpu_seconds", "waitd_memory_byte_seconds", "waitd_cost",
+        "waitd_resident_bytes_per_wait", "waitd_poke_cpu_seconds",
     }  # fmt: skip

@@ -18,6 +18,7 @@ from waitd.cli import app
 from waitd.connections.environment import EnvironmentResolver
 from waitd.metrics import Instruments
 from waitd.models import WaitRequest, parsed
+from waitd.probes.presets.probe import PresetProbe
 from waitd.settings import Settings
 
 TEXT = README.read_text("utf-8")
@@ -37,7 +38,7 @@ def test_the_tables_are_those_of_the_code(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_every_kind_and_sink_has_its_table_and_its_line(parts: Parts) -> None:
-    assert set(KINDS) == set(parts.probes)
+    assert set(KINDS) == {kind for kind, probe in parts.probes.items() if not isinstance(probe, PresetProbe)}
     assert set(SINKS) == set(parts.sinks)
     assert [name for name in KINDS if f"### Kind `{name}`" not in TEXT] == []
     delivered = TEXT.partition("| Sink | Delivered when |")[2].partition("\n\n")[0]
@@ -86,7 +87,10 @@ def parse(command: Any, arguments: list[str], parent: Any = None) -> None:
     """Parses, and runs nothing."""
     context = command.make_context("waitd", [argument.strip("[]") for argument in arguments], parent=parent)
     if hasattr(command, "commands"):
-        _, sub, rest = command.resolve_command(context, [*context._protected_args, *context.args])
+        words = [*context._protected_args, *context.args]
+        if not words and command.invoke_without_command:
+            return
+        _, sub, rest = command.resolve_command(context, words)
         assert sub is not None
         parse(sub, rest, context)
 
@@ -103,10 +107,14 @@ def examples() -> Iterator[str]:
 def test_every_wait_shown_is_one_that_is_taken(parts: Parts) -> None:
     found = [parsed(WaitRequest, json.loads(text)) for text in examples()]
     for wait in found:
-        parts.probes[wait.kind].parse(wait.params, namespace="default")
+        probe: Any = parts.probes[wait.kind]
+        if wait.submit is None:
+            probe.parse(wait.params, namespace="default")
+        else:
+            probe.parse_submit(wait.submit, wait.params, namespace="default")
         for sink in wait.sinks:
             parts.sinks[sink.kind].parse(sink.model_dump(exclude={"kind"}))
-    assert {wait.kind for wait in found} == {"http", "s3_key", "s3_keys_unchanged"}
+    assert {wait.kind for wait in found} == {"http", "s3_key", "s3_keys_unchanged", "signal", "airbyte.job"}
 
 
 async def test_every_connection_shown_can_be_read() -> None:

@@ -12,7 +12,10 @@ from waitd.settings import Settings, load
 DOCUMENTED = Path(__file__).parents[1] / "config" / "waitd.toml"
 #: Shown by an example, because the default is none or depends on the machine.
 EXAMPLES = {
-    *("state_dir", "database_url", "webhook_secret", "connections_file", "connections_directory"),
+    "s3_events_queue_url",
+    *("api_keys_file", "oidc_issuer", "oidc_audience", "oidc_roles", "namespaces"),
+    *("tls_certificate", "tls_key"),
+    *("state_dir", "database_url", "webhook_secret", "connections_file", "connections_directory", "presets_dir"),
     *(
         "vault_url",
         "vault_namespace",
@@ -37,7 +40,7 @@ def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def documented() -> dict[str, object]:
     text = DOCUMENTED.read_text()
-    return tomllib.loads("\n".join(re.findall(r"^# ([a-z_]+ = .*)$", text, re.MULTILINE)))
+    return tomllib.loads("\n".join(re.findall(r"^# ([a-z0-9_.]+ = .*)$", text, re.MULTILINE)))
 
 
 def test_the_settings_file_names_every_setting_with_its_default() -> None:
@@ -88,11 +91,25 @@ def test_a_missing_file_is_named() -> None:
         ("WAITD_EGRESS_ALLOW", '["10.0.0.0/33"]'),
         ("WAITD_EGRESS_DENY", '["http://h"]'),
         ("WAITD_VAULT_AUTH", "userpass"),
+        ("WAITD_COST__VCPU_HOUR", "-1"),
+        ("WAITD_AUTHENTICATION", "maybe"),
+        ("WAITD_OIDC_ISSUER", "http://id.example.org"),
+        ("WAITD_OIDC_ISSUER", "id.example.org"),
+        ("WAITD_OIDC_ALGORITHMS", '["RS256", "HS256"]'),
+        ("WAITD_OIDC_ALGORITHMS", '["none"]'),
+        ("WAITD_OIDC_ALGORITHMS", "[]"),
+        ("WAITD_OIDC_ROLES", '{"ops": "root"}'),
+        ("WAITD_NAMESPACES", '{"a/b": {}}'),
+        ("WAITD_NAMESPACES", '{"team_a": {"conn_id": ["x"]}}'),
+        ("WAITD_COST__LABELS", '["day"]'),
+        ("WAITD_COST__SLOT_HUOR", "1"),
+        ("WAITD_COST__TRIGGERER_CAPACITY", "0"),
+        ("WAITD_COST__TRIGGER_BYTES", '{"http": 1}'),
     ],
 )
 def test_a_wrong_value_is_refused(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, value)
-    with pytest.raises(ValidationError, match=name.removeprefix("WAITD_").lower()):
+    with pytest.raises(ValidationError, match=name.removeprefix("WAITD_").lower().replace("__", ".")):
         Settings()
 
 
@@ -108,3 +125,28 @@ def test_the_webhook_secret_is_not_shown() -> None:
 def test_no_secret_of_vault_is_shown() -> None:
     shown = repr(Settings(vault_token="planted", vault_secret_id="planted"))
     assert "planted" not in shown
+
+
+def test_the_audience_may_be_a_plain_word_and_belongs_to_the_issuer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WAITD_OIDC_ISSUER", "https://id.example.org")
+    with pytest.raises(ValidationError, match="oidc_audience"):
+        Settings()
+    monkeypatch.setenv("WAITD_OIDC_AUDIENCE", "waitd, api://waitd")
+    assert Settings().oidc_audience == ("waitd", "api://waitd")
+
+
+def test_callers_authenticate_where_something_is_set_for_that(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    assert not Settings().authenticates
+    assert Settings(api_keys_file=file).authenticates
+    assert Settings(oidc_issuer="https://id.example.org", oidc_audience=["waitd"]).authenticates
+    assert Settings(authentication=True).authenticates
+    assert not Settings(authentication=False, api_keys_file=file).authenticates
+
+
+def test_a_namespace_is_a_table_of_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "waitd.toml"
+    file.write_text('[namespaces.team_a]\nconn_ids = ["team_a_*"]\n[namespaces."*"]\n')
+    namespaces = load(file).namespaces
+    assert namespaces["team_a"].conn_ids == ("team_a_*",)
+    assert namespaces["*"].sink_hosts == ()

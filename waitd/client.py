@@ -4,10 +4,13 @@ It speaks JSON as the API does and returns it decoded; what the fields mean stan
 """
 
 import os
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 import aiohttp
 import orjson
@@ -49,15 +52,28 @@ class Client:
     Every method raises DaemonUnreachable where no answer came, and Refused where the answer is no.
     """
 
-    def __init__(self, url: str, *, timeout: float = 60.0) -> None:
-        """`url`: where the daemon listens; `timeout`: seconds that one call may take. Raises ValueError: it is no http(s) URL."""
+    def __init__(
+        self, url: str, *, timeout: float = 60.0, ca_file: Path | None = None, api_key: str | None = None
+    ) -> None:
+        """`url`: where the daemon listens; `timeout`: seconds that one call may take; `ca_file`: certificates (PEM) to check the
+        daemon's against instead of the system's; `api_key`: says who calls, an API key or an identity provider's token.
+
+        Raises:
+            ValueError: `url` is no http(s) URL.
+            OSError: `ca_file` cannot be read, or holds no certificate.
+        """
         origin_of(url)
         self.url = url.rstrip("/")
+        self._credentials = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._timeout = timeout
+        self._tls = ssl.create_default_context(cafile=ca_file) if ca_file else True
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
+        connector = aiohttp.TCPConnector(ssl=self._tls)
+        self._session = aiohttp.ClientSession(
+            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), headers=self._credentials
+        )
         return self
 
     async def __aexit__(
@@ -137,6 +153,12 @@ class Client:
         done: dict[str, Any] = await self._call("POST", "/v1/deliveries:redeliver", body=body)
         return done
 
+    async def signal(self, key: str, payload: Any = None) -> dict[str, Any]:
+        """What `POST /v1/signals/{key}` answers: the signal is on disk, and `waits` listen to it now."""
+        path = "/v1/signals/" + quote(key, safe="/")
+        kept: dict[str, Any] = await self._call("POST", path, body=orjson.dumps(payload))
+        return kept
+
     async def follow(self, after: str | None = None) -> AsyncGenerator[ServerSentEvent, None]:
         """Outcomes as they come, or with `after` (the id of an event) from there on, until the stream breaks off or ends.
 
@@ -156,6 +178,30 @@ class Client:
             async for chunk in answer.content.iter_any():
                 for event in parser.feed(chunk):
                     yield event
+
+    async def create_key(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
+        """A new API key as `wanted` (`role`, `namespace`, `expires_in`); its `key` is shown this once."""
+        made: dict[str, Any] = await self._call("POST", "/v1/keys", body=orjson.dumps(wanted))
+        return made
+
+    async def keys(self) -> list[dict[str, Any]]:
+        """Every API key, newest first."""
+        found: dict[str, Any] = await self._call("GET", "/v1/keys")
+        return list(found["keys"])
+
+    async def revoke_key(self, key_id: str) -> dict[str, Any]:
+        """The API key after it was revoked."""
+        revoked: dict[str, Any] = await self._call("POST", f"/v1/keys/{segment(key_id)}:revoke")
+        return revoked
+
+    async def cost(self, query: Mapping[str, str]) -> dict[str, Any]:
+        """What ended waits have cost (`since`, `by`, `limit`)."""
+        found: dict[str, Any] = await self._call("GET", "/v1/cost", query=query)
+        return found
+
+    async def metrics(self) -> str:
+        """Its metrics, in Prometheus' text format."""
+        return (await self._send("GET", "/metrics")).decode()
 
     async def ready(self) -> bool:
         """Whether the daemon takes waits now; no answer is no."""
@@ -230,5 +276,9 @@ def _path(wait_id: str, rest: str = "") -> str:
 def _why(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return f"its certificate is not trusted: {error.certificate_error}"
+    if isinstance(error, aiohttp.ClientSSLError):
+        return f"it does not speak TLS as we do: {error}"
     number = getattr(error, "errno", None)
     return os.strerror(number) if number and number > 0 else str(error) or type(error).__name__

@@ -5,7 +5,7 @@ keep the child they got from `labels(...)`; looking it up costs five times as mu
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from math import inf
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -89,6 +89,12 @@ class HotCounter(Collector):
         """The count under these labels; keep it, looking it up costs more than counting."""
         return self._children.setdefault(values, Tally())
 
+    def counts(self, label: str) -> dict[str, int]:
+        """The counts by one label, added up over the others."""
+        return _added_up(
+            (values[self._names[2].index(label)], tally.count) for values, tally in self._children.items()
+        )
+
     def describe(self) -> Iterator[CounterMetricFamily]:
         """Its name, for the registry."""
         name, documentation, labels = self._names
@@ -123,6 +129,13 @@ class HotHistogram(Collector):
         """The values under these labels; keep it."""
         return self._children.setdefault(values, Spread(self._bounds))
 
+    def counts(self, label: str) -> dict[str, int]:
+        """How many values there are by one label."""
+        return _added_up(
+            (values[self._names[2].index(label)], sum(spread.counts))
+            for values, spread in self._children.items()
+        )
+
     def describe(self) -> Iterator[HistogramMetricFamily]:
         """Its name, for the registry."""
         name, documentation, labels = self._names
@@ -138,6 +151,18 @@ class HotHistogram(Collector):
                     buckets.append((str(float(bound)) if bound != inf else "+Inf", cumulative))
                 family.add_metric(values, buckets, spread.total)
             yield family
+
+
+def _added_up(counts: Iterable[tuple[str, int]]) -> dict[str, int]:
+    added: dict[str, int] = {}
+    for name, count in counts:
+        added[name] = added.get(name, 0) + count
+    return added
+
+
+def total_of(counter: Counter) -> float:
+    """What a counter has counted under all of its labels."""
+    return sum(s.value for family in counter.collect() for s in family.samples if s.name.endswith("_total"))
 
 
 class Instruments:
@@ -162,6 +187,12 @@ class Instruments:
             buckets=LATENESS_BUCKETS,
         )
         self.pokes = HotCounter("waitd_pokes", "Verdicts of pokes.", ["kind", "verdict"], registry=r)
+        self.unknown_states = Counter(
+            "waitd_unknown_states",
+            "Answers with a job's state that is on no list of its kind.",
+            ["kind"],
+            registry=r,
+        )
         self.pokes_coalesced = Counter(
             "waitd_pokes_coalesced", "Pokes answered by a request made for another wait too.", registry=r
         )
@@ -201,6 +232,19 @@ class Instruments:
             registry=r,
             buckets=LATENESS_BUCKETS,
         )
+        self.submits = Counter(
+            "waitd_submits",
+            "Submitting calls of waits, by what came of them.",
+            ["kind", "result"],
+            registry=r,
+        )
+        self.signals = Counter(
+            "waitd_signals", "Signals, and news of keys in S3, that came.", ["source"], registry=r
+        )
+        self.wakeups = Counter("waitd_wakeups", "Waits that were poked for them.", ["source"], registry=r)
+        self.job_cancels = Counter(
+            "waitd_job_cancels", "Tries to cancel the job of an ended wait.", ["kind", "state"], registry=r
+        )
         self.outbox_deliveries = Gauge(
             "waitd_outbox_deliveries", "Deliveries in the store.", ["state"], registry=r
         )
@@ -213,9 +257,65 @@ class Instruments:
         self.secret_lookups = Counter(
             "waitd_secret_lookups", "Look-ups of connections.", ["backend", "result"], registry=r
         )
+        self.api_connections = Gauge(
+            "waitd_api_connections", "Connections to the API that are open.", registry=r
+        )
+        self.requests_refused = Counter(
+            "waitd_requests_refused",
+            "Requests that the API answered with a problem, by its type; and connections that it did not take.",
+            ["problem"],
+            registry=r,
+        )
         self.state_ephemeral = Gauge(
             "waitd_state_ephemeral",
             "1: the database lies on a volume that ends with the pod or the machine.",
+            registry=r,
+        )
+        self.slots_held = Gauge(
+            "waitd_slots_held",
+            "Worker slots that the waits in hand hold here, or would hold in Airflow's ways of waiting.",
+            ["mode"],
+            registry=r,
+        )
+        self.slot_seconds = Counter(
+            "waitd_slot_seconds", "Seconds for which worker slots are or would be held.", ["mode"], registry=r
+        )
+        self.cpu_seconds = Counter(
+            "waitd_cpu_seconds",
+            "CPU time that waiting takes: waitd measured, all of the process; the other modes by a model.",
+            ["mode"],
+            registry=r,
+        )
+        self.memory_byte_seconds = Counter(
+            "waitd_memory_byte_seconds",
+            "Memory that waiting takes times how long: waitd measured, all of the process; the other modes by a model.",
+            ["mode"],
+            registry=r,
+        )
+        self.cost = Counter(
+            "waitd_cost", "What that costs at the prices of the settings.", ["mode", "currency"], registry=r
+        )
+        self.poke_cpu_seconds = Counter(
+            "waitd_poke_cpu_seconds", "CPU time of this process that pokes account for.", ["kind"], registry=r
+        )
+        self.overhead_cpu_seconds = Counter(
+            "waitd_overhead_cpu_seconds",
+            "CPU time of this process that no poke, submit, end or delivery explains.",
+            registry=r,
+        )
+        self.resident_bytes_per_wait = Gauge(
+            "waitd_resident_bytes_per_wait", "Memory that a wait in hand takes.", registry=r
+        )
+        self.break_even_poke_interval = Gauge(
+            "waitd_break_even_poke_interval_seconds",
+            "From which poke_interval on a rescheduled sensor costs less than one that holds its slot.",
+            ["kind"],
+            registry=r,
+        )
+        self.break_even_duration = Gauge(
+            "waitd_break_even_duration_seconds",
+            "From which duration on a wait poked each minute costs less in this mode than with its slot held.",
+            ["mode", "kind"],
             registry=r,
         )
         build_info = Gauge(

@@ -7,9 +7,20 @@ probe in `waitd.probes`, those of a sink with the sink in `waitd.sinks`.
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    RootModel,
+    StringConstraints,
+    ValidationError,
+)
+from pydantic_core import PydanticCustomError
 
+from waitd.core.connection import is_conn_id
 from waitd.core.errors import InvalidInput, Problem
+from waitd.core.principal import DEFAULT_NAMESPACE
 
 MAX_SINKS = 8
 MAX_LABELS = 32
@@ -20,13 +31,38 @@ MAX_REDELIVERED = 1000
 #: The largest batch: lines, and bytes.
 MAX_BATCH_LINES = 10_000
 MAX_BATCH_BODY = 64 * 1024 * 1024
+#: The largest payload of a signal, in bytes.
+MAX_SIGNAL = 16 * 1024
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 Uuid = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
-Key = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+#: The longest key of a caller's, in characters.
+MAX_KEY_LENGTH = 256
+Key = Annotated[str, StringConstraints(min_length=1, max_length=MAX_KEY_LENGTH)]
 LabelName = Annotated[str, StringConstraints(min_length=1, max_length=63)]
 LabelValue = Annotated[str, StringConstraints(max_length=256)]
+
+
+def _conn_id(text: str) -> str:
+    if not is_conn_id(text):
+        raise PydanticCustomError("conn_id", r"up to 250 letters, digits and _#!()-.:/\ ")
+    return text
+
+
+#: The name of a connection, as a parameter.
+ConnId = Annotated[str, AfterValidator(_conn_id)]
+RoleName = Literal["viewer", "submitter", "operator", "admin"]
+Action = Literal["submit", "cancel", "poke", "redeliver", "signal", "create_key", "revoke_key"]
+ACTIONS: tuple[Action, ...] = (
+    "submit",
+    "cancel",
+    "poke",
+    "redeliver",
+    "signal",
+    "create_key",
+    "revoke_key",
+)
 State = Literal["waiting", "success", "failed", "timeout", "cancelled"]
 STATES: tuple[State, ...] = ("waiting", "success", "failed", "timeout", "cancelled")
 
@@ -60,6 +96,12 @@ class WaitRequest(Strict):
     sinks: Annotated[list[SinkRequest], Field(max_length=MAX_SINKS)] = Field(default_factory=list)
     labels: Annotated[dict[LabelName, LabelValue], Field(max_length=MAX_LABELS)] = Field(default_factory=dict)
     supersede_key: Key | None = None
+    submit: dict[str, Any] | None = Field(
+        default=None, description="The job that is submitted before the first poke; that kind's own parameters."
+    )
+    wake_on: Key | None = Field(
+        default=None, description="A signal under this key makes it be poked at once."
+    )
 
 
 class BatchLine(WaitRequest):
@@ -81,6 +123,29 @@ class RedeliverDead(Strict):
     sink: str | None = Field(default=None, description="Only those to sinks of this kind.")
     wait_id: Uuid | None = Field(default=None, description="Only those of this wait.")
     limit: int = Field(default=MAX_REDELIVERED, ge=1, le=MAX_REDELIVERED)
+
+
+class SignalPayload(RootModel[Any]):
+    """The body of `POST /v1/signals/{key}`: any JSON."""
+
+
+class SignalView(BaseModel):
+    """The answer of `POST /v1/signals/{key}`."""
+
+    key: str
+    namespace: str
+    waits: int = Field(description="How many waits listen to it now.")
+
+
+class S3Event(RootModel[dict[str, Any]]):
+    """The body of `POST /v1/signals:s3`: an event notification as S3, MinIO or EventBridge post it."""
+
+
+class S3EventView(BaseModel):
+    """The answer of `POST /v1/signals:s3`."""
+
+    keys: int = Field(description="How many keys it tells to have come.")
+    waits: int = Field(description="How many waits are poked for them.")
 
 
 class Seen(BaseModel):
@@ -163,6 +228,76 @@ class WaitingOnView(BaseModel):
     quiet_until: Time | None = Field(description="Until when the last answer's Retry-After asked for quiet.")
 
 
+class ModeCost(BaseModel):
+    """What is occupied in one mode of waiting, and what that costs at the prices of the settings."""
+
+    slot_seconds: float = Field(description="For how long a worker slot is held.")
+    cpu_seconds: float
+    memory_byte_seconds: float
+    cost: float
+    currency: str
+
+
+class WaitCost(BaseModel):
+    """The cost of waiting, here and in Airflow's ways. `waitd` is measured; the others are a model from the same duration and pokes."""
+
+    poke: ModeCost
+    reschedule: ModeCost
+    defer: ModeCost
+    waitd: ModeCost
+
+
+class CostTotal(WaitCost):
+    """The cost of waits that have ended."""
+
+    waits: int
+    wait_seconds: float
+    pokes: int
+
+
+class CostRow(CostTotal):
+    """The same of one kind, day or label's value; of a label, "" are the waits without it."""
+
+    name: str
+
+
+class CostSummary(BaseModel):
+    """The answer of `GET /v1/cost`."""
+
+    since: str = Field(description="From which day on, UTC.")
+    by: str
+    currency: str
+    rows: list[CostRow] = Field(description="Days with the newest first, others with the longest waits first.")
+    more: bool = Field(description="Whether the limit left out others; the total has them.")
+    total: CostTotal
+    overhead: ModeCost = Field(description="What the daemon used that belongs to no wait.")
+
+
+class JobCancelView(BaseModel):
+    """How far the cancelling of a job has come, after its wait's end."""
+
+    state: Literal["pending", "cancelled", "unneeded", "failed", "unknown"] = Field(
+        description="unneeded: there was no job; unknown: there may be one that nobody can name."
+    )
+    attempts: int
+    last_error: str | None
+    next_attempt_at: Time | None
+
+
+class SubmissionView(BaseModel):
+    """The job that a wait submits itself."""
+
+    state: Literal["pending", "submitting", "submitted", "failed", "unknown"] = Field(
+        description="submitting: there may be a job already; unknown: nobody can say whether there is one."
+    )
+    handle: str | int | dict[str, Any] | None = Field(description="What names the job.")
+    adopted: bool = Field(description="It was running already, and is waited for instead of one of our own.")
+    attempts: int
+    last_error: str | None
+    cancel: JobCancelView | None = Field(description="null where the job is not to be cancelled.")
+    request: dict[str, Any] = Field(description="As it was sent.")
+
+
 class WaitView(BaseModel):
     """A wait as the API always shows it."""
 
@@ -179,6 +314,8 @@ class WaitView(BaseModel):
     sinks: list[dict[str, Any]]
     labels: dict[str, str]
     supersede_key: str | None
+    submit: SubmissionView | None = Field(description="null where it submits nothing.")
+    wake_on: str | None
     state: State
     created_at: Time
     deadline: Time
@@ -192,6 +329,7 @@ class WaitView(BaseModel):
     deliveries: list[DeliveryView] = Field(
         description="The newest of them; `GET /v1/deliveries?wait_id=` has all."
     )
+    cost: WaitCost | None = Field(description="What it has cost so far; null where that is not measured.")
 
 
 class WaitList(BaseModel):
@@ -231,6 +369,89 @@ class BatchAnswer(BaseModel):
     status: Literal[200, 201, 409, 413, 422, 429]
     id: str | None = None
     problem: ProblemDetails | None = None
+
+
+class TaskOutcome(BaseModel):
+    """What waitd hands to a parked Airflow task: `params_input` of the answer that resumes it, or the value in its state store that it
+    finds when it has been cleared. `ti_id` and `try_number` are those that the wait was registered with: no other try takes it for its own.
+    """
+
+    model_config = ConfigDict(frozen=True)
+    event_id: str = Field(description="The event's id, which is the wait's.")
+    ti_id: str
+    try_number: int
+    state: State
+    payload: Any = None
+    message: str
+    reason: str
+    soft_fail: bool
+
+
+class Registration(Strict):
+    """What an Airflow task leaves in Airflow while it is parked, so that its wait can be registered again after waitd lost its disk."""
+
+    wait: dict[str, Any] = Field(description="The body of `POST /v1/waits`, as it was sent.")
+    idempotency_key: Key
+    deadline: Time
+
+
+class KeyRequest(Strict):
+    """The body of `POST /v1/keys`."""
+
+    role: RoleName
+    namespace: Annotated[str, StringConstraints(max_length=63)] = Field(
+        default=DEFAULT_NAMESPACE, description="Where what comes with it belongs."
+    )
+    expires_in: Seconds | None = Field(default=None, description="Seconds; default: it does not expire.")
+
+
+class KeyView(BaseModel):
+    """An API key, without its secret."""
+
+    id: str
+    role: RoleName
+    namespace: str
+    state: Literal["active", "expired", "revoked"]
+    created_at: Time
+    created_by: str = Field(description="The principal who made it; `file`: it stands in the keys file.")
+    expires_at: Time | None
+    revoked_at: Time | None
+    used_at: Time | None = Field(
+        description="When it was last used, to the hour where waitd was restarted since."
+    )
+
+
+class MadeKeyView(KeyView):
+    """The answer of `POST /v1/keys`. `key` is shown this once."""
+
+    key: str
+
+
+class KeyList(BaseModel):
+    """The answer of `GET /v1/keys`."""
+
+    keys: list[KeyView]
+
+
+class ChangeView(BaseModel):
+    """A line of the audit."""
+
+    at: Time
+    principal: str
+    role: RoleName
+    namespace: str
+    remote: str = Field(description="From where: the address of the other end of the connection.")
+    action: Action
+    subject: str | None = Field(description="The id of the wait or key; null where there are many.")
+    subjects: int = Field(description="How many waits, deliveries or keys.")
+    result: Literal["done", "not_found", "conflict"]
+
+
+class ChangeList(BaseModel):
+    """The answer of `GET /v1/audit`."""
+
+    changes: list[ChangeView]
+    next_page_token: str | None
 
 
 class Alive(BaseModel):

@@ -33,7 +33,7 @@ def blocked(error: BaseException) -> Blocked | None:
 
 
 class Outgoing:
-    """The egress rules, and waitd's own listeners as they become known. One per daemon, shared by all that send HTTP."""
+    """The egress rules, and waitd's own listeners as they become known. One per daemon, shared by all that send anything."""
 
     def __init__(
         self, egress: Egress | None = None, *, resolver: Callable[[], AbstractResolver] | None = None
@@ -61,7 +61,15 @@ class Outgoing:
 
     def _judge(self, url: str, named: Named) -> Named:
         origin = origin_of(url)
-        return self._egress.judge_host(origin.host, origin.port, named, self._listeners)
+        return self.judge_host(origin.host, origin.port, named)
+
+    def judge_host(self, host: str, port: int, named: Named) -> Named:
+        """Judges a host by its name, for those who speak something else than HTTP there; returns as whose choice it counts.
+
+        Raises:
+            EgressRefused: no connection may be made there.
+        """
+        return self._egress.judge_host(host, port, named, self._listeners)
 
     def connector(self, named: Named, **options: Any) -> aiohttp.TCPConnector:
         """A connector for hosts that `judge` said so of; `options` are aiohttp's. Call it in the running loop."""

@@ -8,16 +8,30 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import (
     BaseSettings,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
 
+from waitd.core.connection import origin_of
+from waitd.core.cost import DEFAULT, Constants, Prices
 from waitd.core.delivery import LADDER
-from waitd.core.egress import entry_of
+from waitd.core.egress import entry_of, is_loopback
+from waitd.core.namespaces import OTHERS
+from waitd.core.principal import check_namespace
 
 DAY = 86_400.0
 
@@ -31,8 +45,103 @@ def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _with_default(value: dict[str, float]) -> dict[str, float]:
+    if DEFAULT not in value:
+        raise ValueError(f"a value for the kinds that are not named is missing: {DEFAULT}")
+    return value
+
+
+def _as_names(value: Any) -> Any:
+    """A list; or a text of names with commas between them, as an environment variable has them."""
+    return tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else value
+
+
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
+
+
+def _are_labels(value: tuple[str, ...]) -> tuple[str, ...]:
+    if taken := {"", "kind", "day"} & set(value):
+        raise ValueError(
+            f"costs are added up by kind and by day anyway; {min(taken)!r} can be no label here"
+        )
+    return value
+
+
 ResolverName = Literal["environment", "file", "directory", "vault", "aws_secrets_manager"]
+
+
+ByKind = Annotated[dict[str, Annotated[float, Field(ge=0)]], AfterValidator(_with_default)]
+MIB = 2.0**20
+
+
+OidcAlgorithm = Literal[
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
+]
+RoleName = Literal["viewer", "submitter", "operator", "admin"]
+
+
+class NamespaceSettings(BaseModel):
+    """What the waits of one namespace may name: patterns with `*`; what is left out, is nothing."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    conn_ids: Names = Field((), description="Connections, of waits and sinks.")
+    sink_hosts: Names = Field((), description="Hosts that a sink names itself.")
+    dag_ids: Names = Field((), description="DAGs that a sink tells.")
+
+
+class CostSettings(BaseModel):
+    """What the ledger counts with. Each constant's source stands beside it in `config/waitd.toml`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    enabled: bool = Field(True, description="Whether what waiting costs is measured and added up.")
+    labels: Annotated[Names, AfterValidator(_are_labels)] = Field(
+        ("dag_id",), max_length=4, description="The labels by whose values costs are added up."
+    )
+    values: int = Field(
+        1000, ge=1, description="How many values of a label a day and namespace may have; others are one."
+    )
+    retention: float = Field(400 * DAY, ge=DAY, description="How long the sums of a day are kept.")
+    currency: str = Field("USD", min_length=1, max_length=8, description="What the prices are in.")
+    slot_hour: float = Field(0.0, ge=0, description="What a worker slot costs beside its CPU and memory.")
+    vcpu_hour: float = Field(0.04048, ge=0, description="What an hour of CPU time costs.")
+    gib_hour: float = Field(0.004445, ge=0, description="What a GiB of memory costs for an hour.")
+    task_cpu_seconds: float = Field(0.445, ge=0, description="CPU of a trivial task, start to end.")
+    defer_cpu_seconds: float = Field(0.114, ge=0, description="CPU of a run that only defers or parks.")
+    callback_cpu_seconds: float = Field(0.006, ge=0, description="CPU of taking a callback.")
+    reschedule_cpu_seconds: ByKind = Field(
+        {"default": 0.176, "http": 0.342, "s3_key": 0.514, "s3_keys_unchanged": 0.514},
+        description="CPU of one poke of a rescheduled sensor, by kind.",
+    )
+    run_seconds: float = Field(1.75, gt=0, description="How long such a run holds its slot.")
+    slot_bytes: float = Field(76e6, ge=0, description="Memory of a held slot.")
+    trigger_cpu_seconds: ByKind = Field(
+        {"default": 0.0012, "s3_key": 0.0061, "s3_keys_unchanged": 0.0061},
+        description="CPU of one poke of a trigger, by kind.",
+    )
+    trigger_bytes: ByKind = Field(
+        {"default": 55e3, "s3_key": 1.45 * MIB, "s3_keys_unchanged": 1.45 * MIB},
+        description="Memory of a trigger, by kind.",
+    )
+    triggerer_bytes: float = Field(464 * MIB, ge=0, description="Memory of a Triggerer without triggers.")
+    triggerer_capacity: int = Field(1000, ge=1, description="How many triggers a Triggerer holds.")
+    poke_cpu_seconds: ByKind = Field(
+        {"default": 110e-6, "s3_key": 150e-6, "s3_keys_unchanged": 300e-6},
+        description="CPU of a poke of waitd, by kind: until it is measured, and for whatif.",
+    )
+    wait_bytes: float = Field(1200.0, ge=0, description="Memory of a wait in waitd, for whatif.")
+    process_bytes: float = Field(160 * MIB, ge=0, description="Memory of waitd itself, for whatif.")
+
+    @property
+    def constants(self) -> Constants:
+        """What the model takes as given."""
+        return Constants(**{name: getattr(self, name) for name in Constants.__dataclass_fields__})
+
+    @property
+    def prices(self) -> Prices:
+        """What is paid."""
+        return Prices(self.slot_hour, self.vcpu_hour, self.gib_hour, self.currency)
 
 
 class Settings(BaseSettings):
@@ -43,7 +152,43 @@ class Settings(BaseSettings):
     )
 
     bind: str = Field(
-        "127.0.0.1:8795", description="Address and port of the API. Only loopback without authentication."
+        "127.0.0.1:8795", description="Address and port of the API. Off loopback only with authentication."
+    )
+    authentication: bool | Literal["auto"] = Field(
+        "auto",
+        description="Whether the API's callers must authenticate; auto: if api_keys_file or oidc_issuer is set.",
+    )
+    api_keys_file: Path | None = Field(
+        None, description="A file of API keys, one a line; read again when it changes."
+    )
+    oidc_issuer: str | None = Field(
+        None, description="The identity provider whose tokens are taken: its issuer URL."
+    )
+    oidc_audience: Annotated[Names, NoDecode, BeforeValidator(_as_names)] = Field(
+        (), validate_default=True, description="One of these must be among a token's `aud`."
+    )
+    oidc_algorithms: Annotated[tuple[OidcAlgorithm, ...], BeforeValidator(_as_tuple)] = Field(
+        ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"),
+        min_length=1,
+        description="How its tokens may be signed.",
+    )
+    oidc_role_claim: str = Field(
+        "roles", min_length=1, description="The claim that names roles or groups; dots lead into objects."
+    )
+    oidc_roles: dict[str, RoleName] = Field(
+        default_factory=dict, description="What each of those is here: viewer, submitter, operator or admin."
+    )
+    oidc_namespace_claim: str = Field(
+        "", description="The claim that names the namespace; none: everybody is in `default`."
+    )
+    namespaces: dict[str, NamespaceSettings] = Field(
+        default_factory=dict, description="What the waits of a namespace may name; none: everything."
+    )
+    tls_certificate: Path | None = Field(
+        None, description="The API's certificate chain (PEM); read again when it changes. With it: HTTPS."
+    )
+    tls_key: Path | None = Field(
+        None, validate_default=True, description="Its private key (PEM), without a password."
     )
     state_dir: Path = Field(
         default_factory=default_state_dir, description="Where the database lies. A local disk, not NFS."
@@ -65,6 +210,9 @@ class Settings(BaseSettings):
     per_host_concurrency: int = Field(
         64, ge=1, description="How many of them at one origin (scheme, host, port)."
     )
+    sql_connections: int = Field(
+        4, ge=1, le=100, description="How many connections a database gets, for all waits together."
+    )
     default_timeout: float = Field(7 * DAY, gt=0, description="The timeout of a wait that names none.")
     max_timeout: float = Field(365 * DAY, gt=0, description="The longest timeout a wait may ask for.")
     min_poke_interval: float = Field(0.1, gt=0, description="The shortest poke_interval a wait may ask for.")
@@ -78,7 +226,30 @@ class Settings(BaseSettings):
         None, description="Signs webhooks whose connection has no secret of its own."
     )
 
+    airflow_hold_off: float = Field(
+        10.0,
+        ge=5,
+        description="How long Airflow's task has been seen parked before it is resumed: its min_heartbeat_interval and 5 s more.",
+    )
+    airflow_sweep_interval: float = Field(
+        60.0,
+        ge=1,
+        description="How often Airflow is asked which tasks are still parked; the waits of others are cancelled.",
+    )
+
+    presets_dir: Path | None = Field(
+        None, description="A directory of presets, one TOML file each, besides those that come with waitd."
+    )
     retention: float = Field(7 * DAY, ge=0, description="How long ended waits stay readable.")
+    signal_retention: float = Field(
+        DAY, ge=60, description="How long a signal is kept for waits that come later."
+    )
+    s3_events_queue_url: str | None = Field(
+        None, description="An SQS queue of S3 event notifications; waits for their keys are poked at once."
+    )
+    s3_events_conn_id: str = Field(
+        "aws_default", description="The connection that knows the credentials for that queue."
+    )
     connection_cache: float = Field(
         60.0, ge=0, description="How long a looked-up connection is used before it is asked anew."
     )
@@ -130,6 +301,12 @@ class Settings(BaseSettings):
         description="Header names (with *) refused in a wait: secrets belong to a connection.",
     )
     max_long_polls: int = Field(1000, ge=0, description="How many GET ?wait= may be open at once.")
+    max_connections: int = Field(4096, ge=16, description="How many connections to the API may be open.")
+    requests_per_second: float = Field(
+        5000.0, ge=0, description="Requests a caller may send, a batch's lines each; 0: no limit."
+    )
+    request_burst: int = Field(10_000, ge=1, description="How many of them may come at once after a pause.")
+    cost: CostSettings = Field(default_factory=CostSettings, description="What waiting costs.")
     drain_timeout: float = Field(
         20.0, ge=0, description="How long pokes and deliveries in flight may take after SIGTERM."
     )
@@ -140,6 +317,13 @@ class Settings(BaseSettings):
         host, _, port = value.rpartition(":")
         if not host or not port.isdecimal() or int(port) > 65535:
             raise ValueError("write it as HOST:PORT, e.g. 127.0.0.1:8795 or [::1]:8795")
+        return value
+
+    @field_validator("tls_key")
+    @classmethod
+    def _both_or_neither(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if (value is None) is not (info.data.get("tls_certificate") is None):
+            raise ValueError("tls_certificate and tls_key go together: set both, or neither")
         return value
 
     @field_validator("egress_allow", "egress_deny")
@@ -162,6 +346,37 @@ class Settings(BaseSettings):
         if value not in {"auto", "json", "console"}:
             raise ValueError("one of auto, json, console")
         return value
+
+    @field_validator("oidc_issuer")
+    @classmethod
+    def _is_issuer(cls, value: str | None) -> str | None:
+        if value is not None:
+            origin = origin_of(value)
+            if origin.scheme != "https" and not is_loopback(origin.host):
+                raise ValueError("an issuer's URL begins with https://")
+        return value
+
+    @field_validator("oidc_audience")
+    @classmethod
+    def _has_audience(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if info.data.get("oidc_issuer") is not None and not all(value or [""]):
+            raise ValueError("with oidc_issuer, say for whom its tokens are issued")
+        return value
+
+    @field_validator("namespaces")
+    @classmethod
+    def _are_namespaces(cls, value: dict[str, NamespaceSettings]) -> dict[str, NamespaceSettings]:
+        for name in value:
+            if name != OTHERS:
+                check_namespace(name)
+        return value
+
+    @property
+    def authenticates(self) -> bool:
+        """Whether callers of the API have to say who they are."""
+        if self.authentication == "auto":
+            return self.api_keys_file is not None or self.oidc_issuer is not None
+        return self.authentication
 
     @property
     def host(self) -> str:

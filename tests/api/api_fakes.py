@@ -7,10 +7,12 @@ from io import BytesIO
 from typing import Any
 
 import orjson
-from aiohttp import ClientResponse
-from aiohttp.test_utils import TestClient
+from aiohttp import ClientResponse, web
+from aiohttp.test_utils import TestClient, TestServer
 
-from waitd.api import Endings, Feed, Limits, Services
+from waitd.api import ApiRunner, Endings, Feed, Limits, Services
+from waitd.core.api_key import token_of
+from waitd.core.audit import Caller, Change
 from waitd.core.connection import Connection
 from waitd.core.delivery import Delivered, Receipt
 from waitd.core.errors import (
@@ -20,11 +22,16 @@ from waitd.core.errors import (
     StoreUnavailable,
     UnknownConnection,
 )
+from waitd.core.namespaces import NamespaceRules, Namespaces
 from waitd.core.verdict import Pending, Verdict
 from waitd.core.wait import Outcome, Progress, WaitId
+from waitd.door import ApiKeyring
 from waitd.metrics import Instruments
 from waitd.ports import (
     Added,
+    AuditFilter,
+    CostFilter,
+    CostSums,
     DeliveryFilter,
     Ending,
     Keyed,
@@ -33,6 +40,7 @@ from waitd.ports import (
     Parcel,
     Pokeable,
     Redelivered,
+    StoredChange,
     StoredDelivery,
     StoredEvent,
     StoredWait,
@@ -43,6 +51,23 @@ from waitd.stores import Store
 NOW = 1_700_000_000.0
 DAY = 86_400.0
 
+#: A key for each role in two namespaces, by the names `<namespace>_<role>`, and one for an admin.
+TOKENS = {
+    name: token_of(name.replace("_", ""), "s" * 40)
+    for name in ("a_viewer", "a_submitter", "a_operator", "b_viewer", "b_submitter", "b_operator", "admin")
+}
+KEYS_FILE = "\n".join(
+    f"{token} {name.rpartition('_')[2]} {'team_' + name[0] if '_' in name else 'default'}"
+    for name, token in TOKENS.items()
+)
+#: What each of the two may name; the rest may name nothing.
+NAMESPACES = Namespaces(
+    {
+        "team_a": NamespaceRules(("team_a_*",), ("*.team-a.example",), ("team_a_*",)),
+        "team_b": NamespaceRules(("*",), ("*",), ("*",)),
+    }
+)
+
 
 @dataclass(frozen=True)
 class PlainTarget:
@@ -50,10 +75,21 @@ class PlainTarget:
     key: str = ""
     request_timeout: float = 10.0
     destination: str = "somewhere"
+    host: str | None = None
+    used: str | None = None
+
+    @property
+    def account(self) -> str | None:
+        return self.used or self.conn_id
+
+
+@dataclass(frozen=True)
+class DagTarget(PlainTarget):
+    dag_id: str | None = None
 
 
 class PlainProbe:
-    """Takes `endpoint` (must be there) and any conn_id; counts what it parsed."""
+    """Takes `endpoint` (must be there), any conn_id and any account; counts what it parsed."""
 
     def __init__(self) -> None:
         self.parsed = 0
@@ -62,7 +98,7 @@ class PlainProbe:
         self.parsed += 1
         if "endpoint" not in params:
             raise InvalidInput.at("/endpoint", "needed")
-        return PlainTarget(params.get("http_conn_id"))
+        return PlainTarget(params.get("http_conn_id"), used=params.get("used"))
 
     def origin(self, target: Any) -> str:
         return "somewhere"
@@ -72,18 +108,25 @@ class PlainProbe:
 
 
 class PlainSink:
-    """Takes `url` or `conn_id`; with the second it signs."""
+    """Takes `url` (its host is what stands there) or `conn_id`; with the second it signs."""
 
     def parse(self, params: Mapping[str, Any]) -> PlainTarget:
         if unknown := params.keys() - {"url", "conn_id"}:
             raise InvalidInput.at(f"/{min(unknown)}", "unknown field")
-        return PlainTarget(params.get("conn_id"))
+        return PlainTarget(params.get("conn_id"), host=params.get("url"))
 
     def signed(self, target: Any) -> bool | None:
         return target.conn_id is not None
 
     async def deliver(self, target: Any, parcel: Parcel) -> Receipt:
         return Delivered()
+
+
+class DagSink(PlainSink):
+    """Takes `conn_id` and `dag_id`."""
+
+    def parse(self, params: Mapping[str, Any]) -> PlainTarget:
+        return DagTarget(params.get("conn_id"), dag_id=params.get("dag_id"))
 
 
 @dataclass
@@ -145,14 +188,14 @@ class WatchedStore:
     broken: bool = False
     gate: asyncio.Event | None = None
 
-    async def add(self, waits: Sequence[NewWait]) -> Sequence[Added | Exception]:
+    async def add(self, waits: Sequence[NewWait], by: Caller | None = None) -> Sequence[Added | Exception]:
         if self.gate is not None:
             await self.gate.wait()
         if self.broken:
             raise RuntimeError("secret internals")
         self._check()
         self.commits.append(waits)
-        return await self.real.add(waits)
+        return await self.real.add(waits, by)
 
     async def get(self, wait_id: str, namespace: str | None = None) -> StoredWait:
         return await self.real.get(wait_id, namespace)
@@ -160,13 +203,17 @@ class WatchedStore:
     async def find(self, wanted: WaitFilter) -> Sequence[StoredWait]:
         return await self.real.find(wanted)
 
-    async def cancel(self, wait_id: str, outcome: Outcome, namespace: str | None = None) -> StoredWait:
+    async def cancel(
+        self, wait_id: str, outcome: Outcome, namespace: str | None = None, by: Caller | None = None
+    ) -> StoredWait:
         self._check()
-        return await self.real.cancel(wait_id, outcome, namespace)
+        return await self.real.cancel(wait_id, outcome, namespace, by)
 
-    async def redeliver(self, wait_id: str, namespace: str | None = None) -> StoredWait:
+    async def redeliver(
+        self, wait_id: str, namespace: str | None = None, by: Caller | None = None
+    ) -> StoredWait:
         self._check()
-        return await self.real.redeliver(wait_id, namespace)
+        return await self.real.redeliver(wait_id, namespace, by)
 
     async def replays(self, submits: Sequence[Keyed]) -> Sequence[Added | Conflict | None]:
         self.looked_up.append(submits)
@@ -175,13 +222,15 @@ class WatchedStore:
     async def find_deliveries(self, wanted: DeliveryFilter) -> Sequence[StoredDelivery]:
         return await self.real.find_deliveries(wanted)
 
-    async def redeliver_each(self, ids: Sequence[str], namespace: str | None = None) -> Redelivered:
+    async def redeliver_each(
+        self, ids: Sequence[str], namespace: str | None = None, by: Caller | None = None
+    ) -> Redelivered:
         self._check()
-        return await self.real.redeliver_each(ids, namespace)
+        return await self.real.redeliver_each(ids, namespace, by)
 
-    async def redeliver_dead(self, wanted: DeliveryFilter) -> Redelivered:
+    async def redeliver_dead(self, wanted: DeliveryFilter, by: Caller | None = None) -> Redelivered:
         self._check()
-        return await self.real.redeliver_dead(wanted)
+        return await self.real.redeliver_dead(wanted, by)
 
     @property
     def finished_seq(self) -> int:
@@ -193,8 +242,22 @@ class WatchedStore:
     async def events_after(self, seq: int, namespace: str | None, limit: int) -> Sequence[StoredEvent]:
         return await self.real.events_after(seq, namespace, limit)
 
+    async def find_costs(self, wanted: CostFilter) -> CostSums:
+        return await self.real.find_costs(wanted)
+
     async def counts(self) -> Mapping[tuple[str, str], int]:
         return await self.real.counts()
+
+    async def keep_signal(self, namespace: str, key: str, payload: Any, by: Caller | None = None) -> None:
+        self._check()
+        await self.real.keep_signal(namespace, key, payload, by)
+
+    async def record(self, change: Change) -> None:
+        self._check()
+        await self.real.record(change)
+
+    async def find_audit(self, wanted: AuditFilter) -> Sequence[StoredChange]:
+        return await self.real.find_audit(wanted)
 
     async def end(self, wait_id: str, outcome: Outcome) -> None:
         """What the poker does when a wait ends."""
@@ -203,6 +266,21 @@ class WatchedStore:
     def _check(self) -> None:
         if self.refusing:
             raise StoreUnavailable("the disk is full")
+
+
+#: Few enough that a test can open them all.
+MAX_CONNECTIONS = 40
+
+
+class ApiServer(TestServer):
+    """The application on the server that the daemon uses."""
+
+    def __init__(self, application: web.Application, instruments: Instruments) -> None:
+        super().__init__(application)
+        self.instruments = instruments
+
+    async def _make_runner(self, **_: Any) -> ApiRunner:
+        return ApiRunner(self.app, instruments=self.instruments, max_connections=MAX_CONNECTIONS)
 
 
 @dataclass
@@ -280,13 +358,15 @@ async def until(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0)
 
 
-def services_for(store: WatchedStore, scrapes: list[int], *, max_long_polls: int = 10) -> Services:
-    """The services with fakes behind every port but the store."""
+def services_for(
+    store: WatchedStore, scrapes: list[int], *, max_long_polls: int = 10, **more: Any
+) -> Services:
+    """The services with fakes behind every port but the store and the keyring."""
     return Services(
         store=store,
         poking=FakePoking(),
         probes={"plain": PlainProbe(), "http": PlainProbe()},
-        sinks={"plain_sink": PlainSink()},
+        sinks={"plain_sink": PlainSink(), "dag_sink": DagSink()},
         connections=FakeConnections(),
         endings=Endings(max_long_polls),
         instruments=Instruments(version="test"),
@@ -294,4 +374,6 @@ def services_for(store: WatchedStore, scrapes: list[int], *, max_long_polls: int
         health=FakeHealth(),
         feed=Feed(max_readers=3),
         before_scrape=lambda: scrapes.append(1),
+        now=lambda: NOW,
+        **{"keyring": ApiKeyring(store.real, file=None, retention=DAY, now=lambda: NOW), **more},
     )

@@ -1,20 +1,28 @@
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from aiohttp.test_utils import TestClient, TestServer
-from api_fakes import NOW, Api, FakeConnections, FakeHealth, FakePoking, WatchedStore, services_for
+from aiohttp.test_utils import TestClient
+from api_fakes import (
+    DAY,
+    KEYS_FILE,
+    NAMESPACES,
+    NOW,
+    Api,
+    ApiServer,
+    FakeConnections,
+    FakeHealth,
+    FakePoking,
+    WatchedStore,
+    services_for,
+)
 from documented import Documented
 
-from waitd.api import ApiRunner, build_application
+from waitd.api import build_application
+from waitd.door import ApiKeyring, BearerAuthenticator
 from waitd.stores import Store
-
-
-class ApiServer(TestServer):
-    """The application on the server that the daemon uses."""
-
-    async def _make_runner(self, **_: Any) -> ApiRunner:
-        return ApiRunner(self.app)
 
 
 @pytest.fixture
@@ -26,16 +34,16 @@ async def store() -> AsyncIterator[Store]:
     await store.close()
 
 
-@pytest.fixture
-async def api(store: Store) -> AsyncIterator[Api]:
-    """The API on a real port. Whatever it answers in a test must stand in its OpenAPI document."""
+@asynccontextmanager
+async def serving(store: Store, **more: Any) -> AsyncIterator[Api]:
+    """The API on a real port; `more` are services. Whatever it answers in a test must stand in its OpenAPI document."""
     scrapes: list[int] = []
     watched = WatchedStore(store)
-    services = services_for(watched, scrapes)
+    services = services_for(watched, scrapes, **more)
     application = build_application(services)
     documented = Documented()
     application.on_response_prepare.append(documented.note)
-    async with TestClient(ApiServer(application)) as client:
+    async with TestClient(ApiServer(application, services.instruments)) as client:
         documented.document = await (await client.get("/openapi.json")).json()
         yield Api(
             client,
@@ -47,3 +55,28 @@ async def api(store: Store) -> AsyncIterator[Api]:
             scrapes,
         )
     assert documented.missing == []
+
+
+@pytest.fixture
+def more() -> dict[str, Any]:
+    """Services of a test's own, by their names."""
+    return {}
+
+
+@pytest.fixture
+async def api(store: Store, more: dict[str, Any]) -> AsyncIterator[Api]:
+    """The API where nobody is asked who he is, unless there is `more`."""
+    async with serving(store, **more) as api:
+        yield api
+
+
+@pytest.fixture
+async def guarded(store: Store, tmp_path: Path) -> AsyncIterator[Api]:
+    """The API where callers have to authenticate: by the keys `TOKENS`, in namespaces that may name what `NAMESPACES` says."""
+    file = tmp_path / "keys"
+    file.write_text(KEYS_FILE)
+    keyring = ApiKeyring(store, file=file, retention=7 * DAY, now=lambda: NOW)
+    await keyring.open()
+    authenticator = BearerAuthenticator(keyring, None)
+    async with serving(store, keyring=keyring, authenticator=authenticator, namespaces=NAMESPACES) as api:
+        yield api

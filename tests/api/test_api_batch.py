@@ -12,9 +12,11 @@ from api_fakes import Api, PlainProbe, lines_of, problem_of, until, wait
 from waitd.api.admission import Admission
 from waitd.api.batch import Batches
 from waitd.api.bodies import LineSplitter
+from waitd.api.callers import PRINCIPAL
 from waitd.api.submissions import Submissions
 from waitd.api.targets import SinkTargets
 from waitd.core.errors import StoreUnavailable
+from waitd.core.principal import LOOPBACK
 from waitd.models import MAX_BATCH_BODY, MAX_BATCH_LINES, MAX_BODY
 
 
@@ -129,6 +131,8 @@ async def test_a_large_batch_that_is_all_there_does_not_hold_the_loop(api: Api) 
     chunks = [line * 3000, b""]
 
     class Content:
+        total_bytes = 0
+
         async def readany(self) -> bytes:
             return chunks.pop(0)
 
@@ -136,6 +140,7 @@ async def test_a_large_batch_that_is_all_there_does_not_hold_the_loop(api: Api) 
     batches = Batches(api.services, Submissions(api.services, sinks), Admission(api.services.poking))
     request = make_mocked_request("POST", "/v1/waits:batch", payload=cast(Any, Content()))
     other = asyncio.create_task(others())
+    request[PRINCIPAL] = LOOPBACK
     api.store.refusing = True  # what is measured is the reading
     with pytest.raises(StoreUnavailable):
         await batches.submit(request)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -27,26 +28,35 @@ BROKEN = [
         "a control character in a header",
         b"GET /livez HTTP/1.1\r\n" + HOST + b"Authorization: " + SECRET + b"\x01\r\n\r\n",
     ),
-    ("a header too long", b"GET /livez HTTP/1.1\r\n" + HOST + b"Cookie: " + SECRET * 9000 + b"\r\n\r\n"),
-    ("a target too long", b"GET /" + b"x" * 90_000 + b" HTTP/1.1\r\n" + HOST + b"\r\n"),
     (
         "two lengths",
         b"POST /v1/waits HTTP/1.1\r\n" + HOST + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n{}",
     ),
     ("a chunk of no size", CHUNKED + b"zz-s3cr3t\r\n{}\r\n0\r\n\r\n"),
 ]
+TOO_LARGE = [
+    ("a header too long", b"GET /livez HTTP/1.1\r\n" + HOST + b"Cookie: " + SECRET * 9000 + b"\r\n\r\n"),
+    ("a target too long", b"GET /" + b"x" * 90_000 + b" HTTP/1.1\r\n" + HOST + b"\r\n"),
+    ("too many headers", b"GET /livez HTTP/1.1\r\n" + HOST + b"X-A: s3cr3t\r\n" * 10_000 + b"\r\n"),
+    ("too much of them", b"GET /livez HTTP/1.1\r\n" + HOST + (b"X-A: " + b"a" * 8000 + b"\r\n") * 20),
+]
+REFUSED = [(*row, 400, "malformed-request") for row in BROKEN] + [
+    (*row, 431, "headers-too-large") for row in TOO_LARGE
+]
 
 
-@pytest.mark.parametrize("request_bytes", [row[1] for row in BROKEN], ids=[row[0] for row in BROKEN])
-async def test_broken_http_is_a_400_problem_and_nothing_of_it_is_logged(
-    api: Api, request_bytes: bytes, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("request_bytes", "status", "name"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED]
+)
+async def test_broken_http_is_a_problem_and_nothing_of_it_is_logged(
+    api: Api, request_bytes: bytes, status: int, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with capture_logs() as logs, caplog.at_level(logging.DEBUG, logger="aiohttp"):
         answer = await raw(api, request_bytes)
     head, _, body = answer.partition(b"\r\n\r\n")
-    assert head.split(b" ")[1] == b"400"
+    assert head.split(b" ")[1] == str(status).encode()
     assert b"application/problem+json" in head
-    assert orjson.loads(body)["type"] == "/problems/malformed-request"
+    assert orjson.loads(body)["type"] == f"/problems/{name}"
     assert "s3cr3t" not in f"{body!r} {logs} {caplog.text}"
     assert [line for line in logs if line["log_level"] != "debug"] == []
     assert (await api.client.get("/livez")).status == 200
@@ -62,7 +72,7 @@ async def test_a_body_that_proves_broken_after_the_answer_is_no_error_of_ours(ap
         assert await reader.read() == b""
     writer.close()
     await writer.wait_closed()
-    assert [line["event"] for line in logs] == ["request", "connection_broken"]
+    assert [line["event"] for line in logs] == ["audit", "request", "connection_broken"]
     assert "s3cr3t" not in str(logs)
 
 
@@ -188,3 +198,50 @@ async def test_batches_wait_for_a_place_and_too_many_of_them_are_a_429(
     for task in [*at_work, in_line]:
         assert [line["status"] for line in await lines_of(await task)] == [201, 201]
     assert [line["status"] for line in await lines_of(await api.batch(wait()))] == [201]
+
+
+async def test_a_head_that_comes_too_slowly_is_a_408(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "HEAD_SECONDS", 0.05)
+    answer = await raw(api, b"GET /livez HTTP/1.1\r\nX-A: ")
+    assert answer.split(b" ")[1] == b"408"
+    assert b"/problems/request-timeout" in answer
+
+
+async def test_a_head_in_parts_is_one_that_came_in_time(api: Api) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.client.port)
+    for _ in range(2):
+        for byte in b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n":
+            writer.write(bytes([byte]))
+            await writer.drain()
+            await asyncio.sleep(0)
+        assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200 ")
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_who_does_not_read_the_answer_is_let_go_and_who_waits_for_one_is_not(api: Api) -> None:
+    wait_id = await api.submitted()
+    poll = asyncio.create_task(api.client.get(f"/v1/waits/{wait_id}?wait=60"))
+    await until(lambda: len(api.services.endings) == 1)
+    _, writer = await asyncio.open_connection("127.0.0.1", api.client.port, limit=1)
+    reading: Any = writer.transport
+    reading.pause_reading()
+    figures = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    writer.write(figures * 1000)
+    gauge = api.services.instruments.registry.get_sample_value
+    await until(lambda: len(api.scrapes) > 20)
+    before = gauge("waitd_api_connections") or 0.0
+    runner: Any = api.client.server.runner
+
+    def swept() -> bool:
+        runner.openings.close_older_than(0.0)  # everybody but the one who polls
+        return gauge("waitd_api_connections") == 1.0
+
+    await until(swept)
+    assert before > 1.0
+    assert not poll.done()
+    api.services.endings.announce(wait_id)
+    assert (await poll).status == 200
+    writer.close()
+    with suppress(ConnectionError):
+        await writer.wait_closed()

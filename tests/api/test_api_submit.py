@@ -41,6 +41,8 @@ async def test_a_wait_is_stored_before_it_is_answered_and_shown_as_it_was_sent(a
         "sinks": sinks,
         "labels": {"dag_id": "été"},
         "supersede_key": "k",
+        "submit": None,
+        "wake_on": None,
         "state": "waiting",
         "created_at": "2023-11-14T22:13:20.000Z",
         "deadline": "2023-11-14T22:14:20.500Z",

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from waitd.bench.account import Account, Submitted, account_of
-from waitd.bench.demo import AMPLE_TIMEOUT, JOB_SECONDS, MIX, QUIET_SECONDS, S3_MIX, submitted_as, waits
+from waitd.bench.account import Account, Submitted, account_of, submitted_as
+from waitd.bench.demo import AMPLE_TIMEOUT, JOB_SECONDS, MIX, QUIET_SECONDS, S3_MIX, waits
 from waitd.bench.fleet import Urls
 from waitd.bench.jobs import BEHAVIOURS, job_of
 from waitd.bench.receiver import Heard

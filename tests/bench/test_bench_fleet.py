@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -10,6 +11,7 @@ import orjson
 import pytest
 
 from waitd.bench.fleet import Urls, serve
+from waitd.bench.jobs import LIES, job_of
 
 
 @pytest.fixture
@@ -174,3 +176,48 @@ async def test_the_program_ends_with_its_parent_where_it_is_asked_to() -> None:
         process.stdin.close()  # as our own death would
         async with asyncio.timeout(10):
             assert await process.wait() == 0
+
+
+async def test_lies_are_whole_answers_with_status_200(urls: list[str], http: aiohttp.ClientSession) -> None:
+    bodies = []
+    for _ in range(len(LIES)):
+        async with http.get(f"{urls[0]}/jobs/liar/0/a") as answer:
+            assert answer.status == 200
+            bodies.append(await answer.read())
+    assert sorted(bodies) == sorted(lie.partition(b"\r\n\r\n")[2] for lie in LIES)
+
+
+async def test_an_answer_with_a_latency_comes_after_it(urls: list[str], http: aiohttp.ClientSession) -> None:
+    wanted = job_of("/jobs/latent/0/a").behaviour.latency
+    assert wanted is not None
+    began = asyncio.get_running_loop().time()
+    for request in range(1, 6):
+        assert (await status_and_body(http, f"{urls[0]}/jobs/latent/0/a"))[0] == 200
+        began += wanted.seconds("a", request)
+        assert asyncio.get_running_loop().time() >= began - 0.001
+
+
+async def test_an_outage_is_a_503(http: aiohttp.ClientSession, urls: list[str]) -> None:
+    statuses = set()
+    async with asyncio.timeout(60):
+        while statuses != {202, 503}:
+            statuses.add((await status_and_body(http, f"{urls[0]}/jobs/outages/3600/a"))[0])
+            await asyncio.sleep(0.05)
+
+
+async def test_the_tally_counts_and_the_report_says_when_a_job_was_done(
+    served: Urls, http: aiohttp.ClientSession
+) -> None:
+    before = time.time()
+    await status_and_body(http, f"{served.urls[0]}/jobs/succeed/0/t")
+    await status_and_body(http, f"{served.urls[0]}/jobs/endless/0/t")
+    async with http.head(f"{served.s3}/bucket/jobs/endless/0/t/_SUCCESS") as answer:
+        assert answer.status == 404
+    _, tally = await status_and_body(http, f"{served.urls[0]}/tally")
+    _, report = await status_and_body(http, f"{served.urls[0]}/report")
+    assert isinstance(tally, dict)
+    assert isinstance(report, dict)
+    assert (tally["jobs"], sum(tally["gaps"])) == (2, 1)
+    assert tally["requests"] >= 3
+    assert before - 0.01 <= report["jobs"]["/jobs/succeed/0/t"]["done_at"] <= time.time()
+    assert report["jobs"]["/jobs/endless/0/t"]["done_at"] is None

@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import Sequence
 from itertools import pairwise
 
-from figures import Figure, quantile
-from lab import Lab, Snapshot, Span, say
+from figures import Figure
+from lab import Lab, Snapshot, say
 from submitter import wait_on
 
 from waitd.bench.jobs import path_of
+from waitd.bench.machine import Span
+from waitd.bench.quantiles import quantile
 
 ORIGINS, WAITS_EACH = 100, 20
 HEALTHY = 200

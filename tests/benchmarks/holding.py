@@ -9,11 +9,13 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import orjson
-from figures import Figure, bucket_quantile, quantile
-from lab import Daemon, Lab, Snapshot, Span, Target, Usage, say
+from figures import Figure
+from lab import Daemon, Lab, Snapshot, Target, say
 from submitter import wait_on
 
 from waitd.bench.jobs import path_of
+from waitd.bench.machine import Span, Usage
+from waitd.bench.quantiles import bucket_quantile, quantile
 
 WAITS = 10_000
 POKE_INTERVAL = 10.0
@@ -38,7 +40,7 @@ async def measure(lab: Lab) -> Sequence[Figure]:
     return [*held, *saturated, weighed]
 
 
-def _waits(target: Target, name: str, count: int, poke_interval: float) -> list[dict[str, Any]]:
+def waits_on(target: Target, name: str, count: int, poke_interval: float) -> list[dict[str, Any]]:
     """Waits on as many different URLs, so that no two share a request."""
     return [
         wait_on(target.urls[0] + path_of("endless", 0, f"{name}-{n}"), poke_interval=poke_interval)
@@ -49,8 +51,8 @@ def _waits(target: Target, name: str, count: int, poke_interval: float) -> list[
 async def _held(daemon: Daemon, target: Target) -> Sequence[Figure]:
     say(f"{WAITS:,} waits at {POKE_INTERVAL:g} s: submitting, and {SETTLING:g} s to settle")
     waits = [
-        *_waits(target, "held", WAITS - WATCHED, POKE_INTERVAL),
-        *_waits(target, "watched", WATCHED, POKE_INTERVAL),
+        *waits_on(target, "held", WAITS - WATCHED, POKE_INTERVAL),
+        *waits_on(target, "watched", WATCHED, POKE_INTERVAL),
     ]
     await daemon.submit(waits)
     await asyncio.sleep(SETTLING)
@@ -95,7 +97,7 @@ async def _saturated(daemon: Daemon, target: Target) -> Sequence[Figure]:
     say(
         f"the same and {WAITS:,} waits at {SATURATED_INTERVAL:g} s: {WAITS / SATURATED_INTERVAL:,.0f} pokes/s are due"
     )
-    await daemon.submit(_waits(target, "often", WAITS, SATURATED_INTERVAL))
+    await daemon.submit(waits_on(target, "often", WAITS, SATURATED_INTERVAL))
     await asyncio.sleep(3.0)
     before = await Snapshot.take(daemon, target)
     await asyncio.sleep(SATURATED_WINDOW)
@@ -120,16 +122,16 @@ async def _weighed(daemon: Daemon, target: Target) -> Figure:
     sizes = []
     for name, count in (("few", FEW), ("more", MANY - FEW)):
         say(f"weighing: {count:,} waits at 1 h, each poked once")
-        await daemon.submit(_waits(target, name, count, 3600.0))
+        await daemon.submit(waits_on(target, name, count, 3600.0))
         everyone = FEW if name == "few" else MANY
         await daemon.until(lambda metrics, n=everyone: metrics.total("waitd_pokes_total") >= n)  # type: ignore[misc]
-        sizes.append(await _settled_size(daemon))
+        sizes.append(await settled_size(daemon))
     each = (sizes[1] - sizes[0]) / (MANY - FEW)
     note = f"{sizes[0] / 2**20:.0f} MiB with {FEW:,}, {sizes[1] / 2**20:.0f} MiB with {MANY:,}"
     return Figure("RSS per held wait", each, "B", at_most=2_048, note=note)
 
 
-async def _settled_size(daemon: Daemon, patience: float = 10.0) -> int:
+async def settled_size(daemon: Daemon, patience: float = 10.0) -> int:
     """The resident size once it has stopped growing for two seconds, or after `patience` seconds."""
     limit, sizes = time.monotonic() + patience, [0, 1, 2]
     while time.monotonic() < limit and len(set(sizes[-3:])) > 1:

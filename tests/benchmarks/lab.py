@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import resource
 import shutil
 import sys
 import time
@@ -13,15 +12,14 @@ from typing import Any, NamedTuple
 
 import aiohttp
 import orjson
-from prometheus_client.parser import text_string_to_metric_families
 
 from waitd.bench.children import ChildFailed, child, stop
+from waitd.bench.machine import Cores, Span, Usage, open_as_many_files_as_allowed
+from waitd.bench.scrape import Metrics
 from waitd.client import Client
 
 HERE = Path(__file__).parent
-_CORES = sorted(os.sched_getaffinity(0))
-#: The daemon has this core to itself, as far as we are concerned; everything else of ours runs on the other.
-DAEMON_CORE, OTHER_CORE = _CORES[0], _CORES[-1]
+CORES = Cores.ours()
 BATCH = 10_000
 
 
@@ -31,55 +29,9 @@ def say(text: str) -> None:
 
 
 def set_up() -> None:
-    """Puts this process on the other core, and lets it and its children open as many files as they may."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    os.sched_setaffinity(0, {OTHER_CORE})
-
-
-class Usage(NamedTuple):
-    """What a process had at a moment, in seconds and bytes. `kept_waiting`: it was ready to run, and others had the core."""
-
-    at: float
-    cpu: float
-    kept_waiting: float
-    rss: int
-
-    @classmethod
-    def of(cls, pid: int) -> "Usage":
-        """Of a process that runs, all its threads together."""
-        proc = Path(f"/proc/{pid}")
-        # The command's name may hold spaces and brackets; what follows it does not.
-        fields = (proc / "stat").read_text("utf-8").rpartition(")")[2].split()
-        ticks = int(fields[11]) + int(fields[12])
-        delays = [
-            int((task / "schedstat").read_text("utf-8").split()[1]) for task in (proc / "task").iterdir()
-        ]
-        pages = int((proc / "statm").read_text("utf-8").split()[1])
-        return cls(
-            time.monotonic(),
-            ticks / os.sysconf("SC_CLK_TCK"),
-            sum(delays) / 1e9,
-            pages * os.sysconf("SC_PAGE_SIZE"),
-        )
-
-
-class Span(NamedTuple):
-    """What was used between two moments, in seconds."""
-
-    wall: float
-    cpu: float
-    kept_waiting: float
-
-    @classmethod
-    def between(cls, before: Usage, after: Usage) -> "Span":
-        """From the one to the other."""
-        return cls(
-            after.at - before.at, after.cpu - before.cpu, max(0.0, after.kept_waiting - before.kept_waiting)
-        )
-
-    def __str__(self) -> str:
-        return f"{self.cpu:.2f} s CPU in {self.wall:.2f} s, {self.kept_waiting / self.wall:.0%} kept waiting for the core"
+    """Puts this process on the other cores, and lets it and its children open as many files as they may."""
+    open_as_many_files_as_allowed()
+    os.sched_setaffinity(0, CORES.others)
 
 
 class Target:
@@ -131,15 +83,12 @@ class Daemon:
                 if refused := [answer for answer in answers if answer["status"] != 201]:
                     raise RuntimeError(f"a wait was refused: {refused[0]}")
 
-    async def metrics(self) -> "Metrics":
+    async def metrics(self) -> Metrics:
         """All its metrics now."""
         async with self._session.get(self.url + "/metrics") as response:
-            families = text_string_to_metric_families(await response.text())
-            return Metrics(
-                {(s.name, frozenset(s.labels.items())): s.value for f in families for s in f.samples}
-            )
+            return Metrics.of(await response.text())
 
-    async def until(self, reached: Callable[["Metrics"], bool], patience: float = 180.0) -> None:
+    async def until(self, reached: Callable[[Metrics], bool], patience: float = 180.0) -> None:
         """Waits until its metrics say so; raises TimeoutError."""
         async with asyncio.timeout(patience):
             while not reached(await self.metrics()):  # noqa: ASYNC110 - another process's
@@ -148,22 +97,6 @@ class Daemon:
     async def stop(self) -> None:
         """SIGTERM, and its end."""
         await stop(self._process)
-
-
-class Metrics(dict[tuple[str, frozenset[tuple[str, str]]], float]):
-    """Samples by name and labels."""
-
-    def total(self, name: str) -> float:
-        """The sum over all labels."""
-        return sum(value for (sample, _), value in self.items() if sample == name)
-
-    def buckets(self, name: str) -> dict[float, float]:
-        """A histogram's cumulative counts by upper bound."""
-        return {
-            float(dict(labels)["le"]): value
-            for (sample, labels), value in self.items()
-            if sample == name + "_bucket"
-        }
 
 
 class Snapshot(NamedTuple):
@@ -185,8 +118,7 @@ class Snapshot(NamedTuple):
 
     def histogram_since(self, before: "Snapshot", name: str) -> dict[float, float]:
         """What a histogram took in since, cumulative by upper bound."""
-        earlier = before.metrics.buckets(name)
-        return {bound: count - earlier.get(bound, 0.0) for bound, count in self.metrics.buckets(name).items()}
+        return self.metrics.histogram_since(before.metrics, name)
 
 
 class Lab:
@@ -202,26 +134,29 @@ class Lab:
         log = self._folder / "target.log"
         arguments = ["target", "--origins", str(origins)]
         async with child(arguments, log=log, environment=_environment({}), heard=True) as process:
-            os.sched_setaffinity(process.pid, {OTHER_CORE})
+            os.sched_setaffinity(process.pid, CORES.others)
             line = await process.stdout.readline() if process.stdout else b""
             if not line:
                 raise ChildFailed("the target did not start", log)
             yield Target(process.pid, orjson.loads(line)["urls"], self._session)
 
     @asynccontextmanager
-    async def daemon(self, name: str, *, keep: bool = False) -> AsyncIterator[Daemon]:
-        """A daemon while the block lasts, over the store `name`, which is deleted afterwards unless it is to be kept."""
+    async def daemon(self, name: str, *, keep: bool = False, **more: str) -> AsyncIterator[Daemon]:
+        """A daemon while the block lasts, over the store `name`, which is deleted afterwards unless it is to be kept. `more`: settings
+        by their environment variables.
+        """
         log, state = self._folder / f"{name}.{time.monotonic_ns()}.log", self._folder / name
         settings = {
             "WAITD_STATE_DIR": str(state),
             "WAITD_BIND": "127.0.0.1:0",
             "WAITD_LOG_FORMAT": "json",
             "WAITD_CAPACITY": "1000000",
+            **more,
         }
         spawned_at = time.time()
         try:
             async with child(["waitd", "serve"], log=log, environment=_environment(settings)) as process:
-                os.sched_setaffinity(process.pid, {DAEMON_CORE})
+                os.sched_setaffinity(process.pid, CORES.measured)
                 daemon = Daemon(process, spawned_at, log, self._session)
                 daemon.url = "http://" + (await daemon.logged("serving"))["address"]
                 yield daemon
@@ -237,7 +172,7 @@ class Lab:
             arguments += [f"--{name}", str(value)]
         before = Usage.of(daemon.pid)
         async with child(arguments, log=log, environment=_environment({}), heard=True) as process:
-            os.sched_setaffinity(process.pid, {OTHER_CORE})
+            os.sched_setaffinity(process.pid, CORES.others)
             line = await process.stdout.readline() if process.stdout else b""
             if not line:
                 raise ChildFailed("the submitter failed", log)

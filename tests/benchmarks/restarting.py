@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from figures import Figure
-from lab import Lab, Usage, say
+from lab import Lab, say
 from submitter import wait_on
 
 from waitd.bench.jobs import path_of
+from waitd.bench.machine import Usage
 
 WAITS = 100_000
 POKE_INTERVAL = 60.0

@@ -101,7 +101,7 @@ async def served(kind: str, directory: Path, cores: set[int]) -> AsyncIterator[t
         async with broker.sink(known) as sink:
             yield sink, {"kind": kind, **broker.params("benchmark", server.port)}
     finally:
-        server.kill()
+        server.end()
 
 
 class Watch:

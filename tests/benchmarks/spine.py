@@ -18,11 +18,13 @@ import holding
 import orjson
 import restarting
 import submitting
-from figures import Figure, machine
-from lab import DAEMON_CORE, OTHER_CORE, Lab, say, set_up
+from figures import Figure
+from lab import CORES, Lab, say, set_up
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from waitd.bench.machine import machine
 
 EXAMPLES = """examples:
   python tests/benchmarks/spine.py                     all of it, under four minutes
@@ -74,7 +76,7 @@ def main() -> None:
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args()
-    facts = machine() | {"daemon_core": DAEMON_CORE, "other_core": OTHER_CORE}
+    facts = machine() | {"daemon_core": sorted(CORES.measured), "other_cores": sorted(CORES.others)}
     set_up()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what was started is ended
     figures = asyncio.run(measure(options.only or list(PARTS)))

@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 
 import orjson
 import uvloop
-from figures import quantile
 
 from waitd.bench.jobs import CONDITIONS
+from waitd.bench.quantiles import quantile
 
 
 def wait_on(endpoint: str, *, poke_interval: float, timeout: float = 86_400.0) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from typing import Any
 import orjson
 import uvloop
 
-from waitd.bench.fleet import Connection, Fleet
-from waitd.bench.jobs import Trouble, answer
+from waitd.bench.fleet import Connection, Fate, Fleet
+from waitd.bench.jobs import answer
 
 #: What a job's id contains when each of its requests is to be noted.
 WATCHED = b"watched"
@@ -34,7 +34,7 @@ class WatchingFleet(Fleet):
         self._first_at: float | None = None
         self._arrivals: defaultdict[bytes, list[float]] = defaultdict(list)
 
-    def look(self, path: bytes, method: bytes = b"GET") -> tuple[bytes, Trouble | None]:
+    def look(self, path: bytes, method: bytes = b"GET") -> tuple[bytes, Fate]:
         """As the fleet does, and notes it."""
         if path == b"/seen":
             return answer(200, self._seen()), None

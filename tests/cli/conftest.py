@@ -127,16 +127,21 @@ def _ready(url: str) -> bool:
 
 @pytest.fixture(scope="session")
 def waitd() -> Run:
-    """Runs `waitd ARGUMENTS`, with `input` on its standard input and more environment as keywords."""
+    """Runs `waitd ARGUMENTS`, with `input` on its standard input, for `seconds` at most, and more environment as keywords."""
 
-    def run(*arguments: str, input: str = "", **more: str) -> subprocess.CompletedProcess[str]:  # noqa: A002
+    def run(
+        *arguments: str,
+        input: str = "",  # noqa: A002
+        seconds: float = 60,
+        **more: str,
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "waitd", *arguments],
             input=input,
             env=environment(**more),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=seconds,
             check=False,
         )
 

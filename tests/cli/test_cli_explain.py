@@ -23,7 +23,8 @@ def wait(verdict: str = "pending", *, due: float = 20, **more: Any) -> dict[str,
     view = {
         "id": "w", "namespace": "default", "kind": "http", "params": {"endpoint": "https://x/jobs/1"},
         "poke_interval": 30.0, "timeout": 600.0, "exponential_backoff": False, "max_wait": None, "soft_fail": False,
-        "silent_fail": False, "sinks": [], "labels": {}, "supersede_key": None, "state": "waiting",
+        "silent_fail": False, "sinks": [], "labels": {}, "supersede_key": None,
+        "submit": None, "wake_on": None, "cost": None, "state": "waiting",
         "created_at": at(-300), "deadline": at(3600), "next_poke_at": at(due), "waiting_on": on,
         "last_poke_at": at(-10), "finished_at": None, "pokes": 7, "outcome": None, "deliveries": [],
         "last_verdict": {"verdict": verdict, "reason": "http_202", "message": "HTTP 202 Accepted.", "at": at(-10)},
@@ -164,3 +165,45 @@ def test_the_views_words_are_those_that_the_explanation_knows() -> None:
 
     fields = WaitingOnView.model_fields
     assert set(get_args(fields["stage"].annotation)) == {"scheduled", "queued", "poking", "ending"}
+
+
+def job(state: str, **more: Any) -> dict[str, Any]:
+    return {
+        "state": state, "handle": None, "adopted": False, "attempts": 0, "last_error": None, "cancel": None, "request": {},
+    } | more  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("submit", "said"),
+    [
+        (job("pending"), "Its job is not submitted yet. It has not been poked yet."),
+        (job("pending", attempts=3), "Its job is not submitted yet after 3 submitting calls."),
+        (job("submitting", attempts=1), "There may be a job already: 1 submitting call made"),
+        (job("submitted", handle={"job_id": 7}), "Its job is submitted: job_id 7."),
+        (job("submitted", handle="x", adopted=True), "It waits for the job x, which was running already."),
+    ],
+)
+def test_it_tells_of_the_job_that_the_wait_submits(submit: dict[str, Any], said: str) -> None:
+    assert said in explain({**wait(), "submit": submit}, [], NOW)
+
+
+@pytest.mark.parametrize(
+    ("state", "error", "said"),
+    [
+        ("pending", "HTTP 503", "Its job is still to be cancelled: HTTP 503."),
+        ("cancelled", None, "Its job is cancelled."),
+        ("unneeded", None, "There was no job to cancel."),
+        ("failed", "HTTP 403", "Its job could not be cancelled: HTTP 403."),
+        ("unknown", None, "Nobody can say whether there is a job to cancel."),
+    ],
+)
+def test_and_what_becomes_of_it_after_the_end(state: str, error: str | None, said: str) -> None:
+    cancel = {"state": state, "attempts": 1, "last_error": error, "next_attempt_at": None}
+    outcome = {"state": "cancelled", "message": "", "reason": "cancelled", "payload": None}
+    ended = {
+        "state": "cancelled",
+        "outcome": outcome,
+        "finished_at": at(-5),
+        "submit": job("submitted", cancel=cancel),
+    }
+    assert explain({**wait(), **ended}, [], NOW).endswith(said)

@@ -1,13 +1,14 @@
 """What token endpoints are asked, and how their answers are read."""
 
 import json
+from base64 import urlsafe_b64encode
 from typing import Any
 
 import pytest
 
 from waitd.core.connection import Connection
 from waitd.core.connection_auth import KINDS, Credentials, credentials_of
-from waitd.core.connection_grants import MAX_LIFETIME, Grant, token_in
+from waitd.core.connection_grants import DEFAULT_LIFETIME, MAX_LIFETIME, Grant, token_in
 
 KEY = {"client_email": "sa@p.example", "private_key": "PEM", "private_key_id": "k1", "token_uri": "https://t.example/token"}  # fmt: skip
 
@@ -59,6 +60,32 @@ def test_airbyte_is_asked_at_its_own_place(host: str, url: str) -> None:
     grant = grant_of(host=host, login="i", password="s", extra={"auth_type": "airbyte"})
     assert (grant.url, grant.as_json) == (url, True)
     assert dict(grant.fields)["client_secret"] == "s"
+
+
+@pytest.mark.parametrize("host", ["https://h.example/airflow", "https://h.example/airflow/"])
+def test_airflow_is_asked_below_the_path_of_its_base_url(host: str) -> None:
+    grant = grant_of(conn_type="airflow", host=host, login="u", password="p")
+    assert (grant.url, grant.as_json) == ("https://h.example/airflow/auth/token", True)
+    assert dict(grant.fields) == {"username": "u", "password": "p"}
+
+
+@pytest.mark.parametrize(
+    ("claims", "renew_after"),
+    [({"iat": 1_000, "exp": 87_400}, 69_120.0), ({"iat": 1_000, "exp": 1_010}, 8.0), ({"exp": 87_400}, 240.0), ([], 240.0),
+     ({"iat": 5, "exp": 5}, 240.0), ({"iat": "x", "exp": 5}, 240.0)],
+)  # fmt: skip
+def test_airflows_token_says_itself_how_long_it_holds_and_is_renewed_at_four_fifths(
+    claims: Any, renew_after: float
+) -> None:
+    grant = grant_of(conn_type="airflow", login="u", password="p")
+    payload = urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
+    assert token_in(grant, {"access_token": f"e30.{payload}.c2ln"}).renew_after == renew_after
+
+
+@pytest.mark.parametrize("value", ["t", "a.b", "a.!.c", "a.e30"])
+def test_a_token_of_airflows_that_is_no_jwt_holds_for_a_while(value: str) -> None:
+    grant = grant_of(conn_type="airflow", login="u", password="p")
+    assert token_in(grant, {"access_token": value, "expires_in": 9}).lifetime == DEFAULT_LIFETIME
 
 
 def test_google_is_asked_for_an_access_token_or_for_an_id_token() -> None:

@@ -10,6 +10,7 @@ from waitd.core.delivery import (
     Delivered,
     DeliveryState,
     Gone,
+    Postponed,
     Receipt,
     Refused,
     after_attempt,
@@ -39,6 +40,13 @@ def test_a_refused_event_climbs_the_ladder_and_dies_at_its_end() -> None:
         pauses.append(after.next_attempt_at - NOW)
     assert pauses == pytest.approx(LADDER[1:])
     assert after_attempt(len(LADDER), Refused("500"), NOW, 0.5).state is DeliveryState.DEAD
+
+
+@given(st.integers(1, 20), st.floats(0, 1e5))
+def test_an_attempt_that_came_too_early_costs_no_rung(attempt: int, pause: float) -> None:
+    after = after_attempt(attempt, Postponed("not yet", pause), NOW, 0.5)
+    assert (after.state, after.attempts) == (DeliveryState.QUEUED, attempt - 1)
+    assert (after.next_attempt_at, after.last_error) == (NOW + pause, "not yet")
 
 
 @given(st.integers(1, 9), st.floats(0, 1, exclude_max=True), st.floats(-10, 1e9))

@@ -13,6 +13,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from waitd.cli import main
+from waitd.probes.http_jobs import HttpJobs
 from waitd.sinks.webhook import WebhookSink
 from waitd.stores import Store, adding, ending
 from waitd.stores.writer import Writer
@@ -66,6 +67,12 @@ TRAPS: dict[str, Callable[[], None]] = {
     "before the terminal commit": lambda: before_commit_of(ending, "finish"),
     "after the terminal commit and before the send": lambda: before(WebhookSink, "deliver"),
     "after the send and before it is saved": lambda: before(Store, "save_attempt"),
+    "after the mark and before the submitting call": lambda: before(HttpJobs, "submit"),
+    "after the submitting call and before the handle is stored": lambda: before(
+        Store, "save_submission", only_if=lambda _, wait_id, submission: submission.handle is not None
+    ),
+    "before the job is cancelled": lambda: before(HttpJobs, "cancel"),
+    "after the job is cancelled and before it is stored": lambda: before(Store, "save_job_cancel"),
 }
 
 if __name__ == "__main__":

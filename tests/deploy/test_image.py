@@ -13,8 +13,8 @@ from manifests import DEPLOY, ROOT, STANDALONE, Object, one, pod_of
 from waitd import __version__
 
 CONTAINERFILE = DEPLOY / "Containerfile"
-#: Extras that are for those who work on waitd.
-NOT_IN_THE_IMAGE = {"test"}
+#: Extras for those who work on waitd, who draw its figures, and for Airflow's own environment.
+NOT_IN_THE_IMAGE = {"test", "plot", "airflow"}
 
 
 @pytest.fixture

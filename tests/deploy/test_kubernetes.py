@@ -7,7 +7,7 @@ from pathlib import Path
 import jsonschema
 import kubernetes_validate
 import pytest
-from known_settings import DEFAULT_PORT, PENDING, unknown
+from known_settings import DEFAULT_PORT, unknown
 from manifests import KUBERNETES, Object, Pod, one, variables
 
 from waitd import __version__
@@ -54,10 +54,6 @@ def test_every_setting_that_comes_as_a_variable_exists(pod: Pod) -> None:
     named = set(variables(pod.container))
     assert unknown(named) == set()
     assert {"WAITD_BIND", "WAITD_STATE_DIR"} <= named
-
-
-def test_no_setting_is_said_to_be_pending_that_is_there() -> None:
-    assert PENDING.isdisjoint(Settings.model_fields)
 
 
 def test_every_port_is_the_one_that_waitd_listens_on(way: list[Object], pod: Pod) -> None:

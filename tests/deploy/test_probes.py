@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
+from certificates import Authority
 from daemon import Daemon, daemon
 from known_settings import DEFAULT_PORT
 from manifests import DEPLOY, Object, asked, one, pod_of
@@ -86,7 +87,24 @@ async def test_a_daemon_on_every_address_is_asked_on_loopback(everywhere: str) -
         assert await asyncio.to_thread(health, "/livez", f"{everywhere}:{port}") == (0, "")
 
 
-async def test_a_daemon_with_a_certificate_is_asked_by_https(tmp_path: Path) -> None:
+async def test_a_real_daemon_with_a_certificate_and_keys_is_asked_by_https_and_needs_none(
+    tmp_path: Path,
+) -> None:
+    authority = Authority(tmp_path)
+    authority.issue()
+    keys = tmp_path / "api-keys"
+    keys.write_text("waitd_test_" + "x" * 43 + " admin\n")
+    tls = {"WAITD_TLS_CERTIFICATE": str(authority.certificate), "WAITD_TLS_KEY": str(authority.key)}
+    async with daemon(tmp_path / "state", WAITD_API_KEYS_FILE=str(keys), **tls) as waitd:
+        bind = urlsplit(waitd.url).netloc
+        for path in ("/livez", "/readyz", "/metrics"):
+            assert await asyncio.to_thread(health, path, bind, **tls) == (0, "")
+        code, said = await asyncio.to_thread(health, "/v1/waits", bind, **tls)
+        assert code == 1
+        assert "401" in said
+
+
+async def test_a_daemon_with_a_certificate_says_what_is_wrong_by_https(tmp_path: Path) -> None:
     import ssl
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -6,10 +6,20 @@ from contextlib import asynccontextmanager
 from itertools import pairwise
 
 import anyio
+import pytest
 from fakes import MemoryOutbox, RecordingSink
 from virtual_time import VirtualClock, in_virtual_time
 
-from waitd.core.delivery import LADDER, Delivered, DeliveryId, DeliveryState, Gone, Receipt, Refused
+from waitd.core.delivery import (
+    LADDER,
+    Delivered,
+    DeliveryId,
+    DeliveryState,
+    Gone,
+    Postponed,
+    Receipt,
+    Refused,
+)
 from waitd.engine.deliverer import Deliverer
 from waitd.metrics import Instruments
 from waitd.ports import Parcel
@@ -76,6 +86,28 @@ async def test_what_was_left_in_the_outbox_by_a_crash_is_found_at_start() -> Non
         await asyncio.sleep(0.1)
         assert bench.state("old") is DeliveryState.DELIVERED
         tasks.cancel_scope.cancel()
+
+
+@in_virtual_time
+async def test_what_is_postponed_is_tried_again_when_it_says_so_and_climbs_no_rung() -> None:
+    times: list[float] = []
+    loop = asyncio.get_running_loop()
+
+    def not_yet(parcel: Parcel) -> Receipt:
+        times.append(loop.time())
+        assert parcel.attempts == 0
+        return Postponed("not parked yet", 7.0) if len(times) < 50 else Delivered()
+
+    async with running(not_yet) as bench:
+        bench.queue("d")
+        await asyncio.sleep(400)
+        assert bench.state("d") is DeliveryState.DELIVERED
+    assert [later - earlier for earlier, later in pairwise(times)] == pytest.approx([7.0] * 49)
+    counted = bench.instruments.deliveries.labels
+    assert (counted("recording", "postponed")._value.get(), counted("recording", "refused")._value.get()) == (
+        49,
+        0,
+    )
 
 
 @in_virtual_time

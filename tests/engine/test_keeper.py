@@ -75,6 +75,16 @@ async def test_ended_waits_are_deleted_after_the_retention_time() -> None:
 
 
 @in_virtual_time
+async def test_the_audit_is_kept_as_long_as_ended_waits_are() -> None:
+    async with running() as bench:
+        bench.store.audited = [bench.clock.now(), bench.clock.now() + 10_000]
+        await asyncio.sleep(3500)
+        assert len(bench.store.audited) == 2
+        await asyncio.sleep(200)
+        assert len(bench.store.audited) == 1
+
+
+@in_virtual_time
 async def test_progress_is_flushed_and_a_store_that_refuses_is_asked_again() -> None:
     async with running() as bench:
         bench.poker.adopt(bench.store.put(waiting("w", bench.clock.now(), interval=1)))

@@ -18,10 +18,7 @@ from waitd.probes.judging import (
     Response,
     Rules,
     Sources,
-    decide,
     decoded,
-    is_quick,
-    judge,
     judge_apart,
     rules_of,
 )
@@ -130,7 +127,7 @@ def test_a_charset_that_is_none_or_slow_is_not_used(charset: str) -> None:
 
 
 def test_a_failure_is_asked_before_a_success() -> None:
-    assert decide(rules("true", failure_when="true"), response({})).decision is Decision.FAILURE
+    assert rules("true", failure_when="true").decide(response({})).decision is Decision.FAILURE
 
 
 # ---------------------------------------------------------------- cost
@@ -152,7 +149,7 @@ def test_a_failure_is_asked_before_a_success() -> None:
 def test_an_everyday_condition_on_an_everyday_body_is_judged_in_the_loop(source: str) -> None:
     job: dict[str, Any] = {"status": "RUNNING", "state": "RUNNING", "errors": [], "final": ["done"]}
     job["items"] = [{"id": n, "state": "done"} for n in range(30)]
-    assert is_quick(rules(source), response(job, {"x-state": "done"}))
+    assert rules(source).is_quick(response(job, {"x-state": "done"}))
 
 
 HEAVY = [
@@ -171,7 +168,7 @@ HEAVY = [
 
 @pytest.mark.parametrize(("source", "body"), HEAVY, ids=range(len(HEAVY)))
 def test_what_could_hold_the_loop_is_not_judged_in_it(source: str, body: bytes) -> None:
-    assert not is_quick(rules(source), response(body))
+    assert not rules(source).is_quick(response(body))
 
 
 def test_a_large_pattern_is_never_judged_in_the_loop() -> None:
@@ -182,7 +179,7 @@ def test_a_large_pattern_is_never_judged_in_the_loop() -> None:
 async def test_a_worker_judges_as_the_loop_does() -> None:
     heavy = rules("body.items.exists(i, i == 7)", message="body.state", result="body.n")
     seen = response({"items": [7], "state": "done", "n": [1, {"a": None}]})
-    assert await judge_apart(heavy, seen, anyio.CapacityLimiter(1)) == judge(heavy, seen)
+    assert await judge_apart(heavy, seen, anyio.CapacityLimiter(1)) == heavy.judge(seen)
 
 
 async def test_a_large_body_is_judged_by_a_worker_through_the_probe() -> None:

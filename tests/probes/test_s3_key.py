@@ -8,9 +8,9 @@ from moto_s3 import S3Server
 from s3_looks import look, look_for, s3_client
 
 from waitd.core.verdict import Failure, Pending, Success, Verdict
+from waitd.probes.aws_places import Place
 from waitd.probes.s3_client import _address
 from waitd.probes.s3_key import S3KeyProbe
-from waitd.probes.s3_places import Place
 
 ODD_KEYS = [
     "a b", "a+b", "a%20b", "a%b", "100%", "ü/ñ", "/lead", "//lead", "a//b", "trail/", "x/../y", "x/./z", "..", ".", "dots...",

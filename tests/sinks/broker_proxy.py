@@ -1,38 +1,69 @@
-"""A TCP proxy between a sink and its broker, which can be down, hang, or cut a connection just before an answer gets through."""
+"""A TCP proxy between a sink and its broker, which can be down, hang, speak TLS, or cut a connection just before an answer gets through."""
 
 import asyncio
 import socket
+import ssl
 import struct
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from enum import Enum
+from typing import NamedTuple
+
+
+class Ends(NamedTuple):
+    """The four ways of one connection."""
+
+    requests: asyncio.StreamReader
+    client: asyncio.StreamWriter
+    answers: asyncio.StreamReader
+    broker: asyncio.StreamWriter
+
+
+class Cut(Enum):
+    """When a connection is cut."""
+
+    NOT = 0
+    AFTER_AN_EVENT = 1
+    NOW = 2
 
 
 class Proxy:
-    """Forwards 127.0.0.1:`port` to 127.0.0.1:`target`. `rewrite` changes what the broker sends, length unchanged."""
+    """Forwards 127.0.0.1:`port` to 127.0.0.1:`target`.
+
+    `rewrite` changes what the broker sends, length unchanged; with `tls` it is the proxy that speaks TLS, for a broker that cannot; `door`
+    speaks first, and lets in by returning True.
+    """
 
     def __init__(self, target: int) -> None:
         self.target = target
         self.port = 0
         self.rewrite: Callable[[bytes], bytes] = lambda data: data
+        self.tls: ssl.SSLContext | None = None
+        self.door: Callable[[Ends], Awaitable[bool]] | None = None
         self.accepted = 0
         self.open: set[asyncio.StreamWriter] = set()
         self.cuts = 0
-        self._cut = 0
+        self._cutting: Cut = Cut.NOT
         self._flowing = asyncio.Event()
         self._flowing.set()
-        self._server: asyncio.Server | None = None
+        self._listening: socket.socket | None = None
+        self._accepting: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def up(self) -> None:
         """Accepts connections, at the same port as before."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._listening = socket.create_server(("127.0.0.1", self.port))
+        self._listening.setblocking(False)
+        self.port = self._listening.getsockname()[1]
+        self._accepting = asyncio.create_task(self._accept(self._listening))
 
     async def down(self) -> None:
         """Resets what is open and accepts nothing: a broker that was killed."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        if self._accepting is not None and self._listening is not None:
+            self._accepting.cancel()
+            await asyncio.wait([self._accepting])
+            self._listening.close()
+            self._accepting = self._listening = None
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -46,36 +77,49 @@ class Proxy:
         self._flowing.set()
 
     def cut_before_the_next_answer(self) -> None:
-        """The next thing the broker says does not get through: its connection is reset instead."""
-        self._cut = 1
+        """What the broker says once an event has got through does not: the connection is reset instead."""
+        self._cutting = Cut.AFTER_AN_EVENT
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        self.accepted += 1
-        self.open.add(writer)
+    async def _accept(self, listening: socket.socket) -> None:
+        """Not `asyncio.Server`: closed between a connection's acceptance and its transport, it leaves that open."""
+        while True:
+            peer, _ = await asyncio.get_running_loop().sock_accept(listening)
+            self.accepted += 1
+            task = asyncio.create_task(self._serve(peer))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, peer: socket.socket) -> None:
+        client: asyncio.StreamWriter | None = None
         broker: asyncio.StreamWriter | None = None
         try:
+            requests, client = await streams_of(peer, self.tls)
+            self.open.add(client)
             answers, broker = await asyncio.open_connection("127.0.0.1", self.target)
-            ways = [
-                asyncio.ensure_future(self._copy(reader, broker)),
-                asyncio.ensure_future(self._copy(answers, writer, True)),
-            ]
-            try:
-                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for way in ways:
-                    way.cancel()
-                await asyncio.wait(ways)
-        except (OSError, asyncio.CancelledError):
+            if self.door is None or await self.door(Ends(requests, client, answers, broker)):
+                await self._forward(Ends(requests, client, answers, broker))
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
-            self.open.discard(writer)
-            for end in (writer, broker):
+            if client is None:
+                peer.close()
+            else:
+                self.open.discard(client)
+            for end in (client, broker):
                 if end is not None:
                     reset(end)
-            self._tasks.discard(task)
+
+    async def _forward(self, ends: Ends) -> None:
+        ways = [
+            asyncio.ensure_future(self._copy(ends.requests, ends.broker)),
+            asyncio.ensure_future(self._copy(ends.answers, ends.client, True)),
+        ]
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for way in ways:
+                way.cancel()
+            await asyncio.wait(ways)
 
     async def _copy(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answers: bool = False
@@ -83,27 +127,30 @@ class Proxy:
         with suppress(OSError):
             while data := await reader.read(65536):
                 await self._flowing.wait()
-                if answers and self._cut:
-                    self._cut = 0
+                if answers and self._cutting is Cut.NOW:
+                    self._cutting = Cut.NOT
                     self.cuts += 1
                     return
+                if self._cutting is Cut.AFTER_AN_EVENT and b"specversion" in data and not answers:
+                    self._cutting = Cut.NOW
                 writer.write(self.rewrite(data) if answers else data)
                 await writer.drain()
+
+
+async def streams_of(
+    peer: socket.socket, tls: ssl.SSLContext | None
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """The streams of an accepted socket; raises OSError where the client does not like the certificate."""
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader()
+    protocol = asyncio.StreamReaderProtocol(reader)
+    transport, _ = await loop.connect_accepted_socket(lambda: protocol, peer, ssl=tls)
+    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
 
 def reset(writer: asyncio.StreamWriter) -> None:
     """Ends the connection with a RST."""
     raw = writer.get_extra_info("socket")
-    with suppress(OSError):
+    with suppress(OSError, AttributeError):  # a TLS transport that is closed has none any more
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
-
-
-@asynccontextmanager
-async def proxied(target: int) -> AsyncIterator[Proxy]:
-    proxy = Proxy(target)
-    await proxy.up()
-    try:
-        yield proxy
-    finally:
-        await proxy.down()

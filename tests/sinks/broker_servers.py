@@ -1,4 +1,4 @@
-"""Real brokers, each a process (Kafka: librdkafka's mock cluster) on a free port of 127.0.0.1, that can be killed and started again."""
+"""Real brokers, each a process on a free port of 127.0.0.1, that can be killed and started again. Kafka's stand-in: `kafka_cluster`."""
 
 import os
 import shutil
@@ -11,12 +11,13 @@ import time
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+
+from broker_certificates import server_files
 
 LOGIN, PASSWORD = "waitd", "planted-password"
 #: What NATS takes at most, RabbitMQ and Redis, in bytes.
 NATS_MAX, RABBIT_MAX, REDIS_MAX = 256 * 1024, 512 * 1024, 1024 * 1024
-SECONDS_TO_START = 60
+SECONDS_TO_START = 180
 
 
 def free_port() -> int:
@@ -81,6 +82,8 @@ class Server(ABC):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
+    end = kill
+
 
 class RedisServer(Server):
     """Redis; with `fsync` always, what it has answered is on its disk."""
@@ -105,9 +108,13 @@ class RedisServer(Server):
 
 
 class NatsServer(Server):
+    """NATS, which speaks TLS with those who want it."""
+
     def command(self) -> list[str]:
         config = self.directory / "nats.conf"
+        certificate, key = server_files(self.directory)
         config.write_text(
+            f'tls {{ cert_file: "{certificate}", key_file: "{key}" }}\nallow_non_tls: true\n'
             f'host: 127.0.0.1\nport: {self.port}\nmax_payload: {NATS_MAX}\njetstream {{ store_dir: "{self.directory}/js" }}\n'
             f'authorization {{ users: [ {{ user: {LOGIN}, password: "{PASSWORD}", permissions: {{ publish: {{ deny: "forbidden.>" }} }} }} ] }}\n'
         )
@@ -118,7 +125,20 @@ class MotoServer(Server):
     """SQS. What it holds is in memory: a kill would lose what it had taken."""
 
     def command(self) -> list[str]:
-        return [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)]
+        script = str(Path(__file__).with_name("moto_sqs.py"))
+        return [sys.executable, "-W", "ignore", script, "-H", "127.0.0.1", "-p", str(self.port)]
+
+
+class WebhookServer(Server):
+    """The receiver of webhooks; what it takes lies in `taken`."""
+
+    @property
+    def taken(self) -> Path:
+        return self.directory / "taken"
+
+    def command(self) -> list[str]:
+        script = str(Path(__file__).with_name("webhook_server.py"))
+        return [sys.executable, script, str(self.port), str(self.taken)]
 
 
 class RabbitServer(Server):
@@ -126,7 +146,7 @@ class RabbitServer(Server):
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
-        self.mapper, self.distribution = free_port(), free_port()
+        self.mapper, self.distribution, self.tls_port = free_port(), free_port(), free_port()
 
     def environment(self) -> dict[str, str]:
         return {
@@ -148,7 +168,10 @@ class RabbitServer(Server):
 
     def command(self) -> list[str]:
         (self.directory / "plugins").write_text("[].\n")
+        certificate, key = server_files(self.directory)
         (self.directory / "rabbitmq.conf").write_text(
+            f"listeners.ssl.1 = 127.0.0.1:{self.tls_port}\nssl_options.certfile = {certificate}\nssl_options.keyfile = {key}\n"
+            f"ssl_options.cacertfile = {certificate}\nssl_options.verify = verify_none\n"
             f"default_user = {LOGIN}\ndefault_pass = {PASSWORD}\nmax_message_size = {RABBIT_MAX}\nloopback_users = none\n"
         )
         return [str(rabbit_script())]
@@ -189,21 +212,3 @@ def install_rabbit() -> str:
         if rabbit_script() is not None
         else f"apt-get could not install rabbitmq-server: {done.stderr[-300:]}"
     )
-
-
-class KafkaCluster:
-    """The mock cluster of librdkafka, which speaks the wire protocol. It lives and dies with a producer of this process."""
-
-    def __init__(self, _: Path) -> None:
-        self._producer: Any = None
-        self.port = 0
-
-    def start(self) -> None:
-        from confluent_kafka import Producer
-
-        self._producer = Producer({"bootstrap.servers": "unused", "test.mock.num.brokers": 1, "log_level": 0})
-        brokers = self._producer.list_topics(timeout=10).brokers
-        self.port = next(iter(brokers.values())).port
-
-    def kill(self) -> None:
-        self._producer = None

@@ -1,6 +1,7 @@
 """Each broker as the tests see it: its server behind a proxy, a sink, a place to send to, and its own consumer to read back with."""
 
 import asyncio
+import base64
 import json
 import urllib.request
 from abc import ABC, abstractmethod
@@ -10,6 +11,7 @@ from typing import Any, ClassVar
 from uuid import uuid4
 
 import boto3
+from broker_certificates import server_context
 from broker_proxy import Proxy
 from broker_servers import (
     LOGIN,
@@ -17,33 +19,40 @@ from broker_servers import (
     PASSWORD,
     RABBIT_MAX,
     REDIS_MAX,
-    KafkaCluster,
     MotoServer,
     NatsServer,
     RabbitServer,
     RedisServer,
     Server,
+    WebhookServer,
 )
+from fakes import FixedAuthorizations
+from kafka_cluster import KafkaCluster
+from webhook_server import MAX as WEBHOOK_MAX
 
 from waitd.core.connection import Connection
 from waitd.core.delivery import DeliveryId
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
 from waitd.core.wait import WaitId
-from waitd.ports import Connections, Parcel
+from waitd.outgoing import Outgoing
+from waitd.ports import Parcel
 from waitd.sinks.amqp import AmqpSink
 from waitd.sinks.broker import BrokerSink
 from waitd.sinks.kafka import KafkaSink
 from waitd.sinks.nats import NatsSink
 from waitd.sinks.redis import RedisSink
 from waitd.sinks.sqs import SqsSink
+from waitd.sinks.webhook import WebhookSink
 
 #: What the queues take at most, in bytes.
 SQS_MAX = 128 * 1024
 CONTENT_TYPE = "application/cloudevents+json"
 AnySink = BrokerSink[Any, Any]
+#: The secrets of a receiver of webhooks, in the middle of a rotation.
+NEW_SECRET, OLD_SECRET = ("whsec_" + base64.b64encode(letter * 32).decode() for letter in (b"n", b"o"))
 
 
-class Known:
+class Known(FixedAuthorizations):
     """The Connections port over a dictionary."""
 
     def __init__(self) -> None:
@@ -96,8 +105,6 @@ class Broker(ABC):
     too_large: ClassVar[int]
     #: Whether it drops what comes twice under one delivery id.
     deduplicates: ClassVar[bool] = False
-    #: How many deliveries a test of an outage takes; moto takes about 50 a second.
-    many: ClassVar[int] = 1000
     #: Whether what it has taken outlives a kill.
     durable: ClassVar[bool] = True
 
@@ -107,11 +114,28 @@ class Broker(ABC):
     def proxy(self) -> Proxy:
         return Proxy(self.server.port)
 
+    def opened(self, connections: Known, outgoing: Outgoing | None = None) -> Any:
+        """A sink, to be entered."""
+        return self.sink(connections, outgoing)
+
     @abstractmethod
     def connection(self, port: int) -> Connection: ...
 
     def with_wrong_credentials(self, connection: Connection) -> Connection:
         return replace(connection, password="planted-wrong")
+
+    def with_tls(self, connection: Connection, *, ca: str | None = None, verify: bool = True) -> Connection:
+        """The same over TLS; `ca` is the file of the authority to trust."""
+        extra = {"ssl": True, "verify": verify} | ({"ssl_ca_certs": ca} if ca else {})
+        return replace(connection, extra={**connection.extra, **extra})
+
+    def speak_tls(self, proxy: Proxy) -> None:
+        """From now on it is TLS behind the proxy's port, the proxy's own where the server knows none."""
+        proxy.tls = server_context()
+
+    def renamed(self, connection: Connection) -> Connection:
+        """The same broker, under a name that its certificate does not have."""
+        return replace(connection, host="localhost")
 
     @abstractmethod
     def params(self, name: str, port: int) -> dict[str, Any]: ...
@@ -150,6 +174,9 @@ class Nats(Broker):
     def connection(self, port: int) -> Connection:
         return Connection("broker", "nats", "127.0.0.1", port, login=LOGIN, password=PASSWORD)
 
+    def speak_tls(self, proxy: Proxy) -> None:
+        """The server does, at the same port."""
+
     def params(self, name: str, port: int) -> dict[str, Any]:
         return {"conn_id": "broker", "subject": f"{name}.outcomes"}
 
@@ -177,11 +204,20 @@ class Nats(Broker):
 
 
 class Sqs(Broker):
-    kind, sink, too_large, durable, many = "sqs", SqsSink, SQS_MAX, False, 300
+    kind, sink, too_large, durable = "sqs", SqsSink, SQS_MAX, False
 
     def connection(self, port: int) -> Connection:
         extra = {"region_name": "eu-west-1", "endpoint_url": f"http://127.0.0.1:{port}"}
         return Connection("broker", "aws", login="AKIAIOSFODNN7EXAMPLE", password=PASSWORD, extra=extra)
+
+    def with_tls(self, connection: Connection, *, ca: str | None = None, verify: bool = True) -> Connection:
+        endpoint = str(connection.extra["endpoint_url"]).replace("http://", "https://")
+        trusted = {"verify": ca if ca and verify else verify}
+        return replace(connection, extra={**connection.extra, "endpoint_url": endpoint, **trusted})
+
+    def renamed(self, connection: Connection) -> Connection:
+        endpoint = str(connection.extra["endpoint_url"]).replace("127.0.0.1", "localhost")
+        return replace(connection, extra={**connection.extra, "endpoint_url": endpoint})
 
     def params(self, name: str, port: int) -> dict[str, Any]:
         return {"aws_conn_id": "broker", "queue_url": f"http://127.0.0.1:{port}/123456789012/{name}"}
@@ -242,7 +278,8 @@ class Sqs(Broker):
 
 
 class Kafka(Broker):
-    kind, sink, too_large, durable = "kafka", KafkaSink, 1024 * 1024, False
+    server: KafkaCluster
+    kind, sink, too_large = "kafka", KafkaSink, 1024 * 1024
 
     def proxy(self) -> Proxy:
         proxy = Proxy(self.server.port)
@@ -261,9 +298,22 @@ class Kafka(Broker):
             "broker", "kafka", extra={"bootstrap.servers": f"127.0.0.1:{port}", "group.id": "other"}
         )
 
+    def with_tls(self, connection: Connection, *, ca: str | None = None, verify: bool = True) -> Connection:
+        extra = {"security.protocol": "SSL", "enable.ssl.certificate.verification": verify}
+        extra |= {"ssl.ca.location": ca} if ca else {}
+        return replace(connection, extra={**connection.extra, **extra})
+
+    def renamed(self, connection: Connection) -> Connection:
+        servers = str(connection.extra["bootstrap.servers"]).replace("127.0.0.1", "localhost")
+        return replace(connection, extra={**connection.extra, "bootstrap.servers": servers})
+
     def with_wrong_credentials(self, connection: Connection) -> Connection:
+        return self.with_login(connection, "planted-wrong")
+
+    def with_login(self, connection: Connection, password: str = PASSWORD) -> Connection:
+        """For a cluster that wants one: `kafka_door`."""
         login = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "PLAIN"}
-        login |= {"sasl.username": "waitd", "sasl.password": "planted-wrong"}
+        login |= {"sasl.username": LOGIN, "sasl.password": password}
         return replace(connection, extra={**connection.extra, **login})
 
     def params(self, name: str, port: int) -> dict[str, Any]:
@@ -301,6 +351,10 @@ class Kafka(Broker):
 class Amqp(Broker):
     kind, sink, too_large = "amqp", AmqpSink, RABBIT_MAX
 
+    def speak_tls(self, proxy: Proxy) -> None:
+        assert isinstance(self.server, RabbitServer)
+        proxy.target = self.server.tls_port
+
     def connection(self, port: int) -> Connection:
         return Connection("broker", "amqp", "127.0.0.1", port, login=LOGIN, password=PASSWORD)
 
@@ -334,9 +388,36 @@ class Amqp(Broker):
         return taken
 
 
-def opened(broker: Broker, connections: Connections) -> AnySink:
-    """A sink of this broker, to be entered."""
-    return broker.sink(connections)
+class Webhook(Broker):
+    """No broker, but a receiver of webhooks can be killed, too."""
+
+    kind, too_large = "webhook", WEBHOOK_MAX
+
+    def opened(self, connections: Known, outgoing: Outgoing | None = None) -> Any:
+        return WebhookSink(connections, secret=None, secret_headers=(), outgoing=outgoing)
+
+    def connection(self, port: int) -> Connection:
+        extra = {"webhook_secret": f"{NEW_SECRET} {OLD_SECRET}"}
+        return Connection("broker", "http", "127.0.0.1", port, login=LOGIN, password=PASSWORD, extra=extra)
+
+    def params(self, name: str, port: int) -> dict[str, Any]:
+        return {"conn_id": "broker", "endpoint": f"/{name}"}
+
+    async def read(self, name: str, count: int) -> list[Taken]:
+        """All that any of its places took."""
+        assert isinstance(self.server, WebhookServer)
+        lines = [json.loads(line) for line in self.server.taken.read_text().splitlines()]
+        return [
+            Taken(line["body"].encode(), line["headers"] | {"delivery_id": line["headers"]["webhook-id"]})
+            for line in lines
+        ]
+
+    def answer(self, **answer: Any) -> None:
+        """What is answered from now on: `status`, `headers`; nothing: it takes events again."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.server.port}/answers", data=json.dumps(answer).encode()
+        )
+        urllib.request.urlopen(request).close()
 
 
 #: The class and the server of each kind.
@@ -347,3 +428,5 @@ BROKERS: dict[str, tuple[type[Any], type[Any]]] = {
     "kafka": (Kafka, KafkaCluster),
     "amqp": (Amqp, RabbitServer),
 }
+#: With the one that is no broker.
+PLACES = BROKERS | {"webhook": (Webhook, WebhookServer)}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from broker_servers import install_rabbit
-from brokers import BROKERS, Broker
+from brokers import BROKERS, PLACES, Broker
 from scene import Scene, scene_of
 
 KINDS = tuple(BROKERS)
@@ -28,19 +28,19 @@ class Brokers:
     def _started(self, kind: str) -> Broker:
         if kind == "amqp" and (why_not := install_rabbit()):
             pytest.skip(why_not)
-        broker_class, server_class = BROKERS[kind]
+        broker_class, server_class = PLACES[kind]
         server = server_class(self.directory / kind)
         broker: Broker = broker_class(server)
         try:
             server.start()
         except BaseException:
-            server.kill()
+            server.end()
             raise
         return broker
 
     def kill(self) -> None:
         for broker in self.running.values():
-            broker.server.kill()
+            broker.server.end()
 
 
 @pytest.fixture(scope="session")
@@ -53,6 +53,13 @@ def brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Brokers]:
 @pytest.fixture(params=KINDS)
 async def scene(request: pytest.FixtureRequest, brokers: Brokers) -> AsyncIterator[Scene]:
     """The same test against each broker."""
+    async with AsyncExitStack() as stack:
+        yield await scene_of(brokers.get(request.param), stack)
+
+
+@pytest.fixture(params=PLACES)
+async def place(request: pytest.FixtureRequest, brokers: Brokers) -> AsyncIterator[Scene]:
+    """The same test against each broker, and against a receiver of webhooks."""
     async with AsyncExitStack() as stack:
         yield await scene_of(brokers.get(request.param), stack)
 

@@ -1,23 +1,36 @@
 """A real store and a real deliverer around sinks, and a sink beside them that must keep its pace."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import anyio
 from fakes import RecordingSink
 
+from waitd.core.delivery import AfterAttempt, DeliveryId
 from waitd.core.wait import NOTHING_SEEN, Outcome, WaitId, WaitSpec, WaitState
 from waitd.engine.clock import SystemClock
 from waitd.engine.deliverer import Deliverer
 from waitd.metrics import Instruments
-from waitd.ports import Added, Ended, Ending, NewWait, Sink, StoredWait
+from waitd.ports import Added, DeliveryFilter, Ended, Ending, NewWait, Sink, StoredDelivery, StoredWait
 from waitd.stores import Store
 
 #: Pauses before attempts; short, many, so that an outage of some seconds ends before the ladder does.
 LADDER = (0.0, 0.1, 0.2, 0.4, *(0.5,) * 60)
+
+
+class KeepingStore(Store):
+    """Keeps what was said of each attempt: a delivery that was made has no `last_error` any more."""
+
+    errors: ClassVar[dict[DeliveryId, list[str]]] = {}
+
+    async def save_attempt(self, delivery_id: DeliveryId, after: AfterAttempt, at: float) -> None:
+        await super().save_attempt(delivery_id, after, at)
+        if after.last_error is not None:
+            self.errors.setdefault(delivery_id, []).append(after.last_error)
 
 
 class Outbox:
@@ -58,8 +71,8 @@ class Outbox:
         answers = await self.store.add([NewWait("default", spec) for _ in range(count)])
         return [answer.wait.id for answer in answers if isinstance(answer, Added)]
 
-    async def end(self, wait_id: WaitId, at: float) -> None:
-        payload = {"number": str(wait_id), "text": "grüße"}
+    async def end(self, wait_id: WaitId, at: float, text: str = "grüße") -> None:
+        payload = {"number": str(wait_id), "text": text}
         await self.store.finish(Ending(wait_id, NOTHING_SEEN, Outcome(WaitState.SUCCESS, payload), at))
 
     def spawn(self, ending: Coroutine[Any, Any, None]) -> None:
@@ -77,6 +90,27 @@ class Outbox:
     async def waits(self, ids: Sequence[WaitId]) -> list[StoredWait]:
         return [await self.store.get(wait_id) for wait_id in ids]
 
+    async def deliveries(self, ids: Sequence[WaitId], kind: str) -> list[StoredDelivery]:
+        """Those of these waits to sinks of this kind, oldest first."""
+        wanted = set(ids)
+        found = await self.store.find_deliveries(DeliveryFilter(sink=kind, limit=100_000))
+        return [delivery for delivery in reversed(found) if delivery.wait_id in wanted]
+
+    def delivered(self, kind: str) -> float:
+        """How many were, as the metrics have it."""
+        return float(self.instruments.deliveries.labels(kind, "delivered")._value.get())
+
+    async def told(self, ids: Sequence[WaitId], kind: str, *, of: str, within: float) -> None:
+        """Waits until one of these deliveries says that this is what happened (a regular expression)."""
+        errors: list[str | None] = []
+        try:
+            async with asyncio.timeout(within):
+                while not any(error and re.search(of, error) for error in errors):
+                    await asyncio.sleep(0.02)
+                    errors = [delivery.last_error for delivery in await self.deliveries(ids, kind)]
+        except TimeoutError:
+            raise AssertionError(f"nothing was said of {of!r}: {errors}") from None
+
 
 @asynccontextmanager
 async def outbox(
@@ -92,7 +126,9 @@ async def outbox(
         kind = params.pop("kind")
         return str(sinks[kind].parse(params).destination) if kind in sinks else "beside"
 
-    store = await Store.open(f"sqlite+aiosqlite:///{path}", destination_of=destination_of, ladder=ladder)
+    store = await KeepingStore.open(
+        f"sqlite+aiosqlite:///{path}", destination_of=destination_of, ladder=ladder
+    )
     try:
         running = Outbox(store, sinks, ladder=ladder, attempt_timeout=attempt_timeout, beside=beside)
         async with anyio.create_task_group() as tasks:

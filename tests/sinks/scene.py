@@ -7,7 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 from broker_proxy import Proxy
-from brokers import AnySink, Broker, Known, opened
+from brokers import Broker, Known
 
 from waitd.core.delivery import Receipt
 from waitd.ports import Parcel
@@ -20,15 +20,16 @@ class Scene:
     broker: Broker
     proxy: Proxy
     known: Known
-    sink: AnySink
+    sink: Any
     name: str
 
     def params(self) -> dict[str, Any]:
         return self.broker.params(self.name, self.proxy.port)
 
-    async def deliver(self, parcel: Parcel, patience: float = 20, **more: Any) -> Receipt:
+    async def deliver(self, parcel: Parcel, patience: float = 60, **more: Any) -> Receipt:
         async with asyncio.timeout(patience):
-            return await self.sink.deliver(self.sink.parse({**self.params(), **more}), parcel)
+            receipt: Receipt = await self.sink.deliver(self.sink.parse({**self.params(), **more}), parcel)
+            return receipt
 
     async def read(self, count: int) -> Any:
         return await self.broker.read(self.name, count)
@@ -40,7 +41,7 @@ async def scene_of(broker: Broker, stack: AsyncExitStack) -> Scene:
     stack.push_async_callback(proxy.down)
     known = Known()
     known.known["broker"] = broker.connection(proxy.port)
-    sink = await stack.enter_async_context(opened(broker, known))
+    sink = await stack.enter_async_context(broker.opened(known))
     name = f"t{uuid4().hex[:12]}"
     await broker.prepare(name)
     return Scene(broker, proxy, known, sink, name)

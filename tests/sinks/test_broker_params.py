@@ -133,7 +133,7 @@ print(*sorted({"aiobotocore", "botocore", "redis", "nats", "aiokafka", "aio_pika
     said = subprocess.run(
         command, capture_output=True, text=True, check=True, timeout=60, cwd=Path(__file__).parents[2]
     )
-    assert said.stdout.splitlines() == ["amqp kafka nats redis sqs webhook", ""]
+    assert said.stdout.splitlines() == ["airflow amqp kafka nats redis sqs webhook", ""]
 
 
 # ------------------------------------------------------------ connections

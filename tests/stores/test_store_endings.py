@@ -142,6 +142,16 @@ async def test_a_cancelled_wait_tells_every_sink_but_airflow(
     assert await store.finish(ending(wait)) is None
 
 
+@pytest.mark.parametrize("state", [WaitState.SUCCESS, WaitState.FAILED, WaitState.TIMEOUT])
+async def test_an_asset_event_tells_of_success_alone(store: Store, state: WaitState) -> None:
+    asset = {**AIRFLOW, "mode": "asset_event"}
+    wait = await add_one(store, sinks=[asset, AIRFLOW])
+    ended = await store.finish(ending(wait, outcome=Outcome(state)))
+    assert ended is not None
+    expected = [asset, AIRFLOW] if state is WaitState.SUCCESS else [AIRFLOW]
+    assert [delivery.sink for delivery in ended.wait.deliveries] == expected
+
+
 async def test_only_a_waiting_wait_of_ones_own_namespace_is_cancelled(store: Store) -> None:
     wait = await add_one(store, namespace="a")
     with pytest.raises(NotFound):

@@ -9,7 +9,7 @@ import pytest
 from store_values import add_one, opened
 
 from waitd.core.errors import StoreRefused
-from waitd.stores import anew, bulk, following, reading, rows, upkeep
+from waitd.stores import anew, bulk, costs, following, known_values, reading, rows, upkeep
 from waitd.stores.adding import COLUMNS
 from waitd.stores.codec import DeliveryRow, WaitRow
 from waitd.stores.statements import Statement
@@ -86,6 +86,8 @@ async def test_every_commit_is_flushed_to_the_disk(database: Path) -> None:
         (following.EVENTS_AFTER, "waits_finished_seq (finished_seq>?)"),
         (following.IS_KEPT, "waits_finished_seq (finished_seq=?)"),
         (anew.BY_ID, "deliveries_by_wait (wait_id=?)"),
+        (known_values.VALUES, "sqlite_autoindex_costs_1 (label=? AND namespace=? AND day=?)"),
+        (costs.PRUNE, "costs_by_day (day<?)"),
     ],
 )
 async def test_queries_go_by_their_index(database: Path, statement: Statement, index: str) -> None:

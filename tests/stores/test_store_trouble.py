@@ -138,7 +138,7 @@ async def check_full(store: Store, news: News, waiting: StoredWait, taken: list[
     assert store.failing
     for _ in range(2):
         with pytest.raises(StoreUnavailable, match="full"):
-            await store.finish(ending(waiting, progress=Progress(state="x" * 60_000)))
+            await store.finish(ending(waiting, progress=Progress(state="x" * 400_000)))
     assert {w.id for w in await store.load_waiting(None, 10_000)} == {waiting.id, *(w.id for w in taken)}
     assert (await store.get(waiting.id)).outcome is None
     assert await store.delivery_counts() == {}

@@ -10,5 +10,18 @@ from waitd.api.endings import Endings
 from waitd.api.feed import Feed
 from waitd.api.server import ApiRunner
 from waitd.api.services import Health, Limits, Services
+from waitd.api.throttle import Throttle
+from waitd.api.tls import Certificate, TlsSite
 
-__all__ = ["ApiRunner", "Endings", "Feed", "Health", "Limits", "Services", "build_application"]
+__all__ = [
+    "ApiRunner",
+    "Certificate",
+    "Endings",
+    "Feed",
+    "Health",
+    "Limits",
+    "Services",
+    "Throttle",
+    "TlsSite",
+    "build_application",
+]

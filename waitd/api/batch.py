@@ -1,6 +1,7 @@
 """`POST /v1/waits:batch`: many waits, one durable commit, one answer line each, in order."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import NamedTuple
@@ -9,19 +10,25 @@ import orjson
 from aiohttp import web
 
 from waitd.api.admission import Admission
+from waitd.api.auditing import SUBJECTS, caller_of
 from waitd.api.bodies import Turns, decoded, read_lines
+from waitd.api.callers import namespace_of, principal_of
 from waitd.api.guard import NDJSON
 from waitd.api.problems import refusal, refusal_of
-from waitd.api.requests import namespace_of, refuse_while_draining
+from waitd.api.requests import refuse_while_draining
 from waitd.api.services import Services
 from waitd.api.submissions import Draft, Submissions, keyed, refuse_unknown, unknown_connections
+from waitd.core.audit import Caller
 from waitd.core.errors import Conflict, InvalidInput
+from waitd.core.principal import LOOPBACK, Principal
 from waitd.models import MAX_BODY
 from waitd.ports import Added, Keyed
 
 #: How many batches are read and stored at the same time, since each may take up some hundred MiB; and how many more may wait for that.
 AT_ONCE = 8
 IN_LINE = 64
+#: How many of both one caller may have, where callers are told apart.
+OF_ONE_CALLER = AT_ONCE // 2
 
 
 class Refused(NamedTuple):
@@ -45,6 +52,7 @@ class Batches:
         self._admission = admission
         self._places = asyncio.Semaphore(AT_ONCE)
         self._in_line = 0
+        self._by_caller: Counter[str] = Counter()
 
     async def submit(self, request: web.Request) -> web.StreamResponse:
         """200 with a line each; the status of the whole says only whether the commit went through."""
@@ -53,17 +61,34 @@ class Batches:
             raise InvalidInput.at(
                 "", "in a batch each line carries its own idempotency_key; leave out the header"
             )
-        async with self._place():
+        async with self._place(principal_of(request)):
             entries = await self._read(request)
             await self._refuse_unknown_connections(entries)
             refuse_while_draining(self._services.health)
-            await self._store(entries)
+            request[SUBJECTS] = await self._store(entries, caller_of(request))
             body = b"".join(_line(entry) for entry in entries)
         return web.Response(body=body, headers={"Content-Type": NDJSON})
 
     @asynccontextmanager
-    async def _place(self) -> AsyncIterator[None]:
-        """A place among those at work, after those that came before."""
+    async def _place(self, principal: Principal) -> AsyncIterator[None]:
+        """A place among those at work, after those that came before. One of several callers cannot have all of them."""
+        if principal is LOOPBACK:
+            async with self._one_of_all():
+                yield
+            return
+        if self._by_caller[principal.name] >= OF_ONE_CALLER:
+            raise refusal("too-many-batches", f"{OF_ONE_CALLER} of yours arrive already; nothing was stored")
+        self._by_caller[principal.name] += 1
+        try:
+            async with self._one_of_all():
+                yield
+        finally:
+            self._by_caller[principal.name] -= 1
+            if not self._by_caller[principal.name]:
+                del self._by_caller[principal.name]
+
+    @asynccontextmanager
+    async def _one_of_all(self) -> AsyncIterator[None]:
         if self._in_line >= IN_LINE:
             raise refusal("too-many-batches", "nothing was stored; send it again")
         self._in_line += 1
@@ -79,20 +104,24 @@ class Batches:
     async def _read(self, request: web.Request) -> list[Entry]:
         namespace, turns = namespace_of(request), Turns()
         entries: list[Entry] = []
-        async for lines in read_lines(request):
-            for line in lines:
-                entries.append(self._entry(line, namespace))
-                if turns.over():
-                    await turns.next_turn()
+        try:
+            async for lines in read_lines(request):
+                for line in lines:
+                    entries.append(await self._entry(line, namespace))
+                    if turns.over():
+                        await turns.next_turn()
+        finally:
+            self._services.throttle.charge(principal_of(request), len(entries), request.content.total_bytes)
         return entries
 
-    def _entry(self, line: bytes | None, namespace: str) -> Draft | Refused:
+    async def _entry(self, line: bytes | None, namespace: str) -> Draft | Refused:
         if line is None:
             return Refused(_refusal(refusal("too-large", f"at most {MAX_BODY} bytes a line")))
         raw = key = None
         try:
             raw = decoded(line)
             key = raw.get("idempotency_key") if isinstance(raw, dict) else None
+            await self._submissions.prepare(raw)
             return self._submissions.batch_draft(raw, namespace)
         except InvalidInput as error:
             if isinstance(raw, dict):
@@ -110,8 +139,8 @@ class Batches:
             except InvalidInput as error:
                 entries[index] = Refused(_refusal(error), _key_of(entry))
 
-    async def _store(self, entries: list[Entry]) -> None:
-        """Stores what there is room for, the first lines first, and puts each line's answer in its place."""
+    async def _store(self, entries: list[Entry], by: Caller) -> int:
+        """Stores what there is room for, the first lines first, and puts each line's answer in its place; returns how many are new."""
         drafts = [(index, entry) for index, entry in enumerate(entries) if isinstance(entry, Draft)]
         over_capacity = _refusal(refusal("over-capacity", "try this line again later"))
         with self._admission.seats(len(drafts)) as seats:
@@ -120,12 +149,13 @@ class Batches:
             # Before anything is stored: where it fails, it fails for the whole.
             await self._find_replays(entries)
             stored = drafts[:seats]
-            results = await self._services.store.add([draft.new for _, draft in stored]) if stored else ()
+            results = await self._services.store.add([draft.new for _, draft in stored], by) if stored else ()
         turns = Turns()
         for (index, _), result in zip(stored, results, strict=True):
             entries[index] = _answer(result)
             if turns.over():
                 await turns.next_turn()
+        return sum(isinstance(result, Added) and result.created for result in results)
 
     async def _find_replays(self, entries: list[Entry]) -> None:
         """Lines that are refused now and were taken before get the answer of a replay, whatever has changed since."""

@@ -6,11 +6,14 @@ from typing import Any
 from aiohttp import web
 
 from waitd.api import queries
+from waitd.api.auditing import SUBJECTS, caller_of
 from waitd.api.bodies import decoded, read_body
-from waitd.api.requests import json_response, namespace_of
+from waitd.api.callers import seen_by
+from waitd.api.requests import json_response
 from waitd.api.services import Services
 from waitd.api.targets import SinkTargets
 from waitd.api.views import delivery_item
+from waitd.core.audit import Caller
 from waitd.models import RedeliverDead, RedeliverIds, parsed
 from waitd.ports import DeliveryFilter, Redelivered
 
@@ -24,7 +27,7 @@ class Deliveries:
 
     async def find(self, request: web.Request) -> web.StreamResponse:
         """`GET /v1/deliveries`: a page of deliveries, newest first, and the token of the next page."""
-        wanted = queries.delivery_filter(request.query, namespace_of(request))
+        wanted = queries.delivery_filter(request.query, seen_by(request))
         found = await self._store.find_deliveries(replace(wanted, limit=wanted.limit + 1))
         page = found[: wanted.limit]
         token = queries.page_token(page[-1].id) if len(found) > wanted.limit else None
@@ -33,13 +36,16 @@ class Deliveries:
 
     async def redeliver(self, request: web.Request) -> web.StreamResponse:
         """`POST /v1/deliveries:redeliver`: 200 with how many are queued anew; 404 or 409 where one that is named cannot be."""
-        done = await self._redelivered(decoded(await read_body(request)), namespace_of(request))
+        raw = decoded(await read_body(request))
+        done = await self._redelivered(raw, seen_by(request), caller_of(request))
+        request[SUBJECTS] = done.deliveries
         return json_response({"redelivered": done.deliveries, "more": done.more})
 
-    async def _redelivered(self, raw: Any, namespace: str) -> Redelivered:
+    async def _redelivered(self, raw: Any, namespace: str | None, by: Caller) -> Redelivered:
         if isinstance(raw, dict) and "ids" in raw:
-            return await self._store.redeliver_each(parsed(RedeliverIds, raw).ids, namespace)
+            return await self._store.redeliver_each(parsed(RedeliverIds, raw).ids, namespace, by)
         wanted = parsed(RedeliverDead, raw)
         return await self._store.redeliver_dead(
-            DeliveryFilter(namespace, wanted.state, wanted.sink, wanted.wait_id, limit=wanted.limit)
+            DeliveryFilter(namespace, wanted.state, wanted.sink, wanted.wait_id, limit=wanted.limit),
+            by,
         )

@@ -3,6 +3,8 @@
 The page and all that it loads come from here, so it works without a network; its policy lets it load and call nothing else.
 """
 
+import asyncio
+from collections.abc import Callable
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
@@ -51,20 +53,23 @@ _DAY = "max-age=86400"
 
 
 class Documents:
-    """The handlers of `/openapi.json` and `/docs`. `describe` sets the document, once the routes are known."""
+    """The handlers of `/openapi.json` and `/docs`. `describe` says how the document is made, once the routes are known."""
 
     def __init__(self) -> None:
-        self._document = b""
+        self._document: asyncio.Future[bytes] | None = None
+        self._make: Callable[[], dict[str, Any]] = dict
         # The package is not imported: it would load all of its files into memory.
         self._files = Path(str(distribution("offapi").locate_file("offapi")))
 
-    def describe(self, document: dict[str, Any]) -> None:
-        """Sets the document that is shown."""
-        self._document = orjson.dumps(document)
+    def describe(self, make: Callable[[], dict[str, Any]]) -> None:
+        """Sets what makes the document. That takes a second with all kinds, so it is done when it is first asked for, off the loop."""
+        self._make = make
 
     async def openapi(self, _: web.Request) -> web.StreamResponse:
         """`GET /openapi.json`."""
-        return json_response(self._document)
+        if self._document is None:
+            self._document = asyncio.ensure_future(asyncio.to_thread(lambda: orjson.dumps(self._make())))
+        return json_response(await asyncio.shield(self._document))
 
     async def page(self, _: web.Request) -> web.StreamResponse:
         """`GET /docs`."""

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 import anyio
 from aiohttp import hdrs, web
 
+from waitd.api.callers import seen_by
 from waitd.api.feed import Feed, Reader
 from waitd.api.problems import refusal
-from waitd.api.requests import namespace_of, refuse_while_draining
+from waitd.api.requests import refuse_while_draining
 from waitd.api.services import Services
 from waitd.core.errors import InvalidInput, NotFound, Unavailable
 from waitd.ports import ApiStore, StoredEvent
@@ -48,7 +49,7 @@ class Events:
             await response.prepare(request)
             stream = _Stream(request, response, reader, self._feed)
             await stream.send(await self._greeting(position))
-            await _follow(stream, self._store, namespace_of(request))
+            await _follow(stream, self._store, seen_by(request))
         return response
 
     async def _position(self, request: web.Request) -> int:
@@ -119,7 +120,7 @@ class _Stream:
             await self.send(_COMMENT)
 
 
-async def _follow(stream: _Stream, store: ApiStore, namespace: str) -> None:
+async def _follow(stream: _Stream, store: ApiStore, namespace: str | None) -> None:
     """Sends outcomes until the reader goes away, falls behind or has missed one, or the daemon drains."""
     reader = stream.reader
     while not stream.ended and not reader.is_behind(store.finished_seq):

@@ -2,6 +2,8 @@
 
 A browser lets any page send simple requests to 127.0.0.1, and DNS can make any name point there. So the Host must be a loopback
 name, an Origin must be our own, and a body must be of a type that no HTML form can send.
+
+Where callers have to authenticate, no page can do that for them: then any Host and any Origin will do.
 """
 
 import re
@@ -19,11 +21,24 @@ _NO_TYPE = frozenset({None, "application/octet-stream"})
 _LOOPBACK = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)
 
 
+def check_method(request: web.Request) -> None:
+    """Refuses methods that no route knows.
+
+    Raises:
+        ProblemError: 405.
+    """
+    if request.method not in METHODS and not isinstance(
+        request.match_info.http_exception, web.HTTPMethodNotAllowed
+    ):
+        allowed = ", ".join(sorted(METHODS))
+        raise refusal("method-not-allowed", f"allowed are: {allowed}", headers={hdrs.ALLOW: allowed})
+
+
 def check_caller(request: web.Request) -> None:
     """Refuses what did not come from this machine's own programs or pages.
 
     Raises:
-        ProblemError: 405, 421 or 403.
+        ProblemError: 421 or 403.
     """
     host = request.headers.get(hdrs.HOST, "")
     # A target in absolute form names a host as well, and says more than the header.
@@ -33,11 +48,6 @@ def check_caller(request: web.Request) -> None:
     origin = request.headers.get(hdrs.ORIGIN)
     if origin is not None and origin.lower() not in {f"http://{host.lower()}", f"https://{host.lower()}"}:
         raise refusal("forbidden-origin", "the Origin is another than the Host's own")
-    if request.method not in METHODS and not isinstance(
-        request.match_info.http_exception, web.HTTPMethodNotAllowed
-    ):
-        allowed = ", ".join(sorted(METHODS))
-        raise refusal("method-not-allowed", f"allowed are: {allowed}", headers={hdrs.ALLOW: allowed})
 
 
 def check_content_type(request: web.Request, wanted: str, *, needs_body: bool) -> None:

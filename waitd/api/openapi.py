@@ -10,7 +10,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from waitd import __version__
 from waitd.api.guard import JSON
 from waitd.api.problems import CONTENT_TYPE, KINDS
-from waitd.api.routing import Answer, Body, Parameter, Route
+from waitd.api.routing import PUBLIC, Answer, Body, Parameter, Route
 from waitd.models import BatchLine, ProblemDetails, SinkRequest, WaitRequest
 from waitd.ports import Probe, Sink
 
@@ -20,21 +20,32 @@ _Model = tuple[type[BaseModel], JsonSchemaMode]
 
 _COMPONENT = "#/components/schemas/"
 _PATTERN = re.compile(r"\{(\w+)(:[^}]*)?\}")
+_SCHEMES: Json = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An API key, `waitd_<id>_<secret>`, or a JWT of the identity provider.",
+    }
+}
 _RETRY_AFTER = {
     "description": "Seconds after which to try again.",
     "schema": {"type": "integer", "minimum": 0},
 }
 
 
-def document(routes: Sequence[Route], probes: Mapping[str, Probe], sinks: Mapping[str, Sink]) -> Json:
-    """The document of the routes that have an `operation`.
+def document(
+    routes: Sequence[Route], probes: Mapping[str, Probe], sinks: Mapping[str, Sink], *, asks: bool = False
+) -> Json:
+    """The document of the routes that have an `operation`. `asks`: callers have to say who they are.
 
     A probe or a sink may carry `params_model`, the pydantic model of its parameters; where it does, the document shows them.
     """
     described = [route for route in routes if route.operation]
     paths: dict[str, Json] = {}
     for route in described:
-        paths.setdefault(_PATTERN.sub(r"{\1}", route.path), {})[route.method.lower()] = _operation(route)
+        paths.setdefault(_PATTERN.sub(r"{\1}", route.path), {})[route.method.lower()] = _operation(
+            route, asks
+        )
     return {
         "openapi": "3.1.0",
         "info": {
@@ -46,17 +57,21 @@ def document(routes: Sequence[Route], probes: Mapping[str, Probe], sinks: Mappin
         "tags": [
             {"name": "waits", "description": "What to poke, how often, how long, and whom to tell."},
             {"name": "outcomes", "description": "How waits ended, and who has heard of it."},
+            {"name": "administration", "description": "Who may come in, and who changed what."},
             {"name": "operation", "description": "For whoever runs the daemon."},
         ],
         "paths": paths,
-        "components": {"schemas": _schemas(described, probes, sinks)},
+        "components": {
+            "schemas": _schemas(described, probes, sinks),
+            **({"securitySchemes": _SCHEMES} if asks else {}),
+        },
     }
 
 
 # ---------------------------------------------------------------- operations
 
 
-def _operation(route: Route) -> Json:
+def _operation(route: Route, asks: bool) -> Json:
     operation: Json = {
         "operationId": route.operation,
         "tags": [route.tag],
@@ -66,6 +81,10 @@ def _operation(route: Route) -> Json:
     }
     if route.body is not None:
         operation["requestBody"] = _request_body(route.body)
+    if route.role is not PUBLIC:
+        operation["description"] = f"Takes the role {route.role.title}."
+        if asks:
+            operation["security"] = [{name: []} for name in _SCHEMES]
     return operation
 
 

@@ -5,14 +5,27 @@ from typing import Any, NamedTuple
 
 import orjson
 import structlog
-from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp import hdrs, web
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
-from waitd.core.errors import Conflict, InvalidInput, NotFound, Problem, Unavailable, WaitdError
+from waitd.core.errors import (
+    Conflict,
+    Forbidden,
+    InvalidInput,
+    NotFound,
+    Problem,
+    Unauthenticated,
+    Unavailable,
+    WaitdError,
+)
 
 log = structlog.get_logger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
+#: Under this key an answer that is a refusal carries its kind.
+PROBLEM = web.ResponseKey("PROBLEM", str)
+#: How to say who one is (RFC 6750, section 3).
+CHALLENGE = 'Bearer realm="waitd"'
 #: How many problems of one input are listed; an input of many mistakes must not make a far larger answer.
 MAX_PROBLEMS = 32
 
@@ -28,11 +41,13 @@ class Kind(NamedTuple):
 #: By the last part of `type`, `/problems/<name>`. Part of the contract: programs branch on it.
 KINDS: Mapping[str, Kind] = {
     "malformed-request": Kind(400, "The request is not well-formed HTTP"),
+    "unauthenticated": Kind(401, "It is not known who calls"),
+    "role-needed": Kind(403, "Who calls may not do this"),
     "forbidden-origin": Kind(403, "Pages of other sites may not call this API"),
     "not-found": Kind(404, "It is not there, or not any more"),
     "no-such-route": Kind(404, "There is nothing at this path"),
     "method-not-allowed": Kind(405, "This path does not know the method"),
-    "request-timeout": Kind(408, "The body did not arrive in time"),
+    "request-timeout": Kind(408, "The request did not arrive in time"),
     "conflict": Kind(409, "Its state forbids it"),
     "idempotency-key-reused": Kind(409, "The idempotency key belongs to another body"),
     "events-gone": Kind(410, "The events cannot be followed from there"),
@@ -41,10 +56,13 @@ KINDS: Mapping[str, Kind] = {
     "expectation-failed": Kind(417, "The expectation is not met here"),
     "misdirected": Kind(421, "The Host is not this daemon's"),
     "invalid-input": Kind(422, "The input is not valid"),
+    "too-many-requests": Kind(429, "The caller has sent more requests than it may"),
+    "too-many-failures": Kind(429, "Authentication failed too often from this address"),
     "over-capacity": Kind(429, "The daemon holds as many waits as it may", 5),
     "too-many-long-polls": Kind(429, "Too many callers wait for an answer", 1),
     "too-many-batches": Kind(429, "Too many batches arrive at the same time", 1),
     "too-many-readers": Kind(429, "Too many readers follow the events", 5),
+    "headers-too-large": Kind(431, "The request line or the headers are too long"),
     "internal-error": Kind(500, "The daemon made a mistake"),
     "unavailable": Kind(503, "Not now", 1),
     "draining": Kind(503, "The daemon is stopping", 5),
@@ -56,12 +74,14 @@ class ProblemError(Exception):
     """A refusal on its way to the caller.
 
     Attributes:
+        name: its kind, a key of `KINDS`.
         status: the HTTP status.
         body: the problem details, as `waitd.models.ProblemDetails`.
         headers: what goes with it: Retry-After, Allow.
     """
 
-    def __init__(self, status: int, body: Mapping[str, Any], headers: Mapping[str, str]) -> None:
+    def __init__(self, name: str, status: int, body: Mapping[str, Any], headers: Mapping[str, str]) -> None:
+        self.name = name
         self.status = status
         self.body = body
         self.headers = headers
@@ -83,7 +103,7 @@ def refusal(
         "detail": detail,
         "errors": [{"pointer": p.pointer, "detail": p.detail} for p in problems[:MAX_PROBLEMS]],
     }
-    return ProblemError(kind.status, body, all_headers)
+    return ProblemError(name, kind.status, body, all_headers)
 
 
 def refusal_of(error: Exception) -> ProblemError:
@@ -98,12 +118,18 @@ def refusal_of(error: Exception) -> ProblemError:
         case web.RequestPayloadError():
             return refusal("malformed-request", "the body did not arrive whole, or its encoding is broken")
         case HttpProcessingError():
-            # Its message quotes what was sent, and that may be a secret.
-            return refusal(
-                "malformed-request", "the request line, a header or a chunk is malformed or too long"
-            )
+            return _refusal_of_broken(error)
         case _:
             return _mistake(error)
+
+
+def _refusal_of_broken(error: HttpProcessingError) -> ProblemError:
+    """Its message quotes what was sent, and that may be a secret."""
+    if isinstance(error, LineTooLong):
+        return refusal("headers-too-large", "the request line or a header is too long")
+    if error.message == "Too many headers received":
+        return refusal("headers-too-large", "there are too many headers")
+    return refusal("malformed-request", "the request line, a header or a chunk is malformed")
 
 
 def _mistake(error: Exception) -> ProblemError:
@@ -115,6 +141,10 @@ def _refusal_of_ours(error: WaitdError) -> ProblemError:
     match error:
         case InvalidInput():
             return refusal("invalid-input", _summary(error.problems), error.problems)
+        case Unauthenticated():
+            return refusal("unauthenticated", str(error), headers={hdrs.WWW_AUTHENTICATE: CHALLENGE})
+        case Forbidden():
+            return refusal("role-needed", str(error))
         case NotFound():
             return refusal("not-found", str(error) or KINDS["not-found"].title)
         case Conflict():
@@ -141,7 +171,9 @@ def _refusal_of_http(error: web.HTTPException) -> ProblemError:
             return refusal("too-large", "the body is over the limit")
         case _ if error.status < 500:
             refused = refusal("malformed-request", error.reason)
-            return ProblemError(error.status, {**refused.body, "status": error.status}, refused.headers)
+            return ProblemError(
+                refused.name, error.status, {**refused.body, "status": error.status}, refused.headers
+            )
         case _:
             return _mistake(error)
 
@@ -155,6 +187,7 @@ def response_of(refused: ProblemError) -> web.Response:
     """The refusal as an HTTP response."""
     headers = {**refused.headers, "Content-Type": CONTENT_TYPE}
     response = web.Response(status=refused.status, body=orjson.dumps(refused.body), headers=headers)
+    response[PROBLEM] = refused.name
     if refused.status == 408:
         response.force_close()
     return response

@@ -4,7 +4,8 @@ import base64
 import binascii
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, timedelta
 from typing import get_args
 
 from aiohttp import web
@@ -13,19 +14,22 @@ from waitd.api.routing import Parameter
 from waitd.core.delivery import DeliveryId, DeliveryState
 from waitd.core.errors import InvalidInput, NotFound, Problem
 from waitd.core.wait import WaitId
-from waitd.models import MAX_LABELS, STATES, State
-from waitd.ports import DeliveryFilter, WaitFilter
+from waitd.models import ACTIONS, MAX_LABELS, STATES, State
+from waitd.ports import AuditFilter, CostFilter, DeliveryFilter, WaitFilter
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
 #: The longest `?wait=`, seconds.
 MAX_LONG_POLL = 60.0
+#: How many days back costs are added up where nobody says it.
+COST_DAYS = 30
 #: Parameters that begin so are label filters.
 LABEL = "label."
 DELIVERY_STATES = tuple(state.value for state in DeliveryState)
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SECONDS = re.compile(r"[0-9]{1,2}(\.[0-9]{1,6})?")
+_NUMBER = re.compile(r"[0-9]{1,18}")
 _COUNT = re.compile(r"[0-9]{1,4}")
 
 
@@ -59,6 +63,20 @@ DELIVERY_STATE = Parameter("state", {"enum": list(DELIVERY_STATES)}, "Only deliv
 SINK = Parameter("sink", {"type": "string"}, "Only deliveries to sinks of this kind.")
 WAIT_ID = Parameter(
     "wait_id", {"type": "string", "pattern": f"^{_UUID.pattern}$"}, "Only deliveries of this wait."
+)
+
+PRINCIPAL = Parameter("principal", {"type": "string"}, "Only what this principal did, e.g. `key:0a1b2c`.")
+ACTION = Parameter("action", {"enum": list(ACTIONS)}, "Only changes of this kind.")
+SUBJECT = Parameter("subject", {"type": "string"}, "Only changes of the wait or key with this id.")
+
+
+SINCE = Parameter(
+    "since", {"type": "string", "format": "date"}, f"From which day on, UTC; default: {COST_DAYS} days ago."
+)
+BY = Parameter(
+    "by",
+    {"type": "string", "default": "kind"},
+    "`kind`, `day`, or one of the labels that the setting `cost.labels` names.",
 )
 
 
@@ -97,7 +115,7 @@ def long_poll_seconds(request: web.Request) -> float:
     return float(text)
 
 
-def delivery_filter(query: Mapping[str, str], namespace: str) -> DeliveryFilter:
+def delivery_filter(query: Mapping[str, str], namespace: str | None) -> DeliveryFilter:
     """The deliveries that a list asks for.
 
     Raises:
@@ -119,7 +137,7 @@ def delivery_filter(query: Mapping[str, str], namespace: str) -> DeliveryFilter:
     )
 
 
-def wait_filter(query: Mapping[str, str], namespace: str) -> WaitFilter:
+def wait_filter(query: Mapping[str, str], namespace: str | None) -> WaitFilter:
     """The waits that a list asks for.
 
     Raises:
@@ -142,6 +160,51 @@ def wait_filter(query: Mapping[str, str], namespace: str) -> WaitFilter:
     )
 
 
+def audit_filter(query: Mapping[str, str]) -> AuditFilter:
+    """The lines of the audit that a list asks for.
+
+    Raises:
+        InvalidInput: a value is wrong.
+    """
+    action = query.get("action")
+    if action is not None and action not in ACTIONS:
+        raise InvalidInput.at("/action", f"action is one of {', '.join(ACTIONS)}")
+    before = _decoded_token(query, _NUMBER)
+    return AuditFilter(
+        query.get("principal"),
+        action,
+        query.get("subject"),
+        None if before is None else int(before),
+        _limit(query),
+    )
+
+
+def cost_filter(
+    query: Mapping[str, str], namespace: str | None, labels: Sequence[str], today: date
+) -> CostFilter:
+    """The sums that are asked for. `labels`: those that there are sums by.
+
+    Raises:
+        InvalidInput: a value is wrong.
+    """
+    by, since = query.get("by", "kind"), query.get("since")
+    known = ("kind", "day", *labels)
+    if by not in known:
+        raise InvalidInput.at("/by", f"by is one of {', '.join(known)}")
+    if since is None:
+        since = (today - timedelta(COST_DAYS)).isoformat()
+    elif not _is_day(since):
+        raise InvalidInput.at("/since", "since is a day such as 2026-11-21")
+    return CostFilter(namespace, since, by, _limit(query))
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
 def _limit(query: Mapping[str, str]) -> int:
     limit = query.get("limit", str(DEFAULT_LIMIT))
     if not _COUNT.fullmatch(limit) or not 1 <= int(limit) <= MAX_LIMIT:
@@ -156,6 +219,10 @@ def page_token(last: str) -> str:
 
 def _before(query: Mapping[str, str]) -> str | None:
     """The id with which the page before ended, None where the first is asked for."""
+    return _decoded_token(query, _UUID)
+
+
+def _decoded_token(query: Mapping[str, str], form: re.Pattern[str]) -> str | None:
     token = query.get("page_token")
     if token is None:
         return None
@@ -163,6 +230,6 @@ def _before(query: Mapping[str, str]) -> str | None:
         last = base64.b64decode(token.encode(), altchars=b"-_", validate=True).decode("ascii")
     except (binascii.Error, ValueError):
         last = ""
-    if not _UUID.fullmatch(last):
+    if not form.fullmatch(last):
         raise InvalidInput.at("/page_token", "send next_page_token as the page before gave it")
     return last

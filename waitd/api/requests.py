@@ -13,13 +13,6 @@ from waitd.api.services import Health
 from waitd.core.errors import InvalidInput, Problem
 from waitd.models import pointer
 
-DEFAULT_NAMESPACE = "default"
-
-
-def namespace_of(request: web.Request) -> str:  # noqa: ARG001 - authentication will read it from the request
-    """The namespace that bounds what this caller sees. Without authentication there is one."""
-    return DEFAULT_NAMESPACE
-
 
 def refuse_while_draining(health: Health) -> None:
     """Nothing new comes in while the daemon stops.

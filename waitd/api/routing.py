@@ -8,6 +8,7 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from waitd.api.guard import JSON
+from waitd.core.principal import Role
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -45,21 +46,30 @@ class Body(NamedTuple):
     example: Any = None
 
 
+#: The body of a call that takes none.
+NO_FIELDS = Body("Nothing, or an empty object.", needed=False)
+#: The role of a route that nobody needs to authenticate for: what the platform asks, and what a client reads before it has a key.
+PUBLIC = None
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """One line of the table.
 
     Attributes:
         path: as aiohttp takes it.
+        role: what a caller has to be for it; `PUBLIC`: nobody is asked who he is.
         operation: the operationId; "" keeps the route out of the document.
         answers: all that are no problems.
         problems: names of `problems.KINDS` that this route may answer, beside those that any of its form may.
         stores: whether it asks the store, which may be unavailable.
+        action: what the audit calls it; "": it changes nothing.
     """
 
     method: str
     path: str
     handler: Handler
+    role: Role | None
     operation: str
     tag: str
     summary: str
@@ -68,6 +78,7 @@ class Route:
     parameters: Sequence[Parameter] = ()
     body: Body | None = None
     stores: bool = True
+    action: str = ""
     query: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -82,9 +93,15 @@ class Route:
             "expectation-failed",
             "misdirected",
             "invalid-input",
+            "request-timeout",
+            "headers-too-large",
+            "too-many-requests",
+            "too-many-failures",
         ]
+        if self.role is not PUBLIC:
+            names += ["unauthenticated", "role-needed"]
         if self.body is not None:
-            names += ["request-timeout", "too-large", "unsupported-media-type"]
+            names += ["too-large", "unsupported-media-type"]
         if self.stores:
             names += ["unavailable"]
         return [*names, *self.problems]

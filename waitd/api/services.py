@@ -1,13 +1,16 @@
 """What the API is handed: the parts of the daemon it talks to, as plain values and Protocols."""
 
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from waitd.api.endings import Endings
 from waitd.api.feed import Feed
+from waitd.api.throttle import Throttle
+from waitd.core.namespaces import Namespaces
 from waitd.metrics import Instruments
-from waitd.ports import ApiStore, Connections, Poking, Probe, Sink
+from waitd.ports import ApiStore, Authenticator, Connections, Hearing, Keyring, Metering, Poking, Probe, Sink
 
 
 class Health(Protocol):
@@ -51,6 +54,12 @@ class Services:
         probes: each kind of target by its name.
         sinks: each kind of destination by its name.
         before_scrape: refreshes the gauges that are only worth computing when somebody looks.
+        authenticator: who a bearer token belongs to; None: whoever comes is let in, and is an admin.
+        namespaces: what waits may name, by their namespace.
+        now: Unix seconds.
+        meter: what waits cost; None: nobody measures it.
+        hearing: who hears signals; None: nobody does.
+        throttle: how much one caller may ask for.
     """
 
     store: ApiStore
@@ -64,3 +73,10 @@ class Services:
     limits: Limits
     health: Health
     before_scrape: Callable[[], None]
+    keyring: Keyring
+    authenticator: Authenticator | None = None
+    namespaces: Namespaces = field(default_factory=Namespaces)
+    now: Callable[[], float] = time.time
+    meter: Metering | None = None
+    hearing: Hearing | None = None
+    throttle: Throttle = field(default_factory=Throttle)

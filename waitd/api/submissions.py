@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from waitd.api.naming import Naming
 from waitd.api.services import Services
 from waitd.api.targets import SinkTargets
 from waitd.core.errors import ConnectionUnavailable, InvalidInput, Problem, UnknownConnection
 from waitd.core.wait import WaitSpec
 from waitd.models import BatchLine, WaitRequest, parsed, pointer
-from waitd.ports import Connections, Keyed, NewWait, Target
+from waitd.ports import Connections, Keyed, NewWait, Paced, Preparing, Probe, SubmitPlan, Target
 
 MAX_KEY = 256
 
@@ -43,9 +44,21 @@ class Submissions:
 
     def __init__(self, services: Services, sinks: SinkTargets) -> None:
         self._probes = services.probes
+        self._paces = {kind: probe for kind, probe in services.probes.items() if isinstance(probe, Paced)}
+        self._preparing = {
+            kind: probe for kind, probe in services.probes.items() if isinstance(probe, Preparing)
+        }
         self._connections = services.connections
         self._limits = services.limits
+        self._namespaces = services.namespaces
         self._sinks = sinks
+
+    async def prepare(self, raw: Any) -> None:
+        """Lets the kind of a decoded body load what checking its parameters takes; to be awaited before a draft is made of it."""
+        kind = raw.get("kind") if isinstance(raw, dict) else None
+        probe = self._preparing.get(kind) if isinstance(kind, str) else None
+        if probe is not None and isinstance(params := raw.get("params"), dict):
+            await probe.prepare(params)
 
     def draft(self, raw: Any, namespace: str, idempotency_key: str | None = None) -> Draft:
         """The wait that the decoded body of `POST /v1/waits` describes.
@@ -65,17 +78,29 @@ class Submissions:
 
     def _draft(self, request: WaitRequest, raw: Mapping[str, Any], namespace: str, key: str | None) -> Draft:
         timeout = self._limits.default_timeout if request.timeout is None else request.timeout
-        problems = [*self._timing_problems(request, timeout), *_control_problems(request)]
+        pace = self._paces.get(request.kind)
+        poke_interval = request.poke_interval
+        if pace is not None and "poke_interval" not in request.model_fields_set:
+            poke_interval = pace.default_poke_interval
+        problems = [*self._timing_problems(request, poke_interval, timeout), *_control_problems(request)]
         unseen: list[NamedConnection] = []
-        target = self._target(request.kind, raw.get("params", {}), namespace, problems, unseen)
+        rules = self._namespaces.rules(namespace)
+        naming = None if rules is None else Naming(namespace, rules)
+        target = None
+        if request.submit is None:
+            target = self._target(
+                request.kind, raw.get("params", {}), namespace, problems, unseen, naming=naming
+            )
+        else:
+            self._check_submit(raw, namespace, naming, problems, unseen)
         for index, sink in enumerate(raw.get("sinks", ())):
-            self._check_sink(f"/sinks/{index}", sink, problems, unseen)
+            self._check_sink(f"/sinks/{index}", sink, naming, problems, unseen)
         if problems:
             raise InvalidInput(problems)
         spec = WaitSpec(
             kind=request.kind,
             params=raw.get("params", {}),
-            poke_interval=request.poke_interval,
+            poke_interval=poke_interval,
             timeout=timeout,
             exponential_backoff=request.exponential_backoff,
             max_wait=request.max_wait,
@@ -84,16 +109,21 @@ class Submissions:
             sinks=tuple(raw.get("sinks", ())),
             labels=request.labels,
             supersede_key=request.supersede_key,
+            submit=raw.get("submit"),
+            wake_on=request.wake_on,
         )
         body_digest = None if key is None else digest(raw)
         return Draft(NewWait(namespace, spec, key, body_digest, target), tuple(unseen))
 
-    def _timing_problems(self, request: WaitRequest, timeout: float) -> Iterator[Problem]:
-        if request.poke_interval < self._limits.min_poke_interval:
+    def _timing_problems(self, request: WaitRequest, poke_interval: float, timeout: float) -> Iterator[Problem]:
+        pace = self._paces.get(request.kind)
+        if poke_interval < self._limits.min_poke_interval:
             yield Problem("/poke_interval", f"at least {self._limits.min_poke_interval:g} seconds here")
+        elif pace is not None and poke_interval < pace.min_poke_interval:
+            yield Problem("/poke_interval", f"at least {pace.min_poke_interval:g} seconds for {request.kind}")
         if timeout > self._limits.max_timeout:
             yield Problem("/timeout", f"at most {self._limits.max_timeout:g} seconds here")
-        if request.max_wait is not None and request.max_wait < request.poke_interval:
+        if request.max_wait is not None and request.max_wait < poke_interval:
             yield Problem("/max_wait", "at least the poke_interval")
 
     def _target(
@@ -103,28 +133,74 @@ class Submissions:
         namespace: str,
         problems: list[Problem],
         unseen: list[NamedConnection],
+        *,
+        naming: Naming | None,
     ) -> Target | None:
         """The parsed parameters; None where they, or their kind, are among the problems."""
         probe = self._probes.get(kind)
         if probe is None:
             problems.append(Problem("/kind", f"unknown kind; known are: {', '.join(sorted(self._probes))}"))
             return None
+        if naming is not None and (refused := list(naming.named_connections("/params", params))):
+            problems.extend(refused)
+            return None
         try:
             target: Target = probe.parse(params, namespace=namespace)
         except InvalidInput as error:
             problems.extend(error.below("/params").problems)
             return None
+        if naming is not None:
+            problems.extend(naming.of_target("/params", target))
         self._note_connection(target.conn_id, "/params", params, unseen)
         return target
 
-    def _check_sink(
-        self, place: str, sink: Mapping[str, Any], problems: list[Problem], unseen: list[NamedConnection]
+    def _check_submit(
+        self,
+        raw: Mapping[str, Any],
+        namespace: str,
+        naming: Naming | None,
+        problems: list[Problem],
+        unseen: list[NamedConnection],
     ) -> None:
+        """Checks the parameters of a wait that submits its job, together with what it submits."""
+        kind, submit, params = raw["kind"], raw["submit"], raw.get("params", {})
+        places = {"/params": params, "/submit": submit} | {
+            f"/submit/{name}": part for name, part in submit.items() if isinstance(part, dict)
+        }
+        if naming is not None:
+            refused = [p for place, part in places.items() for p in naming.named_connections(place, part)]
+            if refused:
+                problems.extend(refused)
+                return
+        try:
+            plan = plan_of(self._probes, kind, submit, params, namespace)
+        except InvalidInput as error:
+            problems.extend(error.problems)
+            return
+        for conn_id in plan.conn_ids:
+            if naming is not None:
+                problems.extend(naming.of_connection("/submit", conn_id))
+            place = next((place for place, part in places.items() if conn_id in part.values()), "/params")
+            self._note_connection(conn_id, place, places[place], unseen)
+
+    def _check_sink(
+        self,
+        place: str,
+        sink: Mapping[str, Any],
+        naming: Naming | None,
+        problems: list[Problem],
+        unseen: list[NamedConnection],
+    ) -> None:
+        if naming is not None and (refused := list(naming.named_connections(place, sink))):
+            problems.extend(refused)
+            return
         try:
             target = self._sinks.target(sink)
         except InvalidInput as error:
             problems.extend(error.below(place).problems)
         else:
+            if naming is not None:
+                problems.extend(naming.of_sink(place, target))
             self._note_connection(target.conn_id, place, sink, unseen)
 
     def _note_connection(
@@ -132,6 +208,27 @@ class Submissions:
     ) -> None:
         if conn_id is not None and self._connections.peek(conn_id) is None:
             unseen.append(NamedConnection(conn_id, place + _field_of(conn_id, params)))
+
+
+def plan_of(
+    probes: Mapping[str, Probe],
+    kind: str,
+    submit: Mapping[str, Any],
+    params: Mapping[str, Any],
+    namespace: str,
+) -> SubmitPlan:
+    """What a wait submits.
+
+    Raises:
+        InvalidInput: with pointers relative to the wait.
+    """
+    probe: Any = probes.get(kind)
+    if probe is None:
+        raise InvalidInput.at("/kind", f"unknown kind; known are: {', '.join(sorted(probes))}")
+    if not hasattr(probe, "parse_submit"):
+        raise InvalidInput.at("/submit", f"a job of kind {kind} cannot be submitted")
+    plan: SubmitPlan = probe.parse_submit(submit, params, namespace=namespace)
+    return plan
 
 
 def check_key(key: str | None) -> None:
@@ -205,9 +302,12 @@ def _field_of(conn_id: str, params: Mapping[str, Any]) -> str:
 
 def _control_problems(request: WaitRequest) -> Iterator[Problem]:
     # One look at all of it together; where it fails, which one it was.
-    if not "".join((*request.labels, *request.labels.values(), request.supersede_key or "")).isprintable():
+    keys = (request.supersede_key or "", request.wake_on or "")
+    if not "".join((*request.labels, *request.labels.values(), *keys)).isprintable():
         for name, value in request.labels.items():
             if _CONTROL.search(name) or _CONTROL.search(value):
                 yield Problem(pointer(["labels", name]), _NO_CONTROL)
         if request.supersede_key and _CONTROL.search(request.supersede_key):
             yield Problem("/supersede_key", _NO_CONTROL)
+        if request.wake_on and _CONTROL.search(request.wake_on):
+            yield Problem("/wake_on", _NO_CONTROL)

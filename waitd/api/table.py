@@ -6,15 +6,21 @@ from typing import NamedTuple
 import orjson
 
 from waitd.api import queries
+from waitd.api.administration import administration
+from waitd.api.auditing import Audit
 from waitd.api.batch import Batches
+from waitd.api.costs import Costs
 from waitd.api.deliveries import Deliveries
 from waitd.api.documents import Documents
 from waitd.api.events import EVENT_STREAM, LAST_EVENT_ID, Events
 from waitd.api.guard import NDJSON
+from waitd.api.keys import Keys
 from waitd.api.operations import METRICS_TYPES, Operations
-from waitd.api.routing import Answer, Body, Parameter, Route
+from waitd.api.routing import NO_FIELDS, PUBLIC, Answer, Body, Parameter, Route
+from waitd.api.signals import Signals, signalling
 from waitd.api.submissions import MAX_KEY
 from waitd.api.waits import Waits
+from waitd.core.principal import Role
 from waitd.models import (
     MAX_BATCH_BODY,
     MAX_BATCH_LINES,
@@ -22,6 +28,7 @@ from waitd.models import (
     Alive,
     BatchAnswer,
     BatchLine,
+    CostSummary,
     DeliveryList,
     PokeList,
     Ready,
@@ -58,7 +65,6 @@ _EXAMPLE = {
     "sinks": [{"kind": "webhook", "url": "https://example.org/hooks/waitd"}],
     "labels": {"dag_id": "nightly"},
 }
-_NO_FIELDS = Body("Nothing, or an empty object.", needed=False)
 
 
 #: From the answer that shows a wait to what can be done with it.
@@ -77,6 +83,10 @@ class Handlers(NamedTuple):
     events: Events
     operations: Operations
     documents: Documents
+    keys: Keys
+    audit: Audit
+    costs: Costs
+    signals: Signals
 
 
 def table(handlers: Handlers) -> Sequence[Route]:
@@ -84,8 +94,10 @@ def table(handlers: Handlers) -> Sequence[Route]:
     return (
         *_of_many(handlers.waits, handlers.batches),
         *_of_one(handlers.waits),
+        *signalling(handlers.signals),
         *_of_outcomes(handlers.deliveries, handlers.events),
-        *_of_operation(handlers.operations),
+        *administration(handlers.keys, handlers.audit),
+        *_of_operation(handlers.operations, handlers.costs),
         *_of_documents(handlers.documents),
     )
 
@@ -97,6 +109,7 @@ def _of_many(waits: Waits, batches: Batches) -> Sequence[Route]:
             "POST",
             "/v1/waits",
             waits.submit,
+            Role.SUBMITTER,
             "submitWait",
             "waits",
             "Submit a wait: once this is answered, it is on disk",
@@ -113,11 +126,13 @@ def _of_many(waits: Waits, batches: Batches) -> Sequence[Route]:
             ("idempotency-key-reused", "over-capacity", "draining"),
             (_IDEMPOTENCY_KEY,),
             Body(f"The wait; at most {MAX_BODY} bytes.", (WaitRequest,), example=_EXAMPLE),
+            action="submit",
         ),
         Route(
             "POST",
             "/v1/waits:batch",
             batches.submit,
+            Role.SUBMITTER,
             "submitBatch",
             "waits",
             "Submit many waits in one durable commit",
@@ -129,11 +144,13 @@ def _of_many(waits: Waits, batches: Batches) -> Sequence[Route]:
                 NDJSON,
                 example=2 * (orjson.dumps(_EXAMPLE).decode() + "\n"),
             ),
+            action="submit",
         ),
         Route(
             "GET",
             "/v1/waits",
             waits.find,
+            Role.VIEWER,
             "listWaits",
             "waits",
             "Waits, newest first",
@@ -150,6 +167,7 @@ def _of_one(waits: Waits) -> Sequence[Route]:
             "GET",
             _ID,
             waits.show,
+            Role.VIEWER,
             "getWait",
             "waits",
             "One wait; with `wait`, as soon as it ends",
@@ -161,6 +179,7 @@ def _of_one(waits: Waits) -> Sequence[Route]:
             "GET",
             _ID + "/pokes",
             waits.pokes,
+            Role.VIEWER,
             "listPokes",
             "waits",
             "What its pokes saw, from when to when, how often",
@@ -171,34 +190,40 @@ def _of_one(waits: Waits) -> Sequence[Route]:
             "POST",
             _ID + ":cancel",
             waits.cancel,
+            Role.SUBMITTER,
             "cancelWait",
             "waits",
             "End it as cancelled",
             (shown,),
             ("not-found", "conflict"),
-            body=_NO_FIELDS,
+            body=NO_FIELDS,
+            action="cancel",
         ),
         Route(
             "POST",
             _ID + ":poke",
             waits.poke,
+            Role.OPERATOR,
             "pokeWait",
             "waits",
             "Look at its target now",
             (Answer(202, "The wait; it is due now.", (WaitView,), links=_ABOUT_IT),),
             ("not-found", "conflict"),
-            body=_NO_FIELDS,
+            body=NO_FIELDS,
+            action="poke",
         ),
         Route(
             "POST",
             _ID + ":redeliver",
             waits.redeliver,
+            Role.OPERATOR,
             "redeliverWait",
             "waits",
             "Deliver its outcome to all of its sinks once more",
             (shown,),
             ("not-found", "conflict"),
-            body=_NO_FIELDS,
+            body=NO_FIELDS,
+            action="redeliver",
         ),
     )
 
@@ -209,6 +234,7 @@ def _of_outcomes(deliveries: Deliveries, events: Events) -> Sequence[Route]:
             "GET",
             "/v1/deliveries",
             deliveries.find,
+            Role.OPERATOR,
             "listDeliveries",
             "outcomes",
             "Deliveries, newest first: with `state=dead`, the dead letters",
@@ -225,6 +251,7 @@ def _of_outcomes(deliveries: Deliveries, events: Events) -> Sequence[Route]:
             "POST",
             "/v1/deliveries:redeliver",
             deliveries.redeliver,
+            Role.OPERATOR,
             "redeliver",
             "outcomes",
             "Deliver once more: those that are named, or the dead ones that match",
@@ -233,11 +260,13 @@ def _of_outcomes(deliveries: Deliveries, events: Events) -> Sequence[Route]:
             body=Body(
                 "Which ones.", (RedeliverIds, RedeliverDead), example={"state": "dead", "sink": "webhook"}
             ),
+            action="redeliver",
         ),
         Route(
             "GET",
             "/v1/events",
             events.follow,
+            Role.VIEWER,
             "followEvents",
             "outcomes",
             "Outcomes as they come, as Server-Sent Events",
@@ -248,12 +277,25 @@ def _of_outcomes(deliveries: Deliveries, events: Events) -> Sequence[Route]:
     )
 
 
-def _of_operation(operations: Operations) -> Sequence[Route]:
+def _of_operation(operations: Operations, costs: Costs) -> Sequence[Route]:
     return (
+        Route(
+            "GET",
+            "/v1/cost",
+            costs.find,
+            Role.VIEWER,
+            "getCost",
+            "operation",
+            "What waits that have ended cost here, and would have cost in Airflow's ways of waiting",
+            (Answer(200, "Sums, by day, kind or label.", (CostSummary,)),),
+            ("not-found",),
+            (queries.SINCE, queries.BY, queries.LIMIT),
+        ),
         Route(
             "GET",
             "/livez",
             operations.livez,
+            PUBLIC,
             "isAlive",
             "operation",
             "Whether the daemon gets on with its work",
@@ -264,6 +306,7 @@ def _of_operation(operations: Operations) -> Sequence[Route]:
             "GET",
             "/readyz",
             operations.readyz,
+            PUBLIC,
             "isReady",
             "operation",
             "Whether submits are taken and kept",
@@ -275,6 +318,7 @@ def _of_operation(operations: Operations) -> Sequence[Route]:
             "GET",
             "/metrics",
             operations.metrics,
+            PUBLIC,
             "getMetrics",
             "operation",
             "The figures, for Prometheus",
@@ -290,6 +334,7 @@ def _of_documents(documents: Documents) -> Sequence[Route]:
             "GET",
             "/openapi.json",
             documents.openapi,
+            PUBLIC,
             "getDescription",
             "operation",
             "This document",
@@ -300,6 +345,7 @@ def _of_documents(documents: Documents) -> Sequence[Route]:
             "GET",
             "/docs",
             documents.page,
+            PUBLIC,
             "getDocumentation",
             "operation",
             "This document as a page for people",
@@ -307,5 +353,5 @@ def _of_documents(documents: Documents) -> Sequence[Route]:
             stores=False,
         ),
         # What the page loads, a browser's cache included, is no part of the API.
-        Route("GET", "/docs/{name}", documents.asset, "", "", "", (), stores=False),
+        Route("GET", "/docs/{name}", documents.asset, PUBLIC, "", "", "", (), stores=False),
     )

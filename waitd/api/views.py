@@ -5,6 +5,7 @@ from typing import Any
 
 from waitd.api.targets import SinkTargets
 from waitd.core.event import rfc3339
+from waitd.core.submission import Submission
 from waitd.core.wait import Outcome, Progress, Run, WaitState
 from waitd.ports import Live, StoredDelivery, StoredWait, WaitingOn
 
@@ -14,8 +15,10 @@ def progress_of(wait: StoredWait, live: Live | None) -> Progress:
     return live.progress if live is not None and wait.state is WaitState.WAITING else wait.progress
 
 
-def wait_view(wait: StoredWait, live: Live | None, sinks: SinkTargets) -> dict[str, Any]:
-    """The wait in the shape of `WaitView`. `live` is what the poker knows of it, None where it does not hold it."""
+def wait_view(
+    wait: StoredWait, live: Live | None, sinks: SinkTargets, cost: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """The wait in the shape of `WaitView`. `live` is what the poker knows of it, None where it does not hold it; `cost` is a `WaitCost`."""
     spec = wait.spec
     waiting = wait.state is WaitState.WAITING
     progress = progress_of(wait, live)
@@ -34,6 +37,8 @@ def wait_view(wait: StoredWait, live: Live | None, sinks: SinkTargets) -> dict[s
         "sinks": [dict(sink) for sink in spec.sinks],
         "labels": dict(spec.labels),
         "supersede_key": spec.supersede_key,
+        "submit": None if wait.submission is None else submission_view(wait, wait.submission),
+        "wake_on": spec.wake_on,
         "state": wait.state.value,
         "created_at": rfc3339(wait.created_at),
         "deadline": rfc3339(wait.deadline),
@@ -47,6 +52,27 @@ def wait_view(wait: StoredWait, live: Live | None, sinks: SinkTargets) -> dict[s
         "last_verdict": _seen(last) if last else None,
         "outcome": _outcome(wait.outcome) if wait.outcome else None,
         "deliveries": [delivery_view(delivery, sinks) for delivery in wait.deliveries],
+        "cost": cost,
+    }
+
+
+def submission_view(wait: StoredWait, submission: Submission) -> dict[str, Any]:
+    """The wait's job in the shape of `SubmissionView`."""
+    cancel = wait.job_cancel
+    return {
+        "state": submission.state.value,
+        "handle": submission.handle,
+        "adopted": submission.adopted,
+        "attempts": submission.attempts,
+        "last_error": submission.last_error,
+        "cancel": None
+        if cancel is None
+        else {
+            **cancel._asdict(),
+            "state": cancel.state.value,
+            "next_attempt_at": _time(cancel.next_attempt_at),
+        },
+        "request": dict(wait.spec.submit or {}),
     }
 
 

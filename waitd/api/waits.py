@@ -9,13 +9,17 @@ from aiohttp import web
 
 from waitd.api import queries
 from waitd.api.admission import Admission
+from waitd.api.auditing import SUBJECT, caller_of
 from waitd.api.bodies import Turns, decoded, read_body
+from waitd.api.callers import namespace_of, seen_by
+from waitd.api.costs import Costs
 from waitd.api.problems import ProblemError, refusal
-from waitd.api.requests import expect_no_fields, json_response, namespace_of, refuse_while_draining
+from waitd.api.requests import expect_no_fields, json_response, refuse_while_draining
 from waitd.api.services import Services
 from waitd.api.submissions import Submissions, check_key, keyed, refuse_unknown, unknown_connections
 from waitd.api.targets import SinkTargets
 from waitd.api.views import pokes_view, progress_of, wait_view
+from waitd.core.audit import Caller, change
 from waitd.core.errors import Conflict, InvalidInput
 from waitd.core.step import cancelled
 from waitd.core.wait import WaitState
@@ -26,7 +30,12 @@ class Waits:
     """The handlers of `/v1/waits…` but the batch."""
 
     def __init__(
-        self, services: Services, submissions: Submissions, admission: Admission, sinks: SinkTargets
+        self,
+        services: Services,
+        submissions: Submissions,
+        admission: Admission,
+        sinks: SinkTargets,
+        costs: Costs,
     ) -> None:
         self._services = services
         self._store = services.store
@@ -34,6 +43,7 @@ class Waits:
         self._submissions = submissions
         self._admission = admission
         self._sinks = sinks
+        self._costs = costs
 
     async def submit(self, request: web.Request) -> web.StreamResponse:
         """`POST /v1/waits`: 201 once it is on disk, 200 for the same key and body again."""
@@ -41,9 +51,10 @@ class Waits:
         key, namespace = _idempotency_key(request), namespace_of(request)
         raw = decoded(await read_body(request))
         try:
-            added = await self._added(await self._checked(raw, namespace, key))
+            added = await self._added(await self._checked(raw, namespace, key), caller_of(request))
         except (InvalidInput, ProblemError) as refused:
             added = await self._replayed(refused, keyed(raw, namespace, key))
+        request[SUBJECT] = added.wait.id
         status = 201 if added.created else 200
         return self._answer(added.wait, status, location=True)
 
@@ -57,6 +68,7 @@ class Waits:
         raise refused
 
     async def _checked(self, raw: Any, namespace: str, key: str | None) -> NewWait:
+        await self._submissions.prepare(raw)
         draft = self._submissions.draft(raw, namespace, key)
         if draft.unseen:
             asked = [name.conn_id for name in draft.unseen]
@@ -64,11 +76,11 @@ class Waits:
         refuse_while_draining(self._services.health)
         return draft.new
 
-    async def _added(self, new: NewWait) -> Added:
+    async def _added(self, new: NewWait, by: Caller) -> Added:
         with self._admission.seats(1) as seats:
             if not seats:
                 raise refusal("over-capacity", "nothing was stored; send it again later")
-            [result] = await self._store.add([new])
+            [result] = await self._store.add([new], by)
         if isinstance(result, Conflict):
             raise refusal("idempotency-key-reused", str(result))
         if isinstance(result, Exception):
@@ -77,7 +89,7 @@ class Waits:
 
     async def show(self, request: web.Request) -> web.StreamResponse:
         """`GET /v1/waits/{id}`; with `?wait=` it answers when the wait ends, the seconds are over or the daemon drains."""
-        wait_id, namespace = queries.wait_id(request), namespace_of(request)
+        wait_id, namespace = queries.wait_id(request), seen_by(request)
         seconds = queries.long_poll_seconds(request)
         if not seconds:
             return self._answer(await self._store.get(wait_id, namespace))
@@ -89,7 +101,7 @@ class Waits:
 
     async def find(self, request: web.Request) -> web.StreamResponse:
         """`GET /v1/waits`: a page of waits, newest first, and the token of the next page."""
-        wanted = queries.wait_filter(request.query, namespace_of(request))
+        wanted = queries.wait_filter(request.query, seen_by(request))
         found = await self._store.find(replace(wanted, limit=wanted.limit + 1))
         page = found[: wanted.limit]
         token = queries.page_token(page[-1].id) if len(found) > wanted.limit else None
@@ -100,28 +112,32 @@ class Waits:
     async def _encoded(self, waits: Sequence[StoredWait]) -> Sequence[bytes]:
         turns, encoded = Turns(), []
         for wait in waits:
-            encoded.append(orjson.dumps(wait_view(wait, self._poking.live(wait.id), self._sinks)))
+            encoded.append(orjson.dumps(self._view(wait)))
             if turns.over():
                 await turns.next_turn()
         return encoded
 
     async def pokes(self, request: web.Request) -> web.StreamResponse:
         """`GET /v1/waits/{id}/pokes`: the last runs of verdicts, oldest first."""
-        wait = await self._store.get(queries.wait_id(request), namespace_of(request))
+        wait = await self._store.get(queries.wait_id(request), seen_by(request))
         return json_response(pokes_view(progress_of(wait, self._poking.live(wait.id))))
 
     async def cancel(self, request: web.Request) -> web.StreamResponse:
         """`POST /v1/waits/{id}:cancel`: 200 with the wait as it ended, 409 where it had ended before."""
         await expect_no_fields(request)
-        wait = await self._store.cancel(queries.wait_id(request), cancelled(), namespace_of(request))
+        wait = await self._store.cancel(
+            queries.wait_id(request), cancelled(), seen_by(request), caller_of(request)
+        )
         return self._answer(wait)
 
     async def poke(self, request: web.Request) -> web.StreamResponse:
         """`POST /v1/waits/{id}:poke`: 202, it is due now; 409 where it has ended."""
         await expect_no_fields(request)
-        wait = await self._store.get(queries.wait_id(request), namespace_of(request))
+        wait = await self._store.get(queries.wait_id(request), seen_by(request))
         if wait.state is not WaitState.WAITING:
             raise Conflict(f"the wait has ended: {wait.state.value}")
+        told = change(caller_of(request), self._services.now(), "poke", wait.id)
+        await self._store.record(told)
         # One that the poker does not hold yet is poked when it is handed over, which is at once as well.
         self._poking.poke_now(wait.id)
         return self._answer(wait, 202)
@@ -129,11 +145,15 @@ class Waits:
     async def redeliver(self, request: web.Request) -> web.StreamResponse:
         """`POST /v1/waits/{id}:redeliver`: 200 with the wait and its new deliveries; 409 while it is waiting."""
         await expect_no_fields(request)
-        return self._answer(await self._store.redeliver(queries.wait_id(request), namespace_of(request)))
+        wait = await self._store.redeliver(queries.wait_id(request), seen_by(request), caller_of(request))
+        return self._answer(wait)
+
+    def _view(self, wait: StoredWait) -> dict[str, Any]:
+        live = self._poking.live(wait.id)
+        return wait_view(wait, live, self._sinks, self._costs.of_wait(wait, progress_of(wait, live)))
 
     def _answer(self, wait: StoredWait, status: int = 200, *, location: bool = False) -> web.Response:
-        view = wait_view(wait, self._poking.live(wait.id), self._sinks)
-        return json_response(view, status, {"Location": f"/v1/waits/{wait.id}"} if location else None)
+        return json_response(self._view(wait), status, {"Location": f"/v1/waits/{wait.id}"} if location else None)
 
 
 def _idempotency_key(request: web.Request) -> str | None:

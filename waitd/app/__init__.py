@@ -1,6 +1,7 @@
 """The composition root, the only one: settings become objects, objects run in one task group, SIGTERM drains them.
 
     parts         probes, sinks, and the connections that both use
+    presets       kinds of job systems, from their files
     connections   resolvers and egress rules, as the settings want them
     daemon        one daemon: what its parts tell each other, and its life
     run           the process around it

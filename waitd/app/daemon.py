@@ -5,6 +5,7 @@ import gc
 import os
 import signal
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import anyio
 import structlog
@@ -12,24 +13,47 @@ from aiohttp import web
 from sqlalchemy.engine import make_url
 
 from waitd import __build__, __version__
-from waitd.api import ApiRunner, Endings, Feed, Limits, Services, build_application
+from waitd.api import (
+    ApiRunner,
+    Certificate,
+    Endings,
+    Feed,
+    Limits,
+    Services,
+    Throttle,
+    TlsSite,
+    build_application,
+)
+from waitd.app.door import Door
 from waitd.app.parts import Parts
-from waitd.core.errors import Unavailable
+from waitd.core.cost import Measured
+from waitd.core.delivery import DeliveryState
+from waitd.core.errors import Unavailable, WaitdError
 from waitd.core.wait import Progress, WaitId
 from waitd.engine.clock import SystemClock
 from waitd.engine.deliverer import Deliverer
+from waitd.engine.job_cancels import JobCancels
 from waitd.engine.keeper import Keeper, pages
 from waitd.engine.ledger import Ledger
+from waitd.engine.metering import Meter
 from waitd.engine.poker import Poker
+from waitd.engine.signals import Signals
+from waitd.engine.submitter import Submitter
 from waitd.metrics import Instruments
 from waitd.ports import Ended, StoredWait
 from waitd.settings import Settings
+from waitd.sinks.airflow_sweep import AirflowSweep
 from waitd.stores import Store
+
+if TYPE_CHECKING:
+    from waitd.probes.s3_queue import S3EventQueue
 
 log = structlog.get_logger(__name__)
 
 #: How many more waits than at the last time are worth a walk of the collector.
 FREEZE_STEP = 10_000
+#: How many connections may wait to be accepted.
+BACKLOG = 1024
 
 
 class Daemon:
@@ -40,6 +64,7 @@ class Daemon:
         settings: Settings,
         store: Store,
         parts: "Parts",
+        door: Door,
         instruments: Instruments,
     ) -> None:
         self.settings = settings
@@ -47,9 +72,14 @@ class Daemon:
         self.instruments = instruments
         self.clock = SystemClock()
         self._outgoing = parts.outgoing
+        self._keyring = door.keyring
         self.ledger = Ledger(instruments)
         self.endings = Endings(settings.max_long_polls)
         self.feed = Feed()
+        self.submitter = Submitter(store, parts.jobs, self.clock, instruments)
+        self.job_cancels = JobCancels(
+            store, parts.probes, parts.jobs, self.submitter, self.clock, instruments
+        )
         self.poker = Poker(
             store,
             parts.probes,
@@ -58,6 +88,7 @@ class Daemon:
             capacity=settings.capacity,
             poke_concurrency=settings.poke_concurrency,
             per_host_concurrency=settings.per_host_concurrency,
+            submitter=self.submitter,
         )
         self.deliverer = Deliverer(
             store,
@@ -68,13 +99,23 @@ class Daemon:
             attempt_timeout=settings.delivery_timeout,
             per_destination=settings.per_destination_concurrency,
         )
-        self.keeper = Keeper(store, self.poker, self.clock, retention=settings.retention, recount=self._count)
+        self.signals = Signals(
+            store, self.poker, self.clock, instruments, retention=settings.signal_retention
+        )
+        parts.signals.read = self.signals.signals
+        self._s3_events = self._s3_event_queue(parts)
+        self._sweep = AirflowSweep(store, parts.airflow)
+        self.keeper = Keeper(store, self.poker, self.clock, retention=settings.retention, recount=self._tidy)
+        self.meter = self._metering() if settings.cost.enabled else None
+        self._overhead_kept = Measured()
         self.draining = False
         self._frozen = 0
         store.on_added = self._added
         store.on_ended = self._ended
         store.on_redelivered = self.deliverer.wake
+        store.on_signals = self.signals.heard
         store.live_progress = self._live_progress
+        store.measured = self._measured
         self.application = build_application(
             Services(
                 store=store,
@@ -88,8 +129,50 @@ class Daemon:
                 limits=Limits(settings.default_timeout, settings.max_timeout, settings.min_poke_interval),
                 health=self,
                 before_scrape=self._before_scrape,
+                hearing=self.signals,
+                keyring=door.keyring,
+                authenticator=door.authenticator,
+                namespaces=door.namespaces,
+                now=self.clock.now,
+                meter=self.meter,
+                throttle=Throttle(
+                    requests_per_second=settings.requests_per_second,
+                    request_burst=settings.request_burst,
+                    at_once=settings.max_connections // 2,
+                ),
             )
         )
+
+    def _metering(self) -> Meter:
+        cost = self.settings.cost
+        return Meter(
+            self.poker,
+            self.clock,
+            self.instruments,
+            held=self.ledger.waiting,
+            constants=cost.constants,
+            prices=cost.prices,
+            labels=cost.labels,
+            poke_cpu_seconds=cost.poke_cpu_seconds,
+        )
+
+    def _s3_event_queue(self, parts: "Parts") -> "S3EventQueue | None":
+        url = self.settings.s3_events_queue_url
+        if url is None:
+            return None
+        try:
+            from waitd.probes.s3_queue import S3EventQueue  # noqa: PLC0415 - its libraries come with an extra
+        except ImportError:
+            raise WaitdError("s3_events_queue_url needs pip install 'waitd[s3]'") from None
+
+        def heard(bucket: str, key: str) -> None:
+            self.signals.heard_s3("s3_queue", bucket, key, namespace=None)
+
+        conn_id = self.settings.s3_events_conn_id
+        try:
+            return S3EventQueue(parts.connections, url, conn_id, heard=heard, outgoing=parts.outgoing)
+        except ValueError as error:
+            raise WaitdError(f"s3_events_queue_url: {error}") from None
 
     # ------------------------------------------------------------ health, as the API tells it
 
@@ -118,31 +201,57 @@ class Daemon:
     def _added(self, waits: Sequence[StoredWait]) -> None:
         self.ledger.added(waits)
         self.poker.adopt(waits)
+        if self.meter is not None:
+            self.meter.added(waits)
 
     def _ended(self, endings: Sequence[Ended]) -> None:
         self.ledger.ended(endings)
+        if self.meter is not None:
+            self.meter.ended(endings)
         destinations: set[str] = set()
         for ended in endings:
             self.poker.drop(ended.wait.id)
+            self.job_cancels.note(ended.wait)
             self.endings.announce(ended.wait.id)
             destinations |= ended.destinations
         self.feed.announce(self.store.finished_seq)
         self.deliverer.wake(destinations)
 
+    def _measured(self, wait: StoredWait, seconds: float) -> Measured | None:
+        if self.meter is None:
+            return None
+        return self.meter.measured(wait.spec, wait.progress.pokes, seconds, ended=True)
+
+    async def _keep_overhead(self) -> None:
+        """Raises StoreUnavailable: it is kept the next time."""
+        before, now = self._overhead_kept, self.meter.overhead if self.meter is not None else Measured()
+        if now != before:
+            await self.store.save_overhead(now.since(before))
+            self._overhead_kept = now
+
     def _live_progress(self, wait_id: WaitId) -> Progress | None:
         live = self.poker.live(wait_id)
         return None if live is None else live.progress
+
+    async def _tidy(self) -> None:
+        """With each sweep of the keeper. Raises StoreUnavailable."""
+        await self.signals.prune()
+        await self._count()
 
     async def _count(self) -> None:
         if self.poker.held > self._frozen * 1.5 + FREEZE_STEP:
             self._freeze()
         self.ledger.reset(await self.store.counts())
-        for state, count in (await self.store.delivery_counts()).items():
-            self.instruments.outbox_deliveries.labels(state).set(count)
+        deliveries = await self.store.delivery_counts()
+        for state in DeliveryState:
+            self.instruments.outbox_deliveries.labels(state).set(deliveries.get(state, 0))
+        await self._keep_overhead()
 
     def _before_scrape(self) -> None:
         self.poker.refresh_gauges()
         self.ledger.refresh_gauges()
+        if self.meter is not None:
+            self.meter.refresh_gauges()
         self.instruments.event_loop_lag.set(self.keeper.lag)
 
     # ------------------------------------------------------------ its life
@@ -159,13 +268,24 @@ class Daemon:
         Raises:
             OSError: the address cannot be listened on.
         """
+        await self.signals.load()
         runner = await self._listen()
         try:
             async with anyio.create_task_group() as tasks:
                 with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+                    tasks.start_soon(self.submitter.run, name="submitter")
+                    tasks.start_soon(self.job_cancels.run, name="job cancels")
                     tasks.start_soon(self.poker.run, name="poker")
+                    if self._s3_events is not None:
+                        tasks.start_soon(self._s3_events.run, name="S3 events")
                     tasks.start_soon(self.deliverer.run, name="deliverer")
                     tasks.start_soon(self.keeper.run, name="keeper")
+                    tasks.start_soon(
+                        self._sweep.run, self.settings.airflow_sweep_interval, name="airflow sweep"
+                    )
+                    tasks.start_soon(self._keyring.run, name="keyring")
+                    if self.meter is not None:
+                        tasks.start_soon(self.meter.run, name="meter")
                     tasks.start_soon(self._load, name="load")
                     async for signum in signals:
                         log.info("draining", signal=signal.Signals(signum).name, held=self.poker.held)
@@ -186,10 +306,11 @@ class Daemon:
         log.info("loaded", waits=self.poker.held, seconds=round(self.clock.monotonic() - started, 3))
 
     async def _listen(self) -> web.AppRunner:
-        runner = ApiRunner(self.application)
+        runner = ApiRunner(
+            self.application, instruments=self.instruments, max_connections=self.settings.max_connections
+        )
         await runner.setup()
-        site = web.TCPSite(runner, self.settings.host, self.settings.port, backlog=1024)
-        await site.start()
+        await self._site(runner).start()
         for address in runner.addresses:
             self._outgoing.listens_on(*address[:2])
         host, port = runner.addresses[0][:2]
@@ -198,10 +319,21 @@ class Daemon:
             version=__version__,
             build=__build__,
             address=f"{host}:{port}",
+            tls=self.settings.tls_certificate is not None,
+            authentication=self.settings.authenticates,
             pid=os.getpid(),
             store=self._store_name(),
         )
         return runner
+
+    def _site(self, runner: web.AppRunner) -> web.BaseSite:
+        """Where the API is listened for: with TLS, where there is a certificate."""
+        host, port = self.settings.host, self.settings.port
+        certificate, key = self.settings.tls_certificate, self.settings.tls_key
+        if certificate is None or key is None:
+            return web.TCPSite(runner, host, port, backlog=BACKLOG)
+        pair = Certificate(certificate, key, now=self.clock.monotonic)
+        return TlsSite(runner, host, port, pair, backlog=BACKLOG)
 
     def _store_name(self) -> str:
         return make_url(self.settings.store_url).render_as_string(hide_password=True)
@@ -216,6 +348,7 @@ class Daemon:
             tasks.start_soon(self.deliverer.drain, grace)
         try:
             await self.poker.learned.flush(everything=True)
+            await self._keep_overhead()
         except Unavailable as error:
             log.warning("progress_not_stored", error=str(error))
         await runner.cleanup()

@@ -6,12 +6,20 @@ from typing import Any, NamedTuple
 
 from waitd import __version__
 from waitd.app.connections import connections_of, outgoing_of
+from waitd.app.presets import presets_of
+from waitd.engine.clock import SystemClock
 from waitd.metrics import Instruments
 from waitd.outgoing import Outgoing
-from waitd.ports import Connections, Probe, Sink
+from waitd.ports import Connections, Jobs, Probe, Sink
+from waitd.probes.aws import aws_probes
 from waitd.probes.http import HttpProbe
+from waitd.probes.http_jobs import HttpJobs
 from waitd.probes.s3 import s3_probes
+from waitd.probes.signal import SignalProbe
+from waitd.probes.sql import sql_probes
 from waitd.settings import Settings
+from waitd.sinks.airflow import AirflowSink
+from waitd.sinks.airflow_api import AirflowApis
 from waitd.sinks.amqp import AmqpSink
 from waitd.sinks.broker import BrokerSink
 from waitd.sinks.kafka import KafkaSink
@@ -25,12 +33,18 @@ BROKER_SINKS: tuple[type[BrokerSink[Any, Any]], ...] = (SqsSink, RedisSink, Nats
 
 
 class Parts(NamedTuple):
-    """What pokes, what delivers, where both look up their connections, and where both may go."""
+    """What pokes, what delivers, where both look up their connections, where both may go, what submits jobs, and what looks
+    for signals.
+    """
 
     probes: Mapping[str, Probe]
     sinks: Mapping[str, Sink]
     connections: Connections
     outgoing: Outgoing
+    #: For what asks Airflow outside of deliveries.
+    airflow: AirflowApis
+    jobs: Jobs
+    signals: SignalProbe
 
 
 @asynccontextmanager
@@ -43,14 +57,28 @@ async def parts_of(settings: Settings, instruments: Instruments) -> AsyncIterato
         http = await stack.enter_async_context(
             HttpProbe(connections, secret_headers=settings.secret_headers, outgoing=outgoing)
         )
+        presets = await presets_of(settings, connections, outgoing, instruments, stack)
+        jobs = await stack.enter_async_context(
+            HttpJobs(presets.connections, secret_headers=settings.secret_headers, outgoing=outgoing)
+        )
         webhook = await stack.enter_async_context(
             WebhookSink(connections, secret=secret, secret_headers=settings.secret_headers, outgoing=outgoing)
         )
         s3 = await stack.enter_async_context(s3_probes(connections, outgoing))
-        sinks: dict[str, Sink] = {"webhook": webhook}
+        aws = await stack.enter_async_context(aws_probes(connections, outgoing))
+        sql = await stack.enter_async_context(
+            sql_probes(connections, outgoing, connections_per_database=settings.sql_connections)
+        )
+        airflow = await stack.enter_async_context(
+            AirflowSink(connections, hold_off=settings.airflow_hold_off, outgoing=outgoing)
+        )
+        airflow_apis = await stack.enter_async_context(AirflowApis(connections, outgoing, SystemClock.now))
+        signals = SignalProbe()
+        sinks: dict[str, Sink] = {"webhook": webhook, "airflow": airflow}
         for broker_sink in BROKER_SINKS:
-            sinks[broker_sink.kind] = await stack.enter_async_context(broker_sink(connections))
-        yield Parts({"http": http, **s3}, sinks, connections, outgoing)
+            sinks[broker_sink.kind] = await stack.enter_async_context(broker_sink(connections, outgoing))
+        probes = {"http": http, **s3, **aws, **sql, **presets.probes, "signal": signals}
+        yield Parts(probes, sinks, connections, outgoing, airflow_apis, jobs, signals)
 
 
 @asynccontextmanager

@@ -2,16 +2,17 @@
 
 import asyncio
 import gc
+import resource
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from ipaddress import ip_address
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import structlog
 
 from waitd import __build__, __version__
 from waitd.app.daemon import Daemon
+from waitd.app.door import check_bind, door_of
 from waitd.app.parts import parts_of
 from waitd.core.errors import InvalidInput, WaitdError
 from waitd.engine.clock import SystemClock
@@ -19,7 +20,7 @@ from waitd.log import configure
 from waitd.metrics import Instruments
 from waitd.settings import Settings
 from waitd.state_volume import ephemeral_state
-from waitd.stores import Store
+from waitd.stores import CostRules, Store
 
 log = structlog.get_logger(__name__)
 
@@ -32,7 +33,7 @@ async def daemon_of(settings: Settings) -> AsyncIterator[Daemon]:
     """A daemon, put together and not yet running.
 
     Raises:
-        WaitdError: the store cannot be opened, e.g. because another daemon holds it.
+        WaitdError: the store cannot be opened, e.g. because another daemon holds it; nobody could come in.
     """
     instruments = Instruments(version=__version__, build=__build__)
     async with parts_of(settings, instruments) as parts:
@@ -45,11 +46,16 @@ async def daemon_of(settings: Settings) -> AsyncIterator[Daemon]:
             return str(parts.sinks[kind].parse(params).destination)
 
         store = await Store.open(
-            settings.store_url, now=SystemClock.now, ladder=settings.ladder, destination_of=destination_of
+            settings.store_url,
+            now=SystemClock.now,
+            ladder=settings.ladder,
+            destination_of=destination_of,
+            costs=CostRules(settings.cost.labels, settings.cost.values, settings.cost.retention),
         )
         try:
             _tell_if_ephemeral(settings, instruments)
-            yield Daemon(settings, store, parts, instruments)
+            async with door_of(settings, store, parts.outgoing) as door:
+                yield Daemon(settings, store, parts, door, instruments)
         finally:
             await store.close()
 
@@ -67,16 +73,6 @@ def _tell_if_ephemeral(settings: Settings, instruments: Instruments) -> None:
         )
 
 
-def is_loopback(host: str) -> bool:
-    """Whether nobody but this machine reaches an address to listen on. A name other than localhost is not trusted to be one."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def new_loop() -> asyncio.AbstractEventLoop:
     """An event loop: uvloop's where there is one."""
     try:
@@ -86,6 +82,13 @@ def new_loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
+def _allow_many_files() -> None:
+    """As many file descriptors as the system lets us have: a shell's usual 1,024 are fewer than pokes and connections together."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def serve(settings: Settings) -> int:
     """Runs a daemon until it is told to stop; returns the process's exit code."""
 
@@ -93,15 +96,11 @@ def serve(settings: Settings) -> int:
         async with daemon_of(settings) as daemon:
             await daemon.run()
 
-    configure(level=settings.log_level, log_format=settings.log_format)
-    gc.set_threshold(*COLLECT_AFTER)
-    if not is_loopback(settings.host):
-        sys.stderr.write(
-            f"waitd: bind {settings.bind} is not a loopback address, and there is no authentication: whoever reaches it could "
-            "submit waits and use your connections. Bind 127.0.0.1 and put an authenticating proxy in front of it.\n"
-        )
-        return 1
     try:
+        check_bind(settings)
+        configure(level=settings.log_level, log_format=settings.log_format)
+        gc.set_threshold(*COLLECT_AFTER)
+        _allow_many_files()
         with asyncio.Runner(loop_factory=new_loop) as runner:
             runner.run(main())
     except (WaitdError, OSError) as error:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-from waitd.bench.jobs import job_of
+from waitd.bench.jobs import expected_state, job_of
 from waitd.bench.receiver import Heard
 from waitd.bench.s3 import files_of
 
@@ -25,6 +25,14 @@ class Submitted(NamedTuple):
     timeout: float
     expected: str
     kind: str = "http"
+
+
+def submitted_as(body: Mapping[str, Any], answer: Mapping[str, Any]) -> Submitted:
+    """A wait as it was handed in, from its body and the daemon's answer."""
+    params, timeout = body["params"], body["timeout"]
+    place = params.get("endpoint") or params.get("bucket_key") or f"/{params['prefix']}"
+    path = "/".join(place[place.index("/jobs/") :].split("/")[:5])
+    return Submitted(answer.get("id", ""), path, timeout, expected_state(job_of(path), timeout), body["kind"])
 
 
 @dataclass(frozen=True, slots=True)

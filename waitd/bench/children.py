@@ -2,8 +2,9 @@
 
 import asyncio
 import os
+import socket
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -11,24 +12,32 @@ from typing import Any
 import orjson
 
 from waitd.bench.fleet import Urls
+from waitd.bench.machine import pin
 from waitd.client import Client
 
 #: How long a child may take to stop by itself, in seconds.
 GRACE = 30.0
+#: The job server's program.
+FLEET = "waitd.bench.fleet"
 
 
 @asynccontextmanager
 async def child(
-    arguments: Sequence[str], *, log: Path, environment: Mapping[str, str] | None = None, heard: bool = False
+    arguments: Sequence[str],
+    *,
+    log: Path,
+    environment: Mapping[str, str] | None = None,
+    heard: bool = False,
+    cores: Collection[int] | None = None,
+    python: Sequence[str] = (sys.executable, "-m"),
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """`python -m ARGUMENTS` while the context lasts; on leaving it is killed, whatever happened.
+    """`python -m ARGUMENTS` while the context lasts, on these cores; on leaving it is killed, whatever happened.
 
     What it says goes to `log`; with `heard` its standard output is a pipe instead. Its standard input is a pipe that ends with us.
     """
     with log.open("ab") as errors:
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
+            *python,
             *arguments,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE if heard else errors,
@@ -36,6 +45,8 @@ async def child(
             env=environment,
         )
     try:
+        if cores is not None:
+            pin(process.pid, cores)
         yield process
     finally:
         await kill(process)
@@ -60,12 +71,29 @@ async def stop(process: asyncio.subprocess.Process, grace: float = GRACE) -> int
 @asynccontextmanager
 async def fleet(origins: int, *, log: Path, with_s3: bool = False) -> AsyncIterator[Urls]:
     """A job server of its own process, and where it is served."""
-    arguments = ["waitd.bench.fleet", "--origins", str(origins), "--exit-with-parent"]
-    async with child([*arguments, *(["--s3"] if with_s3 else [])], log=log, heard=True) as process:
+    async with fleet_process(origins, log=log, with_s3=with_s3) as (_, urls):
+        yield urls
+
+
+@asynccontextmanager
+async def fleet_process(
+    origins: int,
+    *,
+    log: Path,
+    with_s3: bool = False,
+    host: str = "127.0.0.1",
+    cores: Collection[int] | None = None,
+    program: str = FLEET,
+) -> AsyncIterator[tuple[int, Urls]]:
+    """The same, and the process's id."""
+    arguments = [program, "--host", host, "--origins", str(origins), "--exit-with-parent"]
+    async with child(
+        [*arguments, *(["--s3"] if with_s3 else [])], log=log, heard=True, cores=cores
+    ) as process:
         line = await process.stdout.readline() if process.stdout else b""
         if not line:
             raise ChildFailed("the job server did not start", log)
-        yield Urls(**orjson.loads(line))
+        yield process.pid, Urls(**orjson.loads(line))
 
 
 @asynccontextmanager
@@ -76,8 +104,10 @@ async def daemon(
     log: Path,
     connections: Mapping[str, str] | None = None,
     patience: float = GRACE,
+    cores: Collection[int] | None = None,
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """`waitd serve` with these settings and no others, ready to take waits. `client` is one of its URL, `connections` are by conn_id.
+    """`waitd serve` with these settings and no others, ready to take waits. `client` is one of its URL, `connections` are by conn_id, `cores`
+    are those that it may run on.
 
     Raises:
         ChildFailed: it ended, or was not ready after `patience` seconds.
@@ -85,7 +115,7 @@ async def daemon(
     environment = {name: value for name, value in os.environ.items() if not name.startswith("WAITD_")}
     environment |= {f"WAITD_{name.upper()}": str(value) for name, value in settings.items()}
     environment |= {f"AIRFLOW_CONN_{name.upper()}": value for name, value in (connections or {}).items()}
-    async with child(["waitd", "serve"], log=log, environment=environment) as process:
+    async with child(["waitd", "serve"], log=log, environment=environment, cores=cores) as process:
         try:
             async with asyncio.timeout(patience):
                 while not await client.ready():
@@ -95,6 +125,14 @@ async def daemon(
         except TimeoutError:
             raise ChildFailed(f"the daemon was not ready after {patience:g} s", log) from None
         yield process
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody has now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 class ChildFailed(Exception):  # noqa: N818 - reads as a sentence where it is raised

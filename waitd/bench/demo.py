@@ -6,7 +6,6 @@ What it does is here, what a person sees of it in `waitd.cli.demo`.
 import asyncio
 import base64
 import os
-import socket
 import time
 from asyncio.subprocess import Process
 from collections import Counter
@@ -16,17 +15,18 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import aiohttp
 import orjson
 
-from waitd.bench.account import Account, Submitted, account_of
-from waitd.bench.children import ChildFailed, daemon, fleet, kill, stop
+from waitd.bench.account import Account, Submitted, account_of, submitted_as
+from waitd.bench.children import ChildFailed, daemon, fleet, free_port, kill, stop
 from waitd.bench.fleet import Urls
-from waitd.bench.jobs import BEHAVIOURS, CONDITIONS, expected_state, job_of, path_of
+from waitd.bench.jobs import BEHAVIOURS, CONDITIONS, job_of, path_of
 from waitd.bench.receiver import Receiver
 from waitd.bench.s3 import MARKER, files_of
+from waitd.bench.show import Show
 from waitd.client import Client, Refused
 
 #: How many of a hundred waits are on which behaviour.
@@ -55,27 +55,6 @@ PATIENCE = 90.0
 LADDER = (0, 0.5, 1, 1, 2, 2, 3, 3, 5, 5, 5, 5)
 #: The share of waits whose first callback the receiver refuses.
 REFUSE_SHARE = 0.1
-
-
-class Progress(NamedTuple):
-    """How far it is. `states` counts the outcomes that were received, by state."""
-
-    submitted: int
-    states: Mapping[str, int]
-    refused: int
-
-
-class Show(Protocol):
-    """Whoever shows the demo to a person."""
-
-    def step(self, text: str) -> None:
-        """Something was done; one sentence."""
-
-    def broke(self, text: str) -> None:
-        """Something was broken on purpose; one sentence."""
-
-    def progress(self, now: Progress) -> None:
-        """How far it is; called several times a second."""
 
 
 def waits(servers: Urls, callback: str, count: int) -> list[dict[str, Any]]:
@@ -150,7 +129,7 @@ async def run(show: Show, count: int) -> Account:
     async with AsyncExitStack() as stack:
         home = Path(stack.enter_context(TemporaryDirectory(prefix="waitd-demo-")))
         secret = "whsec_" + base64.b64encode(os.urandom(32)).decode()
-        bind = f"127.0.0.1:{_free_port()}"
+        bind = f"127.0.0.1:{free_port()}"
         settings = {
             "bind": bind,
             "state_dir": home / "state",
@@ -240,7 +219,7 @@ class _Demo:
             events = [heard.event for heard in self._receiver.heard.values() if heard.event is not None]
             states = Counter(event["data"]["state"] for event in events)
             refused = sum(heard.refused for heard in self._receiver.heard.values())
-            self._show.progress(Progress(len(self._submitted), states, refused))
+            self._show.progress(sum(states.values()), len(self._submitted), _counts(states, refused))
             if process.returncode is not None:
                 raise ChildFailed(
                     f"the daemon ended by itself with exit code {process.returncode}", self._log
@@ -254,22 +233,13 @@ class _Demo:
         return sum(wait.id in heard and heard[wait.id].accepted > 0 for wait in self._submitted)
 
 
-def submitted_as(body: Mapping[str, Any], answer: Mapping[str, Any]) -> Submitted:
-    """A wait as it was handed in, from its body and the daemon's answer."""
-    params, timeout = body["params"], body["timeout"]
-    place = params.get("endpoint") or params.get("bucket_key") or f"/{params['prefix']}"
-    path = "/".join(place[place.index("/jobs/") :].split("/")[:5])
-    return Submitted(answer.get("id", ""), path, timeout, expected_state(job_of(path), timeout), body["kind"])
+def _counts(states: Mapping[str, int], refused: int) -> str:
+    words = {"success": "succeeded", "failed": "failed", "timeout": "timed out"}
+    parts = [f"{states.get(state, 0)} {said}" for state, said in words.items()]
+    return ", ".join([*parts, f"{refused} tried again"])
 
 
 async def _told(job_server: str) -> set[str]:
     """The paths of the jobs that told somebody their end."""
     async with aiohttp.ClientSession() as session, session.get(f"{job_server}/report") as answer:
         return {path for path, job in (await answer.json())["jobs"].items() if job["told"]}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -2,7 +2,7 @@
 
 A hand-written HTTP/1.1 server, because it must cost less than what it measures: it knows requests with a Content-Length or without a
 body, keep-alive and pipelining, and nothing else. On start it prints one JSON line, `{"urls": [...], "s3": …}`: with `--s3` the jobs'
-keys are served, too, as `waitd.bench.s3` says. `GET /report` tells what it saw.
+keys are served, too, as `waitd.bench.s3` says. `GET /report` tells what became of each job, `GET /tally` how much was asked so far.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, cast
@@ -19,7 +20,7 @@ from typing import Any, NamedTuple, cast
 import orjson
 import uvloop
 
-from waitd.bench.jobs import SLOW_SECONDS, Job, Trouble, answer, final_answer, job_of
+from waitd.bench.jobs import LIES, SLOW_SECONDS, Job, Trouble, answer, final_answer, job_of
 from waitd.bench.s3 import S3
 
 MAX_REQUEST = 1024 * 1024
@@ -28,56 +29,80 @@ _REFUSALS = {
     Trouble.UNAVAILABLE: answer(503, {"error": "the scheduler is restarting"}),
     Trouble.THROTTLED: answer(429, {"error": "slow down"}, "Retry-After: 1"),
 }
-#: With these the answer comes, and comes whole.
-_WHOLE = {None, Trouble.SLOW}
+#: Troubles with which the answer does not come, or does not come whole.
+_NOT_WHOLE = {*Trouble} - {Trouble.SLOW}
+#: What befalls an answer: nothing, a trouble, or that it comes after so many seconds.
+Fate = Trouble | float | None
+#: By how far the gaps between two requests about a job are told apart, in seconds: by at most a hundredth, from 1 ms to half an hour.
+GAPS = tuple(0.001 * 1.01**n for n in range(1450))
 
 
 class Running:
     """A job that has been asked for."""
 
-    __slots__ = ("final", "first_seen", "job", "requests", "told")
+    __slots__ = ("final", "first_seen", "job", "last_seen", "plain", "requests", "told")
 
     def __init__(self, job: Job, now: float) -> None:
         self.job = job
         self.first_seen = now
+        self.last_seen = now
         self.requests = 0
         #: Whether its end has been told to somebody, as a whole answer.
         self.told = False
         self.final = final_answer(job)
+        self.plain = job.behaviour.plain
 
-    def asked(self, now: float) -> tuple[bool, Trouble | None]:
+    def asked(self, now: float) -> tuple[bool, Fate]:
         """One more request: whether the job has ended, and what befalls the answer."""
         behaviour = self.job.behaviour
-        trouble = behaviour.pattern[self.requests % len(behaviour.pattern)]
+        fate: Fate = behaviour.pattern[self.requests % len(behaviour.pattern)]
         self.requests += 1
-        ended = behaviour.ends is not None and now - self.first_seen >= self.job.seconds
-        self.told = self.told or (ended and trouble in _WHOLE)
-        return ended, trouble
+        ended = self.ended(now)
+        if behaviour.latency is not None:
+            fate = behaviour.latency.seconds(self.job.id, self.requests)
+        elif behaviour.outage is not None and not ended and behaviour.outage.at(now):
+            fate = Trouble.UNAVAILABLE
+        self.told = self.told or (ended and fate not in _NOT_WHOLE)
+        return ended, fate
 
-    def look(self, now: float) -> tuple[bytes, Trouble | None]:
+    def ended(self, now: float) -> bool:
+        """Whether it is done by then."""
+        return self.job.behaviour.ends is not None and now - self.first_seen >= self.job.seconds
+
+    def look(self, now: float) -> tuple[bytes, Fate]:
         """The answer to one more request, and what befalls it."""
-        ended, trouble = self.asked(now)
-        if trouble in _REFUSALS:
-            return _REFUSALS[trouble], None
-        return self.final if ended else _RUNNING[self.job.behaviour.running], trouble
+        ended, fate = self.asked(now)
+        if fate in _REFUSALS:
+            return _REFUSALS[fate], None
+        if ended:
+            return self.final, fate
+        behaviour = self.job.behaviour
+        return LIES[self.requests % len(LIES)] if behaviour.lies else _RUNNING[behaviour.running], fate
 
 
 class Fleet:
     """The jobs seen so far, by path."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], wall_clock: Callable[[], float] = time.time) -> None:
         self.clock = clock
+        self.wall_clock = wall_clock
         self.jobs: dict[bytes, Running] = {}
         self.requests = 0
+        #: How many requests about a job that always answers at once came so long after the one before.
+        self.gaps = [0] * (len(GAPS) + 1)
 
-    def look(self, path: bytes, method: bytes = b"GET") -> tuple[bytes, Trouble | None]:  # noqa: ARG002 - the shape of a Look
+    def look(self, path: bytes, method: bytes = b"GET") -> tuple[bytes, Fate]:  # noqa: ARG002 - the shape of a Look
         """What the request for `path` gets."""
         self.requests += 1
         now = self.clock()
         running = self.jobs.get(path)
-        if running is None:
+        if running is not None:
+            self.note_gap(running, now)
+        else:
             if path == b"/report":
                 return answer(200, self.report()), None
+            if path == b"/tally":
+                return answer(200, self.tally()), None
             try:
                 running = self.running(path, now)
             except ValueError as error:
@@ -91,20 +116,47 @@ class Fleet:
             running = self.jobs[path] = Running(job_of(path.decode("ascii")), now)
         return running
 
+    def looked_at(self, path: bytes, now: float) -> Running:
+        """The job of that path, one of whose keys is looked at. Raises ValueError: it names none."""
+        self.requests += 1
+        known = self.jobs.get(path)
+        if known is None:
+            return self.running(path, now)
+        self.note_gap(known, now)
+        return known
+
+    def note_gap(self, running: Running, now: float) -> None:
+        """One more request about a job that was asked for before."""
+        if running.plain:
+            self.gaps[bisect_left(GAPS, now - running.last_seen)] += 1
+        running.last_seen = now
+
+    def tally(self) -> dict[str, Any]:
+        """How much was asked so far: `requests`, `jobs`, and `gaps`, as many of each length as the upper bounds in GAPS say."""
+        return {"requests": self.requests, "jobs": len(self.jobs), "gaps": self.gaps}
+
     def report(self) -> dict[str, Any]:
-        """What was asked so far: `requests`, and for each job by path how often, since how many seconds, and whether its end was told."""
+        """What was asked so far: `requests`, and for each job by path how often, since how many seconds, whether its end was told, and
+        when it was done (`done_at`, a Unix second; None: it is not).
+        """
         now = self.clock()
+        offset = self.wall_clock() - now
         return {
             "requests": self.requests,
             "jobs": {
-                path.decode(): {"requests": r.requests, "age": now - r.first_seen, "told": r.told}
+                path.decode(): {
+                    "requests": r.requests,
+                    "age": now - r.first_seen,
+                    "told": r.told,
+                    "done_at": offset + r.first_seen + r.job.seconds if r.ended(now) else None,
+                }
                 for path, r in self.jobs.items()
             },
         }
 
 
 #: What a request gets, by its target and method, and what befalls the answer.
-Look = Callable[[bytes, bytes], tuple[bytes, Trouble | None]]
+Look = Callable[[bytes, bytes], tuple[bytes, Fate]]
 
 
 class Connection(asyncio.Protocol):
@@ -140,18 +192,20 @@ class Connection(asyncio.Protocol):
 
     def _answer(self, head: bytes) -> None:
         method, _, rest = head.partition(b" ")
-        content, trouble = self._look(rest.partition(b" ")[0], method)
+        content, fate = self._look(rest.partition(b" ")[0], method)
         if method == b"HEAD":
             content = content[: content.index(b"\r\n\r\n") + 4]
         transport = self._transport
-        if trouble is None:
+        if fate is None:
             transport.write(content)
-        elif trouble is Trouble.RESETS:
+        elif isinstance(fate, float):
+            asyncio.get_running_loop().call_later(fate, self._write_late, content)
+        elif fate is Trouble.RESETS:
             transport.abort()
-        elif trouble is Trouble.TRUNCATES:
+        elif fate is Trouble.TRUNCATES:
             transport.write(content[:-8])
             transport.close()
-        elif trouble is Trouble.SLOW:
+        elif fate is Trouble.SLOW:
             transport.write(content[:-8])
             asyncio.get_running_loop().call_later(SLOW_SECONDS, self._write_late, content[-8:])
 
@@ -189,7 +243,7 @@ async def serve(
     fleet = Fleet(loop.time)
     looks: list[Look] = [fleet.look] * origins
     if with_s3:
-        looks.append(S3(fleet.running, loop.time, time.time).look)
+        looks.append(S3(fleet.looked_at, loop.time, time.time).look)
     servers = [
         await loop.create_server(partial(Connection, look), host, port if n == 0 else 0, backlog=4096)
         for n, look in enumerate(looks)

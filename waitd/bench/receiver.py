@@ -25,6 +25,7 @@ class Heard:
     """What came in about one wait.
 
     Attributes:
+        first_at: when it was first accepted, a Unix second.
         accepted: attempts answered 2xx; more than one is a delivery that came twice.
         refused: attempts answered 500 on purpose.
         badly_signed: attempts whose signature did not verify.
@@ -37,6 +38,7 @@ class Heard:
     badly_signed: int = 0
     digests: set[bytes] = field(default_factory=set)
     event: Mapping[str, Any] | None = None
+    first_at: float | None = None
 
 
 def verified(secret: str, headers: Mapping[str, str], body: bytes, now: float) -> bool:
@@ -60,30 +62,34 @@ def verified(secret: str, headers: Mapping[str, str], body: bytes, now: float) -
 
 
 class Receiver:
-    """An HTTP server for callbacks on 127.0.0.1. An async context manager; `url` is where it listens."""
+    """An HTTP server for callbacks. An async context manager; `url` is where it listens."""
 
     def __init__(
         self,
-        secret: str,
+        secret: str | None,
         *,
         refuse_share: float = 0.0,
         refuse_times: int = 1,
         clock: Callable[[], float] = time.time,
+        host: str = "127.0.0.1",
     ) -> None:
-        """Refuses the first `refuse_times` attempts about a share of the waits (0 to 1), chosen by their ids."""
+        """Refuses the first `refuse_times` attempts about a share of the waits (0 to 1), chosen by their ids. Without a secret,
+        signatures are not looked at.
+        """
         self.heard: dict[str, Heard] = {}
         self.strangers = 0
         self._secret = secret
         self._refuse_below = refuse_share * 2**32
         self._refuse_times = refuse_times
         self._clock = clock
+        self._host = host
         app = web.Application()
         app.router.add_post("/callback", self._receive)
         self._runner = web.AppRunner(app, access_log=None)
 
     async def __aenter__(self) -> Self:
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        await web.TCPSite(self._runner, self._host, 0).start()
         return self
 
     async def __aexit__(
@@ -107,7 +113,7 @@ class Receiver:
             return web.Response(status=400, text="that is no CloudEvent")
         heard = self.heard.setdefault(wait_id, Heard())
         heard.digests.add(hashlib.sha256(body).digest())
-        if not verified(self._secret, request.headers, body, self._clock()):
+        if self._secret is not None and not verified(self._secret, request.headers, body, self._clock()):
             heard.badly_signed += 1
             return web.Response(status=401, text="the signature does not verify")
         if heard.refused < self._refuse_times and crc32(wait_id.encode()) < self._refuse_below:
@@ -115,4 +121,5 @@ class Receiver:
             return web.Response(status=500, text="not now")
         heard.accepted += 1
         heard.event = event
+        heard.first_at = heard.first_at or self._clock()
         return web.Response(status=204)

@@ -31,8 +31,8 @@ class Asked(Protocol):
     job: Job
     first_seen: float
 
-    def asked(self, now: float) -> tuple[bool, Trouble | None]:
-        """One more request: whether the job has ended, and what befalls the answer."""
+    def asked(self, now: float) -> tuple[bool, Trouble | float | None]:
+        """One more request: whether the job has ended, and what befalls the answer: a trouble, or that it comes so many seconds late."""
 
 
 class File(NamedTuple):
@@ -67,7 +67,7 @@ class S3:
         self._clock = clock
         self._wall_clock = wall_clock
 
-    def look(self, target: bytes, method: bytes) -> tuple[bytes, Trouble | None]:
+    def look(self, target: bytes, method: bytes) -> tuple[bytes, Trouble | float | None]:
         """What a request gets, and what befalls the answer; a HEAD gets the same as a GET, its body cut off by the server."""
         path, _, query = target.decode("ascii").partition("?")
         bucket, _, key = unquote(path).removeprefix("/").partition("/")
@@ -81,7 +81,7 @@ class S3:
         file = files.get(key)
         return _error(404, "NoSuchKey") if file is None else self._object(*file), trouble
 
-    def _files(self, key: str) -> tuple[dict[str, tuple[File, float]], Trouble | None]:
+    def _files(self, key: str) -> tuple[dict[str, tuple[File, float]], Trouble | float | None]:
         """The files of the job that a key or a prefix lies in, by key, each with the Unix second when it was written."""
         path = "/" + "/".join(key.split("/")[:4])
         now = self._clock()
@@ -103,7 +103,7 @@ class S3:
         ]
         return "\r\n".join([*head, "", ""]).encode() + file.content
 
-    def _list(self, bucket: str, query: dict[str, str]) -> tuple[bytes, Trouble | None]:
+    def _list(self, bucket: str, query: dict[str, str]) -> tuple[bytes, Trouble | float | None]:
         prefix = query.get("prefix", "")
         files, trouble = self._files(prefix)
         if trouble in _REFUSALS:

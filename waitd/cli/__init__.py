@@ -4,12 +4,30 @@ Here are options, tables and exit codes only. What a command does is done by the
 by `waitd.bench`. Commands import what they need when they run, so that `waitd --help` answers at once.
 """
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from waitd.cli import config, demo, migrate, moving, redeliver, serve, submit, until, waits, watch
-from waitd.cli.common import examples
+from waitd.cli import (
+    airflow,
+    bench,
+    config,
+    cost,
+    demo,
+    keys,
+    migrate,
+    moving,
+    presets,
+    redeliver,
+    serve,
+    signal,
+    submit,
+    until,
+    waits,
+    watch,
+)
+from waitd.cli.common import API_KEY_FILE, CA_FILE, examples
 
 app = typer.Typer(
     name="waitd",
@@ -30,25 +48,47 @@ def _version(asked: bool) -> None:
 
 @app.callback(epilog=examples("waitd demo", "waitd serve", "waitd until http http://127.0.0.1:8000/health"))
 def _waitd(
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001 - its callback answers
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
+    ca_file: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="WAITD_CA_FILE", help="Certificates (PEM) to check a daemon's against.", metavar="FILE"
+        ),
+    ] = None,
+    api_key_file: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="WAITD_API_KEY_FILE",
+            help="A file with the API key that says who calls; default: WAITD_API_KEY.",
+            metavar="FILE",
+        ),
+    ] = None,
 ) -> None:
     """Waits, so that nothing else has to.
 
     A daemon that polls HTTP job-status endpoints and S3 keys for you and tells you how each wait ended: durably, at least once, after
     any crash.
     """
+    CA_FILE.set(ca_file)
+    API_KEY_FILE.set(api_key_file)
 
 
 serve.register(app)
 submit.register(app)
 waits.register(app)
+cost.register(app)
 watch.register(app)
 redeliver.register(app)
+signal.register(app)
 until.register(app)
 demo.register(app)
+bench.register(app)
+airflow.register(app)
 moving.register(app)
+keys.register(app)
+presets.register(app)
 config.register(app)
 migrate.register(app)
 

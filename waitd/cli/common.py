@@ -2,8 +2,10 @@
 
 import asyncio
 import inspect
+import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextvars import ContextVar
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
@@ -45,6 +47,10 @@ Url = Annotated[
     str, typer.Option("--url", envvar="WAITD_URL", help="Where the daemon listens.", metavar="URL")
 ]
 DEFAULT_URL = "http://127.0.0.1:8795"
+#: What `waitd --ca-file`, an option of all commands that talk to a daemon, was given.
+CA_FILE: ContextVar[Path | None] = ContextVar("CA_FILE", default=None)
+#: The same of `waitd --api-key-file`.
+API_KEY_FILE: ContextVar[Path | None] = ContextVar("API_KEY_FILE", default=None)
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON, for programs.")]
 Labels = Annotated[
     list[str] | None,
@@ -54,6 +60,13 @@ Config = Annotated[
     Path | None,
     typer.Option(
         "--config", "-c", help="A TOML file of settings; WAITD_* variables win over it.", metavar="FILE"
+    ),
+]
+
+Plot = Annotated[
+    Path | None,
+    typer.Option(
+        "--plot", help="Draw the slots held over time under each mode: a .png or .svg.", metavar="FILE"
     ),
 ]
 
@@ -135,8 +148,12 @@ def ask(url: str, work: "Callable[[Client], Awaitable[T]]") -> T:
     """What `work` makes of the daemon at `url`; where that goes wrong, the command ends with a sentence."""
     from waitd.client import Client, DaemonUnreachable, Refused
 
+    trusted = CA_FILE.get()
+    key = api_key(API_KEY_FILE.get())
     try:
-        client = Client(url)
+        client = Client(url, ca_file=trusted, api_key=key)
+    except OSError as error:
+        fail(f"the certificates in {trusted} cannot be used: {error}.", Code.USAGE)
     except ValueError as error:
         fail(f"{url} is no URL of a daemon: {error}.", Code.USAGE)
 
@@ -151,7 +168,28 @@ def ask(url: str, work: "Callable[[Client], Awaitable[T]]") -> T:
             f"{error}. Start one by `waitd serve`, or name another with --url or WAITD_URL.", Code.UNREACHABLE
         )
     except Refused as error:
-        fail(refusal(error))
+        hint = (
+            "\nGive an API key by WAITD_API_KEY, or a file with one by --api-key-file."
+            if error.status == 401
+            else ""
+        )
+        fail(refusal(error) + hint)
+
+
+def api_key(file: Path | None) -> str | None:
+    """What says who calls: the first line of `file`, else WAITD_API_KEY. Never an argument: those are seen by every user of a machine."""
+    if file is None:
+        return os.environ.get("WAITD_API_KEY") or None
+    try:
+        text = file.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        fail(
+            f"the API key in {file} cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}.",
+            Code.USAGE,
+        )
+    if not text or len(text.split()) > 1:
+        fail(f"the file {file} holds no API key, or more than one.", Code.USAGE)
+    return text
 
 
 def settings_from(config: Path | None, **overrides: Any) -> "Settings":

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from waitd.settings import Settings
 
 #: Variables of this prefix that are no settings of the daemon.
-OURS = {"WAITD_BUILD", "WAITD_URL"}
+OURS = {"WAITD_BUILD", "WAITD_URL", "WAITD_API_KEY", "WAITD_API_KEY_FILE"}
 
 
 def check(config: Config = None, as_json: Json = False) -> None:

@@ -2,11 +2,9 @@
 
 import asyncio
 import shutil
-import signal
 import sys
-import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,10 +15,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from waitd.bench.account import Account
-    from waitd.bench.demo import Progress, Show
-
-#: Seconds between two lines of progress where there is no terminal.
-PLAIN_EVERY = 2.0
 
 
 def demo(
@@ -34,12 +28,14 @@ def demo(
     is what the job server said, and every event came signed and unchanged.
     """
     from waitd.bench.children import ChildFailed
+    from waitd.bench.demo import run
+    from waitd.cli.progress import interruptible, shown
     from waitd.client import DaemonUnreachable, Refused
 
     console = notes()
     try:
-        with Live(console) if console.is_terminal else Plain(console) as show:
-            account = asyncio.run(_interruptible(show, waits))
+        with shown(console) as show:
+            account = asyncio.run(interruptible(run(show, waits)))
     except Refused as error:
         fail(refusal(error))
     except (ChildFailed, DaemonUnreachable) as error:
@@ -53,92 +49,6 @@ def demo(
         out.print(table_of(account))
         _verdict(out, account)
     raise typer.Exit(Code.OK if account.good else Code.FAILED)
-
-
-async def _interruptible(show: "Show", waits: int) -> "Account":
-    """SIGTERM and SIGHUP end the demo as Ctrl-C does: by cancelling it, so that everything is cleaned up."""
-    from waitd.bench.demo import run
-
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, task.cancel if task else loop.stop)
-    return await run(show, waits)
-
-
-class Plain:
-    """The demo where there is no terminal: a line for each step, and one of progress every two seconds."""
-
-    def __init__(self, console: "Console") -> None:
-        self._console = console
-        self._next = 0.0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """Nothing to take down."""
-
-    def step(self, text: str) -> None:
-        """See `waitd.bench.demo.Show`."""
-        self._console.print(text, markup=False)
-
-    broke = step
-
-    def progress(self, now: "Progress") -> None:
-        """See `waitd.bench.demo.Show`."""
-        if time.monotonic() >= self._next:
-            self._next = time.monotonic() + PLAIN_EVERY
-            self._console.print(
-                f"  {sum(now.states.values())}/{now.submitted} outcomes: {_counts(now)}", markup=False
-            )
-
-
-class Live:
-    """The demo on a terminal: the steps above, a bar of outcomes below."""
-
-    def __init__(self, console: "Console") -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-        columns = (
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.description}"),
-        )
-        self._bar = Progress(*columns, console=console, transient=True)
-        self._task = self._bar.add_task("starting", total=None)
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._bar.stop()
-
-    def step(self, text: str) -> None:
-        """See `waitd.bench.demo.Show`."""
-        self._say(("✓ ", "bold green"), text)
-
-    def broke(self, text: str) -> None:
-        """See `waitd.bench.demo.Show`."""
-        self._say(("✗ ", "bold red"), text)
-
-    def _say(self, mark: tuple[str, str], text: str) -> None:
-        from rich.text import Text
-
-        self._bar.console.print(Text.assemble(mark, text))
-
-    def progress(self, now: "Progress") -> None:
-        """See `waitd.bench.demo.Show`."""
-        self._bar.update(
-            self._task, total=now.submitted, completed=sum(now.states.values()), description=_counts(now)
-        )
-
-
-def _counts(now: "Progress") -> str:
-    words = {"success": "succeeded", "failed": "failed", "timeout": "timed out"}
-    parts = [f"{now.states.get(state, 0)} {said}" for state, said in words.items()]
-    return ", ".join([*parts, f"{now.refused} tried again"])
 
 
 def table_of(account: "Account") -> "Table":

@@ -22,8 +22,46 @@ def explain(wait: Mapping[str, Any], runs: Sequence[Mapping[str, Any]], now: dat
         now: with a time zone.
     """
     if wait["state"] != "waiting":
-        return " ".join([_ended(wait, now), *_delivered(wait["deliveries"])])
-    return f"{_seen(runs, now)} {_next(wait, now)} {_end(wait, now)}"
+        return " ".join([_ended(wait, now), *_delivered(wait["deliveries"]), *_cancelled(wait["submit"])])
+    return " ".join([*_submitted(wait["submit"]), _seen(runs, now), _next(wait, now), _end(wait, now)])
+
+
+def _submitted(submit: Mapping[str, Any] | None) -> list[str]:
+    """What is known of the job that it submits itself."""
+    if submit is None:
+        return []
+    match submit["state"]:
+        case "submitted" if submit["adopted"]:
+            return [f"It waits for the job {_named(submit['handle'])}, which was running already."]
+        case "submitted":
+            return [f"Its job is submitted: {_named(submit['handle'])}."]
+        case "submitting":
+            tried = counted(submit["attempts"], "submitting call")
+            return [f"There may be a job already: {tried} made, and no answer yet that says so."]
+    tried = f" after {counted(submit['attempts'], 'submitting call')}" if submit["attempts"] else ""
+    return [f"Its job is not submitted yet{tried}."]
+
+
+def _named(handle: Any) -> str:
+    if isinstance(handle, Mapping):
+        return ", ".join(f"{name} {value}" for name, value in handle.items())
+    return str(handle)
+
+
+def _cancelled(submit: Mapping[str, Any] | None) -> list[str]:
+    """What becomes of the job of a wait that has ended."""
+    cancel = submit["cancel"] if submit else None
+    if cancel is None:
+        return []
+    why = f": {_bare(cancel['last_error'])}" if cancel["last_error"] else ""
+    told = {
+        "pending": f"Its job is still to be cancelled{why}.",
+        "cancelled": "Its job is cancelled.",
+        "unneeded": "There was no job to cancel.",
+        "failed": f"Its job could not be cancelled{why}.",
+        "unknown": f"Nobody can say whether there is a job to cancel{why}.",
+    }
+    return [told[cancel["state"]]]
 
 
 def _ended(wait: Mapping[str, Any], now: datetime) -> str:
@@ -120,6 +158,12 @@ def _http_end(params: Mapping[str, Any]) -> tuple[str, str]:
     return params.get("success_when") or "the answer is a 2xx", params.get("failure_when") or ""
 
 
+def _signal_end(params: Mapping[str, Any]) -> tuple[str, str]:
+    came = f"a signal comes under {params['key']}"
+    success, failure = params.get("success_when"), params.get("failure_when")
+    return came + (f" and {success}" if success else ""), f"one comes and {failure}" if failure else ""
+
+
 def _s3_key_end(params: Mapping[str, Any]) -> tuple[str, str]:
     keys = params["bucket_key"]
     keys = [keys] if isinstance(keys, str) else keys
@@ -144,7 +188,7 @@ def _unchanged_end(params: Mapping[str, Any]) -> tuple[str, str]:
 
 
 _ENDS: Mapping[str, Callable[[Mapping[str, Any]], tuple[str, str]]] = {
-    "http": _http_end, "s3_key": _s3_key_end, "s3_keys_unchanged": _unchanged_end,
+    "http": _http_end, "s3_key": _s3_key_end, "s3_keys_unchanged": _unchanged_end, "signal": _signal_end,
 }  # fmt: skip
 
 

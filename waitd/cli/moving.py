@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 #: What of a wait's view is submitted again; its timeout follows from its deadline.
 CARRIED = (
     "kind", "params", "poke_interval", "exponential_backoff", "max_wait", "soft_fail", "silent_fail", "sinks", "labels",
-    "supersede_key",
+    "supersede_key", "wake_on",
 )  # fmt: skip
 #: The timeout of a wait whose deadline has passed, in seconds: it is looked at once more, as after any downtime.
 LEAST_TIMEOUT = 0.001
@@ -112,8 +112,12 @@ async def _stored(settings: "Settings", state: str) -> AsyncIterator[Mapping[str
                 page = await reading.find(connection, WaitFilter(state=state, before=before, limit=1000))
             for wait in page:
                 spec = {name: getattr(wait.spec, name) for name in CARRIED}
+                submission = wait.submission
                 yield {
                     **spec,
+                    "submit": None
+                    if submission is None
+                    else {**submission._asdict(), "request": wait.spec.submit},
                     "id": wait.id,
                     "state": wait.state.value,
                     "deadline": rfc3339(wait.deadline),
@@ -127,12 +131,25 @@ async def _stored(settings: "Settings", state: str) -> AsyncIterator[Mapping[str
 
 def line_of(wait: Mapping[str, Any]) -> dict[str, Any]:
     """A wait as it is exported."""
-    body = {name: wait[name] for name in CARRIED}
+    body = {name: wait[name] for name in CARRIED if name in wait}  # an older daemon does not know all of them
+    if wait.get("submit") is not None:
+        body["submit"] = _resumed(wait["id"], wait["submit"])
     return {
         "id": wait["id"],
         "state": wait["state"],
         "deadline": wait["deadline"],
         "wait": {**body, "idempotency_key": f"import-{wait['id']}"},
+    }
+
+
+def _resumed(wait_id: str, submit: Mapping[str, Any]) -> dict[str, Any]:
+    """What is submitted of a wait's own `submit`: the other daemon goes on where this one was, under the same idempotency key."""
+    resume = {"state": submit["state"], "handle": submit["handle"], "attempts": submit["attempts"]}
+    going_on = submit["state"] in {"pending", "submitting", "submitted"}
+    return {
+        **submit["request"],
+        "idempotency_key": submit["request"].get("idempotency_key") or wait_id,
+        **({"resume": resume} if going_on else {}),
     }
 
 

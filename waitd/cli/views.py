@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from waitd.cli.cost_views import cost_of_wait
 from waitd.cli.words import counted, span, when
 
 STYLES = {
@@ -27,7 +28,7 @@ def word(state: str) -> Text:
 def target_of(wait: Mapping[str, Any]) -> str:
     """What a wait pokes, in a few words: the first of its parameters that names a place."""
     params: Mapping[str, Any] = wait["params"]
-    for name in ("endpoint", "bucket_key", "bucket_name"):
+    for name in ("endpoint", "bucket_key", "bucket_name", "key"):
         if params.get(name):
             return str(params[name])
     return ", ".join(f"{name}={value}" for name, value in params.items())
@@ -94,6 +95,8 @@ def details_of(wait: Mapping[str, Any], runs: Sequence[Mapping[str, Any]], why: 
         parts += [Text("\nWhat its pokes saw", style="bold"), _runs(runs)]
     if wait["deliveries"]:
         parts += [Text("\nDeliveries", style="bold"), _deliveries(wait["deliveries"])]
+    if wait["cost"]:
+        parts += [Text("\nWhat it costs", style="bold"), cost_of_wait(wait["cost"])]
     return Group(*parts)
 
 
@@ -127,7 +130,21 @@ def _facts(wait: Mapping[str, Any]) -> list[tuple[str, Text]]:
         facts.append(("labels", Text(" ".join(f"{name}={value}" for name, value in wait["labels"].items()))))
     if wait["supersede_key"]:
         facts.append(("supersedes", Text(wait["supersede_key"])))
+    if wait["wake_on"]:
+        facts.append(("wakes on", Text(wait["wake_on"])))
+    if wait["submit"]:
+        facts.append(("job", Text(_job(wait["submit"]))))
     return facts
+
+
+def _job(submit: Mapping[str, Any]) -> str:
+    """The job that a wait submits itself, in a line."""
+    import orjson
+
+    handle = None if submit["handle"] is None else orjson.dumps(submit["handle"]).decode()
+    cancel = f"cancel {submit['cancel']['state']}" if submit["cancel"] else None
+    told = [submit["state"], handle, counted(submit["attempts"], "call"), cancel, submit["last_error"]]
+    return " · ".join(filter(None, told))
 
 
 def _runs(runs: Sequence[Mapping[str, Any]]) -> Table:

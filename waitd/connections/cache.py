@@ -69,6 +69,11 @@ class CachedConnections:
         entry = self._entries.get(conn_id)
         return entry.connection if entry else None
 
+    def at_once(self, conn_id: str) -> Connection | None:
+        """What `get` would answer from the cache; None where it would have to ask."""
+        entry = self._entries.get(conn_id)
+        return entry.connection if entry is not None and self._now() < entry.fresh_until else None
+
     async def get(self, conn_id: str) -> Connection:
         """The connection from the cache, else looked up; the stale one where no resolver can say.
 
@@ -76,9 +81,9 @@ class CachedConnections:
             UnknownConnection: every resolver answered, none knows it.
             ConnectionUnavailable: a resolver is down, and nothing is in the cache.
         """
-        entry = self._entries.get(conn_id)
-        if entry is not None and self._now() < entry.fresh_until:
-            return entry.connection
+        known = self.at_once(conn_id)
+        if known is not None:
+            return known
         answer = await self._looked_up(conn_id)
         entry = self._entries.get(conn_id)
         if isinstance(answer, ConnectionUnavailable) and entry is not None:

@@ -34,6 +34,7 @@ class Judged(NamedTuple):
         payload: the result, where there is a decision.
         omitted: the result is over its limit or no JSON; `payload` is None.
         note: why a condition could not be evaluated, for a person; "" if all could.
+        means: what the answer of a job system means where there is no decision (`waitd.core.job_answer.Means`).
     """
 
     decision: Decision | None = None
@@ -41,6 +42,7 @@ class Judged(NamedTuple):
     payload: Any = None
     omitted: bool = False
     note: str = ""
+    means: Enum | None = None
 
 
 UNDECIDED = Judged()

@@ -1,4 +1,4 @@
-"""An Airflow connection of type `aws`, read as Airflow's `AwsConnectionWrapper` reads it, as far as S3 needs it.
+"""An Airflow connection of type `aws`, read as Airflow's `AwsConnectionWrapper` reads it, as far as requests to a service need it.
 
 | where                                                            | what                                                             |
 |------------------------------------------------------------------|------------------------------------------------------------------|
@@ -7,7 +7,7 @@
 | extra `profile_name`                                             | which of the environment's credentials                           |
 | extra `role_arn`, `external_id`, `assume_role_kwargs`            | the role that is assumed with them                               |
 | extra `region_name`                                              | the region                                                       |
-| extra `service_config.s3.endpoint_url`, else `endpoint_url`      | the endpoint, of AWS's own or of another store                   |
+| extra `service_config.<service>.endpoint_url`, else `endpoint_url` | the endpoint, of AWS's own or of another store                   |
 | extra `config_kwargs.s3.addressing_style`                        | `path`, `virtual` or `auto`                                      |
 | extra `config_kwargs.signature_version` = `unsigned`             | no credentials at all, for public buckets                        |
 | extra `verify`                                                   | false: certificates are not checked; a path: of a CA bundle      |
@@ -49,13 +49,13 @@ class KeySource(NamedTuple):
 
 
 class AwsAccount(NamedTuple):
-    """What an S3 client needs to know of a connection.
+    """What a client of a service needs to know of a connection.
 
     Attributes:
         keys: where its keys come from; None: requests are not signed.
         region: or None where the connection names none.
-        endpoint: the base URL of its S3, or None for AWS's own.
-        style: `auto`, `path` or `virtual`.
+        endpoint: the base URL of the service, or None for AWS's own.
+        style: of S3's addresses: `auto`, `path` or `virtual`.
         verify_tls: whether certificates are checked.
         ca_bundle: path of the certificates to check them against, or None for the system's.
     """
@@ -68,8 +68,8 @@ class AwsAccount(NamedTuple):
     ca_bundle: str | None = None
 
 
-def aws_account(connection: Connection) -> AwsAccount:
-    """The connection as S3 needs it.
+def aws_account(connection: Connection, service: str = "s3") -> AwsAccount:
+    """The connection as a service, by boto3's name of it, needs it.
 
     Raises:
         ValueError: something of it cannot be used; the message quotes no secret.
@@ -88,11 +88,20 @@ def aws_account(connection: Connection) -> AwsAccount:
     return AwsAccount(
         keys=None if unsigned else _key_source(connection, region),
         region=region,
-        endpoint=_endpoint(extra, "s3"),
+        endpoint=_endpoint(extra, service),
         style=style,
         verify_tls=connection.verifies_tls(),
         ca_bundle=bundle,
     )
+
+
+def aws_endpoint(connection: Connection, service: str) -> str | None:
+    """The base URL of a service, by boto3's name of it: its own in `service_config`, else the connection's; None: AWS's own.
+
+    Raises:
+        ValueError: it is no URL.
+    """
+    return _endpoint(connection.extra, service)
 
 
 def _key_source(connection: Connection, region: str | None) -> KeySource:

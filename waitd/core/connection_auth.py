@@ -1,7 +1,7 @@
 """How a connection's credentials are written into an HTTP request.
 
-`extra["auth_type"]` names the way, one entry of `KINDS`; without it, `basic` where there is a login or a password, else `none`. What has to
-be fetched first is described here as a `Grant`; who fetches it lives in `waitd.connections`.
+`extra["auth_type"]` names the way, one entry of `KINDS`; without it, `airflow` where that is the conn_type, else `basic` where there is a
+login or a password, else `none`. What has to be fetched first is described here as a `Grant`; who fetches it lives in `waitd.connections`.
 
 | auth_type                   | sends                                                                    | needs                                     |
 |-----------------------------|--------------------------------------------------------------------------|-------------------------------------------|
@@ -10,6 +10,7 @@ be fetched first is described here as a `Grant`; who fetches it lives in `waitd.
 | `bearer`                    | `Authorization: Bearer …`                                                | extra `token`, else password              |
 | `header`                    | the header named by extra `header_name`                                  | password: its value                       |
 | `oauth2_client_credentials` | a token of RFC 6749, 4.4                                                 | see `waitd.core.connection_grants`        |
+| `airflow`                   | a token of Airflow's API; without a login, the one that is given         | login, password; else as `bearer`         |
 | `airbyte`                   | a token of Airbyte's application                                         | see there                                 |
 | `google_service_account`    | an access token, or with `target_audience` an ID token                   | see there                                 |
 | `aws_sigv4`                 | a signature of each request                                              | extra `aws_service`, `region_name`; keys as in `core.aws_connection` |
@@ -28,7 +29,13 @@ from dataclasses import dataclass, field
 
 from waitd.core.aws_connection import KeySource, aws_account
 from waitd.core.connection import Connection
-from waitd.core.connection_grants import Grant, airbyte, google_service_account, oauth2_client_credentials
+from waitd.core.connection_grants import (
+    Grant,
+    airbyte,
+    airflow,
+    google_service_account,
+    oauth2_client_credentials,
+)
 
 Header = tuple[str, str]
 
@@ -70,8 +77,7 @@ def credentials_of(connection: Connection) -> Credentials:
         ValueError: the connection's extra cannot be read as such; the message quotes no secret.
     """
     extra = connection.extra
-    default = "basic" if connection.login or connection.password else "none"
-    kind = extra.get("auth_type", default)
+    kind = extra.get("auth_type", _default_kind(connection))
     if not isinstance(kind, str) or kind.lower() not in KINDS:
         raise ValueError(f"auth_type is one of {', '.join(KINDS)}")
     headers = dict(_named_headers(extra))
@@ -87,6 +93,12 @@ def credentials_of(connection: Connection) -> Credentials:
         raise ValueError("token_header is the name of a header")  # noqa: TRY004 - bad data, not a bad call
     check_header(token_header, "")
     return Credentials(tuple(headers.items()), grant, token_header, signing)
+
+
+def _default_kind(connection: Connection) -> str:
+    if connection.conn_type == "airflow":  # it takes no basic authentication
+        return "airflow"
+    return "basic" if connection.login or connection.password else "none"
 
 
 def http_headers(connection: Connection) -> tuple[Header, ...]:
@@ -144,6 +156,10 @@ def _bearer(connection: Connection) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
+def _airflow(connection: Connection) -> dict[str, str] | Grant:
+    return airflow(connection) if connection.login else _bearer(connection)
+
+
 def _header(connection: Connection) -> dict[str, str]:
     name = connection.extra.get("header_name")
     if not isinstance(name, str) or connection.password is None:
@@ -170,6 +186,7 @@ KINDS: Mapping[str, Callable[[Connection], dict[str, str] | Grant | Signing]] = 
     "bearer": _bearer,
     "header": _header,
     "oauth2_client_credentials": oauth2_client_credentials,
+    "airflow": _airflow,
     "airbyte": airbyte,
     "google_service_account": google_service_account,
     "aws_sigv4": _aws_sigv4,

@@ -5,6 +5,7 @@ The auth kinds that need a token:
 | auth_type                   | asks                                        | with                                                              |
 |-----------------------------|---------------------------------------------|-------------------------------------------------------------------|
 | `oauth2_client_credentials` | extra `token_url`                           | extra `client_id`, `client_secret` (else login, password), `scope`, `audience`; `token_endpoint_auth_method`: `client_secret_basic` (the default) or `client_secret_post` |
+| `airflow`                   | extra `token_url`, else Airflow's own below the connection's URL | login and password                     |
 | `airbyte`                   | extra `token_url`, else Airbyte's own below the connection's URL | `client_id`, `client_secret` in the same places |
 | `google_service_account`    | `token_uri` of the key                      | extra `keyfile_dict` (the key file's JSON, or its text); `scope`, or `target_audience` for an ID token |
 
@@ -12,8 +13,10 @@ A `token_url` may be a path below the connection's URL.
 """
 
 import json
+from base64 import urlsafe_b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 from urllib.parse import quote_plus
 
@@ -21,7 +24,7 @@ from waitd.core.connection import Connection, join, origin_of
 
 #: Seconds that a token is taken to last where its endpoint does not say.
 DEFAULT_LIFETIME = 300.0
-#: A token is renewed when a fifth of its life is left, but no sooner than this many seconds before its end.
+#: How long before its end a token is renewed, where nothing else is known of its endpoint, in seconds.
 RENEWAL_MARGIN = 60.0
 #: The longest life that is believed.
 MAX_LIFETIME = 7 * 86_400.0
@@ -64,6 +67,8 @@ class Grant:
         assertion: what is signed and sent as the field `assertion`, or None.
         answer: the field of the answer that holds the token.
         verify_tls: whether the endpoint's certificate is checked.
+        is_jwt: whether the token itself says how long it lasts, being a JWT.
+        renewal_margin: the token is renewed when a fifth of its life is left, but no sooner than this many seconds before its end.
     """
 
     url: str
@@ -73,6 +78,8 @@ class Grant:
     assertion: Assertion | None = None
     answer: str = "access_token"
     verify_tls: bool = True
+    is_jwt: bool = False
+    renewal_margin: float = RENEWAL_MARGIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +88,12 @@ class Token:
 
     value: str = field(repr=False)
     lifetime: float
+    renewal_margin: float = RENEWAL_MARGIN
 
     @property
     def renew_after(self) -> float:
         """After how many seconds a new one is asked for."""
-        return self.lifetime - min(RENEWAL_MARGIN, self.lifetime / 5)
+        return self.lifetime - min(self.renewal_margin, self.lifetime / 5)
 
 
 def token_in(grant: Grant, answer: object) -> Token:
@@ -104,11 +112,22 @@ def token_in(grant: Grant, answer: object) -> Token:
     ):
         raise ValueError(f"the token endpoint's answer has no {grant.answer}")
     lifetime = answer.get("expires_in") if isinstance(answer, Mapping) else None
+    if grant.is_jwt:
+        lifetime = _jwt_lifetime(value)
     if isinstance(lifetime, str) and lifetime.isascii() and lifetime.isdecimal():
         lifetime = float(lifetime[:9])
     if isinstance(lifetime, bool) or not isinstance(lifetime, (int, float)) or not lifetime > 0:
         lifetime = DEFAULT_LIFETIME
-    return Token(value, min(float(lifetime), MAX_LIFETIME))
+    return Token(value, min(float(lifetime), MAX_LIFETIME), grant.renewal_margin)
+
+
+def _jwt_lifetime(token: str) -> float | None:
+    """From issue to end, seconds, as the claims say. The one who asked for a token has no need to check its signature."""
+    try:
+        claims = json.loads(urlsafe_b64decode(token.split(".")[1] + "=="))
+        return float(claims["exp"] - claims["iat"])
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return None
 
 
 def oauth2_client_credentials(connection: Connection) -> Grant:
@@ -126,6 +145,15 @@ def oauth2_client_credentials(connection: Connection) -> Grant:
     if method == "client_secret_post":
         return _grant(connection, url, [*fields, ("client_id", client_id), ("client_secret", secret)])
     return _grant(connection, url, fields, login=(quote_plus(client_id), quote_plus(secret)))
+
+
+def airflow(connection: Connection) -> Grant:
+    """The token of Airflow's own `/auth/token`, below the path of its base URL. It lasts a day and has no refresh token; a new one is asked
+    for at 80 % of its life.
+    """
+    url = _text(connection.extra, "token_url") or "/auth/token"
+    fields = [("username", connection.login or ""), ("password", connection.password or "")]
+    return _grant(connection, url, fields, as_json=True, is_jwt=True, renewal_margin=inf)
 
 
 def airbyte(connection: Connection) -> Grant:

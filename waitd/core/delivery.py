@@ -47,7 +47,22 @@ class Gone:
     error: str
 
 
-Receipt = Delivered | Refused | Gone
+@dataclass(frozen=True, slots=True)
+class Postponed:
+    """It is too early, which is nobody's failure: it is tried again in `retry_after` seconds, and this attempt does not count.
+
+    Whoever answers so sees to it that it ends: the ladder does not.
+
+    Attributes:
+        why: one sentence for a person, without secrets.
+        retry_after: seconds.
+    """
+
+    why: str
+    retry_after: float
+
+
+Receipt = Delivered | Refused | Gone | Postponed
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +92,8 @@ def after_attempt(
             return AfterAttempt(DeliveryState.DELIVERED, attempts, None, None)
         case Gone():
             return AfterAttempt(DeliveryState.DEAD, attempts, None, receipt.error)
+        case Postponed():
+            return AfterAttempt(DeliveryState.QUEUED, attempts - 1, now + receipt.retry_after, receipt.why)
         case Refused():
             if attempts >= len(ladder):
                 return AfterAttempt(DeliveryState.DEAD, attempts, None, receipt.error)

@@ -12,6 +12,25 @@ _SQS_HOST = re.compile(
 _QUEUE_PATH = re.compile(r"(?:/[A-Za-z0-9_-]{1,80})+(?:\.fifo)?")
 
 
+def check_queue_url(queue_url: str) -> Origin:
+    """The origin of an SQS queue, whoever's it is: what can be said before its connection is known.
+
+    Raises:
+        ValueError: it is no queue's URL. The message quotes none of it.
+    """
+    origin = origin_of(queue_url)
+    path = re.sub(r"^[a-zA-Z]+://[^/?#]*", "", queue_url)
+    if not _QUEUE_PATH.fullmatch(path):
+        raise ValueError("a queue's URL ends with an account and the queue's name, and has no query")
+    return origin
+
+
+def queue_region(queue_url: str) -> str | None:
+    """The region of a queue at an endpoint of AWS's own; None: it is elsewhere. Raises ValueError as `check_queue_url`."""
+    matched = _SQS_HOST.fullmatch(check_queue_url(queue_url).host)
+    return matched["region"] if matched else None
+
+
 def queue_origin(queue_url: str, *, endpoint: str | None, region: str | None) -> Origin:
     """The origin of an SQS queue, which must be the connection's own.
 
@@ -23,18 +42,15 @@ def queue_origin(queue_url: str, *, endpoint: str | None, region: str | None) ->
     Raises:
         ValueError: it is another host's, another region's, or no queue's URL. The message quotes none of it.
     """
-    origin = origin_of(queue_url)
-    path = re.sub(r"^[a-zA-Z]+://[^/?#]*", "", queue_url)
-    if not _QUEUE_PATH.fullmatch(path):
-        raise ValueError("a queue's URL ends with an account and the queue's name, and has no query")
+    origin = check_queue_url(queue_url)
     if endpoint is not None:
         if origin != origin_of(endpoint):
             raise ValueError("the queue is not at the endpoint of the connection")
         return origin
-    matched = _SQS_HOST.fullmatch(origin.host)
-    if matched is None or (origin.scheme, origin.port) != ("https", 443):
+    own_region = queue_region(queue_url)
+    if own_region is None or (origin.scheme, origin.port) != ("https", 443):
         raise ValueError("the queue is not at an endpoint of AWS's, and the connection names no other")
-    if region is not None and matched["region"] != region:
+    if region is not None and own_region != region:
         raise ValueError("the queue is in another region than the one that is named")
     return origin
 

@@ -4,6 +4,8 @@ WaitdError
 ├── InvalidInput              mend the input (422); every problem points at its field
 │   └── NotHere               the input is right, but not for this daemon as it is set up now
 │       └── NotInstalled      an optional library is missing
+├── Unauthenticated           say who you are (401)
+├── Forbidden                 who you are is not enough for this (403)
 ├── NotFound                  there is no such thing (404)
 │   └── UnknownConnection     no resolver knows the conn_id, and all of them answered
 ├── Conflict                  not in this state (409)
@@ -55,6 +57,22 @@ class NotHere(InvalidInput):
 
 class NotInstalled(NotHere):
     """An optional library is missing in this process."""
+
+
+class Unauthenticated(WaitdError):  # noqa: N818
+    """Nobody knows who calls. `reason` is a word for logs; the message is for the caller, and neither tells anything secret."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        self.reason = reason
+        super().__init__(message)
+
+
+class Forbidden(WaitdError):  # noqa: N818
+    """Who calls is known, and may not do this. `reason` is a word for logs."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        self.reason = reason
+        super().__init__(message)
 
 
 class NotFound(WaitdError):  # noqa: N818

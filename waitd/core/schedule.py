@@ -56,6 +56,11 @@ def doubled(poke_interval: float, step: int, limit: float, jitter: float) -> flo
     return max(poke_interval, min(pause * (1 + JITTER * jitter), limit))
 
 
+def granted(pacing: Pacing, retry_after: float) -> float:
+    """For how many seconds a target that asked for `retry_after` of them is left alone."""
+    return min(max(retry_after, 0.0), max(pacing.poke_interval, RETRY_AFTER_MAX))
+
+
 def after_pending(
     pacing: Pacing, phase: float, step: int, *, started_at: float, now: float, jitter: float
 ) -> float:
@@ -81,8 +86,9 @@ def after_unreachable(
     The first one keeps its place on the grid: a single blip changes nothing.
     """
     if retry_after is not None:
-        asked = now + min(max(retry_after, 0.0), max(pacing.poke_interval, RETRY_AFTER_MAX))
-        return max(asked, next_on_grid(phase, pacing.poke_interval, started_at, now))
+        return max(
+            now + granted(pacing, retry_after), next_on_grid(phase, pacing.poke_interval, started_at, now)
+        )
     if step <= 1:
         return next_on_grid(phase, pacing.poke_interval, started_at, now)
     return now + doubled(pacing.poke_interval, step - 1, UNREACHABLE_MAX_WAIT, jitter)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol, assert_never
 
-from waitd.core.schedule import Pacing, after_pending, after_unreachable
+from waitd.core.schedule import Pacing, after_pending, after_unreachable, granted
 from waitd.core.verdict import Failure, Pending, Success, Unreachable, Verdict
 from waitd.core.wait import Outcome, Progress, WaitState, observe
 
@@ -84,7 +84,8 @@ def _next_due(
     jitter: float,
 ) -> float:
     if isinstance(verdict, Pending):
-        return after_pending(wait.pacing, wait.phase, count, started_at=started_at, now=now, jitter=jitter)
+        due = after_pending(wait.pacing, wait.phase, count, started_at=started_at, now=now, jitter=jitter)
+        return due if verdict.retry_after is None else max(due, now + granted(wait.pacing, verdict.retry_after))
     return after_unreachable(
         wait.pacing, wait.phase, count, verdict.retry_after, started_at=started_at, now=now, jitter=jitter
     )

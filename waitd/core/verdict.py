@@ -15,11 +15,13 @@ class Pending:
         reason: a short constant word, e.g. `http_404`; equal reasons form one run.
         message: one sentence for a person; never a query string, never a secret.
         state: the probe's own new memory (≤ 1 KiB of text), stored before the next poke; None leaves it as it was.
+        retry_after: seconds that the target asked to be left alone, or None.
     """
 
     reason: str = "pending"
     message: str = ""
     state: str | None = None
+    retry_after: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,8 @@ class WaitSpec:
         sinks: each sink's parameters with its `kind`.
         labels: searchable words about the wait.
         supersede_key: at most one waiting wait holds it.
+        submit: the job that is submitted before the first poke, as accepted; None where there is none.
+        wake_on: a signal under this key makes it be poked at once.
     """
 
     kind: str
@@ -52,6 +54,8 @@ class WaitSpec:
     sinks: tuple[Mapping[str, Any], ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     supersede_key: str | None = None
+    submit: Mapping[str, Any] | None = None
+    wake_on: str | None = None
 
 
 class Run(NamedTuple):

@@ -2,11 +2,15 @@
 
 from collections.abc import Iterator
 from heapq import heappop, heappush
+from itertools import islice
+from sys import getsizeof
 
 from waitd.engine.entry import Entry
 
 #: Buckets per second: an entry comes up to one bucket late and never early.
 BUCKETS = 100
+#: How many buckets are weighed in place of all, and what a bucket's number takes.
+SAMPLED, NUMBER_BYTES = 64, 32
 
 
 class Calendar:
@@ -37,6 +41,12 @@ class Calendar:
                 if entry.bucket == bucket:  # else it was moved
                     entry.bucket = 0
                     yield entry
+
+    def bytes(self) -> float:
+        """About what it takes in memory, from a few of its buckets."""
+        some = list(islice(self._buckets.values(), SAMPLED))
+        each = sum(getsizeof(entries) + NUMBER_BYTES for entries in some) / max(1, len(some))
+        return getsizeof(self._buckets) + getsizeof(self._order) + each * len(self._buckets)
 
     def next_due(self) -> float | None:
         """When the earliest bucket comes up, or None while there is none."""

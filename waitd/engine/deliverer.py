@@ -14,7 +14,7 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup
 
-from waitd.core.delivery import DeliveryId, DeliveryState, Gone, Receipt, Refused, after_attempt
+from waitd.core.delivery import DeliveryId, DeliveryState, Gone, Postponed, Receipt, Refused, after_attempt
 from waitd.core.errors import InvalidInput, NotHere, StoreUnavailable
 from waitd.engine.clock import Clock
 from waitd.metrics import Instruments
@@ -154,7 +154,9 @@ class Deliverer:
         receipt = await self._send(kind, parcel)
         now = self._clock.now()
         after = after_attempt(parcel.attempts + 1, receipt, now, self._jitter(), self._ladder)
-        result = "refused" if after.state is DeliveryState.QUEUED else after.state.value
+        result = after.state.value
+        if after.state is DeliveryState.QUEUED:
+            result = "postponed" if isinstance(receipt, Postponed) else "refused"
         self._instruments.deliveries.labels(kind, result).inc()
         if after.state is DeliveryState.DELIVERED:
             self._instruments.delivery_delay.labels(kind).observe(max(0.0, now - parcel.created_at))

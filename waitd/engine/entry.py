@@ -1,13 +1,13 @@
 """A wait in hand: the hot data only, small, its parts shared with its equals. What only delivery needs stays in the store."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from waitd.core.schedule import Pacing, phase_of
 from waitd.core.verdict import Unreachable, Verdict
 from waitd.core.wait import Progress
 from waitd.metrics import Instruments
-from waitd.ports import Pokeable, Probe, StoredWait, Target
+from waitd.ports import Pokeable, Probe, StoredWait, Target, Topic
 
 
 class Kind:
@@ -21,6 +21,8 @@ class Kind:
             for verdict in ("pending", "success", "failure", "unreachable")
         }
         self.duration = instruments.poke_duration.labels(name)
+        #: What a wait with a target listens to; None: waits of this kind listen to nothing.
+        self.topics: Callable[[Any], Sequence[Topic]] | None = getattr(probe, "topics", None)
 
 
 class Entry:

@@ -108,6 +108,8 @@ class Keeper:
         before = self._clock.now() - self._retention
         while pruned := await self._store.prune(before, CHUNK):
             log.info("pruned", waits=pruned)
+        while pruned := await self._store.prune_audit(before, CHUNK):
+            log.info("pruned", audit=pruned)
         await self._recount()
 
     async def _waiting_ids(self) -> AsyncIterator[WaitId]:

@@ -56,6 +56,12 @@ class Ledger:
                 labels=dict(wait.spec.labels),
             )
 
+    def waiting(self) -> Mapping[str, int]:
+        """How many waits wait, by kind."""
+        return {
+            kind: n for (state, kind), n in self._counts.items() if state == WaitState.WAITING.value and n > 0
+        }
+
     def refresh_gauges(self) -> None:
         """Writes the counts into the gauge; called before a scrape."""
         for key, count in self._counts.items():

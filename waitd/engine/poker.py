@@ -10,6 +10,7 @@ import asyncio
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import inf
+from sys import getsizeof
 from typing import Any, cast
 
 import anyio
@@ -19,12 +20,15 @@ from anyio.abc import TaskGroup
 from waitd.core.errors import InvalidInput
 from waitd.core.schedule import LAST_POKE_SECONDS, Pacing, next_on_grid
 from waitd.core.step import Finish, step
-from waitd.core.verdict import Unreachable, Verdict, name_of
+from waitd.core.verdict import Pending, Unreachable, Verdict, name_of
 from waitd.engine.calendar import Calendar
 from waitd.engine.clock import Clock
 from waitd.engine.entry import Entry, Kind, Unpokeable
+from waitd.engine.listeners import Listeners
 from waitd.engine.origins import Origin, Origins
 from waitd.engine.recording import Endings, Learned
+from waitd.engine.submitter import Submitter
+from waitd.engine.weighing import bytes_each, sampled
 from waitd.metrics import Instruments
 from waitd.ports import Live, PokerStore, Probe, StoredWait, Target, WaitingOn
 
@@ -36,6 +40,8 @@ CATCH_UP_SECONDS = 10.0
 ALARM_SECONDS = 30.0
 #: How often pokes in flight are looked at for those that have had their time, in seconds: a timeout is that much late at most.
 SWEEP_SECONDS = 0.05
+#: A wait is not poked for news within this time after its last verdict, in seconds; news that comes faster shares a poke.
+HINT_PAUSE = 0.2
 #: How many different pacings are shared between the waits that have them.
 PACINGS = 1000
 
@@ -68,6 +74,7 @@ class Poker:
         poke_concurrency: int,
         per_host_concurrency: int,
         jitter: Callable[[], float] = random.random,
+        submitter: Submitter | None = None,
     ) -> None:
         self._clock = clock
         self._instruments = instruments
@@ -75,9 +82,16 @@ class Poker:
         self._capacity = capacity
         self._concurrency = poke_concurrency
         self._jitter = jitter
+        self._submitter = submitter
+        if submitter is not None:
+            submitter.wake = self.poke_now
         self._held: dict[str, Entry] = {}
         self._pacings: dict[Pacing, Pacing] = {}
         self._calendar = Calendar()
+        #: Who is to be poked when there is news.
+        self.listeners = Listeners()
+        #: Those for whom news came while they were being poked.
+        self._hinted: set[str] = set()
         self._origins = Origins(places=poke_concurrency, per_origin=per_host_concurrency)
         self._wakeup = asyncio.Event()
         self._workers = 0
@@ -153,6 +167,20 @@ class Poker:
             self._schedule(entry, self._clock.monotonic())
         return True
 
+    def hint(self, wait_id: str) -> None:
+        """There is news for a wait: it is poked at once, or once more where it is being poked, but not more often than is good."""
+        entry = self._held.get(wait_id)
+        if entry is None or entry.ended:
+            return
+        if entry.flying:
+            self._hinted.add(entry.id)
+        elif entry.at_rest:
+            runs = entry.progress.runs
+            pause = max(0.0, runs[-1].last_at + HINT_PAUSE - self._clock.now()) if runs else 0.0
+            due = self._clock.monotonic() + min(pause, HINT_PAUSE)
+            if due < entry.due:
+                self._schedule(entry, due)
+
     def holds(self, wait_id: str) -> bool:
         """Whether the wait is in hand."""
         return wait_id in self._held
@@ -164,7 +192,11 @@ class Poker:
             if wait.id not in self._held:
                 entry = self._entry(wait)
                 self._held[wait.id] = entry
-                self._schedule(entry, monotonic + max(0.0, self._first_due(entry, now) - now))
+                due = self._first_due(entry, now)
+                listens = entry.kind.topics is not None or wait.spec.wake_on is not None
+                if listens and self.listeners.add(entry, wait):
+                    due = now
+                self._schedule(entry, monotonic + max(0.0, due - now))
 
     def _entry(self, wait: StoredWait) -> Entry:
         spec = wait.spec
@@ -175,7 +207,14 @@ class Poker:
         try:
             if kind is None:
                 raise InvalidInput.at("/kind", f"this waitd knows no kind {spec.kind}")
-            target = wait.target or kind.probe.parse(spec.params, namespace=wait.namespace)
+            if spec.submit is not None:
+                if self._submitter is None:
+                    raise InvalidInput.at("/submit", "this waitd submits nothing")
+                kind, target = self._submitter.target_of(wait, kind)
+            else:
+                target = wait.target or kind.probe.parse(spec.params, namespace=wait.namespace)
+                if not getattr(target, "polled", True):
+                    pacing = Pacing(spec.timeout)
         except InvalidInput as error:
             log.warning("wait_not_understood", wait_id=wait.id, kind=spec.kind, why=str(error))
             probe = Unpokeable(f"This waitd does not understand the wait: {error}")
@@ -199,6 +238,8 @@ class Poker:
         if entry is not None:
             entry.ended = True
             self._origins.forget(entry)
+            self._hinted.discard(wait_id)
+            self.listeners.remove(entry)
 
     def reanchor(self) -> None:
         """The wall clock jumped: deadlines that come earlier now than the next poke bring it forward."""
@@ -207,6 +248,13 @@ class Poker:
             deadline = monotonic + max(0.0, entry.deadline - now)
             if entry.at_rest and entry.due > deadline:
                 self._schedule(entry, deadline)
+
+    def bytes_each(self, sample: int) -> float:
+        """What a wait in hand takes in memory, in bytes, by `sample` of them; 0 where there are none."""
+        if not self._held:
+            return 0.0
+        tables = getsizeof(self._held) + self._calendar.bytes() + self.learned.bytes()
+        return bytes_each(sampled(self._held, sample)) + tables / len(self._held)
 
     def refresh_gauges(self) -> None:
         """Sets the gauges that follow from what is in hand; called before a scrape."""
@@ -284,13 +332,16 @@ class Poker:
         flight = Flight(cast("asyncio.Task[Any]", asyncio.current_task()))
         self._flights.append(flight)
         while True:
-            taken = None if self._draining else self._origins.take(self._clock.now(), last_only=self._full)
+            taken = None if self._draining else self._next_group()
             if taken is None:
                 idle = loop.create_future()
                 self._idle.append(idle)
                 await idle
             else:
                 await self._poke(flight, *taken)
+
+    def _next_group(self) -> tuple[Origin, Sequence[Entry]] | None:
+        return self._origins.take(self._clock.now(), self._clock.monotonic(), last_only=self._full)
 
     async def _sweep(self) -> None:
         """Ends pokes that have had their time. One look at all of them costs less than a timer for each."""
@@ -358,13 +409,16 @@ class Poker:
         result = step(entry, verdict, started_at, now, self._jitter())
         state_changed = result.progress.state is not entry.progress.state
         entry.progress = result.progress
-        asked = verdict.retry_after if type(verdict) is Unreachable else None
+        asked = verdict.retry_after if isinstance(verdict, (Pending, Unreachable)) else None
         entry.quiet_until = None if asked is None else now + asked
         if isinstance(result, Finish):
             self._endings.add(entry, result.outcome, now)
             return
         if not entry.last:  # else the poke at the deadline is on its way, and decides
             self._schedule(entry, self._clock.monotonic() + result.due - now)
+            if self._hinted and entry.id in self._hinted:
+                self._hinted.discard(entry.id)
+                self.hint(entry.id)
         self.learned.note(entry, state_changed=state_changed)
 
     # ------------------------------------------------------------ the end of the daemon

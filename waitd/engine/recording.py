@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from math import inf
+from sys import getsizeof
 
 import structlog
 
@@ -22,6 +23,8 @@ PROGRESS_SECONDS = 60.0
 CHUNK = 1000
 #: Pauses between tries of a write that the store refuses, in seconds; the last one repeats.
 RETRY_PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+#: What it takes to note that a change is not on disk: a pair and a number.
+_NOTE_BYTES = getsizeof((0.0, None)) + getsizeof(0.0)
 
 
 class Endings:
@@ -107,6 +110,10 @@ class Learned:
         elif not entry.dirty:
             entry.dirty = True
             self._behind.append((self._clock.monotonic(), entry))
+
+    def bytes(self) -> int:
+        """What it takes in memory, the entries themselves left out."""
+        return getsizeof(self._behind) + len(self._behind) * _NOTE_BYTES
 
     async def flush(self, *, everything: bool = False) -> None:
         """Stores what waits have learned more than a minute ago, or everything there is to store.

@@ -1,53 +1,85 @@
 """The seams: what each part needs of another, as small Protocols declared for the consumer. No implementation lives here."""
 
 from waitd.ports.connections import Authorization, Connections, HttpConnections
+from waitd.ports.costs import CostFilter, CostSums, Metering
+from waitd.ports.door import Authenticator, Keyring, KeyStore, MadeKey, NewKey
 from waitd.ports.engine import Live, Poking, WaitingOn
-from waitd.ports.probes import Pokeable, Probe, Target
+from waitd.ports.jobs import Jobs, SubmitPlan, Submits
+from waitd.ports.probes import Paced, Pokeable, Preparing, Probe, Target
+from waitd.ports.signals import Hearing, Listening, Signal, SignalKey, SignalStore, Topic
 from waitd.ports.sinks import Parcel, Sink, SinkTarget
 from waitd.ports.store import (
     Added,
     ApiStore,
+    AuditFilter,
     DeliveryFilter,
     Ended,
     Ending,
+    JobStore,
     KeeperStore,
     Keyed,
     NewWait,
     OutboxStore,
     PokerStore,
     Redelivered,
+    StoredChange,
     StoredDelivery,
     StoredEvent,
     StoredWait,
     WaitFilter,
 )
+from waitd.ports.sweeping import SweptStore, ToldThere
 
 __all__ = [
     "Added",
     "ApiStore",
+    "AuditFilter",
+    "Authenticator",
     "Authorization",
     "Connections",
+    "CostFilter",
+    "CostSums",
     "DeliveryFilter",
     "Ended",
     "Ending",
+    "Hearing",
     "HttpConnections",
+    "JobStore",
+    "Jobs",
     "KeeperStore",
+    "KeyStore",
     "Keyed",
+    "Keyring",
+    "Listening",
     "Live",
+    "MadeKey",
+    "Metering",
+    "NewKey",
     "NewWait",
     "OutboxStore",
+    "Paced",
     "Parcel",
     "Pokeable",
     "PokerStore",
     "Poking",
+    "Preparing",
     "Probe",
     "Redelivered",
+    "Signal",
+    "SignalKey",
+    "SignalStore",
     "Sink",
     "SinkTarget",
+    "StoredChange",
     "StoredDelivery",
     "StoredEvent",
     "StoredWait",
+    "SubmitPlan",
+    "Submits",
+    "SweptStore",
     "Target",
+    "ToldThere",
+    "Topic",
     "WaitFilter",
     "WaitingOn",
 ]

@@ -37,6 +37,9 @@ class Authorization:
 class HttpConnections(Connections, Protocol):
     """Connections for those who speak HTTP to them."""
 
+    def at_once(self, conn_id: str) -> Connection | None:
+        """What `get` would answer without asking anybody; None where it would have to ask, or raise."""
+
     def at_hand(self, connection: Connection) -> Authorization | None:
         """What its requests carry, where that needs no asking; None: `await authorize(connection)`.
 

@@ -1,7 +1,7 @@
 """What waitd needs of those who look: a probe and its targets."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from waitd.core.verdict import Verdict
 from waitd.core.wait import Progress
@@ -30,6 +30,27 @@ class Pokeable(Protocol):
     def target(self) -> Any: ...
     @property
     def progress(self) -> Progress: ...
+
+
+@runtime_checkable
+class Paced(Protocol):
+    """A probe whose kind has a pace of its own, in seconds."""
+
+    @property
+    def default_poke_interval(self) -> float:
+        """The `poke_interval` of a wait that names none."""
+
+    @property
+    def min_poke_interval(self) -> float:
+        """The shortest that a wait may ask for."""
+
+
+@runtime_checkable
+class Preparing(Protocol):
+    """A probe that has to load something before it can check parameters, which is not to be done in the loop."""
+
+    async def prepare(self, params: Mapping[str, Any]) -> None:
+        """Loads what `parse` needs for these parameters, whatever is wrong with them. Raises nothing."""
 
 
 class Probe(Protocol):

@@ -4,9 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+from waitd.core.audit import Caller, Change
+from waitd.core.cost import Measured
 from waitd.core.delivery import AfterAttempt, DeliveryId
 from waitd.core.errors import Conflict
+from waitd.core.submission import JobCancel, Submission
 from waitd.core.wait import Outcome, Progress, WaitId, WaitSpec, WaitState
+from waitd.ports.costs import CostFilter, CostSums
 from waitd.ports.sinks import Parcel
 
 
@@ -54,6 +58,12 @@ class StoredWait:
     deliveries: tuple[StoredDelivery, ...] = ()
     #: The parsed target of a wait that was submitted just now; None where it was read from the store.
     target: Any = None
+    #: What is known of the job that it submits itself; None where it submits none.
+    submission: Submission | None = None
+    #: How far the cancelling of that job has come; None where it is not wanted.
+    job_cancel: JobCancel | None = None
+    #: What waitd used for it until its end; None until then, and where it was not measured.
+    measured: Measured | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +124,23 @@ class DeliveryFilter:
     limit: int = 100
 
 
+class AuditFilter(NamedTuple):
+    """Which lines of the audit to list, newest first. `before`: only those with a lower number."""
+
+    principal: str | None = None
+    action: str | None = None
+    subject: str | None = None
+    before: int | None = None
+    limit: int = 100
+
+
+class StoredChange(NamedTuple):
+    """A line of the audit and its number; later ones have higher numbers."""
+
+    number: int
+    change: Change
+
+
 class Redelivered(NamedTuple):
     """How many new deliveries were queued; `more`: whether the limit left out others."""
 
@@ -148,6 +175,26 @@ class PokerStore(Protocol):
         """A page of the ids of waiting waits, in their order."""
 
 
+class JobStore(Protocol):
+    """What those who submit and cancel jobs need of the store."""
+
+    async def save_submission(
+        self, wait_id: WaitId, submission: Submission, *, only_waiting: bool = False
+    ) -> bool:
+        """Keeps what is known of a wait's job; with `only_waiting` not once the wait has ended. Whether it was kept. Raises
+        StoreUnavailable.
+        """
+
+    async def save_job_cancel(self, wait_id: WaitId, job_cancel: JobCancel) -> None:
+        """Keeps how far the cancelling of an ended wait's job has come. Raises StoreUnavailable."""
+
+    async def jobs_to_cancel(self, after: WaitId | None, limit: int) -> Sequence[StoredWait]:
+        """A page of ended waits whose jobs are still to be cancelled, in the order of their ids."""
+
+    async def get(self, wait_id: str, namespace: str | None = None) -> StoredWait:
+        """One wait. Raises NotFound."""
+
+
 class OutboxStore(Protocol):
     """What the deliverer needs of the store."""
 
@@ -172,14 +219,20 @@ class KeeperStore(Protocol):
     async def prune(self, finished_before: float, limit: int) -> int:
         """Deletes up to `limit` ended waits whose deliveries are all settled; returns how many."""
 
+    async def prune_audit(self, before: float, limit: int) -> int:
+        """Deletes up to `limit` of the oldest lines of the audit, those from before a moment (Unix seconds); returns how many."""
+
+    async def save_overhead(self, measured: Measured) -> None:
+        """Adds what the process used that belonged to no wait to today's sums; deletes old ones. Raises StoreUnavailable."""
+
     async def check_writable(self) -> None:
         """Commits something small. Raises StoreUnavailable."""
 
 
 class ApiStore(Protocol):
-    """What the API needs of the store."""
+    """What the API needs of the store. `by` says who changes something: a line of the audit tells of it, in the same commit."""
 
-    async def add(self, waits: Sequence[NewWait]) -> Sequence["Added | Exception"]:
+    async def add(self, waits: Sequence[NewWait], by: Caller | None = None) -> Sequence["Added | Exception"]:
         """Stores waits in one durable commit; one answer each, in order: Added, or a Conflict (same key, other body).
 
         Raises:
@@ -197,24 +250,33 @@ class ApiStore(Protocol):
     async def find(self, wanted: WaitFilter) -> Sequence[StoredWait]:
         """Waits, newest first, each with its newest deliveries."""
 
-    async def cancel(self, wait_id: str, outcome: Outcome, namespace: str | None = None) -> StoredWait:
+    async def cancel(
+        self, wait_id: str, outcome: Outcome, namespace: str | None = None, by: Caller | None = None
+    ) -> StoredWait:
         """Ends a waiting wait as cancelled. Raises NotFound, Conflict, StoreUnavailable."""
 
-    async def redeliver(self, wait_id: str, namespace: str | None = None) -> StoredWait:
+    async def redeliver(
+        self, wait_id: str, namespace: str | None = None, by: Caller | None = None
+    ) -> StoredWait:
         """Adds a new delivery of the stored event for each of the wait's sinks. Raises NotFound, Conflict, StoreUnavailable."""
 
     async def find_deliveries(self, wanted: DeliveryFilter) -> Sequence[StoredDelivery]:
         """Deliveries, newest first."""
 
-    async def redeliver_each(self, ids: Sequence[str], namespace: str | None = None) -> Redelivered:
+    async def redeliver_each(
+        self, ids: Sequence[str], namespace: str | None = None, by: Caller | None = None
+    ) -> Redelivered:
         """Adds a new delivery of the same event beside each of these, or beside none. Raises NotFound, Conflict (one is still queued,
         or its wait was superseded), StoreUnavailable.
         """
 
-    async def redeliver_dead(self, wanted: DeliveryFilter) -> Redelivered:
+    async def redeliver_dead(self, wanted: DeliveryFilter, by: Caller | None = None) -> Redelivered:
         """The same for dead ones that match, the oldest first, up to the filter's limit: those that were not delivered anew since.
         Deliveries of superseded waits stay dead. Raises StoreUnavailable.
         """
+
+    async def keep_signal(self, namespace: str, key: str, payload: Any, by: Caller | None = None) -> None:
+        """Keeps a signal. Raises Conflict (too many different ones under the key), InvalidInput (no JSON), StoreUnavailable."""
 
     @property
     def finished_seq(self) -> int:
@@ -226,5 +288,14 @@ class ApiStore(Protocol):
     async def events_after(self, seq: int, namespace: str | None, limit: int) -> Sequence[StoredEvent]:
         """The ends after number `seq`, in their order. Raises NotFound where one of them was pruned."""
 
+    async def find_costs(self, wanted: CostFilter) -> CostSums:
+        """What ended waits have cost, added up by the day."""
+
     async def counts(self) -> Mapping[tuple[str, str], int]:
         """How many waits there are by (state, kind)."""
+
+    async def record(self, change: Change) -> None:
+        """Keeps a line of the audit about what the store has no part in. Raises StoreUnavailable."""
+
+    async def find_audit(self, wanted: AuditFilter) -> Sequence[StoredChange]:
+        """Lines of the audit, newest first."""

@@ -3,10 +3,20 @@
 `http.py` is the kind `http`: `http_params` reads a wait's parameters, `http_client` makes the request (`decoding` takes its body apart), `judging` asks the conditions,
 `conditions` knows CEL and what an expression may cost, `expression_tree` reads what it names.
 
+`submitting` is what a kind's `submit` comes to, as data, with its `placeholders`; `http_submit` reads that of the kind `http`, `http_jobs` makes the calls, `handles` asks the
+expressions about their answers. `signal.py` is the kind `signal`; `s3_queue` reads news of S3 from SQS.
+
 `s3.py` puts the kinds of S3 together, or says which extra is missing: `s3_key` and `s3_keys_unchanged` are the kinds, `s3_params` their parameters, `patterns` wildcards
-and regular expressions on RE2, `file_check` the expression `check`. `s3_client` asks, `s3_xml` reads what is answered, `s3_places` knows where a connection leads,
+and regular expressions on RE2, `file_check` the expression `check`. `s3_client` asks, `s3_xml` reads what is answered, `aws_places` knows where a connection leads,
 `aws_credentials` finds the keys that a connection does not hold itself.
 
+`aws.py` is the kind of AWS's waiters, or says which extra is missing: `aws_waiter` asks and judges, `aws_waiters` knows a service by botocore's model, `aws_models` reads
+those off the loop, `aws_params` is what the kinds of AWS and S3 have in common. `sql.py` is the same for databases: `sql_probe` is the kind, `sql_params` its parameters,
+`sql_databases` keeps connections and runs a SELECT over one, `sql_places` knows where a connection leads, `sql_judging` asks the conditions, `sql_errors` reads what is
+refused. `not_installed` stands in for a kind without its libraries.
+
+`presets` is a package: job systems by name, each one a file of data, asked and judged by the machinery of the kind `http`.
+
 `workers` are the processes for what is too heavy for the loop. What does not live here: the tables of
-answers (`waitd.core.answer`, `waitd.core.s3_answer`), how a set of keys is remembered (`waitd.core.unchanged`), when to poke (`waitd.engine`), where credentials come from (`waitd.connections`).
+answers (`waitd.core.answer`, `waitd.core.aws_answer`, `waitd.core.job_answer`, `waitd.core.s3_answer`), how a set of keys is remembered (`waitd.core.unchanged`), when to poke (`waitd.engine`), where credentials come from (`waitd.connections`).
 """

@@ -82,19 +82,20 @@ class Surroundings(NamedTuple):
     endpoint: str | None
 
 
-async def surroundings(profile: str | None) -> Surroundings:
-    """Region and endpoint as boto3 would take them from the environment.
+async def surroundings(profile: str | None, service: str = "S3") -> Surroundings:
+    """Region and endpoint as boto3 would take them from the environment. `service`: its id as `AWS_ENDPOINT_URL_<ID>` has it.
 
     Raises:
         ValueError: there is no such profile.
+        ImportError: botocore is not installed.
     """
-    return await to_thread.run_sync(_surroundings, profile)
+    return await to_thread.run_sync(_surroundings, profile, service)
 
 
 # botocore is large, and imported where the first wait needs it: in a thread, not when the daemon starts.
 
 
-def _surroundings(profile: str | None) -> Surroundings:
+def _surroundings(profile: str | None, service: str) -> Surroundings:
     from botocore.exceptions import BotoCoreError  # noqa: PLC0415
     from botocore.session import Session  # noqa: PLC0415
 
@@ -102,7 +103,7 @@ def _surroundings(profile: str | None) -> Surroundings:
         region = Session(profile=profile).get_config_variable("region")
     except BotoCoreError:
         raise ValueError("the environment has no such AWS profile") from None
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    endpoint = os.environ.get(f"AWS_ENDPOINT_URL_{service}") or os.environ.get("AWS_ENDPOINT_URL")
     return Surroundings(region or None, endpoint or None)
 
 

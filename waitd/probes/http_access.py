@@ -1,5 +1,6 @@
 """How the kind `http` comes to its target: a connection becomes an address and headers, or the verdict that it cannot be had now."""
 
+from copy import copy
 from typing import NamedTuple
 
 from waitd.core.connection import Connection, origin_of
@@ -29,6 +30,12 @@ class Place:
         self.origin = str(origin_of(self.base))
         self.verify_tls = connection.verifies_tls()
 
+    def at_root(self) -> "Place":
+        """The same place without its path: where an answer's own URLs of the same origin lie."""
+        root = copy(self)
+        root.base = self.origin
+        return root
+
 
 class Access(NamedTuple):
     """Where requests go, and what they carry."""
@@ -43,6 +50,7 @@ class Accesses:
     def __init__(self, connections: HttpConnections) -> None:
         self._connections = connections
         self._places: dict[str, Place] = {}
+        self._known: dict[str, Access] = {}
 
     def peek(self, conn_id: str | None) -> Connection | None:
         """The connection, if it is at hand without asking anybody."""
@@ -55,6 +63,28 @@ class Accesses:
             return f"connection {conn_id}" if connection is None else self._place(connection).origin
         except ValueError:
             return f"connection {conn_id}"
+
+    def at_hand(self, conn_id: str) -> Access | None:
+        """The access, where nobody has to be asked; None: `get` it."""
+        connections = self._connections
+        connection = connections.at_once(conn_id)
+        if connection is None:
+            return None
+        known = self._known.get(conn_id)
+        try:
+            authorization = connections.at_hand(connection)
+            if authorization is None:
+                return None
+            if (
+                known is not None
+                and known.authorization is authorization
+                and known.place.connection is connection
+            ):
+                return known
+            known = self._known[conn_id] = Access(self._place(connection), authorization)
+        except ValueError:
+            return None
+        return known
 
     async def get(self, conn_id: str, refused: Authorization | None = None) -> Access | Unreachable:
         """The access; what the target `refused` is looked up, or fetched, afresh (each at most once in 30 s)."""

@@ -49,10 +49,11 @@ class Request(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """A complete head; the body is still to come. It must be given to `HttpClient.release`."""
+    """A complete head; the body is still to come. It must be given to `HttpClient.release`. `url`: where redirects led."""
 
     facts: Answered
     response: "Response"
+    url: str = ""
 
 
 Response = aiohttp.ClientResponse | Reply
@@ -117,7 +118,7 @@ class HttpClient:
             response = await self._send(request, method, url, headers, body)
             status = response.status
             if status not in _FOLLOWED or "Location" not in response.headers:
-                return Answer(_facts(response, now), response)
+                return Answer(_facts(response, now), response, url)
             origin = origin or origin_of(request.url)
             try:
                 url = _target(url, response.headers["Location"])

@@ -18,6 +18,7 @@ from waitd.core.errors import InvalidInput, Problem
 from waitd.core.headers import refused_headers
 from waitd.models import Strict, parsed, pointer
 from waitd.probes.judging import LANGUAGE, Rules, Sources, rules_of
+from waitd.probes.placeholders import has_placeholder
 
 #: The longest endpoint, in characters.
 MAX_ENDPOINT = 8192
@@ -129,22 +130,30 @@ def target_of(
     rest = {name: value for name, value in params.items() if name != "endpoint"}
     try:
         shape = _shape_of(orjson.dumps(rest), namespace, tuple(secret_headers))
-        origin = _named_by(endpoint, shape.template.conn_id, known)
+        origin = named_by(endpoint, shape.template.conn_id, known)
     except (InvalidInput, ValueError, TypeError):
         raise InvalidInput(_problems(params, secret_headers, known)) from None
+    endpoint, seed = seeded(shape.seed, endpoint)
+    shared_origin = None if origin is None else sys.intern(str(origin))
+    return HttpTarget(shape.template, shape.rules, endpoint, shared_origin, seed)
+
+
+def seeded(shape: Any, endpoint: str) -> tuple[str, str]:
+    """An endpoint as it is requested, and the seed of what is asked there. `shape`: the hash of everything else."""
     if not endpoint.isascii():
         endpoint = quote(endpoint, safe=_URL_SAFE)
-    seed = shape.seed.copy()
+    seed = shape.copy()
     seed.update(endpoint.encode())
-    shared_origin = None if origin is None else sys.intern(str(origin))
-    return HttpTarget(shape.template, shape.rules, endpoint, shared_origin, seed.hexdigest())
+    return endpoint, seed.hexdigest()
 
 
-def _named_by(endpoint: Any, conn_id: str | None, known: Connection | None) -> Origin | None:
+def named_by(endpoint: Any, conn_id: str | None, known: Connection | None) -> Origin | None:
     """The origin that an endpoint names, or None where its connection does. Raises ValueError where it cannot be."""
     if not isinstance(endpoint, str) or len(endpoint) > MAX_ENDPOINT or not _is_text(endpoint):
         raise ValueError("no text, or too long")
     named = check_endpoint(endpoint)
+    if "{" in endpoint and has_placeholder(endpoint):
+        raise ValueError("a placeholder stands only in a wait that has a submit")
     if known is not None:
         join(known.base_url(), endpoint)
     if conn_id is None and named is None:
@@ -161,7 +170,7 @@ def _shape_of(rest: bytes, namespace: str, secret_headers: tuple[str, ...]) -> S
     template = _template_of(given, namespace)
     sources = Sources(given.success_when, given.failure_when, given.message, given.result)
     rules = rules_of(sources, frozenset(map(int, given.response_error_codes_allowlist)))
-    return Shape(template, rules, _seed(template))
+    return Shape(template, rules, seed_of(template))
 
 
 def _problems(
@@ -192,7 +201,7 @@ def _address_problems(given: HttpParams, known: Connection | None) -> Iterator[P
         yield Problem("/endpoint", "it is no Unicode text")
         return
     try:
-        _named_by(given.endpoint, given.http_conn_id, known)
+        named_by(given.endpoint, given.http_conn_id, known)
     except ValueError as error:
         yield Problem("/endpoint", str(error))
 
@@ -206,6 +215,9 @@ def _request_problems(given: HttpParams) -> Iterator[Problem]:
         orjson.dumps(given.json_body)
     except TypeError as error:  # a number of more than 64 bits, text that is no Unicode
         yield Problem("/json", str(error))
+    for field, told in (("request_params", given.request_params), ("json", given.json_body)):
+        if has_placeholder(told):
+            yield Problem(pointer([field]), "a placeholder stands only in a wait that has a submit")
     for name, value in given.request_params.items():
         values = value if isinstance(value, list) else [value]
         if not all(_is_query_value(one) for one in (name, *values)):
@@ -240,20 +252,24 @@ def _template_of(given: HttpParams, namespace: str) -> Template:
         if not any(name.lower() == "content-type" for name in headers):
             headers["Content-Type"] = "application/json"
     query = urlencode(given.request_params, doseq=True)
-    key = (
+    return shared_template(
         *(namespace, given.method, given.http_conn_id, query),
         *(tuple(headers.items()), body, given.request_timeout),
     )
-    template = _templates.get(key)
+
+
+def shared_template(*parts: Any) -> Template:
+    """The template of these parts, in their order; equal ones are one object."""
+    template = _templates.get(parts)
     if template is None:
-        template = _templates[key] = Template(*key)
+        template = _templates[parts] = Template(*parts)
     return template
 
 
 _templates: WeakValueDictionary[tuple[Any, ...], Template] = WeakValueDictionary()
 
 
-def _seed(template: Template) -> Any:
+def seed_of(template: Template) -> Any:
     """A hash of what is asked, but for the endpoint; it is the same in every process."""
     parts = (
         *(template.namespace, template.method, template.conn_id, template.query),

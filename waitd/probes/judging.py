@@ -4,15 +4,15 @@ The worker imports this file and no client: keep it cheap to import.
 """
 
 import codecs
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
 import orjson
 from anyio import CapacityLimiter
 
-from waitd.core.answer import UNDECIDED, Decision, Judged, asked
-from waitd.core.verdict import MESSAGE_LIMIT, Pending
+from waitd.core.answer import UNDECIDED, Answered, Decision, Judged, Refused, asked, verdict_of
+from waitd.core.verdict import MESSAGE_LIMIT, Pending, Verdict
 from waitd.probes.conditions import INLINE_COST, Expression, Language, Trouble, Type
 from waitd.probes.workers import apart
 
@@ -79,13 +79,63 @@ class Rules:
             any(_reads_body(expression) for expression in judging if "status" in expression.names),
         )
         self.result_needs_body = "result" not in found or _reads_body(found["result"])
-        self.quick_size = _quick_size(found.values())
+        self.quick_size = quick_size_of(found.values())
         by_status = all(expression.names <= {"status"} for expression in judging)
         self.pending: dict[int, Pending] | None = {} if by_status else None
 
     def body_to_judge(self, status: int) -> bool:
         """Whether any condition that is asked about this status needs the body."""
         return self.needs_body[0 if 200 <= status < 300 else 1]
+
+    def decide(self, response: "Response") -> Judged:
+        """Row 2: which condition is true; `message` and `result` are not looked at."""
+        if response.decided is None or response.decided[0] is not self:
+            response.decided = (self, self._decide(response))
+        return response.decided[1]
+
+    def _decide(self, response: "Response") -> Judged:
+        status, note = response.status, ""
+        for decision, name, source, names_status in self.conditions:
+            if not asked(status, names_status):
+                continue
+            value = LANGUAGE.compile(source).evaluate(response)
+            if value is True:
+                return _DECIDED[decision]
+            if value is not False:
+                note = f"{name}: {value if isinstance(value, Trouble) else 'not a boolean'}"
+        if self.sources.success_when is None and 200 <= status < 300:
+            return _DECIDED[Decision.SUCCESS]
+        return Judged(note=note) if note else UNDECIDED
+
+    def judge(self, response: "Response") -> Judged:
+        """All that the conditions say of one answer."""
+        judged = self.decide(response)
+        message = None if self.sources.message is None else LANGUAGE.compile(self.sources.message)
+        if message is not None and asked(response.status, "status" in message.names):
+            judged = judged._replace(message=message_of(message, response))
+        if judged.decision is None:
+            return judged
+        result = None if self.sources.result is None else LANGUAGE.compile(self.sources.result)
+        payload, omitted = payload_of(result, response)
+        return judged._replace(payload=payload, omitted=omitted)
+
+    def is_quick(self, response: "Response") -> bool:
+        """Whether judging this answer keeps the loop for a few milliseconds at most."""
+        size = size_of(self, response)
+        if size <= self.quick_size:
+            return True
+        if len(response.raw or b"") > INLINE_BODY and any(self.sources):
+            return False
+        expressions = [LANGUAGE.compile(source) for source in self.sources if source is not None]
+        return costs_little(expressions, response, size)
+
+    def verdict(self, answered: Answered, judged: Judged) -> Verdict | Refused:
+        """The table's row that fits an answer and what was judged of it."""
+        return verdict_of(answered, judged, self.allowlist)
+
+    def recipe(self) -> tuple[Callable[..., "Rules"], tuple[Any, ...]]:
+        """What makes equal rules in another process: a function and its arguments."""
+        return rules_of, (self.sources, frozenset())
 
 
 _interned: WeakValueDictionary[tuple[Sources, frozenset[int]], Rules] = WeakValueDictionary()
@@ -147,90 +197,57 @@ def decoded(raw: bytes | None) -> tuple[Any, bool]:
         return None, False
 
 
-def decide(rules: Rules, response: Response) -> Judged:
-    """Row 2: which condition is true; `message` and `result` are not looked at."""
-    if response.decided is None or response.decided[0] is not rules:
-        response.decided = (rules, _decide(rules, response))
-    return response.decided[1]
-
-
-def _decide(rules: Rules, response: Response) -> Judged:
-    status, note = response.status, ""
-    for decision, name, source, names_status in rules.conditions:
-        if not asked(status, names_status):
-            continue
-        value = LANGUAGE.compile(source).evaluate(response)
-        if value is True:
-            return _DECIDED[decision]
-        if value is not False:
-            note = f"{name}: {value if isinstance(value, Trouble) else 'not a boolean'}"
-    if rules.sources.success_when is None and 200 <= status < 300:
-        return _DECIDED[Decision.SUCCESS]
-    return Judged(note=note) if note else UNDECIDED
-
-
 _DECIDED = {decision: Judged(decision) for decision in Decision}
 
 
-def judge(rules: Rules, response: Response) -> Judged:
-    """All that the conditions say of one answer."""
-    judged = decide(rules, response)
-    if rules.sources.message is not None:
-        judged = judged._replace(message=_message(rules.sources.message, response))
-    if judged.decision is None:
-        return judged
-    payload, omitted = _result(rules.sources.result, response)
-    return judged._replace(payload=payload, omitted=omitted)
+def size_of(rules: Rules, response: Response) -> int:
+    """How many bytes of an answer these rules look at, at most."""
+    size = len(response.raw or b"")
+    return size + sum(map(len, response.headers.values())) if rules.names_headers else size
 
 
-def is_quick(rules: Rules, response: Response) -> bool:
-    """Whether judging this answer keeps the loop for a few milliseconds at most."""
-    body = response.raw or b""
-    size = len(body)
-    if rules.names_headers:
-        size += sum(map(len, response.headers.values()))
-    if size <= rules.quick_size:
-        return True
-    if len(body) > INLINE_BODY and any(rules.sources):
-        return False
-    expressions = [LANGUAGE.compile(source) for source in rules.sources if source is not None]
-    items = body.count(b",") + 1 + len(response.headers)
+def costs_little(expressions: Sequence[Expression], response: Response, size: int) -> bool:
+    """Whether evaluating all of these keeps the loop for a few milliseconds at most. `size`: see `size_of`."""
+    items = (response.raw or b"").count(b",") + 1 + len(response.headers)
     return sum(e.cost(e.weight(response, size), items) for e in expressions) <= INLINE_COST
 
 
 async def judge_apart(rules: Rules, response: Response, limiter: CapacityLimiter) -> Judged:
-    """The same as `judge`, in a worker process, which is killed when this is cancelled.
+    """The same as `rules.judge`, in a worker process, which is killed when this is cancelled.
 
     Raises:
         anyio.BrokenWorkerProcess, MemoryError: the expression asked for more memory than there is.
     """
     judged: Judged = await apart(
         _judge_in_worker,
-        *(rules.sources, response.status, response.headers, response.raw, response.charset),
+        *(rules.recipe(), response.status, response.headers, response.raw, response.charset),
         limiter=limiter,
     )
     return judged
 
 
 def _judge_in_worker(
-    sources: Sources, status: int, headers: dict[str, str], raw: bytes | None, charset: str | None
+    recipe: tuple[Callable[..., Rules], tuple[Any, ...]],
+    status: int,
+    headers: dict[str, str],
+    raw: bytes | None,
+    charset: str | None,
 ) -> Judged:
-    return judge(rules_of(sources, frozenset()), Response(status, headers, raw, charset))
+    make, ingredients = recipe
+    return make(*ingredients).judge(Response(status, headers, raw, charset))
 
 
-def _message(source: str, response: Response) -> str | None:
-    expression = LANGUAGE.compile(source)
-    if not asked(response.status, "status" in expression.names):
-        return None
+def message_of(expression: Expression, response: Any) -> str | None:
+    """The text that an expression makes of an answer; None where it makes none."""
     value = expression.evaluate(response)
     if not isinstance(value, str) or isinstance(value, Trouble):
         return None
     return value[:MESSAGE_LIMIT]
 
 
-def _result(source: str | None, response: Response) -> tuple[Any, bool]:
-    """The payload, and whether it was left out."""
-    if source is None:
+def payload_of(expression: Expression | None, response: Any) -> tuple[Any, bool]:
+    """The payload, and whether it was left out; without an expression, the JSON body."""
+    if expression is None:
         raw = response.raw
         if not raw:
             return None, False  # nothing was left out
@@ -238,7 +255,7 @@ def _result(source: str | None, response: Response) -> tuple[Any, bool]:
             return None, True
         value, is_json = decoded(raw)
         return value, not is_json
-    value = LANGUAGE.compile(source).evaluate(response)
+    value = expression.evaluate(response)
     if isinstance(value, Trouble):
         return None, True
     try:
@@ -248,7 +265,8 @@ def _result(source: str | None, response: Response) -> tuple[Any, bool]:
     return (None, True) if len(encoded) > RESULT_LIMIT else (orjson.loads(encoded), False)
 
 
-def _quick_size(expressions: Collection[Expression]) -> int:
+def quick_size_of(expressions: Collection[Expression]) -> int:
+    """Up to how many bytes of an answer all of these cost little, whatever stands in it; -1: never."""
     size = INLINE_BODY
     while size:
         # A comma every other byte is the most elements that JSON can have.

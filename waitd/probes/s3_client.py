@@ -16,13 +16,12 @@ from waitd.core.answer import Refused
 from waitd.core.aws_connection import is_region
 from waitd.core.aws_signature import encoded_path, encoded_query, signed_headers
 from waitd.core.egress import Named
-from waitd.core.errors import ConnectionUnavailable, UnknownConnection
 from waitd.core.s3_answer import Asked, S3Refusal, verdict_of_refusal
 from waitd.core.verdict import Unreachable, Verdict
 from waitd.outgoing import Outgoing
 from waitd.ports import Connections
-from waitd.probes.http_client import HttpClient, Request, trouble
-from waitd.probes.s3_places import Place, S3Places, Whose, aws_host
+from waitd.probes.aws_places import AwsPlaces, Place, Whose, aws_host
+from waitd.probes.http_client import HttpClient, Request
 from waitd.probes.s3_xml import File, Page, element_of, file_of, page_of
 from waitd.probes.workers import WORKERS
 
@@ -44,12 +43,6 @@ _BAD_LIST = Unreachable("bad_answer", "The answer is no list of keys.")
 _BAD_HEAD = Unreachable(
     "bad_answer", "The answer is not that of an S3 store: it has neither ETag nor Last-Modified."
 )
-UNKNOWN_CONNECTION = Unreachable("unknown_connection", "No resolver knows the connection.")
-NO_CREDENTIALS = Unreachable(
-    "credentials_unavailable",
-    "The credentials cannot be looked up now: the place where they are kept does not answer.",
-)
-
 Sorry = Verdict | Refused
 #: A bucket at an origin.
 _Home = tuple[str, str]
@@ -81,7 +74,7 @@ class S3Client:
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.places = S3Places(connections, now=monotonic)
+        self.places = AwsPlaces(connections, now=monotonic)
         self.now = now
         #: Bounds the worker processes of all that ask S3.
         self.workers = CapacityLimiter(WORKERS)
@@ -108,37 +101,8 @@ class S3Client:
     async def look(
         self, whose: Whose, ask: Callable[[Place], Awaitable[_Found | Verdict | Refused]]
     ) -> _Found | Verdict:
-        """What `ask` finds; where credentials are refused, it is asked once more, with such as were looked up afresh.
-
-        Nothing that goes wrong on the way is raised.
-        """
-        try:
-            found = await self._asked(whose, ask, anew=False)
-            if isinstance(found, Refused):
-                found = await self._asked(whose, ask, anew=True)
-        except Exception as error:  # noqa: BLE001 - whatever a target brings about is its own wait's verdict
-            verdict = trouble(error)
-            if verdict.reason == "probe_error":
-                _log.warning("poke_failed", error=type(error).__name__)
-            return verdict
-        return found.verdict if isinstance(found, Refused) else found
-
-    async def _asked(
-        self, whose: Whose, ask: Callable[[Place], Awaitable[_Found | Verdict | Refused]], *, anew: bool
-    ) -> _Found | Verdict | Refused:
-        place = await self._place(whose, anew=anew)
-        return await ask(place) if isinstance(place, Place) else place
-
-    async def _place(self, whose: Whose, *, anew: bool) -> Place | Unreachable:
-        """Where to ask, with credentials at hand or, `anew`, looked up afresh."""
-        try:
-            return await (self.places.find_anew if anew else self.places.find)(whose)
-        except UnknownConnection:
-            return UNKNOWN_CONNECTION
-        except ConnectionUnavailable:
-            return NO_CREDENTIALS
-        except ValueError as error:  # these messages name what is wrong, and quote no secret
-            return Unreachable("connection_invalid", f"The connection cannot be used so: {error}.")
+        """What `ask` finds, or the verdict that it comes to; see `AwsPlaces.look`."""
+        return await self.places.look(whose, ask)
 
     async def head(self, place: Place, bucket: str, key: str, *, anew: bool = False) -> File | Sorry | None:
         """The object; None: it is not there. `anew`: the second time, since the bucket's own region is known.

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import orjson
@@ -10,13 +11,13 @@ from anyio import to_thread
 from waitd.core.answer import RESULT_OMITTED, Refused
 from waitd.core.event import rfc3339
 from waitd.core.verdict import Pending, Success, Unreachable, Verdict
-from waitd.ports import Pokeable
+from waitd.ports import Pokeable, Topic
+from waitd.probes.aws_places import Place
 from waitd.probes.file_check import TooHeavy, checked
 from waitd.probes.judging import RESULT_LIMIT
 from waitd.probes.patterns import Pattern
 from waitd.probes.s3_client import MAX_PAGES, TOO_MANY, S3Client
 from waitd.probes.s3_params import Look, S3KeyParams, S3KeyTarget, key_target, pattern_of
-from waitd.probes.s3_places import Place
 from waitd.probes.s3_xml import File, Page
 
 #: The shortest that a file can be as JSON, `{"Size":0}`, in bytes: so many files are certainly too large a payload.
@@ -58,6 +59,21 @@ class S3KeyProbe:
     def origin(self, target: S3KeyTarget) -> str:
         """The endpoint's origin where it is known, else `connection <conn_id>`."""
         return self._client.places.origin(target.whose)
+
+    def topics(self, target: S3KeyTarget) -> Sequence[Topic]:
+        """See `waitd.ports.Listening`: the keys, and what a pattern may match."""
+        look = target.look
+        return [
+            Topic(look.namespace, f"s3://{bucket}", text)
+            if look.mode == "key"
+            else Topic(
+                look.namespace,
+                f"s3://{bucket}",
+                pattern_of(look.mode, text).prefix,
+                partial(_matches, look.mode, text),
+            )
+            for bucket, text in target.addresses
+        ]
 
     async def poke(self, group: Sequence[Pokeable]) -> Sequence[Verdict]:
         """One look on behalf of waits with equal keys; a verdict for each, in order. Raises nothing but its cancellation."""
@@ -133,6 +149,11 @@ class S3KeyProbe:
         if payload is None or len(orjson.dumps(payload)) > RESULT_LIMIT:
             return Success(None, RESULT_OMITTED, "The keys are there.")
         return Success(payload, "success", "The keys are there.")
+
+
+def _matches(mode: str, text: str, key: str) -> bool:
+    """Whether a pattern takes a key. Compiled when it is asked: a compiled pattern for each of many waits would be too much to keep."""
+    return pattern_of(mode, text).matches(key)
 
 
 async def _matching(pattern: Pattern, files: Sequence[File]) -> list[File]:

@@ -22,24 +22,22 @@ from waitd.core.unchanged import (
 from waitd.core.verdict import Failure, Pending, Success, Verdict
 from waitd.models import parsed
 from waitd.ports import Pokeable
+from waitd.probes.aws_params import AwsTarget, account_problems, seed
+from waitd.probes.aws_places import Place
 from waitd.probes.s3_client import MAX_PAGES, TOO_MANY, S3Client
 from waitd.probes.s3_params import (
     MAX_KEY,
     S3KeysUnchangedParams,
-    S3Target,
-    account_problems,
     bucket_problems,
     check_text,
-    seed,
 )
-from waitd.probes.s3_places import Place
 from waitd.probes.s3_xml import Page
 
 #: How many keys' hashes, of 8 bytes, are kept of sets that are too large for the waits' own state.
 KNOWN_KEYS = 4 * 1024 * 1024
 
 
-class S3KeysUnchangedTarget(S3Target):
+class S3KeysUnchangedTarget(AwsTarget):
     """What a wait of kind `s3_keys_unchanged` asks; `previous` is the digest of `previous_objects`, `previous_keys` their short hashes."""
 
     __slots__ = (

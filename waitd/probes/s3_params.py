@@ -4,26 +4,22 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Annotated, Any, Literal
 from weakref import WeakValueDictionary
 
 from pydantic import BeforeValidator, Field, StringConstraints
 
-from waitd.core.aws_connection import is_region
-from waitd.core.connection import is_conn_id
 from waitd.core.errors import InvalidInput, Problem
-from waitd.models import Strict, parsed
+from waitd.models import parsed
 from waitd.probes import patterns
+from waitd.probes.aws_params import AwsParams, AwsTarget, account_problems, seed
+from waitd.probes.aws_places import Whose
 from waitd.probes.file_check import problem
-from waitd.probes.s3_places import DEFAULT_CONN_ID, Whose
 
 #: The longest key that S3 takes, in bytes of UTF-8.
 MAX_KEY = 1024
 #: How many keys one wait may name.
 MAX_KEYS = 100
-#: The longest one poke may take, in seconds.
-MAX_REQUEST_TIMEOUT = 3600.0
 #: What is known of a file, in the order in which it is shown.
 METADATA = ("Key", "Size", "LastModified", "ETag")
 
@@ -34,31 +30,11 @@ _LOOKS_ABSOLUTE = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 Metadata = Literal["Key", "Size", "LastModified", "ETag", "*"]
 
 
-class S3Params(Strict):
-    """What the parameters of every kind that asks S3 have in common."""
-
-    aws_conn_id: str | None = Field(
-        default=DEFAULT_CONN_ID,
-        description="The connection that knows credentials and endpoint; null: the environment's credentials, "
-        f"which also stand in where there is no connection {DEFAULT_CONN_ID}.",
-    )
-    region_name: str | None = Field(default=None, description="The region; default: the connection's.")
-    request_timeout: float = Field(
-        default=10.0, gt=0, le=MAX_REQUEST_TIMEOUT, description="Seconds one poke may take, all its requests."
-    )
-
-    @property
-    def whose(self) -> Whose:
-        """Which account is used."""
-        named = "aws_conn_id" in self.model_fields_set
-        return Whose(self.aws_conn_id or None, not named, self.region_name)
-
-
 def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-class S3KeyParams(S3Params):
+class S3KeyParams(AwsParams):
     """What `params` of a wait of kind `s3_key` may hold: the names of Airflow's S3KeySensor, and `check` for its `check_fn`."""
 
     bucket_key: Annotated[list[str], BeforeValidator(_listed), Field(min_length=1, max_length=MAX_KEYS)] = (
@@ -77,7 +53,7 @@ class S3KeyParams(S3Params):
     )
 
 
-class S3KeysUnchangedParams(S3Params):
+class S3KeysUnchangedParams(AwsParams):
     """What `params` of a wait of kind `s3_keys_unchanged` may hold: the names of Airflow's S3KeysUnchangedSensor."""
 
     bucket_name: str = Field(description="The bucket.")
@@ -110,23 +86,7 @@ class Look:
     request_timeout: float
 
 
-class S3Target:
-    """What every target at S3 has: `whose` account, its coalescing `key`, and `request_timeout` in seconds."""
-
-    __slots__ = ("key", "request_timeout", "whose")
-
-    def __init__(self, whose: Whose, key: str, request_timeout: float) -> None:
-        self.whose = whose
-        self.key = key
-        self.request_timeout = request_timeout
-
-    @property
-    def conn_id(self) -> str | None:
-        """The connection that it names, or None; the default one is not named."""
-        return None if self.whose.optional else self.whose.conn_id
-
-
-class S3KeyTarget(S3Target):
+class S3KeyTarget(AwsTarget):
     """What a wait of kind `s3_key` asks: its addresses, (bucket, key or pattern) each, and how it looks at them."""
 
     __slots__ = ("addresses", "look")
@@ -168,24 +128,10 @@ def key_target(params: Mapping[str, Any], *, namespace: str) -> S3KeyTarget:
     return S3KeyTarget(look, where, seed("s3_key", namespace, given, mode, where))
 
 
-def account_problems(given: S3Params) -> Iterator[Problem]:
-    """What is wrong with the account that parameters name."""
-    if given.aws_conn_id and not is_conn_id(given.aws_conn_id):
-        yield Problem("/aws_conn_id", "up to 250 letters, digits and _#!()-.:/\\")
-    if given.region_name is not None and not is_region(given.region_name):
-        yield Problem("/region_name", "a region's name has lower-case letters, digits and hyphens")
-
-
 def bucket_problems(pointer: str, bucket: str) -> Iterator[Problem]:
     """What is wrong with a bucket's name."""
     if not _BUCKET.fullmatch(bucket):
         yield Problem(pointer, "a bucket's name has 3 to 255 letters, digits and . _ -")
-
-
-def seed(kind: str, namespace: str, given: S3Params, *parts: object) -> str:
-    """A coalescing key: equal for requests of one kind that ask the same."""
-    text = repr((kind, namespace, tuple(given.whose), given.request_timeout, *parts))
-    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def check_text(text: str, most: int) -> None:

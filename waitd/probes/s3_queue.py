@@ -17,8 +17,8 @@ from waitd.core.errors import WaitdError
 from waitd.core.s3_event import made_keys
 from waitd.outgoing import Outgoing
 from waitd.ports import Connections
+from waitd.probes.aws_places import AwsPlaces, Place, Whose
 from waitd.probes.http_client import HttpClient, Request, trouble
-from waitd.probes.s3_places import Place, S3Places, Whose
 
 log = structlog.get_logger(__name__)
 
@@ -56,7 +56,7 @@ class S3EventQueue:
         Raises:
             ValueError: `queue_url` is no URL.
         """
-        self._places = S3Places(connections, now=time.monotonic)
+        self._places = AwsPlaces(connections, now=time.monotonic)
         self._queue_url = queue_url
         self._origin = origin_of(queue_url)
         self._whose = Whose(conn_id, optional=False)

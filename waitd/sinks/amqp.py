@@ -6,7 +6,7 @@ An event that no queue takes comes back and is refused, not delivered. `message_
 import asyncio
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from pydantic import AfterValidator, Field
@@ -17,8 +17,9 @@ from waitd.core.delivery import Delivered, Gone, Receipt
 from waitd.core.errors import InvalidInput
 from waitd.core.event import CONTENT_TYPE
 from waitd.models import Strict, parsed
+from waitd.outgoing import Outgoing
 from waitd.ports import Connections, Parcel
-from waitd.sinks.broker import BrokerSink, ConnId, Sentences, address_of, is_true, refused, tls_of
+from waitd.sinks.broker import Address, BrokerSink, ConnId, Sentences, is_true, refused, tls_of
 from waitd.sinks.shared import Shared
 
 if TYPE_CHECKING:
@@ -77,8 +78,8 @@ class AmqpSink(BrokerSink[AmqpTarget, "AbstractConnection"]):
     broker = "RabbitMQ"
     chatty = ("aiormq", "aio_pika")
 
-    def __init__(self, connections: Connections) -> None:
-        super().__init__(connections)
+    def __init__(self, connections: Connections, outgoing: Outgoing | None = None) -> None:
+        super().__init__(connections, outgoing)
         self._doors: Shared[_Door] = Shared(lambda d: d.channel.close(), lambda d: not d.channel.is_closed)
 
     async def __aexit__(self, *error: object) -> None:
@@ -97,7 +98,11 @@ class AmqpSink(BrokerSink[AmqpTarget, "AbstractConnection"]):
         )
 
     async def _open(self, connection: Connection, target: AmqpTarget) -> "AbstractConnection":  # noqa: ARG002 - one client for all
-        options = await asyncio.to_thread(_options, connection)
+        if connection.conn_type == "amqps":
+            connection = replace(connection, extra={**connection.extra, "ssl": True})
+        with_tls = is_true(connection.extra.get("ssl"))
+        address = self._address(connection, DEFAULT_TLS_PORT if with_tls else DEFAULT_PORT)
+        options = await asyncio.to_thread(_options, connection, address)
         import aio_pika
 
         opened: AbstractConnection = await aio_pika.connect(**options)
@@ -151,31 +156,22 @@ async def _door(connection: "AbstractConnection", exchange: str) -> _Door:
     return _Door(channel, await channel.get_exchange(exchange, ensure=True))
 
 
-def _options(connection: Connection) -> dict[str, Any]:
+def _options(connection: Connection, address: Address) -> dict[str, Any]:
     """What the library wants to connect. Reads files and imports: call it in a thread."""
     import aio_pika  # noqa: F401 - so that it is there when the loop asks for it
 
-    if connection.conn_type == "amqps":
-        connection = _with_tls(connection)
     tls = tls_of(connection)
-    address = address_of(connection, DEFAULT_TLS_PORT if tls else DEFAULT_PORT)
     return {
         "host": address.host,
         "port": address.port,
         "login": connection.login or "guest",
         "password": connection.password or "guest",
         "virtualhost": connection.schema or "/",
-        "ssl": is_true(connection.extra.get("ssl")),
+        "ssl": tls is not None,
         "ssl_context": tls,
         "client_properties": {"connection_name": "waitd"},
         "heartbeat": HEARTBEAT,
     }
-
-
-def _with_tls(connection: Connection) -> Connection:
-    from dataclasses import replace
-
-    return replace(connection, extra={**connection.extra, "ssl": True})
 
 
 def _sentences() -> Sentences:

@@ -8,17 +8,19 @@ import asyncio
 import logging
 import ssl
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from functools import cache
 from importlib.util import find_spec
 from typing import Annotated, Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 
-from pydantic import AfterValidator, Field
-from pydantic_core import PydanticCustomError
+from pydantic import Field
 
-from waitd.core.connection import Connection, is_conn_id, origin_of
+from waitd import models
+from waitd.core.connection import Connection, origin_of
 from waitd.core.delivery import Receipt, Refused
+from waitd.core.egress import EgressRefused, Named
 from waitd.core.errors import NotInstalled, WaitdError
+from waitd.outgoing import Outgoing
 from waitd.ports import Connections, Parcel, SinkTarget
 from waitd.sinks.shared import Shared
 
@@ -31,17 +33,9 @@ class Misconfigured(WaitdError):  # noqa: N818 - reads as a sentence where it is
     """The connection cannot be used as it is; its operator mends it. The message holds no secret."""
 
 
-def _conn_id(text: str) -> str:
-    if not is_conn_id(text):
-        raise PydanticCustomError("conn_id", r"up to 250 letters, digits and _#!()-.:/\ ")
-    return text
-
-
-#: The name of a connection, as a parameter.
+#: The name of a broker's connection, as a parameter.
 ConnId = Annotated[
-    str,
-    AfterValidator(_conn_id),
-    Field(description="The connection that knows the broker and the credentials."),
+    models.ConnId, Field(description="The connection that knows the broker and the credentials.")
 ]
 
 
@@ -57,8 +51,10 @@ class BrokerSink(ABC, Generic[Target, Client]):
     #: Loggers of the library. What they tell of an outage, ten times a second or with tracebacks, a delivery says in one sentence.
     chatty: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self, connections: Connections, outgoing: Outgoing | None = None) -> None:
+        """`outgoing` holds the egress rules, default: those that always hold."""
         self._connections = connections
+        self._outgoing = outgoing or Outgoing()
         self._clients: Shared[Client] = Shared(self._close, self._usable)
 
     async def __aenter__(self) -> Self:
@@ -112,6 +108,18 @@ class BrokerSink(ABC, Generic[Target, Client]):
         except Exception as error:  # noqa: BLE001 - whatever a library raises: the event is not delivered
             return self._explained(error, target, parcel)
 
+    def _address(self, connection: Connection, default_port: int) -> "Address":
+        """Where a connection's broker listens; `Misconfigured` where that is nowhere, or nowhere that events may go."""
+        return self._judged(address_of(connection, default_port))
+
+    def _judged(self, address: "Address") -> "Address":
+        """The address, if the egress rules let events go there: it is the operator's choice, so its name is judged."""
+        try:
+            self._outgoing.judge_host(*address, Named.BY_OPERATOR)
+        except EgressRefused as error:
+            raise Misconfigured(f"no event may go there: {error.why}") from None
+        return address
+
     def _client_key(self, target: Target) -> Hashable:
         """What tells one client from another; a new `Connection` under the same key replaces it."""
         return target.conn_id
@@ -158,10 +166,22 @@ def _is_cancelled() -> bool:
 
 def refused(error: Exception, sentences: Sentences, broker: str) -> Refused:
     """The first sentence that fits; an error's own text may name addresses, and quote what was sent."""
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return Refused(f"the TLS certificate of {broker} is not accepted")
+        if isinstance(cause, ssl.SSLError):
+            return Refused(f"the TLS handshake with {broker} failed")
     for kinds, sentence in sentences:
         if isinstance(error, kinds):
             return Refused(sentence)
     return Refused(f"the event could not be sent to {broker} ({type(error).__name__})")
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An exception, and what libraries have wrapped in it."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 class Address(NamedTuple):

@@ -4,7 +4,8 @@ The record has the event as its value, the wait's id (or `key`) as its key, and 
 """
 
 import asyncio
-from collections.abc import Mapping
+import ssl
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -77,7 +78,10 @@ class KafkaTarget:
 
 
 class KafkaSink(BrokerSink[KafkaTarget, "AIOKafkaProducer"]):
-    """Produces. The connection is Airflow's `kafka`: its extra is a configuration in librdkafka's names, `bootstrap.servers` first."""
+    """Produces. The connection is Airflow's `kafka`: its extra is a configuration in librdkafka's names, `bootstrap.servers` first.
+
+    The egress rules judge those; to which brokers they lead on is the cluster's word.
+    """
 
     #: What the API's document shows of its parameters.
     params_model = KafkaParams
@@ -93,14 +97,22 @@ class KafkaSink(BrokerSink[KafkaTarget, "AIOKafkaProducer"]):
         return KafkaTarget(given.conn_id, given.topic, given.key, f"kafka {given.conn_id} {given.topic}")
 
     async def _open(self, connection: Connection, target: KafkaTarget) -> "AIOKafkaProducer":  # noqa: ARG002 - one client for all topics
+        servers = [self._judged(server) for server in _servers(connection)]
         options = await asyncio.to_thread(_options, connection)
         from aiokafka import AIOKafkaProducer
+        from aiokafka.errors import KafkaConnectionError
 
         producer = AIOKafkaProducer(
-            **options, acks="all", enable_idempotence=True, request_timeout_ms=REQUEST_TIMEOUT
+            bootstrap_servers=[str(server) for server in servers],
+            acks="all",
+            enable_idempotence=True,
+            **options,
         )
         try:
             await producer.start()
+        except KafkaConnectionError as error:
+            await producer.stop()
+            raise await _reason(servers, options) or error from None
         except BaseException:
             await producer.stop()
             raise
@@ -145,6 +157,22 @@ class KafkaSink(BrokerSink[KafkaTarget, "AIOKafkaProducer"]):
         return refused(error, _sentences(), self.broker)
 
 
+async def _reason(servers: Sequence[Address], options: Mapping[str, Any]) -> Exception | None:
+    """Why none of the servers took the connection. aiokafka tells only its log, so the first one that answers at all is asked again."""
+    from aiokafka.conn import create_conn
+    from aiokafka.errors import KafkaError
+
+    reason: Exception | None = None
+    for server in servers:
+        try:
+            (await create_conn(*server, **options)).close()
+        except (KafkaError, ssl.SSLError) as error:
+            return error
+        except OSError as error:
+            reason = error
+    return reason
+
+
 async def _abandon(producer: "AIOKafkaProducer") -> None:
     """Stops a producer without waiting for the broker, which may never come back; what it holds is still in the outbox."""
     from aiokafka.errors import ProducerClosed
@@ -169,8 +197,8 @@ def _options(connection: Connection) -> dict[str, Any]:
     if protocol not in _PROTOCOLS:
         raise _misconfigured(connection, f"security.protocol is one of {', '.join(sorted(_PROTOCOLS))}")
     options: dict[str, Any] = {
-        "bootstrap_servers": _servers(connection),
         "client_id": str(extra.get("client.id") or "waitd"),
+        "request_timeout_ms": REQUEST_TIMEOUT,
         "security_protocol": protocol,
     }
     if protocol.startswith("SASL"):
@@ -190,11 +218,11 @@ def _options(connection: Connection) -> dict[str, Any]:
     return options
 
 
-def _servers(connection: Connection) -> list[str]:
+def _servers(connection: Connection) -> list[Address]:
     given = connection.extra.get("bootstrap.servers")
     if not given:
-        return [str(address_of(connection, DEFAULT_PORT))]
-    return [str(_server(connection.conn_id, server.strip())) for server in str(given).split(",")]
+        return [address_of(connection, DEFAULT_PORT)]
+    return [_server(connection.conn_id, server.strip()) for server in str(given).split(",")]
 
 
 def _server(conn_id: str, text: str) -> Address:

@@ -15,7 +15,7 @@ from waitd.core.errors import InvalidInput
 from waitd.core.event import CONTENT_TYPE
 from waitd.models import Strict, parsed
 from waitd.ports import Parcel
-from waitd.sinks.broker import BrokerSink, ConnId, Sentences, address_of, refused, tls_of
+from waitd.sinks.broker import BrokerSink, ConnId, Sentences, refused, tls_of
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 DEFAULT_PORT = 4222
 #: Seconds that connecting may take.
 CONNECT_TIMEOUT = 5
+#: Seconds for closing a connection that did not come up.
+ABANDON_SECONDS = 0.5
 #: Seconds between pings; two without an answer, and the connection is given up.
 PING_INTERVAL = 10
 #: The longest subject, in characters.
@@ -72,18 +74,19 @@ class NatsSink(BrokerSink[NatsTarget, "Publisher"]):
         return NatsTarget(given.conn_id, given.subject, f"nats {given.conn_id}")
 
     async def _open(self, connection: Connection, target: NatsTarget) -> "Publisher":  # noqa: ARG002 - one client for all subjects
+        address = self._address(connection, DEFAULT_PORT)
         tls, client_class = await asyncio.to_thread(_prepare, connection)
         publisher = Publisher(client_class())
         try:
             await publisher.start(
-                servers=[f"{'tls' if tls else 'nats'}://{address_of(connection, DEFAULT_PORT)}"],
+                servers=[f"{'tls' if tls else 'nats'}://{address}"],
                 tls=tls,
                 user=connection.login or None,
                 password=connection.password or None,
                 token=connection.extra.get("token"),
             )
         except BaseException:
-            await publisher.close()
+            await publisher.abandon()
             raise
         return publisher
 
@@ -149,6 +152,14 @@ class Publisher:
         await self._client.close()
         await self._lost()
 
+    async def abandon(self) -> None:
+        """Closes a connection that did not come up. Of one whose TLS handshake failed the library awaits an end that it never hears of."""
+        try:
+            async with asyncio.timeout(ABANDON_SECONDS):
+                await self.close()
+        except TimeoutError:
+            pass  # it is closed by now
+
     async def publish(self, subject: str, payload: bytes, headers: dict[str, str]) -> "Msg":
         """What the stream, or the server for it, answers; without an end of its own.
 
@@ -207,7 +218,15 @@ def receipt_of(message: "Msg") -> Receipt:
 def _prepare(connection: Connection) -> tuple[Any, "type[Client]"]:
     from nats.aio.client import Client
 
-    return tls_of(connection), Client
+    class EncryptedClient(Client):
+        """The library speaks TLS where the server asks for it; else it would send the password in the clear, whatever its options say."""
+
+        async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+            self._server_info["tls_required"] = True
+            await super()._process_info(info, initial_connection)
+
+    tls = tls_of(connection)
+    return tls, Client if tls is None else EncryptedClient
 
 
 def _sentences() -> Sentences:

@@ -18,7 +18,7 @@ from waitd.core.delivery import Delivered, Receipt, Refused
 from waitd.core.event import CONTENT_TYPE
 from waitd.models import Strict, parsed
 from waitd.ports import Parcel
-from waitd.sinks.broker import BrokerSink, ConnId, Misconfigured, Sentences, address_of, is_true, refused
+from waitd.sinks.broker import Address, BrokerSink, ConnId, Misconfigured, Sentences, is_true, refused, tls_of
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -69,7 +69,8 @@ class RedisSink(BrokerSink[RedisTarget, "Batches"]):
         return RedisTarget(given.conn_id, given.stream, given.maxlen, f"redis {given.conn_id}")
 
     async def _open(self, connection: Connection, target: RedisTarget) -> "Batches":  # noqa: ARG002 - one client for all streams
-        return Batches(await asyncio.to_thread(_client, connection))
+        address = self._address(connection, DEFAULT_PORT)
+        return Batches(await asyncio.to_thread(_client, connection, address))
 
     async def _close(self, client: "Batches") -> None:
         await client.aclose()
@@ -155,15 +156,16 @@ class Batches:
             return [error] * len(batch)
 
 
-def _client(connection: Connection) -> "Redis":
+def _client(connection: Connection, address: Address) -> "Redis":
     from redis.asyncio import Redis
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
 
-    address = address_of(connection, DEFAULT_PORT)
     extra = connection.extra
     tls: dict[str, Any] = {}
-    if is_true(extra.get("ssl")):
+    if (
+        tls_of(connection) is not None
+    ):  # the library reads the files again, when it connects; here it is said which trouble they make
         tls = {name: extra[name] for name in _TLS_EXTRAS if extra.get(name)}
         tls |= {"ssl": True, "ssl_check_hostname": is_true(extra.get("ssl_check_hostname", True))}
         if not connection.verifies_tls():

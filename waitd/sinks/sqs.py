@@ -12,26 +12,43 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
+from pydantic_core import PydanticCustomError
 
-from waitd.core.connection import Connection, Origin, origin_of
+from waitd.core.aws_connection import is_region
+from waitd.core.connection import Connection, origin_of
 from waitd.core.delivery import Delivered, Gone, Receipt, Refused
-from waitd.core.errors import InvalidInput
+from waitd.core.destinations import check_queue_url, check_region, queue_origin, queue_region
+from waitd.core.errors import InvalidInput, NotHere
 from waitd.core.event import CONTENT_TYPE
 from waitd.models import Strict, parsed
+from waitd.outgoing import Outgoing
 from waitd.ports import Connections, Parcel
-from waitd.sinks.broker import BrokerSink, ConnId, Misconfigured, Sentences, refused
+from waitd.sinks.broker import (
+    Address,
+    BrokerSink,
+    ConnId,
+    Misconfigured,
+    Sentences,
+    TlsFiles,
+    refused,
+    tls_context,
+)
 
 #: Seconds for connecting, and for an answer; an attempt has its own limit outside.
 CONNECT_TIMEOUT, READ_TIMEOUT = 10, 60
 #: Connections of one client.
 MAX_CONNECTIONS = 64
-_REGION = r"^[a-z]{2,}(-[a-z]+)+-\d{1,2}$"
-#: AWS's own endpoints.
-_AWS_HOST = re.compile(r"(?:sqs|sqs-fips)\.([a-z0-9-]+)\.(?:amazonaws\.com(?:\.cn)?|api\.aws)")
 #: Fields of Airflow's AWS connection that choose another identity; leaving them out would use the wrong one.
 _OTHER_IDENTITY = ("role_arn", "assume_role_method", "assume_role_kwargs", "profile_name")
 _CODE = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+def _region(text: str) -> str:
+    try:
+        return check_region(text)
+    except ValueError as error:
+        raise PydanticCustomError("region", "{why}", {"why": str(error)}) from None
 
 
 class SqsParams(Strict):
@@ -41,7 +58,7 @@ class SqsParams(Strict):
     queue_url: Annotated[str, Field(max_length=1024)] = Field(
         description="The queue's URL, at the connection's own endpoint."
     )
-    region_name: Annotated[str, StringConstraints(pattern=_REGION)] | None = Field(
+    region_name: Annotated[str, AfterValidator(_region)] | None = Field(
         default=None, description="Default: the connection's, else the one in queue_url."
     )
     message_group_id: Annotated[str, StringConstraints(pattern=r"^[!-~]{1,128}$")] | None = Field(
@@ -63,10 +80,11 @@ class SqsTarget:
 
 @dataclass(frozen=True, slots=True)
 class SqsClient:
-    """One of the library's clients, what closes it, and the only origin that its credentials go to."""
+    """One of the library's clients, what closes it, and whose queues its credentials are for: see `queue_origin`."""
 
     send_message: Any
-    origin: Origin
+    endpoint: str | None
+    region: str
     stack: AsyncExitStack
 
 
@@ -82,15 +100,14 @@ class SqsSink(BrokerSink[SqsTarget, SqsClient]):
     library = "aiobotocore"
     broker = "SQS"
 
-    def __init__(self, connections: Connections) -> None:
-        super().__init__(connections)
+    def __init__(self, connections: Connections, outgoing: Outgoing | None = None) -> None:
+        super().__init__(connections, outgoing)
         self._session: Any = None
 
     def _target(self, params: Mapping[str, Any]) -> SqsTarget:
         given = parsed(SqsParams, dict(params))
         try:
-            origin = origin_of(given.queue_url)
-            self._check_origin(given.aws_conn_id, origin)
+            check_queue_url(given.queue_url)
         except ValueError as error:
             raise InvalidInput.at("/queue_url", str(error)) from None
         fifo = given.queue_url.endswith(".fifo")
@@ -98,7 +115,7 @@ class SqsSink(BrokerSink[SqsTarget, SqsClient]):
             raise InvalidInput.at(
                 "/message_group_id", "only a FIFO queue, whose URL ends with .fifo, has groups"
             )
-        return SqsTarget(
+        target = SqsTarget(
             given.aws_conn_id,
             given.queue_url,
             given.region_name,
@@ -106,19 +123,29 @@ class SqsSink(BrokerSink[SqsTarget, SqsClient]):
             given.message_group_id,
             f"sqs {given.aws_conn_id} {given.queue_url}",
         )
+        self._check_queue(target)
+        return target
 
-    def _check_origin(self, conn_id: str, origin: Origin) -> None:
-        """As far as the connection is known; it is compared again whenever something is sent."""
-        connection = self._connections.peek(conn_id)
-        endpoint = _endpoint(connection) if connection is not None else None
-        if endpoint is not None and origin_of(endpoint) != origin:
-            raise ValueError("the queue is not at the endpoint of the connection")
+    def _check_queue(self, target: SqsTarget) -> None:
+        """As far as the connection is known; the queue is compared with it again whenever something is sent."""
+        connection = self._connections.peek(target.conn_id)
+        if connection is None:
+            return
+        try:
+            options = _options(connection, target)
+            queue_origin(target.queue_url, endpoint=options["endpoint_url"], region=options["region_name"])
+        except Misconfigured:
+            return  # the operator's to mend, not the submitter's
+        except ValueError as error:  # the connection may be another one tomorrow
+            raise NotHere.at("/queue_url", str(error)) from None
 
     def _client_key(self, target: SqsTarget) -> Hashable:
-        return target.conn_id, _region_in(target)
+        return target.conn_id, target.region_name, queue_region(target.queue_url)
 
     async def _open(self, connection: Connection, target: SqsTarget) -> SqsClient:
-        options = _options(connection, _region_in(target))
+        options = _options(connection, target)
+        if options["verify"]:  # the library would say nothing better than that there is no connection
+            await asyncio.to_thread(tls_context, connection.conn_id, TlsFiles(options["verify"]))
         if self._session is None:
             self._session = await asyncio.to_thread(_warm_session)
         from aiobotocore.config import AioConfig
@@ -129,17 +156,25 @@ class SqsSink(BrokerSink[SqsTarget, SqsClient]):
             max_pool_connections=MAX_CONNECTIONS,
             retries={"total_max_attempts": 1, "mode": "standard"},  # the ladder retries
             user_agent_extra="waitd",
+            ignore_configured_endpoint_urls=True,  # the connection's own, or AWS's
         )
-        stack = AsyncExitStack()
-        client = await stack.enter_async_context(self._session.create_client("sqs", config=config, **options))
-        return SqsClient(client.send_message, origin_of(client.meta.endpoint_url), stack)
+        async with AsyncExitStack() as stack:
+            creating = self._session.create_client("sqs", config=config, **options)
+            client = await stack.enter_async_context(creating)
+            origin = origin_of(client.meta.endpoint_url)
+            self._judged(Address(origin.host, origin.port))
+            return SqsClient(
+                client.send_message, options["endpoint_url"], options["region_name"], stack.pop_all()
+            )
 
     async def _close(self, client: SqsClient) -> None:
         await client.stack.aclose()
 
     async def _send(self, client: SqsClient, target: SqsTarget, parcel: Parcel) -> Receipt:
-        if origin_of(target.queue_url) != client.origin:
-            return Refused("the queue is not at the endpoint of the connection")
+        try:
+            queue_origin(target.queue_url, endpoint=client.endpoint, region=client.region)
+        except ValueError as error:
+            return Refused(str(error))
         fifo = {
             "MessageGroupId": target.message_group_id or parcel.wait_id,
             "MessageDeduplicationId": parcel.id,
@@ -164,12 +199,6 @@ class SqsSink(BrokerSink[SqsTarget, SqsClient]):
         return refused(error, _sentences(), self.broker)
 
 
-def _region_in(target: SqsTarget) -> str | None:
-    """The region that a wait names, in so many words or by its queue."""
-    matched = _AWS_HOST.fullmatch(origin_of(target.queue_url).host)
-    return target.region_name or (matched[1] if matched else None)
-
-
 def _endpoint(connection: Connection) -> str | None:
     """The connection's own endpoint, as Airflow's hook finds it; None: AWS's of the region."""
     services = connection.extra.get("service_config")
@@ -179,15 +208,15 @@ def _endpoint(connection: Connection) -> str | None:
     return str(endpoint) if endpoint else None
 
 
-def _options(connection: Connection, region: str | None) -> dict[str, Any]:
+def _options(connection: Connection, target: SqsTarget) -> dict[str, Any]:
     extra = connection.extra
     other = [name for name in _OTHER_IDENTITY if extra.get(name)]
     if other:
         raise Misconfigured(
             f"the connection {connection.conn_id} has {', '.join(other)}, which waitd does not use"
         )
-    region = region or extra.get("region_name")
-    if not isinstance(region, str) or not re.fullmatch(_REGION, region):
+    region = target.region_name or extra.get("region_name") or queue_region(target.queue_url)
+    if not isinstance(region, str) or not is_region(region):
         raise Misconfigured(f"neither the sink nor the connection {connection.conn_id} names a region")
     endpoint = _endpoint(connection)
     try:
@@ -195,13 +224,14 @@ def _options(connection: Connection, region: str | None) -> dict[str, Any]:
     except ValueError:
         raise Misconfigured(f"the endpoint_url of the connection {connection.conn_id} is no URL") from None
     verify = extra.get("verify")
+    bundle = verify if isinstance(verify, str) and verify.lower() not in {"", "true"} else None
     return {
         "region_name": region,
         "endpoint_url": endpoint,
         "aws_access_key_id": connection.login or extra.get("aws_access_key_id") or None,
         "aws_secret_access_key": connection.password or extra.get("aws_secret_access_key") or None,
         "aws_session_token": extra.get("aws_session_token") or None,
-        "verify": False if not connection.verifies_tls() else verify if isinstance(verify, str) else None,
+        "verify": bundle if connection.verifies_tls() else False,
     }
 
 
@@ -262,7 +292,6 @@ def _sentences() -> Sentences:
             (exceptions.NoCredentialsError, exceptions.PartialCredentialsError),
             "the connection has no credentials, and neither has this machine",
         ),
-        (exceptions.SSLError, "the TLS handshake with SQS failed"),
         (
             (exceptions.HTTPClientError, exceptions.ConnectionError),
             "no connection to SQS, or it broke before SQS had answered",

@@ -18,8 +18,9 @@ from waitd.core.headers import refused_headers
 from waitd.core.retry_after import parse_retry_after
 from waitd.core.signature import signature, signing_keys
 from waitd.models import Strict, parsed
-from waitd.outgoing import Outgoing, blocked
+from waitd.outgoing import Outgoing
 from waitd.ports import Authorization, HttpConnections, Parcel
+from waitd.sinks.http_trouble import what_broke
 
 #: The field of a connection's extra that holds its signing secrets.
 SECRET_EXTRA = "webhook_secret"  # noqa: S105 - a name, not a secret
@@ -51,6 +52,11 @@ class WebhookTarget:
     endpoint: str
     headers: Mapping[str, str]
     destination: str
+
+    @property
+    def host(self) -> str | None:
+        """The host that the submitter named, None where a connection names it."""
+        return None if self.url is None else origin_of(self.url).host
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +137,8 @@ class WebhookSink:
                 self._outgoing.judge_url(given.url, Named.BY_SUBMITTER)
             except EgressRefused as error:
                 raise NotHere.at("/url", str(error)) from None
+        else:
+            self._check_place(given.conn_id or "", given.endpoint or "")
         headers = {name.lower(): value for name, value in given.headers.items()}
         return WebhookTarget(given.url, given.conn_id, given.endpoint or "", headers, f"webhook {whom}")
 
@@ -145,21 +153,22 @@ class WebhookSink:
             if given.url is not None:
                 origin_of(given.url)
             else:
-                self._check_endpoint(given.conn_id or "", given.endpoint or "")
+                check_endpoint(given.endpoint or "")
         except ValueError as error:
             return [Problem("/endpoint" if given.url is None else "/url", str(error))]
         return []
 
-    def _check_endpoint(self, conn_id: str, endpoint: str) -> None:
+    def _check_place(self, conn_id: str, endpoint: str) -> None:
+        """As far as the connection is known; it may be another one tomorrow, and is asked again whenever something is sent."""
         connection = self._connections.peek(conn_id)
         try:
             base = connection.base_url() if connection else None
         except ValueError:
             base = None  # the operator's to mend, not the submitter's
-        if base is None:
-            check_endpoint(endpoint)
-        else:
-            join(base, endpoint)
+        try:
+            base is None or join(base, endpoint)
+        except ValueError as error:
+            raise NotHere.at("/endpoint", str(error)) from None
 
     def _header_problems(self, headers: Mapping[str, str]) -> list[Problem]:
         own = {
@@ -184,7 +193,7 @@ class WebhookSink:
                 address = await self._address(target, refused=address.authorization)
                 receipt = await self._post(address, parcel)
         except (aiohttp.ClientError, OSError) as error:
-            return Refused(_what_broke(error))
+            return Refused(what_broke(error, "the receiver"))
         except (WaitdError, ValueError) as error:  # mended by the operator, at best before the ladder ends
             return Refused(str(error))
         return receipt
@@ -253,25 +262,3 @@ class WebhookSink:
 
 #: Perhaps with newer credentials it is taken.
 _UNAUTHORIZED = Refused("the receiver answered 401")
-
-
-def _what_broke(error: Exception) -> str:
-    """One stable sentence; the error's own text may name addresses, and quote what was received or sent."""
-    refusal = blocked(error)
-    if refusal is not None:
-        return f"no request may go there: {refusal.why}"
-    return next(
-        (sentence for kinds, sentence in _BROKEN if isinstance(error, kinds)), "the request could not be sent"
-    )
-
-
-#: The first that fits is said.
-_BROKEN: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...] = (
-    (aiohttp.ClientConnectorCertificateError, "the receiver's TLS certificate is not accepted"),
-    (aiohttp.ClientSSLError, "the TLS handshake with the receiver failed"),
-    (aiohttp.ClientConnectorDNSError, "the receiver's host name does not resolve"),
-    (aiohttp.ClientConnectorError, "no connection to the receiver could be made"),
-    (TimeoutError, "the receiver did not answer in time"),
-    ((aiohttp.ClientConnectionError, OSError), "the connection broke before the receiver had answered"),
-    (aiohttp.ClientResponseError, "the receiver's answer is not HTTP"),
-)

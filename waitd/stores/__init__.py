@@ -5,7 +5,7 @@ its answer when that transaction is on disk. Reads go past it, on connections of
 
     store                            the face: implements the store Protocols of `waitd.ports`
     writer, operations, transaction  the one task that writes, what may be queued for it, one commit of it
-    adding, ending, outbox, anew, upkeep
+    adding, ending, outbox, anew, jobs, signals, keys, audit, upkeep
                                      what each kind of operation does inside the transaction
     reading, following, rows         the queries
     codec, progress, text            rows and JSON to values and back
@@ -16,5 +16,6 @@ What does not live here: what a wait's next state is (`waitd.core`), when to wri
 """
 
 from waitd.stores.store import Store
+from waitd.stores.transaction import CostRules
 
-__all__ = ["Store"]
+__all__ = ["CostRules", "Store"]

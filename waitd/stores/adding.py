@@ -7,8 +7,10 @@ import uuid_utils
 from sqlalchemy import Column, ColumnElement, Text, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from waitd.core.audit import Caller
 from waitd.core.errors import Conflict, InvalidInput
 from waitd.core.step import cancelled
+from waitd.core.submission import first_submission
 from waitd.core.wait import NOTHING_SEEN, WaitId, WaitState
 from waitd.ports import Added, Keyed, NewWait, StoredWait
 from waitd.stores import bulk
@@ -55,13 +57,13 @@ _BY_IDEMPOTENCY_KEY = _by_key(waits.c.idempotency_key)
 _BY_SUPERSEDE_KEY = _by_key(waits.c.supersede_key, HOLDS_ITS_KEY)
 
 
-async def prepare(new_waits: Sequence[NewWait], now: float) -> Add:
+async def prepare(new_waits: Sequence[NewWait], now: float, by: Caller | None = None) -> Add:
     """The operation that stores `new_waits`, accepted at `now` (Unix seconds). What cannot be kept gets its answer here."""
     candidates: list[Candidate | Exception] = []
     async for part in sliced(new_waits):
         candidates += [_candidate(new, now) for new in part]
     keyed = any(new.idempotency_key is not None or new.spec.supersede_key is not None for new in new_waits)
-    return Add(candidates, keyed)
+    return Add(candidates, keyed, by=by)
 
 
 def _candidate(new: NewWait, now: float) -> Candidate | Exception:
@@ -73,7 +75,15 @@ def _candidate(new: NewWait, now: float) -> Candidate | Exception:
         return error
     wait_id, deadline = WaitId(str(uuid_utils.uuid7())), now + spec.timeout
     stored = StoredWait(
-        wait_id, namespace, spec, WaitState.WAITING, now, deadline, NOTHING_SEEN, target=new.target
+        wait_id,
+        namespace,
+        spec,
+        WaitState.WAITING,
+        now,
+        deadline,
+        NOTHING_SEEN,
+        target=new.target,
+        submission=first_submission(spec.submit),
     )
     keys = (new.idempotency_key, new.body_digest, spec.supersede_key)
     row = (wait_id, namespace, spec.kind, now, deadline, encoded, *keys, 0)

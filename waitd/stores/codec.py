@@ -6,9 +6,11 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from waitd.core.cost import Measured
 from waitd.core.delivery import DeliveryId
 from waitd.core.errors import InvalidInput, Problem
 from waitd.core.event import event_of
+from waitd.core.submission import CancelState, JobCancel, Submission, SubmitState, first_submission
 from waitd.core.wait import Outcome, WaitId, WaitSpec, WaitState
 from waitd.ports import NewWait, Parcel, StoredDelivery, StoredWait
 from waitd.stores.progress import decode_progress
@@ -97,6 +99,11 @@ class WaitRow(NamedTuple):
     body_digest: bytes | None
     supersede_key: str | None
     superseded: int
+    submission: str | None
+    job_cancel: str | None
+    job_cancel_at: float | None
+    cpu_seconds: float | None
+    byte_seconds: float | None
 
 
 class DeliveryRow(NamedTuple):
@@ -117,10 +124,11 @@ class DeliveryRow(NamedTuple):
 
 def stored_wait(row: WaitRow, deliveries: tuple[StoredDelivery, ...] = ()) -> StoredWait:
     """The wait in a row."""
+    spec = decode_spec(row.spec)
     return StoredWait(
         WaitId(row.id),
         row.namespace,
-        decode_spec(row.spec),
+        spec,
         _STATES[row.state],
         row.created_at,
         row.deadline,
@@ -128,7 +136,32 @@ def stored_wait(row: WaitRow, deliveries: tuple[StoredDelivery, ...] = ()) -> St
         None if row.event is None else outcome_in(row.event),
         row.finished_at,
         deliveries,
+        submission=decode_submission(row.submission) if row.submission else first_submission(spec.submit),
+        job_cancel=decode_job_cancel(row.job_cancel) if row.job_cancel else None,
+        measured=None if row.cpu_seconds is None else Measured(row.cpu_seconds, row.byte_seconds or 0.0),
     )
+
+
+def encode_submission(submission: Submission) -> str:
+    """The stored form of what is known of a job."""
+    return orjson.dumps(tuple(submission), default=_plain).decode()
+
+
+def decode_submission(stored: str) -> Submission:
+    """The submission whose stored form is `stored`."""
+    state, *rest = orjson.loads(stored)
+    return Submission(SubmitState(state), *rest)
+
+
+def encode_job_cancel(job_cancel: JobCancel) -> str:
+    """The stored form of how far the cancelling of a job has come."""
+    return orjson.dumps(tuple(job_cancel)).decode()
+
+
+def decode_job_cancel(stored: str) -> JobCancel:
+    """What `encode_job_cancel` made `stored` of."""
+    state, *rest = orjson.loads(stored)
+    return JobCancel(CancelState(state), *rest)
 
 
 def stored_delivery(row: DeliveryRow) -> StoredDelivery:

@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from waitd.core.errors import Conflict
+from waitd.core.submission import JobCancel, cancel_at_end
 from waitd.core.wait import Outcome, WaitState
 from waitd.ports import Ended, StoredWait
-from waitd.stores import bulk
-from waitd.stores.codec import WaitRow, event_bytes, outcome_in, stored_wait
+from waitd.stores import bulk, costs
+from waitd.stores.codec import WaitRow, encode_job_cancel, event_bytes, outcome_in, stored_wait
 from waitd.stores.operations import Cancel, Finish
 from waitd.stores.outbox import NewDelivery, insert_deliveries, new_deliveries
 from waitd.stores.progress import encode_progress
@@ -16,8 +17,11 @@ from waitd.stores.rows import not_found, seen_from, wait_rows
 from waitd.stores.transaction import Transaction, sliced
 
 _END = bulk.update(
-    "waits", ("id", "state", "progress", "event", "finished_at", "finished_seq"), "waits.state = 'waiting'"
+    "waits",
+    ("id", "state", "progress", "event", "finished_at", "finished_seq", "cpu_seconds", "byte_seconds"),
+    "waits.state = 'waiting'",
 )
+_CANCEL_JOB = bulk.update("waits", ("id", "job_cancel", "job_cancel_at"), "waits.job_cancel IS NULL")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +38,13 @@ async def end(transaction: Transaction, ends: Sequence[End]) -> dict[str, Ended]
     """Ends waits that are waiting, in this order; what became of each, by id."""
     updates: list[tuple[Any, ...]] = []
     outbox: list[NewDelivery] = []
+    jobs: list[tuple[Any, ...]] = []
     ended: dict[str, Ended] = {}
     async for part in sliced(ends):
         for item in part:
             event = event_bytes(item.wait, item.outcome, item.finished_at)
             new = new_deliveries(transaction, item.wait, item.outcome.state) if item.deliver else []
+            measured = transaction.measured(item.wait, item.finished_at - item.wait.created_at)
             transaction.finished_seq += 1
             updates.append(
                 (
@@ -48,23 +54,41 @@ async def end(transaction: Transaction, ends: Sequence[End]) -> dict[str, Ended]
                     event,
                     item.finished_at,
                     transaction.finished_seq,
+                    *(measured or (None, None)),
                 )
             )
             outbox += new
-            ended[item.wait.id] = Ended(_as_ended(item, event, new), frozenset(d.destination for d in new))
+            job_cancel = _job_cancel(item, transaction.now)
+            if job_cancel is not None:
+                jobs.append((item.wait.id, encode_job_cancel(job_cancel), job_cancel.next_attempt_at))
+            wait = replace(_as_ended(item, event, new, job_cancel), measured=measured)
+            ended[item.wait.id] = Ended(wait, frozenset(d.destination for d in new))
     await bulk.run(transaction.connection, _END, updates)
+    await bulk.run(transaction.connection, _CANCEL_JOB, jobs)
     await insert_deliveries(transaction, outbox)
+    await costs.add(transaction, [e.wait for e in ended.values()])
     transaction.ended += ended.values()
     return ended
 
 
-def _as_ended(item: End, event: bytes, new: Sequence[NewDelivery]) -> StoredWait:
+def _job_cancel(item: End, now: float) -> JobCancel | None:
+    """What is to be done about the job that the wait submitted, if it did."""
+    submission, submit = item.wait.submission, item.wait.spec.submit
+    if submission is None or submit is None:
+        return None
+    return cancel_at_end(submission, item.outcome.state, submit.get("cancel_job_on", ()), now)
+
+
+def _as_ended(
+    item: End, event: bytes, new: Sequence[NewDelivery], job_cancel: JobCancel | None
+) -> StoredWait:
     return replace(
         item.wait,
         state=item.outcome.state,
         outcome=outcome_in(event),  # as it is on disk, where a payload may have been left out
         finished_at=item.finished_at,
         deliveries=tuple(delivery.stored for delivery in new),
+        job_cancel=job_cancel,
     )
 
 

@@ -5,17 +5,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from waitd.core.api_key import ApiKey
+from waitd.core.audit import Caller, Change
+from waitd.core.cost import Measured
 from waitd.core.delivery import AfterAttempt, DeliveryId
+from waitd.core.submission import JobCancel, Submission
 from waitd.core.wait import Outcome, Progress, WaitId
-from waitd.ports import Added, Ending
+from waitd.ports import Added, Ending, Signal
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Operation:
-    """The base. `answer` is what the transaction found; it becomes the caller's once that is on disk (an exception is raised there)."""
+    """The base. `answer` is what the transaction found; it becomes the caller's once that is on disk (an exception is raised there).
+
+    `by`: who wants it, where that is to stand in the audit.
+    """
 
     future: asyncio.Future[Any] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     answer: Any = None
+    by: Caller | None = None
 
     @property
     def rows(self) -> int:
@@ -111,6 +119,77 @@ class SaveAttempt(Operation):
     delivery_id: DeliveryId
     after: AfterAttempt
     at: float
+
+
+@dataclass(slots=True, eq=False)
+class SaveKeys(Operation):
+    """Keeps API keys, and the line of the audit that goes with it."""
+
+    keys: Sequence[ApiKey]
+    change: Change | None = None
+
+
+@dataclass(slots=True, eq=False)
+class DeleteKeys(Operation):
+    """Forgets API keys."""
+
+    ids: Sequence[str]
+
+
+@dataclass(slots=True, eq=False)
+class Record(Operation):
+    """Keeps a line of the audit."""
+
+    change: Change
+
+
+@dataclass(slots=True, eq=False)
+class PruneAudit(Operation):
+    """Deletes old lines of the audit; the answer is how many."""
+
+    before: float
+    limit: int
+
+
+@dataclass(slots=True, eq=False)
+class SaveSubmission(Operation):
+    """Keeps what is known of a wait's job; the answer is whether (`only_waiting`: it is not, once the wait has ended)."""
+
+    wait_id: WaitId
+    submission: Submission
+    only_waiting: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class SaveJobCancel(Operation):
+    """Keeps how far the cancelling of a wait's job has come."""
+
+    wait_id: WaitId
+    job_cancel: JobCancel
+
+
+@dataclass(slots=True, eq=False)
+class KeepSignal(Operation):
+    """Keeps a signal; the answer is None or a Conflict. `payload` is JSON text, `digest` its SHA-256."""
+
+    signal: Signal
+    payload: str
+    digest: bytes
+
+
+@dataclass(slots=True, eq=False)
+class PruneSignals(Operation):
+    """Deletes old signals; the answer is their keys."""
+
+    before: float
+    limit: int
+
+
+@dataclass(slots=True, eq=False)
+class SaveOverhead(Operation):
+    """Keeps what the process used that belongs to no wait."""
+
+    measured: Measured
 
 
 @dataclass(slots=True, eq=False)

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import uuid_utils
 
+from waitd.core.airflow_callback import hears
 from waitd.core.delivery import DeliveryId, DeliveryState, first_attempt_at
 from waitd.core.errors import InvalidInput
 from waitd.core.wait import WaitId, WaitState
@@ -49,8 +50,7 @@ def new_deliveries(transaction: Transaction, wait: StoredWait, state: WaitState)
     return [
         new_delivery(transaction, wait.id, wait.namespace, sink)
         for sink in wait.spec.sinks
-        # Whoever cancelled it has moved on; Airflow's task would be resumed or failed for nothing.
-        if not (state is WaitState.CANCELLED and sink.get("kind") == "airflow")
+        if sink.get("kind") != "airflow" or hears(sink.get("mode"), state)
     ]
 
 

@@ -4,11 +4,18 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from waitd.core.api_key import ApiKey
+from waitd.core.audit import Caller, Change
+from waitd.core.cost import Measured
 from waitd.core.delivery import LADDER, AfterAttempt, DeliveryId
 from waitd.core.errors import Conflict
+from waitd.core.submission import JobCancel, Submission
 from waitd.core.wait import Outcome, Progress, WaitId
 from waitd.ports import (
     Added,
+    AuditFilter,
+    CostFilter,
+    CostSums,
     DeliveryFilter,
     Ended,
     Ending,
@@ -16,31 +23,44 @@ from waitd.ports import (
     NewWait,
     Parcel,
     Redelivered,
+    Signal,
+    SignalKey,
+    StoredChange,
     StoredDelivery,
     StoredEvent,
     StoredWait,
+    ToldThere,
     WaitFilter,
 )
-from waitd.stores import adding, following, reading
+from waitd.stores import adding, audit, following, jobs, keys, reading, signals, telling
+from waitd.stores import costs as summed
 from waitd.stores.database import Database
 from waitd.stores.operations import (
     Cancel,
     CheckWritable,
+    DeleteKeys,
     Finish,
     Prune,
+    PruneAudit,
+    PruneSignals,
+    Record,
     Redeliver,
     RedeliverEach,
     SaveAttempt,
+    SaveJobCancel,
+    SaveKeys,
+    SaveOverhead,
     SaveProgress,
+    SaveSubmission,
 )
 from waitd.stores.text import well_formed
-from waitd.stores.transaction import Rules
+from waitd.stores.transaction import CostRules, Rules
 from waitd.stores.writer import Writer
 
 
 class Store:
-    """Waits and the outbox in one SQLite file, which is this store's alone. Implements `PokerStore`, `OutboxStore`, `KeeperStore`
-    and `ApiStore`; what each call promises is said there.
+    """Waits and the outbox in one SQLite file, which is this store's alone. Implements `PokerStore`, `OutboxStore`, `KeeperStore`,
+    `KeyStore`, `JobStore`, `SignalStore` and `ApiStore`; what each call promises is said there.
 
     Every call that writes returns when its change is on disk, and raises `StoreUnavailable` where it is not, and never will be.
     """
@@ -58,6 +78,7 @@ class Store:
         destination_of: Callable[[str, Mapping[str, Any]], str],
         now: Callable[[], float] = time.time,
         ladder: Sequence[float] = LADDER,
+        costs: CostRules = CostRules(),  # noqa: B008 - a NamedTuple does not change
     ) -> "Store":
         """Opens the database, made and migrated where needed, and starts the writer on the running loop.
 
@@ -66,6 +87,7 @@ class Store:
             destination_of: (namespace, a sink's parameters with its `kind`) to its destination; an `InvalidInput` loses no delivery.
             now: the wall clock, Unix seconds.
             ladder: pauses before each delivery attempt, seconds.
+            costs: how costs are added up.
 
         Raises:
             StoreRefused: the database is another daemon's, of a newer waitd, or none that can be opened.
@@ -78,7 +100,7 @@ class Store:
         except BaseException:
             await database.close()
             raise
-        writer = Writer(database, Rules(now, ladder, destination_of), finished_seq)
+        writer = Writer(database, Rules(now, ladder, destination_of, costs), finished_seq)
         writer.start()
         return cls(database, writer, now)
 
@@ -119,6 +141,24 @@ class Store:
         self._writer.on_redelivered = listener
 
     @property
+    def on_signals(self) -> Callable[[Sequence[Signal]], None]:
+        """The same with signals that came."""
+        return self._writer.on_signals
+
+    @on_signals.setter
+    def on_signals(self, listener: Callable[[Sequence[Signal]], None]) -> None:
+        self._writer.on_signals = listener
+
+    @property
+    def measured(self) -> Callable[[StoredWait, float], Measured | None]:
+        """Asked, while a wait ends, what it has used in so many seconds; None where that is not measured."""
+        return self._writer.measured
+
+    @measured.setter
+    def measured(self, ask: Callable[[StoredWait, float], Measured | None]) -> None:
+        self._writer.measured = ask
+
+    @property
     def live_progress(self) -> Callable[[WaitId], Progress | None]:
         """Asked, while a wait is being cancelled or superseded, what it has learned so far; None where nobody holds it. Its row may lag
         behind by a minute.
@@ -141,9 +181,9 @@ class Store:
 
     # ---------------------------------------------------------------- writes
 
-    async def add(self, waits: Sequence[NewWait]) -> Sequence[Added | Exception]:
+    async def add(self, waits: Sequence[NewWait], by: Caller | None = None) -> Sequence[Added | Exception]:
         """See `ApiStore`. A wait that cannot be kept as JSON is answered with `InvalidInput`, the others are stored."""
-        operation = await adding.prepare(waits, self._now())
+        operation = await adding.prepare(waits, self._now(), by)
         answers: Sequence[Added | Exception] = await self._writer.do(operation)
         return answers
 
@@ -160,35 +200,82 @@ class Store:
         """See `OutboxStore`."""
         await self._writer.do(SaveAttempt(delivery_id, after, at))
 
-    async def cancel(self, wait_id: str, outcome: Outcome, namespace: str | None = None) -> StoredWait:
+    async def cancel(
+        self, wait_id: str, outcome: Outcome, namespace: str | None = None, by: Caller | None = None
+    ) -> StoredWait:
         """See `ApiStore`."""
-        wait: StoredWait = await self._writer.do(Cancel(well_formed(wait_id), outcome, namespace))
+        wait: StoredWait = await self._writer.do(Cancel(well_formed(wait_id), outcome, namespace, by=by))
         return wait
 
-    async def redeliver(self, wait_id: str, namespace: str | None = None) -> StoredWait:
+    async def redeliver(
+        self, wait_id: str, namespace: str | None = None, by: Caller | None = None
+    ) -> StoredWait:
         """See `ApiStore`. A superseded wait is a Conflict too: nothing of it is delivered any more."""
-        wait: StoredWait = await self._writer.do(Redeliver(well_formed(wait_id), namespace))
+        wait: StoredWait = await self._writer.do(Redeliver(well_formed(wait_id), namespace, by=by))
         return wait
 
-    async def redeliver_each(self, ids: Sequence[str], namespace: str | None = None) -> Redelivered:
+    async def redeliver_each(
+        self, ids: Sequence[str], namespace: str | None = None, by: Caller | None = None
+    ) -> Redelivered:
         """See `ApiStore`."""
         wanted = list(dict.fromkeys(map(well_formed, ids)))
-        count: int = await self._writer.do(RedeliverEach(wanted, namespace))
+        count: int = await self._writer.do(RedeliverEach(wanted, namespace, by=by))
         return Redelivered(count, more=False)
 
-    async def redeliver_dead(self, wanted: DeliveryFilter) -> Redelivered:
+    async def redeliver_dead(self, wanted: DeliveryFilter, by: Caller | None = None) -> Redelivered:
         """See `ApiStore`."""
         # They are looked for outside of the transaction, which then looks at these few only: the search may take long.
         async with self._database.reading() as connection:
             ids = await reading.dead_deliveries(connection, wanted)
         chosen = ids[: wanted.limit]
-        count: int = await self._writer.do(RedeliverEach(chosen, wanted.namespace, dead_only=True))
+        count: int = await self._writer.do(RedeliverEach(chosen, wanted.namespace, dead_only=True, by=by))
         return Redelivered(count, more=len(ids) > len(chosen))
 
     async def prune(self, finished_before: float, limit: int) -> int:
         """See `KeeperStore`."""
         count: int = await self._writer.do(Prune(finished_before, limit))
         return count
+
+    async def prune_audit(self, before: float, limit: int) -> int:
+        """See `KeeperStore`."""
+        count: int = await self._writer.do(PruneAudit(before, limit))
+        return count
+
+    async def record(self, change: Change) -> None:
+        """See `ApiStore`."""
+        await self._writer.do(Record(change))
+
+    async def save_api_keys(self, keys: Sequence[ApiKey], change: Change | None = None) -> None:
+        """See `KeyStore`."""
+        await self._writer.do(SaveKeys(keys, change))
+
+    async def delete_api_keys(self, key_ids: Sequence[str]) -> None:
+        """See `KeyStore`."""
+        await self._writer.do(DeleteKeys(key_ids))
+
+    async def save_submission(
+        self, wait_id: WaitId, submission: Submission, *, only_waiting: bool = False
+    ) -> bool:
+        """See `JobStore`."""
+        kept: bool = await self._writer.do(SaveSubmission(wait_id, submission, only_waiting))
+        return kept
+
+    async def save_job_cancel(self, wait_id: WaitId, job_cancel: JobCancel) -> None:
+        """See `JobStore`."""
+        await self._writer.do(SaveJobCancel(wait_id, job_cancel))
+
+    async def keep_signal(self, namespace: str, key: str, payload: Any, by: Caller | None = None) -> None:
+        """See `SignalStore`. Raises InvalidInput where the payload is no JSON."""
+        await self._writer.do(signals.prepare(namespace, key, payload, by))
+
+    async def prune_signals(self, before: float, limit: int) -> Sequence[SignalKey]:
+        """See `SignalStore`."""
+        keys: Sequence[SignalKey] = await self._writer.do(PruneSignals(before, limit))
+        return keys
+
+    async def save_overhead(self, measured: Measured) -> None:
+        """See `KeeperStore`."""
+        await self._writer.do(SaveOverhead(measured))
 
     async def check_writable(self) -> None:
         """See `KeeperStore`."""
@@ -226,6 +313,36 @@ class Store:
         async with self._database.reading() as connection:
             return await following.events_after(connection, seq, namespace, limit)
 
+    async def api_keys(self) -> Sequence[ApiKey]:
+        """See `KeyStore`."""
+        async with self._database.reading() as connection:
+            return await keys.stored(connection)
+
+    async def find_audit(self, wanted: AuditFilter) -> Sequence[StoredChange]:
+        """See `ApiStore`."""
+        async with self._database.reading() as connection:
+            return await audit.find(connection, wanted)
+
+    async def jobs_to_cancel(self, after: WaitId | None, limit: int) -> Sequence[StoredWait]:
+        """See `JobStore`."""
+        async with self._database.reading() as connection:
+            return await jobs.to_cancel(connection, after, limit)
+
+    async def signals(self, namespace: str, key: str) -> Sequence[Any]:
+        """See `SignalStore`."""
+        async with self._database.reading() as connection:
+            return await signals.of_key(connection, namespace, key)
+
+    async def signal_keys(self) -> Sequence[Signal]:
+        """See `SignalStore`."""
+        async with self._database.reading() as connection:
+            return await signals.keys(connection)
+
+    async def find_costs(self, wanted: CostFilter) -> CostSums:
+        """See `ApiStore`."""
+        async with self._database.reading() as connection:
+            return await summed.find(connection, wanted)
+
     async def counts(self) -> Mapping[tuple[str, str], int]:
         """See `ApiStore`."""
         async with self._database.reading() as connection:
@@ -262,3 +379,15 @@ class Store:
         """See `OutboxStore`."""
         async with self._database.reading() as connection:
             return await reading.due_parcels(connection, destination, now, limit, leave_out)
+
+    async def sink_connections(self, kind: str) -> Sequence[str]:
+        """See `SweptStore`."""
+        async with self._database.reading() as connection:
+            return await telling.sink_connections(connection, kind)
+
+    async def waits_telling(
+        self, kind: str, conn_id: str, after: WaitId | None, limit: int
+    ) -> Sequence[ToldThere]:
+        """See `SweptStore`."""
+        async with self._database.reading() as connection:
+            return await telling.waits_telling(connection, kind, conn_id, after, limit)

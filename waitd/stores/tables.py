@@ -25,6 +25,14 @@ waits = Table(
     Column("supersede_key", Text),
     #: A newer wait has taken the key: nothing of this one is delivered any more.
     Column("superseded", Boolean, nullable=False),
+    #: What is known of the job that it submits itself; NULL where nothing is yet.
+    Column("submission", Text),
+    #: How far the cancelling of that job has come, and when it is tried next (NULL: it is over, or was never wanted).
+    Column("job_cancel", Text),
+    Column("job_cancel_at", Float),
+    #: What waitd used for it until its end, as it was measured; NULL where it was not.
+    Column("cpu_seconds", Float),
+    Column("byte_seconds", Float),
 )
 
 deliveries = Table(
@@ -43,6 +51,47 @@ deliveries = Table(
     Column("last_error", Text),
 )
 
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("digest", LargeBinary, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("namespace", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("expires_at", Float),
+    Column("revoked_at", Float),
+    Column("used_at", Float),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("principal", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("namespace", Text, nullable=False),
+    Column("remote", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("subject", Text),
+    Column("subjects", Integer, nullable=False),
+    Column("result", Text, nullable=False),
+)
+
+signals = Table(
+    "signals",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("namespace", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    #: Of the payload: the same one under the same key is kept once.
+    Column("digest", LargeBinary, nullable=False),
+    Column("payload", Text, nullable=False),
+    Column("received_at", Float, nullable=False),
+)
+
 #: Numbers that outlive the rows they were counted from.
 watermarks = Table(
     "watermarks",
@@ -51,8 +100,20 @@ watermarks = Table(
     Column("value", Integer, nullable=False),
 )
 
+#: What waits that ended on a day have cost, added up; see `waitd.stores.costs`.
+costs = Table(
+    "costs",
+    metadata,
+    *(Column(name, Text, primary_key=True) for name in ("label", "namespace", "day", "value", "kind")),
+    *(
+        Column(name, Float, nullable=False)
+        for name in ("waits", "seconds", "pokes", "parked", "resumed", "cpu_seconds", "byte_seconds")
+    ),
+)
+
 # Constants in the SQL, not parameters: SQLite uses a partial index only where it can prove its condition from the text.
 IS_WAITING = waits.c.state == literal_column("'waiting'", Text)
 HAS_ENDED = waits.c.finished_at.is_not(None)
+HAS_JOB_TO_CANCEL = waits.c.job_cancel_at.is_not(None)
 HOLDS_ITS_KEY = waits.c.supersede_key.is_not(None) & (waits.c.superseded == literal_column("0", Boolean))
 IS_QUEUED = deliveries.c.state == literal_column("'queued'", Text)

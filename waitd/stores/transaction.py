@@ -3,16 +3,28 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from waitd.core.cost import Measured
 from waitd.core.wait import Progress, WaitId
-from waitd.ports import Ended, StoredWait
+from waitd.ports import Ended, Signal, StoredWait
+from waitd.stores.known_values import KnownValues
 
 Item = TypeVar("Item")
 #: How many values are built before other tasks get their turn: about a millisecond's worth.
 SLICE = 100
+
+
+class CostRules(NamedTuple):
+    """By which `labels` costs are added up, how many `values` each may have a day and namespace, and for how long, in seconds, the sums
+    are kept.
+    """
+
+    labels: Sequence[str] = ()
+    values: int = 1000
+    retention: float = 400 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +35,13 @@ class Rules:
         now: the wall clock, Unix seconds.
         ladder: pauses before each delivery attempt, seconds.
         destination_of: the destination of a namespace's sink.
+        costs: how costs are added up.
     """
 
     now: Callable[[], float]
     ladder: Sequence[float]
     destination_of: Callable[[str, Mapping[str, Any]], str]
+    costs: CostRules
 
 
 @dataclass(slots=True)
@@ -37,9 +51,12 @@ class Transaction:
     Attributes:
         finished_seq: the last one given; the transaction counts on from it.
         live_progress: what a wait in hand has learned so far, None where nobody holds it.
+        measured: what a wait that ends after so many seconds has used, None where that is not measured.
+        known_values: the labels' values that have been added up before.
         added: waits that are new and waiting.
         ended: waits that ended, with who is to hear of it.
         redelivered: destinations that got a delivery anew.
+        signals: signals that came.
     """
 
     connection: AsyncConnection
@@ -47,9 +64,12 @@ class Transaction:
     now: float
     finished_seq: int
     live_progress: Callable[[WaitId], Progress | None]
+    measured: Callable[[StoredWait, float], Measured | None]
+    known_values: KnownValues
     added: list[StoredWait] = field(default_factory=list)
     ended: list[Ended] = field(default_factory=list)
     redelivered: set[str] = field(default_factory=set)
+    signals: list[Signal] = field(default_factory=list)
 
     def as_seen(self, wait: StoredWait) -> StoredWait:
         """The wait with what it has learned up to its last poke: the row may lag behind by a minute."""

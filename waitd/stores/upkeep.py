@@ -8,7 +8,7 @@ from waitd.stores import bulk
 from waitd.stores.operations import CheckWritable, Prune, SaveProgress
 from waitd.stores.progress import encode_progress
 from waitd.stores.statements import Statement, one_of, texts
-from waitd.stores.tables import HAS_ENDED, IS_QUEUED, deliveries, waits
+from waitd.stores.tables import HAS_ENDED, HAS_JOB_TO_CANCEL, IS_QUEUED, deliveries, waits
 from waitd.stores.transaction import Transaction, sliced
 
 _SAVE_PROGRESS = bulk.update("waits", ("id", "progress"), "waits.state = 'waiting'")
@@ -24,6 +24,7 @@ PRUNABLE = Statement(
         HAS_ENDED,
         waits.c.finished_at < bindparam("before", type_=Float),
         ~exists().where(deliveries.c.wait_id == waits.c.id, IS_QUEUED),
+        ~HAS_JOB_TO_CANCEL,
     )
     .order_by(waits.c.finished_at)
     .limit(bindparam("limit", type_=Integer))

@@ -12,22 +12,32 @@ from typing import Any, TypeVar
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from waitd.core.cost import Measured
 from waitd.core.errors import StoreUnavailable
 from waitd.core.wait import Progress, WaitId
-from waitd.ports import Ended, StoredWait
-from waitd.stores import adding, anew, ending, outbox, upkeep
+from waitd.ports import Ended, Signal, StoredWait
+from waitd.stores import adding, anew, audit, costs, ending, jobs, keys, outbox, signals, upkeep
 from waitd.stores.database import Database, means_unavailable
+from waitd.stores.known_values import KnownValues
 from waitd.stores.operations import (
     Add,
     Cancel,
     CheckWritable,
+    DeleteKeys,
     Finish,
+    KeepSignal,
     Operation,
     Prune,
+    PruneAudit,
+    PruneSignals,
     Redeliver,
     RedeliverEach,
     SaveAttempt,
+    SaveJobCancel,
+    SaveKeys,
+    SaveOverhead,
     SaveProgress,
+    SaveSubmission,
 )
 from waitd.stores.transaction import Rules, Transaction, sliced
 
@@ -44,6 +54,10 @@ def nobody(_: Any) -> None:
     """The listener until there is one; and who holds a wait until somebody does."""
 
 
+def nothing(_: StoredWait, __: float) -> None:
+    """Who measures waits until somebody does."""
+
+
 class Writer:
     """Runs from `start` to `close`.
 
@@ -52,6 +66,8 @@ class Writer:
         on_added: called with new waiting waits after COMMIT, before their callers have their answer.
         on_ended: the same with every wait that ended, whoever ended it.
         on_redelivered: the same with the destinations that have something due anew.
+        on_signals: the same with signals that came.
+        measured: asked what a wait has used that ends after so many seconds; None: nobody measures.
         live_progress: asked what a wait has learned that is ended here (cancelled, superseded) and not by its poker.
         finished_seq: the number of the last end on disk.
     """
@@ -61,9 +77,12 @@ class Writer:
         self.on_added: Callable[[Sequence[StoredWait]], None] = nobody
         self.on_ended: Callable[[Sequence[Ended]], None] = nobody
         self.on_redelivered: Callable[[frozenset[str]], None] = nobody
+        self.on_signals: Callable[[Sequence[Signal]], None] = nobody
         self._database = database
         self._rules = rules
         self.live_progress: Callable[[WaitId], Progress | None] = nobody
+        self.measured: Callable[[StoredWait, float], Measured | None] = nothing
+        self._known_values = KnownValues()
         self.finished_seq = finished_seq
         self._queue: deque[Operation] = deque()
         self._wakeup = asyncio.Event()
@@ -128,16 +147,32 @@ class Writer:
         """One transaction. All in it were queued before any was answered, so any order is right; this one needs no second look."""
         async with self._database.writing() as connection:
             transaction = Transaction(
-                connection, self._rules, self._rules.now(), self.finished_seq, self.live_progress
+                connection,
+                self._rules,
+                self._rules.now(),
+                self.finished_seq,
+                self.live_progress,
+                self.measured,
+                self._known_values,
             )
             # Attempts before waits that may supersede: what was delivered, was.
             await outbox.save_attempts(transaction, _of(SaveAttempt, group))
             await upkeep.save_progress(transaction, _of(SaveProgress, group))
+            # Marks before the ends that must know of them.
+            await jobs.save_submissions(transaction, _of(SaveSubmission, group))
             await adding.apply(transaction, _of(Add, group))
             await ending.finish(transaction, _of(Finish, group))
             await ending.cancel(transaction, _of(Cancel, group))
             await anew.redeliver(transaction, _of(Redeliver, group))
             await anew.redeliver_each(transaction, _of(RedeliverEach, group))
+            await keys.save(transaction, _of(SaveKeys, group))
+            await keys.delete(transaction, _of(DeleteKeys, group))
+            await signals.keep(transaction, _of(KeepSignal, group))
+            await audit.record(transaction, group)
+            await audit.prune(transaction, _of(PruneAudit, group))
+            await jobs.save_job_cancels(transaction, _of(SaveJobCancel, group))
+            await signals.prune(transaction, _of(PruneSignals, group))
+            await costs.save_overhead(transaction, _of(SaveOverhead, group))
             await upkeep.prune(transaction, _of(Prune, group))
             await upkeep.check_writable(transaction, _of(CheckWritable, group))
         return transaction
@@ -164,6 +199,8 @@ class Writer:
             _tell(self.on_ended, ended)
         if transaction.redelivered:
             _tell(self.on_redelivered, frozenset(transaction.redelivered))
+        if transaction.signals:
+            _tell(self.on_signals, transaction.signals)
 
 
 def _of(kind: type[Kind], group: Sequence[Operation]) -> list[Kind]:

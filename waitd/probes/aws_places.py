@@ -1,26 +1,41 @@
-"""Where an S3 wait's requests go and who they are from: a connection and a region become a place."""
+"""Where requests to a service of AWS go and who they are from: a connection and a region become a place."""
 
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
+import structlog
 from anyio import to_thread
 
+from waitd.core.answer import Refused
 from waitd.core.aws_connection import AwsAccount, aws_account, is_region
 from waitd.core.aws_signature import AwsKeys
 from waitd.core.connection import Connection, join, origin_of
-from waitd.core.errors import UnknownConnection
+from waitd.core.errors import ConnectionUnavailable, UnknownConnection
+from waitd.core.verdict import Unreachable, Verdict
 from waitd.ports import Connections
 from waitd.probes.aws_credentials import AwsCredentials, surroundings
+from waitd.probes.http_client import trouble
 
 #: Airflow's default connection; where it does not exist, the environment's credentials are used.
 DEFAULT_CONN_ID = "aws_default"
-#: S3's own default.
+#: AWS's own default.
 DEFAULT_REGION = "us-east-1"
 #: Seconds for which it is remembered that there is no `aws_default`.
 _ABSENT = 60.0
 _MAX_PLACES = 10_000
+
+
+UNKNOWN_CONNECTION = Unreachable("unknown_connection", "No resolver knows the connection.")
+NO_CREDENTIALS = Unreachable(
+    "credentials_unavailable",
+    "The credentials cannot be looked up now: the place where they are kept does not answer.",
+)
+
+_Found = TypeVar("_Found")
+
+_log = structlog.get_logger()
 
 
 class Whose(NamedTuple):
@@ -32,7 +47,7 @@ class Whose(NamedTuple):
 
 
 class Place(NamedTuple):
-    """A store and an account in it. `keys` None: requests are not signed."""
+    """A service and an account in it. `base` None: the service is AWS's own; `keys` None: requests are not signed."""
 
     base: str | None
     origin: str
@@ -53,13 +68,27 @@ class _Site(NamedTuple):
     verify_tls: bool | ssl.SSLContext
 
 
-class S3Places:
-    """Finds places. `now` is a monotonic clock in seconds."""
+class AwsPlaces:
+    """Finds places of one service."""
 
-    def __init__(self, connections: Connections, *, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        connections: Connections,
+        *,
+        now: Callable[[], float],
+        service: str = "s3",
+        environment_id: str = "S3",
+        credentials: AwsCredentials | None = None,
+    ) -> None:
+        """For `service`, by boto3's name of it; `environment_id`: the same as `AWS_ENDPOINT_URL_<ID>` has it.
+
+        `now` is a monotonic clock in seconds; `credentials` may be shared by services.
+        """
         self._connections = connections
-        self._credentials = AwsCredentials(now=now)
+        self._credentials = credentials or AwsCredentials(now=now)
         self._now = now
+        self._service = service
+        self._environment_id = environment_id
         self._sites: dict[Whose, _Site] = {}
         self._absent_until: dict[str, float] = {}
 
@@ -67,6 +96,41 @@ class S3Places:
         """The origin of the endpoint where it is known, else the connection's name."""
         site = self._sites.get(whose)
         return site.origin if site is not None else f"connection {whose.conn_id or 'of the environment'}"
+
+    async def look(
+        self, whose: Whose, ask: Callable[[Place], Awaitable[_Found | Verdict | Refused]]
+    ) -> _Found | Verdict:
+        """What `ask` finds; where credentials are refused, it is asked once more, with such as were looked up afresh.
+
+        Nothing that goes wrong on the way is raised.
+        """
+        try:
+            found = await self._asked(whose, ask, anew=False)
+            if isinstance(found, Refused):
+                found = await self._asked(whose, ask, anew=True)
+        except Exception as error:  # noqa: BLE001 - whatever a target brings about is its own wait's verdict
+            verdict = trouble(error)
+            if verdict.reason == "probe_error":
+                _log.warning("poke_failed", error=type(error).__name__)
+            return verdict
+        return found.verdict if isinstance(found, Refused) else found
+
+    async def _asked(
+        self, whose: Whose, ask: Callable[[Place], Awaitable[_Found | Verdict | Refused]], *, anew: bool
+    ) -> _Found | Verdict | Refused:
+        place = await self._place(whose, anew=anew)
+        return await ask(place) if isinstance(place, Place) else place
+
+    async def _place(self, whose: Whose, *, anew: bool) -> Place | Unreachable:
+        """Where to ask, with credentials at hand or, `anew`, looked up afresh."""
+        try:
+            return await (self.find_anew if anew else self.find)(whose)
+        except UnknownConnection:
+            return UNKNOWN_CONNECTION
+        except ConnectionUnavailable:
+            return NO_CREDENTIALS
+        except ValueError as error:  # these messages name what is wrong, and quote no secret
+            return Unreachable("connection_invalid", f"The connection cannot be used so: {error}.")
 
     async def find(self, whose: Whose) -> Place:
         """The place, with keys that are at hand.
@@ -103,26 +167,27 @@ class S3Places:
         site = self._sites.get(whose)
         if site is not None and site.connection is connection:
             return site
-        account = AwsAccount() if connection is None else aws_account(connection)
+        account = AwsAccount() if connection is None else aws_account(connection, self._service)
         region, endpoint = whose.region or account.region, account.endpoint
         if region is None or (connection is None and endpoint is None):
-            around = await surroundings(account.keys.profile if account.keys else None)
+            profile = account.keys.profile if account.keys else None
+            around = await surroundings(profile, self._environment_id)
             region = region or around.region or DEFAULT_REGION
             if connection is None and around.endpoint:
                 endpoint = join(around.endpoint, "").rstrip("/")
         if not is_region(region):
             raise ValueError("the environment's AWS region is no region's name")
         verify = await _certificates(account)
-        origin = str(origin_of(endpoint or f"https://{aws_host(region)}"))
+        origin = str(origin_of(endpoint or f"https://{aws_host(region, self._service)}"))
         if len(self._sites) >= _MAX_PLACES and whose not in self._sites:
             del self._sites[next(iter(self._sites))]
         site = self._sites[whose] = _Site(connection, account, endpoint, origin, region, verify)
         return site
 
 
-def aws_host(region: str) -> str:
-    """The host of AWS's own S3 in a region."""
-    return f"s3.{region}.amazonaws.com{'.cn' if region.startswith('cn-') else ''}"
+def aws_host(region: str, service: str = "s3") -> str:
+    """The host of AWS's own S3 in a region; for other services it is a good guess."""
+    return f"{service}.{region}.amazonaws.com{'.cn' if region.startswith('cn-') else ''}"
 
 
 def _place(site: _Site, keys: AwsKeys | None) -> Place:

@@ -1,0 +1,71 @@
+from datetime import UTC, datetime, timedelta, timezone
+
+from waitd.airflow.registration import MAX_KEY, Task, registration_of, wait_body
+from waitd.core.airflow_registration import registration_in, text_with
+from waitd.models import Registration, SinkRequest, WaitRequest, parsed
+from waitd.sinks.airflow_params import airflow_target
+
+TASK = Task("etl", "scheduled__2026-11-21", "wait", -1, "01a1fee1-dcb8-71ab-adca-72e0e7a91ad7", 2)
+TIMING = {"poke_interval": 60.0, "timeout": 3600.0, "soft_fail": False}
+
+
+def body_of(task: Task) -> dict[str, object]:
+    params = {"endpoint": "/jobs/`42`"}
+    return wait_body(
+        task,
+        kind="http",
+        params=params,
+        timing=TIMING,
+        mode="resume",
+        airflow_conn_id="airflow",
+        labels={"team": "x"},
+    )
+
+
+def test_the_body_is_one_that_waitd_takes() -> None:
+    request = parsed(WaitRequest, body_of(TASK))
+    assert request.labels == {
+        "team": "x", "dag_id": "etl", "run_id": "scheduled__2026-11-21", "task_id": "wait", "map_index": "-1", "try_number": "2",
+    }  # fmt: skip
+    [sink] = request.sinks
+    assert isinstance(sink, SinkRequest)
+    assert airflow_target(sink.model_extra or {}).place == TASK
+
+
+def test_keys_are_the_tasks_own() -> None:
+    later = TASK._replace(ti_id="01a1fee1-dcb8-71ab-adca-72e0e7a91ad8", try_number=3)
+    assert Task(*later).supersede_key("airflow") == TASK.supersede_key("airflow")
+    assert Task(*later).idempotency_key != TASK.idempotency_key
+    others = {
+        TASK._replace(map_index=0),
+        TASK._replace(task_id="other"),
+        TASK._replace(run_id="r"),
+        TASK._replace(dag_id="d"),
+    }
+    keys = {Task(*other).supersede_key("airflow") for other in others} | {TASK.supersede_key("other")}
+    assert len(keys | {TASK.supersede_key("airflow")}) == 6
+
+
+def test_names_that_make_no_key_are_hashed_and_stay_different() -> None:
+    long = Task(*TASK._replace(run_id="r" * 250))
+    slash, slashes = (
+        Task(*TASK._replace(dag_id="a/b", run_id="c")),
+        Task(*TASK._replace(dag_id="a", run_id="b/c")),
+    )
+    keys = [task.supersede_key("airflow") for task in (long, slash, slashes)]
+    assert len(set(keys)) == 3
+    assert all(len(key) <= MAX_KEY for key in keys)
+
+
+def test_what_is_left_in_airflow_is_found_again_with_its_deadline() -> None:
+    now = datetime(2026, 11, 21, 12, tzinfo=timezone(timedelta(hours=2)))
+    registration = registration_of(TASK, body_of(TASK), now)
+    assert datetime.fromisoformat(registration.deadline) == datetime(2026, 11, 21, 11, tzinfo=UTC)
+    text = text_with(registration.model_dump(), "http://127.0.0.1:8795/v1/waits/x")
+    assert parsed(Registration, registration_in(text)) == registration
+
+
+def test_a_text_of_somebody_else_holds_no_registration() -> None:
+    assert registration_in(None) is None
+    assert registration_in("Approve?") is None
+    assert registration_in("```json\n{\n```\n") is None

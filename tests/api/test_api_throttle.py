@@ -1,0 +1,192 @@
+"""How much one caller may ask for, and what is told to whoever asks for more."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from io import BytesIO
+from typing import Any, ClassVar
+
+import orjson
+import pytest
+from aiohttp import ClientResponse
+from api_fakes import Api, problem_of, until, wait
+
+from waitd.api import Throttle, batch, throttle
+from waitd.core.errors import Unauthenticated
+from waitd.core.principal import LOOPBACK, Principal, Role
+
+ALICE = Principal("key:alice", Role.SUBMITTER)
+BOB = Principal("key:bob", Role.SUBMITTER)
+
+
+class Tokens:
+    """An authenticator: keys are at hand, tokens of an issuer have to be asked for."""
+
+    keys: ClassVar = {"alice": ALICE, "bob": BOB}
+    tokens: ClassVar = {"carol": Principal("oidc:carol", Role.SUBMITTER)}
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def at_hand(self, token: str) -> Principal | None:
+        if token.startswith("key-"):
+            raise Unauthenticated("unknown_key", "there is no such key")
+        return self.keys.get(token)
+
+    async def principal(self, token: str) -> Principal:
+        self.asked += 1
+        if token not in self.tokens:
+            raise Unauthenticated("unknown_token", "the token is not good")
+        return self.tokens[token]
+
+
+@pytest.fixture
+def authenticator() -> Tokens:
+    return Tokens()
+
+
+@pytest.fixture
+def limits() -> dict[str, Any]:
+    return {}
+
+
+@pytest.fixture
+def more(authenticator: Tokens, limits: dict[str, Any]) -> dict[str, Any]:
+    return {"authenticator": authenticator, "throttle": Throttle(**limits)}
+
+
+async def listed(api: Api, token: str) -> ClientResponse:
+    return await api.client.get("/v1/waits", headers={"Authorization": f"Bearer {token}"})
+
+
+def refusals(api: Api, problem: str) -> float:
+    name, labels = "waitd_requests_refused_total", {"problem": problem}
+    return api.services.instruments.registry.get_sample_value(name, labels) or 0.0
+
+
+@pytest.mark.parametrize("limits", [{"requests_per_second": 0.2, "request_burst": 3}])
+async def test_whoever_asks_too_often_is_told_when_to_come_again_and_others_are_served(api: Api) -> None:
+    for _ in range(3):
+        assert (await listed(api, "alice")).status == 200
+    refused = await listed(api, "alice")
+    await problem_of(refused, 429, "too-many-requests")
+    assert 1 <= int(refused.headers["Retry-After"]) <= 5
+    assert (await listed(api, "bob")).status == 200
+    assert (await api.client.get("/livez")).status == 200
+    assert refusals(api, "too-many-requests") == 1.0
+
+
+@pytest.mark.parametrize("limits", [{"requests_per_second": 10.0, "request_burst": 100}])
+@pytest.mark.parametrize("lines", [[orjson.dumps(wait())] * 300, [b'"' + b"x" * 20_000_000]])
+async def test_a_batch_is_taken_as_a_whole_and_counts_its_lines_and_its_size(
+    api: Api, lines: list[bytes]
+) -> None:
+    headers = {"Content-Type": "application/x-ndjson", "Authorization": "Bearer alice"}
+    answer = await api.client.post("/v1/waits:batch", data=BytesIO(b"\n".join(lines)), headers=headers)
+    assert len((await answer.read()).splitlines()) == len(lines)
+    refused = await listed(api, "alice")
+    await problem_of(refused, 429, "too-many-requests")
+    assert 15 <= int(refused.headers["Retry-After"]) <= 22
+    assert (await listed(api, "bob")).status == 200
+
+
+@pytest.mark.parametrize("limits", [{"at_once": 2}])
+async def test_one_caller_does_not_hold_all_connections(api: Api) -> None:
+    wait_id = await submitted(api, "alice")
+    headers = {"Authorization": "Bearer alice"}
+    polls = [
+        asyncio.create_task(api.client.get(f"/v1/waits/{wait_id}?wait=60", headers=headers)) for _ in range(2)
+    ]
+    await until(lambda: len(api.services.endings) == 2)
+    await problem_of(await listed(api, "alice"), 429, "too-many-requests")
+    assert (await listed(api, "bob")).status == 200
+    api.services.endings.announce(wait_id)
+    for poll in polls:
+        assert (await poll).status == 200
+    assert (await listed(api, "alice")).status == 200
+
+
+async def submitted(api: Api, token: str) -> str:
+    headers = {"Authorization": f"Bearer {token}"}
+    answer = await api.client.post("/v1/waits", json=wait(), headers=headers)
+    assert answer.status == 201
+    wait_id: str = (await answer.json())["id"]
+    return wait_id
+
+
+async def test_one_caller_does_not_hold_all_places_for_batches(api: Api) -> None:
+    go_on = asyncio.Event()
+
+    async def lines() -> AsyncIterator[bytes]:
+        yield orjson.dumps(wait()) + b"\n"
+        await go_on.wait()
+
+    def sent(token: str) -> Any:
+        headers = {"Content-Type": "application/x-ndjson", "Authorization": f"Bearer {token}"}
+        return asyncio.create_task(api.client.post("/v1/waits:batch", data=lines(), headers=headers))
+
+    probe: Any = api.services.probes["plain"]
+    at_work = [sent("alice") for _ in range(batch.OF_ONE_CALLER)]
+    await until(lambda: probe.parsed == batch.OF_ONE_CALLER)
+    await problem_of(await sent("alice"), 429, "too-many-batches")
+    other = sent("bob")
+    await until(lambda: probe.parsed == batch.OF_ONE_CALLER + 1)
+    go_on.set()
+    assert [(await task).status for task in [*at_work, other]] == [200] * (batch.OF_ONE_CALLER + 1)
+
+
+@pytest.mark.parametrize("guess", ["key-guess-{}", "token-{}"])
+async def test_guesses_are_limited_by_address_and_known_tokens_still_let_in(
+    api: Api, authenticator: Tokens, guess: str
+) -> None:
+    statuses = [(await listed(api, guess.format(n))).status for n in range(2 * throttle.FAILURES)]
+    assert statuses.count(401) >= throttle.FAILURES
+    refused = await listed(api, guess.format("x"))
+    await problem_of(refused, 429, "too-many-failures")
+    assert int(refused.headers["Retry-After"]) >= 1
+    assert (await listed(api, "alice")).status == 200
+    asked = authenticator.asked
+    await problem_of(await listed(api, "carol"), 429, "too-many-failures")
+    assert authenticator.asked == asked, "no issuer is asked about a token from there"
+
+
+def test_addresses_of_one_network_share_and_others_do_not() -> None:
+    limits = Throttle()
+    for n in range(throttle.FAILURES):
+        limits.failed(f"2001:db8::{n}")
+    with pytest.raises(Exception, match="wait"):
+        limits.check_address("2001:db8::ffff")
+    for other in ("2001:db8:0:1::1", "192.0.2.1", "::ffff:192.0.2.1", "fe80::1%eth0", None):
+        limits.check_address(other)
+
+
+def test_without_authentication_there_is_no_limit() -> None:
+    limits = Throttle(requests_per_second=0.001, request_burst=1, at_once=1)
+    with limits.request(LOOPBACK), limits.request(LOOPBACK):
+        limits.charge(LOOPBACK, 10_000, 0)
+    with limits.request(LOOPBACK):
+        pass
+
+
+def test_a_load_of_5000_requests_a_second_passes_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    from waitd.settings import Settings
+
+    now = 0.0
+    monkeypatch.setattr(throttle, "monotonic", lambda: now)
+    default = Settings(bind="127.0.0.1:0")
+    limits = Throttle(
+        requests_per_second=default.requests_per_second, request_burst=default.request_burst, at_once=1
+    )
+    for n in range(100_000):
+        now = n / 5000
+        with limits.request(ALICE):
+            pass
+
+
+def test_it_costs_little() -> None:
+    limits = Throttle(requests_per_second=1e9, request_burst=1000, at_once=10)
+    began = time.process_time()
+    for _ in range(10_000):
+        with limits.request(ALICE):
+            pass
+    assert (time.process_time() - began) / 10_000 < 50e-6

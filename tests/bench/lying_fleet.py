@@ -1,0 +1,13 @@
+"""A fleet that lies about the end: jobs that fail say that they succeeded. `python -m lying_fleet`, as `waitd.bench.fleet`."""
+
+from waitd.bench import fleet
+from waitd.bench.jobs import BEHAVIOURS, Job, final_answer
+
+
+def lie(job: Job) -> bytes:
+    return final_answer(job._replace(behaviour=BEHAVIOURS["succeed"]))
+
+
+if __name__ == "__main__":
+    fleet.final_answer = lie  # type: ignore[attr-defined]  # imported there, and broken here on purpose
+    fleet.main()

@@ -1,0 +1,115 @@
+"""`waitd bench`, as a person runs it."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+SMALL = ("--waits", "100", "--poke-interval", "0.5", "--duration", "5")
+
+
+@pytest.fixture
+def bench(waitd: Run, tmp_path: Path) -> Run:
+    """`waitd bench` with a temporary directory of its own, which it leaves as it was."""
+
+    def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        return waitd("bench", *arguments, seconds=400, TMPDIR=str(tmp_path), **more)
+
+    return run
+
+
+@pytest.mark.slow
+def test_a_run_of_its_own_measures_accounts_and_draws(bench: Run, tmp_path: Path) -> None:
+    picture = tmp_path / "bench.svg"
+    done = bench(
+        "--waits", "200", "--poke-interval", "1", "--duration", "8", "--kind", "mixed", "--fleet-processes", "2",
+        "--plot", str(picture), "--json",
+        WAITD_DATABASE_URL="nonsense://",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    account, ours = found["correctness"], found["waitd"]
+    assert account["good"] is True
+    assert (account["submitted"], account["delivered"], account["succeeded"], account["timed_out"]) == (
+        200,
+        200,
+        90,
+        100,
+    )
+    assert account["failed"] == 10
+    assert ours["pokes"] > 0
+    assert ours["detection"]["count"] == 100
+    assert ours["delivery"]["count"] == 200
+    assert all(ours[name] > 0 for name in ("cpu_ms_per_poke", "pokes_per_second", "rss", "sockets"))
+    assert len(found["fleet"]["processes"]) == 2
+    assert len(found["points"]) >= 5
+    assert "<svg" in picture.read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["bench.svg"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("profile", ["burst", "storm", "hang"])
+def test_a_daemon_that_runs_already_keeps_its_promises_under_every_profile(
+    bench: Run, daemon: str, profile: str
+) -> None:
+    done = bench(*SMALL, "--profile", profile, "--daemon", daemon)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = {
+        cells[0]: cells[1]
+        for line in done.stdout.splitlines()
+        if len(cells := line.strip("│").split("│")) > 1
+    }
+    assert {name.strip(): count.strip() for name, count in rows.items()}.items() >= {
+        "waits": "100",
+        "callbacks came": "100",
+        "lost": "0",
+        "wrong outcome": "0",
+    }.items()
+
+
+@pytest.mark.slow
+def test_the_same_load_on_what_triggers_do(bench: Run, daemon: str, tmp_path: Path) -> None:
+    done = bench(*SMALL, "--daemon", daemon, "--baseline", "--airflow-python", "/bin/false", "--json")
+    assert done.returncode == 0, done.stderr
+    tasks, airflow = json.loads(done.stdout)["comparators"]
+    assert (tasks["ran"], tasks["waits"], tasks["started"], tasks["wrong"], tasks["lost"]) == (
+        True,
+        100,
+        100,
+        0,
+        0,
+    )
+    assert tasks["ratios"]["cpu_per_poke"] > 0
+    assert airflow["ran"] is False
+    assert "ended before it was ready" in airflow["note"]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--profile", "nonsense"), "one of steady, burst, storm, hang"),
+        (("--daemon", "127.0.0.1:8795"), "is no URL"),
+        (("--daemon", "http://127.0.0.1:1", "--kind", "s3_key"), "leave out --daemon"),
+        (("--plot", "bench.doc"), ".png or .svg"),
+        (("--baseline", "--airflow-python", "/nowhere/python"), "no such file"),
+        (("--waits", "0"), "waits"),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_anything_is_started(
+    waitd: Run, arguments: tuple[str, ...], said: str
+) -> None:
+    done = waitd("bench", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in " ".join(done.stderr.split())
+
+
+@pytest.mark.slow
+def test_a_daemon_that_is_not_there_is_69(bench: Run, nobody: str) -> None:
+    done = bench(*SMALL, "--daemon", nobody)
+    assert (done.returncode, done.stdout) == (69, "")
+    assert nobody in done.stderr

@@ -1,0 +1,244 @@
+"""`waitd cost`: against a real daemon, an export of a task history, and a small server that answers as Airflow's API does."""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from waitd.cli.cost import day_of
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+HISTORY = """dag_id,task_id,operator,start,end,poke_interval,mode
+orders,wait,HttpSensor,2026-11-01T00:00:00Z,2026-11-01T01:00:00Z,60,poke
+orders,wait,HttpSensor,2026-11-02T00:00:00Z,2026-11-02T02:00:00Z,60,reschedule
+landing,file,S3KeySensor,2026-11-02T00:00:00Z,2026-11-02T00:30:00Z,30,defer
+orders,load,PythonOperator,2026-11-02T02:00:00Z,2026-11-02T02:01:00Z,,
+"""
+
+
+@pytest.fixture
+def cli(waitd: Run, daemon: str) -> Run:
+    return lambda *arguments, **more: waitd(*arguments, WAITD_URL=daemon, **more)
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> str:
+    file = tmp_path / "history.csv"
+    file.write_text(HISTORY)
+    return str(file)
+
+
+def test_what_waits_cost_is_added_up_and_shown(cli: Run, jobs: str, tmp_path: Path) -> None:
+    waits = [
+        {"kind": "http", "params": {"endpoint": f"{jobs}/succeed/0/cost{n}"}, "labels": {"dag_id": "costly"}}
+        for n in range(3)
+    ]
+    done = cli("submit", "-", "--wait", input=json.dumps(waits))
+    assert done.returncode == 0, done.stderr
+    found = json.loads(cli("cost", "--by", "dag_id", "--json").stdout)
+    (row,) = [row for row in found["rows"] if row["name"] == "costly"]
+    assert (row["waits"], row["pokes"]) == (3, 3)
+    assert row["reschedule"]["cpu_seconds"] == pytest.approx(3 * 0.342)
+    assert 0 < row["waitd"]["cpu_seconds"] < 0.1
+    assert row["waitd"]["slot_seconds"] == 0
+    text = cli("cost", "--by", "dag_id").stdout
+    for part in ("MODE", "poke", "reschedule", "defer", "waitd", "waitd itself", "costly", "a model"):
+        assert part in text
+    wait_id = done.stdout.split()[0]
+    assert "What it costs" in cli("show", wait_id).stdout
+    for name in ("slots.png", "slots.svg"):
+        assert cli("cost", "--plot", str(tmp_path / name)).returncode == 0
+    assert (tmp_path / "slots.png").read_bytes().startswith(b"\x89PNG")
+    assert "waitd, " in (tmp_path / "slots.svg").read_text() or "<svg" in (tmp_path / "slots.svg").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("--since", "yesterday"), 2, "7d"),
+        (("--since", "99999999d"), 2, "7d"),
+        (("--by", "run_id"), 1, "/by"),
+        (("--plot", "slots.pdf"), 2, ".svg"),
+        (("--plot", "/nowhere/slots.png"), 2, "no such directory"),
+    ],
+)
+def test_wrong_usage_is_told(cli: Run, arguments: tuple[str, ...], code: int, words: str) -> None:
+    done = cli("cost", *arguments)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert words in done.stderr
+
+
+def test_days_ago_and_days_are_days() -> None:
+    from datetime import date
+
+    assert day_of("7d", date(2026, 11, 21)) == "2026-11-14"
+    assert day_of("2026-11-01", date(2026, 11, 21)) == "2026-11-01"
+
+
+def test_an_export_is_counted_in_each_mode(waitd: Run, history: str, tmp_path: Path) -> None:
+    done = waitd("cost", "whatif", history, "--json", "--plot", str(tmp_path / "slots.svg"))
+    assert done.returncode == 0, done.stderr
+    assert "1 tasks that are no sensors" in done.stderr
+    found = json.loads(done.stdout)
+    total = found["total"]
+    assert (total["waits"], total["wait_seconds"], total["pokes"]) == (3, 12_600, 61 + 121 + 61)
+    assert total["poke"]["slot_seconds"] == pytest.approx(12_600 + 3 * 1.75)
+    assert total["reschedule"]["cpu_seconds"] == pytest.approx(182 * 0.342 + 61 * 0.514)
+    assert total["waitd"]["slot_seconds"] == pytest.approx(3 * 2 * 1.75)
+    assert [row["name"] for row in found["rows"]] == ["orders", "landing"]
+    assert found["actual"]["slot_seconds"] == pytest.approx(3600 + 1.75 + 121 * 1.75 + 2 * 1.75)
+    assert (tmp_path / "slots.svg").read_text().lstrip().startswith("<?xml")
+    text = waitd("cost", "whatif", "-", "--by", "operator", input=HISTORY).stdout
+    for part in ("3 sensors", "S3KeySensor", "As they ran", "a Triggerer itself", "waitd itself", "a model"):
+        assert part in text
+
+
+def test_only_the_last_days_are_counted_and_prices_are_the_settings(waitd: Run, history: str) -> None:
+    done = waitd(
+        "cost",
+        "whatif",
+        history,
+        "--days",
+        "1",
+        "--json",
+        WAITD_COST__SLOT_HOUR="2",
+        WAITD_COST__CURRENCY="EUR",
+    )
+    found = json.loads(done.stdout)
+    assert (found["total"]["waits"], found["currency"]) == (2, "EUR")
+    assert found["total"]["poke"]["cost"] == pytest.approx(2 * 2.5, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text", "words"),
+    [
+        (("-",), HISTORY.replace("2026-11-01T01:00:00Z", "soon"), "-:2: end is no ISO 8601 time: 'soon'"),
+        (("-",), "a,b\n1,2\n", "-:1: the header lacks dag_id"),
+        (("-",), "", "-: there is nothing in it"),
+        ((), "", "name a FILE"),
+        (("-", "--airflow-conn-id", "a"), "", "name a FILE"),
+        (("nowhere.csv",), "", "cannot be read"),
+        (("-", "--by", "moon"), HISTORY, "--by moon"),
+    ],
+)
+def test_a_mistake_points_at_its_line(waitd: Run, arguments: tuple[str, ...], text: str, words: str) -> None:
+    done = waitd("cost", "whatif", *arguments, input=text)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_export_without_sensors_is_no_success(waitd: Run) -> None:
+    done = waitd(
+        "cost", "whatif", "-", input=HISTORY.splitlines()[0] + "\na,b,BashOperator,2026-11-01,2026-11-01,,\n"
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+
+
+def test_without_matplotlib_the_extra_is_named_before_any_work(tmp_path: Path) -> None:
+    program = "import sys; sys.modules['matplotlib'] = None\nfrom waitd.cli import app\napp()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, "cost", "whatif", "-", "--plot", "slots.png"],
+        input=HISTORY, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "waitd[plot]" in done.stderr
+
+
+class AsAirflowsApi(BaseHTTPRequestHandler):
+    """Answers as Airflow's API v2 does, as far as its documentation goes: a token for a login, and pages of task instances."""
+
+    asked: ClassVar[list[dict[str, list[str]]]] = []
+
+    def do_POST(self) -> None:
+        length = int(self.headers["Content-Length"])
+        right = json.loads(self.rfile.read(length)) == {"username": "admin", "password": "planted"}
+        self._answer(201 if right else 401, {"access_token": "t"} if right else {"detail": "no"})
+
+    def do_GET(self) -> None:
+        url = urlsplit(self.path)
+        query = parse_qs(url.query)
+        if self.headers["Authorization"] != "Bearer t":
+            self._answer(401, {"detail": "Token Expired"})
+            return
+        assert url.path == "/api/v2/dags/~/dagRuns/~/taskInstances"
+        self.asked.append(query)
+        offset = int(query["offset"][0])
+        tasks = [self._task(n) for n in range(250)]
+        self._answer(200, {"task_instances": tasks[offset : offset + 100], "total_entries": len(tasks)})
+
+    def _task(self, number: int) -> dict[str, Any]:
+        start = time.time() - 86_400 + number
+        return {
+            "dag_id": "orders", "task_id": f"t{number}", "operator": None if number == 7 else "HttpSensor",
+            "operator_name": "HttpSensor", "state": "success", "start_date": _iso(start),
+            "end_date": None if number == 3 else _iso(start + 600), "map_index": -1,
+        }  # fmt: skip
+
+    def _answer(self, status: int, body: Any) -> None:
+        encoded = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(encoded)))
+        self.end_headers()
+        self.wfile.write(encoded)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def _iso(at: float) -> str:
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(at, UTC).isoformat().replace("+00:00", "Z")
+
+
+@pytest.fixture
+def airflow() -> Iterator[str]:
+    AsAirflowsApi.asked.clear()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), AsAirflowsApi)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def connection(address: str, password: str = "planted") -> str:
+    host, _, port = address.partition(":")
+    return json.dumps(
+        {
+            "conn_type": "airflow",
+            "host": f"http://{host}",
+            "port": int(port),
+            "login": "admin",
+            "password": password,
+        }
+    )
+
+
+def test_an_airflow_is_asked_for_its_sensors_page_by_page(waitd: Run, airflow: str) -> None:
+    done = waitd("cost", "whatif", "--airflow-conn-id", "af", "--json", AIRFLOW_CONN_AF=connection(airflow))
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["total"]["waits"], found["actual"]) == (249, None)
+    assert found["total"]["pokes"] == 249 * 11
+    assert [query["offset"] for query in AsAirflowsApi.asked] == [["0"], ["100"], ["200"]]
+    assert "planted" not in done.stdout + done.stderr
+
+
+def test_an_airflow_that_does_not_tell_is_a_sentence(waitd: Run, airflow: str, nobody: str) -> None:
+    for given in ({"AIRFLOW_CONN_AF": connection(airflow, "wrong")}, {"AIRFLOW_CONN_AF": nobody}, {}):
+        done = waitd("cost", "whatif", "--airflow-conn-id", "af", **given)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "af: " in done.stderr
+        assert "Traceback" not in done.stderr

@@ -1,0 +1,103 @@
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from waitd.probes.presets.loading import BUILT_IN, built_in
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+ACME = (BUILT_IN / "livy.batch.toml").read_text("utf-8").replace("livy.batch", "acme.job")
+
+
+@pytest.fixture
+def acme(tmp_path: Path) -> Path:
+    path = tmp_path / "acme.toml"
+    path.write_text(ACME)
+    return path
+
+
+def test_the_list_names_every_kind_with_its_params_and_what_it_can(waitd: Run) -> None:
+    done = waitd("presets")
+    assert done.returncode == 0
+    lines = {line.split()[0]: line for line in done.stdout.splitlines()[1:]}
+    assert set(lines) == set(built_in())
+    assert lines["airbyte.job"].split()[1:5] == ["30", "s", "yes", "yes"]
+    assert lines["github.run"].split()[1:5] == ["60", "s", "-", "-"]
+    assert lines["bigquery.job"].rstrip().endswith("project_id, job_id, [location]")
+
+
+def test_for_programs_it_says_all_of_it_and_those_of_the_directory_too(waitd: Run, acme: Path) -> None:
+    done = waitd("presets", "--json", WAITD_PRESETS_DIR=str(acme.parent))
+    shown = {preset["kind"]: preset for preset in json.loads(done.stdout)}
+    assert set(shown) == {*built_in(), "acme.job"}
+    assert shown["acme.job"]["origin"] == str(acme)
+    job = shown["airbyte.job"]
+    assert (job["required"], job["poke_interval"], job["min_poke_interval"]) == (["job_id"], 30, 1)
+    assert job["example"] == {"kind": "airbyte.job", "params": {"job_id": 42}, "timeout": 14400}
+    assert job["params"]["job_id"]["type"] == "integer"
+
+
+def test_one_is_shown_with_an_example(waitd: Run) -> None:
+    done = waitd("presets", "show", "bigquery.job")
+    assert done.returncode == 0
+    assert '"kind": "bigquery.job"' in done.stdout
+    assert "google_cloud_default" in done.stdout
+    assert json.loads(waitd("presets", "show", "bigquery.job", "--json").stdout)["submit"] is True
+    absent = waitd("presets", "show", "nonsense")
+    assert (absent.returncode, absent.stdout) == (2, "")
+    assert "there is no preset nonsense" in absent.stderr
+
+
+def test_a_file_whose_cases_hold_is_right(waitd: Run, acme: Path) -> None:
+    done = waitd("presets", "check", str(acme))
+    assert (done.returncode, done.stdout) == (0, "acme.job: 20 of 20 cases hold.\n")
+    shown = json.loads(waitd("presets", "check", str(acme), "--json").stdout)
+    assert (shown["valid"], shown["kind"], shown["uncovered"], len(shown["cases"])) == (
+        True,
+        "acme.job",
+        [],
+        20,
+    )
+
+
+def test_one_whose_cases_do_not_hold_is_told_which(waitd: Run, acme: Path) -> None:
+    acme.write_text(
+        ACME.replace(
+            'failure = ["dead", "error", "killed"]', 'failure = ["dead", "error", "killed", "lost"]'
+        ).replace("/batches/42", "/batches/43")
+    )
+    done = waitd("presets", "check", str(acme))
+    assert done.returncode == 1
+    assert "asked 'GET /batches/42/state' instead of 'GET /batches/43/state'" in done.stderr
+    assert "13 of 21 cases hold" in done.stdout
+    acme.write_text(
+        ACME.replace('each = "success"', 'name = "success"')
+        .replace('state = "{state}" }\nverdict = "success"', 'state = "running" }\nverdict = "pending"')
+        .replace('payload = { id = 42, state = "success" }', "")
+    )
+    done = waitd("presets", "check", str(acme))
+    assert (done.returncode, done.stdout) == (
+        0,
+        "acme.job: 20 of 20 cases hold.\nNo case has the state success.\n",
+    )
+
+
+def test_one_that_is_wrong_is_pointed_at(waitd: Run, acme: Path) -> None:
+    acme.write_text(ACME.replace('value = "body.state"', 'value = "body..state"'))
+    done = waitd("presets", "check", str(acme))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{acme}: [state] value: 1:6: Syntax error" in done.stderr
+    shown = waitd("presets", "check", str(acme), "--json")
+    assert json.loads(shown.stdout)["valid"] is False
+    for command in (("presets",), ("serve",)):
+        done = waitd(
+            *command,
+            WAITD_PRESETS_DIR=str(acme.parent),
+            WAITD_BIND="127.0.0.1:0",
+            WAITD_STATE_DIR=str(acme.parent / "state"),
+        )
+        assert done.returncode != 0
+        assert f"{acme}: [state] value" in done.stderr
+        assert "Traceback" not in done.stderr

@@ -1,0 +1,193 @@
+"""Waits that submit their job themselves, over SIGKILL: one job each, and never a second one where nobody could tell."""
+
+import asyncio
+import random
+import signal
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from daemon import Daemon, until
+from job_system import JobSystem, job_system
+
+pytestmark = pytest.mark.slow
+
+SCRIPT = Path(__file__).with_name("crashing_daemon.py")
+#: What happens to a submitting call: nothing four times out of nine.
+TROUBLES = ["", "", "", "", "drop", "before drop", "500", "before busy", "hang"]
+
+
+def body_for(system: JobSystem, name: str, *, idempotent: bool = True, **more: Any) -> dict[str, Any]:
+    return {
+        "kind": "http",
+        "params": {
+            "endpoint": f"{system.url}/jobs/{{handle}}",
+            "success_when": "body.state == 'DONE'",
+            "failure_when": "body.state == 'CANCELLED'",
+        },
+        "poke_interval": 0.2,
+        "timeout": 300,
+        "submit": {
+            "endpoint": f"{system.url}/jobs",
+            "json": {"name": name},
+            "handle": "body.job.id",
+            "idempotent": idempotent,
+            "request_timeout": 1,
+            **more,
+        },
+        "labels": {"name": name},
+    }
+
+
+def cancelling(system: JobSystem) -> dict[str, Any]:
+    cancel = {"method": "DELETE", "endpoint": f"{system.url}/jobs/{{handle}}", "request_timeout": 1}
+    return {"cancel_job_on": ["cancelled", "timeout"], "cancel": cancel}
+
+
+async def submit(client: aiohttp.ClientSession, daemon: Daemon, body: dict[str, Any]) -> str:
+    async with client.post(f"{daemon.url}/v1/waits", json=body) as answer:
+        assert answer.status == 201, await answer.text()
+        return str((await answer.json())["id"])
+
+
+async def show(
+    client: aiohttp.ClientSession, daemon: Daemon, wait_id: str, seconds: int = 0
+) -> dict[str, Any]:
+    async with client.get(f"{daemon.url}/v1/waits/{wait_id}?wait={seconds}") as answer:
+        wait: dict[str, Any] = await answer.json()
+        return wait
+
+
+async def test_five_hundred_waits_over_twenty_kills_make_one_job_each(tmp_path: Path) -> None:
+    chance = random.Random(4)
+    async with job_system() as system, aiohttp.ClientSession() as client:
+        system.trouble = lambda _: chance.choice(TROUBLES)
+        daemon = Daemon(tmp_path)
+        idempotent = [f"job{n}" for n in range(400)]
+        others = [f"other{n}" for n in range(100)]
+        waits: dict[str, str] = {}
+        left = [*idempotent, *others]
+        chance.shuffle(left)
+        try:
+            for _ in range(20):
+                await daemon.start()
+                for name in left[:25]:
+                    body = body_for(system, name, idempotent=name in idempotent)
+                    waits[name] = await submit(client, daemon, body)
+                left = left[25:]
+                await asyncio.sleep(chance.uniform(0.0, 0.6))
+                assert await daemon.kill() == -signal.SIGKILL
+            assert not left
+            await daemon.start()
+            ended = {name: await show(client, daemon, wait_id, 60) for name, wait_id in waits.items()}
+            for name in idempotent:
+                assert ended[name]["state"] == "success", ended[name]
+                [job] = system.of(name)
+                assert ended[name]["submit"]["handle"] == job.id
+            unknown = [name for name in others if ended[name]["state"] == "failed"]
+            for name in others:
+                assert len(system.of(name)) <= 1, "a call that must not be repeated was"
+                if name in unknown:
+                    assert ended[name]["outcome"]["reason"] == "submit_unknown"
+                    assert ended[name]["submit"]["state"] == "unknown"
+                else:
+                    assert ended[name]["state"] == "success"
+                    assert len(system.of(name)) == 1
+            # Both ways out were taken, and calls were repeated, or the test would prove little.
+            assert 10 < len(unknown) < 90
+            assert sum(system.calls[name] for name in idempotent) > 500
+        finally:
+            await daemon.kill()
+
+
+@pytest.mark.parametrize("idempotent", [True, False])
+@pytest.mark.parametrize(
+    "point",
+    [
+        "after the mark and before the submitting call",
+        "after the submitting call and before the handle is stored",
+    ],
+)
+async def test_a_kill_around_the_submitting_call(point: str, idempotent: bool, tmp_path: Path) -> None:
+    async with job_system() as system, aiohttp.ClientSession() as client:
+        daemon = Daemon(tmp_path, script=SCRIPT)
+        try:
+            await daemon.start(CRASH_AT=point)
+            wait_id = await submit(client, daemon, body_for(system, "a", idempotent=idempotent))
+            assert await daemon.ended() == -signal.SIGKILL
+            called = system.calls["a"]
+            assert called == (0 if "before the submitting" in point else 1)
+            await daemon.start()
+            wait = await show(client, daemon, wait_id, 30)
+            if idempotent:
+                assert wait["state"] == "success"
+                assert (len(system.of("a")), system.calls["a"]) == (1, called + 1)
+            else:
+                assert wait["outcome"]["reason"] == "submit_unknown"
+                assert system.calls["a"] == called
+        finally:
+            await daemon.kill()
+
+
+@pytest.mark.parametrize(
+    "point", ["before the job is cancelled", "after the job is cancelled and before it is stored"]
+)
+async def test_a_job_is_cancelled_over_a_kill(point: str, tmp_path: Path) -> None:
+    async with job_system() as system, aiohttp.ClientSession() as client:
+        system.running_for = 10**6
+        daemon = Daemon(tmp_path, script=SCRIPT)
+        try:
+            await daemon.start(CRASH_AT=point)
+            wait_id = await submit(client, daemon, body_for(system, "a", **cancelling(system)))
+            await until(lambda: system.jobs and system.jobs[0].looks > 1, what="a poke of the job")
+            async with client.post(f"{daemon.url}/v1/waits/{wait_id}:cancel", json={}) as answer:
+                assert answer.status == 200
+            assert await daemon.ended() == -signal.SIGKILL
+            await daemon.start()
+
+            async def is_cancelled() -> bool:
+                cancel = (await show(client, daemon, wait_id))["submit"]["cancel"]
+                return bool(cancel["state"] == "cancelled")
+
+            await until(is_cancelled, what="the job's cancelling")
+            assert system.jobs[0].cancels == (2 if point.startswith("after") else 1)
+        finally:
+            await daemon.kill()
+
+
+async def test_a_restart_cancels_no_job(tmp_path: Path) -> None:
+    async with job_system() as system, aiohttp.ClientSession() as client:
+        system.running_for = 10**6
+        daemon = Daemon(tmp_path)
+        try:
+            await daemon.start()
+            wait_id = await submit(client, daemon, body_for(system, "a", **cancelling(system)))
+            await until(lambda: system.jobs and system.jobs[0].looks > 1, what="a poke of the job")
+            assert await daemon.kill(signal.SIGTERM) == 0
+            looks = system.jobs[0].looks
+            await daemon.start()
+            await until(lambda: system.jobs[0].looks > looks, what="a poke after the restart")
+            assert system.jobs[0].cancels == 0
+            assert (await show(client, daemon, wait_id))["submit"]["cancel"] is None
+        finally:
+            await daemon.kill()
+
+
+async def test_a_job_that_was_submitted_and_never_heard_of_is_cancelled_after_a_kill(tmp_path: Path) -> None:
+    async with job_system() as system, aiohttp.ClientSession() as client:
+        system.trouble = lambda name: "drop" if system.calls[name] == 1 else ""
+        daemon = Daemon(tmp_path)
+        try:
+            await daemon.start()
+            body = body_for(system, "a", **cancelling(system)) | {"poke_interval": 3600}
+            wait_id = await submit(client, daemon, body)
+            await until(lambda: system.jobs, what="the call")
+            async with client.post(f"{daemon.url}/v1/waits/{wait_id}:cancel", json={}) as answer:
+                assert (await answer.json())["submit"]["cancel"]["state"] == "pending"
+            await daemon.kill()
+            await daemon.start()
+            await until(lambda: system.jobs[0].cancels, what="the job's cancelling")
+            assert (len(system.jobs), system.calls["a"]) == (1, 2)
+        finally:
+            await daemon.kill()

@@ -1,0 +1,126 @@
+"""A daemon that is started as the standalone manifests say: their settings and variables, the files that they mount, their probes."""
+
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+from certificates import Authority
+from daemon import Daemon, daemon
+from manifests import Object, Pod, asked, one, pod_of
+
+pytestmark = pytest.mark.slow
+WAIT = {"kind": "http", "params": {"http_conn_id": "batch_api", "endpoint": "/jobs/1"}, "poke_interval": 3600}
+
+
+class Mounts:
+    """The pod's volumes as directories of the test: what a path in the container is here."""
+
+    def __init__(self, folder: Path, pod: Pod) -> None:
+        self._places: dict[str, Path] = {}
+        for mount in pod.container["volumeMounts"]:
+            self._places[mount["mountPath"]] = folder / mount["name"]
+            (folder / mount["name"]).mkdir()
+
+    def here(self, text: str) -> str:
+        """A path in the container as it is here; any other text as it is."""
+        for mounted, place in self._places.items():
+            if text == mounted or text.startswith(mounted + "/"):
+                return str(place) + text.removeprefix(mounted)
+        return text
+
+    def write(self, path: str, content: str | bytes) -> None:
+        """Puts a file where the container would see it."""
+        file = Path(self.here(path))
+        assert file.parent.is_dir(), f"nothing is mounted at {path}"
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def made_key(role: str) -> tuple[str, str]:
+    """A key and its line in the file, as deploy/README.md makes it."""
+    done = subprocess.run(
+        [sys.executable, "-m", "waitd", "keys", "create", "--role", role, "--offline", "--json"],
+        capture_output=True,
+        check=True,
+        timeout=60,
+    )
+    made = json.loads(done.stdout)
+    return made["key"], made["line"]
+
+
+@asynccontextmanager
+async def started(
+    folder: Path, objects: list[Object], authority: Authority
+) -> AsyncIterator[tuple[Daemon, str]]:
+    """The daemon of these manifests, and a key for it. It listens on loopback, on a free port; nothing else is changed."""
+    pod = pod_of(one(objects, "StatefulSet", "waitd"))
+    mounts = Mounts(folder, pod)
+    environment = {
+        name: mounts.here(value) for name, value in pod.environment.items() if name != "WAITD_BIND"
+    }
+    assert pod.environment["WAITD_BIND"].startswith("0.0.0.0:")
+    (settings,) = [o for o in objects if o["kind"] == "ConfigMap"]
+    mounts.write("/etc/waitd/waitd.toml", settings["data"]["waitd.toml"])
+    key, line = made_key("submitter")
+    mounts.write(pod.environment["WAITD_API_KEYS_FILE"], f"# made by the test\n{line}\n")
+    mounts.write("/etc/waitd-connections/batch_api", "http://user:password@127.0.0.1:9")
+    if "WAITD_TLS_CERTIFICATE" in pod.environment:
+        certificate, private = authority.pair()
+        mounts.write(pod.environment["WAITD_TLS_CERTIFICATE"], certificate)
+        mounts.write(pod.environment["WAITD_TLS_KEY"], private)
+    command, *arguments = pod.container["args"]
+    assert command == "serve"
+    state = Path(mounts.here("/var/lib/waitd"))
+    async with daemon(state, arguments=[mounts.here(a) for a in arguments], **environment) as waitd:
+        assert (state / "waitd.db").is_file()
+        yield waitd, key
+
+
+@pytest.mark.parametrize("way", ["standalone", "everything"])
+async def test_it_answers_its_probes_refuses_strangers_and_takes_waits_with_a_mounted_key(
+    tmp_path: Path, ways: dict[str, list[Object]], way: str
+) -> None:
+    objects = ways[way]
+    authority = Authority(tmp_path)
+    connector = aiohttp.TCPConnector(ssl=authority.context())
+    async with (
+        started(tmp_path, objects, authority) as (waitd, key),
+        aiohttp.ClientSession(connector=connector) as client,
+    ):
+        assert waitd.url.startswith("https:" if way == "everything" else "http:")
+        (endpoint,) = one(objects, "ServiceMonitor", "waitd")["spec"]["endpoints"]
+        questions = [("httpGet", endpoint["path"]), *asked(pod_of(one(objects, "StatefulSet", "waitd")))]
+        for how, path in questions:
+            assert how == "httpGet"
+            # Kubelet and Prometheus come by the pod's address, without a key.
+            async with client.get(waitd.url + path, headers={"Host": "10.1.2.3:8795"}) as answer:
+                assert answer.status == 200, path
+        url = waitd.url + "/v1/waits"
+        for headers in ({}, {"Authorization": "Bearer waitd_nobody_" + "x" * 43}):
+            async with client.post(url, json=WAIT, headers=headers) as answer:
+                assert answer.status == 401
+            async with client.get(url, headers=headers) as answer:
+                assert answer.status == 401
+        known = {"Authorization": f"Bearer {key}", "Host": "waitd.waitd.svc:8795"}
+        async with client.post(url, json=WAIT, headers=known) as answer:
+            assert answer.status == 201, await answer.text()
+        async with client.get(url, headers=known) as answer:
+            assert len((await answer.json())["waits"]) == 1
+
+
+def test_without_a_key_it_does_not_start_off_loopback(tmp_path: Path, ways: dict[str, list[Object]]) -> None:
+    environment = pod_of(one(ways["standalone"], "StatefulSet", "waitd")).environment
+    done = subprocess.run(
+        [sys.executable, "-m", "waitd", "serve"],
+        env={"WAITD_BIND": environment["WAITD_BIND"], "WAITD_STATE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "WAITD_API_KEYS_FILE" in done.stderr

@@ -1,0 +1,27 @@
+"""A hundred tasks that all wait at once; a retry, if one is burnt, shows in the try number."""
+
+from datetime import timedelta
+
+from airflow.sdk import DAG
+
+from waitd.airflow.operators import WaitdOperator
+
+with DAG("hundred", schedule=None):
+    WaitdOperator.partial(
+        task_id="wait",
+        kind="http",
+        poke_interval=1,
+        timeout=3600,
+        retries=1,
+        retry_delay=timedelta(seconds=1),
+    ).expand(
+        wait_params=[
+            {
+                "http_conn_id": "jobs",
+                "endpoint": f"/jobs/{{{{ run_id }}}}-{index}?for={5 + index % 10}",
+                "success_when": "body.status == 'SUCCEEDED'",
+                "result": f"{{'index': {index}}}",
+            }
+            for index in range(100)
+        ]
+    )

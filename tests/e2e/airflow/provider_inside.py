@@ -1,0 +1,257 @@
+"""Run by the Python of Airflow's environment: exercises waitd's provider there, and prints what came of it as one JSON document.
+
+`python provider_inside.py FUNCTION...`. Airflow's supervisor, to which a task talks over a pipe, is a recorder here; waitd is a real one.
+"""
+
+import inspect
+import json
+import subprocess
+import sys
+from importlib import import_module
+from types import SimpleNamespace
+from typing import Any
+from uuid import NAMESPACE_DNS, uuid5
+
+DONE: dict[str, Any] = {"success_when": "body.status == 'SUCCEEDED'", "http_conn_id": "jobs"}
+
+
+def imports() -> Any:
+    """What importing the provider brings, beside what Airflow brings."""
+    for library in (
+        "airflow.providers.standard.operators.hitl",
+        "airflow.triggers.base",
+        "httpx",
+        "pydantic",
+    ):
+        import_module(library)
+    before = set(sys.modules)
+    for part in ("hook", "provider_info", "sensors"):
+        import_module(f"waitd.airflow.{part}")
+    return sorted(set(sys.modules) - before)
+
+
+def check() -> Any:
+    done = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True, check=False)
+    return {"code": done.returncode, "said": done.stdout}
+
+
+def provider() -> Any:
+    """What Airflow makes of the provider's description."""
+    from airflow.providers_manager import ProvidersManager
+
+    manager = ProvidersManager()
+    hook = manager.hooks["waitd"]
+    return {
+        "version": manager.providers["waitd"].version,
+        "hook": [hook.hook_class_name, hook.connection_id_attribute_name, hook.hook_name],
+        "fields": sorted(
+            name for name in manager.connection_form_widgets if name.startswith("extra__waitd__")
+        ),
+        "links": sorted(link for link in manager.extra_links_class_names if link.startswith("waitd")),
+    }
+
+
+def signatures() -> Any:
+    """The arguments of Airflow's sensors and of ours, each with its default."""
+    from airflow.providers.amazon.aws.sensors.s3 import S3KeySensor, S3KeysUnchangedSensor
+    from airflow.providers.http.sensors.http import HttpSensor
+
+    from waitd.airflow import sensors
+
+    pairs = {
+        "WaitdHttpSensor": HttpSensor,
+        "WaitdS3KeySensor": S3KeySensor,
+        "WaitdS3KeysUnchangedSensor": S3KeysUnchangedSensor,
+    }
+    return {ours: [_arguments(theirs), _arguments(getattr(sensors, ours))] for ours, theirs in pairs.items()}
+
+
+def _arguments(sensor: type) -> dict[str, str]:
+    from airflow.sdk import BaseOperator
+
+    arguments: dict[str, str] = {}
+    for part in sensor.__mro__:
+        if part is BaseOperator:
+            break
+        constructor = vars(part).get("__init__")
+        given = inspect.signature(constructor).parameters.values() if constructor else ()
+        for argument in given:
+            if argument.kind is argument.KEYWORD_ONLY:
+                arguments.setdefault(argument.name, repr(argument.default))
+    return arguments
+
+
+def parse_errors() -> Any:
+    """What a DAG's author reads."""
+    # A type checker would refuse most of it, too.
+    operators: Any = import_module("waitd.airflow.operators")
+    sensors: Any = import_module("waitd.airflow.sensors")
+    http: dict[str, Any] = {"task_id": "wait", "endpoint": "/x"}
+    tries: dict[str, Any] = {
+        "response_check": lambda: sensors.WaitdHttpSensor(
+            **http, response_check=lambda r: r.json()["state"] == "DONE"
+        ),
+        "check_fn": lambda: sensors.WaitdS3KeySensor(
+            task_id="wait", bucket_key="s3://b/k", check_fn=_any_large
+        ),
+        "extra_options": lambda: sensors.WaitdHttpSensor(**http, extra_options={"verify": False}),
+        "verify": lambda: sensors.WaitdS3KeySensor(task_id="wait", bucket_key="s3://b/k", verify=False),
+        "callback_mode": lambda: sensors.WaitdHttpSensor(**http, callback_mode="dag_run"),
+        "mode": lambda: sensors.WaitdHttpSensor(**http, mode="deferred"),
+        "soft_fail": lambda: sensors.WaitdHttpSensor(**http, soft_fail=True, never_fail=True),
+        "poke_interval": lambda: sensors.WaitdHttpSensor(**http, poke_interval="60"),
+        "params": lambda: operators.WaitdOperator(task_id="wait", kind="http", params={"endpoint": "/x"}),
+    }
+    return {name: _raised(attempt) for name, attempt in tries.items()}
+
+
+def _any_large(files: Any, **context: Any) -> Any:
+    return any(f.get("Size", 0) > 1048576 for f in files)
+
+
+def _raised(attempt: Any) -> str:
+    try:
+        attempt()
+    except Exception as error:  # noqa: BLE001 - whatever Airflow would show
+        return f"{type(error).__name__}: {error}"
+    return "nothing"
+
+
+def parameters() -> Any:
+    """The `params` of waits, as sensors make them."""
+    from waitd.airflow.sensors import WaitdHttpSensor, WaitdS3KeySensor, WaitdS3KeysUnchangedSensor
+
+    http: dict[str, Any] = {"task_id": "wait", "endpoint": "/x"}
+    sensors = {
+        "plain": WaitdHttpSensor(**http),
+        "get": WaitdHttpSensor(**http, request_params={"a": [1, 2]}, headers={"X-Count": 3}, response_error_codes_allowlist=[]),
+        "head": WaitdHttpSensor(**http, method="HEAD", request_params={"a": 1}),
+        "post": WaitdHttpSensor(**http, method="post", request_params={"a": "b c"}, request_kwargs={"timeout": 3}),
+        "json": WaitdHttpSensor(**http, method="POST", request_kwargs={"json": {"a": 1}}, extra_options={"timeout": 4}),
+        "without connection": WaitdHttpSensor(**{**http, "endpoint": "http://h/x"}, http_conn_id=None),
+        "key": WaitdS3KeySensor(task_id="wait", bucket_key=["s3://b/k"], check="size(files) > 1", metadata_keys=["ETag"]),
+        "environment": WaitdS3KeySensor(task_id="wait", bucket_key="k", bucket_name="b", aws_conn_id=None),
+        "unchanged": WaitdS3KeysUnchangedSensor(task_id="wait", bucket_name="b", prefix="p/", previous_objects={"p/2", "p/1"}),
+    }  # fmt: skip
+    return {name: sensor.parameters() for name, sensor in sensors.items()}
+
+
+# -------------------------------------------------------------------- a task's life, with a real waitd
+
+
+class Supervisor:
+    """Takes what a task sends, and keeps a state store for it."""
+
+    def __init__(self) -> None:
+        self.sent: list[Any] = []
+
+    def send(self, msg: Any = None, **_: Any) -> Any:
+        self.sent.append(msg)
+        return None
+
+
+class StateStore(dict[str, Any]):
+    """The task's state store, in memory."""
+
+    def set(self, key: str, value: Any) -> None:
+        self[key] = value
+
+    def delete(self, key: str) -> None:
+        self.pop(key, None)
+
+
+class Life:
+    """One task instance: its context, and what became of it."""
+
+    def __init__(self, operator: Any, try_number: int = 1, **store: Any) -> None:
+        from airflow.sdk.execution_time import task_runner
+
+        self.operator = operator
+        self.supervisor = task_runner.SUPERVISOR_COMMS = Supervisor()
+        self.xcoms: dict[str, Any] = {}
+        ti = SimpleNamespace(
+            id=_ti_id(operator.task_id), dag_id="etl", run_id="r1", task_id=operator.task_id, map_index=-1, try_number=try_number,
+            xcom_push=self.xcoms.__setitem__,
+        )  # fmt: skip
+        self.store = StateStore(store)
+        self.context = {"ti": ti, "task_instance": ti, "task_state_store": self.store}
+
+    def lives(self, method: str, **arguments: Any) -> dict[str, Any]:
+        """What a method did: `returned`, or `raised` with its message."""
+        try:
+            told: dict[str, Any] = {
+                "returned": getattr(self.operator, method)(context=self.context, **arguments)
+            }
+        except BaseException as error:  # noqa: BLE001 - parking is one, too
+            told = {"raised": type(error).__name__, "message": str(error)}
+        texts = [message.body for message in self.supervisor.sent if hasattr(message, "body")]
+        return told | {"xcoms": self.xcoms, "store": sorted(self.store), "text": texts[-1] if texts else None}
+
+
+def _ti_id(task_id: str) -> str:
+    return str(uuid5(NAMESPACE_DNS, task_id))
+
+
+def _sensor(endpoint: str, **more: Any) -> Any:
+    from waitd.airflow.sensors import WaitdHttpSensor
+
+    return WaitdHttpSensor(task_id=more.pop("task_id", "wait"), endpoint=endpoint, **{**DONE, **more})
+
+
+def _answered(**more: Any) -> dict[str, Any]:
+    outcome = {
+        "event_id": "01a1fee1-dcb8-71ab-adca-72e0e7a91a00", "ti_id": _ti_id("wait"), "try_number": 1, "state": "success",
+        "payload": {"rows": 3}, "message": "said so", "reason": "success", "soft_fail": False,
+    }  # fmt: skip
+    return {
+        "chosen_options": ["done"],
+        "params_input": outcome | more,
+        "responded_by_user": {"id": "1", "name": "waitd"},
+    }
+
+
+def lives() -> Any:
+    """Ways through a task's life. The job server knows `/jobs/done` and `/jobs/running`."""
+    running = _sensor("/jobs/running")
+    by_hand = {
+        "chosen_options": ["done"],
+        "params_input": {},
+        "responded_by_user": {"id": "7", "name": "Ada"},
+    }
+    late = {"error": "The response timeout has passed", "error_type": "timeout"}
+    set_state = Life(_sensor("/jobs/running", task_id="set_state", callback_mode="set_state"))
+    left = _answered()["params_input"]
+    clear: dict[str, Any] = {"callback_mode": "clear"}
+    found = {
+        "there already": Life(_sensor("/jobs/done", task_id="there")).lives("execute"),
+        "parks": Life(running).lives("execute"),
+        "parks again": Life(running).lives("execute"),
+        "as deferred": set_state.lives("execute"),
+        "answered": Life(running).lives("execute_complete", event=_answered()),
+        "failed": Life(running).lives("execute_complete", event=_answered(state="failed")),
+        "failed softly": Life(running).lives(
+            "execute_complete", event=_answered(state="failed", soft_fail=True)
+        ),
+        "timed out": Life(running).lives("execute_complete", event=_answered(state="timeout")),
+        "answered by hand": Life(running).lives("execute_complete", event=by_hand),
+        "answered to an older try": Life(running).lives("execute_complete", event=_answered(ti_id="older")),
+        "never answered": Life(running).lives("execute_complete", event=late),
+        "never answered, softly": Life(_sensor("/jobs/running", task_id="never", never_fail=True)).lives(
+            "execute_complete", event=late
+        ),
+        "cleared": Life(
+            _sensor("/jobs/running", task_id="cleared", **clear), try_number=2, waitd_outcome=left
+        ).lives("execute"),
+        "cleared long ago": Life(
+            _sensor("/jobs/running", task_id="later", **clear), try_number=5, waitd_outcome=left
+        ).lives("execute"),
+        "wrong": Life(_sensor("/jobs/running", task_id="wrong", success_when="body =")).lives("execute"),
+        "waitd is not there": Life(
+            _sensor("/jobs/running", task_id="nowhere", waitd_conn_id="nowhere")
+        ).lives("execute"),
+    }
+    return {"lives": found, "registered": set_state.store.get("waitd_registration")}
+
+
+if __name__ == "__main__":
+    print(json.dumps({name: globals()[name]() for name in sys.argv[1:]}, default=str))  # noqa: T201 - this is what it is for

@@ -1,0 +1,138 @@
+"""Each mode of the airflow sink on a real Airflow without a triggerer. What became of the tasks is asked of Airflow itself."""
+
+import asyncio
+import itertools
+from typing import Any
+
+import pytest
+from airflow_processes import Airflow
+from airflow_runs import Run, Waits, sink
+from daemon import until
+
+pytestmark = pytest.mark.slow
+
+PAYLOAD = {"rows": 3, "parts": ["a", "b"]}
+
+
+async def test_resume_wakes_the_task_with_the_outcome(airflow: Airflow, waits: Waits) -> None:
+    run = Run(airflow, "plain_resume")
+    instance = await run.parked()
+    wait_id = await waits.submit(sink("resume", instance))
+    await waits.delivered(wait_id)
+    after = await run.ended()
+    assert (after["state"], after["try_number"], after["id"]) == ("success", 1, instance["id"])
+    handed_over = await run.xcom()
+    assert handed_over["chosen_options"] == ["done"]
+    assert handed_over["params_input"] == {
+        "event_id": wait_id, "state": "success", "payload": PAYLOAD, "message": "HTTP 200 OK", "reason": "success",
+        "soft_fail": False, "ti_id": instance["id"], "try_number": 1,
+    }  # fmt: skip
+
+
+async def test_set_state_ends_the_task_and_what_follows_gets_the_result(
+    airflow: Airflow, waits: Waits
+) -> None:
+    run = Run(airflow, "plain_deferred")
+    instance = await run.parked()
+    wait_id = await waits.submit(sink("set_state", instance))
+    await waits.delivered(wait_id)
+    after = await run.task()
+    assert (after["state"], after["try_number"], after["id"]) == ("success", 1, instance["id"])
+    assert (await run.xcom("waitd_event_id"), await run.xcom()) == (wait_id, PAYLOAD)
+    await run.ended("tell")
+    assert await run.xcom(task_id="tell") == {"told": PAYLOAD}
+
+
+async def test_set_state_fails_or_skips_the_task(airflow: Airflow, waits: Waits) -> None:
+    async def state_after(outcome: str, soft_fail: bool) -> tuple[str, int, str]:
+        run = Run(airflow, "plain_deferred")
+        wait_id = await waits.submit(
+            sink("set_state", await run.parked()), outcome=outcome, soft_fail=soft_fail
+        )
+        await waits.delivered(wait_id)
+        after = await run.task()
+        return after["state"], after["try_number"], (await run.ended("tell"))["state"]
+
+    cases = itertools.product(("failed", "timeout"), (False, True))
+    failed, skipped = ("failed", 1, "upstream_failed"), ("skipped", 1, "skipped")
+    states = await asyncio.gather(*(state_after(*case) for case in cases))
+    assert states == [failed, skipped, failed, skipped]
+
+
+async def test_set_state_touches_one_index_of_a_mapped_task(airflow: Airflow, waits: Waits) -> None:
+    run = Run(airflow, "plain_mapped")
+    instances = await asyncio.gather(*(run.parked(map_index=index) for index in range(3)))
+    wait_id = await waits.submit(sink("set_state", instances[1]))
+    await waits.delivered(wait_id)
+    states = [(await run.task(map_index=index))["state"] for index in range(3)]
+    assert states == ["deferred", "success", "deferred"]
+    assert await run.xcom(map_index=1) == PAYLOAD
+    wait_ids = await asyncio.gather(*(waits.submit(sink("set_state", instances[i])) for i in (0, 2)))
+    await asyncio.gather(*(waits.delivered(each) for each in wait_ids))
+    assert [await run.xcom("waitd_event_id", map_index=i) for i in (0, 2)] == wait_ids
+
+
+async def test_clear_runs_the_task_again_once(airflow: Airflow, waits: Waits) -> None:
+    run = Run(airflow, "plain_deferred")
+    instance = await run.parked()
+    wait_id = await waits.submit(sink("clear", instance))
+    await waits.delivered(wait_id)
+    after = await run.ended()
+    assert (after["state"], after["try_number"], after["max_tries"]) == ("success", 2, 1)
+    assert after["id"] != instance["id"]
+    assert await run.xcom() == {"payload": PAYLOAD, "left_for_try": 1}
+    await waits.redeliver(wait_id)  # as after a crash that came between the clear and the receipt
+    await waits.delivered(wait_id)
+    assert (await run.task())["id"] == after["id"]
+
+
+async def test_dag_run_starts_one_run(airflow: Airflow, waits: Waits) -> None:
+    before = await _runs(airflow, "plain_started")
+    way = {
+        "kind": "airflow",
+        "conn_id": "airflow",
+        "mode": "dag_run",
+        "dag_id": "plain_started",
+        "conf": {"day": 1},
+    }
+    wait_id = await waits.submit(way)
+    await waits.delivered(wait_id)
+    await waits.redeliver(wait_id)
+    await waits.delivered(wait_id)
+    [begun] = [run for run in await _runs(airflow, "plain_started") if run not in before]
+    assert begun["dag_run_id"] == f"waitd__{wait_id}"
+    assert begun["conf"]["day"] == 1
+    assert (begun["conf"]["waitd"]["event_id"], begun["conf"]["waitd"]["payload"]) == (wait_id, PAYLOAD)
+
+
+async def test_asset_event_wakes_one_run_for_each_partition(airflow: Airflow, waits: Waits) -> None:
+    way = {"kind": "airflow", "conn_id": "airflow", "mode": "asset_event", "asset_uri": "s3://landing/plain"}
+    wait_ids = [await waits.submit({**way, "partition_key": f"2026-11-{day}"}) for day in range(10, 13)]
+    for wait_id in wait_ids:
+        await waits.delivered(wait_id)
+    await waits.redeliver(wait_ids[0])
+    await waits.delivered(wait_ids[0])
+
+    async def all_there() -> bool:
+        return len(await _runs(airflow, "plain_partitioned")) == 3
+
+    await until(all_there)
+    runs = await _runs(airflow, "plain_partitioned")
+    assert sorted(run["partition_key"] for run in runs) == ["2026-11-10", "2026-11-11", "2026-11-12"]
+    status, events = airflow.ask("GET", "/api/v2/assets/events?limit=100&uri_pattern=plain")
+    told = [event["extra"]["waitd"]["event_id"] for event in events["asset_events"]]
+    assert status == 200
+    assert sorted(told) == sorted(wait_ids)
+
+
+async def test_a_failed_wait_makes_no_asset_event(airflow: Airflow, waits: Waits) -> None:
+    way = {"kind": "airflow", "conn_id": "airflow", "mode": "asset_event", "asset_uri": "s3://landing/plain"}
+    wait_id = await waits.submit(way, outcome="failed")
+    assert (await waits.ended(wait_id))["state"] == "failed"
+    assert await waits.deliveries(wait_id) == []
+
+
+async def _runs(airflow: Airflow, dag_id: str) -> list[dict[str, Any]]:
+    _, answer = await asyncio.to_thread(airflow.ask, "GET", f"/api/v2/dags/{dag_id}/dagRuns?limit=100")
+    found: list[dict[str, Any]] = answer["dag_runs"]
+    return found

@@ -1,0 +1,193 @@
+"""waitd's provider inside Airflow's own environment: what it brings along, what a DAG's author sees, and each way through a task's life."""
+
+import asyncio
+import json
+import os
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import orjson
+import pytest
+from aiohttp import web
+from airflow_environment import ROOT, airflow_environment
+from daemon import Daemon, daemon, serving
+
+from waitd import __version__
+from waitd.core.airflow_registration import registration_in
+from waitd.models import Registration, parsed
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="session")
+def environment() -> Path:
+    return airflow_environment()
+
+
+def inside(environment: Path, home: Path, *functions: str, **variables: str) -> Any:
+    """What functions of `provider_inside` found out, by their names."""
+    done = subprocess.run(
+        [str(environment / "bin" / "python"), str(Path(__file__).parent / "provider_inside.py"), *functions],
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(ROOT),
+            "AIRFLOW_HOME": str(home),
+            "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR",
+            **variables,
+        },
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="session")
+def facts(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Everything that needs no waitd, found out at once: importing Airflow takes seconds."""
+    functions = ("imports", "check", "provider", "signatures", "parse_errors", "parameters")
+    return inside(environment, tmp_path_factory.mktemp("airflow"), *functions)
+
+
+def test_it_brings_the_models_and_nothing_of_the_daemon(facts: Any) -> None:
+    brought = facts["imports"]
+    assert {name.partition(".")[0] for name in brought} <= {"waitd", "airflow"}
+    rooms = {".".join(name.split(".")[:2]) for name in brought if name.startswith("waitd")}
+    assert rooms == {"waitd", "waitd.airflow", "waitd.core", "waitd.models"}
+
+
+def test_pip_finds_no_conflict_beside_airflow(facts: Any) -> None:
+    assert facts["check"] == {"code": 0, "said": "No broken requirements found.\n"}
+
+
+def test_airflow_knows_the_provider(facts: Any) -> None:
+    fields = ("airflow_conn_id", "airflow_user", "ca_file", "public_url", "timeout")
+    assert facts["provider"] == {
+        "version": __version__,
+        "hook": ["waitd.airflow.hook.WaitdHook", "waitd_conn_id", "waitd"],
+        "fields": [f"extra__waitd__{field}" for field in fields],
+        "links": ["waitd.airflow.links.WaitLink"],
+    }
+
+
+#: Arguments of Airflow's sensors whose default is another one here, and why.
+OTHER_DEFAULTS = {
+    "deferrable": "means nothing here",
+    "region": "an alias that Airflow's own signature check needs",
+}
+
+
+def test_the_sensors_take_the_arguments_of_airflows_own(facts: Any) -> None:
+    for name, (theirs, ours) in facts["signatures"].items():
+        wanted = {argument: default for argument, default in theirs.items() if argument not in OTHER_DEFAULTS}
+        assert wanted.items() <= ours.items(), name
+        assert "deferrable" in ours
+        assert {"waitd_conn_id", "callback_mode", "request_timeout"} <= ours.keys() - theirs.keys()
+
+
+def test_what_cannot_be_kept_is_refused_at_parse_time(facts: Any) -> None:
+    errors = facts["parse_errors"]
+    assert errors["response_check"].endswith("success_when=\"body.state == 'DONE'\",")
+    assert errors["check_fn"].endswith("check='files.exists(f, f.Size > 1048576)',")
+    assert "waitd cannot keep verify" in errors["extra_options"]
+    assert errors["verify"].startswith("ValueError: verify: this belongs to the connection")
+    assert "callback_mode is one of resume, set_state, clear" in errors["callback_mode"]
+    assert "received 'deferred'" in errors["mode"]
+    assert "mutually exclusive" in errors["soft_fail"]
+    assert "`poke_interval` must be" in errors["poke_interval"]
+    assert "wait_params" in errors["params"]
+
+
+def test_sensors_ask_what_airflows_own_would_ask(facts: Any) -> None:
+    http = {"endpoint": "/x", "http_conn_id": "http_default", "method": "GET"}
+    s3 = {"wildcard_match": False, "use_regex": False}
+    assert facts["parameters"] == {
+        "plain": http,
+        "get": http | {"request_params": {"a": [1, 2]}, "headers": {"X-Count": "3"}, "response_error_codes_allowlist": []},
+        "head": http | {"method": "HEAD"},
+        "post": http
+        | {"method": "POST", "data": "a=b+c", "headers": {"Content-Type": "application/x-www-form-urlencoded"}, "request_timeout": 3.0},
+        "json": http | {"method": "POST", "json": {"a": 1}, "request_timeout": 4.0},
+        "without connection": {"endpoint": "http://h/x", "method": "GET"},
+        "key": s3 | {"bucket_key": ["s3://b/k"], "check": "size(files) > 1", "metadata_keys": ["ETag"]},
+        "environment": s3 | {"bucket_key": "k", "bucket_name": "b", "aws_conn_id": None},
+        "unchanged": {
+            "bucket_name": "b", "prefix": "p/", "inactivity_period": 3600, "min_objects": 1, "allow_delete": True,
+            "previous_objects": ["p/1", "p/2"],
+        },
+    }  # fmt: skip
+
+
+@pytest.fixture
+async def waitd(tmp_path: Path) -> AsyncIterator[Daemon]:
+    async def answer(request: web.Request) -> web.Response:
+        done = request.match_info["name"] == "done"
+        return web.json_response({"status": "SUCCEEDED" if done else "RUNNING"}, status=200 if done else 202)
+
+    async with serving("GET", "/jobs/{name}", answer) as url:
+        connections = {
+            "AIRFLOW_CONN_JOBS": orjson.dumps({"conn_type": "http", "host": url}).decode(),
+            "AIRFLOW_CONN_AIRFLOW_DEFAULT": '{"conn_type": "airflow", "host": "http://127.0.0.1:1"}',
+        }
+        async with daemon(tmp_path / "state", **connections) as running:
+            yield running
+
+
+async def test_each_way_through_a_tasks_life(waitd: Daemon, environment: Path, tmp_path: Path) -> None:
+    host, _, port = waitd.url.removeprefix("http://").partition(":")
+    variables = {
+        "AIRFLOW_CONN_WAITD_DEFAULT": f"waitd://{host}:{port}",
+        "AIRFLOW_CONN_NOWHERE": "waitd://127.0.0.1:1",
+    }
+    told = await asyncio.to_thread(inside, environment, tmp_path, "lives", **variables)
+    lives, registered = told["lives"]["lives"], told["lives"]["registered"]
+    assert lives["there already"]["returned"] == {"status": "SUCCEEDED"}
+    assert "waitd_event_id" in lives["there already"]["xcoms"]
+
+    registration = parsed(Registration, registration_in(lives["parks"]["text"]))
+    again = parsed(Registration, registration_in(lives["parks again"]["text"]))
+    assert lives["parks"]["raised"] == lives["parks again"]["raised"] == "TaskAwaitingInput"
+    assert registration.wait == again.wait
+    assert registration.idempotency_key == again.idempotency_key
+    async with (
+        aiohttp.ClientSession() as client,
+        client.get(f"{waitd.url}/v1/waits?label.task_id=wait") as response,
+    ):
+        [wait] = (await response.json())["waits"]  # registered once, however often it was tried
+    assert {name: wait[name] for name in ("kind", "params", "sinks", "supersede_key")} == {
+        name: registration.wait[name] for name in ("kind", "params", "sinks", "supersede_key")
+    }
+
+    assert lives["as deferred"]["raised"] == "TaskDeferred"
+    assert parsed(Registration, registered).wait["sinks"][0]["mode"] == "set_state"
+
+    assert lives["answered"]["returned"] == {"rows": 3}
+    ended = {name: life["raised"] for name, life in lives.items() if "raised" in life}
+    assert ended == {
+        "parks": "TaskAwaitingInput",
+        "parks again": "TaskAwaitingInput",
+        "as deferred": "TaskDeferred",
+        "failed": "AirflowException",
+        "failed softly": "AirflowSkipException",
+        "timed out": "AirflowSensorTimeout",
+        "answered by hand": "TaskAwaitingInput",
+        "answered to an older try": "TaskAwaitingInput",
+        "never answered": "AirflowSensorTimeout",
+        "never answered, softly": "AirflowSkipException",
+        "cleared long ago": "TaskDeferred",
+        "wrong": "AirflowFailException",
+        "waitd is not there": "WaitdUnreachable",
+    }
+    assert "said so" in lives["failed"]["message"]
+    assert "/params/success_when" in lives["wrong"]["message"]
+    assert "waitd at http://127.0.0.1:1 cannot be used now" in lives["waitd is not there"]["message"]
+
+    assert lives["cleared"]["returned"] == {"rows": 3}
+    assert lives["cleared"]["store"] == []  # consumed
+    assert lives["cleared"]["xcoms"] == {"waitd_event_id": "01a1fee1-dcb8-71ab-adca-72e0e7a91a00"}
+    assert lives["cleared long ago"]["store"] == ["waitd_registration"]

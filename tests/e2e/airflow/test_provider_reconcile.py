@@ -1,0 +1,87 @@
+"""waitd loses its disk; what is parked in Airflow is registered again, and goes on."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from airflow_processes import Airflow
+from daemon import daemon
+from provider_scene import JobServer, Scene, job_connection
+
+pytestmark = pytest.mark.slow
+MODES = ("resume", "set_state", "clear")
+
+
+async def reconcile(settings: dict[str, Any], url: str, *more: str) -> list[dict[str, Any]]:
+    """What the command says of each parked task of our run's DAG."""
+    command = [
+        sys.executable,
+        "-m",
+        "waitd",
+        "airflow",
+        "reconcile",
+        "--conn-id",
+        "airflow",
+        "--url",
+        url,
+        "--json",
+        *more,
+    ]
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("WAITD_")}
+    done = await asyncio.to_thread(
+        subprocess.run,
+        command,
+        env=inherited | settings,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    return sorted(
+        (line for line in lines if line["dag_id"] == "provider_modes"), key=lambda line: str(line["task_id"])
+    )
+
+
+async def test_a_lost_disk_is_made_good_from_what_tasks_left_in_airflow(
+    airflow: Airflow, daemon_settings: dict[str, Any], tmp_path: Path
+) -> None:
+    async with job_connection(JobServer()) as (jobs, connection), aiohttp.ClientSession() as client:
+        settings = daemon_settings | connection
+        async with daemon(tmp_path / "lost", **settings) as first:
+            scene = Scene(airflow, first, jobs, client)
+            await scene.point_airflow(first.url)
+            run = await scene.run("provider_modes", job="lost")
+            await asyncio.gather(*(run.parked(mode) for mode in MODES))
+            before = {wait["labels"]["task_id"]: wait for wait in await scene.waits(run)}
+        async with daemon(tmp_path / "new", **settings) as second:
+            scene = Scene(airflow, second, jobs, client)
+            listed = await reconcile(settings, second.url, "--dry-run")
+            assert [(task["task_id"], task["kind"]) for task in listed] == [
+                (mode, "http") for mode in sorted(MODES)
+            ]
+            assert await scene.waits(run) == []
+
+            assert [task["status"] for task in await reconcile(settings, second.url)] == [201] * 3
+            assert {task["status"] for task in await reconcile(settings, second.url)} <= {
+                200,
+                409,
+            }  # they are there
+            after = {wait["labels"]["task_id"]: wait for wait in await scene.waits(run)}
+            for mode in MODES:
+                assert after[mode]["deadline"][:17] == before[mode]["deadline"][:17]
+                assert (after[mode]["sinks"], after[mode]["params"]) == (
+                    before[mode]["sinks"],
+                    before[mode]["params"],
+                )
+
+            jobs.succeed("lost")
+            ended = await asyncio.gather(*(run.ended(f"fetch_{mode}", seconds=120) for mode in MODES))
+            assert [task["state"] for task in ended] == ["success"] * 3

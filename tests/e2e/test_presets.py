@@ -1,0 +1,118 @@
+"""Job systems by name, as users meet them: a real daemon, a server that answers as the vendors do, and a directory of one's own kinds."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from daemon import Daemon, daemon
+from vendors import Vendors, vendors
+
+from waitd.probes.presets.loading import BUILT_IN, built_in
+
+pytestmark = pytest.mark.slow
+CONNECTION = "e735894a-e773-4938-969f-45f53957b75b"
+NAMES = ("airbyte_default", "databricks_default", "spark", "livy_default", "google_cloud_default")
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Vendors]:
+    async with vendors() as running:
+        yield running
+
+
+@pytest.fixture
+async def served(server: Vendors, tmp_path: Path) -> AsyncIterator[Daemon]:
+    own = tmp_path / "presets"
+    own.mkdir()
+    text = (BUILT_IN / "livy.batch.toml").read_text("utf-8").replace("livy.batch", "acme.job")
+    (own / "acme.toml").write_text(text.replace("min_poke_interval = 1", "min_poke_interval = 0.1"))
+    connection = json.dumps({"conn_type": "http", "host": server.url, "extra": {"auth_type": "none"}})
+    variables = {f"AIRFLOW_CONN_{name.upper()}": connection for name in NAMES}
+    async with daemon(tmp_path / "state", WAITD_PRESETS_DIR=str(own), **variables) as running:
+        yield running
+
+
+async def post(url: str, body: Any) -> tuple[int, Any]:
+    async with aiohttp.ClientSession() as client, client.post(url, json=body) as answer:
+        return answer.status, await answer.json(content_type=None)
+
+
+async def get(url: str) -> Any:
+    async with aiohttp.ClientSession() as client, client.get(url) as answer:
+        text = await answer.text()
+        return json.loads(text) if text.startswith("{") else text
+
+
+async def ended(served: Daemon, wait: dict[str, Any]) -> Any:
+    async with asyncio.timeout(60):
+        while True:
+            shown = await get(f"{served.url}/v1/waits/{wait['id']}?wait=30")
+            if shown["state"] != "waiting":
+                return shown
+
+
+async def test_a_job_is_submitted_waited_for_and_told(served: Daemon, server: Vendors) -> None:
+    status, wait = await post(
+        f"{served.url}/v1/waits",
+        {"kind": "airbyte.job", "submit": {"connection_id": CONNECTION}, "poke_interval": 1, "timeout": 600},
+    )
+    assert status == 201, wait
+    shown = await ended(served, wait)
+    assert shown["state"] == "success"
+    assert shown["outcome"]["payload"]["status"] == "succeeded"
+    assert [job.submitted for job in server.jobs] == [{"connectionId": CONNECTION, "jobType": "sync"}]
+
+
+async def test_a_kind_of_ones_own_and_a_failure_in_its_systems_words(served: Daemon, server: Vendors) -> None:
+    job = server.take("livy", {})
+    job.states = ["running", "dead"]
+    params = {"livy_conn_id": "livy_default", "batch_id": int(job.id)}
+    status, wait = await post(
+        f"{served.url}/v1/waits", {"kind": "acme.job", "params": params, "poke_interval": 0.2}
+    )
+    assert status == 201, wait
+    shown = await ended(served, wait)
+    assert (shown["state"], shown["outcome"]["message"]) == ("failed", "The state is dead.")
+
+
+async def test_each_kind_has_its_pace_and_its_parameters(served: Daemon, server: Vendors) -> None:
+    waits = f"{served.url}/v1/waits"
+    job = server.take("airbyte", {}, key=CONNECTION)
+    job.states = ["running"]
+    status, wait = await post(waits, {"kind": "airbyte.job", "params": {"job_id": int(job.id)}})
+    assert (status, wait["poke_interval"]) == (201, 30)
+    for body, pointer, words in (
+        ({"params": {"job_id": 1}, "poke_interval": 0.5}, "/poke_interval", "at least 1 seconds for airbyte.job"),
+        ({"params": {"job_id": 1}, "max_wait": 20}, "/max_wait", "at least the poke_interval"),
+        ({"params": {"job_id": "1"}}, "/params/job_id", "valid integer"),
+        ({"params": {"job_id": 1, "airbyte_conn_id": "absent"}}, "/params/airbyte_conn_id", "no resolver knows"),
+        ({"params": {}, "submit": {"connection_id": "x"}}, "/submit/connection_id", "pattern"),
+        ({"params": {"airbyte_conn_id": "absent"}, "submit": {"connection_id": CONNECTION}}, "/params/airbyte_conn_id", "no resolver"),
+    ):  # fmt: skip
+        status, problem = await post(waits, {"kind": "airbyte.job", **body})
+        assert status == 422
+        [error] = problem["errors"]
+        assert (error["pointer"], words in error["detail"]) == (pointer, True), error
+
+
+async def test_a_state_that_nobody_knows_is_counted_and_ends_nothing(served: Daemon, server: Vendors) -> None:
+    job = server.take("bigquery", {"jobReference": {"projectId": "p", "jobId": "j"}}, job_id="j")
+    job.states = ["SLEEPING", "SLEEPING", "DONE"]
+    body = {"kind": "bigquery.job", "params": {"project_id": "p", "job_id": "j"}, "poke_interval": 1}
+    _, wait = await post(f"{served.url}/v1/waits", body)
+    shown = await ended(served, wait)
+    assert (shown["state"], shown["pokes"]) == ("success", 3)
+    logged = await served.logged("unknown_state")
+    assert (logged["kind"], "'SLEEPING'" in logged["message"]) == ("bigquery.job", True)
+    assert 'waitd_unknown_states_total{kind="bigquery.job"} 2.0' in await get(f"{served.url}/metrics")
+
+
+async def test_the_document_shows_every_kind(served: Daemon) -> None:
+    document = await get(f"{served.url}/openapi.json")
+    kinds = document["components"]["schemas"]["WaitRequest"]["discriminator"]["mapping"]
+    assert {*built_in(), "acme.job", "http"} <= set(kinds)
+    assert "job_id" in document["components"]["schemas"]["AirbyteJobParams"]["properties"]

@@ -1,0 +1,127 @@
+"""Who hears which news, and at what cost."""
+
+import re
+from collections.abc import Sequence
+from time import process_time
+from typing import Any
+
+from fakes import ScriptedProbe, waiting
+
+from waitd.core.schedule import Pacing
+from waitd.core.verdict import Pending
+from waitd.core.wait import Run
+from waitd.engine.entry import Entry, Kind
+from waitd.engine.listeners import SIGNAL, Listeners
+from waitd.metrics import Instruments
+from waitd.ports import StoredWait, Topic
+
+
+class ListeningProbe(ScriptedProbe):
+    """Listens to what its targets are called: `BUCKET/KEY`, with * for a pattern."""
+
+    def topics(self, target: Any) -> Sequence[Topic]:
+        bucket, _, key = target.name.partition("/")
+        place = f"s3://{bucket}"
+        if "*" not in key:
+            return [Topic("default", place, key)]
+        pattern = re.compile(key.replace("*", ".*"))
+        return [Topic("default", place, key.partition("*")[0], lambda name: bool(pattern.fullmatch(name)))]
+
+
+class Scene:
+    def __init__(self) -> None:
+        probe = ListeningProbe(lambda *_: Pending(), lambda: 0.0)
+        self.kind = Kind("scripted", probe, Instruments(version="test"))
+        self.listeners = Listeners()
+        self.entries: dict[str, Entry] = {}
+
+    def listen(self, name: str, wait: StoredWait | None = None) -> bool:
+        wait = wait or waiting(name, 0.0)
+        entry = Entry(
+            wait, self.kind, self.kind.probe.parse(wait.spec.params, namespace="default"), Pacing(10)
+        )
+        self.entries[name] = entry
+        return self.listeners.add(entry, wait)
+
+    def forget(self, name: str) -> None:
+        self.listeners.remove(self.entries.pop(name))
+
+    def hearing(self, bucket: str, key: str, namespace: str | None = "default") -> set[str]:
+        return set(self.listeners.hearing(f"s3://{bucket}", key, namespace))
+
+
+def test_exact_keys_and_patterns_hear_their_own_news_only() -> None:
+    scene = Scene()
+    for name in ("b/a/1", "b/a/2", "c/a/1", "b/a/*", "b/*.csv", "b/a/1*"):
+        scene.listen(name)
+    assert scene.hearing("b", "a/1") == {"b/a/1", "b/a/*", "b/a/1*"}
+    assert scene.hearing("b", "a/2") == {"b/a/2", "b/a/*"}
+    assert scene.hearing("b", "x.csv") == {"b/*.csv"}
+    assert scene.hearing("c", "a/1") == {"c/a/1"}
+    assert scene.hearing("d", "a/1") == set()
+
+
+def test_who_has_ended_hears_nothing_and_nothing_of_it_is_kept() -> None:
+    scene = Scene()
+    names = ["b/a", "b/a/*", "b/b/*", "c/a"]
+    for name in names:
+        scene.listen(name)
+    scene.forget("b/a/*")
+    assert scene.hearing("b", "a/x") == set()
+    for name in ("b/a", "b/b/*", "c/a"):
+        scene.forget(name)
+    assert scene.listeners._places == {}
+
+
+def test_several_may_listen_to_one_key() -> None:
+    scene = Scene()
+    wait = waiting("b/k", 0.0)
+    for name in ("one", "two", "three"):
+        entry = Entry(
+            wait, scene.kind, scene.kind.probe.parse({"name": "b/k"}, namespace="default"), Pacing(10)
+        )
+        entry.id = name  # type: ignore[assignment]
+        scene.entries[name] = entry
+        scene.listeners.add(entry, wait)
+    assert scene.hearing("b", "k") == {"one", "two", "three"}
+    scene.forget("two")
+    assert scene.hearing("b", "k") == {"one", "three"}
+    scene.forget("one")
+    scene.forget("three")
+    assert scene.hearing("b", "k") == set()
+
+
+def test_news_of_another_namespace_wakes_nobody_but_the_operators_do() -> None:
+    scene = Scene()
+    scene.listen("b/k")
+    assert scene.hearing("b", "k", "other") == set()
+    assert scene.hearing("b", "k", None) == {"b/k"}
+
+
+def test_wake_on_listens_and_hears_what_came_before() -> None:
+    from dataclasses import replace
+
+    scene = Scene()
+    wait = waiting("b/k", 0.0)
+    wait = replace(wait, spec=replace(wait.spec, wake_on="go"))
+    assert scene.listen("b/k", wait) is False
+    assert scene.listeners.hearing(SIGNAL, "go", "default") == {"b/k"}
+    scene.forget("b/k")
+    assert scene.listeners.hearing(SIGNAL, "go", "default") == frozenset()
+    scene.listeners.signalled["default", "go"] = 50.0
+    assert scene.listen("b/k", wait) is True
+    scene.forget("b/k")
+    seen = wait.progress._replace(runs=(Run("pending", "r", "", 60.0, 60.0, 1),))
+    assert scene.listen("b/k", replace(wait, progress=seen)) is False, "it was poked since"
+
+
+def test_a_hundred_thousand_waits_cost_a_lookup_nothing() -> None:
+    scene = Scene()
+    for n in range(100_000):
+        scene.listen(f"b/day{n}/*" if n % 2 else f"b/key{n}")
+    started = process_time()
+    for n in range(0, 2000, 2):
+        assert scene.hearing("b", f"key{n}") == {f"b/key{n}"}
+        assert scene.hearing("b", f"day{n + 1}/x") == {f"b/day{n + 1}/*"}
+    # 2,000 look-ups; a walk over the waits would take minutes.
+    assert process_time() - started < 2.0

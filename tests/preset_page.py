@@ -1,0 +1,12 @@
+"""The page of presets, made from their files. `python tests/preset_page.py` writes it; `test_preset_page.py` holds the file against them."""
+
+import sys
+
+from waitd.probes.presets.loading import BUILT_IN, built_in
+from waitd.probes.presets.page import page
+
+PAGE = BUILT_IN / "README.md"
+
+if __name__ == "__main__":
+    PAGE.write_text(page(built_in()), "utf-8")
+    sys.stdout.write(f"{PAGE} is up to date\n")

@@ -1,0 +1,207 @@
+"""A preset's file is checked as a whole when it is loaded, and every mistake points at its table and key."""
+
+from pathlib import Path
+
+import pytest
+
+from waitd.probes.presets.loading import PresetInvalid, built_in, load, presets_in
+
+GOOD = """
+kind = "acme.job"
+title = "Acme: a job"
+docs = "Acme's manual"
+tested = "nothing yet"
+
+[connection]
+param = "acme_conn_id"
+default = "acme_default"
+
+[params.job_id]
+type = "integer"
+description = "The job."
+required = true
+example = 7
+
+[request]
+path = "/jobs/{job_id}"
+
+[state]
+value = "body.state"
+success = ["done"]
+failure = ["broken"]
+running = ["busy"]
+
+[[golden]]
+each = "running"
+json = { state = "{state}" }
+verdict = "pending"
+"""
+SUBMIT = """
+[submit]
+path = "/jobs"
+json = { name = "{job_name}" }
+idempotent = false
+[submit.params.job_name]
+type = "string"
+description = "Its name."
+[submit.handle]
+job_id = "body.id"
+"""
+
+
+def written(directory: Path, text: str, name: str = "acme.toml") -> Path:
+    directory.mkdir(exist_ok=True)
+    path = directory / name
+    path.write_text(text, "utf-8")
+    return path
+
+
+def test_a_good_file_is_loaded(tmp_path: Path) -> None:
+    preset = load(written(tmp_path, GOOD))
+    assert preset.file.kind == "acme.job"
+    assert preset.file.pace.poke_interval == 60
+    assert load(written(tmp_path, GOOD.replace("[[golden]]", SUBMIT + "[[golden]]"))).submit_model is not None
+
+
+MISTAKES = [
+    ("[state]", "[stat]", "[stat]", "unknown key"),
+    ('kind = "acme.job"', 'kind = "acme"', "kind", "pattern"),
+    ('kind = "acme.job"', 'kind = "s3_key"', "kind", "pattern"),
+    ('title = "Acme: a job"', "", "title", "missing"),
+    ('title = "Acme: a job"', "title = 7", "title", "string"),
+    ("required = true", "required = 1", "[params.job_id] required", "boolean"),
+    ("example = 7", "", "[params.job_id]", "what is required has an example"),
+    ('type = "integer"', 'type = "number"', "[params.job_id] type", "'string', 'integer'"),
+    ("/jobs/{job_id}", "/jobs/{jobid}", "[request] path", "{jobid} is no parameter"),
+    ("/jobs/{job_id}", "/jobs", "[params.job_id]", "nothing uses it"),
+    ("required = true", "", "[request] path", "job_id may be missing"),
+    ('"body.state"', '"body..state"', "[state] value", "1:6: Syntax error"),
+    ('"body.state"', '"body.state == 1"', "[state] value", "evaluates to BOOL"),
+    ('"body.state"', '"boddy.state"', "[state] value", "undeclared reference"),
+    ('["busy"]', '["busy", "done"]', "[state]", "on more than one list: done"),
+    ('["busy"]', "[3]", "[state]", "mix numbers and strings"),
+    ('success = ["done"]', "success = []", "[state] success", "at least 1"),
+    ('value = "body.state"', "", "[state]", "either value or items"),
+    ("[[golden]]", '[outcome]\nerror = "size(body)"\n[[golden]]', "[outcome] error", "evaluates to INT"),
+    (
+        "[[golden]]",
+        '[[answers]]\nwhen = "body.x"\nmeans = "gone"\n[[golden]]',
+        "[[answers]] 1 means",
+        "not_now",
+    ),
+    (
+        "[[golden]]",
+        "[pace]\npoke_interval = 1.0\nmin_poke_interval = 2.0\n[[golden]]",
+        "[pace]",
+        "over poke_interval",
+    ),
+    ('verdict = "pending"', 'verdict = "running"', "[[golden]] 1 verdict", "'success', 'failure'"),
+    ('each = "running"', "", "[[golden]] 1", "either name or each"),
+    ('param = "acme_conn_id"', 'param = "connection"', "[connection] param", "pattern"),
+    ('default = "acme_default"', 'auth = "magic"', "[connection] auth", "one of none, basic"),
+    ("[[golden]]", "[cancel]\npath = '/jobs/{job_id}'\n[[golden]]", "[cancel]", "there is no [submit]"),
+    (
+        "[params.job_id]",
+        "[params.copy]\ntype = 'string'\ndescription = 'x'\n[params.job_id]",
+        "[params.copy]",
+        "taken",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place", "words"), MISTAKES, ids=[f"{m[2]}: {m[3]}" for m in MISTAKES]
+)
+def test_a_mistake_points_at_its_table_and_key(
+    tmp_path: Path, old: str, new: str, place: str, words: str
+) -> None:
+    path = written(tmp_path, GOOD.replace(old, new))
+    with pytest.raises(PresetInvalid) as caught:
+        load(path)
+    assert all(line.startswith(f"{path}: ") for line in caught.value.lines)
+    assert any(line.startswith(f"{path}: {place}") and words in line for line in caught.value.lines), (
+        caught.value.lines
+    )
+
+
+SUBMIT_MISTAKES = [
+    ("job_id = ", "id = ", "[submit.handle] id", "no parameter of this kind"),
+    ('"body.id"', '"body."', "[submit.handle] job_id", "Syntax error"),
+    ("idempotent = false", "idempotent = true", "[submit] idempotent", "nothing carries the key"),
+    (
+        "idempotent = false",
+        'idempotent = false\non_conflict = ["adopt"]',
+        "[submit]",
+        "needs the table adopt",
+    ),
+    ("job_name", "resume", "[submit.params.resume]", "taken"),
+    ("{job_name}", "{name}", "[submit] json", "{name} is no parameter"),
+]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place", "words"), SUBMIT_MISTAKES, ids=[m[3] for m in SUBMIT_MISTAKES]
+)
+def test_so_does_one_in_what_is_submitted(tmp_path: Path, old: str, new: str, place: str, words: str) -> None:
+    path = written(tmp_path, GOOD.replace("[[golden]]", SUBMIT.replace(old, new) + "[[golden]]"))
+    with pytest.raises(PresetInvalid) as caught:
+        load(path)
+    assert any(line.startswith(f"{path}: {place}") and words in line for line in caught.value.lines), (
+        caught.value.lines
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"kind = ", "Invalid value (at end of document)"),
+        (b"kind = '\xff'", "no UTF-8"),
+        (b"#" * 300_000, "more than 262144 bytes"),
+    ],
+)
+def test_a_file_that_is_none_is_told(tmp_path: Path, content: bytes, words: str) -> None:
+    path = tmp_path / "x.toml"
+    path.write_bytes(content)
+    with pytest.raises(PresetInvalid, match="a preset cannot be used") as caught:
+        load(path)
+    assert words in str(caught.value)
+    with pytest.raises(PresetInvalid, match="No such file"):
+        load(tmp_path / "absent.toml")
+
+
+# ---------------------------------------------------------------- a directory
+
+
+def test_the_operators_own_come_beside_those_of_waitd(tmp_path: Path) -> None:
+    written(tmp_path, GOOD)
+    written(tmp_path, "not a preset", "README.md")
+    found = presets_in(tmp_path)
+    assert set(found) == {*built_in(), "acme.job"}
+    assert set(presets_in(None)) == set(built_in())
+
+
+def test_all_mistakes_of_all_files_are_told_at_once(tmp_path: Path) -> None:
+    first = written(tmp_path, GOOD.replace("[state]", "[stat]"), "a.toml")
+    second = written(tmp_path, "kind =", "b.toml")
+    with pytest.raises(PresetInvalid) as caught:
+        presets_in(tmp_path)
+    assert {line.partition(": ")[0] for line in caught.value.lines} == {str(first), str(second)}
+    with pytest.raises(PresetInvalid, match="presets_dir is no directory"):
+        presets_in(tmp_path / "absent")
+
+
+def test_no_kind_changes_its_meaning_unawares(tmp_path: Path) -> None:
+    own = GOOD.replace("acme.job", "airbyte.job")
+    written(tmp_path, own)
+    with pytest.raises(PresetInvalid, match=r"waitd has a preset airbyte\.job; say replaces = true"):
+        presets_in(tmp_path)
+    written(tmp_path, "replaces = true" + own)
+    assert presets_in(tmp_path)["airbyte.job"].file.title == "Acme: a job"
+    assert built_in()["airbyte.job"].file.title != "Acme: a job"
+
+
+def test_two_files_of_one_kind_are_refused(tmp_path: Path) -> None:
+    first = written(tmp_path, GOOD, "a.toml")
+    written(tmp_path, GOOD, "b.toml")
+    with pytest.raises(PresetInvalid, match=f"acme\\.job is the kind of {first}, too"):
+        presets_in(tmp_path)

@@ -1,0 +1,167 @@
+"""Submit, wait and cancel, by name, against a small server that answers as the vendors' documentation says."""
+
+from typing import Any
+
+import pytest
+from preset_probes import Kinds, kinds
+from vendors import Vendors, vendors
+
+from waitd.core.connection import Connection
+from waitd.core.errors import InvalidInput
+from waitd.core.submission import Accepted, InConflict, JobGone, RefusedSubmit, Unclear
+from waitd.core.verdict import Failure, Pending, Success
+from waitd.core.wait import WaitId
+from waitd.probes.placeholders import names_in
+from waitd.probes.presets.loading import built_in
+
+WAIT = WaitId("0193f9e0-5d0a-7c3a-8000-7b5d4c0e7b0e")
+CONNECTION = "e735894a-e773-4938-969f-45f53957b75b"
+#: By kind: the wait's own parameters, what is submitted, and the vendor's name in the server.
+JOBS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "airbyte.job": ({}, {"connection_id": CONNECTION}, "airbyte"),
+    "databricks.run": ({}, {"job_id": 1}, "databricks"),
+    "spark.standalone": (
+        {"spark_conn_id": "spark"},
+        {"app_resource": "file:/a.jar", "main_class": "A", "spark_properties": {"spark.app.name": "a"}},
+        "spark",
+    ),
+    "livy.batch": ({}, {"file": "hdfs:///a.py"}, "livy"),
+    "bigquery.job": ({"project_id": "p"}, {"configuration": {"query": {"query": "SELECT 1"}}}, "bigquery"),
+}
+
+
+@pytest.fixture
+async def scene() -> Any:
+    async with vendors() as server:
+        names = ["airbyte_default", "databricks_default", "spark", "livy_default", "google_cloud_default"]
+        known = [Connection(name, host=server.url, extra={"auth_type": "none"}) for name in names]
+        async with kinds(*known) as probes:
+            yield server, probes
+
+
+Scene = tuple[Vendors, Kinds]
+
+
+@pytest.mark.parametrize("kind", JOBS)
+async def test_a_job_is_submitted_and_waited_for(scene: Scene, kind: str) -> None:
+    server, probes = scene
+    params, submit, vendor = JOBS[kind]
+    plan = probes.probe(kind).parse_submit(submit, params, namespace="default")
+    answer = await probes.jobs.submit(plan, WAIT)
+    assert isinstance(answer, Accepted)
+    assert not answer.adopted
+    complete = plan.params_with(params, answer.handle, WAIT)
+    [job] = server.of(vendor)
+    assert job.id in map(str, complete.values())
+    seen = await probes.poke_on(kind, complete, len(job.states))
+    assert [type(verdict) for verdict in seen] == [*[Pending] * (len(seen) - 1), Success]
+
+
+@pytest.mark.parametrize("kind", JOBS)
+async def test_a_job_is_cancelled(scene: Scene, kind: str) -> None:
+    server, probes = scene
+    params, submit, vendor = JOBS[kind]
+    plan = probes.probe(kind).parse_submit(
+        {**submit, "cancel_job_on": ["timeout"]}, params, namespace="default"
+    )
+    answer = await probes.jobs.submit(plan, WAIT)
+    assert isinstance(answer, Accepted)
+    assert await probes.jobs.cancel(plan, WAIT, answer.handle) == JobGone()
+    assert [job.cancelled for job in server.of(vendor)] == [True]
+    verdict = await probes.poke(kind, plan.params_with(params, answer.handle, WAIT))
+    assert isinstance(verdict, Failure)
+    assert await probes.jobs.cancel(plan, WAIT, answer.handle) == JobGone()
+
+
+@pytest.mark.parametrize("kind", ["databricks.run", "bigquery.job"])
+async def test_where_calls_have_a_key_a_lost_answer_makes_no_second_job(scene: Scene, kind: str) -> None:
+    server, probes = scene
+    params, submit, vendor = JOBS[kind]
+    server.lose = lambda _: True
+    plan = probes.probe(kind).parse_submit(submit, params, namespace="default")
+    assert plan.rules.idempotent
+    assert isinstance(await probes.jobs.submit(plan, WAIT), Unclear)
+    again = await probes.jobs.submit(plan, WAIT)
+    assert isinstance(again, Accepted)
+    assert not again.adopted
+    assert len(server.of(vendor)) == 1
+    assert isinstance(await probes.poke(kind, plan.params_with(params, again.handle, WAIT)), Pending)
+
+
+@pytest.mark.parametrize("kind", ["airbyte.job", "spark.standalone", "livy.batch"])
+async def test_where_they_have_none_it_is_said(scene: Scene, kind: str) -> None:
+    _, probes = scene
+    params, submit, _ = JOBS[kind]
+    assert not probes.probe(kind).parse_submit(submit, params, namespace="default").rules.idempotent
+
+
+async def test_airbytes_conflict_is_refused_waited_for_or_adopted(scene: Scene) -> None:
+    server, probes = scene
+    probe = probes.probe("airbyte.job")
+    running = server.take("airbyte", {}, key=CONNECTION)
+    for on_conflict in ("fail", "wait"):
+        submit = {"connection_id": CONNECTION, "on_conflict": on_conflict}
+        plan = probe.parse_submit(submit, {}, namespace="default")
+        assert plan.rules.on_conflict == on_conflict
+        assert isinstance(await probes.jobs.submit(plan, WAIT), InConflict)
+    plan = probe.parse_submit({"connection_id": CONNECTION, "on_conflict": "adopt"}, {}, namespace="default")
+    assert await probes.jobs.submit(plan, WAIT) == Accepted({"job_id": int(running.id)}, adopted=True)
+    assert len(server.jobs) == 1
+    running.states = ["succeeded"]
+    fresh = await probes.jobs.submit(plan, WAIT)
+    assert isinstance(fresh, Accepted)
+    assert not fresh.adopted
+
+
+async def test_a_refusal_is_told_in_the_vendors_words(scene: Scene) -> None:
+    _, probes = scene
+    submit = {"job_id": 1, "idempotency_key": "x" * 65}
+    plan = probes.probe("databricks.run").parse_submit(submit, {}, namespace="default")
+    assert await probes.jobs.submit(plan, WAIT) == RefusedSubmit("HTTP 400 Bad Request: token")
+
+
+BAD = [
+    ("github.run", {}, {}, "/submit", "cannot be submitted"),
+    ("airbyte.job", {}, {}, "/submit/connection_id", "Field required"),
+    ("airbyte.job", {}, {"connection_id": "x"}, "/submit/connection_id", "pattern"),
+    ("airbyte.job", {}, {"connection_id": CONNECTION, "job": 1}, "/submit/job", "unknown field"),
+    ("airbyte.job", {"job_id": 1}, {"connection_id": CONNECTION}, "/params/job_id", "the job that was submitted gives it"),
+    ("airbyte.job", {"jobid": 1}, {"connection_id": CONNECTION}, "/params/jobid", "unknown field"),
+    ("bigquery.job", {"project_id": "p"}, {"configuration": {}, "on_conflict": "wait"}, "/submit/on_conflict", "'adopt'"),
+    ("hightouch.sync", {"sync_id": 1}, {"cancel_job_on": ["timeout"]}, "/submit/cancel_job_on", "cannot be cancelled"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "params", "submit", "pointer", "words"), BAD, ids=[f"{b[0]} {b[4]}" for b in BAD]
+)
+async def test_what_is_wrong_with_a_submit_is_told(
+    scene: Scene, kind: str, params: dict[str, Any], submit: dict[str, Any], pointer: str, words: str
+) -> None:
+    _, probes = scene
+    with pytest.raises(InvalidInput) as caught:
+        probes.probe(kind).parse_submit(submit, params, namespace="default")
+    assert any(p.pointer == pointer and words in p.detail for p in caught.value.problems), (
+        caught.value.problems
+    )
+
+
+@pytest.mark.parametrize("kind", sorted(kind for kind, preset in built_in().items() if preset.file.submit))
+async def test_every_submit_comes_to_calls_that_can_be_made(scene: Scene, kind: str) -> None:
+    """Placeholders are left for the handle and the key, and for nothing else; what is asked for in the end is understood."""
+    _, probes = scene
+    preset = built_in()[kind]
+    table = preset.file.submit
+    assert table is not None
+    params = {name: value for name, value in preset.example().items() if name not in table.handle}
+    if preset.file.connection.default is None:
+        params[preset.file.connection.param] = "spark"
+    examples = {name: each.example for name, each in table.params.items() if each.example is not None}
+    cancel = {"cancel_job_on": ["timeout"]} if preset.file.cancel else {}
+    plan = probes.probe(kind).parse_submit({**examples, **cancel}, params, namespace="default")
+    assert names_in(plan.params) <= {"idempotency_key"}
+    assert plan.conn_ids == {params.get(preset.file.connection.param, preset.file.connection.default)}
+    handle = {name: preset.example().get(name) for name in table.handle}
+    probes.probe(kind).parse(plan.params_with(params, handle, WAIT), namespace="default")
+    if plan.cancel is not None:
+        assert all(f"{{handle.{name}}}" in str(plan.cancel.params) for name in table.handle)

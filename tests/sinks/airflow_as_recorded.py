@@ -1,0 +1,237 @@
+"""A small server that answers as Airflow 3.3.2 does: statuses and bodies are those of a live one, by which the tests in `e2e/airflow` hold.
+
+It keeps one task instance, its HITL detail, XComs, state store, DAG runs and asset events in dictionaries. `fail` makes the next requests
+of a kind go wrong, before or after they have had their effect.
+"""
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+from daemon import serving
+
+TI_ID = "01a1fed1-5005-73b9-a133-47e52e9b4cc0"
+NEXT_TI_ID = "01a1fed2-2810-74c8-9a1e-9ad0b9d689d1"
+PREFIX = "/airflow"
+TASK = "dags/etl/dagRuns/r1/taskInstances/wait"
+
+
+def token(life: int, number: int) -> str:
+    """A JWT as Airflow's: only its claims are looked at."""
+    claims = {"sub": "waitd", "role": "op", "iat": 1_795_276_413, "exp": 1_795_276_413 + life, "jti": number}
+    return f"e30.{base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip('=')}.c2ln"
+
+
+@dataclass
+class RecordedAirflow:
+    """What it has, what it was asked, and what is to go wrong."""
+
+    state: str | None = "awaiting_input"
+    ti_id: str = TI_ID
+    try_number: int = 1
+    ended_at: str | None = None
+    #: The HITL detail's params_input; None: not answered. `has_hitl` False: there is no row.
+    answered: dict[str, Any] | None = None
+    has_hitl: bool = True
+    options: tuple[str, ...] = ("done",)
+    respondents: tuple[str, ...] = ()
+    xcoms: dict[str, Any] = field(default_factory=dict)
+    store: dict[str, Any] = field(default_factory=dict)
+    runs: dict[str, Any] = field(default_factory=dict)
+    assets: list[dict[str, Any]] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
+    map_index: int = -1
+    role: str = "op"
+    life: int = 86_400
+    logins: int = 0
+    good: set[str] = field(default_factory=set)
+    asked: list[tuple[str, str, Any]] = field(default_factory=list)
+    #: Method and end of a path, to what goes wrong with the next such request: a status instead, or "lost": done, and not answered.
+    fail: dict[tuple[str, str], Any] = field(default_factory=dict)
+    url: str = ""
+    #: What the task instance is as soon as an answer was taken.
+    when_answered: dict[str, Any] | None = None
+    #: Waits before a request of this method is answered.
+    gate: dict[str, asyncio.Event] = field(default_factory=dict)
+
+    def told(self, method: str) -> list[Any]:
+        """The bodies of the requests of this method, but for the login's."""
+        return [
+            body for asked, path, body in self.asked if asked == method and not path.endswith("/auth/token")
+        ]
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        path = request.rel_url.raw_path
+        body = await request.json() if request.can_read_body else None
+        self.asked.append((request.method, path, body))
+        if path == f"{PREFIX}/auth/token":
+            return self._log_in(body)
+        bearer = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        if not bearer:
+            return said(401, "Not authenticated")
+        if bearer not in self.good:
+            return said(403, "Invalid JWT token") if bearer == "revoked" else said(401, "Token Expired")
+        if request.method in self.gate:
+            await self.gate[request.method].wait()
+        for (method, end), trouble in self.fail.items():
+            if method == request.method and path.endswith(end):
+                del self.fail[method, end]
+                if trouble == "lost":
+                    self._route(request, path, body)
+                    assert request.transport is not None
+                    request.transport.close()
+                    return web.Response()
+                return trouble if isinstance(trouble, web.Response) else said(trouble, "trouble")
+        return self._route(request, path, body)
+
+    def _log_in(self, body: Any) -> web.Response:
+        self.logins += 1
+        if body != {"username": "waitd", "password": "pw"}:
+            return said(401, "Invalid credentials")
+        made = token(self.life, self.logins)
+        self.good.add(made)
+        return web.json_response({"access_token": made}, status=201)
+
+    def _route(self, request: web.Request, path: str, body: Any) -> web.Response:
+        method, rest = request.method, path.removeprefix(f"{PREFIX}/api/v2/")
+        if method != "GET" and self.role == "viewer":
+            return said(403, "Forbidden")
+        if rest == "dags/etl/clearTaskInstances":
+            return self._clear(body)
+        if rest.startswith("dags/etl/dagRuns") and not rest.startswith(TASK):
+            return self._run(method, rest.removeprefix("dags/etl/dagRuns").strip("/"), body)
+        if rest in {"assets", "assets/events"}:
+            return self._asset(method, rest, request.query, body)
+        index = request.query.get("map_index", str(self.map_index))
+        if rest.startswith(f"{TASK}/") and index == str(self.map_index):
+            return self._task(method, rest.removeprefix(f"{TASK}/"), body)
+        return said(404, f"`{rest}` was not found")
+
+    def _task(self, method: str, rest: str, body: Any) -> web.Response:
+        detail = f"{self.map_index}/hitlDetails"
+        if rest.startswith("xcomEntries"):
+            return self._xcom(method, rest.removeprefix("xcomEntries").strip("/"), body)
+        if rest.startswith("state-store/"):
+            return self._state_store(method, rest.removeprefix("state-store/"), body)
+        if rest == str(self.map_index):
+            return self._instance() if method == "GET" else self._set_state(body)
+        if rest == detail and method == "PATCH":
+            return self._respond(body)
+        if rest == f"{detail}/tries/1" and self.has_hitl:
+            return web.json_response(
+                {"params_input": self.answered or {}, "response_received": self.answered is not None}
+            )
+        return said(404, "not found")
+
+    def _instance(self) -> web.Response:
+        if self.state == "gone":
+            return said(404, "The Mapped Task Instance with dag_id: `etl` … was not found")
+        return web.json_response(
+            {"id": self.ti_id, "state": self.state, "try_number": self.try_number, "map_index": self.map_index,
+             "end_date": self.ended_at, "rendered_fields": {}}
+        )  # fmt: skip
+
+    def _respond(self, body: Any) -> web.Response:
+        if not self.has_hitl:
+            return said(
+                404, f"Human-in-the-loop detail does not exist for Task Instance with id {self.ti_id}"
+            )
+        if self.answered is not None:
+            return said(
+                409,
+                "Human-in-the-loop detail has already been updated for Task Instance with id … and is not allowed to write again.",
+            )
+        if self.respondents and "waitd" not in self.respondents:
+            return said(403, "User=waitd (id=waitd) is not a respondent for the task.")
+        wrong = [option for option in body["chosen_options"] if option not in self.options]
+        if wrong:
+            return said(400, f"Invalid options {wrong}; allowed options are {list(self.options)}.")
+        self.answered = body["params_input"]
+        if self.state in {"awaiting_input", "deferred"}:
+            self.state = "scheduled"
+        self.__dict__.update(self.when_answered or {})
+        return web.json_response({**body, "responded_at": "2026-11-21T15:55:04.316593Z"})
+
+    def _set_state(self, body: Any) -> web.Response:
+        if body["new_state"] not in {"success", "failed", "skipped"}:
+            return web.json_response({"detail": [{"type": "value_error"}]}, status=422)
+        if self.state == body["new_state"]:
+            return said(409, f"Task id wait is already in {self.state} state")
+        self.state = body["new_state"]
+        return web.json_response({"task_instances": [], "total_entries": 1})
+
+    def _xcom(self, method: str, key: str, body: Any) -> web.Response:
+        if method == "POST":
+            if body["map_index"] != self.map_index:
+                return said(404, "not found")
+            if body["key"] in self.xcoms:
+                return said(
+                    409, f"The XCom with key: `{body['key']}` with mentioned task instance already exists."
+                )
+            self.xcoms[body["key"]] = body["value"]
+            return web.json_response(body, status=201)
+        if key not in self.xcoms:
+            return said(404, f"XCom entry with key: `{key}` not found")
+        return web.json_response({"key": key, "value": self.xcoms[key]})
+
+    def _state_store(self, method: str, key: str, body: Any) -> web.Response:
+        if method == "PUT":
+            if len(json.dumps(body["value"])) > 65_535:
+                return web.json_response({"detail": [{"type": "value_error"}]}, status=422)
+            self.store[key] = body["value"]
+            return web.Response(status=204)
+        if key not in self.store:
+            return said(404, f"Task state store key '{key}' not found")
+        return web.json_response({"key": key, "value": self.store[key]})
+
+    def _clear(self, body: Any) -> web.Response:
+        assert body["task_ids"] == [["wait", self.map_index]]
+        if self.state == "running" and body["prevent_running_task"]:
+            return said(409, "AirflowClearRunningTaskException")
+        self.ti_id, self.state = NEXT_TI_ID, None
+        return web.json_response({"task_instances": [], "total_entries": 1})
+
+    def _run(self, method: str, run_id: str, body: Any) -> web.Response:
+        if method == "GET":
+            return web.json_response(self.runs[run_id])
+        if body["dag_run_id"] in self.runs:
+            return web.json_response(
+                {"detail": {"reason": "Unique constraint violation", "statement": "hidden"}}, status=409
+            )
+        self.runs[body["dag_run_id"]] = body
+        return web.json_response(body)
+
+    def _asset(self, method: str, rest: str, query: Any, body: Any) -> web.Response:
+        if method == "POST":
+            if self.role != "op":
+                return said(403, "Forbidden")
+            if body["asset_id"] not in {asset["id"] for asset in self.assets}:
+                return said(404, f"Asset with ID: `{body['asset_id']}` was not found")
+            self.events.insert(0, body)
+            return web.json_response(body)
+        start, limit = int(query["offset"]), int(query["limit"])
+        if rest == "assets":
+            found = [asset for asset in self.assets if query["uri_pattern"] in asset["uri"]]
+            return web.json_response({"assets": found[start : start + limit], "total_entries": len(found)})
+        assert query["timestamp_gte"].endswith("Z")
+        events = [event for event in self.events if event["asset_id"] == int(query["asset_id"])]
+        return web.json_response(
+            {"asset_events": events[start : start + limit], "total_entries": len(events)}
+        )
+
+
+def said(status: int, detail: str) -> web.Response:
+    return web.json_response({"detail": detail}, status=status)
+
+
+@asynccontextmanager
+async def recorded_airflow() -> AsyncIterator[RecordedAirflow]:
+    running = RecordedAirflow()
+    async with serving("*", "/{path:.*}", running.answer) as base:
+        running.url = base + PREFIX
+        yield running

@@ -1,0 +1,69 @@
+"""Brokers' hosts come from connections, so they are the operator's choice: the rules judge their names before anything is sent."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from brokers import BROKERS, Known, parcel_of
+from scene import Scene
+
+from waitd.core.connection import Connection
+from waitd.core.delivery import Refused
+from waitd.core.egress import Egress
+from waitd.outgoing import Outgoing
+
+
+def led_to(connection: Connection, kind: str, host: str, port: int) -> Connection:
+    """The connection, at another address."""
+    if kind in {"redis", "nats", "amqp"}:
+        return replace(connection, host=host, port=port)
+    address = f"{host}:{port}"
+    extra = {"sqs": {"endpoint_url": f"http://{address}"}, "kafka": {"bootstrap.servers": address}}[kind]
+    return replace(connection, extra={**connection.extra, **extra})
+
+
+def params(kind: str, host: str, port: int) -> dict[str, Any]:
+    given: dict[str, Any] = BROKERS[kind][0](None).params("name", port)
+    return given | ({"queue_url": f"http://{host}:{port}/123456789012/q"} if kind == "sqs" else {})
+
+
+async def receipt(kind: str, host: str, outgoing: Outgoing, port: int = 1) -> object:
+    broker = BROKERS[kind][0](None)
+    known = Known()
+    known.known["broker"] = led_to(broker.connection(port), kind, host, port)
+    async with broker.opened(known, outgoing) as sink:
+        return await sink.deliver(sink.parse(params(kind, host, port)), parcel_of())
+
+
+@pytest.mark.parametrize("kind", BROKERS)
+async def test_metadata_addresses_waitd_itself_and_what_is_denied_are_no_brokers(kind: str) -> None:
+    outgoing = Outgoing(Egress.of([], ["denied.example", "10.0.0.0/8"], private=True))
+    outgoing.listens_on("127.0.0.1", 8795)
+    why = "no event may go there: "
+    metadata = Refused(why + "link-local and cloud metadata addresses are no targets")
+    assert await receipt(kind, "169.254.169.254", outgoing) == metadata
+    assert await receipt(kind, "0xa9fea9fe", outgoing) == metadata
+    own = Refused(why + "waitd's own listener is no target")
+    assert await receipt(kind, "127.0.0.1", outgoing, 8795) == own
+    assert await receipt(kind, "denied.example", outgoing) == Refused(why + "egress_deny names this host")
+    assert await receipt(kind, "10.1.2.3", outgoing) == Refused(why + "egress_deny names this address")
+
+
+@pytest.mark.parametrize("kind", BROKERS)
+async def test_the_operator_may_name_a_private_address(kind: str, unused_tcp_port: int) -> None:
+    """Nobody listens there, but it was asked."""
+    got = await receipt(kind, "127.0.0.1", Outgoing(Egress(private=False)), unused_tcp_port)
+    assert isinstance(got, Refused)
+    assert "no connection to" in got.error
+
+
+async def test_one_denied_server_of_several_is_enough(kafka: Scene) -> None:
+    connection = kafka.known.known["broker"]
+    servers = f"{connection.extra['bootstrap.servers']},169.254.169.254:9092"
+    kafka.known.known["broker"] = replace(
+        connection, extra={**connection.extra, "bootstrap.servers": servers}
+    )
+    got = await kafka.deliver(parcel_of())
+    assert isinstance(got, Refused)
+    assert "metadata" in got.error
+    assert kafka.proxy.accepted == 0

@@ -1,0 +1,136 @@
+"""Jobs that waits submit themselves, and signals, on disk."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from store_values import START, News, WallClock, add_one, ending, opened
+
+from waitd.core.errors import Conflict, InvalidInput
+from waitd.core.step import cancelled, timed_out
+from waitd.core.submission import NOT_YET, CancelState, JobCancel, Submission, SubmitState, marked
+from waitd.core.verdict import Pending
+from waitd.ports import Signal, SignalKey, StoredWait
+from waitd.stores import Store
+from waitd.stores.signals import MOST_OF_A_KEY
+
+SUBMIT = {"endpoint": "https://h/jobs", "handle": "body.id", "cancel_job_on": ["cancelled"]}
+SUBMITTED = Submission(SubmitState.SUBMITTED, {"id": 7}, 1)
+
+
+async def submitting(store: Store, **more: Any) -> StoredWait:
+    return await add_one(store, submit=SUBMIT, **more)
+
+
+async def test_a_wait_without_a_submit_has_no_job(store: Store) -> None:
+    wait = await add_one(store)
+    assert (wait.submission, (await store.get(wait.id)).submission) == (None, None)
+
+
+async def test_what_is_known_of_a_job_survives(database: Path) -> None:
+    async with opened(database) as store:
+        wait = await submitting(store)
+        assert wait.submission == (await store.get(wait.id)).submission == NOT_YET
+        assert await store.save_submission(wait.id, marked(NOT_YET), only_waiting=True)
+        assert await store.save_submission(wait.id, SUBMITTED)
+    async with opened(database) as store:
+        [loaded] = await store.load_waiting(None, 10)
+        assert loaded.submission == SUBMITTED
+
+
+async def test_a_wait_that_has_ended_takes_no_mark_but_a_handle(store: Store) -> None:
+    wait = await submitting(store)
+    await store.cancel(wait.id, cancelled())
+    assert not await store.save_submission(wait.id, marked(NOT_YET), only_waiting=True)
+    assert (await store.get(wait.id)).submission == NOT_YET
+    assert await store.save_submission(wait.id, SUBMITTED)
+    assert (await store.get(wait.id)).submission == SUBMITTED
+
+
+async def test_a_cancel_in_the_same_commit_knows_of_the_mark(store: Store) -> None:
+    wait = await submitting(store)
+    marking = asyncio.create_task(store.save_submission(wait.id, marked(NOT_YET), only_waiting=True))
+    cancelling = asyncio.create_task(store.cancel(wait.id, cancelled()))
+    assert await marking
+    assert (await cancelling).job_cancel == JobCancel(next_attempt_at=START)
+
+
+async def test_the_transaction_that_ends_a_wait_says_that_its_job_is_to_be_cancelled(
+    store: Store, news: News
+) -> None:
+    waits = [await submitting(store) for _ in range(3)]
+    for wait in waits[:2]:
+        await store.save_submission(wait.id, SUBMITTED)
+    await store.cancel(waits[0].id, cancelled())
+    await store.finish(ending(waits[1], timed_out(Pending())))
+    await store.cancel(waits[2].id, cancelled())
+    assert [ended.wait.job_cancel for ended in news.ended] == [JobCancel(next_attempt_at=START), None, None]
+    assert [wait.id for wait in await store.jobs_to_cancel(None, 10)] == [waits[0].id]
+    assert await store.jobs_to_cancel(waits[0].id, 10) == []
+
+
+async def test_a_superseded_waits_job_is_cancelled_too(store: Store) -> None:
+    older = await submitting(store, supersede_key="k")
+    await store.save_submission(older.id, SUBMITTED)
+    await submitting(store, supersede_key="k")
+    assert (await store.get(older.id)).job_cancel == JobCancel(next_attempt_at=START)
+
+
+async def test_a_wait_is_kept_until_its_job_is_cancelled(store: Store, clock: WallClock) -> None:
+    wait = await submitting(store, sinks=())
+    await store.save_submission(wait.id, SUBMITTED)
+    await store.cancel(wait.id, cancelled())
+    clock.at += 1e6
+    assert await store.prune(clock.at, 10) == 0
+    await store.save_job_cancel(wait.id, JobCancel(CancelState.PENDING, 1, "HTTP 503", clock.at + 5))
+    [due] = await store.jobs_to_cancel(None, 10)
+    assert due.job_cancel == JobCancel(CancelState.PENDING, 1, "HTTP 503", clock.at + 5)
+    await store.save_job_cancel(wait.id, JobCancel(CancelState.CANCELLED, 2))
+    assert await store.jobs_to_cancel(None, 10) == []
+    assert (await store.get(wait.id)).job_cancel == JobCancel(CancelState.CANCELLED, 2)
+    assert await store.prune(clock.at, 10) == 1
+
+
+# ---------------------------------------------------------------- signals
+
+
+async def test_signals_are_kept_in_their_order_and_the_same_one_once(store: Store, clock: WallClock) -> None:
+    heard: list[Signal] = []
+    store.on_signals = heard.extend
+    for payload in ({"a": 1}, None, {"a": 1}):
+        clock.at += 1
+        await store.keep_signal("default", "k", payload)
+    await store.keep_signal("other", "k", "elsewhere")
+    assert await store.signals("default", "k") == [{"a": 1}, None]
+    assert heard[2] == Signal("default", "k", START + 3)
+    assert set(await store.signal_keys()) == {
+        Signal("default", "k", START + 3),
+        Signal("other", "k", START + 3),
+    }
+
+
+async def test_signals_survive_and_are_forgotten_in_the_end(database: Path, clock: WallClock) -> None:
+    async with opened(database, clock) as store:
+        await store.keep_signal("default", "old", 1)
+        clock.at += 100
+        await store.keep_signal("default", "new", 2)
+    async with opened(database, clock) as store:
+        assert await store.signals("default", "old") == [1]
+        assert list(await store.prune_signals(START + 50, 10)) == [SignalKey("default", "old")]
+        assert await store.signals("default", "old") == []
+        assert await store.signals("default", "new") == [2]
+
+
+async def test_a_key_keeps_a_bounded_number_of_signals(store: Store) -> None:
+    for n in range(MOST_OF_A_KEY):
+        await store.keep_signal("default", "k", n)
+    with pytest.raises(Conflict, match="under this key"):
+        await store.keep_signal("default", "k", "one more")
+    await store.keep_signal("default", "k", 0)
+    await store.keep_signal("default", "another", "one more")
+
+
+async def test_what_is_no_json_is_refused(store: Store) -> None:
+    with pytest.raises(InvalidInput):
+        await store.keep_signal("default", "k", {"a": "\ud800"})

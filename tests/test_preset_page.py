@@ -1,0 +1,55 @@
+"""The page of presets is what their files say, and every wait that it shows is one that is taken."""
+
+import json
+import re
+
+import pytest
+from preset_page import PAGE
+
+from waitd.app import parts_of
+from waitd.metrics import Instruments
+from waitd.models import WaitRequest, parsed
+from waitd.probes.presets.loading import built_in
+from waitd.probes.presets.page import page
+from waitd.settings import Settings
+
+TEXT = PAGE.read_text("utf-8")
+
+
+def test_the_page_is_that_of_the_files() -> None:
+    assert page(built_in()) == TEXT, "run `python tests/preset_page.py`"
+
+
+def test_every_kind_has_its_section_and_its_row_leads_there() -> None:
+    anchors = {
+        re.sub(r"[^a-z0-9_-]", "", title.lower())
+        for title in re.findall(r"^## (.+)$", TEXT, flags=re.MULTILINE)
+    }
+    linked = re.findall(r"\]\(#([^)]+)\)", TEXT)
+    assert sorted(linked) == sorted(anchors)
+    assert len(linked) == len(built_in())
+
+
+async def test_every_wait_shown_is_one_that_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = [
+        json.loads(text) for text in re.findall(r"^```json\n(.*?)^```", TEXT, flags=re.DOTALL | re.MULTILINE)
+    ]
+    taken = set()
+    async with parts_of(Settings(), Instruments(version="test")) as parts:
+        for wait in shown:
+            if "http" in wait["kind"]:
+                wait["params"].setdefault("http_conn_id", "api")
+            parsed(WaitRequest, wait)
+            probe: object = parts.probes[wait["kind"]]
+            if "submit" in wait:
+                probe.parse_submit(wait["submit"], wait["params"], namespace="default")  # type: ignore[attr-defined]
+            else:
+                probe.parse(wait["params"], namespace="default")  # type: ignore[attr-defined]
+            taken.add(wait["kind"])
+    assert taken == set(built_in())
+
+
+async def test_what_it_says_of_every_preset_holds() -> None:
+    for preset in built_in().values():
+        assert preset.file.pace.not_found_grace in {0, 60}
+        assert preset.file.tested in TEXT

@@ -1,0 +1,269 @@
+"""A small server that answers as the vendors' documentation says: jobs are submitted, go through their states, and are cancelled.
+
+Airbyte (its public API), Databricks (jobs), Spark standalone's REST server, Livy and BigQuery, each on its own paths of one port. A job
+takes one step of its states with each look at it. What was submitted is counted, and an answer may be lost after the job was taken.
+"""
+
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+from aiohttp import web
+
+
+@dataclass
+class Job:
+    """One job: `states` are those still to come, the last one stays. `key` is what made it idempotent, if anything did."""
+
+    vendor: str
+    id: str
+    states: list[str]
+    key: str | None = None
+    submitted: Any = None
+    looks: int = 0
+    cancelled: bool = False
+
+    @property
+    def state(self) -> str:
+        return self.states[0]
+
+    def look(self) -> str:
+        """Its state now; the next look finds it one step on."""
+        state = self.states[0]
+        self.looks += 1
+        if len(self.states) > 1:
+            del self.states[0]
+        return state
+
+    def cancel(self, state: str) -> None:
+        if len(self.states) > 1:
+            self.cancelled = True
+            self.states[:] = [state]
+
+
+@dataclass
+class Vendors:
+    """The server. `lose(request)`: whether the answer to a submitting call is lost, after the job was taken."""
+
+    url: str = ""
+    jobs: list[Job] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+    lose: Callable[[web.Request], bool] = lambda _: False
+    #: How the next jobs of a vendor go; default: what `WAY` says.
+    ways: dict[str, Sequence[str]] = field(default_factory=dict)
+    _numbers: Iterator[int] = field(default_factory=lambda: count(101))
+
+    def of(self, vendor: str) -> list[Job]:
+        return [job for job in self.jobs if job.vendor == vendor]
+
+    def find(self, vendor: str, job_id: object) -> Job | None:
+        return next((job for job in self.of(vendor) if job.id == str(job_id)), None)
+
+    def keyed(self, vendor: str, key: str | None) -> Job | None:
+        return next((job for job in self.of(vendor) if key is not None and job.key == key), None)
+
+    def take(self, vendor: str, submitted: Any, *, key: str | None = None, job_id: str | None = None) -> Job:
+        states = list(self.ways.get(vendor, WAY[vendor]))
+        self.jobs.append(Job(vendor, job_id or str(next(self._numbers)), states, key, submitted))
+        return self.jobs[-1]
+
+    def application(self) -> web.Application:
+        application = web.Application(middlewares=[self._keeping])
+        for method, path, handler in (
+            *(("POST", "/api/public/v1/jobs", self.airbyte_create), ("GET", "/api/public/v1/jobs", self.airbyte_list)),
+            *(("GET", "/api/public/v1/jobs/{id}", self.airbyte_get), ("DELETE", "/api/public/v1/jobs/{id}", self.airbyte_cancel)),
+            ("POST", "/api/2.2/jobs/run-now", self.databricks_run),
+            ("GET", "/api/2.2/jobs/runs/get", self.databricks_get),
+            ("POST", "/api/2.2/jobs/runs/cancel", self.databricks_cancel),
+            ("POST", "/v1/submissions/create", self.spark_create),
+            ("GET", "/v1/submissions/status/{id}", self.spark_status),
+            ("POST", "/v1/submissions/kill/{id}", self.spark_kill),
+            *(("POST", "/batches", self.livy_create), ("GET", "/batches/{id}/state", self.livy_state)),
+            ("DELETE", "/batches/{id}", self.livy_delete),
+            ("POST", "/bigquery/v2/projects/{project}/jobs", self.bigquery_insert),
+            ("GET", "/bigquery/v2/projects/{project}/jobs/{id}", self.bigquery_get),
+            ("POST", "/bigquery/v2/projects/{project}/jobs/{id}/cancel", self.bigquery_cancel),
+        ):  # fmt: skip
+            application.router.add_route(method, path, handler)
+        return application
+
+    @web.middleware
+    async def _keeping(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        self.requests.append(f"{request.method} {request.raw_path}")
+        taken = len(self.jobs)
+        response: web.StreamResponse = await handler(request)
+        if len(self.jobs) > taken and self.lose(request) and request.transport is not None:
+            request.transport.abort()
+        return response
+
+    # ------------------------------------------------------------ Airbyte
+
+    async def airbyte_create(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        connection = body["connectionId"]
+        if any(job.state in AIRBYTE_RUNNING for job in self.of("airbyte") if job.key == connection):
+            told = {"type": "error:state-conflict", "detail": "A sync is already running for this connection"}
+            return web.json_response(told, status=409)
+        job = self.take("airbyte", body, key=connection)
+        return web.json_response(_airbyte(job, job.state))
+
+    async def airbyte_list(self, request: web.Request) -> web.Response:
+        connection = request.query["connectionId"]
+        mine = [job for job in self.of("airbyte") if job.key == connection]
+        return web.json_response({"data": [_airbyte(job, job.state) for job in reversed(mine)]})
+
+    async def airbyte_get(self, request: web.Request) -> web.Response:
+        job = self.find("airbyte", request.match_info["id"])
+        if job is None:
+            return web.json_response({"detail": "Could not find a resource"}, status=404)
+        return web.json_response(_airbyte(job, job.look()))
+
+    async def airbyte_cancel(self, request: web.Request) -> web.Response:
+        job = self.find("airbyte", request.match_info["id"])
+        if job is None:
+            return web.json_response({"detail": "Could not find a resource"}, status=404)
+        job.cancel("cancelled")
+        return web.json_response(_airbyte(job, job.state))
+
+    # ------------------------------------------------------------ Databricks
+
+    async def databricks_run(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        token = body.get("idempotency_token")
+        if token is not None and len(token) > 64:
+            return web.json_response(
+                {"error_code": "INVALID_PARAMETER_VALUE", "message": "token"}, status=400
+            )
+        job = self.keyed("databricks", token) or self.take("databricks", body, key=token)
+        return web.json_response({"run_id": int(job.id), "number_in_job": int(job.id)})
+
+    async def databricks_get(self, request: web.Request) -> web.Response:
+        run_id = request.query["run_id"]
+        job = self.find("databricks", run_id)
+        if job is None:
+            told = {"error_code": "INVALID_PARAMETER_VALUE", "message": f"Run {run_id} does not exist."}
+            return web.json_response(told, status=400)
+        life_cycle, _, result = job.look().partition("/")
+        state = {"life_cycle_state": life_cycle, "state_message": ""} | (
+            {"result_state": result} if result else {}
+        )
+        about = {"run_id": int(job.id), "job_id": 1, "run_page_url": f"{self.url}/#job/1/run/{job.id}"}
+        return web.json_response({**about, "state": state})
+
+    async def databricks_cancel(self, request: web.Request) -> web.Response:
+        job = self.find("databricks", (await request.json())["run_id"])
+        if job is not None:
+            job.cancel("TERMINATED/CANCELED")
+        return web.json_response({})
+
+    # ------------------------------------------------------------ Spark standalone
+
+    async def spark_create(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        wrong = [
+            name for name in ("action", "appResource", "mainClass", "sparkProperties") if name not in body
+        ]
+        if wrong:
+            return web.json_response({"action": "ErrorResponse", "message": f"Missing {wrong}"}, status=400)
+        job = self.take("spark", body, job_id=f"driver-2026-{next(self._numbers)}")
+        told = {"action": "CreateSubmissionResponse", "success": True, "submissionId": job.id}
+        return web.json_response(told)
+
+    async def spark_status(self, request: web.Request) -> web.Response:
+        submission_id = request.match_info["id"]
+        job = self.find("spark", submission_id)
+        told: dict[str, Any] = {"action": "SubmissionStatusResponse", "submissionId": submission_id}
+        told |= {"success": job is not None} | ({} if job is None else {"driverState": job.look()})
+        return web.json_response(told)
+
+    async def spark_kill(self, request: web.Request) -> web.Response:
+        job = self.find("spark", request.match_info["id"])
+        if job is not None:
+            job.cancel("KILLED")
+        return web.json_response({"action": "KillSubmissionResponse", "success": job is not None})
+
+    # ------------------------------------------------------------ Livy
+
+    async def livy_create(self, request: web.Request) -> web.Response:
+        if "X-Requested-By" not in request.headers:
+            return web.json_response({"msg": "Missing Required Header for CSRF protection."}, status=400)
+        job = self.take("livy", await request.json())
+        return web.json_response({"id": int(job.id), "state": job.state}, status=201)
+
+    async def livy_state(self, request: web.Request) -> web.Response:
+        job = self.find("livy", request.match_info["id"])
+        if job is None:
+            return web.json_response({"msg": f"Session '{request.match_info['id']}' not found."}, status=404)
+        return web.json_response({"id": int(job.id), "state": job.look()})
+
+    async def livy_delete(self, request: web.Request) -> web.Response:
+        job = self.find("livy", request.match_info["id"])
+        if job is None or job.cancelled:
+            return web.json_response({"msg": "not found"}, status=404)
+        job.cancel("killed")
+        return web.json_response({"msg": "deleted"})
+
+    # ------------------------------------------------------------ BigQuery
+
+    async def bigquery_insert(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        job_id = body["jobReference"]["jobId"]
+        if self.find("bigquery", job_id) is not None:
+            return web.json_response(_google(409, f"Already Exists: Job {job_id}", "duplicate"), status=409)
+        job = self.take("bigquery", body, key=job_id, job_id=job_id)
+        return web.json_response(_bigquery(job, job.state))
+
+    async def bigquery_get(self, request: web.Request) -> web.Response:
+        job = self.find("bigquery", request.match_info["id"])
+        if job is None:
+            return web.json_response(_google(404, "Not found: Job", "notFound"), status=404)
+        return web.json_response(_bigquery(job, job.look()))
+
+    async def bigquery_cancel(self, request: web.Request) -> web.Response:
+        job = self.find("bigquery", request.match_info["id"])
+        if job is None:
+            return web.json_response(_google(404, "Not found: Job", "notFound"), status=404)
+        job.cancel("DONE/stopped")
+        return web.json_response({"job": _bigquery(job, job.state)})
+
+
+AIRBYTE_RUNNING = {"pending", "running", "incomplete"}
+#: How a job of each vendor goes. `A/B` is state A with result, or error, B.
+WAY: dict[str, Sequence[str]] = {
+    "airbyte": ("pending", "running", "incomplete", "running", "succeeded"),
+    "databricks": ("PENDING", "RUNNING", "TERMINATING", "TERMINATED/SUCCESS"),
+    "spark": ("SUBMITTED", "RUNNING", "FINISHED"),
+    "livy": ("starting", "running", "success"),
+    "bigquery": ("PENDING", "RUNNING", "DONE"),
+}
+
+
+def _airbyte(job: Job, state: str) -> dict[str, Any]:
+    return {"jobId": int(job.id), "status": state, "jobType": "sync", "connectionId": job.key}
+
+
+def _bigquery(job: Job, state: str) -> dict[str, Any]:
+    name, _, reason = state.partition("/")
+    error = {"errorResult": {"reason": reason, "message": "Job execution was cancelled"}} if reason else {}
+    reference = job.submitted["jobReference"]
+    return {"kind": "bigquery#job", "jobReference": reference, "status": {"state": name, **error}}
+
+
+def _google(code: int, message: str, reason: str) -> dict[str, Any]:
+    return {"error": {"code": code, "message": message, "errors": [{"reason": reason, "message": message}]}}
+
+
+@asynccontextmanager
+async def vendors() -> AsyncIterator[Vendors]:
+    """The server on a free port."""
+    server = Vendors()
+    runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        yield server
+    finally:
+        await runner.cleanup()

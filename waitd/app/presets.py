@@ -1,0 +1,52 @@
+"""The probes of presets: what comes with waitd and what lies in the operator's directory, put together for one daemon."""
+
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from typing import NamedTuple
+
+from waitd.engine.clock import SystemClock
+from waitd.metrics import Instruments
+from waitd.outgoing import Outgoing
+from waitd.ports import HttpConnections, Probe
+from waitd.probes.http import HttpProbe
+from waitd.probes.presets.connections import VendorConnections
+from waitd.probes.presets.following import FollowingProbe
+from waitd.probes.presets.loading import presets_in
+from waitd.probes.presets.probe import PresetProbe
+from waitd.settings import Settings
+
+
+class Presets(NamedTuple):
+    """Their probes by kind, and the connections as vendors' APIs need them."""
+
+    probes: Mapping[str, Probe]
+    connections: VendorConnections
+
+
+async def presets_of(
+    settings: Settings,
+    connections: HttpConnections,
+    outgoing: Outgoing,
+    instruments: Instruments,
+    stack: AsyncExitStack,
+) -> Presets:
+    """The presets of one daemon.
+
+    Raises:
+        PresetInvalid: a file of `presets_dir` is wrong.
+    """
+    presets = presets_in(settings.presets_dir)
+    tables = {kind: preset.file.connection for kind, preset in presets.items()}
+    vendors = VendorConnections(connections, tables, now=SystemClock().monotonic)
+    secret_headers = settings.secret_headers
+    plain = await stack.enter_async_context(
+        HttpProbe(vendors, secret_headers=secret_headers, outgoing=outgoing)
+    )
+    following = await stack.enter_async_context(
+        FollowingProbe(vendors, secret_headers=secret_headers, outgoing=outgoing)
+    )
+    probes: dict[str, Probe] = {}
+    for kind, preset in presets.items():
+        http = following if preset.file.request.follow else plain
+        probes[kind] = PresetProbe(preset, http, vendors, instruments.unknown_states.labels(kind))
+    return Presets(probes, vendors)

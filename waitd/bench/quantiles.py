@@ -1,0 +1,32 @@
+"""Quantiles, of values and of histograms. Pure."""
+
+from collections.abc import Mapping, Sequence
+
+
+def quantile(values: Sequence[float], q: float) -> float:
+    """The `q`-quantile of `values` (nearest rank); 0 of none."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(q * len(ordered)))] if ordered else 0.0
+
+
+def bucket_quantile(counts: Mapping[float, float], q: float) -> float:
+    """The `q`-quantile of a histogram: `counts` are cumulative, by upper bound; linear within a bucket, as Prometheus does it."""
+    bounds = sorted(counts)
+    rank = q * counts[bounds[-1]] if bounds else 0.0
+    lower, below = 0.0, 0.0
+    for bound in bounds:
+        if counts[bound] >= rank > below:
+            if bound == float("inf"):
+                return lower
+            return lower + (bound - lower) * (rank - below) / (counts[bound] - below)
+        lower, below = bound, counts[bound]
+    return 0.0
+
+
+def cumulative(bounds: Sequence[float], counts: Sequence[float]) -> dict[float, float]:
+    """Counts by bucket, the last one without an upper bound, as `bucket_quantile` takes them."""
+    total, added = 0.0, {}
+    for bound, count in zip((*bounds, float("inf")), counts, strict=True):
+        total += count
+        added[bound] = total
+    return added

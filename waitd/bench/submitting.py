@@ -1,0 +1,103 @@
+"""A load as waits for a daemon, and how they are handed in: in batches, as fast as it takes them."""
+
+import asyncio
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, NamedTuple
+
+import orjson
+
+from waitd.bench.account import Submitted
+from waitd.bench.fleets import Fleets
+from waitd.bench.jobs import CONDITIONS
+from waitd.bench.profiles import Load, Planned
+from waitd.client import Client, Refused
+
+#: What every wait of a run has in common: a label that says which run.
+LABEL = "bench"
+CONN_ID = "bench_s3"
+#: How long one poke may take, in seconds: a target that hangs has that much of somebody's time.
+REQUEST_TIMEOUT = 2.0
+BATCH = 5_000
+#: How often a batch is sent again that the daemon had no room for, and how long it is given each time, in seconds.
+TRIES, PAUSE = 60, 1.0
+
+
+class HandedIn(NamedTuple):
+    """What became of the submits. `taken`: how many the daemon accepted; `seconds`: how long it took until the last one was on disk."""
+
+    waits: Sequence[Submitted]
+    taken: int
+    seconds: float
+
+
+def body_of(wait: Planned, load: Load, fleet: Fleets, callback: str, run: str) -> dict[str, Any]:
+    """What is submitted."""
+    if wait.kind == "http":
+        params: dict[str, Any] = {"endpoint": fleet.endpoint(wait), **CONDITIONS}
+    else:
+        params = {"bucket_key": fleet.key(wait), "aws_conn_id": f"{CONN_ID}_{wait.fleet}"}
+    return {
+        "kind": wait.kind,
+        "params": {**params, "request_timeout": REQUEST_TIMEOUT},
+        "poke_interval": load.poke_interval,
+        "timeout": wait.timeout,
+        "sinks": [{"kind": "webhook", "url": callback}],
+        "labels": {LABEL: run},
+    }
+
+
+def connections(fleet: Fleets) -> dict[str, str]:
+    """The connections that waits on keys name, as variables hold them, by conn_id: one for each process of the fleet."""
+    found = {}
+    for n, url in enumerate(fleet.s3):
+        extra = {"endpoint_url": url, "region_name": "us-east-1"}
+        made_up = {"conn_type": "aws", "login": "bench", "password": os.urandom(16).hex(), "extra": extra}
+        found[f"{CONN_ID}_{n}"] = orjson.dumps(made_up).decode()
+    return found
+
+
+async def hand_in(client: Client, waits: Iterable[tuple[Planned, Mapping[str, Any]]]) -> HandedIn:
+    """Submits them all, one batch after the other; making a batch is not counted. Raises Refused, DaemonUnreachable."""
+    submitted: list[Submitted] = []
+    seconds = 0.0
+    for batch in _batches(waits):
+        bodies = [body for _, body in batch]
+        began = time.monotonic()
+        answers = await _submit(client, bodies)
+        seconds += time.monotonic() - began
+        submitted += [
+            Submitted(answer.get("id", ""), wait.path, wait.timeout, wait.expected, wait.kind)
+            for (wait, _), answer in zip(batch, answers, strict=True)
+        ]
+        _complain(answers)
+    return HandedIn(submitted, sum(wait.id != "" for wait in submitted), seconds)
+
+
+def _batches(
+    waits: Iterable[tuple[Planned, Mapping[str, Any]]],
+) -> Iterator[list[tuple[Planned, Mapping[str, Any]]]]:
+    source = iter(waits)
+    while batch := list(islice(source, BATCH)):
+        yield batch
+
+
+async def _submit(client: Client, bodies: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """The answers; the whole batch is sent again while the daemon says that too much comes at once."""
+    for _ in range(TRIES):
+        try:
+            return await client.submit_batch(bodies)
+        except Refused as error:
+            if error.status != 429:
+                raise
+            await asyncio.sleep(PAUSE)
+    return await client.submit_batch(bodies)
+
+
+def _complain(answers: Sequence[Mapping[str, Any]]) -> None:
+    """Raises Refused: a line was not taken, and the others would not be either."""
+    for answer in answers:
+        if answer["status"] >= 300 and answer["status"] != 429:
+            raise Refused(answer["status"], answer["problem"])

@@ -1,0 +1,189 @@
+"""What a run of `waitd bench` found, as tables."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from waitd.bench.account import Account
+    from waitd.bench.report import Comparison, Report
+
+
+def comparison(report: "Report") -> Table:
+    """The same load on others: CPU time and ratios first, what depends on the machine after them."""
+    interval = report.load.poke_interval
+    ours = report.seen.as_json(interval)
+    found = [c.as_json(report) for c in report.comparators]
+    table = Table(
+        "",
+        *("waitd", *(c.name for c in report.comparators)),
+        title="The same load on others",
+        title_justify="left",
+    )
+    for column in table.columns[1:]:
+        column.justify = "right"
+    rows: Sequence[tuple[str, str, str]] = (
+        ("CPU per poke", "cpu_ms_per_poke", "cpu_per_poke"),
+        ("memory per wait", "rss_per_wait", "rss_per_wait"),
+        ("sockets", "sockets", "sockets"),
+        ("pokes a second", "pokes_per_second", "pokes_per_second"),
+    )
+    everything = {**ours, "rss_per_wait": report.rss_per_wait}
+    for title, figure, ratio in rows:
+        table.add_row(
+            title, _shown(figure, everything[figure]), *(_compared(one, figure, ratio) for one in found)
+        )
+    for title, q in (("gap over the interval, p50", "p50"), ("p99", "p99")):
+        table.add_row(
+            title,
+            seconds(ours["gap_over_interval"][q]),
+            *(seconds(one["gap_over_interval"][q]) if one["ran"] else "" for one in found),
+        )
+    table.add_row("started", f"{report.taken:,}", *(_started(c) for c in report.comparators))
+    table.add_row(
+        "wrong, lost",
+        f"{report.account.wrong}, {report.account.lost}",
+        *(f"{c.wrong}, {c.lost}" if c.seen else "" for c in report.comparators),
+    )
+    for c in report.comparators:
+        if c.note:
+            table.caption = "\n".join(filter(None, [str(table.caption or ""), f"{c.name}: {c.note}"]))
+    table.caption_justify = "left"
+    return table
+
+
+def _compared(found: Mapping[str, Any], figure: str, ratio: str) -> str:
+    if not found["ran"]:
+        return "did not run"
+    times = found["ratios"][ratio]
+    shown = _shown(figure, found[figure])
+    return shown if times is None else f"{shown} ({times:,.{2 if times < 10 else 0}f} x)"
+
+
+def _shown(figure: str, value: float | None) -> str:
+    if value is None:
+        return "-"
+    match figure:
+        case "cpu_ms_per_poke":
+            return f"{value:,.3f} ms"
+        case "rss_per_wait":
+            return size(value)
+        case _:
+            return f"{value:,.0f}"
+
+
+def _started(one: "Comparison") -> str:
+    return f"{one.started:,} of {one.waits:,}" if one.seen else ""
+
+
+def figures(report: "Report") -> Table:
+    """What was measured of the daemon."""
+    load, found = report.load, report.as_json()
+    ours, accepted = found["waitd"], found["accepted"]
+    table = Table(
+        "",
+        "",
+        "",
+        title=f"{load.waits:,} waits on {load.kind.value}, every {load.poke_interval:g} s for {load.duration:g} s, {load.profile}",
+        title_justify="left",
+        show_header=False,
+    )
+    table.columns[1].justify = "right"
+    table.columns[2].style = "dim"
+    kept = (
+        f", kept waiting for the core {ours['kept_waiting']:.0%}" if ours["kept_waiting"] is not None else ""
+    )
+    cpu = ours["cpu_ms_per_poke"]
+    table.add_row(
+        "CPU per poke",
+        f"{cpu:,.3f} ms" if cpu is not None else "-",
+        f"{ours['cpu_seconds']:.2f} s in {ours['seconds']:.1f} s{kept}",
+    )
+    table.add_row(
+        "pokes a second",
+        f"{ours['pokes_per_second']:,.0f}",
+        f"{load.waits / load.poke_interval:,.0f} are due if none backs off",
+    )
+    table.add_row(
+        "accepted a second",
+        f"{accepted['per_second']:,.0f}" if accepted["per_second"] else "-",
+        "on disk, in batches",
+    )
+    table.add_section()
+    table.add_row(
+        "poke lateness p50 / p99",
+        _pair(ours["lateness"]),
+        f"p90 {seconds(ours['lateness']['p90'])}, p999 {seconds(ours['lateness']['p999'])}",
+    )
+    gap = ours["gap_over_interval"]
+    table.add_row("gap over the interval p50 / p99", _pair(gap), "as targets that answer at once saw it")
+    table.add_row(
+        "detection delay p50 / p99", _pair(ours["detection"]), "from the target's end to the outcome on disk"
+    )
+    table.add_row(
+        "  of targets that answer at once",
+        _pair(ours["detection_prompt"]),
+        f"half an interval is {seconds(load.poke_interval / 2)}",
+    )
+    table.add_row("delivery delay p50 / p99", _pair(ours["delivery"]), "from there to the callback's arrival")
+    table.add_section()
+    table.add_row("memory per wait", size(ours["rss_per_wait"]), f"{size(ours['rss'])} in all")
+    table.add_row("sockets" if report.local else "descriptors", f"{ours['sockets']:,}", "")
+    table.add_row("loop lag, longest", seconds(ours["loop_lag_max"]), "")
+    scrapes = found["scrapes"]
+    table.add_row(
+        "watching it",
+        f"{scrapes['scrapes']} scrapes",
+        f"p50 {seconds(scrapes['p50'])}, longest {seconds(scrapes['max'])}; their CPU time is counted in",
+    )
+    table.add_row(
+        "fleet, busiest process",
+        f"{max(span.busy for span in report.seen.fleet):.0%}",
+        "BOTTLENECK" if report.seen.fleet_was_busy else "not the bottleneck",
+    )
+    return table  # fmt: skip
+
+
+def correctness(account: "Account") -> Table:
+    """What must be right."""
+    table = Table(title="Correctness", title_justify="left", show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_column(style="dim")
+    ends = f"{account.succeeded} succeeded, {account.failed} failed, {account.timed_out} timed out"
+    table.add_row("waits", f"{account.submitted:,}", ends)
+    table.add_row("callbacks came", f"{account.delivered:,}", "of as many waits")
+    table.add_row("delivered twice", f"{account.delivered_twice:,}", "at least once is the promise; ids tell")
+    table.add_section()
+    for name, count, remark in (
+        ("lost", account.lost, "no outcome ever came"),
+        ("wrong outcome", account.wrong, "not what the fleet says it must be"),
+        ("signature wrong", account.badly_signed, ""),
+        ("event changed", account.changed, "not the same bytes each time"),
+    ):
+        table.add_row(name, Text(f"{count:,}", style="bold green" if count == 0 else "bold red"), remark)
+    return table
+
+
+def _pair(quantiles: Mapping[str, float | None]) -> str:
+    return f"{seconds(quantiles['p50'])} / {seconds(quantiles['p99'])}"
+
+
+def seconds(value: float | None) -> str:
+    """A time for people: 12 ms, 3.4 s."""
+    if value is None:
+        return "-"
+    if abs(value) < 0.9995:
+        digits = 1 if abs(value) < 0.01 else 0
+        return f"{value * 1000:,.{digits}f} ms"
+    return f"{value:,.2f} s"
+
+
+def size(value: float) -> str:
+    """A size for people: 1.2 KiB."""
+    for unit, bytes_each in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if abs(value) >= bytes_each:
+            return f"{value / bytes_each:,.1f} {unit}"
+    return f"{value:,.0f} B"

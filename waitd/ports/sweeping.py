@@ -1,0 +1,28 @@
+"""The store, as the sweep that looks for gone Airflow tasks needs it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from waitd.core.wait import Outcome, WaitId
+
+
+class ToldThere(NamedTuple):
+    """A waiting wait, and the one of its sinks that was asked for: its parameters with `kind`."""
+
+    wait_id: WaitId
+    sink: Mapping[str, Any]
+
+
+class SweptStore(Protocol):
+    """Waiting waits by whom they will tell, and their end."""
+
+    async def sink_connections(self, kind: str) -> Sequence[str]:
+        """The conn_ids that sinks of this kind name, of waits that are waiting."""
+
+    async def waits_telling(
+        self, kind: str, conn_id: str, after: WaitId | None, limit: int
+    ) -> Sequence[ToldThere]:
+        """A page of the waiting waits that have such a sink, in the order of their ids."""
+
+    async def cancel(self, wait_id: str, outcome: Outcome) -> object:
+        """Ends a waiting wait as cancelled. Raises NotFound, Conflict, StoreUnavailable."""

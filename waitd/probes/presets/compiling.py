@@ -1,0 +1,199 @@
+"""A preset's file becomes what the machinery of kind `http` runs on: a target for each wait, and a request for each job to submit."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property, lru_cache
+from typing import Any
+
+import orjson
+
+from waitd.core.connection import check_endpoint, origin_of, segment
+from waitd.core.errors import InvalidInput
+from waitd.core.job_answer import Means
+from waitd.models import Strict, parsed
+from waitd.probes.http_params import HttpTarget, Template, seed_of, seeded, shared_template
+from waitd.probes.presets.connections import vendor_name
+from waitd.probes.presets.dialects import DIALECTS, NO_DIALECT
+from waitd.probes.presets.parameters import check_conn_id, params_model, submit_model
+from waitd.probes.presets.rules import Answer, Items, JobRules, JobSources, job_rules_of
+from waitd.probes.presets.schema import PresetFile, StateTable
+from waitd.probes.presets.templates import filled, filled_path, filled_texts, with_query
+from waitd.probes.submitting import SubmitParams
+
+
+class PresetTarget(HttpTarget):
+    """What one wait asks. Unlike any request of kind `http`, a look at a job may be shared whatever its method.
+
+    Attributes:
+        account: the connection that its requests count for; `aws_default` also stands for the environment's own account.
+    """
+
+    __slots__ = ("account", "may_be_absent")
+
+    def __init__(
+        self,
+        account: str | None,
+        template: Template,
+        rules: JobRules,
+        endpoint: str,
+        seed: str,
+        *,
+        may_be_absent: bool,
+    ) -> None:
+        named = origin_of(endpoint) if template.conn_id is None else None
+        super().__init__(template, rules, endpoint, None if named is None else str(named), seed)
+        self.key = seed
+        self.account = account
+        self.may_be_absent = may_be_absent
+
+    @property
+    def conn_id(self) -> str | None:
+        """The connection that must exist; its requests use what the vendor's API makes of it (`template.conn_id`)."""
+        return None if self.may_be_absent else self.account
+
+
+class Preset:
+    """A file, compiled.
+
+    Attributes:
+        file: its tables.
+        origin: where it was read, for people.
+    """
+
+    def __init__(self, file: PresetFile, origin: str) -> None:
+        self.file = file
+        self.origin = origin
+        self._sources = _sources(file)
+        texts = _texts(self._sources)
+        self._named = [name for name in file.params if any(f"params.{name}" in text for text in texts)]
+        self._content = {} if file.request.json_body is None else {"Content-Type": "application/json"}
+
+    # Models take milliseconds each, and most daemons wait for two or three kinds.
+
+    @cached_property
+    def params_model(self) -> type[Strict]:
+        """What `params` of a wait may hold."""
+        return params_model(self.file.kind, self.file.connection, self.file.params)
+
+    @cached_property
+    def submit_model(self) -> type[SubmitParams] | None:
+        """What its `submit` may hold; None where no job can be submitted."""
+        table = self.file.submit
+        if table is None:
+            return None
+        return submit_model(self.file.kind, table.params, list(table.on_conflict))
+
+    @property
+    def refusal(self) -> str | None:
+        """CEL: what is said of an answer that refuses."""
+        return self._sources.refusal
+
+    def checked(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Parameters with their defaults.
+
+        Raises:
+            InvalidInput: with pointers relative to `params`.
+        """
+        given = parsed(self.params_model, dict(params)).__dict__
+        check_conn_id(self.file.connection, given[self.file.connection.param])
+        return given
+
+    def target(self, params: Mapping[str, Any], *, namespace: str) -> PresetTarget:
+        """The target that these parameters name; raises as `checked` does."""
+        given = self.checked(params)
+        conn_id = given[self.file.connection.param]
+        request = self.file.request
+        endpoint = with_query(self.path(request.path, given), filled_texts(request.query, given))
+        body = filled(request.json_body, given)
+        template = shared_template(
+            *(namespace, request.method, self.vendor_name(given), ""),
+            tuple({**self._content, **filled_texts(request.headers, given)}.items()),
+            None if body is None else orjson.dumps(body),
+            given["request_timeout"],
+        )
+        endpoint, seed = seeded(_shape(template), endpoint)
+        absent = self.may_be_absent(params)
+        target = PresetTarget(conn_id, template, self.rules(given), endpoint, seed, may_be_absent=absent)
+        if request.follow:
+            target.key = ""  # where it looks next is each wait's own
+        return target
+
+    def path(self, template: str, given: Mapping[str, Any]) -> str:
+        """A path of the file, filled.
+
+        Raises:
+            InvalidInput: a parameter cannot stand in it.
+        """
+        for name, value in given.items():
+            try:
+                if f"{{{name}}}" in template and value is not None:
+                    check_endpoint("/" + segment(str(value)))
+                elif f"{{+{name}}}" in template:
+                    self._check_endpoint(value, given)
+            except ValueError as error:
+                raise InvalidInput.at(f"/{name}", str(error)) from None
+        return filled_path(template, given)
+
+    def _check_endpoint(self, endpoint: str, given: Mapping[str, Any]) -> None:
+        """Raises ValueError where this leads nowhere."""
+        if check_endpoint(endpoint) is None and given[self.file.connection.param] is None:
+            raise ValueError(
+                f"without {self.file.connection.param} this is an absolute http:// or https:// URL"
+            )
+
+    def rules(self, given: Mapping[str, Any]) -> JobRules:
+        """How an answer about these parameters is judged."""
+        if not self._named:
+            return job_rules_of(self._sources)
+        named = orjson.dumps({name: given[name] for name in self._named})
+        return job_rules_of(self._sources._replace(params=named))
+
+    def vendor_name(self, given: Mapping[str, Any]) -> str | None:
+        """Under which name its requests ask for the connection."""
+        conn_id = given[self.file.connection.param]
+        return None if conn_id is None else vendor_name(conn_id, self.file.kind, given.get("region_name"))
+
+    def may_be_absent(self, params: Mapping[str, Any]) -> bool:
+        """Whether the environment's credentials stand in where there is no connection: for AWS, unless one is named."""
+        connection = self.file.connection
+        return connection.aws_service is not None and connection.param not in params
+
+    def example(self) -> dict[str, Any]:
+        """Parameters as the documentation shows them."""
+        return {name: table.example for name, table in self.file.params.items() if table.example is not None}
+
+
+@lru_cache(maxsize=4096)
+def _shape(template: Template) -> Any:
+    """The hash of a template; few are shared by very many waits."""
+    return seed_of(template)
+
+
+def _sources(file: PresetFile) -> JobSources:
+    outcome, state = file.outcome, file.state
+    dialect = DIALECTS.get(file.dialect or "", NO_DIALECT)
+    own = tuple(Answer(answer.when, Means(answer.means)) for answer in file.answers)
+    return JobSources(
+        state=_where(state),
+        success=frozenset(state.success),
+        failure=frozenset(state.failure),
+        running=frozenset(state.running),
+        not_found=frozenset(state.not_found),
+        error=outcome.error,
+        message=outcome.message,
+        refusal=outcome.refusal or dialect.refusal,
+        result=outcome.result,
+        answers=(*own, *dialect.answers),
+    )
+
+
+def _where(state: StateTable) -> str | Items:
+    if state.items is None:
+        return state.value or ""
+    items = state.items
+    return Items(items.path, tuple(items.where.items()), items.value, items.otherwise)
+
+
+def _texts(sources: JobSources) -> Sequence[str]:
+    state = sources.state if isinstance(sources.state, str) else ""
+    texts = (state, sources.error, sources.message, sources.refusal, sources.result)
+    return [text for text in (*texts, *(answer.when for answer in sources.answers)) if text]

@@ -1,0 +1,92 @@
+"""Operations that say by a header where they are to be asked about next, and when: HTTP's 202 with `Location` and `Retry-After`.
+
+Where to look next is the wait's own memory, so it holds over a restart. Only URLs of the origin that was asked are followed: the
+credentials are that one's.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from yarl import URL
+
+from waitd.core.answer import Refused
+from waitd.core.connection import origin_of
+from waitd.core.retry_after import parse_retry_after
+from waitd.core.verdict import Pending, Verdict
+from waitd.core.wait import NOTHING_SEEN, Progress
+from waitd.ports import Pokeable
+from waitd.probes.http import HttpProbe
+from waitd.probes.http_access import Access
+from waitd.probes.http_client import Answer, Request
+from waitd.probes.http_params import HttpTarget
+from waitd.probes.judging import Rules
+
+#: The first that an answer has is followed.
+FOLLOWED = ("Azure-AsyncOperation", "Operation-Location", "Location")
+#: The longest URL that is remembered, in characters: a probe's memory is small.
+_MAX_URL = 1024
+_ELSEWHERE = " Its {} leads to another origin, and is not followed."
+
+
+@dataclass(frozen=True, slots=True)
+class _Following:
+    """A wait, looking where its last answer said."""
+
+    target: HttpTarget
+    progress: Progress = NOTHING_SEEN
+
+
+class _Target(HttpTarget):
+    """A target that is asked at a URL of an earlier answer."""
+
+    __slots__ = ()
+
+
+class FollowingProbe(HttpProbe):
+    """Pokes waits whose target moves. Their keys are empty, so each is poked alone."""
+
+    async def poke(self, group: Sequence[Pokeable]) -> Sequence[Verdict]:
+        """See `HttpProbe.poke`."""
+        followed = [self._moved(wait) for wait in group]
+        return await super().poke(followed)
+
+    @staticmethod
+    def _moved(wait: Pokeable) -> Pokeable:
+        url, target = wait.progress.state, wait.target
+        if url is None:
+            return wait
+        return _Following(_Target(target.template, target.rules, url, target.origin, target.seed))
+
+    def _request(self, target: HttpTarget, access: Access | None) -> Request:
+        if not isinstance(target, _Target):
+            return super()._request(target, access)
+        origin = target.origin if access is None else access.place.origin
+        if str(origin_of(target.endpoint)) != origin:
+            raise ValueError("the operation's URL is of another origin")
+        return super()._request(
+            target, None if access is None else access._replace(place=access.place.at_root())
+        )
+
+    async def _judged_alone(self, answer: Answer, rules: Rules, give_up: float) -> Verdict | Refused:
+        verdict = await super()._judged_alone(answer, rules, give_up)
+        if not isinstance(verdict, Pending):
+            return verdict
+        headers = answer.response.headers
+        asked = parse_retry_after(headers.get("Retry-After"), self._now(), headers.get("Date"))
+        name = next((name for name in FOLLOWED if headers.get(name)), None)
+        if name is None:
+            return replace(verdict, retry_after=asked)
+        url = _same_origin(answer.url, headers[name])
+        if url is None:
+            return replace(verdict, retry_after=asked, message=verdict.message + _ELSEWHERE.format(name))
+        return replace(verdict, retry_after=asked, state=url)
+
+
+def _same_origin(asked: str, location: str) -> str | None:
+    """The absolute URL that an answer names; None where it is of another origin, or none that can be asked."""
+    try:
+        url = str(URL(asked, encoded=True).join(URL(location)).with_fragment(None))
+        same = origin_of(url) == origin_of(asked)
+    except ValueError:
+        return None
+    return url if same and "\\" not in location and len(url) <= _MAX_URL else None

@@ -1,0 +1,237 @@
+"""Golden cases: a preset's file says what its vendor answers and what that comes to; here both are held against the real probe.
+
+The answers come from a server on a loopback port, so that a case also says whether the request is right. Besides the file's own cases
+every preset is asked about answers that mean nothing, and about a state that nobody has heard of.
+"""
+
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import orjson
+from aiohttp import web
+
+from waitd.core.connection import Connection
+from waitd.core.job_answer import State
+from waitd.core.verdict import Verdict, name_of
+from waitd.core.wait import NOTHING_SEEN, Progress, observe
+from waitd.metrics import Tally
+from waitd.ports import Authorization
+from waitd.probes.http import HttpProbe
+from waitd.probes.judging import Response
+from waitd.probes.presets.compiling import Preset, PresetTarget
+from waitd.probes.presets.connections import VendorConnections
+from waitd.probes.presets.following import FollowingProbe
+from waitd.probes.presets.probe import PresetProbe
+from waitd.probes.presets.schema import GoldenTable
+from waitd.probes.presets.templates import filled
+
+UNHEARD_OF = "WAITD_NEVER_HEARD_OF_IT"
+_UNHEARD_NUMBER = 987_654
+_JSON = {"Content-Type": "application/json"}
+#: Answers with 200 that say nothing about any job.
+MEANINGLESS: Mapping[str, tuple[str, bytes]] = {
+    "HTML with 200": ("text/html", b"<!doctype html><title>Sign in</title>"),
+    "truncated JSON": ("application/json", b'{"status": {"sta'),
+    "an empty body": ("application/json", b""),
+    "a list": ("application/json", b"[]"),
+    "a number": ("application/json", b"17"),
+    "null": ("application/json", b"null"),
+    "another object": ("application/json", b'{"never": {"heard": ["of"]}}'),
+}
+
+
+class Case(NamedTuple):
+    """One case, complete. `expected`: fields of the verdict by name; `verdict` is its name."""
+
+    name: str
+    params: Mapping[str, Any]
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    expected: Mapping[str, Any]
+    request: str | None = None
+    request_json: Any = None
+
+
+class Result(NamedTuple):
+    """What came of a case; `why` is empty where it is as expected."""
+
+    case: Case
+    why: str
+
+
+@dataclass
+class _Vendor:
+    """Answers as the case in hand says, and keeps what was asked."""
+
+    case: Case | None = None
+    asked: str = ""
+    asked_json: Any = None
+
+    async def answer(self, request: web.Request) -> web.Response:
+        body = await request.read()
+        self.asked, self.asked_json = (
+            f"{request.method} {request.raw_path}",
+            orjson.loads(body) if body else None,
+        )
+        assert self.case is not None  # noqa: S101 - nobody else knows the port
+        return web.Response(status=self.case.status, headers=self.case.headers, body=self.case.body)
+
+
+@dataclass
+class _GoldenConnections:
+    """One connection, to the vendor; without credentials: cases are about answers."""
+
+    url: str
+    connections: dict[str, Connection] = field(default_factory=dict)
+
+    async def get(self, conn_id: str) -> Connection:
+        extra = {"auth_type": "none", "region_name": "eu-west-1", "endpoint_url": self.url}
+        return self.connections.setdefault(conn_id, Connection(conn_id, host=self.url, extra=extra))
+
+    async def refreshed(self, conn_id: str) -> Connection:
+        return await self.get(conn_id)
+
+    def peek(self, conn_id: str) -> Connection | None:
+        return self.connections.get(conn_id)
+
+    at_once = peek
+
+    def at_hand(self, connection: Connection) -> Authorization | None:  # noqa: ARG002 - the port's shape
+        return Authorization()
+
+    async def authorize(
+        self,
+        connection: Connection,  # noqa: ARG002 - the port's shape
+        *,
+        refused: Authorization | None = None,  # noqa: ARG002 - the port's shape
+    ) -> Authorization:
+        return Authorization()
+
+
+@dataclass(frozen=True)
+class _Poked:
+    target: PresetTarget
+    progress: Progress = NOTHING_SEEN
+
+
+async def run(preset: Preset, *, direct: bool = True) -> Sequence[Result]:
+    """What comes of each case of a preset. `direct`: see `HttpProbe`."""
+    vendor = _Vendor()
+    async with _served(vendor) as url, _probe(preset, url, direct=direct) as probe:
+        return [Result(case, await _why(case, vendor, probe, url)) for case in cases(preset)]
+
+
+@asynccontextmanager
+async def _served(vendor: _Vendor) -> AsyncIterator[str]:
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", vendor.answer)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def _probe(preset: Preset, url: str, *, direct: bool) -> AsyncIterator[PresetProbe]:
+    kind = FollowingProbe if preset.file.request.follow else HttpProbe
+    tables = {preset.file.kind: preset.file.connection}
+    connections = VendorConnections(_GoldenConnections(url), tables, now=lambda: 0.0)
+    async with kind(connections, secret_headers=(), direct=direct) as http:
+        yield PresetProbe(preset, http, connections, Tally(), now=lambda: 0.0)
+
+
+async def _why(case: Case, vendor: _Vendor, probe: PresetProbe, url: str) -> str:
+    """What is wrong with a case; "" where nothing is."""
+    vendor.case = case
+    params = {name: url + value if value == "{server}" else value for name, value in case.params.items()}
+    target = probe.parse({probe.preset.file.connection.param: "golden", **params}, namespace="default")
+    [verdict] = await probe.poke([_Poked(target)])
+    if verdict.reason == "not_found" and case.expected.get("verdict") == "failure":
+        grace = probe.preset.file.pace.not_found_grace
+        seen = observe(NOTHING_SEEN, verdict, -grace)
+        [verdict] = await probe.poke([_Poked(target, seen)])
+    wrong = [*_unlike(case.expected, verdict)]
+    if case.request is not None and vendor.asked != case.request:
+        wrong.append(f"asked {vendor.asked!r} instead of {case.request!r}")
+    if case.request_json is not None and vendor.asked_json != case.request_json:
+        wrong.append(f"sent {vendor.asked_json!r} instead of {case.request_json!r}")
+    return "; ".join(wrong)
+
+
+def _unlike(expected: Mapping[str, Any], verdict: Verdict) -> Iterator[str]:
+    for name, value in expected.items():
+        found = name_of(verdict) if name == "verdict" else getattr(verdict, name, None)
+        if found != value:
+            yield f"{name} is {found!r} instead of {value!r}"
+
+
+# ---------------------------------------------------------------- the cases
+
+
+def cases(preset: Preset) -> Iterator[Case]:
+    """All cases of a preset: its file's, and those that every preset has."""
+    file = preset.file
+    for table in file.golden:
+        yield from _own(preset, table)
+    rules = preset.rules(preset.checked({**preset.example(), file.connection.param: "golden"}))
+    if not rules.needs_body[0]:
+        return
+    for name, (content_type, body) in MEANINGLESS.items():
+        headers = {"Content-Type": content_type}
+        expected = {"verdict": "unreachable", "reason": "malformed_answer"}
+        yield Case(name, preset.example(), 200, headers, body, expected)
+    each = next((table for table in file.golden if table.each is not None), None)
+    if each is not None and file.state.items is None:
+        unheard: State = _UNHEARD_NUMBER if isinstance(file.state.success[0], int) else UNHEARD_OF
+        expected = {"verdict": "pending", "reason": "unknown_state"}
+        yield _case(preset, each, "an unknown state", unheard, expected)
+
+
+def uncovered(preset: Preset) -> Sequence[State]:
+    """The listed states that no case of the file has."""
+    state = preset.file.state
+    listed = [*state.success, *state.failure, *state.running, *state.not_found]
+    seen = set()
+    for case in cases(preset):
+        given = preset.checked({**case.params, preset.file.connection.param: "golden"})
+        headers = {name.lower(): value for name, value in case.headers.items()}
+        seen.add(preset.rules(given).state_of(Response(case.status, headers, case.body, None)))
+    return [one for one in listed if one not in seen]
+
+
+def _own(preset: Preset, table: GoldenTable) -> Iterator[Case]:
+    if table.each is None:
+        yield _case(preset, table, table.name or "", None, _expected(table))
+        return
+    for state in getattr(preset.file.state, table.each):
+        yield _case(preset, table, f"{table.each}: {state!r}", state, _expected(table, state))
+
+
+def _case(
+    preset: Preset, table: GoldenTable, name: str, state: State | None, expected: Mapping[str, Any]
+) -> Case:
+    known = {"state": state}
+    if table.body is not None:
+        body = table.body.replace("{state}", str(state)).encode()
+    elif table.json_body is not None:
+        body = orjson.dumps(filled(table.json_body, known) if state is not None else table.json_body)
+    else:
+        body = b""
+    headers = {**(_JSON if table.json_body is not None else {}), **table.headers}
+    params = {**preset.example(), **table.params}
+    return Case(name, params, table.status, headers, body, expected, table.request, table.request_json)
+
+
+def _expected(table: GoldenTable, state: State | None = None) -> dict[str, Any]:
+    found = {name: getattr(table, name) for name in ("verdict", "reason", "message", "payload")}
+    expected = {name: value for name, value in found.items() if name in table.model_fields_set}
+    if state is not None and "message" in expected:
+        expected["message"] = expected["message"].replace("{state}", str(state))
+    return expected

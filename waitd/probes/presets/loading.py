@@ -1,0 +1,120 @@
+"""Presets from files: those that come with waitd, and those of a directory of the operator's."""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from waitd.core.errors import WaitdError
+from waitd.probes.presets.checks import mistakes
+from waitd.probes.presets.compiling import Preset
+from waitd.probes.presets.schema import PresetFile
+
+#: Where those lie that come with waitd.
+BUILT_IN = Path(__file__).parent
+#: The largest file, in bytes.
+_MAX_FILE = 256 * 1024
+
+
+class PresetInvalid(WaitdError):  # noqa: N818 - reads as a sentence where it is raised
+    """A preset's file is wrong. `lines` say where and why, each with its file, table and key."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        self.lines = tuple(lines)
+        super().__init__("\n".join(["a preset cannot be used:", *(f"  {line}" for line in self.lines)]))
+
+
+@lru_cache(maxsize=1)
+def built_in() -> Mapping[str, Preset]:
+    """The presets that come with waitd, by kind."""
+    return {preset.file.kind: preset for preset in map(load, sorted(BUILT_IN.glob("*.toml")))}
+
+
+def presets_in(directory: Path | None) -> Mapping[str, Preset]:
+    """Those that come with waitd and those of a directory, by kind.
+
+    A file of a kind that is there already must say `replaces = true`: nobody's waits change their meaning unawares.
+
+    Raises:
+        PresetInvalid: everything that is wrong with all of the files.
+    """
+    found = dict(built_in())
+    if directory is None:
+        return found
+    if not directory.is_dir():
+        raise PresetInvalid([f"{directory}: presets_dir is no directory"])
+    own: dict[str, Preset] = {}
+    wrong: list[str] = []
+    for path in sorted(directory.glob("*.toml")):
+        try:
+            preset = load(path)
+        except PresetInvalid as error:
+            wrong += error.lines
+            continue
+        kind = preset.file.kind
+        if kind in own:
+            wrong.append(f"{path}: kind: {kind} is the kind of {own[kind].origin}, too")
+        elif kind in found and not preset.file.replaces:
+            wrong.append(f"{path}: kind: waitd has a preset {kind}; say replaces = true to replace it")
+        own.setdefault(kind, preset)
+    if wrong:
+        raise PresetInvalid(wrong)
+    return found | own
+
+
+def load(path: Path) -> Preset:
+    """The preset of one file.
+
+    Raises:
+        PresetInvalid: it cannot be read, is no TOML, or is wrong.
+    """
+    file = _checked(path, _read(path))
+    if wrong := [f"{path}: {mistake}" for mistake in mistakes(file)]:
+        raise PresetInvalid(wrong)
+    return Preset(file, str(path))
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        if path.stat().st_size > _MAX_FILE:
+            raise PresetInvalid([f"{path}: it has more than {_MAX_FILE} bytes"])
+        return tomllib.loads(path.read_text("utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise PresetInvalid([f"{path}: {error}"]) from None
+    except UnicodeDecodeError:
+        raise PresetInvalid([f"{path}: it is no UTF-8"]) from None
+    except OSError as error:
+        raise PresetInvalid([f"{path}: it cannot be read: {error.strerror}"]) from None
+
+
+def _checked(path: Path, tables: Mapping[str, Any]) -> PresetFile:
+    try:
+        return PresetFile.model_validate(tables)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False)
+        lines = [f"{path}: {_place(item['loc'], tables)}: {_said(item)}" for item in found]
+        raise PresetInvalid(lines) from None
+
+
+def _place(at: Sequence[str | int], tables: Mapping[str, Any]) -> str:
+    """`[params.job_id] type`, `[[golden]] 3 verdict`: the table and the key, as the file has them."""
+    if len(at) > 1 and isinstance(at[1], int) and isinstance(tables.get(str(at[0])), list):
+        return " ".join([f"[[{at[0]}]]", str(at[1] + 1), *map(str, at[2:])])
+    value: Any = tables
+    for name in at:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    names = [str(name) for name in at]
+    if isinstance(value, Mapping):
+        return f"[{'.'.join(names)}]"
+    return f"[{'.'.join(names[:-1])}] {names[-1]}" if len(names) > 1 else (names or ["the file"])[0]
+
+
+def _said(item: Mapping[str, Any]) -> str:
+    if item["type"] == "extra_forbidden":
+        return "unknown key"
+    if item["type"] == "missing":
+        return "it is missing"
+    return str(item["msg"]).removeprefix("Value error, ")

@@ -1,0 +1,86 @@
+"""A preset's parameters as a pydantic model: checked like those of any other kind, and shown so in the API's document."""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints, create_model
+
+from waitd.core.connection import is_conn_id
+from waitd.core.errors import InvalidInput
+from waitd.models import Strict
+from waitd.probes.http_params import MAX_REQUEST_TIMEOUT
+from waitd.probes.presets.schema import ConnectionTable, ParamTable
+from waitd.probes.submitting import SubmitParams
+
+#: As `waitd.core.aws_connection.is_region` has it, for pydantic's expressions.
+_REGION = r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$"
+#: The longest text where a preset says nothing else, in characters.
+_MAX_LENGTH = 1024
+_PLAIN: Mapping[str, Any] = {"boolean": bool, "object": dict[str, Any], "array": list[Any]}
+
+
+def params_model(kind: str, connection: ConnectionTable, params: Mapping[str, ParamTable]) -> type[Strict]:
+    """The model of what `params` of a wait of this kind may hold."""
+    fields: dict[str, Any] = {connection.param: _connection_field(connection)}
+    if connection.aws_service is not None:
+        region = Annotated[str, StringConstraints(pattern=_REGION)]
+        fields["region_name"] = (
+            region | None,
+            Field(default=None, description="The region; default: the connection's."),
+        )
+    fields.update({name: _field(table) for name, table in params.items()})
+    fields["request_timeout"] = (
+        float,
+        Field(default=10.0, gt=0, le=MAX_REQUEST_TIMEOUT, description="Seconds one poke may take."),
+    )
+    return create_model(_model_name(kind, "Params"), __base__=Strict, **fields)
+
+
+def submit_model(kind: str, params: Mapping[str, ParamTable], on_conflict: list[str]) -> type[SubmitParams]:
+    """The model of what `submit` of a wait of this kind may hold."""
+    fields: dict[str, Any] = {name: _field(table) for name, table in params.items()}
+    fields["on_conflict"] = (
+        Literal[tuple(on_conflict)],
+        Field(default=on_conflict[0], description="Where a job is running already: what to do about it."),
+    )
+    return create_model(_model_name(kind, "Submit"), __base__=SubmitParams, **fields)
+
+
+def check_conn_id(connection: ConnectionTable, conn_id: str | None) -> None:
+    """Raises InvalidInput where this can be no connection's name, or there has to be one."""
+    if conn_id is None and not connection.optional:
+        raise InvalidInput.at(f"/{connection.param}", "the connection's name")
+    if conn_id is not None and not is_conn_id(conn_id):
+        raise InvalidInput.at(f"/{connection.param}", "up to 250 letters, digits and _#!()-.:/\\")
+
+
+def _connection_field(connection: ConnectionTable) -> Any:
+    described = "The connection that knows address and credentials."
+    if connection.default is None and not connection.optional:
+        return str, Field(description=described)
+    return (str | None if connection.optional else str), Field(
+        default=connection.default, description=described
+    )
+
+
+def _field(table: ParamTable) -> Any:
+    kind = _type(table)
+    if table.required:
+        return kind, Field(description=table.description)
+    return kind | None, Field(default=table.default, description=table.description)
+
+
+def _type(table: ParamTable) -> Any:
+    if table.enum is not None:
+        return Literal[tuple(table.enum)]
+    if table.type == "integer":
+        return Annotated[int, Field(ge=0 if table.minimum is None else table.minimum, lt=2**63)]
+    if table.type == "string":
+        longest = table.max_length or _MAX_LENGTH
+        return Annotated[str, StringConstraints(min_length=1, max_length=longest, pattern=table.pattern)]
+    return _PLAIN[table.type]
+
+
+def _model_name(kind: str, what: str) -> str:
+    return "".join(part.capitalize() for part in re.split(r"[^A-Za-z0-9]", kind)) + what

@@ -1,0 +1,310 @@
+"""How a preset judges an answer: the job's state is found, looked up on closed lists, and only then is anything else evaluated.
+
+Worker processes import this file: keep it cheap to import.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
+
+import orjson
+
+from waitd.core.answer import UNDECIDED, Answered, Decision, Judged, Refused
+from waitd.core.job_answer import Means, State, job_verdict, said_of_state
+from waitd.core.verdict import MESSAGE_LIMIT, Verdict
+from waitd.probes.conditions import Expression, Language, Trouble, Type
+from waitd.probes.judging import (
+    INLINE_BODY,
+    Response,
+    Rules,
+    costs_little,
+    message_of,
+    payload_of,
+    quick_size_of,
+    size_of,
+)
+
+#: What the expressions of a preset may name: those of kind `http`, and the wait's own parameters.
+LANGUAGE = Language(
+    {
+        "status": Type.INT,
+        "headers": Type.Map(Type.STRING, Type.STRING),
+        "body": Type.DYN,
+        "text": Type.STRING,
+        "params": Type.Map(Type.STRING, Type.DYN),
+    }
+)
+#: Where a state lies when no expression is needed to find it: `body.status.state`, `body.jobs[0].status`.
+_PATH = re.compile(r"body(?:\.[A-Za-z_][A-Za-z0-9_]*|\[[0-9]{1,3}\])*")
+_STEP = re.compile(r"\.([A-Za-z_][A-Za-z0-9_]*)|\[([0-9]{1,3})\]")
+
+Path = tuple[str | int, ...]
+
+
+class Items(NamedTuple):
+    """A state that is one of several conditions in a list, as Kubernetes has it.
+
+    Attributes:
+        path: where the list lies; what holds it must be there, the list itself may be missing.
+        where: fields that an item must have, with their values.
+        value: the field whose value is the state; of several, a failure comes first, then a success.
+        otherwise: the state where no item says one that is on a list.
+    """
+
+    path: str
+    where: tuple[tuple[str, str], ...]
+    value: str
+    otherwise: str
+
+
+class Answer(NamedTuple):
+    """What answers other than a 2xx mean to this vendor, where the table would take them for something else."""
+
+    when: str
+    means: Means
+
+
+class JobSources(NamedTuple):
+    """All that a preset's rules are made of, as text; equal ones make equal rules in every process.
+
+    Attributes:
+        state: a path, CEL, or items: what says the job's state.
+        success, failure, running, not_found: the states that mean this.
+        error: CEL; said of a failure, after its state.
+        message: CEL; said in every other case.
+        refusal: CEL; said of a 4xx that means nothing else.
+        result: CEL; the payload. None: the JSON body.
+        answers: asked in their order about whatever is no 2xx.
+        params: those of the wait that an expression names, as JSON; None where none does.
+    """
+
+    state: str | Items
+    success: frozenset[State]
+    failure: frozenset[State]
+    running: frozenset[State]
+    not_found: frozenset[State] = frozenset()
+    error: str | None = None
+    message: str | None = None
+    refusal: str | None = None
+    result: str | None = None
+    answers: tuple[Answer, ...] = ()
+    params: bytes | None = None
+
+
+class JobRules(Rules):
+    """A preset's rules. Equal ones are one object while one of them is alive."""
+
+    def __init__(
+        self, sources: JobSources
+    ) -> None:  # the base's own is about conditions, of which there are none
+        self.sources = sources  # type: ignore[assignment]  # read as `Sources` only for `result`
+        self.allowlist = frozenset()
+        self.conditions = ()
+        self.pending = None
+        self._find = _finder(sources)
+        self._params: dict[str, Any] = {} if sources.params is None else orjson.loads(sources.params)
+        self._known = dict(_known(sources))
+        self._error = _compiled(sources.error)
+        self._message = _compiled(sources.message)
+        self._refusal = _compiled(sources.refusal)
+        self._result = _compiled(sources.result)
+        self._answers = tuple((LANGUAGE.compile(answer.when), answer.means) for answer in sources.answers)
+        self._state = self._find if isinstance(self._find, Expression) else None
+        self._names_status = self._state is not None and "status" in self._state.names
+        self._always = _given(self._state, self._message)
+        elsewhere = _given(self._refusal, *(expression for expression, _ in self._answers))
+        at_the_end = _given(self._error, self._result)
+        every = (*self._always, *elsewhere, *at_the_end)
+        self.names_headers = any("headers" in expression.names for expression in every)
+        self.names_text = any("text" in expression.names for expression in every)
+        of_a_refusal = elsewhere if not self._names_status else (*every,)
+        self.needs_body = (self._state is None or _read_body(self._always), _read_body(of_a_refusal))
+        self.result_needs_body = self._result is None or _read_body([self._result])
+        self.quick_size = quick_size_of(self._always)
+
+    # ------------------------------------------------------------ what is decided
+
+    def _decide(self, response: Response) -> Judged:
+        ok = 200 <= response.status < 300
+        if ok or self._names_status:
+            state, why = self._state_of(response)
+            if state in self._known:
+                return self._known[state]
+            if ok:
+                return Judged(means=Means.MALFORMED, note=why) if state is None else _unheard(state)
+        for expression, means in self._answers:
+            if expression.evaluate(self._seen(response)) is True:
+                return Judged(means=means)
+        return UNDECIDED
+
+    def state_of(self, response: Response) -> State | None:
+        """The state that an answer says, or None where it says none."""
+        return self._state_of(response)[0]
+
+    def _state_of(self, response: Response) -> tuple[State | None, str]:
+        """The state, or why there is none."""
+        find = self._find
+        value = find.evaluate(self._seen(response)) if isinstance(find, Expression) else find(response.body)
+        if type(value) is str or type(value) is int:  # a Trouble is neither, nor is True
+            return value, ""
+        return None, value if isinstance(value, Trouble) else ""
+
+    def judge(self, response: Response) -> Judged:
+        """See `Rules.judge`."""
+        judged = self.decide(response)
+        if judged.decision is None:
+            return self._in_words(judged, response)
+        seen = self._seen(response)
+        said = judged.message or ""
+        if judged.decision is Decision.FAILURE and self._error is not None:
+            error = message_of(self._error, seen)
+            said = f"{self._state_of(response)[0]}: {error}"[:MESSAGE_LIMIT] if error else said
+        elif self._message is not None:
+            said = message_of(self._message, seen) or said
+        payload, omitted = payload_of(self._result, seen)
+        return judged._replace(message=said, payload=payload, omitted=omitted)
+
+    def _in_words(self, judged: Judged, response: Response) -> Judged:
+        """What is said where nothing is decided: the hot path has nothing to add to what is known of the state."""
+        if judged.means is Means.RUNNING:
+            said = self._message
+        elif judged.means is Means.UNKNOWN or not 400 <= response.status <= 499:
+            return judged
+        else:
+            said = self._refusal
+        message = None if said is None else message_of(said, self._seen(response))
+        return judged if message is None else judged._replace(message=message)
+
+    def is_quick(self, response: Response) -> bool:
+        """See `Rules.is_quick`. What is evaluated only once, at the end, does not make every look expensive."""
+        if len(response.raw or b"") > INLINE_BODY:
+            return False
+        seen, size = self._seen(response), size_of(self, response)
+        asked = [] if response.status < 300 else [expression for expression, _ in self._answers]
+        if (size > self.quick_size or asked) and not costs_little([*self._always, *asked], seen, size):
+            return False
+        judged = self.decide(response)
+        if judged.means is Means.RUNNING:
+            return True
+        decided = judged.decision is not None
+        later = _given(self._error, self._result) if decided else _given(self._refusal)
+        return costs_little(later, seen, size)
+
+    def verdict(self, answered: Answered, judged: Judged) -> Verdict | Refused:
+        """See `Rules.verdict`."""
+        return job_verdict(answered, judged)
+
+    def recipe(self) -> tuple[Callable[..., Rules], tuple[Any, ...]]:
+        """See `Rules.recipe`."""
+        return job_rules_of, (self.sources,)
+
+    def _seen(self, response: Response) -> Any:
+        return _WithParams(response, self._params) if self._params else response
+
+
+class _WithParams:
+    """An answer, and the wait's own parameters beside it."""
+
+    __slots__ = ("params", "response")
+
+    def __init__(self, response: Response, params: Mapping[str, Any]) -> None:
+        self.response = response
+        self.params = params
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.response, name)
+
+
+_interned: WeakValueDictionary[JobSources, JobRules] = WeakValueDictionary()
+
+
+def job_rules_of(sources: JobSources) -> JobRules:
+    """The rules of these sources, shared with every wait that has equal ones. The sources must compile."""
+    rules = _interned.get(sources)
+    if rules is None:
+        rules = _interned[sources] = JobRules(sources)
+    return rules
+
+
+def is_path(source: str) -> bool:
+    """Whether a state is found without evaluating anything."""
+    return _PATH.fullmatch(source) is not None
+
+
+def path_of(source: str) -> Path:
+    """The steps below `body`."""
+    return tuple(name or int(index) for name, index in _STEP.findall(source))
+
+
+def _compiled(source: str | None) -> Expression | None:
+    return None if source is None else LANGUAGE.compile(source)
+
+
+def _given(*expressions: Expression | None) -> tuple[Expression, ...]:
+    return tuple(expression for expression in expressions if expression is not None)
+
+
+def _read_body(expressions: Iterable[Expression]) -> bool:
+    return any(not expression.names.isdisjoint(("body", "text")) for expression in expressions)
+
+
+def _known(sources: JobSources) -> Mapping[State, Judged]:
+    """What each listed state comes to."""
+    found: dict[State, Judged] = {}
+    for state in sources.running:
+        found[state] = Judged(means=Means.RUNNING, message=said_of_state(state))
+    for state in sources.not_found:
+        found[state] = Judged(means=Means.NOT_FOUND)
+    for decision, states in ((Decision.SUCCESS, sources.success), (Decision.FAILURE, sources.failure)):
+        found.update({state: Judged(decision, said_of_state(state)) for state in states})
+    return found
+
+
+def _unheard(state: State) -> Judged:
+    shown = repr(state)[: MESSAGE_LIMIT // 2]
+    return Judged(
+        means=Means.UNKNOWN, message=f"The state {shown} is on no list of this kind; the wait goes on."
+    )
+
+
+def _finder(sources: JobSources) -> Expression | Callable[[Any], Any]:
+    state = sources.state
+    if isinstance(state, Items):
+        return _items_finder(state, (*sources.failure, *sources.success, *sources.running))
+    if not is_path(state):
+        return LANGUAGE.compile(state)
+    path = path_of(state)
+    return lambda body: _at(body, path)
+
+
+def _items_finder(items: Items, listed_states: Sequence[State]) -> Callable[[Any], Any]:
+    *above, last = path_of(items.path)
+
+    def find(body: Any) -> Any:
+        holder = _at(body, tuple(above))
+        if not isinstance(holder, dict):
+            return None
+        listed = holder.get(last) or []
+        if not isinstance(listed, list):
+            return None
+        said = [item.get(items.value) for item in listed if isinstance(item, dict) and _fits(item, items)]
+        return next((state for state in listed_states if state in said), items.otherwise)
+
+    return find
+
+
+def _fits(item: Mapping[str, Any], items: Items) -> bool:
+    return all(item.get(name) == value for name, value in items.where)
+
+
+def _at(value: Any, path: Path) -> Any:
+    """What lies at a path of a JSON value; None where nothing does."""
+    for step in path:
+        if isinstance(value, dict) and isinstance(step, str):
+            value = value.get(step)
+        elif isinstance(value, list) and isinstance(step, int) and step < len(value):
+            value = value[step]
+        else:
+            return None
+    return value

@@ -1,0 +1,235 @@
+"""The tables and keys of a preset's file, with their types. What they mean stands in the package's docstring."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints, field_validator, model_validator
+
+from waitd.core.connection_auth import KINDS
+from waitd.models import Strict
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+#: With a dot, so that no preset can ever have the name of a kind that is written in code.
+Kind = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*(\.[a-z0-9][a-z0-9_]*)+$", max_length=64)]
+Text = Annotated[str, StringConstraints(min_length=1)]
+Cel = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
+StateName = str | int
+Seconds = Annotated[float, Field(ge=0, le=86_400)]
+
+
+class ConnectionTable(Strict):
+    """`[connection]`: which connection it is, and what is filled in where that does not say."""
+
+    param: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*_conn_id$")]
+    default: Text | None = None
+    optional: bool = False
+    auth: str | None = None
+    auth_required: bool = False
+    auth_prefix: Annotated[str, StringConstraints(pattern=r"^[A-Za-z]+$")] | None = None
+    extra: dict[str, str] = Field(default_factory=dict)
+    base_url: Text | None = None
+    scheme: Literal["http", "https"] | None = None
+    api_path: Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9/._-]+[A-Za-z0-9]$")] | None = None
+    aws_service: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]*$")] | None = None
+    aws_client: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]*$")] | None = None
+
+    @field_validator("auth")
+    @classmethod
+    def _known(cls, value: str | None) -> str | None:
+        if value is not None and value not in KINDS:
+            raise ValueError(f"one of {', '.join(KINDS)}")
+        return value
+
+    @model_validator(mode="after")
+    def _fits(self) -> "ConnectionTable":
+        if self.auth_required and self.auth is None and self.aws_service is None:
+            raise ValueError("auth_required needs auth")
+        return self
+
+
+class PaceTable(Strict):
+    """`[pace]`: in seconds."""
+
+    poke_interval: Annotated[float, Field(gt=0, le=86_400)] = 60.0
+    min_poke_interval: Annotated[float, Field(gt=0, le=86_400)] = 1.0
+    not_found_grace: Seconds = 60.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "PaceTable":
+        if self.min_poke_interval > self.poke_interval:
+            raise ValueError("min_poke_interval is over poke_interval")
+        return self
+
+
+class ParamTable(Strict):
+    """`[params.NAME]`."""
+
+    type: Literal["string", "integer", "boolean", "object", "array"]
+    description: Text
+    example: Any = None
+    required: bool = False
+    default: Any = None
+    pattern: str | None = None
+    enum: list[StateName] | None = None
+    minimum: int | None = None
+    max_length: int | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> "ParamTable":
+        if self.required and self.default is not None:
+            raise ValueError("what is required has no default")
+        if self.required and self.example is None:
+            raise ValueError("what is required has an example")
+        if self.pattern is not None and self.type != "string":
+            raise ValueError("only a string has a pattern")
+        return self
+
+
+class RequestTable(Strict):
+    """`[request]`, and the requests of the other tables."""
+
+    method: Method = "GET"
+    path: Text
+    query: dict[str, str] = Field(default_factory=dict)
+    headers: dict[str, str] = Field(default_factory=dict)
+    json_body: Any = Field(default=None, alias="json")
+    follow: bool = False
+
+
+class ItemsTable(Strict):
+    """`[state.items]`."""
+
+    path: Text
+    where: dict[str, str] = Field(default_factory=dict)
+    value: Text
+    otherwise: str
+
+
+class StateTable(Strict):
+    """`[state]`: where the state is found, and the closed lists."""
+
+    value: Cel | None = None
+    items: ItemsTable | None = None
+    success: Annotated[list[StateName], Field(min_length=1)]
+    failure: list[StateName] = Field(default_factory=list)
+    running: list[StateName] = Field(default_factory=list)
+    not_found: list[StateName] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _closed(self) -> "StateTable":
+        if (self.value is None) == (self.items is None):
+            raise ValueError("either value or items")
+        listed = [*self.success, *self.failure, *self.running, *self.not_found]
+        twice = sorted({str(state) for state in listed if listed.count(state) > 1})
+        if twice:
+            raise ValueError(f"on more than one list: {', '.join(twice)}")
+        return self
+
+
+class OutcomeTable(Strict):
+    """`[outcome]`: CEL for people and for payloads."""
+
+    error: Cel | None = None
+    message: Cel | None = None
+    refusal: Cel | None = None
+    result: Cel | None = None
+
+
+class AnswerTable(Strict):
+    """`[[answers]]`."""
+
+    when: Cel
+    means: Literal["not_now", "unauthorized", "not_found"]
+
+
+class AdoptTable(Strict):
+    """`[submit.adopt]`: how the job that is in the way is found."""
+
+    handle: dict[Name, Cel]
+    method: Method = "GET"
+    path: Text | None = None
+    query: dict[str, str] = Field(default_factory=dict)
+    json_body: Any = Field(default=None, alias="json")
+    ours: bool = False
+
+
+class SubmitTable(Strict):
+    """`[submit]`."""
+
+    method: Literal["POST", "PUT"] = "POST"
+    path: Text
+    query: dict[str, str] = Field(default_factory=dict)
+    headers: dict[str, str] = Field(default_factory=dict)
+    json_body: Any = Field(default=None, alias="json")
+    params: dict[Name, ParamTable] = Field(default_factory=dict)
+    handle: Annotated[dict[Name, Cel], Field(min_length=1)]
+    idempotent: bool
+    idempotency_header: Text | None = None
+    on_conflict: list[Literal["wait", "adopt", "fail"]] = Field(default=["fail"], min_length=1)
+    conflict_statuses: list[int] = Field(default_factory=lambda: [409])
+    adopt: AdoptTable | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> "SubmitTable":
+        if "adopt" in self.on_conflict and self.adopt is None:
+            raise ValueError("on_conflict adopt needs the table adopt")
+        return self
+
+
+class CancelTable(Strict):
+    """`[cancel]`."""
+
+    method: Literal["POST", "PUT", "PATCH", "DELETE"] = "POST"
+    path: Text
+    query: dict[str, str] = Field(default_factory=dict)
+    headers: dict[str, str] = Field(default_factory=dict)
+    json_body: Any = Field(default=None, alias="json")
+    gone: list[int] = Field(default_factory=lambda: [404, 409, 410])
+
+
+class GoldenTable(Strict):
+    """`[[golden]]`: an answer, and what it comes to."""
+
+    name: Text | None = None
+    each: Literal["success", "failure", "running", "not_found"] | None = None
+    params: dict[str, Any] = Field(default_factory=dict)
+    request: Text | None = None
+    request_json: Any = None
+    status: Annotated[int, Field(ge=200, le=599)] = 200
+    headers: dict[str, str] = Field(default_factory=dict)
+    body: str | None = None
+    json_body: Any = Field(default=None, alias="json")
+    verdict: Literal["success", "failure", "pending", "unreachable"]
+    reason: Text | None = None
+    message: str | None = None
+    payload: Any = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> "GoldenTable":
+        if (self.name is None) == (self.each is None):
+            raise ValueError("either name or each")
+        if self.body is not None and self.json_body is not None:
+            raise ValueError("either body or json")
+        return self
+
+
+class PresetFile(Strict):
+    """A whole file."""
+
+    kind: Kind
+    title: Text
+    docs: Text
+    tested: Text
+    notes: str = ""
+    dialect: Literal["aws"] | None = None
+    replaces: bool = False
+    connection: ConnectionTable
+    pace: PaceTable = PaceTable()
+    params: dict[Name, ParamTable]
+    request: RequestTable
+    state: StateTable
+    outcome: OutcomeTable = OutcomeTable()
+    answers: list[AnswerTable] = Field(default_factory=list)
+    submit: SubmitTable | None = None
+    cancel: CancelTable | None = None
+    golden: Annotated[list[GoldenTable], Field(min_length=1)]
