@@ -7,6 +7,7 @@ from typing import Any
 
 from waitd.core.connection import Connection
 from waitd.core.connection_auth import http_headers
+from waitd.core.cost import Measured
 from waitd.core.delivery import AfterAttempt, Delivered, DeliveryId, Receipt
 from waitd.core.errors import StoreUnavailable
 from waitd.core.verdict import Pending, Success, Verdict
@@ -160,6 +161,9 @@ class MemoryStore:
 
     async def waiting_ids(self, after: WaitId | None, limit: int) -> Sequence[WaitId]:
         return [wait.id for wait in await self.load_waiting(after, limit)]
+
+    async def save_overhead(self, measured: Measured) -> None:
+        """Nobody asks for it here."""
 
     async def prune_audit(self, before: float, limit: int) -> int:
         old = [at for at in self.audited if at < before][:limit]

@@ -15,7 +15,14 @@ EXAMPLES = {
     "s3_events_queue_url",
     *("api_keys_file", "oidc_issuer", "oidc_audience", "oidc_roles", "namespaces"),
     *("tls_certificate", "tls_key"),
-    *("state_dir", "database_url", "webhook_secret", "connections_file", "connections_directory", "presets_dir"),
+    *(
+        "state_dir",
+        "database_url",
+        "webhook_secret",
+        "connections_file",
+        "connections_directory",
+        "presets_dir",
+    ),
     *(
         "vault_url",
         "vault_namespace",

@@ -97,7 +97,8 @@ class WaitRequest(Strict):
     labels: Annotated[dict[LabelName, LabelValue], Field(max_length=MAX_LABELS)] = Field(default_factory=dict)
     supersede_key: Key | None = None
     submit: dict[str, Any] | None = Field(
-        default=None, description="The job that is submitted before the first poke; that kind's own parameters."
+        default=None,
+        description="The job that is submitted before the first poke; that kind's own parameters.",
     )
     wake_on: Key | None = Field(
         default=None, description="A signal under this key makes it be poked at once."
@@ -267,7 +268,9 @@ class CostSummary(BaseModel):
     since: str = Field(description="From which day on, UTC.")
     by: str
     currency: str
-    rows: list[CostRow] = Field(description="Days with the newest first, others with the longest waits first.")
+    rows: list[CostRow] = Field(
+        description="Days with the newest first, others with the longest waits first."
+    )
     more: bool = Field(description="Whether the limit left out others; the total has them.")
     total: CostTotal
     overhead: ModeCost = Field(description="What the daemon used that belongs to no wait.")

@@ -61,9 +61,7 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
 
 def _are_labels(value: tuple[str, ...]) -> tuple[str, ...]:
     if taken := {"", "kind", "day"} & set(value):
-        raise ValueError(
-            f"costs are added up by kind and by day anyway; {min(taken)!r} can be no label here"
-        )
+        raise ValueError(f"costs are added up by kind and by day anyway; {min(taken)!r} can be no label here")
     return value
 
 

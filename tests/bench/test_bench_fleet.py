@@ -198,7 +198,7 @@ async def test_an_answer_with_a_latency_comes_after_it(urls: list[str], http: ai
 
 
 async def test_an_outage_is_a_503(http: aiohttp.ClientSession, urls: list[str]) -> None:
-    statuses = set()
+    statuses: set[int] = set()
     async with asyncio.timeout(60):
         while statuses != {202, 503}:
             statuses.add((await status_and_body(http, f"{urls[0]}/jobs/outages/3600/a"))[0])

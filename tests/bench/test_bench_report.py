@@ -81,7 +81,7 @@ def test_delays_count_from_the_jobs_end_and_from_the_outcome() -> None:
         Submitted("c", "/jobs/endless/0/c", 5, "timeout"),
     ]
     heard = {wait.id: Heard(accepted=1, event=event, first_at=done + 10.5) for wait in waits}
-    jobs = {
+    jobs: dict[str, dict[str, float | None]] = {
         waits[0].path: {"done_at": done + 9},
         waits[1].path: {"done_at": done + 8},
         waits[2].path: {"done_at": None},

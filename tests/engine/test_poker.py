@@ -26,7 +26,11 @@ class Bench:
         self.store = MemoryStore()
         self.probe = ScriptedProbe(script, self.clock.now)
         self.instruments = Instruments(version="test")
-        chosen = {"capacity": 1000, "poke_concurrency": 100, "per_host_concurrency": 16} | limits
+        chosen: dict[str, Any] = {
+            "capacity": 1000,
+            "poke_concurrency": 100,
+            "per_host_concurrency": 16,
+        } | limits
         self.poker = Poker(
             self.store, {"scripted": self.probe}, self.clock, self.instruments, jitter=lambda: 0.0, **chosen
         )

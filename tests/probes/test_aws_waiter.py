@@ -185,7 +185,7 @@ async def test_what_no_acceptor_names_is_judged_as_any_services(
     assert found.reason == reason
     if isinstance(found, Failure):
         assert found.silenceable
-    if reason == "pending" and b"RESTING" in script[0]:  # type: ignore[operator]  # bytes, by the table
+    if reason == "pending" and b"RESTING" in script[0]:
         assert found.message == "TableExists: not yet; Table.TableStatus: RESTING"
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from cel_expr_python import cel
+from cel_expr_python import cel  # type: ignore[import-untyped]  # it ships no types
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 

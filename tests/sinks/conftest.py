@@ -2,45 +2,14 @@
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
-from broker_servers import install_rabbit
-from brokers import BROKERS, PLACES, Broker
+from brokers import BROKERS, PLACES
+from running_brokers import Brokers
 from scene import Scene, scene_of
 
 KINDS = tuple(BROKERS)
-
-
-class Brokers:
-    """The brokers of a test session by kind."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.running: dict[str, Broker] = {}
-
-    def get(self, kind: str) -> Broker:
-        if kind not in self.running:
-            self.running[kind] = self._started(kind)
-        return self.running[kind]
-
-    def _started(self, kind: str) -> Broker:
-        if kind == "amqp" and (why_not := install_rabbit()):
-            pytest.skip(why_not)
-        broker_class, server_class = PLACES[kind]
-        server = server_class(self.directory / kind)
-        broker: Broker = broker_class(server)
-        try:
-            server.start()
-        except BaseException:
-            server.end()
-            raise
-        return broker
-
-    def kill(self) -> None:
-        for broker in self.running.values():
-            broker.server.end()
 
 
 @pytest.fixture(scope="session")

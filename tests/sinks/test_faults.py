@@ -16,11 +16,11 @@ import pytest
 from broker_proxy import Ends
 from broker_servers import PASSWORD
 from brokers import PLACES, Kafka, Sqs, Webhook, parcel_of
-from conftest import Brokers
 from daemon import until
 from kafka_cluster import NOT_ENOUGH_REPLICAS, TOPIC_FORBIDDEN, UNKNOWN_TOPIC
 from kafka_door import SaslDoor
 from outbox import KeepingStore, outbox
+from running_brokers import Brokers
 from scene import Scene, scene_of
 
 from waitd.core.delivery import Delivered

@@ -137,7 +137,7 @@ def _mistake(error: Exception) -> ProblemError:
     return refusal("internal-error", "the daemon's log says more")
 
 
-def _refusal_of_ours(error: WaitdError) -> ProblemError:
+def _refusal_of_ours(error: WaitdError) -> ProblemError:  # noqa: PLR0911 - an error each
     match error:
         case InvalidInput():
             return refusal("invalid-input", _summary(error.problems), error.problems)

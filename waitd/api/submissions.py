@@ -115,7 +115,9 @@ class Submissions:
         body_digest = None if key is None else digest(raw)
         return Draft(NewWait(namespace, spec, key, body_digest, target), tuple(unseen))
 
-    def _timing_problems(self, request: WaitRequest, poke_interval: float, timeout: float) -> Iterator[Problem]:
+    def _timing_problems(
+        self, request: WaitRequest, poke_interval: float, timeout: float
+    ) -> Iterator[Problem]:
         pace = self._paces.get(request.kind)
         if poke_interval < self._limits.min_poke_interval:
             yield Problem("/poke_interval", f"at least {self._limits.min_poke_interval:g} seconds here")

@@ -153,7 +153,9 @@ class Waits:
         return wait_view(wait, live, self._sinks, self._costs.of_wait(wait, progress_of(wait, live)))
 
     def _answer(self, wait: StoredWait, status: int = 200, *, location: bool = False) -> web.Response:
-        return json_response(self._view(wait), status, {"Location": f"/v1/waits/{wait.id}"} if location else None)
+        return json_response(
+            self._view(wait), status, {"Location": f"/v1/waits/{wait.id}"} if location else None
+        )
 
 
 def _idempotency_key(request: web.Request) -> str | None:

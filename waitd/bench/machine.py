@@ -42,10 +42,11 @@ def open_as_many_files_as_allowed() -> None:
 
 
 def pin(pid: int, cores: Collection[int]) -> None:
-    """Puts a process, all its threads, on these cores."""
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        with suppress(ProcessLookupError):  # the thread has ended meanwhile
-            os.sched_setaffinity(int(task.name), cores)
+    """Puts a process, all its threads, on these cores; nothing where it has ended."""
+    with suppress(FileNotFoundError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(ProcessLookupError):  # the thread has ended meanwhile
+                os.sched_setaffinity(int(task.name), cores)
 
 
 class Usage(NamedTuple):

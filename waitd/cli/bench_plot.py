@@ -1,5 +1,6 @@
 """A run of `waitd bench` over time, as a picture. Needs matplotlib (the extra `plot`)."""
 
+from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,9 +28,9 @@ def draw(file: Path, report: "Report") -> None:
         ([point.lateness_p99 for point in points], ORANGE, "p99"),
         ([point.lateness_p50 for point in points], BLUE, "p50"),
     ):
-        late.plot(
-            times, [max(value * 1000, LEAST) for value in values], color=colour, linewidth=1.8, label=label
-        )
+        poked = zip(values, points, strict=True)
+        shown = [max(value * 1000, LEAST) if point.pokes_per_second else nan for value, point in poked]
+        late.plot(times, shown, color=colour, linewidth=1.8, label=label)
     late.set_yscale("log")
     late.set_ylim(bottom=LEAST)
     late.yaxis.set_major_formatter(FuncFormatter(_milliseconds))

@@ -85,7 +85,9 @@ def _next_due(
 ) -> float:
     if isinstance(verdict, Pending):
         due = after_pending(wait.pacing, wait.phase, count, started_at=started_at, now=now, jitter=jitter)
-        return due if verdict.retry_after is None else max(due, now + granted(wait.pacing, verdict.retry_after))
+        return (
+            due if verdict.retry_after is None else max(due, now + granted(wait.pacing, verdict.retry_after))
+        )
     return after_unreachable(
         wait.pacing, wait.phase, count, verdict.retry_after, started_at=started_at, now=now, jitter=jitter
     )

@@ -91,7 +91,9 @@ class Origins:
             entry.queued = False
             self.queued -= 1
 
-    def take(self, now: float, monotonic: float, *, last_only: bool = False) -> tuple[Origin, Sequence[Entry]] | None:
+    def take(
+        self, now: float, monotonic: float, *, last_only: bool = False
+    ) -> tuple[Origin, Sequence[Entry]] | None:
         """The next group to poke, its place at the origin taken; None while every queue is empty or full.
 
         `now` is Unix seconds: a wait whose deadline has come by then gets the poke at its deadline instead. `monotonic` is the same
