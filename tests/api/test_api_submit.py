@@ -54,6 +54,7 @@ async def test_a_wait_is_stored_before_it_is_answered_and_shown_as_it_was_sent(a
         "waiting_on": None,
         "outcome": None,
         "deliveries": [],
+        "cost": None,
     }
 
 

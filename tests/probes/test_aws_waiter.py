@@ -92,7 +92,7 @@ async def test_s3_speaks_xml_and_heads(s3: S3Server) -> None:
 
 
 async def test_lambda_speaks_json_over_paths(s3: S3Server) -> None:
-    wait = {"service": "lambda", "waiter": "function_exists", "params": {"FunctionName": "none/such"}}
+    wait = {"service": "lambda", "waiter": "function_exists", "params": {"FunctionName": "none-such"}}
     found = await look(s3.connection(), **wait)
     assert isinstance(found, Pending), found
     eks = await look(s3.connection(), service="eks", waiter="cluster_deleted", params={"name": "none"})

@@ -112,6 +112,7 @@ async def _throw_away(conn: AsyncConnection, raw: Any) -> None:
     elif hasattr(raw, "interrupt"):  # aiosqlite's: ends the statement in its thread
         with suppress(ValueError):  # it is closed already
             await raw.interrupt()
+            await raw.close()
     elif raw is not None:
         raw.close()
     await conn.invalidate()
