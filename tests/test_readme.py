@@ -114,7 +114,15 @@ def test_every_wait_shown_is_one_that_is_taken(parts: Parts) -> None:
             probe.parse_submit(wait.submit, wait.params, namespace="default")
         for sink in wait.sinks:
             parts.sinks[sink.kind].parse(sink.model_dump(exclude={"kind"}))
-    assert {wait.kind for wait in found} == {"http", "s3_key", "s3_keys_unchanged", "signal", "airbyte.job", "sql", "aws_waiter"}
+    assert {wait.kind for wait in found} == {
+        "http",
+        "s3_key",
+        "s3_keys_unchanged",
+        "signal",
+        "airbyte.job",
+        "sql",
+        "aws_waiter",
+    }
 
 
 async def test_every_connection_shown_can_be_read() -> None:

@@ -279,7 +279,10 @@ async def test_a_table_without_the_right_to_it_is_a_failure(postgres: Postgres, 
 
 
 async def test_a_parameter_of_another_type_is_told(postgres: Postgres, look: Any) -> None:
-    wait = {"sql": "SELECT 1 WHERE CAST(CAST(:day AS text) AS date) < now()", "parameters": {"day": "2020-01-01"}}
+    wait = {
+        "sql": "SELECT 1 WHERE CAST(CAST(:day AS text) AS date) < now()",
+        "parameters": {"day": "2020-01-01"},
+    }
     assert isinstance(await look(postgres.connection("postgres"), wait), Success)
     wrong = await look(postgres.connection("postgres"), wait | {"parameters": {"day": "soon"}})
     assert isinstance(wrong, Failure)
