@@ -16,7 +16,7 @@ import orjson
 import pytest
 from aiohttp import web
 from chromium import install_browser, visiting
-from daemon import Daemon, daemon
+from daemon import Daemon, daemon, until
 
 pytestmark = pytest.mark.slow
 EVIL = "evil.example"
@@ -188,6 +188,7 @@ async def test_a_page_of_another_site_can_do_nothing_and_reads_nothing(tmp_path:
         attacker.serving() as home,
     ):
         wait_id = await submitted(client, waitd)
+        await until(lambda: ("POST", "waits", 201) in reached(waitd))  # ours is told before theirs begin
         before = len(waitd.log)
         url = f"http://{host}:{urlsplit(waitd.url).port}"
         attacker.write(CROSS_SITE, DAEMON=url, HOME=home, ID=wait_id, WAIT=orjson.dumps(THEIRS).decode())

@@ -38,7 +38,7 @@ async def test_no_request_gets_a_mistake_or_an_answer_that_is_not_documented(tmp
             stderr=asyncio.subprocess.STDOUT,
         )
         try:
-            output, _ = await asyncio.wait_for(done.communicate(), timeout=300)
+            output, _ = await asyncio.wait_for(done.communicate(), timeout=900)
         finally:
             if done.returncode is None:
                 done.kill()

@@ -31,6 +31,12 @@ async def test_while_the_database_is_locked_submits_are_503_and_outcomes_are_kep
             assert int(answer.headers["Retry-After"]) > 0
             assert (await answer.json())["type"] == "/problems/unavailable"
         await waitd.logged("outcomes_not_stored")
+
+        async def all_have_ended() -> bool:
+            async with client.get(f"{waitd.url}/metrics") as answer:
+                return "\nwaitd_waits_ending 20.0\n" in await answer.text()
+
+        await until(all_have_ended)
         async with client.get(f"{waitd.url}/readyz") as answer:
             assert answer.status == 503
         async with client.get(f"{waitd.url}/livez") as answer:
