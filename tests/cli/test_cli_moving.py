@@ -40,6 +40,7 @@ def held(waitd: Run, url: str) -> dict[str, dict[str, Any]]:
 
 
 MOVING = {
+    "cost",
     "id",
     "timeout",
     "created_at",
