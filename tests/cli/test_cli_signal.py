@@ -38,7 +38,7 @@ def test_show_tells_of_the_job_and_an_export_carries_its_handle(
 ) -> None:
     body = {
         "kind": "http",
-        "params": {"endpoint": f"{jobs}/run/3600/{{handle}}", "success_when": "false"},
+        "params": {"endpoint": f"{jobs}/endless/3600/{{handle}}", "success_when": "false"},
         "submit": {
             "endpoint": f"{nobody}/jobs",
             "handle": "body.id",
