@@ -135,10 +135,9 @@ class Exchange(asyncio.Protocol):
 
     Attributes:
         idle_since: when the last answer was whole, in the loop's time.
-        fresh: no answer came on it yet.
     """
 
-    __slots__ = ("_connection", "_fields", "_handler", "_head", "_interim", "_lost", "_method", "_parser", "_paused", "_reply", "_seen", "_spare", "_transport", "_waiter", "fresh", "idle_since")  # fmt: skip
+    __slots__ = ("_connection", "_fields", "_handler", "_head", "_interim", "_lost", "_method", "_parser", "_paused", "_reply", "_seen", "_spare", "_transport", "_waiter", "idle_since")  # fmt: skip
 
     def __init__(self, connection: Connection, spare: Callable[["Exchange"], None]) -> None:
         """Takes over a connection; `spare` is told each time it is free for another request.
@@ -158,7 +157,6 @@ class Exchange(asyncio.Protocol):
         self._lost = self._paused = self._interim = self._head = False
         self._reply: Reply | None = None
         self._waiter: asyncio.Future[Reply] | None = None
-        self.fresh = True
         self.idle_since = 0.0
         self._expect("")
         self._new_parser()
@@ -309,7 +307,6 @@ class Exchange(asyncio.Protocol):
 
     def _complete(self, reply: Reply, *, reusable: bool) -> None:
         reply.finish()
-        self.fresh = False
         if self._paused:
             self._paused = False
             self._transport.resume_reading()
