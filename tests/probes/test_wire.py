@@ -1,0 +1,118 @@
+"""Connections that are used again: only those that can be trusted, and none for longer than it may be."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+
+from waitd.probes.exchange import NotHttp
+from waitd.probes.wire import Wire
+
+
+def answer(body: bytes, *lines: str) -> bytes:
+    head = "\r\n".join(["HTTP/1.1 200 OK", f"Content-Length: {len(body)}", *lines, "", ""])
+    return head.encode() + body
+
+
+class Server:
+    """Answers the n-th request, on whatever connection it comes, with `script[n]`; counts connections."""
+
+    def __init__(self, script: list[bytes]) -> None:
+        self.script = script
+        self.asked = 0
+        self.connections: list[asyncio.StreamWriter] = []
+        self.url = ""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections.append(writer)
+        try:
+            while True:
+                await reader.readuntil(b"\r\n\r\n")
+                self.asked += 1
+                writer.write(self.script[self.asked - 1])
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+
+
+@asynccontextmanager
+async def asking(*script: bytes, keepalive: float = 30.0) -> AsyncIterator[tuple[Server, Wire]]:
+    served = Server(list(script))
+    server = await asyncio.start_server(served.serve, "127.0.0.1", 0)
+    served.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/x"
+    connector = aiohttp.TCPConnector(limit=0)
+    wire = Wire(connector, {"Accept": "*/*"}, keepalive=keepalive)
+    try:
+        yield served, wire
+    finally:
+        wire.close()
+        await connector.close()
+        server.close()
+        for writer in served.connections:
+            writer.close()
+        await server.wait_closed()
+
+
+async def body(wire: Wire, url: str, method: str = "GET") -> bytes:
+    reply = await wire.ask(method, url, None, True)
+    content = b""
+    while not reply.at_eof():
+        content += await reply.readany()
+    return content
+
+
+async def test_a_connection_is_used_again() -> None:
+    async with asking(answer(b"one"), answer(b"two")) as (server, wire):
+        assert [await body(wire, server.url) for _ in range(2)] == [b"one", b"two"]
+        assert len(server.connections) == 1
+
+
+@pytest.mark.parametrize(
+    "surplus",
+    [b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged", b"HTTP/1.1 200 OK\r\nX-Half: ", b"garbage"],
+)
+async def test_what_comes_after_an_answer_is_never_taken_for_the_next(surplus: bytes) -> None:
+    async with asking(answer(b"one") + surplus, answer(b"two")) as (server, wire):
+        assert [await body(wire, server.url) for _ in range(2)] == [b"one", b"two"]
+        assert len(server.connections) == 2
+
+
+async def test_the_body_that_a_head_request_does_not_have_is_not_waited_for() -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
+    async with asking(head, answer(b"two")) as (server, wire):
+        assert await body(wire, server.url, "HEAD") == b""
+        assert await body(wire, server.url) == b"two"
+        assert len(server.connections) == 1
+
+
+async def test_a_connection_that_the_server_closed_meanwhile_is_replaced() -> None:
+    async with asking(answer(b"one"), answer(b"two")) as (server, wire):
+        assert await body(wire, server.url) == b"one"
+        server.connections[0].transport.abort()
+        assert await body(wire, server.url) == b"two"
+        assert len(server.connections) == 2
+
+
+async def test_an_idle_connection_is_closed_when_it_has_been_kept_long_enough() -> None:
+    async with asking(answer(b"one"), keepalive=0.05) as (server, wire):
+        assert await body(wire, server.url) == b"one"
+        async with asyncio.timeout(10):
+            await server.connections[0].wait_closed()
+
+
+async def test_an_endless_head_is_no_answer() -> None:
+    async with asking(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 20_000) as (server, wire):
+        with pytest.raises(NotHttp, match="too large"):
+            await body(wire, server.url)
+
+
+async def test_a_large_body_that_is_not_read_is_not_taken_in() -> None:
+    async with asking(answer(b"z" * 8_000_000)) as (server, wire):
+        reply = await wire.ask("GET", server.url, None, True)
+        await asyncio.sleep(0)
+        assert reply.unread < 2_000_000
+        content = bytearray()
+        while not reply.at_eof():
+            content += await reply.readany()
+        assert len(content) == 8_000_000
