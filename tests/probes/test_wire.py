@@ -110,8 +110,9 @@ async def test_an_endless_head_is_no_answer() -> None:
 async def test_a_large_body_that_is_not_read_is_not_taken_in() -> None:
     async with asking(answer(b"z" * 8_000_000)) as (server, wire):
         reply = await wire.ask("GET", server.url, None, True)
-        await asyncio.sleep(0)
-        assert reply.unread < 2_000_000
+        for _ in range(2_000):  # turns of the loop that the server runs in, too: enough for all of it to come
+            await asyncio.sleep(0)
+        assert reply.unread < 1_000_000
         content = bytearray()
         while not reply.at_eof():
             content += await reply.readany()
