@@ -1,6 +1,7 @@
 """A real S3 server (moto's) on a free port, with its buckets and keys."""
 
 import contextlib
+import itertools
 import logging
 from collections.abc import Iterator
 from datetime import timedelta
@@ -15,6 +16,10 @@ from moto.server import ThreadedMotoServer
 from waitd.core.connection import Connection
 
 
+#: moto keeps one memory for all its servers of a process, so no name is given twice.
+_NAMES = itertools.count(1)
+
+
 class S3Server:
     """moto, and botocore's client to fill it with."""
 
@@ -25,7 +30,6 @@ class S3Server:
         host, port = self._moto.get_host_and_port()
         self.url = f"http://{host}:{port}"
         self.s3 = self.client("s3")
-        self._buckets = 0
 
     def client(self, service: str) -> Any:
         session = botocore.session.Session()
@@ -40,8 +44,7 @@ class S3Server:
 
     def bucket(self, *keys: str) -> str:
         """A new bucket with these keys."""
-        self._buckets += 1
-        name = f"bucket-{self._buckets}"
+        name = f"bucket-{next(_NAMES)}"
         self.s3.create_bucket(Bucket=name)
         for key in keys:
             self.s3.put_object(Bucket=name, Key=key, Body=b"12345")
