@@ -15,7 +15,6 @@ from moto.server import ThreadedMotoServer
 
 from waitd.core.connection import Connection
 
-
 #: moto keeps one memory for all its servers of a process, so no name is given twice.
 _NAMES = itertools.count(1)
 
