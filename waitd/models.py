@@ -403,7 +403,8 @@ class KeyRequest(Strict):
 
     role: RoleName
     namespace: Annotated[str, StringConstraints(max_length=63)] = Field(
-        default=DEFAULT_NAMESPACE, description="Where what comes with it belongs."
+        default=DEFAULT_NAMESPACE,
+        description="Where what comes with it belongs; `*`: a viewer of all namespaces, and of the daemon's figures.",
     )
     expires_in: Seconds | None = Field(default=None, description="Seconds; default: it does not expire.")
 

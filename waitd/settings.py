@@ -159,6 +159,10 @@ class Settings(BaseSettings):
     api_keys_file: Path | None = Field(
         None, description="A file of API keys, one a line; read again when it changes."
     )
+    open_metrics: bool = Field(
+        False,
+        description="Whether `/metrics` is shown without a key where callers must authenticate; it counts all namespaces' waits.",
+    )
     oidc_issuer: str | None = Field(
         None, description="The identity provider whose tokens are taken: its issuer URL."
     )

@@ -54,10 +54,19 @@ DAY = 86_400.0
 #: A key for each role in two namespaces, by the names `<namespace>_<role>`, and one for an admin.
 TOKENS = {
     name: token_of(name.replace("_", ""), "s" * 40)
-    for name in ("a_viewer", "a_submitter", "a_operator", "b_viewer", "b_submitter", "b_operator", "admin")
+    for name in (
+        "viewer",
+        "a_viewer",
+        "a_submitter",
+        "a_operator",
+        "b_viewer",
+        "b_submitter",
+        "b_operator",
+        "admin",
+    )
 }
 KEYS_FILE = "\n".join(
-    f"{token} {name.rpartition('_')[2]} {'team_' + name[0] if '_' in name else 'default'}"
+    f"{token} {name.rpartition('_')[2]} {'team_' + name[0] if '_' in name else '*' if name == 'viewer' else 'default'}"
     for name, token in TOKENS.items()
 )
 #: What each of the two may name; the rest may name nothing.
@@ -235,6 +244,10 @@ class WatchedStore:
     @property
     def finished_seq(self) -> int:
         return self.real.finished_seq
+
+    @property
+    def event_secret(self) -> int:
+        return self.real.event_secret
 
     async def check_resumable(self, seq: int) -> None:
         await self.real.check_resumable(seq)

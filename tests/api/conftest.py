@@ -71,12 +71,19 @@ async def api(store: Store, more: dict[str, Any]) -> AsyncIterator[Api]:
 
 
 @pytest.fixture
-async def guarded(store: Store, tmp_path: Path) -> AsyncIterator[Api]:
+def services() -> dict[str, Any]:
+    """What is otherwise than usual in the `Services` of `guarded`, for a test to say."""
+    return {}
+
+
+@pytest.fixture
+async def guarded(store: Store, tmp_path: Path, services: dict[str, Any]) -> AsyncIterator[Api]:
     """The API where callers have to authenticate: by the keys `TOKENS`, in namespaces that may name what `NAMESPACES` says."""
     file = tmp_path / "keys"
     file.write_text(KEYS_FILE)
     keyring = ApiKeyring(store, file=file, retention=7 * DAY, now=lambda: NOW)
     await keyring.open()
     authenticator = BearerAuthenticator(keyring, None)
-    async with serving(store, keyring=keyring, authenticator=authenticator, namespaces=NAMESPACES) as api:
+    door = {"keyring": keyring, "authenticator": authenticator, "namespaces": NAMESPACES}
+    async with serving(store, **door, **services) as api:
         yield api

@@ -15,7 +15,6 @@ from waitd.ports import Added, Live, NewWait
 SUCCESS = Outcome(WaitState.SUCCESS, {"rows": 3}, "done", "success")
 SINKS = [{"kind": "plain_sink", "url": "http://127.0.0.1:2/"}, {"kind": "plain_sink", "conn_id": "hooks"}]
 #: An id as ours are, of a wait that is not there.
-
 ABSENT = "0197a1f0-8f3c-7d2e-9b51-5c0f1a2b3c4d"
 
 

@@ -15,7 +15,7 @@ from waitd.core.wait import Outcome, WaitState
 from waitd.stores import Store
 
 DONE = Outcome(WaitState.SUCCESS, None, "done", "success")
-PUBLIC = ["/livez", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs/start.js"]
+PUBLIC = ["/livez", "/readyz", "/openapi.json", "/docs", "/docs/start.js"]
 
 
 def bearer(name: str) -> dict[str, str]:
@@ -104,7 +104,7 @@ async def test_a_key_in_the_query_is_none(guarded: Api) -> None:
 async def test_who_is_refused_is_counted(guarded: Api) -> None:
     await guarded.client.get("/v1/waits")
     await guarded.post("/v1/waits", wait(), **bearer("a_viewer"))
-    text = await (await guarded.client.get("/metrics")).text()
+    text = await (await guarded.client.get("/metrics", headers=bearer("viewer"))).text()
     counts = dict(re.findall(r'waitd_requests_refused_total\{problem="([a-z-]+)"\} (\S+)', text))
     assert (counts["unauthenticated"], counts["role-needed"]) == ("1.0", "1.0")
 
@@ -146,6 +146,7 @@ CALLS = [
     ("viewer", "GET", "/v1/waits", 200),
     ("viewer", "GET", "/v1/waits/{id}", 200),
     ("viewer", "GET", "/v1/waits/{id}/pokes", 200),
+    ("admin", "GET", "/metrics", 200),
     ("submitter", "POST", "/v1/waits", 422),
     ("submitter", "POST", "/v1/waits:batch", 415),
     ("submitter", "POST", "/v1/waits/{id}:cancel", 200),
@@ -291,6 +292,52 @@ async def test_the_events_of_others_are_not_sent(guarded: Api) -> None:
         while waiting["a"].encode() not in text:
             text += await stream.content.readany()
     assert waiting["b"].encode() not in text
+
+
+async def followed(guarded: Api, last: str, until: str) -> tuple[list[int], str]:
+    """The ids that team a's viewer sees, and all that is sent, up to the event of this wait."""
+    headers = {**bearer("a_viewer"), "Last-Event-ID": last}
+    async with guarded.client.get("/v1/events", headers=headers, timeout=ClientTimeout(total=20)) as stream:
+        assert stream.status == 200, await stream.text()
+        text = b""
+        while until.encode() not in text:
+            text += await stream.content.readany()
+    return [int(number) for number in re.findall(rb"^id: (\d+)$", text, re.MULTILINE)], text.decode()
+
+
+async def test_nothing_tells_a_namespace_how_many_events_the_others_have(guarded: Api) -> None:
+    ended = []
+    for who in ("a", "b", "b", "a"):
+        ended.append(await submitted(guarded, f"{who}_submitter"))
+        await guarded.store.end(ended[-1], DONE)
+    (greeted, first, second), _ = await followed(guarded, "0", ended[-1])
+    assert len({greeted, first, second}) == 3
+    assert min(first, second) > 1000, "sealed numbers are below that once in 10 ** 16"
+    (again, last), text = await followed(guarded, str(first), ended[-1])
+    assert ended[0] not in text
+    assert {again, last}.isdisjoint({greeted, first, second}), "the same place looks another way each time"
+    for stranger in ("1", str(first + 1), str(2**64)):
+        headers = {**bearer("a_viewer"), "Last-Event-ID": stranger}
+        answer = await guarded.client.get("/v1/events", headers=headers)
+        await problem_of(answer, 410, "events-gone")
+
+
+async def test_the_figures_are_shown_to_those_who_see_all_namespaces(guarded: Api) -> None:
+    for path in ("/metrics", "/v1/waits"):
+        assert (await guarded.client.get(path, headers=bearer("viewer"))).status == 200
+    problem = await problem_of(
+        await guarded.client.get("/metrics", headers=bearer("a_operator")), 403, "role-needed"
+    )
+    assert "--namespace '*'" in problem["detail"]
+    await problem_of(await guarded.client.get("/metrics"), 401, "unauthenticated")
+
+
+@pytest.mark.parametrize("services", [{"open_metrics": True}])
+async def test_the_figures_are_shown_to_everybody_where_they_are_open(guarded: Api) -> None:
+    assert (await guarded.client.get("/metrics")).status == 200
+    assert (await guarded.client.get("/v1/waits")).status == 401
+    document = await (await guarded.client.get("/openapi.json")).json()
+    assert "security" not in document["paths"]["/metrics"]["get"]
 
 
 # ---------------------------------------------------------------- what a namespace may name

@@ -3,7 +3,7 @@
 import pytest
 
 from waitd.core.namespaces import NamespaceRules, Namespaces
-from waitd.core.principal import LOOPBACK, ROLES, Principal, Role, check_namespace
+from waitd.core.principal import LOOPBACK, ROLES, Principal, Role, check_key_namespace, check_namespace
 
 
 def test_each_role_may_do_what_those_below_it_may() -> None:
@@ -25,6 +25,18 @@ def test_only_an_admin_sees_more_than_its_namespace() -> None:
 def test_what_cannot_name_a_namespace(text: str) -> None:
     with pytest.raises(ValueError, match="namespace"):
         check_namespace(text)
+
+
+def test_a_viewers_key_may_be_for_all_namespaces() -> None:
+    assert check_key_namespace("*", Role.VIEWER) == "*"
+    assert Principal("p", Role.VIEWER, "*").sees is None
+    assert check_key_namespace("team_a", Role.VIEWER) == check_key_namespace("team_a", Role.ADMIN) == "team_a"
+
+
+@pytest.mark.parametrize("role", [Role.SUBMITTER, Role.OPERATOR, Role.ADMIN])
+def test_whoever_changes_something_belongs_to_one_namespace(role: Role) -> None:
+    with pytest.raises(ValueError, match="for a viewer"):
+        check_key_namespace("*", role)
 
 
 TEAM = NamespaceRules(("team_a_*", "Shared"), ("*.team-a.example.org", "hooks.example.org"), ("team_a_*",))

@@ -9,6 +9,7 @@ import pytest
 from store_values import add_one, opened
 
 from waitd.core.errors import StoreRefused
+from waitd.ports import WaitFilter
 from waitd.stores import anew, bulk, costs, following, known_values, reading, rows, upkeep
 from waitd.stores.adding import COLUMNS
 from waitd.stores.codec import DeliveryRow, WaitRow
@@ -92,6 +93,12 @@ async def test_every_commit_is_flushed_to_the_disk(database: Path) -> None:
 )
 async def test_queries_go_by_their_index(database: Path, statement: Statement, index: str) -> None:
     assert index in await plan(database, statement.sql)
+
+
+@pytest.mark.parametrize("state", [None, "success"])
+async def test_a_namespace_is_listed_without_looking_at_the_others(database: Path, state: str | None) -> None:
+    statement = Statement(reading.waits_that(WaitFilter(limit=10, namespace="team_a", state=state)))
+    assert "waits_by_namespace (namespace=?)" in await plan(database, statement.sql)
 
 
 async def test_updates_of_many_rows_look_each_up_by_its_id(database: Path) -> None:

@@ -3,7 +3,6 @@
 What is sent is read from the store page by page, so that a reader costs the same memory whether it keeps up or comes back after a week.
 """
 
-import re
 from collections.abc import Sequence
 
 import anyio
@@ -11,6 +10,7 @@ from aiohttp import hdrs, web
 
 from waitd.api.callers import seen_by
 from waitd.api.feed import Feed, Reader
+from waitd.api.numbering import Numbering, Plain, Sealed
 from waitd.api.problems import refusal
 from waitd.api.requests import refuse_while_draining
 from waitd.api.services import Services
@@ -24,7 +24,6 @@ PAGE = 100
 #: When a reader whose stream ended comes back, in milliseconds.
 RETRY = 1000
 
-_NUMBER = re.compile(r"[0-9]{1,18}")
 _COMMENT = b":\n\n"
 
 
@@ -35,11 +34,15 @@ class Events:
         self._store = services.store
         self._feed = services.feed
         self._health = services.health
+        self._plain = Plain()
+        self._sealed = Sealed(services.store.event_secret)
 
     async def follow(self, request: web.Request) -> web.StreamResponse:
         """200 and no end: what ends after this call, or with Last-Event-ID after that one; 410 where that is not known any more."""
         refuse_while_draining(self._health)
-        position = await self._position(request)
+        namespace = seen_by(request)
+        numbering = self._plain if namespace is None else self._sealed
+        position = await self._position(request, numbering)
         response = web.StreamResponse(
             headers={hdrs.CONTENT_TYPE: EVENT_STREAM, hdrs.CACHE_CONTROL: "no-store"}
         )
@@ -47,32 +50,33 @@ class Events:
             return response
         with self._feed.reader(position) as reader:
             await response.prepare(request)
-            stream = _Stream(request, response, reader, self._feed)
-            await stream.send(await self._greeting(position))
-            await _follow(stream, self._store, seen_by(request))
+            stream = _Stream(request, response, reader, self._feed, numbering)
+            await stream.send(await self._greeting(position, numbering))
+            await _follow(stream, self._store, namespace)
         return response
 
-    async def _position(self, request: web.Request) -> int:
+    async def _position(self, request: web.Request, numbering: Numbering) -> int:
         given = request.headers.getall(LAST_EVENT_ID, ())
         if len(given) > 1:
             raise InvalidInput.at("", f"the {LAST_EVENT_ID} header is given more than once")
         if not given:
             return self._store.finished_seq
-        if not _NUMBER.fullmatch(given[0]):
+        position = numbering.meant(given[0])
+        if position is None:
             raise _gone("that is no id of an event")
         try:
-            await self._store.check_resumable(int(given[0]))
-        except NotFound as error:
-            raise _gone(str(error)) from None
-        return int(given[0])
+            await self._store.check_resumable(position)
+        except NotFound:
+            raise _gone(f"there is no event {given[0]}, or not all after it are kept any more") from None
+        return position
 
-    async def _greeting(self, position: int) -> bytes:
+    async def _greeting(self, position: int, numbering: Numbering) -> bytes:
         """When to come back, and as whom: a reader whose stream breaks before its first outcome misses nothing either."""
         try:
             await self._store.check_resumable(position)
         except (NotFound, Unavailable):  # pruned, and nothing has come since
             return b"retry: %d\n\n" % RETRY
-        return b"retry: %d\nid: %d\n\n" % (RETRY, position)
+        return b"retry: %d\nid: %d\n\n" % (RETRY, numbering.shown(position))
 
 
 def _gone(why: str) -> Exception:
@@ -83,9 +87,15 @@ class _Stream:
     """What is sent to one reader. `ended`: nothing more will be."""
 
     def __init__(
-        self, request: web.Request, response: web.StreamResponse, reader: Reader, feed: Feed
+        self,
+        request: web.Request,
+        response: web.StreamResponse,
+        reader: Reader,
+        feed: Feed,
+        numbering: Numbering,
     ) -> None:
         self.reader = reader
+        self.numbering = numbering
         self._request = request
         self._response = response
         self._feed = feed
@@ -131,13 +141,15 @@ async def _follow(stream: _Stream, store: ApiStore, namespace: str | None) -> No
             return
         if page:
             reader.position = page[-1].seq
-            if encoded := _encoded(page):
+            if encoded := _encoded(page, stream.numbering):
                 await stream.send(encoded)
         else:
             reader.live = True
             await stream.wait_for_news()
 
 
-def _encoded(page: Sequence[StoredEvent]) -> bytes:
+def _encoded(page: Sequence[StoredEvent], numbering: Numbering) -> bytes:
     # An event is one line of JSON, which is all that the format asks for.
-    return b"".join(b"id: %d\ndata: %b\n\n" % (seq, event) for seq, event in page if event is not None)
+    return b"".join(
+        b"id: %d\ndata: %b\n\n" % (numbering.shown(seq), event) for seq, event in page if event is not None
+    )

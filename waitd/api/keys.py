@@ -11,7 +11,7 @@ from waitd.api.services import Services
 from waitd.core.api_key import ApiKey
 from waitd.core.errors import InvalidInput
 from waitd.core.event import rfc3339
-from waitd.core.principal import ROLES, check_namespace
+from waitd.core.principal import ROLES, check_key_namespace
 from waitd.models import KeyRequest, parsed
 from waitd.ports import NewKey
 
@@ -27,7 +27,7 @@ class Keys:
         """`POST /v1/keys`: 201 with the key and its token, which nobody sees again."""
         wanted = parsed(KeyRequest, decoded(await read_body(request)))
         try:
-            namespace = check_namespace(wanted.namespace)
+            namespace = check_key_namespace(wanted.namespace, ROLES[wanted.role])
         except ValueError as error:
             raise InvalidInput.at("/namespace", str(error)) from None
         made = await self._keyring.create(

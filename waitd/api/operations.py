@@ -5,10 +5,18 @@ import asyncio
 from aiohttp import hdrs, web
 from prometheus_client.exposition import choose_encoder
 
+from waitd.api.callers import seen_by
 from waitd.api.problems import refusal
 from waitd.api.requests import json_response
+from waitd.api.routing import PUBLIC
 from waitd.api.services import Health, Services
+from waitd.core.errors import Forbidden
+from waitd.core.principal import Role
 
+_ALL_SEEING = (
+    "the figures count the waits of all namespaces: this takes an admin, or a viewer of all of them"
+    " (waitd keys create --role viewer --namespace '*')"
+)
 #: The formats of the figures.
 METRICS_TYPES = ("text/plain", "application/openmetrics-text")
 
@@ -29,8 +37,19 @@ class Operations:
             raise refusal("not-ready", "; ".join(reasons))
         return json_response({"status": "ready"})
 
+    @property
+    def metrics_role(self) -> Role | None:
+        """What the figures take; `PUBLIC` where everybody may see them."""
+        return PUBLIC if self._services.open_metrics else Role.VIEWER
+
     async def metrics(self, request: web.Request) -> web.StreamResponse:
-        """The instruments, in the format that Accept asks for. Encoded in a thread: thousands of series take milliseconds."""
+        """The instruments, in the format that Accept asks for. Encoded in a thread: thousands of series take milliseconds.
+
+        Raises:
+            Forbidden: they count everybody's waits, and the caller sees those of one namespace.
+        """
+        if not self._services.open_metrics and seen_by(request) is not None:
+            raise Forbidden("namespace", _ALL_SEEING)
         self._services.before_scrape()
         encode, content_type = choose_encoder(request.headers.get(hdrs.ACCEPT, ""))
         body = await asyncio.to_thread(encode, self._services.instruments.registry)

@@ -60,6 +60,7 @@ class Services:
         meter: what waits cost; None: nobody measures it.
         hearing: who hears signals; None: nobody does.
         throttle: how much one caller may ask for.
+        open_metrics: whether the figures, which count the waits of all namespaces, are shown to whoever asks.
     """
 
     store: ApiStore
@@ -80,3 +81,4 @@ class Services:
     meter: Metering | None = None
     hearing: Hearing | None = None
     throttle: Throttle = field(default_factory=Throttle)
+    open_metrics: bool = False

@@ -318,7 +318,7 @@ def _of_operation(operations: Operations, costs: Costs) -> Sequence[Route]:
             "GET",
             "/metrics",
             operations.metrics,
-            PUBLIC,
+            operations.metrics_role,
             "getMetrics",
             "operation",
             "The figures, for Prometheus",

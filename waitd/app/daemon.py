@@ -140,6 +140,7 @@ class Daemon:
                     request_burst=settings.request_burst,
                     at_once=settings.max_connections // 2,
                 ),
+                open_metrics=settings.open_metrics,
             )
         )
 

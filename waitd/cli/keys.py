@@ -23,7 +23,7 @@ def create(
         str, typer.Option(help="What it may do: viewer, submitter, operator or admin.", metavar="ROLE")
     ],
     namespace: Annotated[
-        str, typer.Option(help="Where what comes with it belongs.", metavar="NAME")
+        str, typer.Option(help="Where what comes with it belongs; '*': a viewer of all.", metavar="NAME")
     ] = "default",
     expires_in: Annotated[
         str | None,
@@ -66,14 +66,14 @@ def _seconds(text: str | None) -> float | None:
 
 def _made_offline(role: str, namespace: str, seconds: float | None) -> dict[str, Any]:
     from waitd.core.api_key import line_of
-    from waitd.core.principal import ROLES, check_namespace
+    from waitd.core.principal import ROLES, check_key_namespace
     from waitd.door.keyring import made_key
     from waitd.ports import NewKey
 
     if role not in ROLES:
         fail(f"--role {role}: one of {', '.join(ROLES)}.", Code.USAGE)
     try:
-        check_namespace(namespace)
+        check_key_namespace(namespace, ROLES[role])
     except ValueError as error:
         fail(f"--namespace {namespace}: {error}.", Code.USAGE)
     made = made_key(NewKey(ROLES[role], namespace, seconds), time.time(), "file")
@@ -149,6 +149,7 @@ def register(app: typer.Typer) -> None:
         epilog=examples(
             "waitd keys create --role admin --offline",
             "waitd keys create --role submitter --namespace team_a --expires-in 90d",
+            "waitd keys create --role viewer --namespace '*'",
             "waitd keys create --role viewer --json",
         ),
     )(create)

@@ -11,7 +11,7 @@ from hashlib import sha256
 from hmac import compare_digest
 from typing import NamedTuple
 
-from waitd.core.principal import DEFAULT_NAMESPACE, ROLES, Principal, Role, check_namespace
+from waitd.core.principal import DEFAULT_NAMESPACE, ROLES, Principal, Role, check_key_namespace
 
 #: How many keys there may be, file and store together.
 MAX_KEYS = 10_000
@@ -141,8 +141,9 @@ def _key_in(words: Iterable[str], read_at: float) -> ApiKey:
         expires_at = _time_in(rest.pop().removeprefix(_EXPIRES))
     if not 1 <= len(rest) <= 2 or rest[0] not in ROLES:
         raise ValueError(f"after the key come its role ({', '.join(ROLES)}), its namespace and expires=TIME")
-    namespace = check_namespace(rest[1]) if len(rest) == 2 else DEFAULT_NAMESPACE
-    return ApiKey(key_id, digest, ROLES[rest[0]], namespace, read_at, "file", expires_at)
+    role = ROLES[rest[0]]
+    namespace = check_key_namespace(rest[1], role) if len(rest) == 2 else DEFAULT_NAMESPACE
+    return ApiKey(key_id, digest, role, namespace, read_at, "file", expires_at)
 
 
 def _time_in(text: str) -> float:

@@ -6,13 +6,15 @@ from enum import IntEnum
 
 #: The namespace of whoever names none.
 DEFAULT_NAMESPACE = "default"
+#: In place of a namespace: a viewer of all of them.
+ALL_NAMESPACES = "*"
 _NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
 
 class Role(IntEnum):
     """What a principal may do, within its namespace unless it is an admin.
 
-    A viewer reads waits and their outcomes. A submitter also submits and cancels. An operator also pokes, redelivers and sees all
+    A viewer reads waits and their outcomes; one of all namespaces, and an admin, also the daemon's figures. A submitter also submits and cancels. An operator also pokes, redelivers and sees all
     deliveries. An admin does so in every namespace, makes and revokes API keys, and reads the audit.
     """
 
@@ -38,7 +40,7 @@ class Principal:
     Attributes:
         name: who it is, stable and without secrets: `key:<id>`, `oidc:<subject>`, `loopback`.
         role: what it may do.
-        namespace: where what it submits belongs, and (but for an admin) all that it sees.
+        namespace: where what it submits belongs, and (but for an admin) all that it sees; `*`: a viewer that sees all of them.
     """
 
     name: str
@@ -48,7 +50,7 @@ class Principal:
     @property
     def sees(self) -> str | None:
         """The namespace that bounds what it sees; None: it sees all of them."""
-        return None if self.role is Role.ADMIN else self.namespace
+        return None if self.role is Role.ADMIN or self.namespace == ALL_NAMESPACES else self.namespace
 
     def may(self, role: Role) -> bool:
         """Whether it may do what takes this role."""
@@ -70,3 +72,16 @@ def check_namespace(text: str) -> str:
             "a namespace has 1 to 63 letters, digits and . _ -, and begins with a letter or a digit"
         )
     return text
+
+
+def check_key_namespace(text: str, role: Role) -> str:
+    """The text, if a key of this role can have it for a namespace: one's name, or `*` for a viewer of all.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    if text == ALL_NAMESPACES:
+        if role is not Role.VIEWER:
+            raise ValueError("* is for a viewer: what others submit or change belongs to one namespace")
+        return text
+    return check_namespace(text)

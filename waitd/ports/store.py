@@ -282,6 +282,10 @@ class ApiStore(Protocol):
     def finished_seq(self) -> int:
         """The number of the last end on disk; 0 before the first."""
 
+    @property
+    def event_secret(self) -> int:
+        """A number below 2⁶³ that this store drew once and nobody is told: those who see one namespace see ends numbered by it."""
+
     async def check_resumable(self, seq: int) -> None:
         """Raises NotFound where the end number `seq` was never given, or it or a later one was pruned. 0 stands before the first."""
 

@@ -9,6 +9,9 @@ from waitd.stores.statements import Statement
 from waitd.stores.tables import waits, watermarks
 from waitd.stores.upkeep import FINISHED_SEQ, PRUNED_SEQ
 
+#: Drawn when the database was made.
+DRAWN = "event_secret"
+
 _namespace = bindparam("namespace", type_=Text)
 #: Events of other namespaces are counted and not read, so that a page costs the same whoever asks.
 EVENTS_AFTER = Statement(
@@ -31,6 +34,11 @@ async def last_finished_seq(connection: AsyncConnection) -> int:
     """The last number given to an end, pruned ones included; 0 before the first."""
     ((kept,),) = await _LAST_KEPT.run(connection)
     return max(kept or 0, await _watermark(connection, FINISHED_SEQ))
+
+
+async def event_secret(connection: AsyncConnection) -> int:
+    """See `ApiStore.event_secret`."""
+    return await _watermark(connection, DRAWN)
 
 
 async def check_resumable(connection: AsyncConnection, seq: int) -> None:

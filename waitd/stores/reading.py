@@ -91,6 +91,13 @@ async def get(connection: AsyncConnection, wait_id: str, namespace: str | None) 
 
 async def find(connection: AsyncConnection, wanted: WaitFilter) -> list[StoredWait]:
     """Waits that meet the filter, newest first, with their deliveries."""
+    rows = [WaitRow._make(row) for row in await Statement(waits_that(wanted)).run(connection)]
+    outbox = await deliveries_of(connection, [row.id for row in rows if row.finished_at is not None])
+    return await _decoded(rows, outbox)
+
+
+def waits_that(wanted: WaitFilter) -> Select[Any]:
+    """The query for their rows."""
     query = select(waits).order_by(waits.c.id.desc()).limit(wanted.limit)
     if wanted.namespace is not None:
         query = query.where(waits.c.namespace == well_formed(wanted.namespace))
@@ -108,9 +115,7 @@ async def find(connection: AsyncConnection, wanted: WaitFilter) -> list[StoredWa
             .where(label.c.key == well_formed(name), label.c.value == literal(well_formed(value), Text))
             .exists()
         )
-    rows = [WaitRow._make(row) for row in await Statement(query).run(connection)]
-    outbox = await deliveries_of(connection, [row.id for row in rows if row.finished_at is not None])
-    return await _decoded(rows, outbox)
+    return query
 
 
 async def find_deliveries(connection: AsyncConnection, wanted: DeliveryFilter) -> list[StoredDelivery]:

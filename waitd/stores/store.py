@@ -65,10 +65,13 @@ class Store:
     Every call that writes returns when its change is on disk, and raises `StoreUnavailable` where it is not, and never will be.
     """
 
-    def __init__(self, database: Database, writer: Writer, now: Callable[[], float]) -> None:
+    def __init__(
+        self, database: Database, writer: Writer, now: Callable[[], float], event_secret: int
+    ) -> None:
         self._database = database
         self._writer = writer
         self._now = now
+        self._event_secret = event_secret
 
     @classmethod
     async def open(
@@ -97,12 +100,13 @@ class Store:
         try:
             async with database.reading() as connection:
                 finished_seq = await following.last_finished_seq(connection)
+                event_secret = await following.event_secret(connection)
         except BaseException:
             await database.close()
             raise
         writer = Writer(database, Rules(now, ladder, destination_of, costs), finished_seq)
         writer.start()
-        return cls(database, writer, now)
+        return cls(database, writer, now, event_secret)
 
     async def close(self) -> None:
         """Writes what is queued, then closes the file. Later calls that write raise `StoreUnavailable`."""
@@ -173,6 +177,11 @@ class Store:
     def finished_seq(self) -> int:
         """See `ApiStore`."""
         return self._writer.finished_seq
+
+    @property
+    def event_secret(self) -> int:
+        """See `ApiStore`."""
+        return self._event_secret
 
     @property
     def failing(self) -> bool:

@@ -1,0 +1,29 @@
+"""What belongs to a namespace is found by it, and nothing that it is shown tells of the others."""
+
+import secrets
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+from alembic import op
+
+revision: str = "0005"
+down_revision: str | None = "0004"
+branch_labels: str | Sequence[str] | None = None
+depends_on: str | Sequence[str] | None = None
+
+_TABLES = ("waits", "deliveries")
+_WATERMARKS = sa.table("watermarks", sa.column("name", sa.Text), sa.column("value", sa.Integer))
+
+
+def upgrade() -> None:
+    """Makes two indexes, and draws the secret that events are numbered by for those who see one namespace."""
+    for table in _TABLES:
+        op.create_index(f"{table}_by_namespace", table, ["namespace", "id"])
+    op.bulk_insert(_WATERMARKS, [{"name": "event_secret", "value": secrets.randbits(63)}])
+
+
+def downgrade() -> None:
+    """Takes both back."""
+    op.execute(_WATERMARKS.delete().where(_WATERMARKS.c.name == "event_secret"))
+    for table in _TABLES:
+        op.drop_index(f"{table}_by_namespace", table)
