@@ -20,6 +20,7 @@ from waitd.core.delivery import (
     Receipt,
     Refused,
 )
+from waitd.engine import deliverer
 from waitd.engine.deliverer import Deliverer
 from waitd.metrics import Instruments
 from waitd.ports import Parcel
@@ -209,3 +210,20 @@ async def test_more_destinations_than_lanes_take_turns() -> None:
             bench.queue(f"d{n}", f"destination {n}")
         await asyncio.sleep(1)
         assert len(bench.outbox.settled) == 1000
+
+
+@in_virtual_time
+async def test_destinations_that_hang_do_not_keep_every_lane(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deliverer, "LANES", 4)
+    async with running(lambda parcel: never() if parcel.sink["to"] != "good" else Delivered()) as bench:
+        for n in range(8):
+            for m in range(50):
+                bench.queue(f"s{n}-{m}", f"stuck {n}")
+        await asyncio.sleep(10)
+        bench.queue("g", "good")
+        await asyncio.sleep(60)  # four rounds of attempts that hang for 15 s
+        assert bench.state("g") is DeliveryState.DELIVERED
+        tried = [parcel.id for parcel in bench.sink.parcels]
+        assert len({parcel.sink["to"] for parcel in bench.sink.parcels}) == 9, "and each had its turn"
+        assert len(tried) == len(set(tried)), "what was given back was not in flight"
+        assert len(bench.outbox.due) == 400, "and none was lost"

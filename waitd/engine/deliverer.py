@@ -24,6 +24,8 @@ log = structlog.get_logger(__name__)
 
 #: How many destinations are served at once; more take turns.
 LANES = 256
+#: How long a destination keeps its lane while others wait for one, in seconds.
+TURN = 5.0
 #: How many due deliveries a lane reads at a time.
 READ_AHEAD = 256
 #: The longest time between two looks into the outbox, in seconds.
@@ -33,9 +35,11 @@ RETRY_PAUSE = 1.0
 
 
 class Lane:
-    """The deliveries to one destination that are in hand."""
+    """The deliveries to one destination that are in hand. `until`: from then on it makes room for others."""
 
-    def __init__(self) -> None:
+    def __init__(self, until: float) -> None:
+        self.until = until
+        self.made_room = False
         self.waiting: deque[Parcel] = deque()
         self.in_hand: set[DeliveryId] = set()
         self.sending = 0
@@ -112,7 +116,7 @@ class Deliverer:
         while self._wanted and len(self._lanes) < LANES and not self._draining:
             destination = next(iter(self._wanted))
             del self._wanted[destination]
-            self._lanes[destination] = Lane()
+            self._lanes[destination] = Lane(self._clock.monotonic() + TURN)
             tasks.start_soon(self._serve, destination, self._lanes[destination], name=f"lane {destination}")
 
     async def _serve(self, destination: str, lane: Lane) -> None:
@@ -127,10 +131,17 @@ class Deliverer:
                     lane.moved.clear()
         finally:
             del self._lanes[destination]
+            if lane.made_room:
+                self._wanted[destination] = None
             self._wakeup.set()
 
     async def _fill(self, destination: str, lane: Lane) -> bool:
-        """Reads what is due when nothing is waiting; False when the lane has nothing left to do."""
+        """Reads what is due when nothing is waiting; False when the lane has nothing left to do, or its turn is over."""
+        if self._is_over(lane):
+            lane.made_room = True
+            lane.in_hand.difference_update(parcel.id for parcel in lane.waiting)
+            lane.waiting.clear()
+            return bool(lane.in_hand)
         if lane.waiting:
             return True
         lane.more = False
@@ -147,6 +158,10 @@ class Deliverer:
         if lane.waiting:
             lane.moved.set()
         return bool(lane.in_hand) or lane.more
+
+    def _is_over(self, lane: Lane) -> bool:
+        """Whether the lane had its time and others wait for one: many destinations that hang must not keep a good one out."""
+        return bool(self._wanted) and len(self._lanes) >= LANES and self._clock.monotonic() >= lane.until
 
     async def _attempt(self, lane: Lane, parcel: Parcel) -> None:
         kind = str(parcel.sink.get("kind"))
