@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from brokers import parcel_of
+from cloudevents.core.bindings.http import HTTPMessage, from_structured_event
 from fakes import FixedAuthorizations
 from standardwebhooks import Webhook, WebhookVerificationError
 from webhook_receiver import Receiver, receiving, reset
@@ -161,6 +163,21 @@ async def test_the_stored_bytes_are_posted_as_a_cloudevent(sink: WebhookSink, re
     assert request.headers["webhook-id"] == "d1"
     assert abs(int(request.headers["webhook-timestamp"]) - time.time()) < 60
     assert "webhook-signature" not in request.headers
+
+
+async def test_what_is_posted_is_a_cloudevent_to_its_own_sdk(sink: WebhookSink, receiver: Receiver) -> None:
+    parcel = parcel_of()
+    receiver.answers("200 OK")
+    assert await sink.deliver(sink.parse({"url": receiver.url}), parcel) == Delivered()
+    [request] = receiver.requests
+    event = from_structured_event(HTTPMessage(request.headers, request.body))
+    stored = json.loads(parcel.event)
+    assert (event.get_id(), event.get_type(), event.get_source()) == (
+        parcel.wait_id,
+        stored["type"],
+        stored["source"],
+    )
+    assert event.get_data() == stored["data"]
 
 
 @pytest.mark.parametrize(
