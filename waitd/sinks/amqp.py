@@ -7,10 +7,12 @@ import asyncio
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from ssl import SSLContext
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
+from yarl import URL
 
 from waitd.core.connection import Connection
 from waitd.core.delivery import Delivered, Gone, Receipt
@@ -102,11 +104,16 @@ class AmqpSink(BrokerSink[AmqpTarget, "AbstractConnection"]):
             connection = replace(connection, extra={**connection.extra, "ssl": True})
         with_tls = is_true(connection.extra.get("ssl"))
         address = self._address(connection, DEFAULT_TLS_PORT if with_tls else DEFAULT_PORT)
-        options = await asyncio.to_thread(_options, connection, address)
-        import aio_pika
+        url, tls = await asyncio.to_thread(_location, connection, address)
+        from aio_pika.connection import Connection as Client
 
-        opened: AbstractConnection = await aio_pika.connect(**options)
-        return opened
+        client = Client(url, ssl_context=tls, client_properties={"connection_name": "waitd"})
+        try:
+            await client.connect()
+        except BaseException:
+            await client.close()  # or the library does it when the garbage is collected, wherever that is
+            raise
+        return client
 
     async def _close(self, client: "AbstractConnection") -> None:
         await client.close()
@@ -156,22 +163,21 @@ async def _door(connection: "AbstractConnection", exchange: str) -> _Door:
     return _Door(channel, await channel.get_exchange(exchange, ensure=True))
 
 
-def _options(connection: Connection, address: Address) -> dict[str, Any]:
-    """What the library wants to connect. Reads files and imports: call it in a thread."""
-    import aio_pika  # noqa: F401 - so that it is there when the loop asks for it
+def _location(connection: Connection, address: Address) -> tuple[URL, SSLContext | None]:
+    """Where to, and by which TLS. Reads files and imports: call it in a thread."""
+    from aio_pika.connection import make_url
 
     tls = tls_of(connection)
-    return {
-        "host": address.host,
-        "port": address.port,
-        "login": connection.login or "guest",
-        "password": connection.password or "guest",
-        "virtualhost": connection.schema or "/",
-        "ssl": tls is not None,
-        "ssl_context": tls,
-        "client_properties": {"connection_name": "waitd"},
-        "heartbeat": HEARTBEAT,
-    }
+    url = make_url(
+        host=address.host,
+        port=address.port,
+        login=connection.login or "guest",
+        password=connection.password or "guest",
+        virtualhost=connection.schema or "/",
+        ssl=tls is not None,
+        heartbeat=HEARTBEAT,
+    )
+    return url, tls
 
 
 def _sentences() -> Sentences:
