@@ -117,3 +117,15 @@ async def test_a_large_body_that_is_not_read_is_not_taken_in() -> None:
         while not reply.at_eof():
             content += await reply.readany()
         assert len(content) == 8_000_000
+
+
+async def test_a_request_that_was_given_up_before_it_left_is_not_sent() -> None:
+    async with asking(answer(b"1"), answer(b"2")) as (server, wire):
+        assert await body(wire, server.url) == b"1"
+        given_up = asyncio.ensure_future(wire.ask("GET", server.url, None, True))
+        loop = asyncio.get_running_loop()
+        loop.call_soon(given_up.cancel)  # it has asked by then, and the turn of the loop is not over
+        await asyncio.wait([given_up])
+        assert given_up.cancelled()
+        assert await body(wire, server.url) == b"2", "on a connection of its own"
+        assert (server.asked, len(server.connections)) == (2, 2)

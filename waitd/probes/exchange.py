@@ -130,6 +130,28 @@ class Reply(HeadersMixin):
             self._exchange.close()
 
 
+class Departures:
+    """Requests that were made in one turn of the loop, and leave together at its end.
+
+    A send wakes the other side's processor, and where that is this machine's other core, it costs more than all the rest of a poke: those
+    that follow at once find it awake.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[Exchange, bytes]] = []
+
+    def add(self, exchange: "Exchange", request: bytes) -> None:
+        """This one too."""
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._leave)
+        self._waiting.append((exchange, request))
+
+    def _leave(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for exchange, request in waiting:
+            exchange.send(request)
+
+
 class Exchange(asyncio.Protocol):
     """The connection's protocol, in place of aiohttp's own, which is still told when the connection is lost.
 
@@ -137,9 +159,11 @@ class Exchange(asyncio.Protocol):
         idle_since: when the last answer was whole, in the loop's time.
     """
 
-    __slots__ = ("_connection", "_fields", "_handler", "_head", "_interim", "_lost", "_method", "_parser", "_paused", "_reply", "_seen", "_spare", "_transport", "_waiter", "idle_since")  # fmt: skip
+    __slots__ = ("_connection", "_departures", "_fields", "_handler", "_head", "_interim", "_lost", "_method", "_parser", "_paused", "_reply", "_seen", "_spare", "_transport", "_waiter", "idle_since")  # fmt: skip
 
-    def __init__(self, connection: Connection, spare: Callable[["Exchange"], None]) -> None:
+    def __init__(
+        self, connection: Connection, spare: Callable[["Exchange"], None], departures: Departures
+    ) -> None:
         """Takes over a connection; `spare` is told each time it is free for another request.
 
         Raises:
@@ -154,6 +178,7 @@ class Exchange(asyncio.Protocol):
         self._handler: ResponseHandler = handler
         self._transport: asyncio.Transport = transport
         self._spare = spare
+        self._departures = departures
         self._lost = self._paused = self._interim = self._head = False
         self._reply: Reply | None = None
         self._waiter: asyncio.Future[Reply] | None = None
@@ -183,8 +208,13 @@ class Exchange(asyncio.Protocol):
         if self._lost:
             waiter.set_exception(aiohttp.ServerDisconnectedError())
         else:
-            self._transport.write(request)
+            self._departures.add(self, request)
         return waiter
+
+    def send(self, request: bytes) -> None:
+        """The request leaves, unless the connection was lost since, or whoever asked has given up."""
+        if not self._lost and self._waiter is not None and not self._waiter.cancelled():
+            self._transport.write(request)
 
     @property
     def usable(self) -> bool:

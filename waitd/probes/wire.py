@@ -16,7 +16,7 @@ from aiohttp.client_reqrep import ClientRequest, ConnectionKey
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from waitd.probes.exchange import Exchange, Reply
+from waitd.probes.exchange import Departures, Exchange, Reply
 
 #: How many origins' routes are kept; those without a connection go when there are more.
 _ROUTES = 10_000
@@ -86,6 +86,7 @@ class Wire:
         self._keepalive = keepalive
         self._routes: dict[tuple[str, Tls], Route] = {}
         self._sweep: asyncio.TimerHandle | None = None
+        self._departures = Departures()
 
     async def ask(self, method: str, url: str, headers: Mapping[str, str] | None, tls: Tls) -> Reply:
         """One request without a body. A connection that the server had closed meanwhile is replaced, as browsers do.
@@ -113,7 +114,7 @@ class Wire:
 
     async def _ask_anew(self, method: str, request: bytes, route: Route) -> Reply:
         connection = await self._connector.connect(cast("ClientRequest", route), [], _NO_TIMEOUT)
-        exchange = Exchange(connection, route.spare)
+        exchange = Exchange(connection, route.spare, self._departures)
         if self._sweep is None:
             self._sweep_later()
         try:
