@@ -55,8 +55,8 @@ def made_key(role: str) -> tuple[str, str]:
 @asynccontextmanager
 async def started(
     folder: Path, objects: list[Object], authority: Authority
-) -> AsyncIterator[tuple[Daemon, str]]:
-    """The daemon of these manifests, and a key for it. It listens on loopback, on a free port; nothing else is changed."""
+) -> AsyncIterator[tuple[Daemon, str, str]]:
+    """The daemon of these manifests, a key for it, and one for its metrics. It listens on loopback, on a free port; nothing else is changed."""
     pod = pod_of(one(objects, "StatefulSet", "waitd"))
     mounts = Mounts(folder, pod)
     environment = {
@@ -66,7 +66,9 @@ async def started(
     (settings,) = [o for o in objects if o["kind"] == "ConfigMap"]
     mounts.write("/etc/waitd/waitd.toml", settings["data"]["waitd.toml"])
     key, line = made_key("submitter")
-    mounts.write(pod.environment["WAITD_API_KEYS_FILE"], f"# made by the test\n{line}\n")
+    metrics_key, metrics_line = made_key("viewer", "*")
+    lines = f"# made by the test\n{line}\n{metrics_line}\n"
+    mounts.write(pod.environment["WAITD_API_KEYS_FILE"], lines)
     mounts.write("/etc/waitd-connections/batch_api", "http://user:password@127.0.0.1:9")
     if "WAITD_TLS_CERTIFICATE" in pod.environment:
         certificate, private = authority.pair()
@@ -77,7 +79,7 @@ async def started(
     state = Path(mounts.here("/var/lib/waitd"))
     async with daemon(state, arguments=[mounts.here(a) for a in arguments], **environment) as waitd:
         assert (state / "waitd.db").is_file()
-        yield waitd, key
+        yield waitd, key, metrics_key
 
 
 @pytest.mark.parametrize("way", ["standalone", "everything"])
@@ -88,17 +90,20 @@ async def test_it_answers_its_probes_refuses_strangers_and_takes_waits_with_a_mo
     authority = Authority(tmp_path)
     connector = aiohttp.TCPConnector(ssl=authority.context())
     async with (
-        started(tmp_path, objects, authority) as (waitd, key),
+        started(tmp_path, objects, authority) as (waitd, key, metrics_key),
         aiohttp.ClientSession(connector=connector) as client,
     ):
         assert waitd.url.startswith("https:" if way == "everything" else "http:")
         (endpoint,) = one(objects, "ServiceMonitor", "waitd")["spec"]["endpoints"]
-        questions = [("httpGet", endpoint["path"]), *asked(pod_of(one(objects, "StatefulSet", "waitd")))]
-        for how, path in questions:
+        address = {"Host": "10.1.2.3:8795"}  # Kubelet and Prometheus come by the pod's
+        for how, path in asked(pod_of(one(objects, "StatefulSet", "waitd"))):
             assert how == "httpGet"
-            # Kubelet and Prometheus come by the pod's address, without a key.
-            async with client.get(waitd.url + path, headers={"Host": "10.1.2.3:8795"}) as answer:
+            async with client.get(waitd.url + path, headers=address) as answer:
                 assert answer.status == 200, path
+        assert endpoint["authorization"] == {"credentials": {"name": "waitd-metrics-key", "key": "key"}}
+        for scraper, status in (({}, 401), ({"Authorization": f"Bearer {metrics_key}"}, 200)):
+            async with client.get(waitd.url + endpoint["path"], headers=address | scraper) as answer:
+                assert answer.status == status
         url = waitd.url + "/v1/waits"
         for headers in ({}, {"Authorization": "Bearer waitd_nobody_" + "x" * 43}):
             async with client.post(url, json=WAIT, headers=headers) as answer:
