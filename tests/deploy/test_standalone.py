@@ -40,10 +40,11 @@ class Mounts:
         file.write_bytes(content if isinstance(content, bytes) else content.encode())
 
 
-def made_key(role: str) -> tuple[str, str]:
+def made_key(role: str, namespace: str = "default") -> tuple[str, str]:
     """A key and its line in the file, as deploy/README.md makes it."""
+    whose = ["--role", role, "--namespace", namespace]
     done = subprocess.run(
-        [sys.executable, "-m", "waitd", "keys", "create", "--role", role, "--offline", "--json"],
+        [sys.executable, "-m", "waitd", "keys", "create", *whose, "--offline", "--json"],
         capture_output=True,
         check=True,
         timeout=60,
