@@ -1,7 +1,7 @@
 """A small server that answers as the vendors' documentation says: jobs are submitted, go through their states, and are cancelled.
 
-Airbyte (its public API), Databricks (jobs), Spark standalone's REST server, Livy and BigQuery, each on its own paths of one port. A job
-takes one step of its states with each look at it. What was submitted is counted, and an answer may be lost after the job was taken.
+Airbyte (its public API), Databricks (jobs), Spark standalone's REST server, Livy, BigQuery, and those in `vendor_tables`, each on its own
+paths of one port. A job takes one step of its states with each look at it. What was submitted is counted, and an answer may be lost after the job was taken.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -11,6 +11,7 @@ from itertools import count
 from typing import Any
 
 from aiohttp import web
+from vendor_tables import ROWS, routes
 
 
 @dataclass
@@ -87,6 +88,7 @@ class Vendors:
             ("POST", "/bigquery/v2/projects/{project}/jobs/{id}/cancel", self.bigquery_cancel),
         ):  # fmt: skip
             application.router.add_route(method, path, handler)
+        application.router.add_routes(routes(self))
         return application
 
     @web.middleware
@@ -237,6 +239,7 @@ WAY: dict[str, Sequence[str]] = {
     "spark": ("SUBMITTED", "RUNNING", "FINISHED"),
     "livy": ("starting", "running", "success"),
     "bigquery": ("PENDING", "RUNNING", "DONE"),
+    **{vendor: row.way for vendor, row in ROWS.items()},
 }
 
 

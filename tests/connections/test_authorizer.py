@@ -13,7 +13,9 @@ from token_endpoint import SECRET, TokenEndpoint, service_account_key, token_end
 
 from waitd.connections.authorizer import Authorizer
 from waitd.connections.tokens import TokenClient
+from waitd.core.aws_request_signature import Signer
 from waitd.core.aws_signature import AwsKeys
+from waitd.core.azure_signature import shared_key
 from waitd.core.connection import Connection
 from waitd.core.egress import Egress
 from waitd.core.errors import ConnectionUnavailable
@@ -109,6 +111,16 @@ async def test_a_refused_token_is_replaced(authorizer: Authorizer, endpoint: Tok
     second = await authorizer.authorize(connection, refused=first)
     assert second.headers == (("Authorization", "Bearer token-2"),)
     assert await authorizer.authorize(connection, refused=first) is second
+
+
+def test_an_azure_storage_accounts_key_is_at_hand_and_signs(authorizer: Authorizer) -> None:
+    extra = {"auth_type": "azure_storage", "headers": {"X-Team": "data"}}
+    connection = Connection("w", host="http://h", login="acme", password="a2V5", extra=extra)
+    first = authorizer.at_hand(connection)
+    assert first is not None
+    assert first.headers == (("X-Team", "data"),)
+    assert first.signer == shared_key("acme", "a2V5")
+    assert authorizer.at_hand(connection) is first
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 302, 500])
@@ -227,10 +239,10 @@ async def test_the_environments_aws_keys_are_leased_and_looked_up_afresh_when_re
     connection = Connection("c", host="h", extra=extra)
     assert authorizer.at_hand(connection) is None
     first = await authorizer.authorize(connection)
-    assert first.signer is not None
+    assert isinstance(first.signer, Signer)
     assert first.signer.keys.access_key_id == "OLD"
     second = await authorizer.authorize(connection, refused=first)
-    assert second.signer is not None
+    assert isinstance(second.signer, Signer)
     assert (second.signer.keys.access_key_id, keys.refreshes) == ("NEW", 1)
 
 

@@ -86,7 +86,7 @@ async def test_the_example_can_be_read() -> None:
     kinds = set()
     for conn_id in tomllib.loads(EXAMPLE.read_text()):
         connection = await resolver.lookup(conn_id)
-        if connection.conn_type in {"http", "airflow"}:
+        if connection.conn_type in {"http", "airflow", "wasb"}:
             credentials_of(connection)
             default = "airflow" if connection.conn_type == "airflow" else "basic"
             kinds.add(connection.extra.get("auth_type", default))

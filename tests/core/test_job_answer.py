@@ -31,12 +31,12 @@ ROWS: list[tuple[Answered, Judged, Verdict | Refused]] = [
     (
         Answered(404),
         Judged(),
-        Failure("not_found", "The job is not there. HTTP 404 Not Found", silenceable=True),
+        Failure("not_found", "It is not there. HTTP 404 Not Found", silenceable=True),
     ),
     (
         Answered(200),
         Judged(means=Means.NOT_FOUND, message="no driver"),
-        Failure("not_found", "The job is not there. no driver", silenceable=True),
+        Failure("not_found", "It is not there. no driver", silenceable=True),
     ),
     (Answered(401), Judged(), Refused(Failure("http_401", "HTTP 401 Unauthorized", silenceable=True))),
     (Answered(403), Judged(message="no"), Failure("http_403", "no", silenceable=True)),

@@ -65,3 +65,24 @@ async def visiting(url: str, profile: Path, *, resolver_rules: str) -> AsyncIter
         if process.returncode is None:
             process.terminate()
         await asyncio.wait_for(process.wait(), 30)
+
+
+async def shown(url: str, profile: Path, *, resolver_rules: str) -> str:
+    """What a page has become once its scripts have run and nothing is left to load, as HTML."""
+    program = browser()
+    assert program is not None
+    process = await asyncio.create_subprocess_exec(
+        program,
+        *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
+        *("--disable-background-networking", "--no-first-run", "--virtual-time-budget=30000"),
+        *(f"--user-data-dir={profile}", f"--host-resolver-rules={resolver_rules}", "--dump-dom", url),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        page, _ = await asyncio.wait_for(process.communicate(), 120)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return page.decode()

@@ -1,14 +1,12 @@
 """Job systems by name, as users meet them: a real daemon, a server that answers as the vendors do, and a directory of one's own kinds."""
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
-import aiohttp
 import pytest
 from daemon import Daemon, daemon
+from preset_waits import ended, get, post
 from vendors import Vendors, vendors
 
 from waitd.probes.presets.loading import BUILT_IN, built_in
@@ -34,25 +32,6 @@ async def served(server: Vendors, tmp_path: Path) -> AsyncIterator[Daemon]:
     variables = {f"AIRFLOW_CONN_{name.upper()}": connection for name in NAMES}
     async with daemon(tmp_path / "state", WAITD_PRESETS_DIR=str(own), **variables) as running:
         yield running
-
-
-async def post(url: str, body: Any) -> tuple[int, Any]:
-    async with aiohttp.ClientSession() as client, client.post(url, json=body) as answer:
-        return answer.status, await answer.json(content_type=None)
-
-
-async def get(url: str) -> Any:
-    async with aiohttp.ClientSession() as client, client.get(url) as answer:
-        text = await answer.text()
-        return json.loads(text) if text.startswith("{") else text
-
-
-async def ended(served: Daemon, wait: dict[str, Any]) -> Any:
-    async with asyncio.timeout(60):
-        while True:
-            shown = await get(f"{served.url}/v1/waits/{wait['id']}?wait=30")
-            if shown["state"] != "waiting":
-                return shown
 
 
 async def test_a_job_is_submitted_waited_for_and_told(served: Daemon, server: Vendors) -> None:

@@ -99,6 +99,8 @@ class Authorizer:
         if signing is not None and signing.keys.given is not None and signing.keys.role is None:
             signer = Signer(signing.service, signing.region, signing.keys.given)
             return _Known(connection, Authorization(headers, signer), None)
+        if credentials.shared_key is not None:
+            return _Known(connection, Authorization(headers, credentials.shared_key), None)
         if signing is None and credentials.grant is None:
             return _Known(connection, Authorization(headers), None)
         lease = self._leases.get(credentials)

@@ -14,6 +14,7 @@ login or a password, else `none`. What has to be fetched first is described here
 | `airbyte`                   | a token of Airbyte's application                                         | see there                                 |
 | `google_service_account`    | an access token, or with `target_audience` an ID token                   | see there                                 |
 | `aws_sigv4`                 | a signature of each request                                              | extra `aws_service`, `region_name`; keys as in `core.aws_connection` |
+| `azure_storage`             | with extra `tenant_id` a token of Entra ID, else a signature of each request by the account's key | login and password: client id and secret; else the account (default: the host's first label) and its key |
 
 A token is sent as `Authorization: Bearer …`, or in the header that extra `token_header` names (`Proxy-Authorization`, where an
 identity-aware proxy stands before an application that has its own).
@@ -25,10 +26,11 @@ itself whose name can only be a header's: `Authorization`, `Accept`, or any name
 import re
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from waitd.core.aws_connection import KeySource, aws_account
-from waitd.core.connection import Connection
+from waitd.core.azure_signature import SharedKey, shared_key
+from waitd.core.connection import Connection, origin_of
 from waitd.core.connection_grants import (
     Grant,
     airbyte,
@@ -42,6 +44,7 @@ Header = tuple[str, str]
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _SERVICE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_TENANT = re.compile(r"[A-Za-z0-9.-]{1,253}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +64,15 @@ class Credentials:
         headers: sent with every request, to the connection's own origin only.
         grant: how a token is got that is sent, too; None: there is none.
         token_header: the header that carries it.
-        signing: how each request is signed; None: it is not.
+        signing: how each request is signed with keys that may have to be fetched; None: it is not.
+        shared_key: how each request is signed with a key that is known; None: it is not.
     """
 
     headers: tuple[Header, ...] = field(default=(), repr=False)
     grant: Grant | None = None
     token_header: str = "Authorization"  # noqa: S105 - a name, not a secret
     signing: Signing | None = None
+    shared_key: SharedKey | None = None
 
 
 def credentials_of(connection: Connection) -> Credentials:
@@ -92,7 +97,8 @@ def credentials_of(connection: Connection) -> Credentials:
     if not isinstance(token_header, str):
         raise ValueError("token_header is the name of a header")  # noqa: TRY004 - bad data, not a bad call
     check_header(token_header, "")
-    return Credentials(tuple(headers.items()), grant, token_header, signing)
+    key = way if isinstance(way, SharedKey) else None
+    return Credentials(tuple(headers.items()), grant, token_header, signing, key)
 
 
 def _default_kind(connection: Connection) -> str:
@@ -179,8 +185,32 @@ def _aws_sigv4(connection: Connection) -> Signing:
     return Signing(service, account.region, account.keys)
 
 
+def _azure_storage(connection: Connection) -> Grant | SharedKey:
+    """As Airflow's `WasbHook` reads its connection: with a tenant, login and password are an application's; else the key is the account's."""
+    extra = connection.extra
+    if extra.get("sas_token") or extra.get("connection_string"):
+        raise ValueError(
+            "auth_type azure_storage takes the account's key, or tenant_id with a client id and secret; no sas_token and no connection_string"
+        )
+    tenant = extra.get("tenant_id")
+    if tenant:
+        if not isinstance(tenant, str) or not _TENANT.fullmatch(tenant):
+            raise ValueError("tenant_id is a tenant's id or its domain")
+        known = {
+            "token_url": f"https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token",
+            "scope": "https://storage.azure.com/.default",
+            "token_endpoint_auth_method": "client_secret_post",
+        }
+        return oauth2_client_credentials(replace(connection, extra={**known, **extra}))
+    key = extra.get("shared_access_key") or connection.password
+    if not isinstance(key, str):
+        raise ValueError("auth_type azure_storage needs the account's key as the password, or a tenant_id")  # noqa: TRY004 - bad data, not a bad call
+    account = connection.login or origin_of(connection.base_url()).host.partition(".")[0]
+    return shared_key(account, key)
+
+
 #: Every way, by its name. A new one is one function and one line here.
-KINDS: Mapping[str, Callable[[Connection], dict[str, str] | Grant | Signing]] = {
+KINDS: Mapping[str, Callable[[Connection], dict[str, str] | Grant | Signing | SharedKey]] = {
     "none": _none,
     "basic": _basic,
     "bearer": _bearer,
@@ -190,4 +220,5 @@ KINDS: Mapping[str, Callable[[Connection], dict[str, str] | Grant | Signing]] = 
     "airbyte": airbyte,
     "google_service_account": google_service_account,
     "aws_sigv4": _aws_sigv4,
+    "azure_storage": _azure_storage,
 }

@@ -77,5 +77,5 @@ def _unauthorized(status: int, message: str | None) -> Refused:
 
 @lru_cache(maxsize=256)
 def _not_found(status: int, message: str | None) -> Failure:
-    said = f"The job is not there. {phrase(status) if message is None else message}"
+    said = f"It is not there. {phrase(status) if message is None else message}"
     return Failure(NOT_FOUND, said[:MESSAGE_LIMIT], silenceable=True)

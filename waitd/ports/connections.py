@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from waitd.core.aws_request_signature import Signer
+from waitd.core.azure_signature import SharedKey
 from waitd.core.connection import Connection
 
 
@@ -31,7 +32,7 @@ class Authorization:
 
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     #: Signs each request; what it gives is sent beside the other headers.
-    signer: Signer | None = field(default=None, repr=False)
+    signer: Signer | SharedKey | None = field(default=None, repr=False)
 
 
 class HttpConnections(Connections, Protocol):

@@ -114,6 +114,14 @@ class Reply(HeadersMixin):
         """Whether the body is compressed, or otherwise not sent as it is."""
         return any(name.lower() == b"content-encoding" for name, _ in self._fields)
 
+    @property
+    def etag(self) -> str | None:
+        """Its ETag, found without reading the other fields."""
+        for name, value in self._fields:
+            if len(name) == 4 and name.lower() == b"etag":
+                return value.decode("latin-1")
+        return None
+
     def lacks_length(self) -> bool:
         """Whether its end is where the connection's is."""
         names = {name.lower() for name, _ in self._fields}

@@ -18,6 +18,7 @@ from waitd.outgoing import Outgoing
 from waitd.ports import Authorization, HttpConnections, Pokeable
 from waitd.probes.http_access import Access, Accesses, unusable
 from waitd.probes.http_client import Answer, HttpClient, Request, trouble
+from waitd.probes.http_etags import Etags
 from waitd.probes.http_judging import AnswerJudge
 from waitd.probes.http_params import HttpParams, HttpTarget, Template, http_conn_id, target_of
 from waitd.probes.http_submit import HttpSubmit, submit_request
@@ -62,6 +63,7 @@ class HttpProbe:
         self._secret_headers = tuple(secret_headers)
         self._outgoing = outgoing or Outgoing()
         self._client = HttpClient(keepalive=keepalive, outgoing=self._outgoing, direct=direct)
+        self._etags = Etags()
         self._now = now
 
     async def start(self) -> Self:
@@ -171,12 +173,19 @@ class HttpProbe:
             request = self._request(targets[0], access)
         except ValueError as error:  # nor queries
             return [unusable(error)] * len(targets)
-        answer = await self._client.exchange(request, self._now())
+        kept = self._etags.of(targets) if self._etags.any else None
+        answer = await self._client.exchange(kept.conditional(request) if kept else request, self._now())
         try:
+            if kept and answer.facts.status == 304:
+                return [*self._etags.unchanged(targets, kept)]
             if len(targets) == 1:
-                return [await self._judged_alone(answer, targets[0].rules, give_up)]
-            verdicts = await self._judge.together(answer, (target.rules for target in targets), give_up)
-            return [verdicts[target.rules] for target in targets]
+                found = [await self._judged_alone(answer, targets[0].rules, give_up)]
+            else:
+                verdicts = await self._judge.together(answer, (target.rules for target in targets), give_up)
+                found = [verdicts[target.rules] for target in targets]
+            if answer.facts.status == 200:
+                self._etags.learn(targets, answer, found)
+            return found
         finally:
             if not answer.response.closed:
                 await self._client.release(answer.response)

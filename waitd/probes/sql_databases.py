@@ -19,6 +19,8 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from waitd.core.connection import Connection
 from waitd.core.verdict import Unreachable
+from waitd.probes.sql_bounds import bounded
+from waitd.probes.sql_errors import TOO_LARGE
 from waitd.probes.sql_judging import Seen
 from waitd.probes.sql_params import Query
 from waitd.probes.sql_places import Place
@@ -31,8 +33,6 @@ _RECYCLED = 300
 #: Of SQLite's machine, between two looks at the clock.
 _STEPS = 10_000
 _DRIVERS = {"postgresql": "asyncpg", "mysql": "aiomysql", "sqlite": "aiosqlite"}
-
-TOO_LARGE = Unreachable("too_large", "The rows are over 256 KiB; ask for less in sql.")
 
 
 class _Held(NamedTuple):
@@ -69,14 +69,17 @@ class Databases:
         """
         engine = await self._engine(connection, place)
         conn = await engine.connect()
-        raw, whole = None, False
+        raw, bound, whole = None, None, False
         try:
             raw = (await conn.get_raw_connection()).driver_connection
+            bound = bounded(raw)
             answer, whole = await _ASK[place.dialect](conn, query, most)
             if whole:
                 await conn.rollback()
-        except BaseException:
+        except BaseException as error:
             whole = False
+            if bound is not None and bound.spent and isinstance(error, Exception):
+                return TOO_LARGE
             raise
         finally:
             if not whole:

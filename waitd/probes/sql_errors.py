@@ -20,8 +20,9 @@ _MYSQL_NOT_NOW = frozenset({
     1160, 1161, 1180, 1184, 1189, 1190, 1203, 1205, 1206, 1213, 1226, 1317, 1412, 1614, 1615, 1637, 1836, 1880, 1927, 1969, 3024, 3032,
     3058, 3169, 3572, 4031,
 })  # fmt: skip
-_SQLITE_STATEMENT = frozenset({"SQLITE_ERROR", "SQLITE_AUTH", "SQLITE_READONLY", "SQLITE_TOOBIG", "SQLITE_MISMATCH", "SQLITE_RANGE", "SQLITE_SCHEMA", "SQLITE_MISUSE"})  # fmt: skip
+_SQLITE_STATEMENT = frozenset({"SQLITE_ERROR", "SQLITE_AUTH", "SQLITE_READONLY", "SQLITE_MISMATCH", "SQLITE_RANGE", "SQLITE_SCHEMA", "SQLITE_MISUSE"})  # fmt: skip
 
+TOO_LARGE = Unreachable("too_large", "The rows are over 256 KiB; ask for less in sql.")
 TIMED_OUT = Unreachable("statement_timeout", "The statement took longer than request_timeout.")
 
 
@@ -87,6 +88,8 @@ def _of_sqlite(error: BaseException) -> Verdict | None:
         return None
     if name == "SQLITE_INTERRUPT":
         return TIMED_OUT
+    if name == "SQLITE_TOOBIG":
+        return TOO_LARGE
     if "_".join(name.split("_")[:2]) not in _SQLITE_STATEMENT:
         return _not_now(name)
     told = str(error)  # of these, what it says is a name

@@ -21,9 +21,8 @@ from urllib.parse import quote
 from anyio import to_thread
 
 from waitd.core.connection import Connection, origin_of
+from waitd.probes.sql_bounds import MAX_READ
 
-#: How long a value may be that SQLite hands out, in bytes.
-_SQLITE_LENGTH = 1024 * 1024
 _READING = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE})
 #: Functions that reach beyond the database.
 _FORBIDDEN_FUNCTIONS = frozenset({"load_extension", "fts3_tokenizer", "readfile", "writefile", "edit"})
@@ -139,7 +138,14 @@ def _sqlite(connection: Connection) -> Place:
 async def _to_sqlite(path: str) -> Any:
     import aiosqlite  # noqa: PLC0415 - only where such a database is asked
 
-    connection = await aiosqlite.connect(f"file:{quote(path)}?mode=ro", uri=True, timeout=0.5)
+    where = f"file:{quote(path)}?mode=ro"
+    connection = aiosqlite.connect(where, uri=True, timeout=0.5, factory=_BoundedFile)
+    try:
+        await connection
+    except sqlite3.Error:
+        # Its thread still tells the loop that it ends, and the loop may be gone by then.
+        await to_thread.run_sync(connection._thread.join)  # noqa: SLF001 - there is no other way
+        raise
     try:
         await connection.execute("PRAGMA query_only = ON")
         await connection.set_authorizer(_authorize)
@@ -147,6 +153,14 @@ async def _to_sqlite(path: str) -> Any:
         await connection.close()
         raise
     return connection
+
+
+class _BoundedFile(sqlite3.Connection):
+    """Hands out no larger cell, or row, than this."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_READ)
 
 
 def _authorize(action: int, first: str | None, second: str | None, _database: str | None, _by: str | None) -> int:  # fmt: skip

@@ -42,7 +42,7 @@ type = "integer"                  # string, integer, boolean, object, array
 description = "The job's id."
 required = true                   # or default = …, or neither
 example = 42                      # needed where it is required
-# of strings: pattern, max_length; enum; of integers: minimum (0)
+# of strings: pattern, max_length, relative = true (a URL is refused); enum; of integers: minimum (0)
 
 [request]
 method = "GET"

@@ -26,7 +26,10 @@ _BLANK = re.compile(r"\{([A-Za-z_]+)\}")
 #: What may be put into a host's name.
 _LABELS = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 #: What extra holds where it holds credentials.
-_CREDENTIALS = ("token", "client_id", "keyfile_dict", "headers", "Authorization", "aws_access_key_id")
+_CREDENTIALS = (
+    *("token", "client_id", "keyfile_dict", "headers", "Authorization", "aws_access_key_id"),
+    *("sas_token", "connection_string", "shared_access_key"),
+)
 
 
 NOTHING_AROUND = Surroundings(None, None)

@@ -68,7 +68,7 @@ def _lines(preset: Preset, mark: str) -> Iterator[str]:
     pace = file.pace
     yield ""
     yield (
-        f"Poked every {pace.poke_interval:g} s unless the wait says otherwise, every {pace.min_poke_interval:g} s at most; a job that is not "
+        f"Poked every {pace.poke_interval:g} s unless the wait says otherwise, every {pace.min_poke_interval:g} s at most; what is not "
         f"there fails its wait after {pace.not_found_grace:g} s. Tested against {file.tested}."
     )
     yield ""
@@ -87,7 +87,9 @@ def _connection_row(preset: Preset) -> str:
 
 
 def _param_row(name: str, table: ParamTable) -> str:
-    default = "required" if table.required else "" if table.default is None else f"`{_plain(table.default)}`"
+    default = (
+        "required" if table.required else "" if table.default in (None, "") else f"`{_plain(table.default)}`"
+    )
     choice = f" One of {', '.join(f'`{each}`' for each in table.enum)}." if table.enum else ""
     return f"| `{name}` | {table.type} | {default} | {table.description}{choice} |".replace("|  |", "| |")
 

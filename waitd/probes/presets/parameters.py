@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, create_model
+from pydantic import AfterValidator, Field, StringConstraints, create_model
 
 from waitd.core.connection import is_conn_id
 from waitd.core.errors import InvalidInput
@@ -17,6 +17,7 @@ from waitd.probes.submitting import SubmitParams
 _REGION = r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$"
 #: The longest text where a preset says nothing else, in characters.
 _MAX_LENGTH = 1024
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _PLAIN: Mapping[str, Any] = {"boolean": bool, "object": dict[str, Any], "array": list[Any]}
 
 
@@ -78,8 +79,15 @@ def _type(table: ParamTable) -> Any:
         return Annotated[int, Field(ge=0 if table.minimum is None else table.minimum, lt=2**63)]
     if table.type == "string":
         longest = table.max_length or _MAX_LENGTH
-        return Annotated[str, StringConstraints(min_length=1, max_length=longest, pattern=table.pattern)]
+        text = Annotated[str, StringConstraints(min_length=1, max_length=longest, pattern=table.pattern)]
+        return Annotated[text, AfterValidator(_no_url)] if table.relative else text
     return _PLAIN[table.type]
+
+
+def _no_url(text: str) -> str:
+    if _URL.match(text):
+        raise ValueError("a name without scheme:// and what follows it: that has a parameter of its own")
+    return text
 
 
 def _model_name(kind: str, what: str) -> str:

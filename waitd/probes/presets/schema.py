@@ -8,8 +8,13 @@ from waitd.core.connection_auth import KINDS
 from waitd.models import Strict
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
-#: With a dot, so that no preset can ever have the name of a kind that is written in code.
-Kind = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*(\.[a-z0-9][a-z0-9_]*)+$", max_length=64)]
+#: With a dot, so that no preset can ever have the name of a kind that is written in code; but for two, which stand beside `s3_key`.
+Kind = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^(gcs_key|azure_blob|[a-z][a-z0-9_]*(\.[a-z0-9][a-z0-9_]*)+)$", max_length=64
+    ),
+]
 Text = Annotated[str, StringConstraints(min_length=1)]
 Cel = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
@@ -70,6 +75,7 @@ class ParamTable(Strict):
     required: bool = False
     default: Any = None
     pattern: str | None = None
+    relative: bool = False
     enum: list[StateName] | None = None
     minimum: int | None = None
     max_length: int | None = None
@@ -80,8 +86,8 @@ class ParamTable(Strict):
             raise ValueError("what is required has no default")
         if self.required and self.example is None:
             raise ValueError("what is required has an example")
-        if self.pattern is not None and self.type != "string":
-            raise ValueError("only a string has a pattern")
+        if (self.pattern is not None or self.relative) and self.type != "string":
+            raise ValueError("only a string has a pattern, or is relative")
         return self
 
 

@@ -1,0 +1,284 @@
+"""Presets of AWS, and `aws_waiter`, of a real daemon on moto's server, which checks each signature.
+
+What moto does not do: Glue's BatchStopJobRun, EMR's CancelSteps, jobs of Batch that take time (without Docker they are over at once), and
+a submitting call of Athena or EMR Serverless that is repeated. Runs of Glue, steps and queries go nowhere by themselves: a test moves them.
+"""
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import botocore.session
+import pytest
+from daemon import Daemon, daemon
+from moto import settings
+from moto.athena.models import athena_backends
+from moto.core.config import default_user_config
+from moto.core.models import DEFAULT_ACCOUNT_ID
+from moto.emr.models import emr_backends
+from moto.emrserverless import models
+from moto.glue.models import glue_backends
+from moto.moto_api import state_manager
+from moto_s3 import S3Server, s3_server
+from preset_waits import ended, post, says, shown, submitted
+
+pytestmark = pytest.mark.slow
+REGION = "us-east-1"
+ALL = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
+
+
+class Aws:
+    """moto, one user, and a role for jobs."""
+
+    def __init__(self, server: S3Server) -> None:
+        self.server = server
+        policy = json.dumps(ALL)
+        with closing(server.client("iam")) as iam:
+            iam.create_user(UserName="waitd")
+            iam.put_user_policy(UserName="waitd", PolicyName="all", PolicyDocument=policy)
+            self._key = iam.create_access_key(UserName="waitd")["AccessKey"]
+            self.role = iam.create_role(RoleName="jobs", AssumeRolePolicyDocument=policy)["Role"]["Arn"]
+
+    def client(self, service: str) -> Any:
+        key = {"aws_access_key_id": self._key["AccessKeyId"]}
+        key |= {"aws_secret_access_key": self._key["SecretAccessKey"]}
+        session = botocore.session.Session()
+        return closing(
+            session.create_client(service, region_name=REGION, endpoint_url=self.server.url, **key)
+        )
+
+    def connection(self, secret: str | None = None) -> str:
+        connection = {
+            "conn_type": "aws",
+            "login": self._key["AccessKeyId"],
+            "password": secret or self._key["SecretAccessKey"],
+            "extra": {"endpoint_url": self.server.url, "region_name": REGION},
+        }
+        return json.dumps(connection)
+
+
+@pytest.fixture(scope="module")
+def aws() -> Iterator[Aws]:
+    with s3_server() as server:
+        yield Aws(server)
+
+
+@pytest.fixture
+async def served(aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Daemon]:
+    monkeypatch.setattr(settings, "INITIAL_NO_AUTH_ACTION_COUNT", 0)  # from now on it checks signatures
+    connections = {
+        "AIRFLOW_CONN_AWS_DEFAULT": aws.connection(),
+        "AIRFLOW_CONN_WRONG": aws.connection("planted-secret"),
+    }
+    async with daemon(tmp_path / "state", **connections) as running:
+        yield running
+
+
+@contextmanager
+def held(model: str) -> Iterator[None]:
+    """Jobs of a model of moto's take their next state only where a test gives it to them."""
+    state_manager.set_transition(model, {"progression": "manual", "times": 1_000_000})
+    try:
+        yield
+    finally:
+        state_manager.unset_transition(model)
+
+
+async def cancelled(served: Daemon, wait: dict[str, Any]) -> str:
+    """What became of the job of a wait that is cancelled, once something has."""
+    status, _ = await post(f"{served.url}/v1/waits/{wait['id']}:cancel")
+    assert status == 200
+    over = await shown(
+        served, wait, lambda now: now["submit"]["cancel"]["state"] not in {"due", "pending", "queued"}
+    )
+    return str(over["submit"]["cancel"]["state"])
+
+
+async def test_glue_runs_a_job(aws: Aws, served: Daemon) -> None:
+    with aws.client("glue") as glue, held("glue::job_run"):
+        glue.create_job(Name="orders", Role=aws.role, Command={"Name": "glueetl"})
+        backend = glue_backends[DEFAULT_ACCOUNT_ID][REGION]
+        ends = ("SUCCEEDED", "FAILED", "TIMEOUT", "EXPIRED")
+        for state in ends:
+            submit = {"arguments": {"--day": "2026-11-21"}}
+            wait = await submitted(
+                served, kind="glue.job", params={"job_name": "orders"}, submit=submit, poke_interval=1
+            )
+            running = await shown(served, wait, says("running", "STARTING"))
+            run = backend.get_job_run("orders", running["submit"]["handle"]["run_id"])
+            run.status = state
+            wait = await ended(served, wait)
+            assert wait["state"] == ("success" if state == "SUCCEEDED" else "failed"), wait
+            payload = wait["outcome"]["payload"]
+            assert (payload["JobRunState"], payload["Arguments"]) == (state, submit["arguments"])
+        assert len(glue.get_job_runs(JobName="orders")["JobRuns"]) == len(ends)
+
+
+async def test_athena_runs_a_query_and_stops_another(aws: Aws, served: Daemon) -> None:
+    submit = {"query": "SELECT 1", "result_configuration": {"OutputLocation": "s3://results/"}}
+    backend = athena_backends[DEFAULT_ACCOUNT_ID][REGION]
+    with held("athena::execution"):
+        wait = await submitted(served, kind="athena.query", submit=submit, poke_interval=1)
+        running = await shown(served, wait, says("running", "QUEUED"))
+        backend.executions[running["submit"]["handle"]["query_execution_id"]].status = "SUCCEEDED"
+        wait = await ended(served, wait)
+        assert (wait["state"], wait["outcome"]["payload"]["Query"]) == ("success", "SELECT 1")
+        submit["cancel_job_on"] = ["cancelled"]
+        wait = await submitted(served, kind="athena.query", submit=submit, poke_interval=1)
+        running = await shown(served, wait, says("running", "QUEUED"))
+        assert await cancelled(served, wait) == "cancelled"
+        params = running["submit"]["handle"]
+        assert backend.executions[params["query_execution_id"]].status == "CANCELLED"
+        other = await submitted(served, kind="athena.query", params=params, poke_interval=1)
+        assert (await ended(served, other))["state"] == "failed"
+
+
+MACHINES = {
+    "passes": {"Type": "Pass", "Result": {"rows": 3}, "End": True},
+    "fails": {"Type": "Fail", "Error": "NoRows", "Cause": "the file was empty"},
+    "waits": {"Type": "Wait", "Seconds": 600, "End": True},
+}
+
+
+async def test_step_functions_execute_state_machines(
+    aws: Aws, served: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """moto runs them itself, as AWS does."""
+    monkeypatch.setitem(default_user_config, "stepfunctions", {"execute_state_machine": True})
+    waits = {}
+    with aws.client("stepfunctions") as states:
+        for name, only in MACHINES.items():
+            definition = json.dumps({"StartAt": "only", "States": {"only": only}})
+            made = states.create_state_machine(name=name, definition=definition, roleArn=aws.role)
+            submit = {"state_machine_arn": made["stateMachineArn"], "cancel_job_on": ["cancelled"]}
+            waits[name] = await submitted(
+                served, kind="stepfunctions.execution", submit=submit, poke_interval=1
+            )
+        done, failed = [await ended(served, waits[name]) for name in ("passes", "fails")]
+        assert json.loads(done["outcome"]["payload"]["output"]) == {"rows": 3}
+        assert (failed["state"], failed["outcome"]["message"]) == (
+            "failed",
+            "FAILED: NoRows: the file was empty",
+        )
+        running = await shown(served, waits["waits"], says("running", "RUNNING"))
+        assert await cancelled(served, waits["waits"]) == "cancelled"
+        arn = running["submit"]["handle"]["execution_arn"]
+        assert arn.endswith(waits["waits"]["id"])  # one name is one execution
+        other = await submitted(
+            served, kind="stepfunctions.execution", params={"execution_arn": arn}, poke_interval=1
+        )
+        other = await ended(served, other)
+        assert (other["state"], other["outcome"]["payload"]["status"]) == ("failed", "ABORTED")
+
+
+async def test_emr_runs_steps(aws: Aws, served: Daemon) -> None:
+    with aws.client("emr") as emr:
+        instances = {
+            "MasterInstanceType": "m5.large",
+            "SlaveInstanceType": "m5.large",
+            "InstanceCount": 1,
+            "KeepJobFlowAliveWhenNoSteps": True,
+        }
+        cluster = emr.run_job_flow(Name="jobs", Instances=instances, ReleaseLabel="emr-7.0.0")["JobFlowId"]
+    step = {"Name": "a", "HadoopJarStep": {"Jar": "command-runner.jar", "Args": ["true"]}}
+    body = {
+        "kind": "emr.step",
+        "params": {"cluster_id": cluster},
+        "submit": {"step": step},
+        "poke_interval": 1,
+    }
+    first = await submitted(served, **body)
+    await shown(served, first, says("running", "RUNNING"))
+    second = await submitted(served, **body)
+    await shown(served, second, says("running", "PENDING"))
+    steps = emr_backends[DEFAULT_ACCOUNT_ID][REGION].clusters[cluster].steps
+    assert len(steps) == 2
+    steps[0].state, steps[1].state = "COMPLETED", "INTERRUPTED"
+    assert [(await ended(served, wait))["state"] for wait in (first, second)] == ["success", "failed"]
+
+
+async def test_emr_serverless_runs_jobs_and_cancels_one(
+    aws: Aws, served: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # moto refuses every signature of a GET whose path has parameters, botocore's own as well.
+    monkeypatch.setattr(settings, "INITIAL_NO_AUTH_ACTION_COUNT", float("inf"))
+    monkeypatch.setattr(models, "JOB_STATUS", "QUEUED")
+    with aws.client("emr-serverless") as emr:
+        application = emr.create_application(name="jobs", releaseLabel="emr-7.0.0", type="SPARK")
+    params = {"application_id": application["applicationId"]}
+    submit = {"execution_role_arn": aws.role, "job_driver": {"sparkSubmit": {"entryPoint": "s3://a/b.py"}}}
+    submit["cancel_job_on"] = ["cancelled"]
+    body = {"kind": "emr.serverless", "params": params, "submit": submit, "poke_interval": 1}
+    first, second = [await submitted(served, **body) for _ in range(2)]
+    for wait in (first, second):
+        await shown(served, wait, says("running", "QUEUED"))
+    runs = models.emrserverless_backends[DEFAULT_ACCOUNT_ID][REGION].job_runs[params["application_id"]]
+    assert [run.client_token for run in runs] == [first["id"], second["id"]]
+    runs[0].state = "SUCCESS"
+    done = await ended(served, first)
+    assert (done["state"], done["outcome"]["payload"]["jobRunId"]) == ("success", runs[0].id)
+    assert await cancelled(served, second) == "cancelled"
+    other = {"kind": body["kind"], "params": params | {"job_run_id": runs[1].id}}
+    told = await ended(served, await submitted(served, **other))
+    assert (told["state"], told["outcome"]["payload"]["state"]) == ("failed", "CANCELLED")
+
+
+async def test_batch_takes_jobs(aws: Aws, served: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(default_user_config, "batch", {"use_docker": False})
+    with aws.client("batch") as batch:
+        environment = batch.create_compute_environment(
+            computeEnvironmentName="all", type="UNMANAGED", state="ENABLED", serviceRole=aws.role
+        )
+        order = [{"order": 1, "computeEnvironment": environment["computeEnvironmentArn"]}]
+        batch.create_job_queue(
+            jobQueueName="jobs", state="ENABLED", priority=1, computeEnvironmentOrder=order
+        )
+        container = {"image": "busybox", "vcpus": 1, "memory": 128, "command": ["true"]}
+        batch.register_job_definition(
+            jobDefinitionName="orders", type="container", containerProperties=container
+        )
+    submit = {"job_name": "orders", "job_queue": "jobs", "job_definition": "orders"}
+    body = {"kind": "batch.job", "submit": submit, "poke_interval": 1}
+    done = await ended(served, await submitted(served, **body))
+    assert (done["state"], done["outcome"]["payload"]["jobName"]) == ("success", "orders")
+    monkeypatch.setenv("MOTO_SIMPLE_BATCH_FAIL_AFTER", "0")
+    failed = await ended(served, await submitted(served, **body))
+    assert (failed["state"], failed["outcome"]["payload"]["status"]) == ("failed", "FAILED")
+    missing = {"job_id": "876da822-4198-45f2-a252-6cea32512ea8"}
+    await shown(served, await submitted(served, kind="batch.job", params=missing), says("not_found"))
+
+
+async def test_a_wrong_secret_is_told_and_not_quoted(served: Daemon) -> None:
+    params = {"aws_conn_id": "wrong", "query_execution_id": "a1b2c3d4-5678-90ab-cdef-111122223333"}
+    wait = await ended(served, await submitted(served, kind="athena.query", params=params))
+    assert (wait["state"], wait["outcome"]["reason"]) == ("failed", "http_403")  # moto says no more than that
+    assert "planted" not in json.dumps(wait)
+
+
+async def test_any_waiter_is_run(aws: Aws, served: Daemon) -> None:
+    """Kind `aws_waiter`: what is wrong is told at submit, and the waiter's end is the wait's."""
+    table = {"service": "dynamodb", "waiter": "table_exists", "params": {"TableName": "orders"}}
+    status, problem = await post(
+        f"{served.url}/v1/waits", {"kind": "aws_waiter", "params": table | {"params": {"Table": "orders"}}}
+    )
+    assert status == 422
+    assert {error["pointer"] for error in problem["errors"]} == {
+        "/params/params/Table",
+        "/params/params/TableName",
+    }
+    wait = await submitted(served, kind="aws_waiter", params=table, poke_interval=1)
+    await shown(served, wait, says("pending", "ResourceNotFoundException"))
+    with aws.client("dynamodb") as dynamodb:
+        dynamodb.create_table(
+            TableName="orders",
+            KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+            AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+            BillingMode="PAY_PER_REQUEST",
+        )
+    wait = await ended(served, wait)
+    assert (wait["state"], wait["outcome"]["payload"]["Table"]["TableStatus"]) == ("success", "ACTIVE")
+    refused = await submitted(served, kind="aws_waiter", params=table | {"aws_conn_id": "wrong"})
+    refused = await ended(served, refused)
+    assert (refused["state"], refused["outcome"]["reason"]) == ("failed", "access_denied")

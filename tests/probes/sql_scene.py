@@ -1,0 +1,46 @@
+"""What tests of the kind `sql` look at: a database, and a way past waitd."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from raw_server import Poked, ScriptedConnections
+
+from waitd.core.connection import Connection
+from waitd.probes.sql_probe import SqlProbe
+
+DATABASES = ("postgres", "mysql", "sqlite")
+every = pytest.mark.parametrize("database", DATABASES, indirect=True)
+servers = pytest.mark.parametrize("database", ["postgres", "mysql"], indirect=True)
+
+
+@dataclass
+class Database:
+    """One database to look at: its connection, and a way past waitd."""
+
+    name: str
+    connection: Connection
+    sql: Callable[[str], str]
+
+
+class Looks:
+    """Looks at connections, each over one probe, which is closed at the end."""
+
+    def __init__(self) -> None:
+        self._probes: dict[int, SqlProbe] = {}
+
+    async def __call__(
+        self, connection: Connection | Exception, *waits: dict[str, Any], sql: str = ""
+    ) -> Any:
+        """The verdict, or those of several waits that ask the same."""
+        probe = self._probes.setdefault(id(connection), SqlProbe(ScriptedConnections([connection])))
+        asked = [{"conn_id": "db"} | ({"sql": sql} if sql else {}) | wait for wait in waits or ({},)]
+        targets = [probe.parse(params, namespace="default") for params in asked]
+        assert len({target.key for target in targets}) == 1
+        found = await probe.poke([Poked(target) for target in targets])
+        return found if waits[1:] else found[0]
+
+    async def close(self) -> None:
+        for probe in self._probes.values():
+            await probe.__aexit__()

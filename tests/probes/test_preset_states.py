@@ -1,0 +1,80 @@
+"""Presets of AWS against AWS's own models: their lists hold every state and none besides, and their requests fit the operations."""
+
+import re
+from typing import Any
+
+import botocore.session
+import pytest
+from botocore.validate import ParamValidator
+
+from waitd.probes.presets.loading import built_in
+from waitd.probes.presets.templates import filled
+
+#: By kind: botocore's service, and the enumeration of the states.
+MODELS = {
+    "athena.query": ("athena", "QueryExecutionState"),
+    "batch.job": ("batch", "JobStatus"),
+    "emr.serverless": ("emr-serverless", "JobRunState"),
+    "emr.step": ("emr", "StepState"),
+    "glue.job": ("glue", "JobRunState"),
+    "stepfunctions.execution": ("stepfunctions", "ExecutionStatus"),
+}
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_every_state_of_awss_model_is_on_a_list(kind: str) -> None:
+    service, name = MODELS[kind]
+    model = botocore.session.Session().get_service_model(service)
+    state = built_in()[kind].file.state
+    assert {*state.success, *state.failure, *state.running} == set(model.shape_for(name).enum)
+
+
+def test_no_preset_of_aws_is_left_out() -> None:
+    signed = {kind for kind, preset in built_in().items() if preset.file.connection.aws_service}
+    assert signed == set(MODELS)
+
+
+REQUESTS = [
+    (kind, part)
+    for kind in MODELS
+    for part in ("request", "submit", "cancel")
+    if getattr(built_in()[kind].file, part) is not None
+]
+
+
+@pytest.mark.parametrize(("kind", "part"), REQUESTS)
+def test_a_request_fits_the_operation_that_it_names(kind: str, part: str) -> None:
+    preset = built_in()[kind]
+    request = getattr(preset.file, part)
+    service = botocore.session.Session().get_service_model(MODELS[kind][0])
+    operation = service.operation_model(_operation(service, request))
+    submit = preset.file.submit
+    assert submit is not None
+    given = preset.example() | {name: table.example for name, table in submit.params.items()}
+    body = (
+        filled(request.json_body, given | {"idempotency_key": "0193f9e0-5d0a-7c3a-8000-7b5d4c0e7b0e"}) or {}
+    )
+    members = operation.input_shape.members
+    in_the_path = {
+        name: "x" for name, shape in members.items() if shape.serialization.get("location") == "uri"
+    }
+    assert set(body) <= set(members) - set(in_the_path)
+    report = ParamValidator().validate(body | in_the_path, operation.input_shape)
+    assert not report.has_errors(), report.generate_report()
+
+
+def _operation(service: Any, request: Any) -> str:
+    """The operation by its header, or else by its method and path."""
+    target = request.headers.get("X-Amz-Target")
+    if target is not None:
+        assert target.split(".")[0] == service.metadata["targetPrefix"]
+        assert request.headers["Content-Type"].endswith(f"json-{service.metadata['jsonVersion']}")
+        return str(target.split(".")[1])
+    asked = (request.method, re.sub(r"\{[^}]*\}", "{}", request.path))
+    [name] = [
+        name
+        for name in service.operation_names
+        if (http := service.operation_model(name).http)
+        and (http["method"], re.sub(r"\{[^}]*\}", "{}", http["requestUri"].split("?")[0])) == asked
+    ]
+    return str(name)

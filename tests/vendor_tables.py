@@ -1,0 +1,169 @@
+"""More job systems as their documentation has them, a row each: what `vendors.Vendors` serves beside those that it is written out for.
+
+Airbyte's config API, Databricks' SQL statements, Snowflake's, dbt Cloud, Dataproc, Data Factory, Argo and Hightouch. A row says where a
+job is submitted, looked at and cancelled, how it goes, and what each call is answered with.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+if TYPE_CHECKING:
+    from vendors import Job, Vendors
+
+Body = Mapping[str, Any]
+_FACTORY = "/subscriptions/{s}/resourceGroups/{g}/providers/Microsoft.DataFactory/factories/{f}"
+_DATAPROC = "/v1/projects/{p}/regions/{r}/jobs"
+_DBT = "/api/v2/accounts/{a}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One system.
+
+    Attributes:
+        submit, look, cancel: method and path; what names the job stands in the path as `{id}`, in the query, or in the body.
+        way: the states of a job; `cancelled` is the state of one that was.
+        told: the answer to a look at a job in a state; `made`: that to the submitting call, default: the same.
+        key: what makes a repeated submitting call the same one, from its query and body.
+        taken: whether a repeated call is refused with 409 instead.
+        status: of an answer, by the state.
+    """
+
+    submit: str
+    look: str
+    way: Sequence[str]
+    told: Callable[["Job", str], Any]
+    made: Callable[["Job"], Any] | None = None
+    cancel: str = ""
+    cancelled: str = ""
+    key: Callable[[Mapping[str, str], Body], str | None] = lambda _query, _body: None
+    taken: bool = False
+    status: Callable[[str], int] = lambda _: 200
+
+
+ROWS = {
+    "airbyte-config": Row(
+        submit="POST /api/v1/connections/sync",
+        look="POST /api/v1/jobs/get",
+        cancel="POST /api/v1/jobs/cancel",
+        way=("pending", "running", "succeeded"),
+        cancelled="cancelled",
+        told=lambda job, state: {"job": {"id": int(job.id), "status": state}, "attempts": []},
+    ),
+    "databricks-sql": Row(
+        submit="POST /api/2.0/sql/statements",
+        look="GET /api/2.0/sql/statements/{id}",
+        cancel="POST /api/2.0/sql/statements/{id}/cancel",
+        way=("PENDING", "RUNNING", "SUCCEEDED"),
+        cancelled="CANCELED",
+        told=lambda job, state: {"statement_id": job.id, "status": {"state": state}},
+    ),
+    "snowflake": Row(
+        submit="POST /api/v2/statements",
+        look="GET /api/v2/statements/{id}",
+        cancel="POST /api/v2/statements/{id}/cancel",
+        way=("202", "202", "200"),
+        cancelled="422",
+        told=lambda job, state: {"statementHandle": job.id, "code": "0", "message": f"HTTP {state}"},
+        key=lambda query, _body: query.get("requestId"),
+        status=int,
+    ),
+    "dbt": Row(
+        submit=f"POST {_DBT}/jobs/{{job}}/run/",
+        look=f"GET {_DBT}/runs/{{id}}/",
+        cancel=f"POST {_DBT}/runs/{{id}}/cancel/",
+        way=("1", "2", "3", "10"),
+        cancelled="30",
+        told=lambda job, state: {"status": {"code": 200}, "data": {"id": int(job.id), "status": int(state)}},
+    ),
+    "dataproc": Row(
+        submit=f"POST {_DATAPROC}:submit",
+        look=f"GET {_DATAPROC}/{{id}}",
+        cancel=f"POST {_DATAPROC}/{{id}}:cancel",
+        way=("PENDING", "SETUP_DONE", "RUNNING", "DONE"),
+        cancelled="CANCELLED",
+        told=lambda job, state: {"reference": {"jobId": job.id}, "status": {"state": state}},
+        key=lambda _query, body: body.get("requestId"),
+    ),
+    "adf": Row(
+        submit=f"POST {_FACTORY}/pipelines/{{pipeline}}/createRun",
+        look=f"GET {_FACTORY}/pipelineruns/{{id}}",
+        cancel=f"POST {_FACTORY}/pipelineruns/{{id}}/cancel",
+        way=("Queued", "InProgress", "Succeeded"),
+        cancelled="Cancelled",
+        told=lambda job, state: {"runId": job.id, "status": state, "message": ""},
+        made=lambda job: {"runId": job.id},
+    ),
+    "argo": Row(
+        submit="POST /api/v1/workflows/{ns}/submit",
+        look="GET /api/v1/workflows/{ns}/{id}",
+        cancel="PUT /api/v1/workflows/{ns}/{id}/terminate",
+        way=("", "Pending", "Running", "Succeeded"),
+        cancelled="Failed",
+        told=lambda job, state: {"metadata": {"name": job.id}, "status": {"phase": state} if state else {}},
+        key=lambda _query, body: body["submitOptions"]["name"],
+        taken=True,
+    ),
+    "hightouch": Row(
+        submit="POST /api/v1/syncs/{sync}/trigger",
+        look="GET /api/v1/syncs/{sync}/runs",
+        way=("queued", "querying", "success"),
+        told=lambda job, state: {"data": [{"id": job.id, "status": state, "error": None}]},
+        made=lambda job: {"id": job.id},
+    ),
+}
+
+
+def routes(server: "Vendors") -> Iterator[web.RouteDef]:
+    """What all rows come to on a server."""
+    for vendor, row in ROWS.items():
+        calls = _Calls(server, vendor, row)
+        for call, handler in ((row.submit, calls.submit), (row.look, calls.look), (row.cancel, calls.cancel)):
+            method, _, path = call.partition(" ")
+            if method:
+                yield web.route(method, path.replace("{id}", "{id:[^/:]+}"), handler)
+
+
+class _Calls:
+    def __init__(self, server: "Vendors", vendor: str, row: Row) -> None:
+        self._server = server
+        self._vendor = vendor
+        self._row = row
+
+    async def submit(self, request: web.Request) -> web.Response:
+        body = await _body(request)
+        key = self._row.key(request.query, body)
+        known = self._server.keyed(self._vendor, key)
+        if known is not None and self._row.taken:
+            return web.json_response({"message": f"workflows {key!r} already exists"}, status=409)
+        named = key if self._row.taken else None
+        job = known or self._server.take(self._vendor, body, key=key, job_id=named)
+        if self._row.made is not None:
+            return web.json_response(self._row.made(job))
+        return self._told(job, job.state)
+
+    async def look(self, request: web.Request) -> web.Response:
+        job = await self._job(request)
+        return self._told(job, job.look()) if job else web.json_response({}, status=404)
+
+    async def cancel(self, request: web.Request) -> web.Response:
+        job = await self._job(request)
+        if job is None:
+            return web.json_response({}, status=404)
+        job.cancel(self._row.cancelled)
+        return web.json_response({})
+
+    def _told(self, job: "Job", state: str) -> web.Response:
+        return web.json_response(self._row.told(job, state), status=self._row.status(state))
+
+    async def _job(self, request: web.Request) -> "Job | None":
+        named = request.match_info.get("id") or request.query.get("runId") or (await _body(request)).get("id")
+        return self._server.find(self._vendor, named)
+
+
+async def _body(request: web.Request) -> Body:
+    body: Body = await request.json() if request.can_read_body else {}
+    return body
