@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from waitd.core.connection import Connection
-from waitd.core.connection_auth import http_headers
+from waitd.core.connection_auth import credentials_of
 from waitd.core.cost import Measured
 from waitd.core.delivery import AfterAttempt, Delivered, DeliveryId, Receipt
 from waitd.core.errors import StoreUnavailable
@@ -22,12 +22,16 @@ class FixedAuthorizations:
         return None
 
     def at_hand(self, connection: Connection) -> Authorization | None:
-        return Authorization(http_headers(connection))
+        return self._of(connection)
 
     async def authorize(
         self, connection: Connection, *, refused: Authorization | None = None
     ) -> Authorization:
-        return Authorization(http_headers(connection))
+        return self._of(connection)
+
+    def _of(self, connection: Connection) -> Authorization:
+        credentials = credentials_of(connection)
+        return Authorization(credentials.headers, credentials.shared_key)
 
 
 Script = Callable[[str, int], Awaitable[Verdict] | Verdict]

@@ -95,7 +95,8 @@ def _commands(command: Any, path: str) -> list[list[str]]:
             rows += _commands(sub, f"{path} {name}")
         else:
             arguments = [p for p in sub.params if p.param_type_name == "argument"]
-            shown = [p.metavar if p.required else f"[{p.metavar}]" for p in arguments]
+            words = [f"{p.metavar}..." if p.nargs == -1 else p.metavar for p in arguments]
+            shown = [word if p.required else f"[{word}]" for word, p in zip(words, arguments, strict=True)]
             needed = [p for p in sub.params if p.param_type_name == "option" and p.required]
             shown += [f"{p.opts[0]} {p.metavar}" for p in needed]
             rows.append([f"`{' '.join([path, name, *shown])}`", _first_sentence(sub.help)])

@@ -118,6 +118,8 @@ def test_every_wait_shown_is_one_that_is_taken(parts: Parts) -> None:
         "http",
         "s3_key",
         "s3_keys_unchanged",
+        "gcs_key",
+        "azure_blob",
         "signal",
         "airbyte.job",
         "sql",
@@ -144,3 +146,10 @@ def test_every_folder_and_test_that_is_named_is_there() -> None:
     named = re.findall(r"`((?:waitd|tests)/[\w/.]+)`", TEXT)
     assert named
     assert [path for path in named if not (README.parent / path).exists()] == []
+
+
+def test_every_test_that_is_named_is_there() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", TEXT)
+    assert named
+    there = {path: (README.parent / path).read_text("utf-8") for path in {path for path, _ in named}}
+    assert [test for path, test in named if f"def {test}(" not in there[path]] == []

@@ -64,6 +64,7 @@ def test_every_job_with_an_end_gets_to_tell_it(name: str) -> None:
     assert fleet.report()["jobs"][path.decode()] == {
         "requests": 20,
         "age": 5.0,
+        "asked_for": 5.0,
         "told": True,
         "done_at": 1005.0,
     }

@@ -1,10 +1,13 @@
+import io
 import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from waitd.cli.presets import list_of
 from waitd.probes.presets.loading import BUILT_IN, built_in
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -26,6 +29,16 @@ def test_the_list_names_every_kind_with_its_params_and_what_it_can(waitd: Run) -
     assert lines["airbyte.job"].split()[1:5] == ["30", "s", "yes", "yes"]
     assert lines["github.run"].split()[1:5] == ["60", "s", "-", "-"]
     assert lines["bigquery.job"].rstrip().endswith("project_id, job_id, [location]")
+
+
+@pytest.mark.parametrize("width", [80, 120, 200])
+def test_the_list_has_a_line_for_each_and_stays_in_its_width(width: int) -> None:
+    text = io.StringIO()
+    Console(file=text, width=width).print(list_of(built_in(), width))
+    lines = text.getvalue().splitlines()
+    assert [line.split()[0] for line in lines[1:]] == list(built_in())
+    assert all(len(line) <= width for line in lines)
+    assert ("PARAMS" in lines[0]) is (width >= 120)
 
 
 def test_for_programs_it_says_all_of_it_and_those_of_the_directory_too(waitd: Run, acme: Path) -> None:

@@ -1,5 +1,9 @@
 import json
+import os
+import select
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -22,6 +26,25 @@ def states(waitd: Run, url: str, wait_id: str) -> list[str]:
     return sorted(delivery["state"] for delivery in wait["deliveries"])
 
 
+def at_the_prompt(url: str, react: Callable[[subprocess.Popen[bytes], int], object]) -> int:
+    """How `redeliver --dead` ends for a person at a terminal who does this when asked."""
+    person, terminal = os.openpty()
+    command = [sys.executable, "-m", "waitd", "redeliver", "--dead", "--url", url]
+    asking = subprocess.Popen(command, stdin=terminal, stderr=terminal, stdout=terminal)
+    try:
+        said = b""
+        while b"[y/N]" not in said:
+            assert select.select([person], [], [], 30)[0], said
+            said += os.read(person, 1000)
+        react(asking, person)
+        return asking.wait(timeout=30)
+    finally:
+        asking.kill()
+        asking.wait()
+        os.close(person)
+        os.close(terminal)
+
+
 @pytest.mark.slow
 def test_every_dead_delivery_is_queued_anew_once_those_of_one_sink_or_all(
     waitd: Run, serve: Serve, bind: str, jobs: str, nobody: str, tmp_path: Path
@@ -42,6 +65,9 @@ def test_every_dead_delivery_is_queued_anew_once_those_of_one_sink_or_all(
         asked = redeliver()
         assert (asked.returncode, asked.stdout) == (2, "")
         assert "--yes" in asked.stderr
+        assert at_the_prompt(url, lambda asking, person: asking.send_signal(signal.SIGINT)) == 130
+        assert at_the_prompt(url, lambda asking, person: os.write(person, b"n\n")) == 1
+        assert all(len(states(waitd, url, wait_id)) == 1 for wait_id in ids)
         done = redeliver("--sink", "webhook", "--yes")
         assert (done.returncode, done.stdout) == (0, "3 dead deliveries queued again\n")
         assert all(len(states(waitd, url, wait_id)) == 2 for wait_id in ids)

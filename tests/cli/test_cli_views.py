@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from waitd.cli.views import table_of
+from waitd.cli.views import standing_of, table_of
 from waitd.cli.words import span, when
 
 
@@ -58,3 +58,26 @@ def test_the_table_keeps_ids_whole_and_stays_in_its_width(width: int) -> None:
     assert all(len(line) <= width for line in lines)
     assert wait["id"] in lines[1]
     assert "a [b" in lines[1]
+
+
+@pytest.mark.parametrize(
+    ("following", "stage", "told"),
+    [
+        ("2026-01-01T00:00:12.000Z", None, "next poke in 12 s"),
+        ("2025-12-31T23:59:58.000Z", None, "next poke due"),
+        ("2025-12-31T23:59:58.000Z", "poking", "poking"),
+        (None, "poking", "poking"),
+    ],
+)
+def test_a_wait_on_one_line_says_when_it_looks_again(
+    following: str | None, stage: str | None, told: str
+) -> None:
+    wait: dict[str, Any] = {
+        "last_verdict": {"verdict": "pending", "reason": "http_404", "message": ""},
+        "waiting_on": {"stage": stage},
+        "pokes": 2,
+        "next_poke_at": following,
+        "deadline": "2026-01-01T01:00:00.000Z",
+    }
+    line = standing_of(wait, datetime(2026, 1, 1, tzinfo=UTC)).plain
+    assert line == f"pending http_404 · 2 pokes · {told} · deadline in 1 h"

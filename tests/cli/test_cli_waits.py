@@ -1,5 +1,7 @@
 import json
+import os
 import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -67,6 +69,35 @@ def test_the_table_for_people_cuts_nothing_where_it_is_no_terminal(
     assert header.split()[:2] == ["ID", "STATE"]
     assert all(part in row for part in (wait_id, "waiting", f"{jobs}/endless/1/table", f"long={value}"))
     assert "\x1b" not in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [("list",), ("list", "--help"), ("show", "nonsense")])
+def test_without_a_terminal_there_are_no_colours(waitd: Run, daemon: str, arguments: tuple[str, ...]) -> None:
+    done = waitd(*arguments, WAITD_URL=daemon, NO_COLOR="", TERM="xterm-256color", COLORTERM="truecolor")
+    assert done.stdout + done.stderr
+    assert "\x1b" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
+def test_at_a_terminal_there_are_but_for_those_who_want_none(
+    cli: Run, daemon: str, submitted: Callable[..., str], jobs: str, no_color: str, coloured: bool
+) -> None:
+    submitted("endless/1/colours", labels={"team": "colours"})
+    person, terminal = os.openpty()
+    command = [sys.executable, "-m", "waitd", "list", "--label", "team=colours", "--url", daemon]
+    done = subprocess.run(
+        command,
+        env={**os.environ, "NO_COLOR": no_color, "TERM": "xterm-256color"},
+        stdin=subprocess.DEVNULL,
+        stdout=terminal,
+        timeout=60,
+        check=True,
+    )
+    os.close(terminal)
+    shown = os.read(person, 100_000)
+    os.close(person)
+    assert done.returncode == 0
+    assert (b"\x1b[36m" in shown) is coloured, shown
 
 
 def test_an_empty_list_says_so(cli: Run) -> None:

@@ -86,3 +86,19 @@ def test_a_region_may_be_anything_that_can_stand_in_a_host(name: str) -> None:
 @pytest.mark.parametrize("name", ["", "-a", "a-", "a.b", "a/b", "a@b", "A", "a\n", "x" * 64])
 def test_a_region_cannot_lead_to_another_host(name: str) -> None:
     assert not is_region(name)
+
+
+def test_a_role_is_assumed_at_the_endpoint_that_is_named_for_sts_alone() -> None:
+    extra = {"role_arn": "arn:aws:iam::1:role/r", "endpoint_url": "http://all.example"}
+    named = {**extra, "service_config": {"sts": {"endpoint_url": "http://sts.example"}}}
+    for given, endpoint in ((extra, None), (named, "http://sts.example")):
+        account = aws_account(Connection("c", "aws", login="AKIA", password="s", extra=given))
+        assert account.keys is not None
+        assert account.keys.role is not None
+        assert account.keys.role.endpoint == endpoint
+
+
+def test_a_profile_of_the_environments_files_may_be_named() -> None:
+    account = aws_account(Connection("c", "aws", extra={"profile_name": "etl"}))
+    assert account.keys is not None
+    assert (account.keys.given, account.keys.profile) == (None, "etl")

@@ -78,3 +78,24 @@ def test_the_whole_header_is_botocores(url: str, body: bytes) -> None:
 
 def test_a_signer_does_not_show_its_secrets() -> None:
     assert "planted" not in repr(Signer("glue", "eu-west-1", AwsKeys("AKIA", "planted", "planted")))
+
+
+def test_an_s3_request_names_its_body_and_takes_its_path_as_it_is() -> None:
+    signer = Signer("s3", "eu-west-1", AwsKeys("AKIA", "secret"))
+    url = "https://b.s3.eu-west-1.amazonaws.com/a//b%2520c"
+    request = AWSRequest("PUT", url, headers={}, data=b"x")
+    credentials = Credentials("AKIA", "secret")
+    with patch("botocore.auth.get_current_datetime", return_value=MOMENT):
+        botocore.auth.S3SigV4Auth(credentials, "s3", "eu-west-1").add_auth(request)
+    own = signer.headers("PUT", url, None, b"x", now=timegm(MOMENT.timetuple()))
+    assert own == {name: request.headers[name] for name in own}
+    assert {name.lower() for name in own} == {"authorization", "x-amz-content-sha256", "x-amz-date"}
+
+
+@pytest.mark.parametrize(
+    "url", ["https://h.example:443/x", "http://H.example:80/x", "http://h.example:443/x"]
+)
+def test_the_host_that_is_signed_is_the_one_that_is_sent(url: str) -> None:
+    signer = Signer("glue", "eu-west-1", AwsKeys("AKIA", "secret"))
+    own = signer.headers("GET", url, None, None, now=timegm(MOMENT.timetuple()))
+    assert own["Authorization"] == botocore_headers(signer, "GET", url, {}, b"")["Authorization"]

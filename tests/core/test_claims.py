@@ -97,3 +97,16 @@ def test_a_token_names_its_namespace_where_that_is_asked_for() -> None:
         with pytest.raises(Forbidden) as refused:
             bearer_of({**CLAIMS, "team": wrong}, rules, NOW)
         assert refused.value.reason == "no_namespace"
+
+
+@pytest.mark.parametrize("length", [1, 255])
+def test_a_subject_may_be_as_long_as_the_specification_lets_it(length: int) -> None:
+    assert bearer_of({**CLAIMS, "sub": "s" * length}, RULES, NOW).principal.name == "oidc:" + "s" * length
+    with pytest.raises(Unauthenticated):
+        bearer_of({**CLAIMS, "sub": "s" * 256}, RULES, NOW)
+
+
+def test_a_token_is_good_from_a_little_before_its_first_moment_on() -> None:
+    assert bearer_of({**CLAIMS, "nbf": NOW + LEEWAY}, RULES, NOW)
+    with pytest.raises(Unauthenticated, match="not good yet"):
+        bearer_of({**CLAIMS, "nbf": NOW + LEEWAY + 1}, RULES, NOW)

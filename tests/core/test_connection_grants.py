@@ -172,9 +172,53 @@ def test_nothing_made_of_a_connection_shows_its_secrets(kind: str) -> None:
     extra = {
         "auth_type": kind, "token": "planted", "header_name": "X-Key", "token_url": "/t", "client_secret": "planted",
         "keyfile_dict": {**KEY, "private_key": "planted"}, "aws_service": "glue", "region_name": "eu-west-1",
+        "shared_access_key": "cGxhbnRlZA==",
     }  # fmt: skip
     connection = Connection("c", host="h", login="login", password="planted", extra=extra)
     credentials = credentials_of(connection)
     assert isinstance(credentials, Credentials)
     assert "planted" not in repr(credentials) + str(credentials)
-    assert "planted" not in repr(credentials.grant) + repr(credentials.signing)
+    assert "planted" not in repr(credentials.grant) + repr(credentials.signing) + repr(credentials.shared_key)
+
+
+@pytest.mark.parametrize(
+    ("host", "token_url", "verifies"),
+    [
+        ("https://h.example", "https://h.example/token", False),
+        ("https://h.example", "https://idp.example/token", True),
+        ("https://h.example", "/token", False),
+        (None, "https://h.example/token", True),
+    ],
+)
+def test_verify_false_reaches_no_further_than_the_connections_origin(
+    host: str | None, token_url: str, verifies: bool
+) -> None:
+    extra = {"auth_type": "oauth2_client_credentials", "token_url": token_url, "verify": False}
+    assert grant_of(host=host, login="i", password="s", extra=extra).verify_tls is verifies
+    assert (
+        grant_of(host=host or "h", login="i", password="s", extra={**extra, "verify": True}).verify_tls
+        is True
+    )
+
+
+def test_what_is_asked_of_airbyte_airflow_and_google_to_the_letter() -> None:
+    airbyte = grant_of(login="i", password="s", extra={"auth_type": "airbyte"})
+    assert airbyte.fields == (
+        ("client_id", "i"),
+        ("client_secret", "s"),
+        ("grant-type", "client_credentials"),
+    )
+    airflow = grant_of(login="u", password="p", extra={"auth_type": "airflow", "token_url": "/sso/token"})
+    assert airflow.url == "https://h.example/api/sso/token"
+    assert airflow.fields == (("username", "u"), ("password", "p"))
+    google = grant_of(extra={"auth_type": "google_service_account", "keyfile_dict": KEY})
+    assert google.fields == (("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer"),)
+    assert google.assertion is not None
+    assert (google.assertion.private_key, google.assertion.key_id) == ("PEM", "k1")
+
+
+@pytest.mark.parametrize("missing", ["client_email", "private_key"])
+def test_a_google_key_that_lacks_a_part_is_refused(missing: str) -> None:
+    key = {name: value for name, value in KEY.items() if name != missing}
+    with pytest.raises(ValueError, match="keyfile_dict"):
+        grant_of(extra={"auth_type": "google_service_account", "keyfile_dict": key})

@@ -152,13 +152,15 @@ def brute_force(spans: list[Span], edges: list[float], mode: Mode) -> list[float
     return held
 
 
-def test_slots_over_time_are_each_waits_share_of_each_step() -> None:
+@pytest.mark.parametrize("first", [0.0, 1000.0])
+def test_slots_over_time_are_each_waits_share_of_each_step(first: float) -> None:
     def span(start: float, end: float, slot_seconds: float) -> Span:
-        return Span(start, end, {mode: slot_seconds * (n + 1) for n, mode in enumerate(Mode)})
+        held = {mode: slot_seconds * (n + 1) for n, mode in enumerate(Mode)}
+        return Span(first + start, first + end, held)
 
-    spans = [span(3, 47, 44), span(10, 20, 5), span(0, 100, 200), span(-50, 30, 80), span(95, 300, 205)]
-    spans += [span(12.5, 13.5, 1), span(40, 40.25, 3), span(-9, -1, 8), span(100, 120, 20)]
-    edges = [n * 10.0 for n in range(11)]
+    spans = [span(-9, -1, 8), span(100, 120, 20), span(3, 47, 44), span(10, 20, 5), span(0, 100, 200)]
+    spans += [span(-50, 30, 80), span(95, 300, 205), span(12.5, 13.5, 1), span(40, 40.25, 3)]
+    edges = [first + n * 10.0 for n in range(11)]
     slots = slots_over_time(spans, edges)
     for mode in Mode:
         assert slots[mode] == pytest.approx(brute_force(spans, edges, mode))

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from waitd.core.delivery import (
     LADDER,
     RETRY_AFTER_MAX,
+    AfterAttempt,
     Delivered,
     DeliveryState,
     Gone,
@@ -69,3 +70,16 @@ def test_every_delivery_ends_delivered_or_dead(receipts: list[Receipt]) -> None:
         if after.state is not DeliveryState.QUEUED:
             return
     pytest.fail("the ladder has no end")
+
+
+def test_what_is_stored_after_an_attempt() -> None:
+    assert first_attempt_at(NOW, ()) == NOW
+    assert after_attempt(3, Delivered(), NOW, 0.5) == AfterAttempt(DeliveryState.DELIVERED, 3, None, None)
+    assert after_attempt(3, Gone("410"), NOW, 0.5) == AfterAttempt(DeliveryState.DEAD, 3, None, "410")
+    last = after_attempt(len(LADDER), Refused("500"), NOW, 0.5)
+    assert last == AfterAttempt(DeliveryState.DEAD, len(LADDER), None, "500")
+    again = after_attempt(1, Refused("429", 50.0), NOW, 0.5, ladder=(0.0, 0.25))
+    assert again == AfterAttempt(DeliveryState.QUEUED, 1, NOW + 50, "429")
+    for asked in (None, -1.0, 0.0):
+        soon = after_attempt(1, Refused("500", asked), NOW, 0.5, ladder=(0.0, 0.25))
+        assert soon == AfterAttempt(DeliveryState.QUEUED, 1, NOW + 0.25, "500")

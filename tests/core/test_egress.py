@@ -177,3 +177,71 @@ def test_an_entry_that_nobody_could_match_is_refused(text: str) -> None:
 )  # fmt: skip
 def test_a_loopback_listener_is_recognised(host: str, loopback: bool) -> None:
     assert is_loopback(host) is loopback
+
+
+def test_a_tunnelled_address_means_the_one_in_it() -> None:
+    assert meant(ip_address("2001:0:4136:e378:8000:63bf:3fff:fdd2")) == ip_address("192.0.2.45")
+    assert meant(ip_address("::1")) == ip_address("::1")
+    assert meant(ip_address("::")) == ip_address("::")
+    assert meant(ip_address("::2")) == ip_address("0.0.0.2")
+    assert meant(ip_address("::1:0:0")) == ip_address("::1:0:0")
+
+
+@pytest.mark.parametrize(
+    ("allow", "deny", "passes"),
+    [
+        ("10.0.0.0/24", "::ffff:10.0.0.0/119", True),
+        ("10.0.0.0/24", "::ffff:10.0.0.0/120", False),
+        ("10.0.0.0/24", "::ffff:10.0.0.0/121", False),
+        ("::ffff:10.0.0.0/121", "10.0.0.0/24", True),
+        ("0.0.0.0/0", "11.0.0.0/8", True),
+        ("10.0.0.0/24", "::/0", True),
+    ],
+)
+def test_an_ipv4_network_is_as_specific_as_the_one_that_it_is_mapped_to(
+    allow: str, deny: str, passes: bool
+) -> None:
+    rules = Egress.of([allow], [deny], private=False)
+    for host in ("10.0.0.1", "::ffff:10.0.0.1"):
+        if passes:
+            assert rules.judge_host(host, 80, SUBMITTER) is SUBMITTER
+        else:
+            with pytest.raises(EgressRefused, match="egress_deny names this address"):
+                rules.judge_host(host, 80, SUBMITTER)
+
+
+def test_an_ipv4_network_is_more_specific_than_the_ipv6_one_of_its_tunnel() -> None:
+    rules = Egress.of(["10.0.0.0/24"], ["64:ff9b::/96"], private=False)
+    assert rules.judge_host("64:ff9b::a00:1", 80, SUBMITTER) is SUBMITTER
+    with pytest.raises(EgressRefused, match="egress_deny"):
+        rules.judge_host("64:ff9b::a00:101", 80, SUBMITTER)
+
+
+def test_an_address_has_at_most_four_parts_and_a_listener_elsewhere_hides_none() -> None:
+    assert literal("1.2.3.4.0") is None
+    there = [Listener(ip_address("10.0.0.1"), 80), Listener(ip_address("10.0.0.1"), 8795)]
+    assert is_own(ip_address("10.0.0.1"), 8795, there)
+
+
+def test_an_entry_for_addresses_says_nothing_of_names() -> None:
+    for rules in (
+        Egress.of(["10.0.0.0/8", "::/0"], [], private=False),
+        Egress.of([], ["10.0.0.0/8"], private=False),
+    ):
+        assert rules.judge_host("jobs.example", 80, SUBMITTER) is SUBMITTER
+
+
+def test_of_a_name_that_is_allowed_and_denied_the_denial_counts() -> None:
+    with pytest.raises(EgressRefused, match="names this host"):
+        Egress.of(["a.example"], ["a.example"], private=True).judge_host("a.example", 80, SUBMITTER)
+
+
+def test_the_widest_network_is_an_entry_too() -> None:
+    assert Egress.of(["::/0"], [], private=False).judge_host("fd00::1", 80, SUBMITTER) is SUBMITTER
+    with pytest.raises(EgressRefused, match="private networks"):
+        Egress.of([], [], private=False).judge_host("fd00::1", 80, SUBMITTER)
+
+
+def test_an_entry_may_be_written_as_in_a_url() -> None:
+    assert entry_of(" [FD00::1] ") == entry_of("fd00::1")
+    assert entry_of("Jobs.Example.") == entry_of("jobs.example")

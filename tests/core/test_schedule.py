@@ -1,5 +1,6 @@
 """When a wait is poked: the grid, the two backoffs, Retry-After."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,6 +11,7 @@ from waitd.core.schedule import (
     after_pending,
     after_unreachable,
     doubled,
+    granted,
     next_on_grid,
     phase_of,
 )
@@ -95,3 +97,39 @@ def test_retry_after_is_honoured_up_to_its_limit_and_never_shortens_the_interval
     assert due >= next_on_grid(phase, interval, NOW, NOW)
     assert due - NOW >= min(asked, RETRY_AFTER_MAX) - 1e-3
     assert due - NOW <= max(RETRY_AFTER_MAX, 1.5 * interval) + 1e-3
+
+
+@pytest.mark.parametrize(
+    ("phase", "started_at", "now", "due"),
+    [
+        (0.0, NOW, NOW, NOW + 10),
+        (0.25, NOW, NOW, NOW + 12.5),
+        (0.75, NOW, NOW, NOW + 7.5),
+        (0.5, NOW, NOW, NOW + 15),
+        (0.25, NOW, NOW + 2.4, NOW + 12.5),
+        (0.75, NOW - 60, NOW, NOW + 7.5),
+    ],
+)
+def test_the_grid_lies_where_the_phase_says(phase: float, started_at: float, now: float, due: float) -> None:
+    assert next_on_grid(phase, 10, started_at, now) == due
+
+
+def test_a_grid_finer_than_a_clock_goes_on() -> None:
+    now = 2.0**53
+    assert next_on_grid(0.0, 1.5, now, now) == now + 2
+    assert next_on_grid(0.9, 1.5, now - 2, now) > now
+
+
+def test_jitter_stretches_a_pause_by_up_to_a_quarter() -> None:
+    assert [doubled(10, 1, 1000, jitter) for jitter in (0, 0.5, 1)] == [20, 22.5, 25]
+    assert doubled(10, 1, 21, 0.5) == 21
+
+
+def test_backoff_without_max_wait_has_no_limit_but_the_deadline() -> None:
+    pacing = Pacing(10, exponential_backoff=True)
+    assert after_pending(pacing, 0, 11, started_at=NOW, now=NOW, jitter=0) == NOW + 10 * 2**10
+
+
+def test_a_pause_is_granted_up_to_a_limit_and_the_past_is_none() -> None:
+    assert [granted(Pacing(10), asked) for asked in (-5, 0, 0.5, 7, 1e9)] == [0, 0, 0.5, 7, RETRY_AFTER_MAX]
+    assert granted(Pacing(2 * RETRY_AFTER_MAX), 1e9) == 2 * RETRY_AFTER_MAX

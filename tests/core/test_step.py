@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from waitd.core.schedule import Pacing
+from waitd.core.schedule import RETRY_AFTER_MAX, Pacing
 from waitd.core.step import Finish, PokeAgain, cancelled, step
 from waitd.core.verdict import Failure, Pending, Success, Unreachable, Verdict
 from waitd.core.wait import NOTHING_SEEN, RUNS_KEPT, Outcome, Progress, WaitState, observe
@@ -110,3 +110,30 @@ def test_a_cancelled_outcome_says_why() -> None:
     assert cancelled("superseded", "by a newer one") == Outcome(
         WaitState.CANCELLED, None, "by a newer one", "superseded"
     )
+
+
+def test_a_pending_answer_that_asks_for_a_pause_gets_it_up_to_the_deadline() -> None:
+    plain = again(Held(), Pending()).due
+    assert again(Held(), Pending(retry_after=1)).due == plain
+    assert again(Held(), Pending(retry_after=700)).due == NOW + 700
+    assert again(Held(), Pending(retry_after=1e9)).due == NOW + 3600
+    assert again(Held(deadline=NOW + 1e6), Pending(retry_after=1e9)).due == NOW + RETRY_AFTER_MAX
+
+
+def test_an_unreachable_target_that_asks_for_a_pause_gets_it() -> None:
+    assert again(Held(), Unreachable("http_429", retry_after=700)).due == NOW + 700
+
+
+def test_a_silenced_refusal_is_remembered_in_its_own_words_and_when_it_came() -> None:
+    refusal = Failure("http_403", "forbidden", silenceable=True)
+    [run] = again(Held(silent_fail=True), refusal, NOW - 1).progress.runs
+    assert (run.verdict, run.reason, run.message, run.first_at) == (
+        "unreachable",
+        "http_403",
+        "forbidden",
+        NOW,
+    )
+
+
+def test_a_cancelled_outcome_needs_no_reason() -> None:
+    assert cancelled() == Outcome(WaitState.CANCELLED, None, "", "cancelled")

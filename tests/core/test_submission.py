@@ -193,3 +193,62 @@ def test_retry_after_of_a_cancel_request_is_honoured() -> None:
 def test_a_cancelled_and_a_refused_one_are_over() -> None:
     assert after_cancel(JobCancel(), JobGone(), 0.0) == JobCancel(CancelState.CANCELLED, 1)
     assert after_cancel(JobCancel(), CancelRefused("HTTP 403"), 0.0).state is CancelState.FAILED
+
+
+def test_what_the_wait_is_told_of_a_call_that_did_not_get_through() -> None:
+    done = after_answer(NOT_YET, NO_CONNECTION, IDEMPOTENT)
+    assert done.verdict == Unreachable(
+        "connection_refused", "Not submitted yet: The connection was refused.", 7.0
+    )
+    lost = after_answer(NOT_YET, Unclear("timeout", "No answer in time.", 3.0), IDEMPOTENT)
+    told = "It is not known whether the job was submitted; it is asked again: No answer in time."
+    assert lost.verdict == Unreachable("timeout", told, 3.0)
+    assert lost.submission == Submission(SubmitState.SUBMITTING, attempts=1, last_error="No answer in time.")
+
+
+def test_an_adopted_job_is_told_and_what_went_wrong_before_is_forgotten() -> None:
+    before = UNCLEAR_BEFORE._replace(last_error="No answer in time.")
+    done = after_answer(before, Accepted(7, adopted=True), IDEMPOTENT)
+    assert done.verdict == Pending("adopted", "Waits for the job that was running.")
+    assert done.submission == Submission(SubmitState.SUBMITTED, 7, attempts=2, adopted=True)
+
+
+def test_a_call_whose_result_nobody_knows_ends_the_wait_with_what_is_known() -> None:
+    ended = after_answer(NOT_YET, LOST, ONCE)
+    assert ended.verdict.message.endswith(f"must not be repeated. {LOST.message}")
+    found = conclusion(UNCLEAR_BEFORE._replace(last_error="No answer in time."), ONCE)
+    assert found is not None
+    assert found.verdict.message.endswith("must not be repeated. No answer in time.")
+    bare = conclusion(UNCLEAR_BEFORE, ONCE)
+    assert bare is not None
+    assert bare.verdict.message.endswith("must not be repeated.")
+
+
+def test_an_end_that_did_not_reach_the_wait_is_told_again() -> None:
+    over = Submission(SubmitState.FAILED, attempts=2, last_error="no such table", reason="submit_refused")
+    assert conclusion(over, IDEMPOTENT) == (over, Failure("submit_refused", "no such table"))
+    nameless = Submission(SubmitState.UNKNOWN)
+    assert conclusion(nameless, IDEMPOTENT) == (nameless, Failure("submit_unknown", ""))
+
+
+def test_a_conflict_that_ends_a_wait_is_a_failed_submission() -> None:
+    done = after_answer(NOT_YET, InConflict("busy"), IDEMPOTENT)
+    assert (done.submission.state, done.submission.reason) == (SubmitState.FAILED, "submit_conflict")
+    assert done.verdict == Failure("submit_conflict", "busy")
+
+
+def test_what_another_daemon_left_is_taken_up() -> None:
+    assert first_submission({"resume": {"state": "submitted", "handle": 7}}) == Submission(
+        SubmitState.SUBMITTED, 7
+    )
+    resumed = first_submission({"resume": {"state": "submitting", "attempts": 2}})
+    assert resumed == Submission(SubmitState.SUBMITTING, None, 2)
+
+
+def test_what_is_stored_of_a_cancel() -> None:
+    now = 1000.0
+    assert after_cancel(JobCancel(), CancelRefused("no"), now) == JobCancel(CancelState.FAILED, 1, "no")
+    soon = after_cancel(JobCancel(), CancelAgain("busy"), now)
+    assert soon == JobCancel(CancelState.PENDING, 1, "busy", now + CANCEL_LADDER[1])
+    later = after_cancel(JobCancel(), CancelAgain("busy", 1e9), now)
+    assert later == JobCancel(CancelState.PENDING, 1, "busy", now + CANCEL_LADDER[-1])

@@ -44,11 +44,24 @@ def test_other_tasks_and_what_has_not_ended_are_left_out_and_counted() -> None:
     text = (
         HEADER
         + LINE
-        + "etl,load,PythonOperator,2026-11-01,2026-11-02,,\n"
-        + "etl,w,S3KeySensor,2026-11-01,,,\n"
+        + "etl,load,PythonOperator,2026-11-01,2026-11-02,,\n" * 2
+        + "etl,w,S3KeySensor,2026-11-01,,,\n" * 3
     )
     found = read(text)
-    assert (list(found.runs), found.others, found.unfinished) == ([RUN], 1, 1)
+    assert (list(found.runs), found.others, found.unfinished) == ([RUN], 2, 3)
+
+
+@pytest.mark.parametrize("telling", ["30,", ",poke"])
+def test_a_task_that_pokes_is_a_sensor_whatever_it_is_called(telling: str) -> None:
+    text = f"{HEADER}etl,wait,@task.wait,2026-11-01T06:00:00Z,2026-11-01T06:00:00Z,{telling}\n"
+    (run,) = read(text).runs
+    assert (run.start, run.end) == (START, START)
+
+
+def test_a_kind_whose_cost_is_not_known_costs_as_any_other() -> None:
+    (run,) = read(HEADER + LINE).runs
+    assert run.waiting({"default": 0.5}, 100.0) == run.waiting({"default": 9.0, run.kind: 0.5}, 100.0)
+    assert run.waiting({"default": 0.5}, 100.0).kind == run.kind == "http"
 
 
 @pytest.mark.parametrize(

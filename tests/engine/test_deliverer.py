@@ -1,13 +1,15 @@
 """The deliverer in virtual time: the ladder, the lanes, and what is in hand."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import anyio
 import pytest
-from fakes import MemoryOutbox, RecordingSink
+from fakes import MemoryOutbox, RecordingSink, RecordingTarget
 from virtual_time import VirtualClock, in_virtual_time
 
 from waitd.core.delivery import (
@@ -20,6 +22,7 @@ from waitd.core.delivery import (
     Receipt,
     Refused,
 )
+from waitd.core.errors import InvalidInput, NotHere, StoreUnavailable
 from waitd.engine import deliverer
 from waitd.engine.deliverer import Deliverer
 from waitd.metrics import Instruments
@@ -227,3 +230,51 @@ async def test_destinations_that_hang_do_not_keep_every_lane(monkeypatch: pytest
         assert len({parcel.sink["to"] for parcel in bench.sink.parcels}) == 9, "and each had its turn"
         assert len(tried) == len(set(tried)), "what was given back was not in flight"
         assert len(bench.outbox.due) == 400, "and none was lost"
+
+
+@in_virtual_time
+async def test_a_sink_that_waitd_does_not_have_is_tried_again_and_one_that_it_does_not_understand_is_dead() -> (
+    None
+):
+    async with running() as bench:
+
+        def parse(params: Mapping[str, Any]) -> RecordingTarget:
+            if params["to"] == "away":
+                raise NotHere.at("/conn_id", "the connection is not there now")
+            raise InvalidInput.at("/to", "unknown field")
+
+        bench.sink.parse = parse  # type: ignore[method-assign]  # a sink that changed its mind
+        bench.queue("away", "away")
+        bench.queue("wrong", "wrong")
+        bench.outbox.queue("none", "none", bench.clock.now())
+        at, destination, parcel = bench.outbox.due[DeliveryId("none")]
+        bench.outbox.due[DeliveryId("none")] = (at, destination, replace(parcel, sink={"kind": "fax"}))
+        bench.deliverer.wake(["none"])
+        await asyncio.sleep(0.5)
+        told = {name: after.last_error for name, after in bench.outbox.history}
+        assert told == {
+            "away": "The sink cannot be used now: /conn_id: the connection is not there now",
+            "wrong": "The sink's parameters are not understood: /to: unknown field",
+            "none": "This waitd has no sink fax.",
+        }
+        assert bench.state("wrong") is DeliveryState.DEAD
+        assert set(bench.outbox.settled) == {"wrong"}
+
+
+@pytest.mark.parametrize("method", ["due_destinations", "due_parcels"])
+@in_virtual_time
+async def test_an_outbox_that_cannot_be_read_is_asked_again(method: str) -> None:
+    async with running() as bench:
+        read, failures = getattr(bench.outbox, method), [1, 2]
+
+        async def flaky(*arguments: Any) -> Any:
+            if failures:
+                failures.pop()
+                raise StoreUnavailable("the disk is away")
+            return await read(*arguments)
+
+        setattr(bench.outbox, method, flaky)
+        bench.queue("d", wake=method == "due_parcels")
+        await asyncio.sleep(120)
+        assert bench.state("d") is DeliveryState.DELIVERED
+        assert not failures

@@ -1,7 +1,7 @@
 """The keeper in virtual time: sweeps, flushes, and a clock that jumps."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -9,8 +9,9 @@ import anyio
 from fakes import MemoryStore, ScriptedProbe, waiting
 from virtual_time import VirtualClock, in_virtual_time
 
+from waitd.core.errors import StoreUnavailable
 from waitd.core.verdict import Pending, Success
-from waitd.core.wait import Outcome, WaitState
+from waitd.core.wait import Outcome, WaitId, WaitState
 from waitd.engine.keeper import Keeper, pages
 from waitd.engine.poker import Poker
 from waitd.metrics import Instruments
@@ -126,3 +127,20 @@ async def test_pages_bring_every_waiting_wait_once() -> None:
     bench.store.put(*(waiting(f"w{n:04}", bench.clock.now()) for n in range(2500)))
     names = [wait.id async for page in pages(bench.store) for wait in page]
     assert names == sorted(bench.store.waits)
+
+
+@in_virtual_time
+async def test_a_sweep_that_the_store_refuses_is_made_again() -> None:
+    async with running() as bench:
+        read, failures = bench.store.waiting_ids, [1]
+
+        async def flaky(after: WaitId | None, limit: int) -> Sequence[WaitId]:
+            if failures:
+                failures.pop()
+                raise StoreUnavailable("the disk is away")
+            return await read(after, limit)
+
+        bench.store.waiting_ids = flaky  # type: ignore[method-assign]  # the disk of this test
+        bench.store.put(waiting("done", bench.clock.now()))
+        await asyncio.sleep(91)
+        assert bench.store.waits["done"].state is WaitState.SUCCESS  # type: ignore[index]  # as above

@@ -125,3 +125,26 @@ def test_a_hundred_thousand_waits_cost_a_lookup_nothing() -> None:
         assert scene.hearing("b", f"day{n + 1}/x") == {f"b/day{n + 1}/*"}
     # 2,000 look-ups; a walk over the waits would take minutes.
     assert process_time() - started < 2.0
+
+
+def test_a_wait_that_listens_twice_to_one_key_hears_it_once_and_is_let_go_of_whole() -> None:
+    class Twice(ListeningProbe):
+        def topics(self, target: Any) -> Sequence[Topic]:
+            return [*super().topics(target), *super().topics(target)]
+
+    scene = Scene()
+    scene.kind = Kind("scripted", Twice(lambda *_: Pending(), lambda: 0.0), Instruments(version="test"))
+    for name in ("b/k", "b/p*", "b/k2"):
+        scene.listen(name)
+    assert (scene.hearing("b", "k"), scene.hearing("b", "px")) == ({"b/k"}, {"b/p*"})
+    for name in ("b/k", "b/p*", "b/k2"):
+        scene.forget(name)
+    assert scene.listeners._places == {}
+
+
+def test_what_never_listened_may_be_let_go_of() -> None:
+    scene = Scene()
+    wait = waiting("b/k", 0.0)
+    target = scene.kind.probe.parse(wait.spec.params, namespace="default")
+    scene.listeners.remove(Entry(wait, scene.kind, target, Pacing(10)))
+    assert scene.listeners._places == {}

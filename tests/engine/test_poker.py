@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
-from fakes import MemoryStore, Script, ScriptedProbe, after, done_at, hang, waiting
+from fakes import MemoryStore, Script, ScriptedProbe, ScriptedTarget, after, done_at, hang, waiting
 from virtual_time import VirtualClock, in_virtual_time
 
 from waitd.core.verdict import Failure, Pending, Success, Unreachable
@@ -445,3 +445,91 @@ async def test_silent_fail_pokes_a_refusal_again() -> None:
         assert bench.state("loud") is WaitState.FAILED
         assert bench.reason("loud") == "http_403"
         assert bench.state("silent") is WaitState.SUCCESS
+
+
+@in_virtual_time
+async def test_what_is_not_in_hand_is_not_known_not_poked_and_not_let_go() -> None:
+    async with running(lambda *_: Pending()) as bench:
+        assert bench.poker.live("nobody") is None
+        assert bench.poker.poke_now("nobody") is False
+        bench.poker.drop("nobody")
+        assert bench.poker.held == 0
+
+
+@in_virtual_time
+async def test_a_wait_that_is_asked_to_be_poked_while_it_is_being_poked_is_not_poked_twice() -> None:
+    async with running(lambda *_: after(5, Pending())) as bench:
+        bench.add("w", interval=1000)
+        await asyncio.sleep(1)
+        assert bench.poker.poke_now("w") is True
+        await asyncio.sleep(60)
+        assert len(bench.probe.looks["w"]) == 1
+        assert bench.poker.poke_now("w") is True
+        await asyncio.sleep(10)
+        assert len(bench.probe.looks["w"]) == 2
+
+
+@in_virtual_time
+async def test_a_wait_that_is_met_twice_is_held_once() -> None:
+    async with running(lambda *_: Pending()) as bench:
+        bench.add("w", interval=1000)
+        bench.add("w", interval=1000)
+        await asyncio.sleep(10)
+        assert (bench.poker.held, len(bench.probe.looks["w"])) == (1, 1)
+
+
+@pytest.mark.parametrize("change", [{"kind": "unheard_of"}, {"submit": {"endpoint": "/jobs"}}])
+@in_virtual_time
+async def test_a_wait_that_this_waitd_does_not_understand_waits_for_one_that_does(
+    change: dict[str, Any],
+) -> None:
+    async with running(lambda *_: Pending()) as bench:
+        wait = waiting("w", bench.clock.now(), timeout=60)
+        bench.poker.adopt(bench.store.put(replace(wait, spec=replace(wait.spec, **change))))
+        await asyncio.sleep(50)
+        live = bench.poker.live("w")
+        assert live is not None
+        assert live.progress.runs[-1].reason == "not_understood"
+        assert bench.state("w") is WaitState.WAITING
+        await asyncio.sleep(20)
+        assert bench.state("w") is WaitState.TIMEOUT
+        assert not bench.probe.looks
+
+
+@in_virtual_time
+async def test_what_the_store_refuses_is_counted_while_it_does() -> None:
+    async with running(done_at(1)) as bench:
+        bench.store.refusing = True
+        bench.add("w")
+        await asyncio.sleep(1)
+        assert (bench.poker.unstored, bench.state("w")) == (1, WaitState.WAITING)
+        bench.store.refusing = False
+        await asyncio.sleep(60)
+        assert (bench.poker.unstored, bench.state("w")) == (0, WaitState.SUCCESS)
+
+
+@in_virtual_time
+async def test_a_target_that_is_not_polled_is_looked_at_when_it_begins_and_at_its_deadline() -> None:
+    class Unpolled(ScriptedTarget):
+        polled = False
+
+    async with running(lambda *_: Pending()) as bench:
+        bench.probe.parse = lambda params, *, namespace: Unpolled(**params)  # type: ignore[method-assign]  # such a kind
+        bench.add("w", interval=1, timeout=600)
+        await asyncio.sleep(700)
+        assert bench.state("w") is WaitState.TIMEOUT
+        assert len(bench.probe.looks["w"]) <= 3
+
+
+@in_virtual_time
+async def test_a_wait_whose_deadline_comes_while_it_queues_is_looked_at_there_and_then() -> None:
+    async with running(
+        lambda name, _: hang() if name == "slow" else Pending(), per_host_concurrency=1
+    ) as bench:
+        bench.add("slow", interval=10, timeout=3600, request_timeout=300.0)
+        await asyncio.sleep(1)
+        deadline = bench.clock.now() + 30
+        bench.add("queued", interval=10, timeout=30)
+        await asyncio.sleep(35)
+        assert bench.state("queued") is WaitState.TIMEOUT
+        assert deadline <= bench.probe.looks["queued"][-1] < deadline + 0.1

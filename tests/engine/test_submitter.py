@@ -5,11 +5,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapp
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
+from unittest.mock import patch
 
+import pytest
 from fakes import MemoryStore, ScriptedProbe, done_at, waiting
 from virtual_time import VirtualClock, in_virtual_time
 
-from waitd.core.errors import NotFound
+from waitd.core.errors import InvalidInput, NotFound, StoreUnavailable
 from waitd.core.step import cancelled
 from waitd.core.submission import (
     NOT_YET,
@@ -34,7 +36,7 @@ from waitd.core.submission import (
 from waitd.core.wait import Outcome, WaitId, WaitState
 from waitd.engine.job_cancels import JobCancels
 from waitd.engine.poker import Poker
-from waitd.engine.submitter import Submitter
+from waitd.engine.submitter import Submitter, plan_of
 from waitd.metrics import Instruments
 from waitd.ports import Ended, Ending, StoredWait
 
@@ -425,3 +427,177 @@ async def test_a_store_that_refuses_loses_no_cancelling() -> None:
         scene.store.refusing = False
         await asyncio.sleep(10)
     assert scene.wait("a").job_cancel == JobCancel(CancelState.CANCELLED, 1)
+
+
+@in_virtual_time
+async def test_what_waitd_does_not_understand_or_need_is_not_cancelled_and_says_so() -> None:
+    scene = Scene()
+    submitted = Submission(SubmitState.SUBMITTED, 5, 1)
+    ended_wait(scene, "a", submitted)
+    scene.store.waits[WaitId("a")] = replace(
+        scene.wait("a"), spec=replace(scene.wait("a").spec, kind="unknown")
+    )
+    ended_wait(scene, "b", Submission(SubmitState.UNKNOWN, attempts=2, last_error="no answer"))
+    scene.jobs.script = lambda wait_id, _: (
+        Accepted(9, adopted=True) if wait_id == "c" else RefusedSubmit("no")
+    )
+    ended_wait(scene, "c", Submission(SubmitState.SUBMITTING, attempts=1))
+    ended_wait(scene, "d", Submission(SubmitState.SUBMITTING, attempts=1))
+    async with scene.running():
+        await asyncio.sleep(60)
+    told = {name: scene.wait(name).job_cancel for name in "abcd"}
+    assert told["a"] is not None
+    assert (told["a"].state, scene.jobs.cancelled) == (CancelState.FAILED, [])
+    assert "unknown submits nothing" in (told["a"].last_error or "")
+    assert told["b"] == JobCancel(CancelState.UNKNOWN, 0, "no answer")
+    assert told["c"] == JobCancel(CancelState.UNNEEDED)
+    assert told["d"] is not None
+    assert told["d"].state is CancelState.UNKNOWN
+
+
+@in_virtual_time
+async def test_a_wait_that_is_gone_or_dealt_with_is_not_cancelled_again() -> None:
+    scene = Scene()
+    ended_wait(scene, "a", Submission(SubmitState.SUBMITTED, 5, 1))
+    ended_wait(scene, "b", Submission(SubmitState.SUBMITTED, 6, 1))
+    gone, done = scene.wait("a"), scene.wait("b")
+    del scene.store.waits[WaitId("a")]
+    scene.store.waits[WaitId("b")] = replace(done, job_cancel=JobCancel(CancelState.CANCELLED, 1))
+    async with scene.running():
+        scene.cancels.note(gone)
+        scene.cancels.note(done)
+        await asyncio.sleep(60)
+    assert scene.jobs.cancelled == []
+
+
+@in_virtual_time
+async def test_a_defect_in_a_cancel_call_leaves_it_to_be_done_and_hurts_no_other() -> None:
+    scene = Scene()
+
+    def defect(n: int) -> CancelAnswer:
+        if n == 1:
+            raise RuntimeError("a defect")
+        return JobGone()
+
+    scene.jobs.cancels = defect
+    ended_wait(scene, "a", Submission(SubmitState.SUBMITTED, 5, 1))
+    ended_wait(scene, "b", Submission(SubmitState.SUBMITTED, 6, 1))
+    async with scene.running():
+        await asyncio.sleep(60)
+    states = sorted(wait.job_cancel.state.value for wait in scene.store.waits.values() if wait.job_cancel)
+    assert states == ["cancelled", "pending"]
+
+
+@in_virtual_time
+async def test_jobs_to_cancel_are_read_again_where_the_store_did_not_answer_at_start() -> None:
+    scene = Scene()
+    ended_wait(scene, "a", Submission(SubmitState.SUBMITTED, 5, 1))
+    read, failures = scene.store.jobs_to_cancel, [1, 2]
+
+    async def flaky(after: WaitId | None, limit: int) -> list[StoredWait]:
+        if failures:
+            failures.pop()
+            raise StoreUnavailable("the disk is away")
+        return await read(after, limit)
+
+    scene.store.jobs_to_cancel = flaky  # type: ignore[method-assign]  # the disk of this test
+    async with scene.running():
+        await asyncio.sleep(60)
+    assert scene.wait("a").job_cancel == JobCancel(CancelState.CANCELLED, 1)
+
+
+@in_virtual_time
+async def test_a_defect_in_a_submitting_call_ends_nothing_and_it_is_tried_again() -> None:
+    scene = Scene()
+
+    def defect(_: str, n: int) -> SubmitAnswer:
+        if n == 1:
+            raise RuntimeError("a defect")
+        return Accepted(3)
+
+    scene.jobs.script = defect
+    async with scene.running():
+        scene.adopt("a")
+        await asyncio.sleep(120)
+    assert scene.outcome("a") == ("success", "success")
+
+
+@in_virtual_time
+async def test_a_handle_that_does_not_fit_fails_the_wait_and_says_why() -> None:
+    scene = Scene()
+
+    def unfit(self: Plan, params: Mapping[str, Any], handle: Handle, wait_id: WaitId) -> Mapping[str, Any]:
+        raise ValueError("it is no id")
+
+    with patch.object(Plan, "params_with", unfit):
+        async with scene.running():
+            scene.adopt("a")
+            await asyncio.sleep(120)
+    assert scene.outcome("a") == ("failed", "submit_no_handle")
+    outcome = scene.wait("a").outcome
+    assert outcome is not None
+    assert outcome.message.endswith("/submit/handle: it is no id")
+
+
+@in_virtual_time
+async def test_nothing_is_parsed_or_submitted_where_nothing_runs() -> None:
+    scene = Scene()
+    with pytest.raises(InvalidInput, match="own kind"):
+        scene.submitter.parse({}, namespace="default")
+    wait = waiting("a", scene.clock.now())
+    with pytest.raises(InvalidInput, match="scripted submits nothing"):
+        plan_of(wait, scene.probe)
+
+
+@in_virtual_time
+async def test_without_its_loop_a_submitter_says_so() -> None:
+    scene = Scene()
+    poking = asyncio.create_task(scene.poker.run())
+    scene.adopt("a")
+    await asyncio.sleep(60)
+    assert scene.jobs.calls == {}
+    assert scene.wait("a").state is WaitState.WAITING
+    poking.cancel()
+    await asyncio.gather(poking, return_exceptions=True)
+
+
+@in_virtual_time
+async def test_an_adopted_job_is_counted_as_such_and_waited_for() -> None:
+    scene = Scene()
+    scene.jobs.script = lambda *_: Accepted(4, adopted=True)
+    async with scene.running():
+        scene.adopt("a")
+        await asyncio.sleep(60)
+    assert scene.outcome("a") == ("success", "success")
+    assert scene.wait("a").submission == Submission(SubmitState.SUBMITTED, 4, 1, adopted=True)
+
+
+@in_virtual_time
+async def test_a_deadline_that_comes_before_the_store_takes_the_mark_submits_nothing() -> None:
+    scene = Scene()
+    save = scene.store.save_submission
+
+    async def slowly(*arguments: Any, **options: Any) -> bool:
+        await asyncio.sleep(5)
+        return await save(*arguments, **options)
+
+    scene.store.save_submission = slowly  # type: ignore[method-assign]  # the disk of this test
+    async with scene.running():
+        scene.adopt("a", timeout=3)
+        await asyncio.sleep(60)
+    assert scene.jobs.calls == {}
+    assert scene.outcome("a") == ("timeout", "deadline")
+    assert scene.wait("a").submission == NOT_YET
+
+
+@in_virtual_time
+async def test_a_wait_found_after_its_deadline_with_a_call_unanswered_says_that_nobody_knows() -> None:
+    scene = Scene()
+    scene.jobs.script = lambda *_: LOST
+    async with scene.running():
+        scene.adopt("a", timeout=45)
+        await asyncio.sleep(120)
+    outcome = scene.wait("a").outcome
+    assert outcome is not None
+    assert (outcome.state, outcome.reason) == (WaitState.TIMEOUT, "deadline")
+    assert f"It is not known whether the job was submitted: {LOST.message}" in outcome.message

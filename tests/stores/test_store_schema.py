@@ -6,7 +6,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from store_values import add_one, opened
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import create_engine, inspect
+from store_values import add_one, ended, opened
 
 from waitd.core.errors import StoreRefused
 from waitd.ports import WaitFilter
@@ -127,3 +130,40 @@ async def plan(database: Path, sql: str) -> str:
     with closing(sqlite3.connect(database)) as plain:
         steps = plain.execute(f"EXPLAIN QUERY PLAN {sql}", [None] * sql.count("?")).fetchall()
     return "\n".join(step[3] for step in steps)
+
+
+def test_every_migration_can_be_taken_back_and_made_again(tmp_path: Path) -> None:
+    config = Config()
+    config.set_main_option("script_location", "waitd.stores:migrations")
+    engine = create_engine(f"sqlite:///{tmp_path / 'waitd.db'}")
+    made = []
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        for target, act in [
+            ("head", command.upgrade),
+            ("base", command.downgrade),
+            ("head", command.upgrade),
+        ]:
+            act(config, target)
+            tables = set(inspect(connection).get_table_names()) - {"alembic_version"}
+            made.append({name: [c["name"] for c in inspect(connection).get_columns(name)] for name in tables})
+    engine.dispose()
+    assert made[0] == made[2] == {table.name: table.c.keys() for table in metadata.sorted_tables}
+    assert made[1] == {}
+
+
+async def test_who_will_be_told_by_which_connection_is_found_page_by_page(database: Path) -> None:
+    def sink(conn_id: str | None, kind: str = "airflow") -> dict[str, str]:
+        return {"kind": kind, "url": "https://a.example"} | ({"conn_id": conn_id} if conn_id else {})
+
+    async with opened(database) as store:
+        one = await add_one(store, sinks=[sink("a"), sink("b")])
+        two = await add_one(store, sinks=[sink("a"), sink(None), sink("c", "webhook")])
+        over = await ended(store, sinks=[sink("d")])
+        assert sorted(await store.sink_connections("airflow")) == ["a", "b"]
+        first = await store.waits_telling("airflow", "a", None, 1)
+        rest = await store.waits_telling("airflow", "a", first[-1].wait_id, 10)
+        assert [told.wait_id for told in (*first, *rest)] == [one.id, two.id]
+        assert first[0].sink == sink("a")
+        assert await store.waits_telling("airflow", "d", None, 10) == []
+        assert over.id not in {told.wait_id for told in rest}

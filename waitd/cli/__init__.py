@@ -27,7 +27,7 @@ from waitd.cli import (
     waits,
     watch,
 )
-from waitd.cli.common import API_KEY_FILE, CA_FILE, examples
+from waitd.cli.common import API_KEY_FILE, CA_FILE, described, examples
 
 app = typer.Typer(
     name="waitd",
@@ -46,7 +46,6 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(epilog=examples("waitd demo", "waitd serve", "waitd until http http://127.0.0.1:8000/health"))
 def _waitd(
     version: Annotated[  # noqa: ARG001 - its callback answers
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
@@ -74,6 +73,11 @@ def _waitd(
     CA_FILE.set(ca_file)
     API_KEY_FILE.set(api_key_file)
 
+
+app.callback(
+    help=described(_waitd),
+    epilog=examples("waitd demo", "waitd serve", "waitd until http http://127.0.0.1:8000/health"),
+)(_waitd)
 
 serve.register(app)
 submit.register(app)

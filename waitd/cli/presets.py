@@ -21,6 +21,8 @@ from waitd.cli.common import (
 )
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from waitd.probes.presets.compiling import Preset
     from waitd.probes.presets.golden import Result
 
@@ -36,7 +38,8 @@ def presets(context: typer.Context, config: Config = None, as_json: Json = False
     if as_json:
         put_json([summary(preset) for preset in known.values()])
     else:
-        _print_list(known)
+        console = output()
+        console.print(list_of(known, console.width))
 
 
 def show(
@@ -126,27 +129,31 @@ def summary(preset: "Preset") -> dict[str, Any]:
     }
 
 
-def _print_list(known: Mapping[str, "Preset"]) -> None:
+def list_of(known: Mapping[str, "Preset"], width: int) -> "Table":
+    """All presets, one on a line; what does not fit into `width` columns is left out or cut."""
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("KIND", "POKE_INTERVAL", "SUBMIT", "CANCEL"):
+    from waitd.cli.views import WIDE
+
+    cut, wide = (
+        width < 1000,
+        width >= WIDE,
+    )  # no terminal is wider than 1000: there, lines are as long as they are
+    table = Table(box=None, pad_edge=False, header_style="bold", expand=cut)
+    for column in ("KIND", *(["POKE_INTERVAL"] if wide else []), "SUBMIT", "CANCEL"):
         table.add_column(column, no_wrap=True)
-    table.add_column("TITLE", overflow="fold")
-    table.add_column("PARAMS", overflow="fold")
+    for column in ("TITLE", *(["PARAMS"] if wide else [])):
+        table.add_column(column, no_wrap=True, overflow="ellipsis", ratio=1 if cut else None)
     for kind, preset in known.items():
         file = preset.file
-        names = [name if table.required else f"[{name}]" for name, table in file.params.items()]
-        table.add_row(
-            Text(kind),
-            f"{file.pace.poke_interval:g} s",
-            "yes" if file.submit else "-",
-            "yes" if file.cancel else "-",
-            Text(file.title),
-            Text(", ".join(names)),
-        )
-    output().print(table)
+        names = [name if param.required else f"[{name}]" for name, param in file.params.items()]
+        marks = ["yes" if file.submit else "-", "yes" if file.cancel else "-"]
+        cells: list[str | Text] = [*marks, Text(file.title)]
+        if wide:
+            cells = [f"{file.pace.poke_interval:g} s", *marks, Text(file.title), Text(", ".join(names))]
+        table.add_row(Text(kind), *cells)
+    return table
 
 
 def _case(result: "Result") -> dict[str, Any]:

@@ -51,7 +51,7 @@ class Plain:
         """See `waitd.bench.show.Show`."""
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + PLAIN_EVERY
-            self._console.print(f"  {done}/{total} outcomes: {text}", markup=False)
+            self._console.print(f"  {done}/{total}: {text}", markup=False)
 
 
 class Live:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def redeliver(
     ids: Annotated[
         list[str] | None,
-        typer.Argument(help="Ids of ended waits.", metavar="ID...", autocompletion=complete_id),
+        typer.Argument(help="Ids of ended waits.", metavar="ID", autocompletion=complete_id),
     ] = None,
     dead: Annotated[
         bool, typer.Option("--dead", help="Every delivery that was given up and not sent anew since.")
@@ -75,7 +75,10 @@ def _agreed(found: Counter[str]) -> bool:
     if not sys.stdin.isatty():
         fail("say --yes where there is nobody to ask.", Code.USAGE)
     kinds = ", ".join(f"{count:,} to {sink}" for sink, count in found.most_common())
-    return typer.confirm(f"Dead deliveries: {kinds}. Send anew those that were not since?", err=True)
+    try:
+        return typer.confirm(f"Dead deliveries: {kinds}. Send anew those that were not since?", err=True)
+    except typer.Abort:  # Ctrl-C, which ends every command in the same way
+        raise typer.Exit(Code.INTERRUPTED) from None
 
 
 def register(app: typer.Typer) -> None:

@@ -180,6 +180,6 @@ def register(app: typer.Typer) -> None:
         epilog=examples(
             "waitd submit wait.json",
             "waitd submit waits.ndjson --url http://127.0.0.1:9000",
-            """echo '{"kind": "http", "params": {"endpoint": "http://127.0.0.1:8000/health"}}' | waitd submit - --wait""",
+            "jq -c .waits[] plan.json | waitd submit - --wait",
         ),
     )(submit)

@@ -78,7 +78,7 @@ def until_http(
 def until_s3(
     key: Annotated[
         list[str],
-        typer.Argument(help="s3://bucket/key; several: all must be there.", metavar="S3URL..."),
+        typer.Argument(help="s3://bucket/key; several: all must be there.", metavar="S3URL"),
     ],
     wildcard: Annotated[
         bool, typer.Option("--wildcard", help="The keys are Unix wildcards; quote them.")
@@ -182,8 +182,8 @@ def register(app: typer.Typer) -> None:
         help=described(until_s3),
         epilog=examples(
             "waitd until s3 s3://landing/orders/2026-11-21/_SUCCESS --timeout 3600",
-            "waitd until s3 's3://landing/orders/2026-11-21/*.parquet' --wildcard --check 'size(files) >= 24'",
-            "waitd until s3 s3://landing/a.csv s3://landing/b.csv --aws-conn-id minio --poke-interval 10",
+            "waitd until s3 's3://landing/*.parquet' --wildcard --check 'size(files) >= 24'",
+            "waitd until s3 s3://landing/a.csv s3://landing/b.csv --aws-conn-id minio",
         ),
     )(until_s3)
     app.add_typer(group, name="until")

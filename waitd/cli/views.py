@@ -45,7 +45,9 @@ def seen_of(wait: Mapping[str, Any]) -> str:
 def standing_of(wait: Mapping[str, Any], now: datetime) -> Text:
     """How a waiting wait stands, as one line that grows no wider than the terminal."""
     seen, on = wait["last_verdict"], wait["waiting_on"] or {}
-    following = "poking" if on.get("stage") == "poking" else f"next poke {when(wait['next_poke_at'], now)}"
+    due = wait["next_poke_at"] is not None and datetime.fromisoformat(wait["next_poke_at"]) <= now
+    following = "next poke due" if due else f"next poke {when(wait['next_poke_at'], now)}"
+    following = "poking" if on.get("stage") == "poking" else following
     tail = [counted(wait["pokes"], "poke"), following, f"deadline {when(wait['deadline'], now)}"]
     said = f" {seen['message'] or seen['reason']}"[:60] if seen else ""
     return Text.assemble(

@@ -87,9 +87,7 @@ def show(
 
 
 def cancel(
-    ids: Annotated[
-        list[str], typer.Argument(help="Ids of waits.", metavar="ID...", autocompletion=complete_id)
-    ],
+    ids: Annotated[list[str], typer.Argument(help="Ids of waits.", metavar="ID", autocompletion=complete_id)],
     as_json: Json = False,
     url: Url = DEFAULT_URL,
 ) -> None:

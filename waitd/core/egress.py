@@ -34,6 +34,7 @@ NEVER: tuple[Network, ...] = tuple(
     )
 )
 _NAT64 = IPv6Network("64:ff9b::/96")
+_MAPPED = IPv6Network("::ffff:0:0/96")
 _NAME = re.compile(r"\*|(?:\*\.)?(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}")
 _NUMBER = re.compile(r"0[xX][0-9a-fA-F]*|[0-9]+")
 
@@ -75,12 +76,19 @@ def entry_of(text: str) -> Entry:
     """
     plain = text.strip().lower().removesuffix(".")
     try:
-        return Entry(ip_network(plain.removeprefix("[").removesuffix("]")), "")
+        return Entry(_unmapped(ip_network(plain.removeprefix("[").removesuffix("]"))), "")
     except ValueError:
         pass
     if not _NAME.fullmatch(plain) or literal(plain) is not None:
         raise ValueError(f"{text!r} is no network, no address and no host name, with or without *. before it")
     return Entry(None, plain)
+
+
+def _unmapped(network: Network) -> Network:
+    """An IPv6 network of nothing but mapped IPv4 addresses is the IPv4 one: its hosts are named and met by those."""
+    if isinstance(network, IPv6Network) and network.subnet_of(_MAPPED):
+        return IPv4Network((int(network.network_address) & 0xFFFFFFFF, network.prefixlen - 96))
+    return network
 
 
 def literal(host: str) -> Address | None:
