@@ -12,14 +12,17 @@ from waitd.core.airflow_callback import (
     NOT_YET_PAUSES,
     NOT_YET_SECONDS,
     STATE_STORE_BYTES,
+    Cleared,
     Ending,
     Position,
     TaskPlace,
-    clear_is_under_way,
+    clear_mark,
+    cleared,
     hears,
     is_ours,
     not_yet_pause,
     position,
+    sent_at_in,
     was_too_late,
 )
 
@@ -99,15 +102,25 @@ def test_whatever_else_is_stored_is_not_ours(told: object) -> None:
     assert not is_ours(told, "w1")
 
 
-def test_a_clear_is_on_its_way_for_a_minute() -> None:
+def test_a_clear_is_on_its_way_for_a_minute_and_in_doubt_after_it() -> None:
     left = ENDING.left_for(PLACE, NOW)
-    assert clear_is_under_way(left, "w1", NOW)
-    assert clear_is_under_way(left, "w1", NOW + CLEAR_SECONDS - 1)
-    assert not clear_is_under_way(left, "w1", NOW + CLEAR_SECONDS)
-    assert not clear_is_under_way(left, "w2", NOW)
-    assert not clear_is_under_way({**left, "sent_at": "now"}, "w1", NOW)
-    assert not clear_is_under_way({"event_id": "w1"}, "w1", NOW)
-    assert not clear_is_under_way(left, "w1", NOW - 3600)  # the clock was set back: it waits no hour
+
+    def after(seconds: float, ordered_at: float = NOW) -> Cleared:
+        return cleared(left, "w1", now=NOW + seconds, ordered_at=ordered_at)
+
+    assert after(0) is after(CLEAR_SECONDS - 1) is Cleared.JUST_NOW
+    assert after(CLEAR_SECONDS) is after(1e6) is Cleared.BEFORE
+    assert after(-3600) is Cleared.BEFORE  # the clock was set back: it waits no hour
+    assert after(70, ordered_at=NOW + 59) is Cleared.BEFORE  # replicas' clocks differ
+    assert after(70, ordered_at=NOW + 60) is Cleared.NEVER  # a redelivery
+    assert cleared(left, "w2", now=NOW, ordered_at=NOW) is Cleared.NEVER
+    assert cleared(None, "w1", now=NOW, ordered_at=NOW) is Cleared.NEVER
+
+
+def test_a_clear_is_known_again_by_what_it_left() -> None:
+    left = json.loads(json.dumps(ENDING.left_for(PLACE, NOW + 0.123456)))
+    assert clear_mark("w1", sent_at_in(left)) == clear_mark("w1", NOW + 0.123456) == "w1@1800000000.123"
+    assert sent_at_in({**left, "sent_at": "now"}) == sent_at_in(None) == 0
 
 
 @given(st.floats(-1e6, 1e9))

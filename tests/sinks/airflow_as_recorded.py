@@ -45,6 +45,8 @@ class RecordedAirflow:
     runs: dict[str, Any] = field(default_factory=dict)
     assets: list[dict[str, Any]] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
+    #: The audit log's entries of clears, newest first: what Airflow keeps of their URL and body, before it acts.
+    audit: list[str] = field(default_factory=list)
     map_index: int = -1
     role: str = "op"
     life: int = 86_400
@@ -101,8 +103,8 @@ class RecordedAirflow:
         method, rest = request.method, path.removeprefix(f"{PREFIX}/api/v2/")
         if method != "GET" and self.role == "viewer":
             return said(403, "Forbidden")
-        if rest == "dags/etl/clearTaskInstances":
-            return self._clear(body)
+        if rest in {"dags/etl/clearTaskInstances", "eventLogs"}:
+            return self._audit(request.query) if rest == "eventLogs" else self._clear(request.query, body)
         if rest.startswith("dags/etl/dagRuns") and not rest.startswith(TASK):
             return self._run(method, rest.removeprefix("dags/etl/dagRuns").strip("/"), body)
         if rest in {"assets", "assets/events"}:
@@ -185,16 +187,28 @@ class RecordedAirflow:
                 return web.json_response({"detail": [{"type": "value_error"}]}, status=422)
             self.store[key] = body["value"]
             return web.Response(status=204)
+        if method == "DELETE":
+            self.store.pop(key, None)
+            return web.Response(status=204)
         if key not in self.store:
             return said(404, f"Task state store key '{key}' not found")
         return web.json_response({"key": key, "value": self.store[key]})
 
-    def _clear(self, body: Any) -> web.Response:
+    def _clear(self, query: Any, body: Any) -> web.Response:
+        self.audit.insert(0, json.dumps({**query, **body, "method": "POST"}))
         assert body["task_ids"] == [["wait", self.map_index]]
         if self.state == "running" and body["prevent_running_task"]:
             return said(409, "AirflowClearRunningTaskException")
         self.ti_id, self.state = NEXT_TI_ID, None
         return web.json_response({"task_instances": [], "total_entries": 1})
+
+    def _audit(self, query: Any) -> web.Response:
+        asked = (query["dag_id"], query["run_id"], query["event"], query["order_by"])
+        assert asked == ("etl", "r1", "post_clear_task_instances", "-event_log_id")
+        assert query["after"].endswith("Z")
+        start, limit = int(query["offset"]), int(query["limit"])
+        entries = [{"event": query["event"], "extra": extra} for extra in self.audit[start : start + limit]]
+        return web.json_response({"event_logs": entries, "total_entries": len(self.audit)})
 
     def _run(self, method: str, run_id: str, body: Any) -> web.Response:
         if method == "GET":

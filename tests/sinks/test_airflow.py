@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
+from aiohttp import web
 from airflow_as_recorded import NEXT_TI_ID, PREFIX, TASK, TI_ID, RecordedAirflow, recorded_airflow, said
 from daemon import until
 
@@ -402,15 +403,96 @@ async def test_clear_is_not_sent_again_when_its_answer_was_lost(scene: Scene) ->
     assert len(scene.airflow.told("POST")) == 1
 
 
-async def test_a_clear_that_may_be_on_its_way_is_waited_for(scene: Scene) -> None:
-    scene.airflow.fail["POST", "/clearTaskInstances"] = 504  # of a proxy before Airflow: nobody knows
+async def sent_into_the_dark(scene: Scene) -> str:
+    """A clear of which nothing is heard but a proxy's 504, and the minute after it; how Airflow's audit log would show it."""
+    scene.airflow.fail["POST", "/clearTaskInstances"] = 504
     assert isinstance(await scene.deliver("clear"), Refused)
     scene.clock.seconds += CLEAR_SECONDS - 1
-    assert isinstance(await scene.deliver("clear"), Postponed)
+    assert isinstance(await scene.deliver("clear", age=CLEAR_SECONDS - 1), Postponed)
     assert len(scene.airflow.told("POST")) == 1
-    scene.clock.seconds += 1  # the task stands as it stood: it never arrived
-    assert await scene.deliver("clear") == Delivered()
+    scene.clock.seconds += 1
+    return json.dumps({"waitd_clear": f"{EVENT_ID}@{scene.airflow.store['waitd_outcome']['sent_at']:.3f}"})
+
+
+async def test_a_clear_that_airflow_never_saw_is_sent_again(scene: Scene) -> None:
+    await sent_into_the_dark(scene)
+    assert await scene.deliver("clear", age=CLEAR_SECONDS) == Delivered()
     assert len(scene.airflow.told("POST")) == 2
+
+
+async def test_a_clear_that_airflow_has_seen_is_never_sent_again(scene: Scene) -> None:
+    entry = await sent_into_the_dark(scene)
+    others = [json.dumps({"waitd_clear": f"{OTHER_ID}@{n}"}) for n in range(150)]
+    scene.airflow.audit = [*others, entry]
+    receipt = await scene.deliver("clear", age=CLEAR_SECONDS)
+    assert isinstance(receipt, Gone)
+    assert "audit log has it, the task stands as before" in receipt.error
+    assert "redeliver" in receipt.error
+    assert scene.airflow.store["waitd_outcome"]["event_id"] == EVENT_ID  # for whoever clears by hand
+    assert len(scene.airflow.told("POST")) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (403, "does not tell whether it arrived (Airflow answered 403"),
+        (None, "among too many others to tell"),
+    ],
+)
+async def test_a_clear_that_cannot_be_proved_to_have_failed_is_never_sent_again(
+    scene: Scene, answer: int | None, said: str
+) -> None:
+    await sent_into_the_dark(scene)
+    if answer is None:
+        scene.airflow.audit = ["{}"] * 1001
+    else:
+        scene.airflow.fail["GET", "/eventLogs"] = answer
+    receipt = await scene.deliver("clear", age=CLEAR_SECONDS)
+    assert isinstance(receipt, Gone)
+    assert said in receipt.error
+    assert len(scene.airflow.told("POST")) == 1
+
+
+async def test_an_audit_log_that_does_not_answer_is_asked_again(scene: Scene) -> None:
+    await sent_into_the_dark(scene)
+    for trouble in (503, 404):
+        scene.airflow.fail["GET", "/eventLogs"] = trouble
+        assert isinstance(await scene.deliver("clear", age=CLEAR_SECONDS), Refused)
+    assert len(scene.airflow.told("POST")) == 1
+    assert await scene.deliver("clear", age=CLEAR_SECONDS) == Delivered()
+
+
+async def test_no_clear_is_sent_while_the_state_store_does_not_tell(scene: Scene) -> None:
+    await sent_into_the_dark(scene)
+    for trouble in (503, 400, web.Response(status=404, text="of a proxy")):
+        scene.airflow.fail["GET", "/state-store/waitd_outcome"] = trouble
+        assert isinstance(await scene.deliver("clear", age=CLEAR_SECONDS), Refused)
+    assert len(scene.airflow.told("POST")) == 1
+
+
+async def test_each_clear_is_looked_for_by_its_own_mark(scene: Scene) -> None:
+    """The first one that was sent never arrived; the second did, and was lost on its way back, and nothing came of it."""
+    await sent_into_the_dark(scene)
+    scene.airflow.fail["POST", "/clearTaskInstances"] = "lost"
+    assert isinstance(await scene.deliver("clear", age=CLEAR_SECONDS), Refused)
+    scene.airflow.ti_id, scene.airflow.state = TI_ID, "deferred"  # rolled back
+    scene.clock.seconds += CLEAR_SECONDS
+    assert isinstance(await scene.deliver("clear", age=2 * CLEAR_SECONDS), Gone)
+    assert len(scene.airflow.told("POST")) == 2
+
+
+async def test_who_redelivers_decides_that_a_clear_is_sent_once_more(scene: Scene) -> None:
+    scene.airflow.audit = [await sent_into_the_dark(scene)]
+    assert isinstance(await scene.deliver("clear", age=CLEAR_SECONDS), Gone)
+    assert await scene.deliver("clear", age=0) == Delivered()  # a new delivery
+    assert len(scene.airflow.told("POST")) == 2
+
+
+async def test_a_clear_that_airflow_refused_was_none(scene: Scene) -> None:
+    scene.airflow.fail["POST", "/clearTaskInstances"] = 409
+    assert isinstance(await scene.deliver("clear"), Refused)
+    assert scene.airflow.store == {}
+    assert await scene.deliver("clear") == Delivered()
 
 
 async def test_an_outcome_that_an_earlier_event_left_does_not_hold_up_a_clear(scene: Scene) -> None:

@@ -164,6 +164,7 @@ async def test_only_waits_that_go_back_to_a_task_are_asked_about(scene: Scene) -
 
 async def test_rounds_are_bounded_and_come_around(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(airflow_sweep, "ROUND", 4)
+    monkeypatch.setattr(airflow_sweep, "AT_ONCE", 2)
     monkeypatch.setattr(airflow_sweep, "PAGE", 2)
     for number in range(10):
         await scene.wait_for(f"task-{number}", "awaiting_input")

@@ -136,7 +136,7 @@ class Fleet:
         return {"requests": self.requests, "jobs": len(self.jobs), "gaps": self.gaps}
 
     def report(self) -> dict[str, Any]:
-        """What was asked so far: `requests`, and for each job by path how often, since how many seconds, whether its end was told, and
+        """What was asked so far: `requests`, and for each job by path how often, since how many seconds and for how many, whether its end was told, and
         when it was done (`done_at`, a Unix second; None: it is not).
         """
         now = self.clock()
@@ -147,6 +147,7 @@ class Fleet:
                 path.decode(): {
                     "requests": r.requests,
                     "age": now - r.first_seen,
+                    "asked_for": r.last_seen - r.first_seen,
                     "told": r.told,
                     "done_at": offset + r.first_seen + r.job.seconds if r.ended(now) else None,
                 }

@@ -37,6 +37,8 @@ NOT_YET_SECONDS = 3600.0
 NOT_YET_PAUSES = (2.0, 60.0)
 #: A clear of which nothing was heard may still be on its way for so long, in seconds.
 CLEAR_SECONDS = 60.0
+#: The parameter by which a clear is known again in Airflow's audit log; Airflow itself does not look at it.
+CLEAR_PARAMETER = "waitd_clear"
 
 
 class TaskPlace(NamedTuple):
@@ -147,14 +149,38 @@ def is_ours(told: object, event_id: str) -> bool:
     return isinstance(told, Mapping) and told.get("event_id") == event_id
 
 
-def clear_is_under_way(left: object, event_id: str, now: float) -> bool:
-    """Whether a clear for this event may still be on its way, judged by what it left in the state store. A task that stands unchanged long
-    after that was never cleared.
+class Cleared(Enum):
+    """Whether a clear was sent for an event before, judged by what it left in the state store."""
+
+    #: No: it may be sent. Or only for a delivery before this one, and whoever redelivered has decided.
+    NEVER = "never"
+    #: So lately that it may still be on its way.
+    JUST_NOW = "just now"
+    #: Before that: only Airflow's own record can tell what became of it.
+    BEFORE = "before"
+
+
+def cleared(left: object, event_id: str, *, now: float, ordered_at: float) -> Cleared:
+    """What `left` in the state store says of an earlier clear for this event. `ordered_at` is when the delivery was made; both in Unix
+    seconds. A delivery ends later than CLEAR_SECONDS after its clear, so whatever is older than that was sent for another one.
     """
-    if not isinstance(left, Mapping) or left.get("event_id") != event_id:
-        return False
-    sent_at = left.get("sent_at")
-    return isinstance(sent_at, int | float) and abs(now - sent_at) < CLEAR_SECONDS
+    if not is_ours(left, event_id):
+        return Cleared.NEVER
+    sent_at = sent_at_in(left)
+    if ordered_at - sent_at >= CLEAR_SECONDS:
+        return Cleared.NEVER
+    return Cleared.JUST_NOW if abs(now - sent_at) < CLEAR_SECONDS else Cleared.BEFORE
+
+
+def sent_at_in(left: object) -> float:
+    """When the clear was sent that goes with what is left in the state store, in Unix seconds; 0 where that cannot be read."""
+    sent_at = left.get("sent_at") if isinstance(left, Mapping) else None
+    return float(sent_at) if isinstance(sent_at, int | float) else 0.0
+
+
+def clear_mark(event_id: str, sent_at: float) -> str:
+    """The value of CLEAR_PARAMETER: another one for each clear."""
+    return f"{event_id}@{sent_at:.3f}"
 
 
 def not_yet_pause(age: float) -> float | None:

@@ -3,7 +3,7 @@
 What is asked, and what a 200, 400, 404, 409 or 422 means to it, is the modes' own.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Literal, NamedTuple, Self
 
 import aiohttp
@@ -21,6 +21,11 @@ from waitd.sinks.http_trouble import what_broke
 
 #: The largest answer that is read, in bytes: a task instance comes with its rendered fields, an answered one with the payload.
 _MAX_ANSWER = 8 * 1024 * 1024
+#: How many entries of a list come in one answer, and how many are read at most.
+_PAGE = 100
+LISTED = 1000
+#: How far Airflow's clock may be behind this one's, in seconds, where its records are searched.
+CLOCKS_APART = 3600.0
 #: Answers that a mode knows what to do with.
 _UNDERSTOOD = frozenset({200, 201, 204, 400, 404, 409, 422})
 
@@ -149,6 +154,21 @@ class AirflowApi:
         if receipt is not None:
             raise Stopped(receipt)
         return answer
+
+    async def listed(
+        self, field: str, *path: str, query: Mapping[str, str], role: Role = "User"
+    ) -> AsyncIterator[Mapping[str, Any]]:
+        """The entries of a list, `field` of its answers, page by page; the first LISTED of them. Raises Stopped, also where it is no list."""
+        for offset in range(0, LISTED, _PAGE):
+            bounds = {"limit": str(_PAGE), "offset": str(offset)}
+            answer = await self.ask("GET", *path, query={**query, **bounds}, role=role)
+            entries = answer.fields.get(field)
+            if answer.status != 200 or not isinstance(entries, list):
+                raise Stopped(Refused(f"Airflow answered {answer.status} to a question for its {field}"))
+            for entry in entries:
+                yield entry
+            if len(entries) < _PAGE:
+                return
 
     async def _exchange(self, method: str, url: str, body: Any, role: Role) -> tuple[Answer, Receipt | None]:
         """One request: the answer, and the receipt that ends the attempt, if it does."""

@@ -1,19 +1,12 @@
 """The modes that start something anew: `dag_run` and `asset_event`. No task waits, so nothing is looked at first but whether it was done."""
 
-from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from waitd.core.airflow_callback import CONF_KEY, Ending, is_ours
 from waitd.core.delivery import Delivered, Gone, Receipt, Refused
 from waitd.core.event import rfc3339
-from waitd.sinks.airflow_api import AirflowApi
+from waitd.sinks.airflow_api import CLOCKS_APART, AirflowApi
 from waitd.sinks.airflow_params import AssetPlace, RunPlace
-
-#: How many entries of a list come in one answer, and how many answers are read.
-_PAGE = 100
-_PAGES = 10
-#: How far Airflow's clock may be behind this one's, in seconds, when its events are searched.
-_CLOCKS_APART = 3600.0
 
 
 async def start_run(api: AirflowApi, place: RunPlace, ending: Ending) -> Receipt:
@@ -41,8 +34,9 @@ async def tell_of_asset(api: AirflowApi, place: AssetPlace, ending: Ending, crea
     asset_id = place.id if place.uri is None else await _asset_id(api, place.uri)
     if asset_id is None:
         return Refused("Airflow knows no such asset: no DAG that it has parsed declares it")
-    since = {"asset_id": str(asset_id), "timestamp_gte": rfc3339(created_at - _CLOCKS_APART)}
-    async for event in _listed(api, "asset_events", "assets", "events", order_by="-timestamp", **since):
+    since = {"timestamp_gte": rfc3339(created_at - CLOCKS_APART), "order_by": "-timestamp"}
+    query = {"asset_id": str(asset_id), **since}
+    async for event in api.listed("asset_events", "assets", "events", query=query, role="Op"):
         if is_ours((event.get("extra") or {}).get(CONF_KEY), ending.event_id):
             return Delivered()
     body: dict[str, Any] = {"asset_id": asset_id, "extra": {CONF_KEY: ending.told()}}
@@ -56,19 +50,7 @@ async def tell_of_asset(api: AirflowApi, place: AssetPlace, ending: Ending, crea
 
 async def _asset_id(api: AirflowApi, uri: str) -> int | None:
     """The number of the asset with exactly this URI; Airflow takes it for a pattern."""
-    async for asset in _listed(api, "assets", "assets", uri_pattern=uri):
+    async for asset in api.listed("assets", "assets", query={"uri_pattern": uri}, role="Op"):
         if asset.get("uri") == uri and isinstance(asset.get("id"), int):
             return int(asset["id"])
     return None
-
-
-async def _listed(api: AirflowApi, field: str, *path: str, **query: str) -> AsyncIterator[Mapping[str, Any]]:
-    """The entries of a list, page by page, up to a bound."""
-    for page in range(_PAGES):
-        bounds = {"limit": str(_PAGE), "offset": str(page * _PAGE)}
-        answer = await api.ask("GET", *path, query={**query, **bounds}, role="Op")
-        entries = answer.fields.get(field) or []
-        for entry in entries:
-            yield entry
-        if len(entries) < _PAGE:
-            return

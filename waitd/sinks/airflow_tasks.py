@@ -2,6 +2,16 @@
 
 Airflow's endpoints do not ask for the task instance's id, and say 200 to what has no effect. So each attempt looks first, and what is sent
 carries the event's id: it is looked for wherever the task is no longer as it was registered, and where Airflow says 409.
+
+A `clear` runs the task again, and a second one would stop or repeat that run. So it is never sent twice for one delivery, unless it is
+proved that the first had no effect:
+
+- Airflow refused it; or
+- the task stands parked under the id that it had (a clear gives it another), the minute has passed in which a request may still be on its
+  way, and Airflow's audit log, which it writes before it acts, does not know the request, by a mark that is in its URL.
+
+Where that cannot be proved, because the log has the mark or cannot be read, the delivery is dead, and its reason says what to do: whoever
+clears the task by hand has it find its outcome in the state store; whoever redelivers, decides that it is sent once more.
 """
 
 from collections.abc import Mapping
@@ -9,24 +19,31 @@ from typing import Any, Protocol
 
 from waitd.core.airflow_callback import (
     ANSWER,
+    CLEAR_PARAMETER,
     CLEAR_SECONDS,
     EVENT_ID_KEY,
+    Cleared,
     Ending,
     Position,
     TaskPlace,
-    clear_is_under_way,
+    clear_mark,
+    cleared,
     is_ours,
     not_yet_pause,
     position,
+    sent_at_in,
     was_too_late,
 )
 from waitd.core.delivery import Delivered, Gone, Postponed, Receipt, Refused
-from waitd.sinks.airflow_api import AirflowApi, Answer
+from waitd.core.event import rfc3339
+from waitd.sinks.airflow_api import CLOCKS_APART, LISTED, AirflowApi, Answer, Stopped
 from waitd.sinks.airflow_params import AirflowTarget
 
 SUPERSEDED = Gone("superseded: the task has ended, or was woken, cleared or retried, without this event")
 #: Seconds until it is asked again whether a clear has arrived.
 _CLEAR_PAUSE = 5.0
+#: What a clear is called in Airflow's audit log.
+_CLEAR_EVENT = "post_clear_task_instances"
 
 
 class HoldOff(Protocol):
@@ -61,6 +78,7 @@ class Attempt:
         run = ("dags", place.dag_id, "dagRuns", place.run_id)
         self._task = (*run, "taskInstances", place.task_id)
         self._instance_path = (*self._task, str(place.map_index))
+        self._store = (*self._task, "state-store", target.key)
         self._map_index = {"map_index": str(place.map_index)}
 
     async def deliver(self) -> Receipt:
@@ -143,17 +161,29 @@ class Attempt:
     # ---------------------------------------------------------------- clear
 
     async def _clear(self) -> Receipt:
-        if clear_is_under_way(await self._left(), self._ending.event_id, self._now):
-            return Postponed(
-                f"cleared, and nothing heard: a second clear within {CLEAR_SECONDS:g} s could hit the running task",
-                _CLEAR_PAUSE,
-            )
+        left = await self._left()
+        match cleared(left, self._ending.event_id, now=self._now, ordered_at=self._now - self._age):
+            case Cleared.JUST_NOW:
+                return Postponed(
+                    f"cleared, and nothing heard: for {CLEAR_SECONDS:g} s it may be on its way", _CLEAR_PAUSE
+                )
+            case Cleared.BEFORE if doubt := await self._doubt(sent_at_in(left)):
+                return Gone(
+                    f"a clear was sent, {doubt}, and a second one could hit the running task. Clear the task in Airflow, its outcome is "
+                    "there; or redeliver, if it stands still"
+                )
         value = {"value": self._ending.left_for(self._place, self._now)}
-        stored = await self._api.ask(
-            "PUT", *self._task, "state-store", self._target.key, query=self._map_index, body=value
-        )
+        stored = await self._api.ask("PUT", *self._store, query=self._map_index, body=value)
         if stored.status != 204:
             return _refused(stored)
+        answer = await self._send_clear()
+        if answer.status == 200:
+            return Delivered()
+        # It says that it did nothing. If this is not taken back, the audit log will have the next attempt doubt it.
+        await self._api.ask("DELETE", *self._store, query=self._map_index)
+        return _refused(answer)
+
+    async def _send_clear(self) -> Answer:
         body = {
             "dry_run": False,
             "dag_run_id": self._place.run_id,
@@ -162,13 +192,34 @@ class Attempt:
             "reset_dag_runs": False,
             "prevent_running_task": True,
         }
-        answer = await self._api.ask("POST", "dags", self._place.dag_id, "clearTaskInstances", body=body)
-        return Delivered() if answer.status == 200 else _refused(answer)
+        mark = {CLEAR_PARAMETER: clear_mark(self._ending.event_id, self._now)}
+        path = ("dags", self._place.dag_id, "clearTaskInstances")
+        return await self._api.ask("POST", *path, query=mark, body=body)
+
+    async def _doubt(self, sent_at: float) -> str | None:
+        """Why the clear that was sent then may have had an effect or have one yet; None: Airflow never saw it. Raises Stopped."""
+        query = {"dag_id": self._place.dag_id, "run_id": self._place.run_id, "event": _CLEAR_EVENT}
+        query |= {"order_by": "-event_log_id", "after": rfc3339(sent_at - CLOCKS_APART)}
+        mark = clear_mark(self._ending.event_id, sent_at)
+        seen = 0
+        try:
+            async for entry in self._api.listed("event_logs", "eventLogs", query=query):
+                if mark in str(entry.get("extra")):
+                    return "Airflow's audit log has it, the task stands as before"
+                seen += 1
+        except Stopped as stopped:
+            if isinstance(stopped.receipt, Gone):
+                return f"Airflow's audit log does not tell whether it arrived ({stopped.why})"
+            raise
+        return "among too many others to tell whether it arrived" if seen >= LISTED else None
 
     async def _left(self) -> Any:
-        answer = await self._api.ask(
-            "GET", *self._task, "state-store", self._target.key, query=self._map_index
-        )
+        """What is in the state store; None: nothing, and that is certain, because a clear may be sent for it. Raises Stopped."""
+        answer = await self._api.ask("GET", *self._store, query=self._map_index)
+        if answer.status != 200 and not (answer.status == 404 and "detail" in answer.fields):
+            raise Stopped(
+                Refused(f"Airflow answered {answer.status} to the question what is in the state store")
+            )
         return answer.fields.get("value")
 
     # ---------------------------------------------------------------- of all

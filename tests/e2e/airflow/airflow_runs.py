@@ -5,8 +5,9 @@ from typing import Any
 from uuid import uuid4
 
 import aiohttp
-from airflow_processes import Airflow
 from daemon import Daemon
+
+from waitd.bench.airflow_instance import Airflow
 
 PARKED = {"awaiting_input", "deferred"}
 ENDED = {"success", "failed", "skipped", "upstream_failed"}
@@ -46,7 +47,7 @@ class Run:
         return (await self.ask("GET", path))["value"]
 
     async def until(
-        self, states: set[str], task_id: str = "wait", map_index: int = -1, seconds: float = 60
+        self, states: set[str], task_id: str = "wait", map_index: int = -1, seconds: float = 180
     ) -> dict[str, Any]:
         """The task instance, once it is in one of these states."""
         instance: dict[str, Any] = {}
@@ -61,7 +62,7 @@ class Run:
     async def parked(self, task_id: str = "wait", map_index: int = -1) -> dict[str, Any]:
         return await self.until(PARKED, task_id, map_index)
 
-    async def ended(self, task_id: str = "wait", map_index: int = -1, seconds: float = 60) -> dict[str, Any]:
+    async def ended(self, task_id: str = "wait", map_index: int = -1, seconds: float = 180) -> dict[str, Any]:
         return await self.until(ENDED, task_id, map_index, seconds)
 
     async def clear(self, task_id: str = "wait") -> None:
@@ -138,17 +139,17 @@ class Waits:
         found: list[dict[str, Any]] = (await self.wait(wait_id))["deliveries"]
         return found
 
-    async def settled(self, wait_id: str, seconds: float = 60) -> dict[str, Any]:
+    async def settled(self, wait_id: str, seconds: float = 180) -> dict[str, Any]:
         """The newest delivery, once it is delivered or dead."""
         found: list[dict[str, Any]] = []
         for _ in range(int(seconds / 0.2)):
             found = await self.deliveries(wait_id)
-            if found and found[0]["state"] != "queued":
-                return found[0]
+            if found and found[-1]["state"] != "queued":
+                return found[-1]
             await asyncio.sleep(0.2)
         raise AssertionError(f"not settled: {found}\n{self.waitd.log[-10:]}")
 
-    async def delivered(self, wait_id: str, seconds: float = 60) -> None:
+    async def delivered(self, wait_id: str, seconds: float = 180) -> None:
         """Waits until the newest delivery went through."""
         delivery = await self.settled(wait_id, seconds)
         assert delivery["state"] == "delivered", delivery

@@ -8,28 +8,38 @@ from typing import Any
 import aiohttp
 import orjson
 import pytest
-from airflow_environment import airflow_environment
-from airflow_processes import HEARTBEAT, Airflow
 from airflow_runs import Waits
 from daemon import Daemon, Jobs, daemon, serving
+from provider_scene import JobServer, Scene
+
+from waitd.bench.airflow_environment import NotInstallable, airflow_environment
+from waitd.bench.airflow_instance import HEARTBEAT, Airflow
 
 HERE = Path(__file__).parent
-REAL, LONG = "WAITD_TEST_AIRFLOW", "WAITD_TEST_AIRFLOW_LONG"
+LONG = "WAITD_TEST_AIRFLOW_LONG"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A real Airflow is several processes and minutes: these run where they are asked for."""
+    """What takes many minutes on a real Airflow runs where it is asked for: `.ci/run` does."""
     for item in items:
-        if HERE not in item.path.parents:
-            continue
-        wanted = LONG if item.get_closest_marker("airflow_long") else REAL
-        if not (os.environ.get(LONG) or os.environ.get(wanted)):
-            item.add_marker(pytest.mark.skip(reason=f"takes minutes on a real Airflow; {wanted}=1 runs it"))
+        if HERE in item.path.parents and item.get_closest_marker("airflow_long") and not os.environ.get(LONG):
+            item.add_marker(pytest.mark.skip(reason=f"takes minutes on a real Airflow; {LONG}=1 runs it"))
 
 
 @pytest.fixture(scope="session")
-def airflow() -> Iterator[Airflow]:
-    running = Airflow(airflow_environment())
+def environment() -> Path:
+    """Airflow, installed once into `.cache` of the checkout, or where WAITD_TEST_CACHE says."""
+    try:
+        return airflow_environment(Path(os.environ.get("WAITD_TEST_CACHE") or HERE.parents[2] / ".cache"))
+    except NotInstallable as error:
+        if os.environ.get(LONG):
+            raise
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def airflow(environment: Path) -> Iterator[Airflow]:
+    running = Airflow(environment, HERE / "dags")
     try:
         running.start()
         yield running
@@ -38,14 +48,30 @@ def airflow() -> Iterator[Airflow]:
 
 
 @pytest.fixture
-def daemon_settings(airflow: Airflow) -> dict[str, Any]:
-    """What a waitd needs to speak to it."""
+async def jobs() -> AsyncIterator[JobServer]:
+    server = JobServer()
+    async with serving("GET", "/jobs/{name}", server.answer) as server.url:
+        yield server
+
+
+@pytest.fixture
+def daemon_settings(airflow: Airflow, jobs: JobServer) -> dict[str, Any]:
+    """What a waitd needs to speak to it, and to the job server."""
     connection = {"conn_type": "airflow", "host": airflow.url, "login": "waitd", "password": "waitd-pw"}
     return {
         "AIRFLOW_CONN_AIRFLOW": orjson.dumps(connection).decode(),
+        "AIRFLOW_CONN_JOBS": orjson.dumps({"conn_type": "http", "host": jobs.url}).decode(),
         "WAITD_AIRFLOW_HOLD_OFF": str(HEARTBEAT + 5),
         "WAITD_LADDER": str([0.0, *[1.0] * 300]),  # Airflow needs its time to come back
     }
+
+
+@pytest.fixture
+async def scene(airflow: Airflow, waitd: Daemon, jobs: JobServer) -> AsyncIterator[Scene]:
+    async with aiohttp.ClientSession() as client:
+        scene = Scene(airflow, waitd, jobs, client)
+        await scene.point_airflow(waitd.url)
+        yield scene
 
 
 @pytest.fixture

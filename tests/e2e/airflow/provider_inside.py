@@ -5,7 +5,6 @@
 
 import inspect
 import json
-import subprocess
 import sys
 from importlib import import_module
 from types import SimpleNamespace
@@ -28,11 +27,6 @@ def imports() -> Any:
     for part in ("hook", "provider_info", "sensors"):
         import_module(f"waitd.airflow.{part}")
     return sorted(set(sys.modules) - before)
-
-
-def check() -> Any:
-    done = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True, check=False)
-    return {"code": done.returncode, "said": done.stdout}
 
 
 def provider() -> Any:

@@ -2,22 +2,21 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
-import orjson
 from aiohttp import web
-from airflow_processes import Airflow
 from airflow_runs import Run
-from daemon import Daemon, serving
+from daemon import Daemon
+
+from waitd.bench.airflow_instance import Airflow
 
 
 class JobServer:
     """`/jobs/NAME`: RUNNING until a test ends it, and then the result that it says. Every job that begins so ends with it."""
 
     def __init__(self) -> None:
+        self.url = ""
         self.asked: Counter[str] = Counter()
         self._ends: dict[str, dict[str, Any]] = {}
 
@@ -34,13 +33,6 @@ class JobServer:
 
     def fail(self, beginning: str, why: str) -> None:
         self._ends[beginning] = {"status": "FAILED", "why": why}
-
-
-@asynccontextmanager
-async def job_connection(jobs: JobServer) -> AsyncIterator[tuple[JobServer, dict[str, str]]]:
-    """A job server that serves, and the connection `jobs` to it, as a daemon's variable."""
-    async with serving("GET", "/jobs/{name}", jobs.answer) as url:
-        yield jobs, {"AIRFLOW_CONN_JOBS": orjson.dumps({"conn_type": "http", "host": url}).decode()}
 
 
 class Scene:
@@ -77,7 +69,7 @@ class Scene:
             return found[::-1]
 
     async def wait_until(
-        self, run: Run, state: str, count: int = 1, seconds: float = 60
+        self, run: Run, state: str, count: int = 1, seconds: float = 180
     ) -> list[dict[str, Any]]:
         """The waits of a run in this state, once there are so many."""
         found: list[dict[str, Any]] = []

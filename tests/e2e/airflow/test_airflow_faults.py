@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import itertools
-from collections.abc import AsyncIterator
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,13 @@ import aiohttp
 import orjson
 import pytest
 from aiohttp import web
-from airflow_processes import JWT_SECRET, PREFIX, Airflow
+from airflow_proxy import Proxy, answered, proxied
 from airflow_runs import Run, Waits, sink
 from daemon import Daemon, Jobs, daemon, serving, until
 from joserfc import jwt
 from joserfc.jwk import OctKey
+
+from waitd.bench.airflow_instance import JWT_SECRET, Airflow
 
 pytestmark = [pytest.mark.slow, pytest.mark.airflow_long]
 
@@ -106,33 +108,28 @@ async def test_a_task_that_was_cleared_meanwhile_is_left_alone(
     assert (await run.ended())["state"] == "success"
 
 
-class OldTokens:
-    """A proxy before Airflow that hands out an expired token at the first login."""
+def connection_to(url: str) -> dict[str, str]:
+    connection = {"conn_type": "airflow", "host": url, "login": "waitd", "password": "waitd-pw"}
+    return {"AIRFLOW_CONN_AIRFLOW": orjson.dumps(connection).decode()}
 
-    def __init__(self, airflow: Airflow, client: aiohttp.ClientSession) -> None:
-        self._airflow = airflow
-        self._client = client
+
+class OldTokens(Proxy):
+    """Hands out an expired token at the first login."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
         self.logins = 0
         self.answers: list[tuple[int, str]] = []
 
     async def answer(self, request: web.Request) -> web.Response:
-        url = self._airflow.url + request.rel_url.raw_path_qs.removeprefix(PREFIX)
-        headers = {
-            name: request.headers[name]
-            for name in ("Authorization", "Content-Type")
-            if name in request.headers
-        }
-        async with self._client.request(
-            request.method, url, data=await request.read(), headers=headers
-        ) as response:
-            body = await response.read()
-            if request.path.endswith("/auth/token"):
-                self.logins += 1
-                if self.logins == 1:
-                    body = orjson.dumps({"access_token": _expired(orjson.loads(body)["access_token"])})
-            else:
-                self.answers.append((response.status, body.decode()))
-            return web.Response(body=body, status=response.status, content_type="application/json")
+        status, body = await self.passed_on(request)
+        if request.path.endswith("/auth/token"):
+            self.logins += 1
+            if self.logins == 1:
+                body = orjson.dumps({"access_token": _expired(orjson.loads(body)["access_token"])})
+        else:
+            self.answers.append((status, body.decode()))
+        return answered(status, body)
 
 
 def _expired(token: str) -> str:
@@ -143,24 +140,14 @@ def _expired(token: str) -> str:
     return jwt.encode(header, claims, OctKey.import_key(JWT_SECRET), algorithms=["HS512"])
 
 
-@pytest.fixture
-async def old_tokens(airflow: Airflow) -> AsyncIterator[tuple[OldTokens, str]]:
-    async with aiohttp.ClientSession() as client:
-        proxy = OldTokens(airflow, client)
-        async with serving("*", "/{path:.*}", proxy.answer) as url:
-            yield proxy, url + PREFIX
-
-
 async def test_an_expired_token_is_replaced(
-    airflow: Airflow, old_tokens: tuple[OldTokens, str], daemon_settings: dict[str, Any], tmp_path: Path
+    airflow: Airflow, daemon_settings: dict[str, Any], tmp_path: Path
 ) -> None:
-    proxy, url = old_tokens
-    connection = {"conn_type": "airflow", "host": url, "login": "waitd", "password": "waitd-pw"}
-    settings = daemon_settings | {"AIRFLOW_CONN_AIRFLOW": orjson.dumps(connection).decode()}
     run = Run(airflow, "plain_deferred")
     instance = await run.parked()
     async with (
-        daemon(tmp_path, **settings) as waitd,
+        proxied(OldTokens, airflow) as (proxy, url),
+        daemon(tmp_path, **(daemon_settings | connection_to(url))) as waitd,
         serving("GET", "/jobs/{name}", Jobs().answer) as jobs_url,
         aiohttp.ClientSession() as client,
     ):
@@ -170,6 +157,64 @@ async def test_an_expired_token_is_replaced(
     assert [status for status, _ in proxy.answers[1:]] == [200, 201, 201, 200]
     assert proxy.logins == 2
     assert (await run.task())["state"] == "success"
+
+
+class CutClears(Proxy):
+    """Cuts off whoever clears a task: by the task's run it is told how."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.how: dict[str, str] = {}
+        self.clears: Counter[str] = Counter()
+
+    async def answer(self, request: web.Request) -> web.Response:
+        if not request.path.endswith("/clearTaskInstances"):
+            return await super().answer(request)
+        asked = orjson.loads(await request.read())
+        run_id = asked["dag_run_id"]
+        self.clears[run_id] += 1
+        how = self.how.pop(run_id, None)
+        if how == "never passed on":
+            return web.Response(status=504)
+        # As Airflow's audit log has it before Airflow acts: passed on, and nothing comes of it.
+        asked |= {"only_failed": True} if how == "without effect" else {}
+        status, body = await self.passed_on(request, orjson.dumps(asked))
+        if how is None:
+            return answered(status, body)
+        assert status == 200, body
+        assert request.transport is not None
+        request.transport.close()
+        return web.Response()
+
+
+async def test_a_clear_of_which_nothing_is_heard_is_sent_again_only_if_airflow_never_saw_it(
+    airflow: Airflow, daemon_settings: dict[str, Any], tmp_path: Path
+) -> None:
+    hows = ("never passed on", "answer lost", "without effect")
+    runs = [Run(airflow, "plain_deferred") for _ in hows]
+    instances = [await run.parked() for run in runs]
+    async with (
+        proxied(CutClears, airflow) as (proxy, url),
+        daemon(tmp_path, **(daemon_settings | connection_to(url))) as waitd,
+        serving("GET", "/jobs/{name}", Jobs().answer) as jobs_url,
+        aiohttp.ClientSession() as client,
+    ):
+        proxy.how = {run.run_id: how for run, how in zip(runs, hows, strict=True)}
+        waits = Waits(waitd, client, jobs_url)
+        wait_ids = [await waits.submit(sink("clear", instance)) for instance in instances]
+        settled = await asyncio.gather(*(waits.settled(wait_id, 120) for wait_id in wait_ids))
+        assert [delivery["state"] for delivery in settled] == ["delivered", "delivered", "dead"]
+        assert [proxy.clears[run.run_id] for run in runs] == [2, 1, 1]
+        assert "audit log has it, the task stands as before" in settled[2]["last_error"]
+        for run in runs[:2]:
+            after = await run.ended()
+            assert (after["state"], after["try_number"]) == ("success", 2)
+        assert (await runs[2].task()) == instances[2]
+        await waits.redeliver(wait_ids[2])
+        await waits.delivered(wait_ids[2])
+        after = await runs[2].ended()
+        assert (after["state"], after["try_number"], proxy.clears[runs[2].run_id]) == ("success", 2, 2)
+        assert (await runs[2].xcom())["left_for_try"] == 1
 
 
 async def test_a_user_without_the_role_is_told_which(

@@ -5,9 +5,11 @@ import itertools
 from typing import Any
 
 import pytest
-from airflow_processes import Airflow
 from airflow_runs import Run, Waits, sink
 from daemon import until
+from provider_scene import Scene
+
+from waitd.bench.airflow_instance import Airflow
 
 pytestmark = pytest.mark.slow
 
@@ -130,6 +132,22 @@ async def test_a_failed_wait_makes_no_asset_event(airflow: Airflow, waits: Waits
     wait_id = await waits.submit(way, outcome="failed")
     assert (await waits.ended(wait_id))["state"] == "failed"
     assert await waits.deliveries(wait_id) == []
+
+
+async def test_a_dag_of_waitds_sensors_goes_on_in_each_mode(scene: Scene) -> None:
+    run = await scene.run("provider_modes", job="modes")
+    modes = ("resume", "set_state", "clear")
+    parked = await asyncio.gather(*(run.parked(mode) for mode in modes))
+    assert [task["state"] for task in parked] == ["awaiting_input", "deferred", "deferred"]
+    scene.jobs.succeed("modes")
+    ended = await asyncio.gather(*(run.ended(f"fetch_{mode}") for mode in modes))
+    assert [task["state"] for task in ended] == ["success"] * 3
+    assert [(await run.task(mode))["try_number"] for mode in modes] == [1, 1, 2]
+    for mode in modes:
+        assert await run.xcom(task_id=f"fetch_{mode}") == {"fetched": {"job": "modes", "status": "SUCCEEDED"}}
+    assert {delivery["state"] for wait in await scene.waits(run) for delivery in wait["deliveries"]} == {
+        "delivered"
+    }
 
 
 async def _runs(airflow: Airflow, dag_id: str) -> list[dict[str, Any]]:

@@ -1,18 +1,15 @@
 """Real DAGs with waitd's sensors on a real Airflow without a triggerer. What became of them is asked of Airflow itself."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-import aiohttp
 import orjson
 import pytest
-from airflow_processes import Airflow
-from daemon import Daemon
 from moto_s3 import S3Server, s3_server
-from provider_scene import JobServer, Scene, job_connection
+from provider_scene import Scene
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.airflow_long]
 
 
 @pytest.fixture
@@ -22,32 +19,10 @@ def s3() -> Iterator[S3Server]:
 
 
 @pytest.fixture
-def jobs() -> JobServer:
-    return JobServer()
-
-
-@pytest.fixture
-async def daemon_settings(
-    daemon_settings: dict[str, Any], jobs: JobServer, s3: S3Server
-) -> AsyncIterator[dict[str, Any]]:
+def daemon_settings(daemon_settings: dict[str, Any], s3: S3Server) -> dict[str, Any]:
     account = {"conn_type": "aws", "login": "AKIA", "password": "secret", "extra": {"endpoint_url": s3.url}}
-    async with job_connection(jobs) as (_, connection):
-        yield (
-            daemon_settings
-            | connection
-            | {
-                "AIRFLOW_CONN_S3": orjson.dumps(account).decode(),
-                "WAITD_AIRFLOW_SWEEP_INTERVAL": "1",
-            }
-        )
-
-
-@pytest.fixture
-async def scene(airflow: Airflow, waitd: Daemon, jobs: JobServer) -> AsyncIterator[Scene]:
-    async with aiohttp.ClientSession() as client:
-        scene = Scene(airflow, waitd, jobs, client)
-        await scene.point_airflow(waitd.url)
-        yield scene
+    connection = orjson.dumps(account).decode()
+    return daemon_settings | {"AIRFLOW_CONN_S3": connection, "WAITD_AIRFLOW_SWEEP_INTERVAL": "1"}
 
 
 async def test_submit_wait_fetch(scene: Scene) -> None:
@@ -63,22 +38,6 @@ async def test_submit_wait_fetch(scene: Scene) -> None:
     assert (after["state"], after["try_number"], after["id"]) == ("success", 1, parked["id"])
     assert (await run.ended("fetch"))["state"] == "success"
     assert await run.xcom(task_id="fetch") == {"fetched": {"job": "nightly", "status": "SUCCEEDED"}}
-
-
-async def test_each_mode_goes_on_with_the_result(scene: Scene) -> None:
-    run = await scene.run("provider_modes", job="modes")
-    modes = ("resume", "set_state", "clear")
-    parked = await asyncio.gather(*(run.parked(mode) for mode in modes))
-    assert [task["state"] for task in parked] == ["awaiting_input", "deferred", "deferred"]
-    scene.jobs.succeed("modes")
-    ended = await asyncio.gather(*(run.ended(f"fetch_{mode}") for mode in modes))
-    assert [task["state"] for task in ended] == ["success"] * 3
-    assert [(await run.task(mode))["try_number"] for mode in modes] == [1, 1, 2]
-    for mode in modes:
-        assert await run.xcom(task_id=f"fetch_{mode}") == {"fetched": {"job": "modes", "status": "SUCCEEDED"}}
-    assert {delivery["state"] for wait in await scene.waits(run) for delivery in wait["deliveries"]} == {
-        "delivered"
-    }
 
 
 async def test_what_is_there_already_needs_no_parking(scene: Scene) -> None:
@@ -180,10 +139,13 @@ async def test_a_task_that_is_marked_failed_while_it_waits_has_its_wait_cancelle
     assert (await run.ended("fetch_set_state"))["state"] == "success"
 
 
-async def test_the_wait_of_a_deleted_task_instance_is_cancelled(scene: Scene) -> None:
+@pytest.mark.parametrize("what", ["/taskInstances/wait", ""], ids=["task instance", "run"])
+async def test_the_wait_of_what_was_deleted_is_cancelled(scene: Scene, what: str) -> None:
     run = await scene.run("provider_pattern", job="deleted")
     await run.parked()
-    await run.ask("DELETE", "/taskInstances/wait")
+    if not what:  # Airflow deletes no run that is running
+        await run.ask("PATCH", "", {"state": "failed"})
+    await run.ask("DELETE", what)
     [wait] = await scene.wait_until(run, "cancelled")
     assert wait["outcome"]["reason"] == "task_gone"
 

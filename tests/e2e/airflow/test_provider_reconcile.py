@@ -10,11 +10,12 @@ from typing import Any
 
 import aiohttp
 import pytest
-from airflow_processes import Airflow
 from daemon import daemon
-from provider_scene import JobServer, Scene, job_connection
+from provider_scene import JobServer, Scene
 
-pytestmark = pytest.mark.slow
+from waitd.bench.airflow_instance import Airflow
+
+pytestmark = [pytest.mark.slow, pytest.mark.airflow_long]
 MODES = ("resume", "set_state", "clear")
 
 
@@ -51,10 +52,10 @@ async def reconcile(settings: dict[str, Any], url: str, *more: str) -> list[dict
 
 
 async def test_a_lost_disk_is_made_good_from_what_tasks_left_in_airflow(
-    airflow: Airflow, daemon_settings: dict[str, Any], tmp_path: Path
+    airflow: Airflow, daemon_settings: dict[str, Any], jobs: JobServer, tmp_path: Path
 ) -> None:
-    async with job_connection(JobServer()) as (jobs, connection), aiohttp.ClientSession() as client:
-        settings = daemon_settings | connection
+    settings = daemon_settings
+    async with aiohttp.ClientSession() as client:
         async with daemon(tmp_path / "lost", **settings) as first:
             scene = Scene(airflow, first, jobs, client)
             await scene.point_airflow(first.url)

@@ -1,0 +1,193 @@
+"""What the airflow sweep costs with very many parked tasks: requests, CPU of the process, how long the loop is held, how long the store reads.
+
+    python tests/benchmarks/sweeping.py                 100,000 waits, ten rounds
+    python tests/benchmarks/sweeping.py --waits 10000
+
+The store is real, Airflow is a small server in a process of its own that lists task instances as large as Airflow's. All of them are parked.
+"""
+
+import argparse
+import asyncio
+import multiprocessing
+import tempfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from multiprocessing.connection import Connection as Pipe
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from aiohttp import web
+from figures import Figure
+from spine import show
+
+from waitd import __version__
+from waitd.bench.machine import machine
+from waitd.connections.authorizer import AuthorizedConnections, Authorizer
+from waitd.connections.tokens import TokenClient
+from waitd.core.connection import Connection
+from waitd.core.wait import WaitSpec
+from waitd.metrics import Instruments
+from waitd.outgoing import Outgoing
+from waitd.ports import NewWait, SweptStore
+from waitd.sinks.airflow_api import AirflowApis
+from waitd.sinks.airflow_sweep import AirflowSweep
+from waitd.stores import Store
+
+BATCH = 1000
+#: Rendered fields, notes and versions: a task instance of Airflow 3.3 takes about 2 KB of JSON.
+BALLAST = {
+    "rendered_fields": {"endpoint": "/jobs/42", "filling": "x" * 1200},
+    "note": None,
+    "dag_version": {"bundle": "dags"},
+}
+TICK = 0.001
+
+
+def ti_id(index: int) -> str:
+    return str(UUID(int=index, version=4))
+
+
+async def _airflow(pipe: Pipe) -> None:
+    """Lists the task instances that are asked for, of a hundred each run; all are parked."""
+
+    async def answer(request: web.Request) -> web.Response:
+        body = await request.json()
+        runs = [int(run.removeprefix("run-")) for run in body["dag_run_ids"]]
+        indices = [index for run in sorted(runs) for index in range(run * 100, run * 100 + 100)]
+        page = indices[body["page_offset"] :][: body["page_limit"]]
+        found = [
+            {"id": ti_id(index), "state": "awaiting_input", "map_index": index % 100, **BALLAST}
+            for index in page
+        ]
+        return web.json_response({"task_instances": found, "total_entries": len(indices)})
+
+    application = web.Application()
+    application.router.add_post("/api/v2/dags/~/dagRuns/~/taskInstances/list", answer)
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    pipe.send(runner.addresses[0][1])
+    await asyncio.Event().wait()
+
+
+def serve(pipe: Pipe) -> None:
+    asyncio.run(_airflow(pipe))
+
+
+class Resolver:
+    backend = "fixed"
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    async def lookup(self, conn_id: str) -> Connection:
+        return Connection(conn_id, "airflow", host=self._url, password="a.static.token")
+
+
+class Timed:
+    """A store that notes how long its answers took."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.seconds: dict[str, list[float]] = {"sink_connections": [], "waits_telling": []}
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._store, name)
+        if name not in self.seconds:
+            return method
+
+        async def timed(*arguments: Any) -> Any:
+            began = time.perf_counter()
+            try:
+                return await method(*arguments)
+            finally:
+                self.seconds[name].append(time.perf_counter() - began)
+
+        return timed
+
+
+async def filled(store: Store, count: int) -> None:
+    for start in range(0, count, BATCH):
+        await store.add([_wait(index) for index in range(start, min(start + BATCH, count))])
+
+
+def _wait(index: int) -> NewWait:
+    sink = {
+        "kind": "airflow", "conn_id": "airflow", "mode": "resume", "dag_id": "etl", "run_id": f"run-{index // 100}", "task_id": "wait",
+        "map_index": index % 100, "ti_id": ti_id(index), "try_number": 1,
+    }  # fmt: skip
+    params = {
+        "http_conn_id": "jobs",
+        "endpoint": f"/jobs/{index}",
+        "success_when": "body.status == 'SUCCEEDED'",
+    }
+    return NewWait("default", WaitSpec("http", params, 60.0, 604800.0, sinks=(sink,)))
+
+
+@asynccontextmanager
+async def scene(directory: str, waits: int) -> AsyncIterator[tuple[AirflowSweep, Timed]]:
+    ours, theirs = multiprocessing.Pipe()
+    server = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs,), daemon=True)
+    server.start()
+    async with AsyncExitStack() as stack:
+        stack.callback(server.kill)
+        url = f"http://127.0.0.1:{await asyncio.to_thread(ours.recv)}"
+        instruments, outgoing = Instruments(version=__version__), Outgoing()
+        tokens = await stack.enter_async_context(TokenClient(outgoing, instruments=instruments))
+        authorizer = Authorizer(tokens, None, now=time.time)  # type: ignore[arg-type] # no AWS here
+        stack.push_async_callback(authorizer.aclose)
+        connections = AuthorizedConnections(
+            [Resolver(url)], authorizer, ttl=60, now=time.time, instruments=instruments
+        )
+        apis = await stack.enter_async_context(AirflowApis(connections, outgoing, time.time))
+        store = await Store.open(
+            f"sqlite+aiosqlite:///{Path(directory) / 'waitd.db'}", destination_of=lambda *_: "there"
+        )
+        stack.push_async_callback(store.close)
+        await filled(store, waits)
+        timed = Timed(store)
+        swept: SweptStore = timed
+        yield AirflowSweep(swept, apis), timed
+
+
+async def held(gaps: list[float]) -> None:
+    """How much CPU the loop's thread used between two turns of a ticker: others on the machine are not counted."""
+    while True:
+        before = time.thread_time()
+        await asyncio.sleep(TICK)
+        gaps.append(time.thread_time() - before)
+
+
+async def measure(waits: int, rounds: int) -> Sequence[Figure]:
+    with tempfile.TemporaryDirectory() as directory:
+        async with scene(directory, waits) as (sweep, store):
+            await sweep.sweep()
+            gaps: list[float] = []
+            ticker = asyncio.create_task(held(gaps))
+            cpu, began = time.process_time(), time.perf_counter()
+            for _ in range(rounds):
+                await sweep.sweep()
+            cpu, wall = time.process_time() - cpu, time.perf_counter() - began
+            ticker.cancel()
+    figures = [
+        Figure("a round, wall", wall / rounds * 1000, "ms"),
+        Figure("a round, CPU of the process, store threads included", cpu / rounds * 1000, "ms"),
+        Figure("the loop held at most, CPU", max(gaps) * 1000, "ms", at_most=5),
+    ]
+    for name, seconds in store.seconds.items():
+        figures.append(Figure(f"store: {name}, at most", max(seconds) * 1000, "ms"))
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--waits", type=int, default=100_000)
+    parser.add_argument("--rounds", type=int, default=10)
+    options = parser.parse_args()
+    show(asyncio.run(measure(options.waits, options.rounds)), machine() | vars(options))
+
+
+if __name__ == "__main__":
+    main()

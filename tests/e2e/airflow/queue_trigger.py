@@ -1,0 +1,20 @@
+"""Runs beside Airflow: prints the message that its MessageQueueTrigger takes from the queue whose URL is given, and ends."""
+
+import asyncio
+import json
+import sys
+
+from airflow.providers.common.messaging.triggers.msg_queue import MessageQueueTrigger
+
+
+async def main() -> None:
+    trigger = MessageQueueTrigger(
+        scheme="sqs", sqs_queue=sys.argv[1], aws_conn_id=None, region_name="us-east-1", waiter_delay=1
+    )
+    async for event in trigger.run():
+        (message,) = event.payload["message_batch"]
+        print("TAKEN " + json.dumps(message["Body"]))
+        return
+
+
+asyncio.run(asyncio.wait_for(main(), 120))

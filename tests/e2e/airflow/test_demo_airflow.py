@@ -1,0 +1,113 @@
+"""`waitd demo --airflow`, as a person runs it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+
+from waitd.bench.airflow_demo import DAG_FILE, JOBS_AFTER, SLOTS
+from waitd.bench.airflow_processes import descendants, eventually
+
+pytestmark = [pytest.mark.slow, pytest.mark.airflow_long]
+DEMO = [sys.executable, "-m", "waitd", "demo", "--airflow"]
+
+
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    """A TMPDIR that other users may enter: PostgreSQL runs as one of them where we are root."""
+    with TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)
+        yield Path(directory)
+
+
+def variables(environment: Path, tmp_path: Path, scratch: Path) -> Mapping[str, str]:
+    """Its cache is the one that the tests have."""
+    (tmp_path / "waitd").symlink_to(environment.parent)
+    return {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "TMPDIR": str(scratch), "WAITD_BIND": "nonsense"}
+
+
+def test_waiting_tasks_hold_no_slot_and_go_on_with_their_results(
+    environment: Path, tmp_path: Path, scratch: Path
+) -> None:
+    done = subprocess.run(
+        [*DEMO, "--json"],
+        env=variables(environment, tmp_path, scratch),
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    account: dict[str, Any] = json.loads(done.stdout)
+    assert account["good"] is True
+    assert account["before"] == {"tasks": SLOTS, "slots_held": SLOTS}
+    assert account["after"] == {"tasks": JOBS_AFTER, "slots_held": 0}
+    assert (account["succeeded"], account["tries"], account["wrong"]) == (JOBS_AFTER, JOBS_AFTER, 0)
+    assert [(mode["mode"], mode["parked_as"], mode["try_number"]) for mode in account["modes"]] == [
+        ("resume", "awaiting_input", 1),
+        ("set_state", "deferred", 1),
+        ("clear", "deferred", 2),
+    ]
+    assert str(DAG_FILE) in done.stderr
+    assert "SIGKILL" in done.stderr
+    assert list(scratch.iterdir()) == []
+
+
+def runs(pid: int) -> bool:
+    """Whether there is such a process, and it has not ended: whoever inherits it may take its time to hear of that."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("number", "step"),
+    [(signal.SIGINT, "Starting Airflow"), (signal.SIGTERM, "Before"), (signal.SIGHUP, "Starting Airflow")],
+    ids=lambda given: given.name if isinstance(given, signal.Signals) else "",
+)
+def test_an_interrupted_demo_leaves_nothing_behind(
+    environment: Path, tmp_path: Path, scratch: Path, number: signal.Signals, step: str
+) -> None:
+    with subprocess.Popen(
+        DEMO,
+        env=variables(environment, tmp_path, scratch),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as demo:
+        assert demo.stderr is not None
+        said = [demo.stderr.readline()]
+        while step not in said[-1]:
+            assert said[-1], said
+            said.append(demo.stderr.readline())
+        eventually(lambda: len(list(descendants(demo.pid))) >= 5, 120, "PostgreSQL")
+        started = set(descendants(demo.pid))
+        demo.send_signal(number)
+        rest = demo.stderr.read()
+        assert demo.wait(timeout=60) == 130
+    assert "Traceback" not in rest
+    assert list(scratch.iterdir()) == []
+    eventually(lambda: not any(map(runs, started)), 10, "the end of what was killed")
+
+
+def test_a_pip_that_finds_nothing_is_told_with_what_to_do(tmp_path: Path) -> None:
+    nowhere = {"PIP_INDEX_URL": "http://127.0.0.1:1/simple", "PIP_CONFIG_FILE": os.devnull}
+    done = subprocess.run(
+        DEMO,
+        env={**os.environ, **nowhere, "XDG_CACHE_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "It needs an index of packages, as pip is configured (PIP_INDEX_URL, PIP_PROXY)" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,80 @@
+"""Presets and a real Airflow: the kind `airflow.dag_run`, and the DAG that the README shows, of a job that a preset knows."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from airflow_runs import Run
+from daemon import Daemon, until
+from preset_waits import ended, post, says, shown, submitted
+from provider_scene import Scene
+from vendors import Vendors, vendors
+
+from waitd.bench.airflow_instance import Airflow
+
+pytestmark = pytest.mark.slow
+
+
+def dag_run(dag_id: str, **submit: Any) -> dict[str, Any]:
+    params = {"airflow_conn_id": "airflow", "dag_id": dag_id}
+    return {"kind": "airflow.dag_run", "params": params, "submit": submit, "poke_interval": 1}
+
+
+async def run_of(airflow: Airflow, dag_id: str, wait: dict[str, Any]) -> Any:
+    """What Airflow itself says of the run that a wait made."""
+    path = f"/api/v2/dags/{dag_id}/dagRuns/{wait['id']}"
+    status, run = await asyncio.to_thread(airflow.ask, "GET", path)
+    assert status == 200, run
+    return run
+
+
+async def test_a_run_is_made_and_waited_for(airflow: Airflow, waitd: Daemon) -> None:
+    conf = {"day": "2026-11-21"}
+    wait = await ended(waitd, await submitted(waitd, **dag_run("plain_started", conf=conf)), 120)
+    assert (wait["state"], wait["outcome"]["payload"]["state"]) == ("success", "success")
+    assert (await run_of(airflow, "plain_started", wait))["conf"] == conf
+
+
+async def test_a_run_that_fails_fails_its_wait(airflow: Airflow, waitd: Daemon) -> None:
+    wait = await ended(waitd, await submitted(waitd, **dag_run("preset_fails", note="of waitd")), 120)
+    assert (wait["state"], wait["outcome"]["message"]) == ("failed", "failed: of waitd")
+    assert (await run_of(airflow, "preset_fails", wait))["state"] == "failed"
+
+
+async def test_a_cancelled_wait_fails_its_run(airflow: Airflow, waitd: Daemon) -> None:
+    wait = await submitted(waitd, **dag_run("plain_deferred", cancel_job_on=["cancelled"]))
+    await shown(waitd, wait, says("running", "running"), 120)
+    status, _ = await post(f"{waitd.url}/v1/waits/{wait['id']}:cancel")
+    assert status == 200
+
+    async def is_failed() -> bool:
+        return bool((await run_of(airflow, "plain_deferred", wait))["state"] == "failed")
+
+    await until(is_failed, what="the run's end")
+
+
+@pytest.fixture
+async def airbyte() -> Any:
+    async with vendors() as server:
+        server.ways["airbyte"] = ("pending", "running", "succeeded")
+        yield server
+
+
+@pytest.fixture
+def daemon_settings(daemon_settings: dict[str, Any], airbyte: Vendors) -> dict[str, Any]:
+    return daemon_settings | {"AIRFLOW_CONN_AIRBYTE_DEFAULT": airbyte.url}
+
+
+async def test_the_dag_of_the_readme_submits_waits_and_fetches(scene: Scene, airbyte: Vendors) -> None:
+    connection = {"connection_id": "airbyte_default", "conn_type": "http", "host": airbyte.url}
+    await asyncio.to_thread(scene.airflow.ask, "DELETE", "/api/v2/connections/airbyte_default")
+    status, told = await asyncio.to_thread(scene.airflow.ask, "POST", "/api/v2/connections", connection)
+    assert status == 201, told
+    run: Run = await scene.run("sync_orders")
+    parked = await run.parked()
+    [job] = airbyte.of("airbyte")
+    after = await run.ended(seconds=120)
+    assert (after["state"], after["try_number"], after["id"]) == ("success", 1, parked["id"])
+    assert (await run.ended("fetch"))["state"] == "success"
+    assert await run.xcom(task_id="fetch") == f"job {job.id} succeeded"
+    assert airbyte.of("airbyte") == [job]
