@@ -14,7 +14,7 @@ from fakes import MemoryStore, ScriptedProbe, waiting
 from waitd.core.cost import Constants, Prices
 from waitd.core.verdict import Pending
 from waitd.core.wait import Outcome, WaitState
-from waitd.engine.ledger import Ledger
+from waitd.engine.census import Census
 from waitd.engine.metering import OWN_KINDS, Meter
 from waitd.engine.poker import Poker
 from waitd.engine.weighing import bytes_each
@@ -69,13 +69,13 @@ class Bench:
             poke_concurrency=10,
             per_host_concurrency=10,
         )
-        self.ledger = Ledger(self.instruments)
+        self.census = Census(self.instruments)
         self.cpu = 0.0
         self.meter = Meter(
             self.poker,
             self.clock,
             self.instruments,
-            held=self.ledger.waiting,
+            held=self.census.waiting,
             constants=CONSTANTS,
             prices=PRICES,
             labels=("dag_id",),
@@ -87,7 +87,7 @@ class Bench:
     def hold(self, count: int, **spec: Any) -> list[Any]:
         """Waits that are accepted now."""
         waits = [waiting(f"w{n}", self.clock.now(), **spec) for n in range(count)]
-        self.ledger.added(waits)
+        self.census.added(waits)
         self.poker.adopt(waits)
         self.meter.added(waits)
         return waits
@@ -171,7 +171,7 @@ def test_slots_held_are_those_of_the_waits_in_hand(bench: Bench) -> None:
     assert bench.value("waitd_slot_seconds_total", mode="poke") == pytest.approx(300 * 300 + 300 * 2)
     assert bench.value("waitd_slot_seconds_total", mode="reschedule") == pytest.approx(300 * 30 * 2)
     assert bench.value("waitd_memory_byte_seconds_total", mode="waitd") == pytest.approx(RSS * 300)
-    bench.ledger.ended([_ended(wait) for wait in waits])
+    bench.census.ended([_ended(wait) for wait in waits])
     bench.meter.ended([_ended(wait) for wait in waits])
     bench.second(0)
     assert bench.value("waitd_slots_held", mode="poke") == 0
@@ -182,10 +182,10 @@ def test_a_callback_that_resumes_runs_a_worker_once_more_and_set_state_does_not(
         made = Bench()
         wait = waiting("w", 0.0)
         wait = replace(wait, spec=replace(wait.spec, sinks=({"kind": "airflow", "mode": mode},)))
-        made.ledger.added([wait])
+        made.census.added([wait])
         made.meter.added([wait])
         made.second(0, cpu=0.0)
-        made.ledger.ended([_ended(wait)])
+        made.census.ended([_ended(wait)])
         made.meter.ended([_ended(wait)])
         made.second(0, cpu=0.0)
         return made.value("waitd_cpu_seconds_total", mode="waitd")

@@ -30,11 +30,11 @@ from waitd.core.cost import Measured
 from waitd.core.delivery import DeliveryState
 from waitd.core.errors import Unavailable, WaitdError
 from waitd.core.wait import Progress, WaitId
+from waitd.engine.census import Census
 from waitd.engine.clock import SystemClock
 from waitd.engine.deliverer import Deliverer
 from waitd.engine.job_cancels import JobCancels
 from waitd.engine.keeper import Keeper, pages
-from waitd.engine.ledger import Ledger
 from waitd.engine.metering import Meter
 from waitd.engine.poker import Poker
 from waitd.engine.signals import Signals
@@ -73,7 +73,7 @@ class Daemon:
         self.clock = SystemClock()
         self._outgoing = parts.outgoing
         self._keyring = door.keyring
-        self.ledger = Ledger(instruments)
+        self.census = Census(instruments)
         self.endings = Endings(settings.max_long_polls)
         self.feed = Feed()
         self.submitter = Submitter(store, parts.jobs, self.clock, instruments)
@@ -150,7 +150,7 @@ class Daemon:
             self.poker,
             self.clock,
             self.instruments,
-            held=self.ledger.waiting,
+            held=self.census.waiting,
             constants=cost.constants,
             prices=cost.prices,
             labels=cost.labels,
@@ -200,13 +200,13 @@ class Daemon:
     # ------------------------------------------------------------ what the writer tells
 
     def _added(self, waits: Sequence[StoredWait]) -> None:
-        self.ledger.added(waits)
+        self.census.added(waits)
         self.poker.adopt(waits)
         if self.meter is not None:
             self.meter.added(waits)
 
     def _ended(self, endings: Sequence[Ended]) -> None:
-        self.ledger.ended(endings)
+        self.census.ended(endings)
         if self.meter is not None:
             self.meter.ended(endings)
         destinations: set[str] = set()
@@ -242,7 +242,7 @@ class Daemon:
     async def _count(self) -> None:
         if self.poker.held > self._frozen * 1.5 + FREEZE_STEP:
             self._freeze()
-        self.ledger.reset(await self.store.counts())
+        self.census.reset(await self.store.counts())
         deliveries = await self.store.delivery_counts()
         for state in DeliveryState:
             self.instruments.outbox_deliveries.labels(state).set(deliveries.get(state, 0))
@@ -250,7 +250,7 @@ class Daemon:
 
     def _before_scrape(self) -> None:
         self.poker.refresh_gauges()
-        self.ledger.refresh_gauges()
+        self.census.refresh_gauges()
         if self.meter is not None:
             self.meter.refresh_gauges()
         self.instruments.event_loop_lag.set(self.keeper.lag)

@@ -12,7 +12,7 @@ from waitd.ports import Ended, StoredWait
 log = structlog.get_logger(__name__)
 
 
-class Ledger:
+class Census:
     """Counts waits by state and kind as they come and go; no query is needed for a scrape."""
 
     def __init__(self, instruments: Instruments) -> None:

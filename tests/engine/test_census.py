@@ -1,23 +1,23 @@
 """How many waits there are in which state, told without a query."""
 
-from waitd.engine.ledger import Ledger
+from waitd.engine.census import Census
 from waitd.metrics import Instruments
 
 
 def test_counts_are_taken_from_the_store_and_what_is_gone_is_none() -> None:
     instruments = Instruments(version="test")
-    ledger = Ledger(instruments)
+    census = Census(instruments)
 
     def shown(state: str, kind: str) -> float | None:
         return instruments.registry.get_sample_value("waitd_waits", {"state": state, "kind": kind})
 
-    ledger.reset({("waiting", "http"): 3, ("failed", "http"): 1, ("waiting", "sql"): 2})
-    assert (shown("waiting", "http"), shown("failed", "http"), dict(ledger.waiting())) == (
+    census.reset({("waiting", "http"): 3, ("failed", "http"): 1, ("waiting", "sql"): 2})
+    assert (shown("waiting", "http"), shown("failed", "http"), dict(census.waiting())) == (
         3,
         1,
         {"http": 3, "sql": 2},
     )
-    ledger.reset({("waiting", "http"): 1})
-    ledger.refresh_gauges()
+    census.reset({("waiting", "http"): 1})
+    census.refresh_gauges()
     assert (shown("waiting", "http"), shown("failed", "http"), shown("waiting", "sql")) == (1, 0, 0)
-    assert dict(ledger.waiting()) == {"http": 1}
+    assert dict(census.waiting()) == {"http": 1}
