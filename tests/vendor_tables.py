@@ -1,7 +1,8 @@
 """More job systems as their documentation has them, a row each: what `vendors.Vendors` serves beside those that it is written out for.
 
-Airbyte's config API, Databricks' SQL statements, Snowflake's, dbt Cloud, Dataproc, Data Factory, Argo and Hightouch. A row says where a
-job is submitted, looked at and cancelled, how it goes, and what each call is answered with.
+Airbyte's config API, Databricks' SQL statements, Snowflake's, dbt Cloud, Dataproc, Data Factory, Argo, Hightouch, Fivetran, GitHub, and
+operations by RFC 9110 and by Azure. A row says where a job is submitted, looked at and cancelled, how it goes, and what each call is
+answered with.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +18,10 @@ Body = Mapping[str, Any]
 _FACTORY = "/subscriptions/{s}/resourceGroups/{g}/providers/Microsoft.DataFactory/factories/{f}"
 _DATAPROC = "/v1/projects/{p}/regions/{r}/jobs"
 _DBT = "/api/v2/accounts/{a}"
+_AZURE = "/subscriptions/{s}/providers/Microsoft.Compute/locations/{location}/operations/{id}"
+#: When the last sync before those of the tests ended, and when those do.
+BEFORE, AFTER = "2026-11-21T11:00:00.000Z", "2026-11-21T12:30:00.000Z"
+_PROBLEM: Body = {"title": "Export failed", "detail": "no such table"}
 
 
 @dataclass(frozen=True)
@@ -24,24 +29,25 @@ class Row:
     """One system.
 
     Attributes:
-        submit, look, cancel: method and path; what names the job stands in the path as `{id}`, in the query, or in the body.
+        look, submit, cancel: method and path; what names the job stands in the path as `{id}`, in the query, or in the body.
         way: the states of a job; `cancelled` is the state of one that was.
         told: the answer to a look at a job in a state; `made`: that to the submitting call, default: the same.
-        key: what makes a repeated submitting call the same one, from its query and body.
+        key: what makes a repeated submitting call the same one, from it and its body.
         taken: whether a repeated call is refused with 409 instead.
-        status: of an answer, by the state.
+        status: of an answer, by the state; `headers`: the same of its headers.
     """
 
-    submit: str
     look: str
     way: Sequence[str]
     told: Callable[["Job", str], Any]
     made: Callable[["Job"], Any] | None = None
+    submit: str = ""
     cancel: str = ""
     cancelled: str = ""
-    key: Callable[[Mapping[str, str], Body], str | None] = lambda _query, _body: None
+    key: Callable[[web.Request, Body], str | None] = lambda _call, _body: None
     taken: bool = False
     status: Callable[[str], int] = lambda _: 200
+    headers: Callable[["Job", str], Mapping[str, str]] = lambda _job, _state: {}
 
 
 ROWS = {
@@ -68,7 +74,7 @@ ROWS = {
         way=("202", "202", "200"),
         cancelled="422",
         told=lambda job, state: {"statementHandle": job.id, "code": "0", "message": f"HTTP {state}"},
-        key=lambda query, _body: query.get("requestId"),
+        key=lambda call, _body: call.query.get("requestId"),
         status=int,
     ),
     "dbt": Row(
@@ -86,7 +92,7 @@ ROWS = {
         way=("PENDING", "SETUP_DONE", "RUNNING", "DONE"),
         cancelled="CANCELLED",
         told=lambda job, state: {"reference": {"jobId": job.id}, "status": {"state": state}},
-        key=lambda _query, body: body.get("requestId"),
+        key=lambda _call, body: body.get("requestId"),
     ),
     "adf": Row(
         submit=f"POST {_FACTORY}/pipelines/{{pipeline}}/createRun",
@@ -104,7 +110,7 @@ ROWS = {
         way=("", "Pending", "Running", "Succeeded"),
         cancelled="Failed",
         told=lambda job, state: {"metadata": {"name": job.id}, "status": {"phase": state} if state else {}},
-        key=lambda _query, body: body["submitOptions"]["name"],
+        key=lambda _call, body: body["submitOptions"]["name"],
         taken=True,
     ),
     "hightouch": Row(
@@ -114,7 +120,61 @@ ROWS = {
         told=lambda job, state: {"data": [{"id": job.id, "status": state, "error": None}]},
         made=lambda job: {"id": job.id},
     ),
+    "async202": Row(
+        submit="POST /exports",
+        look="GET /operations/{id}",
+        way=("202", "202", "200"),
+        told=lambda job, state: _PROBLEM if state == "422" else {"operation": job.id, "status": state},
+        key=lambda call, _body: call.headers.get("Idempotency-Key"),
+        status=int,
+        headers=lambda job, state: (
+            {"Location": f"/operations/{job.id}?seen={job.looks}", "Retry-After": "7"}
+            if state == "202"
+            else {}
+        ),
+    ),
+    "azure": Row(
+        look=f"GET {_AZURE}",
+        way=("InProgress", "InProgress", "Succeeded"),
+        told=lambda job, state: {
+            "id": f"/operations/{job.id}",
+            "status": state,
+            **(
+                {"error": {"code": "DiskInUse", "message": "The disk is in use."}}
+                if state == "Failed"
+                else {}
+            ),
+        },
+        headers=lambda _job, state: {"Retry-After": "10"} if state == "InProgress" else {},
+    ),
+    "fivetran": Row(
+        look="GET /v1/connections/{id}",
+        way=("scheduled", "syncing", "succeeded"),
+        told=lambda job, state: {"code": "Success", "data": _fivetran(job, state)},
+    ),
+    "github": Row(
+        look="GET /repos/{owner}/{repo}/actions/runs/{id}",
+        way=("queued", "in_progress", "completed/success"),
+        told=lambda job, state: _github(job, *state.split("/")),
+    ),
 }
+
+
+def _fivetran(job: "Job", state: str) -> Body:
+    """A connection: there is no sync to look at, only when the last one that succeeded or failed has ended."""
+    ended = state in {"succeeded", "failed"}
+    tasks = [{"code": "reconnect", "message": "Reconnect"}] if state == "failed" else []
+    return {
+        "id": job.id,
+        "succeeded_at": AFTER if state == "succeeded" else BEFORE,
+        "failed_at": AFTER if state == "failed" else None,
+        "status": {"setup_state": "connected", "sync_state": "scheduled" if ended else state, "tasks": tasks},
+    }
+
+
+def _github(job: "Job", status: str, conclusion: str | None = None) -> Body:
+    about = {"html_url": f"https://github.com/apache/airflow/actions/runs/{job.id}", "head_sha": "009b8a3a"}
+    return {"id": int(job.id), "status": status, "conclusion": conclusion, **about}
 
 
 def routes(server: "Vendors") -> Iterator[web.RouteDef]:
@@ -135,7 +195,7 @@ class _Calls:
 
     async def submit(self, request: web.Request) -> web.Response:
         body = await _body(request)
-        key = self._row.key(request.query, body)
+        key = self._row.key(request, body)
         known = self._server.keyed(self._vendor, key)
         if known is not None and self._row.taken:
             return web.json_response({"message": f"workflows {key!r} already exists"}, status=409)
@@ -157,7 +217,10 @@ class _Calls:
         return web.json_response({})
 
     def _told(self, job: "Job", state: str) -> web.Response:
-        return web.json_response(self._row.told(job, state), status=self._row.status(state))
+        row = self._row
+        return web.json_response(
+            row.told(job, state), status=row.status(state), headers=row.headers(job, state)
+        )
 
     async def _job(self, request: web.Request) -> "Job | None":
         named = request.match_info.get("id") or request.query.get("runId") or (await _body(request)).get("id")

@@ -495,7 +495,7 @@ def _detail(model: type[BaseModel], item: Mapping[str, Any]) -> str:
         names = (field.alias or name for name, field in model.model_fields.items())
         known = ", ".join(sorted(names)) if len(item["loc"]) == 1 else ""
         return "unknown field" + (f"; known are: {known}" if known else "")
-    return str(item["msg"])
+    return str(item["msg"]).removeprefix("Value error, ")
 
 
 def pointer(path: Sequence[str | int]) -> str:

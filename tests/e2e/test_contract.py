@@ -1,8 +1,11 @@
 """The OpenAPI document is true: schemathesis tries the whole API of a real daemon by it, stateful links too."""
 
 import asyncio
+import base64
+import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,24 @@ pytestmark = pytest.mark.slow
 HERE = Path(__file__).parent
 #: Callers have to authenticate here, so that it is also tried whether anything is answered to those who do not.
 ADMIN = "waitd_contract_" + "k" * 43
+#: Where an answer of the document's is a wait, it has links to what can be done with it.
+LINKS = {"getWait", "listPokes", "cancelWait", "pokeWait", "redeliverWait"}
+
+
+def followed(report: Path) -> Iterator[str]:
+    """The document's links that schemathesis went along, to the wait that the answer before was about, and found it: the operation."""
+    for line in report.read_text().splitlines():
+        recorder = json.loads(line).get("ScenarioFinished", {}).get("recorder", {})
+        calls = recorder.get("interactions", {})
+        for case_id, case in recorder.get("cases", {}).items():
+            link = case.get("transition")
+            if link is None or link["is_inferred"] or not case["is_transition_applied"]:
+                continue
+            before, call = calls[link["parent_id"]], calls[case_id]
+            wait = json.loads(base64.b64decode(before["response"]["content"]["$base64"]))
+            if f"/v1/waits/{wait['id']}" in call["request"]["uri"] and call["response"]["status_code"] != 404:
+                # As schemathesis names it: POST /v1/waits -> [201] getWait -> GET /v1/waits/{id}
+                yield link["id"].partition("] ")[2].partition(" ->")[0]
 
 
 async def test_no_request_gets_a_mistake_or_an_answer_that_is_not_documented(tmp_path: Path) -> None:
@@ -26,6 +47,7 @@ async def test_no_request_gets_a_mistake_or_an_answer_that_is_not_documented(tmp
             *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(HERE / "contract.toml")),
             *("run", f"{waitd.url}/openapi.json", "--no-color"),
             *("--header", f"Authorization: Bearer {ADMIN}"),
+            *("--report", "ndjson", "--report-ndjson-path", str(tmp_path / "calls.ndjson")),
             cwd=tmp_path,
             env=os.environ
             | {
@@ -46,6 +68,7 @@ async def test_no_request_gets_a_mistake_or_an_answer_that_is_not_documented(tmp
         report = output.decode()
         assert done.returncode == 0, report
         assert [line for line in waitd.log if line.get("event") == "request failed"] == []
+        assert set(followed(tmp_path / "calls.ndjson")) == LINKS, report
         # It was no walk past closed doors: waits were taken, ended in every way, and their deliveries died.
         for query in ("waits?state=success", "waits?state=cancelled", "deliveries?state=dead"):
             async with client.get(

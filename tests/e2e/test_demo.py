@@ -45,6 +45,7 @@ def test_the_demo_loses_nothing_and_says_so(tmp_path: Path) -> None:
     assert account["good"] is True
     assert (account["submitted"], account["delivered"], account["lost"], account["wrong"]) == (100, 100, 0, 0)
     assert (account["succeeded"], account["failed"], account["timed_out"]) == (72, 16, 12)
+    assert account["kinds"] == {"http": 80, "s3_key": 18, "s3_keys_unchanged": 2}
     assert account["refused"] > 0
     assert "SIGKILL" in done.stderr
     assert "SlowDown" in done.stderr

@@ -117,15 +117,16 @@ async def test_an_objects_name_may_have_anything_in_it(storage: Google, name: st
     assert isinstance(seen, Success)
 
 
+IN_PARTS = 'write its parts by themselves, as in {"%s":"landing","%s":"orders/2026-11-21/part-0.parquet"}'
 WRONG = [
     ("gcs_key", {"bucket": "landing"}, "/object", "Field required"),
     ("gcs_key", {"bucket": "Landing", "object": "a"}, "/bucket", "pattern"),
-    ("gcs_key", {"bucket": "landing", "object": "gs://landing/a"}, "/object", "without scheme://"),
+    ("gcs_key", {"bucket": "landing", "object": "gs://landing/a"}, "/object", IN_PARTS % ("bucket", "object")),
     ("gcs_key", {"bucket": "landing", "object": "a/../b"}, "/object", "segments"),
     ("gcs_key", {"bucket": "landing", "object": "a*", "use_glob": True}, "/use_glob", "unknown field; known are: bucket, "),
     ("azure_blob", {"container_name": "landing"}, "/blob_name", "Field required"),
     ("azure_blob", {"container_name": "a--b", "blob_name": "a"}, "/container_name", "pattern"),
-    ("azure_blob", {"container_name": "landing", "blob_name": "abfs://landing@a/b"}, "/blob_name", "without scheme://"),
+    ("azure_blob", {"container_name": "landing", "blob_name": "abfs://landing@a/b"}, "/blob_name", IN_PARTS % ("container_name", "blob_name")),
     ("azure_blob", {"container_name": "landing", "blob_name": "a*", "wildcard_match": True}, "/wildcard_match", "unknown field"),
 ]  # fmt: skip
 

@@ -1,9 +1,11 @@
 """Submit, wait and cancel, by name, against a small server that answers as the vendors' documentation says."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from preset_probes import Kinds, kinds
+from vendor_tables import BEFORE
 from vendors import Vendors, vendors
 
 from waitd.core.connection import Connection
@@ -47,6 +49,32 @@ JOBS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         "argo",
     ),
     "hightouch.sync": ({"sync_id": 5}, {}, "hightouch"),
+    "http.async202": ({"http_conn_id": "api"}, {"submit_endpoint": "/exports"}, "async202"),
+}
+_AZURE = (
+    "/subscriptions/s/providers/Microsoft.Compute/locations/westeurope/operations/{}?api-version=2024-07-01"
+)
+#: Kinds whose jobs somebody else starts: the parameters of a job by its id, and the vendor's name in the server; then how a job fails,
+#: and what is said of it.
+STARTED: dict[str, tuple[Callable[[str], dict[str, Any]], str, list[str], str]] = {
+    "azure.operation": (
+        lambda job_id: {"endpoint": _AZURE.format(job_id)},
+        "azure",
+        ["InProgress", "Failed"],
+        "Failed: DiskInUse: The disk is in use.",
+    ),
+    "fivetran.sync": (
+        lambda job_id: {"connection_id": job_id, "baseline": BEFORE},
+        "fivetran",
+        ["syncing", "failed"],
+        "failed: Reconnect",
+    ),
+    "github.run": (
+        lambda job_id: {"owner": "apache", "repo": "airflow", "run_id": int(job_id)},
+        "github",
+        ["in_progress", "completed/cancelled"],
+        "cancelled: https://github.com/apache/airflow/actions/runs/101",
+    ),
 }
 CANCELLED = [kind for kind in JOBS if built_in()[kind].file.cancel]
 
@@ -55,8 +83,9 @@ CANCELLED = [kind for kind in JOBS if built_in()[kind].file.cancel]
 async def scene() -> Any:
     async with vendors() as server:
         tables = {kind: built_in()[kind].file.connection for kind in JOBS}
-        names = sorted({table.default or JOBS[kind][0][table.param] for kind, table in tables.items()})
-        known = [Connection(name, host=server.url, extra={"auth_type": "none"}) for name in names]
+        names = {table.default or JOBS[kind][0][table.param] for kind, table in tables.items()}
+        names |= {built_in()[kind].file.connection.default or "" for kind in STARTED}
+        known = [Connection(name, host=server.url, extra={"auth_type": "none"}) for name in sorted(names)]
         async with kinds(*known) as probes:
             yield server, probes
 
@@ -74,9 +103,37 @@ async def test_a_job_is_submitted_and_waited_for(scene: Scene, kind: str) -> Non
     assert not answer.adopted
     complete = plan.params_with(params, answer.handle, WAIT)
     [job] = server.of(vendor)
-    assert job.id in map(str, complete.values())
+    assert job.id in {str(value).rpartition("/")[2].partition("?")[0] for value in complete.values()}
     seen = await probes.poke_on(kind, complete, len(job.states))
     assert [type(verdict) for verdict in seen] == [*[Pending] * (len(seen) - 1), Success]
+
+
+@pytest.mark.parametrize("kind", STARTED)
+async def test_a_job_that_somebody_else_started_is_waited_for(scene: Scene, kind: str) -> None:
+    server, probes = scene
+    params, vendor, failing, message = STARTED[kind]
+    job = server.take(vendor, {})
+    seen = await probes.poke_on(kind, params(job.id), len(job.states))
+    assert [type(verdict) for verdict in seen] == [*[Pending] * (len(seen) - 1), Success]
+    job.states = failing
+    running, failed = await probes.poke_on(kind, params(job.id), 2)
+    assert isinstance(running, Pending)
+    assert isinstance(failed, Failure)
+    assert failed.message == message
+
+
+async def test_an_operation_is_followed_to_where_its_answers_say_and_told_in_its_own_words(
+    scene: Scene,
+) -> None:
+    server, probes = scene
+    job = server.take("async202", {})
+    job.states = ["202", "202", "422"]
+    params = {"http_conn_id": "api", "endpoint": f"/operations/{job.id}"}
+    first, second, last = await probes.poke_on("http.async202", params, 3)
+    assert [seen.retry_after for seen in (first, second) if isinstance(seen, Pending)] == [7, 7]
+    assert isinstance(last, Failure)
+    assert last.message == "Export failed: no such table"
+    assert [request.partition("?")[2] for request in server.requests] == ["", "seen=1", "seen=2"]
 
 
 @pytest.mark.parametrize("kind", CANCELLED)
@@ -96,7 +153,8 @@ async def test_a_job_is_cancelled(scene: Scene, kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["databricks.run", "bigquery.job", "snowflake.sql", "dataproc.job", "argo.workflow"]
+    "kind",
+    ["databricks.run", "bigquery.job", "snowflake.sql", "dataproc.job", "argo.workflow", "http.async202"],
 )
 async def test_where_calls_have_a_key_a_lost_answer_makes_no_second_job(scene: Scene, kind: str) -> None:
     server, probes = scene

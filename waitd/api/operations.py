@@ -67,5 +67,5 @@ def _not_ready(health: Health) -> list[str]:
             else "the store cannot be written"
         )
     if health.unstored_endings:
-        reasons.append(f"{health.unstored_endings} waits have ended and could not be stored yet")
+        reasons.append("there are waits that have ended and could not be stored yet")
     return reasons

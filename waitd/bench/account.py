@@ -1,7 +1,8 @@
 """The account of a run: what was submitted against what became of it. Pure; anything but zero in its bad columns is a defect."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from waitd.bench.jobs import expected_state, job_of
@@ -50,6 +51,7 @@ class Account:
         badly_signed: waits with a callback whose signature did not verify.
         changed: waits whose event was not the same bytes each time.
         daemon_exit_code: of the drain at the end.
+        kinds: how many of those submitted are of which kind.
     """
 
     submitted: int
@@ -64,6 +66,7 @@ class Account:
     badly_signed: int
     changed: int
     daemon_exit_code: int
+    kinds: Mapping[str, int] = field(default_factory=dict)
     #: What is wrong, a sentence each, for the first few.
     complaints: tuple[str, ...] = ()
 
@@ -122,6 +125,7 @@ def account_of(
         badly_signed=sum(h.badly_signed > 0 for h in ours),
         changed=sum(len(h.digests) > 1 for h in ours),
         daemon_exit_code=daemon_exit_code,
+        kinds=dict(Counter(wait.kind for wait in submitted).most_common()),
         complaints=tuple((lost + wrong)[:10]),
     )
 

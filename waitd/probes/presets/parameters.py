@@ -2,8 +2,10 @@
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Any, Literal
 
+import orjson
 from pydantic import AfterValidator, Field, StringConstraints, create_model
 
 from waitd.core.connection import is_conn_id
@@ -30,7 +32,7 @@ def params_model(kind: str, connection: ConnectionTable, params: Mapping[str, Pa
             region | None,
             Field(default=None, description="The region; default: the connection's."),
         )
-    fields.update({name: _field(table) for name, table in params.items()})
+    fields.update({name: _field(table, params) for name, table in params.items()})
     fields["request_timeout"] = (
         float,
         Field(default=10.0, gt=0, le=MAX_REQUEST_TIMEOUT, description="Seconds one poke may take."),
@@ -40,7 +42,7 @@ def params_model(kind: str, connection: ConnectionTable, params: Mapping[str, Pa
 
 def submit_model(kind: str, params: Mapping[str, ParamTable], on_conflict: list[str]) -> type[SubmitParams]:
     """The model of what `submit` of a wait of this kind may hold."""
-    fields: dict[str, Any] = {name: _field(table) for name, table in params.items()}
+    fields: dict[str, Any] = {name: _field(table, params) for name, table in params.items()}
     fields["on_conflict"] = (
         Literal[tuple(on_conflict)],
         Field(default=on_conflict[0], description="Where a job is running already: what to do about it."),
@@ -65,14 +67,14 @@ def _connection_field(connection: ConnectionTable) -> Any:
     )
 
 
-def _field(table: ParamTable) -> Any:
-    kind = _type(table)
+def _field(table: ParamTable, params: Mapping[str, ParamTable]) -> Any:
+    kind = _type(table, params)
     if table.required:
         return kind, Field(description=table.description)
     return kind | None, Field(default=table.default, description=table.description)
 
 
-def _type(table: ParamTable) -> Any:
+def _type(table: ParamTable, params: Mapping[str, ParamTable]) -> Any:
     if table.enum is not None:
         return Literal[tuple(table.enum)]
     if table.type == "integer":
@@ -80,13 +82,14 @@ def _type(table: ParamTable) -> Any:
     if table.type == "string":
         longest = table.max_length or _MAX_LENGTH
         text = Annotated[str, StringConstraints(min_length=1, max_length=longest, pattern=table.pattern)]
-        return Annotated[text, AfterValidator(_no_url)] if table.relative else text
+        return Annotated[text, AfterValidator(partial(_no_url, params))] if table.relative else text
     return _PLAIN[table.type]
 
 
-def _no_url(text: str) -> str:
+def _no_url(params: Mapping[str, ParamTable], text: str) -> str:
     if _URL.match(text):
-        raise ValueError("a name without scheme:// and what follows it: that has a parameter of its own")
+        example = orjson.dumps({name: each.example for name, each in params.items() if each.required})
+        raise ValueError(f"no URL: write its parts by themselves, as in {example.decode()}")
     return text
 
 

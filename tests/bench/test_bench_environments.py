@@ -1,0 +1,22 @@
+"""Environments that are made once: what one attempt leaves to the next. Nothing is fetched here."""
+
+from pathlib import Path
+
+import pytest
+
+from waitd.bench.environments import PipFailed, made_once
+
+pytestmark = pytest.mark.slow
+
+
+def test_an_environment_is_made_once_and_what_failed_is_made_again(tmp_path: Path) -> None:
+    pins, environment = tmp_path / "pins.txt", tmp_path / "cache" / "of-its-own"
+    made: list[bool] = []
+    pins.write_text(f"nothing @ {(tmp_path / 'absent.whl').as_uri()}\n")
+    with pytest.raises(PipFailed, match=r"absent\.whl"):
+        made_once(environment, pins, lambda: made.append(False))
+    pins.write_text("# nothing\n")
+    for _ in range(2):
+        assert made_once(environment, pins, lambda: made.append(True)) == environment
+    assert made == [False, True]
+    assert (environment / "bin" / "python").exists()
