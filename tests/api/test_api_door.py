@@ -146,7 +146,7 @@ async def test_alive_is_whoever_answers_even_where_nothing_else_goes(api: Api) -
     [
         ("draining", True, "stopping"),
         ("store_writable", False, "cannot be written: the disk is full"),
-        ("unstored_endings", 3, "3 waits"),
+        ("unstored_endings", 3, "waits that have ended"),
     ],
 )
 async def test_ready_says_why_not(api: Api, name: str, value: object, reason: str) -> None:

@@ -130,9 +130,13 @@ class Meter:
     def added(self, waits: Sequence[StoredWait]) -> None:
         """New waits are on disk."""
         self._now[_ACCEPTED] += len(waits)
+        untold = Counter(wait.spec.kind for wait in waits if not wait.spec.sinks)
+        for kind, count in untold.items():
+            self._note(Waiting(kind, count))
         for wait in waits:
-            one = Waiting.of(wait.spec.kind, wait.spec.sinks, seconds=0, pokes=0)
-            self._note(one._replace(resumed=0.0))
+            if wait.spec.sinks:
+                one = Waiting.of(wait.spec.kind, wait.spec.sinks, seconds=0, pokes=0)
+                self._note(one._replace(resumed=0.0))
 
     def ended(self, endings: Sequence[Ended]) -> None:
         """Waits have ended on disk."""
