@@ -112,7 +112,7 @@ class CostSettings(BaseModel):
         {"default": 0.176, "http": 0.342, "s3_key": 0.514, "s3_keys_unchanged": 0.514},
         description="CPU of one poke of a rescheduled sensor, by kind.",
     )
-    run_seconds: float = Field(1.75, gt=0, description="How long such a run holds its slot.")
+    run_seconds: float = Field(0.9, gt=0, description="How long such a run holds its slot.")
     slot_bytes: float = Field(76e6, ge=0, description="Memory of a held slot.")
     trigger_cpu_seconds: ByKind = Field(
         {"default": 0.0012, "s3_key": 0.0061, "s3_keys_unchanged": 0.0061},

@@ -90,11 +90,11 @@ def test_an_export_is_counted_in_each_mode(waitd: Run, history: str, tmp_path: P
     found = json.loads(done.stdout)
     total = found["total"]
     assert (total["waits"], total["wait_seconds"], total["pokes"]) == (3, 12_600, 61 + 121 + 61)
-    assert total["poke"]["slot_seconds"] == pytest.approx(12_600 + 3 * 1.75)
+    assert total["poke"]["slot_seconds"] == pytest.approx(12_600 + 3 * 0.9)
     assert total["reschedule"]["cpu_seconds"] == pytest.approx(182 * 0.342 + 61 * 0.514)
-    assert total["waitd"]["slot_seconds"] == pytest.approx(3 * 2 * 1.75)
+    assert total["waitd"]["slot_seconds"] == pytest.approx(3 * 2 * 0.9)
     assert [row["name"] for row in found["rows"]] == ["orders", "landing"]
-    assert found["actual"]["slot_seconds"] == pytest.approx(3600 + 1.75 + 121 * 1.75 + 2 * 1.75)
+    assert found["actual"]["slot_seconds"] == pytest.approx(3600 + 0.9 + 121 * 0.9 + 2 * 0.9)
     assert (tmp_path / "slots.svg").read_text().lstrip().startswith("<?xml")
     text = waitd("cost", "whatif", "-", "--by", "operator", input=HISTORY).stdout
     for part in ("3 sensors", "S3KeySensor", "As they ran", "a Triggerer itself", "waitd itself", "a model"):

@@ -37,6 +37,8 @@ CONSTANTS = Constants(
 )
 PRICES = Prices(slot_hour=0.0, vcpu_hour=3600.0, gib_hour=0.0, currency="EUR")
 AIRFLOW = {"kind": "airflow", "dag_id": "d"}
+#: By what a sensor of kind http takes more than one that does nothing.
+LIBRARY = 0.1
 
 
 def wait(*sinks: dict[str, str], kind: str = "http", seconds: float = 600.0, pokes: int = 11) -> Waiting:
@@ -44,7 +46,8 @@ def wait(*sinks: dict[str, str], kind: str = "http", seconds: float = 600.0, pok
 
 
 def test_a_held_slot_is_held_for_the_whole_wait_and_its_own_start() -> None:
-    assert usage(Mode.POKE, wait(), CONSTANTS) == Usage(602.0, 0.5, 60_200.0)
+    assert usage(Mode.POKE, wait(), CONSTANTS) == Usage(602.0, pytest.approx(0.5 + LIBRARY), 60_200.0)
+    assert usage(Mode.POKE, wait(kind="airbyte.job"), CONSTANTS).cpu_seconds == 0.5
 
 
 def test_a_rescheduled_one_runs_for_each_poke_at_the_price_of_its_kind() -> None:
@@ -58,7 +61,7 @@ def test_a_rescheduled_one_runs_for_each_poke_at_the_price_of_its_kind() -> None
 def test_a_deferred_one_runs_twice_and_has_its_share_of_a_full_triggerer() -> None:
     used = usage(Mode.DEFER, wait(), CONSTANTS)
     assert used.slot_seconds == 4.0
-    assert used.cpu_seconds == pytest.approx(0.1 + 0.5 + 11 * 0.001)
+    assert used.cpu_seconds == pytest.approx(0.1 + LIBRARY + 0.5 + 11 * 0.001)
     assert used.memory_byte_seconds == pytest.approx(4 * 100 + 600 * (5 + 1000 / 500))
     assert usage(Mode.DEFER, wait(kind="s3_key"), CONSTANTS).memory_byte_seconds == pytest.approx(
         400 + 600 * 52
@@ -70,12 +73,12 @@ def test_a_deferred_one_runs_twice_and_has_its_share_of_a_full_triggerer() -> No
     [
         ((), 0.0, 0.05),
         (({"kind": "webhook"},), 0.0, 0.05),
-        ((AIRFLOW,), 4.0, 0.05 + 0.1 + 0.5 + 0.01),
-        (({**AIRFLOW, "mode": "resume"},), 4.0, 0.05 + 0.1 + 0.5 + 0.01),
-        (({**AIRFLOW, "mode": "clear"},), 4.0, 0.05 + 0.1 + 0.5 + 0.01),
-        (({**AIRFLOW, "mode": "set_state"},), 2.0, 0.05 + 0.1 + 0.01),
+        ((AIRFLOW,), 4.0, 0.05 + 0.1 + LIBRARY + 0.5 + 0.01),
+        (({**AIRFLOW, "mode": "resume"},), 4.0, 0.05 + 0.1 + LIBRARY + 0.5 + 0.01),
+        (({**AIRFLOW, "mode": "clear"},), 4.0, 0.05 + 0.1 + LIBRARY + 0.5 + 0.01),
+        (({**AIRFLOW, "mode": "set_state"},), 2.0, 0.05 + 0.1 + LIBRARY + 0.01),
         (({**AIRFLOW, "mode": "dag_run"},), 0.0, 0.05),
-        (({"kind": "webhook"}, {**AIRFLOW, "mode": "set_state"}), 2.0, 0.05 + 0.1 + 0.01),
+        (({"kind": "webhook"}, {**AIRFLOW, "mode": "set_state"}), 2.0, 0.05 + 0.1 + LIBRARY + 0.01),
     ],
 )
 def test_here_it_is_what_was_measured_and_the_runs_that_the_callback_needs(

@@ -165,7 +165,7 @@ def usage(mode: Mode, waiting: Waiting, constants: Constants) -> Usage:
             return _runs(
                 constants,
                 seconds=waiting.seconds + waiting.waits * constants.run_seconds,
-                cpu_seconds=waiting.waits * constants.task_cpu_seconds,
+                cpu_seconds=waiting.waits * (constants.task_cpu_seconds + _library(constants, waiting.kind)),
             )
         case Mode.RESCHEDULE:
             return _runs(
@@ -174,11 +174,13 @@ def usage(mode: Mode, waiting: Waiting, constants: Constants) -> Usage:
                 cpu_seconds=waiting.pokes * _by_kind(constants.reschedule_cpu_seconds, waiting.kind),
             )
         case Mode.DEFER:
-            return _parked(constants, waiting.waits, waiting.waits) + _triggers(constants, waiting)
+            runs = _parked(constants, waiting.kind, waiting.waits, waiting.waits)
+            return runs + _triggers(constants, waiting)
         case Mode.WAITD:
             callbacks = Usage(cpu_seconds=waiting.parked * constants.callback_cpu_seconds)
             own = Usage(0.0, waiting.measured.cpu_seconds, waiting.measured.byte_seconds)
-            return own + _parked(constants, waiting.parked, waiting.resumed) + callbacks
+            runs = _parked(constants, waiting.kind, waiting.parked, waiting.resumed)
+            return own + runs + callbacks
         case _:  # pragma: no cover - mypy proves it
             assert_never(mode)
 
@@ -188,13 +190,22 @@ def _runs(constants: Constants, *, seconds: float, cpu_seconds: float) -> Usage:
     return Usage(seconds, cpu_seconds, seconds * constants.slot_bytes)
 
 
-def _parked(constants: Constants, parked: float, resumed: float) -> Usage:
+def _parked(constants: Constants, kind: str, parked: float, resumed: float) -> Usage:
     """The runs around a wait that itself holds no slot."""
+    first = constants.defer_cpu_seconds + _library(constants, kind)
     return _runs(
         constants,
         seconds=(parked + resumed) * constants.run_seconds,
-        cpu_seconds=parked * constants.defer_cpu_seconds + resumed * constants.task_cpu_seconds,
+        cpu_seconds=parked * first + resumed * constants.task_cpu_seconds,
     )
+
+
+def _library(constants: Constants, kind: str) -> float:
+    """CPU by which a sensor's first run exceeds a task that does nothing: its library, its connection, its poke. As by which a rescheduled
+    poke of the kind exceeds that of a sensor that does nothing.
+    """
+    of_kind, of_none = (_by_kind(constants.reschedule_cpu_seconds, name) for name in (kind, DEFAULT))
+    return max(0.0, of_kind - of_none)
 
 
 def _triggers(constants: Constants, waiting: Waiting) -> Usage:
