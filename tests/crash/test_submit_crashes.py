@@ -190,6 +190,7 @@ async def test_a_job_that_was_submitted_and_never_heard_of_is_cancelled_after_a_
             await daemon.kill()
             await daemon.start()
             await until(lambda: system.jobs[0].cancels, what="the job's cancelling")
-            assert (len(system.jobs), system.calls["a"]) == (1, 2)
+            assert len(system.jobs) == 1
+            assert system.calls["a"] >= 2, "it was asked again which job that was"
         finally:
             await daemon.kill()
