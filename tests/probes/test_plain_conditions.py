@@ -42,21 +42,19 @@ def by_cel(source: str, seen: Seen) -> Any:
 
 
 NUMBERS = st.integers(-(2**63), 2**63 - 1) | st.sampled_from([-1, 0, 1, 200, 404])
-WORDS = st.sampled_from(["", "done", "FAILED", "a b", "é", "\u0000", "1", "true"]) | st.text(max_size=4)
+#: Without NUL, at which CEL's Python face cuts off strings and keys.
+WORDS = st.sampled_from(["", "done", "FAILED", "a b", "é", "1", "true"]) | st.text(max_size=4).filter(
+    lambda word: "\0" not in word
+)
 SCALARS = st.none() | st.booleans() | NUMBERS | st.floats(allow_nan=False, allow_infinity=False) | WORDS
 VALUES = SCALARS | st.lists(SCALARS, max_size=2) | st.dictionaries(WORDS, SCALARS, max_size=2)
 
 
-def _is_whole(value: object) -> bool:
-    """Without NUL, where CEL's Python face cuts off a string that is no part of something else."""
-    return not (isinstance(value, str) and "\0" in value)
-
-
-BODIES = st.dictionaries(
-    st.sampled_from(["a", "b", "a-b"]), VALUES | st.dictionaries(st.just("c"), VALUES)
-) | VALUES.filter(_is_whole)
-TEXTS = WORDS.filter(_is_whole)
-HEADERS = st.dictionaries(st.just("x"), TEXTS)
+BODIES = (
+    st.dictionaries(st.sampled_from(["a", "b", "a-b"]), VALUES | st.dictionaries(st.just("c"), VALUES))
+    | VALUES
+)
+HEADERS = st.dictionaries(st.just("x"), WORDS)
 
 
 def quoted(word: str) -> str:
@@ -91,7 +89,7 @@ def compiles(source: str) -> bool:
 @settings(max_examples=600, deadline=None)
 @given(
     CONDITIONS.filter(compiles),
-    st.builds(Seen, st.integers(100, 599), HEADERS, BODIES, TEXTS),
+    st.builds(Seen, st.integers(100, 599), HEADERS, BODIES, WORDS),
 )
 @example("body.a == 1", Seen(200, {}, {"a": True}, ""))
 @example("body.a == true", Seen(200, {}, {"a": 1}, ""))
