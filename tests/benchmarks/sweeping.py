@@ -1,6 +1,6 @@
 """What the airflow sweep costs with very many parked tasks: requests, CPU of the process, how long the loop is held, how long the store reads.
 
-    python tests/benchmarks/sweeping.py                 100,000 waits, ten rounds
+    python tests/benchmarks/sweeping.py                 100,000 waits, four sweeps
     python tests/benchmarks/sweeping.py --waits 10000
 
 The store is real, Airflow is a small server in a process of its own that lists task instances as large as Airflow's. All of them are parked.
@@ -160,20 +160,20 @@ async def held(gaps: list[float]) -> None:
         gaps.append(time.thread_time() - before)
 
 
-async def measure(waits: int, rounds: int) -> Sequence[Figure]:
+async def measure(waits: int, sweeps: int) -> Sequence[Figure]:
     with tempfile.TemporaryDirectory() as directory:
         async with scene(directory, waits) as (sweep, store):
             await sweep.sweep()
             gaps: list[float] = []
             ticker = asyncio.create_task(held(gaps))
             cpu, began = time.process_time(), time.perf_counter()
-            for _ in range(rounds):
+            for _ in range(sweeps):
                 await sweep.sweep()
             cpu, wall = time.process_time() - cpu, time.perf_counter() - began
             ticker.cancel()
     figures = [
-        Figure("a round, wall", wall / rounds * 1000, "ms"),
-        Figure("a round, CPU of the process, store threads included", cpu / rounds * 1000, "ms"),
+        Figure("a sweep, wall", wall / sweeps * 1000, "ms"),
+        Figure("a sweep, CPU of the process, store threads included", cpu / sweeps * 1000, "ms"),
         Figure("the loop held at most, CPU", max(gaps) * 1000, "ms", at_most=5),
     ]
     for name, seconds in store.seconds.items():
@@ -184,9 +184,9 @@ async def measure(waits: int, rounds: int) -> Sequence[Figure]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--waits", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--sweeps", type=int, default=4)
     options = parser.parse_args()
-    show(asyncio.run(measure(options.waits, options.rounds)), machine() | vars(options))
+    show(asyncio.run(measure(options.waits, options.sweeps)), machine() | vars(options))
 
 
 if __name__ == "__main__":

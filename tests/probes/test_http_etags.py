@@ -109,6 +109,20 @@ async def test_a_304_that_nobody_asked_for_is_no_answer() -> None:
     assert [asked_with(head) for head in server.requests] == ['"mine"'] * 2
 
 
+async def test_a_signed_request_is_sent_as_it_was_signed() -> None:
+    """Azure signs over If-None-Match: one that came later would make the signature a wrong one."""
+    async with raw_server(honest([RUNNING])) as server:
+        extra = {"auth_type": "azure_storage"}
+        signing = Connection("api", host=server.url, login="account", password="a2V5", extra=extra)
+        async with probe(signing, signing, signing) as http:
+            for _ in range(3):
+                [seen] = await poke(http, WHEN | {"endpoint": "/job", "http_conn_id": "api"})
+                assert isinstance(seen, Pending)
+            assert not http._etags.any
+    assert [asked_with(head) for head in server.requests] == [""] * 3
+    assert all("\r\nAuthorization: " in head for head in server.requests)
+
+
 async def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_etags, "MAX_KEPT", 3)
     async with raw_server(honest([RUNNING])) as server, probe() as http:

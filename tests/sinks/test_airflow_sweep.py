@@ -162,8 +162,28 @@ async def test_only_waits_that_go_back_to_a_task_are_asked_about(scene: Scene) -
     assert await scene.ends() == {}
 
 
+async def test_a_task_that_is_missing_is_remembered_from_one_pass_to_the_next(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many rounds a pass has: what another round found out must not be forgotten."""
+    monkeypatch.setattr(airflow_sweep, "ROUND", 2)
+    monkeypatch.setattr(airflow_sweep, "AT_ONCE", 1)
+    monkeypatch.setattr(airflow_sweep, "ROUNDS", 1)
+    for n in range(5):
+        await scene.wait_for(f"task{n}", "deferred")
+    for missing in ("task0", "task4"):
+        del scene.airflow.states[missing]
+    for _ in range(3):
+        await scene.sweep.sweep()
+    assert await scene.ends() == {}, "each was looked at once"
+    for _ in range(3):
+        await scene.sweep.sweep()
+    assert set(await scene.ends()) == {"task0", "task4"}
+
+
 async def test_rounds_are_bounded_and_come_around(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(airflow_sweep, "ROUND", 4)
+    monkeypatch.setattr(airflow_sweep, "ROUNDS", 1)
     monkeypatch.setattr(airflow_sweep, "AT_ONCE", 2)
     monkeypatch.setattr(airflow_sweep, "PAGE", 2)
     for number in range(10):
@@ -178,6 +198,18 @@ async def test_rounds_are_bounded_and_come_around(scene: Scene, monkeypatch: pyt
     scene.airflow.states["task-0"] = "failed"
     await scene.sweep.sweep()
     assert list(await scene.ends()) == ["task-0", "task-1", "task-9"]
+
+
+async def test_a_sweep_makes_as_many_rounds_as_it_may(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(airflow_sweep, "ROUND", 2)
+    monkeypatch.setattr(airflow_sweep, "ROUNDS", 3)
+    monkeypatch.setattr(airflow_sweep, "AT_ONCE", 2)
+    for number in range(8):
+        await scene.wait_for(f"task-{number}", "failed")
+    await scene.sweep.sweep()
+    assert len(await scene.ends()) == 6
+    await scene.sweep.sweep()
+    assert len(await scene.ends()) == 8
 
 
 # -------------------------------------------------------------------- what is parked, for `waitd airflow reconcile`

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 def demo(
-    waits: Annotated[int, typer.Option(min=20, max=5000, help="How many waits to submit.")] = 300,
+    waits: Annotated[
+        int, typer.Option(min=20, max=5000, help="How many waits to submit, but for --airflow.")
+    ] = 300,
     airflow: Annotated[
         bool, typer.Option("--airflow", help="Show it on a real Airflow instead, installed into a cache.")
     ] = False,

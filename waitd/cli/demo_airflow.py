@@ -5,7 +5,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from waitd.bench.airflow_demo import Account
 
 
-def demo_on_airflow(*, as_json: bool) -> None:
+def demo_on_airflow(*, as_json: bool) -> NoReturn:
     """Runs it and shows what came of it; ends the command."""
     from waitd.bench.airflow_demo import DAG_FILE, run
     from waitd.bench.airflow_environment import AirflowFailed
@@ -37,11 +37,10 @@ def demo_on_airflow(*, as_json: bool) -> None:
     else:
         out = output()
         out.print(table_of(account))
-        verdict = ("Every task went on with its own job's result.", "bold green")
-        out.print(
-            *verdict[:1] if account.good else ["Something went wrong."],
-            style=verdict[1] if account.good else "bold red",
-        )
+        if account.good:
+            out.print("Every task went on with its own job's result.", style="bold green")
+        else:
+            out.print("Something went wrong.", style="bold red")
         out.print(f"The DAGs are in {DAG_FILE}", style="dim", markup=False, soft_wrap=True)
     raise typer.Exit(Code.OK if account.good else Code.FAILED)
 

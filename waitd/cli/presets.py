@@ -136,10 +136,8 @@ def list_of(known: Mapping[str, "Preset"], width: int) -> "Table":
 
     from waitd.cli.views import WIDE
 
-    cut, wide = (
-        width < 1000,
-        width >= WIDE,
-    )  # no terminal is wider than 1000: there, lines are as long as they are
+    cut = width < 1000  # no terminal is wider: there, lines are as long as they are
+    wide = width >= WIDE
     table = Table(box=None, pad_edge=False, header_style="bold", expand=cut)
     for column in ("KIND", *(["POKE_INTERVAL"] if wide else []), "SUBMIT", "CANCEL"):
         table.add_column(column, no_wrap=True)

@@ -14,8 +14,9 @@ _NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 class Role(IntEnum):
     """What a principal may do, within its namespace unless it is an admin.
 
-    A viewer reads waits and their outcomes; one of all namespaces, and an admin, also the daemon's figures. A submitter also submits and cancels. An operator also pokes, redelivers and sees all
-    deliveries. An admin does so in every namespace, makes and revokes API keys, and reads the audit.
+    A viewer reads waits and their outcomes, and one of all namespaces the daemon's figures. A submitter also submits and cancels. An
+    operator also pokes, redelivers and sees all deliveries. An admin does so in every namespace, makes and revokes API keys, and reads
+    the audit and the figures.
     """
 
     VIEWER = 1

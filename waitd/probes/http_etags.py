@@ -1,7 +1,7 @@
 """What was answered with an ETag and came to "not yet": the next request about it is conditional, and a 304 says that nothing has changed.
 
 That costs the target less, and at GitHub nothing of the rate limit. Kept is an entry for a question whose last answer left every wait that
-asked pending, never for an answer without an ETag, and never on disk.
+asked pending, never for an answer without an ETag or to a signed request, and never on disk.
 """
 
 from collections.abc import Sequence

@@ -4,6 +4,7 @@ Airflow tells nobody of that. So it is asked, in bulk, which of the registered t
 answer is only suspected; it is then asked for by itself, and what is seen there decides. An Airflow that does not answer ends nothing.
 """
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,8 @@ log = structlog.get_logger(__name__)
 
 #: How many waits of one connection a round looks at; the next round goes on behind them.
 ROUND = 2000
+#: How many rounds a sweep makes at most: a hundred requests, and about two seconds of CPU.
+ROUNDS = 5
 #: How many of them are read at once: that takes a millisecond or two, in which nothing else has a turn.
 AT_ONCE = 50
 #: How many task instances Airflow gives at once (its own `[api] maximum_page_limit`).
@@ -30,20 +33,24 @@ PAGE = 100
 PAGES = 2 * ROUND // PAGE
 #: How many suspects a round asks for one by one; the others stay suspected.
 SUSPECTS = 200
-#: How long a round may take at one connection, seconds.
+#: How long a sweep may take at one connection, seconds.
 PATIENCE = 50.0
 
 _NOT_FOUND = "Airflow has no such task instance any more"
 
 
 class AirflowSweep:
-    """Looks for gone tasks, a round at a time. What it remembers between rounds is how far it got, and who was not found."""
+    """Looks for gone tasks, a round at a time. A pass is as many rounds as it takes to look at all waits of a connection; what is
+    remembered between them is how far it got, and who was not found.
+    """
 
     def __init__(self, store: SweptStore, apis: AirflowApis) -> None:
         self._store = store
         self._apis = apis
         self._after: dict[str, WaitId] = {}
-        self._not_found: dict[str, frozenset[WaitId]] = {}
+        #: Who was not found in this pass, and who was not in the pass before; by connection.
+        self._missing: defaultdict[str, set[WaitId]] = defaultdict(set)
+        self._missed: dict[str, set[WaitId]] = {}
 
     async def run(self, every: float) -> None:
         """Sweeps each `every` seconds until it is cancelled."""
@@ -55,7 +62,7 @@ class AirflowSweep:
                 log.warning("airflow_not_swept", why=str(error))
 
     async def sweep(self) -> None:
-        """One round over every connection, each for itself: one that hangs does not hold up the others. Raises StoreUnavailable."""
+        """Some rounds over every connection, each for itself: one that hangs does not hold up the others. Raises StoreUnavailable."""
         conn_ids = await self._store.sink_connections("airflow")
         self._after = {conn_id: after for conn_id, after in self._after.items() if conn_id in conn_ids}
         async with anyio.create_task_group() as tasks:
@@ -65,7 +72,10 @@ class AirflowSweep:
     async def _sweep(self, conn_id: str) -> None:
         try:
             with anyio.move_on_after(PATIENCE) as patience:
-                await self._round(conn_id)
+                for _ in range(ROUNDS):
+                    await self._round(conn_id)
+                    if conn_id not in self._after:
+                        break
         except Stopped as stopped:
             log.warning("airflow_not_swept", conn_id=conn_id, why=stopped.why)
         except (WaitdError, ValueError) as error:
@@ -80,17 +90,17 @@ class AirflowSweep:
             api = await self._apis.opened(conn_id)
             parked = await _parked(api, places.values())
             suspects = [wait_id for wait_id, place in places.items() if place.ti_id not in parked]
-            not_found = []
             for wait_id in suspects[:SUSPECTS]:
                 why = await _why_gone(api, places[wait_id])
-                if why == _NOT_FOUND and wait_id not in self._not_found.get(conn_id, ()):
-                    not_found.append(wait_id)  # once may be a mistake
+                if why == _NOT_FOUND and wait_id not in self._missed.get(conn_id, ()):
+                    self._missing[conn_id].add(wait_id)  # once may be a mistake
                 elif why is not None:
                     await self._cancel(wait_id, why)
-            self._not_found[conn_id] = frozenset(not_found)
-        self._after.pop(conn_id, None)
         if after is not None:
             self._after[conn_id] = after
+        else:
+            self._after.pop(conn_id, None)
+            self._missed[conn_id] = self._missing.pop(conn_id, set())
 
     async def _registered(self, conn_id: str) -> tuple[Mapping[WaitId, TaskPlace], WaitId | None]:
         """The parked tasks of this round's waits, and behind which wait the next round begins; None: at the first."""
