@@ -96,8 +96,11 @@ class Proxy:
             requests, client = await streams_of(peer, self.tls)
             self.open.add(client)
             answers, broker = await asyncio.open_connection("127.0.0.1", self.target)
-            if self.door is None or await self.door(Ends(requests, client, answers, broker)):
-                await self._forward(Ends(requests, client, answers, broker))
+            ends = Ends(requests, client, answers, broker)
+            if (self.door is None or await self.door(ends)) and await self._forward(ends):
+                for end in (client, broker):  # what is on its way arrives; a RST would overtake it
+                    end.close()
+                    await end.wait_closed()
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
@@ -109,13 +112,15 @@ class Proxy:
                 if end is not None:
                     reset(end)
 
-    async def _forward(self, ends: Ends) -> None:
+    async def _forward(self, ends: Ends) -> bool:
+        """Until a side has said its last, which is True, or the connection broke."""
         ways = [
             asyncio.ensure_future(self._copy(ends.requests, ends.broker)),
             asyncio.ensure_future(self._copy(ends.answers, ends.client, True)),
         ]
         try:
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            ended, _ = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            return all(way.result() for way in ended)
         finally:
             for way in ways:
                 way.cancel()
@@ -123,18 +128,20 @@ class Proxy:
 
     async def _copy(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answers: bool = False
-    ) -> None:
+    ) -> bool:
         with suppress(OSError):
             while data := await reader.read(65536):
                 await self._flowing.wait()
                 if answers and self._cutting is Cut.NOW:
                     self._cutting = Cut.NOT
                     self.cuts += 1
-                    return
+                    return False
                 if self._cutting is Cut.AFTER_AN_EVENT and b"specversion" in data and not answers:
                     self._cutting = Cut.NOW
                 writer.write(self.rewrite(data) if answers else data)
                 await writer.drain()
+            return True
+        return False
 
 
 async def streams_of(
