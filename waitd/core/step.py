@@ -1,7 +1,7 @@
 """The state machine of a wait: one verdict in, what to do out."""
 
 from dataclasses import dataclass
-from typing import Protocol, assert_never
+from typing import NamedTuple, Protocol, assert_never
 
 from waitd.core.schedule import Pacing, after_pending, after_unreachable, granted
 from waitd.core.verdict import Failure, Pending, Success, Unreachable, Verdict
@@ -23,8 +23,7 @@ class Steppable(Protocol):
     def progress(self) -> Progress: ...
 
 
-@dataclass(frozen=True, slots=True)
-class PokeAgain:
+class PokeAgain(NamedTuple):
     """The wait goes on. `due` is when to look next: after now and at or before the deadline, or now if the deadline is past."""
 
     progress: Progress
@@ -57,6 +56,19 @@ def step(
         verdict = Unreachable(verdict.reason, verdict.message)
     progress = observe(wait.progress, verdict, now)
     match verdict:
+        case Pending() | Unreachable():
+            if started_at >= wait.deadline:
+                return Finish(progress, timed_out(verdict))
+            pacing, phase, count, asked = wait.pacing, wait.phase, progress.step, verdict.retry_after
+            if isinstance(verdict, Pending):
+                due = after_pending(pacing, phase, count, started_at=started_at, now=now, jitter=jitter)
+                if asked is not None:
+                    due = max(due, now + granted(pacing, asked))
+            else:
+                due = after_unreachable(
+                    pacing, phase, count, asked, started_at=started_at, now=now, jitter=jitter
+                )
+            return PokeAgain(progress, due if due <= wait.deadline else max(now, wait.deadline))
         case Success():
             return Finish(
                 progress, Outcome(WaitState.SUCCESS, verdict.payload, verdict.message, verdict.reason)
@@ -65,32 +77,8 @@ def step(
             return Finish(
                 progress, Outcome(WaitState.FAILED, verdict.payload, verdict.message, verdict.reason)
             )
-        case Pending() | Unreachable():
-            if started_at >= wait.deadline:
-                return Finish(progress, timed_out(verdict))
-            due = _next_due(wait, progress.step, verdict, started_at=started_at, now=now, jitter=jitter)
-            return PokeAgain(progress, min(due, max(now, wait.deadline)))
         case _:  # pragma: no cover - mypy proves it
             assert_never(verdict)
-
-
-def _next_due(
-    wait: Steppable,
-    count: int,
-    verdict: Pending | Unreachable,
-    *,
-    started_at: float,
-    now: float,
-    jitter: float,
-) -> float:
-    if isinstance(verdict, Pending):
-        due = after_pending(wait.pacing, wait.phase, count, started_at=started_at, now=now, jitter=jitter)
-        return (
-            due if verdict.retry_after is None else max(due, now + granted(wait.pacing, verdict.retry_after))
-        )
-    return after_unreachable(
-        wait.pacing, wait.phase, count, verdict.retry_after, started_at=started_at, now=now, jitter=jitter
-    )
 
 
 def timed_out(last: Pending | Unreachable) -> Outcome:

@@ -65,10 +65,10 @@ Verdict = Pending | Success | Failure | Unreachable
 
 def name_of(verdict: Verdict) -> str:
     """`pending`, `success`, `failure` or `unreachable`: the word in the API, the metrics and the stored runs."""
-    return _NAMES[type(verdict)]
+    return NAMES[type(verdict)]
 
 
-_NAMES: dict[type, str] = {
+NAMES: dict[type, str] = {
     Pending: "pending",
     Success: "success",
     Failure: "failure",

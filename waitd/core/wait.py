@@ -86,21 +86,25 @@ class Progress(NamedTuple):
 
 
 NOTHING_SEEN = Progress()
+_NO_RUN = Run("", "", "", 0.0, 0.0, 0)
+#: Makes a NamedTuple without its own `__new__`, a Python function that takes as long as all the rest of `observe`.
+_tuple = tuple.__new__
 
 
 def observe(progress: Progress, verdict: Verdict, at: float) -> Progress:
     """The progress after one more verdict at `at` (Unix seconds): the last run grows, or a new one begins."""
     name, reason, message = name_of(verdict), verdict.reason, verdict.message[:MESSAGE_LIMIT]
-    runs = progress.runs
-    last = runs[-1] if runs else None
-    if last is not None and last.reason == reason and last.verdict == name and last.message == message:
-        runs = (*runs[:-1], Run(name, reason, last.message, last.first_at, at, last.times + 1))
-        step = progress.step + 1
+    pokes, step, state, runs = progress
+    last = runs[-1] if runs else _NO_RUN
+    if last.reason == reason and last.verdict == name and last.message == message:
+        run = _tuple(Run, (name, reason, last.message, last.first_at, at, last.times + 1))
+        runs = (run,) if len(runs) == 1 else (*runs[:-1], run)
+        step += 1
     else:
         runs = (*runs[1 - RUNS_KEPT :], Run(name, reason, message, at, at, 1))
-        step = progress.step + 1 if last is not None and last.verdict == name else 1
-    state = getattr(verdict, "state", None)
-    return Progress(progress.pokes + 1, step, progress.state if state is None else state, runs)
+        step = step + 1 if last.verdict == name else 1
+    new_state = getattr(verdict, "state", None)
+    return _tuple(Progress, (pokes + 1, step, state if new_state is None else new_state, runs))
 
 
 @dataclass(frozen=True, slots=True)

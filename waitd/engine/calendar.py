@@ -23,23 +23,23 @@ class Calendar:
     def put(self, entry: Entry, due: float) -> bool:
         """Makes `entry` come up at `due`; where it stood before is forgotten. True where nothing came up before that so far."""
         bucket = int(due * BUCKETS) + 1
-        entry.bucket = bucket
         entries = self._buckets.get(bucket)
-        if entries is None:
-            self._buckets[bucket] = [entry]
-            heappush(self._order, bucket)
-            return self._order[0] == bucket
-        entries.append(entry)
-        return False
+        if entries is not None:
+            entries.append(entry)
+            entry.bucket = entries
+            return False
+        self._buckets[bucket] = entry.bucket = [entry]
+        heappush(self._order, bucket)
+        return self._order[0] == bucket
 
     def take_due(self, now: float) -> Iterator[Entry]:
         """The entries that are due at `now`, earliest first; each is in no bucket afterwards."""
         limit = int(now * BUCKETS + 1e-6)  # a bucket's own start, as `next_due` gives it, counts as reached
         while self._order and self._order[0] <= limit:
-            bucket = heappop(self._order)
-            for entry in self._buckets.pop(bucket):
-                if entry.bucket == bucket:  # else it was moved
-                    entry.bucket = 0
+            entries = self._buckets.pop(heappop(self._order))
+            for entry in entries:
+                if entry.bucket is entries:  # else it was moved
+                    entry.bucket = None
                     yield entry
 
     def bytes(self) -> float:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from waitd.core.schedule import Pacing, phase_of
-from waitd.core.verdict import Unreachable, Verdict
+from waitd.core.verdict import NAMES, Unreachable, Verdict
 from waitd.core.wait import Progress
 from waitd.metrics import Instruments
 from waitd.ports import Pokeable, Probe, StoredWait, Target, Topic
@@ -16,10 +16,7 @@ class Kind:
     def __init__(self, name: str, probe: Probe, instruments: Instruments) -> None:
         self.name = name
         self.probe = probe
-        self.verdicts = {
-            verdict: instruments.pokes.labels(name, verdict)
-            for verdict in ("pending", "success", "failure", "unreachable")
-        }
+        self.verdicts = {verdict: instruments.pokes.labels(name, word) for verdict, word in NAMES.items()}
         self.duration = instruments.poke_duration.labels(name)
         #: What a wait with a target listens to; None: waits of this kind listen to nothing.
         self.topics: Callable[[Any], Sequence[Topic]] | None = getattr(probe, "topics", None)
@@ -47,7 +44,7 @@ class Entry:
         self.silent_fail = wait.spec.silent_fail
         self.progress: Progress = wait.progress
         self.due = 0.0
-        self.bucket = 0
+        self.bucket: list[Entry] | None = None
         self.quiet_until: float | None = None
         self.queued = False
         self.flying = 0

@@ -13,24 +13,21 @@ class Line:
     the same magnitude (powers of two) stand in one lane in the order in which they came; only the lanes' heads are compared.
     """
 
-    __slots__ = ("_groups", "_lanes")
+    __slots__ = ("_lanes", "groups")
 
     def __init__(self) -> None:
-        self._groups: dict[str, list[Entry]] = {}
+        #: Who is queued, by coalescing key. To be read only.
+        self.groups: dict[str, list[Entry]] = {}
         self._lanes: dict[int, deque[str]] = {}
-
-    def __len__(self) -> int:
-        """How many groups there are."""
-        return len(self._groups)
 
     def append(self, entry: Entry) -> None:
         """Queues an entry, with those of equal key that are queued already."""
         key = entry.queue_key
-        group = self._groups.get(key)
+        group = self.groups.get(key)
         if group is not None:
             group.append(entry)
             return
-        self._groups[key] = [entry]
+        self.groups[key] = [entry]
         magnitude = frexp(entry.pacing.poke_interval)[1]
         lane = self._lanes.get(magnitude)
         if lane is None:
@@ -49,8 +46,8 @@ class Line:
         key = lane.popleft()
         if not lane:
             del self._lanes[magnitude]
-        return self._groups.pop(key)
+        return self.groups.pop(key)
 
     def _overdue(self, magnitude: int, now: float) -> float:
-        first = self._groups[self._lanes[magnitude][0]][0]
+        first = self.groups[self._lanes[magnitude][0]][0]
         return (now - first.due) / first.pacing.poke_interval

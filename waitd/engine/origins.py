@@ -70,7 +70,7 @@ class Origins:
         self._append(origin, entry)
         if not origin.proven and self._unproven_running >= self._unproven_places:
             return False
-        return origin.running + len(origin.queue) <= origin.limit
+        return origin.running + len(origin.queue.groups) <= origin.limit
 
     def add_last(self, entry: Entry) -> None:
         """Queues the poke at the deadline: served before all others, at once, whatever its origin is doing."""
@@ -100,7 +100,7 @@ class Origins:
         moment on that clock.
         """
         while self.may_take(last_only=last_only):
-            origin = self._last if self._last.queue else self._next_ready()
+            origin = self._last if self._last.queue.groups else self._next_ready()
             if origin is None:
                 continue
             group = self._pop(origin, now, monotonic)
@@ -137,7 +137,12 @@ class Origins:
         return taken
 
     def _list(self, origin: Origin) -> None:
-        if origin is not self._last and not origin.listed and origin.queue and origin.running < origin.limit:
+        if (
+            origin is not self._last
+            and not origin.listed
+            and origin.queue.groups
+            and origin.running < origin.limit
+        ):
             origin.listed = True
             self._ready.append(origin)
 
@@ -157,7 +162,7 @@ class Origins:
         while self._held_back and self._unproven_running < self._unproven_places:
             self._ready.append(self._held_back.popleft())
         self._list(origin)
-        idle = not origin.queue and not origin.running and not origin.held_down
+        idle = not origin.queue.groups and not origin.running and not origin.held_down
         if idle and len(self._origins) > REMEMBERED:
             del self._origins[origin.name]
 
@@ -180,6 +185,15 @@ class Origins:
             origin.proven = proven
             self._unproven_running += -origin.running if proven else origin.running
 
+    def startable(self, most: int) -> int:
+        """How many pokes may start now as far as their origins are concerned, counted up to `most`; those at a deadline always."""
+        startable = len(self._last.queue.groups)
+        for origin in self._ready:
+            if startable >= most:
+                break
+            startable += min(len(origin.queue.groups), int(min(origin.limit, most)) - origin.running)
+        return max(len(self._last.queue.groups), min(startable, most))
+
     def may_take(self, *, last_only: bool) -> bool:
         """Whether a call of `take` may find something."""
-        return bool(self._last.queue or (self._ready and not last_only))
+        return bool(self._last.queue.groups or (self._ready and not last_only))

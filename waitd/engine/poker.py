@@ -20,7 +20,7 @@ from anyio.abc import TaskGroup
 from waitd.core.errors import InvalidInput
 from waitd.core.schedule import LAST_POKE_SECONDS, Pacing, next_on_grid
 from waitd.core.step import Finish, step
-from waitd.core.verdict import Pending, Unreachable, Verdict, name_of
+from waitd.core.verdict import Pending, Unreachable, Verdict
 from waitd.engine.calendar import Calendar
 from waitd.engine.clock import Clock
 from waitd.engine.entry import Entry, Kind, Unpokeable
@@ -44,6 +44,8 @@ SWEEP_SECONDS = 0.05
 HINT_PAUSE = 0.2
 #: How many different pacings are shared between the waits that have them.
 PACINGS = 1000
+#: How many workers are woken in one turn of the loop at most: others than pokes want their turn soon.
+WOKEN_AT_ONCE = 100
 
 TIMED_OUT = Unreachable("timeout", "No complete answer in time.")
 PROBE_FAILED = Unreachable("internal_error", "The probe failed; the daemon's log has the traceback.")
@@ -52,12 +54,13 @@ PROBE_FAILED = Unreachable("internal_error", "The probe failed; the daemon's log
 class Flight:
     """What a worker is doing: the sweep cancels its task when the poke in it has had its time. One a worker, used again and again."""
 
-    __slots__ = ("cutoff", "expired", "task")
+    __slots__ = ("cutoff", "expired", "last", "task")
 
     def __init__(self, task: "asyncio.Task[Any]") -> None:
         self.task = task
         self.cutoff = inf
         self.expired = False
+        self.last = False
 
 
 class Poker:
@@ -291,7 +294,8 @@ class Poker:
                 starts_at_once = origins.add(entry, entry.kind.probe.origin(entry.target))
                 if not starts_at_once or origins.queued + self._in_flight > self._concurrency:
                     self._alarm(entry, now)
-        self._wake_worker()
+        for _ in range(self._origins.startable(min(self._concurrency - self._in_flight, WOKEN_AT_ONCE))):
+            self._wake_worker()
 
     def _schedule(self, entry: Entry, due: float) -> None:
         entry.due = due
@@ -310,8 +314,8 @@ class Poker:
     # ------------------------------------------------------------ workers
 
     def _wake_worker(self) -> None:
-        """Gets one worker on its way if there is work for it; that one wakes the next."""
-        if self._tasks is None or self._draining or not self._origins.may_take(last_only=self._full):
+        """Gets a worker on its way to work that is there."""
+        if self._tasks is None or self._draining:
             return
         while self._idle:
             worker = self._idle.pop()
@@ -332,16 +336,29 @@ class Poker:
         flight = Flight(cast("asyncio.Task[Any]", asyncio.current_task()))
         self._flights.append(flight)
         while True:
-            taken = None if self._draining else self._next_group()
+            now, started = self._clock.now(), self._clock.monotonic()
+            taken = None if self._draining else self._origins.take(now, started, last_only=self._full)
             if taken is None:
                 idle = loop.create_future()
                 self._idle.append(idle)
                 await idle
-            else:
-                await self._poke(flight, *taken)
-
-    def _next_group(self) -> tuple[Origin, Sequence[Entry]] | None:
-        return self._origins.take(self._clock.now(), self._clock.monotonic(), last_only=self._full)
+                continue
+            origin, group = taken
+            self._take_off(flight, group, now, started)
+            verdicts: Sequence[Verdict]
+            try:
+                verdicts = await group[0].kind.probe.poke(group)
+            except asyncio.CancelledError:
+                if not flight.expired:
+                    raise
+                flight.task.uncancel()
+                verdicts = [TIMED_OUT] * len(group)
+            except Exception:  # a probe's defect is not the wait's end
+                log.exception("probe_failed", kind=group[0].kind.name)
+                verdicts = [PROBE_FAILED] * len(group)
+            finally:
+                self._land(flight, origin)
+            self._judge_all(group, verdicts, started, last=flight.last)
 
     async def _sweep(self) -> None:
         """Ends pokes that have had their time. One look at all of them costs less than a timer for each."""
@@ -356,41 +373,17 @@ class Poker:
                     flight.expired = True
                     flight.task.cancel()
 
-    async def _poke(self, flight: Flight, origin: Origin, group: Sequence[Entry]) -> None:
-        kind, last = group[0].kind, group[0].last
-        started = self._take_off(flight, group, last=last)
-        verdicts: Sequence[Verdict]
-        try:
-            verdicts = await kind.probe.poke(group)
-        except asyncio.CancelledError:
-            if not flight.expired:
-                raise
-            flight.task.uncancel()
-            verdicts = [TIMED_OUT] * len(group)
-        except Exception:  # a probe's defect is not the wait's end
-            log.exception("probe_failed", kind=kind.name)
-            verdicts = [PROBE_FAILED] * len(group)
-        finally:
-            flight.cutoff = inf
-            self._in_flight -= 1
-            self._origins.done(origin, timed_out=flight.expired)
-            self._landed.set()
-        elapsed = self._clock.monotonic() - started
-        kind.duration.observe(elapsed)
-        now = self._clock.now()
-        started_at = now - elapsed  # not read at the start: the wall clock may have jumped since
-        for entry, verdict in zip(group, verdicts, strict=True):
-            self._judge(entry, verdict, max(started_at, entry.deadline) if last else started_at, now)
-
-    def _take_off(self, flight: Flight, group: Sequence[Entry], *, last: bool) -> float:
-        """Notes that a group is being poked; returns the monotonic start."""
-        started, now = self._clock.monotonic(), self._clock.now()
+    def _take_off(self, flight: Flight, group: Sequence[Entry], now: float, started: float) -> None:
+        """Notes that a group is being poked; `now` and `started` are the Unix and monotonic seconds when it was taken."""
         timeout = group[0].target.request_timeout
+        last = flight.last = group[0].last
         flight.expired = False
         flight.cutoff = started + (min(timeout, LAST_POKE_SECONDS) if last else timeout)
+        if not self._in_flight:
+            self._taken_off.set()
         self._in_flight += 1
-        self._taken_off.set()
-        self._wake_worker()
+        if self._origins.may_take(last_only=self._full):
+            self._wake_worker()
         lateness = self._instruments.poke_lateness
         if len(group) > 1:
             self._instruments.pokes_coalesced.inc(len(group) - 1)
@@ -399,13 +392,31 @@ class Poker:
             lateness.observe(max(0.0, started - entry.due))
             if not last and entry.deadline < now + timeout:
                 self._alarm(entry, now)
-        return started
 
-    def _judge(self, entry: Entry, verdict: Verdict, started_at: float, now: float) -> None:
+    def _land(self, flight: Flight, origin: Origin) -> None:
+        """Notes that a group's poke is over, however it ended."""
+        flight.cutoff = inf
+        self._in_flight -= 1
+        self._origins.done(origin, timed_out=flight.expired)
+        if self._draining:
+            self._landed.set()
+
+    def _judge_all(
+        self, group: Sequence[Entry], verdicts: Sequence[Verdict], started: float, *, last: bool
+    ) -> None:
+        now, landed = self._clock.now(), self._clock.monotonic()
+        elapsed = landed - started
+        group[0].kind.duration.observe(elapsed)
+        started_at = now - elapsed  # not as it was read at the start: the wall clock may have jumped since
+        for entry, verdict in zip(group, verdicts, strict=True):
+            self._judge(entry, verdict, max(started_at, entry.deadline) if last else started_at, now, landed)
+
+    def _judge(self, entry: Entry, verdict: Verdict, started_at: float, now: float, landed: float) -> None:
+        """`now` and `landed`: Unix and monotonic seconds of the verdict."""
         entry.flying -= 1
         if entry.ended:
             return
-        entry.kind.verdicts[name_of(verdict)].inc()
+        entry.kind.verdicts[type(verdict)].count += 1
         result = step(entry, verdict, started_at, now, self._jitter())
         state_changed = result.progress.state is not entry.progress.state
         entry.progress = result.progress
@@ -415,7 +426,7 @@ class Poker:
             self._endings.add(entry, result.outcome, now)
             return
         if not entry.last:  # else the poke at the deadline is on its way, and decides
-            self._schedule(entry, self._clock.monotonic() + result.due - now)
+            self._schedule(entry, landed + result.due - now)
             if self._hinted and entry.id in self._hinted:
                 self._hinted.discard(entry.id)
                 self.hint(entry.id)

@@ -13,7 +13,7 @@ from waitd.core.answer import Refused
 from waitd.core.connection import join
 from waitd.core.egress import EgressRefused, Named
 from waitd.core.errors import NotHere
-from waitd.core.verdict import Verdict
+from waitd.core.verdict import Unreachable, Verdict
 from waitd.outgoing import Outgoing
 from waitd.ports import Authorization, HttpConnections, Pokeable
 from waitd.probes.http_access import Access, Accesses, unusable
@@ -69,6 +69,7 @@ class HttpProbe:
     async def start(self) -> Self:
         """Opens the HTTP session."""
         self._judge = AnswerJudge(self._client)
+        self._time = asyncio.get_running_loop().time
         await self._client.start()
         return self
 
@@ -129,42 +130,45 @@ class HttpProbe:
     async def poke(self, group: Sequence[Pokeable]) -> Sequence[Verdict]:
         """One request on behalf of waits with equal keys; a verdict for each, in order. Raises nothing but its cancellation."""
         targets: list[HttpTarget] = [pokeable.target for pokeable in group]
+        target = targets[0]
+        template = target.template
+        give_up = self._time() + template.request_timeout
+        access: Access | None = None
         try:
-            return await self._poke(targets)
+            if template.conn_id is not None:
+                conn_id = template.conn_id
+                known = self._accesses.at_hand(conn_id) or await self._accesses.get(conn_id)
+                if isinstance(known, Unreachable):
+                    return [known] * len(targets)
+                access = known
+            found = await self._ask(access, targets, give_up)
+            if len(found) == 1 and not isinstance(found[0], Refused):
+                return [found[0]]
+            return await self._ask_refused_again(access, targets, found, give_up)
         except Exception as error:  # noqa: BLE001 - whatever a target brings about is its own wait's verdict
             verdict = trouble(error)
             if verdict.reason == "probe_error":
                 _log.warning("poke_failed", error=type(error).__name__)
             return [verdict] * len(targets)
 
-    async def _poke(self, targets: Sequence[HttpTarget]) -> list[Verdict]:
-        target = targets[0]
-        give_up = asyncio.get_running_loop().time() + target.request_timeout
-        conn_id = target.template.conn_id
-        access: Access | None = None
-        if conn_id is not None:
-            known = self._accesses.at_hand(conn_id) or await self._accesses.get(conn_id)
-            if not isinstance(known, Access):
-                return [known] * len(targets)
-            access = known
-        found = await self._ask(access, targets, give_up)
+    async def _ask_refused_again(
+        self,
+        access: Access | None,
+        targets: Sequence[HttpTarget],
+        found: list[Verdict | Refused],
+        give_up: float,
+    ) -> list[Verdict]:
+        """Row 5: for those that were refused once more, with credentials that were looked up, and tokens that were fetched, afresh."""
         refused = [index for index, each in enumerate(found) if isinstance(each, Refused)]
-        if refused and conn_id is not None and access is not None:
-            again = await self._ask_again(
-                conn_id, access.authorization, [targets[index] for index in refused], give_up
-            )
+        if refused and access is not None:
+            afresh = await self._accesses.get(access.place.connection.conn_id, access.authorization)
+            if isinstance(afresh, Access):
+                again = await self._ask(afresh, [targets[index] for index in refused], give_up)
+            else:
+                again = [afresh] * len(refused)
             for index, verdict in zip(refused, again, strict=True):
                 found[index] = verdict
         return [each.verdict if isinstance(each, Refused) else each for each in found]
-
-    async def _ask_again(
-        self, conn_id: str, refused: Authorization, targets: Sequence[HttpTarget], give_up: float
-    ) -> Sequence[Verdict | Refused]:
-        """Row 5: once more, with credentials that were looked up, and tokens that were fetched, afresh."""
-        access = await self._accesses.get(conn_id, refused)
-        if not isinstance(access, Access):
-            return [access] * len(targets)
-        return await self._ask(access, targets, give_up)
 
     async def _ask(
         self, access: Access | None, targets: Sequence[HttpTarget], give_up: float
@@ -180,7 +184,10 @@ class HttpProbe:
             if kept and answer.facts.status == 304:
                 return [*self._etags.unchanged(targets, kept)]
             if len(targets) == 1:
-                found = [await self._judged_alone(answer, targets[0].rules, give_up)]
+                found = [
+                    self._at_once(answer, targets[0].rules)
+                    or await self._later(answer, targets[0].rules, give_up)
+                ]
             else:
                 verdicts = await self._judge.together(answer, (target.rules for target in targets), give_up)
                 found = [verdicts[target.rules] for target in targets]
@@ -193,8 +200,12 @@ class HttpProbe:
             if not answer.response.closed:
                 await self._client.release(answer.response)
 
-    async def _judged_alone(self, answer: Answer, rules: Rules, give_up: float) -> Verdict | Refused:
-        """What one wait makes of an answer."""
+    def _at_once(self, answer: Answer, rules: Rules) -> Verdict | Refused | None:
+        """What one wait makes of an answer that is small and here; None: it takes more than that."""
+        return self._judge.at_once(answer, rules)
+
+    async def _later(self, answer: Answer, rules: Rules, give_up: float) -> Verdict | Refused:
+        """What one wait makes of any other."""
         return await self._judge.alone(answer, rules, give_up)
 
     def _request(self, target: HttpTarget, access: Access | None) -> Request:

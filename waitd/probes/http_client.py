@@ -6,7 +6,8 @@ It follows redirects within the origin, stops reading at a limit, and keeps conn
 import asyncio
 import errno
 import ssl
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
+from functools import lru_cache
 from typing import NamedTuple, Self
 
 import aiohttp
@@ -14,7 +15,7 @@ from yarl import URL
 
 from waitd import __version__
 from waitd.core.answer import Answered
-from waitd.core.connection import Origin, origin_of
+from waitd.core.connection import origin_of
 from waitd.core.egress import EgressRefused, Named
 from waitd.core.retry_after import parse_retry_after
 from waitd.core.verdict import Unreachable
@@ -112,24 +113,33 @@ class HttpClient:
         named = self._outgoing.judge_url(request.url, request.named)
         if named is not request.named:
             request = request._replace(named=named)
-        method, url, headers, body = request[:4]
-        origin: Origin | None = None
-        for _ in range(MAX_REDIRECTS + 1):
-            response = await self._send(request, method, url, headers, body)
+        response = await self._send(request)
+        if response.status not in _FOLLOWED:
+            return Answer(_facts(response, now), response, request.url)
+        return await self._followed(request, response, now)
+
+    async def _followed(self, request: Request, response: Response, now: float) -> Answer:
+        """The answer to which redirects lead. `request.named` says which pool they use."""
+        origin = origin_of(request.url)
+        for left in reversed(range(MAX_REDIRECTS + 1)):
             status = response.status
             if status not in _FOLLOWED or "Location" not in response.headers:
-                return Answer(_facts(response, now), response, url)
-            origin = origin or origin_of(request.url)
+                return Answer(_facts(response, now), response, request.url)
             try:
-                url = _target(url, response.headers["Location"])
+                url = _target(request.url, response.headers["Location"])
                 elsewhere = origin_of(url)
             except ValueError:
                 return Answer(Answered(status), response)  # it leads nowhere: any other 3xx
             if elsewhere != origin:
                 return Answer(Answered(status, elsewhere=str(elsewhere)), response)
-            if _becomes_get(status, method):
-                method, body, headers = "GET", None, _without_content_type(headers)
+            if not left:
+                break
+            if _becomes_get(status, request.method):
+                headers = _without_content_type(request.headers)
+                request = request._replace(method="GET", body=None, headers=headers)
+            request = request._replace(url=url)
             await self.release(response)
+            response = await self._send(request)
         return Answer(Answered(status, loop=True), response)
 
     async def once(self, request: Request, now: float, *, connect_timeout: float) -> Answer:
@@ -153,19 +163,18 @@ class HttpClient:
         )
         return Answer(_facts(response, now), response)
 
-    async def _send(
-        self, request: Request, method: str, url: str, headers: Mapping[str, str] | None, body: bytes | None
-    ) -> Response:
-        """One exchange of a request that may have been redirected since. Its `named` says which pool it uses."""
-        wire = self._wires.get(request.named)
+    def _send(self, request: Request) -> Awaitable[Response]:
+        """One exchange."""
+        method, url, headers, body, verify_tls, named = request
+        wire = self._wires.get(named)
         if wire is not None and body is None and method in _DIRECT:
-            return await wire.ask(method, url, headers, request.verify_tls)
-        session = self._sessions.get(request.named)
+            return wire.ask(method, url, headers, verify_tls)
+        session = self._sessions.get(named)
         if session is None:
             raise RuntimeError("the HTTP client is not started")
         encoded = URL(url, encoded=True)
-        return await session.request(
-            method, encoded, headers=headers, data=body, ssl=request.verify_tls, allow_redirects=False
+        return session.request(
+            method, encoded, headers=headers, data=body, ssl=verify_tls, allow_redirects=False
         )
 
     @staticmethod
@@ -234,9 +243,14 @@ async def _read(content: aiohttp.StreamReader | Reply, decoder: Decoder | None, 
 def _facts(response: Response, now: float) -> Answered:
     status = response.status
     if status < 400:
-        return Answered(status)
+        return _plain(status)
     headers = response.headers
     return Answered(status, parse_retry_after(headers.get("Retry-After"), now, headers.get("Date")))
+
+
+@lru_cache(maxsize=1024)
+def _plain(status: int) -> Answered:
+    return Answered(status)
 
 
 def _target(url: str, location: str) -> str:

@@ -39,19 +39,36 @@ class AnswerJudge:
         self._client = client
         self._limiter = CapacityLimiter(WORKERS)
 
-    async def alone(self, answer: Answer, rules: Rules, give_up: float) -> Verdict | Refused:
-        """The way of nearly every poke: one wait, and a small answer that is whole already.
+    def at_once(self, answer: Answer, rules: Rules) -> Verdict | Refused | None:
+        """The way of nearly every poke: one wait, and a small answer that is here, and was sent as it is; None: it takes more than that.
 
         Where the status alone says "not yet", nothing is asked twice.
         """
-        status = answer.facts.status
-        if rules.pending is not None and status in rules.pending:
-            return rules.pending[status]
-        verdict = self._at_once(answer, rules)
-        if verdict is None:
-            verdict = await self._judged(answer, await self._seen(answer, [rules]), rules, give_up, 1)
+        facts, reply = answer.facts, answer.response
+        pending = rules.pending
+        if pending is not None and facts.status in pending:
+            return pending[facts.status]
+        if type(reply) is not Reply or not reply.whole or reply.unread > rules.quick_size:
+            return None
+        if rules.names_headers or rules.names_text or reply.is_encoded():
+            return None
+        if rules.body_to_judge(facts.status):
+            wanted = BODY_LIMIT
+        else:
+            wanted = _wanted(rules, Response(facts.status, {}, None, None))
+        if reply.unread > wanted > 0:
+            return None
+        response = Response(facts.status, {}, reply.taken() if wanted else None, None)
+        verdict = rules.verdict(facts, rules.judge(response))
+        if pending is not None and type(verdict) is Pending:
+            pending[facts.status] = verdict
+        return verdict
+
+    async def alone(self, answer: Answer, rules: Rules, give_up: float) -> Verdict | Refused:
+        """What one wait makes of an answer."""
+        verdict = await self._judged(answer, await self._seen(answer, [rules]), rules, give_up, 1)
         if rules.pending is not None and isinstance(verdict, Pending):
-            rules.pending[status] = verdict
+            rules.pending[answer.facts.status] = verdict
         return verdict
 
     async def together(
@@ -66,21 +83,6 @@ class AnswerJudge:
             if index % _TURN == _TURN - 1:
                 await asyncio.sleep(0)
         return verdicts
-
-    def _at_once(self, answer: Answer, rules: Rules) -> Verdict | Refused | None:
-        """The verdict on a small body that is here, and was sent as it is; None where it takes more than that."""
-        reply = answer.response
-        if type(reply) is not Reply or not reply.whole or reply.unread > rules.quick_size:
-            return None
-        if rules.names_headers or rules.names_text or reply.is_encoded():
-            return None
-        response = Response(answer.facts.status, {}, None, None)
-        wanted = _wanted(rules, response)
-        if wanted:
-            if reply.unread > wanted:
-                return None
-            response = Response(answer.facts.status, {}, reply.taken(), None)
-        return rules.verdict(answer.facts, rules.judge(response))
 
     async def _seen(self, answer: Answer, group: Sequence[Rules]) -> Seen:
         """The answer as conditions see it, with as much of its body as any of the group needs."""

@@ -67,8 +67,14 @@ class FollowingProbe(HttpProbe):
             target, None if access is None else access._replace(place=access.place.at_root())
         )
 
-    async def _judged_alone(self, answer: Answer, rules: Rules, give_up: float) -> Verdict | Refused:
-        verdict = await super()._judged_alone(answer, rules, give_up)
+    def _at_once(self, answer: Answer, rules: Rules) -> Verdict | Refused | None:
+        verdict = super()._at_once(answer, rules)
+        return None if verdict is None else self._followed(answer, verdict)
+
+    async def _later(self, answer: Answer, rules: Rules, give_up: float) -> Verdict | Refused:
+        return self._followed(answer, await super()._later(answer, rules, give_up))
+
+    def _followed(self, answer: Answer, verdict: Verdict | Refused) -> Verdict | Refused:
         if not isinstance(verdict, Pending):
             return verdict
         headers = answer.response.headers
