@@ -53,11 +53,6 @@ class Entry:
         self.dirty = False
 
     @property
-    def queue_key(self) -> str:
-        """Entries with equal keys that are queued together share one look."""
-        return self.target.key or self.id
-
-    @property
     def at_rest(self) -> bool:
         """In the calendar, neither queued nor being poked."""
         return not (self.queued or self.flying or self.last or self.ended)

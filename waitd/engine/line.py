@@ -22,7 +22,7 @@ class Line:
 
     def append(self, entry: Entry) -> None:
         """Queues an entry, with those of equal key that are queued already."""
-        key = entry.queue_key
+        key = entry.target.key or entry.id  # those with equal keys that are queued together share one look
         group = self.groups.get(key)
         if group is not None:
             group.append(entry)

@@ -67,7 +67,9 @@ class Origins:
         if origin is None:
             origin = self._origins[name] = self.get(name)
         entry.queued = True
-        self._append(origin, entry)
+        self.queued += 1
+        origin.queue.append(entry)
+        self._list(origin)
         if not origin.proven and self._unproven_running >= self._unproven_places:
             return False
         return origin.running + len(origin.queue.groups) <= origin.limit
@@ -78,12 +80,8 @@ class Origins:
             entry.queued = False
             self.queued -= 1
         entry.last = True
-        self._append(self._last, entry)
-
-    def _append(self, origin: Origin, entry: Entry) -> None:
         self.queued += 1
-        origin.queue.append(entry)
-        self._list(origin)
+        self._last.queue.append(entry)
 
     def forget(self, entry: Entry) -> None:
         """The entry ended while it was queued: it is passed over."""
@@ -99,10 +97,17 @@ class Origins:
         `now` is Unix seconds: a wait whose deadline has come by then gets the poke at its deadline instead. `monotonic` is the same
         moment on that clock.
         """
-        while self.may_take(last_only=last_only):
-            origin = self._last if self._last.queue.groups else self._next_ready()
-            if origin is None:
-                continue
+        while True:
+            if self._last.queue.groups:
+                origin = self._last
+            elif self._ready and not last_only:
+                origin = self._ready.popleft()
+                if not origin.proven and self._unproven_running >= self._unproven_places:
+                    self._held_back.append(origin)
+                    continue
+                origin.listed = False
+            else:
+                return None
             group = self._pop(origin, now, monotonic)
             if group and origin is not self._last:
                 origin.running += 1
@@ -110,16 +115,6 @@ class Origins:
             self._list(origin)
             if group:
                 return origin, group
-        return None
-
-    def _next_ready(self) -> Origin | None:
-        """The origin whose turn it is; None where it has to stand back because too many have not answered yet."""
-        origin = self._ready.popleft()
-        if not origin.proven and self._unproven_running >= self._unproven_places:
-            self._held_back.append(origin)
-            return None
-        origin.listed = False
-        return origin
 
     def _pop(self, origin: Origin, now: float, monotonic: float) -> list[Entry]:
         group = origin.queue.pop(monotonic)
@@ -138,10 +133,10 @@ class Origins:
 
     def _list(self, origin: Origin) -> None:
         if (
-            origin is not self._last
-            and not origin.listed
+            not origin.listed
             and origin.queue.groups
             and origin.running < origin.limit
+            and origin is not self._last
         ):
             origin.listed = True
             self._ready.append(origin)
@@ -157,7 +152,7 @@ class Origins:
             origin.timeouts += 1
             if origin.timeouts == TIMEOUTS:
                 self._hold_down(origin)
-        else:
+        elif origin.limit < self._per_origin or origin.timeouts or not origin.proven:
             self._let_grow(origin)
         while self._held_back and self._unproven_running < self._unproven_places:
             self._ready.append(self._held_back.popleft())

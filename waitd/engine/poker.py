@@ -382,7 +382,7 @@ class Poker:
         if not self._in_flight:
             self._taken_off.set()
         self._in_flight += 1
-        if self._origins.may_take(last_only=self._full):
+        if self._origins.may_take(last_only=self._in_flight >= self._concurrency):
             self._wake_worker()
         lateness = self._instruments.poke_lateness
         if len(group) > 1:

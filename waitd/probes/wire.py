@@ -6,8 +6,7 @@ reads and the `ResponseHandler` that it gives; `tests/probes` runs the whole tab
 """
 
 import asyncio
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from ssl import SSLContext
 from typing import cast
 
@@ -21,7 +20,6 @@ from waitd.probes.exchange import Departures, Exchange, Reply
 #: How many origins' routes are kept; those without a connection go when there are more.
 _ROUTES = 10_000
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None)
-_BREAKS = re.compile(r"[\r\n\x00]")
 _NO_HEADERS: CIMultiDictProxy[str] = CIMultiDictProxy(CIMultiDict())
 
 Tls = bool | SSLContext
@@ -43,7 +41,9 @@ class Route:
     method = "GET"
     headers = _NO_HEADERS
 
-    def __init__(self, origin: str, tls: Tls) -> None:
+    def __init__(self, origin: str, tls: Tls, time: Callable[[], float]) -> None:
+        """`time`: the loop's."""
+        self._time = time
         self.url = URL(origin)
         self.ssl = tls
         self.host = self.url.raw_host or ""
@@ -59,7 +59,7 @@ class Route:
 
     def spare(self, exchange: Exchange) -> None:
         """The connection is free for another request."""
-        exchange.idle_since = asyncio.get_running_loop().time()
+        exchange.idle_since = self._time()
         self.idle.append(exchange)
 
     def close_idle(self, since: float) -> None:
@@ -79,10 +79,11 @@ class Wire:
     def __init__(
         self, connector: aiohttp.BaseConnector, headers: Mapping[str, str], *, keepalive: float = 30.0
     ) -> None:
-        """`headers` go with every request, a request's own win over them; `keepalive`: seconds that an idle connection is kept."""
+        """Call it in the loop. `headers` go with every request, a request's own win over them; `keepalive`: seconds that an idle connection is kept."""
         self._connector = connector
         self._headers = headers
         self._common = _lines(headers)
+        self._names = frozenset(map(str.lower, headers))
         self._keepalive = keepalive
         self._routes: dict[tuple[str, Tls], Route] = {}
         self._sweep: asyncio.TimerHandle | None = None
@@ -125,15 +126,22 @@ class Wire:
 
     def _lines_of(self, headers: Mapping[str, str]) -> str:
         if type(headers) is not PreparedHeaders:
-            return _lines({**CIMultiDict(self._headers), **headers})
+            return self._beside(headers) + _lines(headers)
         if headers.lines is None:
-            headers.lines = _lines({**CIMultiDict(self._headers), **headers})
+            headers.lines = self._beside(headers) + _lines(headers)
         return headers.lines
+
+    def _beside(self, headers: Mapping[str, str]) -> str:
+        """The lines of the common headers that these do not replace."""
+        if self._names.isdisjoint(map(str.lower, headers)):
+            return self._common
+        own = CIMultiDict(headers)
+        return _lines({name: value for name, value in self._headers.items() if name not in own})
 
     def _new_route(self, origin: str, tls: Tls) -> Route:
         if len(self._routes) >= _ROUTES:
             self._routes = {key: route for key, route in self._routes.items() if route.idle}
-        route = self._routes[origin, tls] = Route(origin, tls)
+        route = self._routes[origin, tls] = Route(origin, tls, self._departures.loop.time)
         return route
 
     def _sweep_later(self) -> None:
@@ -172,7 +180,8 @@ def _split(url: str) -> tuple[str, str]:
 
 
 def _lines(headers: Mapping[str, str]) -> str:
-    for name, value in headers.items():
-        if _BREAKS.search(name + value):
-            raise ValueError("a control character in a header")
-    return "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
+    text = "".join(lines)
+    if not text.count("\r") == text.count("\n") == len(lines) or "\0" in text:
+        raise ValueError("a control character in a header")
+    return text
