@@ -16,7 +16,7 @@ from waitd.engine.entry import Entry
 #: How many objects of one wait are looked at, at most.
 OBJECTS = 500
 #: Of an entry, what belongs to many.
-_SHARED = frozenset({"kind", "pacing"})
+_SHARED = frozenset({"bucket", "kind", "pacing"})
 #: Beside the object that holds it, who refers to an object while it is looked at here: a list, a variable, an argument.
 _LOOKING = 3
 #: An object that so many others hold is not this wait's alone. Two: an id stands in the entry and in the table of those held.

@@ -70,15 +70,16 @@ class Expression:
         source: its text.
         names: the variables that it mentions.
         type_name: what it evaluates to, as CEL writes types: BOOL, STRING, DYN, …
+        without_cel: evaluates it where it is simple; None of it where it cannot tell; None: it is not simple.
     """
 
-    __slots__ = ("_compiled", "_plain", "_survey", "_trees", "names", "source", "type_name")
+    __slots__ = ("_compiled", "_survey", "_trees", "names", "source", "type_name", "without_cel")
 
     def __init__(
         self, source: str, compiled: cel.Expression, seen: Survey, without_cel: Plain | None
     ) -> None:
         self._compiled = compiled
-        self._plain = without_cel
+        self.without_cel = without_cel
         self.source = source
         self._survey = seen
         self._trees: Final = tuple((name, _tree(paths)) for name, paths in seen.paths.items())
@@ -87,8 +88,8 @@ class Expression:
 
     def evaluate(self, variables: Any) -> Any:
         """The value, or `Trouble`. `variables` has an attribute for each variable; only what is named is asked of it."""
-        if self._plain is not None:
-            known = self._plain(variables)
+        if self.without_cel is not None:
+            known = self.without_cel(variables)
             if known is not None:
                 return known
         data = {name: pruned(getattr(variables, name), tree) for name, tree in self._trees}

@@ -129,8 +129,8 @@ class HttpProbe:
 
     async def poke(self, group: Sequence[Pokeable]) -> Sequence[Verdict]:
         """One request on behalf of waits with equal keys; a verdict for each, in order. Raises nothing but its cancellation."""
-        targets: list[HttpTarget] = [pokeable.target for pokeable in group]
-        target = targets[0]
+        target: HttpTarget = group[0].target
+        targets = [target] if len(group) == 1 else [pokeable.target for pokeable in group]
         template = target.template
         give_up = self._time() + template.request_timeout
         access: Access | None = None

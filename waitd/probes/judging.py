@@ -47,7 +47,8 @@ class Rules:
 
     Attributes:
         allowlist: statuses that mean "not yet".
-        conditions: decision, name, source and whether it names `status`, in the order in which they are asked.
+        conditions: decision, name, source, whether it names `status`, and what evaluates it without CEL, if anything does (small, where a
+            compiled expression is not), in the order in which they are asked.
         names_headers, names_text: whether anything looks at the headers, at the text.
         needs_body: whether judging (success, failure, message) needs the body: of a 2xx, and of any other answer.
         result_needs_body: whether the result does.
@@ -67,7 +68,7 @@ class Rules:
             name: LANGUAGE.compile(source) for name, source in sources._asdict().items() if source is not None
         }
         self.conditions = tuple(
-            (decision, name, found[name].source, "status" in found[name].names)
+            (decision, name, found[name].source, "status" in found[name].names, found[name].without_cel)
             for decision, name in ((Decision.FAILURE, "failure_when"), (Decision.SUCCESS, "success_when"))
             if name in found
         )
@@ -95,10 +96,12 @@ class Rules:
 
     def _decide(self, response: "Response") -> Judged:
         status, note = response.status, ""
-        for decision, name, source, names_status in self.conditions:
+        for decision, name, source, names_status, without_cel in self.conditions:
             if not asked(status, names_status):
                 continue
-            value = LANGUAGE.compile(source).evaluate(response)
+            value = None if without_cel is None else without_cel(response)
+            if value is None:
+                value = LANGUAGE.compile(source).evaluate(response)
             if value is True:
                 return _DECIDED[decision]
             if value is not False:

@@ -165,18 +165,16 @@ class Wire:
 
 def _split(url: str) -> tuple[str, str]:
     """Origin and path of an encoded URL. Raises ValueError where the path cannot stand in a request line."""
-    start = url.index("://") + 3
-    end = url.find("/", start)
-    if end < 0:
-        end = len(url)
-    for separator in "?#":
-        found = url.find(separator, start, end)
-        if found >= 0:
-            end = found
-    path = url[end:].partition("#")[0]
+    end = url.find("/", len("https://"))
+    origin, path = (url, "/") if end < 0 else (url[:end], url[end:])
+    if "?" in origin or "#" in origin:  # no path, and perhaps a slash in the query
+        end = min(at for at in (url.find("?"), url.find("#")) if at >= 0)
+        origin, path = url[:end], "/" + url[end:]
+    if "#" in path:
+        path = path.partition("#")[0]
     if not path.isascii() or not path.isprintable() or " " in path:
         raise ValueError("a URL that is not encoded")
-    return url[:end], path if path.startswith("/") else "/" + path
+    return origin, path
 
 
 def _lines(headers: Mapping[str, str]) -> str:
