@@ -105,6 +105,29 @@ async def test_equal_targets_that_are_due_together_share_one_look() -> None:
 
 
 @in_virtual_time
+async def test_pokes_that_are_due_together_begin_together() -> None:
+    begun: list[str] = []
+    first = asyncio.Event()
+
+    def script(name: str, look: int) -> Any:
+        if look == 1:  # its answer proves the origin
+            return Pending()
+        begun.append(name)
+        first.set()
+        return hang()
+
+    async with running(script, per_host_concurrency=64) as bench:
+        for n in range(20):
+            bench.add(f"w{n}")
+        await asyncio.sleep(4)
+        for n in range(20):
+            bench.poker.poke_now(f"w{n}")
+        await first.wait()
+        await asyncio.sleep(0)
+        assert len(begun) == 20
+
+
+@in_virtual_time
 async def test_a_wait_times_out_by_the_verdict_of_a_poke_at_its_deadline() -> None:
     async with running(lambda *_: Pending("http_404", "not there")) as bench:
         deadline = bench.clock.now() + 25
