@@ -4,6 +4,7 @@ The world is the shell at its simplest: it keeps what a store keeps, loses on a 
 the core. The invariants are the promises.
 """
 
+from copy import deepcopy
 from dataclasses import dataclass, field
 
 from hypothesis import settings
@@ -23,7 +24,7 @@ from waitd.core.delivery import (
 from waitd.core.schedule import Pacing
 from waitd.core.step import Finish, cancelled, step
 from waitd.core.verdict import Failure, Pending, Success, Unreachable, Verdict
-from waitd.core.wait import NOTHING_SEEN, RUNS_KEPT, Outcome, Progress, WaitState
+from waitd.core.wait import RUNS_KEPT, Outcome, Progress, WaitState
 
 jitters = st.floats(0, 1, exclude_max=True)
 verdicts = st.sampled_from(
@@ -57,8 +58,8 @@ class Wait:
     silent_fail: bool
     key: str | None
     due: float
-    progress: Progress = NOTHING_SEEN
-    stored_progress: Progress = NOTHING_SEEN
+    progress: Progress = field(default_factory=Progress)
+    stored_progress: Progress = field(default_factory=Progress)
     outcomes: list[Outcome] = field(default_factory=list)
     deliveries: list[Delivery] = field(default_factory=list)
     pokes_past_deadline: int = 0
@@ -78,7 +79,7 @@ class World(RuleBasedStateMachine):
         wait.outcomes.append(outcome)
         state = DeliveryState.QUEUED if deliver else DeliveryState.DEAD
         wait.deliveries.append(Delivery(state, 0, first_attempt_at(self.now) if deliver else None))
-        wait.stored_progress = wait.progress
+        wait.stored_progress = deepcopy(wait.progress)  # what is on disk does not grow
 
     @rule(
         target=waits,
@@ -130,8 +131,9 @@ class World(RuleBasedStateMachine):
         started = self.now
         wait.pokes_past_deadline += started >= wait.deadline
         self.now += took
+        pokes = wait.progress.pokes
         result = step(wait, verdict, started, self.now, jitter)
-        assert result.progress.pokes == wait.progress.pokes + 1
+        assert result.progress.pokes == pokes + 1
         wait.progress = result.progress
         if isinstance(result, Finish):
             self.end(wait, result.outcome)
@@ -161,12 +163,12 @@ class World(RuleBasedStateMachine):
     def crash(self) -> None:
         for wait in self.all:
             if not wait.outcomes:
-                wait.progress = wait.stored_progress
+                wait.progress = deepcopy(wait.stored_progress)
                 wait.due = self.now
 
     @rule(wait=waits)
     def flush(self, wait: Wait) -> None:
-        wait.stored_progress = wait.progress
+        wait.stored_progress = deepcopy(wait.progress)  # what is on disk does not grow
 
     @rule(
         wait=waits,

@@ -18,7 +18,7 @@ class Held:
     phase: float = 0.0
     deadline: float = NOW + 3600
     silent_fail: bool = False
-    progress: Progress = NOTHING_SEEN
+    progress: Progress = field(default_factory=Progress)
 
 
 def outcome(held: Held, verdict: Verdict, started_at: float = NOW) -> Outcome:

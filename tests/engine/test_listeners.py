@@ -111,7 +111,7 @@ def test_wake_on_listens_and_hears_what_came_before() -> None:
     scene.listeners.signalled["default", "go"] = 50.0
     assert scene.listen("b/k", wait) is True
     scene.forget("b/k")
-    seen = wait.progress._replace(runs=(Run("pending", "r", "", 60.0, 60.0, 1),))
+    seen = replace(wait.progress, runs=(Run("pending", "r", "", 60.0, 60.0, 1),))
     assert scene.listen("b/k", replace(wait, progress=seen)) is False, "it was poked since"
 
 

@@ -12,7 +12,7 @@ from fakes import FixedAuthorizations
 
 from waitd.core.connection import Connection
 from waitd.core.verdict import Verdict
-from waitd.core.wait import NOTHING_SEEN, Progress
+from waitd.core.wait import Progress
 from waitd.ports import Target
 from waitd.probes.http import HttpProbe
 
@@ -128,7 +128,7 @@ class Poked:
     """A wait, as far as a probe sees it."""
 
     target: Target
-    progress: Progress = NOTHING_SEEN
+    progress: Progress = field(default_factory=Progress)
 
 
 class Way:

@@ -98,9 +98,9 @@ class Proxy:
             answers, broker = await asyncio.open_connection("127.0.0.1", self.target)
             ends = Ends(requests, client, answers, broker)
             if (self.door is None or await self.door(ends)) and await self._forward(ends):
-                for end in (client, broker):  # what is on its way arrives; a RST would overtake it
-                    end.close()
-                    await end.wait_closed()
+                for side in (client, broker):  # what is on its way arrives; a RST would overtake it
+                    side.close()
+                    await side.wait_closed()
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:

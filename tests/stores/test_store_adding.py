@@ -169,7 +169,7 @@ async def test_waiting_waits_are_loaded_in_pages_in_the_order_of_their_ids(store
 async def test_progress_is_kept_while_a_wait_waits_and_not_after(store: Store) -> None:
     waiting, over = await add(store, new_wait(), new_wait())
     await store.finish(ending(over))
-    await store.save_progress([(waiting.id, SEEN), (over.id, SEEN._replace(pokes=99))])
+    await store.save_progress([(waiting.id, SEEN), (over.id, replace(SEEN, pokes=99))])
     assert (await store.get(waiting.id)).progress == SEEN
     assert (await store.get(over.id)).progress == SEEN
     assert [wait.progress for wait in await store.load_waiting(None, 10)] == [SEEN]

@@ -109,7 +109,7 @@ async def test_a_payload_that_is_no_json_is_left_out_and_the_end_is_not_lost(sto
     for _ in range(400):
         deep = [deep]
     wait, other = await add(store, new_wait(), new_wait())
-    for hostile, progress in ((deep, SEEN), ("\ud800", SEEN._replace(state="\ud800"))):
+    for hostile, progress in ((deep, SEEN), ("\ud800", replace(SEEN, state="\ud800"))):
         outcome = Outcome(WaitState.SUCCESS, hostile, "said \ud800", "success")
         target = wait if hostile is deep else other
         result = await store.finish(ending(target, outcome, progress))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -208,7 +209,7 @@ async def test_a_call_that_cannot_be_written_does_not_harm_those_beside_it(store
     nonsense: Any = object()
     calls: list[Any] = [
         store.add([new_wait()]),
-        store.save_progress([(wait.id, SEEN._replace(state=nonsense))]),
+        store.save_progress([(wait.id, replace(SEEN, state=nonsense))]),
     ]
     calls += [store.finish(ending(wait))]
     answers: list[Any] = await asyncio.gather(*calls, return_exceptions=True)

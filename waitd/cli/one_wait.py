@@ -3,13 +3,13 @@
 import asyncio
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from waitd.core.schedule import LAST_POKE_SECONDS, Pacing, phase_of
 from waitd.core.step import Finish, step
 from waitd.core.verdict import Failure, Success, Unreachable, Verdict
-from waitd.core.wait import NOTHING_SEEN, Progress
+from waitd.core.wait import Progress
 from waitd.engine.clock import Clock
 from waitd.ports import Probe, Target
 
@@ -24,7 +24,7 @@ class OneWait:
     pacing: Pacing
     deadline: float
     silent_fail: bool = False
-    progress: Progress = NOTHING_SEEN
+    progress: Progress = field(default_factory=Progress)
     due: float | None = None
 
     @property

@@ -156,4 +156,4 @@ def _print_end(console: "Console", finish: "Finish") -> None:
     console.print(Text.assemble(word(outcome.state.value), took, f": {said}" if said else ""), soft_wrap=True)
     if outcome.state.value != "success" and len(runs) > 1:
         for run in runs:
-            console.print(f"  {run.count} times {run.verdict} · {run.reason}", style="dim", markup=False)
+            console.print(f"  {run.times} times {run.verdict} · {run.reason}", style="dim", markup=False)

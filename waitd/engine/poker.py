@@ -417,8 +417,8 @@ class Poker:
         if entry.ended:
             return
         entry.kind.verdicts[type(verdict)].count += 1
+        state = entry.progress.state
         result = step(entry, verdict, started_at, now, self._jitter())
-        state_changed = result.progress.state is not entry.progress.state
         entry.progress = result.progress
         asked = verdict.retry_after if isinstance(verdict, (Pending, Unreachable)) else None
         entry.quiet_until = None if asked is None else now + asked
@@ -430,7 +430,7 @@ class Poker:
             if self._hinted and entry.id in self._hinted:
                 self._hinted.discard(entry.id)
                 self.hint(entry.id)
-        self.learned.note(entry, state_changed=state_changed)
+        self.learned.note(entry, state_changed=entry.progress.state is not state)
 
     # ------------------------------------------------------------ the end of the daemon
 

@@ -1,5 +1,8 @@
 """What a wait has learned, as it is stored: compact JSON of at most 4 KiB, or NULL where nothing has been seen."""
 
+from dataclasses import replace
+from typing import Any
+
 import orjson
 
 from waitd.core.wait import NOTHING_SEEN, Progress, Run
@@ -24,12 +27,12 @@ def encode_progress(progress: Progress) -> str | None:
         if len(encoded) <= LIMIT:
             break
         encoded = _dumps(
-            progress._replace(runs=tuple(run._replace(message=run.message[:length]) for run in progress.runs))
+            replace(progress, runs=tuple(replace(run, message=run.message[:length]) for run in progress.runs))
         )
-    runs = tuple(run._replace(message="") for run in progress.runs)
+    runs = tuple(replace(run, message="") for run in progress.runs)
     while len(encoded) > LIMIT and runs:
         runs = runs[1:]
-        encoded = _dumps(progress._replace(runs=runs))
+        encoded = _dumps(replace(progress, runs=runs))
     return encoded.decode()
 
 
@@ -42,12 +45,19 @@ def decode_progress(stored: str | None) -> Progress:
 
 
 def _dumps(progress: Progress) -> bytes:
-    pokes, step, state, runs = progress
     try:
-        return orjson.dumps((pokes, step, state, [tuple(run) for run in runs]))
+        return orjson.dumps(_values(progress))
     except TypeError:  # text that is no Unicode, from a hostile target
-        state = None if state is None else well_formed(state)
+        state = None if progress.state is None else well_formed(progress.state)
         runs = tuple(
-            run._replace(reason=well_formed(run.reason), message=well_formed(run.message)) for run in runs
+            replace(run, reason=well_formed(run.reason), message=well_formed(run.message))
+            for run in progress.runs
         )
-        return orjson.dumps((pokes, step, state, [tuple(run) for run in runs]))
+        return orjson.dumps(_values(replace(progress, state=state, runs=runs)))
+
+
+def _values(progress: Progress) -> tuple[Any, ...]:
+    runs = [
+        (run.verdict, run.reason, run.message, run.first_at, run.last_at, run.times) for run in progress.runs
+    ]
+    return progress.pokes, progress.step, progress.state, runs

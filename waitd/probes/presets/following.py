@@ -5,7 +5,7 @@ credentials are that one's.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from yarl import URL
 
@@ -13,7 +13,7 @@ from waitd.core.answer import Refused
 from waitd.core.connection import origin_of
 from waitd.core.retry_after import parse_retry_after
 from waitd.core.verdict import Pending, Verdict
-from waitd.core.wait import NOTHING_SEEN, Progress
+from waitd.core.wait import Progress
 from waitd.ports import Pokeable
 from waitd.probes.http import HttpProbe
 from waitd.probes.http_access import Access
@@ -33,7 +33,7 @@ class _Following:
     """A wait, looking where its last answer said."""
 
     target: HttpTarget
-    progress: Progress = NOTHING_SEEN
+    progress: Progress = field(default_factory=Progress)
 
 
 class _Target(HttpTarget):

@@ -114,7 +114,7 @@ class _GoldenConnections:
 @dataclass(frozen=True)
 class _Poked:
     target: PresetTarget
-    progress: Progress = NOTHING_SEEN
+    progress: Progress = field(default_factory=Progress)
 
 
 async def run(preset: Preset, *, direct: bool = True) -> Sequence[Result]:
