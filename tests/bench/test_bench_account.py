@@ -114,8 +114,8 @@ def test_a_wait_on_keys_must_show_what_its_own_job_wrote_and_all_of_it(
     assert account(WAIT._replace(kind=kind), heard(payload=payload)).good is good
 
 
-@pytest.mark.parametrize("s3", [None, "http://127.0.0.1:4999"])
-def test_the_demos_waits_are_valid_distinct_and_have_an_end_that_no_race_decides(s3: str | None) -> None:
+@pytest.mark.parametrize("s3", [[], ["http://127.0.0.1:4999"]])
+def test_the_demos_waits_are_valid_distinct_and_have_an_end_that_no_race_decides(s3: list[str]) -> None:
     servers = Urls([f"http://127.0.0.1:{4000 + n}" for n in range(len(MIX))], s3)
     bodies = waits(servers, "http://127.0.0.1:5000/callback", 300)
     submitted = [submitted_as(body, {"id": "w"}) for body in bodies]

@@ -130,7 +130,7 @@ async def test_what_is_no_job_is_a_400_that_says_how_paths_look(
 async def test_keys_are_served_on_a_port_of_their_own_and_belong_to_the_same_jobs(
     served: Urls, http: aiohttp.ClientSession
 ) -> None:
-    marker = f"{served.s3}/bucket/jobs/succeed/0/k/_SUCCESS"
+    marker = f"{served.s3[0]}/bucket/jobs/succeed/0/k/_SUCCESS"
     async with http.head(marker) as answer:
         assert (answer.status, answer.headers["Content-Length"]) == (200, "0")
     async with http.get(marker) as answer:
@@ -211,7 +211,7 @@ async def test_the_tally_counts_and_the_report_says_when_a_job_was_done(
     before = time.time()
     await status_and_body(http, f"{served.urls[0]}/jobs/succeed/0/t")
     await status_and_body(http, f"{served.urls[0]}/jobs/endless/0/t")
-    async with http.head(f"{served.s3}/bucket/jobs/endless/0/t/_SUCCESS") as answer:
+    async with http.head(f"{served.s3[0]}/bucket/jobs/endless/0/t/_SUCCESS") as answer:
         assert answer.status == 404
     _, tally = await status_and_body(http, f"{served.urls[0]}/tally")
     _, report = await status_and_body(http, f"{served.urls[0]}/report")

@@ -38,7 +38,7 @@ async def boto(served: Urls) -> AsyncIterator[Callable[..., Any]]:
     client = Session().create_client(
         "s3",
         region_name="us-east-1",
-        endpoint_url=served.s3,
+        endpoint_url=served.s3[0],
         aws_access_key_id="demo",
         aws_secret_access_key="demo",
         config=Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}),
@@ -87,7 +87,7 @@ class Poked:
 
 @pytest.fixture
 async def look(served: Urls) -> AsyncIterator[Callable[..., Any]]:
-    extra = {"endpoint_url": served.s3, "region_name": "us-east-1"}
+    extra = {"endpoint_url": served.s3[0], "region_name": "us-east-1"}
     variable = json.dumps({"conn_type": "aws", "login": "demo", "password": "demo", "extra": extra})
     connections = CachedConnections(
         [EnvironmentResolver({"AIRFLOW_CONN_HERE": variable})],

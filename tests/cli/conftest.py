@@ -64,7 +64,7 @@ def jobs(fleet: Mapping[str, Any]) -> str:
 def s3(fleet: Mapping[str, Any]) -> dict[str, str]:
     """The environment in which its keys are found, without a connection."""
     keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_DEFAULT_REGION": "us-east-1"}
-    return {"AWS_ENDPOINT_URL": str(fleet["s3"]), **keys}
+    return {"AWS_ENDPOINT_URL": str(fleet["s3"][0]), **keys}
 
 
 @pytest.fixture

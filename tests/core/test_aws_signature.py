@@ -11,7 +11,7 @@ from botocore.utils import percent_encode
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waitd.core.aws_signature import AwsKeys, encoded_path, encoded_query, signed_headers
+from waitd.core.aws_signature import AwsKeys, S3Signer, encoded_path, encoded_query
 
 MOMENT = datetime(2026, 11, 21, 2, 41, 7, tzinfo=timezone.utc)  # noqa: UP017 - botocore's own spelling
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
@@ -38,10 +38,20 @@ def test_a_signature_is_the_one_that_botocore_makes(
     where, asked = encoded_path(path), encoded_query(query)
     url = f"http://host:9000{where}" + (f"?{asked}" if asked else "")
     now = timegm(MOMENT.timetuple()) + 0.75
-    headers = signed_headers(method, "host:9000", where, asked, keys=keys, region="eu-west-3", now=now)
+    headers = S3Signer(keys, "eu-west-3", "host:9000").headers(method, where, asked, now=now)
     assert headers["Authorization"] == botocore_authorization(method, url, keys, "eu-west-3")
     assert headers["X-Amz-Date"] == "20261121T024107Z"
     assert headers.get("X-Amz-Security-Token") == token
+
+
+def test_one_signer_signs_for_every_second_that_comes_or_comes_again() -> None:
+    keys, region, host = AwsKeys("AKIA", "secret", "token"), "eu-west-3", "host:9000"
+    signer = S3Signer(keys, region, host)
+    day = 86_400.0
+    for now in (0.0, 0.9, 1.0, day - 1, day, 1.0, 1_795_000_000.5):
+        for path in ("/bucket/a", "/bucket/b"):
+            own = S3Signer(keys, region, host).headers("HEAD", path, "", now=now)
+            assert signer.headers("HEAD", path, "", now=now) == own
 
 
 @given(TEXT, TEXT)

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from raw_server import Poked, ScriptedConnections
+from raw_server import Poked, ScriptedConnections, answer
 
 from waitd.core.connection import Connection
 from waitd.core.verdict import Verdict
@@ -20,6 +20,21 @@ def aws(url: str, **extra: Any) -> Connection:
     return Connection(
         "aws_default", "aws", login="AKIA", password="secret", extra={"endpoint_url": url} | extra
     )
+
+
+def error(status: int, code: str, *headers: str) -> bytes:
+    """S3's answer of an error."""
+    return answer(status, f"<?xml version='1.0'?>\n<Error><Code>{code}</Code></Error>".encode(), *headers)
+
+
+def listed(*keys: str, more: str = "", size: str = "5") -> bytes:
+    """A page of a LIST. `more`: what leads to the next one."""
+    rows = "".join(
+        f'<Contents><Key>{key}</Key><Size>{size}</Size><LastModified>2026-11-21T02:41:00.000Z</LastModified><ETag>"e"</ETag></Contents>'
+        for key in keys
+    )
+    end = f"<IsTruncated>true</IsTruncated>{more}" if more else "<IsTruncated>false</IsTruncated>"
+    return answer(200, f'<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{end}{rows}</ListBucketResult>'.encode())  # fmt: skip
 
 
 @contextlib.asynccontextmanager

@@ -2,14 +2,17 @@
 
 import gc
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from waitd.core.connection import Connection
 from waitd.core.errors import InvalidInput
 from waitd.core.schedule import phase_of
-from waitd.probes.http_params import HttpTarget, target_of
+from waitd.probes.http_params import HttpTarget, _origin, named_by, target_of
 
 URL: dict[str, Any] = {"endpoint": "http://h.example/x"}
 BY_CONN: dict[str, Any] = {"http_conn_id": "c"}
@@ -145,6 +148,30 @@ def test_equal_parts_are_one_object_and_go_with_the_last_target() -> None:
     assert len({id(target.template) for target in targets}) == 1
     assert len({id(target.rules) for target in targets}) == 1
     assert len({id(target.origin) for target in targets}) == 1
+
+
+SEGMENTS = st.lists(
+    st.sampled_from(
+        ["", "a", "A-b_9", "..", ".", "%2e%2e", "..;x", "?q=", "#f", "{handle}", "h:80", "u@h", "http:", "http:/", "\\", " ", "é", "\n"]
+    ),
+    max_size=4,
+).map("/".join)  # fmt: skip
+
+
+@given(
+    st.sampled_from(
+        ["", "/", "//", "http://", "https://h", "HTTP://H:8/", "http://h/a/", "http://[::1]/", "ftp://h/"]
+    ),
+    SEGMENTS,
+)
+def test_the_origin_that_is_remembered_is_that_of_the_whole_endpoint(start: str, rest: str) -> None:
+    def found(of: Callable[..., object]) -> object:
+        try:
+            return str(of(start + rest, None, None))
+        except ValueError:
+            return ValueError
+
+    assert found(_origin) == found(named_by)
 
 
 def test_a_target_weighs_little() -> None:

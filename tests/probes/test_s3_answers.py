@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from moto_s3 import S3Server
 from raw_server import CLOSE, HANG, RESET, Script, answer, raw_server
-from s3_looks import aws, look, look_for, s3_client
+from s3_looks import aws, error, listed, look, look_for, s3_client
 
 from waitd.core.connection import Connection
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
@@ -20,19 +20,6 @@ FOUND = answer(200, b"", 'ETag: "e"', "Last-Modified: Sat, 21 Nov 2026 02:41:00 
 )
 KEY = {"bucket_key": "s3://bucket/dir/key"}
 WILD = {"bucket_key": "s3://bucket/dir/*", "wildcard_match": True}
-
-
-def error(status: int, code: str, *headers: str) -> bytes:
-    return answer(status, f"<?xml version='1.0'?>\n<Error><Code>{code}</Code></Error>".encode(), *headers)
-
-
-def listed(*keys: str, more: str = "", size: str = "5") -> bytes:
-    rows = "".join(
-        f'<Contents><Key>{key}</Key><Size>{size}</Size><LastModified>2026-11-21T02:41:00.000Z</LastModified><ETag>"e"</ETag></Contents>'
-        for key in keys
-    )
-    end = f"<IsTruncated>true</IsTruncated>{more}" if more else "<IsTruncated>false</IsTruncated>"
-    return answer(200, f'<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{end}{rows}</ListBucketResult>'.encode())  # fmt: skip
 
 
 def to(head: Script, other: Script) -> Callable[[str, int], Script]:

@@ -9,7 +9,7 @@ from s3_looks import look, look_for, s3_client
 
 from waitd.core.verdict import Failure, Pending, Success, Verdict
 from waitd.probes.aws_places import Place
-from waitd.probes.s3_client import _address
+from waitd.probes.s3_client import Bucket
 from waitd.probes.s3_key import S3KeyProbe
 
 ODD_KEYS = [
@@ -216,6 +216,6 @@ def test_a_bucket_is_part_of_the_host_or_of_the_path_as_with_boto3(
     base: str | None, style: str, bucket: str, url: str
 ) -> None:
     place = Place(base, "", "eu-west-1", style, None, verify_tls=True)
-    origin, host, path = _address(place, "eu-west-1", bucket, "a b")
-    assert origin + path == url
-    assert host == url.split("/")[2]
+    found = Bucket(place, "eu-west-1", bucket)
+    assert found.origin + found.path("a b") == url
+    assert (found.origin + found.path("")).rstrip("/") == url.removesuffix("/a%20b")

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 from moto_s3 import S3Server
 from raw_server import raw_server
-from s3_looks import aws, look, s3_client
-from test_s3_answers import listed
+from s3_looks import aws, listed, look, s3_client
 
 from waitd.core.event import rfc3339
 from waitd.core.unchanged import INLINE_KEYS, Digest

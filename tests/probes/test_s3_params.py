@@ -1,3 +1,4 @@
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ from waitd.core.connection import Connection
 from waitd.core.errors import InvalidInput
 from waitd.probes.s3_key import S3KeyProbe
 from waitd.probes.s3_keys_unchanged import S3KeysUnchangedProbe
-from waitd.probes.s3_params import S3KeyTarget, key_target
+from waitd.probes.s3_params import MAX_SHARERS, S3KeyTarget, key_target
 
 
 def target(**params: Any) -> S3KeyTarget:
@@ -109,10 +110,7 @@ async def test_waits_that_ask_the_same_have_one_key_and_others_do_not() -> None:
             {"bucket_name": "bucket", "prefix": "a"}, namespace="default"
         )
     others = [
-        *(
-            target(**url, **more)
-            for more in ({"use_regex": True}, {"wildcard_match": True}, {"aws_conn_id": "x"})
-        ),
+        *(target(**url, **more) for more in ({"wildcard_match": True}, {"aws_conn_id": "x"})),
         *(
             target(**url, **more)
             for more in ({"aws_conn_id": None}, {"region_name": "x"}, {"request_timeout": 5.0})
@@ -123,6 +121,31 @@ async def test_waits_that_ask_the_same_have_one_key_and_others_do_not() -> None:
         unchanged,
     ]
     assert len({each.key for each in (same[0], *others)}) == 1 + len(others)
+
+
+def test_patterns_that_begin_with_the_same_text_have_one_key_whatever_follows() -> None:
+    def pattern(*keys: str, **more: Any) -> S3KeyTarget:
+        return target(bucket_key=[f"s3://bucket/{key}" for key in keys], **({"wildcard_match": True} | more))
+
+    regex = {"wildcard_match": False, "use_regex": True}
+    shared = [pattern("in/a*"), pattern("in/a?"), pattern("in/a*", check="true"), pattern("in/a[0-9]", **regex), pattern("in/a", "in/a?")]  # fmt: skip
+    assert len({each.key for each in shared}) == 1
+    others = [pattern("in/b*"), pattern("in/*"), pattern("in/a*", "in/b*"), pattern("*"), pattern("in/a*", aws_conn_id="x"), target(bucket_key="s3://bucket/in/a")]  # fmt: skip
+    assert len({each.key for each in (shared[0], *others)}) == 1 + len(others)
+
+
+def test_only_so_many_different_patterns_share_a_key_and_equal_ones_always_do() -> None:
+    def pattern(n: int) -> S3KeyTarget:
+        return target(bucket_key=f"s3://crowded/in/*{n}", wildcard_match=True)
+
+    waits = [pattern(n) for n in range(2 * MAX_SHARERS)]
+    sizes = Counter(wait.key for wait in waits)
+    assert [*sizes.values()] == [MAX_SHARERS, MAX_SHARERS]
+    assert {pattern(n).key for n in range(MAX_SHARERS, 2 * MAX_SHARERS)} == {waits[-1].key}
+    assert pattern(2 * MAX_SHARERS).key not in sizes
+    first = str(waits[0].key)
+    del waits, sizes
+    assert pattern(-1).key == first  # nobody is left who could be counted
 
 
 async def test_the_origin_is_the_connection_until_the_endpoint_is_known() -> None:

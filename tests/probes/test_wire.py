@@ -22,6 +22,7 @@ class Server:
     def __init__(self, script: list[bytes]) -> None:
         self.script = script
         self.asked = 0
+        self.heads: list[str] = []
         self.connections: list[asyncio.StreamWriter] = []
         self.url = ""
 
@@ -29,7 +30,7 @@ class Server:
         self.connections.append(writer)
         try:
             while True:
-                await reader.readuntil(b"\r\n\r\n")
+                self.heads.append((await reader.readuntil(b"\r\n\r\n")).decode())
                 self.asked += 1
                 writer.write(self.script[self.asked - 1])
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -129,3 +130,22 @@ async def test_a_request_that_was_given_up_before_it_left_is_not_sent() -> None:
         assert given_up.cancelled()
         assert await body(wire, server.url) == b"2", "on a connection of its own"
         assert (server.asked, len(server.connections)) == (2, 2)
+
+
+async def test_a_requests_own_headers_win_over_the_common_ones_however_they_are_written() -> None:
+    async with asking(*[answer(b"")] * 2) as (server, wire):
+        await wire.ask("GET", server.url, {"accept": "text/csv", "X-One": "1"}, True)
+        await wire.ask("GET", server.url, {"X-One": "1"}, True)
+    own, common = (head.split("\r\n")[2:-2] for head in server.heads)
+    assert sorted(own) == ["X-One: 1", "accept: text/csv"]
+    assert sorted(common) == ["Accept: */*", "X-One: 1"]
+
+
+@pytest.mark.parametrize(
+    "headers", [{"X": "a\rb"}, {"X": "a\nb"}, {"X": "a\r\nY: b"}, {"X\r\n": "a"}, {"X": "\0"}]
+)
+async def test_no_header_makes_another(headers: dict[str, str]) -> None:
+    async with asking(answer(b"")) as (server, wire):
+        with pytest.raises(ValueError, match="control character"):
+            await wire.ask("GET", server.url, headers, True)
+    assert server.heads == []

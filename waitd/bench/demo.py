@@ -60,7 +60,7 @@ REFUSE_SHARE = 0.1
 def waits(servers: Urls, callback: str, count: int) -> list[dict[str, Any]]:
     """The bodies of `count` waits: the mix, each behaviour on an origin of its own, lengths spread evenly, signed callbacks."""
     names = [("http", name) for name, share in MIX.items() for _ in range(share)]
-    if servers.s3 is not None:
+    if servers.s3:
         keys = [(look, name) for (look, name), share in S3_MIX.items() for _ in range(share)]
         names = names[len(keys) :] + keys
     first, last = JOB_SECONDS
@@ -107,9 +107,9 @@ def _key_wait(look: str, path: str) -> dict[str, Any]:
 
 def connections(servers: Urls) -> dict[str, str]:
     """The connections that the waits name, as variables hold them, by conn_id."""
-    if servers.s3 is None:
+    if not servers.s3:
         return {}
-    extra = {"endpoint_url": servers.s3, "region_name": "us-east-1"}
+    extra = {"endpoint_url": servers.s3[0], "region_name": "us-east-1"}
     made_up = {"conn_type": "aws", "login": "demo", "password": os.urandom(16).hex(), "extra": extra}
     return {CONN_ID: orjson.dumps(made_up).decode()}
 
@@ -145,7 +145,7 @@ async def run(show: Show, count: int) -> Account:
         show.step(
             f"A job server plays {len(MIX)} flaky batch APIs: 503s, 429s, hangs, resets, jobs that fail."
         )
-        if servers.s3 is not None:
+        if servers.s3:
             show.step("A small S3 holds what some of the jobs write, and says SlowDown in bursts.")
         show.step(
             f"A callback receiver listens at {receiver.url}; it refuses about {REFUSE_SHARE:.0%} of the first calls."

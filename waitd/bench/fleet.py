@@ -1,7 +1,7 @@
 """The job server: a flaky batch API, as fast as one core can be one. `python -m waitd.bench.fleet --port 0 --origins 3`.
 
 A hand-written HTTP/1.1 server, because it must cost less than what it measures: it knows requests with a Content-Length or without a
-body, keep-alive and pipelining, and nothing else. On start it prints one JSON line, `{"urls": [...], "s3": …}`: with `--s3` the jobs'
+body, keep-alive and pipelining, and nothing else. On start it prints one JSON line, `{"urls": [...], "s3": [...]}`: with `--s3` the jobs'
 keys are served, too, as `waitd.bench.s3` says. `GET /report` tells what became of each job, `GET /tally` how much was asked so far.
 """
 
@@ -224,10 +224,10 @@ def _content_length(head: bytes) -> int:
 
 
 class Urls(NamedTuple):
-    """Where a fleet is served: the jobs, once for each origin, and their keys, where it was asked for."""
+    """Where a fleet is served: the jobs, once for each origin, and their keys, as often, where it was asked for."""
 
     urls: Sequence[str]
-    s3: str | None
+    s3: Sequence[str]
 
 
 async def serve(
@@ -239,19 +239,19 @@ async def serve(
     *,
     with_s3: bool = False,
 ) -> None:
-    """Serves one fleet on `origins` ports (the first is `port`; 0: any), and its keys on one more, until `stopped`."""
+    """Serves one fleet on `origins` ports (the first is `port`; 0: any), and its keys on as many more, until `stopped`."""
     loop = asyncio.get_running_loop()
     fleet = Fleet(loop.time)
     looks: list[Look] = [fleet.look] * origins
     if with_s3:
-        looks.append(S3(fleet.looked_at, loop.time, time.time).look)
+        looks += [S3(fleet.looked_at, loop.time, time.time).look] * origins
     servers = [
         await loop.create_server(partial(Connection, look), host, port if n == 0 else 0, backlog=4096)
         for n, look in enumerate(looks)
     ]
     try:
         urls = [f"http://{host}:{_port(server.sockets[0])}" for server in servers]
-        started(Urls(urls[:origins], urls[origins] if with_s3 else None))
+        started(Urls(urls[:origins], urls[origins:]))
         await stopped.wait()
     finally:
         for server in servers:
@@ -286,7 +286,7 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0 lets the system choose (default)")
     parser.add_argument("--origins", type=int, default=1, help="on how many ports the same jobs are served")
-    parser.add_argument("--s3", action="store_true", help="serve the jobs' keys, too, on a port of its own")
+    parser.add_argument("--s3", action="store_true", help="serve the jobs' keys, too, on as many ports")
     parser.add_argument(
         "--exit-with-parent", action="store_true", help="stop when standard input, a pipe, ends"
     )

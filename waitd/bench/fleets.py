@@ -69,9 +69,9 @@ class Fleets:
         return f"s3://{BUCKET}{wait.path}/{MARKER}"
 
     @property
-    def s3(self) -> Sequence[str]:
-        """Where each one's keys are."""
-        return [urls.s3 for urls in self._urls if urls.s3 is not None]
+    def s3(self) -> Sequence[Sequence[str]]:
+        """Where each one's keys are, once for each of its origins."""
+        return [urls.s3 for urls in self._urls]
 
     async def tally(self) -> Tally:
         """Of all of them, added up."""

@@ -62,8 +62,7 @@ PROFILES: Mapping[str, Profile] = {
         {"endless": 30, "succeed": 20, "latent": 10, "fail": 6, "dead": 24, "hangs": 10},
     ),
 }  # fmt: skip
-#: What a job's keys are asked for instead: a key cannot say that its job failed, nor lie; and the small S3 is one origin for all, so that
-#: nothing hangs there.
+#: What a job's keys are asked for instead: a key cannot say that its job failed, nor lie, and the small S3 never hangs.
 ON_S3: Mapping[str, str] = {
     "fail": "succeed", "lies": "latent", "liar": "endless", "truncates": "resets", "slow": "latent", "dead": "endless", "hangs": "unavailable",
 }  # fmt: skip

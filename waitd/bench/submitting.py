@@ -38,7 +38,7 @@ def body_of(wait: Planned, load: Load, fleet: Fleets, callback: str, run: str) -
     if wait.kind == "http":
         params: dict[str, Any] = {"endpoint": fleet.endpoint(wait), **CONDITIONS}
     else:
-        params = {"bucket_key": fleet.key(wait), "aws_conn_id": f"{CONN_ID}_{wait.fleet}"}
+        params = {"bucket_key": fleet.key(wait), "aws_conn_id": conn_id_of(wait.fleet, wait.origin)}
     return {
         "kind": wait.kind,
         "params": {**params, "request_timeout": REQUEST_TIMEOUT},
@@ -50,13 +50,19 @@ def body_of(wait: Planned, load: Load, fleet: Fleets, callback: str, run: str) -
 
 
 def connections(fleet: Fleets) -> dict[str, str]:
-    """The connections that waits on keys name, as variables hold them, by conn_id: one for each process of the fleet."""
+    """The connections that waits on keys name, as variables hold them, by conn_id: one for each origin of the fleet."""
     found = {}
-    for n, url in enumerate(fleet.s3):
-        extra = {"endpoint_url": url, "region_name": "us-east-1"}
-        made_up = {"conn_type": "aws", "login": "bench", "password": os.urandom(16).hex(), "extra": extra}
-        found[f"{CONN_ID}_{n}"] = orjson.dumps(made_up).decode()
+    for process, urls in enumerate(fleet.s3):
+        for origin, url in enumerate(urls):
+            extra = {"endpoint_url": url, "region_name": "us-east-1"}
+            made_up = {"conn_type": "aws", "login": "bench", "password": os.urandom(16).hex(), "extra": extra}
+            found[conn_id_of(process, origin)] = orjson.dumps(made_up).decode()
     return found
+
+
+def conn_id_of(process: int, origin: int) -> str:
+    """The connection that knows where the keys of one origin are."""
+    return f"{CONN_ID}_{process}_{origin}"
 
 
 async def hand_in(client: Client, waits: Iterable[tuple[Planned, Mapping[str, Any]]]) -> HandedIn:

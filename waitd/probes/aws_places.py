@@ -9,7 +9,7 @@ import structlog
 from anyio import to_thread
 
 from waitd.core.answer import Refused
-from waitd.core.aws_connection import AwsAccount, aws_account, is_region
+from waitd.core.aws_connection import AwsAccount, KeySource, aws_account, is_region
 from waitd.core.aws_signature import AwsKeys
 from waitd.core.connection import Connection, join, origin_of
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
@@ -58,14 +58,11 @@ class Place(NamedTuple):
 
 
 class _Site(NamedTuple):
-    """What stays the same of a place while its connection does."""
+    """What stays the same while a connection does: the place, and where its keys come from; `source` None: the place has them."""
 
     connection: Connection | None
-    account: AwsAccount
-    base: str | None
-    origin: str
-    region: str
-    verify_tls: bool | ssl.SSLContext
+    place: Place
+    source: KeySource | None
 
 
 class AwsPlaces:
@@ -95,7 +92,9 @@ class AwsPlaces:
     def origin(self, whose: Whose) -> str:
         """The origin of the endpoint where it is known, else the connection's name."""
         site = self._sites.get(whose)
-        return site.origin if site is not None else f"connection {whose.conn_id or 'of the environment'}"
+        return (
+            site.place.origin if site is not None else f"connection {whose.conn_id or 'of the environment'}"
+        )
 
     async def look(
         self, whose: Whose, ask: Callable[[Place], Awaitable[_Found | Verdict | Refused]]
@@ -105,21 +104,17 @@ class AwsPlaces:
         Nothing that goes wrong on the way is raised.
         """
         try:
-            found = await self._asked(whose, ask, anew=False)
+            place = await self._place(whose, anew=False)
+            found = await ask(place) if isinstance(place, Place) else place
             if isinstance(found, Refused):
-                found = await self._asked(whose, ask, anew=True)
+                place = await self._place(whose, anew=True)
+                found = await ask(place) if isinstance(place, Place) else place
         except Exception as error:  # noqa: BLE001 - whatever a target brings about is its own wait's verdict
             verdict = trouble(error)
             if verdict.reason == "probe_error":
                 _log.warning("poke_failed", error=type(error).__name__)
             return verdict
         return found.verdict if isinstance(found, Refused) else found
-
-    async def _asked(
-        self, whose: Whose, ask: Callable[[Place], Awaitable[_Found | Verdict | Refused]], *, anew: bool
-    ) -> _Found | Verdict | Refused:
-        place = await self._place(whose, anew=anew)
-        return await ask(place) if isinstance(place, Place) else place
 
     async def _place(self, whose: Whose, *, anew: bool) -> Place | Unreachable:
         """Where to ask, with credentials at hand or, `anew`, looked up afresh."""
@@ -140,16 +135,20 @@ class AwsPlaces:
             ValueError: the connection cannot be used; the message quotes no secret.
         """
         connection = await self._connection(whose, fresh=False)
-        site = await self._site(whose, connection)
-        source = site.account.keys
-        return _place(site, None if source is None else await self._credentials.keys(source))
+        site = self._sites.get(whose)
+        if site is None or site.connection is not connection:
+            site = await self._new_site(whose, connection)
+        if site.source is None:
+            return site.place
+        return site.place._replace(keys=await self._credentials.keys(site.source))
 
     async def find_anew(self, whose: Whose) -> Place:
         """The place, with keys that were looked up afresh (at most once in 30 s). Raises as `find` does."""
         connection = await self._connection(whose, fresh=True)
-        site = await self._site(whose, connection)
-        source = site.account.keys
-        return _place(site, None if source is None else await self._credentials.refreshed(source))
+        site = await self._new_site(whose, connection)
+        if site.source is None:
+            return site.place
+        return site.place._replace(keys=await self._credentials.refreshed(site.source))
 
     async def _connection(self, whose: Whose, *, fresh: bool) -> Connection | None:
         conn_id = whose.conn_id
@@ -163,10 +162,7 @@ class AwsPlaces:
             self._absent_until[conn_id] = self._now() + _ABSENT
             return None
 
-    async def _site(self, whose: Whose, connection: Connection | None) -> _Site:
-        site = self._sites.get(whose)
-        if site is not None and site.connection is connection:
-            return site
+    async def _new_site(self, whose: Whose, connection: Connection | None) -> _Site:
         account = AwsAccount() if connection is None else aws_account(connection, self._service)
         region, endpoint = whose.region or account.region, account.endpoint
         if region is None or (connection is None and endpoint is None):
@@ -181,17 +177,16 @@ class AwsPlaces:
         origin = str(origin_of(endpoint or f"https://{aws_host(region, self._service)}"))
         if len(self._sites) >= _MAX_PLACES and whose not in self._sites:
             del self._sites[next(iter(self._sites))]
-        site = self._sites[whose] = _Site(connection, account, endpoint, origin, region, verify)
+        source = account.keys
+        given = source.given if source is not None and source.role is None else None
+        place = Place(endpoint, origin, region, account.style, given, verify)
+        site = self._sites[whose] = _Site(connection, place, source if given is None else None)
         return site
 
 
 def aws_host(region: str, service: str = "s3") -> str:
     """The host of AWS's own S3 in a region; for other services it is a good guess."""
     return f"{service}.{region}.amazonaws.com{'.cn' if region.startswith('cn-') else ''}"
-
-
-def _place(site: _Site, keys: AwsKeys | None) -> Place:
-    return Place(site.base, site.origin, site.region, site.account.style, keys, site.verify_tls)
 
 
 async def _certificates(account: AwsAccount) -> bool | ssl.SSLContext:

@@ -120,13 +120,19 @@ class Reply(HeadersMixin):
                 return True
         return False
 
+    def field(self, name: bytes) -> bytes | None:
+        """The first field of that name, which is given in lower case, found without reading the others."""
+        length = len(name)
+        for each, value in self._fields:
+            if len(each) == length and each.lower() == name:
+                return value
+        return None
+
     @property
     def etag(self) -> str | None:
-        """Its ETag, found without reading the other fields."""
-        for name, value in self._fields:
-            if len(name) == 4 and name.lower() == b"etag":
-                return value.decode("latin-1")
-        return None
+        """Its ETag."""
+        value = self.field(b"etag")
+        return None if value is None else value.decode("latin-1")
 
     def lacks_length(self) -> bool:
         """Whether its end is where the connection's is."""

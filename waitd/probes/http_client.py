@@ -242,7 +242,7 @@ async def _read(content: aiohttp.StreamReader | Reply, decoder: Decoder | None, 
 
 def _facts(response: Response, now: float) -> Answered:
     status = response.status
-    if status < 400:
+    if status < 400 or (type(response) is Reply and response.field(b"retry-after") is None):
         return _plain(status)
     headers = response.headers
     return Answered(status, parse_retry_after(headers.get("Retry-After"), now, headers.get("Date")))

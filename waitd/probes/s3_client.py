@@ -5,23 +5,24 @@ is the poker's to say. A client library costs more a question, or does not take 
 """
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from typing import NamedTuple, Self, TypeVar
 from xml.etree.ElementTree import ParseError
 
 import structlog
 from anyio import CapacityLimiter
 
-from waitd.core.answer import Refused
+from waitd.core.answer import Answered, Refused
 from waitd.core.aws_connection import is_region
-from waitd.core.aws_signature import encoded_path, encoded_query, signed_headers
+from waitd.core.aws_signature import S3Signer, encoded_path, encoded_query
 from waitd.core.egress import Named
 from waitd.core.s3_answer import Asked, S3Refusal, verdict_of_refusal
 from waitd.core.verdict import Unreachable, Verdict
 from waitd.outgoing import Outgoing
 from waitd.ports import Connections
 from waitd.probes.aws_places import AwsPlaces, Place, Whose, aws_host
-from waitd.probes.http_client import HttpClient, Request
+from waitd.probes.http_client import HttpClient, Request, Response
 from waitd.probes.s3_xml import File, Page, element_of, file_of, page_of
 from waitd.probes.workers import WORKERS
 
@@ -31,6 +32,9 @@ _PAGE_BYTES = 8 * 1024 * 1024
 #: Seconds for which a bucket that was there is taken to be there still, where a missing key might mean a missing bucket.
 BUCKET_SEEN = 300.0
 _MAX_BUCKETS = 10_000
+#: Answers that may tell the bucket's own region, and answers to a HEAD that leave unsaid what is wrong.
+_TELLS_REGION = frozenset({301, 307, 400})
+_WORDLESS = frozenset({400, 401, 403})
 
 #: The most pages of 1,000 keys that one look reads.
 MAX_PAGES = 100
@@ -53,10 +57,9 @@ _log = structlog.get_logger()
 
 
 class _Answer(NamedTuple):
-    status: int
-    retry_after: float | None
-    headers: Mapping[str, str]
-    body: bytes | None
+    facts: Answered
+    response: Response
+    body: bytes | None = None
 
 
 class S3Client:
@@ -111,16 +114,15 @@ class S3Client:
             aiohttp.ClientError, OSError: see `http_client.trouble`.
         """
         answer = await self._ask(place, "HEAD", bucket, key, "")
-        if 200 <= answer.status < 300:
-            return file_of(key, answer.headers) or _BAD_HEAD
-        if answer.status == 404:
+        status = answer.facts.status
+        if status == 404:
+            if self._monotonic() < self._buckets.get((place.origin, bucket), 0.0):
+                return None
             return await self._missing(place, bucket)
-        refusal = S3Refusal(answer.status, "", answer.retry_after)
-        if answer.status in {
-            400,
-            401,
-            403,
-        }:  # the answer to a HEAD has no words: those to a LIST say what is wrong
+        if 200 <= status < 300:
+            return file_of(key, answer.response.headers) or _BAD_HEAD
+        refusal = S3Refusal(status, "", answer.facts.retry_after)
+        if status in _WORDLESS:  # those to a LIST say what is wrong
             region = self._regions.get((place.origin, bucket))
             told = _refusal(await self._ask(place, "GET", bucket, "", _list_query(key, None, 1)))
             if not anew and region != self._regions.get((place.origin, bucket)):
@@ -136,7 +138,7 @@ class S3Client:
             aiohttp.ClientError, OSError: see `http_client.trouble`.
         """
         answer = await self._ask(place, "GET", bucket, "", _list_query(prefix, token, 1000))
-        if not 200 <= answer.status < 300:
+        if not 200 <= answer.facts.status < 300:
             return verdict_of_refusal(_refusal(answer), Asked.LIST)
         try:
             return page_of(answer.body or b"")
@@ -145,49 +147,42 @@ class S3Client:
 
     async def _missing(self, place: Place, bucket: str) -> Sorry | None:
         """None for a missing key; S3 answers a HEAD the same where there is no bucket, so that is asked now and then."""
-        seen = (place.origin, bucket)
-        if self._monotonic() < self._buckets.get(seen, 0.0):
-            return None
         answer = await self._ask(place, "GET", bucket, "", _list_query("", None, 1))
-        if answer.status == 404:
+        if answer.facts.status == 404:
             return verdict_of_refusal(_refusal(answer), Asked.LIST)
-        if answer.status < 500:
-            _keep(self._buckets, seen, self._monotonic() + BUCKET_SEEN)
+        if answer.facts.status < 500:
+            _keep(self._buckets, (place.origin, bucket), self._monotonic() + BUCKET_SEEN)
         return None
 
     async def _ask(self, place: Place, method: str, bucket: str, key: str, query: str) -> _Answer:
         """One answer; a second one where the first tells the bucket's own region."""
         home = (place.origin, bucket)
         region = self._regions.get(home, place.region)
-        answer = await self._send(place, method, bucket, key, query, region=region)
-        if answer.status in {301, 307, 400}:
-            told = answer.headers.get("x-amz-bucket-region") or element_of(answer.body, "Region")
+        answer = await self._send(bucket_at(place, region, bucket), method, key, query)
+        if answer.facts.status in _TELLS_REGION:
+            told = answer.response.headers.get("x-amz-bucket-region") or element_of(answer.body, "Region")
             if told and told != region and is_region(told):
                 _keep(self._regions, home, told)
-                answer = await self._send(place, method, bucket, key, query, region=told)
+                answer = await self._send(bucket_at(place, told, bucket), method, key, query)
         return answer
 
-    async def _send(
-        self, place: Place, method: str, bucket: str, key: str, query: str, *, region: str
-    ) -> _Answer:
-        origin, host, path = _address(place, region, bucket, key)
-        now = self.now()
-        headers = None
-        if place.keys is not None:
-            headers = signed_headers(method, host, path, query, keys=place.keys, region=region, now=now)
-        url = f"{origin}{path}?{query}" if query else f"{origin}{path}"
+    async def _send(self, bucket: "Bucket", method: str, key: str, query: str) -> _Answer:
+        path, now = bucket.path(key), self.now()
+        signer = bucket.signer
+        headers = None if signer is None else signer.headers(method, path, query, now=now)
+        url = f"{bucket.origin}{path}?{query}" if query else bucket.origin + path
         sent = await self._http.exchange(
-            Request(method, url, headers, None, place.verify_tls, Named.BY_OPERATOR), now
+            Request(method, url, headers, None, bucket.verify_tls, Named.BY_OPERATOR), now
         )
-        response = sent.response
+        facts, response, _ = sent
         try:
-            body = None
-            if method != "HEAD":
-                limit = _PAGE_BYTES if sent.facts.status < 300 else _ERROR_BYTES
-                body = await self._http.read(response, limit)
-            return _Answer(sent.facts.status, sent.facts.retry_after, response.headers, body)
+            if method == "HEAD":
+                return _Answer(facts, response)
+            limit = _PAGE_BYTES if facts.status < 300 else _ERROR_BYTES
+            return _Answer(facts, response, await self._http.read(response, limit))
         finally:
-            await self._http.release(response)
+            if not response.closed:
+                await self._http.release(response)
 
 
 def _keep(held: dict[_Home, _Value], home: _Home, value: _Value) -> None:
@@ -196,18 +191,32 @@ def _keep(held: dict[_Home, _Value], home: _Home, value: _Value) -> None:
     held[home] = value
 
 
-def _address(place: Place, region: str, bucket: str, key: str) -> tuple[str, str, str]:
-    """Origin, `Host` header and encoded path of a bucket or, with a key, of an object in it."""
-    base = place.base or f"https://{aws_host(region)}"
-    scheme, _, rest = base.partition("://")
-    host, slash, above = rest.partition("/")
-    path = encoded_path(key)
-    if _has_own_host(place, bucket):
-        host = f"{bucket}.{host}"
-        path = f"{slash}{above}/{path}"
-    else:
-        path = f"{slash}{above}/{bucket}/{path}" if key else f"{slash}{above}/{bucket}"
-    return f"{scheme}://{host}", host, path
+class Bucket:
+    """A bucket as requests about it are addressed and signed. `signer` None: they are not signed."""
+
+    def __init__(self, place: Place, region: str, name: str) -> None:
+        base = place.base or f"https://{aws_host(region)}"
+        scheme, _, rest = base.partition("://")
+        host, slash, above = rest.partition("/")
+        own_host = _has_own_host(place, name)
+        if own_host:
+            host = f"{name}.{host}"
+        self.origin = f"{scheme}://{host}"
+        self.signer = None if place.keys is None else S3Signer(place.keys, region, host)
+        self.verify_tls = place.verify_tls
+        root = f"{slash}{above}" if own_host else f"{slash}{above}/{name}"
+        self._above_keys = f"{root}/"
+        self._itself = f"{root}/" if own_host else root
+
+    def path(self, key: str) -> str:
+        """The encoded path of an object in it; without a key, its own."""
+        return self._above_keys + encoded_path(key) if key else self._itself
+
+
+@lru_cache(maxsize=_MAX_BUCKETS)
+def bucket_at(place: Place, region: str, name: str) -> Bucket:
+    """The bucket of that name; the same object each time."""
+    return Bucket(place, region, name)
 
 
 def _has_own_host(place: Place, bucket: str) -> bool:
@@ -225,4 +234,4 @@ def _list_query(prefix: str, token: str | None, most: int) -> str:
 
 
 def _refusal(answer: _Answer) -> S3Refusal:
-    return S3Refusal(answer.status, element_of(answer.body, "Code"), answer.retry_after)
+    return S3Refusal(answer.facts.status, element_of(answer.body, "Code"), answer.facts.retry_after)

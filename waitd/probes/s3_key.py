@@ -1,12 +1,12 @@
 """The kind `s3_key`: keys, or keys that match a pattern, are there, and what `check` says of them is true."""
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import orjson
-from anyio import to_thread
 
 from waitd.core.answer import RESULT_OMITTED, Refused
 from waitd.core.event import rfc3339
@@ -15,17 +15,15 @@ from waitd.ports import Pokeable, Topic
 from waitd.probes.aws_places import Place
 from waitd.probes.file_check import TooHeavy, checked
 from waitd.probes.judging import RESULT_LIMIT
-from waitd.probes.patterns import Pattern
-from waitd.probes.s3_client import MAX_PAGES, TOO_MANY, S3Client
+from waitd.probes.s3_client import TOO_MANY, S3Client
+from waitd.probes.s3_listing import Sought, find
 from waitd.probes.s3_params import Look, S3KeyParams, S3KeyTarget, key_target, pattern_of
-from waitd.probes.s3_xml import File, Page
+from waitd.probes.s3_xml import File
 
-#: The shortest that a file can be as JSON, `{"Size":0}`, in bytes: so many files are certainly too large a payload.
-_CERTAINLY_TOO_MANY = RESULT_LIMIT // 10
-#: Patterns are matched in the loop up to this much work, in instructions times bytes; beyond it, in a thread.
-_INLINE_MATCHING = 8_000_000
 #: A worker gets this share of the time that is left, so that its verdict comes before the caller's patience ends.
 _SHARE = 0.9
+#: After so many files that were shown to waits, the loop has its turn.
+_SHOWN_AT_ONCE = 5000
 
 ABSENT = Pending("absent", "The key is not there.")
 NO_MATCH = Pending("absent", "No key matches.")
@@ -33,10 +31,23 @@ TOO_SLOW = Unreachable("condition_too_slow", "The check needs too much time or m
 
 
 class _Found(NamedTuple):
-    """What each address matched. `cut`: the list was not read to its end, as nothing could depend on the rest."""
+    """What each address matched. `cut`: a list was not read to its end, as nothing could depend on the rest."""
 
-    files: list[list[File]]
+    files: Sequence[Sequence[File]]
     cut: bool = False
+
+
+class _Wanted(NamedTuple):
+    """What equal waits are about."""
+
+    look: Look
+    addresses: tuple[tuple[str, str], ...]
+
+
+#: What became of each.
+_Answers = dict[_Wanted, _Found | Verdict]
+#: By bucket and beginning of its keys: the patterns that are looked for in that list.
+_Lists = dict[tuple[str, str], dict[tuple[str, str, bool], Sought]]
 
 
 class S3KeyProbe:
@@ -77,66 +88,77 @@ class S3KeyProbe:
 
     async def poke(self, group: Sequence[Pokeable]) -> Sequence[Verdict]:
         """One look on behalf of waits with equal keys; a verdict for each, in order. Raises nothing but its cancellation."""
-        looks: list[Look] = [pokeable.target.look for pokeable in group]
         target: S3KeyTarget = group[0].target
-        give_up = asyncio.get_running_loop().time() + target.request_timeout
-        need_all = any(look.check is not None for look in looks)
-        found = await self._client.look(
-            target.whose, lambda place: self._ask(place, target, need_all=need_all)
-        )
+        if target.look.mode != "key":
+            return await self._by_lists(target, [_wanted(each) for each in group])
+        began = time.monotonic()
+        found = await self._client.places.look(target.whose, partial(self._heads, target.addresses))
         if not isinstance(found, _Found):
-            return [found] * len(looks)
-        different = dict.fromkeys(looks)
-        verdicts = {
-            look: await self._judged(look, found, give_up, len(different) - index)
-            for index, look in enumerate(different)
-        }
-        return [verdicts[look] for look in looks]
+            return [found] * len(group)
+        answers: _Answers = dict.fromkeys(map(_wanted, group), found)
+        verdicts = await self._judged(answers, began + target.request_timeout)
+        return [verdicts[_wanted(each)] for each in group]
 
-    async def _ask(self, place: Place, target: S3KeyTarget, *, need_all: bool) -> _Found | Verdict | Refused:
-        found, cut = [], False
-        for bucket, text in target.addresses:
-            if target.look.mode == "key":
-                file = await self._client.head(place, bucket, text)
-                if file is None:
-                    return ABSENT if len(target.addresses) == 1 else _absent(bucket, text)
-                if not isinstance(file, File):
-                    return file
-                found.append([file])
+    async def _heads(self, addresses: Sequence[tuple[str, str]], place: Place) -> _Found | Verdict | Refused:
+        """Every one of these keys, or what is said of the first that cannot be had."""
+        files = []
+        for bucket, key in addresses:
+            file = await self._client.head(place, bucket, key)
+            if file is None:
+                return ABSENT if len(addresses) == 1 else _absent(bucket, key)
+            if not isinstance(file, File):
+                return file
+            files.append([file])
+        return _Found(files)
+
+    async def _by_lists(self, target: S3KeyTarget, group: Sequence[_Wanted]) -> Sequence[Verdict]:
+        """Patterns that begin with the same text share each LIST."""
+        began = time.monotonic()
+        different = dict.fromkeys(group)
+        answers = await self._client.places.look(target.whose, partial(self._lists, list(different)))
+        if not isinstance(answers, dict):
+            return [answers] * len(group)
+        verdicts = await self._judged(answers, began + target.request_timeout)
+        return [verdicts[each] for each in group]
+
+    async def _lists(self, group: Sequence[_Wanted], place: Place) -> _Answers | Verdict | Refused:
+        """What the patterns of each matched; of those that one pattern has already decided, the others are not looked for."""
+        lists: _Lists = {}
+        parts: dict[_Wanted, list[Sought]] = {}
+        for wanted in group:
+            parts[wanted] = [_sought(lists, wanted.look, *address) for address in wanted.addresses]
+        trouble: Verdict | None = None
+        for (bucket, prefix), patterns in lists.items():
+            undecided = {each for sought in parts.values() if not _decided(sought) for each in sought}
+            looking = [each for each in patterns.values() if each in undecided]
+            if looking:
+                told = await find(self._client, place, bucket, prefix, looking)
+                if isinstance(told, Refused):
+                    return told
+                if told is not None:
+                    trouble = told
+                    break
+        return {wanted: _found(wanted, sought, trouble) for wanted, sought in parts.items()}
+
+    async def _judged(self, answers: _Answers, give_up: float) -> Mapping[_Wanted, Verdict]:
+        """`give_up`: monotonic seconds."""
+        verdicts: dict[_Wanted, Verdict] = {}
+        shown = 0
+        for index, (wanted, found) in enumerate(answers.items()):
+            if not isinstance(found, _Found):
+                verdicts[wanted] = found
                 continue
-            matched = await self._matched(
-                place, bucket, pattern_of(target.look.mode, text), need_all=need_all
-            )
-            if not isinstance(matched, _Found):
-                return matched
-            if not matched.files[0]:
-                return NO_MATCH if len(target.addresses) == 1 else _absent(bucket, text)
-            found += matched.files
-            cut |= matched.cut
-        return _Found(found, cut)
+            shown += sum(map(len, found.files))
+            if shown > _SHOWN_AT_ONCE:
+                await asyncio.sleep(0)
+                shown = 0
+            verdicts[wanted] = await self._judge(wanted.look, found, give_up, len(answers) - index)
+        return verdicts
 
-    async def _matched(
-        self, place: Place, bucket: str, pattern: Pattern, *, need_all: bool
-    ) -> _Found | Verdict | Refused:
-        """Every key that the pattern matches; as many as matter where no check looks at them."""
-        files: list[File] = []
-        token: str | None = None
-        for _ in range(MAX_PAGES):
-            page = await self._client.page(place, bucket, pattern.prefix, token)
-            if not isinstance(page, Page):
-                return page
-            files += await _matching(pattern, page.files)
-            token = page.next_token
-            if token is None:
-                return _Found([files])
-            if len(files) > _CERTAINLY_TOO_MANY and not need_all:
-                return _Found([files], cut=True)
-        return _Found([files], cut=True) if files and not need_all else TOO_MANY
-
-    async def _judged(self, look: Look, found: _Found, give_up: float, sharers: int) -> Verdict:
+    async def _judge(self, look: Look, found: _Found, give_up: float, sharers: int) -> Verdict:
         shown = [[_shown(look.metadata, file) for file in files] for files in found.files]
         if look.check is not None:
-            left = (give_up - asyncio.get_running_loop().time()) * _SHARE / sharers
+            left = (give_up - time.monotonic()) * _SHARE / sharers
             try:
                 async with asyncio.timeout(max(left, 0.0)):
                     for files in shown:
@@ -151,20 +173,40 @@ class S3KeyProbe:
         return Success(payload, "success", "The keys are there.")
 
 
+def _wanted(pokeable: Pokeable) -> _Wanted:
+    target: S3KeyTarget = pokeable.target
+    return _Wanted(target.look, target.addresses)
+
+
+def _sought(lists: _Lists, look: Look, bucket: str, text: str) -> Sought:
+    """The pattern among those of the list that it is looked for in; equal ones are one."""
+    pattern, every = pattern_of(look.mode, text), look.check is not None
+    patterns = lists.setdefault((bucket, pattern.prefix), {})
+    which = (look.mode, text, every)
+    sought = patterns.get(which)
+    if sought is None:
+        sought = patterns[which] = Sought(pattern, every=every)
+    return sought
+
+
+def _decided(sought: Sequence[Sought]) -> bool:
+    return any(each.missing or each.too_many for each in sought)
+
+
+def _found(wanted: _Wanted, sought: Sequence[Sought], trouble: Verdict | None) -> _Found | Verdict:
+    for (bucket, text), each in zip(wanted.addresses, sought, strict=True):
+        if each.too_many:
+            return TOO_MANY
+        if each.missing:
+            return NO_MATCH if len(sought) == 1 else _absent(bucket, text)
+    if trouble is not None and not all(each.listed for each in sought):
+        return trouble
+    return _Found([each.files for each in sought], cut=any(each.cut for each in sought))
+
+
 def _matches(mode: str, text: str, key: str) -> bool:
     """Whether a pattern takes a key. Compiled when it is asked: a compiled pattern for each of many waits would be too much to keep."""
     return pattern_of(mode, text).matches(key)
-
-
-async def _matching(pattern: Pattern, files: Sequence[File]) -> list[File]:
-    work = pattern.program * sum(len(file.key) for file in files)
-    if work > _INLINE_MATCHING:
-        return await to_thread.run_sync(_filtered, pattern, files)
-    return _filtered(pattern, files)
-
-
-def _filtered(pattern: Pattern, files: Sequence[File]) -> list[File]:
-    return [file for file in files if pattern.matches(file.key)]
 
 
 def _absent(bucket: str, text: str) -> Pending:

@@ -20,6 +20,8 @@ from waitd.probes.file_check import problem
 MAX_KEY = 1024
 #: How many keys one wait may name.
 MAX_KEYS = 100
+#: How many waits with different patterns share a LIST: for more, matching takes longer than the lists that it saves.
+MAX_SHARERS = 50
 #: What is known of a file, in the order in which it is shown.
 METADATA = ("Key", "Size", "LastModified", "ETag")
 
@@ -86,12 +88,22 @@ class Look:
     request_timeout: float
 
 
+Addresses = tuple[tuple[str, str], ...]
+
+
+class Share(str):
+    """A coalescing key of waits on patterns that share their LISTs, while one of them is alive. `members`: their different patterns."""
+
+    __slots__ = ("__weakref__", "members")
+    members: tuple[Addresses, ...]
+
+
 class S3KeyTarget(AwsTarget):
     """What a wait of kind `s3_key` asks: its addresses, (bucket, key or pattern) each, and how it looks at them."""
 
     __slots__ = ("addresses", "look")
 
-    def __init__(self, look: Look, addresses: tuple[tuple[str, str], ...], key: str) -> None:
+    def __init__(self, look: Look, addresses: Addresses, key: str) -> None:
         super().__init__(look.whose, key, look.request_timeout)
         self.look = look
         self.addresses = addresses
@@ -125,7 +137,10 @@ def key_target(params: Mapping[str, Any], *, namespace: str) -> S3KeyTarget:
         raise InvalidInput(problems)
     look = _look(given, namespace, mode)
     where = tuple(dict.fromkeys(addresses))
-    return S3KeyTarget(look, where, seed("s3_key", namespace, given, mode, where))
+    if mode == "key":
+        return S3KeyTarget(look, where, seed("s3_key", namespace, given, mode, where))
+    lists = tuple(dict.fromkeys((bucket, pattern_of(mode, text).prefix) for bucket, text in where))
+    return S3KeyTarget(look, where, _share(seed("s3_key", namespace, given, "list", lists), where))
 
 
 def bucket_problems(pointer: str, bucket: str) -> Iterator[Problem]:
@@ -179,3 +194,18 @@ def _look(given: S3KeyParams, namespace: str, mode: str) -> Look:
 
 
 _looks: WeakValueDictionary[tuple[Any, ...], Look] = WeakValueDictionary()
+
+
+def _share(key: str, where: Addresses) -> Share:
+    """The coalescing key of waits that need the same LISTs; those with more different patterns than share them well have several."""
+    share = _shares.get(key)
+    if share is None or (len(share.members) >= MAX_SHARERS and where not in share.members):
+        full = 0 if share is None else int(share.rpartition("/")[2]) + 1
+        share = _shares[key] = Share(f"{key}/{full}")
+        share.members = ()
+    if where not in share.members:
+        share.members += (where,)
+    return share
+
+
+_shares: WeakValueDictionary[str, Share] = WeakValueDictionary()
