@@ -40,8 +40,11 @@ Uuid = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-
 #: The longest key of a caller's, in characters.
 MAX_KEY_LENGTH = 256
 Key = Annotated[str, StringConstraints(min_length=1, max_length=MAX_KEY_LENGTH)]
-LabelName = Annotated[str, StringConstraints(min_length=1, max_length=63)]
-LabelValue = Annotated[str, StringConstraints(max_length=256)]
+#: The longest name and value of a label, in characters.
+MAX_LABEL_NAME = 63
+MAX_LABEL_VALUE = 256
+LabelName = Annotated[str, StringConstraints(min_length=1, max_length=MAX_LABEL_NAME)]
+LabelValue = Annotated[str, StringConstraints(max_length=MAX_LABEL_VALUE)]
 
 
 def _conn_id(text: str) -> str:

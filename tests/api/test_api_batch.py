@@ -133,6 +133,9 @@ async def test_a_large_batch_that_is_all_there_does_not_hold_the_loop(api: Api) 
     class Content:
         total_bytes = 0
 
+        def is_eof(self) -> bool:
+            return False
+
         async def readany(self) -> bytes:
             return chunks.pop(0)
 

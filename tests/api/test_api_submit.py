@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -10,7 +11,9 @@ import pytest
 from api_fakes import DAY, Api, problem_of, raw, wait
 
 from waitd.api.problems import MAX_PROBLEMS
-from waitd.models import MAX_BODY
+from waitd.api.submissions import Submissions
+from waitd.api.targets import SinkTargets
+from waitd.models import MAX_BODY, WaitRequest, parsed
 
 
 async def test_a_wait_is_stored_before_it_is_answered_and_shown_as_it_was_sent(api: Api) -> None:
@@ -111,6 +114,49 @@ async def test_bad_input_is_a_422_that_points_at_the_field(api: Api, body: Any, 
     assert [error["pointer"] for error in problem["errors"]] == pointers
     assert all(error["detail"] for error in problem["errors"])
     assert api.store.commits == []
+
+
+@pytest.mark.parametrize("body", [row[1] for row in REFUSED], ids=[row[0] for row in REFUSED])
+async def test_what_is_wrong_is_found_after_much_that_was_right(api: Api, body: Any) -> None:
+    await api.submitted()
+    assert (await api.post("/v1/waits", body)).status == 422
+    line = body if isinstance(body, bytes) else orjson.dumps(body)
+    if line and not (isinstance(body, dict) and "idempotency_key" in body):
+        answer = orjson.loads(await (await api.batch(line)).read())
+        assert answer["status"] == 422
+
+
+USUAL: list[tuple[str, dict[str, Any]]] = [
+    ("nothing special", {}),
+    ("nothing left out", {"poke_interval": 5, "timeout": 60.5, "max_wait": 5.0, "exponential_backoff": True}),
+    ("its flags", {"soft_fail": True, "silent_fail": True}),
+    ("sinks", {"sinks": [{"kind": "plain_sink", "url": "u"}] * 8}),
+    ("labels", {"labels": {"n" * 63: "é" * 256} | {f"l{n}": "" for n in range(31)}}),
+    ("keys", {"supersede_key": "k" * 256, "wake_on": "a/b"}),
+    ("nulls", {"timeout": None, "max_wait": None, "supersede_key": None, "wake_on": None, "submit": None}),
+]
+
+
+@pytest.mark.parametrize("fields", [row[1] for row in USUAL], ids=[row[0] for row in USUAL])
+async def test_the_short_way_comes_to_the_same_as_the_close_look(api: Api, fields: dict[str, Any]) -> None:
+    submissions = Submissions(api.services, SinkTargets(api.services.sinks))
+    body = wait(**fields)
+    short = submissions._usual_draft(body, "default", "key")
+    assert short is not None
+    long = submissions._draft(parsed(WaitRequest, body), body, "default", "key")
+    assert replace(short.new, target=None) == replace(long.new, target=None)
+    assert short.unseen == long.unseen == ()
+
+
+async def test_a_connection_that_is_not_cached_takes_a_close_look(api: Api) -> None:
+    submissions = Submissions(api.services, SinkTargets(api.services.sinks))
+    by_params = wait(params={"endpoint": "/x", "http_conn_id": "c"})
+    by_sink = wait(sinks=[{"kind": "plain_sink", "conn_id": "c"}])
+    for body in (by_params, by_sink):
+        assert [name.conn_id for name in submissions.draft(body, "default").unseen] == ["c"]
+    api.connections.cached.add("c")
+    for body in (by_params, by_sink):
+        assert submissions.draft(body, "default").unseen == ()
 
 
 async def test_a_refused_kind_names_the_known_ones(api: Api) -> None:

@@ -1,23 +1,29 @@
 """The schema, who may read the file, and that the queries use their indexes."""
 
+import asyncio
 import sqlite3
 import stat
+import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, inspect
 from store_values import add_one, ended, opened
 
 from waitd.core.errors import StoreRefused
 from waitd.ports import WaitFilter
-from waitd.stores import anew, bulk, costs, following, known_values, reading, rows, upkeep
+from waitd.stores import anew, bulk, costs, following, known_values, migrations, reading, rows, upkeep
 from waitd.stores.adding import COLUMNS
 from waitd.stores.codec import DeliveryRow, WaitRow
+from waitd.stores.migrations import newest
 from waitd.stores.statements import Statement
 from waitd.stores.tables import deliveries, metadata, waits
+
+MIGRATIONS = Path(str(migrations.__file__)).parent
 
 
 async def test_a_new_file_is_migrated_and_opening_it_again_changes_nothing(database: Path) -> None:
@@ -27,6 +33,23 @@ async def test_a_new_file_is_migrated_and_opening_it_again_changes_nothing(datab
     async with opened(database) as store:
         assert await store.get(wait.id) == wait
     assert schema(database) == before
+
+
+async def test_a_file_of_this_waitd_is_opened_without_loading_what_migrates(database: Path) -> None:
+    assert newest() == ScriptDirectory(str(MIGRATIONS)).get_current_head()
+    async with opened(database):
+        pass
+    program = f"""
+import asyncio, sys
+from waitd.stores import Store
+async def main():
+    store = await Store.open("sqlite+aiosqlite:///{database}", destination_of=lambda *_: "")
+    await store.close()
+asyncio.run(main())
+sys.exit("alembic" in sys.modules)
+"""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", program)
+    assert await process.wait() == 0
 
 
 async def test_the_migrations_make_the_tables_that_the_queries_know(database: Path) -> None:
@@ -109,7 +132,7 @@ async def test_updates_of_many_rows_look_each_up_by_its_id(database: Path) -> No
     assert "SEARCH waits" in await plan(database, bulk.sql(update, 3))
 
 
-@pytest.mark.parametrize("number", [0, 1, 511, 512, 513, 1500])
+@pytest.mark.parametrize("number", [0, 1, 7, 8, 9, 63, 64, 65, 511, 512, 513, 1500])
 async def test_any_number_of_rows_is_written(database: Path, number: int) -> None:
     insert = bulk.insert_into("watermarks", ("name", "value"))
     async with opened(database) as store, store._database.writing() as connection:

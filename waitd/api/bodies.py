@@ -80,6 +80,8 @@ async def read_lines(request: web.Request) -> AsyncIterator[Sequence[bytes | Non
 
 async def _next_chunk(request: web.Request, limit: float) -> bytes:
     """What has arrived since the last call; b"" is the end. `limit`: the loop's time until which it is waited for."""
+    if request.content.is_eof():  # a small body comes with its head: nothing to wait for, and no timer to set
+        return request.content.read_nowait()
     try:
         async with asyncio.timeout_at(limit):
             return await request.content.readany()

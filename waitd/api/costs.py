@@ -15,6 +15,9 @@ from waitd.core.cost import Mode, Usage, Waiting, usage
 from waitd.core.wait import Progress
 from waitd.ports import Metering, StoredWait
 
+#: Looked up once: every answer with a wait in it has all of them.
+_MODES = tuple((mode, mode.value) for mode in Mode)
+
 
 class Costs:
     """The handler of `/v1/cost`, and the cost of single waits."""
@@ -35,7 +38,7 @@ class Costs:
         measured = wait.measured or self._meter.measured(wait.spec, progress.pokes, seconds, ended=ended)
         spec = wait.spec
         waiting = Waiting.of(spec.kind, spec.sinks, seconds=seconds, pokes=progress.pokes, measured=measured)
-        return self._amounts.modes([waiting if ended else waiting._replace(resumed=0.0)])
+        return self._amounts.modes(waiting if ended else waiting._replace(resumed=0.0))
 
     async def find(self, request: web.Request) -> web.StreamResponse:
         """`GET /v1/cost`: what waits that ended since a day have cost under each mode."""
@@ -73,16 +76,16 @@ class _Amounts:
             "waits": round(sum(part.waits for part in parts)),
             "wait_seconds": sum(part.seconds for part in parts),
             "pokes": round(sum(part.pokes for part in parts)),
-            **self.modes(parts),
+            **self.modes(*parts),
         }
 
-    def modes(self, parts: Iterable[Waiting]) -> dict[str, Any]:
+    def modes(self, *parts: Waiting) -> dict[str, Any]:
         """What they occupy in each mode, in the shape of `WaitCost`."""
-        parts = list(parts)
-        return {
-            mode.value: self.used(sum((usage(mode, part, self._constants) for part in parts), Usage()))
-            for mode in Mode
-        }
+        sums = {}
+        for mode, name in _MODES:
+            used = [usage(mode, part, self._constants) for part in parts]
+            sums[name] = self.used(used[0] if len(used) == 1 else sum(used, Usage()))
+        return sums
 
     def used(self, used: Usage) -> Mapping[str, float | str]:
         """In the shape of `ModeCost`."""

@@ -18,13 +18,13 @@ from waitd.api.keys import Keys
 from waitd.api.operations import METRICS_TYPES, Operations
 from waitd.api.routing import NO_FIELDS, PUBLIC, Answer, Body, Parameter, Route
 from waitd.api.signals import Signals, signalling
-from waitd.api.submissions import MAX_KEY
 from waitd.api.waits import Waits
 from waitd.core.principal import Role
 from waitd.models import (
     MAX_BATCH_BODY,
     MAX_BATCH_LINES,
     MAX_BODY,
+    MAX_KEY_LENGTH,
     Alive,
     BatchAnswer,
     BatchLine,
@@ -43,7 +43,7 @@ from waitd.models import (
 _ID = "/v1/waits/{id:[^/:]+}"
 _IDEMPOTENCY_KEY = Parameter(
     "Idempotency-Key",
-    {"type": "string", "minLength": 1, "maxLength": MAX_KEY, "pattern": r"^[\x20-\x7e]+$"},
+    {"type": "string", "minLength": 1, "maxLength": MAX_KEY_LENGTH, "pattern": r"^[\x20-\x7e]+$"},
     "The caller's key: the same key and the same body is the same wait, as long as it is kept.",
     where="header",
 )

@@ -11,7 +11,7 @@ say, and sums may be kept where the waits are not.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import StrEnum
 from itertools import accumulate
 from math import inf
@@ -138,16 +138,21 @@ class Waiting(NamedTuple):
         )
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen: that makes one twice as dear, and the cost of a wait, which each answer with a wait in it shows, takes a dozen of them.
+@dataclass(slots=True)
 class Usage:
-    """What is occupied: worker slots, CPU and memory, each for how long."""
+    """What is occupied: worker slots, CPU and memory, each for how long; nobody changes one."""
 
     slot_seconds: float = 0.0
     cpu_seconds: float = 0.0
     memory_byte_seconds: float = 0.0
 
     def __add__(self, other: "Usage") -> "Usage":
-        return Usage(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+        return Usage(
+            self.slot_seconds + other.slot_seconds,
+            self.cpu_seconds + other.cpu_seconds,
+            self.memory_byte_seconds + other.memory_byte_seconds,
+        )
 
     def money(self, prices: Prices) -> float:
         """What that costs, in the prices' currency."""
@@ -204,8 +209,8 @@ def _library(constants: Constants, kind: str) -> float:
     """CPU by which a sensor's first run exceeds a task that does nothing: its library, its connection, its poke. As by which a rescheduled
     poke of the kind exceeds that of a sensor that does nothing.
     """
-    of_kind, of_none = (_by_kind(constants.reschedule_cpu_seconds, name) for name in (kind, DEFAULT))
-    return max(0.0, of_kind - of_none)
+    each = constants.reschedule_cpu_seconds
+    return max(0.0, _by_kind(each, kind) - each[DEFAULT])
 
 
 def _triggers(constants: Constants, waiting: Waiting) -> Usage:

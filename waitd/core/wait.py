@@ -24,7 +24,8 @@ class WaitState(StrEnum):
     CANCELLED = "cancelled"
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen: that makes one three times as dear, and each line of a batch and each wait at a restart has one.
+@dataclass(slots=True)
 class WaitSpec:
     """A wait as it was accepted: checked, complete with defaults, never changed.
 

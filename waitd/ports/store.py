@@ -42,9 +42,10 @@ class StoredDelivery:
     last_error: str | None
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen: that makes one three times as dear, and each line of a batch and each wait at a restart is one.
+@dataclass(slots=True)
 class StoredWait:
-    """One wait as the store knows it. Times are Unix seconds."""
+    """One wait as the store knows it; nobody changes one. Times are Unix seconds."""
 
     id: WaitId
     namespace: str

@@ -22,6 +22,10 @@ from waitd.probes.placeholders import has_placeholder
 
 #: The longest endpoint, in characters.
 MAX_ENDPOINT = 8192
+#: The longest endpoint whose origin is remembered, in characters.
+MAX_REMEMBERED = 512
+#: A last segment of a path, or the end of a query, with which nothing can be wrong.
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]+")
 #: The longest one poke may take, in seconds.
 MAX_REQUEST_TIMEOUT = 3600.0
 #: Methods whose answer may be shared: asking once or twice makes no difference to the target.
@@ -130,12 +134,11 @@ def target_of(
     rest = {name: value for name, value in params.items() if name != "endpoint"}
     try:
         shape = _shape_of(orjson.dumps(rest), namespace, tuple(secret_headers))
-        origin = named_by(endpoint, shape.template.conn_id, known)
+        origin = _origin(endpoint, shape.template.conn_id, known)
     except (InvalidInput, ValueError, TypeError):
         raise InvalidInput(_problems(params, secret_headers, known)) from None
     endpoint, seed = seeded(shape.seed, endpoint)
-    shared_origin = None if origin is None else sys.intern(str(origin))
-    return HttpTarget(shape.template, shape.rules, endpoint, shared_origin, seed)
+    return HttpTarget(shape.template, shape.rules, endpoint, origin, seed)
 
 
 def seeded(shape: Any, endpoint: str) -> tuple[str, str]:
@@ -145,6 +148,27 @@ def seeded(shape: Any, endpoint: str) -> tuple[str, str]:
     seed = shape.copy()
     seed.update(endpoint.encode())
     return endpoint, seed.hexdigest()
+
+
+def _origin(endpoint: Any, conn_id: str | None, known: Connection | None) -> str | None:
+    """As `named_by`, as text. Jobs mostly differ in the last segment of their URL only: what stands before it is looked at once."""
+    if conn_id is None and isinstance(endpoint, str) and len(endpoint) <= MAX_REMEMBERED:
+        folder, slash, name = endpoint.rpartition("/")
+        if _PLAIN_NAME.fullmatch(name):
+            try:
+                return _origin_of_folder(folder + slash)
+            except ValueError:  # as in http://host, which ends in no folder
+                pass
+    return _as_text(named_by(endpoint, conn_id, known))
+
+
+@lru_cache(maxsize=4096)
+def _origin_of_folder(folder: str) -> str | None:
+    return _as_text(named_by(folder, None, None))
+
+
+def _as_text(origin: Origin | None) -> str | None:
+    return None if origin is None else sys.intern(str(origin))
 
 
 def named_by(endpoint: Any, conn_id: str | None, known: Connection | None) -> Origin | None:

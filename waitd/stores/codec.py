@@ -49,14 +49,13 @@ def checked_keys(new: NewWait) -> None:
     Raises:
         InvalidInput: one of them has lone surrogates or a NUL.
     """
-    texts = {
-        "namespace": new.namespace,
-        "idempotency_key": new.idempotency_key,
-        "supersede_key": new.spec.supersede_key,
-    }
     problems = [
         Problem(f"/{name}", "is not valid text")
-        for name, text in texts.items()
+        for name, text in (
+            ("namespace", new.namespace),
+            ("idempotency_key", new.idempotency_key),
+            ("supersede_key", new.spec.supersede_key),
+        )
         if text is not None and ("\0" in text or well_formed(text) != text)
     ]
     if problems:
@@ -139,6 +138,34 @@ def stored_wait(row: WaitRow, deliveries: tuple[StoredDelivery, ...] = ()) -> St
         submission=decode_submission(row.submission) if row.submission else first_submission(spec.submit),
         job_cancel=decode_job_cancel(row.job_cancel) if row.job_cancel else None,
         measured=None if row.cpu_seconds is None else Measured(row.cpu_seconds, row.byte_seconds or 0.0),
+    )
+
+
+class WaitingRow(NamedTuple):
+    """What a row of `waits` holds of a wait that is waiting, but for its caller's keys. A restart reads all of them."""
+
+    id: str
+    namespace: str
+    created_at: float
+    deadline: float
+    spec: str
+    progress: str | None
+    submission: str | None
+
+
+def waiting_wait(row: WaitingRow) -> StoredWait:
+    """The waiting wait in a row."""
+    wait_id, namespace, created_at, deadline, spec_text, progress, submission = row
+    spec = decode_spec(spec_text)
+    return StoredWait(
+        WaitId(wait_id),
+        namespace,
+        spec,
+        WaitState.WAITING,
+        created_at,
+        deadline,
+        decode_progress(progress),
+        submission=decode_submission(submission) if submission else first_submission(spec.submit),
     )
 
 

@@ -8,10 +8,6 @@ from contextlib import asynccontextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.util import CommandError
 from sqlalchemy import Connection, event, make_url
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
@@ -21,6 +17,7 @@ from sqlalchemy.pool import StaticPool
 
 from waitd.core.errors import StoreRefused, StoreUnavailable
 from waitd.stores.filelock import FileLock
+from waitd.stores.migrations import upgrade
 
 #: How long a statement waits for a lock that another program holds on the file, seconds. Short: callers are told, and try again.
 BUSY_TIMEOUT = 0.25
@@ -92,9 +89,7 @@ class Database:
     async def _migrate(self, name: str) -> None:
         try:
             async with self.writing() as connection:
-                self.revisions = await connection.run_sync(_upgrade)
-        except CommandError as error:
-            raise StoreRefused(f"the database {name} is of a newer waitd: {error}") from error
+                self.revisions = await connection.run_sync(upgrade, name)
         except (SQLAlchemyError, sqlite3.Error) as error:
             code = _result_code(error)
             if code in {
@@ -226,13 +221,3 @@ def _engine(url: URL, *, begin: str | None, pool: dict[str, Any]) -> AsyncEngine
     if begin:
         event.listen(engine.sync_engine, "begin", start)
     return engine
-
-
-def _upgrade(connection: Connection) -> tuple[str | None, str | None]:
-    migrations = MigrationContext.configure(connection)
-    before = migrations.get_current_revision()
-    config = Config()
-    config.set_main_option("script_location", "waitd.stores:migrations")
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
-    return before, migrations.get_current_revision()

@@ -23,7 +23,15 @@ from waitd.core.delivery import DeliveryId, DeliveryState
 from waitd.core.wait import WaitId
 from waitd.ports import DeliveryFilter, Parcel, StoredDelivery, StoredWait, WaitFilter
 from waitd.stores.anew import HAS_NEWER
-from waitd.stores.codec import DeliveryRow, WaitRow, parcel, stored_delivery, stored_wait
+from waitd.stores.codec import (
+    DeliveryRow,
+    WaitingRow,
+    WaitRow,
+    parcel,
+    stored_delivery,
+    stored_wait,
+    waiting_wait,
+)
 from waitd.stores.rows import deliveries_of, not_found, seen_from, wait_rows
 from waitd.stores.statements import Statement, one_of, texts
 from waitd.stores.tables import IS_QUEUED, IS_WAITING, deliveries, waits
@@ -65,7 +73,7 @@ DUE_PARCELS = Statement(
     .limit(bindparam("limit", type_=Integer))
 )
 LOAD_WAITING = Statement(
-    select(waits)
+    select(*(waits.c[name] for name in WaitingRow._fields))
     .where(IS_WAITING, waits.c.id > bindparam("after", type_=Text))
     .order_by(waits.c.id)
     .limit(bindparam("limit", type_=Integer))
@@ -157,7 +165,10 @@ def _narrowed(query: Select[Any], wanted: DeliveryFilter) -> Select[Any]:
 async def load_waiting(connection: AsyncConnection, after: WaitId | None, limit: int) -> list[StoredWait]:
     """A page of waiting waits in the order of their ids."""
     rows = await LOAD_WAITING.run(connection, after=after or "", limit=limit)
-    return await _decoded([WaitRow._make(row) for row in rows])
+    found: list[StoredWait] = []
+    async for part in sliced(rows):
+        found += [waiting_wait(WaitingRow._make(row)) for row in part]
+    return found
 
 
 async def waiting_ids(connection: AsyncConnection, after: WaitId | None, limit: int) -> list[WaitId]:
@@ -200,10 +211,9 @@ async def delivery_counts(connection: AsyncConnection) -> Mapping[str, int]:
 
 
 async def _decoded(
-    rows: Sequence[WaitRow], outbox: Mapping[str, tuple[StoredDelivery, ...]] | None = None
+    rows: Sequence[WaitRow], outbox: Mapping[str, tuple[StoredDelivery, ...]]
 ) -> list[StoredWait]:
-    by_wait = outbox or {}
     found: list[StoredWait] = []
     async for part in sliced(rows):
-        found += [stored_wait(row, by_wait.get(row.id, ())) for row in part]
+        found += [stored_wait(row, outbox.get(row.id, ())) for row in part]
     return found

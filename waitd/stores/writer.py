@@ -145,6 +145,7 @@ class Writer:
 
     async def _write(self, group: Sequence[Operation]) -> Transaction:
         """One transaction. All in it were queued before any was answered, so any order is right; this one needs no second look."""
+        of = _Sorted(group).of
         async with self._database.writing() as connection:
             transaction = Transaction(
                 connection,
@@ -156,25 +157,25 @@ class Writer:
                 self._known_values,
             )
             # Attempts before waits that may supersede: what was delivered, was.
-            await outbox.save_attempts(transaction, _of(SaveAttempt, group))
-            await upkeep.save_progress(transaction, _of(SaveProgress, group))
+            await outbox.save_attempts(transaction, of(SaveAttempt))
+            await upkeep.save_progress(transaction, of(SaveProgress))
             # Marks before the ends that must know of them.
-            await jobs.save_submissions(transaction, _of(SaveSubmission, group))
-            await adding.apply(transaction, _of(Add, group))
-            await ending.finish(transaction, _of(Finish, group))
-            await ending.cancel(transaction, _of(Cancel, group))
-            await anew.redeliver(transaction, _of(Redeliver, group))
-            await anew.redeliver_each(transaction, _of(RedeliverEach, group))
-            await keys.save(transaction, _of(SaveKeys, group))
-            await keys.delete(transaction, _of(DeleteKeys, group))
-            await signals.keep(transaction, _of(KeepSignal, group))
+            await jobs.save_submissions(transaction, of(SaveSubmission))
+            await adding.apply(transaction, of(Add))
+            await ending.finish(transaction, of(Finish))
+            await ending.cancel(transaction, of(Cancel))
+            await anew.redeliver(transaction, of(Redeliver))
+            await anew.redeliver_each(transaction, of(RedeliverEach))
+            await keys.save(transaction, of(SaveKeys))
+            await keys.delete(transaction, of(DeleteKeys))
+            await signals.keep(transaction, of(KeepSignal))
             await audit.record(transaction, group)
-            await audit.prune(transaction, _of(PruneAudit, group))
-            await jobs.save_job_cancels(transaction, _of(SaveJobCancel, group))
-            await signals.prune(transaction, _of(PruneSignals, group))
-            await costs.save_overhead(transaction, _of(SaveOverhead, group))
-            await upkeep.prune(transaction, _of(Prune, group))
-            await upkeep.check_writable(transaction, _of(CheckWritable, group))
+            await audit.prune(transaction, of(PruneAudit))
+            await jobs.save_job_cancels(transaction, of(SaveJobCancel))
+            await signals.prune(transaction, of(PruneSignals))
+            await costs.save_overhead(transaction, of(SaveOverhead))
+            await upkeep.prune(transaction, of(Prune))
+            await upkeep.check_writable(transaction, of(CheckWritable))
         return transaction
 
     async def _explain(self, group: list[Operation], error: Exception) -> None:
@@ -203,8 +204,17 @@ class Writer:
             _tell(self.on_signals, transaction.signals)
 
 
-def _of(kind: type[Kind], group: Sequence[Operation]) -> list[Kind]:
-    return [operation for operation in group if isinstance(operation, kind)]
+class _Sorted:
+    """The operations of a group by their kind."""
+
+    def __init__(self, group: Sequence[Operation]) -> None:
+        self._by_kind: dict[type[Operation], list[Any]] = {}
+        for operation in group:
+            self._by_kind.setdefault(type(operation), []).append(operation)
+
+    def of(self, kind: type[Kind]) -> list[Kind]:
+        """Those of one kind, in their order."""
+        return self._by_kind.get(kind, [])
 
 
 def _tell(listener: Callable[[Any], None], news: Any) -> None:
