@@ -13,6 +13,7 @@ from certificates import Authority
 from daemon import Daemon, daemon
 from known_settings import DEFAULT_PORT
 from manifests import DEPLOY, Object, asked, one, pod_of
+from stream_server import stream_server
 
 pytestmark = pytest.mark.slow
 HEALTH = DEPLOY / "waitd-health"
@@ -82,8 +83,7 @@ async def test_a_daemon_on_every_address_is_asked_on_loopback(everywhere: str) -
         writer.close()
 
     loopback = "127.0.0.1" if everywhere == "0.0.0.0" else "::1"
-    async with await asyncio.start_server(answer, loopback, 0) as server:
-        port = server.sockets[0].getsockname()[1]
+    async with stream_server(answer, host=loopback) as port:
         assert await asyncio.to_thread(health, "/livez", f"{everywhere}:{port}") == (0, "")
 
 
@@ -116,8 +116,7 @@ async def test_a_daemon_with_a_certificate_says_what_is_wrong_by_https(tmp_path:
     pem = Path(__file__).parents[1] / "sinks" / "self_signed.pem"
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pem)
-    async with await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context) as server:
-        port = server.sockets[0].getsockname()[1]
+    async with stream_server(answer, tls=context) as port:
         code, said = await asyncio.to_thread(
             health, "/readyz", f"127.0.0.1:{port}", WAITD_TLS_CERTIFICATE=str(pem)
         )

@@ -10,6 +10,7 @@ from pathlib import Path
 from aiohttp import web
 from daemon import serving
 from planted_secrets import Planted
+from stream_server import stream_server
 from token_endpoint import TokenEndpoint, token_endpoint
 from vault_as_documented import Vault, vault_server
 
@@ -65,18 +66,9 @@ def _answer(path: str, echo: bytes) -> bytes:
 @asynccontextmanager
 async def hostile_target() -> AsyncIterator[HostileTarget]:
     target = HostileTarget()
-    server = await asyncio.start_server(target.serve, "127.0.0.1", 0)
-    target.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    before = asyncio.all_tasks()
-    try:
+    async with stream_server(target.serve) as port:
+        target.url = f"http://127.0.0.1:{port}"
         yield target
-    finally:
-        server.close()
-        serving_now = [t for t in asyncio.all_tasks() - before if "HostileTarget.serve" in repr(t.get_coro())]
-        for task in serving_now:
-            task.cancel()
-        await asyncio.gather(*serving_now, return_exceptions=True)
-        await server.wait_closed()
 
 
 class World:

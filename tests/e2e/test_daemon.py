@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from daemon import Daemon, daemon, until, wait_for_job, world
+from stream_server import stream_server
 
 pytestmark = pytest.mark.slow
 
@@ -124,9 +125,7 @@ async def test_a_hostile_target_costs_only_its_own_wait_and_show_says_why(tmp_pa
         finally:
             writer.close()
 
-    server = await asyncio.start_server(endless, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    async with world() as (jobs, receiver, client), daemon(tmp_path) as waitd:
+    async with stream_server(endless) as port, world() as (jobs, receiver, client), daemon(tmp_path) as waitd:
         hostile = {
             "kind": "http",
             "params": {"endpoint": f"http://127.0.0.1:{port}/", "success_when": "text.contains('done')"},
@@ -149,8 +148,6 @@ async def test_a_hostile_target_costs_only_its_own_wait_and_show_says_why(tmp_pa
             return await seen() == "too_large"
 
         await until(is_too_large)
-    server.close()
-    await server.wait_closed()
 
 
 async def test_a_draining_daemon_refuses_submits_and_lets_a_poke_in_flight_finish(tmp_path: Path) -> None:
@@ -164,9 +161,7 @@ async def test_a_draining_daemon_refuses_submits_and_lets_a_poke_in_flight_finis
         await writer.drain()
         writer.close()
 
-    server = await asyncio.start_server(slow, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    async with world() as (_, receiver, client), daemon(tmp_path) as waitd:
+    async with stream_server(slow) as port, world() as (_, receiver, client), daemon(tmp_path) as waitd:
         body = {
             "kind": "http",
             "params": {"endpoint": f"http://127.0.0.1:{port}/"},
@@ -187,5 +182,3 @@ async def test_a_draining_daemon_refuses_submits_and_lets_a_poke_in_flight_finis
         await until(lambda: wait_id in receiver.digests)
         assert receiver.event(wait_id)["data"]["state"] == "success"
         assert receiver.event(wait_id)["data"]["pokes"] == 1, "its answer was kept, not asked for again"
-    server.close()
-    await server.wait_closed()

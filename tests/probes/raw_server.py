@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fakes import FixedAuthorizations
+from stream_server import stream_server
 
 from waitd.core.connection import Connection
 from waitd.core.verdict import Verdict
@@ -80,17 +81,8 @@ class RawServer:
 async def raw_server(script: Script | Callable[[str, int], Script]) -> AsyncIterator[RawServer]:
     """A server on a free port. A plain script is the answer to everything."""
     server = RawServer(script if callable(script) else lambda _head, _n: script)
-    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
-    server.port = listening.sockets[0].getsockname()[1]
-    tasks_before = asyncio.all_tasks()
-    try:
+    async with stream_server(server.serve) as server.port:
         yield server
-    finally:
-        listening.close()
-        for task in asyncio.all_tasks() - tasks_before - {asyncio.current_task()}:
-            if "RawServer.serve" in repr(task.get_coro()):
-                task.cancel()
-        await listening.wait_closed()
 
 
 def answer(status: int, body: bytes = b"", *headers: str, reason: str = "Any") -> bytes:

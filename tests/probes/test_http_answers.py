@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from raw_server import CLOSE, ENDLESS, HANG, RESET, RawServer, Script, Way, answer, poke, probe, raw_server
+from stream_server import stream_server
 
 from waitd.core.connection import Connection
 from waitd.core.egress import Named
@@ -180,12 +181,8 @@ async def test_tls_to_a_plain_port_is_not_seeing() -> None:
         await writer.drain()
         writer.close()
 
-    listening = await asyncio.start_server(plain, "127.0.0.1", 0)
-    port = listening.sockets[0].getsockname()[1]
-    async with probe() as http:
+    async with stream_server(plain) as port, probe() as http:
         [verdict] = await poke(http, {"endpoint": f"https://127.0.0.1:{port}/"})
-    listening.close()
-    await listening.wait_closed()
     assert isinstance(verdict, Unreachable)
     assert verdict.reason == "tls"
     assert str(port) not in verdict.message
@@ -204,13 +201,10 @@ async def test_tls_is_spoken_and_an_unknown_certificate_is_taken_only_where_the_
 
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(Path(__file__).parents[1] / "sinks" / "self_signed.pem")
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
-    port = server.sockets[0].getsockname()[1]
-    api = Connection("api", host="127.0.0.1", schema="https", port=port, extra={"verify": verify})
-    async with probe(api) as http:
-        [verdict] = await poke(http, {"http_conn_id": "api", "endpoint": "/x", **STATE})
-    server.close()
-    await server.wait_closed()
+    async with stream_server(serve, tls=context) as port:
+        api = Connection("api", host="127.0.0.1", schema="https", port=port, extra={"verify": verify})
+        async with probe(api) as http:
+            [verdict] = await poke(http, {"http_conn_id": "api", "endpoint": "/x", **STATE})
     assert isinstance(verdict, seen)
     assert verify is False or verdict.reason == "tls"
 

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
+from stream_server import stream_server
 
 from waitd.probes.exchange import NotHttp
 from waitd.probes.wire import Wire
@@ -40,19 +41,15 @@ class Server:
 @asynccontextmanager
 async def asking(*script: bytes, keepalive: float = 30.0) -> AsyncIterator[tuple[Server, Wire]]:
     served = Server(list(script))
-    server = await asyncio.start_server(served.serve, "127.0.0.1", 0)
-    served.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/x"
-    connector = aiohttp.TCPConnector(limit=0)
-    wire = Wire(connector, {"Accept": "*/*"}, keepalive=keepalive)
-    try:
-        yield served, wire
-    finally:
-        wire.close()
-        await connector.close()
-        server.close()
-        for writer in served.connections:
-            writer.close()
-        await server.wait_closed()
+    async with stream_server(served.serve) as port:
+        served.url = f"http://127.0.0.1:{port}/x"
+        connector = aiohttp.TCPConnector(limit=0)
+        wire = Wire(connector, {"Accept": "*/*"}, keepalive=keepalive)
+        try:
+            yield served, wire
+        finally:
+            wire.close()
+            await connector.close()
 
 
 async def body(wire: Wire, url: str, method: str = "GET") -> bytes:

@@ -9,6 +9,8 @@ from contextlib import suppress
 from enum import Enum
 from typing import NamedTuple
 
+from stream_server import accept_on, begin, streams_of
+
 
 class Ends(NamedTuple):
     """The four ways of one connection."""
@@ -47,23 +49,20 @@ class Proxy:
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._listening: socket.socket | None = None
-        self._accepting: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def up(self) -> None:
         """Accepts connections, at the same port as before."""
         self._listening = socket.create_server(("127.0.0.1", self.port))
-        self._listening.setblocking(False)
         self.port = self._listening.getsockname()[1]
-        self._accepting = asyncio.create_task(self._accept(self._listening))
+        accept_on(self._listening, self._accept)
 
     async def down(self) -> None:
         """Resets what is open and accepts nothing: a broker that was killed."""
-        if self._accepting is not None and self._listening is not None:
-            self._accepting.cancel()
-            await asyncio.wait([self._accepting])
+        if self._listening is not None:
+            asyncio.get_running_loop().remove_reader(self._listening)
             self._listening.close()
-            self._accepting = self._listening = None
+            self._listening = None
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -80,14 +79,9 @@ class Proxy:
         """What the broker says once an event has got through does not: the connection is reset instead."""
         self._cutting = Cut.AFTER_AN_EVENT
 
-    async def _accept(self, listening: socket.socket) -> None:
-        """Not `asyncio.Server`: closed between a connection's acceptance and its transport, it leaves that open."""
-        while True:
-            peer, _ = await asyncio.get_running_loop().sock_accept(listening)
-            self.accepted += 1
-            task = asyncio.create_task(self._serve(peer))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+    def _accept(self, peer: socket.socket) -> None:
+        self.accepted += 1
+        begin(self._tasks, self._serve(peer), peer)
 
     async def _serve(self, peer: socket.socket) -> None:
         client: asyncio.StreamWriter | None = None
@@ -142,17 +136,6 @@ class Proxy:
                 await writer.drain()
             return True
         return False
-
-
-async def streams_of(
-    peer: socket.socket, tls: ssl.SSLContext | None
-) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """The streams of an accepted socket; raises OSError where the client does not like the certificate."""
-    loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader()
-    protocol = asyncio.StreamReaderProtocol(reader)
-    transport, _ = await loop.connect_accepted_socket(lambda: protocol, peer, ssl=tls)
-    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
 
 def reset(writer: asyncio.StreamWriter) -> None:

@@ -54,11 +54,11 @@ async def test_a_broker_killed_and_restarted_in_the_middle_loses_nothing_and_slo
         await until(lambda: running.delivered(kind) >= 40)
         taken = await kill(place)
         await ending
-        await until(lambda: len(running.beside.parcels) == MANY, 30, "the pace of the other sink")
-        await running.told(ids, kind, of=".", within=30)
+        await until(lambda: len(running.beside.parcels) == MANY, 120, "the pace of the other sink")
+        await running.told(ids, kind, of=".", within=120)
         assert {d.state for d in await running.deliveries(ids, kind)} == {"delivered", "queued"}
         await start(place)
-        await running.settled(120)
+        await running.settled(240)
         after = await running.deliveries(ids, kind)
         assert {d.state for d in after} == {"delivered"}
         assert max(d.attempts for d in after) > 1
@@ -80,10 +80,10 @@ async def test_a_redelivery_passes_a_fifo_queues_deduplication_and_an_attempt_ag
         (wait_id,) = await running.add(1, {"kind": "sqs", **sqs.params()})
         sqs.proxy.cut_before_the_next_answer()
         await running.end(wait_id, time.time())
-        await running.settled(10)
+        await running.settled(60)
         (first,) = await sqs.read(1)
         await running.store.redeliver(wait_id)
-        await running.settled(10)
+        await running.settled(60)
         (second,) = await sqs.read(1)
         made = await running.deliveries([wait_id], "sqs")
     assert first.body == second.body
@@ -99,7 +99,7 @@ async def test_an_event_that_no_broker_takes_is_dead_and_holds_up_no_other(
         good = await running.add(20, {"kind": "amqp", **amqp.params()})
         for wait_id in (*poison, *good):
             await running.end(wait_id, time.time())
-        await running.settled(10)
+        await running.settled(60)
         dead = await running.deliveries(poison, "amqp")
         assert {(d.state, d.attempts) for d in dead} == {("dead", 3)}
         assert "no queue is bound" in (dead[0].last_error or "")

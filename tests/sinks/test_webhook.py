@@ -17,6 +17,7 @@ from brokers import parcel_of
 from cloudevents.core.bindings.http import HTTPMessage, from_structured_event
 from fakes import FixedAuthorizations
 from standardwebhooks import Webhook, WebhookVerificationError
+from stream_server import stream_server
 from webhook_receiver import Receiver, receiving, reset
 
 from waitd.core.connection import Connection
@@ -451,8 +452,7 @@ async def test_tls_with_a_receiver_that_speaks_none_is_no_delivery(
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         writer.close()
 
-    async with await asyncio.start_server(plain, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
+    async with stream_server(plain) as port:
         receipt = await post(sink, url=f"https://127.0.0.1:{port}/")
     assert receipt == Refused("the TLS handshake with the receiver failed")
 
@@ -463,12 +463,11 @@ async def test_a_certificate_that_nobody_vouches_for_is_accepted_only_where_the_
     receiver.answers("200 OK")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(Path(__file__).with_name("self_signed.pem"))
-    async with await asyncio.start_server(receiver.serve, "127.0.0.1", 0, ssl=context) as server:
-        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with stream_server(receiver.serve, tls=context) as port:
+        url = f"https://127.0.0.1:{port}"
         assert await post(sink, url=url) == Refused("the receiver's TLS certificate is not accepted")
         known.known["c"] = Connection("c", host=url, extra={"verify": False})
         assert await post(sink, conn_id="c") == Delivered()
-        await sink.__aexit__()  # before the server waits for its connections
 
 
 # ------------------------------------------------------------ connections that fail
