@@ -14,10 +14,11 @@ from waitd.api.auditing import SUBJECTS, caller_of
 from waitd.api.bodies import Turns, decoded, read_lines
 from waitd.api.callers import namespace_of, principal_of
 from waitd.api.guard import NDJSON
+from waitd.api.idempotency import keyed
 from waitd.api.problems import refusal, refusal_of
 from waitd.api.requests import refuse_while_draining
 from waitd.api.services import Services
-from waitd.api.submissions import Draft, Submissions, keyed, refuse_unknown, unknown_connections
+from waitd.api.submissions import Draft, Submissions, refuse_unknown, unknown_connections
 from waitd.core.audit import Caller
 from waitd.core.errors import Conflict, InvalidInput
 from waitd.core.principal import LOOPBACK, Principal

@@ -3,35 +3,25 @@
 What is wrong is told here, all of it at once, and never at the first poke.
 """
 
-import re
-from collections.abc import Iterable, Iterator, Mapping
-from hashlib import sha256
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-import orjson
-
 from waitd.api.envelopes import Envelope, Envelopes
+from waitd.api.idempotency import digest
 from waitd.api.naming import Naming
 from waitd.api.services import Services
 from waitd.api.targets import SinkTargets
+from waitd.api.texts import CONTROL, NO_CONTROL, are_plain_labels, control_problems, is_plain_key
 from waitd.core.errors import ConnectionUnavailable, InvalidInput, Problem, UnknownConnection
 from waitd.core.wait import WaitSpec
 from waitd.models import (
-    MAX_KEY_LENGTH,
-    MAX_LABEL_NAME,
-    MAX_LABEL_VALUE,
-    MAX_LABELS,
     MAX_SINKS,
     BatchLine,
     WaitRequest,
     parsed,
     pointer,
 )
-from waitd.ports import Connections, Keyed, NewWait, Preparing, Probe, SubmitPlan, Target
-
-#: What has no place in a name that people read and search for; surrogates are what undecodable header bytes become.
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_NO_CONTROL = "control characters are not allowed"
+from waitd.ports import Connections, NewWait, Preparing, Probe, SubmitPlan, Target
 
 
 class NamedConnection(NamedTuple):
@@ -82,12 +72,12 @@ class Submissions:
         """The wait that a decoded line of `POST /v1/waits:batch` describes; raises as `draft` does."""
         line = _an_object(raw)
         key = line.pop("idempotency_key", None)
-        usual = self._usual_draft(line, namespace, key) if _is_plain_key(key) else None
+        usual = self._usual_draft(line, namespace, key) if is_plain_key(key) else None
         if usual is not None:
             return usual
         request = parsed(BatchLine, line if key is None else {**line, "idempotency_key": key})
-        if key is not None and _CONTROL.search(key):
-            raise InvalidInput.at("/idempotency_key", _NO_CONTROL)
+        if key is not None and CONTROL.search(key):
+            raise InvalidInput.at("/idempotency_key", NO_CONTROL)
         return self._draft(request, line, namespace, key)
 
     def _usual_draft(self, raw: Mapping[str, Any], namespace: str, key: str | None) -> Draft | None:
@@ -99,9 +89,9 @@ class Submissions:
         supersede_key, wake_on = raw.get("supersede_key"), raw.get("wake_on")
         if not (
             isinstance(params, dict)
-            and _are_plain_labels(labels)
-            and _is_plain_key(supersede_key)
-            and _is_plain_key(wake_on)
+            and are_plain_labels(labels)
+            and is_plain_key(supersede_key)
+            and is_plain_key(wake_on)
             and isinstance(sinks, list)
             and len(sinks) <= MAX_SINKS
             and all(isinstance(sink, dict) for sink in sinks)
@@ -123,7 +113,7 @@ class Submissions:
 
     def _draft(self, request: WaitRequest, raw: Mapping[str, Any], namespace: str, key: str | None) -> Draft:
         envelope = self._envelopes.filled(request)
-        problems = [*self._envelopes.problems(envelope), *_control_problems(request)]
+        problems = [*self._envelopes.problems(envelope), *control_problems(request)]
         unseen: list[NamedConnection] = []
         rules = self._namespaces.rules(namespace)
         naming = None if rules is None else Naming(namespace, rules)
@@ -266,32 +256,6 @@ def plan_of(
     return plan
 
 
-def check_key(key: str | None) -> None:
-    """Refuses what cannot be the value of an Idempotency-Key header.
-
-    Raises:
-        InvalidInput: it is too long, empty, or no text.
-    """
-    if key is not None and not 1 <= len(key) <= MAX_KEY_LENGTH:
-        raise InvalidInput.at("", f"the Idempotency-Key header has 1 to {MAX_KEY_LENGTH} characters")
-    if key is not None and _CONTROL.search(key):
-        raise InvalidInput.at("", f"the Idempotency-Key header: {_NO_CONTROL}")
-
-
-def keyed(raw: Any, namespace: str, key: Any) -> Keyed | None:
-    """What a refused body, whatever is wrong with it, may have been taken under before; None where it cannot have been."""
-    if not isinstance(raw, dict) or not isinstance(key, str):
-        return None
-    if not 1 <= len(key) <= MAX_KEY_LENGTH or _CONTROL.search(key):
-        return None
-    return Keyed(namespace, key, digest(raw))
-
-
-def digest(raw: Mapping[str, Any]) -> bytes:
-    """SHA-256 of the canonical JSON as it was sent: the same whatever the order of fields and the white space."""
-    return sha256(orjson.dumps(raw, option=orjson.OPT_SORT_KEYS)).digest()
-
-
 def refuse_unknown(draft: Draft, unknown: frozenset[str]) -> None:
     """Refuses a draft that names a connection that nobody knows.
 
@@ -333,31 +297,3 @@ def _field_of(conn_id: str, params: Mapping[str, Any]) -> str:
     names = [name for name, value in params.items() if value == conn_id]
     named_so = [name for name in names if name.endswith("conn_id")]
     return pointer([*named_so, *names][:1])
-
-
-def _is_plain_key(key: Any) -> bool:
-    """Whether a key is certainly one that is taken; those left out are rare."""
-    return key is None or (isinstance(key, str) and 0 < len(key) <= MAX_KEY_LENGTH and key.isprintable())
-
-
-def _are_plain_labels(labels: Any) -> bool:
-    """The same for labels."""
-    if not isinstance(labels, dict) or len(labels) > MAX_LABELS:
-        return False
-    for name, value in labels.items():
-        if not isinstance(value, str) or len(value) > MAX_LABEL_VALUE or not 0 < len(name) <= MAX_LABEL_NAME:
-            return False
-    return "".join((*labels, *labels.values())).isprintable()
-
-
-def _control_problems(request: WaitRequest) -> Iterator[Problem]:
-    # One look at all of it together; where it fails, which one it was.
-    keys = (request.supersede_key or "", request.wake_on or "")
-    if not "".join((*request.labels, *request.labels.values(), *keys)).isprintable():
-        for name, value in request.labels.items():
-            if _CONTROL.search(name) or _CONTROL.search(value):
-                yield Problem(pointer(["labels", name]), _NO_CONTROL)
-        if request.supersede_key and _CONTROL.search(request.supersede_key):
-            yield Problem("/supersede_key", _NO_CONTROL)
-        if request.wake_on and _CONTROL.search(request.wake_on):
-            yield Problem("/wake_on", _NO_CONTROL)

@@ -13,10 +13,11 @@ from waitd.api.auditing import SUBJECT, caller_of
 from waitd.api.bodies import Turns, decoded, read_body
 from waitd.api.callers import namespace_of, seen_by
 from waitd.api.costs import Costs
+from waitd.api.idempotency import check_key, keyed
 from waitd.api.problems import ProblemError, refusal
 from waitd.api.requests import expect_no_fields, json_response, refuse_while_draining
 from waitd.api.services import Services
-from waitd.api.submissions import Submissions, check_key, keyed, refuse_unknown, unknown_connections
+from waitd.api.submissions import Submissions, refuse_unknown, unknown_connections
 from waitd.api.targets import SinkTargets
 from waitd.api.views import pokes_view, progress_of, wait_view
 from waitd.core.audit import Caller, change

@@ -8,7 +8,7 @@ conditions, `conditions` knows CEL and what an expression may cost, `plain_condi
 expressions about their answers. `signal.py` is the kind `signal`; `s3_queue` reads news of S3 from SQS.
 
 `s3.py` puts the kinds of S3 together, or says which extra is missing: `s3_key` and `s3_keys_unchanged` are the kinds, `s3_params` their parameters, `patterns` wildcards
-and regular expressions on RE2, `file_check` the expression `check`. `s3_client` asks, `s3_xml` reads what is answered, `aws_places` knows where a connection leads,
+and regular expressions on RE2, `s3_listing` one LIST for many of them, `file_check` the expression `check`. `s3_client` asks, `s3_xml` reads what is answered, `aws_places` knows where a connection leads,
 `aws_credentials` finds the keys that a connection does not hold itself.
 
 `aws.py` is the kind of AWS's waiters, or says which extra is missing: `aws_waiter` asks and judges, `aws_waiters` knows a service by botocore's model, `aws_models` reads
