@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -147,7 +148,7 @@ class MemoryStore:
             wait,
             state=ending.outcome.state,
             outcome=ending.outcome,
-            progress=ending.progress,
+            progress=deepcopy(ending.progress),  # what is on disk does not grow
             finished_at=ending.finished_at,
         )
         self.waits[ending.id] = ended
@@ -157,7 +158,7 @@ class MemoryStore:
         self._check()
         for wait_id, progress in rows:
             self.progress_writes.append(wait_id)
-            self.waits[wait_id] = replace(self.waits[wait_id], progress=progress)
+            self.waits[wait_id] = replace(self.waits[wait_id], progress=deepcopy(progress))
 
     async def load_waiting(self, after: WaitId | None, limit: int) -> Sequence[StoredWait]:
         names = sorted(n for n, w in self.waits.items() if w.state is WaitState.WAITING and n > (after or ""))

@@ -15,6 +15,7 @@ from virtual_time import VirtualClock, in_virtual_time
 from waitd.core.verdict import Failure, Pending, Success, Unreachable
 from waitd.core.wait import WaitState
 from waitd.engine.poker import Poker
+from waitd.engine.recording import AT_A_TIME
 from waitd.metrics import Instruments
 
 
@@ -391,6 +392,19 @@ async def test_progress_is_stored_at_most_once_a_minute_and_all_of_it_on_drain()
         live = bench.poker.live("w")
         assert live is not None
         assert bench.store.waits["w"].progress == live.progress  # type: ignore[index]  # as above
+
+
+@in_virtual_time
+async def test_the_progress_of_a_crowd_is_stored_bit_by_bit() -> None:
+    async with running(lambda *_: Pending(), capacity=10_000) as bench:
+        for n in range(3 * AT_A_TIME):
+            bench.add(f"w{n}", interval=1000)
+        await asyncio.sleep(70)
+        await bench.poker.learned.flush()
+        assert AT_A_TIME <= len(bench.store.progress_writes) < 3 * AT_A_TIME
+        for _ in range(3):
+            await bench.poker.learned.flush()
+        assert len(set(bench.store.progress_writes)) == len(bench.store.progress_writes) == 3 * AT_A_TIME
 
 
 @in_virtual_time

@@ -21,10 +21,13 @@ log = structlog.get_logger(__name__)
 PROGRESS_SECONDS = 60.0
 #: How many rows one write takes.
 CHUNK = 1000
+#: How many waits' progress is written at a time, once a second, where no probe's own state changed: up to 120,000 waits are a minute behind
+#: at most, a million eight. A row costs as much as a poke.
+AT_A_TIME = 2000
+#: Changes within so many seconds are noted together.
+TOGETHER = 0.1
 #: Pauses between tries of a write that the store refuses, in seconds; the last one repeats.
 RETRY_PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-#: What it takes to note that a change is not on disk: a pair and a number.
-_NOTE_BYTES = getsizeof((0.0, None)) + getsizeof(0.0)
 
 
 class Endings:
@@ -97,7 +100,9 @@ class Learned:
     def __init__(self, store: PokerStore, clock: Clock) -> None:
         self._store = store
         self._clock = clock
-        self._behind: deque[tuple[float, Entry]] = deque()
+        self._changed: list[Entry] = []
+        #: By when they were noted, to `TOGETHER` seconds.
+        self._behind: deque[tuple[float, list[Entry]]] = deque()
         #: Set when a probe's own state changed and is not yet on disk.
         self.state_changed = asyncio.Event()
 
@@ -105,37 +110,50 @@ class Learned:
         """The entry's progress changed."""
         if state_changed:
             entry.dirty = True
-            self._behind.appendleft((-inf, entry))
+            self._changed.append(entry)
             self.state_changed.set()
         elif not entry.dirty:
             entry.dirty = True
-            self._behind.append((self._clock.monotonic(), entry))
+            now = self._clock.monotonic()
+            since, last = self._behind[-1] if self._behind else (-inf, [])
+            if now - since < TOGETHER and len(last) < CHUNK:
+                last.append(entry)
+            else:
+                self._behind.append((now, [entry]))
 
     def bytes(self) -> int:
         """What it takes in memory, the entries themselves left out."""
-        return getsizeof(self._behind) + len(self._behind) * _NOTE_BYTES
+        return sum(getsizeof(entries) for _, entries in self._behind)
 
     async def flush(self, *, everything: bool = False) -> None:
-        """Stores what waits have learned more than a minute ago, or everything there is to store.
+        """Stores what waits have learned more than a minute ago, so much of it as is good at a time, or everything there is to store.
 
         Raises:
             StoreUnavailable: what was not stored will be tried again.
         """
+        changed, self._changed = self._changed, []
+        await self._save(changed)
         before = inf if everything else self._clock.monotonic() - PROGRESS_SECONDS
-        while self._behind and self._behind[0][0] <= before:
-            chunk: list[tuple[float, Entry]] = []
-            while self._behind and self._behind[0][0] <= before and len(chunk) < CHUNK:
-                chunk.append(self._behind.popleft())
+        left = inf if everything else AT_A_TIME
+        while left > 0 and self._behind and self._behind[0][0] <= before:
+            _, entries = self._behind.popleft()
+            await self._save(entries)
+            left -= len(entries)
+
+    async def _save(self, entries: Sequence[Entry]) -> None:
+        for start in range(0, len(entries), CHUNK):
+            chunk = [entry for entry in entries[start : start + CHUNK] if entry.dirty]
             rows: list[tuple[WaitId, Progress]] = []
-            for _, entry in chunk:
+            for entry in chunk:
                 entry.dirty = False
                 if not entry.ended:
                     rows.append((entry.id, entry.progress))
             try:
-                await self._store.save_progress(rows)
+                if rows:
+                    await self._store.save_progress(rows)
             except StoreUnavailable:
-                for changed_at, entry in reversed(chunk):
-                    if not entry.dirty:
-                        entry.dirty = True
-                        self._behind.appendleft((changed_at, entry))
+                again = [*chunk, *entries[start + CHUNK :]]
+                for entry in again:
+                    entry.dirty = True
+                self._behind.appendleft((-inf, again))
                 raise
