@@ -151,7 +151,7 @@ class Learned:
             try:
                 if rows:
                     await self._store.save_progress(rows)
-            except StoreUnavailable:
+            except BaseException:  # a cancellation, too: what is not on disk by then is for the drain
                 again = [*chunk, *entries[start + CHUNK :]]
                 for entry in again:
                     entry.dirty = True
