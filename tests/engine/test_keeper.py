@@ -12,7 +12,7 @@ from virtual_time import VirtualClock, in_virtual_time
 from waitd.core.errors import StoreUnavailable
 from waitd.core.verdict import Pending, Success
 from waitd.core.wait import Outcome, WaitId, WaitState
-from waitd.engine.keeper import Keeper, pages
+from waitd.engine.keeper import BREATH, IDS, Keeper, pages
 from waitd.engine.poker import Poker
 from waitd.metrics import Instruments
 
@@ -127,6 +127,18 @@ async def test_pages_bring_every_waiting_wait_once() -> None:
     bench.store.put(*(waiting(f"w{n:04}", bench.clock.now()) for n in range(2500)))
     names = [wait.id async for page in pages(bench.store) for wait in page]
     assert names == sorted(bench.store.waits)
+
+
+@in_virtual_time
+async def test_a_sweep_of_a_crowd_finds_all_of_it_and_leaves_the_loop_to_others() -> None:
+    bench = Bench()
+    for n in range(2 * IDS + 1):
+        bench.store.put(waiting(f"w{n}", bench.clock.now()))
+    began = bench.clock.monotonic()
+    await bench.keeper.sweep()
+    assert bench.clock.monotonic() - began >= 2 * BREATH
+    await bench.keeper.sweep()
+    assert bench.poker.held == 2 * IDS + 1
 
 
 @in_virtual_time

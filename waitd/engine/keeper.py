@@ -24,6 +24,8 @@ JUMP = 1.0
 #: A pause of the loop worth a log line, in seconds.
 LAG_WORTH_TELLING = 1.0
 SWEEP_SECONDS = 30.0
+#: A sweep reads so many ids at a time, and then leaves the loop to the pokes for so many seconds: a million take half a minute.
+IDS, BREATH = 2 * CHUNK, 0.05
 
 
 class KeeperRows(KeeperStore, PokerStore, Protocol):
@@ -114,10 +116,13 @@ class Keeper:
 
     async def _waiting_ids(self) -> AsyncIterator[WaitId]:
         after: WaitId | None = None
-        while page := await self._store.waiting_ids(after, 10 * CHUNK):
+        while page := await self._store.waiting_ids(after, IDS):
             for wait_id in page:
                 yield wait_id
+            if len(page) < IDS:
+                return
             after = page[-1]
+            await self._clock.sleep_until(self._clock.monotonic() + BREATH, asyncio.Event())
 
 
 async def pages(store: PokerStore) -> AsyncIterator[Sequence[StoredWait]]:
