@@ -136,7 +136,7 @@ async def test_a_sweep_of_a_crowd_finds_all_of_it_and_leaves_the_loop_to_others(
         bench.store.put(waiting(f"w{n}", bench.clock.now()))
     began = bench.clock.monotonic()
     await bench.keeper.sweep()
-    assert bench.clock.monotonic() - began >= 2 * BREATH
+    assert bench.clock.monotonic() - began > 1.5 * BREATH  # two of them
     await bench.keeper.sweep()
     assert bench.poker.held == 2 * IDS + 1
 
