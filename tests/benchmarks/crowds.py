@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import aiohttp
-import orjson
 from figures import Figure
 from holding import settled_size, waits_on
 from lab import CORES, Daemon, Lab, Snapshot, Target, say, set_up
-from spine import show
+from spine import put
 
 from waitd.bench.machine import Span, machine
 from waitd.bench.quantiles import bucket_quantile
@@ -111,11 +110,7 @@ def main() -> None:
     set_up()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what was started is ended
     figures = asyncio.run(measure([c for c in CROWDS if options.only in {None, c.waits}]))
-    if options.json:
-        rows = [figure._asdict() | {"met": figure.met} for figure in figures]
-        print(orjson.dumps({"machine": facts, "figures": rows}, option=orjson.OPT_INDENT_2).decode())
-    else:
-        show(figures, facts)
+    put(figures, facts, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -25,7 +26,7 @@ import aiohttp
 import uvloop
 from figures import Figure
 from lab import CORES, Lab, say, set_up
-from spine import show
+from spine import put
 from submitter import wait_on
 
 from waitd.bench.jobs import path_of
@@ -246,14 +247,19 @@ async def _urls() -> Any:
 
 async def measure(rounds: int) -> Sequence[Figure]:
     """A figure for each part."""
-    found: dict[str, list[float]] = {name: [] for name in PARTS}
     async with _urls() as urls:
-        os.sched_setaffinity(0, CORES.measured)
-        gc.set_threshold(5000, 20, 100)  # as the daemon does
-        for n in range(rounds):
-            for name, part in PARTS.items():
-                found[name].append(await part(urls) * 1e6)
-            say(f"round {n + 1}: " + ", ".join(f"{values[-1]:.1f} µs" for values in found.values()))
+        return await in_rounds({name: partial(part, urls) for name, part in PARTS.items()}, rounds)
+
+
+async def in_rounds(parts: Mapping[str, Callable[[], Awaitable[float]]], rounds: int) -> Sequence[Figure]:
+    """A figure for each part, which gives seconds: its smallest. Every round has all of them, on the daemon's core."""
+    os.sched_setaffinity(0, CORES.measured)
+    gc.set_threshold(5000, 20, 100)  # as the daemon does
+    found: dict[str, list[float]] = {name: [] for name in parts}
+    for n in range(rounds):
+        for name, part in parts.items():
+            found[name].append(await part() * 1e6)
+        say(f"round {n + 1}: " + ", ".join(f"{values[-1]:.1f} µs" for values in found.values()))
     return [
         Figure(name, min(each), "µs", note=f"of {', '.join(f'{value:.1f}' for value in each)}")
         for name, each in found.items()
@@ -271,10 +277,7 @@ def main() -> None:
     set_up()
     facts = machine()
     figures = uvloop.run(measure(options.rounds))
-    if options.json:
-        print({figure.name: figure.value for figure in figures})
-    else:
-        show(figures, facts)
+    put(figures, facts, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -8,22 +8,20 @@ waits on patterns, one that lists alone, and one of those that share a LIST. The
 
 import argparse
 import asyncio
-import gc
-import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import aiohttp
-import orjson
 import uvloop
 from figures import Figure
-from lab import CORES, say, set_up
-from poke import AT_ONCE, HEADERS, URLS, WARM_UP, WINDOW, Asking
-from spine import show
+from lab import CORES, set_up
+from poke import AT_ONCE, HEADERS, URLS, WARM_UP, WINDOW, Asking, in_rounds
+from spine import put
 
 from waitd.bench.children import fleet_process
 from waitd.bench.jobs import path_of
@@ -205,18 +203,8 @@ async def _store() -> AsyncIterator[Store]:
 async def measure(rounds: int, only: str) -> Sequence[Figure]:
     """A figure for each part whose name contains `only`."""
     parts = {name: part for name, part in PARTS.items() if only in name}
-    found: dict[str, list[float]] = {name: [] for name in parts}
     async with _store() as store:
-        os.sched_setaffinity(0, CORES.measured)
-        gc.set_threshold(5000, 20, 100)  # as the daemon does
-        for n in range(rounds):
-            for name, part in parts.items():
-                found[name].append(await part(store) * 1e6)
-            say(f"round {n + 1}: " + ", ".join(f"{values[-1]:.1f} µs" for values in found.values()))
-    return [
-        Figure(name, min(each), "µs", note=f"of {', '.join(f'{value:.1f}' for value in each)}")
-        for name, each in found.items()
-    ]
+        return await in_rounds({name: partial(part, store) for name, part in parts.items()}, rounds)
 
 
 def main() -> None:
@@ -231,10 +219,7 @@ def main() -> None:
     set_up()
     facts = machine()
     figures = uvloop.run(measure(options.rounds, options.only))
-    if options.json:
-        print(orjson.dumps({figure.name: figure.value for figure in figures}).decode())
-    else:
-        show(figures, facts)
+    put(figures, facts, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -52,6 +52,15 @@ async def measure(parts: Sequence[str]) -> list[Figure]:
     return figures
 
 
+def put(figures: Sequence[Figure], facts: Mapping[str, object], *, as_json: bool) -> None:
+    """For people, or for programs."""
+    if as_json:
+        rows = [figure._asdict() | {"met": figure.met} for figure in figures]
+        print(orjson.dumps({"machine": facts, "figures": rows}, option=orjson.OPT_INDENT_2).decode())
+    else:
+        show(figures, facts)
+
+
 def show(figures: Sequence[Figure], facts: Mapping[str, object]) -> None:
     """A table for people."""
     console = Console(width=None if sys.stdout.isatty() else 200)
@@ -80,11 +89,7 @@ def main() -> None:
     set_up()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what was started is ended
     figures = asyncio.run(measure(options.only or list(PARTS)))
-    if options.json:
-        rows = [figure._asdict() | {"met": figure.met} for figure in figures]
-        print(orjson.dumps({"machine": facts, "figures": rows}, option=orjson.OPT_INDENT_2).decode())
-    else:
-        show(figures, facts)
+    put(figures, facts, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -54,6 +55,13 @@ def test_the_result_is_printed_alone_on_standard_output(until: Run, jobs: str) -
 def test_what_it_sees_is_told_once_each_time_it_changes(until: Run, jobs: str) -> None:
     done = until(f"{jobs}/endless/0/told", *CONDITIONS, *FAST, "--timeout", "1")
     assert done.stderr.count("pending ·") == 1 + done.stderr.count("times pending")
+
+
+def test_what_it_saw_before_it_failed_is_counted(until: Run, jobs: str) -> None:
+    done = until(f"{jobs}/fail/0.5/counted", *CONDITIONS, *FAST, "--timeout", "20")
+    assert done.returncode == 1
+    assert re.search(r"^  [1-9][0-9]* times pending · ", done.stderr, re.MULTILINE), done.stderr
+    assert "  1 times failure · " in done.stderr
 
 
 def test_a_404_means_not_yet_unless_another_status_is_named(until: Run, jobs: str) -> None:

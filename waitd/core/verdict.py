@@ -68,6 +68,7 @@ def name_of(verdict: Verdict) -> str:
     return NAMES[type(verdict)]
 
 
+#: The word for each kind of verdict.
 NAMES: dict[type, str] = {
     Pending: "pending",
     Success: "success",

@@ -144,21 +144,21 @@ class HttpProbe:
             found = await self._ask(access, targets, give_up)
             if len(found) == 1 and not isinstance(found[0], Refused):
                 return [found[0]]
-            return await self._ask_refused_again(access, targets, found, give_up)
+            return await self._settled(access, targets, found, give_up)
         except Exception as error:  # noqa: BLE001 - whatever a target brings about is its own wait's verdict
             verdict = trouble(error)
             if verdict.reason == "probe_error":
                 _log.warning("poke_failed", error=type(error).__name__)
             return [verdict] * len(targets)
 
-    async def _ask_refused_again(
+    async def _settled(
         self,
         access: Access | None,
         targets: Sequence[HttpTarget],
         found: list[Verdict | Refused],
         give_up: float,
     ) -> list[Verdict]:
-        """Row 5: for those that were refused once more, with credentials that were looked up, and tokens that were fetched, afresh."""
+        """The verdicts. Row 5: those that were refused ask again, with credentials that were looked up, and tokens that were fetched, afresh."""
         refused = [index for index, each in enumerate(found) if isinstance(each, Refused)]
         if refused and access is not None:
             afresh = await self._accesses.get(access.place.connection.conn_id, access.authorization)
@@ -191,9 +191,8 @@ class HttpProbe:
             else:
                 verdicts = await self._judge.together(answer, (target.rules for target in targets), give_up)
                 found = [verdicts[target.rules] for target in targets]
-            if (
-                answer.facts.status == 200 and not signed
-            ):  # a signature may be over what a condition would add
+            # Where it is signed, the signature may be over what a condition would add.
+            if answer.facts.status == 200 and not signed:
                 self._etags.learn(targets, answer, found)
             return found
         finally:

@@ -32,6 +32,8 @@ _PAGE_BYTES = 8 * 1024 * 1024
 #: Seconds for which a bucket that was there is taken to be there still, where a missing key might mean a missing bucket.
 BUCKET_SEEN = 300.0
 _MAX_BUCKETS = 10_000
+#: Of how many of them, by credentials, what signs is kept: those whose credentials have changed are soon gone.
+_MAX_SIGNED = 1_000
 #: Answers that may tell the bucket's own region, and answers to a HEAD that leave unsaid what is wrong.
 _TELLS_REGION = frozenset({301, 307, 400})
 _WORDLESS = frozenset({400, 401, 403})
@@ -85,6 +87,8 @@ class S3Client:
         self._http = HttpClient(keepalive=keepalive, outgoing=outgoing)
         self._regions: dict[_Home, str] = {}
         self._buckets: dict[_Home, float] = {}
+        #: The bucket as it is addressed and signed for, the same object each time.
+        self._bucket = lru_cache(maxsize=_MAX_SIGNED)(Bucket)
 
     async def start(self) -> Self:
         """Opens the HTTP session."""
@@ -158,12 +162,12 @@ class S3Client:
         """One answer; a second one where the first tells the bucket's own region."""
         home = (place.origin, bucket)
         region = self._regions.get(home, place.region)
-        answer = await self._send(bucket_at(place, region, bucket), method, key, query)
+        answer = await self._send(self._bucket(place, region, bucket), method, key, query)
         if answer.facts.status in _TELLS_REGION:
             told = answer.response.headers.get("x-amz-bucket-region") or element_of(answer.body, "Region")
             if told and told != region and is_region(told):
                 _keep(self._regions, home, told)
-                answer = await self._send(bucket_at(place, told, bucket), method, key, query)
+                answer = await self._send(self._bucket(place, told, bucket), method, key, query)
         return answer
 
     async def _send(self, bucket: "Bucket", method: str, key: str, query: str) -> _Answer:
@@ -211,12 +215,6 @@ class Bucket:
     def path(self, key: str) -> str:
         """The encoded path of an object in it; without a key, its own."""
         return self._above_keys + encoded_path(key) if key else self._itself
-
-
-@lru_cache(maxsize=_MAX_BUCKETS)
-def bucket_at(place: Place, region: str, name: str) -> Bucket:
-    """The bucket of that name; the same object each time."""
-    return Bucket(place, region, name)
 
 
 def _has_own_host(place: Place, bucket: str) -> bool:
