@@ -25,10 +25,11 @@ sys.path[:0] = [str(HERE.parents[2]), str(HERE.parents[1]), str(HERE.parents[1] 
 import structlog  # noqa: E402 - after the path
 import uvloop  # noqa: E402
 from aiohttp import web  # noqa: E402
-from broker_servers import RedisServer, free_port, install_rabbit  # noqa: E402
+from broker_servers import RedisServer, install_rabbit  # noqa: E402
 from brokers import BROKERS, Known  # noqa: E402
 from outbox import LADDER, Outbox, outbox  # noqa: E402
 
+from waitd.bench.children import free_port  # noqa: E402
 from waitd.core.delivery import AfterAttempt, DeliveryId  # noqa: E402
 from waitd.core.wait import WaitId  # noqa: E402
 from waitd.ports import Parcel  # noqa: E402

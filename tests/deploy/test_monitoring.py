@@ -4,7 +4,6 @@ import asyncio
 import json
 import re
 import shutil
-import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,6 +17,8 @@ from daemon import Daemon, daemon, serving, until, wait_for_job, world
 from manifests import DEPLOY
 from prometheus import RULES, needed, promtool, scraping
 from prometheus_client.parser import text_string_to_metric_families
+
+from waitd.bench.children import free_port
 
 DASHBOARD = DEPLOY / "grafana" / "waitd.json"
 RUNBOOK = (DEPLOY / "README.md").read_text("utf-8").partition("## Runbook")[2]
@@ -185,9 +186,7 @@ async def test_a_real_prometheus_has_an_answer_to_every_query(tmp_path: Path) ->
     needed()
     state = tmp_path / "state"
     state.mkdir()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
 
     def ask(target: str) -> tuple[list[str], list[str], dict[str, str]]:
         with scraping(tmp_path, target, port) as server:

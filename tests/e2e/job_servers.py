@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,8 @@ from typing import Any, Self
 from urllib.request import urlopen
 
 from own_environment import own_environment
+
+from waitd.bench.children import free_port
 
 PINS = Path(__file__).with_name("pins")
 SECONDS_TO_START = 180
@@ -46,12 +47,6 @@ def load(rows: int = 3, seconds: float = 0.0) -> int:
 if __name__ == "__main__":
     load.serve(name="real", pause_on_shutdown=False)
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class JobServer(ABC):

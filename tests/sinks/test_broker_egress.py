@@ -7,6 +7,7 @@ import pytest
 from brokers import BROKERS, Known, parcel_of
 from scene import Scene
 
+from waitd.bench.children import free_port
 from waitd.core.connection import Connection
 from waitd.core.delivery import Refused
 from waitd.core.egress import Egress
@@ -50,9 +51,9 @@ async def test_metadata_addresses_waitd_itself_and_what_is_denied_are_no_brokers
 
 
 @pytest.mark.parametrize("kind", BROKERS)
-async def test_the_operator_may_name_a_private_address(kind: str, unused_tcp_port: int) -> None:
+async def test_the_operator_may_name_a_private_address(kind: str) -> None:
     """Nobody listens there, but it was asked."""
-    got = await receipt(kind, "127.0.0.1", Outgoing(Egress(private=False)), unused_tcp_port)
+    got = await receipt(kind, "127.0.0.1", Outgoing(Egress(private=False)), free_port())
     assert isinstance(got, Refused)
     assert "no connection to" in got.error
 

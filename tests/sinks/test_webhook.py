@@ -20,6 +20,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from stream_server import stream_server
 from webhook_receiver import Receiver, receiving, reset
 
+from waitd.bench.children import free_port
 from waitd.core.connection import Connection
 from waitd.core.delivery import Delivered, DeliveryId, Gone, Receipt, Refused
 from waitd.core.errors import ConnectionUnavailable, InvalidInput, UnknownConnection
@@ -427,8 +428,8 @@ async def test_what_is_not_http_is_no_delivery(sink: WebhookSink, receiver: Rece
     assert await post(sink, url=f"{receiver.url}/?planted") == Refused("the receiver's answer is not HTTP")
 
 
-async def test_nobody_there_is_no_delivery(sink: WebhookSink, unused_tcp_port: int) -> None:
-    assert await post(sink, url=f"http://127.0.0.1:{unused_tcp_port}/?planted") == Refused(
+async def test_nobody_there_is_no_delivery(sink: WebhookSink) -> None:
+    assert await post(sink, url=f"http://127.0.0.1:{free_port()}/?planted") == Refused(
         "no connection to the receiver could be made"
     )
 

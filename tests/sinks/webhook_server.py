@@ -35,7 +35,7 @@ def application(file: Path) -> web.Application:
             return web.Response(**refusal)
         headers = {name.lower(): value for name, value in request.headers.items()}
         with file.open("a") as taken:
-            taken.write(json.dumps({"headers": headers, "body": body.decode()}) + "\n")
+            taken.write(json.dumps({"place": request.path, "headers": headers, "body": body.decode()}) + "\n")
         return web.Response(status=204)
 
     app = web.Application(client_max_size=MAX)

@@ -127,12 +127,25 @@ async def daemon(
         yield process
 
 
+#: What keeps the ports that were given out.
+_kept: list[socket.socket] = []
+
+
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody has now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of 127.0.0.1 that nobody has. While this process lives, Linux gives it to nobody who asks for any port; only to those who ask for it.
+
+    So a server that is killed finds it free when it is started again. It takes two that set SO_REUSEADDR, as servers do, and of which only
+    one listens: `inet_csk_find_open_port` and `inet_csk_bind_conflict` in the kernel's net/ipv4/inet_connection_sock.c.
+    """
+    probe = socket.socket()
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    probe.bind(("127.0.0.1", 0))
+    port: int = probe.getsockname()[1]
+    if sys.platform == "linux":
+        _kept.append(probe)
+    else:
+        probe.close()
+    return port
 
 
 class ChildFailed(Exception):  # noqa: N818 - reads as a sentence where it is raised
