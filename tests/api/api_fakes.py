@@ -387,6 +387,9 @@ def services_for(
         health=FakeHealth(),
         feed=Feed(max_readers=3),
         before_scrape=lambda: scrapes.append(1),
-        now=lambda: NOW,
-        **{"keyring": ApiKeyring(store.real, file=None, retention=DAY, now=lambda: NOW), **more},
+        **{
+            "now": lambda: NOW,
+            "keyring": ApiKeyring(store.real, file=None, retention=DAY, now=lambda: NOW),
+            **more,
+        },
     )

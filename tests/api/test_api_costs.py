@@ -75,7 +75,7 @@ async def counted() -> AsyncIterator[Counted]:
         costs=CostRules(("dag_id",), 100, 400 * DAY),
     )
     store.measured = lambda wait, seconds: meter.measured(wait.spec, wait.progress.pokes, seconds, ended=True)
-    services = services_for(WatchedStore(store), [], meter=meter)
+    services = services_for(WatchedStore(store), [], meter=meter, now=lambda: NOW + 5)
     application, documented = build_application(services), Documented()
     application.on_response_prepare.append(documented.note)
     async with TestClient(ApiServer(application, services.instruments)) as client:
@@ -97,6 +97,16 @@ async def test_a_waiting_wait_shows_what_it_has_cost_so_far(counted: Counted) ->
     assert cost["waitd"]["slot_seconds"] == 2.0, "it has parked and not yet been resumed"
     assert cost["reschedule"]["cost"] == pytest.approx(14.0)
     assert cost["poke"]["currency"] == "EUR"
+
+
+async def test_a_wait_that_is_taken_has_cost_no_time(counted: Counted) -> None:
+    body = {"kind": "plain", "params": {"endpoint": "/x"}, "poke_interval": 60, "timeout": 600}
+    async with counted.client.post("/v1/waits", json=body) as response:
+        taken = await response.json()
+    assert taken["cost"]["poke"]["slot_seconds"] == 2.0, "a run of the task"
+    assert taken["cost"]["waitd"]["memory_byte_seconds"] == 0.0
+    shown = await (await counted.client.get(f"/v1/waits/{taken['id']}")).json()
+    assert shown["cost"]["waitd"]["memory_byte_seconds"] == 10.0
 
 
 async def test_an_ended_wait_shows_what_was_stored_with_its_end(counted: Counted) -> None:

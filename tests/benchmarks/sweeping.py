@@ -91,7 +91,7 @@ class Timed:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self.seconds: dict[str, list[float]] = {"sink_connections": [], "waits_telling": []}
+        self.seconds: dict[str, list[float]] = {"airflow_connections": [], "waits_telling": []}
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._store, name)

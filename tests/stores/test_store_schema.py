@@ -15,8 +15,21 @@ from sqlalchemy import create_engine, inspect
 from store_values import add_one, ended, opened
 
 from waitd.core.errors import StoreRefused
+from waitd.core.step import cancelled
+from waitd.core.wait import WaitState
 from waitd.ports import WaitFilter
-from waitd.stores import anew, bulk, costs, following, known_values, migrations, reading, rows, upkeep
+from waitd.stores import (
+    anew,
+    bulk,
+    costs,
+    following,
+    known_values,
+    migrations,
+    reading,
+    rows,
+    telling,
+    upkeep,
+)
 from waitd.stores.adding import COLUMNS
 from waitd.stores.codec import DeliveryRow, WaitRow
 from waitd.stores.migrations import newest
@@ -115,6 +128,8 @@ async def test_every_commit_is_flushed_to_the_disk(database: Path) -> None:
         (anew.BY_ID, "deliveries_by_wait (wait_id=?)"),
         (known_values.VALUES, "sqlite_autoindex_costs_1 (label=? AND namespace=? AND day=?)"),
         (costs.PRUNE, "costs_by_day (day<?)"),
+        (telling.CONNECTIONS, "SEARCH a USING PRIMARY KEY (conn_id>?)"),
+        (telling.TELLING, "SEARCH airflow_waits USING PRIMARY KEY (conn_id=? AND wait_id>?)"),
     ],
 )
 async def test_queries_go_by_their_index(database: Path, statement: Statement, index: str) -> None:
@@ -175,18 +190,44 @@ def test_every_migration_can_be_taken_back_and_made_again(tmp_path: Path) -> Non
     assert made[1] == {}
 
 
-async def test_who_will_be_told_by_which_connection_is_found_page_by_page(database: Path) -> None:
-    def sink(conn_id: str | None, kind: str = "airflow") -> dict[str, str]:
-        return {"kind": kind, "url": "https://a.example"} | ({"conn_id": conn_id} if conn_id else {})
+def sink(conn_id: str | None, kind: str = "airflow") -> dict[str, str]:
+    return {"kind": kind, "url": "https://a.example"} | ({"conn_id": conn_id} if conn_id else {})
 
+
+async def test_who_will_be_told_by_which_connection_is_found_page_by_page(database: Path) -> None:
     async with opened(database) as store:
         one = await add_one(store, sinks=[sink("a"), sink("b")])
         two = await add_one(store, sinks=[sink("a"), sink(None), sink("c", "webhook")])
         over = await ended(store, sinks=[sink("d")])
-        assert sorted(await store.sink_connections("airflow")) == ["a", "b"]
-        first = await store.waits_telling("airflow", "a", None, 1)
-        rest = await store.waits_telling("airflow", "a", first[-1].wait_id, 10)
+        assert await store.airflow_connections() == ["a", "b"]
+        first = await store.waits_telling("a", None, 1)
+        rest = await store.waits_telling("a", first[-1].wait_id, 10)
         assert [told.wait_id for told in (*first, *rest)] == [one.id, two.id]
         assert first[0].sink == sink("a")
-        assert await store.waits_telling("airflow", "d", None, 10) == []
+        assert await store.waits_telling("d", None, 10) == []
         assert over.id not in {told.wait_id for told in rest}
+
+
+async def test_what_has_ended_will_tell_nobody_any_more(database: Path) -> None:
+    async with opened(database) as store:
+        first = await add_one(store, sinks=[sink("a"), sink("a"), sink("b")])
+        second = await add_one(store, sinks=[sink("a")], supersede_key="s")
+        await store.cancel(first.id, cancelled())
+        assert await store.airflow_connections() == ["a"]
+        third = await add_one(store, sinks=[sink("c")], supersede_key="s")
+        assert (await store.get(second.id)).state is WaitState.CANCELLED
+        assert await store.airflow_connections() == ["c"]
+        assert [told.wait_id for told in await store.waits_telling("c", None, 10)] == [third.id]
+    forgetting = await plan(database, bulk.sql(telling._DELETE, 2))
+    assert "SEARCH airflow_waits USING PRIMARY KEY (conn_id=? AND wait_id=?)" in forgetting
+
+
+async def test_who_waits_already_is_found_after_the_migration(database: Path) -> None:
+    async with opened(database) as store:
+        await ended(store, sinks=[sink("over")])
+        waiting = await add_one(store, sinks=[sink("z", "webhook"), sink("b"), sink("a"), sink("b")])
+    with closing(sqlite3.connect(database)) as plain:
+        plain.executescript("DROP TABLE airflow_waits; UPDATE alembic_version SET version_num = '0005'")
+    async with opened(database) as store:
+        assert await store.airflow_connections() == ["a", "b"]
+        assert [told.wait_id for told in await store.waits_telling("b", None, 1)] == [waiting.id]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from aiohttp import web
@@ -28,17 +29,22 @@ class Costs:
         self._amounts = None if services.meter is None else _Amounts(services.meter)
         self._now = services.now
 
-    def of_wait(self, wait: StoredWait, progress: Progress) -> dict[str, Any] | None:
-        """What a wait has cost so far, in the shape of `WaitCost`; None where that is not measured."""
+    def of_wait(
+        self, wait: StoredWait, progress: Progress, until: float | None = None
+    ) -> Mapping[str, Any] | None:
+        """What a wait has cost until then (Unix seconds; None: until it ended, or now), in the shape of `WaitCost`; None where that is
+        not measured.
+        """
         if self._meter is None or self._amounts is None:
             return None
         ended = wait.finished_at is not None
-        until = self._now() if wait.finished_at is None else wait.finished_at
+        if until is None:
+            until = self._now() if wait.finished_at is None else wait.finished_at
         seconds = max(0.0, until - wait.created_at)
         measured = wait.measured or self._meter.measured(wait.spec, progress.pokes, seconds, ended=ended)
         spec = wait.spec
         waiting = Waiting.of(spec.kind, spec.sinks, seconds=seconds, pokes=progress.pokes, measured=measured)
-        return self._amounts.modes(waiting if ended else waiting._replace(resumed=0.0))
+        return self._amounts.of_one(waiting if ended else waiting._replace(resumed=0.0))
 
     async def find(self, request: web.Request) -> web.StreamResponse:
         """`GET /v1/cost`: what waits that ended since a day have cost under each mode."""
@@ -68,6 +74,8 @@ class _Amounts:
     def __init__(self, meter: Metering) -> None:
         self._constants = meter.constants
         self._prices = meter.prices
+        #: `modes` of one; those just submitted cost the same.
+        self.of_one = lru_cache(maxsize=64)(self.modes)
 
     def row(self, parts: Iterable[Waiting]) -> dict[str, Any]:
         """Sums of several kinds, in the shape of `CostTotal`."""
@@ -79,7 +87,7 @@ class _Amounts:
             **self.modes(*parts),
         }
 
-    def modes(self, *parts: Waiting) -> dict[str, Any]:
+    def modes(self, *parts: Waiting) -> Mapping[str, Any]:
         """What they occupy in each mode, in the shape of `WaitCost`."""
         sums = {}
         for mode, name in _MODES:

@@ -56,8 +56,10 @@ class Waits:
         except (InvalidInput, ProblemError) as refused:
             added = await self._replayed(refused, keyed(raw, namespace, key))
         request[SUBJECT] = added.wait.id
-        status = 201 if added.created else 200
-        return self._answer(added.wait, status, location=True)
+        location = {"Location": f"/v1/waits/{added.wait.id}"}
+        if not added.created:
+            return json_response(self._view(added.wait), 200, location)
+        return json_response(self._view(added.wait, until=added.wait.created_at), 201, location)
 
     async def _replayed(self, refused: InvalidInput | ProblemError, submit: Keyed | None) -> Added:
         """The wait that was taken under the same key and body before, whatever has changed since; else the refusal stands."""
@@ -149,14 +151,13 @@ class Waits:
         wait = await self._store.redeliver(queries.wait_id(request), seen_by(request), caller_of(request))
         return self._answer(wait)
 
-    def _view(self, wait: StoredWait) -> dict[str, Any]:
+    def _view(self, wait: StoredWait, until: float | None = None) -> dict[str, Any]:
+        """`until`: when its cost was, Unix seconds; None: now, or when it ended."""
         live = self._poking.live(wait.id)
-        return wait_view(wait, live, self._sinks, self._costs.of_wait(wait, progress_of(wait, live)))
+        return wait_view(wait, live, self._sinks, self._costs.of_wait(wait, progress_of(wait, live), until))
 
-    def _answer(self, wait: StoredWait, status: int = 200, *, location: bool = False) -> web.Response:
-        return json_response(
-            self._view(wait), status, {"Location": f"/v1/waits/{wait.id}"} if location else None
-        )
+    def _answer(self, wait: StoredWait, status: int = 200) -> web.Response:
+        return json_response(self._view(wait), status)
 
 
 def _idempotency_key(request: web.Request) -> str | None:

@@ -7,22 +7,20 @@ from waitd.core.wait import Outcome, WaitId
 
 
 class ToldThere(NamedTuple):
-    """A waiting wait, and the one of its sinks that was asked for: its parameters with `kind`."""
+    """A waiting wait, and the one of its sinks that tells the Airflow that was asked for: its parameters with `kind`."""
 
     wait_id: WaitId
     sink: Mapping[str, Any]
 
 
 class SweptStore(Protocol):
-    """Waiting waits by whom they will tell, and their end."""
+    """Waiting waits by which Airflow they will tell, and their end."""
 
-    async def sink_connections(self, kind: str) -> Sequence[str]:
-        """The conn_ids that sinks of this kind name, of waits that are waiting."""
+    async def airflow_connections(self) -> Sequence[str]:
+        """The conn_ids by which waits that are waiting will tell an Airflow."""
 
-    async def waits_telling(
-        self, kind: str, conn_id: str, after: WaitId | None, limit: int
-    ) -> Sequence[ToldThere]:
-        """A page of the waiting waits that have such a sink, in the order of their ids."""
+    async def waits_telling(self, conn_id: str, after: WaitId | None, limit: int) -> Sequence[ToldThere]:
+        """A page of the waiting waits that will tell this one, in the order of their ids."""
 
     async def cancel(self, wait_id: str, outcome: Outcome) -> object:
         """Ends a waiting wait as cancelled. Raises NotFound, Conflict, StoreUnavailable."""

@@ -63,7 +63,7 @@ class AirflowSweep:
 
     async def sweep(self) -> None:
         """Some rounds over every connection, each for itself: one that hangs does not hold up the others. Raises StoreUnavailable."""
-        conn_ids = await self._store.sink_connections("airflow")
+        conn_ids = await self._store.airflow_connections()
         self._after = {conn_id: after for conn_id, after in self._after.items() if conn_id in conn_ids}
         async with anyio.create_task_group() as tasks:
             for conn_id in conn_ids:
@@ -107,7 +107,7 @@ class AirflowSweep:
         places: dict[WaitId, TaskPlace] = {}
         after = self._after.get(conn_id)
         for _ in range(ROUND // AT_ONCE):
-            page = await self._store.waits_telling("airflow", conn_id, after, AT_ONCE)
+            page = await self._store.waits_telling(conn_id, after, AT_ONCE)
             places |= {told.wait_id: place for told in page if (place := _place(told)) is not None}
             if len(page) < AT_ONCE:
                 return places, None

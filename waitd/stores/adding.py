@@ -13,7 +13,7 @@ from waitd.core.step import cancelled
 from waitd.core.submission import first_submission
 from waitd.core.wait import NOTHING_SEEN, WaitId, WaitState
 from waitd.ports import Added, Keyed, NewWait, StoredWait
-from waitd.stores import bulk
+from waitd.stores import bulk, telling
 from waitd.stores.codec import WaitRow, checked_keys, encode_spec, stored_wait
 from waitd.stores.ending import End, end
 from waitd.stores.operations import Add, Candidate, Key
@@ -108,6 +108,7 @@ async def apply(transaction: Transaction, operations: Sequence[Add]) -> None:
             operation.answer += [_answer(candidate, known, fresh) for candidate in part]
     rows, ends = await _supersede(transaction, fresh)
     await bulk.run(transaction.connection, _INSERT, rows)
+    await telling.note(transaction, (candidate.added.wait for candidate in fresh))
     await end(transaction, ends)
     gone = {item.wait.id for item in ends}
     transaction.added += [c.added.wait for c in fresh if c.added.wait.id not in gone]

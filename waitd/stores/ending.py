@@ -8,7 +8,7 @@ from waitd.core.errors import Conflict
 from waitd.core.submission import JobCancel, cancel_at_end
 from waitd.core.wait import Outcome, WaitState
 from waitd.ports import Ended, StoredWait
-from waitd.stores import bulk, costs
+from waitd.stores import bulk, costs, telling
 from waitd.stores.codec import WaitRow, encode_job_cancel, event_bytes, outcome_in, stored_wait
 from waitd.stores.operations import Cancel, Finish
 from waitd.stores.outbox import NewDelivery, insert_deliveries, new_deliveries
@@ -65,6 +65,7 @@ async def end(transaction: Transaction, ends: Sequence[End]) -> dict[str, Ended]
             ended[item.wait.id] = Ended(wait, frozenset(d.destination for d in new))
     await bulk.run(transaction.connection, _END, updates)
     await bulk.run(transaction.connection, _CANCEL_JOB, jobs)
+    await telling.forget(transaction, (item.wait for item in ends))
     await insert_deliveries(transaction, outbox)
     await costs.add(transaction, [e.wait for e in ended.values()])
     transaction.ended += ended.values()

@@ -389,14 +389,12 @@ class Store:
         async with self._database.reading() as connection:
             return await reading.due_parcels(connection, destination, now, limit, leave_out)
 
-    async def sink_connections(self, kind: str) -> Sequence[str]:
+    async def airflow_connections(self) -> Sequence[str]:
         """See `SweptStore`."""
         async with self._database.reading() as connection:
-            return await telling.sink_connections(connection, kind)
+            return await telling.airflow_connections(connection)
 
-    async def waits_telling(
-        self, kind: str, conn_id: str, after: WaitId | None, limit: int
-    ) -> Sequence[ToldThere]:
+    async def waits_telling(self, conn_id: str, after: WaitId | None, limit: int) -> Sequence[ToldThere]:
         """See `SweptStore`."""
         async with self._database.reading() as connection:
-            return await telling.waits_telling(connection, kind, conn_id, after, limit)
+            return await telling.waits_telling(connection, conn_id, after, limit)

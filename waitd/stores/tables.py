@@ -51,6 +51,15 @@ deliveries = Table(
     Column("last_error", Text),
 )
 
+#: Which Airflow a waiting wait will tell; see `waitd.stores.telling`.
+airflow_waits = Table(
+    "airflow_waits",
+    metadata,
+    Column("conn_id", Text, primary_key=True),
+    Column("wait_id", Text, primary_key=True),
+    sqlite_with_rowid=False,
+)
+
 api_keys = Table(
     "api_keys",
     metadata,

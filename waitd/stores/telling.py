@@ -1,45 +1,87 @@
-"""Waiting waits by whom they will tell. Sinks are part of a wait's specification, so this reads through all that wait: for slow, regular
-work, in the driver's thread.
+"""Which Airflow waiting waits will tell. Sinks are part of a wait's specification; these have a table beside it, or who is asked each
+minute whether its tasks are still parked would be found by reading through all that wait.
 """
 
+from collections.abc import Iterable
+
 import orjson
-from sqlalchemy import Integer, Text, bindparam, func, select
+from sqlalchemy import Integer, Text, bindparam, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from waitd.core.wait import WaitId
-from waitd.ports import ToldThere
+from waitd.ports import StoredWait, ToldThere
+from waitd.stores import bulk
 from waitd.stores.statements import Statement
-from waitd.stores.tables import IS_WAITING, waits
+from waitd.stores.tables import airflow_waits, waits
 from waitd.stores.text import well_formed
+from waitd.stores.transaction import Transaction
 
+_INSERT = bulk.insert_into("airflow_waits", ("conn_id", "wait_id"))
+# SQLite looks each pair up by the key where they come from a SELECT; of VALUES alone it makes a scan of the table.
+_DELETE = bulk.Bulk(
+    "DELETE FROM airflow_waits WHERE (conn_id, wait_id) IN (SELECT column1, column2 FROM (VALUES ", 2, "))"
+)
 _sink = func.json_each(waits.c.spec, "$.sinks").table_valued("value", joins_implicitly=True)
-_KIND = func.json_extract(_sink.c.value, "$.kind")
-_CONN_ID = func.json_extract(_sink.c.value, "$.conn_id")
-_OF_KIND = bindparam("kind", type_=Text) == _KIND
-CONNECTIONS = Statement(select(_CONN_ID).where(IS_WAITING, _OF_KIND, _CONN_ID.is_not(None)).distinct())
+#: Hops from one to the next along the index, so that its cost is the number of connections and not that of waits.
+CONNECTIONS = Statement(
+    text("""
+        WITH RECURSIVE hop(conn_id) AS (
+            SELECT min(conn_id) FROM airflow_waits
+            UNION ALL
+            SELECT (SELECT min(a.conn_id) FROM airflow_waits AS a WHERE a.conn_id > hop.conn_id)
+            FROM hop WHERE hop.conn_id IS NOT NULL
+        )
+        SELECT conn_id FROM hop WHERE conn_id IS NOT NULL
+    """)
+)
 TELLING = Statement(
     select(waits.c.id, _sink.c.value)
+    .select_from(airflow_waits)
+    .join(waits, waits.c.id == airflow_waits.c.wait_id)
     .where(
-        IS_WAITING,
-        waits.c.id > bindparam("after", type_=Text),
-        _OF_KIND,
-        bindparam("conn_id", type_=Text) == _CONN_ID,
+        airflow_waits.c.conn_id == bindparam("conn_id", type_=Text),
+        airflow_waits.c.wait_id > bindparam("after", type_=Text),
+        func.json_extract(_sink.c.value, "$.kind") == "airflow",
+        func.json_extract(_sink.c.value, "$.conn_id") == airflow_waits.c.conn_id,
     )
-    .order_by(waits.c.id)
+    .order_by(airflow_waits.c.wait_id)
     .limit(bindparam("limit", type_=Integer))
 )
 
 
-async def sink_connections(connection: AsyncConnection, kind: str) -> list[str]:
-    """The conn_ids that sinks of this kind name, of waits that are waiting."""
-    return [conn_id for (conn_id,) in await CONNECTIONS.run(connection, kind=kind)]
+async def note(transaction: Transaction, added: Iterable[StoredWait]) -> None:
+    """Waits are waiting from now on."""
+    await bulk.run(transaction.connection, _INSERT, _rows(added))
+
+
+async def forget(transaction: Transaction, ended: Iterable[StoredWait]) -> None:
+    """Waits have ended."""
+    await bulk.run(transaction.connection, _DELETE, _rows(ended))
+
+
+def _rows(some: Iterable[StoredWait]) -> list[tuple[str, str]]:
+    """A row for each connection by which one of them tells an Airflow."""
+    return [
+        (conn_id, wait.id)
+        for wait in some
+        for conn_id in {
+            sink["conn_id"]
+            for sink in wait.spec.sinks
+            if sink.get("kind") == "airflow" and sink.get("conn_id")
+        }
+    ]
+
+
+async def airflow_connections(connection: AsyncConnection) -> list[str]:
+    """The conn_ids by which waits that are waiting will tell an Airflow."""
+    return [conn_id for (conn_id,) in await CONNECTIONS.run(connection)]
 
 
 async def waits_telling(
-    connection: AsyncConnection, kind: str, conn_id: str, after: WaitId | None, limit: int
+    connection: AsyncConnection, conn_id: str, after: WaitId | None, limit: int
 ) -> list[ToldThere]:
-    """A page of the waiting waits with such a sink, in the order of their ids."""
-    values = {"kind": kind, "conn_id": well_formed(conn_id), "after": after or "", "limit": limit}
+    """A page of the waiting waits that will tell this Airflow, in the order of their ids."""
+    values = {"conn_id": well_formed(conn_id), "after": after or "", "limit": limit}
     return [
         ToldThere(WaitId(wait_id), orjson.loads(sink))
         for wait_id, sink in await TELLING.run(connection, **values)
