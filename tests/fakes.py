@@ -220,6 +220,8 @@ class MemoryOutbox:
     settled: dict[DeliveryId, AfterAttempt] = field(default_factory=dict)
     history: list[tuple[DeliveryId, AfterAttempt]] = field(default_factory=list)
     refusing: bool = False
+    #: How often `due_parcels` was asked.
+    reads: int = 0
 
     def queue(self, name: str, destination: str, at: float) -> None:
         parcel = Parcel(
@@ -242,6 +244,7 @@ class MemoryOutbox:
     async def due_parcels(
         self, destination: str, now: float, limit: int, leave_out: frozenset[DeliveryId]
     ) -> Sequence[Parcel]:
+        self.reads += 1
         await asyncio.sleep(0)
         found = sorted(
             (at, parcel.id) for at, to, parcel in self.due.values() if to == destination and at <= now

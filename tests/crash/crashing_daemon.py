@@ -9,13 +9,10 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import event
-from sqlalchemy.engine import Engine
-
 from waitd.cli import main
 from waitd.probes.http_jobs import HttpJobs
 from waitd.sinks.webhook import WebhookSink
-from waitd.stores import Store, adding, ending
+from waitd.stores import Store, adding, ending, link
 from waitd.stores.writer import Writer
 
 point = os.environ.get("CRASH_AT", "")
@@ -41,21 +38,25 @@ def before(owner: Any, name: str, *, only_if: Callable[..., bool] = lambda *_: T
 
 
 def before_commit_of(module: Any, name: str) -> None:
-    """Springs the trap in the COMMIT of a transaction in which `module.name` had something to do."""
-    original = getattr(module, name)
+    """Springs the trap between the statements of a transaction in which `module.name` had something to do and its COMMIT."""
+    original, run = getattr(module, name), link._run
     armed = [False]
 
     async def arming(transaction: Any, operations: Any) -> None:
         await original(transaction, operations)
         armed[0] = bool(operations)
 
-    def committing(_: Any) -> None:
-        if armed[0]:
+    def running(driver: Any, calls: Any) -> Any:
+        *statements, last = calls
+        if armed[0] and last[0] == "COMMIT":
             armed[0] = False
+            run(driver, statements)
             spring()
+            return run(driver, [last])
+        return run(driver, calls)
 
     setattr(module, name, arming)
-    event.listen(Engine, "commit", committing)
+    link._run = running
 
 
 TRAPS: dict[str, Callable[[], None]] = {

@@ -62,9 +62,10 @@ async def test_a_key_that_was_made_opens_the_door_also_after_a_restart(scene: Sc
 async def test_nothing_that_proves_a_key_is_stored(scene: Scene) -> None:
     made = await (await scene.open()).create(NewKey(Role.ADMIN, "default"), ROOT)
     secret = made.token.rpartition("_")[2]
-    async with scene.store._database.reading() as connection:
-        rows = (await connection.exec_driver_sql("SELECT * FROM api_keys")).all()
-    assert [row.digest for row in rows] == [digest_of(secret)]
+    async with scene.store._database.reading() as link:
+        rows = await link.rows("SELECT * FROM api_keys")
+        digests = await link.rows("SELECT digest FROM api_keys")
+    assert digests == [(digest_of(secret),)]
     assert secret not in repr(rows) + repr(made) + repr(scene.keyring.every())
 
 

@@ -82,6 +82,38 @@ async def test_what_is_queued_is_delivered_at_once_and_once() -> None:
 
 
 @in_virtual_time
+async def test_the_outbox_is_read_once_for_what_it_gives_at_once() -> None:
+    async with running() as bench:
+        bench.queue("d")
+        await asyncio.sleep(0.5)
+        assert bench.outbox.reads == 1
+        for n in range(deliverer.READ_AHEAD + 1):
+            bench.queue(f"d{n}")
+        await asyncio.sleep(0.4)
+        assert len(bench.outbox.settled) == deliverer.READ_AHEAD + 2
+        assert bench.outbox.reads == 3
+
+
+@in_virtual_time
+async def test_a_second_try_is_on_time_where_others_hang() -> None:
+    times: list[float] = []
+    loop = asyncio.get_running_loop()
+
+    def answer(parcel: Parcel) -> Awaitable[Receipt] | Receipt:
+        if parcel.id == "stuck":
+            return never()
+        times.append(loop.time())
+        return Refused("500") if len(times) == 1 else Delivered()
+
+    async with running(answer) as bench:
+        bench.queue("stuck")
+        bench.queue("d")
+        await asyncio.sleep(14)
+        assert bench.state("d") is DeliveryState.DELIVERED
+    assert LADDER[1] - 0.001 <= times[1] - times[0] < LADDER[1] + 1.1
+
+
+@in_virtual_time
 async def test_what_was_left_in_the_outbox_by_a_crash_is_found_at_start() -> None:
     bench = Bench(None)
     bench.queue("old", wake=False)

@@ -239,7 +239,7 @@ async def test_a_fault_loses_nothing_slows_no_other_and_is_told(
         assert {(d.state, d.last_error) for d in after} == {("delivered", None)}
         assert (max(d.attempts for d in after) > 1) is bool(fault.said)
         said = [error for d in after for error in KeepingStore.errors.get(d.id, ())]
-        assert any(re.search(fault.said, error) for error in said) is bool(fault.said)
+        assert any(re.search(fault.said, error) for error in said) is bool(fault.said), said
         sent = {parcel.wait_id: parcel.event for parcel in running.beside.parcels}
         bodies = {orjson.loads(one.body)["id"]: one.body for one in await place.read(COUNT)}
     assert {wait_id: bodies.get(wait_id) for wait_id in sent} == sent

@@ -290,10 +290,6 @@ async def test_ends_are_numbered_in_commit_order_and_no_number_is_given_twice(
 
 
 async def numbers(store: Store) -> list[int]:
-    from waitd.stores.statements import run_sql
-
-    async with store._database.reading() as connection:
-        rows = await run_sql(
-            connection, "SELECT finished_seq FROM waits WHERE state != 'waiting' ORDER BY id", ()
-        )
+    async with store._database.reading() as link:
+        rows = await link.rows("SELECT finished_seq FROM waits WHERE state != 'waiting' ORDER BY id")
     return [number for (number,) in rows]

@@ -103,12 +103,9 @@ async def test_only_its_owner_may_read_the_database(database: Path) -> None:
 
 
 async def test_every_commit_is_flushed_to_the_disk(database: Path) -> None:
-    async with opened(database) as store, store._database.writing() as connection:
-        found = [
-            (await connection.exec_driver_sql(f"PRAGMA {name}")).scalar()
-            for name in ("journal_mode", "synchronous")
-        ]
-    assert found == ["wal", 2]
+    async with opened(database) as store, store._database.writing() as link:
+        found = [await link.rows(f"PRAGMA {name}") for name in ("journal_mode", "synchronous")]
+    assert found == [[("wal",)], [(2,)]]
 
 
 @pytest.mark.parametrize(
@@ -150,8 +147,8 @@ async def test_updates_of_many_rows_look_each_up_by_its_id(database: Path) -> No
 @pytest.mark.parametrize("number", [0, 1, 7, 8, 9, 63, 64, 65, 511, 512, 513, 1500])
 async def test_any_number_of_rows_is_written(database: Path, number: int) -> None:
     insert = bulk.insert_into("watermarks", ("name", "value"))
-    async with opened(database) as store, store._database.writing() as connection:
-        await bulk.run(connection, insert, [(f"n{n}", n) for n in range(number)])
+    async with opened(database) as store, store._database.writing() as link:
+        bulk.write(link, insert, [(f"n{n}", n) for n in range(number)])
     with closing(sqlite3.connect(database)) as plain:
         written = "SELECT count(*), coalesce(sum(value), 0) FROM watermarks WHERE name LIKE 'n%'"
         assert plain.execute(written).fetchone() == (number, sum(range(number)))

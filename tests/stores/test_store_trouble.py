@@ -19,7 +19,6 @@ from waitd.core.errors import StoreRefused, StoreUnavailable
 from waitd.core.wait import Progress
 from waitd.ports import Added, StoredWait
 from waitd.stores import Store
-from waitd.stores.statements import run_sql
 
 ROOT = Path(__file__).parents[2]
 BIG = {"text": "x" * 10_000}
@@ -161,8 +160,8 @@ async def test_a_full_database_loses_nothing_and_goes_on_when_there_is_room(stor
     waiting = await add_one(store)
 
     async def limit(pages: int) -> None:
-        async with store._database.writing() as connection:
-            await run_sql(connection, f"PRAGMA max_page_count = {pages}", ())
+        async with store._database.writing() as link:
+            await link.rows(f"PRAGMA max_page_count = {pages}")
 
     await limit(100)
     taken = await fill(store)

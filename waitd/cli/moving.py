@@ -108,8 +108,8 @@ async def _stored(settings: "Settings", state: str) -> AsyncIterator[Mapping[str
     try:
         before = None
         while True:
-            async with database.reading() as connection:
-                page = await reading.find(connection, WaitFilter(state=state, before=before, limit=1000))
+            async with database.reading() as link:
+                page = await reading.find(link, WaitFilter(state=state, before=before, limit=1000))
             for wait in page:
                 spec = {name: getattr(wait.spec, name) for name in CARRIED}
                 submission = wait.submission

@@ -44,7 +44,8 @@ class Lane:
         self.in_hand: set[DeliveryId] = set()
         self.sending = 0
         self.moved = asyncio.Event()
-        self.more = False
+        #: There may be something due that is not in hand.
+        self.more = True
 
 
 class Deliverer:
@@ -105,9 +106,7 @@ class Deliverer:
         if self._clock.monotonic() < self._next_look:
             return
         now = self._clock.now()
-        for destination in await self._store.due_destinations(now):
-            if destination not in self._lanes:
-                self._wanted[destination] = None
+        self.wake(await self._store.due_destinations(now))
         upcoming = await self._store.next_attempt_at()
         pause = LOOK_SECONDS if upcoming is None else min(LOOK_SECONDS, max(RETRY_PAUSE, upcoming - now))
         self._next_look = self._clock.monotonic() + pause
@@ -144,6 +143,8 @@ class Deliverer:
             return bool(lane.in_hand)
         if lane.waiting:
             return True
+        if not lane.more:
+            return bool(lane.in_hand)
         lane.more = False
         try:
             due = await self._store.due_parcels(
@@ -153,6 +154,7 @@ class Deliverer:
             log.warning("outbox_not_readable", destination=destination, error=str(error))
             self._next_look = self._clock.monotonic() + RETRY_PAUSE
             due = []
+        lane.more |= len(due) == READ_AHEAD
         lane.waiting.extend(due)
         lane.in_hand.update(parcel.id for parcel in due)
         if lane.waiting:

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import uuid_utils
 from sqlalchemy import Column, ColumnElement, Text, bindparam, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from waitd.core.audit import Caller
 from waitd.core.errors import Conflict, InvalidInput
@@ -16,6 +15,7 @@ from waitd.ports import Added, Keyed, NewWait, StoredWait
 from waitd.stores import bulk, telling
 from waitd.stores.codec import WaitRow, checked_keys, encode_spec, stored_wait
 from waitd.stores.ending import End, end
+from waitd.stores.link import Link
 from waitd.stores.operations import Add, Candidate, Key
 from waitd.stores.rows import deliveries_of
 from waitd.stores.statements import Statement, one_of, texts
@@ -100,15 +100,15 @@ async def apply(transaction: Transaction, operations: Sequence[Add]) -> None:
     """Stores the waits of `operations` and sets their answers."""
     known: dict[Key, _Known] = {}
     if any(operation.keyed for operation in operations):
-        known = await _known(transaction.connection, _keys_of(operations))
+        known = await _known(transaction.link, _keys_of(operations))
     fresh: list[Candidate] = []
     for operation in operations:
         operation.answer = []
         async for part in sliced(operation.candidates, 1000):
             operation.answer += [_answer(candidate, known, fresh) for candidate in part]
     rows, ends = await _supersede(transaction, fresh)
-    await bulk.run(transaction.connection, _INSERT, rows)
-    await telling.note(transaction, (candidate.added.wait for candidate in fresh))
+    bulk.write(transaction.link, _INSERT, rows)
+    telling.note(transaction, (candidate.added.wait for candidate in fresh))
     await end(transaction, ends)
     gone = {item.wait.id for item in ends}
     transaction.added += [c.added.wait for c in fresh if c.added.wait.id not in gone]
@@ -139,11 +139,11 @@ def _answer(
     return candidate.added
 
 
-async def replays(connection: AsyncConnection, submits: Sequence[Keyed]) -> list[Added | Conflict | None]:
+async def replays(link: Link, submits: Sequence[Keyed]) -> list[Added | Conflict | None]:
     """What came in under the keys of `submits` before; see `ApiStore.replays`."""
     keys = [Key(submit.namespace, submit.key) for submit in submits]
     # A key that is no text was never stored.
-    known = await _known(connection, {key for key in keys if well_formed(key.text) == key.text})
+    known = await _known(link, {key for key in keys if well_formed(key.text) == key.text})
     return [_replay(known.get(key), submit) for key, submit in zip(keys, submits, strict=True)]
 
 
@@ -162,11 +162,11 @@ def _keys_of(operations: Sequence[Add]) -> set[Key]:
     return {c.idempotency_key for c in candidates if c.idempotency_key is not None}
 
 
-async def _known(connection: AsyncConnection, keys: set[Key]) -> dict[Key, _Known]:
+async def _known(link: Link, keys: set[Key]) -> dict[Key, _Known]:
     """The waits that came in before under `keys`, as they are now."""
-    rows = await _rows_by_key(connection, _BY_IDEMPOTENCY_KEY, keys)
+    rows = await _rows_by_key(link, _BY_IDEMPOTENCY_KEY, keys)
     ended = [row.id for row in rows.values() if row.finished_at is not None]
-    outbox = await deliveries_of(connection, ended)
+    outbox = await deliveries_of(link, ended)
     known: dict[Key, _Known] = {}
     async for part in sliced(list(rows.items())):
         known |= {key: _Known(stored_wait(row, outbox.get(row.id, ())), row.body_digest) for key, row in part}
@@ -184,10 +184,10 @@ async def _supersede(
     winners = {c.supersede_key: c for c in fresh if c.supersede_key is not None}
     if not winners:
         return [candidate.row for candidate in fresh], []
-    older = list((await _rows_by_key(transaction.connection, _BY_SUPERSEDE_KEY, winners)).values())
+    older = list((await _rows_by_key(transaction.link, _BY_SUPERSEDE_KEY, winners)).values())
     ids = [(row.id,) for row in older]
-    await bulk.run(transaction.connection, _LOSE_KEY, ids)
-    await bulk.run(transaction.connection, _STOP_DELIVERIES, ids)
+    bulk.write(transaction.link, _LOSE_KEY, ids)
+    bulk.write(transaction.link, _STOP_DELIVERIES, ids)
     losers: list[StoredWait] = []
     async for part in sliced([row for row in older if row.finished_at is None]):
         losers += [transaction.as_seen(stored_wait(row)) for row in part]
@@ -200,14 +200,12 @@ async def _supersede(
     return rows, [End(wait, SUPERSEDED, transaction.now, deliver=False) for wait in losers]
 
 
-async def _rows_by_key(
-    connection: AsyncConnection, query: Statement, keys: Iterable[Key]
-) -> dict[Key, WaitRow]:
+async def _rows_by_key(link: Link, query: Statement, keys: Iterable[Key]) -> dict[Key, WaitRow]:
     by_namespace: dict[str, list[str]] = {}
     for namespace, key in keys:
         by_namespace.setdefault(namespace, []).append(key)
     found: dict[Key, WaitRow] = {}
     for namespace, some in by_namespace.items():
-        for row in await query.run(connection, namespace=namespace, keys=texts(some)):
+        for row in await query.run(link, namespace=namespace, keys=texts(some)):
             found[Key(namespace, row[0])] = WaitRow._make(row[1:])
     return found

@@ -42,7 +42,7 @@ class _Candidate(NamedTuple):
 
 async def redeliver(transaction: Transaction, operations: Sequence[Redeliver]) -> None:
     """Queues events of ended waits anew, in new rows beside the old ones."""
-    rows = await wait_rows(transaction.connection, list({operation.wait_id for operation in operations}))
+    rows = await wait_rows(transaction.link, list({operation.wait_id for operation in operations}))
     again: list[tuple[Redeliver, StoredWait]] = []
     for operation in operations:
         row = seen_from(operation.namespace, rows.get(operation.wait_id))
@@ -55,8 +55,8 @@ async def redeliver(transaction: Transaction, operations: Sequence[Redeliver]) -
         else:
             again.append((operation, stored_wait(row)))
     new = [delivery for _, wait in again for delivery in new_deliveries(transaction, wait, wait.state)]
-    await _queue(transaction, new)
-    deliveries = await deliveries_of(transaction.connection, [wait.id for _, wait in again])
+    _queue(transaction, new)
+    deliveries = await deliveries_of(transaction.link, [wait.id for _, wait in again])
     for operation, wait in again:
         operation.answer = replace(wait, deliveries=deliveries.get(wait.id, ()))
 
@@ -75,13 +75,13 @@ async def redeliver_each(transaction: Transaction, operations: Sequence[Redelive
         new: list[NewDelivery] = []
         async for part in sliced(chosen):
             new += [new_delivery(transaction, old.wait_id, old.namespace, old.sink) for old in part]
-        await _queue(transaction, new)
+        _queue(transaction, new)
         operation.answer = len(new)
 
 
 async def _candidates(transaction: Transaction, operation: RedeliverEach) -> dict[str, _Candidate]:
     """Those that there are, by id, in the order that was asked for."""
-    rows = await BY_ID.run(transaction.connection, ids=texts(operation.ids))
+    rows = await BY_ID.run(transaction.link, ids=texts(operation.ids))
     found: dict[str, _Candidate] = {}
     async for part in sliced(rows):
         for superseded, has_newer, *row in part:
@@ -108,8 +108,8 @@ def _why_not(operation: RedeliverEach, found: dict[str, _Candidate]) -> Exceptio
     return None
 
 
-async def _queue(transaction: Transaction, new: Sequence[NewDelivery]) -> None:
-    await insert_deliveries(transaction, new)
+def _queue(transaction: Transaction, new: Sequence[NewDelivery]) -> None:
+    insert_deliveries(transaction, new)
     transaction.redelivered.update(destination for _, destination in new)
 
 

@@ -4,12 +4,12 @@ from collections.abc import Iterator, Sequence
 
 from sqlalchemy import Float, Integer, bindparam, select
 from sqlalchemy import delete as delete_from
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from waitd.core.audit import Change, change
 from waitd.core.errors import Conflict, NotFound
 from waitd.ports import Added, AuditFilter, StoredChange
 from waitd.stores import bulk
+from waitd.stores.link import Link
 from waitd.stores.operations import (
     Add,
     Cancel,
@@ -43,11 +43,11 @@ _DELETE = Statement(
 )
 
 
-async def record(transaction: Transaction, group: Sequence[Operation]) -> None:
+def record(transaction: Transaction, group: Sequence[Operation]) -> None:
     """Writes the lines of everything in `group` that somebody is named for; to be called when its answers are known."""
     told = [operation for operation in group if operation.by is not None or isinstance(operation, _OWN)]
     rows = [row for operation in told for row in _changes(operation, transaction.now)]
-    await bulk.run(transaction.connection, _INSERT, rows)
+    bulk.write(transaction.link, _INSERT, rows)
 
 
 def _changes(operation: Operation, now: float) -> Iterator[Change]:
@@ -82,13 +82,13 @@ def _result(answer: object) -> str:
 async def prune(transaction: Transaction, operations: Sequence[PruneAudit]) -> None:
     """Deletes the oldest lines."""
     for operation in operations:
-        old = await OLD.run(transaction.connection, before=operation.before, limit=operation.limit)
+        old = await OLD.run(transaction.link, before=operation.before, limit=operation.limit)
         operation.answer = len(old)
         if old:
-            await _DELETE.run(transaction.connection, last=max(old)[0], before=operation.before)
+            _DELETE.write(transaction.link, last=max(old)[0], before=operation.before)
 
 
-async def find(connection: AsyncConnection, wanted: AuditFilter) -> list[StoredChange]:
+async def find(link: Link, wanted: AuditFilter) -> list[StoredChange]:
     """Lines that meet the filter, newest first."""
     query = select(audit).order_by(audit.c.number.desc()).limit(wanted.limit)
     if wanted.principal is not None:
@@ -99,4 +99,4 @@ async def find(connection: AsyncConnection, wanted: AuditFilter) -> list[StoredC
         query = query.where(audit.c.subject == well_formed(wanted.subject))
     if wanted.before is not None:
         query = query.where(audit.c.number < wanted.before)
-    return [StoredChange(number, Change(*line)) for number, *line in await Statement(query).run(connection)]
+    return [StoredChange(number, Change(*line)) for number, *line in await Statement(query).run(link)]

@@ -11,9 +11,7 @@ from functools import cache
 from itertools import chain
 from typing import Any, NamedTuple
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
-from waitd.stores.statements import run_sql
+from waitd.stores.link import Link
 
 #: Rows in the largest statement; times the columns it stays under SQLite's 32,766 parameters.
 LARGEST = 512
@@ -47,10 +45,10 @@ def update(table: str, columns: Sequence[str], only_where: str) -> Bulk:
     )
 
 
-async def run(connection: AsyncConnection, bulk: Bulk, rows: Sequence[Sequence[Any]]) -> None:
-    """Runs `bulk` over all `rows`."""
+def write(link: Link, bulk: Bulk, rows: Sequence[Sequence[Any]]) -> None:
+    """Runs `bulk` over all `rows`, together with what is read or committed next."""
     for chunk in _chunks(rows):
-        await run_sql(connection, sql(bulk, len(chunk)), list(chain.from_iterable(chunk)))
+        link.keep(sql(bulk, len(chunk)), list(chain.from_iterable(chunk)))
 
 
 def _chunks(rows: Sequence[Sequence[Any]]) -> Iterator[Sequence[Sequence[Any]]]:

@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Integer, Select, Text, bindparam, delete, func, literal_column, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from waitd.core.cost import Measured, Waiting
 from waitd.ports import CostFilter, CostSums, StoredWait
 from waitd.stores import bulk
+from waitd.stores.link import Link
 from waitd.stores.operations import SaveOverhead
 from waitd.stores.statements import Statement, one_of, texts
 from waitd.stores.tables import costs
@@ -78,7 +78,7 @@ async def add(transaction: Transaction, ended: Iterable[StoredWait]) -> None:
         for label in ("", *rules.labels):
             value = spec.labels.get(label, "") if label else ""
             if label:
-                known = await transaction.known_values.of(transaction.connection, label, wait.namespace, day)
+                known = await transaction.known_values.of(transaction.link, label, wait.namespace, day)
                 if value not in known:
                     if len(known) < rules.values:
                         known.add(value)
@@ -86,10 +86,10 @@ async def add(transaction: Transaction, ended: Iterable[StoredWait]) -> None:
                         value = OTHER
             key = _Key(label, wait.namespace, day, value, spec.kind)
             sums[key] = sums[key].plus(one) if key in sums else one
-    await bulk.run(transaction.connection, _ADD, [_row(key, waiting) for key, waiting in sums.items()])
+    bulk.write(transaction.link, _ADD, [_row(key, waiting) for key, waiting in sums.items()])
 
 
-async def save_overhead(transaction: Transaction, operations: Sequence[SaveOverhead]) -> None:
+def save_overhead(transaction: Transaction, operations: Sequence[SaveOverhead]) -> None:
     """Adds what belonged to no wait, and deletes sums of days that are older than they are kept."""
     if not operations:
         return
@@ -97,9 +97,9 @@ async def save_overhead(transaction: Transaction, operations: Sequence[SaveOverh
     for operation in operations:
         total = total.plus(Waiting("", measured=operation.measured))
     key = _Key("", NOBODY, day_of(transaction.now), "", "")
-    await bulk.run(transaction.connection, _ADD, [_row(key, total)])
+    bulk.write(transaction.link, _ADD, [_row(key, total)])
     before = day_of(transaction.now - transaction.rules.costs.retention)
-    await PRUNE.run(transaction.connection, before=before)
+    PRUNE.write(transaction.link, before=before)
 
 
 def _row(key: _Key, waiting: Waiting) -> tuple[Any, ...]:
@@ -111,7 +111,7 @@ def _row(key: _Key, waiting: Waiting) -> tuple[Any, ...]:
 _DIMENSIONS = {"kind": costs.c.kind, "day": costs.c.day}
 
 
-async def find(connection: AsyncConnection, wanted: CostFilter) -> CostSums:
+async def find(link: Link, wanted: CostFilter) -> CostSums:
     """The sums; see `ApiStore.costs`."""
     dimension = _DIMENSIONS.get(wanted.by, costs.c.value)
     label = "" if wanted.by in _DIMENSIONS else well_formed(wanted.by)
@@ -123,20 +123,20 @@ async def find(connection: AsyncConnection, wanted: CostFilter) -> CostSums:
         .group_by(dimension)
         .order_by(order, dimension)
         .limit(wanted.limit + 1)
-    ).run(connection)
+    ).run(link)
     names = [name for (name,) in first[: wanted.limit]]
     rows: dict[str, list[Waiting]] = {name: [] for name in names}
     for name, *sums in await Statement(
         _summed(dimension).where(*of_label, one_of(dimension, "names")).group_by(dimension, costs.c.kind)
-    ).run(connection, names=texts(names)):
+    ).run(link, names=texts(names)):
         rows[name].append(_waiting(sums))
     whole = select(costs.c.kind, *_columns()).where(*_within(wanted, "")).group_by(costs.c.kind)
-    total = [_waiting(sums) for sums in await Statement(whole).run(connection)]
+    total = [_waiting(sums) for sums in await Statement(whole).run(link)]
     overhead = await Statement(
         select(*_columns()).where(
             costs.c.label == "", costs.c.namespace == NOBODY, costs.c.day >= wanted.since
         )
-    ).run(connection)
+    ).run(link)
     measured = Measured(*(value or 0.0 for value in overhead[0][-2:]))
     return CostSums(list(rows.items()), len(first) > len(names), total, measured)
 

@@ -6,23 +6,26 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, event, make_url
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import StaticPool
 
 from waitd.core.errors import StoreRefused, StoreUnavailable
 from waitd.stores.filelock import FileLock
+from waitd.stores.link import Link
 from waitd.stores.migrations import upgrade
 
 #: How long a statement waits for a lock that another program holds on the file, seconds. Short: callers are told, and try again.
 BUSY_TIMEOUT = 0.25
+_BEGIN = "BEGIN IMMEDIATE"
 #: Connections that only read.
 READERS = 4
+#: How long a read waits for one of them, in seconds.
+READ_PATIENCE = 30.0
 #: The first SQLite with `UPDATE … FROM`.
 OLDEST_SQLITE = (3, 33)
 #: To how many bytes the write-ahead log is cut back after a checkpoint.
@@ -50,7 +53,9 @@ class Database:
         self._engines = (writing, reading)
         self._lock = lock
         self._turn = nullcontext() if writing is not reading else asyncio.Lock()
-        self._writer: AsyncConnection | None = None
+        self._writer: _Linked | None = None
+        self._idle_readers: list[_Linked] = []
+        self._places = asyncio.Semaphore(READERS)
         #: From which to which revision it was migrated when it was opened; None: there was no database.
         self.revisions: tuple[str | None, str | None] = (None, None)
 
@@ -71,7 +76,7 @@ class Database:
         in_memory = parsed.database in {None, "", ":memory:"}
         lock = None if in_memory else _claim(parsed)
         writing = _engine(
-            parsed, begin="BEGIN IMMEDIATE", pool={"poolclass": StaticPool} if in_memory else {"pool_size": 1}
+            parsed, begin=_BEGIN, pool={"poolclass": StaticPool} if in_memory else {"pool_size": 1}
         )
         reading = (
             writing
@@ -88,7 +93,7 @@ class Database:
 
     async def _migrate(self, name: str) -> None:
         try:
-            async with self.writing() as connection:
+            async with self._turn, self._engines[0].begin() as connection:
                 self.revisions = await connection.run_sync(upgrade, name)
         except (SQLAlchemyError, sqlite3.Error) as error:
             code = _result_code(error)
@@ -106,41 +111,62 @@ class Database:
             raise
 
     @asynccontextmanager
-    async def writing(self) -> AsyncIterator[AsyncConnection]:
-        """The writing connection in a transaction of its own (BEGIN IMMEDIATE); on disk when the block is left without an exception."""
+    async def writing(self) -> AsyncIterator[Link]:
+        """The writing connection in a transaction of its own (BEGIN IMMEDIATE, which goes with its first statement); on disk when the block
+        is left without an exception.
+        """
         async with self._turn:
             if self._writer is None:
-                self._writer = await self._engines[0].connect()
+                self._writer = await _linked(self._engines[0])
+            connection, link = self._writer
             try:
-                async with self._writer.begin():
-                    yield self._writer
+                link.keep(_BEGIN)
+                yield link
+                await link.rows("COMMIT")
             except BaseException:
                 # A COMMIT that failed may leave the transaction open. Giving the connection back rolls it back for certain.
-                connection, self._writer = self._writer, None
+                self._writer = None
                 with suppress(SQLAlchemyError, sqlite3.Error):
                     await connection.close()
                 raise
 
     @asynccontextmanager
-    async def reading(self) -> AsyncIterator[AsyncConnection]:
+    async def reading(self) -> AsyncIterator[Link]:
         """A connection to read with, outside of any transaction: each statement sees what was committed before it.
 
         Raises:
-            StoreUnavailable: the file cannot be read now.
+            StoreUnavailable: the file cannot be read now, or every reader has been busy for long.
         """
         try:
-            async with self._turn, self._engines[1].connect() as connection:
-                yield connection
+            async with self._turn, self._place():
+                reader = self._idle_readers.pop() if self._idle_readers else await _linked(self._engines[1])
+                try:
+                    yield reader.link
+                finally:
+                    self._idle_readers.append(reader)
         except (SQLAlchemyError, sqlite3.Error) as error:
             if means_unavailable(error):
                 raise StoreUnavailable(f"the database cannot be read now: {_first_line(error)}") from error
             raise
 
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(READ_PATIENCE if self._places.locked() else None):
+                await self._places.acquire()
+        except TimeoutError:
+            raise StoreUnavailable("the database cannot be read now: every reader is busy") from None
+        try:
+            yield
+        finally:
+            self._places.release()
+
     async def close(self) -> None:
         """Closes all connections and gives the lock back."""
-        if self._writer is not None:
-            await self._writer.close()
-            self._writer = None
+        for opened in (*self._idle_readers, *([self._writer] if self._writer else [])):
+            await opened.connection.close()
+        self._writer = None
+        self._idle_readers.clear()
         for engine in self._engines:
             await engine.dispose()
         if self._lock is not None:
@@ -148,10 +174,24 @@ class Database:
             self._lock = None
 
 
+class _Linked(NamedTuple):
+    """A connection that is kept open, and the way over it."""
+
+    connection: AsyncConnection
+    link: Link
+
+
+async def _linked(engine: AsyncEngine) -> _Linked:
+    connection = await engine.connect()
+    try:
+        return _Linked(connection, await Link.over(connection))
+    except BaseException:
+        await connection.close()
+        raise
+
+
 def means_unavailable(error: Exception) -> bool:
     """Whether the file, not the statement, is the trouble: a full disk, a lock, an I/O error. The same call may go through later."""
-    if isinstance(error, PoolTimeout):  # every reader is busy
-        return True
     code = _result_code(error)
     return code is not None and code not in _OUR_FAULT
 

@@ -63,10 +63,10 @@ async def end(transaction: Transaction, ends: Sequence[End]) -> dict[str, Ended]
                 jobs.append((item.wait.id, encode_job_cancel(job_cancel), job_cancel.next_attempt_at))
             wait = replace(_as_ended(item, event, new, job_cancel), measured=measured)
             ended[item.wait.id] = Ended(wait, frozenset(d.destination for d in new))
-    await bulk.run(transaction.connection, _END, updates)
-    await bulk.run(transaction.connection, _CANCEL_JOB, jobs)
-    await telling.forget(transaction, (item.wait for item in ends))
-    await insert_deliveries(transaction, outbox)
+    bulk.write(transaction.link, _END, updates)
+    bulk.write(transaction.link, _CANCEL_JOB, jobs)
+    telling.forget(transaction, (item.wait for item in ends))
+    insert_deliveries(transaction, outbox)
     await costs.add(transaction, [e.wait for e in ended.values()])
     transaction.ended += ended.values()
     return ended
@@ -98,7 +98,7 @@ async def finish(transaction: Transaction, operations: Sequence[Finish]) -> None
     first: dict[str, Finish] = {}
     for operation in operations:
         first.setdefault(operation.ending.id, operation)
-    rows = await wait_rows(transaction.connection, list(first))
+    rows = await wait_rows(transaction.link, list(first))
     ends: list[End] = []
     async for part in sliced(
         [operation.ending for wait_id, operation in first.items() if _waits(rows.get(wait_id))]
@@ -117,7 +117,7 @@ def _waits(row: WaitRow | None) -> bool:
 
 async def cancel(transaction: Transaction, operations: Sequence[Cancel]) -> None:
     """Ends what somebody wants ended."""
-    rows = await wait_rows(transaction.connection, list({operation.wait_id for operation in operations}))
+    rows = await wait_rows(transaction.link, list({operation.wait_id for operation in operations}))
     first: dict[str, Cancel] = {}
     for operation in operations:
         row = seen_from(operation.namespace, rows.get(operation.wait_id))

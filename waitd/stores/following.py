@@ -1,10 +1,10 @@
 """Ends in the order of their numbers, for those who follow them."""
 
 from sqlalchemy import Integer, Text, bindparam, case, func, literal_column, or_, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from waitd.core.errors import NotFound
 from waitd.ports import StoredEvent
+from waitd.stores.link import Link
 from waitd.stores.statements import Statement
 from waitd.stores.tables import waits, watermarks
 from waitd.stores.upkeep import FINISHED_SEQ, PRUNED_SEQ
@@ -30,38 +30,36 @@ _LAST_KEPT = Statement(select(func.max(waits.c.finished_seq)).where(waits.c.fini
 _WATERMARK = Statement(select(watermarks.c.value).where(watermarks.c.name == bindparam("name", type_=Text)))
 
 
-async def last_finished_seq(connection: AsyncConnection) -> int:
+async def last_finished_seq(link: Link) -> int:
     """The last number given to an end, pruned ones included; 0 before the first."""
-    ((kept,),) = await _LAST_KEPT.run(connection)
-    return max(kept or 0, await _watermark(connection, FINISHED_SEQ))
+    ((kept,),) = await _LAST_KEPT.run(link)
+    return max(kept or 0, await _watermark(link, FINISHED_SEQ))
 
 
-async def event_secret(connection: AsyncConnection) -> int:
+async def event_secret(link: Link) -> int:
     """See `ApiStore.event_secret`."""
-    return await _watermark(connection, DRAWN)
+    return await _watermark(link, DRAWN)
 
 
-async def check_resumable(connection: AsyncConnection, seq: int) -> None:
+async def check_resumable(link: Link, seq: int) -> None:
     """See `ApiStore.check_resumable`."""
-    if seq and not await IS_KEPT.run(connection, seq=seq):
+    if seq and not await IS_KEPT.run(link, seq=seq):
         raise NotFound(f"there is no event {seq}, or not any more")
-    await _check_complete(connection, seq)
+    await _check_complete(link, seq)
 
 
-async def events_after(
-    connection: AsyncConnection, seq: int, namespace: str | None, limit: int
-) -> list[StoredEvent]:
+async def events_after(link: Link, seq: int, namespace: str | None, limit: int) -> list[StoredEvent]:
     """See `ApiStore.events_after`."""
-    rows = await EVENTS_AFTER.run(connection, after=seq, namespace=namespace, limit=limit)
-    await _check_complete(connection, seq)  # after the rows: what was deleted meanwhile is noticed
+    rows = await EVENTS_AFTER.run(link, after=seq, namespace=namespace, limit=limit)
+    await _check_complete(link, seq)  # after the rows: what was deleted meanwhile is noticed
     return [StoredEvent._make(row) for row in rows]
 
 
-async def _check_complete(connection: AsyncConnection, seq: int) -> None:
-    if await _watermark(connection, PRUNED_SEQ) > seq:
+async def _check_complete(link: Link, seq: int) -> None:
+    if await _watermark(link, PRUNED_SEQ) > seq:
         raise NotFound(f"not all events after {seq} are kept any more")
 
 
-async def _watermark(connection: AsyncConnection, name: str) -> int:
-    rows = await _WATERMARK.run(connection, name=name)
+async def _watermark(link: Link, name: str) -> int:
+    rows = await _WATERMARK.run(link, name=name)
     return int(rows[0][0]) if rows else 0

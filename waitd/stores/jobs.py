@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Integer, Text, bindparam, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from waitd.core.wait import WaitId
 from waitd.ports import StoredWait
 from waitd.stores import bulk
 from waitd.stores.codec import WaitRow, encode_job_cancel, encode_submission, stored_wait
+from waitd.stores.link import Link
 from waitd.stores.operations import SaveJobCancel, SaveSubmission
 from waitd.stores.rows import wait_rows
 from waitd.stores.statements import Statement
@@ -31,7 +31,7 @@ JOBS_TO_CANCEL = Statement(
 async def save_submissions(transaction: Transaction, operations: Sequence[SaveSubmission]) -> None:
     """Keeps what is known of jobs; a mark only for waits that still wait. The answer says whether it was kept."""
     marks = [operation.wait_id for operation in operations if operation.only_waiting]
-    rows = await wait_rows(transaction.connection, marks)
+    rows = await wait_rows(transaction.link, marks)
     kept: list[tuple[Any, ...]] = []
     for operation in operations:
         row = rows.get(operation.wait_id)
@@ -40,10 +40,10 @@ async def save_submissions(transaction: Transaction, operations: Sequence[SaveSu
         if operation.answer:
             kept.append((operation.wait_id, encode_submission(operation.submission)))
     # The same wait twice in one statement would leave it to chance which one stays.
-    await bulk.run(transaction.connection, _SAVE_SUBMISSION, list({row[0]: row for row in kept}.values()))
+    bulk.write(transaction.link, _SAVE_SUBMISSION, list({row[0]: row for row in kept}.values()))
 
 
-async def save_job_cancels(transaction: Transaction, operations: Sequence[SaveJobCancel]) -> None:
+def save_job_cancels(transaction: Transaction, operations: Sequence[SaveJobCancel]) -> None:
     """Keeps how far the cancelling of jobs has come."""
     rows = {
         operation.wait_id: (
@@ -53,10 +53,10 @@ async def save_job_cancels(transaction: Transaction, operations: Sequence[SaveJo
         )
         for operation in operations
     }
-    await bulk.run(transaction.connection, _SAVE_JOB_CANCEL, list(rows.values()))
+    bulk.write(transaction.link, _SAVE_JOB_CANCEL, list(rows.values()))
 
 
-async def to_cancel(connection: AsyncConnection, after: WaitId | None, limit: int) -> list[StoredWait]:
+async def to_cancel(link: Link, after: WaitId | None, limit: int) -> list[StoredWait]:
     """A page of ended waits whose jobs are still to be cancelled, in the order of their ids."""
-    rows = await JOBS_TO_CANCEL.run(connection, after=after or "", limit=limit)
+    rows = await JOBS_TO_CANCEL.run(link, after=after or "", limit=limit)
     return [stored_wait(WaitRow._make(row)) for row in rows]

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from sqlalchemy import delete as delete_from
 from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from waitd.core.api_key import ApiKey
 from waitd.core.principal import ROLES
 from waitd.stores import bulk
+from waitd.stores.link import Link
 from waitd.stores.operations import DeleteKeys, SaveKeys
 from waitd.stores.statements import Statement, one_of, texts
 from waitd.stores.tables import api_keys
@@ -20,23 +20,23 @@ _ALL = Statement(select(api_keys).order_by(api_keys.c.created_at))
 _DELETE = Statement(delete_from(api_keys).where(one_of(api_keys.c.id, "ids")))
 
 
-async def save(transaction: Transaction, operations: Sequence[SaveKeys]) -> None:
+def save(transaction: Transaction, operations: Sequence[SaveKeys]) -> None:
     """Keeps keys, new or changed; of two versions of one, the later."""
     latest = {key.id: _row(key) for operation in operations for key in operation.keys}
-    await bulk.run(transaction.connection, _SAVE, list(latest.values()))
+    bulk.write(transaction.link, _SAVE, list(latest.values()))
 
 
-async def delete(transaction: Transaction, operations: Sequence[DeleteKeys]) -> None:
+def delete(transaction: Transaction, operations: Sequence[DeleteKeys]) -> None:
     """Forgets keys."""
     for operation in operations:
-        await _DELETE.run(transaction.connection, ids=texts(operation.ids))
+        _DELETE.write(transaction.link, ids=texts(operation.ids))
 
 
-async def stored(connection: AsyncConnection) -> list[ApiKey]:
+async def stored(link: Link) -> list[ApiKey]:
     """Every key, the oldest first."""
     return [
         ApiKey(key_id, bytes(digest), ROLES[role], *rest)
-        for key_id, digest, role, *rest in await _ALL.run(connection)
+        for key_id, digest, role, *rest in await _ALL.run(link)
     ]
 
 

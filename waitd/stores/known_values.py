@@ -1,8 +1,8 @@
 """Which values of a label costs have been added up by: remembered, so that their number can be bounded without asking each time."""
 
 from sqlalchemy import Text, bindparam, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from waitd.stores.link import Link
 from waitd.stores.statements import Statement
 from waitd.stores.tables import costs
 
@@ -25,12 +25,12 @@ class KnownValues:
     def __init__(self) -> None:
         self._values: dict[tuple[str, str, str], set[str]] = {}
 
-    async def of(self, connection: AsyncConnection, label: str, namespace: str, day: str) -> set[str]:
+    async def of(self, link: Link, label: str, namespace: str, day: str) -> set[str]:
         """Those of one label, to be added to."""
         place = (label, namespace, day)
         if place not in self._values:
             oldest = sorted({day for _, _, day in self._values})[1 - _DAYS :]
             self._values = {known: values for known, values in self._values.items() if known[2] in oldest}
-            rows = await VALUES.run(connection, label=label, namespace=namespace, day=day)
+            rows = await VALUES.run(link, label=label, namespace=namespace, day=day)
             self._values[place] = {value for (value,) in rows}
         return self._values[place]

@@ -76,7 +76,7 @@ def new_delivery(
     return NewDelivery(stored, destination)
 
 
-async def insert_deliveries(transaction: Transaction, new: Sequence[NewDelivery]) -> None:
+def insert_deliveries(transaction: Transaction, new: Sequence[NewDelivery]) -> None:
     """Puts deliveries into the outbox."""
     rows = [
         (
@@ -92,10 +92,10 @@ async def insert_deliveries(transaction: Transaction, new: Sequence[NewDelivery]
         )
         for d, destination in new
     ]
-    await bulk.run(transaction.connection, _INSERT, rows)
+    bulk.write(transaction.link, _INSERT, rows)
 
 
-async def save_attempts(transaction: Transaction, operations: Sequence[SaveAttempt]) -> None:
+def save_attempts(transaction: Transaction, operations: Sequence[SaveAttempt]) -> None:
     """Keeps what became of attempts; a delivery that is no longer queued (superseded meanwhile) is left alone."""
     rows: list[tuple[Any, ...]] = [
         (
@@ -108,4 +108,4 @@ async def save_attempts(transaction: Transaction, operations: Sequence[SaveAttem
         )
         for o in operations
     ]
-    await bulk.run(transaction.connection, _SAVE_ATTEMPT, rows)
+    bulk.write(transaction.link, _SAVE_ATTEMPT, rows)

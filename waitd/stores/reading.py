@@ -17,7 +17,6 @@ from sqlalchemy import (
     select,
     text,
 )
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from waitd.core.delivery import DeliveryId, DeliveryState
 from waitd.core.wait import WaitId
@@ -32,6 +31,7 @@ from waitd.stores.codec import (
     stored_wait,
     waiting_wait,
 )
+from waitd.stores.link import Link
 from waitd.stores.rows import deliveries_of, not_found, seen_from, wait_rows
 from waitd.stores.statements import Statement, one_of, texts
 from waitd.stores.tables import IS_QUEUED, IS_WAITING, deliveries, waits
@@ -80,29 +80,35 @@ LOAD_WAITING = Statement(
     .order_by(waits.c.id)
     .limit(bindparam("limit", type_=Integer))
 )
+WAITING_IDS = Statement(
+    select(waits.c.id)
+    .where(IS_WAITING, waits.c.id > bindparam("after", type_=Text))
+    .order_by(waits.c.id)
+    .limit(bindparam("limit", type_=Integer))
+)
 COUNTS = Statement(select(waits.c.state, waits.c.kind, func.count()).group_by(waits.c.state, waits.c.kind))
 DELIVERY_COUNTS = Statement(select(deliveries.c.state, func.count()).group_by(deliveries.c.state))
 
 
-async def get(connection: AsyncConnection, wait_id: str, namespace: str | None) -> StoredWait:
+async def get(link: Link, wait_id: str, namespace: str | None) -> StoredWait:
     """One wait with its deliveries, oldest first.
 
     Raises:
         NotFound: there is none, or it lies in another namespace.
     """
     wait_id = well_formed(wait_id)
-    row = seen_from(namespace, (await wait_rows(connection, [wait_id])).get(wait_id))
+    row = seen_from(namespace, (await wait_rows(link, [wait_id])).get(wait_id))
     if row is None:
         raise not_found(wait_id)
     if row.finished_at is None:  # no deliveries then; and where it has ended, all of them are there by now
         return stored_wait(row)
-    return stored_wait(row, (await deliveries_of(connection, [wait_id])).get(wait_id, ()))
+    return stored_wait(row, (await deliveries_of(link, [wait_id])).get(wait_id, ()))
 
 
-async def find(connection: AsyncConnection, wanted: WaitFilter) -> list[StoredWait]:
+async def find(link: Link, wanted: WaitFilter) -> list[StoredWait]:
     """Waits that meet the filter, newest first, with their deliveries."""
-    rows = [WaitRow._make(row) for row in await Statement(waits_that(wanted)).run(connection)]
-    outbox = await deliveries_of(connection, [row.id for row in rows if row.finished_at is not None])
+    rows = [WaitRow._make(row) for row in await Statement(waits_that(wanted)).run(link)]
+    outbox = await deliveries_of(link, [row.id for row in rows if row.finished_at is not None])
     return await _decoded(rows, outbox)
 
 
@@ -128,16 +134,16 @@ def waits_that(wanted: WaitFilter) -> Select[Any]:
     return query
 
 
-async def find_deliveries(connection: AsyncConnection, wanted: DeliveryFilter) -> list[StoredDelivery]:
+async def find_deliveries(link: Link, wanted: DeliveryFilter) -> list[StoredDelivery]:
     """Deliveries that meet the filter, newest first."""
     query = select(deliveries).order_by(deliveries.c.id.desc()).limit(wanted.limit)
     found: list[StoredDelivery] = []
-    async for part in sliced(await Statement(_narrowed(query, wanted)).run(connection)):
+    async for part in sliced(await Statement(_narrowed(query, wanted)).run(link)):
         found += [stored_delivery(DeliveryRow._make(row)) for row in part]
     return found
 
 
-async def dead_deliveries(connection: AsyncConnection, wanted: DeliveryFilter) -> list[DeliveryId]:
+async def dead_deliveries(link: Link, wanted: DeliveryFilter) -> list[DeliveryId]:
     """Dead deliveries that meet the filter and nothing came after, the oldest first; one more than its limit, where there are more."""
     query = (
         select(deliveries.c.id)
@@ -147,7 +153,7 @@ async def dead_deliveries(connection: AsyncConnection, wanted: DeliveryFilter) -
         .limit(wanted.limit + 1)
     )
     narrowed = _narrowed(query, replace(wanted, state=DeliveryState.DEAD.value))
-    return [DeliveryId(delivery_id) for (delivery_id,) in await Statement(narrowed).run(connection)]
+    return [DeliveryId(delivery_id) for (delivery_id,) in await Statement(narrowed).run(link)]
 
 
 def _narrowed(query: Select[Any], wanted: DeliveryFilter) -> Select[Any]:
@@ -164,52 +170,49 @@ def _narrowed(query: Select[Any], wanted: DeliveryFilter) -> Select[Any]:
     return query
 
 
-async def load_waiting(connection: AsyncConnection, after: WaitId | None, limit: int) -> list[StoredWait]:
+async def load_waiting(link: Link, after: WaitId | None, limit: int) -> list[StoredWait]:
     """A page of waiting waits in the order of their ids."""
-    rows = await LOAD_WAITING.run(connection, after=after or "", limit=limit)
+    rows = await LOAD_WAITING.run(link, after=after or "", limit=limit)
     found: list[StoredWait] = []
     async for part in sliced(rows, AT_A_TURN):
         found += [waiting_wait(WaitingRow._make(row)) for row in part]
     return found
 
 
-async def waiting_ids(connection: AsyncConnection, after: WaitId | None, limit: int) -> list[WaitId]:
+async def waiting_ids(link: Link, after: WaitId | None, limit: int) -> list[WaitId]:
     """A page of the ids of waiting waits, in their order."""
-    query = select(waits.c.id).where(IS_WAITING).order_by(waits.c.id).limit(limit)
-    return list(
-        (await connection.execute(query if after is None else query.where(waits.c.id > after))).scalars()
-    )
+    return [WaitId(wait_id) for (wait_id,) in await WAITING_IDS.run(link, after=after or "", limit=limit)]
 
 
-async def due_destinations(connection: AsyncConnection, now: float) -> list[str]:
+async def due_destinations(link: Link, now: float) -> list[str]:
     """Destinations with a queued delivery that is due at `now` (Unix seconds)."""
-    return [destination for (destination,) in await DUE_DESTINATIONS.run(connection, now=now)]
+    return [destination for (destination,) in await DUE_DESTINATIONS.run(link, now=now)]
 
 
-async def next_attempt_at(connection: AsyncConnection) -> float | None:
+async def next_attempt_at(link: Link) -> float | None:
     """When the earliest queued delivery is due, Unix seconds."""
-    ((due,),) = await NEXT_ATTEMPT_AT.run(connection)
+    ((due,),) = await NEXT_ATTEMPT_AT.run(link)
     return None if due is None else float(due)
 
 
 async def due_parcels(
-    connection: AsyncConnection, destination: str, now: float, limit: int, leave_out: frozenset[DeliveryId]
+    link: Link, destination: str, now: float, limit: int, leave_out: frozenset[DeliveryId]
 ) -> list[Parcel]:
     """Up to `limit` deliveries to one destination that are due, the longest due first."""
     rows = await DUE_PARCELS.run(
-        connection, destination=destination, now=now, limit=limit, leave_out=texts(leave_out)
+        link, destination=destination, now=now, limit=limit, leave_out=texts(leave_out)
     )
     return [parcel(DeliveryRow._make(row), event) for event, *row in rows]
 
 
-async def counts(connection: AsyncConnection) -> Mapping[tuple[str, str], int]:
+async def counts(link: Link) -> Mapping[tuple[str, str], int]:
     """How many waits there are by (state, kind)."""
-    return {(state, kind): count for state, kind, count in await COUNTS.run(connection)}
+    return {(state, kind): count for state, kind, count in await COUNTS.run(link)}
 
 
-async def delivery_counts(connection: AsyncConnection) -> Mapping[str, int]:
+async def delivery_counts(link: Link) -> Mapping[str, int]:
     """How many deliveries there are by state."""
-    return {state: count for state, count in await DELIVERY_COUNTS.run(connection)}  # noqa: C416 - mypy knows the pair only so
+    return {state: count for state, count in await DELIVERY_COUNTS.run(link)}  # noqa: C416 - mypy knows the pair only so
 
 
 async def _decoded(

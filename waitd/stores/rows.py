@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from sqlalchemy import func, literal_column, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from waitd.core.errors import NotFound
 from waitd.ports import StoredDelivery
 from waitd.stores.codec import DeliveryRow, WaitRow, stored_delivery
+from waitd.stores.link import Link
 from waitd.stores.statements import Statement, one_of, texts
 from waitd.stores.tables import deliveries, waits
 from waitd.stores.transaction import sliced
@@ -27,17 +27,15 @@ DELIVERIES = Statement(
 )
 
 
-async def wait_rows(connection: AsyncConnection, wait_ids: Sequence[str]) -> dict[str, WaitRow]:
+async def wait_rows(link: Link, wait_ids: Sequence[str]) -> dict[str, WaitRow]:
     """The rows of these waits, by id."""
-    rows = await WAITS.run(connection, ids=texts(wait_ids)) if wait_ids else []
+    rows = await WAITS.run(link, ids=texts(wait_ids)) if wait_ids else []
     return {row[0]: WaitRow._make(row) for row in rows}
 
 
-async def deliveries_of(
-    connection: AsyncConnection, wait_ids: Sequence[str]
-) -> dict[str, tuple[StoredDelivery, ...]]:
+async def deliveries_of(link: Link, wait_ids: Sequence[str]) -> dict[str, tuple[StoredDelivery, ...]]:
     """The newest deliveries of these waits (up to `SHOWN` each), oldest first, by the wait's id; waits without any are left out."""
-    rows = await DELIVERIES.run(connection, ids=texts(wait_ids)) if wait_ids else []
+    rows = await DELIVERIES.run(link, ids=texts(wait_ids)) if wait_ids else []
     found: dict[str, list[StoredDelivery]] = {}
     async for part in sliced(rows):
         for row in map(DeliveryRow._make, part):

@@ -7,11 +7,11 @@ from typing import Any
 import orjson
 import uuid_utils
 from sqlalchemy import Float, Integer, LargeBinary, Text, bindparam, delete, func, select, text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from waitd.core.audit import Caller
 from waitd.core.errors import Conflict, InvalidInput
 from waitd.ports import Signal, SignalKey
+from waitd.stores.link import Link
 from waitd.stores.operations import KeepSignal, PruneSignals
 from waitd.stores.statements import Statement
 from waitd.stores.tables import signals
@@ -65,12 +65,12 @@ async def keep(transaction: Transaction, operations: Sequence[KeepSignal]) -> No
     for operation in operations:
         signal = operation.signal
         where = {"namespace": signal.namespace, "key": signal.key}
-        ((count, known),) = await COUNT.run(transaction.connection, **where, digest=operation.digest)
+        ((count, known),) = await COUNT.run(transaction.link, **where, digest=operation.digest)
         if count >= MOST_OF_A_KEY and not known:
             operation.answer = Conflict(f"{count} different payloads are kept under this key already")
             continue
         await _KEEP.run(
-            transaction.connection,
+            transaction.link,
             **where,
             id=str(uuid_utils.uuid7()),
             digest=operation.digest,
@@ -83,19 +83,17 @@ async def keep(transaction: Transaction, operations: Sequence[KeepSignal]) -> No
 async def prune(transaction: Transaction, operations: Sequence[PruneSignals]) -> None:
     """Deletes the oldest signals; the answer is their keys."""
     for operation in operations:
-        old = await OLD.run(transaction.connection, before=operation.before, limit=operation.limit)
+        old = await OLD.run(transaction.link, before=operation.before, limit=operation.limit)
         for signal_id, _, _ in old:
-            await _DELETE.run(transaction.connection, id=signal_id)
+            _DELETE.write(transaction.link, id=signal_id)
         operation.answer = [SignalKey(namespace, key) for _, namespace, key in old]
 
 
-async def of_key(connection: AsyncConnection, namespace: str, key: str) -> list[Any]:
+async def of_key(link: Link, namespace: str, key: str) -> list[Any]:
     """The payloads under a key, in the order in which they first came."""
-    return [
-        orjson.loads(payload) for (payload,) in await OF_KEY.run(connection, namespace=namespace, key=key)
-    ]
+    return [orjson.loads(payload) for (payload,) in await OF_KEY.run(link, namespace=namespace, key=key)]
 
 
-async def keys(connection: AsyncConnection) -> list[Signal]:
+async def keys(link: Link) -> list[Signal]:
     """Every key that has signals, and when its last one came."""
-    return [Signal(namespace, key, received_at) for namespace, key, received_at in await KEYS.run(connection)]
+    return [Signal(namespace, key, received_at) for namespace, key, received_at in await KEYS.run(link)]

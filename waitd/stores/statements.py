@@ -1,19 +1,14 @@
-"""Constant statements of SQLAlchemy Core, compiled once and run with one hop to the driver's thread.
+"""Constant statements of SQLAlchemy Core, compiled once."""
 
-SQLAlchemy's own cursor over aiosqlite makes four hops a query (cursor, execute, fetch, close) of about 0.1 ms each, more beside a busy
-loop. What is written in Core stays in Core; only the way to the driver is shorter, and it is this file's secret.
-"""
-
-import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import aiosqlite
 import orjson
 from sqlalchemy import ClauseElement, ColumnElement, Text, bindparam, func, select
 from sqlalchemy.dialects.sqlite.aiosqlite import dialect
-from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.compiler import SQLCompiler
+
+from waitd.stores.link import Link
 
 _DIALECT = dialect()
 
@@ -30,19 +25,15 @@ class Statement:
         #: As SQLite gets it.
         self.sql = str(compiled)
 
-    async def run(self, connection: AsyncConnection, **values: Any) -> list[tuple[Any, ...]]:
+    async def run(self, link: Link, **values: Any) -> list[tuple[Any, ...]]:
         """The rows that it gives, in the order of its columns; raises the driver's own errors (`sqlite3.Error`)."""
         given = self._compiled.construct_params(values)
-        return await run_sql(connection, self.sql, [given[name] for name in self._names])
+        return await link.rows(self.sql, [given[name] for name in self._names])
 
-
-async def run_sql(connection: AsyncConnection, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
-    """The rows that a statement in SQLite's own words gives; raises the driver's own errors (`sqlite3.Error`)."""
-    raw = await connection.get_raw_connection()
-    driver = raw.driver_connection
-    if not isinstance(driver, aiosqlite.Connection):
-        raise sqlite3.OperationalError("the connection to the database is gone")
-    return [tuple(row) for row in await driver.execute_fetchall(sql, values)]
+    def write(self, link: Link, **values: Any) -> None:
+        """Runs it together with what is read or committed next; nobody wants its rows."""
+        given = self._compiled.construct_params(values)
+        link.keep(self.sql, [given[name] for name in self._names])
 
 
 def one_of(column: ColumnElement[str], name: str) -> ColumnElement[bool]:

@@ -98,9 +98,9 @@ class Store:
         """
         database = await Database.open(url)
         try:
-            async with database.reading() as connection:
-                finished_seq = await following.last_finished_seq(connection)
-                event_secret = await following.event_secret(connection)
+            async with database.reading() as link:
+                finished_seq = await following.last_finished_seq(link)
+                event_secret = await following.event_secret(link)
         except BaseException:
             await database.close()
             raise
@@ -234,8 +234,8 @@ class Store:
     async def redeliver_dead(self, wanted: DeliveryFilter, by: Caller | None = None) -> Redelivered:
         """See `ApiStore`."""
         # They are looked for outside of the transaction, which then looks at these few only: the search may take long.
-        async with self._database.reading() as connection:
-            ids = await reading.dead_deliveries(connection, wanted)
+        async with self._database.reading() as link:
+            ids = await reading.dead_deliveries(link, wanted)
         chosen = ids[: wanted.limit]
         count: int = await self._writer.do(RedeliverEach(chosen, wanted.namespace, dead_only=True, by=by))
         return Redelivered(count, more=len(ids) > len(chosen))
@@ -294,107 +294,107 @@ class Store:
 
     async def get(self, wait_id: str, namespace: str | None = None) -> StoredWait:
         """See `ApiStore`."""
-        async with self._database.reading() as connection:
-            return await reading.get(connection, wait_id, namespace)
+        async with self._database.reading() as link:
+            return await reading.get(link, wait_id, namespace)
 
     async def find(self, wanted: WaitFilter) -> Sequence[StoredWait]:
         """See `ApiStore`."""
-        async with self._database.reading() as connection:
-            return await reading.find(connection, wanted)
+        async with self._database.reading() as link:
+            return await reading.find(link, wanted)
 
     async def replays(self, submits: Sequence[Keyed]) -> Sequence[Added | Conflict | None]:
         """See `ApiStore`."""
-        async with self._database.reading() as connection:
-            return await adding.replays(connection, submits)
+        async with self._database.reading() as link:
+            return await adding.replays(link, submits)
 
     async def find_deliveries(self, wanted: DeliveryFilter) -> Sequence[StoredDelivery]:
         """See `ApiStore`."""
-        async with self._database.reading() as connection:
-            return await reading.find_deliveries(connection, wanted)
+        async with self._database.reading() as link:
+            return await reading.find_deliveries(link, wanted)
 
     async def check_resumable(self, seq: int) -> None:
         """See `ApiStore`."""
-        async with self._database.reading() as connection:
-            await following.check_resumable(connection, seq)
+        async with self._database.reading() as link:
+            await following.check_resumable(link, seq)
 
     async def events_after(self, seq: int, namespace: str | None, limit: int) -> Sequence[StoredEvent]:
         """See `ApiStore`."""
-        async with self._database.reading() as connection:
-            return await following.events_after(connection, seq, namespace, limit)
+        async with self._database.reading() as link:
+            return await following.events_after(link, seq, namespace, limit)
 
     async def api_keys(self) -> Sequence[ApiKey]:
         """See `KeyStore`."""
-        async with self._database.reading() as connection:
-            return await keys.stored(connection)
+        async with self._database.reading() as link:
+            return await keys.stored(link)
 
     async def find_audit(self, wanted: AuditFilter) -> Sequence[StoredChange]:
         """See `ApiStore`."""
-        async with self._database.reading() as connection:
-            return await audit.find(connection, wanted)
+        async with self._database.reading() as link:
+            return await audit.find(link, wanted)
 
     async def jobs_to_cancel(self, after: WaitId | None, limit: int) -> Sequence[StoredWait]:
         """See `JobStore`."""
-        async with self._database.reading() as connection:
-            return await jobs.to_cancel(connection, after, limit)
+        async with self._database.reading() as link:
+            return await jobs.to_cancel(link, after, limit)
 
     async def signals(self, namespace: str, key: str) -> Sequence[Any]:
         """See `SignalStore`."""
-        async with self._database.reading() as connection:
-            return await signals.of_key(connection, namespace, key)
+        async with self._database.reading() as link:
+            return await signals.of_key(link, namespace, key)
 
     async def signal_keys(self) -> Sequence[Signal]:
         """See `SignalStore`."""
-        async with self._database.reading() as connection:
-            return await signals.keys(connection)
+        async with self._database.reading() as link:
+            return await signals.keys(link)
 
     async def find_costs(self, wanted: CostFilter) -> CostSums:
         """See `ApiStore`."""
-        async with self._database.reading() as connection:
-            return await summed.find(connection, wanted)
+        async with self._database.reading() as link:
+            return await summed.find(link, wanted)
 
     async def counts(self) -> Mapping[tuple[str, str], int]:
         """See `ApiStore`."""
-        async with self._database.reading() as connection:
-            return await reading.counts(connection)
+        async with self._database.reading() as link:
+            return await reading.counts(link)
 
     async def delivery_counts(self) -> Mapping[str, int]:
         """How many deliveries there are by state."""
-        async with self._database.reading() as connection:
-            return await reading.delivery_counts(connection)
+        async with self._database.reading() as link:
+            return await reading.delivery_counts(link)
 
     async def load_waiting(self, after: WaitId | None, limit: int) -> Sequence[StoredWait]:
         """See `PokerStore`."""
-        async with self._database.reading() as connection:
-            return await reading.load_waiting(connection, after, limit)
+        async with self._database.reading() as link:
+            return await reading.load_waiting(link, after, limit)
 
     async def waiting_ids(self, after: WaitId | None, limit: int) -> Sequence[WaitId]:
         """See `PokerStore`."""
-        async with self._database.reading() as connection:
-            return await reading.waiting_ids(connection, after, limit)
+        async with self._database.reading() as link:
+            return await reading.waiting_ids(link, after, limit)
 
     async def due_destinations(self, now: float) -> Sequence[str]:
         """See `OutboxStore`."""
-        async with self._database.reading() as connection:
-            return await reading.due_destinations(connection, now)
+        async with self._database.reading() as link:
+            return await reading.due_destinations(link, now)
 
     async def next_attempt_at(self) -> float | None:
         """See `OutboxStore`."""
-        async with self._database.reading() as connection:
-            return await reading.next_attempt_at(connection)
+        async with self._database.reading() as link:
+            return await reading.next_attempt_at(link)
 
     async def due_parcels(
         self, destination: str, now: float, limit: int, leave_out: frozenset[DeliveryId]
     ) -> Sequence[Parcel]:
         """See `OutboxStore`."""
-        async with self._database.reading() as connection:
-            return await reading.due_parcels(connection, destination, now, limit, leave_out)
+        async with self._database.reading() as link:
+            return await reading.due_parcels(link, destination, now, limit, leave_out)
 
     async def airflow_connections(self) -> Sequence[str]:
         """See `SweptStore`."""
-        async with self._database.reading() as connection:
-            return await telling.airflow_connections(connection)
+        async with self._database.reading() as link:
+            return await telling.airflow_connections(link)
 
     async def waits_telling(self, conn_id: str, after: WaitId | None, limit: int) -> Sequence[ToldThere]:
         """See `SweptStore`."""
-        async with self._database.reading() as connection:
-            return await telling.waits_telling(connection, conn_id, after, limit)
+        async with self._database.reading() as link:
+            return await telling.waits_telling(link, conn_id, after, limit)

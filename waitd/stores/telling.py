@@ -6,11 +6,11 @@ from collections.abc import Iterable
 
 import orjson
 from sqlalchemy import Integer, Text, bindparam, func, select, text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from waitd.core.wait import WaitId
 from waitd.ports import StoredWait, ToldThere
 from waitd.stores import bulk
+from waitd.stores.link import Link
 from waitd.stores.statements import Statement
 from waitd.stores.tables import airflow_waits, waits
 from waitd.stores.text import well_formed
@@ -49,14 +49,14 @@ TELLING = Statement(
 )
 
 
-async def note(transaction: Transaction, added: Iterable[StoredWait]) -> None:
+def note(transaction: Transaction, added: Iterable[StoredWait]) -> None:
     """Waits are waiting from now on."""
-    await bulk.run(transaction.connection, _INSERT, _rows(added))
+    bulk.write(transaction.link, _INSERT, _rows(added))
 
 
-async def forget(transaction: Transaction, ended: Iterable[StoredWait]) -> None:
+def forget(transaction: Transaction, ended: Iterable[StoredWait]) -> None:
     """Waits have ended."""
-    await bulk.run(transaction.connection, _DELETE, _rows(ended))
+    bulk.write(transaction.link, _DELETE, _rows(ended))
 
 
 def _rows(some: Iterable[StoredWait]) -> list[tuple[str, str]]:
@@ -72,17 +72,14 @@ def _rows(some: Iterable[StoredWait]) -> list[tuple[str, str]]:
     ]
 
 
-async def airflow_connections(connection: AsyncConnection) -> list[str]:
+async def airflow_connections(link: Link) -> list[str]:
     """The conn_ids by which waits that are waiting will tell an Airflow."""
-    return [conn_id for (conn_id,) in await CONNECTIONS.run(connection)]
+    return [conn_id for (conn_id,) in await CONNECTIONS.run(link)]
 
 
-async def waits_telling(
-    connection: AsyncConnection, conn_id: str, after: WaitId | None, limit: int
-) -> list[ToldThere]:
+async def waits_telling(link: Link, conn_id: str, after: WaitId | None, limit: int) -> list[ToldThere]:
     """A page of the waiting waits that will tell this Airflow, in the order of their ids."""
     values = {"conn_id": well_formed(conn_id), "after": after or "", "limit": limit}
     return [
-        ToldThere(WaitId(wait_id), orjson.loads(sink))
-        for wait_id, sink in await TELLING.run(connection, **values)
+        ToldThere(WaitId(wait_id), orjson.loads(sink)) for wait_id, sink in await TELLING.run(link, **values)
     ]

@@ -5,12 +5,11 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from waitd.core.cost import Measured
 from waitd.core.wait import Progress, WaitId
 from waitd.ports import Ended, Signal, StoredWait
 from waitd.stores.known_values import KnownValues
+from waitd.stores.link import Link
 
 Item = TypeVar("Item")
 #: How many values are built before other tasks get their turn: about a millisecond's worth.
@@ -59,7 +58,7 @@ class Transaction:
         signals: signals that came.
     """
 
-    connection: AsyncConnection
+    link: Link
     rules: Rules
     now: float
     finished_seq: int

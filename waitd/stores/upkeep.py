@@ -44,25 +44,23 @@ async def save_progress(transaction: Transaction, operations: Sequence[SaveProgr
     rows: list[tuple[str, str | None]] = []
     async for part in sliced(list(latest.items())):
         rows += [(wait_id, encode_progress(progress)) for wait_id, progress in part]
-    await bulk.run(transaction.connection, _SAVE_PROGRESS, rows)
+    bulk.write(transaction.link, _SAVE_PROGRESS, rows)
 
 
 async def prune(transaction: Transaction, operations: Sequence[Prune]) -> None:
     """Deletes ended waits whose deliveries are all settled, the longest ended first."""
     for operation in operations:
-        rows = await PRUNABLE.run(
-            transaction.connection, before=operation.finished_before, limit=operation.limit
-        )
+        rows = await PRUNABLE.run(transaction.link, before=operation.finished_before, limit=operation.limit)
         operation.answer = len(rows)
         if rows:
             ids = texts(wait_id for wait_id, _ in rows)
-            await _DELETE_DELIVERIES.run(transaction.connection, ids=ids)
-            await _DELETE_WAITS.run(transaction.connection, ids=ids)
-            await _SET.run(transaction.connection, name=FINISHED_SEQ, value=transaction.finished_seq)
-            await _RAISE.run(transaction.connection, name=PRUNED_SEQ, value=max(seq for _, seq in rows))
+            _DELETE_DELIVERIES.write(transaction.link, ids=ids)
+            _DELETE_WAITS.write(transaction.link, ids=ids)
+            _SET.write(transaction.link, name=FINISHED_SEQ, value=transaction.finished_seq)
+            _RAISE.write(transaction.link, name=PRUNED_SEQ, value=max(seq for _, seq in rows))
 
 
-async def check_writable(transaction: Transaction, operations: Sequence[CheckWritable]) -> None:
+def check_writable(transaction: Transaction, operations: Sequence[CheckWritable]) -> None:
     """Writes a row, so that COMMIT has something to put on disk."""
     if operations:
-        await _SET.run(transaction.connection, name=_LAST_CHECK, value=int(transaction.now))
+        _SET.write(transaction.link, name=_LAST_CHECK, value=int(transaction.now))

@@ -157,7 +157,7 @@ class Writer:
                 self._known_values,
             )
             # Attempts before waits that may supersede: what was delivered, was.
-            await outbox.save_attempts(transaction, of(SaveAttempt))
+            outbox.save_attempts(transaction, of(SaveAttempt))
             await upkeep.save_progress(transaction, of(SaveProgress))
             # Marks before the ends that must know of them.
             await jobs.save_submissions(transaction, of(SaveSubmission))
@@ -166,16 +166,16 @@ class Writer:
             await ending.cancel(transaction, of(Cancel))
             await anew.redeliver(transaction, of(Redeliver))
             await anew.redeliver_each(transaction, of(RedeliverEach))
-            await keys.save(transaction, of(SaveKeys))
-            await keys.delete(transaction, of(DeleteKeys))
+            keys.save(transaction, of(SaveKeys))
+            keys.delete(transaction, of(DeleteKeys))
             await signals.keep(transaction, of(KeepSignal))
-            await audit.record(transaction, group)
+            audit.record(transaction, group)
             await audit.prune(transaction, of(PruneAudit))
-            await jobs.save_job_cancels(transaction, of(SaveJobCancel))
+            jobs.save_job_cancels(transaction, of(SaveJobCancel))
             await signals.prune(transaction, of(PruneSignals))
-            await costs.save_overhead(transaction, of(SaveOverhead))
+            costs.save_overhead(transaction, of(SaveOverhead))
             await upkeep.prune(transaction, of(Prune))
-            await upkeep.check_writable(transaction, of(CheckWritable))
+            upkeep.check_writable(transaction, of(CheckWritable))
         return transaction
 
     async def _explain(self, group: list[Operation], error: Exception) -> None:
