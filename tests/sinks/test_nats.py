@@ -1,6 +1,8 @@
 """What only JetStream has."""
 
+import pytest
 from brokers import Nats, parcel_of
+from nats.aio.client import Client
 from scene import Scene
 
 from waitd.core.delivery import Delivered, Gone, Refused
@@ -60,3 +62,22 @@ async def test_an_answer_that_is_no_acknowledgement_is_no_delivery(nats: Scene) 
     receipt = await nats.deliver(parcel_of(), subject="chatty.service")
     await client.close()
     assert receipt == Refused("the answer is no acknowledgement of JetStream")
+
+
+async def test_a_loss_that_the_library_fails_to_tell_of_is_seen(
+    nats: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it does where an event was still to be sent: its `drain` raises, and what it would have called is not called."""
+
+    async def failing(self: Client, *_: object) -> None:
+        self._status = Client.CLOSED
+        raise ConnectionResetError("Connection lost")
+
+    parcel = parcel_of()
+    assert await nats.deliver(parcel_of()) == Delivered()
+    nats.proxy.cut_before_the_next_answer()
+    with monkeypatch.context() as patched:
+        patched.setattr(Client, "_close", failing)
+        receipt = await nats.deliver(parcel, patience=10)
+    assert receipt == Refused("the connection to NATS was closed before it had answered")
+    assert await nats.deliver(parcel) == Delivered()

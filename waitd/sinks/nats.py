@@ -28,6 +28,8 @@ CONNECT_TIMEOUT = 5
 ABANDON_SECONDS = 0.5
 #: Seconds between pings; two without an answer, and the connection is given up.
 PING_INTERVAL = 10
+#: Seconds between looks whether the connection is still up.
+LOOK_SECONDS = 0.5
 #: The longest subject, in characters.
 MAX_SUBJECT = 255
 #: Tokens between dots: printable, no wildcards.
@@ -126,6 +128,7 @@ class Publisher:
         self._inbox = client.new_inbox()
         self._waiting: dict[str, tuple[str, asyncio.Future[Msg]]] = {}
         self._number = 0
+        self._watching: asyncio.Task[None] | None = None
 
     @property
     def is_connected(self) -> bool:
@@ -146,9 +149,18 @@ class Publisher:
             error_cb=self._troubled,
         )
         await self._client.subscribe(f"{self._inbox}.*", cb=self._answered)
+        self._watching = asyncio.create_task(self._watch(), name="nats connection")
+
+    async def _watch(self) -> None:
+        """Sees a loss of which the library tells nobody: where something was still to be sent, its own closing fails."""
+        while self._client.is_connected:  # noqa: ASYNC110 - the library sets no event, and here it does not call back either
+            await asyncio.sleep(LOOK_SECONDS)
+        await self._lost()
 
     async def close(self) -> None:
         """Disconnects; whoever waits for an answer is told."""
+        if self._watching is not None:
+            self._watching.cancel()
         await self._client.close()
         await self._lost()
 
