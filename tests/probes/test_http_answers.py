@@ -1,6 +1,7 @@
 """The answer table, each row a case, the hostile ones too, against a real server over a real socket."""
 
 import asyncio
+import gc
 import gzip
 import ssl
 import zlib
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from daemon import until
 from raw_server import CLOSE, ENDLESS, HANG, RESET, RawServer, Script, Way, answer, poke, probe, raw_server
 from stream_server import stream_server
 
@@ -16,6 +18,7 @@ from waitd.core.connection import Connection
 from waitd.core.egress import Named
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
 from waitd.core.verdict import Failure, Pending, Success, Unreachable
+from waitd.probes.exchange import Exchange, Reply
 
 OK = answer(200, b'{"state": "done", "n": 1}')
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -158,6 +161,23 @@ async def test_an_answer_means_what_the_table_says(case: Case) -> None:
     assert getattr(verdict, "payload", None) == case.payload
     assert getattr(verdict, "retry_after", None) == case.retry_after
     assert getattr(verdict, "silenceable", False) == case.silenceable
+
+
+@pytest.mark.parametrize(
+    "script", [[b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{}", CLOSE], [CLOSE], [RESET], [b"nonsense\r\n\r\n"]], ids=str
+)  # fmt: skip
+async def test_a_connection_that_broke_leaves_nothing_to_the_garbage_collector(script: Script) -> None:
+    """It comes seldom where a hundred thousand waits are held."""
+    async with raw_server(script) as server, probe() as http:
+        gc.collect()
+        gc.disable()
+        try:
+            [verdict] = await poke(http, {"endpoint": server.url, **STATE})
+            assert isinstance(verdict, Unreachable)
+            # The transport takes some turns of the loop to close.
+            await until(lambda: not any(isinstance(each, Exchange | Reply) for each in gc.get_objects()), 5)
+        finally:
+            gc.enable()
 
 
 async def test_a_refused_connection_is_not_seeing() -> None:

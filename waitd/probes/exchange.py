@@ -74,7 +74,8 @@ class Reply(HeadersMixin):
         """
         while not self._chunks and not self.whole:
             if self._trouble is not None:
-                raise self._trouble
+                # A new one each time: one that is kept would keep its traceback, which leads back here.
+                raise type(self._trouble)(*self._trouble.args)
             self._more = asyncio.get_running_loop().create_future()
             await self._more
         return self.taken()
@@ -298,6 +299,7 @@ class Exchange(asyncio.Protocol):
             self._fail(aiohttp.ClientPayloadError("the connection ended before the body did"))
         self._connection.close()
         self._handler.connection_lost(exc)
+        del self._parser  # which knows this exchange; what leads to itself is garbage for long
 
     def _fail(self, trouble: Exception) -> None:
         reply, waiter = self._reply, self._waiter
