@@ -156,4 +156,5 @@ def _print_end(console: "Console", finish: "Finish") -> None:
     console.print(Text.assemble(word(outcome.state.value), took, f": {said}" if said else ""), soft_wrap=True)
     if outcome.state.value != "success" and len(runs) > 1:
         for run in runs:
-            console.print(f"  {run.times} times {run.verdict} · {run.reason}", style="dim", markup=False)
+            often = "once" if run.times == 1 else f"{run.times} times"
+            console.print(f"  {often} {run.verdict} · {run.reason}", style="dim", markup=False)
