@@ -114,6 +114,52 @@ async def test_a_second_try_is_on_time_where_others_hang() -> None:
 
 
 @in_virtual_time
+async def test_one_read_that_fails_is_made_again_soon_also_where_others_hang(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with running(lambda parcel: never() if parcel.id == "stuck" else Delivered()) as bench:
+        bench.queue("stuck")
+        await asyncio.sleep(0.5)
+
+        async def failing(*_: Any) -> Any:
+            monkeypatch.undo()  # the next read goes through
+            raise StoreUnavailable("locked")
+
+        monkeypatch.setattr(bench.outbox, "due_parcels", failing)
+        bench.queue("d")
+        await asyncio.sleep(2 * deliverer.RETRY_PAUSE)
+        assert bench.state("d") is DeliveryState.DELIVERED
+
+
+@pytest.mark.parametrize("turns", range(12))
+@in_virtual_time
+async def test_what_is_queued_as_a_lane_closes_is_delivered_at_once(turns: int) -> None:
+    async with running() as bench:
+        bench.queue("first")
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        bench.queue("second")
+        await asyncio.sleep(0.1)
+        assert len(bench.outbox.settled) == 2
+
+
+@in_virtual_time
+async def test_a_first_rung_that_is_not_at_once_is_kept() -> None:
+    bench = Bench(None)
+    bench.deliverer._ladder = (5.0, 30.0)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(bench.deliverer.run)
+        await asyncio.sleep(0.001)
+        bench.outbox.queue("d", "here", bench.clock.now() + 5.0)
+        bench.deliverer.wake(["here"])
+        await asyncio.sleep(4.9)
+        assert not bench.outbox.settled
+        await asyncio.sleep(0.2)
+        assert bench.state("d") is DeliveryState.DELIVERED
+        tasks.cancel_scope.cancel()
+
+
+@in_virtual_time
 async def test_what_was_left_in_the_outbox_by_a_crash_is_found_at_start() -> None:
     bench = Bench(None)
     bench.queue("old", wake=False)

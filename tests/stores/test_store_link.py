@@ -1,5 +1,6 @@
 """Statements that are kept back go with the next that is read, in their order, and all of a transaction or nothing is on disk."""
 
+import asyncio
 import sqlite3
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -75,6 +76,26 @@ async def test_of_a_transaction_that_is_given_up_nothing_stays(database: Path) -
         await written(store, ("t-5", 5))
         async with store._database.reading() as link:
             assert await link.rows(ALL) == [("t-5", 5)]
+
+
+async def test_a_read_that_is_given_up_holds_up_no_other(database: Path) -> None:
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000000000) SELECT sum(i) FROM n"
+    async with opened(database) as store:
+
+        async def reading() -> None:
+            async with store._database.reading() as link:
+                started.set()
+                await link.rows(endless)
+
+        for _ in range(2 * database_module.READERS):
+            started = asyncio.Event()
+            given_up = asyncio.create_task(reading())
+            await started.wait()
+            await asyncio.sleep(0.05)  # it runs in its thread by then; if not, it does so for minutes
+            given_up.cancel()
+            await asyncio.wait([given_up])
+            async with asyncio.timeout(30):
+                assert await store.counts() == {}
 
 
 async def written(store: Store, *rows: tuple[str, int]) -> None:

@@ -202,6 +202,7 @@ class Daemon:
         self.census.added(waits)
         self.poker.adopt(waits)
         if self.poker.held > self._frozen * 1.5 + FREEZE_STEP:
+            gc.collect(1)  # what is young: garbage would be kept, too
             self._freeze()
         if self.meter is not None:
             self.meter.added(waits)
@@ -259,7 +260,7 @@ class Daemon:
 
     def _freeze(self) -> None:
         """What is held now is held for long: the collector need not walk through it again and again. It does not now either, which takes a
-        second for 100,000 waits: the little that is garbage at this moment is kept.
+        second for 100,000 waits; old garbage, of which there is little, is kept.
         """
         self._frozen = self.poker.held
         gc.freeze()

@@ -79,7 +79,9 @@ class Deliverer:
         self._landed = asyncio.Event()
 
     def wake(self, destinations: Iterable[str]) -> None:
-        """There is something to deliver to these destinations now."""
+        """There is something to deliver to these destinations now, or as soon as the ladder's first rung says."""
+        if self._ladder[0]:
+            self._look_by(self._clock.monotonic() + self._ladder[0])
         for destination in destinations:
             lane = self._lanes.get(destination)
             if lane is None:
@@ -130,14 +132,14 @@ class Deliverer:
                     lane.moved.clear()
         finally:
             del self._lanes[destination]
-            if lane.made_room:
+            if lane.made_room or lane.more:  # it may have been woken as it closed
                 self._wanted[destination] = None
             self._wakeup.set()
 
     async def _fill(self, destination: str, lane: Lane) -> bool:
         """Reads what is due when nothing is waiting; False when the lane has nothing left to do, or its turn is over."""
         if self._is_over(lane):
-            lane.made_room = True
+            lane.made_room = lane.more = True
             lane.in_hand.difference_update(parcel.id for parcel in lane.waiting)
             lane.waiting.clear()
             return bool(lane.in_hand)
@@ -152,7 +154,7 @@ class Deliverer:
             )
         except StoreUnavailable as error:
             log.warning("outbox_not_readable", destination=destination, error=str(error))
-            self._next_look = self._clock.monotonic() + RETRY_PAUSE
+            self._look_by(self._clock.monotonic() + RETRY_PAUSE)
             due = []
         lane.more |= len(due) == READ_AHEAD
         lane.waiting.extend(due)

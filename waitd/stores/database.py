@@ -142,6 +142,9 @@ class Database:
                 reader = self._idle_readers.pop() if self._idle_readers else await _linked(self._engines[1])
                 try:
                     yield reader.link
+                except asyncio.CancelledError:
+                    reader.link.interrupt()
+                    raise
                 finally:
                     self._idle_readers.append(reader)
         except (SQLAlchemyError, sqlite3.Error) as error:

@@ -6,6 +6,7 @@ loop. What is written in Core stays in Core; only the way to the driver is short
 
 import sqlite3
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Self
 
 import aiosqlite
@@ -43,6 +44,11 @@ class Link:
         hop: Any = self._driver._execute  # noqa: SLF001 - aiosqlite's own methods make one hop each; this is what they are made of
         found: list[tuple[Any, ...]] = await hop(_run, self._driver, calls)
         return found
+
+    def interrupt(self) -> None:
+        """Ends the statement that runs, for which nobody waits any more: those behind it would wait for it."""
+        with suppress(ValueError):  # it is closed
+            self._driver._conn.interrupt()  # noqa: SLF001 - aiosqlite's own is a coroutine, which a cancelled task had better not await
 
 
 def _run(driver: aiosqlite.Connection, calls: Sequence[_Call]) -> list[tuple[Any, ...]]:

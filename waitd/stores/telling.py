@@ -67,7 +67,7 @@ def _rows(some: Iterable[StoredWait]) -> list[tuple[str, str]]:
         for conn_id in {
             sink["conn_id"]
             for sink in wait.spec.sinks
-            if sink.get("kind") == "airflow" and sink.get("conn_id")
+            if sink.get("kind") == "airflow" and isinstance(sink.get("conn_id"), str)
         }
     ]
 
