@@ -79,19 +79,23 @@ async def test_of_a_transaction_that_is_given_up_nothing_stays(database: Path) -
 
 
 async def test_a_read_that_is_given_up_holds_up_no_other(database: Path) -> None:
-    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000000000) SELECT sum(i) FROM n"
+    endless = "WITH RECURSIVE n(i) AS (SELECT begun() UNION ALL SELECT i + 1 FROM n WHERE i < 1000000000) SELECT sum(i) FROM n"
+    loop = asyncio.get_running_loop()
+
+    async def reading(store: Store, started: asyncio.Event) -> None:
+        def begun() -> int:
+            loop.call_soon_threadsafe(started.set)
+            return 1
+
+        async with store._database.reading() as link:
+            await link._driver.create_function("begun", 0, begun)
+            await link.rows(endless)
+
     async with opened(database) as store:
-
-        async def reading() -> None:
-            async with store._database.reading() as link:
-                started.set()
-                await link.rows(endless)
-
         for _ in range(2 * database_module.READERS):
             started = asyncio.Event()
-            given_up = asyncio.create_task(reading())
+            given_up = asyncio.create_task(reading(store, started))
             await started.wait()
-            await asyncio.sleep(0.05)  # it runs in its thread by then; if not, it does so for minutes
             given_up.cancel()
             await asyncio.wait([given_up])
             async with asyncio.timeout(30):
