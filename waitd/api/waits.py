@@ -56,10 +56,8 @@ class Waits:
         except (InvalidInput, ProblemError) as refused:
             added = await self._replayed(refused, keyed(raw, namespace, key))
         request[SUBJECT] = added.wait.id
-        location = {"Location": f"/v1/waits/{added.wait.id}"}
-        if not added.created:
-            return json_response(self._view(added.wait), 200, location)
-        return json_response(self._view(added.wait, until=added.wait.created_at), 201, location)
+        view = self._view(added.wait, until=added.wait.created_at if added.created else None)
+        return json_response(view, 201 if added.created else 200, {"Location": f"/v1/waits/{added.wait.id}"})
 
     async def _replayed(self, refused: InvalidInput | ProblemError, submit: Keyed | None) -> Added:
         """The wait that was taken under the same key and body before, whatever has changed since; else the refusal stands."""

@@ -5,11 +5,11 @@ its answer when that transaction is on disk. Reads go past it, on connections of
 
     store                            the face: implements the store Protocols of `waitd.ports`
     writer, operations, transaction  the one task that writes, what may be queued for it, one commit of it
-    adding, ending, outbox, anew, jobs, signals, keys, audit, upkeep
+    adding, ending, outbox, anew, jobs, signals, keys, audit, costs, known_values, telling, upkeep
                                      what each kind of operation does inside the transaction
     reading, following, rows         the queries
     codec, progress, text            rows and JSON to values and back
-    tables, statements, bulk         SQLAlchemy Core, and the short way from it to the driver: one statement, many rows
+    tables, statements, bulk, link   SQLAlchemy Core, and the short way from it to the driver: many rows a statement, many statements a hop
     database, filelock, migrations   the file: its connections, its lock, its schema
 
 What does not live here: what a wait's next state is (`waitd.core`), when to write (`waitd.engine`).

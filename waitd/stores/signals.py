@@ -69,7 +69,7 @@ async def keep(transaction: Transaction, operations: Sequence[KeepSignal]) -> No
         if count >= MOST_OF_A_KEY and not known:
             operation.answer = Conflict(f"{count} different payloads are kept under this key already")
             continue
-        await _KEEP.run(
+        _KEEP.write(
             transaction.link,
             **where,
             id=str(uuid_utils.uuid7()),
