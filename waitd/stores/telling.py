@@ -1,5 +1,5 @@
-"""Which Airflow waiting waits will tell. Sinks are part of a wait's specification; these have a table beside it, or who is asked each
-minute whether its tasks are still parked would be found by reading through all that wait.
+"""Which Airflow waiting waits will tell. It stands in each wait's specification, and once more in a table of its own: the sweep for gone
+tasks asks each minute, and would have to read through all that waits otherwise.
 """
 
 from collections.abc import Iterable
