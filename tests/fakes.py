@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from inspect import iscoroutine
 from typing import Any
 
 from waitd.core.connection import Connection
@@ -13,7 +14,7 @@ from waitd.core.delivery import AfterAttempt, Delivered, DeliveryId, Receipt
 from waitd.core.errors import StoreUnavailable
 from waitd.core.verdict import Pending, Success, Verdict
 from waitd.core.wait import Outcome, Progress, WaitId, WaitSpec, WaitState
-from waitd.ports import Authorization, Ended, Ending, Parcel, Pokeable, StoredWait
+from waitd.ports import Authorization, Ended, Ending, Landing, Parcel, Pokeable, StoredWait
 
 
 class FixedAuthorizations:
@@ -63,13 +64,41 @@ class ScriptedProbe:
         return str(target.host)
 
     async def poke(self, group: Sequence[Pokeable]) -> Sequence[Verdict]:
+        answer = self.asked(group)
+        verdict = answer if not isinstance(answer, Awaitable) else await answer
+        return [verdict] * len(group)
+
+    def asked(self, group: Sequence[Pokeable]) -> Awaitable[Verdict] | Verdict:
         name = group[0].target.name
         looks = self.looks.setdefault(name, [])
         looks.append(self.now())
         self.groups.append(len(group))
-        answer = self.script(name, len(looks))
-        verdict = answer if not isinstance(answer, Awaitable) else await answer
-        return [verdict] * len(group)
+        return self.script(name, len(looks))
+
+
+class BeginningProbe(ScriptedProbe):
+    """The same without a task: what answers at once lands in the next turn of the loop, what hangs never does, the rest needs a task then."""
+
+    def __init__(self, script: Script, now: Callable[[], float]) -> None:
+        super().__init__(script, now)
+        self.given_up = 0
+
+    def begin(self, group: Sequence[Pokeable], landing: Landing) -> Callable[[], None]:
+        answer = self.asked(group)
+        loop = asyncio.get_running_loop()
+        if iscoroutine(answer) and answer.cr_code is hang.__code__:
+            answer.close()
+        elif isinstance(answer, Awaitable):
+            loop.call_soon(lambda: landing.unfinished(self._rest(answer, len(group))))
+        else:
+            loop.call_soon(landing.landed, [answer] * len(group))
+        return self._give_up
+
+    def _give_up(self) -> None:
+        self.given_up += 1
+
+    async def _rest(self, answer: Awaitable[Verdict], times: int) -> Sequence[Verdict]:
+        return [await answer] * times
 
 
 async def hang() -> Verdict:

@@ -9,7 +9,17 @@ from typing import Any
 
 import anyio
 import pytest
-from fakes import MemoryStore, Script, ScriptedProbe, ScriptedTarget, after, done_at, hang, waiting
+from fakes import (
+    BeginningProbe,
+    MemoryStore,
+    Script,
+    ScriptedProbe,
+    ScriptedTarget,
+    after,
+    done_at,
+    hang,
+    waiting,
+)
 from virtual_time import VirtualClock, in_virtual_time
 
 from waitd.core.verdict import Failure, Pending, Success, Unreachable
@@ -19,13 +29,21 @@ from waitd.engine.recording import AT_A_TIME
 from waitd.metrics import Instruments
 
 
+@pytest.fixture(params=[ScriptedProbe, BeginningProbe], ids=["tasks", "begun"], autouse=True)
+def each_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything here holds whether or not a probe begins its pokes without a task."""
+    monkeypatch.setattr(Bench, "probes", request.param)
+
+
 class Bench:
     """A poker with its store, clock and probe."""
+
+    probes: type[ScriptedProbe] = ScriptedProbe
 
     def __init__(self, script: Script, **limits: int) -> None:
         self.clock = VirtualClock()
         self.store = MemoryStore()
-        self.probe = ScriptedProbe(script, self.clock.now)
+        self.probe = self.probes(script, self.clock.now)
         self.instruments = Instruments(version="test")
         chosen: dict[str, Any] = {
             "capacity": 1000,
@@ -186,6 +204,32 @@ async def test_every_wait_at_a_full_hanging_origin_still_gets_its_poke_at_the_de
         assert {bench.state(f"w{n}") for n in range(100)} == {WaitState.TIMEOUT}
         deadline = bench.store.waits["w0"].deadline  # type: ignore[index]  # as above
         assert all(sum(look >= deadline for look in bench.probe.looks[f"w{n}"]) == 1 for n in range(100))
+
+
+@in_virtual_time
+async def test_no_more_pokes_are_under_way_than_may_be_and_at_a_deadline_as_many_again() -> None:
+    async with running(lambda *_: hang(), poke_concurrency=4) as bench:
+        for n in range(40):
+            bench.add(f"w{n}", host=f"h{n}", timeout=20, request_timeout=100.0)
+        flying = []
+        for _ in range(500):
+            await asyncio.sleep(0.1)
+            bench.poker.refresh_gauges()
+            flying.append(bench.sample("waitd_pokes_in_flight"))
+        assert max(flying[:190]) == 2, "half of them at origins that have not answered"
+        assert max(flying) == 8
+        assert [n for n in range(40) if bench.state(f"w{n}") is not WaitState.TIMEOUT] == []
+
+
+@in_virtual_time
+async def test_a_wait_whose_deadline_is_far_and_whose_origin_is_stuck_is_poked_at_its_deadline() -> None:
+    async with running(lambda *_: hang(), per_host_concurrency=1) as bench:
+        bench.add("stuck", request_timeout=1000.0, timeout=3600)
+        await asyncio.sleep(1)
+        for n in range(3):
+            bench.add(f"w{n}", interval=1000, timeout=95)
+        await asyncio.sleep(97)
+        assert {bench.state(f"w{n}") for n in range(3)} == {WaitState.TIMEOUT}
 
 
 @in_virtual_time

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from databases import MariaDb, Postgres, install_mariadb, served
 from moto_s3 import S3Server, s3_server
+from raw_server import Way
 from sql_scene import Database, Looks
 
 from waitd.core.connection import Connection
@@ -68,3 +69,9 @@ async def look() -> AsyncIterator[Looks]:
     looks = Looks()
     yield looks
     await looks.close()
+
+
+@pytest.fixture(params=[False, True], ids=["in a task", "begun"])
+def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pokes have a task of their own, or are begun without one."""
+    monkeypatch.setattr(Way, "begun", request.param)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fakes import FixedAuthorizations
-from raw_server import Poked
+from raw_server import Poked, Way, begun
 
 from waitd.core.connection import Connection
 from waitd.core.errors import UnknownConnection
@@ -39,6 +39,9 @@ class KnownConnections(FixedAuthorizations):
 
     refreshed = get
 
+    def at_once(self, conn_id: str) -> Connection | None:
+        return self.known.get(conn_id) if Way.begun else None
+
     def peek(self, conn_id: str) -> Connection | None:
         return self.known.get(conn_id) if self.cached else None
 
@@ -70,7 +73,8 @@ class Kinds:
         self, kind: str | Preset, params: Mapping[str, Any], progress: Progress = NOTHING_SEEN
     ) -> Verdict:
         probe = self.probe(kind)
-        [verdict] = await probe.poke([Poked(probe.parse(params, namespace="default"), progress)])
+        group = [Poked(probe.parse(params, namespace="default"), progress)]
+        [verdict] = await (begun(probe, group) if Way.begun else probe.poke(group))
         return verdict
 
     async def poke_on(self, kind: str, params: Mapping[str, Any], times: int) -> Sequence[Verdict]:

@@ -4,9 +4,9 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from fakes import FixedAuthorizations
 from stream_server import stream_server
@@ -14,12 +14,15 @@ from stream_server import stream_server
 from waitd.core.connection import Connection
 from waitd.core.verdict import Verdict
 from waitd.core.wait import Progress
-from waitd.ports import Target
+from waitd.ports import Pokeable, Target
 from waitd.probes.http import HttpProbe
+from waitd.probes.presets.probe import PresetProbe
 
 #: What a script may do beside sending bytes.
 CLOSE, RESET, HANG, ENDLESS = "close", "reset", "hang", "endless"
 Script = Sequence[bytes | str]
+#: What is asked here is not the test's: a connection is made.
+WARM_UP = "/before/the/test"
 
 
 @dataclass
@@ -31,6 +34,8 @@ class RawServer:
     connections: int = 0
     sent: int = 0
     port: int = 0
+    #: Of those that serve now.
+    origins: ClassVar[set[str]] = set()
 
     @property
     def url(self) -> str:
@@ -53,6 +58,9 @@ class RawServer:
             line.split(":")[1] for line in head.lower().splitlines() if line.startswith("content-length:")
         ]
         body = await reader.readexactly(int(length[0])) if length else b""
+        if f" {WARM_UP} " in head:
+            await self._send(writer, answer(204))
+            return True
         self.requests.append(head + body.decode())
         for part in self.script(head, len(self.requests)):
             if isinstance(part, bytes):
@@ -82,7 +90,9 @@ async def raw_server(script: Script | Callable[[str, int], Script]) -> AsyncIter
     """A server on a free port. A plain script is the answer to everything."""
     server = RawServer(script if callable(script) else lambda _head, _n: script)
     async with stream_server(server.serve) as server.port:
+        RawServer.origins.add(server.url)
         yield server
+        RawServer.origins.discard(server.url)
 
 
 def answer(status: int, body: bytes = b"", *headers: str, reason: str = "Any") -> bytes:
@@ -111,6 +121,10 @@ class ScriptedConnections(FixedAuthorizations):
         self.refreshes += 1
         return self._now()
 
+    def at_once(self, conn_id: str) -> Connection | None:
+        known = self.answers[min(self.refreshes, len(self.answers) - 1)] if Way.begun else None
+        return known if isinstance(known, Connection) else None
+
     def peek(self, conn_id: str) -> Connection | None:
         return None
 
@@ -124,9 +138,34 @@ class Poked:
 
 
 class Way:
-    """Whether probes go past aiohttp's session; tests switch it."""
+    """How probes ask; tests switch it.
+
+    Attributes:
+        direct: past aiohttp's session.
+        begun: without a task, on a connection that is made before, where the server is one of these.
+        times: how many were begun so.
+    """
 
     direct = True
+    begun = False
+    times = 0
+
+
+class Landed:
+    """Where a poke lands that was begun."""
+
+    def __init__(self) -> None:
+        self.verdicts: asyncio.Future[Sequence[Verdict]] = asyncio.get_running_loop().create_future()
+        self.tasks: list[asyncio.Task[None]] = []
+
+    def landed(self, verdicts: Sequence[Verdict]) -> None:
+        self.verdicts.set_result(verdicts)
+
+    def unfinished(self, rest: Coroutine[Any, Any, Sequence[Verdict]]) -> None:
+        async def finish() -> None:
+            self.verdicts.set_result(await rest)
+
+        self.tasks.append(asyncio.create_task(finish()))
 
 
 @contextlib.asynccontextmanager
@@ -142,4 +181,24 @@ async def probe(
 
 async def poke(http: HttpProbe, *waits: dict[str, Any]) -> Sequence[Verdict]:
     """What one look says to each of these parameters."""
-    return await http.poke([Poked(http.parse(params, namespace="default")) for params in waits])
+    group = [Poked(http.parse(params, namespace="default")) for params in waits]
+    if not Way.begun:
+        return await http.poke(group)
+    origin = "/".join(http.parse(waits[0], namespace="default").endpoint.split("/")[:3])
+    if origin in RawServer.origins:
+        await http.poke([Poked(http.parse({"endpoint": origin + WARM_UP}, namespace="default"))])
+    return await begun(http, group)
+
+
+async def begun(probe: HttpProbe | PresetProbe, group: Sequence[Pokeable]) -> Sequence[Verdict]:
+    """What a look says that is begun where that can be, as where a connection is there; else as `poke`."""
+    landed = Landed()
+    give_up = probe.begin(group, landed)
+    Way.times += give_up is not None
+    if give_up is None:
+        return await probe.poke(group)
+    try:
+        return await landed.verdicts
+    except asyncio.CancelledError:
+        give_up()
+        raise

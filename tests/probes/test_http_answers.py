@@ -144,16 +144,19 @@ CASES = [
 ]  # fmt: skip
 
 
-@pytest.fixture(autouse=True, params=["directly", "through the session"])
-def _both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everything here holds whether a request goes past aiohttp's session or through it."""
-    monkeypatch.setattr(Way, "direct", request.param == "directly")
+@pytest.fixture(autouse=True, params=["directly", "through the session", "begun without a task"])
+def _every_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything here holds whether a request goes past aiohttp's session or through it, with a task of its own or without."""
+    monkeypatch.setattr(Way, "direct", request.param != "through the session")
+    monkeypatch.setattr(Way, "begun", request.param == "begun without a task")
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 async def test_an_answer_means_what_the_table_says(case: Case) -> None:
+    before = Way.times
     async with raw_server(case.script) as server, probe() as http:
         [verdict] = await poke(http, {"endpoint": f"{server.url}/jobs/1?key=hidden", **case.params})
+    assert Way.times == before + (Way.begun and case.params.get("method") in {None, "GET", "HEAD"})
     assert (type(verdict), verdict.reason) == (case.kind, case.reason), verdict
     assert case.message in verdict.message
     assert "hidden" not in verdict.message
@@ -178,6 +181,16 @@ async def test_a_connection_that_broke_leaves_nothing_to_the_garbage_collector(s
             await until(lambda: not any(isinstance(each, Exchange | Reply) for each in gc.get_objects()), 5)
         finally:
             gc.enable()
+
+
+async def test_a_connection_that_was_used_again_and_is_closed_was_no_answer() -> None:
+    def script(_: str, n: int) -> Script:
+        return [CLOSE] if n == 2 else [OK]
+
+    async with raw_server(script) as server, probe() as http:
+        seen = [(await poke(http, {"endpoint": server.url, **STATE}))[0] for _ in range(2)]
+        assert [type(verdict) for verdict in seen] == [Success, Success]
+        assert len(server.requests) == 3
 
 
 async def test_a_refused_connection_is_not_seeing() -> None:

@@ -24,6 +24,8 @@ from waitd.metrics import Instruments
 from waitd.outgoing import Outgoing
 from waitd.probes.http import HttpProbe
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 KINDS = ["oauth2", "oauth2_post", "airbyte", "google", "google_id"]
 
 

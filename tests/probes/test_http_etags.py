@@ -19,9 +19,10 @@ UNCHANGED = b"HTTP/1.1 304 Not Modified\r\n\r\n"
 WHEN = {"success_when": "body.state == 'DONE'", "message": "body.state"}
 
 
-@pytest.fixture(params=[True, False], ids=["direct", "session"], autouse=True)
+@pytest.fixture(params=["direct", "session", "begun"], autouse=True)
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Way, "direct", request.param)
+    monkeypatch.setattr(Way, "direct", request.param != "session")
+    monkeypatch.setattr(Way, "begun", request.param == "begun")
 
 
 def honest(answers: Sequence[bytes]) -> Any:

@@ -12,6 +12,8 @@ from waitd.core.step import PokeAgain, step
 from waitd.core.verdict import Failure, Pending, Success, Unreachable, Verdict
 from waitd.core.wait import NOTHING_SEEN
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 
 async def looks(
     answers: Sequence[bytes], *, base: str = "", kind: str = "http.async202"

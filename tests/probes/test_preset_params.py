@@ -15,6 +15,8 @@ from waitd.ports import Paced
 from waitd.probes.presets.loading import built_in
 from waitd.probes.presets.probe import MAX_TOLD
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 BAD = [
     ("airbyte.job", {}, "/job_id", "Field required"),
     ("airbyte.job", {"job_id": "42"}, "/job_id", "valid integer"),

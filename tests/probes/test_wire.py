@@ -9,7 +9,7 @@ import pytest
 from stream_server import stream_server
 
 from waitd.probes.exchange import NotHttp
-from waitd.probes.wire import Wire
+from waitd.probes.wire import CLOSED_WHILE_IDLE, Wire
 
 
 def answer(body: bytes, *lines: str) -> bytes:
@@ -127,6 +127,33 @@ async def test_a_request_that_was_given_up_before_it_left_is_not_sent() -> None:
         assert given_up.cancelled()
         assert await body(wire, server.url) == b"2", "on a connection of its own"
         assert (server.asked, len(server.connections)) == (2, 2)
+
+
+async def test_what_was_begun_and_given_up_before_it_left_is_not_sent() -> None:
+    async with asking(answer(b"1"), answer(b"2")) as (server, wire):
+        assert await body(wire, server.url) == b"1"
+        came: list[object] = []
+        begun = wire.begin("GET", server.url, None, True, came.append)
+        assert begun is not None
+        begun.give_up()
+        assert await body(wire, server.url) == b"2", "on a connection of its own"
+        assert (server.asked, len(server.connections), came) == (2, 2, [])
+
+
+async def test_without_a_free_connection_nothing_is_begun() -> None:
+    async with asking(answer(b"1")) as (server, wire):
+        assert wire.begin("GET", server.url, None, True, lambda _: None) is None
+        assert await body(wire, server.url) == b"1"
+        assert server.asked == 1
+
+
+async def test_who_began_on_a_connection_that_the_server_had_closed_is_told_so() -> None:
+    async with asking(answer(b"1")) as (server, wire):
+        assert await body(wire, server.url) == b"1"
+        server.connections[0].transport.abort()
+        came: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        assert wire.begin("GET", server.url, None, True, came.set_result) is not None
+        assert isinstance(await came, CLOSED_WHILE_IDLE)
 
 
 async def test_a_requests_own_headers_win_over_the_common_ones_however_they_are_written() -> None:

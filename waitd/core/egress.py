@@ -45,6 +45,10 @@ class Named(Enum):
     BY_SUBMITTER = "submitter"
     BY_OPERATOR = "operator"
 
+    __hash__ = (
+        object.__hash__
+    )  # members are singletons; Enum's own hashes their names in Python, and each poke looks up two
+
 
 class Listener(NamedTuple):
     """An address and a port on which waitd itself listens; an unspecified address stands for all of this machine's."""

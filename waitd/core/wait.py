@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NewType
 
-from waitd.core.verdict import MESSAGE_LIMIT, Verdict, name_of
+from waitd.core.verdict import MESSAGE_LIMIT, NAMES, Verdict
 
 WaitId = NewType("WaitId", str)
 """A UUIDv7 in its canonical text form; later ids sort after earlier ones."""
@@ -95,7 +95,7 @@ NOTHING_SEEN = Progress()
 
 def observe(progress: Progress, verdict: Verdict, at: float) -> Progress:
     """The progress after one more verdict at `at` (Unix seconds): the same, its last run grown, or a new one with a new run."""
-    name, reason, message = name_of(verdict), verdict.reason, verdict.message[:MESSAGE_LIMIT]
+    name, reason, message = NAMES[type(verdict)], verdict.reason, verdict.message[:MESSAGE_LIMIT]
     state = getattr(verdict, "state", None)
     runs = progress.runs
     last = runs[-1] if runs else None

@@ -7,7 +7,7 @@ from waitd.core.schedule import Pacing, phase_of
 from waitd.core.verdict import NAMES, Unreachable, Verdict
 from waitd.core.wait import Progress
 from waitd.metrics import Instruments
-from waitd.ports import Pokeable, Probe, StoredWait, Target, Topic
+from waitd.ports import Begin, Pokeable, Probe, StoredWait, Target, Topic
 
 
 class Kind:
@@ -16,6 +16,8 @@ class Kind:
     def __init__(self, name: str, probe: Probe, instruments: Instruments) -> None:
         self.name = name
         self.probe = probe
+        #: Begins a poke without a task; None: this probe does not.
+        self.begin: Begin | None = getattr(probe, "begin", None)
         self.verdicts = {verdict: instruments.pokes.labels(name, word) for verdict, word in NAMES.items()}
         self.duration = instruments.poke_duration.labels(name)
         #: What a wait with a target listens to; None: waits of this kind listen to nothing.

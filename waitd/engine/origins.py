@@ -61,18 +61,16 @@ class Origins:
             return "unproven_origins"
         return None
 
-    def add(self, entry: Entry, name: str) -> bool:
-        """Queues an entry at its origin. True where as many places are free there as entries are queued before it."""
+    def add(self, entry: Entry, name: str) -> None:
+        """Queues an entry at its origin."""
         origin = self._origins.get(name)
         if origin is None:
             origin = self._origins[name] = self.get(name)
         entry.queued = True
         self.queued += 1
         origin.queue.append(entry)
-        self._list(origin)
-        if not origin.proven and self._unproven_running >= self._unproven_places:
-            return False
-        return origin.running + len(origin.queue.groups) <= origin.limit
+        if not origin.listed and origin.running < origin.limit:
+            self._list(origin)
 
     def add_last(self, entry: Entry) -> None:
         """Queues the poke at the deadline: served before all others, at once, whatever its origin is doing."""
@@ -156,9 +154,9 @@ class Origins:
             self._let_grow(origin)
         while self._held_back and self._unproven_running < self._unproven_places:
             self._ready.append(self._held_back.popleft())
-        self._list(origin)
-        idle = not origin.queue.groups and not origin.running and not origin.held_down
-        if idle and len(self._origins) > REMEMBERED:
+        if origin.queue.groups:
+            self._list(origin)
+        elif len(self._origins) > REMEMBERED and not origin.running and not origin.held_down:
             del self._origins[origin.name]
 
     def _hold_down(self, origin: Origin) -> None:
@@ -179,16 +177,3 @@ class Origins:
         if origin.proven is not proven:
             origin.proven = proven
             self._unproven_running += -origin.running if proven else origin.running
-
-    def startable(self, most: int) -> int:
-        """How many pokes may start now as far as their origins are concerned, counted up to `most`; those at a deadline always."""
-        startable = len(self._last.queue.groups)
-        for origin in self._ready:
-            if startable >= most:
-                break
-            startable += min(len(origin.queue.groups), int(min(origin.limit, most)) - origin.running)
-        return max(len(self._last.queue.groups), min(startable, most))
-
-    def may_take(self, *, last_only: bool) -> bool:
-        """Whether a call of `take` may find something."""
-        return bool(self._last.queue.groups or (self._ready and not last_only))

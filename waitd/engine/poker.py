@@ -1,9 +1,8 @@
 """The poker: holds every waiting wait, looks at each when it is due, and hands over those that ended.
 
-    calendar ── due ──▶ origins ── a free place ──▶ a worker: probe.poke ──▶ core.step ──▶ calendar, or the ending
+    calendar ── due ──▶ origins ── a free place ──▶ a flight: probe.poke ──▶ core.step ──▶ calendar, or the ending
 
-Waiting costs a calendar entry. The workers are long-lived tasks, started as they are needed up to `poke_concurrency`; none of them ever
-waits for a place at an origin.
+Waiting costs a calendar entry. A poke costs a flight, which has no task of its own where looking at the answer is enough.
 """
 
 import asyncio
@@ -11,11 +10,8 @@ import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import inf
 from sys import getsizeof
-from typing import Any, cast
 
-import anyio
 import structlog
-from anyio.abc import TaskGroup
 
 from waitd.core.errors import InvalidInput
 from waitd.core.schedule import LAST_POKE_SECONDS, Pacing, next_on_grid
@@ -24,6 +20,7 @@ from waitd.core.verdict import Pending, Unreachable, Verdict
 from waitd.engine.calendar import Calendar
 from waitd.engine.clock import Clock
 from waitd.engine.entry import Entry, Kind, Unpokeable
+from waitd.engine.flight import Flight
 from waitd.engine.listeners import Listeners
 from waitd.engine.origins import Origin, Origins
 from waitd.engine.recording import Endings, Learned
@@ -44,23 +41,8 @@ SWEEP_SECONDS = 0.05
 HINT_PAUSE = 0.2
 #: How many different pacings are shared between the waits that have them.
 PACINGS = 1000
-#: How many workers are woken in one turn of the loop at most: others than pokes want their turn soon.
-WOKEN_AT_ONCE = 100
-
-TIMED_OUT = Unreachable("timeout", "No complete answer in time.")
-PROBE_FAILED = Unreachable("internal_error", "The probe failed; the daemon's log has the traceback.")
-
-
-class Flight:
-    """What a worker is doing: the sweep cancels its task when the poke in it has had its time. One a worker, used again and again."""
-
-    __slots__ = ("cutoff", "expired", "last", "task")
-
-    def __init__(self, task: "asyncio.Task[Any]") -> None:
-        self.task = task
-        self.cutoff = inf
-        self.expired = False
-        self.last = False
+#: How many pokes are started in one turn of the loop at most: others than pokes want their turn soon.
+STARTED_AT_ONCE = 100
 
 
 class Poker:
@@ -97,17 +79,17 @@ class Poker:
         self._hinted: set[str] = set()
         self._origins = Origins(places=poke_concurrency, per_origin=per_host_concurrency)
         self._wakeup = asyncio.Event()
-        self._workers = 0
-        self._flights: list[Flight] = []
+        self._flights: set[Flight] = set()
         self._taken_off = asyncio.Event()
-        self._idle: list[asyncio.Future[None]] = []
-        self._in_flight = 0
         self._landed = asyncio.Event()
+        self._starting = False
         self._endings = Endings(store, clock, instruments, stored=lambda entry: self.drop(entry.id))
         #: What waits have learned and is not yet on disk.
         self.learned = Learned(store, clock)
         self._draining = False
-        self._tasks: TaskGroup | None = None
+        self._failure: Exception | None = None
+
+    _tasks: asyncio.TaskGroup
 
     # ------------------------------------------------------------ what others ask and tell
 
@@ -149,7 +131,7 @@ class Poker:
         elif entry.queued or entry.last:
             stage = "queued"
             if not entry.last:  # the poke at the deadline starts at once, whatever its origin is doing
-                held_up_by = self._origins.full(origin) or ("poke_concurrency" if self._full else None)
+                held_up_by = self._origins.full(origin) or self._full()
         return WaitingOn(
             stage=stage,
             since=None if stage == "scheduled" else due,
@@ -160,6 +142,9 @@ class Poker:
             origin_held_down=origin.held_down,
             quiet_until=entry.quiet_until,
         )
+
+    def _full(self) -> str | None:
+        return "poke_concurrency" if len(self._flights) >= self._concurrency else None
 
     def poke_now(self, wait_id: str) -> bool:
         """Makes a wait in hand due at once; False where it is not held."""
@@ -262,7 +247,7 @@ class Poker:
     def refresh_gauges(self) -> None:
         """Sets the gauges that follow from what is in hand; called before a scrape."""
         instruments = self._instruments
-        instruments.pokes_in_flight.set(self._in_flight)
+        instruments.pokes_in_flight.set(len(self._flights))
         instruments.waits_overdue.set(self._origins.queued)
         instruments.waits_ending.set(self._endings.open)
         instruments.origins_limited.set(self._origins.limited)
@@ -272,18 +257,25 @@ class Poker:
 
     async def run(self) -> None:
         """Pokes until it is cancelled."""
-        async with anyio.create_task_group() as tasks:
+        async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
-            tasks.start_soon(self._endings.run, name="endings")
-            tasks.start_soon(self._sweep, name="sweep of flights")
-            while True:
-                self._queue_due()
-                due = self._calendar.next_due()
-                await self._clock.sleep_until(inf if due is None else due, self._wakeup)
+            tasks.create_task(self._endings.run(), name="endings")
+            tasks.create_task(self._sweep(), name="sweep of flights")
+            try:
+                while self._failure is None:
+                    self._queue_due()
+                    due = self._calendar.next_due()
+                    await self._clock.sleep_until(inf if due is None else due, self._wakeup)
+                raise self._failure
+            finally:
+                self._draining = True
+                for flight in self._flights:
+                    flight.give_up()
 
     def _queue_due(self) -> None:
-        now, origins = self._clock.now(), self._origins
-        for entry in self._calendar.take_due(self._clock.monotonic()):
+        now, monotonic, origins = self._clock.now(), self._clock.monotonic(), self._origins
+        queued: list[Entry] = []
+        for entry in self._calendar.take_due(monotonic):
             if entry.ended or entry.last:
                 continue
             if now >= entry.deadline:
@@ -291,11 +283,16 @@ class Poker:
             elif entry.queued or entry.flying:  # it was looked after in time; its deadline is still to come
                 self._alarm(entry, now)
             else:
-                starts_at_once = origins.add(entry, entry.kind.probe.origin(entry.target))
-                if not starts_at_once or origins.queued + self._in_flight > self._concurrency:
-                    self._alarm(entry, now)
-        for _ in range(self._origins.startable(min(self._concurrency - self._in_flight, WOKEN_AT_ONCE))):
-            self._wake_worker()
+                origins.add(entry, entry.kind.probe.origin(entry.target))
+                queued.append(entry)
+        self._start()
+        held_up = [entry for entry in queued if entry.queued]
+        for entry in held_up:
+            if entry.deadline < now + ALARM_SECONDS:
+                self._alarm(entry, now)
+        self._calendar.put_together(
+            [entry for entry in held_up if entry.deadline >= now + ALARM_SECONDS], monotonic + ALARM_SECONDS
+        )
 
     def _schedule(self, entry: Entry, due: float) -> None:
         entry.due = due
@@ -311,79 +308,57 @@ class Poker:
         if self._calendar.put(entry, self._clock.monotonic() + pause):
             self._wakeup.set()
 
-    # ------------------------------------------------------------ workers
+    # ------------------------------------------------------------ flights
 
-    def _wake_worker(self) -> None:
-        """Gets a worker on its way to work that is there."""
-        if self._tasks is None or self._draining:
-            return
-        while self._idle:
-            worker = self._idle.pop()
-            if not worker.done():
-                worker.set_result(None)
+    def _start_soon(self) -> None:
+        """In the next turn of the loop, pokes that may start do."""
+        if not self._starting:
+            self._starting = True
+            asyncio.get_running_loop().call_soon(self._start_now)
+
+    def _start_now(self) -> None:
+        self._starting = False
+        try:
+            self._start()
+        except Exception as error:  # noqa: BLE001 - `run` raises it
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        """A defect of the poker's own, met in a callback of the loop: it must not go unseen, as those do."""
+        self._failure = error
+        self._wakeup.set()
+
+    def _start(self) -> None:
+        """Starts the pokes that may, but not so many that all others wait. Those at a deadline have as many places again."""
+        now, monotonic = self._clock.now(), self._clock.monotonic()
+        for _ in range(STARTED_AT_ONCE):
+            flying = len(self._flights)
+            if self._draining or flying >= 2 * self._concurrency:
                 return
-        if self._workers < self._concurrency * 2:
-            self._workers += 1
-            self._tasks.start_soon(self._work, name="poke worker")
-
-    @property
-    def _full(self) -> bool:
-        """Whether only pokes at a deadline may start; for those there are as many places again."""
-        return self._in_flight >= self._concurrency
-
-    async def _work(self) -> None:
-        loop = asyncio.get_running_loop()
-        flight = Flight(cast("asyncio.Task[Any]", asyncio.current_task()))
-        self._flights.append(flight)
-        while True:
-            now, started = self._clock.now(), self._clock.monotonic()
-            taken = None if self._draining else self._origins.take(now, started, last_only=self._full)
+            taken = self._origins.take(now, monotonic, last_only=flying >= self._concurrency)
             if taken is None:
-                idle = loop.create_future()
-                self._idle.append(idle)
-                await idle
-                continue
-            origin, group = taken
-            self._take_off(flight, group, now, started)
-            verdicts: Sequence[Verdict]
-            try:
-                verdicts = await group[0].kind.probe.poke(group)
-            except asyncio.CancelledError:
-                if not flight.expired:
-                    raise
-                flight.task.uncancel()
-                verdicts = [TIMED_OUT] * len(group)
-            except Exception:  # a probe's defect is not the wait's end
-                log.exception("probe_failed", kind=group[0].kind.name)
-                verdicts = [PROBE_FAILED] * len(group)
-            finally:
-                self._land(flight, origin)
-            self._judge_all(group, verdicts, started, last=flight.last)
+                return
+            self._take_off(*taken, now, monotonic)
+        self._start_soon()
 
     async def _sweep(self) -> None:
         """Ends pokes that have had their time. One look at all of them costs less than a timer for each."""
         while True:
-            if not self._in_flight:
+            if not self._flights:
                 await self._clock.sleep_until(inf, self._taken_off)
             await self._clock.sleep_until(self._clock.monotonic() + SWEEP_SECONDS, asyncio.Event())
             now = self._clock.monotonic()
-            for flight in self._flights:
-                if flight.cutoff <= now:
-                    flight.cutoff = inf
-                    flight.expired = True
-                    flight.task.cancel()
+            for flight in [flight for flight in self._flights if flight.cutoff <= now]:
+                flight.expire()
 
-    def _take_off(self, flight: Flight, group: Sequence[Entry], now: float, started: float) -> None:
-        """Notes that a group is being poked; `now` and `started` are the Unix and monotonic seconds when it was taken."""
-        timeout = group[0].target.request_timeout
-        last = flight.last = group[0].last
-        flight.expired = False
-        flight.cutoff = started + (min(timeout, LAST_POKE_SECONDS) if last else timeout)
-        if not self._in_flight:
+    def _take_off(self, origin: Origin, group: Sequence[Entry], now: float, started: float) -> None:
+        """Begins to poke a group; `now` and `started` are the Unix and monotonic seconds when it was taken."""
+        timeout, last = group[0].target.request_timeout, group[0].last
+        cutoff = started + (min(timeout, LAST_POKE_SECONDS) if last else timeout)
+        flight = Flight(group, origin, started, cutoff)
+        if not self._flights:
             self._taken_off.set()
-        self._in_flight += 1
-        if self._origins.may_take(last_only=self._in_flight >= self._concurrency):
-            self._wake_worker()
+        self._flights.add(flight)
         lateness = self._instruments.poke_lateness
         if len(group) > 1:
             self._instruments.pokes_coalesced.inc(len(group) - 1)
@@ -392,14 +367,20 @@ class Poker:
             lateness.observe(max(0.0, started - entry.due))
             if not last and entry.deadline < now + timeout:
                 self._alarm(entry, now)
+        flight.take_off(self._tasks, self._land)
 
-    def _land(self, flight: Flight, origin: Origin) -> None:
-        """Notes that a group's poke is over, however it ended."""
-        flight.cutoff = inf
-        self._in_flight -= 1
-        self._origins.done(origin, timed_out=flight.expired)
+    def _land(self, flight: Flight, verdicts: Sequence[Verdict]) -> None:
+        """A group's poke is over, however it ended."""
+        self._flights.discard(flight)
+        self._origins.done(flight.origin, timed_out=flight.expired)
         if self._draining:
             self._landed.set()
+        if self._origins.queued:
+            self._start_soon()
+        try:
+            self._judge_all(flight.group, verdicts, flight.started, last=flight.last)
+        except Exception as error:  # noqa: BLE001 - `run` raises it
+            self._fail(error)
 
     def _judge_all(
         self, group: Sequence[Entry], verdicts: Sequence[Verdict], started: float, *, last: bool
@@ -438,5 +419,5 @@ class Poker:
         """Starts no more pokes, waits up to `grace` seconds for those in flight and for outcomes on their way to disk."""
         self._draining = True
         limit = self._clock.monotonic() + grace
-        while (self._in_flight or self._endings.open) and self._clock.monotonic() < limit:
+        while (self._flights or self._endings.open) and self._clock.monotonic() < limit:
             await self._clock.sleep_until(min(limit, self._clock.monotonic() + 0.05), self._landed)

@@ -1,6 +1,6 @@
 """What waitd needs of those who look: a probe and its targets."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from waitd.core.verdict import Verdict
@@ -53,8 +53,23 @@ class Preparing(Protocol):
         """Loads what `parse` needs for these parameters, whatever is wrong with them. Raises nothing."""
 
 
+class Landing(Protocol):
+    """Where one of these is called, once, with what came of a poke that was begun."""
+
+    def landed(self, verdicts: Sequence[Verdict]) -> None:
+        """A verdict for each of the group, in order."""
+
+    def unfinished(self, rest: Coroutine[Any, Any, Sequence[Verdict]]) -> None:
+        """What came takes more than looking at it: `rest` leads to the verdicts, and gets a task."""
+
+
+#: Begins a poke for a group with equal keys, and returns what gives it up, after which nothing is called; None where it needs a task from
+#: the start, and nothing was asked. The landing is called in a later turn of the loop.
+Begin = Callable[[Sequence["Pokeable"], Landing], Callable[[], None] | None]
+
+
 class Probe(Protocol):
-    """Pokes one kind of target."""
+    """Pokes one kind of target. One that has a `begin` (see `Begin`) does most of its pokes without a task for each."""
 
     def parse(self, params: Mapping[str, Any], *, namespace: str) -> Target:
         """The target that these parameters name.

@@ -5,7 +5,7 @@ It knows nothing of pools and URLs: `wire` hands it a connection that aiohttp's 
 
 import asyncio
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 
 import aiohttp
 import httptools
@@ -29,7 +29,8 @@ class Reply(HeadersMixin):
 
     #: Whether the body is whole: what `readany` gives next is its end.
     whole = False
-    _size = 0
+    #: How many bytes of the body are here and not taken.
+    unread = 0
     _trouble: Exception | None = None
     _more: "asyncio.Future[None] | None" = None
 
@@ -82,7 +83,7 @@ class Reply(HeadersMixin):
 
     def taken(self) -> bytes:
         """What there is of the body now."""
-        chunks, self._chunks, self._size = self._chunks, [], 0
+        chunks, self._chunks, self.unread = self._chunks, [], 0
         if self._exchange is not None:
             self._exchange.resume_reading()
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
@@ -90,8 +91,8 @@ class Reply(HeadersMixin):
     def feed(self, chunk: bytes) -> bool:
         """Takes in a part of the body; False where enough of it lies unread."""
         self._chunks.append(chunk)
-        self._size += len(chunk)
-        return self._size <= HIGH_WATER
+        self.unread += len(chunk)
+        return self.unread <= HIGH_WATER
 
     def wake(self) -> None:
         """Tells who waits in `readany` that something came."""
@@ -107,16 +108,8 @@ class Reply(HeadersMixin):
         else:
             self._trouble = trouble
         self._exchange = None
-        self.wake()
-
-    @property
-    def unread(self) -> int:
-        """How many bytes of the body are here and not taken."""
-        return self._size
-
-    def is_encoded(self) -> bool:
-        """Whether the body is compressed, or otherwise not sent as it is."""
-        return self.field(b"content-encoding") is not None
+        if self._more is not None:
+            self.wake()
 
     def field(self, name: bytes) -> bytes | None:
         """The first field of that name, which is given in lower case, found without reading the others."""
@@ -146,6 +139,10 @@ class Reply(HeadersMixin):
         """Closes the connection unless the body was whole."""
         if self._exchange is not None:
             self._exchange.close()
+
+
+#: What is told of a request, once: the head of its answer is there, or there was trouble.
+Told = Callable[[Reply | Exception], None]
 
 
 class Departures:
@@ -178,9 +175,10 @@ class Exchange(asyncio.Protocol):
 
     Attributes:
         idle_since: when the last answer was whole, in the loop's time.
+        lost: no other request may be sent on it.
     """
 
-    __slots__ = ("_connection", "_departures", "_fields", "_handler", "_head", "_interim", "_lost", "_method", "_parser", "_paused", "_reply", "_seen", "_spare", "_transport", "_waiter", "idle_since")  # fmt: skip
+    __slots__ = ("_connection", "_departures", "_fields", "_handler", "_head", "_interim", "_method", "_parser", "_paused", "_reply", "_seen", "_spare", "_told", "_transport", "_waiter", "idle_since", "lost")  # fmt: skip
 
     def __init__(
         self, connection: Connection, spare: Callable[["Exchange"], None], departures: Departures
@@ -200,19 +198,16 @@ class Exchange(asyncio.Protocol):
         self._transport: asyncio.Transport = transport
         self._spare = spare
         self._departures = departures
-        self._lost = self._paused = self._interim = self._head = False
+        self.lost = self._paused = self._interim = self._head = False
         self._reply: Reply | None = None
+        self._told: Told | None = None
         self._waiter: asyncio.Future[Reply] | None = None
         self.idle_since = 0.0
-        self._expect("")
-        self._new_parser()
-        transport.set_protocol(self)
-
-    def _expect(self, method: str) -> None:
-        self._method = method
+        self._method = ""
         self._fields: list[tuple[bytes, bytes]] = []
         self._seen = 0
-        self._head = False
+        self._new_parser()
+        transport.set_protocol(self)
 
     def _new_parser(self) -> None:
         self._parser = httptools.HttpResponseParser(self)
@@ -224,32 +219,41 @@ class Exchange(asyncio.Protocol):
 
     def ask(self, method: str, request: bytes) -> "asyncio.Future[Reply]":
         """Sends a request; what comes of it. Whoever gives up must call `close`."""
-        self._expect(method)
-        waiter = self._waiter = self._departures.loop.create_future()
-        if self._lost:
+        waiter = self._departures.loop.create_future()
+        if self.lost:
             waiter.set_exception(aiohttp.ServerDisconnectedError())
         else:
-            self._departures.add(self, request)
+            self.begin(method, request, partial(_settle, waiter))
+            self._waiter = waiter
         return waiter
+
+    def begin(self, method: str, request: bytes, told: Told) -> None:
+        """Sends a request on a usable connection. What comes of it is told in a later turn of the loop, unless it is given up before."""
+        self._method = method
+        self._fields = []
+        self._seen = 0
+        self._head = False
+        self._told = told
+        self._departures.add(self, request)
+
+    def give_up(self) -> None:
+        """Nobody is told any more; closes the connection."""
+        self._told = None
+        self.close()
 
     def send(self, request: bytes) -> None:
         """The request leaves, unless the connection was lost since, or whoever asked has given up."""
-        if not self._lost and self._waiter is not None and not self._waiter.cancelled():
+        if not self.lost and (self._waiter is None or not self._waiter.cancelled()):
             self._transport.write(request)
-
-    @property
-    def usable(self) -> bool:
-        """Whether another request may be sent on it."""
-        return not self._lost and not self._transport.is_closing()
 
     def close(self) -> None:
         """Closes the connection."""
-        self._lost = True
+        self.lost = True
         self._connection.close()
 
     def resume_reading(self) -> None:
         """What was unread has been taken."""
-        if self._paused and not self._lost:
+        if self._paused and not self.lost:
             self._paused = False
             self._transport.resume_reading()
 
@@ -257,7 +261,7 @@ class Exchange(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
-        if self._reply is None and self._waiter is None:
+        if self._reply is None and self._told is None:
             self.close()  # nobody asked: what comes next could not be told from an answer
             return
         if not self._head:
@@ -271,29 +275,27 @@ class Exchange(asyncio.Protocol):
             return
         reply = self._reply
         if reply is not None:
-            self._hand_over(reply)
-            reply.wake()
+            told, self._told, self._waiter = self._told, None, None
+            if reply.whole:
+                self._reply = None
+            if told is not None:
+                told(reply)
+            else:
+                reply.wake()
         elif self._seen > MAX_HEAD:
             self._fail(NotHttp("the head is too large"))
 
-    def _hand_over(self, reply: Reply) -> None:
-        if self._waiter is not None:
-            if not self._waiter.done():
-                self._waiter.set_result(reply)
-            self._waiter = None
-        if reply.whole:
-            self._reply = None
-
     def eof_received(self) -> None:
         """See asyncio.Protocol; the transport closes."""
+        self.lost = True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
-        self._lost = True
+        self.lost = True
         reply = self._reply
         if reply is not None and not reply.whole and exc is None and reply.lacks_length():
             reply.finish()
-        elif self._waiter is not None and self._reply is None:
+        elif self._told is not None and self._reply is None:
             self._fail(_lost(exc))
         else:
             self._fail(aiohttp.ClientPayloadError("the connection ended before the body did"))
@@ -302,18 +304,15 @@ class Exchange(asyncio.Protocol):
         del self._parser  # which knows this exchange; what leads to itself is garbage for long
 
     def _fail(self, trouble: Exception) -> None:
-        reply, waiter = self._reply, self._waiter
-        self._reply = self._waiter = None
+        reply, told = self._reply, self._told
+        self._reply = self._told = self._waiter = None
         if reply is not None and not reply.whole:
             reply.finish(
                 trouble if isinstance(trouble, NotHttp) else aiohttp.ClientPayloadError(str(trouble))
             )
-        if waiter is not None and not waiter.done():
-            if reply is None:
-                waiter.set_exception(trouble)
-            else:
-                waiter.set_result(reply)
         self.close()
+        if told is not None:
+            told(trouble if reply is None else reply)
 
     # ------------------------------------------------------------ the parser's calls
 
@@ -351,7 +350,8 @@ class Exchange(asyncio.Protocol):
         """The answer is whole."""
         if self._interim:
             self._interim = False
-            self._expect(self._method)
+            self._fields = []
+            self._seen = 0
         elif self._reply is not None and not self._reply.whole:
             self._complete(
                 self._reply, reusable=self._parser.should_keep_alive() and self._reply.status != 101
@@ -376,3 +376,12 @@ def _lost(exc: Exception | None) -> Exception:
         if isinstance(exc, OSError)
         else aiohttp.ClientOSError(None, str(exc))
     )
+
+
+def _settle(waiter: "asyncio.Future[Reply]", came: Reply | Exception) -> None:
+    if waiter.done():
+        return
+    if isinstance(came, Exception):
+        waiter.set_exception(came)
+    else:
+        waiter.set_result(came)

@@ -3,8 +3,8 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
-from typing import Any, Self
+from functools import lru_cache, partial
+from typing import Any, NamedTuple, Self
 
 import structlog
 from multidict import CIMultiDict
@@ -15,20 +15,34 @@ from waitd.core.egress import EgressRefused, Named
 from waitd.core.errors import NotHere
 from waitd.core.verdict import Unreachable, Verdict
 from waitd.outgoing import Outgoing
-from waitd.ports import Authorization, HttpConnections, Pokeable
+from waitd.ports import Authorization, HttpConnections, Landing, Pokeable
+from waitd.probes.exchange import Reply
 from waitd.probes.http_access import Access, Accesses, unusable
-from waitd.probes.http_client import Answer, HttpClient, Request, trouble
-from waitd.probes.http_etags import Etags
+from waitd.probes.http_client import FOLLOWED, Answer, HttpClient, Request, facts_of, trouble
+from waitd.probes.http_etags import Etags, Kept
 from waitd.probes.http_judging import AnswerJudge
 from waitd.probes.http_params import HttpParams, HttpTarget, Template, http_conn_id, target_of
 from waitd.probes.http_submit import HttpSubmit, submit_request
-from waitd.probes.judging import (
-    Rules,
-)
+from waitd.probes.judging import Rules
 from waitd.probes.submitting import SubmitRequest
-from waitd.probes.wire import PreparedHeaders
+from waitd.probes.wire import CLOSED_WHILE_IDLE, PreparedHeaders
 
 _log = structlog.get_logger()
+
+
+class Look(NamedTuple):
+    """What is asked, for whom and with whose credentials.
+
+    Attributes:
+        give_up: when it has had its time, in the loop's time.
+        kept: the earlier answer on which the request is conditional.
+    """
+
+    targets: Sequence[HttpTarget]
+    access: Access | None
+    request: Request
+    give_up: float
+    kept: Kept | None
 
 
 class HttpProbe:
@@ -127,11 +141,66 @@ class HttpProbe:
             return target.origin
         return self._accesses.origin(target.template.conn_id or "")
 
+    def begin(self, group: Sequence[Pokeable], landing: Landing) -> Callable[[], None] | None:
+        """See `waitd.ports.Begin`: the way of nearly every poke, which is one wait's and finds a connection that is there."""
+        target: HttpTarget = group[0].target
+        template = target.template
+        access = None if template.conn_id is None else self._accesses.at_hand(template.conn_id)
+        if len(group) > 1 or (access is None and template.conn_id is not None):
+            return None
+        try:
+            look = self._look([target], access, self._time() + template.request_timeout)
+            exchange = self._client.begin(look.request, partial(self._came, look, landing))
+        except Exception:  # noqa: BLE001 - `poke` meets it again, and says what it comes to
+            return None
+        return None if exchange is None else exchange.give_up
+
+    def _came(self, look: Look, landing: Landing, came: Reply | Exception) -> None:
+        found: Verdict | Refused | None
+        try:
+            found = self._at_sight(look, came)
+        except Exception as error:  # noqa: BLE001 - as in `poke`
+            found = _troubled(error)
+        if found is None or isinstance(found, Refused):
+            landing.unfinished(self._finished(look, came, found))
+        else:
+            landing.landed([found])
+
+    def _at_sight(self, look: Look, came: Reply | Exception) -> Verdict | Refused | None:
+        """What came of a look; None: it takes more than to look at it. A connection that was closed while it was idle was no answer."""
+        if isinstance(came, Exception):
+            return None if isinstance(came, CLOSED_WHILE_IDLE) else trouble(came)
+        if not came.whole or came.status in FOLLOWED:
+            return None
+        if look.kept is not None and came.status == 304:
+            return self._etags.unchanged(look.targets, look.kept)[0]
+        answer = Answer(facts_of(came, self._now()), came, look.request.url)
+        found = self._at_once(answer, look.targets[0].rules)
+        if found is not None:
+            self._learn(look, answer, [found])
+        return found
+
+    async def _finished(
+        self, look: Look, came: Reply | Exception, refused: Refused | None
+    ) -> Sequence[Verdict]:
+        """The rest of a look that was begun."""
+        targets, access, request, give_up, _ = look
+        found: list[Verdict | Refused]
+        try:
+            if refused is not None:
+                found = [refused]
+            elif isinstance(came, Exception):
+                found = await self._ask(targets, access, give_up)
+            else:
+                found = await self._found(look, await self._client.answer_of(request, came, self._now()))
+            return await self._settled(targets, access, found, give_up)
+        except Exception as error:  # noqa: BLE001 - as in `poke`
+            return [_troubled(error)]
+
     async def poke(self, group: Sequence[Pokeable]) -> Sequence[Verdict]:
         """One request on behalf of waits with equal keys; a verdict for each, in order. Raises nothing but its cancellation."""
-        target: HttpTarget = group[0].target
-        targets = [target] if len(group) == 1 else [pokeable.target for pokeable in group]
-        template = target.template
+        targets: list[HttpTarget] = [pokeable.target for pokeable in group]
+        template = targets[0].template
         give_up = self._time() + template.request_timeout
         access: Access | None = None
         try:
@@ -141,20 +210,15 @@ class HttpProbe:
                 if isinstance(known, Unreachable):
                     return [known] * len(targets)
                 access = known
-            found = await self._ask(access, targets, give_up)
-            if len(found) == 1 and not isinstance(found[0], Refused):
-                return [found[0]]
-            return await self._settled(access, targets, found, give_up)
+            found = await self._ask(targets, access, give_up)
+            return await self._settled(targets, access, found, give_up)
         except Exception as error:  # noqa: BLE001 - whatever a target brings about is its own wait's verdict
-            verdict = trouble(error)
-            if verdict.reason == "probe_error":
-                _log.warning("poke_failed", error=type(error).__name__)
-            return [verdict] * len(targets)
+            return [_troubled(error)] * len(targets)
 
     async def _settled(
         self,
-        access: Access | None,
         targets: Sequence[HttpTarget],
+        access: Access | None,
         found: list[Verdict | Refused],
         give_up: float,
     ) -> list[Verdict]:
@@ -163,7 +227,7 @@ class HttpProbe:
         if refused and access is not None:
             afresh = await self._accesses.get(access.place.connection.conn_id, access.authorization)
             if isinstance(afresh, Access):
-                again = await self._ask(afresh, [targets[index] for index in refused], give_up)
+                again = await self._ask([targets[index] for index in refused], afresh, give_up)
             else:
                 again = [afresh] * len(refused)
             for index, verdict in zip(refused, again, strict=True):
@@ -171,33 +235,43 @@ class HttpProbe:
         return [each.verdict if isinstance(each, Refused) else each for each in found]
 
     async def _ask(
-        self, access: Access | None, targets: Sequence[HttpTarget], give_up: float
+        self, targets: Sequence[HttpTarget], access: Access | None, give_up: float
     ) -> list[Verdict | Refused]:
         try:
-            request = self._request(targets[0], access)
+            look = self._look(targets, access, give_up)
         except ValueError as error:  # nor queries
             return [unusable(error)] * len(targets)
-        signed = access is not None and access.authorization.signer is not None
+        return await self._found(look, await self._client.exchange(look.request, self._now()))
+
+    def _look(self, targets: Sequence[HttpTarget], access: Access | None, give_up: float) -> Look:
+        """Raises ValueError: target and connection do not fit."""
+        request = self._request(targets[0], access)
         kept = self._etags.of(targets) if self._etags.any else None
-        answer = await self._client.exchange(kept.conditional(request) if kept else request, self._now())
+        return Look(targets, access, kept.conditional(request) if kept else request, give_up, kept)
+
+    async def _found(self, look: Look, answer: Answer) -> list[Verdict | Refused]:
+        """What the targets make of the answer, whose connection is given back."""
+        targets, give_up = look.targets, look.give_up
         try:
-            if kept and answer.facts.status == 304:
-                return [*self._etags.unchanged(targets, kept)]
+            if look.kept is not None and answer.facts.status == 304:
+                return [*self._etags.unchanged(targets, look.kept)]
             if len(targets) == 1:
-                found = [
-                    self._at_once(answer, targets[0].rules)
-                    or await self._later(answer, targets[0].rules, give_up)
-                ]
+                rules = targets[0].rules
+                found = [self._at_once(answer, rules) or await self._later(answer, rules, give_up)]
             else:
                 verdicts = await self._judge.together(answer, (target.rules for target in targets), give_up)
                 found = [verdicts[target.rules] for target in targets]
-            # Where it is signed, the signature may be over what a condition would add.
-            if answer.facts.status == 200 and not signed:
-                self._etags.learn(targets, answer, found)
+            self._learn(look, answer, found)
             return found
         finally:
             if not answer.response.closed:
                 await self._client.release(answer.response)
+
+    def _learn(self, look: Look, answer: Answer, found: Sequence[Verdict | Refused]) -> None:
+        """Keeps the answer's ETag, unless the request was signed: the signature may be over what a condition would add."""
+        access = look.access
+        if answer.facts.status == 200 and (access is None or access.authorization.signer is None):
+            self._etags.learn(look.targets, answer, found)
 
     def _at_once(self, answer: Answer, rules: Rules) -> Verdict | Refused | None:
         """What one wait makes of an answer that is small and here; None: it takes more than that."""
@@ -231,3 +305,10 @@ def _headers(template: Template, authorization: Authorization | None) -> Prepare
     if authorization is not None:
         headers.update(authorization.headers)
     return headers or None
+
+
+def _troubled(error: Exception) -> Unreachable:
+    verdict = trouble(error)
+    if verdict.reason == "probe_error":
+        _log.warning("poke_failed", error=type(error).__name__)
+    return verdict

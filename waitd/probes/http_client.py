@@ -21,12 +21,13 @@ from waitd.core.retry_after import parse_retry_after
 from waitd.core.verdict import Unreachable
 from waitd.outgoing import Outgoing, blocked
 from waitd.probes.decoding import Decoder, decoder_of
-from waitd.probes.exchange import NotHttp, Reply
+from waitd.probes.exchange import Exchange, NotHttp, Reply, Told
 from waitd.probes.wire import Wire
 
 MAX_REDIRECTS = 5
 _DIRECT = frozenset({"GET", "HEAD"})
-_FOLLOWED = frozenset({301, 302, 303, 307, 308})
+#: Statuses of redirects.
+FOLLOWED = frozenset({301, 302, 303, 307, 308})
 #: An unread body of at most this many bytes is read away to keep the connection, if it comes within this many seconds.
 _DRAIN_BYTES = 64 * 1024
 _DRAIN_SECONDS = 0.25
@@ -113,9 +114,28 @@ class HttpClient:
         named = self._outgoing.judge_url(request.url, request.named)
         if named is not request.named:
             request = request._replace(named=named)
-        response = await self._send(request)
-        if response.status not in _FOLLOWED:
-            return Answer(_facts(response, now), response, request.url)
+        return await self.answer_of(request, await self._send(request), now)
+
+    def begin(self, request: Request, told: Told) -> Exchange | None:
+        """Asks where that takes nothing but a connection that is free; what comes of it is told. None: it takes more, `exchange`.
+
+        Where it is told of `wire.CLOSED_WHILE_IDLE`, `exchange` it.
+
+        Raises:
+            aiohttp.ClientError, OSError, ValueError: as `exchange`.
+        """
+        method, url, headers, body, verify_tls, named = request
+        wire = self._wires.get(named)
+        if wire is None or body is not None or method not in _DIRECT:
+            return None
+        if self._outgoing.judge_url(url, named) is not named:
+            return None
+        return wire.begin(method, url, headers, verify_tls, told)
+
+    async def answer_of(self, request: Request, response: Response, now: float) -> Answer:
+        """The answer to a request whose first response is this one; see `exchange`."""
+        if response.status not in FOLLOWED:
+            return Answer(facts_of(response, now), response, request.url)
         return await self._followed(request, response, now)
 
     async def _followed(self, request: Request, response: Response, now: float) -> Answer:
@@ -123,8 +143,8 @@ class HttpClient:
         origin = origin_of(request.url)
         for left in reversed(range(MAX_REDIRECTS + 1)):
             status = response.status
-            if status not in _FOLLOWED or "Location" not in response.headers:
-                return Answer(_facts(response, now), response, request.url)
+            if status not in FOLLOWED or "Location" not in response.headers:
+                return Answer(facts_of(response, now), response, request.url)
             try:
                 url = _target(request.url, response.headers["Location"])
                 elsewhere = origin_of(url)
@@ -161,7 +181,7 @@ class HttpClient:
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(total=None, connect=connect_timeout),
         )
-        return Answer(_facts(response, now), response)
+        return Answer(facts_of(response, now), response)
 
     def _send(self, request: Request) -> Awaitable[Response]:
         """One exchange."""
@@ -240,7 +260,8 @@ async def _read(content: aiohttp.StreamReader | Reply, decoder: Decoder | None, 
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def _facts(response: Response, now: float) -> Answered:
+def facts_of(response: Response, now: float) -> Answered:
+    """What the head says that conditions do not ask about; of a redirect that is not followed, its status. `now`: Unix seconds."""
     status = response.status
     if status < 400 or (type(response) is Reply and response.field(b"retry-after") is None):
         return _plain(status)

@@ -48,15 +48,16 @@ class AnswerJudge:
         pending = rules.pending
         if pending is not None and facts.status in pending:
             return pending[facts.status]
-        if type(reply) is not Reply or not reply.whole or reply.unread > rules.quick_size:
+        if type(reply) is not Reply or not reply.whole or rules.names_headers or rules.names_text:
             return None
-        if rules.names_headers or rules.names_text or reply.is_encoded():
+        unread = reply.unread
+        if unread > rules.quick_size or reply.field(b"content-encoding") is not None:
             return None
         if rules.body_to_judge(facts.status):
             wanted = BODY_LIMIT
         else:
             wanted = _wanted(rules, Response(facts.status, {}, None, None))
-        if reply.unread > wanted > 0:
+        if unread > wanted > 0:
             return None
         response = Response(facts.status, {}, reply.taken() if wanted else None, None)
         verdict = rules.verdict(facts, rules.judge(response))

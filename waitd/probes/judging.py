@@ -96,8 +96,9 @@ class Rules:
 
     def _decide(self, response: "Response") -> Judged:
         status, note = response.status, ""
+        answered = asked(status, names_status=False)
         for decision, name, source, names_status, without_cel in self.conditions:
-            if not asked(status, names_status):
+            if not (answered or names_status):
                 continue
             value = None if without_cel is None else without_cel(response)
             if value is None:
@@ -106,7 +107,7 @@ class Rules:
                 return _DECIDED[decision]
             if value is not False:
                 note = f"{name}: {value if isinstance(value, Trouble) else 'not a boolean'}"
-        if self.sources.success_when is None and 200 <= status < 300:
+        if answered and self.sources.success_when is None:
             return _DECIDED[Decision.SUCCESS]
         return Judged(note=note) if note else UNDECIDED
 

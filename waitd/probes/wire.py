@@ -15,11 +15,13 @@ from aiohttp.client_reqrep import ClientRequest, ConnectionKey
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from waitd.probes.exchange import Departures, Exchange, Reply
+from waitd.probes.exchange import Departures, Exchange, Reply, Told
 
 #: How many origins' routes are kept; those without a connection go when there are more.
 _ROUTES = 10_000
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None)
+#: What is raised where a connection that was used again turns out to be closed: by the server, before it read the request.
+CLOSED_WHILE_IDLE = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
 _NO_HEADERS: CIMultiDictProxy[str] = CIMultiDictProxy(CIMultiDict())
 
 Tls = bool | SSLContext
@@ -57,6 +59,14 @@ class Route:
         """Whether TLS is spoken there."""
         return self.url.scheme == "https"
 
+    def free(self) -> Exchange | None:
+        """A connection that may be used again; None where there is none."""
+        while self.idle:
+            exchange = self.idle.pop()
+            if not exchange.lost:
+                return exchange
+        return None
+
     def spare(self, exchange: Exchange) -> None:
         """The connection is free for another request."""
         exchange.idle_since = self._time()
@@ -66,7 +76,7 @@ class Route:
         """Closes what was last used before `since`, in the loop's time, or was lost."""
         kept = []
         for exchange in self.idle:
-            if exchange.usable and exchange.idle_since >= since:
+            if not exchange.lost and exchange.idle_since >= since:
                 kept.append(exchange)
             else:
                 exchange.close()
@@ -96,22 +106,41 @@ class Wire:
             aiohttp.ClientError, OSError: there was no complete head.
             ValueError: URL or headers cannot be sent.
         """
+        route, request = self._prepared(method, url, headers, tls)
+        exchange = route.free()
+        if exchange is not None:
+            try:
+                return await exchange.ask(method, request)
+            except CLOSED_WHILE_IDLE:
+                pass  # the others may be as old
+            except BaseException:
+                exchange.close()
+                raise
+        return await self._ask_anew(method, request, route)
+
+    def begin(
+        self, method: str, url: str, headers: Mapping[str, str] | None, tls: Tls, told: Told
+    ) -> Exchange | None:
+        """One request without a body, on a connection that is free; what comes of it is told. None: there is no such connection, `ask`.
+
+        Where it is told of `CLOSED_WHILE_IDLE`, `ask` again.
+
+        Raises:
+            ValueError: URL or headers cannot be sent.
+        """
+        route, request = self._prepared(method, url, headers, tls)
+        exchange = route.free()
+        if exchange is not None:
+            exchange.begin(method, request, told)
+        return exchange
+
+    def _prepared(
+        self, method: str, url: str, headers: Mapping[str, str] | None, tls: Tls
+    ) -> tuple[Route, bytes]:
         origin, path = _split(url)
         route = self._routes.get((origin, tls)) or self._new_route(origin, tls)
         lines = self._lines_of(headers) if headers else self._common
-        request = f"{method} {path} HTTP/1.1\r\n{route.host_line}{lines}\r\n".encode()
-        idle = route.idle
-        while idle:
-            exchange = idle.pop()
-            if exchange.usable:
-                try:
-                    return await exchange.ask(method, request)
-                except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-                    break  # it was closed while it was idle; the others may be as old
-                except BaseException:
-                    exchange.close()
-                    raise
-        return await self._ask_anew(method, request, route)
+        return route, f"{method} {path} HTTP/1.1\r\n{route.host_line}{lines}\r\n".encode()
 
     async def _ask_anew(self, method: str, request: bytes, route: Route) -> Reply:
         connection = await self._connector.connect(cast("ClientRequest", route), [], _NO_TIMEOUT)

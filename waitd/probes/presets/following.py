@@ -4,7 +4,7 @@ Where to look next is the wait's own memory, so it holds over a restart. Only UR
 credentials are that one's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from yarl import URL
@@ -14,7 +14,7 @@ from waitd.core.connection import origin_of
 from waitd.core.retry_after import parse_retry_after
 from waitd.core.verdict import Pending, Verdict
 from waitd.core.wait import Progress
-from waitd.ports import Pokeable
+from waitd.ports import Landing, Pokeable
 from waitd.probes.http import HttpProbe
 from waitd.probes.http_access import Access
 from waitd.probes.http_client import Answer, Request
@@ -47,8 +47,11 @@ class FollowingProbe(HttpProbe):
 
     async def poke(self, group: Sequence[Pokeable]) -> Sequence[Verdict]:
         """See `HttpProbe.poke`."""
-        followed = [self._moved(wait) for wait in group]
-        return await super().poke(followed)
+        return await super().poke([self._moved(wait) for wait in group])
+
+    def begin(self, group: Sequence[Pokeable], landing: Landing) -> Callable[[], None] | None:
+        """See `HttpProbe.begin`."""
+        return super().begin([self._moved(wait) for wait in group], landing)
 
     @staticmethod
     def _moved(wait: Pokeable) -> Pokeable:

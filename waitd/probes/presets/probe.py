@@ -1,7 +1,7 @@
 """The probe of a preset's kind: asks and judges by the machinery of kind `http`; here is only what presets have besides."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol
 
 import structlog
@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from waitd.core.errors import NotHere
 from waitd.core.job_answer import NOT_FOUND, UNKNOWN_STATE
 from waitd.core.verdict import Failure, Pending, Verdict
-from waitd.ports import Pokeable
+from waitd.ports import Landing, Pokeable
 from waitd.probes.http import HttpProbe
 from waitd.probes.presets.compiling import Preset, PresetTarget
 from waitd.probes.presets.connections import VendorConnections
@@ -100,7 +100,14 @@ class PresetProbe:
 
     async def poke(self, group: Sequence[Pokeable]) -> Sequence[Verdict]:
         """See `waitd.ports.Probe`."""
-        verdicts = await self._http.poke(group)
+        return self.reconsidered(group, await self._http.poke(group))
+
+    def begin(self, group: Sequence[Pokeable], landing: Landing) -> Callable[[], None] | None:
+        """See `waitd.ports.Begin`."""
+        return self._http.begin(group, _Reconsidering(self, group, landing))
+
+    def reconsidered(self, group: Sequence[Pokeable], verdicts: Sequence[Verdict]) -> Sequence[Verdict]:
+        """What the verdicts of kind `http` come to for jobs of this kind."""
         if all(verdict.reason not in _LOOKED_AT_AGAIN for verdict in verdicts):
             return verdicts
         return [self._second_thought(wait, verdict) for wait, verdict in zip(group, verdicts, strict=True)]
@@ -125,3 +132,25 @@ class PresetProbe:
             return False
         last = runs[-1] if runs else None
         return last is None or last.reason != NOT_FOUND or self._now() - last.first_at < grace
+
+
+class _Reconsidering:
+    """A landing whose verdicts are reconsidered first."""
+
+    __slots__ = ("_group", "_landing", "_probe")
+
+    def __init__(self, probe: PresetProbe, group: Sequence[Pokeable], landing: Landing) -> None:
+        self._probe = probe
+        self._group = group
+        self._landing = landing
+
+    def landed(self, verdicts: Sequence[Verdict]) -> None:
+        """See `Landing`."""
+        self._landing.landed(self._probe.reconsidered(self._group, verdicts))
+
+    def unfinished(self, rest: Coroutine[Any, Any, Sequence[Verdict]]) -> None:
+        """See `Landing`."""
+        self._landing.unfinished(self._rest(rest))
+
+    async def _rest(self, rest: Coroutine[Any, Any, Sequence[Verdict]]) -> Sequence[Verdict]:
+        return self._probe.reconsidered(self._group, await rest)
