@@ -156,6 +156,9 @@ class FakeConnections:
     async def refreshed(self, conn_id: str) -> Connection:
         return await self.get(conn_id)
 
+    def at_once(self, conn_id: str) -> Connection | None:
+        return self.peek(conn_id)
+
     def peek(self, conn_id: str) -> Connection | None:
         return Connection(conn_id) if conn_id in self.cached else None
 

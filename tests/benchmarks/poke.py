@@ -42,7 +42,7 @@ from waitd.probes.wire import Wire
 #: How many URLs, and how many requests at a time.
 URLS, AT_ONCE = 2_000, 64
 WARM_UP, WINDOW = 1.0, 4.0
-INTERVAL = 0.1
+INTERVAL = 0.05
 HEADERS = {"User-Agent": "waitd", "Accept": "*/*"}
 
 Get = Callable[[str], Awaitable[object]]
@@ -113,13 +113,16 @@ async def by_wire(urls: Sequence[str]) -> float:
     connector = aiohttp.TCPConnector(limit=0)
     wire = Wire(connector, HEADERS)
 
+    def begin(url: str, done: Callable[[object], None]) -> object:
+        return wire.begin("GET", url, None, True, done)
+
     async def get(url: str) -> None:
         reply = await wire.ask("GET", url, None, True)
         while not reply.at_eof():
             await reply.readany()
 
     try:
-        return await _cpu_each(get, urls)
+        return await _cpu_begun(get, begin, urls)
     finally:
         wire.close()
         await connector.close()
@@ -129,7 +132,22 @@ async def by_probe(urls: Sequence[str]) -> float:
     """CPU of a poke by the probe, in seconds."""
     async with HttpProbe(_connections(), secret_headers=()) as probe:
         targets = {url: [Asking(probe.parse(_params(url), namespace="default"))] for url in urls}
-        return await _cpu_each(lambda url: probe.poke(targets[url]), urls)
+
+        def begin(url: str, done: Callable[[object], None]) -> object:
+            return probe.begin(targets[url], Landed(done))
+
+        return await _cpu_begun(lambda url: probe.poke(targets[url]), begin, urls)
+
+
+class Landed:
+    """Where a poke lands that needed no task."""
+
+    def __init__(self, done: Callable[[object], None]) -> None:
+        self.landed = done
+
+    def unfinished(self, rest: object) -> None:
+        """Raises RuntimeError: these pokes need none."""
+        raise RuntimeError(f"it needs a task: {rest}")
 
 
 class Asking(NamedTuple):
@@ -202,6 +220,34 @@ class NoStore:
     async def waiting_ids(self, *_: object) -> Sequence[WaitId]:
         """None."""
         return ()
+
+
+async def _cpu_begun(
+    get: Get, begin: Callable[[str, Callable[[object], None]], object], urls: Sequence[str]
+) -> float:
+    """As `_cpu_each`, of what is begun on connections that `get` has made, and tells when it is done."""
+    done, stopped = 0, asyncio.Event()
+
+    def lane(first: int) -> None:
+        at = first
+
+        def again(_: object) -> None:
+            nonlocal at, done
+            done += 1
+            at += AT_ONCE
+            if not stopped.is_set() and begin(urls[at % len(urls)], again) is None:
+                raise RuntimeError("there is no connection")
+
+        begin(urls[at], again)
+
+    await asyncio.gather(*map(get, urls[:AT_ONCE]))
+    for first in range(AT_ONCE):
+        lane(first)
+    await asyncio.sleep(WARM_UP)
+    each = await _window(lambda: done)
+    stopped.set()
+    await asyncio.sleep(WARM_UP)
+    return each
 
 
 async def _cpu_each(get: Get, urls: Sequence[str]) -> float:

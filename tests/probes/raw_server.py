@@ -17,6 +17,7 @@ from waitd.core.wait import Progress
 from waitd.ports import Pokeable, Target
 from waitd.probes.http import HttpProbe
 from waitd.probes.presets.probe import PresetProbe
+from waitd.probes.s3_key import S3KeyProbe
 
 #: What a script may do beside sending bytes.
 CLOSE, RESET, HANG, ENDLESS = "close", "reset", "hang", "endless"
@@ -190,7 +191,7 @@ async def poke(http: HttpProbe, *waits: dict[str, Any]) -> Sequence[Verdict]:
     return await begun(http, group)
 
 
-async def begun(probe: HttpProbe | PresetProbe, group: Sequence[Pokeable]) -> Sequence[Verdict]:
+async def begun(probe: HttpProbe | PresetProbe | S3KeyProbe, group: Sequence[Pokeable]) -> Sequence[Verdict]:
     """What a look says that is begun where that can be, as where a connection is there; else as `poke`."""
     landed = Landed()
     give_up = probe.begin(group, landed)

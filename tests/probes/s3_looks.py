@@ -4,15 +4,18 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from raw_server import Poked, ScriptedConnections, answer
+from raw_server import Poked, ScriptedConnections, Way, answer, begun
 
 from waitd.core.connection import Connection
 from waitd.core.verdict import Verdict
-from waitd.core.wait import NOTHING_SEEN, Progress
+from waitd.core.wait import NOTHING_SEEN, Progress, observe
 from waitd.ports import Probe
 from waitd.probes.s3_client import S3Client
-from waitd.probes.s3_key import S3KeyProbe
+from waitd.probes.s3_key import ABSENT, S3KeyProbe
 from waitd.probes.s3_keys_unchanged import S3KeysUnchangedProbe
+
+#: What a wait knows whose key was looked for before.
+SEEN_ABSENT = observe(NOTHING_SEEN, ABSENT, 0.0)
 
 
 def aws(url: str, **extra: Any) -> Connection:
@@ -51,6 +54,8 @@ async def look(probe: Probe, *waits: dict[str, Any], progress: Progress = NOTHIN
     """What one look says to each of these parameters; they must be able to share it."""
     targets = [probe.parse(params, namespace="default") for params in waits]
     assert len({target.key for target in targets}) == 1
+    if Way.begun and isinstance(probe, S3KeyProbe):
+        return list(await begun(probe, [Poked(target, SEEN_ABSENT) for target in targets]))
     return list(await probe.poke([Poked(target, progress) for target in targets]))
 
 

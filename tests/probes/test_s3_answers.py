@@ -6,14 +6,16 @@ from typing import Any
 
 import pytest
 from moto_s3 import S3Server
-from raw_server import CLOSE, HANG, RESET, Script, answer, raw_server
+from raw_server import CLOSE, HANG, RESET, Script, Way, answer, raw_server
 from s3_looks import aws, error, listed, look, look_for, s3_client
 
 from waitd.core.connection import Connection
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
-from waitd.core.verdict import Failure, Pending, Success, Unreachable
+from waitd.core.verdict import Failure, Pending, Success, Unreachable, Verdict
 from waitd.probes.s3_client import BUCKET_SEEN
 from waitd.probes.s3_key import S3KeyProbe
+
+pytestmark = pytest.mark.usefixtures("both_ways")
 
 FOUND = answer(200, b"", 'ETag: "e"', "Last-Modified: Sat, 21 Nov 2026 02:41:00 GMT").replace(
     b"Content-Length: 0", b"Content-Length: 7"
@@ -163,15 +165,36 @@ async def test_a_missing_bucket_is_looked_for_now_and_then_only() -> None:
         raw_server(to([answer(404)], [listed()])) as server,
         s3_client(aws(server.url), monotonic=lambda: clock[0]) as client,
     ):
-        probe = S3KeyProbe(client)
+        probe, before = S3KeyProbe(client), Way.times
         for _ in range(5):
             assert await look(probe, KEY) == [Pending("absent", "The key is not there.")]
         assert len(server.requests) == 6
+        assert Way.times - before == (4 if Way.begun else 0)
         server.script = to([answer(404)], [error(404, "NoSuchBucket")])
         clock[0] = BUCKET_SEEN + 1
         [gone] = await look(probe, KEY)
     assert isinstance(gone, Failure)
     assert gone.reason == "no_such_bucket"
+
+
+@pytest.mark.parametrize(
+    ("after", "verdict"),
+    [([FOUND], Success), ([answer(403)], Failure), ([answer(503)], Unreachable), ([CLOSE], Unreachable)],
+)
+async def test_a_key_that_was_missing_is_looked_at_closely_once_the_answer_is_another(
+    after: Script, verdict: type[Verdict]
+) -> None:
+    async with (
+        raw_server(to([answer(404)], [listed()])) as server,
+        s3_client(aws(server.url)) as client,
+    ):
+        probe = S3KeyProbe(client)
+        assert [await look(probe, KEY) for _ in range(2)] == [
+            [Pending("absent", "The key is not there.")]
+        ] * 2
+        server.script = to(after, [error(403, "AccessDenied")])
+        [seen] = await look(probe, KEY)
+    assert isinstance(seen, verdict)
 
 
 async def test_a_missing_key_is_missing_whatever_the_question_for_the_bucket_comes_to() -> None:

@@ -9,13 +9,15 @@ import moto.settings
 import pytest
 from moto.core.authorization import ActionAuthenticatorMixin
 from moto_s3 import S3Server
-from s3_looks import look, look_for, s3_client
+from raw_server import ScriptedConnections, Way
+from s3_looks import aws, look, look_for, s3_client
 
 from waitd.core.aws_connection import KeySource, Role
 from waitd.core.aws_signature import AwsKeys
 from waitd.core.connection import Connection
 from waitd.core.verdict import Failure, Pending, Success, Unreachable
 from waitd.probes.aws_credentials import KEPT, REFRESH_INTERVAL, AwsCredentials
+from waitd.probes.aws_places import AwsPlaces, Whose
 from waitd.probes.s3_key import S3KeyProbe
 
 LIST_ONLY = [{"Effect": "Allow", "Action": "s3:ListBucket", "Resource": "*"}]
@@ -182,3 +184,24 @@ async def test_a_ca_bundle_that_cannot_be_read_is_told(s3: S3Server, verify: str
     found = await look_for(s3.connection(verify=verify), bucket_key="s3://bucket/a")
     assert isinstance(found, Unreachable)
     assert "CA bundle" in found.message
+
+
+async def test_a_place_is_at_hand_while_its_connection_stays_the_same_and_holds_its_own_keys(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Way, "begun", True)  # then these connections can be had without asking
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAENV")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
+    whose = Whose("aws_default", optional=False)
+    own, rotated, borrowed = aws("http://own"), aws("http://own"), Connection("aws_default", "aws")
+    connections = ScriptedConnections([own, rotated, borrowed])
+    places = AwsPlaces(connections, now=lambda: 0.0)
+    assert places.at_hand(whose) is None, "nobody has looked yet"
+    found = await places.find(whose)
+    assert places.at_hand(whose) == found
+    await connections.refreshed("aws_default")
+    assert places.at_hand(whose) is None, "the connection is another one"
+    assert (await places.find(whose)).keys == AwsKeys("AKIA", "secret")
+    await connections.refreshed("aws_default")
+    assert (await places.find(whose)).keys == AwsKeys("AKIAENV", "s")
+    assert places.at_hand(whose) is None, "its keys are asked for each time"

@@ -12,6 +12,8 @@ from waitd.probes.aws_places import Place
 from waitd.probes.s3_client import Bucket
 from waitd.probes.s3_key import S3KeyProbe
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 ODD_KEYS = [
     "a b", "a+b", "a%20b", "a%b", "100%", "ü/ñ", "/lead", "//lead", "a//b", "trail/", "x/../y", "x/./z", "..", ".", "dots...",
     "q?x", "h#x", "a&b=c", "star*", "br[x]", "~t", "emoji\U0001f600", "back\\slash", "tab\tx", "<&>", "a{b}", "a;b", "a:b@c,d$e!f'(g)",

@@ -22,6 +22,9 @@ class Connections(Protocol):
     async def refreshed(self, conn_id: str) -> Connection:
         """The connection, looked up anew (at most once in 30 s each); raises as `get` does."""
 
+    def at_once(self, conn_id: str) -> Connection | None:
+        """What `get` would answer without asking anybody; None where it would have to ask, or raise."""
+
     def peek(self, conn_id: str) -> Connection | None:
         """What the cache holds now, without asking anybody."""
 
@@ -37,9 +40,6 @@ class Authorization:
 
 class HttpConnections(Connections, Protocol):
     """Connections for those who speak HTTP to them."""
-
-    def at_once(self, conn_id: str) -> Connection | None:
-        """What `get` would answer without asking anybody; None where it would have to ask, or raise."""
 
     def at_hand(self, connection: Connection) -> Authorization | None:
         """What its requests carry, where that needs no asking; None: `await authorize(connection)`.

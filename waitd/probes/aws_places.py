@@ -96,6 +96,19 @@ class AwsPlaces:
             site.place.origin if site is not None else f"connection {whose.conn_id or 'of the environment'}"
         )
 
+    def at_hand(self, whose: Whose) -> Place | None:
+        """The place, where that needs no asking; None: `find` it."""
+        conn_id, connection = whose.conn_id, None
+        if conn_id is not None and not self._is_absent(whose):
+            connection = self._connections.at_once(conn_id)
+            if connection is None:
+                return None
+        site = self._sites.get(whose)
+        return site.place if site and site.connection is connection and site.source is None else None
+
+    def _is_absent(self, whose: Whose) -> bool:
+        return whose.optional and self._now() < self._absent_until.get(whose.conn_id or "", 0.0)
+
     async def look(
         self, whose: Whose, ask: Callable[[Place], Awaitable[_Found | Verdict | Refused]]
     ) -> _Found | Verdict:
@@ -152,7 +165,7 @@ class AwsPlaces:
 
     async def _connection(self, whose: Whose, *, fresh: bool) -> Connection | None:
         conn_id = whose.conn_id
-        if conn_id is None or (whose.optional and self._now() < self._absent_until.get(conn_id, 0.0)):
+        if conn_id is None or self._is_absent(whose):
             return None
         try:
             return await (self._connections.refreshed if fresh else self._connections.get)(conn_id)

@@ -135,6 +135,26 @@ class S3Client:
                 refusal = S3Refusal(told.status, told.code, told.retry_after)
         return verdict_of_refusal(refusal, Asked.HEAD)
 
+    def begin_head(
+        self, place: Place, bucket: str, key: str, told: Callable[[bool], None]
+    ) -> Callable[[], None] | None:
+        """Asks for a key that was not there, and tells whether it still is not; returns what gives that up.
+
+        None where it takes more than one request on a connection that is free. Where what comes is anything else, `head` again.
+
+        Raises:
+            aiohttp.ClientError, OSError, ValueError: see `http_client.trouble`.
+        """
+        home = (place.origin, bucket)
+        if self._monotonic() >= self._buckets.get(home, 0.0):
+            return None
+        where = self._bucket(place, self._regions.get(home, place.region), bucket)
+        exchange = self._http.begin(
+            where.request("HEAD", key, "", now=self.now()),
+            lambda came: told(not isinstance(came, Exception) and came.status == 404),
+        )
+        return None if exchange is None else exchange.give_up
+
     async def page(self, place: Place, bucket: str, prefix: str, token: str | None) -> Page | Sorry:
         """A page of the keys that begin with `prefix`.
 
@@ -171,13 +191,8 @@ class S3Client:
         return answer
 
     async def _send(self, bucket: "Bucket", method: str, key: str, query: str) -> _Answer:
-        path, now = bucket.path(key), self.now()
-        signer = bucket.signer
-        headers = None if signer is None else signer.headers(method, path, query, now=now)
-        url = f"{bucket.origin}{path}?{query}" if query else bucket.origin + path
-        sent = await self._http.exchange(
-            Request(method, url, headers, None, bucket.verify_tls, Named.BY_OPERATOR), now
-        )
+        now = self.now()
+        sent = await self._http.exchange(bucket.request(method, key, query, now=now), now)
         facts, response, _ = sent
         try:
             if method == "HEAD":
@@ -215,6 +230,13 @@ class Bucket:
     def path(self, key: str) -> str:
         """The encoded path of an object in it; without a key, its own."""
         return self._above_keys + encoded_path(key) if key else self._itself
+
+    def request(self, method: str, key: str, query: str, *, now: float) -> Request:
+        """A request about an object in it, or without a key about itself, signed at `now` (Unix seconds)."""
+        path = self.path(key)
+        headers = None if self.signer is None else self.signer.headers(method, path, query, now=now)
+        url = f"{self.origin}{path}?{query}" if query else self.origin + path
+        return Request(method, url, headers, None, self.verify_tls, Named.BY_OPERATOR)
 
 
 def _has_own_host(place: Place, bucket: str) -> bool:

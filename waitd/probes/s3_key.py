@@ -11,7 +11,7 @@ import orjson
 from waitd.core.answer import RESULT_OMITTED, Refused
 from waitd.core.event import rfc3339
 from waitd.core.verdict import Pending, Success, Unreachable, Verdict
-from waitd.ports import Pokeable, Topic
+from waitd.ports import Landing, Pokeable, Topic
 from waitd.probes.aws_places import Place
 from waitd.probes.file_check import TooHeavy, checked
 from waitd.probes.judging import RESULT_LIMIT
@@ -98,6 +98,28 @@ class S3KeyProbe:
         answers: _Answers = dict.fromkeys(map(_wanted, group), found)
         verdicts = await self._judged(answers, began + target.request_timeout)
         return [verdicts[_wanted(each)] for each in group]
+
+    def begin(self, group: Sequence[Pokeable], landing: Landing) -> Callable[[], None] | None:
+        """See `waitd.ports.Begin`: one key that was not there is looked for again, as nearly every poke does."""
+        target: S3KeyTarget = group[0].target
+        runs = group[0].progress.runs
+        if len(group) > 1 or len(target.addresses) > 1 or not runs or runs[-1].reason != ABSENT.reason:
+            return None
+        place = self._client.places.at_hand(target.whose)
+        if place is None or target.look.mode != "key":
+            return None
+
+        def told(absent: bool) -> None:
+            if absent:
+                landing.landed([ABSENT])
+            else:
+                landing.unfinished(self.poke(group))
+
+        [(bucket, key)] = target.addresses
+        try:
+            return self._client.begin_head(place, bucket, key, told)
+        except Exception:  # noqa: BLE001 - `poke` meets it again, and says what it comes to
+            return None
 
     async def _heads(self, addresses: Sequence[tuple[str, str]], place: Place) -> _Found | Verdict | Refused:
         """Every one of these keys, or what is said of the first that cannot be had."""
