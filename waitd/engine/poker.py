@@ -378,19 +378,18 @@ class Poker:
         if self._origins.queued:
             self._start_soon()
         try:
-            self._judge_all(flight.group, verdicts, flight.started, last=flight.last)
+            self._judge_all(flight, verdicts)
         except Exception as error:  # noqa: BLE001 - `run` raises it
             self._fail(error)
 
-    def _judge_all(
-        self, group: Sequence[Entry], verdicts: Sequence[Verdict], started: float, *, last: bool
-    ) -> None:
+    def _judge_all(self, flight: Flight, verdicts: Sequence[Verdict]) -> None:
         now, landed = self._clock.now(), self._clock.monotonic()
-        elapsed = landed - started
+        group, elapsed = flight.group, landed - flight.started
         group[0].kind.duration.observe(elapsed)
         started_at = now - elapsed  # not as it was read at the start: the wall clock may have jumped since
         for entry, verdict in zip(group, verdicts, strict=True):
-            self._judge(entry, verdict, max(started_at, entry.deadline) if last else started_at, now, landed)
+            start = max(started_at, entry.deadline) if flight.last else started_at
+            self._judge(entry, verdict, start, now, landed)
 
     def _judge(self, entry: Entry, verdict: Verdict, started_at: float, now: float, landed: float) -> None:
         """`now` and `landed`: Unix and monotonic seconds of the verdict."""

@@ -58,12 +58,12 @@ class Etags:
     def learn(self, targets: Sequence[HttpTarget], answer: Answer, verdicts: Sequence[object]) -> None:
         """Keeps an answer with 200, or forgets the one that was kept."""
         target, response = targets[0], answer.response
+        etag = response.etag if type(response) is Reply else response.headers.get("ETag")
         if self.any:
             self.any.pop(target.key, None)
-        if not target.key or target.template.method != "GET":
+        if etag is None or not _is_usable(etag) or not target.key or target.template.method != "GET":
             return
-        etag = response.etag if type(response) is Reply else response.headers.get("ETag")
-        if etag is None or not _is_usable(etag) or any(type(verdict) is not Pending for verdict in verdicts):
+        if any(type(verdict) is not Pending for verdict in verdicts):
             return
         if any(name.lower() == _HEADER.lower() for name, _ in target.template.headers):
             return  # the wait's own
