@@ -8,7 +8,7 @@ import pytest
 from fakes import BeginningProbe, MemoryStore, Script, after, hang, waiting
 from virtual_time import VirtualClock, in_virtual_time
 
-from waitd.core.verdict import Pending
+from waitd.core.verdict import Pending, Verdict
 from waitd.core.wait import WaitId
 from waitd.engine.poker import Poker
 from waitd.metrics import Instruments
@@ -66,6 +66,46 @@ async def test_the_rest_of_one_that_needs_a_task_is_cancelled_and_not_given_up()
         assert [run.reason for run in live.progress.runs] == ["timeout"]
         assert scene.probe.given_up == 0
         tasks.cancel_scope.cancel()
+
+
+@in_virtual_time
+async def test_a_cancellation_that_nobody_here_asked_for_is_a_defect_of_the_probe() -> None:
+    """Of a library's own future, say. The flight is over, and the wait goes on."""
+
+    async def cancelled() -> Verdict:
+        raise asyncio.CancelledError
+
+    scene = Scene(lambda _, look: cancelled() if look == 1 else Pending())
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(scene.poker.run)
+        scene.add("w", interval=10)
+        await asyncio.sleep(25)
+        live = scene.poker.live("w")
+        assert live is not None
+        assert [run.reason for run in live.progress.runs] == ["internal_error", "pending"]
+        tasks.cancel_scope.cancel()
+
+
+@in_virtual_time
+async def test_what_has_a_task_as_the_poker_ends_is_cancelled_and_waited_for() -> None:
+    ended: list[str] = []
+
+    async def slow() -> Verdict:
+        try:
+            await asyncio.sleep(100)
+        finally:
+            await asyncio.sleep(1)  # it gives something back
+            ended.append("w")
+        return Pending()
+
+    scene = Scene(lambda *_: slow())
+    running = asyncio.create_task(scene.poker.run())
+    await asyncio.sleep(0)
+    scene.add("w")
+    await asyncio.sleep(1)
+    running.cancel()
+    await asyncio.wait([running])
+    assert ended == ["w"]
 
 
 @in_virtual_time

@@ -197,6 +197,19 @@ async def test_a_key_that_was_missing_is_looked_at_closely_once_the_answer_is_an
     assert isinstance(seen, verdict)
 
 
+async def test_a_server_that_says_not_now_is_not_asked_again_at_once() -> None:
+    async with (
+        raw_server(to([answer(404)], [listed()])) as server,
+        s3_client(aws(server.url)) as client,
+    ):
+        probe = S3KeyProbe(client)
+        await look(probe, KEY)
+        server.script = to([answer(503, b"", "Retry-After: 7")], [])
+        before = len(server.requests)
+        assert await look(probe, KEY) == [Unreachable("http_503", "HTTP 503 Service Unavailable", 7.0)]
+        assert len(server.requests) == before + 1
+
+
 async def test_a_missing_key_is_missing_whatever_the_question_for_the_bucket_comes_to() -> None:
     for other in ([answer(503)], [error(403, "AccessDenied")], [listed("dir/key")]):
         async with raw_server(to([answer(404)], other)) as server:

@@ -156,6 +156,51 @@ async def test_who_began_on_a_connection_that_the_server_had_closed_is_told_so()
         assert isinstance(await came, CLOSED_WHILE_IDLE)
 
 
+async def test_what_comes_before_a_request_has_left_is_not_its_answer() -> None:
+    async with asking(answer(b"one"), answer(b"two")) as (server, wire):
+        assert await body(wire, server.url) == b"one"
+        came: list[object] = []
+        exchange = wire.begin("GET", server.url, None, True, came.append)
+        assert exchange is not None
+        exchange.data_received(
+            answer(b"stray")
+        )  # in the turn of the loop at whose end the request would leave
+        assert [type(each) for each in came] == [aiohttp.ServerDisconnectedError]
+        assert wire.begin("GET", server.url, None, True, came.append) is None, "nobody else gets it"
+        assert await body(wire, server.url) == b"two"
+        assert (server.asked, len(server.connections)) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nHTTP/1.1 200",
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
+    ],
+)
+async def test_a_connection_is_not_used_again_where_more_than_a_head_answered_a_head(head: bytes) -> None:
+    async with asking(head, answer(b"two")) as (server, wire):
+        assert await body(wire, server.url, "HEAD") == b""
+        assert await body(wire, server.url) == b"two"
+        assert len(server.connections) == 2
+
+
+async def test_a_connection_of_a_route_that_is_not_kept_any_more_is_closed_after_its_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("waitd.probes.wire._ROUTES", 1)
+    async with asking(answer(b"1"), answer(b"2")) as (server, wire):
+        asked = asyncio.ensure_future(body(wire, server.url))
+        await asyncio.sleep(0)  # it has a route now, and no connection that is free
+        assert await body(wire, server.url.replace("127.0.0.1", "localhost")) in {b"1", b"2"}
+        await asked
+        async with asyncio.timeout(10):
+            await asyncio.wait(
+                [asyncio.ensure_future(each.wait_closed()) for each in server.connections],
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+
+
 async def test_a_requests_own_headers_win_over_the_common_ones_however_they_are_written() -> None:
     async with asking(*[answer(b"")] * 2) as (server, wire):
         await wire.ask("GET", server.url, {"accept": "text/csv", "X-One": "1"}, True)

@@ -25,45 +25,38 @@ class Flight:
         cutoff: when it has had its time, monotonic seconds.
         expired: it has had its time.
         last: whether it is the poke at the deadline.
+        task: where it needs one, while it runs.
     """
 
-    __slots__ = (
-        "_give_up",
-        "_land",
-        "_task",
-        "_tasks",
-        "cutoff",
-        "expired",
-        "group",
-        "last",
-        "origin",
-        "started",
-    )
+    __slots__ = ("_give_up", "_land", "cutoff", "expired", "group", "last", "origin", "started", "task")
 
-    _tasks: asyncio.TaskGroup
-    _land: Callable[["Flight", Sequence[Verdict]], None]
-
-    def __init__(self, group: Sequence[Entry], origin: Origin, started: float, cutoff: float) -> None:
+    def __init__(
+        self,
+        group: Sequence[Entry],
+        origin: Origin,
+        started: float,
+        cutoff: float,
+        land: Callable[["Flight", Sequence[Verdict]], None],
+    ) -> None:
+        """`land` is called with its verdicts, once."""
         self.group = group
         self.origin = origin
         self.started = started
         self.cutoff = cutoff
         self.expired = False
         self.last = group[0].last
-        self._give_up: Callable[[], None] | None = None
-        self._task: asyncio.Task[Any] | None = None
-
-    def take_off(self, tasks: asyncio.TaskGroup, land: Callable[["Flight", Sequence[Verdict]], None]) -> None:
-        """Asks. `tasks`: where its task lives; `land` is called with its verdicts, once."""
-        self._tasks = tasks
+        self.task: asyncio.Task[Sequence[Verdict]] | None = None
         self._land = land
+        self._give_up: Callable[[], None] | None = None
+
+    def take_off(self) -> None:
+        """Asks."""
         kind = self.group[0].kind
         try:
             if kind.begin is not None:
                 self._give_up = kind.begin(self.group, self)
-        except Exception:  # a probe's defect is not the wait's end
-            log.exception("probe_failed", kind=kind.name)
-            self.landed([PROBE_FAILED] * len(self.group))
+        except Exception as error:  # noqa: BLE001 - logged there
+            self._failed(error)
         else:
             if self._give_up is None:
                 self.unfinished(kind.probe.poke(self.group))
@@ -76,35 +69,40 @@ class Flight:
     def unfinished(self, rest: Coroutine[Any, Any, Sequence[Verdict]]) -> None:
         """See `Landing`."""
         self._give_up = None
-        self._tasks.create_task(self._finish(rest), name="poke")
+        self.task = asyncio.get_running_loop().create_task(rest, name="poke")
+        self.task.add_done_callback(self._finished)
 
-    async def _finish(self, rest: Coroutine[Any, Any, Sequence[Verdict]]) -> None:
-        self._task = asyncio.current_task()
-        verdicts: Sequence[Verdict]
-        try:
-            verdicts = await rest
-        except asyncio.CancelledError:
-            if not self.expired:
-                raise
-            verdicts = [TIMED_OUT] * len(self.group)
-        except Exception:  # a probe's defect is not the wait's end
-            log.exception("probe_failed", kind=self.group[0].kind.name)
-            verdicts = [PROBE_FAILED] * len(self.group)
-        self._task = None
-        self._land(self, verdicts)
+    def _finished(self, task: asyncio.Task[Sequence[Verdict]]) -> None:
+        self.task = None
+        if not task.cancelled():
+            error = task.exception()
+            if error is None:
+                self._land(self, task.result())
+            else:
+                self._failed(error)
+        elif self.expired:
+            self._land(self, [TIMED_OUT] * len(self.group))
+        elif not task.cancelling():  # nobody here asked for it; else the daemon ends
+            self._failed(asyncio.CancelledError())
+
+    def _failed(self, error: BaseException) -> None:
+        """A probe's defect is not the wait's end."""
+        log.error("probe_failed", kind=self.group[0].kind.name, exc_info=error)
+        self._land(self, [PROBE_FAILED] * len(self.group))
 
     def expire(self) -> None:
-        """It has had its time. Where its task has not begun yet, that is for the next sweep."""
+        """It has had its time."""
+        self.cutoff = inf
+        self.expired = True
         if self._give_up is not None:
-            self.expired = True
             self._give_up()
             self.landed([TIMED_OUT] * len(self.group))
-        elif self._task is not None:
-            self.cutoff = inf
-            self.expired = True
-            self._task.cancel()
+        elif self.task is not None:
+            self.task.cancel()
 
     def give_up(self) -> None:
-        """The daemon ends; its task, if it has one, ends with the others."""
+        """The daemon ends: nothing lands any more."""
         if self._give_up is not None:
             self._give_up()
+        elif self.task is not None:
+            self.task.cancel()

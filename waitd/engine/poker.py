@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import inf
 from sys import getsizeof
 
+import anyio
 import structlog
 
 from waitd.core.errors import InvalidInput
@@ -88,8 +89,6 @@ class Poker:
         self.learned = Learned(store, clock)
         self._draining = False
         self._failure: Exception | None = None
-
-    _tasks: asyncio.TaskGroup
 
     # ------------------------------------------------------------ what others ask and tell
 
@@ -257,10 +256,9 @@ class Poker:
 
     async def run(self) -> None:
         """Pokes until it is cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            self._tasks = tasks
-            tasks.create_task(self._endings.run(), name="endings")
-            tasks.create_task(self._sweep(), name="sweep of flights")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._endings.run, name="endings")
+            tasks.start_soon(self._sweep, name="sweep of flights")
             try:
                 while self._failure is None:
                     self._queue_due()
@@ -268,9 +266,16 @@ class Poker:
                     await self._clock.sleep_until(inf if due is None else due, self._wakeup)
                 raise self._failure
             finally:
-                self._draining = True
-                for flight in self._flights:
-                    flight.give_up()
+                await self._give_up()
+
+    async def _give_up(self) -> None:
+        self._draining = True
+        for flight in self._flights:
+            flight.give_up()
+        tasks = [flight.task for flight in self._flights if flight.task is not None]
+        if tasks:
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait(tasks)
 
     def _queue_due(self) -> None:
         now, monotonic, origins = self._clock.now(), self._clock.monotonic(), self._origins
@@ -355,7 +360,7 @@ class Poker:
         """Begins to poke a group; `now` and `started` are the Unix and monotonic seconds when it was taken."""
         timeout, last = group[0].target.request_timeout, group[0].last
         cutoff = started + (min(timeout, LAST_POKE_SECONDS) if last else timeout)
-        flight = Flight(group, origin, started, cutoff)
+        flight = Flight(group, origin, started, cutoff, self._land)
         if not self._flights:
             self._taken_off.set()
         self._flights.add(flight)
@@ -367,17 +372,17 @@ class Poker:
             lateness.observe(max(0.0, started - entry.due))
             if not last and entry.deadline < now + timeout:
                 self._alarm(entry, now)
-        flight.take_off(self._tasks, self._land)
+        flight.take_off()
 
     def _land(self, flight: Flight, verdicts: Sequence[Verdict]) -> None:
         """A group's poke is over, however it ended."""
-        self._flights.discard(flight)
-        self._origins.done(flight.origin, timed_out=flight.expired)
-        if self._draining:
-            self._landed.set()
-        if self._origins.queued:
-            self._start_soon()
         try:
+            self._flights.discard(flight)
+            self._origins.done(flight.origin, timed_out=flight.expired)
+            if self._draining:
+                self._landed.set()
+            if self._origins.queued:
+                self._start_soon()
             self._judge_all(flight, verdicts)
         except Exception as error:  # noqa: BLE001 - `run` raises it
             self._fail(error)

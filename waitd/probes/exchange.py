@@ -178,7 +178,7 @@ class Exchange(asyncio.Protocol):
         lost: no other request may be sent on it.
     """
 
-    __slots__ = ("_connection", "_departures", "_fields", "_handler", "_head", "_interim", "_method", "_parser", "_paused", "_reply", "_seen", "_spare", "_told", "_transport", "_waiter", "idle_since", "lost")  # fmt: skip
+    __slots__ = ("_connection", "_departures", "_fields", "_handler", "_head", "_interim", "_method", "_parser", "_paused", "_reply", "_seen", "_sent", "_spare", "_told", "_transport", "_waiter", "idle_since", "lost")  # fmt: skip
 
     def __init__(
         self, connection: Connection, spare: Callable[["Exchange"], None], departures: Departures
@@ -198,7 +198,7 @@ class Exchange(asyncio.Protocol):
         self._transport: asyncio.Transport = transport
         self._spare = spare
         self._departures = departures
-        self.lost = self._paused = self._interim = self._head = False
+        self.lost = self._paused = self._interim = self._head = self._sent = False
         self._reply: Reply | None = None
         self._told: Told | None = None
         self._waiter: asyncio.Future[Reply] | None = None
@@ -233,6 +233,7 @@ class Exchange(asyncio.Protocol):
         self._fields = []
         self._seen = 0
         self._head = False
+        self._sent = False
         self._told = told
         self._departures.add(self, request)
 
@@ -244,6 +245,7 @@ class Exchange(asyncio.Protocol):
     def send(self, request: bytes) -> None:
         """The request leaves, unless the connection was lost since, or whoever asked has given up."""
         if not self.lost and (self._waiter is None or not self._waiter.cancelled()):
+            self._sent = True
             self._transport.write(request)
 
     def close(self) -> None:
@@ -261,8 +263,9 @@ class Exchange(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
-        if self._reply is None and self._told is None:
-            self.close()  # nobody asked: what comes next could not be told from an answer
+        if self._reply is None and (self._told is None or not self._sent):
+            # Nobody's request has left: what comes next could not be told from its answer.
+            self._fail(aiohttp.ServerDisconnectedError())
             return
         if not self._head:
             self._seen += len(data)
@@ -291,7 +294,9 @@ class Exchange(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
-        self.lost = True
+        self.close()
+        self._handler.connection_lost(exc)
+        del self._parser  # which knows this exchange; what leads to itself is garbage for long
         reply = self._reply
         if reply is not None and not reply.whole and exc is None and reply.lacks_length():
             reply.finish()
@@ -299,9 +304,6 @@ class Exchange(asyncio.Protocol):
             self._fail(_lost(exc))
         else:
             self._fail(aiohttp.ClientPayloadError("the connection ended before the body did"))
-        self._connection.close()
-        self._handler.connection_lost(exc)
-        del self._parser  # which knows this exchange; what leads to itself is garbage for long
 
     def _fail(self, trouble: Exception) -> None:
         reply, told = self._reply, self._told
@@ -341,8 +343,11 @@ class Exchange(asyncio.Protocol):
             self._new_parser()
 
     def on_body(self, chunk: bytes) -> None:
-        """A part of the body."""
-        if self._reply is not None and not self._reply.whole and not self._reply.feed(chunk):
+        """A part of the body. After an answer that is whole, as to a HEAD, nothing that comes can be trusted."""
+        reply = self._reply
+        if reply is None or reply.whole:
+            self.close()
+        elif not reply.feed(chunk):
             self._paused = True
             self._transport.pause_reading()
 
@@ -353,16 +358,14 @@ class Exchange(asyncio.Protocol):
             self._fields = []
             self._seen = 0
         elif self._reply is not None and not self._reply.whole:
-            self._complete(
-                self._reply, reusable=self._parser.should_keep_alive() and self._reply.status != 101
-            )
+            self._complete(self._reply, reusable=self._parser.should_keep_alive())
 
     def _complete(self, reply: Reply, *, reusable: bool) -> None:
         reply.finish()
         if self._paused:
             self._paused = False
             self._transport.resume_reading()
-        if reusable:
+        if reusable and reply.status != 101:
             self._spare(self)
         else:
             self.close()

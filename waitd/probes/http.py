@@ -21,7 +21,7 @@ from waitd.probes.http_access import Access, Accesses, unusable
 from waitd.probes.http_client import FOLLOWED, Answer, HttpClient, Request, facts_of, trouble
 from waitd.probes.http_etags import Etags, Kept
 from waitd.probes.http_judging import AnswerJudge
-from waitd.probes.http_params import HttpParams, HttpTarget, Template, http_conn_id, target_of
+from waitd.probes.http_params import SHAREABLE, HttpParams, HttpTarget, Template, http_conn_id, target_of
 from waitd.probes.http_submit import HttpSubmit, submit_request
 from waitd.probes.judging import Rules
 from waitd.probes.submitting import SubmitRequest
@@ -145,10 +145,14 @@ class HttpProbe:
         """See `waitd.ports.Begin`: the way of nearly every poke, which is one wait's and finds a connection that is there."""
         target: HttpTarget = group[0].target
         template = target.template
-        access = None if template.conn_id is None else self._accesses.at_hand(template.conn_id)
-        if len(group) > 1 or (access is None and template.conn_id is not None):
+        if len(group) > 1 or template.body is not None or template.method not in SHAREABLE:
             return None
+        access: Access | None = None
         try:
+            if template.conn_id is not None:
+                access = self._accesses.at_hand(template.conn_id)
+                if access is None:
+                    return None
             look = self._look([target], access, self._time() + template.request_timeout)
             exchange = self._client.begin(look.request, partial(self._came, look, landing))
         except Exception:  # noqa: BLE001 - `poke` meets it again, and says what it comes to
@@ -161,6 +165,8 @@ class HttpProbe:
             found = self._at_sight(look, came)
         except Exception as error:  # noqa: BLE001 - as in `poke`
             found = _troubled(error)
+        if isinstance(found, Refused) and look.access is None:
+            found = found.verdict
         if found is None or isinstance(found, Refused):
             landing.unfinished(self._finished(look, came, found))
         else:

@@ -13,7 +13,7 @@ from xml.etree.ElementTree import ParseError
 import structlog
 from anyio import CapacityLimiter
 
-from waitd.core.answer import Answered, Refused
+from waitd.core.answer import NOT_NOW, Answered, Refused
 from waitd.core.aws_connection import is_region
 from waitd.core.aws_signature import S3Signer, encoded_path, encoded_query
 from waitd.core.egress import Named
@@ -22,7 +22,8 @@ from waitd.core.verdict import Unreachable, Verdict
 from waitd.outgoing import Outgoing
 from waitd.ports import Connections
 from waitd.probes.aws_places import AwsPlaces, Place, Whose, aws_host
-from waitd.probes.http_client import HttpClient, Request, Response
+from waitd.probes.exchange import Reply
+from waitd.probes.http_client import HttpClient, Request, Response, facts_of
 from waitd.probes.s3_xml import File, Page, element_of, file_of, page_of
 from waitd.probes.workers import WORKERS
 
@@ -136,11 +137,12 @@ class S3Client:
         return verdict_of_refusal(refusal, Asked.HEAD)
 
     def begin_head(
-        self, place: Place, bucket: str, key: str, told: Callable[[bool], None]
+        self, place: Place, bucket: str, key: str, told: Callable[[Sorry | bool], None]
     ) -> Callable[[], None] | None:
-        """Asks for a key that was not there, and tells whether it still is not; returns what gives that up.
+        """Asks for a key that was not there; returns what gives that up, None where it takes more than one request on a free connection.
 
-        None where it takes more than one request on a connection that is free. Where what comes is anything else, `head` again.
+        It tells True where the key still is not there, why nothing is known of it where the server says "not now", and False where `head`
+        has to look.
 
         Raises:
             aiohttp.ClientError, OSError, ValueError: see `http_client.trouble`.
@@ -151,9 +153,15 @@ class S3Client:
         where = self._bucket(place, self._regions.get(home, place.region), bucket)
         exchange = self._http.begin(
             where.request("HEAD", key, "", now=self.now()),
-            lambda came: told(not isinstance(came, Exception) and came.status == 404),
+            lambda came: told(False if isinstance(came, Exception) else self._at_sight(came)),
         )
         return None if exchange is None else exchange.give_up
+
+    def _at_sight(self, reply: Reply) -> Sorry | bool:
+        if reply.status not in NOT_NOW and reply.status < 500:
+            return reply.status == 404
+        retry_after = facts_of(reply, self.now()).retry_after
+        return verdict_of_refusal(S3Refusal(reply.status, "", retry_after), Asked.HEAD)
 
     async def page(self, place: Place, bucket: str, prefix: str, token: str | None) -> Page | Sorry:
         """A page of the keys that begin with `prefix`.

@@ -109,11 +109,13 @@ class S3KeyProbe:
         if place is None or target.look.mode != "key":
             return None
 
-        def told(absent: bool) -> None:
-            if absent:
+        def told(found: Verdict | Refused | bool) -> None:
+            if found is True:
                 landing.landed([ABSENT])
-            else:
+            elif isinstance(found, bool | Refused):
                 landing.unfinished(self.poke(group))
+            else:
+                landing.landed([found])
 
         [(bucket, key)] = target.addresses
         try:

@@ -54,6 +54,8 @@ class Route:
         self.connection_key = ConnectionKey(self.host, self.port, self.is_ssl(), tls, None, None, None)
         #: The one that was used last at the end.
         self.idle: list[Exchange] = []
+        #: Whether it is kept: what it makes free is used again.
+        self.kept = True
 
     def is_ssl(self) -> bool:
         """Whether TLS is spoken there."""
@@ -69,6 +71,9 @@ class Route:
 
     def spare(self, exchange: Exchange) -> None:
         """The connection is free for another request."""
+        if not self.kept:
+            exchange.close()
+            return
         exchange.idle_since = self._time()
         self.idle.append(exchange)
 
@@ -169,7 +174,9 @@ class Wire:
 
     def _new_route(self, origin: str, tls: Tls) -> Route:
         if len(self._routes) >= _ROUTES:
-            self._routes = {key: route for key, route in self._routes.items() if route.idle}
+            for route in self._routes.values():
+                route.kept = bool(route.idle)
+            self._routes = {key: route for key, route in self._routes.items() if route.kept}
         route = self._routes[origin, tls] = Route(origin, tls, self._departures.loop.time)
         return route
 
