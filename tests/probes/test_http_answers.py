@@ -193,6 +193,17 @@ async def test_a_connection_that_was_used_again_and_is_closed_was_no_answer() ->
         assert len(server.requests) == 3
 
 
+async def test_where_every_connection_was_closed_meanwhile_it_is_asked_twice_and_no_more() -> None:
+    def script(_: str, n: int) -> Script:
+        return [OK] if n <= 2 else [CLOSE]
+
+    async with raw_server(script) as server, probe() as http:
+        await asyncio.gather(*(poke(http, {"endpoint": f"{server.url}/{n}"}) for n in range(2)))
+        [verdict] = await poke(http, {"endpoint": server.url})
+        assert isinstance(verdict, Unreachable)
+        assert len(server.requests) == 4
+
+
 async def test_a_refused_connection_is_not_seeing() -> None:
     async with raw_server([OK]) as server:
         url = server.url

@@ -196,7 +196,7 @@ class HttpProbe:
             if refused is not None:
                 found = [refused]
             elif isinstance(came, Exception):
-                found = await self._ask(targets, access, give_up)
+                found = await self._ask(targets, access, give_up, anew=True)
             else:
                 found = await self._found(look, await self._client.answer_of(request, came, self._now()))
             return await self._settled(targets, access, found, give_up)
@@ -241,13 +241,13 @@ class HttpProbe:
         return [each.verdict if isinstance(each, Refused) else each for each in found]
 
     async def _ask(
-        self, targets: Sequence[HttpTarget], access: Access | None, give_up: float
+        self, targets: Sequence[HttpTarget], access: Access | None, give_up: float, *, anew: bool = False
     ) -> list[Verdict | Refused]:
         try:
             look = self._look(targets, access, give_up)
         except ValueError as error:  # nor queries
             return [unusable(error)] * len(targets)
-        return await self._found(look, await self._client.exchange(look.request, self._now()))
+        return await self._found(look, await self._client.exchange(look.request, self._now(), anew=anew))
 
     def _look(self, targets: Sequence[HttpTarget], access: Access | None, give_up: float) -> Look:
         """Raises ValueError: target and connection do not fit."""

@@ -105,8 +105,13 @@ class HttpClient:
         for session in sessions.values():
             await session.close()
 
-    async def exchange(self, request: Request, now: float) -> Answer:
-        """Asks, and follows redirects within the origin. `now`: Unix seconds, to read a `Retry-After` date against.
+    async def exchange(self, request: Request, now: float, *, anew: bool = False) -> Answer:
+        """Asks, and follows redirects within the origin.
+
+        Args:
+            request: what is asked.
+            now: Unix seconds, to read a `Retry-After` date against.
+            anew: it was asked on a connection that the server had closed, so that another one is made.
 
         Raises:
             aiohttp.ClientError, OSError, ValueError: see `trouble`.
@@ -114,12 +119,12 @@ class HttpClient:
         named = self._outgoing.judge_url(request.url, request.named)
         if named is not request.named:
             request = request._replace(named=named)
-        return await self.answer_of(request, await self._send(request), now)
+        return await self.answer_of(request, await self._send(request, anew=anew), now)
 
     def begin(self, request: Request, told: Told) -> Exchange | None:
         """Asks where that takes nothing but a connection that is free; what comes of it is told. None: it takes more, `exchange`.
 
-        Where it is told of `wire.CLOSED_WHILE_IDLE`, `exchange` it.
+        Where it is told of `wire.CLOSED_WHILE_IDLE`, `exchange` it anew.
 
         Raises:
             aiohttp.ClientError, OSError, ValueError: as `exchange`.
@@ -183,12 +188,12 @@ class HttpClient:
         )
         return Answer(facts_of(response, now), response)
 
-    def _send(self, request: Request) -> Awaitable[Response]:
+    def _send(self, request: Request, *, anew: bool = False) -> Awaitable[Response]:
         """One exchange."""
         method, url, headers, body, verify_tls, named = request
         wire = self._wires.get(named)
         if wire is not None and body is None and method in _DIRECT:
-            return wire.ask(method, url, headers, verify_tls)
+            return wire.ask(method, url, headers, verify_tls, anew=anew)
         session = self._sessions.get(named)
         if session is None:
             raise RuntimeError("the HTTP client is not started")

@@ -104,15 +104,17 @@ class Wire:
         self._sweep: asyncio.TimerHandle | None = None
         self._departures = Departures()
 
-    async def ask(self, method: str, url: str, headers: Mapping[str, str] | None, tls: Tls) -> Reply:
-        """One request without a body. A connection that the server had closed meanwhile is replaced, as browsers do.
+    async def ask(
+        self, method: str, url: str, headers: Mapping[str, str] | None, tls: Tls, *, anew: bool = False
+    ) -> Reply:
+        """One request without a body. A connection that the server had closed meanwhile is replaced, as browsers do; `anew`: it was.
 
         Raises:
             aiohttp.ClientError, OSError: there was no complete head.
             ValueError: URL or headers cannot be sent.
         """
         route, request = self._prepared(method, url, headers, tls)
-        exchange = route.free()
+        exchange = None if anew else route.free()
         if exchange is not None:
             try:
                 return await exchange.ask(method, request)
@@ -128,7 +130,7 @@ class Wire:
     ) -> Exchange | None:
         """One request without a body, on a connection that is free; what comes of it is told. None: there is no such connection, `ask`.
 
-        Where it is told of `CLOSED_WHILE_IDLE`, `ask` again.
+        Where it is told of `CLOSED_WHILE_IDLE`, `ask` anew.
 
         Raises:
             ValueError: URL or headers cannot be sent.
