@@ -45,9 +45,8 @@ class Named(Enum):
     BY_SUBMITTER = "submitter"
     BY_OPERATOR = "operator"
 
-    __hash__ = (
-        object.__hash__
-    )  # members are singletons; Enum's own hashes their names in Python, and each poke looks up two
+    # Members are singletons. Enum's own hashes their names, in Python, and each poke looks two up.
+    __hash__ = object.__hash__
 
 
 class Listener(NamedTuple):

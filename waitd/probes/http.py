@@ -18,10 +18,10 @@ from waitd.outgoing import Outgoing
 from waitd.ports import Authorization, HttpConnections, Landing, Pokeable
 from waitd.probes.exchange import Reply
 from waitd.probes.http_access import Access, Accesses, unusable
-from waitd.probes.http_client import FOLLOWED, Answer, HttpClient, Request, facts_of, trouble
+from waitd.probes.http_client import DIRECT, FOLLOWED, Answer, HttpClient, Request, facts_of, trouble
 from waitd.probes.http_etags import Etags, Kept
 from waitd.probes.http_judging import AnswerJudge
-from waitd.probes.http_params import SHAREABLE, HttpParams, HttpTarget, Template, http_conn_id, target_of
+from waitd.probes.http_params import HttpParams, HttpTarget, Template, http_conn_id, target_of
 from waitd.probes.http_submit import HttpSubmit, submit_request
 from waitd.probes.judging import Rules
 from waitd.probes.submitting import SubmitRequest
@@ -145,7 +145,7 @@ class HttpProbe:
         """See `waitd.ports.Begin`: the way of nearly every poke, which is one wait's and finds a connection that is there."""
         target: HttpTarget = group[0].target
         template = target.template
-        if len(group) > 1 or template.body is not None or template.method not in SHAREABLE:
+        if len(group) > 1 or template.body is not None or template.method not in DIRECT:
             return None
         access: Access | None = None
         try:

@@ -25,7 +25,8 @@ from waitd.probes.exchange import Exchange, NotHttp, Reply, Told
 from waitd.probes.wire import Wire
 
 MAX_REDIRECTS = 5
-_DIRECT = frozenset({"GET", "HEAD"})
+#: Methods of requests that go past the sessions.
+DIRECT = frozenset({"GET", "HEAD"})
 #: Statuses of redirects.
 FOLLOWED = frozenset({301, 302, 303, 307, 308})
 #: An unread body of at most this many bytes is read away to keep the connection, if it comes within this many seconds.
@@ -131,7 +132,7 @@ class HttpClient:
         """
         method, url, headers, body, verify_tls, named = request
         wire = self._wires.get(named)
-        if wire is None or body is not None or method not in _DIRECT:
+        if wire is None or body is not None or method not in DIRECT:
             return None
         if self._outgoing.judge_url(url, named) is not named:
             return None
@@ -192,7 +193,7 @@ class HttpClient:
         """One exchange."""
         method, url, headers, body, verify_tls, named = request
         wire = self._wires.get(named)
-        if wire is not None and body is None and method in _DIRECT:
+        if wire is not None and body is None and method in DIRECT:
             return wire.ask(method, url, headers, verify_tls, anew=anew)
         session = self._sessions.get(named)
         if session is None:
