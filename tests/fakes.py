@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from inspect import iscoroutine
 from typing import Any
 
+from msgspec import structs
+
 from waitd.core.connection import Connection
 from waitd.core.connection_auth import credentials_of
 from waitd.core.cost import Measured
@@ -163,7 +165,7 @@ class MemoryStore:
 
     def cancel(self, wait_id: str, reason: str = "cancelled") -> None:
         wait = self.waits[WaitId(wait_id)]
-        self.waits[wait.id] = replace(
+        self.waits[wait.id] = structs.replace(
             wait, state=WaitState.CANCELLED, outcome=Outcome(WaitState.CANCELLED, reason=reason)
         )
 
@@ -173,7 +175,7 @@ class MemoryStore:
         wait = self.waits[ending.id]
         if wait.state is not WaitState.WAITING:
             return None
-        ended = replace(
+        ended = structs.replace(
             wait,
             state=ending.outcome.state,
             outcome=ending.outcome,
@@ -187,7 +189,7 @@ class MemoryStore:
         self._check()
         for wait_id, progress in rows:
             self.progress_writes.append(wait_id)
-            self.waits[wait_id] = replace(self.waits[wait_id], progress=deepcopy(progress))
+            self.waits[wait_id] = structs.replace(self.waits[wait_id], progress=deepcopy(progress))
 
     async def load_waiting(self, after: WaitId | None, limit: int) -> Sequence[StoredWait]:
         names = sorted(n for n, w in self.waits.items() if w.state is WaitState.WAITING and n > (after or ""))

@@ -3,12 +3,12 @@
 import asyncio
 import gzip
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
 
 import orjson
 import pytest
 from api_fakes import DAY, Api, problem_of, raw, wait
+from msgspec.structs import replace
 
 from waitd.api.problems import MAX_PROBLEMS
 from waitd.api.submissions import Submissions

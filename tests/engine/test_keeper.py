@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
 import anyio
 from fakes import MemoryStore, ScriptedProbe, waiting
+from msgspec.structs import replace
 from virtual_time import VirtualClock, in_virtual_time
 
 from waitd.core.errors import StoreUnavailable

@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from time import process_time
 from typing import Any
 
 from fakes import ScriptedProbe, waiting
+from msgspec import structs
 
 from waitd.core.schedule import Pacing
 from waitd.core.verdict import Pending
@@ -99,11 +101,10 @@ def test_news_of_another_namespace_wakes_nobody_but_the_operators_do() -> None:
 
 
 def test_wake_on_listens_and_hears_what_came_before() -> None:
-    from dataclasses import replace
 
     scene = Scene()
     wait = waiting("b/k", 0.0)
-    wait = replace(wait, spec=replace(wait.spec, wake_on="go"))
+    wait = structs.replace(wait, spec=structs.replace(wait.spec, wake_on="go"))
     assert scene.listen("b/k", wait) is False
     assert scene.listeners.hearing(SIGNAL, "go", "default") == {"b/k"}
     scene.forget("b/k")
@@ -112,7 +113,7 @@ def test_wake_on_listens_and_hears_what_came_before() -> None:
     assert scene.listen("b/k", wait) is True
     scene.forget("b/k")
     seen = replace(wait.progress, runs=(Run("pending", "r", "", 60.0, 60.0, 1),))
-    assert scene.listen("b/k", replace(wait, progress=seen)) is False, "it was poked since"
+    assert scene.listen("b/k", structs.replace(wait, progress=seen)) is False, "it was poked since"
 
 
 def test_a_hundred_thousand_waits_cost_a_lookup_nothing() -> None:

@@ -4,12 +4,12 @@ import asyncio
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fakes import MemoryStore, ScriptedProbe, waiting
+from msgspec.structs import replace
 
 from waitd.core.cost import Constants, Prices
 from waitd.core.verdict import Pending

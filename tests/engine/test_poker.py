@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -20,6 +19,7 @@ from fakes import (
     hang,
     waiting,
 )
+from msgspec.structs import replace
 from virtual_time import VirtualClock, in_virtual_time
 
 from waitd.core.verdict import Failure, Pending, Success, Unreachable

@@ -9,6 +9,7 @@ from unittest.mock import patch
 
 import pytest
 from fakes import MemoryStore, ScriptedProbe, done_at, waiting
+from msgspec import structs
 from virtual_time import VirtualClock, in_virtual_time
 
 from waitd.core.errors import InvalidInput, NotFound, StoreUnavailable
@@ -103,12 +104,12 @@ class JobMemoryStore(MemoryStore):
         wait = self.waits[wait_id]
         if only_waiting and wait.state is not WaitState.WAITING:
             return False
-        self.waits[wait_id] = replace(wait, submission=submission)
+        self.waits[wait_id] = structs.replace(wait, submission=submission)
         return True
 
     async def save_job_cancel(self, wait_id: WaitId, job_cancel: JobCancel) -> None:
         self._check()
-        self.waits[wait_id] = replace(self.waits[wait_id], job_cancel=job_cancel)
+        self.waits[wait_id] = structs.replace(self.waits[wait_id], job_cancel=job_cancel)
 
     async def jobs_to_cancel(self, after: WaitId | None, limit: int) -> list[StoredWait]:
         return [
@@ -133,7 +134,9 @@ class JobMemoryStore(MemoryStore):
         assert wait.spec.submit is not None
         on = wait.spec.submit.get("cancel_job_on", ())
         job_cancel = cancel_at_end(wait.submission, outcome.state, on, 0.0)
-        self.waits[wait.id] = replace(wait, state=outcome.state, outcome=outcome, job_cancel=job_cancel)
+        self.waits[wait.id] = structs.replace(
+            wait, state=outcome.state, outcome=outcome, job_cancel=job_cancel
+        )
         return self.waits[wait.id]
 
 
@@ -176,8 +179,8 @@ class Scene:
         self, name: str, *, timeout: float = 3600.0, submission: Submission | None = None, **submit: Any
     ) -> None:
         wait = waiting(name, self.clock.now(), timeout=timeout)
-        wait = replace(wait, spec=replace(wait.spec, submit=submit))
-        wait = replace(wait, submission=submission or first_submission(submit))
+        wait = structs.replace(wait, spec=structs.replace(wait.spec, submit=submit))
+        wait = structs.replace(wait, submission=submission or first_submission(submit))
         self.poker.adopt(self.store.put(wait))
 
     def cancel(self, name: str) -> None:
@@ -383,10 +386,10 @@ async def test_many_waits_do_not_run_at_one_origin_together() -> None:
 
 def ended_wait(scene: Scene, name: str, submission: Submission, **submit: Any) -> None:
     wait = waiting(name, scene.clock.now())
-    wait = replace(
-        wait, spec=replace(wait.spec, submit=submit), submission=submission, state=WaitState.CANCELLED
+    wait = structs.replace(
+        wait, spec=structs.replace(wait.spec, submit=submit), submission=submission, state=WaitState.CANCELLED
     )
-    scene.store.put(replace(wait, job_cancel=JobCancel(next_attempt_at=scene.clock.now())))
+    scene.store.put(structs.replace(wait, job_cancel=JobCancel(next_attempt_at=scene.clock.now())))
 
 
 @in_virtual_time
@@ -434,8 +437,8 @@ async def test_what_waitd_does_not_understand_or_need_is_not_cancelled_and_says_
     scene = Scene()
     submitted = Submission(SubmitState.SUBMITTED, 5, 1)
     ended_wait(scene, "a", submitted)
-    scene.store.waits[WaitId("a")] = replace(
-        scene.wait("a"), spec=replace(scene.wait("a").spec, kind="unknown")
+    scene.store.waits[WaitId("a")] = structs.replace(
+        scene.wait("a"), spec=structs.replace(scene.wait("a").spec, kind="unknown")
     )
     ended_wait(scene, "b", Submission(SubmitState.UNKNOWN, attempts=2, last_error="no answer"))
     scene.jobs.script = lambda wait_id, _: (
@@ -462,7 +465,7 @@ async def test_a_wait_that_is_gone_or_dealt_with_is_not_cancelled_again() -> Non
     ended_wait(scene, "b", Submission(SubmitState.SUBMITTED, 6, 1))
     gone, done = scene.wait("a"), scene.wait("b")
     del scene.store.waits[WaitId("a")]
-    scene.store.waits[WaitId("b")] = replace(done, job_cancel=JobCancel(CancelState.CANCELLED, 1))
+    scene.store.waits[WaitId("b")] = structs.replace(done, job_cancel=JobCancel(CancelState.CANCELLED, 1))
     async with scene.running():
         scene.cancels.note(gone)
         scene.cancels.note(done)

@@ -4,9 +4,9 @@ A process of its own, because what a longer one has let go is used again before 
 """
 
 import gc
-from dataclasses import replace
 
 from fakes import MemoryStore, ScriptedProbe, waiting
+from msgspec.structs import replace
 
 from waitd.core.verdict import Pending
 from waitd.engine.clock import SystemClock

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pytest
+from msgspec import structs
 from store_values import DONE, SEEN, START, News, WallClock, add, add_one, ended, ending, new_wait, opened
 
 from waitd.core.errors import Conflict, InvalidInput, NotFound
@@ -234,7 +235,7 @@ async def test_a_store_in_memory_works_and_needs_no_lock(clock: WallClock) -> No
         wait = await add_one(stores[0])
         calls = [stores[0].get(wait.id) for _ in range(5)] + [add_one(stores[0]) for _ in range(5)]
         assert len(await asyncio.gather(*calls)) == 10
-        assert replace(await stores[0].get(wait.id), deliveries=()) == wait
+        assert structs.replace(await stores[0].get(wait.id), deliveries=()) == wait
         assert await stores[1].counts() == {}
     finally:
         for store in stores:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 from store_values import DONE, START, WallClock, add_one, new_wait, opened
 
 from waitd.core.api_key import ApiKey
@@ -34,7 +35,7 @@ async def test_a_submit_is_told_in_its_own_commit(store: Store, clock: WallClock
 
 
 async def test_a_batch_is_one_line_with_the_number_of_new_waits(store: Store) -> None:
-    keyed = replace(new_wait(), idempotency_key="k", body_digest=b"1")
+    keyed = structs.replace(new_wait(), idempotency_key="k", body_digest=b"1")
     await store.add([keyed], ANNA)
     await store.add([keyed], ANNA)
     await store.add([keyed, new_wait(), new_wait()], ANNA)

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+from msgspec import Struct
+
 from waitd.core.audit import Caller, Change
 from waitd.core.cost import Measured
 from waitd.core.delivery import AfterAttempt, DeliveryId
@@ -14,8 +16,7 @@ from waitd.ports.costs import CostFilter, CostSums
 from waitd.ports.sinks import Parcel
 
 
-@dataclass(frozen=True, slots=True)
-class NewWait:
+class NewWait(Struct, gc=False):
     """A checked wait on its way into the store."""
 
     namespace: str
@@ -42,9 +43,8 @@ class StoredDelivery:
     last_error: str | None
 
 
-# Not frozen: that makes one three times as dear, and each line of a batch and each wait at a restart is one.
-@dataclass(slots=True)
-class StoredWait:
+# Structs, as `WaitSpec`; the collector passes them over, since nothing that they hold leads back to them.
+class StoredWait(Struct, gc=False):
     """One wait as the store knows it; nobody changes one. Times are Unix seconds."""
 
     id: WaitId
@@ -67,8 +67,7 @@ class StoredWait:
     measured: Measured | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Added:
+class Added(Struct, gc=False):
     """What became of a submitted wait: stored now, or the same one as before."""
 
     wait: StoredWait

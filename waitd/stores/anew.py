@@ -1,9 +1,9 @@
 """Delivering anew: new rows of the outbox beside the old ones, with the same event."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
+from msgspec.structs import replace
 from sqlalchemy import ColumnElement, exists, select
 
 from waitd.core.delivery import DeliveryState

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import msgspec
 import orjson
 
 from waitd.core.cost import Measured
@@ -19,23 +20,34 @@ from waitd.stores.text import well_formed
 _STATES = {state.value: state for state in WaitState}
 
 
+def _plain(value: Any) -> Any:
+    """Mappings and sequences that orjson does not know by type."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, tuple | set | frozenset):
+        return list(value)
+    raise TypeError
+
+
+_encode_spec = msgspec.json.Encoder(enc_hook=_plain).encode
+_decode_spec = msgspec.json.Decoder(WaitSpec).decode
+
+
 def encode_spec(spec: WaitSpec) -> str:
-    """The stored form of a specification: a JSON object with a field for each of its own.
+    """The stored form of a specification: a JSON object with its fields, but for those that have their default.
 
     Raises:
-        InvalidInput: something in it is no JSON (nested more than 250 deep, lone surrogates, integers over 64 bits).
+        InvalidInput: something in it is no JSON (lone surrogates, nested without end).
     """
     try:
-        return orjson.dumps(spec, default=_plain).decode()
-    except TypeError as error:
+        return _encode_spec(spec).decode()
+    except (TypeError, UnicodeEncodeError, RecursionError) as error:
         raise InvalidInput.at("", f"the wait cannot be kept as JSON: {error}") from None
 
 
 def decode_spec(stored: str) -> WaitSpec:
     """The specification whose stored form is `stored`."""
-    fields = orjson.loads(stored)
-    fields["sinks"] = tuple(fields["sinks"])
-    return WaitSpec(**fields)
+    return _decode_spec(stored)
 
 
 def encode_sink(sink: Mapping[str, Any]) -> str:
@@ -230,12 +242,3 @@ def _event_bytes(wait: StoredWait, outcome: Outcome, finished_at: float) -> byte
         finished_at=finished_at,
     )
     return orjson.dumps(event, default=_plain)
-
-
-def _plain(value: Any) -> Any:
-    """Mappings and sequences that orjson does not know by type."""
-    if isinstance(value, Mapping):
-        return dict(value)
-    if isinstance(value, tuple | set | frozenset):
-        return list(value)
-    raise TypeError

@@ -1,8 +1,10 @@
 """Ending waits: the state, the event's bytes and the outbox rows, together."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
+
+from msgspec.structs import replace
 
 from waitd.core.errors import Conflict
 from waitd.core.submission import JobCancel, cancel_at_end

@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
+
+from msgspec.structs import replace
 
 from waitd.core.cost import Measured
 from waitd.core.wait import Progress, WaitId
