@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from waitd.api.problems import MAX_PROBLEMS
 from waitd.api.submissions import Submissions
 from waitd.api.targets import SinkTargets
-from waitd.models import MAX_BODY, WaitRequest, parsed
+from waitd.models import MAX_BODY
 
 
 async def test_a_wait_is_stored_before_it_is_answered_and_shown_as_it_was_sent(api: Api) -> None:
@@ -141,11 +141,15 @@ USUAL: list[tuple[str, dict[str, Any]]] = [
 async def test_the_short_way_comes_to_the_same_as_the_close_look(api: Api, fields: dict[str, Any]) -> None:
     submissions = Submissions(api.services, SinkTargets(api.services.sinks))
     body = wait(**fields)
-    short = submissions._usual_draft(body, "default", "key")
-    assert short is not None
-    long = submissions._draft(parsed(WaitRequest, body), body, "default", "key")
-    assert replace(short.new, target=None) == replace(long.new, target=None)
-    assert short.unseen == long.unseen == ()
+    text = orjson.dumps(body)
+    long = await submissions.draft(body, "default", "key")
+    for short in (
+        submissions.usual(text, "default", "key"),
+        submissions.usual_line(orjson.dumps({**body, "idempotency_key": "key"}), "default"),
+    ):
+        assert short is not None
+        assert replace(short.new, target=None) == replace(long.new, target=None)
+        assert short.unseen == long.unseen == ()
 
 
 async def test_a_connection_that_is_not_cached_takes_a_close_look(api: Api) -> None:
@@ -153,10 +157,13 @@ async def test_a_connection_that_is_not_cached_takes_a_close_look(api: Api) -> N
     by_params = wait(params={"endpoint": "/x", "http_conn_id": "c"})
     by_sink = wait(sinks=[{"kind": "plain_sink", "conn_id": "c"}])
     for body in (by_params, by_sink):
-        assert [name.conn_id for name in submissions.draft(body, "default").unseen] == ["c"]
+        assert submissions.usual(orjson.dumps(body), "default", None) is None
+        assert [name.conn_id for name in (await submissions.draft(body, "default")).unseen] == ["c"]
     api.connections.cached.add("c")
     for body in (by_params, by_sink):
-        assert submissions.draft(body, "default").unseen == ()
+        usual = submissions.usual(orjson.dumps(body), "default", None)
+        assert usual is not None
+        assert usual.unseen == ()
 
 
 async def test_a_refused_kind_names_the_known_ones(api: Api) -> None:

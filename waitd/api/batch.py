@@ -13,12 +13,13 @@ from waitd.api.admission import Admission
 from waitd.api.auditing import SUBJECTS, caller_of
 from waitd.api.bodies import Turns, decoded, read_lines
 from waitd.api.callers import namespace_of, principal_of
+from waitd.api.drafts import Draft
 from waitd.api.guard import NDJSON
 from waitd.api.idempotency import keyed
 from waitd.api.problems import refusal, refusal_of
 from waitd.api.requests import refuse_while_draining
 from waitd.api.services import Services
-from waitd.api.submissions import Draft, Submissions, refuse_unknown, unknown_connections
+from waitd.api.submissions import Submissions, refuse_unknown, unknown_connections
 from waitd.core.audit import Caller
 from waitd.core.errors import Conflict, InvalidInput
 from waitd.core.principal import LOOPBACK, Principal
@@ -67,7 +68,7 @@ class Batches:
             await self._refuse_unknown_connections(entries)
             refuse_while_draining(self._services.health)
             request[SUBJECTS] = await self._store(entries, caller_of(request))
-            body = b"".join(_line(entry) for entry in entries)
+            body = b"".join([_line(entry) for entry in entries])
         return web.Response(body=body, headers={"Content-Type": NDJSON})
 
     @asynccontextmanager
@@ -108,7 +109,8 @@ class Batches:
         try:
             async for lines in read_lines(request):
                 for line in lines:
-                    entries.append(await self._entry(line, namespace))
+                    usual = None if line is None else self._submissions.usual_line(line, namespace)
+                    entries.append(usual or await self._entry(line, namespace))
                     if turns.over():
                         await turns.next_turn()
         finally:
@@ -122,15 +124,15 @@ class Batches:
         try:
             raw = decoded(line)
             key = raw.get("idempotency_key") if isinstance(raw, dict) else None
-            await self._submissions.prepare(raw)
-            return self._submissions.batch_draft(raw, namespace)
+            return await self._submissions.batch_draft(raw, namespace)
         except InvalidInput as error:
             if isinstance(raw, dict):
                 raw.pop("idempotency_key", None)
             return Refused(_refusal(error), keyed(raw, namespace, key))
 
     async def _refuse_unknown_connections(self, entries: list[Entry]) -> None:
-        asked = {name.conn_id for entry in entries if isinstance(entry, Draft) for name in entry.unseen}
+        looked_at = [entry for entry in entries if isinstance(entry, Draft) and entry.unseen]
+        asked = {name.conn_id for entry in looked_at for name in entry.unseen}
         unknown = await unknown_connections(self._services.connections, asked) if asked else frozenset()
         for index, entry in enumerate(entries) if unknown else ():
             if not isinstance(entry, Draft):
@@ -183,7 +185,7 @@ def _key_of(draft: Draft) -> Keyed | None:
 def _answer(result: Added | Exception) -> bytes:
     match result:
         case Added():
-            return orjson.dumps({"status": 201 if result.created else 200, "id": result.wait.id})
+            return b'{"status":%d,"id":"%b"}' % (201 if result.created else 200, result.wait.id.encode())
         case Conflict():
             return _refusal(refusal("idempotency-key-reused", str(result)))
         case _:

@@ -1,24 +1,24 @@
 """What many waits have in common: everything about one but what it asks, whom it tells and what it is called.
 
-Submitters send the same of it again and again, so it is checked once and remembered by its JSON text.
+Submitters send the same of it again and again, so it is checked once and remembered.
 """
 
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import orjson
+from msgspec import UNSET, UnsetType
 
 from waitd.api.services import Limits
 from waitd.core.errors import InvalidInput, Problem
+from waitd.core.wait import WaitSpec
 from waitd.models import WaitRequest, parsed
 from waitd.ports import Paced, Probe
 
-#: How many different ones are remembered, and how long the JSON text of one may be for that, in bytes.
+#: How many different ones are remembered.
 REMEMBERED = 1024
-REMEMBERED_LENGTH = 512
-#: Fields that differ from wait to wait.
-_OF_EACH = frozenset({"params", "sinks", "labels", "supersede_key", "wake_on", "submit"})
+#: The fields of an `Envelope` as they stand in a body.
+Written = tuple[str, float | UnsetType, float | None, bool, float | None, bool, bool]
 
 
 class Envelope(NamedTuple):
@@ -32,6 +32,34 @@ class Envelope(NamedTuple):
     soft_fail: bool
     silent_fail: bool
 
+    def around(
+        self,
+        params: Mapping[str, Any],
+        sinks: tuple[Mapping[str, Any], ...],
+        labels: Mapping[str, str],
+        *,
+        supersede_key: str | None,
+        wake_on: str | None,
+        submit: Mapping[str, Any] | None = None,
+    ) -> WaitSpec:
+        """The specification of a wait with the rest of its fields."""
+        kind, poke_interval, timeout, exponential_backoff, max_wait, soft_fail, silent_fail = self
+        return WaitSpec(
+            kind=kind,
+            params=params,
+            poke_interval=poke_interval,
+            timeout=timeout,
+            exponential_backoff=exponential_backoff,
+            max_wait=max_wait,
+            soft_fail=soft_fail,
+            silent_fail=silent_fail,
+            sinks=sinks,
+            labels=labels,
+            supersede_key=supersede_key,
+            submit=submit,
+            wake_on=wake_on,
+        )
+
 
 class Envelopes:
     """Makes envelopes of bodies, by the limits of this daemon and the paces of its kinds."""
@@ -39,20 +67,14 @@ class Envelopes:
     def __init__(self, probes: Mapping[str, Probe], limits: Limits) -> None:
         self._limits = limits
         self._paces = {kind: probe for kind, probe in probes.items() if isinstance(probe, Paced)}
-        self._checked = lru_cache(maxsize=REMEMBERED)(self._check)
+        #: That of a body's fields; raises InvalidInput.
+        self.checked = lru_cache(maxsize=REMEMBERED)(self._check)
 
-    def checked(self, raw: Mapping[str, Any]) -> Envelope:
-        """That of a decoded body; the fields that differ from wait to wait are not looked at.
-
-        Raises:
-            InvalidInput: something is wrong; what, says a look at the body as a whole.
-            TypeError: it is no JSON.
-        """
-        text = orjson.dumps({name: value for name, value in raw.items() if name not in _OF_EACH})
-        return self._checked(text) if len(text) <= REMEMBERED_LENGTH else self._check(text)
-
-    def _check(self, text: bytes) -> Envelope:
-        envelope = self.filled(parsed(WaitRequest, orjson.loads(text)))
+    def _check(self, written: Written) -> Envelope:
+        fields = dict(zip(Envelope._fields, written, strict=True))
+        if fields["poke_interval"] is UNSET:
+            del fields["poke_interval"]
+        envelope = self.filled(parsed(WaitRequest, fields))
         if problems := [*self.problems(envelope)]:
             raise InvalidInput(problems)
         return envelope

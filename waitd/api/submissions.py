@@ -4,18 +4,18 @@ What is wrong is told here, all of it at once, and never at the first poke.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-from waitd.api.envelopes import Envelope, Envelopes
+from waitd.api.drafts import Draft, NamedConnection
+from waitd.api.envelopes import Envelopes
 from waitd.api.idempotency import digest
 from waitd.api.naming import Naming
 from waitd.api.services import Services
 from waitd.api.targets import SinkTargets
-from waitd.api.texts import CONTROL, NO_CONTROL, are_plain_labels, control_problems, is_plain_key
+from waitd.api.texts import CONTROL, NO_CONTROL, control_problems
+from waitd.api.usual import UsualBodies
 from waitd.core.errors import ConnectionUnavailable, InvalidInput, Problem, UnknownConnection
-from waitd.core.wait import WaitSpec
 from waitd.models import (
-    MAX_SINKS,
     BatchLine,
     WaitRequest,
     parsed,
@@ -24,26 +24,13 @@ from waitd.models import (
 from waitd.ports import Connections, NewWait, Preparing, Probe, SubmitPlan, Target
 
 
-class NamedConnection(NamedTuple):
-    """A conn_id that the cache does not hold, and the field that names it."""
-
-    conn_id: str
-    pointer: str
-
-
-class Draft(NamedTuple):
-    """A wait whose every field is right, but for connections that still have to be asked for."""
-
-    new: NewWait
-    unseen: tuple[NamedConnection, ...]
-
-
 class Submissions:
     """Turns bodies into drafts. Holds no state but caches."""
 
     def __init__(self, services: Services, sinks: SinkTargets) -> None:
         self._probes = services.probes
         self._envelopes = Envelopes(services.probes, services.limits)
+        self._usual = UsualBodies(services, self._envelopes, sinks)
         self._preparing = {
             kind: probe for kind, probe in services.probes.items() if isinstance(probe, Preparing)
         }
@@ -51,65 +38,33 @@ class Submissions:
         self._namespaces = services.namespaces
         self._sinks = sinks
 
-    async def prepare(self, raw: Any) -> None:
-        """Lets the kind of a decoded body load what checking its parameters takes; to be awaited before a draft is made of it."""
-        kind = raw.get("kind") if isinstance(raw, dict) else None
-        probe = self._preparing.get(kind) if isinstance(kind, str) else None
-        if probe is not None and isinstance(params := raw.get("params"), dict):
-            await probe.prepare(params)
+    def usual(self, text: bytes, namespace: str, idempotency_key: str | None) -> Draft | None:
+        """The wait that the body of `POST /v1/waits` describes, if it comes as it usually does; None: see `draft`."""
+        return self._usual.draft(text, namespace, idempotency_key)
 
-    def draft(self, raw: Any, namespace: str, idempotency_key: str | None = None) -> Draft:
+    def usual_line(self, text: bytes, namespace: str) -> Draft | None:
+        """The same of a line of a batch; None: see `batch_draft`."""
+        return self._usual.line(text, namespace)
+
+    async def draft(self, raw: Any, namespace: str, idempotency_key: str | None = None) -> Draft:
         """The wait that the decoded body of `POST /v1/waits` describes.
 
         Raises:
             InvalidInput: everything that is wrong with it.
         """
+        await self._prepare(raw)
         raw = _an_object(raw)
-        usual = self._usual_draft(raw, namespace, idempotency_key)
-        return usual or self._draft(parsed(WaitRequest, raw), raw, namespace, idempotency_key)
+        return self._draft(parsed(WaitRequest, raw), raw, namespace, idempotency_key)
 
-    def batch_draft(self, raw: Any, namespace: str) -> Draft:
-        """The wait that a decoded line of `POST /v1/waits:batch` describes; raises as `draft` does."""
+    async def batch_draft(self, raw: Any, namespace: str) -> Draft:
+        """The wait that a decoded line of `POST /v1/waits:batch` describes, its key taken out of it; raises as `draft` does."""
+        await self._prepare(raw)
         line = _an_object(raw)
         key = line.pop("idempotency_key", None)
-        usual = self._usual_draft(line, namespace, key) if is_plain_key(key) else None
-        if usual is not None:
-            return usual
         request = parsed(BatchLine, line if key is None else {**line, "idempotency_key": key})
         if key is not None and CONTROL.search(key):
             raise InvalidInput.at("/idempotency_key", NO_CONTROL)
         return self._draft(request, line, namespace, key)
-
-    def _usual_draft(self, raw: Mapping[str, Any], namespace: str, key: str | None) -> Draft | None:
-        """The short way for bodies as they usually come, for half the price; None: this one takes a closer look, or is wrong.
-
-        It never takes what `_draft` would refuse, and says nothing of what is wrong.
-        """
-        params, sinks, labels = raw.get("params", {}), raw.get("sinks", []), raw.get("labels", {})
-        supersede_key, wake_on = raw.get("supersede_key"), raw.get("wake_on")
-        if not (
-            isinstance(params, dict)
-            and are_plain_labels(labels)
-            and is_plain_key(supersede_key)
-            and is_plain_key(wake_on)
-            and isinstance(sinks, list)
-            and len(sinks) <= MAX_SINKS
-            and all(isinstance(sink, dict) for sink in sinks)
-            and raw.get("submit") is None
-            and self._namespaces.rules(namespace) is None
-        ):
-            return None
-        try:
-            envelope = self._envelopes.checked(raw)
-            target: Target = self._probes[envelope.kind].parse(params, namespace=namespace)
-            conn_ids = [target.conn_id, *[self._sinks.target(sink).conn_id for sink in sinks]]
-        except (InvalidInput, KeyError, TypeError):
-            return None
-        if any(conn_id is not None and self._connections.peek(conn_id) is None for conn_id in conn_ids):
-            return None
-        spec = _spec(envelope, raw, labels)
-        body_digest = None if key is None else digest(raw)
-        return Draft(NewWait(namespace, spec, key, body_digest, target), ())
 
     def _draft(self, request: WaitRequest, raw: Mapping[str, Any], namespace: str, key: str | None) -> Draft:
         envelope = self._envelopes.filled(request)
@@ -128,9 +83,23 @@ class Submissions:
             self._check_sink(f"/sinks/{index}", sink, naming, problems, unseen)
         if problems:
             raise InvalidInput(problems)
-        spec = _spec(envelope, raw, request.labels)
+        spec = envelope.around(
+            raw.get("params", {}),
+            tuple(raw.get("sinks", ())),
+            request.labels,
+            supersede_key=request.supersede_key,
+            wake_on=request.wake_on,
+            submit=request.submit,
+        )
         body_digest = None if key is None else digest(raw)
         return Draft(NewWait(namespace, spec, key, body_digest, target), tuple(unseen))
+
+    async def _prepare(self, raw: Any) -> None:
+        """Lets the kind of a decoded body load what checking its parameters takes."""
+        kind = raw.get("kind") if isinstance(raw, dict) else None
+        probe = self._preparing.get(kind) if isinstance(kind, str) else None
+        if probe is not None and isinstance(params := raw.get("params"), dict):
+            await probe.prepare(params)
 
     def _target(
         self,
@@ -214,25 +183,6 @@ class Submissions:
     ) -> None:
         if conn_id is not None and self._connections.peek(conn_id) is None:
             unseen.append(NamedConnection(conn_id, place + _field_of(conn_id, params)))
-
-
-def _spec(envelope: Envelope, raw: Mapping[str, Any], labels: Mapping[str, str]) -> WaitSpec:
-    """The specification in a body that was found to be right."""
-    return WaitSpec(
-        kind=envelope.kind,
-        params=raw.get("params", {}),
-        poke_interval=envelope.poke_interval,
-        timeout=envelope.timeout,
-        exponential_backoff=envelope.exponential_backoff,
-        max_wait=envelope.max_wait,
-        soft_fail=envelope.soft_fail,
-        silent_fail=envelope.silent_fail,
-        sinks=tuple(raw.get("sinks", ())),
-        labels=labels,
-        supersede_key=raw.get("supersede_key"),
-        submit=raw.get("submit"),
-        wake_on=raw.get("wake_on"),
-    )
 
 
 def plan_of(

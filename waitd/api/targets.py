@@ -2,16 +2,24 @@
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from waitd.core.errors import InvalidInput
+from waitd.models import MAX_SINKS
 from waitd.ports import Sink, SinkTarget
 
 #: How many different destinations are remembered, and how long the JSON text of one may be for that, in bytes.
 REMEMBERED = 4096
 REMEMBERED_LENGTH = 1024
+
+
+class Sinks(NamedTuple):
+    """The sinks of a wait, and the connections that they name."""
+
+    given: tuple[Mapping[str, Any], ...]
+    conn_ids: tuple[str | None, ...]
 
 
 class SinkTargets:
@@ -20,6 +28,7 @@ class SinkTargets:
     def __init__(self, sinks: Mapping[str, Sink]) -> None:
         self._sinks = sinks
         self._parsed = lru_cache(maxsize=REMEMBERED)(self._parse)
+        self._known = lru_cache(maxsize=REMEMBERED)(self._read)
 
     def target(self, sink: Mapping[str, Any]) -> SinkTarget:
         """Where the sink leads.
@@ -31,6 +40,15 @@ class SinkTargets:
         text = orjson.dumps(sink)
         return self._parsed(text) if len(text) <= REMEMBERED_LENGTH else self._parse(text)
 
+    def read(self, text: bytes) -> Sinks:
+        """The sinks of a wait as they are written in JSON; equal texts give the same objects.
+
+        Raises:
+            InvalidInput: they are none, too many, or one of them is wrong.
+            ValueError: it is no JSON.
+        """
+        return self._known(text) if len(text) <= REMEMBERED_LENGTH else self._read(text)
+
     def signed(self, sink: Mapping[str, Any]) -> bool | None:
         """Whether deliveries to it are signed; None where that is not known, or its kind is no longer served."""
         try:
@@ -38,6 +56,15 @@ class SinkTargets:
         except InvalidInput:
             return None
         return self._sinks[sink["kind"]].signed(target)
+
+    def _read(self, text: bytes) -> Sinks:
+        given = orjson.loads(text)
+        if not isinstance(given, list) or len(given) > MAX_SINKS:
+            raise InvalidInput.at("", f"a list of at most {MAX_SINKS} sinks is needed")
+        for sink in given:
+            if not isinstance(sink, dict) or not isinstance(sink.get("kind"), str):
+                raise InvalidInput.at("", "each sink is an object with a kind")
+        return Sinks(tuple(given), tuple(self.target(sink).conn_id for sink in given))
 
     def _parse(self, text: bytes) -> SinkTarget:
         params = orjson.loads(text)

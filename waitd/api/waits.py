@@ -50,11 +50,11 @@ class Waits:
         """`POST /v1/waits`: 201 once it is on disk, 200 for the same key and body again."""
         refuse_while_draining(self._services.health)
         key, namespace = _idempotency_key(request), namespace_of(request)
-        raw = decoded(await read_body(request))
+        body = await read_body(request)
         try:
-            added = await self._added(await self._checked(raw, namespace, key), caller_of(request))
+            added = await self._added(await self._checked(body, namespace, key), caller_of(request))
         except (InvalidInput, ProblemError) as refused:
-            added = await self._replayed(refused, keyed(raw, namespace, key))
+            added = await self._replayed(refused, keyed(decoded(body), namespace, key))
         request[SUBJECT] = added.wait.id
         view = self._view(added.wait, until=added.wait.created_at if added.created else None)
         return json_response(view, 201 if added.created else 200, {"Location": f"/v1/waits/{added.wait.id}"})
@@ -68,9 +68,10 @@ class Waits:
             raise refusal("idempotency-key-reused", str(before))
         raise refused
 
-    async def _checked(self, raw: Any, namespace: str, key: str | None) -> NewWait:
-        await self._submissions.prepare(raw)
-        draft = self._submissions.draft(raw, namespace, key)
+    async def _checked(self, body: bytes, namespace: str, key: str | None) -> NewWait:
+        draft = self._submissions.usual(body, namespace, key)
+        if draft is None:
+            draft = await self._submissions.draft(decoded(body), namespace, key)
         if draft.unseen:
             asked = [name.conn_id for name in draft.unseen]
             refuse_unknown(draft, await unknown_connections(self._services.connections, asked))

@@ -5,7 +5,7 @@ from waitd.ports.costs import CostFilter, CostSums, Metering
 from waitd.ports.door import Authenticator, Keyring, KeyStore, MadeKey, NewKey
 from waitd.ports.engine import Live, Poking, WaitingOn
 from waitd.ports.jobs import Jobs, SubmitPlan, Submits
-from waitd.ports.probes import Begin, Landing, Paced, Pokeable, Preparing, Probe, Target
+from waitd.ports.probes import Begin, Landing, Paced, Pokeable, Preparing, Probe, Readable, Target
 from waitd.ports.signals import Hearing, Listening, Signal, SignalKey, SignalStore, Topic
 from waitd.ports.sinks import Parcel, Sink, SinkTarget
 from waitd.ports.store import (
@@ -66,6 +66,7 @@ __all__ = [
     "Poking",
     "Preparing",
     "Probe",
+    "Readable",
     "Redelivered",
     "Signal",
     "SignalKey",

@@ -52,6 +52,21 @@ class Preparing(Protocol):
     async def prepare(self, params: Mapping[str, Any]) -> None:
         """Loads what `parse` needs for these parameters, whatever is wrong with them. Raises nothing."""
 
+    def prepared(self, params: Mapping[str, Any]) -> bool:
+        """Whether all of that is at hand."""
+
+
+@runtime_checkable
+class Readable(Protocol):
+    """A probe that remembers what the parameters of many waits have in common by how they are written."""
+
+    def read(self, params: bytes, *, namespace: str) -> "tuple[Target, Mapping[str, Any]] | None":
+        """What `parse` says of parameters in JSON, and they themselves; None: that takes a close look. May be given what is no JSON.
+
+        Raises:
+            InvalidInput: they are wrong.
+        """
+
 
 class Landing(Protocol):
     """Where one of these is called, once, with what came of a poke that was begun."""

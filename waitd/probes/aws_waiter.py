@@ -113,12 +113,17 @@ class AwsWaiterProbe:
 
     async def prepare(self, params: Mapping[str, Any]) -> None:
         """See `waitd.ports.Preparing`: reads the model of the service."""
-        service = params.get("service")
-        if isinstance(service, str) and len(service) <= 64 and self._models.at_hand(service) is None:
+        if not self.prepared(params):
+            service = params["service"]
             try:
                 await self._models.service(service)
             except (BrokenWorkerProcess, MemoryError, OSError) as error:  # the first poke tries again
                 log.warning("model_not_read", service=service, error=type(error).__name__)
+
+    def prepared(self, params: Mapping[str, Any]) -> bool:
+        """See `waitd.ports.Preparing`; what is no service's name needs no model."""
+        service = params.get("service")
+        return not isinstance(service, str) or len(service) > 64 or self._models.at_hand(service) is not None
 
     def parse(self, params: Mapping[str, Any], *, namespace: str) -> AwsWaiterTarget:
         """The target that these parameters name.

@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
@@ -10,7 +10,9 @@ from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import quote, urlencode
 from weakref import WeakValueDictionary
 
+import msgspec
 import orjson
+from msgspec import Struct
 from pydantic import Field, StringConstraints
 
 from waitd.core.connection import Connection, Origin, check_endpoint, is_conn_id, join
@@ -24,6 +26,8 @@ from waitd.probes.placeholders import has_placeholder
 MAX_ENDPOINT = 8192
 #: The longest endpoint whose origin is remembered, in characters.
 MAX_REMEMBERED = 512
+#: The longest text of parameters that is looked up in what is remembered, in bytes.
+MAX_REMEMBERED_TEXT = 2048
 #: A last segment of a path, or the end of a query, with which nothing can be wrong.
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]+")
 #: The longest one poke may take, in seconds.
@@ -122,6 +126,15 @@ class Shape(NamedTuple):
     seed: Any
 
 
+class _Endpoint(Struct):
+    """The one field that is looked for."""
+
+    endpoint: str = ""
+
+
+_endpoint_in = msgspec.json.Decoder(_Endpoint).decode
+
+
 def target_of(
     params: Mapping[str, Any], *, namespace: str, secret_headers: Sequence[str], known: Connection | None
 ) -> HttpTarget:
@@ -139,6 +152,44 @@ def target_of(
         raise InvalidInput(_problems(params, secret_headers, known)) from None
     endpoint, seed = seeded(shape.seed, endpoint)
     return HttpTarget(shape.template, shape.rules, endpoint, origin, seed)
+
+
+def read_target(
+    text: bytes,
+    *,
+    namespace: str,
+    secret_headers: Sequence[str],
+    peek: Callable[[str | None], Connection | None],
+) -> tuple[HttpTarget, dict[str, Any]] | None:
+    """The target that parameters in JSON name, and they themselves; None: see `target_of`. `peek` finds a connection that is at hand.
+
+    Waits on one API differ in their endpoints: what is left of the text without it is what they share.
+
+    Raises:
+        InvalidInput: they are wrong.
+        ValueError: the text, or the endpoint, is wrong.
+    """
+    endpoint = _endpoint_in(text).endpoint
+    if not endpoint or '"' in endpoint or "\\" in endpoint or len(text) > MAX_REMEMBERED_TEXT:
+        return None
+    # Where the first text like it is another field's, the endpoint is still in the rest: that is never known.
+    rest = text.replace(f'"{endpoint}"'.encode(), b'""', 1)
+    shape, params = _known_rest(rest, namespace, tuple(secret_headers))
+    conn_id = shape.template.conn_id
+    origin = _origin(endpoint, conn_id, None if conn_id is None else peek(conn_id))
+    requested, seed = seeded(shape.seed, endpoint)
+    target = HttpTarget(shape.template, shape.rules, requested, origin, seed)
+    return target, {**params, "endpoint": endpoint}
+
+
+@lru_cache(maxsize=1024)
+def _known_rest(text: bytes, namespace: str, secret_headers: tuple[str, ...]) -> tuple[Shape, dict[str, Any]]:
+    """What parameters come to whose endpoint is "", and they themselves. Raises InvalidInput; ValueError where it is not."""
+    params = orjson.loads(text)
+    if not isinstance(params, dict) or params.get("endpoint") != "":
+        raise ValueError("the endpoint is written in a way that is not usual")
+    rest = {name: value for name, value in params.items() if name != "endpoint"}
+    return _shape_of(orjson.dumps(rest), namespace, secret_headers), params
 
 
 def seeded(shape: Any, endpoint: str) -> tuple[str, str]:
