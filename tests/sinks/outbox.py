@@ -68,7 +68,7 @@ class Outbox:
     async def add(self, count: int, *sinks: Mapping[str, Any]) -> list[WaitId]:
         """Waits to these sinks, and to the one beside where there is one."""
         spec = WaitSpec("http", {"endpoint": "/x"}, 60.0, 3600.0, sinks=(*sinks, *self._more))
-        answers = await self.store.add([NewWait("default", spec) for _ in range(count)])
+        answers = await self.store.add([NewWait.of("default", spec) for _ in range(count)])
         return [answer.wait.id for answer in answers if isinstance(answer, Added)]
 
     async def end(self, wait_id: WaitId, at: float, text: str = "grüße") -> None:

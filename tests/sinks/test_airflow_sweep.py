@@ -62,7 +62,9 @@ class Scene:
         self.airflow.states[task] = state
 
     async def add(self, name: str, sinks: Any) -> None:
-        [added] = await self.store.add([NewWait("default", WaitSpec("http", {}, 60.0, 600.0, sinks=sinks))])
+        [added] = await self.store.add(
+            [NewWait.of("default", WaitSpec("http", {}, 60.0, 600.0, sinks=sinks))]
+        )
         assert isinstance(added, Added)
         self._ids[name] = added.wait.id
 

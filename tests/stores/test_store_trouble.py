@@ -282,7 +282,7 @@ from waitd.core.wait import NOTHING_SEEN, Outcome, WaitSpec, WaitState
 from waitd.ports import Ending, NewWait
 from waitd.stores import Store
 
-NEW = NewWait("default", WaitSpec("http", {}, 60.0, 600.0, sinks=({"kind": "webhook"},)))
+NEW = NewWait.of("default", WaitSpec("http", {}, 60.0, 600.0, sinks=({"kind": "webhook"},)))
 DONE = Outcome(WaitState.SUCCESS)
 
 async def write(store):

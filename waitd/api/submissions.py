@@ -92,7 +92,7 @@ class Submissions:
             submit=request.submit,
         )
         body_digest = None if key is None else digest(raw)
-        return Draft(NewWait(namespace, spec, key, body_digest, target), tuple(unseen))
+        return Draft(NewWait.of(namespace, spec, key, body_digest, target), tuple(unseen))
 
     async def _prepare(self, raw: Any) -> None:
         """Lets the kind of a decoded body load what checking its parameters takes."""

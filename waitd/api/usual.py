@@ -99,7 +99,8 @@ class UsualBodies:
         if (
             kind not in self._probes
             or text.count(b"{") + text.count(b"[") > MAX_DEPTH
-            or not _are_printable(body.labels, key, body.supersede_key, body.wake_on)
+            or not (_is_printable(text) or _are_printable(body.labels, body.supersede_key, body.wake_on))
+            or not (key is None or key.isprintable())
             or self._namespaces.rules(namespace) is not None
         ):
             return None
@@ -117,7 +118,7 @@ class UsualBodies:
             params, sinks.given, body.labels, supersede_key=body.supersede_key, wake_on=body.wake_on
         )
         body_digest = None if key is None else _digest(text)
-        return Draft(NewWait(namespace, spec, key, body_digest, target))
+        return Draft(NewWait.of(namespace, spec, key, body_digest, target))
 
     def _read(self, kind: str, text: bytes, namespace: str) -> tuple[Target, Mapping[str, Any]] | None:
         """The target that parameters in JSON name, and they themselves; None: they are to be looked at closely. Raises InvalidInput."""
@@ -132,11 +133,13 @@ class UsualBodies:
         return self._probes[kind].parse(params, namespace=namespace), params
 
 
+def _is_printable(text: bytes) -> bool:
+    """Whether every character that a body stands for is plain ASCII: JSON has no lower ones, and they are written as they are."""
+    return text.isascii() and b"\\" not in text and b"\x7f" not in text
+
+
 def _are_printable(labels: Mapping[str, str], *keys: str | None) -> bool:
-    for key in keys:
-        if key is not None and not key.isprintable():
-            return False
-    return "".join((*labels, *labels.values())).isprintable()
+    return "".join((*labels, *labels.values(), *filter(None, keys))).isprintable()
 
 
 def _digest(text: bytes) -> bytes:

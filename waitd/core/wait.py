@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NewType
 
+import msgspec
 from msgspec import Struct
 
+from waitd.core.errors import InvalidInput
 from waitd.core.verdict import MESSAGE_LIMIT, NAMES, Verdict
 
 WaitId = NewType("WaitId", str)
@@ -59,6 +61,34 @@ class WaitSpec(Struct, omit_defaults=True, gc=False):
     supersede_key: str | None = None
     submit: Mapping[str, Any] | None = None
     wake_on: str | None = None
+
+
+def _plain(value: Any) -> Any:
+    """Mappings that the encoder does not know by type."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"a {type(value).__name__} is none")
+
+
+_encode = msgspec.json.Encoder(enc_hook=_plain).encode
+_decode = msgspec.json.Decoder(WaitSpec).decode
+
+
+def spec_text(spec: WaitSpec) -> str:
+    """A specification as JSON: an object with its fields, but for those that have their default.
+
+    Raises:
+        InvalidInput: something in it is no JSON (lone surrogates, nested without end).
+    """
+    try:
+        return _encode(spec).decode()
+    except (TypeError, UnicodeEncodeError, RecursionError) as error:
+        raise InvalidInput.at("", f"the wait cannot be kept as JSON: {error}") from None
+
+
+def spec_in(text: str) -> WaitSpec:
+    """The specification that `spec_text` made `text` of."""
+    return _decode(text)
 
 
 @dataclass(slots=True)

@@ -28,8 +28,8 @@ class Census:
 
     def added(self, waits: Sequence[StoredWait]) -> None:
         """New waits are on disk."""
-        for wait in waits:
-            self._counts[WaitState.WAITING.value, wait.spec.kind] += 1
+        for kind, count in Counter([wait.spec.kind for wait in waits]).items():
+            self._counts[WaitState.WAITING.value, kind] += count
 
     def ended(self, endings: Sequence[Ended]) -> None:
         """Waits have ended on disk."""

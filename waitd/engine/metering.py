@@ -130,13 +130,15 @@ class Meter:
     def added(self, waits: Sequence[StoredWait]) -> None:
         """New waits are on disk."""
         self._now[_ACCEPTED] += len(waits)
-        untold = Counter(wait.spec.kind for wait in waits if not _tells_airflow(wait))
+        telling = [wait for wait in waits if _tells_airflow(wait)]
+        untold = Counter([wait.spec.kind for wait in waits])
+        untold.subtract([wait.spec.kind for wait in telling])
         for kind, count in untold.items():
-            self._note(Waiting(kind, count))
-        for wait in waits:
-            if _tells_airflow(wait):
-                one = Waiting.of(wait.spec.kind, wait.spec.sinks, seconds=0, pokes=0)
-                self._note(one._replace(resumed=0.0))
+            if count:
+                self._note(Waiting(kind, count))
+        for wait in telling:
+            one = Waiting.of(wait.spec.kind, wait.spec.sinks, seconds=0, pokes=0)
+            self._note(one._replace(resumed=0.0))
 
     def ended(self, endings: Sequence[Ended]) -> None:
         """Waits have ended on disk."""

@@ -11,7 +11,7 @@ from waitd.core.cost import Measured
 from waitd.core.delivery import AfterAttempt, DeliveryId
 from waitd.core.errors import Conflict
 from waitd.core.submission import JobCancel, Submission
-from waitd.core.wait import Outcome, Progress, WaitId, WaitSpec, WaitState
+from waitd.core.wait import Outcome, Progress, WaitId, WaitSpec, WaitState, spec_text
 from waitd.ports.costs import CostFilter, CostSums
 from waitd.ports.sinks import Parcel
 
@@ -21,11 +21,25 @@ class NewWait(Struct, gc=False):
 
     namespace: str
     spec: WaitSpec
+    #: The specification as it is kept.
+    text: str
     idempotency_key: str | None = None
     #: SHA-256 of the canonical JSON as sent, where there is a key.
     body_digest: bytes | None = None
     #: The target as parsed at submit; handed through to the poker, never stored.
     target: Any = None
+
+    @classmethod
+    def of(
+        cls,
+        namespace: str,
+        spec: WaitSpec,
+        idempotency_key: str | None = None,
+        body_digest: bytes | None = None,
+        target: Any = None,
+    ) -> "NewWait":
+        """One of these. Raises InvalidInput: its specification cannot be kept."""
+        return cls(namespace, spec, spec_text(spec), idempotency_key, body_digest, target)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from waitd.core.submission import first_submission
 from waitd.core.wait import NOTHING_SEEN, WaitId, WaitState
 from waitd.ports import Added, Keyed, NewWait, StoredWait
 from waitd.stores import bulk, telling
-from waitd.stores.codec import WaitRow, checked_keys, encode_spec, stored_wait
+from waitd.stores.codec import WaitRow, checked_keys, stored_wait
 from waitd.stores.ending import End, end
 from waitd.stores.link import Link
 from waitd.stores.operations import Add, Candidate, Key
@@ -70,7 +70,6 @@ def _candidate(new: NewWait, now: float) -> Candidate | Exception:
     spec, namespace = new.spec, new.namespace
     try:
         checked_keys(new)
-        encoded = encode_spec(spec)
     except InvalidInput as error:
         return error
     wait_id, deadline = WaitId(str(uuid_utils.uuid7())), now + spec.timeout
@@ -86,7 +85,7 @@ def _candidate(new: NewWait, now: float) -> Candidate | Exception:
         submission=first_submission(spec.submit),
     )
     keys = (new.idempotency_key, new.body_digest, spec.supersede_key)
-    row = (wait_id, namespace, spec.kind, now, deadline, encoded, *keys, 0)
+    row = (wait_id, namespace, spec.kind, now, deadline, new.text, *keys, 0)
     return Candidate(
         Added(stored, created=True),
         row,

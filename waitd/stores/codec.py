@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-import msgspec
 import orjson
 
 from waitd.core.cost import Measured
@@ -12,7 +11,7 @@ from waitd.core.delivery import DeliveryId
 from waitd.core.errors import InvalidInput, Problem
 from waitd.core.event import event_of
 from waitd.core.submission import CancelState, JobCancel, Submission, SubmitState, first_submission
-from waitd.core.wait import Outcome, WaitId, WaitSpec, WaitState
+from waitd.core.wait import Outcome, WaitId, WaitState, spec_in
 from waitd.ports import NewWait, Parcel, StoredDelivery, StoredWait
 from waitd.stores.progress import decode_progress
 from waitd.stores.text import well_formed
@@ -29,27 +28,6 @@ def _plain(value: Any) -> Any:
     raise TypeError
 
 
-_encode_spec = msgspec.json.Encoder(enc_hook=_plain).encode
-_decode_spec = msgspec.json.Decoder(WaitSpec).decode
-
-
-def encode_spec(spec: WaitSpec) -> str:
-    """The stored form of a specification: a JSON object with its fields, but for those that have their default.
-
-    Raises:
-        InvalidInput: something in it is no JSON (lone surrogates, nested without end).
-    """
-    try:
-        return _encode_spec(spec).decode()
-    except (TypeError, UnicodeEncodeError, RecursionError) as error:
-        raise InvalidInput.at("", f"the wait cannot be kept as JSON: {error}") from None
-
-
-def decode_spec(stored: str) -> WaitSpec:
-    """The specification whose stored form is `stored`."""
-    return _decode_spec(stored)
-
-
 def encode_sink(sink: Mapping[str, Any]) -> str:
     """The stored form of one sink's parameters."""
     return orjson.dumps(sink, default=_plain).decode()
@@ -61,6 +39,8 @@ def checked_keys(new: NewWait) -> None:
     Raises:
         InvalidInput: one of them has lone surrogates or a NUL.
     """
+    if new.idempotency_key is None and new.spec.supersede_key is None and new.namespace.isprintable():
+        return
     problems = [
         Problem(f"/{name}", "is not valid text")
         for name, text in (
@@ -135,7 +115,7 @@ class DeliveryRow(NamedTuple):
 
 def stored_wait(row: WaitRow, deliveries: tuple[StoredDelivery, ...] = ()) -> StoredWait:
     """The wait in a row."""
-    spec = decode_spec(row.spec)
+    spec = spec_in(row.spec)
     return StoredWait(
         WaitId(row.id),
         row.namespace,
@@ -168,7 +148,7 @@ class WaitingRow(NamedTuple):
 def waiting_wait(row: WaitingRow) -> StoredWait:
     """The waiting wait in a row."""
     wait_id, namespace, created_at, deadline, spec_text, progress, submission = row
-    spec = decode_spec(spec_text)
+    spec = spec_in(spec_text)
     return StoredWait(
         WaitId(wait_id),
         namespace,

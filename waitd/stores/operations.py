@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from msgspec import Struct
+
 from waitd.core.api_key import ApiKey
 from waitd.core.audit import Caller, Change
 from waitd.core.cost import Measured
@@ -38,7 +40,7 @@ class Key(NamedTuple):
     text: str
 
 
-class Candidate(NamedTuple):
+class Candidate(Struct, gc=False):
     """A wait ready to be inserted: the answer if it is new, and the values of `adding.COLUMNS`."""
 
     added: Added

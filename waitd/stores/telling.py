@@ -61,15 +61,13 @@ def forget(transaction: Transaction, ended: Iterable[StoredWait]) -> None:
 
 def _rows(some: Iterable[StoredWait]) -> list[tuple[str, str]]:
     """A row for each connection by which one of them tells an Airflow."""
-    return [
-        (conn_id, wait.id)
+    told = [
+        (sink.get("conn_id"), wait.id)
         for wait in some
-        for conn_id in {
-            sink["conn_id"]
-            for sink in wait.spec.sinks
-            if sink.get("kind") == "airflow" and isinstance(sink.get("conn_id"), str)
-        }
+        for sink in wait.spec.sinks
+        if sink.get("kind") == "airflow"
     ]
+    return [(conn_id, wait_id) for conn_id, wait_id in dict.fromkeys(told) if isinstance(conn_id, str)]
 
 
 async def airflow_connections(link: Link) -> list[str]:
