@@ -39,7 +39,7 @@ class Scene:
 
     def listen(self, name: str, wait: StoredWait | None = None) -> bool:
         wait = wait or waiting(name, 0.0)
-        entry = Entry(
+        entry = Entry.of(
             wait, self.kind, self.kind.probe.parse(wait.spec.params, namespace="default"), Pacing(10)
         )
         self.entries[name] = entry
@@ -79,7 +79,7 @@ def test_several_may_listen_to_one_key() -> None:
     scene = Scene()
     wait = waiting("b/k", 0.0)
     for name in ("one", "two", "three"):
-        entry = Entry(
+        entry = Entry.of(
             wait, scene.kind, scene.kind.probe.parse({"name": "b/k"}, namespace="default"), Pacing(10)
         )
         entry.id = name  # type: ignore[assignment]
@@ -147,5 +147,5 @@ def test_what_never_listened_may_be_let_go_of() -> None:
     scene = Scene()
     wait = waiting("b/k", 0.0)
     target = scene.kind.probe.parse(wait.spec.params, namespace="default")
-    scene.listeners.remove(Entry(wait, scene.kind, target, Pacing(10)))
+    scene.listeners.remove(Entry.of(wait, scene.kind, target, Pacing(10)))
     assert scene.listeners._places == {}

@@ -68,7 +68,7 @@ class Batches:
             await self._refuse_unknown_connections(entries)
             refuse_while_draining(self._services.health)
             request[SUBJECTS] = await self._store(entries, caller_of(request))
-            body = b"".join([_line(entry) for entry in entries])
+            body = b"".join(map(_line, entries))
         return web.Response(body=body, headers={"Content-Type": NDJSON})
 
     @asynccontextmanager

@@ -32,10 +32,10 @@ class Calendar:
         heappush(self._order, bucket)
         return self._order[0] == bucket
 
-    def put_together(self, entries: Sequence[Entry], due: float) -> None:
+    def put_together(self, entries: Sequence[Entry], due: float) -> bool:
         """As `put`, for many that come up at the same time."""
         if not entries:
-            return
+            return False
         bucket = int(due * BUCKETS) + 1
         there = self._buckets.get(bucket)
         if there is None:
@@ -44,6 +44,7 @@ class Calendar:
         there.extend(entries)
         for entry in entries:
             entry.bucket = there
+        return self._order[0] == bucket
 
     def take_due(self, now: float) -> Iterator[Entry]:
         """The entries that are due at `now`, earliest first; each is in no bucket afterwards."""

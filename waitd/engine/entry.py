@@ -3,9 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from msgspec import Struct
+
 from waitd.core.schedule import Pacing, phase_of
 from waitd.core.verdict import NAMES, Unreachable, Verdict
-from waitd.core.wait import Progress
+from waitd.core.wait import Progress, WaitId
 from waitd.metrics import Instruments
 from waitd.ports import Begin, Pokeable, Probe, StoredWait, Target, Topic
 
@@ -24,35 +26,45 @@ class Kind:
         self.topics: Callable[[Any], Sequence[Topic]] | None = getattr(probe, "topics", None)
 
 
-class Entry:
+class Entry(Struct, eq=False, gc=False):
     """One wait in hand. `due` is monotonic, `deadline` is Unix seconds.
 
     Its way: in the calendar (`bucket` set) → `queued` at its origin → `flying` → back to the calendar, or `ended`. `last` is set when the
     poke at the deadline has been queued: that poke's verdict decides. `quiet_until`: the last answer's `Retry-After` ends then, Unix seconds.
+
+    The collector passes entries over, a million of them: the calendar takes an entry out of its bucket before it lets go of either.
     """
 
-    __slots__ = (
-        "bucket", "deadline", "dirty", "due", "ended", "flying", "id", "kind", "last", "pacing", "phase", "progress",
-        "queued", "quiet_until", "silent_fail", "target",
-    )  # fmt: skip
+    id: WaitId
+    kind: Kind
+    target: Target
+    pacing: Pacing
+    phase: float
+    deadline: float
+    silent_fail: bool
+    progress: Progress
+    due: float = 0.0
+    bucket: "list[Entry] | None" = None
+    quiet_until: float | None = None
+    queued: bool = False
+    flying: int = 0
+    last: bool = False
+    ended: bool = False
+    dirty: bool = False
 
-    def __init__(self, wait: StoredWait, kind: Kind, target: Target, pacing: Pacing) -> None:
-        self.id = wait.id
-        self.kind = kind
-        self.target = target
-        self.pacing = pacing
-        self.phase = phase_of(target.key or wait.id)
-        self.deadline = wait.deadline
-        self.silent_fail = wait.spec.silent_fail
-        self.progress: Progress = wait.progress
-        self.due = 0.0
-        self.bucket: list[Entry] | None = None
-        self.quiet_until: float | None = None
-        self.queued = False
-        self.flying = 0
-        self.last = False
-        self.ended = False
-        self.dirty = False
+    @classmethod
+    def of(cls, wait: StoredWait, kind: Kind, target: Target, pacing: Pacing) -> "Entry":
+        """A wait just taken in hand."""
+        return cls(
+            wait.id,
+            kind,
+            target,
+            pacing,
+            phase_of(target.key or wait.id),
+            wait.deadline,
+            wait.spec.silent_fail,
+            wait.progress,
+        )
 
     @property
     def at_rest(self) -> bool:

@@ -72,7 +72,7 @@ class Poker:
         if submitter is not None:
             submitter.wake = self.poke_now
         self._held: dict[str, Entry] = {}
-        self._pacings: dict[Pacing, Pacing] = {}
+        self._pacings: dict[tuple[float, bool, float | None], Pacing] = {}
         self._calendar = Calendar()
         #: Who is to be poked when there is news.
         self.listeners = Listeners()
@@ -175,20 +175,25 @@ class Poker:
     def adopt(self, waits: Iterable[StoredWait]) -> None:
         """Takes waits in hand that are in the store. New ones are due at once; those met again keep to their grid."""
         now, monotonic = self._clock.now(), self._clock.monotonic()
+        due_now: list[Entry] = []
         for wait in waits:
             if wait.id not in self._held:
                 entry = self._entry(wait)
                 self._held[wait.id] = entry
                 due = self._first_due(entry, now)
                 listens = entry.kind.topics is not None or wait.spec.wake_on is not None
-                if listens and self.listeners.add(entry, wait):
-                    due = now
-                self._schedule(entry, monotonic + max(0.0, due - now))
+                if (listens and self.listeners.add(entry, wait)) or due <= now:
+                    entry.due = monotonic
+                    due_now.append(entry)
+                else:
+                    self._schedule(entry, monotonic + due - now)
+        if self._calendar.put_together(due_now, monotonic):
+            self._wakeup.set()
 
     def _entry(self, wait: StoredWait) -> Entry:
         spec = wait.spec
-        pacing = Pacing(spec.poke_interval, spec.exponential_backoff, spec.max_wait)
-        pacing = self._pacings.setdefault(pacing, pacing) if len(self._pacings) < PACINGS else pacing
+        asked = (spec.poke_interval, spec.exponential_backoff, spec.max_wait)
+        pacing = self._pacings.get(asked) or self._new_pacing(Pacing(*asked))
         kind = self._kinds.get(spec.kind)
         target: Target
         try:
@@ -206,7 +211,12 @@ class Poker:
             log.warning("wait_not_understood", wait_id=wait.id, kind=spec.kind, why=str(error))
             probe = Unpokeable(f"This waitd does not understand the wait: {error}")
             kind, target = Kind(spec.kind, probe, self._instruments), probe
-        return Entry(wait, kind, target, pacing)
+        return Entry.of(wait, kind, target, pacing)
+
+    def _new_pacing(self, pacing: Pacing) -> Pacing:
+        if len(self._pacings) < PACINGS:
+            self._pacings[pacing] = pacing
+        return pacing
 
     def _first_due(self, entry: Entry, now: float) -> float:
         """When a wait just taken in hand is poked, Unix seconds."""

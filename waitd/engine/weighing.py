@@ -33,7 +33,7 @@ def bytes_each(entries: Iterable[Entry]) -> float:
 
 
 def _own_size(entry: Entry) -> int:
-    parts = [getattr(entry, name) for name in Entry.__slots__ if name not in _SHARED]
+    parts = [getattr(entry, name) for name in Entry.__struct_fields__ if name not in _SHARED]
     size, seen = _rounded(sys.getsizeof(entry)), {id(entry)}
     for _ in range(OBJECTS):
         if not parts:

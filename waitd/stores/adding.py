@@ -62,8 +62,7 @@ async def prepare(new_waits: Sequence[NewWait], now: float, by: Caller | None = 
     candidates: list[Candidate | Exception] = []
     async for part in sliced(new_waits):
         candidates += [_candidate(new, now) for new in part]
-    keyed = any(new.idempotency_key is not None or new.spec.supersede_key is not None for new in new_waits)
-    return Add(candidates, keyed, by=by)
+    return Add(candidates, by=by)
 
 
 def _candidate(new: NewWait, now: float) -> Candidate | Exception:
@@ -97,9 +96,8 @@ def _candidate(new: NewWait, now: float) -> Candidate | Exception:
 
 async def apply(transaction: Transaction, operations: Sequence[Add]) -> None:
     """Stores the waits of `operations` and sets their answers."""
-    known: dict[Key, _Known] = {}
-    if any(operation.keyed for operation in operations):
-        known = await _known(transaction.link, _keys_of(operations))
+    keys = _keys_of(operations)
+    known = await _known(transaction.link, keys) if keys else {}
     fresh: list[Candidate] = []
     for operation in operations:
         operation.answer = []

@@ -55,8 +55,6 @@ class Add(Operation):
     """Stores waits; the answer is one `Added` or exception each."""
 
     candidates: Sequence[Candidate | Exception]
-    #: Some have a key of their caller's: the store must look before it inserts.
-    keyed: bool
 
     @property
     def rows(self) -> int:
