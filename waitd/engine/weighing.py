@@ -11,6 +11,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from msgspec import Struct
+
 from waitd.engine.entry import Entry
 
 #: How many objects of one wait are looked at, at most.
@@ -43,8 +45,15 @@ def _own_size(entry: Entry) -> int:
             continue
         seen.add(id(part))
         size += _rounded(sys.getsizeof(part))
-        parts += gc.get_referents(part)
+        parts += _parts_of(part)
     return size
+
+
+def _parts_of(holder: Any) -> list[Any]:
+    """What it refers to; a struct that the collector passes over does not tell that."""
+    if isinstance(holder, Struct):
+        return [getattr(holder, name) for name in holder.__struct_fields__]
+    return gc.get_referents(holder)
 
 
 def _rounded(size: int) -> int:

@@ -21,7 +21,8 @@ from waitd.probes.http_access import Access, Accesses, unusable
 from waitd.probes.http_client import DIRECT, FOLLOWED, Answer, HttpClient, Request, facts_of, trouble
 from waitd.probes.http_etags import Etags, Kept
 from waitd.probes.http_judging import AnswerJudge
-from waitd.probes.http_params import HttpParams, HttpTarget, Template, http_conn_id, read_target, target_of
+from waitd.probes.http_params import HttpParams, HttpTarget, Template, http_conn_id, target_of
+from waitd.probes.http_reading import ParamsReader
 from waitd.probes.http_submit import HttpSubmit, submit_request
 from waitd.probes.judging import Rules
 from waitd.probes.submitting import SubmitRequest
@@ -78,6 +79,7 @@ class HttpProbe:
         self._outgoing = outgoing or Outgoing()
         self._client = HttpClient(keepalive=keepalive, outgoing=self._outgoing, direct=direct)
         self._etags = Etags()
+        self._reader = ParamsReader(self._secret_headers, self._accesses.peek, self.admit)
         self._now = now
 
     async def start(self) -> Self:
@@ -113,12 +115,7 @@ class HttpProbe:
 
     def read(self, params: bytes, *, namespace: str) -> tuple[HttpTarget, Mapping[str, Any]] | None:
         """See `waitd.ports.Readable`."""
-        asked = read_target(
-            params, namespace=namespace, secret_headers=self._secret_headers, peek=self._accesses.peek
-        )
-        if asked is not None and (origin := asked[0].origin) is not None and asked[0].conn_id is None:
-            self.admit(origin)
-        return asked
+        return self._reader.read(params, namespace)
 
     def admit(self, origin: str) -> None:
         """Raises NotHere where the egress rules do not let through an origin that a submitter named."""

@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import quote, urlencode
 from weakref import WeakValueDictionary
 
-import msgspec
 import orjson
 from msgspec import Struct
 from pydantic import Field, StringConstraints
@@ -26,10 +25,8 @@ from waitd.probes.placeholders import has_placeholder
 MAX_ENDPOINT = 8192
 #: The longest endpoint whose origin is remembered, in characters.
 MAX_REMEMBERED = 512
-#: The longest text of parameters that is looked up in what is remembered, in bytes.
-MAX_REMEMBERED_TEXT = 2048
 #: A last segment of a path, or the end of a query, with which nothing can be wrong.
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]+")
+PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]+")
 #: The longest one poke may take, in seconds.
 MAX_REQUEST_TIMEOUT = 3600.0
 #: Methods whose answer may be shared: asking once or twice makes no difference to the target.
@@ -84,7 +81,7 @@ class Template:
     request_timeout: float
 
 
-class HttpTarget:
+class HttpTarget(Struct, eq=False, gc=False):
     """What one wait asks, and how its answer is judged.
 
     Attributes:
@@ -94,17 +91,12 @@ class HttpTarget:
         key: the seed where the answer may be shared, else "".
     """
 
-    __slots__ = ("endpoint", "key", "origin", "rules", "seed", "template")
-
-    def __init__(
-        self, template: Template, rules: Rules, endpoint: str, origin: str | None, seed: str
-    ) -> None:
-        self.template = template
-        self.rules = rules
-        self.endpoint = endpoint
-        self.origin = origin
-        self.seed = seed
-        self.key = seed if template.method in SHAREABLE else ""
+    template: Template
+    rules: Rules
+    endpoint: str
+    origin: str | None
+    seed: str
+    key: str
 
     @property
     def conn_id(self) -> str | None:
@@ -125,14 +117,10 @@ class Shape(NamedTuple):
     #: Hashes what is asked; the endpoint is still to be added, to a copy.
     seed: Any
 
-
-class _Endpoint(Struct):
-    """The one field that is looked for."""
-
-    endpoint: str = ""
-
-
-_endpoint_in = msgspec.json.Decoder(_Endpoint).decode
+    def target(self, endpoint: str, origin: str | None, seed: str) -> HttpTarget:
+        """The target at an endpoint."""
+        key = seed if self.template.method in SHAREABLE else ""
+        return HttpTarget(self.template, self.rules, endpoint, origin, seed, key)
 
 
 def target_of(
@@ -146,75 +134,42 @@ def target_of(
     endpoint = params.get("endpoint", "")
     rest = {name: value for name, value in params.items() if name != "endpoint"}
     try:
-        shape = _shape_of(orjson.dumps(rest), namespace, tuple(secret_headers))
+        shape = shape_of(orjson.dumps(rest), namespace, tuple(secret_headers))
         origin = _origin(endpoint, shape.template.conn_id, known)
     except (InvalidInput, ValueError, TypeError):
         raise InvalidInput(_problems(params, secret_headers, known)) from None
     endpoint, seed = seeded(shape.seed, endpoint)
-    return HttpTarget(shape.template, shape.rules, endpoint, origin, seed)
-
-
-def read_target(
-    text: bytes,
-    *,
-    namespace: str,
-    secret_headers: Sequence[str],
-    peek: Callable[[str | None], Connection | None],
-) -> tuple[HttpTarget, dict[str, Any]] | None:
-    """The target that parameters in JSON name, and they themselves; None: see `target_of`. `peek` finds a connection that is at hand.
-
-    Waits on one API differ in their endpoints: what is left of the text without it is what they share.
-
-    Raises:
-        InvalidInput: they are wrong.
-        ValueError: the text, or the endpoint, is wrong.
-    """
-    endpoint = _endpoint_in(text).endpoint
-    if not endpoint or '"' in endpoint or "\\" in endpoint or len(text) > MAX_REMEMBERED_TEXT:
-        return None
-    # Where the first text like it is another field's, the endpoint is still in the rest: that is never known.
-    rest = text.replace(f'"{endpoint}"'.encode(), b'""', 1)
-    shape, params = _known_rest(rest, namespace, tuple(secret_headers))
-    conn_id = shape.template.conn_id
-    origin = _origin(endpoint, conn_id, None if conn_id is None else peek(conn_id))
-    requested, seed = seeded(shape.seed, endpoint)
-    target = HttpTarget(shape.template, shape.rules, requested, origin, seed)
-    return target, {**params, "endpoint": endpoint}
-
-
-@lru_cache(maxsize=1024)
-def _known_rest(text: bytes, namespace: str, secret_headers: tuple[str, ...]) -> tuple[Shape, dict[str, Any]]:
-    """What parameters come to whose endpoint is "", and they themselves. Raises InvalidInput; ValueError where it is not."""
-    params = orjson.loads(text)
-    if not isinstance(params, dict) or params.get("endpoint") != "":
-        raise ValueError("the endpoint is written in a way that is not usual")
-    rest = {name: value for name, value in params.items() if name != "endpoint"}
-    return _shape_of(orjson.dumps(rest), namespace, secret_headers), params
+    return shape.target(endpoint, origin, seed)
 
 
 def seeded(shape: Any, endpoint: str) -> tuple[str, str]:
     """An endpoint as it is requested, and the seed of what is asked there. `shape`: the hash of everything else."""
-    if not endpoint.isascii():
-        endpoint = quote(endpoint, safe=_URL_SAFE)
+    endpoint = requested(endpoint)
     seed = shape.copy()
     seed.update(endpoint.encode())
     return endpoint, seed.hexdigest()
+
+
+def requested(endpoint: str) -> str:
+    """An endpoint as it is requested."""
+    return endpoint if endpoint.isascii() else quote(endpoint, safe=_URL_SAFE)
 
 
 def _origin(endpoint: Any, conn_id: str | None, known: Connection | None) -> str | None:
     """As `named_by`, as text. Jobs mostly differ in the last segment of their URL only: what stands before it is looked at once."""
     if conn_id is None and isinstance(endpoint, str) and len(endpoint) <= MAX_REMEMBERED:
         folder, slash, name = endpoint.rpartition("/")
-        if _PLAIN_NAME.fullmatch(name):
+        if PLAIN_NAME.fullmatch(name):
             try:
-                return _origin_of_folder(folder + slash)
+                return origin_of_folder(folder + slash)
             except ValueError:  # as in http://host, which ends in no folder
                 pass
     return _as_text(named_by(endpoint, conn_id, known))
 
 
 @lru_cache(maxsize=4096)
-def _origin_of_folder(folder: str) -> str | None:
+def origin_of_folder(folder: str) -> str | None:
+    """The origin of every endpoint that is `folder` and a plain name, or None where it names none. Raises ValueError."""
     return _as_text(named_by(folder, None, None))
 
 
@@ -237,7 +192,7 @@ def named_by(endpoint: Any, conn_id: str | None, known: Connection | None) -> Or
 
 
 @lru_cache(maxsize=4096)
-def _shape_of(rest: bytes, namespace: str, secret_headers: tuple[str, ...]) -> Shape:
+def shape_of(rest: bytes, namespace: str, secret_headers: tuple[str, ...]) -> Shape:
     """The shape of parameters without their endpoint, as JSON. Raises InvalidInput, which is not kept."""
     given = parsed(HttpParams, orjson.loads(rest))
     if problems := [*_shape_problems(given, secret_headers)]:

@@ -20,30 +20,15 @@ from waitd.probes.presets.templates import filled, filled_path, filled_texts, wi
 from waitd.probes.submitting import SubmitParams
 
 
-class PresetTarget(HttpTarget):
+class PresetTarget(HttpTarget, eq=False, gc=False):
     """What one wait asks. Unlike any request of kind `http`, a look at a job may be shared whatever its method.
 
     Attributes:
         account: the connection that its requests count for; `aws_default` also stands for the environment's own account.
     """
 
-    __slots__ = ("account", "may_be_absent")
-
-    def __init__(
-        self,
-        account: str | None,
-        template: Template,
-        rules: JobRules,
-        endpoint: str,
-        seed: str,
-        *,
-        may_be_absent: bool,
-    ) -> None:
-        named = origin_of(endpoint) if template.conn_id is None else None
-        super().__init__(template, rules, endpoint, None if named is None else str(named), seed)
-        self.key = seed
-        self.account = account
-        self.may_be_absent = may_be_absent
+    account: str | None
+    may_be_absent: bool
 
     @property
     def conn_id(self) -> str | None:
@@ -112,10 +97,10 @@ class Preset:
         )
         endpoint, seed = seeded(_shape(template), endpoint)
         absent = self.may_be_absent(params)
-        target = PresetTarget(conn_id, template, self.rules(given), endpoint, seed, may_be_absent=absent)
-        if request.follow:
-            target.key = ""  # where it looks next is each wait's own
-        return target
+        named = origin_of(endpoint) if template.conn_id is None else None
+        origin = None if named is None else str(named)
+        key = "" if request.follow else seed  # where it looks next is each wait's own
+        return PresetTarget(template, self.rules(given), endpoint, origin, seed, key, conn_id, absent)
 
     def path(self, template: str, given: Mapping[str, Any]) -> str:
         """A path of the file, filled.

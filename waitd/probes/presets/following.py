@@ -36,10 +36,8 @@ class _Following:
     progress: Progress = field(default_factory=Progress)
 
 
-class _Target(HttpTarget):
+class _Target(HttpTarget, eq=False, gc=False):
     """A target that is asked at a URL of an earlier answer."""
-
-    __slots__ = ()
 
 
 class FollowingProbe(HttpProbe):
@@ -58,7 +56,9 @@ class FollowingProbe(HttpProbe):
         url, target = wait.progress.state, wait.target
         if url is None:
             return wait
-        return _Following(_Target(target.template, target.rules, url, target.origin, target.seed))
+        return _Following(
+            _Target(target.template, target.rules, url, target.origin, target.seed, target.seed)
+        )
 
     def _request(self, target: HttpTarget, access: Access | None) -> Request:
         if not isinstance(target, _Target):
