@@ -53,6 +53,8 @@ class ScriptedTarget:
 class ScriptedProbe:
     """Answers what `script(name, n)` says for the n-th look (from 1) at the target called `name`; keeps when it looked."""
 
+    polled = True
+
     def __init__(self, script: Script, now: Callable[[], float]) -> None:
         self.script = script
         self.now = now

@@ -1,10 +1,10 @@
 """A fast client of the API in a process of its own; it prints what it measured as one JSON line.
 
     python -m submitter --url http://127.0.0.1:8795 --target http://127.0.0.1:9000/jobs/endless/0/a --count 20000
-    python -m submitter --url … --target … --count 100000 --batch 10000
+    python -m submitter --url … --target … --count 100000 --batch 10000 --connections 2
 
-Single submits: `--connections` kept-alive connections, each sends its next wait when it has the answer to the last one. Batches go over
-one connection, one after the other; a batch's time runs from its first byte sent to its last answer line. The bodies are made before.
+Over `--connections` kept-alive connections, each of which sends its next wait, or batch, when it has the answer to the last one; the time
+of one runs from its first byte sent to its last answer line. The bodies are made before.
 """
 
 import argparse
@@ -130,7 +130,7 @@ async def submit(options: argparse.Namespace) -> dict[str, Any]:
     taken = Taken(batches=bool(options.batch))
     started, cpu = time.perf_counter(), time.process_time()
     streams = []
-    for _ in range(1 if options.batch else options.connections):
+    for _ in range(options.connections):
         ended: asyncio.Future[None] = loop.create_future()
         await loop.create_connection(
             lambda ended=ended: Stream(requests, taken, ended),  # type: ignore[misc]
@@ -157,7 +157,7 @@ if __name__ == "__main__":
     parser.add_argument("--target", required=True, help="each wait's endpoint begins so; a number follows")
     parser.add_argument("--count", type=int, required=True, help="how many waits")
     parser.add_argument("--poke-interval", type=float, default=60.0)
-    parser.add_argument("--connections", type=int, default=64, help="for single submits")
+    parser.add_argument("--connections", type=int, default=64, help="how many of them send at the same time")
     parser.add_argument("--batch", type=int, default=0, help="lines in a batch; 0: single submits")
     report = uvloop.run(submit(parser.parse_args()))
     print(orjson.dumps(report, option=orjson.OPT_NON_STR_KEYS).decode())

@@ -13,7 +13,6 @@ from fakes import (
     MemoryStore,
     Script,
     ScriptedProbe,
-    ScriptedTarget,
     after,
     done_at,
     hang,
@@ -591,15 +590,13 @@ async def test_what_the_store_refuses_is_counted_while_it_does() -> None:
 
 @in_virtual_time
 async def test_a_target_that_is_not_polled_is_looked_at_when_it_begins_and_at_its_deadline() -> None:
-    class Unpolled(ScriptedTarget):
-        polled = False
-
-    async with running(lambda *_: Pending()) as bench:
-        bench.probe.parse = lambda params, *, namespace: Unpolled(**params)  # type: ignore[method-assign]  # such a kind
-        bench.add("w", interval=1, timeout=600)
-        await asyncio.sleep(700)
-        assert bench.state("w") is WaitState.TIMEOUT
-        assert len(bench.probe.looks["w"]) <= 3
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ScriptedProbe, "polled", False)
+        async with running(lambda *_: Pending()) as bench:
+            bench.add("w", interval=1, timeout=600)
+            await asyncio.sleep(700)
+            assert bench.state("w") is WaitState.TIMEOUT
+            assert len(bench.probe.looks["w"]) <= 3
 
 
 @in_virtual_time

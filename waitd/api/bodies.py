@@ -129,13 +129,15 @@ class LineSplitter:
 
     def feed(self, chunk: bytes) -> Sequence[bytes | None]:
         """The lines that end in `chunk`."""
-        first, *others = chunk.split(b"\n")
-        self._keep(first)
-        if not others:
+        *ended, rest = chunk.split(b"\n")
+        if not ended:
+            self._keep(rest)
             return ()
-        *whole, last = others
-        lines = [self._taken(), *(line if len(line) <= self._max else None for line in whole)]
-        self._keep(last)
+        self._keep(ended[0])
+        lines: list[bytes | None] = [self._taken(), *ended[1:]]
+        if max(map(len, ended)) > self._max:
+            lines[1:] = [line if len(line) <= self._max else None for line in ended[1:]]
+        self._keep(rest)
         return lines
 
     def end(self) -> Sequence[bytes | None]:

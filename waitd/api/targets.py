@@ -19,7 +19,7 @@ class Sinks(NamedTuple):
     """The sinks of a wait, and the connections that they name."""
 
     given: tuple[Mapping[str, Any], ...]
-    conn_ids: tuple[str | None, ...]
+    conn_ids: tuple[str, ...]
 
 
 class SinkTargets:
@@ -64,7 +64,8 @@ class SinkTargets:
         for sink in given:
             if not isinstance(sink, dict) or not isinstance(sink.get("kind"), str):
                 raise InvalidInput.at("", "each sink is an object with a kind")
-        return Sinks(tuple(given), tuple(self.target(sink).conn_id for sink in given))
+        conn_ids = [self.target(sink).conn_id for sink in given]
+        return Sinks(tuple(given), tuple(conn_id for conn_id in conn_ids if conn_id is not None))
 
     def _parse(self, text: bytes) -> SinkTarget:
         params = orjson.loads(text)

@@ -69,7 +69,7 @@ class UsualBodies:
     def __init__(self, services: Services, envelopes: Envelopes, sinks: SinkTargets) -> None:
         self._probes = services.probes
         self._readers = {
-            kind: probe.read for kind, probe in services.probes.items() if isinstance(probe, Readable)
+            kind: probe.read_params for kind, probe in services.probes.items() if isinstance(probe, Readable)
         }
         self._preparing = {
             kind: probe for kind, probe in services.probes.items() if isinstance(probe, Preparing)
@@ -111,8 +111,9 @@ class UsualBodies:
             return None
         target, params = asked
         sinks = self._sinks.read(bytes(body.sinks))
-        for conn_id in (target.conn_id, *sinks.conn_ids):
-            if conn_id is not None and self._connections.peek(conn_id) is None:
+        conn_ids = sinks.conn_ids if target.conn_id is None else (target.conn_id, *sinks.conn_ids)
+        for conn_id in conn_ids:
+            if self._connections.peek(conn_id) is None:
                 return None
         spec = envelope.around(
             params, sinks.given, body.labels, supersede_key=body.supersede_key, wake_on=body.wake_on

@@ -20,6 +20,8 @@ class Kind:
         self.probe = probe
         #: Begins a poke without a task; None: this probe does not.
         self.begin: Begin | None = getattr(probe, "begin", None)
+        #: Whether somebody need look before there is news.
+        self.polled: bool = getattr(probe, "polled", True)
         self.verdicts = {verdict: instruments.pokes.labels(name, word) for verdict, word in NAMES.items()}
         self.duration = instruments.poke_duration.labels(name)
         #: What a wait with a target listens to; None: waits of this kind listen to nothing.

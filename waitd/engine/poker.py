@@ -180,7 +180,7 @@ class Poker:
             if wait.id not in self._held:
                 entry = self._entry(wait)
                 self._held[wait.id] = entry
-                due = self._first_due(entry, now)
+                due = self._next_due(entry, now) if entry.progress.runs else now
                 listens = entry.kind.topics is not None or wait.spec.wake_on is not None
                 if (listens and self.listeners.add(entry, wait)) or due <= now:
                     entry.due = monotonic
@@ -205,7 +205,7 @@ class Poker:
                 kind, target = self._submitter.target_of(wait, kind)
             else:
                 target = wait.target or kind.probe.parse(spec.params, namespace=wait.namespace)
-                if not getattr(target, "polled", True):
+                if not kind.polled:
                     pacing = Pacing(spec.timeout)
         except InvalidInput as error:
             log.warning("wait_not_understood", wait_id=wait.id, kind=spec.kind, why=str(error))
@@ -218,11 +218,11 @@ class Poker:
             self._pacings[pacing] = pacing
         return pacing
 
-    def _first_due(self, entry: Entry, now: float) -> float:
-        """When a wait just taken in hand is poked, Unix seconds."""
-        runs = entry.progress.runs
-        if not runs or now >= entry.deadline:
+    def _next_due(self, entry: Entry, now: float) -> float:
+        """When a wait just taken in hand that has been poked before is poked again, Unix seconds."""
+        if now >= entry.deadline:
             return now
+        runs = entry.progress.runs
         interval = entry.pacing.poke_interval
         due = next_on_grid(entry.phase, interval, runs[-1].last_at - interval, now)
         if runs[-1].last_at + interval <= now:

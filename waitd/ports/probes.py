@@ -60,7 +60,7 @@ class Preparing(Protocol):
 class Readable(Protocol):
     """A probe that remembers what the parameters of many waits have in common by how they are written."""
 
-    def read(self, params: bytes, *, namespace: str) -> "tuple[Target, Mapping[str, Any]] | None":
+    def read_params(self, params: bytes, *, namespace: str) -> "tuple[Target, Mapping[str, Any]] | None":
         """What `parse` says of parameters in JSON, and they themselves; None: that takes a close look. May be given what is no JSON.
 
         Raises:

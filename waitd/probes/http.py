@@ -113,7 +113,7 @@ class HttpProbe:
             self.admit(target.origin)
         return target
 
-    def read(self, params: bytes, *, namespace: str) -> tuple[HttpTarget, Mapping[str, Any]] | None:
+    def read_params(self, params: bytes, *, namespace: str) -> tuple[HttpTarget, Mapping[str, Any]] | None:
         """See `waitd.ports.Readable`."""
         return self._reader.read(params, namespace)
 

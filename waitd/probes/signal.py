@@ -54,8 +54,6 @@ class SignalTarget:
 
     conn_id = None
     request_timeout = 10.0
-    #: Nobody need look before a signal comes.
-    polled = False
 
     def __init__(self, namespace: str, name: str, rules: Rules) -> None:
         self.namespace = namespace
@@ -77,6 +75,8 @@ class SignalProbe:
 
     #: What the API's document shows of its parameters.
     params_model = SignalParams
+    #: Nobody need look before a signal comes.
+    polled = False
 
     def __init__(self) -> None:
         self.read: Read | None = None

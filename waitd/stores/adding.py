@@ -1,6 +1,6 @@
 """Adding waits: idempotency, superseding, and the insert."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import uuid_utils
@@ -30,12 +30,10 @@ COLUMNS = (
     "created_at",
     "deadline",
     "spec",
-    "idempotency_key",
-    "body_digest",
-    "supersede_key",
-    "superseded",
 )
+KEYS = ("idempotency_key", "body_digest", "supersede_key", "superseded")
 _INSERT = bulk.insert_into("waits", COLUMNS)
+_INSERT_WITH_KEYS = bulk.insert_into("waits", (*COLUMNS, *KEYS))
 _LOSE_KEY = bulk.Bulk("UPDATE waits SET superseded = 1 WHERE id IN (VALUES ", 1, ")")
 _STOP_DELIVERIES = bulk.Bulk(
     "UPDATE deliveries SET state = 'dead', next_attempt_at = NULL, last_error = 'superseded'"
@@ -83,11 +81,9 @@ def _candidate(new: NewWait, now: float) -> Candidate | Exception:
         target=new.target,
         submission=first_submission(spec.submit),
     )
-    keys = (new.idempotency_key, new.body_digest, spec.supersede_key)
-    row = (wait_id, namespace, spec.kind, now, deadline, new.text, *keys, 0)
     return Candidate(
         Added(stored, created=True),
-        row,
+        new.text,
         None if new.idempotency_key is None else Key(namespace, new.idempotency_key),
         new.body_digest,
         None if spec.supersede_key is None else Key(namespace, spec.supersede_key),
@@ -103,12 +99,28 @@ async def apply(transaction: Transaction, operations: Sequence[Add]) -> None:
         operation.answer = []
         async for part in sliced(operation.candidates, 1000):
             operation.answer += [_answer(candidate, known, fresh) for candidate in part]
-    rows, ends = await _supersede(transaction, fresh)
-    bulk.write(transaction.link, _INSERT, rows)
+    losers, ends = await _supersede(transaction, fresh)
+    _insert(transaction.link, fresh, losers)
     telling.note(transaction, (candidate.added.wait for candidate in fresh))
     await end(transaction, ends)
     gone = {item.wait.id for item in ends}
     transaction.added += [c.added.wait for c in fresh if c.added.wait.id not in gone]
+
+
+def _insert(link: Link, fresh: Sequence[Candidate], losers: Container[WaitId]) -> None:
+    """The rows of new waits. `losers`: those that a later one of them has superseded. Most have no keys, and bind fewer values."""
+    rows, with_keys = [], []
+    for candidate in fresh:
+        wait, text = candidate.added.wait, candidate.text
+        row = (wait.id, wait.namespace, wait.spec.kind, wait.created_at, wait.deadline, text)
+        key, supersede_key = candidate.idempotency_key, wait.spec.supersede_key
+        if key is None and supersede_key is None:
+            rows.append(row)
+        else:
+            keys = (None if key is None else key.text, candidate.body_digest, supersede_key)
+            with_keys.append((*row, *keys, int(wait.id in losers)))
+    bulk.write(link, _INSERT, rows)
+    bulk.write(link, _INSERT_WITH_KEYS, with_keys)
 
 
 class _Known(NamedTuple):
@@ -172,29 +184,27 @@ async def _known(link: Link, keys: set[Key]) -> dict[Key, _Known]:
 
 async def _supersede(
     transaction: Transaction, fresh: Sequence[Candidate]
-) -> tuple[list[tuple[Any, ...]], list[End]]:
+) -> tuple[frozenset[WaitId], list[End]]:
     """Takes the supersede keys of `fresh` from the waits that hold them: nothing of those is delivered any more.
 
-    Returns the rows to insert, and whom to end after that: the older holders that still wait, and those of `fresh` that lost their key
-    to a later one among them.
+    Returns those of `fresh` that lost their key to a later one among them, and whom to end once `fresh` is in: them, and the older
+    holders that still wait.
     """
     winners = {c.supersede_key: c for c in fresh if c.supersede_key is not None}
     if not winners:
-        return [candidate.row for candidate in fresh], []
+        return frozenset(), []
     older = list((await _rows_by_key(transaction.link, _BY_SUPERSEDE_KEY, winners)).values())
     ids = [(row.id,) for row in older]
     bulk.write(transaction.link, _LOSE_KEY, ids)
     bulk.write(transaction.link, _STOP_DELIVERIES, ids)
-    losers: list[StoredWait] = []
+    ended: list[StoredWait] = []
     async for part in sliced([row for row in older if row.finished_at is None]):
-        losers += [transaction.as_seen(stored_wait(row)) for row in part]
-    rows: list[tuple[Any, ...]] = []
-    for candidate in fresh:
-        lost = candidate.supersede_key is not None and winners[candidate.supersede_key] is not candidate
-        rows.append((*candidate.row[:-1], 1) if lost else candidate.row)
-        if lost:
-            losers.append(candidate.added.wait)
-    return rows, [End(wait, SUPERSEDED, transaction.now, deliver=False) for wait in losers]
+        ended += [transaction.as_seen(stored_wait(row)) for row in part]
+    losers = [
+        c.added.wait for c in fresh if c.supersede_key is not None and winners[c.supersede_key] is not c
+    ]
+    ends = [End(wait, SUPERSEDED, transaction.now, deliver=False) for wait in (*ended, *losers)]
+    return frozenset(wait.id for wait in losers), ends
 
 
 async def _rows_by_key(link: Link, query: Statement, keys: Iterable[Key]) -> dict[Key, WaitRow]:

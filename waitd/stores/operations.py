@@ -41,10 +41,10 @@ class Key(NamedTuple):
 
 
 class Candidate(Struct, gc=False):
-    """A wait ready to be inserted: the answer if it is new, and the values of `adding.COLUMNS`."""
+    """A wait ready to be inserted: the answer if it is new, its specification as text, and its caller's keys."""
 
     added: Added
-    row: tuple[Any, ...]
+    text: str
     idempotency_key: Key | None
     body_digest: bytes | None
     supersede_key: Key | None
