@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from waitd.api.problems import MAX_PROBLEMS
 from waitd.api.submissions import Submissions
 from waitd.api.targets import SinkTargets
+from waitd.api.texts import is_plain
 from waitd.models import MAX_BODY
 
 
@@ -143,9 +144,11 @@ async def test_the_short_way_comes_to_the_same_as_the_close_look(api: Api, field
     body = wait(**fields)
     text = orjson.dumps(body)
     long = await submissions.draft(body, "default", "key")
+    line = orjson.dumps({**body, "idempotency_key": "key"})
     for short in (
-        submissions.usual(text, "default", "key"),
-        submissions.usual_line(orjson.dumps({**body, "idempotency_key": "key"}), "default"),
+        submissions.usual.draft(text, "default", "key"),
+        submissions.usual.line(line, "default", plain=False),
+        submissions.usual.line(line, "default", plain=is_plain(line)),
     ):
         assert short is not None
         assert replace(short.new, target=None) == replace(long.new, target=None)
@@ -157,11 +160,11 @@ async def test_a_connection_that_is_not_cached_takes_a_close_look(api: Api) -> N
     by_params = wait(params={"endpoint": "/x", "http_conn_id": "c"})
     by_sink = wait(sinks=[{"kind": "plain_sink", "conn_id": "c"}])
     for body in (by_params, by_sink):
-        assert submissions.usual(orjson.dumps(body), "default", None) is None
+        assert submissions.usual.draft(orjson.dumps(body), "default", None) is None
         assert [name.conn_id for name in (await submissions.draft(body, "default")).unseen] == ["c"]
     api.connections.cached.add("c")
     for body in (by_params, by_sink):
-        usual = submissions.usual(orjson.dumps(body), "default", None)
+        usual = submissions.usual.draft(orjson.dumps(body), "default", None)
         assert usual is not None
         assert usual.unseen == ()
 

@@ -79,20 +79,27 @@ class Stream(asyncio.Protocol):
 
 
 class Taken:
-    """What was answered: how many of each status, and how long each answer took, in seconds."""
+    """What was answered, and how long each answer took, in seconds."""
 
     def __init__(self, *, batches: bool) -> None:
-        self.statuses: Counter[int] = Counter()
         self.seconds: list[float] = []
+        self._answers: list[tuple[int, bytes]] = []
         self._batches = batches
 
     def take(self, status: int, body: bytes, seconds: float) -> None:
-        """One whole answer."""
+        """One whole answer. It is read when all are there: the daemon is not to wait for that."""
         self.seconds.append(seconds)
-        if self._batches and status == 200:
-            self.statuses.update(orjson.loads(line)["status"] for line in body.splitlines())
-        else:
-            self.statuses[status] += 1
+        self._answers.append((status, body))
+
+    def statuses(self) -> Counter[int]:
+        """How many of each."""
+        counted: Counter[int] = Counter()
+        for status, body in self._answers:
+            if self._batches and status == 200:
+                counted.update(orjson.loads(line)["status"] for line in body.splitlines())
+            else:
+                counted[status] += 1
+        return counted
 
 
 def _content_length(head: bytes) -> int:
@@ -143,7 +150,7 @@ async def submit(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "wall": wall,
         "cpu": time.process_time() - cpu,
-        "statuses": taken.statuses,
+        "statuses": taken.statuses(),
         "p50": quantile(taken.seconds, 0.5),
         "p99": quantile(taken.seconds, 0.99),
     }

@@ -104,13 +104,13 @@ class Batches:
             self._places.release()
 
     async def _read(self, request: web.Request) -> list[Entry]:
-        namespace, turns = namespace_of(request), Turns()
+        namespace, turns, usual_line = namespace_of(request), Turns(), self._submissions.usual.line
         entries: list[Entry] = []
         try:
             async for lines in read_lines(request):
-                for line in lines:
-                    usual = None if line is None else self._submissions.usual_line(line, namespace)
-                    entries.append(usual or await self._entry(line, namespace))
+                for line in lines.texts:
+                    draft = None if line is None else usual_line(line, namespace, plain=lines.plain)
+                    entries.append(draft or await self._entry(line, namespace))
                     if turns.over():
                         await turns.next_turn()
         finally:

@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from aiohttp import web
 
 from waitd.api.problems import refusal
+from waitd.api.texts import is_plain
 from waitd.core.errors import InvalidInput
 from waitd.models import MAX_BATCH_BODY, MAX_BATCH_LINES, MAX_BODY
 
@@ -55,8 +56,17 @@ async def read_body(request: web.Request) -> bytes:
     return bytes(body)
 
 
-async def read_lines(request: web.Request) -> AsyncIterator[Sequence[bytes | None]]:
-    """The lines of a batch, without their ends, as they arrive; None stands for a line of more than `MAX_BODY` bytes.
+class Lines(NamedTuple):
+    """Some lines of a batch, without their ends; None stands for one of more than `MAX_BODY` bytes. `plain`: all of them are; see
+    `is_plain`.
+    """
+
+    texts: Sequence[bytes | None]
+    plain: bool
+
+
+async def read_lines(request: web.Request) -> AsyncIterator[Lines]:
+    """The lines of a batch as they arrive.
 
     Raises:
         ProblemError: 413, more than `MAX_BATCH_BODY` bytes or `MAX_BATCH_LINES` lines; 408, it did not arrive in time.
@@ -72,10 +82,11 @@ async def read_lines(request: web.Request) -> AsyncIterator[Sequence[bytes | Non
         lines = splitter.feed(chunk)
         count += len(lines)
         _check_count(count)
-        yield lines
+        # The first may have begun in an earlier chunk.
+        yield Lines(lines, is_plain(chunk) and all(map(is_plain, filter(None, lines[:1]))))
     last = splitter.end()
     _check_count(count + len(last))
-    yield last
+    yield Lines(last, all(map(is_plain, filter(None, last))))
 
 
 async def _next_chunk(request: web.Request, limit: float) -> bytes:
@@ -93,18 +104,23 @@ def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def decoded(body: bytes) -> Any:
+def decoded_part(part: bytes) -> Any:
+    """The value of a field of a body; raises as `decoded` does of the body."""
+    return decoded(part, MAX_DEPTH - 1)
+
+
+def decoded(body: bytes, levels: int = MAX_DEPTH) -> Any:
     """The JSON value that `body` is.
 
     Raises:
-        InvalidInput: it is none, or nested deeper than `MAX_DEPTH`.
+        InvalidInput: it is none, or nested deeper than `levels`.
     """
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise InvalidInput.at("", f"not JSON: {error}") from None
-    if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _deeper_than(value, MAX_DEPTH):
-        raise InvalidInput.at("", f"nested more than {MAX_DEPTH} levels deep")
+    if body.count(b"{") + body.count(b"[") > levels and _deeper_than(value, levels):
+        raise InvalidInput.at("", f"nested more than {levels} levels deep")
     return value
 
 

@@ -30,21 +30,14 @@ class Submissions:
     def __init__(self, services: Services, sinks: SinkTargets) -> None:
         self._probes = services.probes
         self._envelopes = Envelopes(services.probes, services.limits)
-        self._usual = UsualBodies(services, self._envelopes, sinks)
+        #: The short way, to be tried first.
+        self.usual = UsualBodies(services, self._envelopes, sinks)
         self._preparing = {
             kind: probe for kind, probe in services.probes.items() if isinstance(probe, Preparing)
         }
         self._connections = services.connections
         self._namespaces = services.namespaces
         self._sinks = sinks
-
-    def usual(self, text: bytes, namespace: str, idempotency_key: str | None) -> Draft | None:
-        """The wait that the body of `POST /v1/waits` describes, if it comes as it usually does; None: see `draft`."""
-        return self._usual.draft(text, namespace, idempotency_key)
-
-    def usual_line(self, text: bytes, namespace: str) -> Draft | None:
-        """The same of a line of a batch; None: see `batch_draft`."""
-        return self._usual.line(text, namespace)
 
     async def draft(self, raw: Any, namespace: str, idempotency_key: str | None = None) -> Draft:
         """The wait that the decoded body of `POST /v1/waits` describes.

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from waitd.api.bodies import decoded_part
 from waitd.core.errors import InvalidInput
 from waitd.models import MAX_SINKS
 from waitd.ports import Sink, SinkTarget
@@ -58,7 +59,7 @@ class SinkTargets:
         return self._sinks[sink["kind"]].signed(target)
 
     def _read(self, text: bytes) -> Sinks:
-        given = orjson.loads(text)
+        given = decoded_part(text)
         if not isinstance(given, list) or len(given) > MAX_SINKS:
             raise InvalidInput.at("", f"a list of at most {MAX_SINKS} sinks is needed")
         for sink in given:

@@ -11,6 +11,11 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 NO_CONTROL = "control characters are not allowed"
 
 
+def is_plain(text: bytes) -> bool:
+    """Whether JSON stands for nothing but printable ASCII: it has no lower characters, and none of these is written in disguise."""
+    return text.isascii() and b"\\" not in text and b"\x7f" not in text
+
+
 def control_problems(request: WaitRequest) -> Iterator[Problem]:
     """What is wrong with the texts of a body that is right otherwise."""
     # One look at all of it together; where it fails, which one it was.

@@ -12,12 +12,13 @@ import msgspec
 import orjson
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from waitd.api.bodies import MAX_DEPTH
+from waitd.api.bodies import decoded_part
 from waitd.api.drafts import Draft
 from waitd.api.envelopes import Envelopes
 from waitd.api.idempotency import digest
 from waitd.api.services import Services
 from waitd.api.targets import SinkTargets
+from waitd.api.texts import is_plain
 from waitd.core.errors import InvalidInput
 from waitd.models import MAX_KEY_LENGTH, MAX_LABEL_NAME, MAX_LABEL_VALUE, MAX_LABELS
 from waitd.ports import NewWait, Preparing, Readable, Target
@@ -82,27 +83,27 @@ class UsualBodies:
     def draft(self, text: bytes, namespace: str, key: str | None) -> Draft | None:
         """The wait that the body of `POST /v1/waits` describes, under the idempotency key `key`; None: it takes a close look."""
         try:
-            return self._draft(_body(text), text, namespace, key)
+            return self._draft(_body(text), text, namespace, key, plain=is_plain(text))
         except _UNUSUAL:
             return None
 
-    def line(self, text: bytes, namespace: str) -> Draft | None:
-        """The same of a line of a batch."""
+    def line(self, text: bytes, namespace: str, *, plain: bool) -> Draft | None:
+        """The same of a line of a batch. `plain`: whether it is; see `is_plain`."""
         try:
             body = _line(text)
-            return self._draft(body, text, namespace, body.idempotency_key)
+            return self._draft(body, text, namespace, body.idempotency_key, plain=plain)
         except _UNUSUAL:
             return None
 
-    def _draft(self, body: Body, text: bytes, namespace: str, key: str | None) -> Draft | None:
+    def _draft(
+        self, body: Body, text: bytes, namespace: str, key: str | None, *, plain: bool
+    ) -> Draft | None:
         kind = body.kind
-        if (
-            kind not in self._probes
-            or text.count(b"{") + text.count(b"[") > MAX_DEPTH
-            or not (_is_printable(text) or _are_printable(body.labels, body.supersede_key, body.wake_on))
-            or not (key is None or key.isprintable())
-            or self._namespaces.rules(namespace) is not None
-        ):
+        if kind not in self._probes or self._namespaces.rules(namespace) is not None:
+            return None
+        if not (plain or _are_printable(body.labels, body.supersede_key, body.wake_on)):
+            return None
+        if key is not None and not key.isprintable():  # in a header, or not plain
             return None
         figures = (body.poke_interval, body.timeout, body.exponential_backoff, body.max_wait)
         envelope = self._envelopes.checked((kind, *figures, body.soft_fail, body.silent_fail))
@@ -127,16 +128,11 @@ class UsualBodies:
         asked = None if reader is None else reader(text, namespace=namespace)
         if asked is not None:
             return asked
-        params = orjson.loads(text)
+        params = decoded_part(text)
         preparing = self._preparing.get(kind)
         if not isinstance(params, dict) or (preparing is not None and not preparing.prepared(params)):
             return None
         return self._probes[kind].parse(params, namespace=namespace), params
-
-
-def _is_printable(text: bytes) -> bool:
-    """Whether every character that a body stands for is plain ASCII: JSON has no lower ones, and they are written as they are."""
-    return text.isascii() and b"\\" not in text and b"\x7f" not in text
 
 
 def _are_printable(labels: Mapping[str, str], *keys: str | None) -> bool:

@@ -69,7 +69,7 @@ class Waits:
         raise refused
 
     async def _checked(self, body: bytes, namespace: str, key: str | None) -> NewWait:
-        draft = self._submissions.usual(body, namespace, key)
+        draft = self._submissions.usual.draft(body, namespace, key)
         if draft is None:
             draft = await self._submissions.draft(decoded(body), namespace, key)
         if draft.unseen:

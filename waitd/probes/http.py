@@ -79,7 +79,8 @@ class HttpProbe:
         self._outgoing = outgoing or Outgoing()
         self._client = HttpClient(keepalive=keepalive, outgoing=self._outgoing, direct=direct)
         self._etags = Etags()
-        self._reader = ParamsReader(self._secret_headers, self._accesses.peek, self.admit)
+        #: See `waitd.ports.Readable`.
+        self.read_params = ParamsReader(self._secret_headers, self._accesses.peek, self.admit).read
         self._now = now
 
     async def start(self) -> Self:
@@ -112,10 +113,6 @@ class HttpProbe:
         if target.origin is not None and conn_id is None:
             self.admit(target.origin)
         return target
-
-    def read_params(self, params: bytes, *, namespace: str) -> tuple[HttpTarget, Mapping[str, Any]] | None:
-        """See `waitd.ports.Readable`."""
-        return self._reader.read(params, namespace)
 
     def admit(self, origin: str) -> None:
         """Raises NotHere where the egress rules do not let through an origin that a submitter named."""

@@ -25,6 +25,8 @@ from waitd.probes.http_params import (
 #: How many texts are remembered, and how long one may be, in bytes.
 REMEMBERED = 1024
 REMEMBERED_LENGTH = 2048
+#: How many objects and arrays there may be in one: how deep they may lie in each other is counted by those who look closely.
+SHALLOW = 32
 
 
 class _Endpoint(Struct):
@@ -68,20 +70,19 @@ class ParamsReader:
         self._admit = admit
         self._known = lru_cache(maxsize=REMEMBERED)(self._folder)
 
-    def read(self, text: bytes, namespace: str) -> tuple[HttpTarget, Mapping[str, Any]] | None:
+    def read(self, params: bytes, *, namespace: str) -> tuple[HttpTarget, Mapping[str, Any]] | None:
         """The target that parameters in JSON name, and they themselves; None: they are not written as they usually are.
 
         Raises:
             InvalidInput: they are wrong.
             ValueError: the text, or the endpoint, is wrong.
         """
-        endpoint = _decoded(text).endpoint
+        endpoint = _decoded(params).endpoint
         folder, slash, name = endpoint.rpartition("/")
-        if len(text) > REMEMBERED_LENGTH or not PLAIN_NAME.fullmatch(name):
+        if len(params) > REMEMBERED_LENGTH or not PLAIN_NAME.fullmatch(name):
             return None
-        known = self._known(text.replace(name.encode() + b'"', b'"', 1), namespace)
-        params = known.params
-        if params.get("endpoint") != folder + slash:  # something before it ends like it, and was cut
+        known = self._known(params.replace(name.encode() + b'"', b'"', 1), namespace)
+        if known.params.get("endpoint") != folder + slash:  # something before it ends like it, and was cut
             return None
         shape, conn_id = known.shape, known.shape.template.conn_id
         if conn_id is not None and (connection := self._peek(conn_id)) is not None:
@@ -89,12 +90,12 @@ class ParamsReader:
         seed = known.seed.copy()
         seed.update(name.encode())
         target = shape.target(known.endpoint + name, known.origin, seed.hexdigest())
-        return target, {**params, "endpoint": endpoint}
+        return target, {**known.params, "endpoint": endpoint}
 
     def _folder(self, text: bytes, namespace: str) -> Folder:
         params = orjson.loads(text)
-        if not isinstance(params, dict):
-            raise ValueError("no parameters")  # noqa: TRY004 - of a text
+        if not isinstance(params, dict) or text.count(b"{") + text.count(b"[") > SHALLOW:
+            raise ValueError("not written as usual")
         rest = {name: value for name, value in params.items() if name != "endpoint"}
         shape = shape_of(orjson.dumps(rest), namespace, self._secret_headers)
         folder, conn_id = params.get("endpoint", ""), shape.template.conn_id
