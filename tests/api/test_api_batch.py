@@ -8,13 +8,16 @@ import orjson
 import pytest
 from aiohttp.test_utils import make_mocked_request
 from api_fakes import Api, PlainProbe, lines_of, problem_of, until, wait
+from hypothesis import given
+from hypothesis import strategies as st
 
 from waitd.api.admission import Admission
 from waitd.api.batch import Batches
-from waitd.api.bodies import LineSplitter
+from waitd.api.bodies import Lines, LineSplitter
 from waitd.api.callers import PRINCIPAL
 from waitd.api.submissions import Submissions
 from waitd.api.targets import SinkTargets
+from waitd.api.texts import is_plain
 from waitd.core.errors import StoreUnavailable
 from waitd.core.principal import LOOPBACK
 from waitd.models import MAX_BATCH_BODY, MAX_BATCH_LINES, MAX_BODY
@@ -154,13 +157,28 @@ async def test_a_large_batch_that_is_all_there_does_not_hold_the_loop(api: Api) 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
 def test_lines_do_not_depend_on_how_they_arrive(size: int) -> None:
     text = b"\nab\n\ntoo long\nxyzab\ncd"
+    lines = [line for portion in _portions(text, size) for line in portion.texts]
+    assert lines == [b"", b"ab", b"", None, b"xyzab", b"cd"]
+
+
+@given(st.lists(st.sampled_from([b"a", b"\n", b"\\", b"\x7f", "é".encode(), b"long"])), st.integers(1, 9))
+def test_lines_are_only_called_plain_where_each_of_them_is(pieces: list[bytes], size: int) -> None:
+    for portion in _portions(b"".join(pieces), size):
+        assert not portion.plain or all(text is None or is_plain(text) for text in portion.texts)
+
+
+def test_plain_lines_are_called_so() -> None:
+    assert all(portion.plain for portion in _portions(b'{"a": 1}\n{}\n[]', 3))
+
+
+def _portions(text: bytes, size: int) -> list[Lines]:
     splitter = LineSplitter(max_line=5)
-    lines = [line for at in range(0, len(text), size) for line in splitter.feed(text[at : at + size])]
-    assert [*lines, *splitter.end()] == [b"", b"ab", b"", None, b"xyzab", b"cd"]
+    portions = [splitter.feed(text[at : at + size]) for at in range(0, len(text), size)]
+    return [*portions, splitter.end()]
 
 
 def test_a_line_without_end_is_not_kept() -> None:
     splitter = LineSplitter(max_line=5)
-    assert [line for _ in range(1000) for line in splitter.feed(b"x" * 100)] == []
+    assert [line for _ in range(1000) for line in splitter.feed(b"x" * 100).texts] == []
     assert len(splitter._rest) <= 6
-    assert list(splitter.end()) == [None]
+    assert list(splitter.end().texts) == [None]

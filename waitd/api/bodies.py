@@ -80,13 +80,12 @@ async def read_lines(request: web.Request) -> AsyncIterator[Lines]:
         if size > MAX_BATCH_BODY:
             raise _too_large(MAX_BATCH_BODY)
         lines = splitter.feed(chunk)
-        count += len(lines)
+        count += len(lines.texts)
         _check_count(count)
-        # The first may have begun in an earlier chunk.
-        yield Lines(lines, is_plain(chunk) and all(map(is_plain, filter(None, lines[:1]))))
+        yield lines
     last = splitter.end()
-    _check_count(count + len(last))
-    yield Lines(last, all(map(is_plain, filter(None, last))))
+    _check_count(count + len(last.texts))
+    yield last
 
 
 async def _next_chunk(request: web.Request, limit: float) -> bytes:
@@ -143,22 +142,26 @@ class LineSplitter:
         self._max = max_line
         self._rest = bytearray()
 
-    def feed(self, chunk: bytes) -> Sequence[bytes | None]:
-        """The lines that end in `chunk`."""
+    def feed(self, chunk: bytes) -> Lines:
+        """The lines that end in `chunk`; the first of them may have begun before it."""
         *ended, rest = chunk.split(b"\n")
         if not ended:
             self._keep(rest)
-            return ()
+            return Lines((), plain=True)
         self._keep(ended[0])
-        lines: list[bytes | None] = [self._taken(), *ended[1:]]
+        first = self._taken()
+        lines: list[bytes | None] = [first, *ended[1:]]
         if max(map(len, ended)) > self._max:
             lines[1:] = [line if len(line) <= self._max else None for line in ended[1:]]
         self._keep(rest)
-        return lines
+        return Lines(lines, is_plain(chunk) and is_plain(first or b""))
 
-    def end(self) -> Sequence[bytes | None]:
+    def end(self) -> Lines:
         """The last line, where it has no line end."""
-        return (self._taken(),) if self._rest else ()
+        if not self._rest:
+            return Lines((), plain=True)
+        last = self._taken()
+        return Lines((last,), is_plain(last or b""))
 
     def _keep(self, part: bytes) -> None:
         # One byte over the limit is enough to know.
