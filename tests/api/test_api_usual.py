@@ -14,7 +14,7 @@ from msgspec import structs
 
 from waitd.api.bodies import MAX_DEPTH, decoded
 from waitd.api.submissions import Submissions
-from waitd.api.targets import REMEMBERED_LENGTH, SinkTargets
+from waitd.api.targets import REMEMBERED, REMEMBERED_LENGTH, SinkTargets
 from waitd.api.texts import is_plain
 from waitd.core.errors import InvalidInput
 from waitd.models import MAX_KEY_LENGTH, MAX_LABEL_NAME, MAX_LABEL_VALUE, MAX_LABELS, MAX_SINKS
@@ -34,12 +34,19 @@ class Loading(PlainProbe):
         return self.loaded
 
 
+class Paced(PlainProbe):
+    """Has a pace of its own."""
+
+    default_poke_interval = 300.0
+    min_poke_interval = 30.0
+
+
 @pytest.fixture
 async def submissions(api: Api) -> AsyncIterator[Submissions]:
     """With a real kind that remembers, one that does not, and one that loads."""
     api.connections.cached.add("cached")
     async with HttpProbe(api.connections, secret_headers=("authorization",)) as http:  # type: ignore[arg-type]  # it is asked for nothing
-        probes: dict[str, Any] = {"plain": PlainProbe(), "http": http, "loading": Loading()}
+        probes: dict[str, Any] = {"plain": PlainProbe(), "http": http, "loading": Loading(), "paced": Paced()}
         services = replace(api.services, probes=probes)
         yield Submissions(services, SinkTargets(services.sinks))
 
@@ -99,6 +106,8 @@ ODD: dict[str, tuple[Any, int]] = {
     "minus zero": (wait(timeout=-0.0), 0),
     "too often": (wait(poke_interval=0.01), 0),
     "too long": (wait(timeout=1e300), 0),
+    "a pace of its own": (wait(kind="paced"), 3),
+    "too often for its kind": (wait(kind="paced", poke_interval=29), 0),
     "an unknown field": (wait(surprise=None), 0),
     "an unknown kind": (wait(kind="fax"), 0),
     "no kind": ({"params": {"endpoint": "/x"}}, 0),
@@ -227,6 +236,13 @@ async def test_a_kind_that_loads_is_read_the_short_way_once_it_has(submissions: 
     assert _taken(submissions, orjson.dumps(body)) == 0
     await submissions.draft(body, "default")
     assert _taken(submissions, orjson.dumps(body)) == 3
+
+
+async def test_only_so_much_is_remembered(submissions: Submissions) -> None:
+    sinks = [{"kind": "plain_sink", "url": "u" * REMEMBERED_LENGTH}]
+    assert _taken(submissions, orjson.dumps(wait(sinks=sinks))) == 3
+    known = submissions.usual._sinks._known.cache_info()
+    assert (known.currsize, known.maxsize) == (0, REMEMBERED)
 
 
 @pytest.mark.parametrize("text", [b'"\x7f"', b'"\\u000a"', "é".encode(), "\u2028".encode(), "\x85".encode()])
