@@ -23,7 +23,7 @@ from virtual_time import VirtualClock, in_virtual_time
 
 from waitd.core.verdict import Failure, Pending, Success, Unreachable
 from waitd.core.wait import WaitState
-from waitd.engine.poker import Poker
+from waitd.engine.poker import PACINGS, Poker
 from waitd.engine.recording import AT_A_TIME
 from waitd.metrics import Instruments
 
@@ -586,6 +586,18 @@ async def test_what_the_store_refuses_is_counted_while_it_does() -> None:
         bench.store.refusing = False
         await asyncio.sleep(60)
         assert (bench.poker.unstored, bench.state("w")) == (0, WaitState.SUCCESS)
+
+
+@in_virtual_time
+async def test_equal_paces_are_one_object_and_strange_ones_do_not_pile_up() -> None:
+    async with running(lambda *_: Pending(), capacity=2 * PACINGS) as bench:
+        for n in range(PACINGS + 5):
+            bench.add(f"w{n}", interval=10.0 + n)
+            bench.add(f"v{n}", interval=10.0 + n)
+        held, shared = bench.poker._held, bench.poker._pacings
+        assert held["w1"].pacing is held["v1"].pacing
+        assert held[f"w{PACINGS + 1}"].pacing == held[f"v{PACINGS + 1}"].pacing
+        assert len(shared) == PACINGS
 
 
 @in_virtual_time

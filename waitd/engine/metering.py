@@ -134,8 +134,7 @@ class Meter:
         untold = Counter([wait.spec.kind for wait in waits])
         untold.subtract([wait.spec.kind for wait in telling])
         for kind, count in untold.items():
-            if count:
-                self._note(Waiting(kind, count))
+            self._note(Waiting(kind, count))
         for wait in telling:
             one = Waiting.of(wait.spec.kind, wait.spec.sinks, seconds=0, pokes=0)
             self._note(one._replace(resumed=0.0))
