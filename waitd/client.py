@@ -90,8 +90,14 @@ class Client:
 
     async def submit_batch(self, lines: Iterable[Mapping[str, Any]]) -> Sequence[dict[str, Any]]:
         """One answer for each line, in order: `status`, and `id` or `problem`. At most 10,000 lines, 64 MiB."""
-        body = b"\n".join(orjson.dumps(line) for line in lines) + b"\n"
-        answer = await self._send("POST", "/v1/waits:batch", body=body, content_type=NDJSON)
+        return self.batch_answers(await self.send_batch(batch_body(lines)))
+
+    async def send_batch(self, body: bytes) -> bytes:
+        """The answer to a batch (see `batch_body`), as it came (see `batch_answers`)."""
+        return await self._send("POST", "/v1/waits:batch", body=body, content_type=NDJSON)
+
+    def batch_answers(self, answer: bytes) -> Sequence[dict[str, Any]]:
+        """The lines of an answer to a batch."""
         return [self._decoded(line) for line in answer.splitlines() if line]
 
     async def get(self, wait_id: str, wait: float = 0.0) -> dict[str, Any]:
@@ -267,6 +273,11 @@ class Client:
             raise Refused(
                 200, {"title": f"{self.url} did not answer as a waitd daemon does; is the URL right?"}
             ) from None
+
+
+def batch_body(lines: Iterable[Mapping[str, Any]]) -> bytes:
+    """Waits as the lines of a batch."""
+    return b"".join([orjson.dumps(line) + b"\n" for line in lines])
 
 
 def _path(wait_id: str, rest: str = "") -> str:

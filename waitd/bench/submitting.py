@@ -13,7 +13,7 @@ from waitd.bench.account import Submitted
 from waitd.bench.fleets import Fleets
 from waitd.bench.jobs import CONDITIONS
 from waitd.bench.profiles import Load, Planned
-from waitd.client import Client, Refused
+from waitd.client import Client, Refused, batch_body
 
 #: What every wait of a run has in common: a label that says which run.
 LABEL = "bench"
@@ -66,14 +66,17 @@ def conn_id_of(process: int, origin: int) -> str:
 
 
 async def hand_in(client: Client, waits: Iterable[tuple[Planned, Mapping[str, Any]]]) -> HandedIn:
-    """Submits them all, one batch after the other; making a batch is not counted. Raises Refused, DaemonUnreachable."""
+    """Submits them all, one batch after the other; making a batch and reading its answer is not counted. Raises Refused,
+    DaemonUnreachable.
+    """
     submitted: list[Submitted] = []
     seconds = 0.0
     for batch in _batches(waits):
-        bodies = [body for _, body in batch]
+        text = batch_body(body for _, body in batch)
         began = time.monotonic()
-        answers = await _submit(client, bodies)
+        answer = await _send(client, text)
         seconds += time.monotonic() - began
+        answers = client.batch_answers(answer)
         submitted += [
             Submitted(answer.get("id", ""), wait.path, wait.timeout, wait.expected, wait.kind)
             for (wait, _), answer in zip(batch, answers, strict=True)
@@ -90,16 +93,16 @@ def _batches(
         yield batch
 
 
-async def _submit(client: Client, bodies: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    """The answers; the whole batch is sent again while the daemon says that too much comes at once."""
+async def _send(client: Client, batch: bytes) -> bytes:
+    """The answer; the whole batch is sent again while the daemon says that too much comes at once."""
     for _ in range(TRIES):
         try:
-            return await client.submit_batch(bodies)
+            return await client.send_batch(batch)
         except Refused as error:
             if error.status != 429:
                 raise
             await asyncio.sleep(PAUSE)
-    return await client.submit_batch(bodies)
+    return await client.send_batch(batch)
 
 
 def _complain(answers: Sequence[Mapping[str, Any]]) -> None:
