@@ -168,6 +168,10 @@ TEXTS = {
     "a large number in params": b'{"kind":"plain","params":{"endpoint":"/x","n":100000000000000000000000}}',
     "a larger one in params": b'{"kind":"plain","params":{"endpoint":"/x","n":1e400}}',
     "numbers as they are written": b'{"kind":"plain","params":{"endpoint":"/x","a":1.0,"b":1,"c":1e0},"timeout":6e1}',
+    "no UTF-8 in params that are void": b'{"kind":"plain","params":{"a":"\xff"},"params":{"endpoint":"/x"}}',
+    "no UTF-8 in sinks that are void": b'{"kind":"plain","params":{"endpoint":"/x"},"sinks":["\xff"],"sinks":[]}',
+    "another field's name": b'{"kind":"http","params":{"endpoint":"http://h.example/\\u0078","endpointx":[]}}',
+    "another field's name that fits": b'{"kind":"http","params":{"endpoint":"http://h.example/\\u0078","endpointx":"http://h.example/"}}',
     "two values": b'{"kind":"plain","params":{"endpoint":"/x"}}{}',
     "nothing": b"",
 }
@@ -175,7 +179,8 @@ TEXTS = {
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 async def test_however_it_is_written_it_comes_to_the_same(submissions: Submissions, text: bytes) -> None:
-    _taken(submissions, text)
+    for _ in range(3):
+        _taken(submissions, text)
 
 
 JSON = st.recursive(

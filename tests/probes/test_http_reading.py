@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from waitd.core.connection import Connection
 from waitd.core.errors import InvalidInput, NotHere
 from waitd.probes.http_params import HttpTarget, target_of
-from waitd.probes.http_reading import REMEMBERED, REMEMBERED_LENGTH, SHALLOW, ParamsReader
+from waitd.probes.http_reading import MET, REMEMBERED, REMEMBERED_LENGTH, SHALLOW, ParamsReader
 
 SECRETS = ("authorization",)
 
@@ -22,18 +22,19 @@ class Scene:
 
     def __init__(self) -> None:
         self.known: dict[str | None, Connection] = {}
+        self.forbidden = {"http://forbidden.example"}
         self.reader = ParamsReader(SECRETS, self.known.get, self.admit)
 
-    @staticmethod
-    def admit(origin: str) -> None:
-        if "forbidden" in origin:
+    def admit(self, origin: str) -> None:
+        if origin in self.forbidden:
             raise NotHere.at("/endpoint", "not from here")
 
     def read(self, text: str | bytes, namespace: str = "default") -> HttpTarget | None:
         """The target, which is that of a close look; None where it takes one."""
         text = text if isinstance(text, bytes) else text.encode()
         try:
-            asked = self.reader.read(text, namespace=namespace)
+            for _ in range(2):  # what is met for the first time takes a close look
+                asked = self.reader.read(text, namespace=namespace)
         except (InvalidInput, ValueError):
             return None
         if asked is None:
@@ -64,12 +65,11 @@ USUAL = {
     "compact": '{"endpoint":"http://h.example/jobs/a-1_B","success_when":"body.done"}',
     "as Python writes it": '{"endpoint": "http://h.example/jobs/1", "method": "HEAD"}',
     "the endpoint last": '{"method":"POST","json":{"a":[1,2.5,null]},"endpoint":"http://h.example:80/1"}',
-    "with a slash in disguise": '{"endpoint":"http:\\/\\/h.example\\/jobs\\u002f1"}',
     "not ASCII": '{"endpoint":"http://h.example/jübs/1","headers":{"X-A":"ü"}}',
     "in a query": '{"endpoint":"http://h.example/x?of=a/1"}',
     "at a connection": '{"http_conn_id":"c","endpoint":"/jobs/1"}',
     "at a connection, absolute": '{"http_conn_id":"c","endpoint":"https://c.example/v1/jobs/1"}',
-    "a name that ends a later text": '{"endpoint":"http://h.example/T","method":"GET"}',
+    "a name that stands in another text": '{"message":"text + \'T\'","endpoint":"http://h.example/T","method":"HEAD"}',
     "lines between": '{\n"endpoint" :\t"http://h.example/jobs/1"\r\n}',
 }
 
@@ -88,6 +88,9 @@ UNUSUAL = {
     "an origin": '{"endpoint":"http://h.example"}',
     "a name in disguise": '{"endpoint":"http://h.example/\\u0041"}',
     "a name that is not plain": '{"endpoint":"http://h.example/a.b"}',
+    "a slash in disguise": '{"endpoint":"http:\\/\\/h.example\\/jobs\\u002f1"}',
+    "a name that ends a later text": '{"endpoint":"http://h.example/T","method":"GET"}',
+    "a name in disguise and in a field": '{"endpoint":"http://h.example/\\u0078","endpointx":[]}',
     "a name that ends an earlier text": '{"method":"GET","endpoint":"http://h.example/T"}',
     "a name that ends the field's": '{"endpoint":"http://h.example/point"}',
     "two endpoints": '{"endpoint":"http://h.example/1","endpoint":"http://h.example/1"}',
@@ -105,7 +108,28 @@ UNUSUAL = {
 def test_what_is_not_usual_takes_a_close_look(text: str | bytes) -> None:
     scene = Scene()
     assert scene.read(text) is None
-    assert scene.reader._known.cache_info().maxsize == REMEMBERED
+    assert scene.reader._known == {}
+
+
+def test_only_so_much_is_remembered() -> None:
+    scene = Scene()
+    for n in range(MET + 1):  # a job's name in the middle
+        assert (
+            scene.reader.read(b'{"endpoint":"http://h.example/%d/status"}' % n, namespace="default") is None
+        )
+    assert scene.reader._known == {}
+    assert len(scene.reader._met) <= MET
+    for n in range(REMEMBERED + 5):
+        assert scene.read(f'{{"endpoint":"http://h.example/{n}/status"}}') is not None
+    assert len(scene.reader._known) == REMEMBERED
+
+
+def test_what_waitd_itself_listens_on_from_now_on_is_not_read_any_more() -> None:
+    scene = Scene()
+    text = '{"endpoint":"http://h.example/1"}'
+    assert scene.read(text) is not None
+    scene.forbidden.add("http://h.example")
+    assert scene.read(text) is None
 
 
 WRONG = {
@@ -136,6 +160,7 @@ def test_what_is_wrong_is_not_read_however_often_it_comes(
     scene.known["c"] = Connection("c", host="https://c.example/v1")
     params = {"endpoint": "http://h.example/1"}
     assert scene.read(orjson.dumps(params)) is not None
+    assert scene.reader.read(orjson.dumps(params | change), namespace="default") is None
     for _ in range(3):
         with pytest.raises(error):
             scene.reader.read(orjson.dumps(params | change), namespace="default")

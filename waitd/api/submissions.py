@@ -30,11 +30,11 @@ class Submissions:
     def __init__(self, services: Services, sinks: SinkTargets) -> None:
         self._probes = services.probes
         self._envelopes = Envelopes(services.probes, services.limits)
-        #: The short way, to be tried first.
-        self.usual = UsualBodies(services, self._envelopes, sinks)
         self._preparing = {
             kind: probe for kind, probe in services.probes.items() if isinstance(probe, Preparing)
         }
+        #: The short way, to be tried first.
+        self.usual = UsualBodies(services, self._preparing, self._envelopes, sinks)
         self._connections = services.connections
         self._namespaces = services.namespaces
         self._sinks = sinks

@@ -12,7 +12,10 @@ NO_CONTROL = "control characters are not allowed"
 
 
 def is_plain(text: bytes) -> bool:
-    """Whether JSON stands for nothing but printable ASCII: it has no lower characters, and none of these is written in disguise."""
+    """Whether JSON stands for nothing but printable ASCII: none of it is written in disguise.
+
+    Raw characters below a space are no JSON; whoever decodes it sees to that.
+    """
     return text.isascii() and b"\\" not in text and b"\x7f" not in text
 
 

@@ -2,7 +2,8 @@
 
 A decoder in C takes a body apart and checks its types; the rest is checked piece by piece, and what many bodies share (figures, sinks,
 parameters but for the job's name) is checked once and remembered as it is written. Nothing is taken here that a close look
-(`submissions`) would refuse, and nothing is said of what is wrong.
+(`submissions`) would refuse, but for numbers out of range in a field that a later one of the same name makes void. Nothing is said of
+what is wrong.
 """
 
 from collections.abc import Mapping
@@ -67,14 +68,18 @@ _UNUSUAL = (InvalidInput, msgspec.MsgspecError, ValueError, RecursionError)
 class UsualBodies:
     """Makes drafts of them. Holds no state but caches."""
 
-    def __init__(self, services: Services, envelopes: Envelopes, sinks: SinkTargets) -> None:
+    def __init__(
+        self,
+        services: Services,
+        preparing: Mapping[str, Preparing],
+        envelopes: Envelopes,
+        sinks: SinkTargets,
+    ) -> None:
         self._probes = services.probes
         self._readers = {
             kind: probe.read_params for kind, probe in services.probes.items() if isinstance(probe, Readable)
         }
-        self._preparing = {
-            kind: probe for kind, probe in services.probes.items() if isinstance(probe, Preparing)
-        }
+        self._preparing = preparing
         self._connections = services.connections
         self._namespaces = services.namespaces
         self._envelopes = envelopes
@@ -101,8 +106,10 @@ class UsualBodies:
         kind = body.kind
         if kind not in self._probes or self._namespaces.rules(namespace) is not None:
             return None
-        if not (plain or _are_printable(body.labels, body.supersede_key, body.wake_on)):
-            return None
+        if not plain:
+            text.decode()  # what is passed over twice, as the first of two fields of one name, is to be text, too
+            if not _are_printable(body.labels, body.supersede_key, body.wake_on):
+                return None
         if key is not None and not key.isprintable():  # in a header, or not plain
             return None
         figures = (body.poke_interval, body.timeout, body.exponential_backoff, body.max_wait)

@@ -82,7 +82,7 @@ def spec_text(spec: WaitSpec) -> str:
     """
     try:
         return _encode(spec).decode()
-    except (TypeError, UnicodeEncodeError, RecursionError) as error:
+    except (TypeError, OverflowError, UnicodeEncodeError, RecursionError) as error:
         raise InvalidInput.at("", f"the wait cannot be kept as JSON: {error}") from None
 
 

@@ -176,19 +176,21 @@ class Poker:
         """Takes waits in hand that are in the store. New ones are due at once; those met again keep to their grid."""
         now, monotonic = self._clock.now(), self._clock.monotonic()
         due_now: list[Entry] = []
-        for wait in waits:
-            if wait.id not in self._held:
-                entry = self._entry(wait)
-                self._held[wait.id] = entry
-                due = self._next_due(entry, now) if entry.progress.runs else now
-                listens = entry.kind.topics is not None or wait.spec.wake_on is not None
-                if (listens and self.listeners.add(entry, wait)) or due <= now:
-                    entry.due = monotonic
-                    due_now.append(entry)
-                else:
-                    self._schedule(entry, monotonic + due - now)
-        if self._calendar.put_together(due_now, monotonic):
-            self._wakeup.set()
+        try:
+            for wait in waits:
+                if wait.id not in self._held:
+                    entry = self._entry(wait)
+                    self._held[wait.id] = entry
+                    due = self._next_due(entry, now) if entry.progress.runs else now
+                    listens = entry.kind.topics is not None or wait.spec.wake_on is not None
+                    if (listens and self.listeners.add(entry, wait)) or due <= now:
+                        entry.due = monotonic
+                        due_now.append(entry)
+                    else:
+                        self._schedule(entry, monotonic + due - now)
+        finally:  # a defect met with one of them is not to keep the others waiting
+            if self._calendar.put_together(due_now, monotonic):
+                self._wakeup.set()
 
     def _entry(self, wait: StoredWait) -> Entry:
         spec = wait.spec

@@ -65,6 +65,7 @@ class Readable(Protocol):
 
         Raises:
             InvalidInput: they are wrong.
+            ValueError: they are no JSON, or something in them is wrong.
         """
 
 

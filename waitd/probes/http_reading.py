@@ -1,10 +1,10 @@
 """Parameters of the kind `http` as they are written: many waits' differ only in the last segment of their endpoint.
 
-What is left of the text without that name is looked up in what is remembered, so that the rest is checked once.
+What is left of the text without that name is looked up in what is remembered, so that the rest is checked once. Where jobs have their
+names elsewhere (`/jobs/42/status`), nothing is gained.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -22,9 +22,10 @@ from waitd.probes.http_params import (
     shape_of,
 )
 
-#: How many texts are remembered, and how long one may be, in bytes.
+#: How many texts are remembered, how long one may be, in bytes, and of how many more it is known that they were met.
 REMEMBERED = 1024
-REMEMBERED_LENGTH = 2048
+REMEMBERED_LENGTH = 1024
+MET = 4096
 #: How many objects and arrays there may be in one: how deep they may lie in each other is counted by those who look closely.
 SHALLOW = 32
 
@@ -36,6 +37,13 @@ class _Endpoint(Struct):
 
 
 _decoded = msgspec.json.Decoder(_Endpoint).decode
+
+
+class Rest(NamedTuple):
+    """Parameters in JSON but for the name at the end of their endpoint, and whose they are."""
+
+    text: bytes
+    namespace: str
 
 
 class Folder(NamedTuple):
@@ -56,7 +64,7 @@ class Folder(NamedTuple):
 
 
 class ParamsReader:
-    """Reads such texts. Holds no state but a cache."""
+    """Reads such texts. Holds no state but what it remembers."""
 
     def __init__(
         self,
@@ -68,41 +76,65 @@ class ParamsReader:
         self._secret_headers = tuple(secret_headers)
         self._peek = peek
         self._admit = admit
-        self._known = lru_cache(maxsize=REMEMBERED)(self._folder)
+        self._known: dict[Rest, Folder] = {}
+        #: Hashes of what was met and is not remembered yet.
+        self._met: set[int] = set()
 
     def read(self, params: bytes, *, namespace: str) -> tuple[HttpTarget, Mapping[str, Any]] | None:
-        """The target that parameters in JSON name, and they themselves; None: they are not written as they usually are.
+        """The target that parameters in JSON name, and they themselves; None: they are to be looked at closely.
 
         Raises:
             InvalidInput: they are wrong.
             ValueError: the text, or the endpoint, is wrong.
         """
         endpoint = _decoded(params).endpoint
-        folder, slash, name = endpoint.rpartition("/")
-        if len(params) > REMEMBERED_LENGTH or not PLAIN_NAME.fullmatch(name):
+        name = endpoint.rpartition("/")[2]
+        if len(params) > REMEMBERED_LENGTH or b"\\" in params or not PLAIN_NAME.fullmatch(name):
             return None
-        known = self._known(params.replace(name.encode() + b'"', b'"', 1), namespace)
-        if known.params.get("endpoint") != folder + slash:  # something before it ends like it, and was cut
+        end = name.encode() + b'"'
+        before, _, after = params.partition(end)
+        if end in after:  # only where it stands there once, and as it is, it is the endpoint's that was found
+            return None
+        known = self._folder(Rest(before + b'"' + after, namespace))
+        if known is None:
             return None
         shape, conn_id = known.shape, known.shape.template.conn_id
-        if conn_id is not None and (connection := self._peek(conn_id)) is not None:
-            join(connection.base_url(), endpoint)
+        if conn_id is not None:
+            connection = self._peek(conn_id)
+            if connection is not None:
+                join(connection.base_url(), endpoint)
+        elif known.origin is not None:
+            self._admit(known.origin)
         seed = known.seed.copy()
         seed.update(name.encode())
         target = shape.target(known.endpoint + name, known.origin, seed.hexdigest())
         return target, {**known.params, "endpoint": endpoint}
 
-    def _folder(self, text: bytes, namespace: str) -> Folder:
-        params = orjson.loads(text)
-        if not isinstance(params, dict) or text.count(b"{") + text.count(b"[") > SHALLOW:
-            raise ValueError("not written as usual")
-        rest = {name: value for name, value in params.items() if name != "endpoint"}
-        shape = shape_of(orjson.dumps(rest), namespace, self._secret_headers)
-        folder, conn_id = params.get("endpoint", ""), shape.template.conn_id
+    def _folder(self, rest: Rest) -> Folder | None:
+        """What is remembered; None the first time, since the job may have its name elsewhere, and then nothing comes again."""
+        known = self._known.get(rest)
+        if known is not None:
+            return known
+        if hash(rest) not in self._met:
+            if len(self._met) >= MET:
+                self._met.clear()
+            self._met.add(hash(rest))
+            return None
+        if rest.text.count(b"{") + rest.text.count(b"[") > SHALLOW:
+            return None
+        if len(self._known) >= REMEMBERED:
+            del self._known[next(iter(self._known))]
+        known = self._known[rest] = self._looked_at(rest)
+        return known
+
+    def _looked_at(self, rest: Rest) -> Folder:
+        params = orjson.loads(rest.text)
+        folder = params["endpoint"]
+        others = {name: value for name, value in params.items() if name != "endpoint"}
+        shape = shape_of(orjson.dumps(others), rest.namespace, self._secret_headers)
+        conn_id = shape.template.conn_id
         if conn_id is None:
             origin = origin_of_folder(folder)
-            if origin is not None:
-                self._admit(origin)
         else:
             named = named_by(folder, conn_id, None)
             origin = None if named is None else str(named)

@@ -67,7 +67,7 @@ def _rows(some: Iterable[StoredWait]) -> list[tuple[str, str]]:
         for sink in wait.spec.sinks
         if sink.get("kind") == "airflow"
     ]
-    return [(conn_id, wait_id) for conn_id, wait_id in dict.fromkeys(told) if isinstance(conn_id, str)]
+    return list(dict.fromkeys((conn_id, wait_id) for conn_id, wait_id in told if isinstance(conn_id, str)))
 
 
 async def airflow_connections(link: Link) -> list[str]:
