@@ -45,20 +45,10 @@ class Envelope(NamedTuple):
         """The specification of a wait with the rest of its fields."""
         kind, poke_interval, timeout, exponential_backoff, max_wait, soft_fail, silent_fail = self
         return WaitSpec(
-            kind=kind,
-            params=params,
-            poke_interval=poke_interval,
-            timeout=timeout,
-            exponential_backoff=exponential_backoff,
-            max_wait=max_wait,
-            soft_fail=soft_fail,
-            silent_fail=silent_fail,
-            sinks=sinks,
-            labels=labels,
-            supersede_key=supersede_key,
-            submit=submit,
-            wake_on=wake_on,
-        )
+            # In their order: by name they cost half as much again.
+            kind, params, poke_interval, timeout, exponential_backoff, max_wait, soft_fail, silent_fail,
+            sinks, labels, supersede_key, submit, wake_on,
+        )  # fmt: skip
 
 
 class Envelopes:

@@ -303,13 +303,12 @@ class Poker:
                 origins.add(entry, entry.kind.probe.origin(entry.target))
                 queued.append(entry)
         self._start()
-        held_up = [entry for entry in queued if entry.queued]
-        for entry in held_up:
-            if entry.deadline < now + ALARM_SECONDS:
-                self._alarm(entry, now)
+        held_up, soon = [entry for entry in queued if entry.queued], now + ALARM_SECONDS
         self._calendar.put_together(
-            [entry for entry in held_up if entry.deadline >= now + ALARM_SECONDS], monotonic + ALARM_SECONDS
+            [entry for entry in held_up if entry.deadline >= soon], monotonic + ALARM_SECONDS
         )
+        for entry in [entry for entry in held_up if entry.deadline < soon]:
+            self._alarm(entry, now)
 
     def _schedule(self, entry: Entry, due: float) -> None:
         entry.due = due
