@@ -16,18 +16,21 @@ class Line:
     __slots__ = ("_lanes", "groups")
 
     def __init__(self) -> None:
-        #: Who is queued, by coalescing key. To be read only.
-        self.groups: dict[str, list[Entry]] = {}
+        #: Who is queued, by coalescing key; a list only where they are several. To be read only.
+        self.groups: dict[str, Entry | list[Entry]] = {}
         self._lanes: dict[int, deque[str]] = {}
 
     def append(self, entry: Entry) -> None:
         """Queues an entry, with those of equal key that are queued already."""
         key = entry.target.key or entry.id  # those with equal keys that are queued together share one look
-        group = self.groups.get(key)
-        if group is not None:
-            group.append(entry)
+        there = self.groups.get(key)
+        if there is not None:
+            if isinstance(there, Entry):
+                self.groups[key] = [there, entry]
+            else:
+                there.append(entry)
             return
-        self.groups[key] = [entry]
+        self.groups[key] = entry
         magnitude = frexp(entry.pacing.poke_interval)[1]
         lane = self._lanes.get(magnitude)
         if lane is None:
@@ -46,8 +49,10 @@ class Line:
         key = lane.popleft()
         if not lane:
             del self._lanes[magnitude]
-        return self.groups.pop(key)
+        group = self.groups.pop(key)
+        return [group] if isinstance(group, Entry) else group
 
     def _overdue(self, magnitude: int, now: float) -> float:
-        first = self.groups[self._lanes[magnitude][0]][0]
+        group = self.groups[self._lanes[magnitude][0]]
+        first = group if isinstance(group, Entry) else group[0]
         return (now - first.due) / first.pacing.poke_interval
