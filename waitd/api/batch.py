@@ -29,7 +29,7 @@ from waitd.ports import Added, Keyed
 #: How many batches are read and stored at the same time, since each may take up some hundred MiB; and how many more may wait for that.
 AT_ONCE = 8
 IN_LINE = 64
-#: After how many lines it is looked whether others are to have their turn.
+#: After how many lines that cost next to nothing it is looked whether others are to have their turn.
 LOOKED_AFTER = 16
 #: How many of both one caller may have, where callers are told apart.
 OF_ONE_CALLER = AT_ONCE // 2
@@ -113,7 +113,7 @@ class Batches:
                 for line in lines.texts:
                     draft = None if line is None else usual_line(line, namespace, plain=lines.plain)
                     entries.append(draft or await self._entry(line, namespace))
-                    if len(entries) % LOOKED_AFTER == 0 and turns.over():
+                    if (draft is None or len(entries) % LOOKED_AFTER == 0) and turns.over():
                         await turns.next_turn()
         finally:
             self._services.throttle.charge(principal_of(request), len(entries), request.content.total_bytes)

@@ -69,8 +69,8 @@ class ParamsReader:
         peek: Callable[[str | None], Connection | None],
         admit: Callable[[str], None],
     ) -> None:
-        """`peek` finds a connection that is at hand; `admit` raises InvalidInput where an origin may not be named;
-        each poke judges anew.
+        """`peek` finds a connection that is at hand; `admit` raises InvalidInput where an origin may not be named. It is asked once: each
+        poke judges anew.
         """
         self._secret_headers = tuple(secret_headers)
         self._peek = peek
