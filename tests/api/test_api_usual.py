@@ -16,8 +16,17 @@ from waitd.api.bodies import MAX_DEPTH, decoded
 from waitd.api.submissions import Submissions
 from waitd.api.targets import REMEMBERED, REMEMBERED_LENGTH, SinkTargets
 from waitd.api.texts import is_plain
+from waitd.api.usual import Body, Line
 from waitd.core.errors import InvalidInput
-from waitd.models import MAX_KEY_LENGTH, MAX_LABEL_NAME, MAX_LABEL_VALUE, MAX_LABELS, MAX_SINKS
+from waitd.models import (
+    MAX_KEY_LENGTH,
+    MAX_LABEL_NAME,
+    MAX_LABEL_VALUE,
+    MAX_LABELS,
+    MAX_SINKS,
+    BatchLine,
+    WaitRequest,
+)
 from waitd.ports import NewWait
 from waitd.probes.http import HttpProbe
 
@@ -234,6 +243,11 @@ async def test_whatever_comes_the_two_agree(submissions: Submissions) -> None:
 
     compare()
     assert taken > 100, "they were compared"
+
+
+def test_the_fields_are_those_of_the_models() -> None:
+    assert set(Body.__struct_fields__) == set(WaitRequest.model_fields)
+    assert set(Line.__struct_fields__) == set(BatchLine.model_fields)
 
 
 async def test_a_kind_that_loads_is_read_the_short_way_once_it_has(submissions: Submissions) -> None:

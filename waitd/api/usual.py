@@ -1,4 +1,4 @@
-"""The short way: bodies as they usually come, for a quarter of the price of a close look.
+"""The short way: bodies as they usually come, for less than half the price of a close look.
 
 A decoder in C takes a body apart and checks its types; the rest is checked piece by piece, and what many bodies share (figures, sinks,
 parameters but for the job's name) is checked once and remembered as it is written. Nothing is taken here that a close look

@@ -1,6 +1,6 @@
 """The probes: how one kind of target is asked, and what its answer means. One file a kind.
 
-`http.py` is the kind `http`: `http_params` reads a wait's parameters, `http_client` makes the request (`decoding` takes its body apart), `http_judging` and `judging` ask the
+`http.py` is the kind `http`: `http_params` reads a wait's parameters, `http_reading` remembers what many waits' have in common, `http_client` makes the request (`decoding` takes its body apart), `http_judging` and `judging` ask the
 conditions, `conditions` knows CEL and what an expression may cost, `plain_conditions` does without CEL where it can, `expression_tree` reads what an expression names.
 `http_etags` asks again only for what has changed. A plain GET goes past aiohttp's session: `wire` keeps the connections, `exchange` speaks on them.
 
