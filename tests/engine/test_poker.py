@@ -589,6 +589,26 @@ async def test_what_the_store_refuses_is_counted_while_it_does() -> None:
 
 
 @in_virtual_time
+async def test_a_defect_met_with_one_wait_keeps_no_other_waiting() -> None:
+    async with running(lambda *_: Pending()) as bench:
+        good, bad = (waiting(name, bench.clock.now()) for name in ("good", "bad"))
+        bench.store.put(good, bad)
+        parse = bench.probe.parse
+
+        def broken(params: Any, *, namespace: str) -> Any:
+            if params["name"] == "bad":
+                raise RuntimeError("a defect")
+            return parse(params, namespace=namespace)
+
+        bench.probe.parse = broken  # type: ignore[method-assign]  # such a kind
+        with pytest.raises(RuntimeError, match="a defect"):
+            bench.poker.adopt([good, bad])
+        await asyncio.sleep(1)
+        assert bench.poker.holds("good")
+        assert bench.probe.looks.keys() == {"good"}
+
+
+@in_virtual_time
 async def test_equal_paces_are_one_object_and_strange_ones_do_not_pile_up() -> None:
     async with running(lambda *_: Pending(), capacity=2 * PACINGS) as bench:
         for n in range(PACINGS + 5):
