@@ -130,7 +130,7 @@ class UsualBodies:
         return Draft(NewWait.of(namespace, spec, key, body_digest, target))
 
     def _read(self, kind: str, text: bytes, namespace: str) -> tuple[Target, Mapping[str, Any]] | None:
-        """The target that parameters in JSON name, and they themselves; None: they are to be looked at closely. Raises InvalidInput."""
+        """The target that parameters in JSON name, and they themselves; None: they are to be looked at closely. Raises what `_UNUSUAL` names."""
         reader = self._readers.get(kind)
         asked = None if reader is None else reader(text, namespace=namespace)
         if asked is not None:

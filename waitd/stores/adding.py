@@ -81,7 +81,7 @@ def _candidate(new: NewWait, now: float) -> Candidate | Exception:
         deadline,
         NOTHING_SEEN,
         target=new.target,
-        submission=None if spec.submit is None else first_submission(spec.submit),
+        submission=first_submission(spec.submit),
     )
     return Candidate(
         Added(stored, created=True),
