@@ -9,13 +9,13 @@ from typing import Any
 
 from msgspec import structs
 
-from waitd.core.connection import Connection
-from waitd.core.connection_auth import credentials_of
-from waitd.core.cost import Measured
-from waitd.core.delivery import AfterAttempt, Delivered, DeliveryId, Receipt
+from waitd.core.connections.auth import credentials_of
+from waitd.core.connections.connection import Connection
+from waitd.core.costs.model import Measured
 from waitd.core.errors import StoreUnavailable
-from waitd.core.verdict import Pending, Success, Verdict
-from waitd.core.wait import Outcome, Progress, WaitId, WaitSpec, WaitState
+from waitd.core.waits.delivery import AfterAttempt, Delivered, DeliveryId, Receipt
+from waitd.core.waits.verdict import Pending, Success, Verdict
+from waitd.core.waits.wait import Outcome, Progress, WaitId, WaitSpec, WaitState
 from waitd.ports import Authorization, Ended, Ending, Landing, Parcel, Pokeable, StoredWait
 
 

@@ -13,7 +13,7 @@ from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.s3.models import s3_backends
 from moto.server import ThreadedMotoServer
 
-from waitd.core.connection import Connection
+from waitd.core.connections.connection import Connection
 
 #: moto keeps one memory for all its servers of a process, so no name is given twice.
 _NAMES = itertools.count(1)

@@ -5,7 +5,7 @@ import sys
 from waitd.probes.presets.loading import BUILT_IN, built_in
 from waitd.probes.presets.page import page
 
-PAGE = BUILT_IN / "README.md"
+PAGE = BUILT_IN.parent / "README.md"
 
 if __name__ == "__main__":
     PAGE.write_text(page(built_in()), "utf-8")

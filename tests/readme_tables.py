@@ -17,19 +17,19 @@ from pydantic_core import PydanticUndefined
 
 from waitd.cli import app
 from waitd.cli.common import MEANING
-from waitd.probes.aws_waiter import AwsWaiterParams
-from waitd.probes.http_params import HttpParams
-from waitd.probes.http_submit import HttpSubmit
-from waitd.probes.s3_params import S3KeyParams, S3KeysUnchangedParams
+from waitd.probes.aws.probe import AwsWaiterParams
+from waitd.probes.http.params import HttpParams
+from waitd.probes.http.submit import HttpSubmit
+from waitd.probes.s3.params import S3KeyParams, S3KeysUnchangedParams
 from waitd.probes.signal import SignalParams
-from waitd.probes.sql_params import SqlParams
+from waitd.probes.sql.params import SqlParams
 from waitd.settings import Settings
-from waitd.sinks.airflow_params import AirflowParams
-from waitd.sinks.amqp import AmqpParams
-from waitd.sinks.kafka import KafkaParams
-from waitd.sinks.nats import NatsParams
-from waitd.sinks.redis import RedisParams
-from waitd.sinks.sqs import SqsParams
+from waitd.sinks.airflow.params import AirflowParams
+from waitd.sinks.brokers.amqp import AmqpParams
+from waitd.sinks.brokers.kafka import KafkaParams
+from waitd.sinks.brokers.nats import NatsParams
+from waitd.sinks.brokers.redis import RedisParams
+from waitd.sinks.brokers.sqs import SqsParams
 from waitd.sinks.webhook import WebhookParams
 
 README = Path(__file__).parent.parent / "README.md"

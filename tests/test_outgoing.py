@@ -10,7 +10,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 from daemon import serving
 
-from waitd.core.egress import Egress, Named
+from waitd.core.connections.egress import Egress, Named
 from waitd.outgoing import Blocked, Outgoing, blocked
 
 REFUSING = Egress(private=False)

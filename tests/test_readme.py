@@ -12,7 +12,7 @@ import pytest
 import typer
 from readme_tables import KINDS, README, SINKS, with_tables
 
-from waitd.api.table import Handlers, table
+from waitd.api.route_table import Handlers, table
 from waitd.app import Parts, parts_of
 from waitd.cli import app
 from waitd.connections.environment import EnvironmentResolver

@@ -15,7 +15,7 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
 
-from waitd.core.connection import Connection
+from waitd.core.connections.connection import Connection
 
 CLIENT, SECRET = "client:1", "client secret/ü"
 

@@ -16,9 +16,9 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from waitd.core.connection import origin_of, segment
+from waitd.core.connections.connection import origin_of, segment
 from waitd.core.errors import Unavailable, WaitdError
-from waitd.core.server_sent import EventParser, ServerSentEvent
+from waitd.core.http.server_sent_events import EventParser, ServerSentEvent
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"

@@ -18,9 +18,9 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from waitd.core.connection import is_conn_id
+from waitd.core.auth.principal import DEFAULT_NAMESPACE
+from waitd.core.connections.connection import is_conn_id
 from waitd.core.errors import InvalidInput, Problem
-from waitd.core.principal import DEFAULT_NAMESPACE
 
 MAX_SINKS = 8
 MAX_LABELS = 32

@@ -1,7 +1,7 @@
 """The way out: connectors for HTTP sessions that connect only where the egress rules let them.
 
 The address is judged when its socket is made, so it is the one that is then connected to, whatever a name resolved to before. Connections
-that a pool keeps were judged so, too; hosts of submitters and of the operator have pools of their own. The rules are `waitd.core.egress`'s.
+that a pool keeps were judged so, too; hosts of submitters and of the operator have pools of their own. The rules are `waitd.core.connections.egress`'s.
 """
 
 import errno
@@ -14,8 +14,8 @@ from typing import Any
 import aiohttp
 from aiohttp.abc import AbstractResolver
 
-from waitd.core.connection import origin_of
-from waitd.core.egress import Address, Egress, EgressRefused, Listener, Named, is_own, listener
+from waitd.core.connections.connection import origin_of
+from waitd.core.connections.egress import Address, Egress, EgressRefused, Listener, Named, is_own, listener
 
 
 class Blocked(PermissionError):  # noqa: N818 - reads as a sentence

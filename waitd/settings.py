@@ -26,12 +26,12 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from waitd.core.connection import origin_of
-from waitd.core.cost import DEFAULT, Constants, Prices
-from waitd.core.delivery import LADDER
-from waitd.core.egress import entry_of, is_loopback
-from waitd.core.namespaces import OTHERS
-from waitd.core.principal import check_namespace
+from waitd.core.auth.namespaces import OTHERS
+from waitd.core.auth.principal import check_namespace
+from waitd.core.connections.connection import origin_of
+from waitd.core.connections.egress import entry_of, is_loopback
+from waitd.core.costs.model import DEFAULT, Constants, Prices
+from waitd.core.waits.delivery import LADDER
 
 DAY = 86_400.0
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from waitd.airflow.conditions import Untranslatable, cel_of, refuse_callable
-from waitd.probes.file_check import problem
-from waitd.probes.judging import LANGUAGE
+from waitd.probes.cel.evaluation import LANGUAGE
+from waitd.probes.cel.files import problem
 
 
 def plain(response: Any) -> bool:

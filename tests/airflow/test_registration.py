@@ -1,9 +1,9 @@
 from datetime import UTC, datetime, timedelta, timezone
 
 from waitd.airflow.registration import MAX_KEY, Task, registration_of, wait_body
-from waitd.core.airflow_registration import registration_in, text_with
+from waitd.core.airflow.registration import registration_in, text_with
 from waitd.models import Registration, SinkRequest, WaitRequest, parsed
-from waitd.sinks.airflow_params import airflow_target
+from waitd.sinks.airflow.params import airflow_target
 
 TASK = Task("etl", "scheduled__2026-11-21", "wait", -1, "01a1fee1-dcb8-71ab-adca-72e0e7a91ad7", 2)
 TIMING = {"poke_interval": 60.0, "timeout": 3600.0, "soft_fail": False}

@@ -11,10 +11,10 @@ from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
 
 from waitd.api import ApiRunner, Endings, Feed, Limits, Services
-from waitd.core.api_key import token_of
-from waitd.core.audit import Caller, Change
-from waitd.core.connection import Connection
-from waitd.core.delivery import Delivered, Receipt
+from waitd.auth import ApiKeyring
+from waitd.core.auth.api_key import token_of
+from waitd.core.auth.namespaces import NamespaceRules, Namespaces
+from waitd.core.connections.connection import Connection
 from waitd.core.errors import (
     Conflict,
     ConnectionUnavailable,
@@ -22,10 +22,10 @@ from waitd.core.errors import (
     StoreUnavailable,
     UnknownConnection,
 )
-from waitd.core.namespaces import NamespaceRules, Namespaces
-from waitd.core.verdict import Pending, Verdict
-from waitd.core.wait import Outcome, Progress, WaitId
-from waitd.door import ApiKeyring
+from waitd.core.waits.audit import Caller, Change
+from waitd.core.waits.delivery import Delivered, Receipt
+from waitd.core.waits.verdict import Pending, Verdict
+from waitd.core.waits.wait import Outcome, Progress, WaitId
 from waitd.metrics import Instruments
 from waitd.ports import (
     Added,

@@ -21,7 +21,7 @@ from api_fakes import (
 from documented import Documented
 
 from waitd.api import build_application
-from waitd.door import ApiKeyring, BearerAuthenticator
+from waitd.auth import ApiKeyring, BearerAuthenticator
 from waitd.stores import Store
 
 

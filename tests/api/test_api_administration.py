@@ -6,8 +6,8 @@ import pytest
 from api_fakes import NOW, TOKENS, Api, lines_of, problem_of, wait
 from structlog.testing import capture_logs
 
-from waitd.core.event import rfc3339
-from waitd.core.wait import Outcome, WaitState
+from waitd.core.waits.event import rfc3339
+from waitd.core.waits.wait import Outcome, WaitState
 
 DONE = Outcome(WaitState.SUCCESS, None, "done", "success")
 

@@ -11,15 +11,15 @@ from api_fakes import Api, PlainProbe, lines_of, problem_of, until, wait
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waitd.api.admission import Admission
-from waitd.api.batch import Batches
-from waitd.api.bodies import Lines, LineSplitter
 from waitd.api.callers import PRINCIPAL
-from waitd.api.submissions import Submissions
-from waitd.api.targets import SinkTargets
-from waitd.api.texts import is_plain
+from waitd.api.handlers.batch import Batches
+from waitd.api.server.bodies import Lines, LineSplitter
+from waitd.api.submission.admission import Admission
+from waitd.api.submission.sinks import SinkTargets
+from waitd.api.submission.texts import is_plain
+from waitd.api.submission.validation import Submissions
+from waitd.core.auth.principal import LOOPBACK
 from waitd.core.errors import StoreUnavailable
-from waitd.core.principal import LOOPBACK
 from waitd.models import MAX_BATCH_BODY, MAX_BATCH_LINES, MAX_BODY
 
 

@@ -10,8 +10,8 @@ from api_fakes import DAY, NOW, Api, ApiServer, WatchedStore, problem_of, servic
 from documented import Documented
 
 from waitd.api import build_application
-from waitd.core.cost import Constants, Measured, Prices
-from waitd.core.wait import Outcome, Progress, Run, WaitSpec, WaitState
+from waitd.core.costs.model import Constants, Measured, Prices
+from waitd.core.waits.wait import Outcome, Progress, Run, WaitSpec, WaitState
 from waitd.ports import Ending, Live, NewWait, StoredWait
 from waitd.stores import CostRules, Store
 

@@ -6,8 +6,8 @@ import pytest
 from api_fakes import NOW, Api, problem_of
 from uuid_utils import uuid7
 
-from waitd.core.delivery import AfterAttempt, DeliveryState
-from waitd.core.wait import Outcome, WaitState
+from waitd.core.waits.delivery import AfterAttempt, DeliveryState
+from waitd.core.waits.wait import Outcome, WaitState
 from waitd.models import MAX_REDELIVERED
 from waitd.stores import Store
 

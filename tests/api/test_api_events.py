@@ -10,9 +10,10 @@ import pytest
 from aiohttp import ClientResponse
 from api_fakes import NOW, Api, problem_of, until
 
-from waitd.api import events, feed
+from waitd.api.follow import feed
+from waitd.api.handlers import events
 from waitd.core.errors import StoreUnavailable
-from waitd.core.wait import Outcome, WaitState
+from waitd.core.waits.wait import Outcome, WaitState
 from waitd.stores import Store
 
 SUCCESS = Outcome(WaitState.SUCCESS, {"rows": 3, "text": "a\nb\r\n\u2028"}, "done", "success")

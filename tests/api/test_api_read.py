@@ -9,7 +9,7 @@ from uuid_utils import uuid7
 
 from waitd.api import Endings
 from waitd.api.problems import ProblemError
-from waitd.core.wait import Outcome, Progress, Run, WaitSpec, WaitState
+from waitd.core.waits.wait import Outcome, Progress, Run, WaitSpec, WaitState
 from waitd.ports import Added, Live, NewWait
 
 SUCCESS = Outcome(WaitState.SUCCESS, {"rows": 3}, "done", "success")

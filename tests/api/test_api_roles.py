@@ -9,9 +9,9 @@ from api_fakes import NOW, TOKENS, Api, problem_of, wait
 from structlog.testing import capture_logs
 
 from waitd.api.callers import PRINCIPAL
-from waitd.core.delivery import AfterAttempt, DeliveryState
-from waitd.core.principal import LOOPBACK
-from waitd.core.wait import Outcome, WaitState
+from waitd.core.auth.principal import LOOPBACK
+from waitd.core.waits.delivery import AfterAttempt, DeliveryState
+from waitd.core.waits.wait import Outcome, WaitState
 from waitd.stores import Store
 
 DONE = Outcome(WaitState.SUCCESS, None, "done", "success")

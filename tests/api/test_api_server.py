@@ -11,7 +11,9 @@ import pytest
 from api_fakes import Api, lines_of, problem_of, raw, until, wait
 from structlog.testing import capture_logs
 
-from waitd.api import batch, bodies, server
+from waitd.api.handlers import batch
+from waitd.api.server import bodies
+from waitd.api.server import runner as server
 
 SECRET = b"Bearer s3cr3t"
 HOST = b"Host: localhost\r\n"

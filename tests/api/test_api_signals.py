@@ -9,8 +9,8 @@ from api_fakes import Api, PlainProbe, PlainTarget, WatchedStore, problem_of, se
 
 from waitd.api import build_application
 from waitd.core.errors import InvalidInput
-from waitd.core.submission import Submission, SubmitState
-from waitd.core.wait import WaitId
+from waitd.core.waits.submission import Submission, SubmitState
+from waitd.core.waits.wait import WaitId
 from waitd.stores import Store
 
 

@@ -11,9 +11,9 @@ from api_fakes import DAY, Api, problem_of, raw, wait
 from msgspec.structs import replace
 
 from waitd.api.problems import MAX_PROBLEMS
-from waitd.api.submissions import Submissions
-from waitd.api.targets import SinkTargets
-from waitd.api.texts import is_plain
+from waitd.api.submission.sinks import SinkTargets
+from waitd.api.submission.texts import is_plain
+from waitd.api.submission.validation import Submissions
 from waitd.models import MAX_BODY
 
 

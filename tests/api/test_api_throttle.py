@@ -11,9 +11,11 @@ import pytest
 from aiohttp import ClientResponse
 from api_fakes import Api, problem_of, until, wait
 
-from waitd.api import Throttle, batch, throttle
+from waitd.api import Throttle
+from waitd.api.handlers import batch
+from waitd.api.server import throttle
+from waitd.core.auth.principal import LOOPBACK, Principal, Role
 from waitd.core.errors import Unauthenticated
-from waitd.core.principal import LOOPBACK, Principal, Role
 
 ALICE = Principal("key:alice", Role.SUBMITTER)
 BOB = Principal("key:bob", Role.SUBMITTER)

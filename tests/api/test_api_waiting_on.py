@@ -1,6 +1,6 @@
 from api_fakes import NOW, Api
 
-from waitd.core.wait import Outcome, Progress, WaitState
+from waitd.core.waits.wait import Outcome, Progress, WaitState
 from waitd.models import WaitView
 from waitd.ports import Live, WaitingOn
 

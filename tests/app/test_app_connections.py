@@ -9,7 +9,7 @@ import pytest
 
 from waitd.app.connections import RESOLVERS, connections_of, outgoing_of
 from waitd.connections.authorizer import AuthorizedConnections
-from waitd.core.egress import EgressRefused, Named
+from waitd.core.connections.egress import EgressRefused, Named
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection, WaitdError
 from waitd.metrics import Instruments
 from waitd.settings import Settings

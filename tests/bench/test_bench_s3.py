@@ -15,10 +15,10 @@ from waitd.bench.jobs import job_of
 from waitd.bench.s3 import S3, files_of
 from waitd.connections.cache import CachedConnections
 from waitd.connections.environment import EnvironmentResolver
-from waitd.core.verdict import Pending, Success, Unreachable, Verdict
-from waitd.core.wait import Progress
+from waitd.core.waits.verdict import Pending, Success, Unreachable, Verdict
+from waitd.core.waits.wait import Progress
 from waitd.metrics import Instruments
-from waitd.probes.s3 import s3_probes
+from waitd.probes.s3.factory import s3_probes
 
 MARKER = "jobs/succeed/0/j/_SUCCESS"
 

@@ -20,13 +20,13 @@ from aiohttp.test_utils import make_mocked_request  # noqa: E402
 from issuer_endpoint import AUDIENCE, IssuerEndpoint, ec, issuer_endpoint, rsa  # noqa: E402
 
 from waitd.api.authentication import Admitting  # noqa: E402
-from waitd.api.throttle import Throttle  # noqa: E402
-from waitd.core.audit import Caller  # noqa: E402
-from waitd.core.claims import ClaimRules  # noqa: E402
-from waitd.core.principal import LOOPBACK, Role  # noqa: E402
-from waitd.door import ApiKeyring, BearerAuthenticator  # noqa: E402
-from waitd.door.issuer import Issuer  # noqa: E402
-from waitd.door.oidc import OidcTokens  # noqa: E402
+from waitd.api.server.throttle import Throttle  # noqa: E402
+from waitd.auth import ApiKeyring, BearerAuthenticator  # noqa: E402
+from waitd.auth.issuer import Issuer  # noqa: E402
+from waitd.auth.oidc import OidcTokens  # noqa: E402
+from waitd.core.auth.claims import ClaimRules  # noqa: E402
+from waitd.core.auth.principal import LOOPBACK, Role  # noqa: E402
+from waitd.core.waits.audit import Caller  # noqa: E402
 from waitd.outgoing import Outgoing  # noqa: E402
 from waitd.ports import NewKey  # noqa: E402
 from waitd.stores import Store  # noqa: E402

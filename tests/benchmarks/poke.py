@@ -31,13 +31,13 @@ from submitter import wait_on
 
 from waitd.bench.jobs import path_of
 from waitd.bench.machine import machine
-from waitd.core.wait import NOTHING_SEEN, Progress, WaitId, WaitSpec, WaitState
+from waitd.core.waits.wait import NOTHING_SEEN, Progress, WaitId, WaitSpec, WaitState
 from waitd.engine.clock import SystemClock
 from waitd.engine.poker import Poker
 from waitd.metrics import Instruments
 from waitd.ports import Ended, Ending, StoredWait
-from waitd.probes.http import HttpProbe
-from waitd.probes.wire import Wire
+from waitd.probes.http.probe import HttpProbe
+from waitd.probes.transport.pool import Wire
 
 #: How many URLs, and how many requests at a time.
 URLS, AT_ONCE = 2_000, 64

@@ -26,14 +26,14 @@ from spine import put
 from waitd.bench.children import fleet_process
 from waitd.bench.jobs import path_of
 from waitd.bench.machine import machine
-from waitd.core.aws_signature import AwsKeys, S3Signer, encoded_path
-from waitd.core.connection import Connection
-from waitd.core.verdict import Pending, Verdict
+from waitd.core.aws.signature import AwsKeys, S3Signer, encoded_path
+from waitd.core.connections.connection import Connection
+from waitd.core.waits.verdict import Pending, Verdict
 from waitd.ports import Probe
-from waitd.probes.http import HttpProbe
-from waitd.probes.s3 import s3_probes
-from waitd.probes.s3_params import MAX_SHARERS
-from waitd.probes.wire import Wire
+from waitd.probes.http.probe import HttpProbe
+from waitd.probes.s3.factory import s3_probes
+from waitd.probes.s3.params import MAX_SHARERS
+from waitd.probes.transport.pool import Wire
 
 EXAMPLES = """examples:
   python tests/benchmarks/s3.py                          three rounds of each part, two minutes

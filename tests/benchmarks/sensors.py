@@ -7,7 +7,7 @@
 Each way of waiting gets an Airflow 3.3 of its own (installed once, below `.cache`) on a PostgreSQL of its own. What it uses is what the
 system counts: CPU time of all its processes, ended ones included, less what they use when nothing is to be done; and, looked at twice a
 second, task processes, their memory and that of the workers over them (proportional set size), and by how much Triggerer and waitd have
-grown. Every worker has run a task before, so that none is counted that only starts. Beside it stands what `waitd.core.cost` says of
+grown. Every worker has run a task before, so that none is counted that only starts. Beside it stands what `waitd.core.costs.model` says of
 the same waits, by its default constants: it is given what the job server saw, how long each wait lasted and how often it was poked.
 """
 
@@ -28,12 +28,12 @@ from lab import say
 from rich.console import Console
 from rich.table import Table
 
-from waitd.bench.airflow_beside import WaitdBeside, connection, job_server
-from waitd.bench.airflow_environment import airflow_environment
-from waitd.bench.airflow_instance import Airflow
-from waitd.bench.airflow_processes import eventually
+from waitd.bench.airflow.beside import WaitdBeside, connection, job_server
+from waitd.bench.airflow.environment import airflow_environment
+from waitd.bench.airflow.instance import Airflow
+from waitd.bench.airflow.processes import eventually
 from waitd.bench.machine import machine
-from waitd.core.cost import Mode, Usage, Waiting, usage
+from waitd.core.costs.model import Mode, Usage, Waiting, usage
 from waitd.settings import CostSettings
 
 HERE = Path(__file__).parent

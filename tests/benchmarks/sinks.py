@@ -30,8 +30,8 @@ from brokers import BROKERS, Known  # noqa: E402
 from outbox import LADDER, Outbox, outbox  # noqa: E402
 
 from waitd.bench.children import free_port  # noqa: E402
-from waitd.core.delivery import AfterAttempt, DeliveryId  # noqa: E402
-from waitd.core.wait import WaitId  # noqa: E402
+from waitd.core.waits.delivery import AfterAttempt, DeliveryId  # noqa: E402
+from waitd.core.waits.wait import WaitId  # noqa: E402
 from waitd.ports import Parcel  # noqa: E402
 from waitd.sinks.webhook import WebhookSink  # noqa: E402
 

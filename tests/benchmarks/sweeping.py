@@ -26,13 +26,13 @@ from waitd import __version__
 from waitd.bench.machine import machine
 from waitd.connections.authorizer import AuthorizedConnections, Authorizer
 from waitd.connections.tokens import TokenClient
-from waitd.core.connection import Connection
-from waitd.core.wait import WaitSpec
+from waitd.core.connections.connection import Connection
+from waitd.core.waits.wait import WaitSpec
 from waitd.metrics import Instruments
 from waitd.outgoing import Outgoing
 from waitd.ports import NewWait, SweptStore
-from waitd.sinks.airflow_api import AirflowApis
-from waitd.sinks.airflow_sweep import AirflowSweep
+from waitd.sinks.airflow.api import AirflowApis
+from waitd.sinks.airflow.sweep import AirflowSweep
 from waitd.stores import Store
 
 BATCH = 1000

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from waitd.cli.explain import explain
+from waitd.cli.display.explain import explain
 from waitd.models import RunView, WaitingOnView, WaitView
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)

@@ -4,10 +4,10 @@ from fakes import ScriptedProbe, ScriptedTarget, after, hang
 from virtual_time import VirtualClock, in_virtual_time
 
 from waitd.cli.one_wait import OneWait, wait_for
-from waitd.core.schedule import Pacing
-from waitd.core.step import Finish
-from waitd.core.verdict import Failure, Pending, Success, Unreachable
-from waitd.core.wait import WaitState
+from waitd.core.waits.schedule import Pacing
+from waitd.core.waits.step import Finish
+from waitd.core.waits.verdict import Failure, Pending, Success, Unreachable
+from waitd.core.waits.wait import WaitState
 
 
 async def waited(

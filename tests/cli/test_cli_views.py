@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from waitd.cli.views import standing_of, table_of
-from waitd.cli.words import span, when
+from waitd.cli.display.formatting import span, when
+from waitd.cli.display.waits import standing_of, table_of
 
 
 @pytest.mark.parametrize(

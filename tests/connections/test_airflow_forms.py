@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from waitd.connections.airflow_forms import parse_connection
-from waitd.core.connection import Connection
+from waitd.core.connections.connection import Connection
 
 C = Connection
 

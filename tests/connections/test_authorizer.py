@@ -13,11 +13,11 @@ from token_endpoint import SECRET, TokenEndpoint, service_account_key, token_end
 
 from waitd.connections.authorizer import Authorizer
 from waitd.connections.tokens import TokenClient
-from waitd.core.aws_request_signature import Signer
-from waitd.core.aws_signature import AwsKeys
-from waitd.core.azure_signature import shared_key
-from waitd.core.connection import Connection
-from waitd.core.egress import Egress
+from waitd.core.aws.request_signature import Signer
+from waitd.core.aws.signature import AwsKeys
+from waitd.core.connections.azure_signature import shared_key
+from waitd.core.connections.connection import Connection
+from waitd.core.connections.egress import Egress
 from waitd.core.errors import ConnectionUnavailable
 from waitd.metrics import Instruments
 from waitd.outgoing import Outgoing

@@ -5,7 +5,7 @@ import pytest
 
 from waitd.connections import cache as cache_module
 from waitd.connections.cache import CachedConnections, Resolver
-from waitd.core.connection import Connection
+from waitd.core.connections.connection import Connection
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
 from waitd.metrics import Instruments
 from waitd.ports import Connections

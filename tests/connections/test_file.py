@@ -80,7 +80,7 @@ async def test_a_missing_file_cannot_say(tmp_path: Path) -> None:
 async def test_the_example_can_be_read() -> None:
     import tomllib
 
-    from waitd.core.connection_auth import KINDS, credentials_of
+    from waitd.core.connections.auth import KINDS, credentials_of
 
     resolver = FileResolver(EXAMPLE)
     kinds = set()

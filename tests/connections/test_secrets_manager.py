@@ -12,8 +12,8 @@ from moto.secretsmanager.models import secretsmanager_backends
 from moto.server import ThreadedMotoServer
 
 from waitd.connections.secrets_manager import SecretsManagerResolver, SecretsPlace
-from waitd.core.aws_connection import KeySource
-from waitd.core.aws_signature import AwsKeys
+from waitd.core.aws.signature import AwsKeys
+from waitd.core.connections.aws import KeySource
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
 from waitd.outgoing import Outgoing
 

@@ -6,8 +6,8 @@ from aiohttp import web
 from daemon import serving
 from test_secrets_manager import NOW, StaticKeys, resolver
 
-from waitd.core.aws_request_signature import Signer
-from waitd.core.aws_signature import AwsKeys
+from waitd.core.aws.request_signature import Signer
+from waitd.core.aws.signature import AwsKeys
 from waitd.core.errors import ConnectionUnavailable
 
 OLD, NEW = AwsKeys("OLD", "planted1", "token"), AwsKeys("NEW", "planted2")

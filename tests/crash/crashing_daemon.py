@@ -10,9 +10,12 @@ from collections.abc import Callable
 from typing import Any
 
 from waitd.cli import main
-from waitd.probes.http_jobs import HttpJobs
+from waitd.probes.http.jobs import HttpJobs
 from waitd.sinks.webhook import WebhookSink
-from waitd.stores import Store, adding, ending, link
+from waitd.stores import Store
+from waitd.stores.operations import finish as ending
+from waitd.stores.operations import insert as adding
+from waitd.stores.sqlite import connection_thread as link
 from waitd.stores.writer import Writer
 
 point = os.environ.get("CRASH_AT", "")

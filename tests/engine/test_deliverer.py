@@ -12,7 +12,8 @@ import pytest
 from fakes import MemoryOutbox, RecordingSink, RecordingTarget
 from virtual_time import VirtualClock, in_virtual_time
 
-from waitd.core.delivery import (
+from waitd.core.errors import InvalidInput, NotHere, StoreUnavailable
+from waitd.core.waits.delivery import (
     LADDER,
     Delivered,
     DeliveryId,
@@ -22,7 +23,6 @@ from waitd.core.delivery import (
     Receipt,
     Refused,
 )
-from waitd.core.errors import InvalidInput, NotHere, StoreUnavailable
 from waitd.engine import deliverer
 from waitd.engine.deliverer import Deliverer
 from waitd.metrics import Instruments

@@ -9,7 +9,7 @@ from fakes import MemoryStore, ScriptedProbe, waiting
 from msgspec.structs import replace
 from virtual_time import VirtualClock, in_virtual_time
 
-from waitd.core.verdict import Pending
+from waitd.core.waits.verdict import Pending
 from waitd.engine.poker import HINT_PAUSE, Poker
 from waitd.engine.signals import Signals
 from waitd.metrics import Instruments

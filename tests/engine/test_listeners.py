@@ -9,10 +9,10 @@ from typing import Any
 from fakes import ScriptedProbe, waiting
 from msgspec import structs
 
-from waitd.core.schedule import Pacing
-from waitd.core.verdict import Pending
-from waitd.core.wait import Run
-from waitd.engine.entry import Entry, Kind
+from waitd.core.waits.schedule import Pacing
+from waitd.core.waits.verdict import Pending
+from waitd.core.waits.wait import Run
+from waitd.engine.held_wait import Entry, Kind
 from waitd.engine.listeners import SIGNAL, Listeners
 from waitd.metrics import Instruments
 from waitd.ports import StoredWait, Topic

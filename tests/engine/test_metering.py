@@ -11,13 +11,13 @@ import pytest
 from fakes import MemoryStore, ScriptedProbe, waiting
 from msgspec.structs import replace
 
-from waitd.core.cost import Constants, Prices
-from waitd.core.verdict import Pending
-from waitd.core.wait import Outcome, WaitState
-from waitd.engine.census import Census
+from waitd.core.costs.model import Constants, Prices
+from waitd.core.waits.verdict import Pending
+from waitd.core.waits.wait import Outcome, WaitState
+from waitd.engine.memory_sizing import bytes_each
 from waitd.engine.metering import OWN_KINDS, Meter
 from waitd.engine.poker import Poker
-from waitd.engine.weighing import bytes_each
+from waitd.engine.wait_counts import Census
 from waitd.metrics import Instruments
 from waitd.ports import Ended
 

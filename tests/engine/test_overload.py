@@ -7,7 +7,7 @@ from fakes import after
 from test_poker import running
 from virtual_time import in_virtual_time
 
-from waitd.core.verdict import Pending
+from waitd.core.waits.verdict import Pending
 
 #: How long the target takes for an answer, in seconds; it takes one request at a time.
 ANSWER = 1.0

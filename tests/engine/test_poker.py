@@ -21,8 +21,8 @@ from fakes import (
 from msgspec.structs import replace
 from virtual_time import VirtualClock, in_virtual_time
 
-from waitd.core.verdict import Failure, Pending, Success, Unreachable
-from waitd.core.wait import WaitState
+from waitd.core.waits.verdict import Failure, Pending, Success, Unreachable
+from waitd.core.waits.wait import WaitState
 from waitd.engine.poker import PACINGS, Poker
 from waitd.engine.recording import AT_A_TIME
 from waitd.metrics import Instruments
@@ -502,7 +502,7 @@ async def test_draining_does_not_wait_for_ever() -> None:
 async def test_overdue_waits_met_again_after_a_restart_are_looked_at_soon_and_spread() -> None:
     async with running(lambda *_: Pending()) as bench:
         now = bench.clock.now()
-        from waitd.core.wait import observe
+        from waitd.core.waits.wait import observe
 
         for n in range(200):
             wait = waiting(f"w{n}", now - 7200, interval=3600, timeout=86400)

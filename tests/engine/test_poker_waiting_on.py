@@ -7,7 +7,7 @@ from fakes import hang
 from test_poker import Bench, running
 from virtual_time import in_virtual_time
 
-from waitd.core.verdict import Pending, Success, Unreachable
+from waitd.core.waits.verdict import Pending, Success, Unreachable
 from waitd.ports import WaitingOn
 
 

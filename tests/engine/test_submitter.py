@@ -13,8 +13,8 @@ from msgspec import structs
 from virtual_time import VirtualClock, in_virtual_time
 
 from waitd.core.errors import InvalidInput, NotFound, StoreUnavailable
-from waitd.core.step import cancelled
-from waitd.core.submission import (
+from waitd.core.waits.step import cancelled
+from waitd.core.waits.submission import (
     NOT_YET,
     Accepted,
     CancelAgain,
@@ -34,7 +34,7 @@ from waitd.core.submission import (
     cancel_at_end,
     first_submission,
 )
-from waitd.core.wait import Outcome, WaitId, WaitState
+from waitd.core.waits.wait import Outcome, WaitId, WaitState
 from waitd.engine.job_cancels import JobCancels
 from waitd.engine.poker import Poker
 from waitd.engine.submitter import Submitter, plan_of

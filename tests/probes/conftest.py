@@ -9,7 +9,7 @@ from moto_s3 import S3Server, s3_server
 from raw_server import Way
 from sql_scene import Database, Looks
 
-from waitd.core.connection import Connection
+from waitd.core.connections.connection import Connection
 
 
 @pytest.fixture(scope="session")

@@ -11,13 +11,13 @@ from typing import Any, ClassVar
 from fakes import FixedAuthorizations
 from stream_server import stream_server
 
-from waitd.core.connection import Connection
-from waitd.core.verdict import Verdict
-from waitd.core.wait import Progress
+from waitd.core.connections.connection import Connection
+from waitd.core.waits.verdict import Verdict
+from waitd.core.waits.wait import Progress
 from waitd.ports import Pokeable, Target
-from waitd.probes.http import HttpProbe
+from waitd.probes.http.probe import HttpProbe
 from waitd.probes.presets.probe import PresetProbe
-from waitd.probes.s3_key import S3KeyProbe
+from waitd.probes.s3.key import S3KeyProbe
 
 #: What a script may do beside sending bytes.
 CLOSE, RESET, HANG, ENDLESS = "close", "reset", "hang", "endless"

@@ -30,18 +30,18 @@ from fakes import FixedAuthorizations
 from kafka_cluster import KafkaCluster
 from webhook_server import MAX as WEBHOOK_MAX
 
-from waitd.core.connection import Connection
-from waitd.core.delivery import DeliveryId
+from waitd.core.connections.connection import Connection
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
-from waitd.core.wait import WaitId
+from waitd.core.waits.delivery import DeliveryId
+from waitd.core.waits.wait import WaitId
 from waitd.outgoing import Outgoing
 from waitd.ports import Parcel
-from waitd.sinks.amqp import AmqpSink
-from waitd.sinks.broker import BrokerSink
-from waitd.sinks.kafka import KafkaSink
-from waitd.sinks.nats import NatsSink
-from waitd.sinks.redis import RedisSink
-from waitd.sinks.sqs import SqsSink
+from waitd.sinks.brokers.amqp import AmqpSink
+from waitd.sinks.brokers.broker import BrokerSink
+from waitd.sinks.brokers.kafka import KafkaSink
+from waitd.sinks.brokers.nats import NatsSink
+from waitd.sinks.brokers.redis import RedisSink
+from waitd.sinks.brokers.sqs import SqsSink
 from waitd.sinks.webhook import WebhookSink
 
 #: What the queues take at most, in bytes.

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import anyio
 from fakes import RecordingSink
 
-from waitd.core.delivery import AfterAttempt, DeliveryId
-from waitd.core.wait import NOTHING_SEEN, Outcome, WaitId, WaitSpec, WaitState
+from waitd.core.waits.delivery import AfterAttempt, DeliveryId
+from waitd.core.waits.wait import NOTHING_SEEN, Outcome, WaitId, WaitSpec, WaitState
 from waitd.engine.clock import SystemClock
 from waitd.engine.deliverer import Deliverer
 from waitd.metrics import Instruments

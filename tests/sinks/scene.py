@@ -9,7 +9,7 @@ from uuid import uuid4
 from broker_proxy import Proxy
 from brokers import Broker, Known
 
-from waitd.core.delivery import Receipt
+from waitd.core.waits.delivery import Receipt
 from waitd.ports import Parcel
 
 

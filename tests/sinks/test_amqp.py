@@ -5,7 +5,7 @@ import asyncio
 from brokers import Amqp, parcel_of
 from scene import Scene
 
-from waitd.core.delivery import Delivered, Refused
+from waitd.core.waits.delivery import Delivered, Refused
 
 UNROUTABLE = Refused("no queue is bound to the exchange for this routing key")
 

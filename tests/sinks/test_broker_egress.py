@@ -8,9 +8,9 @@ from brokers import BROKERS, Known, parcel_of
 from scene import Scene
 
 from waitd.bench.children import free_port
-from waitd.core.connection import Connection
-from waitd.core.delivery import Refused
-from waitd.core.egress import Egress
+from waitd.core.connections.connection import Connection
+from waitd.core.connections.egress import Egress
+from waitd.core.waits.delivery import Refused
 from waitd.outgoing import Outgoing
 
 

@@ -11,7 +11,7 @@ from daemon import until
 from outbox import Outbox, outbox
 from scene import Scene
 
-from waitd.core.wait import WaitId
+from waitd.core.waits.wait import WaitId
 
 MANY = 1000
 

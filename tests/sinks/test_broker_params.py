@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 from brokers import AnySink, Known, parcel_of
 
-from waitd.core.connection import Connection
-from waitd.core.delivery import Refused
+from waitd.core.connections.connection import Connection
 from waitd.core.errors import InvalidInput, NotInstalled
-from waitd.sinks import broker
-from waitd.sinks.amqp import AmqpSink
-from waitd.sinks.broker import Misconfigured, address_of, tls_of
-from waitd.sinks.kafka import KafkaSink
-from waitd.sinks.nats import NatsSink
-from waitd.sinks.redis import RedisSink
-from waitd.sinks.sqs import SqsSink
+from waitd.core.waits.delivery import Refused
+from waitd.sinks.brokers import broker
+from waitd.sinks.brokers.amqp import AmqpSink
+from waitd.sinks.brokers.broker import Misconfigured, address_of, tls_of
+from waitd.sinks.brokers.kafka import KafkaSink
+from waitd.sinks.brokers.nats import NatsSink
+from waitd.sinks.brokers.redis import RedisSink
+from waitd.sinks.brokers.sqs import SqsSink
 
 SINKS: dict[str, type[AnySink]] = {s.kind: s for s in (SqsSink, RedisSink, NatsSink, KafkaSink, AmqpSink)}
 QUEUE = "https://sqs.eu-west-1.amazonaws.com/123456789012/q"

@@ -11,8 +11,8 @@ from broker_servers import PASSWORD
 from brokers import Kafka, parcel_of
 from scene import Scene
 
-from waitd.core.connection import Connection
-from waitd.core.delivery import Delivered, Receipt, Refused
+from waitd.core.connections.connection import Connection
+from waitd.core.waits.delivery import Delivered, Receipt, Refused
 from waitd.ports import Parcel
 
 #: What a NATS server without TLS says first.

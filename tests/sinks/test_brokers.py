@@ -10,7 +10,7 @@ from cloudevents.core.bindings.http import HTTPMessage, from_structured_event
 from daemon import until
 from scene import Scene
 
-from waitd.core.delivery import Delivered, Gone, Refused
+from waitd.core.waits.delivery import Delivered, Gone, Refused
 
 
 async def test_the_stored_bytes_arrive_as_a_cloudevent(scene: Scene) -> None:

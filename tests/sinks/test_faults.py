@@ -23,7 +23,7 @@ from outbox import KeepingStore, outbox
 from running_brokers import Brokers
 from scene import Scene, scene_of
 
-from waitd.core.delivery import Delivered
+from waitd.core.waits.delivery import Delivered
 
 Step = Callable[[Scene], Awaitable[None]]
 #: How many events meet each fault.
@@ -219,7 +219,7 @@ async def test_a_fault_loses_nothing_slows_no_other_and_is_told(
     brokers: Brokers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, name: str
 ) -> None:
     # A missing topic says so before the attempt's time is over, as it does with the settings' own times.
-    monkeypatch.setattr("waitd.sinks.kafka.REQUEST_TIMEOUT", 500)
+    monkeypatch.setattr("waitd.sinks.brokers.kafka.REQUEST_TIMEOUT", 500)
     fault = FAULTS[name][kind]
     async with AsyncExitStack() as stack:
         place = await scene_of(brokers.get(kind), stack)

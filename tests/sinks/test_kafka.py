@@ -3,7 +3,7 @@
 from brokers import parcel_of
 from scene import Scene
 
-from waitd.core.delivery import Delivered
+from waitd.core.waits.delivery import Delivered
 
 
 async def test_the_key_is_the_waits_id_unless_another_is_given(kafka: Scene) -> None:

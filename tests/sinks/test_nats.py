@@ -5,7 +5,7 @@ from brokers import Nats, parcel_of
 from nats.aio.client import Client
 from scene import Scene
 
-from waitd.core.delivery import Delivered, Gone, Refused
+from waitd.core.waits.delivery import Delivered, Gone, Refused
 
 
 async def prepared(scene: Scene, name: str, **options: object) -> None:
@@ -17,7 +17,7 @@ async def prepared(scene: Scene, name: str, **options: object) -> None:
 async def test_a_repeated_delivery_is_kept_once_and_a_redelivery_again(nats: Scene) -> None:
     from dataclasses import replace
 
-    from waitd.core.delivery import DeliveryId
+    from waitd.core.waits.delivery import DeliveryId
 
     parcel = parcel_of()
     again = replace(parcel, id=DeliveryId("another"))

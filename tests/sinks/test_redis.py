@@ -3,7 +3,7 @@
 from brokers import parcel_of
 from scene import Scene
 
-from waitd.core.delivery import Delivered, Refused
+from waitd.core.waits.delivery import Delivered, Refused
 
 
 async def test_maxlen_keeps_the_stream_about_so_long(redis: Scene) -> None:

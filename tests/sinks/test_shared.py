@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from waitd.sinks.shared import Shared
+from waitd.sinks.client_pool import Shared
 
 
 class Thing:

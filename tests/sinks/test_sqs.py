@@ -9,9 +9,9 @@ from brokers import Known, Sqs, parcel_of
 from daemon import serving
 from scene import Scene
 
-from waitd.core.connection import Connection
-from waitd.core.delivery import Delivered, Gone, Refused
-from waitd.sinks.sqs import SqsSink
+from waitd.core.connections.connection import Connection
+from waitd.core.waits.delivery import Delivered, Gone, Refused
+from waitd.sinks.brokers.sqs import SqsSink
 
 
 def of(scene: Scene) -> Sqs:

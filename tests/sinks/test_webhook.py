@@ -21,10 +21,10 @@ from stream_server import stream_server
 from webhook_receiver import Receiver, receiving, reset
 
 from waitd.bench.children import free_port
-from waitd.core.connection import Connection
-from waitd.core.delivery import Delivered, DeliveryId, Gone, Receipt, Refused
+from waitd.core.connections.connection import Connection
 from waitd.core.errors import ConnectionUnavailable, InvalidInput, UnknownConnection
-from waitd.core.wait import WaitId
+from waitd.core.waits.delivery import Delivered, DeliveryId, Gone, Receipt, Refused
+from waitd.core.waits.wait import WaitId
 from waitd.ports import Parcel, Sink
 from waitd.sinks.webhook import WebhookSink
 

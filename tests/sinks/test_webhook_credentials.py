@@ -10,14 +10,14 @@ from token_endpoint import TokenEndpoint, token_endpoint
 
 from waitd.connections.authorizer import AuthorizedConnections, Authorizer
 from waitd.connections.tokens import TokenClient
-from waitd.core.aws_connection import KeySource
-from waitd.core.aws_request_signature import Signer
-from waitd.core.aws_signature import AwsKeys
-from waitd.core.connection import Connection
-from waitd.core.delivery import Delivered, DeliveryId, Refused
-from waitd.core.egress import Egress
+from waitd.core.aws.request_signature import Signer
+from waitd.core.aws.signature import AwsKeys
+from waitd.core.connections.aws import KeySource
+from waitd.core.connections.connection import Connection
+from waitd.core.connections.egress import Egress
 from waitd.core.errors import NotHere, UnknownConnection
-from waitd.core.wait import WaitId
+from waitd.core.waits.delivery import Delivered, DeliveryId, Refused
+from waitd.core.waits.wait import WaitId
 from waitd.metrics import Instruments
 from waitd.outgoing import Outgoing
 from waitd.ports import Parcel

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from waitd.core.errors import InvalidInput
-from waitd.core.verdict import Pending
-from waitd.core.wait import NOTHING_SEEN, Outcome, Progress, WaitSpec, WaitState, observe
+from waitd.core.waits.verdict import Pending
+from waitd.core.waits.wait import NOTHING_SEEN, Outcome, Progress, WaitSpec, WaitState, observe
 from waitd.ports import Added, Ended, Ending, NewWait, StoredWait
 from waitd.stores import Store
 

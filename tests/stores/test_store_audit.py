@@ -9,13 +9,14 @@ import pytest
 from msgspec import structs
 from store_values import DONE, START, WallClock, add_one, new_wait, opened
 
-from waitd.core.api_key import ApiKey
-from waitd.core.audit import Caller, Change, change
+from waitd.core.auth.api_key import ApiKey
+from waitd.core.auth.principal import Principal, Role
 from waitd.core.errors import Conflict, NotFound, StoreUnavailable
-from waitd.core.principal import Principal, Role
+from waitd.core.waits.audit import Caller, Change, change
 from waitd.ports import AuditFilter, DeliveryFilter
-from waitd.stores import Store, audit
-from waitd.stores.tables import audit as table
+from waitd.stores import Store
+from waitd.stores.operations import audit
+from waitd.stores.schema import audit as table
 
 ANNA = Caller(Principal("key:anna", Role.OPERATOR, "team_a"), "10.0.0.7")
 KEY = ApiKey("anna", b"d" * 32, Role.OPERATOR, "team_a", START, "loopback", expires_at=START + 9)

@@ -21,11 +21,11 @@ from store_values import (
     url_of,
 )
 
-from waitd.core.cost import Measured, Waiting
-from waitd.core.step import cancelled
+from waitd.core.costs.model import Measured, Waiting
+from waitd.core.waits.step import cancelled
 from waitd.ports import CostFilter, CostSums, StoredWait
 from waitd.stores import CostRules, Store
-from waitd.stores.costs import OTHER, day_of
+from waitd.stores.operations.costs import OTHER, day_of
 
 DAY = 86_400.0
 TODAY, BEFORE = day_of(START), day_of(START - 2 * DAY)

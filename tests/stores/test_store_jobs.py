@@ -8,12 +8,12 @@ import pytest
 from store_values import START, News, WallClock, add_one, ending, opened
 
 from waitd.core.errors import Conflict, InvalidInput
-from waitd.core.step import cancelled, timed_out
-from waitd.core.submission import NOT_YET, CancelState, JobCancel, Submission, SubmitState, marked
-from waitd.core.verdict import Pending
+from waitd.core.waits.step import cancelled, timed_out
+from waitd.core.waits.submission import NOT_YET, CancelState, JobCancel, Submission, SubmitState, marked
+from waitd.core.waits.verdict import Pending
 from waitd.ports import Signal, SignalKey, StoredWait
 from waitd.stores import Store
-from waitd.stores.signals import MOST_OF_A_KEY
+from waitd.stores.operations.signals import MOST_OF_A_KEY
 
 SUBMIT = {"endpoint": "https://h/jobs", "handle": "body.id", "cancel_job_on": ["cancelled"]}
 SUBMITTED = Submission(SubmitState.SUBMITTED, {"id": 7}, 1)

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waitd.core.verdict import MESSAGE_LIMIT
-from waitd.core.wait import NOTHING_SEEN, RUNS_KEPT, Progress, Run
+from waitd.core.waits.verdict import MESSAGE_LIMIT
+from waitd.core.waits.wait import NOTHING_SEEN, RUNS_KEPT, Progress, Run
 from waitd.stores.progress import LIMIT, decode_progress, encode_progress
 
 times = st.floats(min_value=0, max_value=1e11)

@@ -15,26 +15,18 @@ from sqlalchemy import create_engine, inspect
 from store_values import add_one, ended, opened
 
 from waitd.core.errors import StoreRefused
-from waitd.core.step import cancelled
-from waitd.core.wait import WaitState
+from waitd.core.waits.step import cancelled
+from waitd.core.waits.wait import WaitState
 from waitd.ports import WaitFilter
-from waitd.stores import (
-    anew,
-    bulk,
-    costs,
-    following,
-    known_values,
-    migrations,
-    reading,
-    rows,
-    telling,
-    upkeep,
-)
-from waitd.stores.adding import COLUMNS
+from waitd.stores import migrations
 from waitd.stores.codec import DeliveryRow, WaitRow
 from waitd.stores.migrations import newest
-from waitd.stores.statements import Statement
-from waitd.stores.tables import deliveries, metadata, waits
+from waitd.stores.operations import airflow_index, costs, known_values, maintenance, redelivery
+from waitd.stores.operations.insert import COLUMNS
+from waitd.stores.queries import event_log, reading, rows
+from waitd.stores.schema import deliveries, metadata, waits
+from waitd.stores.sqlite import bulk
+from waitd.stores.sqlite.statements import Statement
 
 MIGRATIONS = Path(str(migrations.__file__)).parent
 
@@ -119,14 +111,14 @@ async def test_every_commit_is_flushed_to_the_disk(database: Path) -> None:
         (reading.DELIVERY_COUNTS, "COVERING INDEX deliveries_by_state"),
         (rows.WAITS, "waits USING INDEX sqlite_autoindex_waits_1 (id=?)"),
         (rows.DELIVERIES, "deliveries_by_wait (wait_id=?)"),
-        (upkeep.PRUNABLE, "waits_finished_at"),
-        (following.EVENTS_AFTER, "waits_finished_seq (finished_seq>?)"),
-        (following.IS_KEPT, "waits_finished_seq (finished_seq=?)"),
-        (anew.BY_ID, "deliveries_by_wait (wait_id=?)"),
+        (maintenance.PRUNABLE, "waits_finished_at"),
+        (event_log.EVENTS_AFTER, "waits_finished_seq (finished_seq>?)"),
+        (event_log.IS_KEPT, "waits_finished_seq (finished_seq=?)"),
+        (redelivery.BY_ID, "deliveries_by_wait (wait_id=?)"),
         (known_values.VALUES, "sqlite_autoindex_costs_1 (label=? AND namespace=? AND day=?)"),
         (costs.PRUNE, "costs_by_day (day<?)"),
-        (telling.CONNECTIONS, "SEARCH a USING PRIMARY KEY (conn_id>?)"),
-        (telling.TELLING, "SEARCH airflow_waits USING PRIMARY KEY (conn_id=? AND wait_id>?)"),
+        (airflow_index.CONNECTIONS, "SEARCH a USING PRIMARY KEY (conn_id>?)"),
+        (airflow_index.TELLING, "SEARCH airflow_waits USING PRIMARY KEY (conn_id=? AND wait_id>?)"),
     ],
 )
 async def test_queries_go_by_their_index(database: Path, statement: Statement, index: str) -> None:
@@ -215,7 +207,7 @@ async def test_what_has_ended_will_tell_nobody_any_more(database: Path) -> None:
         assert (await store.get(second.id)).state is WaitState.CANCELLED
         assert await store.airflow_connections() == ["c"]
         assert [told.wait_id for told in await store.waits_telling("c", None, 10)] == [third.id]
-    forgetting = await plan(database, bulk.sql(telling._DELETE, 2))
+    forgetting = await plan(database, bulk.sql(airflow_index._DELETE, 2))
     assert "SEARCH airflow_waits USING PRIMARY KEY (conn_id=? AND wait_id=?)" in forgetting
 
 

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from store_values import START, News, add_one, ended, ending, new_wait
 
-from waitd.core.delivery import AfterAttempt, DeliveryState
 from waitd.core.errors import Conflict
-from waitd.core.wait import WaitState
+from waitd.core.waits.delivery import AfterAttempt, DeliveryState
+from waitd.core.waits.wait import WaitState
 from waitd.ports import Added
 from waitd.stores import Store
 

@@ -13,8 +13,8 @@ from waitd.airflow.hook import WaitdHook
 from waitd.airflow.links import WaitLink
 from waitd.airflow.registration import Task, registration_of, wait_body
 from waitd.airflow.triggers import WaitdTrigger
-from waitd.core.airflow_callback import ANSWER, EVENT_ID_KEY, OUTCOME_KEY
-from waitd.core.airflow_registration import REGISTRATION_KEY, SUBJECT, text_with
+from waitd.core.airflow.callback import ANSWER, EVENT_ID_KEY, OUTCOME_KEY
+from waitd.core.airflow.registration import REGISTRATION_KEY, SUBJECT, text_with
 from waitd.models import Registration, TaskOutcome
 
 CallbackMode = Literal["resume", "set_state", "clear"]

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
-from waitd.core.airflow_callback import TaskPlace
+from waitd.core.airflow.callback import TaskPlace
 from waitd.models import Registration
 
 #: The longest key that waitd takes, characters.

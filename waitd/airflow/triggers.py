@@ -6,7 +6,7 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from waitd.core.airflow_registration import TRIGGER
+from waitd.core.airflow.registration import TRIGGER
 
 
 class WaitdTrigger(BaseTrigger):

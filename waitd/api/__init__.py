@@ -6,12 +6,12 @@ checked and described (`openapi`) by what stands there. What does not live here:
 """
 
 from waitd.api.application import build_application
-from waitd.api.endings import Endings
-from waitd.api.feed import Feed
-from waitd.api.server import ApiRunner
+from waitd.api.follow.feed import Feed
+from waitd.api.follow.long_polls import Endings
+from waitd.api.server.runner import ApiRunner
+from waitd.api.server.throttle import Throttle
+from waitd.api.server.tls import Certificate, TlsSite
 from waitd.api.services import Health, Limits, Services
-from waitd.api.throttle import Throttle
-from waitd.api.tls import Certificate, TlsSite
 
 __all__ = [
     "ApiRunner",

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from waitd.api import queries
-from waitd.api.auditing import Audit
-from waitd.api.keys import Keys
+from waitd.api.handlers.audit import Audit
+from waitd.api.handlers.keys import Keys
 from waitd.api.routing import NO_FIELDS, Answer, Body, Route
-from waitd.core.principal import Role
+from waitd.core.auth.principal import Role
 from waitd.models import ChangeList, KeyList, KeyRequest, KeyView, MadeKeyView
 
 _TAG = "administration"

@@ -6,28 +6,28 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from waitd.api.admission import Admission
-from waitd.api.auditing import Audit, tell_change
 from waitd.api.authentication import Admitting, tell_refused
-from waitd.api.batch import Batches
-from waitd.api.costs import Costs
-from waitd.api.deliveries import Deliveries
-from waitd.api.documents import Documents
-from waitd.api.events import Events
-from waitd.api.guard import check_caller, check_content_type, check_method
-from waitd.api.keys import Keys
+from waitd.api.handlers.audit import Audit, tell_change
+from waitd.api.handlers.batch import Batches
+from waitd.api.handlers.costs import Costs
+from waitd.api.handlers.deliveries import Deliveries
+from waitd.api.handlers.docs import Documents
+from waitd.api.handlers.events import Events
+from waitd.api.handlers.health import Operations
+from waitd.api.handlers.keys import Keys
+from waitd.api.handlers.signals import Signals
+from waitd.api.handlers.waits import Waits
 from waitd.api.openapi import document
-from waitd.api.operations import Operations
 from waitd.api.problems import PROBLEM, refusal_of, response_of
 from waitd.api.queries import check_known
+from waitd.api.route_table import Handlers, table
 from waitd.api.routing import PUBLIC, Handler, Route
+from waitd.api.server.loopback_guard import check_caller, check_content_type, check_method
+from waitd.api.server.throttle import Throttle
 from waitd.api.services import Services
-from waitd.api.signals import Signals
-from waitd.api.submissions import Submissions
-from waitd.api.table import Handlers, table
-from waitd.api.targets import SinkTargets
-from waitd.api.throttle import Throttle
-from waitd.api.waits import Waits
+from waitd.api.submission.admission import Admission
+from waitd.api.submission.sinks import SinkTargets
+from waitd.api.submission.validation import Submissions
 from waitd.core.errors import Forbidden, Unauthenticated
 from waitd.models import MAX_BODY
 

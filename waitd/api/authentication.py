@@ -7,9 +7,9 @@ import structlog
 from aiohttp import hdrs, web
 
 from waitd.api.callers import PRINCIPAL
-from waitd.api.throttle import Throttle
+from waitd.api.server.throttle import Throttle
+from waitd.core.auth.principal import LOOPBACK, Principal, Role
 from waitd.core.errors import Forbidden, Unauthenticated
-from waitd.core.principal import LOOPBACK, Principal, Role
 from waitd.ports import Authenticator
 
 log = structlog.get_logger(__name__)

@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from waitd.core.principal import Principal
+from waitd.core.auth.principal import Principal
 
 #: Under this key a request carries its principal, from the door on; a route that needs no authentication may have none.
 PRINCIPAL = web.RequestKey("PRINCIPAL", Principal)

@@ -8,9 +8,9 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from waitd import __version__
-from waitd.api.guard import JSON
 from waitd.api.problems import CONTENT_TYPE, KINDS
 from waitd.api.routing import PUBLIC, Answer, Body, Parameter, Route
+from waitd.api.server.loopback_guard import JSON
 from waitd.models import BatchLine, ProblemDetails, SinkRequest, WaitRequest
 from waitd.ports import Probe, Sink
 

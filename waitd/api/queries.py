@@ -11,9 +11,9 @@ from typing import get_args
 from aiohttp import web
 
 from waitd.api.routing import Parameter
-from waitd.core.delivery import DeliveryId, DeliveryState
 from waitd.core.errors import InvalidInput, NotFound, Problem
-from waitd.core.wait import WaitId
+from waitd.core.waits.delivery import DeliveryId, DeliveryState
+from waitd.core.waits.wait import WaitId
 from waitd.models import ACTIONS, MAX_LABELS, STATES, State
 from waitd.ports import AuditFilter, CostFilter, DeliveryFilter, WaitFilter
 

@@ -6,9 +6,9 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from waitd.api.bodies import decoded, read_body
-from waitd.api.guard import JSON
 from waitd.api.problems import refusal
+from waitd.api.server.bodies import decoded, read_body
+from waitd.api.server.loopback_guard import JSON
 from waitd.api.services import Health
 from waitd.core.errors import InvalidInput, Problem
 from waitd.models import pointer

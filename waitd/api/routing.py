@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 from aiohttp import web
 from pydantic import BaseModel
 
-from waitd.api.guard import JSON
-from waitd.core.principal import Role
+from waitd.api.server.loopback_guard import JSON
+from waitd.core.auth.principal import Role
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from waitd.api.endings import Endings
-from waitd.api.feed import Feed
-from waitd.api.throttle import Throttle
-from waitd.core.namespaces import Namespaces
+from waitd.api.follow.feed import Feed
+from waitd.api.follow.long_polls import Endings
+from waitd.api.server.throttle import Throttle
+from waitd.core.auth.namespaces import Namespaces
 from waitd.metrics import Instruments
 from waitd.ports import ApiStore, Authenticator, Connections, Hearing, Keyring, Metering, Poking, Probe, Sink
 

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from waitd.api.targets import SinkTargets
-from waitd.core.event import rfc3339
-from waitd.core.submission import Submission
-from waitd.core.wait import Outcome, Progress, Run, WaitState
+from waitd.api.submission.sinks import SinkTargets
+from waitd.core.waits.event import rfc3339
+from waitd.core.waits.submission import Submission
+from waitd.core.waits.wait import Outcome, Progress, Run, WaitState
 from waitd.ports import Live, StoredDelivery, StoredWait, WaitingOn
 
 

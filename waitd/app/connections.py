@@ -15,9 +15,9 @@ from waitd.connections.secrets_manager import SecretsManagerResolver, SecretsPla
 from waitd.connections.tokens import TokenClient
 from waitd.connections.vault import VaultPlace, VaultResolver
 from waitd.connections.vault_login import LOGINS, VaultCredentials
-from waitd.core.aws_connection import KeySource
-from waitd.core.aws_signature import AwsKeys
-from waitd.core.egress import Egress, is_loopback
+from waitd.core.aws.signature import AwsKeys
+from waitd.core.connections.aws import KeySource
+from waitd.core.connections.egress import Egress, is_loopback
 from waitd.core.errors import WaitdError
 from waitd.engine.clock import SystemClock
 from waitd.metrics import Instruments
@@ -80,7 +80,7 @@ class _EnvironmentKeys:
     def _credentials(self) -> Keys:
         if self._loaded is None:
             try:
-                from waitd.probes.aws_credentials import AwsCredentials  # noqa: PLC0415 - see above
+                from waitd.probes.access.aws_credentials import AwsCredentials  # noqa: PLC0415 - see above
             except ImportError:
                 raise ValueError(
                     "AWS keys of the environment and of roles need a library that is not installed: pip install 'waitd[s3]'"

@@ -23,29 +23,29 @@ from waitd.api import (
     TlsSite,
     build_application,
 )
-from waitd.app.door import Door
+from waitd.app.auth import Door
 from waitd.app.parts import Parts
-from waitd.core.cost import Measured
-from waitd.core.delivery import DeliveryState
+from waitd.core.costs.model import Measured
 from waitd.core.errors import Unavailable, WaitdError
-from waitd.core.wait import Progress, WaitId
-from waitd.engine.census import Census
+from waitd.core.waits.delivery import DeliveryState
+from waitd.core.waits.wait import Progress, WaitId
 from waitd.engine.clock import SystemClock
 from waitd.engine.deliverer import Deliverer
 from waitd.engine.job_cancels import JobCancels
-from waitd.engine.keeper import Keeper, pages
+from waitd.engine.maintenance import Keeper, pages
 from waitd.engine.metering import Meter
 from waitd.engine.poker import Poker
 from waitd.engine.signals import Signals
 from waitd.engine.submitter import Submitter
+from waitd.engine.wait_counts import Census
 from waitd.metrics import Instruments
 from waitd.ports import Ended, StoredWait
 from waitd.settings import Settings
-from waitd.sinks.airflow_sweep import AirflowSweep
+from waitd.sinks.airflow.sweep import AirflowSweep
 from waitd.stores import Store
 
 if TYPE_CHECKING:
-    from waitd.probes.s3_queue import S3EventQueue
+    from waitd.probes.s3.events_queue import S3EventQueue
 
 log = structlog.get_logger(__name__)
 
@@ -161,7 +161,7 @@ class Daemon:
         if url is None:
             return None
         try:
-            from waitd.probes.s3_queue import S3EventQueue  # noqa: PLC0415 - its libraries come with an extra
+            from waitd.probes.s3.events_queue import S3EventQueue  # noqa: PLC0415 - its libraries come with an extra
         except ImportError:
             raise WaitdError("s3_events_queue_url needs pip install 'waitd[s3]'") from None
 

@@ -11,21 +11,21 @@ from waitd.engine.clock import SystemClock
 from waitd.metrics import Instruments
 from waitd.outgoing import Outgoing
 from waitd.ports import Connections, Jobs, Probe, Sink
-from waitd.probes.aws import aws_probes
-from waitd.probes.http import HttpProbe
-from waitd.probes.http_jobs import HttpJobs
-from waitd.probes.s3 import s3_probes
+from waitd.probes.aws.factory import aws_probes
+from waitd.probes.http.jobs import HttpJobs
+from waitd.probes.http.probe import HttpProbe
+from waitd.probes.s3.factory import s3_probes
 from waitd.probes.signal import SignalProbe
-from waitd.probes.sql import sql_probes
+from waitd.probes.sql.factory import sql_probes
 from waitd.settings import Settings
-from waitd.sinks.airflow import AirflowSink
-from waitd.sinks.airflow_api import AirflowApis
-from waitd.sinks.amqp import AmqpSink
-from waitd.sinks.broker import BrokerSink
-from waitd.sinks.kafka import KafkaSink
-from waitd.sinks.nats import NatsSink
-from waitd.sinks.redis import RedisSink
-from waitd.sinks.sqs import SqsSink
+from waitd.sinks.airflow.api import AirflowApis
+from waitd.sinks.airflow.sink import AirflowSink
+from waitd.sinks.brokers.amqp import AmqpSink
+from waitd.sinks.brokers.broker import BrokerSink
+from waitd.sinks.brokers.kafka import KafkaSink
+from waitd.sinks.brokers.nats import NatsSink
+from waitd.sinks.brokers.redis import RedisSink
+from waitd.sinks.brokers.sqs import SqsSink
 from waitd.sinks.webhook import WebhookSink
 
 #: Each behind an extra of its own; its library is imported when the first event goes there.

@@ -8,7 +8,7 @@ from waitd.engine.clock import SystemClock
 from waitd.metrics import Instruments
 from waitd.outgoing import Outgoing
 from waitd.ports import HttpConnections, Probe
-from waitd.probes.http import HttpProbe
+from waitd.probes.http.probe import HttpProbe
 from waitd.probes.presets.connections import VendorConnections
 from waitd.probes.presets.following import FollowingProbe
 from waitd.probes.presets.loading import presets_in

@@ -6,7 +6,7 @@ from waitd import __version__
 from waitd.app.parts import parts_of
 from waitd.metrics import Instruments
 from waitd.settings import Settings
-from waitd.sinks.airflow_parked import ParkedTask, parked_tasks
+from waitd.sinks.airflow.parked import ParkedTask, parked_tasks
 
 
 async def parked_in_airflow(settings: Settings, conn_id: str) -> Sequence[ParkedTask]:

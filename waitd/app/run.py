@@ -11,8 +11,8 @@ from typing import Any
 import structlog
 
 from waitd import __build__, __version__
+from waitd.app.auth import check_bind, door_of
 from waitd.app.daemon import Daemon
-from waitd.app.door import check_bind, door_of
 from waitd.app.parts import parts_of
 from waitd.core.errors import InvalidInput, WaitdError
 from waitd.engine.clock import SystemClock

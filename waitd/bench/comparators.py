@@ -23,7 +23,7 @@ STARTING = 300.0
 #: And how long until it has ended, once it is told to.
 LEAVING = 20.0
 #: A file of ours that runs on Airflow's own interpreter, where waitd need not be installed.
-AIRFLOW_PROGRAM = Path(__file__).parent / "airflow_triggers.py"
+AIRFLOW_PROGRAM = Path(__file__).parent / "airflow" / "triggers.py"
 
 
 class Comparator(NamedTuple):

@@ -4,7 +4,7 @@ from typing import Protocol
 
 
 class Show(Protocol):
-    """Whoever shows a run; see `waitd.cli.progress`."""
+    """Whoever shows a run; see `waitd.cli.display.progress`."""
 
     def step(self, text: str) -> None:
         """Something was done; one sentence."""

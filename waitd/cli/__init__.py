@@ -15,9 +15,9 @@ from waitd.cli import (
     config,
     cost,
     demo,
+    export_import,
     keys,
     migrate,
-    moving,
     presets,
     redeliver,
     serve,
@@ -90,7 +90,7 @@ until.register(app)
 demo.register(app)
 bench.register(app)
 airflow.register(app)
-moving.register(app)
+export_import.register(app)
 keys.register(app)
 presets.register(app)
 config.register(app)

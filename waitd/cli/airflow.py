@@ -23,14 +23,14 @@ from waitd.cli.common import (
     put_json,
     settings_from,
 )
-from waitd.cli.moving import body_of
+from waitd.cli.display.formatting import counted
+from waitd.cli.export_import import body_of
 from waitd.cli.submit import complain_of_refused, submit_many
-from waitd.cli.words import counted
 
 if TYPE_CHECKING:
-    from waitd.core.airflow_callback import TaskPlace
+    from waitd.core.airflow.callback import TaskPlace
     from waitd.settings import Settings
-    from waitd.sinks.airflow_parked import ParkedTask
+    from waitd.sinks.airflow.parked import ParkedTask
 
 
 def reconcile(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from waitd.cli.common import Code, fail
 
 if TYPE_CHECKING:
-    from waitd.core.task_history import History
+    from waitd.core.airflow.task_history import History
     from waitd.settings import Settings
 
 #: How many task instances are asked for at once: Airflow gives no more by default.
@@ -24,8 +24,8 @@ async def asked(conn_id: str, settings: "Settings", days: float, poke_interval: 
     Raises:
         InvalidInput: an answer is not what Airflow answers.
     """
+    from waitd.core.airflow.task_history import history
     from waitd.core.errors import WaitdError
-    from waitd.core.task_history import history
 
     try:
         records = await _records(conn_id, settings, days)
@@ -43,7 +43,7 @@ async def _records(conn_id: str, settings: "Settings", days: float) -> list[Mapp
     from waitd.engine.clock import SystemClock
     from waitd.log import configure
     from waitd.metrics import Instruments
-    from waitd.sinks.airflow_api import AirflowApis, Stopped
+    from waitd.sinks.airflow.api import AirflowApis, Stopped
 
     configure(level="error", log_format=settings.log_format)  # what goes wrong is said in a sentence
     outgoing, since = outgoing_of(settings), datetime.now(UTC) - timedelta(days)

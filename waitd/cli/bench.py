@@ -74,7 +74,7 @@ def bench(
     from waitd.bench.children import ChildFailed
     from waitd.bench.fleets import Setting
     from waitd.bench.run import Where, run
-    from waitd.cli.progress import interruptible, shown
+    from waitd.cli.display.progress import interruptible, shown
     from waitd.client import DaemonUnreachable, Refused
 
     load = Load(waits, poke_interval, duration, kind, profile)
@@ -107,14 +107,14 @@ def _check(load: Load, daemon: str | None, plot: Path | None) -> None:
             Code.USAGE,
         )
     if daemon is not None:
-        from waitd.core.connection import origin_of
+        from waitd.core.connections.connection import origin_of
 
         try:
             origin_of(daemon)
         except ValueError as error:
             fail(f"{daemon} is no URL of a daemon: {error}.", Code.USAGE)
     if plot is not None:
-        from waitd.cli.plot import check_plot
+        from waitd.cli.display.plot import check_plot
 
         check_plot(plot)
 
@@ -140,13 +140,13 @@ def comparators(airflow_python: Path | None) -> "list[Comparator]":
 
 def _tell(report: "Report", plot: Path | None, *, as_json: bool) -> None:
     if plot is not None:
-        from waitd.cli.bench_plot import draw
+        from waitd.cli.display.bench_plot import draw
 
         draw(plot, report)
     if as_json:
         put_json(report.as_json())
         return
-    from waitd.cli.bench_views import comparison, correctness, figures
+    from waitd.cli.display.bench import comparison, correctness, figures
 
     out = output()
     if report.comparators:

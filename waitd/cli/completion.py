@@ -22,7 +22,7 @@ def complete_state(incomplete: str) -> list[str]:
 
 def complete_id(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Ids of the newest waits of the daemon that the command asks, each with what it pokes."""
-    from waitd.cli.views import target_of
+    from waitd.cli.display.waits import target_of
     from waitd.core.errors import WaitdError
 
     try:

@@ -25,7 +25,7 @@ from waitd.cli.common import (
 
 if TYPE_CHECKING:
     from waitd.client import Client
-    from waitd.core.cost import Span
+    from waitd.core.costs.model import Span
 
 #: How many waits a picture is drawn from.
 DRAWN = 20_000
@@ -55,7 +55,7 @@ def cost(
         return
     day = day_of(since, datetime.now(UTC).date())
     if plot is not None:
-        from waitd.cli.plot import check_plot
+        from waitd.cli.display.plot import check_plot
 
         check_plot(plot)
 
@@ -69,7 +69,7 @@ def cost(
     if as_json:
         put_json(found)
     else:
-        from waitd.cli.cost_views import summary
+        from waitd.cli.display.cost import summary
 
         output().print(summary(found))
 
@@ -87,8 +87,8 @@ def day_of(since: str, today: date) -> str:
 
 def draw(file: Path, waits: Sequence[Mapping[str, Any]], since: str) -> None:
     """Draws the slots of these waits over time."""
-    from waitd.cli.plot import edges_of, plot
-    from waitd.core.cost import slots_over_time
+    from waitd.cli.display.plot import edges_of, plot
+    from waitd.core.costs.model import slots_over_time
 
     now = datetime.now(UTC).timestamp()
     spans = [span for wait in waits if (span := span_of(wait, now)) is not None]
@@ -104,7 +104,7 @@ def draw(file: Path, waits: Sequence[Mapping[str, Any]], since: str) -> None:
 
 def span_of(wait: Mapping[str, Any], now: float) -> "Span | None":
     """A wait of the API in time; None where its cost is not known."""
-    from waitd.core.cost import Mode, Span
+    from waitd.core.costs.model import Mode, Span
 
     if wait["cost"] is None:
         return None

@@ -42,7 +42,7 @@ def demo(
         demo_on_airflow(as_json=as_json)
     from waitd.bench.children import ChildFailed
     from waitd.bench.demo import run
-    from waitd.cli.progress import interruptible, shown
+    from waitd.cli.display.progress import interruptible, shown
     from waitd.client import DaemonUnreachable, Refused
 
     console = notes()

@@ -1,4 +1,4 @@
-"""`waitd demo --airflow`: what a person sees of `waitd.bench.airflow_demo`."""
+"""`waitd demo --airflow`: what a person sees of `waitd.bench.airflow.demo`."""
 
 import os
 import signal
@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import typer
 
 from waitd.cli.common import Code, fail, notes, output, put_json
-from waitd.cli.progress import shown
+from waitd.cli.display.progress import shown
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from waitd.bench.airflow_demo import Account
+    from waitd.bench.airflow.demo import Account
 
 
 def demo_on_airflow(*, as_json: bool) -> NoReturn:
     """Runs it and shows what came of it; ends the command."""
-    from waitd.bench.airflow_demo import DAG_FILE, run
-    from waitd.bench.airflow_environment import AirflowFailed
+    from waitd.bench.airflow.demo import DAG_FILE, run
+    from waitd.bench.airflow.environment import AirflowFailed
 
     try:
         with _interruptible(), shown(notes()) as show:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from waitd.cli.common import DEFAULT_URL, Code, Json, Url, ask, described, examples, fail, output, put_json
-from waitd.cli.words import when
+from waitd.cli.display.formatting import when
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -65,9 +65,9 @@ def _seconds(text: str | None) -> float | None:
 
 
 def _made_offline(role: str, namespace: str, seconds: float | None) -> dict[str, Any]:
-    from waitd.core.api_key import line_of
-    from waitd.core.principal import ROLES, check_key_namespace
-    from waitd.door.keyring import made_key
+    from waitd.auth.keyring import made_key
+    from waitd.core.auth.api_key import line_of
+    from waitd.core.auth.principal import ROLES, check_key_namespace
     from waitd.ports import NewKey
 
     if role not in ROLES:

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from waitd.core.schedule import LAST_POKE_SECONDS, Pacing, phase_of
-from waitd.core.step import Finish, step
-from waitd.core.verdict import Failure, Success, Unreachable, Verdict
-from waitd.core.wait import Progress
+from waitd.core.waits.schedule import LAST_POKE_SECONDS, Pacing, phase_of
+from waitd.core.waits.step import Finish, step
+from waitd.core.waits.verdict import Failure, Success, Unreachable, Verdict
+from waitd.core.waits.wait import Progress
 from waitd.engine.clock import Clock
 from waitd.ports import Probe, Target
 
@@ -29,7 +29,7 @@ class OneWait:
 
     @property
     def phase(self) -> float:
-        """Its place on the grid of due times; see `waitd.core.schedule`."""
+        """Its place on the grid of due times; see `waitd.core.waits.schedule`."""
         return phase_of(self.target.key)
 
 

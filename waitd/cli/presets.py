@@ -134,7 +134,7 @@ def list_of(known: Mapping[str, "Preset"], width: int) -> "Table":
     from rich.table import Table
     from rich.text import Text
 
-    from waitd.cli.views import WIDE
+    from waitd.cli.display.waits import WIDE
 
     cut = width < 1000  # no terminal is wider: there, lines are as long as they are
     wide = width >= WIDE

@@ -8,8 +8,8 @@ import typer
 
 from waitd.cli.common import DEFAULT_URL, Code, Json, Url, ask, described, examples, fail, put_json
 from waitd.cli.completion import complete_id
+from waitd.cli.display.formatting import counted
 from waitd.cli.waits import act
-from waitd.cli.words import counted
 
 if TYPE_CHECKING:
     from waitd.client import Client

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from waitd.cli.common import DEFAULT_URL, Code, Json, Url, ask, described, examples, fail, put_json
-from waitd.cli.words import counted
+from waitd.cli.display.formatting import counted
 
 
 def signal(

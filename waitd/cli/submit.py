@@ -65,7 +65,7 @@ def submit(
     code = Code.FAILED if complain_of_refused(accepted) else Code.OK
     ids = [answer["id"] for answer in accepted if "id" in answer]
     if wait:
-        from waitd.cli.outcome import exit_code_of, wait_for_all
+        from waitd.cli.display.outcome import exit_code_of, wait_for_all
 
         ended = wait_for_all(url, ids, as_json=as_json)
         raise typer.Exit(exit_code_of(ended) if code is Code.OK else code)

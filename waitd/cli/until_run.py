@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from waitd.cli.one_wait import OneWait
-    from waitd.core.step import Finish
+    from waitd.core.waits.step import Finish
     from waitd.models import WaitRequest
     from waitd.settings import Settings
 
@@ -30,7 +30,7 @@ OPTIONS = {
 def until(request: dict[str, Any], *, as_json: bool) -> None:
     """Runs one wait, given as the API would take it, and ends the command with its exit code."""
     from waitd.core.errors import InvalidInput
-    from waitd.core.wait import WaitState
+    from waitd.core.waits.wait import WaitState
     from waitd.models import WaitRequest, parsed
 
     settings = settings_from(None)
@@ -82,7 +82,7 @@ async def _run(asked: "WaitRequest", settings: "Settings") -> "Finish":
     from waitd.app import probes_of
     from waitd.cli.one_wait import OneWait, wait_for
     from waitd.core.errors import InvalidInput
-    from waitd.core.schedule import Pacing
+    from waitd.core.waits.schedule import Pacing
     from waitd.engine.clock import SystemClock
 
     async with probes_of(settings) as probes:
@@ -114,8 +114,8 @@ def status_of(wait: "OneWait", now: float) -> Any:
     """What the wait last saw, and what comes next, as one line that grows no wider than the terminal."""
     from rich.text import Text
 
-    from waitd.cli.views import word
-    from waitd.cli.words import span
+    from waitd.cli.display.formatting import span
+    from waitd.cli.display.waits import word
 
     left = f"{span(wait.deadline - now)} left"
     following = f"next poke in {span(wait.due - now)}" if wait.due is not None else "poking"
@@ -148,7 +148,7 @@ class _Lines:
 def _print_end(console: "Console", finish: "Finish") -> None:
     from rich.text import Text
 
-    from waitd.cli.views import word
+    from waitd.cli.display.waits import word
 
     outcome, runs = finish.outcome, finish.progress.runs
     took = f" after {finish.progress.pokes} pokes" if finish.progress.pokes != 1 else " at the first poke"

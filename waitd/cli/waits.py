@@ -50,7 +50,7 @@ def list_waits(
         for wait in found:
             put_json(wait)
         return
-    from waitd.cli.views import table_of
+    from waitd.cli.display.waits import table_of
 
     console = output()
     console.print(
@@ -71,7 +71,7 @@ def show(
     """
     from datetime import UTC, datetime
 
-    from waitd.cli.explain import explain
+    from waitd.cli.display.explain import explain
 
     async def work(client: "Client") -> tuple[dict[str, Any], dict[str, Any]]:
         return await client.get(checked_id(wait_id)), await client.pokes(wait_id)
@@ -81,7 +81,7 @@ def show(
     if as_json:
         put_json({**wait, "runs": pokes["runs"], "why": why})
         return
-    from waitd.cli.views import details_of
+    from waitd.cli.display.waits import details_of
 
     output().print(details_of(wait, pokes["runs"], why))
 

@@ -27,7 +27,7 @@ from waitd.cli.common import (
     output,
 )
 from waitd.cli.completion import complete_id, complete_state
-from waitd.cli.outcome import AWAY, exit_code_of, wait_for_all
+from waitd.cli.display.outcome import AWAY, exit_code_of, wait_for_all
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -168,8 +168,8 @@ def line_of(outcome: Mapping[str, Any]) -> "Text":
     """One outcome on one line: when, what, which, how long it took, and what was said."""
     from rich.text import Text
 
-    from waitd.cli.views import word
-    from waitd.cli.words import counted, span
+    from waitd.cli.display.formatting import counted, span
+    from waitd.cli.display.waits import word
 
     at = datetime.fromisoformat(outcome["finished_at"])
     took = (at - datetime.fromisoformat(outcome["created_at"])).total_seconds()

@@ -24,7 +24,7 @@ from waitd.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from waitd.core.task_history import History, SensorRun
+    from waitd.core.airflow.task_history import History, SensorRun
     from waitd.settings import Settings
 
 DAY = 86_400.0
@@ -64,7 +64,7 @@ def whatif(
     From an export of its task history, or from its API. Columns: dag_id, task_id, operator, start, end, and where they are known
     poke_interval and mode; other tasks than sensors are left out. Prices and constants are those of the settings.
     """
-    from waitd.cli.whatif_report import GROUPS, Report
+    from waitd.cli.display.whatif_report import GROUPS, Report
     from waitd.core.errors import InvalidInput
 
     if by not in GROUPS:
@@ -72,7 +72,7 @@ def whatif(
     if (file is None) == (airflow_conn_id is None):
         fail("name a FILE, or an Airflow with --airflow-conn-id.", Code.USAGE)
     if plot is not None:
-        from waitd.cli.plot import check_plot
+        from waitd.cli.display.plot import check_plot
 
         check_plot(plot)
     settings = settings_from(config)
@@ -102,7 +102,7 @@ def _show(headline: str, document: Mapping[str, Any]) -> None:
     from rich.console import Group
     from rich.text import Text
 
-    from waitd.cli.cost_views import modes, money, rows
+    from waitd.cli.display.cost import modes, money, rows
 
     currency, actual = document["currency"], document["actual"]
     ran = [Text(f"As they ran: {money(actual['cost'])} {currency}."), Text()] if actual is not None else []
@@ -123,7 +123,7 @@ def _show(headline: str, document: Mapping[str, Any]) -> None:
 def _history(
     file: Path | None, conn_id: str | None, settings: "Settings", days: float | None, poke_interval: float
 ) -> "History":
-    from waitd.core.task_history import read
+    from waitd.core.airflow.task_history import read
 
     if file is None:
         from waitd.cli.airflow_history import asked

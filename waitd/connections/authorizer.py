@@ -7,12 +7,12 @@ import structlog
 
 from waitd.connections.cache import CachedConnections, Resolver
 from waitd.connections.lease import Lease, Lent
-from waitd.core.aws_connection import KeySource
-from waitd.core.aws_request_signature import Signer
-from waitd.core.aws_signature import AwsKeys
-from waitd.core.connection import Connection
-from waitd.core.connection_auth import Credentials, Signing, check_header, credentials_of
-from waitd.core.connection_grants import Grant, Token
+from waitd.core.aws.request_signature import Signer
+from waitd.core.aws.signature import AwsKeys
+from waitd.core.connections.auth import Credentials, Signing, check_header, credentials_of
+from waitd.core.connections.aws import KeySource
+from waitd.core.connections.connection import Connection
+from waitd.core.connections.grants import Grant, Token
 from waitd.core.errors import ConnectionUnavailable
 from waitd.metrics import Instruments
 from waitd.ports import Authorization

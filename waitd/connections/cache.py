@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import Protocol
 
-from waitd.core.connection import Connection, is_conn_id
+from waitd.core.connections.connection import Connection, is_conn_id
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
 from waitd.metrics import Instruments
 

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from waitd.connections.airflow_forms import parse_connection
-from waitd.core.connection import Connection
+from waitd.core.connections.connection import Connection
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
 
 #: The keys of a Kubernetes secret; and nothing that leads out of the directory, nor to what Kubernetes itself keeps there.

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from waitd.connections.airflow_forms import parse_connection
-from waitd.core.connection import Connection
+from waitd.core.connections.connection import Connection
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
 
 PREFIX = "AIRFLOW_CONN_"

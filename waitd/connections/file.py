@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from waitd.connections.airflow_forms import connection_of, parse_connection
-from waitd.core.connection import Connection
+from waitd.core.connections.connection import Connection
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
 
 

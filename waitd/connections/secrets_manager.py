@@ -12,11 +12,11 @@ import orjson
 from waitd import __version__
 from waitd.connections.airflow_forms import connection_of, parse_connection
 from waitd.connections.authorizer import Keys
-from waitd.core.aws_connection import KeySource
-from waitd.core.aws_request_signature import Signer
-from waitd.core.connection import Connection, origin_of
-from waitd.core.destinations import check_region
-from waitd.core.egress import Named
+from waitd.core.aws.request_signature import Signer
+from waitd.core.connections.aws import KeySource
+from waitd.core.connections.connection import Connection, origin_of
+from waitd.core.connections.destinations import check_region
+from waitd.core.connections.egress import Named
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
 from waitd.outgoing import Outgoing, blocked
 

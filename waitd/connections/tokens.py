@@ -12,10 +12,10 @@ import aiohttp
 import orjson
 
 from waitd import __version__
-from waitd.core.connection import origin_of
-from waitd.core.connection_auth import basic
-from waitd.core.connection_grants import Assertion, Grant, Token, token_in
-from waitd.core.egress import EgressRefused, Named
+from waitd.core.connections.auth import basic
+from waitd.core.connections.connection import origin_of
+from waitd.core.connections.egress import EgressRefused, Named
+from waitd.core.connections.grants import Assertion, Grant, Token, token_in
 from waitd.core.errors import ConnectionUnavailable
 from waitd.metrics import Instruments
 from waitd.outgoing import Outgoing, blocked

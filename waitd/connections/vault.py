@@ -10,8 +10,8 @@ from waitd.connections.airflow_forms import connection_of, parse_connection
 from waitd.connections.lease import Lease, Lent
 from waitd.connections.vault_api import VaultApi
 from waitd.connections.vault_login import Login, Session
-from waitd.core.connection import Connection, segment
-from waitd.core.egress import Named
+from waitd.core.connections.connection import Connection, segment
+from waitd.core.connections.egress import Named
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
 from waitd.outgoing import Outgoing
 

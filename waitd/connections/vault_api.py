@@ -8,7 +8,7 @@ import aiohttp
 import orjson
 
 from waitd import __version__
-from waitd.core.connection import join
+from waitd.core.connections.connection import join
 from waitd.core.errors import ConnectionUnavailable
 from waitd.outgoing import blocked
 

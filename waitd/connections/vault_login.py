@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from waitd.connections.vault_api import VaultApi
-from waitd.core.connection import segment
+from waitd.core.connections.connection import segment
 from waitd.core.errors import ConnectionUnavailable
 
 #: A token is renewed when so much of its life is over.

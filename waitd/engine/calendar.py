@@ -5,7 +5,7 @@ from heapq import heappop, heappush
 from itertools import islice
 from sys import getsizeof
 
-from waitd.engine.entry import Entry
+from waitd.engine.held_wait import Entry
 
 #: Buckets per second: an entry comes up to one bucket late and never early.
 BUCKETS = 100

@@ -14,8 +14,16 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup
 
-from waitd.core.delivery import DeliveryId, DeliveryState, Gone, Postponed, Receipt, Refused, after_attempt
 from waitd.core.errors import InvalidInput, NotHere, StoreUnavailable
+from waitd.core.waits.delivery import (
+    DeliveryId,
+    DeliveryState,
+    Gone,
+    Postponed,
+    Receipt,
+    Refused,
+    after_attempt,
+)
 from waitd.engine.clock import Clock
 from waitd.metrics import Instruments
 from waitd.ports import OutboxStore, Parcel, Sink

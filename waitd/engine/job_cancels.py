@@ -16,7 +16,7 @@ import structlog
 from anyio.abc import TaskGroup
 
 from waitd.core.errors import InvalidInput, NotFound, StoreUnavailable
-from waitd.core.submission import (
+from waitd.core.waits.submission import (
     Accepted,
     CancelState,
     Handle,
@@ -30,7 +30,7 @@ from waitd.core.submission import (
     after_cancel,
     cancel_later,
 )
-from waitd.core.wait import WaitId
+from waitd.core.waits.wait import WaitId
 from waitd.engine.clock import Clock
 from waitd.engine.submitter import Submitter, plan_of
 from waitd.metrics import Instruments

@@ -3,7 +3,7 @@
 from collections import deque
 from math import frexp
 
-from waitd.engine.entry import Entry
+from waitd.engine.held_wait import Entry
 
 
 class Line:

@@ -7,7 +7,7 @@ of its own name only, and against the patterns that stand there.
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from waitd.engine.entry import Entry
+from waitd.engine.held_wait import Entry
 from waitd.ports import StoredWait, Topic
 
 #: The place of signals.

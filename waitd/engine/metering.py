@@ -1,7 +1,7 @@
 """The meter: what this process uses, whose it is, and what the same waits would occupy in Airflow's ways of waiting.
 
 Once a second it reads the process's CPU time and size and what was done since, and accounts for that second. CPU time is shared out by
-the slope of CPU over what was done (`waitd.core.attribution`), memory by what a wait in hand weighs (`waitd.engine.weighing`). What
+the slope of CPU over what was done (`waitd.core.costs.attribution`), memory by what a wait in hand weighs (`waitd.engine.memory_sizing`). What
 belongs to no wait (the idle loop, the API's answers, the interpreter itself) is overhead, counted beside them.
 
 Nothing is done for a poke: the counts are those that the metrics have anyway.
@@ -13,8 +13,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import exp
 
-from waitd.core.attribution import IDLE, Attribution
-from waitd.core.cost import (
+from waitd.core.costs.attribution import IDLE, Attribution
+from waitd.core.costs.model import (
     DEFAULT,
     Case,
     Constants,
@@ -26,10 +26,10 @@ from waitd.core.cost import (
     break_even_poke_interval,
     usage,
 )
-from waitd.core.wait import WaitSpec
+from waitd.core.waits.wait import WaitSpec
 from waitd.engine.clock import Clock
+from waitd.engine.memory_sizing import resident_bytes
 from waitd.engine.poker import Poker
-from waitd.engine.weighing import resident_bytes
 from waitd.metrics import Instruments, total_of
 from waitd.ports import Ended, StoredWait
 

@@ -8,7 +8,7 @@ they are.
 from collections import deque
 from collections.abc import Sequence
 
-from waitd.engine.entry import Entry
+from waitd.engine.held_wait import Entry
 from waitd.engine.line import Line
 
 #: How many pokes at once an origin gets before its first answer.

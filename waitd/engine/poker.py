@@ -15,18 +15,18 @@ import anyio
 import structlog
 
 from waitd.core.errors import InvalidInput
-from waitd.core.schedule import LAST_POKE_SECONDS, Pacing, next_on_grid
-from waitd.core.step import Finish, step
-from waitd.core.verdict import Pending, Unreachable, Verdict
+from waitd.core.waits.schedule import LAST_POKE_SECONDS, Pacing, next_on_grid
+from waitd.core.waits.step import Finish, step
+from waitd.core.waits.verdict import Pending, Unreachable, Verdict
 from waitd.engine.calendar import Calendar
 from waitd.engine.clock import Clock
-from waitd.engine.entry import Entry, Kind, Unpokeable
-from waitd.engine.flight import Flight
+from waitd.engine.held_wait import Entry, Kind, Unpokeable
 from waitd.engine.listeners import Listeners
+from waitd.engine.memory_sizing import bytes_each, sampled
 from waitd.engine.origins import Origin, Origins
+from waitd.engine.poke_attempt import Flight
 from waitd.engine.recording import Endings, Learned
 from waitd.engine.submitter import Submitter
-from waitd.engine.weighing import bytes_each, sampled
 from waitd.metrics import Instruments
 from waitd.ports import Live, PokerStore, Probe, StoredWait, Target, WaitingOn
 

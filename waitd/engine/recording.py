@@ -9,9 +9,9 @@ from sys import getsizeof
 import structlog
 
 from waitd.core.errors import StoreUnavailable
-from waitd.core.wait import Outcome, Progress, WaitId
+from waitd.core.waits.wait import Outcome, Progress, WaitId
 from waitd.engine.clock import Clock
-from waitd.engine.entry import Entry
+from waitd.engine.held_wait import Entry
 from waitd.metrics import Instruments
 from waitd.ports import Ending, PokerStore
 

@@ -2,7 +2,7 @@
 
 Until the job is submitted, a stand-in takes the place of the wait's probe. So submitting has its places at the origin, its schedule, its
 backing off and its deadline from the poker, and thousands of submits do not run at one origin together. A call goes on when its poke
-has had its time: only its answer says whether there is a job. Around each call the store knows of it, see `waitd.core.submission`.
+has had its time: only its answer says whether there is a job. Around each call the store knows of it, see `waitd.core.waits.submission`.
 """
 
 import asyncio
@@ -14,8 +14,8 @@ import structlog
 from anyio.abc import TaskGroup
 
 from waitd.core.errors import InvalidInput, StoreUnavailable
-from waitd.core.schedule import phase_of
-from waitd.core.submission import (
+from waitd.core.waits.schedule import phase_of
+from waitd.core.waits.submission import (
     NO_HANDLE,
     NOT_YET,
     Answered,
@@ -26,10 +26,10 @@ from waitd.core.submission import (
     conclusion,
     marked,
 )
-from waitd.core.verdict import Failure, Unreachable, Verdict
-from waitd.core.wait import WaitId
+from waitd.core.waits.verdict import Failure, Unreachable, Verdict
+from waitd.core.waits.wait import WaitId
 from waitd.engine.clock import Clock
-from waitd.engine.entry import Entry, Kind
+from waitd.engine.held_wait import Entry, Kind
 from waitd.engine.recording import RETRY_PAUSES
 from waitd.metrics import Instruments
 from waitd.ports import Jobs, JobStore, StoredWait, SubmitPlan, Target

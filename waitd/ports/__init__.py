@@ -1,8 +1,8 @@
 """The seams: what each part needs of another, as small Protocols declared for the consumer. No implementation lives here."""
 
+from waitd.ports.auth import Authenticator, Keyring, KeyStore, MadeKey, NewKey
 from waitd.ports.connections import Authorization, Connections, HttpConnections
 from waitd.ports.costs import CostFilter, CostSums, Metering
-from waitd.ports.door import Authenticator, Keyring, KeyStore, MadeKey, NewKey
 from waitd.ports.engine import Live, Poking, WaitingOn
 from waitd.ports.jobs import Jobs, SubmitPlan, Submits
 from waitd.ports.probes import Begin, Landing, Paced, Pokeable, Preparing, Probe, Readable, Target

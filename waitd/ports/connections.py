@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from waitd.core.aws_request_signature import Signer
-from waitd.core.azure_signature import SharedKey
-from waitd.core.connection import Connection
+from waitd.core.aws.request_signature import Signer
+from waitd.core.connections.azure_signature import SharedKey
+from waitd.core.connections.connection import Connection
 
 
 class Connections(Protocol):

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from waitd.core.cost import Constants, Measured, Prices, Waiting
-from waitd.core.wait import WaitSpec
+from waitd.core.costs.model import Constants, Measured, Prices, Waiting
+from waitd.core.waits.wait import WaitSpec
 
 
 class CostFilter(NamedTuple):

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple, Protocol
 
-from waitd.core.wait import Progress
+from waitd.core.waits.wait import Progress
 
 
 class WaitingOn(NamedTuple):

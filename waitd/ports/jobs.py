@@ -3,8 +3,8 @@
 from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
-from waitd.core.submission import CancelAnswer, Handle, SubmitAnswer, SubmitRules
-from waitd.core.wait import WaitId
+from waitd.core.waits.submission import CancelAnswer, Handle, SubmitAnswer, SubmitRules
+from waitd.core.waits.wait import WaitId
 
 
 class SubmitPlan(Protocol):

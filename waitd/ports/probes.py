@@ -3,8 +3,8 @@
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from waitd.core.verdict import Verdict
-from waitd.core.wait import Progress
+from waitd.core.waits.verdict import Verdict
+from waitd.core.waits.wait import Progress
 
 
 class Target(Protocol):

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from waitd.core.delivery import DeliveryId, Receipt
-from waitd.core.wait import WaitId
+from waitd.core.waits.delivery import DeliveryId, Receipt
+from waitd.core.waits.wait import WaitId
 
 
 class SinkTarget(Protocol):

@@ -6,12 +6,12 @@ from typing import Any, NamedTuple, Protocol
 
 from msgspec import Struct
 
-from waitd.core.audit import Caller, Change
-from waitd.core.cost import Measured
-from waitd.core.delivery import AfterAttempt, DeliveryId
+from waitd.core.costs.model import Measured
 from waitd.core.errors import Conflict
-from waitd.core.submission import JobCancel, Submission
-from waitd.core.wait import Outcome, Progress, WaitId, WaitSpec, WaitState, spec_text
+from waitd.core.waits.audit import Caller, Change
+from waitd.core.waits.delivery import AfterAttempt, DeliveryId
+from waitd.core.waits.submission import JobCancel, Submission
+from waitd.core.waits.wait import Outcome, Progress, WaitId, WaitSpec, WaitState, spec_text
 from waitd.ports.costs import CostFilter, CostSums
 from waitd.ports.sinks import Parcel
 

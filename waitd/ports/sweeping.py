@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from waitd.core.wait import Outcome, WaitId
+from waitd.core.waits.wait import Outcome, WaitId
 
 
 class ToldThere(NamedTuple):

@@ -19,5 +19,5 @@ refused, `sql_bounds` cuts off what is too much. `not_installed` stands in for a
 `presets` is a package: job systems by name, each one a file of data, asked and judged by the machinery of the kind `http`.
 
 `workers` are the processes for what is too heavy for the loop. What does not live here: the tables of
-answers (`waitd.core.answer`, `waitd.core.aws_answer`, `waitd.core.job_answer`, `waitd.core.s3_answer`), how a set of keys is remembered (`waitd.core.unchanged`), when to poke (`waitd.engine`), where credentials come from (`waitd.connections`).
+answers (`waitd.core.http.answer`, `waitd.core.aws.answers`, `waitd.core.http.job_answer`, `waitd.core.aws.s3_answers`), how a set of keys is remembered (`waitd.core.aws.keys_unchanged`), when to poke (`waitd.engine`), where credentials come from (`waitd.connections`).
 """

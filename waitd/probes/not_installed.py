@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from waitd.core.errors import InvalidInput
-from waitd.core.verdict import Unreachable, Verdict
+from waitd.core.waits.verdict import Unreachable, Verdict
 from waitd.ports import Pokeable
 
 

@@ -8,14 +8,14 @@ import orjson
 from anyio import BrokenWorkerProcess, CapacityLimiter
 from pydantic import Field
 
-from waitd.core.answer import RESULT_OMITTED
 from waitd.core.errors import InvalidInput, Problem, StoreUnavailable
-from waitd.core.verdict import MESSAGE_LIMIT, Failure, Pending, Success, Unreachable, Verdict
+from waitd.core.http.answer import RESULT_OMITTED
+from waitd.core.waits.verdict import MESSAGE_LIMIT, Failure, Pending, Success, Unreachable, Verdict
 from waitd.models import Key, Strict, parsed
 from waitd.ports import Pokeable, Topic
-from waitd.probes.conditions import INLINE_COST, Language, Trouble, Type
-from waitd.probes.judging import RESULT_LIMIT
-from waitd.probes.workers import WORKERS, apart
+from waitd.probes.cel.evaluation import RESULT_LIMIT
+from waitd.probes.cel.expressions import INLINE_COST, Language, Trouble, Type
+from waitd.probes.cel.workers import WORKERS, apart
 
 LANGUAGE = Language({"payload": Type.DYN})
 #: What each expression may evaluate to; DYN is known only when it is asked.

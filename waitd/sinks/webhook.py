@@ -9,14 +9,14 @@ import aiohttp
 from pydantic import Field
 from yarl import URL
 
-from waitd.core.connection import Connection, check_endpoint, is_conn_id, join, origin_of
-from waitd.core.delivery import Delivered, Gone, Receipt, Refused
-from waitd.core.egress import EgressRefused, Named
+from waitd.core.connections.connection import Connection, check_endpoint, is_conn_id, join, origin_of
+from waitd.core.connections.egress import EgressRefused, Named
+from waitd.core.connections.webhook_signature import signature, signing_keys
 from waitd.core.errors import InvalidInput, NotHere, Problem, WaitdError
-from waitd.core.event import CONTENT_TYPE
-from waitd.core.headers import refused_headers
-from waitd.core.retry_after import parse_retry_after
-from waitd.core.signature import signature, signing_keys
+from waitd.core.http.headers import refused_headers
+from waitd.core.http.retry_after import parse_retry_after
+from waitd.core.waits.delivery import Delivered, Gone, Receipt, Refused
+from waitd.core.waits.event import CONTENT_TYPE
 from waitd.models import Strict, parsed
 from waitd.outgoing import Outgoing
 from waitd.ports import Authorization, HttpConnections, Parcel

@@ -15,7 +15,7 @@ its answer when that transaction is on disk. Reads go past it, on connections of
 What does not live here: what a wait's next state is (`waitd.core`), when to write (`waitd.engine`).
 """
 
+from waitd.stores.operations.transaction import CostRules
 from waitd.stores.store import Store
-from waitd.stores.transaction import CostRules
 
 __all__ = ["CostRules", "Store"]

@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from waitd.core.cost import Measured
-from waitd.core.delivery import DeliveryId
+from waitd.core.costs.model import Measured
 from waitd.core.errors import InvalidInput, Problem
-from waitd.core.event import event_of
-from waitd.core.submission import CancelState, JobCancel, Submission, SubmitState, first_submission
-from waitd.core.wait import Outcome, WaitId, WaitState, spec_in
+from waitd.core.waits.delivery import DeliveryId
+from waitd.core.waits.event import event_of
+from waitd.core.waits.submission import CancelState, JobCancel, Submission, SubmitState, first_submission
+from waitd.core.waits.wait import Outcome, WaitId, WaitState, spec_in
 from waitd.ports import NewWait, Parcel, StoredDelivery, StoredWait
 from waitd.stores.progress import decode_progress
 from waitd.stores.text import well_formed

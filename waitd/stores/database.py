@@ -15,9 +15,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import StaticPool
 
 from waitd.core.errors import StoreRefused, StoreUnavailable
-from waitd.stores.filelock import FileLock
-from waitd.stores.link import Link
 from waitd.stores.migrations import upgrade
+from waitd.stores.sqlite.connection_thread import Link
+from waitd.stores.sqlite.filelock import FileLock
 
 #: How long a statement waits for a lock that another program holds on the file, seconds. Short: callers are told, and try again.
 BUSY_TIMEOUT = 0.25

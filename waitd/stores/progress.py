@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from waitd.core.wait import NOTHING_SEEN, Progress, Run
+from waitd.core.waits.wait import NOTHING_SEEN, Progress, Run
 from waitd.stores.text import well_formed
 
 #: The largest stored progress in bytes.

@@ -4,13 +4,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from waitd.core.api_key import ApiKey
-from waitd.core.audit import Caller, Change
-from waitd.core.cost import Measured
-from waitd.core.delivery import LADDER, AfterAttempt, DeliveryId
+from waitd.core.auth.api_key import ApiKey
+from waitd.core.costs.model import Measured
 from waitd.core.errors import Conflict
-from waitd.core.submission import JobCancel, Submission
-from waitd.core.wait import Outcome, Progress, WaitId
+from waitd.core.waits.audit import Caller, Change
+from waitd.core.waits.delivery import LADDER, AfterAttempt, DeliveryId
+from waitd.core.waits.submission import JobCancel, Submission
+from waitd.core.waits.wait import Outcome, Progress, WaitId
 from waitd.ports import (
     Added,
     AuditFilter,
@@ -32,10 +32,12 @@ from waitd.ports import (
     ToldThere,
     WaitFilter,
 )
-from waitd.stores import adding, audit, following, jobs, keys, reading, signals, telling
-from waitd.stores import costs as summed
 from waitd.stores.database import Database
-from waitd.stores.operations import (
+from waitd.stores.operations import airflow_index as telling
+from waitd.stores.operations import audit, jobs, keys, signals
+from waitd.stores.operations import costs as summed
+from waitd.stores.operations import insert as adding
+from waitd.stores.operations.requests import (
     Cancel,
     CheckWritable,
     DeleteKeys,
@@ -53,8 +55,10 @@ from waitd.stores.operations import (
     SaveProgress,
     SaveSubmission,
 )
+from waitd.stores.operations.transaction import CostRules, Rules
+from waitd.stores.queries import event_log as following
+from waitd.stores.queries import reading
 from waitd.stores.text import well_formed
-from waitd.stores.transaction import CostRules, Rules
 from waitd.stores.writer import Writer
 
 

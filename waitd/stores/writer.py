@@ -12,14 +12,18 @@ from typing import Any, TypeVar
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from waitd.core.cost import Measured
+from waitd.core.costs.model import Measured
 from waitd.core.errors import StoreUnavailable
-from waitd.core.wait import Progress, WaitId
+from waitd.core.waits.wait import Progress, WaitId
 from waitd.ports import Ended, Signal, StoredWait
-from waitd.stores import adding, anew, audit, costs, ending, jobs, keys, outbox, signals, upkeep
 from waitd.stores.database import Database, means_unavailable
-from waitd.stores.known_values import KnownValues
-from waitd.stores.operations import (
+from waitd.stores.operations import audit, costs, jobs, keys, outbox, signals
+from waitd.stores.operations import finish as ending
+from waitd.stores.operations import insert as adding
+from waitd.stores.operations import maintenance as upkeep
+from waitd.stores.operations import redelivery as anew
+from waitd.stores.operations.known_values import KnownValues
+from waitd.stores.operations.requests import (
     Add,
     Cancel,
     CheckWritable,
@@ -39,7 +43,7 @@ from waitd.stores.operations import (
     SaveProgress,
     SaveSubmission,
 )
-from waitd.stores.transaction import Rules, Transaction, sliced
+from waitd.stores.operations.transaction import Rules, Transaction, sliced
 
 #: Rows after which a group is closed, so that nobody waits long for the rest; one larger operation is a group of its own.
 GROUP_ROWS = 5_000

@@ -8,7 +8,7 @@ import aiohttp
 from aiohttp import web
 from daemon import serving
 
-from waitd.bench.airflow_instance import PREFIX, Airflow
+from waitd.bench.airflow.instance import PREFIX, Airflow
 
 P = TypeVar("P", bound="Proxy")
 

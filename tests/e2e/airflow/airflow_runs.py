@@ -7,7 +7,7 @@ from uuid import uuid4
 import aiohttp
 from daemon import Daemon
 
-from waitd.bench.airflow_instance import Airflow
+from waitd.bench.airflow.instance import Airflow
 
 PARKED = {"awaiting_input", "deferred"}
 ENDED = {"success", "failed", "skipped", "upstream_failed"}

@@ -12,8 +12,8 @@ from airflow_runs import Waits
 from daemon import Daemon, Jobs, daemon, serving
 from provider_scene import JobServer, Scene
 
-from waitd.bench.airflow_environment import NotInstallable, airflow_environment
-from waitd.bench.airflow_instance import HEARTBEAT, Airflow
+from waitd.bench.airflow.environment import NotInstallable, airflow_environment
+from waitd.bench.airflow.instance import HEARTBEAT, Airflow
 
 HERE = Path(__file__).parent
 LONG = "WAITD_TEST_AIRFLOW_LONG"

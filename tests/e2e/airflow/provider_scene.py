@@ -9,7 +9,7 @@ from aiohttp import web
 from airflow_runs import Run
 from daemon import Daemon
 
-from waitd.bench.airflow_instance import Airflow
+from waitd.bench.airflow.instance import Airflow
 
 
 class JobServer:

@@ -17,7 +17,7 @@ from daemon import Daemon, Jobs, daemon, serving, until
 from joserfc import jwt
 from joserfc.jwk import OctKey
 
-from waitd.bench.airflow_instance import JWT_SECRET, Airflow
+from waitd.bench.airflow.instance import JWT_SECRET, Airflow
 
 pytestmark = [pytest.mark.slow, pytest.mark.airflow_long]
 

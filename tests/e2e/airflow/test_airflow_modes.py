@@ -9,7 +9,7 @@ from airflow_runs import Run, Waits, sink
 from daemon import until
 from provider_scene import Scene
 
-from waitd.bench.airflow_instance import Airflow
+from waitd.bench.airflow.instance import Airflow
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ from preset_waits import ended, post, says, shown, submitted
 from provider_scene import Scene
 from vendors import Vendors, vendors
 
-from waitd.bench.airflow_instance import Airflow
+from waitd.bench.airflow.instance import Airflow
 
 pytestmark = pytest.mark.slow
 

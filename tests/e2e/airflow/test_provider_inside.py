@@ -15,8 +15,8 @@ from aiohttp import web
 from daemon import Daemon, daemon, serving
 
 from waitd import __version__
-from waitd.bench.airflow_environment import PROVIDER, beside_airflow
-from waitd.core.airflow_registration import registration_in
+from waitd.bench.airflow.environment import PROVIDER, beside_airflow
+from waitd.core.airflow.registration import registration_in
 from waitd.models import Registration, parsed
 
 pytestmark = pytest.mark.slow

@@ -13,7 +13,7 @@ import pytest
 from daemon import daemon
 from provider_scene import JobServer, Scene
 
-from waitd.bench.airflow_instance import Airflow
+from waitd.bench.airflow.instance import Airflow
 
 pytestmark = [pytest.mark.slow, pytest.mark.airflow_long]
 MODES = ("resume", "set_state", "clear")

@@ -5,7 +5,7 @@
 kind `http`, `submitting` into calls of `http_jobs`; `rules` judges answers, `dialects` are families of APIs, `connections` completes
 Airflow's connections, `following` moves along `Location` headers, `probe` is the probe. `golden` runs a file's cases, `page` writes it down.
 
-What does not live here: what an answer means once its state is known (`waitd.core.job_answer`), HTTP (`waitd.probes.http`).
+What does not live here: what an answer means once its state is known (`waitd.core.http.job_answer`), HTTP (`waitd.probes.http.probe`).
 
 The format
 ==========

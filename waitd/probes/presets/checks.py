@@ -7,8 +7,8 @@ from waitd.models import Strict
 from waitd.probes.presets.rules import LANGUAGE, is_path
 from waitd.probes.presets.schema import CancelTable, PresetFile, RequestTable, SubmitTable
 from waitd.probes.presets.templates import placeholders
-from waitd.probes.submitting import LANGUAGE as HANDLE_LANGUAGE
-from waitd.probes.submitting import SubmitParams
+from waitd.probes.submit.plan import LANGUAGE as HANDLE_LANGUAGE
+from waitd.probes.submit.plan import SubmitParams
 
 #: Parameters that every preset has.
 COMMON = frozenset({"region_name"})

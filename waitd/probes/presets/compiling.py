@@ -6,18 +6,18 @@ from typing import Any
 
 import orjson
 
-from waitd.core.connection import check_endpoint, origin_of, segment
+from waitd.core.connections.connection import check_endpoint, origin_of, segment
 from waitd.core.errors import InvalidInput
-from waitd.core.job_answer import Means
+from waitd.core.http.job_answer import Means
 from waitd.models import Strict, parsed
-from waitd.probes.http_params import HttpTarget, Template, seed_of, seeded, shared_template
+from waitd.probes.http.params import HttpTarget, Template, seed_of, seeded, shared_template
 from waitd.probes.presets.connections import vendor_name
 from waitd.probes.presets.dialects import DIALECTS, NO_DIALECT
 from waitd.probes.presets.parameters import check_conn_id, params_model, submit_model
 from waitd.probes.presets.rules import Answer, Items, JobRules, JobSources, job_rules_of
 from waitd.probes.presets.schema import PresetFile, StateTable
 from waitd.probes.presets.templates import filled, filled_path, filled_texts, with_query
-from waitd.probes.submitting import SubmitParams
+from waitd.probes.submit.plan import SubmitParams
 
 
 class PresetTarget(HttpTarget, eq=False, gc=False):

@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from waitd.core.aws_connection import aws_account, aws_endpoint, is_region
-from waitd.core.connection import Connection, origin_of
+from waitd.core.connections.aws import aws_account, aws_endpoint, is_region
+from waitd.core.connections.connection import Connection, origin_of
 from waitd.core.errors import UnknownConnection
 from waitd.ports import HttpConnections
-from waitd.probes.aws_credentials import Surroundings, surroundings
+from waitd.probes.access.aws_credentials import Surroundings, surroundings
 from waitd.probes.presets.schema import ConnectionTable
 
 #: Airflow's default connection; where it does not exist, the environment's credentials are used.

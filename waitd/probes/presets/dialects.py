@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from waitd.core.job_answer import Means
+from waitd.core.http.job_answer import Means
 from waitd.probes.presets.rules import Answer
 
 

@@ -9,17 +9,17 @@ from dataclasses import dataclass, field, replace
 
 from yarl import URL
 
-from waitd.core.answer import Refused
-from waitd.core.connection import origin_of
-from waitd.core.retry_after import parse_retry_after
-from waitd.core.verdict import Pending, Verdict
-from waitd.core.wait import Progress
+from waitd.core.connections.connection import origin_of
+from waitd.core.http.answer import Refused
+from waitd.core.http.retry_after import parse_retry_after
+from waitd.core.waits.verdict import Pending, Verdict
+from waitd.core.waits.wait import Progress
 from waitd.ports import Landing, Pokeable
-from waitd.probes.http import HttpProbe
-from waitd.probes.http_access import Access
-from waitd.probes.http_client import Answer, Request
-from waitd.probes.http_params import HttpTarget
-from waitd.probes.judging import Rules
+from waitd.probes.access.http import Access
+from waitd.probes.cel.evaluation import Rules
+from waitd.probes.http.params import HttpTarget
+from waitd.probes.http.probe import HttpProbe
+from waitd.probes.transport.client import Answer, Request
 
 #: The first that an answer has is followed.
 FOLLOWED = ("Azure-AsyncOperation", "Operation-Location", "Location")

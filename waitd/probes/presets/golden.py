@@ -12,14 +12,14 @@ from typing import Any, NamedTuple
 import orjson
 from aiohttp import web
 
-from waitd.core.connection import Connection
-from waitd.core.job_answer import State
-from waitd.core.verdict import Verdict, name_of
-from waitd.core.wait import NOTHING_SEEN, Progress, observe
+from waitd.core.connections.connection import Connection
+from waitd.core.http.job_answer import State
+from waitd.core.waits.verdict import Verdict, name_of
+from waitd.core.waits.wait import NOTHING_SEEN, Progress, observe
 from waitd.metrics import Tally
 from waitd.ports import Authorization
-from waitd.probes.http import HttpProbe
-from waitd.probes.judging import Response
+from waitd.probes.cel.evaluation import Response
+from waitd.probes.http.probe import HttpProbe
 from waitd.probes.presets.compiling import Preset, PresetTarget
 from waitd.probes.presets.connections import VendorConnections
 from waitd.probes.presets.following import FollowingProbe

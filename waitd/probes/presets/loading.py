@@ -14,7 +14,7 @@ from waitd.probes.presets.compiling import Preset
 from waitd.probes.presets.schema import PresetFile
 
 #: Where those lie that come with waitd.
-BUILT_IN = Path(__file__).parent
+BUILT_IN = Path(__file__).with_name("data")
 #: The largest file, in bytes.
 _MAX_FILE = 256 * 1024
 

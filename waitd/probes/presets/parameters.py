@@ -8,14 +8,14 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import AfterValidator, Field, StringConstraints, create_model
 
-from waitd.core.connection import is_conn_id
+from waitd.core.connections.connection import is_conn_id
 from waitd.core.errors import InvalidInput
 from waitd.models import Strict
-from waitd.probes.http_params import MAX_REQUEST_TIMEOUT
+from waitd.probes.http.params import MAX_REQUEST_TIMEOUT
 from waitd.probes.presets.schema import ConnectionTable, ParamTable
-from waitd.probes.submitting import SubmitParams
+from waitd.probes.submit.plan import SubmitParams
 
-#: As `waitd.core.aws_connection.is_region` has it, for pydantic's expressions.
+#: As `waitd.core.connections.aws.is_region` has it, for pydantic's expressions.
 _REGION = r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$"
 #: The longest text where a preset says nothing else, in characters.
 _MAX_LENGTH = 1024

@@ -8,14 +8,14 @@ import structlog
 from pydantic import BaseModel
 
 from waitd.core.errors import NotHere
-from waitd.core.job_answer import NOT_FOUND, UNKNOWN_STATE
-from waitd.core.verdict import Failure, Pending, Verdict
+from waitd.core.http.job_answer import NOT_FOUND, UNKNOWN_STATE
+from waitd.core.waits.verdict import Failure, Pending, Verdict
 from waitd.ports import Landing, Pokeable
-from waitd.probes.http import HttpProbe
+from waitd.probes.http.probe import HttpProbe
 from waitd.probes.presets.compiling import Preset, PresetTarget
 from waitd.probes.presets.connections import VendorConnections
 from waitd.probes.presets.submitting import preset_submit_request
-from waitd.probes.submitting import SubmitRequest
+from waitd.probes.submit.plan import SubmitRequest
 
 #: How many different unknown states of one kind are told of; a target that makes up ever new ones must not fill the log, or the memory.
 MAX_TOLD = 100

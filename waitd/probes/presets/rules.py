@@ -10,11 +10,10 @@ from weakref import WeakValueDictionary
 
 import orjson
 
-from waitd.core.answer import UNDECIDED, Answered, Decision, Judged, Refused
-from waitd.core.job_answer import Means, State, job_verdict, said_of_state
-from waitd.core.verdict import MESSAGE_LIMIT, Verdict
-from waitd.probes.conditions import Expression, Language, Trouble, Type
-from waitd.probes.judging import (
+from waitd.core.http.answer import UNDECIDED, Answered, Decision, Judged, Refused
+from waitd.core.http.job_answer import Means, State, job_verdict, said_of_state
+from waitd.core.waits.verdict import MESSAGE_LIMIT, Verdict
+from waitd.probes.cel.evaluation import (
     INLINE_BODY,
     Response,
     Rules,
@@ -24,6 +23,7 @@ from waitd.probes.judging import (
     quick_size_of,
     size_of,
 )
+from waitd.probes.cel.expressions import Expression, Language, Trouble, Type
 
 #: What the expressions of a preset may name: those of kind `http`, and the wait's own parameters.
 LANGUAGE = Language(

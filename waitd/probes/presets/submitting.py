@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from waitd.core.connection import segment
+from waitd.core.connections.connection import segment
 from waitd.core.errors import InvalidInput
 from waitd.models import parsed
 from waitd.probes.presets.compiling import Preset
 from waitd.probes.presets.schema import AdoptTable, CancelTable, SubmitTable
 from waitd.probes.presets.templates import filled, filled_path, filled_texts
-from waitd.probes.submitting import (
+from waitd.probes.submit.plan import (
     REQUEST_TIMEOUT,
     AdoptRequest,
     CancelRequest,

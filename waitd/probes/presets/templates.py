@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-from waitd.core.connection import segment
+from waitd.core.connections.connection import segment
 
 NULL = "null"
 _PLACEHOLDER = re.compile(r"\{(\+?[a-z][a-z0-9_]*)\}")

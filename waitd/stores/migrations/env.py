@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from waitd.stores.tables import metadata
+from waitd.stores.schema import metadata
 
 context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
 context.run_migrations()

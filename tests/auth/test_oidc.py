@@ -1,0 +1,290 @@
+"""Tokens of an identity provider that is really there: what comes in, what does not, and how often the provider is asked."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from issuer_endpoint import AUDIENCE, IssuerEndpoint, ec, issuer_endpoint, rsa
+
+from waitd.auth.issuer import MAX_AGE, MAX_STALE, REFRESH_INTERVAL, Issuer, IssuerUnavailable
+from waitd.auth.oidc import REMEMBERED_SECONDS, OidcTokens
+from waitd.core.auth.claims import ClaimRules
+from waitd.core.auth.principal import Principal, Role
+from waitd.core.connections.egress import Egress
+from waitd.core.errors import Forbidden, Unauthenticated
+from waitd.outgoing import Outgoing
+
+START = 1_750_000_000.0
+ROLES = {"waitd-users": Role.SUBMITTER, "waitd-admins": Role.ADMIN}
+
+
+@dataclass
+class Scene:
+    """The provider, and waitd's side of it on a clock that stands still."""
+
+    provider: IssuerEndpoint
+    algorithms: tuple[str, ...] = ("RS256", "ES256")
+    now: float = START
+    tokens: OidcTokens = field(init=False)
+    issuer: Issuer = field(init=False)
+
+    def claims(self, **changed: Any) -> dict[str, Any]:
+        return self.provider.claims(self.now, **changed)
+
+    def token(self, **changed: Any) -> str:
+        return self.provider.token(self.claims(**changed))
+
+    def jwks_asked(self) -> int:
+        return self.provider.asked.count("/jwks")
+
+
+@asynccontextmanager
+async def scene_of(
+    provider: IssuerEndpoint, url: str | None = None, outgoing: Outgoing | None = None, **how: Any
+) -> AsyncIterator[Scene]:
+    scene = Scene(provider, **how)
+    url = provider.url if url is None else url
+    async with Issuer(url, outgoing or Outgoing(), now=lambda: scene.now, timeout=2) as issuer:
+        rules = ClaimRules(url, frozenset({AUDIENCE}), "roles", ROLES)
+        scene.issuer = issuer
+        scene.tokens = OidcTokens(issuer, rules, scene.algorithms, now=lambda: scene.now)
+        yield scene
+
+
+@pytest.fixture
+async def scene() -> AsyncIterator[Scene]:
+    async with issuer_endpoint() as provider, scene_of(provider) as scene:
+        yield scene
+
+
+async def refused(scene: Scene, token: str) -> str:
+    """Why a token is not taken; nothing of it is remembered."""
+    with pytest.raises(Unauthenticated) as error:
+        await scene.tokens.principal(token)
+    assert scene.tokens.at_hand(token) is None
+    assert len(token) < 2 or token not in str(error.value)
+    return error.value.reason
+
+
+async def test_a_good_token_comes_in_and_is_then_at_hand(scene: Scene) -> None:
+    token = scene.token()
+    assert scene.tokens.at_hand(token) is None
+    user = Principal("oidc:u1", Role.SUBMITTER, "default")
+    assert await scene.tokens.principal(token) == user
+    assert scene.tokens.at_hand(token) == user
+    assert await scene.tokens.principal(scene.token(sub="u2", roles=["waitd-admins"])) == Principal(
+        "oidc:u2", Role.ADMIN, "default"
+    )
+    assert scene.provider.asked == ["/.well-known/openid-configuration", "/jwks"]
+
+
+async def test_a_token_at_hand_is_let_go_when_it_expires_and_looked_at_again_before(scene: Scene) -> None:
+    short, long = scene.token(exp=START + 10), scene.token(exp=START + 10_000)
+    for token in (short, long):
+        await scene.tokens.principal(token)
+    scene.now += 10
+    assert scene.tokens.at_hand(short) is None
+    assert scene.tokens.at_hand(long)
+    scene.now = START + REMEMBERED_SECONDS
+    assert scene.tokens.at_hand(long) is None
+    await scene.tokens.principal(long)
+
+
+async def test_tokens_not_of_this_time_or_of_others_do_not_come_in(scene: Scene) -> None:
+    wrong: dict[str, dict[str, Any]] = {
+        "expired": {"exp": START - 31},
+        "not_yet_valid": {"nbf": START + 31},
+        "wrong_audience": {"aud": "another"},
+        "wrong_issuer": {"iss": "https://evil.example"},
+    }
+    assert {reason: await refused(scene, scene.token(**claims)) for reason, claims in wrong.items()} == {
+        reason: reason for reason in wrong
+    }
+    with pytest.raises(Forbidden):
+        await scene.tokens.principal(scene.token(roles=["strangers"]))
+
+
+@pytest.mark.parametrize("alg", ["none", "None", "NONE", "nOnE", ""])
+async def test_a_token_without_a_signature_does_not_come_in(scene: Scene, alg: str) -> None:
+    assert await refused(scene, scene.provider.unsigned(scene.claims(), alg)) == "algorithm_not_allowed"
+    assert scene.provider.asked == [], "nobody is asked for its key"
+
+
+@pytest.mark.parametrize("alg", ["HS256", "HS384", "HS512"])
+async def test_the_public_key_is_nobodys_secret(scene: Scene, alg: str) -> None:
+    assert await refused(scene, scene.provider.confused(scene.claims(), alg)) == "algorithm_not_allowed"
+
+
+async def test_nor_where_an_operator_was_talked_into_it() -> None:
+    """The settings refuse HS256; where it stood in the list all the same, the key's kind would not fit."""
+    async with issuer_endpoint() as provider, scene_of(provider, algorithms=("RS256", "HS256")) as scene:
+        assert await refused(scene, provider.confused(scene.claims())) == "wrong_signature"
+
+
+async def test_an_algorithm_that_is_not_allowed_does_not_come_in(scene: Scene) -> None:
+    assert await refused(scene, scene.provider.token(scene.claims(), alg="RS512")) == "algorithm_not_allowed"
+
+
+async def test_a_signature_of_another_key_does_not_come_in(scene: Scene) -> None:
+    forged = scene.provider.token(scene.claims(), rsa("evil"), kid="k1")
+    assert await refused(scene, forged) == "wrong_signature"
+    elliptic = scene.provider.token(scene.claims(), ec("evil"), kid="k1")
+    assert await refused(scene, elliptic) == "wrong_signature", "the key under this id is of another kind"
+
+
+async def test_nothing_in_a_token_can_be_changed(scene: Scene) -> None:
+    header, payload, signature = scene.token().split(".")
+    _, other, _ = scene.token(roles=["waitd-admins"]).split(".")
+    assert await refused(scene, f"{header}.{other}.{signature}") == "wrong_signature"
+    assert await refused(scene, f"{header}.{payload}.") == "wrong_signature"
+
+
+async def test_a_key_that_the_token_brings_itself_is_not_believed(scene: Scene) -> None:
+    evil = rsa("evil")
+    own = scene.provider.token(scene.claims(), evil, kid="k1", jwk=evil.as_dict(private=False))
+    assert await refused(scene, own) == "wrong_signature"
+    led = scene.provider.token(scene.claims(), evil, kid="k1", jku="https://evil.example/jwks")
+    assert await refused(scene, led) == "wrong_signature"
+
+
+@pytest.mark.parametrize(
+    "token",
+    ["", "x", "a.b", "a.b.c", "..", "e30.e30.", "eyJhbGciOiJSUzI1NiJ9.e30", "é.é.é", "a.b.c.d.e", "x" * 9000],
+)
+async def test_what_is_no_token(scene: Scene, token: str) -> None:
+    assert await refused(scene, token) in {"malformed_token", "algorithm_not_allowed"}
+    assert scene.provider.asked == []
+
+
+async def test_a_rotated_key_is_fetched_when_a_token_names_it(scene: Scene) -> None:
+    await scene.tokens.principal(scene.token())
+    scene.provider.keys = [ec("k2"), rsa("k1")]
+    scene.now += REFRESH_INTERVAL
+    await scene.tokens.principal(scene.provider.token(scene.claims(), ec("k2")))
+    assert scene.jwks_asked() == 2
+    await scene.tokens.principal(scene.token(sub="u9"))  # the old one is still there
+
+
+async def test_unknown_keys_do_not_make_us_hammer_the_issuer(scene: Scene) -> None:
+    await scene.tokens.principal(scene.token())
+    bogus = [scene.provider.token(scene.claims(), rsa("evil"), kid=f"bogus{n}") for n in range(50)]
+    for token in bogus:
+        assert await refused(scene, token) == "unknown_signing_key"
+    assert scene.jwks_asked() == 1
+    scene.now += REFRESH_INTERVAL
+    assert set(await asyncio.gather(*(refused(scene, token) for token in bogus))) == {"unknown_signing_key"}
+    assert scene.jwks_asked() == 2
+
+
+async def test_a_withdrawn_key_is_not_trusted_for_ever(scene: Scene) -> None:
+    await scene.tokens.principal(scene.token())
+    scene.provider.keys = [rsa("k2")]
+    late = scene.provider.token(scene.claims(exp=START + 10_000), rsa("k1"))
+    scene.now += MAX_AGE + 1
+    await scene.tokens.principal(late)  # nobody waits while the keys are fetched anew
+    assert scene.issuer._refreshing is not None
+    await scene.issuer._refreshing
+    scene.now += REMEMBERED_SECONDS
+    assert scene.tokens.at_hand(late) is None
+    assert await refused(scene, late) == "unknown_signing_key"
+
+
+async def test_while_the_issuer_is_down_known_keys_are_used_and_unknown_ones_are_nobodys_fault(
+    scene: Scene,
+) -> None:
+    await scene.tokens.principal(scene.token())
+    scene.provider.status = 503
+    scene.now += MAX_AGE + 1
+    await scene.tokens.principal(scene.token())
+    with pytest.raises(IssuerUnavailable, match="503"):
+        await scene.tokens.principal(scene.provider.token(scene.claims(), rsa("k2")))
+    scene.now = START + MAX_STALE + 1
+    with pytest.raises(IssuerUnavailable):
+        await scene.tokens.principal(scene.token())
+
+
+async def test_an_issuer_that_was_down_at_first_is_asked_again(scene: Scene) -> None:
+    scene.provider.status = 500
+    for _ in range(5):
+        with pytest.raises(IssuerUnavailable, match="500"):
+            await scene.tokens.principal(scene.token())
+    assert len(scene.provider.asked) == 1
+    scene.provider.status = 200
+    scene.now += REFRESH_INTERVAL
+    await scene.tokens.principal(scene.token())
+
+
+async def test_nobody_listens_there() -> None:
+    async with issuer_endpoint() as provider, scene_of(provider, "http://127.0.0.1:1") as scene:
+        with pytest.raises(IssuerUnavailable, match="does not answer"):
+            await scene.tokens.principal(scene.token(iss="http://127.0.0.1:1"))
+
+
+@pytest.mark.parametrize(
+    ("discovered", "why"),
+    [
+        ({"issuer": "https://evil.example"}, "another issuer"),
+        ({"jwks_uri": None}, "no jwks_uri"),
+        ({"jwks_uri": "jwks"}, "no URL"),
+        ({"jwks_uri": "http://169.254.169.254/latest"}, "is refused"),
+    ],
+)
+async def test_a_discovery_document_that_is_wrong(scene: Scene, discovered: dict[str, Any], why: str) -> None:
+    scene.provider.discovered = discovered
+    with pytest.raises(IssuerUnavailable, match=why):
+        await scene.tokens.principal(scene.token())
+
+
+async def test_a_redirect_is_not_followed(scene: Scene) -> None:
+    scene.provider.status = 302
+    with pytest.raises(IssuerUnavailable, match="302"):
+        await scene.tokens.principal(scene.token())
+    assert scene.provider.asked == ["/.well-known/openid-configuration"]
+
+
+async def test_the_issuers_host_is_held_against_the_egress_rules() -> None:
+    denied = Outgoing(Egress.of([], ["127.0.0.0/8"], private=True))
+    async with issuer_endpoint() as provider, scene_of(provider, outgoing=denied) as scene:
+        with pytest.raises(IssuerUnavailable, match="egress_deny"):
+            await scene.tokens.principal(scene.token())
+        assert provider.asked == []
+
+
+async def test_keys_that_are_not_for_signatures_or_no_keys_at_all_are_left_out(scene: Scene) -> None:
+    secret = {"kty": "oct", "kid": "k1", "k": "c2VjcmV0"}
+    for_encryption = {**rsa("evil").as_dict(private=False), "kid": "enc", "use": "enc"}
+    broken = {"kty": "RSA", "kid": "broken", "n": "!", "e": "AQAB"}
+    scene.provider.extra_keys = [secret, for_encryption, broken, {"kid": 7}, "no key", None]  # type: ignore[list-item]
+    await scene.tokens.principal(scene.token())
+    wanted = scene.provider.token(scene.claims(), rsa("evil"), kid="enc")
+    assert await refused(scene, wanted) == "unknown_signing_key"
+
+
+async def test_a_token_without_a_key_id_is_for_the_only_key(scene: Scene) -> None:
+    token = scene.provider.token(scene.claims(), kid=None)
+    await scene.tokens.principal(token)
+    scene.provider.keys = [rsa("k1"), rsa("k2")]
+    scene.now += REMEMBERED_SECONDS + MAX_AGE
+    other = scene.provider.token(scene.claims(sub="u3"), kid=None)
+    await scene.tokens.principal(other)
+    assert scene.issuer._refreshing is not None
+    await scene.issuer._refreshing
+    assert (
+        await refused(scene, scene.provider.token(scene.claims(sub="u4"), kid=None)) == "unknown_signing_key"
+    )
+
+
+async def test_words_of_the_providers_own_in_the_header_do_no_harm(scene: Scene) -> None:
+    token = scene.provider.token(scene.claims(), typ="at+jwt", x5t="abc")
+    await scene.tokens.principal(token)
+
+
+async def test_only_so_many_tokens_are_remembered(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("waitd.auth.oidc.REMEMBERED", 3)
+    tokens = [scene.token(sub=f"u{n}") for n in range(5)]
+    for token in tokens:
+        await scene.tokens.principal(token)
+    assert [scene.tokens.at_hand(token) is not None for token in tokens] == [False, False, True, True, True]

@@ -1,0 +1,176 @@
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from waitd.cli.export_import import body_of
+from waitd.core.waits.event import rfc3339
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+Serve = Callable[..., AbstractContextManager[tuple[str, subprocess.Popen[str]]]]
+
+
+def waits(jobs: str) -> str:
+    def body(job: str, **more: Any) -> str:
+        params = {"endpoint": f"{jobs}/{job}", "success_when": "body.status == 'SUCCEEDED'"}
+        return json.dumps({"kind": "http", "params": params, "poke_interval": 0.5, **more})
+
+    unchanged = {"bucket_name": "bucket", "prefix": "jobs/endless/0/q/"}
+    return "\n".join(
+        [
+            body(
+                "endless/0/a", timeout=5000, labels={"dag_id": "orders"}, soft_fail=True, supersede_key="one"
+            ),
+            body("endless/0/b", timeout=6000, exponential_backoff=True, max_wait=60.0, silent_fail=True),
+            body("succeed/0/c"),
+            json.dumps({"kind": "s3_keys_unchanged", "params": unchanged}),
+        ]
+    )
+
+
+def held(waitd: Run, url: str) -> dict[str, dict[str, Any]]:
+    """The waiting waits of a daemon, by what they poke."""
+    found = waitd("list", "--state", "waiting", "--url", url, "--json").stdout.splitlines()
+    return {json.dumps(wait["params"]): wait for wait in map(json.loads, found)}
+
+
+MOVING = {
+    "cost",
+    "id",
+    "timeout",
+    "created_at",
+    "next_poke_at",
+    "waiting_on",
+    "last_poke_at",
+    "pokes",
+    "last_verdict",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("offline", [False, True])
+def test_waits_go_to_another_daemon_their_deadlines_unmoved_and_only_once(
+    waitd: Run,
+    serve: Serve,
+    bind: str,
+    other_bind: str,
+    jobs: str,
+    s3: dict[str, str],
+    tmp_path: Path,
+    offline: bool,
+) -> None:
+    with serve(tmp_path / "from", bind, **s3) as (source, daemon):
+        ids = waitd("submit", "-", "--url", source, input=waits(jobs)).stdout.split()
+        waitd("watch", ids[2], "--url", source)
+        before = held(waitd, source)
+        if offline:
+            daemon.kill()
+            daemon.wait()
+            exported = waitd("export", "--offline", WAITD_STATE_DIR=str(tmp_path / "from"))
+        else:
+            exported = waitd("export", "--url", source)
+        assert exported.returncode == 0, exported.stderr
+        assert len(exported.stdout.splitlines()) == len(before) == 3
+        assert "3 waits written. Not carried: their ids" in exported.stderr
+        assert "1 of kind s3_keys_unchanged begin their inactivity_period anew" in exported.stderr
+        if not offline:
+            itself = waitd("import", "-", "--url", source, input=exported.stdout)
+            assert (itself.returncode, itself.stdout) == (2, "")
+            assert "itself" in itself.stderr
+    with serve(tmp_path / "to", other_bind, **s3) as (target, _):
+        done = waitd("import", "-", "--url", target, input=exported.stdout)
+        assert (done.returncode, done.stdout) == (0, "3 waits imported, 0 there already, 0 refused\n")
+        after = held(waitd, target)
+        assert after.keys() == before.keys()
+        for params, wait in before.items():
+            moved = after[params]
+            assert {k: v for k, v in moved.items() if k not in {*MOVING, "deadline"}} == {
+                k: v for k, v in wait.items() if k not in {*MOVING, "deadline"}
+            }
+            assert abs(instant(moved["deadline"]) - instant(wait["deadline"])) < 2
+        again = waitd("import", "-", "--url", target, "--json", input=exported.stdout)
+        assert again.returncode == 0
+        answers = [json.loads(line) for line in again.stdout.splitlines()]
+        assert sorted(answer["from"] for answer in answers) == sorted(w["id"] for w in before.values())
+        assert {answer["status"] for answer in answers} == {409}
+        assert len(held(waitd, target)) == 3
+
+
+def instant(time: str) -> float:
+    from datetime import datetime
+
+    return datetime.fromisoformat(time).timestamp()
+
+
+def test_ended_waits_can_be_written_down_and_are_not_imported(
+    waitd: Run, daemon: str, other_bind: str, jobs: str, tmp_path: Path
+) -> None:
+    wait_id = waitd(
+        "submit", "-", "--wait", "--url", daemon, input=waits(jobs).splitlines()[2]
+    ).stdout.split()[0]
+    exported = waitd("export", "--state", "success", "--url", daemon)
+    ended = [line for line in exported.stdout.splitlines() if json.loads(line)["id"] == wait_id]
+    assert len(ended) == 1
+    done = waitd("import", "-", "--url", f"http://{other_bind}", input=ended[0])
+    assert (done.returncode, done.stdout) == (1, "0 waits imported, 0 there already, 0 refused\n")
+    assert "1 wait of - had ended; an outcome cannot be moved" in done.stderr
+
+
+def test_what_the_daemon_refuses_is_named_and_the_rest_goes_in(waitd: Run, daemon: str, jobs: str) -> None:
+    good, bad = ({**line(jobs, n), **more} for n, more in ((1, {}), (2, {"wait": {"kind": "nonsense"}})))
+    done = waitd("import", "-", "--url", daemon, input=json.dumps(good) + "\n" + json.dumps(bad))
+    assert (done.returncode, done.stdout) == (1, "1 wait imported, 0 there already, 1 refused\n")
+    assert "wait 2: " in done.stderr
+
+
+def line(jobs: str, n: int, **more: Any) -> dict[str, Any]:
+    return {
+        "id": f"0197a1f0-8f3c-7d2e-9b51-3f6a2c4d5e6{n}",
+        "state": "waiting",
+        "deadline": rfc3339(time.time() + 3600),
+        "wait": {
+            "kind": "http",
+            "params": {"endpoint": f"{jobs}/endless/0/{n}"},
+            "idempotency_key": f"import-{n}",
+        },
+        **more,
+    }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"kind": "http"}',
+        '{"id": "a", "state": "waiting", "deadline": "soon", "wait": {}}',
+        '{"id": "a", "deadline": 1}',
+        '{"id": 7, "state": "waiting", "deadline": "2026-01-01T00:00:00Z", "wait": {}}',
+    ],
+)
+def test_what_no_export_wrote_is_refused_before_anything_is_sent(waitd: Run, nobody: str, text: str) -> None:
+    done = waitd("import", "-", "--url", nobody, input=text)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "line 1 is none that" in done.stderr
+
+
+def test_a_timeout_is_what_is_left_and_a_deadline_that_has_passed_leaves_one_look() -> None:
+    line = {"deadline": "1970-01-01T00:10:00.000Z", "wait": {"kind": "http"}}
+    assert body_of(line, 400.0) == {"kind": "http", "timeout": 200.0}
+    assert 0 < body_of(line, 700.0)["timeout"] < 0.1
+
+
+def test_an_offline_export_is_refused_while_a_daemon_holds_the_database(
+    waitd: Run, serve: Serve, bind: str, tmp_path: Path
+) -> None:
+    with serve(tmp_path, bind):
+        done = waitd("export", "--offline", WAITD_STATE_DIR=str(tmp_path))
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "in use" in done.stderr
+
+
+def test_a_settings_file_goes_with_an_offline_export_only(waitd: Run, tmp_path: Path) -> None:
+    assert waitd("export", "--config", str(tmp_path / "x.toml")).returncode == 2

@@ -1,0 +1,122 @@
+"""Exports of Airflow's task history: their forms, what is taken of them, and mistakes that point at their line."""
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from waitd.core.airflow.task_history import SensorRun, read
+from waitd.core.costs.model import Mode
+from waitd.core.errors import InvalidInput
+
+START = datetime(2026, 11, 1, 6, tzinfo=UTC).timestamp()
+HEADER = "dag_id,task_id,operator,start,end,poke_interval,mode\n"
+LINE = "etl,wait,HttpSensor,2026-11-01T06:00:00+00:00,2026-11-01T07:00:00Z,30,reschedule\n"
+RUN = SensorRun("etl", "wait", "HttpSensor", START, START + 3600, 30.0, Mode.RESCHEDULE)
+RECORD = {
+    "dag_id": "etl", "task_id": "wait", "operator": "HttpSensor", "start": "2026-11-01T06:00:00Z",
+    "end": "2026-11-01T07:00:00Z", "poke_interval": 30, "mode": "reschedule",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        HEADER + LINE,
+        "\ufeff" + HEADER + LINE,
+        json.dumps([RECORD]),
+        json.dumps([RECORD], indent=2),
+        json.dumps(RECORD) + "\n",
+        json.dumps({"task_instances": [RECORD], "total_entries": 1}, indent=1),
+    ],
+)
+def test_every_form_says_the_same(text: str) -> None:
+    assert list(read(text).runs) == [RUN]
+
+
+def test_airflows_own_names_are_taken_and_what_is_missing_has_its_default() -> None:
+    text = "dag_id,task_id,operator_name,start_date,end_date\netl,wait,HttpSensor,2026-11-01T06:00:00,2026-11-01T08:00:00+01:00\n"
+    (run,) = read(text, poke_interval=45.0).runs
+    assert run == RUN._replace(poke_interval=45.0, mode=None)
+
+
+def test_other_tasks_and_what_has_not_ended_are_left_out_and_counted() -> None:
+    text = (
+        HEADER
+        + LINE
+        + "etl,load,PythonOperator,2026-11-01,2026-11-02,,\n" * 2
+        + "etl,w,S3KeySensor,2026-11-01,,,\n" * 3
+    )
+    found = read(text)
+    assert (list(found.runs), found.others, found.unfinished) == ([RUN], 2, 3)
+
+
+@pytest.mark.parametrize("telling", ["30,", ",poke"])
+def test_a_task_that_pokes_is_a_sensor_whatever_it_is_called(telling: str) -> None:
+    text = f"{HEADER}etl,wait,@task.wait,2026-11-01T06:00:00Z,2026-11-01T06:00:00Z,{telling}\n"
+    (run,) = read(text).runs
+    assert (run.start, run.end) == (START, START)
+
+
+def test_a_kind_whose_cost_is_not_known_costs_as_any_other() -> None:
+    (run,) = read(HEADER + LINE).runs
+    assert run.waiting({"default": 0.5}, 100.0) == run.waiting({"default": 9.0, run.kind: 0.5}, 100.0)
+    assert run.waiting({"default": 0.5}, 100.0).kind == run.kind == "http"
+
+
+@pytest.mark.parametrize(
+    ("operator", "kind"),
+    [
+        ("HttpSensor", "http"),
+        ("airflow.providers.http.sensors.http.HttpSensor", "http"),
+        ("S3KeySensor", "s3_key"),
+        ("S3KeysUnchangedSensor", "s3_keys_unchanged"),
+        ("SqlSensor", "other"),
+    ],
+)
+def test_a_sensor_is_counted_as_the_kind_that_comes_nearest(operator: str, kind: str) -> None:
+    assert RUN._replace(operator=operator).kind == kind
+
+
+def test_pokes_follow_from_duration_and_interval() -> None:
+    waiting = RUN.waiting({"default": 1.0, "http": 0.001}, 1200.0)
+    assert (waiting.waits, waiting.seconds, waiting.pokes) == (1, 3600.0, 121)
+    assert waiting.measured.cpu_seconds == pytest.approx(0.121)
+    assert waiting.measured.byte_seconds == 3600 * 1200.0
+    assert (waiting.parked, waiting.resumed) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "pointer", "words"),
+    [
+        ("", "", "nothing in it"),
+        ("dag_id,operator\n", "/line/1", "lacks task_id, start, end"),
+        (HEADER + LINE + LINE.replace(",2026-11-01T07", ",yesterday"), "/line/3", "end is no ISO 8601 time"),
+        (HEADER + LINE.replace("07:00", "05:00"), "/line/2", "end lies before start"),
+        (HEADER + LINE.replace(",30,", ",0,"), "/line/2", "above 0"),
+        (HEADER + LINE.replace(",30,", ",inf,"), "/line/2", "above 0"),
+        (HEADER + LINE.replace("reschedule", "magic"), "/line/2", "mode is one of poke"),
+        (HEADER + LINE.replace("etl,", ","), "/line/2", "dag_id is missing"),
+        (HEADER + LINE.strip() + ",more\n", "/line/2", "more fields"),
+        (HEADER + '"etl\n', "/line/2", "no CSV"),
+        ('[\n{"dag_id": "a"},\n{"dag_id" "b"}]', "/line/3", "no JSON"),
+        ("[\n 17\n]", "/line/2", "no object"),
+        (json.dumps([RECORD, {**RECORD, "end": "x"}], indent=0), "/line/11", "end is no"),
+        (
+            json.dumps(RECORD) + "\n" + json.dumps({**RECORD, "task_id": None}),
+            "/line/2",
+            "task_id is missing",
+        ),
+    ],
+)
+def test_a_mistake_points_at_its_line(text: str, pointer: str, words: str) -> None:
+    with pytest.raises(InvalidInput) as raised:
+        read(text)
+    assert raised.value.problems[0].pointer == pointer
+    assert words in raised.value.problems[0].detail
+
+
+def test_not_every_one_of_a_million_mistakes_is_told() -> None:
+    with pytest.raises(InvalidInput) as raised:
+        read(HEADER + LINE.replace("07:00", "05:00") * 1000)
+    assert len(raised.value.problems) == 20

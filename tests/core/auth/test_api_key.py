@@ -1,0 +1,105 @@
+"""API keys: their form, what proves them, and the file that holds the first ones."""
+
+from dataclasses import replace
+
+import pytest
+
+from waitd.core.auth.api_key import ApiKey, Given, digest_of, given_in, keys_in, line_of, token_of
+from waitd.core.auth.principal import Role
+
+NOW = 1_750_000_000.0
+SECRET = "s" * 43
+KEY = ApiKey("ops1", digest_of(SECRET), Role.OPERATOR, "team_a", NOW, "key:root")
+
+
+def test_a_token_says_which_key_it_is_and_proves_it() -> None:
+    given = given_in(token_of("ops1", SECRET))
+    assert given == Given("ops1", SECRET)
+    assert KEY.proven_by(given)
+    assert not KEY.proven_by(Given("ops1", SECRET[:-1] + "t"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "waitd_",
+        "waitd_ops1",
+        "waitd_ops1_short",
+        f"waitd__{SECRET}",
+        f"waitd_OPS_{SECRET}",
+        f"waitd_ops1_{SECRET} ",
+        f"waitd_ops1_{SECRET}\n",
+        f"waitd_ops1_{'s' * 129}",
+        f"waitd_ops1_{SECRET}é",
+        f"other_ops1_{SECRET}",
+        f"waitd_ops1_sha256:{digest_of(SECRET).hex()}",
+    ],
+)
+def test_what_is_no_token(text: str) -> None:
+    assert given_in(text) is None
+
+
+def test_a_secret_may_have_underscores() -> None:
+    assert given_in(token_of("a", "_" * 40)) == Given("a", "_" * 40)
+
+
+def test_neither_key_nor_token_shows_its_secret() -> None:
+    assert SECRET not in repr(Given("ops1", SECRET))
+    assert repr(digest_of(SECRET)) not in repr(KEY)
+
+
+def test_a_key_is_good_until_it_expires_or_is_revoked() -> None:
+    assert KEY.why_not(NOW + 1e9) is None
+    expiring = replace(KEY, expires_at=NOW + 10)
+    assert (expiring.why_not(NOW + 9.9), expiring.why_not(NOW + 10)) == (None, "expired")
+    revoked = replace(expiring, revoked_at=NOW + 5)
+    assert revoked.why_not(NOW + 6) == "revoked"
+    assert [revoked.ended_at(NOW + 20), expiring.ended_at(NOW + 20), expiring.ended_at(NOW)] == [
+        NOW + 5,
+        NOW + 10,
+        None,
+    ]
+
+
+def test_a_file_holds_whole_keys_and_hashed_ones() -> None:
+    text = f"""
+# the operators
+waitd_ops1_{SECRET} operator team_a
+  waitd_ops2_sha256:{digest_of(SECRET).hex()}   admin
+
+waitd_ops3_{SECRET} viewer expires=2027-01-31T00:00:00Z
+"""
+    keys = keys_in(text, NOW)
+    assert keys["ops1"] == replace(KEY, created_by="file")
+    assert (keys["ops2"].role, keys["ops2"].namespace) == (Role.ADMIN, "default")
+    assert keys["ops2"].proven_by(Given("ops2", SECRET))
+    assert keys["ops3"].expires_at == 1_801_353_600.0
+
+
+def test_the_line_of_a_key_is_read_as_that_key_and_holds_no_secret() -> None:
+    key = replace(KEY, created_by="file", expires_at=NOW + 100)
+    assert keys_in(line_of(key), NOW) == {"ops1": key}
+    assert SECRET not in line_of(key)
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("waitd_ops1_short admin", "no key"),
+        (f"waitd_ops1_{SECRET}", "role"),
+        (f"waitd_ops1_{SECRET} root", "role"),
+        (f"waitd_ops1_{SECRET} admin a/b", "namespace"),
+        (f"waitd_ops1_{SECRET} admin team_a more", "role"),
+        (f"waitd_ops1_{SECRET} admin expires=tomorrow", "expires="),
+        (f"waitd_ops1_{SECRET} admin expires=2027-01-31T00:00:00", "offset"),
+        (f"waitd_ops1_{SECRET} expires=2027-01-31T00:00:00Z", "role"),
+        (f"waitd_ops1_sha256:{'0' * 63} admin", "no key"),
+        (f"waitd_same_{SECRET} admin\nwaitd_same_{SECRET} viewer", "line 3: another line"),
+    ],
+)
+def test_a_wrong_line_is_named_by_its_number_and_not_quoted(line: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why) as refused:
+        keys_in(f"# first\n{line}", NOW)
+    assert str(refused.value).startswith(("line 2: ", "line 3: "))
+    assert SECRET not in str(refused.value)

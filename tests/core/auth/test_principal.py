@@ -1,0 +1,100 @@
+"""Roles are ranks, and a namespace bounds everybody but an admin."""
+
+import pytest
+
+from waitd.core.auth.namespaces import NamespaceRules, Namespaces
+from waitd.core.auth.principal import LOOPBACK, ROLES, Principal, Role, check_key_namespace, check_namespace
+
+
+def test_each_role_may_do_what_those_below_it_may() -> None:
+    ranks = [ROLES[name] for name in ("viewer", "submitter", "operator", "admin")]
+    for index, role in enumerate(ranks):
+        who = Principal("key:a", role)
+        assert [who.may(needed) for needed in ranks] == [needed in ranks[: index + 1] for needed in ranks]
+
+
+def test_only_an_admin_sees_more_than_its_namespace() -> None:
+    assert {Principal("p", role, "team_a").sees for role in (Role.VIEWER, Role.SUBMITTER, Role.OPERATOR)} == {
+        "team_a"
+    }
+    assert Principal("p", Role.ADMIN, "team_a").sees is None
+    assert (LOOPBACK.sees, LOOPBACK.namespace) == (None, "default")
+
+
+@pytest.mark.parametrize("text", ["", "*", "a b", "_a", "a/b", "ü", "a" * 64, "a\n"])
+def test_what_cannot_name_a_namespace(text: str) -> None:
+    with pytest.raises(ValueError, match="namespace"):
+        check_namespace(text)
+
+
+def test_a_viewers_key_may_be_for_all_namespaces() -> None:
+    assert check_key_namespace("*", Role.VIEWER) == "*"
+    assert Principal("p", Role.VIEWER, "*").sees is None
+    assert check_key_namespace("team_a", Role.VIEWER) == check_key_namespace("team_a", Role.ADMIN) == "team_a"
+
+
+@pytest.mark.parametrize("role", [Role.SUBMITTER, Role.OPERATOR, Role.ADMIN])
+def test_whoever_changes_something_belongs_to_one_namespace(role: Role) -> None:
+    with pytest.raises(ValueError, match="for a viewer"):
+        check_key_namespace("*", role)
+
+
+TEAM = NamespaceRules(("team_a_*", "Shared"), ("*.team-a.example.org", "hooks.example.org"), ("team_a_*",))
+
+
+def test_without_rules_everything_may_be_named() -> None:
+    assert Namespaces().rules("anybody") is None
+
+
+def test_a_namespace_without_rules_of_its_own_may_name_nothing_once_there_are_some() -> None:
+    rules = Namespaces({"team_a": TEAM}).rules("taem_a")
+    assert rules is not None
+    assert not rules.may_use("team_a_x")
+    assert not rules.may_send_to("hooks.example.org")
+    assert not rules.may_tell("team_a_etl")
+
+
+def test_others_have_the_rules_of_the_star() -> None:
+    namespaces = Namespaces({"team_a": TEAM, "*": NamespaceRules(conn_ids=("public",))})
+    others, own = namespaces.rules("team_b"), namespaces.rules("team_a")
+    assert others is not None
+    assert own is TEAM
+    assert others.may_use("public")
+    assert not own.may_use("public")
+
+
+@pytest.mark.parametrize(
+    ("conn_id", "allowed"),
+    [
+        ("team_a_api", True),
+        ("TEAM_A_API", True),
+        ("shared", True),
+        ("team_b_api", False),
+        ("xteam_a_api", False),
+        ("shared2", False),
+    ],
+)
+def test_connections_match_whatever_their_case(conn_id: str, allowed: bool) -> None:
+    assert TEAM.may_use(conn_id) is allowed
+
+
+@pytest.mark.parametrize(
+    ("host", "allowed"),
+    [
+        ("a.team-a.example.org", True),
+        ("A.Team-A.example.org.", True),
+        ("hooks.example.org", True),
+        ("team-a.example.org", False),
+        ("a.team-a.example.org.evil.example", False),
+        ("evilteam-a.example.org", False),
+    ],
+)
+def test_hosts_match_as_names_do(host: str, allowed: bool) -> None:
+    assert TEAM.may_send_to(host) is allowed
+
+
+def test_a_sink_that_names_no_dag_is_for_those_who_may_tell_any() -> None:
+    assert TEAM.may_tell("team_a_etl")
+    assert not TEAM.may_tell("Team_A_etl")
+    assert not TEAM.may_tell(None)
+    assert NamespaceRules(dag_ids=("*",)).may_tell(None)

@@ -1,0 +1,38 @@
+"""Sealed numbers open to what they were, and tell nobody else anything."""
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from waitd.core.auth.sealing import NUMBERS, SALTS, SEALED, Seal
+
+secrets = st.integers(0, 2**64 - 1)
+numbers = st.integers(0, NUMBERS - 1)
+salts = st.integers(0, SALTS - 1)
+
+
+@given(secrets, numbers, salts)
+def test_what_was_sealed_opens_to_what_it_was(secret: int, number: int, salt: int) -> None:
+    sealed = Seal(secret).sealed(number, salt)
+    assert 0 <= sealed < SEALED
+    assert Seal(secret).opened(sealed) == number
+
+
+@given(secrets, st.integers(0, SEALED - 1))
+def test_anything_opens_to_some_number(secret: int, sealed: int) -> None:
+    assert 0 <= Seal(secret).opened(sealed) < NUMBERS
+
+
+def test_neither_order_nor_distance_nor_sameness_shows() -> None:
+    seal = Seal(7)
+    followed = [seal.sealed(n, 0) for n in range(1000)]
+    distances = {b - a for a, b in pairwise(followed)}
+    assert len(set(followed)) == len({abs(distance) for distance in distances}) + 1 == 1000
+    assert 400 < sum(distance > 0 for distance in distances) < 600
+    assert len({seal.sealed(5, salt) for salt in range(1000)}) == 1000
+
+
+def test_another_secret_seals_and_opens_otherwise() -> None:
+    assert Seal(1).sealed(5, 0) != Seal(2).sealed(5, 0)
+    assert Seal(2).opened(Seal(1).sealed(5, 0)) != 5

@@ -1,0 +1,69 @@
+"""Event notifications of S3 in the shapes in which they come."""
+
+import json
+from typing import Any
+
+import pytest
+
+from waitd.core.aws.s3_events import MadeKey, made_keys
+
+
+def record(event: str = "ObjectCreated:Put", key: str = "orders/1.parquet") -> dict[str, Any]:
+    """As in AWS's documentation of the event message structure, cut down."""
+    return {
+        "eventVersion": "2.1",
+        "eventSource": "aws:s3",
+        "eventName": event,
+        "s3": {
+            "bucket": {"name": "landing", "arn": "arn:aws:s3:::landing"},
+            "object": {"key": key, "size": 5},
+        },
+    }
+
+
+OWN = {"Records": [record()]}
+MINIO = {
+    "EventName": "s3:ObjectCreated:Put",
+    "Key": "landing/orders/1.parquet",
+    "Records": [record("s3:ObjectCreated:Put")],
+}
+EVENTBRIDGE = {
+    "version": "0",
+    "detail-type": "Object Created",
+    "source": "aws.s3",
+    "detail": {"version": "0", "bucket": {"name": "landing"}, "object": {"key": "orders/1.parquet"}},
+}
+BY_SNS = {"Type": "Notification", "TopicArn": "arn:aws:sns:…", "Message": json.dumps(OWN)}
+FOUND = [MadeKey("landing", "orders/1.parquet")]
+
+
+@pytest.mark.parametrize("event", [OWN, MINIO, EVENTBRIDGE, BY_SNS])
+def test_each_shape_names_its_key(event: dict[str, Any]) -> None:
+    assert list(made_keys(event)) == FOUND
+
+
+def test_keys_of_records_are_encoded_as_in_a_form_and_those_of_eventbridge_are_not() -> None:
+    assert list(made_keys({"Records": [record(key="a+b%2Bc/%C3%A4")]})) == [MadeKey("landing", "a b+c/ä")]
+    plain = {**EVENTBRIDGE, "detail": {"bucket": {"name": "landing"}, "object": {"key": "a+b"}}}
+    assert list(made_keys(plain)) == [MadeKey("landing", "a+b")]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        None,
+        [],
+        "text",
+        {},
+        {"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "landing"},
+        {"Records": [record("ObjectRemoved:Delete")]},
+        {"Records": [None, 1, {}, {"eventName": "ObjectCreated:Put"}, record(key="")]},
+        {"Records": [{"eventName": "ObjectCreated:Put", "s3": {"bucket": "landing", "object": []}}]},
+        {**EVENTBRIDGE, "detail-type": "Object Deleted"},
+        {**EVENTBRIDGE, "detail": None},
+        {"Type": "Notification", "Message": "no JSON"},
+        {"Type": "Notification", "Message": json.dumps(BY_SNS)},
+    ],
+)
+def test_what_tells_of_no_new_key_is_passed_over(event: Any) -> None:
+    assert list(made_keys(event)) == []

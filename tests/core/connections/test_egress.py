@@ -1,0 +1,247 @@
+"""Where requests may go: every notation of an address, and the operator's rules."""
+
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from waitd.core.connections.egress import (
+    Egress,
+    EgressRefused,
+    Listener,
+    Named,
+    entry_of,
+    is_loopback,
+    is_own,
+    literal,
+    meant,
+)
+
+SUBMITTER, OPERATOR = Named.BY_SUBMITTER, Named.BY_OPERATOR
+METADATA = [
+    "169.254.169.254", "169.254.0.1", "2852039166", "0xa9fea9fe", "0xA9.0xFE.0xA9.0xFE", "0251.0376.0251.0376", "025177524776", "169.16689662",
+    "169.254.43518", "169.254.169.254.", "0xa9.254.0251.254", "::ffff:169.254.169.254", "[::ffff:a9fe:a9fe]", "::169.254.169.254",
+    "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::1", "fe80::1", "fe80::1%eth0", "[fe80::1%25eth0]", "FEBF::1", "fd00:ec2::254", "fd00:0ec2:0:0::254",
+    "100.100.100.200", "1684301000", "168.63.129.16", "0xa83f8110", "192.0.0.192", "::ffff:c000:c0",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("host", METADATA)
+@pytest.mark.parametrize("named", list(Named))
+def test_metadata_and_link_local_addresses_are_refused_in_every_notation(host: str, named: Named) -> None:
+    generous = Egress.of(["0.0.0.0/0", "::/0", "169.254.169.254/32", "*"], [], private=True)
+    with pytest.raises(EgressRefused, match="no targets"):
+        generous.judge_host(host, 80, named)
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("1.2.3.4", "1.2.3.4"), ("1.2.3.4.", "1.2.3.4"), ("16909060", "1.2.3.4"), ("0x01020304", "1.2.3.4"), ("0100401404", "1.2.3.4"),
+        ("1.131844", "1.2.3.4"), ("1.2.772", "1.2.3.4"), ("0x7f.1", "127.0.0.1"), ("0", "0.0.0.0"), ("0x", "0.0.0.0"), ("::", "::"),
+        ("[::1]", "::1"), ("fe80::1%lo", "fe80::1"), ("::ffff:1.2.3.4", "::ffff:1.2.3.4"),
+    ],
+)  # fmt: skip
+def test_an_address_is_recognised_in_every_notation(host: str, address: str) -> None:
+    assert literal(host) == ip_address(address)
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["", ".", "example.org", "1.2.3.4.5", "256.1.1.1", "1.2.3.256", "4294967296", "08", "0x1g", "1..2", "a:b", ":::", "1.2.3.4x", "٣"],
+)  # fmt: skip
+def test_a_name_is_no_address(host: str) -> None:
+    assert literal(host) is None
+
+
+@given(st.ip_addresses(v=4))
+def test_ipv6_addresses_that_carry_an_ipv4_one_mean_it(address: IPv4Address) -> None:
+    number = int(address)
+    for carrier in ((0xFFFF << 32) + number, (0x64FF9B << 96) + number, (0x2002 << 112) + (number << 80)):
+        assert meant(IPv6Address(carrier)) == address
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1", "127.1", "2130706433", "[::1]", "::ffff:127.0.0.1", "0.0.0.0", "0", "[::]", "10.1.2.3", "0xa.1.2.3", "172.16.0.1",
+        "192.168.1.1", "100.64.0.1", "[fd12::1]", "[fec0::1]", "224.0.0.1", "240.0.0.1", "255.255.255.255", "64:ff9b::a00:1",
+    ],
+)  # fmt: skip
+def test_private_networks_are_refused_where_waitd_is_reached_from_outside(host: str) -> None:
+    with pytest.raises(EgressRefused, match="egress_allow"):
+        Egress(private=False).judge_host(host, 80, SUBMITTER)
+    assert Egress(private=True).judge_host(host, 80, SUBMITTER) is SUBMITTER
+    assert Egress(private=False).judge_host(host, 80, OPERATOR) is OPERATOR
+
+
+@pytest.mark.parametrize("host", ["8.8.8.8", "[2606:4700::1111]", "example.org", "localhost"])
+def test_public_addresses_and_names_pass_the_first_look(host: str) -> None:
+    assert Egress(private=False).judge_host(host, 80, SUBMITTER) is SUBMITTER
+
+
+@pytest.mark.parametrize(
+    ("allow", "deny", "host", "passes"),
+    [
+        (["10.2.0.0/16"], [], "10.2.3.4", True),
+        (["10.2.0.0/16"], [], "[::ffff:10.2.3.4]", True),
+        (["10.2.0.0/16"], [], "10.3.3.4", False),
+        (["10.0.0.0/8"], ["10.2.0.0/16"], "10.2.3.4", False),
+        (["10.0.0.0/8"], ["10.2.0.0/16"], "10.3.3.4", True),
+        (["10.2.3.4"], ["10.2.0.0/16"], "10.2.3.4", True),
+        (["10.2.0.0/16"], ["10.2.0.0/16"], "10.2.3.4", False),
+        (["8.8.8.8"], ["0.0.0.0/0", "::/0"], "8.8.8.8", True),
+        (["8.8.8.8"], ["0.0.0.0/0", "::/0"], "8.8.4.4", False),
+        ([], ["8.8.8.0/24"], "134744072", False),
+        ([], ["8.8.8.0/24"], "[::ffff:8.8.8.8]", False),
+        ([], ["evil.example"], "evil.example", False),
+        ([], ["evil.example"], "EVIL.example.", False),
+        ([], ["evil.example"], "not-evil.example", True),
+        ([], ["*.example"], "a.b.example", False),
+        ([], ["*.example"], "example", True),
+        (["good.example"], ["*.example"], "good.example", True),
+        (["*.good.example"], ["*.example"], "a.good.example", True),
+        (["*.example"], ["bad.example"], "bad.example", False),
+        (["api.example"], ["*"], "api.example", True),
+        (["api.example"], ["*"], "other.example", False),
+    ],
+)
+def test_the_more_specific_entry_wins_and_of_equal_ones_the_one_that_denies(
+    allow: list[str], deny: list[str], host: str, passes: bool
+) -> None:
+    egress = Egress.of(allow, deny, private=False)
+    if passes:
+        egress.judge_host(host, 443, SUBMITTER)
+    else:
+        with pytest.raises(EgressRefused):
+            egress.judge_host(host, 443, SUBMITTER)
+
+
+def test_a_name_in_egress_allow_is_the_operators_choice_and_so_is_its_address() -> None:
+    egress = Egress.of(["airbyte.internal"], [], private=False)
+    assert egress.judge_host("airbyte.internal", 80, SUBMITTER) is OPERATOR
+    egress.judge_address(ip_address("10.0.0.1"), OPERATOR, is_own=False)
+    with pytest.raises(EgressRefused):
+        egress.judge_address(ip_address("10.0.0.1"), SUBMITTER, is_own=False)
+    with pytest.raises(EgressRefused):
+        egress.judge_address(ip_address("169.254.169.254"), OPERATOR, is_own=False)
+
+
+@pytest.mark.parametrize("host", ["10.1.2.3", "0xa.1.2.3", "evil.example"])
+def test_a_connections_host_is_judged_by_its_name(host: str) -> None:
+    with pytest.raises(EgressRefused, match="egress_deny"):
+        Egress.of([], ["10.0.0.0/8", "evil.example"], private=True).judge_host(host, 80, OPERATOR)
+
+
+LOOPBACK, EVERYWHERE = Listener(ip_address("127.0.0.1"), 8795), Listener(ip_address("0.0.0.0"), 8795)
+
+
+@pytest.mark.parametrize(
+    ("listener", "host", "port", "own"),
+    [
+        (LOOPBACK, "127.0.0.1", 8795, True), (LOOPBACK, "127.0.0.1", 8796, False), (LOOPBACK, "127.0.0.2", 8795, False),
+        (LOOPBACK, "2130706433", 8795, True), (LOOPBACK, "[::ffff:127.0.0.1]", 8795, True), (LOOPBACK, "0.0.0.0", 8795, True),
+        (LOOPBACK, "[::]", 8795, True), (EVERYWHERE, "127.0.0.1", 8795, True), (EVERYWHERE, "[::1]", 8795, True),
+        (EVERYWHERE, "8.8.8.8", 8795, False), (Listener(ip_address("::1"), 1), "[0::1]", 1, True),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("named", list(Named))
+def test_waitds_own_listener_is_refused(
+    listener: Listener, host: str, port: int, own: bool, named: Named
+) -> None:
+    if own:
+        with pytest.raises(EgressRefused, match="own listener"):
+            Egress().judge_host(host, port, named, [listener])
+    else:
+        Egress().judge_host(host, port, named, [listener])
+
+
+def test_a_listener_on_all_addresses_is_met_at_each_of_this_machines() -> None:
+    mine = ip_address("10.0.0.7")
+    assert is_own(mine, 8795, [EVERYWHERE], lambda address: address == mine)
+    assert not is_own(ip_address("10.0.0.8"), 8795, [EVERYWHERE], lambda address: address == mine)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "10.0.0.0/33", "http://h", "a b", "h:80", "*x.example", "a.*.b", "10.1", "0x7f.1", "10.0.0.1/8", "-/-"]
+)  # fmt: skip
+def test_an_entry_that_nobody_could_match_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="no network"):
+        entry_of(text)
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [("127.0.0.1", True), ("::1", True), ("localhost", True), ("127.8.8.8", True), ("0.0.0.0", False), ("::", False), ("10.0.0.1", False), ("waitd.internal", False)],
+)  # fmt: skip
+def test_a_loopback_listener_is_recognised(host: str, loopback: bool) -> None:
+    assert is_loopback(host) is loopback
+
+
+def test_a_tunnelled_address_means_the_one_in_it() -> None:
+    assert meant(ip_address("2001:0:4136:e378:8000:63bf:3fff:fdd2")) == ip_address("192.0.2.45")
+    assert meant(ip_address("::1")) == ip_address("::1")
+    assert meant(ip_address("::")) == ip_address("::")
+    assert meant(ip_address("::2")) == ip_address("0.0.0.2")
+    assert meant(ip_address("::1:0:0")) == ip_address("::1:0:0")
+
+
+@pytest.mark.parametrize(
+    ("allow", "deny", "passes"),
+    [
+        ("10.0.0.0/24", "::ffff:10.0.0.0/119", True),
+        ("10.0.0.0/24", "::ffff:10.0.0.0/120", False),
+        ("10.0.0.0/24", "::ffff:10.0.0.0/121", False),
+        ("::ffff:10.0.0.0/121", "10.0.0.0/24", True),
+        ("0.0.0.0/0", "11.0.0.0/8", True),
+        ("10.0.0.0/24", "::/0", True),
+    ],
+)
+def test_an_ipv4_network_is_as_specific_as_the_one_that_it_is_mapped_to(
+    allow: str, deny: str, passes: bool
+) -> None:
+    rules = Egress.of([allow], [deny], private=False)
+    for host in ("10.0.0.1", "::ffff:10.0.0.1"):
+        if passes:
+            assert rules.judge_host(host, 80, SUBMITTER) is SUBMITTER
+        else:
+            with pytest.raises(EgressRefused, match="egress_deny names this address"):
+                rules.judge_host(host, 80, SUBMITTER)
+
+
+def test_an_ipv4_network_is_more_specific_than_the_ipv6_one_of_its_tunnel() -> None:
+    rules = Egress.of(["10.0.0.0/24"], ["64:ff9b::/96"], private=False)
+    assert rules.judge_host("64:ff9b::a00:1", 80, SUBMITTER) is SUBMITTER
+    with pytest.raises(EgressRefused, match="egress_deny"):
+        rules.judge_host("64:ff9b::a00:101", 80, SUBMITTER)
+
+
+def test_an_address_has_at_most_four_parts_and_a_listener_elsewhere_hides_none() -> None:
+    assert literal("1.2.3.4.0") is None
+    there = [Listener(ip_address("10.0.0.1"), 80), Listener(ip_address("10.0.0.1"), 8795)]
+    assert is_own(ip_address("10.0.0.1"), 8795, there)
+
+
+def test_an_entry_for_addresses_says_nothing_of_names() -> None:
+    for rules in (
+        Egress.of(["10.0.0.0/8", "::/0"], [], private=False),
+        Egress.of([], ["10.0.0.0/8"], private=False),
+    ):
+        assert rules.judge_host("jobs.example", 80, SUBMITTER) is SUBMITTER
+
+
+def test_of_a_name_that_is_allowed_and_denied_the_denial_counts() -> None:
+    with pytest.raises(EgressRefused, match="names this host"):
+        Egress.of(["a.example"], ["a.example"], private=True).judge_host("a.example", 80, SUBMITTER)
+
+
+def test_the_widest_network_is_an_entry_too() -> None:
+    assert Egress.of(["::/0"], [], private=False).judge_host("fd00::1", 80, SUBMITTER) is SUBMITTER
+    with pytest.raises(EgressRefused, match="private networks"):
+        Egress.of([], [], private=False).judge_host("fd00::1", 80, SUBMITTER)
+
+
+def test_an_entry_may_be_written_as_in_a_url() -> None:
+    assert entry_of(" [FD00::1] ") == entry_of("fd00::1")
+    assert entry_of("Jobs.Example.") == entry_of("jobs.example")

@@ -1,0 +1,176 @@
+"""What waiting costs: the model, by hand-made figures that can be checked by heart."""
+
+from dataclasses import replace
+from itertools import pairwise
+from math import inf
+
+import pytest
+
+from waitd.core.costs.model import (
+    GIB,
+    HOUR,
+    Case,
+    Constants,
+    Measured,
+    Mode,
+    Prices,
+    Span,
+    Usage,
+    Waiting,
+    break_even_duration,
+    break_even_poke_interval,
+    slots_over_time,
+    usage,
+)
+
+CONSTANTS = Constants(
+    task_cpu_seconds=0.5,
+    defer_cpu_seconds=0.1,
+    callback_cpu_seconds=0.01,
+    reschedule_cpu_seconds={"default": 0.2, "http": 0.3},
+    run_seconds=2.0,
+    slot_bytes=100.0,
+    trigger_cpu_seconds={"default": 0.001},
+    trigger_bytes={"default": 5.0, "s3_key": 50.0},
+    triggerer_bytes=1000.0,
+    triggerer_capacity=500,
+)
+PRICES = Prices(slot_hour=0.0, vcpu_hour=3600.0, gib_hour=0.0, currency="EUR")
+AIRFLOW = {"kind": "airflow", "dag_id": "d"}
+#: By what a sensor of kind http takes more than one that does nothing.
+LIBRARY = 0.1
+
+
+def wait(*sinks: dict[str, str], kind: str = "http", seconds: float = 600.0, pokes: int = 11) -> Waiting:
+    return Waiting.of(kind, sinks, seconds=seconds, pokes=pokes, measured=Measured(0.05, 7000.0))
+
+
+def test_a_held_slot_is_held_for_the_whole_wait_and_its_own_start() -> None:
+    used = usage(Mode.POKE, wait(), CONSTANTS)
+    assert (used.slot_seconds, used.memory_byte_seconds) == (602.0, 60_200.0)
+    assert used.cpu_seconds == pytest.approx(0.5 + LIBRARY)
+    assert usage(Mode.POKE, wait(kind="airbyte.job"), CONSTANTS).cpu_seconds == 0.5
+
+
+def test_a_rescheduled_one_runs_for_each_poke_at_the_price_of_its_kind() -> None:
+    used = usage(Mode.RESCHEDULE, wait(), CONSTANTS)
+    assert (used.slot_seconds, used.memory_byte_seconds) == (22.0, 2200.0)
+    assert used.cpu_seconds == pytest.approx(3.3)
+    other = usage(Mode.RESCHEDULE, wait(kind="airbyte.job"), CONSTANTS)
+    assert other.cpu_seconds == pytest.approx(2.2)
+
+
+def test_a_deferred_one_runs_twice_and_has_its_share_of_a_full_triggerer() -> None:
+    used = usage(Mode.DEFER, wait(), CONSTANTS)
+    assert used.slot_seconds == 4.0
+    assert used.cpu_seconds == pytest.approx(0.1 + LIBRARY + 0.5 + 11 * 0.001)
+    assert used.memory_byte_seconds == pytest.approx(4 * 100 + 600 * (5 + 1000 / 500))
+    assert usage(Mode.DEFER, wait(kind="s3_key"), CONSTANTS).memory_byte_seconds == pytest.approx(
+        400 + 600 * 52
+    )
+
+
+@pytest.mark.parametrize(
+    ("sinks", "slot_seconds", "cpu_seconds"),
+    [
+        ((), 0.0, 0.05),
+        (({"kind": "webhook"},), 0.0, 0.05),
+        ((AIRFLOW,), 4.0, 0.05 + 0.1 + LIBRARY + 0.5 + 0.01),
+        (({**AIRFLOW, "mode": "resume"},), 4.0, 0.05 + 0.1 + LIBRARY + 0.5 + 0.01),
+        (({**AIRFLOW, "mode": "clear"},), 4.0, 0.05 + 0.1 + LIBRARY + 0.5 + 0.01),
+        (({**AIRFLOW, "mode": "set_state"},), 2.0, 0.05 + 0.1 + LIBRARY + 0.01),
+        (({**AIRFLOW, "mode": "dag_run"},), 0.0, 0.05),
+        (({"kind": "webhook"}, {**AIRFLOW, "mode": "set_state"}), 2.0, 0.05 + 0.1 + LIBRARY + 0.01),
+    ],
+)
+def test_here_it_is_what_was_measured_and_the_runs_that_the_callback_needs(
+    sinks: tuple[dict[str, str], ...], slot_seconds: float, cpu_seconds: float
+) -> None:
+    used = usage(Mode.WAITD, wait(*sinks), CONSTANTS)
+    assert used.slot_seconds == slot_seconds
+    assert used.cpu_seconds == pytest.approx(cpu_seconds)
+    assert used.memory_byte_seconds == pytest.approx(7000 + slot_seconds * 100)
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_many_waits_cost_what_each_of_them_costs(mode: Mode) -> None:
+    waits = [wait(seconds=n * 10.0, pokes=n) for n in range(1, 30)] + [wait(AIRFLOW, seconds=5.0)]
+    total = waits[0]
+    for one in waits[1:]:
+        total = total.plus(one)
+    alone = sum((usage(mode, one, CONSTANTS) for one in waits), Usage())
+    together = usage(mode, total, CONSTANTS)
+    assert together.slot_seconds == pytest.approx(alone.slot_seconds)
+    assert together.cpu_seconds == pytest.approx(alone.cpu_seconds)
+    assert together.memory_byte_seconds == pytest.approx(alone.memory_byte_seconds)
+
+
+def test_money_is_the_sum_of_what_is_paid_for() -> None:
+    prices = Prices(slot_hour=2.0, vcpu_hour=3.0, gib_hour=5.0, currency="EUR")
+    assert Usage(HOUR, 2 * HOUR, 3 * GIB * HOUR).money(prices) == pytest.approx(2 + 6 + 15)
+
+
+def test_a_clock_that_went_back_makes_no_negative_cost() -> None:
+    assert wait(seconds=-5.0).seconds == 0.0
+
+
+def test_rescheduling_pays_off_where_a_poke_costs_no_more_than_the_slot_between_two() -> None:
+    prices = Prices(0.0, 1.0, 1.0, "EUR")
+    interval = break_even_poke_interval("http", CONSTANTS, prices)
+    held = usage(Mode.POKE, Waiting("http", seconds=interval), CONSTANTS).money(prices)
+    assert usage(Mode.RESCHEDULE, Waiting("http", pokes=1), CONSTANTS).money(prices) == pytest.approx(held)
+    assert break_even_poke_interval("http", CONSTANTS, PRICES) == inf, "a slot that costs nothing is held"
+
+
+@pytest.mark.parametrize("mode", [Mode.RESCHEDULE, Mode.DEFER, Mode.WAITD])
+def test_at_its_break_even_a_mode_costs_what_a_held_slot_costs(mode: Mode) -> None:
+    prices = Prices(1.0, 1.0, 0.0, "EUR")
+    case = Case("http", poke_interval=30.0, poke_cpu_seconds=0.0001, wait_bytes=1200)
+    seconds = break_even_duration(mode, case, CONSTANTS, prices)
+    if mode is Mode.RESCHEDULE:
+        assert seconds == 0.0, "a run's own seconds are shorter than the interval from the first on"
+        return
+    assert 0 < seconds < 60
+    there, held = (usage(m, case.lasting(seconds), CONSTANTS).money(prices) for m in (mode, Mode.POKE))
+    assert there == pytest.approx(held)
+    longer = case.lasting(seconds + 1)
+    assert usage(mode, longer, CONSTANTS).money(prices) < usage(Mode.POKE, longer, CONSTANTS).money(prices)
+
+
+def test_a_mode_that_costs_more_each_second_never_pays_off() -> None:
+    dear = replace(CONSTANTS, reschedule_cpu_seconds={"default": 1e6})
+    case = Case("http", 30.0, 0.0001, 1200)
+    assert break_even_duration(Mode.RESCHEDULE, case, dear, Prices(1.0, 1.0, 0.0, "EUR")) == inf
+
+
+def brute_force(spans: list[Span], edges: list[float], mode: Mode) -> list[float]:
+    """What each step holds, by adding every wait's share of it."""
+    held = []
+    for low, high in pairwise(edges):
+        inside = [max(0.0, min(s.end, high) - max(s.start, low)) for s in spans]
+        held.append(
+            sum(
+                s.slot_seconds[mode] / (s.end - s.start) * share / (high - low)
+                for s, share in zip(spans, inside, strict=True)
+            )
+        )
+    return held
+
+
+@pytest.mark.parametrize("first", [0.0, 1000.0])
+def test_slots_over_time_are_each_waits_share_of_each_step(first: float) -> None:
+    def span(start: float, end: float, slot_seconds: float) -> Span:
+        held = {mode: slot_seconds * (n + 1) for n, mode in enumerate(Mode)}
+        return Span(first + start, first + end, held)
+
+    spans = [span(-9, -1, 8), span(100, 120, 20), span(3, 47, 44), span(10, 20, 5), span(0, 100, 200)]
+    spans += [span(-50, 30, 80), span(95, 300, 205), span(12.5, 13.5, 1), span(40, 40.25, 3)]
+    edges = [first + n * 10.0 for n in range(11)]
+    slots = slots_over_time(spans, edges)
+    for mode in Mode:
+        assert slots[mode] == pytest.approx(brute_force(spans, edges, mode))
+
+
+def test_a_wait_of_no_duration_still_holds_its_slot() -> None:
+    slots = slots_over_time([Span(5.0, 5.0, dict.fromkeys(Mode, 2.0))], [0.0, 10.0])
+    assert slots[Mode.POKE] == [pytest.approx(0.2)]

@@ -1,0 +1,115 @@
+"""The answer table as a pure function: first match wins, and common answers cost no new object."""
+
+import pytest
+
+from waitd.core.http.answer import UNDECIDED, Answered, Decision, Judged, Refused, asked, phrase, verdict_of
+from waitd.core.http.retry_after import LONGEST, parse_retry_after
+from waitd.core.waits.verdict import MESSAGE_LIMIT, Failure, Pending, Success, Unreachable, Verdict
+
+ELSEWHERE = "https://login.example"
+
+
+def said(status: int, judged: Judged = UNDECIDED, *allowlist: int, **facts: object) -> Verdict | Refused:
+    return verdict_of(Answered(status, **facts), judged, frozenset(allowlist))  # type: ignore[arg-type]
+
+
+def test_a_decided_condition_comes_before_everything_else() -> None:
+    for status in (200, 302, 401, 404, 503):
+        for decision, kind in ((Decision.SUCCESS, Success), (Decision.FAILURE, Failure)):
+            verdict = said(status, Judged(decision, payload=7), status, elsewhere=ELSEWHERE, loop=True)
+            assert isinstance(verdict, kind)
+            assert verdict.payload == 7
+
+
+def test_a_failure_by_condition_is_the_jobs_own_and_cannot_be_silenced() -> None:
+    verdict = said(200, Judged(Decision.FAILURE))
+    assert isinstance(verdict, Failure)
+    assert not verdict.silenceable
+
+
+def test_an_omitted_result_is_the_reason_of_the_outcome() -> None:
+    for decision in Decision:
+        verdict = said(200, Judged(decision, omitted=True))
+        assert not isinstance(verdict, Refused)
+        assert verdict.reason == "result_omitted"
+
+
+@pytest.mark.parametrize("status", [302, 401, 403, 404, 429, 503])
+def test_the_allowlist_comes_before_the_status(status: int) -> None:
+    verdict = said(status, UNDECIDED, status, elsewhere=ELSEWHERE, loop=True)
+    assert isinstance(verdict, Pending)
+    assert verdict.reason == f"http_{status}"
+
+
+def test_every_status_has_its_row() -> None:
+    for status in range(100, 1000):
+        verdict = said(status)
+        if status in {408, 425, 429} or 500 <= status <= 599 or 300 <= status <= 399:
+            assert isinstance(verdict, Unreachable), status
+        elif status == 401:
+            assert isinstance(verdict, Refused)
+        elif 400 <= status <= 499:
+            assert isinstance(verdict, Failure), status
+            assert verdict.silenceable
+        else:
+            assert isinstance(verdict, Pending), status
+
+
+def test_a_redirect_elsewhere_is_a_refusal_and_a_loop_is_not_seeing() -> None:
+    away = said(302, elsewhere=ELSEWHERE)
+    assert isinstance(away, Refused)
+    assert ELSEWHERE in away.verdict.message
+    loop = said(302, loop=True)
+    assert isinstance(loop, Unreachable)
+    assert loop.reason == "redirect_loop"
+
+
+def test_common_answers_share_one_verdict() -> None:
+    for status in (200, 202, 401, 403, 503):
+        assert said(status) is said(status)
+    assert said(404, UNDECIDED, 404) is said(404, UNDECIDED, 404)
+
+
+def test_a_pending_message_is_kept_within_its_limit() -> None:
+    verdict = said(200, Judged(message="x" * 1000))
+    assert isinstance(verdict, Pending)
+    assert len(verdict.message) == MESSAGE_LIMIT
+
+
+def test_a_condition_without_status_is_asked_about_a_2xx_only() -> None:
+    assert [
+        status for status in (100, 199, 200, 299, 300, 404, 500) if asked(status, names_status=False)
+    ] == [200, 299]
+    assert all(asked(status, names_status=True) for status in (100, 302, 404, 500))
+
+
+def test_a_status_is_called_by_its_name_where_it_has_one() -> None:
+    assert phrase(404) == "HTTP 404 Not Found"
+    assert phrase(799) == "HTTP 799"
+
+
+DATE = "Fri, 31 Dec 1999 23:59:00 GMT"
+
+
+@pytest.mark.parametrize(
+    ("value", "date", "seconds"),
+    [
+        (None, None, None),
+        ("7", None, 7.0),
+        (" 7 ", None, 7.0),
+        ("9" * 400, None, LONGEST),
+        ("-7", None, None),
+        ("7.5", None, None),
+        ("\u0667", None, None),
+        ("soon", None, None),
+        ("Fri, 31 Dec 1999 23:59:59 GMT", DATE, 59.0),
+        ("Fri, 31 Dec 1999 23:58:59 GMT", DATE, 0.0),
+        ("Thu, 01 Jan 1970 00:01:40 GMT", None, 60.0),
+        ("Thu, 01 Jan 1970 00:01:40 GMT", "garbage", 60.0),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", DATE, LONGEST),
+    ],
+)
+def test_retry_after_is_read_in_both_forms(
+    value: str | None, date: str | None, seconds: float | None
+) -> None:
+    assert parse_retry_after(value, 40.0, date) == seconds

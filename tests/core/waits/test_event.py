@@ -1,0 +1,44 @@
+"""The envelope of an outcome."""
+
+from waitd.core.waits.event import event_of, rfc3339
+from waitd.core.waits.wait import Outcome, WaitId, WaitSpec, WaitState
+
+
+def test_times_are_rfc3339_in_utc_with_milliseconds() -> None:
+    assert rfc3339(1_800_000_000.1234) == "2027-01-15T08:00:00.123Z"
+
+
+def test_the_event_is_a_cloudevent_under_the_waits_id() -> None:
+    spec = WaitSpec("http", {}, 10, 60, soft_fail=True, labels={"dag_id": "d"})
+    event = event_of(
+        WaitId("0190"),
+        "default",
+        spec,
+        Outcome(WaitState.FAILED, {"n": 1}, "it broke", "job_failed"),
+        pokes=3,
+        created_at=1_800_000_000.0,
+        finished_at=1_800_000_060.0,
+    )
+    assert event == {
+        "specversion": "1.0",
+        "id": "0190",
+        "source": "/waitd",
+        "type": "waitd.wait.failed",
+        "subject": "0190",
+        "time": "2027-01-15T08:01:00.000Z",
+        "datacontenttype": "application/json",
+        "data": {
+            "wait_id": "0190",
+            "namespace": "default",
+            "state": "failed",
+            "payload": {"n": 1},
+            "message": "it broke",
+            "reason": "job_failed",
+            "soft_fail": True,
+            "labels": {"dag_id": "d"},
+            "kind": "http",
+            "pokes": 3,
+            "created_at": "2027-01-15T08:00:00.000Z",
+            "finished_at": "2027-01-15T08:01:00.000Z",
+        },
+    }

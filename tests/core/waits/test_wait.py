@@ -1,0 +1,61 @@
+"""Specifications, as they are kept."""
+
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import orjson
+import pytest
+
+from waitd.core.errors import InvalidInput
+from waitd.core.waits.wait import WaitSpec, spec_in, spec_text
+
+FULL = WaitSpec(
+    *("http", {"endpoint": "/x", "n": [1, 2.5, None, True]}, 5.0, 60.0),
+    exponential_backoff=True,
+    max_wait=30.0,
+    soft_fail=True,
+    silent_fail=True,
+    sinks=({"kind": "webhook", "url": "u"},),
+    labels={"dag_id": "é"},
+    supersede_key="k",
+    submit={"endpoint": "/y"},
+    wake_on="w",
+)
+
+
+class Pair(NamedTuple):
+    a: int
+    b: int
+
+
+@pytest.mark.parametrize("spec", [FULL, WaitSpec("http", {}, 5.0, 60.0)])
+def test_what_is_kept_is_read_again(spec: WaitSpec) -> None:
+    assert spec_in(spec_text(spec)) == spec
+
+
+def test_what_has_its_default_is_not_kept() -> None:
+    kept = orjson.loads(spec_text(WaitSpec("http", {"endpoint": "/x"}, 5.0, 60.0)))
+    assert kept == {"kind": "http", "params": {"endpoint": "/x"}, "poke_interval": 5.0, "timeout": 60.0}
+
+
+def test_what_was_kept_in_full_is_read() -> None:
+    kept = {name: getattr(FULL, name) for name in FULL.__struct_fields__}
+    assert spec_in(orjson.dumps(kept).decode()) == FULL
+
+
+def test_values_that_are_only_shaped_like_json_are_kept_as_json() -> None:
+    params = MappingProxyType({"pair": Pair(1, 2), "one": frozenset({3})})
+    assert spec_in(spec_text(WaitSpec("http", params, 5.0, 60.0))).params == {"pair": [1, 2], "one": [3]}
+
+
+def _deep(levels: int) -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    for _ in range(levels):
+        value = {"a": value}
+    return value
+
+
+@pytest.mark.parametrize("what", [object(), "\ud800", _deep(100_000)], ids=["object", "surrogate", "depth"])
+def test_what_is_no_json_is_refused(what: Any) -> None:
+    with pytest.raises(InvalidInput, match="kept as JSON"):
+        spec_text(WaitSpec("http", {"endpoint": what}, 5.0, 60.0))

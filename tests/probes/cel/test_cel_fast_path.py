@@ -1,0 +1,135 @@
+"""What is decided without CEL is what CEL would decide."""
+
+from typing import Any
+
+import pytest
+from cel_expr_python import cel  # type: ignore[import-untyped]  # it ships no types
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from waitd.probes.cel.ast import tree
+from waitd.probes.cel.evaluation import LANGUAGE
+from waitd.probes.cel.fast_path import Plain, plain
+
+ENV = cel.NewEnv(
+    variables={
+        "status": cel.Type.INT,
+        "headers": cel.Type.Map(cel.Type.STRING, cel.Type.STRING),
+        "body": cel.Type.DYN,
+        "text": cel.Type.STRING,
+    }
+)
+
+
+class Seen:
+    """The variables."""
+
+    def __init__(self, status: int, headers: dict[str, str], body: Any, text: str) -> None:
+        self.status, self.headers, self.body, self.text = status, headers, body, text
+
+    def __repr__(self) -> str:
+        return repr(vars(self))
+
+
+def made(source: str) -> Plain | None:
+    return plain(tree(ENV.compile(source).serialize()))
+
+
+def by_cel(source: str, seen: Seen) -> Any:
+    """What CEL says: a value, or "error"."""
+    value = ENV.compile(source).eval(data=vars(seen))
+    return "error" if value.type() == cel.Type.ERROR else value.plain_value()
+
+
+NUMBERS = st.integers(-(2**63), 2**63 - 1) | st.sampled_from([-1, 0, 1, 200, 404])
+#: Without NUL, at which CEL's Python face cuts off strings and keys.
+WORDS = st.sampled_from(["", "done", "FAILED", "a b", "é", "1", "true"]) | st.text(max_size=4).filter(
+    lambda word: "\0" not in word
+)
+SCALARS = st.none() | st.booleans() | NUMBERS | st.floats(allow_nan=False, allow_infinity=False) | WORDS
+VALUES = SCALARS | st.lists(SCALARS, max_size=2) | st.dictionaries(WORDS, SCALARS, max_size=2)
+
+
+BODIES = (
+    st.dictionaries(st.sampled_from(["a", "b", "a-b"]), VALUES | st.dictionaries(st.just("c"), VALUES))
+    | VALUES
+)
+HEADERS = st.dictionaries(st.just("x"), WORDS)
+
+
+def quoted(word: str) -> str:
+    return "'" + "".join(f"\\U{ord(letter):08x}" for letter in word) + "'"
+
+
+LITERALS = WORDS.map(quoted) | NUMBERS.map(str) | st.sampled_from(["null", "true", "false"])
+PLACES = st.sampled_from(
+    ["status", "text", "headers['x']", "body.a", "body.a.c", "body['a-b']", "body", "body.b.c.d"]
+)
+COMPARISONS = st.tuples(PLACES, st.sampled_from(["==", "!=", "<", "<=", ">", ">="]), LITERALS).map(" ".join)
+TURNED = st.tuples(LITERALS, st.sampled_from(["==", "!="]), PLACES).map(" ".join)
+MEMBERSHIPS = st.tuples(PLACES, st.lists(WORDS.map(quoted), max_size=3)).map(
+    lambda p: f"{p[0]} in [{', '.join(p[1])}]"
+)
+CONDITIONS = st.recursive(
+    COMPARISONS | TURNED | MEMBERSHIPS,
+    lambda parts: st.tuples(parts, st.sampled_from(["&&", "||"]), parts).map(lambda p: f"({p[0]}) {p[1]} ({p[2]})")
+    | parts.map(lambda part: f"!({part})"),
+    max_leaves=4,
+)  # fmt: skip
+
+
+def compiles(source: str) -> bool:
+    try:
+        ENV.compile(source)
+    except RuntimeError:  # e.g. a status that is compared with a string
+        return False
+    return True
+
+
+@settings(max_examples=600, deadline=None)
+@given(
+    CONDITIONS.filter(compiles),
+    st.builds(Seen, st.integers(100, 599), HEADERS, BODIES, WORDS),
+)
+@example("body.a == 1", Seen(200, {}, {"a": True}, ""))
+@example("body.a == true", Seen(200, {}, {"a": 1}, ""))
+@example("body.a == 1", Seen(200, {}, {"a": 1.0}, ""))
+@example("body.a != null", Seen(200, {}, {"a": 0}, ""))
+@example("body.a == 'x' || status == 200", Seen(200, {}, {}, ""))
+@example("body.a == 'x' && status == 404", Seen(200, {}, {}, ""))
+@example("!(body.a == 'x')", Seen(200, {}, {}, ""))
+@example("body.a < -1", Seen(200, {}, {"a": -2}, ""))
+def test_what_is_decided_without_cel_is_what_cel_would_decide(source: str, seen: Seen) -> None:
+    function = made(source)
+    decided = None if function is None else function(seen)
+    if decided is not None:
+        assert decided is by_cel(source, seen)
+
+
+@pytest.mark.parametrize(
+    ("source", "decided"),
+    [
+        ("body.status == 'SUCCEEDED'", True),
+        ("body.status in ['FAILED', 'KILLED']", False),
+        ("body['status'] != 'RUNNING' && status < 300", True),
+        ("body.run.error != null || !(body.done == true)", True),
+        ("body.rows > 0", True),
+        ("headers['x-state'] == 'done'", True),
+    ],
+)  # fmt: skip
+def test_what_nearly_everybody_writes_needs_no_cel(source: str, decided: bool) -> None:
+    seen = Seen(
+        200,
+        {"x-state": "done"},
+        {"status": "SUCCEEDED", "run": {"error": None}, "done": False, "rows": 3},
+        "",
+    )
+    function = made(source)
+    assert function is not None
+    assert function(seen) is decided
+    assert LANGUAGE.compile(source).evaluate(seen) is decided
+
+
+@pytest.mark.parametrize("source", ["body.a.exists(x, x == 1)", "size(text) == 1", "body.a == body.b", "text.contains('x')", "body.a in body.b"])  # fmt: skip
+def test_the_rest_is_left_to_cel(source: str) -> None:
+    assert made(source) is None

@@ -1,0 +1,239 @@
+"""CEL: what an expression names, what it may cost, and where it is judged."""
+
+import asyncio
+import time
+from typing import Any
+
+import anyio
+import orjson
+import pytest
+from raw_server import answer, poke, probe, raw_server
+
+from waitd.core.http.answer import Decision
+from waitd.core.waits.verdict import Pending, Success, Unreachable
+from waitd.probes.cel.ast import survey
+from waitd.probes.cel.evaluation import (
+    LANGUAGE,
+    Response,
+    Rules,
+    Sources,
+    decoded,
+    judge_apart,
+    rules_of,
+)
+from waitd.probes.cel.expressions import INLINE_COST, UNBOUNDED, Trouble, pruned
+
+REGEX = "text.matches('(.{0,30}){30}c')"
+DOUBLING = "text + text"
+for _ in range(7):
+    DOUBLING = f"({DOUBLING}) + ({DOUBLING})" if len(DOUBLING) < 450 else DOUBLING
+
+
+def rules(success_when: str, **more: str) -> Rules:
+    return rules_of(Sources(success_when, **more), frozenset())
+
+
+def response(body: Any, headers: dict[str, str] | None = None) -> Response:
+    return Response(200, headers or {}, body if isinstance(body, bytes) else orjson.dumps(body), None)
+
+
+@pytest.mark.parametrize(
+    ("source", "paths"),
+    [
+        ("status == 200", {"status": {()}}),
+        ("body.a.b == 'x'", {"body": {("a", "b")}}),
+        ("body['a'].b == body.c", {"body": {("a", "b"), ("c",)}}),
+        ("body.a[0].b == 1", {"body": {("a",)}}),
+        ("body[text] == 1", {"body": {()}, "text": {()}}),
+        ("has(body.a.b)", {"body": {("a", "b")}}),
+        ("body == null", {"body": {()}}),
+        ("headers['x-a'] == '1'", {"headers": {("x-a",)}}),
+        ("size(body.a) > 0 && [body.b] == {'k': body.c}.k", {"body": {("a",), ("b",), ("c",)}}),
+        ("body.a.exists(x, x.b == body.c)", {"body": {("a",), ("c",)}}),
+        ("body.a.exists(body, body.b == 1)", {"body": {("a",)}}),
+        ("[1].exists(body, body > 1) && body.a", {"body": {("a",)}}),
+        ("[1].exists(body, .body.a == body)", {"body": {("a",)}}),
+        ("body.a.map(x, x.b) == []", {"body": {("a",)}}),
+        ("body.a.contains(text) || body.b.matches('x')", {"body": {("a",), ("b",)}, "text": {()}}),
+        ("true", {}),
+    ],
+)
+def test_an_expression_names_its_variables_and_their_parts(
+    source: str, paths: dict[str, set[tuple[str, ...]]]
+) -> None:
+    assert survey(LANGUAGE.compile(source)._compiled.serialize()).paths == paths
+
+
+@pytest.mark.parametrize("broken", [b"", b"\x00", b"\x12\xff\xff", b"\x12\x02\x22\x00", b"\x0f" * 20])
+def test_bytes_that_are_no_expression_are_refused(broken: bytes) -> None:
+    with pytest.raises(ValueError, match="no serialized CEL expression"):
+        survey(broken)
+
+
+def test_only_the_named_parts_are_handed_over() -> None:
+    body = {"a": {"b": 1, "big": [0] * 1000}, "c": [1, 2], "d": "x", "e": None}
+    assert pruned(body, {"a": {"b": None}, "missing": {"x": None}}) == {"a": {"b": 1}}
+    assert pruned(body, {"c": {"x": None}, "d": {"x": None}, "e": None}) == {"c": None, "d": None, "e": None}
+    assert pruned(body, None) is body
+
+
+@pytest.mark.parametrize(
+    ("source", "body", "value"),
+    [
+        ("has(body.a)", {"a": None}, True),
+        ("has(body.a)", {}, False),
+        ("has(body.a.b)", {"a": {}}, False),
+        ("has(body.a.b)", {"a": [1]}, None),
+        ("body.a.b == 1", {"a": [1]}, None),
+        ("body.a.b == 1", [1], None),
+        ("body.a.b == 1", {"a": "text"}, None),
+        ("body.a == 1 || body.b == 2", {"b": 2}, True),
+        ("body.a == 1 && body.b == 2", {"b": 3}, False),
+        ("body.a == 9223372036854775808", {"a": 1}, None),
+        ("size(body) == 2", {"a": 1, "b": 2}, True),
+        ("body.a[1] == 2", {"a": [1, 2]}, True),
+        ("body.list.exists(i, i.state == 'done')", {"list": [{"state": "x"}, {"state": "done"}]}, True),
+        ("body.list.all(i, i.state == 'done')", {"list": [{"state": "x"}, {"state": "done"}]}, False),
+        ("body.list.filter(i, i > 1).exists(j, j == 3)", {"list": [1, 3]}, True),
+    ],
+)
+def test_pruning_changes_no_answer(source: str, body: Any, value: bool | None) -> None:
+    try:
+        expression = LANGUAGE.compile(source)
+    except ValueError:
+        assert value is None
+        return
+    found = expression.evaluate(response(body))
+    assert isinstance(found, Trouble) if value is None else found is value
+
+
+def test_equal_rules_are_one_object_and_compiled_once() -> None:
+    assert rules("body.one_object == 1") is rules("body.one_object == 1")
+    assert LANGUAGE.compile("body.one_object == 1") is LANGUAGE.compile("body.one_object == 1")
+
+
+def test_the_body_is_decoded_at_first_use_and_once() -> None:
+    seen = response({"a": {}})
+    assert seen.body is seen.body
+    assert decoded(b"\xff") == decoded(b"") == (None, False)
+    assert decoded(b"null") == (None, True)
+
+
+@pytest.mark.parametrize(
+    "charset", ["punycode", "idna", "unicode_escape", "utf-7", "hex", "nonsense", "a\0b"]
+)
+def test_a_charset_that_is_none_or_slow_is_not_used(charset: str) -> None:
+    assert Response(200, {}, b"done", charset).text == "done"
+
+
+def test_a_failure_is_asked_before_a_success() -> None:
+    assert rules("true", failure_when="true").decide(response({})).decision is Decision.FAILURE
+
+
+# ---------------------------------------------------------------- cost
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "status == 200",
+        "body.status == 'SUCCEEDED'",
+        "body.status in ['SUCCEEDED', 'DONE'] && size(body.errors) == 0",
+        "body.items.exists(i, i.state == 'done')",
+        "body.items.all(i, i.state in body.final)",
+        "body.items.filter(i, i.state != 'done').size() == 0",
+        "body.state.matches('^(DONE|OK)$')",
+        "headers['x-state'].contains('done')",
+    ],
+)
+def test_an_everyday_condition_on_an_everyday_body_is_judged_in_the_loop(source: str) -> None:
+    job: dict[str, Any] = {"status": "RUNNING", "state": "RUNNING", "errors": [], "final": ["done"]}
+    job["items"] = [{"id": n, "state": "done"} for n in range(30)]
+    assert rules(source).is_quick(response(job, {"x-state": "done"}))
+
+
+HEAVY = [
+    (REGEX, b"ab" * 100),
+    ("'aaaa'.matches('(.{0,30}){30}c')", b""),
+    ("text.matches(body.pattern)", b"{}"),
+    ("text.matches('\\\\pL+')", b"{}"),
+    ("[1, 2].all(x, text.matches('a'))", b""),
+    ("body.map(x, x) == []", b"[" + b"1," * 3000 + b"1]"),
+    ("body.all(x, body == body)", b"[" + b"1," * 1000 + b"1]"),
+    (f"size({DOUBLING}) == 1", b"x" * 30_000),
+    ("body.a == 1", b'{"a": "' + b"x" * 40_000 + b'"}'),
+    ("body.all(x, x > 1)", b"[" + b"1," * 15_000 + b"1]"),
+]
+
+
+@pytest.mark.parametrize(("source", "body"), HEAVY, ids=range(len(HEAVY)))
+def test_what_could_hold_the_loop_is_not_judged_in_it(source: str, body: bytes) -> None:
+    assert not rules(source).is_quick(response(body))
+
+
+def test_a_large_pattern_is_never_judged_in_the_loop() -> None:
+    assert LANGUAGE.compile(REGEX).cost(0, 0) == UNBOUNDED > INLINE_COST
+    assert rules(REGEX).quick_size == -1
+
+
+async def test_a_worker_judges_as_the_loop_does() -> None:
+    heavy = rules("body.items.exists(i, i == 7)", message="body.state", result="body.n")
+    seen = response({"items": [7], "state": "done", "n": [1, {"a": None}]})
+    assert await judge_apart(heavy, seen, anyio.CapacityLimiter(1)) == heavy.judge(seen)
+
+
+async def test_a_large_body_is_judged_by_a_worker_through_the_probe() -> None:
+    body = orjson.dumps({"items": list(range(9000)), "pad": "x" * 100_000})
+    async with raw_server([answer(200, body)]) as server, probe() as http:
+        found, missing = await poke(
+            http,
+            {
+                "endpoint": server.url,
+                "success_when": "body.items.exists(i, i == 8999)",
+                "result": "size(body.items)",
+            },
+            {"endpoint": server.url, "success_when": "body.items.exists(i, i == -1)"},
+        )
+    assert found == Success(9000, "success", "HTTP 200 OK")
+    assert isinstance(missing, Pending)
+
+
+SLOW = f"{REGEX} || text.matches('.*a.{{200}}c')"
+
+
+async def test_a_condition_that_is_too_slow_is_not_seeing_and_the_loop_goes_on_meanwhile() -> None:
+    body = b"ab" * 500_000
+    async with raw_server([answer(200, body)]) as server, probe() as http:
+        poking = asyncio.ensure_future(
+            poke(http, {"endpoint": server.url, "success_when": SLOW, "request_timeout": 1.5})
+        )
+        gaps, last = [], time.perf_counter()
+        while not poking.done():
+            await asyncio.sleep(0.005)
+            gaps.append(time.perf_counter() - last)
+            last = time.perf_counter()
+        [verdict] = poking.result()
+    assert isinstance(verdict, Unreachable)
+    assert verdict.reason == "condition_too_slow"
+    assert len(gaps) > 20
+
+
+async def test_a_slow_condition_leaves_time_for_the_others_of_its_group() -> None:
+    body = b'{"done": true, "pad": "' + b"ab" * 450_000 + b'"}'
+    async with raw_server([answer(200, body)]) as server, probe() as http:
+        slow, good = await poke(
+            http,
+            {"endpoint": server.url, "success_when": SLOW, "request_timeout": 4.0},
+            {"endpoint": server.url, "success_when": "body.done", "request_timeout": 4.0},
+        )
+    assert isinstance(slow, Unreachable)
+    assert isinstance(good, Success)
+
+
+async def test_a_condition_that_wants_all_memory_is_not_seeing() -> None:
+    body = b'{"l": [' + b"1," * 5000 + b'1], "x": "' + b"y" * 900_000 + b'"}'
+    params = {"success_when": "body.l.map(x, body.x + body.x) == []", "request_timeout": 10.0}
+    async with raw_server([answer(200, body)]) as server, probe() as http:
+        [verdict] = await poke(http, {"endpoint": server.url, **params})
+    assert not isinstance(verdict, Success)
+    assert isinstance(verdict, Pending) or verdict.reason == "condition_too_slow"

@@ -1,0 +1,187 @@
+"""What bad parameters get, and what a target weighs."""
+
+import gc
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from waitd.core.connections.connection import Connection
+from waitd.core.errors import InvalidInput
+from waitd.core.waits.schedule import phase_of
+from waitd.probes.http.params import HttpTarget, _origin, named_by, target_of
+
+URL: dict[str, Any] = {"endpoint": "http://h.example/x"}
+BY_CONN: dict[str, Any] = {"http_conn_id": "c"}
+SECRETS = ("authorization", "proxy-authorization", "cookie", "x-api-key", "*-token", "*-secret")
+
+
+def parse(params: dict[str, Any], namespace: str = "default", known: Connection | None = None) -> HttpTarget:
+    return target_of(params, namespace=namespace, secret_headers=SECRETS, known=known)
+
+
+@pytest.mark.parametrize(
+    ("params", "pointer", "words"),
+    [
+        ({}, "/endpoint", "http_conn_id"),
+        ({"endpoint": "/x"}, "/endpoint", "absolute"),
+        (URL | {"surprise": 1}, "/surprise", "known are: data, endpoint, failure_when, headers, http_conn_id, json"),
+        ({"endpoint": 5} | BY_CONN, "/endpoint", "string"),
+        ({"endpoint": "x" * 9000} | BY_CONN, "/endpoint", "8192"),
+        ({"endpoint": "/\ud800"} | BY_CONN, "/endpoint", "unicode"),
+        ({"endpoint": "http://u:p@h/"}, "/endpoint", "conn_id"),
+        ({"endpoint": "http://u@h/"} | BY_CONN, "/endpoint", "conn_id"),
+        ({"endpoint": "http://h/a\r\nX: y"}, "/endpoint", "control"),
+        ({"endpoint": "http://h:99999/"}, "/endpoint", ""),
+        ({"endpoint": "ftp://h/"}, "/endpoint", ""),
+        *(({"endpoint": bad} | BY_CONN, "/endpoint", "") for bad in ("@evil", "//evil", "/\\evil", "\\\\evil", "/..", "/a/../b", "/%2e%2E/b", "/..;/b", "/a b", "/\tb", "/a\x00", "file:///etc/passwd")),
+        (URL | {"http_conn_id": ""}, "/http_conn_id", ""),
+        (URL | {"http_conn_id": "a\nb"}, "/http_conn_id", ""),
+        (URL | {"http_conn_id": 5}, "/http_conn_id", "string"),
+        (URL | {"method": "get"}, "/method", "GET"),
+        (URL | {"method": "CONNECT"}, "/method", "GET"),
+        *((URL | {"headers": {name: "hunter2"}}, f"/headers/{name}", "conn_id") for name in ("Authorization", "Cookie", "X-API-Key", "My-Token", "x-client-secret", "Proxy-Authorization")),
+        *((URL | {"headers": {name: "1"}}, f"/headers/{name}", "") for name in ("Host", "content-length", "Transfer-Encoding", "Connection")),
+        *((URL | {"headers": {"X-A": value}}, "/headers/X-A", "control") for value in ("a\r\nX: y", "a\nb", "a\x00", "a\x7f")),
+        (URL | {"headers": {"X A": "1"}}, "/headers/X A", "name"),
+        (URL | {"headers": {"a/b~": "1"}}, "/headers/a~1b~0", "name"),
+        (URL | {"headers": {"X-A": 1}}, "/headers/X-A", "string"),
+        (URL | {"request_params": {"a/b": True}}, "/request_params/a~1b", "number"),
+        (URL | {"request_params": {"a": [1, None]}}, "/request_params/a", "number"),
+        (URL | {"request_params": {"a": {}}}, "/request_params/a", "number"),
+        (URL | {"data": {}}, "/data", "string"),
+        (URL | {"data": "\ud800"}, "/data", "Unicode"),
+        (URL | {"data": "x", "json": {}}, "/json", "not both"),
+        (URL | {"json": 1 << 70}, "/json", "64"),
+        (URL | {"response_error_codes_allowlist": ["404", "4xx"]}, "/response_error_codes_allowlist/1", "status"),
+        (URL | {"response_error_codes_allowlist": [404]}, "/response_error_codes_allowlist/0", "string"),
+        *((URL | {"request_timeout": bad}, "/request_timeout", "") for bad in (0, -1, True, "5", 1e9, None, float("nan"))),
+        (URL | {"success_when": "status =="}, "/success_when", "1:10: Syntax error"),
+        (URL | {"success_when": "status == 200 &&\n  stats == 1"}, "/success_when", "2:3: undeclared reference to 'stats'"),
+        (URL | {"failure_when": "status == 'x'"}, "/failure_when", "1:8: found no matching overload"),
+        (URL | {"success_when": "status"}, "/success_when", "1:1: it evaluates to INT, BOOL is needed"),
+        (URL | {"failure_when": "'true'"}, "/failure_when", "BOOL"),
+        (URL | {"message": "status"}, "/message", "STRING"),
+        (URL | {"result": "nothing"}, "/result", "1:1: undeclared"),
+        (URL | {"success_when": "true || " * 127 + " true" + " " * 5}, "/success_when", "1024"),
+        (URL | {"success_when": "(" * 200 + "true" + ")" * 200}, "/success_when", "32"),
+        (URL | {"success_when": "body.all(x, x.all(y, y > 1))"}, "/success_when", "comprehension"),
+        (URL | {"success_when": "'\ud800' == text"}, "/success_when", "Unicode"),
+        (URL | {"success_when": True}, "/success_when", "string"),
+    ],
+)  # fmt: skip
+def test_bad_parameters_are_refused_at_their_field(params: dict[str, Any], pointer: str, words: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        parse(params)
+    [problem] = caught.value.problems
+    assert problem.pointer == pointer
+    assert words in problem.detail
+    assert "hunter2" not in problem.detail
+
+
+def test_all_problems_are_told_at_once() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        parse({"endpoint": "/x", "success_when": "status", "headers": {"Host": "h", "Cookie": "c"}})
+    assert {problem.pointer for problem in caught.value.problems} == {
+        "/endpoint",
+        "/success_when",
+        "/headers/Host",
+        "/headers/Cookie",
+    }
+
+
+def test_an_endpoint_that_leaves_a_known_connection_is_refused_at_once() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        parse({"endpoint": "http://other.example/", **BY_CONN}, known=Connection("c", host="h.example"))
+    assert caught.value.problems[0].pointer == "/endpoint"
+
+
+@pytest.mark.parametrize(
+    "condition", ["status == 200", "body.done", "body", "headers['x'] == '1'", "has(body.a)"]
+)
+def test_a_boolean_or_what_may_become_one_is_a_condition(condition: str) -> None:
+    assert parse(URL | {"success_when": condition}).rules.sources.success_when == condition
+
+
+def test_equal_requests_share_a_key_whatever_their_conditions() -> None:
+    one, two = parse(URL), parse(URL | {"success_when": "body.done", "response_error_codes_allowlist": []})
+    assert one.key == two.key != ""
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"endpoint": "http://h.example/y"},
+        {"method": "HEAD"},
+        {"http_conn_id": "c"},
+        {"headers": {"X-A": "1"}},
+        {"request_params": {"a": 1}},
+        {"data": "x"},
+        {"json": 1},
+        {"request_timeout": 11.0},
+    ],
+)
+def test_different_requests_have_different_keys(other: dict[str, Any]) -> None:
+    assert parse(URL).key != parse(URL | other).key
+
+
+def test_namespaces_share_nothing() -> None:
+    assert parse(URL).key != parse(URL, "other").key
+
+
+def test_a_request_that_changes_something_is_shared_with_none_but_keeps_its_place_on_the_grid() -> None:
+    one, two = parse(URL | {"method": "POST"}), parse(URL | {"method": "POST"})
+    assert one.key == ""
+    assert phase_of(one.seed) == phase_of(two.seed)
+
+
+def test_equal_parts_are_one_object_and_go_with_the_last_target() -> None:
+    targets = [
+        parse(
+            {"endpoint": f"http://h.example/{n}", "headers": {"X-Shared": "1"}, "success_when": "body.shared"}
+        )
+        for n in range(10)
+    ]
+    assert len({id(target.template) for target in targets}) == 1
+    assert len({id(target.rules) for target in targets}) == 1
+    assert len({id(target.origin) for target in targets}) == 1
+
+
+SEGMENTS = st.lists(
+    st.sampled_from(
+        ["", "a", "A-b_9", "..", ".", "%2e%2e", "..;x", "?q=", "#f", "{handle}", "h:80", "u@h", "http:", "http:/", "\\", " ", "é", "\n"]
+    ),
+    max_size=4,
+).map("/".join)  # fmt: skip
+
+
+@given(
+    st.sampled_from(
+        ["", "/", "//", "http://", "https://h", "HTTP://H:8/", "http://h/a/", "http://[::1]/", "ftp://h/"]
+    ),
+    SEGMENTS,
+)
+def test_the_origin_that_is_remembered_is_that_of_the_whole_endpoint(start: str, rest: str) -> None:
+    def found(of: Callable[..., object]) -> object:
+        try:
+            return str(of(start + rest, None, None))
+        except ValueError:
+            return ValueError
+
+    assert found(_origin) == found(named_by)
+
+
+def test_a_target_weighs_little() -> None:
+    target = parse(URL)
+    assert sys.getsizeof(target) + sys.getsizeof(target.seed) < 300
+    assert not hasattr(target, "__dict__")
+    shared = {id(target.template), id(target.rules), id(target.origin)}
+    own = [each for each in gc.get_referents(target) if id(each) not in shared and not isinstance(each, type)]
+    assert all(isinstance(each, str) for each in own)
+
+
+def test_what_is_not_ascii_is_percent_encoded_and_what_is_encoded_stays() -> None:
+    assert parse({"endpoint": "/ä/%2F?q=ü", **BY_CONN}).endpoint == "/%C3%A4/%2F?q=%C3%BC"

@@ -1,0 +1,105 @@
+"""Preset probes over scripted connections, with clocks that tests turn."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from fakes import FixedAuthorizations
+from raw_server import Poked, Way, begun
+
+from waitd.core.connections.connection import Connection
+from waitd.core.errors import UnknownConnection
+from waitd.core.waits.verdict import Verdict
+from waitd.core.waits.wait import NOTHING_SEEN, Progress, observe
+from waitd.metrics import Tally
+from waitd.outgoing import Outgoing
+from waitd.probes.http.jobs import HttpJobs
+from waitd.probes.http.probe import HttpProbe
+from waitd.probes.presets.compiling import Preset
+from waitd.probes.presets.connections import VendorConnections
+from waitd.probes.presets.following import FollowingProbe
+from waitd.probes.presets.loading import built_in
+from waitd.probes.presets.probe import PresetProbe
+
+
+@dataclass
+class KnownConnections(FixedAuthorizations):
+    """Connections by their ids; whatever else is asked for is unknown. `cached`: what `peek` shows."""
+
+    known: dict[str, Connection]
+    asked: list[str] = field(default_factory=list)
+    cached: bool = True
+
+    async def get(self, conn_id: str) -> Connection:
+        self.asked.append(conn_id)
+        if conn_id not in self.known:
+            raise UnknownConnection(conn_id)
+        return self.known[conn_id]
+
+    refreshed = get
+
+    def at_once(self, conn_id: str) -> Connection | None:
+        return self.known.get(conn_id) if Way.begun else None
+
+    def peek(self, conn_id: str) -> Connection | None:
+        return self.known.get(conn_id) if self.cached else None
+
+
+class Kinds:
+    """Probes of kinds, over one set of connections. `now` is the clock of both."""
+
+    def __init__(
+        self, connections: VendorConnections, plain: HttpProbe, following: FollowingProbe, jobs: HttpJobs
+    ) -> None:
+        self.connections = connections
+        self.jobs = jobs
+        self.unknown = Tally()
+        self.now = 1_000.0
+        self._https = {False: plain, True: following}
+        self._probes: dict[str, PresetProbe] = {}
+
+    def probe(self, kind: str | Preset) -> PresetProbe:
+        preset = built_in()[kind] if isinstance(kind, str) else kind
+        name = preset.file.kind
+        if name not in self._probes:
+            http = self._https[preset.file.request.follow]
+            self._probes[name] = PresetProbe(
+                preset, http, self.connections, self.unknown, now=lambda: self.now
+            )
+        return self._probes[name]
+
+    async def poke(
+        self, kind: str | Preset, params: Mapping[str, Any], progress: Progress = NOTHING_SEEN
+    ) -> Verdict:
+        probe = self.probe(kind)
+        group = [Poked(probe.parse(params, namespace="default"), progress)]
+        [verdict] = await (begun(probe, group) if Way.begun else probe.poke(group))
+        return verdict
+
+    async def poke_on(self, kind: str, params: Mapping[str, Any], times: int) -> Sequence[Verdict]:
+        """The verdicts of a wait that is poked so often, each with what the ones before taught it."""
+        progress, seen = NOTHING_SEEN, []
+        for _ in range(times):
+            verdict = await self.poke(kind, params, progress)
+            progress = observe(progress, verdict, self.now)
+            seen.append(verdict)
+        return seen
+
+
+@asynccontextmanager
+async def kinds(
+    *connections: Connection, presets: Sequence[Preset] = (), direct: bool = True
+) -> AsyncIterator[Kinds]:
+    """Probes of all kinds that come with waitd, and of `presets`."""
+    tables = {kind: preset.file.connection for kind, preset in built_in().items()}
+    tables |= {preset.file.kind: preset.file.connection for preset in presets}
+    known = KnownConnections({connection.conn_id: connection for connection in connections})
+    vendors = VendorConnections(known, tables, now=lambda: 0.0)
+    outgoing = Outgoing()
+    async with (
+        HttpProbe(vendors, secret_headers=(), outgoing=outgoing, direct=direct) as plain,
+        FollowingProbe(vendors, secret_headers=(), outgoing=outgoing, direct=direct) as following,
+        HttpJobs(vendors, secret_headers=(), outgoing=outgoing) as jobs,
+    ):
+        yield Kinds(vendors, plain, following, jobs)

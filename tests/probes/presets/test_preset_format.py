@@ -1,0 +1,153 @@
+"""The format of a preset's file, as the package's docstring tells it, and how a state is found."""
+
+import tomllib
+from typing import Any
+
+import orjson
+import pytest
+from pydantic import BaseModel
+
+from waitd.core.http.answer import Decision
+from waitd.core.http.job_answer import Means
+from waitd.probes import presets
+from waitd.probes.cel.evaluation import Response
+from waitd.probes.presets import schema
+from waitd.probes.presets.rules import Items, JobSources, is_path, job_rules_of, path_of
+from waitd.probes.presets.templates import filled, filled_path, filled_texts, placeholders, with_query
+
+
+def test_every_key_of_every_table_is_told() -> None:
+    told = presets.__doc__ or ""
+    tables = [
+        each
+        for each in vars(schema).values()
+        if isinstance(each, type) and issubclass(each, BaseModel) and each.__module__ == schema.__name__
+    ]
+    names = {field.alias or name for table in tables for name, field in table.model_fields.items()}
+    assert len(tables) > 10
+    assert sorted(name for name in names if name not in told) == []
+    block = told.partition("```toml\n")[2].partition("```")[0]
+    assert {
+        "connection",
+        "pace",
+        "request",
+        "state",
+        "outcome",
+        "answers",
+        "submit",
+        "cancel",
+        "golden",
+    } <= set(tomllib.loads(block))
+
+
+# ---------------------------------------------------------------- states
+
+
+def judged(state: Any, body: Any, **more: Any) -> Any:
+    sources = JobSources(
+        state, frozenset({"done", 10}), frozenset({"broken"}), frozenset({"busy", 1}), **more
+    )
+    return job_rules_of(sources).judge(Response(200, {}, orjson.dumps(body), None))
+
+
+FOUND: list[tuple[Any, Any, Any]] = [
+    ("body.a", {"a": "done"}, Decision.SUCCESS),
+    ("body.a.b", {"a": {"b": "broken"}}, Decision.FAILURE),
+    ("body.a[1].b", {"a": [{}, {"b": "busy"}]}, Means.RUNNING),
+    ("body.a[1].b", {"a": [{"b": "busy"}]}, Means.MALFORMED),
+    ("body.a[0]", {"a": {"0": "done"}}, Means.MALFORMED),
+    ("body", "done", Decision.SUCCESS),
+    ("body.a", {"a": 10}, Decision.SUCCESS),
+    ("body.a", {"a": True}, Means.MALFORMED),
+    ("body.a", {"a": 1.0}, Means.MALFORMED),
+    ("body.a", {"a": None}, Means.MALFORMED),
+    ("body.a", {"a": ["done"]}, Means.MALFORMED),
+    ("body.a", {"a": "DONE"}, Means.UNKNOWN),
+    ("body.a", {"a": 11}, Means.UNKNOWN),
+    ("body.a", [], Means.MALFORMED),
+    ("body.a == 'x' ? 'done' : 'busy'", {"a": "x"}, Decision.SUCCESS),
+    ("body.a == 'x' ? 'done' : 'busy'", {}, Means.MALFORMED),
+    ("size(body.a)", {"a": "ten chars!"}, Decision.SUCCESS),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("state", "body", "found"), FOUND)
+def test_a_state_is_found_and_looked_up(state: str, body: Any, found: Any) -> None:
+    result = judged(state, body)
+    assert found in {result.decision, result.means}
+
+
+ITEMS = Items("body.conditions", (("status", "True"),), "type", "busy")
+
+
+@pytest.mark.parametrize(
+    ("conditions", "found"),
+    [
+        (None, Means.RUNNING),
+        ([], Means.RUNNING),
+        ([{"type": "done", "status": "False"}], Means.RUNNING),
+        ([{"type": "odd", "status": "True"}], Means.RUNNING),
+        ([{"type": "done", "status": "True"}], Decision.SUCCESS),
+        ([{"type": "done", "status": "True"}, {"type": "broken", "status": "True"}], Decision.FAILURE),
+        (["done", 1, None], Means.RUNNING),
+        ({"type": "done"}, Means.MALFORMED),
+        ("done", Means.MALFORMED),
+    ],
+)
+def test_of_several_conditions_a_failure_comes_first(conditions: Any, found: Any) -> None:
+    result = judged(ITEMS, {"conditions": conditions})
+    assert found in {result.decision, result.means}
+
+
+def test_a_success_is_of_any_type_that_the_lists_have_and_an_error_needs_no_field() -> None:
+    told = judged("body.a", {"a": "broken", "why": "x" * 1000}, error="body.why")
+    assert told.message == f"broken: {'x' * 232}"
+    assert judged("body.a", {"a": "broken"}, error="body.why").message == "The state is broken."
+    assert judged("body.a", {"a": "broken", "why": 3}, error="body.why").message == "The state is broken."
+    assert judged("body.a", {"a": "busy", "at": "9 %"}, message="body.at").message == "9 %"
+    assert judged("body.a", {"a": "done", "r": [1]}, result="body.r").payload == [1]
+    assert judged("body.a", {"a": "done"}, result="body.r").omitted
+
+
+def test_paths() -> None:
+    assert path_of("body.a[0].b_c") == ("a", 0, "b_c")
+    assert [text for text in ("body", "body.a", "body[0]", "body.a[12].b") if not is_path(text)] == []
+    assert [
+        text
+        for text in ("bodyx", "body.", "body.a + 'x'", "body['a']", "body.a[-1]", "status")
+        if is_path(text)
+    ] == []
+
+
+# ---------------------------------------------------------------- placeholders
+
+
+def test_placeholders_are_filled_by_value_or_by_text_or_left_out() -> None:
+    params = {"n": 7, "s": "a b", "t": True, "o": {"x": 1}, "none": None}
+    template = {
+        "n": "{n}",
+        "text": "{s}-{n}-{t}",
+        "o": "{o}",
+        "gone": "{none}",
+        "list": ["{n}", "{none}", "x"],
+        "half": "{none}-x",
+        "null": "{null}",
+        "k": 1,
+    }
+    assert filled(template, params) == {
+        "n": 7,
+        "text": "a b-7-true",
+        "o": {"x": 1},
+        "list": [7, "x"],
+        "null": None,
+        "k": 1,
+    }
+    assert filled("{none}", params) is None
+    assert filled_texts({"a": "{t}", "b": "{none}"}, params) == {"a": "true"}
+    assert filled_path("/{s}/{n}", params) == "/a%20b/7"
+    assert filled_path("{+s}", params) == "a b"
+    assert with_query("/x", {"a": "b c&d"}) == "/x?a=b+c%26d"
+    assert with_query("/x", {}) == "/x"
+    assert sorted(placeholders(template)) == ["n", "n", "n", "none", "none", "none", "o", "s", "t"]
+    with pytest.raises(ValueError, match="dot segment"):
+        filled_path("/{s}", {"s": ".."})

@@ -1,0 +1,249 @@
+"""Submit, wait and cancel, by name, against a small server that answers as the vendors' documentation says."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from preset_probes import Kinds, kinds
+from vendor_tables import BEFORE
+from vendors import Vendors, vendors
+
+from waitd.core.connections.connection import Connection
+from waitd.core.errors import InvalidInput
+from waitd.core.waits.submission import Accepted, InConflict, JobGone, RefusedSubmit, Unclear
+from waitd.core.waits.verdict import Failure, Pending, Success
+from waitd.core.waits.wait import WaitId
+from waitd.probes.presets.loading import built_in
+from waitd.probes.submit.placeholders import names_in
+
+WAIT = WaitId("0193f9e0-5d0a-7c3a-8000-7b5d4c0e7b0e")
+CONNECTION = "e735894a-e773-4938-969f-45f53957b75b"
+#: By kind: the wait's own parameters, what is submitted, and the vendor's name in the server.
+JOBS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "airbyte.job": ({}, {"connection_id": CONNECTION}, "airbyte"),
+    "databricks.run": ({}, {"job_id": 1}, "databricks"),
+    "spark.standalone": (
+        {"spark_conn_id": "spark"},
+        {"app_resource": "file:/a.jar", "main_class": "A", "spark_properties": {"spark.app.name": "a"}},
+        "spark",
+    ),
+    "livy.batch": ({}, {"file": "hdfs:///a.py"}, "livy"),
+    "bigquery.job": ({"project_id": "p"}, {"configuration": {"query": {"query": "SELECT 1"}}}, "bigquery"),
+    "airbyte.config_job": ({}, {"connection_id": CONNECTION}, "airbyte-config"),
+    "databricks.sql": ({}, {"statement": "SELECT 1", "warehouse_id": "w"}, "databricks-sql"),
+    "snowflake.sql": ({}, {"statement": "SELECT 1"}, "snowflake"),
+    "dbt.cloud": ({"account_id": 7}, {"job_id": 8}, "dbt"),
+    "dataproc.job": ({"project_id": "p", "region": "europe-west1"}, {"job": {"pysparkJob": {}}}, "dataproc"),
+    "adf.pipeline": (
+        {
+            "subscription_id": "12345678-1234-9876-4563-123456789012",
+            "resource_group_name": "data",
+            "factory_name": "orders",
+        },
+        {"pipeline_name": "copy"},
+        "adf",
+    ),
+    "argo.workflow": (
+        {"namespace": "etl"},
+        {"resource_kind": "WorkflowTemplate", "resource_name": "orders"},
+        "argo",
+    ),
+    "hightouch.sync": ({"sync_id": 5}, {}, "hightouch"),
+    "http.async202": ({"http_conn_id": "api"}, {"submit_endpoint": "/exports"}, "async202"),
+}
+_AZURE = (
+    "/subscriptions/s/providers/Microsoft.Compute/locations/westeurope/operations/{}?api-version=2024-07-01"
+)
+#: Kinds whose jobs somebody else starts: the parameters of a job by its id, and the vendor's name in the server; then how a job fails,
+#: and what is said of it.
+STARTED: dict[str, tuple[Callable[[str], dict[str, Any]], str, list[str], str]] = {
+    "azure.operation": (
+        lambda job_id: {"endpoint": _AZURE.format(job_id)},
+        "azure",
+        ["InProgress", "Failed"],
+        "Failed: DiskInUse: The disk is in use.",
+    ),
+    "fivetran.sync": (
+        lambda job_id: {"connection_id": job_id, "baseline": BEFORE},
+        "fivetran",
+        ["syncing", "failed"],
+        "failed: Reconnect",
+    ),
+    "github.run": (
+        lambda job_id: {"owner": "apache", "repo": "airflow", "run_id": int(job_id)},
+        "github",
+        ["in_progress", "completed/cancelled"],
+        "cancelled: https://github.com/apache/airflow/actions/runs/101",
+    ),
+}
+CANCELLED = [kind for kind in JOBS if built_in()[kind].file.cancel]
+
+
+@pytest.fixture
+async def scene() -> Any:
+    async with vendors() as server:
+        tables = {kind: built_in()[kind].file.connection for kind in JOBS}
+        names = {table.default or JOBS[kind][0][table.param] for kind, table in tables.items()}
+        names |= {built_in()[kind].file.connection.default or "" for kind in STARTED}
+        known = [Connection(name, host=server.url, extra={"auth_type": "none"}) for name in sorted(names)]
+        async with kinds(*known) as probes:
+            yield server, probes
+
+
+Scene = tuple[Vendors, Kinds]
+
+
+@pytest.mark.parametrize("kind", JOBS)
+async def test_a_job_is_submitted_and_waited_for(scene: Scene, kind: str) -> None:
+    server, probes = scene
+    params, submit, vendor = JOBS[kind]
+    plan = probes.probe(kind).parse_submit(submit, params, namespace="default")
+    answer = await probes.jobs.submit(plan, WAIT)
+    assert isinstance(answer, Accepted)
+    assert not answer.adopted
+    complete = plan.params_with(params, answer.handle, WAIT)
+    [job] = server.of(vendor)
+    assert job.id in {str(value).rpartition("/")[2].partition("?")[0] for value in complete.values()}
+    seen = await probes.poke_on(kind, complete, len(job.states))
+    assert [type(verdict) for verdict in seen] == [*[Pending] * (len(seen) - 1), Success]
+
+
+@pytest.mark.parametrize("kind", STARTED)
+async def test_a_job_that_somebody_else_started_is_waited_for(scene: Scene, kind: str) -> None:
+    server, probes = scene
+    params, vendor, failing, message = STARTED[kind]
+    job = server.take(vendor, {})
+    seen = await probes.poke_on(kind, params(job.id), len(job.states))
+    assert [type(verdict) for verdict in seen] == [*[Pending] * (len(seen) - 1), Success]
+    job.states = failing
+    running, failed = await probes.poke_on(kind, params(job.id), 2)
+    assert isinstance(running, Pending)
+    assert isinstance(failed, Failure)
+    assert failed.message == message
+
+
+async def test_an_operation_is_followed_to_where_its_answers_say_and_told_in_its_own_words(
+    scene: Scene,
+) -> None:
+    server, probes = scene
+    job = server.take("async202", {})
+    job.states = ["202", "202", "422"]
+    params = {"http_conn_id": "api", "endpoint": f"/operations/{job.id}"}
+    first, second, last = await probes.poke_on("http.async202", params, 3)
+    assert [seen.retry_after for seen in (first, second) if isinstance(seen, Pending)] == [7, 7]
+    assert isinstance(last, Failure)
+    assert last.message == "Export failed: no such table"
+    assert [request.partition("?")[2] for request in server.requests] == ["", "seen=1", "seen=2"]
+
+
+@pytest.mark.parametrize("kind", CANCELLED)
+async def test_a_job_is_cancelled(scene: Scene, kind: str) -> None:
+    server, probes = scene
+    params, submit, vendor = JOBS[kind]
+    plan = probes.probe(kind).parse_submit(
+        {**submit, "cancel_job_on": ["timeout"]}, params, namespace="default"
+    )
+    answer = await probes.jobs.submit(plan, WAIT)
+    assert isinstance(answer, Accepted)
+    assert await probes.jobs.cancel(plan, WAIT, answer.handle) == JobGone()
+    assert [job.cancelled for job in server.of(vendor)] == [True]
+    verdict = await probes.poke(kind, plan.params_with(params, answer.handle, WAIT))
+    assert isinstance(verdict, Failure)
+    assert await probes.jobs.cancel(plan, WAIT, answer.handle) == JobGone()
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["databricks.run", "bigquery.job", "snowflake.sql", "dataproc.job", "argo.workflow", "http.async202"],
+)
+async def test_where_calls_have_a_key_a_lost_answer_makes_no_second_job(scene: Scene, kind: str) -> None:
+    server, probes = scene
+    params, submit, vendor = JOBS[kind]
+    server.lose = lambda _: True
+    plan = probes.probe(kind).parse_submit(submit, params, namespace="default")
+    assert plan.rules.idempotent
+    assert isinstance(await probes.jobs.submit(plan, WAIT), Unclear)
+    again = await probes.jobs.submit(plan, WAIT)
+    assert isinstance(again, Accepted)
+    assert not again.adopted
+    assert len(server.of(vendor)) == 1
+    assert isinstance(await probes.poke(kind, plan.params_with(params, again.handle, WAIT)), Pending)
+
+
+@pytest.mark.parametrize("kind", ["airbyte.job", "spark.standalone", "livy.batch"])
+async def test_where_they_have_none_it_is_said(scene: Scene, kind: str) -> None:
+    _, probes = scene
+    params, submit, _ = JOBS[kind]
+    assert not probes.probe(kind).parse_submit(submit, params, namespace="default").rules.idempotent
+
+
+async def test_airbytes_conflict_is_refused_waited_for_or_adopted(scene: Scene) -> None:
+    server, probes = scene
+    probe = probes.probe("airbyte.job")
+    running = server.take("airbyte", {}, key=CONNECTION)
+    for on_conflict in ("fail", "wait"):
+        submit = {"connection_id": CONNECTION, "on_conflict": on_conflict}
+        plan = probe.parse_submit(submit, {}, namespace="default")
+        assert plan.rules.on_conflict == on_conflict
+        assert isinstance(await probes.jobs.submit(plan, WAIT), InConflict)
+    plan = probe.parse_submit({"connection_id": CONNECTION, "on_conflict": "adopt"}, {}, namespace="default")
+    assert await probes.jobs.submit(plan, WAIT) == Accepted({"job_id": int(running.id)}, adopted=True)
+    assert len(server.jobs) == 1
+    running.states = ["succeeded"]
+    fresh = await probes.jobs.submit(plan, WAIT)
+    assert isinstance(fresh, Accepted)
+    assert not fresh.adopted
+
+
+async def test_a_refusal_is_told_in_the_vendors_words(scene: Scene) -> None:
+    _, probes = scene
+    submit = {"job_id": 1, "idempotency_key": "x" * 65}
+    plan = probes.probe("databricks.run").parse_submit(submit, {}, namespace="default")
+    assert await probes.jobs.submit(plan, WAIT) == RefusedSubmit("HTTP 400 Bad Request: token")
+
+
+BAD = [
+    ("github.run", {}, {}, "/submit", "cannot be submitted"),
+    ("airbyte.job", {}, {}, "/submit/connection_id", "Field required"),
+    ("airbyte.job", {}, {"connection_id": "x"}, "/submit/connection_id", "pattern"),
+    ("airbyte.job", {}, {"connection_id": CONNECTION, "job": 1}, "/submit/job", "unknown field"),
+    ("airbyte.job", {"job_id": 1}, {"connection_id": CONNECTION}, "/params/job_id", "the job that was submitted gives it"),
+    ("airbyte.job", {"jobid": 1}, {"connection_id": CONNECTION}, "/params/jobid", "unknown field"),
+    ("bigquery.job", {"project_id": "p"}, {"configuration": {}, "on_conflict": "wait"}, "/submit/on_conflict", "'adopt'"),
+    ("hightouch.sync", {"sync_id": 1}, {"cancel_job_on": ["timeout"]}, "/submit/cancel_job_on", "cannot be cancelled"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "params", "submit", "pointer", "words"), BAD, ids=[f"{b[0]} {b[4]}" for b in BAD]
+)
+async def test_what_is_wrong_with_a_submit_is_told(
+    scene: Scene, kind: str, params: dict[str, Any], submit: dict[str, Any], pointer: str, words: str
+) -> None:
+    _, probes = scene
+    with pytest.raises(InvalidInput) as caught:
+        probes.probe(kind).parse_submit(submit, params, namespace="default")
+    assert any(p.pointer == pointer and words in p.detail for p in caught.value.problems), (
+        caught.value.problems
+    )
+
+
+@pytest.mark.parametrize("kind", sorted(kind for kind, preset in built_in().items() if preset.file.submit))
+async def test_every_submit_comes_to_calls_that_can_be_made(scene: Scene, kind: str) -> None:
+    """Placeholders are left for the handle and the key, and for nothing else; what is asked for in the end is understood."""
+    _, probes = scene
+    preset = built_in()[kind]
+    table = preset.file.submit
+    assert table is not None
+    params = {name: value for name, value in preset.example().items() if name not in table.handle}
+    if preset.file.connection.default is None:
+        params[preset.file.connection.param] = "spark"
+    examples = {name: each.example for name, each in table.params.items() if each.example is not None}
+    cancel = {"cancel_job_on": ["timeout"]} if preset.file.cancel else {}
+    plan = probes.probe(kind).parse_submit({**examples, **cancel}, params, namespace="default")
+    assert names_in(plan.params) <= {"idempotency_key"}
+    assert plan.conn_ids == {params.get(preset.file.connection.param, preset.file.connection.default)}
+    handle = {name: preset.example().get(name) for name in table.handle}
+    probes.probe(kind).parse(plan.params_with(params, handle, WAIT), namespace="default")
+    if plan.cancel is not None:
+        assert all(f"{{handle.{name}}}" in str(plan.cancel.params) for name in table.handle)

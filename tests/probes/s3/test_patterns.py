@@ -1,0 +1,105 @@
+import re
+from fnmatch import fnmatchcase
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from waitd.probes.s3.patterns import regex, wildcard
+
+PIECES = [
+    "*",
+    "**",
+    "?",
+    "[",
+    "]",
+    "[!",
+    "[]",
+    "[!]",
+    "a",
+    "b",
+    "-",
+    "a-z",
+    "z-a",
+    "/",
+    ".",
+    "\\",
+    "\n",
+    "ü",
+    "^",
+    "&&",
+    "\U0001f600",
+]
+WILDCARD = st.lists(st.sampled_from(PIECES), max_size=8).map("".join)
+KEY = st.text("abcz-]![/.\\\nü^&\U0001f600", max_size=6)
+
+
+@given(WILDCARD, KEY)
+@example("[]a]", "]")
+@example("[!]a]", "b")
+@example("[z-a]", "z")
+@example("[!z-a]", "z")
+@example("[a-c-e]", "d")
+@example("[--a]", ".")
+def test_a_wildcard_means_what_it_means_to_fnmatch(pattern: str, key: str) -> None:
+    assert wildcard(pattern).matches(key) == fnmatchcase(key, pattern)
+
+
+@given(WILDCARD, KEY)
+def test_what_a_wildcard_matches_begins_with_its_prefix(pattern: str, key: str) -> None:
+    found = wildcard(pattern)
+    assert not found.matches(key) or key.startswith(found.prefix)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "prefix"),
+    [
+        ("data/2024-*.csv", "data/2024-"),
+        ("data/ü?", "data/ü"),
+        ("*", ""),
+        ("a[bc]", "a"),
+        ("a[b", "a[b"),
+        ("plain", "plain"),
+    ],
+)
+def test_the_prefix_of_a_wildcard_is_as_long_as_can_be(pattern: str, prefix: str) -> None:
+    assert wildcard(pattern).prefix == prefix
+
+
+@pytest.mark.parametrize(
+    ("pattern", "prefix"),
+    [
+        (r"data/2024-\d+\.csv", "data/2024-"),
+        (r"^data/part-(a|b)", "data/part-"),
+        (r"(?i)data", ""),
+        (r"(a|b)c", ""),
+        (r"données/é|données/è", "données/"),
+        (r".*x", ""),
+        (r"a{3}b?", "aaa"),
+    ],
+)
+def test_the_prefix_of_a_regex_is_what_all_its_matches_begin_with(pattern: str, prefix: str) -> None:
+    assert regex(pattern).prefix == prefix
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [r"a.c", r"^ab", r"b", r"a+$", r"\w+/\d", r"[^/]*x", r"(?s).b", r"é\b", r"\.", r"(a|ab)(c|bcd)"],
+)
+@pytest.mark.parametrize("key", ["abc", "ab", "b", "aaa", "ab/3", "/x", "\nb", "é é", ".a", "abcd"])
+def test_a_regex_means_what_it_means_to_re_match(pattern: str, key: str) -> None:
+    found = regex(pattern)
+    # RE2's \b and \w are ASCII.
+    assert found.matches(key) == (re.compile(pattern, re.ASCII).match(key) is not None)
+    assert not found.matches(key) or key.startswith(found.prefix)
+
+
+@pytest.mark.parametrize("pattern", [r"(?=a)", r"(a)\1", r"(?<=a)b", "(", "[", "a)", "*", "a{2000}", r"\Z"])
+def test_what_re2_does_not_take_is_told(pattern: str) -> None:
+    with pytest.raises(ValueError, match="RE2 does not take it"):
+        regex(pattern)
+
+
+def test_a_pattern_too_large_is_told() -> None:
+    with pytest.raises(ValueError, match="too large"):
+        regex("(a|b|cd){900}(x|y){900}")

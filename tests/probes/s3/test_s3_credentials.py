@@ -1,0 +1,207 @@
+"""Whose requests they are, against a server that checks signatures and rights; and keys that a connection does not hold itself."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import moto.settings
+import pytest
+from moto.core.authorization import ActionAuthenticatorMixin
+from moto_s3 import S3Server
+from raw_server import ScriptedConnections, Way
+from s3_looks import aws, look, look_for, s3_client
+
+from waitd.core.aws.signature import AwsKeys
+from waitd.core.connections.aws import KeySource, Role
+from waitd.core.connections.connection import Connection
+from waitd.core.waits.verdict import Failure, Pending, Success, Unreachable
+from waitd.probes.access.aws import AwsPlaces, Whose
+from waitd.probes.access.aws_credentials import KEPT, REFRESH_INTERVAL, AwsCredentials
+from waitd.probes.s3.key import S3KeyProbe
+
+LIST_ONLY = [{"Effect": "Allow", "Action": "s3:ListBucket", "Resource": "*"}]
+ALL = [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]
+
+
+@pytest.fixture
+def guarded(s3: S3Server) -> Iterator[S3Server]:
+    """The server while it checks who asks; what is put goes past it."""
+    yield s3
+    _check_from(float("inf"))
+
+
+def _check_from(calls: float) -> None:
+    """Lets so many requests through unchecked."""
+    moto.settings.INITIAL_NO_AUTH_ACTION_COUNT = calls
+    ActionAuthenticatorMixin.request_count = 0
+
+
+def user(s3: S3Server, name: str, statements: list[dict[str, Any]]) -> AwsKeys:
+    """A new user with these rights."""
+    iam = s3.client("iam")
+    try:
+        iam.create_user(UserName=name)
+        if statements:
+            policy = json.dumps({"Version": "2012-10-17", "Statement": statements})
+            iam.put_user_policy(UserName=name, PolicyName="rights", PolicyDocument=policy)
+        key = iam.create_access_key(UserName=name)["AccessKey"]
+    finally:
+        iam.close()
+    return AwsKeys(key["AccessKeyId"], key["SecretAccessKey"])
+
+
+def connection(s3: S3Server, keys: AwsKeys, **more: str) -> Connection:
+    return s3.connection(keys.access_key_id, more.get("secret", keys.secret_access_key))
+
+
+async def test_a_server_that_checks_signatures_takes_ours_for_any_key(guarded: S3Server) -> None:
+    bucket = guarded.bucket("a b+c", "ü/~x", "*")
+    mine = connection(guarded, user(guarded, "able", ALL))
+    _check_from(0)
+    for key in ("a b+c", "ü/~x", "*"):
+        assert isinstance(await look_for(mine, bucket_name=bucket, bucket_key=key), Success)
+    found = await look_for(mine, bucket_name=bucket, bucket_key="[aü]*", wildcard_match=True)
+    assert isinstance(found, Success)
+    assert len(found.payload) == 2
+    assert isinstance(await look_for(mine, bucket_name=bucket, bucket_key="none"), Pending)
+
+
+@pytest.mark.parametrize("params", [{"bucket_key": "a"}, {"bucket_key": "a*", "wildcard_match": True}])
+async def test_wrong_credentials_fail_and_say_which(guarded: S3Server, params: dict[str, Any]) -> None:
+    bucket = guarded.bucket("a")
+    keys = user(guarded, f"wrong-{len(params)}", ALL)
+    _check_from(0)
+    bad_secret = await look_for(
+        connection(guarded, keys, secret="not the secret"), bucket_name=bucket, **params
+    )
+    assert isinstance(bad_secret, Failure)
+    assert (bad_secret.reason, bad_secret.silenceable) == ("bad_signature", True)
+    bad_id = await look_for(connection(guarded, AwsKeys("AKIANOBODY", "s")), bucket_name=bucket, **params)
+    assert isinstance(bad_id, Failure)
+    assert bad_id.reason == "invalid_access_key_id"
+
+
+async def test_a_key_that_may_not_be_read_fails_and_names_the_right(guarded: S3Server) -> None:
+    bucket = guarded.bucket("a")
+    powerless, lister = (connection(guarded, user(guarded, name, rights)) for name, rights in (("powerless", []), ("lister", LIST_ONLY)))  # fmt: skip
+    _check_from(0)
+    for who in (powerless, lister):
+        head = await look_for(who, bucket_name=bucket, bucket_key="a")
+        assert isinstance(head, Failure)
+        assert head.reason == "access_denied"
+        assert "s3:ListBucket" in head.message
+    assert isinstance(
+        await look_for(lister, bucket_name=bucket, bucket_key="a*", wildcard_match=True), Success
+    )
+
+
+async def test_keys_that_were_changed_are_taken_up_within_the_same_look(guarded: S3Server) -> None:
+    bucket = guarded.bucket("a")
+    keys = user(guarded, "rotated", ALL)
+    _check_from(0)
+    async with s3_client(
+        connection(guarded, keys, secret="the old one"), connection(guarded, keys)
+    ) as client:
+        [found] = await look(S3KeyProbe(client), {"bucket_name": bucket, "bucket_key": "a"})
+    assert isinstance(found, Success)
+
+
+# ---------------------------------------------------------------- keys from elsewhere
+
+
+async def test_keys_of_the_environment_are_kept_for_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    credentials = AwsCredentials(now=lambda: clock[0])
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "ONE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
+    assert (await credentials.keys(KeySource())).access_key_id == "ONE"
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "TWO")
+    clock[0] = KEPT + 1
+    assert (await credentials.keys(KeySource())).access_key_id == "ONE"  # these do not expire
+    assert (await credentials.refreshed(KeySource())).access_key_id == "TWO"
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "THREE")
+    clock[0] += REFRESH_INTERVAL - 1
+    assert (await credentials.refreshed(KeySource())).access_key_id == "TWO"
+    clock[0] += 1
+    assert (await credentials.refreshed(KeySource())).access_key_id == "THREE"
+
+
+async def test_a_profile_is_one_of_the_environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "credentials").write_text("[mine]\naws_access_key_id = FILE\naws_secret_access_key = s\n")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    credentials = AwsCredentials(now=lambda: 0.0)
+    assert (await credentials.keys(KeySource(profile="mine"))).access_key_id == "FILE"
+    with pytest.raises(ValueError, match="ProfileNotFound"):
+        await credentials.keys(KeySource(profile="other"))
+
+
+async def test_no_keys_anywhere_are_told() -> None:
+    found = await look_for(
+        Connection("aws_default", "aws", extra={"region_name": "eu-west-1"}), bucket_key="s3://bucket/a"
+    )
+    assert isinstance(found, Unreachable)
+    assert found.reason == "connection_invalid"
+    assert "no AWS credentials" in found.message
+
+
+async def test_a_role_is_assumed_and_its_token_sent(s3: S3Server) -> None:
+    role = Role("arn:aws:iam::123456789012:role/reader", (("ExternalId", "external"),), s3.url)
+    source = KeySource(AwsKeys("AKIA", "secret"), None, role, "us-east-1")
+    keys = await AwsCredentials(now=lambda: 0.0).keys(source)
+    assert keys.access_key_id.startswith("ASIA")
+    assert keys.session_token
+    bucket = s3.bucket("a")
+    account = s3.connection(
+        role_arn=role.arn, service_config={"sts": {"endpoint_url": s3.url}}, region_name="us-east-1"
+    )
+    assert isinstance(await look_for(account, bucket_name=bucket, bucket_key="a"), Success)
+
+
+async def test_a_role_that_cannot_be_assumed_is_told(s3: S3Server) -> None:
+    role: dict[str, Any] = {
+        "role_arn": "arn:aws:iam::123456789012:role/reader",
+        "external_id": "x",
+        "service_config": {"sts": {"endpoint_url": s3.url}},
+    }
+    found = await look_for(s3.connection(**role, region_name="us-east-1"), bucket_key="s3://bucket/a")
+    assert isinstance(found, Unreachable)
+    assert "ParamValidationError" in found.message
+
+
+async def test_an_sts_that_is_down_ends_nothing(s3: S3Server) -> None:
+    nowhere = {"sts": {"endpoint_url": "http://127.0.0.1:1"}}
+    down = s3.connection(
+        role_arn="arn:aws:iam::123456789012:role/reader", service_config=nowhere, region_name="us-east-1"
+    )
+    found = await look_for(down, bucket_key="s3://bucket/a")
+    assert isinstance(found, Unreachable)
+    assert found.reason == "credentials_unavailable"
+
+
+@pytest.mark.parametrize("verify", ["/nonexistent/ca.pem", __file__])
+async def test_a_ca_bundle_that_cannot_be_read_is_told(s3: S3Server, verify: str) -> None:
+    found = await look_for(s3.connection(verify=verify), bucket_key="s3://bucket/a")
+    assert isinstance(found, Unreachable)
+    assert "CA bundle" in found.message
+
+
+async def test_a_place_is_at_hand_while_its_connection_stays_the_same_and_holds_its_own_keys(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Way, "begun", True)  # then these connections can be had without asking
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAENV")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
+    whose = Whose("aws_default", optional=False)
+    own, rotated, borrowed = aws("http://own"), aws("http://own"), Connection("aws_default", "aws")
+    connections = ScriptedConnections([own, rotated, borrowed])
+    places = AwsPlaces(connections, now=lambda: 0.0)
+    assert places.at_hand(whose) is None, "nobody has looked yet"
+    found = await places.find(whose)
+    assert places.at_hand(whose) == found
+    await connections.refreshed("aws_default")
+    assert places.at_hand(whose) is None, "the connection is another one"
+    assert (await places.find(whose)).keys == AwsKeys("AKIA", "secret")
+    await connections.refreshed("aws_default")
+    assert (await places.find(whose)).keys == AwsKeys("AKIAENV", "s")
+    assert places.at_hand(whose) is None, "its keys are asked for each time"

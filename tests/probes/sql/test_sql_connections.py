@@ -1,0 +1,147 @@
+"""The kind `sql` and its connections: logging in, TLS, servers that are not there, and what cannot be used."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from databases import MariaDb, Postgres, PostgresWithTls, install_postgres, served
+from raw_server import Poked, ScriptedConnections
+from sql_scene import Database, Looks, servers
+
+from waitd.core.connections.connection import Connection
+from waitd.core.connections.egress import Egress
+from waitd.core.errors import ConnectionUnavailable, UnknownConnection
+from waitd.core.waits.verdict import Failure, Success, Unreachable, Verdict
+from waitd.outgoing import Outgoing
+from waitd.probes.sql.probe import SqlProbe
+
+
+@servers
+async def test_a_refused_login_is_looked_up_afresh_once(database: Database) -> None:
+    right = database.connection
+    wrong = Connection("db", right.conn_type, right.host, right.port, right.schema, right.login, "wrong-pw")
+    for answers, expected in (([wrong, right], Success), ([wrong, wrong], Failure)):
+        connections = ScriptedConnections(list(answers))
+        async with SqlProbe(connections) as probe:
+            target = probe.parse({"conn_id": "db", "sql": "SELECT 1"}, namespace="default")
+            [found] = await probe.poke([Poked(target)])
+        assert isinstance(found, expected), found
+        assert connections.refreshes == 1
+        if isinstance(found, Failure):
+            assert (found.reason, found.silenceable) == ("access_denied", True)
+            assert "wrong-pw" not in found.message
+
+
+async def test_a_server_that_is_gone_and_comes_back_ends_nothing(postgres: Postgres, look: Looks) -> None:
+    connection = postgres.connection("postgres")
+    assert isinstance(await look(connection, sql="SELECT 1"), Success)
+    postgres.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'waitd'")
+    found = [await look(connection, sql="SELECT 1") for _ in range(5)]
+    assert not any(isinstance(each, Failure) for each in found), found
+    assert isinstance(found[-1], Success)
+
+
+@pytest.mark.parametrize("conn_type", ["postgres", "mysql"])
+async def test_nobody_there_and_nowhere_to_go_end_nothing(conn_type: str, look: Looks) -> None:
+    gone = Connection("db", conn_type, host="127.0.0.1", port=1, schema="jobs", login="u", password="p")
+    found = await look(gone, sql="SELECT 1")
+    assert isinstance(found, Unreachable), found
+    assert found.reason in {"connection_refused", "database_unavailable"}
+    metadata = Connection("db", conn_type, host="169.254.169.254", schema="jobs", login="u")
+    assert (await look(metadata, sql="SELECT 1")).reason == "egress_refused"
+
+
+async def test_the_operators_rules_hold_for_databases() -> None:
+    connection = Connection("db", "postgres", host="db.example.org", schema="jobs")
+    outgoing = Outgoing(Egress.of((), ("*.example.org",), private=True))
+    async with SqlProbe(ScriptedConnections([connection]), outgoing=outgoing) as probe:
+        [found] = await probe.poke([Poked(probe.parse({"conn_id": "db", "sql": "SELECT 1"}, namespace="n"))])
+    assert isinstance(found, Unreachable)
+    assert found.reason == "egress_refused"
+
+
+@pytest.mark.parametrize(
+    "connection",
+    [
+        Connection("db", "sqlite", host="relative.db"),
+        Connection("db", "sqlite", host=":memory:"),
+        Connection("db", "sqlite", host="/tmp/../etc/x"),
+        Connection("db", "http", host="127.0.0.1"),
+        Connection("db", "postgres", host="a,b"),
+        Connection("db", "postgres", host="h", extra={"sslmode": "maybe"}),
+        Connection("db", "mysql", host="h", extra={"ssl": "yes"}),
+    ],
+)
+async def test_a_connection_that_cannot_be_used_says_why(connection: Connection, look: Looks) -> None:
+    found = await look(connection, sql="SELECT 1")
+    assert isinstance(found, Unreachable)
+    assert found.reason == "connection_invalid"
+
+
+async def test_a_file_that_is_not_there_is_not_made(tmp_path: Path, look: Looks) -> None:
+    path = tmp_path / "none.db"
+    found = await look(Connection("db", "sqlite", host=str(path)), sql="SELECT 1")
+    assert isinstance(found, Unreachable), found
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (UnknownConnection("db"), "unknown_connection"),
+        (ConnectionUnavailable("x"), "credentials_unavailable"),
+    ],
+)
+async def test_a_connection_that_cannot_be_had_ends_nothing(
+    error: Exception, reason: str, look: Looks
+) -> None:
+    found: Verdict = await look(error, sql="SELECT 1")
+    assert isinstance(found, Unreachable)
+    assert found.reason == reason
+
+
+@pytest.fixture(scope="module")
+def postgres_with_tls() -> Iterator[PostgresWithTls]:
+    if why := install_postgres():
+        pytest.skip(why)
+    with served(PostgresWithTls) as server:
+        assert isinstance(server, PostgresWithTls)
+        yield server
+
+
+#: The host, the mode as PostgreSQL and as MySQL name it, whose certificates are trusted, and whether there is an answer.
+TLS = [
+    ("127.0.0.1", "require", "REQUIRED", None, True),
+    ("127.0.0.1", "verify-ca", "VERIFY_CA", "its own", True),
+    ("localhost", "verify-full", "VERIFY_IDENTITY", "its own", True),
+    ("127.0.0.1", "verify-full", "VERIFY_IDENTITY", "its own", False),  # the certificate is for localhost
+    ("localhost", "verify-ca", "VERIFY_CA", "another", False),
+    ("localhost", "verify-full", "VERIFY_IDENTITY", None, False),  # this machine's trust none of ours
+]
+
+
+@pytest.mark.parametrize(("host", "postgres_mode", "mysql_mode", "trusted", "is_answered"), TLS)
+@pytest.mark.parametrize("conn_type", ["postgres", "mysql"])
+async def test_tls_is_used_and_checked(
+    *, conn_type: str, host: str, postgres_mode: str, mysql_mode: str, trusted: str | None, is_answered: bool,
+    request: pytest.FixtureRequest, tmp_path: Path, look: Looks,
+) -> None:  # fmt: skip
+    server: Postgres | MariaDb = request.getfixturevalue(
+        "postgres_with_tls" if conn_type == "postgres" else "mariadb"
+    )
+    authority = server.authority
+    if trusted == "another":
+        authority = tmp_path / "other.crt"
+        trustme.CA().cert_pem.write_to_path(authority)
+    file = None if trusted is None else str(authority)
+    extra: dict[str, Any] = {"sslmode": postgres_mode, "sslrootcert": file}
+    is_used = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+    if conn_type == "mysql":
+        extra = {"ssl_mode": mysql_mode, "ssl": {"ca": file} if file else None}
+        is_used = "SELECT variable_value <> '' AS tls FROM information_schema.session_status WHERE variable_name = 'Ssl_cipher'"
+    found = await look(server.connection(conn_type, host=host, extra=extra), sql=is_used)
+    assert isinstance(found, Success if is_answered else Unreachable), found
+    if isinstance(found, Unreachable):
+        assert found.reason == ("tls" if conn_type == "postgres" else "database_unavailable"), found

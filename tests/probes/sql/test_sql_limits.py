@@ -1,0 +1,184 @@
+"""The kind `sql` on real databases: what a statement cannot do, how long and how large it may be, and that nobody else feels it."""
+
+import asyncio
+import time
+import tracemalloc
+from dataclasses import replace
+from pathlib import Path
+
+from databases import MariaDb, Postgres
+from preset_probes import KnownConnections
+from raw_server import Poked
+from sql_scene import Database, Looks, every, servers
+
+from waitd.core.connections.connection import Connection
+from waitd.core.waits.verdict import Failure, Success, Unreachable, Verdict
+from waitd.probes.sql.probe import SqlProbe
+from waitd.probes.sql.read_limit import MAX_READ
+
+WRITES = [
+    "INSERT INTO loads (id) VALUES (1)",
+    "DELETE FROM loads",
+    "CREATE TABLE other (id int)",
+    "SELECT 1; INSERT INTO loads (id) VALUES (1)",
+    "SELECT 1; SELECT 2",
+    "COMMIT",
+]
+MORE_WRITES = {
+    "postgres": [
+        "WITH gone AS (DELETE FROM loads RETURNING id) SELECT id FROM gone",
+        "COPY loads TO '/tmp/waitd-never'",
+        "SET default_transaction_read_only = off",
+        "SELECT id INTO other FROM loads",
+        "DO $$ BEGIN DELETE FROM loads; END $$",
+        "SELECT nextval('counter')",
+    ],
+    "mysql": [
+        "SELECT 1 INTO OUTFILE 'never'",
+        "SET GLOBAL max_connections = 1",
+        "SELECT 1) LIMIT 1; DELETE FROM loads; -- ",
+        "SELECT 1 INTO @x",
+    ],
+    "sqlite": [
+        "ATTACH '/tmp/waitd-never.db' AS other",
+        "PRAGMA query_only = OFF",
+        "SELECT load_extension('/tmp/x.so')",
+        "VACUUM INTO '/tmp/waitd-never.db'",
+    ],
+}
+
+
+@every
+async def test_nothing_but_one_select_is_taken(database: Database, look: Looks) -> None:
+    database.sql("INSERT INTO loads (id) VALUES (5)")
+    if database.name == "postgres":
+        database.sql(
+            "DROP SEQUENCE IF EXISTS counter; CREATE SEQUENCE counter; GRANT ALL ON SEQUENCE counter TO reader"
+        )
+    for statement in WRITES + MORE_WRITES[database.name]:
+        found = await look(database.connection, sql=statement)
+        assert isinstance(found, Failure), (statement, found)
+        assert (found.reason, found.silenceable) == ("sql_error", True), statement
+        assert "loads" not in found.message
+    assert database.sql("SELECT count(*) FROM loads") == "1"
+    assert isinstance(await look(database.connection, sql="SELECT 1;"), Success)
+
+
+@every
+async def test_a_cancelled_statement_hurts_nobody_else(database: Database, look: Looks) -> None:
+    slow = {
+        "postgres": "SELECT pg_sleep(60)",
+        "mysql": "SELECT SLEEP(60)",
+        "sqlite": "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n",
+    }[database.name]
+    assert isinstance(await look(database.connection, sql="SELECT 1"), Success)
+    hanging = [
+        asyncio.create_task(look(database.connection, sql=slow)) for _ in range(6)
+    ]  # more than connections
+    done, _ = await asyncio.wait(hanging, timeout=1)
+    assert not done
+    for task in hanging:
+        task.cancel()
+    await asyncio.wait_for(asyncio.wait(hanging), 10)
+    assert [await look(database.connection, sql="SELECT 1") for _ in range(5)] == [Success([{"1": 1} if database.name != "postgres" else {"?column?": 1}], "success", "1 row")] * 5  # fmt: skip
+
+
+@servers
+async def test_the_server_itself_ends_a_statement_that_takes_too_long(
+    database: Database, look: Looks
+) -> None:
+    slow = {"postgres": "SELECT pg_sleep(60)", "mysql": "SELECT count(*) FROM (SELECT SLEEP(60) AS s) AS q"}[
+        database.name
+    ]
+    begun = time.monotonic()
+    found = await look(database.connection, {"sql": slow, "request_timeout": 0.5})
+    assert isinstance(found, Unreachable), found
+    assert found.reason == "statement_timeout"
+    assert time.monotonic() - begun < 20
+
+
+@servers
+async def test_few_connections_are_shared_and_locks_do_not_stay(database: Database, look: Looks) -> None:
+    asked = [{"sql": "SELECT :n + 1 AS n", "parameters": {"n": number}} for number in range(30)]
+    found = await asyncio.gather(*(look(database.connection, wait) for wait in asked))
+    assert [verdict.payload[0]["n"] for verdict in found] == list(range(1, 31))
+    if database.name == "postgres":
+        assert (
+            int(database.sql("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'waitd'")) <= 4
+        )
+        await look(database.connection, sql="SELECT 1 FROM (SELECT pg_advisory_lock(7)) AS q")
+        assert database.sql("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == "0"
+    else:
+        count = "SELECT count(*) FROM information_schema.processlist WHERE user = 'reader'"
+        assert int(database.sql(count)) <= 4
+        await look(database.connection, sql="SELECT GET_LOCK('waitd', 0)")
+        assert database.sql("SELECT IS_FREE_LOCK('waitd')") == "1"
+
+
+@servers
+async def test_a_slow_database_holds_up_no_other(
+    database: Database, postgres: Postgres, mariadb: MariaDb, tmp_path: Path
+) -> None:
+    """Every connection to it is taken and more looks queue for one; whoever looks elsewhere notices nothing."""
+    quick = {"postgres": mariadb, "mysql": postgres}[database.name]
+    file = tmp_path / "quick.db"
+    file.touch()
+    known = {
+        "slow": replace(database.connection, conn_id="slow"),
+        "quick": replace(quick.connection("mysql" if quick is mariadb else "postgres"), conn_id="quick"),
+        "file": Connection("file", "sqlite", host=str(file)),
+    }
+    nap = {"postgres": "SELECT pg_sleep(60)", "mysql": "SELECT SLEEP(60)"}[database.name]
+    async with SqlProbe(KnownConnections(known)) as probe:
+
+        async def look(conn_id: str, sql: str) -> Verdict:
+            params = {"conn_id": conn_id, "sql": sql, "request_timeout": 60}
+            [found] = await probe.poke([Poked(probe.parse(params, namespace="default"))])
+            return found
+
+        hanging = [asyncio.create_task(look("slow", nap)) for _ in range(20)]
+        async with asyncio.timeout(30):
+            for conn_id in ("quick", "file") * 10:
+                assert isinstance(await look(conn_id, "SELECT 1"), Success)
+        assert not any(task.done() for task in hanging)
+        for task in hanging:
+            task.cancel()
+        await asyncio.wait(hanging)
+
+
+@every
+async def test_a_cell_that_is_too_large_is_not_read(database: Database, look: Looks) -> None:
+    """Each driver would read all of it before anybody could measure it."""
+    huge = {
+        "postgres": "SELECT repeat('x', 100000000) AS cell",
+        "mysql": "SELECT REPEAT('x', 10000000) AS cell",
+        "sqlite": "SELECT hex(zeroblob(50000000)) AS cell",
+    }[database.name]
+    assert isinstance(await look(database.connection, sql="SELECT 1"), Success)  # a connection is there
+    tracemalloc.start()
+    try:
+        for sql in (huge, "SELECT 1", huge):
+            found = await look(database.connection, sql=sql)
+            if sql == huge:
+                assert isinstance(found, Unreachable), found
+                assert found.reason == "too_large"
+            else:
+                assert isinstance(found, Success)
+        assert tracemalloc.get_traced_memory()[1] < 4 * MAX_READ
+    finally:
+        tracemalloc.stop()
+
+
+@every
+async def test_what_is_small_enough_to_be_read_is_measured(database: Database, look: Looks) -> None:
+    """Again and again, over one connection: what was read before does not count."""
+    large = {
+        "postgres": "repeat('x', 300000)",
+        "mysql": "REPEAT('x', 300000)",
+        "sqlite": "hex(zeroblob(150000))",
+    }
+    for _ in range(20):
+        found = await look(database.connection, sql=f"SELECT {large[database.name]} AS cell")
+        assert isinstance(found, Unreachable), found
+        assert found.reason == "too_large"
+    assert isinstance(await look(database.connection, sql="SELECT 1"), Success)

@@ -1,0 +1,75 @@
+"""A small server that lists task instances, and what parked ones left, as Airflow 3.3.2 does."""
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import NAMESPACE_DNS, uuid5
+
+from aiohttp import web
+
+from waitd.core.airflow.registration import TRIGGER
+
+BASE = "/api/v2/dags/~/dagRuns/~"
+REGISTRATION: dict[str, Any] = {
+    "wait": {"kind": "http"},
+    "idempotency_key": "k",
+    "deadline": "2026-11-28T00:00:00+00:00",
+}
+
+
+def ti_id(task: str) -> str:
+    return str(uuid5(NAMESPACE_DNS, task))
+
+
+class TaskInstances:
+    """Task instances by the names of their tasks, each with its state; `ids` has those that are another try by now."""
+
+    def __init__(self) -> None:
+        self.states: dict[str, str | None] = {}
+        self.ids: dict[str, str] = {}
+        self.left: dict[str, Any] = {}
+        self.bodies: dict[str, str] = {}
+        self.status = 200
+        self.asked: list[str] = []
+        self.url = ""
+
+    async def answer(self, request: web.Request) -> web.Response:
+        path = request.rel_url.raw_path.removeprefix("/airflow")
+        self.asked.append(f"{request.method} {path}")
+        if self.status != 200:
+            return web.json_response({"detail": "trouble"}, status=self.status)
+        if path == f"{BASE}/taskInstances/list":
+            return self._list(await request.json())
+        if path == f"{BASE}/hitlDetails":
+            return self._details(request.query)
+        task, _, rest = path.removeprefix("/api/v2/dags/etl/dagRuns/r1/taskInstances/").partition("/")
+        if rest == "state-store/waitd_registration":
+            return web.json_response({"value": self.left[task]})
+        if task not in self.states:
+            return web.json_response({"detail": "was not found"}, status=404)
+        return web.json_response(self._instance(task))
+
+    def _instance(self, task: str) -> dict[str, Any]:
+        instance = {
+            "id": self.ids.get(task, ti_id(task)),
+            "state": self.states[task],
+            "dag_id": "etl",
+            "dag_run_id": "r1",
+        }
+        trigger = {"classpath": TRIGGER} if task in self.left else None
+        return {**instance, "task_id": task, "map_index": -1, "try_number": 1, "trigger": trigger}
+
+    def _list(self, body: Mapping[str, Any]) -> web.Response:
+        found = [
+            self._instance(task)
+            for task, state in self.states.items()
+            if state in body["state"] and task in body.get("task_ids", self.states)
+        ]
+        found.sort(key=lambda instance: str(instance["id"]))
+        page = found[body["page_offset"] :][: body["page_limit"]]
+        return web.json_response({"task_instances": page, "total_entries": len(found)})
+
+    def _details(self, query: Mapping[str, str]) -> web.Response:
+        assert (query["state"], query["response_received"]) == ("awaiting_input", "false")
+        found = [{"body": body, "task_instance": self._instance(task)} for task, body in self.bodies.items()]
+        page = found[int(query["offset"]) :][: int(query["limit"])]
+        return web.json_response({"hitl_details": page, "total_entries": len(found)})

@@ -1,0 +1,115 @@
+"""`waitd airflow reconcile`, as a person runs it: a real daemon with an empty disk, and an Airflow that lists what is parked."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from airflow_listed import TaskInstances, ti_id
+from daemon import daemon, serving
+
+from waitd.core.airflow.registration import text_with
+
+pytestmark = pytest.mark.slow
+
+
+def registration(task: str, seconds: float) -> dict[str, Any]:
+    place = {"dag_id": "etl", "run_id": "r1", "task_id": task, "ti_id": ti_id(task), "try_number": 1}
+    wait = {
+        "kind": "http",
+        "params": {"endpoint": "http://127.0.0.1:9/never"},
+        "timeout": 86_400,
+        "sinks": [{"kind": "airflow", "conn_id": "airflow", "mode": "resume", **place}],
+        "labels": {"task_id": task},
+        "supersede_key": f"airflow/{task}",
+    }
+    deadline = datetime.now(UTC) + timedelta(seconds=seconds)
+    return {"wait": wait, "idempotency_key": f"airflow/{task}/1", "deadline": deadline.isoformat()}
+
+
+async def reconcile(url: str, variables: dict[str, str], *more: str) -> subprocess.CompletedProcess[str]:
+    command = [
+        sys.executable,
+        "-m",
+        "waitd",
+        "airflow",
+        "reconcile",
+        "--conn-id",
+        "airflow",
+        "--url",
+        url,
+        *more,
+    ]
+    ours = {
+        name: value for name, value in os.environ.items() if not name.startswith(("WAITD_", "AIRFLOW_CONN_"))
+    }
+    environment = ours | variables | {"NO_COLOR": "1"}
+    return await asyncio.to_thread(
+        subprocess.run, command, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+async def test_parked_tasks_are_registered_again_with_what_is_left_of_their_time(tmp_path: Path) -> None:
+    airflow = TaskInstances()
+    for task, seconds in (("early", 3600.0), ("late", 7200.0)):
+        airflow.states[task] = "awaiting_input"
+        airflow.bodies[task] = text_with(registration(task, seconds), "http://gone")
+    async with serving("*", "/airflow/{path:.*}", airflow.answer) as url:
+        connection = {"conn_type": "airflow", "host": f"{url}/airflow", "password": "a.static.token"}
+        variables = {"AIRFLOW_CONN_AIRFLOW": json.dumps(connection)}
+        async with daemon(tmp_path, **variables) as waitd, aiohttp.ClientSession() as client:
+            shown = await reconcile(waitd.url, variables, "--dry-run", "--json")
+            assert [json.loads(line)["task_id"] for line in shown.stdout.splitlines()] == ["early", "late"], (
+                shown.stderr
+            )
+            async with client.get(f"{waitd.url}/v1/waits") as response:
+                assert (await response.json())["waits"] == []
+
+            done = await reconcile(waitd.url, variables)
+            assert (done.returncode, done.stdout) == (
+                0, "2 parked tasks: 2 registered again, 0 there already, 0 refused\n"
+            ), done.stderr  # fmt: skip
+            again = await reconcile(waitd.url, variables, "--json")
+            assert {json.loads(line)["status"] for line in again.stdout.splitlines()} == {409}, again.stderr
+            assert again.returncode == 0
+
+            async with client.get(f"{waitd.url}/v1/waits") as response:
+                late, early = (await response.json())["waits"]
+            assert (early["labels"], late["labels"]) == ({"task_id": "early"}, {"task_id": "late"})
+            assert 0 < early["timeout"] <= 3600 < late["timeout"] <= 7200
+            assert early["sinks"][0]["ti_id"] == ti_id("early")
+
+
+async def test_what_cannot_be_read_is_told_and_the_others_are_registered(tmp_path: Path) -> None:
+    airflow = TaskInstances()
+    airflow.states |= {"fine": "awaiting_input", "odd": "awaiting_input"}
+    airflow.bodies["fine"] = text_with(registration("fine", 3600), "http://gone")
+    airflow.bodies["odd"] = text_with({**registration("odd", 3600), "deadline": "tomorrow"}, "http://gone")
+    async with serving("*", "/airflow/{path:.*}", airflow.answer) as url:
+        connection = {"conn_type": "airflow", "host": f"{url}/airflow", "password": "a.static.token"}
+        variables = {"AIRFLOW_CONN_AIRFLOW": json.dumps(connection)}
+        async with daemon(tmp_path, **variables) as waitd:
+            done = await reconcile(waitd.url, variables)
+    assert done.returncode == 1
+    assert "what 1 task left in Airflow cannot be read" in done.stderr
+    assert "1 registered again" in done.stdout
+
+
+async def test_an_airflow_that_is_not_there_ends_with_a_sentence() -> None:
+    variables = {
+        "AIRFLOW_CONN_AIRFLOW": '{"conn_type": "airflow", "host": "http://127.0.0.1:1", "password": "x"}'
+    }
+    done = await reconcile("http://127.0.0.1:1", variables)
+    assert done.returncode == 1
+    assert "Airflow cannot be asked over the connection airflow" in done.stderr
+    assert "Traceback" not in done.stderr
+    unknown = await reconcile("http://127.0.0.1:1", {})
+    assert unknown.returncode == 1
+    assert "airflow" in unknown.stderr
+    assert "Traceback" not in unknown.stderr

@@ -1,0 +1,244 @@
+"""The sweep, and what is found parked: against a server that lists task instances as Airflow 3.3.2 does, and a real store."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow_listed import REGISTRATION, TaskInstances, ti_id
+from daemon import serving
+
+from waitd import __version__
+from waitd.connections.authorizer import AuthorizedConnections, Authorizer
+from waitd.connections.tokens import TokenClient
+from waitd.core.airflow.registration import text_with
+from waitd.core.connections.connection import Connection
+from waitd.core.waits.wait import WaitSpec
+from waitd.metrics import Instruments
+from waitd.models import Registration
+from waitd.outgoing import Outgoing
+from waitd.ports import Added, NewWait
+from waitd.sinks.airflow import parked as airflow_parked
+from waitd.sinks.airflow import sweep as airflow_sweep
+from waitd.sinks.airflow.api import AirflowApis
+from waitd.sinks.airflow.parked import NotListed, parked_tasks
+from waitd.sinks.airflow.sweep import AirflowSweep
+from waitd.stores import Store
+
+
+class Resolver:
+    """Every connection is to the same Airflow, but for one that is not there."""
+
+    backend = "fixed"
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    async def lookup(self, conn_id: str) -> Connection:
+        url = "http://127.0.0.1:1" if conn_id == "down" else self._url
+        return Connection(conn_id, "airflow", host=url, password="a.static.token")
+
+
+class Scene:
+    """An Airflow, a store, and the sweep between them."""
+
+    def __init__(self, airflow: TaskInstances, store: Store, apis: AirflowApis) -> None:
+        self.airflow = airflow
+        self.store = store
+        self.apis = apis
+        self.sweep = AirflowSweep(store, apis)
+        self._ids: dict[str, str] = {}
+
+    async def wait_for(
+        self, task: str, state: str | None = None, *, conn_id: str = "airflow", mode: str = "resume"
+    ) -> None:
+        """A wait that a task has registered; the task is in this state."""
+        place = {"dag_id": "etl", "run_id": "r1", "task_id": task, "ti_id": ti_id(task), "try_number": 1}
+        sinks = (
+            {"kind": "webhook", "url": "https://example.org"},
+            {"kind": "airflow", "conn_id": conn_id, "mode": mode, **place},
+        )
+        await self.add(task, sinks)
+        self.airflow.states[task] = state
+
+    async def add(self, name: str, sinks: Any) -> None:
+        [added] = await self.store.add(
+            [NewWait.of("default", WaitSpec("http", {}, 60.0, 600.0, sinks=sinks))]
+        )
+        assert isinstance(added, Added)
+        self._ids[name] = added.wait.id
+
+    async def ends(self) -> dict[str, str]:
+        """The waits that have ended, by their task: why."""
+        found = {task: (await self.store.get(wait_id)).outcome for task, wait_id in self._ids.items()}
+        assert all(
+            end is None or (end.state, end.reason) == ("cancelled", "task_gone") for end in found.values()
+        )
+        return {task: end.message for task, end in found.items() if end is not None}
+
+
+@pytest.fixture
+async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    async with AsyncExitStack() as stack:
+        airflow = TaskInstances()
+        url = await stack.enter_async_context(serving("*", "/airflow/{path:.*}", airflow.answer))
+        instruments, outgoing = Instruments(version=__version__), Outgoing()
+        tokens = await stack.enter_async_context(TokenClient(outgoing, instruments=instruments))
+        authorizer = Authorizer(tokens, None, now=lambda: 0.0)  # type: ignore[arg-type] # no AWS here
+        stack.push_async_callback(authorizer.aclose)
+        connections = AuthorizedConnections(
+            [Resolver(f"{url}/airflow")], authorizer, ttl=60, now=lambda: 0.0, instruments=instruments
+        )
+        apis = await stack.enter_async_context(AirflowApis(connections, outgoing, lambda: 0.0))
+        store = await Store.open(
+            f"sqlite+aiosqlite:///{tmp_path / 'waitd.db'}", destination_of=lambda *_: "somewhere"
+        )
+        stack.push_async_callback(store.close)
+        yield Scene(airflow, store, apis)
+
+
+@pytest.mark.parametrize("mode", ["resume", "set_state", "clear"])
+@pytest.mark.parametrize(
+    "state", ["failed", "success", "skipped", "upstream_failed", "removed", "up_for_retry"]
+)
+async def test_the_wait_of_a_task_that_has_ended_is_cancelled(scene: Scene, mode: str, state: str) -> None:
+    await scene.wait_for("gone", state, mode=mode)
+    await scene.wait_for("parked", "deferred", mode=mode)
+    await scene.sweep.sweep()
+    assert await scene.ends() == {"gone": f"its task in Airflow is {state}"}
+
+
+@pytest.mark.parametrize(
+    "state",
+    ["awaiting_input", "deferred", "up_for_reschedule", "running", "queued", "scheduled", "restarting", None],
+)
+async def test_a_task_that_is_parked_or_under_way_keeps_its_wait(scene: Scene, state: str | None) -> None:
+    await scene.wait_for("wait", state)
+    for _ in range(3):
+        await scene.sweep.sweep()
+    assert await scene.ends() == {}
+
+
+async def test_a_cleared_task_is_another_try(scene: Scene) -> None:
+    await scene.wait_for("wait", "awaiting_input")
+    scene.airflow.ids["wait"] = ti_id("its second try")
+    await scene.sweep.sweep()
+    assert await scene.ends() == {"wait": "another try of its task stands in Airflow"}
+
+
+async def test_a_task_that_is_not_found_must_be_missing_twice(scene: Scene) -> None:
+    await scene.wait_for("wait", "awaiting_input")
+    await scene.wait_for("back", "awaiting_input")
+    del scene.airflow.states["wait"], scene.airflow.states["back"]
+    await scene.sweep.sweep()
+    assert await scene.ends() == {}
+    scene.airflow.states["back"] = "awaiting_input"
+    await scene.sweep.sweep()
+    assert await scene.ends() == {"wait": "Airflow has no such task instance any more"}
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 422, 429, 500, 503])
+async def test_an_airflow_that_does_not_tell_ends_nothing(scene: Scene, status: int) -> None:
+    await scene.wait_for("wait", "failed")
+    scene.airflow.status = status
+    for _ in range(3):
+        await scene.sweep.sweep()
+    assert await scene.ends() == {}
+    scene.airflow.status = 200
+    await scene.sweep.sweep()
+    assert list(await scene.ends()) == ["wait"]
+
+
+async def test_one_airflow_that_is_down_holds_up_no_other(scene: Scene) -> None:
+    await scene.wait_for("there", "failed")
+    await scene.wait_for("elsewhere", "failed", conn_id="down")
+    await scene.sweep.sweep()
+    assert list(await scene.ends()) == ["there"]
+
+
+async def test_only_waits_that_go_back_to_a_task_are_asked_about(scene: Scene) -> None:
+    await scene.add("run", ({"kind": "airflow", "conn_id": "airflow", "mode": "dag_run", "dag_id": "etl"},))
+    await scene.add("webhook", ({"kind": "webhook", "url": "https://example.org"},))
+    await scene.sweep.sweep()
+    assert scene.airflow.asked == []
+    assert await scene.ends() == {}
+
+
+async def test_a_task_that_is_missing_is_remembered_from_one_pass_to_the_next(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many rounds a pass has: what another round found out must not be forgotten."""
+    monkeypatch.setattr(airflow_sweep, "ROUND", 2)
+    monkeypatch.setattr(airflow_sweep, "AT_ONCE", 1)
+    monkeypatch.setattr(airflow_sweep, "ROUNDS", 1)
+    for n in range(5):
+        await scene.wait_for(f"task{n}", "deferred")
+    for missing in ("task0", "task4"):
+        del scene.airflow.states[missing]
+    for _ in range(3):
+        await scene.sweep.sweep()
+    assert await scene.ends() == {}, "each was looked at once"
+    for _ in range(3):
+        await scene.sweep.sweep()
+    assert set(await scene.ends()) == {"task0", "task4"}
+
+
+async def test_rounds_are_bounded_and_come_around(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(airflow_sweep, "ROUND", 4)
+    monkeypatch.setattr(airflow_sweep, "ROUNDS", 1)
+    monkeypatch.setattr(airflow_sweep, "AT_ONCE", 2)
+    monkeypatch.setattr(airflow_sweep, "PAGE", 2)
+    for number in range(10):
+        await scene.wait_for(f"task-{number}", "awaiting_input")
+    scene.airflow.states["task-1"] = scene.airflow.states["task-9"] = "failed"
+    await scene.sweep.sweep()
+    assert list(await scene.ends()) == ["task-1"]
+    assert len(scene.airflow.asked) == 3  # two pages and a look
+    await scene.sweep.sweep()
+    await scene.sweep.sweep()
+    assert list(await scene.ends()) == ["task-1", "task-9"]
+    scene.airflow.states["task-0"] = "failed"
+    await scene.sweep.sweep()
+    assert list(await scene.ends()) == ["task-0", "task-1", "task-9"]
+
+
+async def test_a_sweep_makes_as_many_rounds_as_it_may(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(airflow_sweep, "ROUND", 2)
+    monkeypatch.setattr(airflow_sweep, "ROUNDS", 3)
+    monkeypatch.setattr(airflow_sweep, "AT_ONCE", 2)
+    for number in range(8):
+        await scene.wait_for(f"task-{number}", "failed")
+    await scene.sweep.sweep()
+    assert len(await scene.ends()) == 6
+    await scene.sweep.sweep()
+    assert len(await scene.ends()) == 8
+
+
+# -------------------------------------------------------------------- what is parked, for `waitd airflow reconcile`
+
+
+async def test_parked_tasks_are_found_with_what_they_left(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(airflow_parked, "PAGE", 2)
+    for number in range(3):
+        scene.airflow.states[f"input-{number}"] = "awaiting_input"
+        scene.airflow.bodies[f"input-{number}"] = text_with(REGISTRATION, "http://waitd")
+        scene.airflow.states[f"deferred-{number}"] = "deferred"
+        scene.airflow.left[f"deferred-{number}"] = REGISTRATION
+    scene.airflow.states |= {"approve": "awaiting_input", "other": "deferred", "ended": "success"}
+    scene.airflow.bodies["approve"] = "Approve the deployment?"
+    scene.airflow.left["deferred-2"] = {"of": "another version"}
+    found = {task.place.task_id: task async for task in parked_tasks(await scene.apis.opened("airflow"))}
+    assert sorted(found) == ["deferred-0", "deferred-1", "deferred-2", "input-0", "input-1", "input-2"]
+    assert found["deferred-2"].registration is None
+    assert found["input-1"].registration == found["deferred-1"].registration == Registration(**REGISTRATION)
+    assert found["input-1"].place == ("etl", "r1", "input-1", -1, ti_id("input-1"), 1)
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 500])
+async def test_an_airflow_that_does_not_list_is_no_empty_one(scene: Scene, status: int) -> None:
+    scene.airflow.status = status
+    with pytest.raises(NotListed):
+        [task async for task in parked_tasks(await scene.apis.opened("airflow"))]

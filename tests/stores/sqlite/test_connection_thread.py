@@ -1,0 +1,124 @@
+"""Statements that are kept back go with the next that is read, in their order, and all of a transaction or nothing is on disk."""
+
+import asyncio
+import sqlite3
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+from store_values import opened
+
+from waitd.core.errors import StoreUnavailable
+from waitd.stores import Store
+from waitd.stores import database as database_module
+from waitd.stores.sqlite.connection_thread import Link
+
+INSERT = "INSERT INTO watermarks (name, value) VALUES (?, ?)"
+ALL = "SELECT name, value FROM watermarks WHERE name LIKE 't-%' ORDER BY name"
+
+
+@pytest.fixture
+def hops(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The last statement of each hop to a driver's thread."""
+    found: list[str] = []
+    rows = Link.rows
+
+    async def noted(self: Link, sql: str, values: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
+        found.append(sql)
+        return await rows(self, sql, values)
+
+    monkeypatch.setattr(Link, "rows", noted)
+    return found
+
+
+async def test_a_transaction_that_only_writes_is_one_hop(database: Path, hops: list[str]) -> None:
+    async with opened(database) as store:
+        hops.clear()
+        async with store._database.writing() as link:
+            for n in range(3):
+                link.keep(INSERT, (f"t-{n}", n))
+        assert hops == ["COMMIT"]
+        async with store._database.reading() as link:
+            assert await link.rows(ALL) == [("t-0", 0), ("t-1", 1), ("t-2", 2)]
+
+
+async def test_what_is_read_sees_what_was_written_before_it(database: Path, hops: list[str]) -> None:
+    async with opened(database) as store, store._database.writing() as link:
+        hops.clear()
+        link.keep(INSERT, ("t-1", 1))
+        link.keep("UPDATE watermarks SET value = 7 WHERE name = ?", ("t-1",))
+        assert await link.rows(ALL) == [("t-1", 7)]
+        link.keep("DELETE FROM watermarks WHERE name = ?", ("t-1",))
+        assert await link.rows(ALL) == []
+        assert hops == [ALL, ALL]
+
+
+async def test_of_a_transaction_with_one_bad_statement_nothing_stays(database: Path) -> None:
+    async with opened(database) as store:
+        with pytest.raises(sqlite3.IntegrityError):
+            await written(store, ("t-1", 1), ("t-1", 2), ("t-2", 2))
+        await written(store, ("t-5", 5))
+        async with store._database.reading() as link:
+            assert await link.rows(ALL) == [("t-5", 5)]
+
+
+async def test_of_a_transaction_that_is_given_up_nothing_stays(database: Path) -> None:
+    async def give_up(link: Link) -> None:
+        link.keep(INSERT, ("t-3", 3))
+        assert await link.rows(ALL) == [("t-3", 3)]
+        link.keep(INSERT, ("t-4", 4))
+        raise ZeroDivisionError
+
+    async with opened(database) as store:
+        with pytest.raises(ZeroDivisionError):
+            async with store._database.writing() as link:
+                await give_up(link)
+        await written(store, ("t-5", 5))
+        async with store._database.reading() as link:
+            assert await link.rows(ALL) == [("t-5", 5)]
+
+
+async def test_a_read_that_is_given_up_holds_up_no_other(database: Path) -> None:
+    endless = "WITH RECURSIVE n(i) AS (SELECT begun() UNION ALL SELECT i + 1 FROM n WHERE i < 1000000000) SELECT sum(i) FROM n"
+    loop = asyncio.get_running_loop()
+
+    async def reading(store: Store, started: asyncio.Event) -> None:
+        def begun() -> int:
+            loop.call_soon_threadsafe(started.set)
+            return 1
+
+        async with store._database.reading() as link:
+            await link._driver.create_function("begun", 0, begun)
+            await link.rows(endless)
+
+    async with opened(database) as store:
+        for _ in range(2 * database_module.READERS):
+            started = asyncio.Event()
+            given_up = asyncio.create_task(reading(store, started))
+            await started.wait()
+            given_up.cancel()
+            await asyncio.wait([given_up])
+            async with asyncio.timeout(30):
+                assert await store.counts() == {}
+
+
+async def written(store: Store, *rows: tuple[str, int]) -> None:
+    async with store._database.writing() as link:
+        for row in rows:
+            link.keep(INSERT, row)
+
+
+async def test_where_every_reader_is_busy_others_wait_and_then_are_told(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "READ_PATIENCE", 0.01)
+    async with opened(database) as store:
+        async with AsyncExitStack() as stack:
+            readers = [
+                await stack.enter_async_context(store._database.reading())
+                for _ in range(database_module.READERS)
+            ]
+            assert len(set(readers)) == database_module.READERS
+            with pytest.raises(StoreUnavailable, match="every reader is busy"):
+                await store.counts()
+        assert await store.counts() == {}

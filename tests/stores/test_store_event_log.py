@@ -1,0 +1,154 @@
+"""Following ends by their numbers, and what is known of a wait when it ends by somebody's hand."""
+
+from pathlib import Path
+
+import orjson
+import pytest
+from store_values import DONE, SEEN, START, News, WallClock, add, add_one, ended, ending, new_wait, opened
+
+from waitd.core.errors import Conflict, NotFound
+from waitd.core.waits.step import cancelled
+from waitd.core.waits.wait import Progress, WaitId
+from waitd.ports import Added, Keyed, WaitFilter
+from waitd.stores import Store
+
+LIVE = Progress(17, 3, None, SEEN.runs)
+
+
+async def test_ends_follow_each_other_by_number_with_the_bytes_that_are_delivered(store: Store) -> None:
+    assert store.finished_seq == 0
+    waits = [await ended(store) for _ in range(3)]
+    await add_one(store)
+    events = await store.events_after(0, None, 10)
+    assert [seq for seq, _ in events] == [1, 2, 3]
+    assert [orjson.loads(event or b"")["id"] for _, event in events] == [wait.id for wait in waits]
+    parcels = await store.due_parcels("webhook https://example.org/hook", START, 10, frozenset())
+    assert {parcel.event for parcel in parcels} == {event for _, event in events}
+    assert await store.events_after(1, None, 1) == events[1:2]
+    assert await store.events_after(3, None, 10) == []
+    assert store.finished_seq == 3
+
+
+async def test_ends_of_other_namespaces_are_counted_and_not_told(store: Store) -> None:
+    await ended(store, namespace="a")
+    await ended(store, namespace="b")
+    assert [event is None for _, event in await store.events_after(0, "b", 10)] == [True, False]
+
+
+async def test_a_cancelled_and_a_superseded_wait_are_followed_too(store: Store) -> None:
+    await store.cancel((await add_one(store)).id, cancelled())
+    await add_one(store, supersede_key="k")
+    await add_one(store, supersede_key="k")
+    events = await store.events_after(0, None, 10)
+    assert [orjson.loads(event or b"")["data"]["reason"] for _, event in events] == [
+        "cancelled",
+        "superseded",
+    ]
+
+
+async def test_one_resumes_from_a_number_that_is_kept_and_misses_nothing_since(store: Store) -> None:
+    await store.check_resumable(0)
+    waits = await add(store, *[new_wait(sinks=[]) for _ in range(4)])
+    # The second ended long ago, and its news came late: what is pruned need not be the lowest number.
+    for wait, at in zip(waits, (0, -10_000, 0, 0), strict=True):
+        await store.finish(ending(wait, at=START + at))
+    for seq in (0, 1, 2, 3, 4):
+        await store.check_resumable(seq)
+    with pytest.raises(NotFound):
+        await store.check_resumable(5)
+    assert await store.prune(START - 5_000, 10) == 1
+    for seq in (0, 1, 2):
+        with pytest.raises(NotFound):
+            await store.check_resumable(seq)
+    with pytest.raises(NotFound):
+        await store.events_after(1, None, 10)
+    for seq in (3, 4):
+        await store.check_resumable(seq)
+    assert [seq for seq, _ in await store.events_after(2, None, 10)] == [3, 4]
+
+
+async def test_what_was_pruned_is_remembered_over_a_restart(database: Path, clock: WallClock) -> None:
+    async with opened(database, clock) as store:
+        for _ in range(2):
+            await store.finish(ending(await add_one(store, sinks=[])))
+        assert await store.prune(START + 61, 1) == 1
+        assert await store.prune(START + 61, 1) == 1
+    async with opened(database, clock) as store:
+        assert store.finished_seq == 2
+        for seq in (0, 1, 2):
+            with pytest.raises(NotFound):
+                await store.check_resumable(seq)
+        assert await store.events_after(2, None, 10) == []
+
+
+async def test_numbers_go_on_before_the_news_of_them_is_told(store: Store) -> None:
+    told: list[int] = []
+    store.on_ended = lambda _: told.append(store.finished_seq)
+    await ended(store)
+    await ended(store)
+    assert told == [1, 2]
+
+
+# ---------------------------------------------------------------- what is known of a wait in hand
+
+
+async def test_a_cancelled_wait_ends_with_what_its_poker_knows_and_not_with_what_was_stored_last(
+    store: Store, news: News
+) -> None:
+    held, unheld = await add(store, new_wait(), new_wait())
+    await store.save_progress([(held.id, SEEN), (unheld.id, SEEN)])
+    store.live_progress = {held.id: LIVE}.get
+    assert (await store.cancel(held.id, cancelled())).progress == LIVE
+    assert (await store.cancel(unheld.id, cancelled())).progress == SEEN
+    assert (await store.get(held.id)).progress == LIVE
+    assert await pokes_told(store) == [17, 1]
+
+
+async def test_a_superseded_wait_does_too(store: Store) -> None:
+    old = await add_one(store, supersede_key="k")
+
+    def live(wait_id: WaitId) -> Progress | None:
+        return LIVE if wait_id == old.id else None
+
+    store.live_progress = live
+    await add_one(store, supersede_key="k")
+    assert (await store.get(old.id)).progress == LIVE
+    assert await pokes_told(store) == [17]
+
+
+async def pokes_told(store: Store) -> list[int]:
+    return [orjson.loads(event or b"")["data"]["pokes"] for _, event in await store.events_after(0, None, 10)]
+
+
+# ---------------------------------------------------------------- lists and replays
+
+
+async def test_a_list_shows_each_waits_own_deliveries(store: Store) -> None:
+    one, other, waiting = await ended(store), await ended(store, sinks=[]), await add_one(store)
+    found = {wait.id: wait for wait in await store.find(WaitFilter())}
+    assert found == {wait.id: await store.get(wait.id) for wait in (one, other, waiting)}
+    assert [len(found[wait.id].deliveries) for wait in (one, other, waiting)] == [1, 0, 0]
+
+
+async def test_replays_tell_what_came_in_under_each_key_and_store_nothing(store: Store, news: News) -> None:
+    wait = await add_one(store, key="k", digest=b"1")
+    over = await ended(store, key="e", digest=b"1")
+    news.added.clear()
+    submits = [
+        Keyed("default", "k", b"1"),
+        Keyed("default", "k", b"2"),
+        Keyed("default", "x", b"1"),
+        Keyed("other", "k", b"1"),
+        Keyed("default", "e", b"1"),
+        Keyed("default", "\ud800", b"1"),
+        Keyed("default", "k", b"1"),
+    ]
+    same, conflict, unknown, foreign, ended_one, no_text, again = await store.replays(submits)
+    assert same == again == Added(wait, created=False)
+    assert isinstance(conflict, Conflict)
+    assert unknown is foreign is no_text is None
+    assert ended_one == Added(await store.get(over.id), created=False)
+    assert isinstance(ended_one, Added)
+    assert ended_one.wait.outcome == DONE
+    assert news.added == []
+    assert await store.replays([]) == []

@@ -1,0 +1,51 @@
+"""The ids of the event stream, as whoever follows it sees them: the numbers of the ends, or what stands for them.
+
+Ends are counted over all namespaces. One who sees a single one gets sealed numbers: gaps would tell how many ends there are in the others.
+"""
+
+import re
+import secrets
+from typing import Protocol
+
+from waitd.core.auth.sealing import SALTS, SEALED, Seal
+
+_NUMBER = re.compile(r"[0-9]{1,20}")
+
+
+class Numbering(Protocol):
+    """One reader's way to number the ends."""
+
+    def shown(self, seq: int) -> int:
+        """The id under which the end `seq` is shown."""
+
+    def meant(self, shown: str) -> int | None:
+        """The number behind an id that a reader comes back with, 0 for 0 (before the first); None where the text cannot be one."""
+
+
+class Plain:
+    """For those who see everything."""
+
+    def shown(self, seq: int) -> int:
+        """See `Numbering`."""
+        return seq
+
+    def meant(self, shown: str) -> int | None:
+        """See `Numbering`. Below 2⁶³, as the store's numbers are."""
+        return int(shown) if _NUMBER.fullmatch(shown) and int(shown) < 1 << 63 else None
+
+
+class Sealed:
+    """For those who see one namespace."""
+
+    def __init__(self, secret: int) -> None:
+        self._seal = Seal(secret)
+
+    def shown(self, seq: int) -> int:
+        """See `Numbering`. Another one each time."""
+        return self._seal.sealed(seq, secrets.randbelow(SALTS))
+
+    def meant(self, shown: str) -> int | None:
+        """See `Numbering`."""
+        if not _NUMBER.fullmatch(shown) or int(shown) >= SEALED:
+            return None
+        return self._seal.opened(int(shown)) if int(shown) else 0

@@ -1,0 +1,168 @@
+"""Waits over HTTP: submit, show, list, and what can be done to one."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from waitd.api import queries
+from waitd.api.callers import namespace_of, seen_by
+from waitd.api.handlers.audit import SUBJECT, caller_of
+from waitd.api.handlers.costs import Costs
+from waitd.api.problems import ProblemError, refusal
+from waitd.api.requests import expect_no_fields, json_response, refuse_while_draining
+from waitd.api.server.bodies import Turns, decoded, read_body
+from waitd.api.services import Services
+from waitd.api.submission.admission import Admission
+from waitd.api.submission.idempotency import check_key, keyed
+from waitd.api.submission.sinks import SinkTargets
+from waitd.api.submission.validation import Submissions, refuse_unknown, unknown_connections
+from waitd.api.views import pokes_view, progress_of, wait_view
+from waitd.core.errors import Conflict, InvalidInput
+from waitd.core.waits.audit import Caller, change
+from waitd.core.waits.step import cancelled
+from waitd.core.waits.wait import WaitState
+from waitd.ports import Added, Keyed, NewWait, StoredWait
+
+
+class Waits:
+    """The handlers of `/v1/waits…` but the batch."""
+
+    def __init__(
+        self,
+        services: Services,
+        submissions: Submissions,
+        admission: Admission,
+        sinks: SinkTargets,
+        costs: Costs,
+    ) -> None:
+        self._services = services
+        self._store = services.store
+        self._poking = services.poking
+        self._submissions = submissions
+        self._admission = admission
+        self._sinks = sinks
+        self._costs = costs
+
+    async def submit(self, request: web.Request) -> web.StreamResponse:
+        """`POST /v1/waits`: 201 once it is on disk, 200 for the same key and body again."""
+        refuse_while_draining(self._services.health)
+        key, namespace = _idempotency_key(request), namespace_of(request)
+        body = await read_body(request)
+        try:
+            added = await self._added(await self._checked(body, namespace, key), caller_of(request))
+        except (InvalidInput, ProblemError) as refused:
+            added = await self._replayed(refused, keyed(decoded(body), namespace, key))
+        request[SUBJECT] = added.wait.id
+        view = self._view(added.wait, until=added.wait.created_at if added.created else None)
+        return json_response(view, 201 if added.created else 200, {"Location": f"/v1/waits/{added.wait.id}"})
+
+    async def _replayed(self, refused: InvalidInput | ProblemError, submit: Keyed | None) -> Added:
+        """The wait that was taken under the same key and body before, whatever has changed since; else the refusal stands."""
+        [before] = await self._store.replays([submit]) if submit is not None else [None]
+        if isinstance(before, Added):
+            return before
+        if isinstance(before, Conflict) and isinstance(refused, ProblemError):
+            raise refusal("idempotency-key-reused", str(before))
+        raise refused
+
+    async def _checked(self, body: bytes, namespace: str, key: str | None) -> NewWait:
+        draft = self._submissions.usual.draft(body, namespace, key)
+        if draft is None:
+            draft = await self._submissions.draft(decoded(body), namespace, key)
+        if draft.unseen:
+            asked = [name.conn_id for name in draft.unseen]
+            refuse_unknown(draft, await unknown_connections(self._services.connections, asked))
+        refuse_while_draining(self._services.health)
+        return draft.new
+
+    async def _added(self, new: NewWait, by: Caller) -> Added:
+        with self._admission.seats(1) as seats:
+            if not seats:
+                raise refusal("over-capacity", "nothing was stored; send it again later")
+            [result] = await self._store.add([new], by)
+        if isinstance(result, Conflict):
+            raise refusal("idempotency-key-reused", str(result))
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    async def show(self, request: web.Request) -> web.StreamResponse:
+        """`GET /v1/waits/{id}`; with `?wait=` it answers when the wait ends, the seconds are over or the daemon drains."""
+        wait_id, namespace = queries.wait_id(request), seen_by(request)
+        seconds = queries.long_poll_seconds(request)
+        if not seconds:
+            return self._answer(await self._store.get(wait_id, namespace))
+        with self._services.endings.watch(wait_id) as watch:
+            wait = await self._store.get(wait_id, namespace)
+            if wait.state is WaitState.WAITING and await watch.ended(seconds):
+                wait = await self._store.get(wait_id, namespace)
+        return self._answer(wait)
+
+    async def find(self, request: web.Request) -> web.StreamResponse:
+        """`GET /v1/waits`: a page of waits, newest first, and the token of the next page."""
+        wanted = queries.wait_filter(request.query, seen_by(request))
+        found = await self._store.find(replace(wanted, limit=wanted.limit + 1))
+        page = found[: wanted.limit]
+        token = queries.page_token(page[-1].id) if len(found) > wanted.limit else None
+        # A page may hold megabytes of parameters, so it is encoded wait by wait and others get their turn.
+        encoded = b",".join(await self._encoded(page))
+        return json_response(b'{"waits":[%b],"next_page_token":%b}' % (encoded, orjson.dumps(token)))
+
+    async def _encoded(self, waits: Sequence[StoredWait]) -> Sequence[bytes]:
+        turns, encoded = Turns(), []
+        for wait in waits:
+            encoded.append(orjson.dumps(self._view(wait)))
+            if turns.over():
+                await turns.next_turn()
+        return encoded
+
+    async def pokes(self, request: web.Request) -> web.StreamResponse:
+        """`GET /v1/waits/{id}/pokes`: the last runs of verdicts, oldest first."""
+        wait = await self._store.get(queries.wait_id(request), seen_by(request))
+        return json_response(pokes_view(progress_of(wait, self._poking.live(wait.id))))
+
+    async def cancel(self, request: web.Request) -> web.StreamResponse:
+        """`POST /v1/waits/{id}:cancel`: 200 with the wait as it ended, 409 where it had ended before."""
+        await expect_no_fields(request)
+        wait = await self._store.cancel(
+            queries.wait_id(request), cancelled(), seen_by(request), caller_of(request)
+        )
+        return self._answer(wait)
+
+    async def poke(self, request: web.Request) -> web.StreamResponse:
+        """`POST /v1/waits/{id}:poke`: 202, it is due now; 409 where it has ended."""
+        await expect_no_fields(request)
+        wait = await self._store.get(queries.wait_id(request), seen_by(request))
+        if wait.state is not WaitState.WAITING:
+            raise Conflict(f"the wait has ended: {wait.state.value}")
+        told = change(caller_of(request), self._services.now(), "poke", wait.id)
+        await self._store.record(told)
+        # One that the poker does not hold yet is poked when it is handed over, which is at once as well.
+        self._poking.poke_now(wait.id)
+        return self._answer(wait, 202)
+
+    async def redeliver(self, request: web.Request) -> web.StreamResponse:
+        """`POST /v1/waits/{id}:redeliver`: 200 with the wait and its new deliveries; 409 while it is waiting."""
+        await expect_no_fields(request)
+        wait = await self._store.redeliver(queries.wait_id(request), seen_by(request), caller_of(request))
+        return self._answer(wait)
+
+    def _view(self, wait: StoredWait, until: float | None = None) -> dict[str, Any]:
+        """`until`: when its cost was, Unix seconds; None: now, or when it ended."""
+        live = self._poking.live(wait.id)
+        return wait_view(wait, live, self._sinks, self._costs.of_wait(wait, progress_of(wait, live), until))
+
+    def _answer(self, wait: StoredWait, status: int = 200) -> web.Response:
+        return json_response(self._view(wait), status)
+
+
+def _idempotency_key(request: web.Request) -> str | None:
+    keys = request.headers.getall("Idempotency-Key", ())
+    if len(keys) > 1:
+        raise InvalidInput.at("", "the Idempotency-Key header is given more than once")
+    key = keys[0] if keys else None
+    check_key(key)
+    return key

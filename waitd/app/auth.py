@@ -1,0 +1,91 @@
+"""Who may come in, as the settings say: the keyring, the identity provider, and what namespaces may name."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import NamedTuple
+
+from waitd.auth import ApiKeyring, BearerAuthenticator
+from waitd.core.auth.claims import ClaimRules
+from waitd.core.auth.namespaces import NamespaceRules, Namespaces
+from waitd.core.auth.principal import ROLES
+from waitd.core.connections.egress import is_loopback
+from waitd.core.errors import WaitdError
+from waitd.engine.clock import SystemClock
+from waitd.outgoing import Outgoing
+from waitd.ports import Authenticator, KeyStore
+from waitd.settings import Settings
+
+_HOW = (
+    "Set api_keys_file (WAITD_API_KEYS_FILE) to a file of API keys, whose lines `waitd keys create --offline` makes, "
+    "or oidc_issuer and oidc_audience (WAITD_OIDC_ISSUER, WAITD_OIDC_AUDIENCE) to an identity provider."
+)
+
+
+class Door(NamedTuple):
+    """What guards the API. `authenticator` None: nobody is asked."""
+
+    keyring: ApiKeyring
+    authenticator: Authenticator | None
+    namespaces: Namespaces
+
+
+def check_bind(settings: Settings) -> None:
+    """Refuses to be reached by others than this machine's programs without authentication.
+
+    Raises:
+        WaitdError: which settings to set.
+    """
+    if not is_loopback(settings.host) and not settings.authenticates:
+        raise WaitdError(
+            f"bind {settings.bind} is not a loopback address, and there is no authentication: whoever reaches it could "
+            f"submit waits and use your connections. {_HOW} Or bind 127.0.0.1."
+        )
+
+
+@asynccontextmanager
+async def door_of(settings: Settings, store: KeyStore, outgoing: Outgoing) -> AsyncIterator[Door]:
+    """The door of one daemon.
+
+    Raises:
+        WaitdError: the keys file cannot be read, a library is missing, or nobody could come in.
+    """
+    clock = SystemClock()
+    keyring = ApiKeyring(store, file=settings.api_keys_file, retention=settings.retention, now=clock.now)
+    await keyring.open()
+    namespaces = Namespaces(
+        {name: NamespaceRules(**rules.model_dump()) for name, rules in settings.namespaces.items()}
+    )
+    async with AsyncExitStack() as stack:
+        authenticator: Authenticator | None = None
+        if settings.authenticates:
+            tokens = await _tokens(settings, outgoing, clock, stack)
+            if tokens is None and not keyring.holds_any():
+                raise WaitdError(
+                    f"callers have to authenticate, and there is no API key that is good. {_HOW}"
+                )
+            authenticator = BearerAuthenticator(keyring, tokens)
+        yield Door(keyring, authenticator, namespaces)
+
+
+async def _tokens(
+    settings: Settings, outgoing: Outgoing, clock: SystemClock, stack: AsyncExitStack
+) -> Authenticator | None:
+    if settings.oidc_issuer is None:
+        return None
+    try:
+        from waitd.auth.issuer import Issuer  # noqa: PLC0415 - of an extra, and not needed by all
+        from waitd.auth.oidc import OidcTokens  # noqa: PLC0415
+    except ImportError:
+        raise WaitdError(
+            "oidc_issuer needs a library that is not installed: pip install 'waitd[oidc]'"
+        ) from None
+    rules = ClaimRules(
+        settings.oidc_issuer,
+        frozenset(settings.oidc_audience),
+        settings.oidc_role_claim,
+        {name: ROLES[role] for name, role in settings.oidc_roles.items()},
+        settings.oidc_namespace_claim,
+    )
+    issuer = await stack.enter_async_context(Issuer(settings.oidc_issuer, outgoing, now=clock.monotonic))
+    algorithms: Sequence[str] = settings.oidc_algorithms
+    return OidcTokens(issuer, rules, algorithms, now=clock.now)

@@ -1,0 +1,94 @@
+"""What runs beside an Airflow of our own: a job server to wait for, and a waitd that may be killed and started again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from waitd.bench.airflow.environment import AirflowFailed
+from waitd.bench.airflow.instance import HEARTBEAT, USERS
+from waitd.bench.airflow.processes import Process, eventually, without
+from waitd.bench.children import FLEET, free_port
+
+
+def connection(conn_type: str, url: str, **more: Any) -> str:
+    """A connection as a variable holds it."""
+    return json.dumps({"conn_type": conn_type, "host": url, **more})
+
+
+@contextmanager
+def job_server() -> Iterator[str]:
+    """The fleet, in a process that ends with us; its URL. Raises AirflowFailed."""
+    command = [sys.executable, "-m", FLEET, "--exit-with-parent"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, start_new_session=True) as process:  # noqa: S603 - our own words
+        try:
+            line = process.stdout.readline() if process.stdout else b""
+            if not line:
+                raise AirflowFailed("the job server did not start")
+            yield json.loads(line)["urls"][0]
+        finally:
+            process.kill()
+
+
+class WaitdBeside:
+    """A waitd on a directory of its own. It knows the connections `jobs` and, once it is started, `airflow`."""
+
+    def __init__(self, home: Path, jobs_url: str, settings: Mapping[str, str] | None = None) -> None:
+        """`settings` are further variables."""
+        bind = f"127.0.0.1:{free_port()}"
+        self.url = f"http://{bind}"
+        self._log = home / "daemon.log"
+        self._process: Process | None = None
+        self._environment = without(("WAITD_", "AIRFLOW_CONN_"), os.environ) | {
+            "WAITD_BIND": bind,
+            "WAITD_STATE_DIR": str(home / "state"),
+            "WAITD_LOG_FORMAT": "json",
+            "WAITD_LADDER": json.dumps([0.0, *[1.0] * 60]),
+            "WAITD_AIRFLOW_HOLD_OFF": str(HEARTBEAT + 5),
+            "AIRFLOW_CONN_JOBS": connection("http", jobs_url),
+            **(settings or {}),
+        }
+
+    @property
+    def pids(self) -> list[int]:
+        """The ids of its processes; none where it does not run."""
+        return [] if self._process is None else self._process.pids
+
+    def start(self, airflow_url: str) -> None:
+        """Starts it, and waits until it takes waits. Raises AirflowFailed."""
+        airflow = connection("airflow", airflow_url, login="waitd", password=USERS["waitd"][1])
+        environment = self._environment | {"AIRFLOW_CONN_AIRFLOW": airflow}
+        self._process = Process([sys.executable, "-m", "waitd", "serve"], self._log, env=environment)
+        eventually(self._ready, 60, "waitd")
+
+    def ask(self, path: str) -> Any:
+        """Its decoded answer to a GET. Raises OSError."""
+        with urllib.request.urlopen(self.url + path, timeout=30) as response:  # noqa: S310 - our own URL
+            return json.loads(response.read())
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """SIGTERM; nothing where it does not run."""
+        self._end(signal.SIGTERM)
+
+    def _end(self, signum: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.stop(signum)
+            self._process = None
+
+    def _ready(self) -> bool:
+        try:
+            self.ask("/readyz")
+        except OSError:
+            return False
+        return True

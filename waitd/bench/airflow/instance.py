@@ -1,0 +1,211 @@
+"""A real Airflow on a real PostgreSQL: api-server, scheduler with LocalExecutor, dag-processor, and a triggerer only where it is asked for.
+
+The end-to-end tests run on it, the demo, and whoever measures what waiting costs there.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+from waitd.bench.airflow.environment import AirflowFailed, beside_airflow
+from waitd.bench.airflow.processes import Postgres, Process, eventually, without
+from waitd.bench.children import free_port
+
+#: The API lies under a path, as it does behind many an ingress.
+PREFIX = "/airflow"
+#: Users of the simple auth manager, by name: role and password.
+USERS = {"waitd": ("op", "waitd-pw"), "user": ("user", "user-pw"), "viewer": ("viewer", "viewer-pw")}
+JWT_SECRET = "of no worth outside of this run: at least sixty-four bytes, because that is what HS512 wants"  # noqa: S105 - loopback only
+#: `[workers] min_heartbeat_interval`: Airflow's own is 5 s. Tasks are held off for 5 s more.
+HEARTBEAT = 1
+#: How long it may take until everything runs and the DAGs are there, seconds: half a minute of a CPU that others may use, too.
+PATIENCE = 300.0
+#: How long an answer of its API may take, seconds.
+_ANSWER_TIMEOUT = 90.0
+
+
+class Airflow:
+    """Airflow over a directory of its own. Start it, stop its scheduler, start that again; ask it for anything by `ask`.
+
+    Every method raises AirflowFailed.
+    """
+
+    def __init__(
+        self,
+        environment: Path,
+        dags: Path,
+        *,
+        parallelism: int = 4,
+        triggerer: bool = False,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        """`environment` is made by `airflow_environment`; `parallelism` is how many tasks run at once; `settings` are further variables,
+        e.g. `AIRFLOW_CONN_JOBS`.
+        """
+        self._environment = environment
+        self.home = Path(mkdtemp(prefix="waitd-airflow-"))
+        self.home.chmod(0o755)  # PostgreSQL may run as another user
+        (self.home / "postgres").mkdir()
+        self._postgres = Postgres(environment, self.home / "postgres")
+        self._names = ["dag-processor", "scheduler", *(["triggerer"] if triggerer else []), "api-server"]
+        self._processes: dict[str, Process] = {}
+        self._dags = dags
+        self._tokens: dict[str, str] = {}
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}{PREFIX}"
+        self._settings = (
+            self._fixed(port) | {"AIRFLOW__CORE__PARALLELISM": str(parallelism)} | dict(settings or {})
+        )
+
+    def _fixed(self, port: int) -> dict[str, str]:
+        passwords = self.home / "passwords.json"
+        passwords.write_text(json.dumps({name: password for name, (_, password) in USERS.items()}), "utf-8")
+        users = ",".join(f"{name}:{role}" for name, (role, _) in USERS.items())
+        return {
+            "AIRFLOW_HOME": str(self.home),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(self._dags),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+            "AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG": "200",
+            "AIRFLOW__CORE__MAX_ACTIVE_RUNS_PER_DAG": "200",
+            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": users,
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
+            "AIRFLOW__API__BASE_URL": self.url,
+            "AIRFLOW__API__HOST": "127.0.0.1",
+            "AIRFLOW__API__PORT": str(port),
+            "AIRFLOW__API__WORKERS": "1",
+            "AIRFLOW__API__SECRET_KEY": JWT_SECRET,
+            "AIRFLOW__API_AUTH__JWT_SECRET": JWT_SECRET,
+            "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
+            "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
+            "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
+            "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "5",
+            "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": str(HEARTBEAT),
+            "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",  # 5 s is not enough where the machine is busy
+            "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+            "AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO",
+            "PYTHONPATH": beside_airflow(self.home / "beside"),
+        }
+
+    def start(self) -> None:
+        """Starts everything and waits until the DAGs are there."""
+        self._settings["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = self._postgres.start()
+        migrated = subprocess.run(  # noqa: S603 - our own words
+            [self._program, "db", "migrate"], env=self._inherited(), capture_output=True, check=False
+        )
+        if migrated.returncode != 0:
+            raise AirflowFailed(
+                f"airflow db migrate failed:\n{migrated.stderr.decode(errors='replace')[-2000:]}"
+            )
+        for name in self._names:
+            self.start_process(name)
+        eventually(self._has_parsed, PATIENCE, "the DAGs")
+
+    def start_process(self, name: str, **settings: str) -> None:
+        """Starts `api-server`, `scheduler`, `dag-processor` or `triggerer`, if it is not running; the first answers from then on."""
+        if name not in self._processes:
+            command = [
+                self._program,
+                name,
+                *(["--skip-serve-logs"] if name in {"scheduler", "triggerer"} else []),
+            ]
+            variables = self._inherited() | settings
+            self._processes[name] = Process(command, self.home / f"{name}.log", env=variables, cwd=self.home)
+        if name == "api-server":
+            eventually(self._answers, PATIENCE, "Airflow's API")
+
+    def stop_process(self, name: str, signum: signal.Signals = signal.SIGTERM) -> None:
+        """Ends one of them, with whatever it had started."""
+        self._processes.pop(name).stop(signum)
+
+    def stop(self) -> None:
+        """Ends everything and takes the directory away."""
+        for name in list(self._processes):
+            self.stop_process(name, signal.SIGKILL)
+        self._postgres.stop()
+        shutil.rmtree(self.home, ignore_errors=True)
+
+    def pids(self) -> dict[str, list[int]]:
+        """The ids of its processes, each with what it has started, by name; `postgres` among them."""
+        return {name: process.pids for name, process in self._processes.items()} | {
+            "postgres": self._postgres.pids
+        }
+
+    def logs(self) -> str:
+        """The ends of the processes' logs."""
+        logs = sorted(self.home.glob("*.log"))
+        return "\n".join(f"== {log.name}\n{log.read_text('utf-8', 'replace')[-3000:]}" for log in logs)
+
+    @property
+    def _program(self) -> str:
+        return str(self._environment / "bin" / "airflow")
+
+    def _inherited(self) -> dict[str, str]:
+        # Compiled once, it starts in half the time.
+        inherited = without(("AIRFLOW", "WAITD_", "PYTHONDONTWRITEBYTECODE"), os.environ)
+        path = f"{self._environment / 'bin'}:{os.environ.get('PATH', '')}"
+        return inherited | self._settings | {"PATH": path}
+
+    def _answers(self) -> bool:
+        self._refuse_ended()
+        try:
+            return self.ask("GET", "/api/v2/version")[0] == 200
+        except OSError:
+            return False
+
+    def _has_parsed(self) -> bool:
+        self._refuse_ended()
+        names = {path.stem for path in self._dags.glob("*.py")}
+        _, errors = self.ask("GET", "/api/v2/importErrors")
+        if errors["import_errors"]:
+            raise AirflowFailed(f"a DAG does not import: {errors['import_errors']}")
+        _, dags = self.ask("GET", "/api/v2/dags?limit=100")
+        return names <= {Path(dag["relative_fileloc"]).stem for dag in dags["dags"]}
+
+    def _refuse_ended(self) -> None:
+        ended = [name for name, process in self._processes.items() if process.process.poll() is not None]
+        if ended:
+            raise AirflowFailed(f"Airflow's {ended[0]} has ended by itself:\n{self.logs()}")
+
+    # ---------------------------------------------------------------- its API
+
+    def token(self, user: str = "waitd") -> str:
+        """A token of one of `USERS`."""
+        if user not in self._tokens:
+            status, answer = self._exchange(
+                "POST", "/auth/token", {"username": user, "password": USERS[user][1]}, {}
+            )
+            if status != 201:
+                raise AirflowFailed(f"Airflow gives {user} no token: {status} {answer}")
+            self._tokens[user] = answer["access_token"]
+        return self._tokens[user]
+
+    def ask(self, method: str, path: str, body: Any = None, user: str = "waitd") -> tuple[int, Any]:
+        """Status and decoded answer of a request to the public API, as Airflow sees it and waitd has no part in. Raises OSError, too."""
+        return self._exchange(method, path, body, {"Authorization": f"Bearer {self.token(user)}"})
+
+    def _exchange(self, method: str, path: str, body: Any, headers: dict[str, str]) -> tuple[int, Any]:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(  # noqa: S310 - our own URL
+            self.url + path, data=data, method=method, headers={"Content-Type": "application/json", **headers}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=_ANSWER_TIMEOUT) as response:  # noqa: S310
+                return response.status, _decoded(response.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, _decoded(error.read())
+
+
+def _decoded(body: bytes) -> Any:
+    return json.loads(body) if body else None

@@ -1,0 +1,95 @@
+"""Slots over time under each mode, as a picture. Needs matplotlib (the extra `plot`)."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+
+from waitd.cli.common import Code, fail
+from waitd.core.costs.model import Mode
+
+SUFFIXES = (".png", ".svg")
+#: Told apart by people who see colours differently as well (Okabe and Ito), from the most slots to the fewest.
+COLOURS = {Mode.POKE: "#d55e00", Mode.RESCHEDULE: "#e69f00", Mode.DEFER: "#56b4e9", Mode.WAITD: "#009e73"}
+WORDS = {
+    Mode.POKE: "poke: a slot held",
+    Mode.RESCHEDULE: "reschedule",
+    Mode.DEFER: "defer (Triggerer)",
+    Mode.WAITD: "waitd",
+}
+STYLES = {Mode.POKE: "-", Mode.RESCHEDULE: "-", Mode.DEFER: (0, (3, 3)), Mode.WAITD: "-"}
+
+
+def check_plot(file: Path) -> None:
+    """Ends the command where the picture could not be made: before the work, not after it."""
+    if file.suffix.lower() not in SUFFIXES:
+        fail(f"--plot {file}: the file's name ends with {' or '.join(SUFFIXES)}.", Code.USAGE)
+    if not file.absolute().parent.is_dir():
+        fail(f"--plot {file}: there is no such directory.", Code.USAGE)
+    if find_spec("matplotlib") is None:
+        fail("--plot needs matplotlib: pip install 'waitd[plot]'", Code.USAGE)
+
+
+def plot(file: Path, slots: Mapping[Mode, Sequence[float]], edges: Sequence[float], title: str) -> None:
+    """Writes the picture. `slots`: how many were held between each of `edges` (Unix seconds) and the next."""
+    from matplotlib import dates
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    times = [datetime.fromtimestamp(edge, UTC) for edge in edges]
+    moments = dates.date2num(times)  # type: ignore[no-untyped-call]
+    figure = Figure(figsize=(10, 4.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for mode in Mode:
+        values = slots[mode]
+        mean = sum(values) / len(values)
+        label = f"{WORDS[mode]}, {_figure(mean)} on average"
+        axes.stairs(
+            values,
+            moments,
+            color=COLOURS[mode],
+            linestyle=STYLES[mode],
+            linewidth=2.6 if mode is Mode.WAITD else 1.4,
+            zorder=3
+            if mode is Mode.DEFER
+            else 2,  # where both lie on the same line, its dashes show waitd's below them
+            clip_on=False,
+            label=label,
+        )
+    axes.stairs(slots[Mode.POKE], moments, fill=True, color=COLOURS[Mode.POKE], alpha=0.08)
+    axes.set_ylabel("worker slots held")
+    axes.set_xlim(moments[0], moments[-1])
+    axes.xaxis_date(UTC)
+    axes.set_ylim(bottom=0)
+    axes.set_axisbelow(True)
+    axes.yaxis.set_major_locator(MaxNLocator(7, integer=max(slots[Mode.POKE]) > 3))
+    locator = dates.AutoDateLocator(tz=UTC)  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator, tz=UTC))  # type: ignore[no-untyped-call]
+    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_title(title, loc="left", fontsize=12, fontweight="bold")
+    axes.annotate(
+        "times in UTC; poke, reschedule and defer are a model",
+        (1, -0.14),
+        xycoords="axes fraction",
+        ha="right",
+        va="top",
+        fontsize=8,
+        color="#666666",
+    )
+    figure.legend(loc="outside lower left", ncols=2, frameon=False, fontsize=9)
+    figure.savefig(file, dpi=150)
+
+
+def edges_of(start: float, end: float, most: int = 480) -> list[float]:
+    """Evenly spaced moments from `start` to `end`, Unix seconds; not closer than a second."""
+    span = max(end - start, 1.0)
+    count = max(1, min(most, int(span)))
+    return [start + span * index / count for index in range(count + 1)]
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}" if value >= 0.1 else f"{value:.2g}"

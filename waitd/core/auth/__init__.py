@@ -1,0 +1,4 @@
+"""Who may do what: principals, roles, API keys, claims, namespaces and rate limits.
+
+Pure rules; tokens are verified by `waitd.auth` and requests are checked by `waitd.api`.
+"""

@@ -1,0 +1,54 @@
+"""The event that tells how a wait ended: CloudEvents 1.0, one a wait, under the wait's own id.
+
+It is made once, in the transaction that ends the wait, and its bytes are stored: every attempt at every sink sends the same bytes.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from waitd.core.waits.wait import Outcome, WaitId, WaitSpec
+
+CONTENT_TYPE = "application/cloudevents+json"
+SOURCE = "/waitd"
+
+
+def rfc3339(at: float) -> str:
+    """Unix seconds as the API writes times: RFC 3339, UTC, milliseconds."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def event_of(
+    wait_id: WaitId,
+    namespace: str,
+    spec: WaitSpec,
+    outcome: Outcome,
+    *,
+    pokes: int,
+    created_at: float,
+    finished_at: float,
+) -> Mapping[str, Any]:
+    """The CloudEvent of an outcome, ready to be encoded. Times are Unix seconds."""
+    return {
+        "specversion": "1.0",
+        "id": wait_id,
+        "source": SOURCE,
+        "type": f"waitd.wait.{outcome.state.value}",
+        "subject": wait_id,
+        "time": rfc3339(finished_at),
+        "datacontenttype": "application/json",
+        "data": {
+            "wait_id": wait_id,
+            "namespace": namespace,
+            "state": outcome.state.value,
+            "payload": outcome.payload,
+            "message": outcome.message,
+            "reason": outcome.reason,
+            "soft_fail": spec.soft_fail,
+            "labels": dict(spec.labels),
+            "kind": spec.kind,
+            "pokes": pokes,
+            "created_at": rfc3339(created_at),
+            "finished_at": rfc3339(finished_at),
+        },
+    }

@@ -1,0 +1,265 @@
+"""S3's HEAD of an object and LIST of keys, signed, over the HTTP client of the kind `http`; shared by every kind that asks S3.
+
+It answers with what it found, or with the verdict that this comes to. It makes one request a question, and no retries: when to ask again
+is the poker's to say. A client library costs more a question, or does not take every key that S3 does.
+"""
+
+import time
+from collections.abc import Awaitable, Callable
+from functools import lru_cache
+from typing import NamedTuple, Self, TypeVar
+from xml.etree.ElementTree import ParseError
+
+import structlog
+from anyio import CapacityLimiter
+
+from waitd.core.aws.s3_answers import Asked, S3Refusal, verdict_of_refusal
+from waitd.core.aws.signature import S3Signer, encoded_path, encoded_query
+from waitd.core.connections.aws import is_region
+from waitd.core.connections.egress import Named
+from waitd.core.http.answer import NOT_NOW, Answered, Refused
+from waitd.core.waits.verdict import Unreachable, Verdict
+from waitd.outgoing import Outgoing
+from waitd.ports import Connections
+from waitd.probes.access.aws import AwsPlaces, Place, Whose, aws_host
+from waitd.probes.cel.workers import WORKERS
+from waitd.probes.s3.xml import File, Page, element_of, file_of, page_of
+from waitd.probes.transport.client import HttpClient, Request, Response, facts_of
+from waitd.probes.transport.connection import Reply
+
+#: The largest body of an error, and of a page of 1,000 keys, in bytes.
+_ERROR_BYTES = 64 * 1024
+_PAGE_BYTES = 8 * 1024 * 1024
+#: Seconds for which a bucket that was there is taken to be there still, where a missing key might mean a missing bucket.
+BUCKET_SEEN = 300.0
+_MAX_BUCKETS = 10_000
+#: Of how many of them, by credentials, what signs is kept: those whose credentials have changed are soon gone.
+_MAX_SIGNED = 1_000
+#: Answers that may tell the bucket's own region, and answers to a HEAD that leave unsaid what is wrong.
+_TELLS_REGION = frozenset({301, 307, 400})
+_WORDLESS = frozenset({400, 401, 403})
+
+#: The most pages of 1,000 keys that one look reads.
+MAX_PAGES = 100
+
+TOO_MANY = Unreachable(
+    "too_many_keys",
+    f"More than {MAX_PAGES * 1000:,} keys begin so; a longer literal beginning is needed.",
+)
+_BAD_LIST = Unreachable("bad_answer", "The answer is no list of keys.")
+_BAD_HEAD = Unreachable(
+    "bad_answer", "The answer is not that of an S3 store: it has neither ETag nor Last-Modified."
+)
+Sorry = Verdict | Refused
+#: A bucket at an origin.
+_Home = tuple[str, str]
+_Value = TypeVar("_Value", float, str)
+_Found = TypeVar("_Found")
+
+_log = structlog.get_logger()
+
+
+class _Answer(NamedTuple):
+    facts: Answered
+    response: Response
+    body: bytes | None = None
+
+
+class S3Client:
+    """Asks S3. Start it in the loop that it runs in, and close it there; or use it as a context manager.
+
+    `now` gives Unix seconds, `monotonic` seconds that never go back.
+    """
+
+    def __init__(
+        self,
+        connections: Connections,
+        *,
+        outgoing: Outgoing | None = None,
+        keepalive: float = 30.0,
+        now: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.places = AwsPlaces(connections, now=monotonic)
+        self.now = now
+        #: Bounds the worker processes of all that ask S3.
+        self.workers = CapacityLimiter(WORKERS)
+        self._monotonic = monotonic
+        self._http = HttpClient(keepalive=keepalive, outgoing=outgoing)
+        self._regions: dict[_Home, str] = {}
+        self._buckets: dict[_Home, float] = {}
+        #: The bucket as it is addressed and signed for, the same object each time.
+        self._bucket = lru_cache(maxsize=_MAX_SIGNED)(Bucket)
+
+    async def start(self) -> Self:
+        """Opens the HTTP session."""
+        await self._http.start()
+        return self
+
+    async def close(self) -> None:
+        """Closes the HTTP session and its connections."""
+        await self._http.close()
+
+    async def __aenter__(self) -> Self:
+        return await self.start()
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def look(
+        self, whose: Whose, ask: Callable[[Place], Awaitable[_Found | Verdict | Refused]]
+    ) -> _Found | Verdict:
+        """What `ask` finds, or the verdict that it comes to; see `AwsPlaces.look`."""
+        return await self.places.look(whose, ask)
+
+    async def head(self, place: Place, bucket: str, key: str, *, anew: bool = False) -> File | Sorry | None:
+        """The object; None: it is not there. `anew`: the second time, since the bucket's own region is known.
+
+        Raises:
+            aiohttp.ClientError, OSError: see `http_client.trouble`.
+        """
+        answer = await self._ask(place, "HEAD", bucket, key, "")
+        status = answer.facts.status
+        if status == 404:
+            if self._monotonic() < self._buckets.get((place.origin, bucket), 0.0):
+                return None
+            return await self._missing(place, bucket)
+        if 200 <= status < 300:
+            return file_of(key, answer.response.headers) or _BAD_HEAD
+        refusal = S3Refusal(status, "", answer.facts.retry_after)
+        if status in _WORDLESS:  # those to a LIST say what is wrong
+            region = self._regions.get((place.origin, bucket))
+            told = _refusal(await self._ask(place, "GET", bucket, "", _list_query(key, None, 1)))
+            if not anew and region != self._regions.get((place.origin, bucket)):
+                return await self.head(place, bucket, key, anew=True)
+            if told.code:
+                refusal = S3Refusal(told.status, told.code, told.retry_after)
+        return verdict_of_refusal(refusal, Asked.HEAD)
+
+    def begin_head(
+        self, place: Place, bucket: str, key: str, told: Callable[[Sorry | bool], None]
+    ) -> Callable[[], None] | None:
+        """Asks for a key that was not there; returns what gives that up, None where it takes more than one request on a free connection.
+
+        It tells True where the key still is not there, why nothing is known of it where the server says "not now", and False where `head`
+        has to look.
+
+        Raises:
+            aiohttp.ClientError, OSError, ValueError: see `http_client.trouble`.
+        """
+        home = (place.origin, bucket)
+        if self._monotonic() >= self._buckets.get(home, 0.0):
+            return None
+        where = self._bucket(place, self._regions.get(home, place.region), bucket)
+        exchange = self._http.begin(
+            where.request("HEAD", key, "", now=self.now()),
+            lambda came: told(False if isinstance(came, Exception) else self._at_sight(came)),
+        )
+        return None if exchange is None else exchange.give_up
+
+    def _at_sight(self, reply: Reply) -> Sorry | bool:
+        if reply.status not in NOT_NOW and reply.status < 500:
+            return reply.status == 404
+        retry_after = facts_of(reply, self.now()).retry_after
+        return verdict_of_refusal(S3Refusal(reply.status, "", retry_after), Asked.HEAD)
+
+    async def page(self, place: Place, bucket: str, prefix: str, token: str | None) -> Page | Sorry:
+        """A page of the keys that begin with `prefix`.
+
+        Raises:
+            aiohttp.ClientError, OSError: see `http_client.trouble`.
+        """
+        answer = await self._ask(place, "GET", bucket, "", _list_query(prefix, token, 1000))
+        if not 200 <= answer.facts.status < 300:
+            return verdict_of_refusal(_refusal(answer), Asked.LIST)
+        try:
+            return page_of(answer.body or b"")
+        except (LookupError, ValueError, ParseError):
+            return _BAD_LIST
+
+    async def _missing(self, place: Place, bucket: str) -> Sorry | None:
+        """None for a missing key; S3 answers a HEAD the same where there is no bucket, so that is asked now and then."""
+        answer = await self._ask(place, "GET", bucket, "", _list_query("", None, 1))
+        if answer.facts.status == 404:
+            return verdict_of_refusal(_refusal(answer), Asked.LIST)
+        if answer.facts.status < 500:
+            _keep(self._buckets, (place.origin, bucket), self._monotonic() + BUCKET_SEEN)
+        return None
+
+    async def _ask(self, place: Place, method: str, bucket: str, key: str, query: str) -> _Answer:
+        """One answer; a second one where the first tells the bucket's own region."""
+        home = (place.origin, bucket)
+        region = self._regions.get(home, place.region)
+        answer = await self._send(self._bucket(place, region, bucket), method, key, query)
+        if answer.facts.status in _TELLS_REGION:
+            told = answer.response.headers.get("x-amz-bucket-region") or element_of(answer.body, "Region")
+            if told and told != region and is_region(told):
+                _keep(self._regions, home, told)
+                answer = await self._send(self._bucket(place, told, bucket), method, key, query)
+        return answer
+
+    async def _send(self, bucket: "Bucket", method: str, key: str, query: str) -> _Answer:
+        now = self.now()
+        sent = await self._http.exchange(bucket.request(method, key, query, now=now), now)
+        facts, response, _ = sent
+        try:
+            if method == "HEAD":
+                return _Answer(facts, response)
+            limit = _PAGE_BYTES if facts.status < 300 else _ERROR_BYTES
+            return _Answer(facts, response, await self._http.read(response, limit))
+        finally:
+            if not response.closed:
+                await self._http.release(response)
+
+
+def _keep(held: dict[_Home, _Value], home: _Home, value: _Value) -> None:
+    if len(held) >= _MAX_BUCKETS and home not in held:
+        del held[next(iter(held))]
+    held[home] = value
+
+
+class Bucket:
+    """A bucket as requests about it are addressed and signed. `signer` None: they are not signed."""
+
+    def __init__(self, place: Place, region: str, name: str) -> None:
+        base = place.base or f"https://{aws_host(region)}"
+        scheme, _, rest = base.partition("://")
+        host, slash, above = rest.partition("/")
+        own_host = _has_own_host(place, name)
+        if own_host:
+            host = f"{name}.{host}"
+        self.origin = f"{scheme}://{host}"
+        self.signer = None if place.keys is None else S3Signer(place.keys, region, host)
+        self.verify_tls = place.verify_tls
+        root = f"{slash}{above}" if own_host else f"{slash}{above}/{name}"
+        self._above_keys = f"{root}/"
+        self._itself = f"{root}/" if own_host else root
+
+    def path(self, key: str) -> str:
+        """The encoded path of an object in it; without a key, its own."""
+        return self._above_keys + encoded_path(key) if key else self._itself
+
+    def request(self, method: str, key: str, query: str, *, now: float) -> Request:
+        """A request about an object in it, or without a key about itself, signed at `now` (Unix seconds)."""
+        path = self.path(key)
+        headers = None if self.signer is None else self.signer.headers(method, path, query, now=now)
+        url = f"{self.origin}{path}?{query}" if query else self.origin + path
+        return Request(method, url, headers, None, self.verify_tls, Named.BY_OPERATOR)
+
+
+def _has_own_host(place: Place, bucket: str) -> bool:
+    """Whether the bucket is part of the host: as boto3 does it, at AWS's own endpoints, and where the connection says so."""
+    if place.style == "path" or (place.style == "auto" and place.base is not None):
+        return False
+    return bucket.replace("-", "").isalnum() and bucket.islower() and len(bucket) <= 63
+
+
+def _list_query(prefix: str, token: str | None, most: int) -> str:
+    parameters = {"list-type": "2", "encoding-type": "url", "prefix": prefix, "max-keys": str(most)}
+    if token is not None:
+        parameters["continuation-token"] = token
+    return encoded_query(parameters)
+
+
+def _refusal(answer: _Answer) -> S3Refusal:
+    return S3Refusal(answer.facts.status, element_of(answer.body, "Code"), answer.facts.retry_after)

@@ -1,0 +1,112 @@
+"""What a database's errors mean: the tables from SQLSTATE, MySQL's numbers and SQLite's codes to a verdict.
+
+Messages name the kind of error and quote nothing: a database's own words may hold values of rows and of parameters.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+
+from waitd.core.http.answer import Refused
+from waitd.core.waits.verdict import Failure, Unreachable, Verdict
+
+#: SQLSTATE classes in which the statement itself is at fault: no such feature, data, cardinality, read-only, syntax and rights.
+_PG_STATEMENT = ("0A", "21", "22", "25", "26", "34", "42", "44", "P0")
+#: In which the login is.
+_PG_LOGIN = ("28", "3D")
+_MYSQL_LOGIN = frozenset({1044, 1045, 1049, 1698, 1862, 3118, 3159, 4151})
+#: MySQL's and MariaDB's errors that another time may not show: limits, locks, time-outs, shutdown, network.
+_MYSQL_NOT_NOW = frozenset({
+    1020, 1021, 1023, 1030, 1037, 1038, 1040, 1041, 1053, 1077, 1079, 1080, 1129, 1135, 1152, 1153, 1154, 1155, 1156, 1157, 1158, 1159,
+    1160, 1161, 1180, 1184, 1189, 1190, 1203, 1205, 1206, 1213, 1226, 1317, 1412, 1614, 1615, 1637, 1836, 1880, 1927, 1969, 3024, 3032,
+    3058, 3169, 3572, 4031,
+})  # fmt: skip
+_SQLITE_STATEMENT = frozenset({"SQLITE_ERROR", "SQLITE_AUTH", "SQLITE_READONLY", "SQLITE_MISMATCH", "SQLITE_RANGE", "SQLITE_SCHEMA", "SQLITE_MISUSE"})  # fmt: skip
+
+TOO_LARGE = Unreachable("too_large", "The rows are over 256 KiB; ask for less in sql.")
+TIMED_OUT = Unreachable("statement_timeout", "The statement took longer than request_timeout.")
+
+
+def verdict_of_error(error: BaseException) -> Verdict | Refused | None:
+    """What a driver's error, or SQLAlchemy's around it, comes to; None where it is none of a database's."""
+    for cause in _causes(error):
+        verdict = _of_postgres(cause) or _of_mysql(cause) or _of_sqlite(cause)
+        if verdict is not None:
+            return verdict
+    return None
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = getattr(error, "orig", None) or error.__cause__ or error.__context__
+
+
+def _of_postgres(error: BaseException) -> Verdict | Refused | None:  # noqa: PLR0911 - a row of the table each
+    state = getattr(error, "sqlstate", None)
+    module = type(error).__module__
+    if module == "asyncpg.exceptions._base" or (module.startswith("asyncpg") and not isinstance(state, str)):
+        name = type(error).__name__
+        if name in {"DataError", "InterfaceError"} and "query argument" in str(error):
+            return _statement("a parameter is of another type than the statement wants")
+        if name == "InterfaceError" and "positional argument" in str(error):
+            return _statement(name)
+        return Unreachable("disconnected", f"The connection to the database failed: {name}.")
+    if not module.startswith("asyncpg") or not isinstance(state, str):
+        return None
+    name = f"{state} {type(error).__name__.removesuffix('Error')}"
+    if state == "57014":
+        return TIMED_OUT
+    if state.startswith(_PG_LOGIN):
+        return _login(name)
+    return _statement(name) if state.startswith(_PG_STATEMENT) else _not_now(name)
+
+
+def _of_mysql(error: BaseException) -> Verdict | Refused | None:
+    if (
+        not type(error).__module__.startswith("pymysql")
+        or not error.args
+        or not isinstance(error.args[0], int)
+    ):
+        return None
+    number = error.args[0]
+    if number in {1969, 3024}:
+        return TIMED_OUT
+    if number in _MYSQL_LOGIN:
+        return _login(str(number))
+    if number in _MYSQL_NOT_NOW or not number or 2000 <= number < 3000:
+        return _not_now(str(number))
+    return _statement(str(number))
+
+
+def _of_sqlite(error: BaseException) -> Verdict | None:
+    if isinstance(error, sqlite3.Warning | sqlite3.ProgrammingError) and not hasattr(
+        error, "sqlite_errorname"
+    ):
+        return _statement("not one statement" if "one statement" in str(error) else type(error).__name__)
+    name = getattr(error, "sqlite_errorname", None)
+    if not isinstance(error, sqlite3.Error) or not isinstance(name, str):
+        return None
+    if name == "SQLITE_INTERRUPT":
+        return TIMED_OUT
+    if name == "SQLITE_TOOBIG":
+        return TOO_LARGE
+    if "_".join(name.split("_")[:2]) not in _SQLITE_STATEMENT:
+        return _not_now(name)
+    told = str(error)  # of these, what it says is a name
+    return _statement(f"{name}, {told}" if told.startswith("no such ") and len(told) < 120 else name)
+
+
+def _statement(what: str) -> Failure:
+    return Failure("sql_error", f"The database does not take the statement: {what}.", silenceable=True)
+
+
+def _login(what: str) -> Refused:
+    return Refused(
+        Failure(
+            "access_denied", f"The database does not accept the connection's login: {what}.", silenceable=True
+        )
+    )
+
+
+def _not_now(what: str) -> Unreachable:
+    return Unreachable("database_unavailable", f"The database cannot answer now: {what}.")

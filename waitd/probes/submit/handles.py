@@ -1,0 +1,102 @@
+"""What the expressions of a `submit` say of an answer: the handle, and a sentence for people. In the loop where that is cheap, else in a
+worker process.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from anyio import CapacityLimiter
+
+from waitd.core.waits.submission import Handle
+from waitd.core.waits.verdict import MESSAGE_LIMIT
+from waitd.probes.cel.evaluation import INLINE_BODY, Response
+from waitd.probes.cel.expressions import INLINE_COST, Trouble
+from waitd.probes.cel.workers import apart
+from waitd.probes.submit.plan import LANGUAGE
+
+#: The largest handle as JSON, in bytes.
+MAX_HANDLE = 2048
+
+
+class Seen:
+    """An answer as these expressions see it: `waitd.probes.cel.evaluation.Response`, and the idempotency key."""
+
+    __slots__ = ("key", "response")
+
+    def __init__(self, response: Response, key: str) -> None:
+        self.response = response
+        self.key = key
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return self.response.status
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """By lower-case names."""
+        return self.response.headers
+
+    @property
+    def body(self) -> Any:
+        """The body as JSON; None where it is none."""
+        return self.response.body
+
+    @property
+    def text(self) -> str:
+        """The body as text."""
+        return self.response.text
+
+
+async def handle_in(source: str, seen: Seen, limiter: CapacityLimiter) -> Handle | Trouble | None:
+    """The handle that an answer names; None where it says null, Trouble where there is none.
+
+    Raises:
+        anyio.BrokenWorkerProcess, MemoryError: the expression asked for more memory than there is.
+    """
+    value = await _value(source, seen, limiter)
+    return value if value is None or isinstance(value, Trouble) else _handle(value)
+
+
+async def message_in(source: str | None, seen: Seen, limiter: CapacityLimiter) -> str | None:
+    """The sentence that an expression makes of an answer; None where there is none. Raises as `handle_in` does."""
+    value = None if source is None else await _value(source, seen, limiter)
+    return value[:MESSAGE_LIMIT] if isinstance(value, str) and not isinstance(value, Trouble) else None
+
+
+async def _value(source: str, seen: Seen, limiter: CapacityLimiter) -> Any:
+    response = seen.response
+    if response.raw is None:
+        return Trouble("the body is over 1 MiB")
+    size = len(response.raw) + sum(map(len, response.headers.values()))
+    expression = LANGUAGE.compile(source)
+    if size <= INLINE_BODY and expression.cost(size, size // 2) <= INLINE_COST:
+        return expression.evaluate(seen)
+    parts = (response.status, response.headers, response.raw, response.charset)
+    return await apart(_in_worker, source, seen.key, *parts, limiter=limiter)
+
+
+def _in_worker(source: str, key: str, *response: Any) -> Any:
+    return LANGUAGE.compile(source).evaluate(Seen(Response(*response), key))
+
+
+def _handle(value: Any) -> Handle | Trouble:
+    """A value as a handle: text, a whole number, or a map of plain values."""
+    if isinstance(value, Mapping):
+        if not value or not all(isinstance(name, str) and _is_plain(item) for name, item in value.items()):
+            return Trouble("it is no map of strings, numbers and booleans")
+        handle: Handle = dict(value)
+    elif isinstance(value, str | int) and not isinstance(value, bool) and value != "":
+        handle = value
+    else:
+        return Trouble("it is neither a string, nor a whole number, nor a map of them")
+    try:
+        size = len(orjson.dumps(handle))
+    except TypeError:  # text that is no Unicode, a number of more than 64 bits
+        return Trouble("it cannot be written as JSON")
+    return Trouble(f"it has more than {MAX_HANDLE} bytes") if size > MAX_HANDLE else handle
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, str | int | float)

@@ -1,0 +1,56 @@
+"""The modes that start something anew: `dag_run` and `asset_event`. No task waits, so nothing is looked at first but whether it was done."""
+
+from typing import Any
+
+from waitd.core.airflow.callback import CONF_KEY, Ending, is_ours
+from waitd.core.waits.delivery import Delivered, Gone, Receipt, Refused
+from waitd.core.waits.event import rfc3339
+from waitd.sinks.airflow.api import CLOCKS_APART, AirflowApi
+from waitd.sinks.airflow.params import AssetPlace, RunPlace
+
+
+async def start_run(api: AirflowApi, place: RunPlace, ending: Ending) -> Receipt:
+    """Runs a DAG. Its run's id makes it happen once. Raises Stopped."""
+    run_id = place.run_id or f"waitd__{ending.event_id}"
+    conf = {**place.conf, CONF_KEY: ending.told()}
+    body = {"dag_run_id": run_id, "logical_date": None, "conf": conf}
+    answer = await api.ask("POST", "dags", place.dag_id, "dagRuns", body=body)
+    match answer.status:
+        case 200:
+            return Delivered()
+        case 409:
+            there = await api.ask("GET", "dags", place.dag_id, "dagRuns", run_id)
+            known = is_ours((there.fields.get("conf") or {}).get(CONF_KEY), ending.event_id)
+            return Delivered() if known else Gone("superseded: another run of the DAG has this id")
+        case 422:
+            return Gone("Airflow answered 422: it does not take what was sent")
+        case 404:
+            return Refused("Airflow answered 404: it knows no such DAG")
+    return Refused(f"Airflow answered {answer.status}: the DAG cannot be run, or not under this id or conf")
+
+
+async def tell_of_asset(api: AirflowApi, place: AssetPlace, ending: Ending, created_at: float) -> Receipt:
+    """Makes an asset event, unless it is there; `created_at` (Unix seconds) is when the delivery was made. Raises Stopped."""
+    asset_id = place.id if place.uri is None else await _asset_id(api, place.uri)
+    if asset_id is None:
+        return Refused("Airflow knows no such asset: no DAG that it has parsed declares it")
+    since = {"timestamp_gte": rfc3339(created_at - CLOCKS_APART), "order_by": "-timestamp"}
+    query = {"asset_id": str(asset_id), **since}
+    async for event in api.listed("asset_events", "assets", "events", query=query, role="Op"):
+        if is_ours((event.get("extra") or {}).get(CONF_KEY), ending.event_id):
+            return Delivered()
+    body: dict[str, Any] = {"asset_id": asset_id, "extra": {CONF_KEY: ending.told()}}
+    if place.partition_key is not None:
+        body["partition_key"] = place.partition_key
+    answer = await api.ask("POST", "assets", "events", body=body, role="Op")
+    if answer.status == 422:
+        return Gone("Airflow answered 422: it does not take what was sent")
+    return Delivered() if answer.status == 200 else Refused(f"Airflow answered {answer.status}")
+
+
+async def _asset_id(api: AirflowApi, uri: str) -> int | None:
+    """The number of the asset with exactly this URI; Airflow takes it for a pattern."""
+    async for asset in api.listed("assets", "assets", query={"uri_pattern": uri}, role="Op"):
+        if asset.get("uri") == uri and isinstance(asset.get("id"), int):
+            return int(asset["id"])
+    return None

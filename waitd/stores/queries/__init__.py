@@ -1,0 +1,1 @@
+"""The queries: what the store reads outside the writer."""
