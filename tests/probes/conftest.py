@@ -1,15 +1,8 @@
-import sqlite3
-from collections.abc import AsyncIterator, Iterator
-from contextlib import closing
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
-from databases import MariaDb, Postgres, install_mariadb, served
 from moto_s3 import S3Server, s3_server
 from raw_server import Way
-from sql_scene import Database, Looks
-
-from waitd.core.connections.connection import Connection
 
 
 @pytest.fixture(scope="session")
@@ -26,49 +19,6 @@ def no_aws_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    with served(Postgres) as server:
-        assert isinstance(server, Postgres)
-        yield server
-
-
-@pytest.fixture(scope="session")
-def mariadb() -> Iterator[MariaDb]:
-    if why := install_mariadb():
-        pytest.skip(why)
-    with served(MariaDb) as server:
-        assert isinstance(server, MariaDb)
-        yield server
-
-
-@pytest.fixture
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
-    if request.param == "sqlite":
-        path = tmp_path / "jobs.db"
-
-        def past(statement: str) -> str:
-            with closing(sqlite3.connect(path)) as connection:
-                found = connection.execute(statement).fetchall()
-                connection.commit()
-            return "\n".join(str(row[0]) for row in found)
-
-        past("CREATE TABLE loads (id int, state text, done boolean, at text, rows numeric)")
-        return Database("sqlite", Connection("db", "sqlite", host=str(path)), past)
-    server: Postgres | MariaDb = request.getfixturevalue(
-        "postgres" if request.param == "postgres" else "mariadb"
-    )
-    server.sql("DELETE FROM loads")
-    return Database(request.param, server.connection(request.param), server.sql)
-
-
-@pytest.fixture
-async def look() -> AsyncIterator[Looks]:
-    looks = Looks()
-    yield looks
-    await looks.close()
 
 
 @pytest.fixture(params=[False, True], ids=["in a task", "begun"])
