@@ -16,16 +16,24 @@ from waitd.core.errors import StoreUnavailable
 from waitd.core.waits.delivery import AfterAttempt, Delivered, DeliveryId, Receipt
 from waitd.core.waits.verdict import Pending, Success, Verdict
 from waitd.core.waits.wait import Outcome, Progress, WaitId, WaitSpec, WaitState
-from waitd.ports import Authorization, Ended, Ending, Landing, Parcel, Pokeable, StoredWait
+from waitd.ports import (
+    Authorization,
+    Landing,
+    OutboxItem,
+    Pokeable,
+    StoredOutcome,
+    StoredWait,
+    UnstoredOutcome,
+)
 
 
 class FixedAuthorizations:
     """The part of `HttpConnections` that makes headers, for connections whose credentials need nothing fetched."""
 
-    def at_once(self, conn_id: str) -> Connection | None:
+    def cached_fresh(self, conn_id: str) -> Connection | None:
         return None
 
-    def at_hand(self, connection: Connection) -> Authorization | None:
+    def cached_authorization(self, connection: Connection) -> Authorization | None:
         return self._of(connection)
 
     async def authorize(
@@ -171,7 +179,7 @@ class MemoryStore:
             wait, state=WaitState.CANCELLED, outcome=Outcome(WaitState.CANCELLED, reason=reason)
         )
 
-    async def finish(self, ending: Ending) -> Ended | None:
+    async def finish(self, ending: UnstoredOutcome) -> StoredOutcome | None:
         await asyncio.sleep(0)
         self._check()
         wait = self.waits[ending.id]
@@ -185,7 +193,7 @@ class MemoryStore:
             finished_at=ending.finished_at,
         )
         self.waits[ending.id] = ended
-        return Ended(ended, frozenset())
+        return StoredOutcome(ended, frozenset())
 
     async def save_progress(self, rows: Sequence[tuple[WaitId, Progress]]) -> None:
         self._check()
@@ -229,9 +237,9 @@ class RecordingTarget:
 class RecordingSink:
     """Keeps what it was given; `answer(parcel)` is what it says."""
 
-    def __init__(self, answer: Callable[[Parcel], Awaitable[Receipt] | Receipt] | None = None) -> None:
+    def __init__(self, answer: Callable[[OutboxItem], Awaitable[Receipt] | Receipt] | None = None) -> None:
         self.answer = answer or (lambda _: Delivered())
-        self.parcels: list[Parcel] = []
+        self.parcels: list[OutboxItem] = []
 
     def parse(self, params: Mapping[str, Any]) -> RecordingTarget:
         return RecordingTarget(str(params.get("to", "somewhere")))
@@ -239,7 +247,7 @@ class RecordingSink:
     def signed(self, target: Any) -> bool | None:
         return None
 
-    async def deliver(self, target: Any, parcel: Parcel) -> Receipt:
+    async def deliver(self, target: Any, parcel: OutboxItem) -> Receipt:
         self.parcels.append(parcel)
         answer = self.answer(parcel)
         return answer if not isinstance(answer, Awaitable) else await answer
@@ -249,7 +257,7 @@ class RecordingSink:
 class MemoryOutbox:
     """The deliverer's store: a dict of parcels and when each is due."""
 
-    due: dict[DeliveryId, tuple[float, str, Parcel]] = field(default_factory=dict)
+    due: dict[DeliveryId, tuple[float, str, OutboxItem]] = field(default_factory=dict)
     settled: dict[DeliveryId, AfterAttempt] = field(default_factory=dict)
     history: list[tuple[DeliveryId, AfterAttempt]] = field(default_factory=list)
     refusing: bool = False
@@ -257,7 +265,7 @@ class MemoryOutbox:
     reads: int = 0
 
     def queue(self, name: str, destination: str, at: float) -> None:
-        parcel = Parcel(
+        parcel = OutboxItem(
             DeliveryId(name),
             WaitId("w-" + name),
             "default",
@@ -276,7 +284,7 @@ class MemoryOutbox:
 
     async def due_parcels(
         self, destination: str, now: float, limit: int, leave_out: frozenset[DeliveryId]
-    ) -> Sequence[Parcel]:
+    ) -> Sequence[OutboxItem]:
         self.reads += 1
         await asyncio.sleep(0)
         found = sorted(

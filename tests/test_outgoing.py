@@ -10,8 +10,8 @@ from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 from daemon import serving
 
-from waitd.core.connections.egress import Egress, Named
-from waitd.outgoing import Blocked, Outgoing, blocked
+from waitd.core.connections.egress import Egress, HostSource
+from waitd.outgoing import EgressBlocked, Outgoing, blocked
 
 REFUSING = Egress(private=False)
 
@@ -60,7 +60,7 @@ async def target() -> AsyncIterator[Target]:
         yield target
 
 
-async def get(outgoing: Outgoing, url: str, named: Named = Named.BY_SUBMITTER) -> int:
+async def get(outgoing: Outgoing, url: str, named: HostSource = HostSource.BY_SUBMITTER) -> int:
     judged = outgoing.judge_url(url, named)
     async with (
         aiohttp.ClientSession(connector=outgoing.connector(judged)) as session,
@@ -69,11 +69,11 @@ async def get(outgoing: Outgoing, url: str, named: Named = Named.BY_SUBMITTER) -
         return response.status
 
 
-async def refusal(outgoing: Outgoing, url: str, named: Named = Named.BY_SUBMITTER) -> str:
+async def refusal(outgoing: Outgoing, url: str, named: HostSource = HostSource.BY_SUBMITTER) -> str:
     with pytest.raises(aiohttp.ClientConnectorError) as raised:
         await get(outgoing, url, named)
     found = blocked(raised.value)
-    assert isinstance(found, Blocked)
+    assert isinstance(found, EgressBlocked)
     return found.why
 
 
@@ -89,7 +89,7 @@ async def test_a_dns_that_answers_one_address_first_and_another_second_does_not_
     resolver = ChangingResolver([["127.0.0.1"], ["169.254.169.254"], ["127.0.0.1"]])
     outgoing = Outgoing(resolver=lambda: resolver)
     url = f"http://rebound.example:{target.port}/"
-    connector = outgoing.connector(Named.BY_SUBMITTER, use_dns_cache=False)
+    connector = outgoing.connector(HostSource.BY_SUBMITTER, use_dns_cache=False)
     async with aiohttp.ClientSession(connector=connector) as session:
         async with session.get(url) as response:
             assert response.status == 200
@@ -118,14 +118,16 @@ async def test_a_name_in_egress_allow_may_resolve_to_a_private_address(target: T
 
 async def test_a_connections_host_may_be_private_but_not_a_metadata_address(target: Target) -> None:
     outgoing = Outgoing(REFUSING, resolver=lambda: ChangingResolver([["127.0.0.1"], ["169.254.169.254"]]))
-    assert await get(outgoing, f"http://api.internal:{target.port}/", Named.BY_OPERATOR) == 200
+    assert await get(outgoing, f"http://api.internal:{target.port}/", HostSource.BY_OPERATOR) == 200
     metadata = Outgoing(REFUSING, resolver=lambda: ChangingResolver([["169.254.169.254"]]))
-    assert "metadata" in await refusal(metadata, "http://api.internal/", Named.BY_OPERATOR)
+    assert "metadata" in await refusal(metadata, "http://api.internal/", HostSource.BY_OPERATOR)
 
 
-@pytest.mark.parametrize("named", list(Named))
+@pytest.mark.parametrize("named", list(HostSource))
 @pytest.mark.parametrize("bound", ["127.0.0.1", "0.0.0.0", "::"])
-async def test_waitds_own_listener_is_not_reached_by_a_name(target: Target, named: Named, bound: str) -> None:
+async def test_waitds_own_listener_is_not_reached_by_a_name(
+    target: Target, named: HostSource, bound: str
+) -> None:
     outgoing = Outgoing(resolver=lambda: ChangingResolver([["127.0.0.1"]]))
     url = f"http://me.example:{target.port}/"
     assert await get(outgoing, url, named) == 200
@@ -152,7 +154,7 @@ async def test_a_listener_on_all_addresses_is_refused_at_the_machines_own(target
 async def test_an_address_literal_of_the_machine_itself_is_its_own(target: Target) -> None:
     outgoing = Outgoing()
     outgoing.listens_on("0.0.0.0", target.port)
-    connector = outgoing.connector(Named.BY_OPERATOR)
+    connector = outgoing.connector(HostSource.BY_OPERATOR)
     async with aiohttp.ClientSession(connector=connector) as session:
         with pytest.raises(aiohttp.ClientConnectorError) as raised:
             await session.get(f"http://127.0.0.2:{target.port}/")  # a loopback address that nobody named

@@ -32,7 +32,7 @@ class DaemonUnreachable(Unavailable):
     """Nobody answered at the daemon's URL, or the answer broke off."""
 
 
-class Refused(WaitdError):  # noqa: N818 - reads as a sentence where it is raised
+class RequestRefused(WaitdError):  # noqa: N818 - reads as a sentence where it is raised
     """The daemon answered that it will not.
 
     Attributes:
@@ -179,7 +179,7 @@ class Client:
             "GET", URL(self.url + "/v1/events"), headers=headers, timeout=quiet
         ) as answer:
             if answer.status >= 300:
-                raise Refused(answer.status, self._problem(answer.status, await answer.read()))
+                raise RequestRefused(answer.status, self._problem(answer.status, await answer.read()))
             parser = EventParser()
             async for chunk in answer.content.iter_any():
                 for event in parser.feed(chunk):
@@ -213,7 +213,7 @@ class Client:
         """Whether the daemon takes waits now; no answer is no."""
         try:
             await self._send("GET", "/readyz", seconds=5.0)
-        except (DaemonUnreachable, Refused):
+        except (DaemonUnreachable, RequestRefused):
             return False
         return True
 
@@ -241,7 +241,7 @@ class Client:
         ) as answer:
             content = await answer.read()
         if answer.status >= 300:
-            raise Refused(answer.status, self._problem(answer.status, content))
+            raise RequestRefused(answer.status, self._problem(answer.status, content))
         return content
 
     @asynccontextmanager
@@ -270,7 +270,7 @@ class Client:
         try:
             return orjson.loads(content)
         except orjson.JSONDecodeError:
-            raise Refused(
+            raise RequestRefused(
                 200, {"title": f"{self.url} did not answer as a waitd daemon does; is the URL right?"}
             ) from None
 

@@ -15,10 +15,18 @@ import aiohttp
 from aiohttp.abc import AbstractResolver
 
 from waitd.core.connections.connection import origin_of
-from waitd.core.connections.egress import Address, Egress, EgressRefused, Listener, Named, is_own, listener
+from waitd.core.connections.egress import (
+    Address,
+    Egress,
+    EgressRefused,
+    HostSource,
+    ListenAddress,
+    is_own,
+    listener,
+)
 
 
-class Blocked(PermissionError):  # noqa: N818 - reads as a sentence
+class EgressBlocked(PermissionError):  # noqa: N818 - reads as a sentence
     """The address that a host resolved to is no target, and `why`. aiohttp wraps it; see `blocked`."""
 
     def __init__(self, why: str) -> None:
@@ -26,10 +34,10 @@ class Blocked(PermissionError):  # noqa: N818 - reads as a sentence
         self.why = why
 
 
-def blocked(error: BaseException) -> Blocked | None:
+def blocked(error: BaseException) -> EgressBlocked | None:
     """The refusal inside an error of aiohttp's, if it is one."""
     cause = getattr(error, "os_error", error)
-    return cause if isinstance(cause, Blocked) else None
+    return cause if isinstance(cause, EgressBlocked) else None
 
 
 class Outgoing:
@@ -41,7 +49,7 @@ class Outgoing:
         """`resolver` makes what looks names up, in the running loop; default: the system's."""
         self._egress = egress or Egress()
         self._resolver = resolver
-        self._listeners: tuple[Listener, ...] = ()
+        self._listeners: tuple[ListenAddress, ...] = ()
         self._judged = lru_cache(maxsize=4096)(self._judge)
 
     def listens_on(self, host: str, port: int) -> None:
@@ -49,7 +57,7 @@ class Outgoing:
         self._listeners = (*self._listeners, listener(host, port))
         self._judged.cache_clear()
 
-    def judge_url(self, url: str, named: Named) -> Named:
+    def judge_url(self, url: str, named: HostSource) -> HostSource:
         """Judges the host of an absolute URL by its name; returns whose connector is to be used. Cheap enough for every request.
 
         Raises:
@@ -59,11 +67,11 @@ class Outgoing:
         end = url.find("/", 8)
         return self._judged(url if end < 0 else url[:end], named)
 
-    def _judge(self, url: str, named: Named) -> Named:
+    def _judge(self, url: str, named: HostSource) -> HostSource:
         origin = origin_of(url)
         return self.judge_host(origin.host, origin.port, named)
 
-    def judge_host(self, host: str, port: int, named: Named) -> Named:
+    def judge_host(self, host: str, port: int, named: HostSource) -> HostSource:
         """Judges a host by its name, for those who speak something else than HTTP there; returns as whose choice it counts.
 
         Raises:
@@ -71,7 +79,7 @@ class Outgoing:
         """
         return self._egress.judge_host(host, port, named, self._listeners)
 
-    def connector(self, named: Named, **options: Any) -> aiohttp.TCPConnector:
+    def connector(self, named: HostSource, **options: Any) -> aiohttp.TCPConnector:
         """A connector for hosts that `judge` said so of; `options` are aiohttp's. Call it in the running loop."""
 
         def make_socket(info: Any) -> socket.socket:
@@ -82,13 +90,13 @@ class Outgoing:
         resolver = self._resolver() if self._resolver else None
         return aiohttp.TCPConnector(socket_factory=make_socket, resolver=resolver, **options)
 
-    def _check(self, host: str, port: int, named: Named) -> None:
+    def _check(self, host: str, port: int, named: HostSource) -> None:
         address = ip_address(host.partition("%")[0])
         own = is_own(address, port, self._listeners, _is_local)
         try:
             self._egress.judge_address(address, named, is_own=own)
         except EgressRefused as error:
-            raise Blocked(str(error)) from None
+            raise EgressBlocked(str(error)) from None
 
 
 def _is_local(address: Address) -> bool:

@@ -10,7 +10,7 @@ import orjson
 from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
 
-from waitd.api import ApiRunner, Endings, Feed, Limits, Services
+from waitd.api import ApiRunner, Feed, Limits, LongPolls, Services
 from waitd.auth import ApiKeyring
 from waitd.core.auth.api_key import token_of
 from waitd.core.auth.namespaces import NamespaceRules, Namespaces
@@ -22,7 +22,7 @@ from waitd.core.errors import (
     StoreUnavailable,
     UnknownConnection,
 )
-from waitd.core.waits.audit import Caller, Change
+from waitd.core.waits.audit import AuditEntry, Caller
 from waitd.core.waits.delivery import Delivered, Receipt
 from waitd.core.waits.verdict import Pending, Verdict
 from waitd.core.waits.wait import Outcome, Progress, WaitId
@@ -33,17 +33,17 @@ from waitd.ports import (
     CostFilter,
     CostSums,
     DeliveryFilter,
-    Ending,
-    Keyed,
-    Live,
+    IdempotentSubmit,
+    LiveWait,
     NewWait,
-    Parcel,
+    OutboxItem,
     Pokeable,
     Redelivered,
-    StoredChange,
+    StoredAuditEntry,
     StoredDelivery,
     StoredEvent,
     StoredWait,
+    UnstoredOutcome,
     WaitFilter,
 )
 from waitd.stores import Store
@@ -127,7 +127,7 @@ class PlainSink:
     def signed(self, target: Any) -> bool | None:
         return target.conn_id is not None
 
-    async def deliver(self, target: Any, parcel: Parcel) -> Receipt:
+    async def deliver(self, target: Any, parcel: OutboxItem) -> Receipt:
         return Delivered()
 
 
@@ -156,23 +156,23 @@ class FakeConnections:
     async def refreshed(self, conn_id: str) -> Connection:
         return await self.get(conn_id)
 
-    def at_once(self, conn_id: str) -> Connection | None:
-        return self.peek(conn_id)
+    def cached_fresh(self, conn_id: str) -> Connection | None:
+        return self.cached_any(conn_id)
 
-    def peek(self, conn_id: str) -> Connection | None:
+    def cached_any(self, conn_id: str) -> Connection | None:
         return Connection(conn_id) if conn_id in self.cached else None
 
 
 @dataclass
 class FakePoking:
     places: int = 100_000
-    lives: dict[str, Live] = field(default_factory=dict)
+    lives: dict[str, LiveWait] = field(default_factory=dict)
     poked: list[str] = field(default_factory=list)
 
     def room(self) -> int:
         return self.places
 
-    def live(self, wait_id: str) -> Live | None:
+    def live(self, wait_id: str) -> LiveWait | None:
         return self.lives.get(wait_id)
 
     def poke_now(self, wait_id: str) -> bool:
@@ -195,7 +195,7 @@ class WatchedStore:
 
     real: Store
     commits: list[Sequence[NewWait]] = field(default_factory=list)
-    looked_up: list[Sequence[Keyed]] = field(default_factory=list)
+    looked_up: list[Sequence[IdempotentSubmit]] = field(default_factory=list)
     refusing: bool = False
     broken: bool = False
     gate: asyncio.Event | None = None
@@ -227,7 +227,7 @@ class WatchedStore:
         self._check()
         return await self.real.redeliver(wait_id, namespace, by)
 
-    async def replays(self, submits: Sequence[Keyed]) -> Sequence[Added | Conflict | None]:
+    async def replays(self, submits: Sequence[IdempotentSubmit]) -> Sequence[Added | Conflict | None]:
         self.looked_up.append(submits)
         return await self.real.replays(submits)
 
@@ -268,16 +268,19 @@ class WatchedStore:
         self._check()
         await self.real.keep_signal(namespace, key, payload, by)
 
-    async def record(self, change: Change) -> None:
+    async def record(self, change: AuditEntry) -> None:
         self._check()
         await self.real.record(change)
 
-    async def find_audit(self, wanted: AuditFilter) -> Sequence[StoredChange]:
+    async def find_audit(self, wanted: AuditFilter) -> Sequence[StoredAuditEntry]:
         return await self.real.find_audit(wanted)
 
     async def end(self, wait_id: str, outcome: Outcome) -> None:
         """What the poker does when a wait ends."""
-        assert await self.real.finish(Ending(WaitId(wait_id), Progress(), outcome, NOW + 60)) is not None
+        assert (
+            await self.real.finish(UnstoredOutcome(WaitId(wait_id), Progress(), outcome, NOW + 60))
+            is not None
+        )
 
     def _check(self) -> None:
         if self.refusing:
@@ -384,7 +387,7 @@ def services_for(
         probes={"plain": PlainProbe(), "http": PlainProbe()},
         sinks={"plain_sink": PlainSink(), "dag_sink": DagSink()},
         connections=FakeConnections(),
-        endings=Endings(max_long_polls),
+        endings=LongPolls(max_long_polls),
         instruments=Instruments(version="test"),
         limits=Limits(default_timeout=7 * DAY, max_timeout=365 * DAY, min_poke_interval=0.1),
         health=FakeHealth(),

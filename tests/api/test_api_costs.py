@@ -12,7 +12,7 @@ from documented import Documented
 from waitd.api import build_application
 from waitd.core.costs.model import Constants, Measured, Prices
 from waitd.core.waits.wait import Outcome, Progress, Run, WaitSpec, WaitState
-from waitd.ports import Ending, Live, NewWait, StoredWait
+from waitd.ports import LiveWait, NewWait, StoredWait, UnstoredOutcome
 from waitd.stores import CostRules, Store
 
 CONSTANTS = Constants(
@@ -54,7 +54,7 @@ class Counted:
 
     async def ended(self, at: float = NOW + 60, **spec: Any) -> StoredWait:
         wait = await self.add(**spec)
-        done = await self.store.finish(Ending(wait.id, Progress(3), DONE, at))
+        done = await self.store.finish(UnstoredOutcome(wait.id, Progress(3), DONE, at))
         assert done is not None
         return done.wait
 
@@ -87,7 +87,7 @@ async def counted() -> AsyncIterator[Counted]:
 
 async def test_a_waiting_wait_shows_what_it_has_cost_so_far(counted: Counted) -> None:
     wait = await counted.add(sinks=({"kind": "airflow", "mode": "resume"},))
-    counted.api.poking.lives[wait.id] = Live(
+    counted.api.poking.lives[wait.id] = LiveWait(
         Progress(7, 1, None, (Run("pending", "p", "", NOW, NOW, 7),)), NOW + 1
     )
     cost = (await (await counted.client.get(f"/v1/waits/{wait.id}")).json())["cost"]

@@ -7,10 +7,10 @@ import pytest
 from api_fakes import NOW, Api, problem_of, until
 from uuid_utils import uuid7
 
-from waitd.api import Endings
+from waitd.api import LongPolls
 from waitd.api.problems import ProblemError
 from waitd.core.waits.wait import Outcome, Progress, Run, WaitSpec, WaitState
-from waitd.ports import Added, Live, NewWait
+from waitd.ports import Added, LiveWait, NewWait
 
 SUCCESS = Outcome(WaitState.SUCCESS, {"rows": 3}, "done", "success")
 SINKS = [{"kind": "plain_sink", "url": "http://127.0.0.1:2/"}, {"kind": "plain_sink", "conn_id": "hooks"}]
@@ -28,7 +28,7 @@ async def shown(api: Api, wait_id: str) -> dict[str, Any]:
 async def test_what_the_poker_knows_wins_over_what_is_stored(api: Api) -> None:
     wait_id = await api.submitted()
     run = Run("pending", "http_404", "not there", NOW, NOW + 60, 2)
-    api.poking.lives[wait_id] = Live(Progress(2, 2, None, (run,)), NOW + 90)
+    api.poking.lives[wait_id] = LiveWait(Progress(2, 2, None, (run,)), NOW + 90)
     view = await shown(api, wait_id)
     assert (view["pokes"], view["last_poke_at"], view["next_poke_at"]) == (
         2,
@@ -60,7 +60,7 @@ async def test_what_the_poker_knows_wins_over_what_is_stored(api: Api) -> None:
 async def test_a_wait_that_ended_shows_its_outcome_and_deliveries_and_no_next_poke(api: Api) -> None:
     api.connections.known.add("hooks")
     wait_id = await api.submitted(sinks=SINKS)
-    api.poking.lives[wait_id] = Live(Progress(9), NOW + 90)
+    api.poking.lives[wait_id] = LiveWait(Progress(9), NOW + 90)
     await api.store.end(wait_id, SUCCESS)
     view = await shown(api, wait_id)
     assert view["outcome"] == {
@@ -168,7 +168,7 @@ async def test_wait_is_a_number_of_seconds_up_to_60(api: Api, text: str) -> None
 
 
 async def test_the_registry_forgets_who_left_and_wait_for_says_whether_it_ended() -> None:
-    endings = Endings(max_long_polls=1)
+    endings = LongPolls(max_long_polls=1)
     assert await endings.wait_for("w", 0.001) is False
     assert endings._watched == {}
     with endings.watch("w") as watch:

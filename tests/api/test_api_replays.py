@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from api_fakes import Api, lines_of, problem_of, wait
 
-from waitd.ports import Keyed
+from waitd.ports import IdempotentSubmit
 
 BODY = wait(params={"endpoint": "/", "http_conn_id": "warehouse"}, kind="http")
 
@@ -87,7 +87,7 @@ async def test_what_cannot_be_a_key_is_not_looked_up(api: Api, key: Any) -> None
 
 
 async def test_a_batch_whose_replays_cannot_be_looked_up_stores_nothing(api: Api) -> None:
-    async def broken(_: list[Keyed]) -> Any:
+    async def broken(_: list[IdempotentSubmit]) -> Any:
         from waitd.core.errors import StoreUnavailable
 
         raise StoreUnavailable("the file cannot be read")

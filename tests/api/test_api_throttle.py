@@ -30,7 +30,7 @@ class Tokens:
     def __init__(self) -> None:
         self.asked = 0
 
-    def at_hand(self, token: str) -> Principal | None:
+    def cached_fresh(self, token: str) -> Principal | None:
         if token.startswith("key-"):
             raise Unauthenticated("unknown_key", "there is no such key")
         return self.keys.get(token)

@@ -2,14 +2,14 @@ from api_fakes import NOW, Api
 
 from waitd.core.waits.wait import Outcome, Progress, WaitState
 from waitd.models import WaitView
-from waitd.ports import Live, WaitingOn
+from waitd.ports import LiveWait, WaitingOn
 
 QUEUED = WaitingOn("queued", NOW - 5, "origin_limit", "https://batch.example.org", 1, 1, True, NOW + 60)
 
 
 async def test_a_wait_in_hand_shows_where_it_stands_and_who_throttles_it(api: Api) -> None:
     wait_id = await api.submitted()
-    api.poking.lives[wait_id] = Live(Progress(), NOW, QUEUED)
+    api.poking.lives[wait_id] = LiveWait(Progress(), NOW, QUEUED)
     view = await (await api.client.get(f"/v1/waits/{wait_id}")).json()
     WaitView.model_validate(view)
     assert view["waiting_on"] == {
@@ -28,7 +28,7 @@ async def test_a_wait_that_is_not_in_hand_or_has_ended_waits_on_nothing(api: Api
     wait_id = await api.submitted()
     view = await (await api.client.get(f"/v1/waits/{wait_id}")).json()
     assert view["waiting_on"] is None
-    api.poking.lives[wait_id] = Live(Progress(), NOW, QUEUED)
+    api.poking.lives[wait_id] = LiveWait(Progress(), NOW, QUEUED)
     await api.store.end(wait_id, Outcome(WaitState.SUCCESS))
     view = await (await api.client.get(f"/v1/waits/{wait_id}")).json()
     assert view["waiting_on"] is None

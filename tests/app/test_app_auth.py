@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from issuer_endpoint import AUDIENCE, issuer_endpoint
 
-from waitd.app.auth import Door, check_bind, door_of
+from waitd.app.auth import ApiGuard, check_bind, door_of
 from waitd.app.run import serve
 from waitd.core.auth.api_key import token_of
 from waitd.core.auth.principal import LOOPBACK, Role
@@ -36,7 +36,7 @@ def keys_file(tmp_path: Path) -> Path:
     return file
 
 
-async def opened(store: Store, **settings: Any) -> Door:
+async def opened(store: Store, **settings: Any) -> ApiGuard:
     async with door_of(Settings(**settings), store, Outgoing()) as door:
         return door
 
@@ -64,7 +64,7 @@ async def test_on_loopback_nobody_is_asked_unless_that_is_set(store: Store, keys
     assert (await opened(store)).authenticator is None
     door = await opened(store, api_keys_file=keys_file)
     assert door.authenticator is not None
-    found = door.authenticator.at_hand(TOKEN)
+    found = door.authenticator.cached_fresh(TOKEN)
     assert found is not None
     assert (found.name, found.role) == ("key:first", Role.ADMIN)
     assert (await opened(store, api_keys_file=keys_file, authentication=False)).authenticator is None
@@ -81,7 +81,7 @@ async def test_keys_of_the_store_are_enough(store: Store) -> None:
     made = await (await opened(store)).keyring.create(NewKey(Role.ADMIN, "default"), Caller(LOOPBACK, ""))
     door = await opened(store, authentication=True)
     assert door.authenticator is not None
-    assert door.authenticator.at_hand(made.token) == made.key.principal
+    assert door.authenticator.cached_fresh(made.token) == made.key.principal
 
 
 async def test_the_issuer_of_the_settings_is_asked(store: Store) -> None:
@@ -95,14 +95,14 @@ async def test_the_issuer_of_the_settings_is_asked(store: Store) -> None:
         token = provider.token(provider.claims(SystemClock.now(), team="team_a"))
         async with door_of(settings, store, Outgoing()) as door:
             assert door.authenticator is not None
-            assert door.authenticator.at_hand(token) is None
+            assert door.authenticator.cached_fresh(token) is None
             principal = await door.authenticator.principal(token)
             assert (principal.name, principal.role, principal.namespace) == (
                 "oidc:u1",
                 Role.SUBMITTER,
                 "team_a",
             )
-            assert door.authenticator.at_hand(token) is principal
+            assert door.authenticator.cached_fresh(token) is principal
 
 
 async def test_namespaces_may_name_what_the_settings_say(store: Store) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from waitd.app.connections import RESOLVERS, connections_of, outgoing_of
 from waitd.connections.authorizer import AuthorizedConnections
-from waitd.core.connections.egress import EgressRefused, Named
+from waitd.core.connections.egress import EgressRefused, HostSource
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection, WaitdError
 from waitd.metrics import Instruments
 from waitd.settings import Settings
@@ -111,7 +111,7 @@ def test_private_networks_are_open_to_submitters_on_loopback_only(
 ) -> None:
     outgoing = outgoing_of(Settings(**settings))
     if passes:
-        outgoing.judge_url("http://10.1.2.3/x", Named.BY_SUBMITTER)
+        outgoing.judge_url("http://10.1.2.3/x", HostSource.BY_SUBMITTER)
     else:
         with pytest.raises(EgressRefused):
-            outgoing.judge_url("http://10.1.2.3/x", Named.BY_SUBMITTER)
+            outgoing.judge_url("http://10.1.2.3/x", HostSource.BY_SUBMITTER)

@@ -64,17 +64,17 @@ async def refused(scene: Scene, token: str) -> str:
     """Why a token is not taken; nothing of it is remembered."""
     with pytest.raises(Unauthenticated) as error:
         await scene.tokens.principal(token)
-    assert scene.tokens.at_hand(token) is None
+    assert scene.tokens.cached_fresh(token) is None
     assert len(token) < 2 or token not in str(error.value)
     return error.value.reason
 
 
 async def test_a_good_token_comes_in_and_is_then_at_hand(scene: Scene) -> None:
     token = scene.token()
-    assert scene.tokens.at_hand(token) is None
+    assert scene.tokens.cached_fresh(token) is None
     user = Principal("oidc:u1", Role.SUBMITTER, "default")
     assert await scene.tokens.principal(token) == user
-    assert scene.tokens.at_hand(token) == user
+    assert scene.tokens.cached_fresh(token) == user
     assert await scene.tokens.principal(scene.token(sub="u2", roles=["waitd-admins"])) == Principal(
         "oidc:u2", Role.ADMIN, "default"
     )
@@ -86,10 +86,10 @@ async def test_a_token_at_hand_is_let_go_when_it_expires_and_looked_at_again_bef
     for token in (short, long):
         await scene.tokens.principal(token)
     scene.now += 10
-    assert scene.tokens.at_hand(short) is None
-    assert scene.tokens.at_hand(long)
+    assert scene.tokens.cached_fresh(short) is None
+    assert scene.tokens.cached_fresh(long)
     scene.now = START + REMEMBERED_SECONDS
-    assert scene.tokens.at_hand(long) is None
+    assert scene.tokens.cached_fresh(long) is None
     await scene.tokens.principal(long)
 
 
@@ -188,7 +188,7 @@ async def test_a_withdrawn_key_is_not_trusted_for_ever(scene: Scene) -> None:
     assert scene.issuer._refreshing is not None
     await scene.issuer._refreshing
     scene.now += REMEMBERED_SECONDS
-    assert scene.tokens.at_hand(late) is None
+    assert scene.tokens.cached_fresh(late) is None
     assert await refused(scene, late) == "unknown_signing_key"
 
 
@@ -287,4 +287,10 @@ async def test_only_so_many_tokens_are_remembered(scene: Scene, monkeypatch: pyt
     tokens = [scene.token(sub=f"u{n}") for n in range(5)]
     for token in tokens:
         await scene.tokens.principal(token)
-    assert [scene.tokens.at_hand(token) is not None for token in tokens] == [False, False, True, True, True]
+    assert [scene.tokens.cached_fresh(token) is not None for token in tokens] == [
+        False,
+        False,
+        True,
+        True,
+        True,
+    ]

@@ -35,9 +35,9 @@ from waitd.core.waits.wait import NOTHING_SEEN, Progress, WaitId, WaitSpec, Wait
 from waitd.engine.clock import SystemClock
 from waitd.engine.poker import Poker
 from waitd.metrics import Instruments
-from waitd.ports import Ended, Ending, StoredWait
+from waitd.ports import StoredOutcome, StoredWait, UnstoredOutcome
 from waitd.probes.http.probe import HttpProbe
-from waitd.probes.transport.pool import Wire
+from waitd.probes.transport.pool import ConnectionPool
 
 #: How many URLs, and how many requests at a time.
 URLS, AT_ONCE = 2_000, 64
@@ -111,7 +111,7 @@ async def by_session(urls: Sequence[str]) -> float:
 async def by_wire(urls: Sequence[str]) -> float:
     """CPU of a GET by waitd's own exchange, in seconds."""
     connector = aiohttp.TCPConnector(limit=0)
-    wire = Wire(connector, HEADERS)
+    wire = ConnectionPool(connector, HEADERS)
 
     def begin(url: str, done: Callable[[object], None]) -> object:
         return wire.begin("GET", url, None, True, done)
@@ -197,7 +197,7 @@ def _connections() -> Any:
     """None are known, and nobody asks."""
 
     class Unknown:
-        def peek(self, _: str) -> None:
+        def cached_any(self, _: str) -> None:
             """See `Connections`."""
 
     return Unknown()
@@ -206,7 +206,7 @@ def _connections() -> Any:
 class NoStore:
     """Nothing ends, and what is learned is not kept."""
 
-    async def finish(self, ending: Ending) -> Ended | None:
+    async def finish(self, ending: UnstoredOutcome) -> StoredOutcome | None:
         """Raises RuntimeError: an endless job has ended."""
         raise RuntimeError(f"ended: {ending}")
 

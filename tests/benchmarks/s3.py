@@ -33,7 +33,7 @@ from waitd.ports import Probe
 from waitd.probes.http.probe import HttpProbe
 from waitd.probes.s3.factory import s3_probes
 from waitd.probes.s3.params import MAX_SHARERS
-from waitd.probes.transport.pool import Wire
+from waitd.probes.transport.pool import ConnectionPool
 
 EXAMPLES = """examples:
   python tests/benchmarks/s3.py                          three rounds of each part, two minutes
@@ -59,11 +59,11 @@ class Store:
         extra = {"endpoint_url": url, "region_name": REGION}
         self._connection = Connection("store", "aws", login=LOGIN, password=PASSWORD, extra=extra)
 
-    def peek(self, _: str) -> Connection:
+    def cached_any(self, _: str) -> Connection:
         """See `Connections`."""
         return self._connection
 
-    at_once = peek
+    cached_fresh = cached_any
 
     async def get(self, _: str) -> Connection:
         """See `Connections`."""
@@ -75,7 +75,7 @@ class Store:
 async def by_wire(store: Store) -> float:
     """CPU of a HEAD by waitd's own exchange, in seconds."""
     connector = aiohttp.TCPConnector(limit=0)
-    wire = Wire(connector, HEADERS)
+    wire = ConnectionPool(connector, HEADERS)
     urls = [f"{store.url}/{BUCKET}/{_absent(n)}" for n in range(URLS)]
     try:
         return await _cpu_each(lambda n: wire.ask("HEAD", urls[n], None, True))

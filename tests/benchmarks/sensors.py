@@ -33,7 +33,7 @@ from waitd.bench.airflow.environment import airflow_environment
 from waitd.bench.airflow.instance import Airflow
 from waitd.bench.airflow.processes import eventually
 from waitd.bench.machine import machine
-from waitd.core.costs.model import Mode, Usage, Waiting, usage
+from waitd.core.costs.model import Mode, ResourceUsage, WaitingTotals, usage
 from waitd.settings import CostSettings
 
 HERE = Path(__file__).parent
@@ -56,10 +56,10 @@ class Found(NamedTuple):
     """What one way of waiting used, and what the model says of the same waits; both without what Airflow uses anyway."""
 
     mode: Mode
-    waiting: Waiting
+    waiting: WaitingTotals
     wall: float
-    measured: Usage
-    modelled: Usage
+    measured: ResourceUsage
+    modelled: ResourceUsage
 
 
 class Watch:
@@ -131,7 +131,7 @@ def measure(mode: Mode, load: Mapping[str, float], environment: Path) -> Found:
             bytes_held = watch.byte_seconds
             if mode is Mode.DEFER:  # the model gives each trigger its share of a Triggerer that is full
                 bytes_held += waiting.seconds * constants.triggerer_bytes / constants.triggerer_capacity
-            found = Usage(watch.slot_seconds, used, bytes_held)
+            found = ResourceUsage(watch.slot_seconds, used, bytes_held)
             say(f"{mode}: {found} in {wall:.0f} s, idle {idle_rate:.3f} CPU s/s")
             said = _ledger(daemon) if mode is Mode.WAITD else usage(mode, waiting, constants)
             return Found(mode, waiting, wall, found, said)
@@ -161,17 +161,17 @@ def _report(jobs_url: str) -> Any:
         return json.loads(answer.read())
 
 
-def _ledger(daemon: WaitdBeside) -> Usage:
+def _ledger(daemon: WaitdBeside) -> ResourceUsage:
     """What waitd's own ledger says of the same waits: measured, but for the runs of their tasks."""
     told = daemon.ask("/v1/cost")["total"][Mode.WAITD]
-    return Usage(told["slot_seconds"], told["cpu_seconds"], told["memory_byte_seconds"])
+    return ResourceUsage(told["slot_seconds"], told["cpu_seconds"], told["memory_byte_seconds"])
 
 
-def _waited(mode: Mode, report: Mapping[str, Any]) -> Waiting:
+def _waited(mode: Mode, report: Mapping[str, Any]) -> WaitingTotals:
     """What the job server saw of these waits."""
     jobs = [job for path, job in report["jobs"].items() if f"/{mode}-" in path]
     seconds, pokes = sum(job["asked_for"] for job in jobs), sum(job["requests"] for job in jobs)
-    return Waiting("http", len(jobs), seconds, pokes)
+    return WaitingTotals("http", len(jobs), seconds, pokes)
 
 
 # ---------------------------------------------------------------- what the system says
@@ -232,11 +232,11 @@ def show(found: Sequence[Found], load: Mapping[str, float]) -> None:
     Console().print(f"{what}. {machine()}")
 
 
-def _values(of: Usage) -> tuple[float, float, float]:
+def _values(of: ResourceUsage) -> tuple[float, float, float]:
     return of.slot_seconds, of.cpu_seconds, of.memory_byte_seconds / 1e6
 
 
-def _figures(of: Usage) -> list[str]:
+def _figures(of: ResourceUsage) -> list[str]:
     return [f"{value:,.0f}" if value >= 10 else f"{value:.2f}" for value in _values(of)]
 
 

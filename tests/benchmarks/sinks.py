@@ -32,7 +32,7 @@ from outbox import LADDER, Outbox, outbox  # noqa: E402
 from waitd.bench.children import free_port  # noqa: E402
 from waitd.core.waits.delivery import AfterAttempt, DeliveryId  # noqa: E402
 from waitd.core.waits.wait import WaitId  # noqa: E402
-from waitd.ports import Parcel  # noqa: E402
+from waitd.ports import OutboxItem  # noqa: E402
 from waitd.sinks.webhook import WebhookSink  # noqa: E402
 
 #: How many waits are added, and ended, at a time.
@@ -116,7 +116,7 @@ class Watch:
         sink.deliver = self.deliver
         running.store.save_attempt = self.save  # type: ignore[method-assign]  # measured where it is used
 
-    async def deliver(self, target: Any, parcel: Parcel) -> Any:
+    async def deliver(self, target: Any, parcel: OutboxItem) -> Any:
         self.created[parcel.id] = parcel.created_at
         return await self._deliver(target, parcel)
 

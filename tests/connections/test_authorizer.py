@@ -73,13 +73,13 @@ async def test_a_token_is_fetched_once_and_sent_until_shortly_before_its_end(
 ) -> None:
     connection = endpoint.connections("http://h")[kind]
     header = "Proxy-Authorization" if kind == "google_id" else "Authorization"
-    assert authorizer.at_hand(connection) is None
+    assert authorizer.cached_authorization(connection) is None
     first = await authorizer.authorize(connection)
     assert first.headers == ((header, "Bearer token-1"),)
     clock.at += 3500
-    assert authorizer.at_hand(connection) is first
+    assert authorizer.cached_authorization(connection) is first
     clock.at += 41
-    assert authorizer.at_hand(connection) is None
+    assert authorizer.cached_authorization(connection) is None
     assert (await authorizer.authorize(connection)).headers == ((header, "Bearer token-2"),)
     assert lookups(instruments.registry, "found") == 2
 
@@ -91,7 +91,7 @@ async def test_a_connection_that_was_looked_up_anew_keeps_its_token(
     first = await authorizer.authorize(connection)
     again = endpoint.connections("http://h")["oauth2"]
     assert again is not connection
-    assert authorizer.at_hand(again) is first
+    assert authorizer.cached_authorization(again) is first
     assert endpoint.issued == 1
 
 
@@ -101,7 +101,7 @@ async def test_a_rotated_secret_is_another_token(authorizer: Authorizer, endpoin
     rotated = Connection(
         "oauth2", host="http://h", login=renamed.login, password=renamed.password, extra=renamed.extra
     )
-    assert authorizer.at_hand(rotated) is None
+    assert authorizer.cached_authorization(rotated) is None
     assert await authorizer.authorize(rotated) is not first
 
 
@@ -116,11 +116,11 @@ async def test_a_refused_token_is_replaced(authorizer: Authorizer, endpoint: Tok
 def test_an_azure_storage_accounts_key_is_at_hand_and_signs(authorizer: Authorizer) -> None:
     extra = {"auth_type": "azure_storage", "headers": {"X-Team": "data"}}
     connection = Connection("w", host="http://h", login="acme", password="a2V5", extra=extra)
-    first = authorizer.at_hand(connection)
+    first = authorizer.cached_authorization(connection)
     assert first is not None
     assert first.headers == (("X-Team", "data"),)
     assert first.signer == shared_key("acme", "a2V5")
-    assert authorizer.at_hand(connection) is first
+    assert authorizer.cached_authorization(connection) is first
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 302, 500])
@@ -217,15 +217,20 @@ async def test_what_needs_no_fetching_is_at_hand_and_stays_the_same(
     authorizer: Authorizer, extra: dict[str, str]
 ) -> None:
     connection = Connection("c", host="h", login="u", password="p", extra=extra)
-    found = authorizer.at_hand(connection)
+    found = authorizer.cached_authorization(connection)
     assert found is not None
-    assert authorizer.at_hand(connection) is found
-    assert authorizer.at_hand(Connection("c", host="h", login="u", password="p", extra=extra)) is found
+    assert authorizer.cached_authorization(connection) is found
+    assert (
+        authorizer.cached_authorization(Connection("c", host="h", login="u", password="p", extra=extra))
+        is found
+    )
 
 
 async def test_static_aws_keys_sign_at_once(authorizer: Authorizer) -> None:
     extra = {"auth_type": "aws_sigv4", "aws_service": "glue", "region_name": "eu-west-1"}
-    found = authorizer.at_hand(Connection("c", host="h", login="AKIA", password="s", extra=extra))
+    found = authorizer.cached_authorization(
+        Connection("c", host="h", login="AKIA", password="s", extra=extra)
+    )
     assert found is not None
     assert found.signer is not None
     signed = found.signer.headers("GET", "https://h/", None, None, now=time.time())
@@ -237,7 +242,7 @@ async def test_the_environments_aws_keys_are_leased_and_looked_up_afresh_when_re
 ) -> None:
     extra = {"auth_type": "aws_sigv4", "aws_service": "glue", "region_name": "eu-west-1"}
     connection = Connection("c", host="h", extra=extra)
-    assert authorizer.at_hand(connection) is None
+    assert authorizer.cached_authorization(connection) is None
     first = await authorizer.authorize(connection)
     assert isinstance(first.signer, Signer)
     assert first.signer.keys.access_key_id == "OLD"

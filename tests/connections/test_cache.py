@@ -68,7 +68,7 @@ def lookups(instruments: Instruments, backend: str, result: str) -> float:
 
 def test_it_is_the_port(cached: Make) -> None:
     connections: Connections = cached()
-    assert connections.peek("a") is None
+    assert connections.cached_any("a") is None
 
 
 async def test_a_connection_is_looked_up_once_in_its_time(
@@ -76,7 +76,7 @@ async def test_a_connection_is_looked_up_once_in_its_time(
 ) -> None:
     resolver = Scripted(a="one")
     connections = cached(resolver)
-    assert connections.peek("a") is None
+    assert connections.cached_any("a") is None
     assert (await connections.get("a")).host == "one"
     resolver.known["a"] = "two"
     now.at += 59.9
@@ -171,7 +171,7 @@ async def test_a_connection_that_was_taken_away_is_gone(cached: Make, now: Now) 
     now.at += 60
     with pytest.raises(UnknownConnection):
         await connections.get("a")
-    assert connections.peek("a") is None
+    assert connections.cached_any("a") is None
 
 
 async def test_peek_shows_a_stale_connection_and_asks_nobody(cached: Make, now: Now) -> None:
@@ -179,7 +179,7 @@ async def test_peek_shows_a_stale_connection_and_asks_nobody(cached: Make, now: 
     connections = cached(resolver)
     await connections.get("a")
     now.at += 3600
-    peeked = connections.peek("a")
+    peeked = connections.cached_any("a")
     assert peeked is not None
     assert peeked.host == "one"
     assert resolver.asked == ["a"]
@@ -210,7 +210,7 @@ async def test_a_get_in_between_does_not_shorten_the_thirty_seconds(cached: Make
     assert len(resolver.asked) == 2
     with pytest.raises(UnknownConnection):
         await connections.refreshed("b")
-    assert connections.peek("b") is None
+    assert connections.cached_any("b") is None
 
 
 async def test_concurrent_refreshes_share_one_look_up(cached: Make) -> None:
@@ -254,7 +254,7 @@ async def test_the_cache_is_bounded(cached: Make, monkeypatch: pytest.MonkeyPatc
     connections = cached(Scripted(a="1", b="2", c="3"))
     for conn_id in "abc":
         await connections.get(conn_id)
-    assert [connections.peek(conn_id) is not None for conn_id in "abc"] == [False, True, True]
+    assert [connections.cached_any(conn_id) is not None for conn_id in "abc"] == [False, True, True]
 
 
 async def test_a_resolver_with_a_bug_does_not_hang_the_next_one(cached: Make) -> None:

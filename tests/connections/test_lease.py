@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from waitd.connections.lease import REFRESH_INTERVAL, RETRY_PAUSE, Lease, Lent
+from waitd.connections.lease import REFRESH_INTERVAL, RETRY_PAUSE, CachedToken, TokenCache
 from waitd.core.errors import ConnectionUnavailable
 
 
@@ -25,13 +25,13 @@ class Source:
     def now(self) -> float:
         return self.at
 
-    async def fetch(self, anew: bool) -> Lent[int]:
+    async def fetch(self, anew: bool) -> CachedToken[int]:
         self.fetched += 1
         self.forced += anew
         await self.gate.wait()
         if self.down:
             raise ConnectionUnavailable("down")
-        return Lent(self.fetched, 80.0, 100.0)
+        return CachedToken(self.fetched, 80.0, 100.0)
 
 
 @pytest.fixture
@@ -40,11 +40,11 @@ def source() -> Source:
 
 
 @pytest.fixture
-def lease(source: Source) -> Lease[int]:
-    return Lease(source.fetch, now=source.now, name="test")
+def lease(source: Source) -> TokenCache[int]:
+    return TokenCache(source.fetch, now=source.now, name="test")
 
 
-async def test_all_who_ask_share_one_fetch(source: Source, lease: Lease[int]) -> None:
+async def test_all_who_ask_share_one_fetch(source: Source, lease: TokenCache[int]) -> None:
     source.gate.clear()
     askers = [asyncio.ensure_future(lease.get()) for _ in range(50)]
     await asyncio.sleep(0)
@@ -53,31 +53,33 @@ async def test_all_who_ask_share_one_fetch(source: Source, lease: Lease[int]) ->
     assert source.fetched == 1
 
 
-async def test_it_is_used_until_shortly_before_its_end(source: Source, lease: Lease[int]) -> None:
+async def test_it_is_used_until_shortly_before_its_end(source: Source, lease: TokenCache[int]) -> None:
     await lease.get()
     source.at += 79.9
-    assert (lease.at_hand(), await lease.get()) == (1, 1)
+    assert (lease.cached_fresh(), await lease.get()) == (1, 1)
     source.at += 0.1
-    assert lease.at_hand() is None
+    assert lease.cached_fresh() is None
     assert await lease.get() == 2
 
 
 async def test_while_a_new_one_is_fetched_the_old_one_is_used_to_its_end(
-    source: Source, lease: Lease[int]
+    source: Source, lease: TokenCache[int]
 ) -> None:
     await lease.get()
     source.at += 80
     source.gate.clear()
     first = asyncio.ensure_future(lease.get())
     await asyncio.sleep(0)
-    assert (lease.at_hand(), await lease.get()) == (1, 1)
+    assert (lease.cached_fresh(), await lease.get()) == (1, 1)
     source.at += 20
-    assert lease.at_hand() is None
+    assert lease.cached_fresh() is None
     source.gate.set()
     assert await first == 2
 
 
-async def test_the_old_one_is_kept_when_no_new_one_is_to_be_had(source: Source, lease: Lease[int]) -> None:
+async def test_the_old_one_is_kept_when_no_new_one_is_to_be_had(
+    source: Source, lease: TokenCache[int]
+) -> None:
     await lease.get()
     source.at += 80
     source.down = True
@@ -90,7 +92,9 @@ async def test_the_old_one_is_kept_when_no_new_one_is_to_be_had(source: Source, 
         await lease.get()
 
 
-async def test_a_failing_source_is_asked_again_after_a_pause_only(source: Source, lease: Lease[int]) -> None:
+async def test_a_failing_source_is_asked_again_after_a_pause_only(
+    source: Source, lease: TokenCache[int]
+) -> None:
     source.down = True
     for _ in range(5):
         with pytest.raises(ConnectionUnavailable):
@@ -101,7 +105,7 @@ async def test_a_failing_source_is_asked_again_after_a_pause_only(source: Source
     assert await lease.get() == 2
 
 
-async def test_what_was_refused_is_replaced_once_for_all(source: Source, lease: Lease[int]) -> None:
+async def test_what_was_refused_is_replaced_once_for_all(source: Source, lease: TokenCache[int]) -> None:
     await lease.get()
     assert await asyncio.gather(*(lease.get(refused=1) for _ in range(5))) == [2] * 5
     assert (source.fetched, source.forced) == (2, 1)
@@ -112,16 +116,16 @@ async def test_what_was_refused_is_replaced_once_for_all(source: Source, lease: 
 
 
 async def test_what_was_refused_is_not_handed_out_as_new_when_the_source_is_down(
-    source: Source, lease: Lease[int]
+    source: Source, lease: TokenCache[int]
 ) -> None:
     await lease.get()
     source.down = True
     with pytest.raises(ConnectionUnavailable):
         await lease.get(refused=1)
-    assert lease.at_hand() == 1, "others go on with it"
+    assert lease.cached_fresh() == 1, "others go on with it"
 
 
-async def test_an_asker_who_gives_up_does_not_end_the_fetch(source: Source, lease: Lease[int]) -> None:
+async def test_an_asker_who_gives_up_does_not_end_the_fetch(source: Source, lease: TokenCache[int]) -> None:
     source.gate.clear()
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(lease.get(), 0.01)
@@ -130,7 +134,7 @@ async def test_an_asker_who_gives_up_does_not_end_the_fetch(source: Source, leas
     assert source.fetched == 1
 
 
-async def test_closing_ends_a_fetch(source: Source, lease: Lease[int]) -> None:
+async def test_closing_ends_a_fetch(source: Source, lease: TokenCache[int]) -> None:
     source.gate.clear()
     asker = asyncio.ensure_future(lease.get())
     await asyncio.sleep(0)

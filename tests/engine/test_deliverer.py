@@ -17,20 +17,20 @@ from waitd.core.waits.delivery import (
     LADDER,
     Delivered,
     DeliveryId,
+    DeliveryImpossible,
+    DeliveryPostponed,
+    DeliveryRefused,
     DeliveryState,
-    Gone,
-    Postponed,
     Receipt,
-    Refused,
 )
 from waitd.engine import deliverer
 from waitd.engine.deliverer import Deliverer
 from waitd.metrics import Instruments
-from waitd.ports import Parcel
+from waitd.ports import OutboxItem
 
 
 class Bench:
-    def __init__(self, answer: Callable[[Parcel], Awaitable[Receipt] | Receipt] | None) -> None:
+    def __init__(self, answer: Callable[[OutboxItem], Awaitable[Receipt] | Receipt] | None) -> None:
         self.clock = VirtualClock()
         self.outbox = MemoryOutbox()
         self.sink = RecordingSink(answer)
@@ -57,7 +57,7 @@ class Bench:
 
 @asynccontextmanager
 async def running(
-    answer: Callable[[Parcel], Awaitable[Receipt] | Receipt] | None = None,
+    answer: Callable[[OutboxItem], Awaitable[Receipt] | Receipt] | None = None,
 ) -> AsyncIterator[Bench]:
     bench = Bench(answer)
     async with anyio.create_task_group() as tasks:
@@ -99,11 +99,11 @@ async def test_a_second_try_is_on_time_where_others_hang() -> None:
     times: list[float] = []
     loop = asyncio.get_running_loop()
 
-    def answer(parcel: Parcel) -> Awaitable[Receipt] | Receipt:
+    def answer(parcel: OutboxItem) -> Awaitable[Receipt] | Receipt:
         if parcel.id == "stuck":
             return never()
         times.append(loop.time())
-        return Refused("500") if len(times) == 1 else Delivered()
+        return DeliveryRefused("500") if len(times) == 1 else Delivered()
 
     async with running(answer) as bench:
         bench.queue("stuck")
@@ -175,10 +175,10 @@ async def test_what_is_postponed_is_tried_again_when_it_says_so_and_climbs_no_ru
     times: list[float] = []
     loop = asyncio.get_running_loop()
 
-    def not_yet(parcel: Parcel) -> Receipt:
+    def not_yet(parcel: OutboxItem) -> Receipt:
         times.append(loop.time())
         assert parcel.attempts == 0
-        return Postponed("not parked yet", 7.0) if len(times) < 50 else Delivered()
+        return DeliveryPostponed("not parked yet", 7.0) if len(times) < 50 else Delivered()
 
     async with running(not_yet) as bench:
         bench.queue("d")
@@ -197,9 +197,9 @@ async def test_a_refused_event_climbs_the_ladder_to_its_end() -> None:
     times: list[float] = []
     loop = asyncio.get_running_loop()
 
-    def refuse(_: Parcel) -> Receipt:
+    def refuse(_: OutboxItem) -> Receipt:
         times.append(loop.time())
-        return Refused("500")
+        return DeliveryRefused("500")
 
     async with running(refuse) as bench:
         bench.queue("d")
@@ -212,7 +212,7 @@ async def test_a_refused_event_climbs_the_ladder_to_its_end() -> None:
 
 @in_virtual_time
 async def test_a_destination_that_is_gone_is_dead_at_once() -> None:
-    async with running(lambda _: Gone("410")) as bench:
+    async with running(lambda _: DeliveryImpossible("410")) as bench:
         bench.queue("d")
         await asyncio.sleep(1)
         assert bench.state("d") is DeliveryState.DEAD
@@ -234,7 +234,9 @@ async def test_a_hanging_destination_holds_up_no_other_and_takes_its_four_places
 
 @in_virtual_time
 async def test_a_poison_event_does_not_block_those_behind_it() -> None:
-    async with running(lambda parcel: Refused("no") if parcel.id == "poison" else Delivered()) as bench:
+    async with running(
+        lambda parcel: DeliveryRefused("no") if parcel.id == "poison" else Delivered()
+    ) as bench:
         bench.queue("poison")
         for n in range(50):
             bench.queue(f"d{n}")
@@ -256,7 +258,7 @@ async def test_a_result_the_store_refuses_is_written_later_and_the_event_is_not_
 
 @in_virtual_time
 async def test_a_sink_with_a_defect_loses_no_event() -> None:
-    def broken(_: Parcel) -> Receipt:
+    def broken(_: OutboxItem) -> Receipt:
         if len(bench.sink.parcels) < 3:
             raise ZeroDivisionError
         return Delivered()
@@ -269,7 +271,7 @@ async def test_a_sink_with_a_defect_loses_no_event() -> None:
 
 @in_virtual_time
 async def test_draining_lets_attempts_in_flight_finish_and_leaves_the_rest_queued() -> None:
-    async def slowly(_: Parcel) -> Receipt:
+    async def slowly(_: OutboxItem) -> Receipt:
         await asyncio.sleep(3)
         return Delivered()
 

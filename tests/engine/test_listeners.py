@@ -12,7 +12,7 @@ from msgspec import structs
 from waitd.core.waits.schedule import Pacing
 from waitd.core.waits.verdict import Pending
 from waitd.core.waits.wait import Run
-from waitd.engine.held_wait import Entry, Kind
+from waitd.engine.held_wait import HeldWait, ProbeKind
 from waitd.engine.listeners import SIGNAL, Listeners
 from waitd.metrics import Instruments
 from waitd.ports import StoredWait, Topic
@@ -33,13 +33,13 @@ class ListeningProbe(ScriptedProbe):
 class Scene:
     def __init__(self) -> None:
         probe = ListeningProbe(lambda *_: Pending(), lambda: 0.0)
-        self.kind = Kind("scripted", probe, Instruments(version="test"))
+        self.kind = ProbeKind("scripted", probe, Instruments(version="test"))
         self.listeners = Listeners()
-        self.entries: dict[str, Entry] = {}
+        self.entries: dict[str, HeldWait] = {}
 
     def listen(self, name: str, wait: StoredWait | None = None) -> bool:
         wait = wait or waiting(name, 0.0)
-        entry = Entry.of(
+        entry = HeldWait.of(
             wait, self.kind, self.kind.probe.parse(wait.spec.params, namespace="default"), Pacing(10)
         )
         self.entries[name] = entry
@@ -79,7 +79,7 @@ def test_several_may_listen_to_one_key() -> None:
     scene = Scene()
     wait = waiting("b/k", 0.0)
     for name in ("one", "two", "three"):
-        entry = Entry.of(
+        entry = HeldWait.of(
             wait, scene.kind, scene.kind.probe.parse({"name": "b/k"}, namespace="default"), Pacing(10)
         )
         entry.id = name  # type: ignore[assignment]
@@ -134,7 +134,7 @@ def test_a_wait_that_listens_twice_to_one_key_hears_it_once_and_is_let_go_of_who
             return [*super().topics(target), *super().topics(target)]
 
     scene = Scene()
-    scene.kind = Kind("scripted", Twice(lambda *_: Pending(), lambda: 0.0), Instruments(version="test"))
+    scene.kind = ProbeKind("scripted", Twice(lambda *_: Pending(), lambda: 0.0), Instruments(version="test"))
     for name in ("b/k", "b/p*", "b/k2"):
         scene.listen(name)
     assert (scene.hearing("b", "k"), scene.hearing("b", "px")) == ({"b/k"}, {"b/p*"})
@@ -147,5 +147,5 @@ def test_what_never_listened_may_be_let_go_of() -> None:
     scene = Scene()
     wait = waiting("b/k", 0.0)
     target = scene.kind.probe.parse(wait.spec.params, namespace="default")
-    scene.listeners.remove(Entry.of(wait, scene.kind, target, Pacing(10)))
+    scene.listeners.remove(HeldWait.of(wait, scene.kind, target, Pacing(10)))
     assert scene.listeners._places == {}

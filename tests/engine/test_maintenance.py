@@ -12,7 +12,7 @@ from virtual_time import VirtualClock, in_virtual_time
 from waitd.core.errors import StoreUnavailable
 from waitd.core.waits.verdict import Pending, Success
 from waitd.core.waits.wait import Outcome, WaitId, WaitState
-from waitd.engine.maintenance import BREATH, IDS, Keeper, pages
+from waitd.engine.maintenance import BREATH, IDS, Maintenance, pages
 from waitd.engine.poker import Poker
 from waitd.metrics import Instruments
 
@@ -32,7 +32,7 @@ class Bench:
             per_host_concurrency=10,
         )
         self.recounts = 0
-        self.keeper = Keeper(self.store, self.poker, self.clock, retention=3600, recount=self.recount)
+        self.keeper = Maintenance(self.store, self.poker, self.clock, retention=3600, recount=self.recount)
 
     async def recount(self) -> None:
         self.recounts += 1

@@ -17,9 +17,9 @@ from waitd.core.waits.wait import Outcome, WaitState
 from waitd.engine.memory_sizing import bytes_each
 from waitd.engine.metering import OWN_KINDS, Meter
 from waitd.engine.poker import Poker
-from waitd.engine.wait_counts import Census
+from waitd.engine.wait_counts import WaitCounts
 from waitd.metrics import Instruments
-from waitd.ports import Ended
+from waitd.ports import StoredOutcome
 
 CONSTANTS = Constants(
     task_cpu_seconds=0.5,
@@ -69,7 +69,7 @@ class Bench:
             poke_concurrency=10,
             per_host_concurrency=10,
         )
-        self.census = Census(self.instruments)
+        self.census = WaitCounts(self.instruments)
         self.cpu = 0.0
         self.meter = Meter(
             self.poker,
@@ -236,8 +236,8 @@ def test_no_waits_weigh_nothing() -> None:
     assert bytes_each([]) == 0.0
 
 
-def _ended(wait: Any) -> Ended:
-    return Ended(
+def _ended(wait: Any) -> StoredOutcome:
+    return StoredOutcome(
         replace(
             wait, state=WaitState.SUCCESS, outcome=Outcome(WaitState.SUCCESS), finished_at=wait.created_at
         ),

@@ -39,7 +39,7 @@ from waitd.engine.job_cancels import JobCancels
 from waitd.engine.poker import Poker
 from waitd.engine.submitter import Submitter, plan_of
 from waitd.metrics import Instruments
-from waitd.ports import Ended, Ending, StoredWait
+from waitd.ports import StoredOutcome, StoredWait, UnstoredOutcome
 
 LOST = Unclear("disconnected", "The server closed the connection without an answer.")
 
@@ -123,7 +123,7 @@ class JobMemoryStore(MemoryStore):
             raise NotFound
         return self.waits[WaitId(wait_id)]
 
-    async def finish(self, ending: Ending) -> Ended | None:
+    async def finish(self, ending: UnstoredOutcome) -> StoredOutcome | None:
         ended = await super().finish(ending)
         return None if ended is None else replace(ended, wait=self.over(ending.id, ending.outcome))
 

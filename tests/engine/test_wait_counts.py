@@ -1,12 +1,12 @@
 """How many waits there are in which state, told without a query."""
 
-from waitd.engine.wait_counts import Census
+from waitd.engine.wait_counts import WaitCounts
 from waitd.metrics import Instruments
 
 
 def test_counts_are_taken_from_the_store_and_what_is_gone_is_none() -> None:
     instruments = Instruments(version="test")
-    census = Census(instruments)
+    census = WaitCounts(instruments)
 
     def shown(state: str, kind: str) -> float | None:
         return instruments.registry.get_sample_value("waitd_waits", {"state": state, "kind": kind})

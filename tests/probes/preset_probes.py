@@ -39,10 +39,10 @@ class KnownConnections(FixedAuthorizations):
 
     refreshed = get
 
-    def at_once(self, conn_id: str) -> Connection | None:
+    def cached_fresh(self, conn_id: str) -> Connection | None:
         return self.known.get(conn_id) if Way.begun else None
 
-    def peek(self, conn_id: str) -> Connection | None:
+    def cached_any(self, conn_id: str) -> Connection | None:
         return self.known.get(conn_id) if self.cached else None
 
 

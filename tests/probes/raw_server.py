@@ -122,11 +122,11 @@ class ScriptedConnections(FixedAuthorizations):
         self.refreshes += 1
         return self._now()
 
-    def at_once(self, conn_id: str) -> Connection | None:
+    def cached_fresh(self, conn_id: str) -> Connection | None:
         known = self.answers[min(self.refreshes, len(self.answers) - 1)] if Way.begun else None
         return known if isinstance(known, Connection) else None
 
-    def peek(self, conn_id: str) -> Connection | None:
+    def cached_any(self, conn_id: str) -> Connection | None:
         return None
 
 

@@ -35,7 +35,7 @@ from waitd.core.errors import ConnectionUnavailable, UnknownConnection
 from waitd.core.waits.delivery import DeliveryId
 from waitd.core.waits.wait import WaitId
 from waitd.outgoing import Outgoing
-from waitd.ports import Parcel
+from waitd.ports import OutboxItem
 from waitd.sinks.brokers.amqp import AmqpSink
 from waitd.sinks.brokers.broker import BrokerSink
 from waitd.sinks.brokers.kafka import KafkaSink
@@ -68,7 +68,7 @@ class Known(FixedAuthorizations):
 
     refreshed = get
 
-    def peek(self, conn_id: str) -> Connection | None:
+    def cached_any(self, conn_id: str) -> Connection | None:
         return self.known.get(conn_id)
 
 
@@ -81,7 +81,7 @@ class Taken:
     headers: Mapping[str, str]
 
 
-def parcel_of(number: int = 0, *, size: int = 0, event: bytes | None = None) -> Parcel:
+def parcel_of(number: int = 0, *, size: int = 0, event: bytes | None = None) -> OutboxItem:
     """A delivery with an event of its own, about `size` bytes long."""
     wait_id = f"wait-{number}-{uuid4()}"
     if event is None:
@@ -93,7 +93,7 @@ def parcel_of(number: int = 0, *, size: int = 0, event: bytes | None = None) -> 
             "datacontenttype": "application/json",
         }
         event = json.dumps({**content, "data": data}, ensure_ascii=False).encode()
-    return Parcel(DeliveryId(str(uuid4())), WaitId(wait_id), "default", {}, event, 1, 0.0)
+    return OutboxItem(DeliveryId(str(uuid4())), WaitId(wait_id), "default", {}, event, 1, 0.0)
 
 
 class Broker(ABC):

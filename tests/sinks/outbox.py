@@ -15,7 +15,16 @@ from waitd.core.waits.wait import NOTHING_SEEN, Outcome, WaitId, WaitSpec, WaitS
 from waitd.engine.clock import SystemClock
 from waitd.engine.deliverer import Deliverer
 from waitd.metrics import Instruments
-from waitd.ports import Added, DeliveryFilter, Ended, Ending, NewWait, Sink, StoredDelivery, StoredWait
+from waitd.ports import (
+    Added,
+    DeliveryFilter,
+    NewWait,
+    Sink,
+    StoredDelivery,
+    StoredOutcome,
+    StoredWait,
+    UnstoredOutcome,
+)
 from waitd.stores import Store
 
 #: Pauses before attempts; short, many, so that an outage of some seconds ends before the ladder does.
@@ -62,7 +71,7 @@ class Outbox:
         store.on_ended = self._ended
         store.on_redelivered = self.deliverer.wake
 
-    def _ended(self, ended: Sequence[Ended]) -> None:
+    def _ended(self, ended: Sequence[StoredOutcome]) -> None:
         self.deliverer.wake({destination for one in ended for destination in one.destinations})
 
     async def add(self, count: int, *sinks: Mapping[str, Any]) -> list[WaitId]:
@@ -73,7 +82,9 @@ class Outbox:
 
     async def end(self, wait_id: WaitId, at: float, text: str = "grüße") -> None:
         payload = {"number": str(wait_id), "text": text}
-        await self.store.finish(Ending(wait_id, NOTHING_SEEN, Outcome(WaitState.SUCCESS, payload), at))
+        await self.store.finish(
+            UnstoredOutcome(wait_id, NOTHING_SEEN, Outcome(WaitState.SUCCESS, payload), at)
+        )
 
     def spawn(self, ending: Coroutine[Any, Any, None]) -> None:
         """Ends a wait without waiting for that."""

@@ -10,7 +10,7 @@ from broker_proxy import Proxy
 from brokers import Broker, Known
 
 from waitd.core.waits.delivery import Receipt
-from waitd.ports import Parcel
+from waitd.ports import OutboxItem
 
 
 @dataclass
@@ -26,7 +26,7 @@ class Scene:
     def params(self) -> dict[str, Any]:
         return self.broker.params(self.name, self.proxy.port)
 
-    async def deliver(self, parcel: Parcel, patience: float = 60, **more: Any) -> Receipt:
+    async def deliver(self, parcel: OutboxItem, patience: float = 60, **more: Any) -> Receipt:
         async with asyncio.timeout(patience):
             receipt: Receipt = await self.sink.deliver(self.sink.parse({**self.params(), **more}), parcel)
             return receipt

@@ -12,8 +12,8 @@ from brokers import Kafka, parcel_of
 from scene import Scene
 
 from waitd.core.connections.connection import Connection
-from waitd.core.waits.delivery import Delivered, Receipt, Refused
-from waitd.ports import Parcel
+from waitd.core.waits.delivery import Delivered, DeliveryRefused, Receipt
+from waitd.ports import OutboxItem
 
 #: What a NATS server without TLS says first.
 INFO = b'INFO {"server_id":"x","version":"2.10.0","proto":1,"headers":true,"max_payload":1048576}\r\n'
@@ -25,7 +25,7 @@ def ca(tmp_path: Path) -> str:
     return str(tmp_path / "ca.pem")
 
 
-async def deliver(scene: Scene, connection: Connection, parcel: Parcel) -> Receipt:
+async def deliver(scene: Scene, connection: Connection, parcel: OutboxItem) -> Receipt:
     """Over this connection, which is not looked up before."""
     scene.known.known["broker"] = connection
     queue: dict[str, Any] = {}
@@ -37,7 +37,7 @@ async def deliver(scene: Scene, connection: Connection, parcel: Parcel) -> Recei
 async def test_only_a_certificate_that_somebody_vouches_for_is_accepted(scene: Scene, ca: str) -> None:
     plain, broker, parcel = scene.known.known["broker"], scene.broker, parcel_of()
     broker.speak_tls(scene.proxy)
-    refused = Refused(f"the TLS certificate of {scene.sink.broker} is not accepted")
+    refused = DeliveryRefused(f"the TLS certificate of {scene.sink.broker} is not accepted")
     assert await deliver(scene, broker.with_tls(plain), parcel) == refused
     assert await deliver(scene, broker.renamed(broker.with_tls(plain, ca=ca)), parcel) == refused
     assert await deliver(scene, broker.with_tls(plain, ca=ca), parcel) == Delivered()
@@ -62,7 +62,7 @@ async def test_a_broker_without_tls_is_told_nothing(scene: Scene) -> None:
 
     scene.proxy.door = listen
     connection = scene.broker.with_tls(scene.known.known["broker"], verify=False)
-    assert isinstance(await deliver(scene, connection, parcel_of()), Refused)
+    assert isinstance(await deliver(scene, connection, parcel_of()), DeliveryRefused)
     assert heard[:1] == b"\x16"  # a handshake, and nothing else
     assert PASSWORD.encode() not in heard
 
@@ -71,7 +71,7 @@ async def test_a_file_that_cannot_be_read_is_the_operators_to_mend(scene: Scene)
     scene.broker.speak_tls(scene.proxy)
     connection = scene.broker.with_tls(scene.known.known["broker"], ca="/nowhere/ca.pem")
     receipt = await deliver(scene, connection, parcel_of())
-    assert receipt == Refused("the TLS files of the connection broker cannot be read")
+    assert receipt == DeliveryRefused("the TLS files of the connection broker cannot be read")
     assert scene.proxy.accepted == 0
 
 

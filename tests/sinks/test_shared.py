@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from waitd.sinks.client_pool import Shared
+from waitd.sinks.client_pool import ClientPool
 
 
 class Thing:
@@ -19,7 +19,7 @@ class Thing:
 
 class Bench:
     def __init__(self, *, kept: int = 2, make_seconds: float = 5.0) -> None:
-        self.shared: Shared[Thing] = Shared(
+        self.shared: ClientPool[Thing] = ClientPool(
             Thing.close, lambda t: t.usable, kept=kept, make_seconds=make_seconds
         )
         self.made: list[Thing] = []

@@ -16,14 +16,14 @@ from waitd.core.connections.aws import KeySource
 from waitd.core.connections.connection import Connection
 from waitd.core.connections.egress import Egress
 from waitd.core.errors import NotHere, UnknownConnection
-from waitd.core.waits.delivery import Delivered, DeliveryId, Refused
+from waitd.core.waits.delivery import Delivered, DeliveryId, DeliveryRefused
 from waitd.core.waits.wait import WaitId
 from waitd.metrics import Instruments
 from waitd.outgoing import Outgoing
-from waitd.ports import Parcel
+from waitd.ports import OutboxItem
 from waitd.sinks.webhook import WebhookSink
 
-PARCEL = Parcel(DeliveryId("d1"), WaitId("w1"), "default", {"kind": "webhook"}, b'{"id": "w1"}', 1, 0.0)
+PARCEL = OutboxItem(DeliveryId("d1"), WaitId("w1"), "default", {"kind": "webhook"}, b'{"id": "w1"}', 1, 0.0)
 NOW = 1_795_228_867.0
 
 
@@ -107,13 +107,15 @@ async def test_a_second_401_is_refused(receiver: Receiver) -> None:
     known = {"c": Connection("c", host=receiver.url, login="u", password="p")}
     async with sink(known) as webhook:
         receipt = await webhook.deliver(webhook.parse({"conn_id": "c", "endpoint": "hook"}), PARCEL)
-    assert receipt == Refused("the receiver answered 401")
+    assert receipt == DeliveryRefused("the receiver answered 401")
     assert len(receiver.seen) == 2
 
 
 async def test_a_401_to_a_url_without_a_connection_is_not_asked_again(receiver: Receiver) -> None:
     async with sink({}) as webhook:
-        assert isinstance(await webhook.deliver(webhook.parse({"url": receiver.url}), PARCEL), Refused)
+        assert isinstance(
+            await webhook.deliver(webhook.parse({"url": receiver.url}), PARCEL), DeliveryRefused
+        )
     assert len(receiver.seen) == 1
 
 
@@ -142,7 +144,7 @@ async def test_a_receiver_that_resolves_to_a_private_address_is_not_connected_to
     async with sink(known, Outgoing(Egress(private=False))) as webhook:
         by_connection = await webhook.deliver(webhook.parse({"conn_id": "c"}), PARCEL)
         by_url = await webhook.deliver(webhook.parse({"url": url}), PARCEL)
-    assert by_connection == Refused("the receiver answered 401")
-    assert isinstance(by_url, Refused)
+    assert by_connection == DeliveryRefused("the receiver answered 401")
+    assert isinstance(by_url, DeliveryRefused)
     assert by_url.error.startswith("no request may go there: addresses of private networks")
     assert len(receiver.seen) == 2

@@ -9,7 +9,7 @@ from typing import Any
 from waitd.core.errors import InvalidInput
 from waitd.core.waits.verdict import Pending
 from waitd.core.waits.wait import NOTHING_SEEN, Outcome, Progress, WaitSpec, WaitState, observe
-from waitd.ports import Added, Ended, Ending, NewWait, StoredWait
+from waitd.ports import Added, NewWait, StoredOutcome, StoredWait, UnstoredOutcome
 from waitd.stores import Store
 
 START = 1_750_000_000.0
@@ -36,7 +36,7 @@ class News:
     """What the writer told, in order."""
 
     added: list[StoredWait] = field(default_factory=list)
-    ended: list[Ended] = field(default_factory=list)
+    ended: list[StoredOutcome] = field(default_factory=list)
     redelivered: list[frozenset[str]] = field(default_factory=list)
 
     def listen(self, store: Store) -> None:
@@ -96,8 +96,8 @@ async def add_one(store: Store, **wait: Any) -> StoredWait:
 
 def ending(
     wait: StoredWait, outcome: Outcome = DONE, progress: Progress = SEEN, at: float = START + 60
-) -> Ending:
-    return Ending(wait.id, progress, outcome, at)
+) -> UnstoredOutcome:
+    return UnstoredOutcome(wait.id, progress, outcome, at)
 
 
 async def ended(store: Store, **wait: Any) -> StoredWait:

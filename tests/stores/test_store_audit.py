@@ -12,7 +12,7 @@ from store_values import DONE, START, WallClock, add_one, new_wait, opened
 from waitd.core.auth.api_key import ApiKey
 from waitd.core.auth.principal import Principal, Role
 from waitd.core.errors import Conflict, NotFound, StoreUnavailable
-from waitd.core.waits.audit import Caller, Change, change
+from waitd.core.waits.audit import AuditEntry, Caller, change
 from waitd.ports import AuditFilter, DeliveryFilter
 from waitd.stores import Store
 from waitd.stores.operations import audit
@@ -22,7 +22,7 @@ ANNA = Caller(Principal("key:anna", Role.OPERATOR, "team_a"), "10.0.0.7")
 KEY = ApiKey("anna", b"d" * 32, Role.OPERATOR, "team_a", START, "loopback", expires_at=START + 9)
 
 
-async def told(store: Store, **wanted: object) -> list[Change]:
+async def told(store: Store, **wanted: object) -> list[AuditEntry]:
     """What the audit says, oldest first."""
     return [stored.change for stored in await store.find_audit(AuditFilter(**wanted))][::-1]  # type: ignore[arg-type]
 
@@ -31,7 +31,7 @@ async def test_a_submit_is_told_in_its_own_commit(store: Store, clock: WallClock
     [added] = await store.add([new_wait()], ANNA)
     assert not isinstance(added, Exception)
     assert await told(store) == [
-        Change(clock.at, "key:anna", "operator", "team_a", "10.0.0.7", "submit", added.wait.id, 1, "done")
+        AuditEntry(clock.at, "key:anna", "operator", "team_a", "10.0.0.7", "submit", added.wait.id, 1, "done")
     ]
 
 
@@ -121,7 +121,7 @@ async def test_looking_for_old_lines_looks_at_a_few(database: Path) -> None:
 
 
 def test_a_line_has_the_columns_in_their_order() -> None:
-    assert ("number", *Change._fields) == tuple(table.c.keys())
+    assert ("number", *AuditEntry._fields) == tuple(table.c.keys())
 
 
 async def test_keys_are_kept_changed_and_forgotten(database: Path) -> None:

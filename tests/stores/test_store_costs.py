@@ -21,7 +21,7 @@ from store_values import (
     url_of,
 )
 
-from waitd.core.costs.model import Measured, Waiting
+from waitd.core.costs.model import Measured, WaitingTotals
 from waitd.core.waits.step import cancelled
 from waitd.ports import CostFilter, CostSums, StoredWait
 from waitd.stores import CostRules, Store
@@ -75,8 +75,8 @@ async def test_sums_are_those_of_the_waits_that_ended(store: Store) -> None:
     await add_one(store, labels={"dag_id": "a"})
     found = await sums(store, "dag_id")
     rows = dict(found.rows)
-    assert rows["a"] == [Waiting("http", 3, 120, 2, 1, 1, Measured(2, 240))]
-    assert rows["b"] == [Waiting("s3_key", 1, 60, 1, 0, 0, Measured(1, 120))]
+    assert rows["a"] == [WaitingTotals("http", 3, 120, 2, 1, 1, Measured(2, 240))]
+    assert rows["b"] == [WaitingTotals("s3_key", 1, 60, 1, 0, 0, Measured(1, 120))]
     assert {part.kind: part.waits for part in found.total} == {"http": 3, "s3_key": 1}
     assert dict((await sums(store, "kind")).rows)["http"][0].waits == 3
     assert [name for name, _ in (await sums(store, "day")).rows] == [TODAY]

@@ -9,7 +9,7 @@ from store_values import DONE, SEEN, START, News, WallClock, add, add_one, ended
 from waitd.core.errors import Conflict, NotFound
 from waitd.core.waits.step import cancelled
 from waitd.core.waits.wait import Progress, WaitId
-from waitd.ports import Added, Keyed, WaitFilter
+from waitd.ports import Added, IdempotentSubmit, WaitFilter
 from waitd.stores import Store
 
 LIVE = Progress(17, 3, None, SEEN.runs)
@@ -135,13 +135,13 @@ async def test_replays_tell_what_came_in_under_each_key_and_store_nothing(store:
     over = await ended(store, key="e", digest=b"1")
     news.added.clear()
     submits = [
-        Keyed("default", "k", b"1"),
-        Keyed("default", "k", b"2"),
-        Keyed("default", "x", b"1"),
-        Keyed("other", "k", b"1"),
-        Keyed("default", "e", b"1"),
-        Keyed("default", "\ud800", b"1"),
-        Keyed("default", "k", b"1"),
+        IdempotentSubmit("default", "k", b"1"),
+        IdempotentSubmit("default", "k", b"2"),
+        IdempotentSubmit("default", "x", b"1"),
+        IdempotentSubmit("other", "k", b"1"),
+        IdempotentSubmit("default", "e", b"1"),
+        IdempotentSubmit("default", "\ud800", b"1"),
+        IdempotentSubmit("default", "k", b"1"),
     ]
     same, conflict, unknown, foreign, ended_one, no_text, again = await store.replays(submits)
     assert same == again == Added(wait, created=False)

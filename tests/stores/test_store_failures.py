@@ -279,7 +279,7 @@ asyncio.run(main())
 WRITE = """
 import asyncio, sys, time
 from waitd.core.waits.wait import NOTHING_SEEN, Outcome, WaitSpec, WaitState
-from waitd.ports import Ending, NewWait
+from waitd.ports import UnstoredOutcome, NewWait
 from waitd.stores import Store
 
 NEW = NewWait.of("default", WaitSpec("http", {}, 60.0, 600.0, sinks=({"kind": "webhook"},)))
@@ -289,7 +289,7 @@ async def write(store):
     while True:
         wait, other = [answer.wait for answer in await store.add([NEW, NEW])]
         print(wait.id, other.id, sep="\\n", flush=True)
-        await store.finish(Ending(wait.id, NOTHING_SEEN, DONE, time.time()))
+        await store.finish(UnstoredOutcome(wait.id, NOTHING_SEEN, DONE, time.time()))
 
 async def main():
     store = await Store.open(sys.argv[1], destination_of=lambda namespace, sink: "d")

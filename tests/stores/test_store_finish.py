@@ -30,14 +30,14 @@ from waitd.core.waits.delivery import AfterAttempt, DeliveryState
 from waitd.core.waits.event import event_of
 from waitd.core.waits.step import cancelled
 from waitd.core.waits.wait import Outcome, WaitState
-from waitd.ports import Ended, Parcel, StoredWait, WaitFilter
+from waitd.ports import OutboxItem, StoredOutcome, StoredWait, WaitFilter
 from waitd.stores import Store
 
 HOOK, OTHER_HOOK = "webhook https://example.org/hook", "webhook https://example.com/hook"
 DELIVERED = AfterAttempt(DeliveryState.DELIVERED, 1, None, None)
 
 
-async def due(store: Store, destination: str = HOOK, now: float = START, **more: Any) -> list[Parcel]:
+async def due(store: Store, destination: str = HOOK, now: float = START, **more: Any) -> list[OutboxItem]:
     wanted: dict[str, Any] = {"limit": 100, "leave_out": frozenset()} | more
     return list(await store.due_parcels(destination, now, **wanted))
 
@@ -50,7 +50,7 @@ async def settle(store: Store, wait: StoredWait) -> None:
 async def test_an_end_is_stored_with_its_event_and_its_deliveries(store: Store, news: News) -> None:
     wait = await add_one(store, sinks=[WEBHOOK, OTHER_WEBHOOK], labels={"dag_id": "ä"})
     result = await store.finish(ending(wait))
-    assert isinstance(result, Ended)
+    assert isinstance(result, StoredOutcome)
     assert result.destinations == {HOOK, OTHER_HOOK}
     assert result.wait == await store.get(wait.id)
     assert news.ended == [result]

@@ -11,14 +11,14 @@ from store_values import DONE, SEEN, START, News, WallClock, add, add_one, ended
 
 from waitd.core.errors import Conflict, InvalidInput, NotFound
 from waitd.core.waits.wait import NOTHING_SEEN, Outcome, WaitId, WaitState
-from waitd.ports import Added, ApiStore, KeeperStore, OutboxStore, PokerStore, WaitFilter
+from waitd.ports import Added, ApiStore, MaintenanceStore, OutboxStore, PokerStore, WaitFilter
 from waitd.stores import Store
 
 
 def test_the_store_is_what_each_part_asks_for(store: Store) -> None:
     poker: PokerStore = store
     outbox: OutboxStore = store
-    keeper: KeeperStore = store
+    keeper: MaintenanceStore = store
     api: ApiStore = store
     assert {id(poker), id(outbox), id(keeper), id(api)} == {id(store)}
 

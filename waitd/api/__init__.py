@@ -7,7 +7,7 @@ checked and described (`openapi`) by what stands there. What does not live here:
 
 from waitd.api.application import build_application
 from waitd.api.follow.feed import Feed
-from waitd.api.follow.long_polls import Endings
+from waitd.api.follow.long_polls import LongPolls
 from waitd.api.server.runner import ApiRunner
 from waitd.api.server.throttle import Throttle
 from waitd.api.server.tls import Certificate, TlsSite
@@ -16,10 +16,10 @@ from waitd.api.services import Health, Limits, Services
 __all__ = [
     "ApiRunner",
     "Certificate",
-    "Endings",
     "Feed",
     "Health",
     "Limits",
+    "LongPolls",
     "Services",
     "Throttle",
     "TlsSite",

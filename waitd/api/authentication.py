@@ -48,7 +48,7 @@ class Admitting:
 
     async def _principal(self, authenticator: Authenticator, token: str, remote: str | None) -> Principal:
         try:
-            if known := authenticator.at_hand(token):
+            if known := authenticator.cached_fresh(token):
                 return known
             self._throttle.check_address(remote)
             return await authenticator.principal(token)

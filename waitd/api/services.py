@@ -6,11 +6,21 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from waitd.api.follow.feed import Feed
-from waitd.api.follow.long_polls import Endings
+from waitd.api.follow.long_polls import LongPolls
 from waitd.api.server.throttle import Throttle
 from waitd.core.auth.namespaces import Namespaces
 from waitd.metrics import Instruments
-from waitd.ports import ApiStore, Authenticator, Connections, Hearing, Keyring, Metering, Poking, Probe, Sink
+from waitd.ports import (
+    ApiStore,
+    Authenticator,
+    Connections,
+    Keyring,
+    Metering,
+    Poking,
+    Probe,
+    SignalReceiver,
+    Sink,
+)
 
 
 class Health(Protocol):
@@ -68,7 +78,7 @@ class Services:
     probes: Mapping[str, Probe]
     sinks: Mapping[str, Sink]
     connections: Connections
-    endings: Endings
+    endings: LongPolls
     feed: Feed
     instruments: Instruments
     limits: Limits
@@ -79,6 +89,6 @@ class Services:
     namespaces: Namespaces = field(default_factory=Namespaces)
     now: Callable[[], float] = time.time
     meter: Metering | None = None
-    hearing: Hearing | None = None
+    hearing: SignalReceiver | None = None
     throttle: Throttle = field(default_factory=Throttle)
     open_metrics: bool = False

@@ -7,16 +7,16 @@ from waitd.api.submission.sinks import SinkTargets
 from waitd.core.waits.event import rfc3339
 from waitd.core.waits.submission import Submission
 from waitd.core.waits.wait import Outcome, Progress, Run, WaitState
-from waitd.ports import Live, StoredDelivery, StoredWait, WaitingOn
+from waitd.ports import LiveWait, StoredDelivery, StoredWait, WaitingOn
 
 
-def progress_of(wait: StoredWait, live: Live | None) -> Progress:
+def progress_of(wait: StoredWait, live: LiveWait | None) -> Progress:
     """What the wait has learned so far: the poker knows it up to the last poke, the store up to the last minute."""
     return live.progress if live is not None and wait.state is WaitState.WAITING else wait.progress
 
 
 def wait_view(
-    wait: StoredWait, live: Live | None, sinks: SinkTargets, cost: Mapping[str, Any] | None
+    wait: StoredWait, live: LiveWait | None, sinks: SinkTargets, cost: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     """The wait in the shape of `WaitView`. `live` is what the poker knows of it, None where it does not hold it; `cost` is a `WaitCost`."""
     spec = wait.spec

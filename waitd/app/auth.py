@@ -21,7 +21,7 @@ _HOW = (
 )
 
 
-class Door(NamedTuple):
+class ApiGuard(NamedTuple):
     """What guards the API. `authenticator` None: nobody is asked."""
 
     keyring: ApiKeyring
@@ -43,7 +43,7 @@ def check_bind(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def door_of(settings: Settings, store: KeyStore, outgoing: Outgoing) -> AsyncIterator[Door]:
+async def door_of(settings: Settings, store: KeyStore, outgoing: Outgoing) -> AsyncIterator[ApiGuard]:
     """The door of one daemon.
 
     Raises:
@@ -64,7 +64,7 @@ async def door_of(settings: Settings, store: KeyStore, outgoing: Outgoing) -> As
                     f"callers have to authenticate, and there is no API key that is good. {_HOW}"
                 )
             authenticator = BearerAuthenticator(keyring, tokens)
-        yield Door(keyring, authenticator, namespaces)
+        yield ApiGuard(keyring, authenticator, namespaces)
 
 
 async def _tokens(

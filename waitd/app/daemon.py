@@ -15,15 +15,15 @@ from waitd import __build__, __version__
 from waitd.api import (
     ApiRunner,
     Certificate,
-    Endings,
     Feed,
     Limits,
+    LongPolls,
     Services,
     Throttle,
     TlsSite,
     build_application,
 )
-from waitd.app.auth import Door
+from waitd.app.auth import ApiGuard
 from waitd.app.parts import Parts
 from waitd.core.costs.model import Measured
 from waitd.core.errors import Unavailable, WaitdError
@@ -32,14 +32,14 @@ from waitd.core.waits.wait import Progress, WaitId
 from waitd.engine.clock import SystemClock
 from waitd.engine.deliverer import Deliverer
 from waitd.engine.job_cancels import JobCancels
-from waitd.engine.maintenance import Keeper, pages
+from waitd.engine.maintenance import Maintenance, pages
 from waitd.engine.metering import Meter
 from waitd.engine.poker import Poker
 from waitd.engine.signals import Signals
 from waitd.engine.submitter import Submitter
-from waitd.engine.wait_counts import Census
+from waitd.engine.wait_counts import WaitCounts
 from waitd.metrics import Instruments
-from waitd.ports import Ended, StoredWait
+from waitd.ports import StoredOutcome, StoredWait
 from waitd.settings import Settings
 from waitd.sinks.airflow.sweep import AirflowSweep
 from waitd.stores import Store
@@ -63,7 +63,7 @@ class Daemon:
         settings: Settings,
         store: Store,
         parts: "Parts",
-        door: Door,
+        door: ApiGuard,
         instruments: Instruments,
     ) -> None:
         self.settings = settings
@@ -72,8 +72,8 @@ class Daemon:
         self.clock = SystemClock()
         self._outgoing = parts.outgoing
         self._keyring = door.keyring
-        self.census = Census(instruments)
-        self.endings = Endings(settings.max_long_polls)
+        self.census = WaitCounts(instruments)
+        self.endings = LongPolls(settings.max_long_polls)
         self.feed = Feed()
         self.submitter = Submitter(store, parts.jobs, self.clock, instruments)
         self.job_cancels = JobCancels(
@@ -104,7 +104,9 @@ class Daemon:
         parts.signals.read = self.signals.signals
         self._s3_events = self._s3_event_queue(parts)
         self._sweep = AirflowSweep(store, parts.airflow)
-        self.keeper = Keeper(store, self.poker, self.clock, retention=settings.retention, recount=self._tidy)
+        self.keeper = Maintenance(
+            store, self.poker, self.clock, retention=settings.retention, recount=self._tidy
+        )
         self.meter = self._metering() if settings.cost.enabled else None
         self._overhead_kept = Measured()
         self.draining = False
@@ -207,7 +209,7 @@ class Daemon:
         if self.meter is not None:
             self.meter.added(waits)
 
-    def _ended(self, endings: Sequence[Ended]) -> None:
+    def _ended(self, endings: Sequence[StoredOutcome]) -> None:
         self.census.ended(endings)
         if self.meter is not None:
             self.meter.ended(endings)

@@ -14,11 +14,11 @@ class BearerAuthenticator:
         self._keyring = keyring
         self._tokens = tokens
 
-    def at_hand(self, token: str) -> Principal | None:
+    def cached_fresh(self, token: str) -> Principal | None:
         """See `Authenticator`."""
         if token.startswith(PREFIX):
             return self._keyring.principal(token)
-        return None if self._tokens is None else self._tokens.at_hand(token)
+        return None if self._tokens is None else self._tokens.cached_fresh(token)
 
     async def principal(self, token: str) -> Principal:
         """See `Authenticator`."""

@@ -18,7 +18,7 @@ from joserfc.jwk import ECKey, Key, OKPKey, RSAKey
 
 from waitd import __version__
 from waitd.core.connections.connection import origin_of
-from waitd.core.connections.egress import EgressRefused, Named
+from waitd.core.connections.egress import EgressRefused, HostSource
 from waitd.core.errors import Unavailable
 from waitd.outgoing import Outgoing, blocked
 
@@ -62,7 +62,7 @@ class Issuer:
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            connector=self._outgoing.connector(Named.BY_OPERATOR),
+            connector=self._outgoing.connector(HostSource.BY_OPERATOR),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=self._timeout),
             headers={"User-Agent": f"waitd/{__version__}", "Accept": "application/json"},
@@ -142,7 +142,7 @@ class Issuer:
             raise RuntimeError("the issuer is used outside its context")
         try:
             whom = f"the issuer at {origin_of(url)}"
-            self._outgoing.judge_url(url, Named.BY_OPERATOR)
+            self._outgoing.judge_url(url, HostSource.BY_OPERATOR)
             async with self._session.get(url, allow_redirects=False) as response:
                 body = await response.content.read(_MAX_ANSWER + 1)
                 while len(body) <= _MAX_ANSWER and (more := await response.content.read(_MAX_ANSWER)):

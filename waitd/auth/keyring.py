@@ -22,7 +22,7 @@ from waitd.core.auth.api_key import (
 from waitd.core.auth.principal import Principal
 from waitd.core.errors import Conflict, NotFound, StoreUnavailable, Unauthenticated, WaitdError
 from waitd.core.waits.audit import Caller, change
-from waitd.ports import KeyStore, MadeKey, NewKey
+from waitd.ports import CreatedKey, KeyStore, NewKey
 
 log = structlog.get_logger(__name__)
 
@@ -104,7 +104,7 @@ class ApiKeyring:
         shown = [replace(key, used_at=self._used.get(key.id, key.used_at)) for key in known.values()]
         return sorted(shown, key=lambda key: (key.created_at, key.id), reverse=True)
 
-    async def create(self, new: NewKey, by: Caller) -> MadeKey:
+    async def create(self, new: NewKey, by: Caller) -> CreatedKey:
         """See `Keyring`."""
         async with self._turn:
             if len(self._stored) + len(self._filed) >= MAX_KEYS:
@@ -205,12 +205,12 @@ class ApiKeyring:
                     self._principals.pop(key_id, None)
 
 
-def made_key(new: NewKey, now: float, created_by: str) -> MadeKey:
+def made_key(new: NewKey, now: float, created_by: str) -> CreatedKey:
     """A new key and its token."""
     key_id, secret = secrets.token_hex(6), secrets.token_hex(32)
     expires_at = None if new.expires_in is None else now + new.expires_in
     key = ApiKey(key_id, digest_of(secret), new.role, new.namespace, now, created_by, expires_at)
-    return MadeKey(key, token_of(key_id, secret))
+    return CreatedKey(key, token_of(key_id, secret))
 
 
 def _read(path: Path) -> bytes:

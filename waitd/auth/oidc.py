@@ -43,7 +43,7 @@ class OidcTokens:
         self._now = now
         self._verified: dict[bytes, Bearer] = {}
 
-    def at_hand(self, token: str) -> Principal | None:
+    def cached_fresh(self, token: str) -> Principal | None:
         """Whoever comes with a token that was verified before; None: it has to be verified."""
         bearer = self._verified.get(_digest(token))
         return bearer.principal if bearer is not None and self._now() < bearer.expires_at else None

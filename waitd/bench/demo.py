@@ -27,7 +27,7 @@ from waitd.bench.jobs import BEHAVIOURS, CONDITIONS, job_of, path_of
 from waitd.bench.receiver import Receiver
 from waitd.bench.s3 import MARKER, files_of
 from waitd.bench.show import Show
-from waitd.client import Client, Refused
+from waitd.client import Client, RequestRefused
 
 #: How many of a hundred waits are on which behaviour.
 MIX: Mapping[str, int] = {
@@ -183,7 +183,7 @@ class _Demo:
             began = time.monotonic()
             try:
                 answers = await self._client.submit_batch(bodies)
-            except Refused as error:
+            except RequestRefused as error:
                 raise ChildFailed(f"the daemon did not take the waits ({error})", self._log) from error
             self._submitted = [
                 submitted_as(body, answer) for body, answer in zip(bodies, answers, strict=True)

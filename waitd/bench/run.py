@@ -25,7 +25,7 @@ from waitd.bench.scrape import Metrics
 from waitd.bench.show import Show
 from waitd.bench.submitting import LABEL, HandedIn, body_of, connections, hand_in
 from waitd.bench.watching import QUANTILES, Moment, Seen, moment
-from waitd.client import Client, DaemonUnreachable, Refused
+from waitd.client import Client, DaemonUnreachable, RequestRefused
 
 #: How long our own daemon may take to be ready, in seconds: whoever measures it does not hurry it.
 STARTING = 300.0
@@ -262,7 +262,7 @@ class _Run:
 
         async def cancel(wait: Submitted) -> None:
             async with places:
-                with suppress(DaemonUnreachable, Refused):
+                with suppress(DaemonUnreachable, RequestRefused):
                     await self._system.client.act(wait.id, "cancel")
 
         await asyncio.gather(*map(cancel, left))

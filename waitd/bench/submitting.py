@@ -13,7 +13,7 @@ from waitd.bench.account import Submitted
 from waitd.bench.fleets import Fleets
 from waitd.bench.jobs import CONDITIONS
 from waitd.bench.profiles import Load, Planned
-from waitd.client import Client, Refused, batch_body
+from waitd.client import Client, RequestRefused, batch_body
 
 #: What every wait of a run has in common: a label that says which run.
 LABEL = "bench"
@@ -98,7 +98,7 @@ async def _send(client: Client, batch: bytes) -> bytes:
     for _ in range(TRIES):
         try:
             return await client.send_batch(batch)
-        except Refused as error:
+        except RequestRefused as error:
             if error.status != 429:
                 raise
             await asyncio.sleep(PAUSE)
@@ -109,4 +109,4 @@ def _complain(answers: Sequence[Mapping[str, Any]]) -> None:
     """Raises Refused: a line was not taken, and the others would not be either."""
     for answer in answers:
         if answer["status"] >= 300 and answer["status"] != 429:
-            raise Refused(answer["status"], answer["problem"])
+            raise RequestRefused(answer["status"], answer["problem"])

@@ -75,7 +75,7 @@ def bench(
     from waitd.bench.fleets import Setting
     from waitd.bench.run import Where, run
     from waitd.cli.display.progress import interruptible, shown
-    from waitd.client import DaemonUnreachable, Refused
+    from waitd.client import DaemonUnreachable, RequestRefused
 
     load = Load(waits, poke_interval, duration, kind, profile)
     _check(load, daemon, plot)
@@ -85,7 +85,7 @@ def bench(
         with shown(notes()) as show:
             work = run(show, load, Setting(fleet_processes, host), where, compared)
             report = asyncio.run(interruptible(work))
-    except Refused as error:
+    except RequestRefused as error:
         fail(refusal(error))
     except DaemonUnreachable as error:
         fail(str(error), Code.UNREACHABLE)

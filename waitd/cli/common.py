@@ -15,7 +15,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from waitd.client import Client, Refused
+    from waitd.client import Client, RequestRefused
     from waitd.settings import Settings
 
 T = TypeVar("T")
@@ -137,7 +137,7 @@ def complain(message: str) -> None:
     notes().print(Text.assemble(("Error: ", "bold red"), message), soft_wrap=True)
 
 
-def refusal(refused: "Refused") -> str:
+def refusal(refused: "RequestRefused") -> str:
     """What the daemon had against it: its sentence, and the fields that it points at."""
     problem: Mapping[str, Any] = refused.problem
     fields = [f"  {item.get('pointer') or '/'}: {item.get('detail')}" for item in problem.get("errors", ())]
@@ -146,7 +146,7 @@ def refusal(refused: "Refused") -> str:
 
 def ask(url: str, work: "Callable[[Client], Awaitable[T]]") -> T:
     """What `work` makes of the daemon at `url`; where that goes wrong, the command ends with a sentence."""
-    from waitd.client import Client, DaemonUnreachable, Refused
+    from waitd.client import Client, DaemonUnreachable, RequestRefused
 
     trusted = CA_FILE.get()
     key = api_key(API_KEY_FILE.get())
@@ -167,7 +167,7 @@ def ask(url: str, work: "Callable[[Client], Awaitable[T]]") -> T:
         fail(
             f"{error}. Start one by `waitd serve`, or name another with --url or WAITD_URL.", Code.UNREACHABLE
         )
-    except Refused as error:
+    except RequestRefused as error:
         hint = (
             "\nGive an API key by WAITD_API_KEY, or a file with one by --api-key-file."
             if error.status == 401

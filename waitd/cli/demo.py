@@ -43,13 +43,13 @@ def demo(
     from waitd.bench.children import ChildFailed
     from waitd.bench.demo import run
     from waitd.cli.display.progress import interruptible, shown
-    from waitd.client import DaemonUnreachable, Refused
+    from waitd.client import DaemonUnreachable, RequestRefused
 
     console = notes()
     try:
         with shown(console) as show:
             account = asyncio.run(interruptible(run(show, waits)))
-    except Refused as error:
+    except RequestRefused as error:
         fail(refusal(error))
     except (ChildFailed, DaemonUnreachable) as error:
         fail(str(error))

@@ -192,11 +192,11 @@ def import_(
 
 
 async def _holds(client: "Client", wait_id: str) -> bool:
-    from waitd.client import Refused
+    from waitd.client import RequestRefused
 
     try:
         await client.get(wait_id)
-    except Refused as error:
+    except RequestRefused as error:
         if error.status == 404:
             return False
         raise

@@ -168,9 +168,9 @@ def complain_of_refused(answers: Sequence[Mapping[str, Any]]) -> int:
 
 
 def _refusal(answer: Mapping[str, Any]) -> str:
-    from waitd.client import Refused
+    from waitd.client import RequestRefused
 
-    return refusal(Refused(answer.get("status", 0), answer.get("problem") or {}))
+    return refusal(RequestRefused(answer.get("status", 0), answer.get("problem") or {}))
 
 
 def register(app: typer.Typer) -> None:

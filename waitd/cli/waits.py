@@ -99,7 +99,7 @@ def act(
     action: str, ids: Sequence[str], url: str, as_json: bool, sentence: Callable[[dict[str, Any]], str]
 ) -> None:
     """Does one thing to each wait and ends the command; one that refuses it stops no other."""
-    from waitd.client import Refused
+    from waitd.client import RequestRefused
 
     refused = 0
 
@@ -108,7 +108,7 @@ def act(
         for wait_id in ids:
             try:
                 wait = await client.act(checked_id(wait_id), action)
-            except Refused as error:
+            except RequestRefused as error:
                 refused += 1
                 complain(f"{wait_id}: {refusal(error)}")
                 continue

@@ -139,7 +139,7 @@ class Feed:
 
     async def read(self, client: "Client", take: Callable[[str], None]) -> None:
         """Reads for ever. Raises what stands in the way of the first stream."""
-        from waitd.client import DaemonUnreachable, Refused
+        from waitd.client import DaemonUnreachable, RequestRefused
 
         last: str | None = None
         while True:
@@ -153,7 +153,7 @@ class Feed:
             except DaemonUnreachable:
                 if not self._doing:
                     raise
-            except Refused as error:
+            except RequestRefused as error:
                 if error.status == 410 and last is not None:
                     complain("the daemon does not know any more what came next: outcomes are missing here.")
                     last = None

@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol, TypeVar
 import structlog
 
 from waitd.connections.cache import CachedConnections, Resolver
-from waitd.connections.lease import Lease, Lent
+from waitd.connections.lease import CachedToken, TokenCache
 from waitd.core.aws.request_signature import Signer
 from waitd.core.aws.signature import AwsKeys
 from waitd.core.connections.auth import Credentials, Signing, check_header, credentials_of
@@ -49,7 +49,7 @@ class _Known(NamedTuple):
     connection: Connection
     #: Never changes; or is leased.
     fixed: Authorization | None
-    lease: Lease[Authorization] | None
+    lease: TokenCache[Authorization] | None
 
 
 class Authorizer:
@@ -60,14 +60,14 @@ class Authorizer:
         self._keys = keys
         self._now = now
         self._known: dict[str, _Known] = {}
-        self._leases: dict[Credentials, Lease[Authorization]] = {}
+        self._leases: dict[Credentials, TokenCache[Authorization]] = {}
 
-    def at_hand(self, connection: Connection) -> Authorization | None:
+    def cached_authorization(self, connection: Connection) -> Authorization | None:
         """See `waitd.ports.HttpConnections`."""
         known = self._known.get(connection.conn_id)
         if known is None or known.connection is not connection:
             known = self._learn(connection)
-        return known.fixed or (known.lease.at_hand() if known.lease else None)
+        return known.fixed or (known.lease.cached_fresh() if known.lease else None)
 
     async def authorize(
         self, connection: Connection, *, refused: Authorization | None = None
@@ -105,14 +105,14 @@ class Authorizer:
             return _Known(connection, Authorization(headers), None)
         lease = self._leases.get(credentials)
         if lease is None:
-            lease = Lease(self._source(connection.conn_id, credentials), now=self._now, name="lease")
+            lease = TokenCache(self._source(connection.conn_id, credentials), now=self._now, name="lease")
             _keep(self._leases, credentials, lease)
         return _Known(connection, None, lease)
 
     def _source(
         self, conn_id: str, credentials: Credentials
-    ) -> Callable[[bool], Awaitable[Lent[Authorization]]]:
-        async def fetch(anew: bool) -> Lent[Authorization]:
+    ) -> Callable[[bool], Awaitable[CachedToken[Authorization]]]:
+        async def fetch(anew: bool) -> CachedToken[Authorization]:
             try:
                 if credentials.grant is not None:
                     return await self._token(credentials.grant, credentials)
@@ -124,17 +124,19 @@ class Authorizer:
 
         return fetch
 
-    async def _token(self, grant: Grant, credentials: Credentials) -> Lent[Authorization]:
+    async def _token(self, grant: Grant, credentials: Credentials) -> CachedToken[Authorization]:
         token = await self._tokens.fetch(grant)
         name, value = credentials.token_header, f"Bearer {token.value}"
         check_header(name, value)
         headers = {n: v for n, v in credentials.headers if n.lower() != name.lower()} | {name: value}
-        return Lent(Authorization(tuple(headers.items())), token.renew_after, token.lifetime)
+        return CachedToken(Authorization(tuple(headers.items())), token.renew_after, token.lifetime)
 
-    async def _signer(self, signing: Signing, credentials: Credentials, anew: bool) -> Lent[Authorization]:
+    async def _signer(
+        self, signing: Signing, credentials: Credentials, anew: bool
+    ) -> CachedToken[Authorization]:
         keys = await (self._keys.refreshed if anew else self._keys.keys)(signing.keys)
         signer = Signer(signing.service, signing.region, keys)
-        return Lent(Authorization(credentials.headers, signer), KEYS_KEPT, 2 * KEYS_KEPT)
+        return CachedToken(Authorization(credentials.headers, signer), KEYS_KEPT, 2 * KEYS_KEPT)
 
 
 class AuthorizedConnections(CachedConnections):
@@ -150,7 +152,7 @@ class AuthorizedConnections(CachedConnections):
         instruments: Instruments,
     ) -> None:
         super().__init__(resolvers, ttl=ttl, now=now, instruments=instruments)
-        self.at_hand = authorizer.at_hand
+        self.cached_authorization = authorizer.cached_authorization
         self.authorize = authorizer.authorize
 
 

@@ -64,12 +64,12 @@ class CachedConnections:
         self._entries: dict[str, _Entry] = {}
         self._flights: dict[str, asyncio.Future[Answer | None]] = {}
 
-    def peek(self, conn_id: str) -> Connection | None:
+    def cached_any(self, conn_id: str) -> Connection | None:
         """What the cache holds now, fresh or stale, without asking anybody."""
         entry = self._entries.get(conn_id)
         return entry.connection if entry else None
 
-    def at_once(self, conn_id: str) -> Connection | None:
+    def cached_fresh(self, conn_id: str) -> Connection | None:
         """What `get` would answer from the cache; None where it would have to ask."""
         entry = self._entries.get(conn_id)
         return entry.connection if entry is not None and self._now() < entry.fresh_until else None
@@ -81,7 +81,7 @@ class CachedConnections:
             UnknownConnection: every resolver answered, none knows it.
             ConnectionUnavailable: a resolver is down, and nothing is in the cache.
         """
-        known = self.at_once(conn_id)
+        known = self.cached_fresh(conn_id)
         if known is not None:
             return known
         answer = await self._looked_up(conn_id)

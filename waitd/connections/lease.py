@@ -17,7 +17,7 @@ RETRY_PAUSE = 5.0
 Value = TypeVar("Value")
 
 
-class Lent(NamedTuple, Generic[Value]):
+class CachedToken(NamedTuple, Generic[Value]):
     """What was handed out; after how many seconds a new one is asked for, and after how many this one ends."""
 
     value: Value
@@ -25,7 +25,7 @@ class Lent(NamedTuple, Generic[Value]):
     lifetime: float
 
 
-class Lease(Generic[Value]):
+class TokenCache(Generic[Value]):
     """One such thing. `fetch(anew)` asks for it, with `anew` because the last one was refused; `now` is a monotonic clock in seconds.
 
     Fetching goes on in a task of its own when the one who began it is cancelled: that a token endpoint is slower than a poke's own patience
@@ -33,7 +33,7 @@ class Lease(Generic[Value]):
     """
 
     def __init__(
-        self, fetch: Callable[[bool], Awaitable[Lent[Value]]], *, now: Callable[[], float], name: str
+        self, fetch: Callable[[bool], Awaitable[CachedToken[Value]]], *, now: Callable[[], float], name: str
     ) -> None:
         self._fetch = fetch
         self._now = now
@@ -46,7 +46,7 @@ class Lease(Generic[Value]):
         self._error: Exception | None = None
         self._flight: asyncio.Task[None] | None = None
 
-    def at_hand(self) -> Value | None:
+    def cached_fresh(self) -> Value | None:
         """What can be used now without asking anybody: a new one may be on its way meanwhile, or may just not be to be had."""
         if self._value is None:
             return None
@@ -61,7 +61,7 @@ class Lease(Generic[Value]):
             ConnectionUnavailable: there is none to be had now.
             ValueError: what is asked for cannot be asked for so.
         """
-        value = self.at_hand()
+        value = self.cached_fresh()
         if value is not None and value is not refused:
             return value
         if self._flight is None:

@@ -16,7 +16,7 @@ from waitd.core.aws.request_signature import Signer
 from waitd.core.connections.aws import KeySource
 from waitd.core.connections.connection import Connection, origin_of
 from waitd.core.connections.destinations import check_region
-from waitd.core.connections.egress import Named
+from waitd.core.connections.egress import HostSource
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
 from waitd.outgoing import Outgoing, blocked
 
@@ -71,7 +71,7 @@ class SecretsManagerResolver:
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            connector=self._outgoing.connector(Named.BY_OPERATOR),
+            connector=self._outgoing.connector(HostSource.BY_OPERATOR),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=TIMEOUT),
             headers={"User-Agent": f"waitd/{__version__}"},

@@ -14,7 +14,7 @@ import orjson
 from waitd import __version__
 from waitd.core.connections.auth import basic
 from waitd.core.connections.connection import origin_of
-from waitd.core.connections.egress import EgressRefused, Named
+from waitd.core.connections.egress import EgressRefused, HostSource
 from waitd.core.connections.grants import Assertion, Grant, Token, token_in
 from waitd.core.errors import ConnectionUnavailable
 from waitd.metrics import Instruments
@@ -55,7 +55,7 @@ class TokenClient:
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            connector=self._outgoing.connector(Named.BY_OPERATOR),
+            connector=self._outgoing.connector(HostSource.BY_OPERATOR),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=self._timeout),
             headers={"User-Agent": f"waitd/{__version__}", "Accept": "application/json"},
@@ -90,7 +90,7 @@ class TokenClient:
         if grant.assertion is not None:
             fields["assertion"] = await asyncio.to_thread(_signed, grant.assertion, self._now())
         try:
-            self._outgoing.judge_url(grant.url, Named.BY_OPERATOR)
+            self._outgoing.judge_url(grant.url, HostSource.BY_OPERATOR)
             status, body = await self._post(grant, fields)
         except EgressRefused as error:
             raise ConnectionUnavailable(f"{whom} is refused: {error}") from None

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Self
 
 from waitd.connections.airflow_forms import connection_of, parse_connection
-from waitd.connections.lease import Lease, Lent
+from waitd.connections.lease import CachedToken, TokenCache
 from waitd.connections.vault_api import VaultApi
 from waitd.connections.vault_login import Login, Session
 from waitd.core.connections.connection import Connection, segment
-from waitd.core.connections.egress import Named
+from waitd.core.connections.egress import HostSource
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
 from waitd.outgoing import Outgoing
 
@@ -41,10 +41,10 @@ class VaultResolver:
         self._outgoing = outgoing
         self._api = VaultApi(place.url, place.namespace, place.ca_file)
         self._session: Session | None = None
-        self._token: Lease[str] = Lease(self._prove, now=now, name="vault login")
+        self._token: TokenCache[str] = TokenCache(self._prove, now=now, name="vault login")
 
     async def __aenter__(self) -> Self:
-        await self._api.open(self._outgoing.connector(Named.BY_OPERATOR))
+        await self._api.open(self._outgoing.connector(HostSource.BY_OPERATOR))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -99,10 +99,10 @@ class VaultResolver:
         except ValueError as error:
             raise ConnectionUnavailable(f"the login at Vault failed: {error}") from None
 
-    async def _prove(self, anew: bool) -> Lent[str]:
+    async def _prove(self, anew: bool) -> CachedToken[str]:
         """A token: the one at hand renewed where that can be done, else by a new login."""
         session = None if anew or self._session is None else await self._login.renew(self._api, self._session)
         if session is None:
             session = await self._login.enter(self._api)
         self._session = session
-        return Lent(session.token, session.renew_after, session.lifetime)
+        return CachedToken(session.token, session.renew_after, session.lifetime)

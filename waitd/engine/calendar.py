@@ -5,7 +5,7 @@ from heapq import heappop, heappush
 from itertools import islice
 from sys import getsizeof
 
-from waitd.engine.held_wait import Entry
+from waitd.engine.held_wait import HeldWait
 
 #: Buckets per second: an entry comes up to one bucket late and never early.
 BUCKETS = 100
@@ -17,10 +17,10 @@ class Calendar:
     """Which entry is due when, in monotonic seconds. An entry stands in one bucket; putting it in again moves it."""
 
     def __init__(self) -> None:
-        self._buckets: dict[int, list[Entry]] = {}
+        self._buckets: dict[int, list[HeldWait]] = {}
         self._order: list[int] = []
 
-    def put(self, entry: Entry, due: float) -> bool:
+    def put(self, entry: HeldWait, due: float) -> bool:
         """Makes `entry` come up at `due`; where it stood before is forgotten. True where nothing came up before that so far."""
         bucket = int(due * BUCKETS) + 1
         entries = self._buckets.get(bucket)
@@ -32,7 +32,7 @@ class Calendar:
         heappush(self._order, bucket)
         return self._order[0] == bucket
 
-    def put_together(self, entries: Sequence[Entry], due: float) -> bool:
+    def put_together(self, entries: Sequence[HeldWait], due: float) -> bool:
         """As `put`, for many that come up at the same time."""
         if not entries:
             return False
@@ -46,7 +46,7 @@ class Calendar:
             entry.bucket = there
         return self._order[0] == bucket
 
-    def take_due(self, now: float) -> Iterator[Entry]:
+    def take_due(self, now: float) -> Iterator[HeldWait]:
         """The entries that are due at `now`, earliest first; each is in no bucket afterwards."""
         limit = int(now * BUCKETS + 1e-6)  # a bucket's own start, as `next_due` gives it, counts as reached
         while self._order and self._order[0] <= limit:

@@ -17,16 +17,16 @@ from anyio.abc import TaskGroup
 from waitd.core.errors import InvalidInput, NotHere, StoreUnavailable
 from waitd.core.waits.delivery import (
     DeliveryId,
+    DeliveryImpossible,
+    DeliveryPostponed,
+    DeliveryRefused,
     DeliveryState,
-    Gone,
-    Postponed,
     Receipt,
-    Refused,
     after_attempt,
 )
 from waitd.engine.clock import Clock
 from waitd.metrics import Instruments
-from waitd.ports import OutboxStore, Parcel, Sink
+from waitd.ports import OutboxItem, OutboxStore, Sink
 
 log = structlog.get_logger(__name__)
 
@@ -48,7 +48,7 @@ class Lane:
     def __init__(self, until: float) -> None:
         self.until = until
         self.made_room = False
-        self.waiting: deque[Parcel] = deque()
+        self.waiting: deque[OutboxItem] = deque()
         self.in_hand: set[DeliveryId] = set()
         self.sending = 0
         self.moved = asyncio.Event()
@@ -175,7 +175,7 @@ class Deliverer:
         """Whether the lane had its time and others wait for one: many destinations that hang must not keep a good one out."""
         return bool(self._wanted) and len(self._lanes) >= LANES and self._clock.monotonic() >= lane.until
 
-    async def _attempt(self, lane: Lane, parcel: Parcel) -> None:
+    async def _attempt(self, lane: Lane, parcel: OutboxItem) -> None:
         kind = str(parcel.sink.get("kind"))
         started = self._clock.monotonic()
         receipt = await self._send(kind, parcel)
@@ -183,7 +183,7 @@ class Deliverer:
         after = after_attempt(parcel.attempts + 1, receipt, now, self._jitter(), self._ladder)
         result = after.state.value
         if after.state is DeliveryState.QUEUED:
-            result = "postponed" if isinstance(receipt, Postponed) else "refused"
+            result = "postponed" if isinstance(receipt, DeliveryPostponed) else "refused"
         self._instruments.deliveries.labels(kind, result).inc()
         if after.state is DeliveryState.DELIVERED:
             self._instruments.delivery_delay.labels(kind).observe(max(0.0, now - parcel.created_at))
@@ -212,24 +212,24 @@ class Deliverer:
         lane.moved.set()
         self._landed.set()
 
-    async def _send(self, kind: str, parcel: Parcel) -> Receipt:
+    async def _send(self, kind: str, parcel: OutboxItem) -> Receipt:
         sink = self._sinks.get(kind)
         if sink is None:
-            return Refused(f"This waitd has no sink {kind}.")
+            return DeliveryRefused(f"This waitd has no sink {kind}.")
         try:
             target = sink.parse({name: value for name, value in parcel.sink.items() if name != "kind"})
         except NotHere as error:
-            return Refused(f"The sink cannot be used now: {error}")
+            return DeliveryRefused(f"The sink cannot be used now: {error}")
         except InvalidInput as error:
-            return Gone(f"The sink's parameters are not understood: {error}")
+            return DeliveryImpossible(f"The sink's parameters are not understood: {error}")
         try:
             async with asyncio.timeout(self._attempt_timeout):
                 return await sink.deliver(target, parcel)
         except TimeoutError:
-            return Refused(f"No answer within {self._attempt_timeout:g} s.")
+            return DeliveryRefused(f"No answer within {self._attempt_timeout:g} s.")
         except Exception:  # a sink's defect loses no event
             log.exception("sink_failed", sink=kind, delivery_id=parcel.id)
-            return Refused("The sink failed; the daemon's log has the traceback.")
+            return DeliveryRefused("The sink failed; the daemon's log has the traceback.")
 
     def _look_by(self, when: float) -> None:
         if when < self._next_look:

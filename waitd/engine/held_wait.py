@@ -12,7 +12,7 @@ from waitd.metrics import Instruments
 from waitd.ports import Begin, Pokeable, Probe, StoredWait, Target, Topic
 
 
-class Kind:
+class ProbeKind:
     """A probe with its metrics' children, looked up once."""
 
     def __init__(self, name: str, probe: Probe, instruments: Instruments) -> None:
@@ -28,7 +28,7 @@ class Kind:
         self.topics: Callable[[Any], Sequence[Topic]] | None = getattr(probe, "topics", None)
 
 
-class Entry(Struct, eq=False, gc=False):
+class HeldWait(Struct, eq=False, gc=False):
     """One wait in hand. `due` is monotonic, `deadline` is Unix seconds.
 
     Its way: in the calendar (`bucket` set) → `queued` at its origin → `flying` → back to the calendar, or `ended`. `last` is set when the
@@ -38,7 +38,7 @@ class Entry(Struct, eq=False, gc=False):
     """
 
     id: WaitId
-    kind: Kind
+    kind: ProbeKind
     target: Target
     pacing: Pacing
     phase: float
@@ -46,7 +46,7 @@ class Entry(Struct, eq=False, gc=False):
     silent_fail: bool
     progress: Progress
     due: float = 0.0
-    bucket: "list[Entry] | None" = None
+    bucket: "list[HeldWait] | None" = None
     quiet_until: float | None = None
     queued: bool = False
     flying: int = 0
@@ -55,7 +55,7 @@ class Entry(Struct, eq=False, gc=False):
     dirty: bool = False
 
     @classmethod
-    def of(cls, wait: StoredWait, kind: Kind, target: Target, pacing: Pacing) -> "Entry":
+    def of(cls, wait: StoredWait, kind: ProbeKind, target: Target, pacing: Pacing) -> "HeldWait":
         """A wait just taken in hand."""
         return cls(
             wait.id,

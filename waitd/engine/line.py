@@ -3,10 +3,10 @@
 from collections import deque
 from math import frexp
 
-from waitd.engine.held_wait import Entry
+from waitd.engine.held_wait import HeldWait
 
 
-class Line:
+class FairQueue:
     """Groups of entries by coalescing key: what is most overdue, measured by its own `poke_interval`, is next.
 
     So when more is due than can be poked, everybody's lateness grows by the same share of their interval. Entries whose intervals are of
@@ -17,15 +17,15 @@ class Line:
 
     def __init__(self) -> None:
         #: Who is queued, by coalescing key; a list only where they are several. To be read only.
-        self.groups: dict[str, Entry | list[Entry]] = {}
+        self.groups: dict[str, HeldWait | list[HeldWait]] = {}
         self._lanes: dict[int, deque[str]] = {}
 
-    def append(self, entry: Entry) -> None:
+    def append(self, entry: HeldWait) -> None:
         """Queues an entry, with those of equal key that are queued already."""
         key = entry.target.key or entry.id  # those with equal keys that are queued together share one look
         there = self.groups.get(key)
         if there is not None:
-            if isinstance(there, Entry):
+            if isinstance(there, HeldWait):
                 self.groups[key] = [there, entry]
             else:
                 there.append(entry)
@@ -37,7 +37,7 @@ class Line:
             lane = self._lanes[magnitude] = deque()
         lane.append(key)
 
-    def pop(self, now: float) -> list[Entry]:
+    def pop(self, now: float) -> list[HeldWait]:
         """The next group. `now`: monotonic seconds. Raises IndexError where nothing is queued."""
         if len(self._lanes) == 1:
             [magnitude] = self._lanes
@@ -50,9 +50,9 @@ class Line:
         if not lane:
             del self._lanes[magnitude]
         group = self.groups.pop(key)
-        return [group] if isinstance(group, Entry) else group
+        return [group] if isinstance(group, HeldWait) else group
 
     def _overdue(self, magnitude: int, now: float) -> float:
         group = self.groups[self._lanes[magnitude][0]]
-        first = group if isinstance(group, Entry) else group[0]
+        first = group if isinstance(group, HeldWait) else group[0]
         return (now - first.due) / first.pacing.poke_interval

@@ -7,7 +7,7 @@ of its own name only, and against the patterns that stand there.
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from waitd.engine.held_wait import Entry
+from waitd.engine.held_wait import HeldWait
 from waitd.ports import StoredWait, Topic
 
 #: The place of signals.
@@ -81,7 +81,7 @@ class Listeners:
         #: When the last signal came that is kept under a (namespace, key), Unix seconds.
         self.signalled: dict[tuple[str, str], float] = {}
 
-    def add(self, entry: Entry, wait: StoredWait) -> bool:
+    def add(self, entry: HeldWait, wait: StoredWait) -> bool:
         """A wait is taken in hand. True where there is a signal for it already that it has not been poked for."""
         came = False
         if wait.spec.wake_on is not None:
@@ -97,7 +97,7 @@ class Listeners:
                 came |= topic.place == SIGNAL and (topic.namespace, topic.name) in self.signalled
         return came
 
-    def remove(self, entry: Entry) -> None:
+    def remove(self, entry: HeldWait) -> None:
         """A wait is let go of."""
         topic = self._wake_on.pop(entry.id, None)
         topics = () if entry.kind.topics is None else entry.kind.topics(entry.target)

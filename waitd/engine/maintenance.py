@@ -13,7 +13,7 @@ from waitd.core.waits.wait import WaitId
 from waitd.engine.clock import Clock
 from waitd.engine.poker import Poker
 from waitd.engine.recording import CHUNK
-from waitd.ports import KeeperStore, PokerStore, StoredWait
+from waitd.ports import MaintenanceStore, PokerStore, StoredWait
 
 log = structlog.get_logger(__name__)
 
@@ -28,16 +28,16 @@ SWEEP_SECONDS = 30.0
 IDS, BREATH = 2 * CHUNK, 0.05
 
 
-class KeeperRows(KeeperStore, PokerStore, Protocol):
+class MaintenanceRows(MaintenanceStore, PokerStore, Protocol):
     """What the keeper needs of the store."""
 
 
-class Keeper:
+class Maintenance:
     """Three regular loops. `recount` brings the counts of what is stored up to date; it is called with each sweep."""
 
     def __init__(
         self,
-        store: KeeperRows,
+        store: MaintenanceRows,
         poker: Poker,
         clock: Clock,
         *,

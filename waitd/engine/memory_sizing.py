@@ -13,7 +13,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from waitd.engine.held_wait import Entry
+from waitd.engine.held_wait import HeldWait
 
 #: How many objects of one wait are looked at, at most.
 OBJECTS = 500
@@ -28,14 +28,14 @@ _GRAIN = 16
 _PAGES = Path("/proc/self/statm")
 
 
-def bytes_each(entries: Iterable[Entry]) -> float:
+def bytes_each(entries: Iterable[HeldWait]) -> float:
     """The mean size in bytes of what is only there for one of `entries`; 0 where there are none."""
     sizes = [_own_size(entry) for entry in entries]
     return sum(sizes) / len(sizes) if sizes else 0.0
 
 
-def _own_size(entry: Entry) -> int:
-    parts = [getattr(entry, name) for name in Entry.__struct_fields__ if name not in _SHARED]
+def _own_size(entry: HeldWait) -> int:
+    parts = [getattr(entry, name) for name in HeldWait.__struct_fields__ if name not in _SHARED]
     size, seen = _rounded(sys.getsizeof(entry)), {id(entry)}
     for _ in range(OBJECTS):
         if not parts:
@@ -60,7 +60,7 @@ def _rounded(size: int) -> int:
     return (size + _GRAIN - 1) // _GRAIN * _GRAIN
 
 
-def sampled(entries: "dict[Any, Entry]", most: int) -> list[Entry]:
+def sampled(entries: "dict[Any, HeldWait]", most: int) -> list[HeldWait]:
     """Some of those held: the oldest and the newest, so that nothing is gone through."""
     half = most // 2
     if len(entries) <= most:

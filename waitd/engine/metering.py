@@ -16,12 +16,12 @@ from math import exp
 from waitd.core.costs.attribution import IDLE, Attribution
 from waitd.core.costs.model import (
     DEFAULT,
-    Case,
     Constants,
+    CostCase,
     Measured,
     Mode,
     Prices,
-    Waiting,
+    WaitingTotals,
     break_even_duration,
     break_even_poke_interval,
     usage,
@@ -31,7 +31,7 @@ from waitd.engine.clock import Clock
 from waitd.engine.memory_sizing import resident_bytes
 from waitd.engine.poker import Poker
 from waitd.metrics import Instruments, total_of
-from waitd.ports import Ended, StoredWait
+from waitd.ports import StoredOutcome, StoredWait
 
 SAMPLE_SECONDS = 1.0
 #: After how many samples one counts for a third: an hour's worth of work tells what a poke costs.
@@ -85,7 +85,7 @@ class Meter:
         #: Kinds that have been held or poked, each with the name under which its pokes are learned.
         self._kinds: dict[str, str] = {}
         self._now: Counter[str] = Counter()
-        self._callbacks: defaultdict[str, Waiting] = defaultdict(lambda: Waiting(""))
+        self._callbacks: defaultdict[str, WaitingTotals] = defaultdict(lambda: WaitingTotals(""))
         self._looks: defaultdict[str, float] = defaultdict(float)
         self._verdicts: defaultdict[str, float] = defaultdict(float)
         self._before = self._totals()
@@ -97,7 +97,7 @@ class Meter:
         #: What has belonged to no wait since the start.
         self.overhead = Measured()
         for mode in Mode:  # so that there are series from the first scrape on
-            self._count(mode, Waiting(""))
+            self._count(mode, WaitingTotals(""))
         #: What a wait in hand weighs, in bytes.
         self.wait_bytes = 0.0
 
@@ -134,21 +134,21 @@ class Meter:
         untold = Counter([wait.spec.kind for wait in waits])
         untold.subtract([wait.spec.kind for wait in telling])
         for kind, count in untold.items():
-            self._note(Waiting(kind, count))
+            self._note(WaitingTotals(kind, count))
         for wait in telling:
-            one = Waiting.of(wait.spec.kind, wait.spec.sinks, seconds=0, pokes=0)
+            one = WaitingTotals.of(wait.spec.kind, wait.spec.sinks, seconds=0, pokes=0)
             self._note(one._replace(resumed=0.0))
 
-    def ended(self, endings: Sequence[Ended]) -> None:
+    def ended(self, endings: Sequence[StoredOutcome]) -> None:
         """Waits have ended on disk."""
         self._now[_ENDED] += len(endings)
         for ended in endings:
             wait = ended.wait
             if _tells_airflow(wait):
-                one = Waiting.of(wait.spec.kind, wait.spec.sinks, seconds=0, pokes=0)
+                one = WaitingTotals.of(wait.spec.kind, wait.spec.sinks, seconds=0, pokes=0)
                 self._note(one._replace(waits=0.0, parked=0.0))
 
-    def _note(self, part: Waiting) -> None:
+    def _note(self, part: WaitingTotals) -> None:
         self._callbacks[part.kind] = part.plus(self._callbacks[part.kind])
 
     # ------------------------------------------------------------ one sample
@@ -237,10 +237,10 @@ class Meter:
                 )
                 slot_seconds += self._count(mode, waiting)
             self._slots[mode] += share * (slot_seconds / seconds - self._slots[mode])
-        self._count(Mode.WAITD, Waiting("", measured=whole))
+        self._count(Mode.WAITD, WaitingTotals("", measured=whole))
         self._callbacks.clear()
 
-    def _count(self, mode: Mode, waiting: Waiting) -> float:
+    def _count(self, mode: Mode, waiting: WaitingTotals) -> float:
         used, instruments = usage(mode, waiting, self.constants), self._instruments
         instruments.slot_seconds.labels(mode).inc(used.slot_seconds)
         instruments.cpu_seconds.labels(mode).inc(used.cpu_seconds)
@@ -262,7 +262,7 @@ class Meter:
             instruments.break_even_poke_interval.labels(kind).set(
                 break_even_poke_interval(kind, self.constants, self.prices)
             )
-            case = Case(kind, BREAK_EVEN_POKE_INTERVAL, self.poke_cpu_seconds(kind), self.wait_bytes)
+            case = CostCase(kind, BREAK_EVEN_POKE_INTERVAL, self.poke_cpu_seconds(kind), self.wait_bytes)
             for mode in (Mode.RESCHEDULE, Mode.DEFER, Mode.WAITD):
                 instruments.break_even_duration.labels(mode, kind).set(
                     break_even_duration(mode, case, self.constants, self.prices)

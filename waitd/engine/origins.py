@@ -8,8 +8,8 @@ they are.
 from collections import deque
 from collections.abc import Sequence
 
-from waitd.engine.held_wait import Entry
-from waitd.engine.line import Line
+from waitd.engine.held_wait import HeldWait
+from waitd.engine.line import FairQueue
 
 #: How many pokes at once an origin gets before its first answer.
 FIRST_LIMIT = 1
@@ -19,7 +19,7 @@ TIMEOUTS = 3
 REMEMBERED = 10_000
 
 
-class Origin:
+class OriginQueue:
     """One queue, and how much of it may be poked at once."""
 
     __slots__ = ("held_down", "limit", "listed", "name", "proven", "queue", "running", "timeouts")
@@ -32,7 +32,7 @@ class Origin:
         self.timeouts = 0
         self.held_down = False
         self.listed = False
-        self.queue = Line()
+        self.queue = FairQueue()
 
 
 class Origins:
@@ -42,18 +42,18 @@ class Origins:
         self._per_origin = per_origin
         self._unproven_places = max(1, places // 2)
         self._unproven_running = 0
-        self._origins: dict[str, Origin] = {}
-        self._ready: deque[Origin] = deque()
-        self._held_back: deque[Origin] = deque()
-        self._last = Origin("", float("inf"), proven=True)
+        self._origins: dict[str, OriginQueue] = {}
+        self._ready: deque[OriginQueue] = deque()
+        self._held_back: deque[OriginQueue] = deque()
+        self._last = OriginQueue("", float("inf"), proven=True)
         self.queued = 0
         self.limited = 0
 
-    def get(self, name: str) -> Origin:
+    def get(self, name: str) -> OriginQueue:
         """The origin of that name; a new one where nothing was queued there of late."""
-        return self._origins.get(name) or Origin(name, min(FIRST_LIMIT, self._per_origin))
+        return self._origins.get(name) or OriginQueue(name, min(FIRST_LIMIT, self._per_origin))
 
-    def full(self, origin: Origin) -> str | None:
+    def full(self, origin: OriginQueue) -> str | None:
         """Why nothing more may start at an origin, in the words of `WaitingOn.held_up_by`; None where something may."""
         if origin.running >= origin.limit:
             return "origin_limit"
@@ -61,7 +61,7 @@ class Origins:
             return "unproven_origins"
         return None
 
-    def add(self, entry: Entry, name: str) -> None:
+    def add(self, entry: HeldWait, name: str) -> None:
         """Queues an entry at its origin."""
         origin = self._origins.get(name)
         if origin is None:
@@ -72,7 +72,7 @@ class Origins:
         if not origin.listed and origin.running < origin.limit:
             self._list(origin)
 
-    def add_last(self, entry: Entry) -> None:
+    def add_last(self, entry: HeldWait) -> None:
         """Queues the poke at the deadline: served before all others, at once, whatever its origin is doing."""
         if entry.queued:  # it still stands in its origin's queue, and is passed over there
             entry.queued = False
@@ -81,7 +81,7 @@ class Origins:
         self.queued += 1
         self._last.queue.append(entry)
 
-    def forget(self, entry: Entry) -> None:
+    def forget(self, entry: HeldWait) -> None:
         """The entry ended while it was queued: it is passed over."""
         if entry.queued:
             entry.queued = False
@@ -89,7 +89,7 @@ class Origins:
 
     def take(
         self, now: float, monotonic: float, *, last_only: bool = False
-    ) -> tuple[Origin, Sequence[Entry]] | None:
+    ) -> tuple[OriginQueue, Sequence[HeldWait]] | None:
         """The next group to poke, its place at the origin taken; None while every queue is empty or full.
 
         `now` is Unix seconds: a wait whose deadline has come by then gets the poke at its deadline instead. `monotonic` is the same
@@ -114,7 +114,7 @@ class Origins:
             if group:
                 return origin, group
 
-    def _pop(self, origin: Origin, now: float, monotonic: float) -> list[Entry]:
+    def _pop(self, origin: OriginQueue, now: float, monotonic: float) -> list[HeldWait]:
         group = origin.queue.pop(monotonic)
         if origin is self._last:
             self.queued -= len(group)
@@ -129,7 +129,7 @@ class Origins:
         self.queued -= len(taken)
         return taken
 
-    def _list(self, origin: Origin) -> None:
+    def _list(self, origin: OriginQueue) -> None:
         if (
             not origin.listed
             and origin.queue.groups
@@ -139,7 +139,7 @@ class Origins:
             origin.listed = True
             self._ready.append(origin)
 
-    def done(self, origin: Origin, *, timed_out: bool) -> None:
+    def done(self, origin: OriginQueue, *, timed_out: bool) -> None:
         """A poke is over: its place is free, and the origin's limit learns from it."""
         if origin is self._last:
             return
@@ -159,13 +159,13 @@ class Origins:
         elif len(self._origins) > REMEMBERED and not origin.running and not origin.held_down:
             del self._origins[origin.name]
 
-    def _hold_down(self, origin: Origin) -> None:
+    def _hold_down(self, origin: OriginQueue) -> None:
         origin.held_down = True
         origin.limit = 1
         self.limited += 1
         self._set_proven(origin, proven=False)
 
-    def _let_grow(self, origin: Origin) -> None:
+    def _let_grow(self, origin: OriginQueue) -> None:
         origin.timeouts = 0
         origin.limit = min(origin.limit * 2, self._per_origin)
         if origin.held_down:
@@ -173,7 +173,7 @@ class Origins:
             self.limited -= 1
         self._set_proven(origin, proven=True)
 
-    def _set_proven(self, origin: Origin, *, proven: bool) -> None:
+    def _set_proven(self, origin: OriginQueue, *, proven: bool) -> None:
         if origin.proven is not proven:
             origin.proven = proven
             self._unproven_running += -origin.running if proven else origin.running

@@ -8,8 +8,8 @@ from typing import Any
 import structlog
 
 from waitd.core.waits.verdict import Unreachable, Verdict
-from waitd.engine.held_wait import Entry
-from waitd.engine.origins import Origin
+from waitd.engine.held_wait import HeldWait
+from waitd.engine.origins import OriginQueue
 
 log = structlog.get_logger(__name__)
 
@@ -17,7 +17,7 @@ TIMED_OUT = Unreachable("timeout", "No complete answer in time.")
 PROBE_FAILED = Unreachable("internal_error", "The probe failed; the daemon's log has the traceback.")
 
 
-class Flight:
+class PokeAttempt:
     """One poke; a `waitd.ports.Landing`. It has a task only where its probe needs one.
 
     Attributes:
@@ -32,11 +32,11 @@ class Flight:
 
     def __init__(
         self,
-        group: Sequence[Entry],
-        origin: Origin,
+        group: Sequence[HeldWait],
+        origin: OriginQueue,
         started: float,
         cutoff: float,
-        land: Callable[["Flight", Sequence[Verdict]], None],
+        land: Callable[["PokeAttempt", Sequence[Verdict]], None],
     ) -> None:
         """`land` is called with its verdicts, once."""
         self.group = group

@@ -20,15 +20,15 @@ from waitd.core.waits.step import Finish, step
 from waitd.core.waits.verdict import Pending, Unreachable, Verdict
 from waitd.engine.calendar import Calendar
 from waitd.engine.clock import Clock
-from waitd.engine.held_wait import Entry, Kind, Unpokeable
+from waitd.engine.held_wait import HeldWait, ProbeKind, Unpokeable
 from waitd.engine.listeners import Listeners
 from waitd.engine.memory_sizing import bytes_each, sampled
-from waitd.engine.origins import Origin, Origins
-from waitd.engine.poke_attempt import Flight
-from waitd.engine.recording import Endings, Learned
+from waitd.engine.origins import OriginQueue, Origins
+from waitd.engine.poke_attempt import PokeAttempt
+from waitd.engine.recording import OutcomeWriter, ProgressBuffer
 from waitd.engine.submitter import Submitter
 from waitd.metrics import Instruments
-from waitd.ports import Live, PokerStore, Probe, StoredWait, Target, WaitingOn
+from waitd.ports import LiveWait, PokerStore, Probe, StoredWait, Target, WaitingOn
 
 log = structlog.get_logger(__name__)
 
@@ -64,14 +64,14 @@ class Poker:
     ) -> None:
         self._clock = clock
         self._instruments = instruments
-        self._kinds = {name: Kind(name, probe, instruments) for name, probe in probes.items()}
+        self._kinds = {name: ProbeKind(name, probe, instruments) for name, probe in probes.items()}
         self._capacity = capacity
         self._concurrency = poke_concurrency
         self._jitter = jitter
         self._submitter = submitter
         if submitter is not None:
             submitter.wake = self.poke_now
-        self._held: dict[str, Entry] = {}
+        self._held: dict[str, HeldWait] = {}
         self._pacings: dict[tuple[float, bool, float | None], Pacing] = {}
         self._calendar = Calendar()
         #: Who is to be poked when there is news.
@@ -80,13 +80,13 @@ class Poker:
         self._hinted: set[str] = set()
         self._origins = Origins(places=poke_concurrency, per_origin=per_host_concurrency)
         self._wakeup = asyncio.Event()
-        self._flights: set[Flight] = set()
+        self._flights: set[PokeAttempt] = set()
         self._taken_off = asyncio.Event()
         self._landed = asyncio.Event()
         self._starting = False
-        self._endings = Endings(store, clock, instruments, stored=lambda entry: self.drop(entry.id))
+        self._endings = OutcomeWriter(store, clock, instruments, stored=lambda entry: self.drop(entry.id))
         #: What waits have learned and is not yet on disk.
-        self.learned = Learned(store, clock)
+        self.learned = ProgressBuffer(store, clock)
         self._draining = False
         self._failure: Exception | None = None
 
@@ -111,15 +111,15 @@ class Poker:
         """How many more waits would be accepted now."""
         return max(0, self._capacity - len(self._held))
 
-    def live(self, wait_id: str) -> Live | None:
+    def live(self, wait_id: str) -> LiveWait | None:
         """What is known of a wait in hand; None where it is not held."""
         entry = self._held.get(wait_id)
         if entry is None:
             return None
         now, ahead = self._clock.now(), entry.due - self._clock.monotonic()
-        return Live(entry.progress, now + max(0.0, ahead), self._waiting_on(entry, now + ahead))
+        return LiveWait(entry.progress, now + max(0.0, ahead), self._waiting_on(entry, now + ahead))
 
-    def _waiting_on(self, entry: Entry, due: float) -> WaitingOn:
+    def _waiting_on(self, entry: HeldWait, due: float) -> WaitingOn:
         """`due`: when it was or will be due, Unix seconds."""
         origin = self._origins.get(entry.kind.probe.origin(entry.target))
         stage, held_up_by = "scheduled", None
@@ -175,7 +175,7 @@ class Poker:
     def adopt(self, waits: Iterable[StoredWait]) -> None:
         """Takes waits in hand that are in the store. New ones are due at once; those met again keep to their grid."""
         now, monotonic = self._clock.now(), self._clock.monotonic()
-        due_now: list[Entry] = []
+        due_now: list[HeldWait] = []
         try:
             for wait in waits:
                 if wait.id not in self._held:
@@ -192,7 +192,7 @@ class Poker:
             if self._calendar.put_together(due_now, monotonic):
                 self._wakeup.set()
 
-    def _entry(self, wait: StoredWait) -> Entry:
+    def _entry(self, wait: StoredWait) -> HeldWait:
         spec = wait.spec
         asked = (spec.poke_interval, spec.exponential_backoff, spec.max_wait)
         pacing = self._pacings.get(asked) or self._new_pacing(Pacing(*asked))
@@ -212,15 +212,15 @@ class Poker:
         except InvalidInput as error:
             log.warning("wait_not_understood", wait_id=wait.id, kind=spec.kind, why=str(error))
             probe = Unpokeable(f"This waitd does not understand the wait: {error}")
-            kind, target = Kind(spec.kind, probe, self._instruments), probe
-        return Entry.of(wait, kind, target, pacing)
+            kind, target = ProbeKind(spec.kind, probe, self._instruments), probe
+        return HeldWait.of(wait, kind, target, pacing)
 
     def _new_pacing(self, pacing: Pacing) -> Pacing:
         if len(self._pacings) < PACINGS:
             self._pacings[pacing] = pacing
         return pacing
 
-    def _next_due(self, entry: Entry, now: float) -> float:
+    def _next_due(self, entry: HeldWait, now: float) -> float:
         """When a wait just taken in hand that has been poked before is poked again, Unix seconds."""
         if now >= entry.deadline:
             return now
@@ -291,7 +291,7 @@ class Poker:
 
     def _queue_due(self) -> None:
         now, monotonic, origins = self._clock.now(), self._clock.monotonic(), self._origins
-        queued: list[Entry] = []
+        queued: list[HeldWait] = []
         for entry in self._calendar.take_due(monotonic):
             if entry.ended or entry.last:
                 continue
@@ -310,12 +310,12 @@ class Poker:
         for entry in [entry for entry in held_up if entry.deadline < soon]:
             self._alarm(entry, now)
 
-    def _schedule(self, entry: Entry, due: float) -> None:
+    def _schedule(self, entry: HeldWait, due: float) -> None:
         entry.due = due
         if self._calendar.put(entry, due):
             self._wakeup.set()
 
-    def _alarm(self, entry: Entry, now: float) -> None:
+    def _alarm(self, entry: HeldWait, now: float) -> None:
         """Makes an entry that is queued or being poked come up again by its deadline, whatever holds it up.
 
         Not at the deadline itself when that is far: each alarm leaves a reference in its bucket until the bucket comes up.
@@ -367,11 +367,11 @@ class Poker:
             for flight in [flight for flight in self._flights if flight.cutoff <= now]:
                 flight.expire()
 
-    def _take_off(self, origin: Origin, group: Sequence[Entry], now: float, started: float) -> None:
+    def _take_off(self, origin: OriginQueue, group: Sequence[HeldWait], now: float, started: float) -> None:
         """Begins to poke a group; `now` and `started` are the Unix and monotonic seconds when it was taken."""
         timeout, last = group[0].target.request_timeout, group[0].last
         cutoff = started + (min(timeout, LAST_POKE_SECONDS) if last else timeout)
-        flight = Flight(group, origin, started, cutoff, self._land)
+        flight = PokeAttempt(group, origin, started, cutoff, self._land)
         if not self._flights:
             self._taken_off.set()
         self._flights.add(flight)
@@ -385,7 +385,7 @@ class Poker:
                 self._alarm(entry, now)
         flight.take_off()
 
-    def _land(self, flight: Flight, verdicts: Sequence[Verdict]) -> None:
+    def _land(self, flight: PokeAttempt, verdicts: Sequence[Verdict]) -> None:
         """A group's poke is over, however it ended."""
         try:
             self._flights.discard(flight)
@@ -398,7 +398,7 @@ class Poker:
         except Exception as error:  # noqa: BLE001 - `run` raises it
             self._fail(error)
 
-    def _judge_all(self, flight: Flight, verdicts: Sequence[Verdict]) -> None:
+    def _judge_all(self, flight: PokeAttempt, verdicts: Sequence[Verdict]) -> None:
         now, landed = self._clock.now(), self._clock.monotonic()
         group, elapsed = flight.group, landed - flight.started
         group[0].kind.duration.observe(elapsed)
@@ -407,7 +407,7 @@ class Poker:
             start = max(started_at, entry.deadline) if flight.last else started_at
             self._judge(entry, verdict, start, now, landed)
 
-    def _judge(self, entry: Entry, verdict: Verdict, started_at: float, now: float, landed: float) -> None:
+    def _judge(self, entry: HeldWait, verdict: Verdict, started_at: float, now: float, landed: float) -> None:
         """`now` and `landed`: Unix and monotonic seconds of the verdict."""
         entry.flying -= 1
         if entry.ended:

@@ -11,9 +11,9 @@ import structlog
 from waitd.core.errors import StoreUnavailable
 from waitd.core.waits.wait import Outcome, Progress, WaitId
 from waitd.engine.clock import Clock
-from waitd.engine.held_wait import Entry
+from waitd.engine.held_wait import HeldWait
 from waitd.metrics import Instruments
-from waitd.ports import Ending, PokerStore
+from waitd.ports import PokerStore, UnstoredOutcome
 
 log = structlog.get_logger(__name__)
 
@@ -30,25 +30,25 @@ TOGETHER = 0.1
 RETRY_PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 
-class Endings:
+class OutcomeWriter:
     """Writes outcomes, all that there are at a time; what the store refuses is tried again until it is on disk."""
 
     def __init__(
-        self, store: PokerStore, clock: Clock, instruments: Instruments, *, stored: Callable[[Entry], None]
+        self, store: PokerStore, clock: Clock, instruments: Instruments, *, stored: Callable[[HeldWait], None]
     ) -> None:
         """`stored` is told of each entry whose end is on disk."""
         self._store = store
         self._clock = clock
         self._instruments = instruments
         self._stored = stored
-        self._queue: deque[tuple[Entry, Outcome, float]] = deque()
+        self._queue: deque[tuple[HeldWait, Outcome, float]] = deque()
         self._added = asyncio.Event()
         #: How many waits have ended and are not yet on disk.
         self.open = 0
         #: How many of them the store refused when it was last asked.
         self.refused = 0
 
-    def add(self, entry: Entry, outcome: Outcome, now: float) -> None:
+    def add(self, entry: HeldWait, outcome: Outcome, now: float) -> None:
         """Marks a wait as ended and puts its outcome in line. `now` is Unix seconds."""
         entry.ended = True
         self.open += 1
@@ -75,9 +75,9 @@ class Endings:
                 failures = 0
 
     async def _write(
-        self, batch: Sequence[tuple[Entry, Outcome, float]]
-    ) -> list[tuple[Entry, Outcome, float]]:
-        endings = [Ending(entry.id, entry.progress, outcome, now) for entry, outcome, now in batch]
+        self, batch: Sequence[tuple[HeldWait, Outcome, float]]
+    ) -> list[tuple[HeldWait, Outcome, float]]:
+        endings = [UnstoredOutcome(entry.id, entry.progress, outcome, now) for entry, outcome, now in batch]
         answers = await asyncio.gather(*map(self._store.finish, endings), return_exceptions=True)
         refused = []
         for item, answer in zip(batch, answers, strict=True):
@@ -94,19 +94,19 @@ class Endings:
         return refused
 
 
-class Learned:
+class ProgressBuffer:
     """Entries whose progress on disk is behind, the longest behind first; those whose probe's own state changed before all others."""
 
     def __init__(self, store: PokerStore, clock: Clock) -> None:
         self._store = store
         self._clock = clock
-        self._changed: list[Entry] = []
+        self._changed: list[HeldWait] = []
         #: By when they were noted, to `TOGETHER` seconds.
-        self._behind: deque[tuple[float, list[Entry]]] = deque()
+        self._behind: deque[tuple[float, list[HeldWait]]] = deque()
         #: Set when a probe's own state changed and is not yet on disk.
         self.state_changed = asyncio.Event()
 
-    def note(self, entry: Entry, *, state_changed: bool) -> None:
+    def note(self, entry: HeldWait, *, state_changed: bool) -> None:
         """The entry's progress changed."""
         if state_changed:
             entry.dirty = True
@@ -140,7 +140,7 @@ class Learned:
             await self._save(entries)
             left -= len(entries)
 
-    async def _save(self, entries: Sequence[Entry]) -> None:
+    async def _save(self, entries: Sequence[HeldWait]) -> None:
         for start in range(0, len(entries), CHUNK):
             chunk = [entry for entry in entries[start : start + CHUNK] if entry.dirty]
             rows: list[tuple[WaitId, Progress]] = []

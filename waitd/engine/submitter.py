@@ -18,9 +18,9 @@ from waitd.core.waits.schedule import phase_of
 from waitd.core.waits.submission import (
     NO_HANDLE,
     NOT_YET,
-    Answered,
     Handle,
     Submission,
+    SubmissionUpdate,
     SubmitState,
     after_answer,
     conclusion,
@@ -29,7 +29,7 @@ from waitd.core.waits.submission import (
 from waitd.core.waits.verdict import Failure, Unreachable, Verdict
 from waitd.core.waits.wait import WaitId
 from waitd.engine.clock import Clock
-from waitd.engine.held_wait import Entry, Kind
+from waitd.engine.held_wait import HeldWait, ProbeKind
 from waitd.engine.recording import RETRY_PAUSES
 from waitd.metrics import Instruments
 from waitd.ports import Jobs, JobStore, StoredWait, SubmitPlan, Target
@@ -48,7 +48,7 @@ class Unsubmitted:
     key = ""
     conn_id = None
 
-    def __init__(self, wait: StoredWait, kind: Kind, plan: SubmitPlan) -> None:
+    def __init__(self, wait: StoredWait, kind: ProbeKind, plan: SubmitPlan) -> None:
         self.wait_id = wait.id
         self.namespace = wait.namespace
         self.params = wait.spec.params
@@ -73,7 +73,7 @@ class Submitter:
         self._jobs = jobs
         self._clock = clock
         self._instruments = instruments
-        self._kinds: dict[str, Kind] = {}
+        self._kinds: dict[str, ProbeKind] = {}
         self._calls: dict[str, asyncio.Future[Verdict]] = {}
         self._tasks: TaskGroup | None = None
         self.wake: Callable[[str], object] = lambda _: None
@@ -84,7 +84,7 @@ class Submitter:
             self._tasks = tasks
             await asyncio.Event().wait()
 
-    def target_of(self, wait: StoredWait, kind: Kind) -> tuple[Kind, Target]:
+    def target_of(self, wait: StoredWait, kind: ProbeKind) -> tuple[ProbeKind, Target]:
         """What pokes a wait that submits, and its target: its own where the job is submitted, else the stand-in's.
 
         Raises:
@@ -97,7 +97,7 @@ class Submitter:
             return kind, _target(kind, plan, spec.params, submission.handle, wait)
         own = self._kinds.get(kind.name)
         if own is None:
-            own = self._kinds[kind.name] = Kind(kind.name, self, self._instruments)
+            own = self._kinds[kind.name] = ProbeKind(kind.name, self, self._instruments)
         return own, Unsubmitted(wait, kind, plan)
 
     async def landed(self, wait_id: WaitId) -> None:
@@ -120,7 +120,7 @@ class Submitter:
         """One submitting call, or what became of the one before."""
         return [await self._look(entry) for entry in group]
 
-    async def _look(self, entry: Entry) -> Verdict:
+    async def _look(self, entry: HeldWait) -> Verdict:
         target, last = entry.target, entry.last
         if not isinstance(target, Unsubmitted):  # a call of before has landed meanwhile
             return (await entry.kind.probe.poke([entry]))[0]
@@ -136,7 +136,7 @@ class Submitter:
             return (await entry.kind.probe.poke([entry]))[0]
         return verdict
 
-    def _begin(self, entry: Entry, target: Unsubmitted) -> "asyncio.Future[Verdict]":
+    def _begin(self, entry: HeldWait, target: Unsubmitted) -> "asyncio.Future[Verdict]":
         if self._tasks is None:
             raise RuntimeError("the submitter does not run")
         call: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
@@ -144,7 +144,7 @@ class Submitter:
         self._tasks.start_soon(self._call, entry, target, call, name="submit")
         return call
 
-    async def _call(self, entry: Entry, target: Unsubmitted, call: "asyncio.Future[Verdict]") -> None:
+    async def _call(self, entry: HeldWait, target: Unsubmitted, call: "asyncio.Future[Verdict]") -> None:
         verdict: Verdict = CALL_FAILED
         try:
             verdict = await self._submit(entry, target)
@@ -160,7 +160,7 @@ class Submitter:
 
     # ------------------------------------------------------------ one call
 
-    async def _submit(self, entry: Entry, target: Unsubmitted) -> Verdict:
+    async def _submit(self, entry: HeldWait, target: Unsubmitted) -> Verdict:
         before, rules = target.submission, target.plan.rules
         over = conclusion(before, rules)
         if over is not None:
@@ -182,7 +182,7 @@ class Submitter:
             return done.verdict
         return self._switch(entry, target, done)
 
-    def _switch(self, entry: Entry, target: Unsubmitted, done: Answered) -> Verdict:
+    def _switch(self, entry: HeldWait, target: Unsubmitted, done: SubmissionUpdate) -> Verdict:
         """The wait's own kind takes over."""
         handle = done.submission.handle
         assert handle is not None  # noqa: S101 - the caller saw to it
@@ -194,7 +194,7 @@ class Submitter:
         entry.phase = phase_of(own.key or entry.id)
         return done.verdict
 
-    async def _keep(self, entry: Entry, target: Unsubmitted, submission: Submission) -> None:
+    async def _keep(self, entry: HeldWait, target: Unsubmitted, submission: Submission) -> None:
         """Puts what is known on disk, however long that takes."""
         failures = 0
         while True:
@@ -208,7 +208,7 @@ class Submitter:
                 await self._clock.sleep_until(self._clock.monotonic() + pause, asyncio.Event())
         target.submission = submission
 
-    def _tell(self, entry: Entry, done: Answered, answer: str) -> None:
+    def _tell(self, entry: HeldWait, done: SubmissionUpdate, answer: str) -> None:
         result = _RESULTS[answer]
         if result == "accepted" and done.submission.adopted:
             result = "adopted"
@@ -248,7 +248,11 @@ def plan_of(wait: StoredWait, probe: Any) -> SubmitPlan:
 
 
 def _target(
-    kind: Kind, plan: SubmitPlan, params: Mapping[str, Any], handle: Handle, wait: StoredWait | Unsubmitted
+    kind: ProbeKind,
+    plan: SubmitPlan,
+    params: Mapping[str, Any],
+    handle: Handle,
+    wait: StoredWait | Unsubmitted,
 ) -> Target:
     """The wait's own target, complete with its handle. Raises InvalidInput."""
     wait_id = wait.wait_id if isinstance(wait, Unsubmitted) else wait.id

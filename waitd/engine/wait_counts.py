@@ -7,12 +7,12 @@ import structlog
 
 from waitd.core.waits.wait import WaitState
 from waitd.metrics import Instruments
-from waitd.ports import Ended, StoredWait
+from waitd.ports import StoredOutcome, StoredWait
 
 log = structlog.get_logger(__name__)
 
 
-class Census:
+class WaitCounts:
     """Counts waits by state and kind as they come and go; no query is needed for a scrape."""
 
     def __init__(self, instruments: Instruments) -> None:
@@ -31,7 +31,7 @@ class Census:
         for kind, count in Counter([wait.spec.kind for wait in waits]).items():
             self._counts[WaitState.WAITING.value, kind] += count
 
-    def ended(self, endings: Sequence[Ended]) -> None:
+    def ended(self, endings: Sequence[StoredOutcome]) -> None:
         """Waits have ended on disk."""
         for ended in endings:
             wait = ended.wait

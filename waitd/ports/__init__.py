@@ -1,37 +1,38 @@
 """The seams: what each part needs of another, as small Protocols declared for the consumer. No implementation lives here."""
 
-from waitd.ports.auth import Authenticator, Keyring, KeyStore, MadeKey, NewKey
+from waitd.ports.auth import Authenticator, CreatedKey, Keyring, KeyStore, NewKey
 from waitd.ports.connections import Authorization, Connections, HttpConnections
 from waitd.ports.costs import CostFilter, CostSums, Metering
-from waitd.ports.engine import Live, Poking, WaitingOn
+from waitd.ports.engine import LiveWait, Poking, WaitingOn
 from waitd.ports.jobs import Jobs, SubmitPlan, Submits
 from waitd.ports.probes import Begin, Landing, Paced, Pokeable, Preparing, Probe, Readable, Target
-from waitd.ports.signals import Hearing, Listening, Signal, SignalKey, SignalStore, Topic
-from waitd.ports.sinks import Parcel, Sink, SinkTarget
+from waitd.ports.signals import Listening, Signal, SignalKey, SignalReceiver, SignalStore, Topic
+from waitd.ports.sinks import OutboxItem, Sink, SinkTarget
 from waitd.ports.store import (
     Added,
     ApiStore,
     AuditFilter,
     DeliveryFilter,
-    Ended,
-    Ending,
+    IdempotentSubmit,
     JobStore,
-    KeeperStore,
-    Keyed,
+    MaintenanceStore,
     NewWait,
     OutboxStore,
     PokerStore,
     Redelivered,
-    StoredChange,
+    StoredAuditEntry,
     StoredDelivery,
     StoredEvent,
+    StoredOutcome,
     StoredWait,
+    UnstoredOutcome,
     WaitFilter,
 )
-from waitd.ports.sweeping import SweptStore, ToldThere
+from waitd.ports.sweeping import AirflowWait, SweptStore
 
 __all__ = [
     "Added",
+    "AirflowWait",
     "ApiStore",
     "AuditFilter",
     "Authenticator",
@@ -40,27 +41,24 @@ __all__ = [
     "Connections",
     "CostFilter",
     "CostSums",
+    "CreatedKey",
     "DeliveryFilter",
-    "Ended",
-    "Ending",
-    "Hearing",
     "HttpConnections",
+    "IdempotentSubmit",
     "JobStore",
     "Jobs",
-    "KeeperStore",
     "KeyStore",
-    "Keyed",
     "Keyring",
     "Landing",
     "Listening",
-    "Live",
-    "MadeKey",
+    "LiveWait",
+    "MaintenanceStore",
     "Metering",
     "NewKey",
     "NewWait",
+    "OutboxItem",
     "OutboxStore",
     "Paced",
-    "Parcel",
     "Pokeable",
     "PokerStore",
     "Poking",
@@ -70,19 +68,21 @@ __all__ = [
     "Redelivered",
     "Signal",
     "SignalKey",
+    "SignalReceiver",
     "SignalStore",
     "Sink",
     "SinkTarget",
-    "StoredChange",
+    "StoredAuditEntry",
     "StoredDelivery",
     "StoredEvent",
+    "StoredOutcome",
     "StoredWait",
     "SubmitPlan",
     "Submits",
     "SweptStore",
     "Target",
-    "ToldThere",
     "Topic",
+    "UnstoredOutcome",
     "WaitFilter",
     "WaitingOn",
 ]

@@ -5,7 +5,7 @@ from typing import NamedTuple, Protocol
 
 from waitd.core.auth.api_key import ApiKey
 from waitd.core.auth.principal import Principal, Role
-from waitd.core.waits.audit import Caller, Change
+from waitd.core.waits.audit import AuditEntry, Caller
 
 
 class NewKey(NamedTuple):
@@ -16,20 +16,20 @@ class NewKey(NamedTuple):
     expires_in: float | None = None
 
 
-class MadeKey(NamedTuple):
+class CreatedKey(NamedTuple):
     """A key that was made, and the token that proves it, which nobody sees again."""
 
     key: ApiKey
     token: str
 
     def __repr__(self) -> str:
-        return f"MadeKey({self.key!r})"
+        return f"CreatedKey({self.key!r})"
 
 
 class Authenticator(Protocol):
     """Who a bearer token belongs to."""
 
-    def at_hand(self, token: str) -> Principal | None:
+    def cached_fresh(self, token: str) -> Principal | None:
         """The principal, where that needs no asking; None: `await principal(token)`.
 
         Raises:
@@ -52,7 +52,7 @@ class Keyring(Protocol):
     def every(self) -> Sequence[ApiKey]:
         """All of them, the newest first."""
 
-    async def create(self, new: NewKey, by: Caller) -> MadeKey:
+    async def create(self, new: NewKey, by: Caller) -> CreatedKey:
         """Makes one. Raises Conflict: there are too many; StoreUnavailable."""
 
     async def revoke(self, key_id: str, by: Caller) -> ApiKey:
@@ -65,7 +65,7 @@ class KeyStore(Protocol):
     async def api_keys(self) -> Sequence[ApiKey]:
         """Every stored key."""
 
-    async def save_api_keys(self, keys: Sequence[ApiKey], change: Change | None = None) -> None:
+    async def save_api_keys(self, keys: Sequence[ApiKey], change: AuditEntry | None = None) -> None:
         """Keeps these keys, new or changed, with a line of the audit in the same commit. Raises StoreUnavailable."""
 
     async def delete_api_keys(self, key_ids: Sequence[str]) -> None:

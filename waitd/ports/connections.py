@@ -22,10 +22,10 @@ class Connections(Protocol):
     async def refreshed(self, conn_id: str) -> Connection:
         """The connection, looked up anew (at most once in 30 s each); raises as `get` does."""
 
-    def at_once(self, conn_id: str) -> Connection | None:
+    def cached_fresh(self, conn_id: str) -> Connection | None:
         """What `get` would answer without asking anybody; None where it would have to ask, or raise."""
 
-    def peek(self, conn_id: str) -> Connection | None:
+    def cached_any(self, conn_id: str) -> Connection | None:
         """What the cache holds now, without asking anybody."""
 
 
@@ -41,7 +41,7 @@ class Authorization:
 class HttpConnections(Connections, Protocol):
     """Connections for those who speak HTTP to them."""
 
-    def at_hand(self, connection: Connection) -> Authorization | None:
+    def cached_authorization(self, connection: Connection) -> Authorization | None:
         """What its requests carry, where that needs no asking; None: `await authorize(connection)`.
 
         Raises:
@@ -58,5 +58,5 @@ class HttpConnections(Connections, Protocol):
 
         Raises:
             ConnectionUnavailable: whoever gives out tokens or keys does not answer, or refuses.
-            ValueError: as `at_hand`.
+            ValueError: as `cached_fresh`.
         """

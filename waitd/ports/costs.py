@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from waitd.core.costs.model import Constants, Measured, Prices, Waiting
+from waitd.core.costs.model import Constants, Measured, Prices, WaitingTotals
 from waitd.core.waits.wait import WaitSpec
 
 
@@ -28,9 +28,9 @@ class CostSums(NamedTuple):
         overhead: what the process used in that time that belonged to no wait.
     """
 
-    rows: Sequence[tuple[str, Sequence[Waiting]]]
+    rows: Sequence[tuple[str, Sequence[WaitingTotals]]]
     more: bool
-    total: Sequence[Waiting]
+    total: Sequence[WaitingTotals]
     overhead: Measured
 
 

@@ -30,7 +30,7 @@ class WaitingOn(NamedTuple):
     quiet_until: float | None
 
 
-class Live(NamedTuple):
+class LiveWait(NamedTuple):
     """What the poker knows of a wait in hand that the store may not know yet. Times are Unix seconds."""
 
     progress: Progress
@@ -44,7 +44,7 @@ class Poking(Protocol):
     def room(self) -> int:
         """How many more waits would be accepted now."""
 
-    def live(self, wait_id: str) -> Live | None:
+    def live(self, wait_id: str) -> LiveWait | None:
         """What is known of a wait in hand; None where it is not held."""
 
     def poke_now(self, wait_id: str) -> bool:

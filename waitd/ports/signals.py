@@ -42,7 +42,7 @@ class Listening(Protocol):
         """What a wait with this target listens to."""
 
 
-class Hearing(Protocol):
+class SignalReceiver(Protocol):
     """Who hears news, as the API needs it."""
 
     def listening(self, namespace: str, key: str) -> int:

@@ -20,7 +20,7 @@ class SinkTarget(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Parcel:
+class OutboxItem:
     """One delivery on its way: the stored event and where it goes."""
 
     id: DeliveryId
@@ -46,5 +46,5 @@ class Sink(Protocol):
     def signed(self, target: Any) -> bool | None:
         """Whether deliveries will be signed, as far as it is known; None where the sink knows no signatures."""
 
-    async def deliver(self, target: Any, parcel: Parcel) -> Receipt:
+    async def deliver(self, target: Any, parcel: OutboxItem) -> Receipt:
         """One attempt. The caller bounds it in time; every trouble is a `Refused` or `Gone`, never an exception."""

@@ -8,12 +8,12 @@ from msgspec import Struct
 
 from waitd.core.costs.model import Measured
 from waitd.core.errors import Conflict
-from waitd.core.waits.audit import Caller, Change
+from waitd.core.waits.audit import AuditEntry, Caller
 from waitd.core.waits.delivery import AfterAttempt, DeliveryId
 from waitd.core.waits.submission import JobCancel, Submission
 from waitd.core.waits.wait import Outcome, Progress, WaitId, WaitSpec, WaitState, spec_text
 from waitd.ports.costs import CostFilter, CostSums
-from waitd.ports.sinks import Parcel
+from waitd.ports.sinks import OutboxItem
 
 
 class NewWait(Struct, gc=False):
@@ -88,7 +88,7 @@ class Added(Struct, gc=False):
     created: bool
 
 
-class Ending(NamedTuple):
+class UnstoredOutcome(NamedTuple):
     """A wait that the poker saw end."""
 
     id: WaitId
@@ -98,7 +98,7 @@ class Ending(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class StoredOutcome:
     """A wait whose end is on disk."""
 
     wait: StoredWait
@@ -118,7 +118,7 @@ class WaitFilter:
     limit: int = 100
 
 
-class Keyed(NamedTuple):
+class IdempotentSubmit(NamedTuple):
     """A submit under its caller's key: the namespace in which the key counts, and the SHA-256 of the canonical JSON as sent."""
 
     namespace: str
@@ -148,11 +148,11 @@ class AuditFilter(NamedTuple):
     limit: int = 100
 
 
-class StoredChange(NamedTuple):
+class StoredAuditEntry(NamedTuple):
     """A line of the audit and its number; later ones have higher numbers."""
 
     number: int
-    change: Change
+    change: AuditEntry
 
 
 class Redelivered(NamedTuple):
@@ -172,7 +172,7 @@ class StoredEvent(NamedTuple):
 class PokerStore(Protocol):
     """What the poker needs of the store."""
 
-    async def finish(self, ending: Ending) -> Ended | None:
+    async def finish(self, ending: UnstoredOutcome) -> StoredOutcome | None:
         """Ends a wait: state, event and outbox rows in one transaction. None: it had ended before (cancelled, superseded).
 
         Raises:
@@ -220,14 +220,14 @@ class OutboxStore(Protocol):
 
     async def due_parcels(
         self, destination: str, now: float, limit: int, leave_out: frozenset[DeliveryId]
-    ) -> Sequence[Parcel]:
+    ) -> Sequence[OutboxItem]:
         """Up to `limit` due deliveries to one destination, the longest due first, but those already in hand."""
 
     async def save_attempt(self, delivery_id: DeliveryId, after: AfterAttempt, at: float) -> None:
         """Keeps what became of an attempt; a delivery that is no longer queued is left alone. Raises StoreUnavailable."""
 
 
-class KeeperStore(Protocol):
+class MaintenanceStore(Protocol):
     """What the keeper needs of the store."""
 
     async def prune(self, finished_before: float, limit: int) -> int:
@@ -253,7 +253,7 @@ class ApiStore(Protocol):
             StoreUnavailable: nothing was stored.
         """
 
-    async def replays(self, submits: Sequence[Keyed]) -> Sequence[Added | Conflict | None]:
+    async def replays(self, submits: Sequence[IdempotentSubmit]) -> Sequence[Added | Conflict | None]:
         """What came in under these keys before, one answer each, in order: the wait as it is now, a Conflict (same key, other body),
         or None.
         """
@@ -312,8 +312,8 @@ class ApiStore(Protocol):
     async def counts(self) -> Mapping[tuple[str, str], int]:
         """How many waits there are by (state, kind)."""
 
-    async def record(self, change: Change) -> None:
+    async def record(self, change: AuditEntry) -> None:
         """Keeps a line of the audit about what the store has no part in. Raises StoreUnavailable."""
 
-    async def find_audit(self, wanted: AuditFilter) -> Sequence[StoredChange]:
+    async def find_audit(self, wanted: AuditFilter) -> Sequence[StoredAuditEntry]:
         """Lines of the audit, newest first."""

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 from waitd.core.waits.wait import Outcome, WaitId
 
 
-class ToldThere(NamedTuple):
+class AirflowWait(NamedTuple):
     """A waiting wait, and the one of its sinks that tells the Airflow that was asked for: its parameters with `kind`."""
 
     wait_id: WaitId
@@ -19,7 +19,7 @@ class SweptStore(Protocol):
     async def airflow_connections(self) -> Sequence[str]:
         """The conn_ids by which waits that are waiting will tell an Airflow."""
 
-    async def waits_telling(self, conn_id: str, after: WaitId | None, limit: int) -> Sequence[ToldThere]:
+    async def waits_telling(self, conn_id: str, after: WaitId | None, limit: int) -> Sequence[AirflowWait]:
         """A page of the waiting waits that will tell this one, in the order of their ids."""
 
     async def cancel(self, wait_id: str, outcome: Outcome) -> object:

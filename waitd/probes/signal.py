@@ -38,7 +38,7 @@ class SignalParams(Strict):
     result: str | None = Field(default=None, description="CEL; the outcome's payload. Default: the signal's.")
 
 
-class Rules(NamedTuple):
+class SignalConditions(NamedTuple):
     """A wait's expressions as text."""
 
     success_when: str | None = None
@@ -55,7 +55,7 @@ class SignalTarget:
     conn_id = None
     request_timeout = 10.0
 
-    def __init__(self, namespace: str, name: str, rules: Rules) -> None:
+    def __init__(self, namespace: str, name: str, rules: SignalConditions) -> None:
         self.namespace = namespace
         self.name = name
         self.rules = rules
@@ -114,12 +114,12 @@ class SignalProbe:
             return [NOT_READABLE] * len(targets)
         if not payloads:
             return [NO_SIGNAL] * len(targets)
-        verdicts: dict[Rules, Verdict] = {}
+        verdicts: dict[SignalConditions, Verdict] = {}
         for rules in {target.rules: None for target in targets}:
             verdicts[rules] = await self._judged(rules, payloads)
         return [verdicts[target.rules] for target in targets]
 
-    async def _judged(self, rules: Rules, payloads: Sequence[Any]) -> Verdict:
+    async def _judged(self, rules: SignalConditions, payloads: Sequence[Any]) -> Verdict:
         size = len(orjson.dumps(payloads))
         expressions = [LANGUAGE.compile(source) for source in rules if source is not None]
         if sum(expression.cost(size, size // 2) for expression in expressions) <= INLINE_COST:
@@ -140,7 +140,7 @@ class _Variables:
         self.payload = payload
 
 
-def judge(rules: Rules, payloads: Sequence[Any]) -> Verdict:
+def judge(rules: SignalConditions, payloads: Sequence[Any]) -> Verdict:
     """What signals come to: the first that decides does."""
     for payload in payloads:
         variables = _Variables(payload)
@@ -156,13 +156,13 @@ def judge(rules: Rules, payloads: Sequence[Any]) -> Verdict:
     return UNDECIDED
 
 
-def _message(rules: Rules, variables: _Variables) -> str:
+def _message(rules: SignalConditions, variables: _Variables) -> str:
     value = None if rules.message is None else LANGUAGE.compile(rules.message).evaluate(variables)
     told = isinstance(value, str) and not isinstance(value, Trouble)
     return str(value)[:MESSAGE_LIMIT] if told else "The signal came."
 
 
-def _result(rules: Rules, variables: _Variables) -> tuple[Any, bool]:
+def _result(rules: SignalConditions, variables: _Variables) -> tuple[Any, bool]:
     """The outcome's payload, and whether it was left out."""
     if rules.result is None:
         return variables.payload, False
@@ -177,9 +177,9 @@ def _result(rules: Rules, variables: _Variables) -> tuple[Any, bool]:
 
 
 @lru_cache(maxsize=4096)
-def _rules(*sources: str | None) -> Rules:
+def _rules(*sources: str | None) -> SignalConditions:
     """The rules, shared by all who have equal ones. Raises InvalidInput, which is not kept."""
-    rules, problems = Rules(*sources), []
+    rules, problems = SignalConditions(*sources), []
     for name, source in rules._asdict().items():
         if source is None:
             continue

@@ -37,7 +37,7 @@ class _Holding(Generic[Thing]):
         return self.making.done() and (self.making.cancelled() or self.making.exception() is not None)
 
 
-class Shared(Generic[Thing]):
+class ClientPool(Generic[Thing]):
     """Things by key. A caller that is cancelled takes nothing from the others: making goes on in a task of its own."""
 
     def __init__(

@@ -10,16 +10,16 @@ from pydantic import Field
 from yarl import URL
 
 from waitd.core.connections.connection import Connection, check_endpoint, is_conn_id, join, origin_of
-from waitd.core.connections.egress import EgressRefused, Named
+from waitd.core.connections.egress import EgressRefused, HostSource
 from waitd.core.connections.webhook_signature import signature, signing_keys
 from waitd.core.errors import InvalidInput, NotHere, Problem, WaitdError
 from waitd.core.http.headers import refused_headers
 from waitd.core.http.retry_after import parse_retry_after
-from waitd.core.waits.delivery import Delivered, Gone, Receipt, Refused
+from waitd.core.waits.delivery import Delivered, DeliveryImpossible, DeliveryRefused, Receipt
 from waitd.core.waits.event import CONTENT_TYPE
 from waitd.models import Strict, parsed
 from waitd.outgoing import Outgoing
-from waitd.ports import Authorization, HttpConnections, Parcel
+from waitd.ports import Authorization, HttpConnections, OutboxItem
 from waitd.sinks.http_trouble import what_broke
 
 #: The field of a connection's extra that holds its signing secrets.
@@ -65,7 +65,7 @@ class _Address:
     headers: Mapping[str, str] = field(repr=False)
     keys: tuple[bytes, ...] = field(repr=False)
     verify: bool
-    named: Named
+    named: HostSource
     #: What makes the request the connection's own; None where there is none.
     authorization: Authorization | None = None
 
@@ -96,14 +96,14 @@ class WebhookSink:
         self._secret_headers = tuple(secret_headers)
         self._outgoing = outgoing or Outgoing()
         self._now = now
-        self._sessions: dict[Named, aiohttp.ClientSession] = {}
+        self._sessions: dict[HostSource, aiohttp.ClientSession] = {}
 
     async def __aenter__(self) -> Self:
         """Opens the sessions."""
-        self._sessions = {named: self._session(named) for named in Named}
+        self._sessions = {named: self._session(named) for named in HostSource}
         return self
 
-    def _session(self, named: Named) -> aiohttp.ClientSession:
+    def _session(self, named: HostSource) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
             connector=self._outgoing.connector(named, limit=0),  # the deliverer counts
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -134,7 +134,7 @@ class WebhookSink:
         if given.url is not None:
             whom = str(origin_of(given.url))
             try:
-                self._outgoing.judge_url(given.url, Named.BY_SUBMITTER)
+                self._outgoing.judge_url(given.url, HostSource.BY_SUBMITTER)
             except EgressRefused as error:
                 raise NotHere.at("/url", str(error)) from None
         else:
@@ -160,7 +160,7 @@ class WebhookSink:
 
     def _check_place(self, conn_id: str, endpoint: str) -> None:
         """As far as the connection is known; it may be another one tomorrow, and is asked again whenever something is sent."""
-        connection = self._connections.peek(conn_id)
+        connection = self._connections.cached_any(conn_id)
         try:
             base = connection.base_url() if connection else None
         except ValueError:
@@ -181,11 +181,11 @@ class WebhookSink:
 
     def signed(self, target: WebhookTarget) -> bool:
         """Whether deliveries will be signed, as far as it is known: a connection that is not in the cache may have a secret yet."""
-        connection = self._connections.peek(target.conn_id) if target.conn_id is not None else None
+        connection = self._connections.cached_any(target.conn_id) if target.conn_id is not None else None
         return bool(self._keys) or (connection is not None and bool(connection.extra.get(SECRET_EXTRA)))
 
-    async def deliver(self, target: WebhookTarget, parcel: Parcel) -> Receipt:
-        """One attempt. The caller bounds it in time; every trouble is a `Refused` or `Gone`, never an exception."""
+    async def deliver(self, target: WebhookTarget, parcel: OutboxItem) -> Receipt:
+        """One attempt. The caller bounds it in time; every trouble is a `DeliveryRefused` or `DeliveryImpossible`, never an exception."""
         try:
             address = await self._address(target)
             receipt = await self._post(address, parcel)
@@ -193,18 +193,18 @@ class WebhookSink:
                 address = await self._address(target, refused=address.authorization)
                 receipt = await self._post(address, parcel)
         except (aiohttp.ClientError, OSError) as error:
-            return Refused(what_broke(error, "the receiver"))
+            return DeliveryRefused(what_broke(error, "the receiver"))
         except (WaitdError, ValueError) as error:  # mended by the operator, at best before the ladder ends
-            return Refused(str(error))
+            return DeliveryRefused(str(error))
         return receipt
 
     async def _address(self, target: WebhookTarget, refused: Authorization | None = None) -> _Address:
         """Where to; with `refused`, with newer credentials than those, where they are to be had."""
         if target.conn_id is None:
-            return _Address(target.url or "", target.headers, self._keys, True, Named.BY_SUBMITTER)
+            return _Address(target.url or "", target.headers, self._keys, True, HostSource.BY_SUBMITTER)
         connections = self._connections
         connection = await (connections.refreshed if refused else connections.get)(target.conn_id)
-        authorization = None if refused else connections.at_hand(connection)
+        authorization = None if refused else connections.cached_authorization(connection)
         if authorization is None:
             authorization = await connections.authorize(connection, refused=refused)
         return _Address(
@@ -212,7 +212,7 @@ class WebhookSink:
             {**target.headers, **{name.lower(): value for name, value in authorization.headers}},
             self._keys_of(connection),
             connection.verifies_tls(),
-            Named.BY_OPERATOR,
+            HostSource.BY_OPERATOR,
             authorization,
         )
 
@@ -224,7 +224,7 @@ class WebhookSink:
             raise ValueError(f"{SECRET_EXTRA} in the extra of connection {connection.conn_id} is no string")  # noqa: TRY004
         return signing_keys(secret)
 
-    async def _post(self, address: _Address, parcel: Parcel) -> Receipt:
+    async def _post(self, address: _Address, parcel: OutboxItem) -> Receipt:
         if not self._sessions:
             raise RuntimeError("the webhook sink is used outside its context")
         url = URL(address.url, encoded=address.url.isascii())  # as it was written, where it can be sent so
@@ -241,7 +241,7 @@ class WebhookSink:
         finally:
             response.release()  # unread: a body that has not come whole already closes the connection
 
-    def _own_headers(self, keys: tuple[bytes, ...], parcel: Parcel) -> Mapping[str, str]:
+    def _own_headers(self, keys: tuple[bytes, ...], parcel: OutboxItem) -> Mapping[str, str]:
         timestamp = int(self._now())
         own = {"content-type": CONTENT_TYPE, "webhook-id": parcel.id, "webhook-timestamp": str(timestamp)}
         if keys:
@@ -252,13 +252,13 @@ class WebhookSink:
         if 200 <= status < 300:
             return Delivered()
         if status == 410:
-            return Gone("the receiver answered 410 Gone")
+            return DeliveryImpossible("the receiver answered 410 Gone")
         if status == 401:
             return _UNAUTHORIZED
         hint = "; redirects are not followed" if 300 <= status < 400 else ""
         retry_after = parse_retry_after(headers.get("Retry-After"), self._now(), headers.get("Date"))
-        return Refused(f"the receiver answered {status}{hint}", retry_after)
+        return DeliveryRefused(f"the receiver answered {status}{hint}", retry_after)
 
 
 #: Perhaps with newer credentials it is taken.
-_UNAUTHORIZED = Refused("the receiver answered 401")
+_UNAUTHORIZED = DeliveryRefused("the receiver answered 401")

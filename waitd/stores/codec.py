@@ -12,7 +12,7 @@ from waitd.core.waits.delivery import DeliveryId
 from waitd.core.waits.event import event_of
 from waitd.core.waits.submission import CancelState, JobCancel, Submission, SubmitState, first_submission
 from waitd.core.waits.wait import Outcome, WaitId, WaitState, spec_in
-from waitd.ports import NewWait, Parcel, StoredDelivery, StoredWait
+from waitd.ports import NewWait, OutboxItem, StoredDelivery, StoredWait
 from waitd.stores.progress import decode_progress
 from waitd.stores.text import well_formed
 
@@ -198,9 +198,9 @@ def stored_delivery(row: DeliveryRow) -> StoredDelivery:
     )
 
 
-def parcel(row: DeliveryRow, event: bytes) -> Parcel:
+def parcel(row: DeliveryRow, event: bytes) -> OutboxItem:
     """The delivery in a row, with its wait's event, ready to go."""
-    return Parcel(
+    return OutboxItem(
         id=DeliveryId(row.id),
         wait_id=WaitId(row.wait_id),
         namespace=row.namespace,

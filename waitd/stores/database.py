@@ -16,7 +16,7 @@ from sqlalchemy.pool import StaticPool
 
 from waitd.core.errors import StoreRefused, StoreUnavailable
 from waitd.stores.migrations import upgrade
-from waitd.stores.sqlite.connection_thread import Link
+from waitd.stores.sqlite.connection_thread import ConnectionThread
 from waitd.stores.sqlite.filelock import FileLock
 
 #: How long a statement waits for a lock that another program holds on the file, seconds. Short: callers are told, and try again.
@@ -111,7 +111,7 @@ class Database:
             raise
 
     @asynccontextmanager
-    async def writing(self) -> AsyncIterator[Link]:
+    async def writing(self) -> AsyncIterator[ConnectionThread]:
         """The writing connection in a transaction of its own (BEGIN IMMEDIATE, which goes with its first statement); on disk when the block
         is left without an exception.
         """
@@ -131,7 +131,7 @@ class Database:
                 raise
 
     @asynccontextmanager
-    async def reading(self) -> AsyncIterator[Link]:
+    async def reading(self) -> AsyncIterator[ConnectionThread]:
         """A connection to read with, outside of any transaction: each statement sees what was committed before it.
 
         Raises:
@@ -181,13 +181,13 @@ class _Linked(NamedTuple):
     """A connection that is kept open, and the way over it."""
 
     connection: AsyncConnection
-    link: Link
+    link: ConnectionThread
 
 
 async def _linked(engine: AsyncEngine) -> _Linked:
     connection = await engine.connect()
     try:
-        return _Linked(connection, await Link.over(connection))
+        return _Linked(connection, await ConnectionThread.over(connection))
     except BaseException:
         await connection.close()
         raise

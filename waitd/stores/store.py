@@ -7,29 +7,29 @@ from typing import Any
 from waitd.core.auth.api_key import ApiKey
 from waitd.core.costs.model import Measured
 from waitd.core.errors import Conflict
-from waitd.core.waits.audit import Caller, Change
+from waitd.core.waits.audit import AuditEntry, Caller
 from waitd.core.waits.delivery import LADDER, AfterAttempt, DeliveryId
 from waitd.core.waits.submission import JobCancel, Submission
 from waitd.core.waits.wait import Outcome, Progress, WaitId
 from waitd.ports import (
     Added,
+    AirflowWait,
     AuditFilter,
     CostFilter,
     CostSums,
     DeliveryFilter,
-    Ended,
-    Ending,
-    Keyed,
+    IdempotentSubmit,
     NewWait,
-    Parcel,
+    OutboxItem,
     Redelivered,
     Signal,
     SignalKey,
-    StoredChange,
+    StoredAuditEntry,
     StoredDelivery,
     StoredEvent,
+    StoredOutcome,
     StoredWait,
-    ToldThere,
+    UnstoredOutcome,
     WaitFilter,
 )
 from waitd.stores.database import Database
@@ -41,7 +41,7 @@ from waitd.stores.operations.requests import (
     Cancel,
     CheckWritable,
     DeleteKeys,
-    Finish,
+    FinishWait,
     Prune,
     PruneAudit,
     PruneSignals,
@@ -55,7 +55,7 @@ from waitd.stores.operations.requests import (
     SaveProgress,
     SaveSubmission,
 )
-from waitd.stores.operations.transaction import CostRules, Rules
+from waitd.stores.operations.transaction import CostRules, RetentionRules
 from waitd.stores.queries import event_log as following
 from waitd.stores.queries import reading
 from waitd.stores.text import well_formed
@@ -108,7 +108,7 @@ class Store:
         except BaseException:
             await database.close()
             raise
-        writer = Writer(database, Rules(now, ladder, destination_of, costs), finished_seq)
+        writer = Writer(database, RetentionRules(now, ladder, destination_of, costs), finished_seq)
         writer.start()
         return cls(database, writer, now, event_secret)
 
@@ -129,14 +129,14 @@ class Store:
         self._writer.on_added = listener
 
     @property
-    def on_ended(self) -> Callable[[Sequence[Ended]], None]:
+    def on_ended(self) -> Callable[[Sequence[StoredOutcome]], None]:
         """The same with every wait that ended: finished, cancelled or superseded (also one that `on_added` never named, because a
         newer one took its key in the same transaction).
         """
         return self._writer.on_ended
 
     @on_ended.setter
-    def on_ended(self, listener: Callable[[Sequence[Ended]], None]) -> None:
+    def on_ended(self, listener: Callable[[Sequence[StoredOutcome]], None]) -> None:
         self._writer.on_ended = listener
 
     @property
@@ -200,9 +200,9 @@ class Store:
         answers: Sequence[Added | Exception] = await self._writer.do(operation)
         return answers
 
-    async def finish(self, ending: Ending) -> Ended | None:
+    async def finish(self, ending: UnstoredOutcome) -> StoredOutcome | None:
         """See `PokerStore`."""
-        ended: Ended | None = await self._writer.do(Finish(ending))
+        ended: StoredOutcome | None = await self._writer.do(FinishWait(ending))
         return ended
 
     async def save_progress(self, rows: Sequence[tuple[WaitId, Progress]]) -> None:
@@ -254,11 +254,11 @@ class Store:
         count: int = await self._writer.do(PruneAudit(before, limit))
         return count
 
-    async def record(self, change: Change) -> None:
+    async def record(self, change: AuditEntry) -> None:
         """See `ApiStore`."""
         await self._writer.do(Record(change))
 
-    async def save_api_keys(self, keys: Sequence[ApiKey], change: Change | None = None) -> None:
+    async def save_api_keys(self, keys: Sequence[ApiKey], change: AuditEntry | None = None) -> None:
         """See `KeyStore`."""
         await self._writer.do(SaveKeys(keys, change))
 
@@ -306,7 +306,7 @@ class Store:
         async with self._database.reading() as link:
             return await reading.find(link, wanted)
 
-    async def replays(self, submits: Sequence[Keyed]) -> Sequence[Added | Conflict | None]:
+    async def replays(self, submits: Sequence[IdempotentSubmit]) -> Sequence[Added | Conflict | None]:
         """See `ApiStore`."""
         async with self._database.reading() as link:
             return await adding.replays(link, submits)
@@ -331,7 +331,7 @@ class Store:
         async with self._database.reading() as link:
             return await keys.stored(link)
 
-    async def find_audit(self, wanted: AuditFilter) -> Sequence[StoredChange]:
+    async def find_audit(self, wanted: AuditFilter) -> Sequence[StoredAuditEntry]:
         """See `ApiStore`."""
         async with self._database.reading() as link:
             return await audit.find(link, wanted)
@@ -388,7 +388,7 @@ class Store:
 
     async def due_parcels(
         self, destination: str, now: float, limit: int, leave_out: frozenset[DeliveryId]
-    ) -> Sequence[Parcel]:
+    ) -> Sequence[OutboxItem]:
         """See `OutboxStore`."""
         async with self._database.reading() as link:
             return await reading.due_parcels(link, destination, now, limit, leave_out)
@@ -398,7 +398,7 @@ class Store:
         async with self._database.reading() as link:
             return await telling.airflow_connections(link)
 
-    async def waits_telling(self, conn_id: str, after: WaitId | None, limit: int) -> Sequence[ToldThere]:
+    async def waits_telling(self, conn_id: str, after: WaitId | None, limit: int) -> Sequence[AirflowWait]:
         """See `SweptStore`."""
         async with self._database.reading() as link:
             return await telling.waits_telling(link, conn_id, after, limit)

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from waitd.core.costs.model import Measured
 from waitd.core.errors import StoreUnavailable
 from waitd.core.waits.wait import Progress, WaitId
-from waitd.ports import Ended, Signal, StoredWait
+from waitd.ports import Signal, StoredOutcome, StoredWait
 from waitd.stores.database import Database, means_unavailable
 from waitd.stores.operations import audit, costs, jobs, keys, outbox, signals
 from waitd.stores.operations import finish as ending
@@ -28,7 +28,7 @@ from waitd.stores.operations.requests import (
     Cancel,
     CheckWritable,
     DeleteKeys,
-    Finish,
+    FinishWait,
     KeepSignal,
     Operation,
     Prune,
@@ -43,7 +43,7 @@ from waitd.stores.operations.requests import (
     SaveProgress,
     SaveSubmission,
 )
-from waitd.stores.operations.transaction import Rules, Transaction, sliced
+from waitd.stores.operations.transaction import RetentionRules, Transaction, sliced
 
 #: Rows after which a group is closed, so that nobody waits long for the rest; one larger operation is a group of its own.
 GROUP_ROWS = 5_000
@@ -76,10 +76,10 @@ class Writer:
         finished_seq: the number of the last end on disk.
     """
 
-    def __init__(self, database: Database, rules: Rules, finished_seq: int) -> None:
+    def __init__(self, database: Database, rules: RetentionRules, finished_seq: int) -> None:
         self.failing = False
         self.on_added: Callable[[Sequence[StoredWait]], None] = nobody
-        self.on_ended: Callable[[Sequence[Ended]], None] = nobody
+        self.on_ended: Callable[[Sequence[StoredOutcome]], None] = nobody
         self.on_redelivered: Callable[[frozenset[str]], None] = nobody
         self.on_signals: Callable[[Sequence[Signal]], None] = nobody
         self._database = database
@@ -166,7 +166,7 @@ class Writer:
             # Marks before the ends that must know of them.
             await jobs.save_submissions(transaction, of(SaveSubmission))
             await adding.apply(transaction, of(Add))
-            await ending.finish(transaction, of(Finish))
+            await ending.finish(transaction, of(FinishWait))
             await ending.cancel(transaction, of(Cancel))
             await anew.redeliver(transaction, of(Redeliver))
             await anew.redeliver_each(transaction, of(RedeliverEach))

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from waitd.core.auth.api_key import ApiKey, Given, digest_of, given_in, keys_in, line_of, token_of
+from waitd.core.auth.api_key import ApiKey, PresentedKey, digest_of, given_in, keys_in, line_of, token_of
 from waitd.core.auth.principal import Role
 
 NOW = 1_750_000_000.0
@@ -14,9 +14,9 @@ KEY = ApiKey("ops1", digest_of(SECRET), Role.OPERATOR, "team_a", NOW, "key:root"
 
 def test_a_token_says_which_key_it_is_and_proves_it() -> None:
     given = given_in(token_of("ops1", SECRET))
-    assert given == Given("ops1", SECRET)
+    assert given == PresentedKey("ops1", SECRET)
     assert KEY.proven_by(given)
-    assert not KEY.proven_by(Given("ops1", SECRET[:-1] + "t"))
+    assert not KEY.proven_by(PresentedKey("ops1", SECRET[:-1] + "t"))
 
 
 @pytest.mark.parametrize(
@@ -41,11 +41,11 @@ def test_what_is_no_token(text: str) -> None:
 
 
 def test_a_secret_may_have_underscores() -> None:
-    assert given_in(token_of("a", "_" * 40)) == Given("a", "_" * 40)
+    assert given_in(token_of("a", "_" * 40)) == PresentedKey("a", "_" * 40)
 
 
 def test_neither_key_nor_token_shows_its_secret() -> None:
-    assert SECRET not in repr(Given("ops1", SECRET))
+    assert SECRET not in repr(PresentedKey("ops1", SECRET))
     assert repr(digest_of(SECRET)) not in repr(KEY)
 
 
@@ -73,7 +73,7 @@ waitd_ops3_{SECRET} viewer expires=2027-01-31T00:00:00Z
     keys = keys_in(text, NOW)
     assert keys["ops1"] == replace(KEY, created_by="file")
     assert (keys["ops2"].role, keys["ops2"].namespace) == (Role.ADMIN, "default")
-    assert keys["ops2"].proven_by(Given("ops2", SECRET))
+    assert keys["ops2"].proven_by(PresentedKey("ops2", SECRET))
     assert keys["ops3"].expires_at == 1_801_353_600.0
 
 

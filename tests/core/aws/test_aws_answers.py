@@ -3,7 +3,7 @@
 import pytest
 
 from waitd.core.aws.answers import AwsError, verdict_of_error
-from waitd.core.http.answer import Refused
+from waitd.core.http.answer import CredentialsRefused
 from waitd.core.waits.verdict import MESSAGE_LIMIT, Failure, Unreachable
 
 
@@ -55,7 +55,7 @@ def test_an_expired_token_and_a_wrong_clock_end_nothing(code: str, reason: str, 
 def test_a_refusal_may_be_changed_by_other_credentials_and_is_not_quoted(
     error: AwsError, reason: str, words: str
 ) -> None:
-    assert verdict_of_error(error) == Refused(Failure(reason, words, silenceable=True))
+    assert verdict_of_error(error) == CredentialsRefused(Failure(reason, words, silenceable=True))
 
 
 @pytest.mark.parametrize("status", [400, 404, 499])

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from waitd.core.aws.s3_events import MadeKey, made_keys
+from waitd.core.aws.s3_events import CreatedObject, made_keys
 
 
 def record(event: str = "ObjectCreated:Put", key: str = "orders/1.parquet") -> dict[str, Any]:
@@ -34,7 +34,7 @@ EVENTBRIDGE = {
     "detail": {"version": "0", "bucket": {"name": "landing"}, "object": {"key": "orders/1.parquet"}},
 }
 BY_SNS = {"Type": "Notification", "TopicArn": "arn:aws:sns:…", "Message": json.dumps(OWN)}
-FOUND = [MadeKey("landing", "orders/1.parquet")]
+FOUND = [CreatedObject("landing", "orders/1.parquet")]
 
 
 @pytest.mark.parametrize("event", [OWN, MINIO, EVENTBRIDGE, BY_SNS])
@@ -43,9 +43,11 @@ def test_each_shape_names_its_key(event: dict[str, Any]) -> None:
 
 
 def test_keys_of_records_are_encoded_as_in_a_form_and_those_of_eventbridge_are_not() -> None:
-    assert list(made_keys({"Records": [record(key="a+b%2Bc/%C3%A4")]})) == [MadeKey("landing", "a b+c/ä")]
+    assert list(made_keys({"Records": [record(key="a+b%2Bc/%C3%A4")]})) == [
+        CreatedObject("landing", "a b+c/ä")
+    ]
     plain = {**EVENTBRIDGE, "detail": {"bucket": {"name": "landing"}, "object": {"key": "a+b"}}}
-    assert list(made_keys(plain)) == [MadeKey("landing", "a+b")]
+    assert list(made_keys(plain)) == [CreatedObject("landing", "a+b")]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from waitd.core.aws.signature import AwsKeys
-from waitd.core.connections.aws import AwsAccount, KeySource, Role, aws_account, is_region
+from waitd.core.connections.aws import AssumedRole, AwsAccount, KeySource, aws_account, is_region
 from waitd.core.connections.connection import Connection
 
 
@@ -49,7 +49,7 @@ def test_unsigned_means_no_keys_at_all() -> None:
 
 def test_a_role_is_assumed_with_the_key() -> None:
     found = account("AKIA", "s", role_arn="arn:r", external_id="x", assume_role_kwargs={"DurationSeconds": 900}, region_name="eu-west-1")  # fmt: skip
-    role = Role("arn:r", (("DurationSeconds", 900), ("ExternalId", "x")))
+    role = AssumedRole("arn:r", (("DurationSeconds", 900), ("ExternalId", "x")))
     assert found.keys == KeySource(AwsKeys("AKIA", "s"), None, role, "eu-west-1")
 
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from waitd.core.connections.egress import (
     Egress,
     EgressRefused,
-    Listener,
-    Named,
+    HostSource,
+    ListenAddress,
     entry_of,
     is_loopback,
     is_own,
@@ -18,7 +18,7 @@ from waitd.core.connections.egress import (
     meant,
 )
 
-SUBMITTER, OPERATOR = Named.BY_SUBMITTER, Named.BY_OPERATOR
+SUBMITTER, OPERATOR = HostSource.BY_SUBMITTER, HostSource.BY_OPERATOR
 METADATA = [
     "169.254.169.254", "169.254.0.1", "2852039166", "0xa9fea9fe", "0xA9.0xFE.0xA9.0xFE", "0251.0376.0251.0376", "025177524776", "169.16689662",
     "169.254.43518", "169.254.169.254.", "0xa9.254.0251.254", "::ffff:169.254.169.254", "[::ffff:a9fe:a9fe]", "::169.254.169.254",
@@ -28,8 +28,10 @@ METADATA = [
 
 
 @pytest.mark.parametrize("host", METADATA)
-@pytest.mark.parametrize("named", list(Named))
-def test_metadata_and_link_local_addresses_are_refused_in_every_notation(host: str, named: Named) -> None:
+@pytest.mark.parametrize("named", list(HostSource))
+def test_metadata_and_link_local_addresses_are_refused_in_every_notation(
+    host: str, named: HostSource
+) -> None:
     generous = Egress.of(["0.0.0.0/0", "::/0", "169.254.169.254/32", "*"], [], private=True)
     with pytest.raises(EgressRefused, match="no targets"):
         generous.judge_host(host, 80, named)
@@ -134,7 +136,10 @@ def test_a_connections_host_is_judged_by_its_name(host: str) -> None:
         Egress.of([], ["10.0.0.0/8", "evil.example"], private=True).judge_host(host, 80, OPERATOR)
 
 
-LOOPBACK, EVERYWHERE = Listener(ip_address("127.0.0.1"), 8795), Listener(ip_address("0.0.0.0"), 8795)
+LOOPBACK, EVERYWHERE = (
+    ListenAddress(ip_address("127.0.0.1"), 8795),
+    ListenAddress(ip_address("0.0.0.0"), 8795),
+)
 
 
 @pytest.mark.parametrize(
@@ -143,12 +148,12 @@ LOOPBACK, EVERYWHERE = Listener(ip_address("127.0.0.1"), 8795), Listener(ip_addr
         (LOOPBACK, "127.0.0.1", 8795, True), (LOOPBACK, "127.0.0.1", 8796, False), (LOOPBACK, "127.0.0.2", 8795, False),
         (LOOPBACK, "2130706433", 8795, True), (LOOPBACK, "[::ffff:127.0.0.1]", 8795, True), (LOOPBACK, "0.0.0.0", 8795, True),
         (LOOPBACK, "[::]", 8795, True), (EVERYWHERE, "127.0.0.1", 8795, True), (EVERYWHERE, "[::1]", 8795, True),
-        (EVERYWHERE, "8.8.8.8", 8795, False), (Listener(ip_address("::1"), 1), "[0::1]", 1, True),
+        (EVERYWHERE, "8.8.8.8", 8795, False), (ListenAddress(ip_address("::1"), 1), "[0::1]", 1, True),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("named", list(Named))
+@pytest.mark.parametrize("named", list(HostSource))
 def test_waitds_own_listener_is_refused(
-    listener: Listener, host: str, port: int, own: bool, named: Named
+    listener: ListenAddress, host: str, port: int, own: bool, named: HostSource
 ) -> None:
     if own:
         with pytest.raises(EgressRefused, match="own listener"):
@@ -219,7 +224,7 @@ def test_an_ipv4_network_is_more_specific_than_the_ipv6_one_of_its_tunnel() -> N
 
 def test_an_address_has_at_most_four_parts_and_a_listener_elsewhere_hides_none() -> None:
     assert literal("1.2.3.4.0") is None
-    there = [Listener(ip_address("10.0.0.1"), 80), Listener(ip_address("10.0.0.1"), 8795)]
+    there = [ListenAddress(ip_address("10.0.0.1"), 80), ListenAddress(ip_address("10.0.0.1"), 8795)]
     assert is_own(ip_address("10.0.0.1"), 8795, there)
 
 

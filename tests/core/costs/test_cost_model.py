@@ -9,14 +9,14 @@ import pytest
 from waitd.core.costs.model import (
     GIB,
     HOUR,
-    Case,
     Constants,
+    CostCase,
     Measured,
     Mode,
     Prices,
-    Span,
-    Usage,
-    Waiting,
+    ResourceUsage,
+    WaitingTotals,
+    WaitSpan,
     break_even_duration,
     break_even_poke_interval,
     slots_over_time,
@@ -41,8 +41,10 @@ AIRFLOW = {"kind": "airflow", "dag_id": "d"}
 LIBRARY = 0.1
 
 
-def wait(*sinks: dict[str, str], kind: str = "http", seconds: float = 600.0, pokes: int = 11) -> Waiting:
-    return Waiting.of(kind, sinks, seconds=seconds, pokes=pokes, measured=Measured(0.05, 7000.0))
+def wait(
+    *sinks: dict[str, str], kind: str = "http", seconds: float = 600.0, pokes: int = 11
+) -> WaitingTotals:
+    return WaitingTotals.of(kind, sinks, seconds=seconds, pokes=pokes, measured=Measured(0.05, 7000.0))
 
 
 def test_a_held_slot_is_held_for_the_whole_wait_and_its_own_start() -> None:
@@ -98,7 +100,7 @@ def test_many_waits_cost_what_each_of_them_costs(mode: Mode) -> None:
     total = waits[0]
     for one in waits[1:]:
         total = total.plus(one)
-    alone = sum((usage(mode, one, CONSTANTS) for one in waits), Usage())
+    alone = sum((usage(mode, one, CONSTANTS) for one in waits), ResourceUsage())
     together = usage(mode, total, CONSTANTS)
     assert together.slot_seconds == pytest.approx(alone.slot_seconds)
     assert together.cpu_seconds == pytest.approx(alone.cpu_seconds)
@@ -107,7 +109,7 @@ def test_many_waits_cost_what_each_of_them_costs(mode: Mode) -> None:
 
 def test_money_is_the_sum_of_what_is_paid_for() -> None:
     prices = Prices(slot_hour=2.0, vcpu_hour=3.0, gib_hour=5.0, currency="EUR")
-    assert Usage(HOUR, 2 * HOUR, 3 * GIB * HOUR).money(prices) == pytest.approx(2 + 6 + 15)
+    assert ResourceUsage(HOUR, 2 * HOUR, 3 * GIB * HOUR).money(prices) == pytest.approx(2 + 6 + 15)
 
 
 def test_a_clock_that_went_back_makes_no_negative_cost() -> None:
@@ -117,15 +119,17 @@ def test_a_clock_that_went_back_makes_no_negative_cost() -> None:
 def test_rescheduling_pays_off_where_a_poke_costs_no_more_than_the_slot_between_two() -> None:
     prices = Prices(0.0, 1.0, 1.0, "EUR")
     interval = break_even_poke_interval("http", CONSTANTS, prices)
-    held = usage(Mode.POKE, Waiting("http", seconds=interval), CONSTANTS).money(prices)
-    assert usage(Mode.RESCHEDULE, Waiting("http", pokes=1), CONSTANTS).money(prices) == pytest.approx(held)
+    held = usage(Mode.POKE, WaitingTotals("http", seconds=interval), CONSTANTS).money(prices)
+    assert usage(Mode.RESCHEDULE, WaitingTotals("http", pokes=1), CONSTANTS).money(prices) == pytest.approx(
+        held
+    )
     assert break_even_poke_interval("http", CONSTANTS, PRICES) == inf, "a slot that costs nothing is held"
 
 
 @pytest.mark.parametrize("mode", [Mode.RESCHEDULE, Mode.DEFER, Mode.WAITD])
 def test_at_its_break_even_a_mode_costs_what_a_held_slot_costs(mode: Mode) -> None:
     prices = Prices(1.0, 1.0, 0.0, "EUR")
-    case = Case("http", poke_interval=30.0, poke_cpu_seconds=0.0001, wait_bytes=1200)
+    case = CostCase("http", poke_interval=30.0, poke_cpu_seconds=0.0001, wait_bytes=1200)
     seconds = break_even_duration(mode, case, CONSTANTS, prices)
     if mode is Mode.RESCHEDULE:
         assert seconds == 0.0, "a run's own seconds are shorter than the interval from the first on"
@@ -139,11 +143,11 @@ def test_at_its_break_even_a_mode_costs_what_a_held_slot_costs(mode: Mode) -> No
 
 def test_a_mode_that_costs_more_each_second_never_pays_off() -> None:
     dear = replace(CONSTANTS, reschedule_cpu_seconds={"default": 1e6})
-    case = Case("http", 30.0, 0.0001, 1200)
+    case = CostCase("http", 30.0, 0.0001, 1200)
     assert break_even_duration(Mode.RESCHEDULE, case, dear, Prices(1.0, 1.0, 0.0, "EUR")) == inf
 
 
-def brute_force(spans: list[Span], edges: list[float], mode: Mode) -> list[float]:
+def brute_force(spans: list[WaitSpan], edges: list[float], mode: Mode) -> list[float]:
     """What each step holds, by adding every wait's share of it."""
     held = []
     for low, high in pairwise(edges):
@@ -159,9 +163,9 @@ def brute_force(spans: list[Span], edges: list[float], mode: Mode) -> list[float
 
 @pytest.mark.parametrize("first", [0.0, 1000.0])
 def test_slots_over_time_are_each_waits_share_of_each_step(first: float) -> None:
-    def span(start: float, end: float, slot_seconds: float) -> Span:
+    def span(start: float, end: float, slot_seconds: float) -> WaitSpan:
         held = {mode: slot_seconds * (n + 1) for n, mode in enumerate(Mode)}
-        return Span(first + start, first + end, held)
+        return WaitSpan(first + start, first + end, held)
 
     spans = [span(-9, -1, 8), span(100, 120, 20), span(3, 47, 44), span(10, 20, 5), span(0, 100, 200)]
     spans += [span(-50, 30, 80), span(95, 300, 205), span(12.5, 13.5, 1), span(40, 40.25, 3)]
@@ -172,5 +176,5 @@ def test_slots_over_time_are_each_waits_share_of_each_step(first: float) -> None
 
 
 def test_a_wait_of_no_duration_still_holds_its_slot() -> None:
-    slots = slots_over_time([Span(5.0, 5.0, dict.fromkeys(Mode, 2.0))], [0.0, 10.0])
+    slots = slots_over_time([WaitSpan(5.0, 5.0, dict.fromkeys(Mode, 2.0))], [0.0, 10.0])
     assert slots[Mode.POKE] == [pytest.approx(0.2)]

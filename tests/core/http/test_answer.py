@@ -2,15 +2,26 @@
 
 import pytest
 
-from waitd.core.http.answer import UNDECIDED, Answered, Decision, Judged, Refused, asked, phrase, verdict_of
+from waitd.core.http.answer import (
+    UNDECIDED,
+    AnswerFacts,
+    CredentialsRefused,
+    Decision,
+    Judged,
+    asked,
+    phrase,
+    verdict_of,
+)
 from waitd.core.http.retry_after import LONGEST, parse_retry_after
 from waitd.core.waits.verdict import MESSAGE_LIMIT, Failure, Pending, Success, Unreachable, Verdict
 
 ELSEWHERE = "https://login.example"
 
 
-def said(status: int, judged: Judged = UNDECIDED, *allowlist: int, **facts: object) -> Verdict | Refused:
-    return verdict_of(Answered(status, **facts), judged, frozenset(allowlist))  # type: ignore[arg-type]
+def said(
+    status: int, judged: Judged = UNDECIDED, *allowlist: int, **facts: object
+) -> Verdict | CredentialsRefused:
+    return verdict_of(AnswerFacts(status, **facts), judged, frozenset(allowlist))  # type: ignore[arg-type]
 
 
 def test_a_decided_condition_comes_before_everything_else() -> None:
@@ -30,7 +41,7 @@ def test_a_failure_by_condition_is_the_jobs_own_and_cannot_be_silenced() -> None
 def test_an_omitted_result_is_the_reason_of_the_outcome() -> None:
     for decision in Decision:
         verdict = said(200, Judged(decision, omitted=True))
-        assert not isinstance(verdict, Refused)
+        assert not isinstance(verdict, CredentialsRefused)
         assert verdict.reason == "result_omitted"
 
 
@@ -47,7 +58,7 @@ def test_every_status_has_its_row() -> None:
         if status in {408, 425, 429} or 500 <= status <= 599 or 300 <= status <= 399:
             assert isinstance(verdict, Unreachable), status
         elif status == 401:
-            assert isinstance(verdict, Refused)
+            assert isinstance(verdict, CredentialsRefused)
         elif 400 <= status <= 499:
             assert isinstance(verdict, Failure), status
             assert verdict.silenceable
@@ -57,7 +68,7 @@ def test_every_status_has_its_row() -> None:
 
 def test_a_redirect_elsewhere_is_a_refusal_and_a_loop_is_not_seeing() -> None:
     away = said(302, elsewhere=ELSEWHERE)
-    assert isinstance(away, Refused)
+    assert isinstance(away, CredentialsRefused)
     assert ELSEWHERE in away.verdict.message
     loop = said(302, loop=True)
     assert isinstance(loop, Unreachable)

@@ -2,59 +2,59 @@
 
 import pytest
 
-from waitd.core.http.answer import Answered, Decision, Judged, Refused
+from waitd.core.http.answer import AnswerFacts, CredentialsRefused, Decision, Judged
 from waitd.core.http.job_answer import Means, job_verdict, said_of_state
 from waitd.core.waits.verdict import MESSAGE_LIMIT, Failure, Pending, Success, Unreachable, Verdict
 
-ROWS: list[tuple[Answered, Judged, Verdict | Refused]] = [
-    (Answered(200), Judged(Decision.SUCCESS, "done", {"rows": 3}), Success({"rows": 3}, "success", "done")),
-    (Answered(200), Judged(Decision.FAILURE, "why"), Failure("failure", "why")),
-    (Answered(422), Judged(Decision.FAILURE, "why"), Failure("failure", "why")),
-    (Answered(200), Judged(means=Means.RUNNING, message="busy"), Pending("running", "busy")),
-    (Answered(200), Judged(means=Means.UNKNOWN, message="odd"), Pending("unknown_state", "odd")),
+ROWS: list[tuple[AnswerFacts, Judged, Verdict | CredentialsRefused]] = [
+    (AnswerFacts(200), Judged(Decision.SUCCESS, "done", {"rows": 3}), Success({"rows": 3}, "success", "done")),
+    (AnswerFacts(200), Judged(Decision.FAILURE, "why"), Failure("failure", "why")),
+    (AnswerFacts(422), Judged(Decision.FAILURE, "why"), Failure("failure", "why")),
+    (AnswerFacts(200), Judged(means=Means.RUNNING, message="busy"), Pending("running", "busy")),
+    (AnswerFacts(200), Judged(means=Means.UNKNOWN, message="odd"), Pending("unknown_state", "odd")),
     (
-        Answered(200),
+        AnswerFacts(200),
         Judged(means=Means.MALFORMED),
         Unreachable("malformed_answer", "HTTP 200 OK, and the answer does not say the job's state."),
     ),
     (
-        Answered(204),
+        AnswerFacts(204),
         Judged(means=Means.MALFORMED, note="No such key"),
         Unreachable("malformed_answer", "HTTP 204 No Content, and the answer does not say the job's state: No such key"),
     ),
-    (Answered(400, 7.0), Judged(means=Means.NOT_NOW), Unreachable("throttled", "HTTP 400 Bad Request", 7.0)),
+    (AnswerFacts(400, 7.0), Judged(means=Means.NOT_NOW), Unreachable("throttled", "HTTP 400 Bad Request", 7.0)),
     (
-        Answered(400),
+        AnswerFacts(400),
         Judged(means=Means.UNAUTHORIZED, message="expired"),
-        Refused(Failure("http_400", "expired", silenceable=True)),
+        CredentialsRefused(Failure("http_400", "expired", silenceable=True)),
     ),
     (
-        Answered(404),
+        AnswerFacts(404),
         Judged(),
         Failure("not_found", "It is not there. HTTP 404 Not Found", silenceable=True),
     ),
     (
-        Answered(200),
+        AnswerFacts(200),
         Judged(means=Means.NOT_FOUND, message="no driver"),
         Failure("not_found", "It is not there. no driver", silenceable=True),
     ),
-    (Answered(401), Judged(), Refused(Failure("http_401", "HTTP 401 Unauthorized", silenceable=True))),
-    (Answered(403), Judged(message="no"), Failure("http_403", "no", silenceable=True)),
-    (Answered(503, 3.0), Judged(), Unreachable("http_503", "HTTP 503 Service Unavailable", 3.0)),
+    (AnswerFacts(401), Judged(), CredentialsRefused(Failure("http_401", "HTTP 401 Unauthorized", silenceable=True))),
+    (AnswerFacts(403), Judged(message="no"), Failure("http_403", "no", silenceable=True)),
+    (AnswerFacts(503, 3.0), Judged(), Unreachable("http_503", "HTTP 503 Service Unavailable", 3.0)),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("answered", "judged", "verdict"), ROWS)
-def test_each_row(answered: Answered, judged: Judged, verdict: Verdict | Refused) -> None:
+def test_each_row(answered: AnswerFacts, judged: Judged, verdict: Verdict | CredentialsRefused) -> None:
     assert job_verdict(answered, judged) == verdict
 
 
 def test_no_message_is_longer_than_what_is_kept() -> None:
     long = "x" * 1000
     for means in Means:
-        found = job_verdict(Answered(400), Judged(means=means, message=long, note=long))
+        found = job_verdict(AnswerFacts(400), Judged(means=means, message=long, note=long))
         if means not in {Means.NOT_NOW, Means.UNAUTHORIZED}:
-            assert not isinstance(found, Refused)
+            assert not isinstance(found, CredentialsRefused)
             assert len(found.message) <= MESSAGE_LIMIT
     assert said_of_state("") == "The state is empty."
     assert len(said_of_state(long)) == MESSAGE_LIMIT

@@ -1,12 +1,12 @@
 """The lines of the audit."""
 
 from waitd.core.auth.principal import Principal, Role
-from waitd.core.waits.audit import Caller, Change, change
+from waitd.core.waits.audit import AuditEntry, Caller, change
 
 
 def test_a_line_says_who_from_where_and_what() -> None:
     caller = Caller(Principal("key:k1", Role.OPERATOR, "team_a"), "192.0.2.7")
-    assert change(caller, 1000.0, "poke", "01a1") == Change(
+    assert change(caller, 1000.0, "poke", "01a1") == AuditEntry(
         *(1000.0, "key:k1", "operator", "team_a", "192.0.2.7"), "poke", "01a1", 1, "done"
     )
     many = change(caller, 1000.0, "redeliver", None, subjects=3, result="conflict")

@@ -14,10 +14,10 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from waitd.core.waits.delivery import (
     LADDER,
     Delivered,
+    DeliveryImpossible,
+    DeliveryRefused,
     DeliveryState,
-    Gone,
     Receipt,
-    Refused,
     after_attempt,
     first_attempt_at,
 )
@@ -172,7 +172,9 @@ class World(RuleBasedStateMachine):
 
     @rule(
         wait=waits,
-        receipt=st.sampled_from([Delivered(), Refused("500"), Refused("429", 60.0), Gone("410")]),
+        receipt=st.sampled_from(
+            [Delivered(), DeliveryRefused("500"), DeliveryRefused("429", 60.0), DeliveryImpossible("410")]
+        ),
         jitter=jitters,
     )
     def deliver(self, wait: Wait, receipt: Receipt, jitter: float) -> None:
@@ -183,7 +185,7 @@ class World(RuleBasedStateMachine):
     def deliver_in_vain_to_the_end(self, wait: Wait, jitter: float) -> None:
         for delivery in wait.deliveries:
             for _ in LADDER:
-                self.attempt(delivery, Refused("500"), jitter)
+                self.attempt(delivery, DeliveryRefused("500"), jitter)
             assert delivery.state is not DeliveryState.QUEUED
 
     def attempt(self, delivery: Delivery, receipt: Receipt, jitter: float) -> None:

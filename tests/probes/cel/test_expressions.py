@@ -14,8 +14,8 @@ from waitd.core.waits.verdict import Pending, Success, Unreachable
 from waitd.probes.cel.ast import survey
 from waitd.probes.cel.evaluation import (
     LANGUAGE,
+    Conditions,
     Response,
-    Rules,
     Sources,
     decoded,
     judge_apart,
@@ -29,7 +29,7 @@ for _ in range(7):
     DOUBLING = f"({DOUBLING}) + ({DOUBLING})" if len(DOUBLING) < 450 else DOUBLING
 
 
-def rules(success_when: str, **more: str) -> Rules:
+def rules(success_when: str, **more: str) -> Conditions:
     return rules_of(Sources(success_when, **more), frozenset())
 
 

@@ -20,5 +20,5 @@ class OneConnection(FixedAuthorizations):
         self.refreshes += 1
         return await self.get(conn_id)
 
-    def peek(self, conn_id: str) -> Connection | None:
+    def cached_any(self, conn_id: str) -> Connection | None:
         return None

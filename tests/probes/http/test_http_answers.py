@@ -15,10 +15,10 @@ from raw_server import CLOSE, ENDLESS, HANG, RESET, RawServer, Script, Way, answ
 from stream_server import stream_server
 
 from waitd.core.connections.connection import Connection
-from waitd.core.connections.egress import Named
+from waitd.core.connections.egress import HostSource
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
 from waitd.core.waits.verdict import Failure, Pending, Success, Unreachable
-from waitd.probes.transport.connection import Exchange, Reply
+from waitd.probes.transport.connection import Http1Connection, Http1Response
 
 OK = answer(200, b'{"state": "done", "n": 1}')
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -178,7 +178,12 @@ async def test_a_connection_that_broke_leaves_nothing_to_the_garbage_collector(s
             [verdict] = await poke(http, {"endpoint": server.url, **STATE})
             assert isinstance(verdict, Unreachable)
             # The transport takes some turns of the loop to close.
-            await until(lambda: not any(isinstance(each, Exchange | Reply) for each in gc.get_objects()), 5)
+            await until(
+                lambda: (
+                    not any(isinstance(each, Http1Connection | Http1Response) for each in gc.get_objects())
+                ),
+                5,
+            )
         finally:
             gc.enable()
 
@@ -257,7 +262,7 @@ async def test_a_hanging_target_is_left_when_the_caller_gives_up_and_its_connect
     async with raw_server([b"HTTP/1.1 200 OK\r\nContent-Le", HANG]) as server, probe() as http:
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(poke(http, {"endpoint": server.url}), 0.05)
-        connector = http._client._sessions[Named.BY_SUBMITTER].connector
+        connector = http._client._sessions[HostSource.BY_SUBMITTER].connector
         assert connector is not None
         assert not connector._acquired
 

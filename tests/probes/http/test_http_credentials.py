@@ -48,7 +48,7 @@ class Authorized(ScriptedConnections):
 
     def __init__(self, authorizer: Authorizer, *answers: Connection | Exception) -> None:
         super().__init__(list(answers))
-        self.at_hand = authorizer.at_hand  # type: ignore[method-assign]
+        self.cached_authorization = authorizer.cached_authorization  # type: ignore[method-assign]
         self.authorize = authorizer.authorize  # type: ignore[method-assign]
 
 

@@ -14,10 +14,10 @@ from raw_server import Way, poke, probe
 
 from waitd import __version__
 from waitd.core.connections.connection import Connection
-from waitd.core.connections.egress import Named
+from waitd.core.connections.egress import HostSource
 from waitd.core.waits.verdict import Success, Unreachable
 from waitd.probes.http.probe import HttpProbe
-from waitd.probes.transport.client import trouble
+from waitd.probes.transport.client import classify_error
 
 #: aioresponses 0.7.9 does not hand a response the writer that aiohttp 3.14 asks for.
 RESPONSE: Any = partial(aiohttp.ClientResponse, stream_writer=Mock())
@@ -84,7 +84,7 @@ async def test_verification_of_certificates_is_the_connections_choice() -> None:
 
 async def test_the_session_names_waitd_keeps_no_cookies_and_reads_no_environment() -> None:
     async with probe() as http:
-        assert set(http._client._sessions) == set(Named)
+        assert set(http._client._sessions) == set(HostSource)
         for session in http._client._sessions.values():
             assert session.headers["User-Agent"] == f"waitd/{__version__}"
             assert isinstance(session.cookie_jar, aiohttp.DummyCookieJar)
@@ -128,7 +128,7 @@ class Known(FixedAuthorizations):
 
     refreshed = get
 
-    def peek(self, conn_id: str) -> Connection | None:
+    def cached_any(self, conn_id: str) -> Connection | None:
         return self.cache.get(conn_id)
 
 
@@ -166,8 +166,8 @@ KEY = aiohttp.client_reqrep.ConnectionKey("h", 1, False, True, None, None, None)
     ],
 )  # fmt: skip
 def test_each_trouble_has_a_stable_name_that_quotes_nothing(error: Exception, reason: str) -> None:
-    verdict = trouble(error)
+    verdict = classify_error(error)
     assert verdict.reason == reason
     assert "hunter2" not in verdict.message
     assert "4711" not in verdict.message
-    assert trouble(error) == verdict
+    assert classify_error(error) == verdict

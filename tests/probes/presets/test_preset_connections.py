@@ -144,9 +144,9 @@ async def test_what_was_made_is_the_same_object_until_the_connection_changes() -
     name = vendor_name("airbyte_default", "airbyte.job")
     first = await connections.get(name)
     assert first.conn_id == name
-    assert await connections.get(name) is first is connections.peek(name)
+    assert await connections.get(name) is first is connections.cached_any(name)
     known.known["airbyte_default"] = Connection("airbyte_default", host="http://b")
-    assert connections.peek(name) is None
+    assert connections.cached_any(name) is None
     assert (await connections.refreshed(name)).host == "http://b/api/public/v1"
 
 
@@ -156,7 +156,7 @@ async def test_other_names_are_connections_as_they_are() -> None:
     assert (
         await connections.get("team//x")
         is await connections.refreshed("team//x")
-        is connections.peek("team//x")
+        is connections.cached_any("team//x")
         is plain
     )
     with pytest.raises(UnknownConnection):

@@ -13,10 +13,10 @@ from raw_server import ScriptedConnections, Way
 from s3_looks import aws, look, look_for, s3_client
 
 from waitd.core.aws.signature import AwsKeys
-from waitd.core.connections.aws import KeySource, Role
+from waitd.core.connections.aws import AssumedRole, KeySource
 from waitd.core.connections.connection import Connection
 from waitd.core.waits.verdict import Failure, Pending, Success, Unreachable
-from waitd.probes.access.aws import AwsPlaces, Whose
+from waitd.probes.access.aws import AccountRef, AwsEndpoints
 from waitd.probes.access.aws_credentials import KEPT, REFRESH_INTERVAL, AwsCredentials
 from waitd.probes.s3.key import S3KeyProbe
 
@@ -146,7 +146,7 @@ async def test_no_keys_anywhere_are_told() -> None:
 
 
 async def test_a_role_is_assumed_and_its_token_sent(s3: S3Server) -> None:
-    role = Role("arn:aws:iam::123456789012:role/reader", (("ExternalId", "external"),), s3.url)
+    role = AssumedRole("arn:aws:iam::123456789012:role/reader", (("ExternalId", "external"),), s3.url)
     source = KeySource(AwsKeys("AKIA", "secret"), None, role, "us-east-1")
     keys = await AwsCredentials(now=lambda: 0.0).keys(source)
     assert keys.access_key_id.startswith("ASIA")
@@ -192,16 +192,16 @@ async def test_a_place_is_at_hand_while_its_connection_stays_the_same_and_holds_
     monkeypatch.setattr(Way, "begun", True)  # then these connections can be had without asking
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAENV")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
-    whose = Whose("aws_default", optional=False)
+    whose = AccountRef("aws_default", optional=False)
     own, rotated, borrowed = aws("http://own"), aws("http://own"), Connection("aws_default", "aws")
     connections = ScriptedConnections([own, rotated, borrowed])
-    places = AwsPlaces(connections, now=lambda: 0.0)
-    assert places.at_hand(whose) is None, "nobody has looked yet"
+    places = AwsEndpoints(connections, now=lambda: 0.0)
+    assert places.cached_fresh(whose) is None, "nobody has looked yet"
     found = await places.find(whose)
-    assert places.at_hand(whose) == found
+    assert places.cached_fresh(whose) == found
     await connections.refreshed("aws_default")
-    assert places.at_hand(whose) is None, "the connection is another one"
+    assert places.cached_fresh(whose) is None, "the connection is another one"
     assert (await places.find(whose)).keys == AwsKeys("AKIA", "secret")
     await connections.refreshed("aws_default")
     assert (await places.find(whose)).keys == AwsKeys("AKIAENV", "s")
-    assert places.at_hand(whose) is None, "its keys are asked for each time"
+    assert places.cached_fresh(whose) is None, "its keys are asked for each time"

@@ -8,7 +8,7 @@ from moto_s3 import S3Server
 from s3_looks import look, look_for, s3_client
 
 from waitd.core.waits.verdict import Failure, Pending, Success, Verdict
-from waitd.probes.access.aws import Place
+from waitd.probes.access.aws import AwsEndpoint
 from waitd.probes.s3.client import Bucket
 from waitd.probes.s3.key import S3KeyProbe
 
@@ -217,7 +217,7 @@ async def test_the_connection_may_be_the_environments(s3: S3Server, monkeypatch:
 def test_a_bucket_is_part_of_the_host_or_of_the_path_as_with_boto3(
     base: str | None, style: str, bucket: str, url: str
 ) -> None:
-    place = Place(base, "", "eu-west-1", style, None, verify_tls=True)
+    place = AwsEndpoint(base, "", "eu-west-1", style, None, verify_tls=True)
     found = Bucket(place, "eu-west-1", bucket)
     assert found.origin + found.path("a b") == url
     assert (found.origin + found.path("")).rstrip("/") == url.removesuffix("/a%20b")

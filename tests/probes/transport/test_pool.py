@@ -9,7 +9,7 @@ import pytest
 from stream_server import stream_server
 
 from waitd.probes.transport.connection import NotHttp
-from waitd.probes.transport.pool import CLOSED_WHILE_IDLE, Wire
+from waitd.probes.transport.pool import CLOSED_WHILE_IDLE, ConnectionPool
 
 
 def answer(body: bytes, *lines: str) -> bytes:
@@ -39,12 +39,12 @@ class Server:
 
 
 @asynccontextmanager
-async def asking(*script: bytes, keepalive: float = 30.0) -> AsyncIterator[tuple[Server, Wire]]:
+async def asking(*script: bytes, keepalive: float = 30.0) -> AsyncIterator[tuple[Server, ConnectionPool]]:
     served = Server(list(script))
     async with stream_server(served.serve) as port:
         served.url = f"http://127.0.0.1:{port}/x"
         connector = aiohttp.TCPConnector(limit=0)
-        wire = Wire(connector, {"Accept": "*/*"}, keepalive=keepalive)
+        wire = ConnectionPool(connector, {"Accept": "*/*"}, keepalive=keepalive)
         try:
             yield served, wire
         finally:
@@ -52,7 +52,7 @@ async def asking(*script: bytes, keepalive: float = 30.0) -> AsyncIterator[tuple
             await connector.close()
 
 
-async def body(wire: Wire, url: str, method: str = "GET") -> bytes:
+async def body(wire: ConnectionPool, url: str, method: str = "GET") -> bytes:
     reply = await wire.ask(method, url, None, True)
     content = b""
     while not reply.at_eof():

@@ -11,7 +11,7 @@ from store_values import opened
 from waitd.core.errors import StoreUnavailable
 from waitd.stores import Store
 from waitd.stores import database as database_module
-from waitd.stores.sqlite.connection_thread import Link
+from waitd.stores.sqlite.connection_thread import ConnectionThread
 
 INSERT = "INSERT INTO watermarks (name, value) VALUES (?, ?)"
 ALL = "SELECT name, value FROM watermarks WHERE name LIKE 't-%' ORDER BY name"
@@ -21,13 +21,15 @@ ALL = "SELECT name, value FROM watermarks WHERE name LIKE 't-%' ORDER BY name"
 def hops(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The last statement of each hop to a driver's thread."""
     found: list[str] = []
-    rows = Link.rows
+    rows = ConnectionThread.rows
 
-    async def noted(self: Link, sql: str, values: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
+    async def noted(
+        self: ConnectionThread, sql: str, values: tuple[object, ...] = ()
+    ) -> list[tuple[object, ...]]:
         found.append(sql)
         return await rows(self, sql, values)
 
-    monkeypatch.setattr(Link, "rows", noted)
+    monkeypatch.setattr(ConnectionThread, "rows", noted)
     return found
 
 
@@ -63,7 +65,7 @@ async def test_of_a_transaction_with_one_bad_statement_nothing_stays(database: P
 
 
 async def test_of_a_transaction_that_is_given_up_nothing_stays(database: Path) -> None:
-    async def give_up(link: Link) -> None:
+    async def give_up(link: ConnectionThread) -> None:
         link.keep(INSERT, ("t-3", 3))
         assert await link.rows(ALL) == [("t-3", 3)]
         link.keep(INSERT, ("t-4", 4))

@@ -12,7 +12,7 @@ from waitd.core.auth.sealing import SALTS, SEALED, Seal
 _NUMBER = re.compile(r"[0-9]{1,20}")
 
 
-class Numbering(Protocol):
+class EventIds(Protocol):
     """One reader's way to number the ends."""
 
     def shown(self, seq: int) -> int:
@@ -22,30 +22,30 @@ class Numbering(Protocol):
         """The number behind an id that a reader comes back with, 0 for 0 (before the first); None where the text cannot be one."""
 
 
-class Plain:
+class PlainEventIds:
     """For those who see everything."""
 
     def shown(self, seq: int) -> int:
-        """See `Numbering`."""
+        """See `EventIds`."""
         return seq
 
     def meant(self, shown: str) -> int | None:
-        """See `Numbering`. Below 2⁶³, as the store's numbers are."""
+        """See `EventIds`. Below 2⁶³, as the store's numbers are."""
         return int(shown) if _NUMBER.fullmatch(shown) and int(shown) < 1 << 63 else None
 
 
-class Sealed:
+class OpaqueEventIds:
     """For those who see one namespace."""
 
     def __init__(self, secret: int) -> None:
         self._seal = Seal(secret)
 
     def shown(self, seq: int) -> int:
-        """See `Numbering`. Another one each time."""
+        """See `EventIds`. Another one each time."""
         return self._seal.sealed(seq, secrets.randbelow(SALTS))
 
     def meant(self, shown: str) -> int | None:
-        """See `Numbering`."""
+        """See `EventIds`."""
         if not _NUMBER.fullmatch(shown) or int(shown) >= SEALED:
             return None
         return self._seal.opened(int(shown)) if int(shown) else 0

@@ -19,7 +19,7 @@ class Watch:
         return bool(done)
 
 
-class Endings:
+class LongPolls:
     """The long-polls in hand, bounded in number. Lives in the event loop; not for threads."""
 
     def __init__(self, max_long_polls: int) -> None:

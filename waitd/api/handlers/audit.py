@@ -13,7 +13,7 @@ from waitd.api.services import Services
 from waitd.core.auth.principal import LOOPBACK
 from waitd.core.waits.audit import Caller
 from waitd.core.waits.event import rfc3339
-from waitd.ports import StoredChange
+from waitd.ports import StoredAuditEntry
 
 log = structlog.get_logger(__name__)
 
@@ -63,6 +63,6 @@ class Audit:
         return json_response({"changes": [_view(stored) for stored in page], "next_page_token": token})
 
 
-def _view(stored: StoredChange) -> dict[str, object]:
+def _view(stored: StoredAuditEntry) -> dict[str, object]:
     told = stored.change
     return {**told._asdict(), "at": rfc3339(told.at)}

@@ -17,14 +17,14 @@ from waitd.api.server.bodies import Turns, decoded, read_lines
 from waitd.api.server.loopback_guard import NDJSON
 from waitd.api.services import Services
 from waitd.api.submission.admission import Admission
-from waitd.api.submission.draft import Draft
+from waitd.api.submission.draft import ValidatedWait
 from waitd.api.submission.idempotency import keyed
 from waitd.api.submission.validation import Submissions, refuse_unknown, unknown_connections
 from waitd.core.auth.principal import LOOPBACK, Principal
 from waitd.core.errors import Conflict, InvalidInput
 from waitd.core.waits.audit import Caller
 from waitd.models import MAX_BODY
-from waitd.ports import Added, Keyed
+from waitd.ports import Added, IdempotentSubmit
 
 #: How many batches are read and stored at the same time, since each may take up some hundred MiB; and how many more may wait for that.
 AT_ONCE = 8
@@ -39,12 +39,12 @@ class Refused(NamedTuple):
     """A line that is not taken: its answer, and what it may have been taken under before. `mend`: whether the line itself is wrong."""
 
     answer: bytes
-    keyed: Keyed | None = None
+    keyed: IdempotentSubmit | None = None
     mend: bool = True
 
 
 #: A line on its way: a wait to be stored, a refusal, or its final answer.
-Entry = Draft | Refused | bytes
+Entry = ValidatedWait | Refused | bytes
 
 
 class Batches:
@@ -119,7 +119,7 @@ class Batches:
             self._services.throttle.charge(principal_of(request), len(entries), request.content.total_bytes)
         return entries
 
-    async def _entry(self, line: bytes | None, namespace: str) -> Draft | Refused:
+    async def _entry(self, line: bytes | None, namespace: str) -> ValidatedWait | Refused:
         if line is None:
             return Refused(_refusal(refusal("too-large", f"at most {MAX_BODY} bytes a line")))
         raw = key = None
@@ -133,11 +133,11 @@ class Batches:
             return Refused(_refusal(error), keyed(raw, namespace, key))
 
     async def _refuse_unknown_connections(self, entries: list[Entry]) -> None:
-        looked_at = [entry for entry in entries if isinstance(entry, Draft) and entry.unseen]
+        looked_at = [entry for entry in entries if isinstance(entry, ValidatedWait) and entry.unseen]
         asked = {name.conn_id for entry in looked_at for name in entry.unseen}
         unknown = await unknown_connections(self._services.connections, asked) if asked else frozenset()
         for index, entry in enumerate(entries) if unknown else ():
-            if not isinstance(entry, Draft):
+            if not isinstance(entry, ValidatedWait):
                 continue
             try:
                 refuse_unknown(entry, unknown)
@@ -146,7 +146,7 @@ class Batches:
 
     async def _store(self, entries: list[Entry], by: Caller) -> int:
         """Stores what there is room for, the first lines first, and puts each line's answer in its place; returns how many are new."""
-        drafts = [(index, entry) for index, entry in enumerate(entries) if isinstance(entry, Draft)]
+        drafts = [(index, entry) for index, entry in enumerate(entries) if isinstance(entry, ValidatedWait)]
         over_capacity = _refusal(refusal("over-capacity", "try this line again later"))
         with self._admission.seats(len(drafts)) as seats:
             for index, draft in drafts[seats:]:
@@ -177,11 +177,11 @@ class Batches:
                 entries[index] = _answer(before)
 
 
-def _key_of(draft: Draft) -> Keyed | None:
+def _key_of(draft: ValidatedWait) -> IdempotentSubmit | None:
     new = draft.new
     if new.idempotency_key is None or new.body_digest is None:
         return None
-    return Keyed(new.namespace, new.idempotency_key, new.body_digest)
+    return IdempotentSubmit(new.namespace, new.idempotency_key, new.body_digest)
 
 
 def _answer(result: Added | Exception) -> bytes:
@@ -199,7 +199,7 @@ def _refusal(error: Exception) -> bytes:
     return orjson.dumps({"status": problem.status, "problem": problem.body}, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def _refused(entry: Draft | Refused) -> bytes:
-    if isinstance(entry, Draft):  # each was stored or refused
+def _refused(entry: ValidatedWait | Refused) -> bytes:
+    if isinstance(entry, ValidatedWait):  # each was stored or refused
         raise AssertionError("a line of the batch was left without an answer")  # noqa: TRY004 - a defect of ours
     return entry.answer

@@ -12,7 +12,7 @@ from waitd.api.callers import seen_by
 from waitd.api.problems import refusal
 from waitd.api.requests import json_response
 from waitd.api.services import Services
-from waitd.core.costs.model import Mode, Usage, Waiting, usage
+from waitd.core.costs.model import Mode, ResourceUsage, WaitingTotals, usage
 from waitd.core.waits.wait import Progress
 from waitd.ports import Metering, StoredWait
 
@@ -43,7 +43,9 @@ class Costs:
         seconds = max(0.0, until - wait.created_at)
         measured = wait.measured or self._meter.measured(wait.spec, progress.pokes, seconds, ended=ended)
         spec = wait.spec
-        waiting = Waiting.of(spec.kind, spec.sinks, seconds=seconds, pokes=progress.pokes, measured=measured)
+        waiting = WaitingTotals.of(
+            spec.kind, spec.sinks, seconds=seconds, pokes=progress.pokes, measured=measured
+        )
         return self._amounts.of_one(waiting if ended else waiting._replace(resumed=0.0))
 
     async def find(self, request: web.Request) -> web.StreamResponse:
@@ -63,7 +65,7 @@ class Costs:
                 "rows": [{"name": name, **self._amounts.row(parts)} for name, parts in found.rows],
                 "more": found.more,
                 "total": self._amounts.row(found.total),
-                "overhead": self._amounts.used(Usage(0.0, *found.overhead)),
+                "overhead": self._amounts.used(ResourceUsage(0.0, *found.overhead)),
             }
         )
 
@@ -77,7 +79,7 @@ class _Amounts:
         #: `modes` of one; those just submitted cost the same.
         self.of_one = lru_cache(maxsize=64)(self.modes)
 
-    def row(self, parts: Iterable[Waiting]) -> dict[str, Any]:
+    def row(self, parts: Iterable[WaitingTotals]) -> dict[str, Any]:
         """Sums of several kinds, in the shape of `CostTotal`."""
         parts = list(parts)
         return {
@@ -87,15 +89,15 @@ class _Amounts:
             **self.modes(*parts),
         }
 
-    def modes(self, *parts: Waiting) -> Mapping[str, Any]:
+    def modes(self, *parts: WaitingTotals) -> Mapping[str, Any]:
         """What they occupy in each mode, in the shape of `WaitCost`."""
         sums = {}
         for mode, name in _MODES:
             used = [usage(mode, part, self._constants) for part in parts]
-            sums[name] = self.used(used[0] if len(used) == 1 else sum(used, Usage()))
+            sums[name] = self.used(used[0] if len(used) == 1 else sum(used, ResourceUsage()))
         return sums
 
-    def used(self, used: Usage) -> Mapping[str, float | str]:
+    def used(self, used: ResourceUsage) -> Mapping[str, float | str]:
         """In the shape of `ModeCost`."""
         return {
             "slot_seconds": used.slot_seconds,

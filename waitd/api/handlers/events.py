@@ -9,7 +9,7 @@ import anyio
 from aiohttp import hdrs, web
 
 from waitd.api.callers import seen_by
-from waitd.api.follow.event_ids import Numbering, Plain, Sealed
+from waitd.api.follow.event_ids import EventIds, OpaqueEventIds, PlainEventIds
 from waitd.api.follow.feed import Feed, Reader
 from waitd.api.problems import refusal
 from waitd.api.requests import refuse_while_draining
@@ -34,8 +34,8 @@ class Events:
         self._store = services.store
         self._feed = services.feed
         self._health = services.health
-        self._plain = Plain()
-        self._sealed = Sealed(services.store.event_secret)
+        self._plain = PlainEventIds()
+        self._sealed = OpaqueEventIds(services.store.event_secret)
 
     async def follow(self, request: web.Request) -> web.StreamResponse:
         """200 and no end: what ends after this call, or with Last-Event-ID after that one; 410 where that is not known any more."""
@@ -55,7 +55,7 @@ class Events:
             await _follow(stream, self._store, namespace)
         return response
 
-    async def _position(self, request: web.Request, numbering: Numbering) -> int:
+    async def _position(self, request: web.Request, numbering: EventIds) -> int:
         given = request.headers.getall(LAST_EVENT_ID, ())
         if len(given) > 1:
             raise InvalidInput.at("", f"the {LAST_EVENT_ID} header is given more than once")
@@ -70,7 +70,7 @@ class Events:
             raise _gone(f"there is no event {given[0]}, or not all after it are kept any more") from None
         return position
 
-    async def _greeting(self, position: int, numbering: Numbering) -> bytes:
+    async def _greeting(self, position: int, numbering: EventIds) -> bytes:
         """When to come back, and as whom: a reader whose stream breaks before its first outcome misses nothing either."""
         try:
             await self._store.check_resumable(position)
@@ -92,7 +92,7 @@ class _Stream:
         response: web.StreamResponse,
         reader: Reader,
         feed: Feed,
-        numbering: Numbering,
+        numbering: EventIds,
     ) -> None:
         self.reader = reader
         self.numbering = numbering
@@ -148,7 +148,7 @@ async def _follow(stream: _Stream, store: ApiStore, namespace: str | None) -> No
             await stream.wait_for_news()
 
 
-def _encoded(page: Sequence[StoredEvent], numbering: Numbering) -> bytes:
+def _encoded(page: Sequence[StoredEvent], numbering: EventIds) -> bytes:
     # An event is one line of JSON, which is all that the format asks for.
     return b"".join(
         b"id: %d\ndata: %b\n\n" % (numbering.shown(seq), event) for seq, event in page if event is not None

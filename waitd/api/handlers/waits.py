@@ -24,7 +24,7 @@ from waitd.core.errors import Conflict, InvalidInput
 from waitd.core.waits.audit import Caller, change
 from waitd.core.waits.step import cancelled
 from waitd.core.waits.wait import WaitState
-from waitd.ports import Added, Keyed, NewWait, StoredWait
+from waitd.ports import Added, IdempotentSubmit, NewWait, StoredWait
 
 
 class Waits:
@@ -59,7 +59,7 @@ class Waits:
         view = self._view(added.wait, until=added.wait.created_at if added.created else None)
         return json_response(view, 201 if added.created else 200, {"Location": f"/v1/waits/{added.wait.id}"})
 
-    async def _replayed(self, refused: InvalidInput | ProblemError, submit: Keyed | None) -> Added:
+    async def _replayed(self, refused: InvalidInput | ProblemError, submit: IdempotentSubmit | None) -> Added:
         """The wait that was taken under the same key and body before, whatever has changed since; else the refusal stands."""
         [before] = await self._store.replays([submit]) if submit is not None else [None]
         if isinstance(before, Added):

@@ -18,7 +18,7 @@ class Closable(Protocol):
         """Ends it at once, whatever is still to be sent."""
 
 
-class Openings:
+class ConnectionLimiter:
     """Knows every open connection, and since when each has had no request in hand.
 
     Without one it is idle, sends the head of a request, is told of a refusal, or reads its last answer: all of that may take only so

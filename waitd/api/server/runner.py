@@ -15,7 +15,7 @@ from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import _ErrInfo  # what it queues itself for a head that cannot be parsed
 
 from waitd.api.problems import PROBLEM, ProblemError, refusal, refusal_of, response_of
-from waitd.api.server.connection_limit import Openings
+from waitd.api.server.connection_limit import ConnectionLimiter
 from waitd.metrics import Instruments
 
 log = structlog.get_logger(__name__)
@@ -51,7 +51,7 @@ class ApiRunner(web.AppRunner):
     ) -> None:
         """`shutdown_timeout`: seconds that requests in hand may take once it is cleaned up."""
         super().__init__(application, shutdown_timeout=shutdown_timeout)
-        self.openings = Openings(max_connections, asyncio.get_running_loop().time, instruments)
+        self.openings = ConnectionLimiter(max_connections, asyncio.get_running_loop().time, instruments)
         self._refused = instruments.requests_refused
         self._sweep: asyncio.Task[None] | None = None
 
@@ -105,7 +105,7 @@ class _Server(web.Server):
         self,
         handler: _Handler,
         *,
-        openings: Openings,
+        openings: ConnectionLimiter,
         count: Callable[[web.StreamResponse], None],
         **options: Any,
     ) -> None:

@@ -14,7 +14,7 @@ class NamedConnection(NamedTuple):
     pointer: str
 
 
-class Draft(Struct, gc=False):
+class ValidatedWait(Struct, gc=False):
     """A wait whose every field is right, but for connections that still have to be asked for."""
 
     new: NewWait

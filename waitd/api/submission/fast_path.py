@@ -15,9 +15,9 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from waitd.api.server.bodies import decoded_part
 from waitd.api.services import Services
-from waitd.api.submission.draft import Draft
+from waitd.api.submission.draft import ValidatedWait
 from waitd.api.submission.idempotency import digest
-from waitd.api.submission.options import Envelopes
+from waitd.api.submission.options import OptionsChecker
 from waitd.api.submission.sinks import SinkTargets
 from waitd.api.submission.texts import is_plain
 from waitd.core.errors import InvalidInput
@@ -72,7 +72,7 @@ class UsualBodies:
         self,
         services: Services,
         preparing: Mapping[str, Preparing],
-        envelopes: Envelopes,
+        envelopes: OptionsChecker,
         sinks: SinkTargets,
     ) -> None:
         self._probes = services.probes
@@ -85,14 +85,14 @@ class UsualBodies:
         self._envelopes = envelopes
         self._sinks = sinks
 
-    def draft(self, text: bytes, namespace: str, key: str | None) -> Draft | None:
+    def draft(self, text: bytes, namespace: str, key: str | None) -> ValidatedWait | None:
         """The wait that the body of `POST /v1/waits` describes, under the idempotency key `key`; None: it takes a close look."""
         try:
             return self._draft(_body(text), text, namespace, key, plain=is_plain(text))
         except _UNUSUAL:
             return None
 
-    def line(self, text: bytes, namespace: str, *, plain: bool) -> Draft | None:
+    def line(self, text: bytes, namespace: str, *, plain: bool) -> ValidatedWait | None:
         """The same of a line of a batch. `plain`: whether it is; see `is_plain`."""
         try:
             body = _line(text)
@@ -102,7 +102,7 @@ class UsualBodies:
 
     def _draft(
         self, body: Body, text: bytes, namespace: str, key: str | None, *, plain: bool
-    ) -> Draft | None:
+    ) -> ValidatedWait | None:
         kind = body.kind
         if kind not in self._probes or self._namespaces.rules(namespace) is not None:
             return None
@@ -121,13 +121,13 @@ class UsualBodies:
         sinks = self._sinks.read(bytes(body.sinks))
         conn_ids = sinks.conn_ids if target.conn_id is None else (target.conn_id, *sinks.conn_ids)
         for conn_id in conn_ids:
-            if self._connections.peek(conn_id) is None:
+            if self._connections.cached_any(conn_id) is None:
                 return None
         spec = envelope.around(
             params, sinks.given, body.labels, supersede_key=body.supersede_key, wake_on=body.wake_on
         )
         body_digest = None if key is None else _digest(text)
-        return Draft(NewWait.of(namespace, spec, key, body_digest, target))
+        return ValidatedWait(NewWait.of(namespace, spec, key, body_digest, target))
 
     def _read(self, kind: str, text: bytes, namespace: str) -> tuple[Target, Mapping[str, Any]] | None:
         """The target that parameters in JSON name, and they themselves; None: they are to be looked at closely. Raises what `_UNUSUAL` names."""

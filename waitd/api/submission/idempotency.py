@@ -9,7 +9,7 @@ import orjson
 from waitd.api.submission.texts import CONTROL, NO_CONTROL
 from waitd.core.errors import InvalidInput
 from waitd.models import MAX_KEY_LENGTH
-from waitd.ports import Keyed
+from waitd.ports import IdempotentSubmit
 
 
 def check_key(key: str | None) -> None:
@@ -24,13 +24,13 @@ def check_key(key: str | None) -> None:
         raise InvalidInput.at("", f"the Idempotency-Key header: {NO_CONTROL}")
 
 
-def keyed(raw: Any, namespace: str, key: Any) -> Keyed | None:
+def keyed(raw: Any, namespace: str, key: Any) -> IdempotentSubmit | None:
     """What a refused body, whatever is wrong with it, may have been taken under before; None where it cannot have been."""
     if not isinstance(raw, dict) or not isinstance(key, str):
         return None
     if not 1 <= len(key) <= MAX_KEY_LENGTH or CONTROL.search(key):
         return None
-    return Keyed(namespace, key, digest(raw))
+    return IdempotentSubmit(namespace, key, digest(raw))
 
 
 def digest(raw: Mapping[str, Any]) -> bytes:

@@ -11,7 +11,7 @@ from waitd.ports import SinkTarget, Target
 _CONN_ID = "conn_id"
 
 
-class Naming:
+class NamespacePolicy:
     """The rules of one namespace, asked about one wait."""
 
     def __init__(self, namespace: str, rules: NamespaceRules) -> None:

@@ -17,11 +17,11 @@ from waitd.ports import Paced, Probe
 
 #: How many different ones are remembered.
 REMEMBERED = 1024
-#: The fields of an `Envelope` as they stand in a body.
+#: The fields of an `WaitOptions` as they stand in a body.
 Written = tuple[str, float | UnsetType, float | None, bool, float | None, bool, bool]
 
 
-class Envelope(NamedTuple):
+class WaitOptions(NamedTuple):
     """What the fields of a `WaitSpec` with these names will be: checked, and complete with defaults."""
 
     kind: str
@@ -51,7 +51,7 @@ class Envelope(NamedTuple):
         )  # fmt: skip
 
 
-class Envelopes:
+class OptionsChecker:
     """Makes envelopes of bodies, by the limits of this daemon and the paces of its kinds."""
 
     def __init__(self, probes: Mapping[str, Probe], limits: Limits) -> None:
@@ -60,8 +60,8 @@ class Envelopes:
         #: That of a body's fields; raises InvalidInput.
         self.checked = lru_cache(maxsize=REMEMBERED)(self._check)
 
-    def _check(self, written: Written) -> Envelope:
-        fields = dict(zip(Envelope._fields, written, strict=True))
+    def _check(self, written: Written) -> WaitOptions:
+        fields = dict(zip(WaitOptions._fields, written, strict=True))
         if fields["poke_interval"] is UNSET:
             del fields["poke_interval"]
         envelope = self.filled(parsed(WaitRequest, fields))
@@ -69,13 +69,13 @@ class Envelopes:
             raise InvalidInput(problems)
         return envelope
 
-    def filled(self, request: WaitRequest) -> Envelope:
+    def filled(self, request: WaitRequest) -> WaitOptions:
         """That of a body, complete with defaults, its figures still to be checked."""
         pace = self._paces.get(request.kind)
         poke_interval = request.poke_interval
         if pace is not None and "poke_interval" not in request.model_fields_set:
             poke_interval = pace.default_poke_interval
-        return Envelope(
+        return WaitOptions(
             request.kind,
             poke_interval,
             self._limits.default_timeout if request.timeout is None else request.timeout,
@@ -85,7 +85,7 @@ class Envelopes:
             request.silent_fail,
         )
 
-    def problems(self, envelope: Envelope) -> Iterator[Problem]:
+    def problems(self, envelope: WaitOptions) -> Iterator[Problem]:
         """What is wrong with its figures."""
         pace, poke_interval = self._paces.get(envelope.kind), envelope.poke_interval
         if poke_interval < self._limits.min_poke_interval:

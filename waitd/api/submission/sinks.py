@@ -16,7 +16,7 @@ REMEMBERED = 4096
 REMEMBERED_LENGTH = 1024
 
 
-class Sinks(NamedTuple):
+class ParsedSinks(NamedTuple):
     """The sinks of a wait, and the connections that they name."""
 
     given: tuple[Mapping[str, Any], ...]
@@ -41,7 +41,7 @@ class SinkTargets:
         text = orjson.dumps(sink)
         return self._parsed(text) if len(text) <= REMEMBERED_LENGTH else self._parse(text)
 
-    def read(self, text: bytes) -> Sinks:
+    def read(self, text: bytes) -> ParsedSinks:
         """The sinks of a wait as they are written in JSON; equal texts give the same objects.
 
         Raises:
@@ -58,7 +58,7 @@ class SinkTargets:
             return None
         return self._sinks[sink["kind"]].signed(target)
 
-    def _read(self, text: bytes) -> Sinks:
+    def _read(self, text: bytes) -> ParsedSinks:
         given = decoded_part(text)
         if not isinstance(given, list) or len(given) > MAX_SINKS:
             raise InvalidInput.at("", f"a list of at most {MAX_SINKS} sinks is needed")
@@ -66,7 +66,7 @@ class SinkTargets:
             if not isinstance(sink, dict) or not isinstance(sink.get("kind"), str):
                 raise InvalidInput.at("", "each sink is an object with a kind")
         conn_ids = [self.target(sink).conn_id for sink in given]
-        return Sinks(tuple(given), tuple(conn_id for conn_id in conn_ids if conn_id is not None))
+        return ParsedSinks(tuple(given), tuple(conn_id for conn_id in conn_ids if conn_id is not None))
 
     def _parse(self, text: bytes) -> SinkTarget:
         params = orjson.loads(text)

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from waitd.api.services import Services
-from waitd.api.submission.draft import Draft, NamedConnection
+from waitd.api.submission.draft import NamedConnection, ValidatedWait
 from waitd.api.submission.fast_path import UsualBodies
 from waitd.api.submission.idempotency import digest
-from waitd.api.submission.namespace_policy import Naming
-from waitd.api.submission.options import Envelopes
+from waitd.api.submission.namespace_policy import NamespacePolicy
+from waitd.api.submission.options import OptionsChecker
 from waitd.api.submission.sinks import SinkTargets
 from waitd.api.submission.texts import CONTROL, NO_CONTROL, control_problems
 from waitd.core.errors import ConnectionUnavailable, InvalidInput, Problem, UnknownConnection
@@ -29,7 +29,7 @@ class Submissions:
 
     def __init__(self, services: Services, sinks: SinkTargets) -> None:
         self._probes = services.probes
-        self._envelopes = Envelopes(services.probes, services.limits)
+        self._envelopes = OptionsChecker(services.probes, services.limits)
         self._preparing = {
             kind: probe for kind, probe in services.probes.items() if isinstance(probe, Preparing)
         }
@@ -39,7 +39,7 @@ class Submissions:
         self._namespaces = services.namespaces
         self._sinks = sinks
 
-    async def draft(self, raw: Any, namespace: str, idempotency_key: str | None = None) -> Draft:
+    async def draft(self, raw: Any, namespace: str, idempotency_key: str | None = None) -> ValidatedWait:
         """The wait that the decoded body of `POST /v1/waits` describes.
 
         Raises:
@@ -49,7 +49,7 @@ class Submissions:
         raw = _an_object(raw)
         return self._draft(parsed(WaitRequest, raw), raw, namespace, idempotency_key)
 
-    async def batch_draft(self, raw: Any, namespace: str) -> Draft:
+    async def batch_draft(self, raw: Any, namespace: str) -> ValidatedWait:
         """The wait that a decoded line of `POST /v1/waits:batch` describes, its key taken out of it; raises as `draft` does."""
         await self._prepare(raw)
         line = _an_object(raw)
@@ -59,12 +59,14 @@ class Submissions:
             raise InvalidInput.at("/idempotency_key", NO_CONTROL)
         return self._draft(request, line, namespace, key)
 
-    def _draft(self, request: WaitRequest, raw: Mapping[str, Any], namespace: str, key: str | None) -> Draft:
+    def _draft(
+        self, request: WaitRequest, raw: Mapping[str, Any], namespace: str, key: str | None
+    ) -> ValidatedWait:
         envelope = self._envelopes.filled(request)
         problems = [*self._envelopes.problems(envelope), *control_problems(request)]
         unseen: list[NamedConnection] = []
         rules = self._namespaces.rules(namespace)
-        naming = None if rules is None else Naming(namespace, rules)
+        naming = None if rules is None else NamespacePolicy(namespace, rules)
         target = None
         if request.submit is None:
             target = self._target(
@@ -85,7 +87,7 @@ class Submissions:
             submit=request.submit,
         )
         body_digest = None if key is None else digest(raw)
-        return Draft(NewWait.of(namespace, spec, key, body_digest, target), tuple(unseen))
+        return ValidatedWait(NewWait.of(namespace, spec, key, body_digest, target), tuple(unseen))
 
     async def _prepare(self, raw: Any) -> None:
         """Lets the kind of a decoded body load what checking its parameters takes."""
@@ -102,7 +104,7 @@ class Submissions:
         problems: list[Problem],
         unseen: list[NamedConnection],
         *,
-        naming: Naming | None,
+        naming: NamespacePolicy | None,
     ) -> Target | None:
         """The parsed parameters; None where they, or their kind, are among the problems."""
         probe = self._probes.get(kind)
@@ -126,7 +128,7 @@ class Submissions:
         self,
         raw: Mapping[str, Any],
         namespace: str,
-        naming: Naming | None,
+        naming: NamespacePolicy | None,
         problems: list[Problem],
         unseen: list[NamedConnection],
     ) -> None:
@@ -155,7 +157,7 @@ class Submissions:
         self,
         place: str,
         sink: Mapping[str, Any],
-        naming: Naming | None,
+        naming: NamespacePolicy | None,
         problems: list[Problem],
         unseen: list[NamedConnection],
     ) -> None:
@@ -174,7 +176,7 @@ class Submissions:
     def _note_connection(
         self, conn_id: str | None, place: str, params: Mapping[str, Any], unseen: list[NamedConnection]
     ) -> None:
-        if conn_id is not None and self._connections.peek(conn_id) is None:
+        if conn_id is not None and self._connections.cached_any(conn_id) is None:
             unseen.append(NamedConnection(conn_id, place + _field_of(conn_id, params)))
 
 
@@ -199,7 +201,7 @@ def plan_of(
     return plan
 
 
-def refuse_unknown(draft: Draft, unknown: frozenset[str]) -> None:
+def refuse_unknown(draft: ValidatedWait, unknown: frozenset[str]) -> None:
     """Refuses a draft that names a connection that nobody knows.
 
     Raises:

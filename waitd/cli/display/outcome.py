@@ -52,7 +52,7 @@ def wait_for_all(url: str, ids: Sequence[str], *, as_json: bool) -> Sequence[dic
 
 
 async def _ended(client: "Client", wait_id: str, say: Say, poll: float) -> dict[str, Any]:
-    from waitd.client import DaemonUnreachable, Refused
+    from waitd.client import DaemonUnreachable, RequestRefused
 
     seconds = 0.0
     while True:
@@ -61,7 +61,7 @@ async def _ended(client: "Client", wait_id: str, say: Say, poll: float) -> dict[
         except DaemonUnreachable:
             say(None)
             await asyncio.sleep(AWAY)
-        except Refused as error:
+        except RequestRefused as error:
             if error.status not in {429, 503}:
                 raise
             await asyncio.sleep(AWAY)

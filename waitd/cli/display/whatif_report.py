@@ -10,7 +10,7 @@ from typing import Any
 from waitd.cli.display.formatting import counted, span
 from waitd.cli.display.plot import edges_of, plot
 from waitd.core.airflow.task_history import SensorRun
-from waitd.core.costs.model import Mode, Span, Usage, Waiting, slots_over_time, usage
+from waitd.core.costs.model import Mode, ResourceUsage, WaitingTotals, WaitSpan, slots_over_time, usage
 from waitd.settings import CostSettings
 
 #: What rows can be about.
@@ -42,7 +42,7 @@ class Report:
 
     def document(self, by: str, limit: int) -> dict[str, Any]:
         """Everything, as `--json` prints it: in the shape of the API's sums."""
-        groups: defaultdict[str, list[Waiting]] = defaultdict(list)
+        groups: defaultdict[str, list[WaitingTotals]] = defaultdict(list)
         for run, waiting in zip(self.runs, self._waiting, strict=True):
             groups[GROUPS[by](run)].append(waiting)
         longest = sorted(groups.items(), key=lambda item: -sum(waiting.seconds for waiting in item[1]))
@@ -62,36 +62,40 @@ class Report:
 
     def _process(self, size: float) -> dict[str, Any]:
         """What one process takes for the whole time, whatever it holds."""
-        return self._shown(Usage(memory_byte_seconds=(self._end - self._start) * size))
+        return self._shown(ResourceUsage(memory_byte_seconds=(self._end - self._start) * size))
 
-    def _sums(self, waiting: Iterable[Waiting]) -> dict[str, Any]:
+    def _sums(self, waiting: Iterable[WaitingTotals]) -> dict[str, Any]:
         waiting = list(waiting)
         return {
             "waits": len(waiting),
             "wait_seconds": sum(one.seconds for one in waiting),
             "pokes": round(sum(one.pokes for one in waiting)),
             **{
-                mode.value: self._shown(sum((usage(mode, one, self._constants) for one in waiting), Usage()))
+                mode.value: self._shown(
+                    sum((usage(mode, one, self._constants) for one in waiting), ResourceUsage())
+                )
                 for mode in Mode
             },
         }
 
     def _actual(self) -> dict[str, Any] | None:
         """In the mode in which each ran, where that is known of all."""
-        total = Usage()
+        total = ResourceUsage()
         for run, waiting in zip(self.runs, self._waiting, strict=True):
             if run.mode is None:
                 return None
             total += usage(run.mode, waiting, self._constants)
         return self._shown(total)
 
-    def _shown(self, used: Usage) -> dict[str, Any]:
+    def _shown(self, used: ResourceUsage) -> dict[str, Any]:
         return {**asdict(used), "cost": used.money(self._prices), "currency": self._prices.currency}
 
     def draw(self, file: Path) -> None:
         """Draws the slots over time."""
         spans = [
-            Span(run.start, run.end, {mode: usage(mode, one, self._constants).slot_seconds for mode in Mode})
+            WaitSpan(
+                run.start, run.end, {mode: usage(mode, one, self._constants).slot_seconds for mode in Mode}
+            )
             for run, one in zip(self.runs, self._waiting, strict=True)
         ]
         edges = edges_of(self._start, self._end)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from io import StringIO
 from typing import Any, NamedTuple
 
-from waitd.core.costs.model import DEFAULT, Measured, Mode, Waiting
+from waitd.core.costs.model import DEFAULT, Measured, Mode, WaitingTotals
 from waitd.core.errors import InvalidInput, Problem
 
 #: Airflow's default, in seconds.
@@ -53,7 +53,7 @@ class SensorRun(NamedTuple):
             return "s3_key"
         return "http" if name.startswith("http") else "other"
 
-    def waiting(self, poke_cpu_seconds: Mapping[str, float], wait_bytes: float) -> Waiting:
+    def waiting(self, poke_cpu_seconds: Mapping[str, float], wait_bytes: float) -> WaitingTotals:
         """The same wait in waitd, with a callback that resumes the task; its pokes follow from duration and interval.
 
         `poke_cpu_seconds` (by kind) and `wait_bytes`: what a poke and a wait take there.
@@ -62,7 +62,7 @@ class SensorRun(NamedTuple):
         pokes = 1 + int(seconds / self.poke_interval)
         each = poke_cpu_seconds.get(self.kind, poke_cpu_seconds[DEFAULT])
         measured = Measured(pokes * each, seconds * wait_bytes)
-        return Waiting(self.kind, 1, seconds, pokes, 1, 1, measured)
+        return WaitingTotals(self.kind, 1, seconds, pokes, 1, 1, measured)
 
 
 class History(NamedTuple):

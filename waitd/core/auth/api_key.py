@@ -23,7 +23,7 @@ _HASHED = re.compile(rf"waitd_({_ID})_sha256:([0-9a-f]{{64}})")
 _EXPIRES = "expires="
 
 
-class Given(NamedTuple):
+class PresentedKey(NamedTuple):
     """A key as somebody sent it. Its text never tells the secret."""
 
     id: str
@@ -58,7 +58,7 @@ class ApiKey:
         """Whoever comes with it."""
         return Principal(f"key:{self.id}", self.role, self.namespace)
 
-    def proven_by(self, given: Given) -> bool:
+    def proven_by(self, given: PresentedKey) -> bool:
         """Whether the secret is the right one; takes the same time whatever is wrong with it."""
         return compare_digest(digest_of(given.secret), self.digest)
 
@@ -77,10 +77,10 @@ class ApiKey:
         return min(at for at in (self.revoked_at, self.expires_at) if at is not None)
 
 
-def given_in(token: str) -> Given | None:
+def given_in(token: str) -> PresentedKey | None:
     """The id and the secret of a key; None where the token is none."""
     found = _TOKEN.fullmatch(token)
-    return None if found is None else Given(found[1], found[2])
+    return None if found is None else PresentedKey(found[1], found[2])
 
 
 def digest_of(secret: str) -> bytes:

@@ -6,7 +6,7 @@ and buckets is `s3_answer`'s.
 
 from typing import NamedTuple
 
-from waitd.core.http.answer import NOT_NOW, Refused, phrase
+from waitd.core.http.answer import NOT_NOW, CredentialsRefused, phrase
 from waitd.core.waits.verdict import MESSAGE_LIMIT, Failure, Unreachable, Verdict
 
 
@@ -46,8 +46,8 @@ _DENIED = frozenset({
 })  # fmt: skip
 
 
-def verdict_of_error(error: AwsError) -> Verdict | Refused:  # noqa: PLR0911 - a row of the table each
-    """What an error comes to; `Refused` where other credentials may change it.
+def verdict_of_error(error: AwsError) -> Verdict | CredentialsRefused:  # noqa: PLR0911 - a row of the table each
+    """What an error comes to; `CredentialsRefused` where other credentials may change it.
 
     The service's own words are shown only where they cannot quote a signed request, which holds a session token.
     """
@@ -70,8 +70,8 @@ def verdict_of_error(error: AwsError) -> Verdict | Refused:  # noqa: PLR0911 - a
     return Unreachable(_reason(status), message[:MESSAGE_LIMIT], error.retry_after)
 
 
-def _refused(reason: str, message: str) -> Refused:
-    return Refused(Failure(reason, message[:MESSAGE_LIMIT], silenceable=True))
+def _refused(reason: str, message: str) -> CredentialsRefused:
+    return CredentialsRefused(Failure(reason, message[:MESSAGE_LIMIT], silenceable=True))
 
 
 def _reason(status: int) -> str:

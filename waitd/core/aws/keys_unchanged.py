@@ -49,7 +49,7 @@ def digest_of(hashes: Collection[int]) -> Digest:
 
 
 @dataclass(frozen=True, slots=True)
-class Remembered:
+class RememberedKeySet:
     """What a wait remembers: the set as it was last seen, and since when it has been so (Unix seconds).
 
     Attributes:
@@ -73,7 +73,7 @@ class Remembered:
         return json.dumps(fields, separators=(",", ":"))
 
     @classmethod
-    def of(cls, text: str) -> "Remembered":
+    def of(cls, text: str) -> "RememberedKeySet":
         """Reads a state.
 
         Raises:
@@ -93,7 +93,7 @@ def _unpacked(packed: str) -> Iterable[int]:
     return (int.from_bytes(data[at : at + _SHORT_BYTES], "big") for at in range(0, len(data), _SHORT_BYTES))
 
 
-class Seen(NamedTuple):
+class KeySet(NamedTuple):
     """What a look found.
 
     Attributes:
@@ -109,7 +109,7 @@ class Seen(NamedTuple):
         return frozenset(short(hashed) for hashed, _ in self.keys)
 
 
-class Change(Enum):
+class KeySetChange(Enum):
     """How a set differs from what it was."""
 
     NONE = "none"
@@ -119,7 +119,7 @@ class Change(Enum):
     UNCLEAR = "unclear"
 
 
-def change(before: Digest, known: Collection[int] | None, seen: Seen) -> Change:
+def change(before: Digest, known: Collection[int] | None, seen: KeySet) -> KeySetChange:
     """How a set has changed; without its keys (`seen.keys`) growth is told from loss by the count alone.
 
     Args:
@@ -128,15 +128,15 @@ def change(before: Digest, known: Collection[int] | None, seen: Seen) -> Change:
         seen: the set as it is.
     """
     if seen.digest == before:
-        return Change.NONE
+        return KeySetChange.NONE
     if seen.digest.size <= before.size:
-        return Change.SHRUNK
+        return KeySetChange.SHRUNK
     if known is not None:
-        return Change.GROWN if seen.shorts().issuperset(known) else Change.SHRUNK
-    return Change.GROWN if _only_added(before, seen) else Change.UNCLEAR
+        return KeySetChange.GROWN if seen.shorts().issuperset(known) else KeySetChange.SHRUNK
+    return KeySetChange.GROWN if _only_added(before, seen) else KeySetChange.UNCLEAR
 
 
-def _only_added(before: Digest, seen: Seen) -> bool:
+def _only_added(before: Digest, seen: KeySet) -> bool:
     """Whether leaving out as many keys as were added gives the set that was: any one key, or else the newest ones."""
     added = seen.digest.size - before.size
     difference = (seen.digest.total - before.total) % _MODULUS

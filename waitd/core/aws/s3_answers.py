@@ -7,11 +7,11 @@ from enum import Enum
 from functools import lru_cache
 from typing import NamedTuple
 
-from waitd.core.http.answer import NOT_NOW, Refused, phrase
+from waitd.core.http.answer import NOT_NOW, CredentialsRefused, phrase
 from waitd.core.waits.verdict import Failure, Unreachable, Verdict
 
 
-class Asked(Enum):
+class S3Question(Enum):
     """What was asked: the object's head, or a list of keys."""
 
     HEAD = "HEAD"
@@ -44,14 +44,14 @@ _WORDS = {
     "InvalidToken": ("invalid_token", "The session token is not valid."),
 }  # fmt: skip
 _DENIED = {
-    Asked.HEAD: "Access denied. Without s3:ListBucket on the bucket S3 answers so for a missing key, too: grant s3:ListBucket, and s3:GetObject for the key.",
-    Asked.LIST: "Access denied. To list keys takes s3:ListBucket on the bucket.",
+    S3Question.HEAD: "Access denied. Without s3:ListBucket on the bucket S3 answers so for a missing key, too: grant s3:ListBucket, and s3:GetObject for the key.",
+    S3Question.LIST: "Access denied. To list keys takes s3:ListBucket on the bucket.",
 }
 
 
 @lru_cache(maxsize=1024)
-def verdict_of_refusal(refusal: S3Refusal, asked: Asked) -> Verdict | Refused:  # noqa: PLR0911 - a row of the table each
-    """What a refusal comes to; `Refused` where other credentials may change it."""
+def verdict_of_refusal(refusal: S3Refusal, asked: S3Question) -> Verdict | CredentialsRefused:  # noqa: PLR0911 - a row of the table each
+    """What a refusal comes to; `CredentialsRefused` where other credentials may change it."""
     status, code, retry_after = refusal
     if code in _EXPIRED:
         return Unreachable("credentials_expired", "The session token has expired, and there is no newer one.")
@@ -60,11 +60,11 @@ def verdict_of_refusal(refusal: S3Refusal, asked: Asked) -> Verdict | Refused:  
     if code in _BUSY or status in NOT_NOW or 500 <= status <= 599:
         return Unreachable(_reason(status), _message(status, code), retry_after)
     if code in _WORDS:
-        return Refused(Failure(*_WORDS[code], silenceable=True))
+        return CredentialsRefused(Failure(*_WORDS[code], silenceable=True))
     if status in {401, 403}:
-        return Refused(Failure("access_denied", _DENIED[asked], silenceable=True))
+        return CredentialsRefused(Failure("access_denied", _DENIED[asked], silenceable=True))
     if status == 404:  # a LIST always names a bucket, and nothing else that could be missing
-        return Refused(Failure(*_WORDS["NoSuchBucket"], silenceable=True))
+        return CredentialsRefused(Failure(*_WORDS["NoSuchBucket"], silenceable=True))
     if 400 <= status <= 499:
         return Failure(_reason(status), _message(status, code), silenceable=True)
     return Unreachable(_reason(status), _message(status, code), retry_after)

@@ -12,14 +12,14 @@ _MADE = ("ObjectCreated:", "ObjectRestore:Completed", "Replication:")
 _MADE_ON_EVENTBRIDGE = frozenset({"Object Created", "Object Restore Completed"})
 
 
-class MadeKey(NamedTuple):
+class CreatedObject(NamedTuple):
     """A key that is there now."""
 
     bucket: str
     key: str
 
 
-def made_keys(event: Any) -> Iterator[MadeKey]:
+def made_keys(event: Any) -> Iterator[CreatedObject]:
     """The keys that an event (decoded JSON) tells to have come."""
     if not isinstance(event, dict):
         return
@@ -33,7 +33,7 @@ def made_keys(event: Any) -> Iterator[MadeKey]:
         yield from _of_text(event["Message"])
 
 
-def _of_text(text: str) -> Iterator[MadeKey]:
+def _of_text(text: str) -> Iterator[CreatedObject]:
     try:
         inner = json.loads(text)
     except ValueError:
@@ -43,7 +43,7 @@ def _of_text(text: str) -> Iterator[MadeKey]:
         yield from made_keys(inner)
 
 
-def _of_record(record: Any) -> Iterator[MadeKey]:
+def _of_record(record: Any) -> Iterator[CreatedObject]:
     """A record of S3's own; its keys are encoded as in a form."""
     if not isinstance(record, dict) or not str(record.get("eventName", "")).removeprefix("s3:").startswith(
         _MADE
@@ -56,7 +56,7 @@ def _of_record(record: Any) -> Iterator[MadeKey]:
             yield found._replace(key=unquote_plus(found.key))
 
 
-def _of_eventbridge(event: dict[str, Any]) -> Iterator[MadeKey]:
+def _of_eventbridge(event: dict[str, Any]) -> Iterator[CreatedObject]:
     detail = event.get("detail")
     if event.get("detail-type") in _MADE_ON_EVENTBRIDGE and isinstance(detail, dict):
         found = _named(detail.get("bucket"), detail.get("object"))
@@ -64,7 +64,9 @@ def _of_eventbridge(event: dict[str, Any]) -> Iterator[MadeKey]:
             yield found
 
 
-def _named(bucket: Any, item: Any) -> MadeKey | None:
+def _named(bucket: Any, item: Any) -> CreatedObject | None:
     name = bucket.get("name") if isinstance(bucket, dict) else None
     key = item.get("key") if isinstance(item, dict) else None
-    return MadeKey(name, key) if isinstance(name, str) and isinstance(key, str) and name and key else None
+    return (
+        CreatedObject(name, key) if isinstance(name, str) and isinstance(key, str) and name and key else None
+    )

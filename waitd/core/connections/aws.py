@@ -30,7 +30,7 @@ def is_region(text: str) -> bool:
     return _REGION.fullmatch(text) is not None
 
 
-class Role(NamedTuple):
+class AssumedRole(NamedTuple):
     """A role to assume. `options` are STS's own parameters; `endpoint` is that of STS, or None for AWS's own."""
 
     arn: str
@@ -43,7 +43,7 @@ class KeySource(NamedTuple):
 
     given: AwsKeys | None = None
     profile: str | None = None
-    role: Role | None = None
+    role: AssumedRole | None = None
     #: Where STS is asked; None: as the environment says.
     region: str | None = None
 
@@ -115,7 +115,7 @@ def _key_source(connection: Connection, region: str | None) -> KeySource:
     return KeySource(given, _text(extra, "profile_name"), _role(extra), region)
 
 
-def _role(extra: Mapping[str, Any]) -> Role | None:
+def _role(extra: Mapping[str, Any]) -> AssumedRole | None:
     arn = _text(extra, "role_arn")
     if arn is None:
         return None
@@ -127,7 +127,7 @@ def _role(extra: Mapping[str, Any]) -> Role | None:
         options.setdefault("ExternalId", external_id)
     if not all(isinstance(value, (str, int)) for value in options.values()):
         raise ValueError("assume_role_kwargs holds only strings and numbers")
-    return Role(arn, tuple(sorted(options.items())), _endpoint(extra, "sts", alone=True))
+    return AssumedRole(arn, tuple(sorted(options.items())), _endpoint(extra, "sts", alone=True))
 
 
 def _endpoint(extra: Mapping[str, Any], service: str, *, alone: bool = False) -> str | None:

@@ -1,7 +1,7 @@
 """Where requests may go: addresses that are never a target, and the operator's own rules for all others.
 
-Two kinds of hosts are told apart. One that a submitter names (`Named.BY_SUBMITTER`) is judged by its name and by the address that it
-resolves to. One that the operator names, in a connection, in `egress_allow` or in a setting (`Named.BY_OPERATOR`), is the operator's
+Two kinds of hosts are told apart. One that a submitter names (`HostSource.BY_SUBMITTER`) is judged by its name and by the address that it
+resolves to. One that the operator names, in a connection, in `egress_allow` or in a setting (`HostSource.BY_OPERATOR`), is the operator's
 choice: its name is judged, and of its address only whether it is one of those that are never a target.
 
 An entry of `egress_allow` or `egress_deny` is a network (`10.2.0.0/16`), an address, a host name, or `*.` and the end of one; `*` is every
@@ -39,7 +39,7 @@ _NAME = re.compile(r"\*|(?:\*\.)?(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}")
 _NUMBER = re.compile(r"0[xX][0-9a-fA-F]*|[0-9]+")
 
 
-class Named(Enum):
+class HostSource(Enum):
     """Who chose a host."""
 
     BY_SUBMITTER = "submitter"
@@ -49,7 +49,7 @@ class Named(Enum):
     __hash__ = object.__hash__
 
 
-class Listener(NamedTuple):
+class ListenAddress(NamedTuple):
     """An address and a port on which waitd itself listens; an unspecified address stands for all of this machine's."""
 
     address: Address
@@ -64,14 +64,14 @@ class EgressRefused(ValueError):  # noqa: N818 - reads as a sentence where it is
         self.why = why
 
 
-class Entry(NamedTuple):
+class EgressRule(NamedTuple):
     """One entry of a rule list: a network, or the pattern of a name."""
 
     network: Network | None
     name: str
 
 
-def entry_of(text: str) -> Entry:
+def entry_of(text: str) -> EgressRule:
     """The entry that a setting's line describes.
 
     Raises:
@@ -79,12 +79,12 @@ def entry_of(text: str) -> Entry:
     """
     plain = text.strip().lower().removesuffix(".")
     try:
-        return Entry(_unmapped(ip_network(plain.removeprefix("[").removesuffix("]"))), "")
+        return EgressRule(_unmapped(ip_network(plain.removeprefix("[").removesuffix("]"))), "")
     except ValueError:
         pass
     if not _NAME.fullmatch(plain) or literal(plain) is not None:
         raise ValueError(f"{text!r} is no network, no address and no host name, with or without *. before it")
-    return Entry(None, plain)
+    return EgressRule(None, plain)
 
 
 def _unmapped(network: Network) -> Network:
@@ -153,8 +153,8 @@ class Egress:
             entry in `allow`. So it is where waitd listens on loopback only, and its submitters are this machine's own programs.
     """
 
-    allow: tuple[Entry, ...] = ()
-    deny: tuple[Entry, ...] = ()
+    allow: tuple[EgressRule, ...] = ()
+    deny: tuple[EgressRule, ...] = ()
     private: bool = True
 
     @classmethod
@@ -162,7 +162,9 @@ class Egress:
         """The rules that settings describe. Raises ValueError as `entry_of` does."""
         return cls(tuple(map(entry_of, allow)), tuple(map(entry_of, deny)), private)
 
-    def judge_host(self, host: str, port: int, named: Named, listeners: Sequence[Listener] = ()) -> Named:
+    def judge_host(
+        self, host: str, port: int, named: HostSource, listeners: Sequence[ListenAddress] = ()
+    ) -> HostSource:
         """Judges a host by its name, or, where it is an address in whatever notation, by that.
 
         Returns:
@@ -173,16 +175,16 @@ class Egress:
         """
         address = literal(host)
         if address is not None:
-            if named is Named.BY_OPERATOR and self._verdict_on(address) is False:
+            if named is HostSource.BY_OPERATOR and self._verdict_on(address) is False:
                 raise EgressRefused("egress_deny names this address")
             self.judge_address(address, named, is_own=is_own(address, port, listeners))
             return named
         verdict = self._verdict_on_name(host.lower().rstrip("."))
         if verdict is False:
             raise EgressRefused("egress_deny names this host")
-        return Named.BY_OPERATOR if verdict else named
+        return HostSource.BY_OPERATOR if verdict else named
 
-    def judge_address(self, address: Address, named: Named, *, is_own: bool) -> None:
+    def judge_address(self, address: Address, named: HostSource, *, is_own: bool) -> None:
         """Judges the address that a socket is about to connect to. `is_own`: waitd itself listens there.
 
         Raises:
@@ -192,7 +194,7 @@ class Egress:
             raise EgressRefused("waitd's own listener is no target")
         if any(one in network for network in NEVER for one in {address, meant(address)}):
             raise EgressRefused("link-local and cloud metadata addresses are no targets")
-        if named is Named.BY_OPERATOR:
+        if named is HostSource.BY_OPERATOR:
             return
         verdict = self._verdict_on(address)
         if verdict is False:
@@ -219,7 +221,7 @@ def _is_public(address: Address) -> bool:
     return address.is_global and not address.is_multicast and not site_local
 
 
-def _fit(entry: Entry, address: Address) -> int:
+def _fit(entry: EgressRule, address: Address) -> int:
     """How specific the match is, in bits; -1: there is none. An IPv4 network counts as the IPv6 one that it is mapped to."""
     best = -1
     for one in (address, meant(address)):
@@ -228,7 +230,7 @@ def _fit(entry: Entry, address: Address) -> int:
     return best
 
 
-def _fit_name(entry: Entry, name: str) -> int:
+def _fit_name(entry: EgressRule, name: str) -> int:
     if entry.network is not None:
         return -1
     if entry.name == name:
@@ -241,7 +243,7 @@ def _fit_name(entry: Entry, name: str) -> int:
 def is_own(
     address: Address,
     port: int,
-    listeners: Sequence[Listener],
+    listeners: Sequence[ListenAddress],
     is_local: Callable[[Address], bool] = lambda address: address.is_loopback,
 ) -> bool:
     """Whether waitd itself answers at an address. `is_local`: whether an address is one of this machine's."""
@@ -262,6 +264,6 @@ def is_loopback(host: str) -> bool:
     return host == "localhost" if address is None else meant(address).is_loopback
 
 
-def listener(host: str, port: int) -> Listener:
+def listener(host: str, port: int) -> ListenAddress:
     """The listener at an address as a socket names it."""
-    return Listener(ip_address(host.partition("%")[0]), port)
+    return ListenAddress(ip_address(host.partition("%")[0]), port)

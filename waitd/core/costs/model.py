@@ -87,7 +87,7 @@ class Measured(NamedTuple):
         return Measured(self.cpu_seconds - before.cpu_seconds, self.byte_seconds - before.byte_seconds)
 
 
-class Waiting(NamedTuple):
+class WaitingTotals(NamedTuple):
     """Waits of one kind, added up.
 
     Attributes:
@@ -125,9 +125,9 @@ class Waiting(NamedTuple):
         resumed = any(mode in {"resume", "clear"} for mode in modes)
         return cls(kind, 1, max(0.0, seconds), pokes, float(parked), float(resumed), measured)
 
-    def plus(self, other: "Waiting") -> "Waiting":
+    def plus(self, other: "WaitingTotals") -> "WaitingTotals":
         """Both together, under this one's kind."""
-        return Waiting(
+        return WaitingTotals(
             self.kind,
             self.waits + other.waits,
             self.seconds + other.seconds,
@@ -140,15 +140,15 @@ class Waiting(NamedTuple):
 
 # Not frozen: that makes one twice as dear, and the cost of a wait, which each answer with a wait in it shows, takes a dozen of them.
 @dataclass(slots=True)
-class Usage:
+class ResourceUsage:
     """What is occupied: worker slots, CPU and memory, each for how long; nobody changes one."""
 
     slot_seconds: float = 0.0
     cpu_seconds: float = 0.0
     memory_byte_seconds: float = 0.0
 
-    def __add__(self, other: "Usage") -> "Usage":
-        return Usage(
+    def __add__(self, other: "ResourceUsage") -> "ResourceUsage":
+        return ResourceUsage(
             self.slot_seconds + other.slot_seconds,
             self.cpu_seconds + other.cpu_seconds,
             self.memory_byte_seconds + other.memory_byte_seconds,
@@ -163,7 +163,7 @@ class Usage:
         ) / HOUR
 
 
-def usage(mode: Mode, waiting: Waiting, constants: Constants) -> Usage:
+def usage(mode: Mode, waiting: WaitingTotals, constants: Constants) -> ResourceUsage:
     """What these waits occupy, or would have occupied, in one mode."""
     match mode:
         case Mode.POKE:
@@ -182,20 +182,20 @@ def usage(mode: Mode, waiting: Waiting, constants: Constants) -> Usage:
             runs = _parked(constants, waiting.kind, waiting.waits, waiting.waits)
             return runs + _triggers(constants, waiting)
         case Mode.WAITD:
-            callbacks = Usage(cpu_seconds=waiting.parked * constants.callback_cpu_seconds)
-            own = Usage(0.0, waiting.measured.cpu_seconds, waiting.measured.byte_seconds)
+            callbacks = ResourceUsage(cpu_seconds=waiting.parked * constants.callback_cpu_seconds)
+            own = ResourceUsage(0.0, waiting.measured.cpu_seconds, waiting.measured.byte_seconds)
             runs = _parked(constants, waiting.kind, waiting.parked, waiting.resumed)
             return own + runs + callbacks
         case _:  # pragma: no cover - mypy proves it
             assert_never(mode)
 
 
-def _runs(constants: Constants, *, seconds: float, cpu_seconds: float) -> Usage:
+def _runs(constants: Constants, *, seconds: float, cpu_seconds: float) -> ResourceUsage:
     """Slots that are held for so long."""
-    return Usage(seconds, cpu_seconds, seconds * constants.slot_bytes)
+    return ResourceUsage(seconds, cpu_seconds, seconds * constants.slot_bytes)
 
 
-def _parked(constants: Constants, kind: str, parked: float, resumed: float) -> Usage:
+def _parked(constants: Constants, kind: str, parked: float, resumed: float) -> ResourceUsage:
     """The runs around a wait that itself holds no slot."""
     first = constants.defer_cpu_seconds + _library(constants, kind)
     return _runs(
@@ -213,18 +213,18 @@ def _library(constants: Constants, kind: str) -> float:
     return max(0.0, _by_kind(each, kind) - each[DEFAULT])
 
 
-def _triggers(constants: Constants, waiting: Waiting) -> Usage:
+def _triggers(constants: Constants, waiting: WaitingTotals) -> ResourceUsage:
     share = constants.triggerer_bytes / constants.triggerer_capacity
     each = _by_kind(constants.trigger_bytes, waiting.kind) + share
     cpu_seconds = waiting.pokes * _by_kind(constants.trigger_cpu_seconds, waiting.kind)
-    return Usage(0.0, cpu_seconds, waiting.seconds * each)
+    return ResourceUsage(0.0, cpu_seconds, waiting.seconds * each)
 
 
 def _by_kind(values: Mapping[str, float], kind: str) -> float:
     return values[kind] if kind in values else values[DEFAULT]
 
 
-class Case(NamedTuple):
+class CostCase(NamedTuple):
     """A wait to compare modes by: pokes every `poke_interval` seconds, Airflow's `resume` at its end; what waitd uses for a poke and
     for each second that it holds one.
     """
@@ -234,14 +234,14 @@ class Case(NamedTuple):
     poke_cpu_seconds: float
     wait_bytes: float
 
-    def lasting(self, seconds: float) -> Waiting:
+    def lasting(self, seconds: float) -> WaitingTotals:
         """One such wait of this duration."""
         pokes = 1 + seconds / self.poke_interval
         measured = Measured(pokes * self.poke_cpu_seconds, seconds * self.wait_bytes)
-        return Waiting(self.kind, 1, seconds, pokes, 1, 1, measured)
+        return WaitingTotals(self.kind, 1, seconds, pokes, 1, 1, measured)
 
 
-def break_even_duration(mode: Mode, case: Case, constants: Constants, prices: Prices) -> float:
+def break_even_duration(mode: Mode, case: CostCase, constants: Constants, prices: Prices) -> float:
     """From which duration on, in seconds, the mode costs less than a slot held; inf: never."""
     own_fixed, own_growth = _line(mode, case, constants, prices)
     held_fixed, held_growth = _line(Mode.POKE, case, constants, prices)
@@ -250,7 +250,7 @@ def break_even_duration(mode: Mode, case: Case, constants: Constants, prices: Pr
     return max(0.0, (own_fixed - held_fixed) / (held_growth - own_growth))
 
 
-def _line(mode: Mode, case: Case, constants: Constants, prices: Prices) -> tuple[float, float]:
+def _line(mode: Mode, case: CostCase, constants: Constants, prices: Prices) -> tuple[float, float]:
     """The money for a wait of no duration, and what each further second adds."""
     fixed = usage(mode, case.lasting(0.0), constants).money(prices)
     return fixed, (usage(mode, case.lasting(HOUR), constants).money(prices) - fixed) / HOUR
@@ -258,12 +258,12 @@ def _line(mode: Mode, case: Case, constants: Constants, prices: Prices) -> tuple
 
 def break_even_poke_interval(kind: str, constants: Constants, prices: Prices) -> float:
     """From which poke_interval on, in seconds, a rescheduled sensor costs less than one that holds its slot; inf: never."""
-    held = usage(Mode.POKE, Waiting(kind, seconds=1.0), constants).money(prices)
-    poke = usage(Mode.RESCHEDULE, Waiting(kind, pokes=1.0), constants).money(prices)
+    held = usage(Mode.POKE, WaitingTotals(kind, seconds=1.0), constants).money(prices)
+    poke = usage(Mode.RESCHEDULE, WaitingTotals(kind, pokes=1.0), constants).money(prices)
     return poke / held if held > 0 else inf
 
 
-class Span(NamedTuple):
+class WaitSpan(NamedTuple):
     """One wait in time: from when to when, in Unix seconds, and for how long it holds slots under each mode."""
 
     start: float
@@ -271,7 +271,7 @@ class Span(NamedTuple):
     slot_seconds: Mapping[Mode, float]
 
 
-def slots_over_time(spans: Iterable[Span], edges: Sequence[float]) -> Mapping[Mode, list[float]]:
+def slots_over_time(spans: Iterable[WaitSpan], edges: Sequence[float]) -> Mapping[Mode, list[float]]:
     """How many slots were held on average between each of `edges` (ascending, evenly spaced) and the next, under each mode.
 
     What a wait holds is spread evenly over its own time; its runs at the start and at the end are part of that.

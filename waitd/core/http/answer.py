@@ -48,7 +48,7 @@ class Judged(NamedTuple):
 UNDECIDED = Judged()
 
 
-class Answered(NamedTuple):
+class AnswerFacts(NamedTuple):
     """The facts of one complete answer.
 
     Attributes:
@@ -65,7 +65,7 @@ class Answered(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class CredentialsRefused:
     """The target wants other credentials: look them up afresh and ask again; `verdict` is what a second refusal comes to."""
 
     verdict: Failure
@@ -76,7 +76,9 @@ def asked(status: int, names_status: bool) -> bool:
     return names_status or 200 <= status < 300
 
 
-def verdict_of(answered: Answered, judged: Judged, allowlist: Collection[int]) -> Verdict | Refused:  # noqa: PLR0911 - a row of the table each
+def verdict_of(  # noqa: PLR0911 - one return per row of the table
+    answered: AnswerFacts, judged: Judged, allowlist: Collection[int]
+) -> Verdict | CredentialsRefused:
     """Rows 2 to 8 of the table. `allowlist`: statuses that mean "not yet"."""
     status = answered.status
     if judged.decision is not None:
@@ -134,14 +136,14 @@ def _refusal(status: int, message: str | None) -> Failure:
 
 
 @lru_cache(maxsize=1024)
-def _unauthorized(message: str | None) -> Refused:
-    return Refused(_refusal(401, message))
+def _unauthorized(message: str | None) -> CredentialsRefused:
+    return CredentialsRefused(_refusal(401, message))
 
 
 @lru_cache(maxsize=1024)
-def _redirected(elsewhere: str) -> Refused:
+def _redirected(elsewhere: str) -> CredentialsRefused:
     message = f"The target redirects to another origin, {elsewhere}; credentials are not sent there."
-    return Refused(Failure("redirected_elsewhere", message[:MESSAGE_LIMIT], silenceable=True))
+    return CredentialsRefused(Failure("redirected_elsewhere", message[:MESSAGE_LIMIT], silenceable=True))
 
 
 REDIRECT_LOOP = Unreachable("redirect_loop", "The target redirects in a loop, or too often.")

@@ -14,7 +14,7 @@ The rows before those of `waitd.core.http.answer`, which stand for every answer 
 from enum import Enum
 from functools import lru_cache
 
-from waitd.core.http.answer import Answered, Judged, Refused, phrase, verdict_of
+from waitd.core.http.answer import AnswerFacts, CredentialsRefused, Judged, phrase, verdict_of
 from waitd.core.waits.verdict import MESSAGE_LIMIT, Failure, Pending, Unreachable, Verdict
 
 #: A job's state as its system writes it.
@@ -34,7 +34,7 @@ class Means(Enum):
     NOT_FOUND = "not_found"
 
 
-def job_verdict(answered: Answered, judged: Judged) -> Verdict | Refused:  # noqa: PLR0911 - a row of the table each
+def job_verdict(answered: AnswerFacts, judged: Judged) -> Verdict | CredentialsRefused:  # noqa: PLR0911 - a row of the table each
     """The verdict of one answer; `judged.means` says what it means where no decision was made."""
     means, message = judged.means, judged.message
     if means is Means.RUNNING:
@@ -71,8 +71,8 @@ def _malformed(status: int, note: str) -> Unreachable:
 
 
 @lru_cache(maxsize=256)
-def _unauthorized(status: int, message: str | None) -> Refused:
-    return Refused(Failure(f"http_{status}", message or phrase(status), silenceable=True))
+def _unauthorized(status: int, message: str | None) -> CredentialsRefused:
+    return CredentialsRefused(Failure(f"http_{status}", message or phrase(status), silenceable=True))
 
 
 @lru_cache(maxsize=256)

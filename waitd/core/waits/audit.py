@@ -12,7 +12,7 @@ class Caller(NamedTuple):
     remote: str
 
 
-class Change(NamedTuple):
+class AuditEntry(NamedTuple):
     """One line of the audit: a change, or an attempt at one that its target's state or place forbade.
 
     Attributes:
@@ -37,10 +37,10 @@ class Change(NamedTuple):
 
 def change(
     caller: Caller, at: float, action: str, subject: str | None, *, subjects: int = 1, result: str = "done"
-) -> Change:
+) -> AuditEntry:
     """The line that tells of it."""
     principal = caller.principal
-    return Change(
+    return AuditEntry(
         at,
         principal.name,
         principal.role.title,

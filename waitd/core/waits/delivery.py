@@ -28,7 +28,7 @@ class Delivered:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class DeliveryRefused:
     """The destination did not take it now; it is tried again up the ladder.
 
     Attributes:
@@ -41,14 +41,14 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
-class Gone:
+class DeliveryImpossible:
     """The destination will never take it (410, a broken parameter)."""
 
     error: str
 
 
 @dataclass(frozen=True, slots=True)
-class Postponed:
+class DeliveryPostponed:
     """It is too early, which is nobody's failure: it is tried again in `retry_after` seconds, and this attempt does not count.
 
     Whoever answers so sees to it that it ends: the ladder does not.
@@ -62,7 +62,7 @@ class Postponed:
     retry_after: float
 
 
-Receipt = Delivered | Refused | Gone | Postponed
+Receipt = Delivered | DeliveryRefused | DeliveryImpossible | DeliveryPostponed
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +90,11 @@ def after_attempt(
     match receipt:
         case Delivered():
             return AfterAttempt(DeliveryState.DELIVERED, attempts, None, None)
-        case Gone():
+        case DeliveryImpossible():
             return AfterAttempt(DeliveryState.DEAD, attempts, None, receipt.error)
-        case Postponed():
+        case DeliveryPostponed():
             return AfterAttempt(DeliveryState.QUEUED, attempts - 1, now + receipt.retry_after, receipt.why)
-        case Refused():
+        case DeliveryRefused():
             if attempts >= len(ladder):
                 return AfterAttempt(DeliveryState.DEAD, attempts, None, receipt.error)
             pause = ladder[attempts] * (1 - JITTER + 2 * JITTER * jitter)

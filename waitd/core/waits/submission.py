@@ -144,7 +144,7 @@ class NoHandle:
 SubmitAnswer = Accepted | NotSubmitted | Unclear | InConflict | RefusedSubmit | NoHandle
 
 
-class Answered(NamedTuple):
+class SubmissionUpdate(NamedTuple):
     """What an answer does: the submission from now on, and what it says to the wait."""
 
     submission: Submission
@@ -173,7 +173,7 @@ def first_submission(submit: Mapping[str, Any] | None) -> Submission | None:
     return Submission(SubmitState(resume["state"]), resume.get("handle"), resume.get("attempts", 0))
 
 
-def conclusion(submission: Submission, rules: SubmitRules) -> Answered | None:
+def conclusion(submission: Submission, rules: SubmitRules) -> SubmissionUpdate | None:
     """What ends a wait whose submission was found so (after a crash): a call whose result nobody knows and that must not be repeated, or
     an end that did not reach the wait. None: it goes on.
     """
@@ -182,11 +182,11 @@ def conclusion(submission: Submission, rules: SubmitRules) -> Answered | None:
         case SubmitState.SUBMITTING if not rules.idempotent:
             return _unknown(submission, told)
         case SubmitState.FAILED | SubmitState.UNKNOWN:
-            return Answered(submission, Failure(submission.reason or SUBMIT_UNKNOWN, told))
+            return SubmissionUpdate(submission, Failure(submission.reason or SUBMIT_UNKNOWN, told))
     return None
 
 
-def after_answer(before: Submission, answer: SubmitAnswer, rules: SubmitRules) -> Answered:  # noqa: PLR0911 - an answer each
+def after_answer(before: Submission, answer: SubmitAnswer, rules: SubmitRules) -> SubmissionUpdate:  # noqa: PLR0911 - an answer each
     """What an answer does.
 
     Args:
@@ -202,9 +202,9 @@ def after_answer(before: Submission, answer: SubmitAnswer, rules: SubmitRules) -
                 state=SubmitState.SUBMITTED, handle=answer.handle, adopted=answer.adopted, last_error=None
             )
             told = "Waits for the job that was running." if answer.adopted else "The job was submitted."
-            return Answered(done, Pending("adopted" if answer.adopted else "submitted", told))
+            return SubmissionUpdate(done, Pending("adopted" if answer.adopted else "submitted", told))
         case NotSubmitted():
-            return Answered(
+            return SubmissionUpdate(
                 _failed_once(calls, answer.message),
                 Unreachable(
                     answer.reason, f"Not submitted yet: {answer.message}"[:MESSAGE_LIMIT], answer.retry_after
@@ -215,7 +215,9 @@ def after_answer(before: Submission, answer: SubmitAnswer, rules: SubmitRules) -
                 return _unknown(calls, answer.message)
             again = calls._replace(state=SubmitState.SUBMITTING, last_error=answer.message[:MESSAGE_LIMIT])
             said = f"It is not known whether the job was submitted; it is asked again: {answer.message}"
-            return Answered(again, Unreachable(answer.reason, said[:MESSAGE_LIMIT], answer.retry_after))
+            return SubmissionUpdate(
+                again, Unreachable(answer.reason, said[:MESSAGE_LIMIT], answer.retry_after)
+            )
         case InConflict():
             return _in_conflict(calls, answer, rules, unclear=unclear)
         case RefusedSubmit():
@@ -228,12 +230,14 @@ def after_answer(before: Submission, answer: SubmitAnswer, rules: SubmitRules) -
             assert_never(answer)
 
 
-def _in_conflict(calls: Submission, answer: InConflict, rules: SubmitRules, *, unclear: bool) -> Answered:
+def _in_conflict(
+    calls: Submission, answer: InConflict, rules: SubmitRules, *, unclear: bool
+) -> SubmissionUpdate:
     if rules.on_conflict == "fail" and not unclear:
         return _over(calls, SubmitState.FAILED, "submit_conflict", answer.message)
     # After a call of ours without an answer, the job that runs may be that call's: it is asked until it says so.
     waiting = _failed_once(calls, answer.message)
-    return Answered(
+    return SubmissionUpdate(
         waiting, Pending("submit_conflict", f"Not submitted yet: {answer.message}"[:MESSAGE_LIMIT])
     )
 
@@ -243,13 +247,15 @@ def _failed_once(calls: Submission, message: str) -> Submission:
     return calls._replace(last_error=message[:MESSAGE_LIMIT])
 
 
-def _unknown(calls: Submission, message: str) -> Answered:
+def _unknown(calls: Submission, message: str) -> SubmissionUpdate:
     return _over(calls, SubmitState.UNKNOWN, SUBMIT_UNKNOWN, f"{_UNKNOWN_MESSAGE} {message}".strip())
 
 
-def _over(calls: Submission, state: SubmitState, reason: str, message: str) -> Answered:
+def _over(calls: Submission, state: SubmitState, reason: str, message: str) -> SubmissionUpdate:
     told = message[:MESSAGE_LIMIT]
-    return Answered(calls._replace(state=state, last_error=told, reason=reason), Failure(reason, told))
+    return SubmissionUpdate(
+        calls._replace(state=state, last_error=told, reason=reason), Failure(reason, told)
+    )
 
 
 # ---------------------------------------------------------------- cancelling the job

@@ -12,11 +12,11 @@ from waitd.core.aws.signature import AwsKeys
 from waitd.core.connections.aws import AwsAccount, KeySource, aws_account, is_region
 from waitd.core.connections.connection import Connection, join, origin_of
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
-from waitd.core.http.answer import Refused
+from waitd.core.http.answer import CredentialsRefused
 from waitd.core.waits.verdict import Unreachable, Verdict
 from waitd.ports import Connections
 from waitd.probes.access.aws_credentials import AwsCredentials, surroundings
-from waitd.probes.transport.client import trouble
+from waitd.probes.transport.client import classify_error
 
 #: Airflow's default connection; where it does not exist, the environment's credentials are used.
 DEFAULT_CONN_ID = "aws_default"
@@ -38,7 +38,7 @@ _Found = TypeVar("_Found")
 _log = structlog.get_logger()
 
 
-class Whose(NamedTuple):
+class AccountRef(NamedTuple):
     """Which account a wait uses: `conn_id`, or None for the environment's; `optional`: where it does not exist, the environment's."""
 
     conn_id: str | None = DEFAULT_CONN_ID
@@ -46,7 +46,7 @@ class Whose(NamedTuple):
     region: str | None = None
 
 
-class Place(NamedTuple):
+class AwsEndpoint(NamedTuple):
     """A service and an account in it. `base` None: the service is AWS's own; `keys` None: requests are not signed."""
 
     base: str | None
@@ -61,11 +61,11 @@ class _Site(NamedTuple):
     """What stays the same while a connection does: the place, and where its keys come from; `source` None: the place has them."""
 
     connection: Connection | None
-    place: Place
+    place: AwsEndpoint
     source: KeySource | None
 
 
-class AwsPlaces:
+class AwsEndpoints:
     """Finds places of one service."""
 
     def __init__(
@@ -86,31 +86,33 @@ class AwsPlaces:
         self._now = now
         self._service = service
         self._environment_id = environment_id
-        self._sites: dict[Whose, _Site] = {}
+        self._sites: dict[AccountRef, _Site] = {}
         self._absent_until: dict[str, float] = {}
 
-    def origin(self, whose: Whose) -> str:
+    def origin(self, whose: AccountRef) -> str:
         """The origin of the endpoint where it is known, else the connection's name."""
         site = self._sites.get(whose)
         return (
             site.place.origin if site is not None else f"connection {whose.conn_id or 'of the environment'}"
         )
 
-    def at_hand(self, whose: Whose) -> Place | None:
+    def cached_fresh(self, whose: AccountRef) -> AwsEndpoint | None:
         """The place, where that needs no asking; None: `find` it."""
         conn_id, connection = whose.conn_id, None
         if conn_id is not None and not self._is_absent(whose):
-            connection = self._connections.at_once(conn_id)
+            connection = self._connections.cached_fresh(conn_id)
             if connection is None:
                 return None
         site = self._sites.get(whose)
         return site.place if site and site.connection is connection and site.source is None else None
 
-    def _is_absent(self, whose: Whose) -> bool:
+    def _is_absent(self, whose: AccountRef) -> bool:
         return whose.optional and self._now() < self._absent_until.get(whose.conn_id or "", 0.0)
 
     async def look(
-        self, whose: Whose, ask: Callable[[Place], Awaitable[_Found | Verdict | Refused]]
+        self,
+        whose: AccountRef,
+        ask: Callable[[AwsEndpoint], Awaitable[_Found | Verdict | CredentialsRefused]],
     ) -> _Found | Verdict:
         """What `ask` finds; where credentials are refused, it is asked once more, with such as were looked up afresh.
 
@@ -118,18 +120,18 @@ class AwsPlaces:
         """
         try:
             place = await self._place(whose, anew=False)
-            found = await ask(place) if isinstance(place, Place) else place
-            if isinstance(found, Refused):
+            found = await ask(place) if isinstance(place, AwsEndpoint) else place
+            if isinstance(found, CredentialsRefused):
                 place = await self._place(whose, anew=True)
-                found = await ask(place) if isinstance(place, Place) else place
+                found = await ask(place) if isinstance(place, AwsEndpoint) else place
         except Exception as error:  # noqa: BLE001 - whatever a target brings about is its own wait's verdict
-            verdict = trouble(error)
+            verdict = classify_error(error)
             if verdict.reason == "probe_error":
                 _log.warning("poke_failed", error=type(error).__name__)
             return verdict
-        return found.verdict if isinstance(found, Refused) else found
+        return found.verdict if isinstance(found, CredentialsRefused) else found
 
-    async def _place(self, whose: Whose, *, anew: bool) -> Place | Unreachable:
+    async def _place(self, whose: AccountRef, *, anew: bool) -> AwsEndpoint | Unreachable:
         """Where to ask, with credentials at hand or, `anew`, looked up afresh."""
         try:
             return await (self.find_anew if anew else self.find)(whose)
@@ -140,7 +142,7 @@ class AwsPlaces:
         except ValueError as error:  # these messages name what is wrong, and quote no secret
             return Unreachable("connection_invalid", f"The connection cannot be used so: {error}.")
 
-    async def find(self, whose: Whose) -> Place:
+    async def find(self, whose: AccountRef) -> AwsEndpoint:
         """The place, with keys that are at hand.
 
         Raises:
@@ -155,7 +157,7 @@ class AwsPlaces:
             return site.place
         return site.place._replace(keys=await self._credentials.keys(site.source))
 
-    async def find_anew(self, whose: Whose) -> Place:
+    async def find_anew(self, whose: AccountRef) -> AwsEndpoint:
         """The place, with keys that were looked up afresh (at most once in 30 s). Raises as `find` does."""
         connection = await self._connection(whose, fresh=True)
         site = await self._new_site(whose, connection)
@@ -163,7 +165,7 @@ class AwsPlaces:
             return site.place
         return site.place._replace(keys=await self._credentials.refreshed(site.source))
 
-    async def _connection(self, whose: Whose, *, fresh: bool) -> Connection | None:
+    async def _connection(self, whose: AccountRef, *, fresh: bool) -> Connection | None:
         conn_id = whose.conn_id
         if conn_id is None or self._is_absent(whose):
             return None
@@ -175,7 +177,7 @@ class AwsPlaces:
             self._absent_until[conn_id] = self._now() + _ABSENT
             return None
 
-    async def _new_site(self, whose: Whose, connection: Connection | None) -> _Site:
+    async def _new_site(self, whose: AccountRef, connection: Connection | None) -> _Site:
         account = AwsAccount() if connection is None else aws_account(connection, self._service)
         region, endpoint = whose.region or account.region, account.endpoint
         if region is None or (connection is None and endpoint is None):
@@ -192,7 +194,7 @@ class AwsPlaces:
             del self._sites[next(iter(self._sites))]
         source = account.keys
         given = source.given if source is not None and source.role is None else None
-        place = Place(endpoint, origin, region, account.style, given, verify)
+        place = AwsEndpoint(endpoint, origin, region, account.style, given, verify)
         site = self._sites[whose] = _Site(connection, place, source if given is None else None)
         return site
 

@@ -9,7 +9,7 @@ from waitd.core.connections.aws import is_region
 from waitd.core.connections.connection import is_conn_id
 from waitd.core.errors import Problem
 from waitd.models import Strict
-from waitd.probes.access.aws import DEFAULT_CONN_ID, Whose
+from waitd.probes.access.aws import DEFAULT_CONN_ID, AccountRef
 
 #: The longest one poke may take, in seconds.
 MAX_REQUEST_TIMEOUT = 3600.0
@@ -29,10 +29,10 @@ class AwsParams(Strict):
     )
 
     @property
-    def whose(self) -> Whose:
+    def whose(self) -> AccountRef:
         """Which account is used."""
         named = "aws_conn_id" in self.model_fields_set
-        return Whose(self.aws_conn_id or None, not named, self.region_name)
+        return AccountRef(self.aws_conn_id or None, not named, self.region_name)
 
 
 class AwsTarget:
@@ -40,7 +40,7 @@ class AwsTarget:
 
     __slots__ = ("key", "request_timeout", "whose")
 
-    def __init__(self, whose: Whose, key: str, request_timeout: float) -> None:
+    def __init__(self, whose: AccountRef, key: str, request_timeout: float) -> None:
         self.whose = whose
         self.key = key
         self.request_timeout = request_timeout

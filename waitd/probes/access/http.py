@@ -15,7 +15,7 @@ NO_CREDENTIALS = Unreachable(
 )
 
 
-class Place:
+class HttpEndpoint:
     """Where a connection is.
 
     Raises:
@@ -30,7 +30,7 @@ class Place:
         self.origin = str(origin_of(self.base))
         self.verify_tls = connection.verifies_tls()
 
-    def at_root(self) -> "Place":
+    def at_root(self) -> "HttpEndpoint":
         """The same place without its path: where an answer's own URLs of the same origin lie."""
         root = copy(self)
         root.base = self.origin
@@ -40,7 +40,7 @@ class Place:
 class Access(NamedTuple):
     """Where requests go, and what they carry."""
 
-    place: Place
+    place: HttpEndpoint
     authorization: Authorization
 
 
@@ -49,30 +49,30 @@ class Accesses:
 
     def __init__(self, connections: HttpConnections) -> None:
         self._connections = connections
-        self._places: dict[str, Place] = {}
+        self._places: dict[str, HttpEndpoint] = {}
         self._known: dict[str, Access] = {}
 
-    def peek(self, conn_id: str | None) -> Connection | None:
+    def cached_any(self, conn_id: str | None) -> Connection | None:
         """The connection, if it is at hand without asking anybody."""
-        return None if conn_id is None else self._connections.peek(conn_id)
+        return None if conn_id is None else self._connections.cached_any(conn_id)
 
     def origin(self, conn_id: str) -> str:
         """The connection's origin where it is known, else `connection <conn_id>`."""
-        connection = self._connections.peek(conn_id)
+        connection = self._connections.cached_any(conn_id)
         try:
             return f"connection {conn_id}" if connection is None else self._place(connection).origin
         except ValueError:
             return f"connection {conn_id}"
 
-    def at_hand(self, conn_id: str) -> Access | None:
+    def cached_fresh(self, conn_id: str) -> Access | None:
         """The access, where nobody has to be asked; None: `get` it."""
         connections = self._connections
-        connection = connections.at_once(conn_id)
+        connection = connections.cached_fresh(conn_id)
         if connection is None:
             return None
         known = self._known.get(conn_id)
         try:
-            authorization = connections.at_hand(connection)
+            authorization = connections.cached_authorization(connection)
             if authorization is None:
                 return None
             if (
@@ -92,7 +92,7 @@ class Accesses:
         try:
             connection = await (connections.refreshed if refused else connections.get)(conn_id)
             place = self._place(connection)
-            authorization = None if refused else connections.at_hand(connection)
+            authorization = None if refused else connections.cached_authorization(connection)
             if authorization is None:
                 authorization = await connections.authorize(connection, refused=refused)
             return Access(place, authorization)
@@ -103,10 +103,10 @@ class Accesses:
         except ValueError as error:
             return unusable(error)
 
-    def _place(self, connection: Connection) -> Place:
+    def _place(self, connection: Connection) -> HttpEndpoint:
         place = self._places.get(connection.conn_id)
         if place is None or place.connection is not connection:
-            place = self._places[connection.conn_id] = Place(connection)
+            place = self._places[connection.conn_id] = HttpEndpoint(connection)
         return place
 
 

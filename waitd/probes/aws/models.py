@@ -32,7 +32,7 @@ class AwsModels:
         #: The services that have waiters, once it is known.
         self.known: tuple[str, ...] = ()
 
-    def at_hand(self, name: str) -> Service | None:
+    def cached_fresh(self, name: str) -> Service | None:
         """The service, if it has been read."""
         return self._services.get(name)
 

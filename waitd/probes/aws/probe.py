@@ -17,14 +17,14 @@ from pydantic import Field
 from waitd.core.aws.answers import AwsError, verdict_of_error
 from waitd.core.aws.request_signature import Signer
 from waitd.core.connections.connection import origin_of
-from waitd.core.connections.egress import Named
+from waitd.core.connections.egress import HostSource
 from waitd.core.errors import InvalidInput, Problem
-from waitd.core.http.answer import RESULT_OMITTED, Refused
+from waitd.core.http.answer import RESULT_OMITTED, CredentialsRefused
 from waitd.core.waits.verdict import MESSAGE_LIMIT, Failure, Pending, Success, Unreachable, Verdict
 from waitd.models import parsed
 from waitd.outgoing import Outgoing
 from waitd.ports import Connections, Pokeable
-from waitd.probes.access.aws import AwsPlaces, Place
+from waitd.probes.access.aws import AwsEndpoint, AwsEndpoints
 from waitd.probes.access.aws_credentials import AwsCredentials
 from waitd.probes.access.aws_params import AwsParams, AwsTarget, account_problems, seed
 from waitd.probes.aws.models import AwsModels
@@ -91,7 +91,7 @@ class AwsWaiterProbe:
         self._http = HttpClient(keepalive=keepalive, outgoing=outgoing)
         self._models = AwsModels(CapacityLimiter(WORKERS))
         self._credentials = AwsCredentials(now=monotonic)
-        self._places: dict[str, AwsPlaces] = {}
+        self._places: dict[str, AwsEndpoints] = {}
         self._origins: dict[tuple[str, object], str] = {}
         self._now = now
         self._monotonic = monotonic
@@ -123,7 +123,11 @@ class AwsWaiterProbe:
     def prepared(self, params: Mapping[str, Any]) -> bool:
         """See `waitd.ports.Preparing`; what is no service's name needs no model."""
         service = params.get("service")
-        return not isinstance(service, str) or len(service) > 64 or self._models.at_hand(service) is not None
+        return (
+            not isinstance(service, str)
+            or len(service) > 64
+            or self._models.cached_fresh(service) is not None
+        )
 
     def parse(self, params: Mapping[str, Any], *, namespace: str) -> AwsWaiterTarget:
         """The target that these parameters name.
@@ -135,7 +139,7 @@ class AwsWaiterProbe:
         """
         given = parsed(AwsWaiterParams, dict(params))
         problems = [*account_problems(given)]
-        service, known = self._models.at_hand(given.service), self._models.known
+        service, known = self._models.cached_fresh(given.service), self._models.known
         if service is not None:
             waiter = service.waiters.get(given.waiter)
             if service.trouble:
@@ -175,7 +179,7 @@ class AwsWaiterProbe:
             return _UNKNOWN
         places = self._places.get(target.service)
         if places is None:
-            places = self._places[target.service] = AwsPlaces(
+            places = self._places[target.service] = AwsEndpoints(
                 self._connections,
                 now=self._monotonic,
                 service=target.service,
@@ -184,7 +188,9 @@ class AwsWaiterProbe:
             )
         return await places.look(target.whose, lambda place: self._ask(place, waiter, target))
 
-    async def _ask(self, place: Place, waiter: Waiter, target: AwsWaiterTarget) -> Verdict | Refused:
+    async def _ask(
+        self, place: AwsEndpoint, waiter: Waiter, target: AwsWaiterTarget
+    ) -> Verdict | CredentialsRefused:
         if place.base is None:
             endpoint = await self._models.endpoint(waiter.service, place.region)
         else:
@@ -196,7 +202,7 @@ class AwsWaiterProbe:
             return Failure("bad_params", f"{waiter.name}: {error}.", silenceable=True)
         headers = _signed(prepared, place, endpoint, waiter, self._now())
         request = Request(
-            prepared.method, prepared.url, headers, prepared.body, place.verify_tls, Named.BY_OPERATOR
+            prepared.method, prepared.url, headers, prepared.body, place.verify_tls, HostSource.BY_OPERATOR
         )
         # A redirect is an answer that a waiter may look for, and a signature holds for one host.
         answer = await self._http.once(request, self._now(), connect_timeout=target.request_timeout)
@@ -213,7 +219,7 @@ class AwsWaiterProbe:
 
 
 def _signed(
-    prepared: Prepared, place: Place, endpoint: Endpoint, waiter: Waiter, now: float
+    prepared: Prepared, place: AwsEndpoint, endpoint: Endpoint, waiter: Waiter, now: float
 ) -> Mapping[str, str]:
     if place.keys is None:
         return prepared.headers
@@ -225,7 +231,7 @@ def _signed(
 
 def verdict_of_answer(
     waiter: Waiter, status: int, headers: Mapping[str, str], body: bytes, retry_after: float | None
-) -> Verdict | Refused:
+) -> Verdict | CredentialsRefused:
     """What a waiter makes of an answer; an error that it does not look for is judged as one of any service."""
     try:
         response = waiter.response(status, headers, body)

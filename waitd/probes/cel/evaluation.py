@@ -11,7 +11,15 @@ from weakref import WeakValueDictionary
 import orjson
 from anyio import CapacityLimiter
 
-from waitd.core.http.answer import UNDECIDED, Answered, Decision, Judged, Refused, asked, verdict_of
+from waitd.core.http.answer import (
+    UNDECIDED,
+    AnswerFacts,
+    CredentialsRefused,
+    Decision,
+    Judged,
+    asked,
+    verdict_of,
+)
 from waitd.core.waits.verdict import MESSAGE_LIMIT, Pending, Verdict
 from waitd.probes.cel.expressions import INLINE_COST, Expression, Language, Trouble, Type
 from waitd.probes.cel.workers import apart
@@ -42,7 +50,7 @@ class Sources(NamedTuple):
     result: str | None = None
 
 
-class Rules:
+class Conditions:
     """A wait's conditions, and what is known of them before any answer. Equal ones are one object while one of them is alive.
 
     Attributes:
@@ -133,23 +141,23 @@ class Rules:
         expressions = [LANGUAGE.compile(source) for source in self.sources if source is not None]
         return costs_little(expressions, response, size)
 
-    def verdict(self, answered: Answered, judged: Judged) -> Verdict | Refused:
+    def verdict(self, answered: AnswerFacts, judged: Judged) -> Verdict | CredentialsRefused:
         """The table's row that fits an answer and what was judged of it."""
         return verdict_of(answered, judged, self.allowlist)
 
-    def recipe(self) -> tuple[Callable[..., "Rules"], tuple[Any, ...]]:
+    def recipe(self) -> tuple[Callable[..., "Conditions"], tuple[Any, ...]]:
         """What makes equal rules in another process: a function and its arguments."""
         return rules_of, (self.sources, frozenset())
 
 
-_interned: WeakValueDictionary[tuple[Sources, frozenset[int]], Rules] = WeakValueDictionary()
+_interned: WeakValueDictionary[tuple[Sources, frozenset[int]], Conditions] = WeakValueDictionary()
 
 
-def rules_of(sources: Sources, allowlist: frozenset[int]) -> Rules:
+def rules_of(sources: Sources, allowlist: frozenset[int]) -> Conditions:
     """The rules of these conditions, shared with every wait that has equal ones. The sources must compile."""
     rules = _interned.get((sources, allowlist))
     if rules is None:
-        rules = _interned[sources, allowlist] = Rules(sources, allowlist)
+        rules = _interned[sources, allowlist] = Conditions(sources, allowlist)
     return rules
 
 
@@ -171,7 +179,7 @@ class Response:
         self._body: Any = _UNREAD
         self._text: str | None = None
         #: What was decided last, and by which rules.
-        self.decided: tuple[Rules, Judged] | None = None
+        self.decided: tuple[Conditions, Judged] | None = None
 
     @property
     def body(self) -> Any:
@@ -204,7 +212,7 @@ def decoded(raw: bytes | None) -> tuple[Any, bool]:
 _DECIDED = {decision: Judged(decision) for decision in Decision}
 
 
-def size_of(rules: Rules, response: Response) -> int:
+def size_of(rules: Conditions, response: Response) -> int:
     """How many bytes of an answer these rules look at, at most."""
     size = len(response.raw or b"")
     return size + sum(map(len, response.headers.values())) if rules.names_headers else size
@@ -216,7 +224,7 @@ def costs_little(expressions: Sequence[Expression], response: Response, size: in
     return sum(e.cost(e.weight(response, size), items) for e in expressions) <= INLINE_COST
 
 
-async def judge_apart(rules: Rules, response: Response, limiter: CapacityLimiter) -> Judged:
+async def judge_apart(rules: Conditions, response: Response, limiter: CapacityLimiter) -> Judged:
     """The same as `rules.judge`, in a worker process, which is killed when this is cancelled.
 
     Raises:
@@ -231,7 +239,7 @@ async def judge_apart(rules: Rules, response: Response, limiter: CapacityLimiter
 
 
 def _judge_in_worker(
-    recipe: tuple[Callable[..., Rules], tuple[Any, ...]],
+    recipe: tuple[Callable[..., Conditions], tuple[Any, ...]],
     status: int,
     headers: dict[str, str],
     raw: bytes | None,

@@ -10,10 +10,10 @@ from typing import NamedTuple
 from multidict import CIMultiDict
 
 from waitd.core.waits.verdict import Pending
-from waitd.probes.cel.evaluation import Rules
+from waitd.probes.cel.evaluation import Conditions
 from waitd.probes.http.params import HttpTarget
-from waitd.probes.transport.client import Answer, Request
-from waitd.probes.transport.connection import Reply
+from waitd.probes.transport.client import HttpAnswer, Request
+from waitd.probes.transport.connection import Http1Response
 
 #: The most questions of which something is kept; the one that was kept first gives way.
 MAX_KEPT = 10_000
@@ -27,7 +27,7 @@ class Kept(NamedTuple):
     """An answer: its ETag, what each kind of wait made of it, and how many 304s are still believed."""
 
     etag: str
-    verdicts: dict[Rules, Pending]
+    verdicts: dict[Conditions, Pending]
     left: int = TRUSTED
 
     def conditional(self, request: Request) -> Request:
@@ -55,10 +55,10 @@ class Etags:
         self.any[targets[0].key] = kept._replace(left=kept.left - 1)
         return [kept.verdicts[target.rules] for target in targets]
 
-    def learn(self, targets: Sequence[HttpTarget], answer: Answer, verdicts: Sequence[object]) -> None:
+    def learn(self, targets: Sequence[HttpTarget], answer: HttpAnswer, verdicts: Sequence[object]) -> None:
         """Keeps an answer with 200, or forgets the one that was kept."""
         target, response = targets[0], answer.response
-        etag = response.etag if type(response) is Reply else response.headers.get("ETag")
+        etag = response.etag if type(response) is Http1Response else response.headers.get("ETag")
         if self.any:
             self.any.pop(target.key, None)
         if etag is None or not _is_usable(etag) or not target.key or target.template.method != "GET":

@@ -5,12 +5,19 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from anyio import BrokenWorkerProcess, CapacityLimiter
 
-from waitd.core.http.answer import Refused
+from waitd.core.http.answer import CredentialsRefused
 from waitd.core.waits.verdict import Pending, Unreachable, Verdict
-from waitd.probes.cel.evaluation import BODY_LIMIT, RESULT_LIMIT, Response, Rules, judge_apart, lower_names
+from waitd.probes.cel.evaluation import (
+    BODY_LIMIT,
+    RESULT_LIMIT,
+    Conditions,
+    Response,
+    judge_apart,
+    lower_names,
+)
 from waitd.probes.cel.workers import WORKERS
-from waitd.probes.transport.client import TOO_LARGE, Answer, HttpClient
-from waitd.probes.transport.connection import Reply
+from waitd.probes.transport.client import TOO_LARGE, HttpAnswer, HttpClient
+from waitd.probes.transport.connection import Http1Response
 
 #: A worker gets this share of the time that is left, so that its verdict comes before the caller's patience ends.
 _SHARE = 0.9
@@ -39,7 +46,7 @@ class AnswerJudge:
         self._client = client
         self._limiter = CapacityLimiter(WORKERS)
 
-    def at_once(self, answer: Answer, rules: Rules) -> Verdict | Refused | None:
+    def at_once(self, answer: HttpAnswer, rules: Conditions) -> Verdict | CredentialsRefused | None:
         """The way of nearly every poke: one wait, and a small answer that is here, and was sent as it is; None: it takes more than that.
 
         Where the status alone says "not yet", nothing is asked twice.
@@ -48,7 +55,7 @@ class AnswerJudge:
         pending = rules.pending
         if pending is not None and facts.status in pending:
             return pending[facts.status]
-        if type(reply) is not Reply or not reply.whole or rules.names_headers or rules.names_text:
+        if type(reply) is not Http1Response or not reply.whole or rules.names_headers or rules.names_text:
             return None
         unread = reply.unread
         if unread > rules.quick_size or reply.field(b"content-encoding") is not None:
@@ -65,7 +72,9 @@ class AnswerJudge:
             pending[facts.status] = verdict
         return verdict
 
-    async def alone(self, answer: Answer, rules: Rules, give_up: float) -> Verdict | Refused:
+    async def alone(
+        self, answer: HttpAnswer, rules: Conditions, give_up: float
+    ) -> Verdict | CredentialsRefused:
         """What one wait makes of an answer."""
         verdict = await self._judged(answer, await self._seen(answer, [rules]), rules, give_up, 1)
         if rules.pending is not None and isinstance(verdict, Pending):
@@ -73,19 +82,19 @@ class AnswerJudge:
         return verdict
 
     async def together(
-        self, answer: Answer, group: Iterable[Rules], give_up: float
-    ) -> Mapping[Rules, Verdict | Refused]:
+        self, answer: HttpAnswer, group: Iterable[Conditions], give_up: float
+    ) -> Mapping[Conditions, Verdict | CredentialsRefused]:
         """What different rules say of one answer."""
         different = list(dict.fromkeys(group))
         seen = await self._seen(answer, different)
-        verdicts: dict[Rules, Verdict | Refused] = {}
+        verdicts: dict[Conditions, Verdict | CredentialsRefused] = {}
         for index, rules in enumerate(different):
             verdicts[rules] = await self._judged(answer, seen, rules, give_up, len(different) - index)
             if index % _TURN == _TURN - 1:
                 await asyncio.sleep(0)
         return verdicts
 
-    async def _seen(self, answer: Answer, group: Sequence[Rules]) -> Seen:
+    async def _seen(self, answer: HttpAnswer, group: Sequence[Conditions]) -> Seen:
         """The answer as conditions see it, with as much of its body as any of the group needs."""
         status, raw = answer.facts.status, answer.response
         headers = lower_names(raw.headers) if any(rules.names_headers for rules in group) else {}
@@ -97,8 +106,8 @@ class AnswerJudge:
         return Seen(Response(status, headers, content, head.charset), limit, content is None)
 
     async def _judged(
-        self, answer: Answer, seen: Seen, rules: Rules, give_up: float, sharers: int
-    ) -> Verdict | Refused:
+        self, answer: HttpAnswer, seen: Seen, rules: Conditions, give_up: float, sharers: int
+    ) -> Verdict | CredentialsRefused:
         response = seen.response
         if (
             seen.too_large
@@ -119,7 +128,7 @@ class AnswerJudge:
         return rules.verdict(answer.facts, judged)
 
 
-def _wanted(rules: Rules, head: Response) -> int:
+def _wanted(rules: Conditions, head: Response) -> int:
     """How many bytes of the body these rules need to judge this head; 0: none."""
     if rules.body_to_judge(head.status):
         return BODY_LIMIT
@@ -131,5 +140,5 @@ def _wanted(rules: Rules, head: Response) -> int:
     return RESULT_LIMIT if rules.sources.result is None else BODY_LIMIT
 
 
-def _has_text(group: Sequence[Rules]) -> bool:
+def _has_text(group: Sequence[Conditions]) -> bool:
     return any(rules.names_text for rules in group)

@@ -16,7 +16,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from waitd.core.connections.connection import join, origin_of
-from waitd.core.connections.egress import EgressRefused, Named
+from waitd.core.connections.egress import EgressRefused, HostSource
 from waitd.core.errors import InvalidInput
 from waitd.core.http.answer import NOT_NOW, phrase
 from waitd.core.waits.submission import (
@@ -46,7 +46,7 @@ from waitd.probes.http.submit import key_is_placed
 from waitd.probes.submit.handles import Seen, handle_in, message_in
 from waitd.probes.submit.placeholders import filled
 from waitd.probes.submit.plan import SubmitRequest
-from waitd.probes.transport.client import HttpClient, Request, trouble
+from waitd.probes.transport.client import HttpClient, Request, classify_error
 
 log = structlog.get_logger(__name__)
 
@@ -200,13 +200,13 @@ class HttpJobs:
             unfit = isinstance(error, ValueError) and not isinstance(
                 error, aiohttp.ClientError | EgressRefused
             )
-            why = unusable(error) if unfit and isinstance(error, ValueError) else trouble(error)
+            why = unusable(error) if unfit and isinstance(error, ValueError) else classify_error(error)
             if why.reason == "probe_error":
                 log.warning("call_failed", error=type(error).__name__)
             return _NoAnswer(why, sent=sent.sent and not _never_connected(error))
 
     def _target(self, params: Mapping[str, Any], namespace: str) -> HttpTarget:
-        known = self._accesses.peek(http_conn_id(params))
+        known = self._accesses.cached_any(http_conn_id(params))
         return target_of(params, namespace=namespace, secret_headers=self._secret_headers, known=known)
 
     async def _asked(self, target: HttpTarget, key: str, sent: "_Sent") -> _Answer | _NoAnswer:
@@ -237,7 +237,7 @@ class HttpJobs:
         if signer is not None:
             headers.update(signer.headers(template.method, url, headers, template.body, now=self._now()))
         return Request(
-            template.method, url, headers, template.body, access.place.verify_tls, Named.BY_OPERATOR
+            template.method, url, headers, template.body, access.place.verify_tls, HostSource.BY_OPERATOR
         )
 
     async def _exchanged(self, request: Request, target: HttpTarget, key: str, sent: "_Sent") -> _Answer:

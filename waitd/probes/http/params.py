@@ -18,7 +18,7 @@ from waitd.core.connections.connection import Connection, Origin, check_endpoint
 from waitd.core.errors import InvalidInput, Problem
 from waitd.core.http.headers import refused_headers
 from waitd.models import Strict, parsed, pointer
-from waitd.probes.cel.evaluation import LANGUAGE, Rules, Sources, rules_of
+from waitd.probes.cel.evaluation import LANGUAGE, Conditions, Sources, rules_of
 from waitd.probes.submit.placeholders import has_placeholder
 
 #: The longest endpoint, in characters.
@@ -92,7 +92,7 @@ class HttpTarget(Struct, eq=False, gc=False):
     """
 
     template: Template
-    rules: Rules
+    rules: Conditions
     endpoint: str
     origin: str | None
     seed: str
@@ -113,7 +113,7 @@ class Shape(NamedTuple):
     """All that a wait's parameters come to but for the endpoint; many waits have the same."""
 
     template: Template
-    rules: Rules
+    rules: Conditions
     #: Hashes what is asked; the endpoint is still to be added, to a copy.
     seed: Any
 

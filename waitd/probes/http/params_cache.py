@@ -66,14 +66,14 @@ class ParamsReader:
     def __init__(
         self,
         secret_headers: Sequence[str],
-        peek: Callable[[str | None], Connection | None],
+        cached_any: Callable[[str | None], Connection | None],
         admit: Callable[[str], None],
     ) -> None:
-        """`peek` finds a connection that is at hand; `admit` raises InvalidInput where an origin may not be named. It is asked once: each
+        """`cached_any` finds a connection that is at hand; `admit` raises InvalidInput where an origin may not be named. It is asked once: each
         poke judges anew.
         """
         self._secret_headers = tuple(secret_headers)
-        self._peek = peek
+        self._cached_any = cached_any
         self._admit = admit
         self._known: dict[Rest, Folder] = {}
         #: Hashes of what was met and is not remembered yet.
@@ -98,7 +98,7 @@ class ParamsReader:
         if known is None:
             return None
         shape, conn_id = known.shape, known.shape.template.conn_id
-        if conn_id is not None and (connection := self._peek(conn_id)) is not None:
+        if conn_id is not None and (connection := self._cached_any(conn_id)) is not None:
             join(connection.base_url(), endpoint)
         seed = known.seed.copy()
         seed.update(name.encode())

@@ -10,22 +10,30 @@ import structlog
 from multidict import CIMultiDict
 
 from waitd.core.connections.connection import join
-from waitd.core.connections.egress import EgressRefused, Named
+from waitd.core.connections.egress import EgressRefused, HostSource
 from waitd.core.errors import NotHere
-from waitd.core.http.answer import Refused
+from waitd.core.http.answer import CredentialsRefused
 from waitd.core.waits.verdict import Unreachable, Verdict
 from waitd.outgoing import Outgoing
 from waitd.ports import Authorization, HttpConnections, Landing, Pokeable
 from waitd.probes.access.http import Access, Accesses, unusable
-from waitd.probes.cel.evaluation import Rules
+from waitd.probes.cel.evaluation import Conditions
 from waitd.probes.http.etags import Etags, Kept
 from waitd.probes.http.evaluation import AnswerJudge
 from waitd.probes.http.params import HttpParams, HttpTarget, Template, http_conn_id, target_of
 from waitd.probes.http.params_cache import ParamsReader
 from waitd.probes.http.submit import HttpSubmit, submit_request
 from waitd.probes.submit.plan import SubmitRequest
-from waitd.probes.transport.client import DIRECT, FOLLOWED, Answer, HttpClient, Request, facts_of, trouble
-from waitd.probes.transport.connection import Reply
+from waitd.probes.transport.client import (
+    DIRECT,
+    FOLLOWED,
+    HttpAnswer,
+    HttpClient,
+    Request,
+    classify_error,
+    facts_of,
+)
+from waitd.probes.transport.connection import Http1Response
 from waitd.probes.transport.pool import CLOSED_WHILE_IDLE, PreparedHeaders
 
 _log = structlog.get_logger()
@@ -80,7 +88,7 @@ class HttpProbe:
         self._client = HttpClient(keepalive=keepalive, outgoing=self._outgoing, direct=direct)
         self._etags = Etags()
         #: See `waitd.ports.Readable`.
-        self.read_params = ParamsReader(self._secret_headers, self._accesses.peek, self.admit).read
+        self.read_params = ParamsReader(self._secret_headers, self._accesses.cached_any, self.admit).read
         self._now = now
 
     async def start(self) -> Self:
@@ -108,7 +116,7 @@ class HttpProbe:
             NotHere: the egress rules do not let it through.
         """
         conn_id = http_conn_id(params)
-        known = self._accesses.peek(conn_id)
+        known = self._accesses.cached_any(conn_id)
         target = target_of(params, namespace=namespace, secret_headers=self._secret_headers, known=known)
         if target.origin is not None and conn_id is None:
             self.admit(target.origin)
@@ -117,7 +125,7 @@ class HttpProbe:
     def admit(self, origin: str) -> None:
         """Raises NotHere where the egress rules do not let through an origin that a submitter named."""
         try:
-            self._outgoing.judge_url(origin, Named.BY_SUBMITTER)
+            self._outgoing.judge_url(origin, HostSource.BY_SUBMITTER)
         except EgressRefused as error:
             raise NotHere.at("/endpoint", str(error)) from None
 
@@ -153,7 +161,7 @@ class HttpProbe:
         access: Access | None = None
         try:
             if template.conn_id is not None:
-                access = self._accesses.at_hand(template.conn_id)
+                access = self._accesses.cached_fresh(template.conn_id)
                 if access is None:
                     return None
             look = self._look([target], access, self._time() + template.request_timeout)
@@ -162,39 +170,39 @@ class HttpProbe:
             return None
         return None if exchange is None else exchange.give_up
 
-    def _came(self, look: Look, landing: Landing, came: Reply | Exception) -> None:
-        found: Verdict | Refused | None
+    def _came(self, look: Look, landing: Landing, came: Http1Response | Exception) -> None:
+        found: Verdict | CredentialsRefused | None
         try:
             found = self._at_sight(look, came)
         except Exception as error:  # noqa: BLE001 - as in `poke`
             found = _troubled(error)
-        if isinstance(found, Refused) and look.access is None:
+        if isinstance(found, CredentialsRefused) and look.access is None:
             found = found.verdict
-        if found is None or isinstance(found, Refused):
+        if found is None or isinstance(found, CredentialsRefused):
             landing.unfinished(self._finished(look, came, found))
         else:
             landing.landed([found])
 
-    def _at_sight(self, look: Look, came: Reply | Exception) -> Verdict | Refused | None:
+    def _at_sight(self, look: Look, came: Http1Response | Exception) -> Verdict | CredentialsRefused | None:
         """What came of a look; None: it takes more than to look at it. A connection that was closed while it was idle was no answer."""
         if isinstance(came, Exception):
-            return None if isinstance(came, CLOSED_WHILE_IDLE) else trouble(came)
+            return None if isinstance(came, CLOSED_WHILE_IDLE) else classify_error(came)
         if not came.whole or came.status in FOLLOWED:
             return None
         if look.kept is not None and came.status == 304:
             return self._etags.unchanged(look.targets, look.kept)[0]
-        answer = Answer(facts_of(came, self._now()), came, look.request.url)
+        answer = HttpAnswer(facts_of(came, self._now()), came, look.request.url)
         found = self._at_once(answer, look.targets[0].rules)
         if found is not None:
             self._learn(look, answer, [found])
         return found
 
     async def _finished(
-        self, look: Look, came: Reply | Exception, refused: Refused | None
+        self, look: Look, came: Http1Response | Exception, refused: CredentialsRefused | None
     ) -> Sequence[Verdict]:
         """The rest of a look that was begun."""
         targets, access, request, give_up, _ = look
-        found: list[Verdict | Refused]
+        found: list[Verdict | CredentialsRefused]
         try:
             if refused is not None:
                 found = [refused]
@@ -215,7 +223,7 @@ class HttpProbe:
         try:
             if template.conn_id is not None:
                 conn_id = template.conn_id
-                known = self._accesses.at_hand(conn_id) or await self._accesses.get(conn_id)
+                known = self._accesses.cached_fresh(conn_id) or await self._accesses.get(conn_id)
                 if isinstance(known, Unreachable):
                     return [known] * len(targets)
                 access = known
@@ -228,11 +236,11 @@ class HttpProbe:
         self,
         targets: Sequence[HttpTarget],
         access: Access | None,
-        found: list[Verdict | Refused],
+        found: list[Verdict | CredentialsRefused],
         give_up: float,
     ) -> list[Verdict]:
         """The verdicts. Row 5: those that were refused ask again, with credentials that were looked up, and tokens that were fetched, afresh."""
-        refused = [index for index, each in enumerate(found) if isinstance(each, Refused)]
+        refused = [index for index, each in enumerate(found) if isinstance(each, CredentialsRefused)]
         if refused and access is not None:
             afresh = await self._accesses.get(access.place.connection.conn_id, access.authorization)
             if isinstance(afresh, Access):
@@ -241,11 +249,11 @@ class HttpProbe:
                 again = [afresh] * len(refused)
             for index, verdict in zip(refused, again, strict=True):
                 found[index] = verdict
-        return [each.verdict if isinstance(each, Refused) else each for each in found]
+        return [each.verdict if isinstance(each, CredentialsRefused) else each for each in found]
 
     async def _ask(
         self, targets: Sequence[HttpTarget], access: Access | None, give_up: float, *, anew: bool = False
-    ) -> list[Verdict | Refused]:
+    ) -> list[Verdict | CredentialsRefused]:
         try:
             look = self._look(targets, access, give_up)
         except ValueError as error:  # nor queries
@@ -258,7 +266,7 @@ class HttpProbe:
         kept = self._etags.of(targets) if self._etags.any else None
         return Look(targets, access, kept.conditional(request) if kept else request, give_up, kept)
 
-    async def _found(self, look: Look, answer: Answer) -> list[Verdict | Refused]:
+    async def _found(self, look: Look, answer: HttpAnswer) -> list[Verdict | CredentialsRefused]:
         """What the targets make of the answer, whose connection is given back."""
         targets, give_up = look.targets, look.give_up
         try:
@@ -276,17 +284,19 @@ class HttpProbe:
             if not answer.response.closed:
                 await self._client.release(answer.response)
 
-    def _learn(self, look: Look, answer: Answer, found: Sequence[Verdict | Refused]) -> None:
+    def _learn(self, look: Look, answer: HttpAnswer, found: Sequence[Verdict | CredentialsRefused]) -> None:
         """Keeps the answer's ETag, unless the request was signed: the signature may be over what a condition would add."""
         access = look.access
         if answer.facts.status == 200 and (access is None or access.authorization.signer is None):
             self._etags.learn(look.targets, answer, found)
 
-    def _at_once(self, answer: Answer, rules: Rules) -> Verdict | Refused | None:
+    def _at_once(self, answer: HttpAnswer, rules: Conditions) -> Verdict | CredentialsRefused | None:
         """What one wait makes of an answer that is small and here; None: it takes more than that."""
         return self._judge.at_once(answer, rules)
 
-    async def _later(self, answer: Answer, rules: Rules, give_up: float) -> Verdict | Refused:
+    async def _later(
+        self, answer: HttpAnswer, rules: Conditions, give_up: float
+    ) -> Verdict | CredentialsRefused:
         """What one wait makes of any other."""
         return await self._judge.alone(answer, rules, give_up)
 
@@ -304,7 +314,7 @@ class HttpProbe:
             signed.update(signer.headers(template.method, url, signed, template.body, now=self._now()))
             headers = signed
         verify_tls = access.place.verify_tls
-        return Request(template.method, url, headers, template.body, verify_tls, Named.BY_OPERATOR)
+        return Request(template.method, url, headers, template.body, verify_tls, HostSource.BY_OPERATOR)
 
 
 @lru_cache(maxsize=1024)
@@ -317,7 +327,7 @@ def _headers(template: Template, authorization: Authorization | None) -> Prepare
 
 
 def _troubled(error: Exception) -> Unreachable:
-    verdict = trouble(error)
+    verdict = classify_error(error)
     if verdict.reason == "probe_error":
         _log.warning("poke_failed", error=type(error).__name__)
     return verdict

@@ -14,7 +14,7 @@ from waitd.probes.http.params import HttpTarget, Template, seed_of, seeded, shar
 from waitd.probes.presets.connections import vendor_name
 from waitd.probes.presets.dialects import DIALECTS, NO_DIALECT
 from waitd.probes.presets.parameters import check_conn_id, params_model, submit_model
-from waitd.probes.presets.rules import Answer, Items, JobRules, JobSources, job_rules_of
+from waitd.probes.presets.rules import Items, JobRules, JobSources, VendorAnswers, job_rules_of
 from waitd.probes.presets.schema import PresetFile, StateTable
 from waitd.probes.presets.templates import filled, filled_path, filled_texts, with_query
 from waitd.probes.submit.plan import SubmitParams
@@ -156,7 +156,7 @@ def _shape(template: Template) -> Any:
 def _sources(file: PresetFile) -> JobSources:
     outcome, state = file.outcome, file.state
     dialect = DIALECTS.get(file.dialect or "", NO_DIALECT)
-    own = tuple(Answer(answer.when, Means(answer.means)) for answer in file.answers)
+    own = tuple(VendorAnswers(answer.when, Means(answer.means)) for answer in file.answers)
     return JobSources(
         state=_where(state),
         success=frozenset(state.success),

@@ -52,7 +52,7 @@ class VendorConnections:
         self._now = now
         self._kept: dict[str, tuple[Connection | None, Connection]] = {}
         self._absent_until = 0.0
-        self.at_hand = connections.at_hand
+        self.cached_authorization = connections.cached_authorization
         self.authorize = connections.authorize
 
     async def get(self, conn_id: str) -> Connection:
@@ -67,18 +67,18 @@ class VendorConnections:
             return await self._connections.refreshed(conn_id)
         return await self._made(conn_id, fresh=True)
 
-    def peek(self, conn_id: str) -> Connection | None:
-        """See `Connections.peek`."""
+    def cached_any(self, conn_id: str) -> Connection | None:
+        """See `Connections.cached_any`."""
         if not self._is_vendors(conn_id):
-            return self._connections.peek(conn_id)
-        connection, kept = self._connections.peek(_parts(conn_id)[0]), self._kept.get(conn_id)
+            return self._connections.cached_any(conn_id)
+        connection, kept = self._connections.cached_any(_parts(conn_id)[0]), self._kept.get(conn_id)
         return kept[1] if kept is not None and kept[0] is connection else None
 
-    def at_once(self, conn_id: str) -> Connection | None:
-        """See `HttpConnections.at_once`."""
+    def cached_fresh(self, conn_id: str) -> Connection | None:
+        """See `HttpConnections.cached_fresh`."""
         if not self._is_vendors(conn_id):
-            return self._connections.at_once(conn_id)
-        connection, kept = self._connections.at_once(_parts(conn_id)[0]), self._kept.get(conn_id)
+            return self._connections.cached_fresh(conn_id)
+        connection, kept = self._connections.cached_fresh(_parts(conn_id)[0]), self._kept.get(conn_id)
         return kept[1] if connection is not None and kept is not None and kept[0] is connection else None
 
     def _is_vendors(self, conn_id: str) -> bool:
@@ -91,7 +91,7 @@ class VendorConnections:
             ValueError: it cannot be used for this vendor; the message quotes no secret.
         """
         plain, kind, region = _parts(conn_id)
-        connection = self._connections.peek(plain)
+        connection = self._connections.cached_any(plain)
         table = self._tables[kind]
         if connection is not None and (
             table.aws_service is None or region or "region_name" in connection.extra

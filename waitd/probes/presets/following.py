@@ -10,16 +10,16 @@ from dataclasses import dataclass, field, replace
 from yarl import URL
 
 from waitd.core.connections.connection import origin_of
-from waitd.core.http.answer import Refused
+from waitd.core.http.answer import CredentialsRefused
 from waitd.core.http.retry_after import parse_retry_after
 from waitd.core.waits.verdict import Pending, Verdict
 from waitd.core.waits.wait import Progress
 from waitd.ports import Landing, Pokeable
 from waitd.probes.access.http import Access
-from waitd.probes.cel.evaluation import Rules
+from waitd.probes.cel.evaluation import Conditions
 from waitd.probes.http.params import HttpTarget
 from waitd.probes.http.probe import HttpProbe
-from waitd.probes.transport.client import Answer, Request
+from waitd.probes.transport.client import HttpAnswer, Request
 
 #: The first that an answer has is followed.
 FOLLOWED = ("Azure-AsyncOperation", "Operation-Location", "Location")
@@ -70,14 +70,18 @@ class FollowingProbe(HttpProbe):
             target, None if access is None else access._replace(place=access.place.at_root())
         )
 
-    def _at_once(self, answer: Answer, rules: Rules) -> Verdict | Refused | None:
+    def _at_once(self, answer: HttpAnswer, rules: Conditions) -> Verdict | CredentialsRefused | None:
         verdict = super()._at_once(answer, rules)
         return None if verdict is None else self._followed(answer, verdict)
 
-    async def _later(self, answer: Answer, rules: Rules, give_up: float) -> Verdict | Refused:
+    async def _later(
+        self, answer: HttpAnswer, rules: Conditions, give_up: float
+    ) -> Verdict | CredentialsRefused:
         return self._followed(answer, await super()._later(answer, rules, give_up))
 
-    def _followed(self, answer: Answer, verdict: Verdict | Refused) -> Verdict | Refused:
+    def _followed(
+        self, answer: HttpAnswer, verdict: Verdict | CredentialsRefused
+    ) -> Verdict | CredentialsRefused:
         if not isinstance(verdict, Pending):
             return verdict
         headers = answer.response.headers

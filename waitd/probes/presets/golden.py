@@ -94,12 +94,12 @@ class _GoldenConnections:
     async def refreshed(self, conn_id: str) -> Connection:
         return await self.get(conn_id)
 
-    def peek(self, conn_id: str) -> Connection | None:
+    def cached_any(self, conn_id: str) -> Connection | None:
         return self.connections.get(conn_id)
 
-    at_once = peek
+    cached_fresh = cached_any
 
-    def at_hand(self, connection: Connection) -> Authorization | None:  # noqa: ARG002 - the port's shape
+    def cached_authorization(self, connection: Connection) -> Authorization | None:  # noqa: ARG002 - the port's shape
         return Authorization()
 
     async def authorize(

@@ -10,13 +10,13 @@ from weakref import WeakValueDictionary
 
 import orjson
 
-from waitd.core.http.answer import UNDECIDED, Answered, Decision, Judged, Refused
+from waitd.core.http.answer import UNDECIDED, AnswerFacts, CredentialsRefused, Decision, Judged
 from waitd.core.http.job_answer import Means, State, job_verdict, said_of_state
 from waitd.core.waits.verdict import MESSAGE_LIMIT, Verdict
 from waitd.probes.cel.evaluation import (
     INLINE_BODY,
+    Conditions,
     Response,
-    Rules,
     costs_little,
     message_of,
     payload_of,
@@ -58,7 +58,7 @@ class Items(NamedTuple):
     otherwise: str
 
 
-class Answer(NamedTuple):
+class VendorAnswers(NamedTuple):
     """What answers other than a 2xx mean to this vendor, where the table would take them for something else."""
 
     when: str
@@ -88,11 +88,11 @@ class JobSources(NamedTuple):
     message: str | None = None
     refusal: str | None = None
     result: str | None = None
-    answers: tuple[Answer, ...] = ()
+    answers: tuple[VendorAnswers, ...] = ()
     params: bytes | None = None
 
 
-class JobRules(Rules):
+class JobRules(Conditions):
     """A preset's rules. Equal ones are one object while one of them is alive."""
 
     def __init__(
@@ -151,7 +151,7 @@ class JobRules(Rules):
         return None, value if isinstance(value, Trouble) else ""
 
     def judge(self, response: Response) -> Judged:
-        """See `Rules.judge`."""
+        """See `Conditions.judge`."""
         judged = self.decide(response)
         if judged.decision is None:
             return self._in_words(judged, response)
@@ -177,7 +177,7 @@ class JobRules(Rules):
         return judged if message is None else judged._replace(message=message)
 
     def is_quick(self, response: Response) -> bool:
-        """See `Rules.is_quick`. What is evaluated only once, at the end, does not make every look expensive."""
+        """See `Conditions.is_quick`. What is evaluated only once, at the end, does not make every look expensive."""
         if len(response.raw or b"") > INLINE_BODY:
             return False
         seen, size = self._seen(response), size_of(self, response)
@@ -191,12 +191,12 @@ class JobRules(Rules):
         later = _given(self._error, self._result) if decided else _given(self._refusal)
         return costs_little(later, seen, size)
 
-    def verdict(self, answered: Answered, judged: Judged) -> Verdict | Refused:
-        """See `Rules.verdict`."""
+    def verdict(self, answered: AnswerFacts, judged: Judged) -> Verdict | CredentialsRefused:
+        """See `Conditions.verdict`."""
         return job_verdict(answered, judged)
 
-    def recipe(self) -> tuple[Callable[..., Rules], tuple[Any, ...]]:
-        """See `Rules.recipe`."""
+    def recipe(self) -> tuple[Callable[..., Conditions], tuple[Any, ...]]:
+        """See `Conditions.recipe`."""
         return job_rules_of, (self.sources,)
 
     def _seen(self, response: Response) -> Any:

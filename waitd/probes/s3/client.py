@@ -13,19 +13,19 @@ from xml.etree.ElementTree import ParseError
 import structlog
 from anyio import CapacityLimiter
 
-from waitd.core.aws.s3_answers import Asked, S3Refusal, verdict_of_refusal
+from waitd.core.aws.s3_answers import S3Question, S3Refusal, verdict_of_refusal
 from waitd.core.aws.signature import S3Signer, encoded_path, encoded_query
 from waitd.core.connections.aws import is_region
-from waitd.core.connections.egress import Named
-from waitd.core.http.answer import NOT_NOW, Answered, Refused
+from waitd.core.connections.egress import HostSource
+from waitd.core.http.answer import NOT_NOW, AnswerFacts, CredentialsRefused
 from waitd.core.waits.verdict import Unreachable, Verdict
 from waitd.outgoing import Outgoing
 from waitd.ports import Connections
-from waitd.probes.access.aws import AwsPlaces, Place, Whose, aws_host
+from waitd.probes.access.aws import AccountRef, AwsEndpoint, AwsEndpoints, aws_host
 from waitd.probes.cel.workers import WORKERS
 from waitd.probes.s3.xml import File, Page, element_of, file_of, page_of
 from waitd.probes.transport.client import HttpClient, Request, Response, facts_of
-from waitd.probes.transport.connection import Reply
+from waitd.probes.transport.connection import Http1Response
 
 #: The largest body of an error, and of a page of 1,000 keys, in bytes.
 _ERROR_BYTES = 64 * 1024
@@ -50,7 +50,7 @@ _BAD_LIST = Unreachable("bad_answer", "The answer is no list of keys.")
 _BAD_HEAD = Unreachable(
     "bad_answer", "The answer is not that of an S3 store: it has neither ETag nor Last-Modified."
 )
-Sorry = Verdict | Refused
+Refusal = Verdict | CredentialsRefused
 #: A bucket at an origin.
 _Home = tuple[str, str]
 _Value = TypeVar("_Value", float, str)
@@ -60,7 +60,7 @@ _log = structlog.get_logger()
 
 
 class _Answer(NamedTuple):
-    facts: Answered
+    facts: AnswerFacts
     response: Response
     body: bytes | None = None
 
@@ -80,7 +80,7 @@ class S3Client:
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.places = AwsPlaces(connections, now=monotonic)
+        self.places = AwsEndpoints(connections, now=monotonic)
         self.now = now
         #: Bounds the worker processes of all that ask S3.
         self.workers = CapacityLimiter(WORKERS)
@@ -107,12 +107,16 @@ class S3Client:
         await self.close()
 
     async def look(
-        self, whose: Whose, ask: Callable[[Place], Awaitable[_Found | Verdict | Refused]]
+        self,
+        whose: AccountRef,
+        ask: Callable[[AwsEndpoint], Awaitable[_Found | Verdict | CredentialsRefused]],
     ) -> _Found | Verdict:
-        """What `ask` finds, or the verdict that it comes to; see `AwsPlaces.look`."""
+        """What `ask` finds, or the verdict that it comes to; see `AwsEndpoints.look`."""
         return await self.places.look(whose, ask)
 
-    async def head(self, place: Place, bucket: str, key: str, *, anew: bool = False) -> File | Sorry | None:
+    async def head(
+        self, place: AwsEndpoint, bucket: str, key: str, *, anew: bool = False
+    ) -> File | Refusal | None:
         """The object; None: it is not there. `anew`: the second time, since the bucket's own region is known.
 
         Raises:
@@ -134,10 +138,10 @@ class S3Client:
                 return await self.head(place, bucket, key, anew=True)
             if told.code:
                 refusal = S3Refusal(told.status, told.code, told.retry_after)
-        return verdict_of_refusal(refusal, Asked.HEAD)
+        return verdict_of_refusal(refusal, S3Question.HEAD)
 
     def begin_head(
-        self, place: Place, bucket: str, key: str, told: Callable[[Sorry | bool], None]
+        self, place: AwsEndpoint, bucket: str, key: str, told: Callable[[Refusal | bool], None]
     ) -> Callable[[], None] | None:
         """Asks for a key that was not there; returns what gives that up, None where it takes more than one request on a free connection.
 
@@ -157,13 +161,13 @@ class S3Client:
         )
         return None if exchange is None else exchange.give_up
 
-    def _at_sight(self, reply: Reply) -> Sorry | bool:
+    def _at_sight(self, reply: Http1Response) -> Refusal | bool:
         if reply.status not in NOT_NOW and reply.status < 500:
             return reply.status == 404
         retry_after = facts_of(reply, self.now()).retry_after
-        return verdict_of_refusal(S3Refusal(reply.status, "", retry_after), Asked.HEAD)
+        return verdict_of_refusal(S3Refusal(reply.status, "", retry_after), S3Question.HEAD)
 
-    async def page(self, place: Place, bucket: str, prefix: str, token: str | None) -> Page | Sorry:
+    async def page(self, place: AwsEndpoint, bucket: str, prefix: str, token: str | None) -> Page | Refusal:
         """A page of the keys that begin with `prefix`.
 
         Raises:
@@ -171,22 +175,22 @@ class S3Client:
         """
         answer = await self._ask(place, "GET", bucket, "", _list_query(prefix, token, 1000))
         if not 200 <= answer.facts.status < 300:
-            return verdict_of_refusal(_refusal(answer), Asked.LIST)
+            return verdict_of_refusal(_refusal(answer), S3Question.LIST)
         try:
             return page_of(answer.body or b"")
         except (LookupError, ValueError, ParseError):
             return _BAD_LIST
 
-    async def _missing(self, place: Place, bucket: str) -> Sorry | None:
+    async def _missing(self, place: AwsEndpoint, bucket: str) -> Refusal | None:
         """None for a missing key; S3 answers a HEAD the same where there is no bucket, so that is asked now and then."""
         answer = await self._ask(place, "GET", bucket, "", _list_query("", None, 1))
         if answer.facts.status == 404:
-            return verdict_of_refusal(_refusal(answer), Asked.LIST)
+            return verdict_of_refusal(_refusal(answer), S3Question.LIST)
         if answer.facts.status < 500:
             _keep(self._buckets, (place.origin, bucket), self._monotonic() + BUCKET_SEEN)
         return None
 
-    async def _ask(self, place: Place, method: str, bucket: str, key: str, query: str) -> _Answer:
+    async def _ask(self, place: AwsEndpoint, method: str, bucket: str, key: str, query: str) -> _Answer:
         """One answer; a second one where the first tells the bucket's own region."""
         home = (place.origin, bucket)
         region = self._regions.get(home, place.region)
@@ -221,7 +225,7 @@ def _keep(held: dict[_Home, _Value], home: _Home, value: _Value) -> None:
 class Bucket:
     """A bucket as requests about it are addressed and signed. `signer` None: they are not signed."""
 
-    def __init__(self, place: Place, region: str, name: str) -> None:
+    def __init__(self, place: AwsEndpoint, region: str, name: str) -> None:
         base = place.base or f"https://{aws_host(region)}"
         scheme, _, rest = base.partition("://")
         host, slash, above = rest.partition("/")
@@ -244,10 +248,10 @@ class Bucket:
         path = self.path(key)
         headers = None if self.signer is None else self.signer.headers(method, path, query, now=now)
         url = f"{self.origin}{path}?{query}" if query else self.origin + path
-        return Request(method, url, headers, None, self.verify_tls, Named.BY_OPERATOR)
+        return Request(method, url, headers, None, self.verify_tls, HostSource.BY_OPERATOR)
 
 
-def _has_own_host(place: Place, bucket: str) -> bool:
+def _has_own_host(place: AwsEndpoint, bucket: str) -> bool:
     """Whether the bucket is part of the host: as boto3 does it, at AWS's own endpoints, and where the connection says so."""
     if place.style == "path" or (place.style == "auto" and place.base is not None):
         return False

@@ -13,12 +13,12 @@ import structlog
 from waitd.core.aws.request_signature import Signer
 from waitd.core.aws.s3_events import made_keys
 from waitd.core.connections.connection import origin_of
-from waitd.core.connections.egress import Named
+from waitd.core.connections.egress import HostSource
 from waitd.core.errors import WaitdError
 from waitd.outgoing import Outgoing
 from waitd.ports import Connections
-from waitd.probes.access.aws import AwsPlaces, Place, Whose
-from waitd.probes.transport.client import HttpClient, Request, trouble
+from waitd.probes.access.aws import AccountRef, AwsEndpoint, AwsEndpoints
+from waitd.probes.transport.client import HttpClient, Request, classify_error
 
 log = structlog.get_logger(__name__)
 
@@ -56,10 +56,10 @@ class S3EventQueue:
         Raises:
             ValueError: `queue_url` is no URL.
         """
-        self._places = AwsPlaces(connections, now=time.monotonic)
+        self._places = AwsEndpoints(connections, now=time.monotonic)
         self._queue_url = queue_url
         self._origin = origin_of(queue_url)
-        self._whose = Whose(conn_id, optional=False)
+        self._whose = AccountRef(conn_id, optional=False)
         self._heard = heard
         self._http = HttpClient(keepalive=60.0, outgoing=outgoing, direct=False)
         self._now = now
@@ -116,7 +116,7 @@ class S3EventQueue:
         except TimeoutError:
             raise QueueTrouble("SQS does not answer.") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise QueueTrouble(trouble(error).message) from None
+            raise QueueTrouble(classify_error(error).message) from None
         except (WaitdError, ValueError) as error:
             raise QueueTrouble(f"The connection {self._whose.conn_id} cannot be used: {error}.") from None
         if status != 200:
@@ -128,7 +128,7 @@ class S3EventQueue:
         return answer if isinstance(answer, dict) else {}
 
     async def _exchanged(
-        self, place: Place, action: str, arguments: dict[str, Any]
+        self, place: AwsEndpoint, action: str, arguments: dict[str, Any]
     ) -> tuple[int, bytes | None]:
         region = self._check(place)
         if place.keys is None:
@@ -137,14 +137,14 @@ class S3EventQueue:
         body = orjson.dumps({"QueueUrl": self._queue_url, **arguments})
         headers = {"Content-Type": "application/x-amz-json-1.0", "X-Amz-Target": f"AmazonSQS.{action}"}
         headers |= Signer("sqs", region, place.keys).headers("POST", url, headers, body, now=self._now())
-        request = Request("POST", url, headers, body, place.verify_tls, Named.BY_OPERATOR)
+        request = Request("POST", url, headers, body, place.verify_tls, HostSource.BY_OPERATOR)
         answer = await self._http.exchange(request, self._now())
         try:
             return answer.facts.status, await self._http.read(answer.response, _ANSWER_BYTES)
         finally:
             await self._http.release(answer.response)
 
-    def _check(self, place: Place) -> str:
+    def _check(self, place: AwsEndpoint) -> str:
         """The region. Raises ValueError where the queue is not where the connection's credentials belong."""
         if place.base is not None:
             if origin_of(place.base) != self._origin:

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from waitd.core.http.answer import RESULT_OMITTED, Refused
+from waitd.core.http.answer import RESULT_OMITTED, CredentialsRefused
 from waitd.core.waits.event import rfc3339
 from waitd.core.waits.verdict import Pending, Success, Unreachable, Verdict
 from waitd.ports import Landing, Pokeable, Topic
-from waitd.probes.access.aws import Place
+from waitd.probes.access.aws import AwsEndpoint
 from waitd.probes.cel.evaluation import RESULT_LIMIT
 from waitd.probes.cel.files import TooHeavy, checked
 from waitd.probes.s3.client import TOO_MANY, S3Client
@@ -105,14 +105,14 @@ class S3KeyProbe:
         runs = group[0].progress.runs
         if len(group) > 1 or len(target.addresses) > 1 or not runs or runs[-1].reason != ABSENT.reason:
             return None
-        place = self._client.places.at_hand(target.whose)
+        place = self._client.places.cached_fresh(target.whose)
         if place is None or target.look.mode != "key":
             return None
 
-        def told(found: Verdict | Refused | bool) -> None:
+        def told(found: Verdict | CredentialsRefused | bool) -> None:
             if found is True:
                 landing.landed([ABSENT])
-            elif isinstance(found, bool | Refused):
+            elif isinstance(found, bool | CredentialsRefused):
                 landing.unfinished(self.poke(group))
             else:
                 landing.landed([found])
@@ -123,7 +123,9 @@ class S3KeyProbe:
         except Exception:  # noqa: BLE001 - `poke` meets it again, and says what it comes to
             return None
 
-    async def _heads(self, addresses: Sequence[tuple[str, str]], place: Place) -> _Found | Verdict | Refused:
+    async def _heads(
+        self, addresses: Sequence[tuple[str, str]], place: AwsEndpoint
+    ) -> _Found | Verdict | CredentialsRefused:
         """Every one of these keys, or what is said of the first that cannot be had."""
         files = []
         for bucket, key in addresses:
@@ -145,7 +147,9 @@ class S3KeyProbe:
         verdicts = await self._judged(answers, began + target.request_timeout)
         return [verdicts[each] for each in group]
 
-    async def _lists(self, group: Sequence[_Wanted], place: Place) -> _Answers | Verdict | Refused:
+    async def _lists(
+        self, group: Sequence[_Wanted], place: AwsEndpoint
+    ) -> _Answers | Verdict | CredentialsRefused:
         """What the patterns of each matched; of those that one pattern has already decided, the others are not looked for."""
         lists: _Lists = {}
         parts: dict[_Wanted, list[Sought]] = {}
@@ -157,7 +161,7 @@ class S3KeyProbe:
             looking = [each for each in patterns.values() if each in undecided]
             if looking:
                 told = await find(self._client, place, bucket, prefix, looking)
-                if isinstance(told, Refused):
+                if isinstance(told, CredentialsRefused):
                     return told
                 if told is not None:
                     trouble = told

@@ -7,22 +7,22 @@ from typing import Any
 
 from waitd.core.aws.keys_unchanged import (
     INLINE_KEYS,
-    Change,
     Digest,
-    Remembered,
-    Seen,
+    KeySet,
+    KeySetChange,
+    RememberedKeySet,
     change,
     digest_of,
     hash_of,
     short,
 )
 from waitd.core.errors import InvalidInput, Problem
-from waitd.core.http.answer import Refused
+from waitd.core.http.answer import CredentialsRefused
 from waitd.core.waits.event import rfc3339
 from waitd.core.waits.verdict import Failure, Pending, Success, Verdict
 from waitd.models import parsed
 from waitd.ports import Pokeable
-from waitd.probes.access.aws import Place
+from waitd.probes.access.aws import AwsEndpoint
 from waitd.probes.access.aws_params import AwsTarget, account_problems, seed
 from waitd.probes.s3.client import MAX_PAGES, TOO_MANY, S3Client
 from waitd.probes.s3.params import (
@@ -126,14 +126,14 @@ class S3KeysUnchangedProbe:
         target: S3KeysUnchangedTarget = group[0].target
         keys = any(not each.target.allow_delete for each in group)
         seen = await self._client.look(target.whose, lambda place: self._list(place, target, keys=keys))
-        if not isinstance(seen, Seen):
+        if not isinstance(seen, KeySet):
             return [seen] * len(group)
         now = self._client.now()
         return [self._judged(each.target, each.progress.state, seen, now) for each in group]
 
     async def _list(
-        self, place: Place, target: S3KeysUnchangedTarget, *, keys: bool
-    ) -> Seen | Verdict | Refused:
+        self, place: AwsEndpoint, target: S3KeysUnchangedTarget, *, keys: bool
+    ) -> KeySet | Verdict | CredentialsRefused:
         hashes: list[int] = []
         moments: list[float] = []
         token: str | None = None
@@ -145,30 +145,30 @@ class S3KeysUnchangedProbe:
             moments += (file.last_modified for file in page.files)
             token = page.next_token
             if token is None:
-                return Seen(digest_of(hashes), tuple(zip(hashes, moments, strict=True)) if keys else ())
+                return KeySet(digest_of(hashes), tuple(zip(hashes, moments, strict=True)) if keys else ())
         return TOO_MANY
 
-    def _judged(self, target: S3KeysUnchangedTarget, state: str | None, seen: Seen, now: float) -> Verdict:
+    def _judged(self, target: S3KeysUnchangedTarget, state: str | None, seen: KeySet, now: float) -> Verdict:
         try:
-            before = None if state is None else Remembered.of(state)
+            before = None if state is None else RememberedKeySet.of(state)
             differs = self._change(target, before, seen)
         except ValueError:  # another version wrote it
-            before, differs = None, Change.UNCLEAR
-        if differs is Change.SHRUNK:
+            before, differs = None, KeySetChange.UNCLEAR
+        if differs is KeySetChange.SHRUNK:
             return Failure(
                 "objects_deleted", "Keys were deleted between two looks, and allow_delete is false."
             )
         keys = self._remember(target, seen)
         size = seen.digest.size
-        if differs is not Change.NONE:
-            unclear = "; whether some were deleted cannot be told" if differs is Change.UNCLEAR else ""
+        if differs is not KeySetChange.NONE:
+            unclear = "; whether some were deleted cannot be told" if differs is KeySetChange.UNCLEAR else ""
             message = f"Keys have changed: {size} at {rfc3339(now)}{unclear}."
-            return Pending("changed", message, Remembered(seen.digest, now, keys).text())
+            return Pending("changed", message, RememberedKeySet(seen.digest, now, keys).text())
         since = now if before is None else min(before.since, now)
         state = (
             None
             if before is not None and since == before.since
-            else Remembered(seen.digest, since, keys).text()
+            else RememberedKeySet(seen.digest, since, keys).text()
         )
         if now - since < target.inactivity_period:
             return Pending("unchanged", f"{size} keys, unchanged since {rfc3339(since)}.", state)
@@ -180,18 +180,22 @@ class S3KeysUnchangedProbe:
         payload = {"objects": size, "unchanged_since": rfc3339(since)}
         return Success(payload, "success", f"{size} keys, unchanged since {rfc3339(since)}.")
 
-    def _change(self, target: S3KeysUnchangedTarget, before: Remembered | None, seen: Seen) -> Change:
+    def _change(
+        self, target: S3KeysUnchangedTarget, before: RememberedKeySet | None, seen: KeySet
+    ) -> KeySetChange:
         digest = target.previous if before is None else before.digest
         if target.allow_delete:
-            return Change.NONE if digest == seen.digest else Change.GROWN
+            return KeySetChange.NONE if digest == seen.digest else KeySetChange.GROWN
         return change(digest, self._keys_of(target, before), seen)
 
-    def _keys_of(self, target: S3KeysUnchangedTarget, before: Remembered | None) -> Collection[int] | None:
+    def _keys_of(
+        self, target: S3KeysUnchangedTarget, before: RememberedKeySet | None
+    ) -> Collection[int] | None:
         if before is None:
             return target.previous_keys
         return before.keys if before.keys is not None else self._known.get(before.digest)
 
-    def _remember(self, target: S3KeysUnchangedTarget, seen: Seen) -> frozenset[int] | None:
+    def _remember(self, target: S3KeysUnchangedTarget, seen: KeySet) -> frozenset[int] | None:
         """The hashes for the state, where they are needed and fit; where they do not, they are kept in memory."""
         if target.allow_delete:
             return None

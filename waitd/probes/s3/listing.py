@@ -5,9 +5,9 @@ from collections.abc import Collection, Sequence
 
 from anyio import to_thread
 
-from waitd.core.http.answer import Refused
+from waitd.core.http.answer import CredentialsRefused
 from waitd.core.waits.verdict import Verdict
-from waitd.probes.access.aws import Place
+from waitd.probes.access.aws import AwsEndpoint
 from waitd.probes.cel.evaluation import RESULT_LIMIT
 from waitd.probes.s3.client import MAX_PAGES, S3Client
 from waitd.probes.s3.patterns import Pattern
@@ -44,8 +44,8 @@ class Sought:
 
 
 async def find(
-    client: S3Client, place: Place, bucket: str, prefix: str, sought: Collection[Sought]
-) -> Verdict | Refused | None:
+    client: S3Client, place: AwsEndpoint, bucket: str, prefix: str, sought: Collection[Sought]
+) -> Verdict | CredentialsRefused | None:
     """Lists the keys that begin with `prefix` as far as somebody needs it; None, or what came instead of a list.
 
     Raises:

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, StringConstraints
 
 from waitd.core.errors import InvalidInput, Problem
 from waitd.models import parsed
-from waitd.probes.access.aws import Whose
+from waitd.probes.access.aws import AccountRef
 from waitd.probes.access.aws_params import AwsParams, AwsTarget, account_problems, seed
 from waitd.probes.cel.files import problem
 from waitd.probes.s3 import patterns
@@ -81,7 +81,7 @@ class Look:
     """
 
     namespace: str
-    whose: Whose
+    whose: AccountRef
     mode: str
     metadata: tuple[str, ...]
     check: str | None

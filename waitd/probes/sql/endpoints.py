@@ -28,7 +28,7 @@ _READING = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE
 _FORBIDDEN_FUNCTIONS = frozenset({"load_extension", "fts3_tokenizer", "readfile", "writefile", "edit"})
 
 
-class Place(NamedTuple):
+class SqlEndpoint(NamedTuple):
     """A database. `host` and `port`: None for a file; `connect` logs in, with the driver's own connection as result."""
 
     dialect: str
@@ -38,7 +38,7 @@ class Place(NamedTuple):
     connect: Callable[[], Awaitable[Any]]
 
 
-def place_of(connection: Connection) -> Place:
+def place_of(connection: Connection) -> SqlEndpoint:
     """Where a connection's database is.
 
     Raises:
@@ -59,14 +59,14 @@ def _address(connection: Connection, default_port: int) -> tuple[str, int]:
     return origin.host, origin.port
 
 
-def _postgres(connection: Connection) -> Place:
+def _postgres(connection: Connection) -> SqlEndpoint:
     host, port = _address(connection, 5432)
     database = connection.schema or connection.login or "postgres"
     mode = connection.extra.get("sslmode", "prefer")
     if mode not in {"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}:
         raise ValueError("its sslmode is none that PostgreSQL knows")
     connect = partial(_to_postgres, connection, host, port, database, mode)
-    return Place("postgresql", f"postgresql://{_shown(host)}:{port}/{database}", host, port, connect)
+    return SqlEndpoint("postgresql", f"postgresql://{_shown(host)}:{port}/{database}", host, port, connect)
 
 
 async def _to_postgres(connection: Connection, host: str, port: int, database: str, mode: str) -> Any:
@@ -93,7 +93,7 @@ async def _to_postgres(connection: Connection, host: str, port: int, database: s
     )
 
 
-def _mysql(connection: Connection) -> Place:
+def _mysql(connection: Connection) -> SqlEndpoint:
     host, port = _address(connection, 3306)
     extra = connection.extra
     files = _object(extra.get("ssl"))
@@ -101,7 +101,9 @@ def _mysql(connection: Connection) -> Place:
     if mode.upper() not in {"DISABLED", "PREFERRED", "REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY"}:
         raise ValueError("its ssl_mode is none that MySQL knows")
     connect = partial(_to_mysql, connection, host, port, mode.upper(), files)
-    return Place("mysql", f"mysql://{_shown(host)}:{port}/{connection.schema or ''}", host, port, connect)
+    return SqlEndpoint(
+        "mysql", f"mysql://{_shown(host)}:{port}/{connection.schema or ''}", host, port, connect
+    )
 
 
 async def _to_mysql(connection: Connection, host: str, port: int, mode: str, files: Mapping[str, Any]) -> Any:
@@ -126,13 +128,13 @@ async def _to_mysql(connection: Connection, host: str, port: int, mode: str, fil
     )
 
 
-def _sqlite(connection: Connection) -> Place:
+def _sqlite(connection: Connection) -> SqlEndpoint:
     path = connection.host or ""
     if connection.schema:
         path = f"{path}/{connection.schema}"
     if not path.startswith("/") or "\0" in path or ".." in PurePosixPath(path).parts:
         raise ValueError("its file is to be an absolute path")
-    return Place("sqlite", f"sqlite://{path}", None, None, partial(_to_sqlite, path))
+    return SqlEndpoint("sqlite", f"sqlite://{path}", None, None, partial(_to_sqlite, path))
 
 
 async def _to_sqlite(path: str) -> Any:
@@ -213,7 +215,7 @@ def _shown(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-_PLACES: Mapping[str, Callable[[Connection], Place]] = {
+_PLACES: Mapping[str, Callable[[Connection], SqlEndpoint]] = {
     "postgres": _postgres,
     "mysql": _mysql,
     "mariadb": _mysql,

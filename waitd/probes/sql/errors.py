@@ -6,7 +6,7 @@ Messages name the kind of error and quote nothing: a database's own words may ho
 import sqlite3
 from collections.abc import Iterator
 
-from waitd.core.http.answer import Refused
+from waitd.core.http.answer import CredentialsRefused
 from waitd.core.waits.verdict import Failure, Unreachable, Verdict
 
 #: SQLSTATE classes in which the statement itself is at fault: no such feature, data, cardinality, read-only, syntax and rights.
@@ -26,7 +26,7 @@ TOO_LARGE = Unreachable("too_large", "The rows are over 256 KiB; ask for less in
 TIMED_OUT = Unreachable("statement_timeout", "The statement took longer than request_timeout.")
 
 
-def verdict_of_error(error: BaseException) -> Verdict | Refused | None:
+def verdict_of_error(error: BaseException) -> Verdict | CredentialsRefused | None:
     """What a driver's error, or SQLAlchemy's around it, comes to; None where it is none of a database's."""
     for cause in _causes(error):
         verdict = _of_postgres(cause) or _of_mysql(cause) or _of_sqlite(cause)
@@ -41,7 +41,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = getattr(error, "orig", None) or error.__cause__ or error.__context__
 
 
-def _of_postgres(error: BaseException) -> Verdict | Refused | None:  # noqa: PLR0911 - a row of the table each
+def _of_postgres(error: BaseException) -> Verdict | CredentialsRefused | None:  # noqa: PLR0911 - a row of the table each
     state = getattr(error, "sqlstate", None)
     module = type(error).__module__
     if module == "asyncpg.exceptions._base" or (module.startswith("asyncpg") and not isinstance(state, str)):
@@ -61,7 +61,7 @@ def _of_postgres(error: BaseException) -> Verdict | Refused | None:  # noqa: PLR
     return _statement(name) if state.startswith(_PG_STATEMENT) else _not_now(name)
 
 
-def _of_mysql(error: BaseException) -> Verdict | Refused | None:
+def _of_mysql(error: BaseException) -> Verdict | CredentialsRefused | None:
     if (
         not type(error).__module__.startswith("pymysql")
         or not error.args
@@ -100,8 +100,8 @@ def _statement(what: str) -> Failure:
     return Failure("sql_error", f"The database does not take the statement: {what}.", silenceable=True)
 
 
-def _login(what: str) -> Refused:
-    return Refused(
+def _login(what: str) -> CredentialsRefused:
+    return CredentialsRefused(
         Failure(
             "access_denied", f"The database does not accept the connection's login: {what}.", silenceable=True
         )

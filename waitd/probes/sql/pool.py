@@ -19,7 +19,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from waitd.core.connections.connection import Connection
 from waitd.core.waits.verdict import Unreachable
-from waitd.probes.sql.endpoints import Place
+from waitd.probes.sql.endpoints import SqlEndpoint
 from waitd.probes.sql.errors import TOO_LARGE
 from waitd.probes.sql.evaluation import Seen
 from waitd.probes.sql.params import Query
@@ -37,11 +37,11 @@ _DRIVERS = {"postgresql": "asyncpg", "mysql": "aiomysql", "sqlite": "aiosqlite"}
 
 class _Held(NamedTuple):
     connection: Connection
-    place: Place
+    place: SqlEndpoint
     engine: AsyncEngine
 
 
-class Answer(NamedTuple):
+class QueryResult(NamedTuple):
     """What a database answered: columns and rows."""
 
     columns: Sequence[str]
@@ -61,7 +61,9 @@ class Databases:
         for each in held.values():
             await each.engine.dispose()
 
-    async def ask(self, connection: Connection, place: Place, query: Query, most: int) -> Seen | Unreachable:
+    async def ask(
+        self, connection: Connection, place: SqlEndpoint, query: Query, most: int
+    ) -> Seen | Unreachable:
         """The first rows of a query, up to `most`.
 
         Raises:
@@ -87,7 +89,7 @@ class Databases:
             await conn.close()
         return _seen(answer, most)
 
-    async def _engine(self, connection: Connection, place: Place) -> AsyncEngine:
+    async def _engine(self, connection: Connection, place: SqlEndpoint) -> AsyncEngine:
         held = self._held.get(connection.conn_id)
         if held is not None and held.connection == connection:
             return held.engine
@@ -121,19 +123,19 @@ async def _throw_away(conn: AsyncConnection, raw: Any) -> None:
     await conn.invalidate()
 
 
-async def _ask_postgres(conn: AsyncConnection, query: Query, most: int) -> tuple[Answer, bool]:
+async def _ask_postgres(conn: AsyncConnection, query: Query, most: int) -> tuple[QueryResult, bool]:
     await conn.execution_options(postgresql_readonly=True)
     limit = text("SELECT set_config('statement_timeout', :milliseconds, true)")
     await conn.execute(limit, {"milliseconds": str(max(int(query.request_timeout * 1000), 1))})
     declared = text(f"DECLARE waitd NO SCROLL CURSOR FOR {_statement(query)}")
     await conn.execute(declared, dict(query.parameters))
     result = await conn.exec_driver_sql(f"FETCH FORWARD {most + 1} FROM waitd")
-    answer = Answer(list(result.keys()), [tuple(row) for row in result.fetchall()])
+    answer = QueryResult(list(result.keys()), [tuple(row) for row in result.fetchall()])
     await conn.exec_driver_sql("SELECT pg_advisory_unlock_all()")  # such locks outlive a transaction
     return answer, True
 
 
-async def _ask_mysql(conn: AsyncConnection, query: Query, most: int) -> tuple[Answer, bool]:
+async def _ask_mysql(conn: AsyncConnection, query: Query, most: int) -> tuple[QueryResult, bool]:
     seconds = query.request_timeout
     limit = (
         f"max_statement_time = {seconds:.3f}"
@@ -152,7 +154,7 @@ async def _ask_mysql(conn: AsyncConnection, query: Query, most: int) -> tuple[An
     return answer, whole
 
 
-async def _ask_sqlite(conn: AsyncConnection, query: Query, most: int) -> tuple[Answer, bool]:
+async def _ask_sqlite(conn: AsyncConnection, query: Query, most: int) -> tuple[QueryResult, bool]:
     raw: Any = (await conn.get_raw_connection()).driver_connection
     end = monotonic() + query.request_timeout
     # Also where the statement begins only after its caller has gone.
@@ -163,7 +165,7 @@ async def _ask_sqlite(conn: AsyncConnection, query: Query, most: int) -> tuple[A
 
 async def _streamed(
     conn: AsyncConnection, statement: str, parameters: Mapping[str, Any], most: int
-) -> tuple[Answer, bool]:
+) -> tuple[QueryResult, bool]:
     """The first rows, and whether there were no more."""
     result = await conn.stream(text(statement), parameters)
     columns = list(result.keys())
@@ -171,10 +173,10 @@ async def _streamed(
     whole = len(rows) <= most or not await result.fetchmany(1)
     if whole or conn.dialect.name == "sqlite":
         await result.close()
-    return Answer(columns, rows), whole
+    return QueryResult(columns, rows), whole
 
 
-_ASK: Mapping[str, Callable[[AsyncConnection, Query, int], Awaitable[tuple[Answer, bool]]]] = {
+_ASK: Mapping[str, Callable[[AsyncConnection, Query, int], Awaitable[tuple[QueryResult, bool]]]] = {
     "postgresql": _ask_postgres,
     "mysql": _ask_mysql,
     "sqlite": _ask_sqlite,
@@ -186,7 +188,7 @@ def _statement(query: Query) -> str:
     return query.sql.rstrip().removesuffix(";")
 
 
-def _seen(answer: Answer, most: int) -> Seen | Unreachable:
+def _seen(answer: QueryResult, most: int) -> Seen | Unreachable:
     kept = answer.rows[:most]
     rows = [dict(zip(answer.columns, map(plain, row), strict=True)) for row in kept]
     size = len(orjson.dumps(rows))

@@ -8,9 +8,9 @@ import structlog
 from anyio import BrokenWorkerProcess, CapacityLimiter
 
 from waitd.core.connections.connection import Connection
-from waitd.core.connections.egress import EgressRefused, Named
+from waitd.core.connections.egress import EgressRefused, HostSource
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
-from waitd.core.http.answer import Refused
+from waitd.core.http.answer import CredentialsRefused
 from waitd.core.waits.verdict import Unreachable, Verdict
 from waitd.outgoing import Outgoing
 from waitd.ports import Connections, Pokeable
@@ -21,7 +21,7 @@ from waitd.probes.sql.errors import verdict_of_error
 from waitd.probes.sql.evaluation import Seen, Sources, judged
 from waitd.probes.sql.params import Query, SqlParams, SqlTarget, sql_target
 from waitd.probes.sql.pool import MAX_ROWS, Databases
-from waitd.probes.transport.client import trouble
+from waitd.probes.transport.client import classify_error
 
 #: A worker gets this share of the time that is left, so that its verdict comes before the caller's patience ends.
 _SHARE = 0.9
@@ -69,7 +69,7 @@ class SqlProbe:
 
     def origin(self, target: SqlTarget) -> str:
         """The database where it is known, else `connection <conn_id>`."""
-        connection = self._connections.peek(target.conn_id)
+        connection = self._connections.cached_any(target.conn_id)
         try:
             return f"connection {target.conn_id}" if connection is None else place_of(connection).origin
         except ValueError:
@@ -96,20 +96,22 @@ class SqlProbe:
         try:
             connection = await self._connections.get(query.conn_id)
             seen = await self._asked(connection, query, most)
-            if isinstance(seen, Refused):
+            if isinstance(seen, CredentialsRefused):
                 connection = await self._connections.refreshed(query.conn_id)
                 seen = await self._asked(connection, query, most)
         except UnknownConnection:
             return UNKNOWN_CONNECTION
         except ConnectionUnavailable:
             return NO_CREDENTIALS
-        return seen.verdict if isinstance(seen, Refused) else seen
+        return seen.verdict if isinstance(seen, CredentialsRefused) else seen
 
-    async def _asked(self, connection: Connection, query: Query, most: int) -> Seen | Verdict | Refused:
+    async def _asked(
+        self, connection: Connection, query: Query, most: int
+    ) -> Seen | Verdict | CredentialsRefused:
         try:
             place = place_of(connection)
             if place.host is not None and place.port is not None:
-                self._outgoing.judge_host(place.host, place.port, Named.BY_OPERATOR)
+                self._outgoing.judge_host(place.host, place.port, HostSource.BY_OPERATOR)
         except EgressRefused as error:
             return Unreachable("egress_refused", f"No query may go there: {error.why}.")
         except ValueError as error:
@@ -117,7 +119,7 @@ class SqlProbe:
         try:
             return await self._databases.ask(connection, place, query, most)
         except Exception as error:  # noqa: BLE001 - whatever a database brings about is its own waits' verdict
-            verdict = verdict_of_error(error) or trouble(error)
+            verdict = verdict_of_error(error) or classify_error(error)
             if isinstance(verdict, Unreachable) and verdict.reason == "probe_error":
                 log.warning("poke_failed", error=type(error).__name__)
             return verdict

@@ -15,14 +15,14 @@ from yarl import URL
 
 from waitd import __version__
 from waitd.core.connections.connection import origin_of
-from waitd.core.connections.egress import EgressRefused, Named
-from waitd.core.http.answer import Answered
+from waitd.core.connections.egress import EgressRefused, HostSource
+from waitd.core.http.answer import AnswerFacts
 from waitd.core.http.retry_after import parse_retry_after
 from waitd.core.waits.verdict import Unreachable
 from waitd.outgoing import Outgoing, blocked
-from waitd.probes.transport.connection import Exchange, NotHttp, Reply, Told
+from waitd.probes.transport.connection import Http1Connection, Http1Response, NotHttp, OnResponse
 from waitd.probes.transport.decoding import Decoder, decoder_of
-from waitd.probes.transport.pool import Wire
+from waitd.probes.transport.pool import ConnectionPool
 
 MAX_REDIRECTS = 5
 #: Methods of requests that go past the sessions.
@@ -48,18 +48,18 @@ class Request(NamedTuple):
     headers: Mapping[str, str] | None
     body: bytes | None
     verify_tls: bool | ssl.SSLContext
-    named: Named = Named.BY_SUBMITTER
+    named: HostSource = HostSource.BY_SUBMITTER
 
 
-class Answer(NamedTuple):
+class HttpAnswer(NamedTuple):
     """A complete head; the body is still to come. It must be given to `HttpClient.release`. `url`: where redirects led."""
 
-    facts: Answered
+    facts: AnswerFacts
     response: "Response"
     url: str = ""
 
 
-Response = aiohttp.ClientResponse | Reply
+Response = aiohttp.ClientResponse | Http1Response
 
 
 class HttpClient:
@@ -81,12 +81,12 @@ class HttpClient:
         self._keepalive = keepalive
         self._outgoing = outgoing or Outgoing()
         self._direct = direct
-        self._sessions: dict[Named, aiohttp.ClientSession] = {}
-        self._wires: dict[Named, Wire] = {}
+        self._sessions: dict[HostSource, aiohttp.ClientSession] = {}
+        self._wires: dict[HostSource, ConnectionPool] = {}
 
     async def start(self) -> Self:
         """Opens the sessions."""
-        for named in Named:
+        for named in HostSource:
             # How many requests are in flight, and where, is the poker's to say.
             keeping = (
                 {"force_close": True} if self._keepalive is None else {"keepalive_timeout": self._keepalive}
@@ -94,7 +94,7 @@ class HttpClient:
             connector = self._outgoing.connector(named, limit=0, limit_per_host=0, **keeping)
             self._sessions[named] = _session(connector)
             if self._direct:
-                self._wires[named] = Wire(connector, _HEADERS, keepalive=self._keepalive or 0.0)
+                self._wires[named] = ConnectionPool(connector, _HEADERS, keepalive=self._keepalive or 0.0)
         return self
 
     async def close(self) -> None:
@@ -106,7 +106,7 @@ class HttpClient:
         for session in sessions.values():
             await session.close()
 
-    async def exchange(self, request: Request, now: float, *, anew: bool = False) -> Answer:
+    async def exchange(self, request: Request, now: float, *, anew: bool = False) -> HttpAnswer:
         """Asks, and follows redirects within the origin.
 
         Args:
@@ -115,14 +115,14 @@ class HttpClient:
             anew: it was asked on a connection that the server had closed, so that another one is made.
 
         Raises:
-            aiohttp.ClientError, OSError, ValueError: see `trouble`.
+            aiohttp.ClientError, OSError, ValueError: see `classify_error`.
         """
         named = self._outgoing.judge_url(request.url, request.named)
         if named is not request.named:
             request = request._replace(named=named)
         return await self.answer_of(request, await self._send(request, anew=anew), now)
 
-    def begin(self, request: Request, told: Told) -> Exchange | None:
+    def begin(self, request: Request, told: OnResponse) -> Http1Connection | None:
         """Asks where that takes nothing but a connection that is free; what comes of it is told. None: it takes more, `exchange`.
 
         Where it is told of `wire.CLOSED_WHILE_IDLE`, `exchange` it anew.
@@ -138,26 +138,26 @@ class HttpClient:
             return None
         return wire.begin(method, url, headers, verify_tls, told)
 
-    async def answer_of(self, request: Request, response: Response, now: float) -> Answer:
+    async def answer_of(self, request: Request, response: Response, now: float) -> HttpAnswer:
         """The answer to a request whose first response is this one; see `exchange`."""
         if response.status not in FOLLOWED:
-            return Answer(facts_of(response, now), response, request.url)
+            return HttpAnswer(facts_of(response, now), response, request.url)
         return await self._followed(request, response, now)
 
-    async def _followed(self, request: Request, response: Response, now: float) -> Answer:
+    async def _followed(self, request: Request, response: Response, now: float) -> HttpAnswer:
         """The answer to which redirects lead. `request.named` says which pool they use."""
         origin = origin_of(request.url)
         for left in reversed(range(MAX_REDIRECTS + 1)):
             status = response.status
             if status not in FOLLOWED or "Location" not in response.headers:
-                return Answer(facts_of(response, now), response, request.url)
+                return HttpAnswer(facts_of(response, now), response, request.url)
             try:
                 url = _target(request.url, response.headers["Location"])
                 elsewhere = origin_of(url)
             except ValueError:
-                return Answer(Answered(status), response)  # it leads nowhere: any other 3xx
+                return HttpAnswer(AnswerFacts(status), response)  # it leads nowhere: any other 3xx
             if elsewhere != origin:
-                return Answer(Answered(status, elsewhere=str(elsewhere)), response)
+                return HttpAnswer(AnswerFacts(status, elsewhere=str(elsewhere)), response)
             if not left:
                 break
             if _becomes_get(status, request.method):
@@ -166,14 +166,14 @@ class HttpClient:
             request = request._replace(url=url)
             await self.release(response)
             response = await self._send(request)
-        return Answer(Answered(status, loop=True), response)
+        return HttpAnswer(AnswerFacts(status, loop=True), response)
 
-    async def once(self, request: Request, now: float, *, connect_timeout: float) -> Answer:
+    async def once(self, request: Request, now: float, *, connect_timeout: float) -> HttpAnswer:
         """Asks, once, and follows nothing.
 
         Raises:
             aiohttp.ConnectionTimeoutError: there was no connection after `connect_timeout` seconds.
-            aiohttp.ClientError, OSError, ValueError: see `trouble`.
+            aiohttp.ClientError, OSError, ValueError: see `classify_error`.
         """
         session = self._sessions.get(self._outgoing.judge_url(request.url, request.named))
         if session is None:
@@ -187,7 +187,7 @@ class HttpClient:
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(total=None, connect=connect_timeout),
         )
-        return Answer(facts_of(response, now), response)
+        return HttpAnswer(facts_of(response, now), response)
 
     def _send(self, request: Request, *, anew: bool = False) -> Awaitable[Response]:
         """One exchange."""
@@ -214,7 +214,7 @@ class HttpClient:
         if not encoding and (response.content_length or 0) > limit and response.method != "HEAD":
             return None
         try:
-            if type(response) is Reply and response.whole and not encoding:
+            if type(response) is Http1Response and response.whole and not encoding:
                 content = response.taken()
                 return content if len(content) <= limit else None
             decoder = decoder_of(encoding) if encoding else None
@@ -248,7 +248,9 @@ def _session(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
     )
 
 
-async def _read(content: aiohttp.StreamReader | Reply, decoder: Decoder | None, limit: int) -> bytes | None:
+async def _read(
+    content: aiohttp.StreamReader | Http1Response, decoder: Decoder | None, limit: int
+) -> bytes | None:
     chunks: list[bytes] = []
     size = 0
     while True:
@@ -266,18 +268,18 @@ async def _read(content: aiohttp.StreamReader | Reply, decoder: Decoder | None, 
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def facts_of(response: Response, now: float) -> Answered:
+def facts_of(response: Response, now: float) -> AnswerFacts:
     """What the head says that conditions do not ask about; of a redirect that is not followed, its status. `now`: Unix seconds."""
     status = response.status
-    if status < 400 or (type(response) is Reply and response.field(b"retry-after") is None):
+    if status < 400 or (type(response) is Http1Response and response.field(b"retry-after") is None):
         return _plain(status)
     headers = response.headers
-    return Answered(status, parse_retry_after(headers.get("Retry-After"), now, headers.get("Date")))
+    return AnswerFacts(status, parse_retry_after(headers.get("Retry-After"), now, headers.get("Date")))
 
 
 @lru_cache(maxsize=1024)
-def _plain(status: int) -> Answered:
-    return Answered(status)
+def _plain(status: int) -> AnswerFacts:
+    return AnswerFacts(status)
 
 
 def _target(url: str, location: str) -> str:
@@ -331,7 +333,7 @@ _BY_TYPE: tuple[tuple[type[Exception], Unreachable], ...] = (
 )
 
 
-def trouble(error: Exception) -> Unreachable:
+def classify_error(error: Exception) -> Unreachable:
     """What is said of an error. The words are stable and quote nothing of the request: equal troubles form one run."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return _tls(error.certificate_error)

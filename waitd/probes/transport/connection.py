@@ -24,7 +24,7 @@ class NotHttp(aiohttp.ClientError):
     """What came is no answer."""
 
 
-class Reply(HeadersMixin):
+class Http1Response(HeadersMixin):
     """An answer whose head is there; of `aiohttp.ClientResponse` the part that is needed. Its body comes by `readany`."""
 
     #: Whether the body is whole: what `readany` gives next is its end.
@@ -35,13 +35,13 @@ class Reply(HeadersMixin):
     _more: "asyncio.Future[None] | None" = None
 
     def __init__(
-        self, method: str, status: int, fields: list[tuple[bytes, bytes]], exchange: "Exchange"
+        self, method: str, status: int, fields: list[tuple[bytes, bytes]], exchange: "Http1Connection"
     ) -> None:
         self.method = method
         self.status = status
         self._fields = fields
         self._chunks: list[bytes] = []
-        self._exchange: Exchange | None = exchange
+        self._exchange: Http1Connection | None = exchange
 
     @cached_property
     def headers(self) -> CIMultiDictProxy[str]:
@@ -58,7 +58,7 @@ class Reply(HeadersMixin):
         return self.headers
 
     @property
-    def content(self) -> "Reply":
+    def content(self) -> "Http1Response":
         """Where the body is read from, as aiohttp's responses name it."""
         return self
 
@@ -142,10 +142,10 @@ class Reply(HeadersMixin):
 
 
 #: What is told of a request, once: the head of its answer is there, or there was trouble.
-Told = Callable[[Reply | Exception], None]
+OnResponse = Callable[[Http1Response | Exception], None]
 
 
-class Departures:
+class WriteCoalescer:
     """Requests that were made in one turn of the loop, and leave together at its end.
 
     A send wakes the other side's processor, and where that is this machine's other core, it costs more than all the rest of a poke: those
@@ -156,9 +156,9 @@ class Departures:
         """Call it in the loop."""
         #: The loop in which they leave.
         self.loop = asyncio.get_running_loop()
-        self._waiting: list[tuple[Exchange, bytes]] = []
+        self._waiting: list[tuple[Http1Connection, bytes]] = []
 
-    def add(self, exchange: "Exchange", request: bytes) -> None:
+    def add(self, exchange: "Http1Connection", request: bytes) -> None:
         """This one too."""
         if not self._waiting:
             self.loop.call_soon(self._leave)
@@ -170,7 +170,7 @@ class Departures:
             exchange.send(request)
 
 
-class Exchange(asyncio.Protocol):
+class Http1Connection(asyncio.Protocol):
     """The connection's protocol, in place of aiohttp's own, which is still told when the connection is lost.
 
     Attributes:
@@ -181,7 +181,7 @@ class Exchange(asyncio.Protocol):
     __slots__ = ("_connection", "_departures", "_fields", "_handler", "_head", "_interim", "_method", "_parser", "_paused", "_reply", "_seen", "_sent", "_spare", "_told", "_transport", "_waiter", "idle_since", "lost")  # fmt: skip
 
     def __init__(
-        self, connection: Connection, spare: Callable[["Exchange"], None], departures: Departures
+        self, connection: Connection, spare: Callable[["Http1Connection"], None], departures: WriteCoalescer
     ) -> None:
         """Takes over a connection; `spare` is told each time it is free for another request.
 
@@ -199,9 +199,9 @@ class Exchange(asyncio.Protocol):
         self._spare = spare
         self._departures = departures
         self.lost = self._paused = self._interim = self._head = self._sent = False
-        self._reply: Reply | None = None
-        self._told: Told | None = None
-        self._waiter: asyncio.Future[Reply] | None = None
+        self._reply: Http1Response | None = None
+        self._told: OnResponse | None = None
+        self._waiter: asyncio.Future[Http1Response] | None = None
         self.idle_since = 0.0
         self._method = ""
         self._fields: list[tuple[bytes, bytes]] = []
@@ -217,7 +217,7 @@ class Exchange(asyncio.Protocol):
 
     # ------------------------------------------------------------ asking
 
-    def ask(self, method: str, request: bytes) -> "asyncio.Future[Reply]":
+    def ask(self, method: str, request: bytes) -> "asyncio.Future[Http1Response]":
         """Sends a request; what comes of it. Whoever gives up must call `close`."""
         waiter = self._departures.loop.create_future()
         if self.lost:
@@ -227,7 +227,7 @@ class Exchange(asyncio.Protocol):
             self._waiter = waiter
         return waiter
 
-    def begin(self, method: str, request: bytes, told: Told) -> None:
+    def begin(self, method: str, request: bytes, told: OnResponse) -> None:
         """Sends a request on a usable connection. What comes of it is told in a later turn of the loop, unless it is given up before."""
         self._method = method
         self._fields = []
@@ -337,7 +337,7 @@ class Exchange(asyncio.Protocol):
             self._interim = True
             return
         self._head = True
-        self._reply = Reply(self._method, status, self._fields, self)
+        self._reply = Http1Response(self._method, status, self._fields, self)
         if self._method == "HEAD":  # llhttp would wait for the body whose length the head names
             self._complete(self._reply, reusable=self._parser.should_keep_alive())
             self._new_parser()
@@ -360,7 +360,7 @@ class Exchange(asyncio.Protocol):
         elif self._reply is not None and not self._reply.whole:
             self._complete(self._reply, reusable=self._parser.should_keep_alive())
 
-    def _complete(self, reply: Reply, *, reusable: bool) -> None:
+    def _complete(self, reply: Http1Response, *, reusable: bool) -> None:
         reply.finish()
         if self._paused:
             self._paused = False
@@ -381,7 +381,7 @@ def _lost(exc: Exception | None) -> Exception:
     )
 
 
-def _settle(waiter: "asyncio.Future[Reply]", came: Reply | Exception) -> None:
+def _settle(waiter: "asyncio.Future[Http1Response]", came: Http1Response | Exception) -> None:
     if waiter.done():
         return
     if isinstance(came, Exception):

@@ -15,7 +15,7 @@ from aiohttp.client_reqrep import ClientRequest, ConnectionKey
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from waitd.probes.transport.connection import Departures, Exchange, Reply, Told
+from waitd.probes.transport.connection import Http1Connection, Http1Response, OnResponse, WriteCoalescer
 
 #: How many origins' routes are kept; those without a connection go when there are more.
 _ROUTES = 10_000
@@ -53,7 +53,7 @@ class Route:
         self.host_line = f"Host: {self.url.host_port_subcomponent}\r\n"
         self.connection_key = ConnectionKey(self.host, self.port, self.is_ssl(), tls, None, None, None)
         #: The one that was used last at the end.
-        self.idle: list[Exchange] = []
+        self.idle: list[Http1Connection] = []
         #: Whether it is kept: what it makes free is used again.
         self.kept = True
 
@@ -61,7 +61,7 @@ class Route:
         """Whether TLS is spoken there."""
         return self.url.scheme == "https"
 
-    def free(self) -> Exchange | None:
+    def free(self) -> Http1Connection | None:
         """A connection that may be used again; None where there is none."""
         while self.idle:
             exchange = self.idle.pop()
@@ -69,7 +69,7 @@ class Route:
                 return exchange
         return None
 
-    def spare(self, exchange: Exchange) -> None:
+    def spare(self, exchange: Http1Connection) -> None:
         """The connection is free for another request."""
         if not self.kept:
             exchange.close()
@@ -88,7 +88,7 @@ class Route:
         self.idle = kept
 
 
-class Wire:
+class ConnectionPool:
     """Asks over a connector, which its owner opens and closes. Use it in one loop; `close` it before the connector."""
 
     def __init__(
@@ -102,11 +102,11 @@ class Wire:
         self._keepalive = keepalive
         self._routes: dict[tuple[str, Tls], Route] = {}
         self._sweep: asyncio.TimerHandle | None = None
-        self._departures = Departures()
+        self._departures = WriteCoalescer()
 
     async def ask(
         self, method: str, url: str, headers: Mapping[str, str] | None, tls: Tls, *, anew: bool = False
-    ) -> Reply:
+    ) -> Http1Response:
         """One request without a body. A connection that the server had closed meanwhile is replaced, as browsers do; `anew`: it was.
 
         Raises:
@@ -126,8 +126,8 @@ class Wire:
         return await self._ask_anew(method, request, route)
 
     def begin(
-        self, method: str, url: str, headers: Mapping[str, str] | None, tls: Tls, told: Told
-    ) -> Exchange | None:
+        self, method: str, url: str, headers: Mapping[str, str] | None, tls: Tls, told: OnResponse
+    ) -> Http1Connection | None:
         """One request without a body, on a connection that is free; what comes of it is told. None: there is no such connection, `ask`.
 
         Where it is told of `CLOSED_WHILE_IDLE`, `ask` anew.
@@ -149,9 +149,9 @@ class Wire:
         lines = self._lines_of(headers) if headers else self._common
         return route, f"{method} {path} HTTP/1.1\r\n{route.host_line}{lines}\r\n".encode()
 
-    async def _ask_anew(self, method: str, request: bytes, route: Route) -> Reply:
+    async def _ask_anew(self, method: str, request: bytes, route: Route) -> Http1Response:
         connection = await self._connector.connect(cast("ClientRequest", route), [], _NO_TIMEOUT)
-        exchange = Exchange(connection, route.spare, self._departures)
+        exchange = Http1Connection(connection, route.spare, self._departures)
         if self._sweep is None:
             self._sweep_later()
         try:

@@ -11,10 +11,10 @@ import orjson
 from yarl import URL
 
 from waitd.core.connections.connection import join, segment
-from waitd.core.connections.egress import Named
+from waitd.core.connections.egress import HostSource
 from waitd.core.errors import WaitdError
 from waitd.core.http.retry_after import parse_retry_after
-from waitd.core.waits.delivery import Gone, Receipt, Refused
+from waitd.core.waits.delivery import DeliveryImpossible, DeliveryRefused, Receipt
 from waitd.outgoing import Outgoing
 from waitd.ports import Authorization, HttpConnections
 from waitd.sinks.http_trouble import what_broke
@@ -45,7 +45,7 @@ class Stopped(Exception):  # noqa: N818 - an end of the attempt, not always an e
         return str(getattr(self.receipt, "error", self.receipt))
 
 
-class Answer(NamedTuple):
+class AirflowAnswer(NamedTuple):
     """Status and decoded JSON; `body` is None where it is none."""
 
     status: int
@@ -69,7 +69,7 @@ class AirflowApis:
     async def __aenter__(self) -> Self:
         """Opens the session."""
         self._session = aiohttp.ClientSession(
-            connector=self._outgoing.connector(Named.BY_OPERATOR, limit=0),  # the deliverer counts
+            connector=self._outgoing.connector(HostSource.BY_OPERATOR, limit=0),  # the deliverer counts
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # the caller has one
             headers={"user-agent": "waitd", "accept": "application/json"},
@@ -119,7 +119,7 @@ class AirflowApi:
         """Gets what the requests carry; with `refused`, something newer than that, where it is to be had."""
         connections = self._connections
         connection = await (connections.refreshed if refused else connections.get)(self._conn_id)
-        authorization = None if refused else connections.at_hand(connection)
+        authorization = None if refused else connections.cached_authorization(connection)
         if authorization is None:
             authorization = await connections.authorize(connection, refused=refused)
         self._authorization = authorization
@@ -133,7 +133,7 @@ class AirflowApi:
         query: Mapping[str, str] | None = None,
         body: Any = None,
         role: Role = "User",
-    ) -> Answer:
+    ) -> AirflowAnswer:
         """The answer to a request below `/api/v2`, each element of `path` one segment. `role` is Airflow's role that may ask it.
 
         Raises:
@@ -148,9 +148,9 @@ class AirflowApi:
                 await self.log_in(refused=self._authorization)
                 answer, receipt = await self._exchange(method, url, body, role)
         except (aiohttp.ClientError, OSError) as error:
-            raise Stopped(Refused(what_broke(error, "Airflow"))) from None
+            raise Stopped(DeliveryRefused(what_broke(error, "Airflow"))) from None
         except (WaitdError, ValueError) as error:  # mended by the operator, at best before the ladder ends
-            raise Stopped(Refused(str(error))) from None
+            raise Stopped(DeliveryRefused(str(error))) from None
         if receipt is not None:
             raise Stopped(receipt)
         return answer
@@ -164,15 +164,19 @@ class AirflowApi:
             answer = await self.ask("GET", *path, query={**query, **bounds}, role=role)
             entries = answer.fields.get(field)
             if answer.status != 200 or not isinstance(entries, list):
-                raise Stopped(Refused(f"Airflow answered {answer.status} to a question for its {field}"))
+                raise Stopped(
+                    DeliveryRefused(f"Airflow answered {answer.status} to a question for its {field}")
+                )
             for entry in entries:
                 yield entry
             if len(entries) < _PAGE:
                 return
 
-    async def _exchange(self, method: str, url: str, body: Any, role: Role) -> tuple[Answer, Receipt | None]:
+    async def _exchange(
+        self, method: str, url: str, body: Any, role: Role
+    ) -> tuple[AirflowAnswer, Receipt | None]:
         """One request: the answer, and the receipt that ends the attempt, if it does."""
-        self._outgoing.judge_url(url, Named.BY_OPERATOR)
+        self._outgoing.judge_url(url, HostSource.BY_OPERATOR)
         headers = dict(self._authorization.headers)
         data = None
         if body is not None:
@@ -186,26 +190,28 @@ class AirflowApi:
             allow_redirects=False,
             ssl=self._verify,
         ) as response:
-            answer = Answer(response.status, _decoded(await _read(response)))
+            answer = AirflowAnswer(response.status, _decoded(await _read(response)))
             return answer, self._trouble(answer, response.headers, role)
 
-    def _trouble(self, answer: Answer, headers: Mapping[str, str], role: Role) -> Receipt | None:
+    def _trouble(self, answer: AirflowAnswer, headers: Mapping[str, str], role: Role) -> Receipt | None:
         status, detail = answer.status, answer.fields.get("detail")
         if status == 401 or (status == 403 and detail == "Invalid JWT token"):
             return _UNAUTHENTICATED
         if status == 403 and isinstance(detail, str) and "not a respondent" in detail:
-            return Gone("Airflow answered 403: the task's assigned_users leave out this connection's user")
+            return DeliveryImpossible(
+                "Airflow answered 403: the task's assigned_users leave out this connection's user"
+            )
         if status == 403:
-            return Gone(f"Airflow answered 403: this connection's user needs the role {role}")
+            return DeliveryImpossible(f"Airflow answered 403: this connection's user needs the role {role}")
         if status in _UNDERSTOOD:
             return None
         hint = "; redirects are not followed" if 300 <= status < 400 else ""
         retry_after = parse_retry_after(headers.get("Retry-After"), self._now(), headers.get("Date"))
-        return Refused(f"Airflow answered {status}{hint}", retry_after)
+        return DeliveryRefused(f"Airflow answered {status}{hint}", retry_after)
 
 
 #: Perhaps with newer credentials it answers.
-_UNAUTHENTICATED = Refused(
+_UNAUTHENTICATED = DeliveryRefused(
     "Airflow does not accept the connection's credentials; with conn_type airflow, login and password are exchanged for a token"
 )
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from waitd.core.airflow.callback import CONF_KEY, Ending, is_ours
-from waitd.core.waits.delivery import Delivered, Gone, Receipt, Refused
+from waitd.core.waits.delivery import Delivered, DeliveryImpossible, DeliveryRefused, Receipt
 from waitd.core.waits.event import rfc3339
 from waitd.sinks.airflow.api import CLOCKS_APART, AirflowApi
 from waitd.sinks.airflow.params import AssetPlace, RunPlace
@@ -21,19 +21,23 @@ async def start_run(api: AirflowApi, place: RunPlace, ending: Ending) -> Receipt
         case 409:
             there = await api.ask("GET", "dags", place.dag_id, "dagRuns", run_id)
             known = is_ours((there.fields.get("conf") or {}).get(CONF_KEY), ending.event_id)
-            return Delivered() if known else Gone("superseded: another run of the DAG has this id")
+            return (
+                Delivered() if known else DeliveryImpossible("superseded: another run of the DAG has this id")
+            )
         case 422:
-            return Gone("Airflow answered 422: it does not take what was sent")
+            return DeliveryImpossible("Airflow answered 422: it does not take what was sent")
         case 404:
-            return Refused("Airflow answered 404: it knows no such DAG")
-    return Refused(f"Airflow answered {answer.status}: the DAG cannot be run, or not under this id or conf")
+            return DeliveryRefused("Airflow answered 404: it knows no such DAG")
+    return DeliveryRefused(
+        f"Airflow answered {answer.status}: the DAG cannot be run, or not under this id or conf"
+    )
 
 
 async def tell_of_asset(api: AirflowApi, place: AssetPlace, ending: Ending, created_at: float) -> Receipt:
     """Makes an asset event, unless it is there; `created_at` (Unix seconds) is when the delivery was made. Raises Stopped."""
     asset_id = place.id if place.uri is None else await _asset_id(api, place.uri)
     if asset_id is None:
-        return Refused("Airflow knows no such asset: no DAG that it has parsed declares it")
+        return DeliveryRefused("Airflow knows no such asset: no DAG that it has parsed declares it")
     since = {"timestamp_gte": rfc3339(created_at - CLOCKS_APART), "order_by": "-timestamp"}
     query = {"asset_id": str(asset_id), **since}
     async for event in api.listed("asset_events", "assets", "events", query=query, role="Op"):
@@ -44,8 +48,8 @@ async def tell_of_asset(api: AirflowApi, place: AssetPlace, ending: Ending, crea
         body["partition_key"] = place.partition_key
     answer = await api.ask("POST", "assets", "events", body=body, role="Op")
     if answer.status == 422:
-        return Gone("Airflow answered 422: it does not take what was sent")
-    return Delivered() if answer.status == 200 else Refused(f"Airflow answered {answer.status}")
+        return DeliveryImpossible("Airflow answered 422: it does not take what was sent")
+    return Delivered() if answer.status == 200 else DeliveryRefused(f"Airflow answered {answer.status}")
 
 
 async def _asset_id(api: AirflowApi, uri: str) -> int | None:

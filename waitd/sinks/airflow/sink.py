@@ -14,9 +14,15 @@ import orjson
 
 from waitd.core.airflow.callback import Ending, TaskPlace, ending_in, hears
 from waitd.core.errors import WaitdError
-from waitd.core.waits.delivery import Delivered, Gone, Postponed, Receipt, Refused
+from waitd.core.waits.delivery import (
+    Delivered,
+    DeliveryImpossible,
+    DeliveryPostponed,
+    DeliveryRefused,
+    Receipt,
+)
 from waitd.outgoing import Outgoing
-from waitd.ports import HttpConnections, Parcel
+from waitd.ports import HttpConnections, OutboxItem
 from waitd.sinks.airflow.api import AirflowApi, AirflowApis, Stopped
 from waitd.sinks.airflow.params import AirflowParams, AirflowTarget, AssetPlace, RunPlace, airflow_target
 from waitd.sinks.airflow.runs import start_run, tell_of_asset
@@ -96,34 +102,38 @@ class AirflowSink:
         """None: Airflow knows no signatures."""
         return None
 
-    async def deliver(self, target: AirflowTarget, parcel: Parcel) -> Receipt:
+    async def deliver(self, target: AirflowTarget, parcel: OutboxItem) -> Receipt:
         """One attempt. The caller bounds it in time; every trouble is a receipt, never an exception."""
         place = target.place
         whom = place._replace(ti_id="", try_number=0) if isinstance(place, TaskPlace) else parcel.wait_id
         turn = (target.conn_id, whom)
         if turn in self._sending:  # of ten answers at once, Airflow takes four
-            return Postponed("another delivery to the same task is on its way", _TURN_PAUSE)
+            return DeliveryPostponed("another delivery to the same task is on its way", _TURN_PAUSE)
         self._sending.add(turn)
         try:
             receipt = await self._deliver(target, parcel)
         finally:
             self._sending.discard(turn)
-        if isinstance(receipt, Delivered | Gone) and isinstance(place, TaskPlace):
+        if isinstance(receipt, Delivered | DeliveryImpossible) and isinstance(place, TaskPlace):
             self._parked.forget(target.conn_id, place)
         return receipt
 
-    async def _deliver(self, target: AirflowTarget, parcel: Parcel) -> Receipt:
+    async def _deliver(self, target: AirflowTarget, parcel: OutboxItem) -> Receipt:
         ending = ending_in(orjson.loads(parcel.event))
         if not hears(target.mode, ending.state):
-            return Gone(f"mode {target.mode} tells nobody of a wait that ended as {ending.state}")
+            return DeliveryImpossible(
+                f"mode {target.mode} tells nobody of a wait that ended as {ending.state}"
+            )
         try:
             return await self._told(await self._apis.opened(target.conn_id), target, parcel, ending)
         except Stopped as stopped:
             return stopped.receipt
         except (WaitdError, ValueError) as error:  # mended by the operator, at best before the ladder ends
-            return Refused(str(error))
+            return DeliveryRefused(str(error))
 
-    async def _told(self, api: AirflowApi, target: AirflowTarget, parcel: Parcel, ending: Ending) -> Receipt:
+    async def _told(
+        self, api: AirflowApi, target: AirflowTarget, parcel: OutboxItem, ending: Ending
+    ) -> Receipt:
         match target.place:
             case RunPlace() as place:
                 return await start_run(api, place, ending)

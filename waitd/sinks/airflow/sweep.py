@@ -15,7 +15,7 @@ from waitd.core.airflow.callback import PARKED, Position, TaskPlace, position
 from waitd.core.errors import InvalidInput, StoreUnavailable, Unavailable, WaitdError
 from waitd.core.waits.step import cancelled
 from waitd.core.waits.wait import WaitId
-from waitd.ports import SweptStore, ToldThere
+from waitd.ports import AirflowWait, SweptStore
 from waitd.sinks.airflow.api import AirflowApi, AirflowApis, Stopped
 from waitd.sinks.airflow.params import airflow_target
 
@@ -124,7 +124,7 @@ class AirflowSweep:
         log.info("wait_of_gone_task_cancelled", wait_id=wait_id, why=why)
 
 
-def _place(told: ToldThere) -> TaskPlace | None:
+def _place(told: AirflowWait) -> TaskPlace | None:
     """The parked task that a sink goes back to; None where it starts something new, or cannot be read any more."""
     try:
         place = airflow_target({name: value for name, value in told.sink.items() if name != "kind"}).place

@@ -34,12 +34,20 @@ from waitd.core.airflow.callback import (
     sent_at_in,
     was_too_late,
 )
-from waitd.core.waits.delivery import Delivered, Gone, Postponed, Receipt, Refused
+from waitd.core.waits.delivery import (
+    Delivered,
+    DeliveryImpossible,
+    DeliveryPostponed,
+    DeliveryRefused,
+    Receipt,
+)
 from waitd.core.waits.event import rfc3339
-from waitd.sinks.airflow.api import CLOCKS_APART, LISTED, AirflowApi, Answer, Stopped
+from waitd.sinks.airflow.api import CLOCKS_APART, LISTED, AirflowAnswer, AirflowApi, Stopped
 from waitd.sinks.airflow.params import AirflowTarget
 
-SUPERSEDED = Gone("superseded: the task has ended, or was woken, cleared or retried, without this event")
+SUPERSEDED = DeliveryImpossible(
+    "superseded: the task has ended, or was woken, cleared or retried, without this event"
+)
 #: Seconds until it is asked again whether a clear has arrived.
 _CLEAR_PAUSE = 5.0
 #: What a clear is called in Airflow's audit log.
@@ -109,7 +117,9 @@ class Attempt:
     async def _resume(self) -> Receipt:
         left = self._hold_off.left(self._target.conn_id, self._place)
         if left > 0:
-            return Postponed("held off: Airflow may not yet have noted that the task left its slot", left)
+            return DeliveryPostponed(
+                "held off: Airflow may not yet have noted that the task left its slot", left
+            )
         body = {"chosen_options": [ANSWER], "params_input": self._ending.told_to(self._place)}
         answer = await self._api.ask("PATCH", *self._instance_path, "hitlDetails", body=body)
         match answer.status:
@@ -123,7 +133,7 @@ class Attempt:
             case 404:
                 return self._not_yet("the task does not wait for a response yet")
             case 400:
-                return Gone(
+                return DeliveryImpossible(
                     f"Airflow answered 400: the task offers no option {ANSWER}, so it is none of waitd's"
                 )
         return _refused(answer)
@@ -139,7 +149,9 @@ class Attempt:
         if self._ending.state == "success" and self._ending.payload is not None:
             pushed = await self._push(self._target.key, self._ending.payload)
             if pushed.status == 409 and await self._pulled(self._target.key) != self._ending.payload:
-                return Gone(f"Airflow answered 409: the task has another XCom {self._target.key}")
+                return DeliveryImpossible(
+                    f"Airflow answered 409: the task has another XCom {self._target.key}"
+                )
             if pushed.status not in {201, 409}:
                 return _refused(pushed)
         body = {"new_state": self._ending.new_state}
@@ -147,7 +159,7 @@ class Attempt:
         # 409: it is in that state already, and the mark says by whom
         return Delivered() if answer.status in {200, 409} else _refused(answer)
 
-    async def _push(self, key: str, value: Any) -> Answer:
+    async def _push(self, key: str, value: Any) -> AirflowAnswer:
         body = {"key": key, "value": value, "map_index": self._place.map_index}
         return await self._api.ask("POST", *self._task, "xcomEntries", body=body)
 
@@ -164,11 +176,11 @@ class Attempt:
         left = await self._left()
         match cleared(left, self._ending.event_id, now=self._now, ordered_at=self._now - self._age):
             case Cleared.JUST_NOW:
-                return Postponed(
+                return DeliveryPostponed(
                     f"cleared, and nothing heard: for {CLEAR_SECONDS:g} s it may be on its way", _CLEAR_PAUSE
                 )
             case Cleared.BEFORE if doubt := await self._doubt(sent_at_in(left)):
-                return Gone(
+                return DeliveryImpossible(
                     f"a clear was sent, {doubt}, and a second one could hit the running task. Clear the task in Airflow, its outcome is "
                     "there; or redeliver, if it stands still"
                 )
@@ -183,7 +195,7 @@ class Attempt:
         await self._api.ask("DELETE", *self._store, query=self._map_index)
         return _refused(answer)
 
-    async def _send_clear(self) -> Answer:
+    async def _send_clear(self) -> AirflowAnswer:
         body = {
             "dry_run": False,
             "dag_run_id": self._place.run_id,
@@ -208,7 +220,7 @@ class Attempt:
                     return "Airflow's audit log has it, the task stands as before"
                 seen += 1
         except Stopped as stopped:
-            if isinstance(stopped.receipt, Gone):
+            if isinstance(stopped.receipt, DeliveryImpossible):
                 return f"Airflow's audit log does not tell whether it arrived ({stopped.why})"
             raise
         return "among too many others to tell whether it arrived" if seen >= LISTED else None
@@ -218,7 +230,9 @@ class Attempt:
         answer = await self._api.ask("GET", *self._store, query=self._map_index)
         if answer.status != 200 and not (answer.status == 404 and "detail" in answer.fields):
             raise Stopped(
-                Refused(f"Airflow answered {answer.status} to the question what is in the state store")
+                DeliveryRefused(
+                    f"Airflow answered {answer.status} to the question what is in the state store"
+                )
             )
         return answer.fields.get("value")
 
@@ -242,15 +256,15 @@ class Attempt:
 
     def _not_yet(self, why: str) -> Receipt:
         pause = not_yet_pause(self._age)
-        return Refused(why) if pause is None else Postponed(why, pause)
+        return DeliveryRefused(why) if pause is None else DeliveryPostponed(why, pause)
 
 
 def _state(instance: Mapping[str, Any]) -> str:
     return str(instance.get("state") or "not scheduled")[:32]
 
 
-def _refused(answer: Answer) -> Receipt:
+def _refused(answer: AirflowAnswer) -> Receipt:
     """What an answer means that no mode expects. What it quotes of the question is not passed on."""
     if answer.status == 422:
-        return Gone("Airflow answered 422: it does not take what was sent")
-    return Refused(f"Airflow answered {answer.status}")
+        return DeliveryImpossible("Airflow answered 422: it does not take what was sent")
+    return DeliveryRefused(f"Airflow answered {answer.status}")

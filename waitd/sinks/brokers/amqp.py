@@ -16,13 +16,13 @@ from yarl import URL
 
 from waitd.core.connections.connection import Connection
 from waitd.core.errors import InvalidInput
-from waitd.core.waits.delivery import Delivered, Gone, Receipt
+from waitd.core.waits.delivery import Delivered, DeliveryImpossible, Receipt
 from waitd.core.waits.event import CONTENT_TYPE
 from waitd.models import Strict, parsed
 from waitd.outgoing import Outgoing
-from waitd.ports import Connections, Parcel
+from waitd.ports import Connections, OutboxItem
 from waitd.sinks.brokers.broker import Address, BrokerSink, ConnId, Sentences, is_true, refused, tls_of
-from waitd.sinks.client_pool import Shared
+from waitd.sinks.client_pool import ClientPool
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange
@@ -82,7 +82,9 @@ class AmqpSink(BrokerSink[AmqpTarget, "AbstractConnection"]):
 
     def __init__(self, connections: Connections, outgoing: Outgoing | None = None) -> None:
         super().__init__(connections, outgoing)
-        self._doors: Shared[_Door] = Shared(lambda d: d.channel.close(), lambda d: not d.channel.is_closed)
+        self._doors: ClientPool[_Door] = ClientPool(
+            lambda d: d.channel.close(), lambda d: not d.channel.is_closed
+        )
 
     async def __aexit__(self, *error: object) -> None:
         """Closes channels and connections."""
@@ -122,7 +124,7 @@ class AmqpSink(BrokerSink[AmqpTarget, "AbstractConnection"]):
         transport = client.transport  # `client.is_closed` hears of `close` only, not of a broker that hung up
         return transport is not None and not transport.connection.is_closed
 
-    async def _send(self, client: "AbstractConnection", target: AmqpTarget, parcel: Parcel) -> Receipt:
+    async def _send(self, client: "AbstractConnection", target: AmqpTarget, parcel: OutboxItem) -> Receipt:
         from aio_pika import DeliveryMode, Message
 
         message = Message(
@@ -140,11 +142,11 @@ class AmqpSink(BrokerSink[AmqpTarget, "AbstractConnection"]):
                 raise
         return Delivered()
 
-    def _explained(self, error: Exception, target: AmqpTarget, parcel: Parcel) -> Receipt:  # noqa: ARG002 - the base's shape
+    def _explained(self, error: Exception, target: AmqpTarget, parcel: OutboxItem) -> Receipt:  # noqa: ARG002 - the base's shape
         limit = _MAX_SIZE.search(str(error))
         # Others that were in flight on the channel hear of it too.
         if limit is not None and len(parcel.event) > int(limit[1]):
-            return Gone("the event is larger than this RabbitMQ takes (max_message_size)")
+            return DeliveryImpossible("the event is larger than this RabbitMQ takes (max_message_size)")
         return refused(error, _sentences(), self.broker)
 
 

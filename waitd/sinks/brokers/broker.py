@@ -17,12 +17,12 @@ from pydantic import Field
 
 from waitd import models
 from waitd.core.connections.connection import Connection, origin_of
-from waitd.core.connections.egress import EgressRefused, Named
+from waitd.core.connections.egress import EgressRefused, HostSource
 from waitd.core.errors import NotInstalled, WaitdError
-from waitd.core.waits.delivery import Receipt, Refused
+from waitd.core.waits.delivery import DeliveryRefused, Receipt
 from waitd.outgoing import Outgoing
-from waitd.ports import Connections, Parcel, SinkTarget
-from waitd.sinks.client_pool import Shared
+from waitd.ports import Connections, OutboxItem, SinkTarget
+from waitd.sinks.client_pool import ClientPool
 
 Target = TypeVar("Target", bound=SinkTarget)
 Client = TypeVar("Client")
@@ -55,7 +55,7 @@ class BrokerSink(ABC, Generic[Target, Client]):
         """`outgoing` holds the egress rules, default: those that always hold."""
         self._connections = connections
         self._outgoing = outgoing or Outgoing()
-        self._clients: Shared[Client] = Shared(self._close, self._usable)
+        self._clients: ClientPool[Client] = ClientPool(self._close, self._usable)
 
     async def __aenter__(self) -> Self:
         """Opens nothing yet."""
@@ -85,8 +85,8 @@ class BrokerSink(ABC, Generic[Target, Client]):
         """None: brokers know no signatures."""
         return None
 
-    async def deliver(self, target: Target, parcel: Parcel) -> Receipt:
-        """One attempt. The caller bounds it in time; every trouble is a `Refused` or `Gone`, never an exception."""
+    async def deliver(self, target: Target, parcel: OutboxItem) -> Receipt:
+        """One attempt. The caller bounds it in time; every trouble is a `DeliveryRefused` or `Gone`, never an exception."""
         try:
             connection = await self._connections.get(target.conn_id or "")
             key = self._client_key(target)
@@ -98,13 +98,13 @@ class BrokerSink(ABC, Generic[Target, Client]):
                         self._clients.drop(key, client)
                     raise
         except WaitdError as error:  # mended by the operator, at best before the ladder ends
-            return Refused(str(error))
+            return DeliveryRefused(str(error))
         except TimeoutError:  # of opening a client: an attempt has its limit outside
-            return Refused(f"no connection to {self.broker} could be made in time")
+            return DeliveryRefused(f"no connection to {self.broker} could be made in time")
         except asyncio.CancelledError:
             if _is_cancelled():
                 raise
-            return Refused(f"the connection to {self.broker} was closed before it had answered")
+            return DeliveryRefused(f"the connection to {self.broker} was closed before it had answered")
         except Exception as error:  # noqa: BLE001 - whatever a library raises: the event is not delivered
             return self._explained(error, target, parcel)
 
@@ -115,7 +115,7 @@ class BrokerSink(ABC, Generic[Target, Client]):
     def _judged(self, address: "Address") -> "Address":
         """The address, if the egress rules let events go there: it is the operator's choice, so its name is judged."""
         try:
-            self._outgoing.judge_host(*address, Named.BY_OPERATOR)
+            self._outgoing.judge_host(*address, HostSource.BY_OPERATOR)
         except EgressRefused as error:
             raise Misconfigured(f"no event may go there: {error.why}") from None
         return address
@@ -145,11 +145,11 @@ class BrokerSink(ABC, Generic[Target, Client]):
         return False
 
     @abstractmethod
-    async def _send(self, client: Client, target: Target, parcel: Parcel) -> Receipt:
+    async def _send(self, client: Client, target: Target, parcel: OutboxItem) -> Receipt:
         """Publishes, and waits for the broker's acknowledgement."""
 
     @abstractmethod
-    def _explained(self, error: Exception, target: Target, parcel: Parcel) -> Receipt:
+    def _explained(self, error: Exception, target: Target, parcel: OutboxItem) -> Receipt:
         """What an exception of `_open` or `_send` means."""
 
 
@@ -164,17 +164,17 @@ def _is_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-def refused(error: Exception, sentences: Sentences, broker: str) -> Refused:
+def refused(error: Exception, sentences: Sentences, broker: str) -> DeliveryRefused:
     """The first sentence that fits; an error's own text may name addresses, and quote what was sent."""
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return Refused(f"the TLS certificate of {broker} is not accepted")
+            return DeliveryRefused(f"the TLS certificate of {broker} is not accepted")
         if isinstance(cause, ssl.SSLError):
-            return Refused(f"the TLS handshake with {broker} failed")
+            return DeliveryRefused(f"the TLS handshake with {broker} failed")
     for kinds, sentence in sentences:
         if isinstance(error, kinds):
-            return Refused(sentence)
-    return Refused(f"the event could not be sent to {broker} ({type(error).__name__})")
+            return DeliveryRefused(sentence)
+    return DeliveryRefused(f"the event could not be sent to {broker} ({type(error).__name__})")
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field, StringConstraints
 
 from waitd.core.connections.connection import Connection
-from waitd.core.waits.delivery import Delivered, Gone, Receipt
+from waitd.core.waits.delivery import Delivered, DeliveryImpossible, Receipt
 from waitd.core.waits.event import CONTENT_TYPE
 from waitd.models import Strict, parsed
-from waitd.ports import Parcel
+from waitd.ports import OutboxItem
 from waitd.sinks.brokers.broker import (
     Address,
     BrokerSink,
@@ -141,19 +141,19 @@ class KafkaSink(BrokerSink[KafkaTarget, "AIOKafkaProducer"]):
         )
         return not isinstance(error, harmless)
 
-    async def _send(self, client: "AIOKafkaProducer", target: KafkaTarget, parcel: Parcel) -> Receipt:
+    async def _send(self, client: "AIOKafkaProducer", target: KafkaTarget, parcel: OutboxItem) -> Receipt:
         key = parcel.wait_id if target.key is None else target.key
         headers = [("content-type", CONTENT_TYPE.encode()), ("delivery-id", parcel.id.encode())]
         await client.send_and_wait(target.topic, parcel.event, key=key.encode(), headers=headers)
         return Delivered()
 
-    def _explained(self, error: Exception, target: KafkaTarget, parcel: Parcel) -> Receipt:  # noqa: ARG002 - the base's shape
+    def _explained(self, error: Exception, target: KafkaTarget, parcel: OutboxItem) -> Receipt:  # noqa: ARG002 - the base's shape
         from aiokafka import errors
 
         if isinstance(error, errors.MessageSizeTooLargeError):
-            return Gone("the event is larger than this Kafka takes (message.max.bytes)")
+            return DeliveryImpossible("the event is larger than this Kafka takes (message.max.bytes)")
         if isinstance(error, errors.InvalidTopicError):
-            return Gone("Kafka takes no topic of this name")
+            return DeliveryImpossible("Kafka takes no topic of this name")
         return refused(error, _sentences(), self.broker)
 
 

@@ -11,10 +11,10 @@ from pydantic import Field
 
 from waitd.core.connections.connection import Connection
 from waitd.core.errors import InvalidInput
-from waitd.core.waits.delivery import Delivered, Gone, Receipt, Refused
+from waitd.core.waits.delivery import Delivered, DeliveryImpossible, DeliveryRefused, Receipt
 from waitd.core.waits.event import CONTENT_TYPE
 from waitd.models import Strict, parsed
-from waitd.ports import Parcel
+from waitd.ports import OutboxItem
 from waitd.sinks.brokers.broker import BrokerSink, ConnId, Sentences, refused, tls_of
 
 if TYPE_CHECKING:
@@ -98,15 +98,15 @@ class NatsSink(BrokerSink[NatsTarget, "Publisher"]):
     def _usable(self, client: "Publisher") -> bool:
         return client.is_connected
 
-    async def _send(self, client: "Publisher", target: NatsTarget, parcel: Parcel) -> Receipt:
+    async def _send(self, client: "Publisher", target: NatsTarget, parcel: OutboxItem) -> Receipt:
         headers = {"Nats-Msg-Id": parcel.id, "Content-Type": CONTENT_TYPE}
         return receipt_of(await client.publish(target.subject, parcel.event, headers))
 
-    def _explained(self, error: Exception, target: NatsTarget, parcel: Parcel) -> Receipt:  # noqa: ARG002 - the base's shape
+    def _explained(self, error: Exception, target: NatsTarget, parcel: OutboxItem) -> Receipt:  # noqa: ARG002 - the base's shape
         from nats import errors
 
         if isinstance(error, errors.MaxPayloadError):
-            return Gone("the event is larger than this NATS server takes (max_payload)")
+            return DeliveryImpossible("the event is larger than this NATS server takes (max_payload)")
         # Some refusals at the door come as text only.
         if "authorization violation" in str(error).lower() or "authentication" in str(error).lower():
             error = errors.AuthorizationError()
@@ -212,19 +212,23 @@ class Publisher:
 def receipt_of(message: "Msg") -> Receipt:
     """What the answer to a publish means."""
     if (message.headers or {}).get("Status") == "503":
-        return Refused("no JetStream stream listens to the subject")
+        return DeliveryRefused("no JetStream stream listens to the subject")
     try:
         answer = orjson.loads(message.data)
     except orjson.JSONDecodeError:
         answer = None
     if not isinstance(answer, dict):
-        return Refused("the answer is no acknowledgement of JetStream")
+        return DeliveryRefused("the answer is no acknowledgement of JetStream")
     error = answer.get("error")
     if isinstance(error, dict):
         code, description = error.get("err_code"), str(error.get("description"))[:_DESCRIPTION]
-        answer_type = Gone if code in _TOO_LARGE else Refused
+        answer_type = DeliveryImpossible if code in _TOO_LARGE else DeliveryRefused
         return answer_type(f"JetStream refused it: {description} (error {code})")
-    return Delivered() if answer.get("stream") else Refused("the answer is no acknowledgement of JetStream")
+    return (
+        Delivered()
+        if answer.get("stream")
+        else DeliveryRefused("the answer is no acknowledgement of JetStream")
+    )
 
 
 def _prepare(connection: Connection) -> tuple[Any, "type[Client]"]:

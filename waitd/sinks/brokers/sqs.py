@@ -19,11 +19,11 @@ from waitd.core.connections.aws import is_region
 from waitd.core.connections.connection import Connection, origin_of
 from waitd.core.connections.destinations import check_queue_url, check_region, queue_origin, queue_region
 from waitd.core.errors import InvalidInput, NotHere
-from waitd.core.waits.delivery import Delivered, Gone, Receipt, Refused
+from waitd.core.waits.delivery import Delivered, DeliveryImpossible, DeliveryRefused, Receipt
 from waitd.core.waits.event import CONTENT_TYPE
 from waitd.models import Strict, parsed
 from waitd.outgoing import Outgoing
-from waitd.ports import Connections, Parcel
+from waitd.ports import Connections, OutboxItem
 from waitd.sinks.brokers.broker import (
     Address,
     BrokerSink,
@@ -128,7 +128,7 @@ class SqsSink(BrokerSink[SqsTarget, SqsClient]):
 
     def _check_queue(self, target: SqsTarget) -> None:
         """As far as the connection is known; the queue is compared with it again whenever something is sent."""
-        connection = self._connections.peek(target.conn_id)
+        connection = self._connections.cached_any(target.conn_id)
         if connection is None:
             return
         try:
@@ -170,11 +170,11 @@ class SqsSink(BrokerSink[SqsTarget, SqsClient]):
     async def _close(self, client: SqsClient) -> None:
         await client.stack.aclose()
 
-    async def _send(self, client: SqsClient, target: SqsTarget, parcel: Parcel) -> Receipt:
+    async def _send(self, client: SqsClient, target: SqsTarget, parcel: OutboxItem) -> Receipt:
         try:
             queue_origin(target.queue_url, endpoint=client.endpoint, region=client.region)
         except ValueError as error:
-            return Refused(str(error))
+            return DeliveryRefused(str(error))
         fifo = {
             "MessageGroupId": target.message_group_id or parcel.wait_id,
             "MessageDeduplicationId": parcel.id,
@@ -187,10 +187,10 @@ class SqsSink(BrokerSink[SqsTarget, SqsClient]):
         )
         digest = hashlib.md5(parcel.event, usedforsecurity=False).hexdigest()
         if not answer.get("MessageId") or answer.get("MD5OfMessageBody") != digest:
-            return Refused("SQS took something else than the event")
+            return DeliveryRefused("SQS took something else than the event")
         return Delivered()
 
-    def _explained(self, error: Exception, target: SqsTarget, parcel: Parcel) -> Receipt:  # noqa: ARG002 - the base's shape
+    def _explained(self, error: Exception, target: SqsTarget, parcel: OutboxItem) -> Receipt:  # noqa: ARG002 - the base's shape
         from botocore.exceptions import ClientError
 
         if isinstance(error, ClientError):
@@ -253,14 +253,14 @@ def _warm_session() -> Any:
 def _answered(code: str, message: str) -> Receipt:
     """What an error of SQS means; its message may quote the request and is not passed on."""
     if code in _UNSENDABLE:
-        return Gone(_UNSENDABLE[code])
+        return DeliveryImpossible(_UNSENDABLE[code])
     if code in {"InvalidParameterValue", "MessageTooLong"} and (
         "shorter" in message or code == "MessageTooLong"
     ):
-        return Gone("the event is larger than SQS takes")
+        return DeliveryImpossible("the event is larger than SQS takes")
     if code in _REFUSALS:
-        return Refused(_REFUSALS[code])
-    return Refused(f"SQS refused it: {code if _CODE.fullmatch(code) else 'no error code'}")
+        return DeliveryRefused(_REFUSALS[code])
+    return DeliveryRefused(f"SQS refused it: {code if _CODE.fullmatch(code) else 'no error code'}")
 
 
 _UNSENDABLE = {"InvalidMessageContents": "the event has characters that SQS does not take"}

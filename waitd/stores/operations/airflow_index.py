@@ -8,11 +8,11 @@ import orjson
 from sqlalchemy import Integer, Text, bindparam, func, select, text
 
 from waitd.core.waits.wait import WaitId
-from waitd.ports import StoredWait, ToldThere
+from waitd.ports import AirflowWait, StoredWait
 from waitd.stores.operations.transaction import Transaction
 from waitd.stores.schema import airflow_waits, waits
 from waitd.stores.sqlite import bulk
-from waitd.stores.sqlite.connection_thread import Link
+from waitd.stores.sqlite.connection_thread import ConnectionThread
 from waitd.stores.sqlite.statements import Statement
 from waitd.stores.text import well_formed
 
@@ -70,14 +70,17 @@ def _rows(some: Iterable[StoredWait]) -> list[tuple[str, str]]:
     return list(dict.fromkeys((conn_id, wait_id) for conn_id, wait_id in told if isinstance(conn_id, str)))
 
 
-async def airflow_connections(link: Link) -> list[str]:
+async def airflow_connections(link: ConnectionThread) -> list[str]:
     """The conn_ids by which waits that are waiting will tell an Airflow."""
     return [conn_id for (conn_id,) in await CONNECTIONS.run(link)]
 
 
-async def waits_telling(link: Link, conn_id: str, after: WaitId | None, limit: int) -> list[ToldThere]:
+async def waits_telling(
+    link: ConnectionThread, conn_id: str, after: WaitId | None, limit: int
+) -> list[AirflowWait]:
     """A page of the waiting waits that will tell this Airflow, in the order of their ids."""
     values = {"conn_id": well_formed(conn_id), "after": after or "", "limit": limit}
     return [
-        ToldThere(WaitId(wait_id), orjson.loads(sink)) for wait_id, sink in await TELLING.run(link, **values)
+        AirflowWait(WaitId(wait_id), orjson.loads(sink))
+        for wait_id, sink in await TELLING.run(link, **values)
     ]

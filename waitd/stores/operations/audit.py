@@ -6,8 +6,8 @@ from sqlalchemy import Float, Integer, bindparam, select
 from sqlalchemy import delete as delete_from
 
 from waitd.core.errors import Conflict, NotFound
-from waitd.core.waits.audit import Change, change
-from waitd.ports import Added, AuditFilter, StoredChange
+from waitd.core.waits.audit import AuditEntry, change
+from waitd.ports import Added, AuditFilter, StoredAuditEntry
 from waitd.stores.operations.requests import (
     Add,
     Cancel,
@@ -22,11 +22,11 @@ from waitd.stores.operations.requests import (
 from waitd.stores.operations.transaction import Transaction
 from waitd.stores.schema import audit
 from waitd.stores.sqlite import bulk
-from waitd.stores.sqlite.connection_thread import Link
+from waitd.stores.sqlite.connection_thread import ConnectionThread
 from waitd.stores.sqlite.statements import Statement
 from waitd.stores.text import well_formed
 
-_INSERT = bulk.insert_into("audit", Change._fields)
+_INSERT = bulk.insert_into("audit", AuditEntry._fields)
 #: Operations that bring their line with them.
 _OWN = (Record, SaveKeys)
 #: The oldest lines. Those that are looked at are as many as may be deleted, so that a look which finds nothing costs nothing.
@@ -50,9 +50,9 @@ def record(transaction: Transaction, group: Sequence[Operation]) -> None:
     bulk.write(transaction.link, _INSERT, rows)
 
 
-def _changes(operation: Operation, now: float) -> Iterator[Change]:
+def _changes(operation: Operation, now: float) -> Iterator[AuditEntry]:
     match operation:
-        case Record(change=told) | SaveKeys(change=Change() as told):
+        case Record(change=told) | SaveKeys(change=AuditEntry() as told):
             yield told
         case Add(by=by) if by is not None:
             new = [added for added in operation.answer if isinstance(added, Added) and added.created]
@@ -88,7 +88,7 @@ async def prune(transaction: Transaction, operations: Sequence[PruneAudit]) -> N
             _DELETE.write(transaction.link, last=max(old)[0], before=operation.before)
 
 
-async def find(link: Link, wanted: AuditFilter) -> list[StoredChange]:
+async def find(link: ConnectionThread, wanted: AuditFilter) -> list[StoredAuditEntry]:
     """Lines that meet the filter, newest first."""
     query = select(audit).order_by(audit.c.number.desc()).limit(wanted.limit)
     if wanted.principal is not None:
@@ -99,4 +99,4 @@ async def find(link: Link, wanted: AuditFilter) -> list[StoredChange]:
         query = query.where(audit.c.subject == well_formed(wanted.subject))
     if wanted.before is not None:
         query = query.where(audit.c.number < wanted.before)
-    return [StoredChange(number, Change(*line)) for number, *line in await Statement(query).run(link)]
+    return [StoredAuditEntry(number, AuditEntry(*line)) for number, *line in await Statement(query).run(link)]

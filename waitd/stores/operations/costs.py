@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Integer, Select, Text, bindparam, delete, func, literal_column, select
 
-from waitd.core.costs.model import Measured, Waiting
+from waitd.core.costs.model import Measured, WaitingTotals
 from waitd.ports import CostFilter, CostSums, StoredWait
 from waitd.stores.operations.requests import SaveOverhead
 from waitd.stores.operations.transaction import Transaction
 from waitd.stores.schema import costs
 from waitd.stores.sqlite import bulk
-from waitd.stores.sqlite.connection_thread import Link
+from waitd.stores.sqlite.connection_thread import ConnectionThread
 from waitd.stores.sqlite.statements import Statement, one_of, texts
 from waitd.stores.text import well_formed
 
@@ -63,12 +63,12 @@ def day_of(at: float) -> str:
 async def add(transaction: Transaction, ended: Iterable[StoredWait]) -> None:
     """Adds what waits that end in this transaction have cost."""
     rules = transaction.rules.costs
-    sums: dict[_Key, Waiting] = {}
+    sums: dict[_Key, WaitingTotals] = {}
     for wait in ended:
         if wait.measured is None or wait.finished_at is None:
             continue
         spec, day = wait.spec, day_of(wait.finished_at)
-        one = Waiting.of(
+        one = WaitingTotals.of(
             spec.kind,
             spec.sinks,
             seconds=wait.finished_at - wait.created_at,
@@ -93,16 +93,16 @@ def save_overhead(transaction: Transaction, operations: Sequence[SaveOverhead]) 
     """Adds what belonged to no wait, and deletes sums of days that are older than they are kept."""
     if not operations:
         return
-    total = Waiting("")
+    total = WaitingTotals("")
     for operation in operations:
-        total = total.plus(Waiting("", measured=operation.measured))
+        total = total.plus(WaitingTotals("", measured=operation.measured))
     key = _Key("", NOBODY, day_of(transaction.now), "", "")
     bulk.write(transaction.link, _ADD, [_row(key, total)])
     before = day_of(transaction.now - transaction.rules.costs.retention)
     PRUNE.write(transaction.link, before=before)
 
 
-def _row(key: _Key, waiting: Waiting) -> tuple[Any, ...]:
+def _row(key: _Key, waiting: WaitingTotals) -> tuple[Any, ...]:
     return (*key, *waiting[1:-1], *waiting.measured)
 
 
@@ -111,7 +111,7 @@ def _row(key: _Key, waiting: Waiting) -> tuple[Any, ...]:
 _DIMENSIONS = {"kind": costs.c.kind, "day": costs.c.day}
 
 
-async def find(link: Link, wanted: CostFilter) -> CostSums:
+async def find(link: ConnectionThread, wanted: CostFilter) -> CostSums:
     """The sums; see `ApiStore.costs`."""
     dimension = _DIMENSIONS.get(wanted.by, costs.c.value)
     label = "" if wanted.by in _DIMENSIONS else well_formed(wanted.by)
@@ -125,7 +125,7 @@ async def find(link: Link, wanted: CostFilter) -> CostSums:
         .limit(wanted.limit + 1)
     ).run(link)
     names = [name for (name,) in first[: wanted.limit]]
-    rows: dict[str, list[Waiting]] = {name: [] for name in names}
+    rows: dict[str, list[WaitingTotals]] = {name: [] for name in names}
     for name, *sums in await Statement(
         _summed(dimension).where(*of_label, one_of(dimension, "names")).group_by(dimension, costs.c.kind)
     ).run(link, names=texts(names)):
@@ -156,6 +156,6 @@ def _within(wanted: CostFilter, label: str) -> list[ColumnElement[bool]]:
     return [*conditions, costs.c.namespace == well_formed(wanted.namespace)]
 
 
-def _waiting(row: Sequence[Any]) -> Waiting:
+def _waiting(row: Sequence[Any]) -> WaitingTotals:
     kind, waits, seconds, pokes, parked, resumed, *measured = row
-    return Waiting(kind, waits, seconds, pokes, parked, resumed, Measured(*measured))
+    return WaitingTotals(kind, waits, seconds, pokes, parked, resumed, Measured(*measured))

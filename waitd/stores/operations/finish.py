@@ -9,12 +9,12 @@ from msgspec.structs import replace
 from waitd.core.errors import Conflict
 from waitd.core.waits.submission import JobCancel, cancel_at_end
 from waitd.core.waits.wait import Outcome, WaitState
-from waitd.ports import Ended, StoredWait
+from waitd.ports import StoredOutcome, StoredWait
 from waitd.stores.codec import WaitRow, encode_job_cancel, event_bytes, outcome_in, stored_wait
 from waitd.stores.operations import airflow_index as telling
 from waitd.stores.operations import costs
 from waitd.stores.operations.outbox import NewDelivery, insert_deliveries, new_deliveries
-from waitd.stores.operations.requests import Cancel, Finish
+from waitd.stores.operations.requests import Cancel, FinishWait
 from waitd.stores.operations.transaction import Transaction, sliced
 from waitd.stores.progress import encode_progress
 from waitd.stores.queries.rows import not_found, seen_from, wait_rows
@@ -38,12 +38,12 @@ class End:
     deliver: bool = True
 
 
-async def end(transaction: Transaction, ends: Sequence[End]) -> dict[str, Ended]:
+async def end(transaction: Transaction, ends: Sequence[End]) -> dict[str, StoredOutcome]:
     """Ends waits that are waiting, in this order; what became of each, by id."""
     updates: list[tuple[Any, ...]] = []
     outbox: list[NewDelivery] = []
     jobs: list[tuple[Any, ...]] = []
-    ended: dict[str, Ended] = {}
+    ended: dict[str, StoredOutcome] = {}
     async for part in sliced(ends):
         for item in part:
             event = event_bytes(item.wait, item.outcome, item.finished_at)
@@ -66,7 +66,7 @@ async def end(transaction: Transaction, ends: Sequence[End]) -> dict[str, Ended]
             if job_cancel is not None:
                 jobs.append((item.wait.id, encode_job_cancel(job_cancel), job_cancel.next_attempt_at))
             wait = replace(_as_ended(item, event, new, job_cancel), measured=measured)
-            ended[item.wait.id] = Ended(wait, frozenset(d.destination for d in new))
+            ended[item.wait.id] = StoredOutcome(wait, frozenset(d.destination for d in new))
     bulk.write(transaction.link, _END, updates)
     bulk.write(transaction.link, _CANCEL_JOB, jobs)
     telling.forget(transaction, (item.wait for item in ends))
@@ -97,9 +97,9 @@ def _as_ended(
     )
 
 
-async def finish(transaction: Transaction, operations: Sequence[Finish]) -> None:
+async def finish(transaction: Transaction, operations: Sequence[FinishWait]) -> None:
     """Ends what the poker saw end; a wait that had ended before is answered with None."""
-    first: dict[str, Finish] = {}
+    first: dict[str, FinishWait] = {}
     for operation in operations:
         first.setdefault(operation.ending.id, operation)
     rows = await wait_rows(transaction.link, list(first))

@@ -11,7 +11,7 @@ from waitd.core.waits.audit import Caller
 from waitd.core.waits.step import cancelled
 from waitd.core.waits.submission import first_submission
 from waitd.core.waits.wait import NOTHING_SEEN, WaitId, WaitState
-from waitd.ports import Added, Keyed, NewWait, StoredWait
+from waitd.ports import Added, IdempotentSubmit, NewWait, StoredWait
 from waitd.stores.codec import WaitRow, checked_keys, stored_wait
 from waitd.stores.operations import airflow_index as telling
 from waitd.stores.operations.finish import End, end
@@ -20,7 +20,7 @@ from waitd.stores.operations.transaction import Transaction, sliced
 from waitd.stores.queries.rows import deliveries_of
 from waitd.stores.schema import HOLDS_ITS_KEY, waits
 from waitd.stores.sqlite import bulk
-from waitd.stores.sqlite.connection_thread import Link
+from waitd.stores.sqlite.connection_thread import ConnectionThread
 from waitd.stores.sqlite.statements import Statement, one_of, texts
 from waitd.stores.text import well_formed
 
@@ -110,7 +110,7 @@ async def apply(transaction: Transaction, operations: Sequence[Add]) -> None:
     transaction.added += [c.added.wait for c in fresh if c.added.wait.id not in gone]
 
 
-def _insert(link: Link, fresh: Sequence[Candidate], losers: Container[WaitId]) -> None:
+def _insert(link: ConnectionThread, fresh: Sequence[Candidate], losers: Container[WaitId]) -> None:
     """The rows of new waits. `losers`: those that a later one of them has superseded. Most have no keys, and bind fewer values."""
     rows, with_keys = [], []
     for candidate in fresh:
@@ -151,7 +151,9 @@ def _answer(
     return candidate.added
 
 
-async def replays(link: Link, submits: Sequence[Keyed]) -> list[Added | Conflict | None]:
+async def replays(
+    link: ConnectionThread, submits: Sequence[IdempotentSubmit]
+) -> list[Added | Conflict | None]:
     """What came in under the keys of `submits` before; see `ApiStore.replays`."""
     keys = [Key(submit.namespace, submit.key) for submit in submits]
     # A key that is no text was never stored.
@@ -159,7 +161,7 @@ async def replays(link: Link, submits: Sequence[Keyed]) -> list[Added | Conflict
     return [_replay(known.get(key), submit) for key, submit in zip(keys, submits, strict=True)]
 
 
-def _replay(before: _Known | None, submit: Keyed) -> Added | Conflict | None:
+def _replay(before: _Known | None, submit: IdempotentSubmit) -> Added | Conflict | None:
     if before is None:
         return None
     return Added(before.wait, created=False) if before.body_digest == submit.body_digest else _other_body()
@@ -174,7 +176,7 @@ def _keys_of(operations: Sequence[Add]) -> set[Key]:
     return {c.idempotency_key for c in candidates if c.idempotency_key is not None}
 
 
-async def _known(link: Link, keys: set[Key]) -> dict[Key, _Known]:
+async def _known(link: ConnectionThread, keys: set[Key]) -> dict[Key, _Known]:
     """The waits that came in before under `keys`, as they are now."""
     rows = await _rows_by_key(link, _BY_IDEMPOTENCY_KEY, keys)
     ended = [row.id for row in rows.values() if row.finished_at is not None]
@@ -210,7 +212,7 @@ async def _supersede(
     return frozenset(wait.id for wait in losers), ends
 
 
-async def _rows_by_key(link: Link, query: Statement, keys: Iterable[Key]) -> dict[Key, WaitRow]:
+async def _rows_by_key(link: ConnectionThread, query: Statement, keys: Iterable[Key]) -> dict[Key, WaitRow]:
     by_namespace: dict[str, list[str]] = {}
     for namespace, key in keys:
         by_namespace.setdefault(namespace, []).append(key)

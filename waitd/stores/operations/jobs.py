@@ -13,7 +13,7 @@ from waitd.stores.operations.transaction import Transaction
 from waitd.stores.queries.rows import wait_rows
 from waitd.stores.schema import HAS_JOB_TO_CANCEL, waits
 from waitd.stores.sqlite import bulk
-from waitd.stores.sqlite.connection_thread import Link
+from waitd.stores.sqlite.connection_thread import ConnectionThread
 from waitd.stores.sqlite.statements import Statement
 
 _SAVE_SUBMISSION = bulk.update("waits", ("id", "submission"), "1 = 1")
@@ -56,7 +56,7 @@ def save_job_cancels(transaction: Transaction, operations: Sequence[SaveJobCance
     bulk.write(transaction.link, _SAVE_JOB_CANCEL, list(rows.values()))
 
 
-async def to_cancel(link: Link, after: WaitId | None, limit: int) -> list[StoredWait]:
+async def to_cancel(link: ConnectionThread, after: WaitId | None, limit: int) -> list[StoredWait]:
     """A page of ended waits whose jobs are still to be cancelled, in the order of their ids."""
     rows = await JOBS_TO_CANCEL.run(link, after=after or "", limit=limit)
     return [stored_wait(WaitRow._make(row)) for row in rows]

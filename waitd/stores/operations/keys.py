@@ -11,7 +11,7 @@ from waitd.stores.operations.requests import DeleteKeys, SaveKeys
 from waitd.stores.operations.transaction import Transaction
 from waitd.stores.schema import api_keys
 from waitd.stores.sqlite import bulk
-from waitd.stores.sqlite.connection_thread import Link
+from waitd.stores.sqlite.connection_thread import ConnectionThread
 from waitd.stores.sqlite.statements import Statement, one_of, texts
 
 _INSERT = bulk.insert_into("api_keys", api_keys.c.keys())
@@ -32,7 +32,7 @@ def delete(transaction: Transaction, operations: Sequence[DeleteKeys]) -> None:
         _DELETE.write(transaction.link, ids=texts(operation.ids))
 
 
-async def stored(link: Link) -> list[ApiKey]:
+async def stored(link: ConnectionThread) -> list[ApiKey]:
     """Every key, the oldest first."""
     return [
         ApiKey(key_id, bytes(digest), ROLES[role], *rest)

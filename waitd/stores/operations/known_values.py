@@ -3,7 +3,7 @@
 from sqlalchemy import Text, bindparam, select
 
 from waitd.stores.schema import costs
-from waitd.stores.sqlite.connection_thread import Link
+from waitd.stores.sqlite.connection_thread import ConnectionThread
 from waitd.stores.sqlite.statements import Statement
 
 #: For how many days the known values are remembered: ends come in with today's date, or with yesterday's around midnight.
@@ -25,7 +25,7 @@ class KnownValues:
     def __init__(self) -> None:
         self._values: dict[tuple[str, str, str], set[str]] = {}
 
-    async def of(self, link: Link, label: str, namespace: str, day: str) -> set[str]:
+    async def of(self, link: ConnectionThread, label: str, namespace: str, day: str) -> set[str]:
         """Those of one label, to be added to."""
         place = (label, namespace, day)
         if place not in self._values:

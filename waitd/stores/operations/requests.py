@@ -9,11 +9,11 @@ from msgspec import Struct
 
 from waitd.core.auth.api_key import ApiKey
 from waitd.core.costs.model import Measured
-from waitd.core.waits.audit import Caller, Change
+from waitd.core.waits.audit import AuditEntry, Caller
 from waitd.core.waits.delivery import AfterAttempt, DeliveryId
 from waitd.core.waits.submission import JobCancel, Submission
 from waitd.core.waits.wait import Outcome, Progress, WaitId
-from waitd.ports import Added, Ending, Signal
+from waitd.ports import Added, Signal, UnstoredOutcome
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -62,10 +62,10 @@ class Add(Operation):
 
 
 @dataclass(slots=True, eq=False)
-class Finish(Operation):
+class FinishWait(Operation):
     """Ends a wait as the poker saw it; the answer is `Ended` or None."""
 
-    ending: Ending
+    ending: UnstoredOutcome
 
 
 @dataclass(slots=True, eq=False)
@@ -126,7 +126,7 @@ class SaveKeys(Operation):
     """Keeps API keys, and the line of the audit that goes with it."""
 
     keys: Sequence[ApiKey]
-    change: Change | None = None
+    change: AuditEntry | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -140,7 +140,7 @@ class DeleteKeys(Operation):
 class Record(Operation):
     """Keeps a line of the audit."""
 
-    change: Change
+    change: AuditEntry
 
 
 @dataclass(slots=True, eq=False)

@@ -14,7 +14,7 @@ from waitd.ports import Signal, SignalKey
 from waitd.stores.operations.requests import KeepSignal, PruneSignals
 from waitd.stores.operations.transaction import Transaction
 from waitd.stores.schema import signals
-from waitd.stores.sqlite.connection_thread import Link
+from waitd.stores.sqlite.connection_thread import ConnectionThread
 from waitd.stores.sqlite.statements import Statement
 
 #: How many different payloads are kept under one key.
@@ -89,11 +89,11 @@ async def prune(transaction: Transaction, operations: Sequence[PruneSignals]) ->
         operation.answer = [SignalKey(namespace, key) for _, namespace, key in old]
 
 
-async def of_key(link: Link, namespace: str, key: str) -> list[Any]:
+async def of_key(link: ConnectionThread, namespace: str, key: str) -> list[Any]:
     """The payloads under a key, in the order in which they first came."""
     return [orjson.loads(payload) for (payload,) in await OF_KEY.run(link, namespace=namespace, key=key)]
 
 
-async def keys(link: Link) -> list[Signal]:
+async def keys(link: ConnectionThread) -> list[Signal]:
     """Every key that has signals, and when its last one came."""
     return [Signal(namespace, key, received_at) for namespace, key, received_at in await KEYS.run(link)]

@@ -9,9 +9,9 @@ from msgspec.structs import replace
 
 from waitd.core.costs.model import Measured
 from waitd.core.waits.wait import Progress, WaitId
-from waitd.ports import Ended, Signal, StoredWait
+from waitd.ports import Signal, StoredOutcome, StoredWait
 from waitd.stores.operations.known_values import KnownValues
-from waitd.stores.sqlite.connection_thread import Link
+from waitd.stores.sqlite.connection_thread import ConnectionThread
 
 Item = TypeVar("Item")
 #: How many values are built before other tasks get their turn: about a millisecond's worth.
@@ -29,7 +29,7 @@ class CostRules(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class RetentionRules:
     """What the store was told when it was opened.
 
     Attributes:
@@ -60,15 +60,15 @@ class Transaction:
         signals: signals that came.
     """
 
-    link: Link
-    rules: Rules
+    link: ConnectionThread
+    rules: RetentionRules
     now: float
     finished_seq: int
     live_progress: Callable[[WaitId], Progress | None]
     measured: Callable[[StoredWait, float], Measured | None]
     known_values: KnownValues
     added: list[StoredWait] = field(default_factory=list)
-    ended: list[Ended] = field(default_factory=list)
+    ended: list[StoredOutcome] = field(default_factory=list)
     redelivered: set[str] = field(default_factory=set)
     signals: list[Signal] = field(default_factory=list)
 

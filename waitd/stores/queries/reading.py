@@ -20,7 +20,7 @@ from sqlalchemy import (
 
 from waitd.core.waits.delivery import DeliveryId, DeliveryState
 from waitd.core.waits.wait import WaitId
-from waitd.ports import DeliveryFilter, Parcel, StoredDelivery, StoredWait, WaitFilter
+from waitd.ports import DeliveryFilter, OutboxItem, StoredDelivery, StoredWait, WaitFilter
 from waitd.stores.codec import (
     DeliveryRow,
     WaitingRow,
@@ -34,7 +34,7 @@ from waitd.stores.operations.redelivery import HAS_NEWER
 from waitd.stores.operations.transaction import sliced
 from waitd.stores.queries.rows import deliveries_of, not_found, seen_from, wait_rows
 from waitd.stores.schema import IS_QUEUED, IS_WAITING, deliveries, waits
-from waitd.stores.sqlite.connection_thread import Link
+from waitd.stores.sqlite.connection_thread import ConnectionThread
 from waitd.stores.sqlite.statements import Statement, one_of, texts
 from waitd.stores.text import well_formed
 
@@ -90,7 +90,7 @@ COUNTS = Statement(select(waits.c.state, waits.c.kind, func.count()).group_by(wa
 DELIVERY_COUNTS = Statement(select(deliveries.c.state, func.count()).group_by(deliveries.c.state))
 
 
-async def get(link: Link, wait_id: str, namespace: str | None) -> StoredWait:
+async def get(link: ConnectionThread, wait_id: str, namespace: str | None) -> StoredWait:
     """One wait with its deliveries, oldest first.
 
     Raises:
@@ -105,7 +105,7 @@ async def get(link: Link, wait_id: str, namespace: str | None) -> StoredWait:
     return stored_wait(row, (await deliveries_of(link, [wait_id])).get(wait_id, ()))
 
 
-async def find(link: Link, wanted: WaitFilter) -> list[StoredWait]:
+async def find(link: ConnectionThread, wanted: WaitFilter) -> list[StoredWait]:
     """Waits that meet the filter, newest first, with their deliveries."""
     rows = [WaitRow._make(row) for row in await Statement(waits_that(wanted)).run(link)]
     outbox = await deliveries_of(link, [row.id for row in rows if row.finished_at is not None])
@@ -134,7 +134,7 @@ def waits_that(wanted: WaitFilter) -> Select[Any]:
     return query
 
 
-async def find_deliveries(link: Link, wanted: DeliveryFilter) -> list[StoredDelivery]:
+async def find_deliveries(link: ConnectionThread, wanted: DeliveryFilter) -> list[StoredDelivery]:
     """Deliveries that meet the filter, newest first."""
     query = select(deliveries).order_by(deliveries.c.id.desc()).limit(wanted.limit)
     found: list[StoredDelivery] = []
@@ -143,7 +143,7 @@ async def find_deliveries(link: Link, wanted: DeliveryFilter) -> list[StoredDeli
     return found
 
 
-async def dead_deliveries(link: Link, wanted: DeliveryFilter) -> list[DeliveryId]:
+async def dead_deliveries(link: ConnectionThread, wanted: DeliveryFilter) -> list[DeliveryId]:
     """Dead deliveries that meet the filter and nothing came after, the oldest first; one more than its limit, where there are more."""
     query = (
         select(deliveries.c.id)
@@ -170,7 +170,7 @@ def _narrowed(query: Select[Any], wanted: DeliveryFilter) -> Select[Any]:
     return query
 
 
-async def load_waiting(link: Link, after: WaitId | None, limit: int) -> list[StoredWait]:
+async def load_waiting(link: ConnectionThread, after: WaitId | None, limit: int) -> list[StoredWait]:
     """A page of waiting waits in the order of their ids."""
     rows = await LOAD_WAITING.run(link, after=after or "", limit=limit)
     found: list[StoredWait] = []
@@ -179,25 +179,25 @@ async def load_waiting(link: Link, after: WaitId | None, limit: int) -> list[Sto
     return found
 
 
-async def waiting_ids(link: Link, after: WaitId | None, limit: int) -> list[WaitId]:
+async def waiting_ids(link: ConnectionThread, after: WaitId | None, limit: int) -> list[WaitId]:
     """A page of the ids of waiting waits, in their order."""
     return [WaitId(wait_id) for (wait_id,) in await WAITING_IDS.run(link, after=after or "", limit=limit)]
 
 
-async def due_destinations(link: Link, now: float) -> list[str]:
+async def due_destinations(link: ConnectionThread, now: float) -> list[str]:
     """Destinations with a queued delivery that is due at `now` (Unix seconds)."""
     return [destination for (destination,) in await DUE_DESTINATIONS.run(link, now=now)]
 
 
-async def next_attempt_at(link: Link) -> float | None:
+async def next_attempt_at(link: ConnectionThread) -> float | None:
     """When the earliest queued delivery is due, Unix seconds."""
     ((due,),) = await NEXT_ATTEMPT_AT.run(link)
     return None if due is None else float(due)
 
 
 async def due_parcels(
-    link: Link, destination: str, now: float, limit: int, leave_out: frozenset[DeliveryId]
-) -> list[Parcel]:
+    link: ConnectionThread, destination: str, now: float, limit: int, leave_out: frozenset[DeliveryId]
+) -> list[OutboxItem]:
     """Up to `limit` deliveries to one destination that are due, the longest due first."""
     rows = await DUE_PARCELS.run(
         link, destination=destination, now=now, limit=limit, leave_out=texts(leave_out)
@@ -205,12 +205,12 @@ async def due_parcels(
     return [parcel(DeliveryRow._make(row), event) for event, *row in rows]
 
 
-async def counts(link: Link) -> Mapping[tuple[str, str], int]:
+async def counts(link: ConnectionThread) -> Mapping[tuple[str, str], int]:
     """How many waits there are by (state, kind)."""
     return {(state, kind): count for state, kind, count in await COUNTS.run(link)}
 
 
-async def delivery_counts(link: Link) -> Mapping[str, int]:
+async def delivery_counts(link: ConnectionThread) -> Mapping[str, int]:
     """How many deliveries there are by state."""
     return {state: count for state, count in await DELIVERY_COUNTS.run(link)}  # noqa: C416 - mypy knows the pair only so
 

@@ -9,7 +9,7 @@ from waitd.ports import StoredDelivery
 from waitd.stores.codec import DeliveryRow, WaitRow, stored_delivery
 from waitd.stores.operations.transaction import sliced
 from waitd.stores.schema import deliveries, waits
-from waitd.stores.sqlite.connection_thread import Link
+from waitd.stores.sqlite.connection_thread import ConnectionThread
 from waitd.stores.sqlite.statements import Statement, one_of, texts
 
 #: How many deliveries are read with a wait, the newest; somebody may have it delivered anew any number of times.
@@ -27,13 +27,15 @@ DELIVERIES = Statement(
 )
 
 
-async def wait_rows(link: Link, wait_ids: Sequence[str]) -> dict[str, WaitRow]:
+async def wait_rows(link: ConnectionThread, wait_ids: Sequence[str]) -> dict[str, WaitRow]:
     """The rows of these waits, by id."""
     rows = await WAITS.run(link, ids=texts(wait_ids)) if wait_ids else []
     return {row[0]: WaitRow._make(row) for row in rows}
 
 
-async def deliveries_of(link: Link, wait_ids: Sequence[str]) -> dict[str, tuple[StoredDelivery, ...]]:
+async def deliveries_of(
+    link: ConnectionThread, wait_ids: Sequence[str]
+) -> dict[str, tuple[StoredDelivery, ...]]:
     """The newest deliveries of these waits (up to `SHOWN` each), oldest first, by the wait's id; waits without any are left out."""
     rows = await DELIVERIES.run(link, ids=texts(wait_ids)) if wait_ids else []
     found: dict[str, list[StoredDelivery]] = {}

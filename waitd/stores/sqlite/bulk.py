@@ -11,7 +11,7 @@ from functools import cache
 from itertools import chain
 from typing import Any, NamedTuple
 
-from waitd.stores.sqlite.connection_thread import Link
+from waitd.stores.sqlite.connection_thread import ConnectionThread
 
 #: Rows in the largest statement; times the columns it stays under SQLite's 32,766 parameters.
 LARGEST = 512
@@ -45,7 +45,7 @@ def update(table: str, columns: Sequence[str], only_where: str) -> Bulk:
     )
 
 
-def write(link: Link, bulk: Bulk, rows: Sequence[Sequence[Any]]) -> None:
+def write(link: ConnectionThread, bulk: Bulk, rows: Sequence[Sequence[Any]]) -> None:
     """Runs `bulk` over all `rows`, together with what is read or committed next."""
     for chunk in _chunks(rows):
         link.keep(sql(bulk, len(chunk)), list(chain.from_iterable(chunk)))

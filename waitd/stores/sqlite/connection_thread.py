@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 _Call = tuple[str, Sequence[Any]]
 
 
-class Link:
+class ConnectionThread:
     """A connection. Statements whose rows nobody wants may be kept back: they go with the next whose rows somebody wants."""
 
     def __init__(self, driver: aiosqlite.Connection) -> None:

@@ -8,7 +8,7 @@ from sqlalchemy import ClauseElement, ColumnElement, Text, bindparam, func, sele
 from sqlalchemy.dialects.sqlite.aiosqlite import dialect
 from sqlalchemy.sql.compiler import SQLCompiler
 
-from waitd.stores.sqlite.connection_thread import Link
+from waitd.stores.sqlite.connection_thread import ConnectionThread
 
 _DIALECT = dialect()
 
@@ -25,12 +25,12 @@ class Statement:
         #: As SQLite gets it.
         self.sql = str(compiled)
 
-    async def run(self, link: Link, **values: Any) -> list[tuple[Any, ...]]:
+    async def run(self, link: ConnectionThread, **values: Any) -> list[tuple[Any, ...]]:
         """The rows that it gives, in the order of its columns; raises the driver's own errors (`sqlite3.Error`)."""
         given = self._compiled.construct_params(values)
         return await link.rows(self.sql, [given[name] for name in self._names])
 
-    def write(self, link: Link, **values: Any) -> None:
+    def write(self, link: ConnectionThread, **values: Any) -> None:
         """Runs it together with what is read or committed next; nobody wants its rows."""
         given = self._compiled.construct_params(values)
         link.keep(self.sql, [given[name] for name in self._names])
