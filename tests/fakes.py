@@ -261,7 +261,7 @@ class MemoryOutbox:
     settled: dict[DeliveryId, AfterAttempt] = field(default_factory=dict)
     history: list[tuple[DeliveryId, AfterAttempt]] = field(default_factory=list)
     refusing: bool = False
-    #: How often `due_parcels` was asked.
+    #: How often `due_items` was asked.
     reads: int = 0
 
     def queue(self, name: str, destination: str, at: float) -> None:
@@ -282,7 +282,7 @@ class MemoryOutbox:
     async def next_attempt_at(self) -> float | None:
         return min((at for at, _, _ in self.due.values()), default=None)
 
-    async def due_parcels(
+    async def due_items(
         self, destination: str, now: float, limit: int, leave_out: frozenset[DeliveryId]
     ) -> Sequence[OutboxItem]:
         self.reads += 1

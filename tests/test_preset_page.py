@@ -6,7 +6,7 @@ import re
 import pytest
 from preset_page import PAGE
 
-from waitd.app import parts_of
+from waitd.app import open_parts
 from waitd.metrics import Instruments
 from waitd.models import WaitRequest, parsed
 from waitd.probes.presets.loading import built_in
@@ -35,7 +35,7 @@ async def test_every_wait_shown_is_one_that_is_taken(monkeypatch: pytest.MonkeyP
         json.loads(text) for text in re.findall(r"^```json\n(.*?)^```", TEXT, flags=re.DOTALL | re.MULTILINE)
     ]
     taken = set()
-    async with parts_of(Settings(), Instruments(version="test")) as parts:
+    async with open_parts(Settings(), Instruments(version="test")) as parts:
         for wait in shown:
             if "http" in wait["kind"]:
                 wait["params"].setdefault("http_conn_id", "api")

@@ -13,7 +13,7 @@ import typer
 from readme_tables import KINDS, README, SINKS, with_tables
 
 from waitd.api.route_table import Handlers, table
-from waitd.app import Parts, parts_of
+from waitd.app import Parts, open_parts
 from waitd.cli import app
 from waitd.connections.environment import EnvironmentResolver
 from waitd.metrics import Instruments
@@ -27,7 +27,7 @@ BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", TEXT, flags=re.DOTALL | re.MULTILIN
 
 @pytest.fixture
 async def parts() -> AsyncIterator[Parts]:
-    async with parts_of(Settings(), Instruments(version="test")) as parts:
+    async with open_parts(Settings(), Instruments(version="test")) as parts:
         yield parts
 
 

@@ -28,12 +28,12 @@ from waitd.core.waits.verdict import Pending, Verdict
 from waitd.core.waits.wait import Outcome, Progress, WaitId
 from waitd.metrics import Instruments
 from waitd.ports import (
-    Added,
     AuditFilter,
     CostFilter,
     CostSums,
     DeliveryFilter,
     IdempotentSubmit,
+    Inserted,
     LiveWait,
     NewWait,
     OutboxItem,
@@ -169,7 +169,7 @@ class FakePoking:
     lives: dict[str, LiveWait] = field(default_factory=dict)
     poked: list[str] = field(default_factory=list)
 
-    def room(self) -> int:
+    def capacity_left(self) -> int:
         return self.places
 
     def live(self, wait_id: str) -> LiveWait | None:
@@ -184,8 +184,8 @@ class FakePoking:
 class FakeHealth:
     draining: bool = False
     store_writable: bool = True
-    store_trouble: str = ""
-    unstored_endings: int = 0
+    store_error: str = ""
+    refused_outcomes: int = 0
     loop_lag: float = 0.001
 
 
@@ -200,14 +200,16 @@ class WatchedStore:
     broken: bool = False
     gate: asyncio.Event | None = None
 
-    async def add(self, waits: Sequence[NewWait], by: Caller | None = None) -> Sequence[Added | Exception]:
+    async def insert(
+        self, waits: Sequence[NewWait], by: Caller | None = None
+    ) -> Sequence[Inserted | Exception]:
         if self.gate is not None:
             await self.gate.wait()
         if self.broken:
             raise RuntimeError("secret internals")
         self._check()
         self.commits.append(waits)
-        return await self.real.add(waits, by)
+        return await self.real.insert(waits, by)
 
     async def get(self, wait_id: str, namespace: str | None = None) -> StoredWait:
         return await self.real.get(wait_id, namespace)
@@ -227,7 +229,7 @@ class WatchedStore:
         self._check()
         return await self.real.redeliver(wait_id, namespace, by)
 
-    async def replays(self, submits: Sequence[IdempotentSubmit]) -> Sequence[Added | Conflict | None]:
+    async def replays(self, submits: Sequence[IdempotentSubmit]) -> Sequence[Inserted | Conflict | None]:
         self.looked_up.append(submits)
         return await self.real.replays(submits)
 
@@ -264,13 +266,13 @@ class WatchedStore:
     async def counts(self) -> Mapping[tuple[str, str], int]:
         return await self.real.counts()
 
-    async def keep_signal(self, namespace: str, key: str, payload: Any, by: Caller | None = None) -> None:
+    async def save_signal(self, namespace: str, key: str, payload: Any, by: Caller | None = None) -> None:
         self._check()
-        await self.real.keep_signal(namespace, key, payload, by)
+        await self.real.save_signal(namespace, key, payload, by)
 
-    async def record(self, change: AuditEntry) -> None:
+    async def save_audit_entry(self, change: AuditEntry) -> None:
         self._check()
-        await self.real.record(change)
+        await self.real.save_audit_entry(change)
 
     async def find_audit(self, wanted: AuditFilter) -> Sequence[StoredAuditEntry]:
         return await self.real.find_audit(wanted)
@@ -387,7 +389,7 @@ def services_for(
         probes={"plain": PlainProbe(), "http": PlainProbe()},
         sinks={"plain_sink": PlainSink(), "dag_sink": DagSink()},
         connections=FakeConnections(),
-        endings=LongPolls(max_long_polls),
+        long_polls=LongPolls(max_long_polls),
         instruments=Instruments(version="test"),
         limits=Limits(default_timeout=7 * DAY, max_timeout=365 * DAY, min_poke_interval=0.1),
         health=FakeHealth(),

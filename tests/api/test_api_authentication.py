@@ -146,12 +146,12 @@ async def test_alive_is_whoever_answers_even_where_nothing_else_goes(api: Api) -
     [
         ("draining", True, "stopping"),
         ("store_writable", False, "cannot be written: the disk is full"),
-        ("unstored_endings", 3, "waits that have ended"),
+        ("refused_outcomes", 3, "waits that have ended"),
     ],
 )
 async def test_ready_says_why_not(api: Api, name: str, value: object, reason: str) -> None:
     assert await (await api.client.get("/readyz")).json() == {"status": "ready"}
-    api.health.store_trouble = "the disk is full"
+    api.health.store_error = "the disk is full"
     setattr(api.health, name, value)
     problem = await problem_of(await api.client.get("/readyz"), 503, "not-ready")
     assert reason in problem["detail"]

@@ -10,7 +10,7 @@ from uuid_utils import uuid7
 from waitd.api import LongPolls
 from waitd.api.problems import ProblemError
 from waitd.core.waits.wait import Outcome, Progress, Run, WaitSpec, WaitState
-from waitd.ports import Added, LiveWait, NewWait
+from waitd.ports import Inserted, LiveWait, NewWait
 
 SUCCESS = Outcome(WaitState.SUCCESS, {"rows": 3}, "done", "success")
 SINKS = [{"kind": "plain_sink", "url": "http://127.0.0.1:2/"}, {"kind": "plain_sink", "conn_id": "hooks"}]
@@ -79,8 +79,8 @@ async def test_a_wait_that_ended_shows_its_outcome_and_deliveries_and_no_next_po
 
 async def test_a_delivery_whose_sink_is_no_longer_served_is_still_shown(api: Api) -> None:
     spec = WaitSpec("plain", {}, 60.0, 60.0, sinks=({"kind": "fax", "number": 1},))
-    [added] = await api.store.add([NewWait.of("default", spec)])
-    assert isinstance(added, Added)
+    [added] = await api.store.insert([NewWait.of("default", spec)])
+    assert isinstance(added, Inserted)
     wait_id = added.wait.id
     await api.store.end(wait_id, SUCCESS)
     assert [d["signed"] for d in (await shown(api, wait_id))["deliveries"]] == [None]
@@ -98,12 +98,12 @@ async def test_a_wait_that_is_not_there_is_a_404(api: Api, wait_id: str) -> None
 async def test_a_long_poll_is_answered_when_the_wait_ends(api: Api) -> None:
     wait_id = await api.submitted()
     polls = [asyncio.create_task(api.client.get(f"/v1/waits/{wait_id}?wait=60")) for _ in range(2)]
-    await until(lambda: len(api.services.endings) == 2)
-    api.services.endings.announce(str(uuid7()))
+    await until(lambda: len(api.services.long_polls) == 2)
+    api.services.long_polls.announce(str(uuid7()))
     await api.store.end(wait_id, SUCCESS)
-    api.services.endings.announce(wait_id)
+    api.services.long_polls.announce(wait_id)
     assert {(await (await poll).json())["state"] for poll in polls} == {"success"}
-    assert len(api.services.endings) == 0
+    assert len(api.services.long_polls) == 0
 
 
 async def test_an_end_between_the_look_and_the_wait_is_not_missed(api: Api) -> None:
@@ -114,7 +114,7 @@ async def test_an_end_between_the_look_and_the_wait_is_not_missed(api: Api) -> N
         found = await read(wait_id, namespace)
         if found.state is WaitState.WAITING:
             await api.store.end(wait_id, SUCCESS)
-            api.services.endings.announce(wait_id)
+            api.services.long_polls.announce(wait_id)
         return found
 
     api.store.get = slow_get  # type: ignore[method-assign]  # the race, made to happen
@@ -139,8 +139,8 @@ async def test_a_wait_that_has_ended_is_answered_at_once(api: Api) -> None:
 async def test_a_drain_answers_every_long_poll_and_those_that_come_after(api: Api) -> None:
     wait_id = await api.submitted()
     poll = asyncio.create_task(api.client.get(f"/v1/waits/{wait_id}?wait=60"))
-    await until(lambda: len(api.services.endings) == 1)
-    api.services.endings.drain()
+    await until(lambda: len(api.services.long_polls) == 1)
+    api.services.long_polls.drain()
     assert (await (await poll).json())["state"] == "waiting"
     late = await api.client.get(f"/v1/waits/{wait_id}?wait=60")
     assert (await late.json())["state"] == "waiting"
@@ -149,14 +149,14 @@ async def test_a_drain_answers_every_long_poll_and_those_that_come_after(api: Ap
 async def test_too_many_long_polls_are_a_429_and_a_caller_that_went_away_frees_its_place(api: Api) -> None:
     wait_id = await api.submitted()
     polls = [asyncio.create_task(api.client.get(f"/v1/waits/{wait_id}?wait=60")) for _ in range(10)]
-    await until(lambda: len(api.services.endings) == 10)
+    await until(lambda: len(api.services.long_polls) == 10)
     response = await api.client.get(f"/v1/waits/{wait_id}?wait=1")
     await problem_of(response, 429, "too-many-long-polls")
     assert int(response.headers["Retry-After"]) > 0
     polls[0].cancel()
-    await until(lambda: len(api.services.endings) == 9)
+    await until(lambda: len(api.services.long_polls) == 9)
     assert (await api.client.get(f"/v1/waits/{wait_id}?wait=0.01")).status == 200
-    api.services.endings.drain()
+    api.services.long_polls.drain()
     await asyncio.gather(*polls[1:])
 
 

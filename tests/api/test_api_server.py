@@ -224,7 +224,7 @@ async def test_a_head_in_parts_is_one_that_came_in_time(api: Api) -> None:
 async def test_who_does_not_read_the_answer_is_let_go_and_who_waits_for_one_is_not(api: Api) -> None:
     wait_id = await api.submitted()
     poll = asyncio.create_task(api.client.get(f"/v1/waits/{wait_id}?wait=60"))
-    await until(lambda: len(api.services.endings) == 1)
+    await until(lambda: len(api.services.long_polls) == 1)
     _, writer = await asyncio.open_connection("127.0.0.1", api.client.port, limit=1)
     reading: Any = writer.transport
     reading.pause_reading()
@@ -242,7 +242,7 @@ async def test_who_does_not_read_the_answer_is_let_go_and_who_waits_for_one_is_n
     await until(swept)
     assert before > 1.0
     assert not poll.done()
-    api.services.endings.announce(wait_id)
+    api.services.long_polls.announce(wait_id)
     assert (await poll).status == 200
     writer.close()
     with suppress(ConnectionError):

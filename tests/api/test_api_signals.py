@@ -15,14 +15,14 @@ from waitd.stores import Store
 
 
 @dataclass
-class FakeHearing:
+class FakeSignalReceiver:
     listeners: int = 2
     keys: list[tuple[str, str, str, str | None]] = field(default_factory=list)
 
     def listening(self, namespace: str, key: str) -> int:
         return self.listeners
 
-    def heard_s3(self, source: str, bucket: str, key: str, namespace: str | None) -> int:
+    def on_s3_object(self, source: str, bucket: str, key: str, namespace: str | None) -> int:
         self.keys.append((source, bucket, key, namespace))
         return 1
 
@@ -83,12 +83,12 @@ async def test_a_store_that_cannot_be_written_takes_no_signal(api: Api) -> None:
 
 
 @pytest.fixture
-def hearing() -> FakeHearing:
-    return FakeHearing()
+def receiver() -> FakeSignalReceiver:
+    return FakeSignalReceiver()
 
 
-async def test_news_of_s3_is_passed_on(store: Store, hearing: FakeHearing) -> None:
-    services = replace(services_for(WatchedStore(store), []), hearing=hearing)
+async def test_news_of_s3_is_passed_on(store: Store, receiver: FakeSignalReceiver) -> None:
+    services = replace(services_for(WatchedStore(store), []), signal_receiver=receiver)
     async with TestClient(TestServer(build_application(services))) as client:
         event = {
             "source": "aws.s3",
@@ -97,7 +97,7 @@ async def test_news_of_s3_is_passed_on(store: Store, hearing: FakeHearing) -> No
         }
         response = await client.post("/v1/signals:s3", json=event)
         assert await response.json() == {"keys": 1, "waits": 1}
-        assert hearing.keys == [("s3_event", "landing", "a/b", "default")]
+        assert receiver.keys == [("s3_event", "landing", "a/b", "default")]
         response = await client.post("/v1/signals:s3", json={"Event": "s3:TestEvent"})
         assert await response.json() == {"keys": 0, "waits": 0}
         response = await client.post("/v1/signals/k", json=1)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from issuer_endpoint import AUDIENCE, issuer_endpoint
 
-from waitd.app.auth import ApiGuard, check_bind, door_of
+from waitd.app.auth import ApiGuard, check_bind, open_guard
 from waitd.app.run import serve
 from waitd.core.auth.api_key import token_of
 from waitd.core.auth.principal import LOOPBACK, Role
@@ -37,7 +37,7 @@ def keys_file(tmp_path: Path) -> Path:
 
 
 async def opened(store: Store, **settings: Any) -> ApiGuard:
-    async with door_of(Settings(**settings), store, Outgoing()) as door:
+    async with open_guard(Settings(**settings), store, Outgoing()) as door:
         return door
 
 
@@ -93,7 +93,7 @@ async def test_the_issuer_of_the_settings_is_asked(store: Store) -> None:
             oidc_namespace_claim="team",
         )
         token = provider.token(provider.claims(SystemClock.now(), team="team_a"))
-        async with door_of(settings, store, Outgoing()) as door:
+        async with open_guard(settings, store, Outgoing()) as door:
             assert door.authenticator is not None
             assert door.authenticator.cached_fresh(token) is None
             principal = await door.authenticator.principal(token)

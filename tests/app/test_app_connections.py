@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from waitd.app.connections import RESOLVERS, connections_of, outgoing_of
+from waitd.app.connections import RESOLVERS, open_connections, outgoing_from_settings
 from waitd.connections.authorizer import AuthorizedConnections
 from waitd.core.connections.egress import EgressRefused, HostSource
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection, WaitdError
@@ -18,7 +18,7 @@ from waitd.settings import Settings
 @asynccontextmanager
 async def connections(**settings: Any) -> AsyncIterator[AuthorizedConnections]:
     effective = Settings(**settings)
-    made = connections_of(effective, outgoing_of(effective), Instruments(version="test"))
+    made = open_connections(effective, outgoing_from_settings(effective), Instruments(version="test"))
     async with made as opened:
         yield opened
 
@@ -109,7 +109,7 @@ async def test_a_place_that_is_set_up_wrongly_is_named_at_the_start(
 def test_private_networks_are_open_to_submitters_on_loopback_only(
     settings: dict[str, Any], passes: bool
 ) -> None:
-    outgoing = outgoing_of(Settings(**settings))
+    outgoing = outgoing_from_settings(Settings(**settings))
     if passes:
         outgoing.judge_url("http://10.1.2.3/x", HostSource.BY_SUBMITTER)
     else:

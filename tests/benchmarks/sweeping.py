@@ -30,7 +30,7 @@ from waitd.core.connections.connection import Connection
 from waitd.core.waits.wait import WaitSpec
 from waitd.metrics import Instruments
 from waitd.outgoing import Outgoing
-from waitd.ports import NewWait, SweptStore
+from waitd.ports import NewWait, SweepStore
 from waitd.sinks.airflow.api import AirflowApis
 from waitd.sinks.airflow.sweep import AirflowSweep
 from waitd.stores import Store
@@ -91,7 +91,7 @@ class Timed:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self.seconds: dict[str, list[float]] = {"airflow_connections": [], "waits_telling": []}
+        self.seconds: dict[str, list[float]] = {"airflow_connections": [], "find_airflow_waits": []}
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._store, name)
@@ -110,7 +110,7 @@ class Timed:
 
 async def filled(store: Store, count: int) -> None:
     for start in range(0, count, BATCH):
-        await store.add([_wait(index) for index in range(start, min(start + BATCH, count))])
+        await store.insert([_wait(index) for index in range(start, min(start + BATCH, count))])
 
 
 def _wait(index: int) -> NewWait:
@@ -148,7 +148,7 @@ async def scene(directory: str, waits: int) -> AsyncIterator[tuple[AirflowSweep,
         stack.push_async_callback(store.close)
         await filled(store, waits)
         timed = Timed(store)
-        swept: SweptStore = timed
+        swept: SweepStore = timed
         yield AirflowSweep(swept, apis), timed
 
 

@@ -125,7 +125,7 @@ async def test_one_read_that_fails_is_made_again_soon_also_where_others_hang(
             monkeypatch.undo()  # the next read goes through
             raise StoreUnavailable("locked")
 
-        monkeypatch.setattr(bench.outbox, "due_parcels", failing)
+        monkeypatch.setattr(bench.outbox, "due_items", failing)
         bench.queue("d")
         await asyncio.sleep(2 * deliverer.RETRY_PAUSE)
         assert bench.state("d") is DeliveryState.DELIVERED
@@ -341,7 +341,7 @@ async def test_a_sink_that_waitd_does_not_have_is_tried_again_and_one_that_it_do
         assert set(bench.outbox.settled) == {"wrong"}
 
 
-@pytest.mark.parametrize("method", ["due_destinations", "due_parcels"])
+@pytest.mark.parametrize("method", ["due_destinations", "due_items"])
 @in_virtual_time
 async def test_an_outbox_that_cannot_be_read_is_asked_again(method: str) -> None:
     async with running() as bench:
@@ -354,7 +354,7 @@ async def test_an_outbox_that_cannot_be_read_is_asked_again(method: str) -> None
             return await read(*arguments)
 
         setattr(bench.outbox, method, flaky)
-        bench.queue("d", wake=method == "due_parcels")
+        bench.queue("d", wake=method == "due_items")
         await asyncio.sleep(120)
         assert bench.state("d") is DeliveryState.DELIVERED
         assert not failures

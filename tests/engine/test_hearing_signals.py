@@ -11,7 +11,7 @@ from virtual_time import VirtualClock, in_virtual_time
 
 from waitd.core.waits.verdict import Pending
 from waitd.engine.poker import HINT_PAUSE, Poker
-from waitd.engine.signals import Signals
+from waitd.engine.signals import SignalDispatcher
 from waitd.metrics import Instruments
 from waitd.ports import Signal, SignalKey
 
@@ -55,7 +55,7 @@ class Bench:
             poke_concurrency=10,
             per_host_concurrency=10,
         )
-        self.signals = Signals(self.kept, self.poker, self.clock, self.instruments, retention=3600)
+        self.signals = SignalDispatcher(self.kept, self.poker, self.clock, self.instruments, retention=3600)
 
     async def _pending(self) -> Pending:
         if self.looking is not None:
@@ -153,7 +153,7 @@ async def test_signals_are_forgotten_after_the_retention_and_a_newer_one_is_not(
 @in_virtual_time
 async def test_news_of_a_place_where_nobody_listens_pokes_nobody_and_is_counted() -> None:
     async with running() as bench:
-        assert bench.signals.heard_s3("s3_event", "landing", "a.csv", None) == 0
+        assert bench.signals.on_s3_object("s3_event", "landing", "a.csv", None) == 0
         labels = {"source": "s3_event"}
         assert bench.instruments.registry.get_sample_value("waitd_signals_total", labels) == 1
-        bench.poker.hint("nobody")
+        bench.poker.poke_soon("nobody")

@@ -1,4 +1,4 @@
-"""The keeper in virtual time: sweeps, flushes, and a clock that jumps."""
+"""The maintenance in virtual time: sweeps, flushes, and a clock that jumps."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -32,7 +32,9 @@ class Bench:
             per_host_concurrency=10,
         )
         self.recounts = 0
-        self.keeper = Maintenance(self.store, self.poker, self.clock, retention=3600, recount=self.recount)
+        self.maintenance = Maintenance(
+            self.store, self.poker, self.clock, retention=3600, recount=self.recount
+        )
 
     async def recount(self) -> None:
         self.recounts += 1
@@ -43,7 +45,7 @@ async def running() -> AsyncIterator[Bench]:
     bench = Bench()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(bench.poker.run)
-        tasks.start_soon(bench.keeper.run)
+        tasks.start_soon(bench.maintenance.run)
         await asyncio.sleep(0)
         yield bench
         tasks.cancel_scope.cancel()
@@ -112,13 +114,13 @@ async def test_a_jump_of_the_wall_clock_is_noticed_within_a_second() -> None:
 async def test_a_pause_of_the_loop_shows_as_lag_for_a_second() -> None:
     async with running() as bench:
         await asyncio.sleep(0.1)
-        assert bench.keeper.lag == 0
+        assert bench.maintenance.lag == 0
         loop = asyncio.get_running_loop()
         loop._jumping.now += 2.0  # type: ignore[attr-defined]  # as if a callback had held the loop for two seconds
         await asyncio.sleep(0.3)
-        assert 1.8 < bench.keeper.lag < 2.1
+        assert 1.8 < bench.maintenance.lag < 2.1
         await asyncio.sleep(1.5)
-        assert bench.keeper.lag == 0
+        assert bench.maintenance.lag == 0
 
 
 @in_virtual_time
@@ -135,9 +137,9 @@ async def test_a_sweep_of_a_crowd_finds_all_of_it_and_leaves_the_loop_to_others(
     for n in range(2 * IDS + 1):
         bench.store.put(waiting(f"w{n}", bench.clock.now()))
     began = bench.clock.monotonic()
-    await bench.keeper.sweep()
+    await bench.maintenance.sweep()
     assert bench.clock.monotonic() - began > 1.5 * BREATH  # two of them
-    await bench.keeper.sweep()
+    await bench.maintenance.sweep()
     assert bench.poker.held == 2 * IDS + 1
 
 

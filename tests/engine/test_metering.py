@@ -69,13 +69,13 @@ class Bench:
             poke_concurrency=10,
             per_host_concurrency=10,
         )
-        self.census = WaitCounts(self.instruments)
+        self.wait_counts = WaitCounts(self.instruments)
         self.cpu = 0.0
         self.meter = Meter(
             self.poker,
             self.clock,
             self.instruments,
-            held=self.census.waiting,
+            held=self.wait_counts.waiting,
             constants=CONSTANTS,
             prices=PRICES,
             labels=("dag_id",),
@@ -87,9 +87,9 @@ class Bench:
     def hold(self, count: int, **spec: Any) -> list[Any]:
         """Waits that are accepted now."""
         waits = [waiting(f"w{n}", self.clock.now(), **spec) for n in range(count)]
-        self.census.added(waits)
+        self.wait_counts.on_inserted(waits)
         self.poker.adopt(waits)
-        self.meter.added(waits)
+        self.meter.on_inserted(waits)
         return waits
 
     def second(self, pokes: int, *, looks: int | None = None, cpu: float | None = None) -> None:
@@ -171,8 +171,8 @@ def test_slots_held_are_those_of_the_waits_in_hand(bench: Bench) -> None:
     assert bench.value("waitd_slot_seconds_total", mode="poke") == pytest.approx(300 * 300 + 300 * 2)
     assert bench.value("waitd_slot_seconds_total", mode="reschedule") == pytest.approx(300 * 30 * 2)
     assert bench.value("waitd_memory_byte_seconds_total", mode="waitd") == pytest.approx(RSS * 300)
-    bench.census.ended([_ended(wait) for wait in waits])
-    bench.meter.ended([_ended(wait) for wait in waits])
+    bench.wait_counts.on_finished([_ended(wait) for wait in waits])
+    bench.meter.on_finished([_ended(wait) for wait in waits])
     bench.second(0)
     assert bench.value("waitd_slots_held", mode="poke") == 0
 
@@ -182,11 +182,11 @@ def test_a_callback_that_resumes_runs_a_worker_once_more_and_set_state_does_not(
         made = Bench()
         wait = waiting("w", 0.0)
         wait = replace(wait, spec=replace(wait.spec, sinks=({"kind": "airflow", "mode": mode},)))
-        made.census.added([wait])
-        made.meter.added([wait])
+        made.wait_counts.on_inserted([wait])
+        made.meter.on_inserted([wait])
         made.second(0, cpu=0.0)
-        made.census.ended([_ended(wait)])
-        made.meter.ended([_ended(wait)])
+        made.wait_counts.on_finished([_ended(wait)])
+        made.meter.on_finished([_ended(wait)])
         made.second(0, cpu=0.0)
         return made.value("waitd_cpu_seconds_total", mode="waitd")
 
@@ -223,7 +223,7 @@ def test_a_clock_that_stands_still_is_no_error(bench: Bench) -> None:
 def test_a_wait_weighs_what_it_takes_in_memory() -> None:
     """Against the size of a process: sixty thousand waits more, and what they added to it."""
     told = subprocess.run(
-        [sys.executable, Path(__file__).with_name("weighed.py")],
+        [sys.executable, Path(__file__).with_name("memory_sizing_process.py")],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         check=True,

@@ -316,11 +316,11 @@ async def test_an_outcome_that_cannot_be_stored_is_kept_and_tried_until_it_is() 
             bench.add(f"w{n}")
         await asyncio.sleep(60)
         looks = sum(map(len, bench.probe.looks.values()))
-        assert bench.poker.ending == 10
+        assert bench.poker.pending_outcomes == 10
         assert bench.store.refused > 20
         bench.store.refusing = False
         await asyncio.sleep(6)
-        assert bench.poker.ending == 0
+        assert bench.poker.pending_outcomes == 0
         assert {bench.state(f"w{n}") for n in range(10)} == {WaitState.SUCCESS}
         assert sum(map(len, bench.probe.looks.values())) == looks == 10
 
@@ -428,10 +428,10 @@ async def test_progress_is_stored_at_most_once_a_minute_and_all_of_it_on_drain()
         bench.add("w", interval=1)
         for _ in range(300):
             await asyncio.sleep(1)
-            await bench.poker.learned.flush()
+            await bench.poker.progress_buffer.flush()
         assert 4 <= len(bench.store.progress_writes) <= 5
         await bench.poker.drain(5)
-        await bench.poker.learned.flush(everything=True)
+        await bench.poker.progress_buffer.flush(everything=True)
         live = bench.poker.live("w")
         assert live is not None
         assert bench.store.waits["w"].progress == live.progress  # type: ignore[index]  # as above
@@ -443,10 +443,10 @@ async def test_the_progress_of_a_crowd_is_stored_bit_by_bit() -> None:
         for n in range(3 * AT_A_TIME):
             bench.add(f"w{n}", interval=1000)
         await asyncio.sleep(70)
-        await bench.poker.learned.flush()
+        await bench.poker.progress_buffer.flush()
         assert AT_A_TIME <= len(bench.store.progress_writes) < 3 * AT_A_TIME
         for _ in range(3):
-            await bench.poker.learned.flush()
+            await bench.poker.progress_buffer.flush()
         assert len(set(bench.store.progress_writes)) == len(bench.store.progress_writes) == 3 * AT_A_TIME
 
 
@@ -454,8 +454,8 @@ async def test_the_progress_of_a_crowd_is_stored_bit_by_bit() -> None:
 async def test_a_probes_own_state_is_stored_at_once() -> None:
     async with running(lambda _, n: Pending(state=f"seen {n // 3}")) as bench:
         bench.add("w", interval=1)
-        await bench.poker.learned.state_changed.wait()
-        await bench.poker.learned.flush()
+        await bench.poker.progress_buffer.state_changed.wait()
+        await bench.poker.progress_buffer.flush()
         assert bench.store.waits["w"].progress.state == "seen 0"  # type: ignore[index]  # as above
 
 
@@ -468,9 +468,9 @@ async def test_progress_that_the_store_refused_is_not_forgotten() -> None:
         await asyncio.sleep(70)
         bench.store.refusing = True
         with pytest.raises(StoreUnavailable):
-            await bench.poker.learned.flush()
+            await bench.poker.progress_buffer.flush()
         bench.store.refusing = False
-        await bench.poker.learned.flush()
+        await bench.poker.progress_buffer.flush()
         assert bench.store.progress_writes == ["w"]
 
 
@@ -582,10 +582,10 @@ async def test_what_the_store_refuses_is_counted_while_it_does() -> None:
         bench.store.refusing = True
         bench.add("w")
         await asyncio.sleep(1)
-        assert (bench.poker.unstored, bench.state("w")) == (1, WaitState.WAITING)
+        assert (bench.poker.refused_outcomes, bench.state("w")) == (1, WaitState.WAITING)
         bench.store.refusing = False
         await asyncio.sleep(60)
-        assert (bench.poker.unstored, bench.state("w")) == (0, WaitState.SUCCESS)
+        assert (bench.poker.refused_outcomes, bench.state("w")) == (0, WaitState.SUCCESS)
 
 
 @in_virtual_time

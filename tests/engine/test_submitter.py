@@ -186,7 +186,7 @@ class Scene:
     def cancel(self, name: str) -> None:
         wait = self.store.over(name, cancelled())
         self.poker.drop(wait.id)
-        self.cancels.note(wait)
+        self.cancels.on_finished(wait)
 
     def wait(self, name: str) -> StoredWait:
         return self.store.waits[WaitId(name)]
@@ -301,7 +301,7 @@ async def test_an_answer_after_the_end_is_kept_and_its_job_cancelled() -> None:
         scene.cancel("b")
         assert scene.outcome("a") == ("timeout", "deadline")
         assert scene.jobs.cancelled == []
-        scene.cancels.note(scene.wait("a"))
+        scene.cancels.on_finished(scene.wait("a"))
         await asyncio.sleep(30)
     assert sorted((name, handle) for name, handle, _ in scene.jobs.cancelled) == [("a", 1), ("b", 1)]
     assert len(scene.jobs.calls["a"]) == len(scene.jobs.calls["b"]) == 1
@@ -467,8 +467,8 @@ async def test_a_wait_that_is_gone_or_dealt_with_is_not_cancelled_again() -> Non
     del scene.store.waits[WaitId("a")]
     scene.store.waits[WaitId("b")] = structs.replace(done, job_cancel=JobCancel(CancelState.CANCELLED, 1))
     async with scene.running():
-        scene.cancels.note(gone)
-        scene.cancels.note(done)
+        scene.cancels.on_finished(gone)
+        scene.cancels.on_finished(done)
         await asyncio.sleep(60)
     assert scene.jobs.cancelled == []
 

@@ -16,8 +16,8 @@ from waitd.engine.clock import SystemClock
 from waitd.engine.deliverer import Deliverer
 from waitd.metrics import Instruments
 from waitd.ports import (
-    Added,
     DeliveryFilter,
+    Inserted,
     NewWait,
     Sink,
     StoredDelivery,
@@ -77,8 +77,8 @@ class Outbox:
     async def add(self, count: int, *sinks: Mapping[str, Any]) -> list[WaitId]:
         """Waits to these sinks, and to the one beside where there is one."""
         spec = WaitSpec("http", {"endpoint": "/x"}, 60.0, 3600.0, sinks=(*sinks, *self._more))
-        answers = await self.store.add([NewWait.of("default", spec) for _ in range(count)])
-        return [answer.wait.id for answer in answers if isinstance(answer, Added)]
+        answers = await self.store.insert([NewWait.of("default", spec) for _ in range(count)])
+        return [answer.wait.id for answer in answers if isinstance(answer, Inserted)]
 
     async def end(self, wait_id: WaitId, at: float, text: str = "grüße") -> None:
         payload = {"number": str(wait_id), "text": text}

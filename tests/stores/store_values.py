@@ -9,7 +9,7 @@ from typing import Any
 from waitd.core.errors import InvalidInput
 from waitd.core.waits.verdict import Pending
 from waitd.core.waits.wait import NOTHING_SEEN, Outcome, Progress, WaitSpec, WaitState, observe
-from waitd.ports import Added, NewWait, StoredOutcome, StoredWait, UnstoredOutcome
+from waitd.ports import Inserted, NewWait, StoredOutcome, StoredWait, UnstoredOutcome
 from waitd.stores import Store
 
 START = 1_750_000_000.0
@@ -85,9 +85,9 @@ def new_wait(
 
 async def add(store: Store, *waits: NewWait) -> list[StoredWait]:
     """The stored waits, which must all have been taken."""
-    answers = await store.add(waits)
-    assert all(isinstance(answer, Added) for answer in answers), answers
-    return [answer.wait for answer in answers if isinstance(answer, Added)]
+    answers = await store.insert(waits)
+    assert all(isinstance(answer, Inserted) for answer in answers), answers
+    return [answer.wait for answer in answers if isinstance(answer, Inserted)]
 
 
 async def add_one(store: Store, **wait: Any) -> StoredWait:

@@ -28,7 +28,7 @@ async def told(store: Store, **wanted: object) -> list[AuditEntry]:
 
 
 async def test_a_submit_is_told_in_its_own_commit(store: Store, clock: WallClock) -> None:
-    [added] = await store.add([new_wait()], ANNA)
+    [added] = await store.insert([new_wait()], ANNA)
     assert not isinstance(added, Exception)
     assert await told(store) == [
         AuditEntry(clock.at, "key:anna", "operator", "team_a", "10.0.0.7", "submit", added.wait.id, 1, "done")
@@ -37,9 +37,9 @@ async def test_a_submit_is_told_in_its_own_commit(store: Store, clock: WallClock
 
 async def test_a_batch_is_one_line_with_the_number_of_new_waits(store: Store) -> None:
     keyed = structs.replace(new_wait(), idempotency_key="k", body_digest=b"1")
-    await store.add([keyed], ANNA)
-    await store.add([keyed], ANNA)
-    await store.add([keyed, new_wait(), new_wait()], ANNA)
+    await store.insert([keyed], ANNA)
+    await store.insert([keyed], ANNA)
+    await store.insert([keyed, new_wait(), new_wait()], ANNA)
     assert [(line.subject is None, line.subjects) for line in await told(store)] == [(False, 1), (True, 2)]
 
 
@@ -73,9 +73,9 @@ async def test_a_change_that_was_not_written_is_not_told(database: Path) -> None
         with closing(sqlite3.connect(database)) as other:
             other.execute("BEGIN IMMEDIATE")
             with pytest.raises(StoreUnavailable):
-                await store.add([new_wait()], ANNA)
+                await store.insert([new_wait()], ANNA)
             with pytest.raises(StoreUnavailable):
-                await store.record(change(ANNA, START, "poke", "x"))
+                await store.save_audit_entry(change(ANNA, START, "poke", "x"))
             other.rollback()
         assert await told(store) == []
 
@@ -85,13 +85,13 @@ async def test_a_line_that_cannot_be_written_takes_its_change_with_it(database: 
         with closing(sqlite3.connect(database)) as other, other:
             other.execute("ALTER TABLE audit RENAME TO gone")
         with pytest.raises(Exception, match="audit"):
-            await store.add([new_wait()], ANNA)
+            await store.insert([new_wait()], ANNA)
         assert await store.waiting_ids(None, 10) == []
 
 
 async def test_old_lines_are_deleted_and_no_others(store: Store) -> None:
     for at in (START, START + 1, START + 100, START + 2):  # the clock was set back
-        await store.record(change(ANNA, at, "poke", str(at - START)))
+        await store.save_audit_entry(change(ANNA, at, "poke", str(at - START)))
     assert await store.prune_audit(START + 1, 10) == 1
     assert await store.prune_audit(START + 50, 1) == 1
     assert await store.prune_audit(START + 50, 10) == 1
@@ -101,7 +101,7 @@ async def test_old_lines_are_deleted_and_no_others(store: Store) -> None:
 
 async def test_numbers_go_on_and_page(store: Store) -> None:
     for n in range(5):
-        await store.record(change(ANNA, START, "poke", str(n)))
+        await store.save_audit_entry(change(ANNA, START, "poke", str(n)))
     first = await store.find_audit(AuditFilter(limit=2))
     rest = await store.find_audit(AuditFilter(before=first[-1].number))
     assert [stored.change.subject for stored in (*first, *rest)] == ["4", "3", "2", "1", "0"]

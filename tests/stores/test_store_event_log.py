@@ -9,7 +9,7 @@ from store_values import DONE, SEEN, START, News, WallClock, add, add_one, ended
 from waitd.core.errors import Conflict, NotFound
 from waitd.core.waits.step import cancelled
 from waitd.core.waits.wait import Progress, WaitId
-from waitd.ports import Added, IdempotentSubmit, WaitFilter
+from waitd.ports import IdempotentSubmit, Inserted, WaitFilter
 from waitd.stores import Store
 
 LIVE = Progress(17, 3, None, SEEN.runs)
@@ -22,7 +22,7 @@ async def test_ends_follow_each_other_by_number_with_the_bytes_that_are_delivere
     events = await store.events_after(0, None, 10)
     assert [seq for seq, _ in events] == [1, 2, 3]
     assert [orjson.loads(event or b"")["id"] for _, event in events] == [wait.id for wait in waits]
-    parcels = await store.due_parcels("webhook https://example.org/hook", START, 10, frozenset())
+    parcels = await store.due_items("webhook https://example.org/hook", START, 10, frozenset())
     assert {parcel.event for parcel in parcels} == {event for _, event in events}
     assert await store.events_after(1, None, 1) == events[1:2]
     assert await store.events_after(3, None, 10) == []
@@ -144,11 +144,11 @@ async def test_replays_tell_what_came_in_under_each_key_and_store_nothing(store:
         IdempotentSubmit("default", "k", b"1"),
     ]
     same, conflict, unknown, foreign, ended_one, no_text, again = await store.replays(submits)
-    assert same == again == Added(wait, created=False)
+    assert same == again == Inserted(wait, created=False)
     assert isinstance(conflict, Conflict)
     assert unknown is foreign is no_text is None
-    assert ended_one == Added(await store.get(over.id), created=False)
-    assert isinstance(ended_one, Added)
+    assert ended_one == Inserted(await store.get(over.id), created=False)
+    assert isinstance(ended_one, Inserted)
     assert ended_one.wait.outcome == DONE
     assert news.added == []
     assert await store.replays([]) == []

@@ -17,7 +17,7 @@ from store_values import SEEN, START, News, WallClock, add, add_one, ending, new
 
 from waitd.core.errors import StoreRefused, StoreUnavailable
 from waitd.core.waits.wait import Progress
-from waitd.ports import Added, StoredWait
+from waitd.ports import Inserted, StoredWait
 from waitd.stores import Store
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +40,11 @@ async def test_while_the_file_is_locked_nothing_is_stored_and_each_caller_is_tol
     waiting = await add_one(store)
     calls: list[Any]
     async with held_by_another_program(database):
-        calls = [store.add([new_wait()]), store.add([new_wait(), new_wait()]), store.finish(ending(waiting))]
+        calls = [
+            store.insert([new_wait()]),
+            store.insert([new_wait(), new_wait()]),
+            store.finish(ending(waiting)),
+        ]
         answers = await asyncio.gather(*calls, return_exceptions=True)
         assert [type(answer) for answer in answers] == [StoreUnavailable] * 3
         while_locked = store.failing
@@ -79,15 +83,15 @@ async def test_a_second_process_on_the_file_is_refused(store: Store, database: P
 async def test_a_closed_store_takes_no_more_and_gives_the_file_free(database: Path) -> None:
     async with opened(database) as store:
         wait = await add_one(store)
-        last = asyncio.create_task(store.add([new_wait()]))
+        last = asyncio.create_task(store.insert([new_wait()]))
         await asyncio.sleep(0)
     assert len(await last) == 1, "what was queued is written before the file is closed"
     with pytest.raises(StoreUnavailable, match="closed"):
-        await store.add([new_wait()])
+        await store.insert([new_wait()])
     async with opened(database) as again:
         assert [w.id for w in await again.load_waiting(None, 10)] == [
             wait.id,
-            *(row.wait.id for row in await last if isinstance(row, Added)),
+            *(row.wait.id for row in await last if isinstance(row, Inserted)),
         ]
 
 
@@ -121,13 +125,13 @@ async def fill(store: Store) -> list[StoredWait]:
     taken: list[StoredWait] = []
     while True:
         answers = await asyncio.gather(
-            *[store.add([new_wait(params=BIG)] * 2) for _ in range(3)], return_exceptions=True
+            *[store.insert([new_wait(params=BIG)] * 2) for _ in range(3)], return_exceptions=True
         )
         for answer in answers:
             if isinstance(answer, BaseException):
                 assert isinstance(answer, StoreUnavailable), answer
             else:
-                taken += [row.wait for row in answer if isinstance(row, Added)]
+                taken += [row.wait for row in answer if isinstance(row, Inserted)]
         if any(isinstance(answer, BaseException) for answer in answers):
             return taken
 
@@ -207,13 +211,13 @@ async def test_a_call_that_cannot_be_written_does_not_harm_those_beside_it(store
     wait = await add_one(store)
     nonsense: Any = object()
     calls: list[Any] = [
-        store.add([new_wait()]),
+        store.insert([new_wait()]),
         store.save_progress([(wait.id, replace(SEEN, state=nonsense))]),
     ]
     calls += [store.finish(ending(wait))]
     answers: list[Any] = await asyncio.gather(*calls, return_exceptions=True)
     (added,), broken, result = answers
-    assert isinstance(added, Added)
+    assert isinstance(added, Inserted)
     assert isinstance(broken, AttributeError)
     assert result.wait.id == wait.id
     assert not store.failing
@@ -287,7 +291,7 @@ DONE = Outcome(WaitState.SUCCESS)
 
 async def write(store):
     while True:
-        wait, other = [answer.wait for answer in await store.add([NEW, NEW])]
+        wait, other = [answer.wait for answer in await store.insert([NEW, NEW])]
         print(wait.id, other.id, sep="\\n", flush=True)
         await store.finish(UnstoredOutcome(wait.id, NOTHING_SEEN, DONE, time.time()))
 

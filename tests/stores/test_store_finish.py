@@ -39,7 +39,7 @@ DELIVERED = AfterAttempt(DeliveryState.DELIVERED, 1, None, None)
 
 async def due(store: Store, destination: str = HOOK, now: float = START, **more: Any) -> list[OutboxItem]:
     wanted: dict[str, Any] = {"limit": 100, "leave_out": frozenset()} | more
-    return list(await store.due_parcels(destination, now, **wanted))
+    return list(await store.due_items(destination, now, **wanted))
 
 
 async def settle(store: Store, wait: StoredWait) -> None:

@@ -11,7 +11,7 @@ from store_values import DONE, SEEN, START, News, WallClock, add, add_one, ended
 
 from waitd.core.errors import Conflict, InvalidInput, NotFound
 from waitd.core.waits.wait import NOTHING_SEEN, Outcome, WaitId, WaitState
-from waitd.ports import Added, ApiStore, MaintenanceStore, OutboxStore, PokerStore, WaitFilter
+from waitd.ports import ApiStore, Inserted, MaintenanceStore, OutboxStore, PokerStore, WaitFilter
 from waitd.stores import Store
 
 
@@ -46,15 +46,15 @@ async def test_a_wait_comes_back_as_it_was_accepted(database: Path, clock: WallC
 
 async def test_the_poker_has_a_wait_before_its_caller_has_the_answer(store: Store, news: News) -> None:
     told: list[list[WaitId]] = []
-    task = asyncio.create_task(store.add([new_wait()]))
+    task = asyncio.create_task(store.insert([new_wait()]))
     store.on_added = lambda waits: told.append([wait.id for wait in waits] if not task.done() else [])
     (answer,) = await task
-    assert isinstance(answer, Added)
+    assert isinstance(answer, Inserted)
     assert told == [[answer.wait.id]]
 
 
 async def test_a_caller_that_goes_away_leaves_its_wait_with_the_poker(store: Store, news: News) -> None:
-    task = asyncio.create_task(store.add([new_wait()]))
+    task = asyncio.create_task(store.insert([new_wait()]))
     await asyncio.sleep(0)  # it has queued its wait
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -66,23 +66,23 @@ async def test_a_caller_that_goes_away_leaves_its_wait_with_the_poker(store: Sto
 
 async def test_the_same_key_with_the_same_body_is_the_same_wait(store: Store, news: News) -> None:
     first = await add_one(store, key="k")
-    (again,) = await store.add([new_wait(key="k")])
-    assert again == Added(first, created=False)
+    (again,) = await store.insert([new_wait(key="k")])
+    assert again == Inserted(first, created=False)
     assert len(news.added) == 1
 
 
 async def test_a_replay_shows_the_wait_as_it_is_now(store: Store) -> None:
     wait = await ended(store, key="k")
-    (again,) = await store.add([new_wait(key="k")])
-    assert again == Added(await store.get(wait.id), created=False)
-    assert isinstance(again, Added)
+    (again,) = await store.insert([new_wait(key="k")])
+    assert again == Inserted(await store.get(wait.id), created=False)
+    assert isinstance(again, Inserted)
     assert again.wait.state is WaitState.SUCCESS
     assert len(again.wait.deliveries) == 1
 
 
 async def test_the_same_key_with_another_body_is_a_conflict(store: Store, news: News) -> None:
     await add_one(store, key="k", digest=b"1")
-    (answer,) = await store.add([new_wait(key="k", digest=b"2")])
+    (answer,) = await store.insert([new_wait(key="k", digest=b"2")])
     assert isinstance(answer, Conflict)
     assert len(await store.load_waiting(None, 10)) == 1
 
@@ -95,7 +95,7 @@ async def test_a_key_counts_in_its_own_namespace_only(store: Store) -> None:
 
 async def test_a_batch_is_answered_row_by_row(store: Store) -> None:
     known = await add_one(store, key="known")
-    answers = await store.add(
+    answers = await store.insert(
         [
             new_wait(key="new"),
             new_wait(key="known"),
@@ -108,12 +108,12 @@ async def test_a_batch_is_answered_row_by_row(store: Store) -> None:
         ]
     )
     first, replay, conflict, plain, twin, odd_twin, *unstorable = answers
-    assert isinstance(first, Added)
+    assert isinstance(first, Inserted)
     assert first.created
-    assert replay == Added(known, created=False)
+    assert replay == Inserted(known, created=False)
     assert isinstance(conflict, Conflict)
-    assert isinstance(plain, Added)
-    assert twin == Added(first.wait, created=False)
+    assert isinstance(plain, Inserted)
+    assert twin == Inserted(first.wait, created=False)
     assert isinstance(odd_twin, Conflict)
     assert all(isinstance(answer, InvalidInput) for answer in unstorable)
     assert {w.id for w in await store.load_waiting(None, 10)} == {known.id, first.wait.id, plain.wait.id}
@@ -122,13 +122,13 @@ async def test_a_batch_is_answered_row_by_row(store: Store) -> None:
 async def test_calls_committed_together_get_each_its_own_answer(store: Store) -> None:
     known = await add_one(store, key="known")
     done = await add_one(store)
-    calls: list[Any] = [store.add([new_wait()]) for _ in range(20)]
-    calls += [store.add([new_wait(key="known")]), store.add([new_wait(key="known", digest=b"other")])]
+    calls: list[Any] = [store.insert([new_wait()]) for _ in range(20)]
+    calls += [store.insert([new_wait(key="known")]), store.insert([new_wait(key="known", digest=b"other")])]
     calls += [store.finish(ending(done)), store.cancel("nobody", DONE), store.check_writable()]
     answers: list[Any] = await asyncio.gather(*calls, return_exceptions=True)
     *fresh, (replay,), (conflict,), end, unknown, checked = answers
     assert len({answer.wait.id for (answer,) in fresh}) == 20
-    assert replay == Added(known, created=False)
+    assert replay == Inserted(known, created=False)
     assert isinstance(conflict, Conflict)
     assert end.wait.id == done.id
     assert isinstance(unknown, NotFound)
@@ -136,11 +136,11 @@ async def test_calls_committed_together_get_each_its_own_answer(store: Store) ->
 
 
 async def test_a_large_batch_is_stored_whole(store: Store, news: News) -> None:
-    answers = await store.add([new_wait() for _ in range(10_000)])
-    assert len({answer.wait.id for answer in answers if isinstance(answer, Added)}) == 10_000
+    answers = await store.insert([new_wait() for _ in range(10_000)])
+    assert len({answer.wait.id for answer in answers if isinstance(answer, Inserted)}) == 10_000
     assert await store.counts() == {("waiting", "http"): 10_000}
     assert [wait.id for wait in news.added] == [
-        answer.wait.id for answer in answers if isinstance(answer, Added)
+        answer.wait.id for answer in answers if isinstance(answer, Inserted)
     ]
 
 

@@ -100,8 +100,8 @@ async def test_signals_are_kept_in_their_order_and_the_same_one_once(store: Stor
     store.on_signals = heard.extend
     for payload in ({"a": 1}, None, {"a": 1}):
         clock.at += 1
-        await store.keep_signal("default", "k", payload)
-    await store.keep_signal("other", "k", "elsewhere")
+        await store.save_signal("default", "k", payload)
+    await store.save_signal("other", "k", "elsewhere")
     assert await store.signals("default", "k") == [{"a": 1}, None]
     assert heard[2] == Signal("default", "k", START + 3)
     assert set(await store.signal_keys()) == {
@@ -112,9 +112,9 @@ async def test_signals_are_kept_in_their_order_and_the_same_one_once(store: Stor
 
 async def test_signals_survive_and_are_forgotten_in_the_end(database: Path, clock: WallClock) -> None:
     async with opened(database, clock) as store:
-        await store.keep_signal("default", "old", 1)
+        await store.save_signal("default", "old", 1)
         clock.at += 100
-        await store.keep_signal("default", "new", 2)
+        await store.save_signal("default", "new", 2)
     async with opened(database, clock) as store:
         assert await store.signals("default", "old") == [1]
         assert list(await store.prune_signals(START + 50, 10)) == [SignalKey("default", "old")]
@@ -124,13 +124,13 @@ async def test_signals_survive_and_are_forgotten_in_the_end(database: Path, cloc
 
 async def test_a_key_keeps_a_bounded_number_of_signals(store: Store) -> None:
     for n in range(MOST_OF_A_KEY):
-        await store.keep_signal("default", "k", n)
+        await store.save_signal("default", "k", n)
     with pytest.raises(Conflict, match="under this key"):
-        await store.keep_signal("default", "k", "one more")
-    await store.keep_signal("default", "k", 0)
-    await store.keep_signal("default", "another", "one more")
+        await store.save_signal("default", "k", "one more")
+    await store.save_signal("default", "k", 0)
+    await store.save_signal("default", "another", "one more")
 
 
 async def test_what_is_no_json_is_refused(store: Store) -> None:
     with pytest.raises(InvalidInput):
-        await store.keep_signal("default", "k", {"a": "\ud800"})
+        await store.save_signal("default", "k", {"a": "\ud800"})

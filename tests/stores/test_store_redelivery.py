@@ -60,14 +60,14 @@ async def test_deliveries_are_found_newest_first_by_everything_that_is_asked_for
 async def test_named_deliveries_go_out_anew_beside_the_old_ones(store: Store, news: News) -> None:
     wait = await ended(store, sinks=[WEBHOOK, OTHER_WEBHOOK])
     first, second = await settle(store, wait)
-    assert await store.due_parcels(HOOK, START, 10, frozenset()) == []
+    assert await store.due_items(HOOK, START, 10, frozenset()) == []
     assert await store.redeliver_each([second.id, second.id, first.id]) == Redelivered(2, more=False)
     now = (await store.get(wait.id)).deliveries
     assert [d.state for d in now] == ["dead", "dead", "queued", "queued"]
     assert [d.sink for d in now[2:]] == [OTHER_WEBHOOK, WEBHOOK]
     assert [d.attempts for d in now[2:]] == [0, 0]
     assert news.redelivered == [{HOOK, OTHER_HOOK}]
-    [again] = await store.due_parcels(HOOK, START, 10, frozenset())
+    [again] = await store.due_items(HOOK, START, 10, frozenset())
     assert b"waitd.wait.success" in again.event
 
 

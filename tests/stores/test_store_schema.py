@@ -103,7 +103,7 @@ async def test_every_commit_is_flushed_to_the_disk(database: Path) -> None:
 @pytest.mark.parametrize(
     ("statement", "index"),
     [
-        (reading.DUE_PARCELS, "deliveries_due (destination=? AND next_attempt_at<?)"),
+        (reading.DUE_ITEMS, "deliveries_due (destination=? AND next_attempt_at<?)"),
         (reading.DUE_DESTINATIONS, "deliveries_due (destination>?)"),
         (reading.NEXT_ATTEMPT_AT, "deliveries_due (destination>?)"),
         (reading.LOAD_WAITING, "waits_by_state (state=? AND id>?)"),
@@ -189,11 +189,11 @@ async def test_who_will_be_told_by_which_connection_is_found_page_by_page(databa
         two = await add_one(store, sinks=[sink("a"), sink(None), sink("c", "webhook")])
         over = await ended(store, sinks=[sink("d")])
         assert await store.airflow_connections() == ["a", "b"]
-        first = await store.waits_telling("a", None, 1)
-        rest = await store.waits_telling("a", first[-1].wait_id, 10)
+        first = await store.find_airflow_waits("a", None, 1)
+        rest = await store.find_airflow_waits("a", first[-1].wait_id, 10)
         assert [told.wait_id for told in (*first, *rest)] == [one.id, two.id]
         assert first[0].sink == sink("a")
-        assert await store.waits_telling("d", None, 10) == []
+        assert await store.find_airflow_waits("d", None, 10) == []
         assert over.id not in {told.wait_id for told in rest}
 
 
@@ -206,7 +206,7 @@ async def test_what_has_ended_will_tell_nobody_any_more(database: Path) -> None:
         third = await add_one(store, sinks=[sink("c")], supersede_key="s")
         assert (await store.get(second.id)).state is WaitState.CANCELLED
         assert await store.airflow_connections() == ["c"]
-        assert [told.wait_id for told in await store.waits_telling("c", None, 10)] == [third.id]
+        assert [told.wait_id for told in await store.find_airflow_waits("c", None, 10)] == [third.id]
     forgetting = await plan(database, bulk.sql(airflow_index._DELETE, 2))
     assert "SEARCH airflow_waits USING PRIMARY KEY (conn_id=? AND wait_id=?)" in forgetting
 
@@ -219,4 +219,4 @@ async def test_who_waits_already_is_found_after_the_migration(database: Path) ->
         plain.executescript("DROP TABLE airflow_waits; UPDATE alembic_version SET version_num = '0005'")
     async with opened(database) as store:
         assert await store.airflow_connections() == ["a", "b"]
-        assert [told.wait_id for told in await store.waits_telling("b", None, 1)] == [waiting.id]
+        assert [told.wait_id for told in await store.find_airflow_waits("b", None, 1)] == [waiting.id]

@@ -8,7 +8,7 @@ from store_values import START, News, add_one, ended, ending, new_wait
 from waitd.core.errors import Conflict
 from waitd.core.waits.delivery import AfterAttempt, DeliveryState
 from waitd.core.waits.wait import WaitState
-from waitd.ports import Added
+from waitd.ports import Inserted
 from waitd.stores import Store
 
 CANCELLED = WaitState.CANCELLED
@@ -33,10 +33,10 @@ async def test_a_new_wait_cancels_the_older_one_and_says_so(store: Store, news: 
 
 async def test_a_new_wait_stops_what_an_ended_one_has_not_delivered(store: Store, news: News) -> None:
     older = await ended(store, supersede_key="k")
-    (parcel,) = await store.due_parcels("webhook https://example.org/hook", START, 10, frozenset())
+    (parcel,) = await store.due_items("webhook https://example.org/hook", START, 10, frozenset())
     await add_one(store, supersede_key="k")
     assert await states(store, older) == [("dead", "superseded")]
-    assert await store.due_parcels("webhook https://example.org/hook", START, 10, frozenset()) == []
+    assert await store.due_items("webhook https://example.org/hook", START, 10, frozenset()) == []
     # An attempt was on its way meanwhile; its failure must not queue it anew.
     await store.save_attempt(parcel.id, AfterAttempt(DeliveryState.QUEUED, 1, START + 5, "503"), START)
     assert await states(store, older) == [("dead", "superseded")]
@@ -63,8 +63,8 @@ async def test_a_superseded_wait_is_not_delivered_anew(store: Store, over: bool)
 async def test_a_replay_supersedes_nothing(store: Store, news: News) -> None:
     older = await add_one(store, key="1", supersede_key="k")
     newer = await add_one(store, key="2", supersede_key="k")
-    (replay,) = await store.add([new_wait(key="1", supersede_key="k")])
-    assert isinstance(replay, Added)
+    (replay,) = await store.insert([new_wait(key="1", supersede_key="k")])
+    assert isinstance(replay, Inserted)
     assert (replay.wait.id, replay.wait.state, replay.created) == (older.id, CANCELLED, False)
     assert (await store.get(newer.id)).state is WaitState.WAITING
     assert len(news.ended) == 1
@@ -73,10 +73,10 @@ async def test_a_replay_supersedes_nothing(store: Store, news: News) -> None:
 async def test_the_last_of_a_batch_holds_the_key(store: Store, news: News) -> None:
     before = await add_one(store, supersede_key="k")
     news.added.clear()
-    answers = await store.add(
+    answers = await store.insert(
         [new_wait(supersede_key="k"), new_wait(supersede_key="other"), new_wait(supersede_key="k")]
     )
-    first, other, last = [answer.wait for answer in answers if isinstance(answer, Added)]
+    first, other, last = [answer.wait for answer in answers if isinstance(answer, Inserted)]
     assert {wait.id for wait in await store.load_waiting(None, 10)} == {other.id, last.id}
     assert [wait.id for wait in news.added] == [other.id, last.id]
     assert [e.wait.id for e in news.ended] == [before.id, first.id]

@@ -35,11 +35,11 @@ class Health(Protocol):
         """Whether the store's last write went through."""
 
     @property
-    def store_trouble(self) -> str:
+    def store_error(self) -> str:
         """Why it did not, in a sentence without secrets; "" where it did."""
 
     @property
-    def unstored_endings(self) -> int:
+    def refused_outcomes(self) -> int:
         """How many waits have an outcome that the store refused at least once and does not have yet."""
 
     @property
@@ -68,7 +68,7 @@ class Services:
         namespaces: what waits may name, by their namespace.
         now: Unix seconds.
         meter: what waits cost; None: nobody measures it.
-        hearing: who hears signals; None: nobody does.
+        signal_receiver: who hears signals; None: nobody does.
         throttle: how much one caller may ask for.
         open_metrics: whether the figures, which count the waits of all namespaces, are shown to whoever asks.
     """
@@ -78,7 +78,7 @@ class Services:
     probes: Mapping[str, Probe]
     sinks: Mapping[str, Sink]
     connections: Connections
-    endings: LongPolls
+    long_polls: LongPolls
     feed: Feed
     instruments: Instruments
     limits: Limits
@@ -89,6 +89,6 @@ class Services:
     namespaces: Namespaces = field(default_factory=Namespaces)
     now: Callable[[], float] = time.time
     meter: Metering | None = None
-    hearing: SignalReceiver | None = None
+    signal_receiver: SignalReceiver | None = None
     throttle: Throttle = field(default_factory=Throttle)
     open_metrics: bool = False

@@ -10,7 +10,7 @@ What does not live here: anything that decides. A probe is written in `waitd.pro
 """
 
 from waitd.app.daemon import Daemon
-from waitd.app.parts import Parts, parts_of, probes_of
-from waitd.app.run import daemon_of, serve
+from waitd.app.parts import Parts, open_parts, open_probes
+from waitd.app.run import open_daemon, serve
 
-__all__ = ["Daemon", "Parts", "daemon_of", "parts_of", "probes_of", "serve"]
+__all__ = ["Daemon", "Parts", "open_daemon", "open_parts", "open_probes", "serve"]

@@ -15,7 +15,7 @@ from waitd.outgoing import Outgoing
 from waitd.ports import Authenticator, KeyStore
 from waitd.settings import Settings
 
-_HOW = (
+_HOW_TO_AUTHENTICATE = (
     "Set api_keys_file (WAITD_API_KEYS_FILE) to a file of API keys, whose lines `waitd keys create --offline` makes, "
     "or oidc_issuer and oidc_audience (WAITD_OIDC_ISSUER, WAITD_OIDC_AUDIENCE) to an identity provider."
 )
@@ -38,12 +38,12 @@ def check_bind(settings: Settings) -> None:
     if not is_loopback(settings.host) and not settings.authenticates:
         raise WaitdError(
             f"bind {settings.bind} is not a loopback address, and there is no authentication: whoever reaches it could "
-            f"submit waits and use your connections. {_HOW} Or bind 127.0.0.1."
+            f"submit waits and use your connections. {_HOW_TO_AUTHENTICATE} Or bind 127.0.0.1."
         )
 
 
 @asynccontextmanager
-async def door_of(settings: Settings, store: KeyStore, outgoing: Outgoing) -> AsyncIterator[ApiGuard]:
+async def open_guard(settings: Settings, store: KeyStore, outgoing: Outgoing) -> AsyncIterator[ApiGuard]:
     """The door of one daemon.
 
     Raises:
@@ -61,7 +61,7 @@ async def door_of(settings: Settings, store: KeyStore, outgoing: Outgoing) -> As
             tokens = await _tokens(settings, outgoing, clock, stack)
             if tokens is None and not keyring.holds_any():
                 raise WaitdError(
-                    f"callers have to authenticate, and there is no API key that is good. {_HOW}"
+                    f"callers have to authenticate, and there is no API key that is good. {_HOW_TO_AUTHENTICATE}"
                 )
             authenticator = BearerAuthenticator(keyring, tokens)
         yield ApiGuard(keyring, authenticator, namespaces)

@@ -25,14 +25,14 @@ from waitd.outgoing import Outgoing
 from waitd.settings import Settings
 
 
-def outgoing_of(settings: Settings) -> Outgoing:
+def outgoing_from_settings(settings: Settings) -> Outgoing:
     """The egress rules that the settings describe."""
     private = is_loopback(settings.host)
     return Outgoing(Egress.of(settings.egress_allow, settings.egress_deny, private=private))
 
 
 @asynccontextmanager
-async def connections_of(
+async def open_connections(
     settings: Settings, outgoing: Outgoing, instruments: Instruments
 ) -> AsyncIterator[AuthorizedConnections]:
     """The connections of one daemon.

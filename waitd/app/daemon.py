@@ -35,7 +35,7 @@ from waitd.engine.job_cancels import JobCancels
 from waitd.engine.maintenance import Maintenance, pages
 from waitd.engine.metering import Meter
 from waitd.engine.poker import Poker
-from waitd.engine.signals import Signals
+from waitd.engine.signals import SignalDispatcher
 from waitd.engine.submitter import Submitter
 from waitd.engine.wait_counts import WaitCounts
 from waitd.metrics import Instruments
@@ -72,8 +72,8 @@ class Daemon:
         self.clock = SystemClock()
         self._outgoing = parts.outgoing
         self._keyring = door.keyring
-        self.census = WaitCounts(instruments)
-        self.endings = LongPolls(settings.max_long_polls)
+        self.wait_counts = WaitCounts(instruments)
+        self.long_polls = LongPolls(settings.max_long_polls)
         self.feed = Feed()
         self.submitter = Submitter(store, parts.jobs, self.clock, instruments)
         self.job_cancels = JobCancels(
@@ -98,13 +98,13 @@ class Daemon:
             attempt_timeout=settings.delivery_timeout,
             per_destination=settings.per_destination_concurrency,
         )
-        self.signals = Signals(
+        self.signals = SignalDispatcher(
             store, self.poker, self.clock, instruments, retention=settings.signal_retention
         )
         parts.signals.read = self.signals.signals
         self._s3_events = self._s3_event_queue(parts)
         self._sweep = AirflowSweep(store, parts.airflow)
-        self.keeper = Maintenance(
+        self.maintenance = Maintenance(
             store, self.poker, self.clock, retention=settings.retention, recount=self._tidy
         )
         self.meter = self._metering() if settings.cost.enabled else None
@@ -124,13 +124,13 @@ class Daemon:
                 probes=parts.probes,
                 sinks=parts.sinks,
                 connections=parts.connections,
-                endings=self.endings,
+                long_polls=self.long_polls,
                 feed=self.feed,
                 instruments=instruments,
                 limits=Limits(settings.default_timeout, settings.max_timeout, settings.min_poke_interval),
                 health=self,
                 before_scrape=self._before_scrape,
-                hearing=self.signals,
+                signal_receiver=self.signals,
                 keyring=door.keyring,
                 authenticator=door.authenticator,
                 namespaces=door.namespaces,
@@ -151,7 +151,7 @@ class Daemon:
             self.poker,
             self.clock,
             self.instruments,
-            held=self.census.waiting,
+            held=self.wait_counts.waiting,
             constants=cost.constants,
             prices=cost.prices,
             labels=cost.labels,
@@ -168,7 +168,7 @@ class Daemon:
             raise WaitdError("s3_events_queue_url needs pip install 'waitd[s3]'") from None
 
         def heard(bucket: str, key: str) -> None:
-            self.signals.heard_s3("s3_queue", bucket, key, namespace=None)
+            self.signals.on_s3_object("s3_queue", bucket, key, namespace=None)
 
         conn_id = self.settings.s3_events_conn_id
         try:
@@ -184,40 +184,40 @@ class Daemon:
         return not self.store.failing
 
     @property
-    def store_trouble(self) -> str:
+    def store_error(self) -> str:
         """Why it did not."""
         return "its last write failed; the log says why" if self.store.failing else ""
 
     @property
-    def unstored_endings(self) -> int:
+    def refused_outcomes(self) -> int:
         """How many outcomes the store refused when it was last asked."""
-        return self.poker.unstored
+        return self.poker.refused_outcomes
 
     @property
     def loop_lag(self) -> float:
         """The longest pause of the event loop in the last second, seconds."""
-        return self.keeper.lag
+        return self.maintenance.lag
 
     # ------------------------------------------------------------ what the writer tells
 
     def _added(self, waits: Sequence[StoredWait]) -> None:
-        self.census.added(waits)
+        self.wait_counts.on_inserted(waits)
         self.poker.adopt(waits)
         if self.poker.held > self._frozen * 1.5 + FREEZE_STEP:
             gc.collect(1)  # what is young: garbage would be kept, too
             self._freeze()
         if self.meter is not None:
-            self.meter.added(waits)
+            self.meter.on_inserted(waits)
 
     def _ended(self, endings: Sequence[StoredOutcome]) -> None:
-        self.census.ended(endings)
+        self.wait_counts.on_finished(endings)
         if self.meter is not None:
-            self.meter.ended(endings)
+            self.meter.on_finished(endings)
         destinations: set[str] = set()
         for ended in endings:
             self.poker.drop(ended.wait.id)
-            self.job_cancels.note(ended.wait)
-            self.endings.announce(ended.wait.id)
+            self.job_cancels.on_finished(ended.wait)
+            self.long_polls.announce(ended.wait.id)
             destinations |= ended.destinations
         self.feed.announce(self.store.finished_seq)
         self.deliverer.wake(destinations)
@@ -245,7 +245,7 @@ class Daemon:
 
     async def _count(self) -> None:
         self._frozen = min(self._frozen, self.poker.held)  # those that come in the place of others are new
-        self.census.reset(await self.store.counts())
+        self.wait_counts.reset(await self.store.counts())
         deliveries = await self.store.delivery_counts()
         for state in DeliveryState:
             self.instruments.outbox_deliveries.labels(state).set(deliveries.get(state, 0))
@@ -253,10 +253,10 @@ class Daemon:
 
     def _before_scrape(self) -> None:
         self.poker.refresh_gauges()
-        self.census.refresh_gauges()
+        self.wait_counts.refresh_gauges()
         if self.meter is not None:
             self.meter.refresh_gauges()
-        self.instruments.event_loop_lag.set(self.keeper.lag)
+        self.instruments.event_loop_lag.set(self.maintenance.lag)
 
     # ------------------------------------------------------------ its life
 
@@ -284,7 +284,7 @@ class Daemon:
                     if self._s3_events is not None:
                         tasks.start_soon(self._s3_events.run, name="S3 events")
                     tasks.start_soon(self.deliverer.run, name="deliverer")
-                    tasks.start_soon(self.keeper.run, name="keeper")
+                    tasks.start_soon(self.maintenance.run, name="maintenance")
                     tasks.start_soon(
                         self._sweep.run, self.settings.airflow_sweep_interval, name="airflow sweep"
                     )
@@ -348,16 +348,16 @@ class Daemon:
 
     async def _drain(self, runner: web.AppRunner) -> None:
         self.draining = True
-        self.endings.drain()
+        self.long_polls.drain()
         self.feed.drain()
         grace = self.settings.drain_timeout
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self.poker.drain, grace)
             tasks.start_soon(self.deliverer.drain, grace)
         try:
-            await self.poker.learned.flush(everything=True)
+            await self.poker.progress_buffer.flush(everything=True)
             await self._keep_overhead()
         except Unavailable as error:
             log.warning("progress_not_stored", error=str(error))
         await runner.cleanup()
-        log.info("drained", outcomes_not_stored=self.poker.ending)
+        log.info("drained", outcomes_not_stored=self.poker.pending_outcomes)

@@ -5,8 +5,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, NamedTuple
 
 from waitd import __version__
-from waitd.app.connections import connections_of, outgoing_of
-from waitd.app.presets import presets_of
+from waitd.app.connections import open_connections, outgoing_from_settings
+from waitd.app.presets import open_presets
 from waitd.engine.clock import SystemClock
 from waitd.metrics import Instruments
 from waitd.outgoing import Outgoing
@@ -48,16 +48,16 @@ class Parts(NamedTuple):
 
 
 @asynccontextmanager
-async def parts_of(settings: Settings, instruments: Instruments) -> AsyncIterator[Parts]:
+async def open_parts(settings: Settings, instruments: Instruments) -> AsyncIterator[Parts]:
     """Probes by kind and sinks by kind. A new one is one file and one line here."""
-    outgoing = outgoing_of(settings)
+    outgoing = outgoing_from_settings(settings)
     secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else None
     async with AsyncExitStack() as stack:
-        connections = await stack.enter_async_context(connections_of(settings, outgoing, instruments))
+        connections = await stack.enter_async_context(open_connections(settings, outgoing, instruments))
         http = await stack.enter_async_context(
             HttpProbe(connections, secret_headers=settings.secret_headers, outgoing=outgoing)
         )
-        presets = await presets_of(settings, connections, outgoing, instruments, stack)
+        presets = await open_presets(settings, connections, outgoing, instruments, stack)
         jobs = await stack.enter_async_context(
             HttpJobs(presets.connections, secret_headers=settings.secret_headers, outgoing=outgoing)
         )
@@ -82,7 +82,7 @@ async def parts_of(settings: Settings, instruments: Instruments) -> AsyncIterato
 
 
 @asynccontextmanager
-async def probes_of(settings: Settings) -> AsyncIterator[Mapping[str, Probe]]:
+async def open_probes(settings: Settings) -> AsyncIterator[Mapping[str, Probe]]:
     """The probes alone, for a wait without a daemon."""
-    async with parts_of(settings, Instruments(version=__version__)) as parts:
+    async with open_parts(settings, Instruments(version=__version__)) as parts:
         yield parts.probes

@@ -23,7 +23,7 @@ class Presets(NamedTuple):
     connections: VendorConnections
 
 
-async def presets_of(
+async def open_presets(
     settings: Settings,
     connections: HttpConnections,
     outgoing: Outgoing,

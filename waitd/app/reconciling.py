@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from waitd import __version__
-from waitd.app.parts import parts_of
+from waitd.app.parts import open_parts
 from waitd.metrics import Instruments
 from waitd.settings import Settings
 from waitd.sinks.airflow.parked import ParkedTask, parked_tasks
@@ -15,6 +15,6 @@ async def parked_in_airflow(settings: Settings, conn_id: str) -> Sequence[Parked
     Raises:
         WaitdError, ValueError: the connection cannot be had or used, or Airflow does not tell.
     """
-    async with parts_of(settings, Instruments(version=__version__)) as parts:
+    async with open_parts(settings, Instruments(version=__version__)) as parts:
         api = await parts.airflow.opened(conn_id)
         return [task async for task in parked_tasks(api)]

@@ -11,9 +11,9 @@ from typing import Any
 import structlog
 
 from waitd import __build__, __version__
-from waitd.app.auth import check_bind, door_of
+from waitd.app.auth import check_bind, open_guard
 from waitd.app.daemon import Daemon
-from waitd.app.parts import parts_of
+from waitd.app.parts import open_parts
 from waitd.core.errors import InvalidInput, WaitdError
 from waitd.engine.clock import SystemClock
 from waitd.log import configure
@@ -29,14 +29,14 @@ COLLECT_AFTER = (5_000, 20, 100)
 
 
 @asynccontextmanager
-async def daemon_of(settings: Settings) -> AsyncIterator[Daemon]:
+async def open_daemon(settings: Settings) -> AsyncIterator[Daemon]:
     """A daemon, put together and not yet running.
 
     Raises:
         WaitdError: the store cannot be opened, e.g. because another daemon holds it; nobody could come in.
     """
     instruments = Instruments(version=__version__, build=__build__)
-    async with parts_of(settings, instruments) as parts:
+    async with open_parts(settings, instruments) as parts:
 
         def destination_of(_: str, sink: Mapping[str, Any]) -> str:
             params = dict(sink)
@@ -53,14 +53,14 @@ async def daemon_of(settings: Settings) -> AsyncIterator[Daemon]:
             costs=CostRules(settings.cost.labels, settings.cost.values, settings.cost.retention),
         )
         try:
-            _tell_if_ephemeral(settings, instruments)
-            async with door_of(settings, store, parts.outgoing) as door:
+            _warn_if_ephemeral(settings, instruments)
+            async with open_guard(settings, store, parts.outgoing) as door:
                 yield Daemon(settings, store, parts, door, instruments)
         finally:
             await store.close()
 
 
-def _tell_if_ephemeral(settings: Settings, instruments: Instruments) -> None:
+def _warn_if_ephemeral(settings: Settings, instruments: Instruments) -> None:
     """Says it loudly where a wait accepted here may be lost with its volume. The daemon runs on: for a trial that is well enough."""
     why = ephemeral_state(settings.store_url, settings.state_ephemeral)
     instruments.state_ephemeral.set(why is not None)
@@ -93,7 +93,7 @@ def serve(settings: Settings) -> int:
     """Runs a daemon until it is told to stop; returns the process's exit code."""
 
     async def main() -> None:
-        async with daemon_of(settings) as daemon:
+        async with open_daemon(settings) as daemon:
             await daemon.run()
 
     try:

@@ -39,17 +39,17 @@ async def _records(conn_id: str, settings: "Settings", days: float) -> list[Mapp
     import asyncio
 
     from waitd import __version__
-    from waitd.app.connections import connections_of, outgoing_of
+    from waitd.app.connections import open_connections, outgoing_from_settings
     from waitd.engine.clock import SystemClock
     from waitd.log import configure
     from waitd.metrics import Instruments
     from waitd.sinks.airflow.api import AirflowApis, Stopped
 
     configure(level="error", log_format=settings.log_format)  # what goes wrong is said in a sentence
-    outgoing, since = outgoing_of(settings), datetime.now(UTC) - timedelta(days)
+    outgoing, since = outgoing_from_settings(settings), datetime.now(UTC) - timedelta(days)
     found: list[Mapping[str, Any]] = []
     async with (
-        connections_of(settings, outgoing, Instruments(version=__version__)) as connections,
+        open_connections(settings, outgoing, Instruments(version=__version__)) as connections,
         AirflowApis(connections, outgoing, SystemClock.now) as apis,
     ):
         try:

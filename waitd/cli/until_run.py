@@ -79,13 +79,13 @@ def option_of(pointer: str) -> str:
 
 
 async def _run(asked: "WaitRequest", settings: "Settings") -> "Finish":
-    from waitd.app import probes_of
+    from waitd.app import open_probes
     from waitd.cli.one_wait import OneWait, wait_for
     from waitd.core.errors import InvalidInput
     from waitd.core.waits.schedule import Pacing
     from waitd.engine.clock import SystemClock
 
-    async with probes_of(settings) as probes:
+    async with open_probes(settings) as probes:
         probe = probes[asked.kind]
         try:
             target = probe.parse(asked.params, namespace="default")

@@ -42,7 +42,7 @@ LOOK_SECONDS = 30.0
 RETRY_PAUSE = 1.0
 
 
-class Lane:
+class DestinationQueue:
     """The deliveries to one destination that are in hand. `until`: from then on it makes room for others."""
 
     def __init__(self, until: float) -> None:
@@ -79,7 +79,7 @@ class Deliverer:
         self._attempt_timeout = attempt_timeout
         self._per_destination = per_destination
         self._jitter = jitter
-        self._lanes: dict[str, Lane] = {}
+        self._lanes: dict[str, DestinationQueue] = {}
         self._wanted: dict[str, None] = {}
         self._next_look = float("-inf")
         self._wakeup = asyncio.Event()
@@ -125,10 +125,10 @@ class Deliverer:
         while self._wanted and len(self._lanes) < LANES and not self._draining:
             destination = next(iter(self._wanted))
             del self._wanted[destination]
-            self._lanes[destination] = Lane(self._clock.monotonic() + TURN)
+            self._lanes[destination] = DestinationQueue(self._clock.monotonic() + TURN)
             tasks.start_soon(self._serve, destination, self._lanes[destination], name=f"lane {destination}")
 
-    async def _serve(self, destination: str, lane: Lane) -> None:
+    async def _serve(self, destination: str, lane: DestinationQueue) -> None:
         """Delivers to one destination until nothing is due there."""
         try:
             async with anyio.create_task_group() as tasks:
@@ -144,7 +144,7 @@ class Deliverer:
                 self._wanted[destination] = None
             self._wakeup.set()
 
-    async def _fill(self, destination: str, lane: Lane) -> bool:
+    async def _fill(self, destination: str, lane: DestinationQueue) -> bool:
         """Reads what is due when nothing is waiting; False when the lane has nothing left to do, or its turn is over."""
         if self._is_over(lane):
             lane.made_room = lane.more = True
@@ -157,7 +157,7 @@ class Deliverer:
             return bool(lane.in_hand)
         lane.more = False
         try:
-            due = await self._store.due_parcels(
+            due = await self._store.due_items(
                 destination, self._clock.now(), READ_AHEAD, frozenset(lane.in_hand)
             )
         except StoreUnavailable as error:
@@ -171,11 +171,11 @@ class Deliverer:
             lane.moved.set()
         return bool(lane.in_hand) or lane.more
 
-    def _is_over(self, lane: Lane) -> bool:
+    def _is_over(self, lane: DestinationQueue) -> bool:
         """Whether the lane had its time and others wait for one: many destinations that hang must not keep a good one out."""
         return bool(self._wanted) and len(self._lanes) >= LANES and self._clock.monotonic() >= lane.until
 
-    async def _attempt(self, lane: Lane, parcel: OutboxItem) -> None:
+    async def _attempt(self, lane: DestinationQueue, parcel: OutboxItem) -> None:
         kind = str(parcel.sink.get("kind"))
         started = self._clock.monotonic()
         receipt = await self._send(kind, parcel)

@@ -74,7 +74,7 @@ class HeldWait(Struct, eq=False, gc=False):
         return not (self.queued or self.flying or self.last or self.ended)
 
 
-class Unpokeable:
+class UnknownTarget:
     """Stands in where a stored wait's kind or parameters are not understood any more, e.g. after a downgrade.
 
     The wait is neither lost nor failed: it is seen as unreachable until its deadline.
@@ -87,7 +87,7 @@ class Unpokeable:
     def __init__(self, why: str) -> None:
         self._verdict = Unreachable("not_understood", why)
 
-    def parse(self, params: Mapping[str, Any], *, namespace: str) -> "Unpokeable":  # noqa: ARG002 - the port's shape
+    def parse(self, params: Mapping[str, Any], *, namespace: str) -> "UnknownTarget":  # noqa: ARG002 - the port's shape
         """Itself: there is nothing to parse."""
         return self
 

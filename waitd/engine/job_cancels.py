@@ -46,7 +46,7 @@ PAGE = 1000
 RETRY_PAUSE = 1.0
 
 
-class Lane:
+class OriginCancels:
     """The cancels at one origin that are due."""
 
     def __init__(self) -> None:
@@ -74,11 +74,11 @@ class JobCancels:
         self._instruments = instruments
         self._later: list[tuple[float, WaitId, str]] = []
         self._known: set[WaitId] = set()
-        self._lanes: dict[str, Lane] = {}
+        self._lanes: dict[str, OriginCancels] = {}
         self._wakeup = asyncio.Event()
         self._tasks: TaskGroup | None = None
 
-    def note(self, wait: StoredWait) -> None:
+    def on_finished(self, wait: StoredWait) -> None:
         """A wait has ended; if its job is to be cancelled, it will be."""
         due = None if wait.job_cancel is None else wait.job_cancel.next_attempt_at
         if due is None or wait.id in self._known:
@@ -115,7 +115,7 @@ class JobCancels:
             if not page:
                 return
             for wait in page:
-                self.note(wait)
+                self.on_finished(wait)
             after = page[-1].id
 
     def _origin(self, wait: StoredWait) -> str:
@@ -125,13 +125,13 @@ class JobCancels:
             return "not understood"
 
     def _queue(self, tasks: TaskGroup, wait_id: WaitId, origin: str) -> None:
-        lane = self._lanes.setdefault(origin, Lane())
+        lane = self._lanes.setdefault(origin, OriginCancels())
         lane.waiting.append(wait_id)
         if lane.workers < PER_ORIGIN:
             lane.workers += 1
             tasks.start_soon(self._work, origin, lane, name="cancel of jobs")
 
-    async def _work(self, origin: str, lane: Lane) -> None:
+    async def _work(self, origin: str, lane: OriginCancels) -> None:
         while lane.waiting:
             wait_id = lane.waiting.popleft()
             due: float | None

@@ -28,7 +28,7 @@ SWEEP_SECONDS = 30.0
 IDS, BREATH = 2 * CHUNK, 0.05
 
 
-class MaintenanceRows(MaintenanceStore, PokerStore, Protocol):
+class MaintainedStore(MaintenanceStore, PokerStore, Protocol):
     """What the keeper needs of the store."""
 
 
@@ -37,7 +37,7 @@ class Maintenance:
 
     def __init__(
         self,
-        store: MaintenanceRows,
+        store: MaintainedStore,
         poker: Poker,
         clock: Clock,
         *,
@@ -82,9 +82,11 @@ class Maintenance:
 
     async def _flush(self) -> None:
         while True:
-            await self._clock.sleep_until(self._clock.monotonic() + 1.0, self._poker.learned.state_changed)
+            await self._clock.sleep_until(
+                self._clock.monotonic() + 1.0, self._poker.progress_buffer.state_changed
+            )
             try:
-                await self._poker.learned.flush()
+                await self._poker.progress_buffer.flush()
             except StoreUnavailable as error:
                 log.warning("progress_not_stored", error=str(error))
                 await self._clock.sleep_until(self._clock.monotonic() + 1.0, asyncio.Event())

@@ -127,7 +127,7 @@ class Meter:
             return each
         return (looks * each + (verdicts - looks) * costs[_SHARED]) / verdicts
 
-    def added(self, waits: Sequence[StoredWait]) -> None:
+    def on_inserted(self, waits: Sequence[StoredWait]) -> None:
         """New waits are on disk."""
         self._now[_ACCEPTED] += len(waits)
         telling = [wait for wait in waits if _tells_airflow(wait)]
@@ -139,7 +139,7 @@ class Meter:
             one = WaitingTotals.of(wait.spec.kind, wait.spec.sinks, seconds=0, pokes=0)
             self._note(one._replace(resumed=0.0))
 
-    def ended(self, endings: Sequence[StoredOutcome]) -> None:
+    def on_finished(self, endings: Sequence[StoredOutcome]) -> None:
         """Waits have ended on disk."""
         self._now[_ENDED] += len(endings)
         for ended in endings:

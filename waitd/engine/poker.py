@@ -20,7 +20,7 @@ from waitd.core.waits.step import Finish, step
 from waitd.core.waits.verdict import Pending, Unreachable, Verdict
 from waitd.engine.calendar import Calendar
 from waitd.engine.clock import Clock
-from waitd.engine.held_wait import HeldWait, ProbeKind, Unpokeable
+from waitd.engine.held_wait import HeldWait, ProbeKind, UnknownTarget
 from waitd.engine.listeners import Listeners
 from waitd.engine.memory_sizing import bytes_each, sampled
 from waitd.engine.origins import OriginQueue, Origins
@@ -86,7 +86,7 @@ class Poker:
         self._starting = False
         self._endings = OutcomeWriter(store, clock, instruments, stored=lambda entry: self.drop(entry.id))
         #: What waits have learned and is not yet on disk.
-        self.learned = ProgressBuffer(store, clock)
+        self.progress_buffer = ProgressBuffer(store, clock)
         self._draining = False
         self._failure: Exception | None = None
 
@@ -98,16 +98,16 @@ class Poker:
         return len(self._held)
 
     @property
-    def ending(self) -> int:
+    def pending_outcomes(self) -> int:
         """How many waits have ended and are not yet on disk."""
         return self._endings.open
 
     @property
-    def unstored(self) -> int:
+    def refused_outcomes(self) -> int:
         """How many of them the store refused when it was last asked."""
         return self._endings.refused
 
-    def room(self) -> int:
+    def capacity_left(self) -> int:
         """How many more waits would be accepted now."""
         return max(0, self._capacity - len(self._held))
 
@@ -154,7 +154,7 @@ class Poker:
             self._schedule(entry, self._clock.monotonic())
         return True
 
-    def hint(self, wait_id: str) -> None:
+    def poke_soon(self, wait_id: str) -> None:
         """There is news for a wait: it is poked at once, or once more where it is being poked, but not more often than is good."""
         entry = self._held.get(wait_id)
         if entry is None or entry.ended:
@@ -211,7 +211,7 @@ class Poker:
                     pacing = Pacing(spec.timeout)
         except InvalidInput as error:
             log.warning("wait_not_understood", wait_id=wait.id, kind=spec.kind, why=str(error))
-            probe = Unpokeable(f"This waitd does not understand the wait: {error}")
+            probe = UnknownTarget(f"This waitd does not understand the wait: {error}")
             kind, target = ProbeKind(spec.kind, probe, self._instruments), probe
         return HeldWait.of(wait, kind, target, pacing)
 
@@ -252,7 +252,7 @@ class Poker:
         """What a wait in hand takes in memory, in bytes, by `sample` of them; 0 where there are none."""
         if not self._held:
             return 0.0
-        tables = getsizeof(self._held) + self._calendar.bytes() + self.learned.bytes()
+        tables = getsizeof(self._held) + self._calendar.bytes() + self.progress_buffer.bytes()
         return bytes_each(sampled(self._held, sample)) + tables / len(self._held)
 
     def refresh_gauges(self) -> None:
@@ -262,7 +262,7 @@ class Poker:
         instruments.waits_overdue.set(self._origins.queued)
         instruments.waits_ending.set(self._endings.open)
         instruments.origins_limited.set(self._origins.limited)
-        instruments.capacity_left.set(self.room())
+        instruments.capacity_left.set(self.capacity_left())
 
     # ------------------------------------------------------------ the loop
 
@@ -425,8 +425,8 @@ class Poker:
             self._schedule(entry, landed + result.due - now)
             if self._hinted and entry.id in self._hinted:
                 self._hinted.discard(entry.id)
-                self.hint(entry.id)
-        self.learned.note(entry, state_changed=entry.progress.state is not state)
+                self.poke_soon(entry.id)
+        self.progress_buffer.note(entry, state_changed=entry.progress.state is not state)
 
     # ------------------------------------------------------------ the end of the daemon
 

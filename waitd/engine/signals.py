@@ -16,7 +16,7 @@ from waitd.ports import Signal, SignalStore
 CHUNK = 1000
 
 
-class Signals:
+class SignalDispatcher:
     """Hears. One per daemon. `retention`: for how many seconds a signal is kept."""
 
     def __init__(
@@ -56,14 +56,14 @@ class Signals:
         """How many waits listen to a key now."""
         return len(self._listeners.hearing(SIGNAL, key, namespace))
 
-    def heard_s3(self, source: str, bucket: str, key: str, namespace: str | None) -> int:
+    def on_s3_object(self, source: str, bucket: str, key: str, namespace: str | None) -> int:
         """A key has come, `source` says; how many waits are poked for it. `namespace` None: of any."""
         return self._wake(source, f"s3://{bucket}", key, namespace)
 
     def _wake(self, source: str, place: str, name: str, namespace: str | None) -> int:
         waits = self._listeners.hearing(place, name, namespace)
         for wait_id in waits:
-            self._poker.hint(wait_id)
+            self._poker.poke_soon(wait_id)
         self._instruments.signals.labels(source).inc()
         self._instruments.wakeups.labels(source).inc(len(waits))
         return len(waits)

@@ -26,12 +26,12 @@ class WaitCounts:
         self._counts = Counter(dict(counts))
         self.refresh_gauges()
 
-    def added(self, waits: Sequence[StoredWait]) -> None:
+    def on_inserted(self, waits: Sequence[StoredWait]) -> None:
         """New waits are on disk."""
         for kind, count in Counter([wait.spec.kind for wait in waits]).items():
             self._counts[WaitState.WAITING.value, kind] += count
 
-    def ended(self, endings: Sequence[StoredOutcome]) -> None:
+    def on_finished(self, endings: Sequence[StoredOutcome]) -> None:
         """Waits have ended on disk."""
         for ended in endings:
             wait = ended.wait

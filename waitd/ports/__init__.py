@@ -9,11 +9,11 @@ from waitd.ports.probes import Begin, Landing, Paced, Pokeable, Preparing, Probe
 from waitd.ports.signals import Listening, Signal, SignalKey, SignalReceiver, SignalStore, Topic
 from waitd.ports.sinks import OutboxItem, Sink, SinkTarget
 from waitd.ports.store import (
-    Added,
     ApiStore,
     AuditFilter,
     DeliveryFilter,
     IdempotentSubmit,
+    Inserted,
     JobStore,
     MaintenanceStore,
     NewWait,
@@ -28,10 +28,9 @@ from waitd.ports.store import (
     UnstoredOutcome,
     WaitFilter,
 )
-from waitd.ports.sweeping import AirflowWait, SweptStore
+from waitd.ports.sweeping import AirflowWait, SweepStore
 
 __all__ = [
-    "Added",
     "AirflowWait",
     "ApiStore",
     "AuditFilter",
@@ -45,6 +44,7 @@ __all__ = [
     "DeliveryFilter",
     "HttpConnections",
     "IdempotentSubmit",
+    "Inserted",
     "JobStore",
     "Jobs",
     "KeyStore",
@@ -79,7 +79,7 @@ __all__ = [
     "StoredWait",
     "SubmitPlan",
     "Submits",
-    "SweptStore",
+    "SweepStore",
     "Target",
     "Topic",
     "UnstoredOutcome",

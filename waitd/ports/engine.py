@@ -41,7 +41,7 @@ class LiveWait(NamedTuple):
 class Poking(Protocol):
     """What the API needs of the poker."""
 
-    def room(self) -> int:
+    def capacity_left(self) -> int:
         """How many more waits would be accepted now."""
 
     def live(self, wait_id: str) -> LiveWait | None:

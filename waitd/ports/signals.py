@@ -48,7 +48,7 @@ class SignalReceiver(Protocol):
     def listening(self, namespace: str, key: str) -> int:
         """How many waits listen to a key now."""
 
-    def heard_s3(self, source: str, bucket: str, key: str, namespace: str | None) -> int:
+    def on_s3_object(self, source: str, bucket: str, key: str, namespace: str | None) -> int:
         """A key has come, `source` says; how many waits are poked for it. `namespace` None: of any."""
 
 

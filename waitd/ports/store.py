@@ -81,7 +81,7 @@ class StoredWait(Struct, gc=False):
     measured: Measured | None = None
 
 
-class Added(Struct, gc=False):
+class Inserted(Struct, gc=False):
     """What became of a submitted wait: stored now, or the same one as before."""
 
     wait: StoredWait
@@ -218,7 +218,7 @@ class OutboxStore(Protocol):
     async def next_attempt_at(self) -> float | None:
         """When the earliest queued delivery is due, Unix seconds."""
 
-    async def due_parcels(
+    async def due_items(
         self, destination: str, now: float, limit: int, leave_out: frozenset[DeliveryId]
     ) -> Sequence[OutboxItem]:
         """Up to `limit` due deliveries to one destination, the longest due first, but those already in hand."""
@@ -246,14 +246,16 @@ class MaintenanceStore(Protocol):
 class ApiStore(Protocol):
     """What the API needs of the store. `by` says who changes something: a line of the audit tells of it, in the same commit."""
 
-    async def add(self, waits: Sequence[NewWait], by: Caller | None = None) -> Sequence["Added | Exception"]:
+    async def insert(
+        self, waits: Sequence[NewWait], by: Caller | None = None
+    ) -> Sequence["Inserted | Exception"]:
         """Stores waits in one durable commit; one answer each, in order: Added, or a Conflict (same key, other body).
 
         Raises:
             StoreUnavailable: nothing was stored.
         """
 
-    async def replays(self, submits: Sequence[IdempotentSubmit]) -> Sequence[Added | Conflict | None]:
+    async def replays(self, submits: Sequence[IdempotentSubmit]) -> Sequence[Inserted | Conflict | None]:
         """What came in under these keys before, one answer each, in order: the wait as it is now, a Conflict (same key, other body),
         or None.
         """
@@ -289,7 +291,7 @@ class ApiStore(Protocol):
         Deliveries of superseded waits stay dead. Raises StoreUnavailable.
         """
 
-    async def keep_signal(self, namespace: str, key: str, payload: Any, by: Caller | None = None) -> None:
+    async def save_signal(self, namespace: str, key: str, payload: Any, by: Caller | None = None) -> None:
         """Keeps a signal. Raises Conflict (too many different ones under the key), InvalidInput (no JSON), StoreUnavailable."""
 
     @property
@@ -312,7 +314,7 @@ class ApiStore(Protocol):
     async def counts(self) -> Mapping[tuple[str, str], int]:
         """How many waits there are by (state, kind)."""
 
-    async def record(self, change: AuditEntry) -> None:
+    async def save_audit_entry(self, change: AuditEntry) -> None:
         """Keeps a line of the audit about what the store has no part in. Raises StoreUnavailable."""
 
     async def find_audit(self, wanted: AuditFilter) -> Sequence[StoredAuditEntry]:

@@ -13,13 +13,15 @@ class AirflowWait(NamedTuple):
     sink: Mapping[str, Any]
 
 
-class SweptStore(Protocol):
+class SweepStore(Protocol):
     """Waiting waits by which Airflow they will tell, and their end."""
 
     async def airflow_connections(self) -> Sequence[str]:
         """The conn_ids by which waits that are waiting will tell an Airflow."""
 
-    async def waits_telling(self, conn_id: str, after: WaitId | None, limit: int) -> Sequence[AirflowWait]:
+    async def find_airflow_waits(
+        self, conn_id: str, after: WaitId | None, limit: int
+    ) -> Sequence[AirflowWait]:
         """A page of the waiting waits that will tell this one, in the order of their ids."""
 
     async def cancel(self, wait_id: str, outcome: Outcome) -> object:

@@ -12,13 +12,13 @@ from waitd.core.waits.delivery import LADDER, AfterAttempt, DeliveryId
 from waitd.core.waits.submission import JobCancel, Submission
 from waitd.core.waits.wait import Outcome, Progress, WaitId
 from waitd.ports import (
-    Added,
     AirflowWait,
     AuditFilter,
     CostFilter,
     CostSums,
     DeliveryFilter,
     IdempotentSubmit,
+    Inserted,
     NewWait,
     OutboxItem,
     Redelivered,
@@ -45,10 +45,10 @@ from waitd.stores.operations.requests import (
     Prune,
     PruneAudit,
     PruneSignals,
-    Record,
     Redeliver,
     RedeliverEach,
     SaveAttempt,
+    SaveAuditEntry,
     SaveJobCancel,
     SaveKeys,
     SaveOverhead,
@@ -194,10 +194,12 @@ class Store:
 
     # ---------------------------------------------------------------- writes
 
-    async def add(self, waits: Sequence[NewWait], by: Caller | None = None) -> Sequence[Added | Exception]:
+    async def insert(
+        self, waits: Sequence[NewWait], by: Caller | None = None
+    ) -> Sequence[Inserted | Exception]:
         """See `ApiStore`. A wait that cannot be kept as JSON is answered with `InvalidInput`, the others are stored."""
         operation = await adding.prepare(waits, self._now(), by)
-        answers: Sequence[Added | Exception] = await self._writer.do(operation)
+        answers: Sequence[Inserted | Exception] = await self._writer.do(operation)
         return answers
 
     async def finish(self, ending: UnstoredOutcome) -> StoredOutcome | None:
@@ -254,9 +256,9 @@ class Store:
         count: int = await self._writer.do(PruneAudit(before, limit))
         return count
 
-    async def record(self, change: AuditEntry) -> None:
+    async def save_audit_entry(self, change: AuditEntry) -> None:
         """See `ApiStore`."""
-        await self._writer.do(Record(change))
+        await self._writer.do(SaveAuditEntry(change))
 
     async def save_api_keys(self, keys: Sequence[ApiKey], change: AuditEntry | None = None) -> None:
         """See `KeyStore`."""
@@ -277,7 +279,7 @@ class Store:
         """See `JobStore`."""
         await self._writer.do(SaveJobCancel(wait_id, job_cancel))
 
-    async def keep_signal(self, namespace: str, key: str, payload: Any, by: Caller | None = None) -> None:
+    async def save_signal(self, namespace: str, key: str, payload: Any, by: Caller | None = None) -> None:
         """See `SignalStore`. Raises InvalidInput where the payload is no JSON."""
         await self._writer.do(signals.prepare(namespace, key, payload, by))
 
@@ -306,7 +308,7 @@ class Store:
         async with self._database.reading() as link:
             return await reading.find(link, wanted)
 
-    async def replays(self, submits: Sequence[IdempotentSubmit]) -> Sequence[Added | Conflict | None]:
+    async def replays(self, submits: Sequence[IdempotentSubmit]) -> Sequence[Inserted | Conflict | None]:
         """See `ApiStore`."""
         async with self._database.reading() as link:
             return await adding.replays(link, submits)
@@ -386,19 +388,21 @@ class Store:
         async with self._database.reading() as link:
             return await reading.next_attempt_at(link)
 
-    async def due_parcels(
+    async def due_items(
         self, destination: str, now: float, limit: int, leave_out: frozenset[DeliveryId]
     ) -> Sequence[OutboxItem]:
         """See `OutboxStore`."""
         async with self._database.reading() as link:
-            return await reading.due_parcels(link, destination, now, limit, leave_out)
+            return await reading.due_items(link, destination, now, limit, leave_out)
 
     async def airflow_connections(self) -> Sequence[str]:
         """See `SweptStore`."""
         async with self._database.reading() as link:
             return await telling.airflow_connections(link)
 
-    async def waits_telling(self, conn_id: str, after: WaitId | None, limit: int) -> Sequence[AirflowWait]:
+    async def find_airflow_waits(
+        self, conn_id: str, after: WaitId | None, limit: int
+    ) -> Sequence[AirflowWait]:
         """See `SweptStore`."""
         async with self._database.reading() as link:
-            return await telling.waits_telling(link, conn_id, after, limit)
+            return await telling.find_airflow_waits(link, conn_id, after, limit)

@@ -24,12 +24,11 @@ from waitd.stores.operations import maintenance as upkeep
 from waitd.stores.operations import redelivery as anew
 from waitd.stores.operations.known_values import KnownValues
 from waitd.stores.operations.requests import (
-    Add,
     Cancel,
     CheckWritable,
     DeleteKeys,
     FinishWait,
-    KeepSignal,
+    Insert,
     Operation,
     Prune,
     PruneAudit,
@@ -41,6 +40,7 @@ from waitd.stores.operations.requests import (
     SaveKeys,
     SaveOverhead,
     SaveProgress,
+    SaveSignal,
     SaveSubmission,
 )
 from waitd.stores.operations.transaction import RetentionRules, Transaction, sliced
@@ -165,14 +165,14 @@ class Writer:
             await upkeep.save_progress(transaction, of(SaveProgress))
             # Marks before the ends that must know of them.
             await jobs.save_submissions(transaction, of(SaveSubmission))
-            await adding.apply(transaction, of(Add))
+            await adding.apply(transaction, of(Insert))
             await ending.finish(transaction, of(FinishWait))
             await ending.cancel(transaction, of(Cancel))
             await anew.redeliver(transaction, of(Redeliver))
             await anew.redeliver_each(transaction, of(RedeliverEach))
             keys.save(transaction, of(SaveKeys))
             keys.delete(transaction, of(DeleteKeys))
-            await signals.keep(transaction, of(KeepSignal))
+            await signals.keep(transaction, of(SaveSignal))
             audit.record(transaction, group)
             await audit.prune(transaction, of(PruneAudit))
             jobs.save_job_cancels(transaction, of(SaveJobCancel))

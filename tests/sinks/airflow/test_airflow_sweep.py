@@ -18,7 +18,7 @@ from waitd.core.waits.wait import WaitSpec
 from waitd.metrics import Instruments
 from waitd.models import Registration
 from waitd.outgoing import Outgoing
-from waitd.ports import Added, NewWait
+from waitd.ports import Inserted, NewWait
 from waitd.sinks.airflow import parked as airflow_parked
 from waitd.sinks.airflow import sweep as airflow_sweep
 from waitd.sinks.airflow.api import AirflowApis
@@ -63,10 +63,10 @@ class Scene:
         self.airflow.states[task] = state
 
     async def add(self, name: str, sinks: Any) -> None:
-        [added] = await self.store.add(
+        [added] = await self.store.insert(
             [NewWait.of("default", WaitSpec("http", {}, 60.0, 600.0, sinks=sinks))]
         )
-        assert isinstance(added, Added)
+        assert isinstance(added, Inserted)
         self._ids[name] = added.wait.id
 
     async def ends(self) -> dict[str, str]:

@@ -24,7 +24,7 @@ from waitd.core.auth.principal import LOOPBACK, Principal
 from waitd.core.errors import Conflict, InvalidInput
 from waitd.core.waits.audit import Caller
 from waitd.models import MAX_BODY
-from waitd.ports import Added, IdempotentSubmit
+from waitd.ports import IdempotentSubmit, Inserted
 
 #: How many batches are read and stored at the same time, since each may take up some hundred MiB; and how many more may wait for that.
 AT_ONCE = 8
@@ -154,13 +154,15 @@ class Batches:
             # Before anything is stored: where it fails, it fails for the whole.
             await self._find_replays(entries)
             stored = drafts[:seats]
-            results = await self._services.store.add([draft.new for _, draft in stored], by) if stored else ()
+            results = (
+                await self._services.store.insert([draft.new for _, draft in stored], by) if stored else ()
+            )
         turns = Turns()
         for (index, _), result in zip(stored, results, strict=True):
             entries[index] = _answer(result)
             if index % LOOKED_AFTER == 0 and turns.over():
                 await turns.next_turn()
-        return sum(isinstance(result, Added) and result.created for result in results)
+        return sum(isinstance(result, Inserted) and result.created for result in results)
 
     async def _find_replays(self, entries: list[Entry]) -> None:
         """Lines that are refused now and were taken before get the answer of a replay, whatever has changed since."""
@@ -173,7 +175,7 @@ class Batches:
             return
         found = await self._services.store.replays([submit for _, _, submit in refused])
         for (index, entry, _), before in zip(refused, found, strict=True):
-            if isinstance(before, Added) or (isinstance(before, Conflict) and not entry.mend):
+            if isinstance(before, Inserted) or (isinstance(before, Conflict) and not entry.mend):
                 entries[index] = _answer(before)
 
 
@@ -184,9 +186,9 @@ def _key_of(draft: ValidatedWait) -> IdempotentSubmit | None:
     return IdempotentSubmit(new.namespace, new.idempotency_key, new.body_digest)
 
 
-def _answer(result: Added | Exception) -> bytes:
+def _answer(result: Inserted | Exception) -> bytes:
     match result:
-        case Added():
+        case Inserted():
             return b'{"status":%d,"id":"%b"}\n' % (201 if result.created else 200, result.wait.id.encode())
         case Conflict():
             return _refusal(refusal("idempotency-key-reused", str(result)))

@@ -62,10 +62,10 @@ def _not_ready(health: Health) -> list[str]:
         reasons.append("the daemon is stopping")
     if not health.store_writable:
         reasons.append(
-            f"the store cannot be written: {health.store_trouble}"
-            if health.store_trouble
+            f"the store cannot be written: {health.store_error}"
+            if health.store_error
             else "the store cannot be written"
         )
-    if health.unstored_endings:
+    if health.refused_outcomes:
         reasons.append("there are waits that have ended and could not be stored yet")
     return reasons

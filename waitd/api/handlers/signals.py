@@ -25,7 +25,7 @@ class Signals:
 
     def __init__(self, services: Services) -> None:
         self._store = services.store
-        self._hearing = services.hearing
+        self._signal_receiver = services.signal_receiver
 
     async def signal(self, request: web.Request) -> web.StreamResponse:
         """`POST /v1/signals/{key}`: 200 once it is on disk, with how many waits are poked for it now."""
@@ -35,7 +35,7 @@ class Signals:
             raise refusal("too-large", f"at most {MAX_SIGNAL} bytes; nothing was stored")
         payload = decoded(body) if body else None
         request[SUBJECT] = key
-        await self._store.keep_signal(namespace, key, payload, caller_of(request))
+        await self._store.save_signal(namespace, key, payload, caller_of(request))
         return json_response({"key": key, "namespace": namespace, "waits": self._listening(namespace, key)})
 
     async def s3(self, request: web.Request) -> web.StreamResponse:
@@ -46,14 +46,14 @@ class Signals:
         return json_response(self._heard(event, namespace_of(request), request))
 
     def _listening(self, namespace: str, key: str) -> int:
-        return 0 if self._hearing is None else self._hearing.listening(namespace, key)
+        return 0 if self._signal_receiver is None else self._signal_receiver.listening(namespace, key)
 
     def _heard(self, event: dict[str, Any], namespace: str, request: web.Request) -> dict[str, int]:
         keys = waits = 0
         for made in made_keys(event):
             keys += 1
-            if self._hearing is not None:
-                waits += self._hearing.heard_s3("s3_event", made.bucket, made.key, namespace)
+            if self._signal_receiver is not None:
+                waits += self._signal_receiver.on_s3_object("s3_event", made.bucket, made.key, namespace)
         request[SUBJECTS] = keys
         return {"keys": keys, "waits": waits}
 

@@ -24,7 +24,7 @@ from waitd.core.errors import Conflict, InvalidInput
 from waitd.core.waits.audit import Caller, change
 from waitd.core.waits.step import cancelled
 from waitd.core.waits.wait import WaitState
-from waitd.ports import Added, IdempotentSubmit, NewWait, StoredWait
+from waitd.ports import IdempotentSubmit, Inserted, NewWait, StoredWait
 
 
 class Waits:
@@ -59,10 +59,12 @@ class Waits:
         view = self._view(added.wait, until=added.wait.created_at if added.created else None)
         return json_response(view, 201 if added.created else 200, {"Location": f"/v1/waits/{added.wait.id}"})
 
-    async def _replayed(self, refused: InvalidInput | ProblemError, submit: IdempotentSubmit | None) -> Added:
+    async def _replayed(
+        self, refused: InvalidInput | ProblemError, submit: IdempotentSubmit | None
+    ) -> Inserted:
         """The wait that was taken under the same key and body before, whatever has changed since; else the refusal stands."""
         [before] = await self._store.replays([submit]) if submit is not None else [None]
-        if isinstance(before, Added):
+        if isinstance(before, Inserted):
             return before
         if isinstance(before, Conflict) and isinstance(refused, ProblemError):
             raise refusal("idempotency-key-reused", str(before))
@@ -78,11 +80,11 @@ class Waits:
         refuse_while_draining(self._services.health)
         return draft.new
 
-    async def _added(self, new: NewWait, by: Caller) -> Added:
+    async def _added(self, new: NewWait, by: Caller) -> Inserted:
         with self._admission.seats(1) as seats:
             if not seats:
                 raise refusal("over-capacity", "nothing was stored; send it again later")
-            [result] = await self._store.add([new], by)
+            [result] = await self._store.insert([new], by)
         if isinstance(result, Conflict):
             raise refusal("idempotency-key-reused", str(result))
         if isinstance(result, Exception):
@@ -95,7 +97,7 @@ class Waits:
         seconds = queries.long_poll_seconds(request)
         if not seconds:
             return self._answer(await self._store.get(wait_id, namespace))
-        with self._services.endings.watch(wait_id) as watch:
+        with self._services.long_polls.watch(wait_id) as watch:
             wait = await self._store.get(wait_id, namespace)
             if wait.state is WaitState.WAITING and await watch.ended(seconds):
                 wait = await self._store.get(wait_id, namespace)
@@ -139,7 +141,7 @@ class Waits:
         if wait.state is not WaitState.WAITING:
             raise Conflict(f"the wait has ended: {wait.state.value}")
         told = change(caller_of(request), self._services.now(), "poke", wait.id)
-        await self._store.record(told)
+        await self._store.save_audit_entry(told)
         # One that the poker does not hold yet is poked when it is handed over, which is at once as well.
         self._poking.poke_now(wait.id)
         return self._answer(wait, 202)

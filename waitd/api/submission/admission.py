@@ -16,7 +16,7 @@ class Admission:
     @contextmanager
     def seats(self, wanted: int) -> Iterator[int]:
         """Up to `wanted` seats, kept until the block ends: by then the poker counts the waits itself."""
-        granted = max(0, min(wanted, self._poking.room() - self._promised))
+        granted = max(0, min(wanted, self._poking.capacity_left() - self._promised))
         self._promised += granted
         try:
             yield granted

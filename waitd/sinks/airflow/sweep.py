@@ -15,7 +15,7 @@ from waitd.core.airflow.callback import PARKED, Position, TaskPlace, position
 from waitd.core.errors import InvalidInput, StoreUnavailable, Unavailable, WaitdError
 from waitd.core.waits.step import cancelled
 from waitd.core.waits.wait import WaitId
-from waitd.ports import AirflowWait, SweptStore
+from waitd.ports import AirflowWait, SweepStore
 from waitd.sinks.airflow.api import AirflowApi, AirflowApis, Stopped
 from waitd.sinks.airflow.params import airflow_target
 
@@ -44,7 +44,7 @@ class AirflowSweep:
     remembered between them is how far it got, and who was not found.
     """
 
-    def __init__(self, store: SweptStore, apis: AirflowApis) -> None:
+    def __init__(self, store: SweepStore, apis: AirflowApis) -> None:
         self._store = store
         self._apis = apis
         self._after: dict[str, WaitId] = {}
@@ -107,7 +107,7 @@ class AirflowSweep:
         places: dict[WaitId, TaskPlace] = {}
         after = self._after.get(conn_id)
         for _ in range(ROUND // AT_ONCE):
-            page = await self._store.waits_telling(conn_id, after, AT_ONCE)
+            page = await self._store.find_airflow_waits(conn_id, after, AT_ONCE)
             places |= {told.wait_id: place for told in page if (place := _place(told)) is not None}
             if len(page) < AT_ONCE:
                 return places, None

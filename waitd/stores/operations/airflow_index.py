@@ -75,7 +75,7 @@ async def airflow_connections(link: ConnectionThread) -> list[str]:
     return [conn_id for (conn_id,) in await CONNECTIONS.run(link)]
 
 
-async def waits_telling(
+async def find_airflow_waits(
     link: ConnectionThread, conn_id: str, after: WaitId | None, limit: int
 ) -> list[AirflowWait]:
     """A page of the waiting waits that will tell this Airflow, in the order of their ids."""

@@ -7,17 +7,17 @@ from sqlalchemy import delete as delete_from
 
 from waitd.core.errors import Conflict, NotFound
 from waitd.core.waits.audit import AuditEntry, change
-from waitd.ports import Added, AuditFilter, StoredAuditEntry
+from waitd.ports import AuditFilter, Inserted, StoredAuditEntry
 from waitd.stores.operations.requests import (
-    Add,
     Cancel,
-    KeepSignal,
+    Insert,
     Operation,
     PruneAudit,
-    Record,
     Redeliver,
     RedeliverEach,
+    SaveAuditEntry,
     SaveKeys,
+    SaveSignal,
 )
 from waitd.stores.operations.transaction import Transaction
 from waitd.stores.schema import audit
@@ -28,7 +28,7 @@ from waitd.stores.text import well_formed
 
 _INSERT = bulk.insert_into("audit", AuditEntry._fields)
 #: Operations that bring their line with them.
-_OWN = (Record, SaveKeys)
+_OWN = (SaveAuditEntry, SaveKeys)
 #: The oldest lines. Those that are looked at are as many as may be deleted, so that a look which finds nothing costs nothing.
 _OLDEST = (
     select(audit.c.number, audit.c.at)
@@ -52,15 +52,15 @@ def record(transaction: Transaction, group: Sequence[Operation]) -> None:
 
 def _changes(operation: Operation, now: float) -> Iterator[AuditEntry]:
     match operation:
-        case Record(change=told) | SaveKeys(change=AuditEntry() as told):
+        case SaveAuditEntry(change=told) | SaveKeys(change=AuditEntry() as told):
             yield told
-        case Add(by=by) if by is not None:
-            new = [added for added in operation.answer if isinstance(added, Added) and added.created]
+        case Insert(by=by) if by is not None:
+            new = [added for added in operation.answer if isinstance(added, Inserted) and added.created]
             if new:
                 yield change(by, now, "submit", new[0].wait.id if len(new) == 1 else None, subjects=len(new))
         case Cancel(by=by, wait_id=wait_id) if by is not None:
             yield change(by, now, "cancel", wait_id, result=_result(operation.answer))
-        case KeepSignal(by=by, signal=signal) if by is not None:
+        case SaveSignal(by=by, signal=signal) if by is not None:
             yield change(by, now, "signal", signal.key, result=_result(operation.answer))
         case Redeliver(by=by, wait_id=wait_id) if by is not None:
             yield change(by, now, "redeliver", wait_id, result=_result(operation.answer))

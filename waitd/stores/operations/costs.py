@@ -23,7 +23,7 @@ from waitd.stores.text import well_formed
 
 OTHER = "(other)"
 #: The namespace of what belongs to no wait, and so to nobody.
-NOBODY = ""
+NO_NAMESPACE = ""
 #: How many rows of old days one write deletes.
 _PRUNED = 1000
 _KEY = ("label", "namespace", "day", "value", "kind")
@@ -47,7 +47,7 @@ PRUNE = Statement(
 )
 
 
-class _Key(NamedTuple):
+class _CostKey(NamedTuple):
     label: str
     namespace: str
     day: str
@@ -63,7 +63,7 @@ def day_of(at: float) -> str:
 async def add(transaction: Transaction, ended: Iterable[StoredWait]) -> None:
     """Adds what waits that end in this transaction have cost."""
     rules = transaction.rules.costs
-    sums: dict[_Key, WaitingTotals] = {}
+    sums: dict[_CostKey, WaitingTotals] = {}
     for wait in ended:
         if wait.measured is None or wait.finished_at is None:
             continue
@@ -84,7 +84,7 @@ async def add(transaction: Transaction, ended: Iterable[StoredWait]) -> None:
                         known.add(value)
                     else:
                         value = OTHER
-            key = _Key(label, wait.namespace, day, value, spec.kind)
+            key = _CostKey(label, wait.namespace, day, value, spec.kind)
             sums[key] = sums[key].plus(one) if key in sums else one
     bulk.write(transaction.link, _ADD, [_row(key, waiting) for key, waiting in sums.items()])
 
@@ -96,13 +96,13 @@ def save_overhead(transaction: Transaction, operations: Sequence[SaveOverhead]) 
     total = WaitingTotals("")
     for operation in operations:
         total = total.plus(WaitingTotals("", measured=operation.measured))
-    key = _Key("", NOBODY, day_of(transaction.now), "", "")
+    key = _CostKey("", NO_NAMESPACE, day_of(transaction.now), "", "")
     bulk.write(transaction.link, _ADD, [_row(key, total)])
     before = day_of(transaction.now - transaction.rules.costs.retention)
     PRUNE.write(transaction.link, before=before)
 
 
-def _row(key: _Key, waiting: WaitingTotals) -> tuple[Any, ...]:
+def _row(key: _CostKey, waiting: WaitingTotals) -> tuple[Any, ...]:
     return (*key, *waiting[1:-1], *waiting.measured)
 
 
@@ -134,7 +134,7 @@ async def find(link: ConnectionThread, wanted: CostFilter) -> CostSums:
     total = [_waiting(sums) for sums in await Statement(whole).run(link)]
     overhead = await Statement(
         select(*_columns()).where(
-            costs.c.label == "", costs.c.namespace == NOBODY, costs.c.day >= wanted.since
+            costs.c.label == "", costs.c.namespace == NO_NAMESPACE, costs.c.day >= wanted.since
         )
     ).run(link)
     measured = Measured(*(value or 0.0 for value in overhead[0][-2:]))
@@ -152,7 +152,7 @@ def _summed(dimension: ColumnElement[Any]) -> Select[Any]:
 def _within(wanted: CostFilter, label: str) -> list[ColumnElement[bool]]:
     conditions = [costs.c.label == label, costs.c.day >= wanted.since]
     if wanted.namespace is None:
-        return [*conditions, costs.c.namespace != NOBODY]
+        return [*conditions, costs.c.namespace != NO_NAMESPACE]
     return [*conditions, costs.c.namespace == well_formed(wanted.namespace)]
 
 

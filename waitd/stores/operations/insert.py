@@ -11,11 +11,11 @@ from waitd.core.waits.audit import Caller
 from waitd.core.waits.step import cancelled
 from waitd.core.waits.submission import first_submission
 from waitd.core.waits.wait import NOTHING_SEEN, WaitId, WaitState
-from waitd.ports import Added, IdempotentSubmit, NewWait, StoredWait
+from waitd.ports import IdempotentSubmit, Inserted, NewWait, StoredWait
 from waitd.stores.codec import WaitRow, checked_keys, stored_wait
 from waitd.stores.operations import airflow_index as telling
 from waitd.stores.operations.finish import End, end
-from waitd.stores.operations.requests import Add, Candidate, Key
+from waitd.stores.operations.requests import Candidate, Insert, Key
 from waitd.stores.operations.transaction import Transaction, sliced
 from waitd.stores.queries.rows import deliveries_of
 from waitd.stores.schema import HOLDS_ITS_KEY, waits
@@ -58,12 +58,12 @@ _BY_IDEMPOTENCY_KEY = _by_key(waits.c.idempotency_key)
 _BY_SUPERSEDE_KEY = _by_key(waits.c.supersede_key, HOLDS_ITS_KEY)
 
 
-async def prepare(new_waits: Sequence[NewWait], now: float, by: Caller | None = None) -> Add:
+async def prepare(new_waits: Sequence[NewWait], now: float, by: Caller | None = None) -> Insert:
     """The operation that stores `new_waits`, accepted at `now` (Unix seconds). What cannot be kept gets its answer here."""
     candidates: list[Candidate | Exception] = []
     async for part in sliced(new_waits, PREPARED_AT_ONCE):
         candidates += [_candidate(new, now) for new in part]
-    return Add(candidates, by=by)
+    return Insert(candidates, by=by)
 
 
 def _candidate(new: NewWait, now: float) -> Candidate | Exception:
@@ -85,7 +85,7 @@ def _candidate(new: NewWait, now: float) -> Candidate | Exception:
         submission=first_submission(spec.submit),
     )
     return Candidate(
-        Added(stored, created=True),
+        Inserted(stored, created=True),
         new.text,
         None if new.idempotency_key is None else Key(namespace, new.idempotency_key),
         new.body_digest,
@@ -93,7 +93,7 @@ def _candidate(new: NewWait, now: float) -> Candidate | Exception:
     )
 
 
-async def apply(transaction: Transaction, operations: Sequence[Add]) -> None:
+async def apply(transaction: Transaction, operations: Sequence[Insert]) -> None:
     """Stores the waits of `operations` and sets their answers."""
     keys = _keys_of(operations)
     known = await _known(transaction.link, keys) if keys else {}
@@ -126,7 +126,7 @@ def _insert(link: ConnectionThread, fresh: Sequence[Candidate], losers: Containe
     bulk.write(link, _INSERT_WITH_KEYS, with_keys)
 
 
-class _Known(NamedTuple):
+class _EarlierSubmit(NamedTuple):
     """What came in under an idempotency key before, and the digest of what was sent."""
 
     wait: StoredWait
@@ -134,26 +134,26 @@ class _Known(NamedTuple):
 
 
 def _answer(
-    candidate: Candidate | Exception, known: dict[Key, _Known], fresh: list[Candidate]
-) -> Added | Exception:
+    candidate: Candidate | Exception, known: dict[Key, _EarlierSubmit], fresh: list[Candidate]
+) -> Inserted | Exception:
     """The answer to one wait; what is new is put to `fresh`, and counts as known to those after it."""
     if isinstance(candidate, Exception):
         return candidate
     if candidate.idempotency_key is not None:
         before = known.setdefault(
-            candidate.idempotency_key, _Known(candidate.added.wait, candidate.body_digest)
+            candidate.idempotency_key, _EarlierSubmit(candidate.added.wait, candidate.body_digest)
         )
         if before.body_digest != candidate.body_digest:
             return _other_body()
         if before.wait is not candidate.added.wait:
-            return Added(before.wait, created=False)
+            return Inserted(before.wait, created=False)
     fresh.append(candidate)
     return candidate.added
 
 
 async def replays(
     link: ConnectionThread, submits: Sequence[IdempotentSubmit]
-) -> list[Added | Conflict | None]:
+) -> list[Inserted | Conflict | None]:
     """What came in under the keys of `submits` before; see `ApiStore.replays`."""
     keys = [Key(submit.namespace, submit.key) for submit in submits]
     # A key that is no text was never stored.
@@ -161,29 +161,32 @@ async def replays(
     return [_replay(known.get(key), submit) for key, submit in zip(keys, submits, strict=True)]
 
 
-def _replay(before: _Known | None, submit: IdempotentSubmit) -> Added | Conflict | None:
+def _replay(before: _EarlierSubmit | None, submit: IdempotentSubmit) -> Inserted | Conflict | None:
     if before is None:
         return None
-    return Added(before.wait, created=False) if before.body_digest == submit.body_digest else _other_body()
+    return Inserted(before.wait, created=False) if before.body_digest == submit.body_digest else _other_body()
 
 
 def _other_body() -> Conflict:
     return Conflict("the idempotency key was used before, with another body")
 
 
-def _keys_of(operations: Sequence[Add]) -> set[Key]:
+def _keys_of(operations: Sequence[Insert]) -> set[Key]:
     candidates = [c for operation in operations for c in operation.candidates if isinstance(c, Candidate)]
     return {c.idempotency_key for c in candidates if c.idempotency_key is not None}
 
 
-async def _known(link: ConnectionThread, keys: set[Key]) -> dict[Key, _Known]:
+async def _known(link: ConnectionThread, keys: set[Key]) -> dict[Key, _EarlierSubmit]:
     """The waits that came in before under `keys`, as they are now."""
     rows = await _rows_by_key(link, _BY_IDEMPOTENCY_KEY, keys)
     ended = [row.id for row in rows.values() if row.finished_at is not None]
     outbox = await deliveries_of(link, ended)
-    known: dict[Key, _Known] = {}
+    known: dict[Key, _EarlierSubmit] = {}
     async for part in sliced(list(rows.items())):
-        known |= {key: _Known(stored_wait(row, outbox.get(row.id, ())), row.body_digest) for key, row in part}
+        known |= {
+            key: _EarlierSubmit(stored_wait(row, outbox.get(row.id, ())), row.body_digest)
+            for key, row in part
+        }
     return known
 
 

@@ -13,7 +13,7 @@ from waitd.core.waits.audit import AuditEntry, Caller
 from waitd.core.waits.delivery import AfterAttempt, DeliveryId
 from waitd.core.waits.submission import JobCancel, Submission
 from waitd.core.waits.wait import Outcome, Progress, WaitId
-from waitd.ports import Added, Signal, UnstoredOutcome
+from waitd.ports import Inserted, Signal, UnstoredOutcome
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -43,7 +43,7 @@ class Key(NamedTuple):
 class Candidate(Struct, gc=False):
     """A wait ready to be inserted: the answer if it is new, its specification as text, and its caller's keys."""
 
-    added: Added
+    added: Inserted
     text: str
     idempotency_key: Key | None
     body_digest: bytes | None
@@ -51,8 +51,8 @@ class Candidate(Struct, gc=False):
 
 
 @dataclass(slots=True, eq=False)
-class Add(Operation):
-    """Stores waits; the answer is one `Added` or exception each."""
+class Insert(Operation):
+    """Stores waits; the answer is one `Inserted` or exception each."""
 
     candidates: Sequence[Candidate | Exception]
 
@@ -137,7 +137,7 @@ class DeleteKeys(Operation):
 
 
 @dataclass(slots=True, eq=False)
-class Record(Operation):
+class SaveAuditEntry(Operation):
     """Keeps a line of the audit."""
 
     change: AuditEntry
@@ -169,7 +169,7 @@ class SaveJobCancel(Operation):
 
 
 @dataclass(slots=True, eq=False)
-class KeepSignal(Operation):
+class SaveSignal(Operation):
     """Keeps a signal; the answer is None or a Conflict. `payload` is JSON text, `digest` its SHA-256."""
 
     signal: Signal

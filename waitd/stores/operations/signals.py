@@ -11,7 +11,7 @@ from sqlalchemy import Float, Integer, LargeBinary, Text, bindparam, delete, fun
 from waitd.core.errors import Conflict, InvalidInput
 from waitd.core.waits.audit import Caller
 from waitd.ports import Signal, SignalKey
-from waitd.stores.operations.requests import KeepSignal, PruneSignals
+from waitd.stores.operations.requests import PruneSignals, SaveSignal
 from waitd.stores.operations.transaction import Transaction
 from waitd.stores.schema import signals
 from waitd.stores.sqlite.connection_thread import ConnectionThread
@@ -47,7 +47,7 @@ OLD = Statement(
 _DELETE = Statement(delete(signals).where(signals.c.id == bindparam("id", type_=Text)))
 
 
-def prepare(namespace: str, key: str, payload: Any, by: Caller | None = None) -> KeepSignal:
+def prepare(namespace: str, key: str, payload: Any, by: Caller | None = None) -> SaveSignal:
     """The operation that keeps a signal.
 
     Raises:
@@ -57,10 +57,10 @@ def prepare(namespace: str, key: str, payload: Any, by: Caller | None = None) ->
         encoded = orjson.dumps(payload, option=orjson.OPT_SORT_KEYS)
     except TypeError as error:
         raise InvalidInput.at("", f"the payload cannot be kept as JSON: {error}") from None
-    return KeepSignal(Signal(namespace, key), encoded.decode(), sha256(encoded).digest(), by=by)
+    return SaveSignal(Signal(namespace, key), encoded.decode(), sha256(encoded).digest(), by=by)
 
 
-async def keep(transaction: Transaction, operations: Sequence[KeepSignal]) -> None:
+async def keep(transaction: Transaction, operations: Sequence[SaveSignal]) -> None:
     """Keeps signals. The answer is None, or a Conflict where too many are kept under the key."""
     for operation in operations:
         signal = operation.signal

@@ -62,7 +62,7 @@ _FIRST_DUE = """
 """
 DUE_DESTINATIONS = Statement(text(_FIRST_DUE + " SELECT destination FROM first_due WHERE due <= :now"))  # noqa: S608 - constants
 NEXT_ATTEMPT_AT = Statement(text(_FIRST_DUE + " SELECT min(due) FROM first_due"))  # noqa: S608 - constants
-DUE_PARCELS = Statement(
+DUE_ITEMS = Statement(
     select(waits.c.event, *deliveries.c)
     .join(waits, waits.c.id == deliveries.c.wait_id)
     .where(
@@ -195,11 +195,11 @@ async def next_attempt_at(link: ConnectionThread) -> float | None:
     return None if due is None else float(due)
 
 
-async def due_parcels(
+async def due_items(
     link: ConnectionThread, destination: str, now: float, limit: int, leave_out: frozenset[DeliveryId]
 ) -> list[OutboxItem]:
     """Up to `limit` deliveries to one destination that are due, the longest due first."""
-    rows = await DUE_PARCELS.run(
+    rows = await DUE_ITEMS.run(
         link, destination=destination, now=now, limit=limit, leave_out=texts(leave_out)
     )
     return [parcel(DeliveryRow._make(row), event) for event, *row in rows]
