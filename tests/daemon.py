@@ -38,7 +38,7 @@ class Daemon:
             "WAITD_BIND": "127.0.0.1:0",
             "WAITD_LOG_FORMAT": "json",
             "WAITD_WEBHOOK_SECRET": SECRET,
-            "WAITD_LADDER": "[0, 0.1, 0.2, 0.5, 1, 1, 1, 1, 1, 1, 1, 1]",
+            "WAITD_DELIVERY_RETRY_DELAYS": "[0, 0.1, 0.2, 0.5, 1, 1, 1, 1, 1, 1, 1, 1]",
         } | environment
         self.process: asyncio.subprocess.Process | None = None
         self.url = ""

@@ -92,7 +92,7 @@ def test_a_missing_file_is_named() -> None:
         ("WAITD_CAPACITY", "0"),
         ("WAITD_LOG_LEVEL", "loud"),
         ("WAITD_LOG_FORMAT", "xml"),
-        ("WAITD_LADDER", "[]"),
+        ("WAITD_DELIVERY_RETRY_DELAYS", "[]"),
         ("WAITD_MIN_POKE_INTERVAL", "0"),
         ("WAITD_CONNECTION_RESOLVERS", '["enviroment"]'),
         ("WAITD_EGRESS_ALLOW", '["10.0.0.0/33"]'),
@@ -118,6 +118,19 @@ def test_a_wrong_value_is_refused(name: str, value: str, monkeypatch: pytest.Mon
     monkeypatch.setenv(name, value)
     with pytest.raises(ValidationError, match=name.removeprefix("WAITD_").lower().replace("__", ".")):
         Settings()
+
+
+def test_an_old_name_in_the_environment_is_refused_with_the_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WAITD_LADDER", "[0, 1]")
+    with pytest.raises(ValidationError, match="WAITD_LADDER is now WAITD_DELIVERY_RETRY_DELAYS"):
+        Settings()
+
+
+def test_an_old_name_in_the_file_is_refused_with_the_new_one(tmp_path: Path) -> None:
+    file = tmp_path / "waitd.toml"
+    file.write_text("ladder = [0, 1]\n")
+    with pytest.raises(ValidationError, match="ladder is now delivery_retry_delays"):
+        load(file)
 
 
 def test_host_and_port_of_an_ipv6_address() -> None:

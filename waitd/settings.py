@@ -17,6 +17,7 @@ from pydantic import (
     SecretStr,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 from pydantic_settings import (
     BaseSettings,
@@ -31,9 +32,11 @@ from waitd.core.auth.principal import check_namespace
 from waitd.core.connections.connection import origin_of
 from waitd.core.connections.egress import entry_of, is_loopback
 from waitd.core.costs.model import DEFAULT, Constants, Prices
-from waitd.core.waits.delivery import LADDER
+from waitd.core.waits.delivery import RETRY_DELAYS
 
 DAY = 86_400.0
+#: Settings that were renamed: the old name and the new one.
+RENAMED = {"ladder": "delivery_retry_delays"}
 
 
 def default_state_dir() -> Path:
@@ -219,8 +222,8 @@ class Settings(BaseSettings):
     max_timeout: float = Field(365 * DAY, gt=0, description="The longest timeout a wait may ask for.")
     min_poke_interval: float = Field(0.1, gt=0, description="The shortest poke_interval a wait may ask for.")
 
-    ladder: tuple[float, ...] = Field(
-        LADDER, min_length=1, description="Pauses before each delivery attempt."
+    delivery_retry_delays: tuple[float, ...] = Field(
+        RETRY_DELAYS, min_length=1, description="Pauses before each delivery attempt."
     )
     delivery_timeout: float = Field(15.0, gt=0, description="How long one delivery attempt may take.")
     per_destination_concurrency: int = Field(32, ge=1, description="Deliveries in flight to one destination.")
@@ -312,6 +315,18 @@ class Settings(BaseSettings):
     drain_timeout: float = Field(
         20.0, ge=0, description="How long pokes and deliveries in flight may take after SIGTERM."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_old_names(cls, values: dict[str, Any]) -> dict[str, Any]:
+        variables = {name.upper() for name in os.environ}
+        for old, new in RENAMED.items():
+            variable = f"WAITD_{old.upper()}"
+            if variable in variables:
+                raise ValueError(f"{variable} is now WAITD_{new.upper()}; rename the variable")
+            if old in values:
+                raise ValueError(f"the setting {old} is now {new}; rename it in the settings file")
+        return values
 
     @field_validator("bind")
     @classmethod

@@ -27,7 +27,7 @@ import uvloop  # noqa: E402
 from aiohttp import web  # noqa: E402
 from broker_servers import RedisServer, install_rabbit  # noqa: E402
 from brokers import BROKERS, Known  # noqa: E402
-from outbox import LADDER, Outbox, outbox  # noqa: E402
+from outbox import RETRY_DELAYS, Outbox, outbox  # noqa: E402
 
 from waitd.bench.children import free_port  # noqa: E402
 from waitd.core.waits.delivery import AfterAttempt, DeliveryId  # noqa: E402
@@ -171,7 +171,7 @@ async def measured(kind: str, outcomes: int, rate: float, cores: set[int]) -> No
         async with (
             served(kind, path, cores) as (sink, params),
             outbox(
-                path / "waitd.db", {kind: sink}, ladder=LADDER, attempt_timeout=15, beside=False
+                path / "waitd.db", {kind: sink}, retry_delays=RETRY_DELAYS, attempt_timeout=15, beside=False
             ) as running,
         ):
             watch = Watch(running, sink)

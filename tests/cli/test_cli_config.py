@@ -11,7 +11,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "waitd.toml"
-    path.write_text('capacity = 7\nbind = "127.0.0.1:9000"\nladder = [0, 1]\n')
+    path.write_text('capacity = 7\nbind = "127.0.0.1:9000"\ndelivery_retry_delays = [0, 1]\n')
     return path
 
 
@@ -22,7 +22,7 @@ def test_each_setting_is_shown_with_its_source(waitd: Run, file: Path) -> None:
     assert shown["capacity"] == {"value": 7, "source": "file"}
     assert shown["bind"] == {"value": "127.0.0.1:9001", "source": "environment"}
     assert shown["log_level"] == {"value": "info", "source": "default"}
-    assert shown["ladder"] == {"value": [0.0, 1.0], "source": "file"}
+    assert shown["delivery_retry_delays"] == {"value": [0.0, 1.0], "source": "file"}
 
 
 @pytest.mark.parametrize("form", [(), ("--json",)])
@@ -78,7 +78,13 @@ def test_a_misspelt_variable_is_found_and_the_right_one_proposed(waitd: Run) -> 
     assert "WAITD_URL" not in done.stderr
 
 
+def test_serve_refuses_the_old_name_of_a_setting_and_names_the_new_one(waitd: Run) -> None:
+    done = waitd("serve", WAITD_LADDER="[0, 1]")
+    assert done.returncode == 2
+    assert "  WAITD_LADDER is now WAITD_DELIVERY_RETRY_DELAYS" in done.stderr
+
+
 def test_a_secret_that_is_wrong_is_not_quoted(waitd: Run) -> None:
-    done = waitd("config", "check", WAITD_LADDER="[hunter2", WAITD_WEBHOOK_SECRET="hunter3")
+    done = waitd("config", "check", WAITD_DELIVERY_RETRY_DELAYS="[hunter2", WAITD_WEBHOOK_SECRET="hunter3")
     assert done.returncode == 2
     assert "hunter3" not in done.stderr

@@ -49,7 +49,7 @@ def at_the_prompt(url: str, react: Callable[[subprocess.Popen[bytes], int], obje
 def test_every_dead_delivery_is_queued_anew_once_those_of_one_sink_or_all(
     waitd: Run, serve: Serve, bind: str, jobs: str, nobody: str, tmp_path: Path
 ) -> None:
-    with serve(tmp_path, bind, WAITD_LADDER="[0]") as (url, _):
+    with serve(tmp_path, bind, WAITD_DELIVERY_RETRY_DELAYS="[0]") as (url, _):
         text = "\n".join(body(jobs, nobody, str(n)) for n in range(3))
         ids = waitd("submit", "-", "--wait", "--url", url, input=text).stdout.split("\n")[:3]
         ids = [line.split()[0] for line in ids]

@@ -38,7 +38,11 @@ def followed(report: Path) -> Iterator[str]:
 async def test_no_request_gets_a_mistake_or_an_answer_that_is_not_documented(tmp_path: Path) -> None:
     keys = tmp_path / "api-keys"
     keys.write_text(f"{ADMIN} admin\n")
-    settings = {"WAITD_LADDER": "[0]", "WAITD_LOG_LEVEL": "info", "WAITD_API_KEYS_FILE": str(keys)}
+    settings = {
+        "WAITD_DELIVERY_RETRY_DELAYS": "[0]",
+        "WAITD_LOG_LEVEL": "info",
+        "WAITD_API_KEYS_FILE": str(keys),
+    }
     async with (
         world() as (jobs, receiver, client),
         daemon(tmp_path / "state", **settings) as waitd,

@@ -1,4 +1,4 @@
-"""The deliverer in virtual time: the ladder, the lanes, and what is in hand."""
+"""The deliverer in virtual time: retry delays, queues by destination, and deliveries in flight."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -14,7 +14,7 @@ from virtual_time import VirtualClock, in_virtual_time
 
 from waitd.core.errors import InvalidInput, NotHere, StoreUnavailable
 from waitd.core.waits.delivery import (
-    LADDER,
+    RETRY_DELAYS,
     Delivered,
     DeliveryId,
     DeliveryImpossible,
@@ -40,7 +40,7 @@ class Bench:
             {"recording": self.sink},
             self.clock,
             self.instruments,
-            ladder=LADDER,
+            retry_delays=RETRY_DELAYS,
             attempt_timeout=15,
             per_destination=4,
             jitter=lambda: 0.5,
@@ -110,7 +110,7 @@ async def test_a_second_try_is_on_time_where_others_hang() -> None:
         bench.queue("d")
         await asyncio.sleep(14)
         assert bench.state("d") is DeliveryState.DELIVERED
-    assert LADDER[1] - 0.001 <= times[1] - times[0] < LADDER[1] + 1.1
+    assert RETRY_DELAYS[1] - 0.001 <= times[1] - times[0] < RETRY_DELAYS[1] + 1.1
 
 
 @in_virtual_time
@@ -146,7 +146,7 @@ async def test_what_is_queued_as_a_lane_closes_is_delivered_at_once(turns: int) 
 @in_virtual_time
 async def test_a_first_rung_that_is_not_at_once_is_kept() -> None:
     bench = Bench(None)
-    bench.deliverer._ladder = (5.0, 30.0)
+    bench.deliverer._retry_delays = (5.0, 30.0)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(bench.deliverer.run)
         await asyncio.sleep(0.001)
@@ -203,11 +203,11 @@ async def test_a_refused_event_climbs_the_ladder_to_its_end() -> None:
 
     async with running(refuse) as bench:
         bench.queue("d")
-        await asyncio.sleep(sum(LADDER) + 400)
+        await asyncio.sleep(sum(RETRY_DELAYS) + 400)
         assert bench.state("d") is DeliveryState.DEAD
         pauses = [b - a for a, b in pairwise(times)]
-        assert len(times) == len(LADDER)
-        assert all(-0.001 <= pause - rung < 1.1 for pause, rung in zip(pauses, LADDER[1:], strict=True))
+        assert len(times) == len(RETRY_DELAYS)
+        assert all(-0.001 <= pause - rung < 1.1 for pause, rung in zip(pauses, RETRY_DELAYS[1:], strict=True))
 
 
 @in_virtual_time

@@ -27,8 +27,8 @@ from waitd.ports import (
 )
 from waitd.stores import Store
 
-#: Pauses before attempts; short, many, so that an outage of some seconds ends before the ladder does.
-LADDER = (0.0, 0.1, 0.2, 0.4, *(0.5,) * 60)
+#: Pauses before attempts; short, many, so that an outage of some seconds ends before the last retry.
+RETRY_DELAYS = (0.0, 0.1, 0.2, 0.4, *(0.5,) * 60)
 
 
 class KeepingStore(Store):
@@ -50,7 +50,7 @@ class Outbox:
         store: Store,
         sinks: Mapping[str, Sink],
         *,
-        ladder: Sequence[float],
+        retry_delays: Sequence[float],
         attempt_timeout: float,
         beside: bool,
     ) -> None:
@@ -64,7 +64,7 @@ class Outbox:
             {**sinks, "beside": self.beside},
             SystemClock(),
             self.instruments,
-            ladder=ladder,
+            retry_delays=retry_delays,
             attempt_timeout=attempt_timeout,
             per_destination=32,
         )
@@ -128,7 +128,7 @@ async def outbox(
     path: Path,
     sinks: Mapping[str, Sink],
     *,
-    ladder: Sequence[float] = LADDER,
+    retry_delays: Sequence[float] = RETRY_DELAYS,
     attempt_timeout: float = 5.0,
     beside: bool = True,
 ) -> AsyncIterator[Outbox]:
@@ -138,10 +138,12 @@ async def outbox(
         return str(sinks[kind].parse(params).destination) if kind in sinks else "beside"
 
     store = await KeepingStore.open(
-        f"sqlite+aiosqlite:///{path}", destination_of=destination_of, ladder=ladder
+        f"sqlite+aiosqlite:///{path}", destination_of=destination_of, retry_delays=retry_delays
     )
     try:
-        running = Outbox(store, sinks, ladder=ladder, attempt_timeout=attempt_timeout, beside=beside)
+        running = Outbox(
+            store, sinks, retry_delays=retry_delays, attempt_timeout=attempt_timeout, beside=beside
+        )
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(running.deliverer.run)
             yield running

@@ -94,7 +94,7 @@ async def test_a_redelivery_passes_a_fifo_queues_deduplication_and_an_attempt_ag
 async def test_an_event_that_no_broker_takes_is_dead_and_holds_up_no_other(
     amqp: Scene, tmp_path: Path
 ) -> None:
-    async with outbox(tmp_path / "waitd.db", {"amqp": amqp.sink}, ladder=(0.0, 0.1, 0.1)) as running:
+    async with outbox(tmp_path / "waitd.db", {"amqp": amqp.sink}, retry_delays=(0.0, 0.1, 0.1)) as running:
         poison = await running.add(3, {"kind": "amqp", **amqp.params(), "routing_key": "nobody"})
         good = await running.add(20, {"kind": "amqp", **amqp.params()})
         for wait_id in (*poison, *good):

@@ -117,12 +117,12 @@ def test_a_missing_library_names_the_extra_that_brings_it(kind: str, monkeypatch
 def test_a_daemon_that_uses_none_imports_none_of_the_libraries(tmp_path: Path) -> None:
     program = """
 import asyncio, sys
-from waitd.app import parts_of
+from waitd.app import open_parts
 from waitd.metrics import Instruments
 from waitd.settings import Settings
 
 async def main():
-    async with parts_of(Settings(), Instruments(version="test")) as parts:
+    async with open_parts(Settings(), Instruments(version="test")) as parts:
         parts.sinks["redis"].parse({"conn_id": "c", "stream": "s"})
         print(*sorted(parts.sinks))
 

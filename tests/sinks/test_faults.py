@@ -253,7 +253,7 @@ async def test_an_event_that_is_too_large_is_dead_at_once_or_in_the_end_and_hold
         place = await scene_of(brokers.get(kind), stack)
         sinks = {kind: place.sink}
         running = await stack.enter_async_context(
-            outbox(tmp_path / "waitd.db", sinks, ladder=(0.0, 0.05, 0.1, 0.3), attempt_timeout=15.0)
+            outbox(tmp_path / "waitd.db", sinks, retry_delays=(0.0, 0.05, 0.1, 0.3), attempt_timeout=15.0)
         )
         large, *small = await running.add(1 + COUNT, {"kind": kind, **place.params()})
         await running.end(large, time.time(), "x" * (place.broker.too_large + 1))

@@ -13,7 +13,7 @@ from waitd.ports import Inserted, NewWait, StoredOutcome, StoredWait, UnstoredOu
 from waitd.stores import Store
 
 START = 1_750_000_000.0
-LADDER = (0.0, 5.0, 30.0)
+RETRY_DELAYS = (0.0, 5.0, 30.0)
 WEBHOOK = {"kind": "webhook", "url": "https://example.org/hook"}
 OTHER_WEBHOOK = {"kind": "webhook", "url": "https://example.com/hook"}
 AIRFLOW = {"kind": "airflow", "url": "https://airflow.example"}
@@ -58,7 +58,7 @@ def url_of(path: Path) -> str:
 @asynccontextmanager
 async def opened(path: Path, clock: WallClock | None = None) -> AsyncIterator[Store]:
     store = await Store.open(
-        url_of(path), now=clock or WallClock(), ladder=LADDER, destination_of=destination_of
+        url_of(path), now=clock or WallClock(), retry_delays=RETRY_DELAYS, destination_of=destination_of
     )
     try:
         yield store

@@ -94,7 +94,7 @@ class Daemon:
             parts.sinks,
             self.clock,
             instruments,
-            ladder=settings.ladder,
+            retry_delays=settings.delivery_retry_delays,
             attempt_timeout=settings.delivery_timeout,
             per_destination=settings.per_destination_concurrency,
         )

@@ -48,7 +48,7 @@ async def open_daemon(settings: Settings) -> AsyncIterator[Daemon]:
         store = await Store.open(
             settings.store_url,
             now=SystemClock.now,
-            ladder=settings.ladder,
+            retry_delays=settings.delivery_retry_delays,
             destination_of=destination_of,
             costs=CostRules(settings.cost.labels, settings.cost.values, settings.cost.retention),
         )

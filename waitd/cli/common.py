@@ -205,7 +205,7 @@ def settings_from(config: Path | None, **overrides: Any) -> "Settings":
         return load(config, **{name: value for name, value in overrides.items() if value is not None})
     except ValidationError as error:
         lines = [
-            f"  {setting(item['loc'])}: {item['msg'].removeprefix('Value error, ')}"
+            f"  {setting(item['loc'])}{item['msg'].removeprefix('Value error, ')}"
             for item in error.errors(include_url=False, include_input=False)
         ]
         fail("\n".join(["the settings are wrong:", *lines]), Code.USAGE)
@@ -214,6 +214,8 @@ def settings_from(config: Path | None, **overrides: Any) -> "Settings":
 
 
 def setting(path: tuple[int | str, ...]) -> str:
-    """A setting as a person finds it: its name in the file and in the environment."""
+    """The prefix of a message about one setting: its name in the file and in the environment."""
+    if not path:  # the message is about the settings as a whole, and names them itself
+        return ""
     name = "__".join(str(part) for part in path)
-    return f"{'.'.join(str(part) for part in path)} (WAITD_{name.upper()})"
+    return f"{'.'.join(str(part) for part in path)} (WAITD_{name.upper()}): "

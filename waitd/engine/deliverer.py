@@ -66,7 +66,7 @@ class Deliverer:
         clock: Clock,
         instruments: Instruments,
         *,
-        ladder: Sequence[float],
+        retry_delays: Sequence[float],
         attempt_timeout: float,
         per_destination: int,
         jitter: Callable[[], float] = random.random,
@@ -75,7 +75,7 @@ class Deliverer:
         self._sinks = sinks
         self._clock = clock
         self._instruments = instruments
-        self._ladder = ladder
+        self._retry_delays = retry_delays
         self._attempt_timeout = attempt_timeout
         self._per_destination = per_destination
         self._jitter = jitter
@@ -87,9 +87,9 @@ class Deliverer:
         self._landed = asyncio.Event()
 
     def wake(self, destinations: Iterable[str]) -> None:
-        """There is something to deliver to these destinations now, or as soon as the ladder's first rung says."""
-        if self._ladder[0]:
-            self._look_by(self._clock.monotonic() + self._ladder[0])
+        """There is something to deliver to these destinations now, or after the first retry delay."""
+        if self._retry_delays[0]:
+            self._look_by(self._clock.monotonic() + self._retry_delays[0])
         for destination in destinations:
             lane = self._lanes.get(destination)
             if lane is None:
@@ -180,7 +180,7 @@ class Deliverer:
         started = self._clock.monotonic()
         receipt = await self._send(kind, parcel)
         now = self._clock.now()
-        after = after_attempt(parcel.attempts + 1, receipt, now, self._jitter(), self._ladder)
+        after = after_attempt(parcel.attempts + 1, receipt, now, self._jitter(), self._retry_delays)
         result = after.state.value
         if after.state is DeliveryState.QUEUED:
             result = "postponed" if isinstance(receipt, DeliveryPostponed) else "refused"

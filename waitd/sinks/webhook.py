@@ -194,7 +194,7 @@ class WebhookSink:
                 receipt = await self._post(address, parcel)
         except (aiohttp.ClientError, OSError) as error:
             return DeliveryRefused(what_broke(error, "the receiver"))
-        except (WaitdError, ValueError) as error:  # mended by the operator, at best before the ladder ends
+        except (WaitdError, ValueError) as error:  # the operator may fix it before the last retry
             return DeliveryRefused(str(error))
         return receipt
 

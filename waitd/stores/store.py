@@ -8,7 +8,7 @@ from waitd.core.auth.api_key import ApiKey
 from waitd.core.costs.model import Measured
 from waitd.core.errors import Conflict
 from waitd.core.waits.audit import AuditEntry, Caller
-from waitd.core.waits.delivery import LADDER, AfterAttempt, DeliveryId
+from waitd.core.waits.delivery import RETRY_DELAYS, AfterAttempt, DeliveryId
 from waitd.core.waits.submission import JobCancel, Submission
 from waitd.core.waits.wait import Outcome, Progress, WaitId
 from waitd.ports import (
@@ -84,7 +84,7 @@ class Store:
         *,
         destination_of: Callable[[str, Mapping[str, Any]], str],
         now: Callable[[], float] = time.time,
-        ladder: Sequence[float] = LADDER,
+        retry_delays: Sequence[float] = RETRY_DELAYS,
         costs: CostRules = CostRules(),  # noqa: B008 - a NamedTuple does not change
     ) -> "Store":
         """Opens the database, made and migrated where needed, and starts the writer on the running loop.
@@ -93,7 +93,7 @@ class Store:
             url: a SQLAlchemy URL, `sqlite+aiosqlite:///PATH`; without a path the database lives in memory.
             destination_of: (namespace, a sink's parameters with its `kind`) to its destination; an `InvalidInput` loses no delivery.
             now: the wall clock, Unix seconds.
-            ladder: pauses before each delivery attempt, seconds.
+            retry_delays: pauses before each delivery attempt, seconds.
             costs: how costs are added up.
 
         Raises:
@@ -108,7 +108,7 @@ class Store:
         except BaseException:
             await database.close()
             raise
-        writer = Writer(database, RetentionRules(now, ladder, destination_of, costs), finished_seq)
+        writer = Writer(database, RetentionRules(now, retry_delays, destination_of, costs), finished_seq)
         writer.start()
         return cls(database, writer, now, event_secret)
 

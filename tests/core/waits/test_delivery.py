@@ -1,12 +1,12 @@
-"""The ladder of a delivery."""
+"""The retry delays of a delivery."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from waitd.core.waits.delivery import (
-    LADDER,
     RETRY_AFTER_MAX,
+    RETRY_DELAYS,
     AfterAttempt,
     Delivered,
     DeliveryImpossible,
@@ -34,13 +34,13 @@ def test_a_taken_event_is_delivered_and_a_gone_destination_is_dead() -> None:
 
 def test_a_refused_event_climbs_the_ladder_and_dies_at_its_end() -> None:
     pauses = []
-    for attempt in range(1, len(LADDER)):
+    for attempt in range(1, len(RETRY_DELAYS)):
         after = after_attempt(attempt, DeliveryRefused("500"), NOW, 0.5)
         assert after.state is DeliveryState.QUEUED
         assert after.next_attempt_at is not None
         pauses.append(after.next_attempt_at - NOW)
-    assert pauses == pytest.approx(LADDER[1:])
-    assert after_attempt(len(LADDER), DeliveryRefused("500"), NOW, 0.5).state is DeliveryState.DEAD
+    assert pauses == pytest.approx(RETRY_DELAYS[1:])
+    assert after_attempt(len(RETRY_DELAYS), DeliveryRefused("500"), NOW, 0.5).state is DeliveryState.DEAD
 
 
 @given(st.integers(1, 20), st.floats(0, 1e5))
@@ -58,8 +58,8 @@ def test_a_pause_is_within_a_fifth_of_its_rung_or_what_the_destination_asked_for
     polite = after_attempt(attempt, DeliveryRefused("429", asked), NOW, jitter)
     assert plain.next_attempt_at is not None
     assert polite.next_attempt_at is not None
-    rung = LADDER[attempt]
-    assert rung * 0.8 - 1e-3 <= plain.next_attempt_at - NOW <= rung * 1.2 + 1e-3
+    delay = RETRY_DELAYS[attempt]
+    assert delay * 0.8 - 1e-3 <= plain.next_attempt_at - NOW <= delay * 1.2 + 1e-3
     assert polite.next_attempt_at - NOW >= min(asked, RETRY_AFTER_MAX) - 1e-3
 
 
@@ -75,7 +75,7 @@ def test_every_delivery_ends_delivered_or_dead(receipts: list[Receipt]) -> None:
         after = after_attempt(attempt, receipt, NOW, 0.0)
         if after.state is not DeliveryState.QUEUED:
             return
-    pytest.fail("the ladder has no end")
+    pytest.fail("the retry delays have no end")
 
 
 def test_what_is_stored_after_an_attempt() -> None:
@@ -84,10 +84,10 @@ def test_what_is_stored_after_an_attempt() -> None:
     assert after_attempt(3, DeliveryImpossible("410"), NOW, 0.5) == AfterAttempt(
         DeliveryState.DEAD, 3, None, "410"
     )
-    last = after_attempt(len(LADDER), DeliveryRefused("500"), NOW, 0.5)
-    assert last == AfterAttempt(DeliveryState.DEAD, len(LADDER), None, "500")
-    again = after_attempt(1, DeliveryRefused("429", 50.0), NOW, 0.5, ladder=(0.0, 0.25))
+    last = after_attempt(len(RETRY_DELAYS), DeliveryRefused("500"), NOW, 0.5)
+    assert last == AfterAttempt(DeliveryState.DEAD, len(RETRY_DELAYS), None, "500")
+    again = after_attempt(1, DeliveryRefused("429", 50.0), NOW, 0.5, retry_delays=(0.0, 0.25))
     assert again == AfterAttempt(DeliveryState.QUEUED, 1, NOW + 50, "429")
     for asked in (None, -1.0, 0.0):
-        soon = after_attempt(1, DeliveryRefused("500", asked), NOW, 0.5, ladder=(0.0, 0.25))
+        soon = after_attempt(1, DeliveryRefused("500", asked), NOW, 0.5, retry_delays=(0.0, 0.25))
         assert soon == AfterAttempt(DeliveryState.QUEUED, 1, NOW + 0.25, "500")

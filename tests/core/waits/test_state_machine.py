@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from waitd.core.waits.delivery import (
-    LADDER,
+    RETRY_DELAYS,
     Delivered,
     DeliveryImpossible,
     DeliveryRefused,
@@ -184,7 +184,7 @@ class World(RuleBasedStateMachine):
     @rule(wait=waits, jitter=jitters)
     def deliver_in_vain_to_the_end(self, wait: Wait, jitter: float) -> None:
         for delivery in wait.deliveries:
-            for _ in LADDER:
+            for _ in RETRY_DELAYS:
                 self.attempt(delivery, DeliveryRefused("500"), jitter)
             assert delivery.state is not DeliveryState.QUEUED
 

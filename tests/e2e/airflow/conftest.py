@@ -62,7 +62,7 @@ def daemon_settings(airflow: Airflow, jobs: JobServer) -> dict[str, Any]:
         "AIRFLOW_CONN_AIRFLOW": orjson.dumps(connection).decode(),
         "AIRFLOW_CONN_JOBS": orjson.dumps({"conn_type": "http", "host": jobs.url}).decode(),
         "WAITD_AIRFLOW_HOLD_OFF": str(HEARTBEAT + 5),
-        "WAITD_LADDER": str([0.0, *[1.0] * 300]),  # Airflow needs its time to come back
+        "WAITD_DELIVERY_RETRY_DELAYS": str([0.0, *[1.0] * 300]),  # Airflow needs its time to come back
     }
 
 

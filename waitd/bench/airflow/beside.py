@@ -50,7 +50,7 @@ class WaitdBeside:
             "WAITD_BIND": bind,
             "WAITD_STATE_DIR": str(home / "state"),
             "WAITD_LOG_FORMAT": "json",
-            "WAITD_LADDER": json.dumps([0.0, *[1.0] * 60]),
+            "WAITD_DELIVERY_RETRY_DELAYS": json.dumps([0.0, *[1.0] * 60]),
             "WAITD_AIRFLOW_HOLD_OFF": str(HEARTBEAT + 5),
             "AIRFLOW_CONN_JOBS": connection("http", jobs_url),
             **(settings or {}),

@@ -31,7 +31,7 @@ PARKED = frozenset({"awaiting_input", "deferred", "up_for_reschedule"})
 _AWAITS_RESPONSE = frozenset({"awaiting_input", "deferred"})
 _ENDED = frozenset({"success", "failed", "skipped", "upstream_failed", "removed", "up_for_retry"})
 
-#: For so long, in seconds, a task that is not parked yet costs no rung of the ladder: a worker may be slow.
+#: For so long, in seconds, a task that is not parked yet does not count as an attempt: a worker may be slow.
 NOT_YET_SECONDS = 3600.0
 #: The shortest and the longest pause between two looks at a task that is not parked yet, in seconds.
 NOT_YET_PAUSES = (2.0, 60.0)
@@ -185,7 +185,7 @@ def clear_mark(event_id: str, sent_at: float) -> str:
 
 def not_yet_pause(age: float) -> float | None:
     """Seconds until a task that is not parked yet is looked at again, `age` seconds after the delivery was made: a quarter of its age.
-    None: it has had its time, and each further look is a rung of the ladder.
+    None: it has had its time, and each further look counts as an attempt.
     """
     if age >= NOT_YET_SECONDS:
         return None

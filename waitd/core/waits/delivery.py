@@ -9,7 +9,7 @@ DeliveryId = NewType("DeliveryId", str)
 """A UUIDv7. Brokers and webhook receivers deduplicate by it; the event inside keeps the wait's id."""
 
 #: Seconds before each attempt, counted from the one before; its length is the number of attempts.
-LADDER = (0.0, 5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0, 7200.0, 18000.0, 36000.0)
+RETRY_DELAYS = (0.0, 5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0, 7200.0, 18000.0, 36000.0)
 #: Each pause is stretched or shortened by up to this share.
 JITTER = 0.2
 #: The longest `Retry-After` of a sink that is honoured, in seconds.
@@ -29,7 +29,7 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryRefused:
-    """The destination did not take it now; it is tried again up the ladder.
+    """The destination did not take it now; the deliverer tries again after the next retry delay.
 
     Attributes:
         error: one sentence for a person, without secrets.
@@ -51,7 +51,7 @@ class DeliveryImpossible:
 class DeliveryPostponed:
     """It is too early, which is nobody's failure: it is tried again in `retry_after` seconds, and this attempt does not count.
 
-    Whoever answers so sees to it that it ends: the ladder does not.
+    The sink bounds how often it postpones; the retry delays do not.
 
     Attributes:
         why: one sentence for a person, without secrets.
@@ -75,17 +75,18 @@ class AfterAttempt:
     last_error: str | None
 
 
-def first_attempt_at(now: float, ladder: Sequence[float] = LADDER) -> float:
+def first_attempt_at(now: float, retry_delays: Sequence[float] = RETRY_DELAYS) -> float:
     """When a new delivery is first tried, Unix seconds."""
-    return now + (ladder[0] if ladder else 0.0)
+    return now + (retry_delays[0] if retry_delays else 0.0)
 
 
 def after_attempt(
-    attempts: int, receipt: Receipt, now: float, jitter: float, ladder: Sequence[float] = LADDER
+    attempts: int, receipt: Receipt, now: float, jitter: float, retry_delays: Sequence[float] = RETRY_DELAYS
 ) -> AfterAttempt:
     """What becomes of a delivery whose attempt number `attempts` (counted from 1) got `receipt` at `now`.
 
-    `jitter` is a number in [0, 1); the pause is that of the ladder's next rung ±20 %, or the destination's own wish where that is longer.
+    `jitter` is a number in [0, 1); the pause is the next retry delay ±20 %, or the
+    destination's `Retry-After` where that is longer.
     """
     match receipt:
         case Delivered():
@@ -95,9 +96,9 @@ def after_attempt(
         case DeliveryPostponed():
             return AfterAttempt(DeliveryState.QUEUED, attempts - 1, now + receipt.retry_after, receipt.why)
         case DeliveryRefused():
-            if attempts >= len(ladder):
+            if attempts >= len(retry_delays):
                 return AfterAttempt(DeliveryState.DEAD, attempts, None, receipt.error)
-            pause = ladder[attempts] * (1 - JITTER + 2 * JITTER * jitter)
+            pause = retry_delays[attempts] * (1 - JITTER + 2 * JITTER * jitter)
             asked = min(max(receipt.retry_after or 0.0, 0.0), RETRY_AFTER_MAX)
             return AfterAttempt(DeliveryState.QUEUED, attempts, now + max(pause, asked), receipt.error)
         case _:  # pragma: no cover - mypy proves it

@@ -149,7 +149,7 @@ class AirflowApi:
                 answer, receipt = await self._exchange(method, url, body, role)
         except (aiohttp.ClientError, OSError) as error:
             raise Stopped(DeliveryRefused(what_broke(error, "Airflow"))) from None
-        except (WaitdError, ValueError) as error:  # mended by the operator, at best before the ladder ends
+        except (WaitdError, ValueError) as error:  # the operator may fix it before the last retry
             raise Stopped(DeliveryRefused(str(error))) from None
         if receipt is not None:
             raise Stopped(receipt)

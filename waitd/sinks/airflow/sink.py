@@ -128,7 +128,7 @@ class AirflowSink:
             return await self._told(await self._apis.opened(target.conn_id), target, parcel, ending)
         except Stopped as stopped:
             return stopped.receipt
-        except (WaitdError, ValueError) as error:  # mended by the operator, at best before the ladder ends
+        except (WaitdError, ValueError) as error:  # the operator may fix it before the last retry
             return DeliveryRefused(str(error))
 
     async def _told(

@@ -1,7 +1,7 @@
 """What the sinks of message brokers share: one client per connection, and every trouble a sentence without secrets.
 
 A broker's library is imported when the first event goes there, and off the loop. A client that has lost its broker is replaced by the
-next attempt, not mended in the background: the ladder says when that is, and an attempt during an outage is answered at once.
+next attempt, not mended in the background: the retry delays say when that is, and an attempt during an outage is answered at once.
 """
 
 import asyncio
@@ -97,7 +97,7 @@ class BrokerSink(ABC, Generic[Target, Client]):
                     if self._spoils(error):
                         self._clients.drop(key, client)
                     raise
-        except WaitdError as error:  # mended by the operator, at best before the ladder ends
+        except WaitdError as error:  # the operator may fix it before the last retry
             return DeliveryRefused(str(error))
         except TimeoutError:  # of opening a client: an attempt has its limit outside
             return DeliveryRefused(f"no connection to {self.broker} could be made in time")

@@ -189,7 +189,7 @@ def _client(connection: Connection, address: Address) -> "Redis":
         password=connection.password or None,
         socket_connect_timeout=CONNECT_TIMEOUT,
         socket_timeout=None,  # a batch has one
-        retry=Retry(NoBackoff(), 0),  # the ladder retries
+        retry=Retry(NoBackoff(), 0),  # the deliverer retries
         protocol=2,
         client_name="waitd",
         **tls,

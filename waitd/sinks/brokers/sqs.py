@@ -154,7 +154,7 @@ class SqsSink(BrokerSink[SqsTarget, SqsClient]):
             connect_timeout=CONNECT_TIMEOUT,
             read_timeout=READ_TIMEOUT,
             max_pool_connections=MAX_CONNECTIONS,
-            retries={"total_max_attempts": 1, "mode": "standard"},  # the ladder retries
+            retries={"total_max_attempts": 1, "mode": "standard"},  # the deliverer retries
             user_agent_extra="waitd",
             ignore_configured_endpoint_urls=True,  # the connection's own, or AWS's
         )

@@ -57,7 +57,7 @@ def new_deliveries(transaction: Transaction, wait: StoredWait, state: WaitState)
 def new_delivery(
     transaction: Transaction, wait_id: WaitId, namespace: str, sink: Mapping[str, Any]
 ) -> NewDelivery:
-    """A delivery to one sink, to be tried as soon as the ladder says."""
+    """A delivery to one sink, first tried after the first retry delay."""
     stored = StoredDelivery(
         id=DeliveryId(str(uuid_utils.uuid7())),
         wait_id=wait_id,
@@ -66,7 +66,7 @@ def new_delivery(
         state=DeliveryState.QUEUED.value,
         attempts=0,
         created_at=transaction.now,
-        next_attempt_at=first_attempt_at(transaction.now, transaction.rules.ladder),
+        next_attempt_at=first_attempt_at(transaction.now, transaction.rules.retry_delays),
         last_error=None,
     )
     try:

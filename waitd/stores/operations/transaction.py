@@ -34,13 +34,13 @@ class RetentionRules:
 
     Attributes:
         now: the wall clock, Unix seconds.
-        ladder: pauses before each delivery attempt, seconds.
+        retry_delays: pauses before each delivery attempt, seconds.
         destination_of: the destination of a namespace's sink.
         costs: how costs are added up.
     """
 
     now: Callable[[], float]
-    ladder: Sequence[float]
+    retry_delays: Sequence[float]
     destination_of: Callable[[str, Mapping[str, Any]], str]
     costs: CostRules
 
