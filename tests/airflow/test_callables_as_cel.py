@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from waitd.airflow.conditions import Untranslatable, cel_of, refuse_callable
-from waitd.probes.cel.evaluation import LANGUAGE
-from waitd.probes.cel.files import problem
+from waitd.probes.cel.evaluation import RESPONSE_ENV
+from waitd.probes.cel.files import check_problem
 
 
 def plain(response: Any) -> bool:
@@ -46,13 +46,13 @@ FILES: list[tuple[Callable[..., Any], str]] = [
 @pytest.mark.parametrize(("check", "condition"), RESPONSES, ids=[condition for _, condition in RESPONSES])
 def test_a_response_check_as_a_condition(check: Callable[..., Any], condition: str) -> None:
     assert cel_of(check, argument_is="response") == condition
-    LANGUAGE.compile(condition)
+    RESPONSE_ENV.compile(condition)
 
 
 @pytest.mark.parametrize(("check", "condition"), FILES, ids=[condition for _, condition in FILES])
 def test_a_check_fn_as_a_condition(check: Callable[..., Any], condition: str) -> None:
     assert cel_of(check, argument_is="files") == condition
-    assert problem(condition) is None
+    assert check_problem(condition) is None
 
 
 @pytest.mark.parametrize(

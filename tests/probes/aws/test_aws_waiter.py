@@ -227,13 +227,13 @@ async def test_large_answers_are_parsed_off_the_loop_and_too_large_ones_not_at_a
     import threading
 
     where: list[bool] = []
-    judge = aws_waiter.verdict_of_answer
+    judge = aws_waiter.evaluate_response
 
     def watched(*args: Any) -> Any:
         where.append(threading.current_thread() is threading.main_thread())
         return judge(*args)
 
-    monkeypatch.setattr(aws_waiter, "verdict_of_answer", watched)
+    monkeypatch.setattr(aws_waiter, "evaluate_response", watched)
     for size, inline in ((10, True), (100_000, False)):
         body = json.dumps({"Table": {"TableStatus": "ACTIVE", "TableName": "x" * size}}).encode()
         async with raw_server([answer(200, body)]) as server:

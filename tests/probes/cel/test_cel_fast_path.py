@@ -7,9 +7,9 @@ from cel_expr_python import cel  # type: ignore[import-untyped]  # it ships no t
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from waitd.probes.cel.ast import tree
-from waitd.probes.cel.evaluation import LANGUAGE
-from waitd.probes.cel.fast_path import Plain, plain
+from waitd.probes.cel.ast import root_node
+from waitd.probes.cel.evaluation import RESPONSE_ENV
+from waitd.probes.cel.fast_path import FastEvaluator, compile_fast
 
 ENV = cel.NewEnv(
     variables={
@@ -31,8 +31,8 @@ class Seen:
         return repr(vars(self))
 
 
-def made(source: str) -> Plain | None:
-    return plain(tree(ENV.compile(source).serialize()))
+def made(source: str) -> FastEvaluator | None:
+    return compile_fast(root_node(ENV.compile(source).serialize()))
 
 
 def by_cel(source: str, seen: Seen) -> Any:
@@ -127,7 +127,7 @@ def test_what_nearly_everybody_writes_needs_no_cel(source: str, decided: bool) -
     function = made(source)
     assert function is not None
     assert function(seen) is decided
-    assert LANGUAGE.compile(source).evaluate(seen) is decided
+    assert RESPONSE_ENV.compile(source).evaluate(seen) is decided
 
 
 @pytest.mark.parametrize("source", ["body.a.exists(x, x == 1)", "size(text) == 1", "body.a == body.b", "text.contains('x')", "body.a in body.b"])  # fmt: skip

@@ -11,17 +11,16 @@ from raw_server import answer, poke, probe, raw_server
 
 from waitd.core.http.answer import Decision
 from waitd.core.waits.verdict import Pending, Success, Unreachable
-from waitd.probes.cel.ast import survey
+from waitd.probes.cel.ast import analyze
 from waitd.probes.cel.evaluation import (
-    LANGUAGE,
+    RESPONSE_ENV,
     Conditions,
-    Response,
-    Sources,
-    decoded,
-    judge_apart,
-    rules_of,
+    ResponseVariables,
+    decode_json,
+    evaluate_in_worker,
+    shared_conditions,
 )
-from waitd.probes.cel.expressions import INLINE_COST, UNBOUNDED, Trouble, pruned
+from waitd.probes.cel.expressions import INLINE_COST, UNBOUNDED, ConditionSources, ErrorValue, prune
 
 REGEX = "text.matches('(.{0,30}){30}c')"
 DOUBLING = "text + text"
@@ -30,11 +29,13 @@ for _ in range(7):
 
 
 def rules(success_when: str, **more: str) -> Conditions:
-    return rules_of(Sources(success_when, **more), frozenset())
+    return shared_conditions(ConditionSources(success_when, **more), frozenset())
 
 
-def response(body: Any, headers: dict[str, str] | None = None) -> Response:
-    return Response(200, headers or {}, body if isinstance(body, bytes) else orjson.dumps(body), None)
+def response(body: Any, headers: dict[str, str] | None = None) -> ResponseVariables:
+    return ResponseVariables(
+        200, headers or {}, body if isinstance(body, bytes) else orjson.dumps(body), None
+    )
 
 
 @pytest.mark.parametrize(
@@ -61,20 +62,20 @@ def response(body: Any, headers: dict[str, str] | None = None) -> Response:
 def test_an_expression_names_its_variables_and_their_parts(
     source: str, paths: dict[str, set[tuple[str, ...]]]
 ) -> None:
-    assert survey(LANGUAGE.compile(source)._compiled.serialize()).paths == paths
+    assert analyze(RESPONSE_ENV.compile(source)._compiled.serialize()).paths == paths
 
 
 @pytest.mark.parametrize("broken", [b"", b"\x00", b"\x12\xff\xff", b"\x12\x02\x22\x00", b"\x0f" * 20])
 def test_bytes_that_are_no_expression_are_refused(broken: bytes) -> None:
-    with pytest.raises(ValueError, match="no serialized CEL expression"):
-        survey(broken)
+    with pytest.raises(ValueError, match="not a serialized CEL expression"):
+        analyze(broken)
 
 
 def test_only_the_named_parts_are_handed_over() -> None:
     body = {"a": {"b": 1, "big": [0] * 1000}, "c": [1, 2], "d": "x", "e": None}
-    assert pruned(body, {"a": {"b": None}, "missing": {"x": None}}) == {"a": {"b": 1}}
-    assert pruned(body, {"c": {"x": None}, "d": {"x": None}, "e": None}) == {"c": None, "d": None, "e": None}
-    assert pruned(body, None) is body
+    assert prune(body, {"a": {"b": None}, "missing": {"x": None}}) == {"a": {"b": 1}}
+    assert prune(body, {"c": {"x": None}, "d": {"x": None}, "e": None}) == {"c": None, "d": None, "e": None}
+    assert prune(body, None) is body
 
 
 @pytest.mark.parametrize(
@@ -99,31 +100,31 @@ def test_only_the_named_parts_are_handed_over() -> None:
 )
 def test_pruning_changes_no_answer(source: str, body: Any, value: bool | None) -> None:
     try:
-        expression = LANGUAGE.compile(source)
+        expression = RESPONSE_ENV.compile(source)
     except ValueError:
         assert value is None
         return
     found = expression.evaluate(response(body))
-    assert isinstance(found, Trouble) if value is None else found is value
+    assert isinstance(found, ErrorValue) if value is None else found is value
 
 
 def test_equal_rules_are_one_object_and_compiled_once() -> None:
     assert rules("body.one_object == 1") is rules("body.one_object == 1")
-    assert LANGUAGE.compile("body.one_object == 1") is LANGUAGE.compile("body.one_object == 1")
+    assert RESPONSE_ENV.compile("body.one_object == 1") is RESPONSE_ENV.compile("body.one_object == 1")
 
 
 def test_the_body_is_decoded_at_first_use_and_once() -> None:
     seen = response({"a": {}})
     assert seen.body is seen.body
-    assert decoded(b"\xff") == decoded(b"") == (None, False)
-    assert decoded(b"null") == (None, True)
+    assert decode_json(b"\xff") == decode_json(b"") == (None, False)
+    assert decode_json(b"null") == (None, True)
 
 
 @pytest.mark.parametrize(
     "charset", ["punycode", "idna", "unicode_escape", "utf-7", "hex", "nonsense", "a\0b"]
 )
 def test_a_charset_that_is_none_or_slow_is_not_used(charset: str) -> None:
-    assert Response(200, {}, b"done", charset).text == "done"
+    assert ResponseVariables(200, {}, b"done", charset).text == "done"
 
 
 def test_a_failure_is_asked_before_a_success() -> None:
@@ -149,7 +150,7 @@ def test_a_failure_is_asked_before_a_success() -> None:
 def test_an_everyday_condition_on_an_everyday_body_is_judged_in_the_loop(source: str) -> None:
     job: dict[str, Any] = {"status": "RUNNING", "state": "RUNNING", "errors": [], "final": ["done"]}
     job["items"] = [{"id": n, "state": "done"} for n in range(30)]
-    assert rules(source).is_quick(response(job, {"x-state": "done"}))
+    assert rules(source).fits_inline(response(job, {"x-state": "done"}))
 
 
 HEAVY = [
@@ -168,18 +169,18 @@ HEAVY = [
 
 @pytest.mark.parametrize(("source", "body"), HEAVY, ids=range(len(HEAVY)))
 def test_what_could_hold_the_loop_is_not_judged_in_it(source: str, body: bytes) -> None:
-    assert not rules(source).is_quick(response(body))
+    assert not rules(source).fits_inline(response(body))
 
 
 def test_a_large_pattern_is_never_judged_in_the_loop() -> None:
-    assert LANGUAGE.compile(REGEX).cost(0, 0) == UNBOUNDED > INLINE_COST
-    assert rules(REGEX).quick_size == -1
+    assert RESPONSE_ENV.compile(REGEX).cost(0, 0) == UNBOUNDED > INLINE_COST
+    assert rules(REGEX).inline_limit == -1
 
 
 async def test_a_worker_judges_as_the_loop_does() -> None:
     heavy = rules("body.items.exists(i, i == 7)", message="body.state", result="body.n")
     seen = response({"items": [7], "state": "done", "n": [1, {"a": None}]})
-    assert await judge_apart(heavy, seen, anyio.CapacityLimiter(1)) == heavy.judge(seen)
+    assert await evaluate_in_worker(heavy, seen, anyio.CapacityLimiter(1)) == heavy.evaluate(seen)
 
 
 async def test_a_large_body_is_judged_by_a_worker_through_the_probe() -> None:

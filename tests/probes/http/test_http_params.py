@@ -62,7 +62,7 @@ def parse(params: dict[str, Any], namespace: str = "default", known: Connection 
         (URL | {"success_when": "status =="}, "/success_when", "1:10: Syntax error"),
         (URL | {"success_when": "status == 200 &&\n  stats == 1"}, "/success_when", "2:3: undeclared reference to 'stats'"),
         (URL | {"failure_when": "status == 'x'"}, "/failure_when", "1:8: found no matching overload"),
-        (URL | {"success_when": "status"}, "/success_when", "1:1: it evaluates to INT, BOOL is needed"),
+        (URL | {"success_when": "status"}, "/success_when", "1:1: this expression evaluates to INT; it must evaluate to BOOL"),
         (URL | {"failure_when": "'true'"}, "/failure_when", "BOOL"),
         (URL | {"message": "status"}, "/message", "STRING"),
         (URL | {"result": "nothing"}, "/result", "1:1: undeclared"),

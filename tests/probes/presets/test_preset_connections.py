@@ -133,7 +133,7 @@ async def test_one_that_is_looked_up_only_then_makes_the_wait_wait() -> None:
         verdict = await probes.poke("databricks.run", {"run_id": 1})
     assert verdict == Unreachable(
         "connection_invalid",
-        "The connection cannot be used so: it has no credentials, and auth_type bearer needs some.",
+        "The connection cannot be used for this wait: it has no credentials, and auth_type bearer needs some.",
     )
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from waitd.core.http.answer import Decision
 from waitd.core.http.job_answer import Means
 from waitd.probes import presets
-from waitd.probes.cel.evaluation import Response
+from waitd.probes.cel.evaluation import ResponseVariables
 from waitd.probes.presets import schema
 from waitd.probes.presets.rules import Items, JobSources, is_path, job_rules_of, path_of
 from waitd.probes.presets.templates import filled, filled_path, filled_texts, placeholders, with_query
@@ -47,7 +47,7 @@ def judged(state: Any, body: Any, **more: Any) -> Any:
     sources = JobSources(
         state, frozenset({"done", 10}), frozenset({"broken"}), frozenset({"busy", 1}), **more
     )
-    return job_rules_of(sources).judge(Response(200, {}, orjson.dumps(body), None))
+    return job_rules_of(sources).evaluate(ResponseVariables(200, {}, orjson.dumps(body), None))
 
 
 FOUND: list[tuple[Any, Any, Any]] = [

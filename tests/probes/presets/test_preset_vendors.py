@@ -14,7 +14,7 @@ from waitd.core.waits.submission import Accepted, InConflict, JobGone, RefusedSu
 from waitd.core.waits.verdict import Failure, Pending, Success
 from waitd.core.waits.wait import WaitId
 from waitd.probes.presets.loading import built_in
-from waitd.probes.submit.placeholders import names_in
+from waitd.probes.submit.placeholders import placeholder_names
 
 WAIT = WaitId("0193f9e0-5d0a-7c3a-8000-7b5d4c0e7b0e")
 CONNECTION = "e735894a-e773-4938-969f-45f53957b75b"
@@ -241,7 +241,7 @@ async def test_every_submit_comes_to_calls_that_can_be_made(scene: Scene, kind: 
     examples = {name: each.example for name, each in table.params.items() if each.example is not None}
     cancel = {"cancel_job_on": ["timeout"]} if preset.file.cancel else {}
     plan = probes.probe(kind).parse_submit({**examples, **cancel}, params, namespace="default")
-    assert names_in(plan.params) <= {"idempotency_key"}
+    assert placeholder_names(plan.params) <= {"idempotency_key"}
     assert plan.conn_ids == {params.get(preset.file.connection.param, preset.file.connection.default)}
     handle = {name: preset.example().get(name) for name in table.handle}
     probes.probe(kind).parse(plan.params_with(params, handle, WAIT), namespace="default")

@@ -83,7 +83,7 @@ async def test_an_endpoint_that_is_down_and_comes_back_is_seen_again(s3: S3Serve
         server.script = lambda _request, _n: [FOUND]
         [up] = await look(probe, KEY)
     assert isinstance(down, Unreachable)
-    assert up == Success([{"Size": 7, "Key": "dir/key"}], "success", "The keys are there.")
+    assert up == Success([{"Size": 7, "Key": "dir/key"}], "success", "The keys exist.")
 
 
 async def test_a_server_that_hangs_keeps_the_look_until_its_caller_gives_up() -> None:
@@ -228,7 +228,7 @@ async def test_more_than_100_pages_are_too_many() -> None:
         checked = await look_for(aws(server.url), **WILD, check="true")
         assert isinstance(checked, Unreachable)
         seen = await look_for(aws(server.url), **WILD)
-        assert seen == Success(None, "result_omitted", "The keys are there.")
+        assert seen == Success(None, "result_omitted", "The keys exist.")
 
 
 async def test_only_keys_that_can_match_are_listed() -> None:

@@ -17,7 +17,7 @@ from waitd.core.connections.aws import AssumedRole, KeySource
 from waitd.core.connections.connection import Connection
 from waitd.core.waits.verdict import Failure, Pending, Success, Unreachable
 from waitd.probes.access.aws import AccountRef, AwsEndpoints
-from waitd.probes.access.aws_credentials import KEPT, REFRESH_INTERVAL, AwsCredentials
+from waitd.probes.access.aws_credentials import CACHE_SECONDS, REFRESH_INTERVAL, AwsCredentials
 from waitd.probes.s3.key import S3KeyProbe
 
 LIST_ONLY = [{"Effect": "Allow", "Action": "s3:ListBucket", "Resource": "*"}]
@@ -117,7 +117,7 @@ async def test_keys_of_the_environment_are_kept_for_a_minute(monkeypatch: pytest
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
     assert (await credentials.keys(KeySource())).access_key_id == "ONE"
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "TWO")
-    clock[0] = KEPT + 1
+    clock[0] = CACHE_SECONDS + 1
     assert (await credentials.keys(KeySource())).access_key_id == "ONE"  # these do not expire
     assert (await credentials.refreshed(KeySource())).access_key_id == "TWO"
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "THREE")

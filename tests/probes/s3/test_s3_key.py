@@ -34,7 +34,7 @@ async def test_a_key_that_is_not_there_is_pending_until_it_is(s3: S3Server) -> N
         assert before == Pending("absent", "The key is not there.")
         s3.put(bucket, "dir/file.csv")
         [after] = await look(probe, {"bucket_key": f"s3://{bucket}/dir/file.csv"})
-    assert after == Success([{"Size": 5, "Key": "dir/file.csv"}], "success", "The keys are there.")
+    assert after == Success([{"Size": 5, "Key": "dir/file.csv"}], "success", "The keys exist.")
 
 
 async def test_every_piece_of_metadata_is_shown_that_is_asked_for(s3: S3Server) -> None:
@@ -118,7 +118,7 @@ async def test_a_prefix_with_3000_keys_is_read_page_by_page(s3: S3Server) -> Non
         wildcard_match=True,
         check="size(files) == 3000",
     )
-    assert counted == Success(None, "result_omitted", "The keys are there.")
+    assert counted == Success(None, "result_omitted", "The keys exist.")
     looped = await look_for(
         s3.connection(),
         bucket_name=bucket,
@@ -126,7 +126,7 @@ async def test_a_prefix_with_3000_keys_is_read_page_by_page(s3: S3Server) -> Non
         wildcard_match=True,
         check="files.all(f, f.Size == 5)",
     )
-    assert looped == Success(None, "result_omitted", "The keys are there.")
+    assert looped == Success(None, "result_omitted", "The keys exist.")
 
 
 CHECKS: list[tuple[str, bool, str]] = [

@@ -14,7 +14,7 @@ from waitd.core.waits.event import rfc3339
 from waitd.core.waits.verdict import Failure, Pending, Success, Unreachable, Verdict
 from waitd.core.waits.wait import Progress
 from waitd.probes.s3.client import S3Client
-from waitd.probes.s3.keys_unchanged import KnownSets, S3KeysUnchangedProbe
+from waitd.probes.s3.keys_unchanged import KeySetCache, S3KeysUnchangedProbe
 
 START = 1_795_000_000.0
 
@@ -244,7 +244,7 @@ async def test_a_memory_that_cannot_be_read_starts_the_clock_anew_and_fails_noth
 
 
 def test_the_sets_that_are_kept_in_memory_are_bounded() -> None:
-    sets = KnownSets(most=10)
+    sets = KeySetCache(most=10)
     sets.put(Digest(4, 1), range(4))
     sets.put(Digest(4, 2), range(4))
     assert sets.get(Digest(4, 1)) is not None

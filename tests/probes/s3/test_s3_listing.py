@@ -10,9 +10,9 @@ from s3_looks import aws, error, listed, look, look_for, s3_client
 from waitd.core.waits.verdict import Failure, Pending, Success, Unreachable, Verdict
 from waitd.probes.s3 import listing as s3_listing
 from waitd.probes.s3.key import S3KeyProbe
-from waitd.probes.s3.listing import CERTAINLY_TOO_MANY, Sought
+from waitd.probes.s3.listing import CERTAINLY_TOO_MANY, PatternMatches
 from waitd.probes.s3.patterns import wildcard
-from waitd.probes.s3.xml import File
+from waitd.probes.s3.xml import S3Object
 
 ABSENT = Pending("absent", "No key matches.")
 PAGE = 1000
@@ -74,7 +74,7 @@ async def test_each_pattern_takes_from_one_list_what_it_matches_alone(s3: S3Serv
     assert keys_of(together[0]) == ["in/a1.csv", "in/a2.csv", "in/b.csv"]
     assert keys_of(together[1]) == ["in/a1.csv"]
     assert together[2] == ABSENT
-    assert together[3] == Pending("check", "The keys are there; of check: it is false.")
+    assert together[3] == Pending("check", "The keys exist; check: it is false.")
     assert payload(together[4]) == [{"Size": 5}]
     assert keys_of(together[5]) == ["in/a2.csv", "in/a2.txt"]
     assert keys_of(together[6]) == ["in/a1.csv", "in/b.csv"]
@@ -93,9 +93,7 @@ async def test_a_list_is_read_as_far_as_anybody_needs_it() -> None:
     many = CERTAINLY_TOO_MANY // PAGE + 1
     full = [page(n, *(f"in/{n}-{k}.csv" for k in range(PAGE))) for n in range(many)]
     async with raw_server(pages(*full, page(many, "in/x.csv"), listed("in/y.txt"))) as server:
-        assert await looks(server, wild("in/*.csv")) == [
-            Success(None, "result_omitted", "The keys are there.")
-        ]
+        assert await looks(server, wild("in/*.csv")) == [Success(None, "result_omitted", "The keys exist.")]
         assert len(server.requests) == many
         lots, last, checked = await looks(
             server,
@@ -104,9 +102,9 @@ async def test_a_list_is_read_as_far_as_anybody_needs_it() -> None:
             wild("in/*.csv", check=f"size(files) == {many * PAGE + 1}"),
         )
         assert len(server.requests) == many + many + 2
-    assert lots == Success(None, "result_omitted", "The keys are there.")
+    assert lots == Success(None, "result_omitted", "The keys exist.")
     assert keys_of(last) == ["in/y.txt"]
-    assert checked == Success(None, "result_omitted", "The keys are there.")
+    assert checked == Success(None, "result_omitted", "The keys exist.")
 
 
 async def test_too_many_keys_are_too_many_for_those_only_that_need_the_rest() -> None:
@@ -118,7 +116,7 @@ async def test_too_many_keys_are_too_many_for_those_only_that_need_the_rest() ->
     assert isinstance(absent, Unreachable)
     assert absent.reason == "too_many_keys"
     assert checked == absent
-    assert there == one == Success(None, "result_omitted", "The keys are there.")
+    assert there == one == Success(None, "result_omitted", "The keys exist.")
 
 
 async def test_of_a_list_that_breaks_off_nobody_learns_that_a_key_is_absent() -> None:
@@ -156,8 +154,8 @@ async def test_a_refusal_is_told_to_all_of_them() -> None:
 
 
 async def test_the_loop_has_its_turn_while_many_patterns_are_matched() -> None:
-    files = [File(f"in/{n}", 5, 0.0, "") for n in range(1000)]
-    sought = [Sought(wildcard(f"in/*{n}?"), every=False) for n in range(500)]
+    files = [S3Object(f"in/{n}", 5, 0.0, "") for n in range(1000)]
+    sought = [PatternMatches(wildcard(f"in/*{n}?"), every=False) for n in range(500)]
     turns = 0
 
     async def others() -> None:

@@ -57,7 +57,7 @@ def test_keys_are_read_as_airflow_reads_them(
             "not both",
         ),
         ({"bucket_key": "s3://bucket/a", "check": "files.Size > 1"}, "/check", "1:6"),
-        ({"bucket_key": "s3://bucket/a", "check": "size(files)"}, "/check", "BOOL is needed"),
+        ({"bucket_key": "s3://bucket/a", "check": "size(files)"}, "/check", "it must evaluate to BOOL"),
         ({"bucket_key": "s3://bucket/a", "check": "status == 200"}, "/check", "1:1"),
         ({"bucket_key": "s3://bucket/a", "metadata_keys": ["Owner"]}, "/metadata_keys/0", "LastModified"),
         ({"bucket_key": "s3://bucket/a", "region_name": "eu.evil.example"}, "/region_name", "region"),

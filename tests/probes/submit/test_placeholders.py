@@ -2,7 +2,13 @@
 
 import pytest
 
-from waitd.probes.submit.placeholders import filled, has_placeholder, location_in, misplaced, names_in
+from waitd.probes.submit.placeholders import (
+    fill,
+    has_placeholder,
+    location_part,
+    misplaced_placeholders,
+    placeholder_names,
+)
 
 PARAMS = {
     "endpoint": "/jobs/{handle}/runs?key={idempotency_key}",
@@ -13,7 +19,7 @@ PARAMS = {
 
 
 def test_a_value_keeps_its_type_and_inside_of_text_becomes_text() -> None:
-    done = filled(PARAMS, "k", 42)
+    done = fill(PARAMS, "k", 42)
     assert done["json"] == {"id": 42, "note": "job 42 of k", "list": [42, 1]}
     assert done["request_params"] == {"id": 42}
     assert done["success_when"] == "body.done"
@@ -23,36 +29,39 @@ def test_a_value_keeps_its_type_and_inside_of_text_becomes_text() -> None:
     ("handle", "segment"), [("a/b", "a%2Fb"), ("../x", "..%2Fx"), ("a?b#c", "a%3Fb%23c"), ("é", "%C3%A9")]
 )
 def test_in_a_path_it_stays_one_segment(handle: str, segment: str) -> None:
-    assert filled({"endpoint": "/jobs/{handle}"}, "k", handle)["endpoint"] == f"/jobs/{segment}"
+    assert fill({"endpoint": "/jobs/{handle}"}, "k", handle)["endpoint"] == f"/jobs/{segment}"
 
 
 @pytest.mark.parametrize("handle", ["", ".", ".."])
 def test_what_cannot_be_a_segment_is_refused(handle: str) -> None:
     with pytest.raises(ValueError, match="segment"):
-        filled({"endpoint": "/jobs/{handle}"}, "k", handle)
+        fill({"endpoint": "/jobs/{handle}"}, "k", handle)
 
 
 def test_a_map_is_filled_by_name() -> None:
     params = {"endpoint": "/p/{handle.project}/{handle.id}", "json": {"id": "{handle.id}"}}
-    done = filled(params, "k", {"project": "x", "id": 7})
+    done = fill(params, "k", {"project": "x", "id": 7})
     assert done == {"endpoint": "/p/x/7", "json": {"id": 7}}
     with pytest.raises(ValueError, match="no value id"):
-        filled(params, "k", {"project": "x"})
+        fill(params, "k", {"project": "x"})
     with pytest.raises(ValueError, match=r"write \{handle\.NAME\}"):
-        filled({"json": "{handle}"}, "k", {"id": 1})
+        fill({"json": "{handle}"}, "k", {"id": 1})
 
 
 def test_an_endpoint_that_is_nothing_but_the_handle_is_a_url() -> None:
-    assert filled({"endpoint": "{handle}"}, "k", "http://h/a?b=1")["endpoint"] == "http://h/a?b=1"
-    assert location_in({"endpoint": "{handle}"}) == ""
-    assert location_in({"endpoint": "{handle.url}"}) == "url"
-    assert location_in({"endpoint": "/jobs/{handle}"}) is None
+    assert fill({"endpoint": "{handle}"}, "k", "http://h/a?b=1")["endpoint"] == "http://h/a?b=1"
+    assert location_part({"endpoint": "{handle}"}) == ""
+    assert location_part({"endpoint": "{handle.url}"}) == "url"
+    assert location_part({"endpoint": "/jobs/{handle}"}) is None
 
 
 def test_placeholders_elsewhere_are_told() -> None:
-    assert [p.pointer for p in misplaced({"data": "{handle}", "success_when": "body.id == '{handle}'"})] == [
+    assert [
+        p.pointer
+        for p in misplaced_placeholders({"data": "{handle}", "success_when": "body.id == '{handle}'"})
+    ] == [
         "/data",
         "/success_when",
     ]
-    assert names_in(PARAMS) == {"handle", "idempotency_key"}
+    assert placeholder_names(PARAMS) == {"handle", "idempotency_key"}
     assert not has_placeholder({"a": ["{other}", "{ handle }", 1, None]})

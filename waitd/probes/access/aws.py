@@ -15,7 +15,7 @@ from waitd.core.errors import ConnectionUnavailable, UnknownConnection
 from waitd.core.http.answer import CredentialsRefused
 from waitd.core.waits.verdict import Unreachable, Verdict
 from waitd.ports import Connections
-from waitd.probes.access.aws_credentials import AwsCredentials, surroundings
+from waitd.probes.access.aws_credentials import AwsCredentials, environment_defaults
 from waitd.probes.transport.client import classify_error
 
 #: Airflow's default connection; where it does not exist, the environment's credentials are used.
@@ -140,7 +140,7 @@ class AwsEndpoints:
         except ConnectionUnavailable:
             return NO_CREDENTIALS
         except ValueError as error:  # these messages name what is wrong, and quote no secret
-            return Unreachable("connection_invalid", f"The connection cannot be used so: {error}.")
+            return Unreachable("connection_invalid", f"The connection cannot be used for this wait: {error}.")
 
     async def find(self, whose: AccountRef) -> AwsEndpoint:
         """The place, with keys that are at hand.
@@ -182,7 +182,7 @@ class AwsEndpoints:
         region, endpoint = whose.region or account.region, account.endpoint
         if region is None or (connection is None and endpoint is None):
             profile = account.keys.profile if account.keys else None
-            around = await surroundings(profile, self._environment_id)
+            around = await environment_defaults(profile, self._environment_id)
             region = region or around.region or DEFAULT_REGION
             if connection is None and around.endpoint:
                 endpoint = join(around.endpoint, "").rstrip("/")

@@ -16,7 +16,7 @@ from waitd.core.connections.aws import KeySource
 from waitd.core.errors import ConnectionUnavailable
 
 #: Seconds for which found keys are used before botocore is asked whether they are still the ones.
-KEPT = 60.0
+CACHE_SECONDS = 60.0
 #: Seconds between two look-ups from scratch, for keys that were refused.
 REFRESH_INTERVAL = 30.0
 #: How many sources are kept.
@@ -71,18 +71,18 @@ class AwsCredentials:
         if len(self._held) >= _MAX_SOURCES and source not in self._held:
             del self._held[next(iter(self._held))]
         now = self._now()
-        self._held[source] = _Held(keys, now + KEPT, held.found_at if held else now, credentials)
+        self._held[source] = _Held(keys, now + CACHE_SECONDS, held.found_at if held else now, credentials)
         return keys
 
 
-class Surroundings(NamedTuple):
+class EnvironmentDefaults(NamedTuple):
     """What the environment says of S3 where a connection does not: region and endpoint, or None."""
 
     region: str | None
     endpoint: str | None
 
 
-async def surroundings(profile: str | None, service: str = "S3") -> Surroundings:
+async def environment_defaults(profile: str | None, service: str = "S3") -> EnvironmentDefaults:
     """Region and endpoint as boto3 would take them from the environment. `service`: its id as `AWS_ENDPOINT_URL_<ID>` has it.
 
     Raises:
@@ -95,7 +95,7 @@ async def surroundings(profile: str | None, service: str = "S3") -> Surroundings
 # botocore is large, and imported where the first wait needs it: in a thread, not when the daemon starts.
 
 
-def _surroundings(profile: str | None, service: str) -> Surroundings:
+def _surroundings(profile: str | None, service: str) -> EnvironmentDefaults:
     from botocore.exceptions import BotoCoreError  # noqa: PLC0415
     from botocore.session import Session  # noqa: PLC0415
 
@@ -104,7 +104,7 @@ def _surroundings(profile: str | None, service: str) -> Surroundings:
     except BotoCoreError:
         raise ValueError("the environment has no such AWS profile") from None
     endpoint = os.environ.get(f"AWS_ENDPOINT_URL_{service}") or os.environ.get("AWS_ENDPOINT_URL")
-    return Surroundings(region or None, endpoint or None)
+    return EnvironmentDefaults(region or None, endpoint or None)
 
 
 def _found(source: KeySource, credentials: Any | None) -> tuple[Any, AwsKeys]:

@@ -64,7 +64,7 @@ def account_problems(given: AwsParams) -> Iterator[Problem]:
         yield Problem("/region_name", "a region's name has lower-case letters, digits and hyphens")
 
 
-def seed(kind: str, namespace: str, given: AwsParams, *parts: object) -> str:
+def coalescing_key(kind: str, namespace: str, given: AwsParams, *parts: object) -> str:
     """A coalescing key: equal for requests of one kind that ask the same."""
     text = repr((kind, namespace, tuple(given.whose), given.request_timeout, *parts))
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

@@ -1,4 +1,4 @@
-"""How the kind `http` comes to its target: a connection becomes an address and headers, or the verdict that it cannot be had now."""
+"""Resolves a conn_id to an HTTP endpoint and its authorization."""
 
 from copy import copy
 from typing import NamedTuple
@@ -8,18 +8,18 @@ from waitd.core.errors import ConnectionUnavailable, UnknownConnection
 from waitd.core.waits.verdict import Unreachable
 from waitd.ports import Authorization, HttpConnections
 
-UNKNOWN_CONNECTION = Unreachable("unknown_connection", "No resolver knows the connection.")
+UNKNOWN_CONNECTION = Unreachable("unknown_connection", "No connection backend knows the connection.")
 NO_CREDENTIALS = Unreachable(
     "credentials_unavailable",
-    "The credentials cannot be looked up now: the place where they are kept does not answer, or refuses.",
+    "The credentials cannot be looked up now: their backend does not answer, or refuses.",
 )
 
 
 class HttpEndpoint:
-    """Where a connection is.
+    """The base URL of a connection.
 
     Raises:
-        ValueError: it has no URL.
+        ValueError: the connection has no URL.
     """
 
     __slots__ = ("base", "connection", "origin", "verify_tls")
@@ -31,85 +31,89 @@ class HttpEndpoint:
         self.verify_tls = connection.verifies_tls()
 
     def at_root(self) -> "HttpEndpoint":
-        """The same place without its path: where an answer's own URLs of the same origin lie."""
+        """Returns the endpoint without its path, for URLs of the same origin that a response names."""
         root = copy(self)
         root.base = self.origin
         return root
 
 
-class Access(NamedTuple):
-    """Where requests go, and what they carry."""
+class HttpAccess(NamedTuple):
+    """Where requests of a connection go, and how they are authorized."""
 
-    place: HttpEndpoint
+    endpoint: HttpEndpoint
     authorization: Authorization
 
 
-class Accesses:
-    """Accesses by conn_id. What is made of a connection is kept while the cache hands out the same object."""
+class HttpAccessResolver:
+    """Resolves conn_ids. An access is cached as long as the connection cache returns the same object."""
 
     def __init__(self, connections: HttpConnections) -> None:
         self._connections = connections
-        self._places: dict[str, HttpEndpoint] = {}
-        self._known: dict[str, Access] = {}
+        self._endpoints: dict[str, HttpEndpoint] = {}
+        self._accesses: dict[str, HttpAccess] = {}
 
     def cached_any(self, conn_id: str | None) -> Connection | None:
-        """The connection, if it is at hand without asking anybody."""
+        """Returns the connection if it is cached, even if stale."""
         return None if conn_id is None else self._connections.cached_any(conn_id)
 
     def origin(self, conn_id: str) -> str:
-        """The connection's origin where it is known, else `connection <conn_id>`."""
+        """Returns the connection's origin if it is cached, else `connection <conn_id>`."""
         connection = self._connections.cached_any(conn_id)
         try:
-            return f"connection {conn_id}" if connection is None else self._place(connection).origin
+            return f"connection {conn_id}" if connection is None else self._endpoint(connection).origin
         except ValueError:
             return f"connection {conn_id}"
 
-    def cached_fresh(self, conn_id: str) -> Access | None:
-        """The access, where nobody has to be asked; None: `get` it."""
+    def cached_fresh(self, conn_id: str) -> HttpAccess | None:
+        """Returns the access if connection and authorization are cached and fresh; None: call `get`."""
         connections = self._connections
         connection = connections.cached_fresh(conn_id)
         if connection is None:
             return None
-        known = self._known.get(conn_id)
+        access = self._accesses.get(conn_id)
         try:
             authorization = connections.cached_authorization(connection)
             if authorization is None:
                 return None
             if (
-                known is not None
-                and known.authorization is authorization
-                and known.place.connection is connection
+                access is not None
+                and access.authorization is authorization
+                and access.endpoint.connection is connection
             ):
-                return known
-            known = self._known[conn_id] = Access(self._place(connection), authorization)
+                return access
+            access = self._accesses[conn_id] = HttpAccess(self._endpoint(connection), authorization)
         except ValueError:
             return None
-        return known
+        return access
 
-    async def get(self, conn_id: str, refused: Authorization | None = None) -> Access | Unreachable:
-        """The access; what the target `refused` is looked up, or fetched, afresh (each at most once in 30 s)."""
+    async def get(self, conn_id: str, refused: Authorization | None = None) -> HttpAccess | Unreachable:
+        """Looks up the access.
+
+        If the target `refused` an authorization, connection and authorization are refreshed, each at
+        most once in 30 s.
+        """
         connections = self._connections
         try:
             connection = await (connections.refreshed if refused else connections.get)(conn_id)
-            place = self._place(connection)
+            endpoint = self._endpoint(connection)
             authorization = None if refused else connections.cached_authorization(connection)
             if authorization is None:
                 authorization = await connections.authorize(connection, refused=refused)
-            return Access(place, authorization)
+            return HttpAccess(endpoint, authorization)
         except UnknownConnection:
             return UNKNOWN_CONNECTION
         except ConnectionUnavailable:
             return NO_CREDENTIALS
         except ValueError as error:
-            return unusable(error)
+            return unusable_connection(error)
 
-    def _place(self, connection: Connection) -> HttpEndpoint:
-        place = self._places.get(connection.conn_id)
-        if place is None or place.connection is not connection:
-            place = self._places[connection.conn_id] = HttpEndpoint(connection)
-        return place
+    def _endpoint(self, connection: Connection) -> HttpEndpoint:
+        endpoint = self._endpoints.get(connection.conn_id)
+        if endpoint is None or endpoint.connection is not connection:
+            endpoint = self._endpoints[connection.conn_id] = HttpEndpoint(connection)
+        return endpoint
 
 
-def unusable(error: ValueError) -> Unreachable:
-    """What is said where connection and target do not fit. Core's messages quote neither secrets nor queries."""
-    return Unreachable("connection_invalid", f"The connection cannot be used so: {error}.")
+def unusable_connection(error: ValueError) -> Unreachable:
+    """The verdict where connection and target do not fit. Core's messages quote no secrets and no queries."""
+    return Unreachable("connection_invalid", f"The connection cannot be used for this wait: {error}.")

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from anyio import CapacityLimiter, to_thread
 
-from waitd.probes.aws.waiters import Endpoint, Service
-from waitd.probes.cel.workers import apart
+from waitd.probes.aws.waiters import AwsService, ServiceEndpoint
+from waitd.probes.cel.workers import run_in_worker
 
 
 class _Read(NamedTuple):
@@ -27,16 +27,16 @@ class AwsModels:
     def __init__(self, limiter: CapacityLimiter) -> None:
         """`limiter` bounds the worker processes."""
         self._limiter = limiter
-        self._services: dict[str, Service] = {}
-        self._endpoints: dict[tuple[str, str], Endpoint] = {}
+        self._services: dict[str, AwsService] = {}
+        self._endpoints: dict[tuple[str, str], ServiceEndpoint] = {}
         #: The services that have waiters, once it is known.
         self.known: tuple[str, ...] = ()
 
-    def cached_fresh(self, name: str) -> Service | None:
+    def cached_fresh(self, name: str) -> AwsService | None:
         """The service, if it has been read."""
         return self._services.get(name)
 
-    async def service(self, name: str) -> Service | None:
+    async def service(self, name: str) -> AwsService | None:
         """The service; None where botocore has no waiters for one of that name.
 
         Raises:
@@ -44,20 +44,20 @@ class AwsModels:
         """
         if name in self._services or (self.known and name not in self.known):
             return self._services.get(name)
-        read: _Read = await apart(_read, name, limiter=self._limiter)
+        read: _Read = await run_in_worker(_read, name, limiter=self._limiter)
         self.known = read.known
         if read.model is not None and name not in self._services:
-            self._services[name] = await to_thread.run_sync(Service, name, read.model, read.waiters)
+            self._services[name] = await to_thread.run_sync(AwsService, name, read.model, read.waiters)
         return self._services.get(name)
 
-    async def endpoint(self, service: Service, region: str) -> Endpoint:
+    async def endpoint(self, service: AwsService, region: str) -> ServiceEndpoint:
         """Where AWS's own endpoint of a service lies for a region. Raises as `service` does."""
         found = self._endpoints.get((service.name, region))
         if found is None:
-            told = await apart(
+            told = await run_in_worker(
                 _endpoint, service.name, service.endpoint_prefix, region, limiter=self._limiter
             )
-            found = self._endpoints[service.name, region] = Endpoint(*told)
+            found = self._endpoints[service.name, region] = ServiceEndpoint(*told)
         return found
 
 

@@ -26,9 +26,9 @@ from waitd.outgoing import Outgoing
 from waitd.ports import Connections, Pokeable
 from waitd.probes.access.aws import AwsEndpoint, AwsEndpoints
 from waitd.probes.access.aws_credentials import AwsCredentials
-from waitd.probes.access.aws_params import AwsParams, AwsTarget, account_problems, seed
+from waitd.probes.access.aws_params import AwsParams, AwsTarget, account_problems, coalescing_key
 from waitd.probes.aws.models import AwsModels
-from waitd.probes.aws.waiters import BadAnswer, Endpoint, Prepared, Waiter
+from waitd.probes.aws.waiters import AwsResponseError, AwsWaiter, ServiceEndpoint, UnsignedRequest
 from waitd.probes.cel.evaluation import RESULT_LIMIT
 from waitd.probes.cel.workers import WORKERS
 from waitd.probes.transport.client import HttpClient, Request
@@ -156,7 +156,7 @@ class AwsWaiterProbe:
             raise InvalidInput(problems)
         asked = orjson.dumps(given.params, option=orjson.OPT_SORT_KEYS)
         return AwsWaiterTarget(
-            given, seed("aws_waiter", namespace, given, given.service, given.waiter, asked)
+            given, coalescing_key("aws_waiter", namespace, given, given.service, given.waiter, asked)
         )
 
     def origin(self, target: AwsWaiterTarget) -> str:
@@ -189,12 +189,12 @@ class AwsWaiterProbe:
         return await places.look(target.whose, lambda place: self._ask(place, waiter, target))
 
     async def _ask(
-        self, place: AwsEndpoint, waiter: Waiter, target: AwsWaiterTarget
+        self, place: AwsEndpoint, waiter: AwsWaiter, target: AwsWaiterTarget
     ) -> Verdict | CredentialsRefused:
         if place.base is None:
             endpoint = await self._models.endpoint(waiter.service, place.region)
         else:
-            endpoint = Endpoint(place.base)
+            endpoint = ServiceEndpoint(place.base)
         self._origins[target.service, target.whose] = str(origin_of(endpoint.url))
         try:
             prepared = waiter.prepared(target.params, endpoint.url, own=place.base is None)
@@ -212,14 +212,14 @@ class AwsWaiterProbe:
             if body is None:
                 return _TOO_LARGE
             facts, got = answer.facts, answer.response.headers
-            judge = partial(verdict_of_answer, waiter, facts.status, got, body, facts.retry_after)
+            judge = partial(evaluate_response, waiter, facts.status, got, body, facts.retry_after)
             return judge() if len(body) <= INLINE_ANSWER else await to_thread.run_sync(judge)
         finally:
             await self._http.release(answer.response)
 
 
 def _signed(
-    prepared: Prepared, place: AwsEndpoint, endpoint: Endpoint, waiter: Waiter, now: float
+    prepared: UnsignedRequest, place: AwsEndpoint, endpoint: ServiceEndpoint, waiter: AwsWaiter, now: float
 ) -> Mapping[str, str]:
     if place.keys is None:
         return prepared.headers
@@ -229,14 +229,14 @@ def _signed(
     return {**prepared.headers, **own}
 
 
-def verdict_of_answer(
-    waiter: Waiter, status: int, headers: Mapping[str, str], body: bytes, retry_after: float | None
+def evaluate_response(
+    waiter: AwsWaiter, status: int, headers: Mapping[str, str], body: bytes, retry_after: float | None
 ) -> Verdict | CredentialsRefused:
     """What a waiter makes of an answer; an error that it does not look for is judged as one of any service."""
     try:
         response = waiter.response(status, headers, body)
         state = waiter.state_of(response)
-    except BadAnswer:
+    except AwsResponseError:
         if status >= 400:  # a proxy's page in place of the service's own error
             return verdict_of_error(AwsError(status, retry_after=retry_after))
         return _BAD_ANSWER

@@ -19,11 +19,11 @@ _STEP = re.compile(r"\.?([^.\[\]()]+)|\[(\d+)\]")
 _SHOWN = 80
 
 
-class BadAnswer(ValueError):  # noqa: N818 - reads as a sentence where it is raised
+class AwsResponseError(ValueError):
     """The answer is not one of this service."""
 
 
-class Endpoint(NamedTuple):
+class ServiceEndpoint(NamedTuple):
     """Where a service is, and what its requests are signed for where that is not as usual."""
 
     url: str
@@ -31,7 +31,7 @@ class Endpoint(NamedTuple):
     signing_name: str | None = None
 
 
-class Prepared(NamedTuple):
+class UnsignedRequest(NamedTuple):
     """A request before it is signed."""
 
     method: str
@@ -40,7 +40,7 @@ class Prepared(NamedTuple):
     body: bytes | None
 
 
-class Service:
+class AwsService:
     """A service and its waiters.
 
     Attributes:
@@ -64,9 +64,9 @@ class Service:
         self.environment_id = self._model.service_id.replace(" ", "_").upper()
         bearer = metadata.get("signatureVersion") == "bearer"
         self.trouble = "its requests carry a bearer token, no AWS credentials" if bearer else ""
-        self.waiters: dict[str, Waiter] = {}
+        self.waiters: dict[str, AwsWaiter] = {}
         for own_name, config in waiters.items():
-            waiter = Waiter(self, own_name, botocore.waiter.SingleWaiterConfig(config))
+            waiter = AwsWaiter(self, own_name, botocore.waiter.SingleWaiterConfig(config))
             self.waiters[own_name] = self.waiters[xform_name(own_name)] = waiter
         self.names = tuple(sorted(xform_name(own_name) for own_name in waiters))
 
@@ -76,11 +76,11 @@ class Service:
         return self._model
 
 
-class Waiter:
+class AwsWaiter:
     """One waiter. `name` is the model's own."""
 
-    def __init__(self, service: Service, name: str, config: Any) -> None:
-        from botocore.parsers import create_parser  # noqa: PLC0415 - see `Service`
+    def __init__(self, service: AwsService, name: str, config: Any) -> None:
+        from botocore.parsers import create_parser  # noqa: PLC0415 - see `AwsService`
         from botocore.serialize import create_serializer  # noqa: PLC0415
         from botocore.validate import ParamValidator  # noqa: PLC0415
 
@@ -106,7 +106,7 @@ class Waiter:
             path: list[str | int] = [int(index) if index else name for name, index in _STEP.findall(where)]
             yield _problem(kind, path, more)
 
-    def prepared(self, params: Mapping[str, Any], endpoint: str, *, own: bool) -> Prepared:
+    def prepared(self, params: Mapping[str, Any], endpoint: str, *, own: bool) -> UnsignedRequest:
         """The request for these parameters. `own`: the endpoint is AWS's own, which gives operations hosts of theirs.
 
         Raises:
@@ -127,25 +127,25 @@ class Waiter:
         headers |= _HEADERS.get(self.service.name, {})
         headers.pop("Content-Length", None)
         body = request.body.encode() if isinstance(request.body, str) else request.body
-        return Prepared(request.method, request.url, headers, bytes(body) if body else None)
+        return UnsignedRequest(request.method, request.url, headers, bytes(body) if body else None)
 
     def response(self, status: int, headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
         """The answer as botocore's clients give it, an error among them.
 
         Raises:
-            BadAnswer: it is none of this service.
+            AwsResponseError: it is none of this service.
         """
         from botocore.awsrequest import HeadersDict  # noqa: PLC0415
 
         if self._is_foreign(status, body):
-            raise BadAnswer
+            raise AwsResponseError
         answer = {"status_code": status, "headers": HeadersDict(headers), "body": body, "context": {}}
         try:
             response = self._parser.parse(answer, self._operation.output_shape)
         except Exception as error:  # whatever a parser makes of what it was not written for
-            raise BadAnswer from error
+            raise AwsResponseError from error
         if not isinstance(response, dict):
-            raise BadAnswer
+            raise AwsResponseError
         return response
 
     def _is_foreign(self, status: int, body: bytes) -> bool:
@@ -158,7 +158,7 @@ class Waiter:
         """The state (`success`, `failure` or `retry`) of the first acceptor that takes the response, and what it saw; None: none does.
 
         Raises:
-            BadAnswer: the response has not the form that the acceptors look for.
+            AwsResponseError: the response has not the form that the acceptors look for.
         """
         from jmespath.exceptions import JMESPathError  # noqa: PLC0415 - botocore brings it
 
@@ -166,7 +166,7 @@ class Waiter:
             try:
                 matched = acceptor.matcher_func(response)
             except JMESPathError as error:
-                raise BadAnswer from error
+                raise AwsResponseError from error
             if matched:
                 return acceptor.state, _seen(acceptor)
         return None

@@ -1,7 +1,8 @@
-"""What a compiled CEL expression names and does, read from its serialized tree.
+"""Reads the syntax tree of a compiled CEL expression: which fields it names and what makes it costly.
 
-The serialized form is a `cel.expr.CheckedExpr` inside a `google.protobuf.Any`. Its wire format is stable and small, so it is walked
-here instead of carrying protobuf along; field numbers are those of cel-spec's `syntax.proto` and `checked.proto`.
+The serialized form is a `cel.expr.CheckedExpr` inside a `google.protobuf.Any`. Its wire format is
+stable and small, so this module parses it without depending on protobuf. Field numbers are those of
+cel-spec's `syntax.proto` and `checked.proto`.
 """
 
 import re
@@ -10,14 +11,14 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple
 
-#: `_[_]` with a literal string is a field access in other clothes.
+#: The index operator. With a literal string it is a field access: `body["a"]` is `body.a`.
 _INDEX = "_[_]"
-#: Repetition counts and Unicode classes blow a short pattern up into a large automaton.
+#: Repetition counts and Unicode classes make a large automaton of a short pattern.
 _LARGE_PATTERN = re.compile(r"\{|\\[pP]")
 
 
 class _Kind(IntEnum):
-    """The field of `Expr` that is set."""
+    """The kind of an expression: the number of the field of `Expr` that is set."""
 
     CONST = 3
     IDENT = 4
@@ -32,18 +33,18 @@ Path = tuple[str, ...]
 
 
 @dataclass(slots=True)
-class Survey:
-    """What one expression names and does.
+class ExpressionAnalysis:
+    """Which fields an expression names, and what makes it costly.
 
     Attributes:
-        paths: for each variable that it names, the paths below it; the empty path is the whole variable.
-        loops: comprehensions.
-        nested: one of them runs inside another.
-        building: loops that build a list, which this CEL does in quadratic time.
-        outer: mentions of variables inside loops: they are worked on once per element.
-        joins: it adds something up outside a loop.
-        matches: it matches a regular expression.
-        large_pattern: one that may be large, is not literal, or is matched in a loop.
+        paths: for each variable that it names, the field paths below it; () is the whole variable.
+        loops: the number of comprehensions.
+        nested: whether one comprehension runs inside another.
+        building: the number of loops that build a list, which this CEL does in quadratic time.
+        outer: mentions of variables inside loops, which are converted once per element.
+        joins: whether it adds or concatenates outside a loop.
+        matches: whether it matches a regular expression.
+        large_pattern: whether a pattern may be large, is not a literal, or is matched in a loop.
     """
 
     paths: dict[str, set[Path]] = field(default_factory=dict)
@@ -56,58 +57,58 @@ class Survey:
     large_pattern: bool = False
 
 
-def survey(serialized: bytes) -> Survey:
-    """Reads an expression as `Expression.serialize()` gives it.
+def analyze(serialized: bytes) -> ExpressionAnalysis:
+    """Analyzes the result of `Expression.serialize()`.
 
     Raises:
-        ValueError: these bytes are no such expression.
+        ValueError: the bytes are not a serialized expression.
     """
-    seen = Survey()
+    analysis = ExpressionAnalysis()
     try:
-        _Walker(seen).visit(_root(serialized), frozenset(), 0)
+        _Walker(analysis).visit(_root(serialized), frozenset(), 0)
     except (LookupError, UnicodeDecodeError) as error:
-        raise ValueError("this is no serialized CEL expression") from error
-    return seen
+        raise ValueError("not a serialized CEL expression") from error
+    return analysis
 
 
-def tree(serialized: bytes) -> "Node":
-    """The expression's topmost node, of one that `survey` has read."""
+def root_node(serialized: bytes) -> "Node":
+    """Returns the topmost node of an expression that `analyze` accepts."""
     return Node(_root(serialized))
 
 
 def _root(serialized: bytes) -> "_Expr":
-    return _expr(_one(_one(serialized, 2), 4))
+    return _expr(_first(_first(serialized, 2), 4))
 
 
 class Literal(NamedTuple):
-    """A literal's value: a string, an int, a bool or None."""
+    """A literal's value. The wrapper tells the literal `null` from no literal at all."""
 
     value: str | int | bool | None
 
 
 class Node:
-    """One node of an expression, for those who look for forms that they know."""
+    """One node of an expression's syntax tree."""
 
     def __init__(self, expr: "_Expr") -> None:
         self._expr = expr
 
     @property
     def call(self) -> tuple[str, list["Node"]]:
-        """The function that it calls, as CEL names it (`_==_`, `@in`), and what with; ("", []) where it is no such call."""
+        """The called function by CEL's name (`_==_`, `@in`) and its arguments; ("", []) for anything but a global call."""
         kind, data = self._expr
         if kind is not _Kind.CALL or _all(data, 1):  # a method's receiver
             return "", []
-        return _one(data, 2).decode(), [Node(_expr(part)) for part in _all(data, 3)]
+        return _first(data, 2).decode(), [Node(_expr(part)) for part in _all(data, 3)]
 
     @property
-    def place(self) -> tuple[str, Path] | None:
-        """The variable that it names and the fields below it; None where it is something else."""
-        base, path = _unwound(self._expr)
-        return (_one(base.data, 1).decode().removeprefix("."), path) if base.kind is _Kind.IDENT else None
+    def reference(self) -> tuple[str, Path] | None:
+        """The variable and the field path that the node names; None if it is not a field access."""
+        base, path = _unwind(self._expr)
+        return (_first(base.data, 1).decode().removeprefix("."), path) if base.kind is _Kind.IDENT else None
 
     @property
     def literal(self) -> Literal | None:
-        """The literal that it is; None where it is something else, or a literal of another type."""
+        """The value of a literal string, int, bool or null; None for any other node."""
         if self._expr.kind is not _Kind.CONST:
             return None
         for number, value in _fields(self._expr.data):
@@ -125,12 +126,12 @@ class Node:
 
     @property
     def strings(self) -> list[str] | None:
-        """The literal strings of the list that it is; None where it is something else."""
+        """The elements of a list of literal strings; None for any other node."""
         if self._expr.kind is not _Kind.LIST:
             return None
         texts = [_string(_expr(element)) for element in _all(self._expr.data, 1)]
-        known = [text for text in texts if text is not None]
-        return known if len(known) == len(texts) else None
+        strings = [text for text in texts if text is not None]
+        return strings if len(strings) == len(texts) else None
 
 
 class _Expr(NamedTuple):
@@ -139,15 +140,17 @@ class _Expr(NamedTuple):
 
 
 class _Walker:
-    def __init__(self, seen: Survey) -> None:
-        self.seen = seen
+    """Fills in an analysis."""
+
+    def __init__(self, analysis: ExpressionAnalysis) -> None:
+        self.analysis = analysis
 
     def visit(self, expr: _Expr, shadowed: frozenset[str], depth: int) -> None:
-        """`shadowed`: loop variables in force; `depth`: how many loops it is inside of."""
-        base, path = _unwound(expr)
+        """Visits an expression inside `depth` loops, where loop variables shadow these names."""
+        base, path = _unwind(expr)
         match base.kind:
             case _Kind.IDENT:
-                self._mention(_one(base.data, 1).decode(), path, shadowed, depth)
+                self._mention(_first(base.data, 1).decode(), path, shadowed, depth)
             case _Kind.COMPREHENSION:
                 self._comprehension(base.data, shadowed, depth)
             case _Kind.CALL:
@@ -159,51 +162,51 @@ class _Walker:
                 for entry in _all(base.data, 2):
                     for part in (*_all(entry, 3), *_all(entry, 4)):
                         self.visit(_expr(part), shadowed, depth)
-            case _Kind.CONST | _Kind.SELECT:  # unwinding never stops at a select
+            case _Kind.CONST | _Kind.SELECT:  # _unwind never stops at a select
                 pass
 
     def _mention(self, name: str, path: Path, shadowed: frozenset[str], depth: int) -> None:
         if name in shadowed:
             return
-        # A leading dot names the variable itself, past any loop variable of that name.
-        self.seen.paths.setdefault(name.removeprefix("."), set()).add(path)
-        self.seen.outer += depth > 0
+        # A leading dot names the variable itself, even where a loop variable has the same name.
+        self.analysis.paths.setdefault(name.removeprefix("."), set()).add(path)
+        self.analysis.outer += depth > 0
 
     def _call(self, data: bytes, shadowed: frozenset[str], depth: int) -> None:
-        function = _one(data, 2).decode()
+        function = _first(data, 2).decode()
         parts = [_expr(part) for part in (*_all(data, 1), *_all(data, 3))]
         if function == "matches":
             pattern = _string(parts[-1])
-            self.seen.matches = True
+            self.analysis.matches = True
             if depth or pattern is None or _LARGE_PATTERN.search(pattern):
-                self.seen.large_pattern = True
+                self.analysis.large_pattern = True
         elif function == "_+_" and not depth:
-            self.seen.joins = True
+            self.analysis.joins = True
         for part in parts:
             self.visit(part, shadowed, depth)
 
     def _comprehension(self, data: bytes, shadowed: frozenset[str], depth: int) -> None:
-        self.seen.loops += 1
-        self.seen.nested |= depth > 0
-        names = {_one(data, number).decode() for number in (1, 3, 8) if _all(data, number)}
-        start = _expr(_one(data, 4))
-        self.seen.building += start.kind is _Kind.LIST
-        for outside in (_expr(_one(data, 2)), start):
+        self.analysis.loops += 1
+        self.analysis.nested |= depth > 0
+        names = {_first(data, number).decode() for number in (1, 3, 8) if _all(data, number)}
+        start = _expr(_first(data, 4))
+        self.analysis.building += start.kind is _Kind.LIST
+        for outside in (_expr(_first(data, 2)), start):
             self.visit(outside, shadowed, depth)
-        for inside in (_one(data, 5), _one(data, 6)):
+        for inside in (_first(data, 5), _first(data, 6)):
             self.visit(_expr(inside), shadowed | names, depth + 1)
-        self.visit(_expr(_one(data, 7)), shadowed | names, depth)
+        self.visit(_expr(_first(data, 7)), shadowed | names, depth)
 
 
-def _unwound(expr: _Expr) -> tuple[_Expr, Path]:
-    """The expression below a chain of field accesses, and the names along it: `body.a["b"]` is `body` and a, b."""
+def _unwind(expr: _Expr) -> tuple[_Expr, Path]:
+    """Splits a chain of field accesses into its base and its fields: `body.a["b"]` into `body` and a, b."""
     path: list[str] = []
     while True:
         if expr.kind is _Kind.SELECT:
-            path.append(_one(expr.data, 2).decode())
-            expr = _expr(_one(expr.data, 1))
+            path.append(_first(expr.data, 2).decode())
+            expr = _expr(_first(expr.data, 1))
             continue
-        if expr.kind is _Kind.CALL and _one(expr.data, 2) == _INDEX.encode():
+        if expr.kind is _Kind.CALL and _first(expr.data, 2) == _INDEX.encode():
             operands = [_expr(part) for part in _all(expr.data, 3)]
             name = _string(operands[1])
             if name is not None:
@@ -214,7 +217,7 @@ def _unwound(expr: _Expr) -> tuple[_Expr, Path]:
 
 
 def _string(expr: _Expr) -> str | None:
-    """The value of a string literal; None where it is something else."""
+    """The value of a string literal; None for any other expression."""
     texts = _all(expr.data, 6) if expr.kind is _Kind.CONST else []
     return texts[0].decode() if texts else None
 
@@ -223,10 +226,10 @@ def _expr(data: bytes) -> _Expr:
     for number, value in _fields(data):
         if number >= _Kind.CONST:
             return _Expr(_Kind(number), value)
-    raise LookupError("an expression of no kind")
+    raise LookupError("an expression without a kind")
 
 
-def _one(data: bytes, number: int) -> bytes:
+def _first(data: bytes, number: int) -> bytes:
     return _all(data, number)[0]
 
 
@@ -235,7 +238,7 @@ def _all(data: bytes, number: int) -> list[bytes]:
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """The fields of one message; a number comes as its varint, of a fixed width as empty bytes: nothing here needs those."""
+    """Yields a message's field numbers and values: a varint as its bytes, a fixed-width number as b"" (unused here)."""
     at = 0
     while at < len(data):
         tag, at = _varint(data, at)
@@ -250,14 +253,14 @@ def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:
             case 2:
                 length, at = _varint(data, at)
                 if at + length > len(data):
-                    raise LookupError("a field that ends after its message")
+                    raise LookupError("a field ends after its message")
                 yield tag >> 3, data[at : at + length]
                 at += length
             case 5:
                 at += 4
                 yield tag >> 3, b""
             case wire_type:
-                raise LookupError(f"wire type {wire_type}")
+                raise LookupError(f"unexpected wire type {wire_type}")
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:

@@ -1,11 +1,11 @@
-"""Asking a wait's conditions about an answer: in the loop where that is cheap, else in a worker process under a time limit.
+"""Evaluates a wait's conditions on an HTTP response: in the loop where that is cheap, else in a worker.
 
-The worker imports this file and no client: keep it cheap to import.
+Workers import this module, so it imports no client.
 """
 
 import codecs
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 from weakref import WeakValueDictionary
 
 import orjson
@@ -21,152 +21,155 @@ from waitd.core.http.answer import (
     verdict_of,
 )
 from waitd.core.waits.verdict import MESSAGE_LIMIT, Pending, Verdict
-from waitd.probes.cel.expressions import INLINE_COST, Expression, Language, Trouble, Type
-from waitd.probes.cel.workers import apart
+from waitd.probes.cel.expressions import (
+    INLINE_COST,
+    CelEnvironment,
+    ConditionSources,
+    ErrorValue,
+    Expression,
+    Type,
+)
+from waitd.probes.cel.workers import run_in_worker
 
 #: The largest payload of an outcome, as JSON, in bytes.
 RESULT_LIMIT = 64 * 1024
-#: The largest body that is read for a condition, decoded, in bytes.
+#: The largest body that conditions are evaluated on, decoded, in bytes.
 BODY_LIMIT = 1024 * 1024
-#: The largest body whose JSON is decoded in the loop for a condition, in bytes: well under a millisecond.
+#: The largest body whose JSON is decoded in the loop, in bytes: that takes well under a millisecond.
 INLINE_BODY = 32 * 1024
 
-LANGUAGE = Language(
+RESPONSE_ENV = CelEnvironment(
     {"status": Type.INT, "headers": Type.Map(Type.STRING, Type.STRING), "body": Type.DYN, "text": Type.STRING}
 )
 
-#: Codecs that are no charset of any body, or slow on purpose-made input.
-_NO_CHARSETS = frozenset(
+#: Python codecs that are not charsets of HTTP bodies, or are slow on crafted input.
+_UNUSABLE_CODECS = frozenset(
     {"idna", "punycode", "raw_unicode_escape", "unicode_escape", "utf-7", "undefined", "mbcs", "oem"}
 )
 
 
-class Sources(NamedTuple):
-    """A wait's conditions as text; None where it has none."""
-
-    success_when: str | None = None
-    failure_when: str | None = None
-    message: str | None = None
-    result: str | None = None
-
-
 class Conditions:
-    """A wait's conditions, and what is known of them before any answer. Equal ones are one object while one of them is alive.
+    """A wait's conditions, with what is known about them before a response. Waits with equal ones share one.
 
     Attributes:
         allowlist: statuses that mean "not yet".
-        conditions: decision, name, source, whether it names `status`, and what evaluates it without CEL, if anything does (small, where a
-            compiled expression is not), in the order in which they are asked.
-        names_headers, names_text: whether anything looks at the headers, at the text.
-        needs_body: whether judging (success, failure, message) needs the body: of a 2xx, and of any other answer.
-        result_needs_body: whether the result does.
-        quick_size: up to this many bytes of body and headers are judged in the loop without weighing them; -1: never.
-        pending: what a status alone came to so far, where nothing but the status decides and it decided nothing; else None.
+        conditions: in the order of evaluation: decision, name, source, whether it names `status`, and its
+            fast path or None. A compiled expression is not kept: it is large.
+        uses_headers, uses_text: whether any condition names the headers, the text.
+        result_needs_body: whether `result` needs the body.
+        inline_limit: responses of up to this many bytes of body and headers are evaluated in the loop,
+            whatever they contain; -1: none is.
+        pending_by_status: a cache of pending verdicts by status, where conditions depend on the status
+            alone; else None.
     """
 
     __slots__ = (
-        *("__weakref__", "allowlist", "conditions", "names_headers", "names_text"),
-        *("needs_body", "pending", "quick_size", "result_needs_body", "sources"),
+        *("__weakref__", "_needs_body", "allowlist", "conditions", "inline_limit", "pending_by_status"),
+        *("result_needs_body", "sources", "uses_headers", "uses_text"),
     )
 
-    def __init__(self, sources: Sources, allowlist: frozenset[int]) -> None:
+    def __init__(self, sources: ConditionSources, allowlist: frozenset[int]) -> None:
         self.sources = sources
         self.allowlist = allowlist
-        found = {
-            name: LANGUAGE.compile(source) for name, source in sources._asdict().items() if source is not None
+        expressions = {
+            name: RESPONSE_ENV.compile(source)
+            for name, source in sources._asdict().items()
+            if source is not None
         }
         self.conditions = tuple(
-            (decision, name, found[name].source, "status" in found[name].names, found[name].without_cel)
+            (decision, name, expression.source, "status" in expression.names, expression.fast_path)
             for decision, name in ((Decision.FAILURE, "failure_when"), (Decision.SUCCESS, "success_when"))
-            if name in found
+            if (expression := expressions.get(name)) is not None
         )
-        self.names_headers = any("headers" in expression.names for expression in found.values())
-        self.names_text = any("text" in expression.names for expression in found.values())
-        judging = [expression for name, expression in found.items() if name != "result"]
-        self.needs_body = (
-            any(_reads_body(expression) for expression in judging),
-            any(_reads_body(expression) for expression in judging if "status" in expression.names),
+        self.uses_headers = any("headers" in expression.names for expression in expressions.values())
+        self.uses_text = any("text" in expression.names for expression in expressions.values())
+        deciding = [expression for name, expression in expressions.items() if name != "result"]
+        #: Whether deciding needs the body: of a 2xx, of any other response.
+        self._needs_body = (
+            any(_reads_body(expression) for expression in deciding),
+            any(_reads_body(expression) for expression in deciding if "status" in expression.names),
         )
-        self.result_needs_body = "result" not in found or _reads_body(found["result"])
-        self.quick_size = quick_size_of(found.values())
-        by_status = all(expression.names <= {"status"} for expression in judging)
-        self.pending: dict[int, Pending] | None = {} if by_status else None
+        self.result_needs_body = "result" not in expressions or _reads_body(expressions["result"])
+        self.inline_limit = inline_limit(expressions.values())
+        by_status = all(expression.names <= {"status"} for expression in deciding)
+        self.pending_by_status: dict[int, Pending] | None = {} if by_status else None
 
-    def body_to_judge(self, status: int) -> bool:
-        """Whether any condition that is asked about this status needs the body."""
-        return self.needs_body[0 if 200 <= status < 300 else 1]
+    def __reduce__(self) -> tuple[Callable[..., "Conditions"], tuple[Any, ...]]:
+        """Pickles the sources: a worker compiles them once. The allowlist takes no part in the evaluation."""
+        return shared_conditions, (self.sources, frozenset())
 
-    def decide(self, response: "Response") -> Judged:
-        """Row 2: which condition is true; `message` and `result` are not looked at."""
+    def needs_body(self, status: int) -> bool:
+        """Whether a condition that is evaluated on this status needs the body."""
+        return self._needs_body[0 if 200 <= status < 300 else 1]
+
+    def decide(self, response: "ResponseVariables") -> Judged:
+        """Evaluates `failure_when` and `success_when` only. The response keeps the decision."""
         if response.decided is None or response.decided[0] is not self:
             response.decided = (self, self._decide(response))
         return response.decided[1]
 
-    def _decide(self, response: "Response") -> Judged:
+    def _decide(self, response: "ResponseVariables") -> Judged:
         status, note = response.status, ""
         answered = asked(status, names_status=False)
-        for decision, name, source, names_status, without_cel in self.conditions:
+        for decision, name, source, names_status, fast_path in self.conditions:
             if not (answered or names_status):
                 continue
-            value = None if without_cel is None else without_cel(response)
+            value = None if fast_path is None else fast_path(response)
             if value is None:
-                value = LANGUAGE.compile(source).evaluate(response)
+                value = RESPONSE_ENV.compile(source).evaluate(response)
             if value is True:
                 return _DECIDED[decision]
             if value is not False:
-                note = f"{name}: {value if isinstance(value, Trouble) else 'not a boolean'}"
+                note = f"{name}: {value if isinstance(value, ErrorValue) else 'not a boolean'}"
         if answered and self.sources.success_when is None:
             return _DECIDED[Decision.SUCCESS]
         return Judged(note=note) if note else UNDECIDED
 
-    def judge(self, response: "Response") -> Judged:
-        """All that the conditions say of one answer."""
+    def evaluate(self, response: "ResponseVariables") -> Judged:
+        """Evaluates all conditions: the decision, its message and, once decided, its payload."""
         judged = self.decide(response)
-        message = None if self.sources.message is None else LANGUAGE.compile(self.sources.message)
+        message = None if self.sources.message is None else RESPONSE_ENV.compile(self.sources.message)
         if message is not None and asked(response.status, "status" in message.names):
-            judged = judged._replace(message=message_of(message, response))
+            judged = judged._replace(message=evaluate_message(message, response))
         if judged.decision is None:
             return judged
-        result = None if self.sources.result is None else LANGUAGE.compile(self.sources.result)
-        payload, omitted = payload_of(result, response)
+        result = None if self.sources.result is None else RESPONSE_ENV.compile(self.sources.result)
+        payload, omitted = evaluate_payload(result, response)
         return judged._replace(payload=payload, omitted=omitted)
 
-    def is_quick(self, response: "Response") -> bool:
-        """Whether judging this answer keeps the loop for a few milliseconds at most."""
-        size = size_of(self, response)
-        if size <= self.quick_size:
+    def fits_inline(self, response: "ResponseVariables") -> bool:
+        """Whether evaluating this response takes the loop a few milliseconds at most."""
+        size = response_size(self, response)
+        if size <= self.inline_limit:
             return True
         if len(response.raw or b"") > INLINE_BODY and any(self.sources):
             return False
-        expressions = [LANGUAGE.compile(source) for source in self.sources if source is not None]
-        return costs_little(expressions, response, size)
+        expressions = [RESPONSE_ENV.compile(source) for source in self.sources if source is not None]
+        return all_fit_inline(expressions, response, size)
 
     def verdict(self, answered: AnswerFacts, judged: Judged) -> Verdict | CredentialsRefused:
-        """The table's row that fits an answer and what was judged of it."""
+        """Returns the verdict on a response that was evaluated."""
         return verdict_of(answered, judged, self.allowlist)
 
-    def recipe(self) -> tuple[Callable[..., "Conditions"], tuple[Any, ...]]:
-        """What makes equal rules in another process: a function and its arguments."""
-        return rules_of, (self.sources, frozenset())
+
+_interned: WeakValueDictionary[tuple[ConditionSources, frozenset[int]], Conditions] = WeakValueDictionary()
 
 
-_interned: WeakValueDictionary[tuple[Sources, frozenset[int]], Conditions] = WeakValueDictionary()
+def shared_conditions(sources: ConditionSources, allowlist: frozenset[int]) -> Conditions:
+    """Returns the one `Conditions` object of all waits with these sources, which must compile."""
+    conditions = _interned.get((sources, allowlist))
+    if conditions is None:
+        conditions = _interned[sources, allowlist] = Conditions(sources, allowlist)
+    return conditions
 
 
-def rules_of(sources: Sources, allowlist: frozenset[int]) -> Conditions:
-    """The rules of these conditions, shared with every wait that has equal ones. The sources must compile."""
-    rules = _interned.get((sources, allowlist))
-    if rules is None:
-        rules = _interned[sources, allowlist] = Conditions(sources, allowlist)
-    return rules
-
-
-class Response:
-    """What the conditions see of an answer. `body` and `text` are decoded at their first use, once.
+class ResponseVariables:
+    """The variables of a response, as conditions name them. `body` and `text` are decoded at first use.
 
     Attributes:
         headers: lower-case names; values of a repeated name are joined by commas.
-        raw: the decoded content, or None where it was not read.
+        raw: the decompressed content, or None if it was not read.
+        decided: the last decision and the conditions that made it.
     """
 
     __slots__ = ("_body", "_text", "charset", "decided", "headers", "raw", "status")
@@ -178,19 +181,22 @@ class Response:
         self.charset = charset
         self._body: Any = _UNREAD
         self._text: str | None = None
-        #: What was decided last, and by which rules.
         self.decided: tuple[Conditions, Judged] | None = None
+
+    def __reduce__(self) -> tuple[Callable[..., "ResponseVariables"], tuple[Any, ...]]:
+        """Pickles what was received; a worker decodes it itself."""
+        return ResponseVariables, (self.status, self.headers, self.raw, self.charset)
 
     @property
     def body(self) -> Any:
-        """The body as JSON; None where it is none."""
+        """The body as JSON; None if it is not JSON."""
         if self._body is _UNREAD:
-            self._body, _ = decoded(self.raw)
+            self._body, _ = decode_json(self.raw)
         return self._body
 
     @property
     def text(self) -> str:
-        """The body as text, in the charset that the answer names; what cannot be decoded is replaced."""
+        """The body as text in the response's charset; bytes that cannot be decoded are replaced."""
         if self._text is None:
             self._text = (self.raw or b"").decode(_codec(self.charset), "replace")
         return self._text
@@ -199,8 +205,8 @@ class Response:
 _UNREAD = object()
 
 
-def decoded(raw: bytes | None) -> tuple[Any, bool]:
-    """The JSON value of a body, and whether it is JSON at all."""
+def decode_json(raw: bytes | None) -> tuple[Any, bool]:
+    """Returns the JSON value of a body, and whether it is JSON at all."""
     if not raw:
         return None, False
     try:
@@ -212,76 +218,69 @@ def decoded(raw: bytes | None) -> tuple[Any, bool]:
 _DECIDED = {decision: Judged(decision) for decision in Decision}
 
 
-def size_of(rules: Conditions, response: Response) -> int:
-    """How many bytes of an answer these rules look at, at most."""
+def response_size(conditions: Conditions, response: ResponseVariables) -> int:
+    """The most bytes of a response that these conditions can name."""
     size = len(response.raw or b"")
-    return size + sum(map(len, response.headers.values())) if rules.names_headers else size
+    return size + sum(map(len, response.headers.values())) if conditions.uses_headers else size
 
 
-def costs_little(expressions: Sequence[Expression], response: Response, size: int) -> bool:
-    """Whether evaluating all of these keeps the loop for a few milliseconds at most. `size`: see `size_of`."""
+def all_fit_inline(expressions: Sequence[Expression], response: ResponseVariables, size: int) -> bool:
+    """Whether evaluating all of these takes the loop a few milliseconds at most. `size`: see `response_size`."""
     items = (response.raw or b"").count(b",") + 1 + len(response.headers)
     return sum(e.cost(e.weight(response, size), items) for e in expressions) <= INLINE_COST
 
 
-async def judge_apart(rules: Conditions, response: Response, limiter: CapacityLimiter) -> Judged:
-    """The same as `rules.judge`, in a worker process, which is killed when this is cancelled.
+async def evaluate_in_worker(
+    conditions: Conditions, response: ResponseVariables, limiter: CapacityLimiter
+) -> Judged:
+    """Does the same as `conditions.evaluate` in a worker process, which cancellation kills.
 
     Raises:
-        anyio.BrokenWorkerProcess, MemoryError: the expression asked for more memory than there is.
+        anyio.BrokenWorkerProcess, MemoryError: an expression needed more memory than a worker has.
     """
-    judged: Judged = await apart(
-        _judge_in_worker,
-        *(rules.recipe(), response.status, response.headers, response.raw, response.charset),
-        limiter=limiter,
-    )
+    judged: Judged = await run_in_worker(conditions.evaluate, response, limiter=limiter)
     return judged
 
 
-def _judge_in_worker(
-    recipe: tuple[Callable[..., Conditions], tuple[Any, ...]],
-    status: int,
-    headers: dict[str, str],
-    raw: bytes | None,
-    charset: str | None,
-) -> Judged:
-    make, ingredients = recipe
-    return make(*ingredients).judge(Response(status, headers, raw, charset))
-
-
-def message_of(expression: Expression, response: Any) -> str | None:
-    """The text that an expression makes of an answer; None where it makes none."""
-    value = expression.evaluate(response)
-    if not isinstance(value, str) or isinstance(value, Trouble):
+def evaluate_message(expression: Expression, variables: Any) -> str | None:
+    """Returns the text that an expression evaluates to; None if it does not evaluate to text."""
+    value = expression.evaluate(variables)
+    if not isinstance(value, str) or isinstance(value, ErrorValue):
         return None
     return value[:MESSAGE_LIMIT]
 
 
-def payload_of(expression: Expression | None, response: Any) -> tuple[Any, bool]:
-    """The payload, and whether it was left out; without an expression, the JSON body."""
+def evaluate_payload(expression: Expression | None, variables: Any) -> tuple[Any, bool]:
+    """Returns the payload, and whether it was omitted. Without an expression it is the JSON in `raw`."""
     if expression is None:
-        raw = response.raw
+        raw = variables.raw
         if not raw:
-            return None, False  # nothing was left out
+            return None, False  # there is nothing to omit
         if len(raw) > RESULT_LIMIT:
             return None, True
-        value, is_json = decoded(raw)
+        value, is_json = decode_json(raw)
         return value, not is_json
-    value = expression.evaluate(response)
-    if isinstance(value, Trouble):
-        return None, True
+    value = expression.evaluate(variables)
+    return (None, True) if isinstance(value, ErrorValue) else limit_payload(value)
+
+
+def limit_payload(value: Any, default: Callable[[Any], Any] | None = None) -> tuple[Any, bool]:
+    """Returns a value as JSON has it, and whether it was omitted: it is too large, or JSON cannot hold it.
+
+    `default` converts what JSON does not know, as in `orjson.dumps`.
+    """
     try:
-        encoded = orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS)
-    except TypeError:  # bytes, a duration, a type
+        encoded = orjson.dumps(value, default, option=orjson.OPT_NON_STR_KEYS)
+    except TypeError:  # bytes, a duration, a type; text that is not Unicode; an integer of over 64 bits
         return None, True
     return (None, True) if len(encoded) > RESULT_LIMIT else (orjson.loads(encoded), False)
 
 
-def quick_size_of(expressions: Collection[Expression]) -> int:
-    """Up to how many bytes of an answer all of these cost little, whatever stands in it; -1: never."""
+def inline_limit(expressions: Collection[Expression]) -> int:
+    """The size of response, in bytes, up to which all of these are cheap, whatever it contains; -1: never."""
     size = INLINE_BODY
     while size:
-        # A comma every other byte is the most elements that JSON can have.
+        # JSON has the most elements with a comma at every other byte.
         if sum(expression.cost(size, size // 2) for expression in expressions) <= INLINE_COST:
             return size
         size //= 2
@@ -297,19 +296,19 @@ def _codec(charset: str | None) -> str:
         return "utf-8"
     try:
         name = codecs.lookup(charset).name
-        "".encode(name)  # refuses codecs that do not make text
+        "".encode(name)  # refuses codecs that do not produce text
     except (LookupError, ValueError):
         return "utf-8"
-    return "utf-8" if name in _NO_CHARSETS else name
+    return "utf-8" if name in _UNUSABLE_CODECS else name
 
 
-def lower_names(items: Mapping[str, str]) -> dict[str, str]:
-    """Headers as conditions see them. A byte that is no UTF-8 is replaced."""
-    found: dict[str, str] = {}
+def lowercase_headers(items: Mapping[str, str]) -> dict[str, str]:
+    """Returns headers as conditions name them. Bytes that are not UTF-8 are replaced."""
+    headers: dict[str, str] = {}
     for name, value in items.items():
         key = name.lower()
         text = (
             value if value.isascii() else value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         )
-        found[key] = f"{found[key]}, {text}" if key in found else text
-    return found
+        headers[key] = f"{headers[key]}, {text}" if key in headers else text
+    return headers

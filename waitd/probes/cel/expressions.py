@@ -1,52 +1,65 @@
-"""CEL expressions: compiled once, bounded in what they may cost, given only the values that they name.
+"""Compiles CEL expressions, estimates what they cost, and evaluates them on the fields that they name.
 
-CEL here is Google's own implementation (`cel-expr-python`). It converts everything it is handed before it looks at it, and some of what
-one can write in it takes quadratic time or a large automaton; so an expression carries an estimate of its cost, by which the caller
-decides where to evaluate it.
+The implementation is Google's `cel-expr-python`. It converts every value that it is given before it
+evaluates anything, and some expressions take quadratic time or a large automaton. So an expression
+carries an estimate of its cost, by which callers decide where to evaluate it.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from cel_expr_python import cel  # type: ignore[import-untyped]  # it ships no types
 
-from waitd.probes.cel.ast import Path, Survey, survey, tree
-from waitd.probes.cel.fast_path import Plain, plain
+from waitd.core.errors import Problem
+from waitd.probes.cel.ast import ExpressionAnalysis, Path, analyze, root_node
+from waitd.probes.cel.fast_path import FastEvaluator, compile_fast
 
 #: The longest expression, in bytes.
 MAX_SOURCE = 1024
-#: What may be evaluated in the event loop, in the units of `Expression.cost`, each about 20 ns: 5 ms.
+#: The most that is evaluated in the event loop, in the units of `Expression.cost`, each about 20 ns: 5 ms.
 INLINE_COST = 256 * 1024
-#: The cost of what is never evaluated in the event loop.
+#: The cost of an expression that is never evaluated in the event loop.
 UNBOUNDED = 1 << 62
 
 Type = cel.Type
 
-_PLACED = re.compile(r"<input>:(\d+):(\d+): (.*)")
+_LOCATED_ERROR = re.compile(r"<input>:(\d+):(\d+): (.*)")
 
-#: A variable's value cut down to what is named of it: field by field, None for the whole.
-Tree = dict[str, Any] | None
+#: The fields that an expression names of a value, as a tree; None stands for the whole value.
+FieldTree = dict[str, Any] | None
 
 
-class Trouble(str):
-    """Why an expression has no value, in a few words."""
+class ErrorValue(str):
+    """The value of an expression whose evaluation failed: the reason, in a few words."""
 
     __slots__ = ()
 
 
-class Language:
-    """The variables that the expressions of one kind may name, with their types."""
+class ConditionSources(NamedTuple):
+    """The source text of a wait's conditions; None for each that it does not have."""
+
+    success_when: str | None = None
+    failure_when: str | None = None
+    message: str | None = None
+    result: str | None = None
+
+
+#: What a condition evaluates to; `result` may have any type.
+_CONDITION_TYPES = {"success_when": "BOOL", "failure_when": "BOOL", "message": "STRING"}
+
+
+class CelEnvironment:
+    """The variables that expressions may name, with their types."""
 
     def __init__(self, variables: Mapping[str, cel.Type]) -> None:
-        self.variables = tuple(variables)
         self._env = cel.NewEnv(variables=dict(variables))
-        #: Compiled expressions by text; those of a hundred thousand waits are mostly the same few.
+        #: Cached by source: a hundred thousand waits mostly share a few expressions.
         self.compile = lru_cache(maxsize=4096)(self._compile)
 
     def _compile(self, source: str) -> "Expression":
-        """The compiled expression.
+        """Compiles an expression.
 
         Raises:
             ValueError: says what is wrong, as `line:column: …` where that is known.
@@ -55,12 +68,34 @@ class Language:
         try:
             compiled = self._env.compile(source)
         except RuntimeError as error:
-            raise ValueError(_explained(str(error))) from None
+            raise ValueError(_compile_errors(str(error))) from None
         serialized = compiled.serialize()
-        seen = survey(serialized)
-        if seen.nested:
-            raise ValueError("a comprehension (all, exists, map, filter, …) inside another is not allowed")
-        return Expression(source, compiled, seen, plain(tree(serialized)))
+        analysis = analyze(serialized)
+        if analysis.nested:
+            raise ValueError(
+                "comprehensions (all, exists, map, filter, …) cannot be nested; use one per expression"
+            )
+        return Expression(source, compiled, analysis, compile_fast(root_node(serialized)))
+
+    def problem(self, source: str, expected: str | None = None) -> str | None:
+        """Returns what is wrong with an expression, or None. `expected` is the type that it must evaluate to.
+
+        The type DYN is accepted: the value is then known only at evaluation.
+        """
+        try:
+            type_name = self.compile(source).type_name
+        except ValueError as error:
+            return str(error)
+        if expected is None or type_name in {expected, "DYN"}:
+            return None
+        return f"1:1: this expression evaluates to {type_name}; it must evaluate to {expected}"
+
+    def condition_problems(self, sources: ConditionSources) -> Iterator[Problem]:
+        """Yields what is wrong with a wait's conditions, with pointers relative to its `params`."""
+        for name, source in sources._asdict().items():
+            detail = None if source is None else self.problem(source, _CONDITION_TYPES.get(name))
+            if detail is not None:
+                yield Problem(f"/{name}", detail)
 
 
 class Expression:
@@ -68,75 +103,83 @@ class Expression:
 
     Attributes:
         source: its text.
-        names: the variables that it mentions.
-        type_name: what it evaluates to, as CEL writes types: BOOL, STRING, DYN, …
-        without_cel: evaluates it where it is simple; None of it where it cannot tell; None: it is not simple.
+        names: the variables that it names.
+        type_name: the type that it evaluates to, by CEL's name: BOOL, STRING, DYN, …
+        fast_path: evaluates it without CEL, see `waitd.probes.cel.fast_path`; None if it cannot.
     """
 
-    __slots__ = ("_compiled", "_survey", "_trees", "names", "source", "type_name", "without_cel")
+    __slots__ = ("_analysis", "_compiled", "_trees", "fast_path", "names", "source", "type_name")
 
     def __init__(
-        self, source: str, compiled: cel.Expression, seen: Survey, without_cel: Plain | None
+        self,
+        source: str,
+        compiled: cel.Expression,
+        analysis: ExpressionAnalysis,
+        fast_path: FastEvaluator | None,
     ) -> None:
-        self._compiled = compiled
-        self.without_cel = without_cel
         self.source = source
-        self._survey = seen
-        self._trees: Final = tuple((name, _tree(paths)) for name, paths in seen.paths.items())
-        self.names = frozenset(seen.paths)
+        self.fast_path = fast_path
+        self._compiled = compiled
+        self._analysis = analysis
+        self._trees: Final = tuple((name, _field_tree(paths)) for name, paths in analysis.paths.items())
+        self.names = frozenset(analysis.paths)
         self.type_name = compiled.return_type().name()
 
     def evaluate(self, variables: Any) -> Any:
-        """The value, or `Trouble`. `variables` has an attribute for each variable; only what is named is asked of it."""
-        if self.without_cel is not None:
-            known = self.without_cel(variables)
-            if known is not None:
-                return known
-        data = {name: pruned(getattr(variables, name), tree) for name, tree in self._trees}
+        """Returns the value, or an `ErrorValue`.
+
+        `variables` has an attribute for each variable; only those that the expression names are read.
+        """
+        if self.fast_path is not None:
+            decided = self.fast_path(variables)
+            if decided is not None:
+                return decided
+        data = {name: prune(getattr(variables, name), tree) for name, tree in self._trees}
         try:
-            value = self._compiled.eval(data=data)
-        except RuntimeError as error:  # the iteration budget, or text that is no Unicode
-            return Trouble(_plain(str(error)))
-        plain = value.value()
-        if (
-            plain is True or plain is False
-        ):  # by far the most frequent; asking for the type costs as much again
-            return plain
-        if value.type() == cel.Type.ERROR:
-            return Trouble(_plain(str(plain)))
-        return value.plain_value()
+            result = self._compiled.eval(data=data)
+        except RuntimeError as error:  # the iteration budget is spent, or a text is not Unicode
+            return ErrorValue(_one_line(str(error)))
+        value = result.value()
+        if value is True or value is False:  # the most common case: asking for the type costs as much again
+            return value
+        if result.type() == cel.Type.ERROR:
+            return ErrorValue(_one_line(str(value)))
+        return result.plain_value()
 
     def weight(self, variables: Any, whole: int) -> int:
-        """How much it is handed, in bytes: the text of strings, and `whole` for each list or map."""
+        """The size of the values that it names, in bytes: the length of strings, `whole` for a list or map."""
         return sum(_weight(getattr(variables, name), tree, whole) for name, tree in self._trees)
 
     def cost(self, weight: int, items: int) -> int:
-        """An upper estimate of the work of one evaluation.
+        """Returns an upper estimate of the work of one evaluation.
 
         Args:
-            weight: what it is handed, in bytes.
-            items: the most elements that a list or map among it can have.
+            weight: the size of its input, in bytes.
+            items: the most elements that a list or map in the input can have.
         """
-        seen, length = self._survey, len(self.source)
-        if seen.large_pattern:
+        analysis, length = self._analysis, len(self.source)
+        if analysis.large_pattern:
             return UNBOUNDED
-        total = weight * length // (1 if seen.loops or seen.joins or seen.matches else 16)
-        elements = items + length // 2  # a list may stand in the expression itself
-        total += seen.building * elements * elements
-        total += seen.outer * elements * (weight + length)
+        total = weight * length // (1 if analysis.loops or analysis.joins or analysis.matches else 16)
+        elements = items + length // 2  # the expression itself may contain a list
+        total += analysis.building * elements * elements
+        total += analysis.outer * elements * (weight + length)
         return total
 
 
-def pruned(value: Any, tree: Tree) -> Any:
-    """`value` without the fields that `tree` does not name. What has no fields comes as None: reading a field of it fails either way."""
+def prune(value: Any, tree: FieldTree) -> Any:
+    """Returns `value` with only the fields in `tree`.
+
+    A value without fields becomes None: reading a field of either is an error.
+    """
     if tree is None:
         return value
     if not isinstance(value, dict):
         return None
-    return {name: pruned(value[name], below) for name, below in tree.items() if name in value}
+    return {name: prune(value[name], below) for name, below in tree.items() if name in value}
 
 
-def _weight(value: Any, tree: Tree, whole: int) -> int:
+def _weight(value: Any, tree: FieldTree, whole: int) -> int:
     if tree is not None:
         if not isinstance(value, dict):
             return 0
@@ -146,34 +189,34 @@ def _weight(value: Any, tree: Tree, whole: int) -> int:
     return whole if isinstance(value, (dict, list)) else 8
 
 
-def _tree(paths: set[Path]) -> Tree:
-    """The named paths as a tree; a field that is named as a whole swallows its parts."""
+def _field_tree(paths: set[Path]) -> FieldTree:
+    """Merges field paths into a tree. A path to a whole field makes the paths below it superfluous."""
     if () in paths:
         return None
     below: dict[str, set[Path]] = {}
     for first, *rest in paths:
         below.setdefault(first, set()).add(tuple(rest))
-    return {name: _tree(parts) for name, parts in below.items()}
+    return {name: _field_tree(parts) for name, parts in below.items()}
 
 
 def _check_text(source: str) -> None:
     try:
         size = len(source.encode())
     except UnicodeEncodeError:
-        raise ValueError("it is no Unicode text") from None
+        raise ValueError("the expression is not valid Unicode; remove its lone surrogates") from None
     if size > MAX_SOURCE:
-        raise ValueError(f"it has {size} bytes; {MAX_SOURCE} are allowed")
+        raise ValueError(f"the expression has {size} bytes; at most {MAX_SOURCE} are allowed")
     if "\0" in source:
-        raise ValueError("it has a NUL character")
+        raise ValueError("the expression has a NUL character; remove it")
 
 
-def _explained(error: str) -> str:
-    """The compiler's own words, each with its line and column, without the drawing."""
-    found = [f"{line}:{column}: {text}" for line, column, text in _PLACED.findall(error)]
-    return "; ".join(found[:3]) if found else _plain(error)
+def _compile_errors(error: str) -> str:
+    """The compiler's messages with their lines and columns, without its drawing of the source."""
+    messages = [f"{line}:{column}: {text}" for line, column, text in _LOCATED_ERROR.findall(error)]
+    return "; ".join(messages[:3]) if messages else _one_line(error)
 
 
-def _plain(error: str) -> str:
-    """`NOT_FOUND: Key not found in map : "b"` without the code before it and after it, in one line."""
+def _one_line(error: str) -> str:
+    """CEL's message on one line, without status codes: `Key not found in map : "b"`."""
     text = re.sub(r"^[A-Z_]+: (ERROR: <input>:-1:-1: )?| \[[A-Z_]+\]$", "", error.strip())
     return " ".join(text.split())[:120]

@@ -1,4 +1,4 @@
-"""Worker processes for what is too heavy for the loop: bounded in memory, and killed when the caller's time is over."""
+"""Worker processes for work that could block the event loop: limited in memory, killed on cancellation."""
 
 import resource
 from collections.abc import Callable
@@ -7,23 +7,26 @@ from typing import Any
 from anyio import CapacityLimiter, to_process
 from anyio.lowlevel import checkpoint
 
-#: How many a probe uses at a time.
+#: How many worker processes a probe uses at a time.
 WORKERS = 2
-#: The address space of a worker: an expression can ask for far more memory than it is given.
+#: The address space of a worker, in bytes: an expression can build values far larger than its input.
 WORKER_MEMORY = 1 << 30
 
 
-async def apart(function: Callable[..., Any], *args: Any, limiter: CapacityLimiter) -> Any:
-    """What `function`, of a module that is cheap to import, returns in a worker process.
+async def run_in_worker(function: Callable[..., Any], *args: Any, limiter: CapacityLimiter) -> Any:
+    """Runs `function` in a worker process and returns its result.
+
+    The worker imports the function's module, which should be cheap to import. Cancellation kills the
+    worker.
 
     Raises:
-        anyio.BrokenWorkerProcess, MemoryError: it asked for more memory than there is.
+        anyio.BrokenWorkerProcess, MemoryError: the function needed more memory than a worker has.
     """
     await checkpoint()
-    return await to_process.run_sync(_bounded, function, *args, cancellable=True, limiter=limiter)
+    return await to_process.run_sync(_limit_memory, function, *args, cancellable=True, limiter=limiter)
 
 
-def _bounded(function: Callable[..., Any], *args: Any) -> Any:
+def _limit_memory(function: Callable[..., Any], *args: Any) -> Any:
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     if soft == resource.RLIM_INFINITY or soft > WORKER_MEMORY:
         resource.setrlimit(resource.RLIMIT_AS, (WORKER_MEMORY, hard))

@@ -11,9 +11,9 @@ from waitd.probes.cel.evaluation import (
     BODY_LIMIT,
     RESULT_LIMIT,
     Conditions,
-    Response,
-    judge_apart,
-    lower_names,
+    ResponseVariables,
+    evaluate_in_worker,
+    lowercase_headers,
 )
 from waitd.probes.cel.workers import WORKERS
 from waitd.probes.transport.client import TOO_LARGE, HttpAnswer, HttpClient
@@ -32,7 +32,7 @@ class Seen:
 
     __slots__ = ("limit", "response", "too_large")
 
-    def __init__(self, response: Response, limit: int, too_large: bool = False) -> None:
+    def __init__(self, response: ResponseVariables, limit: int, too_large: bool = False) -> None:
         self.response = response
         self.limit = limit
         self.too_large = too_large
@@ -52,22 +52,22 @@ class AnswerJudge:
         Where the status alone says "not yet", nothing is asked twice.
         """
         facts, reply = answer.facts, answer.response
-        pending = rules.pending
+        pending = rules.pending_by_status
         if pending is not None and facts.status in pending:
             return pending[facts.status]
-        if type(reply) is not Http1Response or not reply.whole or rules.names_headers or rules.names_text:
+        if type(reply) is not Http1Response or not reply.whole or rules.uses_headers or rules.uses_text:
             return None
         unread = reply.unread
-        if unread > rules.quick_size or reply.field(b"content-encoding") is not None:
+        if unread > rules.inline_limit or reply.field(b"content-encoding") is not None:
             return None
-        if rules.body_to_judge(facts.status):
+        if rules.needs_body(facts.status):
             wanted = BODY_LIMIT
         else:
-            wanted = _wanted(rules, Response(facts.status, {}, None, None))
+            wanted = _wanted(rules, ResponseVariables(facts.status, {}, None, None))
         if unread > wanted > 0:
             return None
-        response = Response(facts.status, {}, reply.taken() if wanted else None, None)
-        verdict = rules.verdict(facts, rules.judge(response))
+        response = ResponseVariables(facts.status, {}, reply.taken() if wanted else None, None)
+        verdict = rules.verdict(facts, rules.evaluate(response))
         if pending is not None and type(verdict) is Pending:
             pending[facts.status] = verdict
         return verdict
@@ -77,8 +77,8 @@ class AnswerJudge:
     ) -> Verdict | CredentialsRefused:
         """What one wait makes of an answer."""
         verdict = await self._judged(answer, await self._seen(answer, [rules]), rules, give_up, 1)
-        if rules.pending is not None and isinstance(verdict, Pending):
-            rules.pending[answer.facts.status] = verdict
+        if rules.pending_by_status is not None and isinstance(verdict, Pending):
+            rules.pending_by_status[answer.facts.status] = verdict
         return verdict
 
     async def together(
@@ -97,13 +97,13 @@ class AnswerJudge:
     async def _seen(self, answer: HttpAnswer, group: Sequence[Conditions]) -> Seen:
         """The answer as conditions see it, with as much of its body as any of the group needs."""
         status, raw = answer.facts.status, answer.response
-        headers = lower_names(raw.headers) if any(rules.names_headers for rules in group) else {}
-        head = Response(status, headers, None, raw.charset if _has_text(group) else None)
+        headers = lowercase_headers(raw.headers) if any(rules.uses_headers for rules in group) else {}
+        head = ResponseVariables(status, headers, None, raw.charset if _has_text(group) else None)
         limit = max(_wanted(rules, head) for rules in group)
         if not limit:
             return Seen(head, 0)
         content = await self._client.read(raw, limit)
-        return Seen(Response(status, headers, content, head.charset), limit, content is None)
+        return Seen(ResponseVariables(status, headers, content, head.charset), limit, content is None)
 
     async def _judged(
         self, answer: HttpAnswer, seen: Seen, rules: Conditions, give_up: float, sharers: int
@@ -111,34 +111,34 @@ class AnswerJudge:
         response = seen.response
         if (
             seen.too_large
-            and _wanted(rules, Response(response.status, response.headers, None, None)) == BODY_LIMIT
+            and _wanted(rules, ResponseVariables(response.status, response.headers, None, None)) == BODY_LIMIT
         ):
             return TOO_LARGE
-        if not rules.is_quick(response):
+        if not rules.fits_inline(response):
             left = (give_up - asyncio.get_running_loop().time()) * _SHARE / sharers
             try:
                 async with asyncio.timeout(max(left, 0.0)):
-                    judged = await judge_apart(rules, response, self._limiter)
+                    judged = await evaluate_in_worker(rules, response, self._limiter)
             except (TimeoutError, BrokenWorkerProcess, MemoryError):
                 return TOO_SLOW
         else:
-            judged = rules.judge(response)
+            judged = rules.evaluate(response)
         if seen.too_large and judged.decision is not None and rules.sources.result is None:
             judged = judged._replace(omitted=True)
         return rules.verdict(answer.facts, judged)
 
 
-def _wanted(rules: Conditions, head: Response) -> int:
+def _wanted(rules: Conditions, head: ResponseVariables) -> int:
     """How many bytes of the body these rules need to judge this head; 0: none."""
-    if rules.body_to_judge(head.status):
+    if rules.needs_body(head.status):
         return BODY_LIMIT
     if not rules.result_needs_body:
         return 0
     # What is too heavy for the loop is decided once, by a worker, and that with the body at hand.
-    if rules.is_quick(head) and rules.decide(head).decision is None:
+    if rules.fits_inline(head) and rules.decide(head).decision is None:
         return 0
     return RESULT_LIMIT if rules.sources.result is None else BODY_LIMIT
 
 
 def _has_text(group: Sequence[Conditions]) -> bool:
-    return any(rules.names_text for rules in group)
+    return any(rules.uses_text for rules in group)

@@ -37,14 +37,14 @@ from waitd.core.waits.verdict import Unreachable
 from waitd.core.waits.wait import WaitId
 from waitd.outgoing import Outgoing, blocked
 from waitd.ports import HttpConnections
-from waitd.probes.access.http import Access, Accesses, unusable
-from waitd.probes.cel.evaluation import BODY_LIMIT, Response, lower_names
-from waitd.probes.cel.expressions import Trouble
+from waitd.probes.access.http import HttpAccess, HttpAccessResolver, unusable_connection
+from waitd.probes.cel.evaluation import BODY_LIMIT, ResponseVariables, lowercase_headers
+from waitd.probes.cel.expressions import ErrorValue
 from waitd.probes.cel.workers import WORKERS
 from waitd.probes.http.params import HttpTarget, Template, http_conn_id, target_of
 from waitd.probes.http.submit import key_is_placed
-from waitd.probes.submit.handles import Seen, handle_in, message_in
-from waitd.probes.submit.placeholders import filled
+from waitd.probes.submit.handles import SubmitResponse, evaluate_handle, evaluate_refusal
+from waitd.probes.submit.placeholders import fill
 from waitd.probes.submit.plan import SubmitRequest
 from waitd.probes.transport.client import HttpClient, Request, classify_error
 
@@ -54,7 +54,7 @@ log = structlog.get_logger(__name__)
 class _Answer(NamedTuple):
     """A complete answer to one call, and the URL that was called."""
 
-    seen: Seen
+    seen: SubmitResponse
     retry_after: float | None
     url: str
 
@@ -78,7 +78,7 @@ class HttpJobs:
         now: Callable[[], float] = time.time,
     ) -> None:
         """`secret_headers`: patterns of header names that a wait may not carry; `outgoing`: the egress rules; `now`: Unix seconds."""
-        self._accesses = Accesses(connections)
+        self._accesses = HttpAccessResolver(connections)
         self._secret_headers = tuple(secret_headers)
         self._client = HttpClient(keepalive=None, outgoing=outgoing, direct=False)
         self._now = now
@@ -102,7 +102,7 @@ class HttpJobs:
     async def submit(self, plan: SubmitRequest, wait_id: WaitId) -> SubmitAnswer:
         """See `waitd.ports.Jobs`."""
         key = plan.key_of(wait_id)
-        params = filled(plan.params, key)
+        params = fill(plan.params, key)
         if not key_is_placed(plan.params) and plan.idempotent:
             params["headers"] = {**params.get("headers", {}), plan.idempotency_header: key}
         answer = await self._call(params, plan.namespace, key)
@@ -122,14 +122,14 @@ class HttpJobs:
 
     async def _told(self, plan: SubmitRequest, answer: _Answer) -> str:
         """An answer that refuses, in a sentence."""
-        own = await message_in(plan.message, answer.seen, self._workers)
+        own = await evaluate_refusal(plan.message, answer.seen, self._workers)
         said = phrase(answer.seen.status)
         hint = "; redirects are not followed" if 300 <= answer.seen.status < 400 else ""
         return f"{said}{hint}" if own is None else f"{said}: {own}"
 
     async def _accepted(self, source: str, location: str | None, answer: _Answer) -> SubmitAnswer:
-        handle = await handle_in(source, answer.seen, self._workers)
-        if isinstance(handle, Trouble):
+        handle = await evaluate_handle(source, answer.seen, self._workers)
+        if isinstance(handle, ErrorValue):
             return NoHandle(f"The job was submitted, and its handle cannot be read: {handle}")
         if handle is None:
             return NoHandle("The job was submitted, and the answer does not name it: handle is null.")
@@ -144,7 +144,7 @@ class HttpJobs:
         if plan.on_conflict != "adopt" or adopt is None:
             return InConflict(told)
         if adopt.params is not None:
-            found = await self._call(filled(adopt.params, key), plan.namespace, key)
+            found = await self._call(fill(adopt.params, key), plan.namespace, key)
             if isinstance(found, _NoAnswer):
                 return NotSubmitted(found.why.reason, f"{told}, and cannot be found: {found.why.message}")
             if not 200 <= found.seen.status < 300:
@@ -165,7 +165,7 @@ class HttpJobs:
             return CancelRefused("There is no cancel request.")
         key = plan.key_of(wait_id)
         try:
-            params = filled(plan.cancel.params, key, handle)
+            params = fill(plan.cancel.params, key, handle)
         except ValueError as error:
             return CancelRefused(f"The handle does not fit into the cancel request: {error}.")
         answer = await self._call(params, plan.namespace, key)
@@ -200,7 +200,11 @@ class HttpJobs:
             unfit = isinstance(error, ValueError) and not isinstance(
                 error, aiohttp.ClientError | EgressRefused
             )
-            why = unusable(error) if unfit and isinstance(error, ValueError) else classify_error(error)
+            why = (
+                unusable_connection(error)
+                if unfit and isinstance(error, ValueError)
+                else classify_error(error)
+            )
             if why.reason == "probe_error":
                 log.warning("call_failed", error=type(error).__name__)
             return _NoAnswer(why, sent=sent.sent and not _never_connected(error))
@@ -214,20 +218,20 @@ class HttpJobs:
         if conn_id is None:
             return await self._exchanged(self._request(target, None), target, key, sent)
         access = await self._accesses.get(conn_id)
-        if not isinstance(access, Access):
+        if not isinstance(access, HttpAccess):
             return _NoAnswer(access, sent=False)
         answer = await self._exchanged(self._request(target, access), target, key, sent)
         if answer.seen.status != 401:
             return answer
         sent.sent = False  # it was refused
         access = await self._accesses.get(conn_id, access.authorization)
-        if not isinstance(access, Access):
+        if not isinstance(access, HttpAccess):
             return _NoAnswer(access, sent=False)
         return await self._exchanged(self._request(target, access), target, key, sent)
 
-    def _request(self, target: HttpTarget, access: Access | None) -> Request:
+    def _request(self, target: HttpTarget, access: HttpAccess | None) -> Request:
         template = target.template
-        url = target.endpoint if access is None else join(access.place.base, target.endpoint)
+        url = target.endpoint if access is None else join(access.endpoint.base, target.endpoint)
         if template.query:
             url = f"{url}{'&' if '?' in url else '?'}{template.query}"
         headers = _headers(template, access)
@@ -237,7 +241,7 @@ class HttpJobs:
         if signer is not None:
             headers.update(signer.headers(template.method, url, headers, template.body, now=self._now()))
         return Request(
-            template.method, url, headers, template.body, access.place.verify_tls, HostSource.BY_OPERATOR
+            template.method, url, headers, template.body, access.endpoint.verify_tls, HostSource.BY_OPERATOR
         )
 
     async def _exchanged(self, request: Request, target: HttpTarget, key: str, sent: "_Sent") -> _Answer:
@@ -247,10 +251,10 @@ class HttpJobs:
         try:
             raw = answer.response
             content = await self._client.read(raw, BODY_LIMIT)
-            response = Response(raw.status, lower_names(raw.headers), content, raw.charset)
+            response = ResponseVariables(raw.status, lowercase_headers(raw.headers), content, raw.charset)
         finally:
             answer.response.close()
-        return _Answer(Seen(response, key), answer.facts.retry_after, request.url)
+        return _Answer(SubmitResponse(response, key), answer.facts.retry_after, request.url)
 
 
 class _Sent:
@@ -268,7 +272,7 @@ def _never_connected(error: Exception) -> bool:
     return isinstance(error, unconnected) or blocked(error) is not None
 
 
-def _headers(template: Template, access: Access | None) -> CIMultiDict[str]:
+def _headers(template: Template, access: HttpAccess | None) -> CIMultiDict[str]:
     headers = CIMultiDict(template.headers)
     if access is not None:
         headers.update(access.authorization.headers)

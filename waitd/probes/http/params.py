@@ -18,7 +18,8 @@ from waitd.core.connections.connection import Connection, Origin, check_endpoint
 from waitd.core.errors import InvalidInput, Problem
 from waitd.core.http.headers import refused_headers
 from waitd.models import Strict, parsed, pointer
-from waitd.probes.cel.evaluation import LANGUAGE, Conditions, Sources, rules_of
+from waitd.probes.cel.evaluation import RESPONSE_ENV, Conditions, shared_conditions
+from waitd.probes.cel.expressions import ConditionSources
 from waitd.probes.submit.placeholders import has_placeholder
 
 #: The longest endpoint, in characters.
@@ -34,8 +35,6 @@ SHAREABLE = frozenset({"GET", "HEAD"})
 #: Everything that may stand in a URL as it is; what is not ASCII is percent-encoded.
 _URL_SAFE = "".join(map(chr, range(33, 127)))
 _STATUS = re.compile(r"[1-5][0-9][0-9]")
-#: What each condition may evaluate to; DYN is known only when it is asked.
-_TYPES = {"success_when": "BOOL", "failure_when": "BOOL", "message": "STRING"}
 
 
 class HttpParams(Strict):
@@ -198,9 +197,12 @@ def shape_of(rest: bytes, namespace: str, secret_headers: tuple[str, ...]) -> Sh
     if problems := [*_shape_problems(given, secret_headers)]:
         raise InvalidInput(problems)
     template = _template_of(given, namespace)
-    sources = Sources(given.success_when, given.failure_when, given.message, given.result)
-    rules = rules_of(sources, frozenset(map(int, given.response_error_codes_allowlist)))
+    rules = shared_conditions(_sources(given), frozenset(map(int, given.response_error_codes_allowlist)))
     return Shape(template, rules, seed_of(template))
+
+
+def _sources(given: HttpParams) -> ConditionSources:
+    return ConditionSources(given.success_when, given.failure_when, given.message, given.result)
 
 
 def _problems(
@@ -217,7 +219,7 @@ def _shape_problems(given: HttpParams, secret_headers: Sequence[str]) -> Iterato
     for problem in refused_headers(given.headers, secret_headers):
         yield Problem("/headers" + problem.pointer, problem.detail)
     yield from _request_problems(given)
-    yield from _condition_problems(given)
+    yield from RESPONSE_ENV.condition_problems(_sources(given))
 
 
 def http_conn_id(params: Mapping[str, Any]) -> str | None:
@@ -257,21 +259,6 @@ def _request_problems(given: HttpParams) -> Iterator[Problem]:
             yield Problem(
                 pointer(["response_error_codes_allowlist", index]), 'an HTTP status as a string, e.g. "404"'
             )
-
-
-def _condition_problems(given: HttpParams) -> Iterator[Problem]:
-    for name in Sources._fields:
-        source = getattr(given, name)
-        if source is None:
-            continue
-        try:
-            type_name = LANGUAGE.compile(source).type_name
-        except ValueError as error:
-            yield Problem("/" + name, str(error))
-            continue
-        wanted = _TYPES.get(name, type_name)
-        if type_name not in {wanted, "DYN"}:
-            yield Problem("/" + name, f"1:1: it evaluates to {type_name}, {wanted} is needed")
 
 
 def _template_of(given: HttpParams, namespace: str) -> Template:

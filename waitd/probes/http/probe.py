@@ -16,7 +16,7 @@ from waitd.core.http.answer import CredentialsRefused
 from waitd.core.waits.verdict import Unreachable, Verdict
 from waitd.outgoing import Outgoing
 from waitd.ports import Authorization, HttpConnections, Landing, Pokeable
-from waitd.probes.access.http import Access, Accesses, unusable
+from waitd.probes.access.http import HttpAccess, HttpAccessResolver, unusable_connection
 from waitd.probes.cel.evaluation import Conditions
 from waitd.probes.http.etags import Etags, Kept
 from waitd.probes.http.evaluation import AnswerJudge
@@ -48,7 +48,7 @@ class Look(NamedTuple):
     """
 
     targets: Sequence[HttpTarget]
-    access: Access | None
+    access: HttpAccess | None
     request: Request
     give_up: float
     kept: Kept | None
@@ -82,7 +82,7 @@ class HttpProbe:
             direct: GET and HEAD go past aiohttp's session, for a third of its price.
             now: Unix seconds.
         """
-        self._accesses = Accesses(connections)
+        self._accesses = HttpAccessResolver(connections)
         self._secret_headers = tuple(secret_headers)
         self._outgoing = outgoing or Outgoing()
         self._client = HttpClient(keepalive=keepalive, outgoing=self._outgoing, direct=direct)
@@ -158,7 +158,7 @@ class HttpProbe:
         template = target.template
         if len(group) > 1 or template.body is not None or template.method not in DIRECT:
             return None
-        access: Access | None = None
+        access: HttpAccess | None = None
         try:
             if template.conn_id is not None:
                 access = self._accesses.cached_fresh(template.conn_id)
@@ -219,7 +219,7 @@ class HttpProbe:
         targets: list[HttpTarget] = [pokeable.target for pokeable in group]
         template = targets[0].template
         give_up = self._time() + template.request_timeout
-        access: Access | None = None
+        access: HttpAccess | None = None
         try:
             if template.conn_id is not None:
                 conn_id = template.conn_id
@@ -235,15 +235,15 @@ class HttpProbe:
     async def _settled(
         self,
         targets: Sequence[HttpTarget],
-        access: Access | None,
+        access: HttpAccess | None,
         found: list[Verdict | CredentialsRefused],
         give_up: float,
     ) -> list[Verdict]:
         """The verdicts. Row 5: those that were refused ask again, with credentials that were looked up, and tokens that were fetched, afresh."""
         refused = [index for index, each in enumerate(found) if isinstance(each, CredentialsRefused)]
         if refused and access is not None:
-            afresh = await self._accesses.get(access.place.connection.conn_id, access.authorization)
-            if isinstance(afresh, Access):
+            afresh = await self._accesses.get(access.endpoint.connection.conn_id, access.authorization)
+            if isinstance(afresh, HttpAccess):
                 again = await self._ask([targets[index] for index in refused], afresh, give_up)
             else:
                 again = [afresh] * len(refused)
@@ -252,15 +252,15 @@ class HttpProbe:
         return [each.verdict if isinstance(each, CredentialsRefused) else each for each in found]
 
     async def _ask(
-        self, targets: Sequence[HttpTarget], access: Access | None, give_up: float, *, anew: bool = False
+        self, targets: Sequence[HttpTarget], access: HttpAccess | None, give_up: float, *, anew: bool = False
     ) -> list[Verdict | CredentialsRefused]:
         try:
             look = self._look(targets, access, give_up)
         except ValueError as error:  # nor queries
-            return [unusable(error)] * len(targets)
+            return [unusable_connection(error)] * len(targets)
         return await self._found(look, await self._client.exchange(look.request, self._now(), anew=anew))
 
-    def _look(self, targets: Sequence[HttpTarget], access: Access | None, give_up: float) -> Look:
+    def _look(self, targets: Sequence[HttpTarget], access: HttpAccess | None, give_up: float) -> Look:
         """Raises ValueError: target and connection do not fit."""
         request = self._request(targets[0], access)
         kept = self._etags.of(targets) if self._etags.any else None
@@ -300,9 +300,9 @@ class HttpProbe:
         """What one wait makes of any other."""
         return await self._judge.alone(answer, rules, give_up)
 
-    def _request(self, target: HttpTarget, access: Access | None) -> Request:
+    def _request(self, target: HttpTarget, access: HttpAccess | None) -> Request:
         template = target.template
-        url = target.endpoint if access is None else join(access.place.base, target.endpoint)
+        url = target.endpoint if access is None else join(access.endpoint.base, target.endpoint)
         if template.query:
             url = f"{url}{'&' if '?' in url else '?'}{template.query}"
         if access is None:
@@ -313,7 +313,7 @@ class HttpProbe:
             signed = CIMultiDict(headers or ())
             signed.update(signer.headers(template.method, url, signed, template.body, now=self._now()))
             headers = signed
-        verify_tls = access.place.verify_tls
+        verify_tls = access.endpoint.verify_tls
         return Request(template.method, url, headers, template.body, verify_tls, HostSource.BY_OPERATOR)
 
 

@@ -9,7 +9,7 @@ from waitd.core.errors import InvalidInput, Problem
 from waitd.core.http.headers import refused_headers
 from waitd.models import Strict, parsed
 from waitd.probes.http.params import MAX_ENDPOINT, MAX_REQUEST_TIMEOUT, HttpTarget
-from waitd.probes.submit.placeholders import KEY, location_in, names_in
+from waitd.probes.submit.placeholders import KEY, location_part, placeholder_names
 from waitd.probes.submit.plan import (
     GONE,
     REQUEST_TIMEOUT,
@@ -19,8 +19,8 @@ from waitd.probes.submit.plan import (
     SubmitRequest,
     check_call,
     check_expression,
-    common_of,
-    sampled,
+    common_fields,
+    with_sample_values,
 )
 
 Status = Annotated[int, Field(ge=100, le=599)]
@@ -137,9 +137,9 @@ def submit_request(
         cancel=CancelRequest(calls["/submit/cancel"], frozenset(given.cancel.gone_statuses))
         if given.cancel
         else None,
-        location=location_in(params),
+        location=location_part(params),
         namespace=namespace,
-        **common_of(given),
+        **common_fields(given),
     )
 
 
@@ -169,11 +169,13 @@ def _poke_problems(
     params: Mapping[str, Any], submitting: Mapping[str, Any], check: Check
 ) -> Iterator[Problem]:
     """What is wrong with the wait's own parameters, filled as they might be."""
-    origin = check(sampled(submitting)).origin
+    origin = check(with_sample_values(submitting)).origin
     location = "/1" if params.get("http_conn_id") is not None else f"{origin}/1"
-    yield from check_call("/params", params, lambda _: check(sampled(params, location)), handle=True)
+    yield from check_call(
+        "/params", params, lambda _: check(with_sample_values(params, location)), handle=True
+    )
 
 
 def key_is_placed(params: Mapping[str, Any]) -> bool:
     """Whether a submitting call names the idempotency key itself."""
-    return KEY in names_in(params)
+    return KEY in placeholder_names(params)

@@ -7,8 +7,7 @@ from waitd.models import Strict
 from waitd.probes.presets.rules import LANGUAGE, is_path
 from waitd.probes.presets.schema import CancelTable, PresetFile, RequestTable, SubmitTable
 from waitd.probes.presets.templates import placeholders
-from waitd.probes.submit.plan import LANGUAGE as HANDLE_LANGUAGE
-from waitd.probes.submit.plan import SubmitParams
+from waitd.probes.submit.plan import HANDLE_ENV, SubmitParams
 
 #: Parameters that every preset has.
 COMMON = frozenset({"region_name"})
@@ -113,7 +112,7 @@ def _submit_mistakes(file: PresetFile, submit: SubmitTable) -> Iterator[Mistake]
             yield Mistake(f"[submit.params.{name}]", "this name is taken; choose another")
     yield from _handle_mistakes("[submit.handle]", submit.handle)
     if file.outcome.refusal is not None:  # it is said of the submitting call, too
-        yield from _wrong_cel("[outcome] refusal", file.outcome.refusal, {"STRING"}, HANDLE_LANGUAGE)
+        yield from _wrong_cel("[outcome] refusal", file.outcome.refusal, {"STRING"}, HANDLE_ENV)
     if submit.adopt is not None:
         yield from _handle_mistakes("[submit.adopt.handle]", submit.adopt.handle)
     named = set(placeholders([submit.path, submit.query, submit.json_body]))
@@ -126,7 +125,7 @@ def _submit_mistakes(file: PresetFile, submit: SubmitTable) -> Iterator[Mistake]
 
 def _handle_mistakes(place: str, handle: Mapping[str, str]) -> Iterator[Mistake]:
     for name, source in handle.items():
-        yield from _wrong_cel(f"{place} {name}", source, None, HANDLE_LANGUAGE)
+        yield from _wrong_cel(f"{place} {name}", source, None, HANDLE_ENV)
 
 
 def _cancel_mistakes(file: PresetFile, cancel: CancelTable) -> Iterator[Mistake]:

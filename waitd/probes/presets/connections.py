@@ -13,7 +13,7 @@ from waitd.core.connections.aws import aws_account, aws_endpoint, is_region
 from waitd.core.connections.connection import Connection, origin_of
 from waitd.core.errors import UnknownConnection
 from waitd.ports import HttpConnections
-from waitd.probes.access.aws_credentials import Surroundings, surroundings
+from waitd.probes.access.aws_credentials import EnvironmentDefaults, environment_defaults
 from waitd.probes.presets.schema import ConnectionTable
 
 #: Airflow's default connection; where it does not exist, the environment's credentials are used.
@@ -32,7 +32,7 @@ _CREDENTIALS = (
 )
 
 
-NOTHING_AROUND = Surroundings(None, None)
+NOTHING_AROUND = EnvironmentDefaults(None, None)
 #: Where a service's id is not boto3's name of it.
 _SERVICE_IDS = {"STEPFUNCTIONS": "SFN"}
 
@@ -139,7 +139,7 @@ def _parts(conn_id: str) -> tuple[str, str, str | None]:
 
 
 def vendor_connection(
-    connection: Connection, table: ConnectionTable, region: str | None, around: Surroundings
+    connection: Connection, table: ConnectionTable, region: str | None, around: EnvironmentDefaults
 ) -> Connection:
     """The connection with what it leaves unsaid.
 
@@ -189,7 +189,7 @@ def _filled(template: str | None, extra: Mapping[str, Any]) -> str | None:
 
 
 def _aws(
-    connection: Connection, table: ConnectionTable, region: str | None, around: Surroundings
+    connection: Connection, table: ConnectionTable, region: str | None, around: EnvironmentDefaults
 ) -> Connection:
     account, service = aws_account(connection), table.aws_service or ""
     region = region or account.region or around.region
@@ -204,7 +204,9 @@ def _aws(
     return replace(connection, host=host, port=None, schema=None, extra=extra)
 
 
-async def _around(connection: Connection | None, table: ConnectionTable, region: str | None) -> Surroundings:
+async def _around(
+    connection: Connection | None, table: ConnectionTable, region: str | None
+) -> EnvironmentDefaults:
     """What the environment says, asked only where the connection says too little: botocore is slow to load."""
     if table.aws_service is None:
         return NOTHING_AROUND
@@ -214,7 +216,7 @@ async def _around(connection: Connection | None, table: ConnectionTable, region:
     service = (table.aws_client or table.aws_service).upper().replace("-", "_")
     profile = account.keys.profile if account is not None and account.keys is not None else None
     try:
-        found = await surroundings(profile, _SERVICE_IDS.get(service, service))
+        found = await environment_defaults(profile, _SERVICE_IDS.get(service, service))
     except ImportError:
         raise ValueError("AWS needs a library that is not installed: pip install 'waitd[s3]'") from None
     return found if connection is None else found._replace(endpoint=None)

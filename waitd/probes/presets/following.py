@@ -15,7 +15,7 @@ from waitd.core.http.retry_after import parse_retry_after
 from waitd.core.waits.verdict import Pending, Verdict
 from waitd.core.waits.wait import Progress
 from waitd.ports import Landing, Pokeable
-from waitd.probes.access.http import Access
+from waitd.probes.access.http import HttpAccess
 from waitd.probes.cel.evaluation import Conditions
 from waitd.probes.http.params import HttpTarget
 from waitd.probes.http.probe import HttpProbe
@@ -60,14 +60,14 @@ class FollowingProbe(HttpProbe):
             _Target(target.template, target.rules, url, target.origin, target.seed, target.seed)
         )
 
-    def _request(self, target: HttpTarget, access: Access | None) -> Request:
+    def _request(self, target: HttpTarget, access: HttpAccess | None) -> Request:
         if not isinstance(target, _Target):
             return super()._request(target, access)
-        origin = target.origin if access is None else access.place.origin
+        origin = target.origin if access is None else access.endpoint.origin
         if str(origin_of(target.endpoint)) != origin:
             raise ValueError("the operation's URL is of another origin")
         return super()._request(
-            target, None if access is None else access._replace(place=access.place.at_root())
+            target, None if access is None else access._replace(endpoint=access.endpoint.at_root())
         )
 
     def _at_once(self, answer: HttpAnswer, rules: Conditions) -> Verdict | CredentialsRefused | None:

@@ -18,7 +18,7 @@ from waitd.core.waits.verdict import Verdict, name_of
 from waitd.core.waits.wait import NOTHING_SEEN, Progress, observe
 from waitd.metrics import Tally
 from waitd.ports import Authorization
-from waitd.probes.cel.evaluation import Response
+from waitd.probes.cel.evaluation import ResponseVariables
 from waitd.probes.http.probe import HttpProbe
 from waitd.probes.presets.compiling import Preset, PresetTarget
 from waitd.probes.presets.connections import VendorConnections
@@ -181,7 +181,7 @@ def cases(preset: Preset) -> Iterator[Case]:
     for table in file.golden:
         yield from _own(preset, table)
     rules = preset.rules(preset.checked({**preset.example(), file.connection.param: "golden"}))
-    if not rules.needs_body[0]:
+    if not rules.needs_body(200):
         return
     for name, (content_type, body) in MEANINGLESS.items():
         headers = {"Content-Type": content_type}
@@ -202,7 +202,7 @@ def uncovered(preset: Preset) -> Sequence[State]:
     for case in cases(preset):
         given = preset.checked({**case.params, preset.file.connection.param: "golden"})
         headers = {name.lower(): value for name, value in case.headers.items()}
-        seen.add(preset.rules(given).state_of(Response(case.status, headers, case.body, None)))
+        seen.add(preset.rules(given).state_of(ResponseVariables(case.status, headers, case.body, None)))
     return [one for one in listed if one not in seen]
 
 

@@ -16,17 +16,17 @@ from waitd.core.waits.verdict import MESSAGE_LIMIT, Verdict
 from waitd.probes.cel.evaluation import (
     INLINE_BODY,
     Conditions,
-    Response,
-    costs_little,
-    message_of,
-    payload_of,
-    quick_size_of,
-    size_of,
+    ResponseVariables,
+    all_fit_inline,
+    evaluate_message,
+    evaluate_payload,
+    inline_limit,
+    response_size,
 )
-from waitd.probes.cel.expressions import Expression, Language, Trouble, Type
+from waitd.probes.cel.expressions import CelEnvironment, ErrorValue, Expression, Type
 
 #: What the expressions of a preset may name: those of kind `http`, and the wait's own parameters.
-LANGUAGE = Language(
+LANGUAGE = CelEnvironment(
     {
         "status": Type.INT,
         "headers": Type.Map(Type.STRING, Type.STRING),
@@ -101,7 +101,7 @@ class JobRules(Conditions):
         self.sources = sources  # type: ignore[assignment]  # read as `Sources` only for `result`
         self.allowlist = frozenset()
         self.conditions = ()
-        self.pending = None
+        self.pending_by_status = None
         self._find = _finder(sources)
         self._params: dict[str, Any] = {} if sources.params is None else orjson.loads(sources.params)
         self._known = dict(_known(sources))
@@ -116,16 +116,16 @@ class JobRules(Conditions):
         elsewhere = _given(self._refusal, *(expression for expression, _ in self._answers))
         at_the_end = _given(self._error, self._result)
         every = (*self._always, *elsewhere, *at_the_end)
-        self.names_headers = any("headers" in expression.names for expression in every)
-        self.names_text = any("text" in expression.names for expression in every)
+        self.uses_headers = any("headers" in expression.names for expression in every)
+        self.uses_text = any("text" in expression.names for expression in every)
         of_a_refusal = elsewhere if not self._names_status else (*every,)
-        self.needs_body = (self._state is None or _read_body(self._always), _read_body(of_a_refusal))
+        self._needs_body = (self._state is None or _read_body(self._always), _read_body(of_a_refusal))
         self.result_needs_body = self._result is None or _read_body([self._result])
-        self.quick_size = quick_size_of(self._always)
+        self.inline_limit = inline_limit(self._always)
 
     # ------------------------------------------------------------ what is decided
 
-    def _decide(self, response: Response) -> Judged:
+    def _decide(self, response: ResponseVariables) -> Judged:
         ok = 200 <= response.status < 300
         if ok or self._names_status:
             state, why = self._state_of(response)
@@ -138,34 +138,34 @@ class JobRules(Conditions):
                 return Judged(means=means)
         return UNDECIDED
 
-    def state_of(self, response: Response) -> State | None:
+    def state_of(self, response: ResponseVariables) -> State | None:
         """The state that an answer says, or None where it says none."""
         return self._state_of(response)[0]
 
-    def _state_of(self, response: Response) -> tuple[State | None, str]:
+    def _state_of(self, response: ResponseVariables) -> tuple[State | None, str]:
         """The state, or why there is none."""
         find = self._find
         value = find.evaluate(self._seen(response)) if isinstance(find, Expression) else find(response.body)
         if type(value) is str or type(value) is int:  # a Trouble is neither, nor is True
             return value, ""
-        return None, value if isinstance(value, Trouble) else ""
+        return None, value if isinstance(value, ErrorValue) else ""
 
-    def judge(self, response: Response) -> Judged:
-        """See `Conditions.judge`."""
+    def evaluate(self, response: ResponseVariables) -> Judged:
+        """See `Conditions.evaluate`."""
         judged = self.decide(response)
         if judged.decision is None:
             return self._in_words(judged, response)
         seen = self._seen(response)
         said = judged.message or ""
         if judged.decision is Decision.FAILURE and self._error is not None:
-            error = message_of(self._error, seen)
+            error = evaluate_message(self._error, seen)
             said = f"{self._state_of(response)[0]}: {error}"[:MESSAGE_LIMIT] if error else said
         elif self._message is not None:
-            said = message_of(self._message, seen) or said
-        payload, omitted = payload_of(self._result, seen)
+            said = evaluate_message(self._message, seen) or said
+        payload, omitted = evaluate_payload(self._result, seen)
         return judged._replace(message=said, payload=payload, omitted=omitted)
 
-    def _in_words(self, judged: Judged, response: Response) -> Judged:
+    def _in_words(self, judged: Judged, response: ResponseVariables) -> Judged:
         """What is said where nothing is decided: the hot path has nothing to add to what is known of the state."""
         if judged.means is Means.RUNNING:
             said = self._message
@@ -173,33 +173,33 @@ class JobRules(Conditions):
             return judged
         else:
             said = self._refusal
-        message = None if said is None else message_of(said, self._seen(response))
+        message = None if said is None else evaluate_message(said, self._seen(response))
         return judged if message is None else judged._replace(message=message)
 
-    def is_quick(self, response: Response) -> bool:
-        """See `Conditions.is_quick`. What is evaluated only once, at the end, does not make every look expensive."""
+    def fits_inline(self, response: ResponseVariables) -> bool:
+        """See `Conditions.fits_inline`. What is evaluated only once, at the end, does not make every look expensive."""
         if len(response.raw or b"") > INLINE_BODY:
             return False
-        seen, size = self._seen(response), size_of(self, response)
+        seen, size = self._seen(response), response_size(self, response)
         asked = [] if response.status < 300 else [expression for expression, _ in self._answers]
-        if (size > self.quick_size or asked) and not costs_little([*self._always, *asked], seen, size):
+        if (size > self.inline_limit or asked) and not all_fit_inline([*self._always, *asked], seen, size):
             return False
         judged = self.decide(response)
         if judged.means is Means.RUNNING:
             return True
         decided = judged.decision is not None
         later = _given(self._error, self._result) if decided else _given(self._refusal)
-        return costs_little(later, seen, size)
+        return all_fit_inline(later, seen, size)
 
     def verdict(self, answered: AnswerFacts, judged: Judged) -> Verdict | CredentialsRefused:
         """See `Conditions.verdict`."""
         return job_verdict(answered, judged)
 
-    def recipe(self) -> tuple[Callable[..., Conditions], tuple[Any, ...]]:
-        """See `Conditions.recipe`."""
+    def __reduce__(self) -> tuple[Callable[..., Conditions], tuple[Any, ...]]:
+        """Pickles the sources, as `Conditions` does."""
         return job_rules_of, (self.sources,)
 
-    def _seen(self, response: Response) -> Any:
+    def _seen(self, response: ResponseVariables) -> Any:
         return _WithParams(response, self._params) if self._params else response
 
 
@@ -208,7 +208,7 @@ class _WithParams:
 
     __slots__ = ("params", "response")
 
-    def __init__(self, response: Response, params: Mapping[str, Any]) -> None:
+    def __init__(self, response: ResponseVariables, params: Mapping[str, Any]) -> None:
         self.response = response
         self.params = params
 

@@ -15,7 +15,7 @@ from waitd.probes.submit.plan import (
     AdoptRequest,
     CancelRequest,
     SubmitRequest,
-    common_of,
+    common_fields,
 )
 
 _KEY = "idempotency_key"
@@ -76,7 +76,7 @@ def preset_submit_request(
         location=_location(preset, table),
         account=given[preset.file.connection.param],
         namespace=namespace,
-        **common_of(own),
+        **common_fields(own),
     )
 
 

@@ -23,7 +23,7 @@ from waitd.outgoing import Outgoing
 from waitd.ports import Connections
 from waitd.probes.access.aws import AccountRef, AwsEndpoint, AwsEndpoints, aws_host
 from waitd.probes.cel.workers import WORKERS
-from waitd.probes.s3.xml import File, Page, element_of, file_of, page_of
+from waitd.probes.s3.xml import ListPage, S3Object, find_element_text, object_from_head, parse_list_page
 from waitd.probes.transport.client import HttpClient, Request, Response, facts_of
 from waitd.probes.transport.connection import Http1Response
 
@@ -42,7 +42,7 @@ _WORDLESS = frozenset({400, 401, 403})
 #: The most pages of 1,000 keys that one look reads.
 MAX_PAGES = 100
 
-TOO_MANY = Unreachable(
+TOO_MANY_KEYS = Unreachable(
     "too_many_keys",
     f"More than {MAX_PAGES * 1000:,} keys begin so; a longer literal beginning is needed.",
 )
@@ -116,7 +116,7 @@ class S3Client:
 
     async def head(
         self, place: AwsEndpoint, bucket: str, key: str, *, anew: bool = False
-    ) -> File | Refusal | None:
+    ) -> S3Object | Refusal | None:
         """The object; None: it is not there. `anew`: the second time, since the bucket's own region is known.
 
         Raises:
@@ -129,7 +129,7 @@ class S3Client:
                 return None
             return await self._missing(place, bucket)
         if 200 <= status < 300:
-            return file_of(key, answer.response.headers) or _BAD_HEAD
+            return object_from_head(key, answer.response.headers) or _BAD_HEAD
         refusal = S3Refusal(status, "", answer.facts.retry_after)
         if status in _WORDLESS:  # those to a LIST say what is wrong
             region = self._regions.get((place.origin, bucket))
@@ -167,7 +167,9 @@ class S3Client:
         retry_after = facts_of(reply, self.now()).retry_after
         return verdict_of_refusal(S3Refusal(reply.status, "", retry_after), S3Question.HEAD)
 
-    async def page(self, place: AwsEndpoint, bucket: str, prefix: str, token: str | None) -> Page | Refusal:
+    async def page(
+        self, place: AwsEndpoint, bucket: str, prefix: str, token: str | None
+    ) -> ListPage | Refusal:
         """A page of the keys that begin with `prefix`.
 
         Raises:
@@ -177,7 +179,7 @@ class S3Client:
         if not 200 <= answer.facts.status < 300:
             return verdict_of_refusal(_refusal(answer), S3Question.LIST)
         try:
-            return page_of(answer.body or b"")
+            return parse_list_page(answer.body or b"")
         except (LookupError, ValueError, ParseError):
             return _BAD_LIST
 
@@ -196,7 +198,9 @@ class S3Client:
         region = self._regions.get(home, place.region)
         answer = await self._send(self._bucket(place, region, bucket), method, key, query)
         if answer.facts.status in _TELLS_REGION:
-            told = answer.response.headers.get("x-amz-bucket-region") or element_of(answer.body, "Region")
+            told = answer.response.headers.get("x-amz-bucket-region") or find_element_text(
+                answer.body, "Region"
+            )
             if told and told != region and is_region(told):
                 _keep(self._regions, home, told)
                 answer = await self._send(self._bucket(place, told, bucket), method, key, query)
@@ -266,4 +270,4 @@ def _list_query(prefix: str, token: str | None, most: int) -> str:
 
 
 def _refusal(answer: _Answer) -> S3Refusal:
-    return S3Refusal(answer.facts.status, element_of(answer.body, "Code"), answer.facts.retry_after)
+    return S3Refusal(answer.facts.status, find_element_text(answer.body, "Code"), answer.facts.retry_after)

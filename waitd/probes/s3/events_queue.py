@@ -34,7 +34,7 @@ _AWS_HOST = re.compile(r"(?:sqs|sqs-fips)\.([a-z0-9-]+)\.(?:amazonaws\.com(?:\.c
 _CODE = re.compile(r"[A-Za-z0-9._#-]{1,80}")
 
 
-class QueueTrouble(Exception):  # noqa: N818 - reads as a sentence where it is raised
+class S3EventQueueError(Exception):
     """The queue cannot be read now; the message is for people and quotes no secret."""
 
 
@@ -73,7 +73,7 @@ class S3EventQueue:
                 try:
                     await self._read_some()
                     failures, told = 0, ""
-                except QueueTrouble as error:
+                except S3EventQueueError as error:
                     if str(error) != told:
                         told = str(error)
                         log.warning("s3_events_not_read", queue=self._queue_url, why=told)
@@ -114,17 +114,19 @@ class S3EventQueue:
                     place = await self._places.find_anew(self._whose)
                     status, body = await self._exchanged(place, action, arguments)
         except TimeoutError:
-            raise QueueTrouble("SQS does not answer.") from None
+            raise S3EventQueueError("SQS does not answer.") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise QueueTrouble(classify_error(error).message) from None
+            raise S3EventQueueError(classify_error(error).message) from None
         except (WaitdError, ValueError) as error:
-            raise QueueTrouble(f"The connection {self._whose.conn_id} cannot be used: {error}.") from None
+            raise S3EventQueueError(
+                f"The connection {self._whose.conn_id} cannot be used: {error}."
+            ) from None
         if status != 200:
-            raise QueueTrouble(f"SQS answered {status}: {_code(body) or 'no error code'}.")
+            raise S3EventQueueError(f"SQS answered {status}: {_code(body) or 'no error code'}.")
         try:
             answer = orjson.loads(body or b"{}")
         except orjson.JSONDecodeError:
-            raise QueueTrouble("The answer is not that of SQS.") from None
+            raise S3EventQueueError("The answer is not that of SQS.") from None
         return answer if isinstance(answer, dict) else {}
 
     async def _exchanged(

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import orjson
+from anyio import BrokenWorkerProcess
 
 from waitd.core.http.answer import RESULT_OMITTED, CredentialsRefused
 from waitd.core.waits.event import rfc3339
@@ -14,11 +15,11 @@ from waitd.core.waits.verdict import Pending, Success, Unreachable, Verdict
 from waitd.ports import Landing, Pokeable, Topic
 from waitd.probes.access.aws import AwsEndpoint
 from waitd.probes.cel.evaluation import RESULT_LIMIT
-from waitd.probes.cel.files import TooHeavy, checked
-from waitd.probes.s3.client import TOO_MANY, S3Client
-from waitd.probes.s3.listing import Sought, find
-from waitd.probes.s3.params import Look, S3KeyParams, S3KeyTarget, key_target, pattern_of
-from waitd.probes.s3.xml import File
+from waitd.probes.cel.files import unmet_check
+from waitd.probes.s3.client import TOO_MANY_KEYS, S3Client
+from waitd.probes.s3.listing import PatternMatches, list_matches
+from waitd.probes.s3.params import S3KeyOptions, S3KeyParams, S3KeyTarget, key_target, pattern_of
+from waitd.probes.s3.xml import S3Object
 
 #: A worker gets this share of the time that is left, so that its verdict comes before the caller's patience ends.
 _SHARE = 0.9
@@ -33,21 +34,21 @@ TOO_SLOW = Unreachable("condition_too_slow", "The check needs too much time or m
 class _Found(NamedTuple):
     """What each address matched. `cut`: a list was not read to its end, as nothing could depend on the rest."""
 
-    files: Sequence[Sequence[File]]
+    files: Sequence[Sequence[S3Object]]
     cut: bool = False
 
 
 class _Wanted(NamedTuple):
     """What equal waits are about."""
 
-    look: Look
+    look: S3KeyOptions
     addresses: tuple[tuple[str, str], ...]
 
 
 #: What became of each.
 _Answers = dict[_Wanted, _Found | Verdict]
 #: By bucket and beginning of its keys: the patterns that are looked for in that list.
-_Lists = dict[tuple[str, str], dict[tuple[str, str, bool], Sought]]
+_Lists = dict[tuple[str, str], dict[tuple[str, str, bool], PatternMatches]]
 
 
 class S3KeyProbe:
@@ -132,7 +133,7 @@ class S3KeyProbe:
             file = await self._client.head(place, bucket, key)
             if file is None:
                 return ABSENT if len(addresses) == 1 else _absent(bucket, key)
-            if not isinstance(file, File):
+            if not isinstance(file, S3Object):
                 return file
             files.append([file])
         return _Found(files)
@@ -152,7 +153,7 @@ class S3KeyProbe:
     ) -> _Answers | Verdict | CredentialsRefused:
         """What the patterns of each matched; of those that one pattern has already decided, the others are not looked for."""
         lists: _Lists = {}
-        parts: dict[_Wanted, list[Sought]] = {}
+        parts: dict[_Wanted, list[PatternMatches]] = {}
         for wanted in group:
             parts[wanted] = [_sought(lists, wanted.look, *address) for address in wanted.addresses]
         trouble: Verdict | None = None
@@ -160,7 +161,7 @@ class S3KeyProbe:
             undecided = {each for sought in parts.values() if not _decided(sought) for each in sought}
             looking = [each for each in patterns.values() if each in undecided]
             if looking:
-                told = await find(self._client, place, bucket, prefix, looking)
+                told = await list_matches(self._client, place, bucket, prefix, looking)
                 if isinstance(told, CredentialsRefused):
                     return told
                 if told is not None:
@@ -183,22 +184,22 @@ class S3KeyProbe:
             verdicts[wanted] = await self._judge(wanted.look, found, give_up, len(answers) - index)
         return verdicts
 
-    async def _judge(self, look: Look, found: _Found, give_up: float, sharers: int) -> Verdict:
+    async def _judge(self, look: S3KeyOptions, found: _Found, give_up: float, sharers: int) -> Verdict:
         shown = [[_shown(look.metadata, file) for file in files] for files in found.files]
         if look.check is not None:
             left = (give_up - time.monotonic()) * _SHARE / sharers
             try:
                 async with asyncio.timeout(max(left, 0.0)):
                     for files in shown:
-                        told = await checked(look.check, files, self._client.workers)
-                        if told is not None:
-                            return Pending("check", f"The keys are there; of check: {told}.")
-            except (TimeoutError, TooHeavy):
+                        unmet = await unmet_check(look.check, files, self._client.workers)
+                        if unmet is not None:
+                            return Pending("check", f"The keys exist; check: {unmet}.")
+            except (TimeoutError, BrokenWorkerProcess, MemoryError):
                 return TOO_SLOW
         payload = None if found.cut else [file for files in shown for file in files]
         if payload is None or len(orjson.dumps(payload)) > RESULT_LIMIT:
-            return Success(None, RESULT_OMITTED, "The keys are there.")
-        return Success(payload, "success", "The keys are there.")
+            return Success(None, RESULT_OMITTED, "The keys exist.")
+        return Success(payload, "success", "The keys exist.")
 
 
 def _wanted(pokeable: Pokeable) -> _Wanted:
@@ -206,25 +207,25 @@ def _wanted(pokeable: Pokeable) -> _Wanted:
     return _Wanted(target.look, target.addresses)
 
 
-def _sought(lists: _Lists, look: Look, bucket: str, text: str) -> Sought:
+def _sought(lists: _Lists, look: S3KeyOptions, bucket: str, text: str) -> PatternMatches:
     """The pattern among those of the list that it is looked for in; equal ones are one."""
     pattern, every = pattern_of(look.mode, text), look.check is not None
     patterns = lists.setdefault((bucket, pattern.prefix), {})
     which = (look.mode, text, every)
     sought = patterns.get(which)
     if sought is None:
-        sought = patterns[which] = Sought(pattern, every=every)
+        sought = patterns[which] = PatternMatches(pattern, every=every)
     return sought
 
 
-def _decided(sought: Sequence[Sought]) -> bool:
+def _decided(sought: Sequence[PatternMatches]) -> bool:
     return any(each.missing or each.too_many for each in sought)
 
 
-def _found(wanted: _Wanted, sought: Sequence[Sought], trouble: Verdict | None) -> _Found | Verdict:
+def _found(wanted: _Wanted, sought: Sequence[PatternMatches], trouble: Verdict | None) -> _Found | Verdict:
     for (bucket, text), each in zip(wanted.addresses, sought, strict=True):
         if each.too_many:
-            return TOO_MANY
+            return TOO_MANY_KEYS
         if each.missing:
             return NO_MATCH if len(sought) == 1 else _absent(bucket, text)
     if trouble is not None and not all(each.listed for each in sought):
@@ -241,11 +242,11 @@ def _absent(bucket: str, text: str) -> Pending:
     return Pending("absent", f"Not there: s3://{bucket}/{text}")
 
 
-def _shown(metadata: Sequence[str], file: File) -> dict[str, Any]:
+def _shown(metadata: Sequence[str], file: S3Object) -> dict[str, Any]:
     return {name: _SHOWN[name](file) for name in metadata}
 
 
-_SHOWN: Mapping[str, Callable[[File], Any]] = {
+_SHOWN: Mapping[str, Callable[[S3Object], Any]] = {
     "Key": lambda file: file.key,
     "Size": lambda file: file.size,
     "LastModified": lambda file: rfc3339(file.last_modified),

@@ -23,18 +23,18 @@ from waitd.core.waits.verdict import Failure, Pending, Success, Verdict
 from waitd.models import parsed
 from waitd.ports import Pokeable
 from waitd.probes.access.aws import AwsEndpoint
-from waitd.probes.access.aws_params import AwsTarget, account_problems, seed
-from waitd.probes.s3.client import MAX_PAGES, TOO_MANY, S3Client
+from waitd.probes.access.aws_params import AwsTarget, account_problems, coalescing_key
+from waitd.probes.s3.client import MAX_PAGES, TOO_MANY_KEYS, S3Client
 from waitd.probes.s3.params import (
     MAX_KEY,
     S3KeysUnchangedParams,
     bucket_problems,
     check_text,
 )
-from waitd.probes.s3.xml import Page
+from waitd.probes.s3.xml import ListPage
 
 #: How many keys' hashes, of 8 bytes, are kept of sets that are too large for the waits' own state.
-KNOWN_KEYS = 4 * 1024 * 1024
+CACHED_KEYS = 4 * 1024 * 1024
 
 
 class S3KeysUnchangedTarget(AwsTarget):
@@ -51,7 +51,7 @@ class S3KeysUnchangedTarget(AwsTarget):
     )
 
     def __init__(self, given: S3KeysUnchangedParams, namespace: str) -> None:
-        key = seed("s3_keys_unchanged", namespace, given, given.bucket_name, given.prefix)
+        key = coalescing_key("s3_keys_unchanged", namespace, given, given.bucket_name, given.prefix)
         super().__init__(given.whose, key, given.request_timeout)
         self.bucket = given.bucket_name
         self.prefix = given.prefix
@@ -63,10 +63,10 @@ class S3KeysUnchangedTarget(AwsTarget):
         self.previous_keys = None if given.allow_delete else frozenset(map(short, hashes))
 
 
-class KnownSets:
+class KeySetCache:
     """The short hashes of the sets that were seen last, by digest, as long as the daemon lives and there is room; the oldest give way."""
 
-    def __init__(self, most: int = KNOWN_KEYS) -> None:
+    def __init__(self, most: int = CACHED_KEYS) -> None:
         self._most = most
         self._held = 0
         self._sets: OrderedDict[Digest, array[int]] = OrderedDict()
@@ -97,7 +97,7 @@ class S3KeysUnchangedProbe:
 
     def __init__(self, client: S3Client) -> None:
         self._client = client
-        self._known = KnownSets()
+        self._known = KeySetCache()
 
     def parse(self, params: Mapping[str, Any], *, namespace: str) -> S3KeysUnchangedTarget:
         """The target that these parameters name.
@@ -139,14 +139,14 @@ class S3KeysUnchangedProbe:
         token: str | None = None
         for _ in range(MAX_PAGES):
             page = await self._client.page(place, target.bucket, target.prefix, token)
-            if not isinstance(page, Page):
+            if not isinstance(page, ListPage):
                 return page
             hashes += (hash_of(file.key) for file in page.files)
             moments += (file.last_modified for file in page.files)
             token = page.next_token
             if token is None:
                 return KeySet(digest_of(hashes), tuple(zip(hashes, moments, strict=True)) if keys else ())
-        return TOO_MANY
+        return TOO_MANY_KEYS
 
     def _judged(self, target: S3KeysUnchangedTarget, state: str | None, seen: KeySet, now: float) -> Verdict:
         try:

@@ -11,7 +11,7 @@ from waitd.probes.access.aws import AwsEndpoint
 from waitd.probes.cel.evaluation import RESULT_LIMIT
 from waitd.probes.s3.client import MAX_PAGES, S3Client
 from waitd.probes.s3.patterns import Pattern
-from waitd.probes.s3.xml import File, Page
+from waitd.probes.s3.xml import ListPage, S3Object
 
 #: The shortest that a file can be as JSON, `{"Size":0}`, in bytes: so many files are certainly too large a payload.
 CERTAINLY_TOO_MANY = RESULT_LIMIT // 10
@@ -19,7 +19,7 @@ CERTAINLY_TOO_MANY = RESULT_LIMIT // 10
 _INLINE_MATCHING = 8_000_000
 
 
-class Sought:
+class PatternMatches:
     """A pattern, and what it has matched.
 
     Attributes:
@@ -34,7 +34,7 @@ class Sought:
     def __init__(self, pattern: Pattern, *, every: bool) -> None:
         self.pattern = pattern
         self.every = every
-        self.files: list[File] = []
+        self.files: list[S3Object] = []
         self.listed = self.cut = self.too_many = False
 
     @property
@@ -43,8 +43,8 @@ class Sought:
         return self.listed and not self.files
 
 
-async def find(
-    client: S3Client, place: AwsEndpoint, bucket: str, prefix: str, sought: Collection[Sought]
+async def list_matches(
+    client: S3Client, place: AwsEndpoint, bucket: str, prefix: str, sought: Collection[PatternMatches]
 ) -> Verdict | CredentialsRefused | None:
     """Lists the keys that begin with `prefix` as far as somebody needs it; None, or what came instead of a list.
 
@@ -55,7 +55,7 @@ async def find(
     looking = list(sought)
     for _ in range(MAX_PAGES):
         page = await client.page(place, bucket, prefix, token)
-        if not isinstance(page, Page):
+        if not isinstance(page, ListPage):
             return page
         await _match(looking, page.files)
         token = page.next_token
@@ -71,7 +71,7 @@ async def find(
     return None
 
 
-async def _match(sought: Sequence[Sought], files: Sequence[File]) -> None:
+async def _match(sought: Sequence[PatternMatches], files: Sequence[S3Object]) -> None:
     size = sum(len(file.key) for file in files)
     done = 0
     for each in sought:
@@ -86,5 +86,5 @@ async def _match(sought: Sequence[Sought], files: Sequence[File]) -> None:
         done += work
 
 
-def _matching(pattern: Pattern, files: Sequence[File]) -> list[File]:
+def _matching(pattern: Pattern, files: Sequence[S3Object]) -> list[S3Object]:
     return [file for file in files if pattern.matches(file.key)]

@@ -12,8 +12,8 @@ from pydantic import BeforeValidator, Field, StringConstraints
 from waitd.core.errors import InvalidInput, Problem
 from waitd.models import parsed
 from waitd.probes.access.aws import AccountRef
-from waitd.probes.access.aws_params import AwsParams, AwsTarget, account_problems, seed
-from waitd.probes.cel.files import problem
+from waitd.probes.access.aws_params import AwsParams, AwsTarget, account_problems, coalescing_key
+from waitd.probes.cel.files import check_problem
 from waitd.probes.s3 import patterns
 
 #: The longest key that S3 takes, in bytes of UTF-8.
@@ -72,7 +72,7 @@ class S3KeysUnchangedParams(AwsParams):
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
-class Look:
+class S3KeyOptions:
     """All of an `s3_key` wait but its keys. Equal ones are one object while one of them is alive.
 
     Attributes:
@@ -91,7 +91,7 @@ class Look:
 Addresses = tuple[tuple[str, str], ...]
 
 
-class Share(str):
+class SharedListKey(str):
     """A coalescing key of waits on patterns that share their LISTs, while one of them is alive. `members`: their different patterns."""
 
     __slots__ = ("__weakref__", "members")
@@ -103,7 +103,7 @@ class S3KeyTarget(AwsTarget):
 
     __slots__ = ("addresses", "look")
 
-    def __init__(self, look: Look, addresses: Addresses, key: str) -> None:
+    def __init__(self, look: S3KeyOptions, addresses: Addresses, key: str) -> None:
         super().__init__(look.whose, key, look.request_timeout)
         self.look = look
         self.addresses = addresses
@@ -130,7 +130,7 @@ def key_target(params: Mapping[str, Any], *, namespace: str) -> S3KeyTarget:
             addresses.append(_address(text, given.bucket_name, mode))
         except ValueError as error:
             problems.append(Problem(pointer, str(error)))
-    wrong = None if given.check is None else problem(given.check)
+    wrong = None if given.check is None else check_problem(given.check)
     if wrong is not None:
         problems.append(Problem("/check", wrong))
     if problems:
@@ -138,9 +138,9 @@ def key_target(params: Mapping[str, Any], *, namespace: str) -> S3KeyTarget:
     look = _look(given, namespace, mode)
     where = tuple(dict.fromkeys(addresses))
     if mode == "key":
-        return S3KeyTarget(look, where, seed("s3_key", namespace, given, mode, where))
+        return S3KeyTarget(look, where, coalescing_key("s3_key", namespace, given, mode, where))
     lists = tuple(dict.fromkeys((bucket, pattern_of(mode, text).prefix) for bucket, text in where))
-    return S3KeyTarget(look, where, _share(seed("s3_key", namespace, given, "list", lists), where))
+    return S3KeyTarget(look, where, _share(coalescing_key("s3_key", namespace, given, "list", lists), where))
 
 
 def bucket_problems(pointer: str, bucket: str) -> Iterator[Problem]:
@@ -184,28 +184,28 @@ def pattern_of(mode: str, text: str) -> patterns.Pattern:
     return patterns.wildcard(text) if mode == "wildcard" else patterns.regex(text)
 
 
-def _look(given: S3KeyParams, namespace: str, mode: str) -> Look:
+def _look(given: S3KeyParams, namespace: str, mode: str) -> S3KeyOptions:
     wanted = METADATA if "*" in given.metadata_keys else tuple(dict.fromkeys(given.metadata_keys))
     key = (namespace, given.whose, mode, wanted, given.check, given.request_timeout)
     look = _looks.get(key)
     if look is None:
-        look = _looks[key] = Look(*key)
+        look = _looks[key] = S3KeyOptions(*key)
     return look
 
 
-_looks: WeakValueDictionary[tuple[Any, ...], Look] = WeakValueDictionary()
+_looks: WeakValueDictionary[tuple[Any, ...], S3KeyOptions] = WeakValueDictionary()
 
 
-def _share(key: str, where: Addresses) -> Share:
+def _share(key: str, where: Addresses) -> SharedListKey:
     """The coalescing key of waits that need the same LISTs; those with more different patterns than share them well have several."""
     share = _shares.get(key)
     if share is None or (len(share.members) >= MAX_SHARERS and where not in share.members):
         full = 0 if share is None else int(share.rpartition("/")[2]) + 1
-        share = _shares[key] = Share(f"{key}/{full}")
+        share = _shares[key] = SharedListKey(f"{key}/{full}")
         share.members = ()
     if where not in share.members:
         share.members += (where,)
     return share
 
 
-_shares: WeakValueDictionary[str, Share] = WeakValueDictionary()
+_shares: WeakValueDictionary[str, SharedListKey] = WeakValueDictionary()

@@ -9,7 +9,7 @@ from urllib.parse import unquote_plus
 from xml.etree import ElementTree as ET
 
 
-class File(NamedTuple):
+class S3Object(NamedTuple):
     """What S3 says of a key. `last_modified` is in Unix seconds."""
 
     key: str
@@ -18,14 +18,14 @@ class File(NamedTuple):
     etag: str
 
 
-class Page(NamedTuple):
+class ListPage(NamedTuple):
     """Up to 1,000 keys in the order of their bytes; `next_token` is None on the last page."""
 
-    files: list[File]
+    files: list[S3Object]
     next_token: str | None
 
 
-def file_of(key: str, headers: Mapping[str, str]) -> File | None:
+def object_from_head(key: str, headers: Mapping[str, str]) -> S3Object | None:
     """The object that the answer to a HEAD describes; None where it is no answer of an S3 store."""
     etag, modified = headers.get("ETag", ""), headers.get("Last-Modified", "")
     if not (etag or modified):
@@ -34,10 +34,10 @@ def file_of(key: str, headers: Mapping[str, str]) -> File | None:
     written = 0.0
     with suppress(ValueError):
         written = parsedate_to_datetime(modified).timestamp()
-    return File(key, int(size) if size.isdecimal() else 0, written, etag)
+    return S3Object(key, int(size) if size.isdecimal() else 0, written, etag)
 
 
-def element_of(body: bytes | None, name: str) -> str:
+def find_element_text(body: bytes | None, name: str) -> str:
     """The text of an element of an error; "" where there is none."""
     if not body or b"<!DOCTYPE" in body:
         return ""
@@ -48,7 +48,7 @@ def element_of(body: bytes | None, name: str) -> str:
     return next(((e.text or "").strip()[:64] for e in root.iter() if _local(e) == name), "")
 
 
-def page_of(body: bytes) -> Page:
+def parse_list_page(body: bytes) -> ListPage:
     """Reads a `ListBucketResult`.
 
     Raises:
@@ -67,13 +67,13 @@ def page_of(body: bytes) -> Page:
     for item in root.iterfind(f"{namespace}Contents"):
         said = {part.tag: part.text or "" for part in item}
         written = _moment(said.get(modified, ""))
-        files.append(File(decode(said[key]), int(said[size]), written, said.get(etag, "")))
+        files.append(S3Object(decode(said[key]), int(said[size]), written, said.get(etag, "")))
     if text(f"{namespace}IsTruncated") != "true":
-        return Page(files, None)
+        return ListPage(files, None)
     token = text(f"{namespace}NextContinuationToken")
     if not token:
         raise ValueError("there is more, and no way to it")
-    return Page(files, token)
+    return ListPage(files, token)
 
 
 def _local(element: ET.Element) -> str:

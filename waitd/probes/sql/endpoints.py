@@ -38,7 +38,7 @@ class SqlEndpoint(NamedTuple):
     connect: Callable[[], Awaitable[Any]]
 
 
-def place_of(connection: Connection) -> SqlEndpoint:
+def sql_endpoint(connection: Connection) -> SqlEndpoint:
     """Where a connection's database is.
 
     Raises:

@@ -11,17 +11,17 @@ from anyio import CapacityLimiter
 
 from waitd.core.http.answer import RESULT_OMITTED
 from waitd.core.waits.verdict import MESSAGE_LIMIT, Failure, Pending, Success, Verdict
-from waitd.probes.cel.evaluation import RESULT_LIMIT, message_of, payload_of
-from waitd.probes.cel.expressions import INLINE_COST, Language, Trouble, Type
-from waitd.probes.cel.workers import apart
+from waitd.probes.cel.evaluation import RESULT_LIMIT, evaluate_message, evaluate_payload
+from waitd.probes.cel.expressions import INLINE_COST, CelEnvironment, ErrorValue, Type
+from waitd.probes.cel.workers import run_in_worker
 
 Row = Mapping[str, Any]
 
-LANGUAGE = Language({"rows": Type.List(Type.Map(Type.STRING, Type.DYN))})
+ROWS_ENV = CelEnvironment({"rows": Type.List(Type.Map(Type.STRING, Type.DYN))})
 _WANTED = {"success_when": ("BOOL", "DYN"), "failure_when": ("BOOL", "DYN"), "message": ("STRING", "DYN")}
 
 
-class Sources(NamedTuple):
+class ConditionSources(NamedTuple):
     """A wait's conditions as text; None where it has none."""
 
     success_when: str | None = None
@@ -35,7 +35,7 @@ class Sources(NamedTuple):
         return any(self)
 
 
-class Seen(NamedTuple):
+class SelectedRows(NamedTuple):
     """Rows as conditions see them.
 
     Attributes:
@@ -53,7 +53,7 @@ class Seen(NamedTuple):
 def problem(name: str, source: str) -> str | None:
     """What is wrong with an expression, with line and column; None where it is fine."""
     try:
-        type_name = LANGUAGE.compile(source).type_name
+        type_name = ROWS_ENV.compile(source).type_name
     except ValueError as error:
         return str(error)
     wanted = _WANTED.get(name)
@@ -63,7 +63,7 @@ def problem(name: str, source: str) -> str | None:
 
 
 class _Variables:
-    """What `payload_of` and expressions ask for."""
+    """What `evaluate_payload` and expressions ask for."""
 
     __slots__ = ("raw", "rows")
 
@@ -72,7 +72,7 @@ class _Variables:
         self.raw = orjson.dumps(self.rows)
 
 
-def judge(sources: Sources, seen: Seen) -> Verdict:
+def evaluate_rows(sources: ConditionSources, seen: SelectedRows) -> Verdict:
     """What these conditions make of rows."""
     variables, note = _Variables(seen.rows), ""
     count = f"{len(seen.rows)} row{'' if len(seen.rows) == 1 else 's'}"
@@ -83,37 +83,37 @@ def judge(sources: Sources, seen: Seen) -> Verdict:
     ):
         if source is None:
             continue
-        value = LANGUAGE.compile(source).evaluate(variables)
+        value = ROWS_ENV.compile(source).evaluate(variables)
         if value is True:
             decided = verdict
             break
         if value is not False:
-            note = f"; {name}: {value if isinstance(value, Trouble) else 'not a boolean'}"
+            note = f"; {name}: {value if isinstance(value, ErrorValue) else 'not a boolean'}"
     if decided is None and sources.success_when is None and seen.first_is_true:
         decided = Success
     message = None
     if sources.message is not None:
-        message = message_of(LANGUAGE.compile(sources.message), variables)
+        message = evaluate_message(ROWS_ENV.compile(sources.message), variables)
     if decided is None:
         return Pending("pending" if seen.rows else "no_rows", (message or f"{count}{note}")[:MESSAGE_LIMIT])
-    result = None if sources.result is None else LANGUAGE.compile(sources.result)
-    payload, omitted = payload_of(result, variables)
+    result = None if sources.result is None else ROWS_ENV.compile(sources.result)
+    payload, omitted = evaluate_payload(result, variables)
     reason = RESULT_OMITTED if omitted else "success" if decided is Success else "failure"
     if decided is Success:
         return Success(payload, reason, message or count)
     return Failure(reason, message or f"failure_when: {count}", payload)
 
 
-async def judged(sources: Sources, seen: Seen, limiter: CapacityLimiter) -> Verdict:
-    """The same as `judge`, wherever it is best done. The caller bounds it in time.
+async def evaluate(sources: ConditionSources, seen: SelectedRows, limiter: CapacityLimiter) -> Verdict:
+    """The same as `evaluate_rows`, wherever it is best done. The caller bounds it in time.
 
     Raises:
         anyio.BrokenWorkerProcess, MemoryError: an expression asked for more memory than there is.
     """
-    expressions = [LANGUAGE.compile(source) for source in sources if source is not None]
+    expressions = [ROWS_ENV.compile(source) for source in sources if source is not None]
     cells = sum(len(row) for row in seen.rows)
     cost = sum(each.cost(seen.size, cells + seen.size // 4) for each in expressions)
     if cost <= INLINE_COST and seen.size <= RESULT_LIMIT:
-        return judge(sources, seen)
-    verdict: Verdict = await apart(judge, sources, seen, limiter=limiter)
+        return evaluate_rows(sources, seen)
+    verdict: Verdict = await run_in_worker(evaluate_rows, sources, seen, limiter=limiter)
     return verdict

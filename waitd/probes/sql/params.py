@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from waitd import models
 from waitd.core.errors import InvalidInput, Problem
 from waitd.models import Strict, parsed
-from waitd.probes.sql.evaluation import Sources, problem
+from waitd.probes.sql.evaluation import ConditionSources, problem
 
 #: The longest statement, in characters, and the longest that one poke may take, in seconds.
 MAX_SQL = 16 * 1024
@@ -59,7 +59,7 @@ class SqlTarget(NamedTuple):
     """What a wait of kind `sql` asks, and what it makes of the answer."""
 
     query: Query
-    sources: Sources
+    sources: ConditionSources
     key: str
 
     @property
@@ -80,7 +80,7 @@ def sql_target(params: Mapping[str, Any], *, namespace: str) -> SqlTarget:
         InvalidInput: with pointers relative to `params`.
     """
     given = parsed(SqlParams, dict(params))
-    sources = Sources(given.success_when, given.failure_when, given.message, given.result)
+    sources = ConditionSources(given.success_when, given.failure_when, given.message, given.result)
     problems = [
         Problem(f"/{name}", wrong)
         for name, source in sources._asdict().items()

@@ -21,9 +21,9 @@ from waitd.core.connections.connection import Connection
 from waitd.core.waits.verdict import Unreachable
 from waitd.probes.sql.endpoints import SqlEndpoint
 from waitd.probes.sql.errors import TOO_LARGE
-from waitd.probes.sql.evaluation import Seen
+from waitd.probes.sql.evaluation import SelectedRows
 from waitd.probes.sql.params import Query
-from waitd.probes.sql.read_limit import bounded
+from waitd.probes.sql.read_limit import limit_reads
 
 #: The most rows that conditions see, and the most bytes of them as JSON.
 MAX_ROWS = 100
@@ -48,7 +48,7 @@ class QueryResult(NamedTuple):
     rows: Sequence[Sequence[Any]]
 
 
-class Databases:
+class DatabasePools:
     """The databases by conn_id."""
 
     def __init__(self, connections_per_database: int) -> None:
@@ -63,7 +63,7 @@ class Databases:
 
     async def ask(
         self, connection: Connection, place: SqlEndpoint, query: Query, most: int
-    ) -> Seen | Unreachable:
+    ) -> SelectedRows | Unreachable:
         """The first rows of a query, up to `most`.
 
         Raises:
@@ -74,7 +74,7 @@ class Databases:
         raw, bound, whole = None, None, False
         try:
             raw = (await conn.get_raw_connection()).driver_connection
-            bound = bounded(raw)
+            bound = limit_reads(raw)
             answer, whole = await _ASK[place.dialect](conn, query, most)
             if whole:
                 await conn.rollback()
@@ -188,13 +188,13 @@ def _statement(query: Query) -> str:
     return query.sql.rstrip().removesuffix(";")
 
 
-def _seen(answer: QueryResult, most: int) -> Seen | Unreachable:
+def _seen(answer: QueryResult, most: int) -> SelectedRows | Unreachable:
     kept = answer.rows[:most]
     rows = [dict(zip(answer.columns, map(plain, row), strict=True)) for row in kept]
     size = len(orjson.dumps(rows))
     if size > MAX_BYTES:
         return TOO_LARGE
-    return Seen(rows, size, bool(kept and kept[0] and kept[0][0]), len(answer.rows) > most)
+    return SelectedRows(rows, size, bool(kept and kept[0] and kept[0][0]), len(answer.rows) > most)
 
 
 def plain(value: Any) -> Any:  # noqa: PLR0911 - a type each

@@ -16,11 +16,11 @@ from waitd.outgoing import Outgoing
 from waitd.ports import Connections, Pokeable
 from waitd.probes.access.http import NO_CREDENTIALS, UNKNOWN_CONNECTION
 from waitd.probes.cel.workers import WORKERS
-from waitd.probes.sql.endpoints import place_of
+from waitd.probes.sql.endpoints import sql_endpoint
 from waitd.probes.sql.errors import verdict_of_error
-from waitd.probes.sql.evaluation import Seen, Sources, judged
+from waitd.probes.sql.evaluation import ConditionSources, SelectedRows, evaluate
 from waitd.probes.sql.params import Query, SqlParams, SqlTarget, sql_target
-from waitd.probes.sql.pool import MAX_ROWS, Databases
+from waitd.probes.sql.pool import MAX_ROWS, DatabasePools
 from waitd.probes.transport.client import classify_error
 
 #: A worker gets this share of the time that is left, so that its verdict comes before the caller's patience ends.
@@ -48,7 +48,7 @@ class SqlProbe:
         """`outgoing` holds the egress rules, default: those that always hold."""
         self._connections = connections
         self._outgoing = outgoing or Outgoing()
-        self._databases = Databases(connections_per_database)
+        self._databases = DatabasePools(connections_per_database)
         self._limiter = CapacityLimiter(WORKERS)
 
     async def __aenter__(self) -> Self:
@@ -71,7 +71,7 @@ class SqlProbe:
         """The database where it is known, else `connection <conn_id>`."""
         connection = self._connections.cached_any(target.conn_id)
         try:
-            return f"connection {target.conn_id}" if connection is None else place_of(connection).origin
+            return f"connection {target.conn_id}" if connection is None else sql_endpoint(connection).origin
         except ValueError:
             return f"connection {target.conn_id}"
 
@@ -82,7 +82,7 @@ class SqlProbe:
         give_up = asyncio.get_running_loop().time() + query.request_timeout
         most = MAX_ROWS if any(target.sources.needs_rows for target in targets) else 1
         seen = await self._look(query, most)
-        if not isinstance(seen, Seen):
+        if not isinstance(seen, SelectedRows):
             return [seen] * len(targets)
         different = dict.fromkeys(target.sources for target in targets)
         verdicts = {
@@ -91,7 +91,7 @@ class SqlProbe:
         }
         return [verdicts[target.sources] for target in targets]
 
-    async def _look(self, query: Query, most: int) -> Seen | Verdict:
+    async def _look(self, query: Query, most: int) -> SelectedRows | Verdict:
         """The rows; where the login is refused, they are asked for once more, with one that was looked up afresh."""
         try:
             connection = await self._connections.get(query.conn_id)
@@ -107,15 +107,15 @@ class SqlProbe:
 
     async def _asked(
         self, connection: Connection, query: Query, most: int
-    ) -> Seen | Verdict | CredentialsRefused:
+    ) -> SelectedRows | Verdict | CredentialsRefused:
         try:
-            place = place_of(connection)
+            place = sql_endpoint(connection)
             if place.host is not None and place.port is not None:
                 self._outgoing.judge_host(place.host, place.port, HostSource.BY_OPERATOR)
         except EgressRefused as error:
             return Unreachable("egress_refused", f"No query may go there: {error.why}.")
         except ValueError as error:
-            return Unreachable("connection_invalid", f"The connection cannot be used so: {error}.")
+            return Unreachable("connection_invalid", f"The connection cannot be used for this wait: {error}.")
         try:
             return await self._databases.ask(connection, place, query, most)
         except Exception as error:  # noqa: BLE001 - whatever a database brings about is its own waits' verdict
@@ -124,7 +124,9 @@ class SqlProbe:
                 log.warning("poke_failed", error=type(error).__name__)
             return verdict
 
-    async def _judged(self, sources: Sources, seen: Seen, give_up: float, sharers: int) -> Verdict:
+    async def _judged(
+        self, sources: ConditionSources, seen: SelectedRows, give_up: float, sharers: int
+    ) -> Verdict:
         if not sources.needs_rows:  # whatever others who ask the same look at
             seen = seen._replace(rows=seen.rows[:1], cut=False)
         if seen.cut:
@@ -132,6 +134,6 @@ class SqlProbe:
         left = (give_up - asyncio.get_running_loop().time()) * _SHARE / sharers
         try:
             async with asyncio.timeout(max(left, 0.0)):
-                return await judged(sources, seen, self._limiter)
+                return await evaluate(sources, seen, self._limiter)
         except (TimeoutError, BrokenWorkerProcess, MemoryError):
             return _TOO_SLOW

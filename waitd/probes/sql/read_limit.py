@@ -10,7 +10,7 @@ from typing import Any
 MAX_READ = 4 * 1024 * 1024
 
 
-class Bounded(asyncio.Protocol):
+class ByteLimitedProtocol(asyncio.Protocol):
     """A driver's protocol, as long as it does not get more than it may."""
 
     def __init__(self, transport: asyncio.Transport, driver: asyncio.Protocol) -> None:
@@ -41,7 +41,7 @@ class Bounded(asyncio.Protocol):
             self._driver.data_received(data)
 
 
-def bounded(connection: Any) -> Bounded | None:
+def limit_reads(connection: Any) -> ByteLimitedProtocol | None:
     """The bound of a connection of asyncpg or aiomysql, at its beginning; None for a file, which has its own."""
     transport = getattr(connection, "_transport", None)
     if transport is None:
@@ -49,8 +49,8 @@ def bounded(connection: Any) -> Bounded | None:
     if transport is None:
         return None
     protocol = transport.get_protocol()
-    if not isinstance(protocol, Bounded):
-        protocol = Bounded(transport, protocol)
+    if not isinstance(protocol, ByteLimitedProtocol):
+        protocol = ByteLimitedProtocol(transport, protocol)
         transport.set_protocol(protocol)
     protocol.begin()
     return protocol

@@ -10,21 +10,21 @@ from anyio import CapacityLimiter
 
 from waitd.core.waits.submission import Handle
 from waitd.core.waits.verdict import MESSAGE_LIMIT
-from waitd.probes.cel.evaluation import INLINE_BODY, Response
-from waitd.probes.cel.expressions import INLINE_COST, Trouble
-from waitd.probes.cel.workers import apart
-from waitd.probes.submit.plan import LANGUAGE
+from waitd.probes.cel.evaluation import INLINE_BODY, ResponseVariables
+from waitd.probes.cel.expressions import INLINE_COST, ErrorValue
+from waitd.probes.cel.workers import run_in_worker
+from waitd.probes.submit.plan import HANDLE_ENV
 
 #: The largest handle as JSON, in bytes.
 MAX_HANDLE = 2048
 
 
-class Seen:
+class SubmitResponse:
     """An answer as these expressions see it: `waitd.probes.cel.evaluation.Response`, and the idempotency key."""
 
     __slots__ = ("key", "response")
 
-    def __init__(self, response: Response, key: str) -> None:
+    def __init__(self, response: ResponseVariables, key: str) -> None:
         self.response = response
         self.key = key
 
@@ -49,53 +49,55 @@ class Seen:
         return self.response.text
 
 
-async def handle_in(source: str, seen: Seen, limiter: CapacityLimiter) -> Handle | Trouble | None:
+async def evaluate_handle(
+    source: str, seen: SubmitResponse, limiter: CapacityLimiter
+) -> Handle | ErrorValue | None:
     """The handle that an answer names; None where it says null, Trouble where there is none.
 
     Raises:
         anyio.BrokenWorkerProcess, MemoryError: the expression asked for more memory than there is.
     """
     value = await _value(source, seen, limiter)
-    return value if value is None or isinstance(value, Trouble) else _handle(value)
+    return value if value is None or isinstance(value, ErrorValue) else _handle(value)
 
 
-async def message_in(source: str | None, seen: Seen, limiter: CapacityLimiter) -> str | None:
-    """The sentence that an expression makes of an answer; None where there is none. Raises as `handle_in` does."""
+async def evaluate_refusal(source: str | None, seen: SubmitResponse, limiter: CapacityLimiter) -> str | None:
+    """The sentence that an expression makes of an answer; None where there is none. Raises as `evaluate_handle` does."""
     value = None if source is None else await _value(source, seen, limiter)
-    return value[:MESSAGE_LIMIT] if isinstance(value, str) and not isinstance(value, Trouble) else None
+    return value[:MESSAGE_LIMIT] if isinstance(value, str) and not isinstance(value, ErrorValue) else None
 
 
-async def _value(source: str, seen: Seen, limiter: CapacityLimiter) -> Any:
+async def _value(source: str, seen: SubmitResponse, limiter: CapacityLimiter) -> Any:
     response = seen.response
     if response.raw is None:
-        return Trouble("the body is over 1 MiB")
+        return ErrorValue("the body is over 1 MiB")
     size = len(response.raw) + sum(map(len, response.headers.values()))
-    expression = LANGUAGE.compile(source)
+    expression = HANDLE_ENV.compile(source)
     if size <= INLINE_BODY and expression.cost(size, size // 2) <= INLINE_COST:
         return expression.evaluate(seen)
     parts = (response.status, response.headers, response.raw, response.charset)
-    return await apart(_in_worker, source, seen.key, *parts, limiter=limiter)
+    return await run_in_worker(_in_worker, source, seen.key, *parts, limiter=limiter)
 
 
 def _in_worker(source: str, key: str, *response: Any) -> Any:
-    return LANGUAGE.compile(source).evaluate(Seen(Response(*response), key))
+    return HANDLE_ENV.compile(source).evaluate(SubmitResponse(ResponseVariables(*response), key))
 
 
-def _handle(value: Any) -> Handle | Trouble:
+def _handle(value: Any) -> Handle | ErrorValue:
     """A value as a handle: text, a whole number, or a map of plain values."""
     if isinstance(value, Mapping):
         if not value or not all(isinstance(name, str) and _is_plain(item) for name, item in value.items()):
-            return Trouble("it is no map of strings, numbers and booleans")
+            return ErrorValue("it is no map of strings, numbers and booleans")
         handle: Handle = dict(value)
     elif isinstance(value, str | int) and not isinstance(value, bool) and value != "":
         handle = value
     else:
-        return Trouble("it is neither a string, nor a whole number, nor a map of them")
+        return ErrorValue("it is neither a string, nor a whole number, nor a map of them")
     try:
         size = len(orjson.dumps(handle))
     except TypeError:  # text that is no Unicode, a number of more than 64 bits
-        return Trouble("it cannot be written as JSON")
-    return Trouble(f"it has more than {MAX_HANDLE} bytes") if size > MAX_HANDLE else handle
+        return ErrorValue("it cannot be written as JSON")
+    return ErrorValue(f"it has more than {MAX_HANDLE} bytes") if size > MAX_HANDLE else handle
 
 
 def _is_plain(value: Any) -> bool:

@@ -27,26 +27,26 @@ def has_placeholder(value: Any) -> bool:
     return next(_found(value), None) is not None
 
 
-def names_in(params: Mapping[str, Any]) -> frozenset[str]:
+def placeholder_names(params: Mapping[str, Any]) -> frozenset[str]:
     """The placeholders in parameters of kind `http`, without braces: `idempotency_key`, `handle`, `handle.NAME`."""
     return frozenset(name for field in FIELDS for name in _found(params.get(field)))
 
 
-def misplaced(params: Mapping[str, Any]) -> Iterator[Problem]:
+def misplaced_placeholders(params: Mapping[str, Any]) -> Iterator[Problem]:
     """Placeholders of parameters that stand where they are not filled."""
     for field in _WRONG_FIELDS:
         if has_placeholder(params.get(field)):
             yield Problem(pointer([field]), f"placeholders stand in {', '.join(FIELDS)} only")
 
 
-def location_in(params: Mapping[str, Any]) -> str | None:
+def location_part(params: Mapping[str, Any]) -> str | None:
     """Which part of the handle is a URL, because it is the whole endpoint: "" the handle itself, else a name; None: no part is."""
     endpoint = params.get("endpoint")
     found = _LOCATION.fullmatch(endpoint) if isinstance(endpoint, str) else None
     return None if found is None else found[1] or ""
 
 
-def filled(params: Mapping[str, Any], key: str, handle: Handle | None = None) -> dict[str, Any]:
+def fill(params: Mapping[str, Any], key: str, handle: Handle | None = None) -> dict[str, Any]:
     """Parameters of kind `http` with their placeholders filled.
 
     Raises:

@@ -19,7 +19,7 @@ strings, numbers and booleans. `handle_into` says how it gets into the wait's pa
 them, which is what a preset wants whose handle is `{'job_id': body.jobId}`.
 
 A kind of its own derives the model of its `submit` from `SubmitParams`, so that what is common has the same names everywhere, and hands
-the model's fields on (`common_of`). `check_calls` checks the calls of a finished request as kind `http` checks its own parameters.
+the model's fields on (`common_fields`). `check_calls` checks the calls of a finished request as kind `http` checks its own parameters.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -32,15 +32,15 @@ from waitd.core.errors import InvalidInput, Problem
 from waitd.core.waits.submission import Handle, SubmitRules
 from waitd.core.waits.wait import WaitId
 from waitd.models import Key, Strict
-from waitd.probes.cel.expressions import Language, Type
-from waitd.probes.submit.placeholders import filled, misplaced, names_in
+from waitd.probes.cel.expressions import CelEnvironment, Type
+from waitd.probes.submit.placeholders import fill, misplaced_placeholders, placeholder_names
 
 #: Statuses of a cancel request that say that there is nothing to cancel any more.
 GONE = frozenset({404, 409, 410})
 #: How long a call may take that does not say, seconds.
 REQUEST_TIMEOUT = 30.0
 #: What the expressions about an answer to these calls may name.
-LANGUAGE = Language(
+HANDLE_ENV = CelEnvironment(
     {
         "status": Type.INT,
         "headers": Type.Map(Type.STRING, Type.STRING),
@@ -167,13 +167,13 @@ class SubmitRequest:
     def params_with(self, params: Mapping[str, Any], handle: Handle, wait_id: WaitId) -> Mapping[str, Any]:
         """See `waitd.ports.SubmitPlan`."""
         if self.handle_into == "placeholders":
-            return filled(params, self.key_of(wait_id), handle)
+            return fill(params, self.key_of(wait_id), handle)
         if not isinstance(handle, Mapping):
             raise ValueError("the handle is no map of params")  # noqa: TRY004 - a value of the other side, not of ours
         return {**params, **handle}
 
 
-def common_of(given: SubmitParams) -> dict[str, Any]:
+def common_fields(given: SubmitParams) -> dict[str, Any]:
     """The fields of a `SubmitRequest` that come from what every `submit` may hold."""
     return {
         "on_conflict": given.on_conflict,
@@ -187,12 +187,12 @@ def check_expression(place: str, source: str | None) -> Iterator[Problem]:
     if source is None:
         return
     try:
-        LANGUAGE.compile(source)
+        HANDLE_ENV.compile(source)
     except ValueError as error:
         yield Problem(place, str(error))
 
 
-class Sample(dict[str, Any]):
+class _SampleHandle(dict[str, Any]):
     """A handle that has every value, to check parameters by."""
 
     def __contains__(self, _: object) -> bool:
@@ -213,24 +213,24 @@ def check_call(
         check: raises InvalidInput where they are wrong as parameters of kind `http`.
         handle: whether there is a handle yet.
     """
-    if wrong := [*misplaced(params)]:
+    if wrong := [*misplaced_placeholders(params)]:
         yield from (Problem(place + problem.pointer, problem.detail) for problem in wrong)
         return
-    names = names_in(params)
+    names = placeholder_names(params)
     if not handle and (early := sorted(name for name in names if name.startswith("handle"))):
         yield Problem(place, f"{{{early[0]}}} is known only after the job was submitted")
         return
     try:
-        check(sampled(params))
+        check(with_sample_values(params))
     except InvalidInput as error:
         yield from error.below(place).problems
     except ValueError as error:
         yield Problem(place, str(error))
 
 
-def sampled(params: Mapping[str, Any], location: str = "/1") -> Mapping[str, Any]:
+def with_sample_values(params: Mapping[str, Any], location: str = "/1") -> Mapping[str, Any]:
     """Parameters with placeholders filled as they might be. `location`: where an endpoint leads that is a handle."""
-    whole = {name for name in names_in(params) if name == "handle"}
-    handle: Handle = "1" if whole else Sample()
-    done = filled(params, "00000000-0000-7000-8000-000000000000", handle)
+    whole = {name for name in placeholder_names(params) if name == "handle"}
+    handle: Handle = "1" if whole else _SampleHandle()
+    done = fill(params, "00000000-0000-7000-8000-000000000000", handle)
     return {**done, "endpoint": location} if done.get("endpoint") == "1" else done
