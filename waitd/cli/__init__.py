@@ -15,6 +15,7 @@ from waitd.cli import (
     config,
     cost,
     demo,
+    docs,
     export_import,
     keys,
     migrate,
@@ -95,6 +96,7 @@ keys.register(app)
 presets.register(app)
 config.register(app)
 migrate.register(app)
+docs.register(app)
 
 
 def main() -> None:

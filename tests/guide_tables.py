@@ -1,6 +1,7 @@
-"""The README's tables, made from the code. `python tests/readme_tables.py` writes them; `test_readme.py` holds the file against them.
+"""Tables of the guides that are generated from the code.
 
-Each stands between `<!-- table: NAME -->` and `<!-- end -->`.
+`python tests/guide_tables.py` writes them, and `test_guides.py` compares the files with them. Each
+table stands between `<!-- table: NAME -->` and `<!-- end -->`.
 """
 
 import re
@@ -32,7 +33,25 @@ from waitd.sinks.brokers.redis import RedisParams
 from waitd.sinks.brokers.sqs import SqsParams
 from waitd.sinks.webhook import WebhookParams
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+#: Every guide that people read; all of them are checked by `test_guides.py`.
+GUIDES = [
+    README,
+    *(
+        ROOT / folder / "README.md"
+        for folder in (
+            "waitd",
+            "waitd/probes",
+            "waitd/sinks",
+            "waitd/airflow",
+            "waitd/api",
+            "config",
+            "deploy",
+            "tests",
+        )
+    ),
+]
 KINDS: Mapping[str, type[BaseModel]] = {
     "http": HttpParams, "s3_key": S3KeyParams, "s3_keys_unchanged": S3KeysUnchangedParams,
     "aws_waiter": AwsWaiterParams, "sql": SqlParams, "signal": SignalParams,
@@ -41,8 +60,8 @@ SINKS: Mapping[str, type[BaseModel]] = {
     "webhook": WebhookParams, "airflow": AirflowParams, "sqs": SqsParams, "redis": RedisParams, "nats": NatsParams, "kafka": KafkaParams,
     "amqp": AmqpParams,
 }  # fmt: skip
-#: Defaults that depend on who runs it.
-WORDS = {"state_dir": "`$XDG_STATE_HOME/waitd`, else `~/.local/state/waitd`"}
+#: Defaults that depend on the user who runs waitd.
+DESCRIBED_DEFAULTS = {"state_dir": "`$XDG_STATE_HOME/waitd`, else `~/.local/state/waitd`"}
 
 
 def tables() -> dict[str, str]:
@@ -77,8 +96,8 @@ def _rows(model: type[BaseModel], prefix: Sequence[str] = (), within: str = "") 
 
 def _default(name: str, field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True)
-    if name in WORDS:
-        return WORDS[name]
+    if name in DESCRIBED_DEFAULTS:
+        return DESCRIBED_DEFAULTS[name]
     if value is PydanticUndefined:
         return "required"
     if value is None or value in ({}, [], (), "") or isinstance(value, SecretStr):
@@ -112,18 +131,25 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |".replace("|  |", "| |") for line in lines)
 
 
-def with_tables(text: str) -> str:
-    """The text, each of its tables as it should be."""
-    made = tables()
+def with_tables(texts: Mapping[Path, str]) -> dict[Path, str]:
+    """The texts of all guides, each table replaced by what the code says."""
+    generated = tables()
 
-    def filled(match: re.Match[str]) -> str:
-        return f"<!-- table: {match[1]} -->\n{made.pop(match[1])}\n<!-- end -->"
+    def replaced(match: re.Match[str]) -> str:
+        return f"<!-- table: {match[1]} -->\n{generated.pop(match[1])}\n<!-- end -->"
 
-    text = re.sub(r"<!-- table: ([\w ]+) -->\n.*?<!-- end -->", filled, text, flags=re.DOTALL)
-    assert not made, f"the README has no place for: {', '.join(made)}"
-    return text
+    pattern = re.compile(r"<!-- table: ([\w ]+) -->\n.*?<!-- end -->", flags=re.DOTALL)
+    filled = {path: pattern.sub(replaced, text) for path, text in texts.items()}
+    assert not generated, f"no guide has a place for: {', '.join(generated)}"
+    return filled
+
+
+def read_guides() -> dict[Path, str]:
+    """The texts of all guides by their paths."""
+    return {path: path.read_text("utf-8") for path in GUIDES}
 
 
 if __name__ == "__main__":
-    README.write_text(with_tables(README.read_text("utf-8")), "utf-8")
-    sys.stdout.write(f"{README} is up to date\n")
+    for path, text in with_tables(read_guides()).items():
+        path.write_text(text, "utf-8")
+    sys.stdout.write("the guides' tables are up to date\n")

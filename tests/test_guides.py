@@ -1,16 +1,17 @@
-"""The README is held against the code: its tables, its commands, its examples, and where its links lead."""
+"""The guides match the code: their tables, commands, examples and links."""
 
 import json
 import re
 import shlex
 from collections.abc import AsyncIterator, Iterator
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
 import typer
-from readme_tables import KINDS, README, SINKS, with_tables
+from guide_tables import KINDS, README, ROOT, SINKS, read_guides, with_tables
 
 from waitd.api.route_table import Handlers, table
 from waitd.app import Parts, open_parts
@@ -21,7 +22,11 @@ from waitd.models import WaitRequest, parsed
 from waitd.probes.presets.probe import PresetProbe
 from waitd.settings import Settings
 
-TEXT = README.read_text("utf-8")
+GUIDES = read_guides()
+TEXT = "\n".join(GUIDES.values())
+API, DAGS, KIND_PAGE, SINK_PAGE = (
+    GUIDES[ROOT / "waitd" / name / "README.md"] for name in ("api", "airflow", "probes", "sinks")
+)
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", TEXT, flags=re.DOTALL | re.MULTILINE)
 
 
@@ -34,19 +39,19 @@ async def parts() -> AsyncIterator[Parts]:
 def test_the_tables_are_those_of_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("COLUMNS", "TERMINAL_WIDTH"):
         monkeypatch.delenv(name, raising=False)
-    assert with_tables(TEXT) == TEXT, "run `python tests/readme_tables.py`"
+    assert with_tables(GUIDES) == GUIDES, "run `python tests/guide_tables.py`"
 
 
 def test_every_kind_and_sink_has_its_table_and_its_line(parts: Parts) -> None:
     assert set(KINDS) == {kind for kind, probe in parts.probes.items() if not isinstance(probe, PresetProbe)}
     assert set(SINKS) == set(parts.sinks)
-    assert [name for name in KINDS if f"### Kind `{name}`" not in TEXT] == []
-    delivered = TEXT.partition("| Sink | Delivered when |")[2].partition("\n\n")[0]
+    assert [name for name in KINDS if f"## Kind `{name}`" not in KIND_PAGE] == []
+    delivered = SINK_PAGE.partition("| Sink | Delivered when |")[2].partition("\n\n")[0]
     assert re.findall(r"^\| `(\w+)`", delivered, flags=re.MULTILINE) == list(SINKS)
 
 
 def test_every_route_is_in_the_table_of_the_api() -> None:
-    lines = TEXT.partition("## API")[2].partition("\n\n|")[2].partition("\n\n")[0]
+    lines = API.partition("## API")[2].partition("\n\n|")[2].partition("\n\n")[0]
     routes = table(Handlers(*(MagicMock() for _ in Handlers._fields)))
     missing = []
     for route in routes:
@@ -62,7 +67,7 @@ def commands() -> Iterator[list[str]]:
     shell = "\n".join(text for language, text in BLOCKS if language == "sh").replace("\\\n", " ")
     prose = re.sub(r"^```.*?^```", "", TEXT, flags=re.DOTALL | re.MULTILINE)
     spans = (span.replace("\n", " ").replace("\\|", "|") for span in re.findall(r"`([^`]+)`", prose))
-    spoken = "\n".join(span for span in spans if span.startswith("waitd "))
+    spoken = "\n".join(span for span in spans if re.match(r"waitd [a-z]", span))
     for line in f"{shell}\n{spoken}".splitlines():
         if not re.search(r"(^|[\s/])waitd\s", line):
             continue
@@ -136,20 +141,46 @@ async def test_every_connection_shown_can_be_read() -> None:
         assert connection is not None
 
 
-def test_every_link_into_the_repository_leads_somewhere() -> None:
-    targets = [target for target in re.findall(r"\]\(([^)]+)\)", TEXT) if "://" not in target]
-    assert targets
-    assert [target for target in targets if not (README.parent / target.partition("#")[0]).exists()] == []
+def anchors(text: str) -> set[str]:
+    """The anchors that GitHub gives to the headings of a page."""
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.+)$", prose, flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", GUIDES[page]) if "://" not in link]
+    for link in links:
+        target, _, anchor = link.partition("#")
+        file = page.parent / target if target else page
+        assert file.exists(), link
+        if anchor:
+            assert anchor in anchors(file.read_text("utf-8")), link
+
+
+def test_every_guide_begins_with_who_needs_it_and_the_readme_leads_to_it() -> None:
+    for page, text in GUIDES.items():
+        if page != README:
+            assert re.match(r"# .+\n\nFor ", text), page
+            assert f"({page.relative_to(ROOT)})" in GUIDES[README], page
+    assert len(GUIDES[README].splitlines()) <= 220
 
 
 def test_every_folder_and_test_that_is_named_is_there() -> None:
     named = re.findall(r"`((?:waitd|tests)/[\w/.]+)`", TEXT)
     assert named
-    assert [path for path in named if not (README.parent / path).exists()] == []
+    assert [path for path in named if not (ROOT / path).exists()] == []
 
 
 def test_every_test_that_is_named_is_there() -> None:
     named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", TEXT)
     assert named
-    there = {path: (README.parent / path).read_text("utf-8") for path in {path for path, _ in named}}
+    there = {path: (ROOT / path).read_text("utf-8") for path in {path for path, _ in named}}
     assert [test for path, test in named if f"def {test}(" not in there[path]] == []
+
+
+def test_the_dag_in_the_guide_is_the_one_that_a_real_airflow_runs() -> None:
+    """`tests/e2e/airflow/test_presets_of_airflow.py` runs it."""
+    dag = ROOT / "tests" / "e2e" / "airflow" / "dags" / "sync_orders.py"
+    assert f"```python\n{dag.read_text('utf-8')}```\n" in DAGS
