@@ -18,7 +18,7 @@ from waitd.connections.environment import EnvironmentResolver
 from waitd.core.waits.verdict import Pending, Success, Unreachable, Verdict
 from waitd.core.waits.wait import Progress
 from waitd.metrics import Instruments
-from waitd.probes.s3.factory import s3_probes
+from waitd.probes.optional import optional_probes
 
 MARKER = "jobs/succeed/0/j/_SUCCESS"
 
@@ -95,7 +95,7 @@ async def look(served: Urls) -> AsyncIterator[Callable[..., Any]]:
         now=asyncio.get_running_loop().time,
         instruments=Instruments(version="test"),
     )
-    async with s3_probes(connections) as probes:
+    async with optional_probes(connections) as probes:
 
         async def once(kind: str, **params: Any) -> Verdict:
             target = probes[kind].parse({"aws_conn_id": "here", **params}, namespace="default")

@@ -31,7 +31,7 @@ from waitd.core.connections.connection import Connection
 from waitd.core.waits.verdict import Pending, Verdict
 from waitd.ports import Probe
 from waitd.probes.http.probe import HttpProbe
-from waitd.probes.s3.factory import s3_probes
+from waitd.probes.optional import optional_probes
 from waitd.probes.s3.params import MAX_SHARERS
 from waitd.probes.transport.pool import ConnectionPool
 
@@ -143,7 +143,7 @@ def _pattern(n: int, each: int) -> dict[str, Any]:
 
 async def _by_s3_key(store: Store, groups: Sequence[Sequence[Mapping[str, Any]]]) -> float:
     connections: Any = store
-    async with s3_probes(connections) as probes:
+    async with optional_probes(connections) as probes:
         return await _by_probe(probes["s3_key"], groups)
 
 

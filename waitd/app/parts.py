@@ -11,12 +11,10 @@ from waitd.engine.clock import SystemClock
 from waitd.metrics import Instruments
 from waitd.outgoing import Outgoing
 from waitd.ports import Connections, Jobs, Probe, Sink
-from waitd.probes.aws.factory import aws_probes
 from waitd.probes.http.jobs import HttpJobs
 from waitd.probes.http.probe import HttpProbe
-from waitd.probes.s3.factory import s3_probes
+from waitd.probes.optional import optional_probes
 from waitd.probes.signal import SignalProbe
-from waitd.probes.sql.factory import sql_probes
 from waitd.settings import Settings
 from waitd.sinks.airflow.api import AirflowApis
 from waitd.sinks.airflow.sink import AirflowSink
@@ -64,10 +62,8 @@ async def open_parts(settings: Settings, instruments: Instruments) -> AsyncItera
         webhook = await stack.enter_async_context(
             WebhookSink(connections, secret=secret, secret_headers=settings.secret_headers, outgoing=outgoing)
         )
-        s3 = await stack.enter_async_context(s3_probes(connections, outgoing))
-        aws = await stack.enter_async_context(aws_probes(connections, outgoing))
-        sql = await stack.enter_async_context(
-            sql_probes(connections, outgoing, connections_per_database=settings.sql_connections)
+        optional = await stack.enter_async_context(
+            optional_probes(connections, outgoing, connections_per_database=settings.sql_connections)
         )
         airflow = await stack.enter_async_context(
             AirflowSink(connections, hold_off=settings.airflow_hold_off, outgoing=outgoing)
@@ -77,7 +73,7 @@ async def open_parts(settings: Settings, instruments: Instruments) -> AsyncItera
         sinks: dict[str, Sink] = {"webhook": webhook, "airflow": airflow}
         for broker_sink in BROKER_SINKS:
             sinks[broker_sink.kind] = await stack.enter_async_context(broker_sink(connections, outgoing))
-        probes = {"http": http, **s3, **aws, **sql, **presets.probes, "signal": signals}
+        probes = {"http": http, **optional, **presets.probes, "signal": signals}
         yield Parts(probes, sinks, connections, outgoing, airflow_apis, jobs, signals)
 
 

@@ -1,4 +1,5 @@
-"""How a connection becomes an address and credentials for one request.
+"""Resolves a connection to an endpoint and the credentials of one request.
 
-`http` serves every probe that speaks HTTP; `aws` and `aws_credentials` serve S3 and the AWS waiters.
+`http` serves every probe that speaks HTTP. `aws`, `aws_credentials` and `aws_params` serve every
+kind that asks an AWS service. Where connections are stored is the matter of `waitd.connections`.
 """

@@ -1,5 +1,6 @@
-"""The kinds `s3_key` and `s3_keys_unchanged`, and S3 notifications from a queue.
+"""The kinds `s3_key` and `s3_keys_unchanged`, and S3 notifications from an SQS queue.
 
-`params` checks parameters, `key` and `keys_unchanged` are the probes, `client` makes signed requests and
-`xml` reads the answers. `listing` shares one LIST between patterns; `events_queue` reads SQS.
+`key` and `keys_unchanged` are the probes and `params` checks their parameters. `client` sends signed
+requests, `xml` parses the answers, `listing` shares one LIST between many patterns, and `patterns`
+compiles them. `events_queue` reads notifications, which poke waits as soon as their key arrives.
 """

@@ -1,5 +1,6 @@
-"""The kind `sql`: run a SELECT and decide by its rows.
+"""The kind `sql`: runs a SELECT and evaluates conditions on its rows.
 
-`params` checks parameters, `endpoints` reads the connection, `pool` keeps connections, `probe` runs the
-query within `read_limit`, and `evaluation` asks the conditions.
+`params` checks parameters, `endpoints` turns a connection into a database to connect to, `pool` runs
+the query on a pooled connection within `read_limit`, `evaluation` evaluates the conditions on the
+rows, and `errors` turns database errors into verdicts. `probe` puts them together.
 """

@@ -1,5 +1,5 @@
-"""A wait's `submit` as data: which request to send and how its answer names the job.
+"""A wait's `submit` as data: which request submits its job, and how the answer names the job.
 
-`plan` holds the checked requests, `placeholders` fills values into them, and `handles` reads the job's
-handle from the answer. The requests themselves are made by `waitd.probes.http.jobs`.
+`plan` describes the requests, `placeholders` fills in values, and `handles` reads the job's handle
+from an answer. The requests themselves are made by `waitd.probes.http.jobs`.
 """
