@@ -1,11 +1,12 @@
 """Processes of our own: started, killed, stopped, and never left behind."""
 
 import asyncio
+import atexit
 import os
 import socket
 import sys
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -127,24 +128,27 @@ async def daemon(
         yield process
 
 
-#: What keeps the ports that were given out.
-_kept: list[socket.socket] = []
+#: Keeps the sockets of `free_port` open until the process ends.
+_reserved_ports = ExitStack()
+atexit.register(_reserved_ports.close)
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody has. While this process lives, Linux gives it to nobody who asks for any port; only to those who ask for it.
+    """A free port of 127.0.0.1, reserved while this process lives.
 
-    So a server that is killed finds it free when it is started again. It takes two that set SO_REUSEADDR, as servers do, and of which only
-    one listens: `inet_csk_find_open_port` and `inet_csk_bind_conflict` in the kernel's net/ipv4/inet_connection_sock.c.
+    The port stays bound, so Linux does not hand it out to a caller that asks for any port. A server
+    that asks for this very port gets it, also after it was killed: of two sockets that set
+    SO_REUSEADDR only one may listen. Source: `inet_csk_find_open_port` and `inet_csk_bind_conflict`
+    in the kernel's net/ipv4/inet_connection_sock.c.
     """
-    probe = socket.socket()
-    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    probe.bind(("127.0.0.1", 0))
-    port: int = probe.getsockname()[1]
+    reservation = socket.socket()
+    reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reservation.bind(("127.0.0.1", 0))
+    port: int = reservation.getsockname()[1]
     if sys.platform == "linux":
-        _kept.append(probe)
+        _reserved_ports.enter_context(reservation)
     else:
-        probe.close()
+        reservation.close()
     return port
 
 
