@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from waitd.bench.environments import PipFailed, made_once
+from waitd.bench.environments import PipFailed, ensure_environment
 
 ROOT = Path(__file__).parents[1]
 
@@ -21,6 +21,6 @@ def own_environment(pins: Path) -> Path:
     key = hashlib.sha256(pins.read_bytes() + sys.version.encode() + str(cache).encode()).hexdigest()[:12]
     environment = cache / f"{pins.stem}-{key}"
     try:
-        return made_once(environment, pins)
+        return ensure_environment(environment, pins)
     except PipFailed as error:
         pytest.skip(f"pip could not install {pins}: {' '.join(str(error).splitlines())}")

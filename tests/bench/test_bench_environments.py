@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from waitd.bench.environments import PipFailed, made_once
+from waitd.bench.environments import PipFailed, ensure_environment
 
 pytestmark = pytest.mark.slow
 
@@ -14,9 +14,9 @@ def test_an_environment_is_made_once_and_what_failed_is_made_again(tmp_path: Pat
     made: list[bool] = []
     pins.write_text(f"nothing @ {(tmp_path / 'absent.whl').as_uri()}\n")
     with pytest.raises(PipFailed, match=r"absent\.whl"):
-        made_once(environment, pins, lambda: made.append(False))
+        ensure_environment(environment, pins, lambda: made.append(False))
     pins.write_text("# nothing\n")
     for _ in range(2):
-        assert made_once(environment, pins, lambda: made.append(True)) == environment
+        assert ensure_environment(environment, pins, lambda: made.append(True)) == environment
     assert made == [False, True]
     assert (environment / "bin" / "python").exists()

@@ -4,13 +4,13 @@ import statistics
 import orjson
 import pytest
 
-from waitd.bench.fleet import GAPS, Fleet
+from waitd.bench.job_server import GAPS, JobTable
 from waitd.bench.jobs import (
     BEHAVIOURS,
     LATEST,
     LIES,
+    Fault,
     Latency,
-    Trouble,
     expected_state,
     final_answer,
     job_of,
@@ -52,13 +52,13 @@ def test_what_a_wait_must_end_as_follows_from_the_path_and_its_timeout(
 @pytest.mark.parametrize("name", [name for name, behaviour in BEHAVIOURS.items() if behaviour.ends])
 def test_every_job_with_an_end_gets_to_tell_it(name: str) -> None:
     now = 0.0
-    fleet = Fleet(lambda: now, lambda: 1000.0 + now)
+    fleet = JobTable(lambda: now, lambda: 1000.0 + now)
     path = path_of(name, 5, "a").encode()
     before = [fleet.look(path) for _ in range(10)]
     now = 5.0
     after = [fleet.look(path) for _ in range(10)]
     final = final_answer(job_of(path.decode()))
-    broken = {*Trouble} - {Trouble.SLOW}
+    broken = {*Fault} - {Fault.SLOW}
     assert all(content != final for content, _ in before)
     assert any(content == final and fate not in broken for content, fate in after)
     assert fleet.report()["jobs"][path.decode()] == {
@@ -71,15 +71,15 @@ def test_every_job_with_an_end_gets_to_tell_it(name: str) -> None:
 
 
 def test_a_job_is_not_told_by_an_answer_that_never_arrives_whole() -> None:
-    fleet = Fleet(lambda: 0.0)
+    fleet = JobTable(lambda: 0.0)
     _, trouble = fleet.look(b"/jobs/resets/0/a")
-    assert trouble is Trouble.RESETS
+    assert trouble is Fault.RESETS
     assert fleet.report()["jobs"]["/jobs/resets/0/a"]["told"] is False
 
 
 def test_a_jobs_time_starts_with_the_first_request_that_names_it() -> None:
     now = 100.0
-    fleet = Fleet(lambda: now)
+    fleet = JobTable(lambda: now)
     fleet.look(b"/jobs/succeed/5/a")
     now = 104.9
     fleet.look(b"/jobs/succeed/5/b")
@@ -106,7 +106,7 @@ def test_latencies_are_log_normal_and_the_same_in_every_run() -> None:
 
 def test_an_outage_is_over_after_its_time_and_when_the_job_is_done() -> None:
     clock = iter(range(21))
-    fleet = Fleet(lambda: next(clock))
+    fleet = JobTable(lambda: next(clock))
     seen = [int(fleet.look(b"/jobs/outages/20/a")[0][9:12]) for _ in range(21)]
     assert seen == [*[202] * 6, 503] * 2 + [*[202] * 6, 200]
 
@@ -125,7 +125,7 @@ def test_no_lie_says_that_its_job_succeeded() -> None:
 
 def test_a_liar_tells_all_of_them_and_then_the_truth() -> None:
     now = 0.0
-    fleet = Fleet(lambda: now)
+    fleet = JobTable(lambda: now)
     assert {fleet.look(b"/jobs/lies/5/a")[0] for _ in range(len(LIES))} == set(LIES)
     assert fleet.report()["jobs"]["/jobs/lies/5/a"]["told"] is False
     now = 5.0
@@ -135,7 +135,7 @@ def test_a_liar_tells_all_of_them_and_then_the_truth() -> None:
 def test_gaps_are_noted_of_jobs_that_answer_at_once_and_of_no_others() -> None:
     paths = (b"/jobs/endless/0/a", b"/jobs/latent/0/b", b"/jobs/resets/0/c")
     clock = iter([0.0] * 3 + [2.0] * 3 + [4.5] * 3)
-    fleet = Fleet(lambda: next(clock))
+    fleet = JobTable(lambda: next(clock))
     for path in paths * 3:
         fleet.look(path)
     tally = fleet.tally()

@@ -4,17 +4,17 @@ from collections import Counter
 
 import pytest
 
-from waitd.bench.jobs import BEHAVIOURS, Trouble, job_of
+from waitd.bench.jobs import BEHAVIOURS, Fault, job_of
 from waitd.bench.profiles import (
     DEADLINES,
     JOBS_END,
     ON_404,
     ORIGINS,
     PROFILES,
-    Kind,
     Load,
+    LoadKind,
     origins_of,
-    planned,
+    plan_waits,
 )
 
 
@@ -22,17 +22,17 @@ from waitd.bench.profiles import (
 def test_a_profiles_shares_are_of_a_hundred_and_each_hundred_has_them(name: str) -> None:
     mix = PROFILES[name].mix
     assert sum(mix.values()) == 100
-    waits = [wait.path.split("/")[2] for wait in planned(Load(300, 1, 10, profile=name), 1)]
+    waits = [wait.path.split("/")[2] for wait in plan_waits(Load(300, 1, 10, profile=name), 1)]
     for start in (0, 100, 200):
         assert Counter(waits[start : start + 100]) == Counter(mix)
 
 
 @pytest.mark.parametrize("name", PROFILES)
-@pytest.mark.parametrize("kind", Kind)
-def test_a_load_is_the_same_each_time_and_every_end_lies_in_its_time(name: str, kind: Kind) -> None:
+@pytest.mark.parametrize("kind", LoadKind)
+def test_a_load_is_the_same_each_time_and_every_end_lies_in_its_time(name: str, kind: LoadKind) -> None:
     load = Load(200, 1, 20, kind, name)
-    waits = list(planned(load, 2))
-    assert waits == list(planned(load, 2))
+    waits = list(plan_waits(load, 2))
+    assert waits == list(plan_waits(load, 2))
     assert len({wait.path for wait in waits}) == 200
     for wait in waits:
         job = job_of(wait.path)
@@ -45,11 +45,11 @@ def test_a_load_is_the_same_each_time_and_every_end_lies_in_its_time(name: str, 
 
 
 def test_a_mixed_load_is_half_and_half_and_keys_are_asked_for_nothing_that_keys_cannot_say() -> None:
-    waits = list(planned(Load(400, 1, 10, Kind.MIXED, "storm"), 1))
+    waits = list(plan_waits(Load(400, 1, 10, LoadKind.MIXED, "storm"), 1))
     on_keys = {wait.path.split("/")[2] for wait in waits if wait.kind == "s3_key"}
     assert Counter(wait.kind for wait in waits) == {"http": 200, "s3_key": 200}
     assert all(BEHAVIOURS[name].ends != "failed" and not BEHAVIOURS[name].lies for name in on_keys)
-    assert not any(Trouble.HANGS in BEHAVIOURS[name].pattern for name in on_keys)
+    assert not any(Fault.HANGS in BEHAVIOURS[name].pattern for name in on_keys)
 
 
 @pytest.mark.parametrize("name", PROFILES)
@@ -66,18 +66,18 @@ def test_who_answers_badly_has_ports_of_its_own(name: str) -> None:
 
 
 def test_a_bursts_jobs_end_at_three_moments() -> None:
-    waits = planned(Load(300, 1, 10, profile="burst"), 1)
+    waits = plan_waits(Load(300, 1, 10, profile="burst"), 1)
     assert len({job_of(wait.path).seconds for wait in waits if wait.expected != "timeout"}) == 3
 
 
 def test_processes_share_the_jobs_evenly() -> None:
-    waits = planned(Load(300, 1, 10), 3)
+    waits = plan_waits(Load(300, 1, 10), 3)
     assert set(Counter(wait.fleet for wait in waits).values()) == {100}
 
 
 def test_for_a_poller_that_knows_only_404_every_job_waits_with_it() -> None:
     behaviours = {
-        job_of(wait.path).behaviour for wait in planned(Load(100, 1, 10, profile="storm"), 1, ON_404)
+        job_of(wait.path).behaviour for wait in plan_waits(Load(100, 1, 10, profile="storm"), 1, ON_404)
     }
     assert {behaviour.running for behaviour in behaviours} == {404}
     assert {behaviour.ends for behaviour in behaviours} == {None, "success"}

@@ -9,7 +9,7 @@ import orjson
 import pytest
 from standardwebhooks.webhooks import Webhook
 
-from waitd.bench.receiver import TOLERANCE, Receiver, verified
+from waitd.bench.receiver import TOLERANCE, Receiver, verify_signature
 
 SECRET = "whsec_" + base64.b64encode(b"0123456789abcdef0123456789abcdef").decode()
 NOW = 1_800_000_000.0
@@ -36,7 +36,7 @@ async def status(http: aiohttp.ClientSession, receiver: Receiver, body: bytes, s
 
 
 def test_what_the_reference_implementation_signs_verifies() -> None:
-    assert verified(SECRET, headers(b"{}"), b"{}", NOW)
+    assert verify_signature(SECRET, headers(b"{}"), b"{}", NOW)
 
 
 @pytest.mark.parametrize(
@@ -52,12 +52,14 @@ def test_what_the_reference_implementation_signs_verifies() -> None:
     ],
 )
 def test_nothing_else_verifies(body: bytes, sent: dict[str, str]) -> None:
-    assert not verified(SECRET, sent, body, NOW)
+    assert not verify_signature(SECRET, sent, body, NOW)
 
 
 def test_one_good_signature_among_several_is_enough() -> None:
     sent = headers(b"{}")
-    assert verified(SECRET, sent | {"webhook-signature": "v1,AAAA " + sent["webhook-signature"]}, b"{}", NOW)
+    assert verify_signature(
+        SECRET, sent | {"webhook-signature": "v1,AAAA " + sent["webhook-signature"]}, b"{}", NOW
+    )
 
 
 async def test_it_counts_by_wait_and_sees_what_came_twice_and_what_changed(

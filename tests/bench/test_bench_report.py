@@ -4,19 +4,19 @@ from collections.abc import Sequence
 
 import pytest
 
-from waitd.bench.account import Account, Submitted
-from waitd.bench.fleet import GAPS
-from waitd.bench.fleets import Tally
+from waitd.bench.correctness import CorrectnessReport, SubmittedWait
+from waitd.bench.fleet import RequestTally
+from waitd.bench.job_server import GAPS
 from waitd.bench.jobs import LIES, final_answer, job_of
-from waitd.bench.machine import Span, Usage
+from waitd.bench.machine import ProcessUsage, UsageSpan
+from waitd.bench.measurement import LoadMeasurement, LoadSnapshot
 from waitd.bench.profiles import Load
 from waitd.bench.quantiles import bucket_quantile, cumulative, quantile
-from waitd.bench.receiver import Heard
-from waitd.bench.report import Comparison, Report, delivery_delays, detection_delays
+from waitd.bench.receiver import ReceivedCallbacks
+from waitd.bench.report import BenchReport, Comparison, delivery_delays, detection_delays
 from waitd.bench.task_per_wait import end_of
-from waitd.bench.watching import Moment, Seen
 
-GOOD = Account(1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0)
+GOOD = CorrectnessReport(1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0)
 
 
 def gaps(*seconds: float) -> list[int]:
@@ -26,22 +26,22 @@ def gaps(*seconds: float) -> list[int]:
     return counts
 
 
-def at(time: float, cpu: float, requests: int, counts: Sequence[int], fleet_cpu: float = 0.0) -> Moment:
-    fleet = [Usage(time, fleet_cpu, 0.0, 0)]
-    return Moment(Usage(time, cpu, 0.0, 50_000), fleet, Tally(requests, 1, counts), 7)
+def at(time: float, cpu: float, requests: int, counts: Sequence[int], fleet_cpu: float = 0.0) -> LoadSnapshot:
+    fleet = [ProcessUsage(time, fleet_cpu, 0.0, 0)]
+    return LoadSnapshot(ProcessUsage(time, cpu, 0.0, 50_000), fleet, RequestTally(requests, 1, counts), 7)
 
 
-def report(seen: Seen, **more: object) -> Report:
+def report(seen: LoadMeasurement, **more: object) -> BenchReport:
     given: dict[str, object] = {
         "load": Load(10, 1.0, 10), "machine": {}, "taken": 10, "submitting": 0.5, "submitter_busy": 0.1, "seen": seen,
         "rss_before": 30_000, "lateness": {"p50": 0.1}, "detection": (), "prompt": (), "delivery": (), "loop_lag": 0.0,
         "scrapes": {}, "account": GOOD, "points": (), "local": True,
     }  # fmt: skip
-    return Report(**{**given, **more})  # type: ignore[arg-type]  # a test's shorthand
+    return BenchReport(**{**given, **more})  # type: ignore[arg-type]  # a test's shorthand
 
 
 def test_what_was_seen_is_the_difference_of_two_moments() -> None:
-    seen = Seen.between(at(10, 1.0, 100, gaps()), at(20, 1.5, 600, gaps(1.0, 1.0, 1.5)))
+    seen = LoadMeasurement.between(at(10, 1.0, 100, gaps()), at(20, 1.5, 600, gaps(1.0, 1.0, 1.5)))
     found = seen.as_json(1.0)
     assert (found["pokes"], found["pokes_per_second"], found["cpu_ms_per_poke"]) == (500, 50.0, 1.0)
     assert found["gap_over_interval"]["p50"] == pytest.approx(0.0, abs=0.02)
@@ -50,21 +50,21 @@ def test_what_was_seen_is_the_difference_of_two_moments() -> None:
 
 
 def test_where_nothing_was_poked_nothing_is_made_up() -> None:
-    found = Seen.between(at(10, 1.0, 100, gaps()), at(20, 1.5, 100, gaps())).as_json(1.0)
+    found = LoadMeasurement.between(at(10, 1.0, 100, gaps()), at(20, 1.5, 100, gaps())).as_json(1.0)
     assert found["cpu_ms_per_poke"] is None
     assert set(found["gap_over_interval"].values()) == {None}
 
 
 @pytest.mark.parametrize(("cpu", "busy"), [(5.0, False), (9.5, True)])
 def test_a_fleet_without_a_pause_is_said_to_be_the_bottleneck(cpu: float, busy: bool) -> None:
-    seen = Seen.between(at(10, 0, 0, gaps()), at(20, 1, 9, gaps(), fleet_cpu=cpu))
+    seen = LoadMeasurement.between(at(10, 0, 0, gaps()), at(20, 1, 9, gaps(), fleet_cpu=cpu))
     assert report(seen).as_json()["fleet"]["was_bottleneck"] is busy
     assert any("FLEET" in warning for warning in report(seen).warnings) is busy
 
 
 def test_ratios_say_how_many_times_ours_another_figure_is() -> None:
-    ours = Seen.between(at(10, 1.0, 0, gaps()), at(20, 1.5, 500, gaps()))
-    its = Seen.between(at(10, 1.0, 0, gaps()), at(20, 3.5, 250, gaps()))
+    ours = LoadMeasurement.between(at(10, 1.0, 0, gaps()), at(20, 1.5, 500, gaps()))
+    its = LoadMeasurement.between(at(10, 1.0, 0, gaps()), at(20, 3.5, 250, gaps()))
     mine = report(ours)
     ratios = Comparison("another", its, rss_before=10_000, waits=10, started=10).ratios(mine)
     assert ratios == {"cpu_per_poke": 10.0, "rss_per_wait": 2.0, "pokes_per_second": 0.5, "sockets": 1.0}
@@ -76,11 +76,11 @@ def test_delays_count_from_the_jobs_end_and_from_the_outcome() -> None:
     event = {"data": {"finished_at": "2026-01-01T00:00:10.000Z"}}
     done = 1_767_225_600.0  # 2026-01-01T00:00:00Z
     waits = [
-        Submitted("a", "/jobs/succeed/1/a", 80, "success"),
-        Submitted("b", "/jobs/slow/1/b", 80, "success"),
-        Submitted("c", "/jobs/endless/0/c", 5, "timeout"),
+        SubmittedWait("a", "/jobs/succeed/1/a", 80, "success"),
+        SubmittedWait("b", "/jobs/slow/1/b", 80, "success"),
+        SubmittedWait("c", "/jobs/endless/0/c", 5, "timeout"),
     ]
-    heard = {wait.id: Heard(accepted=1, event=event, first_at=done + 10.5) for wait in waits}
+    heard = {wait.id: ReceivedCallbacks(accepted=1, event=event, first_at=done + 10.5) for wait in waits}
     jobs: dict[str, dict[str, float | None]] = {
         waits[0].path: {"done_at": done + 9},
         waits[1].path: {"done_at": done + 8},
@@ -98,7 +98,7 @@ def test_quantiles() -> None:
 
 
 def test_a_span_is_busy_with_what_it_ran_and_what_it_was_kept_from() -> None:
-    assert Span(10, 4, 5).busy == 0.9
+    assert UsageSpan(10, 4, 5).busy == 0.9
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from waitd.bench.fleets import Setting
+from waitd.bench.fleet import FleetSettings
 from waitd.bench.profiles import Load
-from waitd.bench.run import Where, run
+from waitd.bench.run import DaemonAddress, run
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +29,9 @@ class Silent:
 
 async def test_a_fleet_that_lies_about_the_end_is_reported_as_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    report = await run(Silent(), Load(100, 0.5, 4), Setting(program="lying_fleet"), Where())
+    report = await run(
+        Silent(), Load(100, 0.5, 4), FleetSettings(program="lying_job_server"), DaemonAddress()
+    )
     account = report.account
     assert not account.good
     assert (account.submitted, account.delivered, account.lost, account.wrong) == (100, 100, 0, 10)

@@ -10,9 +10,9 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from botocore.session import Session
 
-from waitd.bench.fleet import Fleet, Urls, serve
+from waitd.bench.job_server import JobServerUrls, JobTable, serve
 from waitd.bench.jobs import job_of
-from waitd.bench.s3 import S3, files_of
+from waitd.bench.s3 import S3, files_of_job
 from waitd.connections.cache import CachedConnections
 from waitd.connections.environment import EnvironmentResolver
 from waitd.core.waits.verdict import Pending, Success, Unreachable, Verdict
@@ -24,9 +24,9 @@ MARKER = "jobs/succeed/0/j/_SUCCESS"
 
 
 @pytest.fixture
-async def served() -> AsyncIterator[Urls]:
+async def served() -> AsyncIterator[JobServerUrls]:
     stopped = asyncio.Event()
-    started: asyncio.Future[Urls] = asyncio.get_running_loop().create_future()
+    started: asyncio.Future[JobServerUrls] = asyncio.get_running_loop().create_future()
     task = asyncio.create_task(serve("127.0.0.1", 0, 1, stopped, started.set_result, with_s3=True))
     yield await started
     stopped.set()
@@ -34,7 +34,7 @@ async def served() -> AsyncIterator[Urls]:
 
 
 @pytest.fixture
-async def boto(served: Urls) -> AsyncIterator[Callable[..., Any]]:
+async def boto(served: JobServerUrls) -> AsyncIterator[Callable[..., Any]]:
     client = Session().create_client(
         "s3",
         region_name="us-east-1",
@@ -86,7 +86,7 @@ class Poked:
 
 
 @pytest.fixture
-async def look(served: Urls) -> AsyncIterator[Callable[..., Any]]:
+async def look(served: JobServerUrls) -> AsyncIterator[Callable[..., Any]]:
     extra = {"endpoint_url": served.s3[0], "region_name": "us-east-1"}
     variable = json.dumps({"conn_type": "aws", "login": "demo", "password": "demo", "extra": extra})
     connections = CachedConnections(
@@ -126,7 +126,7 @@ async def test_the_probes_see_keys_come_and_stay_away_and_a_store_that_is_busy(
 
 def test_a_running_job_writes_a_part_at_a_time_and_its_marker_last() -> None:
     now = 0.0
-    fleet = Fleet(lambda: now)
+    fleet = JobTable(lambda: now)
     keys = S3(fleet.running, lambda: now, lambda: 1000.0 + now)
     marker = b"/b/jobs/succeed/1.2/j/_SUCCESS"
     counts = []
@@ -139,4 +139,4 @@ def test_a_running_job_writes_a_part_at_a_time_and_its_marker_last() -> None:
 
 
 def test_a_job_without_an_end_writes_nothing() -> None:
-    assert files_of(job_of("/jobs/endless/1/j"), 60, ended=False) == ()
+    assert files_of_job(job_of("/jobs/endless/1/j"), 60, ended=False) == ()

@@ -3,9 +3,9 @@
 import pytest
 
 from waitd.bench.profiles import Load
-from waitd.bench.soak import DESCRIPTOR_SLACK, RSS_SLACK, Rest, complaints, soak
+from waitd.bench.soak import DESCRIPTOR_SLACK, RSS_SLACK, SoakRound, complaints, soak
 
-FLAT = Rest(1.0, 100 * 2**20, 20, 0, 0, 0.1, good=True)
+FLAT = SoakRound(1.0, 100 * 2**20, 20, 0, 0, 0.1, good=True)
 
 
 class Silent:
@@ -36,7 +36,7 @@ async def test_memory_descriptors_and_what_is_held_come_back_to_where_they_were(
         (FLAT._replace(good=False), "round 2 lost something"),
     ],
 )
-def test_whatever_grows_is_complained_of(last: Rest, said: str) -> None:
+def test_whatever_grows_is_complained_of(last: SoakRound, said: str) -> None:
     assert complaints([FLAT, FLAT]) == []
     [complaint] = complaints([FLAT, last])
     assert said in complaint

@@ -49,8 +49,8 @@ from rich.table import Table
 
 from waitd.bench.children import ChildFailed, child, fleet_process, free_port, stop
 from waitd.bench.jobs import path_of
-from waitd.bench.machine import Cores, Usage, machine, open_as_many_files_as_allowed
-from waitd.bench.scrape import Metrics
+from waitd.bench.machine import Cores, ProcessUsage, machine, open_as_many_files_as_allowed
+from waitd.bench.scrape import ScrapedMetrics
 
 ROOT = Path(__file__).parents[2]
 SUBMITTER = Path(__file__).parent / "submitter.py"
@@ -92,9 +92,9 @@ class RunningDaemon(NamedTuple):
     spawned_at: float
 
     @property
-    def usage(self) -> Usage:
+    def usage(self) -> ProcessUsage:
         """CPU time and memory so far."""
-        return Usage.of(self.process.pid)
+        return ProcessUsage.of(self.process.pid)
 
 
 class Rig:
@@ -143,10 +143,10 @@ class Rig:
             await asyncio.sleep(0.05)
         raise ChildFailed("the daemon did not start", daemon.log)
 
-    async def metrics(self, daemon: RunningDaemon) -> Metrics:
+    async def metrics(self, daemon: RunningDaemon) -> ScrapedMetrics:
         """The daemon's metrics now."""
         async with self._session.get(daemon.url + "/metrics") as response:
-            return Metrics.of(await response.text())
+            return ScrapedMetrics.of(await response.text())
 
     async def pokes(self, daemon: RunningDaemon) -> float:
         """How many pokes the daemon has made."""

@@ -24,7 +24,7 @@ from holding import settled_size, waits_on
 from lab import Daemon, Lab, Snapshot, Target, say, set_up
 from spine import show
 
-from waitd.bench.machine import Span, machine
+from waitd.bench.machine import UsageSpan, machine
 
 #: How many waits at 1 s are added at each stage, and how many stages there are; the first is without any.
 STAGE, STAGES = 1_000, 5
@@ -48,7 +48,7 @@ async def cpu(lab: Lab, stage_waits: int = STAGE) -> Sequence[Figure]:
             before = await Snapshot.take(daemon, target)
             await asyncio.sleep(WINDOW)
             after = await Snapshot.take(daemon, target)
-            span, count = Span.between(before.daemon, after.daemon), after.pokes_since(before)
+            span, count = UsageSpan.between(before.daemon, after.daemon), after.pokes_since(before)
             rates.append(count / span.wall)
             used.append(span.cpu / span.wall)
             accounted = _total_since(before, after, "waitd_poke_cpu_seconds_total")
@@ -107,7 +107,7 @@ async def _saturated(daemon: Daemon, target: Target) -> float:
     before = await Snapshot.take(daemon, target)
     await asyncio.sleep(SATURATED_WINDOW)
     after = await Snapshot.take(daemon, target)
-    return Span.between(before.daemon, after.daemon).cpu / after.pokes_since(before)
+    return UsageSpan.between(before.daemon, after.daemon).cpu / after.pokes_since(before)
 
 
 def _total_since(before: Snapshot, after: Snapshot, name: str) -> float:

@@ -21,7 +21,7 @@ from holding import settled_size, waits_on
 from lab import CORES, Daemon, Lab, Snapshot, Target, say, set_up
 from spine import put
 
-from waitd.bench.machine import Span, machine
+from waitd.bench.machine import UsageSpan, machine
 from waitd.bench.quantiles import bucket_quantile
 
 #: How many waits are submitted at a time, and between which numbers the memory of one is the slope.
@@ -67,7 +67,7 @@ async def _gathered(daemon: Daemon, target: Target, crowd: Crowd) -> Sequence[Fi
             await daemon.until(lambda metrics, n=held: metrics.total("waitd_pokes_total") >= n)  # type: ignore[misc]
             sizes[held] = await settled_size(daemon)
         say(f"{held:,}")
-    span = Span.between(before.daemon, (await Snapshot.take(daemon, target)).daemon)
+    span = UsageSpan.between(before.daemon, (await Snapshot.take(daemon, target)).daemon)
     figures = [
         Figure(f"taken a second, up to {crowd.waits:,}", crowd.waits / span.wall, "/s", note=f"while those before are poked; {span}"),
     ]  # fmt: skip
@@ -86,8 +86,8 @@ async def _held(daemon: Daemon, target: Target, crowd: Crowd) -> Sequence[Figure
     await asyncio.sleep(crowd.window)
     after = await Snapshot.take(daemon, target)
     lateness = after.histogram_since(before, "waitd_poke_lateness_seconds")
-    span, pokes = Span.between(before.daemon, after.daemon), after.pokes_since(before)
-    other = Span.between(before.target, after.target)
+    span, pokes = UsageSpan.between(before.daemon, after.daemon), after.pokes_since(before)
+    other = UsageSpan.between(before.target, after.target)
     name = f"{crowd.waits:,} waits at {crowd.poke_interval:g} s"
     p50, p99 = (bucket_quantile(lateness, q) * 1e3 for q in (0.5, 0.99))
     return [

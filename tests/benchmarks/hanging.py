@@ -9,7 +9,7 @@ from lab import Lab, Snapshot, say
 from submitter import wait_on
 
 from waitd.bench.jobs import path_of
-from waitd.bench.machine import Span
+from waitd.bench.machine import UsageSpan
 from waitd.bench.quantiles import quantile
 
 ORIGINS, WAITS_EACH = 100, 20
@@ -55,7 +55,7 @@ async def measure(lab: Lab) -> Sequence[Figure]:
         for earlier, later in pairwise(times[1:])
         if later - earlier > LIMIT
     ]
-    span = Span.between(before.daemon, after.daemon)
+    span = UsageSpan.between(before.daemon, after.daemon)
     limited = after.metrics.total("waitd_origins_limited")
     flying = after.metrics.total("waitd_pokes_in_flight")
     return [

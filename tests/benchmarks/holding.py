@@ -14,7 +14,7 @@ from lab import Daemon, Lab, Snapshot, Target, say
 from submitter import wait_on
 
 from waitd.bench.jobs import path_of
-from waitd.bench.machine import Span, Usage
+from waitd.bench.machine import ProcessUsage, UsageSpan
 from waitd.bench.quantiles import bucket_quantile, quantile
 
 WAITS = 10_000
@@ -64,7 +64,7 @@ async def _held(daemon: Daemon, target: Target) -> Sequence[Figure]:
     after = await Snapshot.take(daemon, target)
     lateness = after.histogram_since(before, "waitd_poke_lateness_seconds")
     seen = _lateness_seen(due, (await target.seen())["arrivals"])
-    span, pokes = Span.between(before.daemon, after.daemon), after.pokes_since(before)
+    span, pokes = UsageSpan.between(before.daemon, after.daemon), after.pokes_since(before)
     rate = f"{pokes / span.wall:,.0f} pokes/s"
     return [
         Figure("poke lateness p50, 10,000 waits at 10 s", bucket_quantile(lateness, 0.5) * 1e3, "ms", note=f"/metrics, {pokes:,.0f} pokes"),
@@ -102,8 +102,8 @@ async def _saturated(daemon: Daemon, target: Target) -> Sequence[Figure]:
     before = await Snapshot.take(daemon, target)
     await asyncio.sleep(SATURATED_WINDOW)
     after = await Snapshot.take(daemon, target)
-    span, pokes = Span.between(before.daemon, after.daemon), after.pokes_since(before)
-    other = Span.between(before.target, after.target)
+    span, pokes = UsageSpan.between(before.daemon, after.daemon), after.pokes_since(before)
+    other = UsageSpan.between(before.target, after.target)
     in_flight = after.metrics.total("waitd_pokes_in_flight")
     overdue = after.metrics.total("waitd_waits_overdue")
     bottleneck = (
@@ -136,5 +136,5 @@ async def settled_size(daemon: Daemon, patience: float = 10.0) -> int:
     limit, sizes = time.monotonic() + patience, [0, 1, 2]
     while time.monotonic() < limit and len(set(sizes[-3:])) > 1:
         await asyncio.sleep(1.0)
-        sizes.append(Usage.of(daemon.pid).rss)
+        sizes.append(ProcessUsage.of(daemon.pid).rss)
     return sizes[-1]

@@ -14,8 +14,8 @@ import aiohttp
 import orjson
 
 from waitd.bench.children import ChildFailed, child, stop
-from waitd.bench.machine import Cores, Span, Usage, open_as_many_files_as_allowed
-from waitd.bench.scrape import Metrics
+from waitd.bench.machine import Cores, ProcessUsage, UsageSpan, open_as_many_files_as_allowed
+from waitd.bench.scrape import ScrapedMetrics
 from waitd.client import Client
 
 HERE = Path(__file__).parent
@@ -83,12 +83,12 @@ class Daemon:
                 if refused := [answer for answer in answers if answer["status"] != 201]:
                     raise RuntimeError(f"a wait was refused: {refused[0]}")
 
-    async def metrics(self) -> Metrics:
+    async def metrics(self) -> ScrapedMetrics:
         """All its metrics now."""
         async with self._session.get(self.url + "/metrics") as response:
-            return Metrics.of(await response.text())
+            return ScrapedMetrics.of(await response.text())
 
-    async def until(self, reached: Callable[[Metrics], bool], patience: float = 180.0) -> None:
+    async def until(self, reached: Callable[[ScrapedMetrics], bool], patience: float = 180.0) -> None:
         """Waits until its metrics say so; raises TimeoutError."""
         async with asyncio.timeout(patience):
             while not reached(await self.metrics()):  # noqa: ASYNC110 - another process's
@@ -102,14 +102,14 @@ class Daemon:
 class Snapshot(NamedTuple):
     """Everything about both processes at one moment."""
 
-    metrics: Metrics
-    daemon: Usage
-    target: Usage
+    metrics: ScrapedMetrics
+    daemon: ProcessUsage
+    target: ProcessUsage
 
     @classmethod
     async def take(cls, daemon: Daemon, target: Target) -> "Snapshot":
         """Now."""
-        return cls(await daemon.metrics(), Usage.of(daemon.pid), Usage.of(target.pid))
+        return cls(await daemon.metrics(), ProcessUsage.of(daemon.pid), ProcessUsage.of(target.pid))
 
     def pokes_since(self, before: "Snapshot") -> float:
         """How many pokes have been judged since."""
@@ -170,13 +170,13 @@ class Lab:
         arguments = ["submitter", "--url", daemon.url, "--target", target_url]
         for name, value in options.items():
             arguments += [f"--{name}", str(value)]
-        before = Usage.of(daemon.pid)
+        before = ProcessUsage.of(daemon.pid)
         async with child(arguments, log=log, environment=_environment({}), heard=True) as process:
             os.sched_setaffinity(process.pid, CORES.others)
             line = await process.stdout.readline() if process.stdout else b""
             if not line:
                 raise ChildFailed("the submitter failed", log)
-        return {**orjson.loads(line), "span": Span.between(before, Usage.of(daemon.pid))}
+        return {**orjson.loads(line), "span": UsageSpan.between(before, ProcessUsage.of(daemon.pid))}
 
 
 def _environment(settings: Mapping[str, str]) -> dict[str, str]:

@@ -9,7 +9,7 @@ from lab import Lab, say
 from submitter import wait_on
 
 from waitd.bench.jobs import path_of
-from waitd.bench.machine import Usage
+from waitd.bench.machine import ProcessUsage
 
 WAITS = 100_000
 POKE_INTERVAL = 60.0
@@ -33,7 +33,7 @@ async def measure(lab: Lab) -> Sequence[Figure]:
         say("starting again")
         async with lab.daemon(STORE) as daemon:
             loaded = await daemon.logged("loaded")
-            usage = Usage.of(daemon.pid)
+            usage = ProcessUsage.of(daemon.pid)
             serving = await daemon.logged("serving")
             while (first_at := (await target.seen())["first_at"]) is None:  # noqa: ASYNC110 - another process's
                 await asyncio.sleep(0.05)

@@ -28,7 +28,7 @@ from lab import say
 from rich.console import Console
 from rich.table import Table
 
-from waitd.bench.airflow.beside import WaitdBeside, connection, job_server
+from waitd.bench.airflow.companions import WaitdDaemon, connection, job_server
 from waitd.bench.airflow.environment import airflow_environment
 from waitd.bench.airflow.instance import Airflow
 from waitd.bench.airflow.processes import eventually
@@ -65,7 +65,7 @@ class Found(NamedTuple):
 class Watch:
     """Looks at Airflow's processes in a thread of its own: slot-seconds and byte-seconds since the start."""
 
-    def __init__(self, airflow: Airflow, daemon: WaitdBeside) -> None:
+    def __init__(self, airflow: Airflow, daemon: WaitdDaemon) -> None:
         self._airflow = airflow
         self._daemon = daemon
         self._ended = threading.Event()
@@ -100,7 +100,7 @@ class Watch:
 def measure(mode: Mode, load: Mapping[str, float], environment: Path) -> Found:
     """Runs the waits one way. Blocks for minutes; raises AirflowFailed."""
     with TemporaryDirectory(prefix="waitd-sensors-") as home, job_server() as jobs_url:
-        daemon = WaitdBeside(Path(home), jobs_url)
+        daemon = WaitdDaemon(Path(home), jobs_url)
         settings = {
             "SENSORS_LOAD": json.dumps({**load, "slots": SLOTS[mode]}),
             "AIRFLOW_CONN_JOBS": connection("http", jobs_url),
@@ -161,7 +161,7 @@ def _report(jobs_url: str) -> Any:
         return json.loads(answer.read())
 
 
-def _ledger(daemon: WaitdBeside) -> ResourceUsage:
+def _ledger(daemon: WaitdDaemon) -> ResourceUsage:
     """What waitd's own ledger says of the same waits: measured, but for the runs of their tasks."""
     told = daemon.ask("/v1/cost")["total"][Mode.WAITD]
     return ResourceUsage(told["slot_seconds"], told["cpu_seconds"], told["memory_byte_seconds"])
@@ -177,7 +177,7 @@ def _waited(mode: Mode, report: Mapping[str, Any]) -> WaitingTotals:
 # ---------------------------------------------------------------- what the system says
 
 
-def _cpu(airflow: Airflow, daemon: WaitdBeside) -> float:
+def _cpu(airflow: Airflow, daemon: WaitdDaemon) -> float:
     """CPU seconds of all of Airflow's processes and waitd's so far, and of those that they have started and seen end."""
     return sum(map(_cpu_of, [*daemon.pids, *(pid for pids in airflow.pids().values() for pid in pids)]))
 

@@ -22,7 +22,7 @@ class Told:
     """Says each step on standard error."""
 
     def step(self, text: str) -> None:
-        """See `waitd.bench.show.Show`."""
+        """See `waitd.bench.progress_display.Show`."""
         say(text)
 
     broke = step

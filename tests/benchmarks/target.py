@@ -15,14 +15,14 @@ from typing import Any
 import orjson
 import uvloop
 
-from waitd.bench.fleet import Connection, Fate, Fleet
+from waitd.bench.job_server import Disturbance, JobConnection, JobTable
 from waitd.bench.jobs import answer
 
 #: What a job's id contains when each of its requests is to be noted.
 WATCHED = b"watched"
 
 
-class WatchingFleet(Fleet):
+class WatchingFleet(JobTable):
     """A fleet that knows when it was asked."""
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class WatchingFleet(Fleet):
         self._first_at: float | None = None
         self._arrivals: defaultdict[bytes, list[float]] = defaultdict(list)
 
-    def look(self, path: bytes, method: bytes = b"GET") -> tuple[bytes, Fate]:
+    def look(self, path: bytes, method: bytes = b"GET") -> tuple[bytes, Disturbance]:
         """As the fleet does, and notes it."""
         if path == b"/seen":
             return answer(200, self._seen()), None
@@ -61,7 +61,7 @@ async def serve(origins: int) -> None:
     loop.add_reader(sys.stdin.fileno(), lambda: None if os.read(0, 4096) else stopped.set())
     fleet = WatchingFleet()
     servers = [
-        await loop.create_server(lambda: Connection(fleet.look), "127.0.0.1", 0, backlog=4096)
+        await loop.create_server(lambda: JobConnection(fleet.look), "127.0.0.1", 0, backlog=4096)
         for _ in range(origins)
     ]
     urls = [f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}" for server in servers]

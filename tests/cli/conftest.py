@@ -50,7 +50,7 @@ def process(*arguments: str, env: Mapping[str, str], log: Path) -> Iterator[subp
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Any]]:
     """A job server: where it is served, and where its keys are."""
     log = tmp_path_factory.mktemp("fleet") / "log"
-    with process("waitd.bench.fleet", "--s3", env=environment(), log=log) as fleet:
+    with process("waitd.bench.job_server", "--s3", env=environment(), log=log) as fleet:
         assert fleet.stdout is not None
         yield json.loads(fleet.stdout.readline())
 

@@ -12,14 +12,14 @@ from typing import Any
 
 import orjson
 
-from waitd.bench.fleet import Urls
+from waitd.bench.job_server import JobServerUrls
 from waitd.bench.machine import pin
 from waitd.client import Client
 
 #: How long a child may take to stop by itself, in seconds.
 GRACE = 30.0
 #: The job server's program.
-FLEET = "waitd.bench.fleet"
+FLEET = "waitd.bench.job_server"
 
 
 @asynccontextmanager
@@ -70,7 +70,7 @@ async def stop(process: asyncio.subprocess.Process, grace: float = GRACE) -> int
 
 
 @asynccontextmanager
-async def fleet(origins: int, *, log: Path, with_s3: bool = False) -> AsyncIterator[Urls]:
+async def fleet(origins: int, *, log: Path, with_s3: bool = False) -> AsyncIterator[JobServerUrls]:
     """A job server of its own process, and where it is served."""
     async with fleet_process(origins, log=log, with_s3=with_s3) as (_, urls):
         yield urls
@@ -85,7 +85,7 @@ async def fleet_process(
     host: str = "127.0.0.1",
     cores: Collection[int] | None = None,
     program: str = FLEET,
-) -> AsyncIterator[tuple[int, Urls]]:
+) -> AsyncIterator[tuple[int, JobServerUrls]]:
     """The same, and the process's id."""
     arguments = [program, "--host", host, "--origins", str(origins), "--exit-with-parent"]
     async with child(
@@ -94,7 +94,7 @@ async def fleet_process(
         line = await process.stdout.readline() if process.stdout else b""
         if not line:
             raise ChildFailed("the job server did not start", log)
-        yield process.pid, Urls(**orjson.loads(line))
+        yield process.pid, JobServerUrls(**orjson.loads(line))
 
 
 @asynccontextmanager

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import orjson
 
 from waitd.bench.children import ChildFailed, child
-from waitd.bench.fleets import Fleets, Scene, fleets
-from waitd.bench.machine import Usage, sockets_of
-from waitd.bench.profiles import ON_404, Kind, Planned, planned
+from waitd.bench.fleet import BenchContext, Fleet, running_fleet
+from waitd.bench.machine import ProcessUsage, sockets_of
+from waitd.bench.measurement import LoadMeasurement, take_snapshot
+from waitd.bench.profiles import ON_404, LoadKind, PlannedWait, plan_waits
 from waitd.bench.report import Comparison
 from waitd.bench.submitting import REQUEST_TIMEOUT
-from waitd.bench.watching import Seen, moment
 
 #: How long a program may take until it is ready to take the waits, in seconds.
 STARTING = 300.0
@@ -59,24 +59,24 @@ def airflow(python: str) -> Comparator:
     )
 
 
-async def compare(comparator: Comparator, scene: Scene) -> Comparison:
+async def compare(comparator: Comparator, scene: BenchContext) -> Comparison:
     """Puts the load on it; one that fails is a Comparison that says why."""
-    if scene.load.kind is not Kind.HTTP:
+    if scene.load.kind is not LoadKind.HTTP:
         return Comparison(comparator.name, None, note="it is compared on --kind http only")
     place = scene.folder / f"comparator-{time.monotonic_ns()}"
     place.mkdir()
     scene = scene._replace(folder=place)
     try:
-        async with fleets(scene) as fleet:
-            return await _Run(comparator, scene, fleet).measure()
+        async with running_fleet(scene) as fleet:
+            return await _ComparisonRun(comparator, scene, fleet).measure()
     except ChildFailed as error:
         return Comparison(comparator.name, None, note=str(error))
 
 
-class _Run:
+class _ComparisonRun:
     """One comparator under the load."""
 
-    def __init__(self, comparator: Comparator, scene: Scene, fleet: Fleets) -> None:
+    def __init__(self, comparator: Comparator, scene: BenchContext, fleet: Fleet) -> None:
         self._comparator = comparator
         self._load = scene.load
         self._cores = scene.cores
@@ -85,7 +85,7 @@ class _Run:
         self._log = scene.folder / "log"
         self._waits = scene.folder / "waits"
         self._ends = scene.folder / "ends"
-        self._plan = list(planned(scene.load, len(fleet.pids), comparator.replaced))
+        self._plan = list(plan_waits(scene.load, len(fleet.pids), comparator.replaced))
 
     async def measure(self) -> Comparison:
         """Starts the program, gives it the waits, watches it as long as waitd was watched, and until all have ended."""
@@ -97,22 +97,22 @@ class _Run:
         ) as process:
             await self._said(process, "ready", STARTING)
             pids = family_of(process.pid)
-            rss_before = Usage.of_all(pids).rss
+            rss_before = ProcessUsage.of_all(pids).rss
 
-            async def system() -> tuple[Usage, int]:
-                return Usage.of_all(pids), sum(sockets_of(pid) for pid in pids)
+            async def system() -> tuple[ProcessUsage, int]:
+                return ProcessUsage.of_all(pids), sum(sockets_of(pid) for pid in pids)
 
             began = time.monotonic()
             if process.stdin is not None:
                 process.stdin.write(b"go\n")
             await self._until(process, began + self._load.warm_up)
-            before = await moment(system, self._fleet)
+            before = await take_snapshot(system, self._fleet)
             await self._until(process, max(began + self._load.measured_until, time.monotonic() + 1.0))
-            after = await moment(system, self._fleet)
+            after = await take_snapshot(system, self._fleet)
             await self._until(process, began + self._load.patience, all_ended=True)
             jobs = await self._fleet.jobs()
             await self._leave(process)
-        return self._comparison(Seen.between(before, after), rss_before, after.tally.jobs, jobs)
+        return self._comparison(LoadMeasurement.between(before, after), rss_before, after.tally.jobs, jobs)
 
     async def _leave(self, process: asyncio.subprocess.Process) -> None:
         """Its standard input ends, and so does it, with what it has started; where it does not, it is killed."""
@@ -122,7 +122,7 @@ class _Run:
             async with asyncio.timeout(LEAVING):
                 await process.wait()
 
-    def _line(self, wait: Planned) -> dict[str, Any]:
+    def _line(self, wait: PlannedWait) -> dict[str, Any]:
         return {
             "endpoint": self._fleet.endpoint(wait),
             "path": wait.path,
@@ -156,7 +156,7 @@ class _Run:
             await asyncio.sleep(min(0.5, max(0.0, until - time.monotonic())))
 
     def _comparison(
-        self, seen: Seen, rss_before: int, started: int, jobs: Mapping[str, Mapping[str, Any]]
+        self, seen: LoadMeasurement, rss_before: int, started: int, jobs: Mapping[str, Mapping[str, Any]]
     ) -> Comparison:
         ends = {}
         for line in self._ends.read_text("utf-8").splitlines():

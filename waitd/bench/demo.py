@@ -20,13 +20,13 @@ from typing import Any
 import aiohttp
 import orjson
 
-from waitd.bench.account import Account, Submitted, account_of, submitted_as
 from waitd.bench.children import ChildFailed, daemon, fleet, free_port, kill, stop
-from waitd.bench.fleet import Urls
+from waitd.bench.correctness import CorrectnessReport, SubmittedWait, check_outcomes, submitted_wait
+from waitd.bench.job_server import JobServerUrls
 from waitd.bench.jobs import BEHAVIOURS, CONDITIONS, job_of, path_of
+from waitd.bench.progress_display import ProgressDisplay
 from waitd.bench.receiver import Receiver
-from waitd.bench.s3 import MARKER, files_of
-from waitd.bench.show import Show
+from waitd.bench.s3 import MARKER, files_of_job
 from waitd.client import Client, RequestRefused
 
 #: How many of a hundred waits are on which behaviour.
@@ -57,7 +57,7 @@ DELIVERY_RETRY_DELAYS = (0, 0.5, 1, 1, 2, 2, 3, 3, 5, 5, 5, 5)
 REFUSE_SHARE = 0.1
 
 
-def waits(servers: Urls, callback: str, count: int) -> list[dict[str, Any]]:
+def waits(servers: JobServerUrls, callback: str, count: int) -> list[dict[str, Any]]:
     """The bodies of `count` waits: the mix, each behaviour on an origin of its own, lengths spread evenly, signed callbacks."""
     names = [("http", name) for name, share in MIX.items() for _ in range(share)]
     if servers.s3:
@@ -93,7 +93,7 @@ def _key_wait(look: str, path: str) -> dict[str, Any]:
     """A wait on what the job of a path writes: its marker, all of its parts, or that it writes no more."""
     common = {"aws_conn_id": CONN_ID, "request_timeout": 1.0}
     below = path.removeprefix("/") + "/"
-    parts = len(files_of(job_of(path), job_of(path).seconds, ended=True)) - 1
+    parts = len(files_of_job(job_of(path), job_of(path).seconds, ended=True)) - 1
     match look:
         case "marker":
             return {"kind": "s3_key", "params": {"bucket_key": f"s3://{BUCKET}/{below}{MARKER}", **common}}
@@ -105,7 +105,7 @@ def _key_wait(look: str, path: str) -> dict[str, Any]:
             return {"kind": "s3_keys_unchanged", "params": {**place, **common}}
 
 
-def connections(servers: Urls) -> dict[str, str]:
+def connections(servers: JobServerUrls) -> dict[str, str]:
     """The connections that the waits name, as variables hold them, by conn_id."""
     if not servers.s3:
         return {}
@@ -119,7 +119,7 @@ def s3_installed() -> bool:
     return all(find_spec(module) is not None for module in ("botocore", "re2"))
 
 
-async def run(show: Show, count: int) -> Account:
+async def run(show: ProgressDisplay, count: int) -> CorrectnessReport:
     """The whole demo with `count` waits; the account that tells whether anything was lost.
 
     Raises:
@@ -161,7 +161,7 @@ class _Demo:
 
     def __init__(
         self,
-        show: Show,
+        show: ProgressDisplay,
         serve: Callable[[], AbstractAsyncContextManager[Process]],
         client: Client,
         receiver: Receiver,
@@ -172,7 +172,7 @@ class _Demo:
         self._client = client
         self._receiver = receiver
         self._log = log
-        self._submitted: list[Submitted] = []
+        self._submitted: list[SubmittedWait] = []
 
     async def submit_and_kill(self, bodies: Sequence[dict[str, Any]]) -> None:
         """The first life: it takes the waits, and is killed when half of the outcomes are in."""
@@ -186,7 +186,7 @@ class _Demo:
             except RequestRefused as error:
                 raise ChildFailed(f"the daemon did not take the waits ({error})", self._log) from error
             self._submitted = [
-                submitted_as(body, answer) for body, answer in zip(bodies, answers, strict=True)
+                submitted_wait(body, answer) for body, answer in zip(bodies, answers, strict=True)
             ]
             took = time.monotonic() - began
             taken = sum(wait.id != "" for wait in self._submitted)
@@ -198,7 +198,7 @@ class _Demo:
                 f"Killed the daemon with SIGKILL: {left} of {len(bodies)} outcomes are still to come."
             )
 
-    async def restart_and_finish(self, job_server: str) -> Account:
+    async def restart_and_finish(self, job_server: str) -> CorrectnessReport:
         """The second life: everything ends and is delivered, and the account is made."""
         began = time.monotonic()
         async with self._serve() as process:
@@ -211,7 +211,7 @@ class _Demo:
             told = await _told(job_server)
             code = await stop(process)
             self._show.step(f"Asked it to stop with SIGTERM: it drained and ended with exit code {code}.")
-        return account_of(self._submitted, stored, self._receiver.heard, told, daemon_exit_code=code)
+        return check_outcomes(self._submitted, stored, self._receiver.heard, told, daemon_exit_code=code)
 
     async def _watch(self, process: Process, *, enough: int, until: float) -> None:
         """Shows progress until `enough` outcomes were received or the monotonic time is `until`."""

@@ -12,7 +12,7 @@ class PipFailed(Exception):  # noqa: N818 - reads as a sentence where it is rais
     """There is no index of packages that can be reached, or none that has these versions; the message is what was said last."""
 
 
-def made_once(environment: Path, pins: Path, preparing: Callable[[], None] = lambda: None) -> Path:
+def ensure_environment(environment: Path, pins: Path, preparing: Callable[[], None] = lambda: None) -> Path:
     """`environment`, a directory, with exactly what a file of requirements pins. `preparing` is called only if it must be made.
 
     Raises:

@@ -25,7 +25,7 @@ LATEST = 1.0
 _NORMAL = NormalDist()
 
 
-class Trouble(Enum):
+class Fault(Enum):
     """What a job does instead of answering."""
 
     UNAVAILABLE = "503"
@@ -73,7 +73,7 @@ class Behaviour(NamedTuple):
     """
 
     ends: str | None
-    pattern: tuple[Trouble | None, ...] = (None,)
+    pattern: tuple[Fault | None, ...] = (None,)
     running: int = 202
     ended: int = 200
     latency: Latency | None = None
@@ -92,13 +92,13 @@ BEHAVIOURS: Mapping[str, Behaviour] = {
     "endless": Behaviour(None),
     "absent": Behaviour("success", running=404),
     "forbidden": Behaviour("failed", ended=403),
-    "unavailable": Behaviour("success", (Trouble.UNAVAILABLE,) * 3 + (None,) * 2),
-    "throttled": Behaviour("success", (None, Trouble.THROTTLED)),
-    "hangs": Behaviour("success", (None, None, Trouble.HANGS)),
-    "dead": Behaviour(None, (Trouble.HANGS,)),
-    "resets": Behaviour("success", (Trouble.RESETS, None)),
-    "truncates": Behaviour("success", (Trouble.TRUNCATES, None)),
-    "slow": Behaviour("success", (Trouble.SLOW,)),
+    "unavailable": Behaviour("success", (Fault.UNAVAILABLE,) * 3 + (None,) * 2),
+    "throttled": Behaviour("success", (None, Fault.THROTTLED)),
+    "hangs": Behaviour("success", (None, None, Fault.HANGS)),
+    "dead": Behaviour(None, (Fault.HANGS,)),
+    "resets": Behaviour("success", (Fault.RESETS, None)),
+    "truncates": Behaviour("success", (Fault.TRUNCATES, None)),
+    "slow": Behaviour("success", (Fault.SLOW,)),
     "latent": Behaviour("success", latency=Latency(0.02, 1.0)),
     "outages": Behaviour("success", outage=Outage(7.0, 1.0)),
     "lies": Behaviour("success", lies=True),

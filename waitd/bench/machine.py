@@ -49,7 +49,7 @@ def pin(pid: int, cores: Collection[int]) -> None:
                 os.sched_setaffinity(int(task.name), cores)
 
 
-class Usage(NamedTuple):
+class ProcessUsage(NamedTuple):
     """What a process had at a moment, in seconds and bytes. `kept_waiting`: it was ready to run, and others had the core."""
 
     at: float
@@ -58,7 +58,7 @@ class Usage(NamedTuple):
     rss: int
 
     @classmethod
-    def of(cls, pid: int) -> "Usage":
+    def of(cls, pid: int) -> "ProcessUsage":
         """Of a process that runs, all its threads together."""
         proc = Path(f"/proc/{pid}")
         # The command's name may hold spaces and brackets; what follows it does not.
@@ -76,7 +76,7 @@ class Usage(NamedTuple):
         )
 
     @classmethod
-    def of_all(cls, pids: Sequence[int]) -> "Usage":
+    def of_all(cls, pids: Sequence[int]) -> "ProcessUsage":
         """Of several processes, added up."""
         usages = [cls.of(pid) for pid in pids]
         return cls(
@@ -87,7 +87,7 @@ class Usage(NamedTuple):
         )
 
 
-class Span(NamedTuple):
+class UsageSpan(NamedTuple):
     """What was used between two moments, in seconds."""
 
     wall: float
@@ -95,7 +95,7 @@ class Span(NamedTuple):
     kept_waiting: float
 
     @classmethod
-    def between(cls, before: Usage, after: Usage) -> "Span":
+    def between(cls, before: ProcessUsage, after: ProcessUsage) -> "UsageSpan":
         """From the one to the other."""
         return cls(
             after.at - before.at, after.cpu - before.cpu, max(0.0, after.kept_waiting - before.kept_waiting)

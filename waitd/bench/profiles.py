@@ -18,7 +18,7 @@ DEADLINES = (0.85, 1.0)
 _SPREAD = 0.618033988749895
 
 
-class Kind(StrEnum):
+class LoadKind(StrEnum):
     """How waits look at their jobs."""
 
     HTTP = "http"
@@ -86,7 +86,7 @@ class Load(NamedTuple):
     waits: int
     poke_interval: float
     duration: float
-    kind: Kind = Kind.HTTP
+    kind: LoadKind = LoadKind.HTTP
     profile: str = "steady"
 
     @property
@@ -105,7 +105,7 @@ class Load(NamedTuple):
         return DEADLINES[0] * self.duration
 
 
-class Planned(NamedTuple):
+class PlannedWait(NamedTuple):
     """One wait to be. `fleet` and `origin`: which process serves its job, and on which of its ports."""
 
     path: str
@@ -120,7 +120,9 @@ class Planned(NamedTuple):
         return expected_state(job_of(self.path), self.timeout)
 
 
-def planned(load: Load, processes: int, replaced: Mapping[str, str] | None = None) -> Iterator[Planned]:
+def plan_waits(
+    load: Load, processes: int, replaced: Mapping[str, str] | None = None
+) -> Iterator[PlannedWait]:
     """Every wait of a load, on a fleet of so many processes; with `replaced`, behaviours by what stands in for them."""
     profile = PROFILES[load.profile]
     names = [name for name, share in profile.mix.items() for _ in range(share)]
@@ -128,14 +130,14 @@ def planned(load: Load, processes: int, replaced: Mapping[str, str] | None = Non
     for n in range(load.waits):
         # 37 and 100 have no common factor: every hundred has the whole mix, well shuffled.
         name = names[n * 37 % len(names)]
-        kind = ("http", "s3_key")[n // len(names) % 2] if load.kind is Kind.MIXED else load.kind.value
+        kind = ("http", "s3_key")[n // len(names) % 2] if load.kind is LoadKind.MIXED else load.kind.value
         if kind == "s3_key":
             name = ON_S3.get(name, name)
         ports = origins.get(name, range(1))
         name = (replaced or {}).get(name, name)
         seconds, timeout = _times(load, profile.moments, name, n * _SPREAD % 1)
         path = path_of(name, seconds, f"job-{n}")
-        yield Planned(path, kind, timeout, n % processes, ports[n // processes % len(ports)])
+        yield PlannedWait(path, kind, timeout, n % processes, ports[n // processes % len(ports)])
 
 
 def _times(load: Load, moments: int, name: str, share: float) -> tuple[float, float]:

@@ -21,7 +21,7 @@ TOLERANCE = 300
 
 
 @dataclass(slots=True)
-class Heard:
+class ReceivedCallbacks:
     """What came in about one wait.
 
     Attributes:
@@ -41,7 +41,7 @@ class Heard:
     first_at: float | None = None
 
 
-def verified(secret: str, headers: Mapping[str, str], body: bytes, now: float) -> bool:
+def verify_signature(secret: str, headers: Mapping[str, str], body: bytes, now: float) -> bool:
     """Whether `body` is signed with `secret` (`whsec_…`) as Standard Webhooks says, not more than five minutes ago.
 
     Args:
@@ -76,7 +76,7 @@ class Receiver:
         """Refuses the first `refuse_times` attempts about a share of the waits (0 to 1), chosen by their ids. Without a secret,
         signatures are not looked at.
         """
-        self.heard: dict[str, Heard] = {}
+        self.heard: dict[str, ReceivedCallbacks] = {}
         self.strangers = 0
         self._secret = secret
         self._refuse_below = refuse_share * 2**32
@@ -111,9 +111,11 @@ class Receiver:
         except (orjson.JSONDecodeError, KeyError, TypeError):
             self.strangers += 1
             return web.Response(status=400, text="that is no CloudEvent")
-        heard = self.heard.setdefault(wait_id, Heard())
+        heard = self.heard.setdefault(wait_id, ReceivedCallbacks())
         heard.digests.add(hashlib.sha256(body).digest())
-        if self._secret is not None and not verified(self._secret, request.headers, body, self._clock()):
+        if self._secret is not None and not verify_signature(
+            self._secret, request.headers, body, self._clock()
+        ):
             heard.badly_signed += 1
             return web.Response(status=401, text="the signature does not verify")
         if heard.refused < self._refuse_times and crc32(wait_id.encode()) < self._refuse_below:

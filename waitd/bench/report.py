@@ -5,17 +5,17 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from waitd.bench.account import Account, Submitted
+from waitd.bench.correctness import CorrectnessReport, SubmittedWait
 from waitd.bench.jobs import job_of
+from waitd.bench.measurement import BUSY, QUANTILES, LoadMeasurement
 from waitd.bench.profiles import Load
 from waitd.bench.quantiles import quantile
-from waitd.bench.receiver import Heard
-from waitd.bench.sampler import Point
-from waitd.bench.watching import BUSY, QUANTILES, Seen
+from waitd.bench.receiver import ReceivedCallbacks
+from waitd.bench.sampler import LoadPoint
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class BenchReport:
     """One run. Times in seconds, memory in bytes.
 
     Attributes:
@@ -40,7 +40,7 @@ class Report:
     taken: int
     submitting: float
     submitter_busy: float
-    seen: Seen
+    seen: LoadMeasurement
     rss_before: int
     lateness: Mapping[str, float]
     detection: Sequence[float]
@@ -48,12 +48,12 @@ class Report:
     delivery: Sequence[float]
     loop_lag: float
     scrapes: Mapping[str, Any]
-    account: Account
-    points: Sequence[Point]
+    account: CorrectnessReport
+    points: Sequence[LoadPoint]
     local: bool
     comparators: "Sequence[Comparison]" = ()
 
-    def with_comparison(self, comparison: "Comparison") -> "Report":
+    def with_comparison(self, comparison: "Comparison") -> "BenchReport":
         """The same, and what the load was like on something else."""
         return replace(self, comparators=(*self.comparators, comparison))
 
@@ -132,7 +132,7 @@ class Comparison:
     """
 
     name: str
-    seen: Seen | None
+    seen: LoadMeasurement | None
     rss_before: int = 0
     waits: int = 0
     started: int = 0
@@ -146,7 +146,7 @@ class Comparison:
         """How much bigger its processes were for each wait."""
         return (self.seen.rss - self.rss_before) / max(self.started, 1) if self.seen else 0.0
 
-    def as_json(self, report: Report) -> dict[str, Any]:
+    def as_json(self, report: BenchReport) -> dict[str, Any]:
         """Everything, and the ratios to waitd's figures."""
         if self.seen is None:
             return {"name": self.name, "ran": False, "note": self.note}
@@ -165,7 +165,7 @@ class Comparison:
             "ratios": self.ratios(report),
         }
 
-    def ratios(self, report: Report) -> dict[str, float | None]:
+    def ratios(self, report: BenchReport) -> dict[str, float | None]:
         """How many times waitd's figure its is; None where there is none to divide by."""
         if self.seen is None:
             return {}
@@ -191,8 +191,8 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
 
 
 def detection_delays(
-    submitted: Sequence[Submitted],
-    heard: Mapping[str, Heard],
+    submitted: Sequence[SubmittedWait],
+    heard: Mapping[str, ReceivedCallbacks],
     jobs: Mapping[str, Mapping[str, Any]],
     *,
     prompt_only: bool = False,
@@ -209,7 +209,7 @@ def detection_delays(
     return delays
 
 
-def delivery_delays(heard: Mapping[str, Heard]) -> Sequence[float]:
+def delivery_delays(heard: Mapping[str, ReceivedCallbacks]) -> Sequence[float]:
     """How long after its end each wait's callback came."""
     return [h.first_at - _finished_at(h.event) for h in heard.values() if h.event and h.first_at]
 

@@ -11,20 +11,28 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from waitd.bench.account import Submitted, account_of
 from waitd.bench.children import ChildFailed, daemon, free_port, stop
 from waitd.bench.comparators import Comparator, compare
-from waitd.bench.fleets import Fleets, Scene, Setting, fleets
-from waitd.bench.machine import Cores, Span, Usage, machine, open_as_many_files_as_allowed, pin, sockets_of
-from waitd.bench.profiles import Load, Planned, planned
+from waitd.bench.correctness import SubmittedWait, check_outcomes
+from waitd.bench.fleet import BenchContext, Fleet, FleetSettings, running_fleet
+from waitd.bench.machine import (
+    Cores,
+    ProcessUsage,
+    UsageSpan,
+    machine,
+    open_as_many_files_as_allowed,
+    pin,
+    sockets_of,
+)
+from waitd.bench.measurement import QUANTILES, LoadMeasurement, LoadSnapshot, take_snapshot
+from waitd.bench.profiles import Load, PlannedWait, plan_waits
+from waitd.bench.progress_display import ProgressDisplay
 from waitd.bench.quantiles import bucket_quantile
 from waitd.bench.receiver import Receiver
-from waitd.bench.report import Report, delivery_delays, detection_delays
+from waitd.bench.report import BenchReport, delivery_delays, detection_delays
 from waitd.bench.sampler import LATENESS, Sampler
-from waitd.bench.scrape import Metrics
-from waitd.bench.show import Show
-from waitd.bench.submitting import LABEL, HandedIn, body_of, connections, hand_in
-from waitd.bench.watching import QUANTILES, Moment, Seen, moment
+from waitd.bench.scrape import ScrapedMetrics
+from waitd.bench.submitting import LABEL, SubmitResult, body_of, connections, submit_load
 from waitd.client import Client, DaemonUnreachable, RequestRefused
 
 #: How long our own daemon may take to be ready, in seconds: whoever measures it does not hurry it.
@@ -33,7 +41,7 @@ STARTING = 300.0
 AT_ONCE = 32
 
 
-class Where(NamedTuple):
+class DaemonAddress(NamedTuple):
     """The daemon to load: one that runs, or (`url` is None) one of our own."""
 
     url: str | None = None
@@ -41,7 +49,7 @@ class Where(NamedTuple):
     ca_file: Path | None = None
 
 
-class _System(NamedTuple):
+class _LoadedDaemon(NamedTuple):
     """The daemon under load. `process` and `log`: of our own one."""
 
     client: Client
@@ -49,10 +57,10 @@ class _System(NamedTuple):
     process: Process | None
     log: Path
 
-    async def usage(self) -> tuple[Usage, int]:
+    async def usage(self) -> tuple[ProcessUsage, int]:
         """What it has had so far, and its sockets; of a daemon elsewhere, what it says itself."""
         if self.process is not None:
-            return Usage.of(self.process.pid), sockets_of(self.process.pid)
+            return ProcessUsage.of(self.process.pid), sockets_of(self.process.pid)
         metrics = await self.sampler.scrape()
         return usage_of(metrics), int(metrics.total("process_open_fds"))
 
@@ -64,15 +72,19 @@ class _System(NamedTuple):
             )
 
 
-def usage_of(metrics: Metrics) -> Usage:
+def usage_of(metrics: ScrapedMetrics) -> ProcessUsage:
     """What a daemon says of itself; others' use of its cores it does not know."""
     cpu, rss = metrics.total("process_cpu_seconds_total"), metrics.total("process_resident_memory_bytes")
-    return Usage(time.monotonic(), cpu, 0.0, int(rss))
+    return ProcessUsage(time.monotonic(), cpu, 0.0, int(rss))
 
 
 async def run(
-    show: Show, load: Load, setting: Setting, where: Where, comparators: Sequence[Comparator] = ()
-) -> Report:
+    show: ProgressDisplay,
+    load: Load,
+    setting: FleetSettings,
+    where: DaemonAddress,
+    comparators: Sequence[Comparator] = (),
+) -> BenchReport:
     """The whole run; the report's account tells whether everything was right.
 
     Raises:
@@ -82,7 +94,7 @@ async def run(
     open_as_many_files_as_allowed()
     cores = Cores.ours()
     with TemporaryDirectory(prefix="waitd-bench-") as folder:
-        scene = Scene(show, load, setting, cores, Path(folder))
+        scene = BenchContext(show, load, setting, cores, Path(folder))
         pin(os.getpid(), cores.others)
         try:
             report = await _run(scene, where)
@@ -94,9 +106,9 @@ async def run(
     return report
 
 
-async def _run(scene: Scene, where: Where) -> Report:
+async def _run(scene: BenchContext, where: DaemonAddress) -> BenchReport:
     async with AsyncExitStack() as stack:
-        fleet = await stack.enter_async_context(fleets(scene))
+        fleet = await stack.enter_async_context(running_fleet(scene))
         secret = None if where.url else "whsec_" + base64.b64encode(os.urandom(32)).decode()
         receiver = await stack.enter_async_context(Receiver(secret, host=scene.setting.host))
         scene.show.step(
@@ -109,7 +121,7 @@ async def _run(scene: Scene, where: Where) -> Report:
             f"waitd at {system.client.url}"
             + (f" (process {system.process.pid}, on {on})." if system.process else ", which runs already.")
         )
-        return await _Run(scene, fleet, receiver, system).held()
+        return await _LoadRun(scene, fleet, receiver, system).held()
 
 
 def _settings(load: Load) -> dict[str, Any]:
@@ -124,8 +136,8 @@ def _settings(load: Load) -> dict[str, Any]:
 
 @asynccontextmanager
 async def _system(
-    where: Where, settings: Mapping[str, Any], fleet: Fleets, scene: Scene
-) -> AsyncIterator[_System]:
+    where: DaemonAddress, settings: Mapping[str, Any], fleet: Fleet, scene: BenchContext
+) -> AsyncIterator[_LoadedDaemon]:
     """The daemon, and a sampler that looks at it."""
     log = scene.folder / "daemon.log"
     async with AsyncExitStack() as stack:
@@ -147,16 +159,16 @@ async def _system(
         await sampler.scrape()  # so that one that may not be looked at says so now
         sampling = asyncio.create_task(sampler.run())
         try:
-            yield _System(client, sampler, process, log)
+            yield _LoadedDaemon(client, sampler, process, log)
         finally:
             sampling.cancel()
             await asyncio.gather(sampling, return_exceptions=True)
 
 
-class _Run:
+class _LoadRun:
     """One load on one daemon."""
 
-    def __init__(self, scene: Scene, fleet: Fleets, receiver: Receiver, system: _System) -> None:
+    def __init__(self, scene: BenchContext, fleet: Fleet, receiver: Receiver, system: _LoadedDaemon) -> None:
         self._show = scene.show
         self._load = scene.load
         self._fleet = fleet
@@ -164,15 +176,15 @@ class _Run:
         self._system = system
         self._facts = machine()
         self._name = os.urandom(6).hex()
-        self._handed_in = HandedIn((), 0, 0.0)
+        self._handed_in = SubmitResult((), 0, 0.0)
 
-    async def held(self) -> Report:
+    async def held(self) -> BenchReport:
         """Hands the waits in, watches while all are held, waits for every outcome, and adds up."""
         try:
             rss_before = (await self._system.usage())[0].rss
-            began, us = time.monotonic(), Usage.of(os.getpid())
-            self._handed_in = await hand_in(self._system.client, self._waits())
-            busy = Span.between(us, Usage.of(os.getpid())).busy
+            began, us = time.monotonic(), ProcessUsage.of(os.getpid())
+            self._handed_in = await submit_load(self._system.client, self._waits())
+            busy = UsageSpan.between(us, ProcessUsage.of(os.getpid())).busy
             taken, seconds = self._handed_in.taken, self._handed_in.seconds
             self._show.step(f"{taken:,} waits on disk in {seconds:.2f} s, {taken / seconds:,.0f} a second.")
             before, early = await self._watch_until(time.monotonic() + self._load.warm_up)
@@ -189,13 +201,13 @@ class _Run:
         told = {path for path, job in jobs.items() if job["told"]}
         submitted, heard = self._handed_in.waits, self._receiver.heard
         lateness = late.histogram_since(early, LATENESS)
-        return Report(
+        return BenchReport(
             load=self._load,
             machine=self._facts,
             taken=taken,
             submitting=seconds,
             submitter_busy=busy,
-            seen=Seen.between(before, after),
+            seen=LoadMeasurement.between(before, after),
             rss_before=rss_before,
             lateness={name: bucket_quantile(lateness, q) for name, q in QUANTILES.items()},
             detection=detection_delays(submitted, heard, jobs),
@@ -203,21 +215,21 @@ class _Run:
             delivery=delivery_delays(heard),
             loop_lag=self._system.sampler.loop_lag(),
             scrapes=self._system.sampler.cost(),
-            account=account_of(submitted, stored, heard, told, daemon_exit_code=code),
+            account=check_outcomes(submitted, stored, heard, told, daemon_exit_code=code),
             points=self._system.sampler.points(),
             local=self._system.process is not None,
         )
 
-    def _waits(self) -> Iterator[tuple[Planned, dict[str, Any]]]:
-        for wait in planned(self._load, len(self._fleet.pids)):
+    def _waits(self) -> Iterator[tuple[PlannedWait, dict[str, Any]]]:
+        for wait in plan_waits(self._load, len(self._fleet.pids)):
             yield wait, body_of(wait, self._load, self._fleet, self._receiver.url, self._name)
 
-    async def _watch_until(self, until: float) -> tuple[Moment, Metrics]:
+    async def _watch_until(self, until: float) -> tuple[LoadSnapshot, ScrapedMetrics]:
         while time.monotonic() < until:
             self._progress()
             await asyncio.sleep(min(0.25, max(0.0, until - time.monotonic())))
         metrics = await self._system.sampler.scrape()
-        return await moment(self._system.usage, self._fleet), metrics
+        return await take_snapshot(self._system.usage, self._fleet), metrics
 
     async def _outcomes(self, until: float) -> None:
         while self._received() < len(self._handed_in.waits) and time.monotonic() < until:
@@ -260,7 +272,7 @@ class _Run:
         left = [wait for wait in self._handed_in.waits if wait.id and wait.id not in heard]
         places = asyncio.Semaphore(AT_ONCE)
 
-        async def cancel(wait: Submitted) -> None:
+        async def cancel(wait: SubmittedWait) -> None:
             async with places:
                 with suppress(DaemonUnreachable, RequestRefused):
                     await self._system.client.act(wait.id, "cancel")

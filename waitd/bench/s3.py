@@ -13,29 +13,29 @@ from urllib.parse import parse_qs, quote, unquote
 from xml.sax.saxutils import escape
 from zlib import crc32
 
-from waitd.bench.jobs import Job, Trouble
+from waitd.bench.jobs import Fault, Job
 
 #: Seconds between two parts of a job.
 PART_EVERY = 0.5
 MARKER = "_SUCCESS"
 _PART = b"PAR1" * 64
 
-_REFUSALS = {Trouble.UNAVAILABLE, Trouble.THROTTLED}
+_REFUSALS = {Fault.UNAVAILABLE, Fault.THROTTLED}
 
 _XML = '<?xml version="1.0" encoding="UTF-8"?>\n'
 
 
-class Asked(Protocol):
+class S3Job(Protocol):
     """A job of the fleet, as much as S3 needs of it. `first_seen` is the time when it began."""
 
     job: Job
     first_seen: float
 
-    def asked(self, now: float) -> tuple[bool, Trouble | float | None]:
+    def asked(self, now: float) -> tuple[bool, Fault | float | None]:
         """One more request: whether the job has ended, and what befalls the answer: a trouble, or that it comes so many seconds late."""
 
 
-class File(NamedTuple):
+class S3File(NamedTuple):
     """An object: its name below the job's, its content, and how many seconds after the job's beginning it was written."""
 
     name: str
@@ -43,15 +43,15 @@ class File(NamedTuple):
     written: float
 
 
-def files_of(job: Job, age: float, *, ended: bool) -> Sequence[File]:
+def files_of_job(job: Job, age: float, *, ended: bool) -> Sequence[S3File]:
     """What a job has written when it is `age` seconds old, in the order of the names. One without an end writes nothing."""
     if job.behaviour.ends is None:
         return ()
     parts = int(min(age, job.seconds) / PART_EVERY) + ended
     files = [
-        File(f"part-{n:05}.parquet", _PART, min((n + 1) * PART_EVERY, job.seconds)) for n in range(parts)
+        S3File(f"part-{n:05}.parquet", _PART, min((n + 1) * PART_EVERY, job.seconds)) for n in range(parts)
     ]
-    return [File(MARKER, b"", job.seconds), *files] if ended else files
+    return [S3File(MARKER, b"", job.seconds), *files] if ended else files
 
 
 class S3:
@@ -59,7 +59,7 @@ class S3:
 
     def __init__(
         self,
-        running: Callable[[bytes, float], Asked],
+        running: Callable[[bytes, float], S3Job],
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
     ) -> None:
@@ -67,7 +67,7 @@ class S3:
         self._clock = clock
         self._wall_clock = wall_clock
 
-    def look(self, target: bytes, method: bytes) -> tuple[bytes, Trouble | float | None]:
+    def look(self, target: bytes, method: bytes) -> tuple[bytes, Fault | float | None]:
         """What a request gets, and what befalls the answer; a HEAD gets the same as a GET, its body cut off by the server."""
         path, _, query = target.decode("ascii").partition("?")
         bucket, _, key = unquote(path).removeprefix("/").partition("/")
@@ -81,7 +81,7 @@ class S3:
         file = files.get(key)
         return _error(404, "NoSuchKey") if file is None else self._object(*file), trouble
 
-    def _files(self, key: str) -> tuple[dict[str, tuple[File, float]], Trouble | float | None]:
+    def _files(self, key: str) -> tuple[dict[str, tuple[S3File, float]], Fault | float | None]:
         """The files of the job that a key or a prefix lies in, by key, each with the Unix second when it was written."""
         path = "/" + "/".join(key.split("/")[:4])
         now = self._clock()
@@ -91,10 +91,10 @@ class S3:
             return {}, None
         ended, trouble = running.asked(now)
         began = self._wall_clock() - (now - running.first_seen)
-        files = files_of(running.job, now - running.first_seen, ended=ended)
+        files = files_of_job(running.job, now - running.first_seen, ended=ended)
         return {f"{path[1:]}/{file.name}": (file, began + file.written) for file in files}, trouble
 
-    def _object(self, file: File, written_at: float) -> bytes:
+    def _object(self, file: S3File, written_at: float) -> bytes:
         head = [
             "HTTP/1.1 200 OK",
             f"Content-Length: {len(file.content)}",
@@ -103,7 +103,7 @@ class S3:
         ]
         return "\r\n".join([*head, "", ""]).encode() + file.content
 
-    def _list(self, bucket: str, query: dict[str, str]) -> tuple[bytes, Trouble | float | None]:
+    def _list(self, bucket: str, query: dict[str, str]) -> tuple[bytes, Fault | float | None]:
         prefix = query.get("prefix", "")
         files, trouble = self._files(prefix)
         if trouble in _REFUSALS:
@@ -121,7 +121,7 @@ class S3:
         return _answer(200, xml), trouble
 
 
-def _item(key: str, file: File, written_at: float) -> str:
+def _item(key: str, file: S3File, written_at: float) -> str:
     modified = datetime.fromtimestamp(written_at, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
     etag = _etag(file).replace('"', "&quot;")
     return (
@@ -130,7 +130,7 @@ def _item(key: str, file: File, written_at: float) -> str:
     )
 
 
-def _etag(file: File) -> str:
+def _etag(file: S3File) -> str:
     return f'"{crc32(file.content):032x}"'
 
 

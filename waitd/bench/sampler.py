@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from waitd.bench.quantiles import bucket_quantile, quantile
-from waitd.bench.scrape import Metrics
+from waitd.bench.scrape import ScrapedMetrics
 from waitd.client import Client, DaemonUnreachable
 
 #: Seconds between two scrapes.
@@ -15,15 +15,15 @@ EVERY = 1.0
 LATENESS = "waitd_poke_lateness_seconds"
 
 
-class Sample(NamedTuple):
+class Scrape(NamedTuple):
     """One scrape: `at` is monotonic, `took` seconds."""
 
     at: float
     took: float
-    metrics: Metrics
+    metrics: ScrapedMetrics
 
 
-class Point(NamedTuple):
+class LoadPoint(NamedTuple):
     """What happened up to a moment, since the one before. Times in seconds, memory in bytes; `cpu` is a share of a core."""
 
     at: float
@@ -39,7 +39,7 @@ class Sampler:
     """Scrapes until it is cancelled; `samples` is what it has so far."""
 
     def __init__(self, client: Client) -> None:
-        self.samples: list[Sample] = []
+        self.samples: list[Scrape] = []
         self._client = client
 
     async def run(self) -> None:
@@ -49,12 +49,12 @@ class Sampler:
                 await self.scrape()
             await asyncio.sleep(EVERY)
 
-    async def scrape(self) -> Metrics:
+    async def scrape(self) -> ScrapedMetrics:
         """One now. Raises DaemonUnreachable and Refused."""
         began = time.monotonic()
         text = await self._client.metrics()
         took = time.monotonic() - began
-        self.samples.append(Sample(began, took, Metrics.of(text)))
+        self.samples.append(Scrape(began, took, ScrapedMetrics.of(text)))
         return self.samples[-1].metrics
 
     def loop_lag(self) -> float:
@@ -71,7 +71,7 @@ class Sampler:
             "max": max(took, default=0.0),
         }
 
-    def points(self) -> Sequence[Point]:
+    def points(self) -> Sequence[LoadPoint]:
         """What happened from each scrape to the next, timed from the first one on."""
         return [
             _point(before, after, self.samples[0].at)
@@ -79,14 +79,14 @@ class Sampler:
         ]
 
 
-def _point(before: Sample, after: Sample, zero: float) -> Point:
+def _point(before: Scrape, after: Scrape, zero: float) -> LoadPoint:
     span = max(after.at - before.at, 1e-9)
     lateness = after.metrics.histogram_since(before.metrics, LATENESS)
 
     def rate(name: str) -> float:
         return (after.metrics.total(name) - before.metrics.total(name)) / span
 
-    return Point(
+    return LoadPoint(
         at=after.at - zero,
         lateness_p50=bucket_quantile(lateness, 0.5),
         lateness_p99=bucket_quantile(lateness, 0.99),

@@ -5,7 +5,7 @@ from typing import Self
 from prometheus_client.parser import text_string_to_metric_families
 
 
-class Metrics(dict[tuple[str, frozenset[tuple[str, str]]], float]):
+class ScrapedMetrics(dict[tuple[str, frozenset[tuple[str, str]]], float]):
     """Samples by name and labels."""
 
     @classmethod
@@ -26,7 +26,7 @@ class Metrics(dict[tuple[str, frozenset[tuple[str, str]]], float]):
             if sample == name + "_bucket"
         }
 
-    def histogram_since(self, before: "Metrics", name: str) -> dict[float, float]:
+    def histogram_since(self, before: "ScrapedMetrics", name: str) -> dict[float, float]:
         """What a histogram took in since, cumulative by upper bound."""
         earlier = before.buckets(name)
         return {bound: count - earlier.get(bound, 0.0) for bound, count in self.buckets(name).items()}

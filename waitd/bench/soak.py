@@ -9,11 +9,11 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from waitd.bench.children import daemon, free_port
-from waitd.bench.fleets import Setting
+from waitd.bench.fleet import FleetSettings
 from waitd.bench.profiles import Load
-from waitd.bench.run import STARTING, Where, run
-from waitd.bench.scrape import Metrics
-from waitd.bench.show import Show
+from waitd.bench.progress_display import ProgressDisplay
+from waitd.bench.run import STARTING, DaemonAddress, run
+from waitd.bench.scrape import ScrapedMetrics
 from waitd.client import Client
 
 #: By how much memory may differ between two rounds, in bytes and as a share: allocators keep what they once had.
@@ -24,7 +24,7 @@ DESCRIPTOR_SLACK = 8
 RESTING = 20.0
 
 
-class Rest(NamedTuple):
+class SoakRound(NamedTuple):
     """What a daemon has after a round, at rest. `lateness_p99` is the round's, seconds; `good` its account's word."""
 
     at: float
@@ -40,13 +40,13 @@ class Rest(NamedTuple):
         return self._asdict()
 
 
-async def soak(show: Show, load: Load, minutes: float, *, rounds: int = 3) -> list[Rest]:
+async def soak(show: ProgressDisplay, load: Load, minutes: float, *, rounds: int = 3) -> list[SoakRound]:
     """One round after the other for so many minutes, but at least `rounds`; what the daemon had after each."""
-    found: list[Rest] = []
+    found: list[SoakRound] = []
     async with _served() as client:
         began = time.monotonic()
         while len(found) < rounds or time.monotonic() - began < minutes * 60:
-            report = await run(show, load, Setting(), Where(client.url))
+            report = await run(show, load, FleetSettings(), DaemonAddress(client.url))
             rest = await _rest(client, found[0].descriptors if found else 0)
             found.append(
                 rest._replace(
@@ -59,7 +59,7 @@ async def soak(show: Show, load: Load, minutes: float, *, rounds: int = 3) -> li
     return found
 
 
-def complaints(rests: Sequence[Rest]) -> list[str]:
+def complaints(rests: Sequence[SoakRound]) -> list[str]:
     """What grew, or was wrong, a sentence each. The first round is the measure of the others: pools and caches are filled in it."""
     first, last = rests[0], rests[-1]
     found = [f"round {n} lost something or ended wrongly" for n, rest in enumerate(rests, 1) if not rest.good]
@@ -92,24 +92,24 @@ async def _served() -> AsyncIterator[Client]:
             yield client
 
 
-async def _rest(client: Client, descriptors: int) -> Rest:
+async def _rest(client: Client, descriptors: int) -> SoakRound:
     """What the daemon has once nothing is held and no more descriptors are open than after the first round; or after RESTING."""
     limit = time.monotonic() + RESTING
     while True:
-        rest = _of(Metrics.of(await client.metrics()))
+        rest = _of(ScrapedMetrics.of(await client.metrics()))
         quiet = not rest.held and not rest.in_flight
         if (quiet and rest.descriptors <= descriptors + DESCRIPTOR_SLACK) or time.monotonic() >= limit:
             return rest
         await asyncio.sleep(0.5)
 
 
-def _of(metrics: Metrics) -> Rest:
+def _of(metrics: ScrapedMetrics) -> SoakRound:
     waiting = sum(
         value
         for (name, labels), value in metrics.items()
         if name == "waitd_waits" and ("state", "waiting") in labels
     )
-    return Rest(
+    return SoakRound(
         at=0.0,
         rss=int(metrics.total("process_resident_memory_bytes")),
         descriptors=int(metrics.total("process_open_fds")),

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from waitd.bench.account import Submitted
-from waitd.bench.fleets import Fleets
+from waitd.bench.correctness import SubmittedWait
+from waitd.bench.fleet import Fleet
 from waitd.bench.jobs import CONDITIONS
-from waitd.bench.profiles import Load, Planned
+from waitd.bench.profiles import Load, PlannedWait
 from waitd.client import Client, RequestRefused, batch_body
 
 #: What every wait of a run has in common: a label that says which run.
@@ -25,15 +25,15 @@ BATCH = 5_000
 TRIES, PAUSE = 60, 1.0
 
 
-class HandedIn(NamedTuple):
+class SubmitResult(NamedTuple):
     """What became of the submits. `taken`: how many the daemon accepted; `seconds`: how long it took until the last one was on disk."""
 
-    waits: Sequence[Submitted]
+    waits: Sequence[SubmittedWait]
     taken: int
     seconds: float
 
 
-def body_of(wait: Planned, load: Load, fleet: Fleets, callback: str, run: str) -> dict[str, Any]:
+def body_of(wait: PlannedWait, load: Load, fleet: Fleet, callback: str, run: str) -> dict[str, Any]:
     """What is submitted."""
     if wait.kind == "http":
         params: dict[str, Any] = {"endpoint": fleet.endpoint(wait), **CONDITIONS}
@@ -49,7 +49,7 @@ def body_of(wait: Planned, load: Load, fleet: Fleets, callback: str, run: str) -
     }
 
 
-def connections(fleet: Fleets) -> dict[str, str]:
+def connections(fleet: Fleet) -> dict[str, str]:
     """The connections that waits on keys name, as variables hold them, by conn_id: one for each origin of the fleet."""
     found = {}
     for process, urls in enumerate(fleet.s3):
@@ -65,11 +65,11 @@ def conn_id_of(process: int, origin: int) -> str:
     return f"{CONN_ID}_{process}_{origin}"
 
 
-async def hand_in(client: Client, waits: Iterable[tuple[Planned, Mapping[str, Any]]]) -> HandedIn:
+async def submit_load(client: Client, waits: Iterable[tuple[PlannedWait, Mapping[str, Any]]]) -> SubmitResult:
     """Submits them all, one batch after the other; making a batch and reading its answer is not counted. Raises Refused,
     DaemonUnreachable.
     """
-    submitted: list[Submitted] = []
+    submitted: list[SubmittedWait] = []
     seconds = 0.0
     for batch in _batches(waits):
         text = batch_body(body for _, body in batch)
@@ -78,16 +78,16 @@ async def hand_in(client: Client, waits: Iterable[tuple[Planned, Mapping[str, An
         seconds += time.monotonic() - began
         answers = client.batch_answers(answer)
         submitted += [
-            Submitted(answer.get("id", ""), wait.path, wait.timeout, wait.expected, wait.kind)
+            SubmittedWait(answer.get("id", ""), wait.path, wait.timeout, wait.expected, wait.kind)
             for (wait, _), answer in zip(batch, answers, strict=True)
         ]
         _complain(answers)
-    return HandedIn(submitted, sum(wait.id != "" for wait in submitted), seconds)
+    return SubmitResult(submitted, sum(wait.id != "" for wait in submitted), seconds)
 
 
 def _batches(
-    waits: Iterable[tuple[Planned, Mapping[str, Any]]],
-) -> Iterator[list[tuple[Planned, Mapping[str, Any]]]]:
+    waits: Iterable[tuple[PlannedWait, Mapping[str, Any]]],
+) -> Iterator[list[tuple[PlannedWait, Mapping[str, Any]]]]:
     source = iter(waits)
     while batch := list(islice(source, BATCH)):
         yield batch

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from waitd.bench.profiles import PROFILES, Kind, Load
+from waitd.bench.profiles import PROFILES, Load, LoadKind
 from waitd.cli.common import (
     API_KEY_FILE,
     CA_FILE,
@@ -24,7 +24,7 @@ from waitd.cli.common import (
 
 if TYPE_CHECKING:
     from waitd.bench.comparators import Comparator
-    from waitd.bench.report import Report
+    from waitd.bench.report import BenchReport
 
 EXPLAINED = "; ".join(f"{name}: {profile.says}" for name, profile in PROFILES.items())
 
@@ -37,7 +37,7 @@ def bench(
     duration: Annotated[
         float, typer.Option(min=4, help="For how many seconds they are held.", metavar="SECONDS")
     ] = 30.0,
-    kind: Annotated[Kind, typer.Option(help="What they look at.")] = Kind.HTTP,
+    kind: Annotated[LoadKind, typer.Option(help="What they look at.")] = LoadKind.HTTP,
     profile: Annotated[str, typer.Option(help=EXPLAINED, metavar="|".join(PROFILES))] = "steady",
     daemon: Annotated[
         str | None,
@@ -72,18 +72,18 @@ def bench(
     code 0 only if every wait ended as its job says it must, every callback came, and nothing was lost; figures do not decide it.
     """
     from waitd.bench.children import ChildFailed
-    from waitd.bench.fleets import Setting
-    from waitd.bench.run import Where, run
+    from waitd.bench.fleet import FleetSettings
+    from waitd.bench.run import DaemonAddress, run
     from waitd.cli.display.progress import interruptible, shown
     from waitd.client import DaemonUnreachable, RequestRefused
 
     load = Load(waits, poke_interval, duration, kind, profile)
     _check(load, daemon, plot)
-    where = Where(daemon, api_key(API_KEY_FILE.get()) if daemon else None, CA_FILE.get())
+    where = DaemonAddress(daemon, api_key(API_KEY_FILE.get()) if daemon else None, CA_FILE.get())
     compared = comparators(airflow_python) if baseline else []
     try:
         with shown(notes()) as show:
-            work = run(show, load, Setting(fleet_processes, host), where, compared)
+            work = run(show, load, FleetSettings(fleet_processes, host), where, compared)
             report = asyncio.run(interruptible(work))
     except RequestRefused as error:
         fail(refusal(error))
@@ -101,7 +101,7 @@ def _check(load: Load, daemon: str | None, plot: Path | None) -> None:
     """Ends the command where it could not do what it is asked to: before the work, not after it."""
     if load.profile not in PROFILES:
         fail(f"--profile {load.profile}: one of {', '.join(PROFILES)}.", Code.USAGE)
-    if daemon is not None and load.kind is not Kind.HTTP:
+    if daemon is not None and load.kind is not LoadKind.HTTP:
         fail(
             f"--kind {load.kind.value} needs a daemon that knows where the fleet's keys are: leave out --daemon.",
             Code.USAGE,
@@ -138,7 +138,7 @@ def comparators(airflow_python: Path | None) -> "list[Comparator]":
     return [TASKS]
 
 
-def _tell(report: "Report", plot: Path | None, *, as_json: bool) -> None:
+def _tell(report: "BenchReport", plot: Path | None, *, as_json: bool) -> None:
     if plot is not None:
         from waitd.cli.display.bench_plot import draw
 

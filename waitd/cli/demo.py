@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from waitd.bench.account import Account
+    from waitd.bench.correctness import CorrectnessReport
 
 
 def demo(
@@ -64,7 +64,7 @@ def demo(
     raise typer.Exit(Code.OK if account.good else Code.FAILED)
 
 
-def table_of(account: "Account") -> "Table":
+def table_of(account: "CorrectnessReport") -> "Table":
     """The account for a person: what must be zero stands out where it is not."""
     from rich.table import Table
     from rich.text import Text
@@ -95,7 +95,7 @@ def table_of(account: "Account") -> "Table":
     return table
 
 
-def _verdict(console: "Console", account: "Account") -> None:
+def _verdict(console: "Console", account: "CorrectnessReport") -> None:
     for complaint in account.complaints:
         console.print(complaint, style="red", markup=False)
     if not account.good:

@@ -15,7 +15,7 @@ from waitd.cli.display.progress import shown
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from waitd.bench.airflow.demo import Account
+    from waitd.bench.airflow.demo import AirflowDemoReport
 
 
 def demo_on_airflow(*, as_json: bool) -> NoReturn:
@@ -45,7 +45,7 @@ def demo_on_airflow(*, as_json: bool) -> NoReturn:
     raise typer.Exit(Code.OK if account.good else Code.FAILED)
 
 
-def table_of(account: "Account") -> "Table":
+def table_of(account: "AirflowDemoReport") -> "Table":
     """The account for a person, as Airflow's own API told it."""
     from rich.table import Table
 

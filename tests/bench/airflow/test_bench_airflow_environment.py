@@ -9,7 +9,7 @@ import pytest
 
 from waitd import __version__
 from waitd.bench.airflow import environment as made
-from waitd.bench.airflow.environment import AirflowFailed, airflow_environment, beside_airflow
+from waitd.bench.airflow.environment import AirflowFailed, airflow_environment, link_provider
 
 
 def test_airflow_and_every_library_is_pinned() -> None:
@@ -25,7 +25,7 @@ def test_another_python_is_told_which_it_must_be(tmp_path: Path, monkeypatch: py
 
 
 def test_airflow_is_shown_this_waitd_and_none_of_its_libraries(tmp_path: Path) -> None:
-    path = beside_airflow(tmp_path / "beside")
+    path = link_provider(tmp_path / "beside")
     assert sorted(entry.name for entry in Path(path).iterdir()) == ["waitd", f"waitd-{__version__}.dist-info"]
     looks = (
         "from importlib.metadata import entry_points, version; import waitd; "

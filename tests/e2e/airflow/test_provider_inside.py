@@ -15,7 +15,7 @@ from aiohttp import web
 from daemon import Daemon, daemon, serving
 
 from waitd import __version__
-from waitd.bench.airflow.environment import PROVIDER, beside_airflow
+from waitd.bench.airflow.environment import PROVIDER, link_provider
 from waitd.core.airflow.registration import registration_in
 from waitd.models import Registration, parsed
 
@@ -29,7 +29,7 @@ def inside(environment: Path, home: Path, *functions: str, **variables: str) -> 
         [str(environment / "bin" / "python"), str(Path(__file__).parent / "provider_inside.py"), *functions],
         env={
             "PATH": os.environ["PATH"],
-            "PYTHONPATH": beside_airflow(home / "beside"),
+            "PYTHONPATH": link_provider(home / "beside"),
             "AIRFLOW_HOME": str(home),
             "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR",
             **variables,

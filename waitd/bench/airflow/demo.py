@@ -11,11 +11,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from waitd.bench.airflow.beside import WaitdBeside, connection, job_server
+from waitd.bench.airflow.companions import WaitdDaemon, connection, job_server
 from waitd.bench.airflow.environment import AirflowFailed, airflow_environment
 from waitd.bench.airflow.instance import Airflow
 from waitd.bench.jobs import path_of
-from waitd.bench.show import Show
+from waitd.bench.progress_display import ProgressDisplay
 
 DAGS = Path(__file__).with_name("dags")
 #: The DAGs that it runs, to read.
@@ -37,7 +37,7 @@ _PAUSE = 0.5
 
 
 @dataclass(frozen=True)
-class Waiting:
+class SlotUse:
     """One way of waiting: how many tasks waited, and how many worker slots they held when all of them did."""
 
     tasks: int
@@ -45,7 +45,7 @@ class Waiting:
 
 
 @dataclass(frozen=True)
-class Mode:
+class ModeResult:
     """How a task went on in one of the modes: the state in which it was parked, its last state and try."""
 
     mode: str
@@ -55,12 +55,12 @@ class Mode:
 
 
 @dataclass(frozen=True)
-class Account:
+class AirflowDemoReport:
     """What Airflow's own API says came of it. `wrong` counts results that are another job's, or none."""
 
-    before: Waiting
-    after: Waiting
-    modes: Sequence[Mode]
+    before: SlotUse
+    after: SlotUse
+    modes: Sequence[ModeResult]
     succeeded: int
     tries: int
     wrong: int
@@ -77,7 +77,7 @@ class Account:
         return {**asdict(self), "slots": SLOTS, "good": self.good}
 
 
-def run(show: Show, cache: Path) -> Account:
+def run(show: ProgressDisplay, cache: Path) -> AirflowDemoReport:
     """The whole demo; Airflow is installed below `cache`, once.
 
     Raises:
@@ -85,7 +85,7 @@ def run(show: Show, cache: Path) -> Account:
     """
     environment = airflow_environment(cache, show.step)
     with TemporaryDirectory(prefix="waitd-demo-") as home, job_server() as jobs_url:
-        daemon = WaitdBeside(Path(home), jobs_url)
+        daemon = WaitdDaemon(Path(home), jobs_url)
         settings = {
             "AIRFLOW_CONN_JOBS": connection("http", jobs_url),
             "AIRFLOW_CONN_WAITD_DEFAULT": connection(
@@ -101,21 +101,21 @@ def run(show: Show, cache: Path) -> Account:
             airflow.start()
             daemon.start(airflow.url)
             show.step(f"Airflow answers at {airflow.url}, waitd at {daemon.url}.")
-            return _Demo(show, airflow, daemon).run()
+            return _AirflowDemo(show, airflow, daemon).run()
         finally:
             daemon.stop()
             airflow.stop()
 
 
-class _Demo:
+class _AirflowDemo:
     """Airflow and waitd, both running."""
 
-    def __init__(self, show: Show, airflow: Airflow, daemon: WaitdBeside) -> None:
+    def __init__(self, show: ProgressDisplay, airflow: Airflow, daemon: WaitdDaemon) -> None:
         self._show = show
         self._airflow = airflow
         self._daemon = daemon
 
-    def run(self) -> Account:
+    def run(self) -> AirflowDemoReport:
         before = self._before()
         path, modes = self._begin("after", JOBS_AFTER, SECONDS_AFTER), self._begin("modes", 1, SECONDS_AFTER)
         after, parked_as = self._park(path, modes)
@@ -127,16 +127,19 @@ class _Demo:
         waited = [task for task in self._tasks(path) if task["task_id"] == "wait"]
         fetched = self._ask(f"{path}/taskInstances/fetch/xcomEntries/return_value")["value"]
         ended = {task["task_id"]: task for task in self._tasks(modes)}
-        return Account(
+        return AirflowDemoReport(
             before,
             after,
-            [Mode(mode, parked_as[mode], ended[mode]["state"], ended[mode]["try_number"]) for mode in MODES],
+            [
+                ModeResult(mode, parked_as[mode], ended[mode]["state"], ended[mode]["try_number"])
+                for mode in MODES
+            ],
             succeeded=sum(task["state"] == "success" for task in waited),
             tries=sum(task["try_number"] for task in waited),
             wrong=sum(found != _job("after", n) for n, found in enumerate(fetched)),
         )
 
-    def _before(self) -> Waiting:
+    def _before(self) -> SlotUse:
         """Airflow's own sensors, in mode poke: how many slots they hold. Their run is ended as soon as that was seen."""
         path = self._begin("before", JOBS_BEFORE, SECONDS_BEFORE)
         self._show.step(f"Before: {JOBS_BEFORE} tasks wait with Airflow's HttpSensor.")
@@ -144,9 +147,9 @@ class _Demo:
         held = self._held(path)
         self._show.step(f"They hold {held} of {SLOTS} worker slots.")
         self._watch([path], ENDED, JOBS_BEFORE + 1, "ended")
-        return Waiting(JOBS_BEFORE, held)
+        return SlotUse(JOBS_BEFORE, held)
 
-    def _park(self, *paths: str) -> tuple[Waiting, dict[str, str]]:
+    def _park(self, *paths: str) -> tuple[SlotUse, dict[str, str]]:
         """The sensors of waitd, all parked: how many slots they hold, and in which state each task is."""
         count = JOBS_AFTER + len(MODES)
         self._show.step(f"After: {count} tasks wait with waitd's sensor.")
@@ -154,7 +157,7 @@ class _Demo:
         states = {task["task_id"]: task["state"] for path in paths for task in self._tasks(path)}
         held = sum(self._held(path) for path in paths)
         self._show.step(f"All are parked. They hold {held} of {SLOTS} worker slots, and no Triggerer runs.")
-        return Waiting(count - len(MODES), held), states
+        return SlotUse(count - len(MODES), held), states
 
     def _begin(self, dag_id: str, jobs: int, seconds: float) -> str:
         """Runs a DAG on so many jobs; the run's path."""

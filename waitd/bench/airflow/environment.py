@@ -1,6 +1,6 @@
 """An environment of its own for Airflow, since its dependencies are not waitd's: made once for each set of pinned versions, and kept.
 
-Making it takes a minute or two and an index of packages, finding it nothing. waitd itself is not in it: `beside_airflow` shows it to
+Making it takes a minute or two and an index of packages, finding it nothing. waitd itself is not in it: `link_provider` shows it to
 Airflow as it stands here.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from importlib.metadata import distribution
 from pathlib import Path
 
-from waitd.bench.environments import PipFailed, made_once
+from waitd.bench.environments import PipFailed, ensure_environment
 
 #: Airflow, its providers and PostgreSQL, complete and pinned.
 PINNED = Path(__file__).with_name("constraints.txt")
@@ -43,7 +43,7 @@ def airflow_environment(cache: Path, said: Callable[[str], None] = lambda _: Non
         said(f"Installing Airflow into {environment}: once, a minute or two.")
 
     try:
-        return made_once(environment, PINNED, preparing)
+        return ensure_environment(environment, PINNED, preparing)
     except PipFailed as error:
         raise NotInstallable(
             "Airflow could not be installed. It needs an index of packages, as pip is configured (PIP_INDEX_URL, PIP_PROXY), and\n"
@@ -60,7 +60,7 @@ def _refuse_other_pythons() -> None:
         )
 
 
-def beside_airflow(directory: Path) -> str:
+def link_provider(directory: Path) -> str:
     """A PYTHONPATH, below `directory`, that shows Airflow the waitd which runs here, entry point included, and none of its libraries."""
     package, installed = Path(__file__).parents[2], distribution("waitd")
     metadata = directory / f"waitd-{installed.version}.dist-info"

@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-from waitd.bench.airflow.environment import AirflowFailed, beside_airflow
+from waitd.bench.airflow.environment import AirflowFailed, link_provider
 from waitd.bench.airflow.processes import Postgres, Process, eventually, without
 from waitd.bench.children import free_port
 
@@ -94,7 +94,7 @@ class Airflow:
             "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",  # 5 s is not enough where the machine is busy
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
             "AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO",
-            "PYTHONPATH": beside_airflow(self.home / "beside"),
+            "PYTHONPATH": link_provider(self.home / "beside"),
         }
 
     def start(self) -> None:

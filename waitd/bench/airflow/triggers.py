@@ -43,7 +43,7 @@ def connections(waits: list[dict[str, Any]]) -> dict[str, str]:
     return found
 
 
-class Waits:
+class HeldTriggers:
     """The waits in hand, by a number as Airflow's database would give it, and the file of those that have ended."""
 
     def __init__(self, waits: list[dict[str, Any]], ends: TextIO) -> None:
@@ -76,7 +76,7 @@ class Waits:
             self._ends.flush()
 
 
-def supervisor_of(waits: Waits) -> Any:
+def supervisor_of(waits: HeldTriggers) -> Any:
     """Airflow's supervisor, with a list in memory where it has a database."""
     # Here and not above: Airflow reads its settings when it is imported.
     from airflow.executors import workloads  # noqa: PLC0415
@@ -124,7 +124,7 @@ def main(waits_file: Path, ends_file: Path) -> None:
     given = [json.loads(line) for line in waits_file.read_text("utf-8").splitlines()]
     os.environ.update(settings(ends_file.absolute().parent / "airflow") | connections(given))
     with ends_file.open("a", encoding="utf-8") as ends:
-        waits = Waits(given, ends)
+        waits = HeldTriggers(given, ends)
         supervisor = supervisor_of(waits).start(capacity=len(given) + 1)
 
         def listen() -> None:

@@ -7,11 +7,11 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from waitd.bench.account import Account
-    from waitd.bench.report import Comparison, Report
+    from waitd.bench.correctness import CorrectnessReport
+    from waitd.bench.report import BenchReport, Comparison
 
 
-def comparison(report: "Report") -> Table:
+def comparison(report: "BenchReport") -> Table:
     """The same load on others: CPU time and ratios first, what depends on the machine after them."""
     interval = report.load.poke_interval
     ours = report.seen.as_json(interval)
@@ -78,7 +78,7 @@ def _started(one: "Comparison") -> str:
     return f"{one.started:,} of {one.waits:,}" if one.seen else ""
 
 
-def figures(report: "Report") -> Table:
+def figures(report: "BenchReport") -> Table:
     """What was measured of the daemon."""
     load, found = report.load, report.as_json()
     ours, accepted = found["waitd"], found["accepted"]
@@ -146,7 +146,7 @@ def figures(report: "Report") -> Table:
     return table  # fmt: skip
 
 
-def correctness(account: "Account") -> Table:
+def correctness(account: "CorrectnessReport") -> Table:
     """What must be right."""
     table = Table(title="Correctness", title_justify="left", show_header=False)
     table.add_column()

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from waitd.bench.report import Report
+    from waitd.bench.report import BenchReport
 
 #: Okabe and Ito's, which people tell apart who see colours differently.
 BLUE, SKY, GREEN, ORANGE = "#0072b2", "#56b4e9", "#009e73", "#d55e00"
@@ -13,7 +13,7 @@ BLUE, SKY, GREEN, ORANGE = "#0072b2", "#56b4e9", "#009e73", "#d55e00"
 LEAST = 1.0
 
 
-def draw(file: Path, report: "Report") -> None:
+def draw(file: Path, report: "BenchReport") -> None:
     """Writes the picture: lateness, pokes a second, CPU and memory from the first scrape to the last."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -16,7 +16,7 @@ PLAIN_EVERY = 2.0
 
 
 def shown(console: "Console") -> "Live | Plain":
-    """What shows a run there; see `waitd.bench.show.Show`."""
+    """What shows a run there; see `waitd.bench.progress_display.Show`."""
     return Live(console) if console.is_terminal else Plain(console)
 
 
@@ -42,13 +42,13 @@ class Plain:
         """Nothing to take down."""
 
     def step(self, text: str) -> None:
-        """See `waitd.bench.show.Show`."""
+        """See `waitd.bench.progress_display.Show`."""
         self._console.print(text, markup=False)
 
     broke = step
 
     def progress(self, done: int, total: int, text: str) -> None:
-        """See `waitd.bench.show.Show`."""
+        """See `waitd.bench.progress_display.Show`."""
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + PLAIN_EVERY
             self._console.print(f"  {done}/{total}: {text}", markup=False)
@@ -77,11 +77,11 @@ class Live:
         self._bar.stop()
 
     def step(self, text: str) -> None:
-        """See `waitd.bench.show.Show`."""
+        """See `waitd.bench.progress_display.Show`."""
         self._say(("✓ ", "bold green"), text)
 
     def broke(self, text: str) -> None:
-        """See `waitd.bench.show.Show`."""
+        """See `waitd.bench.progress_display.Show`."""
         self._say(("✗ ", "bold red"), text)
 
     def _say(self, mark: tuple[str, str], text: str) -> None:
@@ -90,5 +90,5 @@ class Live:
         self._bar.console.print(Text.assemble(mark, text))
 
     def progress(self, done: int, total: int, text: str) -> None:
-        """See `waitd.bench.show.Show`."""
+        """See `waitd.bench.progress_display.Show`."""
         self._bar.update(self._task, total=total, completed=done, description=text)

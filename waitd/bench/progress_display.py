@@ -3,7 +3,7 @@
 from typing import Protocol
 
 
-class Show(Protocol):
+class ProgressDisplay(Protocol):
     """Whoever shows a run; see `waitd.cli.display.progress`."""
 
     def step(self, text: str) -> None:

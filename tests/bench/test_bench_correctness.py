@@ -4,23 +4,23 @@ from typing import Any
 
 import pytest
 
-from waitd.bench.account import Account, Submitted, account_of, submitted_as
+from waitd.bench.correctness import CorrectnessReport, SubmittedWait, check_outcomes, submitted_wait
 from waitd.bench.demo import AMPLE_TIMEOUT, JOB_SECONDS, MIX, QUIET_SECONDS, S3_MIX, waits
-from waitd.bench.fleet import Urls
+from waitd.bench.job_server import JobServerUrls
 from waitd.bench.jobs import BEHAVIOURS, job_of
-from waitd.bench.receiver import Heard
+from waitd.bench.receiver import ReceivedCallbacks
 from waitd.bench.s3 import PART_EVERY
 from waitd.models import BatchLine, parsed
 
 PATH = "/jobs/succeed/1/job-1"
-WAIT = Submitted("w1", PATH, 80.0, "success")
+WAIT = SubmittedWait("w1", PATH, 80.0, "success")
 
 
 def heard(
     state: str = "success", payload: Any = None, finished_at: str = "2026-01-01T00:00:10.000Z"
-) -> Heard:
+) -> ReceivedCallbacks:
     data = {"state": state, "payload": payload, "message": "", "reason": "", "finished_at": finished_at}
-    return Heard(accepted=1, digests={b"x"}, event={"data": data})
+    return ReceivedCallbacks(accepted=1, digests={b"x"}, event={"data": data})
 
 
 GOOD = heard(payload={"job": "job-1"})
@@ -31,13 +31,13 @@ def stored(state: str = "success") -> dict[str, Any]:
 
 
 def account(
-    wait: Submitted = WAIT,
-    heard: Heard | None = GOOD,
+    wait: SubmittedWait = WAIT,
+    heard: ReceivedCallbacks | None = GOOD,
     state: str = "success",
     told: bool = True,
     code: int = 0,
-) -> Account:
-    return account_of(
+) -> CorrectnessReport:
+    return check_outcomes(
         [wait],
         [stored(state)],
         {"w1": heard} if heard else {},
@@ -55,12 +55,12 @@ def test_a_wait_that_ended_as_its_job_did_is_good() -> None:
     "found",
     [
         account(heard=None),
-        account(heard=Heard(accepted=0, refused=1)),
+        account(heard=ReceivedCallbacks(accepted=0, refused=1)),
         account(state="waiting"),
         account(wait=WAIT._replace(id="")),
     ],
 )
-def test_an_outcome_that_never_came_is_lost(found: Account) -> None:
+def test_an_outcome_that_never_came_is_lost(found: CorrectnessReport) -> None:
     assert (found.lost, found.good) == (1, False)
 
 
@@ -80,7 +80,7 @@ TIMEOUT = WAIT._replace(expected="timeout")
         ),
     ],
 )
-def test_an_outcome_that_the_job_server_did_not_say_is_wrong(found: Account, words: str) -> None:
+def test_an_outcome_that_the_job_server_did_not_say_is_wrong(found: CorrectnessReport, words: str) -> None:
     assert (found.wrong, found.lost, found.good) == (1, 0, False)
     assert words in found.complaints[0]
 
@@ -116,9 +116,9 @@ def test_a_wait_on_keys_must_show_what_its_own_job_wrote_and_all_of_it(
 
 @pytest.mark.parametrize("s3", [[], ["http://127.0.0.1:4999"]])
 def test_the_demos_waits_are_valid_distinct_and_have_an_end_that_no_race_decides(s3: list[str]) -> None:
-    servers = Urls([f"http://127.0.0.1:{4000 + n}" for n in range(len(MIX))], s3)
+    servers = JobServerUrls([f"http://127.0.0.1:{4000 + n}" for n in range(len(MIX))], s3)
     bodies = waits(servers, "http://127.0.0.1:5000/callback", 300)
-    submitted = [submitted_as(body, {"id": "w"}) for body in bodies]
+    submitted = [submitted_wait(body, {"id": "w"}) for body in bodies]
     for body, wait in zip(bodies, submitted, strict=True):
         parsed(BatchLine, body)
         job = job_of(wait.path)

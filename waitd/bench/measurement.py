@@ -6,9 +6,9 @@ The same for waitd and for what it is compared with.
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from waitd.bench.fleet import GAPS
-from waitd.bench.fleets import Fleets, Tally
-from waitd.bench.machine import Span, Usage
+from waitd.bench.fleet import Fleet, RequestTally
+from waitd.bench.job_server import GAPS
+from waitd.bench.machine import ProcessUsage, UsageSpan
 from waitd.bench.quantiles import bucket_quantile, cumulative
 
 #: A process with one thread that is busier than this could not have done more.
@@ -17,16 +17,16 @@ BUSY = 0.9
 QUANTILES: Mapping[str, float] = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
 
 
-class Moment(NamedTuple):
+class LoadSnapshot(NamedTuple):
     """Everything at one moment: what is measured, each of the fleet's processes, and what those were asked."""
 
-    system: Usage
-    fleet: Sequence[Usage]
-    tally: Tally
+    system: ProcessUsage
+    fleet: Sequence[ProcessUsage]
+    tally: RequestTally
     sockets: int
 
 
-class Seen(NamedTuple):
+class LoadMeasurement(NamedTuple):
     """What was seen in between.
 
     Attributes:
@@ -37,20 +37,20 @@ class Seen(NamedTuple):
         sockets: that it has open in the end.
     """
 
-    system: Span
-    fleet: Sequence[Span]
+    system: UsageSpan
+    fleet: Sequence[UsageSpan]
     requests: int
     gaps: Mapping[float, float]
     rss: int
     sockets: int
 
     @classmethod
-    def between(cls, before: Moment, after: Moment) -> "Seen":
+    def between(cls, before: LoadSnapshot, after: LoadSnapshot) -> "LoadMeasurement":
         """From the one to the other."""
         gaps = [late - early for late, early in zip(after.tally.gaps, before.tally.gaps, strict=True)]
-        spans = [Span.between(*both) for both in zip(before.fleet, after.fleet, strict=True)]
+        spans = [UsageSpan.between(*both) for both in zip(before.fleet, after.fleet, strict=True)]
         return cls(
-            system=Span.between(before.system, after.system),
+            system=UsageSpan.between(before.system, after.system),
             fleet=spans,
             requests=after.tally.requests - before.tally.requests,
             gaps=cumulative(GAPS, gaps),
@@ -82,11 +82,11 @@ class Seen(NamedTuple):
         }
 
 
-async def moment(
-    system: Callable[[], Awaitable[tuple[Usage, int]]],
-    fleet: Fleets,
-) -> Moment:
+async def take_snapshot(
+    system: Callable[[], Awaitable[tuple[ProcessUsage, int]]],
+    fleet: Fleet,
+) -> LoadSnapshot:
     """Now. `system` tells what it had and how many sockets it has open."""
     tally = await fleet.tally()
     usage, sockets = await system()
-    return Moment(usage, [Usage.of(pid) for pid in fleet.pids], tally, sockets)
+    return LoadSnapshot(usage, [ProcessUsage.of(pid) for pid in fleet.pids], tally, sockets)

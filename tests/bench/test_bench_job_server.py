@@ -10,14 +10,14 @@ import aiohttp
 import orjson
 import pytest
 
-from waitd.bench.fleet import Urls, serve
+from waitd.bench.job_server import JobServerUrls, serve
 from waitd.bench.jobs import LIES, job_of
 
 
 @pytest.fixture
-async def served() -> AsyncIterator[Urls]:
+async def served() -> AsyncIterator[JobServerUrls]:
     stopped = asyncio.Event()
-    started: asyncio.Future[Urls] = asyncio.get_running_loop().create_future()
+    started: asyncio.Future[JobServerUrls] = asyncio.get_running_loop().create_future()
     task = asyncio.create_task(serve("127.0.0.1", 0, 2, stopped, started.set_result, with_s3=True))
     yield await started
     stopped.set()
@@ -25,7 +25,7 @@ async def served() -> AsyncIterator[Urls]:
 
 
 @pytest.fixture
-def urls(served: Urls) -> list[str]:
+def urls(served: JobServerUrls) -> list[str]:
     return list(served.urls)
 
 
@@ -128,7 +128,7 @@ async def test_what_is_no_job_is_a_400_that_says_how_paths_look(
 
 
 async def test_keys_are_served_on_a_port_of_their_own_and_belong_to_the_same_jobs(
-    served: Urls, http: aiohttp.ClientSession
+    served: JobServerUrls, http: aiohttp.ClientSession
 ) -> None:
     marker = f"{served.s3[0]}/bucket/jobs/succeed/0/k/_SUCCESS"
     async with http.head(marker) as answer:
@@ -147,7 +147,7 @@ async def program(*arguments: str) -> AsyncIterator[tuple[asyncio.subprocess.Pro
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "waitd.bench.fleet",
+        "waitd.bench.job_server",
         *arguments,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
@@ -206,7 +206,7 @@ async def test_an_outage_is_a_503(http: aiohttp.ClientSession, urls: list[str]) 
 
 
 async def test_the_tally_counts_and_the_report_says_when_a_job_was_done(
-    served: Urls, http: aiohttp.ClientSession
+    served: JobServerUrls, http: aiohttp.ClientSession
 ) -> None:
     before = time.time()
     await status_and_body(http, f"{served.urls[0]}/jobs/succeed/0/t")

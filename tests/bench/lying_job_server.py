@@ -1,6 +1,6 @@
-"""A fleet that lies about the end: jobs that fail say that they succeeded. `python -m lying_fleet`, as `waitd.bench.fleet`."""
+"""A fleet that lies about the end: jobs that fail say that they succeeded. `python -m lying_job_server`, as `waitd.bench.job_server`."""
 
-from waitd.bench import fleet
+from waitd.bench import job_server as fleet
 from waitd.bench.jobs import BEHAVIOURS, Job, final_answer
 
 

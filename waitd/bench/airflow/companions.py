@@ -37,7 +37,7 @@ def job_server() -> Iterator[str]:
             process.kill()
 
 
-class WaitdBeside:
+class WaitdDaemon:
     """A waitd on a directory of its own. It knows the connections `jobs` and, once it is started, `airflow`."""
 
     def __init__(self, home: Path, jobs_url: str, settings: Mapping[str, str] | None = None) -> None:

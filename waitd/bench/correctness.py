@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from waitd.bench.jobs import expected_state, job_of
-from waitd.bench.receiver import Heard
-from waitd.bench.s3 import files_of
+from waitd.bench.receiver import ReceivedCallbacks
+from waitd.bench.s3 import files_of_job
 
 
-class Submitted(NamedTuple):
+class SubmittedWait(NamedTuple):
     """A wait as it was handed in.
 
     Attributes:
@@ -28,16 +28,18 @@ class Submitted(NamedTuple):
     kind: str = "http"
 
 
-def submitted_as(body: Mapping[str, Any], answer: Mapping[str, Any]) -> Submitted:
+def submitted_wait(body: Mapping[str, Any], answer: Mapping[str, Any]) -> SubmittedWait:
     """A wait as it was handed in, from its body and the daemon's answer."""
     params, timeout = body["params"], body["timeout"]
     place = params.get("endpoint") or params.get("bucket_key") or f"/{params['prefix']}"
     path = "/".join(place[place.index("/jobs/") :].split("/")[:5])
-    return Submitted(answer.get("id", ""), path, timeout, expected_state(job_of(path), timeout), body["kind"])
+    return SubmittedWait(
+        answer.get("id", ""), path, timeout, expected_state(job_of(path), timeout), body["kind"]
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class CorrectnessReport:
     """Counts of waits.
 
     Attributes:
@@ -80,14 +82,14 @@ class Account:
         return {**asdict(self), "good": self.good}
 
 
-def account_of(
-    submitted: Sequence[Submitted],
+def check_outcomes(
+    submitted: Sequence[SubmittedWait],
     stored: Sequence[Mapping[str, Any]],
-    heard: Mapping[str, Heard],
+    heard: Mapping[str, ReceivedCallbacks],
     told: Collection[str],
     *,
     daemon_exit_code: int,
-) -> Account:
+) -> CorrectnessReport:
     """The account of `submitted` waits.
 
     Args:
@@ -112,7 +114,7 @@ def account_of(
         if complaint:
             wrong.append(f"{wait.id}: {complaint} ({wait.path})")
     ours = [heard[wait.id] for wait in submitted if wait.id in heard]
-    return Account(
+    return CorrectnessReport(
         submitted=len(submitted),
         succeeded=states.get("success", 0),
         failed=states.get("failed", 0),
@@ -131,7 +133,7 @@ def account_of(
 
 
 def _complaint(
-    wait: Submitted, data: Mapping[str, Any], stored: Mapping[str, Any], told: Collection[str]
+    wait: SubmittedWait, data: Mapping[str, Any], stored: Mapping[str, Any], told: Collection[str]
 ) -> str | None:
     state = data["state"]
     if state != wait.expected:
@@ -148,14 +150,14 @@ def _complaint(
     return None
 
 
-def _is_of(wait: Submitted, payload: Any) -> bool:
+def _is_of(wait: SubmittedWait, payload: Any) -> bool:
     """Whether a success's payload is what the wait's own job, once done, has to show."""
     job = job_of(wait.path)
     match wait.kind:
         case "http":
             return isinstance(payload, dict) and payload.get("job") == job.id
         case "s3_keys_unchanged":
-            everything = files_of(job, job.seconds, ended=True)
+            everything = files_of_job(job, job.seconds, ended=True)
             return isinstance(payload, dict) and payload.get("objects") == len(everything)
     below = wait.path.removeprefix("/") + "/"
     return bool(payload) and all(file["Key"].startswith(below) for file in payload)
