@@ -9,9 +9,9 @@ from typing import Any
 
 from msgspec import structs
 
-from waitd.core.connections.auth import credentials_of
+from waitd.core.connections.auth import build_credentials
 from waitd.core.connections.connection import Connection
-from waitd.core.costs.model import Measured
+from waitd.core.costs.model import MeasuredUsage
 from waitd.core.errors import StoreUnavailable
 from waitd.core.waits.delivery import AfterAttempt, Delivered, DeliveryId, Receipt
 from waitd.core.waits.verdict import Pending, Success, Verdict
@@ -42,7 +42,7 @@ class FixedAuthorizations:
         return self._of(connection)
 
     def _of(self, connection: Connection) -> Authorization:
-        credentials = credentials_of(connection)
+        credentials = build_credentials(connection)
         return Authorization(credentials.headers, credentials.shared_key)
 
 
@@ -208,7 +208,7 @@ class MemoryStore:
     async def waiting_ids(self, after: WaitId | None, limit: int) -> Sequence[WaitId]:
         return [wait.id for wait in await self.load_waiting(after, limit)]
 
-    async def save_overhead(self, measured: Measured) -> None:
+    async def save_overhead(self, measured: MeasuredUsage) -> None:
         """Nobody asks for it here."""
 
     async def prune_audit(self, before: float, limit: int) -> int:

@@ -10,10 +10,10 @@ from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 from daemon import serving
 
-from waitd.core.connections.egress import Egress, HostSource
+from waitd.core.connections.egress import EgressPolicy, HostSource
 from waitd.outgoing import EgressBlocked, Outgoing, blocked
 
-REFUSING = Egress(private=False)
+REFUSING = EgressPolicy(private=False)
 
 
 class ChangingResolver(AbstractResolver):
@@ -108,7 +108,7 @@ async def test_of_several_addresses_only_the_permitted_ones_are_tried(target: Ta
 
 
 async def test_a_name_in_egress_allow_may_resolve_to_a_private_address(target: Target) -> None:
-    egress = Egress.of(["airbyte.internal"], [], private=False)
+    egress = EgressPolicy.of(["airbyte.internal"], [], private=False)
     resolver = ChangingResolver([["127.0.0.1"]])
     assert (
         await get(Outgoing(egress, resolver=lambda: resolver), f"http://airbyte.internal:{target.port}/")

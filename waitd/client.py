@@ -16,7 +16,7 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from waitd.core.connections.connection import origin_of, segment
+from waitd.core.connections.connection import encode_segment, parse_origin
 from waitd.core.errors import Unavailable, WaitdError
 from waitd.core.http.server_sent_events import EventParser, ServerSentEvent
 
@@ -62,7 +62,7 @@ class Client:
             ValueError: `url` is no http(s) URL.
             OSError: `ca_file` cannot be read, or holds no certificate.
         """
-        origin_of(url)
+        parse_origin(url)
         self.url = url.rstrip("/")
         self._credentials = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._timeout = timeout
@@ -197,7 +197,7 @@ class Client:
 
     async def revoke_key(self, key_id: str) -> dict[str, Any]:
         """The API key after it was revoked."""
-        revoked: dict[str, Any] = await self._call("POST", f"/v1/keys/{segment(key_id)}:revoke")
+        revoked: dict[str, Any] = await self._call("POST", f"/v1/keys/{encode_segment(key_id)}:revoke")
         return revoked
 
     async def cost(self, query: Mapping[str, str]) -> dict[str, Any]:
@@ -281,7 +281,7 @@ def batch_body(lines: Iterable[Mapping[str, Any]]) -> bytes:
 
 
 def _path(wait_id: str, rest: str = "") -> str:
-    return f"/v1/waits/{segment(wait_id)}{rest}"
+    return f"/v1/waits/{encode_segment(wait_id)}{rest}"
 
 
 def _why(error: BaseException) -> str:

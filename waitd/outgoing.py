@@ -14,15 +14,15 @@ from typing import Any
 import aiohttp
 from aiohttp.abc import AbstractResolver
 
-from waitd.core.connections.connection import origin_of
+from waitd.core.connections.connection import parse_origin
 from waitd.core.connections.egress import (
     Address,
-    Egress,
+    EgressPolicy,
     EgressRefused,
     HostSource,
     ListenAddress,
-    is_own,
-    listener,
+    is_own_listener,
+    listen_address,
 )
 
 
@@ -44,17 +44,17 @@ class Outgoing:
     """The egress rules, and waitd's own listeners as they become known. One per daemon, shared by all that send anything."""
 
     def __init__(
-        self, egress: Egress | None = None, *, resolver: Callable[[], AbstractResolver] | None = None
+        self, egress: EgressPolicy | None = None, *, resolver: Callable[[], AbstractResolver] | None = None
     ) -> None:
         """`resolver` makes what looks names up, in the running loop; default: the system's."""
-        self._egress = egress or Egress()
+        self._egress = egress or EgressPolicy()
         self._resolver = resolver
         self._listeners: tuple[ListenAddress, ...] = ()
         self._judged = lru_cache(maxsize=4096)(self._judge)
 
     def listens_on(self, host: str, port: int) -> None:
         """Tells that waitd itself answers there; from now on that is no target."""
-        self._listeners = (*self._listeners, listener(host, port))
+        self._listeners = (*self._listeners, listen_address(host, port))
         self._judged.cache_clear()
 
     def judge_url(self, url: str, named: HostSource) -> HostSource:
@@ -68,7 +68,7 @@ class Outgoing:
         return self._judged(url if end < 0 else url[:end], named)
 
     def _judge(self, url: str, named: HostSource) -> HostSource:
-        origin = origin_of(url)
+        origin = parse_origin(url)
         return self.judge_host(origin.host, origin.port, named)
 
     def judge_host(self, host: str, port: int, named: HostSource) -> HostSource:
@@ -92,7 +92,7 @@ class Outgoing:
 
     def _check(self, host: str, port: int, named: HostSource) -> None:
         address = ip_address(host.partition("%")[0])
-        own = is_own(address, port, self._listeners, _is_local)
+        own = is_own_listener(address, port, self._listeners, _is_local)
         try:
             self._egress.judge_address(address, named, is_own=own)
         except EgressRefused as error:

@@ -27,11 +27,11 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from waitd.core.auth.namespaces import OTHERS
+from waitd.core.auth.namespaces import OTHER_NAMESPACES
 from waitd.core.auth.principal import check_namespace
-from waitd.core.connections.connection import origin_of
-from waitd.core.connections.egress import entry_of, is_loopback
-from waitd.core.costs.model import DEFAULT, Constants, Prices
+from waitd.core.connections.connection import parse_origin
+from waitd.core.connections.egress import is_loopback, parse_egress_rule
+from waitd.core.costs.model import DEFAULT_KIND, CostConstants, Prices
 from waitd.core.waits.delivery import RETRY_DELAYS
 
 DAY = 86_400.0
@@ -49,8 +49,8 @@ def _as_tuple(value: Any) -> Any:
 
 
 def _with_default(value: dict[str, float]) -> dict[str, float]:
-    if DEFAULT not in value:
-        raise ValueError(f"a value for the kinds that are not named is missing: {DEFAULT}")
+    if DEFAULT_KIND not in value:
+        raise ValueError(f"a value for the kinds that are not named is missing: {DEFAULT_KIND}")
     return value
 
 
@@ -135,9 +135,9 @@ class CostSettings(BaseModel):
     process_bytes: float = Field(160 * MIB, ge=0, description="Memory of waitd itself, for whatif.")
 
     @property
-    def constants(self) -> Constants:
+    def constants(self) -> CostConstants:
         """What the model takes as given."""
-        return Constants(**{name: getattr(self, name) for name in Constants.__dataclass_fields__})
+        return CostConstants(**{name: getattr(self, name) for name in CostConstants.__dataclass_fields__})
 
     @property
     def prices(self) -> Prices:
@@ -347,7 +347,7 @@ class Settings(BaseSettings):
     @classmethod
     def _entries(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for line in value:
-            entry_of(line)
+            parse_egress_rule(line)
         return value
 
     @field_validator("log_level")
@@ -368,7 +368,7 @@ class Settings(BaseSettings):
     @classmethod
     def _is_issuer(cls, value: str | None) -> str | None:
         if value is not None:
-            origin = origin_of(value)
+            origin = parse_origin(value)
             if origin.scheme != "https" and not is_loopback(origin.host):
                 raise ValueError("an issuer's URL begins with https://")
         return value
@@ -384,7 +384,7 @@ class Settings(BaseSettings):
     @classmethod
     def _are_namespaces(cls, value: dict[str, NamespaceSettings]) -> dict[str, NamespaceSettings]:
         for name in value:
-            if name != OTHERS:
+            if name != OTHER_NAMESPACES:
                 check_namespace(name)
         return value
 

@@ -1,7 +1,7 @@
 from datetime import UTC, datetime, timedelta, timezone
 
 from waitd.airflow.registration import MAX_KEY, Task, registration_of, wait_body
-from waitd.core.airflow.registration import registration_in, text_with
+from waitd.core.airflow.registration import parse_registration, render_registration
 from waitd.models import Registration, SinkRequest, WaitRequest, parsed
 from waitd.sinks.airflow.params import airflow_target
 
@@ -61,11 +61,11 @@ def test_what_is_left_in_airflow_is_found_again_with_its_deadline() -> None:
     now = datetime(2026, 11, 21, 12, tzinfo=timezone(timedelta(hours=2)))
     registration = registration_of(TASK, body_of(TASK), now)
     assert datetime.fromisoformat(registration.deadline) == datetime(2026, 11, 21, 11, tzinfo=UTC)
-    text = text_with(registration.model_dump(), "http://127.0.0.1:8795/v1/waits/x")
-    assert parsed(Registration, registration_in(text)) == registration
+    text = render_registration(registration.model_dump(), "http://127.0.0.1:8795/v1/waits/x")
+    assert parsed(Registration, parse_registration(text)) == registration
 
 
 def test_a_text_of_somebody_else_holds_no_registration() -> None:
-    assert registration_in(None) is None
-    assert registration_in("Approve?") is None
-    assert registration_in("```json\n{\n```\n") is None
+    assert parse_registration(None) is None
+    assert parse_registration("Approve?") is None
+    assert parse_registration("```json\n{\n```\n") is None

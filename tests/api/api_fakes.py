@@ -12,7 +12,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from waitd.api import ApiRunner, Feed, Limits, LongPolls, Services
 from waitd.auth import ApiKeyring
-from waitd.core.auth.api_key import token_of
+from waitd.core.auth.api_key import format_key
 from waitd.core.auth.namespaces import NamespaceRules, Namespaces
 from waitd.core.connections.connection import Connection
 from waitd.core.errors import (
@@ -53,7 +53,7 @@ DAY = 86_400.0
 
 #: A key for each role in two namespaces, by the names `<namespace>_<role>`, and one for an admin.
 TOKENS = {
-    name: token_of(name.replace("_", ""), "s" * 40)
+    name: format_key(name.replace("_", ""), "s" * 40)
     for name in (
         "viewer",
         "a_viewer",

@@ -18,7 +18,7 @@ from waitd.api.submission.admission import Admission
 from waitd.api.submission.sinks import SinkTargets
 from waitd.api.submission.texts import is_plain
 from waitd.api.submission.validation import Submissions
-from waitd.core.auth.principal import LOOPBACK
+from waitd.core.auth.principal import LOOPBACK_PRINCIPAL
 from waitd.core.errors import StoreUnavailable
 from waitd.models import MAX_BATCH_BODY, MAX_BATCH_LINES, MAX_BODY
 
@@ -146,7 +146,7 @@ async def test_a_large_batch_that_is_all_there_does_not_hold_the_loop(api: Api) 
     batches = Batches(api.services, Submissions(api.services, sinks), Admission(api.services.poking))
     request = make_mocked_request("POST", "/v1/waits:batch", payload=cast(Any, Content()))
     other = asyncio.create_task(others())
-    request[PRINCIPAL] = LOOPBACK
+    request[PRINCIPAL] = LOOPBACK_PRINCIPAL
     api.store.refusing = True  # what is measured is the reading
     with pytest.raises(StoreUnavailable):
         await batches.submit(request)

@@ -10,12 +10,12 @@ from api_fakes import DAY, NOW, Api, ApiServer, WatchedStore, problem_of, servic
 from documented import Documented
 
 from waitd.api import build_application
-from waitd.core.costs.model import Constants, Measured, Prices
-from waitd.core.waits.wait import Outcome, Progress, Run, WaitSpec, WaitState
+from waitd.core.costs.model import CostConstants, MeasuredUsage, Prices
+from waitd.core.waits.wait import Outcome, Progress, VerdictRun, WaitSpec, WaitState
 from waitd.ports import LiveWait, NewWait, StoredWait, UnstoredOutcome
 from waitd.stores import CostRules, Store
 
-CONSTANTS = Constants(
+CONSTANTS = CostConstants(
     0.5, 0.1, 0.01, {"default": 0.2}, 2.0, 100.0, {"default": 0.001}, {"default": 5.0}, 1000.0, 500
 )
 PRICES = Prices(slot_hour=3600.0, vcpu_hour=0.0, gib_hour=0.0, currency="EUR")
@@ -26,12 +26,12 @@ DONE = Outcome(WaitState.SUCCESS, None, "", "success")
 class FakeMeter:
     """A second of CPU a poke, two bytes a second; ten CPU-seconds for the end."""
 
-    constants: Constants = CONSTANTS
+    constants: CostConstants = CONSTANTS
     prices: Prices = PRICES
     labels: tuple[str, ...] = ("dag_id",)
 
-    def measured(self, spec: WaitSpec, pokes: int, seconds: float, *, ended: bool) -> Measured:
-        return Measured(pokes + (10.0 if ended else 0.0), 2.0 * seconds)
+    def measured(self, spec: WaitSpec, pokes: int, seconds: float, *, ended: bool) -> MeasuredUsage:
+        return MeasuredUsage(pokes + (10.0 if ended else 0.0), 2.0 * seconds)
 
 
 @dataclass
@@ -88,7 +88,7 @@ async def counted() -> AsyncIterator[Counted]:
 async def test_a_waiting_wait_shows_what_it_has_cost_so_far(counted: Counted) -> None:
     wait = await counted.add(sinks=({"kind": "airflow", "mode": "resume"},))
     counted.api.poking.lives[wait.id] = LiveWait(
-        Progress(7, 1, None, (Run("pending", "p", "", NOW, NOW, 7),)), NOW + 1
+        Progress(7, 1, None, (VerdictRun("pending", "p", "", NOW, NOW, 7),)), NOW + 1
     )
     cost = (await (await counted.client.get(f"/v1/waits/{wait.id}")).json())["cost"]
     assert list(cost) == ["poke", "reschedule", "defer", "waitd"]
@@ -124,7 +124,7 @@ async def test_sums_by_label_kind_and_day(counted: Counted) -> None:
     await counted.ended(labels={"dag_id": "a"})
     await counted.ended(labels={"dag_id": "a"})
     await counted.ended(kind="http")
-    await counted.store.save_overhead(Measured(5.0, 50.0))
+    await counted.store.save_overhead(MeasuredUsage(5.0, 50.0))
     found = await counted.cost(by="dag_id")
     assert {row["name"]: row["waits"] for row in found["rows"]} == {"a": 2, "": 1}
     assert (found["by"], found["currency"], found["more"]) == ("dag_id", "EUR", False)

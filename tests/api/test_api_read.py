@@ -9,7 +9,7 @@ from uuid_utils import uuid7
 
 from waitd.api import LongPolls
 from waitd.api.problems import ProblemError
-from waitd.core.waits.wait import Outcome, Progress, Run, WaitSpec, WaitState
+from waitd.core.waits.wait import Outcome, Progress, VerdictRun, WaitSpec, WaitState
 from waitd.ports import Inserted, LiveWait, NewWait
 
 SUCCESS = Outcome(WaitState.SUCCESS, {"rows": 3}, "done", "success")
@@ -27,7 +27,7 @@ async def shown(api: Api, wait_id: str) -> dict[str, Any]:
 
 async def test_what_the_poker_knows_wins_over_what_is_stored(api: Api) -> None:
     wait_id = await api.submitted()
-    run = Run("pending", "http_404", "not there", NOW, NOW + 60, 2)
+    run = VerdictRun("pending", "http_404", "not there", NOW, NOW + 60, 2)
     api.poking.lives[wait_id] = LiveWait(Progress(2, 2, None, (run,)), NOW + 90)
     view = await shown(api, wait_id)
     assert (view["pokes"], view["last_poke_at"], view["next_poke_at"]) == (

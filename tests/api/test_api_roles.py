@@ -9,7 +9,7 @@ from api_fakes import NOW, TOKENS, Api, problem_of, wait
 from structlog.testing import capture_logs
 
 from waitd.api.callers import PRINCIPAL
-from waitd.core.auth.principal import LOOPBACK
+from waitd.core.auth.principal import LOOPBACK_PRINCIPAL
 from waitd.core.waits.delivery import AfterAttempt, DeliveryState
 from waitd.core.waits.wait import Outcome, WaitState
 from waitd.stores import Store
@@ -135,7 +135,7 @@ async def test_without_authentication_everybody_is_the_loopback_admin(api: Api) 
     document = await (await api.client.get("/openapi.json")).json()
     assert "securitySchemes" not in document["components"]
     assert not [1 for path in document["paths"].values() for o in path.values() if "security" in o]
-    assert LOOPBACK.name == "loopback"
+    assert LOOPBACK_PRINCIPAL.name == "loopback"
     assert str(PRINCIPAL)
 
 

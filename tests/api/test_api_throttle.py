@@ -14,7 +14,7 @@ from api_fakes import Api, problem_of, until, wait
 from waitd.api import Throttle
 from waitd.api.handlers import batch
 from waitd.api.server import throttle
-from waitd.core.auth.principal import LOOPBACK, Principal, Role
+from waitd.core.auth.principal import LOOPBACK_PRINCIPAL, Principal, Role
 from waitd.core.errors import Unauthenticated
 
 ALICE = Principal("key:alice", Role.SUBMITTER)
@@ -164,9 +164,9 @@ def test_addresses_of_one_network_share_and_others_do_not() -> None:
 
 def test_without_authentication_there_is_no_limit() -> None:
     limits = Throttle(requests_per_second=0.001, request_burst=1, at_once=1)
-    with limits.request(LOOPBACK), limits.request(LOOPBACK):
-        limits.charge(LOOPBACK, 10_000, 0)
-    with limits.request(LOOPBACK):
+    with limits.request(LOOPBACK_PRINCIPAL), limits.request(LOOPBACK_PRINCIPAL):
+        limits.charge(LOOPBACK_PRINCIPAL, 10_000, 0)
+    with limits.request(LOOPBACK_PRINCIPAL):
         pass
 
 

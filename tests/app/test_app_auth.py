@@ -9,8 +9,8 @@ from issuer_endpoint import AUDIENCE, issuer_endpoint
 
 from waitd.app.auth import ApiGuard, check_bind, open_guard
 from waitd.app.run import serve
-from waitd.core.auth.api_key import token_of
-from waitd.core.auth.principal import LOOPBACK, Role
+from waitd.core.auth.api_key import format_key
+from waitd.core.auth.principal import LOOPBACK_PRINCIPAL, Role
 from waitd.core.errors import WaitdError
 from waitd.core.waits.audit import Caller
 from waitd.engine.clock import SystemClock
@@ -19,7 +19,7 @@ from waitd.ports import NewKey
 from waitd.settings import Settings
 from waitd.stores import Store
 
-TOKEN = token_of("first", "s" * 43)
+TOKEN = format_key("first", "s" * 43)
 
 
 @pytest.fixture
@@ -78,7 +78,9 @@ async def test_nobody_could_come_in(store: Store, keys_file: Path) -> None:
 
 
 async def test_keys_of_the_store_are_enough(store: Store) -> None:
-    made = await (await opened(store)).keyring.create(NewKey(Role.ADMIN, "default"), Caller(LOOPBACK, ""))
+    made = await (await opened(store)).keyring.create(
+        NewKey(Role.ADMIN, "default"), Caller(LOOPBACK_PRINCIPAL, "")
+    )
     door = await opened(store, authentication=True)
     assert door.authenticator is not None
     assert door.authenticator.cached_fresh(made.token) == made.key.principal

@@ -8,8 +8,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from waitd.auth.keyring import USED_STEP, ApiKeyring
-from waitd.core.auth.api_key import digest_of, token_of
-from waitd.core.auth.principal import LOOPBACK, Principal, Role
+from waitd.core.auth.api_key import format_key, secret_digest
+from waitd.core.auth.principal import LOOPBACK_PRINCIPAL, Principal, Role
 from waitd.core.errors import Conflict, NotFound, StoreUnavailable, Unauthenticated, WaitdError
 from waitd.core.waits.audit import Caller
 from waitd.ports import AuditFilter, NewKey
@@ -17,9 +17,9 @@ from waitd.stores import Store
 
 START = 1_750_000_000.0
 RETENTION = 1000.0
-ROOT = Caller(LOOPBACK, "127.0.0.1")
+ROOT = Caller(LOOPBACK_PRINCIPAL, "127.0.0.1")
 SECRET = "s" * 43
-FILED = token_of("filed", SECRET)
+FILED = format_key("filed", SECRET)
 
 
 @dataclass
@@ -65,7 +65,7 @@ async def test_nothing_that_proves_a_key_is_stored(scene: Scene) -> None:
     async with scene.store._database.reading() as link:
         rows = await link.rows("SELECT * FROM api_keys")
         digests = await link.rows("SELECT digest FROM api_keys")
-    assert digests == [(digest_of(secret),)]
+    assert digests == [(secret_digest(secret),)]
     assert secret not in repr(rows) + repr(made) + repr(scene.keyring.every())
 
 
@@ -73,7 +73,7 @@ async def test_other_keys_do_not_open_it(scene: Scene) -> None:
     made = await (await scene.open()).create(NewKey(Role.ADMIN, "default"), ROOT)
     wrong = made.token[:-1] + ("0" if made.token[-1] != "0" else "1")
     assert scene.refused(wrong) == "wrong_secret"
-    assert scene.refused(token_of("nobody", SECRET)) == "unknown_key"
+    assert scene.refused(format_key("nobody", SECRET)) == "unknown_key"
     assert scene.refused("waitd_what") == "malformed_key"
 
 
@@ -144,10 +144,10 @@ async def test_the_file_is_read_again_when_it_changes(scene: Scene) -> None:
     scene.path.write_text(f"{FILED} admin\n")
     keyring = await scene.open(file=True)
     keyring.principal(FILED)
-    scene.path.write_text(f"{FILED} viewer team_a\n{token_of('new', SECRET)} viewer\n")
+    scene.path.write_text(f"{FILED} viewer team_a\n{format_key('new', SECRET)} viewer\n")
     await keyring.refresh()
     assert keyring.principal(FILED) == Principal("key:filed", Role.VIEWER, "team_a")
-    keyring.principal(token_of("new", SECRET))
+    keyring.principal(format_key("new", SECRET))
     scene.path.write_text("")
     await keyring.refresh()
     assert scene.refused(FILED) == "unknown_key"
@@ -176,7 +176,7 @@ async def test_a_file_that_is_wrong_or_gone_changes_nothing_and_is_told_once(sce
     scene.path.write_text(f"{FILED} admin\n")
     keyring = await scene.open(file=True)
     with capture_logs() as logs:
-        scene.path.write_text(f"{token_of('other', SECRET)} admin\n{SECRET} nonsense\n")
+        scene.path.write_text(f"{format_key('other', SECRET)} admin\n{SECRET} nonsense\n")
         await keyring.refresh()
         await keyring.refresh()
         keyring.principal(FILED)
@@ -200,9 +200,9 @@ async def test_at_the_start_a_file_that_cannot_be_used_is_a_refusal_that_names_i
 
 async def test_a_key_of_the_file_wins_over_a_stored_one_of_the_same_id(scene: Scene) -> None:
     made = await (await scene.open()).create(NewKey(Role.ADMIN, "default"), ROOT)
-    scene.path.write_text(f"{token_of(made.key.id, SECRET)} viewer\n")
+    scene.path.write_text(f"{format_key(made.key.id, SECRET)} viewer\n")
     keyring = await scene.open(file=True)
-    assert keyring.principal(token_of(made.key.id, SECRET)).role is Role.VIEWER
+    assert keyring.principal(format_key(made.key.id, SECRET)).role is Role.VIEWER
     assert scene.refused(made.token) == "wrong_secret"
 
 

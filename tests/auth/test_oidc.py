@@ -13,7 +13,7 @@ from waitd.auth.issuer import MAX_AGE, MAX_STALE, REFRESH_INTERVAL, Issuer, Issu
 from waitd.auth.oidc import REMEMBERED_SECONDS, OidcTokens
 from waitd.core.auth.claims import ClaimRules
 from waitd.core.auth.principal import Principal, Role
-from waitd.core.connections.egress import Egress
+from waitd.core.connections.egress import EgressPolicy
 from waitd.core.errors import Forbidden, Unauthenticated
 from waitd.outgoing import Outgoing
 
@@ -246,7 +246,7 @@ async def test_a_redirect_is_not_followed(scene: Scene) -> None:
 
 
 async def test_the_issuers_host_is_held_against_the_egress_rules() -> None:
-    denied = Outgoing(Egress.of([], ["127.0.0.0/8"], private=True))
+    denied = Outgoing(EgressPolicy.of([], ["127.0.0.0/8"], private=True))
     async with issuer_endpoint() as provider, scene_of(provider, outgoing=denied) as scene:
         with pytest.raises(IssuerUnavailable, match="egress_deny"):
             await scene.tokens.principal(scene.token())

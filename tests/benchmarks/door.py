@@ -25,7 +25,7 @@ from waitd.auth import ApiKeyring, BearerAuthenticator  # noqa: E402
 from waitd.auth.issuer import Issuer  # noqa: E402
 from waitd.auth.oidc import OidcTokens  # noqa: E402
 from waitd.core.auth.claims import ClaimRules  # noqa: E402
-from waitd.core.auth.principal import LOOPBACK, Role  # noqa: E402
+from waitd.core.auth.principal import LOOPBACK_PRINCIPAL, Role  # noqa: E402
 from waitd.core.waits.audit import Caller  # noqa: E402
 from waitd.outgoing import Outgoing  # noqa: E402
 from waitd.ports import NewKey  # noqa: E402
@@ -103,7 +103,7 @@ async def main() -> int:
     with tempfile.TemporaryDirectory() as directory:
         store = await Store.open(f"sqlite+aiosqlite:///{directory}/waitd.db", destination_of=lambda _, __: "")
         keyring = ApiKeyring(store, file=None, retention=0, now=time.time)
-        made = await keyring.create(NewKey(Role.ADMIN, "default"), Caller(LOOPBACK, ""))
+        made = await keyring.create(NewKey(Role.ADMIN, "default"), Caller(LOOPBACK_PRINCIPAL, ""))
         async with (
             issuer_endpoint() as provider,
             Issuer(provider.url, Outgoing(), now=time.monotonic) as issuer,

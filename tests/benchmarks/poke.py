@@ -31,7 +31,7 @@ from submitter import wait_on
 
 from waitd.bench.jobs import path_of
 from waitd.bench.machine import machine
-from waitd.core.waits.wait import NOTHING_SEEN, Progress, WaitId, WaitSpec, WaitState
+from waitd.core.waits.wait import EMPTY_PROGRESS, Progress, WaitId, WaitSpec, WaitState
 from waitd.engine.clock import SystemClock
 from waitd.engine.poker import Poker
 from waitd.metrics import Instruments
@@ -154,7 +154,7 @@ class Asking(NamedTuple):
     """What a probe sees of a wait."""
 
     target: Any
-    progress: Progress = NOTHING_SEEN
+    progress: Progress = EMPTY_PROGRESS
 
 
 async def by_poker(urls: Sequence[str]) -> float:
@@ -185,7 +185,7 @@ def _waits(urls: Sequence[str]) -> Iterator[StoredWait]:
     for n, url in enumerate(urls):
         spec = WaitSpec("http", _params(url), INTERVAL, 86400.0)
         yield StoredWait(
-            WaitId(f"{n:032d}"), "default", spec, WaitState.WAITING, now, now + 86400.0, NOTHING_SEEN
+            WaitId(f"{n:032d}"), "default", spec, WaitState.WAITING, now, now + 86400.0, EMPTY_PROGRESS
         )
 
 

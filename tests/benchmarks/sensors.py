@@ -33,14 +33,14 @@ from waitd.bench.airflow.environment import airflow_environment
 from waitd.bench.airflow.instance import Airflow
 from waitd.bench.airflow.processes import eventually
 from waitd.bench.machine import machine
-from waitd.core.costs.model import Mode, ResourceUsage, WaitingTotals, usage
+from waitd.core.costs.model import CostMode, ResourceUsage, WaitingTotals, resource_usage
 from waitd.settings import CostSettings
 
 HERE = Path(__file__).parent
 DAGS = HERE / "sensor_dags"
 CACHE = HERE.parents[1] / ".cache"
 #: How many tasks Airflow runs at once: many where they only hold their slots, few where each computes.
-SLOTS = {Mode.POKE: 32, Mode.RESCHEDULE: 6, Mode.DEFER: 6, Mode.WAITD: 6}
+SLOTS = {CostMode.POKE: 32, CostMode.RESCHEDULE: 6, CostMode.DEFER: 6, CostMode.WAITD: 6}
 #: Of Airflow's own tasks on two cores some fail now and then (a heartbeat that is late, an answer that does not come); more would be wrong.
 SUCCEEDED_AT_LEAST = 0.95
 #: What it uses when nothing is to be done is measured for so long, seconds, after it has come to rest.
@@ -55,7 +55,7 @@ _LOAD = ("waits", "seconds", "poke_interval")
 class Found(NamedTuple):
     """What one way of waiting used, and what the model says of the same waits; both without what Airflow uses anyway."""
 
-    mode: Mode
+    mode: CostMode
     waiting: WaitingTotals
     wall: float
     measured: ResourceUsage
@@ -97,7 +97,7 @@ class Watch:
         return sum(map(_size, [*self._airflow.pids().get("triggerer", []), *self._daemon.pids]))
 
 
-def measure(mode: Mode, load: Mapping[str, float], environment: Path) -> Found:
+def measure(mode: CostMode, load: Mapping[str, float], environment: Path) -> Found:
     """Runs the waits one way. Blocks for minutes; raises AirflowFailed."""
     with TemporaryDirectory(prefix="waitd-sensors-") as home, job_server() as jobs_url:
         daemon = WaitdDaemon(Path(home), jobs_url)
@@ -110,7 +110,7 @@ def measure(mode: Mode, load: Mapping[str, float], environment: Path) -> Found:
             "AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG": str(int(load["waits"])),
         }
         airflow = Airflow(
-            environment, DAGS, parallelism=SLOTS[mode], triggerer=mode is Mode.DEFER, settings=settings
+            environment, DAGS, parallelism=SLOTS[mode], triggerer=mode is CostMode.DEFER, settings=settings
         )
         try:
             airflow.start()
@@ -129,11 +129,11 @@ def measure(mode: Mode, load: Mapping[str, float], environment: Path) -> Found:
             waiting = _waited(mode, _report(jobs_url))
             constants = CostSettings().constants
             bytes_held = watch.byte_seconds
-            if mode is Mode.DEFER:  # the model gives each trigger its share of a Triggerer that is full
+            if mode is CostMode.DEFER:  # the model gives each trigger its share of a Triggerer that is full
                 bytes_held += waiting.seconds * constants.triggerer_bytes / constants.triggerer_capacity
             found = ResourceUsage(watch.slot_seconds, used, bytes_held)
             say(f"{mode}: {found} in {wall:.0f} s, idle {idle_rate:.3f} CPU s/s")
-            said = _ledger(daemon) if mode is Mode.WAITD else usage(mode, waiting, constants)
+            said = _ledger(daemon) if mode is CostMode.WAITD else resource_usage(mode, waiting, constants)
             return Found(mode, waiting, wall, found, said)
         finally:
             daemon.stop()
@@ -163,11 +163,11 @@ def _report(jobs_url: str) -> Any:
 
 def _ledger(daemon: WaitdDaemon) -> ResourceUsage:
     """What waitd's own ledger says of the same waits: measured, but for the runs of their tasks."""
-    told = daemon.ask("/v1/cost")["total"][Mode.WAITD]
+    told = daemon.ask("/v1/cost")["total"][CostMode.WAITD]
     return ResourceUsage(told["slot_seconds"], told["cpu_seconds"], told["memory_byte_seconds"])
 
 
-def _waited(mode: Mode, report: Mapping[str, Any]) -> WaitingTotals:
+def _waited(mode: CostMode, report: Mapping[str, Any]) -> WaitingTotals:
     """What the job server saw of these waits."""
     jobs = [job for path, job in report["jobs"].items() if f"/{mode}-" in path]
     seconds, pokes = sum(job["asked_for"] for job in jobs), sum(job["requests"] for job in jobs)
@@ -253,12 +253,14 @@ def main() -> None:
     parser.add_argument("--waits", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=30.0, help="how long each job runs")
     parser.add_argument("--poke-interval", type=float, default=10.0)
-    parser.add_argument("--only", action="append", choices=[str(mode) for mode in Mode])
+    parser.add_argument("--only", action="append", choices=[str(mode) for mode in CostMode])
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     load = {name: getattr(options, name) for name in _LOAD}
     environment = airflow_environment(Path(os.environ.get("WAITD_TEST_CACHE") or CACHE), say)
-    found = [measure(mode, load, environment) for mode in Mode if str(mode) in (options.only or list(Mode))]
+    found = [
+        measure(mode, load, environment) for mode in CostMode if str(mode) in (options.only or list(CostMode))
+    ]
     if options.json:
         json.dump(
             [

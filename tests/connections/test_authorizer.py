@@ -13,11 +13,11 @@ from token_endpoint import SECRET, TokenEndpoint, service_account_key, token_end
 
 from waitd.connections.authorizer import Authorizer
 from waitd.connections.tokens import TokenClient
-from waitd.core.aws.request_signature import Signer
+from waitd.core.aws.request_signature import AwsSigner
 from waitd.core.aws.signature import AwsKeys
-from waitd.core.connections.azure_signature import shared_key
+from waitd.core.connections.azure_signature import parse_shared_key
 from waitd.core.connections.connection import Connection
-from waitd.core.connections.egress import Egress
+from waitd.core.connections.egress import EgressPolicy
 from waitd.core.errors import ConnectionUnavailable
 from waitd.metrics import Instruments
 from waitd.outgoing import Outgoing
@@ -119,7 +119,7 @@ def test_an_azure_storage_accounts_key_is_at_hand_and_signs(authorizer: Authoriz
     first = authorizer.cached_authorization(connection)
     assert first is not None
     assert first.headers == (("X-Team", "data"),)
-    assert first.signer == shared_key("acme", "a2V5")
+    assert first.signer == parse_shared_key("acme", "a2V5")
     assert authorizer.cached_authorization(connection) is first
 
 
@@ -187,7 +187,7 @@ async def test_an_answer_without_a_token_is_not_quoted(
 async def test_a_token_url_keeps_to_the_egress_rules(
     clock: Clock, instruments: Instruments, url: str, why: str
 ) -> None:
-    outgoing = Outgoing(Egress.of([], ["denied.example"], private=False))
+    outgoing = Outgoing(EgressPolicy.of([], ["denied.example"], private=False))
     extra = {"auth_type": "oauth2_client_credentials", "token_url": url}
     async with TokenClient(outgoing, instruments=instruments) as tokens:
         authorizer = Authorizer(tokens, StaticKeys(), now=clock)
@@ -244,10 +244,10 @@ async def test_the_environments_aws_keys_are_leased_and_looked_up_afresh_when_re
     connection = Connection("c", host="h", extra=extra)
     assert authorizer.cached_authorization(connection) is None
     first = await authorizer.authorize(connection)
-    assert isinstance(first.signer, Signer)
+    assert isinstance(first.signer, AwsSigner)
     assert first.signer.keys.access_key_id == "OLD"
     second = await authorizer.authorize(connection, refused=first)
-    assert isinstance(second.signer, Signer)
+    assert isinstance(second.signer, AwsSigner)
     assert (second.signer.keys.access_key_id, keys.refreshes) == ("NEW", 1)
 
 

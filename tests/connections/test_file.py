@@ -80,17 +80,17 @@ async def test_a_missing_file_cannot_say(tmp_path: Path) -> None:
 async def test_the_example_can_be_read() -> None:
     import tomllib
 
-    from waitd.core.connections.auth import KINDS, credentials_of
+    from waitd.core.connections.auth import AUTH_TYPES, build_credentials
 
     resolver = FileResolver(EXAMPLE)
     kinds = set()
     for conn_id in tomllib.loads(EXAMPLE.read_text()):
         connection = await resolver.lookup(conn_id)
         if connection.conn_type in {"http", "airflow", "wasb"}:
-            credentials_of(connection)
+            build_credentials(connection)
             default = "airflow" if connection.conn_type == "airflow" else "basic"
             kinds.add(connection.extra.get("auth_type", default))
-    assert kinds == set(KINDS)
+    assert kinds == set(AUTH_TYPES)
 
 
 def mounted(directory: Path, generation: str, **secrets: str) -> None:

@@ -13,7 +13,7 @@ from moto.server import ThreadedMotoServer
 
 from waitd.connections.secrets_manager import SecretsManagerResolver, SecretsPlace
 from waitd.core.aws.signature import AwsKeys
-from waitd.core.connections.aws import KeySource
+from waitd.core.connections.aws import AwsKeySource
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
 from waitd.outgoing import Outgoing
 
@@ -28,10 +28,10 @@ class StaticKeys:
         self.given = list(keys or (AwsKeys("AKIA", "planted"),))
         self.refreshes = 0
 
-    async def keys(self, source: KeySource) -> AwsKeys:
+    async def keys(self, source: AwsKeySource) -> AwsKeys:
         return self.given[min(self.refreshes, len(self.given) - 1)]
 
-    async def refreshed(self, source: KeySource) -> AwsKeys:
+    async def refreshed(self, source: AwsKeySource) -> AwsKeys:
         self.refreshes += 1
         return await self.keys(source)
 

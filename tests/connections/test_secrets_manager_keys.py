@@ -6,7 +6,7 @@ from aiohttp import web
 from daemon import serving
 from test_secrets_manager import NOW, StaticKeys, resolver
 
-from waitd.core.aws.request_signature import Signer
+from waitd.core.aws.request_signature import AwsSigner
 from waitd.core.aws.signature import AwsKeys
 from waitd.core.errors import ConnectionUnavailable
 
@@ -51,6 +51,6 @@ async def test_the_request_is_signed_and_names_the_secret() -> None:
     [(headers, body)] = aws.requests
     assert orjson.loads(body) == {"SecretId": "airflow/connections/team/api"}
     sent = {name: headers[name] for name in ("Content-Type", "X-Amz-Target")}
-    expected = Signer("secretsmanager", "eu-west-1", OLD).headers("POST", f"{url}/", sent, body, now=NOW)
+    expected = AwsSigner("secretsmanager", "eu-west-1", OLD).headers("POST", f"{url}/", sent, body, now=NOW)
     assert headers["Authorization"] == expected["Authorization"]
     assert headers["X-Amz-Security-Token"] == "token"

@@ -12,14 +12,14 @@ import pytest
 from fakes import MemoryOutbox, RecordingSink, RecordingTarget
 from virtual_time import VirtualClock, in_virtual_time
 
-from waitd.core.errors import InvalidInput, NotHere, StoreUnavailable
+from waitd.core.errors import InvalidInput, NotSupported, StoreUnavailable
 from waitd.core.waits.delivery import (
     RETRY_DELAYS,
     Delivered,
+    DeliveryFailed,
     DeliveryId,
-    DeliveryImpossible,
     DeliveryPostponed,
-    DeliveryRefused,
+    DeliveryRejected,
     DeliveryState,
     Receipt,
 )
@@ -103,7 +103,7 @@ async def test_a_second_try_is_on_time_where_others_hang() -> None:
         if parcel.id == "stuck":
             return never()
         times.append(loop.time())
-        return DeliveryRefused("500") if len(times) == 1 else Delivered()
+        return DeliveryFailed("500") if len(times) == 1 else Delivered()
 
     async with running(answer) as bench:
         bench.queue("stuck")
@@ -199,7 +199,7 @@ async def test_a_refused_event_climbs_the_ladder_to_its_end() -> None:
 
     def refuse(_: OutboxItem) -> Receipt:
         times.append(loop.time())
-        return DeliveryRefused("500")
+        return DeliveryFailed("500")
 
     async with running(refuse) as bench:
         bench.queue("d")
@@ -212,7 +212,7 @@ async def test_a_refused_event_climbs_the_ladder_to_its_end() -> None:
 
 @in_virtual_time
 async def test_a_destination_that_is_gone_is_dead_at_once() -> None:
-    async with running(lambda _: DeliveryImpossible("410")) as bench:
+    async with running(lambda _: DeliveryRejected("410")) as bench:
         bench.queue("d")
         await asyncio.sleep(1)
         assert bench.state("d") is DeliveryState.DEAD
@@ -235,7 +235,7 @@ async def test_a_hanging_destination_holds_up_no_other_and_takes_its_four_places
 @in_virtual_time
 async def test_a_poison_event_does_not_block_those_behind_it() -> None:
     async with running(
-        lambda parcel: DeliveryRefused("no") if parcel.id == "poison" else Delivered()
+        lambda parcel: DeliveryFailed("no") if parcel.id == "poison" else Delivered()
     ) as bench:
         bench.queue("poison")
         for n in range(50):
@@ -320,7 +320,7 @@ async def test_a_sink_that_waitd_does_not_have_is_tried_again_and_one_that_it_do
 
         def parse(params: Mapping[str, Any]) -> RecordingTarget:
             if params["to"] == "away":
-                raise NotHere.at("/conn_id", "the connection is not there now")
+                raise NotSupported.at("/conn_id", "the connection is not there now")
             raise InvalidInput.at("/to", "unknown field")
 
         bench.sink.parse = parse  # type: ignore[method-assign]  # a sink that changed its mind

@@ -11,7 +11,7 @@ from msgspec import structs
 
 from waitd.core.waits.schedule import Pacing
 from waitd.core.waits.verdict import Pending
-from waitd.core.waits.wait import Run
+from waitd.core.waits.wait import VerdictRun
 from waitd.engine.held_wait import HeldWait, ProbeKind
 from waitd.engine.listeners import SIGNAL, Listeners
 from waitd.metrics import Instruments
@@ -112,7 +112,7 @@ def test_wake_on_listens_and_hears_what_came_before() -> None:
     scene.listeners.signalled["default", "go"] = 50.0
     assert scene.listen("b/k", wait) is True
     scene.forget("b/k")
-    seen = replace(wait.progress, runs=(Run("pending", "r", "", 60.0, 60.0, 1),))
+    seen = replace(wait.progress, runs=(VerdictRun("pending", "r", "", 60.0, 60.0, 1),))
     assert scene.listen("b/k", structs.replace(wait, progress=seen)) is False, "it was poked since"
 
 

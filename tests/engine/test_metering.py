@@ -11,7 +11,7 @@ import pytest
 from fakes import MemoryStore, ScriptedProbe, waiting
 from msgspec.structs import replace
 
-from waitd.core.costs.model import Constants, Prices
+from waitd.core.costs.model import CostConstants, Prices
 from waitd.core.waits.verdict import Pending
 from waitd.core.waits.wait import Outcome, WaitState
 from waitd.engine.memory_sizing import bytes_each
@@ -21,7 +21,7 @@ from waitd.engine.wait_counts import WaitCounts
 from waitd.metrics import Instruments
 from waitd.ports import StoredOutcome
 
-CONSTANTS = Constants(
+CONSTANTS = CostConstants(
     task_cpu_seconds=0.5,
     defer_cpu_seconds=0.1,
     callback_cpu_seconds=0.01,

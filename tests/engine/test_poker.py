@@ -502,12 +502,12 @@ async def test_draining_does_not_wait_for_ever() -> None:
 async def test_overdue_waits_met_again_after_a_restart_are_looked_at_soon_and_spread() -> None:
     async with running(lambda *_: Pending()) as bench:
         now = bench.clock.now()
-        from waitd.core.waits.wait import observe
+        from waitd.core.waits.wait import record_verdict
 
         for n in range(200):
             wait = waiting(f"w{n}", now - 7200, interval=3600, timeout=86400)
             bench.poker.adopt(
-                bench.store.put(replace(wait, progress=observe(wait.progress, Pending(), now - 7000)))
+                bench.store.put(replace(wait, progress=record_verdict(wait.progress, Pending(), now - 7000)))
             )
         await asyncio.sleep(10.5)
         looks = sorted(looks[0] - now for looks in bench.probe.looks.values())

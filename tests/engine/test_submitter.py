@@ -13,26 +13,26 @@ from msgspec import structs
 from virtual_time import VirtualClock, in_virtual_time
 
 from waitd.core.errors import InvalidInput, NotFound, StoreUnavailable
-from waitd.core.waits.step import cancelled
+from waitd.core.waits.step import cancelled_outcome
 from waitd.core.waits.submission import (
-    NOT_YET,
-    Accepted,
-    CancelAgain,
+    PENDING_SUBMISSION,
     CancelAnswer,
     CancelState,
-    Handle,
-    InConflict,
+    CancelUnavailable,
     JobCancel,
-    JobGone,
-    NotSubmitted,
-    RefusedSubmit,
+    JobCancelled,
+    JobHandle,
     Submission,
+    SubmitAccepted,
     SubmitAnswer,
+    SubmitConflict,
+    SubmitRejected,
     SubmitRules,
     SubmitState,
-    Unclear,
-    cancel_at_end,
-    first_submission,
+    SubmitUnavailable,
+    SubmitUncertain,
+    initial_submission,
+    job_cancel_at_end,
 )
 from waitd.core.waits.wait import Outcome, WaitId, WaitState
 from waitd.engine.job_cancels import JobCancels
@@ -41,7 +41,7 @@ from waitd.engine.submitter import Submitter, plan_of
 from waitd.metrics import Instruments
 from waitd.ports import StoredOutcome, StoredWait, UnstoredOutcome
 
-LOST = Unclear("disconnected", "The server closed the connection without an answer.")
+LOST = SubmitUncertain("disconnected", "The server closed the connection without an answer.")
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Plan:
     def rules(self) -> SubmitRules:
         return SubmitRules(self.submit.get("idempotent", True), self.submit.get("on_conflict", "fail"))
 
-    def params_with(self, params: Mapping[str, Any], handle: Handle, wait_id: WaitId) -> Mapping[str, Any]:
+    def params_with(self, params: Mapping[str, Any], handle: JobHandle, wait_id: WaitId) -> Mapping[str, Any]:
         return {**params, "name": f"{params['name']} job {handle}"}
 
 
@@ -68,10 +68,10 @@ class ScriptedJobs:
     """Answers what `script(wait_id, n)` says to the n-th submitting call; keeps what it was asked, and when."""
 
     now: Callable[[], float]
-    script: Callable[[str, int], SubmitAnswer | Awaitable[SubmitAnswer]] = lambda *_: Accepted(1)
-    cancels: Callable[[int], CancelAnswer] = lambda _: JobGone()
+    script: Callable[[str, int], SubmitAnswer | Awaitable[SubmitAnswer]] = lambda *_: SubmitAccepted(1)
+    cancels: Callable[[int], CancelAnswer] = lambda _: JobCancelled()
     calls: dict[str, list[float]] = field(default_factory=dict)
-    cancelled: list[tuple[str, Handle, float]] = field(default_factory=list)
+    cancelled: list[tuple[str, JobHandle, float]] = field(default_factory=list)
     running: int = 0
     most: int = 0
 
@@ -88,7 +88,7 @@ class ScriptedJobs:
         self.running -= 1
         return answer
 
-    async def cancel(self, plan: Any, wait_id: WaitId, handle: Handle) -> CancelAnswer:
+    async def cancel(self, plan: Any, wait_id: WaitId, handle: JobHandle) -> CancelAnswer:
         self.cancelled.append((wait_id, handle, self.now()))
         return self.cancels(len(self.cancelled))
 
@@ -133,7 +133,7 @@ class JobMemoryStore(MemoryStore):
         assert wait.submission is not None
         assert wait.spec.submit is not None
         on = wait.spec.submit.get("cancel_job_on", ())
-        job_cancel = cancel_at_end(wait.submission, outcome.state, on, 0.0)
+        job_cancel = job_cancel_at_end(wait.submission, outcome.state, on, 0.0)
         self.waits[wait.id] = structs.replace(
             wait, state=outcome.state, outcome=outcome, job_cancel=job_cancel
         )
@@ -180,11 +180,11 @@ class Scene:
     ) -> None:
         wait = waiting(name, self.clock.now(), timeout=timeout)
         wait = structs.replace(wait, spec=structs.replace(wait.spec, submit=submit))
-        wait = structs.replace(wait, submission=submission or first_submission(submit))
+        wait = structs.replace(wait, submission=submission or initial_submission(submit))
         self.poker.adopt(self.store.put(wait))
 
     def cancel(self, name: str) -> None:
-        wait = self.store.over(name, cancelled())
+        wait = self.store.over(name, cancelled_outcome())
         self.poker.drop(wait.id)
         self.cancels.on_finished(wait)
 
@@ -214,7 +214,12 @@ async def test_the_first_poke_submits_and_the_next_ones_look_at_the_job() -> Non
 @in_virtual_time
 async def test_it_is_asked_again_as_a_poke_that_nobody_answered_is() -> None:
     scene = Scene()
-    answers: list[SubmitAnswer] = [NotSubmitted("http_429", "HTTP 429", 60.0), LOST, LOST, Accepted(1)]
+    answers: list[SubmitAnswer] = [
+        SubmitUnavailable("http_429", "HTTP 429", 60.0),
+        LOST,
+        LOST,
+        SubmitAccepted(1),
+    ]
     scene.jobs.script = lambda _, n: answers[n - 1]
     async with scene.running():
         scene.adopt("a")
@@ -230,7 +235,7 @@ async def test_a_conflict_is_tried_again_at_the_poke_interval() -> None:
     scene = Scene()
 
     def in_the_way(_: str, n: int) -> SubmitAnswer:
-        return InConflict("a sync is running") if n < 5 else Accepted(1)
+        return SubmitConflict("a sync is running") if n < 5 else SubmitAccepted(1)
 
     scene.jobs.script = in_the_way
     async with scene.running():
@@ -248,7 +253,7 @@ async def test_a_conflict_is_tried_again_at_the_poke_interval() -> None:
 @in_virtual_time
 async def test_a_refusal_and_a_call_that_must_not_be_repeated_end_the_wait() -> None:
     scene = Scene()
-    scene.jobs.script = lambda name, _: RefusedSubmit("HTTP 403") if name == "a" else LOST
+    scene.jobs.script = lambda name, _: SubmitRejected("HTTP 403") if name == "a" else LOST
     async with scene.running():
         scene.adopt("a")
         scene.adopt("b", idempotent=False)
@@ -260,7 +265,7 @@ async def test_a_refusal_and_a_call_that_must_not_be_repeated_end_the_wait() -> 
 @in_virtual_time
 async def test_nothing_is_submitted_after_the_deadline() -> None:
     scene = Scene()
-    scene.jobs.script = lambda *_: NotSubmitted("connection_refused", "The connection was refused.")
+    scene.jobs.script = lambda *_: SubmitUnavailable("connection_refused", "The connection was refused.")
     async with scene.running():
         scene.adopt("a", timeout=25.0)
         scene.adopt("late", timeout=-5.0)
@@ -282,7 +287,7 @@ async def _slowly(clock: VirtualClock, seconds: float, answer: SubmitAnswer) -> 
 @in_virtual_time
 async def test_a_job_that_is_submitted_as_the_deadline_passes_is_looked_at_once() -> None:
     scene = Scene(done=1)
-    scene.jobs.script = lambda *_: _slowly(scene.clock, 5.5, Accepted(1))
+    scene.jobs.script = lambda *_: _slowly(scene.clock, 5.5, SubmitAccepted(1))
     async with scene.running():
         scene.adopt("a", timeout=5.0)
         await asyncio.sleep(30)
@@ -293,7 +298,7 @@ async def test_a_job_that_is_submitted_as_the_deadline_passes_is_looked_at_once(
 @in_virtual_time
 async def test_an_answer_after_the_end_is_kept_and_its_job_cancelled() -> None:
     scene = Scene()
-    scene.jobs.script = lambda *_: _slowly(scene.clock, 8.0, Accepted(1))
+    scene.jobs.script = lambda *_: _slowly(scene.clock, 8.0, SubmitAccepted(1))
     async with scene.running():
         scene.adopt("a", timeout=2.0, cancel_job_on=("timeout",))
         scene.adopt("b", cancel_job_on=("cancelled",), host="other")
@@ -329,7 +334,7 @@ async def test_no_poke_goes_out_before_the_handle_is_on_disk() -> None:
 
     async def accepted() -> SubmitAnswer:
         scene.store.refusing = True
-        return Accepted(1)
+        return SubmitAccepted(1)
 
     scene.jobs.script = lambda *_: accepted()
     async with scene.running():
@@ -351,7 +356,7 @@ async def test_a_wait_that_was_cancelled_before_the_call_makes_none() -> None:
         scene.cancel("a")
         await asyncio.sleep(30)
     assert scene.jobs.calls == {}
-    assert scene.wait("a").submission == NOT_YET
+    assert scene.wait("a").submission == PENDING_SUBMISSION
 
 
 @in_virtual_time
@@ -372,7 +377,7 @@ async def test_one_that_is_found_after_a_crash_is_asked_for_once_more_or_given_u
 @in_virtual_time
 async def test_many_waits_do_not_run_at_one_origin_together() -> None:
     scene = Scene()
-    scene.jobs.script = lambda *_: _slowly(scene.clock, 0.1, Accepted(1))
+    scene.jobs.script = lambda *_: _slowly(scene.clock, 0.1, SubmitAccepted(1))
     async with scene.running():
         for n in range(200):
             scene.adopt(f"w{n}")
@@ -395,7 +400,7 @@ def ended_wait(scene: Scene, name: str, submission: Submission, **submit: Any) -
 @in_virtual_time
 async def test_what_was_left_by_a_crash_is_cancelled_until_it_is_or_given_up() -> None:
     scene = Scene()
-    scene.jobs.cancels = lambda n: CancelAgain("HTTP 503") if n < 4 else JobGone()
+    scene.jobs.cancels = lambda n: CancelUnavailable("HTTP 503") if n < 4 else JobCancelled()
     ended_wait(scene, "a", Submission(SubmitState.SUBMITTED, 5, 1))
     async with scene.running():
         await asyncio.sleep(120)
@@ -406,11 +411,11 @@ async def test_what_was_left_by_a_crash_is_cancelled_until_it_is_or_given_up() -
 @in_virtual_time
 async def test_a_job_that_may_exist_is_asked_for_by_its_key_and_cancelled() -> None:
     scene = Scene()
-    scene.jobs.script = lambda _, n: LOST if n < 3 else Accepted(8)
+    scene.jobs.script = lambda _, n: LOST if n < 3 else SubmitAccepted(8)
     unclear = Submission(SubmitState.SUBMITTING, attempts=1)
     ended_wait(scene, "a", unclear)
     ended_wait(scene, "b", unclear, idempotent=False)
-    ended_wait(scene, "c", NOT_YET)
+    ended_wait(scene, "c", PENDING_SUBMISSION)
     async with scene.running():
         await asyncio.sleep(120)
     assert [(name, handle) for name, handle, _ in scene.jobs.cancelled] == [("a", 8)]
@@ -442,7 +447,7 @@ async def test_what_waitd_does_not_understand_or_need_is_not_cancelled_and_says_
     )
     ended_wait(scene, "b", Submission(SubmitState.UNKNOWN, attempts=2, last_error="no answer"))
     scene.jobs.script = lambda wait_id, _: (
-        Accepted(9, adopted=True) if wait_id == "c" else RefusedSubmit("no")
+        SubmitAccepted(9, adopted=True) if wait_id == "c" else SubmitRejected("no")
     )
     ended_wait(scene, "c", Submission(SubmitState.SUBMITTING, attempts=1))
     ended_wait(scene, "d", Submission(SubmitState.SUBMITTING, attempts=1))
@@ -480,7 +485,7 @@ async def test_a_defect_in_a_cancel_call_leaves_it_to_be_done_and_hurts_no_other
     def defect(n: int) -> CancelAnswer:
         if n == 1:
             raise RuntimeError("a defect")
-        return JobGone()
+        return JobCancelled()
 
     scene.jobs.cancels = defect
     ended_wait(scene, "a", Submission(SubmitState.SUBMITTED, 5, 1))
@@ -516,7 +521,7 @@ async def test_a_defect_in_a_submitting_call_ends_nothing_and_it_is_tried_again(
     def defect(_: str, n: int) -> SubmitAnswer:
         if n == 1:
             raise RuntimeError("a defect")
-        return Accepted(3)
+        return SubmitAccepted(3)
 
     scene.jobs.script = defect
     async with scene.running():
@@ -529,7 +534,7 @@ async def test_a_defect_in_a_submitting_call_ends_nothing_and_it_is_tried_again(
 async def test_a_handle_that_does_not_fit_fails_the_wait_and_says_why() -> None:
     scene = Scene()
 
-    def unfit(self: Plan, params: Mapping[str, Any], handle: Handle, wait_id: WaitId) -> Mapping[str, Any]:
+    def unfit(self: Plan, params: Mapping[str, Any], handle: JobHandle, wait_id: WaitId) -> Mapping[str, Any]:
         raise ValueError("it is no id")
 
     with patch.object(Plan, "params_with", unfit):
@@ -567,7 +572,7 @@ async def test_without_its_loop_a_submitter_says_so() -> None:
 @in_virtual_time
 async def test_an_adopted_job_is_counted_as_such_and_waited_for() -> None:
     scene = Scene()
-    scene.jobs.script = lambda *_: Accepted(4, adopted=True)
+    scene.jobs.script = lambda *_: SubmitAccepted(4, adopted=True)
     async with scene.running():
         scene.adopt("a")
         await asyncio.sleep(60)
@@ -590,7 +595,7 @@ async def test_a_deadline_that_comes_before_the_store_takes_the_mark_submits_not
         await asyncio.sleep(60)
     assert scene.jobs.calls == {}
     assert scene.outcome("a") == ("timeout", "deadline")
-    assert scene.wait("a").submission == NOT_YET
+    assert scene.wait("a").submission == PENDING_SUBMISSION
 
 
 @in_virtual_time

@@ -11,7 +11,7 @@ from raw_server import Poked, Way, begun
 from waitd.core.connections.connection import Connection
 from waitd.core.errors import UnknownConnection
 from waitd.core.waits.verdict import Verdict
-from waitd.core.waits.wait import NOTHING_SEEN, Progress, observe
+from waitd.core.waits.wait import EMPTY_PROGRESS, Progress, record_verdict
 from waitd.metrics import Tally
 from waitd.outgoing import Outgoing
 from waitd.probes.http.jobs import HttpJobs
@@ -70,7 +70,7 @@ class Kinds:
         return self._probes[name]
 
     async def poke(
-        self, kind: str | Preset, params: Mapping[str, Any], progress: Progress = NOTHING_SEEN
+        self, kind: str | Preset, params: Mapping[str, Any], progress: Progress = EMPTY_PROGRESS
     ) -> Verdict:
         probe = self.probe(kind)
         group = [Poked(probe.parse(params, namespace="default"), progress)]
@@ -79,10 +79,10 @@ class Kinds:
 
     async def poke_on(self, kind: str, params: Mapping[str, Any], times: int) -> Sequence[Verdict]:
         """The verdicts of a wait that is poked so often, each with what the ones before taught it."""
-        progress, seen = NOTHING_SEEN, []
+        progress, seen = EMPTY_PROGRESS, []
         for _ in range(times):
             verdict = await self.poke(kind, params, progress)
-            progress = observe(progress, verdict, self.now)
+            progress = record_verdict(progress, verdict, self.now)
             seen.append(verdict)
         return seen
 

@@ -8,14 +8,14 @@ from raw_server import Poked, ScriptedConnections, Way, answer, begun
 
 from waitd.core.connections.connection import Connection
 from waitd.core.waits.verdict import Verdict
-from waitd.core.waits.wait import NOTHING_SEEN, Progress, observe
+from waitd.core.waits.wait import EMPTY_PROGRESS, Progress, record_verdict
 from waitd.ports import Probe
 from waitd.probes.s3.client import S3Client
 from waitd.probes.s3.key import ABSENT, S3KeyProbe
 from waitd.probes.s3.keys_unchanged import S3KeysUnchangedProbe
 
 #: What a wait knows whose key was looked for before.
-SEEN_ABSENT = observe(NOTHING_SEEN, ABSENT, 0.0)
+SEEN_ABSENT = record_verdict(EMPTY_PROGRESS, ABSENT, 0.0)
 
 
 def aws(url: str, **extra: Any) -> Connection:
@@ -50,7 +50,7 @@ async def s3_client(
         yield client
 
 
-async def look(probe: Probe, *waits: dict[str, Any], progress: Progress = NOTHING_SEEN) -> list[Verdict]:
+async def look(probe: Probe, *waits: dict[str, Any], progress: Progress = EMPTY_PROGRESS) -> list[Verdict]:
     """What one look says to each of these parameters; they must be able to share it."""
     targets = [probe.parse(params, namespace="default") for params in waits]
     assert len({target.key for target in targets}) == 1

@@ -11,7 +11,7 @@ import anyio
 from fakes import RecordingSink
 
 from waitd.core.waits.delivery import AfterAttempt, DeliveryId
-from waitd.core.waits.wait import NOTHING_SEEN, Outcome, WaitId, WaitSpec, WaitState
+from waitd.core.waits.wait import EMPTY_PROGRESS, Outcome, WaitId, WaitSpec, WaitState
 from waitd.engine.clock import SystemClock
 from waitd.engine.deliverer import Deliverer
 from waitd.metrics import Instruments
@@ -83,7 +83,7 @@ class Outbox:
     async def end(self, wait_id: WaitId, at: float, text: str = "grüße") -> None:
         payload = {"number": str(wait_id), "text": text}
         await self.store.finish(
-            UnstoredOutcome(wait_id, NOTHING_SEEN, Outcome(WaitState.SUCCESS, payload), at)
+            UnstoredOutcome(wait_id, EMPTY_PROGRESS, Outcome(WaitState.SUCCESS, payload), at)
         )
 
     def spawn(self, ending: Coroutine[Any, Any, None]) -> None:

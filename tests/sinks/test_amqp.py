@@ -5,9 +5,9 @@ import asyncio
 from brokers import Amqp, parcel_of
 from scene import Scene
 
-from waitd.core.waits.delivery import Delivered, DeliveryRefused
+from waitd.core.waits.delivery import Delivered, DeliveryFailed
 
-UNROUTABLE = DeliveryRefused("no queue is bound to the exchange for this routing key")
+UNROUTABLE = DeliveryFailed("no queue is bound to the exchange for this routing key")
 
 
 async def test_an_event_that_no_queue_takes_is_not_delivered(amqp: Scene) -> None:
@@ -28,7 +28,7 @@ async def test_a_missing_exchange_is_refused_and_hurts_only_itself(amqp: Scene) 
         good = [amqp.deliver(parcel_of()) for _ in range(20)]
         bad = [amqp.deliver(parcel_of(), exchange=f"nowhere-{round_}") for _ in range(20)]
         receipts = await asyncio.gather(*good, *bad)
-        assert receipts == [Delivered()] * 20 + [DeliveryRefused("there is no such exchange")] * 20
+        assert receipts == [Delivered()] * 20 + [DeliveryFailed("there is no such exchange")] * 20
     assert amqp.proxy.accepted == 1
 
 
@@ -38,7 +38,7 @@ async def test_a_queue_that_is_full_refuses(amqp: Scene) -> None:
     await amqp.broker.prepare(amqp.name, **{"x-max-length": 1, "x-overflow": "reject-publish"})
     assert await amqp.deliver(parcel_of()) == Delivered()
     receipts = [await amqp.deliver(parcel_of()) for _ in range(3)]
-    assert all(isinstance(receipt, DeliveryRefused) and "nack" in receipt.error for receipt in receipts)
+    assert all(isinstance(receipt, DeliveryFailed) and "nack" in receipt.error for receipt in receipts)
 
 
 async def test_an_event_that_is_too_large_does_not_condemn_those_beside_it(amqp: Scene) -> None:
@@ -46,7 +46,7 @@ async def test_an_event_that_is_too_large_does_not_condemn_those_beside_it(amqp:
     large = parcel_of(size=amqp.broker.too_large + 1)
     assert await amqp.deliver(parcel_of()) == Delivered()
     receipts = await asyncio.gather(amqp.deliver(large), *map(amqp.deliver, small))
-    assert all(isinstance(receipt, Delivered | DeliveryRefused) for receipt in receipts[1:])
+    assert all(isinstance(receipt, Delivered | DeliveryFailed) for receipt in receipts[1:])
 
 
 async def test_a_missing_virtual_host_is_refused(amqp: Scene) -> None:
@@ -54,5 +54,5 @@ async def test_a_missing_virtual_host_is_refused(amqp: Scene) -> None:
 
     amqp.known.known["broker"] = replace(amqp.known.known["broker"], schema="nowhere")
     receipt = await amqp.deliver(parcel_of())
-    assert isinstance(receipt, DeliveryRefused)
+    assert isinstance(receipt, DeliveryFailed)
     assert "virtual host" in receipt.error

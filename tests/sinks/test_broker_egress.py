@@ -9,8 +9,8 @@ from scene import Scene
 
 from waitd.bench.children import free_port
 from waitd.core.connections.connection import Connection
-from waitd.core.connections.egress import Egress
-from waitd.core.waits.delivery import DeliveryRefused
+from waitd.core.connections.egress import EgressPolicy
+from waitd.core.waits.delivery import DeliveryFailed
 from waitd.outgoing import Outgoing
 
 
@@ -38,27 +38,25 @@ async def receipt(kind: str, host: str, outgoing: Outgoing, port: int = 1) -> ob
 
 @pytest.mark.parametrize("kind", BROKERS)
 async def test_metadata_addresses_waitd_itself_and_what_is_denied_are_no_brokers(kind: str) -> None:
-    outgoing = Outgoing(Egress.of([], ["denied.example", "10.0.0.0/8"], private=True))
+    outgoing = Outgoing(EgressPolicy.of([], ["denied.example", "10.0.0.0/8"], private=True))
     outgoing.listens_on("127.0.0.1", 8795)
     why = "no event may go there: "
-    metadata = DeliveryRefused(why + "link-local and cloud metadata addresses are no targets")
+    metadata = DeliveryFailed(why + "link-local and cloud metadata addresses are no targets")
     assert await receipt(kind, "169.254.169.254", outgoing) == metadata
     assert await receipt(kind, "0xa9fea9fe", outgoing) == metadata
-    own = DeliveryRefused(why + "waitd's own listener is no target")
+    own = DeliveryFailed(why + "waitd's own listener is no target")
     assert await receipt(kind, "127.0.0.1", outgoing, 8795) == own
-    assert await receipt(kind, "denied.example", outgoing) == DeliveryRefused(
+    assert await receipt(kind, "denied.example", outgoing) == DeliveryFailed(
         why + "egress_deny names this host"
     )
-    assert await receipt(kind, "10.1.2.3", outgoing) == DeliveryRefused(
-        why + "egress_deny names this address"
-    )
+    assert await receipt(kind, "10.1.2.3", outgoing) == DeliveryFailed(why + "egress_deny names this address")
 
 
 @pytest.mark.parametrize("kind", BROKERS)
 async def test_the_operator_may_name_a_private_address(kind: str) -> None:
     """Nobody listens there, but it was asked."""
-    got = await receipt(kind, "127.0.0.1", Outgoing(Egress(private=False)), free_port())
-    assert isinstance(got, DeliveryRefused)
+    got = await receipt(kind, "127.0.0.1", Outgoing(EgressPolicy(private=False)), free_port())
+    assert isinstance(got, DeliveryFailed)
     assert "no connection to" in got.error
 
 
@@ -69,6 +67,6 @@ async def test_one_denied_server_of_several_is_enough(kafka: Scene) -> None:
         connection, extra={**connection.extra, "bootstrap.servers": servers}
     )
     got = await kafka.deliver(parcel_of())
-    assert isinstance(got, DeliveryRefused)
+    assert isinstance(got, DeliveryFailed)
     assert "metadata" in got.error
     assert kafka.proxy.accepted == 0

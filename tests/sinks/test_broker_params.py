@@ -12,7 +12,7 @@ from brokers import AnySink, Known, parcel_of
 
 from waitd.core.connections.connection import Connection
 from waitd.core.errors import InvalidInput, NotInstalled
-from waitd.core.waits.delivery import DeliveryRefused
+from waitd.core.waits.delivery import DeliveryFailed
 from waitd.sinks.brokers import broker
 from waitd.sinks.brokers.amqp import AmqpSink
 from waitd.sinks.brokers.broker import Misconfigured, address_of, tls_of
@@ -205,7 +205,7 @@ async def test_an_unusable_connection_is_the_operators_to_mend(
     )
     async with opened:
         receipt = await opened.deliver(target, parcel_of())
-    assert isinstance(receipt, DeliveryRefused)
+    assert isinstance(receipt, DeliveryFailed)
     assert said in receipt.error
     assert "planted" not in receipt.error
 

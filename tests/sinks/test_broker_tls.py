@@ -12,7 +12,7 @@ from brokers import Kafka, parcel_of
 from scene import Scene
 
 from waitd.core.connections.connection import Connection
-from waitd.core.waits.delivery import Delivered, DeliveryRefused, Receipt
+from waitd.core.waits.delivery import Delivered, DeliveryFailed, Receipt
 from waitd.ports import OutboxItem
 
 #: What a NATS server without TLS says first.
@@ -37,7 +37,7 @@ async def deliver(scene: Scene, connection: Connection, parcel: OutboxItem) -> R
 async def test_only_a_certificate_that_somebody_vouches_for_is_accepted(scene: Scene, ca: str) -> None:
     plain, broker, parcel = scene.known.known["broker"], scene.broker, parcel_of()
     broker.speak_tls(scene.proxy)
-    refused = DeliveryRefused(f"the TLS certificate of {scene.sink.broker} is not accepted")
+    refused = DeliveryFailed(f"the TLS certificate of {scene.sink.broker} is not accepted")
     assert await deliver(scene, broker.with_tls(plain), parcel) == refused
     assert await deliver(scene, broker.renamed(broker.with_tls(plain, ca=ca)), parcel) == refused
     assert await deliver(scene, broker.with_tls(plain, ca=ca), parcel) == Delivered()
@@ -62,7 +62,7 @@ async def test_a_broker_without_tls_is_told_nothing(scene: Scene) -> None:
 
     scene.proxy.door = listen
     connection = scene.broker.with_tls(scene.known.known["broker"], verify=False)
-    assert isinstance(await deliver(scene, connection, parcel_of()), DeliveryRefused)
+    assert isinstance(await deliver(scene, connection, parcel_of()), DeliveryFailed)
     assert heard[:1] == b"\x16"  # a handshake, and nothing else
     assert PASSWORD.encode() not in heard
 
@@ -71,7 +71,7 @@ async def test_a_file_that_cannot_be_read_is_the_operators_to_mend(scene: Scene)
     scene.broker.speak_tls(scene.proxy)
     connection = scene.broker.with_tls(scene.known.known["broker"], ca="/nowhere/ca.pem")
     receipt = await deliver(scene, connection, parcel_of())
-    assert receipt == DeliveryRefused("the TLS files of the connection broker cannot be read")
+    assert receipt == DeliveryFailed("the TLS files of the connection broker cannot be read")
     assert scene.proxy.accepted == 0
 
 

@@ -10,7 +10,7 @@ from cloudevents.core.bindings.http import HTTPMessage, from_structured_event
 from daemon import until
 from scene import Scene
 
-from waitd.core.waits.delivery import Delivered, DeliveryImpossible, DeliveryRefused
+from waitd.core.waits.delivery import Delivered, DeliveryFailed, DeliveryRejected
 
 
 async def test_the_stored_bytes_arrive_as_a_cloudevent(scene: Scene) -> None:
@@ -38,7 +38,7 @@ async def test_a_broker_that_is_down_is_refused_at_once_and_found_again(scene: S
     receipts = await asyncio.gather(*(scene.deliver(parcel_of()) for _ in range(5)))
     assert scene.proxy.accepted == 0
     assert all(
-        isinstance(receipt, DeliveryRefused) and "no connection" in receipt.error for receipt in receipts
+        isinstance(receipt, DeliveryFailed) and "no connection" in receipt.error for receipt in receipts
     ), receipts
     await scene.proxy.up()
     assert await scene.deliver(parcel_of()) == Delivered()
@@ -51,7 +51,7 @@ async def test_a_broker_that_went_away_and_came_back_is_found_again(scene: Scene
         with pytest.raises(TimeoutError):
             await scene.deliver(parcel_of(), patience=0.3)
     else:
-        assert isinstance(await scene.deliver(parcel_of()), DeliveryRefused)
+        assert isinstance(await scene.deliver(parcel_of()), DeliveryFailed)
     await scene.proxy.up()
     assert await scene.deliver(parcel_of()) == Delivered()
 
@@ -68,7 +68,7 @@ async def test_a_connection_cut_before_the_acknowledgement_is_refused_and_nothin
     assert scene.proxy.cuts == 1
     assert receipts[-1] == Delivered()
     # aiokafka sends again by itself, under the same sequence number.
-    assert isinstance(receipts[0], DeliveryRefused) or scene.broker.kind == "kafka"
+    assert isinstance(receipts[0], DeliveryFailed) or scene.broker.kind == "kafka"
     bodies = [taken.body for taken in await scene.read(2)]
     assert bodies.count(parcel.event) >= 1
     if scene.broker.deduplicates:
@@ -102,10 +102,10 @@ async def test_an_event_larger_than_the_broker_takes_is_gone_and_holds_up_no_oth
     large, small = parcel_of(size=scene.broker.too_large + 1), [parcel_of() for _ in range(5)]
     receipt = await scene.deliver(large)
     if scene.broker.kind == "redis":  # hangs up instead of saying so
-        assert isinstance(receipt, DeliveryRefused)
+        assert isinstance(receipt, DeliveryFailed)
         await scene.deliver(parcel_of())  # that it has may be noticed only now
     else:
-        assert isinstance(receipt, DeliveryImpossible), receipt
+        assert isinstance(receipt, DeliveryRejected), receipt
         assert "larger" in receipt.error
     assert [await scene.deliver(parcel) for parcel in small] == [Delivered()] * 5
 
@@ -116,7 +116,7 @@ async def test_wrong_credentials_are_refused_and_not_told(scene: Scene) -> None:
         pytest.skip("moto checks credentials for the whole server: tests/sinks/test_sqs.py")
     scene.known.known["broker"] = scene.broker.with_wrong_credentials(connection)
     receipt = await scene.deliver(parcel_of(), patience=30)
-    assert isinstance(receipt, DeliveryRefused)
+    assert isinstance(receipt, DeliveryFailed)
     assert "planted" not in receipt.error
     if scene.broker.kind != "kafka":  # its mock cluster hangs up on a login
         assert "credentials" in receipt.error or "login" in receipt.error
@@ -162,10 +162,10 @@ async def test_it_ends_in_time_while_its_broker_hangs(scene: Scene) -> None:
 
 async def test_trouble_with_the_connection_is_the_operators_to_mend(scene: Scene) -> None:
     scene.known.down = True
-    assert await scene.deliver(parcel_of()) == DeliveryRefused("the backend is down")
+    assert await scene.deliver(parcel_of()) == DeliveryFailed("the backend is down")
     scene.known.down = False
     connection = scene.known.known.pop("broker")
-    assert isinstance(await scene.deliver(parcel_of()), DeliveryRefused)
+    assert isinstance(await scene.deliver(parcel_of()), DeliveryFailed)
     strange = {"endpoint_url": "ftp://planted", "bootstrap.servers": "a b", "region_name": "eu-west-1"}
     scene.known.known["broker"] = replace(connection, host="user:planted@host", extra=strange)
     target = scene.sink.parse
@@ -173,7 +173,7 @@ async def test_trouble_with_the_connection_is_the_operators_to_mend(scene: Scene
         await scene.sink.deliver(target(scene.params()), parcel_of()) if scene.broker.kind != "sqs" else None
     )
     if receipt is not None:
-        assert isinstance(receipt, DeliveryRefused)
+        assert isinstance(receipt, DeliveryFailed)
         assert "planted" not in receipt.error
 
 

@@ -5,7 +5,7 @@ from brokers import Nats, parcel_of
 from nats.aio.client import Client
 from scene import Scene
 
-from waitd.core.waits.delivery import Delivered, DeliveryImpossible, DeliveryRefused
+from waitd.core.waits.delivery import Delivered, DeliveryFailed, DeliveryRejected
 
 
 async def prepared(scene: Scene, name: str, **options: object) -> None:
@@ -26,7 +26,7 @@ async def test_a_repeated_delivery_is_kept_once_and_a_redelivery_again(nats: Sce
 
 
 async def test_a_subject_that_no_stream_listens_to_is_refused(nats: Scene) -> None:
-    assert await nats.deliver(parcel_of(), subject="nobody.listens") == DeliveryRefused(
+    assert await nats.deliver(parcel_of(), subject="nobody.listens") == DeliveryFailed(
         "no JetStream stream listens to the subject"
     )
 
@@ -35,18 +35,18 @@ async def test_a_full_stream_is_refused(nats: Scene) -> None:
     await prepared(nats, nats.name + "full", max_msgs=1, discard="new")
     assert await nats.deliver(parcel_of()) == Delivered()
     receipt = await nats.deliver(parcel_of())
-    assert isinstance(receipt, DeliveryRefused)
+    assert isinstance(receipt, DeliveryFailed)
     assert "maximum messages" in receipt.error
 
 
 async def test_an_event_larger_than_the_stream_takes_is_gone(nats: Scene) -> None:
     await prepared(nats, nats.name + "small", max_msg_size=200)
-    assert isinstance(await nats.deliver(parcel_of(size=1000)), DeliveryImpossible)
+    assert isinstance(await nats.deliver(parcel_of(size=1000)), DeliveryRejected)
 
 
 async def test_a_subject_the_login_may_not_publish_to_is_refused_at_once(nats: Scene) -> None:
     receipt = await nats.deliver(parcel_of(), patience=5, subject="forbidden.fruit")
-    assert receipt == DeliveryRefused("this login may not publish to the subject")
+    assert receipt == DeliveryFailed("this login may not publish to the subject")
     assert await nats.deliver(parcel_of()) == Delivered()
 
 
@@ -61,7 +61,7 @@ async def test_an_answer_that_is_no_acknowledgement_is_no_delivery(nats: Scene) 
     await client.flush()
     receipt = await nats.deliver(parcel_of(), subject="chatty.service")
     await client.close()
-    assert receipt == DeliveryRefused("the answer is no acknowledgement of JetStream")
+    assert receipt == DeliveryFailed("the answer is no acknowledgement of JetStream")
 
 
 async def test_a_loss_that_the_library_fails_to_tell_of_is_seen(
@@ -79,5 +79,5 @@ async def test_a_loss_that_the_library_fails_to_tell_of_is_seen(
     with monkeypatch.context() as patched:
         patched.setattr(Client, "_close", failing)
         receipt = await nats.deliver(parcel, patience=10)
-    assert receipt == DeliveryRefused("the connection to NATS was closed before it had answered")
+    assert receipt == DeliveryFailed("the connection to NATS was closed before it had answered")
     assert await nats.deliver(parcel) == Delivered()

@@ -3,7 +3,7 @@
 from brokers import parcel_of
 from scene import Scene
 
-from waitd.core.waits.delivery import Delivered, DeliveryRefused
+from waitd.core.waits.delivery import Delivered, DeliveryFailed
 
 
 async def test_maxlen_keeps_the_stream_about_so_long(redis: Scene) -> None:
@@ -18,7 +18,7 @@ async def test_a_key_that_holds_something_else_is_refused(redis: Scene) -> None:
     connection = redis.known.known["broker"]
     with Redis(host="127.0.0.1", port=redis.broker.server.port, db=1, password=connection.password) as client:
         client.set(redis.name, "text")
-    assert await redis.deliver(parcel_of()) == DeliveryRefused(
+    assert await redis.deliver(parcel_of()) == DeliveryFailed(
         "the key of the stream holds something else than a stream"
     )
 
@@ -30,7 +30,7 @@ async def test_a_replica_is_refused(redis: Scene) -> None:
     with Redis(host="127.0.0.1", port=redis.broker.server.port, password=connection.password) as client:
         client.replicaof("127.0.0.1", 1)
         try:
-            assert await redis.deliver(parcel_of()) == DeliveryRefused("this Redis is a read-only replica")
+            assert await redis.deliver(parcel_of()) == DeliveryFailed("this Redis is a read-only replica")
         finally:
             client.replicaof("NO", "ONE")
     assert await redis.deliver(parcel_of()) == Delivered()

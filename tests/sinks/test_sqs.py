@@ -10,7 +10,7 @@ from daemon import serving
 from scene import Scene
 
 from waitd.core.connections.connection import Connection
-from waitd.core.waits.delivery import Delivered, DeliveryImpossible, DeliveryRefused
+from waitd.core.waits.delivery import Delivered, DeliveryFailed, DeliveryRejected
 from waitd.sinks.brokers.sqs import SqsSink
 
 
@@ -43,7 +43,7 @@ async def test_a_fifo_queue_drops_what_comes_twice_and_groups_by_wait(sqs: Scene
 
 async def test_a_missing_queue_is_refused(sqs: Scene) -> None:
     sqs.name = "nowhere"
-    assert await sqs.deliver(parcel_of()) == DeliveryRefused("there is no such queue")
+    assert await sqs.deliver(parcel_of()) == DeliveryFailed("there is no such queue")
 
 
 async def test_wrong_credentials_are_refused_and_not_told(sqs: Scene) -> None:
@@ -52,7 +52,7 @@ async def test_wrong_credentials_are_refused_and_not_told(sqs: Scene) -> None:
         receipt = await sqs.deliver(parcel_of())
     finally:
         of(sqs).want_credentials(False)
-    assert receipt == DeliveryRefused("SQS does not accept the connection's credentials")
+    assert receipt == DeliveryFailed("SQS does not accept the connection's credentials")
     assert await sqs.deliver(parcel_of()) == Delivered()
 
 
@@ -63,30 +63,30 @@ async def test_wrong_credentials_are_refused_and_not_told(sqs: Scene) -> None:
             400,
             "InvalidMessageContents",
             "",
-            DeliveryImpossible("the event has characters that SQS does not take"),
+            DeliveryRejected("the event has characters that SQS does not take"),
         ),
         (
             400,
             "InvalidParameterValue",
             "Message must be shorter than 5 bytes.",
-            DeliveryImpossible("the event is larger than SQS takes"),
+            DeliveryRejected("the event is larger than SQS takes"),
         ),
-        (400, "InvalidParameterValue", "planted", DeliveryRefused("SQS refused it: InvalidParameterValue")),
-        (400, "ThrottlingException", "planted", DeliveryRefused("SQS throttles requests")),
+        (400, "InvalidParameterValue", "planted", DeliveryFailed("SQS refused it: InvalidParameterValue")),
+        (400, "ThrottlingException", "planted", DeliveryFailed("SQS throttles requests")),
         (
             403,
             "AccessDeniedException",
             "planted",
-            DeliveryRefused("these credentials may not send to the queue (sqs:SendMessage)"),
+            DeliveryFailed("these credentials may not send to the queue (sqs:SendMessage)"),
         ),
         (
             403,
             "SignatureDoesNotMatch",
             "planted",
-            DeliveryRefused("SQS does not accept the connection's credentials"),
+            DeliveryFailed("SQS does not accept the connection's credentials"),
         ),
-        (500, "planted <code>", "planted", DeliveryRefused("SQS refused it: no error code")),
-        (503, "ServiceUnavailable", "planted", DeliveryRefused("SQS refused it: ServiceUnavailable")),
+        (500, "planted <code>", "planted", DeliveryFailed("SQS refused it: no error code")),
+        (503, "ServiceUnavailable", "planted", DeliveryFailed("SQS refused it: ServiceUnavailable")),
     ],
 )
 async def test_errors_that_moto_does_not_make(status: int, code: str, message: str, expected: object) -> None:
@@ -112,7 +112,7 @@ async def test_credentials_go_to_the_connections_own_endpoint_only(sqs: Scene) -
         {"aws_conn_id": "broker", "queue_url": f"http://localhost:{sqs.proxy.port}/1/{sqs.name}"}
     )
     sqs.known.known["broker"] = connection
-    assert await sqs.sink.deliver(target, parcel_of()) == DeliveryRefused(
+    assert await sqs.sink.deliver(target, parcel_of()) == DeliveryFailed(
         "the queue is not at the endpoint of the connection"
     )
     assert sqs.proxy.accepted == 0
@@ -124,13 +124,13 @@ async def test_an_answer_about_another_body_is_no_delivery(sqs: Scene) -> None:
         return head + found + b"0" * 32 + tail[32:] if found else data
 
     sqs.proxy.rewrite = other_digest
-    assert await sqs.deliver(parcel_of()) == DeliveryRefused("SQS took something else than the event")
+    assert await sqs.deliver(parcel_of()) == DeliveryFailed("SQS took something else than the event")
 
 
 async def test_regions_have_clients_of_their_own(sqs: Scene) -> None:
     assert await sqs.deliver(parcel_of()) == Delivered()
     assert isinstance(
-        await sqs.deliver(parcel_of(), region_name="eu-central-1"), DeliveryRefused
+        await sqs.deliver(parcel_of(), region_name="eu-central-1"), DeliveryFailed
     )  # no such queue there
     sink: Any = sqs.sink
     assert isinstance(sink, SqsSink)

@@ -23,7 +23,7 @@ from webhook_receiver import Receiver, receiving, reset
 from waitd.bench.children import free_port
 from waitd.core.connections.connection import Connection
 from waitd.core.errors import ConnectionUnavailable, InvalidInput, UnknownConnection
-from waitd.core.waits.delivery import Delivered, DeliveryId, DeliveryImpossible, DeliveryRefused, Receipt
+from waitd.core.waits.delivery import Delivered, DeliveryFailed, DeliveryId, DeliveryRejected, Receipt
 from waitd.core.waits.wait import WaitId
 from waitd.ports import OutboxItem, Sink
 from waitd.sinks.webhook import WebhookSink
@@ -309,7 +309,7 @@ async def test_a_connections_malformed_secret_sends_nothing_unsigned(
 ) -> None:
     known.known["c"] = Connection("c", host=receiver.url, extra={"webhook_secret": secret})
     receipt = await post(sink, conn_id="c")
-    assert isinstance(receipt, DeliveryRefused)
+    assert isinstance(receipt, DeliveryFailed)
     assert "secret" in receipt.error
     assert "planted" not in receipt.error
     assert receiver.requests == []
@@ -325,14 +325,14 @@ async def test_a_connections_malformed_secret_sends_nothing_unsigned(
         ("201 Created", Delivered()),
         ("204 No Content", Delivered()),
         ("299 Odd", Delivered()),
-        ("302 Found", DeliveryRefused("the receiver answered 302; redirects are not followed")),
-        ("307 Temporary Redirect", DeliveryRefused("the receiver answered 307; redirects are not followed")),
-        ("400 Bad Request", DeliveryRefused("the receiver answered 400")),
-        ("401 Unauthorized", DeliveryRefused("the receiver answered 401")),
-        ("404 Not Found", DeliveryRefused("the receiver answered 404")),
-        ("410 Gone", DeliveryImpossible("the receiver answered 410 Gone")),
-        ("500 Internal Server Error", DeliveryRefused("the receiver answered 500")),
-        ("999 What", DeliveryRefused("the receiver answered 999")),
+        ("302 Found", DeliveryFailed("the receiver answered 302; redirects are not followed")),
+        ("307 Temporary Redirect", DeliveryFailed("the receiver answered 307; redirects are not followed")),
+        ("400 Bad Request", DeliveryFailed("the receiver answered 400")),
+        ("401 Unauthorized", DeliveryFailed("the receiver answered 401")),
+        ("404 Not Found", DeliveryFailed("the receiver answered 404")),
+        ("410 Gone", DeliveryRejected("the receiver answered 410 Gone")),
+        ("500 Internal Server Error", DeliveryFailed("the receiver answered 500")),
+        ("999 What", DeliveryFailed("the receiver answered 999")),
     ],
 )
 async def test_an_answer_decides(
@@ -356,7 +356,7 @@ async def test_retry_after_is_passed_on_in_both_forms(
     receiver.answers(status, f"Retry-After: {value}")
     async with WebhookSink(known, secret=None, secret_headers=PATTERNS, now=lambda: 1_000_000.0) as sink:
         receipt = await post(sink, url=receiver.url)
-    assert receipt == DeliveryRefused(f"the receiver answered {status[:3]}", seconds)
+    assert receipt == DeliveryFailed(f"the receiver answered {status[:3]}", seconds)
 
 
 async def test_a_receivers_clock_may_be_wrong(known: Known, receiver: Receiver) -> None:
@@ -364,7 +364,7 @@ async def test_a_receivers_clock_may_be_wrong(known: Known, receiver: Receiver) 
         "503 Busy", f"Date: {formatdate(5000, usegmt=True)}", f"Retry-After: {formatdate(5030, usegmt=True)}"
     )
     async with WebhookSink(known, secret=None, secret_headers=PATTERNS, now=lambda: 1_000_000.0) as sink:
-        assert await post(sink, url=receiver.url) == DeliveryRefused("the receiver answered 503", 30.0)
+        assert await post(sink, url=receiver.url) == DeliveryFailed("the receiver answered 503", 30.0)
 
 
 async def test_an_endless_body_is_not_waited_for(sink: WebhookSink, receiver: Receiver) -> None:
@@ -411,7 +411,7 @@ async def test_half_an_answer_is_no_delivery(
 
     receiver.answer = send_and_end
     receipt = await post(sink, url=f"{receiver.url}/?planted")
-    assert receipt == DeliveryRefused("the connection broke before the receiver had answered")
+    assert receipt == DeliveryFailed("the connection broke before the receiver had answered")
 
 
 @pytest.mark.parametrize(
@@ -425,13 +425,13 @@ async def test_half_an_answer_is_no_delivery(
 )
 async def test_what_is_not_http_is_no_delivery(sink: WebhookSink, receiver: Receiver, data: bytes) -> None:
     receiver.sends(data)
-    assert await post(sink, url=f"{receiver.url}/?planted") == DeliveryRefused(
+    assert await post(sink, url=f"{receiver.url}/?planted") == DeliveryFailed(
         "the receiver's answer is not HTTP"
     )
 
 
 async def test_nobody_there_is_no_delivery(sink: WebhookSink) -> None:
-    assert await post(sink, url=f"http://127.0.0.1:{free_port()}/?planted") == DeliveryRefused(
+    assert await post(sink, url=f"http://127.0.0.1:{free_port()}/?planted") == DeliveryFailed(
         "no connection to the receiver could be made"
     )
 
@@ -444,7 +444,7 @@ async def test_a_name_that_does_not_resolve_is_no_delivery(
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", unknown)  # no test asks a real name server
     receipt = await post(sink, url="http://receiver.invalid/?planted")
-    assert receipt == DeliveryRefused("the receiver's host name does not resolve")
+    assert receipt == DeliveryFailed("the receiver's host name does not resolve")
 
 
 async def test_tls_with_a_receiver_that_speaks_none_is_no_delivery(
@@ -457,7 +457,7 @@ async def test_tls_with_a_receiver_that_speaks_none_is_no_delivery(
 
     async with stream_server(plain) as port:
         receipt = await post(sink, url=f"https://127.0.0.1:{port}/")
-    assert receipt == DeliveryRefused("the TLS handshake with the receiver failed")
+    assert receipt == DeliveryFailed("the TLS handshake with the receiver failed")
 
 
 async def test_a_certificate_that_nobody_vouches_for_is_accepted_only_where_the_connection_says_so(
@@ -468,7 +468,7 @@ async def test_a_certificate_that_nobody_vouches_for_is_accepted_only_where_the_
     context.load_cert_chain(Path(__file__).with_name("self_signed.pem"))
     async with stream_server(receiver.serve, tls=context) as port:
         url = f"https://127.0.0.1:{port}"
-        assert await post(sink, url=url) == DeliveryRefused("the receiver's TLS certificate is not accepted")
+        assert await post(sink, url=url) == DeliveryFailed("the receiver's TLS certificate is not accepted")
         known.known["c"] = Connection("c", host=url, extra={"verify": False})
         assert await post(sink, conn_id="c") == Delivered()
 
@@ -477,12 +477,12 @@ async def test_a_certificate_that_nobody_vouches_for_is_accepted_only_where_the_
 
 
 async def test_an_unknown_connection_may_be_added_before_the_next_attempt(sink: WebhookSink) -> None:
-    assert await post(sink, conn_id="c") == DeliveryRefused("there is no connection 'c'")
+    assert await post(sink, conn_id="c") == DeliveryFailed("there is no connection 'c'")
 
 
 async def test_a_backend_that_is_down_is_no_reason_to_give_up(sink: WebhookSink, known: Known) -> None:
     known.down = True
-    assert await post(sink, conn_id="c") == DeliveryRefused("the backend is down")
+    assert await post(sink, conn_id="c") == DeliveryFailed("the backend is down")
 
 
 async def test_credentials_are_not_sent_when_the_connection_moved_away(
@@ -491,7 +491,7 @@ async def test_credentials_are_not_sent_when_the_connection_moved_away(
     target = sink.parse({"conn_id": "c", "endpoint": f"{receiver.url}/x"})
     known.known["c"] = Connection("c", host="http://elsewhere.invalid", password="planted")
     receipt = await sink.deliver(target, PARCEL)
-    assert receipt == DeliveryRefused("the endpoint leaves the connection's origin http://elsewhere.invalid")
+    assert receipt == DeliveryFailed("the endpoint leaves the connection's origin http://elsewhere.invalid")
     assert receiver.requests == []
 
 
@@ -509,7 +509,7 @@ async def test_a_connection_that_cannot_be_used_is_refused_without_quoting(
 ) -> None:
     known.known["c"] = connection
     receipt = await post(sink, conn_id="c")
-    assert isinstance(receipt, DeliveryRefused)
+    assert isinstance(receipt, DeliveryFailed)
     assert "planted" not in receipt.error
 
 

@@ -10,13 +10,13 @@ from token_endpoint import TokenEndpoint, token_endpoint
 
 from waitd.connections.authorizer import AuthorizedConnections, Authorizer
 from waitd.connections.tokens import TokenClient
-from waitd.core.aws.request_signature import Signer
+from waitd.core.aws.request_signature import AwsSigner
 from waitd.core.aws.signature import AwsKeys
-from waitd.core.connections.aws import KeySource
+from waitd.core.connections.aws import AwsKeySource
 from waitd.core.connections.connection import Connection
-from waitd.core.connections.egress import Egress
-from waitd.core.errors import NotHere, UnknownConnection
-from waitd.core.waits.delivery import Delivered, DeliveryId, DeliveryRefused
+from waitd.core.connections.egress import EgressPolicy
+from waitd.core.errors import NotSupported, UnknownConnection
+from waitd.core.waits.delivery import Delivered, DeliveryFailed, DeliveryId
 from waitd.core.waits.wait import WaitId
 from waitd.metrics import Instruments
 from waitd.outgoing import Outgoing
@@ -42,7 +42,7 @@ class Held:
 
 
 class NoKeys:
-    async def keys(self, source: KeySource) -> AwsKeys:
+    async def keys(self, source: AwsKeySource) -> AwsKeys:
         raise ValueError("there are none")
 
     refreshed = keys
@@ -107,15 +107,13 @@ async def test_a_second_401_is_refused(receiver: Receiver) -> None:
     known = {"c": Connection("c", host=receiver.url, login="u", password="p")}
     async with sink(known) as webhook:
         receipt = await webhook.deliver(webhook.parse({"conn_id": "c", "endpoint": "hook"}), PARCEL)
-    assert receipt == DeliveryRefused("the receiver answered 401")
+    assert receipt == DeliveryFailed("the receiver answered 401")
     assert len(receiver.seen) == 2
 
 
 async def test_a_401_to_a_url_without_a_connection_is_not_asked_again(receiver: Receiver) -> None:
     async with sink({}) as webhook:
-        assert isinstance(
-            await webhook.deliver(webhook.parse({"url": receiver.url}), PARCEL), DeliveryRefused
-        )
+        assert isinstance(await webhook.deliver(webhook.parse({"url": receiver.url}), PARCEL), DeliveryFailed)
     assert len(receiver.seen) == 1
 
 
@@ -125,7 +123,7 @@ async def test_an_event_is_signed_as_it_is_sent(receiver: Receiver) -> None:
     async with sink(known) as webhook:
         await webhook.deliver(webhook.parse({"conn_id": "aws", "endpoint": "hook/a%20b"}), PARCEL)
     seen = receiver.seen[0]
-    signer = Signer("execute-api", "eu-west-1", AwsKeys("AKIA", "secret"))
+    signer = AwsSigner("execute-api", "eu-west-1", AwsKeys("AKIA", "secret"))
     sent = {"content-type": seen["Content-Type"]}
     expected = signer.headers("POST", f"{receiver.url}/hook/a%20b", sent, PARCEL.event, now=NOW)
     assert seen["Authorization"] == expected["Authorization"]
@@ -134,17 +132,17 @@ async def test_an_event_is_signed_as_it_is_sent(receiver: Receiver) -> None:
 async def test_a_receiver_that_the_rules_refuse_by_name_is_refused_at_submit() -> None:
     async with sink({}) as webhook:
         for host in ("169.254.169.254", "0xa9fea9fe", "[::ffff:a9fe:a9fe]"):
-            with pytest.raises(NotHere, match="metadata"):
+            with pytest.raises(NotSupported, match="metadata"):
                 webhook.parse({"url": f"http://{host}/hook"})
 
 
 async def test_a_receiver_that_resolves_to_a_private_address_is_not_connected_to(receiver: Receiver) -> None:
     url = receiver.url.replace("127.0.0.1", "localhost")
     known = {"c": Connection("c", host=url)}
-    async with sink(known, Outgoing(Egress(private=False))) as webhook:
+    async with sink(known, Outgoing(EgressPolicy(private=False))) as webhook:
         by_connection = await webhook.deliver(webhook.parse({"conn_id": "c"}), PARCEL)
         by_url = await webhook.deliver(webhook.parse({"url": url}), PARCEL)
-    assert by_connection == DeliveryRefused("the receiver answered 401")
-    assert isinstance(by_url, DeliveryRefused)
+    assert by_connection == DeliveryFailed("the receiver answered 401")
+    assert isinstance(by_url, DeliveryFailed)
     assert by_url.error.startswith("no request may go there: addresses of private networks")
     assert len(receiver.seen) == 2

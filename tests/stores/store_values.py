@@ -8,7 +8,7 @@ from typing import Any
 
 from waitd.core.errors import InvalidInput
 from waitd.core.waits.verdict import Pending
-from waitd.core.waits.wait import NOTHING_SEEN, Outcome, Progress, WaitSpec, WaitState, observe
+from waitd.core.waits.wait import EMPTY_PROGRESS, Outcome, Progress, WaitSpec, WaitState, record_verdict
 from waitd.ports import Inserted, NewWait, StoredOutcome, StoredWait, UnstoredOutcome
 from waitd.stores import Store
 
@@ -18,7 +18,7 @@ WEBHOOK = {"kind": "webhook", "url": "https://example.org/hook"}
 OTHER_WEBHOOK = {"kind": "webhook", "url": "https://example.com/hook"}
 AIRFLOW = {"kind": "airflow", "url": "https://airflow.example"}
 DONE = Outcome(WaitState.SUCCESS, {"state": "DONE"}, "it is done", "success")
-SEEN = observe(NOTHING_SEEN, Pending("http_404", "not there yet"), START)
+SEEN = record_verdict(EMPTY_PROGRESS, Pending("http_404", "not there yet"), START)
 
 
 @dataclass

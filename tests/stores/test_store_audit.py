@@ -12,7 +12,7 @@ from store_values import DONE, START, WallClock, add_one, new_wait, opened
 from waitd.core.auth.api_key import ApiKey
 from waitd.core.auth.principal import Principal, Role
 from waitd.core.errors import Conflict, NotFound, StoreUnavailable
-from waitd.core.waits.audit import AuditEntry, Caller, change
+from waitd.core.waits.audit import AuditEntry, Caller, build_audit_entry
 from waitd.ports import AuditFilter, DeliveryFilter
 from waitd.stores import Store
 from waitd.stores.operations import audit
@@ -75,7 +75,7 @@ async def test_a_change_that_was_not_written_is_not_told(database: Path) -> None
             with pytest.raises(StoreUnavailable):
                 await store.insert([new_wait()], ANNA)
             with pytest.raises(StoreUnavailable):
-                await store.save_audit_entry(change(ANNA, START, "poke", "x"))
+                await store.save_audit_entry(build_audit_entry(ANNA, START, "poke", "x"))
             other.rollback()
         assert await told(store) == []
 
@@ -91,7 +91,7 @@ async def test_a_line_that_cannot_be_written_takes_its_change_with_it(database: 
 
 async def test_old_lines_are_deleted_and_no_others(store: Store) -> None:
     for at in (START, START + 1, START + 100, START + 2):  # the clock was set back
-        await store.save_audit_entry(change(ANNA, at, "poke", str(at - START)))
+        await store.save_audit_entry(build_audit_entry(ANNA, at, "poke", str(at - START)))
     assert await store.prune_audit(START + 1, 10) == 1
     assert await store.prune_audit(START + 50, 1) == 1
     assert await store.prune_audit(START + 50, 10) == 1
@@ -101,7 +101,7 @@ async def test_old_lines_are_deleted_and_no_others(store: Store) -> None:
 
 async def test_numbers_go_on_and_page(store: Store) -> None:
     for n in range(5):
-        await store.save_audit_entry(change(ANNA, START, "poke", str(n)))
+        await store.save_audit_entry(build_audit_entry(ANNA, START, "poke", str(n)))
     first = await store.find_audit(AuditFilter(limit=2))
     rest = await store.find_audit(AuditFilter(before=first[-1].number))
     assert [stored.change.subject for stored in (*first, *rest)] == ["4", "3", "2", "1", "0"]
@@ -137,5 +137,5 @@ async def test_keys_are_kept_changed_and_forgotten(database: Path) -> None:
 
 
 async def test_a_key_and_its_line_are_one_commit(store: Store) -> None:
-    await store.save_api_keys([KEY], change(ANNA, START, "create_key", "anna"))
+    await store.save_api_keys([KEY], build_audit_entry(ANNA, START, "create_key", "anna"))
     assert [line.action for line in await told(store)] == ["create_key"]

@@ -21,8 +21,8 @@ from store_values import (
     url_of,
 )
 
-from waitd.core.costs.model import Measured, WaitingTotals
-from waitd.core.waits.step import cancelled
+from waitd.core.costs.model import MeasuredUsage, WaitingTotals
+from waitd.core.waits.step import cancelled_outcome
 from waitd.ports import CostFilter, CostSums, StoredWait
 from waitd.stores import CostRules, Store
 from waitd.stores.operations.costs import OTHER, day_of
@@ -32,9 +32,9 @@ TODAY, BEFORE = day_of(START), day_of(START - 2 * DAY)
 RULES = CostRules(labels=("dag_id", "team"), values=3, retention=10 * DAY)
 
 
-def measured(wait: StoredWait, seconds: float) -> Measured:
+def measured(wait: StoredWait, seconds: float) -> MeasuredUsage:
     """A second of CPU a poke, two bytes a second."""
-    return Measured(float(wait.progress.pokes), 2.0 * seconds)
+    return MeasuredUsage(float(wait.progress.pokes), 2.0 * seconds)
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ async def end(store: Store, at: float = START + 60, **wait: Any) -> StoredWait:
 
 async def test_an_end_is_stored_with_what_the_wait_has_used(store: Store) -> None:
     ended = await end(store)
-    assert ended.measured == Measured(1.0, 120.0)
+    assert ended.measured == MeasuredUsage(1.0, 120.0)
     assert (await store.get(ended.id)).measured == ended.measured
     waiting = await add_one(store)
     assert (await store.get(waiting.id)).measured is None
@@ -71,12 +71,12 @@ async def test_sums_are_those_of_the_waits_that_ended(store: Store) -> None:
     await end(store, labels={"dag_id": "a"}, sinks=[AIRFLOW])
     await end(store, labels={"dag_id": "b"}, kind="s3_key")
     cancelled_one = await add_one(store, labels={"dag_id": "a"})
-    await store.cancel(cancelled_one.id, cancelled())
+    await store.cancel(cancelled_one.id, cancelled_outcome())
     await add_one(store, labels={"dag_id": "a"})
     found = await sums(store, "dag_id")
     rows = dict(found.rows)
-    assert rows["a"] == [WaitingTotals("http", 3, 120, 2, 1, 1, Measured(2, 240))]
-    assert rows["b"] == [WaitingTotals("s3_key", 1, 60, 1, 0, 0, Measured(1, 120))]
+    assert rows["a"] == [WaitingTotals("http", 3, 120, 2, 1, 1, MeasuredUsage(2, 240))]
+    assert rows["b"] == [WaitingTotals("s3_key", 1, 60, 1, 0, 0, MeasuredUsage(1, 120))]
     assert {part.kind: part.waits for part in found.total} == {"http": 3, "s3_key": 1}
     assert dict((await sums(store, "kind")).rows)["http"][0].waits == 3
     assert [name for name, _ in (await sums(store, "day")).rows] == [TODAY]
@@ -142,7 +142,7 @@ async def test_the_longest_waits_come_first_and_the_limit_says_that_there_are_mo
 async def test_a_namespace_sees_its_own_and_who_sees_all_sees_all(store: Store) -> None:
     await end(store, namespace="a")
     await end(store, namespace="b")
-    await store.save_overhead(Measured(7.0, 70.0))
+    await store.save_overhead(MeasuredUsage(7.0, 70.0))
     assert (await sums(store, namespace="a")).total[0].waits == 1
     assert (await sums(store, namespace="c")).total == []
     every = await sums(store, namespace=None)
@@ -157,20 +157,20 @@ async def test_sums_outlive_the_waits(store: Store) -> None:
 
 
 async def test_overhead_is_added_up(store: Store) -> None:
-    assert (await sums(store)).overhead == Measured()
-    await store.save_overhead(Measured(1.0, 10.0))
-    await store.save_overhead(Measured(2.0, 20.0))
-    assert (await sums(store)).overhead == Measured(3.0, 30.0)
+    assert (await sums(store)).overhead == MeasuredUsage()
+    await store.save_overhead(MeasuredUsage(1.0, 10.0))
+    await store.save_overhead(MeasuredUsage(2.0, 20.0))
+    assert (await sums(store)).overhead == MeasuredUsage(3.0, 30.0)
     assert (await sums(store)).total == []
 
 
 async def test_sums_of_old_days_are_deleted(store: Store, clock: WallClock) -> None:
     await end(store)
     clock.at += 10 * DAY
-    await store.save_overhead(Measured(1.0, 1.0))
+    await store.save_overhead(MeasuredUsage(1.0, 1.0))
     assert (await sums(store)).total[0].waits == 1
     clock.at += DAY
-    await store.save_overhead(Measured(1.0, 1.0))
+    await store.save_overhead(MeasuredUsage(1.0, 1.0))
     assert (await sums(store)).total == []
 
 

@@ -7,7 +7,7 @@ import pytest
 from store_values import DONE, SEEN, START, News, WallClock, add, add_one, ended, ending, new_wait, opened
 
 from waitd.core.errors import Conflict, NotFound
-from waitd.core.waits.step import cancelled
+from waitd.core.waits.step import cancelled_outcome
 from waitd.core.waits.wait import Progress, WaitId
 from waitd.ports import IdempotentSubmit, Inserted, WaitFilter
 from waitd.stores import Store
@@ -36,7 +36,7 @@ async def test_ends_of_other_namespaces_are_counted_and_not_told(store: Store) -
 
 
 async def test_a_cancelled_and_a_superseded_wait_are_followed_too(store: Store) -> None:
-    await store.cancel((await add_one(store)).id, cancelled())
+    await store.cancel((await add_one(store)).id, cancelled_outcome())
     await add_one(store, supersede_key="k")
     await add_one(store, supersede_key="k")
     events = await store.events_after(0, None, 10)
@@ -98,8 +98,8 @@ async def test_a_cancelled_wait_ends_with_what_its_poker_knows_and_not_with_what
     held, unheld = await add(store, new_wait(), new_wait())
     await store.save_progress([(held.id, SEEN), (unheld.id, SEEN)])
     store.live_progress = {held.id: LIVE}.get
-    assert (await store.cancel(held.id, cancelled())).progress == LIVE
-    assert (await store.cancel(unheld.id, cancelled())).progress == SEEN
+    assert (await store.cancel(held.id, cancelled_outcome())).progress == LIVE
+    assert (await store.cancel(unheld.id, cancelled_outcome())).progress == SEEN
     assert (await store.get(held.id)).progress == LIVE
     assert await pokes_told(store) == [17, 1]
 

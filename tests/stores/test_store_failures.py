@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from store_values import SEEN, START, News, WallClock, add, add_one, ending, new_wait, opened, url_of
 
-from waitd.core.errors import StoreRefused, StoreUnavailable
+from waitd.core.errors import StoreUnavailable, StoreUnusable
 from waitd.core.waits.wait import Progress
 from waitd.ports import Inserted, StoredWait
 from waitd.stores import Store
@@ -63,7 +63,7 @@ async def test_while_the_file_is_locked_nothing_is_stored_and_each_caller_is_tol
 async def test_a_second_store_on_the_file_is_refused_and_told_who_has_it(
     store: Store, database: Path
 ) -> None:
-    with pytest.raises(StoreRefused, match=f"{database} is in use by another waitd .pid {os.getpid()}"):
+    with pytest.raises(StoreUnusable, match=f"{database} is in use by another waitd .pid {os.getpid()}"):
         async with opened(database):
             pass
     await add_one(store)
@@ -77,7 +77,7 @@ async def test_a_second_process_on_the_file_is_refused(store: Store, database: P
             sys.executable, "-c", OPEN, url_of(path), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
         said, errors = await process.communicate()
-        assert said.decode().strip() == f"StoreRefused pid {os.getpid()}", errors.decode()
+        assert said.decode().strip() == f"StoreUnusable pid {os.getpid()}", errors.decode()
 
 
 async def test_a_closed_store_takes_no_more_and_gives_the_file_free(database: Path) -> None:
@@ -105,14 +105,14 @@ async def test_a_closed_store_takes_no_more_and_gives_the_file_free(database: Pa
     ],
 )
 async def test_a_url_that_cannot_be_served_is_refused_in_words(url: str, words: str) -> None:
-    with pytest.raises(StoreRefused, match=words):
+    with pytest.raises(StoreUnusable, match=words):
         await Store.open(url, destination_of=lambda _, __: "")
 
 
 async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "waitd.db"
     path.write_text("This is a letter to my aunt. " * 200)
-    with pytest.raises(StoreRefused, match="not a database"):
+    with pytest.raises(StoreUnusable, match="not a database"):
         async with opened(path):
             pass
     path.unlink()
@@ -268,21 +268,21 @@ async def test_after_a_kill_every_wait_that_was_acknowledged_is_there(database: 
 
 OPEN = """
 import asyncio, re, sys
-from waitd.core.errors import StoreRefused
+from waitd.core.errors import StoreUnusable
 from waitd.stores import Store
 
 async def main():
     try:
         await Store.open(sys.argv[1], destination_of=lambda namespace, sink: "")
-    except StoreRefused as error:
-        print("StoreRefused", re.search(r"pid [0-9]+", str(error))[0])
+    except StoreUnusable as error:
+        print("StoreUnusable", re.search(r"pid [0-9]+", str(error))[0])
 
 asyncio.run(main())
 """
 
 WRITE = """
 import asyncio, sys, time
-from waitd.core.waits.wait import NOTHING_SEEN, Outcome, WaitSpec, WaitState
+from waitd.core.waits.wait import EMPTY_PROGRESS, Outcome, WaitSpec, WaitState
 from waitd.ports import UnstoredOutcome, NewWait
 from waitd.stores import Store
 
@@ -293,7 +293,7 @@ async def write(store):
     while True:
         wait, other = [answer.wait for answer in await store.insert([NEW, NEW])]
         print(wait.id, other.id, sep="\\n", flush=True)
-        await store.finish(UnstoredOutcome(wait.id, NOTHING_SEEN, DONE, time.time()))
+        await store.finish(UnstoredOutcome(wait.id, EMPTY_PROGRESS, DONE, time.time()))
 
 async def main():
     store = await Store.open(sys.argv[1], destination_of=lambda namespace, sink: "d")

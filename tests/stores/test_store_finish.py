@@ -27,8 +27,8 @@ from store_values import (
 
 from waitd.core.errors import Conflict, NotFound
 from waitd.core.waits.delivery import AfterAttempt, DeliveryState
-from waitd.core.waits.event import event_of
-from waitd.core.waits.step import cancelled
+from waitd.core.waits.event import build_event
+from waitd.core.waits.step import cancelled_outcome
 from waitd.core.waits.wait import Outcome, WaitState
 from waitd.ports import OutboxItem, StoredOutcome, StoredWait, WaitFilter
 from waitd.stores import Store
@@ -66,7 +66,7 @@ async def test_an_end_is_stored_with_its_event_and_its_deliveries(store: Store, 
         (OTHER_WEBHOOK, "queued", 0, START, START),
     ]
     (parcel,), (other,) = await due(store), await due(store, OTHER_HOOK)
-    expected = event_of(
+    expected = build_event(
         wait.id, "default", wait.spec, DONE, pokes=1, created_at=wait.created_at, finished_at=START + 60
     )
     assert orjson.loads(parcel.event) == expected
@@ -133,7 +133,7 @@ async def test_a_cancelled_wait_tells_every_sink_but_airflow(
 ) -> None:
     wait = await add_one(store, sinks=[AIRFLOW, WEBHOOK])
     clock.at += 7
-    now = await store.cancel(wait.id, cancelled("cancelled", "by hand"))
+    now = await store.cancel(wait.id, cancelled_outcome("cancelled", "by hand"))
     assert now == await store.get(wait.id)
     assert (now.state, now.finished_at) == (WaitState.CANCELLED, START + 7)
     assert [d.sink for d in now.deliveries] == [WEBHOOK]
@@ -156,16 +156,18 @@ async def test_an_asset_event_tells_of_success_alone(store: Store, state: WaitSt
 async def test_only_a_waiting_wait_of_ones_own_namespace_is_cancelled(store: Store) -> None:
     wait = await add_one(store, namespace="a")
     with pytest.raises(NotFound):
-        await store.cancel(wait.id, cancelled(), "b")
+        await store.cancel(wait.id, cancelled_outcome(), "b")
     with pytest.raises(NotFound):
-        await store.cancel("nobody", cancelled())
+        await store.cancel("nobody", cancelled_outcome())
     first, second = await asyncio.gather(
-        store.cancel(wait.id, cancelled(), "a"), store.cancel(wait.id, cancelled()), return_exceptions=True
+        store.cancel(wait.id, cancelled_outcome(), "a"),
+        store.cancel(wait.id, cancelled_outcome()),
+        return_exceptions=True,
     )
     assert isinstance(first, StoredWait)
     assert isinstance(second, Conflict)
     with pytest.raises(Conflict):
-        await store.cancel(wait.id, cancelled())
+        await store.cancel(wait.id, cancelled_outcome())
 
 
 async def test_due_parcels_come_the_longest_due_first_and_without_those_in_hand(
@@ -253,7 +255,7 @@ async def test_delivering_anew_needs_an_ended_wait(store: Store) -> None:
 
 async def test_a_cancelled_wait_is_not_delivered_anew_to_airflow(store: Store) -> None:
     wait = await add_one(store, sinks=[AIRFLOW, WEBHOOK])
-    await store.cancel(wait.id, cancelled())
+    await store.cancel(wait.id, cancelled_outcome())
     assert [d.sink for d in (await store.redeliver(wait.id)).deliveries] == [WEBHOOK, WEBHOOK]
 
 

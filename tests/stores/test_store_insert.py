@@ -10,7 +10,7 @@ from msgspec import structs
 from store_values import DONE, SEEN, START, News, WallClock, add, add_one, ended, ending, new_wait, opened
 
 from waitd.core.errors import Conflict, InvalidInput, NotFound
-from waitd.core.waits.wait import NOTHING_SEEN, Outcome, WaitId, WaitState
+from waitd.core.waits.wait import EMPTY_PROGRESS, Outcome, WaitId, WaitState
 from waitd.ports import ApiStore, Inserted, MaintenanceStore, OutboxStore, PokerStore, WaitFilter
 from waitd.stores import Store
 
@@ -41,7 +41,7 @@ async def test_a_wait_comes_back_as_it_was_accepted(database: Path, clock: WallC
     assert again == accepted
     assert again.spec == new.spec
     assert (again.created_at, again.deadline, again.state) == (START, START + 600.0, WaitState.WAITING)
-    assert again.progress is NOTHING_SEEN
+    assert again.progress is EMPTY_PROGRESS
 
 
 async def test_the_poker_has_a_wait_before_its_caller_has_the_answer(store: Store, news: News) -> None:

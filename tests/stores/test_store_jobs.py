@@ -8,8 +8,15 @@ import pytest
 from store_values import START, News, WallClock, add_one, ending, opened
 
 from waitd.core.errors import Conflict, InvalidInput
-from waitd.core.waits.step import cancelled, timed_out
-from waitd.core.waits.submission import NOT_YET, CancelState, JobCancel, Submission, SubmitState, marked
+from waitd.core.waits.step import cancelled_outcome, timeout_outcome
+from waitd.core.waits.submission import (
+    PENDING_SUBMISSION,
+    CancelState,
+    JobCancel,
+    Submission,
+    SubmitState,
+    mark_submitting,
+)
 from waitd.core.waits.verdict import Pending
 from waitd.ports import Signal, SignalKey, StoredWait
 from waitd.stores import Store
@@ -31,8 +38,8 @@ async def test_a_wait_without_a_submit_has_no_job(store: Store) -> None:
 async def test_what_is_known_of_a_job_survives(database: Path) -> None:
     async with opened(database) as store:
         wait = await submitting(store)
-        assert wait.submission == (await store.get(wait.id)).submission == NOT_YET
-        assert await store.save_submission(wait.id, marked(NOT_YET), only_waiting=True)
+        assert wait.submission == (await store.get(wait.id)).submission == PENDING_SUBMISSION
+        assert await store.save_submission(wait.id, mark_submitting(PENDING_SUBMISSION), only_waiting=True)
         assert await store.save_submission(wait.id, SUBMITTED)
     async with opened(database) as store:
         [loaded] = await store.load_waiting(None, 10)
@@ -41,17 +48,19 @@ async def test_what_is_known_of_a_job_survives(database: Path) -> None:
 
 async def test_a_wait_that_has_ended_takes_no_mark_but_a_handle(store: Store) -> None:
     wait = await submitting(store)
-    await store.cancel(wait.id, cancelled())
-    assert not await store.save_submission(wait.id, marked(NOT_YET), only_waiting=True)
-    assert (await store.get(wait.id)).submission == NOT_YET
+    await store.cancel(wait.id, cancelled_outcome())
+    assert not await store.save_submission(wait.id, mark_submitting(PENDING_SUBMISSION), only_waiting=True)
+    assert (await store.get(wait.id)).submission == PENDING_SUBMISSION
     assert await store.save_submission(wait.id, SUBMITTED)
     assert (await store.get(wait.id)).submission == SUBMITTED
 
 
 async def test_a_cancel_in_the_same_commit_knows_of_the_mark(store: Store) -> None:
     wait = await submitting(store)
-    marking = asyncio.create_task(store.save_submission(wait.id, marked(NOT_YET), only_waiting=True))
-    cancelling = asyncio.create_task(store.cancel(wait.id, cancelled()))
+    marking = asyncio.create_task(
+        store.save_submission(wait.id, mark_submitting(PENDING_SUBMISSION), only_waiting=True)
+    )
+    cancelling = asyncio.create_task(store.cancel(wait.id, cancelled_outcome()))
     assert await marking
     assert (await cancelling).job_cancel == JobCancel(next_attempt_at=START)
 
@@ -62,9 +71,9 @@ async def test_the_transaction_that_ends_a_wait_says_that_its_job_is_to_be_cance
     waits = [await submitting(store) for _ in range(3)]
     for wait in waits[:2]:
         await store.save_submission(wait.id, SUBMITTED)
-    await store.cancel(waits[0].id, cancelled())
-    await store.finish(ending(waits[1], timed_out(Pending())))
-    await store.cancel(waits[2].id, cancelled())
+    await store.cancel(waits[0].id, cancelled_outcome())
+    await store.finish(ending(waits[1], timeout_outcome(Pending())))
+    await store.cancel(waits[2].id, cancelled_outcome())
     assert [ended.wait.job_cancel for ended in news.ended] == [JobCancel(next_attempt_at=START), None, None]
     assert [wait.id for wait in await store.jobs_to_cancel(None, 10)] == [waits[0].id]
     assert await store.jobs_to_cancel(waits[0].id, 10) == []
@@ -80,7 +89,7 @@ async def test_a_superseded_waits_job_is_cancelled_too(store: Store) -> None:
 async def test_a_wait_is_kept_until_its_job_is_cancelled(store: Store, clock: WallClock) -> None:
     wait = await submitting(store, sinks=())
     await store.save_submission(wait.id, SUBMITTED)
-    await store.cancel(wait.id, cancelled())
+    await store.cancel(wait.id, cancelled_outcome())
     clock.at += 1e6
     assert await store.prune(clock.at, 10) == 0
     await store.save_job_cancel(wait.id, JobCancel(CancelState.PENDING, 1, "HTTP 503", clock.at + 5))

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from waitd.core.waits.verdict import MESSAGE_LIMIT
-from waitd.core.waits.wait import NOTHING_SEEN, RUNS_KEPT, Progress, Run
+from waitd.core.waits.wait import EMPTY_PROGRESS, RUNS_KEPT, Progress, VerdictRun
 from waitd.stores.progress import LIMIT, decode_progress, encode_progress
 
 times = st.floats(min_value=0, max_value=1e11)
@@ -16,10 +16,10 @@ verdicts = st.sampled_from(["pending", "success", "failure", "unreachable"])
 
 def runs_of(
     reasons: st.SearchStrategy[str], texts: st.SearchStrategy[str]
-) -> st.SearchStrategy[tuple[Run, ...]]:
-    return st.lists(st.builds(Run, verdicts, reasons, texts, times, times, counts), max_size=RUNS_KEPT).map(
-        tuple
-    )
+) -> st.SearchStrategy[tuple[VerdictRun, ...]]:
+    return st.lists(
+        st.builds(VerdictRun, verdicts, reasons, texts, times, times, counts), max_size=RUNS_KEPT
+    ).map(tuple)
 
 
 ascii_text = st.text(
@@ -55,12 +55,14 @@ def test_whatever_targets_say_it_stays_small_and_counts_and_state_come_back(prog
 
 
 def test_messages_are_cut_before_runs_are_left_out() -> None:
-    runs = tuple(Run("pending", f"reason_{n}", "ä" * MESSAGE_LIMIT, 1.0, 2.0, 3) for n in range(RUNS_KEPT))
+    runs = tuple(
+        VerdictRun("pending", f"reason_{n}", "ä" * MESSAGE_LIMIT, 1.0, 2.0, 3) for n in range(RUNS_KEPT)
+    )
     again = decode_progress(encode_progress(Progress(9, 1, "s" * 1024, runs)))
     assert [run.reason for run in again.runs] == [run.reason for run in runs]
     assert all(run.message and run.message == "ä" * len(run.message) for run in again.runs)
 
 
 def test_nothing_seen_costs_nothing() -> None:
-    assert encode_progress(NOTHING_SEEN) is None
-    assert decode_progress(None) is NOTHING_SEEN
+    assert encode_progress(EMPTY_PROGRESS) is None
+    assert decode_progress(None) is EMPTY_PROGRESS

@@ -14,8 +14,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, inspect
 from store_values import add_one, ended, opened
 
-from waitd.core.errors import StoreRefused
-from waitd.core.waits.step import cancelled
+from waitd.core.errors import StoreUnusable
+from waitd.core.waits.step import cancelled_outcome
 from waitd.core.waits.wait import WaitState
 from waitd.ports import WaitFilter
 from waitd.stores import migrations
@@ -81,7 +81,7 @@ async def test_a_file_of_a_newer_waitd_is_refused(database: Path) -> None:
         pass
     with closing(sqlite3.connect(database)) as plain, plain:
         plain.execute("UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(StoreRefused, match="newer waitd"):
+    with pytest.raises(StoreUnusable, match="newer waitd"):
         async with opened(database):
             pass
 
@@ -201,7 +201,7 @@ async def test_what_has_ended_will_tell_nobody_any_more(database: Path) -> None:
     async with opened(database) as store:
         first = await add_one(store, sinks=[sink("a"), sink("a"), sink("b")])
         second = await add_one(store, sinks=[sink("a")], supersede_key="s")
-        await store.cancel(first.id, cancelled())
+        await store.cancel(first.id, cancelled_outcome())
         assert await store.airflow_connections() == ["a"]
         third = await add_one(store, sinks=[sink("c")], supersede_key="s")
         assert (await store.get(second.id)).state is WaitState.CANCELLED

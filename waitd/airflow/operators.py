@@ -13,8 +13,8 @@ from waitd.airflow.hook import WaitdHook
 from waitd.airflow.links import WaitLink
 from waitd.airflow.registration import Task, registration_of, wait_body
 from waitd.airflow.triggers import WaitdTrigger
-from waitd.core.airflow.callback import ANSWER, EVENT_ID_KEY, OUTCOME_KEY
-from waitd.core.airflow.registration import REGISTRATION_KEY, SUBJECT, text_with
+from waitd.core.airflow.callback import EVENT_ID_KEY, OUTCOME_KEY, RESPONSE_OPTION
+from waitd.core.airflow.registration import PARKED_SUBJECT, REGISTRATION_KEY, render_registration
 from waitd.models import Registration, TaskOutcome
 
 CallbackMode = Literal["resume", "set_state", "clear"]
@@ -75,7 +75,10 @@ class WaitdOperator(HITLOperator):
         """See the class. Raises ValueError: an argument is wrong; at parse time, so that the DAG does not import."""
         seconds = DEFAULT_TIMEOUT if timeout is None else in_seconds("timeout", timeout)
         super().__init__(
-            subject=SUBJECT, options=[ANSWER], response_timeout=timedelta(seconds=seconds) + SILENCE, **kwargs
+            subject=PARKED_SUBJECT,
+            options=[RESPONSE_OPTION],
+            response_timeout=timedelta(seconds=seconds) + SILENCE,
+            **kwargs,
         )
         if callback_mode not in get_args(CallbackMode):
             known = ", ".join(get_args(CallbackMode))
@@ -173,7 +176,7 @@ class WaitdOperator(HITLOperator):
 
     def _park(self, context: Any, hook: WaitdHook, registration: Registration, wait_id: str) -> Any:
         if self.callback_mode == "resume":
-            self.body = text_with(registration.model_dump(), self.wait_url)
+            self.body = render_registration(registration.model_dump(), self.wait_url)
             user = hook.airflow_user
             self.assigned_users = None if user is None else [{"id": user, "name": user}]
             return super().execute(context)  # raises TaskAwaitingInput

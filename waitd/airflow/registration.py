@@ -6,14 +6,14 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
-from waitd.core.airflow.callback import TaskPlace
+from waitd.core.airflow.callback import TaskTry
 from waitd.models import Registration
 
 #: The longest key that waitd takes, characters.
 MAX_KEY = 256
 
 
-class Task(TaskPlace):
+class Task(TaskTry):
     """One try of a task instance, as Airflow's runtime knows it."""
 
     __slots__ = ()

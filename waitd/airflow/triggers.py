@@ -6,7 +6,7 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from waitd.core.airflow.registration import TRIGGER
+from waitd.core.airflow.registration import TRIGGER_CLASS
 
 
 class WaitdTrigger(BaseTrigger):
@@ -18,7 +18,7 @@ class WaitdTrigger(BaseTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Its class and arguments, as Airflow stores them."""
-        return TRIGGER, {"wait_id": self.wait_id}
+        return TRIGGER_CLASS, {"wait_id": self.wait_id}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Waits until it is cancelled."""

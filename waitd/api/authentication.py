@@ -8,7 +8,7 @@ from aiohttp import hdrs, web
 
 from waitd.api.callers import PRINCIPAL
 from waitd.api.server.throttle import Throttle
-from waitd.core.auth.principal import LOOPBACK, Principal, Role
+from waitd.core.auth.principal import LOOPBACK_PRINCIPAL, Principal, Role
 from waitd.core.errors import Forbidden, Unauthenticated
 from waitd.ports import Authenticator
 
@@ -36,7 +36,7 @@ class Admitting:
             Unavailable: nobody can say who calls.
             ProblemError: 429, that has failed too often from this address.
         """
-        principal = LOOPBACK
+        principal = LOOPBACK_PRINCIPAL
         if self._authenticator is not None:
             principal = await self._principal(self._authenticator, _token(request), request.remote)
         request[PRINCIPAL] = principal

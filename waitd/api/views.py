@@ -6,7 +6,7 @@ from typing import Any
 from waitd.api.submission.sinks import SinkTargets
 from waitd.core.waits.event import rfc3339
 from waitd.core.waits.submission import Submission
-from waitd.core.waits.wait import Outcome, Progress, Run, WaitState
+from waitd.core.waits.wait import Outcome, Progress, VerdictRun, WaitState
 from waitd.ports import LiveWait, StoredDelivery, StoredWait, WaitingOn
 
 
@@ -89,11 +89,11 @@ def _time(at: float | None) -> str | None:
     return None if at is None else rfc3339(at)
 
 
-def _seen(run: Run) -> Mapping[str, str]:
+def _seen(run: VerdictRun) -> Mapping[str, str]:
     return {"verdict": run.verdict, "reason": run.reason, "message": run.message, "at": rfc3339(run.last_at)}
 
 
-def _run(run: Run) -> Mapping[str, Any]:
+def _run(run: VerdictRun) -> Mapping[str, Any]:
     return {
         "verdict": run.verdict,
         "reason": run.reason,

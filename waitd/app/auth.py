@@ -7,7 +7,7 @@ from typing import NamedTuple
 from waitd.auth import ApiKeyring, BearerAuthenticator
 from waitd.core.auth.claims import ClaimRules
 from waitd.core.auth.namespaces import NamespaceRules, Namespaces
-from waitd.core.auth.principal import ROLES
+from waitd.core.auth.principal import ROLES_BY_NAME
 from waitd.core.connections.egress import is_loopback
 from waitd.core.errors import WaitdError
 from waitd.engine.clock import SystemClock
@@ -83,7 +83,7 @@ async def _tokens(
         settings.oidc_issuer,
         frozenset(settings.oidc_audience),
         settings.oidc_role_claim,
-        {name: ROLES[role] for name, role in settings.oidc_roles.items()},
+        {name: ROLES_BY_NAME[role] for name, role in settings.oidc_roles.items()},
         settings.oidc_namespace_claim,
     )
     issuer = await stack.enter_async_context(Issuer(settings.oidc_issuer, outgoing, now=clock.monotonic))

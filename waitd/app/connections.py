@@ -16,8 +16,8 @@ from waitd.connections.tokens import TokenClient
 from waitd.connections.vault import VaultPlace, VaultResolver
 from waitd.connections.vault_login import LOGINS, VaultCredentials
 from waitd.core.aws.signature import AwsKeys
-from waitd.core.connections.aws import KeySource
-from waitd.core.connections.egress import Egress, is_loopback
+from waitd.core.connections.aws import AwsKeySource
+from waitd.core.connections.egress import EgressPolicy, is_loopback
 from waitd.core.errors import WaitdError
 from waitd.engine.clock import SystemClock
 from waitd.metrics import Instruments
@@ -28,7 +28,7 @@ from waitd.settings import Settings
 def outgoing_from_settings(settings: Settings) -> Outgoing:
     """The egress rules that the settings describe."""
     private = is_loopback(settings.host)
-    return Outgoing(Egress.of(settings.egress_allow, settings.egress_deny, private=private))
+    return Outgoing(EgressPolicy.of(settings.egress_allow, settings.egress_deny, private=private))
 
 
 @asynccontextmanager
@@ -69,11 +69,11 @@ class _EnvironmentKeys:
         self._now = now
         self._loaded: Keys | None = None
 
-    async def keys(self, source: KeySource) -> AwsKeys:
+    async def keys(self, source: AwsKeySource) -> AwsKeys:
         """See `Keys`."""
         return await self._credentials().keys(source)
 
-    async def refreshed(self, source: KeySource) -> AwsKeys:
+    async def refreshed(self, source: AwsKeySource) -> AwsKeys:
         """See `Keys`."""
         return await self._credentials().refreshed(source)
 

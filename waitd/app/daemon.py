@@ -25,7 +25,7 @@ from waitd.api import (
 )
 from waitd.app.auth import ApiGuard
 from waitd.app.parts import Parts
-from waitd.core.costs.model import Measured
+from waitd.core.costs.model import MeasuredUsage
 from waitd.core.errors import Unavailable, WaitdError
 from waitd.core.waits.delivery import DeliveryState
 from waitd.core.waits.wait import Progress, WaitId
@@ -108,7 +108,7 @@ class Daemon:
             store, self.poker, self.clock, retention=settings.retention, recount=self._tidy
         )
         self.meter = self._metering() if settings.cost.enabled else None
-        self._overhead_kept = Measured()
+        self._overhead_kept = MeasuredUsage()
         self.draining = False
         self._frozen = 0
         store.on_added = self._added
@@ -222,14 +222,14 @@ class Daemon:
         self.feed.announce(self.store.finished_seq)
         self.deliverer.wake(destinations)
 
-    def _measured(self, wait: StoredWait, seconds: float) -> Measured | None:
+    def _measured(self, wait: StoredWait, seconds: float) -> MeasuredUsage | None:
         if self.meter is None:
             return None
         return self.meter.measured(wait.spec, wait.progress.pokes, seconds, ended=True)
 
     async def _keep_overhead(self) -> None:
         """Raises StoreUnavailable: it is kept the next time."""
-        before, now = self._overhead_kept, self.meter.overhead if self.meter is not None else Measured()
+        before, now = self._overhead_kept, self.meter.overhead if self.meter is not None else MeasuredUsage()
         if now != before:
             await self.store.save_overhead(now.since(before))
             self._overhead_kept = now

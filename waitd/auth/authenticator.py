@@ -1,7 +1,7 @@
 """Whose a bearer token is: an API key says so by how it begins, everything else is for the identity provider."""
 
 from waitd.auth.keyring import ApiKeyring
-from waitd.core.auth.api_key import PREFIX
+from waitd.core.auth.api_key import KEY_PREFIX
 from waitd.core.auth.principal import Principal
 from waitd.core.errors import Unauthenticated
 from waitd.ports import Authenticator
@@ -16,13 +16,13 @@ class BearerAuthenticator:
 
     def cached_fresh(self, token: str) -> Principal | None:
         """See `Authenticator`."""
-        if token.startswith(PREFIX):
+        if token.startswith(KEY_PREFIX):
             return self._keyring.principal(token)
         return None if self._tokens is None else self._tokens.cached_fresh(token)
 
     async def principal(self, token: str) -> Principal:
         """See `Authenticator`."""
-        if token.startswith(PREFIX):
+        if token.startswith(KEY_PREFIX):
             return self._keyring.principal(token)
         if self._tokens is None:
             raise Unauthenticated("unknown_token", "the token is no API key, and there is no oidc_issuer")

@@ -17,7 +17,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, Key, OKPKey, RSAKey
 
 from waitd import __version__
-from waitd.core.connections.connection import origin_of
+from waitd.core.connections.connection import parse_origin
 from waitd.core.connections.egress import EgressRefused, HostSource
 from waitd.core.errors import Unavailable
 from waitd.outgoing import Outgoing, blocked
@@ -141,7 +141,7 @@ class Issuer:
         if self._session is None:
             raise RuntimeError("the issuer is used outside its context")
         try:
-            whom = f"the issuer at {origin_of(url)}"
+            whom = f"the issuer at {parse_origin(url)}"
             self._outgoing.judge_url(url, HostSource.BY_OPERATOR)
             async with self._session.get(url, allow_redirects=False) as response:
                 body = await response.content.read(_MAX_ANSWER + 1)

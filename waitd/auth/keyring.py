@@ -14,14 +14,14 @@ import structlog
 from waitd.core.auth.api_key import (
     MAX_KEYS,
     ApiKey,
-    digest_of,
-    given_in,
-    keys_in,
-    token_of,
+    format_key,
+    parse_key,
+    parse_keys_file,
+    secret_digest,
 )
 from waitd.core.auth.principal import Principal
 from waitd.core.errors import Conflict, NotFound, StoreUnavailable, Unauthenticated, WaitdError
-from waitd.core.waits.audit import Caller, change
+from waitd.core.waits.audit import Caller, build_audit_entry
 from waitd.ports import CreatedKey, KeyStore, NewKey
 
 log = structlog.get_logger(__name__)
@@ -78,7 +78,7 @@ class ApiKeyring:
         Raises:
             Unauthenticated: it is none, or not good any more.
         """
-        given = given_in(token)
+        given = parse_key(token)
         if given is None:
             raise Unauthenticated("malformed_key", "an API key has the form waitd_<id>_<secret>")
         key = self._filed.get(given.id) or self._stored.get(given.id)
@@ -110,7 +110,7 @@ class ApiKeyring:
             if len(self._stored) + len(self._filed) >= MAX_KEYS:
                 raise Conflict(f"there are {MAX_KEYS} keys already; revoked ones go after the retention")
             made = made_key(new, self._now(), by.principal.name)
-            told = change(by, made.key.created_at, "create_key", made.key.id)
+            told = build_audit_entry(by, made.key.created_at, "create_key", made.key.id)
             await self._store.save_api_keys([made.key], told)
             self._stored[made.key.id] = made.key
             return made
@@ -127,7 +127,7 @@ class ApiKeyring:
                 raise Conflict(f"the key {key_id} was revoked before")
             now = self._now()
             revoked = replace(key, revoked_at=now, used_at=self._used.get(key_id, key.used_at))
-            await self._store.save_api_keys([revoked], change(by, now, "revoke_key", key_id))
+            await self._store.save_api_keys([revoked], build_audit_entry(by, now, "revoke_key", key_id))
             self._stored[key_id] = revoked
             return revoked
 
@@ -166,7 +166,7 @@ class ApiKeyring:
     def _take(self, text: bytes) -> None:
         if text == self._text:
             return
-        filed = keys_in(text.decode(), self._now())
+        filed = parse_keys_file(text.decode(), self._now())
         if doubled := sorted(filed.keys() & self._stored.keys()):
             log.warning("api_keys_file_wins", keys=doubled)
         anew = self._text is not None
@@ -209,8 +209,8 @@ def made_key(new: NewKey, now: float, created_by: str) -> CreatedKey:
     """A new key and its token."""
     key_id, secret = secrets.token_hex(6), secrets.token_hex(32)
     expires_at = None if new.expires_in is None else now + new.expires_in
-    key = ApiKey(key_id, digest_of(secret), new.role, new.namespace, now, created_by, expires_at)
-    return CreatedKey(key, token_of(key_id, secret))
+    key = ApiKey(key_id, secret_digest(secret), new.role, new.namespace, now, created_by, expires_at)
+    return CreatedKey(key, format_key(key_id, secret))
 
 
 def _read(path: Path) -> bytes:

@@ -15,7 +15,7 @@ from joserfc.jwk import Key
 from joserfc.util import urlsafe_b64decode
 
 from waitd.auth.issuer import Issuer
-from waitd.core.auth.claims import Bearer, ClaimRules, bearer_of
+from waitd.core.auth.claims import ClaimRules, VerifiedToken, verify_claims
 from waitd.core.auth.principal import Principal
 from waitd.core.errors import Unauthenticated
 
@@ -41,7 +41,7 @@ class OidcTokens:
         self._registry = jws.JWSRegistry(algorithms=list(algorithms), strict_check_header=False)
         self._registry.max_header_length = _MAX_TOKEN
         self._now = now
-        self._verified: dict[bytes, Bearer] = {}
+        self._verified: dict[bytes, VerifiedToken] = {}
 
     def cached_fresh(self, token: str) -> Principal | None:
         """Whoever comes with a token that was verified before; None: it has to be verified."""
@@ -63,7 +63,7 @@ class OidcTokens:
                 "unknown_signing_key", "the token is signed by a key that its issuer does not have"
             )
         now = self._now()
-        bearer = bearer_of(self._claims(token, key), self._rules, now)
+        bearer = verify_claims(self._claims(token, key), self._rules, now)
         self._remember(token, bearer._replace(expires_at=min(bearer.expires_at, now + REMEMBERED_SECONDS)))
         return bearer.principal
 
@@ -94,7 +94,7 @@ class OidcTokens:
             raise Unauthenticated("malformed_token", _MALFORMED)
         return claims
 
-    def _remember(self, token: str, bearer: Bearer) -> None:
+    def _remember(self, token: str, bearer: VerifiedToken) -> None:
         if len(self._verified) >= REMEMBERED:
             del self._verified[next(iter(self._verified))]  # the oldest
         digest = _digest(token)

@@ -28,7 +28,7 @@ from waitd.cli.export_import import body_of
 from waitd.cli.submit import complain_of_refused, submit_many
 
 if TYPE_CHECKING:
-    from waitd.core.airflow.callback import TaskPlace
+    from waitd.core.airflow.callback import TaskTry
     from waitd.settings import Settings
     from waitd.sinks.airflow.parked import ParkedTask
 
@@ -107,7 +107,7 @@ def _line(task: "ParkedTask") -> Mapping[str, Any] | None:
     return {"deadline": registration.deadline, "wait": wait} if "kind" in wait else None
 
 
-def _named(place: "TaskPlace") -> dict[str, Any]:
+def _named(place: "TaskTry") -> dict[str, Any]:
     return {
         "dag_id": place.dag_id,
         "run_id": place.run_id,

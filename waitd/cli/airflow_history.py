@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from waitd.cli.common import Code, fail
 
 if TYPE_CHECKING:
-    from waitd.core.airflow.task_history import History
+    from waitd.core.airflow.task_history import TaskHistory
     from waitd.settings import Settings
 
 #: How many task instances are asked for at once: Airflow gives no more by default.
@@ -18,13 +18,13 @@ MOST = 100_000
 PATIENCE = 60.0
 
 
-async def asked(conn_id: str, settings: "Settings", days: float, poke_interval: float) -> "History":
+async def asked(conn_id: str, settings: "Settings", days: float, poke_interval: float) -> "TaskHistory":
     """The sensors among the task instances that started within the last `days`; ends the command where Airflow does not tell.
 
     Raises:
         InvalidInput: an answer is not what Airflow answers.
     """
-    from waitd.core.airflow.task_history import history
+    from waitd.core.airflow.task_history import build_task_history
     from waitd.core.errors import WaitdError
 
     try:
@@ -32,7 +32,7 @@ async def asked(conn_id: str, settings: "Settings", days: float, poke_interval: 
     except (WaitdError, ValueError, TimeoutError) as error:
         fail(f"{conn_id}: {str(error) or 'Airflow did not answer in time'}", Code.FAILED)
     numbered = ((number, record) for number, record in enumerate(records, start=1))
-    return history(numbered, poke_interval=poke_interval)
+    return build_task_history(numbered, poke_interval=poke_interval)
 
 
 async def _records(conn_id: str, settings: "Settings", days: float) -> list[Mapping[str, Any]]:

@@ -107,10 +107,10 @@ def _check(load: Load, daemon: str | None, plot: Path | None) -> None:
             Code.USAGE,
         )
     if daemon is not None:
-        from waitd.core.connections.connection import origin_of
+        from waitd.core.connections.connection import parse_origin
 
         try:
-            origin_of(daemon)
+            parse_origin(daemon)
         except ValueError as error:
             fail(f"{daemon} is no URL of a daemon: {error}.", Code.USAGE)
     if plot is not None:

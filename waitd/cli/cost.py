@@ -25,7 +25,7 @@ from waitd.cli.common import (
 
 if TYPE_CHECKING:
     from waitd.client import Client
-    from waitd.core.costs.model import WaitSpan
+    from waitd.core.costs.model import SlotSpan
 
 #: How many waits a picture is drawn from.
 DRAWN = 20_000
@@ -102,15 +102,15 @@ def draw(file: Path, waits: Sequence[Mapping[str, Any]], since: str) -> None:
         notes().print(f"Drawn from the newest {DRAWN:,} waits only.")
 
 
-def span_of(wait: Mapping[str, Any], now: float) -> "WaitSpan | None":
+def span_of(wait: Mapping[str, Any], now: float) -> "SlotSpan | None":
     """A wait of the API in time; None where its cost is not known."""
-    from waitd.core.costs.model import Mode, WaitSpan
+    from waitd.core.costs.model import CostMode, SlotSpan
 
     if wait["cost"] is None:
         return None
     start = datetime.fromisoformat(wait["created_at"]).timestamp()
     end = datetime.fromisoformat(wait["finished_at"]).timestamp() if wait["finished_at"] else now
-    return WaitSpan(start, end, {mode: wait["cost"][mode]["slot_seconds"] for mode in Mode})
+    return SlotSpan(start, end, {mode: wait["cost"][mode]["slot_seconds"] for mode in CostMode})
 
 
 def register(app: typer.Typer) -> None:

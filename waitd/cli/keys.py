@@ -66,23 +66,23 @@ def _seconds(text: str | None) -> float | None:
 
 def _made_offline(role: str, namespace: str, seconds: float | None) -> dict[str, Any]:
     from waitd.auth.keyring import made_key
-    from waitd.core.auth.api_key import line_of
-    from waitd.core.auth.principal import ROLES, check_key_namespace
+    from waitd.core.auth.api_key import format_key_line
+    from waitd.core.auth.principal import ROLES_BY_NAME, check_key_namespace
     from waitd.ports import NewKey
 
-    if role not in ROLES:
-        fail(f"--role {role}: one of {', '.join(ROLES)}.", Code.USAGE)
+    if role not in ROLES_BY_NAME:
+        fail(f"--role {role}: one of {', '.join(ROLES_BY_NAME)}.", Code.USAGE)
     try:
-        check_key_namespace(namespace, ROLES[role])
+        check_key_namespace(namespace, ROLES_BY_NAME[role])
     except ValueError as error:
         fail(f"--namespace {namespace}: {error}.", Code.USAGE)
-    made = made_key(NewKey(ROLES[role], namespace, seconds), time.time(), "file")
+    made = made_key(NewKey(ROLES_BY_NAME[role], namespace, seconds), time.time(), "file")
     return {
         "id": made.key.id,
         "role": role,
         "namespace": namespace,
         "key": made.token,
-        "line": line_of(made.key),
+        "line": format_key_line(made.key),
     }
 
 

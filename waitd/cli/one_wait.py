@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from waitd.core.waits.schedule import LAST_POKE_SECONDS, Pacing, phase_of
+from waitd.core.waits.schedule import FINAL_POKE_TIMEOUT, Pacing, grid_phase
 from waitd.core.waits.step import Finish, step
 from waitd.core.waits.verdict import Failure, Success, Unreachable, Verdict
 from waitd.core.waits.wait import Progress
@@ -30,7 +30,7 @@ class OneWait:
     @property
     def phase(self) -> float:
         """Its place on the grid of due times; see `waitd.core.waits.schedule`."""
-        return phase_of(self.target.key)
+        return grid_phase(self.target.key)
 
 
 async def wait_for(wait: OneWait, probe: Probe, clock: Clock, seen: Callable[[], Any]) -> Finish:
@@ -57,12 +57,12 @@ async def _look(wait: OneWait, probe: Probe, clock: Clock, started_at: float) ->
     """One verdict, and whether it is the last one."""
     left = wait.deadline - started_at
     if left <= 0:
-        return await _poke(wait, probe, LAST_POKE_SECONDS), True
+        return await _poke(wait, probe, FINAL_POKE_TIMEOUT), True
     if left >= wait.target.request_timeout:
         return await _poke(wait, probe, wait.target.request_timeout), False
     # The deadline may come while this poke is in flight: then one more starts, and either answer counts for a second.
     pokes = [
-        asyncio.create_task(_poke(wait, probe, min(wait.target.request_timeout, left + LAST_POKE_SECONDS)))
+        asyncio.create_task(_poke(wait, probe, min(wait.target.request_timeout, left + FINAL_POKE_TIMEOUT)))
     ]
     answered = asyncio.Event()
     pokes[0].add_done_callback(lambda _: answered.set())
@@ -70,7 +70,7 @@ async def _look(wait: OneWait, probe: Probe, clock: Clock, started_at: float) ->
         await clock.sleep_until(clock.monotonic() + left, answered)
         if pokes[0].done():
             return pokes[0].result(), False
-        pokes.append(asyncio.create_task(_poke(wait, probe, LAST_POKE_SECONDS)))
+        pokes.append(asyncio.create_task(_poke(wait, probe, FINAL_POKE_TIMEOUT)))
         for first in asyncio.as_completed(pokes):
             verdict = await first
             if isinstance(verdict, Success | Failure):

@@ -24,7 +24,7 @@ from waitd.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from waitd.core.airflow.task_history import History, SensorRun
+    from waitd.core.airflow.task_history import SensorRun, TaskHistory
     from waitd.settings import Settings
 
 DAY = 86_400.0
@@ -122,8 +122,8 @@ def _show(headline: str, document: Mapping[str, Any]) -> None:
 
 def _history(
     file: Path | None, conn_id: str | None, settings: "Settings", days: float | None, poke_interval: float
-) -> "History":
-    from waitd.core.airflow.task_history import read
+) -> "TaskHistory":
+    from waitd.core.airflow.task_history import parse_task_history
 
     if file is None:
         from waitd.cli.airflow_history import asked
@@ -133,7 +133,7 @@ def _history(
         text = sys.stdin.read() if str(file) == "-" else file.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         fail(f"{file} cannot be read: {error}", Code.USAGE)
-    return read(text, poke_interval=poke_interval)
+    return parse_task_history(text, poke_interval=poke_interval)
 
 
 def _place(file: Path | None, pointer: str) -> str:

@@ -7,12 +7,12 @@ import structlog
 
 from waitd.connections.cache import CachedConnections, Resolver
 from waitd.connections.lease import CachedToken, TokenCache
-from waitd.core.aws.request_signature import Signer
+from waitd.core.aws.request_signature import AwsSigner
 from waitd.core.aws.signature import AwsKeys
-from waitd.core.connections.auth import Credentials, Signing, check_header, credentials_of
-from waitd.core.connections.aws import KeySource
+from waitd.core.connections.auth import AwsSigning, Credentials, build_credentials, check_header
+from waitd.core.connections.aws import AwsKeySource
 from waitd.core.connections.connection import Connection
-from waitd.core.connections.grants import Grant, Token
+from waitd.core.connections.grants import IssuedToken, TokenRequest
 from waitd.core.errors import ConnectionUnavailable
 from waitd.metrics import Instruments
 from waitd.ports import Authorization
@@ -31,17 +31,17 @@ Kept = TypeVar("Kept")
 class Tokens(Protocol):
     """Who asks token endpoints."""
 
-    async def fetch(self, grant: Grant) -> Token:
+    async def fetch(self, grant: TokenRequest) -> IssuedToken:
         """A new token. Raises ConnectionUnavailable, ValueError."""
 
 
 class Keys(Protocol):
     """Who knows AWS keys that a connection does not hold itself."""
 
-    async def keys(self, source: KeySource) -> AwsKeys:
+    async def keys(self, source: AwsKeySource) -> AwsKeys:
         """The keys. Raises ConnectionUnavailable, ValueError."""
 
-    async def refreshed(self, source: KeySource) -> AwsKeys:
+    async def refreshed(self, source: AwsKeySource) -> AwsKeys:
         """The keys, looked up afresh. Raises as `keys` does."""
 
 
@@ -94,10 +94,10 @@ class Authorizer:
         return known
 
     def _made(self, connection: Connection) -> _Known:
-        credentials = credentials_of(connection)
+        credentials = build_credentials(connection)
         signing, headers = credentials.signing, credentials.headers
         if signing is not None and signing.keys.given is not None and signing.keys.role is None:
-            signer = Signer(signing.service, signing.region, signing.keys.given)
+            signer = AwsSigner(signing.service, signing.region, signing.keys.given)
             return _Known(connection, Authorization(headers, signer), None)
         if credentials.shared_key is not None:
             return _Known(connection, Authorization(headers, credentials.shared_key), None)
@@ -124,7 +124,7 @@ class Authorizer:
 
         return fetch
 
-    async def _token(self, grant: Grant, credentials: Credentials) -> CachedToken[Authorization]:
+    async def _token(self, grant: TokenRequest, credentials: Credentials) -> CachedToken[Authorization]:
         token = await self._tokens.fetch(grant)
         name, value = credentials.token_header, f"Bearer {token.value}"
         check_header(name, value)
@@ -132,10 +132,10 @@ class Authorizer:
         return CachedToken(Authorization(tuple(headers.items())), token.renew_after, token.lifetime)
 
     async def _signer(
-        self, signing: Signing, credentials: Credentials, anew: bool
+        self, signing: AwsSigning, credentials: Credentials, anew: bool
     ) -> CachedToken[Authorization]:
         keys = await (self._keys.refreshed if anew else self._keys.keys)(signing.keys)
-        signer = Signer(signing.service, signing.region, keys)
+        signer = AwsSigner(signing.service, signing.region, keys)
         return CachedToken(Authorization(credentials.headers, signer), KEYS_KEPT, 2 * KEYS_KEPT)
 
 

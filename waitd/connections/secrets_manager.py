@@ -12,9 +12,9 @@ import orjson
 from waitd import __version__
 from waitd.connections.airflow_forms import connection_of, parse_connection
 from waitd.connections.authorizer import Keys
-from waitd.core.aws.request_signature import Signer
-from waitd.core.connections.aws import KeySource
-from waitd.core.connections.connection import Connection, origin_of
+from waitd.core.aws.request_signature import AwsSigner
+from waitd.core.connections.aws import AwsKeySource
+from waitd.core.connections.connection import Connection, parse_origin
 from waitd.core.connections.destinations import check_region
 from waitd.core.connections.egress import HostSource
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
@@ -61,9 +61,9 @@ class SecretsManagerResolver:
         """Raises ValueError where region or endpoint is none."""
         region = check_region(place.region)
         suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
-        self._url = f"{origin_of(place.endpoint or f'https://secretsmanager.{region}.{suffix}')}/"
+        self._url = f"{parse_origin(place.endpoint or f'https://secretsmanager.{region}.{suffix}')}/"
         self._place = place
-        self._source = KeySource(profile=place.profile, region=region)
+        self._source = AwsKeySource(profile=place.profile, region=region)
         self._keys = keys
         self._outgoing = outgoing
         self._now = now
@@ -117,7 +117,7 @@ class SecretsManagerResolver:
             "Content-Type": "application/x-amz-json-1.1",
             "X-Amz-Target": "secretsmanager.GetSecretValue",
         }
-        signer = Signer("secretsmanager", self._place.region, keys)
+        signer = AwsSigner("secretsmanager", self._place.region, keys)
         headers |= signer.headers("POST", self._url, headers, body, now=self._now())
         try:
             async with self._session.post(

@@ -1,4 +1,4 @@
-"""The client of token endpoints: a `Grant` goes out, a `Token` comes back. What is asked and how the answer is read is core's.
+"""The client of token endpoints: a `TokenRequest` goes out, a `IssuedToken` comes back. What is asked and how the answer is read is core's.
 
 A token is never stored and never logged, nor is what it was got with.
 """
@@ -12,10 +12,10 @@ import aiohttp
 import orjson
 
 from waitd import __version__
-from waitd.core.connections.auth import basic
-from waitd.core.connections.connection import origin_of
+from waitd.core.connections.auth import basic_authorization
+from waitd.core.connections.connection import parse_origin
 from waitd.core.connections.egress import EgressRefused, HostSource
-from waitd.core.connections.grants import Assertion, Grant, Token, token_in
+from waitd.core.connections.grants import IssuedToken, JwtAssertion, TokenRequest, parse_token
 from waitd.core.errors import ConnectionUnavailable
 from waitd.metrics import Instruments
 from waitd.outgoing import Outgoing, blocked
@@ -68,7 +68,7 @@ class TokenClient:
             await self._session.close()
             self._session = None
 
-    async def fetch(self, grant: Grant) -> Token:
+    async def fetch(self, grant: TokenRequest) -> IssuedToken:
         """The token that the endpoint gives for this grant.
 
         Raises:
@@ -83,8 +83,8 @@ class TokenClient:
         self._lookups.labels("token_endpoint", "found").inc()
         return token
 
-    async def _fetch(self, grant: Grant) -> Token:
-        origin = origin_of(grant.url)
+    async def _fetch(self, grant: TokenRequest) -> IssuedToken:
+        origin = parse_origin(grant.url)
         whom = f"the token endpoint at {origin}"
         fields = dict(grant.fields)
         if grant.assertion is not None:
@@ -104,15 +104,15 @@ class TokenClient:
             known = f" {code}" if isinstance(code, str) and code in _KNOWN_ERRORS else ""
             raise ConnectionUnavailable(f"{whom} answered {status}{known}")
         try:
-            return token_in(grant, answer)
+            return parse_token(grant, answer)
         except ValueError as error:
             raise ConnectionUnavailable(f"{whom}: {error}") from None
 
-    async def _post(self, grant: Grant, fields: dict[str, str]) -> tuple[int, bytes]:
+    async def _post(self, grant: TokenRequest, fields: dict[str, str]) -> tuple[int, bytes]:
         if self._session is None:
             raise RuntimeError("the token client is used outside its context")
         body: dict[str, Any] = {"json": fields} if grant.as_json else {"data": fields}
-        headers = {} if grant.login is None else {"Authorization": basic(*grant.login)}
+        headers = {} if grant.login is None else {"Authorization": basic_authorization(*grant.login)}
         async with self._session.post(
             grant.url, headers=headers, allow_redirects=False, ssl=grant.verify_tls, **body
         ) as response:
@@ -126,7 +126,7 @@ def _decoded(body: bytes) -> Any:
         return None
 
 
-def _signed(assertion: Assertion, now: float) -> str:
+def _signed(assertion: JwtAssertion, now: float) -> str:
     """The JWT of an assertion. It takes milliseconds, so call it in a thread."""
     try:
         from joserfc import jwt  # noqa: PLC0415 - of an extra, and not needed by all

@@ -10,7 +10,7 @@ from waitd.connections.airflow_forms import connection_of, parse_connection
 from waitd.connections.lease import CachedToken, TokenCache
 from waitd.connections.vault_api import VaultApi
 from waitd.connections.vault_login import Login, Session
-from waitd.core.connections.connection import Connection, segment
+from waitd.core.connections.connection import Connection, encode_segment
 from waitd.core.connections.egress import HostSource
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
 from waitd.outgoing import Outgoing
@@ -35,8 +35,10 @@ class VaultResolver:
         self, place: VaultPlace, login: Login, outgoing: Outgoing, *, now: Callable[[], float]
     ) -> None:
         """Raises ValueError where the place is none."""
-        self._path = "/".join(segment(part) for part in place.connections_path.strip("/").split("/") if part)
-        self._mount = "/".join(segment(part) for part in place.mount_point.strip("/").split("/"))
+        self._path = "/".join(
+            encode_segment(part) for part in place.connections_path.strip("/").split("/") if part
+        )
+        self._mount = "/".join(encode_segment(part) for part in place.mount_point.strip("/").split("/"))
         self._login = login
         self._outgoing = outgoing
         self._api = VaultApi(place.url, place.namespace, place.ca_file)
@@ -59,7 +61,7 @@ class VaultResolver:
             ConnectionUnavailable: it does not answer, lets waitd not in, or what it holds cannot be read.
         """
         try:
-            below = "/".join(segment(part) for part in conn_id.split("/"))
+            below = "/".join(encode_segment(part) for part in conn_id.split("/"))
         except ValueError:
             raise UnknownConnection(f"there is no connection {conn_id}: it is no path in Vault") from None
         if "\\" in conn_id:

@@ -8,7 +8,7 @@ import aiohttp
 import orjson
 
 from waitd import __version__
-from waitd.core.connections.connection import join
+from waitd.core.connections.connection import join_url
 from waitd.core.errors import ConnectionUnavailable
 from waitd.outgoing import blocked
 
@@ -22,7 +22,7 @@ class VaultApi:
 
     def __init__(self, url: str, namespace: str, ca_file: str | None) -> None:
         """Raises ValueError where `url` is none."""
-        self._base = join(url, "v1").rstrip("/") + "/"
+        self._base = join_url(url, "v1").rstrip("/") + "/"
         self._ca_file = ca_file
         self._headers = {"User-Agent": f"waitd/{__version__}", "X-Vault-Request": "true"}
         if namespace:

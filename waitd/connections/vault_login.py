@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from waitd.connections.vault_api import VaultApi
-from waitd.core.connections.connection import segment
+from waitd.core.connections.connection import encode_segment
 from waitd.core.errors import ConnectionUnavailable
 
 #: A token is renewed when so much of its life is over.
@@ -90,7 +90,7 @@ class MountedLogin:
 
     def __init__(self, mount_point: str, body: Callable[[], Mapping[str, Any]]) -> None:
         """`body` may block; it is called in a thread, at each login."""
-        self._path = "/".join(["auth", *map(segment, mount_point.strip("/").split("/")), "login"])
+        self._path = "/".join(["auth", *map(encode_segment, mount_point.strip("/").split("/")), "login"])
         self._body = body
 
     async def enter(self, api: VaultApi) -> Session:

@@ -2,7 +2,7 @@
 
 WaitdError
 ├── InvalidInput              mend the input (422); every problem points at its field
-│   └── NotHere               the input is right, but not for this daemon as it is set up now
+│   └── NotSupported               the input is right, but not for this daemon as it is set up now
 │       └── NotInstalled      an optional library is missing
 ├── Unauthenticated           say who you are (401)
 ├── Forbidden                 who you are is not enough for this (403)
@@ -51,11 +51,11 @@ class InvalidInput(WaitdError):  # noqa: N818 - reads as a sentence where it is 
         return InvalidInput(Problem(prefix + p.pointer, p.detail) for p in self.problems)
 
 
-class NotHere(InvalidInput):
+class NotSupported(InvalidInput):
     """This daemon, as it is set up now, cannot do it. No reason to give up what was accepted when it could."""
 
 
-class NotInstalled(NotHere):
+class NotInstalled(NotSupported):
     """An optional library is missing in this process."""
 
 
@@ -87,7 +87,7 @@ class Conflict(WaitdError):  # noqa: N818
     """The state forbids it."""
 
 
-class StoreRefused(WaitdError):  # noqa: N818
+class StoreUnusable(WaitdError):  # noqa: N818
     """The database cannot be opened, and trying again does not help: another daemon has it, a newer waitd wrote it, no right to."""
 
 

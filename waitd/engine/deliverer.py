@@ -14,12 +14,12 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup
 
-from waitd.core.errors import InvalidInput, NotHere, StoreUnavailable
+from waitd.core.errors import InvalidInput, NotSupported, StoreUnavailable
 from waitd.core.waits.delivery import (
+    DeliveryFailed,
     DeliveryId,
-    DeliveryImpossible,
     DeliveryPostponed,
-    DeliveryRefused,
+    DeliveryRejected,
     DeliveryState,
     Receipt,
     after_attempt,
@@ -215,21 +215,21 @@ class Deliverer:
     async def _send(self, kind: str, parcel: OutboxItem) -> Receipt:
         sink = self._sinks.get(kind)
         if sink is None:
-            return DeliveryRefused(f"This waitd has no sink {kind}.")
+            return DeliveryFailed(f"This waitd has no sink {kind}.")
         try:
             target = sink.parse({name: value for name, value in parcel.sink.items() if name != "kind"})
-        except NotHere as error:
-            return DeliveryRefused(f"The sink cannot be used now: {error}")
+        except NotSupported as error:
+            return DeliveryFailed(f"The sink cannot be used now: {error}")
         except InvalidInput as error:
-            return DeliveryImpossible(f"The sink's parameters are not understood: {error}")
+            return DeliveryRejected(f"The sink's parameters are not understood: {error}")
         try:
             async with asyncio.timeout(self._attempt_timeout):
                 return await sink.deliver(target, parcel)
         except TimeoutError:
-            return DeliveryRefused(f"No answer within {self._attempt_timeout:g} s.")
+            return DeliveryFailed(f"No answer within {self._attempt_timeout:g} s.")
         except Exception:  # a sink's defect loses no event
             log.exception("sink_failed", sink=kind, delivery_id=parcel.id)
-            return DeliveryRefused("The sink failed; the daemon's log has the traceback.")
+            return DeliveryFailed("The sink failed; the daemon's log has the traceback.")
 
     def _look_by(self, when: float) -> None:
         if when < self._next_look:

@@ -5,8 +5,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from waitd.core.waits.schedule import Pacing, phase_of
-from waitd.core.waits.verdict import NAMES, Unreachable, Verdict
+from waitd.core.waits.schedule import Pacing, grid_phase
+from waitd.core.waits.verdict import VERDICT_NAMES, Unreachable, Verdict
 from waitd.core.waits.wait import Progress, WaitId
 from waitd.metrics import Instruments
 from waitd.ports import Begin, Pokeable, Probe, StoredWait, Target, Topic
@@ -22,7 +22,9 @@ class ProbeKind:
         self.begin: Begin | None = getattr(probe, "begin", None)
         #: Whether somebody need look before there is news.
         self.polled: bool = getattr(probe, "polled", True)
-        self.verdicts = {verdict: instruments.pokes.labels(name, word) for verdict, word in NAMES.items()}
+        self.verdicts = {
+            verdict: instruments.pokes.labels(name, word) for verdict, word in VERDICT_NAMES.items()
+        }
         self.duration = instruments.poke_duration.labels(name)
         #: What a wait with a target listens to; None: waits of this kind listen to nothing.
         self.topics: Callable[[Any], Sequence[Topic]] | None = getattr(probe, "topics", None)
@@ -62,7 +64,7 @@ class HeldWait(Struct, eq=False, gc=False):
             kind,
             target,
             pacing,
-            phase_of(target.key or wait.id),
+            grid_phase(target.key or wait.id),
             wait.deadline,
             wait.spec.silent_fail,
             wait.progress,

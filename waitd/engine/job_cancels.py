@@ -17,18 +17,18 @@ from anyio.abc import TaskGroup
 
 from waitd.core.errors import InvalidInput, NotFound, StoreUnavailable
 from waitd.core.waits.submission import (
-    Accepted,
     CancelState,
-    Handle,
-    InConflict,
     JobCancel,
-    NotSubmitted,
+    JobHandle,
     Submission,
+    SubmitAccepted,
+    SubmitConflict,
     SubmitState,
-    Unclear,
-    after_answer,
+    SubmitUnavailable,
+    SubmitUncertain,
     after_cancel,
-    cancel_later,
+    after_submit,
+    retry_cancel,
 )
 from waitd.core.waits.wait import WaitId
 from waitd.engine.clock import Clock
@@ -184,7 +184,7 @@ class JobCancels:
         return JobCancel(CancelState.UNNEEDED, before.attempts)
 
     async def _cancelled(
-        self, wait: StoredWait, plan: SubmitPlan, handle: Handle, before: JobCancel
+        self, wait: StoredWait, plan: SubmitPlan, handle: JobHandle, before: JobCancel
     ) -> JobCancel:
         answer = await self._jobs.cancel(plan, wait.id, handle)
         return after_cancel(before, answer, self._clock.now())
@@ -194,15 +194,15 @@ class JobCancels:
     ) -> JobCancel:
         """The submitting call once more, for the handle of what may be running."""
         answer = await self._jobs.submit(plan, wait.id)
-        done = after_answer(submission, answer, plan.rules).submission
+        done = after_submit(submission, answer, plan.rules).submission
         await self._store.save_submission(wait.id, done)
         match answer:
-            case Accepted(handle=handle, adopted=False):
+            case SubmitAccepted(handle=handle, adopted=False):
                 return await self._cancelled(wait, plan, handle, before)
-            case Accepted():
+            case SubmitAccepted():
                 return JobCancel(CancelState.UNNEEDED, before.attempts)
-            case NotSubmitted() | Unclear() | InConflict():
-                return cancel_later(before, answer.message, self._clock.now())
+            case SubmitUnavailable() | SubmitUncertain() | SubmitConflict():
+                return retry_cancel(before, answer.message, self._clock.now())
         return JobCancel(CancelState.UNKNOWN, before.attempts, done.last_error)
 
     def _tell(self, wait: StoredWait, after: JobCancel) -> None:

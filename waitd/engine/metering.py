@@ -13,18 +13,18 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import exp
 
-from waitd.core.costs.attribution import IDLE, Attribution
+from waitd.core.costs.attribution import IDLE, CpuAttribution
 from waitd.core.costs.model import (
-    DEFAULT,
-    Constants,
-    CostCase,
-    Measured,
-    Mode,
+    DEFAULT_KIND,
+    CostConstants,
+    CostMode,
+    ExampleWait,
+    MeasuredUsage,
     Prices,
     WaitingTotals,
     break_even_duration,
     break_even_poke_interval,
-    usage,
+    resource_usage,
 )
 from waitd.core.waits.wait import WaitSpec
 from waitd.engine.clock import Clock
@@ -61,7 +61,7 @@ class Meter:
         instruments: Instruments,
         *,
         held: Callable[[], Mapping[str, int]],
-        constants: Constants,
+        constants: CostConstants,
         prices: Prices,
         labels: Sequence[str],
         poke_cpu_seconds: Mapping[str, float],
@@ -79,8 +79,8 @@ class Meter:
         self._cpu_time = cpu_time
         self._memory = memory
         self._guesses = poke_cpu_seconds
-        self._attribution = Attribution(
-            {**GUESSES, _OTHERS: poke_cpu_seconds[DEFAULT]}, remembered=REMEMBERED
+        self._attribution = CpuAttribution(
+            {**GUESSES, _OTHERS: poke_cpu_seconds[DEFAULT_KIND]}, remembered=REMEMBERED
         )
         #: Kinds that have been held or poked, each with the name under which its pokes are learned.
         self._kinds: dict[str, str] = {}
@@ -93,10 +93,10 @@ class Meter:
         self._at = clock.monotonic()
         self._samples = 0
         self._unexplained = 0.0
-        self._slots = dict.fromkeys(Mode, 0.0)
+        self._slots = dict.fromkeys(CostMode, 0.0)
         #: What has belonged to no wait since the start.
-        self.overhead = Measured()
-        for mode in Mode:  # so that there are series from the first scrape on
+        self.overhead = MeasuredUsage()
+        for mode in CostMode:  # so that there are series from the first scrape on
             self._count(mode, WaitingTotals(""))
         #: What a wait in hand weighs, in bytes.
         self.wait_bytes = 0.0
@@ -110,13 +110,13 @@ class Meter:
 
     # ------------------------------------------------------------ what others ask and tell
 
-    def measured(self, spec: WaitSpec, pokes: int, seconds: float, *, ended: bool) -> Measured:
+    def measured(self, spec: WaitSpec, pokes: int, seconds: float, *, ended: bool) -> MeasuredUsage:
         """What a wait that has lasted `seconds` has used by now: its submit and its pokes; with `ended`, its end and its deliveries."""
         costs = self._attribution.costs
         cpu_seconds = costs[_ACCEPTED] + pokes * self.poke_cpu_seconds(spec.kind)
         if ended:
             cpu_seconds += costs[_ENDED] + len(spec.sinks) * costs[_DELIVERED]
-        return Measured(cpu_seconds, max(0.0, seconds) * self.wait_bytes)
+        return MeasuredUsage(cpu_seconds, max(0.0, seconds) * self.wait_bytes)
 
     def poke_cpu_seconds(self, kind: str) -> float:
         """What one poke of one wait takes now; less than a request where waits share them."""
@@ -173,7 +173,7 @@ class Meter:
         self._samples += 1
         rss = self._memory()
         self._account_overhead(done, seconds, cpu_seconds, rss)
-        self._account_modes(done, seconds, Measured(cpu_seconds, rss * seconds))
+        self._account_modes(done, seconds, MeasuredUsage(cpu_seconds, rss * seconds))
 
     def _totals(self) -> Counter[str]:
         """What was done since the start, of all that is counted elsewhere."""
@@ -197,7 +197,7 @@ class Meter:
             if kind not in self._kinds:
                 name = f"poke {kind}" if len(self._kinds) < OWN_KINDS else _OTHERS
                 if name != _OTHERS:
-                    self._attribution.expect(name, self._guesses.get(kind, self._guesses[DEFAULT]))
+                    self._attribution.expect(name, self._guesses.get(kind, self._guesses[DEFAULT_KIND]))
                 self._kinds[kind] = name
         return self._kinds
 
@@ -221,27 +221,27 @@ class Meter:
         self._unexplained -= cpu_overhead
         byte_overhead = max(0.0, rss - self.wait_bytes * self._poker.held) * seconds
         self._instruments.overhead_cpu_seconds.inc(cpu_overhead)
-        self.overhead = self.overhead.plus(Measured(cpu_overhead, byte_overhead))
+        self.overhead = self.overhead.plus(MeasuredUsage(cpu_overhead, byte_overhead))
 
-    def _account_modes(self, done: Mapping[str, float], seconds: float, whole: Measured) -> None:
+    def _account_modes(self, done: Mapping[str, float], seconds: float, whole: MeasuredUsage) -> None:
         held = self._held()
         share = 1 - exp(-seconds / SMOOTHED_SECONDS)
-        for mode in Mode:
+        for mode in CostMode:
             slot_seconds = 0.0
             for kind in self._kinds:
                 waiting = self._callbacks[kind]._replace(
                     kind=kind,
                     seconds=held.get(kind, 0) * seconds,
                     pokes=done.get(_judged(kind), 0),
-                    measured=Measured(),
+                    measured=MeasuredUsage(),
                 )
                 slot_seconds += self._count(mode, waiting)
             self._slots[mode] += share * (slot_seconds / seconds - self._slots[mode])
-        self._count(Mode.WAITD, WaitingTotals("", measured=whole))
+        self._count(CostMode.WAITD, WaitingTotals("", measured=whole))
         self._callbacks.clear()
 
-    def _count(self, mode: Mode, waiting: WaitingTotals) -> float:
-        used, instruments = usage(mode, waiting, self.constants), self._instruments
+    def _count(self, mode: CostMode, waiting: WaitingTotals) -> float:
+        used, instruments = resource_usage(mode, waiting, self.constants), self._instruments
         instruments.slot_seconds.labels(mode).inc(used.slot_seconds)
         instruments.cpu_seconds.labels(mode).inc(used.cpu_seconds)
         instruments.memory_byte_seconds.labels(mode).inc(used.memory_byte_seconds)
@@ -256,14 +256,14 @@ class Meter:
         instruments.resident_bytes_per_wait.set(self.wait_bytes)
         for mode, slots in self._slots.items():
             instruments.slots_held.labels(mode).set(
-                sum(self._held().values()) if mode is Mode.POKE else slots
+                sum(self._held().values()) if mode is CostMode.POKE else slots
             )
         for kind in self._kinds:
             instruments.break_even_poke_interval.labels(kind).set(
                 break_even_poke_interval(kind, self.constants, self.prices)
             )
-            case = CostCase(kind, BREAK_EVEN_POKE_INTERVAL, self.poke_cpu_seconds(kind), self.wait_bytes)
-            for mode in (Mode.RESCHEDULE, Mode.DEFER, Mode.WAITD):
+            case = ExampleWait(kind, BREAK_EVEN_POKE_INTERVAL, self.poke_cpu_seconds(kind), self.wait_bytes)
+            for mode in (CostMode.RESCHEDULE, CostMode.DEFER, CostMode.WAITD):
                 instruments.break_even_duration.labels(mode, kind).set(
                     break_even_duration(mode, case, self.constants, self.prices)
                 )

@@ -15,7 +15,7 @@ import anyio
 import structlog
 
 from waitd.core.errors import InvalidInput
-from waitd.core.waits.schedule import LAST_POKE_SECONDS, Pacing, next_on_grid
+from waitd.core.waits.schedule import FINAL_POKE_TIMEOUT, Pacing, next_grid_point
 from waitd.core.waits.step import Finish, step
 from waitd.core.waits.verdict import Pending, Unreachable, Verdict
 from waitd.engine.calendar import Calendar
@@ -226,7 +226,7 @@ class Poker:
             return now
         runs = entry.progress.runs
         interval = entry.pacing.poke_interval
-        due = next_on_grid(entry.phase, interval, runs[-1].last_at - interval, now)
+        due = next_grid_point(entry.phase, interval, runs[-1].last_at - interval, now)
         if runs[-1].last_at + interval <= now:
             due = min(due, now + entry.phase * CATCH_UP_SECONDS)
         return min(due, entry.deadline)
@@ -370,7 +370,7 @@ class Poker:
     def _take_off(self, origin: OriginQueue, group: Sequence[HeldWait], now: float, started: float) -> None:
         """Begins to poke a group; `now` and `started` are the Unix and monotonic seconds when it was taken."""
         timeout, last = group[0].target.request_timeout, group[0].last
-        cutoff = started + (min(timeout, LAST_POKE_SECONDS) if last else timeout)
+        cutoff = started + (min(timeout, FINAL_POKE_TIMEOUT) if last else timeout)
         flight = PokeAttempt(group, origin, started, cutoff, self._land)
         if not self._flights:
             self._taken_off.set()

@@ -14,17 +14,17 @@ import structlog
 from anyio.abc import TaskGroup
 
 from waitd.core.errors import InvalidInput, StoreUnavailable
-from waitd.core.waits.schedule import phase_of
+from waitd.core.waits.schedule import grid_phase
 from waitd.core.waits.submission import (
-    NO_HANDLE,
-    NOT_YET,
-    Handle,
+    PENDING_SUBMISSION,
+    SUBMIT_NO_HANDLE,
+    JobHandle,
     Submission,
     SubmissionUpdate,
     SubmitState,
-    after_answer,
-    conclusion,
-    marked,
+    after_submit,
+    mark_submitting,
+    resolve_interrupted,
 )
 from waitd.core.waits.verdict import Failure, Unreachable, Verdict
 from waitd.core.waits.wait import WaitId
@@ -55,7 +55,7 @@ class Unsubmitted:
         #: The wait's own kind, for when the job is submitted.
         self.kind = kind
         self.plan = plan
-        self.submission: Submission = wait.submission or NOT_YET
+        self.submission: Submission = wait.submission or PENDING_SUBMISSION
         #: What ends the wait, where its poke did not live to hear it.
         self.verdict: Failure | None = None
 
@@ -92,7 +92,7 @@ class Submitter:
         """
         spec = wait.spec
         plan = plan_of(wait, kind.probe)
-        submission = wait.submission or NOT_YET
+        submission = wait.submission or PENDING_SUBMISSION
         if submission.state is SubmitState.SUBMITTED and submission.handle is not None:
             return kind, _target(kind, plan, spec.params, submission.handle, wait)
         own = self._kinds.get(kind.name)
@@ -162,12 +162,12 @@ class Submitter:
 
     async def _submit(self, entry: HeldWait, target: Unsubmitted) -> Verdict:
         before, rules = target.submission, target.plan.rules
-        over = conclusion(before, rules)
+        over = resolve_interrupted(before, rules)
         if over is not None:
             await self._keep(entry, target, over.submission)
             return over.verdict
         try:
-            kept = await self._store.save_submission(entry.id, marked(before), only_waiting=True)
+            kept = await self._store.save_submission(entry.id, mark_submitting(before), only_waiting=True)
         except StoreUnavailable:
             return NOT_STORED
         if not kept or entry.ended or self._clock.now() >= entry.deadline:
@@ -175,7 +175,7 @@ class Submitter:
                 await self._keep(entry, target, before)
             return _too_late(before)
         answer = await self._jobs.submit(target.plan, entry.id)
-        done = after_answer(before, answer, rules)
+        done = after_submit(before, answer, rules)
         self._tell(entry, done, type(answer).__name__)
         await self._keep(entry, target, done.submission)
         if done.submission.handle is None:
@@ -189,9 +189,9 @@ class Submitter:
         try:
             own = _target(target.kind, target.plan, target.params, handle, target)
         except InvalidInput as error:
-            return Failure(NO_HANDLE, f"The job was submitted, and its handle does not fit: {error}")
+            return Failure(SUBMIT_NO_HANDLE, f"The job was submitted, and its handle does not fit: {error}")
         entry.kind, entry.target = target.kind, own
-        entry.phase = phase_of(own.key or entry.id)
+        entry.phase = grid_phase(own.key or entry.id)
         return done.verdict
 
     async def _keep(self, entry: HeldWait, target: Unsubmitted, submission: Submission) -> None:
@@ -225,12 +225,12 @@ class Submitter:
 
 
 _RESULTS = {
-    "Accepted": "accepted",
-    "NotSubmitted": "not_submitted",
-    "Unclear": "unclear",
-    "InConflict": "conflict",
-    "RefusedSubmit": "refused",
-    "NoHandle": "no_handle",
+    "SubmitAccepted": "accepted",
+    "SubmitUnavailable": "not_submitted",
+    "SubmitUncertain": "unclear",
+    "SubmitConflict": "conflict",
+    "SubmitRejected": "refused",
+    "SubmitWithoutHandle": "no_handle",
 }
 
 
@@ -251,7 +251,7 @@ def _target(
     kind: ProbeKind,
     plan: SubmitPlan,
     params: Mapping[str, Any],
-    handle: Handle,
+    handle: JobHandle,
     wait: StoredWait | Unsubmitted,
 ) -> Target:
     """The wait's own target, complete with its handle. Raises InvalidInput."""

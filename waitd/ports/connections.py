@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from waitd.core.aws.request_signature import Signer
-from waitd.core.connections.azure_signature import SharedKey
+from waitd.core.aws.request_signature import AwsSigner
+from waitd.core.connections.azure_signature import AzureSharedKey
 from waitd.core.connections.connection import Connection
 
 
@@ -35,7 +35,7 @@ class Authorization:
 
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     #: Signs each request; what it gives is sent beside the other headers.
-    signer: Signer | SharedKey | None = field(default=None, repr=False)
+    signer: AwsSigner | AzureSharedKey | None = field(default=None, repr=False)
 
 
 class HttpConnections(Connections, Protocol):

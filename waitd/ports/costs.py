@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from waitd.core.costs.model import Constants, Measured, Prices, WaitingTotals
+from waitd.core.costs.model import CostConstants, MeasuredUsage, Prices, WaitingTotals
 from waitd.core.waits.wait import WaitSpec
 
 
@@ -31,19 +31,19 @@ class CostSums(NamedTuple):
     rows: Sequence[tuple[str, Sequence[WaitingTotals]]]
     more: bool
     total: Sequence[WaitingTotals]
-    overhead: Measured
+    overhead: MeasuredUsage
 
 
 class Metering(Protocol):
     """What the API needs of the meter."""
 
     @property
-    def constants(self) -> Constants: ...
+    def constants(self) -> CostConstants: ...
     @property
     def prices(self) -> Prices: ...
     @property
     def labels(self) -> Sequence[str]:
         """Those by whose values costs are added up."""
 
-    def measured(self, spec: WaitSpec, pokes: int, seconds: float, *, ended: bool) -> Measured:
+    def measured(self, spec: WaitSpec, pokes: int, seconds: float, *, ended: bool) -> MeasuredUsage:
         """What a wait that has lasted so long has used by now; with `ended`, its end and deliveries included."""

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
-from waitd.core.waits.submission import CancelAnswer, Handle, SubmitAnswer, SubmitRules
+from waitd.core.waits.submission import CancelAnswer, JobHandle, SubmitAnswer, SubmitRules
 from waitd.core.waits.wait import WaitId
 
 
@@ -20,7 +20,7 @@ class SubmitPlan(Protocol):
     def conn_ids(self) -> Collection[str]:
         """Every connection that its calls use."""
 
-    def params_with(self, params: Mapping[str, Any], handle: Handle, wait_id: WaitId) -> Mapping[str, Any]:
+    def params_with(self, params: Mapping[str, Any], handle: JobHandle, wait_id: WaitId) -> Mapping[str, Any]:
         """The wait's parameters, complete with the handle. Raises ValueError where the handle does not fit into them."""
 
 
@@ -46,5 +46,5 @@ class Jobs(Protocol):
     async def submit(self, plan: Any, wait_id: WaitId) -> SubmitAnswer:
         """Makes the submitting call once; where that meets a conflict and the plan says so, looks for the job that runs."""
 
-    async def cancel(self, plan: Any, wait_id: WaitId, handle: Handle) -> CancelAnswer:
+    async def cancel(self, plan: Any, wait_id: WaitId, handle: JobHandle) -> CancelAnswer:
         """Asks for the job to be cancelled."""

@@ -6,12 +6,12 @@ from typing import Any, NamedTuple, Protocol
 
 from msgspec import Struct
 
-from waitd.core.costs.model import Measured
+from waitd.core.costs.model import MeasuredUsage
 from waitd.core.errors import Conflict
 from waitd.core.waits.audit import AuditEntry, Caller
 from waitd.core.waits.delivery import AfterAttempt, DeliveryId
 from waitd.core.waits.submission import JobCancel, Submission
-from waitd.core.waits.wait import Outcome, Progress, WaitId, WaitSpec, WaitState, spec_text
+from waitd.core.waits.wait import Outcome, Progress, WaitId, WaitSpec, WaitState, encode_spec
 from waitd.ports.costs import CostFilter, CostSums
 from waitd.ports.sinks import OutboxItem
 
@@ -39,7 +39,7 @@ class NewWait(Struct, gc=False):
         target: Any = None,
     ) -> "NewWait":
         """One of these. Raises InvalidInput: its specification cannot be kept."""
-        return cls(namespace, spec, spec_text(spec), idempotency_key, body_digest, target)
+        return cls(namespace, spec, encode_spec(spec), idempotency_key, body_digest, target)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class StoredWait(Struct, gc=False):
     #: How far the cancelling of that job has come; None where it is not wanted.
     job_cancel: JobCancel | None = None
     #: What waitd used for it until its end; None until then, and where it was not measured.
-    measured: Measured | None = None
+    measured: MeasuredUsage | None = None
 
 
 class Inserted(Struct, gc=False):
@@ -236,7 +236,7 @@ class MaintenanceStore(Protocol):
     async def prune_audit(self, before: float, limit: int) -> int:
         """Deletes up to `limit` of the oldest lines of the audit, those from before a moment (Unix seconds); returns how many."""
 
-    async def save_overhead(self, measured: Measured) -> None:
+    async def save_overhead(self, measured: MeasuredUsage) -> None:
         """Adds what the process used that belonged to no wait to today's sums; deletes old ones. Raises StoreUnavailable."""
 
     async def check_writable(self) -> None:

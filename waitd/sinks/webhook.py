@@ -9,14 +9,14 @@ import aiohttp
 from pydantic import Field
 from yarl import URL
 
-from waitd.core.connections.connection import Connection, check_endpoint, is_conn_id, join, origin_of
+from waitd.core.connections.connection import Connection, check_endpoint, is_conn_id, join_url, parse_origin
 from waitd.core.connections.egress import EgressRefused, HostSource
-from waitd.core.connections.webhook_signature import signature, signing_keys
-from waitd.core.errors import InvalidInput, NotHere, Problem, WaitdError
-from waitd.core.http.headers import refused_headers
+from waitd.core.connections.webhook_signature import parse_webhook_secrets, sign_webhook
+from waitd.core.errors import InvalidInput, NotSupported, Problem, WaitdError
+from waitd.core.http.headers import header_problems
 from waitd.core.http.retry_after import parse_retry_after
-from waitd.core.waits.delivery import Delivered, DeliveryImpossible, DeliveryRefused, Receipt
-from waitd.core.waits.event import CONTENT_TYPE
+from waitd.core.waits.delivery import Delivered, DeliveryFailed, DeliveryRejected, Receipt
+from waitd.core.waits.event import EVENT_CONTENT_TYPE
 from waitd.models import Strict, parsed
 from waitd.outgoing import Outgoing
 from waitd.ports import Authorization, HttpConnections, OutboxItem
@@ -56,7 +56,7 @@ class WebhookTarget:
     @property
     def host(self) -> str | None:
         """The host that the submitter named, None where a connection names it."""
-        return None if self.url is None else origin_of(self.url).host
+        return None if self.url is None else parse_origin(self.url).host
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class WebhookSink:
             ValueError: `secret` is malformed.
         """
         self._connections = connections
-        self._keys = () if secret is None else signing_keys(secret)
+        self._keys = () if secret is None else parse_webhook_secrets(secret)
         self._secret_headers = tuple(secret_headers)
         self._outgoing = outgoing or Outgoing()
         self._now = now
@@ -124,7 +124,7 @@ class WebhookSink:
 
         Raises:
             InvalidInput: with pointers relative to `params`.
-            NotHere: the egress rules do not let it through.
+            NotSupported: the egress rules do not let it through.
         """
         given = parsed(WebhookParams, dict(params))
         problems = [*self._address_problems(given), *self._header_problems(given.headers)]
@@ -132,11 +132,11 @@ class WebhookSink:
             raise InvalidInput(problems)
         whom = given.conn_id
         if given.url is not None:
-            whom = str(origin_of(given.url))
+            whom = str(parse_origin(given.url))
             try:
                 self._outgoing.judge_url(given.url, HostSource.BY_SUBMITTER)
             except EgressRefused as error:
-                raise NotHere.at("/url", str(error)) from None
+                raise NotSupported.at("/url", str(error)) from None
         else:
             self._check_place(given.conn_id or "", given.endpoint or "")
         headers = {name.lower(): value for name, value in given.headers.items()}
@@ -151,7 +151,7 @@ class WebhookSink:
             return [Problem("/endpoint", "an endpoint belongs to a conn_id; put it into the url")]
         try:
             if given.url is not None:
-                origin_of(given.url)
+                parse_origin(given.url)
             else:
                 check_endpoint(given.endpoint or "")
         except ValueError as error:
@@ -166,9 +166,9 @@ class WebhookSink:
         except ValueError:
             base = None  # the operator's to mend, not the submitter's
         try:
-            base is None or join(base, endpoint)
+            base is None or join_url(base, endpoint)
         except ValueError as error:
-            raise NotHere.at("/endpoint", str(error)) from None
+            raise NotSupported.at("/endpoint", str(error)) from None
 
     def _header_problems(self, headers: Mapping[str, str]) -> list[Problem]:
         own = {
@@ -176,7 +176,7 @@ class WebhookSink:
         }
         refused = [Problem("/" + name, "waitd sets this header of a webhook itself") for name in sorted(own)]
         foreign = {name: value for name, value in headers.items() if name not in own}
-        refused += refused_headers(foreign, self._secret_headers)
+        refused += header_problems(foreign, self._secret_headers)
         return [Problem("/headers" + problem.pointer, problem.detail) for problem in refused]
 
     def signed(self, target: WebhookTarget) -> bool:
@@ -185,7 +185,7 @@ class WebhookSink:
         return bool(self._keys) or (connection is not None and bool(connection.extra.get(SECRET_EXTRA)))
 
     async def deliver(self, target: WebhookTarget, parcel: OutboxItem) -> Receipt:
-        """One attempt. The caller bounds it in time; every trouble is a `DeliveryRefused` or `DeliveryImpossible`, never an exception."""
+        """One attempt. The caller bounds it in time; every trouble is a `DeliveryFailed` or `DeliveryRejected`, never an exception."""
         try:
             address = await self._address(target)
             receipt = await self._post(address, parcel)
@@ -193,9 +193,9 @@ class WebhookSink:
                 address = await self._address(target, refused=address.authorization)
                 receipt = await self._post(address, parcel)
         except (aiohttp.ClientError, OSError) as error:
-            return DeliveryRefused(what_broke(error, "the receiver"))
+            return DeliveryFailed(what_broke(error, "the receiver"))
         except (WaitdError, ValueError) as error:  # the operator may fix it before the last retry
-            return DeliveryRefused(str(error))
+            return DeliveryFailed(str(error))
         return receipt
 
     async def _address(self, target: WebhookTarget, refused: Authorization | None = None) -> _Address:
@@ -208,7 +208,7 @@ class WebhookSink:
         if authorization is None:
             authorization = await connections.authorize(connection, refused=refused)
         return _Address(
-            join(connection.base_url(), target.endpoint),
+            join_url(connection.base_url(), target.endpoint),
             {**target.headers, **{name.lower(): value for name, value in authorization.headers}},
             self._keys_of(connection),
             connection.verifies_tls(),
@@ -222,7 +222,7 @@ class WebhookSink:
             return self._keys
         if not isinstance(secret, str):
             raise ValueError(f"{SECRET_EXTRA} in the extra of connection {connection.conn_id} is no string")  # noqa: TRY004
-        return signing_keys(secret)
+        return parse_webhook_secrets(secret)
 
     async def _post(self, address: _Address, parcel: OutboxItem) -> Receipt:
         if not self._sessions:
@@ -243,22 +243,26 @@ class WebhookSink:
 
     def _own_headers(self, keys: tuple[bytes, ...], parcel: OutboxItem) -> Mapping[str, str]:
         timestamp = int(self._now())
-        own = {"content-type": CONTENT_TYPE, "webhook-id": parcel.id, "webhook-timestamp": str(timestamp)}
+        own = {
+            "content-type": EVENT_CONTENT_TYPE,
+            "webhook-id": parcel.id,
+            "webhook-timestamp": str(timestamp),
+        }
         if keys:
-            own["webhook-signature"] = signature(keys, parcel.id, timestamp, parcel.event)
+            own["webhook-signature"] = sign_webhook(keys, parcel.id, timestamp, parcel.event)
         return own
 
     def _receipt(self, status: int, headers: Mapping[str, str]) -> Receipt:
         if 200 <= status < 300:
             return Delivered()
         if status == 410:
-            return DeliveryImpossible("the receiver answered 410 Gone")
+            return DeliveryRejected("the receiver answered 410 Gone")
         if status == 401:
             return _UNAUTHORIZED
         hint = "; redirects are not followed" if 300 <= status < 400 else ""
         retry_after = parse_retry_after(headers.get("Retry-After"), self._now(), headers.get("Date"))
-        return DeliveryRefused(f"the receiver answered {status}{hint}", retry_after)
+        return DeliveryFailed(f"the receiver answered {status}{hint}", retry_after)
 
 
 #: Perhaps with newer credentials it is taken.
-_UNAUTHORIZED = DeliveryRefused("the receiver answered 401")
+_UNAUTHORIZED = DeliveryFailed("the receiver answered 401")

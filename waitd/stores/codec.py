@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from waitd.core.costs.model import Measured
+from waitd.core.costs.model import MeasuredUsage
 from waitd.core.errors import InvalidInput, Problem
 from waitd.core.waits.delivery import DeliveryId
-from waitd.core.waits.event import event_of
-from waitd.core.waits.submission import CancelState, JobCancel, Submission, SubmitState, first_submission
-from waitd.core.waits.wait import Outcome, WaitId, WaitState, spec_in
+from waitd.core.waits.event import build_event
+from waitd.core.waits.submission import CancelState, JobCancel, Submission, SubmitState, initial_submission
+from waitd.core.waits.wait import Outcome, WaitId, WaitState, decode_spec
 from waitd.ports import NewWait, OutboxItem, StoredDelivery, StoredWait
 from waitd.stores.progress import decode_progress
 from waitd.stores.text import well_formed
@@ -115,7 +115,7 @@ class DeliveryRow(NamedTuple):
 
 def stored_wait(row: WaitRow, deliveries: tuple[StoredDelivery, ...] = ()) -> StoredWait:
     """The wait in a row."""
-    spec = spec_in(row.spec)
+    spec = decode_spec(row.spec)
     return StoredWait(
         WaitId(row.id),
         row.namespace,
@@ -127,9 +127,9 @@ def stored_wait(row: WaitRow, deliveries: tuple[StoredDelivery, ...] = ()) -> St
         None if row.event is None else outcome_in(row.event),
         row.finished_at,
         deliveries,
-        submission=decode_submission(row.submission) if row.submission else first_submission(spec.submit),
+        submission=decode_submission(row.submission) if row.submission else initial_submission(spec.submit),
         job_cancel=decode_job_cancel(row.job_cancel) if row.job_cancel else None,
-        measured=None if row.cpu_seconds is None else Measured(row.cpu_seconds, row.byte_seconds or 0.0),
+        measured=None if row.cpu_seconds is None else MeasuredUsage(row.cpu_seconds, row.byte_seconds or 0.0),
     )
 
 
@@ -148,7 +148,7 @@ class WaitingRow(NamedTuple):
 def waiting_wait(row: WaitingRow) -> StoredWait:
     """The waiting wait in a row."""
     wait_id, namespace, created_at, deadline, spec_text, progress, submission = row
-    spec = spec_in(spec_text)
+    spec = decode_spec(spec_text)
     return StoredWait(
         WaitId(wait_id),
         namespace,
@@ -157,7 +157,7 @@ def waiting_wait(row: WaitingRow) -> StoredWait:
         created_at,
         deadline,
         decode_progress(progress),
-        submission=decode_submission(submission) if submission else first_submission(spec.submit),
+        submission=decode_submission(submission) if submission else initial_submission(spec.submit),
     )
 
 
@@ -212,7 +212,7 @@ def parcel(row: DeliveryRow, event: bytes) -> OutboxItem:
 
 
 def _event_bytes(wait: StoredWait, outcome: Outcome, finished_at: float) -> bytes:
-    event = event_of(
+    event = build_event(
         wait.id,
         wait.namespace,
         wait.spec,

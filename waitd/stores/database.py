@@ -14,7 +14,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import StaticPool
 
-from waitd.core.errors import StoreRefused, StoreUnavailable
+from waitd.core.errors import StoreUnavailable, StoreUnusable
 from waitd.stores.migrations import upgrade
 from waitd.stores.sqlite.connection_thread import ConnectionThread
 from waitd.stores.sqlite.filelock import FileLock
@@ -67,11 +67,11 @@ class Database:
             url: a SQLAlchemy URL, `sqlite+aiosqlite:///PATH`; without a path the database lives in memory.
 
         Raises:
-            StoreRefused: no database that this waitd can use alone: see the message.
+            StoreUnusable: no database that this waitd can use alone: see the message.
             StoreUnavailable: another program holds the file, or the disk is full.
         """
         if sqlite3.sqlite_version_info < OLDEST_SQLITE:
-            raise StoreRefused(f"SQLite {sqlite3.sqlite_version} is too old; 3.33 or newer is needed")
+            raise StoreUnusable(f"SQLite {sqlite3.sqlite_version} is too old; 3.33 or newer is needed")
         parsed = _checked(url)
         in_memory = parsed.database in {None, "", ":memory:"}
         lock = None if in_memory else _claim(parsed)
@@ -103,7 +103,7 @@ class Database:
                 sqlite3.SQLITE_READONLY,
                 sqlite3.SQLITE_CANTOPEN,
             }:
-                raise StoreRefused(f"the database {name} cannot be opened: {_first_line(error)}") from error
+                raise StoreUnusable(f"the database {name} cannot be opened: {_first_line(error)}") from error
             if means_unavailable(error):
                 raise StoreUnavailable(
                     f"the database {name} cannot be opened now: {_first_line(error)}"
@@ -216,13 +216,13 @@ def _checked(url: str) -> URL:
     try:
         parsed = make_url(url)
     except ArgumentError as error:
-        raise StoreRefused(f"the database URL is none: {_first_line(error)}") from None
+        raise StoreUnusable(f"the database URL is none: {_first_line(error)}") from None
     if parsed.get_backend_name() != "sqlite":
-        raise StoreRefused(
+        raise StoreUnusable(
             f"the database must be SQLite (sqlite+aiosqlite:///PATH), not {parsed.get_backend_name()}"
         )
     if parsed.query or (parsed.database or "").startswith("file:"):
-        raise StoreRefused("the database URL takes a path and no options: sqlite+aiosqlite:///PATH")
+        raise StoreUnusable("the database URL takes a path and no options: sqlite+aiosqlite:///PATH")
     return parsed.set(drivername="sqlite+aiosqlite")
 
 
@@ -235,7 +235,7 @@ def _claim(url: URL) -> FileLock:
         # Before SQLite does it with wider rights; its side files get those of this one.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     except OSError as error:
-        raise StoreRefused(f"the database {path} cannot be opened: {error.strerror}") from error
+        raise StoreUnusable(f"the database {path} cannot be opened: {error.strerror}") from error
     return lock
 
 

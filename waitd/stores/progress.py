@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from waitd.core.waits.wait import NOTHING_SEEN, Progress, Run
+from waitd.core.waits.wait import EMPTY_PROGRESS, Progress, VerdictRun
 from waitd.stores.text import well_formed
 
 #: The largest stored progress in bytes.
@@ -20,7 +20,7 @@ def encode_progress(progress: Progress) -> str | None:
     Where it would be larger than `LIMIT`, messages are cut, and after that the oldest runs are left out; counts and the probe's own
     state (≤ 1 KiB, see `Pending.state`) are never touched.
     """
-    if progress == NOTHING_SEEN:
+    if progress == EMPTY_PROGRESS:
         return None
     encoded = _dumps(progress)
     for length in _MESSAGE_LENGTHS:
@@ -39,9 +39,9 @@ def encode_progress(progress: Progress) -> str | None:
 def decode_progress(stored: str | None) -> Progress:
     """The progress whose stored form is `stored`."""
     if stored is None:
-        return NOTHING_SEEN
+        return EMPTY_PROGRESS
     pokes, step, state, runs = orjson.loads(stored)
-    return Progress(pokes, step, state, tuple([Run(*run) for run in runs]))
+    return Progress(pokes, step, state, tuple([VerdictRun(*run) for run in runs]))
 
 
 def _dumps(progress: Progress) -> bytes:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from waitd.core.auth.api_key import ApiKey
-from waitd.core.costs.model import Measured
+from waitd.core.costs.model import MeasuredUsage
 from waitd.core.errors import Conflict
 from waitd.core.waits.audit import AuditEntry, Caller
 from waitd.core.waits.delivery import RETRY_DELAYS, AfterAttempt, DeliveryId
@@ -97,7 +97,7 @@ class Store:
             costs: how costs are added up.
 
         Raises:
-            StoreRefused: the database is another daemon's, of a newer waitd, or none that can be opened.
+            StoreUnusable: the database is another daemon's, of a newer waitd, or none that can be opened.
             StoreUnavailable: it cannot be opened now: full disk, locked by another program.
         """
         database = await Database.open(url)
@@ -158,12 +158,12 @@ class Store:
         self._writer.on_signals = listener
 
     @property
-    def measured(self) -> Callable[[StoredWait, float], Measured | None]:
+    def measured(self) -> Callable[[StoredWait, float], MeasuredUsage | None]:
         """Asked, while a wait ends, what it has used in so many seconds; None where that is not measured."""
         return self._writer.measured
 
     @measured.setter
-    def measured(self, ask: Callable[[StoredWait, float], Measured | None]) -> None:
+    def measured(self, ask: Callable[[StoredWait, float], MeasuredUsage | None]) -> None:
         self._writer.measured = ask
 
     @property
@@ -288,7 +288,7 @@ class Store:
         keys: Sequence[SignalKey] = await self._writer.do(PruneSignals(before, limit))
         return keys
 
-    async def save_overhead(self, measured: Measured) -> None:
+    async def save_overhead(self, measured: MeasuredUsage) -> None:
         """See `KeeperStore`."""
         await self._writer.do(SaveOverhead(measured))
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from waitd.core.costs.model import Measured
+from waitd.core.costs.model import MeasuredUsage
 from waitd.core.errors import StoreUnavailable
 from waitd.core.waits.wait import Progress, WaitId
 from waitd.ports import Signal, StoredOutcome, StoredWait
@@ -85,7 +85,7 @@ class Writer:
         self._database = database
         self._rules = rules
         self.live_progress: Callable[[WaitId], Progress | None] = nobody
-        self.measured: Callable[[StoredWait, float], Measured | None] = nothing
+        self.measured: Callable[[StoredWait, float], MeasuredUsage | None] = nothing
         self._known_values = KnownValues()
         self.finished_seq = finished_seq
         self._queue: deque[Operation] = deque()

@@ -2,27 +2,27 @@
 
 import pytest
 
-from waitd.core.airflow.registration import registration_in, text_with
+from waitd.core.airflow.registration import parse_registration, render_registration
 
 REGISTRATION = {"id": "01a1", "deadline": "2026-11-21T03:00:00Z", "body": {"endpoint": "/jobs/`42`\n```\n"}}
 
 
 def test_what_is_left_is_found_again_whatever_is_in_it() -> None:
-    text = text_with(REGISTRATION, "https://waitd.example/v1/waits/01a1")
+    text = render_registration(REGISTRATION, "https://waitd.example/v1/waits/01a1")
     assert text.startswith(
         "waitd pokes and wakes this task; there is nothing to do. It gives up at 2026-11-21T03:00:00Z.\n"
     )
     assert "The wait: https://waitd.example/v1/waits/01a1\n" in text
-    assert registration_in(text) == REGISTRATION
-    assert registration_in(text + "\n") == REGISTRATION
+    assert parse_registration(text) == REGISTRATION
+    assert parse_registration(text + "\n") == REGISTRATION
 
 
 def test_the_last_block_is_the_one() -> None:
-    assert registration_in("```json\n1\n```\n\n```json\n2\n```\n") == 2
+    assert parse_registration("```json\n1\n```\n\n```json\n2\n```\n") == 2
 
 
 @pytest.mark.parametrize(
     "text", [None, 7, "", "nothing", "```json\n{\n```", "```json\n1\n```\nand more", "```\n1\n```"]
 )
 def test_where_there_is_none_there_is_none(text: object) -> None:
-    assert registration_in(text) is None
+    assert parse_registration(text) is None

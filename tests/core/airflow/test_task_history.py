@@ -5,14 +5,14 @@ from datetime import UTC, datetime
 
 import pytest
 
-from waitd.core.airflow.task_history import SensorRun, read
-from waitd.core.costs.model import Mode
+from waitd.core.airflow.task_history import SensorRun, parse_task_history
+from waitd.core.costs.model import CostMode
 from waitd.core.errors import InvalidInput
 
 START = datetime(2026, 11, 1, 6, tzinfo=UTC).timestamp()
 HEADER = "dag_id,task_id,operator,start,end,poke_interval,mode\n"
 LINE = "etl,wait,HttpSensor,2026-11-01T06:00:00+00:00,2026-11-01T07:00:00Z,30,reschedule\n"
-RUN = SensorRun("etl", "wait", "HttpSensor", START, START + 3600, 30.0, Mode.RESCHEDULE)
+RUN = SensorRun("etl", "wait", "HttpSensor", START, START + 3600, 30.0, CostMode.RESCHEDULE)
 RECORD = {
     "dag_id": "etl", "task_id": "wait", "operator": "HttpSensor", "start": "2026-11-01T06:00:00Z",
     "end": "2026-11-01T07:00:00Z", "poke_interval": 30, "mode": "reschedule",
@@ -31,12 +31,12 @@ RECORD = {
     ],
 )
 def test_every_form_says_the_same(text: str) -> None:
-    assert list(read(text).runs) == [RUN]
+    assert list(parse_task_history(text).runs) == [RUN]
 
 
 def test_airflows_own_names_are_taken_and_what_is_missing_has_its_default() -> None:
     text = "dag_id,task_id,operator_name,start_date,end_date\netl,wait,HttpSensor,2026-11-01T06:00:00,2026-11-01T08:00:00+01:00\n"
-    (run,) = read(text, poke_interval=45.0).runs
+    (run,) = parse_task_history(text, poke_interval=45.0).runs
     assert run == RUN._replace(poke_interval=45.0, mode=None)
 
 
@@ -47,19 +47,19 @@ def test_other_tasks_and_what_has_not_ended_are_left_out_and_counted() -> None:
         + "etl,load,PythonOperator,2026-11-01,2026-11-02,,\n" * 2
         + "etl,w,S3KeySensor,2026-11-01,,,\n" * 3
     )
-    found = read(text)
+    found = parse_task_history(text)
     assert (list(found.runs), found.others, found.unfinished) == ([RUN], 2, 3)
 
 
 @pytest.mark.parametrize("telling", ["30,", ",poke"])
 def test_a_task_that_pokes_is_a_sensor_whatever_it_is_called(telling: str) -> None:
     text = f"{HEADER}etl,wait,@task.wait,2026-11-01T06:00:00Z,2026-11-01T06:00:00Z,{telling}\n"
-    (run,) = read(text).runs
+    (run,) = parse_task_history(text).runs
     assert (run.start, run.end) == (START, START)
 
 
 def test_a_kind_whose_cost_is_not_known_costs_as_any_other() -> None:
-    (run,) = read(HEADER + LINE).runs
+    (run,) = parse_task_history(HEADER + LINE).runs
     assert run.waiting({"default": 0.5}, 100.0) == run.waiting({"default": 9.0, run.kind: 0.5}, 100.0)
     assert run.waiting({"default": 0.5}, 100.0).kind == run.kind == "http"
 
@@ -111,12 +111,12 @@ def test_pokes_follow_from_duration_and_interval() -> None:
 )
 def test_a_mistake_points_at_its_line(text: str, pointer: str, words: str) -> None:
     with pytest.raises(InvalidInput) as raised:
-        read(text)
+        parse_task_history(text)
     assert raised.value.problems[0].pointer == pointer
     assert words in raised.value.problems[0].detail
 
 
 def test_not_every_one_of_a_million_mistakes_is_told() -> None:
     with pytest.raises(InvalidInput) as raised:
-        read(HEADER + LINE.replace("07:00", "05:00") * 1000)
+        parse_task_history(HEADER + LINE.replace("07:00", "05:00") * 1000)
     assert len(raised.value.problems) == 20

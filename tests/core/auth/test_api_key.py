@@ -4,16 +4,24 @@ from dataclasses import replace
 
 import pytest
 
-from waitd.core.auth.api_key import ApiKey, PresentedKey, digest_of, given_in, keys_in, line_of, token_of
+from waitd.core.auth.api_key import (
+    ApiKey,
+    PresentedKey,
+    format_key,
+    format_key_line,
+    parse_key,
+    parse_keys_file,
+    secret_digest,
+)
 from waitd.core.auth.principal import Role
 
 NOW = 1_750_000_000.0
 SECRET = "s" * 43
-KEY = ApiKey("ops1", digest_of(SECRET), Role.OPERATOR, "team_a", NOW, "key:root")
+KEY = ApiKey("ops1", secret_digest(SECRET), Role.OPERATOR, "team_a", NOW, "key:root")
 
 
 def test_a_token_says_which_key_it_is_and_proves_it() -> None:
-    given = given_in(token_of("ops1", SECRET))
+    given = parse_key(format_key("ops1", SECRET))
     assert given == PresentedKey("ops1", SECRET)
     assert KEY.proven_by(given)
     assert not KEY.proven_by(PresentedKey("ops1", SECRET[:-1] + "t"))
@@ -33,20 +41,20 @@ def test_a_token_says_which_key_it_is_and_proves_it() -> None:
         f"waitd_ops1_{'s' * 129}",
         f"waitd_ops1_{SECRET}é",
         f"other_ops1_{SECRET}",
-        f"waitd_ops1_sha256:{digest_of(SECRET).hex()}",
+        f"waitd_ops1_sha256:{secret_digest(SECRET).hex()}",
     ],
 )
 def test_what_is_no_token(text: str) -> None:
-    assert given_in(text) is None
+    assert parse_key(text) is None
 
 
 def test_a_secret_may_have_underscores() -> None:
-    assert given_in(token_of("a", "_" * 40)) == PresentedKey("a", "_" * 40)
+    assert parse_key(format_key("a", "_" * 40)) == PresentedKey("a", "_" * 40)
 
 
 def test_neither_key_nor_token_shows_its_secret() -> None:
     assert SECRET not in repr(PresentedKey("ops1", SECRET))
-    assert repr(digest_of(SECRET)) not in repr(KEY)
+    assert repr(secret_digest(SECRET)) not in repr(KEY)
 
 
 def test_a_key_is_good_until_it_expires_or_is_revoked() -> None:
@@ -66,11 +74,11 @@ def test_a_file_holds_whole_keys_and_hashed_ones() -> None:
     text = f"""
 # the operators
 waitd_ops1_{SECRET} operator team_a
-  waitd_ops2_sha256:{digest_of(SECRET).hex()}   admin
+  waitd_ops2_sha256:{secret_digest(SECRET).hex()}   admin
 
 waitd_ops3_{SECRET} viewer expires=2027-01-31T00:00:00Z
 """
-    keys = keys_in(text, NOW)
+    keys = parse_keys_file(text, NOW)
     assert keys["ops1"] == replace(KEY, created_by="file")
     assert (keys["ops2"].role, keys["ops2"].namespace) == (Role.ADMIN, "default")
     assert keys["ops2"].proven_by(PresentedKey("ops2", SECRET))
@@ -79,8 +87,8 @@ waitd_ops3_{SECRET} viewer expires=2027-01-31T00:00:00Z
 
 def test_the_line_of_a_key_is_read_as_that_key_and_holds_no_secret() -> None:
     key = replace(KEY, created_by="file", expires_at=NOW + 100)
-    assert keys_in(line_of(key), NOW) == {"ops1": key}
-    assert SECRET not in line_of(key)
+    assert parse_keys_file(format_key_line(key), NOW) == {"ops1": key}
+    assert SECRET not in format_key_line(key)
 
 
 @pytest.mark.parametrize(
@@ -100,6 +108,6 @@ def test_the_line_of_a_key_is_read_as_that_key_and_holds_no_secret() -> None:
 )
 def test_a_wrong_line_is_named_by_its_number_and_not_quoted(line: str, why: str) -> None:
     with pytest.raises(ValueError, match=why) as refused:
-        keys_in(f"# first\n{line}", NOW)
+        parse_keys_file(f"# first\n{line}", NOW)
     assert str(refused.value).startswith(("line 2: ", "line 3: "))
     assert SECRET not in str(refused.value)

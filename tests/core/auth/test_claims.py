@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from waitd.core.auth.claims import LEEWAY, ClaimRules, bearer_of
+from waitd.core.auth.claims import CLOCK_LEEWAY, ClaimRules, verify_claims
 from waitd.core.auth.principal import Principal, Role
 from waitd.core.errors import Forbidden, Unauthenticated
 
@@ -25,12 +25,12 @@ CLAIMS: dict[str, Any] = {
 
 
 def test_a_good_token_gives_a_principal_until_it_expires() -> None:
-    assert bearer_of(CLAIMS, RULES, NOW) == (Principal("oidc:u1", Role.VIEWER, "default"), NOW + 300)
+    assert verify_claims(CLAIMS, RULES, NOW) == (Principal("oidc:u1", Role.VIEWER, "default"), NOW + 300)
 
 
 @pytest.mark.parametrize("aud", ["waitd", ["other", "api://waitd"]])
 def test_one_audience_of_many_will_do(aud: Any) -> None:
-    assert bearer_of({**CLAIMS, "aud": aud}, RULES, NOW)
+    assert verify_claims({**CLAIMS, "aud": aud}, RULES, NOW)
 
 
 @pytest.mark.parametrize(
@@ -42,13 +42,13 @@ def test_one_audience_of_many_will_do(aud: Any) -> None:
         ({"aud": []}, "wrong_audience"),
         ({"aud": None}, "wrong_audience"),
         ({"aud": {"waitd": 1}}, "wrong_audience"),
-        ({"exp": NOW - LEEWAY}, "expired"),
+        ({"exp": NOW - CLOCK_LEEWAY}, "expired"),
         ({"exp": None}, "no_times"),
         ({"exp": "2099"}, "no_times"),
         ({"exp": True}, "no_times"),
         ({"exp": float("nan")}, "no_times"),
         ({"exp": 1e300}, "no_times"),
-        ({"nbf": NOW + LEEWAY + 1}, "not_yet_valid"),
+        ({"nbf": NOW + CLOCK_LEEWAY + 1}, "not_yet_valid"),
         ({"nbf": "now"}, "no_times"),
         ({"sub": None}, "no_subject"),
         ({"sub": ""}, "no_subject"),
@@ -58,23 +58,23 @@ def test_one_audience_of_many_will_do(aud: Any) -> None:
 )
 def test_a_token_of_another_for_another_or_not_of_this_time(changed: dict[str, Any], reason: str) -> None:
     with pytest.raises(Unauthenticated) as refused:
-        bearer_of({**CLAIMS, **changed}, RULES, NOW)
+        verify_claims({**CLAIMS, **changed}, RULES, NOW)
     assert refused.value.reason == reason
 
 
 def test_clocks_may_be_a_little_apart() -> None:
-    assert bearer_of({**CLAIMS, "exp": NOW - LEEWAY + 1, "nbf": NOW + LEEWAY - 1}, RULES, NOW)
+    assert verify_claims({**CLAIMS, "exp": NOW - CLOCK_LEEWAY + 1, "nbf": NOW + CLOCK_LEEWAY - 1}, RULES, NOW)
 
 
 @pytest.mark.parametrize("given", [["ops", "readers"], ["readers", "ops", 7, "unknown"], "ops"])
 def test_the_highest_role_counts(given: Any) -> None:
-    assert bearer_of({**CLAIMS, "roles": given}, RULES, NOW).principal.role is Role.OPERATOR
+    assert verify_claims({**CLAIMS, "roles": given}, RULES, NOW).principal.role is Role.OPERATOR
 
 
 @pytest.mark.parametrize("given", [[], None, ["OPS"], {"ops": True}, ["admin"]])
 def test_without_a_role_nobody_comes_in(given: Any) -> None:
     with pytest.raises(Forbidden) as refused:
-        bearer_of({**CLAIMS, "roles": given}, RULES, NOW)
+        verify_claims({**CLAIMS, "roles": given}, RULES, NOW)
     assert refused.value.reason == "no_role"
 
 
@@ -87,26 +87,26 @@ def test_without_a_role_nobody_comes_in(given: Any) -> None:
 )
 def test_a_claim_may_lie_deeper_or_have_dots_in_its_name(name: str, claims: dict[str, Any]) -> None:
     rules = ClaimRules(RULES.issuer, RULES.audiences, name, RULES.roles)
-    assert bearer_of({**CLAIMS, **claims}, rules, NOW).principal.role is Role.OPERATOR
+    assert verify_claims({**CLAIMS, **claims}, rules, NOW).principal.role is Role.OPERATOR
 
 
 def test_a_token_names_its_namespace_where_that_is_asked_for() -> None:
     rules = ClaimRules(RULES.issuer, RULES.audiences, "roles", RULES.roles, "team")
-    assert bearer_of({**CLAIMS, "team": "team_a"}, rules, NOW).principal.namespace == "team_a"
+    assert verify_claims({**CLAIMS, "team": "team_a"}, rules, NOW).principal.namespace == "team_a"
     for wrong in (None, "", "a/b", ["team_a"], "*"):
         with pytest.raises(Forbidden) as refused:
-            bearer_of({**CLAIMS, "team": wrong}, rules, NOW)
+            verify_claims({**CLAIMS, "team": wrong}, rules, NOW)
         assert refused.value.reason == "no_namespace"
 
 
 @pytest.mark.parametrize("length", [1, 255])
 def test_a_subject_may_be_as_long_as_the_specification_lets_it(length: int) -> None:
-    assert bearer_of({**CLAIMS, "sub": "s" * length}, RULES, NOW).principal.name == "oidc:" + "s" * length
+    assert verify_claims({**CLAIMS, "sub": "s" * length}, RULES, NOW).principal.name == "oidc:" + "s" * length
     with pytest.raises(Unauthenticated):
-        bearer_of({**CLAIMS, "sub": "s" * 256}, RULES, NOW)
+        verify_claims({**CLAIMS, "sub": "s" * 256}, RULES, NOW)
 
 
 def test_a_token_is_good_from_a_little_before_its_first_moment_on() -> None:
-    assert bearer_of({**CLAIMS, "nbf": NOW + LEEWAY}, RULES, NOW)
+    assert verify_claims({**CLAIMS, "nbf": NOW + CLOCK_LEEWAY}, RULES, NOW)
     with pytest.raises(Unauthenticated, match="not good yet"):
-        bearer_of({**CLAIMS, "nbf": NOW + LEEWAY + 1}, RULES, NOW)
+        verify_claims({**CLAIMS, "nbf": NOW + CLOCK_LEEWAY + 1}, RULES, NOW)

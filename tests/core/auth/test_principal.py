@@ -3,11 +3,18 @@
 import pytest
 
 from waitd.core.auth.namespaces import NamespaceRules, Namespaces
-from waitd.core.auth.principal import LOOPBACK, ROLES, Principal, Role, check_key_namespace, check_namespace
+from waitd.core.auth.principal import (
+    LOOPBACK_PRINCIPAL,
+    ROLES_BY_NAME,
+    Principal,
+    Role,
+    check_key_namespace,
+    check_namespace,
+)
 
 
 def test_each_role_may_do_what_those_below_it_may() -> None:
-    ranks = [ROLES[name] for name in ("viewer", "submitter", "operator", "admin")]
+    ranks = [ROLES_BY_NAME[name] for name in ("viewer", "submitter", "operator", "admin")]
     for index, role in enumerate(ranks):
         who = Principal("key:a", role)
         assert [who.may(needed) for needed in ranks] == [needed in ranks[: index + 1] for needed in ranks]
@@ -18,7 +25,7 @@ def test_only_an_admin_sees_more_than_its_namespace() -> None:
         "team_a"
     }
     assert Principal("p", Role.ADMIN, "team_a").sees is None
-    assert (LOOPBACK.sees, LOOPBACK.namespace) == (None, "default")
+    assert (LOOPBACK_PRINCIPAL.sees, LOOPBACK_PRINCIPAL.namespace) == (None, "default")
 
 
 @pytest.mark.parametrize("text", ["", "*", "a b", "_a", "a/b", "ü", "a" * 64, "a\n"])

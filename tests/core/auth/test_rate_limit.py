@@ -3,10 +3,10 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from waitd.core.auth.rate_limit import RateLimit
+from waitd.core.auth.rate_limit import RateLimiter
 
 
-def served(limit: RateLimit, times: list[float], key: str = "a") -> list[float]:
+def served(limit: RateLimiter, times: list[float], key: str = "a") -> list[float]:
     """When a call came through, of calls at these times."""
     through = []
     for now in times:
@@ -17,20 +17,20 @@ def served(limit: RateLimit, times: list[float], key: str = "a") -> list[float]:
 
 
 def test_a_burst_goes_through_at_once_and_then_one_for_each_token() -> None:
-    limit = RateLimit(rate=2.0, burst=3)
+    limit = RateLimiter(rate=2.0, burst=3)
     assert served(limit, [0.0] * 5) == [0.0] * 3
     assert limit.wait("a", 0.0) == 0.5
     assert served(limit, [0.4, 0.5, 0.6, 1.0, 9.0, 9.0, 9.0, 9.0]) == [0.5, 1.0, 9.0, 9.0, 9.0]
 
 
 def test_one_key_does_not_draw_on_the_bucket_of_another() -> None:
-    limit = RateLimit(rate=1.0, burst=1)
+    limit = RateLimiter(rate=1.0, burst=1)
     assert served(limit, [0.0, 0.0], "a") == [0.0]
     assert served(limit, [0.0, 0.0], "b") == [0.0]
 
 
 def test_a_debt_is_refilled_before_the_next_draw() -> None:
-    limit = RateLimit(rate=10.0, burst=10)
+    limit = RateLimiter(rate=10.0, burst=10)
     limit.draw("a", 0.0, 110)
     assert limit.wait("a", 0.0) == 10.1
     assert limit.wait("a", 10.0) > 0.0
@@ -46,14 +46,14 @@ def test_a_debt_is_refilled_before_the_next_draw() -> None:
 def test_never_more_than_the_burst_and_the_rate_go_through(
     times: list[float], rate: float, burst: int
 ) -> None:
-    through = served(RateLimit(rate, burst), sorted(times))
+    through = served(RateLimiter(rate, burst), sorted(times))
     for first, begin in enumerate(through):
         for last, end in enumerate(through[first:], first):
             assert last - first + 1 <= burst + (end - begin) * rate + 1e-6
 
 
 def test_no_more_buckets_are_kept_than_may_be_and_the_busy_ones_stay() -> None:
-    limit = RateLimit(rate=0.001, burst=1, most=100)
+    limit = RateLimiter(rate=0.001, burst=1, most=100)
     limit.draw("busy", 0.0)
     for n in range(10_000):
         limit.draw(n, 1.0)
@@ -65,7 +65,7 @@ def test_no_more_buckets_are_kept_than_may_be_and_the_busy_ones_stay() -> None:
 
 
 def test_buckets_that_are_full_again_are_not_kept() -> None:
-    limit = RateLimit(rate=1.0, burst=5)
+    limit = RateLimiter(rate=1.0, burst=5)
     for n in range(1000):
         limit.draw(n, float(n) * 10)
     assert len(limit) <= 2

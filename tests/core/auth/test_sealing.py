@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waitd.core.auth.sealing import NUMBERS, SALTS, SEALED, Seal
+from waitd.core.auth.sealing import CIPHERTEXTS, NUMBERS, SALTS, NumberCipher
 
 secrets = st.integers(0, 2**64 - 1)
 numbers = st.integers(0, NUMBERS - 1)
@@ -14,18 +14,18 @@ salts = st.integers(0, SALTS - 1)
 
 @given(secrets, numbers, salts)
 def test_what_was_sealed_opens_to_what_it_was(secret: int, number: int, salt: int) -> None:
-    sealed = Seal(secret).sealed(number, salt)
-    assert 0 <= sealed < SEALED
-    assert Seal(secret).opened(sealed) == number
+    sealed = NumberCipher(secret).sealed(number, salt)
+    assert 0 <= sealed < CIPHERTEXTS
+    assert NumberCipher(secret).opened(sealed) == number
 
 
-@given(secrets, st.integers(0, SEALED - 1))
+@given(secrets, st.integers(0, CIPHERTEXTS - 1))
 def test_anything_opens_to_some_number(secret: int, sealed: int) -> None:
-    assert 0 <= Seal(secret).opened(sealed) < NUMBERS
+    assert 0 <= NumberCipher(secret).opened(sealed) < NUMBERS
 
 
 def test_neither_order_nor_distance_nor_sameness_shows() -> None:
-    seal = Seal(7)
+    seal = NumberCipher(7)
     followed = [seal.sealed(n, 0) for n in range(1000)]
     distances = {b - a for a, b in pairwise(followed)}
     assert len(set(followed)) == len({abs(distance) for distance in distances}) + 1 == 1000
@@ -34,5 +34,5 @@ def test_neither_order_nor_distance_nor_sameness_shows() -> None:
 
 
 def test_another_secret_seals_and_opens_otherwise() -> None:
-    assert Seal(1).sealed(5, 0) != Seal(2).sealed(5, 0)
-    assert Seal(2).opened(Seal(1).sealed(5, 0)) != 5
+    assert NumberCipher(1).sealed(5, 0) != NumberCipher(2).sealed(5, 0)
+    assert NumberCipher(2).opened(NumberCipher(1).sealed(5, 0)) != 5

@@ -2,7 +2,7 @@
 
 import pytest
 
-from waitd.core.aws.answers import AwsError, verdict_of_error
+from waitd.core.aws.answers import AwsError, aws_verdict
 from waitd.core.http.answer import CredentialsRefused
 from waitd.core.waits.verdict import MESSAGE_LIMIT, Failure, Unreachable
 
@@ -20,7 +20,7 @@ from waitd.core.waits.verdict import MESSAGE_LIMIT, Failure, Unreachable
     ],
 )
 def test_a_service_that_is_busy_or_broken_is_asked_again_when_it_says(error: AwsError) -> None:
-    seen = verdict_of_error(error)
+    seen = aws_verdict(error)
     assert isinstance(seen, Unreachable)
     assert (seen.reason, seen.retry_after) == (f"http_{error.status}", 7.0)
     assert seen.message.endswith(f": {error.code}") is bool(error.code)
@@ -39,7 +39,7 @@ def test_a_service_that_is_busy_or_broken_is_asked_again_when_it_says(error: Aws
     ],
 )
 def test_an_expired_token_and_a_wrong_clock_end_nothing(code: str, reason: str, words: str) -> None:
-    assert verdict_of_error(AwsError(403, code)) == Unreachable(reason, words)
+    assert aws_verdict(AwsError(403, code)) == Unreachable(reason, words)
 
 
 @pytest.mark.parametrize(
@@ -55,29 +55,29 @@ def test_an_expired_token_and_a_wrong_clock_end_nothing(code: str, reason: str, 
 def test_a_refusal_may_be_changed_by_other_credentials_and_is_not_quoted(
     error: AwsError, reason: str, words: str
 ) -> None:
-    assert verdict_of_error(error) == CredentialsRefused(Failure(reason, words, silenceable=True))
+    assert aws_verdict(error) == CredentialsRefused(Failure(reason, words, silenceable=True))
 
 
 @pytest.mark.parametrize("status", [400, 404, 499])
 def test_any_other_error_of_the_caller_fails_the_wait_in_the_services_words(status: int) -> None:
-    seen = verdict_of_error(AwsError(status, "EntityNotFoundException", "no such job"))
+    seen = aws_verdict(AwsError(status, "EntityNotFoundException", "no such job"))
     assert isinstance(seen, Failure)
     assert (seen.reason, seen.silenceable) == (f"http_{status}", True)
     assert seen.message.endswith(": EntityNotFoundException: no such job")
-    mute = verdict_of_error(AwsError(status))
+    mute = aws_verdict(AwsError(status))
     assert isinstance(mute, Failure)
     assert ": " not in mute.message
 
 
 @pytest.mark.parametrize("status", [302, 600])
 def test_what_is_no_error_at_all_ends_nothing(status: int) -> None:
-    seen = verdict_of_error(AwsError(status, "", "moved", 3.0))
+    seen = aws_verdict(AwsError(status, "", "moved", 3.0))
     assert isinstance(seen, Unreachable)
     assert (seen.reason, seen.retry_after) == (f"http_{status}", 3.0)
     assert seen.message.endswith(": moved")
 
 
 def test_long_words_are_cut() -> None:
-    seen = verdict_of_error(AwsError(400, "Invalid", "x" * 10_000))
+    seen = aws_verdict(AwsError(400, "Invalid", "x" * 10_000))
     assert isinstance(seen, Failure)
     assert len(seen.message) == MESSAGE_LIMIT

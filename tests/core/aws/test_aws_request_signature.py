@@ -12,7 +12,7 @@ from botocore.credentials import Credentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waitd.core.aws.request_signature import Signer
+from waitd.core.aws.request_signature import AwsSigner
 from waitd.core.aws.signature import AwsKeys
 
 MOMENT = datetime(2026, 11, 21, 2, 41, 7, tzinfo=timezone.utc)  # noqa: UP017 - botocore's own spelling
@@ -20,7 +20,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=20)
 
 
 def botocore_headers(
-    signer: Signer, method: str, url: str, headers: dict[str, str], body: bytes
+    signer: AwsSigner, method: str, url: str, headers: dict[str, str], body: bytes
 ) -> dict[str, str]:
     keys = signer.keys
     credentials = Credentials(keys.access_key_id, keys.secret_access_key, keys.session_token)
@@ -40,7 +40,7 @@ def botocore_headers(
 def test_a_signature_is_the_one_that_botocore_makes(
     method: str, path: list[str], query: list[tuple[str, str]], token: str | None, body: bytes
 ) -> None:
-    signer = Signer("execute-api", "eu-west-1", AwsKeys("AKIA", "secret/+=", token))
+    signer = AwsSigner("execute-api", "eu-west-1", AwsKeys("AKIA", "secret/+=", token))
     url = "https://h.example:8443/" + "/".join(quote(part, safe="") for part in path)
     if query:
         url += "?" + "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in query)
@@ -70,18 +70,18 @@ def test_a_signature_is_the_one_that_botocore_makes(
     ],
 )
 def test_the_whole_header_is_botocores(url: str, body: bytes) -> None:
-    signer = Signer("glue", "eu-west-1", AwsKeys("AKIA", "secret", "token"))
+    signer = AwsSigner("glue", "eu-west-1", AwsKeys("AKIA", "secret", "token"))
     headers = {"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": "AWSGlue.GetJobRun"}
     own = signer.headers("POST", url, headers, body, now=timegm(MOMENT.timetuple()))
     assert own["Authorization"] == botocore_headers(signer, "POST", url, headers, body)["Authorization"]
 
 
 def test_a_signer_does_not_show_its_secrets() -> None:
-    assert "planted" not in repr(Signer("glue", "eu-west-1", AwsKeys("AKIA", "planted", "planted")))
+    assert "planted" not in repr(AwsSigner("glue", "eu-west-1", AwsKeys("AKIA", "planted", "planted")))
 
 
 def test_an_s3_request_names_its_body_and_takes_its_path_as_it_is() -> None:
-    signer = Signer("s3", "eu-west-1", AwsKeys("AKIA", "secret"))
+    signer = AwsSigner("s3", "eu-west-1", AwsKeys("AKIA", "secret"))
     url = "https://b.s3.eu-west-1.amazonaws.com/a//b%2520c"
     request = AWSRequest("PUT", url, headers={}, data=b"x")
     credentials = Credentials("AKIA", "secret")
@@ -96,6 +96,6 @@ def test_an_s3_request_names_its_body_and_takes_its_path_as_it_is() -> None:
     "url", ["https://h.example:443/x", "http://H.example:80/x", "http://h.example:443/x"]
 )
 def test_the_host_that_is_signed_is_the_one_that_is_sent(url: str) -> None:
-    signer = Signer("glue", "eu-west-1", AwsKeys("AKIA", "secret"))
+    signer = AwsSigner("glue", "eu-west-1", AwsKeys("AKIA", "secret"))
     own = signer.headers("GET", url, None, None, now=timegm(MOMENT.timetuple()))
     assert own["Authorization"] == botocore_headers(signer, "GET", url, {}, b"")["Authorization"]

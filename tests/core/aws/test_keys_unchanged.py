@@ -4,14 +4,14 @@ from hypothesis import strategies as st
 
 from waitd.core.aws.keys_unchanged import (
     INLINE_KEYS,
-    Digest,
     KeySet,
     KeySetChange,
+    KeySetDigest,
     RememberedKeySet,
-    change,
-    digest_of,
-    hash_of,
-    short,
+    compare_key_sets,
+    key_hash,
+    key_set_digest,
+    short_hash,
 )
 
 NAMES = st.sets(st.integers(0, 40).map(str), max_size=30)
@@ -19,22 +19,22 @@ NAMES = st.sets(st.integers(0, 40).map(str), max_size=30)
 
 def seen(names: dict[str, float] | set[str]) -> KeySet:
     times = names if isinstance(names, dict) else dict.fromkeys(names, 0.0)
-    hashed = tuple((hash_of(name), at) for name, at in times.items())
-    return KeySet(digest_of([key for key, _ in hashed]), hashed)
+    hashed = tuple((key_hash(name), at) for name, at in times.items())
+    return KeySet(key_set_digest([key for key, _ in hashed]), hashed)
 
 
 @given(NAMES, NAMES)
 def test_with_the_keys_known_every_change_is_told_right(before: set[str], now: set[str]) -> None:
-    known = frozenset(short(hash_of(name)) for name in before)
+    known = frozenset(short_hash(key_hash(name)) for name in before)
     wanted = (
         KeySetChange.NONE if before == now else KeySetChange.SHRUNK if before - now else KeySetChange.GROWN
     )
-    assert change(seen(before).digest, known, seen(now)) is wanted
+    assert compare_key_sets(seen(before).digest, known, seen(now)) is wanted
 
 
 @given(NAMES, NAMES)
 def test_without_them_a_deletion_is_never_seen_where_there_was_none(before: set[str], now: set[str]) -> None:
-    found = change(seen(before).digest, None, seen(now))
+    found = compare_key_sets(seen(before).digest, None, seen(now))
     if not before - now:
         assert found in {KeySetChange.NONE if before == now else KeySetChange.GROWN, KeySetChange.UNCLEAR}
     if len(now) <= len(before) and before != now:
@@ -48,7 +48,7 @@ def test_without_them_new_keys_that_are_the_newest_are_told_from_a_deletion(
 ) -> None:
     added = more - before
     times = dict.fromkeys(before, 1.0) | dict.fromkeys(added, 2.0)
-    assert change(seen(before).digest, None, seen(times)) is (
+    assert compare_key_sets(seen(before).digest, None, seen(times)) is (
         KeySetChange.GROWN if added else KeySetChange.NONE
     )
 
@@ -57,12 +57,15 @@ def test_without_them_new_keys_that_are_the_newest_are_told_from_a_deletion(
 def test_growth_never_hides_a_deletion_as_plain_growth(before: set[str], more: set[str]) -> None:
     gone = min(before)
     now = (before - {gone}) | {name + "'" for name in more}
-    assert change(seen(before).digest, None, seen(now)) in {KeySetChange.SHRUNK, KeySetChange.UNCLEAR}
+    assert compare_key_sets(seen(before).digest, None, seen(now)) in {
+        KeySetChange.SHRUNK,
+        KeySetChange.UNCLEAR,
+    }
 
 
 def test_one_key_more_is_told_whenever_it_was_written() -> None:
     before = {str(n): 9.0 for n in range(1000)}
-    assert change(seen(before).digest, None, seen(before | {"old": 1.0})) is KeySetChange.GROWN
+    assert compare_key_sets(seen(before).digest, None, seen(before | {"old": 1.0})) is KeySetChange.GROWN
 
 
 @given(
@@ -74,14 +77,14 @@ def test_one_key_more_is_told_whenever_it_was_written() -> None:
 def test_a_memory_survives_being_written_down(
     size: int, total: int, since: float, keys: frozenset[int] | None
 ) -> None:
-    back = RememberedKeySet.of(RememberedKeySet(Digest(size, total), since, keys).text())
-    assert (back.digest, back.keys) == (Digest(size, total), keys)
+    back = RememberedKeySet.of(RememberedKeySet(KeySetDigest(size, total), since, keys).text())
+    assert (back.digest, back.keys) == (KeySetDigest(size, total), keys)
     assert back.since == pytest.approx(since, abs=0.001)
 
 
 def test_a_memory_is_at_most_1_kib() -> None:
     keys = frozenset(2**48 - 1 - n for n in range(INLINE_KEYS))
-    assert len(RememberedKeySet(Digest(10**6, 2**128 - 1), 1795000000.123456, keys).text()) <= 1024
+    assert len(RememberedKeySet(KeySetDigest(10**6, 2**128 - 1), 1795000000.123456, keys).text()) <= 1024
 
 
 @pytest.mark.parametrize(

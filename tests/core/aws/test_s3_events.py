@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from waitd.core.aws.s3_events import CreatedObject, made_keys
+from waitd.core.aws.s3_events import CreatedObject, created_objects
 
 
 def record(event: str = "ObjectCreated:Put", key: str = "orders/1.parquet") -> dict[str, Any]:
@@ -39,15 +39,15 @@ FOUND = [CreatedObject("landing", "orders/1.parquet")]
 
 @pytest.mark.parametrize("event", [OWN, MINIO, EVENTBRIDGE, BY_SNS])
 def test_each_shape_names_its_key(event: dict[str, Any]) -> None:
-    assert list(made_keys(event)) == FOUND
+    assert list(created_objects(event)) == FOUND
 
 
 def test_keys_of_records_are_encoded_as_in_a_form_and_those_of_eventbridge_are_not() -> None:
-    assert list(made_keys({"Records": [record(key="a+b%2Bc/%C3%A4")]})) == [
+    assert list(created_objects({"Records": [record(key="a+b%2Bc/%C3%A4")]})) == [
         CreatedObject("landing", "a b+c/ä")
     ]
     plain = {**EVENTBRIDGE, "detail": {"bucket": {"name": "landing"}, "object": {"key": "a+b"}}}
-    assert list(made_keys(plain)) == [CreatedObject("landing", "a+b")]
+    assert list(created_objects(plain)) == [CreatedObject("landing", "a+b")]
 
 
 @pytest.mark.parametrize(
@@ -68,4 +68,4 @@ def test_keys_of_records_are_encoded_as_in_a_form_and_those_of_eventbridge_are_n
     ],
 )
 def test_what_tells_of_no_new_key_is_passed_over(event: Any) -> None:
-    assert list(made_keys(event)) == []
+    assert list(created_objects(event)) == []

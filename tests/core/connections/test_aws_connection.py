@@ -3,26 +3,32 @@ from typing import Any
 import pytest
 
 from waitd.core.aws.signature import AwsKeys
-from waitd.core.connections.aws import AssumedRole, AwsAccount, KeySource, aws_account, is_region
+from waitd.core.connections.aws import (
+    AssumedRole,
+    AwsConnection,
+    AwsKeySource,
+    is_region,
+    parse_aws_connection,
+)
 from waitd.core.connections.connection import Connection
 
 
-def account(login: str | None = None, password: str | None = None, **extra: Any) -> AwsAccount:
-    return aws_account(Connection("aws", "aws", login=login, password=password, extra=extra))
+def account(login: str | None = None, password: str | None = None, **extra: Any) -> AwsConnection:
+    return parse_aws_connection(Connection("aws", "aws", login=login, password=password, extra=extra))
 
 
 def test_an_empty_connection_means_the_environment() -> None:
-    assert account() == AwsAccount(KeySource(), None, None, "auto", True, None)
+    assert account() == AwsConnection(AwsKeySource(), None, None, "auto", True, None)
 
 
 def test_login_and_password_are_the_key_and_go_before_the_extra() -> None:
     found = account("AKIA", "s", aws_session_token="t", aws_access_key_id="no", aws_secret_access_key="no")
-    assert found.keys == KeySource(AwsKeys("AKIA", "s", "t"))
+    assert found.keys == AwsKeySource(AwsKeys("AKIA", "s", "t"))
 
 
 def test_the_extra_may_hold_the_key() -> None:
     found = account(aws_access_key_id="AKIA", aws_secret_access_key="s")
-    assert found.keys == KeySource(AwsKeys("AKIA", "s"))
+    assert found.keys == AwsKeySource(AwsKeys("AKIA", "s"))
 
 
 def test_the_endpoint_of_s3_goes_before_the_common_one() -> None:
@@ -50,7 +56,7 @@ def test_unsigned_means_no_keys_at_all() -> None:
 def test_a_role_is_assumed_with_the_key() -> None:
     found = account("AKIA", "s", role_arn="arn:r", external_id="x", assume_role_kwargs={"DurationSeconds": 900}, region_name="eu-west-1")  # fmt: skip
     role = AssumedRole("arn:r", (("DurationSeconds", 900), ("ExternalId", "x")))
-    assert found.keys == KeySource(AwsKeys("AKIA", "s"), None, role, "eu-west-1")
+    assert found.keys == AwsKeySource(AwsKeys("AKIA", "s"), None, role, "eu-west-1")
 
 
 @pytest.mark.parametrize(
@@ -92,13 +98,13 @@ def test_a_role_is_assumed_at_the_endpoint_that_is_named_for_sts_alone() -> None
     extra = {"role_arn": "arn:aws:iam::1:role/r", "endpoint_url": "http://all.example"}
     named = {**extra, "service_config": {"sts": {"endpoint_url": "http://sts.example"}}}
     for given, endpoint in ((extra, None), (named, "http://sts.example")):
-        account = aws_account(Connection("c", "aws", login="AKIA", password="s", extra=given))
+        account = parse_aws_connection(Connection("c", "aws", login="AKIA", password="s", extra=given))
         assert account.keys is not None
         assert account.keys.role is not None
         assert account.keys.role.endpoint == endpoint
 
 
 def test_a_profile_of_the_environments_files_may_be_named() -> None:
-    account = aws_account(Connection("c", "aws", extra={"profile_name": "etl"}))
+    account = parse_aws_connection(Connection("c", "aws", extra={"profile_name": "etl"}))
     assert account.keys is not None
     assert (account.keys.given, account.keys.profile) == (None, "etl")

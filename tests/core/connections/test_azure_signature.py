@@ -4,7 +4,7 @@ from calendar import timegm
 
 import pytest
 
-from waitd.core.connections.azure_signature import shared_key, string_to_sign
+from waitd.core.connections.azure_signature import parse_shared_key, string_to_sign
 
 #: Of Microsoft's emulator, published.
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
@@ -25,7 +25,7 @@ BASE = "https://myaccount.blob.core.windows.net"
 def test_a_signature_is_the_one_that_azures_own_library_makes(
     method: str, url: str, headers: dict[str, str] | None, body: bytes | None, signature: str
 ) -> None:
-    assert shared_key("myaccount", KEY).headers(method, url, headers, body, now=NOW) == {
+    assert parse_shared_key("myaccount", KEY).headers(method, url, headers, body, now=NOW) == {
         "x-ms-date": "Sat, 21 Nov 2026 02:41:07 GMT",
         "x-ms-version": "2021-12-02",
         "Authorization": f"SharedKey myaccount:{signature}",
@@ -33,7 +33,9 @@ def test_a_signature_is_the_one_that_azures_own_library_makes(
 
 
 def test_a_version_that_the_request_names_stays() -> None:
-    own = shared_key("a", KEY).headers("HEAD", f"{BASE}/x", {"X-MS-Version": "2015-02-21"}, None, now=NOW)
+    own = parse_shared_key("a", KEY).headers(
+        "HEAD", f"{BASE}/x", {"X-MS-Version": "2015-02-21"}, None, now=NOW
+    )
     assert own.keys() == {"x-ms-date", "Authorization"}
 
 
@@ -54,6 +56,6 @@ def test_a_parameter_that_is_there_twice_is_one_line_and_the_root_has_a_path() -
 @pytest.mark.parametrize("key", ["planted", "planted!", "plänted"])
 def test_a_key_that_is_none_is_refused_and_not_quoted(key: str) -> None:
     with pytest.raises(ValueError, match="Base64") as caught:
-        shared_key("a", key)
+        parse_shared_key("a", key)
     assert key not in str(caught.value)
-    assert "planted" not in repr(shared_key("a", "cGxhbnRlZA=="))
+    assert "planted" not in repr(parse_shared_key("a", "cGxhbnRlZA=="))

@@ -12,10 +12,10 @@ from waitd.core.connections.connection import (
     Connection,
     Origin,
     check_endpoint,
+    encode_segment,
     is_conn_id,
-    join,
-    origin_of,
-    segment,
+    join_url,
+    parse_origin,
 )
 
 
@@ -39,7 +39,7 @@ from waitd.core.connections.connection import (
     ],
 )
 def test_an_origin_is_read_from_a_url(url: str, origin: Origin) -> None:
-    assert origin_of(url) == origin
+    assert parse_origin(url) == origin
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_an_origin_is_read_from_a_url(url: str, origin: Origin) -> None:
 )  # fmt: skip
 def test_what_two_parsers_could_read_differently_is_no_url(url: str) -> None:
     with pytest.raises(ValueError):
-        origin_of(url)
+        parse_origin(url)
 
 
 @pytest.mark.parametrize(
@@ -77,13 +77,13 @@ def test_what_two_parsers_could_read_differently_is_no_url(url: str) -> None:
 )
 def test_the_message_says_what_to_do(url: str, advice: str) -> None:
     with pytest.raises(ValueError, match=advice):
-        origin_of(url)
+        parse_origin(url)
 
 
 def test_a_trailing_dot_makes_another_host_since_no_search_list_applies_to_it() -> None:
-    assert origin_of("http://airbyte.dev.") != origin_of("http://airbyte.dev")
+    assert parse_origin("http://airbyte.dev.") != parse_origin("http://airbyte.dev")
     with pytest.raises(ValueError, match="leaves the connection's origin"):
-        join("http://airbyte.dev", "http://airbyte.dev./x")
+        join_url("http://airbyte.dev", "http://airbyte.dev./x")
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_a_trailing_dot_makes_another_host_since_no_search_list_applies_to_it() 
 )
 def test_no_message_quotes_the_url(url: str) -> None:
     with pytest.raises(ValueError) as raised:
-        origin_of(url)
+        parse_origin(url)
     assert "hunter2" not in str(raised.value)
     assert raised.value.__cause__ is None
 
@@ -107,7 +107,7 @@ def test_no_message_quotes_the_url(url: str) -> None:
 )
 def test_an_origin_is_written_without_its_default_port(origin: Origin, text: str) -> None:
     assert str(origin) == text
-    assert origin_of(text) == origin
+    assert parse_origin(text) == origin
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_an_origin_is_written_without_its_default_port(origin: Origin, text: str
     ],
 )  # fmt: skip
 def test_an_endpoint_is_put_below_the_base(base: str, endpoint: str, url: str) -> None:
-    assert join(base, endpoint) == url
+    assert join_url(base, endpoint) == url
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_an_endpoint_is_put_below_the_base(base: str, endpoint: str, url: str) -
 )  # fmt: skip
 def test_no_disguise_leads_away_from_the_connection(endpoint: str) -> None:
     with pytest.raises(ValueError):
-        join("http://h.example/api", endpoint)
+        join_url("http://h.example/api", endpoint)
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_no_disguise_leads_away_from_the_connection(endpoint: str) -> None:
 )  # fmt: skip
 def test_a_base_is_an_origin_and_a_path(base: str) -> None:
     with pytest.raises(ValueError):
-        join(base, "/x")
+        join_url(base, "/x")
 
 
 def test_an_endpoint_is_checked_before_its_connection_is_known() -> None:
@@ -205,11 +205,11 @@ HOSTILE = st.lists(PIECES, max_size=12).map("".join) | st.text(max_size=30)
 @example(base="http://h.example", endpoint="http://h.example.")
 def test_join_never_leads_to_another_origin_nor_above_the_base(base: str, endpoint: str) -> None:
     try:
-        url = join(base, endpoint)
+        url = join_url(base, endpoint)
     except ValueError:
         return
-    assert url.startswith(str(origin_of(base)))
-    assert origin_of(url) == origin_of(base)
+    assert url.startswith(str(parse_origin(base)))
+    assert parse_origin(url) == parse_origin(base)
     sent, root = URL(url), URL(base)  # as the HTTP client reads it
     assert (sent.scheme, sent.raw_host, sent.port) == (root.scheme, root.raw_host, root.port)
     assert sent.raw_user is None
@@ -226,7 +226,7 @@ def test_join_never_leads_to_another_origin_nor_above_the_base(base: str, endpoi
 @given(HOSTILE.map("http://".__add__) | HOSTILE)
 def test_an_origin_is_the_one_that_the_http_client_connects_to(url: str) -> None:
     try:
-        origin = origin_of(url)
+        origin = parse_origin(url)
     except ValueError:
         return
     sent = URL(url)
@@ -237,7 +237,7 @@ def test_an_origin_is_the_one_that_the_http_client_connects_to(url: str) -> None
 
 @given(st.text(min_size=1, max_size=20).filter(lambda text: text not in {".", ".."} and text.isprintable()))
 def test_a_segment_stays_one_segment(text: str) -> None:
-    encoded = segment(text)
+    encoded = encode_segment(text)
     assert "/" not in encoded
     assert unquote(encoded) == text
 
@@ -245,7 +245,7 @@ def test_a_segment_stays_one_segment(text: str) -> None:
 @pytest.mark.parametrize("text", ["", ".", ".."])
 def test_a_dot_segment_is_no_segment(text: str) -> None:
     with pytest.raises(ValueError):
-        segment(text)
+        encode_segment(text)
 
 
 @pytest.mark.parametrize(

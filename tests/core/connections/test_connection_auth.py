@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from waitd.core.connections.auth import credentials_of, http_headers
-from waitd.core.connections.azure_signature import shared_key
+from waitd.core.connections.auth import build_credentials, http_headers
+from waitd.core.connections.azure_signature import parse_shared_key
 from waitd.core.connections.connection import Connection
-from waitd.core.connections.grants import Grant
+from waitd.core.connections.grants import TokenRequest
 
 
 @pytest.mark.parametrize(
@@ -70,17 +70,17 @@ def test_an_azure_storage_account_signs_with_its_key(
     extra = {"auth_type": "azure_storage", **extra}
     host = "https://acme.blob.core.windows.net"
     key = extra.get("shared_access_key", "a2V5")
-    found = credentials_of(Connection("c", host=host, login=login, password="a2V5", extra=extra))
-    assert found.shared_key == shared_key(account, key)
+    found = build_credentials(Connection("c", host=host, login=login, password="a2V5", extra=extra))
+    assert found.shared_key == parse_shared_key(account, key)
     assert (found.headers, found.grant, found.signing) == ((), None, None)
 
 
 def test_with_a_tenant_it_asks_for_a_token() -> None:
     extra = {"auth_type": "azure_storage", "tenant_id": "8b1e.example"}
     host = "https://acme.blob.core.windows.net"
-    found = credentials_of(Connection("c", host=host, login="app", password="hunter2", extra=extra))
+    found = build_credentials(Connection("c", host=host, login="app", password="hunter2", extra=extra))
     assert found.shared_key is None
-    assert found.grant == Grant(
+    assert found.grant == TokenRequest(
         "https://login.microsoftonline.com/8b1e.example/oauth2/v2.0/token",
         (
             ("grant_type", "client_credentials"),
@@ -108,7 +108,7 @@ def test_what_azure_storage_cannot_use_is_refused(
 ) -> None:
     extra = {"auth_type": "azure_storage", **extra}
     with pytest.raises(ValueError, match=words) as caught:
-        credentials_of(Connection("c", host="http://h", login="acme", password=password, extra=extra))
+        build_credentials(Connection("c", host="http://h", login="acme", password=password, extra=extra))
     assert "hunter2" not in str(caught.value)
 
 
@@ -119,13 +119,15 @@ def test_what_is_signed_and_which_header_carries_a_token_come_along() -> None:
         "region_name": "eu-west-1",
         "headers": {"Accept": "x"},
     }
-    signed = credentials_of(Connection("c", host="h", login="AKIA", password="s", extra=extra))
+    signed = build_credentials(Connection("c", host="h", login="AKIA", password="s", extra=extra))
     assert signed.signing is not None
     assert (signed.signing.service, signed.signing.region) == ("glue", "eu-west-1")
     assert (signed.headers, signed.token_header) == ((("Accept", "x"),), "Authorization")
     extra = {"auth_type": "airflow", "token_header": "Proxy-Authorization"}
-    carried = credentials_of(Connection("c", host="h", login="u", password="p", extra=extra))
+    carried = build_credentials(Connection("c", host="h", login="u", password="p", extra=extra))
     assert carried.token_header == "Proxy-Authorization"
     assert carried.signing is None
-    plain = credentials_of(Connection("c", host="h", password="p", extra={"accept": "a/b", "timeout": "3"}))
+    plain = build_credentials(
+        Connection("c", host="h", password="p", extra={"accept": "a/b", "timeout": "3"})
+    )
     assert dict(plain.headers) == {"accept": "a/b", "Authorization": "Basic OnA="}

@@ -7,15 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from waitd.core.connections.egress import (
-    Egress,
+    EgressPolicy,
     EgressRefused,
     HostSource,
     ListenAddress,
-    entry_of,
     is_loopback,
-    is_own,
-    literal,
-    meant,
+    is_own_listener,
+    parse_address,
+    parse_egress_rule,
+    unwrap_ipv4,
 )
 
 SUBMITTER, OPERATOR = HostSource.BY_SUBMITTER, HostSource.BY_OPERATOR
@@ -32,7 +32,7 @@ METADATA = [
 def test_metadata_and_link_local_addresses_are_refused_in_every_notation(
     host: str, named: HostSource
 ) -> None:
-    generous = Egress.of(["0.0.0.0/0", "::/0", "169.254.169.254/32", "*"], [], private=True)
+    generous = EgressPolicy.of(["0.0.0.0/0", "::/0", "169.254.169.254/32", "*"], [], private=True)
     with pytest.raises(EgressRefused, match="no targets"):
         generous.judge_host(host, 80, named)
 
@@ -46,7 +46,7 @@ def test_metadata_and_link_local_addresses_are_refused_in_every_notation(
     ],
 )  # fmt: skip
 def test_an_address_is_recognised_in_every_notation(host: str, address: str) -> None:
-    assert literal(host) == ip_address(address)
+    assert parse_address(host) == ip_address(address)
 
 
 @pytest.mark.parametrize(
@@ -54,14 +54,14 @@ def test_an_address_is_recognised_in_every_notation(host: str, address: str) -> 
     ["", ".", "example.org", "1.2.3.4.5", "256.1.1.1", "1.2.3.256", "4294967296", "08", "0x1g", "1..2", "a:b", ":::", "1.2.3.4x", "٣"],
 )  # fmt: skip
 def test_a_name_is_no_address(host: str) -> None:
-    assert literal(host) is None
+    assert parse_address(host) is None
 
 
 @given(st.ip_addresses(v=4))
 def test_ipv6_addresses_that_carry_an_ipv4_one_mean_it(address: IPv4Address) -> None:
     number = int(address)
     for carrier in ((0xFFFF << 32) + number, (0x64FF9B << 96) + number, (0x2002 << 112) + (number << 80)):
-        assert meant(IPv6Address(carrier)) == address
+        assert unwrap_ipv4(IPv6Address(carrier)) == address
 
 
 @pytest.mark.parametrize(
@@ -73,14 +73,14 @@ def test_ipv6_addresses_that_carry_an_ipv4_one_mean_it(address: IPv4Address) -> 
 )  # fmt: skip
 def test_private_networks_are_refused_where_waitd_is_reached_from_outside(host: str) -> None:
     with pytest.raises(EgressRefused, match="egress_allow"):
-        Egress(private=False).judge_host(host, 80, SUBMITTER)
-    assert Egress(private=True).judge_host(host, 80, SUBMITTER) is SUBMITTER
-    assert Egress(private=False).judge_host(host, 80, OPERATOR) is OPERATOR
+        EgressPolicy(private=False).judge_host(host, 80, SUBMITTER)
+    assert EgressPolicy(private=True).judge_host(host, 80, SUBMITTER) is SUBMITTER
+    assert EgressPolicy(private=False).judge_host(host, 80, OPERATOR) is OPERATOR
 
 
 @pytest.mark.parametrize("host", ["8.8.8.8", "[2606:4700::1111]", "example.org", "localhost"])
 def test_public_addresses_and_names_pass_the_first_look(host: str) -> None:
-    assert Egress(private=False).judge_host(host, 80, SUBMITTER) is SUBMITTER
+    assert EgressPolicy(private=False).judge_host(host, 80, SUBMITTER) is SUBMITTER
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_public_addresses_and_names_pass_the_first_look(host: str) -> None:
 def test_the_more_specific_entry_wins_and_of_equal_ones_the_one_that_denies(
     allow: list[str], deny: list[str], host: str, passes: bool
 ) -> None:
-    egress = Egress.of(allow, deny, private=False)
+    egress = EgressPolicy.of(allow, deny, private=False)
     if passes:
         egress.judge_host(host, 443, SUBMITTER)
     else:
@@ -121,7 +121,7 @@ def test_the_more_specific_entry_wins_and_of_equal_ones_the_one_that_denies(
 
 
 def test_a_name_in_egress_allow_is_the_operators_choice_and_so_is_its_address() -> None:
-    egress = Egress.of(["airbyte.internal"], [], private=False)
+    egress = EgressPolicy.of(["airbyte.internal"], [], private=False)
     assert egress.judge_host("airbyte.internal", 80, SUBMITTER) is OPERATOR
     egress.judge_address(ip_address("10.0.0.1"), OPERATOR, is_own=False)
     with pytest.raises(EgressRefused):
@@ -133,7 +133,7 @@ def test_a_name_in_egress_allow_is_the_operators_choice_and_so_is_its_address() 
 @pytest.mark.parametrize("host", ["10.1.2.3", "0xa.1.2.3", "evil.example"])
 def test_a_connections_host_is_judged_by_its_name(host: str) -> None:
     with pytest.raises(EgressRefused, match="egress_deny"):
-        Egress.of([], ["10.0.0.0/8", "evil.example"], private=True).judge_host(host, 80, OPERATOR)
+        EgressPolicy.of([], ["10.0.0.0/8", "evil.example"], private=True).judge_host(host, 80, OPERATOR)
 
 
 LOOPBACK, EVERYWHERE = (
@@ -157,15 +157,15 @@ def test_waitds_own_listener_is_refused(
 ) -> None:
     if own:
         with pytest.raises(EgressRefused, match="own listener"):
-            Egress().judge_host(host, port, named, [listener])
+            EgressPolicy().judge_host(host, port, named, [listener])
     else:
-        Egress().judge_host(host, port, named, [listener])
+        EgressPolicy().judge_host(host, port, named, [listener])
 
 
 def test_a_listener_on_all_addresses_is_met_at_each_of_this_machines() -> None:
     mine = ip_address("10.0.0.7")
-    assert is_own(mine, 8795, [EVERYWHERE], lambda address: address == mine)
-    assert not is_own(ip_address("10.0.0.8"), 8795, [EVERYWHERE], lambda address: address == mine)
+    assert is_own_listener(mine, 8795, [EVERYWHERE], lambda address: address == mine)
+    assert not is_own_listener(ip_address("10.0.0.8"), 8795, [EVERYWHERE], lambda address: address == mine)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_a_listener_on_all_addresses_is_met_at_each_of_this_machines() -> None:
 )  # fmt: skip
 def test_an_entry_that_nobody_could_match_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="no network"):
-        entry_of(text)
+        parse_egress_rule(text)
 
 
 @pytest.mark.parametrize(
@@ -185,11 +185,11 @@ def test_a_loopback_listener_is_recognised(host: str, loopback: bool) -> None:
 
 
 def test_a_tunnelled_address_means_the_one_in_it() -> None:
-    assert meant(ip_address("2001:0:4136:e378:8000:63bf:3fff:fdd2")) == ip_address("192.0.2.45")
-    assert meant(ip_address("::1")) == ip_address("::1")
-    assert meant(ip_address("::")) == ip_address("::")
-    assert meant(ip_address("::2")) == ip_address("0.0.0.2")
-    assert meant(ip_address("::1:0:0")) == ip_address("::1:0:0")
+    assert unwrap_ipv4(ip_address("2001:0:4136:e378:8000:63bf:3fff:fdd2")) == ip_address("192.0.2.45")
+    assert unwrap_ipv4(ip_address("::1")) == ip_address("::1")
+    assert unwrap_ipv4(ip_address("::")) == ip_address("::")
+    assert unwrap_ipv4(ip_address("::2")) == ip_address("0.0.0.2")
+    assert unwrap_ipv4(ip_address("::1:0:0")) == ip_address("::1:0:0")
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_a_tunnelled_address_means_the_one_in_it() -> None:
 def test_an_ipv4_network_is_as_specific_as_the_one_that_it_is_mapped_to(
     allow: str, deny: str, passes: bool
 ) -> None:
-    rules = Egress.of([allow], [deny], private=False)
+    rules = EgressPolicy.of([allow], [deny], private=False)
     for host in ("10.0.0.1", "::ffff:10.0.0.1"):
         if passes:
             assert rules.judge_host(host, 80, SUBMITTER) is SUBMITTER
@@ -216,37 +216,37 @@ def test_an_ipv4_network_is_as_specific_as_the_one_that_it_is_mapped_to(
 
 
 def test_an_ipv4_network_is_more_specific_than_the_ipv6_one_of_its_tunnel() -> None:
-    rules = Egress.of(["10.0.0.0/24"], ["64:ff9b::/96"], private=False)
+    rules = EgressPolicy.of(["10.0.0.0/24"], ["64:ff9b::/96"], private=False)
     assert rules.judge_host("64:ff9b::a00:1", 80, SUBMITTER) is SUBMITTER
     with pytest.raises(EgressRefused, match="egress_deny"):
         rules.judge_host("64:ff9b::a00:101", 80, SUBMITTER)
 
 
 def test_an_address_has_at_most_four_parts_and_a_listener_elsewhere_hides_none() -> None:
-    assert literal("1.2.3.4.0") is None
+    assert parse_address("1.2.3.4.0") is None
     there = [ListenAddress(ip_address("10.0.0.1"), 80), ListenAddress(ip_address("10.0.0.1"), 8795)]
-    assert is_own(ip_address("10.0.0.1"), 8795, there)
+    assert is_own_listener(ip_address("10.0.0.1"), 8795, there)
 
 
 def test_an_entry_for_addresses_says_nothing_of_names() -> None:
     for rules in (
-        Egress.of(["10.0.0.0/8", "::/0"], [], private=False),
-        Egress.of([], ["10.0.0.0/8"], private=False),
+        EgressPolicy.of(["10.0.0.0/8", "::/0"], [], private=False),
+        EgressPolicy.of([], ["10.0.0.0/8"], private=False),
     ):
         assert rules.judge_host("jobs.example", 80, SUBMITTER) is SUBMITTER
 
 
 def test_of_a_name_that_is_allowed_and_denied_the_denial_counts() -> None:
     with pytest.raises(EgressRefused, match="names this host"):
-        Egress.of(["a.example"], ["a.example"], private=True).judge_host("a.example", 80, SUBMITTER)
+        EgressPolicy.of(["a.example"], ["a.example"], private=True).judge_host("a.example", 80, SUBMITTER)
 
 
 def test_the_widest_network_is_an_entry_too() -> None:
-    assert Egress.of(["::/0"], [], private=False).judge_host("fd00::1", 80, SUBMITTER) is SUBMITTER
+    assert EgressPolicy.of(["::/0"], [], private=False).judge_host("fd00::1", 80, SUBMITTER) is SUBMITTER
     with pytest.raises(EgressRefused, match="private networks"):
-        Egress.of([], [], private=False).judge_host("fd00::1", 80, SUBMITTER)
+        EgressPolicy.of([], [], private=False).judge_host("fd00::1", 80, SUBMITTER)
 
 
 def test_an_entry_may_be_written_as_in_a_url() -> None:
-    assert entry_of(" [FD00::1] ") == entry_of("fd00::1")
-    assert entry_of("Jobs.Example.") == entry_of("jobs.example")
+    assert parse_egress_rule(" [FD00::1] ") == parse_egress_rule("fd00::1")
+    assert parse_egress_rule("Jobs.Example.") == parse_egress_rule("jobs.example")

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from waitd.core.connections.auth import KINDS, Credentials, credentials_of
+from waitd.core.connections.auth import AUTH_TYPES, Credentials, build_credentials
 from waitd.core.connections.connection import Connection
-from waitd.core.connections.grants import DEFAULT_LIFETIME, MAX_LIFETIME, Grant, token_in
+from waitd.core.connections.grants import DEFAULT_LIFETIME, MAX_LIFETIME, TokenRequest, parse_token
 
 KEY = {"client_email": "sa@p.example", "private_key": "PEM", "private_key_id": "k1", "token_uri": "https://t.example/token"}  # fmt: skip
 
 
-def grant_of(**fields: Any) -> Grant:
-    grant = credentials_of(Connection("c", **{"host": "https://h.example/api", **fields})).grant
+def grant_of(**fields: Any) -> TokenRequest:
+    grant = build_credentials(Connection("c", **{"host": "https://h.example/api", **fields})).grant
     assert grant is not None
     return grant
 
@@ -27,7 +27,7 @@ def test_oauth2_asks_with_basic_authentication_by_default() -> None:
         "audience": "x",
     }
     grant = grant_of(login="id:1", password="s/1", extra=extra)
-    assert grant == Grant(
+    assert grant == TokenRequest(
         "https://idp.example/token",
         (("grant_type", "client_credentials"), ("scope", "a b"), ("audience", "x")),
         login=("id%3A1", "s%2F1"),
@@ -79,13 +79,13 @@ def test_airflows_token_says_itself_how_long_it_holds_and_is_renewed_at_four_fif
 ) -> None:
     grant = grant_of(conn_type="airflow", login="u", password="p")
     payload = urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
-    assert token_in(grant, {"access_token": f"e30.{payload}.c2ln"}).renew_after == renew_after
+    assert parse_token(grant, {"access_token": f"e30.{payload}.c2ln"}).renew_after == renew_after
 
 
 @pytest.mark.parametrize("value", ["t", "a.b", "a.!.c", "a.e30"])
 def test_a_token_of_airflows_that_is_no_jwt_holds_for_a_while(value: str) -> None:
     grant = grant_of(conn_type="airflow", login="u", password="p")
-    assert token_in(grant, {"access_token": value, "expires_in": 9}).lifetime == DEFAULT_LIFETIME
+    assert parse_token(grant, {"access_token": value, "expires_in": 9}).lifetime == DEFAULT_LIFETIME
 
 
 def test_google_is_asked_for_an_access_token_or_for_an_id_token() -> None:
@@ -134,7 +134,7 @@ def test_a_token_endpoints_certificate_is_checked_unless_it_is_the_connections_o
 )  # fmt: skip
 def test_what_cannot_be_asked_is_said_without_quoting_a_secret(extra: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint) as raised:
-        credentials_of(Connection("c", host="h", login="planted", password="planted", extra=extra))
+        build_credentials(Connection("c", host="h", login="planted", password="planted", extra=extra))
     assert "planted" not in str(raised.value)
 
 
@@ -152,7 +152,7 @@ def test_a_client_without_a_secret_is_refused() -> None:
     ],
 )  # fmt: skip
 def test_a_token_holds_as_long_as_its_endpoint_says(answer: dict[str, Any], lifetime: float) -> None:
-    token = token_in(Grant("https://h", ()), answer)
+    token = parse_token(TokenRequest("https://h", ()), answer)
     assert (token.value, token.lifetime) == ("t", lifetime)
     assert 0 < token.renew_after < lifetime
 
@@ -163,11 +163,11 @@ def test_a_token_holds_as_long_as_its_endpoint_says(answer: dict[str, Any], life
 )  # fmt: skip
 def test_an_answer_without_a_token_is_none(answer: Any) -> None:
     with pytest.raises(ValueError, match="access_token") as raised:
-        token_in(Grant("https://h", ()), answer)
+        parse_token(TokenRequest("https://h", ()), answer)
     assert "planted" not in str(raised.value)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", AUTH_TYPES)
 def test_nothing_made_of_a_connection_shows_its_secrets(kind: str) -> None:
     extra = {
         "auth_type": kind, "token": "planted", "header_name": "X-Key", "token_url": "/t", "client_secret": "planted",
@@ -175,7 +175,7 @@ def test_nothing_made_of_a_connection_shows_its_secrets(kind: str) -> None:
         "shared_access_key": "cGxhbnRlZA==",
     }  # fmt: skip
     connection = Connection("c", host="h", login="login", password="planted", extra=extra)
-    credentials = credentials_of(connection)
+    credentials = build_credentials(connection)
     assert isinstance(credentials, Credentials)
     assert "planted" not in repr(credentials) + str(credentials)
     assert "planted" not in repr(credentials.grant) + repr(credentials.signing) + repr(credentials.shared_key)

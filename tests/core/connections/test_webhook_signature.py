@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
-from waitd.core.connections.webhook_signature import signature, signing_keys
+from waitd.core.connections.webhook_signature import parse_webhook_secrets, sign_webhook
 
 
 def test_the_standards_own_example() -> None:
-    keys = signing_keys("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
-    signed = signature(keys, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}')
+    keys = parse_webhook_secrets("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    signed = sign_webhook(keys, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}')
     assert signed == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
@@ -24,15 +24,15 @@ def test_any_standard_verifier_agrees(key: bytes, message_id: str, body: str) ->
     headers = {
         "webhook-id": message_id,
         "webhook-timestamp": str(now),
-        "webhook-signature": signature(signing_keys(secret), message_id, now, body.encode()),
+        "webhook-signature": sign_webhook(parse_webhook_secrets(secret), message_id, now, body.encode()),
     }
     Webhook(secret).verify(body.encode(), headers, json_parse=False)
 
 
 def test_secrets_are_separated_by_space_and_sign_in_order() -> None:
-    keys = signing_keys(" whsec_YQ== raw\twhsec_Yg ")
+    keys = parse_webhook_secrets(" whsec_YQ== raw\twhsec_Yg ")
     assert keys == (b"a", b"raw", b"b")
-    assert signature(keys, "m", 1, b"x").split() == [signature([key], "m", 1, b"x") for key in keys]
+    assert sign_webhook(keys, "m", 1, b"x").split() == [sign_webhook([key], "m", 1, b"x") for key in keys]
 
 
 @pytest.mark.parametrize(
@@ -40,5 +40,5 @@ def test_secrets_are_separated_by_space_and_sign_in_order() -> None:
 )
 def test_a_malformed_secret_is_refused_and_not_quoted(secrets: str) -> None:
     with pytest.raises(ValueError, match="webhook secret") as raised:
-        signing_keys(secrets)
+        parse_webhook_secrets(secrets)
     assert "plan-ted1---" not in str(raised.value)

@@ -4,15 +4,15 @@ import random
 
 import pytest
 
-from waitd.core.costs.attribution import IDLE, Attribution, solved
+from waitd.core.costs.attribution import IDLE, CpuAttribution, solve
 
 GUESSES = {"poke http": 120e-6, "poke s3_key": 120e-6, "accepted": 100e-6, IDLE: 0.002}
 TRUE = {"poke http": 90e-6, "poke s3_key": 300e-6, "accepted": 60e-6, IDLE: 0.01}
 
 
-def learned(loads: list[dict[str, float]], true: dict[str, float], *, noise: float = 0.0) -> Attribution:
+def learned(loads: list[dict[str, float]], true: dict[str, float], *, noise: float = 0.0) -> CpuAttribution:
     chance = random.Random(1)
-    attribution = Attribution(GUESSES, remembered=3600)
+    attribution = CpuAttribution(GUESSES, remembered=3600)
     for load in loads:
         cpu = sum(true[name] * times for name, times in load.items()) + true[IDLE]
         attribution.learn(load, 1.0, cpu * (1 + noise * chance.gauss(0, 1)))
@@ -57,7 +57,7 @@ def test_an_idle_process_teaches_nothing_about_pokes() -> None:
 
 def test_nothing_costs_less_than_nothing() -> None:
     """The more submits, the less CPU: an accident of the samples, not a saving."""
-    attribution = Attribution(GUESSES, remembered=3600)
+    attribution = CpuAttribution(GUESSES, remembered=3600)
     for n in range(200):
         accepted = 1000.0 * (n % 2)
         attribution.learn({"poke http": 1000.0, "accepted": accepted}, 1.0, 0.2 - accepted * 1e-4)
@@ -66,7 +66,7 @@ def test_nothing_costs_less_than_nothing() -> None:
 
 
 def test_what_was_long_ago_is_forgotten() -> None:
-    attribution = Attribution(GUESSES, remembered=100)
+    attribution = CpuAttribution(GUESSES, remembered=100)
     for cost in (90e-6, 200e-6):
         for load in varied(1000):
             attribution.learn(load, 1.0, load["poke http"] * cost + 0.01)
@@ -74,6 +74,6 @@ def test_what_was_long_ago_is_forgotten() -> None:
 
 
 def test_equations_are_solved() -> None:
-    assert solved([[4.0, 1.0, 0.5], [1.0, 3.0, 1.0], [0.5, 1.0, 5.0]], [5.5, 5.0, 6.5]) == pytest.approx(
+    assert solve([[4.0, 1.0, 0.5], [1.0, 3.0, 1.0], [0.5, 1.0, 5.0]], [5.5, 5.0, 6.5]) == pytest.approx(
         [1, 1, 1]
     )

@@ -9,21 +9,21 @@ import pytest
 from waitd.core.costs.model import (
     GIB,
     HOUR,
-    Constants,
-    CostCase,
-    Measured,
-    Mode,
+    CostConstants,
+    CostMode,
+    ExampleWait,
+    MeasuredUsage,
     Prices,
     ResourceUsage,
+    SlotSpan,
     WaitingTotals,
-    WaitSpan,
     break_even_duration,
     break_even_poke_interval,
+    resource_usage,
     slots_over_time,
-    usage,
 )
 
-CONSTANTS = Constants(
+CONSTANTS = CostConstants(
     task_cpu_seconds=0.5,
     defer_cpu_seconds=0.1,
     callback_cpu_seconds=0.01,
@@ -44,32 +44,32 @@ LIBRARY = 0.1
 def wait(
     *sinks: dict[str, str], kind: str = "http", seconds: float = 600.0, pokes: int = 11
 ) -> WaitingTotals:
-    return WaitingTotals.of(kind, sinks, seconds=seconds, pokes=pokes, measured=Measured(0.05, 7000.0))
+    return WaitingTotals.of(kind, sinks, seconds=seconds, pokes=pokes, measured=MeasuredUsage(0.05, 7000.0))
 
 
 def test_a_held_slot_is_held_for_the_whole_wait_and_its_own_start() -> None:
-    used = usage(Mode.POKE, wait(), CONSTANTS)
+    used = resource_usage(CostMode.POKE, wait(), CONSTANTS)
     assert (used.slot_seconds, used.memory_byte_seconds) == (602.0, 60_200.0)
     assert used.cpu_seconds == pytest.approx(0.5 + LIBRARY)
-    assert usage(Mode.POKE, wait(kind="airbyte.job"), CONSTANTS).cpu_seconds == 0.5
+    assert resource_usage(CostMode.POKE, wait(kind="airbyte.job"), CONSTANTS).cpu_seconds == 0.5
 
 
 def test_a_rescheduled_one_runs_for_each_poke_at_the_price_of_its_kind() -> None:
-    used = usage(Mode.RESCHEDULE, wait(), CONSTANTS)
+    used = resource_usage(CostMode.RESCHEDULE, wait(), CONSTANTS)
     assert (used.slot_seconds, used.memory_byte_seconds) == (22.0, 2200.0)
     assert used.cpu_seconds == pytest.approx(3.3)
-    other = usage(Mode.RESCHEDULE, wait(kind="airbyte.job"), CONSTANTS)
+    other = resource_usage(CostMode.RESCHEDULE, wait(kind="airbyte.job"), CONSTANTS)
     assert other.cpu_seconds == pytest.approx(2.2)
 
 
 def test_a_deferred_one_runs_twice_and_has_its_share_of_a_full_triggerer() -> None:
-    used = usage(Mode.DEFER, wait(), CONSTANTS)
+    used = resource_usage(CostMode.DEFER, wait(), CONSTANTS)
     assert used.slot_seconds == 4.0
     assert used.cpu_seconds == pytest.approx(0.1 + LIBRARY + 0.5 + 11 * 0.001)
     assert used.memory_byte_seconds == pytest.approx(4 * 100 + 600 * (5 + 1000 / 500))
-    assert usage(Mode.DEFER, wait(kind="s3_key"), CONSTANTS).memory_byte_seconds == pytest.approx(
-        400 + 600 * 52
-    )
+    assert resource_usage(
+        CostMode.DEFER, wait(kind="s3_key"), CONSTANTS
+    ).memory_byte_seconds == pytest.approx(400 + 600 * 52)
 
 
 @pytest.mark.parametrize(
@@ -88,20 +88,20 @@ def test_a_deferred_one_runs_twice_and_has_its_share_of_a_full_triggerer() -> No
 def test_here_it_is_what_was_measured_and_the_runs_that_the_callback_needs(
     sinks: tuple[dict[str, str], ...], slot_seconds: float, cpu_seconds: float
 ) -> None:
-    used = usage(Mode.WAITD, wait(*sinks), CONSTANTS)
+    used = resource_usage(CostMode.WAITD, wait(*sinks), CONSTANTS)
     assert used.slot_seconds == slot_seconds
     assert used.cpu_seconds == pytest.approx(cpu_seconds)
     assert used.memory_byte_seconds == pytest.approx(7000 + slot_seconds * 100)
 
 
-@pytest.mark.parametrize("mode", Mode)
-def test_many_waits_cost_what_each_of_them_costs(mode: Mode) -> None:
+@pytest.mark.parametrize("mode", CostMode)
+def test_many_waits_cost_what_each_of_them_costs(mode: CostMode) -> None:
     waits = [wait(seconds=n * 10.0, pokes=n) for n in range(1, 30)] + [wait(AIRFLOW, seconds=5.0)]
     total = waits[0]
     for one in waits[1:]:
         total = total.plus(one)
-    alone = sum((usage(mode, one, CONSTANTS) for one in waits), ResourceUsage())
-    together = usage(mode, total, CONSTANTS)
+    alone = sum((resource_usage(mode, one, CONSTANTS) for one in waits), ResourceUsage())
+    together = resource_usage(mode, total, CONSTANTS)
     assert together.slot_seconds == pytest.approx(alone.slot_seconds)
     assert together.cpu_seconds == pytest.approx(alone.cpu_seconds)
     assert together.memory_byte_seconds == pytest.approx(alone.memory_byte_seconds)
@@ -119,35 +119,39 @@ def test_a_clock_that_went_back_makes_no_negative_cost() -> None:
 def test_rescheduling_pays_off_where_a_poke_costs_no_more_than_the_slot_between_two() -> None:
     prices = Prices(0.0, 1.0, 1.0, "EUR")
     interval = break_even_poke_interval("http", CONSTANTS, prices)
-    held = usage(Mode.POKE, WaitingTotals("http", seconds=interval), CONSTANTS).money(prices)
-    assert usage(Mode.RESCHEDULE, WaitingTotals("http", pokes=1), CONSTANTS).money(prices) == pytest.approx(
-        held
-    )
+    held = resource_usage(CostMode.POKE, WaitingTotals("http", seconds=interval), CONSTANTS).money(prices)
+    assert resource_usage(CostMode.RESCHEDULE, WaitingTotals("http", pokes=1), CONSTANTS).money(
+        prices
+    ) == pytest.approx(held)
     assert break_even_poke_interval("http", CONSTANTS, PRICES) == inf, "a slot that costs nothing is held"
 
 
-@pytest.mark.parametrize("mode", [Mode.RESCHEDULE, Mode.DEFER, Mode.WAITD])
-def test_at_its_break_even_a_mode_costs_what_a_held_slot_costs(mode: Mode) -> None:
+@pytest.mark.parametrize("mode", [CostMode.RESCHEDULE, CostMode.DEFER, CostMode.WAITD])
+def test_at_its_break_even_a_mode_costs_what_a_held_slot_costs(mode: CostMode) -> None:
     prices = Prices(1.0, 1.0, 0.0, "EUR")
-    case = CostCase("http", poke_interval=30.0, poke_cpu_seconds=0.0001, wait_bytes=1200)
+    case = ExampleWait("http", poke_interval=30.0, poke_cpu_seconds=0.0001, wait_bytes=1200)
     seconds = break_even_duration(mode, case, CONSTANTS, prices)
-    if mode is Mode.RESCHEDULE:
+    if mode is CostMode.RESCHEDULE:
         assert seconds == 0.0, "a run's own seconds are shorter than the interval from the first on"
         return
     assert 0 < seconds < 60
-    there, held = (usage(m, case.lasting(seconds), CONSTANTS).money(prices) for m in (mode, Mode.POKE))
+    there, held = (
+        resource_usage(m, case.lasting(seconds), CONSTANTS).money(prices) for m in (mode, CostMode.POKE)
+    )
     assert there == pytest.approx(held)
     longer = case.lasting(seconds + 1)
-    assert usage(mode, longer, CONSTANTS).money(prices) < usage(Mode.POKE, longer, CONSTANTS).money(prices)
+    assert resource_usage(mode, longer, CONSTANTS).money(prices) < resource_usage(
+        CostMode.POKE, longer, CONSTANTS
+    ).money(prices)
 
 
 def test_a_mode_that_costs_more_each_second_never_pays_off() -> None:
     dear = replace(CONSTANTS, reschedule_cpu_seconds={"default": 1e6})
-    case = CostCase("http", 30.0, 0.0001, 1200)
-    assert break_even_duration(Mode.RESCHEDULE, case, dear, Prices(1.0, 1.0, 0.0, "EUR")) == inf
+    case = ExampleWait("http", 30.0, 0.0001, 1200)
+    assert break_even_duration(CostMode.RESCHEDULE, case, dear, Prices(1.0, 1.0, 0.0, "EUR")) == inf
 
 
-def brute_force(spans: list[WaitSpan], edges: list[float], mode: Mode) -> list[float]:
+def brute_force(spans: list[SlotSpan], edges: list[float], mode: CostMode) -> list[float]:
     """What each step holds, by adding every wait's share of it."""
     held = []
     for low, high in pairwise(edges):
@@ -163,18 +167,18 @@ def brute_force(spans: list[WaitSpan], edges: list[float], mode: Mode) -> list[f
 
 @pytest.mark.parametrize("first", [0.0, 1000.0])
 def test_slots_over_time_are_each_waits_share_of_each_step(first: float) -> None:
-    def span(start: float, end: float, slot_seconds: float) -> WaitSpan:
-        held = {mode: slot_seconds * (n + 1) for n, mode in enumerate(Mode)}
-        return WaitSpan(first + start, first + end, held)
+    def span(start: float, end: float, slot_seconds: float) -> SlotSpan:
+        held = {mode: slot_seconds * (n + 1) for n, mode in enumerate(CostMode)}
+        return SlotSpan(first + start, first + end, held)
 
     spans = [span(-9, -1, 8), span(100, 120, 20), span(3, 47, 44), span(10, 20, 5), span(0, 100, 200)]
     spans += [span(-50, 30, 80), span(95, 300, 205), span(12.5, 13.5, 1), span(40, 40.25, 3)]
     edges = [first + n * 10.0 for n in range(11)]
     slots = slots_over_time(spans, edges)
-    for mode in Mode:
+    for mode in CostMode:
         assert slots[mode] == pytest.approx(brute_force(spans, edges, mode))
 
 
 def test_a_wait_of_no_duration_still_holds_its_slot() -> None:
-    slots = slots_over_time([WaitSpan(5.0, 5.0, dict.fromkeys(Mode, 2.0))], [0.0, 10.0])
-    assert slots[Mode.POKE] == [pytest.approx(0.2)]
+    slots = slots_over_time([SlotSpan(5.0, 5.0, dict.fromkeys(CostMode, 2.0))], [0.0, 10.0])
+    assert slots[CostMode.POKE] == [pytest.approx(0.2)]

@@ -7,40 +7,40 @@ from waitd.core.http.answer import (
     AnswerFacts,
     CredentialsRefused,
     Decision,
-    Judged,
-    asked,
-    phrase,
-    verdict_of,
+    Evaluation,
+    condition_applies,
+    http_verdict,
+    status_phrase,
 )
-from waitd.core.http.retry_after import LONGEST, parse_retry_after
+from waitd.core.http.retry_after import LONGEST_RETRY_AFTER, parse_retry_after
 from waitd.core.waits.verdict import MESSAGE_LIMIT, Failure, Pending, Success, Unreachable, Verdict
 
 ELSEWHERE = "https://login.example"
 
 
 def said(
-    status: int, judged: Judged = UNDECIDED, *allowlist: int, **facts: object
+    status: int, judged: Evaluation = UNDECIDED, *allowlist: int, **facts: object
 ) -> Verdict | CredentialsRefused:
-    return verdict_of(AnswerFacts(status, **facts), judged, frozenset(allowlist))  # type: ignore[arg-type]
+    return http_verdict(AnswerFacts(status, **facts), judged, frozenset(allowlist))  # type: ignore[arg-type]
 
 
 def test_a_decided_condition_comes_before_everything_else() -> None:
     for status in (200, 302, 401, 404, 503):
         for decision, kind in ((Decision.SUCCESS, Success), (Decision.FAILURE, Failure)):
-            verdict = said(status, Judged(decision, payload=7), status, elsewhere=ELSEWHERE, loop=True)
+            verdict = said(status, Evaluation(decision, payload=7), status, elsewhere=ELSEWHERE, loop=True)
             assert isinstance(verdict, kind)
             assert verdict.payload == 7
 
 
 def test_a_failure_by_condition_is_the_jobs_own_and_cannot_be_silenced() -> None:
-    verdict = said(200, Judged(Decision.FAILURE))
+    verdict = said(200, Evaluation(Decision.FAILURE))
     assert isinstance(verdict, Failure)
     assert not verdict.silenceable
 
 
 def test_an_omitted_result_is_the_reason_of_the_outcome() -> None:
     for decision in Decision:
-        verdict = said(200, Judged(decision, omitted=True))
+        verdict = said(200, Evaluation(decision, omitted=True))
         assert not isinstance(verdict, CredentialsRefused)
         assert verdict.reason == "result_omitted"
 
@@ -82,21 +82,23 @@ def test_common_answers_share_one_verdict() -> None:
 
 
 def test_a_pending_message_is_kept_within_its_limit() -> None:
-    verdict = said(200, Judged(message="x" * 1000))
+    verdict = said(200, Evaluation(message="x" * 1000))
     assert isinstance(verdict, Pending)
     assert len(verdict.message) == MESSAGE_LIMIT
 
 
 def test_a_condition_without_status_is_asked_about_a_2xx_only() -> None:
     assert [
-        status for status in (100, 199, 200, 299, 300, 404, 500) if asked(status, names_status=False)
+        status
+        for status in (100, 199, 200, 299, 300, 404, 500)
+        if condition_applies(status, names_status=False)
     ] == [200, 299]
-    assert all(asked(status, names_status=True) for status in (100, 302, 404, 500))
+    assert all(condition_applies(status, names_status=True) for status in (100, 302, 404, 500))
 
 
 def test_a_status_is_called_by_its_name_where_it_has_one() -> None:
-    assert phrase(404) == "HTTP 404 Not Found"
-    assert phrase(799) == "HTTP 799"
+    assert status_phrase(404) == "HTTP 404 Not Found"
+    assert status_phrase(799) == "HTTP 799"
 
 
 DATE = "Fri, 31 Dec 1999 23:59:00 GMT"
@@ -108,7 +110,7 @@ DATE = "Fri, 31 Dec 1999 23:59:00 GMT"
         (None, None, None),
         ("7", None, 7.0),
         (" 7 ", None, 7.0),
-        ("9" * 400, None, LONGEST),
+        ("9" * 400, None, LONGEST_RETRY_AFTER),
         ("-7", None, None),
         ("7.5", None, None),
         ("\u0667", None, None),
@@ -117,7 +119,7 @@ DATE = "Fri, 31 Dec 1999 23:59:00 GMT"
         ("Fri, 31 Dec 1999 23:58:59 GMT", DATE, 0.0),
         ("Thu, 01 Jan 1970 00:01:40 GMT", None, 60.0),
         ("Thu, 01 Jan 1970 00:01:40 GMT", "garbage", 60.0),
-        ("Fri, 31 Dec 9999 23:59:59 GMT", DATE, LONGEST),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", DATE, LONGEST_RETRY_AFTER),
     ],
 )
 def test_retry_after_is_read_in_both_forms(

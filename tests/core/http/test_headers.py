@@ -1,7 +1,7 @@
 import pytest
 
 from waitd.core.errors import Problem
-from waitd.core.http.headers import FRAMING_HEADERS, MAX_HEADERS, refused_headers
+from waitd.core.http.headers import FRAMING_HEADERS, MAX_HEADERS, header_problems
 
 PATTERNS = ("authorization", "x-api-key", "*-token", "*-secret")
 
@@ -13,7 +13,7 @@ def test_ordinary_headers_are_let_through() -> None:
         "traceparent": "00-ab-cd-01",
         "X-Tokens": "3",
     }
-    assert refused_headers(headers, PATTERNS) == []
+    assert header_problems(headers, PATTERNS) == []
 
 
 @pytest.mark.parametrize(
@@ -29,20 +29,20 @@ def test_ordinary_headers_are_let_through() -> None:
     ],
 )
 def test_secrets_are_refused_and_point_at_a_connection(name: str) -> None:
-    [problem] = refused_headers({name: "planted"}, PATTERNS)
+    [problem] = header_problems({name: "planted"}, PATTERNS)
     assert problem.pointer == "/" + name
     assert "conn_id" in problem.detail
     assert "planted" not in problem.detail
 
 
 def test_patterns_are_the_operators() -> None:
-    assert refused_headers({"Authorization": "x"}, ()) == []
-    assert [problem.pointer for problem in refused_headers({"X-Pin": "x"}, ("X-P*",))] == ["/X-Pin"]
+    assert header_problems({"Authorization": "x"}, ()) == []
+    assert [problem.pointer for problem in header_problems({"X-Pin": "x"}, ("X-P*",))] == ["/X-Pin"]
 
 
 @pytest.mark.parametrize("name", sorted(FRAMING_HEADERS))
 def test_framing_belongs_to_the_client(name: str) -> None:
-    [problem] = refused_headers({name.title(): "x"}, ())
+    [problem] = header_problems({name.title(): "x"}, ())
     assert "belongs to the HTTP client" in problem.detail
 
 
@@ -50,28 +50,28 @@ def test_framing_belongs_to_the_client(name: str) -> None:
     "name", ["", " ", "X A", "X:A", "X\r\nA", "X\x00", "Ünicode", "X\ud800", "(x)", "a,b"]
 )
 def test_a_name_is_a_token(name: str) -> None:
-    [problem] = refused_headers({name: "x"}, ())
+    [problem] = header_problems({name: "x"}, ())
     assert "header name" in problem.detail
 
 
 @pytest.mark.parametrize("value", ["a\r\nX-B: c", "a\n", "\x00", "\x7f", "\x85", "\u2028", "\ud800"])
 def test_a_value_has_no_control_characters(value: str) -> None:
-    assert refused_headers({"X": value}, ()) == [
+    assert header_problems({"X": value}, ()) == [
         Problem("/X", "control characters are not allowed in a header")
     ]
 
 
 def test_pointers_are_escaped() -> None:
-    assert [problem.pointer for problem in refused_headers({"a/b~c": "x"}, ())] == ["/a~1b~0c"]
+    assert [problem.pointer for problem in header_problems({"a/b~c": "x"}, ())] == ["/a~1b~0c"]
 
 
 def test_every_problem_is_told_at_once() -> None:
     headers = {"Host": "x", "Authorization": "x", "X": "ok"}
-    assert [problem.pointer for problem in refused_headers(headers, PATTERNS)] == ["/Host", "/Authorization"]
+    assert [problem.pointer for problem in header_problems(headers, PATTERNS)] == ["/Host", "/Authorization"]
 
 
 def test_there_is_an_end_to_headers() -> None:
-    assert refused_headers({f"X-{i}": "" for i in range(MAX_HEADERS)}, ()) == []
+    assert header_problems({f"X-{i}": "" for i in range(MAX_HEADERS)}, ()) == []
     assert [
-        problem.pointer for problem in refused_headers({f"X-{i}": "" for i in range(MAX_HEADERS + 1)}, ())
+        problem.pointer for problem in header_problems({f"X-{i}": "" for i in range(MAX_HEADERS + 1)}, ())
     ] == [""]

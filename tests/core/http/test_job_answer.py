@@ -2,59 +2,59 @@
 
 import pytest
 
-from waitd.core.http.answer import AnswerFacts, CredentialsRefused, Decision, Judged
-from waitd.core.http.job_answer import Means, job_verdict, said_of_state
+from waitd.core.http.answer import AnswerFacts, CredentialsRefused, Decision, Evaluation
+from waitd.core.http.job_answer import JobAnswerKind, job_verdict, state_message
 from waitd.core.waits.verdict import MESSAGE_LIMIT, Failure, Pending, Success, Unreachable, Verdict
 
-ROWS: list[tuple[AnswerFacts, Judged, Verdict | CredentialsRefused]] = [
-    (AnswerFacts(200), Judged(Decision.SUCCESS, "done", {"rows": 3}), Success({"rows": 3}, "success", "done")),
-    (AnswerFacts(200), Judged(Decision.FAILURE, "why"), Failure("failure", "why")),
-    (AnswerFacts(422), Judged(Decision.FAILURE, "why"), Failure("failure", "why")),
-    (AnswerFacts(200), Judged(means=Means.RUNNING, message="busy"), Pending("running", "busy")),
-    (AnswerFacts(200), Judged(means=Means.UNKNOWN, message="odd"), Pending("unknown_state", "odd")),
+ROWS: list[tuple[AnswerFacts, Evaluation, Verdict | CredentialsRefused]] = [
+    (AnswerFacts(200), Evaluation(Decision.SUCCESS, "done", {"rows": 3}), Success({"rows": 3}, "success", "done")),
+    (AnswerFacts(200), Evaluation(Decision.FAILURE, "why"), Failure("failure", "why")),
+    (AnswerFacts(422), Evaluation(Decision.FAILURE, "why"), Failure("failure", "why")),
+    (AnswerFacts(200), Evaluation(means=JobAnswerKind.RUNNING, message="busy"), Pending("running", "busy")),
+    (AnswerFacts(200), Evaluation(means=JobAnswerKind.UNKNOWN, message="odd"), Pending("unknown_state", "odd")),
     (
         AnswerFacts(200),
-        Judged(means=Means.MALFORMED),
+        Evaluation(means=JobAnswerKind.MALFORMED),
         Unreachable("malformed_answer", "HTTP 200 OK, and the answer does not say the job's state."),
     ),
     (
         AnswerFacts(204),
-        Judged(means=Means.MALFORMED, note="No such key"),
+        Evaluation(means=JobAnswerKind.MALFORMED, note="No such key"),
         Unreachable("malformed_answer", "HTTP 204 No Content, and the answer does not say the job's state: No such key"),
     ),
-    (AnswerFacts(400, 7.0), Judged(means=Means.NOT_NOW), Unreachable("throttled", "HTTP 400 Bad Request", 7.0)),
+    (AnswerFacts(400, 7.0), Evaluation(means=JobAnswerKind.NOT_NOW), Unreachable("throttled", "HTTP 400 Bad Request", 7.0)),
     (
         AnswerFacts(400),
-        Judged(means=Means.UNAUTHORIZED, message="expired"),
+        Evaluation(means=JobAnswerKind.UNAUTHORIZED, message="expired"),
         CredentialsRefused(Failure("http_400", "expired", silenceable=True)),
     ),
     (
         AnswerFacts(404),
-        Judged(),
+        Evaluation(),
         Failure("not_found", "It is not there. HTTP 404 Not Found", silenceable=True),
     ),
     (
         AnswerFacts(200),
-        Judged(means=Means.NOT_FOUND, message="no driver"),
+        Evaluation(means=JobAnswerKind.NOT_FOUND, message="no driver"),
         Failure("not_found", "It is not there. no driver", silenceable=True),
     ),
-    (AnswerFacts(401), Judged(), CredentialsRefused(Failure("http_401", "HTTP 401 Unauthorized", silenceable=True))),
-    (AnswerFacts(403), Judged(message="no"), Failure("http_403", "no", silenceable=True)),
-    (AnswerFacts(503, 3.0), Judged(), Unreachable("http_503", "HTTP 503 Service Unavailable", 3.0)),
+    (AnswerFacts(401), Evaluation(), CredentialsRefused(Failure("http_401", "HTTP 401 Unauthorized", silenceable=True))),
+    (AnswerFacts(403), Evaluation(message="no"), Failure("http_403", "no", silenceable=True)),
+    (AnswerFacts(503, 3.0), Evaluation(), Unreachable("http_503", "HTTP 503 Service Unavailable", 3.0)),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("answered", "judged", "verdict"), ROWS)
-def test_each_row(answered: AnswerFacts, judged: Judged, verdict: Verdict | CredentialsRefused) -> None:
+def test_each_row(answered: AnswerFacts, judged: Evaluation, verdict: Verdict | CredentialsRefused) -> None:
     assert job_verdict(answered, judged) == verdict
 
 
 def test_no_message_is_longer_than_what_is_kept() -> None:
     long = "x" * 1000
-    for means in Means:
-        found = job_verdict(AnswerFacts(400), Judged(means=means, message=long, note=long))
-        if means not in {Means.NOT_NOW, Means.UNAUTHORIZED}:
+    for means in JobAnswerKind:
+        found = job_verdict(AnswerFacts(400), Evaluation(means=means, message=long, note=long))
+        if means not in {JobAnswerKind.NOT_NOW, JobAnswerKind.UNAUTHORIZED}:
             assert not isinstance(found, CredentialsRefused)
             assert len(found.message) <= MESSAGE_LIMIT
-    assert said_of_state("") == "The state is empty."
-    assert len(said_of_state(long)) == MESSAGE_LIMIT
+    assert state_message("") == "The state is empty."
+    assert len(state_message(long)) == MESSAGE_LIMIT

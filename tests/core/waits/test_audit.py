@@ -1,13 +1,13 @@
 """The lines of the audit."""
 
 from waitd.core.auth.principal import Principal, Role
-from waitd.core.waits.audit import AuditEntry, Caller, change
+from waitd.core.waits.audit import AuditEntry, Caller, build_audit_entry
 
 
 def test_a_line_says_who_from_where_and_what() -> None:
     caller = Caller(Principal("key:k1", Role.OPERATOR, "team_a"), "192.0.2.7")
-    assert change(caller, 1000.0, "poke", "01a1") == AuditEntry(
+    assert build_audit_entry(caller, 1000.0, "poke", "01a1") == AuditEntry(
         *(1000.0, "key:k1", "operator", "team_a", "192.0.2.7"), "poke", "01a1", 1, "done"
     )
-    many = change(caller, 1000.0, "redeliver", None, subjects=3, result="conflict")
+    many = build_audit_entry(caller, 1000.0, "redeliver", None, subjects=3, result="conflict")
     assert (many.subject, many.subjects, many.result) == (None, 3, "conflict")

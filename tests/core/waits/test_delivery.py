@@ -5,13 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from waitd.core.waits.delivery import (
-    RETRY_AFTER_MAX,
+    MAX_SINK_RETRY_AFTER,
     RETRY_DELAYS,
     AfterAttempt,
     Delivered,
-    DeliveryImpossible,
+    DeliveryFailed,
     DeliveryPostponed,
-    DeliveryRefused,
+    DeliveryRejected,
     DeliveryState,
     Receipt,
     after_attempt,
@@ -28,19 +28,19 @@ def test_the_first_attempt_is_at_once() -> None:
 
 def test_a_taken_event_is_delivered_and_a_gone_destination_is_dead() -> None:
     assert after_attempt(1, Delivered(), NOW, 0.5).state is DeliveryState.DELIVERED
-    gone = after_attempt(1, DeliveryImpossible("410"), NOW, 0.5)
+    gone = after_attempt(1, DeliveryRejected("410"), NOW, 0.5)
     assert (gone.state, gone.last_error, gone.next_attempt_at) == (DeliveryState.DEAD, "410", None)
 
 
 def test_a_refused_event_climbs_the_ladder_and_dies_at_its_end() -> None:
     pauses = []
     for attempt in range(1, len(RETRY_DELAYS)):
-        after = after_attempt(attempt, DeliveryRefused("500"), NOW, 0.5)
+        after = after_attempt(attempt, DeliveryFailed("500"), NOW, 0.5)
         assert after.state is DeliveryState.QUEUED
         assert after.next_attempt_at is not None
         pauses.append(after.next_attempt_at - NOW)
     assert pauses == pytest.approx(RETRY_DELAYS[1:])
-    assert after_attempt(len(RETRY_DELAYS), DeliveryRefused("500"), NOW, 0.5).state is DeliveryState.DEAD
+    assert after_attempt(len(RETRY_DELAYS), DeliveryFailed("500"), NOW, 0.5).state is DeliveryState.DEAD
 
 
 @given(st.integers(1, 20), st.floats(0, 1e5))
@@ -54,18 +54,18 @@ def test_an_attempt_that_came_too_early_costs_no_rung(attempt: int, pause: float
 def test_a_pause_is_within_a_fifth_of_its_rung_or_what_the_destination_asked_for(
     attempt: int, jitter: float, asked: float
 ) -> None:
-    plain = after_attempt(attempt, DeliveryRefused("500"), NOW, jitter)
-    polite = after_attempt(attempt, DeliveryRefused("429", asked), NOW, jitter)
+    plain = after_attempt(attempt, DeliveryFailed("500"), NOW, jitter)
+    polite = after_attempt(attempt, DeliveryFailed("429", asked), NOW, jitter)
     assert plain.next_attempt_at is not None
     assert polite.next_attempt_at is not None
     delay = RETRY_DELAYS[attempt]
     assert delay * 0.8 - 1e-3 <= plain.next_attempt_at - NOW <= delay * 1.2 + 1e-3
-    assert polite.next_attempt_at - NOW >= min(asked, RETRY_AFTER_MAX) - 1e-3
+    assert polite.next_attempt_at - NOW >= min(asked, MAX_SINK_RETRY_AFTER) - 1e-3
 
 
 @given(
     st.lists(
-        st.sampled_from([DeliveryRefused("no"), Delivered(), DeliveryImpossible("no")]),
+        st.sampled_from([DeliveryFailed("no"), Delivered(), DeliveryRejected("no")]),
         min_size=10,
         max_size=12,
     )
@@ -81,13 +81,13 @@ def test_every_delivery_ends_delivered_or_dead(receipts: list[Receipt]) -> None:
 def test_what_is_stored_after_an_attempt() -> None:
     assert first_attempt_at(NOW, ()) == NOW
     assert after_attempt(3, Delivered(), NOW, 0.5) == AfterAttempt(DeliveryState.DELIVERED, 3, None, None)
-    assert after_attempt(3, DeliveryImpossible("410"), NOW, 0.5) == AfterAttempt(
+    assert after_attempt(3, DeliveryRejected("410"), NOW, 0.5) == AfterAttempt(
         DeliveryState.DEAD, 3, None, "410"
     )
-    last = after_attempt(len(RETRY_DELAYS), DeliveryRefused("500"), NOW, 0.5)
+    last = after_attempt(len(RETRY_DELAYS), DeliveryFailed("500"), NOW, 0.5)
     assert last == AfterAttempt(DeliveryState.DEAD, len(RETRY_DELAYS), None, "500")
-    again = after_attempt(1, DeliveryRefused("429", 50.0), NOW, 0.5, retry_delays=(0.0, 0.25))
+    again = after_attempt(1, DeliveryFailed("429", 50.0), NOW, 0.5, retry_delays=(0.0, 0.25))
     assert again == AfterAttempt(DeliveryState.QUEUED, 1, NOW + 50, "429")
     for asked in (None, -1.0, 0.0):
-        soon = after_attempt(1, DeliveryRefused("500", asked), NOW, 0.5, retry_delays=(0.0, 0.25))
+        soon = after_attempt(1, DeliveryFailed("500", asked), NOW, 0.5, retry_delays=(0.0, 0.25))
         assert soon == AfterAttempt(DeliveryState.QUEUED, 1, NOW + 0.25, "500")

@@ -1,6 +1,6 @@
 """The envelope of an outcome."""
 
-from waitd.core.waits.event import event_of, rfc3339
+from waitd.core.waits.event import build_event, rfc3339
 from waitd.core.waits.wait import Outcome, WaitId, WaitSpec, WaitState
 
 
@@ -10,7 +10,7 @@ def test_times_are_rfc3339_in_utc_with_milliseconds() -> None:
 
 def test_the_event_is_a_cloudevent_under_the_waits_id() -> None:
     spec = WaitSpec("http", {}, 10, 60, soft_fail=True, labels={"dag_id": "d"})
-    event = event_of(
+    event = build_event(
         WaitId("0190"),
         "default",
         spec,

@@ -14,15 +14,15 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from waitd.core.waits.delivery import (
     RETRY_DELAYS,
     Delivered,
-    DeliveryImpossible,
-    DeliveryRefused,
+    DeliveryFailed,
+    DeliveryRejected,
     DeliveryState,
     Receipt,
     after_attempt,
     first_attempt_at,
 )
 from waitd.core.waits.schedule import Pacing
-from waitd.core.waits.step import Finish, cancelled, step
+from waitd.core.waits.step import Finish, cancelled_outcome, step
 from waitd.core.waits.verdict import Failure, Pending, Success, Unreachable, Verdict
 from waitd.core.waits.wait import RUNS_KEPT, Outcome, Progress, WaitState
 
@@ -96,7 +96,7 @@ class World(RuleBasedStateMachine):
         for older in self.all:
             if key is not None and older.key == key:
                 if not older.outcomes:
-                    self.end(older, cancelled("superseded"), deliver=False)
+                    self.end(older, cancelled_outcome("superseded"), deliver=False)
                 for delivery in older.deliveries:
                     if delivery.state is DeliveryState.QUEUED:
                         delivery.state, delivery.due = DeliveryState.DEAD, None
@@ -157,7 +157,7 @@ class World(RuleBasedStateMachine):
     @rule(wait=waits)
     def cancel(self, wait: Wait) -> None:
         if not wait.outcomes:
-            self.end(wait, cancelled())
+            self.end(wait, cancelled_outcome())
 
     @rule()
     def crash(self) -> None:
@@ -173,7 +173,7 @@ class World(RuleBasedStateMachine):
     @rule(
         wait=waits,
         receipt=st.sampled_from(
-            [Delivered(), DeliveryRefused("500"), DeliveryRefused("429", 60.0), DeliveryImpossible("410")]
+            [Delivered(), DeliveryFailed("500"), DeliveryFailed("429", 60.0), DeliveryRejected("410")]
         ),
         jitter=jitters,
     )
@@ -185,7 +185,7 @@ class World(RuleBasedStateMachine):
     def deliver_in_vain_to_the_end(self, wait: Wait, jitter: float) -> None:
         for delivery in wait.deliveries:
             for _ in RETRY_DELAYS:
-                self.attempt(delivery, DeliveryRefused("500"), jitter)
+                self.attempt(delivery, DeliveryFailed("500"), jitter)
             assert delivery.state is not DeliveryState.QUEUED
 
     def attempt(self, delivery: Delivery, receipt: Receipt, jitter: float) -> None:

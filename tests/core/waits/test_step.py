@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from waitd.core.waits.schedule import RETRY_AFTER_MAX, Pacing
-from waitd.core.waits.step import Finish, PokeAgain, cancelled, step
+from waitd.core.waits.schedule import MAX_RETRY_AFTER, Pacing
+from waitd.core.waits.step import Finish, PokeAgain, cancelled_outcome, step
 from waitd.core.waits.verdict import Failure, Pending, Success, Unreachable, Verdict
-from waitd.core.waits.wait import NOTHING_SEEN, RUNS_KEPT, Outcome, Progress, WaitState, observe
+from waitd.core.waits.wait import EMPTY_PROGRESS, RUNS_KEPT, Outcome, Progress, WaitState, record_verdict
 
 NOW = 1_800_000_000.0
 
@@ -75,9 +75,9 @@ def test_silent_fail_silences_refusals_and_nothing_else() -> None:
 
 
 def test_equal_verdicts_form_one_run_and_the_last_eight_runs_are_kept() -> None:
-    progress = NOTHING_SEEN
+    progress = EMPTY_PROGRESS
     for n in range(1000):
-        progress = observe(progress, Pending("http_404"), NOW + n)
+        progress = record_verdict(progress, Pending("http_404"), NOW + n)
     assert len(progress.runs) == 1
     assert (progress.runs[0].first_at, progress.runs[0].last_at, progress.runs[0].times) == (
         NOW,
@@ -85,29 +85,31 @@ def test_equal_verdicts_form_one_run_and_the_last_eight_runs_are_kept() -> None:
         1000,
     )
     for n in range(20):
-        progress = observe(progress, Unreachable(f"http_{500 + n}"), NOW + 1000 + n)
+        progress = record_verdict(progress, Unreachable(f"http_{500 + n}"), NOW + 1000 + n)
     assert progress.pokes == 1020
     assert [run.reason for run in progress.runs] == [f"http_{n}" for n in range(512, 520)]
     assert len(progress.runs) == RUNS_KEPT
 
 
 def test_the_backoff_step_counts_verdicts_of_one_kind_whatever_their_reason() -> None:
-    progress = NOTHING_SEEN
+    progress = EMPTY_PROGRESS
     steps = []
     for verdict in (Pending(), Unreachable("a"), Unreachable("b"), Unreachable("b"), Pending()):
-        progress = observe(progress, verdict, NOW)
+        progress = record_verdict(progress, verdict, NOW)
         steps.append(progress.step)
     assert steps == [1, 1, 2, 3, 1]
 
 
 def test_a_probes_state_is_kept_until_it_says_another() -> None:
-    progress = observe(observe(NOTHING_SEEN, Pending(state="three keys"), NOW), Unreachable("timeout"), NOW)
+    progress = record_verdict(
+        record_verdict(EMPTY_PROGRESS, Pending(state="three keys"), NOW), Unreachable("timeout"), NOW
+    )
     assert progress.state == "three keys"
-    assert observe(progress, Pending(state=""), NOW).state == ""
+    assert record_verdict(progress, Pending(state=""), NOW).state == ""
 
 
 def test_a_cancelled_outcome_says_why() -> None:
-    assert cancelled("superseded", "by a newer one") == Outcome(
+    assert cancelled_outcome("superseded", "by a newer one") == Outcome(
         WaitState.CANCELLED, None, "by a newer one", "superseded"
     )
 
@@ -117,7 +119,7 @@ def test_a_pending_answer_that_asks_for_a_pause_gets_it_up_to_the_deadline() -> 
     assert again(Held(), Pending(retry_after=1)).due == plain
     assert again(Held(), Pending(retry_after=700)).due == NOW + 700
     assert again(Held(), Pending(retry_after=1e9)).due == NOW + 3600
-    assert again(Held(deadline=NOW + 1e6), Pending(retry_after=1e9)).due == NOW + RETRY_AFTER_MAX
+    assert again(Held(deadline=NOW + 1e6), Pending(retry_after=1e9)).due == NOW + MAX_RETRY_AFTER
 
 
 def test_an_unreachable_target_that_asks_for_a_pause_gets_it() -> None:
@@ -136,4 +138,4 @@ def test_a_silenced_refusal_is_remembered_in_its_own_words_and_when_it_came() ->
 
 
 def test_a_cancelled_outcome_needs_no_reason() -> None:
-    assert cancelled() == Outcome(WaitState.CANCELLED, None, "", "cancelled")
+    assert cancelled_outcome() == Outcome(WaitState.CANCELLED, None, "", "cancelled")

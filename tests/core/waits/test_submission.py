@@ -5,53 +5,53 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from waitd.core.waits.submission import (
-    CANCEL_LADDER,
-    NOT_YET,
-    Accepted,
-    CancelAgain,
-    CancelRefused,
+    CANCEL_RETRY_DELAYS,
+    PENDING_SUBMISSION,
+    CancelRejected,
     CancelState,
-    InConflict,
+    CancelUnavailable,
     JobCancel,
-    JobGone,
-    NoHandle,
-    NotSubmitted,
-    RefusedSubmit,
+    JobCancelled,
     Submission,
+    SubmitAccepted,
     SubmitAnswer,
+    SubmitConflict,
+    SubmitRejected,
     SubmitRules,
     SubmitState,
-    Unclear,
-    after_answer,
+    SubmitUnavailable,
+    SubmitUncertain,
+    SubmitWithoutHandle,
     after_cancel,
-    cancel_at_end,
-    conclusion,
-    first_submission,
-    marked,
+    after_submit,
+    initial_submission,
+    job_cancel_at_end,
+    mark_submitting,
+    resolve_interrupted,
 )
 from waitd.core.waits.verdict import Failure, Pending, Unreachable
 from waitd.core.waits.wait import WaitState
 
 IDEMPOTENT, ONCE = SubmitRules(), SubmitRules(idempotent=False)
 UNCLEAR_BEFORE = Submission(SubmitState.SUBMITTING, attempts=1)
-LOST = Unclear("disconnected", "The server closed the connection without an answer.")
-NO_CONNECTION = NotSubmitted("connection_refused", "The connection was refused.", 7.0)
+LOST = SubmitUncertain("disconnected", "The server closed the connection without an answer.")
+NO_CONNECTION = SubmitUnavailable("connection_refused", "The connection was refused.", 7.0)
 
 
 def test_an_accepted_job_is_waited_for() -> None:
-    done = after_answer(NOT_YET, Accepted(42), IDEMPOTENT)
+    done = after_submit(PENDING_SUBMISSION, SubmitAccepted(42), IDEMPOTENT)
     assert done.submission == Submission(SubmitState.SUBMITTED, 42, attempts=1)
     assert done.verdict == Pending("submitted", "The job was submitted.")
 
 
 def test_an_adopted_one_is_told_apart() -> None:
-    done = after_answer(NOT_YET, Accepted({"job_id": 1}, adopted=True), IDEMPOTENT)
+    done = after_submit(PENDING_SUBMISSION, SubmitAccepted({"job_id": 1}, adopted=True), IDEMPOTENT)
     assert (done.submission.adopted, done.verdict.reason) == (True, "adopted")
 
 
 @pytest.mark.parametrize("rules", [IDEMPOTENT, ONCE])
 def test_without_a_connection_nothing_was_submitted_and_it_is_tried_again(rules: SubmitRules) -> None:
-    done = after_answer(NOT_YET, NO_CONNECTION, rules)
+    done = after_submit(PENDING_SUBMISSION, NO_CONNECTION, rules)
     assert (done.submission.state, done.submission.attempts) == (SubmitState.PENDING, 1)
     assert done.submission.last_error == "The connection was refused."
     assert isinstance(done.verdict, Unreachable)
@@ -59,13 +59,13 @@ def test_without_a_connection_nothing_was_submitted_and_it_is_tried_again(rules:
 
 
 def test_a_lost_answer_is_asked_for_again_where_that_makes_no_second_job() -> None:
-    done = after_answer(NOT_YET, LOST, IDEMPOTENT)
+    done = after_submit(PENDING_SUBMISSION, LOST, IDEMPOTENT)
     assert done.submission.state is SubmitState.SUBMITTING
     assert isinstance(done.verdict, Unreachable)
 
 
 def test_and_ends_the_wait_where_it_might() -> None:
-    done = after_answer(NOT_YET, LOST, ONCE)
+    done = after_submit(PENDING_SUBMISSION, LOST, ONCE)
     assert done.submission.state is SubmitState.UNKNOWN
     assert isinstance(done.verdict, Failure)
     assert done.verdict.reason == "submit_unknown"
@@ -73,61 +73,70 @@ def test_and_ends_the_wait_where_it_might() -> None:
 
 
 def test_a_refused_connection_does_not_make_an_earlier_lost_call_unhappen() -> None:
-    assert after_answer(UNCLEAR_BEFORE, NO_CONNECTION, IDEMPOTENT).submission.state is SubmitState.SUBMITTING
+    assert after_submit(UNCLEAR_BEFORE, NO_CONNECTION, IDEMPOTENT).submission.state is SubmitState.SUBMITTING
 
 
 def test_a_refusal_ends_the_wait_with_its_message() -> None:
-    done = after_answer(NOT_YET, RefusedSubmit("HTTP 422: no such table"), IDEMPOTENT)
+    done = after_submit(PENDING_SUBMISSION, SubmitRejected("HTTP 422: no such table"), IDEMPOTENT)
     assert done.verdict == Failure("submit_refused", "HTTP 422: no such table")
     assert done.submission.state is SubmitState.FAILED
 
 
 def test_a_refusal_after_a_lost_call_says_that_there_may_be_a_job() -> None:
-    done = after_answer(UNCLEAR_BEFORE, RefusedSubmit("HTTP 403 Forbidden"), IDEMPOTENT)
+    done = after_submit(UNCLEAR_BEFORE, SubmitRejected("HTTP 403 Forbidden"), IDEMPOTENT)
     assert (done.submission.state, done.verdict.reason) == (SubmitState.UNKNOWN, "submit_unknown")
     assert "403" in done.verdict.message
 
 
 @pytest.mark.parametrize("on_conflict", ["wait", "adopt"])
 def test_a_conflict_is_waited_for(on_conflict: str) -> None:
-    done = after_answer(NOT_YET, InConflict("a sync is running"), SubmitRules(True, on_conflict))
+    done = after_submit(
+        PENDING_SUBMISSION, SubmitConflict("a sync is running"), SubmitRules(True, on_conflict)
+    )
     assert done.submission.state is SubmitState.PENDING
     assert done.verdict == Pending("submit_conflict", "Not submitted yet: a sync is running")
 
 
 def test_or_fails() -> None:
-    done = after_answer(NOT_YET, InConflict("a sync is running"), SubmitRules(True, "fail"))
+    done = after_submit(PENDING_SUBMISSION, SubmitConflict("a sync is running"), SubmitRules(True, "fail"))
     assert done.verdict == Failure("submit_conflict", "a sync is running")
 
 
 def test_but_after_a_lost_call_the_job_that_runs_may_be_our_own() -> None:
-    done = after_answer(UNCLEAR_BEFORE, InConflict("a sync is running"), SubmitRules(True, "fail"))
+    done = after_submit(UNCLEAR_BEFORE, SubmitConflict("a sync is running"), SubmitRules(True, "fail"))
     assert done.submission.state is SubmitState.SUBMITTING
     assert isinstance(done.verdict, Pending)
 
 
 def test_a_job_without_a_name_ends_the_wait() -> None:
-    done = after_answer(NOT_YET, NoHandle("no such field: id"), IDEMPOTENT)
+    done = after_submit(PENDING_SUBMISSION, SubmitWithoutHandle("no such field: id"), IDEMPOTENT)
     assert (done.verdict.reason, done.submission.state) == ("submit_no_handle", SubmitState.UNKNOWN)
 
 
 def test_after_a_crash_only_an_idempotent_call_is_repeated() -> None:
-    assert conclusion(UNCLEAR_BEFORE, IDEMPOTENT) is None
-    over = conclusion(UNCLEAR_BEFORE, ONCE)
+    assert resolve_interrupted(UNCLEAR_BEFORE, IDEMPOTENT) is None
+    over = resolve_interrupted(UNCLEAR_BEFORE, ONCE)
     assert over is not None
     assert over.verdict.reason == "submit_unknown"
-    assert conclusion(NOT_YET, ONCE) is None
+    assert resolve_interrupted(PENDING_SUBMISSION, ONCE) is None
 
 
 def test_an_end_that_did_not_reach_its_wait_is_the_same_after_a_crash() -> None:
-    ended = after_answer(NOT_YET, RefusedSubmit("HTTP 400 Bad Request"), IDEMPOTENT)
-    over = conclusion(ended.submission, IDEMPOTENT)
+    ended = after_submit(PENDING_SUBMISSION, SubmitRejected("HTTP 400 Bad Request"), IDEMPOTENT)
+    over = resolve_interrupted(ended.submission, IDEMPOTENT)
     assert over is not None
     assert over.verdict == ended.verdict
 
 
 ANSWERS: st.SearchStrategy[SubmitAnswer] = st.sampled_from(
-    [Accepted(1), NO_CONNECTION, LOST, InConflict("x"), RefusedSubmit("x"), NoHandle("x")]
+    [
+        SubmitAccepted(1),
+        NO_CONNECTION,
+        LOST,
+        SubmitConflict("x"),
+        SubmitRejected("x"),
+        SubmitWithoutHandle("x"),
+    ]
 )
 
 
@@ -135,24 +144,24 @@ ANSWERS: st.SearchStrategy[SubmitAnswer] = st.sampled_from(
 def test_whatever_happens_a_call_that_must_not_be_repeated_is_made_once(
     answers: list[SubmitAnswer], on_conflict: str
 ) -> None:
-    rules, submission, may_exist = SubmitRules(False, on_conflict), NOT_YET, 0
+    rules, submission, may_exist = SubmitRules(False, on_conflict), PENDING_SUBMISSION, 0
     for answer in answers:
-        if conclusion(submission, rules) is not None or submission.state is SubmitState.SUBMITTED:
+        if resolve_interrupted(submission, rules) is not None or submission.state is SubmitState.SUBMITTED:
             break
-        done = after_answer(submission, answer, rules)
-        may_exist += isinstance(answer, Accepted | Unclear | NoHandle)
+        done = after_submit(submission, answer, rules)
+        may_exist += isinstance(answer, SubmitAccepted | SubmitUncertain | SubmitWithoutHandle)
         submission = done.submission
     assert may_exist <= 1
 
 
 def test_the_mark_counts_the_call() -> None:
-    assert marked(NOT_YET) == Submission(SubmitState.SUBMITTING, attempts=1)
+    assert mark_submitting(PENDING_SUBMISSION) == Submission(SubmitState.SUBMITTING, attempts=1)
 
 
 def test_a_wait_goes_on_where_another_daemon_left_off() -> None:
-    assert first_submission(None) is None
-    assert first_submission({"endpoint": "/jobs"}) == NOT_YET
-    resumed = first_submission({"resume": {"state": "submitted", "handle": 7, "attempts": 2}})
+    assert initial_submission(None) is None
+    assert initial_submission({"endpoint": "/jobs"}) == PENDING_SUBMISSION
+    resumed = initial_submission({"resume": {"state": "submitted", "handle": 7, "attempts": 2}})
     assert resumed == Submission(SubmitState.SUBMITTED, 7, 2)
 
 
@@ -167,12 +176,12 @@ def test_a_wait_goes_on_where_another_daemon_left_off() -> None:
         (Submission(SubmitState.SUBMITTED, 1), WaitState.FAILED, False),
         (Submission(SubmitState.SUBMITTED, 1, adopted=True), WaitState.CANCELLED, False),
         (Submission(SubmitState.SUBMITTING), WaitState.CANCELLED, True),
-        (NOT_YET, WaitState.CANCELLED, False),
+        (PENDING_SUBMISSION, WaitState.CANCELLED, False),
         (Submission(SubmitState.UNKNOWN), WaitState.CANCELLED, False),
     ],
 )
 def test_whose_job_is_cancelled(submission: Submission, state: WaitState, wanted: bool) -> None:
-    job_cancel = cancel_at_end(submission, state, ("cancelled",), 5.0)
+    job_cancel = job_cancel_at_end(submission, state, ("cancelled",), 5.0)
     assert job_cancel == (JobCancel(next_attempt_at=5.0) if wanted else None)
 
 
@@ -181,26 +190,26 @@ def test_cancelling_is_tried_again_for_a_bounded_number_of_times() -> None:
     while job_cancel.next_attempt_at is not None:
         pauses.append(job_cancel.next_attempt_at - now)
         now = job_cancel.next_attempt_at
-        job_cancel = after_cancel(job_cancel, CancelAgain("HTTP 503"), now)
-    assert tuple(pauses) == CANCEL_LADDER
-    assert job_cancel == JobCancel(CancelState.FAILED, len(CANCEL_LADDER), "HTTP 503")
+        job_cancel = after_cancel(job_cancel, CancelUnavailable("HTTP 503"), now)
+    assert tuple(pauses) == CANCEL_RETRY_DELAYS
+    assert job_cancel == JobCancel(CancelState.FAILED, len(CANCEL_RETRY_DELAYS), "HTTP 503")
 
 
 def test_retry_after_of_a_cancel_request_is_honoured() -> None:
-    assert after_cancel(JobCancel(), CancelAgain("HTTP 429", 30.0), 100.0).next_attempt_at == 130.0
+    assert after_cancel(JobCancel(), CancelUnavailable("HTTP 429", 30.0), 100.0).next_attempt_at == 130.0
 
 
 def test_a_cancelled_and_a_refused_one_are_over() -> None:
-    assert after_cancel(JobCancel(), JobGone(), 0.0) == JobCancel(CancelState.CANCELLED, 1)
-    assert after_cancel(JobCancel(), CancelRefused("HTTP 403"), 0.0).state is CancelState.FAILED
+    assert after_cancel(JobCancel(), JobCancelled(), 0.0) == JobCancel(CancelState.CANCELLED, 1)
+    assert after_cancel(JobCancel(), CancelRejected("HTTP 403"), 0.0).state is CancelState.FAILED
 
 
 def test_what_the_wait_is_told_of_a_call_that_did_not_get_through() -> None:
-    done = after_answer(NOT_YET, NO_CONNECTION, IDEMPOTENT)
+    done = after_submit(PENDING_SUBMISSION, NO_CONNECTION, IDEMPOTENT)
     assert done.verdict == Unreachable(
         "connection_refused", "Not submitted yet: The connection was refused.", 7.0
     )
-    lost = after_answer(NOT_YET, Unclear("timeout", "No answer in time.", 3.0), IDEMPOTENT)
+    lost = after_submit(PENDING_SUBMISSION, SubmitUncertain("timeout", "No answer in time.", 3.0), IDEMPOTENT)
     told = "It is not known whether the job was submitted; it is asked again: No answer in time."
     assert lost.verdict == Unreachable("timeout", told, 3.0)
     assert lost.submission == Submission(SubmitState.SUBMITTING, attempts=1, last_error="No answer in time.")
@@ -208,47 +217,47 @@ def test_what_the_wait_is_told_of_a_call_that_did_not_get_through() -> None:
 
 def test_an_adopted_job_is_told_and_what_went_wrong_before_is_forgotten() -> None:
     before = UNCLEAR_BEFORE._replace(last_error="No answer in time.")
-    done = after_answer(before, Accepted(7, adopted=True), IDEMPOTENT)
+    done = after_submit(before, SubmitAccepted(7, adopted=True), IDEMPOTENT)
     assert done.verdict == Pending("adopted", "Waits for the job that was running.")
     assert done.submission == Submission(SubmitState.SUBMITTED, 7, attempts=2, adopted=True)
 
 
 def test_a_call_whose_result_nobody_knows_ends_the_wait_with_what_is_known() -> None:
-    ended = after_answer(NOT_YET, LOST, ONCE)
+    ended = after_submit(PENDING_SUBMISSION, LOST, ONCE)
     assert ended.verdict.message.endswith(f"must not be repeated. {LOST.message}")
-    found = conclusion(UNCLEAR_BEFORE._replace(last_error="No answer in time."), ONCE)
+    found = resolve_interrupted(UNCLEAR_BEFORE._replace(last_error="No answer in time."), ONCE)
     assert found is not None
     assert found.verdict.message.endswith("must not be repeated. No answer in time.")
-    bare = conclusion(UNCLEAR_BEFORE, ONCE)
+    bare = resolve_interrupted(UNCLEAR_BEFORE, ONCE)
     assert bare is not None
     assert bare.verdict.message.endswith("must not be repeated.")
 
 
 def test_an_end_that_did_not_reach_the_wait_is_told_again() -> None:
     over = Submission(SubmitState.FAILED, attempts=2, last_error="no such table", reason="submit_refused")
-    assert conclusion(over, IDEMPOTENT) == (over, Failure("submit_refused", "no such table"))
+    assert resolve_interrupted(over, IDEMPOTENT) == (over, Failure("submit_refused", "no such table"))
     nameless = Submission(SubmitState.UNKNOWN)
-    assert conclusion(nameless, IDEMPOTENT) == (nameless, Failure("submit_unknown", ""))
+    assert resolve_interrupted(nameless, IDEMPOTENT) == (nameless, Failure("submit_unknown", ""))
 
 
 def test_a_conflict_that_ends_a_wait_is_a_failed_submission() -> None:
-    done = after_answer(NOT_YET, InConflict("busy"), IDEMPOTENT)
+    done = after_submit(PENDING_SUBMISSION, SubmitConflict("busy"), IDEMPOTENT)
     assert (done.submission.state, done.submission.reason) == (SubmitState.FAILED, "submit_conflict")
     assert done.verdict == Failure("submit_conflict", "busy")
 
 
 def test_what_another_daemon_left_is_taken_up() -> None:
-    assert first_submission({"resume": {"state": "submitted", "handle": 7}}) == Submission(
+    assert initial_submission({"resume": {"state": "submitted", "handle": 7}}) == Submission(
         SubmitState.SUBMITTED, 7
     )
-    resumed = first_submission({"resume": {"state": "submitting", "attempts": 2}})
+    resumed = initial_submission({"resume": {"state": "submitting", "attempts": 2}})
     assert resumed == Submission(SubmitState.SUBMITTING, None, 2)
 
 
 def test_what_is_stored_of_a_cancel() -> None:
     now = 1000.0
-    assert after_cancel(JobCancel(), CancelRefused("no"), now) == JobCancel(CancelState.FAILED, 1, "no")
-    soon = after_cancel(JobCancel(), CancelAgain("busy"), now)
-    assert soon == JobCancel(CancelState.PENDING, 1, "busy", now + CANCEL_LADDER[1])
-    later = after_cancel(JobCancel(), CancelAgain("busy", 1e9), now)
-    assert later == JobCancel(CancelState.PENDING, 1, "busy", now + CANCEL_LADDER[-1])
+    assert after_cancel(JobCancel(), CancelRejected("no"), now) == JobCancel(CancelState.FAILED, 1, "no")
+    soon = after_cancel(JobCancel(), CancelUnavailable("busy"), now)
+    assert soon == JobCancel(CancelState.PENDING, 1, "busy", now + CANCEL_RETRY_DELAYS[1])
+    later = after_cancel(JobCancel(), CancelUnavailable("busy", 1e9), now)
+    assert later == JobCancel(CancelState.PENDING, 1, "busy", now + CANCEL_RETRY_DELAYS[-1])

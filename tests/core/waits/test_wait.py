@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from waitd.core.errors import InvalidInput
-from waitd.core.waits.wait import WaitSpec, spec_in, spec_text
+from waitd.core.waits.wait import WaitSpec, decode_spec, encode_spec
 
 FULL = WaitSpec(
     *("http", {"endpoint": "/x", "n": [1, 2.5, None, True]}, 5.0, 60.0),
@@ -30,22 +30,25 @@ class Pair(NamedTuple):
 
 @pytest.mark.parametrize("spec", [FULL, WaitSpec("http", {}, 5.0, 60.0)])
 def test_what_is_kept_is_read_again(spec: WaitSpec) -> None:
-    assert spec_in(spec_text(spec)) == spec
+    assert decode_spec(encode_spec(spec)) == spec
 
 
 def test_what_has_its_default_is_not_kept() -> None:
-    kept = orjson.loads(spec_text(WaitSpec("http", {"endpoint": "/x"}, 5.0, 60.0)))
+    kept = orjson.loads(encode_spec(WaitSpec("http", {"endpoint": "/x"}, 5.0, 60.0)))
     assert kept == {"kind": "http", "params": {"endpoint": "/x"}, "poke_interval": 5.0, "timeout": 60.0}
 
 
 def test_what_was_kept_in_full_is_read() -> None:
     kept = {name: getattr(FULL, name) for name in FULL.__struct_fields__}
-    assert spec_in(orjson.dumps(kept).decode()) == FULL
+    assert decode_spec(orjson.dumps(kept).decode()) == FULL
 
 
 def test_values_that_are_only_shaped_like_json_are_kept_as_json() -> None:
     params = MappingProxyType({"pair": Pair(1, 2), "one": frozenset({3})})
-    assert spec_in(spec_text(WaitSpec("http", params, 5.0, 60.0))).params == {"pair": [1, 2], "one": [3]}
+    assert decode_spec(encode_spec(WaitSpec("http", params, 5.0, 60.0))).params == {
+        "pair": [1, 2],
+        "one": [3],
+    }
 
 
 def _deep(levels: int) -> dict[str, Any]:
@@ -58,4 +61,4 @@ def _deep(levels: int) -> dict[str, Any]:
 @pytest.mark.parametrize("what", [object(), "\ud800", _deep(100_000)], ids=["object", "surrogate", "depth"])
 def test_what_is_no_json_is_refused(what: Any) -> None:
     with pytest.raises(InvalidInput, match="kept as JSON"):
-        spec_text(WaitSpec("http", {"endpoint": what}, 5.0, 60.0))
+        encode_spec(WaitSpec("http", {"endpoint": what}, 5.0, 60.0))

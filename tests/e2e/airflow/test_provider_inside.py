@@ -16,7 +16,7 @@ from daemon import Daemon, daemon, serving
 
 from waitd import __version__
 from waitd.bench.airflow.environment import PROVIDER, link_provider
-from waitd.core.airflow.registration import registration_in
+from waitd.core.airflow.registration import parse_registration
 from waitd.models import Registration, parsed
 
 pytestmark = pytest.mark.slow
@@ -172,8 +172,8 @@ async def test_each_way_through_a_tasks_life(waitd: Daemon, environment: Path, t
     assert lives["there already"]["returned"] == {"status": "SUCCEEDED"}
     assert "waitd_event_id" in lives["there already"]["xcoms"]
 
-    registration = parsed(Registration, registration_in(lives["parks"]["text"]))
-    again = parsed(Registration, registration_in(lives["parks again"]["text"]))
+    registration = parsed(Registration, parse_registration(lives["parks"]["text"]))
+    again = parsed(Registration, parse_registration(lives["parks again"]["text"]))
     assert lives["parks"]["raised"] == lives["parks again"]["raised"] == "TaskAwaitingInput"
     assert registration.wait == again.wait
     assert registration.idempotency_key == again.idempotency_key

@@ -13,11 +13,11 @@ from token_endpoint import TokenEndpoint, token_endpoint
 
 from waitd.connections.authorizer import Authorizer
 from waitd.connections.tokens import TokenClient
-from waitd.core.aws.request_signature import Signer
+from waitd.core.aws.request_signature import AwsSigner
 from waitd.core.aws.signature import AwsKeys
-from waitd.core.connections.aws import KeySource
+from waitd.core.connections.aws import AwsKeySource
 from waitd.core.connections.connection import Connection
-from waitd.core.connections.egress import Egress
+from waitd.core.connections.egress import EgressPolicy
 from waitd.core.errors import InvalidInput
 from waitd.core.waits.verdict import Failure, Success, Unreachable
 from waitd.metrics import Instruments
@@ -37,7 +37,7 @@ class Never(set[str]):
 
 
 class NoKeys:
-    async def keys(self, source: KeySource) -> AwsKeys:
+    async def keys(self, source: AwsKeySource) -> AwsKeys:
         raise ValueError("there are none")
 
     refreshed = keys
@@ -151,7 +151,7 @@ async def test_a_signature_fits_the_request_that_is_sent(target: Target) -> None
         await poke(http, wait)
     seen = target.seen[0]
     signed = {name: seen[name] for name in ("Content-Type", "X-Amz-Target")}
-    expected = Signer("glue", "eu-west-1", AwsKeys("AKIA", "secret")).headers(
+    expected = AwsSigner("glue", "eu-west-1", AwsKeys("AKIA", "secret")).headers(
         "POST", f"{target.url}/a%20b/c?b=x+y&a=1", signed, '{"JobName":"ü"}'.encode(), now=1_795_228_867.0
     )
     assert seen["Authorization"] == expected["Authorization"]
@@ -183,7 +183,7 @@ async def test_a_wait_accepted_before_is_not_poked_where_the_rules_forbid_it(tar
 async def test_a_connection_kept_for_an_operators_host_is_not_lent_to_a_submitter(
     tokens: TokenEndpoint, target: Target
 ) -> None:
-    outgoing = Outgoing(Egress.of([], [], private=False))
+    outgoing = Outgoing(EgressPolicy.of([], [], private=False))
     port = target.url.rpartition(":")[2]
     api = Connection("api", host=f"http://localhost:{port}")
     async with probe(outgoing, api) as http:

@@ -12,15 +12,15 @@ from daemon import serving
 from one_connection import OneConnection
 
 from waitd.core.waits.submission import (
-    Accepted,
-    CancelAgain,
-    CancelRefused,
-    InConflict,
-    JobGone,
-    NoHandle,
-    NotSubmitted,
-    RefusedSubmit,
-    Unclear,
+    CancelRejected,
+    CancelUnavailable,
+    JobCancelled,
+    SubmitAccepted,
+    SubmitConflict,
+    SubmitRejected,
+    SubmitUnavailable,
+    SubmitUncertain,
+    SubmitWithoutHandle,
 )
 from waitd.core.waits.wait import WaitId
 from waitd.probes.http.jobs import HttpJobs
@@ -101,7 +101,7 @@ async def scene() -> AsyncIterator[Scene]:
 
 
 async def test_the_key_goes_into_a_header_and_the_handle_comes_out_of_the_answer(scene: Scene) -> None:
-    assert await scene.submit() == Accepted(7)
+    assert await scene.submit() == SubmitAccepted(7)
     [(method, path, headers, body)] = scene.server.asked
     assert (method, path, body) == ("POST", "/jobs", {"a": 1})
     assert headers["Idempotency-Key"] == WAIT
@@ -131,23 +131,23 @@ async def test_or_to_where_its_placeholder_stands(scene: Scene, submit: dict[str
 @pytest.mark.parametrize(
     ("answer", "wanted"),
     [
-        (said(429, None, Retry_After="9"), NotSubmitted("http_429", "HTTP 429 Too Many Requests", 9.0)),
-        (said(408), NotSubmitted("http_408", "HTTP 408 Request Timeout")),
-        (said(425), NotSubmitted("http_425", "HTTP 425 Too Early")),
-        (said(500), Unclear("http_500", "HTTP 500 Internal Server Error")),
-        (said(503, None, Retry_After="3"), Unclear("http_503", "HTTP 503 Service Unavailable", 3.0)),
-        (None, Unclear("disconnected", "The server closed the connection without an answer.")),
-        (30.0, Unclear("timeout", "No complete answer in time.")),
-        (said(400), RefusedSubmit("HTTP 400 Bad Request")),
-        (said(401), RefusedSubmit("HTTP 401 Unauthorized")),
-        (said(403), RefusedSubmit("HTTP 403 Forbidden")),
-        (said(422), RefusedSubmit("HTTP 422 Unprocessable Entity")),
+        (said(429, None, Retry_After="9"), SubmitUnavailable("http_429", "HTTP 429 Too Many Requests", 9.0)),
+        (said(408), SubmitUnavailable("http_408", "HTTP 408 Request Timeout")),
+        (said(425), SubmitUnavailable("http_425", "HTTP 425 Too Early")),
+        (said(500), SubmitUncertain("http_500", "HTTP 500 Internal Server Error")),
+        (said(503, None, Retry_After="3"), SubmitUncertain("http_503", "HTTP 503 Service Unavailable", 3.0)),
+        (None, SubmitUncertain("disconnected", "The server closed the connection without an answer.")),
+        (30.0, SubmitUncertain("timeout", "No complete answer in time.")),
+        (said(400), SubmitRejected("HTTP 400 Bad Request")),
+        (said(401), SubmitRejected("HTTP 401 Unauthorized")),
+        (said(403), SubmitRejected("HTTP 403 Forbidden")),
+        (said(422), SubmitRejected("HTTP 422 Unprocessable Entity")),
         (
             said(307, None, Location="/x"),
-            RefusedSubmit("HTTP 307 Temporary Redirect; redirects are not followed"),
+            SubmitRejected("HTTP 307 Temporary Redirect; redirects are not followed"),
         ),
-        (said(409), InConflict("a job is running already (HTTP 409 Conflict)")),
-        (said(200, {"job": {"id": "a-b"}}), Accepted("a-b")),
+        (said(409), SubmitConflict("a job is running already (HTTP 409 Conflict)")),
+        (said(200, {"job": {"id": "a-b"}}), SubmitAccepted("a-b")),
     ],
 )
 async def test_what_an_answer_means(scene: Scene, answer: Any, wanted: Any) -> None:
@@ -158,13 +158,13 @@ async def test_what_an_answer_means(scene: Scene, answer: Any, wanted: Any) -> N
 @pytest.mark.parametrize("body", [{}, {"job": {"id": None}}, {"job": {"id": ""}}, {"job": {"id": [1]}}])
 async def test_a_job_that_the_answer_does_not_name(scene: Scene, body: Any) -> None:
     answer = await scene.submit(said(201, body))
-    assert isinstance(answer, NoHandle)
+    assert isinstance(answer, SubmitWithoutHandle)
     assert answer.message.startswith("The job was submitted")
 
 
 async def test_a_refusal_in_the_other_sides_own_words(scene: Scene) -> None:
     answer = await scene.submit(said(422, {"error": "no such table"}), message="body.error")
-    assert answer == RefusedSubmit("HTTP 422 Unprocessable Entity: no such table")
+    assert answer == SubmitRejected("HTTP 422 Unprocessable Entity: no such table")
 
 
 async def test_without_a_connection_it_is_known_that_nothing_was_submitted(scene: Scene) -> None:
@@ -172,10 +172,10 @@ async def test_without_a_connection_it_is_known_that_nothing_was_submitted(scene
         taken.bind(("127.0.0.1", 0))
         refusing = f"http://127.0.0.1:{taken.getsockname()[1]}/jobs"
         answer = await scene.submit(endpoint=refusing, idempotent=False)
-    assert isinstance(answer, NotSubmitted)
+    assert isinstance(answer, SubmitUnavailable)
     assert answer.reason == "connection_refused"
     answer = await scene.submit(endpoint="http://no-such-host.invalid/jobs", idempotent=False)
-    assert isinstance(answer, NotSubmitted)
+    assert isinstance(answer, SubmitUnavailable)
 
 
 async def test_without_keys_none_is_sent(scene: Scene) -> None:
@@ -194,12 +194,12 @@ async def test_a_location_is_made_absolute_and_must_be_of_the_same_origin(scene:
     found = await scene.submit(
         said(202, None, Location="/jobs/7?x=1"), params=params, handle="headers.location"
     )
-    assert found == Accepted(f"{scene.server.url}/jobs/7?x=1")
+    assert found == SubmitAccepted(f"{scene.server.url}/jobs/7?x=1")
     for elsewhere in ("http://127.0.0.2/jobs/7", "//example.org/x", "ftp://h/x"):
         answer = await scene.submit(
             said(202, None, Location=elsewhere), params=params, handle="headers.location"
         )
-        assert isinstance(answer, NoHandle)
+        assert isinstance(answer, SubmitWithoutHandle)
         assert "example" not in answer.message
 
 
@@ -213,22 +213,22 @@ async def test_on_conflict_adopt_looks_for_the_job_that_runs(scene: Scene) -> No
         },
     }
     found = await scene.submit(said(409), said(200, {"data": [{"jobId": 99}]}), **adopting)
-    assert found == Accepted(99, adopted=True)
+    assert found == SubmitAccepted(99, adopted=True)
     assert scene.server.asked[1][:2] == ("GET", "/jobs?status=running")
-    assert isinstance(await scene.submit(said(409), said(200, {"data": []}), **adopting), InConflict)
-    assert isinstance(await scene.submit(said(409), said(503), **adopting), NotSubmitted)
+    assert isinstance(await scene.submit(said(409), said(200, {"data": []}), **adopting), SubmitConflict)
+    assert isinstance(await scene.submit(said(409), said(503), **adopting), SubmitUnavailable)
 
 
 @pytest.mark.parametrize(
     ("answer", "wanted"),
     [
-        (said(200), JobGone()),
-        (said(404), JobGone()),
-        (said(410), JobGone()),
-        (said(409), JobGone()),
-        (said(503, None, Retry_After="4"), CancelAgain("HTTP 503 Service Unavailable", 4.0)),
-        (None, CancelAgain("The server closed the connection without an answer.")),
-        (said(403), CancelRefused("HTTP 403 Forbidden")),
+        (said(200), JobCancelled()),
+        (said(404), JobCancelled()),
+        (said(410), JobCancelled()),
+        (said(409), JobCancelled()),
+        (said(503, None, Retry_After="4"), CancelUnavailable("HTTP 503 Service Unavailable", 4.0)),
+        (None, CancelUnavailable("The server closed the connection without an answer.")),
+        (said(403), CancelRejected("HTTP 403 Forbidden")),
     ],
 )
 async def test_what_an_answer_to_the_cancel_request_means(scene: Scene, answer: Any, wanted: Any) -> None:
@@ -246,7 +246,7 @@ async def test_credentials_come_from_the_connection_and_are_looked_up_afresh_aft
         connections.url = scene.server.url
         submit = {"endpoint": "/jobs", "http_conn_id": "jobs"}
         params = {"endpoint": "/jobs/{handle}", "http_conn_id": "jobs"}
-        assert await scene.submit(said(401), params=params, **submit) == Accepted(7)
+        assert await scene.submit(said(401), params=params, **submit) == SubmitAccepted(7)
         [first, second] = scene.server.asked
         assert first[2]["Authorization"] != second[2]["Authorization"]
         assert first[2]["Idempotency-Key"] == second[2]["Idempotency-Key"]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from waitd.core.connections.connection import Connection
 from waitd.core.errors import InvalidInput
-from waitd.core.waits.schedule import phase_of
+from waitd.core.waits.schedule import grid_phase
 from waitd.probes.http.params import HttpTarget, _origin, named_by, target_of
 
 URL: dict[str, Any] = {"endpoint": "http://h.example/x"}
@@ -135,7 +135,7 @@ def test_namespaces_share_nothing() -> None:
 def test_a_request_that_changes_something_is_shared_with_none_but_keeps_its_place_on_the_grid() -> None:
     one, two = parse(URL | {"method": "POST"}), parse(URL | {"method": "POST"})
     assert one.key == ""
-    assert phase_of(one.seed) == phase_of(two.seed)
+    assert grid_phase(one.seed) == grid_phase(two.seed)
 
 
 def test_equal_parts_are_one_object_and_go_with_the_last_target() -> None:

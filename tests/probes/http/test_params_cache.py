@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from waitd.core.connections.connection import Connection
-from waitd.core.errors import InvalidInput, NotHere
+from waitd.core.errors import InvalidInput, NotSupported
 from waitd.probes.http.params import HttpTarget, target_of
 from waitd.probes.http.params_cache import MET, REMEMBERED, REMEMBERED_LENGTH, SHALLOW, ParamsReader
 
@@ -27,7 +27,7 @@ class Scene:
     @staticmethod
     def admit(origin: str) -> None:
         if "forbidden" in origin:
-            raise NotHere.at("/endpoint", "not from here")
+            raise NotSupported.at("/endpoint", "not from here")
 
     def read(self, text: str | bytes, namespace: str = "default") -> HttpTarget | None:
         """The target, which is that of a close look; None where it takes one."""
@@ -128,7 +128,7 @@ WRONG = {
     "an unknown field": ({"surprise": 1}, InvalidInput),
     "a secret header": ({"headers": {"Authorization": "x"}}, InvalidInput),
     "a condition": ({"success_when": "nothing"}, InvalidInput),
-    "another host": ({"endpoint": "http://forbidden.example/1"}, NotHere),
+    "another host": ({"endpoint": "http://forbidden.example/1"}, NotSupported),
     "dots": ({"endpoint": "http://h.example/../1"}, ValueError),
     "a fragment": ({"endpoint": "http://h.example/#/1"}, ValueError),
     "no host": ({"endpoint": "/jobs/1"}, ValueError),

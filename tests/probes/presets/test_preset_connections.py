@@ -7,9 +7,9 @@ import pytest
 from preset_probes import KnownConnections, kinds
 from raw_server import answer, raw_server
 
-from waitd.core.connections.auth import credentials_of
+from waitd.core.connections.auth import build_credentials
 from waitd.core.connections.connection import Connection
-from waitd.core.errors import ConnectionUnavailable, NotHere, UnknownConnection
+from waitd.core.errors import ConnectionUnavailable, NotSupported, UnknownConnection
 from waitd.core.waits.verdict import Unreachable
 from waitd.probes.presets.connections import NOTHING_AROUND as NOTHING
 from waitd.probes.presets.connections import VendorConnections, vendor_connection, vendor_name
@@ -62,7 +62,7 @@ def test_the_waits_own_region_wins() -> None:
 
 
 def headers(connection: Connection) -> dict[str, str]:
-    return dict(credentials_of(connection).headers)
+    return dict(build_credentials(connection).headers)
 
 
 def test_how_it_authenticates() -> None:
@@ -72,19 +72,21 @@ def test_how_it_authenticates() -> None:
     assert headers(made("dbt.cloud", password="t")) == {"Authorization": "Token t"}
     assert headers(made("github.run")) == {}
     assert headers(made("airbyte.job", host="h")) == {}
-    grant = credentials_of(made("airbyte.job", host="http://h", login="id", password="secret")).grant
+    grant = build_credentials(made("airbyte.job", host="http://h", login="id", password="secret")).grant
     assert grant is not None
     assert grant.url == "http://h/api/public/v1/applications/token"
-    grant = credentials_of(made("airbyte.config_job", host="http://h", login="id", password="secret")).grant
+    grant = build_credentials(
+        made("airbyte.config_job", host="http://h", login="id", password="secret")
+    ).grant
     assert grant is not None
     assert grant.url == "http://h/api/public/v1/applications/token"
-    azure = credentials_of(
+    azure = build_credentials(
         made("adf.pipeline", login="id", password="secret", extra={"tenantId": "t-1"})
     ).grant
     assert azure is not None
     assert azure.url == "https://login.microsoftonline.com/t-1/oauth2/v2.0/token"
     assert ("scope", "https://management.azure.com/.default") in azure.fields
-    signing = credentials_of(
+    signing = build_credentials(
         made("emr.serverless", login="AKIA", password="s", extra={"region_name": "eu-west-1"})
     ).signing
     assert signing is not None
@@ -120,7 +122,7 @@ def test_what_it_lacks_is_said(kind: str, fields: Mapping[str, Any], words: str)
 async def test_a_connection_that_is_at_hand_is_refused_at_submit() -> None:
     async with kinds(Connection("databricks_default", host="h")) as probes:
         with pytest.raises(
-            NotHere,
+            NotSupported,
             match=r"/databricks_conn_id: the connection cannot be used for databricks\.run: it has no credentials",
         ):
             probes.probe("databricks.run").parse({"run_id": 1}, namespace="default")

@@ -10,7 +10,7 @@ from waitd.core.connections.connection import Connection
 from waitd.core.waits.schedule import Pacing
 from waitd.core.waits.step import PokeAgain, step
 from waitd.core.waits.verdict import Failure, Pending, Success, Unreachable, Verdict
-from waitd.core.waits.wait import NOTHING_SEEN
+from waitd.core.waits.wait import EMPTY_PROGRESS
 
 pytestmark = pytest.mark.usefixtures("both_ways")
 
@@ -111,7 +111,7 @@ async def test_retry_after_of_a_202_is_honoured_by_the_schedule() -> None:
         phase = 0.0
         deadline = 10_000.0
         silent_fail = False
-        progress = NOTHING_SEEN
+        progress = EMPTY_PROGRESS
 
     for asked, due in ((120.0, 1_120.0), (0.0, 1_020.0), (1e9, 1_000.0 + 3600.0)):
         after = step(Wait(), Pending("running", "", retry_after=asked), 1_000.0, 1_000.0, 0.0)

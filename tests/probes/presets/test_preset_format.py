@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 from waitd.core.http.answer import Decision
-from waitd.core.http.job_answer import Means
+from waitd.core.http.job_answer import JobAnswerKind
 from waitd.probes import presets
 from waitd.probes.cel.evaluation import ResponseVariables
 from waitd.probes.presets import schema
@@ -53,20 +53,20 @@ def judged(state: Any, body: Any, **more: Any) -> Any:
 FOUND: list[tuple[Any, Any, Any]] = [
     ("body.a", {"a": "done"}, Decision.SUCCESS),
     ("body.a.b", {"a": {"b": "broken"}}, Decision.FAILURE),
-    ("body.a[1].b", {"a": [{}, {"b": "busy"}]}, Means.RUNNING),
-    ("body.a[1].b", {"a": [{"b": "busy"}]}, Means.MALFORMED),
-    ("body.a[0]", {"a": {"0": "done"}}, Means.MALFORMED),
+    ("body.a[1].b", {"a": [{}, {"b": "busy"}]}, JobAnswerKind.RUNNING),
+    ("body.a[1].b", {"a": [{"b": "busy"}]}, JobAnswerKind.MALFORMED),
+    ("body.a[0]", {"a": {"0": "done"}}, JobAnswerKind.MALFORMED),
     ("body", "done", Decision.SUCCESS),
     ("body.a", {"a": 10}, Decision.SUCCESS),
-    ("body.a", {"a": True}, Means.MALFORMED),
-    ("body.a", {"a": 1.0}, Means.MALFORMED),
-    ("body.a", {"a": None}, Means.MALFORMED),
-    ("body.a", {"a": ["done"]}, Means.MALFORMED),
-    ("body.a", {"a": "DONE"}, Means.UNKNOWN),
-    ("body.a", {"a": 11}, Means.UNKNOWN),
-    ("body.a", [], Means.MALFORMED),
+    ("body.a", {"a": True}, JobAnswerKind.MALFORMED),
+    ("body.a", {"a": 1.0}, JobAnswerKind.MALFORMED),
+    ("body.a", {"a": None}, JobAnswerKind.MALFORMED),
+    ("body.a", {"a": ["done"]}, JobAnswerKind.MALFORMED),
+    ("body.a", {"a": "DONE"}, JobAnswerKind.UNKNOWN),
+    ("body.a", {"a": 11}, JobAnswerKind.UNKNOWN),
+    ("body.a", [], JobAnswerKind.MALFORMED),
     ("body.a == 'x' ? 'done' : 'busy'", {"a": "x"}, Decision.SUCCESS),
-    ("body.a == 'x' ? 'done' : 'busy'", {}, Means.MALFORMED),
+    ("body.a == 'x' ? 'done' : 'busy'", {}, JobAnswerKind.MALFORMED),
     ("size(body.a)", {"a": "ten chars!"}, Decision.SUCCESS),
 ]  # fmt: skip
 
@@ -83,15 +83,15 @@ ITEMS = Items("body.conditions", (("status", "True"),), "type", "busy")
 @pytest.mark.parametrize(
     ("conditions", "found"),
     [
-        (None, Means.RUNNING),
-        ([], Means.RUNNING),
-        ([{"type": "done", "status": "False"}], Means.RUNNING),
-        ([{"type": "odd", "status": "True"}], Means.RUNNING),
+        (None, JobAnswerKind.RUNNING),
+        ([], JobAnswerKind.RUNNING),
+        ([{"type": "done", "status": "False"}], JobAnswerKind.RUNNING),
+        ([{"type": "odd", "status": "True"}], JobAnswerKind.RUNNING),
         ([{"type": "done", "status": "True"}], Decision.SUCCESS),
         ([{"type": "done", "status": "True"}, {"type": "broken", "status": "True"}], Decision.FAILURE),
-        (["done", 1, None], Means.RUNNING),
-        ({"type": "done"}, Means.MALFORMED),
-        ("done", Means.MALFORMED),
+        (["done", 1, None], JobAnswerKind.RUNNING),
+        ({"type": "done"}, JobAnswerKind.MALFORMED),
+        ("done", JobAnswerKind.MALFORMED),
     ],
 )
 def test_of_several_conditions_a_failure_comes_first(conditions: Any, found: Any) -> None:

@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from waitd.core.http.job_answer import Means
+from waitd.core.http.job_answer import JobAnswerKind
 from waitd.probes.presets import golden
 from waitd.probes.presets.checks import mistakes
 from waitd.probes.presets.loading import BUILT_IN, built_in
@@ -100,4 +100,4 @@ def test_equal_rules_are_one_object_and_made_again_elsewhere() -> None:
     assert job_rules_of(sources._replace()) is rules
     assert pickle.loads(pickle.dumps(rules)) is rules
     assert rules.allowlist == frozenset()
-    assert Means("not_now") is Means.NOT_NOW
+    assert JobAnswerKind("not_now") is JobAnswerKind.NOT_NOW

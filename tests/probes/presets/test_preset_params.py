@@ -8,9 +8,9 @@ from preset_probes import kinds
 from raw_server import answer, raw_server
 
 from waitd.core.connections.connection import Connection
-from waitd.core.errors import InvalidInput, NotHere
+from waitd.core.errors import InvalidInput, NotSupported
 from waitd.core.waits.verdict import Failure, Pending, Success, Unreachable
-from waitd.core.waits.wait import NOTHING_SEEN, observe
+from waitd.core.waits.wait import EMPTY_PROGRESS, record_verdict
 from waitd.ports import Paced
 from waitd.probes.presets.loading import built_in
 from waitd.probes.presets.probe import MAX_TOLD
@@ -54,7 +54,7 @@ async def test_bad_params_are_told_at_submit(
 
 async def test_egress_rules_hold_for_what_a_submitter_names() -> None:
     async with kinds() as probes:
-        with pytest.raises(NotHere, match="/endpoint"):
+        with pytest.raises(NotSupported, match="/endpoint"):
             probes.probe("http.async202").parse({"endpoint": "http://169.254.169.254/x"}, namespace="default")
 
 
@@ -136,7 +136,7 @@ async def test_a_job_that_is_not_there_is_given_a_while() -> None:
     ):
         first = await probes.poke("airbyte.job", {"job_id": 42})
         assert first == Pending("not_found", "It is not there. Could not find a resource")
-        progress = observe(NOTHING_SEEN, first, probes.now)
+        progress = record_verdict(EMPTY_PROGRESS, first, probes.now)
         probes.now += 59
         assert isinstance(await probes.poke("airbyte.job", {"job_id": 42}, progress), Pending)
         probes.now += 1
@@ -144,7 +144,7 @@ async def test_a_job_that_is_not_there_is_given_a_while() -> None:
         assert isinstance(last, Failure)
         assert (last.reason, last.silenceable) == ("not_found", True)
         # Seen meanwhile, the while begins anew.
-        seen = observe(progress, Pending("running", "The state is running."), probes.now)
+        seen = record_verdict(progress, Pending("running", "The state is running."), probes.now)
         assert isinstance(await probes.poke("airbyte.job", {"job_id": 42}, seen), Pending)
 
 

@@ -10,7 +10,13 @@ from vendors import Vendors, vendors
 
 from waitd.core.connections.connection import Connection
 from waitd.core.errors import InvalidInput
-from waitd.core.waits.submission import Accepted, InConflict, JobGone, RefusedSubmit, Unclear
+from waitd.core.waits.submission import (
+    JobCancelled,
+    SubmitAccepted,
+    SubmitConflict,
+    SubmitRejected,
+    SubmitUncertain,
+)
 from waitd.core.waits.verdict import Failure, Pending, Success
 from waitd.core.waits.wait import WaitId
 from waitd.probes.presets.loading import built_in
@@ -99,7 +105,7 @@ async def test_a_job_is_submitted_and_waited_for(scene: Scene, kind: str) -> Non
     params, submit, vendor = JOBS[kind]
     plan = probes.probe(kind).parse_submit(submit, params, namespace="default")
     answer = await probes.jobs.submit(plan, WAIT)
-    assert isinstance(answer, Accepted)
+    assert isinstance(answer, SubmitAccepted)
     assert not answer.adopted
     complete = plan.params_with(params, answer.handle, WAIT)
     [job] = server.of(vendor)
@@ -144,12 +150,12 @@ async def test_a_job_is_cancelled(scene: Scene, kind: str) -> None:
         {**submit, "cancel_job_on": ["timeout"]}, params, namespace="default"
     )
     answer = await probes.jobs.submit(plan, WAIT)
-    assert isinstance(answer, Accepted)
-    assert await probes.jobs.cancel(plan, WAIT, answer.handle) == JobGone()
+    assert isinstance(answer, SubmitAccepted)
+    assert await probes.jobs.cancel(plan, WAIT, answer.handle) == JobCancelled()
     assert [job.cancelled for job in server.of(vendor)] == [True]
     verdict = await probes.poke(kind, plan.params_with(params, answer.handle, WAIT))
     assert isinstance(verdict, Failure)
-    assert await probes.jobs.cancel(plan, WAIT, answer.handle) == JobGone()
+    assert await probes.jobs.cancel(plan, WAIT, answer.handle) == JobCancelled()
 
 
 @pytest.mark.parametrize(
@@ -162,9 +168,9 @@ async def test_where_calls_have_a_key_a_lost_answer_makes_no_second_job(scene: S
     server.lose = lambda _: True
     plan = probes.probe(kind).parse_submit(submit, params, namespace="default")
     assert plan.rules.idempotent
-    assert isinstance(await probes.jobs.submit(plan, WAIT), Unclear)
+    assert isinstance(await probes.jobs.submit(plan, WAIT), SubmitUncertain)
     again = await probes.jobs.submit(plan, WAIT)
-    assert isinstance(again, Accepted)
+    assert isinstance(again, SubmitAccepted)
     assert not again.adopted
     assert len(server.of(vendor)) == 1
     assert isinstance(await probes.poke(kind, plan.params_with(params, again.handle, WAIT)), Pending)
@@ -185,13 +191,13 @@ async def test_airbytes_conflict_is_refused_waited_for_or_adopted(scene: Scene) 
         submit = {"connection_id": CONNECTION, "on_conflict": on_conflict}
         plan = probe.parse_submit(submit, {}, namespace="default")
         assert plan.rules.on_conflict == on_conflict
-        assert isinstance(await probes.jobs.submit(plan, WAIT), InConflict)
+        assert isinstance(await probes.jobs.submit(plan, WAIT), SubmitConflict)
     plan = probe.parse_submit({"connection_id": CONNECTION, "on_conflict": "adopt"}, {}, namespace="default")
-    assert await probes.jobs.submit(plan, WAIT) == Accepted({"job_id": int(running.id)}, adopted=True)
+    assert await probes.jobs.submit(plan, WAIT) == SubmitAccepted({"job_id": int(running.id)}, adopted=True)
     assert len(server.jobs) == 1
     running.states = ["succeeded"]
     fresh = await probes.jobs.submit(plan, WAIT)
-    assert isinstance(fresh, Accepted)
+    assert isinstance(fresh, SubmitAccepted)
     assert not fresh.adopted
 
 
@@ -199,7 +205,7 @@ async def test_a_refusal_is_told_in_the_vendors_words(scene: Scene) -> None:
     _, probes = scene
     submit = {"job_id": 1, "idempotency_key": "x" * 65}
     plan = probes.probe("databricks.run").parse_submit(submit, {}, namespace="default")
-    assert await probes.jobs.submit(plan, WAIT) == RefusedSubmit("HTTP 400 Bad Request: token")
+    assert await probes.jobs.submit(plan, WAIT) == SubmitRejected("HTTP 400 Bad Request: token")
 
 
 BAD = [

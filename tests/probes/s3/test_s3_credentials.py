@@ -13,7 +13,7 @@ from raw_server import ScriptedConnections, Way
 from s3_looks import aws, look, look_for, s3_client
 
 from waitd.core.aws.signature import AwsKeys
-from waitd.core.connections.aws import AssumedRole, KeySource
+from waitd.core.connections.aws import AssumedRole, AwsKeySource
 from waitd.core.connections.connection import Connection
 from waitd.core.waits.verdict import Failure, Pending, Success, Unreachable
 from waitd.probes.access.aws import AccountRef, AwsEndpoints
@@ -115,25 +115,25 @@ async def test_keys_of_the_environment_are_kept_for_a_minute(monkeypatch: pytest
     credentials = AwsCredentials(now=lambda: clock[0])
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "ONE")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
-    assert (await credentials.keys(KeySource())).access_key_id == "ONE"
+    assert (await credentials.keys(AwsKeySource())).access_key_id == "ONE"
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "TWO")
     clock[0] = CACHE_SECONDS + 1
-    assert (await credentials.keys(KeySource())).access_key_id == "ONE"  # these do not expire
-    assert (await credentials.refreshed(KeySource())).access_key_id == "TWO"
+    assert (await credentials.keys(AwsKeySource())).access_key_id == "ONE"  # these do not expire
+    assert (await credentials.refreshed(AwsKeySource())).access_key_id == "TWO"
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "THREE")
     clock[0] += REFRESH_INTERVAL - 1
-    assert (await credentials.refreshed(KeySource())).access_key_id == "TWO"
+    assert (await credentials.refreshed(AwsKeySource())).access_key_id == "TWO"
     clock[0] += 1
-    assert (await credentials.refreshed(KeySource())).access_key_id == "THREE"
+    assert (await credentials.refreshed(AwsKeySource())).access_key_id == "THREE"
 
 
 async def test_a_profile_is_one_of_the_environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "credentials").write_text("[mine]\naws_access_key_id = FILE\naws_secret_access_key = s\n")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
     credentials = AwsCredentials(now=lambda: 0.0)
-    assert (await credentials.keys(KeySource(profile="mine"))).access_key_id == "FILE"
+    assert (await credentials.keys(AwsKeySource(profile="mine"))).access_key_id == "FILE"
     with pytest.raises(ValueError, match="ProfileNotFound"):
-        await credentials.keys(KeySource(profile="other"))
+        await credentials.keys(AwsKeySource(profile="other"))
 
 
 async def test_no_keys_anywhere_are_told() -> None:
@@ -147,7 +147,7 @@ async def test_no_keys_anywhere_are_told() -> None:
 
 async def test_a_role_is_assumed_and_its_token_sent(s3: S3Server) -> None:
     role = AssumedRole("arn:aws:iam::123456789012:role/reader", (("ExternalId", "external"),), s3.url)
-    source = KeySource(AwsKeys("AKIA", "secret"), None, role, "us-east-1")
+    source = AwsKeySource(AwsKeys("AKIA", "secret"), None, role, "us-east-1")
     keys = await AwsCredentials(now=lambda: 0.0).keys(source)
     assert keys.access_key_id.startswith("ASIA")
     assert keys.session_token

@@ -9,7 +9,7 @@ from moto_s3 import S3Server
 from raw_server import raw_server
 from s3_looks import aws, listed, look, s3_client
 
-from waitd.core.aws.keys_unchanged import INLINE_KEYS, Digest
+from waitd.core.aws.keys_unchanged import INLINE_KEYS, KeySetDigest
 from waitd.core.waits.event import rfc3339
 from waitd.core.waits.verdict import Failure, Pending, Success, Unreachable, Verdict
 from waitd.core.waits.wait import Progress
@@ -245,11 +245,11 @@ async def test_a_memory_that_cannot_be_read_starts_the_clock_anew_and_fails_noth
 
 def test_the_sets_that_are_kept_in_memory_are_bounded() -> None:
     sets = KeySetCache(most=10)
-    sets.put(Digest(4, 1), range(4))
-    sets.put(Digest(4, 2), range(4))
-    assert sets.get(Digest(4, 1)) is not None
-    sets.put(Digest(4, 3), range(4))
-    assert sets.get(Digest(4, 2)) is None
-    assert set(sets.get(Digest(4, 1)) or ()) == set(range(4))
-    sets.put(Digest(11, 4), range(11))
-    assert sets.get(Digest(11, 4)) is None
+    sets.put(KeySetDigest(4, 1), range(4))
+    sets.put(KeySetDigest(4, 2), range(4))
+    assert sets.get(KeySetDigest(4, 1)) is not None
+    sets.put(KeySetDigest(4, 3), range(4))
+    assert sets.get(KeySetDigest(4, 2)) is None
+    assert set(sets.get(KeySetDigest(4, 1)) or ()) == set(range(4))
+    sets.put(KeySetDigest(11, 4), range(11))
+    assert sets.get(KeySetDigest(11, 4)) is None

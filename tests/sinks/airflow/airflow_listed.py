@@ -6,7 +6,7 @@ from uuid import NAMESPACE_DNS, uuid5
 
 from aiohttp import web
 
-from waitd.core.airflow.registration import TRIGGER
+from waitd.core.airflow.registration import TRIGGER_CLASS
 
 BASE = "/api/v2/dags/~/dagRuns/~"
 REGISTRATION: dict[str, Any] = {
@@ -55,7 +55,7 @@ class TaskInstances:
             "dag_id": "etl",
             "dag_run_id": "r1",
         }
-        trigger = {"classpath": TRIGGER} if task in self.left else None
+        trigger = {"classpath": TRIGGER_CLASS} if task in self.left else None
         return {**instance, "task_id": task, "map_index": -1, "try_number": 1, "trigger": trigger}
 
     def _list(self, body: Mapping[str, Any]) -> web.Response:

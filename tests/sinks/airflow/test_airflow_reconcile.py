@@ -14,7 +14,7 @@ import pytest
 from airflow_listed import TaskInstances, ti_id
 from daemon import daemon, serving
 
-from waitd.core.airflow.registration import text_with
+from waitd.core.airflow.registration import render_registration
 
 pytestmark = pytest.mark.slow
 
@@ -59,7 +59,7 @@ async def test_parked_tasks_are_registered_again_with_what_is_left_of_their_time
     airflow = TaskInstances()
     for task, seconds in (("early", 3600.0), ("late", 7200.0)):
         airflow.states[task] = "awaiting_input"
-        airflow.bodies[task] = text_with(registration(task, seconds), "http://gone")
+        airflow.bodies[task] = render_registration(registration(task, seconds), "http://gone")
     async with serving("*", "/airflow/{path:.*}", airflow.answer) as url:
         connection = {"conn_type": "airflow", "host": f"{url}/airflow", "password": "a.static.token"}
         variables = {"AIRFLOW_CONN_AIRFLOW": json.dumps(connection)}
@@ -89,8 +89,10 @@ async def test_parked_tasks_are_registered_again_with_what_is_left_of_their_time
 async def test_what_cannot_be_read_is_told_and_the_others_are_registered(tmp_path: Path) -> None:
     airflow = TaskInstances()
     airflow.states |= {"fine": "awaiting_input", "odd": "awaiting_input"}
-    airflow.bodies["fine"] = text_with(registration("fine", 3600), "http://gone")
-    airflow.bodies["odd"] = text_with({**registration("odd", 3600), "deadline": "tomorrow"}, "http://gone")
+    airflow.bodies["fine"] = render_registration(registration("fine", 3600), "http://gone")
+    airflow.bodies["odd"] = render_registration(
+        {**registration("odd", 3600), "deadline": "tomorrow"}, "http://gone"
+    )
     async with serving("*", "/airflow/{path:.*}", airflow.answer) as url:
         connection = {"conn_type": "airflow", "host": f"{url}/airflow", "password": "a.static.token"}
         variables = {"AIRFLOW_CONN_AIRFLOW": json.dumps(connection)}

@@ -14,18 +14,18 @@ from daemon import until
 from waitd import __version__
 from waitd.connections.authorizer import AuthorizedConnections, Authorizer
 from waitd.connections.tokens import TokenClient
-from waitd.core.airflow.callback import CLEAR_SECONDS, NOT_YET_SECONDS
+from waitd.core.airflow.callback import CLEAR_SECONDS, NOT_PARKED_GRACE
 from waitd.core.connections.connection import Connection
 from waitd.core.errors import InvalidInput
 from waitd.core.waits.delivery import (
     Delivered,
+    DeliveryFailed,
     DeliveryId,
-    DeliveryImpossible,
     DeliveryPostponed,
-    DeliveryRefused,
+    DeliveryRejected,
     Receipt,
 )
-from waitd.core.waits.event import event_of
+from waitd.core.waits.event import build_event
 from waitd.core.waits.wait import Outcome, WaitId, WaitSpec, WaitState
 from waitd.metrics import Instruments
 from waitd.outgoing import Outgoing
@@ -96,7 +96,9 @@ class Scene:
             named = {**PLACE, **named}
         spec = WaitSpec("http", {}, 60.0, 600.0, soft_fail=soft_fail)
         outcome = Outcome(WaitState(state), payload, "HTTP 200 OK", state)
-        event = event_of(WaitId(wait_id), "default", spec, outcome, pokes=1, created_at=0.0, finished_at=1.0)
+        event = build_event(
+            WaitId(wait_id), "default", spec, outcome, pokes=1, created_at=0.0, finished_at=1.0
+        )
         parcel = OutboxItem(
             DeliveryId("d1"),
             WaitId(wait_id),
@@ -163,7 +165,7 @@ async def test_another_try_or_an_ended_one_is_dead_as_superseded_and_not_touched
 ) -> None:
     scene.airflow.ti_id, scene.airflow.state = ti_id, state
     receipt = await scene.deliver(mode)
-    assert isinstance(receipt, DeliveryImpossible)
+    assert isinstance(receipt, DeliveryRejected)
     assert receipt.error.startswith("superseded")
     assert not scene.airflow.told("PATCH") + scene.airflow.told("POST") + scene.airflow.told("PUT")
 
@@ -197,7 +199,7 @@ async def test_what_another_event_left_there_is_not_ours(scene: Scene, mode: str
     airflow.state = "success"
     airflow.answered = airflow.store["waitd_outcome"] = {**TOLD, "event_id": OTHER_ID}
     airflow.xcoms = {"waitd_event_id": OTHER_ID}
-    assert isinstance(await scene.deliver(mode), DeliveryImpossible)
+    assert isinstance(await scene.deliver(mode), DeliveryRejected)
 
 
 @pytest.mark.parametrize("mode", ["resume", "set_state", "clear"])
@@ -210,7 +212,7 @@ async def test_a_task_that_is_not_parked_yet_costs_no_rung_for_an_hour(
     assert isinstance(young, DeliveryPostponed)
     assert isinstance(old, DeliveryPostponed)
     assert young.retry_after < old.retry_after <= 60
-    assert isinstance(await scene.deliver(mode, age=NOT_YET_SECONDS), DeliveryRefused)
+    assert isinstance(await scene.deliver(mode, age=NOT_PARKED_GRACE), DeliveryFailed)
     assert not scene.airflow.told("PATCH") + scene.airflow.told("POST") + scene.airflow.told("PUT")
 
 
@@ -270,10 +272,10 @@ async def test_an_answer_that_woke_nobody_is_superseded(scene: Scene) -> None:
         airflow.state, airflow.ti_id, airflow.answered, airflow.ended_at = "awaiting_input", TI_ID, None, None
         airflow.when_answered = {"state": "failed", "ended_at": at, "ti_id": ti_id}
         receipt = await scene.resumed()
-        assert isinstance(receipt, Delivered if woke else DeliveryImpossible), (at, ti_id)
+        assert isinstance(receipt, Delivered if woke else DeliveryRejected), (at, ti_id)
 
 
-@pytest.mark.parametrize(("event_id", "receipt"), [(EVENT_ID, Delivered), (OTHER_ID, DeliveryImpossible)])
+@pytest.mark.parametrize(("event_id", "receipt"), [(EVENT_ID, Delivered), (OTHER_ID, DeliveryRejected)])
 async def test_a_409_is_a_delivery_only_if_the_answer_there_is_ours(
     scene: Scene, event_id: str, receipt: type[Receipt]
 ) -> None:
@@ -284,7 +286,7 @@ async def test_a_409_is_a_delivery_only_if_the_answer_there_is_ours(
 async def test_an_answer_of_a_person_supersedes_ours(scene: Scene) -> None:
     scene.airflow.answered = {}
     receipt = await scene.resumed()
-    assert isinstance(receipt, DeliveryImpossible)
+    assert isinstance(receipt, DeliveryRejected)
     assert receipt.error.startswith("superseded")
 
 
@@ -296,13 +298,13 @@ async def test_a_task_without_a_row_yet_is_tried_again(scene: Scene) -> None:
 async def test_a_task_that_is_none_of_waitds_is_dead(scene: Scene) -> None:
     scene.airflow.options = ("approve", "reject")
     receipt = await scene.resumed()
-    assert isinstance(receipt, DeliveryImpossible)
+    assert isinstance(receipt, DeliveryRejected)
     assert "no option done" in receipt.error
 
 
 async def test_an_answer_whose_receipt_was_lost_is_found_again(scene: Scene) -> None:
     scene.airflow.fail["PATCH", "/hitlDetails"] = "lost"
-    assert isinstance(await scene.resumed(), DeliveryRefused)
+    assert isinstance(await scene.resumed(), DeliveryFailed)
     assert await scene.deliver() == Delivered()
     assert len(scene.airflow.told("PATCH")) == 1
 
@@ -363,7 +365,7 @@ async def test_set_state_uses_the_given_key_and_pushes_no_null(scene: Scene) -> 
 async def test_set_state_goes_on_where_it_broke_off(scene: Scene, end: str, trouble: Any) -> None:
     method = "POST" if end == "/xcomEntries" else "PATCH"
     scene.airflow.fail[method, end] = trouble
-    assert isinstance(await scene.deliver("set_state"), DeliveryRefused)
+    assert isinstance(await scene.deliver("set_state"), DeliveryFailed)
     assert await scene.deliver("set_state") == Delivered()
     assert scene.airflow.state == "success"
     assert scene.airflow.xcoms == {"waitd_event_id": EVENT_ID, "return_value": {"rows": 3}}
@@ -372,14 +374,14 @@ async def test_set_state_goes_on_where_it_broke_off(scene: Scene, end: str, trou
 async def test_set_state_does_not_end_what_another_event_has_marked(scene: Scene) -> None:
     scene.airflow.xcoms = {"waitd_event_id": OTHER_ID}
     receipt = await scene.deliver("set_state")
-    assert isinstance(receipt, DeliveryImpossible)
+    assert isinstance(receipt, DeliveryRejected)
     assert receipt.error.startswith("superseded")
     assert scene.airflow.told("PATCH") == []
 
 
 async def test_set_state_does_not_write_over_a_result(scene: Scene) -> None:
     scene.airflow.xcoms = {"return_value": "mine"}
-    assert isinstance(await scene.deliver("set_state"), DeliveryImpossible)
+    assert isinstance(await scene.deliver("set_state"), DeliveryRejected)
     assert scene.airflow.xcoms["return_value"] == "mine"
     assert scene.airflow.told("PATCH") == []
 
@@ -405,7 +407,7 @@ async def test_clear_leaves_the_outcome_and_clears(scene: Scene) -> None:
 
 async def test_clear_is_not_sent_again_when_its_answer_was_lost(scene: Scene) -> None:
     scene.airflow.fail["POST", "/clearTaskInstances"] = "lost"
-    assert isinstance(await scene.deliver("clear"), DeliveryRefused)
+    assert isinstance(await scene.deliver("clear"), DeliveryFailed)
     assert await scene.deliver("clear") == Delivered()
     assert len(scene.airflow.told("POST")) == 1
 
@@ -413,7 +415,7 @@ async def test_clear_is_not_sent_again_when_its_answer_was_lost(scene: Scene) ->
 async def sent_into_the_dark(scene: Scene) -> str:
     """A clear of which nothing is heard but a proxy's 504, and the minute after it; how Airflow's audit log would show it."""
     scene.airflow.fail["POST", "/clearTaskInstances"] = 504
-    assert isinstance(await scene.deliver("clear"), DeliveryRefused)
+    assert isinstance(await scene.deliver("clear"), DeliveryFailed)
     scene.clock.seconds += CLEAR_SECONDS - 1
     assert isinstance(await scene.deliver("clear", age=CLEAR_SECONDS - 1), DeliveryPostponed)
     assert len(scene.airflow.told("POST")) == 1
@@ -432,7 +434,7 @@ async def test_a_clear_that_airflow_has_seen_is_never_sent_again(scene: Scene) -
     others = [json.dumps({"waitd_clear": f"{OTHER_ID}@{n}"}) for n in range(150)]
     scene.airflow.audit = [*others, entry]
     receipt = await scene.deliver("clear", age=CLEAR_SECONDS)
-    assert isinstance(receipt, DeliveryImpossible)
+    assert isinstance(receipt, DeliveryRejected)
     assert "audit log has it, the task stands as before" in receipt.error
     assert "redeliver" in receipt.error
     assert scene.airflow.store["waitd_outcome"]["event_id"] == EVENT_ID  # for whoever clears by hand
@@ -455,7 +457,7 @@ async def test_a_clear_that_cannot_be_proved_to_have_failed_is_never_sent_again(
     else:
         scene.airflow.fail["GET", "/eventLogs"] = answer
     receipt = await scene.deliver("clear", age=CLEAR_SECONDS)
-    assert isinstance(receipt, DeliveryImpossible)
+    assert isinstance(receipt, DeliveryRejected)
     assert said in receipt.error
     assert len(scene.airflow.told("POST")) == 1
 
@@ -464,7 +466,7 @@ async def test_an_audit_log_that_does_not_answer_is_asked_again(scene: Scene) ->
     await sent_into_the_dark(scene)
     for trouble in (503, 404):
         scene.airflow.fail["GET", "/eventLogs"] = trouble
-        assert isinstance(await scene.deliver("clear", age=CLEAR_SECONDS), DeliveryRefused)
+        assert isinstance(await scene.deliver("clear", age=CLEAR_SECONDS), DeliveryFailed)
     assert len(scene.airflow.told("POST")) == 1
     assert await scene.deliver("clear", age=CLEAR_SECONDS) == Delivered()
 
@@ -473,7 +475,7 @@ async def test_no_clear_is_sent_while_the_state_store_does_not_tell(scene: Scene
     await sent_into_the_dark(scene)
     for trouble in (503, 400, web.Response(status=404, text="of a proxy")):
         scene.airflow.fail["GET", "/state-store/waitd_outcome"] = trouble
-        assert isinstance(await scene.deliver("clear", age=CLEAR_SECONDS), DeliveryRefused)
+        assert isinstance(await scene.deliver("clear", age=CLEAR_SECONDS), DeliveryFailed)
     assert len(scene.airflow.told("POST")) == 1
 
 
@@ -481,23 +483,23 @@ async def test_each_clear_is_looked_for_by_its_own_mark(scene: Scene) -> None:
     """The first one that was sent never arrived; the second did, and was lost on its way back, and nothing came of it."""
     await sent_into_the_dark(scene)
     scene.airflow.fail["POST", "/clearTaskInstances"] = "lost"
-    assert isinstance(await scene.deliver("clear", age=CLEAR_SECONDS), DeliveryRefused)
+    assert isinstance(await scene.deliver("clear", age=CLEAR_SECONDS), DeliveryFailed)
     scene.airflow.ti_id, scene.airflow.state = TI_ID, "deferred"  # rolled back
     scene.clock.seconds += CLEAR_SECONDS
-    assert isinstance(await scene.deliver("clear", age=2 * CLEAR_SECONDS), DeliveryImpossible)
+    assert isinstance(await scene.deliver("clear", age=2 * CLEAR_SECONDS), DeliveryRejected)
     assert len(scene.airflow.told("POST")) == 2
 
 
 async def test_who_redelivers_decides_that_a_clear_is_sent_once_more(scene: Scene) -> None:
     scene.airflow.audit = [await sent_into_the_dark(scene)]
-    assert isinstance(await scene.deliver("clear", age=CLEAR_SECONDS), DeliveryImpossible)
+    assert isinstance(await scene.deliver("clear", age=CLEAR_SECONDS), DeliveryRejected)
     assert await scene.deliver("clear", age=0) == Delivered()  # a new delivery
     assert len(scene.airflow.told("POST")) == 2
 
 
 async def test_a_clear_that_airflow_refused_was_none(scene: Scene) -> None:
     scene.airflow.fail["POST", "/clearTaskInstances"] = 409
-    assert isinstance(await scene.deliver("clear"), DeliveryRefused)
+    assert isinstance(await scene.deliver("clear"), DeliveryFailed)
     assert scene.airflow.store == {}
     assert await scene.deliver("clear") == Delivered()
 
@@ -531,12 +533,12 @@ async def test_dag_run_starts_a_run_named_after_the_wait(scene: Scene) -> None:
 async def test_a_run_of_that_id_that_is_not_ours_is_dead(scene: Scene) -> None:
     scene.airflow.runs["mine"] = {"conf": {}}
     receipt = await scene.deliver("dag_run", dag_id="etl", new_dag_run_id="mine")
-    assert isinstance(receipt, DeliveryImpossible)
+    assert isinstance(receipt, DeliveryRejected)
     assert receipt.error.startswith("superseded")
 
 
 async def test_an_unknown_dag_is_tried_again(scene: Scene) -> None:
-    assert isinstance(await scene.deliver("dag_run", dag_id="nope"), DeliveryRefused)
+    assert isinstance(await scene.deliver("dag_run", dag_id="nope"), DeliveryFailed)
 
 
 async def test_asset_event_finds_the_asset_by_its_exact_uri(scene: Scene) -> None:
@@ -552,7 +554,7 @@ async def test_asset_event_finds_the_asset_by_its_exact_uri(scene: Scene) -> Non
 async def test_asset_event_is_made_once(scene: Scene) -> None:
     scene.airflow.assets = [{"id": 1, "uri": "s3://landing/orders"}]
     scene.airflow.fail["POST", "/assets/events"] = "lost"
-    assert isinstance(await scene.deliver("asset_event", asset_id=1), DeliveryRefused)
+    assert isinstance(await scene.deliver("asset_event", asset_id=1), DeliveryFailed)
     others = [{"asset_id": 1, "extra": {"waitd": {"event_id": OTHER_ID}}}] * 120 + [
         {"asset_id": 1, "extra": {}}
     ]
@@ -563,15 +565,15 @@ async def test_asset_event_is_made_once(scene: Scene) -> None:
 
 
 async def test_an_asset_that_no_dag_declares_is_tried_again(scene: Scene) -> None:
-    assert isinstance(await scene.deliver("asset_event", asset_uri="s3://nobody"), DeliveryRefused)
-    assert isinstance(await scene.deliver("asset_event", asset_id=9), DeliveryRefused)
+    assert isinstance(await scene.deliver("asset_event", asset_uri="s3://nobody"), DeliveryFailed)
+    assert isinstance(await scene.deliver("asset_event", asset_id=9), DeliveryFailed)
 
 
 @pytest.mark.parametrize("mode", ["resume", "set_state", "clear", "dag_run", "asset_event"])
 async def test_cancelled_is_never_delivered_here(scene: Scene, mode: str) -> None:
     scene.airflow.assets = [{"id": 1, "uri": "s3://landing/orders"}]
     more = NEEDS.get(mode, {})
-    assert isinstance(await scene.deliver(mode, state="cancelled", **more), DeliveryImpossible)
+    assert isinstance(await scene.deliver(mode, state="cancelled", **more), DeliveryRejected)
     assert scene.airflow.asked == []
 
 
@@ -604,7 +606,7 @@ async def test_a_token_that_is_refused_is_replaced_once(scene: Scene, status: in
 async def test_credentials_that_are_no_good_are_tried_again_up_the_ladder(scene: Scene) -> None:
     scene.resolver.connection = Connection("airflow", "airflow", host=scene.airflow.url, password="static")
     receipt = await scene.deliver()
-    assert isinstance(receipt, DeliveryRefused)
+    assert isinstance(receipt, DeliveryFailed)
     assert "does not accept the connection's credentials" in receipt.error
     assert "static" not in receipt.error
     assert scene.airflow.logins == 0
@@ -628,33 +630,33 @@ async def test_a_missing_role_is_dead_and_named(scene: Scene, mode: str, role: s
     scene.airflow.assets = [{"id": 1, "uri": "s3://landing/orders"}]
     more = NEEDS.get(mode, {})
     receipt = await scene.deliver(mode, **more)
-    assert isinstance(receipt, DeliveryImpossible)
+    assert isinstance(receipt, DeliveryRejected)
     assert receipt.error.endswith(f"needs the role {role}")
 
 
 async def test_a_task_that_is_not_assigned_to_this_user_is_dead(scene: Scene) -> None:
     scene.airflow.respondents = ("somebody",)
     receipt = await scene.resumed()
-    assert isinstance(receipt, DeliveryImpossible)
+    assert isinstance(receipt, DeliveryRejected)
     assert "assigned_users" in receipt.error
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 301])
 async def test_an_airflow_in_trouble_is_tried_again(scene: Scene, status: int) -> None:
     scene.airflow.fail["GET", f"/{TASK}/-1"] = status
-    assert await scene.deliver() == DeliveryRefused(_Any(), None)
+    assert await scene.deliver() == DeliveryFailed(_Any(), None)
 
 
 async def test_an_airflow_that_is_not_there_is_tried_again(scene: Scene) -> None:
     scene.airflow.good.add("static")
     scene.resolver.connection = Connection("airflow", "airflow", host="http://127.0.0.1:9", password="static")
-    assert await scene.deliver() == DeliveryRefused("no connection to Airflow could be made")
+    assert await scene.deliver() == DeliveryFailed("no connection to Airflow could be made")
 
 
 async def test_a_metadata_address_is_not_asked(scene: Scene) -> None:
     scene.resolver.connection = Connection("airflow", "airflow", host="http://169.254.169.254", password="t")
     receipt = await scene.deliver()
-    assert isinstance(receipt, DeliveryRefused)
+    assert isinstance(receipt, DeliveryFailed)
     assert "169.254" in receipt.error or "metadata" in receipt.error
 
 

@@ -12,7 +12,7 @@ from daemon import serving
 from waitd import __version__
 from waitd.connections.authorizer import AuthorizedConnections, Authorizer
 from waitd.connections.tokens import TokenClient
-from waitd.core.airflow.registration import text_with
+from waitd.core.airflow.registration import render_registration
 from waitd.core.connections.connection import Connection
 from waitd.core.waits.wait import WaitSpec
 from waitd.metrics import Instruments
@@ -224,7 +224,7 @@ async def test_parked_tasks_are_found_with_what_they_left(
     monkeypatch.setattr(airflow_parked, "PAGE", 2)
     for number in range(3):
         scene.airflow.states[f"input-{number}"] = "awaiting_input"
-        scene.airflow.bodies[f"input-{number}"] = text_with(REGISTRATION, "http://waitd")
+        scene.airflow.bodies[f"input-{number}"] = render_registration(REGISTRATION, "http://waitd")
         scene.airflow.states[f"deferred-{number}"] = "deferred"
         scene.airflow.left[f"deferred-{number}"] = REGISTRATION
     scene.airflow.states |= {"approve": "awaiting_input", "other": "deferred", "ended": "success"}

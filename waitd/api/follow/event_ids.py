@@ -7,7 +7,7 @@ import re
 import secrets
 from typing import Protocol
 
-from waitd.core.auth.sealing import SALTS, SEALED, Seal
+from waitd.core.auth.sealing import CIPHERTEXTS, SALTS, NumberCipher
 
 _NUMBER = re.compile(r"[0-9]{1,20}")
 
@@ -38,7 +38,7 @@ class OpaqueEventIds:
     """For those who see one namespace."""
 
     def __init__(self, secret: int) -> None:
-        self._seal = Seal(secret)
+        self._seal = NumberCipher(secret)
 
     def shown(self, seq: int) -> int:
         """See `EventIds`. Another one each time."""
@@ -46,6 +46,6 @@ class OpaqueEventIds:
 
     def meant(self, shown: str) -> int | None:
         """See `EventIds`."""
-        if not _NUMBER.fullmatch(shown) or int(shown) >= SEALED:
+        if not _NUMBER.fullmatch(shown) or int(shown) >= CIPHERTEXTS:
             return None
         return self._seal.opened(int(shown)) if int(shown) else 0

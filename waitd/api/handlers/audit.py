@@ -10,7 +10,7 @@ from waitd.api import queries
 from waitd.api.callers import PRINCIPAL, principal_of
 from waitd.api.requests import json_response
 from waitd.api.services import Services
-from waitd.core.auth.principal import LOOPBACK
+from waitd.core.auth.principal import LOOPBACK_PRINCIPAL
 from waitd.core.waits.audit import Caller
 from waitd.core.waits.event import rfc3339
 from waitd.ports import StoredAuditEntry
@@ -34,7 +34,7 @@ def tell_change(request: web.Request, action: str, result: str) -> None:
     Where nobody is asked who he is, it is one for debugging.
     """
     principal = request[PRINCIPAL]
-    tell = log.debug if principal is LOOPBACK else log.info
+    tell = log.debug if principal is LOOPBACK_PRINCIPAL else log.info
     tell(
         "audit",
         action=action,

@@ -20,7 +20,7 @@ from waitd.api.submission.admission import Admission
 from waitd.api.submission.draft import ValidatedWait
 from waitd.api.submission.idempotency import keyed
 from waitd.api.submission.validation import Submissions, refuse_unknown, unknown_connections
-from waitd.core.auth.principal import LOOPBACK, Principal
+from waitd.core.auth.principal import LOOPBACK_PRINCIPAL, Principal
 from waitd.core.errors import Conflict, InvalidInput
 from waitd.core.waits.audit import Caller
 from waitd.models import MAX_BODY
@@ -76,7 +76,7 @@ class Batches:
     @asynccontextmanager
     async def _place(self, principal: Principal) -> AsyncIterator[None]:
         """A place among those at work, after those that came before. One of several callers cannot have all of them."""
-        if principal is LOOPBACK:
+        if principal is LOOPBACK_PRINCIPAL:
             async with self._one_of_all():
                 yield
             return

@@ -12,12 +12,12 @@ from waitd.api.callers import seen_by
 from waitd.api.problems import refusal
 from waitd.api.requests import json_response
 from waitd.api.services import Services
-from waitd.core.costs.model import Mode, ResourceUsage, WaitingTotals, usage
+from waitd.core.costs.model import CostMode, ResourceUsage, WaitingTotals, resource_usage
 from waitd.core.waits.wait import Progress
 from waitd.ports import Metering, StoredWait
 
 #: Looked up once: every answer with a wait in it has all of them.
-_MODES = tuple((mode, mode.value) for mode in Mode)
+_MODES = tuple((mode, mode.value) for mode in CostMode)
 
 
 class Costs:
@@ -93,7 +93,7 @@ class _Amounts:
         """What they occupy in each mode, in the shape of `WaitCost`."""
         sums = {}
         for mode, name in _MODES:
-            used = [usage(mode, part, self._constants) for part in parts]
+            used = [resource_usage(mode, part, self._constants) for part in parts]
             sums[name] = self.used(used[0] if len(used) == 1 else sum(used, ResourceUsage()))
         return sums
 

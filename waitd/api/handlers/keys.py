@@ -9,7 +9,7 @@ from waitd.api.requests import expect_no_fields, json_response
 from waitd.api.server.bodies import decoded, read_body
 from waitd.api.services import Services
 from waitd.core.auth.api_key import ApiKey
-from waitd.core.auth.principal import ROLES, check_key_namespace
+from waitd.core.auth.principal import ROLES_BY_NAME, check_key_namespace
 from waitd.core.errors import InvalidInput
 from waitd.core.waits.event import rfc3339
 from waitd.models import KeyRequest, parsed
@@ -27,11 +27,11 @@ class Keys:
         """`POST /v1/keys`: 201 with the key and its token, which nobody sees again."""
         wanted = parsed(KeyRequest, decoded(await read_body(request)))
         try:
-            namespace = check_key_namespace(wanted.namespace, ROLES[wanted.role])
+            namespace = check_key_namespace(wanted.namespace, ROLES_BY_NAME[wanted.role])
         except ValueError as error:
             raise InvalidInput.at("/namespace", str(error)) from None
         made = await self._keyring.create(
-            NewKey(ROLES[wanted.role], namespace, wanted.expires_in), caller_of(request)
+            NewKey(ROLES_BY_NAME[wanted.role], namespace, wanted.expires_in), caller_of(request)
         )
         request[SUBJECT] = made.key.id
         no_store = {"Cache-Control": "no-store"}

@@ -13,7 +13,7 @@ from waitd.api.routing import Answer, Body, Route
 from waitd.api.server.bodies import decoded, read_body
 from waitd.api.services import Services
 from waitd.core.auth.principal import Role
-from waitd.core.aws.s3_events import made_keys
+from waitd.core.aws.s3_events import created_objects
 from waitd.core.errors import InvalidInput
 from waitd.models import MAX_KEY_LENGTH, MAX_SIGNAL, S3Event, S3EventView, SignalPayload, SignalView
 
@@ -50,7 +50,7 @@ class Signals:
 
     def _heard(self, event: dict[str, Any], namespace: str, request: web.Request) -> dict[str, int]:
         keys = waits = 0
-        for made in made_keys(event):
+        for made in created_objects(event):
             keys += 1
             if self._signal_receiver is not None:
                 waits += self._signal_receiver.on_s3_object("s3_event", made.bucket, made.key, namespace)

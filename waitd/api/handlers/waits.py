@@ -21,8 +21,8 @@ from waitd.api.submission.sinks import SinkTargets
 from waitd.api.submission.validation import Submissions, refuse_unknown, unknown_connections
 from waitd.api.views import pokes_view, progress_of, wait_view
 from waitd.core.errors import Conflict, InvalidInput
-from waitd.core.waits.audit import Caller, change
-from waitd.core.waits.step import cancelled
+from waitd.core.waits.audit import Caller, build_audit_entry
+from waitd.core.waits.step import cancelled_outcome
 from waitd.core.waits.wait import WaitState
 from waitd.ports import IdempotentSubmit, Inserted, NewWait, StoredWait
 
@@ -130,7 +130,7 @@ class Waits:
         """`POST /v1/waits/{id}:cancel`: 200 with the wait as it ended, 409 where it had ended before."""
         await expect_no_fields(request)
         wait = await self._store.cancel(
-            queries.wait_id(request), cancelled(), seen_by(request), caller_of(request)
+            queries.wait_id(request), cancelled_outcome(), seen_by(request), caller_of(request)
         )
         return self._answer(wait)
 
@@ -140,7 +140,7 @@ class Waits:
         wait = await self._store.get(queries.wait_id(request), seen_by(request))
         if wait.state is not WaitState.WAITING:
             raise Conflict(f"the wait has ended: {wait.state.value}")
-        told = change(caller_of(request), self._services.now(), "poke", wait.id)
+        told = build_audit_entry(caller_of(request), self._services.now(), "poke", wait.id)
         await self._store.save_audit_entry(told)
         # One that the poker does not hold yet is poked when it is handed over, which is at once as well.
         self._poking.poke_now(wait.id)

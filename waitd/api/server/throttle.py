@@ -11,8 +11,8 @@ from ipaddress import IPv6Address, ip_address, ip_network
 from time import monotonic
 
 from waitd.api.problems import refusal
-from waitd.core.auth.principal import LOOPBACK, Principal
-from waitd.core.auth.rate_limit import RateLimit
+from waitd.core.auth.principal import LOOPBACK_PRINCIPAL, Principal
+from waitd.core.auth.rate_limit import RateLimiter
 from waitd.models import MAX_BODY
 
 #: Failed authentications that an address may have at once, and how many more a second.
@@ -25,10 +25,10 @@ class Throttle:
 
     def __init__(self, *, requests_per_second: float = 0.0, request_burst: int = 1, at_once: int = 0) -> None:
         """`requests_per_second` and `at_once` (requests of one caller at the same time): 0 is no limit."""
-        self._requests = RateLimit(requests_per_second, request_burst) if requests_per_second else None
+        self._requests = RateLimiter(requests_per_second, request_burst) if requests_per_second else None
         self._at_once = at_once or math.inf
         self._in_hand: Counter[str] = Counter()
-        self._failures = RateLimit(FAILURES_PER_SECOND, FAILURES)
+        self._failures = RateLimiter(FAILURES_PER_SECOND, FAILURES)
 
     @contextmanager
     def request(self, principal: Principal) -> Iterator[None]:
@@ -37,7 +37,7 @@ class Throttle:
         Raises:
             ProblemError: 429 with Retry-After.
         """
-        if principal is LOOPBACK:
+        if principal is LOOPBACK_PRINCIPAL:
             yield
             return
         name = principal.name
@@ -53,7 +53,7 @@ class Throttle:
     def charge(self, principal: Principal, lines: int, size: int) -> None:
         """A batch of so many lines and bytes counts as the requests that it stands for: its caller pays before the next one."""
         more = max(lines, -(-size // MAX_BODY)) - 1
-        if self._requests is not None and principal is not LOOPBACK and more > 0:
+        if self._requests is not None and principal is not LOOPBACK_PRINCIPAL and more > 0:
             self._requests.draw(principal.name, monotonic(), more)
 
     def check_address(self, remote: str | None) -> None:

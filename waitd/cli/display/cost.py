@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from waitd.cli.display.formatting import counted, span
-from waitd.core.costs.model import GIB, HOUR, Mode
+from waitd.core.costs.model import GIB, HOUR, CostMode
 
 MEASURED = "waitd is measured; poke, reschedule and defer are a model from the same durations and pokes."
 
@@ -33,8 +33,8 @@ def waited(total: Mapping[str, Any]) -> str:
 def modes(total: Mapping[str, Any], currency: str, processes: Mapping[str, Mapping[str, Any]]) -> Table:
     """What all of them occupy in each mode; and in lines of their own what processes use besides, by name."""
     table = _table("MODE", "SLOT HOURS", "CPU HOURS", "GIB HOURS", currency)
-    for mode in Mode:
-        style = "bold green" if mode is Mode.WAITD else ""
+    for mode in CostMode:
+        style = "bold green" if mode is CostMode.WAITD else ""
         table.add_row(*(Text(cell, style=style) for cell in (mode.value, *_used(total[mode]))))
     for name, used in processes.items():
         table.add_row(*(Text(cell, style="dim") for cell in (f"+ {name}", *_used(used))))
@@ -43,19 +43,22 @@ def modes(total: Mapping[str, Any], currency: str, processes: Mapping[str, Mappi
 
 def rows(found: Sequence[Mapping[str, Any]], by: str, currency: str) -> Table:
     """Each row's cost under each mode."""
-    table = _table(by.upper(), "WAITS", "WAITING", *(f"{mode.value} {currency}" for mode in Mode))
+    table = _table(by.upper(), "WAITS", "WAITING", *(f"{mode.value} {currency}" for mode in CostMode))
     for row in found:
         name = Text(row["name"]) if row["name"] else Text("(without)", style="dim")
         table.add_row(
-            name, f"{row['waits']:,}", span(row["wait_seconds"]), *(money(row[mode]["cost"]) for mode in Mode)
+            name,
+            f"{row['waits']:,}",
+            span(row["wait_seconds"]),
+            *(money(row[mode]["cost"]) for mode in CostMode),
         )
     return table
 
 
 def cost_of_wait(cost: Mapping[str, Any]) -> Table:
     """What one wait has cost under each mode."""
-    table = _table("MODE", "SLOT", "CPU", "MEMORY", cost[Mode.WAITD]["currency"])
-    for mode in Mode:
+    table = _table("MODE", "SLOT", "CPU", "MEMORY", cost[CostMode.WAITD]["currency"])
+    for mode in CostMode:
         used = cost[mode]
         cells = (
             span(used["slot_seconds"]),

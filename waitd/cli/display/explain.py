@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from waitd.cli.display.formatting import counted, span
-from waitd.core.waits.schedule import UNREACHABLE_MAX_WAIT
+from waitd.core.waits.schedule import MAX_UNREACHABLE_PAUSE
 
 #: Moments that lie closer together than this are the same, in seconds.
 _SAME = 0.5
@@ -118,7 +118,7 @@ def _pause(wait: Mapping[str, Any]) -> str:
     seen = wait["last_verdict"]
     if seen and _seconds(last, due) > _LONGEST_GRID_STEP * wait["poke_interval"] + _SAME:
         if seen["verdict"] == "unreachable":
-            return f"backed off as long as nobody answers, up to {span(UNREACHABLE_MAX_WAIT)}"
+            return f"backed off as long as nobody answers, up to {span(MAX_UNREACHABLE_PAUSE)}"
         if wait["exponential_backoff"]:
             most = f", up to {span(wait['max_wait'])}" if wait["max_wait"] else ""
             return f"backed off from {span(wait['poke_interval'])}{most}"

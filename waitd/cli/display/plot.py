@@ -6,18 +6,23 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from waitd.cli.common import Code, fail
-from waitd.core.costs.model import Mode
+from waitd.core.costs.model import CostMode
 
 SUFFIXES = (".png", ".svg")
 #: Told apart by people who see colours differently as well (Okabe and Ito), from the most slots to the fewest.
-COLOURS = {Mode.POKE: "#d55e00", Mode.RESCHEDULE: "#e69f00", Mode.DEFER: "#56b4e9", Mode.WAITD: "#009e73"}
-WORDS = {
-    Mode.POKE: "poke: a slot held",
-    Mode.RESCHEDULE: "reschedule",
-    Mode.DEFER: "defer (Triggerer)",
-    Mode.WAITD: "waitd",
+COLOURS = {
+    CostMode.POKE: "#d55e00",
+    CostMode.RESCHEDULE: "#e69f00",
+    CostMode.DEFER: "#56b4e9",
+    CostMode.WAITD: "#009e73",
 }
-STYLES = {Mode.POKE: "-", Mode.RESCHEDULE: "-", Mode.DEFER: (0, (3, 3)), Mode.WAITD: "-"}
+WORDS = {
+    CostMode.POKE: "poke: a slot held",
+    CostMode.RESCHEDULE: "reschedule",
+    CostMode.DEFER: "defer (Triggerer)",
+    CostMode.WAITD: "waitd",
+}
+STYLES = {CostMode.POKE: "-", CostMode.RESCHEDULE: "-", CostMode.DEFER: (0, (3, 3)), CostMode.WAITD: "-"}
 
 
 def check_plot(file: Path) -> None:
@@ -30,7 +35,7 @@ def check_plot(file: Path) -> None:
         fail("--plot needs matplotlib: pip install 'waitd[plot]'", Code.USAGE)
 
 
-def plot(file: Path, slots: Mapping[Mode, Sequence[float]], edges: Sequence[float], title: str) -> None:
+def plot(file: Path, slots: Mapping[CostMode, Sequence[float]], edges: Sequence[float], title: str) -> None:
     """Writes the picture. `slots`: how many were held between each of `edges` (Unix seconds) and the next."""
     from matplotlib import dates
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -42,7 +47,7 @@ def plot(file: Path, slots: Mapping[Mode, Sequence[float]], edges: Sequence[floa
     figure = Figure(figsize=(10, 4.8), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    for mode in Mode:
+    for mode in CostMode:
         values = slots[mode]
         mean = sum(values) / len(values)
         label = f"{WORDS[mode]}, {_figure(mean)} on average"
@@ -51,20 +56,20 @@ def plot(file: Path, slots: Mapping[Mode, Sequence[float]], edges: Sequence[floa
             moments,
             color=COLOURS[mode],
             linestyle=STYLES[mode],
-            linewidth=2.6 if mode is Mode.WAITD else 1.4,
+            linewidth=2.6 if mode is CostMode.WAITD else 1.4,
             zorder=3
-            if mode is Mode.DEFER
+            if mode is CostMode.DEFER
             else 2,  # where both lie on the same line, its dashes show waitd's below them
             clip_on=False,
             label=label,
         )
-    axes.stairs(slots[Mode.POKE], moments, fill=True, color=COLOURS[Mode.POKE], alpha=0.08)
+    axes.stairs(slots[CostMode.POKE], moments, fill=True, color=COLOURS[CostMode.POKE], alpha=0.08)
     axes.set_ylabel("worker slots held")
     axes.set_xlim(moments[0], moments[-1])
     axes.xaxis_date(UTC)
     axes.set_ylim(bottom=0)
     axes.set_axisbelow(True)
-    axes.yaxis.set_major_locator(MaxNLocator(7, integer=max(slots[Mode.POKE]) > 3))
+    axes.yaxis.set_major_locator(MaxNLocator(7, integer=max(slots[CostMode.POKE]) > 3))
     locator = dates.AutoDateLocator(tz=UTC)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator, tz=UTC))  # type: ignore[no-untyped-call]

@@ -10,7 +10,14 @@ from typing import Any
 from waitd.cli.display.formatting import counted, span
 from waitd.cli.display.plot import edges_of, plot
 from waitd.core.airflow.task_history import SensorRun
-from waitd.core.costs.model import Mode, ResourceUsage, WaitingTotals, WaitSpan, slots_over_time, usage
+from waitd.core.costs.model import (
+    CostMode,
+    ResourceUsage,
+    SlotSpan,
+    WaitingTotals,
+    resource_usage,
+    slots_over_time,
+)
 from waitd.settings import CostSettings
 
 #: What rows can be about.
@@ -72,9 +79,9 @@ class Report:
             "pokes": round(sum(one.pokes for one in waiting)),
             **{
                 mode.value: self._shown(
-                    sum((usage(mode, one, self._constants) for one in waiting), ResourceUsage())
+                    sum((resource_usage(mode, one, self._constants) for one in waiting), ResourceUsage())
                 )
-                for mode in Mode
+                for mode in CostMode
             },
         }
 
@@ -84,7 +91,7 @@ class Report:
         for run, waiting in zip(self.runs, self._waiting, strict=True):
             if run.mode is None:
                 return None
-            total += usage(run.mode, waiting, self._constants)
+            total += resource_usage(run.mode, waiting, self._constants)
         return self._shown(total)
 
     def _shown(self, used: ResourceUsage) -> dict[str, Any]:
@@ -93,8 +100,10 @@ class Report:
     def draw(self, file: Path) -> None:
         """Draws the slots over time."""
         spans = [
-            WaitSpan(
-                run.start, run.end, {mode: usage(mode, one, self._constants).slot_seconds for mode in Mode}
+            SlotSpan(
+                run.start,
+                run.end,
+                {mode: resource_usage(mode, one, self._constants).slot_seconds for mode in CostMode},
             )
             for run, one in zip(self.runs, self._waiting, strict=True)
         ]

@@ -9,16 +9,16 @@ from collections.abc import Mapping
 from typing import Any
 
 #: The headline of a parked task among Airflow's required actions.
-SUBJECT = "Waiting in waitd"
+PARKED_SUBJECT = "Waiting in waitd"
 #: The key in the state store of a task that is parked as deferred.
 REGISTRATION_KEY = "waitd_registration"
 #: The class under which it is deferred, as Airflow names it.
-TRIGGER = "waitd.airflow.triggers.WaitdTrigger"
+TRIGGER_CLASS = "waitd.airflow.triggers.WaitdTrigger"
 
 _LAST_BLOCK = re.compile(r"```json\n(?P<json>[^`]*)\n```\s*\Z")
 
 
-def text_with(registration: Mapping[str, Any], url: str) -> str:
+def render_registration(registration: Mapping[str, Any], url: str) -> str:
     """The Markdown that Airflow shows of a parked task; `registration` has the fields of `waitd.models.Registration`."""
     block = json.dumps(registration, indent=2).replace("`", "\\u0060")  # a block ends with the first of them
     return (
@@ -27,7 +27,7 @@ def text_with(registration: Mapping[str, Any], url: str) -> str:
     )
 
 
-def registration_in(text: object) -> Any:
+def parse_registration(text: object) -> Any:
     """The registration in such a text, as decoded JSON and not checked; None where there is none."""
     found = _LAST_BLOCK.search(text) if isinstance(text, str) else None
     if found is None:

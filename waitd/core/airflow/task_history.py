@@ -12,11 +12,11 @@ from datetime import UTC, datetime
 from io import StringIO
 from typing import Any, NamedTuple
 
-from waitd.core.costs.model import DEFAULT, Measured, Mode, WaitingTotals
+from waitd.core.costs.model import DEFAULT_KIND, CostMode, MeasuredUsage, WaitingTotals
 from waitd.core.errors import InvalidInput, Problem
 
 #: Airflow's default, in seconds.
-POKE_INTERVAL = 60.0
+DEFAULT_POKE_INTERVAL = 60.0
 #: How many mistakes are told of.
 _MISTAKES = 20
 _NAMES: Mapping[str, Sequence[str]] = {
@@ -29,7 +29,12 @@ _NAMES: Mapping[str, Sequence[str]] = {
     "mode": ("mode",),
 }
 _NEEDED = ("dag_id", "task_id", "operator", "start", "end")
-_MODES = {"poke": Mode.POKE, "reschedule": Mode.RESCHEDULE, "defer": Mode.DEFER, "deferrable": Mode.DEFER}
+_MODES = {
+    "poke": CostMode.POKE,
+    "reschedule": CostMode.RESCHEDULE,
+    "defer": CostMode.DEFER,
+    "deferrable": CostMode.DEFER,
+}
 
 
 class SensorRun(NamedTuple):
@@ -41,7 +46,7 @@ class SensorRun(NamedTuple):
     start: float
     end: float
     poke_interval: float
-    mode: Mode | None
+    mode: CostMode | None
 
     @property
     def kind(self) -> str:
@@ -60,12 +65,12 @@ class SensorRun(NamedTuple):
         """
         seconds = self.end - self.start
         pokes = 1 + int(seconds / self.poke_interval)
-        each = poke_cpu_seconds.get(self.kind, poke_cpu_seconds[DEFAULT])
-        measured = Measured(pokes * each, seconds * wait_bytes)
+        each = poke_cpu_seconds.get(self.kind, poke_cpu_seconds[DEFAULT_KIND])
+        measured = MeasuredUsage(pokes * each, seconds * wait_bytes)
         return WaitingTotals(self.kind, 1, seconds, pokes, 1, 1, measured)
 
 
-class History(NamedTuple):
+class TaskHistory(NamedTuple):
     """The sensors of an export, and how many of its lines were other tasks or had not ended."""
 
     runs: Sequence[SensorRun]
@@ -73,18 +78,18 @@ class History(NamedTuple):
     unfinished: int
 
 
-def read(text: str, *, poke_interval: float = POKE_INTERVAL) -> History:
+def parse_task_history(text: str, *, poke_interval: float = DEFAULT_POKE_INTERVAL) -> TaskHistory:
     """The sensors in an export; `poke_interval` stands in where a line has none.
 
     Raises:
         InvalidInput: what is wrong with it; the pointers are lines, `/line/17`.
     """
-    return history(_records(text), poke_interval=poke_interval)
+    return build_task_history(_records(text), poke_interval=poke_interval)
 
 
-def history(
-    records: Iterable[tuple[int, Mapping[str, Any]]], *, poke_interval: float = POKE_INTERVAL
-) -> History:
+def build_task_history(
+    records: Iterable[tuple[int, Mapping[str, Any]]], *, poke_interval: float = DEFAULT_POKE_INTERVAL
+) -> TaskHistory:
     """The sensors among tasks, each with the line that it stands in. Raises InvalidInput, as `read`."""
     runs: list[SensorRun] = []
     problems: list[Problem] = []
@@ -104,7 +109,7 @@ def history(
                     break
     if problems:
         raise InvalidInput(problems)
-    return History(runs, others, unfinished)
+    return TaskHistory(runs, others, unfinished)
 
 
 def _first(record: Mapping[str, Any], names: Iterable[str]) -> Any:

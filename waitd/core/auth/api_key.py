@@ -11,12 +11,12 @@ from hashlib import sha256
 from hmac import compare_digest
 from typing import NamedTuple
 
-from waitd.core.auth.principal import DEFAULT_NAMESPACE, ROLES, Principal, Role, check_key_namespace
+from waitd.core.auth.principal import DEFAULT_NAMESPACE, ROLES_BY_NAME, Principal, Role, check_key_namespace
 
 #: How many keys there may be, file and store together.
 MAX_KEYS = 10_000
 #: What begins so is an API key, and no token of anybody else's.
-PREFIX = "waitd_"
+KEY_PREFIX = "waitd_"
 _ID = r"[a-z0-9]{1,32}"
 _TOKEN = re.compile(rf"waitd_({_ID})_([A-Za-z0-9_-]{{32,128}})")
 _HASHED = re.compile(rf"waitd_({_ID})_sha256:([0-9a-f]{{64}})")
@@ -60,7 +60,7 @@ class ApiKey:
 
     def proven_by(self, given: PresentedKey) -> bool:
         """Whether the secret is the right one; takes the same time whatever is wrong with it."""
-        return compare_digest(digest_of(given.secret), self.digest)
+        return compare_digest(secret_digest(given.secret), self.digest)
 
     def why_not(self, now: float) -> str | None:
         """Why it does not open the door at `now`, in a word; None: it does."""
@@ -77,29 +77,29 @@ class ApiKey:
         return min(at for at in (self.revoked_at, self.expires_at) if at is not None)
 
 
-def given_in(token: str) -> PresentedKey | None:
+def parse_key(token: str) -> PresentedKey | None:
     """The id and the secret of a key; None where the token is none."""
     found = _TOKEN.fullmatch(token)
     return None if found is None else PresentedKey(found[1], found[2])
 
 
-def digest_of(secret: str) -> bytes:
+def secret_digest(secret: str) -> bytes:
     """What is kept of a secret."""
     return sha256(secret.encode()).digest()
 
 
-def token_of(key_id: str, secret: str) -> str:
+def format_key(key_id: str, secret: str) -> str:
     """The key as its owner sends it."""
     return f"waitd_{key_id}_{secret}"
 
 
-def line_of(key: ApiKey) -> str:
+def format_key_line(key: ApiKey) -> str:
     """The key's line in a keys file, without its secret."""
     expires = [] if key.expires_at is None else [_EXPIRES + _rfc3339(key.expires_at)]
     return " ".join([f"waitd_{key.id}_sha256:{key.digest.hex()}", key.role.title, key.namespace, *expires])
 
 
-def keys_in(text: str, read_at: float) -> dict[str, ApiKey]:
+def parse_keys_file(text: str, read_at: float) -> dict[str, ApiKey]:
     """The keys of a keys file by their ids, read at `read_at`.
 
     A line is `KEY ROLE [NAMESPACE] [expires=TIME]`, where KEY is a whole key or `waitd_<id>_sha256:<hex digest of the secret>`, and TIME is
@@ -129,8 +129,8 @@ def _key_in(words: Iterable[str], read_at: float) -> ApiKey:
     text, *rest = words
     if hashed := _HASHED.fullmatch(text):
         key_id, digest = hashed[1], bytes.fromhex(hashed[2])
-    elif given := given_in(text):
-        key_id, digest = given.id, digest_of(given.secret)
+    elif given := parse_key(text):
+        key_id, digest = given.id, secret_digest(given.secret)
     else:
         raise ValueError(
             "the first word is no key: waitd_<id>_<secret of 32 to 128 letters and digits>,"
@@ -139,9 +139,11 @@ def _key_in(words: Iterable[str], read_at: float) -> ApiKey:
     expires_at = None
     if rest and rest[-1].startswith(_EXPIRES):
         expires_at = _time_in(rest.pop().removeprefix(_EXPIRES))
-    if not 1 <= len(rest) <= 2 or rest[0] not in ROLES:
-        raise ValueError(f"after the key come its role ({', '.join(ROLES)}), its namespace and expires=TIME")
-    role = ROLES[rest[0]]
+    if not 1 <= len(rest) <= 2 or rest[0] not in ROLES_BY_NAME:
+        raise ValueError(
+            f"after the key come its role ({', '.join(ROLES_BY_NAME)}), its namespace and expires=TIME"
+        )
+    role = ROLES_BY_NAME[rest[0]]
     namespace = check_key_namespace(rest[1], role) if len(rest) == 2 else DEFAULT_NAMESPACE
     return ApiKey(key_id, digest, role, namespace, read_at, "file", expires_at)
 

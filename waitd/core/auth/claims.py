@@ -8,7 +8,7 @@ from waitd.core.auth.principal import DEFAULT_NAMESPACE, Principal, Role, check_
 from waitd.core.errors import Forbidden, Unauthenticated
 
 #: How far the clocks of the issuer and of waitd may be apart, seconds.
-LEEWAY = 30.0
+CLOCK_LEEWAY = 30.0
 #: The longest subject (OpenID Connect Core, section 2).
 _MAX_SUBJECT = 255
 
@@ -31,14 +31,14 @@ class ClaimRules:
     namespace_claim: str = ""
 
 
-class Bearer(NamedTuple):
+class VerifiedToken(NamedTuple):
     """Who came with a token, and until when it is good, Unix seconds."""
 
     principal: Principal
     expires_at: float
 
 
-def bearer_of(claims: Mapping[str, Any], rules: ClaimRules, now: float) -> Bearer:
+def verify_claims(claims: Mapping[str, Any], rules: ClaimRules, now: float) -> VerifiedToken:
     """Who came with a token whose signature is right.
 
     Raises:
@@ -55,7 +55,9 @@ def bearer_of(claims: Mapping[str, Any], rules: ClaimRules, now: float) -> Beare
     subject = claims.get("sub")
     if not isinstance(subject, str) or not 1 <= len(subject) <= _MAX_SUBJECT or not subject.isprintable():
         raise Unauthenticated("no_subject", "the token names no subject")
-    return Bearer(Principal(f"oidc:{subject}", _role(claims, rules), _namespace(claims, rules)), expires_at)
+    return VerifiedToken(
+        Principal(f"oidc:{subject}", _role(claims, rules), _namespace(claims, rules)), expires_at
+    )
 
 
 def _check_time(claims: Mapping[str, Any], now: float) -> float:
@@ -64,9 +66,9 @@ def _check_time(claims: Mapping[str, Any], now: float) -> float:
         raise Unauthenticated(
             "no_times", "the token does not say until when (exp) it is good, or from when (nbf)"
         )
-    if now >= expires_at + LEEWAY:
+    if now >= expires_at + CLOCK_LEEWAY:
         raise Unauthenticated("expired", "the token has expired")
-    if now < not_before - LEEWAY:
+    if now < not_before - CLOCK_LEEWAY:
         raise Unauthenticated("not_yet_valid", "the token is not good yet")
     return expires_at
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 #: Under this name stand the rules of namespaces that have none of their own.
-OTHERS = "*"
+OTHER_NAMESPACES = "*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class NamespaceRules:
     def may_tell(self, dag_id: str | None) -> bool:
         """Whether a sink may tell the DAG; None: it does not say which, so only those who may tell any."""
         if dag_id is None:
-            return OTHERS in self.dag_ids
+            return OTHER_NAMESPACES in self.dag_ids
         return any(fnmatchcase(dag_id, pattern) for pattern in self.dag_ids)
 
 
@@ -56,4 +56,4 @@ class Namespaces:
         """What its waits may name; None: everything."""
         if not self._rules:
             return None
-        return self._rules.get(namespace) or self._rules.get(OTHERS) or _NOTHING
+        return self._rules.get(namespace) or self._rules.get(OTHER_NAMESPACES) or _NOTHING

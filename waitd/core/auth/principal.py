@@ -31,7 +31,7 @@ class Role(IntEnum):
 
 
 #: By their names as people write them.
-ROLES = {role.title: role for role in Role}
+ROLES_BY_NAME = {role.title: role for role in Role}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Principal:
 
 
 #: Whoever reaches a daemon that listens on loopback and asks for no authentication.
-LOOPBACK = Principal("loopback", Role.ADMIN)
+LOOPBACK_PRINCIPAL = Principal("loopback", Role.ADMIN)
 
 
 def check_namespace(text: str) -> str:

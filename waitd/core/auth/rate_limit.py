@@ -5,17 +5,17 @@ from collections.abc import Hashable
 from itertools import islice
 
 #: How many buckets are kept. Beyond it the one that was drawn on longest ago is forgotten, as if it were full.
-MOST = 10_000
+MAX_BUCKETS = 10_000
 
 
-class RateLimit:
+class RateLimiter:
     """Token buckets by key, all of one size. Each is one number: when it will be full again (the generic cell rate algorithm).
 
     A bucket may be drawn on while it holds a whole token, and then by any number: what is drawn beyond its content is a debt that is
     refilled before the next draw. So the cost of a call may be found out while it is served.
     """
 
-    def __init__(self, rate: float, burst: int, *, most: int = MOST) -> None:
+    def __init__(self, rate: float, burst: int, *, most: int = MAX_BUCKETS) -> None:
         """`rate`: tokens a second that come in; `burst`: tokens in a full bucket, at least 1; `most`: how many buckets are kept."""
         self._per_token = 1.0 / rate
         self._tolerance = (burst - 1) / rate

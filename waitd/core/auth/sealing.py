@@ -9,14 +9,14 @@ from hashlib import blake2b
 #: What can be sealed is below this, and so is the salt below `SALTS`.
 NUMBERS, SALTS = 1 << 48, 1 << 16
 #: A sealed number is below this.
-SEALED = NUMBERS * SALTS
+CIPHERTEXTS = NUMBERS * SALTS
 #: Luby and Rackoff: four rounds make a permutation that nobody tells from a random one, even where they may ask in both directions.
 _ROUNDS = 4
 _HALF = 32
 _MASK = (1 << _HALF) - 1
 
 
-class Seal:
+class NumberCipher:
     """The permutation that belongs to a secret number below 2⁶⁴."""
 
     def __init__(self, secret: int) -> None:

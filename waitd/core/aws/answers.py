@@ -6,7 +6,7 @@ and buckets is `s3_answer`'s.
 
 from typing import NamedTuple
 
-from waitd.core.http.answer import NOT_NOW, CredentialsRefused, phrase
+from waitd.core.http.answer import RETRYABLE_STATUSES, CredentialsRefused, status_phrase
 from waitd.core.waits.verdict import MESSAGE_LIMIT, Failure, Unreachable, Verdict
 
 
@@ -46,7 +46,7 @@ _DENIED = frozenset({
 })  # fmt: skip
 
 
-def verdict_of_error(error: AwsError) -> Verdict | CredentialsRefused:  # noqa: PLR0911 - a row of the table each
+def aws_verdict(error: AwsError) -> Verdict | CredentialsRefused:  # noqa: PLR0911 - a row of the table each
     """What an error comes to; `CredentialsRefused` where other credentials may change it.
 
     The service's own words are shown only where they cannot quote a signed request, which holds a session token.
@@ -56,7 +56,7 @@ def verdict_of_error(error: AwsError) -> Verdict | CredentialsRefused:  # noqa: 
         return Unreachable("credentials_expired", "The session token has expired, and there is no newer one.")
     if code in _SKEWED:
         return Unreachable("clock_skew", "The clock of AWS and that of this host differ too much.")
-    if code in _BUSY or status in NOT_NOW or 500 <= status <= 599:
+    if code in _BUSY or status in RETRYABLE_STATUSES or 500 <= status <= 599:
         return Unreachable(_reason(status), _message(status, code), error.retry_after)
     if code in _UNKNOWN_KEY:
         return _refused("invalid_access_key_id", "AWS does not know the access key or the session token.")
@@ -79,4 +79,4 @@ def _reason(status: int) -> str:
 
 
 def _message(status: int, code: str) -> str:
-    return f"{phrase(status)}: {code}" if code else phrase(status)
+    return f"{status_phrase(status)}: {code}" if code else status_phrase(status)

@@ -26,26 +26,26 @@ _SHORT = 8 * _SHORT_BYTES
 _MODULUS = 1 << 128
 
 
-def hash_of(key: str) -> int:
+def key_hash(key: str) -> int:
     """128 bits of a key."""
     return int.from_bytes(blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest(), "big")
 
 
-def short(hashed: int) -> int:
+def short_hash(hashed: int) -> int:
     """The 48 of them that are remembered of single keys."""
     return hashed >> (128 - _SHORT)
 
 
-class Digest(NamedTuple):
+class KeySetDigest(NamedTuple):
     """What is always remembered of a set of keys: how many, and the sum of their hashes."""
 
     size: int = 0
     total: int = 0
 
 
-def digest_of(hashes: Collection[int]) -> Digest:
+def key_set_digest(hashes: Collection[int]) -> KeySetDigest:
     """The digest of these keys' hashes."""
-    return Digest(len(hashes), sum(hashes) % _MODULUS)
+    return KeySetDigest(len(hashes), sum(hashes) % _MODULUS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class RememberedKeySet:
         keys: the short hashes of its keys, where they are remembered.
     """
 
-    digest: Digest
+    digest: KeySetDigest
     since: float
     keys: frozenset[int] | None = None
 
@@ -81,7 +81,7 @@ class RememberedKeySet:
         """
         try:
             fields = json.loads(text)
-            digest = Digest(int(fields["size"]), int(fields["total"], 16))
+            digest = KeySetDigest(int(fields["size"]), int(fields["total"], 16))
             since, packed = float(fields["since"]), fields.get("keys")
             return cls(digest, since, None if packed is None else frozenset(_unpacked(packed)))
         except (KeyError, TypeError) as error:
@@ -101,12 +101,12 @@ class KeySet(NamedTuple):
         keys: hash and time of the last write of each, where a deletion may have to be judged; else empty.
     """
 
-    digest: Digest
+    digest: KeySetDigest
     keys: tuple[tuple[int, float], ...] = ()
 
     def shorts(self) -> frozenset[int]:
         """The keys' short hashes."""
-        return frozenset(short(hashed) for hashed, _ in self.keys)
+        return frozenset(short_hash(hashed) for hashed, _ in self.keys)
 
 
 class KeySetChange(Enum):
@@ -119,7 +119,7 @@ class KeySetChange(Enum):
     UNCLEAR = "unclear"
 
 
-def change(before: Digest, known: Collection[int] | None, seen: KeySet) -> KeySetChange:
+def compare_key_sets(before: KeySetDigest, known: Collection[int] | None, seen: KeySet) -> KeySetChange:
     """How a set has changed; without its keys (`seen.keys`) growth is told from loss by the count alone.
 
     Args:
@@ -136,7 +136,7 @@ def change(before: Digest, known: Collection[int] | None, seen: KeySet) -> KeySe
     return KeySetChange.GROWN if _only_added(before, seen) else KeySetChange.UNCLEAR
 
 
-def _only_added(before: Digest, seen: KeySet) -> bool:
+def _only_added(before: KeySetDigest, seen: KeySet) -> bool:
     """Whether leaving out as many keys as were added gives the set that was: any one key, or else the newest ones."""
     added = seen.digest.size - before.size
     difference = (seen.digest.total - before.total) % _MODULUS

@@ -7,7 +7,7 @@ from hmac import digest
 from typing import NamedTuple
 from urllib.parse import parse_qsl, quote, urlsplit
 
-from waitd.core.aws.signature import ALGORITHM, AwsKeys, moment_of, signing_key
+from waitd.core.aws.signature import ALGORITHM, AwsKeys, amz_date, signing_key
 
 #: What signs differently.
 _S3 = "s3"
@@ -17,7 +17,7 @@ _SLASHES = re.compile(r"/+")
 _SIGNED = frozenset({"content-type"})
 
 
-class Signer(NamedTuple):
+class AwsSigner(NamedTuple):
     """Whose requests are signed, and where they go."""
 
     service: str
@@ -32,7 +32,7 @@ class Signer(NamedTuple):
         `url` and `headers` are as they are sent; the `Host` header is taken from `url`. `now`: Unix seconds.
         """
         parts = urlsplit(url)
-        moment = moment_of(int(now))
+        moment = amz_date(int(now))
         payload = sha256(body or b"").hexdigest()
         own = {"X-Amz-Date": moment}
         if self.keys.session_token is not None:

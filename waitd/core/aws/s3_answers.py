@@ -7,18 +7,18 @@ from enum import Enum
 from functools import lru_cache
 from typing import NamedTuple
 
-from waitd.core.http.answer import NOT_NOW, CredentialsRefused, phrase
+from waitd.core.http.answer import RETRYABLE_STATUSES, CredentialsRefused, status_phrase
 from waitd.core.waits.verdict import Failure, Unreachable, Verdict
 
 
-class S3Question(Enum):
+class S3Operation(Enum):
     """What was asked: the object's head, or a list of keys."""
 
     HEAD = "HEAD"
     LIST = "LIST"
 
 
-class S3Refusal(NamedTuple):
+class S3Error(NamedTuple):
     """An answer that is neither a key nor a list.
 
     Attributes:
@@ -44,20 +44,20 @@ _WORDS = {
     "InvalidToken": ("invalid_token", "The session token is not valid."),
 }  # fmt: skip
 _DENIED = {
-    S3Question.HEAD: "Access denied. Without s3:ListBucket on the bucket S3 answers so for a missing key, too: grant s3:ListBucket, and s3:GetObject for the key.",
-    S3Question.LIST: "Access denied. To list keys takes s3:ListBucket on the bucket.",
+    S3Operation.HEAD: "Access denied. Without s3:ListBucket on the bucket S3 answers so for a missing key, too: grant s3:ListBucket, and s3:GetObject for the key.",
+    S3Operation.LIST: "Access denied. To list keys takes s3:ListBucket on the bucket.",
 }
 
 
 @lru_cache(maxsize=1024)
-def verdict_of_refusal(refusal: S3Refusal, asked: S3Question) -> Verdict | CredentialsRefused:  # noqa: PLR0911 - a row of the table each
+def s3_verdict(refusal: S3Error, asked: S3Operation) -> Verdict | CredentialsRefused:  # noqa: PLR0911 - a row of the table each
     """What a refusal comes to; `CredentialsRefused` where other credentials may change it."""
     status, code, retry_after = refusal
     if code in _EXPIRED:
         return Unreachable("credentials_expired", "The session token has expired, and there is no newer one.")
     if code == "RequestTimeTooSkewed":
         return Unreachable("clock_skew", "S3's clock and this host's differ too much.")
-    if code in _BUSY or status in NOT_NOW or 500 <= status <= 599:
+    if code in _BUSY or status in RETRYABLE_STATUSES or 500 <= status <= 599:
         return Unreachable(_reason(status), _message(status, code), retry_after)
     if code in _WORDS:
         return CredentialsRefused(Failure(*_WORDS[code], silenceable=True))
@@ -75,4 +75,4 @@ def _reason(status: int) -> str:
 
 
 def _message(status: int, code: str) -> str:
-    return f"{phrase(status)}: {code}" if code else phrase(status)
+    return f"{status_phrase(status)}: {code}" if code else status_phrase(status)

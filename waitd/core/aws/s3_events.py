@@ -19,7 +19,7 @@ class CreatedObject(NamedTuple):
     key: str
 
 
-def made_keys(event: Any) -> Iterator[CreatedObject]:
+def created_objects(event: Any) -> Iterator[CreatedObject]:
     """The keys that an event (decoded JSON) tells to have come."""
     if not isinstance(event, dict):
         return
@@ -38,9 +38,9 @@ def _of_text(text: str) -> Iterator[CreatedObject]:
         inner = json.loads(text)
     except ValueError:
         return
-    # Not through `made_keys`: a message wrapped again and again is none of S3's.
+    # Not through `created_objects`: a message wrapped again and again is none of S3's.
     if isinstance(inner, dict) and inner.get("Type") != "Notification":
-        yield from made_keys(inner)
+        yield from created_objects(inner)
 
 
 def _of_record(record: Any) -> Iterator[CreatedObject]:

@@ -67,7 +67,7 @@ class S3Signer:
 
     def _begin(self, second: int) -> None:
         """Makes what the requests of this second have in common."""
-        keys, moment = self._keys, moment_of(second)
+        keys, moment = self._keys, amz_date(second)
         names = "host;x-amz-content-sha256;x-amz-date"
         lines = f"host:{self._host}\nx-amz-content-sha256:{_NO_BODY}\nx-amz-date:{moment}\n"
         self._beside = {"X-Amz-Content-SHA256": _NO_BODY, "X-Amz-Date": moment}
@@ -86,7 +86,7 @@ class S3Signer:
 
 
 @lru_cache(maxsize=8)  # the same second, and one beside it
-def moment_of(seconds: int) -> str:
+def amz_date(seconds: int) -> str:
     """Unix seconds as a signature writes them: 20261121T024107Z."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y%m%dT%H%M%SZ")
 

@@ -1,7 +1,7 @@
 """How a connection's credentials are written into an HTTP request.
 
 `extra["auth_type"]` names the way, one entry of `KINDS`; without it, `airflow` where that is the conn_type, else `basic` where there is a
-login or a password, else `none`. What has to be fetched first is described here as a `Grant`; who fetches it lives in `waitd.connections`.
+login or a password, else `none`. What has to be fetched first is described here as a `TokenRequest`; who fetches it lives in `waitd.connections`.
 
 | auth_type                   | sends                                                                    | needs                                     |
 |-----------------------------|--------------------------------------------------------------------------|-------------------------------------------|
@@ -9,10 +9,10 @@ login or a password, else `none`. What has to be fetched first is described here
 | `basic`                     | `Authorization: Basic …`                                                 | login, password                           |
 | `bearer`                    | `Authorization: Bearer …`                                                | extra `token`, else password              |
 | `header`                    | the header named by extra `header_name`                                  | password: its value                       |
-| `oauth2_client_credentials` | a token of RFC 6749, 4.4                                                 | see `waitd.core.connections.grants`        |
+| `oauth2_token_request` | a token of RFC 6749, 4.4                                                 | see `waitd.core.connections.grants`        |
 | `airflow`                   | a token of Airflow's API; without a login, the one that is given         | login, password; else as `bearer`         |
 | `airbyte`                   | a token of Airbyte's application                                         | see there                                 |
-| `google_service_account`    | an access token, or with `target_audience` an ID token                   | see there                                 |
+| `google_token_request`    | an access token, or with `target_audience` an ID token                   | see there                                 |
 | `aws_sigv4`                 | a signature of each request                                              | extra `aws_service`, `region_name`; keys as in `core.aws_connection` |
 | `azure_storage`             | with extra `tenant_id` a token of Entra ID, else a signature of each request by the account's key | login and password: client id and secret; else the account (default: the host's first label) and its key |
 
@@ -28,15 +28,15 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from waitd.core.connections.aws import KeySource, aws_account
-from waitd.core.connections.azure_signature import SharedKey, shared_key
-from waitd.core.connections.connection import Connection, origin_of
+from waitd.core.connections.aws import AwsKeySource, parse_aws_connection
+from waitd.core.connections.azure_signature import AzureSharedKey, parse_shared_key
+from waitd.core.connections.connection import Connection, parse_origin
 from waitd.core.connections.grants import (
-    Grant,
-    airbyte,
-    airflow,
-    google_service_account,
-    oauth2_client_credentials,
+    TokenRequest,
+    airbyte_token_request,
+    airflow_token_request,
+    google_token_request,
+    oauth2_token_request,
 )
 
 Header = tuple[str, str]
@@ -48,12 +48,12 @@ _TENANT = re.compile(r"[A-Za-z0-9.-]{1,253}")
 
 
 @dataclass(frozen=True, slots=True)
-class Signing:
+class AwsSigning:
     """Each request is signed by AWS's Signature Version 4, for one service in one region."""
 
     service: str
     region: str
-    keys: KeySource = field(repr=False)
+    keys: AwsKeySource = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +69,13 @@ class Credentials:
     """
 
     headers: tuple[Header, ...] = field(default=(), repr=False)
-    grant: Grant | None = None
+    grant: TokenRequest | None = None
     token_header: str = "Authorization"  # noqa: S105 - a name, not a secret
-    signing: Signing | None = None
-    shared_key: SharedKey | None = None
+    signing: AwsSigning | None = None
+    shared_key: AzureSharedKey | None = None
 
 
-def credentials_of(connection: Connection) -> Credentials:
+def build_credentials(connection: Connection) -> Credentials:
     """What the connection's requests need.
 
     Raises:
@@ -83,12 +83,12 @@ def credentials_of(connection: Connection) -> Credentials:
     """
     extra = connection.extra
     kind = extra.get("auth_type", _default_kind(connection))
-    if not isinstance(kind, str) or kind.lower() not in KINDS:
-        raise ValueError(f"auth_type is one of {', '.join(KINDS)}")
+    if not isinstance(kind, str) or kind.lower() not in AUTH_TYPES:
+        raise ValueError(f"auth_type is one of {', '.join(AUTH_TYPES)}")
     headers = dict(_named_headers(extra))
-    way = KINDS[kind.lower()](connection)
-    grant = way if isinstance(way, Grant) else None
-    signing = way if isinstance(way, Signing) else None
+    way = AUTH_TYPES[kind.lower()](connection)
+    grant = way if isinstance(way, TokenRequest) else None
+    signing = way if isinstance(way, AwsSigning) else None
     if isinstance(way, dict):
         headers.update(way)
     for name, value in headers.items():
@@ -97,7 +97,7 @@ def credentials_of(connection: Connection) -> Credentials:
     if not isinstance(token_header, str):
         raise ValueError("token_header is the name of a header")  # noqa: TRY004 - bad data, not a bad call
     check_header(token_header, "")
-    key = way if isinstance(way, SharedKey) else None
+    key = way if isinstance(way, AzureSharedKey) else None
     return Credentials(tuple(headers.items()), grant, token_header, signing, key)
 
 
@@ -111,9 +111,9 @@ def http_headers(connection: Connection) -> tuple[Header, ...]:
     """The headers of a connection whose credentials need nothing fetched and nothing signed.
 
     Raises:
-        ValueError: as `credentials_of`.
+        ValueError: as `build_credentials`.
     """
-    return credentials_of(connection).headers
+    return build_credentials(connection).headers
 
 
 def check_header(name: str, value: str) -> None:
@@ -147,10 +147,10 @@ def _none(_: Connection) -> dict[str, str]:
 
 
 def _basic(connection: Connection) -> dict[str, str]:
-    return {"Authorization": basic(connection.login or "", connection.password or "")}
+    return {"Authorization": basic_authorization(connection.login or "", connection.password or "")}
 
 
-def basic(login: str, password: str) -> str:
+def basic_authorization(login: str, password: str) -> str:
     """The value of `Authorization` that carries these two."""
     return f"Basic {b64encode(f'{login}:{password}'.encode()).decode()}"
 
@@ -162,8 +162,8 @@ def _bearer(connection: Connection) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-def _airflow(connection: Connection) -> dict[str, str] | Grant:
-    return airflow(connection) if connection.login else _bearer(connection)
+def _airflow(connection: Connection) -> dict[str, str] | TokenRequest:
+    return airflow_token_request(connection) if connection.login else _bearer(connection)
 
 
 def _header(connection: Connection) -> dict[str, str]:
@@ -173,19 +173,19 @@ def _header(connection: Connection) -> dict[str, str]:
     return {name: connection.password}
 
 
-def _aws_sigv4(connection: Connection) -> Signing:
+def _aws_sigv4(connection: Connection) -> AwsSigning:
     service = connection.extra.get("aws_service")
     if not isinstance(service, str) or not _SERVICE.fullmatch(service):
         raise ValueError("auth_type aws_sigv4 needs the extra's aws_service, e.g. glue or execute-api")
-    account = aws_account(connection)
+    account = parse_aws_connection(connection)
     if account.region is None:
         raise ValueError("auth_type aws_sigv4 needs the extra's region_name")
     if account.keys is None:
         raise ValueError("auth_type aws_sigv4 needs keys; signature_version unsigned has none")
-    return Signing(service, account.region, account.keys)
+    return AwsSigning(service, account.region, account.keys)
 
 
-def _azure_storage(connection: Connection) -> Grant | SharedKey:
+def _azure_storage(connection: Connection) -> TokenRequest | AzureSharedKey:
     """As Airflow's `WasbHook` reads its connection: with a tenant, login and password are an application's; else the key is the account's."""
     extra = connection.extra
     if extra.get("sas_token") or extra.get("connection_string"):
@@ -201,24 +201,26 @@ def _azure_storage(connection: Connection) -> Grant | SharedKey:
             "scope": "https://storage.azure.com/.default",
             "token_endpoint_auth_method": "client_secret_post",
         }
-        return oauth2_client_credentials(replace(connection, extra={**known, **extra}))
+        return oauth2_token_request(replace(connection, extra={**known, **extra}))
     key = extra.get("shared_access_key") or connection.password
     if not isinstance(key, str):
         raise ValueError("auth_type azure_storage needs the account's key as the password, or a tenant_id")  # noqa: TRY004 - bad data, not a bad call
-    account = connection.login or origin_of(connection.base_url()).host.partition(".")[0]
-    return shared_key(account, key)
+    account = connection.login or parse_origin(connection.base_url()).host.partition(".")[0]
+    return parse_shared_key(account, key)
 
 
 #: Every way, by its name. A new one is one function and one line here.
-KINDS: Mapping[str, Callable[[Connection], dict[str, str] | Grant | Signing | SharedKey]] = {
+AUTH_TYPES: Mapping[
+    str, Callable[[Connection], dict[str, str] | TokenRequest | AwsSigning | AzureSharedKey]
+] = {
     "none": _none,
     "basic": _basic,
     "bearer": _bearer,
     "header": _header,
-    "oauth2_client_credentials": oauth2_client_credentials,
+    "oauth2_client_credentials": oauth2_token_request,
     "airflow": _airflow,
-    "airbyte": airbyte,
-    "google_service_account": google_service_account,
+    "airbyte": airbyte_token_request,
+    "google_service_account": google_token_request,
     "aws_sigv4": _aws_sigv4,
     "azure_storage": _azure_storage,
 }

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from waitd.core.aws.signature import AwsKeys
-from waitd.core.connections.connection import Connection, join
+from waitd.core.connections.connection import Connection, join_url
 
 #: Safe as a host's label; other stores name theirs as they like.
 _REGION = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
@@ -38,7 +38,7 @@ class AssumedRole(NamedTuple):
     endpoint: str | None = None
 
 
-class KeySource(NamedTuple):
+class AwsKeySource(NamedTuple):
     """Where keys come from: `given`, else the environment's (of a profile); with a role, that of these are assumed."""
 
     given: AwsKeys | None = None
@@ -48,7 +48,7 @@ class KeySource(NamedTuple):
     region: str | None = None
 
 
-class AwsAccount(NamedTuple):
+class AwsConnection(NamedTuple):
     """What a client of a service needs to know of a connection.
 
     Attributes:
@@ -60,7 +60,7 @@ class AwsAccount(NamedTuple):
         ca_bundle: path of the certificates to check them against, or None for the system's.
     """
 
-    keys: KeySource | None = KeySource()
+    keys: AwsKeySource | None = AwsKeySource()
     region: str | None = None
     endpoint: str | None = None
     style: str = "auto"
@@ -68,7 +68,7 @@ class AwsAccount(NamedTuple):
     ca_bundle: str | None = None
 
 
-def aws_account(connection: Connection, service: str = "s3") -> AwsAccount:
+def parse_aws_connection(connection: Connection, service: str = "s3") -> AwsConnection:
     """The connection as a service, by boto3's name of it, needs it.
 
     Raises:
@@ -85,7 +85,7 @@ def aws_account(connection: Connection, service: str = "s3") -> AwsAccount:
     unsigned = config.get("signature_version") == "unsigned"
     verify = extra.get("verify")
     bundle = verify if isinstance(verify, str) and verify.lower() not in {"", "true", "false"} else None
-    return AwsAccount(
+    return AwsConnection(
         keys=None if unsigned else _key_source(connection, region),
         region=region,
         endpoint=_endpoint(extra, service),
@@ -104,7 +104,7 @@ def aws_endpoint(connection: Connection, service: str) -> str | None:
     return _endpoint(connection.extra, service)
 
 
-def _key_source(connection: Connection, region: str | None) -> KeySource:
+def _key_source(connection: Connection, region: str | None) -> AwsKeySource:
     extra = connection.extra
     key_id, secret = connection.login, connection.password
     if not (key_id and secret):
@@ -112,7 +112,7 @@ def _key_source(connection: Connection, region: str | None) -> KeySource:
     given = AwsKeys(key_id, secret, _text(extra, "aws_session_token")) if key_id and secret else None
     if given is None and (connection.login or connection.password):
         raise ValueError("the connection has half of a key: login is its id, password its secret")
-    return KeySource(given, _text(extra, "profile_name"), _role(extra), region)
+    return AwsKeySource(given, _text(extra, "profile_name"), _role(extra), region)
 
 
 def _role(extra: Mapping[str, Any]) -> AssumedRole | None:
@@ -138,7 +138,7 @@ def _endpoint(extra: Mapping[str, Any], service: str, *, alone: bool = False) ->
     if url is None:
         return None
     try:
-        return join(url, "").rstrip("/")
+        return join_url(url, "").rstrip("/")
     except ValueError as error:
         raise ValueError(f"the endpoint_url of {service}: {error}") from None
 

@@ -18,7 +18,7 @@ _SIGNED = (
 
 
 @dataclass(frozen=True, slots=True)
-class SharedKey:
+class AzureSharedKey:
     """Whose requests are signed. `key` is the account's key, decoded."""
 
     account: str
@@ -52,9 +52,9 @@ def string_to_sign(account: str, method: str, url: str, headers: Mapping[str, st
     return "\n".join([*lines, f"/{account}{parts.path or '/'}", *asked])
 
 
-def shared_key(account: str, key: str) -> SharedKey:
+def parse_shared_key(account: str, key: str) -> AzureSharedKey:
     """The signer of an account's requests. Raises ValueError where `key` is none; the message does not quote it."""
     try:
-        return SharedKey(account, b64decode(key, validate=True))
+        return AzureSharedKey(account, b64decode(key, validate=True))
     except ValueError:  # binascii.Error is one; so is what is said of text that is not ASCII
         raise ValueError("an Azure Storage account's key is Base64 text, and this is none") from None

@@ -47,7 +47,7 @@ class Origin(NamedTuple):
         return f"{self.scheme}://{host}" if default else f"{self.scheme}://{host}:{self.port}"
 
 
-def origin_of(url: str) -> Origin:
+def parse_origin(url: str) -> Origin:
     """The origin of an absolute http(s) URL, parsed and never guessed.
 
     A host with a trailing dot is another host than the one without: a resolver's search list applies to the second only.
@@ -160,7 +160,7 @@ def _base(url: str) -> _Split:
     return split
 
 
-def join(base: str, endpoint: str) -> str:
+def join_url(base: str, endpoint: str) -> str:
     """The URL of `endpoint` at a connection whose base URL is `base`; it begins with `str(origin_of(base))`.
 
     A path is put below the base's own path; `""` and `?query` mean the base itself. An absolute URL must lie below the base, too.
@@ -184,7 +184,7 @@ def join(base: str, endpoint: str) -> str:
     return f"{root.origin}{below}{endpoint.removeprefix('/')}"
 
 
-def segment(text: str) -> str:
+def encode_segment(text: str) -> str:
     """One path segment, percent-encoded so that it stays one: `a/b` becomes `a%2Fb`.
 
     Raises:

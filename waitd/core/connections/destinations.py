@@ -3,7 +3,7 @@
 import re
 
 from waitd.core.connections.aws import is_region
-from waitd.core.connections.connection import Origin, origin_of, segment
+from waitd.core.connections.connection import Origin, encode_segment, parse_origin
 
 #: AWS's own endpoints of SQS, the old ones too: the region is the part that is captured.
 _SQS_HOST = re.compile(
@@ -18,7 +18,7 @@ def check_queue_url(queue_url: str) -> Origin:
     Raises:
         ValueError: it is no queue's URL. The message quotes none of it.
     """
-    origin = origin_of(queue_url)
+    origin = parse_origin(queue_url)
     path = re.sub(r"^[a-zA-Z]+://[^/?#]*", "", queue_url)
     if not _QUEUE_PATH.fullmatch(path):
         raise ValueError("a queue's URL ends with an account and the queue's name, and has no query")
@@ -44,7 +44,7 @@ def queue_origin(queue_url: str, *, endpoint: str | None, region: str | None) ->
     """
     origin = check_queue_url(queue_url)
     if endpoint is not None:
-        if origin != origin_of(endpoint):
+        if origin != parse_origin(endpoint):
             raise ValueError("the queue is not at the endpoint of the connection")
         return origin
     own_region = queue_region(queue_url)
@@ -72,5 +72,5 @@ def task_instance_path(dag_id: str, run_id: str, task_id: str, map_index: int | 
     Raises:
         ValueError: an id is empty or a dot segment.
     """
-    path = f"/api/v2/dags/{segment(dag_id)}/dagRuns/{segment(run_id)}/taskInstances/{segment(task_id)}"
+    path = f"/api/v2/dags/{encode_segment(dag_id)}/dagRuns/{encode_segment(run_id)}/taskInstances/{encode_segment(task_id)}"
     return path if map_index is None else f"{path}/{map_index}"

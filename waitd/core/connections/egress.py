@@ -19,7 +19,7 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 #: Link-local networks, and where clouds answer whoever asks with credentials.
-NEVER: tuple[Network, ...] = tuple(
+FORBIDDEN_NETWORKS: tuple[Network, ...] = tuple(
     map(
         ip_network,
         (
@@ -71,7 +71,7 @@ class EgressRule(NamedTuple):
     name: str
 
 
-def entry_of(text: str) -> EgressRule:
+def parse_egress_rule(text: str) -> EgressRule:
     """The entry that a setting's line describes.
 
     Raises:
@@ -82,7 +82,7 @@ def entry_of(text: str) -> EgressRule:
         return EgressRule(_unmapped(ip_network(plain.removeprefix("[").removesuffix("]"))), "")
     except ValueError:
         pass
-    if not _NAME.fullmatch(plain) or literal(plain) is not None:
+    if not _NAME.fullmatch(plain) or parse_address(plain) is not None:
         raise ValueError(f"{text!r} is no network, no address and no host name, with or without *. before it")
     return EgressRule(None, plain)
 
@@ -94,7 +94,7 @@ def _unmapped(network: Network) -> Network:
     return network
 
 
-def literal(host: str) -> Address | None:
+def parse_address(host: str) -> Address | None:
     """The address that a host is in any notation in which some client takes it for one; None: it is a name.
 
     `2130706433`, `0x7f.1`, `0177.0.0.1`, `127.1`, `127.0.0.1.`, `[::ffff:7f00:1]` and `fe80::1%eth0` are addresses.
@@ -132,7 +132,7 @@ def _number(text: str) -> int:
     return int(text, 8 if text.startswith("0") else 10)
 
 
-def meant(address: Address) -> Address:
+def unwrap_ipv4(address: Address) -> Address:
     """The IPv4 address that an IPv6 one carries (mapped, compatible, NAT64, 6to4, Teredo), else the address itself."""
     if isinstance(address, IPv4Address):
         return address
@@ -143,7 +143,7 @@ def meant(address: Address) -> Address:
 
 
 @dataclass(frozen=True)
-class Egress:
+class EgressPolicy:
     """The rules of one daemon.
 
     Attributes:
@@ -158,9 +158,9 @@ class Egress:
     private: bool = True
 
     @classmethod
-    def of(cls, allow: Iterable[str], deny: Iterable[str], *, private: bool) -> "Egress":
-        """The rules that settings describe. Raises ValueError as `entry_of` does."""
-        return cls(tuple(map(entry_of, allow)), tuple(map(entry_of, deny)), private)
+    def of(cls, allow: Iterable[str], deny: Iterable[str], *, private: bool) -> "EgressPolicy":
+        """The rules that settings describe. Raises ValueError as `parse_egress_rule` does."""
+        return cls(tuple(map(parse_egress_rule, allow)), tuple(map(parse_egress_rule, deny)), private)
 
     def judge_host(
         self, host: str, port: int, named: HostSource, listeners: Sequence[ListenAddress] = ()
@@ -173,11 +173,11 @@ class Egress:
         Raises:
             EgressRefused: no request may go there.
         """
-        address = literal(host)
+        address = parse_address(host)
         if address is not None:
             if named is HostSource.BY_OPERATOR and self._verdict_on(address) is False:
                 raise EgressRefused("egress_deny names this address")
-            self.judge_address(address, named, is_own=is_own(address, port, listeners))
+            self.judge_address(address, named, is_own=is_own_listener(address, port, listeners))
             return named
         verdict = self._verdict_on_name(host.lower().rstrip("."))
         if verdict is False:
@@ -185,21 +185,21 @@ class Egress:
         return HostSource.BY_OPERATOR if verdict else named
 
     def judge_address(self, address: Address, named: HostSource, *, is_own: bool) -> None:
-        """Judges the address that a socket is about to connect to. `is_own`: waitd itself listens there.
+        """Judges the address that a socket is about to connect to. `is_own_listener`: waitd itself listens there.
 
         Raises:
             EgressRefused: no request may go there.
         """
         if is_own:
             raise EgressRefused("waitd's own listener is no target")
-        if any(one in network for network in NEVER for one in {address, meant(address)}):
+        if any(one in network for network in FORBIDDEN_NETWORKS for one in {address, unwrap_ipv4(address)}):
             raise EgressRefused("link-local and cloud metadata addresses are no targets")
         if named is HostSource.BY_OPERATOR:
             return
         verdict = self._verdict_on(address)
         if verdict is False:
             raise EgressRefused("egress_deny names this address")
-        if verdict is None and not self.private and not _is_public(meant(address)):
+        if verdict is None and not self.private and not _is_public(unwrap_ipv4(address)):
             raise EgressRefused(
                 "addresses of private networks are targets only where egress_allow names them"
             )
@@ -224,7 +224,7 @@ def _is_public(address: Address) -> bool:
 def _fit(entry: EgressRule, address: Address) -> int:
     """How specific the match is, in bits; -1: there is none. An IPv4 network counts as the IPv6 one that it is mapped to."""
     best = -1
-    for one in (address, meant(address)):
+    for one in (address, unwrap_ipv4(address)):
         if entry.network is not None and one in entry.network:
             best = max(best, entry.network.prefixlen + (96 if entry.network.version == 4 else 0))
     return best
@@ -240,14 +240,14 @@ def _fit_name(entry: EgressRule, name: str) -> int:
     return -1
 
 
-def is_own(
+def is_own_listener(
     address: Address,
     port: int,
     listeners: Sequence[ListenAddress],
     is_local: Callable[[Address], bool] = lambda address: address.is_loopback,
 ) -> bool:
     """Whether waitd itself answers at an address. `is_local`: whether an address is one of this machine's."""
-    there = meant(address)
+    there = unwrap_ipv4(address)
     for listener in listeners:
         if port != listener.port:
             continue
@@ -260,10 +260,10 @@ def is_own(
 
 def is_loopback(host: str) -> bool:
     """Whether a host to listen on can be reached from this machine only."""
-    address = literal(host)
-    return host == "localhost" if address is None else meant(address).is_loopback
+    address = parse_address(host)
+    return host == "localhost" if address is None else unwrap_ipv4(address).is_loopback
 
 
-def listener(host: str, port: int) -> ListenAddress:
+def listen_address(host: str, port: int) -> ListenAddress:
     """The listener at an address as a socket names it."""
     return ListenAddress(ip_address(host.partition("%")[0]), port)

@@ -4,10 +4,10 @@ The auth kinds that need a token:
 
 | auth_type                   | asks                                        | with                                                              |
 |-----------------------------|---------------------------------------------|-------------------------------------------------------------------|
-| `oauth2_client_credentials` | extra `token_url`                           | extra `client_id`, `client_secret` (else login, password), `scope`, `audience`; `token_endpoint_auth_method`: `client_secret_basic` (the default) or `client_secret_post` |
+| `oauth2_token_request` | extra `token_url`                           | extra `client_id`, `client_secret` (else login, password), `scope`, `audience`; `token_endpoint_auth_method`: `client_secret_basic` (the default) or `client_secret_post` |
 | `airflow`                   | extra `token_url`, else Airflow's own below the connection's URL | login and password                     |
 | `airbyte`                   | extra `token_url`, else Airbyte's own below the connection's URL | `client_id`, `client_secret` in the same places |
-| `google_service_account`    | `token_uri` of the key                      | extra `keyfile_dict` (the key file's JSON, or its text); `scope`, or `target_audience` for an ID token |
+| `google_token_request`    | `token_uri` of the key                      | extra `keyfile_dict` (the key file's JSON, or its text); `scope`, or `target_audience` for an ID token |
 
 A `token_url` may be a path below the connection's URL.
 """
@@ -20,7 +20,7 @@ from math import inf
 from typing import Any
 from urllib.parse import quote_plus
 
-from waitd.core.connections.connection import Connection, join, origin_of
+from waitd.core.connections.connection import Connection, join_url, parse_origin
 
 #: Seconds that a token is taken to last where its endpoint does not say.
 DEFAULT_LIFETIME = 300.0
@@ -36,7 +36,7 @@ _GOOGLE_TOKEN_URI = "https://oauth2.googleapis.com/token"  # noqa: S105 - an add
 
 
 @dataclass(frozen=True, slots=True)
-class Assertion:
+class JwtAssertion:
     """A JWT that is signed with RS256 and sent as `assertion`. `claims` are sent beside issuer, audience and times."""
 
     issuer: str
@@ -57,7 +57,7 @@ class Assertion:
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
+class TokenRequest:
     """A question to a token endpoint. Equal ones have one answer in common.
 
     Attributes:
@@ -75,7 +75,7 @@ class Grant:
     fields: tuple[tuple[str, str], ...] = field(repr=False)
     as_json: bool = False
     login: tuple[str, str] | None = field(default=None, repr=False)
-    assertion: Assertion | None = None
+    assertion: JwtAssertion | None = None
     answer: str = "access_token"
     verify_tls: bool = True
     is_jwt: bool = False
@@ -83,7 +83,7 @@ class Grant:
 
 
 @dataclass(frozen=True, slots=True)
-class Token:
+class IssuedToken:
     """A token, and for how many seconds it holds."""
 
     value: str = field(repr=False)
@@ -96,7 +96,7 @@ class Token:
         return self.lifetime - min(self.renewal_margin, self.lifetime / 5)
 
 
-def token_in(grant: Grant, answer: object) -> Token:
+def parse_token(grant: TokenRequest, answer: object) -> IssuedToken:
     """The token in a token endpoint's decoded answer.
 
     Raises:
@@ -118,7 +118,7 @@ def token_in(grant: Grant, answer: object) -> Token:
         lifetime = float(lifetime[:9])
     if isinstance(lifetime, bool) or not isinstance(lifetime, (int, float)) or not lifetime > 0:
         lifetime = DEFAULT_LIFETIME
-    return Token(value, min(float(lifetime), MAX_LIFETIME), grant.renewal_margin)
+    return IssuedToken(value, min(float(lifetime), MAX_LIFETIME), grant.renewal_margin)
 
 
 def _jwt_lifetime(token: str) -> float | None:
@@ -130,7 +130,7 @@ def _jwt_lifetime(token: str) -> float | None:
         return None
 
 
-def oauth2_client_credentials(connection: Connection) -> Grant:
+def oauth2_token_request(connection: Connection) -> TokenRequest:
     """RFC 6749, 4.4. Raises ValueError, as all here do, with a message that quotes no secret."""
     extra = connection.extra
     url = _text(extra, "token_url")
@@ -147,7 +147,7 @@ def oauth2_client_credentials(connection: Connection) -> Grant:
     return _grant(connection, url, fields, login=(quote_plus(client_id), quote_plus(secret)))
 
 
-def airflow(connection: Connection) -> Grant:
+def airflow_token_request(connection: Connection) -> TokenRequest:
     """The token of Airflow's own `/auth/token`, below the path of its base URL. It lasts a day and has no refresh token; a new one is asked
     for at 80 % of its life.
     """
@@ -156,7 +156,7 @@ def airflow(connection: Connection) -> Grant:
     return _grant(connection, url, fields, as_json=True, is_jwt=True, renewal_margin=inf)
 
 
-def airbyte(connection: Connection) -> Grant:
+def airbyte_token_request(connection: Connection) -> TokenRequest:
     """Airbyte's application token, as its public API hands it out."""
     client_id, secret = _client(connection)
     base = connection.base_url().rstrip("/")
@@ -170,7 +170,7 @@ def airbyte(connection: Connection) -> Grant:
     return _grant(connection, url, fields, as_json=True)
 
 
-def google_service_account(connection: Connection) -> Grant:
+def google_token_request(connection: Connection) -> TokenRequest:
     """A JWT grant of a service account: an access token, or with `target_audience` an ID token, as an identity-aware proxy wants it."""
     extra = connection.extra
     key = _key_file(extra.get("keyfile_dict"))
@@ -187,23 +187,25 @@ def google_service_account(connection: Connection) -> Grant:
         connection,
         url,
         [("grant_type", _JWT_BEARER)],
-        assertion=Assertion(issuer, url, private_key, _text(key, "private_key_id"), claims),
+        assertion=JwtAssertion(issuer, url, private_key, _text(key, "private_key_id"), claims),
         answer="id_token" if audience else "access_token",
     )
 
 
-def _grant(connection: Connection, url: str, fields: list[tuple[str, str]], **more: Any) -> Grant:
+def _grant(connection: Connection, url: str, fields: list[tuple[str, str]], **more: Any) -> TokenRequest:
     """The grant at `url`, absolute or below the connection's; certificates are checked unless it is the connection's own origin that
     goes without.
     """
     verify = True
     if "://" in url:
-        named = origin_of(url)
-        verify = connection.verifies_tls() or not connection.host or named != origin_of(connection.base_url())
+        named = parse_origin(url)
+        verify = (
+            connection.verifies_tls() or not connection.host or named != parse_origin(connection.base_url())
+        )
     else:
-        url = join(connection.base_url(), url)
+        url = join_url(connection.base_url(), url)
         verify = connection.verifies_tls()
-    return Grant(url, tuple(fields), verify_tls=verify, **more)
+    return TokenRequest(url, tuple(fields), verify_tls=verify, **more)
 
 
 def _client(connection: Connection) -> tuple[str, str]:

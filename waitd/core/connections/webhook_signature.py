@@ -8,7 +8,7 @@ from hmac import digest
 _PREFIX = "whsec_"
 
 
-def signing_keys(secrets: str) -> tuple[bytes, ...]:
+def parse_webhook_secrets(secrets: str) -> tuple[bytes, ...]:
     """The keys in `secrets`: one or, while one takes the place of another, several between spaces.
 
     A secret is `whsec_<base64>`, or any other text, whose UTF-8 bytes are the key.
@@ -35,7 +35,7 @@ def _key(secret: str) -> bytes:
     return key
 
 
-def signature(keys: Iterable[bytes], message_id: str, timestamp: int, body: bytes) -> str:
+def sign_webhook(keys: Iterable[bytes], message_id: str, timestamp: int, body: bytes) -> str:
     """The value of `webhook-signature`: one `v1,<base64>` a key. `timestamp` is in Unix seconds."""
     signed = f"{message_id}.{timestamp}.".encode() + body
     return " ".join("v1," + b64encode(digest(key, signed, sha256)).decode() for key in keys)

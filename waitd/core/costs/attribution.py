@@ -18,7 +18,7 @@ GUESS_WORTH = 100.0
 IDLE_WORTH = 2.0
 
 
-class Attribution:
+class CpuAttribution:
     """The regression, with its memory. A sample costs the cube of the number of different things that have been done so far."""
 
     def __init__(self, guesses: Mapping[str, float], *, remembered: float) -> None:
@@ -69,7 +69,7 @@ class Attribution:
         guesses = [self._guesses[name] for name in self._seen]
         costs, free = [0.0] * len(worth), list(range(len(worth)))
         while free:
-            found = solved(
+            found = solve(
                 [[self._products[i][j] + (worth[i] if i == j else 0.0) for j in free] for i in free],
                 [self._targets[i] + worth[i] * guesses[i] for i in free],
             )
@@ -82,7 +82,7 @@ class Attribution:
         return costs
 
 
-def solved(matrix: Sequence[Sequence[float]], targets: Sequence[float]) -> list[float]:
+def solve(matrix: Sequence[Sequence[float]], targets: Sequence[float]) -> list[float]:
     """The x of matrix · x = targets, for a symmetric and positive definite matrix, by Gauss's elimination."""
     rows = [[*row, target] for row, target in zip(matrix, targets, strict=True)]
     size = len(rows)

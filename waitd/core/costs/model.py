@@ -20,10 +20,10 @@ from typing import Any, NamedTuple, Self, assert_never
 GIB = 2**30
 HOUR = 3600.0
 #: The key of a constant that holds for every kind that it does not name.
-DEFAULT = "default"
+DEFAULT_KIND = "default"
 
 
-class Mode(StrEnum):
+class CostMode(StrEnum):
     """A way of waiting; the first three are Airflow's words."""
 
     POKE = "poke"
@@ -33,7 +33,7 @@ class Mode(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Constants:
+class CostConstants:
     """What the model takes as given. CPU in seconds over scheduler, API server, database and worker; memory in bytes.
 
     Those by kind have a `default` for the kinds that they do not name.
@@ -72,19 +72,19 @@ class Prices(NamedTuple):
     currency: str
 
 
-class Measured(NamedTuple):
+class MeasuredUsage(NamedTuple):
     """What this process used for some waits: CPU in seconds, memory in bytes held times the seconds for which they were."""
 
     cpu_seconds: float = 0.0
     byte_seconds: float = 0.0
 
-    def plus(self, other: "Measured") -> "Measured":
+    def plus(self, other: "MeasuredUsage") -> "MeasuredUsage":
         """Both together."""
-        return Measured(self.cpu_seconds + other.cpu_seconds, self.byte_seconds + other.byte_seconds)
+        return MeasuredUsage(self.cpu_seconds + other.cpu_seconds, self.byte_seconds + other.byte_seconds)
 
-    def since(self, before: "Measured") -> "Measured":
+    def since(self, before: "MeasuredUsage") -> "MeasuredUsage":
         """What came to it after `before`."""
-        return Measured(self.cpu_seconds - before.cpu_seconds, self.byte_seconds - before.byte_seconds)
+        return MeasuredUsage(self.cpu_seconds - before.cpu_seconds, self.byte_seconds - before.byte_seconds)
 
 
 class WaitingTotals(NamedTuple):
@@ -105,7 +105,7 @@ class WaitingTotals(NamedTuple):
     pokes: float = 0.0
     parked: float = 0.0
     resumed: float = 0.0
-    measured: Measured = Measured()
+    measured: MeasuredUsage = MeasuredUsage()
 
     @classmethod
     def of(
@@ -115,7 +115,7 @@ class WaitingTotals(NamedTuple):
         *,
         seconds: float,
         pokes: float,
-        measured: Measured = Measured(),  # noqa: B008 - a NamedTuple does not change
+        measured: MeasuredUsage = MeasuredUsage(),  # noqa: B008 - a NamedTuple does not change
     ) -> Self:
         """One wait. Its callback says whether a task of Airflow is parked on it, and whether it runs once more (`resume`, `clear`) or
         its state is just set (`set_state`).
@@ -163,25 +163,25 @@ class ResourceUsage:
         ) / HOUR
 
 
-def usage(mode: Mode, waiting: WaitingTotals, constants: Constants) -> ResourceUsage:
+def resource_usage(mode: CostMode, waiting: WaitingTotals, constants: CostConstants) -> ResourceUsage:
     """What these waits occupy, or would have occupied, in one mode."""
     match mode:
-        case Mode.POKE:
+        case CostMode.POKE:
             return _runs(
                 constants,
                 seconds=waiting.seconds + waiting.waits * constants.run_seconds,
                 cpu_seconds=waiting.waits * (constants.task_cpu_seconds + _library(constants, waiting.kind)),
             )
-        case Mode.RESCHEDULE:
+        case CostMode.RESCHEDULE:
             return _runs(
                 constants,
                 seconds=waiting.pokes * constants.run_seconds,
                 cpu_seconds=waiting.pokes * _by_kind(constants.reschedule_cpu_seconds, waiting.kind),
             )
-        case Mode.DEFER:
+        case CostMode.DEFER:
             runs = _parked(constants, waiting.kind, waiting.waits, waiting.waits)
             return runs + _triggers(constants, waiting)
-        case Mode.WAITD:
+        case CostMode.WAITD:
             callbacks = ResourceUsage(cpu_seconds=waiting.parked * constants.callback_cpu_seconds)
             own = ResourceUsage(0.0, waiting.measured.cpu_seconds, waiting.measured.byte_seconds)
             runs = _parked(constants, waiting.kind, waiting.parked, waiting.resumed)
@@ -190,12 +190,12 @@ def usage(mode: Mode, waiting: WaitingTotals, constants: Constants) -> ResourceU
             assert_never(mode)
 
 
-def _runs(constants: Constants, *, seconds: float, cpu_seconds: float) -> ResourceUsage:
+def _runs(constants: CostConstants, *, seconds: float, cpu_seconds: float) -> ResourceUsage:
     """Slots that are held for so long."""
     return ResourceUsage(seconds, cpu_seconds, seconds * constants.slot_bytes)
 
 
-def _parked(constants: Constants, kind: str, parked: float, resumed: float) -> ResourceUsage:
+def _parked(constants: CostConstants, kind: str, parked: float, resumed: float) -> ResourceUsage:
     """The runs around a wait that itself holds no slot."""
     first = constants.defer_cpu_seconds + _library(constants, kind)
     return _runs(
@@ -205,15 +205,15 @@ def _parked(constants: Constants, kind: str, parked: float, resumed: float) -> R
     )
 
 
-def _library(constants: Constants, kind: str) -> float:
+def _library(constants: CostConstants, kind: str) -> float:
     """CPU by which a sensor's first run exceeds a task that does nothing: its library, its connection, its poke. As by which a rescheduled
     poke of the kind exceeds that of a sensor that does nothing.
     """
     each = constants.reschedule_cpu_seconds
-    return max(0.0, _by_kind(each, kind) - each[DEFAULT])
+    return max(0.0, _by_kind(each, kind) - each[DEFAULT_KIND])
 
 
-def _triggers(constants: Constants, waiting: WaitingTotals) -> ResourceUsage:
+def _triggers(constants: CostConstants, waiting: WaitingTotals) -> ResourceUsage:
     share = constants.triggerer_bytes / constants.triggerer_capacity
     each = _by_kind(constants.trigger_bytes, waiting.kind) + share
     cpu_seconds = waiting.pokes * _by_kind(constants.trigger_cpu_seconds, waiting.kind)
@@ -221,10 +221,10 @@ def _triggers(constants: Constants, waiting: WaitingTotals) -> ResourceUsage:
 
 
 def _by_kind(values: Mapping[str, float], kind: str) -> float:
-    return values[kind] if kind in values else values[DEFAULT]
+    return values[kind] if kind in values else values[DEFAULT_KIND]
 
 
-class CostCase(NamedTuple):
+class ExampleWait(NamedTuple):
     """A wait to compare modes by: pokes every `poke_interval` seconds, Airflow's `resume` at its end; what waitd uses for a poke and
     for each second that it holds one.
     """
@@ -237,49 +237,49 @@ class CostCase(NamedTuple):
     def lasting(self, seconds: float) -> WaitingTotals:
         """One such wait of this duration."""
         pokes = 1 + seconds / self.poke_interval
-        measured = Measured(pokes * self.poke_cpu_seconds, seconds * self.wait_bytes)
+        measured = MeasuredUsage(pokes * self.poke_cpu_seconds, seconds * self.wait_bytes)
         return WaitingTotals(self.kind, 1, seconds, pokes, 1, 1, measured)
 
 
-def break_even_duration(mode: Mode, case: CostCase, constants: Constants, prices: Prices) -> float:
+def break_even_duration(mode: CostMode, case: ExampleWait, constants: CostConstants, prices: Prices) -> float:
     """From which duration on, in seconds, the mode costs less than a slot held; inf: never."""
     own_fixed, own_growth = _line(mode, case, constants, prices)
-    held_fixed, held_growth = _line(Mode.POKE, case, constants, prices)
+    held_fixed, held_growth = _line(CostMode.POKE, case, constants, prices)
     if own_growth >= held_growth:
         return inf
     return max(0.0, (own_fixed - held_fixed) / (held_growth - own_growth))
 
 
-def _line(mode: Mode, case: CostCase, constants: Constants, prices: Prices) -> tuple[float, float]:
+def _line(mode: CostMode, case: ExampleWait, constants: CostConstants, prices: Prices) -> tuple[float, float]:
     """The money for a wait of no duration, and what each further second adds."""
-    fixed = usage(mode, case.lasting(0.0), constants).money(prices)
-    return fixed, (usage(mode, case.lasting(HOUR), constants).money(prices) - fixed) / HOUR
+    fixed = resource_usage(mode, case.lasting(0.0), constants).money(prices)
+    return fixed, (resource_usage(mode, case.lasting(HOUR), constants).money(prices) - fixed) / HOUR
 
 
-def break_even_poke_interval(kind: str, constants: Constants, prices: Prices) -> float:
+def break_even_poke_interval(kind: str, constants: CostConstants, prices: Prices) -> float:
     """From which poke_interval on, in seconds, a rescheduled sensor costs less than one that holds its slot; inf: never."""
-    held = usage(Mode.POKE, WaitingTotals(kind, seconds=1.0), constants).money(prices)
-    poke = usage(Mode.RESCHEDULE, WaitingTotals(kind, pokes=1.0), constants).money(prices)
+    held = resource_usage(CostMode.POKE, WaitingTotals(kind, seconds=1.0), constants).money(prices)
+    poke = resource_usage(CostMode.RESCHEDULE, WaitingTotals(kind, pokes=1.0), constants).money(prices)
     return poke / held if held > 0 else inf
 
 
-class WaitSpan(NamedTuple):
+class SlotSpan(NamedTuple):
     """One wait in time: from when to when, in Unix seconds, and for how long it holds slots under each mode."""
 
     start: float
     end: float
-    slot_seconds: Mapping[Mode, float]
+    slot_seconds: Mapping[CostMode, float]
 
 
-def slots_over_time(spans: Iterable[WaitSpan], edges: Sequence[float]) -> Mapping[Mode, list[float]]:
+def slots_over_time(spans: Iterable[SlotSpan], edges: Sequence[float]) -> Mapping[CostMode, list[float]]:
     """How many slots were held on average between each of `edges` (ascending, evenly spaced) and the next, under each mode.
 
     What a wait holds is spread evenly over its own time; its runs at the start and at the end are part of that.
     """
     count, first, step = len(edges) - 1, edges[0], edges[1] - edges[0]
     # How much a step begins to hold, and how much only that one does: each wait costs the same, however many steps it spans.
-    begins = {mode: [0.0] * (count + 1) for mode in Mode}
-    alone = {mode: [0.0] * (count + 1) for mode in Mode}
+    begins = {mode: [0.0] * (count + 1) for mode in CostMode}
+    alone = {mode: [0.0] * (count + 1) for mode in CostMode}
     for start, end, slot_seconds in spans:
         if end < first or start >= edges[-1]:
             continue
@@ -295,5 +295,5 @@ def slots_over_time(spans: Iterable[WaitSpan], edges: Sequence[float]) -> Mappin
                 alone[mode][high_at] += slots * (high - edges[high_at]) / step
     return {
         mode: [held + own for held, own in zip(accumulate(begins[mode]), alone[mode], strict=True)][:count]
-        for mode in Mode
+        for mode in CostMode
     }

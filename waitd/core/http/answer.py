@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from waitd.core.waits.verdict import MESSAGE_LIMIT, Failure, Pending, Success, Unreachable, Verdict
 
 #: The server says itself that another time may be better.
-NOT_NOW = frozenset({408, 425, 429})
+RETRYABLE_STATUSES = frozenset({408, 425, 429})
 #: The reason of an outcome whose payload was too large or no JSON.
 RESULT_OMITTED = "result_omitted"
 
@@ -25,7 +25,7 @@ class Decision(Enum):
     FAILURE = "failure"
 
 
-class Judged(NamedTuple):
+class Evaluation(NamedTuple):
     """What the conditions said of one answer.
 
     Attributes:
@@ -45,7 +45,7 @@ class Judged(NamedTuple):
     means: Enum | None = None
 
 
-UNDECIDED = Judged()
+UNDECIDED = Evaluation()
 
 
 class AnswerFacts(NamedTuple):
@@ -71,13 +71,13 @@ class CredentialsRefused:
     verdict: Failure
 
 
-def asked(status: int, names_status: bool) -> bool:
+def condition_applies(status: int, names_status: bool) -> bool:
     """Whether a condition is asked about an answer: a 2xx always, any other only where the condition names `status`."""
     return names_status or 200 <= status < 300
 
 
-def verdict_of(  # noqa: PLR0911 - one return per row of the table
-    answered: AnswerFacts, judged: Judged, allowlist: Collection[int]
+def http_verdict(  # noqa: PLR0911 - one return per row of the table
+    answered: AnswerFacts, judged: Evaluation, allowlist: Collection[int]
 ) -> Verdict | CredentialsRefused:
     """Rows 2 to 8 of the table. `allowlist`: statuses that mean "not yet"."""
     status = answered.status
@@ -85,7 +85,7 @@ def verdict_of(  # noqa: PLR0911 - one return per row of the table
         return _decided(status, judged)
     if status in allowlist:
         return _pending(status, judged.message, judged.note)
-    if status in NOT_NOW or 500 <= status <= 599:
+    if status in RETRYABLE_STATUSES or 500 <= status <= 599:
         return _not_now(status, answered.retry_after)
     if status == 401:
         return _unauthorized(judged.message)
@@ -100,7 +100,7 @@ def verdict_of(  # noqa: PLR0911 - one return per row of the table
     return _pending(status, judged.message, judged.note)
 
 
-def phrase(status: int) -> str:
+def status_phrase(status: int) -> str:
     """`HTTP 404 Not Found`, or the number alone where it has no name."""
     try:
         return f"HTTP {status} {HTTPStatus(status).phrase}"
@@ -108,8 +108,8 @@ def phrase(status: int) -> str:
         return f"HTTP {status}"
 
 
-def _decided(status: int, judged: Judged) -> Verdict:
-    message = phrase(status) if judged.message is None else judged.message
+def _decided(status: int, judged: Evaluation) -> Verdict:
+    message = status_phrase(status) if judged.message is None else judged.message
     if judged.decision is Decision.SUCCESS:
         return Success(judged.payload, RESULT_OMITTED if judged.omitted else "success", message)
     return Failure(RESULT_OMITTED if judged.omitted else "failure", message, judged.payload)
@@ -121,18 +121,18 @@ def _decided(status: int, judged: Judged) -> Verdict:
 @lru_cache(maxsize=2048)
 def _pending(status: int, message: str | None, note: str) -> Pending:
     if message is None:
-        message = f"{phrase(status)}; {note}" if note else phrase(status)
+        message = f"{status_phrase(status)}; {note}" if note else status_phrase(status)
     return Pending(f"http_{status}", message[:MESSAGE_LIMIT])
 
 
 @lru_cache(maxsize=1024)
 def _not_now(status: int, retry_after: float | None) -> Unreachable:
-    return Unreachable(f"http_{status}", phrase(status), retry_after)
+    return Unreachable(f"http_{status}", status_phrase(status), retry_after)
 
 
 @lru_cache(maxsize=1024)
 def _refusal(status: int, message: str | None) -> Failure:
-    return Failure(f"http_{status}", phrase(status) if message is None else message, silenceable=True)
+    return Failure(f"http_{status}", status_phrase(status) if message is None else message, silenceable=True)
 
 
 @lru_cache(maxsize=1024)

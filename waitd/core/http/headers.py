@@ -25,7 +25,7 @@ MAX_HEADERS = 64
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
-def refused_headers(headers: Mapping[str, str], patterns: Sequence[str]) -> list[Problem]:
+def header_problems(headers: Mapping[str, str], patterns: Sequence[str]) -> list[Problem]:
     """What is wrong with these request headers; an empty list where nothing is.
 
     `patterns` are names with `*` (the `secret_headers` setting), compared without regard to case, and to `_` for `-`, which many servers

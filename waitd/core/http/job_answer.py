@@ -14,16 +14,16 @@ The rows before those of `waitd.core.http.answer`, which stand for every answer 
 from enum import Enum
 from functools import lru_cache
 
-from waitd.core.http.answer import AnswerFacts, CredentialsRefused, Judged, phrase, verdict_of
+from waitd.core.http.answer import AnswerFacts, CredentialsRefused, Evaluation, http_verdict, status_phrase
 from waitd.core.waits.verdict import MESSAGE_LIMIT, Failure, Pending, Unreachable, Verdict
 
 #: A job's state as its system writes it.
-State = str | int
+JobState = str | int
 
 RUNNING, UNKNOWN_STATE, NOT_FOUND = "running", "unknown_state", "not_found"
 
 
-class Means(Enum):
+class JobAnswerKind(Enum):
     """What an answer means beside success and failure, in the words of a preset."""
 
     RUNNING = "running"
@@ -34,27 +34,27 @@ class Means(Enum):
     NOT_FOUND = "not_found"
 
 
-def job_verdict(answered: AnswerFacts, judged: Judged) -> Verdict | CredentialsRefused:  # noqa: PLR0911 - a row of the table each
+def job_verdict(answered: AnswerFacts, judged: Evaluation) -> Verdict | CredentialsRefused:  # noqa: PLR0911 - a row of the table each
     """The verdict of one answer; `judged.means` says what it means where no decision was made."""
     means, message = judged.means, judged.message
-    if means is Means.RUNNING:
+    if means is JobAnswerKind.RUNNING:
         return _running(message or "")
     if judged.decision is not None:
-        return verdict_of(answered, judged, ())
-    if means is Means.UNKNOWN:
+        return http_verdict(answered, judged, ())
+    if means is JobAnswerKind.UNKNOWN:
         return Pending(UNKNOWN_STATE, (message or "")[:MESSAGE_LIMIT])
-    if means is Means.MALFORMED:
+    if means is JobAnswerKind.MALFORMED:
         return _malformed(answered.status, judged.note)
-    if means is Means.NOT_NOW:
-        return Unreachable("throttled", message or phrase(answered.status), answered.retry_after)
-    if means is Means.UNAUTHORIZED:
+    if means is JobAnswerKind.NOT_NOW:
+        return Unreachable("throttled", message or status_phrase(answered.status), answered.retry_after)
+    if means is JobAnswerKind.UNAUTHORIZED:
         return _unauthorized(answered.status, message)
-    if means is Means.NOT_FOUND or answered.status == 404:
+    if means is JobAnswerKind.NOT_FOUND or answered.status == 404:
         return _not_found(answered.status, message)
-    return verdict_of(answered, judged, ())
+    return http_verdict(answered, judged, ())
 
 
-def said_of_state(state: State) -> str:
+def state_message(state: JobState) -> str:
     """What is said of a job where its system says no more than its state."""
     return f"The state is {state}."[:MESSAGE_LIMIT] if state != "" else "The state is empty."
 
@@ -66,16 +66,16 @@ def _running(message: str) -> Pending:
 
 @lru_cache(maxsize=256)
 def _malformed(status: int, note: str) -> Unreachable:
-    said = f"{phrase(status)}, and the answer does not say the job's state"
+    said = f"{status_phrase(status)}, and the answer does not say the job's state"
     return Unreachable("malformed_answer", (f"{said}: {note}" if note else f"{said}.")[:MESSAGE_LIMIT])
 
 
 @lru_cache(maxsize=256)
 def _unauthorized(status: int, message: str | None) -> CredentialsRefused:
-    return CredentialsRefused(Failure(f"http_{status}", message or phrase(status), silenceable=True))
+    return CredentialsRefused(Failure(f"http_{status}", message or status_phrase(status), silenceable=True))
 
 
 @lru_cache(maxsize=256)
 def _not_found(status: int, message: str | None) -> Failure:
-    said = f"It is not there. {phrase(status) if message is None else message}"
+    said = f"It is not there. {status_phrase(status) if message is None else message}"
     return Failure(NOT_FOUND, said[:MESSAGE_LIMIT], silenceable=True)

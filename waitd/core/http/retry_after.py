@@ -4,7 +4,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 #: More than this, in seconds, is read as this: nobody can mean it, and sums with it stay finite.
-LONGEST = 366 * 86_400.0
+LONGEST_RETRY_AFTER = 366 * 86_400.0
 
 
 def parse_retry_after(value: str | None, now: float, date: str | None = None) -> float | None:
@@ -19,12 +19,12 @@ def parse_retry_after(value: str | None, now: float, date: str | None = None) ->
         return None
     value = value.strip()
     if value.isascii() and value.isdecimal():
-        return min(float(value[:12]), LONGEST)
+        return min(float(value[:12]), LONGEST_RETRY_AFTER)
     until = _unix_seconds(value)
     if until is None:
         return None
     since = _unix_seconds(date) if date is not None else None
-    return min(max(until - (now if since is None else since), 0.0), LONGEST)
+    return min(max(until - (now if since is None else since), 0.0), LONGEST_RETRY_AFTER)
 
 
 def _unix_seconds(http_date: str) -> float | None:

@@ -35,7 +35,7 @@ class AuditEntry(NamedTuple):
     result: str
 
 
-def change(
+def build_audit_entry(
     caller: Caller, at: float, action: str, subject: str | None, *, subjects: int = 1, result: str = "done"
 ) -> AuditEntry:
     """The line that tells of it."""

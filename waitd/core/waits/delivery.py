@@ -11,9 +11,9 @@ DeliveryId = NewType("DeliveryId", str)
 #: Seconds before each attempt, counted from the one before; its length is the number of attempts.
 RETRY_DELAYS = (0.0, 5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0, 7200.0, 18000.0, 36000.0)
 #: Each pause is stretched or shortened by up to this share.
-JITTER = 0.2
+RETRY_JITTER = 0.2
 #: The longest `Retry-After` of a sink that is honoured, in seconds.
-RETRY_AFTER_MAX = 36000.0
+MAX_SINK_RETRY_AFTER = 36000.0
 
 
 class DeliveryState(StrEnum):
@@ -28,7 +28,7 @@ class Delivered:
 
 
 @dataclass(frozen=True, slots=True)
-class DeliveryRefused:
+class DeliveryFailed:
     """The destination did not take it now; the deliverer tries again after the next retry delay.
 
     Attributes:
@@ -41,7 +41,7 @@ class DeliveryRefused:
 
 
 @dataclass(frozen=True, slots=True)
-class DeliveryImpossible:
+class DeliveryRejected:
     """The destination will never take it (410, a broken parameter)."""
 
     error: str
@@ -62,7 +62,7 @@ class DeliveryPostponed:
     retry_after: float
 
 
-Receipt = Delivered | DeliveryRefused | DeliveryImpossible | DeliveryPostponed
+Receipt = Delivered | DeliveryFailed | DeliveryRejected | DeliveryPostponed
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +91,15 @@ def after_attempt(
     match receipt:
         case Delivered():
             return AfterAttempt(DeliveryState.DELIVERED, attempts, None, None)
-        case DeliveryImpossible():
+        case DeliveryRejected():
             return AfterAttempt(DeliveryState.DEAD, attempts, None, receipt.error)
         case DeliveryPostponed():
             return AfterAttempt(DeliveryState.QUEUED, attempts - 1, now + receipt.retry_after, receipt.why)
-        case DeliveryRefused():
+        case DeliveryFailed():
             if attempts >= len(retry_delays):
                 return AfterAttempt(DeliveryState.DEAD, attempts, None, receipt.error)
-            pause = retry_delays[attempts] * (1 - JITTER + 2 * JITTER * jitter)
-            asked = min(max(receipt.retry_after or 0.0, 0.0), RETRY_AFTER_MAX)
+            pause = retry_delays[attempts] * (1 - RETRY_JITTER + 2 * RETRY_JITTER * jitter)
+            asked = min(max(receipt.retry_after or 0.0, 0.0), MAX_SINK_RETRY_AFTER)
             return AfterAttempt(DeliveryState.QUEUED, attempts, now + max(pause, asked), receipt.error)
         case _:  # pragma: no cover - mypy proves it
             assert_never(receipt)

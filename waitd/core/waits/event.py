@@ -9,8 +9,8 @@ from typing import Any
 
 from waitd.core.waits.wait import Outcome, WaitId, WaitSpec
 
-CONTENT_TYPE = "application/cloudevents+json"
-SOURCE = "/waitd"
+EVENT_CONTENT_TYPE = "application/cloudevents+json"
+EVENT_SOURCE = "/waitd"
 
 
 def rfc3339(at: float) -> str:
@@ -18,7 +18,7 @@ def rfc3339(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def event_of(
+def build_event(
     wait_id: WaitId,
     namespace: str,
     spec: WaitSpec,
@@ -32,7 +32,7 @@ def event_of(
     return {
         "specversion": "1.0",
         "id": wait_id,
-        "source": SOURCE,
+        "source": EVENT_SOURCE,
         "type": f"waitd.wait.{outcome.state.value}",
         "subject": wait_id,
         "time": rfc3339(finished_at),

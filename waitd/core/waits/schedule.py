@@ -9,13 +9,13 @@ from typing import NamedTuple
 from zlib import crc32
 
 #: The longest pause between two pokes of a target that does not answer, in seconds.
-UNREACHABLE_MAX_WAIT = 300.0
+MAX_UNREACHABLE_PAUSE = 300.0
 #: The longest `Retry-After` that is honoured, in seconds (or one poke_interval, where that is longer).
-RETRY_AFTER_MAX = 3600.0
+MAX_RETRY_AFTER = 3600.0
 #: How long after its start the poke at the deadline may take, in seconds.
-LAST_POKE_SECONDS = 1.0
+FINAL_POKE_TIMEOUT = 1.0
 #: A backing-off pause is stretched by up to this share, so that waits that began together drift apart.
-JITTER = 0.25
+BACKOFF_JITTER = 0.25
 
 
 class Pacing(NamedTuple):
@@ -26,12 +26,12 @@ class Pacing(NamedTuple):
     max_wait: float | None = None
 
 
-def phase_of(key: str) -> float:
+def grid_phase(key: str) -> float:
     """Where on its grid a target lies: a share of the interval in [0, 1), the same for equal keys in every process."""
     return crc32(key.encode("utf-8", "surrogatepass")) / 2**32
 
 
-def next_on_grid(phase: float, poke_interval: float, started_at: float, now: float) -> float:
+def next_grid_point(phase: float, poke_interval: float, started_at: float, now: float) -> float:
     """The first grid point after `now` that is at least half an interval after the poke that started at `started_at`.
 
     Pokes that were missed meanwhile collapse into this one.
@@ -46,32 +46,32 @@ def next_on_grid(phase: float, poke_interval: float, started_at: float, now: flo
     return due
 
 
-def doubled(poke_interval: float, step: int, limit: float, jitter: float) -> float:
+def backoff_pause(poke_interval: float, step: int, limit: float, jitter: float) -> float:
     """The pause before poke number `step` + 1 of a row: the interval, doubled each time, up to `limit`, never under the interval.
 
     `jitter` in [0, 1) stretches it by up to a quarter, inside the limit.
     """
     limit = max(limit, poke_interval)
     pause = min(poke_interval * 2.0 ** min(step, 60), limit)
-    return max(poke_interval, min(pause * (1 + JITTER * jitter), limit))
+    return max(poke_interval, min(pause * (1 + BACKOFF_JITTER * jitter), limit))
 
 
-def granted(pacing: Pacing, retry_after: float) -> float:
+def capped_retry_after(pacing: Pacing, retry_after: float) -> float:
     """For how many seconds a target that asked for `retry_after` of them is left alone."""
-    return min(max(retry_after, 0.0), max(pacing.poke_interval, RETRY_AFTER_MAX))
+    return min(max(retry_after, 0.0), max(pacing.poke_interval, MAX_RETRY_AFTER))
 
 
-def after_pending(
+def next_poke_after_pending(
     pacing: Pacing, phase: float, step: int, *, started_at: float, now: float, jitter: float
 ) -> float:
     """When to look again after the `step`-th pending answer in a row (counted from 1)."""
     if not pacing.exponential_backoff:
-        return next_on_grid(phase, pacing.poke_interval, started_at, now)
+        return next_grid_point(phase, pacing.poke_interval, started_at, now)
     limit = pacing.max_wait if pacing.max_wait is not None else float("inf")
-    return now + doubled(pacing.poke_interval, step - 1, limit, jitter)
+    return now + backoff_pause(pacing.poke_interval, step - 1, limit, jitter)
 
 
-def after_unreachable(
+def next_poke_after_unreachable(
     pacing: Pacing,
     phase: float,
     step: int,
@@ -87,8 +87,9 @@ def after_unreachable(
     """
     if retry_after is not None:
         return max(
-            now + granted(pacing, retry_after), next_on_grid(phase, pacing.poke_interval, started_at, now)
+            now + capped_retry_after(pacing, retry_after),
+            next_grid_point(phase, pacing.poke_interval, started_at, now),
         )
     if step <= 1:
-        return next_on_grid(phase, pacing.poke_interval, started_at, now)
-    return now + doubled(pacing.poke_interval, step - 1, UNREACHABLE_MAX_WAIT, jitter)
+        return next_grid_point(phase, pacing.poke_interval, started_at, now)
+    return now + backoff_pause(pacing.poke_interval, step - 1, MAX_UNREACHABLE_PAUSE, jitter)

@@ -3,12 +3,17 @@
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, assert_never
 
-from waitd.core.waits.schedule import Pacing, after_pending, after_unreachable, granted
+from waitd.core.waits.schedule import (
+    Pacing,
+    capped_retry_after,
+    next_poke_after_pending,
+    next_poke_after_unreachable,
+)
 from waitd.core.waits.verdict import Failure, Pending, Success, Unreachable, Verdict
-from waitd.core.waits.wait import Outcome, Progress, WaitState, observe
+from waitd.core.waits.wait import Outcome, Progress, WaitState, record_verdict
 
 
-class Steppable(Protocol):
+class PokedWait(Protocol):
     """What the state machine reads of a wait in hand. Times are Unix seconds."""
 
     @property
@@ -39,7 +44,7 @@ class Finish:
 
 
 def step(
-    wait: Steppable, verdict: Verdict, started_at: float, now: float, jitter: float
+    wait: PokedWait, verdict: Verdict, started_at: float, now: float, jitter: float
 ) -> PokeAgain | Finish:
     """What a verdict does to a wait.
 
@@ -54,18 +59,20 @@ def step(
     """
     if isinstance(verdict, Failure) and verdict.silenceable and wait.silent_fail:
         verdict = Unreachable(verdict.reason, verdict.message)
-    progress = observe(wait.progress, verdict, now)
+    progress = record_verdict(wait.progress, verdict, now)
     match verdict:
         case Pending() | Unreachable():
             if started_at >= wait.deadline:
-                return Finish(progress, timed_out(verdict))
+                return Finish(progress, timeout_outcome(verdict))
             pacing, phase, count, asked = wait.pacing, wait.phase, progress.step, verdict.retry_after
             if isinstance(verdict, Pending):
-                due = after_pending(pacing, phase, count, started_at=started_at, now=now, jitter=jitter)
+                due = next_poke_after_pending(
+                    pacing, phase, count, started_at=started_at, now=now, jitter=jitter
+                )
                 if asked is not None:
-                    due = max(due, now + granted(pacing, asked))
+                    due = max(due, now + capped_retry_after(pacing, asked))
             else:
-                due = after_unreachable(
+                due = next_poke_after_unreachable(
                     pacing, phase, count, asked, started_at=started_at, now=now, jitter=jitter
                 )
             return PokeAgain(progress, due if due <= wait.deadline else max(now, wait.deadline))
@@ -81,12 +88,12 @@ def step(
             assert_never(verdict)
 
 
-def timed_out(last: Pending | Unreachable) -> Outcome:
+def timeout_outcome(last: Pending | Unreachable) -> Outcome:
     """The outcome of a wait whose deadline passed; the message says what was last seen."""
     seen = last.message or last.reason
     return Outcome(WaitState.TIMEOUT, None, f"The deadline passed; last seen: {seen}", "deadline")
 
 
-def cancelled(reason: str = "cancelled", message: str = "") -> Outcome:
+def cancelled_outcome(reason: str = "cancelled", message: str = "") -> Outcome:
     """The outcome of a wait that somebody ended."""
     return Outcome(WaitState.CANCELLED, None, message, reason)

@@ -18,11 +18,11 @@ from waitd.core.waits.verdict import MESSAGE_LIMIT, Failure, Pending, Unreachabl
 from waitd.core.waits.wait import WaitState
 
 #: What names the job: one value, or several by name.
-Handle = str | int | Mapping[str, Any]
+JobHandle = str | int | Mapping[str, Any]
 #: Pauses before each try of a job's cancel request, seconds; after the last it is given up.
-CANCEL_LADDER = (0.0, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0)
+CANCEL_RETRY_DELAYS = (0.0, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0)
 #: The states in which a wait may ask for its job to be cancelled.
-CANCELLING_STATES = (WaitState.CANCELLED, WaitState.TIMEOUT)
+JOB_CANCEL_STATES = (WaitState.CANCELLED, WaitState.TIMEOUT)
 
 
 class SubmitState(StrEnum):
@@ -49,14 +49,14 @@ class Submission(NamedTuple):
     """
 
     state: SubmitState = SubmitState.PENDING
-    handle: Handle | None = None
+    handle: JobHandle | None = None
     attempts: int = 0
     last_error: str | None = None
     adopted: bool = False
     reason: str | None = None
 
 
-NOT_YET = Submission()
+PENDING_SUBMISSION = Submission()
 
 
 class CancelState(StrEnum):
@@ -95,15 +95,15 @@ class SubmitRules:
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
+class SubmitAccepted:
     """The job is submitted, or (`adopted`) a running one was found."""
 
-    handle: Handle
+    handle: JobHandle
     adopted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class NotSubmitted:
+class SubmitUnavailable:
     """Certainly no job came of this call, and another time may be better: no connection, or the server said "not now"."""
 
     reason: str
@@ -112,7 +112,7 @@ class NotSubmitted:
 
 
 @dataclass(frozen=True, slots=True)
-class Unclear:
+class SubmitUncertain:
     """The call may have reached the other side, and there is no answer that says what came of it."""
 
     reason: str
@@ -121,27 +121,34 @@ class Unclear:
 
 
 @dataclass(frozen=True, slots=True)
-class InConflict:
+class SubmitConflict:
     """A job is running already, says the other side; with `on_conflict: adopt`, it could not be found (any more)."""
 
     message: str
 
 
 @dataclass(frozen=True, slots=True)
-class RefusedSubmit:
+class SubmitRejected:
     """The other side will not, now or later."""
 
     message: str
 
 
 @dataclass(frozen=True, slots=True)
-class NoHandle:
+class SubmitWithoutHandle:
     """It was accepted, and the answer does not say under which name."""
 
     message: str
 
 
-SubmitAnswer = Accepted | NotSubmitted | Unclear | InConflict | RefusedSubmit | NoHandle
+SubmitAnswer = (
+    SubmitAccepted
+    | SubmitUnavailable
+    | SubmitUncertain
+    | SubmitConflict
+    | SubmitRejected
+    | SubmitWithoutHandle
+)
 
 
 class SubmissionUpdate(NamedTuple):
@@ -154,26 +161,26 @@ class SubmissionUpdate(NamedTuple):
 #: Ends a wait of which it is not known whether its job was submitted, and where asking again might make a second one.
 SUBMIT_UNKNOWN = "submit_unknown"
 #: Ends a wait whose job was submitted under a name that the answer does not tell.
-NO_HANDLE = "submit_no_handle"
+SUBMIT_NO_HANDLE = "submit_no_handle"
 _UNKNOWN_MESSAGE = "The job may have been submitted and may not: the result of the submitting call is not known, and it must not be repeated."
 
 
-def marked(submission: Submission) -> Submission:
+def mark_submitting(submission: Submission) -> Submission:
     """The submission as it must be on disk before the next call is made."""
     return submission._replace(state=SubmitState.SUBMITTING, attempts=submission.attempts + 1)
 
 
-def first_submission(submit: Mapping[str, Any] | None) -> Submission | None:
+def initial_submission(submit: Mapping[str, Any] | None) -> Submission | None:
     """Where a wait's submission begins; None where it submits nothing. `resume`: where another daemon left off."""
     if submit is None:
         return None
     resume = submit.get("resume")
     if not resume:
-        return NOT_YET
+        return PENDING_SUBMISSION
     return Submission(SubmitState(resume["state"]), resume.get("handle"), resume.get("attempts", 0))
 
 
-def conclusion(submission: Submission, rules: SubmitRules) -> SubmissionUpdate | None:
+def resolve_interrupted(submission: Submission, rules: SubmitRules) -> SubmissionUpdate | None:
     """What ends a wait whose submission was found so (after a crash): a call whose result nobody knows and that must not be repeated, or
     an end that did not reach the wait. None: it goes on.
     """
@@ -186,7 +193,7 @@ def conclusion(submission: Submission, rules: SubmitRules) -> SubmissionUpdate |
     return None
 
 
-def after_answer(before: Submission, answer: SubmitAnswer, rules: SubmitRules) -> SubmissionUpdate:  # noqa: PLR0911 - an answer each
+def after_submit(before: Submission, answer: SubmitAnswer, rules: SubmitRules) -> SubmissionUpdate:  # noqa: PLR0911 - an answer each
     """What an answer does.
 
     Args:
@@ -197,20 +204,20 @@ def after_answer(before: Submission, answer: SubmitAnswer, rules: SubmitRules) -
     calls = before._replace(attempts=before.attempts + 1)
     unclear = before.state is SubmitState.SUBMITTING
     match answer:
-        case Accepted():
+        case SubmitAccepted():
             done = calls._replace(
                 state=SubmitState.SUBMITTED, handle=answer.handle, adopted=answer.adopted, last_error=None
             )
             told = "Waits for the job that was running." if answer.adopted else "The job was submitted."
             return SubmissionUpdate(done, Pending("adopted" if answer.adopted else "submitted", told))
-        case NotSubmitted():
+        case SubmitUnavailable():
             return SubmissionUpdate(
                 _failed_once(calls, answer.message),
                 Unreachable(
                     answer.reason, f"Not submitted yet: {answer.message}"[:MESSAGE_LIMIT], answer.retry_after
                 ),
             )
-        case Unclear():
+        case SubmitUncertain():
             if not rules.idempotent:
                 return _unknown(calls, answer.message)
             again = calls._replace(state=SubmitState.SUBMITTING, last_error=answer.message[:MESSAGE_LIMIT])
@@ -218,20 +225,20 @@ def after_answer(before: Submission, answer: SubmitAnswer, rules: SubmitRules) -
             return SubmissionUpdate(
                 again, Unreachable(answer.reason, said[:MESSAGE_LIMIT], answer.retry_after)
             )
-        case InConflict():
+        case SubmitConflict():
             return _in_conflict(calls, answer, rules, unclear=unclear)
-        case RefusedSubmit():
+        case SubmitRejected():
             if unclear:
                 return _unknown(calls, f"An earlier call may have submitted the job; then: {answer.message}")
             return _over(calls, SubmitState.FAILED, "submit_refused", answer.message)
-        case NoHandle():
-            return _over(calls, SubmitState.UNKNOWN, NO_HANDLE, answer.message)
+        case SubmitWithoutHandle():
+            return _over(calls, SubmitState.UNKNOWN, SUBMIT_NO_HANDLE, answer.message)
         case _:  # pragma: no cover - mypy proves it
             assert_never(answer)
 
 
 def _in_conflict(
-    calls: Submission, answer: InConflict, rules: SubmitRules, *, unclear: bool
+    calls: Submission, answer: SubmitConflict, rules: SubmitRules, *, unclear: bool
 ) -> SubmissionUpdate:
     if rules.on_conflict == "fail" and not unclear:
         return _over(calls, SubmitState.FAILED, "submit_conflict", answer.message)
@@ -261,7 +268,7 @@ def _over(calls: Submission, state: SubmitState, reason: str, message: str) -> S
 # ---------------------------------------------------------------- cancelling the job
 
 
-def cancel_at_end(
+def job_cancel_at_end(
     submission: Submission, state: WaitState, cancel_job_on: tuple[str, ...], now: float
 ) -> JobCancel | None:
     """What is to be done about the job of a wait that ends in `state` at `now` (Unix seconds); None: nothing.
@@ -276,47 +283,47 @@ def cancel_at_end(
 
 
 @dataclass(frozen=True, slots=True)
-class JobGone:
+class JobCancelled:
     """The job is cancelled, or over, or not there."""
 
 
 @dataclass(frozen=True, slots=True)
-class CancelRefused:
+class CancelRejected:
     """The other side will not."""
 
     message: str
 
 
 @dataclass(frozen=True, slots=True)
-class CancelAgain:
+class CancelUnavailable:
     """Nobody answered, or not now."""
 
     message: str
     retry_after: float | None = None
 
 
-CancelAnswer = JobGone | CancelRefused | CancelAgain
+CancelAnswer = JobCancelled | CancelRejected | CancelUnavailable
 
 
 def after_cancel(before: JobCancel, answer: CancelAnswer, now: float) -> JobCancel:
     """What an answer to the cancel request does; `now` is Unix seconds."""
     attempts = before.attempts + 1
     match answer:
-        case JobGone():
+        case JobCancelled():
             return JobCancel(CancelState.CANCELLED, attempts)
-        case CancelRefused():
+        case CancelRejected():
             return JobCancel(CancelState.FAILED, attempts, answer.message[:MESSAGE_LIMIT])
-        case CancelAgain():
-            return cancel_later(before, answer.message, now, answer.retry_after)
+        case CancelUnavailable():
+            return retry_cancel(before, answer.message, now, answer.retry_after)
         case _:  # pragma: no cover - mypy proves it
             assert_never(answer)
 
 
-def cancel_later(before: JobCancel, message: str, now: float, retry_after: float | None = None) -> JobCancel:
+def retry_cancel(before: JobCancel, message: str, now: float, retry_after: float | None = None) -> JobCancel:
     """The next try, where there is one left."""
     attempts = before.attempts + 1
     told = message[:MESSAGE_LIMIT]
-    if attempts >= len(CANCEL_LADDER):
+    if attempts >= len(CANCEL_RETRY_DELAYS):
         return JobCancel(CancelState.FAILED, attempts, told)
-    pause = max(CANCEL_LADDER[attempts], min(retry_after or 0.0, CANCEL_LADDER[-1]))
+    pause = max(CANCEL_RETRY_DELAYS[attempts], min(retry_after or 0.0, CANCEL_RETRY_DELAYS[-1]))
     return JobCancel(CancelState.PENDING, attempts, told, now + pause)

@@ -63,13 +63,13 @@ class Unreachable:
 Verdict = Pending | Success | Failure | Unreachable
 
 
-def name_of(verdict: Verdict) -> str:
+def verdict_name(verdict: Verdict) -> str:
     """`pending`, `success`, `failure` or `unreachable`: the word in the API, the metrics and the stored runs."""
-    return NAMES[type(verdict)]
+    return VERDICT_NAMES[type(verdict)]
 
 
 #: The word for each kind of verdict.
-NAMES: dict[type, str] = {
+VERDICT_NAMES: dict[type, str] = {
     Pending: "pending",
     Success: "success",
     Failure: "failure",

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from waitd.core.errors import InvalidInput
-from waitd.core.waits.verdict import MESSAGE_LIMIT, NAMES, Verdict
+from waitd.core.waits.verdict import MESSAGE_LIMIT, VERDICT_NAMES, Verdict
 
 WaitId = NewType("WaitId", str)
 """A UUIDv7 in its canonical text form; later ids sort after earlier ones."""
@@ -74,7 +74,7 @@ _encode = msgspec.json.Encoder(enc_hook=_plain).encode
 _decode = msgspec.json.Decoder(WaitSpec).decode
 
 
-def spec_text(spec: WaitSpec) -> str:
+def encode_spec(spec: WaitSpec) -> str:
     """A specification as JSON: an object with its fields, but for those that have their default.
 
     Raises:
@@ -86,13 +86,13 @@ def spec_text(spec: WaitSpec) -> str:
         raise InvalidInput.at("", f"the wait cannot be kept as JSON: {error}") from None
 
 
-def spec_in(text: str) -> WaitSpec:
-    """The specification that `spec_text` made `text` of."""
+def decode_spec(text: str) -> WaitSpec:
+    """The specification that `encode_spec` made `text` of."""
     return _decode(text)
 
 
 @dataclass(slots=True)
-class Run:
+class VerdictRun:
     """Equal verdicts in a row: what was seen, from when to when (Unix seconds), how often."""
 
     verdict: str
@@ -118,22 +118,22 @@ class Progress:
     pokes: int = 0
     step: int = 0
     state: str | None = None
-    runs: tuple[Run, ...] = ()
+    runs: tuple[VerdictRun, ...] = ()
 
 
 #: What every wait begins with; it has no run that could grow.
-NOTHING_SEEN = Progress()
+EMPTY_PROGRESS = Progress()
 
 
-def observe(progress: Progress, verdict: Verdict, at: float) -> Progress:
+def record_verdict(progress: Progress, verdict: Verdict, at: float) -> Progress:
     """The progress after one more verdict at `at` (Unix seconds): the same, its last run grown, or a new one with a new run."""
-    name, reason, message = NAMES[type(verdict)], verdict.reason, verdict.message[:MESSAGE_LIMIT]
+    name, reason, message = VERDICT_NAMES[type(verdict)], verdict.reason, verdict.message[:MESSAGE_LIMIT]
     state = getattr(verdict, "state", None)
     runs = progress.runs
     last = runs[-1] if runs else None
     if last is None or last.reason != reason or last.verdict != name or last.message != message:
         step = progress.step + 1 if last is not None and last.verdict == name else 1
-        runs = (*runs[1 - RUNS_KEPT :], Run(name, reason, message, at, at, 1))
+        runs = (*runs[1 - RUNS_KEPT :], VerdictRun(name, reason, message, at, at, 1))
         return Progress(progress.pokes + 1, step, progress.state if state is None else state, runs)
     last.last_at = at
     last.times += 1

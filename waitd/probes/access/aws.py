@@ -9,8 +9,8 @@ import structlog
 from anyio import to_thread
 
 from waitd.core.aws.signature import AwsKeys
-from waitd.core.connections.aws import AwsAccount, KeySource, aws_account, is_region
-from waitd.core.connections.connection import Connection, join, origin_of
+from waitd.core.connections.aws import AwsConnection, AwsKeySource, is_region, parse_aws_connection
+from waitd.core.connections.connection import Connection, join_url, parse_origin
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
 from waitd.core.http.answer import CredentialsRefused
 from waitd.core.waits.verdict import Unreachable, Verdict
@@ -62,7 +62,7 @@ class _Site(NamedTuple):
 
     connection: Connection | None
     place: AwsEndpoint
-    source: KeySource | None
+    source: AwsKeySource | None
 
 
 class AwsEndpoints:
@@ -178,18 +178,18 @@ class AwsEndpoints:
             return None
 
     async def _new_site(self, whose: AccountRef, connection: Connection | None) -> _Site:
-        account = AwsAccount() if connection is None else aws_account(connection, self._service)
+        account = AwsConnection() if connection is None else parse_aws_connection(connection, self._service)
         region, endpoint = whose.region or account.region, account.endpoint
         if region is None or (connection is None and endpoint is None):
             profile = account.keys.profile if account.keys else None
             around = await environment_defaults(profile, self._environment_id)
             region = region or around.region or DEFAULT_REGION
             if connection is None and around.endpoint:
-                endpoint = join(around.endpoint, "").rstrip("/")
+                endpoint = join_url(around.endpoint, "").rstrip("/")
         if not is_region(region):
             raise ValueError("the environment's AWS region is no region's name")
         verify = await _certificates(account)
-        origin = str(origin_of(endpoint or f"https://{aws_host(region, self._service)}"))
+        origin = str(parse_origin(endpoint or f"https://{aws_host(region, self._service)}"))
         if len(self._sites) >= _MAX_PLACES and whose not in self._sites:
             del self._sites[next(iter(self._sites))]
         source = account.keys
@@ -204,7 +204,7 @@ def aws_host(region: str, service: str = "s3") -> str:
     return f"{service}.{region}.amazonaws.com{'.cn' if region.startswith('cn-') else ''}"
 
 
-async def _certificates(account: AwsAccount) -> bool | ssl.SSLContext:
+async def _certificates(account: AwsConnection) -> bool | ssl.SSLContext:
     if account.ca_bundle is None or not account.verify_tls:
         return account.verify_tls
     try:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from anyio import to_thread
 
 from waitd.core.aws.signature import AwsKeys
-from waitd.core.connections.aws import KeySource
+from waitd.core.connections.aws import AwsKeySource
 from waitd.core.errors import ConnectionUnavailable
 
 #: Seconds for which found keys are used before botocore is asked whether they are still the ones.
@@ -33,14 +33,14 @@ class _Held(NamedTuple):
 
 
 class AwsCredentials:
-    """The keys of a `KeySource`. `now` is a monotonic clock in seconds."""
+    """The keys of a `AwsKeySource`. `now` is a monotonic clock in seconds."""
 
     def __init__(self, *, now: Callable[[], float]) -> None:
         self._now = now
-        self._held: dict[KeySource, _Held] = {}
+        self._held: dict[AwsKeySource, _Held] = {}
         self._turn = asyncio.Lock()
 
-    async def keys(self, source: KeySource) -> AwsKeys:
+    async def keys(self, source: AwsKeySource) -> AwsKeys:
         """The keys, at hand or looked up.
 
         Raises:
@@ -58,7 +58,7 @@ class AwsCredentials:
                 return held.keys
             return await self._look_up(source, held)
 
-    async def refreshed(self, source: KeySource) -> AwsKeys:
+    async def refreshed(self, source: AwsKeySource) -> AwsKeys:
         """The keys, looked up from scratch, but for at most one look-up in 30 s. Raises as `keys` does."""
         async with self._turn:
             held = self._held.get(source)
@@ -66,7 +66,7 @@ class AwsCredentials:
                 del self._held[source]
         return await self.keys(source)
 
-    async def _look_up(self, source: KeySource, held: _Held | None) -> AwsKeys:
+    async def _look_up(self, source: AwsKeySource, held: _Held | None) -> AwsKeys:
         credentials, keys = await to_thread.run_sync(_found, source, held.credentials if held else None)
         if len(self._held) >= _MAX_SOURCES and source not in self._held:
             del self._held[next(iter(self._held))]
@@ -107,7 +107,7 @@ def _surroundings(profile: str | None, service: str) -> EnvironmentDefaults:
     return EnvironmentDefaults(region or None, endpoint or None)
 
 
-def _found(source: KeySource, credentials: Any | None) -> tuple[Any, AwsKeys]:
+def _found(source: AwsKeySource, credentials: Any | None) -> tuple[Any, AwsKeys]:
     """What botocore makes of a source, made where there is none yet, and the keys that it gives out now."""
     from botocore.exceptions import (  # noqa: PLC0415
         BotoCoreError,
@@ -130,7 +130,7 @@ def _found(source: KeySource, credentials: Any | None) -> tuple[Any, AwsKeys]:
     return credentials, AwsKeys(found.access_key, found.secret_key, found.token or None)
 
 
-def _credentials(source: KeySource) -> Any:
+def _credentials(source: AwsKeySource) -> Any:
     from botocore.config import Config  # noqa: PLC0415
     from botocore.credentials import (  # noqa: PLC0415
         AssumeRoleCredentialFetcher,

@@ -3,7 +3,7 @@
 from copy import copy
 from typing import NamedTuple
 
-from waitd.core.connections.connection import Connection, origin_of
+from waitd.core.connections.connection import Connection, parse_origin
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
 from waitd.core.waits.verdict import Unreachable
 from waitd.ports import Authorization, HttpConnections
@@ -27,7 +27,7 @@ class HttpEndpoint:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.base = connection.base_url()
-        self.origin = str(origin_of(self.base))
+        self.origin = str(parse_origin(self.base))
         self.verify_tls = connection.verifies_tls()
 
     def at_root(self) -> "HttpEndpoint":

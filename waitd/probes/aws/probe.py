@@ -14,9 +14,9 @@ import structlog
 from anyio import BrokenWorkerProcess, CapacityLimiter, to_thread
 from pydantic import Field
 
-from waitd.core.aws.answers import AwsError, verdict_of_error
-from waitd.core.aws.request_signature import Signer
-from waitd.core.connections.connection import origin_of
+from waitd.core.aws.answers import AwsError, aws_verdict
+from waitd.core.aws.request_signature import AwsSigner
+from waitd.core.connections.connection import parse_origin
 from waitd.core.connections.egress import HostSource
 from waitd.core.errors import InvalidInput, Problem
 from waitd.core.http.answer import RESULT_OMITTED, CredentialsRefused
@@ -195,7 +195,7 @@ class AwsWaiterProbe:
             endpoint = await self._models.endpoint(waiter.service, place.region)
         else:
             endpoint = ServiceEndpoint(place.base)
-        self._origins[target.service, target.whose] = str(origin_of(endpoint.url))
+        self._origins[target.service, target.whose] = str(parse_origin(endpoint.url))
         try:
             prepared = waiter.prepared(target.params, endpoint.url, own=place.base is None)
         except ValueError as error:
@@ -224,7 +224,7 @@ def _signed(
     if place.keys is None:
         return prepared.headers
     name = endpoint.signing_name or waiter.service.signing_name
-    signer = Signer(name, endpoint.signing_region or place.region, place.keys)
+    signer = AwsSigner(name, endpoint.signing_region or place.region, place.keys)
     own = signer.headers(prepared.method, prepared.url, prepared.headers, prepared.body, now=now)
     return {**prepared.headers, **own}
 
@@ -238,13 +238,13 @@ def evaluate_response(
         state = waiter.state_of(response)
     except AwsResponseError:
         if status >= 400:  # a proxy's page in place of the service's own error
-            return verdict_of_error(AwsError(status, retry_after=retry_after))
+            return aws_verdict(AwsError(status, retry_after=retry_after))
         return _BAD_ANSWER
     error = response.get("Error")
     if state is None and status >= 300:
         code, message = (error.get("Code"), error.get("Message")) if isinstance(error, dict) else (None, None)
         told = AwsError(status, "" if code is None else str(code), message or "", retry_after)
-        return verdict_of_error(told)
+        return aws_verdict(told)
     if state is None or state[0] == "retry":
         seen = waiter.glance(response) if status < 300 else state[1] if state else ""
         return Pending(

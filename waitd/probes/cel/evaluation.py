@@ -16,9 +16,9 @@ from waitd.core.http.answer import (
     AnswerFacts,
     CredentialsRefused,
     Decision,
-    Judged,
-    asked,
-    verdict_of,
+    Evaluation,
+    condition_applies,
+    http_verdict,
 )
 from waitd.core.waits.verdict import MESSAGE_LIMIT, Pending, Verdict
 from waitd.probes.cel.expressions import (
@@ -102,15 +102,15 @@ class Conditions:
         """Whether a condition that is evaluated on this status needs the body."""
         return self._needs_body[0 if 200 <= status < 300 else 1]
 
-    def decide(self, response: "ResponseVariables") -> Judged:
+    def decide(self, response: "ResponseVariables") -> Evaluation:
         """Evaluates `failure_when` and `success_when` only. The response keeps the decision."""
         if response.decided is None or response.decided[0] is not self:
             response.decided = (self, self._decide(response))
         return response.decided[1]
 
-    def _decide(self, response: "ResponseVariables") -> Judged:
+    def _decide(self, response: "ResponseVariables") -> Evaluation:
         status, note = response.status, ""
-        answered = asked(status, names_status=False)
+        answered = condition_applies(status, names_status=False)
         for decision, name, source, names_status, fast_path in self.conditions:
             if not (answered or names_status):
                 continue
@@ -123,13 +123,13 @@ class Conditions:
                 note = f"{name}: {value if isinstance(value, ErrorValue) else 'not a boolean'}"
         if answered and self.sources.success_when is None:
             return _DECIDED[Decision.SUCCESS]
-        return Judged(note=note) if note else UNDECIDED
+        return Evaluation(note=note) if note else UNDECIDED
 
-    def evaluate(self, response: "ResponseVariables") -> Judged:
+    def evaluate(self, response: "ResponseVariables") -> Evaluation:
         """Evaluates all conditions: the decision, its message and, once decided, its payload."""
         judged = self.decide(response)
         message = None if self.sources.message is None else RESPONSE_ENV.compile(self.sources.message)
-        if message is not None and asked(response.status, "status" in message.names):
+        if message is not None and condition_applies(response.status, "status" in message.names):
             judged = judged._replace(message=evaluate_message(message, response))
         if judged.decision is None:
             return judged
@@ -147,9 +147,9 @@ class Conditions:
         expressions = [RESPONSE_ENV.compile(source) for source in self.sources if source is not None]
         return all_fit_inline(expressions, response, size)
 
-    def verdict(self, answered: AnswerFacts, judged: Judged) -> Verdict | CredentialsRefused:
+    def verdict(self, answered: AnswerFacts, judged: Evaluation) -> Verdict | CredentialsRefused:
         """Returns the verdict on a response that was evaluated."""
-        return verdict_of(answered, judged, self.allowlist)
+        return http_verdict(answered, judged, self.allowlist)
 
 
 _interned: WeakValueDictionary[tuple[ConditionSources, frozenset[int]], Conditions] = WeakValueDictionary()
@@ -181,7 +181,7 @@ class ResponseVariables:
         self.charset = charset
         self._body: Any = _UNREAD
         self._text: str | None = None
-        self.decided: tuple[Conditions, Judged] | None = None
+        self.decided: tuple[Conditions, Evaluation] | None = None
 
     def __reduce__(self) -> tuple[Callable[..., "ResponseVariables"], tuple[Any, ...]]:
         """Pickles what was received; a worker decodes it itself."""
@@ -215,7 +215,7 @@ def decode_json(raw: bytes | None) -> tuple[Any, bool]:
         return None, False
 
 
-_DECIDED = {decision: Judged(decision) for decision in Decision}
+_DECIDED = {decision: Evaluation(decision) for decision in Decision}
 
 
 def response_size(conditions: Conditions, response: ResponseVariables) -> int:
@@ -232,13 +232,13 @@ def all_fit_inline(expressions: Sequence[Expression], response: ResponseVariable
 
 async def evaluate_in_worker(
     conditions: Conditions, response: ResponseVariables, limiter: CapacityLimiter
-) -> Judged:
+) -> Evaluation:
     """Does the same as `conditions.evaluate` in a worker process, which cancellation kills.
 
     Raises:
         anyio.BrokenWorkerProcess, MemoryError: an expression needed more memory than a worker has.
     """
-    judged: Judged = await run_in_worker(conditions.evaluate, response, limiter=limiter)
+    judged: Evaluation = await run_in_worker(conditions.evaluate, response, limiter=limiter)
     return judged
 
 

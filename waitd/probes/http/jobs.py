@@ -15,23 +15,23 @@ from anyio import BrokenWorkerProcess, CapacityLimiter
 from multidict import CIMultiDict
 from yarl import URL
 
-from waitd.core.connections.connection import join, origin_of
+from waitd.core.connections.connection import join_url, parse_origin
 from waitd.core.connections.egress import EgressRefused, HostSource
 from waitd.core.errors import InvalidInput
-from waitd.core.http.answer import NOT_NOW, phrase
+from waitd.core.http.answer import RETRYABLE_STATUSES, status_phrase
 from waitd.core.waits.submission import (
-    Accepted,
-    CancelAgain,
     CancelAnswer,
-    CancelRefused,
-    Handle,
-    InConflict,
-    JobGone,
-    NoHandle,
-    NotSubmitted,
-    RefusedSubmit,
+    CancelRejected,
+    CancelUnavailable,
+    JobCancelled,
+    JobHandle,
+    SubmitAccepted,
     SubmitAnswer,
-    Unclear,
+    SubmitConflict,
+    SubmitRejected,
+    SubmitUnavailable,
+    SubmitUncertain,
+    SubmitWithoutHandle,
 )
 from waitd.core.waits.verdict import Unreachable
 from waitd.core.waits.wait import WaitId
@@ -97,7 +97,7 @@ class HttpJobs:
         conn_id = http_conn_id(plan.params)
         if conn_id is not None:
             return self._accesses.origin(conn_id)
-        return str(origin_of(str(plan.params["endpoint"]).partition("{")[0]))
+        return str(parse_origin(str(plan.params["endpoint"]).partition("{")[0]))
 
     async def submit(self, plan: SubmitRequest, wait_id: WaitId) -> SubmitAnswer:
         """See `waitd.ports.Jobs`."""
@@ -107,76 +107,80 @@ class HttpJobs:
             params["headers"] = {**params.get("headers", {}), plan.idempotency_header: key}
         answer = await self._call(params, plan.namespace, key)
         if isinstance(answer, _NoAnswer):
-            meaning = Unclear if answer.sent else NotSubmitted
+            meaning = SubmitUncertain if answer.sent else SubmitUnavailable
             return meaning(answer.why.reason, answer.why.message, answer.why.retry_after)
         status = answer.seen.status
         if status in plan.conflict_statuses:
             return await self._in_conflict(plan, answer, key)
         if 200 <= status < 300 or status == 303:
             return await self._accepted(plan.handle, plan.location, answer)
-        if status in NOT_NOW:
-            return NotSubmitted(f"http_{status}", phrase(status), answer.retry_after)
+        if status in RETRYABLE_STATUSES:
+            return SubmitUnavailable(f"http_{status}", status_phrase(status), answer.retry_after)
         if 500 <= status <= 599:
-            return Unclear(f"http_{status}", phrase(status), answer.retry_after)
-        return RefusedSubmit(await self._told(plan, answer))
+            return SubmitUncertain(f"http_{status}", status_phrase(status), answer.retry_after)
+        return SubmitRejected(await self._told(plan, answer))
 
     async def _told(self, plan: SubmitRequest, answer: _Answer) -> str:
         """An answer that refuses, in a sentence."""
         own = await evaluate_refusal(plan.message, answer.seen, self._workers)
-        said = phrase(answer.seen.status)
+        said = status_phrase(answer.seen.status)
         hint = "; redirects are not followed" if 300 <= answer.seen.status < 400 else ""
         return f"{said}{hint}" if own is None else f"{said}: {own}"
 
     async def _accepted(self, source: str, location: str | None, answer: _Answer) -> SubmitAnswer:
         handle = await evaluate_handle(source, answer.seen, self._workers)
         if isinstance(handle, ErrorValue):
-            return NoHandle(f"The job was submitted, and its handle cannot be read: {handle}")
+            return SubmitWithoutHandle(f"The job was submitted, and its handle cannot be read: {handle}")
         if handle is None:
-            return NoHandle("The job was submitted, and the answer does not name it: handle is null.")
+            return SubmitWithoutHandle(
+                "The job was submitted, and the answer does not name it: handle is null."
+            )
         try:
-            return Accepted(_located(handle, location, answer.url))
+            return SubmitAccepted(_located(handle, location, answer.url))
         except ValueError as error:
-            return NoHandle(f"The job was submitted, and its handle cannot be used: {error}.")
+            return SubmitWithoutHandle(f"The job was submitted, and its handle cannot be used: {error}.")
 
     async def _in_conflict(self, plan: SubmitRequest, answer: _Answer, key: str) -> SubmitAnswer:
         told = f"a job is running already ({await self._told(plan, answer)})"
         adopt = plan.adopt
         if plan.on_conflict != "adopt" or adopt is None:
-            return InConflict(told)
+            return SubmitConflict(told)
         if adopt.params is not None:
             found = await self._call(fill(adopt.params, key), plan.namespace, key)
             if isinstance(found, _NoAnswer):
-                return NotSubmitted(found.why.reason, f"{told}, and cannot be found: {found.why.message}")
+                return SubmitUnavailable(
+                    found.why.reason, f"{told}, and cannot be found: {found.why.message}"
+                )
             if not 200 <= found.seen.status < 300:
-                return NotSubmitted(
+                return SubmitUnavailable(
                     f"http_{found.seen.status}",
-                    f"{told}, and cannot be found: {phrase(found.seen.status)}",
+                    f"{told}, and cannot be found: {status_phrase(found.seen.status)}",
                     found.retry_after,
                 )
             answer = found
         accepted = await self._accepted(adopt.handle, plan.location, answer)
-        if isinstance(accepted, Accepted):
-            return Accepted(accepted.handle, adopted=not adopt.ours)
-        return InConflict(f"{told}, and cannot be found")
+        if isinstance(accepted, SubmitAccepted):
+            return SubmitAccepted(accepted.handle, adopted=not adopt.ours)
+        return SubmitConflict(f"{told}, and cannot be found")
 
-    async def cancel(self, plan: SubmitRequest, wait_id: WaitId, handle: Handle) -> CancelAnswer:
+    async def cancel(self, plan: SubmitRequest, wait_id: WaitId, handle: JobHandle) -> CancelAnswer:
         """See `waitd.ports.Jobs`."""
         if plan.cancel is None:
-            return CancelRefused("There is no cancel request.")
+            return CancelRejected("There is no cancel request.")
         key = plan.key_of(wait_id)
         try:
             params = fill(plan.cancel.params, key, handle)
         except ValueError as error:
-            return CancelRefused(f"The handle does not fit into the cancel request: {error}.")
+            return CancelRejected(f"The handle does not fit into the cancel request: {error}.")
         answer = await self._call(params, plan.namespace, key)
         if isinstance(answer, _NoAnswer):
-            return CancelAgain(answer.why.message, answer.why.retry_after)
+            return CancelUnavailable(answer.why.message, answer.why.retry_after)
         status = answer.seen.status
         if 200 <= status < 300 or status in plan.cancel.gone:
-            return JobGone()
-        if status in NOT_NOW or 500 <= status <= 599:
-            return CancelAgain(phrase(status), answer.retry_after)
-        return CancelRefused(phrase(status))
+            return JobCancelled()
+        if status in RETRYABLE_STATUSES or 500 <= status <= 599:
+            return CancelUnavailable(status_phrase(status), answer.retry_after)
+        return CancelRejected(status_phrase(status))
 
     # ------------------------------------------------------------ one call
 
@@ -231,7 +235,7 @@ class HttpJobs:
 
     def _request(self, target: HttpTarget, access: HttpAccess | None) -> Request:
         template = target.template
-        url = target.endpoint if access is None else join(access.endpoint.base, target.endpoint)
+        url = target.endpoint if access is None else join_url(access.endpoint.base, target.endpoint)
         if template.query:
             url = f"{url}{'&' if '?' in url else '?'}{template.query}"
         headers = _headers(template, access)
@@ -279,7 +283,7 @@ def _headers(template: Template, access: HttpAccess | None) -> CIMultiDict[str]:
     return headers
 
 
-def _located(handle: Handle, location: str | None, url: str) -> Handle:
+def _located(handle: JobHandle, location: str | None, url: str) -> JobHandle:
     """The handle, its part that is a URL made absolute.
 
     Raises:
@@ -300,6 +304,6 @@ def _absolute(location: str, url: str) -> str:
     if "\\" in location:
         raise ValueError("it is no URL")
     target = str(URL(url, encoded=True).join(URL(location)).with_fragment(None))
-    if origin_of(target) != origin_of(url):
+    if parse_origin(target) != parse_origin(url):
         raise ValueError("it is of another origin")
     return target

@@ -14,9 +14,9 @@ import orjson
 from msgspec import Struct
 from pydantic import Field, StringConstraints
 
-from waitd.core.connections.connection import Connection, Origin, check_endpoint, is_conn_id, join
+from waitd.core.connections.connection import Connection, Origin, check_endpoint, is_conn_id, join_url
 from waitd.core.errors import InvalidInput, Problem
-from waitd.core.http.headers import refused_headers
+from waitd.core.http.headers import header_problems
 from waitd.models import Strict, parsed, pointer
 from waitd.probes.cel.evaluation import RESPONSE_ENV, Conditions, shared_conditions
 from waitd.probes.cel.expressions import ConditionSources
@@ -184,7 +184,7 @@ def named_by(endpoint: Any, conn_id: str | None, known: Connection | None) -> Or
     if "{" in endpoint and has_placeholder(endpoint):
         raise ValueError("a placeholder stands only in a wait that has a submit")
     if known is not None:
-        join(known.base_url(), endpoint)
+        join_url(known.base_url(), endpoint)
     if conn_id is None and named is None:
         raise ValueError("without http_conn_id this is an absolute http:// or https:// URL")
     return named
@@ -216,7 +216,7 @@ def _problems(
 def _shape_problems(given: HttpParams, secret_headers: Sequence[str]) -> Iterator[Problem]:
     if given.http_conn_id is not None and not is_conn_id(given.http_conn_id):
         yield Problem("/http_conn_id", "up to 250 letters, digits and _#!()-.:/\\")
-    for problem in refused_headers(given.headers, secret_headers):
+    for problem in header_problems(given.headers, secret_headers):
         yield Problem("/headers" + problem.pointer, problem.detail)
     yield from _request_problems(given)
     yield from RESPONSE_ENV.condition_problems(_sources(given))

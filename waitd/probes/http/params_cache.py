@@ -11,7 +11,7 @@ import msgspec
 import orjson
 from msgspec import Struct
 
-from waitd.core.connections.connection import Connection, join
+from waitd.core.connections.connection import Connection, join_url
 from waitd.probes.http.params import (
     PLAIN_NAME,
     HttpTarget,
@@ -99,7 +99,7 @@ class ParamsReader:
             return None
         shape, conn_id = known.shape, known.shape.template.conn_id
         if conn_id is not None and (connection := self._cached_any(conn_id)) is not None:
-            join(connection.base_url(), endpoint)
+            join_url(connection.base_url(), endpoint)
         seed = known.seed.copy()
         seed.update(name.encode())
         target = shape.target(known.endpoint + name, known.origin, seed.hexdigest())

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple, Self
 import structlog
 from multidict import CIMultiDict
 
-from waitd.core.connections.connection import join
+from waitd.core.connections.connection import join_url
 from waitd.core.connections.egress import EgressRefused, HostSource
-from waitd.core.errors import NotHere
+from waitd.core.errors import NotSupported
 from waitd.core.http.answer import CredentialsRefused
 from waitd.core.waits.verdict import Unreachable, Verdict
 from waitd.outgoing import Outgoing
@@ -113,7 +113,7 @@ class HttpProbe:
 
         Raises:
             InvalidInput: with pointers relative to `params`.
-            NotHere: the egress rules do not let it through.
+            NotSupported: the egress rules do not let it through.
         """
         conn_id = http_conn_id(params)
         known = self._accesses.cached_any(conn_id)
@@ -123,11 +123,11 @@ class HttpProbe:
         return target
 
     def admit(self, origin: str) -> None:
-        """Raises NotHere where the egress rules do not let through an origin that a submitter named."""
+        """Raises NotSupported where the egress rules do not let through an origin that a submitter named."""
         try:
             self._outgoing.judge_url(origin, HostSource.BY_SUBMITTER)
         except EgressRefused as error:
-            raise NotHere.at("/endpoint", str(error)) from None
+            raise NotSupported.at("/endpoint", str(error)) from None
 
     def parse_submit(
         self, submit: Mapping[str, Any], params: Mapping[str, Any], *, namespace: str
@@ -136,7 +136,7 @@ class HttpProbe:
 
         Raises:
             InvalidInput: with pointers relative to the wait.
-            NotHere: the egress rules do not let it through.
+            NotSupported: the egress rules do not let it through.
         """
         return submit_request(
             submit,
@@ -302,7 +302,7 @@ class HttpProbe:
 
     def _request(self, target: HttpTarget, access: HttpAccess | None) -> Request:
         template = target.template
-        url = target.endpoint if access is None else join(access.endpoint.base, target.endpoint)
+        url = target.endpoint if access is None else join_url(access.endpoint.base, target.endpoint)
         if template.query:
             url = f"{url}{'&' if '?' in url else '?'}{template.query}"
         if access is None:

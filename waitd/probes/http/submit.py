@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints
 
 from waitd.core.errors import InvalidInput, Problem
-from waitd.core.http.headers import refused_headers
+from waitd.core.http.headers import header_problems
 from waitd.models import Strict, parsed
 from waitd.probes.http.params import MAX_ENDPOINT, MAX_REQUEST_TIMEOUT, HttpTarget
 from waitd.probes.submit.placeholders import KEY, location_part, placeholder_names
@@ -161,7 +161,7 @@ def _own_problems(given: HttpSubmit, secret_headers: Sequence[str]) -> Iterator[
         yield Problem("/submit/cancel", "needed to cancel the job on cancel_job_on")
     if not given.idempotent and given.method == "PUT":
         yield Problem("/submit/method", "PUT is idempotent by definition; with idempotent false it is POST")
-    for problem in refused_headers({given.idempotency_header: ""}, secret_headers):
+    for problem in header_problems({given.idempotency_header: ""}, secret_headers):
         yield Problem("/submit/idempotency_header", problem.detail)
 
 

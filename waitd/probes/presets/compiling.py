@@ -6,9 +6,9 @@ from typing import Any
 
 import orjson
 
-from waitd.core.connections.connection import check_endpoint, origin_of, segment
+from waitd.core.connections.connection import check_endpoint, encode_segment, parse_origin
 from waitd.core.errors import InvalidInput
-from waitd.core.http.job_answer import Means
+from waitd.core.http.job_answer import JobAnswerKind
 from waitd.models import Strict, parsed
 from waitd.probes.http.params import HttpTarget, Template, seed_of, seeded, shared_template
 from waitd.probes.presets.connections import vendor_name
@@ -97,7 +97,7 @@ class Preset:
         )
         endpoint, seed = seeded(_shape(template), endpoint)
         absent = self.may_be_absent(params)
-        named = origin_of(endpoint) if template.conn_id is None else None
+        named = parse_origin(endpoint) if template.conn_id is None else None
         origin = None if named is None else str(named)
         key = "" if request.follow else seed  # where it looks next is each wait's own
         return PresetTarget(template, self.rules(given), endpoint, origin, seed, key, conn_id, absent)
@@ -111,7 +111,7 @@ class Preset:
         for name, value in given.items():
             try:
                 if f"{{{name}}}" in template and value is not None:
-                    check_endpoint("/" + segment(str(value)))
+                    check_endpoint("/" + encode_segment(str(value)))
                 elif f"{{+{name}}}" in template:
                     self._check_endpoint(value, given)
             except ValueError as error:
@@ -156,7 +156,7 @@ def _shape(template: Template) -> Any:
 def _sources(file: PresetFile) -> JobSources:
     outcome, state = file.outcome, file.state
     dialect = DIALECTS.get(file.dialect or "", NO_DIALECT)
-    own = tuple(VendorAnswers(answer.when, Means(answer.means)) for answer in file.answers)
+    own = tuple(VendorAnswers(answer.when, JobAnswerKind(answer.means)) for answer in file.answers)
     return JobSources(
         state=_where(state),
         success=frozenset(state.success),

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from waitd.core.connections.aws import aws_account, aws_endpoint, is_region
-from waitd.core.connections.connection import Connection, origin_of
+from waitd.core.connections.aws import aws_endpoint, is_region, parse_aws_connection
+from waitd.core.connections.connection import Connection, parse_origin
 from waitd.core.errors import UnknownConnection
 from waitd.ports import HttpConnections
 from waitd.probes.access.aws_credentials import EnvironmentDefaults, environment_defaults
@@ -153,7 +153,7 @@ def vendor_connection(
         raise ValueError("it has no host")
     made = _with_auth(replace(connection, host=host, schema=connection.schema or table.scheme), table)
     base = made.base_url()
-    if table.api_path is not None and base == str(origin_of(base)):
+    if table.api_path is not None and base == str(parse_origin(base)):
         made = replace(made, host=base + table.api_path, port=None)
     return made
 
@@ -191,7 +191,7 @@ def _filled(template: str | None, extra: Mapping[str, Any]) -> str | None:
 def _aws(
     connection: Connection, table: ConnectionTable, region: str | None, around: EnvironmentDefaults
 ) -> Connection:
-    account, service = aws_account(connection), table.aws_service or ""
+    account, service = parse_aws_connection(connection), table.aws_service or ""
     region = region or account.region or around.region
     if region is None:
         raise ValueError("neither region_name, nor it, nor the environment names a region")
@@ -210,7 +210,7 @@ async def _around(
     """What the environment says, asked only where the connection says too little: botocore is slow to load."""
     if table.aws_service is None:
         return NOTHING_AROUND
-    account = None if connection is None else aws_account(connection)
+    account = None if connection is None else parse_aws_connection(connection)
     if account is not None and (region or account.region):
         return NOTHING_AROUND
     service = (table.aws_client or table.aws_service).upper().replace("-", "_")

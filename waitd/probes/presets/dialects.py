@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from waitd.core.http.job_answer import Means
+from waitd.core.http.job_answer import JobAnswerKind
 from waitd.probes.presets.rules import VendorAnswers
 
 
@@ -20,14 +20,14 @@ AWS = Dialect(
     answers=(
         VendorAnswers(
             "body.__type.matches('Throttl|TooManyRequests|LimitExceeded|SlowDown|Timeout|InternalServ|Unavailable')",
-            Means.NOT_NOW,
+            JobAnswerKind.NOT_NOW,
         ),
         VendorAnswers(
             "status == 403 || body.__type.matches('ExpiredToken|UnrecognizedClient|InvalidSignature|"
             "SignatureDoesNotMatch|MissingAuthenticationToken|InvalidClientTokenId|RequestExpired|AccessDenied')",
-            Means.UNAUTHORIZED,
+            JobAnswerKind.UNAUTHORIZED,
         ),
-        VendorAnswers("body.__type.matches('NotFound|DoesNotExist')", Means.NOT_FOUND),
+        VendorAnswers("body.__type.matches('NotFound|DoesNotExist')", JobAnswerKind.NOT_FOUND),
     ),
     refusal="has(body.message) ? body.message : body.Message",
 )

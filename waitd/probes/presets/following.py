@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from yarl import URL
 
-from waitd.core.connections.connection import origin_of
+from waitd.core.connections.connection import parse_origin
 from waitd.core.http.answer import CredentialsRefused
 from waitd.core.http.retry_after import parse_retry_after
 from waitd.core.waits.verdict import Pending, Verdict
@@ -64,7 +64,7 @@ class FollowingProbe(HttpProbe):
         if not isinstance(target, _Target):
             return super()._request(target, access)
         origin = target.origin if access is None else access.endpoint.origin
-        if str(origin_of(target.endpoint)) != origin:
+        if str(parse_origin(target.endpoint)) != origin:
             raise ValueError("the operation's URL is of another origin")
         return super()._request(
             target, None if access is None else access._replace(endpoint=access.endpoint.at_root())
@@ -99,7 +99,7 @@ def _same_origin(asked: str, location: str) -> str | None:
     """The absolute URL that an answer names; None where it is of another origin, or none that can be asked."""
     try:
         url = str(URL(asked, encoded=True).join(URL(location)).with_fragment(None))
-        same = origin_of(url) == origin_of(asked)
+        same = parse_origin(url) == parse_origin(asked)
     except ValueError:
         return None
     return url if same and "\\" not in location and len(url) <= _MAX_URL else None

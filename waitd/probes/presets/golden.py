@@ -13,9 +13,9 @@ import orjson
 from aiohttp import web
 
 from waitd.core.connections.connection import Connection
-from waitd.core.http.job_answer import State
-from waitd.core.waits.verdict import Verdict, name_of
-from waitd.core.waits.wait import NOTHING_SEEN, Progress, observe
+from waitd.core.http.job_answer import JobState
+from waitd.core.waits.verdict import Verdict, verdict_name
+from waitd.core.waits.wait import EMPTY_PROGRESS, Progress, record_verdict
 from waitd.metrics import Tally
 from waitd.ports import Authorization
 from waitd.probes.cel.evaluation import ResponseVariables
@@ -155,7 +155,7 @@ async def _why(case: Case, vendor: _Vendor, probe: PresetProbe, url: str) -> str
     [verdict] = await probe.poke([_Poked(target)])
     if verdict.reason == "not_found" and case.expected.get("verdict") == "failure":
         grace = probe.preset.file.pace.not_found_grace
-        seen = observe(NOTHING_SEEN, verdict, -grace)
+        seen = record_verdict(EMPTY_PROGRESS, verdict, -grace)
         [verdict] = await probe.poke([_Poked(target, seen)])
     wrong = [*_unlike(case.expected, verdict)]
     if case.request is not None and vendor.asked != case.request:
@@ -167,7 +167,7 @@ async def _why(case: Case, vendor: _Vendor, probe: PresetProbe, url: str) -> str
 
 def _unlike(expected: Mapping[str, Any], verdict: Verdict) -> Iterator[str]:
     for name, value in expected.items():
-        found = name_of(verdict) if name == "verdict" else getattr(verdict, name, None)
+        found = verdict_name(verdict) if name == "verdict" else getattr(verdict, name, None)
         if found != value:
             yield f"{name} is {found!r} instead of {value!r}"
 
@@ -189,12 +189,12 @@ def cases(preset: Preset) -> Iterator[Case]:
         yield Case(name, preset.example(), 200, headers, body, expected)
     each = next((table for table in file.golden if table.each is not None), None)
     if each is not None and file.state.items is None:
-        unheard: State = _UNHEARD_NUMBER if isinstance(file.state.success[0], int) else UNHEARD_OF
+        unheard: JobState = _UNHEARD_NUMBER if isinstance(file.state.success[0], int) else UNHEARD_OF
         expected = {"verdict": "pending", "reason": "unknown_state"}
         yield _case(preset, each, "an unknown state", unheard, expected)
 
 
-def uncovered(preset: Preset) -> Sequence[State]:
+def uncovered(preset: Preset) -> Sequence[JobState]:
     """The listed states that no case of the file has."""
     state = preset.file.state
     listed = [*state.success, *state.failure, *state.running, *state.not_found]
@@ -215,7 +215,7 @@ def _own(preset: Preset, table: GoldenTable) -> Iterator[Case]:
 
 
 def _case(
-    preset: Preset, table: GoldenTable, name: str, state: State | None, expected: Mapping[str, Any]
+    preset: Preset, table: GoldenTable, name: str, state: JobState | None, expected: Mapping[str, Any]
 ) -> Case:
     known = {"state": state}
     if table.body is not None:
@@ -229,7 +229,7 @@ def _case(
     return Case(name, params, table.status, headers, body, expected, table.request, table.request_json)
 
 
-def _expected(table: GoldenTable, state: State | None = None) -> dict[str, Any]:
+def _expected(table: GoldenTable, state: JobState | None = None) -> dict[str, Any]:
     found = {name: getattr(table, name) for name in ("verdict", "reason", "message", "payload")}
     expected = {name: value for name, value in found.items() if name in table.model_fields_set}
     if state is not None and "message" in expected:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import structlog
 from pydantic import BaseModel
 
-from waitd.core.errors import NotHere
+from waitd.core.errors import NotSupported
 from waitd.core.http.job_answer import NOT_FOUND, UNKNOWN_STATE
 from waitd.core.waits.verdict import Failure, Pending, Verdict
 from waitd.ports import Landing, Pokeable
@@ -68,7 +68,7 @@ class PresetProbe:
 
         Raises:
             InvalidInput: with pointers relative to `params`.
-            NotHere: the egress rules do not let it through.
+            NotSupported: the egress rules do not let it through.
         """
         target = self.preset.target(params, namespace=namespace)
         self._check_connection(target.template.conn_id)
@@ -90,7 +90,7 @@ class PresetProbe:
             self._connections.check(name)
         except ValueError as error:
             field = f"/{self.preset.file.connection.param}"
-            raise NotHere.at(
+            raise NotSupported.at(
                 field, f"the connection cannot be used for {self.preset.file.kind}: {error}"
             ) from None
 

@@ -10,8 +10,8 @@ from weakref import WeakValueDictionary
 
 import orjson
 
-from waitd.core.http.answer import UNDECIDED, AnswerFacts, CredentialsRefused, Decision, Judged
-from waitd.core.http.job_answer import Means, State, job_verdict, said_of_state
+from waitd.core.http.answer import UNDECIDED, AnswerFacts, CredentialsRefused, Decision, Evaluation
+from waitd.core.http.job_answer import JobAnswerKind, JobState, job_verdict, state_message
 from waitd.core.waits.verdict import MESSAGE_LIMIT, Verdict
 from waitd.probes.cel.evaluation import (
     INLINE_BODY,
@@ -62,7 +62,7 @@ class VendorAnswers(NamedTuple):
     """What answers other than a 2xx mean to this vendor, where the table would take them for something else."""
 
     when: str
-    means: Means
+    means: JobAnswerKind
 
 
 class JobSources(NamedTuple):
@@ -80,10 +80,10 @@ class JobSources(NamedTuple):
     """
 
     state: str | Items
-    success: frozenset[State]
-    failure: frozenset[State]
-    running: frozenset[State]
-    not_found: frozenset[State] = frozenset()
+    success: frozenset[JobState]
+    failure: frozenset[JobState]
+    running: frozenset[JobState]
+    not_found: frozenset[JobState] = frozenset()
     error: str | None = None
     message: str | None = None
     refusal: str | None = None
@@ -125,24 +125,26 @@ class JobRules(Conditions):
 
     # ------------------------------------------------------------ what is decided
 
-    def _decide(self, response: ResponseVariables) -> Judged:
+    def _decide(self, response: ResponseVariables) -> Evaluation:
         ok = 200 <= response.status < 300
         if ok or self._names_status:
             state, why = self._state_of(response)
             if state in self._known:
                 return self._known[state]
             if ok:
-                return Judged(means=Means.MALFORMED, note=why) if state is None else _unheard(state)
+                return (
+                    Evaluation(means=JobAnswerKind.MALFORMED, note=why) if state is None else _unheard(state)
+                )
         for expression, means in self._answers:
             if expression.evaluate(self._seen(response)) is True:
-                return Judged(means=means)
+                return Evaluation(means=means)
         return UNDECIDED
 
-    def state_of(self, response: ResponseVariables) -> State | None:
+    def state_of(self, response: ResponseVariables) -> JobState | None:
         """The state that an answer says, or None where it says none."""
         return self._state_of(response)[0]
 
-    def _state_of(self, response: ResponseVariables) -> tuple[State | None, str]:
+    def _state_of(self, response: ResponseVariables) -> tuple[JobState | None, str]:
         """The state, or why there is none."""
         find = self._find
         value = find.evaluate(self._seen(response)) if isinstance(find, Expression) else find(response.body)
@@ -150,7 +152,7 @@ class JobRules(Conditions):
             return value, ""
         return None, value if isinstance(value, ErrorValue) else ""
 
-    def evaluate(self, response: ResponseVariables) -> Judged:
+    def evaluate(self, response: ResponseVariables) -> Evaluation:
         """See `Conditions.evaluate`."""
         judged = self.decide(response)
         if judged.decision is None:
@@ -165,11 +167,11 @@ class JobRules(Conditions):
         payload, omitted = evaluate_payload(self._result, seen)
         return judged._replace(message=said, payload=payload, omitted=omitted)
 
-    def _in_words(self, judged: Judged, response: ResponseVariables) -> Judged:
+    def _in_words(self, judged: Evaluation, response: ResponseVariables) -> Evaluation:
         """What is said where nothing is decided: the hot path has nothing to add to what is known of the state."""
-        if judged.means is Means.RUNNING:
+        if judged.means is JobAnswerKind.RUNNING:
             said = self._message
-        elif judged.means is Means.UNKNOWN or not 400 <= response.status <= 499:
+        elif judged.means is JobAnswerKind.UNKNOWN or not 400 <= response.status <= 499:
             return judged
         else:
             said = self._refusal
@@ -185,13 +187,13 @@ class JobRules(Conditions):
         if (size > self.inline_limit or asked) and not all_fit_inline([*self._always, *asked], seen, size):
             return False
         judged = self.decide(response)
-        if judged.means is Means.RUNNING:
+        if judged.means is JobAnswerKind.RUNNING:
             return True
         decided = judged.decision is not None
         later = _given(self._error, self._result) if decided else _given(self._refusal)
         return all_fit_inline(later, seen, size)
 
-    def verdict(self, answered: AnswerFacts, judged: Judged) -> Verdict | CredentialsRefused:
+    def verdict(self, answered: AnswerFacts, judged: Evaluation) -> Verdict | CredentialsRefused:
         """See `Conditions.verdict`."""
         return job_verdict(answered, judged)
 
@@ -249,22 +251,23 @@ def _read_body(expressions: Iterable[Expression]) -> bool:
     return any(not expression.names.isdisjoint(("body", "text")) for expression in expressions)
 
 
-def _known(sources: JobSources) -> Mapping[State, Judged]:
+def _known(sources: JobSources) -> Mapping[JobState, Evaluation]:
     """What each listed state comes to."""
-    found: dict[State, Judged] = {}
+    found: dict[JobState, Evaluation] = {}
     for state in sources.running:
-        found[state] = Judged(means=Means.RUNNING, message=said_of_state(state))
+        found[state] = Evaluation(means=JobAnswerKind.RUNNING, message=state_message(state))
     for state in sources.not_found:
-        found[state] = Judged(means=Means.NOT_FOUND)
+        found[state] = Evaluation(means=JobAnswerKind.NOT_FOUND)
     for decision, states in ((Decision.SUCCESS, sources.success), (Decision.FAILURE, sources.failure)):
-        found.update({state: Judged(decision, said_of_state(state)) for state in states})
+        found.update({state: Evaluation(decision, state_message(state)) for state in states})
     return found
 
 
-def _unheard(state: State) -> Judged:
+def _unheard(state: JobState) -> Evaluation:
     shown = repr(state)[: MESSAGE_LIMIT // 2]
-    return Judged(
-        means=Means.UNKNOWN, message=f"The state {shown} is on no list of this kind; the wait goes on."
+    return Evaluation(
+        means=JobAnswerKind.UNKNOWN,
+        message=f"The state {shown} is on no list of this kind; the wait goes on.",
     )
 
 
@@ -278,7 +281,7 @@ def _finder(sources: JobSources) -> Expression | Callable[[Any], Any]:
     return lambda body: _at(body, path)
 
 
-def _items_finder(items: Items, listed_states: Sequence[State]) -> Callable[[Any], Any]:
+def _items_finder(items: Items, listed_states: Sequence[JobState]) -> Callable[[Any], Any]:
     *above, last = path_of(items.path)
 
     def find(body: Any) -> Any:

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from waitd.core.connections.auth import KINDS
+from waitd.core.connections.auth import AUTH_TYPES
 from waitd.models import Strict
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
@@ -41,8 +41,8 @@ class ConnectionTable(Strict):
     @field_validator("auth")
     @classmethod
     def _known(cls, value: str | None) -> str | None:
-        if value is not None and value not in KINDS:
-            raise ValueError(f"one of {', '.join(KINDS)}")
+        if value is not None and value not in AUTH_TYPES:
+            raise ValueError(f"one of {', '.join(AUTH_TYPES)}")
         return value
 
     @model_validator(mode="after")

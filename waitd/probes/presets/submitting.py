@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from waitd.core.connections.connection import segment
+from waitd.core.connections.connection import encode_segment
 from waitd.core.errors import InvalidInput
 from waitd.models import parsed
 from waitd.probes.presets.compiling import Preset
@@ -129,7 +129,7 @@ def _call(
 
 
 def _encoded(value: str) -> str:
-    return str(value) if isinstance(value, _Later) else segment(value)
+    return str(value) if isinstance(value, _Later) else encode_segment(value)
 
 
 def _adopt(

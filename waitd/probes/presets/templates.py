@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-from waitd.core.connections.connection import segment
+from waitd.core.connections.connection import encode_segment
 
 NULL = "null"
 _PLACEHOLDER = re.compile(r"\{(\+?[a-z][a-z0-9_]*)\}")
@@ -65,7 +65,7 @@ def filled_texts(template: Mapping[str, str], params: Mapping[str, Any]) -> dict
     return {name: as_text(value) for name, value in filled(template, params).items()}
 
 
-def filled_path(path: str, params: Mapping[str, Any], encode: Callable[[str], str] = segment) -> str:
+def filled_path(path: str, params: Mapping[str, Any], encode: Callable[[str], str] = encode_segment) -> str:
     """A path with its placeholders filled.
 
     Raises:

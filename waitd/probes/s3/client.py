@@ -13,11 +13,11 @@ from xml.etree.ElementTree import ParseError
 import structlog
 from anyio import CapacityLimiter
 
-from waitd.core.aws.s3_answers import S3Question, S3Refusal, verdict_of_refusal
+from waitd.core.aws.s3_answers import S3Error, S3Operation, s3_verdict
 from waitd.core.aws.signature import S3Signer, encoded_path, encoded_query
 from waitd.core.connections.aws import is_region
 from waitd.core.connections.egress import HostSource
-from waitd.core.http.answer import NOT_NOW, AnswerFacts, CredentialsRefused
+from waitd.core.http.answer import RETRYABLE_STATUSES, AnswerFacts, CredentialsRefused
 from waitd.core.waits.verdict import Unreachable, Verdict
 from waitd.outgoing import Outgoing
 from waitd.ports import Connections
@@ -130,15 +130,15 @@ class S3Client:
             return await self._missing(place, bucket)
         if 200 <= status < 300:
             return object_from_head(key, answer.response.headers) or _BAD_HEAD
-        refusal = S3Refusal(status, "", answer.facts.retry_after)
+        refusal = S3Error(status, "", answer.facts.retry_after)
         if status in _WORDLESS:  # those to a LIST say what is wrong
             region = self._regions.get((place.origin, bucket))
             told = _refusal(await self._ask(place, "GET", bucket, "", _list_query(key, None, 1)))
             if not anew and region != self._regions.get((place.origin, bucket)):
                 return await self.head(place, bucket, key, anew=True)
             if told.code:
-                refusal = S3Refusal(told.status, told.code, told.retry_after)
-        return verdict_of_refusal(refusal, S3Question.HEAD)
+                refusal = S3Error(told.status, told.code, told.retry_after)
+        return s3_verdict(refusal, S3Operation.HEAD)
 
     def begin_head(
         self, place: AwsEndpoint, bucket: str, key: str, told: Callable[[Refusal | bool], None]
@@ -162,10 +162,10 @@ class S3Client:
         return None if exchange is None else exchange.give_up
 
     def _at_sight(self, reply: Http1Response) -> Refusal | bool:
-        if reply.status not in NOT_NOW and reply.status < 500:
+        if reply.status not in RETRYABLE_STATUSES and reply.status < 500:
             return reply.status == 404
         retry_after = facts_of(reply, self.now()).retry_after
-        return verdict_of_refusal(S3Refusal(reply.status, "", retry_after), S3Question.HEAD)
+        return s3_verdict(S3Error(reply.status, "", retry_after), S3Operation.HEAD)
 
     async def page(
         self, place: AwsEndpoint, bucket: str, prefix: str, token: str | None
@@ -177,7 +177,7 @@ class S3Client:
         """
         answer = await self._ask(place, "GET", bucket, "", _list_query(prefix, token, 1000))
         if not 200 <= answer.facts.status < 300:
-            return verdict_of_refusal(_refusal(answer), S3Question.LIST)
+            return s3_verdict(_refusal(answer), S3Operation.LIST)
         try:
             return parse_list_page(answer.body or b"")
         except (LookupError, ValueError, ParseError):
@@ -187,7 +187,7 @@ class S3Client:
         """None for a missing key; S3 answers a HEAD the same where there is no bucket, so that is asked now and then."""
         answer = await self._ask(place, "GET", bucket, "", _list_query("", None, 1))
         if answer.facts.status == 404:
-            return verdict_of_refusal(_refusal(answer), S3Question.LIST)
+            return s3_verdict(_refusal(answer), S3Operation.LIST)
         if answer.facts.status < 500:
             _keep(self._buckets, (place.origin, bucket), self._monotonic() + BUCKET_SEEN)
         return None
@@ -269,5 +269,5 @@ def _list_query(prefix: str, token: str | None, most: int) -> str:
     return encoded_query(parameters)
 
 
-def _refusal(answer: _Answer) -> S3Refusal:
-    return S3Refusal(answer.facts.status, find_element_text(answer.body, "Code"), answer.facts.retry_after)
+def _refusal(answer: _Answer) -> S3Error:
+    return S3Error(answer.facts.status, find_element_text(answer.body, "Code"), answer.facts.retry_after)

@@ -10,9 +10,9 @@ import aiohttp
 import orjson
 import structlog
 
-from waitd.core.aws.request_signature import Signer
-from waitd.core.aws.s3_events import made_keys
-from waitd.core.connections.connection import origin_of
+from waitd.core.aws.request_signature import AwsSigner
+from waitd.core.aws.s3_events import created_objects
+from waitd.core.connections.connection import parse_origin
 from waitd.core.connections.egress import HostSource
 from waitd.core.errors import WaitdError
 from waitd.outgoing import Outgoing
@@ -58,7 +58,7 @@ class S3EventQueue:
         """
         self._places = AwsEndpoints(connections, now=time.monotonic)
         self._queue_url = queue_url
-        self._origin = origin_of(queue_url)
+        self._origin = parse_origin(queue_url)
         self._whose = AccountRef(conn_id, optional=False)
         self._heard = heard
         self._http = HttpClient(keepalive=60.0, outgoing=outgoing, direct=False)
@@ -96,7 +96,7 @@ class S3EventQueue:
         except (orjson.JSONDecodeError, TypeError):
             log.debug("s3_event_not_understood")
             return
-        for made in made_keys(event):
+        for made in created_objects(event):
             self._heard(made.bucket, made.key)
 
     async def _delete(self, receipts: Sequence[Any]) -> None:
@@ -138,7 +138,7 @@ class S3EventQueue:
         url = f"{self._origin}/"
         body = orjson.dumps({"QueueUrl": self._queue_url, **arguments})
         headers = {"Content-Type": "application/x-amz-json-1.0", "X-Amz-Target": f"AmazonSQS.{action}"}
-        headers |= Signer("sqs", region, place.keys).headers("POST", url, headers, body, now=self._now())
+        headers |= AwsSigner("sqs", region, place.keys).headers("POST", url, headers, body, now=self._now())
         request = Request("POST", url, headers, body, place.verify_tls, HostSource.BY_OPERATOR)
         answer = await self._http.exchange(request, self._now())
         try:
@@ -149,7 +149,7 @@ class S3EventQueue:
     def _check(self, place: AwsEndpoint) -> str:
         """The region. Raises ValueError where the queue is not where the connection's credentials belong."""
         if place.base is not None:
-            if origin_of(place.base) != self._origin:
+            if parse_origin(place.base) != self._origin:
                 raise ValueError("the queue is not at its endpoint")
             return place.region
         aws = _AWS_HOST.fullmatch(self._origin.host)

@@ -7,14 +7,14 @@ from typing import Any
 
 from waitd.core.aws.keys_unchanged import (
     INLINE_KEYS,
-    Digest,
     KeySet,
     KeySetChange,
+    KeySetDigest,
     RememberedKeySet,
-    change,
-    digest_of,
-    hash_of,
-    short,
+    compare_key_sets,
+    key_hash,
+    key_set_digest,
+    short_hash,
 )
 from waitd.core.errors import InvalidInput, Problem
 from waitd.core.http.answer import CredentialsRefused
@@ -58,9 +58,9 @@ class S3KeysUnchangedTarget(AwsTarget):
         self.inactivity_period = given.inactivity_period
         self.min_objects = given.min_objects
         self.allow_delete = given.allow_delete
-        hashes = {hash_of(name) for name in given.previous_objects}
-        self.previous = digest_of(hashes)
-        self.previous_keys = None if given.allow_delete else frozenset(map(short, hashes))
+        hashes = {key_hash(name) for name in given.previous_objects}
+        self.previous = key_set_digest(hashes)
+        self.previous_keys = None if given.allow_delete else frozenset(map(short_hash, hashes))
 
 
 class KeySetCache:
@@ -69,16 +69,16 @@ class KeySetCache:
     def __init__(self, most: int = CACHED_KEYS) -> None:
         self._most = most
         self._held = 0
-        self._sets: OrderedDict[Digest, array[int]] = OrderedDict()
+        self._sets: OrderedDict[KeySetDigest, array[int]] = OrderedDict()
 
-    def get(self, digest: Digest) -> Collection[int] | None:
+    def get(self, digest: KeySetDigest) -> Collection[int] | None:
         """The keys of that set, or None."""
         keys = self._sets.get(digest)
         if keys is not None:
             self._sets.move_to_end(digest)
         return keys
 
-    def put(self, digest: Digest, keys: Collection[int]) -> None:
+    def put(self, digest: KeySetDigest, keys: Collection[int]) -> None:
         """Keeps a set."""
         if digest in self._sets or len(keys) > self._most:
             return
@@ -141,11 +141,13 @@ class S3KeysUnchangedProbe:
             page = await self._client.page(place, target.bucket, target.prefix, token)
             if not isinstance(page, ListPage):
                 return page
-            hashes += (hash_of(file.key) for file in page.files)
+            hashes += (key_hash(file.key) for file in page.files)
             moments += (file.last_modified for file in page.files)
             token = page.next_token
             if token is None:
-                return KeySet(digest_of(hashes), tuple(zip(hashes, moments, strict=True)) if keys else ())
+                return KeySet(
+                    key_set_digest(hashes), tuple(zip(hashes, moments, strict=True)) if keys else ()
+                )
         return TOO_MANY_KEYS
 
     def _judged(self, target: S3KeysUnchangedTarget, state: str | None, seen: KeySet, now: float) -> Verdict:
@@ -186,7 +188,7 @@ class S3KeysUnchangedProbe:
         digest = target.previous if before is None else before.digest
         if target.allow_delete:
             return KeySetChange.NONE if digest == seen.digest else KeySetChange.GROWN
-        return change(digest, self._keys_of(target, before), seen)
+        return compare_key_sets(digest, self._keys_of(target, before), seen)
 
     def _keys_of(
         self, target: S3KeysUnchangedTarget, before: RememberedKeySet | None

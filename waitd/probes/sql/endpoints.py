@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from anyio import to_thread
 
-from waitd.core.connections.connection import Connection, origin_of
+from waitd.core.connections.connection import Connection, parse_origin
 from waitd.probes.sql.read_limit import MAX_READ
 
 _READING = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE})
@@ -55,7 +55,7 @@ def _address(connection: Connection, default_port: int) -> tuple[str, int]:
     if set("/?#") & set(host):
         raise ValueError("its host is to be a name or an address alone")
     bare_ipv6 = host.count(":") > 1 and not host.startswith("[")
-    origin = origin_of(f"http://{f'[{host}]' if bare_ipv6 else host}:{connection.port or default_port}")
+    origin = parse_origin(f"http://{f'[{host}]' if bare_ipv6 else host}:{connection.port or default_port}")
     return origin.host, origin.port
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from anyio import CapacityLimiter
 
-from waitd.core.waits.submission import Handle
+from waitd.core.waits.submission import JobHandle
 from waitd.core.waits.verdict import MESSAGE_LIMIT
 from waitd.probes.cel.evaluation import INLINE_BODY, ResponseVariables
 from waitd.probes.cel.expressions import INLINE_COST, ErrorValue
@@ -51,7 +51,7 @@ class SubmitResponse:
 
 async def evaluate_handle(
     source: str, seen: SubmitResponse, limiter: CapacityLimiter
-) -> Handle | ErrorValue | None:
+) -> JobHandle | ErrorValue | None:
     """The handle that an answer names; None where it says null, Trouble where there is none.
 
     Raises:
@@ -83,12 +83,12 @@ def _in_worker(source: str, key: str, *response: Any) -> Any:
     return HANDLE_ENV.compile(source).evaluate(SubmitResponse(ResponseVariables(*response), key))
 
 
-def _handle(value: Any) -> Handle | ErrorValue:
+def _handle(value: Any) -> JobHandle | ErrorValue:
     """A value as a handle: text, a whole number, or a map of plain values."""
     if isinstance(value, Mapping):
         if not value or not all(isinstance(name, str) and _is_plain(item) for name, item in value.items()):
             return ErrorValue("it is no map of strings, numbers and booleans")
-        handle: Handle = dict(value)
+        handle: JobHandle = dict(value)
     elif isinstance(value, str | int) and not isinstance(value, bool) and value != "":
         handle = value
     else:

@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from waitd.core.connections.connection import segment
+from waitd.core.connections.connection import encode_segment
 from waitd.core.errors import Problem
-from waitd.core.waits.submission import Handle
+from waitd.core.waits.submission import JobHandle
 from waitd.models import pointer
 
 KEY = "idempotency_key"
@@ -46,7 +46,7 @@ def location_part(params: Mapping[str, Any]) -> str | None:
     return None if found is None else found[1] or ""
 
 
-def fill(params: Mapping[str, Any], key: str, handle: Handle | None = None) -> dict[str, Any]:
+def fill(params: Mapping[str, Any], key: str, handle: JobHandle | None = None) -> dict[str, Any]:
     """Parameters of kind `http` with their placeholders filled.
 
     Raises:
@@ -60,7 +60,7 @@ def fill(params: Mapping[str, Any], key: str, handle: Handle | None = None) -> d
         done["endpoint"] = (
             str(values.get(whole[0][1:-1]))
             if whole
-            else _PLACEHOLDER.sub(lambda found: segment(str(values.get(found[1]))), endpoint)
+            else _PLACEHOLDER.sub(lambda found: encode_segment(str(values.get(found[1]))), endpoint)
         )
     for field in FIELDS[1:]:
         if field in params:
@@ -69,7 +69,7 @@ def fill(params: Mapping[str, Any], key: str, handle: Handle | None = None) -> d
 
 
 class _Values:
-    def __init__(self, key: str, handle: Handle | None) -> None:
+    def __init__(self, key: str, handle: JobHandle | None) -> None:
         self._key = key
         self._handle = handle
 

@@ -29,7 +29,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from waitd.core.errors import InvalidInput, Problem
-from waitd.core.waits.submission import Handle, SubmitRules
+from waitd.core.waits.submission import JobHandle, SubmitRules
 from waitd.core.waits.wait import WaitId
 from waitd.models import Key, Strict
 from waitd.probes.cel.expressions import CelEnvironment, Type
@@ -164,7 +164,7 @@ class SubmitRequest:
         """The idempotency key of its calls."""
         return self.idempotency_key or wait_id
 
-    def params_with(self, params: Mapping[str, Any], handle: Handle, wait_id: WaitId) -> Mapping[str, Any]:
+    def params_with(self, params: Mapping[str, Any], handle: JobHandle, wait_id: WaitId) -> Mapping[str, Any]:
         """See `waitd.ports.SubmitPlan`."""
         if self.handle_into == "placeholders":
             return fill(params, self.key_of(wait_id), handle)
@@ -231,6 +231,6 @@ def check_call(
 def with_sample_values(params: Mapping[str, Any], location: str = "/1") -> Mapping[str, Any]:
     """Parameters with placeholders filled as they might be. `location`: where an endpoint leads that is a handle."""
     whole = {name for name in placeholder_names(params) if name == "handle"}
-    handle: Handle = "1" if whole else _SampleHandle()
+    handle: JobHandle = "1" if whole else _SampleHandle()
     done = fill(params, "00000000-0000-7000-8000-000000000000", handle)
     return {**done, "endpoint": location} if done.get("endpoint") == "1" else done

@@ -14,7 +14,7 @@ import aiohttp
 from yarl import URL
 
 from waitd import __version__
-from waitd.core.connections.connection import origin_of
+from waitd.core.connections.connection import parse_origin
 from waitd.core.connections.egress import EgressRefused, HostSource
 from waitd.core.http.answer import AnswerFacts
 from waitd.core.http.retry_after import parse_retry_after
@@ -146,14 +146,14 @@ class HttpClient:
 
     async def _followed(self, request: Request, response: Response, now: float) -> HttpAnswer:
         """The answer to which redirects lead. `request.named` says which pool they use."""
-        origin = origin_of(request.url)
+        origin = parse_origin(request.url)
         for left in reversed(range(MAX_REDIRECTS + 1)):
             status = response.status
             if status not in FOLLOWED or "Location" not in response.headers:
                 return HttpAnswer(facts_of(response, now), response, request.url)
             try:
                 url = _target(request.url, response.headers["Location"])
-                elsewhere = origin_of(url)
+                elsewhere = parse_origin(url)
             except ValueError:
                 return HttpAnswer(AnswerFacts(status), response)  # it leads nowhere: any other 3xx
             if elsewhere != origin:

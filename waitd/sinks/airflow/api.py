@@ -10,11 +10,11 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from waitd.core.connections.connection import join, segment
+from waitd.core.connections.connection import encode_segment, join_url
 from waitd.core.connections.egress import HostSource
 from waitd.core.errors import WaitdError
 from waitd.core.http.retry_after import parse_retry_after
-from waitd.core.waits.delivery import DeliveryImpossible, DeliveryRefused, Receipt
+from waitd.core.waits.delivery import DeliveryFailed, DeliveryRejected, Receipt
 from waitd.outgoing import Outgoing
 from waitd.ports import Authorization, HttpConnections
 from waitd.sinks.http_trouble import what_broke
@@ -139,7 +139,7 @@ class AirflowApi:
         Raises:
             Stopped: there is no answer that says something about what was asked: not reached, not let in, overloaded.
         """
-        url = join(self._base, "/".join(["api/v2", *map(segment, path)]))
+        url = join_url(self._base, "/".join(["api/v2", *map(encode_segment, path)]))
         if query:
             url = str(URL(url, encoded=True).with_query(query))
         try:
@@ -148,9 +148,9 @@ class AirflowApi:
                 await self.log_in(refused=self._authorization)
                 answer, receipt = await self._exchange(method, url, body, role)
         except (aiohttp.ClientError, OSError) as error:
-            raise Stopped(DeliveryRefused(what_broke(error, "Airflow"))) from None
+            raise Stopped(DeliveryFailed(what_broke(error, "Airflow"))) from None
         except (WaitdError, ValueError) as error:  # the operator may fix it before the last retry
-            raise Stopped(DeliveryRefused(str(error))) from None
+            raise Stopped(DeliveryFailed(str(error))) from None
         if receipt is not None:
             raise Stopped(receipt)
         return answer
@@ -165,7 +165,7 @@ class AirflowApi:
             entries = answer.fields.get(field)
             if answer.status != 200 or not isinstance(entries, list):
                 raise Stopped(
-                    DeliveryRefused(f"Airflow answered {answer.status} to a question for its {field}")
+                    DeliveryFailed(f"Airflow answered {answer.status} to a question for its {field}")
                 )
             for entry in entries:
                 yield entry
@@ -198,20 +198,20 @@ class AirflowApi:
         if status == 401 or (status == 403 and detail == "Invalid JWT token"):
             return _UNAUTHENTICATED
         if status == 403 and isinstance(detail, str) and "not a respondent" in detail:
-            return DeliveryImpossible(
+            return DeliveryRejected(
                 "Airflow answered 403: the task's assigned_users leave out this connection's user"
             )
         if status == 403:
-            return DeliveryImpossible(f"Airflow answered 403: this connection's user needs the role {role}")
+            return DeliveryRejected(f"Airflow answered 403: this connection's user needs the role {role}")
         if status in _UNDERSTOOD:
             return None
         hint = "; redirects are not followed" if 300 <= status < 400 else ""
         retry_after = parse_retry_after(headers.get("Retry-After"), self._now(), headers.get("Date"))
-        return DeliveryRefused(f"Airflow answered {status}{hint}", retry_after)
+        return DeliveryFailed(f"Airflow answered {status}{hint}", retry_after)
 
 
 #: Perhaps with newer credentials it answers.
-_UNAUTHENTICATED = DeliveryRefused(
+_UNAUTHENTICATED = DeliveryFailed(
     "Airflow does not accept the connection's credentials; with conn_type airflow, login and password are exchanged for a token"
 )
 

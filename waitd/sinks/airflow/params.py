@@ -15,8 +15,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from waitd.core.airflow.callback import CONF_KEY, EVENT_ID_KEY, OUTCOME_KEY, RETURN_KEY, TaskPlace
-from waitd.core.connections.connection import segment
+from waitd.core.airflow.callback import CONF_KEY, EVENT_ID_KEY, OUTCOME_KEY, RETURN_KEY, TaskTry
+from waitd.core.connections.connection import encode_segment
 from waitd.core.errors import InvalidInput, Problem
 from waitd.models import ConnId, Strict, Uuid, parsed
 
@@ -95,7 +95,7 @@ class AirflowTarget:
     conn_id: str
     mode: Mode
     dag_id: str | None
-    place: TaskPlace | RunPlace | AssetPlace
+    place: TaskTry | RunPlace | AssetPlace
     key: str
     destination: str
 
@@ -140,20 +140,20 @@ def _problems(given: AirflowParams) -> Iterator[Problem]:
 def _is_segment(text: str) -> bool:
     """Whether it can stand in a path. Airflow decodes `%2F` before it routes, so a slash would be another path."""
     try:
-        segment(text)
+        encode_segment(text)
     except (ValueError, UnicodeEncodeError):
         return False
     return text.isprintable() and not {"/", "\\"} & set(text)
 
 
-def _place(given: AirflowParams) -> TaskPlace | RunPlace | AssetPlace:
+def _place(given: AirflowParams) -> TaskTry | RunPlace | AssetPlace:
     match given.mode:
         case "dag_run":
             return RunPlace(given.dag_id or "", given.new_dag_run_id, given.conf)
         case "asset_event":
             return AssetPlace(given.asset_uri, given.asset_id, given.partition_key)
         case _:
-            return TaskPlace(
+            return TaskTry(
                 given.dag_id or "",
                 given.run_id or "",
                 given.task_id or "",

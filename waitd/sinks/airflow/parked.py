@@ -5,8 +5,8 @@ disk is lost.
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, NamedTuple
 
-from waitd.core.airflow.callback import TaskPlace
-from waitd.core.airflow.registration import REGISTRATION_KEY, TRIGGER, registration_in
+from waitd.core.airflow.callback import TaskTry
+from waitd.core.airflow.registration import REGISTRATION_KEY, TRIGGER_CLASS, parse_registration
 from waitd.core.errors import InvalidInput, WaitdError
 from waitd.models import Registration, parsed
 from waitd.sinks.airflow.api import AirflowApi, Stopped
@@ -18,7 +18,7 @@ PAGE = 100
 class ParkedTask(NamedTuple):
     """A task of waitd's. `registration` is None where what it left cannot be read."""
 
-    place: TaskPlace
+    place: TaskTry
     registration: Registration | None
 
 
@@ -34,11 +34,11 @@ async def parked_tasks(api: AirflowApi) -> AsyncIterator[ParkedTask]:
     """
     try:
         async for detail in _pages(api, "hitl_details", _waiting_for_input):
-            left = registration_in(detail.get("body"))
+            left = parse_registration(detail.get("body"))
             if left is not None:
                 yield _parked(detail["task_instance"], left)
         async for instance in _pages(api, "task_instances", _deferred):
-            if (instance.get("trigger") or {}).get("classpath") == TRIGGER:
+            if (instance.get("trigger") or {}).get("classpath") == TRIGGER_CLASS:
                 yield _parked(instance, await _stored(api, instance))
     except Stopped as stopped:
         raise NotListed(stopped.why) from None
@@ -85,6 +85,6 @@ def _parked(instance: Mapping[str, Any], left: Any) -> ParkedTask:
         return ParkedTask(_place(instance), None)
 
 
-def _place(instance: Mapping[str, Any]) -> TaskPlace:
+def _place(instance: Mapping[str, Any]) -> TaskTry:
     names = ("dag_id", "dag_run_id", "task_id", "map_index", "id", "try_number")
-    return TaskPlace(*(instance[name] for name in names))
+    return TaskTry(*(instance[name] for name in names))

@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from waitd.core.airflow.callback import CONF_KEY, Ending, is_ours
-from waitd.core.waits.delivery import Delivered, DeliveryImpossible, DeliveryRefused, Receipt
+from waitd.core.airflow.callback import CONF_KEY, EventOutcome, is_from_event
+from waitd.core.waits.delivery import Delivered, DeliveryFailed, DeliveryRejected, Receipt
 from waitd.core.waits.event import rfc3339
 from waitd.sinks.airflow.api import CLOCKS_APART, AirflowApi
 from waitd.sinks.airflow.params import AssetPlace, RunPlace
 
 
-async def start_run(api: AirflowApi, place: RunPlace, ending: Ending) -> Receipt:
+async def start_run(api: AirflowApi, place: RunPlace, ending: EventOutcome) -> Receipt:
     """Runs a DAG. Its run's id makes it happen once. Raises Stopped."""
     run_id = place.run_id or f"waitd__{ending.event_id}"
     conf = {**place.conf, CONF_KEY: ending.told()}
@@ -20,36 +20,38 @@ async def start_run(api: AirflowApi, place: RunPlace, ending: Ending) -> Receipt
             return Delivered()
         case 409:
             there = await api.ask("GET", "dags", place.dag_id, "dagRuns", run_id)
-            known = is_ours((there.fields.get("conf") or {}).get(CONF_KEY), ending.event_id)
+            known = is_from_event((there.fields.get("conf") or {}).get(CONF_KEY), ending.event_id)
             return (
-                Delivered() if known else DeliveryImpossible("superseded: another run of the DAG has this id")
+                Delivered() if known else DeliveryRejected("superseded: another run of the DAG has this id")
             )
         case 422:
-            return DeliveryImpossible("Airflow answered 422: it does not take what was sent")
+            return DeliveryRejected("Airflow answered 422: it does not take what was sent")
         case 404:
-            return DeliveryRefused("Airflow answered 404: it knows no such DAG")
-    return DeliveryRefused(
+            return DeliveryFailed("Airflow answered 404: it knows no such DAG")
+    return DeliveryFailed(
         f"Airflow answered {answer.status}: the DAG cannot be run, or not under this id or conf"
     )
 
 
-async def tell_of_asset(api: AirflowApi, place: AssetPlace, ending: Ending, created_at: float) -> Receipt:
+async def tell_of_asset(
+    api: AirflowApi, place: AssetPlace, ending: EventOutcome, created_at: float
+) -> Receipt:
     """Makes an asset event, unless it is there; `created_at` (Unix seconds) is when the delivery was made. Raises Stopped."""
     asset_id = place.id if place.uri is None else await _asset_id(api, place.uri)
     if asset_id is None:
-        return DeliveryRefused("Airflow knows no such asset: no DAG that it has parsed declares it")
+        return DeliveryFailed("Airflow knows no such asset: no DAG that it has parsed declares it")
     since = {"timestamp_gte": rfc3339(created_at - CLOCKS_APART), "order_by": "-timestamp"}
     query = {"asset_id": str(asset_id), **since}
     async for event in api.listed("asset_events", "assets", "events", query=query, role="Op"):
-        if is_ours((event.get("extra") or {}).get(CONF_KEY), ending.event_id):
+        if is_from_event((event.get("extra") or {}).get(CONF_KEY), ending.event_id):
             return Delivered()
     body: dict[str, Any] = {"asset_id": asset_id, "extra": {CONF_KEY: ending.told()}}
     if place.partition_key is not None:
         body["partition_key"] = place.partition_key
     answer = await api.ask("POST", "assets", "events", body=body, role="Op")
     if answer.status == 422:
-        return DeliveryImpossible("Airflow answered 422: it does not take what was sent")
-    return Delivered() if answer.status == 200 else DeliveryRefused(f"Airflow answered {answer.status}")
+        return DeliveryRejected("Airflow answered 422: it does not take what was sent")
+    return Delivered() if answer.status == 200 else DeliveryFailed(f"Airflow answered {answer.status}")
 
 
 async def _asset_id(api: AirflowApi, uri: str) -> int | None:

@@ -12,13 +12,13 @@ from typing import Any, Self, assert_never
 
 import orjson
 
-from waitd.core.airflow.callback import Ending, TaskPlace, ending_in, hears
+from waitd.core.airflow.callback import EventOutcome, TaskTry, mode_delivers, parse_outcome
 from waitd.core.errors import WaitdError
 from waitd.core.waits.delivery import (
     Delivered,
-    DeliveryImpossible,
+    DeliveryFailed,
     DeliveryPostponed,
-    DeliveryRefused,
+    DeliveryRejected,
     Receipt,
 )
 from waitd.outgoing import Outgoing
@@ -40,16 +40,16 @@ class ParkedSince:
     def __init__(self, hold_off: float, now: Callable[[], float]) -> None:
         self._hold_off = hold_off
         self._now = now
-        self._seen: OrderedDict[tuple[str, TaskPlace], float] = OrderedDict()
+        self._seen: OrderedDict[tuple[str, TaskTry], float] = OrderedDict()
 
-    def left(self, conn_id: str, place: TaskPlace) -> float:
+    def left(self, conn_id: str, place: TaskTry) -> float:
         """Seconds until the task may be resumed, counted from the first time that this was asked."""
         first = self._seen.setdefault((conn_id, place), self._now())
         if len(self._seen) > _REMEMBERED:
             self._seen.popitem(last=False)
         return first + self._hold_off - self._now()
 
-    def forget(self, conn_id: str, place: TaskPlace) -> None:
+    def forget(self, conn_id: str, place: TaskTry) -> None:
         """The task needs no holding off any more."""
         self._seen.pop((conn_id, place), None)
 
@@ -105,7 +105,7 @@ class AirflowSink:
     async def deliver(self, target: AirflowTarget, parcel: OutboxItem) -> Receipt:
         """One attempt. The caller bounds it in time; every trouble is a receipt, never an exception."""
         place = target.place
-        whom = place._replace(ti_id="", try_number=0) if isinstance(place, TaskPlace) else parcel.wait_id
+        whom = place._replace(ti_id="", try_number=0) if isinstance(place, TaskTry) else parcel.wait_id
         turn = (target.conn_id, whom)
         if turn in self._sending:  # of ten answers at once, Airflow takes four
             return DeliveryPostponed("another delivery to the same task is on its way", _TURN_PAUSE)
@@ -114,32 +114,30 @@ class AirflowSink:
             receipt = await self._deliver(target, parcel)
         finally:
             self._sending.discard(turn)
-        if isinstance(receipt, Delivered | DeliveryImpossible) and isinstance(place, TaskPlace):
+        if isinstance(receipt, Delivered | DeliveryRejected) and isinstance(place, TaskTry):
             self._parked.forget(target.conn_id, place)
         return receipt
 
     async def _deliver(self, target: AirflowTarget, parcel: OutboxItem) -> Receipt:
-        ending = ending_in(orjson.loads(parcel.event))
-        if not hears(target.mode, ending.state):
-            return DeliveryImpossible(
-                f"mode {target.mode} tells nobody of a wait that ended as {ending.state}"
-            )
+        ending = parse_outcome(orjson.loads(parcel.event))
+        if not mode_delivers(target.mode, ending.state):
+            return DeliveryRejected(f"mode {target.mode} tells nobody of a wait that ended as {ending.state}")
         try:
             return await self._told(await self._apis.opened(target.conn_id), target, parcel, ending)
         except Stopped as stopped:
             return stopped.receipt
         except (WaitdError, ValueError) as error:  # the operator may fix it before the last retry
-            return DeliveryRefused(str(error))
+            return DeliveryFailed(str(error))
 
     async def _told(
-        self, api: AirflowApi, target: AirflowTarget, parcel: OutboxItem, ending: Ending
+        self, api: AirflowApi, target: AirflowTarget, parcel: OutboxItem, ending: EventOutcome
     ) -> Receipt:
         match target.place:
             case RunPlace() as place:
                 return await start_run(api, place, ending)
             case AssetPlace() as place:
                 return await tell_of_asset(api, place, ending, parcel.created_at)
-            case TaskPlace() as place:
+            case TaskTry() as place:
                 age = self._now() - parcel.created_at
                 attempt = Attempt(api, target, place, ending, hold_off=self._parked, age=age, now=self._now())
                 return await attempt.deliver()

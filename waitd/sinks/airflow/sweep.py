@@ -11,9 +11,9 @@ from typing import Any
 import anyio
 import structlog
 
-from waitd.core.airflow.callback import PARKED, Position, TaskPlace, position
+from waitd.core.airflow.callback import PARKED_STATES, TaskTry, TryStatus, try_status
 from waitd.core.errors import InvalidInput, StoreUnavailable, Unavailable, WaitdError
-from waitd.core.waits.step import cancelled
+from waitd.core.waits.step import cancelled_outcome
 from waitd.core.waits.wait import WaitId
 from waitd.ports import AirflowWait, SweepStore
 from waitd.sinks.airflow.api import AirflowApi, AirflowApis, Stopped
@@ -102,9 +102,9 @@ class AirflowSweep:
             self._after.pop(conn_id, None)
             self._missed[conn_id] = self._missing.pop(conn_id, set())
 
-    async def _registered(self, conn_id: str) -> tuple[Mapping[WaitId, TaskPlace], WaitId | None]:
+    async def _registered(self, conn_id: str) -> tuple[Mapping[WaitId, TaskTry], WaitId | None]:
         """The parked tasks of this round's waits, and behind which wait the next round begins; None: at the first."""
-        places: dict[WaitId, TaskPlace] = {}
+        places: dict[WaitId, TaskTry] = {}
         after = self._after.get(conn_id)
         for _ in range(ROUND // AT_ONCE):
             page = await self._store.find_airflow_waits(conn_id, after, AT_ONCE)
@@ -116,7 +116,7 @@ class AirflowSweep:
 
     async def _cancel(self, wait_id: WaitId, why: str) -> None:
         try:
-            await self._store.cancel(wait_id, cancelled("task_gone", why))
+            await self._store.cancel(wait_id, cancelled_outcome("task_gone", why))
         except Unavailable:
             raise
         except WaitdError:
@@ -124,23 +124,23 @@ class AirflowSweep:
         log.info("wait_of_gone_task_cancelled", wait_id=wait_id, why=why)
 
 
-def _place(told: AirflowWait) -> TaskPlace | None:
+def _place(told: AirflowWait) -> TaskTry | None:
     """The parked task that a sink goes back to; None where it starts something new, or cannot be read any more."""
     try:
         place = airflow_target({name: value for name, value in told.sink.items() if name != "kind"}).place
     except InvalidInput:
         return None
-    return place if isinstance(place, TaskPlace) else None
+    return place if isinstance(place, TaskTry) else None
 
 
-async def _parked(api: AirflowApi, places: Collection[TaskPlace]) -> frozenset[str]:
+async def _parked(api: AirflowApi, places: Collection[TaskTry]) -> frozenset[str]:
     """The ids of parked task instances, among them those at these places. Raises Stopped."""
     wanted = {place.ti_id for place in places}
     asked = {
         "dag_ids": sorted({place.dag_id for place in places}),
         "dag_run_ids": sorted({place.run_id for place in places}),
         "task_ids": sorted({place.task_id for place in places}),
-        "state": sorted(PARKED),
+        "state": sorted(PARKED_STATES),
         "order_by": "id",
         "page_limit": PAGE,
     }
@@ -157,7 +157,7 @@ async def _parked(api: AirflowApi, places: Collection[TaskPlace]) -> frozenset[s
     return frozenset(parked)
 
 
-async def _why_gone(api: AirflowApi, place: TaskPlace) -> str | None:
+async def _why_gone(api: AirflowApi, place: TaskTry) -> str | None:
     """Why a task will not take an outcome any more; None: it may. Raises Stopped."""
     path = (
         "dags",
@@ -171,7 +171,7 @@ async def _why_gone(api: AirflowApi, place: TaskPlace) -> str | None:
     answer = await api.ask("GET", *path)
     if answer.status == 404 and "detail" in answer.fields:
         return _NOT_FOUND
-    if answer.status != 200 or position(answer.fields, place, by_response=False) is not Position.PAST:
+    if answer.status != 200 or try_status(answer.fields, place, by_response=False) is not TryStatus.PAST:
         return None
     if answer.fields.get("id") != place.ti_id:
         return "another try of its task stands in Airflow"

@@ -18,34 +18,34 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from waitd.core.airflow.callback import (
-    ANSWER,
     CLEAR_PARAMETER,
     CLEAR_SECONDS,
     EVENT_ID_KEY,
-    Cleared,
-    Ending,
-    Position,
-    TaskPlace,
-    clear_mark,
-    cleared,
-    is_ours,
-    not_yet_pause,
-    position,
-    sent_at_in,
-    was_too_late,
+    RESPONSE_OPTION,
+    EventOutcome,
+    PriorClear,
+    TaskTry,
+    TryStatus,
+    clear_id,
+    clear_sent_at,
+    is_from_event,
+    not_parked_pause,
+    prior_clear,
+    response_was_too_late,
+    try_status,
 )
 from waitd.core.waits.delivery import (
     Delivered,
-    DeliveryImpossible,
+    DeliveryFailed,
     DeliveryPostponed,
-    DeliveryRefused,
+    DeliveryRejected,
     Receipt,
 )
 from waitd.core.waits.event import rfc3339
 from waitd.sinks.airflow.api import CLOCKS_APART, LISTED, AirflowAnswer, AirflowApi, Stopped
 from waitd.sinks.airflow.params import AirflowTarget
 
-SUPERSEDED = DeliveryImpossible(
+SUPERSEDED = DeliveryRejected(
     "superseded: the task has ended, or was woken, cleared or retried, without this event"
 )
 #: Seconds until it is asked again whether a clear has arrived.
@@ -57,7 +57,7 @@ _CLEAR_EVENT = "post_clear_task_instances"
 class HoldOff(Protocol):
     """Who remembers when tasks were first seen parked."""
 
-    def left(self, conn_id: str, place: TaskPlace) -> float:
+    def left(self, conn_id: str, place: TaskTry) -> float:
         """Seconds until the task may be resumed; asked whenever it is seen parked."""
 
 
@@ -68,8 +68,8 @@ class Attempt:
         self,
         api: AirflowApi,
         target: AirflowTarget,
-        place: TaskPlace,
-        ending: Ending,
+        place: TaskTry,
+        ending: EventOutcome,
         *,
         hold_off: HoldOff,
         age: float,
@@ -94,12 +94,12 @@ class Attempt:
         instance = await self._instance()
         if instance is None:
             return self._not_yet("Airflow knows no such task instance")
-        match position(instance, self._place, by_response=self._target.mode == "resume"):
-            case Position.PARKED:
+        match try_status(instance, self._place, by_response=self._target.mode == "resume"):
+            case TryStatus.PARKED:
                 return await self._tell()
-            case Position.MOVING if not await self._is_known():
+            case TryStatus.MOVING if not await self._is_known():
                 return self._not_yet(f"the task is not parked yet but {_state(instance)}")
-            case Position.PAST if not await self._is_known():
+            case TryStatus.PAST if not await self._is_known():
                 return SUPERSEDED
         return Delivered()
 
@@ -120,21 +120,21 @@ class Attempt:
             return DeliveryPostponed(
                 "held off: Airflow may not yet have noted that the task left its slot", left
             )
-        body = {"chosen_options": [ANSWER], "params_input": self._ending.told_to(self._place)}
+        body = {"chosen_options": [RESPONSE_OPTION], "params_input": self._ending.told_to(self._place)}
         answer = await self._api.ask("PATCH", *self._instance_path, "hitlDetails", body=body)
         match answer.status:
             case 200:
                 instance = await self._instance()
                 responded_at = answer.fields.get("responded_at")
-                late = instance is None or was_too_late(instance, self._place, responded_at)
+                late = instance is None or response_was_too_late(instance, self._place, responded_at)
                 return SUPERSEDED if late else Delivered()
             case 409:
                 return Delivered() if await self._is_known() else SUPERSEDED
             case 404:
                 return self._not_yet("the task does not wait for a response yet")
             case 400:
-                return DeliveryImpossible(
-                    f"Airflow answered 400: the task offers no option {ANSWER}, so it is none of waitd's"
+                return DeliveryRejected(
+                    f"Airflow answered 400: the task offers no option {RESPONSE_OPTION}, so it is none of waitd's"
                 )
         return _refused(answer)
 
@@ -149,9 +149,7 @@ class Attempt:
         if self._ending.state == "success" and self._ending.payload is not None:
             pushed = await self._push(self._target.key, self._ending.payload)
             if pushed.status == 409 and await self._pulled(self._target.key) != self._ending.payload:
-                return DeliveryImpossible(
-                    f"Airflow answered 409: the task has another XCom {self._target.key}"
-                )
+                return DeliveryRejected(f"Airflow answered 409: the task has another XCom {self._target.key}")
             if pushed.status not in {201, 409}:
                 return _refused(pushed)
         body = {"new_state": self._ending.new_state}
@@ -174,13 +172,13 @@ class Attempt:
 
     async def _clear(self) -> Receipt:
         left = await self._left()
-        match cleared(left, self._ending.event_id, now=self._now, ordered_at=self._now - self._age):
-            case Cleared.JUST_NOW:
+        match prior_clear(left, self._ending.event_id, now=self._now, ordered_at=self._now - self._age):
+            case PriorClear.JUST_NOW:
                 return DeliveryPostponed(
                     f"cleared, and nothing heard: for {CLEAR_SECONDS:g} s it may be on its way", _CLEAR_PAUSE
                 )
-            case Cleared.BEFORE if doubt := await self._doubt(sent_at_in(left)):
-                return DeliveryImpossible(
+            case PriorClear.BEFORE if doubt := await self._doubt(clear_sent_at(left)):
+                return DeliveryRejected(
                     f"a clear was sent, {doubt}, and a second one could hit the running task. Clear the task in Airflow, its outcome is "
                     "there; or redeliver, if it stands still"
                 )
@@ -204,7 +202,7 @@ class Attempt:
             "reset_dag_runs": False,
             "prevent_running_task": True,
         }
-        mark = {CLEAR_PARAMETER: clear_mark(self._ending.event_id, self._now)}
+        mark = {CLEAR_PARAMETER: clear_id(self._ending.event_id, self._now)}
         path = ("dags", self._place.dag_id, "clearTaskInstances")
         return await self._api.ask("POST", *path, query=mark, body=body)
 
@@ -212,7 +210,7 @@ class Attempt:
         """Why the clear that was sent then may have had an effect or have one yet; None: Airflow never saw it. Raises Stopped."""
         query = {"dag_id": self._place.dag_id, "run_id": self._place.run_id, "event": _CLEAR_EVENT}
         query |= {"order_by": "-event_log_id", "after": rfc3339(sent_at - CLOCKS_APART)}
-        mark = clear_mark(self._ending.event_id, sent_at)
+        mark = clear_id(self._ending.event_id, sent_at)
         seen = 0
         try:
             async for entry in self._api.listed("event_logs", "eventLogs", query=query):
@@ -220,7 +218,7 @@ class Attempt:
                     return "Airflow's audit log has it, the task stands as before"
                 seen += 1
         except Stopped as stopped:
-            if isinstance(stopped.receipt, DeliveryImpossible):
+            if isinstance(stopped.receipt, DeliveryRejected):
                 return f"Airflow's audit log does not tell whether it arrived ({stopped.why})"
             raise
         return "among too many others to tell whether it arrived" if seen >= LISTED else None
@@ -230,9 +228,7 @@ class Attempt:
         answer = await self._api.ask("GET", *self._store, query=self._map_index)
         if answer.status != 200 and not (answer.status == 404 and "detail" in answer.fields):
             raise Stopped(
-                DeliveryRefused(
-                    f"Airflow answered {answer.status} to the question what is in the state store"
-                )
+                DeliveryFailed(f"Airflow answered {answer.status} to the question what is in the state store")
             )
         return answer.fields.get("value")
 
@@ -248,15 +244,15 @@ class Attempt:
         if self._target.mode == "resume":
             tries = (*self._instance_path, "hitlDetails", "tries", str(place.try_number))
             answer = await self._api.ask("GET", *tries)
-            if is_ours(answer.fields.get("params_input"), event_id):
+            if is_from_event(answer.fields.get("params_input"), event_id):
                 return True
-        if self._target.mode == "clear" and is_ours(await self._left(), event_id):
+        if self._target.mode == "clear" and is_from_event(await self._left(), event_id):
             return True
         return await self._is_marked()
 
     def _not_yet(self, why: str) -> Receipt:
-        pause = not_yet_pause(self._age)
-        return DeliveryRefused(why) if pause is None else DeliveryPostponed(why, pause)
+        pause = not_parked_pause(self._age)
+        return DeliveryFailed(why) if pause is None else DeliveryPostponed(why, pause)
 
 
 def _state(instance: Mapping[str, Any]) -> str:
@@ -266,5 +262,5 @@ def _state(instance: Mapping[str, Any]) -> str:
 def _refused(answer: AirflowAnswer) -> Receipt:
     """What an answer means that no mode expects. What it quotes of the question is not passed on."""
     if answer.status == 422:
-        return DeliveryImpossible("Airflow answered 422: it does not take what was sent")
-    return DeliveryRefused(f"Airflow answered {answer.status}")
+        return DeliveryRejected("Airflow answered 422: it does not take what was sent")
+    return DeliveryFailed(f"Airflow answered {answer.status}")

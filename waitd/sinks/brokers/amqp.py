@@ -16,8 +16,8 @@ from yarl import URL
 
 from waitd.core.connections.connection import Connection
 from waitd.core.errors import InvalidInput
-from waitd.core.waits.delivery import Delivered, DeliveryImpossible, Receipt
-from waitd.core.waits.event import CONTENT_TYPE
+from waitd.core.waits.delivery import Delivered, DeliveryRejected, Receipt
+from waitd.core.waits.event import EVENT_CONTENT_TYPE
 from waitd.models import Strict, parsed
 from waitd.outgoing import Outgoing
 from waitd.ports import Connections, OutboxItem
@@ -129,7 +129,7 @@ class AmqpSink(BrokerSink[AmqpTarget, "AbstractConnection"]):
 
         message = Message(
             parcel.event,
-            content_type=CONTENT_TYPE,
+            content_type=EVENT_CONTENT_TYPE,
             message_id=parcel.id,
             delivery_mode=DeliveryMode.PERSISTENT,
         )
@@ -146,7 +146,7 @@ class AmqpSink(BrokerSink[AmqpTarget, "AbstractConnection"]):
         limit = _MAX_SIZE.search(str(error))
         # Others that were in flight on the channel hear of it too.
         if limit is not None and len(parcel.event) > int(limit[1]):
-            return DeliveryImpossible("the event is larger than this RabbitMQ takes (max_message_size)")
+            return DeliveryRejected("the event is larger than this RabbitMQ takes (max_message_size)")
         return refused(error, _sentences(), self.broker)
 
 

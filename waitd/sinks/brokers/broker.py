@@ -16,10 +16,10 @@ from typing import Annotated, Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 from pydantic import Field
 
 from waitd import models
-from waitd.core.connections.connection import Connection, origin_of
+from waitd.core.connections.connection import Connection, parse_origin
 from waitd.core.connections.egress import EgressRefused, HostSource
 from waitd.core.errors import NotInstalled, WaitdError
-from waitd.core.waits.delivery import DeliveryRefused, Receipt
+from waitd.core.waits.delivery import DeliveryFailed, Receipt
 from waitd.outgoing import Outgoing
 from waitd.ports import Connections, OutboxItem, SinkTarget
 from waitd.sinks.client_pool import ClientPool
@@ -86,7 +86,7 @@ class BrokerSink(ABC, Generic[Target, Client]):
         return None
 
     async def deliver(self, target: Target, parcel: OutboxItem) -> Receipt:
-        """One attempt. The caller bounds it in time; every trouble is a `DeliveryRefused` or `Gone`, never an exception."""
+        """One attempt. The caller bounds it in time; every trouble is a `DeliveryFailed` or `Gone`, never an exception."""
         try:
             connection = await self._connections.get(target.conn_id or "")
             key = self._client_key(target)
@@ -98,13 +98,13 @@ class BrokerSink(ABC, Generic[Target, Client]):
                         self._clients.drop(key, client)
                     raise
         except WaitdError as error:  # the operator may fix it before the last retry
-            return DeliveryRefused(str(error))
+            return DeliveryFailed(str(error))
         except TimeoutError:  # of opening a client: an attempt has its limit outside
-            return DeliveryRefused(f"no connection to {self.broker} could be made in time")
+            return DeliveryFailed(f"no connection to {self.broker} could be made in time")
         except asyncio.CancelledError:
             if _is_cancelled():
                 raise
-            return DeliveryRefused(f"the connection to {self.broker} was closed before it had answered")
+            return DeliveryFailed(f"the connection to {self.broker} was closed before it had answered")
         except Exception as error:  # noqa: BLE001 - whatever a library raises: the event is not delivered
             return self._explained(error, target, parcel)
 
@@ -164,17 +164,17 @@ def _is_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-def refused(error: Exception, sentences: Sentences, broker: str) -> DeliveryRefused:
+def refused(error: Exception, sentences: Sentences, broker: str) -> DeliveryFailed:
     """The first sentence that fits; an error's own text may name addresses, and quote what was sent."""
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return DeliveryRefused(f"the TLS certificate of {broker} is not accepted")
+            return DeliveryFailed(f"the TLS certificate of {broker} is not accepted")
         if isinstance(cause, ssl.SSLError):
-            return DeliveryRefused(f"the TLS handshake with {broker} failed")
+            return DeliveryFailed(f"the TLS handshake with {broker} failed")
     for kinds, sentence in sentences:
         if isinstance(error, kinds):
-            return DeliveryRefused(sentence)
-    return DeliveryRefused(f"the event could not be sent to {broker} ({type(error).__name__})")
+            return DeliveryFailed(sentence)
+    return DeliveryFailed(f"the event could not be sent to {broker} ({type(error).__name__})")
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -207,7 +207,9 @@ def address_of(connection: Connection, default_port: int) -> Address:
             f"the host of the connection {connection.conn_id} is to be a name or an address alone"
         )
     try:
-        origin = origin_of(f"http://{f'[{host}]' if bare_ipv6 else host}:{connection.port or default_port}")
+        origin = parse_origin(
+            f"http://{f'[{host}]' if bare_ipv6 else host}:{connection.port or default_port}"
+        )
     except ValueError as error:
         raise Misconfigured(f"the connection {connection.conn_id} has no usable host: {error}") from None
     return Address(origin.host, origin.port)

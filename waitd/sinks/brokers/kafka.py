@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field, StringConstraints
 
 from waitd.core.connections.connection import Connection
-from waitd.core.waits.delivery import Delivered, DeliveryImpossible, Receipt
-from waitd.core.waits.event import CONTENT_TYPE
+from waitd.core.waits.delivery import Delivered, DeliveryRejected, Receipt
+from waitd.core.waits.event import EVENT_CONTENT_TYPE
 from waitd.models import Strict, parsed
 from waitd.ports import OutboxItem
 from waitd.sinks.brokers.broker import (
@@ -143,7 +143,7 @@ class KafkaSink(BrokerSink[KafkaTarget, "AIOKafkaProducer"]):
 
     async def _send(self, client: "AIOKafkaProducer", target: KafkaTarget, parcel: OutboxItem) -> Receipt:
         key = parcel.wait_id if target.key is None else target.key
-        headers = [("content-type", CONTENT_TYPE.encode()), ("delivery-id", parcel.id.encode())]
+        headers = [("content-type", EVENT_CONTENT_TYPE.encode()), ("delivery-id", parcel.id.encode())]
         await client.send_and_wait(target.topic, parcel.event, key=key.encode(), headers=headers)
         return Delivered()
 
@@ -151,9 +151,9 @@ class KafkaSink(BrokerSink[KafkaTarget, "AIOKafkaProducer"]):
         from aiokafka import errors
 
         if isinstance(error, errors.MessageSizeTooLargeError):
-            return DeliveryImpossible("the event is larger than this Kafka takes (message.max.bytes)")
+            return DeliveryRejected("the event is larger than this Kafka takes (message.max.bytes)")
         if isinstance(error, errors.InvalidTopicError):
-            return DeliveryImpossible("Kafka takes no topic of this name")
+            return DeliveryRejected("Kafka takes no topic of this name")
         return refused(error, _sentences(), self.broker)
 
 

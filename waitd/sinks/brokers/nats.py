@@ -11,8 +11,8 @@ from pydantic import Field
 
 from waitd.core.connections.connection import Connection
 from waitd.core.errors import InvalidInput
-from waitd.core.waits.delivery import Delivered, DeliveryImpossible, DeliveryRefused, Receipt
-from waitd.core.waits.event import CONTENT_TYPE
+from waitd.core.waits.delivery import Delivered, DeliveryFailed, DeliveryRejected, Receipt
+from waitd.core.waits.event import EVENT_CONTENT_TYPE
 from waitd.models import Strict, parsed
 from waitd.ports import OutboxItem
 from waitd.sinks.brokers.broker import BrokerSink, ConnId, Sentences, refused, tls_of
@@ -99,14 +99,14 @@ class NatsSink(BrokerSink[NatsTarget, "Publisher"]):
         return client.is_connected
 
     async def _send(self, client: "Publisher", target: NatsTarget, parcel: OutboxItem) -> Receipt:
-        headers = {"Nats-Msg-Id": parcel.id, "Content-Type": CONTENT_TYPE}
+        headers = {"Nats-Msg-Id": parcel.id, "Content-Type": EVENT_CONTENT_TYPE}
         return receipt_of(await client.publish(target.subject, parcel.event, headers))
 
     def _explained(self, error: Exception, target: NatsTarget, parcel: OutboxItem) -> Receipt:  # noqa: ARG002 - the base's shape
         from nats import errors
 
         if isinstance(error, errors.MaxPayloadError):
-            return DeliveryImpossible("the event is larger than this NATS server takes (max_payload)")
+            return DeliveryRejected("the event is larger than this NATS server takes (max_payload)")
         # Some refusals at the door come as text only.
         if "authorization violation" in str(error).lower() or "authentication" in str(error).lower():
             error = errors.AuthorizationError()
@@ -212,22 +212,22 @@ class Publisher:
 def receipt_of(message: "Msg") -> Receipt:
     """What the answer to a publish means."""
     if (message.headers or {}).get("Status") == "503":
-        return DeliveryRefused("no JetStream stream listens to the subject")
+        return DeliveryFailed("no JetStream stream listens to the subject")
     try:
         answer = orjson.loads(message.data)
     except orjson.JSONDecodeError:
         answer = None
     if not isinstance(answer, dict):
-        return DeliveryRefused("the answer is no acknowledgement of JetStream")
+        return DeliveryFailed("the answer is no acknowledgement of JetStream")
     error = answer.get("error")
     if isinstance(error, dict):
         code, description = error.get("err_code"), str(error.get("description"))[:_DESCRIPTION]
-        answer_type = DeliveryImpossible if code in _TOO_LARGE else DeliveryRefused
+        answer_type = DeliveryRejected if code in _TOO_LARGE else DeliveryFailed
         return answer_type(f"JetStream refused it: {description} (error {code})")
     return (
         Delivered()
         if answer.get("stream")
-        else DeliveryRefused("the answer is no acknowledgement of JetStream")
+        else DeliveryFailed("the answer is no acknowledgement of JetStream")
     )
 
 

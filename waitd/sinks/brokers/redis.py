@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from pydantic import Field
 
 from waitd.core.connections.connection import Connection
-from waitd.core.waits.delivery import Delivered, DeliveryRefused, Receipt
-from waitd.core.waits.event import CONTENT_TYPE
+from waitd.core.waits.delivery import Delivered, DeliveryFailed, Receipt
+from waitd.core.waits.event import EVENT_CONTENT_TYPE
 from waitd.models import Strict, parsed
 from waitd.ports import OutboxItem
 from waitd.sinks.brokers.broker import (
@@ -85,11 +85,9 @@ class RedisSink(BrokerSink[RedisTarget, "Batches"]):
         await client.aclose()
 
     async def _send(self, client: "Batches", target: RedisTarget, parcel: OutboxItem) -> Receipt:
-        fields = {"event": parcel.event, "content_type": CONTENT_TYPE, "delivery_id": parcel.id}
+        fields = {"event": parcel.event, "content_type": EVENT_CONTENT_TYPE, "delivery_id": parcel.id}
         entry = await client.add(target.stream, fields, target.maxlen)
-        return (
-            Delivered() if entry else DeliveryRefused("Redis did not say under which id it keeps the event")
-        )
+        return Delivered() if entry else DeliveryFailed("Redis did not say under which id it keeps the event")
 
     def _explained(self, error: Exception, target: RedisTarget, parcel: OutboxItem) -> Receipt:  # noqa: ARG002 - the base's shape
         from redis import exceptions
@@ -97,7 +95,7 @@ class RedisSink(BrokerSink[RedisTarget, "Batches"]):
         if isinstance(error, exceptions.ResponseError):
             code = str(error).partition(" ")[0]
             if code in _REFUSALS:
-                return DeliveryRefused(_REFUSALS[code])
+                return DeliveryFailed(_REFUSALS[code])
         return refused(error, _sentences(), self.broker)
 
 

@@ -16,11 +16,11 @@ from pydantic import AfterValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
 from waitd.core.connections.aws import is_region
-from waitd.core.connections.connection import Connection, origin_of
+from waitd.core.connections.connection import Connection, parse_origin
 from waitd.core.connections.destinations import check_queue_url, check_region, queue_origin, queue_region
-from waitd.core.errors import InvalidInput, NotHere
-from waitd.core.waits.delivery import Delivered, DeliveryImpossible, DeliveryRefused, Receipt
-from waitd.core.waits.event import CONTENT_TYPE
+from waitd.core.errors import InvalidInput, NotSupported
+from waitd.core.waits.delivery import Delivered, DeliveryFailed, DeliveryRejected, Receipt
+from waitd.core.waits.event import EVENT_CONTENT_TYPE
 from waitd.models import Strict, parsed
 from waitd.outgoing import Outgoing
 from waitd.ports import Connections, OutboxItem
@@ -137,7 +137,7 @@ class SqsSink(BrokerSink[SqsTarget, SqsClient]):
         except Misconfigured:
             return  # the operator's to mend, not the submitter's
         except ValueError as error:  # the connection may be another one tomorrow
-            raise NotHere.at("/queue_url", str(error)) from None
+            raise NotSupported.at("/queue_url", str(error)) from None
 
     def _client_key(self, target: SqsTarget) -> Hashable:
         return target.conn_id, target.region_name, queue_region(target.queue_url)
@@ -161,7 +161,7 @@ class SqsSink(BrokerSink[SqsTarget, SqsClient]):
         async with AsyncExitStack() as stack:
             creating = self._session.create_client("sqs", config=config, **options)
             client = await stack.enter_async_context(creating)
-            origin = origin_of(client.meta.endpoint_url)
+            origin = parse_origin(client.meta.endpoint_url)
             self._judged(Address(origin.host, origin.port))
             return SqsClient(
                 client.send_message, options["endpoint_url"], options["region_name"], stack.pop_all()
@@ -174,7 +174,7 @@ class SqsSink(BrokerSink[SqsTarget, SqsClient]):
         try:
             queue_origin(target.queue_url, endpoint=client.endpoint, region=client.region)
         except ValueError as error:
-            return DeliveryRefused(str(error))
+            return DeliveryFailed(str(error))
         fifo = {
             "MessageGroupId": target.message_group_id or parcel.wait_id,
             "MessageDeduplicationId": parcel.id,
@@ -182,12 +182,12 @@ class SqsSink(BrokerSink[SqsTarget, SqsClient]):
         answer = await client.send_message(
             QueueUrl=target.queue_url,
             MessageBody=parcel.event.decode(),
-            MessageAttributes={"content-type": {"DataType": "String", "StringValue": CONTENT_TYPE}},
+            MessageAttributes={"content-type": {"DataType": "String", "StringValue": EVENT_CONTENT_TYPE}},
             **(fifo if target.fifo else {}),
         )
         digest = hashlib.md5(parcel.event, usedforsecurity=False).hexdigest()
         if not answer.get("MessageId") or answer.get("MD5OfMessageBody") != digest:
-            return DeliveryRefused("SQS took something else than the event")
+            return DeliveryFailed("SQS took something else than the event")
         return Delivered()
 
     def _explained(self, error: Exception, target: SqsTarget, parcel: OutboxItem) -> Receipt:  # noqa: ARG002 - the base's shape
@@ -220,7 +220,7 @@ def _options(connection: Connection, target: SqsTarget) -> dict[str, Any]:
         raise Misconfigured(f"neither the sink nor the connection {connection.conn_id} names a region")
     endpoint = _endpoint(connection)
     try:
-        endpoint and origin_of(endpoint)
+        endpoint and parse_origin(endpoint)
     except ValueError:
         raise Misconfigured(f"the endpoint_url of the connection {connection.conn_id} is no URL") from None
     verify = extra.get("verify")
@@ -253,14 +253,14 @@ def _warm_session() -> Any:
 def _answered(code: str, message: str) -> Receipt:
     """What an error of SQS means; its message may quote the request and is not passed on."""
     if code in _UNSENDABLE:
-        return DeliveryImpossible(_UNSENDABLE[code])
+        return DeliveryRejected(_UNSENDABLE[code])
     if code in {"InvalidParameterValue", "MessageTooLong"} and (
         "shorter" in message or code == "MessageTooLong"
     ):
-        return DeliveryImpossible("the event is larger than SQS takes")
+        return DeliveryRejected("the event is larger than SQS takes")
     if code in _REFUSALS:
-        return DeliveryRefused(_REFUSALS[code])
-    return DeliveryRefused(f"SQS refused it: {code if _CODE.fullmatch(code) else 'no error code'}")
+        return DeliveryFailed(_REFUSALS[code])
+    return DeliveryFailed(f"SQS refused it: {code if _CODE.fullmatch(code) else 'no error code'}")
 
 
 _UNSENDABLE = {"InvalidMessageContents": "the event has characters that SQS does not take"}

@@ -4,7 +4,7 @@ from importlib.resources import files
 
 from sqlalchemy import Connection
 
-from waitd.core.errors import StoreRefused
+from waitd.core.errors import StoreUnusable
 
 
 def newest() -> str:
@@ -29,7 +29,7 @@ def upgrade(connection: Connection, name: str) -> tuple[str | None, str | None]:
     """Migrates the database `name` where it is not of the newest revision; returns from which to which.
 
     Raises:
-        StoreRefused: it is of a newer waitd.
+        StoreUnusable: it is of a newer waitd.
     """
     before, wanted = revision_of(connection), newest()
     if before == wanted:
@@ -45,5 +45,5 @@ def upgrade(connection: Connection, name: str) -> tuple[str | None, str | None]:
     try:
         command.upgrade(config, "head")
     except CommandError as error:
-        raise StoreRefused(f"the database {name} is of a newer waitd: {error}") from error
+        raise StoreUnusable(f"the database {name} is of a newer waitd: {error}") from error
     return before, revision_of(connection)

@@ -6,7 +6,7 @@ from sqlalchemy import Float, Integer, bindparam, select
 from sqlalchemy import delete as delete_from
 
 from waitd.core.errors import Conflict, NotFound
-from waitd.core.waits.audit import AuditEntry, change
+from waitd.core.waits.audit import AuditEntry, build_audit_entry
 from waitd.ports import AuditFilter, Inserted, StoredAuditEntry
 from waitd.stores.operations.requests import (
     Cancel,
@@ -57,16 +57,20 @@ def _changes(operation: Operation, now: float) -> Iterator[AuditEntry]:
         case Insert(by=by) if by is not None:
             new = [added for added in operation.answer if isinstance(added, Inserted) and added.created]
             if new:
-                yield change(by, now, "submit", new[0].wait.id if len(new) == 1 else None, subjects=len(new))
+                yield build_audit_entry(
+                    by, now, "submit", new[0].wait.id if len(new) == 1 else None, subjects=len(new)
+                )
         case Cancel(by=by, wait_id=wait_id) if by is not None:
-            yield change(by, now, "cancel", wait_id, result=_result(operation.answer))
+            yield build_audit_entry(by, now, "cancel", wait_id, result=_result(operation.answer))
         case SaveSignal(by=by, signal=signal) if by is not None:
-            yield change(by, now, "signal", signal.key, result=_result(operation.answer))
+            yield build_audit_entry(by, now, "signal", signal.key, result=_result(operation.answer))
         case Redeliver(by=by, wait_id=wait_id) if by is not None:
-            yield change(by, now, "redeliver", wait_id, result=_result(operation.answer))
+            yield build_audit_entry(by, now, "redeliver", wait_id, result=_result(operation.answer))
         case RedeliverEach(by=by) if by is not None:
             count = operation.answer if isinstance(operation.answer, int) else len(operation.ids)
-            yield change(by, now, "redeliver", None, subjects=count, result=_result(operation.answer))
+            yield build_audit_entry(
+                by, now, "redeliver", None, subjects=count, result=_result(operation.answer)
+            )
 
 
 def _result(answer: object) -> str:

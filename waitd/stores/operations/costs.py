@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Integer, Select, Text, bindparam, delete, func, literal_column, select
 
-from waitd.core.costs.model import Measured, WaitingTotals
+from waitd.core.costs.model import MeasuredUsage, WaitingTotals
 from waitd.ports import CostFilter, CostSums, StoredWait
 from waitd.stores.operations.requests import SaveOverhead
 from waitd.stores.operations.transaction import Transaction
@@ -137,7 +137,7 @@ async def find(link: ConnectionThread, wanted: CostFilter) -> CostSums:
             costs.c.label == "", costs.c.namespace == NO_NAMESPACE, costs.c.day >= wanted.since
         )
     ).run(link)
-    measured = Measured(*(value or 0.0 for value in overhead[0][-2:]))
+    measured = MeasuredUsage(*(value or 0.0 for value in overhead[0][-2:]))
     return CostSums(list(rows.items()), len(first) > len(names), total, measured)
 
 
@@ -158,4 +158,4 @@ def _within(wanted: CostFilter, label: str) -> list[ColumnElement[bool]]:
 
 def _waiting(row: Sequence[Any]) -> WaitingTotals:
     kind, waits, seconds, pokes, parked, resumed, *measured = row
-    return WaitingTotals(kind, waits, seconds, pokes, parked, resumed, Measured(*measured))
+    return WaitingTotals(kind, waits, seconds, pokes, parked, resumed, MeasuredUsage(*measured))

@@ -7,7 +7,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from waitd.core.errors import Conflict
-from waitd.core.waits.submission import JobCancel, cancel_at_end
+from waitd.core.waits.submission import JobCancel, job_cancel_at_end
 from waitd.core.waits.wait import Outcome, WaitState
 from waitd.ports import StoredOutcome, StoredWait
 from waitd.stores.codec import WaitRow, encode_job_cancel, event_bytes, outcome_in, stored_wait
@@ -81,7 +81,7 @@ def _job_cancel(item: End, now: float) -> JobCancel | None:
     submission, submit = item.wait.submission, item.wait.spec.submit
     if submission is None or submit is None:
         return None
-    return cancel_at_end(submission, item.outcome.state, submit.get("cancel_job_on", ()), now)
+    return job_cancel_at_end(submission, item.outcome.state, submit.get("cancel_job_on", ()), now)
 
 
 def _as_ended(

@@ -8,9 +8,9 @@ from sqlalchemy import Column, ColumnElement, Text, bindparam, select
 
 from waitd.core.errors import Conflict, InvalidInput
 from waitd.core.waits.audit import Caller
-from waitd.core.waits.step import cancelled
-from waitd.core.waits.submission import first_submission
-from waitd.core.waits.wait import NOTHING_SEEN, WaitId, WaitState
+from waitd.core.waits.step import cancelled_outcome
+from waitd.core.waits.submission import initial_submission
+from waitd.core.waits.wait import EMPTY_PROGRESS, WaitId, WaitState
 from waitd.ports import IdempotentSubmit, Inserted, NewWait, StoredWait
 from waitd.stores.codec import WaitRow, checked_keys, stored_wait
 from waitd.stores.operations import airflow_index as telling
@@ -46,7 +46,7 @@ _STOP_DELIVERIES = bulk.Bulk(
 
 #: How many waits are made ready before others get their turn: half a millisecond's worth.
 PREPARED_AT_ONCE = 500
-SUPERSEDED = cancelled(reason="superseded", message="A newer wait took the supersede key.")
+SUPERSEDED = cancelled_outcome(reason="superseded", message="A newer wait took the supersede key.")
 
 
 def _by_key(column: Column[Any], *conditions: ColumnElement[bool]) -> Statement:
@@ -80,9 +80,9 @@ def _candidate(new: NewWait, now: float) -> Candidate | Exception:
         WaitState.WAITING,
         now,
         deadline,
-        NOTHING_SEEN,
+        EMPTY_PROGRESS,
         target=new.target,
-        submission=first_submission(spec.submit),
+        submission=initial_submission(spec.submit),
     )
     return Candidate(
         Inserted(stored, created=True),

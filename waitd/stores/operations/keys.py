@@ -6,7 +6,7 @@ from sqlalchemy import delete as delete_from
 from sqlalchemy import select
 
 from waitd.core.auth.api_key import ApiKey
-from waitd.core.auth.principal import ROLES
+from waitd.core.auth.principal import ROLES_BY_NAME
 from waitd.stores.operations.requests import DeleteKeys, SaveKeys
 from waitd.stores.operations.transaction import Transaction
 from waitd.stores.schema import api_keys
@@ -35,7 +35,7 @@ def delete(transaction: Transaction, operations: Sequence[DeleteKeys]) -> None:
 async def stored(link: ConnectionThread) -> list[ApiKey]:
     """Every key, the oldest first."""
     return [
-        ApiKey(key_id, bytes(digest), ROLES[role], *rest)
+        ApiKey(key_id, bytes(digest), ROLES_BY_NAME[role], *rest)
         for key_id, digest, role, *rest in await _ALL.run(link)
     ]
 

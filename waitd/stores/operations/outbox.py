@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import uuid_utils
 
-from waitd.core.airflow.callback import hears
+from waitd.core.airflow.callback import mode_delivers
 from waitd.core.errors import InvalidInput
 from waitd.core.waits.delivery import DeliveryId, DeliveryState, first_attempt_at
 from waitd.core.waits.wait import WaitId, WaitState
@@ -50,7 +50,7 @@ def new_deliveries(transaction: Transaction, wait: StoredWait, state: WaitState)
     return [
         new_delivery(transaction, wait.id, wait.namespace, sink)
         for sink in wait.spec.sinks
-        if sink.get("kind") != "airflow" or hears(sink.get("mode"), state)
+        if sink.get("kind") != "airflow" or mode_delivers(sink.get("mode"), state)
     ]
 
 

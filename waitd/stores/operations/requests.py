@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 
 from waitd.core.auth.api_key import ApiKey
-from waitd.core.costs.model import Measured
+from waitd.core.costs.model import MeasuredUsage
 from waitd.core.waits.audit import AuditEntry, Caller
 from waitd.core.waits.delivery import AfterAttempt, DeliveryId
 from waitd.core.waits.submission import JobCancel, Submission
@@ -189,7 +189,7 @@ class PruneSignals(Operation):
 class SaveOverhead(Operation):
     """Keeps what the process used that belongs to no wait."""
 
-    measured: Measured
+    measured: MeasuredUsage
 
 
 @dataclass(slots=True, eq=False)

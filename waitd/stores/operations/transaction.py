@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from msgspec.structs import replace
 
-from waitd.core.costs.model import Measured
+from waitd.core.costs.model import MeasuredUsage
 from waitd.core.waits.wait import Progress, WaitId
 from waitd.ports import Signal, StoredOutcome, StoredWait
 from waitd.stores.operations.known_values import KnownValues
@@ -65,7 +65,7 @@ class Transaction:
     now: float
     finished_seq: int
     live_progress: Callable[[WaitId], Progress | None]
-    measured: Callable[[StoredWait, float], Measured | None]
+    measured: Callable[[StoredWait, float], MeasuredUsage | None]
     known_values: KnownValues
     added: list[StoredWait] = field(default_factory=list)
     ended: list[StoredOutcome] = field(default_factory=list)

@@ -4,7 +4,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from waitd.core.errors import StoreRefused
+from waitd.core.errors import StoreUnusable
 
 
 class FileLock:
@@ -18,7 +18,7 @@ class FileLock:
         """Takes the lock, without waiting.
 
         Raises:
-            StoreRefused: another process (or another store of this one) holds it; the message names the file and its pid.
+            StoreUnusable: another process (or another store of this one) holds it; the message names the file and its pid.
         """
         path = database.with_name(database.name + ".lock")
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
@@ -27,7 +27,7 @@ class FileLock:
         except BlockingIOError:
             holder = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
             os.close(descriptor)
-            raise StoreRefused(
+            raise StoreUnusable(
                 f"{database} is in use by another waitd (pid {holder}, lock file {path})"
             ) from None
         os.ftruncate(descriptor, 0)
