@@ -1,4 +1,4 @@
-"""A certificate authority of the test's own, and the pairs that it issues for 127.0.0.1."""
+"""A certificate authority for tests, and the certificates that it issues for 127.0.0.1."""
 
 import ssl
 from pathlib import Path
@@ -7,7 +7,7 @@ import trustme
 
 
 class Authority:
-    """Issues pairs into files, and knows the context of a client that trusts only it."""
+    """Issues certificates and keys into files."""
 
     def __init__(self, folder: Path) -> None:
         self._ca = trustme.CA()
@@ -21,19 +21,19 @@ class Authority:
         return leaf.cert_chain_pems[0].bytes(), leaf.private_key_pem.bytes()
 
     def issue(self) -> bytes:
-        """Puts a new pair into the files, each at once; the certificate as a client sees it (DER)."""
+        """Replaces both files, each atomically; returns the certificate as a client sees it (DER)."""
         certificate, key = self.pair()
-        replaced(self.certificate, certificate)
-        replaced(self.key, key)
+        replace_file(self.certificate, certificate)
+        replace_file(self.key, key)
         return ssl.PEM_cert_to_DER_cert(certificate.decode())
 
     def context(self) -> ssl.SSLContext:
-        """What a client needs."""
+        """The context of a client that trusts only this authority."""
         return ssl.create_default_context(cafile=str(self.file))
 
 
-def replaced(file: Path, content: bytes) -> None:
-    """Puts the content in the place of the file's, as a mounted secret changes."""
-    beside = file.with_suffix(".new")
-    beside.write_bytes(content)
-    beside.replace(file)
+def replace_file(file: Path, content: bytes) -> None:
+    """Replaces the file atomically, as a mounted secret changes."""
+    new = file.with_suffix(".new")
+    new.write_bytes(content)
+    new.replace(file)

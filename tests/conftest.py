@@ -1,4 +1,4 @@
-"""What holds for every room."""
+"""Hooks for all tests: their order, and which tests share a process."""
 
 import signal
 from collections import Counter
@@ -6,27 +6,30 @@ from typing import Any
 
 import pytest
 
-#: What lies here shares one real Airflow, which takes half a minute to start.
+#: The tests below this folder share one real Airflow, which takes half a minute to start.
 AIRFLOW = "tests/e2e/airflow/"
 
 
 def pytest_configure() -> None:
-    """A shell lets what it starts in the background ignore SIGINT, and so would every process that a test starts and interrupts."""
+    """Restores SIGINT, which a shell ignores for background jobs and their children.
+
+    Otherwise the processes that a test starts would ignore its interrupts.
+    """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests come first: where several run at a time, what begins last should be short."""
+    """Runs files with slow tests first, so that the last files to start are short."""
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """A file at a time goes to a process, in the order above, and all files that need Airflow to the same one."""
-    from xdist.scheduler.loadfile import LoadFileScheduling  # type: ignore[import-untyped] # it brings no types
+    """Gives each process one file at a time, in that order, and all Airflow files to one process."""
+    from xdist.scheduler.loadfile import LoadFileScheduling  # type: ignore[import-untyped] # xdist has no types
 
     config.option.loadscopereorder = False
     scheduler = LoadFileScheduling(config, log)

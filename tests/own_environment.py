@@ -1,6 +1,7 @@
-"""Environments of their own for what tests need and whose dependencies are not waitd's: made once for each set of pins, and kept.
+"""Python environments for programs that tests need and whose dependencies differ from waitd's.
 
-They lie in `.cache` of the checkout, or where WAITD_TEST_CACHE says. Making one takes a minute or two, finding it nothing.
+Each is created once per set of pins and kept in the checkout's `.cache`, or in WAITD_TEST_CACHE.
+Creating one takes a minute or two.
 """
 
 import hashlib
@@ -16,7 +17,10 @@ ROOT = Path(__file__).parents[1]
 
 
 def own_environment(pins: Path) -> Path:
-    """The directory of the environment that holds exactly what a file of requirements pins. Without an index of packages the test is skipped."""
+    """The directory of the environment with exactly the pinned requirements.
+
+    Without a package index the test is skipped.
+    """
     cache = Path(os.environ.get("WAITD_TEST_CACHE") or ROOT / ".cache").absolute()
     key = hashlib.sha256(pins.read_bytes() + sys.version.encode() + str(cache).encode()).hexdigest()[:12]
     environment = cache / f"{pins.stem}-{key}"

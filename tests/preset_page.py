@@ -1,4 +1,7 @@
-"""The page of presets, made from their files. `python tests/preset_page.py` writes it; `test_preset_page.py` holds the file against them."""
+"""The page of presets, generated from their files.
+
+`python tests/preset_page.py` writes it, and `test_preset_page.py` compares it with the files.
+"""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Waits over the API of a daemon."""
+"""Submits waits to a daemon over its API, and reads them."""
 
 import json
 from collections.abc import Callable
@@ -19,38 +19,38 @@ async def get(url: str) -> Any:
         return json.loads(text) if text.startswith("{") else text
 
 
-async def submitted(served: Daemon, **body: Any) -> Any:
-    """A wait that was accepted."""
+async def submit_wait(served: Daemon, **body: Any) -> Any:
+    """Submits a wait and returns it."""
     status, wait = await post(f"{served.url}/v1/waits", body)
     assert status == 201, wait
     return wait
 
 
-async def ended(served: Daemon, wait: dict[str, Any], seconds: float = 60) -> Any:
-    """The wait, once it has ended."""
-    return await shown(served, wait, lambda now: now["state"] != "waiting", seconds)
+async def wait_until_ended(served: Daemon, wait: dict[str, Any], seconds: float = 60) -> Any:
+    """Returns the wait when it has ended."""
+    return await wait_until(served, wait, lambda now: now["state"] != "waiting", seconds)
 
 
-async def shown(
-    served: Daemon, wait: dict[str, Any], wanted: Callable[[Any], bool], seconds: float = 60
+async def wait_until(
+    served: Daemon, wait: dict[str, Any], condition: Callable[[Any], bool], seconds: float = 60
 ) -> Any:
-    """The wait, once it is as wanted."""
+    """Returns the wait when the condition holds."""
     now: Any = wait
 
-    async def looked() -> bool:
+    async def holds() -> bool:
         nonlocal now
         now = await get(f"{served.url}/v1/waits/{wait['id']}")
-        return wanted(now)
+        return condition(now)
 
-    await until(looked, seconds, "the wait's end")
+    await until(holds, seconds, "the wait's end")
     return now
 
 
-def says(reason: str, word: str = "") -> Callable[[Any], bool]:
-    """Whether a wait's last look came to this reason, in a message with this word."""
+def last_verdict_is(reason: str, word: str = "") -> Callable[[Any], bool]:
+    """A condition: the wait's last verdict has this reason, and this word in its message."""
 
-    def said(wait: Any) -> bool:
+    def matches(wait: Any) -> bool:
         last = wait["last_verdict"] or {"reason": "", "message": ""}
         return bool(last["reason"] == reason and word in (last["message"] or ""))
 
-    return said
+    return matches

@@ -1,7 +1,8 @@
-"""A server of streams that leaves nothing open.
+"""A stream server that closes every connection.
 
-`asyncio.Server`, closed between a connection's acceptance and its transport, leaves that open; so does a handler that is cancelled before
-it has begun. Under load both happen, and what they leave is found, as a warning, in some later test.
+`asyncio.Server` leaks a connection when it is closed between accepting it and creating its transport,
+and so does a handler that is cancelled before it started. Under load both happen, and a later test
+fails with the warning.
 """
 
 import asyncio
@@ -18,14 +19,14 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, 
 async def stream_server(
     handler: Handler, *, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[int]:
-    """Serves on a free port, which it gives. At the end handlers are cancelled and connections cut."""
+    """Serves on a free port and yields it. At the end handlers are cancelled and connections aborted."""
     tasks: set[asyncio.Task[None]] = set()
     writers: list[asyncio.StreamWriter] = []
 
     async def serve(peer: socket.socket) -> None:
         writer = None
         try:
-            reader, writer = await streams_of(peer, tls)
+            reader, writer = await open_streams(peer, tls)
             writers.append(writer)
             await handler(reader, writer)
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
@@ -36,7 +37,7 @@ async def stream_server(
 
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, 0), family=family) as listening:
-        accept_on(listening, lambda peer: begin(tasks, serve(peer), peer))
+        accept_on(listening, lambda peer: start_serving(tasks, serve(peer), peer))
         try:
             yield listening.getsockname()[1]
         finally:
@@ -50,36 +51,45 @@ async def stream_server(
             await asyncio.sleep(0)
 
 
-def accept_on(listening: socket.socket, accepted: Callable[[socket.socket], None]) -> None:
-    """Hands each connection over, until the loop is told to read no more from `listening`."""
+def accept_on(listening: socket.socket, on_accept: Callable[[socket.socket], None]) -> None:
+    """Calls `on_accept` with each connection until the loop stops reading `listening`."""
     listening.setblocking(False)
 
     def accept() -> None:
         with suppress(BlockingIOError):
             peer, _ = listening.accept()
             peer.setblocking(False)
-            accepted(peer)
+            on_accept(peer)
 
     asyncio.get_running_loop().add_reader(listening, accept)
 
 
-def begin(tasks: set[asyncio.Task[None]], serving: Coroutine[Any, Any, None], peer: socket.socket) -> None:
-    """Begins to serve a connection; `serving` lets no cancellation out, so that a task that was cancelled never began."""
+def start_serving(
+    tasks: set[asyncio.Task[None]], serving: Coroutine[Any, Any, None], peer: socket.socket
+) -> None:
+    """Starts a task for a connection.
+
+    `serving` suppresses cancellation, so a task that reports it never started; then the peer is closed.
+    """
     task = asyncio.create_task(serving)
     tasks.add(task)
 
-    def over(task: asyncio.Task[None]) -> None:
+    def close_if_not_started(task: asyncio.Task[None]) -> None:
         tasks.discard(task)
         if task.cancelled():
             peer.close()
 
-    task.add_done_callback(over)
+    task.add_done_callback(close_if_not_started)
 
 
-async def streams_of(
+async def open_streams(
     peer: socket.socket, tls: ssl.SSLContext | None
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """The streams of an accepted socket; raises OSError where the client does not like the certificate."""
+    """The streams of an accepted socket.
+
+    Raises:
+        OSError: the client refused the certificate.
+    """
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
     protocol = asyncio.StreamReaderProtocol(reader)

@@ -1,4 +1,4 @@
-"""The page of presets is what their files say, and every wait that it shows is one that is taken."""
+"""The page of presets matches their files, and every wait on it is accepted."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from waitd.settings import Settings
 TEXT = PAGE.read_text("utf-8")
 
 
-def test_the_page_is_that_of_the_files() -> None:
+def test_the_page_matches_the_files() -> None:
     assert page(built_in()) == TEXT, "run `python tests/preset_page.py`"
 
 
@@ -30,11 +30,11 @@ def test_every_kind_has_its_section_and_its_row_leads_there() -> None:
     assert len(linked) == len(built_in())
 
 
-async def test_every_wait_shown_is_one_that_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_every_wait_on_the_page_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = [
         json.loads(text) for text in re.findall(r"^```json\n(.*?)^```", TEXT, flags=re.DOTALL | re.MULTILINE)
     ]
-    taken = set()
+    accepted = set()
     async with open_parts(Settings(), Instruments(version="test")) as parts:
         for wait in shown:
             if "http" in wait["kind"]:
@@ -45,11 +45,11 @@ async def test_every_wait_shown_is_one_that_is_taken(monkeypatch: pytest.MonkeyP
                 probe.parse_submit(wait["submit"], wait["params"], namespace="default")  # type: ignore[attr-defined]
             else:
                 probe.parse(wait["params"], namespace="default")  # type: ignore[attr-defined]
-            taken.add(wait["kind"])
-    assert taken == set(built_in())
+            accepted.add(wait["kind"])
+    assert accepted == set(built_in())
 
 
-async def test_what_it_says_of_every_preset_holds() -> None:
+async def test_the_page_says_how_every_preset_was_tested() -> None:
     for preset in built_in().values():
         assert preset.file.pace.not_found_grace in {0, 60}
         assert preset.file.tested in TEXT

@@ -1,8 +1,8 @@
-"""More job systems as their documentation has them, a row each: what `vendors.Vendors` serves beside those that it is written out for.
+"""Job systems as their documentation describes them, one table row each; `vendors.Vendors` serves them.
 
-Airbyte's config API, Databricks' SQL statements, Snowflake's, dbt Cloud, Dataproc, Data Factory, Argo, Hightouch, Fivetran, GitHub, and
-operations by RFC 9110 and by Azure. A row says where a job is submitted, looked at and cancelled, how it goes, and what each call is
-answered with.
+Airbyte's config API, Databricks' SQL statements, Snowflake, dbt Cloud, Dataproc, Data Factory, Argo,
+Hightouch, Fivetran, GitHub, and operations by RFC 9110 and by Azure. A row says how a job is submitted,
+polled and cancelled, which states it goes through, and how each call is answered.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,124 +19,129 @@ _FACTORY = "/subscriptions/{s}/resourceGroups/{g}/providers/Microsoft.DataFactor
 _DATAPROC = "/v1/projects/{p}/regions/{r}/jobs"
 _DBT = "/api/v2/accounts/{a}"
 _AZURE = "/subscriptions/{s}/providers/Microsoft.Compute/locations/{location}/operations/{id}"
-#: When the last sync before those of the tests ended, and when those do.
+#: When the last sync before the test ended, and when the syncs of the test end.
 BEFORE, AFTER = "2026-11-21T11:00:00.000Z", "2026-11-21T12:30:00.000Z"
 _PROBLEM: Body = {"title": "Export failed", "detail": "no such table"}
 
 
 @dataclass(frozen=True)
-class Row:
-    """One system.
+class VendorApi:
+    """One job system.
 
     Attributes:
-        look, submit, cancel: method and path; what names the job stands in the path as `{id}`, in the query, or in the body.
-        way: the states of a job; `cancelled` is the state of one that was.
-        told: the answer to a look at a job in a state; `made`: that to the submitting call, default: the same.
-        key: what makes a repeated submitting call the same one, from it and its body.
-        taken: whether a repeated call is refused with 409 instead.
-        status: of an answer, by the state; `headers`: the same of its headers.
+        poll, submit, cancel: method and path; the job's id is `{id}` in the path, a query parameter,
+            or a field of the body.
+        states: the states that a job goes through; `cancelled` is the state of a cancelled job.
+        answer: the body for a job in a state; `submit_answer`: the body for the submitting call, by
+            default the same.
+        idempotency_key: the key of a submitting call, from the request and its body.
+        refuses_repeats: whether a repeated submitting call is refused with 409.
+        status, headers: status and headers of an answer, by the job's state.
     """
 
-    look: str
-    way: Sequence[str]
-    told: Callable[["Job", str], Any]
-    made: Callable[["Job"], Any] | None = None
+    poll: str
+    states: Sequence[str]
+    answer: Callable[["Job", str], Any]
+    submit_answer: Callable[["Job"], Any] | None = None
     submit: str = ""
     cancel: str = ""
     cancelled: str = ""
-    key: Callable[[web.Request, Body], str | None] = lambda _call, _body: None
-    taken: bool = False
+    idempotency_key: Callable[[web.Request, Body], str | None] = lambda _call, _body: None
+    refuses_repeats: bool = False
     status: Callable[[str], int] = lambda _: 200
     headers: Callable[["Job", str], Mapping[str, str]] = lambda _job, _state: {}
 
 
-ROWS = {
-    "airbyte-config": Row(
+VENDOR_APIS = {
+    "airbyte-config": VendorApi(
         submit="POST /api/v1/connections/sync",
-        look="POST /api/v1/jobs/get",
+        poll="POST /api/v1/jobs/get",
         cancel="POST /api/v1/jobs/cancel",
-        way=("pending", "running", "succeeded"),
+        states=("pending", "running", "succeeded"),
         cancelled="cancelled",
-        told=lambda job, state: {"job": {"id": int(job.id), "status": state}, "attempts": []},
+        answer=lambda job, state: {"job": {"id": int(job.id), "status": state}, "attempts": []},
     ),
-    "databricks-sql": Row(
+    "databricks-sql": VendorApi(
         submit="POST /api/2.0/sql/statements",
-        look="GET /api/2.0/sql/statements/{id}",
+        poll="GET /api/2.0/sql/statements/{id}",
         cancel="POST /api/2.0/sql/statements/{id}/cancel",
-        way=("PENDING", "RUNNING", "SUCCEEDED"),
+        states=("PENDING", "RUNNING", "SUCCEEDED"),
         cancelled="CANCELED",
-        told=lambda job, state: {"statement_id": job.id, "status": {"state": state}},
+        answer=lambda job, state: {"statement_id": job.id, "status": {"state": state}},
     ),
-    "snowflake": Row(
+    "snowflake": VendorApi(
         submit="POST /api/v2/statements",
-        look="GET /api/v2/statements/{id}",
+        poll="GET /api/v2/statements/{id}",
         cancel="POST /api/v2/statements/{id}/cancel",
-        way=("202", "202", "200"),
+        states=("202", "202", "200"),
         cancelled="422",
-        told=lambda job, state: {"statementHandle": job.id, "code": "0", "message": f"HTTP {state}"},
-        key=lambda call, _body: call.query.get("requestId"),
+        answer=lambda job, state: {"statementHandle": job.id, "code": "0", "message": f"HTTP {state}"},
+        idempotency_key=lambda call, _body: call.query.get("requestId"),
         status=int,
     ),
-    "dbt": Row(
+    "dbt": VendorApi(
         submit=f"POST {_DBT}/jobs/{{job}}/run/",
-        look=f"GET {_DBT}/runs/{{id}}/",
+        poll=f"GET {_DBT}/runs/{{id}}/",
         cancel=f"POST {_DBT}/runs/{{id}}/cancel/",
-        way=("1", "2", "3", "10"),
+        states=("1", "2", "3", "10"),
         cancelled="30",
-        told=lambda job, state: {"status": {"code": 200}, "data": {"id": int(job.id), "status": int(state)}},
+        answer=lambda job, state: {
+            "status": {"code": 200},
+            "data": {"id": int(job.id), "status": int(state)},
+        },
     ),
-    "dataproc": Row(
+    "dataproc": VendorApi(
         submit=f"POST {_DATAPROC}:submit",
-        look=f"GET {_DATAPROC}/{{id}}",
+        poll=f"GET {_DATAPROC}/{{id}}",
         cancel=f"POST {_DATAPROC}/{{id}}:cancel",
-        way=("PENDING", "SETUP_DONE", "RUNNING", "DONE"),
+        states=("PENDING", "SETUP_DONE", "RUNNING", "DONE"),
         cancelled="CANCELLED",
-        told=lambda job, state: {"reference": {"jobId": job.id}, "status": {"state": state}},
-        key=lambda _call, body: body.get("requestId"),
+        answer=lambda job, state: {"reference": {"jobId": job.id}, "status": {"state": state}},
+        idempotency_key=lambda _call, body: body.get("requestId"),
     ),
-    "adf": Row(
+    "adf": VendorApi(
         submit=f"POST {_FACTORY}/pipelines/{{pipeline}}/createRun",
-        look=f"GET {_FACTORY}/pipelineruns/{{id}}",
+        poll=f"GET {_FACTORY}/pipelineruns/{{id}}",
         cancel=f"POST {_FACTORY}/pipelineruns/{{id}}/cancel",
-        way=("Queued", "InProgress", "Succeeded"),
+        states=("Queued", "InProgress", "Succeeded"),
         cancelled="Cancelled",
-        told=lambda job, state: {"runId": job.id, "status": state, "message": ""},
-        made=lambda job: {"runId": job.id},
+        answer=lambda job, state: {"runId": job.id, "status": state, "message": ""},
+        submit_answer=lambda job: {"runId": job.id},
     ),
-    "argo": Row(
+    "argo": VendorApi(
         submit="POST /api/v1/workflows/{ns}/submit",
-        look="GET /api/v1/workflows/{ns}/{id}",
+        poll="GET /api/v1/workflows/{ns}/{id}",
         cancel="PUT /api/v1/workflows/{ns}/{id}/terminate",
-        way=("", "Pending", "Running", "Succeeded"),
+        states=("", "Pending", "Running", "Succeeded"),
         cancelled="Failed",
-        told=lambda job, state: {"metadata": {"name": job.id}, "status": {"phase": state} if state else {}},
-        key=lambda _call, body: body["submitOptions"]["name"],
-        taken=True,
+        answer=lambda job, state: {"metadata": {"name": job.id}, "status": {"phase": state} if state else {}},
+        idempotency_key=lambda _call, body: body["submitOptions"]["name"],
+        refuses_repeats=True,
     ),
-    "hightouch": Row(
+    "hightouch": VendorApi(
         submit="POST /api/v1/syncs/{sync}/trigger",
-        look="GET /api/v1/syncs/{sync}/runs",
-        way=("queued", "querying", "success"),
-        told=lambda job, state: {"data": [{"id": job.id, "status": state, "error": None}]},
-        made=lambda job: {"id": job.id},
+        poll="GET /api/v1/syncs/{sync}/runs",
+        states=("queued", "querying", "success"),
+        answer=lambda job, state: {"data": [{"id": job.id, "status": state, "error": None}]},
+        submit_answer=lambda job: {"id": job.id},
     ),
-    "async202": Row(
+    "async202": VendorApi(
         submit="POST /exports",
-        look="GET /operations/{id}",
-        way=("202", "202", "200"),
-        told=lambda job, state: _PROBLEM if state == "422" else {"operation": job.id, "status": state},
-        key=lambda call, _body: call.headers.get("Idempotency-Key"),
+        poll="GET /operations/{id}",
+        states=("202", "202", "200"),
+        answer=lambda job, state: _PROBLEM if state == "422" else {"operation": job.id, "status": state},
+        idempotency_key=lambda call, _body: call.headers.get("Idempotency-Key"),
         status=int,
         headers=lambda job, state: (
-            {"Location": f"/operations/{job.id}?seen={job.looks}", "Retry-After": "7"}
+            {"Location": f"/operations/{job.id}?seen={job.polls}", "Retry-After": "7"}
             if state == "202"
             else {}
         ),
     ),
-    "azure": Row(
-        look=f"GET {_AZURE}",
-        way=("InProgress", "InProgress", "Succeeded"),
-        told=lambda job, state: {
+    "azure": VendorApi(
+        poll=f"GET {_AZURE}",
+        states=("InProgress", "InProgress", "Succeeded"),
+        answer=lambda job, state: {
             "id": f"/operations/{job.id}",
             "status": state,
             **(
@@ -147,21 +152,21 @@ ROWS = {
         },
         headers=lambda _job, state: {"Retry-After": "10"} if state == "InProgress" else {},
     ),
-    "fivetran": Row(
-        look="GET /v1/connections/{id}",
-        way=("scheduled", "syncing", "succeeded"),
-        told=lambda job, state: {"code": "Success", "data": _fivetran(job, state)},
+    "fivetran": VendorApi(
+        poll="GET /v1/connections/{id}",
+        states=("scheduled", "syncing", "succeeded"),
+        answer=lambda job, state: {"code": "Success", "data": _fivetran(job, state)},
     ),
-    "github": Row(
-        look="GET /repos/{owner}/{repo}/actions/runs/{id}",
-        way=("queued", "in_progress", "completed/success"),
-        told=lambda job, state: _github(job, *state.split("/")),
+    "github": VendorApi(
+        poll="GET /repos/{owner}/{repo}/actions/runs/{id}",
+        states=("queued", "in_progress", "completed/success"),
+        answer=lambda job, state: _github(job, *state.split("/")),
     ),
 }
 
 
 def _fivetran(job: "Job", state: str) -> Body:
-    """A connection: there is no sync to look at, only when the last one that succeeded or failed has ended."""
+    """A connection. Fivetran has no job to poll; it reports when the last sync succeeded or failed."""
     ended = state in {"succeeded", "failed"}
     tasks = [{"code": "reconnect", "message": "Reconnect"}] if state == "failed" else []
     return {
@@ -178,53 +183,59 @@ def _github(job: "Job", status: str, conclusion: str | None = None) -> Body:
 
 
 def routes(server: "Vendors") -> Iterator[web.RouteDef]:
-    """What all rows come to on a server."""
-    for vendor, row in ROWS.items():
-        calls = _Calls(server, vendor, row)
-        for call, handler in ((row.submit, calls.submit), (row.look, calls.look), (row.cancel, calls.cancel)):
+    """The routes of every system in the table."""
+    for vendor, api in VENDOR_APIS.items():
+        calls = _Calls(server, vendor, api)
+        for call, handler in (
+            (api.submit, calls.submit),
+            (api.poll, calls.poll),
+            (api.cancel, calls.cancel),
+        ):
             method, _, path = call.partition(" ")
             if method:
                 yield web.route(method, path.replace("{id}", "{id:[^/:]+}"), handler)
 
 
 class _Calls:
-    def __init__(self, server: "Vendors", vendor: str, row: Row) -> None:
+    def __init__(self, server: "Vendors", vendor: str, api: VendorApi) -> None:
         self._server = server
         self._vendor = vendor
-        self._row = row
+        self._api = api
 
     async def submit(self, request: web.Request) -> web.Response:
         body = await _body(request)
-        key = self._row.key(request, body)
-        known = self._server.keyed(self._vendor, key)
-        if known is not None and self._row.taken:
+        key = self._api.idempotency_key(request, body)
+        known = self._server.find_by_key(self._vendor, key)
+        if known is not None and self._api.refuses_repeats:
             return web.json_response({"message": f"workflows {key!r} already exists"}, status=409)
-        named = key if self._row.taken else None
-        job = known or self._server.take(self._vendor, body, key=key, job_id=named)
-        if self._row.made is not None:
-            return web.json_response(self._row.made(job))
-        return self._told(job, job.state)
+        job_id = key if self._api.refuses_repeats else None
+        job = known or self._server.submit(self._vendor, body, key=key, job_id=job_id)
+        if self._api.submit_answer is not None:
+            return web.json_response(self._api.submit_answer(job))
+        return self._answer(job, job.state)
 
-    async def look(self, request: web.Request) -> web.Response:
+    async def poll(self, request: web.Request) -> web.Response:
         job = await self._job(request)
-        return self._told(job, job.look()) if job else web.json_response({}, status=404)
+        return self._answer(job, job.poll()) if job else web.json_response({}, status=404)
 
     async def cancel(self, request: web.Request) -> web.Response:
         job = await self._job(request)
         if job is None:
             return web.json_response({}, status=404)
-        job.cancel(self._row.cancelled)
+        job.cancel(self._api.cancelled)
         return web.json_response({})
 
-    def _told(self, job: "Job", state: str) -> web.Response:
-        row = self._row
+    def _answer(self, job: "Job", state: str) -> web.Response:
+        api = self._api
         return web.json_response(
-            row.told(job, state), status=row.status(state), headers=row.headers(job, state)
+            api.answer(job, state), status=api.status(state), headers=api.headers(job, state)
         )
 
     async def _job(self, request: web.Request) -> "Job | None":
-        named = request.match_info.get("id") or request.query.get("runId") or (await _body(request)).get("id")
-        return self._server.find(self._vendor, named)
+        job_id = (
+            request.match_info.get("id") or request.query.get("runId") or (await _body(request)).get("id")
+        )
+        return self._server.find(self._vendor, job_id)
 
 
 async def _body(request: web.Request) -> Body:

@@ -1,7 +1,8 @@
-"""A small server that answers as the vendors' documentation says: jobs are submitted, go through their states, and are cancelled.
+"""A small server that answers as the vendors' documentation describes.
 
-Airbyte (its public API), Databricks (jobs), Spark standalone's REST server, Livy, BigQuery, and those in `vendor_tables`, each on its own
-paths of one port. A job takes one step of its states with each look at it. What was submitted is counted, and an answer may be lost after the job was taken.
+It serves Airbyte's public API, Databricks jobs, Spark standalone's REST server, Livy, BigQuery, and the
+systems of `vendor_tables`, each on its own paths of one port. A job moves to its next state each time it
+is polled. The server records every submit, and it can lose an answer after it accepted the job.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -11,29 +12,29 @@ from itertools import count
 from typing import Any
 
 from aiohttp import web
-from vendor_tables import ROWS, routes
+from vendor_tables import VENDOR_APIS, routes
 
 
 @dataclass
 class Job:
-    """One job: `states` are those still to come, the last one stays. `key` is what made it idempotent, if anything did."""
+    """One job. `states`: the current and all later ones; the last one stays. `key`: its idempotency key."""
 
     vendor: str
     id: str
     states: list[str]
     key: str | None = None
     submitted: Any = None
-    looks: int = 0
+    polls: int = 0
     cancelled: bool = False
 
     @property
     def state(self) -> str:
         return self.states[0]
 
-    def look(self) -> str:
-        """Its state now; the next look finds it one step on."""
+    def poll(self) -> str:
+        """The state now; the next poll returns the next state."""
         state = self.states[0]
-        self.looks += 1
+        self.polls += 1
         if len(self.states) > 1:
             del self.states[0]
         return state
@@ -46,32 +47,34 @@ class Job:
 
 @dataclass
 class Vendors:
-    """The server. `lose(request)`: whether the answer to a submitting call is lost, after the job was taken."""
+    """The server. `lose_answer(request)`: whether the answer to an accepted submit is lost."""
 
     url: str = ""
     jobs: list[Job] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
-    lose: Callable[[web.Request], bool] = lambda _: False
-    #: How the next jobs of a vendor go; default: what `WAY` says.
-    ways: dict[str, Sequence[str]] = field(default_factory=dict)
+    lose_answer: Callable[[web.Request], bool] = lambda _: False
+    #: The states of the next jobs of a vendor; default: `STATES`.
+    states: dict[str, Sequence[str]] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=lambda: count(101))
 
-    def of(self, vendor: str) -> list[Job]:
+    def jobs_of(self, vendor: str) -> list[Job]:
         return [job for job in self.jobs if job.vendor == vendor]
 
     def find(self, vendor: str, job_id: object) -> Job | None:
-        return next((job for job in self.of(vendor) if job.id == str(job_id)), None)
+        return next((job for job in self.jobs_of(vendor) if job.id == str(job_id)), None)
 
-    def keyed(self, vendor: str, key: str | None) -> Job | None:
-        return next((job for job in self.of(vendor) if key is not None and job.key == key), None)
+    def find_by_key(self, vendor: str, key: str | None) -> Job | None:
+        return next((job for job in self.jobs_of(vendor) if key is not None and job.key == key), None)
 
-    def take(self, vendor: str, submitted: Any, *, key: str | None = None, job_id: str | None = None) -> Job:
-        states = list(self.ways.get(vendor, WAY[vendor]))
+    def submit(
+        self, vendor: str, submitted: Any, *, key: str | None = None, job_id: str | None = None
+    ) -> Job:
+        states = list(self.states.get(vendor, STATES[vendor]))
         self.jobs.append(Job(vendor, job_id or str(next(self._numbers)), states, key, submitted))
         return self.jobs[-1]
 
     def application(self) -> web.Application:
-        application = web.Application(middlewares=[self._keeping])
+        application = web.Application(middlewares=[self._record])
         for method, path, handler in (
             *(("POST", "/api/public/v1/jobs", self.airbyte_create), ("GET", "/api/public/v1/jobs", self.airbyte_list)),
             *(("GET", "/api/public/v1/jobs/{id}", self.airbyte_get), ("DELETE", "/api/public/v1/jobs/{id}", self.airbyte_cancel)),
@@ -92,11 +95,11 @@ class Vendors:
         return application
 
     @web.middleware
-    async def _keeping(self, request: web.Request, handler: Any) -> web.StreamResponse:
+    async def _record(self, request: web.Request, handler: Any) -> web.StreamResponse:
         self.requests.append(f"{request.method} {request.raw_path}")
-        taken = len(self.jobs)
+        count_before = len(self.jobs)
         response: web.StreamResponse = await handler(request)
-        if len(self.jobs) > taken and self.lose(request) and request.transport is not None:
+        if len(self.jobs) > count_before and self.lose_answer(request) and request.transport is not None:
             request.transport.abort()
         return response
 
@@ -105,22 +108,25 @@ class Vendors:
     async def airbyte_create(self, request: web.Request) -> web.Response:
         body = await request.json()
         connection = body["connectionId"]
-        if any(job.state in AIRBYTE_RUNNING for job in self.of("airbyte") if job.key == connection):
-            told = {"type": "error:state-conflict", "detail": "A sync is already running for this connection"}
-            return web.json_response(told, status=409)
-        job = self.take("airbyte", body, key=connection)
+        if any(job.state in AIRBYTE_RUNNING for job in self.jobs_of("airbyte") if job.key == connection):
+            answer = {
+                "type": "error:state-conflict",
+                "detail": "A sync is already running for this connection",
+            }
+            return web.json_response(answer, status=409)
+        job = self.submit("airbyte", body, key=connection)
         return web.json_response(_airbyte(job, job.state))
 
     async def airbyte_list(self, request: web.Request) -> web.Response:
         connection = request.query["connectionId"]
-        mine = [job for job in self.of("airbyte") if job.key == connection]
-        return web.json_response({"data": [_airbyte(job, job.state) for job in reversed(mine)]})
+        jobs = [job for job in self.jobs_of("airbyte") if job.key == connection]
+        return web.json_response({"data": [_airbyte(job, job.state) for job in reversed(jobs)]})
 
     async def airbyte_get(self, request: web.Request) -> web.Response:
         job = self.find("airbyte", request.match_info["id"])
         if job is None:
             return web.json_response({"detail": "Could not find a resource"}, status=404)
-        return web.json_response(_airbyte(job, job.look()))
+        return web.json_response(_airbyte(job, job.poll()))
 
     async def airbyte_cancel(self, request: web.Request) -> web.Response:
         job = self.find("airbyte", request.match_info["id"])
@@ -138,16 +144,16 @@ class Vendors:
             return web.json_response(
                 {"error_code": "INVALID_PARAMETER_VALUE", "message": "token"}, status=400
             )
-        job = self.keyed("databricks", token) or self.take("databricks", body, key=token)
+        job = self.find_by_key("databricks", token) or self.submit("databricks", body, key=token)
         return web.json_response({"run_id": int(job.id), "number_in_job": int(job.id)})
 
     async def databricks_get(self, request: web.Request) -> web.Response:
         run_id = request.query["run_id"]
         job = self.find("databricks", run_id)
         if job is None:
-            told = {"error_code": "INVALID_PARAMETER_VALUE", "message": f"Run {run_id} does not exist."}
-            return web.json_response(told, status=400)
-        life_cycle, _, result = job.look().partition("/")
+            answer = {"error_code": "INVALID_PARAMETER_VALUE", "message": f"Run {run_id} does not exist."}
+            return web.json_response(answer, status=400)
+        life_cycle, _, result = job.poll().partition("/")
         state = {"life_cycle_state": life_cycle, "state_message": ""} | (
             {"result_state": result} if result else {}
         )
@@ -164,21 +170,21 @@ class Vendors:
 
     async def spark_create(self, request: web.Request) -> web.Response:
         body = await request.json()
-        wrong = [
+        missing = [
             name for name in ("action", "appResource", "mainClass", "sparkProperties") if name not in body
         ]
-        if wrong:
-            return web.json_response({"action": "ErrorResponse", "message": f"Missing {wrong}"}, status=400)
-        job = self.take("spark", body, job_id=f"driver-2026-{next(self._numbers)}")
-        told = {"action": "CreateSubmissionResponse", "success": True, "submissionId": job.id}
-        return web.json_response(told)
+        if missing:
+            return web.json_response({"action": "ErrorResponse", "message": f"Missing {missing}"}, status=400)
+        job = self.submit("spark", body, job_id=f"driver-2026-{next(self._numbers)}")
+        answer = {"action": "CreateSubmissionResponse", "success": True, "submissionId": job.id}
+        return web.json_response(answer)
 
     async def spark_status(self, request: web.Request) -> web.Response:
         submission_id = request.match_info["id"]
         job = self.find("spark", submission_id)
-        told: dict[str, Any] = {"action": "SubmissionStatusResponse", "submissionId": submission_id}
-        told |= {"success": job is not None} | ({} if job is None else {"driverState": job.look()})
-        return web.json_response(told)
+        answer: dict[str, Any] = {"action": "SubmissionStatusResponse", "submissionId": submission_id}
+        answer |= {"success": job is not None} | ({} if job is None else {"driverState": job.poll()})
+        return web.json_response(answer)
 
     async def spark_kill(self, request: web.Request) -> web.Response:
         job = self.find("spark", request.match_info["id"])
@@ -191,14 +197,14 @@ class Vendors:
     async def livy_create(self, request: web.Request) -> web.Response:
         if "X-Requested-By" not in request.headers:
             return web.json_response({"msg": "Missing Required Header for CSRF protection."}, status=400)
-        job = self.take("livy", await request.json())
+        job = self.submit("livy", await request.json())
         return web.json_response({"id": int(job.id), "state": job.state}, status=201)
 
     async def livy_state(self, request: web.Request) -> web.Response:
         job = self.find("livy", request.match_info["id"])
         if job is None:
             return web.json_response({"msg": f"Session '{request.match_info['id']}' not found."}, status=404)
-        return web.json_response({"id": int(job.id), "state": job.look()})
+        return web.json_response({"id": int(job.id), "state": job.poll()})
 
     async def livy_delete(self, request: web.Request) -> web.Response:
         job = self.find("livy", request.match_info["id"])
@@ -214,14 +220,14 @@ class Vendors:
         job_id = body["jobReference"]["jobId"]
         if self.find("bigquery", job_id) is not None:
             return web.json_response(_google(409, f"Already Exists: Job {job_id}", "duplicate"), status=409)
-        job = self.take("bigquery", body, key=job_id, job_id=job_id)
+        job = self.submit("bigquery", body, key=job_id, job_id=job_id)
         return web.json_response(_bigquery(job, job.state))
 
     async def bigquery_get(self, request: web.Request) -> web.Response:
         job = self.find("bigquery", request.match_info["id"])
         if job is None:
             return web.json_response(_google(404, "Not found: Job", "notFound"), status=404)
-        return web.json_response(_bigquery(job, job.look()))
+        return web.json_response(_bigquery(job, job.poll()))
 
     async def bigquery_cancel(self, request: web.Request) -> web.Response:
         job = self.find("bigquery", request.match_info["id"])
@@ -232,14 +238,14 @@ class Vendors:
 
 
 AIRBYTE_RUNNING = {"pending", "running", "incomplete"}
-#: How a job of each vendor goes. `A/B` is state A with result, or error, B.
-WAY: dict[str, Sequence[str]] = {
+#: The states of a job of each vendor. `A/B` is state A with result or error B.
+STATES: dict[str, Sequence[str]] = {
     "airbyte": ("pending", "running", "incomplete", "running", "succeeded"),
     "databricks": ("PENDING", "RUNNING", "TERMINATING", "TERMINATED/SUCCESS"),
     "spark": ("SUBMITTED", "RUNNING", "FINISHED"),
     "livy": ("starting", "running", "success"),
     "bigquery": ("PENDING", "RUNNING", "DONE"),
-    **{vendor: row.way for vendor, row in ROWS.items()},
+    **{vendor: api.states for vendor, api in VENDOR_APIS.items()},
 }
 
 
@@ -260,7 +266,7 @@ def _google(code: int, message: str, reason: str) -> dict[str, Any]:
 
 @asynccontextmanager
 async def vendors() -> AsyncIterator[Vendors]:
-    """The server on a free port."""
+    """Runs the server on a free port."""
     server = Vendors()
     runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=0.1)
     await runner.setup()

@@ -64,7 +64,7 @@ async def show(
 async def test_five_hundred_waits_over_twenty_kills_make_one_job_each(tmp_path: Path) -> None:
     chance = random.Random(4)
     async with job_system() as system, aiohttp.ClientSession() as client:
-        system.trouble = lambda name: chance.choice(TROUBLES) if system.calls[name] <= TROUBLED else ""
+        system.submit_fault = lambda name: chance.choice(TROUBLES) if system.calls[name] <= TROUBLED else ""
         daemon = Daemon(tmp_path)
         idempotent = [f"job{n}" for n in range(400)]
         others = [f"other{n}" for n in range(100)]
@@ -85,17 +85,17 @@ async def test_five_hundred_waits_over_twenty_kills_make_one_job_each(tmp_path: 
             ended = {name: await show(client, daemon, wait_id, 60) for name, wait_id in waits.items()}
             for name in idempotent:
                 assert ended[name]["state"] == "success", ended[name]
-                [job] = system.of(name)
+                [job] = system.jobs_named(name)
                 assert ended[name]["submit"]["handle"] == job.id
             unknown = [name for name in others if ended[name]["state"] == "failed"]
             for name in others:
-                assert len(system.of(name)) <= 1, "a call that must not be repeated was"
+                assert len(system.jobs_named(name)) <= 1, "a call that must not be repeated was"
                 if name in unknown:
                     assert ended[name]["outcome"]["reason"] == "submit_unknown"
                     assert ended[name]["submit"]["state"] == "unknown"
                 else:
                     assert ended[name]["state"] == "success"
-                    assert len(system.of(name)) == 1
+                    assert len(system.jobs_named(name)) == 1
             # Both ways out were taken, and calls were repeated, or the test would prove little.
             assert 10 < len(unknown) < 90
             assert sum(system.calls[name] for name in idempotent) > 500
@@ -124,7 +124,7 @@ async def test_a_kill_around_the_submitting_call(point: str, idempotent: bool, t
             wait = await show(client, daemon, wait_id, 30)
             if idempotent:
                 assert wait["state"] == "success"
-                assert (len(system.of("a")), system.calls["a"]) == (1, called + 1)
+                assert (len(system.jobs_named("a")), system.calls["a"]) == (1, called + 1)
             else:
                 assert wait["outcome"]["reason"] == "submit_unknown"
                 assert system.calls["a"] == called
@@ -137,12 +137,12 @@ async def test_a_kill_around_the_submitting_call(point: str, idempotent: bool, t
 )
 async def test_a_job_is_cancelled_over_a_kill(point: str, tmp_path: Path) -> None:
     async with job_system() as system, aiohttp.ClientSession() as client:
-        system.running_for = 10**6
+        system.running_polls = 10**6
         daemon = Daemon(tmp_path, script=SCRIPT)
         try:
             await daemon.start(CRASH_AT=point)
             wait_id = await submit(client, daemon, body_for(system, "a", **cancelling(system)))
-            await until(lambda: system.jobs and system.jobs[0].looks > 1, what="a poke of the job")
+            await until(lambda: system.jobs and system.jobs[0].polls > 1, what="a poke of the job")
             async with client.post(f"{daemon.url}/v1/waits/{wait_id}:cancel", json={}) as answer:
                 assert answer.status == 200
             assert await daemon.ended() == -signal.SIGKILL
@@ -160,16 +160,16 @@ async def test_a_job_is_cancelled_over_a_kill(point: str, tmp_path: Path) -> Non
 
 async def test_a_restart_cancels_no_job(tmp_path: Path) -> None:
     async with job_system() as system, aiohttp.ClientSession() as client:
-        system.running_for = 10**6
+        system.running_polls = 10**6
         daemon = Daemon(tmp_path)
         try:
             await daemon.start()
             wait_id = await submit(client, daemon, body_for(system, "a", **cancelling(system)))
-            await until(lambda: system.jobs and system.jobs[0].looks > 1, what="a poke of the job")
+            await until(lambda: system.jobs and system.jobs[0].polls > 1, what="a poke of the job")
             assert await daemon.kill(signal.SIGTERM) == 0
-            looks = system.jobs[0].looks
+            looks = system.jobs[0].polls
             await daemon.start()
-            await until(lambda: system.jobs[0].looks > looks, what="a poke after the restart")
+            await until(lambda: system.jobs[0].polls > looks, what="a poke after the restart")
             assert system.jobs[0].cancels == 0
             assert (await show(client, daemon, wait_id))["submit"]["cancel"] is None
         finally:
@@ -178,7 +178,7 @@ async def test_a_restart_cancels_no_job(tmp_path: Path) -> None:
 
 async def test_a_job_that_was_submitted_and_never_heard_of_is_cancelled_after_a_kill(tmp_path: Path) -> None:
     async with job_system() as system, aiohttp.ClientSession() as client:
-        system.trouble = lambda name: "drop" if system.calls[name] == 1 else ""
+        system.submit_fault = lambda name: "drop" if system.calls[name] == 1 else ""
         daemon = Daemon(tmp_path)
         try:
             await daemon.start()

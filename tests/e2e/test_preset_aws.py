@@ -22,7 +22,7 @@ from moto.emrserverless import models
 from moto.glue.models import glue_backends
 from moto.moto_api import state_manager
 from moto_s3 import S3Server, s3_server
-from preset_waits import ended, post, says, shown, submitted
+from preset_waits import last_verdict_is, post, submit_wait, wait_until, wait_until_ended
 
 pytestmark = pytest.mark.slow
 REGION = "us-east-1"
@@ -90,7 +90,7 @@ async def cancelled(served: Daemon, wait: dict[str, Any]) -> str:
     """What became of the job of a wait that is cancelled, once something has."""
     status, _ = await post(f"{served.url}/v1/waits/{wait['id']}:cancel")
     assert status == 200
-    over = await shown(
+    over = await wait_until(
         served, wait, lambda now: now["submit"]["cancel"]["state"] not in {"due", "pending", "queued"}
     )
     return str(over["submit"]["cancel"]["state"])
@@ -103,13 +103,13 @@ async def test_glue_runs_a_job(aws: Aws, served: Daemon) -> None:
         ends = ("SUCCEEDED", "FAILED", "TIMEOUT", "EXPIRED")
         for state in ends:
             submit = {"arguments": {"--day": "2026-11-21"}}
-            wait = await submitted(
+            wait = await submit_wait(
                 served, kind="glue.job", params={"job_name": "orders"}, submit=submit, poke_interval=1
             )
-            running = await shown(served, wait, says("running", "STARTING"))
+            running = await wait_until(served, wait, last_verdict_is("running", "STARTING"))
             run = backend.get_job_run("orders", running["submit"]["handle"]["run_id"])
             run.status = state
-            wait = await ended(served, wait)
+            wait = await wait_until_ended(served, wait)
             assert wait["state"] == ("success" if state == "SUCCEEDED" else "failed"), wait
             payload = wait["outcome"]["payload"]
             assert (payload["JobRunState"], payload["Arguments"]) == (state, submit["arguments"])
@@ -120,19 +120,19 @@ async def test_athena_runs_a_query_and_stops_another(aws: Aws, served: Daemon) -
     submit = {"query": "SELECT 1", "result_configuration": {"OutputLocation": "s3://results/"}}
     backend = athena_backends[DEFAULT_ACCOUNT_ID][REGION]
     with held("athena::execution"):
-        wait = await submitted(served, kind="athena.query", submit=submit, poke_interval=1)
-        running = await shown(served, wait, says("running", "QUEUED"))
+        wait = await submit_wait(served, kind="athena.query", submit=submit, poke_interval=1)
+        running = await wait_until(served, wait, last_verdict_is("running", "QUEUED"))
         backend.executions[running["submit"]["handle"]["query_execution_id"]].status = "SUCCEEDED"
-        wait = await ended(served, wait)
+        wait = await wait_until_ended(served, wait)
         assert (wait["state"], wait["outcome"]["payload"]["Query"]) == ("success", "SELECT 1")
         submit["cancel_job_on"] = ["cancelled"]
-        wait = await submitted(served, kind="athena.query", submit=submit, poke_interval=1)
-        running = await shown(served, wait, says("running", "QUEUED"))
+        wait = await submit_wait(served, kind="athena.query", submit=submit, poke_interval=1)
+        running = await wait_until(served, wait, last_verdict_is("running", "QUEUED"))
         assert await cancelled(served, wait) == "cancelled"
         params = running["submit"]["handle"]
         assert backend.executions[params["query_execution_id"]].status == "CANCELLED"
-        other = await submitted(served, kind="athena.query", params=params, poke_interval=1)
-        assert (await ended(served, other))["state"] == "failed"
+        other = await submit_wait(served, kind="athena.query", params=params, poke_interval=1)
+        assert (await wait_until_ended(served, other))["state"] == "failed"
 
 
 MACHINES = {
@@ -153,23 +153,23 @@ async def test_step_functions_execute_state_machines(
             definition = json.dumps({"StartAt": "only", "States": {"only": only}})
             made = states.create_state_machine(name=name, definition=definition, roleArn=aws.role)
             submit = {"state_machine_arn": made["stateMachineArn"], "cancel_job_on": ["cancelled"]}
-            waits[name] = await submitted(
+            waits[name] = await submit_wait(
                 served, kind="stepfunctions.execution", submit=submit, poke_interval=1
             )
-        done, failed = [await ended(served, waits[name]) for name in ("passes", "fails")]
+        done, failed = [await wait_until_ended(served, waits[name]) for name in ("passes", "fails")]
         assert json.loads(done["outcome"]["payload"]["output"]) == {"rows": 3}
         assert (failed["state"], failed["outcome"]["message"]) == (
             "failed",
             "FAILED: NoRows: the file was empty",
         )
-        running = await shown(served, waits["waits"], says("running", "RUNNING"))
+        running = await wait_until(served, waits["waits"], last_verdict_is("running", "RUNNING"))
         assert await cancelled(served, waits["waits"]) == "cancelled"
         arn = running["submit"]["handle"]["execution_arn"]
         assert arn.endswith(waits["waits"]["id"])  # one name is one execution
-        other = await submitted(
+        other = await submit_wait(
             served, kind="stepfunctions.execution", params={"execution_arn": arn}, poke_interval=1
         )
-        other = await ended(served, other)
+        other = await wait_until_ended(served, other)
         assert (other["state"], other["outcome"]["payload"]["status"]) == ("failed", "ABORTED")
 
 
@@ -189,14 +189,17 @@ async def test_emr_runs_steps(aws: Aws, served: Daemon) -> None:
         "submit": {"step": step},
         "poke_interval": 1,
     }
-    first = await submitted(served, **body)
-    await shown(served, first, says("running", "RUNNING"))
-    second = await submitted(served, **body)
-    await shown(served, second, says("running", "PENDING"))
+    first = await submit_wait(served, **body)
+    await wait_until(served, first, last_verdict_is("running", "RUNNING"))
+    second = await submit_wait(served, **body)
+    await wait_until(served, second, last_verdict_is("running", "PENDING"))
     steps = emr_backends[DEFAULT_ACCOUNT_ID][REGION].clusters[cluster].steps
     assert len(steps) == 2
     steps[0].state, steps[1].state = "COMPLETED", "INTERRUPTED"
-    assert [(await ended(served, wait))["state"] for wait in (first, second)] == ["success", "failed"]
+    assert [(await wait_until_ended(served, wait))["state"] for wait in (first, second)] == [
+        "success",
+        "failed",
+    ]
 
 
 async def test_emr_serverless_runs_jobs_and_cancels_one(
@@ -211,17 +214,17 @@ async def test_emr_serverless_runs_jobs_and_cancels_one(
     submit = {"execution_role_arn": aws.role, "job_driver": {"sparkSubmit": {"entryPoint": "s3://a/b.py"}}}
     submit["cancel_job_on"] = ["cancelled"]
     body = {"kind": "emr.serverless", "params": params, "submit": submit, "poke_interval": 1}
-    first, second = [await submitted(served, **body) for _ in range(2)]
+    first, second = [await submit_wait(served, **body) for _ in range(2)]
     for wait in (first, second):
-        await shown(served, wait, says("running", "QUEUED"))
+        await wait_until(served, wait, last_verdict_is("running", "QUEUED"))
     runs = models.emrserverless_backends[DEFAULT_ACCOUNT_ID][REGION].job_runs[params["application_id"]]
     assert [run.client_token for run in runs] == [first["id"], second["id"]]
     runs[0].state = "SUCCESS"
-    done = await ended(served, first)
+    done = await wait_until_ended(served, first)
     assert (done["state"], done["outcome"]["payload"]["jobRunId"]) == ("success", runs[0].id)
     assert await cancelled(served, second) == "cancelled"
     other = {"kind": body["kind"], "params": params | {"job_run_id": runs[1].id}}
-    told = await ended(served, await submitted(served, **other))
+    told = await wait_until_ended(served, await submit_wait(served, **other))
     assert (told["state"], told["outcome"]["payload"]["state"]) == ("failed", "CANCELLED")
 
 
@@ -241,18 +244,20 @@ async def test_batch_takes_jobs(aws: Aws, served: Daemon, monkeypatch: pytest.Mo
         )
     submit = {"job_name": "orders", "job_queue": "jobs", "job_definition": "orders"}
     body = {"kind": "batch.job", "submit": submit, "poke_interval": 1}
-    done = await ended(served, await submitted(served, **body))
+    done = await wait_until_ended(served, await submit_wait(served, **body))
     assert (done["state"], done["outcome"]["payload"]["jobName"]) == ("success", "orders")
     monkeypatch.setenv("MOTO_SIMPLE_BATCH_FAIL_AFTER", "0")
-    failed = await ended(served, await submitted(served, **body))
+    failed = await wait_until_ended(served, await submit_wait(served, **body))
     assert (failed["state"], failed["outcome"]["payload"]["status"]) == ("failed", "FAILED")
     missing = {"job_id": "876da822-4198-45f2-a252-6cea32512ea8"}
-    await shown(served, await submitted(served, kind="batch.job", params=missing), says("not_found"))
+    await wait_until(
+        served, await submit_wait(served, kind="batch.job", params=missing), last_verdict_is("not_found")
+    )
 
 
 async def test_a_wrong_secret_is_told_and_not_quoted(served: Daemon) -> None:
     params = {"aws_conn_id": "wrong", "query_execution_id": "a1b2c3d4-5678-90ab-cdef-111122223333"}
-    wait = await ended(served, await submitted(served, kind="athena.query", params=params))
+    wait = await wait_until_ended(served, await submit_wait(served, kind="athena.query", params=params))
     assert (wait["state"], wait["outcome"]["reason"]) == ("failed", "http_403")  # moto says no more than that
     assert "planted" not in json.dumps(wait)
 
@@ -268,8 +273,8 @@ async def test_any_waiter_is_run(aws: Aws, served: Daemon) -> None:
         "/params/params/Table",
         "/params/params/TableName",
     }
-    wait = await submitted(served, kind="aws_waiter", params=table, poke_interval=1)
-    await shown(served, wait, says("pending", "ResourceNotFoundException"))
+    wait = await submit_wait(served, kind="aws_waiter", params=table, poke_interval=1)
+    await wait_until(served, wait, last_verdict_is("pending", "ResourceNotFoundException"))
     with aws.client("dynamodb") as dynamodb:
         dynamodb.create_table(
             TableName="orders",
@@ -277,8 +282,8 @@ async def test_any_waiter_is_run(aws: Aws, served: Daemon) -> None:
             AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
             BillingMode="PAY_PER_REQUEST",
         )
-    wait = await ended(served, wait)
+    wait = await wait_until_ended(served, wait)
     assert (wait["state"], wait["outcome"]["payload"]["Table"]["TableStatus"]) == ("success", "ACTIVE")
-    refused = await submitted(served, kind="aws_waiter", params=table | {"aws_conn_id": "wrong"})
-    refused = await ended(served, refused)
+    refused = await submit_wait(served, kind="aws_waiter", params=table | {"aws_conn_id": "wrong"})
+    refused = await wait_until_ended(served, refused)
     assert (refused["state"], refused["outcome"]["reason"]) == ("failed", "access_denied")

@@ -14,7 +14,7 @@ from uuid import uuid4
 import aiohttp
 import pytest
 from daemon import Daemon, daemon, until
-from preset_waits import ended, post, says, shown, submitted
+from preset_waits import last_verdict_is, post, submit_wait, wait_until, wait_until_ended
 
 URL, TOKEN = os.environ.get("WAITD_TEST_KUBERNETES"), os.environ.get("WAITD_TEST_KUBERNETES_TOKEN", "")
 pytestmark = [
@@ -86,8 +86,8 @@ def fresh() -> str:
 
 async def test_a_job_is_created_and_completes(served: Daemon, cluster: Cluster) -> None:
     name = fresh()
-    wait = await submitted(served, **job(name, {"completions": 0}, labels={"team": "orders"}))
-    wait = await ended(served, wait)
+    wait = await submit_wait(served, **job(name, {"completions": 0}, labels={"team": "orders"}))
+    wait = await wait_until_ended(served, wait)
     assert wait["state"] == "success", wait
     assert wait["outcome"]["payload"]["completionTime"]
     made = await cluster.job(name)
@@ -97,17 +97,17 @@ async def test_a_job_is_created_and_completes(served: Daemon, cluster: Cluster) 
 
 
 async def test_a_job_that_fails_fails_its_wait_in_kubernetes_words(served: Daemon) -> None:
-    wait = await submitted(served, **job(fresh(), {"activeDeadlineSeconds": 2}))
-    await shown(served, wait, says("running", "Active"))
-    wait = await ended(served, wait)
+    wait = await submit_wait(served, **job(fresh(), {"activeDeadlineSeconds": 2}))
+    await wait_until(served, wait, last_verdict_is("running", "Active"))
+    wait = await wait_until_ended(served, wait)
     assert wait["state"] == "failed"
     assert wait["outcome"]["message"].startswith("Failed: DeadlineExceeded: Job was active longer"), wait
 
 
 async def test_a_cancelled_wait_deletes_its_job(served: Daemon, cluster: Cluster) -> None:
     name = fresh()
-    wait = await submitted(served, **job(name, {}, cancel_job_on=["cancelled"]))
-    await shown(served, wait, says("running", "Active"))
+    wait = await submit_wait(served, **job(name, {}, cancel_job_on=["cancelled"]))
+    await wait_until(served, wait, last_verdict_is("running", "Active"))
     status, _ = await post(f"{served.url}/v1/waits/{wait['id']}:cancel")
     assert status == 200
 
@@ -119,9 +119,9 @@ async def test_a_cancelled_wait_deletes_its_job(served: Daemon, cluster: Cluster
 
 async def test_a_name_that_is_taken_is_no_job_of_ours(served: Daemon, cluster: Cluster) -> None:
     name = fresh()
-    first = await submitted(served, **job(name, {}, cancel_job_on=["cancelled"]))
-    await shown(served, first, says("running", "Active"))
-    second = await ended(served, await submitted(served, **job(name, {}, on_conflict="fail")))
+    first = await submit_wait(served, **job(name, {}, cancel_job_on=["cancelled"]))
+    await wait_until(served, first, last_verdict_is("running", "Active"))
+    second = await wait_until_ended(served, await submit_wait(served, **job(name, {}, on_conflict="fail")))
     assert second["state"] == "failed", second
     made = await cluster.job(name)
     assert made is not None
@@ -130,9 +130,9 @@ async def test_a_name_that_is_taken_is_no_job_of_ours(served: Daemon, cluster: C
 
 
 async def test_a_job_that_is_not_there_and_a_token_that_is_wrong(served: Daemon) -> None:
-    missing = await submitted(served, kind="kubernetes.job", params={"name": fresh()}, poke_interval=1)
-    await shown(served, missing, says("not_found"))
+    missing = await submit_wait(served, kind="kubernetes.job", params={"name": fresh()}, poke_interval=1)
+    await wait_until(served, missing, last_verdict_is("not_found"))
     params = {"name": fresh(), "kubernetes_conn_id": "wrong"}
-    wait = await ended(served, await submitted(served, kind="kubernetes.job", params=params))
+    wait = await wait_until_ended(served, await submit_wait(served, kind="kubernetes.job", params=params))
     assert (wait["state"], wait["outcome"]["reason"]) == ("failed", "http_401")
     assert "planted" not in json.dumps([wait, served.log])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from daemon import Daemon, daemon, until
 from job_servers import SparkCluster, install_java
-from preset_waits import ended, post, says, shown, submitted
+from preset_waits import last_verdict_is, post, submit_wait, wait_until, wait_until_ended
 
 pytestmark = pytest.mark.slow
 #: A Python application takes half a minute where the machine is busy.
@@ -58,7 +58,7 @@ async def test_an_application_is_submitted_waited_for_and_runs_once(
     served: Daemon, spark: SparkCluster
 ) -> None:
     before = set(spark.drivers())
-    wait = await ended(served, await submitted(served, **application(spark, "count")), PATIENCE)
+    wait = await wait_until_ended(served, await submit_wait(served, **application(spark, "count")), PATIENCE)
     assert wait["state"] == "success", wait
     told = wait["outcome"]["payload"]
     assert told["driverState"] == "FINISHED"
@@ -68,19 +68,19 @@ async def test_an_application_is_submitted_waited_for_and_runs_once(
 
 
 async def test_an_application_that_fails_fails_its_wait(served: Daemon, spark: SparkCluster) -> None:
-    wait = await ended(served, await submitted(served, **application(spark, "fail")), PATIENCE)
+    wait = await wait_until_ended(served, await submit_wait(served, **application(spark, "fail")), PATIENCE)
     assert (wait["state"], wait["outcome"]["message"]) == ("failed", "The state is FAILED.")
     assert spark.drivers()[wait["outcome"]["payload"]["submissionId"]] == "FAILED"
 
 
 async def test_a_cancelled_wait_kills_its_application(served: Daemon, spark: SparkCluster) -> None:
     before = set(spark.drivers())
-    wait = await submitted(served, **application(spark, "hang", cancel_job_on=["cancelled"]))
+    wait = await submit_wait(served, **application(spark, "hang", cancel_job_on=["cancelled"]))
 
     def states() -> list[str]:
         return [state for name, state in spark.drivers().items() if name not in before]
 
-    await shown(served, wait, says("running"), PATIENCE)
+    await wait_until(served, wait, last_verdict_is("running"), PATIENCE)
     await until(lambda: states() == ["RUNNING"], PATIENCE, "the application's start")
     status, _ = await post(f"{served.url}/v1/waits/{wait['id']}:cancel")
     assert status == 200
@@ -89,5 +89,5 @@ async def test_a_cancelled_wait_kills_its_application(served: Daemon, spark: Spa
 
 async def test_a_driver_that_the_master_does_not_know_is_not_found(served: Daemon) -> None:
     params = {"spark_conn_id": "spark", "submission_id": "driver-20261121120000-9999"}
-    wait = await submitted(served, kind="spark.standalone", params=params, poke_interval=1)
-    await shown(served, wait, says("not_found"))
+    wait = await submit_wait(served, kind="spark.standalone", params=params, poke_interval=1)
+    await wait_until(served, wait, last_verdict_is("not_found"))

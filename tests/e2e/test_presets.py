@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from daemon import Daemon, daemon
-from preset_waits import ended, get, post
+from preset_waits import get, post, wait_until_ended
 from vendors import Vendors, vendors
 
 from waitd.probes.presets.loading import BUILT_IN, built_in
@@ -40,27 +40,27 @@ async def test_a_job_is_submitted_waited_for_and_told(served: Daemon, server: Ve
         {"kind": "airbyte.job", "submit": {"connection_id": CONNECTION}, "poke_interval": 1, "timeout": 600},
     )
     assert status == 201, wait
-    shown = await ended(served, wait)
+    shown = await wait_until_ended(served, wait)
     assert shown["state"] == "success"
     assert shown["outcome"]["payload"]["status"] == "succeeded"
     assert [job.submitted for job in server.jobs] == [{"connectionId": CONNECTION, "jobType": "sync"}]
 
 
 async def test_a_kind_of_ones_own_and_a_failure_in_its_systems_words(served: Daemon, server: Vendors) -> None:
-    job = server.take("livy", {})
+    job = server.submit("livy", {})
     job.states = ["running", "dead"]
     params = {"livy_conn_id": "livy_default", "batch_id": int(job.id)}
     status, wait = await post(
         f"{served.url}/v1/waits", {"kind": "acme.job", "params": params, "poke_interval": 0.2}
     )
     assert status == 201, wait
-    shown = await ended(served, wait)
+    shown = await wait_until_ended(served, wait)
     assert (shown["state"], shown["outcome"]["message"]) == ("failed", "The state is dead.")
 
 
 async def test_each_kind_has_its_pace_and_its_parameters(served: Daemon, server: Vendors) -> None:
     waits = f"{served.url}/v1/waits"
-    job = server.take("airbyte", {}, key=CONNECTION)
+    job = server.submit("airbyte", {}, key=CONNECTION)
     job.states = ["running"]
     status, wait = await post(waits, {"kind": "airbyte.job", "params": {"job_id": int(job.id)}})
     assert (status, wait["poke_interval"]) == (201, 30)
@@ -79,11 +79,11 @@ async def test_each_kind_has_its_pace_and_its_parameters(served: Daemon, server:
 
 
 async def test_a_state_that_nobody_knows_is_counted_and_ends_nothing(served: Daemon, server: Vendors) -> None:
-    job = server.take("bigquery", {"jobReference": {"projectId": "p", "jobId": "j"}}, job_id="j")
+    job = server.submit("bigquery", {"jobReference": {"projectId": "p", "jobId": "j"}}, job_id="j")
     job.states = ["SLEEPING", "SLEEPING", "DONE"]
     body = {"kind": "bigquery.job", "params": {"project_id": "p", "job_id": "j"}, "poke_interval": 1}
     _, wait = await post(f"{served.url}/v1/waits", body)
-    shown = await ended(served, wait)
+    shown = await wait_until_ended(served, wait)
     assert (shown["state"], shown["pokes"]) == ("success", 3)
     logged = await served.logged("unknown_state")
     assert (logged["kind"], "'SLEEPING'" in logged["message"]) == ("bigquery.job", True)

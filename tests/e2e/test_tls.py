@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
-from certificates import Authority, replaced
+from certificates import Authority, replace_file
 from daemon import Daemon, daemon, until
 
 pytestmark = pytest.mark.slow
@@ -109,9 +109,9 @@ async def test_a_pair_that_does_not_load_is_an_error_in_the_log_and_the_old_one_
 ) -> None:
     before = await shown(waitd, authority)
     certificate, key = BROKEN[how](authority.pair())
-    replaced(authority.certificate, certificate)
+    replace_file(authority.certificate, certificate)
     if key is not None:
-        replaced(authority.key, key)
+        replace_file(authority.key, key)
 
     async def is_logged() -> bool:
         assert await shown(waitd, authority) == before

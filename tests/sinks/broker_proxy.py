@@ -9,7 +9,7 @@ from contextlib import suppress
 from enum import Enum
 from typing import NamedTuple
 
-from stream_server import accept_on, begin, streams_of
+from stream_server import accept_on, open_streams, start_serving
 
 
 class Ends(NamedTuple):
@@ -81,13 +81,13 @@ class Proxy:
 
     def _accept(self, peer: socket.socket) -> None:
         self.accepted += 1
-        begin(self._tasks, self._serve(peer), peer)
+        start_serving(self._tasks, self._serve(peer), peer)
 
     async def _serve(self, peer: socket.socket) -> None:
         client: asyncio.StreamWriter | None = None
         broker: asyncio.StreamWriter | None = None
         try:
-            requests, client = await streams_of(peer, self.tls)
+            requests, client = await open_streams(peer, self.tls)
             self.open.add(client)
             answers, broker = await asyncio.open_connection("127.0.0.1", self.target)
             ends = Ends(requests, client, answers, broker)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from airflow_runs import Run
 from daemon import Daemon, until
-from preset_waits import ended, post, says, shown, submitted
+from preset_waits import last_verdict_is, post, submit_wait, wait_until, wait_until_ended
 from provider_scene import Scene
 from vendors import Vendors, vendors
 
@@ -30,20 +30,22 @@ async def run_of(airflow: Airflow, dag_id: str, wait: dict[str, Any]) -> Any:
 
 async def test_a_run_is_made_and_waited_for(airflow: Airflow, waitd: Daemon) -> None:
     conf = {"day": "2026-11-21"}
-    wait = await ended(waitd, await submitted(waitd, **dag_run("plain_started", conf=conf)), 120)
+    wait = await wait_until_ended(waitd, await submit_wait(waitd, **dag_run("plain_started", conf=conf)), 120)
     assert (wait["state"], wait["outcome"]["payload"]["state"]) == ("success", "success")
     assert (await run_of(airflow, "plain_started", wait))["conf"] == conf
 
 
 async def test_a_run_that_fails_fails_its_wait(airflow: Airflow, waitd: Daemon) -> None:
-    wait = await ended(waitd, await submitted(waitd, **dag_run("preset_fails", note="of waitd")), 120)
+    wait = await wait_until_ended(
+        waitd, await submit_wait(waitd, **dag_run("preset_fails", note="of waitd")), 120
+    )
     assert (wait["state"], wait["outcome"]["message"]) == ("failed", "failed: of waitd")
     assert (await run_of(airflow, "preset_fails", wait))["state"] == "failed"
 
 
 async def test_a_cancelled_wait_fails_its_run(airflow: Airflow, waitd: Daemon) -> None:
-    wait = await submitted(waitd, **dag_run("plain_deferred", cancel_job_on=["cancelled"]))
-    await shown(waitd, wait, says("running", "running"), 120)
+    wait = await submit_wait(waitd, **dag_run("plain_deferred", cancel_job_on=["cancelled"]))
+    await wait_until(waitd, wait, last_verdict_is("running", "running"), 120)
     status, _ = await post(f"{waitd.url}/v1/waits/{wait['id']}:cancel")
     assert status == 200
 
@@ -56,7 +58,7 @@ async def test_a_cancelled_wait_fails_its_run(airflow: Airflow, waitd: Daemon) -
 @pytest.fixture
 async def airbyte() -> Any:
     async with vendors() as server:
-        server.ways["airbyte"] = ("pending", "running", "succeeded")
+        server.states["airbyte"] = ("pending", "running", "succeeded")
         yield server
 
 
@@ -72,9 +74,9 @@ async def test_the_dag_of_the_readme_submits_waits_and_fetches(scene: Scene, air
     assert status == 201, told
     run: Run = await scene.run("sync_orders")
     parked = await run.parked()
-    [job] = airbyte.of("airbyte")
+    [job] = airbyte.jobs_of("airbyte")
     after = await run.ended(seconds=120)
     assert (after["state"], after["try_number"], after["id"]) == ("success", 1, parked["id"])
     assert (await run.ended("fetch"))["state"] == "success"
     assert await run.xcom(task_id="fetch") == f"job {job.id} succeeded"
-    assert airbyte.of("airbyte") == [job]
+    assert airbyte.jobs_of("airbyte") == [job]

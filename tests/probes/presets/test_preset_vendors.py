@@ -108,7 +108,7 @@ async def test_a_job_is_submitted_and_waited_for(scene: Scene, kind: str) -> Non
     assert isinstance(answer, SubmitAccepted)
     assert not answer.adopted
     complete = plan.params_with(params, answer.handle, WAIT)
-    [job] = server.of(vendor)
+    [job] = server.jobs_of(vendor)
     assert job.id in {str(value).rpartition("/")[2].partition("?")[0] for value in complete.values()}
     seen = await probes.poke_on(kind, complete, len(job.states))
     assert [type(verdict) for verdict in seen] == [*[Pending] * (len(seen) - 1), Success]
@@ -118,7 +118,7 @@ async def test_a_job_is_submitted_and_waited_for(scene: Scene, kind: str) -> Non
 async def test_a_job_that_somebody_else_started_is_waited_for(scene: Scene, kind: str) -> None:
     server, probes = scene
     params, vendor, failing, message = STARTED[kind]
-    job = server.take(vendor, {})
+    job = server.submit(vendor, {})
     seen = await probes.poke_on(kind, params(job.id), len(job.states))
     assert [type(verdict) for verdict in seen] == [*[Pending] * (len(seen) - 1), Success]
     job.states = failing
@@ -132,7 +132,7 @@ async def test_an_operation_is_followed_to_where_its_answers_say_and_told_in_its
     scene: Scene,
 ) -> None:
     server, probes = scene
-    job = server.take("async202", {})
+    job = server.submit("async202", {})
     job.states = ["202", "202", "422"]
     params = {"http_conn_id": "api", "endpoint": f"/operations/{job.id}"}
     first, second, last = await probes.poke_on("http.async202", params, 3)
@@ -152,7 +152,7 @@ async def test_a_job_is_cancelled(scene: Scene, kind: str) -> None:
     answer = await probes.jobs.submit(plan, WAIT)
     assert isinstance(answer, SubmitAccepted)
     assert await probes.jobs.cancel(plan, WAIT, answer.handle) == JobCancelled()
-    assert [job.cancelled for job in server.of(vendor)] == [True]
+    assert [job.cancelled for job in server.jobs_of(vendor)] == [True]
     verdict = await probes.poke(kind, plan.params_with(params, answer.handle, WAIT))
     assert isinstance(verdict, Failure)
     assert await probes.jobs.cancel(plan, WAIT, answer.handle) == JobCancelled()
@@ -165,14 +165,14 @@ async def test_a_job_is_cancelled(scene: Scene, kind: str) -> None:
 async def test_where_calls_have_a_key_a_lost_answer_makes_no_second_job(scene: Scene, kind: str) -> None:
     server, probes = scene
     params, submit, vendor = JOBS[kind]
-    server.lose = lambda _: True
+    server.lose_answer = lambda _: True
     plan = probes.probe(kind).parse_submit(submit, params, namespace="default")
     assert plan.rules.idempotent
     assert isinstance(await probes.jobs.submit(plan, WAIT), SubmitUncertain)
     again = await probes.jobs.submit(plan, WAIT)
     assert isinstance(again, SubmitAccepted)
     assert not again.adopted
-    assert len(server.of(vendor)) == 1
+    assert len(server.jobs_of(vendor)) == 1
     assert isinstance(await probes.poke(kind, plan.params_with(params, again.handle, WAIT)), Pending)
 
 
@@ -186,7 +186,7 @@ async def test_where_they_have_none_it_is_said(scene: Scene, kind: str) -> None:
 async def test_airbytes_conflict_is_refused_waited_for_or_adopted(scene: Scene) -> None:
     server, probes = scene
     probe = probes.probe("airbyte.job")
-    running = server.take("airbyte", {}, key=CONNECTION)
+    running = server.submit("airbyte", {}, key=CONNECTION)
     for on_conflict in ("fail", "wait"):
         submit = {"connection_id": CONNECTION, "on_conflict": on_conflict}
         plan = probe.parse_submit(submit, {}, namespace="default")
