@@ -136,7 +136,7 @@ async def test_refused_credentials_are_looked_up_afresh_once() -> None:
         assert isinstance(found, Success)
         async with s3_client(old, ConnectionUnavailable("down")) as client:
             [down] = await look(S3KeyProbe(client), KEY)
-        assert down == Unreachable("credentials_unavailable", "The credentials cannot be looked up now: the place where they are kept does not answer.")  # fmt: skip
+        assert down == Unreachable("credentials_unavailable", "The credentials cannot be looked up now: their backend does not answer, or refuses.")  # fmt: skip
         async with s3_client(old, old) as client:
             [refused] = await look(S3KeyProbe(client), KEY)
         assert isinstance(refused, Failure)

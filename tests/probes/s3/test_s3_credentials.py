@@ -142,7 +142,7 @@ async def test_no_keys_anywhere_are_told() -> None:
     )
     assert isinstance(found, Unreachable)
     assert found.reason == "connection_invalid"
-    assert "no AWS credentials" in found.message
+    assert "neither the connection nor the environment has AWS credentials" in found.message
 
 
 async def test_a_role_is_assumed_and_its_token_sent(s3: S3Server) -> None:
@@ -192,16 +192,16 @@ async def test_a_place_is_at_hand_while_its_connection_stays_the_same_and_holds_
     monkeypatch.setattr(Way, "begun", True)  # then these connections can be had without asking
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAENV")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
-    whose = AccountRef("aws_default", optional=False)
+    account = AccountRef("aws_default", optional=False)
     own, rotated, borrowed = aws("http://own"), aws("http://own"), Connection("aws_default", "aws")
     connections = ScriptedConnections([own, rotated, borrowed])
-    places = AwsEndpoints(connections, now=lambda: 0.0)
-    assert places.cached_fresh(whose) is None, "nobody has looked yet"
-    found = await places.find(whose)
-    assert places.cached_fresh(whose) == found
+    endpoints = AwsEndpoints(connections, now=lambda: 0.0)
+    assert endpoints.cached_fresh(account) is None, "nobody has looked yet"
+    found = await endpoints.get(account)
+    assert endpoints.cached_fresh(account) == found
     await connections.refreshed("aws_default")
-    assert places.cached_fresh(whose) is None, "the connection is another one"
-    assert (await places.find(whose)).keys == AwsKeys("AKIA", "secret")
+    assert endpoints.cached_fresh(account) is None, "the connection is another one"
+    assert (await endpoints.get(account)).keys == AwsKeys("AKIA", "secret")
     await connections.refreshed("aws_default")
-    assert (await places.find(whose)).keys == AwsKeys("AKIAENV", "s")
-    assert places.cached_fresh(whose) is None, "its keys are asked for each time"
+    assert (await endpoints.get(account)).keys == AwsKeys("AKIAENV", "s")
+    assert endpoints.cached_fresh(account) is None, "its keys are asked for each time"

@@ -217,7 +217,7 @@ async def test_the_connection_may_be_the_environments(s3: S3Server, monkeypatch:
 def test_a_bucket_is_part_of_the_host_or_of_the_path_as_with_boto3(
     base: str | None, style: str, bucket: str, url: str
 ) -> None:
-    place = AwsEndpoint(base, "", "eu-west-1", style, None, verify_tls=True)
-    found = Bucket(place, "eu-west-1", bucket)
+    endpoint = AwsEndpoint(base, "", "eu-west-1", style, None, verify_tls=True)
+    found = Bucket(endpoint, "eu-west-1", bucket)
     assert found.origin + found.path("a b") == url
     assert (found.origin + found.path("")).rstrip("/") == url.removesuffix("/a%20b")

@@ -156,7 +156,7 @@ async def test_the_origin_is_the_connection_until_the_endpoint_is_known() -> Non
         probe = S3KeyProbe(client)
         [one, two] = [probe.parse({"bucket_key": f"s3://bucket/{key}"}, namespace="d") for key in "ab"]
         assert probe.origin(one) == "connection aws_default"
-        await client.places.find(one.whose)
+        await client.endpoints.get(one.account_ref)
         assert probe.origin(two) == "https://s3.cn-north-1.amazonaws.com.cn"
 
 

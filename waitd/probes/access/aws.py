@@ -1,4 +1,4 @@
-"""Where requests to a service of AWS go and who they are from: a connection and a region become a place."""
+"""Resolves a connection and a region to the endpoint of an AWS service, with credentials."""
 
 import ssl
 from collections.abc import Awaitable, Callable
@@ -16,30 +16,30 @@ from waitd.core.http.answer import CredentialsRefused
 from waitd.core.waits.verdict import Unreachable, Verdict
 from waitd.ports import Connections
 from waitd.probes.access.aws_credentials import AwsCredentials, environment_defaults
+from waitd.probes.access.http import NO_CREDENTIALS, UNKNOWN_CONNECTION, unusable_connection
 from waitd.probes.transport.client import classify_error
 
-#: Airflow's default connection; where it does not exist, the environment's credentials are used.
+#: Airflow's default connection. Where it does not exist, the environment's credentials are used.
 DEFAULT_CONN_ID = "aws_default"
 #: AWS's own default.
 DEFAULT_REGION = "us-east-1"
-#: Seconds for which it is remembered that there is no `aws_default`.
-_ABSENT = 60.0
-_MAX_PLACES = 10_000
+#: Seconds for which the absence of `aws_default` is cached.
+_ABSENCE_SECONDS = 60.0
+_MAX_ENDPOINTS = 10_000
 
-
-UNKNOWN_CONNECTION = Unreachable("unknown_connection", "No resolver knows the connection.")
-NO_CREDENTIALS = Unreachable(
-    "credentials_unavailable",
-    "The credentials cannot be looked up now: the place where they are kept does not answer.",
-)
-
-_Found = TypeVar("_Found")
+_Result = TypeVar("_Result")
 
 _log = structlog.get_logger()
 
 
 class AccountRef(NamedTuple):
-    """Which account a wait uses: `conn_id`, or None for the environment's; `optional`: where it does not exist, the environment's."""
+    """Refers to the account that a wait uses.
+
+    Attributes:
+        conn_id: its connection; None for the environment's account.
+        optional: whether the environment's account is used where the connection does not exist.
+        region: overrides the connection's region.
+    """
 
     conn_id: str | None = DEFAULT_CONN_ID
     optional: bool = True
@@ -47,7 +47,13 @@ class AccountRef(NamedTuple):
 
 
 class AwsEndpoint(NamedTuple):
-    """A service and an account in it. `base` None: the service is AWS's own; `keys` None: requests are not signed."""
+    """The endpoint of a service, and the account that requests are signed for.
+
+    Attributes:
+        base: its URL if the connection or the environment sets one; None: AWS's own endpoint.
+        style: how S3 buckets are addressed: `auto`, `path` or `virtual`.
+        keys: None if requests are not signed.
+    """
 
     base: str | None
     origin: str
@@ -57,16 +63,16 @@ class AwsEndpoint(NamedTuple):
     verify_tls: bool | ssl.SSLContext
 
 
-class _Site(NamedTuple):
-    """What stays the same while a connection does: the place, and where its keys come from; `source` None: the place has them."""
+class _CachedEndpoint(NamedTuple):
+    """An endpoint, valid as long as its connection is. `source` gives its keys if it has none itself."""
 
     connection: Connection | None
-    place: AwsEndpoint
+    endpoint: AwsEndpoint
     source: AwsKeySource | None
 
 
 class AwsEndpoints:
-    """Finds places of one service."""
+    """Resolves accounts to the endpoints of one service."""
 
     def __init__(
         self,
@@ -77,140 +83,144 @@ class AwsEndpoints:
         environment_id: str = "S3",
         credentials: AwsCredentials | None = None,
     ) -> None:
-        """For `service`, by boto3's name of it; `environment_id`: the same as `AWS_ENDPOINT_URL_<ID>` has it.
+        """Creates a resolver.
 
-        `now` is a monotonic clock in seconds; `credentials` may be shared by services.
+        Args:
+            connections: the connections that accounts refer to.
+            now: a monotonic clock, in seconds.
+            service: boto3's name of the service.
+            environment_id: its name in the environment variable `AWS_ENDPOINT_URL_<ID>`.
+            credentials: may be shared by services.
         """
         self._connections = connections
         self._credentials = credentials or AwsCredentials(now=now)
         self._now = now
         self._service = service
         self._environment_id = environment_id
-        self._sites: dict[AccountRef, _Site] = {}
+        self._cache: dict[AccountRef, _CachedEndpoint] = {}
         self._absent_until: dict[str, float] = {}
 
-    def origin(self, whose: AccountRef) -> str:
-        """The origin of the endpoint where it is known, else the connection's name."""
-        site = self._sites.get(whose)
-        return (
-            site.place.origin if site is not None else f"connection {whose.conn_id or 'of the environment'}"
-        )
+    def origin(self, account: AccountRef) -> str:
+        """Returns the endpoint's origin if it is cached, else the connection's name."""
+        cached = self._cache.get(account)
+        if cached is not None:
+            return cached.endpoint.origin
+        return f"connection {account.conn_id or 'of the environment'}"
 
-    def cached_fresh(self, whose: AccountRef) -> AwsEndpoint | None:
-        """The place, where that needs no asking; None: `find` it."""
-        conn_id, connection = whose.conn_id, None
-        if conn_id is not None and not self._is_absent(whose):
+    def cached_fresh(self, account: AccountRef) -> AwsEndpoint | None:
+        """Returns the endpoint if it is cached, fresh and has keys of its own; None: call `get`."""
+        conn_id, connection = account.conn_id, None
+        if conn_id is not None and not self._is_absent(account):
             connection = self._connections.cached_fresh(conn_id)
             if connection is None:
                 return None
-        site = self._sites.get(whose)
-        return site.place if site and site.connection is connection and site.source is None else None
+        cached = self._cache.get(account)
+        return cached.endpoint if cached and cached.connection is connection and not cached.source else None
 
-    def _is_absent(self, whose: AccountRef) -> bool:
-        return whose.optional and self._now() < self._absent_until.get(whose.conn_id or "", 0.0)
+    def _is_absent(self, account: AccountRef) -> bool:
+        return account.optional and self._now() < self._absent_until.get(account.conn_id or "", 0.0)
 
-    async def look(
+    async def call(
         self,
-        whose: AccountRef,
-        ask: Callable[[AwsEndpoint], Awaitable[_Found | Verdict | CredentialsRefused]],
-    ) -> _Found | Verdict:
-        """What `ask` finds; where credentials are refused, it is asked once more, with such as were looked up afresh.
+        account: AccountRef,
+        request: Callable[[AwsEndpoint], Awaitable[_Result | Verdict | CredentialsRefused]],
+    ) -> _Result | Verdict:
+        """Calls `request` with the endpoint, and once again with refreshed credentials if they are refused.
 
-        Nothing that goes wrong on the way is raised.
+        Every error on the way becomes a verdict.
         """
         try:
-            place = await self._place(whose, anew=False)
-            found = await ask(place) if isinstance(place, AwsEndpoint) else place
-            if isinstance(found, CredentialsRefused):
-                place = await self._place(whose, anew=True)
-                found = await ask(place) if isinstance(place, AwsEndpoint) else place
-        except Exception as error:  # noqa: BLE001 - whatever a target brings about is its own wait's verdict
+            endpoint = await self._resolve(account, refresh=False)
+            result = await request(endpoint) if isinstance(endpoint, AwsEndpoint) else endpoint
+            if isinstance(result, CredentialsRefused):
+                endpoint = await self._resolve(account, refresh=True)
+                result = await request(endpoint) if isinstance(endpoint, AwsEndpoint) else endpoint
+        except Exception as error:  # noqa: BLE001 - an error of one target ends only its own poke
             verdict = classify_error(error)
             if verdict.reason == "probe_error":
                 _log.warning("poke_failed", error=type(error).__name__)
             return verdict
-        return found.verdict if isinstance(found, CredentialsRefused) else found
+        return result.verdict if isinstance(result, CredentialsRefused) else result
 
-    async def _place(self, whose: AccountRef, *, anew: bool) -> AwsEndpoint | Unreachable:
-        """Where to ask, with credentials at hand or, `anew`, looked up afresh."""
+    async def _resolve(self, account: AccountRef, *, refresh: bool) -> AwsEndpoint | Unreachable:
         try:
-            return await (self.find_anew if anew else self.find)(whose)
+            return await (self.refreshed if refresh else self.get)(account)
         except UnknownConnection:
             return UNKNOWN_CONNECTION
         except ConnectionUnavailable:
             return NO_CREDENTIALS
-        except ValueError as error:  # these messages name what is wrong, and quote no secret
-            return Unreachable("connection_invalid", f"The connection cannot be used for this wait: {error}.")
+        except ValueError as error:
+            return unusable_connection(error)
 
-    async def find(self, whose: AccountRef) -> AwsEndpoint:
-        """The place, with keys that are at hand.
+    async def get(self, account: AccountRef) -> AwsEndpoint:
+        """Returns the endpoint, with cached keys where they are fresh.
 
         Raises:
             UnknownConnection, ConnectionUnavailable: as `Connections.get`.
             ValueError: the connection cannot be used; the message quotes no secret.
         """
-        connection = await self._connection(whose, fresh=False)
-        site = self._sites.get(whose)
-        if site is None or site.connection is not connection:
-            site = await self._new_site(whose, connection)
-        if site.source is None:
-            return site.place
-        return site.place._replace(keys=await self._credentials.keys(site.source))
+        connection = await self._connection(account, refresh=False)
+        cached = self._cache.get(account)
+        if cached is None or cached.connection is not connection:
+            cached = await self._build(account, connection)
+        if cached.source is None:
+            return cached.endpoint
+        return cached.endpoint._replace(keys=await self._credentials.keys(cached.source))
 
-    async def find_anew(self, whose: AccountRef) -> AwsEndpoint:
-        """The place, with keys that were looked up afresh (at most once in 30 s). Raises as `find` does."""
-        connection = await self._connection(whose, fresh=True)
-        site = await self._new_site(whose, connection)
-        if site.source is None:
-            return site.place
-        return site.place._replace(keys=await self._credentials.refreshed(site.source))
+    async def refreshed(self, account: AccountRef) -> AwsEndpoint:
+        """Returns the endpoint, with keys that are looked up again, at most once in 30 s. Raises as `get`."""
+        connection = await self._connection(account, refresh=True)
+        cached = await self._build(account, connection)
+        if cached.source is None:
+            return cached.endpoint
+        return cached.endpoint._replace(keys=await self._credentials.refreshed(cached.source))
 
-    async def _connection(self, whose: AccountRef, *, fresh: bool) -> Connection | None:
-        conn_id = whose.conn_id
-        if conn_id is None or self._is_absent(whose):
+    async def _connection(self, account: AccountRef, *, refresh: bool) -> Connection | None:
+        conn_id = account.conn_id
+        if conn_id is None or self._is_absent(account):
             return None
         try:
-            return await (self._connections.refreshed if fresh else self._connections.get)(conn_id)
+            return await (self._connections.refreshed if refresh else self._connections.get)(conn_id)
         except UnknownConnection:
-            if not whose.optional:
+            if not account.optional:
                 raise
-            self._absent_until[conn_id] = self._now() + _ABSENT
+            self._absent_until[conn_id] = self._now() + _ABSENCE_SECONDS
             return None
 
-    async def _new_site(self, whose: AccountRef, connection: Connection | None) -> _Site:
-        account = AwsConnection() if connection is None else parse_aws_connection(connection, self._service)
-        region, endpoint = whose.region or account.region, account.endpoint
-        if region is None or (connection is None and endpoint is None):
-            profile = account.keys.profile if account.keys else None
-            around = await environment_defaults(profile, self._environment_id)
-            region = region or around.region or DEFAULT_REGION
-            if connection is None and around.endpoint:
-                endpoint = join_url(around.endpoint, "").rstrip("/")
+    async def _build(self, account: AccountRef, connection: Connection | None) -> _CachedEndpoint:
+        settings = AwsConnection() if connection is None else parse_aws_connection(connection, self._service)
+        region, base = account.region or settings.region, settings.endpoint
+        if region is None or (connection is None and base is None):
+            profile = settings.keys.profile if settings.keys else None
+            defaults = await environment_defaults(profile, self._environment_id)
+            region = region or defaults.region or DEFAULT_REGION
+            if connection is None and defaults.endpoint:
+                base = join_url(defaults.endpoint, "").rstrip("/")
         if not is_region(region):
-            raise ValueError("the environment's AWS region is no region's name")
-        verify = await _certificates(account)
-        origin = str(parse_origin(endpoint or f"https://{aws_host(region, self._service)}"))
-        if len(self._sites) >= _MAX_PLACES and whose not in self._sites:
-            del self._sites[next(iter(self._sites))]
-        source = account.keys
-        given = source.given if source is not None and source.role is None else None
-        place = AwsEndpoint(endpoint, origin, region, account.style, given, verify)
-        site = self._sites[whose] = _Site(connection, place, source if given is None else None)
-        return site
+            raise ValueError("the AWS region of the environment is not the name of a region")
+        verify_tls = await _certificates(settings)
+        origin = str(parse_origin(base or f"https://{aws_host(region, self._service)}"))
+        if len(self._cache) >= _MAX_ENDPOINTS and account not in self._cache:
+            del self._cache[next(iter(self._cache))]
+        source = settings.keys
+        keys = source.given if source is not None and source.role is None else None
+        endpoint = AwsEndpoint(base, origin, region, settings.style, keys, verify_tls)
+        cached = self._cache[account] = _CachedEndpoint(connection, endpoint, None if keys else source)
+        return cached
 
 
 def aws_host(region: str, service: str = "s3") -> str:
-    """The host of AWS's own S3 in a region; for other services it is a good guess."""
+    """Returns the host of AWS's own S3 in a region. For other services it may differ."""
     return f"{service}.{region}.amazonaws.com{'.cn' if region.startswith('cn-') else ''}"
 
 
-async def _certificates(account: AwsConnection) -> bool | ssl.SSLContext:
-    if account.ca_bundle is None or not account.verify_tls:
-        return account.verify_tls
+async def _certificates(settings: AwsConnection) -> bool | ssl.SSLContext:
+    if settings.ca_bundle is None or not settings.verify_tls:
+        return settings.verify_tls
     try:
-        return await to_thread.run_sync(_context, account.ca_bundle)
+        return await to_thread.run_sync(_context, settings.ca_bundle)
     except (OSError, ssl.SSLError):
-        raise ValueError("the CA bundle that verify names cannot be read") from None
+        raise ValueError("the CA bundle that its extra verify names cannot be read") from None
 
 
 @lru_cache(maxsize=64)

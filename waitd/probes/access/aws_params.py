@@ -1,4 +1,4 @@
-"""What the parameters of every kind that asks AWS have in common."""
+"""The parameters and the target that the kinds of S3 and AWS have in common."""
 
 from collections.abc import Iterator
 from hashlib import blake2b
@@ -11,17 +11,17 @@ from waitd.core.errors import Problem
 from waitd.models import Strict
 from waitd.probes.access.aws import DEFAULT_CONN_ID, AccountRef
 
-#: The longest one poke may take, in seconds.
+#: The longest `request_timeout`, in seconds.
 MAX_REQUEST_TIMEOUT = 3600.0
 
 
 class AwsParams(Strict):
-    """What the parameters of every kind that asks AWS have in common."""
+    """The parameters that every kind of AWS has."""
 
     aws_conn_id: str | None = Field(
         default=DEFAULT_CONN_ID,
-        description="The connection that knows credentials and endpoint; null: the environment's credentials, "
-        f"which also stand in where there is no connection {DEFAULT_CONN_ID}.",
+        description="The connection with credentials and endpoint; null: the environment's credentials, "
+        f"which are also used where no connection {DEFAULT_CONN_ID} exists.",
     )
     region_name: str | None = Field(default=None, description="The region; default: the connection's.")
     request_timeout: float = Field(
@@ -29,42 +29,44 @@ class AwsParams(Strict):
     )
 
     @property
-    def whose(self) -> AccountRef:
-        """Which account is used."""
+    def account_ref(self) -> AccountRef:
+        """The account that these parameters name. The default connection need not exist."""
         named = "aws_conn_id" in self.model_fields_set
         return AccountRef(self.aws_conn_id or None, not named, self.region_name)
 
 
 class AwsTarget:
-    """What every target at AWS has: `whose` account, its coalescing `key`, and `request_timeout` in seconds."""
+    """A target at AWS: its account, its coalescing key, and its request timeout in seconds."""
 
-    __slots__ = ("key", "request_timeout", "whose")
+    __slots__ = ("account_ref", "key", "request_timeout")
 
-    def __init__(self, whose: AccountRef, key: str, request_timeout: float) -> None:
-        self.whose = whose
+    def __init__(self, account_ref: AccountRef, key: str, request_timeout: float) -> None:
+        self.account_ref = account_ref
         self.key = key
         self.request_timeout = request_timeout
 
     @property
     def conn_id(self) -> str | None:
-        """The connection that it names, or None; the default one is not named."""
-        return None if self.whose.optional else self.whose.conn_id
+        """The connection that the wait names; None if it names none and the default one is used."""
+        return None if self.account_ref.optional else self.account_ref.conn_id
 
     @property
     def account(self) -> str:
-        """The connection that its requests count for: `aws_default` also stands for the environment's own account."""
-        return self.whose.conn_id or DEFAULT_CONN_ID
+        """The conn_id that namespaces are checked against; `aws_default` includes the environment's account."""
+        return self.account_ref.conn_id or DEFAULT_CONN_ID
 
 
-def account_problems(given: AwsParams) -> Iterator[Problem]:
-    """What is wrong with the account that parameters name."""
-    if given.aws_conn_id and not is_conn_id(given.aws_conn_id):
-        yield Problem("/aws_conn_id", "up to 250 letters, digits and _#!()-.:/\\")
-    if given.region_name is not None and not is_region(given.region_name):
-        yield Problem("/region_name", "a region's name has lower-case letters, digits and hyphens")
+def account_problems(params: AwsParams) -> Iterator[Problem]:
+    """Yields what is wrong with the account that parameters name."""
+    if params.aws_conn_id and not is_conn_id(params.aws_conn_id):
+        yield Problem("/aws_conn_id", "a conn_id has up to 250 letters, digits and _#!()-.:/\\")
+    if params.region_name is not None and not is_region(params.region_name):
+        yield Problem(
+            "/region_name", "a region has lower-case letters, digits and hyphens, for example eu-west-1"
+        )
 
 
-def coalescing_key(kind: str, namespace: str, given: AwsParams, *parts: object) -> str:
-    """A coalescing key: equal for requests of one kind that ask the same."""
-    text = repr((kind, namespace, tuple(given.whose), given.request_timeout, *parts))
+def coalescing_key(kind: str, namespace: str, params: AwsParams, *parts: object) -> str:
+    """Returns a key that is equal for targets whose requests are equal."""
+    text = repr((kind, namespace, tuple(params.account_ref), params.request_timeout, *parts))
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

@@ -1,7 +1,7 @@
-"""botocore's own models of waiters: found, cut down to what waiters need, and kept by service.
+"""Loads botocore's models of services, reduced to what their waiters need, and caches them.
 
-A service's model is up to 10 MB of JSON, and decoding one holds the interpreter for up to seconds, in whatever thread: so a worker process
-reads it, and hands over what the service's waiters name of it. botocore is imported when the first wait needs it.
+A model is up to 10 MB of JSON. Decoding one holds the interpreter lock for up to seconds, in whatever
+thread, so a worker process reads it and returns only the part that the service's waiters name.
 """
 
 from collections.abc import Mapping
@@ -13,8 +13,8 @@ from waitd.probes.aws.waiters import AwsService, ServiceEndpoint
 from waitd.probes.cel.workers import run_in_worker
 
 
-class _Read(NamedTuple):
-    """What a worker says of a service. `model` None: there is no such service among `known`."""
+class _ServiceModel(NamedTuple):
+    """A service's model as a worker returns it. `model` is None if `known` does not contain the service."""
 
     model: Mapping[str, Any] | None
     waiters: Mapping[str, Any]
@@ -22,94 +22,94 @@ class _Read(NamedTuple):
 
 
 class AwsModels:
-    """Services by name. Every one is read once; there are fewer than 200 of them."""
+    """Services by name. Each is loaded once; there are fewer than 200."""
 
     def __init__(self, limiter: CapacityLimiter) -> None:
         """`limiter` bounds the worker processes."""
         self._limiter = limiter
         self._services: dict[str, AwsService] = {}
         self._endpoints: dict[tuple[str, str], ServiceEndpoint] = {}
-        #: The services that have waiters, once it is known.
+        #: The names of the services that have waiters; empty before the first load.
         self.known: tuple[str, ...] = ()
 
-    def cached_fresh(self, name: str) -> AwsService | None:
-        """The service, if it has been read."""
+    def cached(self, name: str) -> AwsService | None:
+        """Returns the service if it is loaded."""
         return self._services.get(name)
 
-    async def service(self, name: str) -> AwsService | None:
-        """The service; None where botocore has no waiters for one of that name.
+    async def load(self, name: str) -> AwsService | None:
+        """Returns the service; None if botocore has no waiters for a service of this name.
 
         Raises:
-            anyio.BrokenWorkerProcess, MemoryError, OSError: it could not be read now.
+            anyio.BrokenWorkerProcess, MemoryError, OSError: it cannot be loaded now.
         """
         if name in self._services or (self.known and name not in self.known):
             return self._services.get(name)
-        read: _Read = await run_in_worker(_read, name, limiter=self._limiter)
-        self.known = read.known
-        if read.model is not None and name not in self._services:
-            self._services[name] = await to_thread.run_sync(AwsService, name, read.model, read.waiters)
+        loaded: _ServiceModel = await run_in_worker(_load_model, name, limiter=self._limiter)
+        self.known = loaded.known
+        if loaded.model is not None and name not in self._services:
+            self._services[name] = await to_thread.run_sync(AwsService, name, loaded.model, loaded.waiters)
         return self._services.get(name)
 
     async def endpoint(self, service: AwsService, region: str) -> ServiceEndpoint:
-        """Where AWS's own endpoint of a service lies for a region. Raises as `service` does."""
-        found = self._endpoints.get((service.name, region))
-        if found is None:
-            told = await run_in_worker(
-                _endpoint, service.name, service.endpoint_prefix, region, limiter=self._limiter
+        """Returns AWS's own endpoint of a service in a region. Raises as `load`."""
+        endpoint = self._endpoints.get((service.name, region))
+        if endpoint is None:
+            fields = await run_in_worker(
+                _resolve_endpoint, service.name, service.endpoint_prefix, region, limiter=self._limiter
             )
-            found = self._endpoints[service.name, region] = ServiceEndpoint(*told)
-        return found
+            endpoint = self._endpoints[service.name, region] = ServiceEndpoint(*fields)
+        return endpoint
 
 
-# In a worker process.
+# The functions below run in a worker process.
 
 
-def _read(name: str) -> _Read:
-    from botocore.loaders import Loader  # noqa: PLC0415 - large, and only where it is needed
+def _load_model(name: str) -> _ServiceModel:
+    from botocore.loaders import Loader  # noqa: PLC0415 - large, and only workers need it
 
     loader = Loader()
     known = tuple(loader.list_available_services("waiters-2"))
     if name not in known:
-        return _Read(None, {}, known)
+        return _ServiceModel(None, {}, known)
     waiters = loader.load_service_model(name, "waiters-2")["waiters"]
-    whole = loader.load_service_model(name, "service-2")
-    operations = {each["operation"]: whole["operations"][each["operation"]] for each in waiters.values()}
+    full = loader.load_service_model(name, "service-2")
+    operations = {each["operation"]: full["operations"][each["operation"]] for each in waiters.values()}
     shapes: dict[str, Any] = {}
     for operation in operations.values():
-        _collect(operation, whole["shapes"], shapes)
-    model = {"metadata": whole["metadata"], "operations": operations, "shapes": shapes}
-    return _Read(_plain(model), _plain(waiters), known)
+        _collect_shapes(operation, full["shapes"], shapes)
+    model = {"metadata": full["metadata"], "operations": operations, "shapes": shapes}
+    return _ServiceModel(_without_documentation(model), _without_documentation(waiters), known)
 
 
-def _collect(part: Any, all_shapes: Mapping[str, Any], found: dict[str, Any]) -> None:
-    """Every shape that a part of a model names, and those that these name."""
-    waiting = [part]
-    while waiting:
-        part = waiting.pop()
+def _collect_shapes(part: Any, all_shapes: Mapping[str, Any], collected: dict[str, Any]) -> None:
+    """Collects the shapes that a part of a model names, and those that they name in turn."""
+    pending = [part]
+    while pending:
+        part = pending.pop()
         if isinstance(part, list):
-            waiting += part
+            pending += part
         elif isinstance(part, Mapping):
             name = part.get("shape")
-            if isinstance(name, str) and name in all_shapes and name not in found:
-                found[name] = all_shapes[name]
-                waiting.append(all_shapes[name])
-            waiting += part.values()
+            if isinstance(name, str) and name in all_shapes and name not in collected:
+                collected[name] = all_shapes[name]
+                pending.append(all_shapes[name])
+            pending += part.values()
 
 
-def _plain(part: Any) -> Any:
-    """A part of a model without its documentation, in plain dictionaries."""
+def _without_documentation(part: Any) -> Any:
+    """Copies a part of a model to plain dictionaries, which pickle, without its documentation."""
     if isinstance(part, Mapping):
         return {
-            name: _plain(value)
+            name: _without_documentation(value)
             for name, value in part.items()
             if not (name == "documentation" and isinstance(value, str))
         }
-    return [_plain(each) for each in part] if isinstance(part, list) else part
+    return [_without_documentation(each) for each in part] if isinstance(part, list) else part
 
 
-def _endpoint(name: str, prefix: str, region: str) -> tuple[str, str | None, str | None]:
-    """URL, and the region and name that requests are signed for where they are others than usual."""
-    from botocore.endpoint_provider import EndpointProvider  # noqa: PLC0415 - see `_read`
+def _resolve_endpoint(name: str, prefix: str, region: str) -> tuple[str, str | None, str | None]:
+    """Returns the fields of a `ServiceEndpoint`."""
+    from botocore.endpoint_provider import EndpointProvider  # noqa: PLC0415 - see `_load_model`
     from botocore.exceptions import BotoCoreError  # noqa: PLC0415
     from botocore.loaders import Loader  # noqa: PLC0415
 
@@ -117,10 +117,10 @@ def _endpoint(name: str, prefix: str, region: str) -> tuple[str, str | None, str
     try:
         rules = loader.load_service_model(name, "endpoint-rule-set-1")
         provider = EndpointProvider(rules, loader.load_data("partitions"))
-        found = provider.resolve_endpoint(Region=region, UseDualStack=False, UseFIPS=False)
-    except BotoCoreError:  # rules that ask for more than a region; these services are where all once were
+        resolved = provider.resolve_endpoint(Region=region, UseDualStack=False, UseFIPS=False)
+    except BotoCoreError:  # these rules need more than a region; such services have the classic hosts
         suffix = ".cn" if region.startswith("cn-") else ""
         return f"https://{prefix}.{region}.amazonaws.com{suffix}", None, None
-    schemes = [each for each in found.properties.get("authSchemes", ()) if each.get("name") == "sigv4"]
+    schemes = [each for each in resolved.properties.get("authSchemes", ()) if each.get("name") == "sigv4"]
     signing = schemes[0] if schemes else {}
-    return found.url, signing.get("signingRegion"), signing.get("signingName")
+    return resolved.url, signing.get("signingRegion"), signing.get("signingName")

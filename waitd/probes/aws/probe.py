@@ -1,7 +1,8 @@
-"""The kind `aws_waiter`: any waiter of botocore's models, run by the poker's schedule over waitd's own HTTP client and signatures.
+"""The kind `aws_waiter`: polls any waiter of botocore's models.
 
-The models say what is asked and which answers end the wait. A waiter's own delay and number of attempts are not looked at: `poke_interval`
-and `timeout` are the wait's.
+The models define the request and which responses end the wait. The requests are sent by waitd's own
+HTTP client and signed by waitd; `poke_interval` and `timeout` of the wait replace the waiter's own
+delay and number of attempts.
 """
 
 import time
@@ -29,52 +30,50 @@ from waitd.probes.access.aws_credentials import AwsCredentials
 from waitd.probes.access.aws_params import AwsParams, AwsTarget, account_problems, coalescing_key
 from waitd.probes.aws.models import AwsModels
 from waitd.probes.aws.waiters import AwsResponseError, AwsWaiter, ServiceEndpoint, UnsignedRequest
-from waitd.probes.cel.evaluation import RESULT_LIMIT
+from waitd.probes.cel.evaluation import limit_payload
 from waitd.probes.cel.workers import WORKERS
 from waitd.probes.transport.client import HttpClient, Request
 
-#: The largest answer that is read, and the largest that is parsed in the loop, in bytes.
-MAX_ANSWER = 8 * 1024 * 1024
-INLINE_ANSWER = 16 * 1024
+#: The largest response that is read, and the largest that is parsed in the loop, in bytes.
+MAX_RESPONSE = 8 * 1024 * 1024
+INLINE_RESPONSE = 16 * 1024
 
-_TOO_LARGE = Unreachable("too_large", "The answer is over 8 MiB; name fewer things in params.")
-_BAD_ANSWER = Unreachable("bad_answer", "The answer is not one of this service.")
-_NO_MODEL = Unreachable("model_unavailable", "The model of the service cannot be read now.")
-_UNKNOWN = Unreachable("unknown_waiter", "The botocore that is installed here no longer has this waiter.")
+_TOO_LARGE = Unreachable("too_large", "The response is over 8 MiB; name fewer resources in params.")
+_BAD_RESPONSE = Unreachable("bad_answer", "The response is not one of this service.")
+_NO_MODEL = Unreachable("model_unavailable", "The service's model cannot be loaded now.")
+_UNKNOWN = Unreachable("unknown_waiter", "The installed botocore no longer has this waiter.")
 
 log = structlog.get_logger(__name__)
 
 
 class AwsWaiterParams(AwsParams):
-    """What `params` of a wait of kind `aws_waiter` may hold."""
+    """The `params` of a wait of kind `aws_waiter`."""
 
-    service: str = Field(
-        min_length=1, max_length=64, description="The service, by boto3's name of it: ec2, rds, …"
-    )
+    service: str = Field(min_length=1, max_length=64, description="The service, by boto3's name: ec2, rds, …")
     waiter: str = Field(
-        min_length=1, max_length=128, description="The waiter, by boto3's name of it: instance_running, …"
+        min_length=1, max_length=128, description="The waiter, by boto3's name: instance_running, …"
     )
     params: dict[str, Any] = Field(
-        default_factory=dict, description="The parameters of the operation that the waiter repeats."
+        default_factory=dict, description="The parameters of the operation that the waiter calls."
     )
 
 
 class AwsWaiterTarget(AwsTarget):
-    """What a wait of kind `aws_waiter` asks."""
+    """A waiter, and the parameters of its operation."""
 
     __slots__ = ("params", "service", "waiter")
 
-    def __init__(self, given: AwsWaiterParams, key: str) -> None:
-        super().__init__(given.whose, key, given.request_timeout)
-        self.service = given.service
-        self.waiter = given.waiter
-        self.params = given.params
+    def __init__(self, params: AwsWaiterParams, key: str) -> None:
+        super().__init__(params.account_ref, key, params.request_timeout)
+        self.service = params.service
+        self.waiter = params.waiter
+        self.params = params.params
 
 
 class AwsWaiterProbe:
-    """Asks AWS. Start it in the loop that it runs in, and close it there; or use it as a context manager."""
+    """Polls waiters. Start and close it in the event loop, or use it as an async context manager."""
 
-    #: What the API's document shows of its parameters.
+    #: The model of its parameters in the OpenAPI document.
     params_model = AwsWaiterParams
 
     def __init__(
@@ -86,12 +85,12 @@ class AwsWaiterProbe:
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`now` gives Unix seconds, `monotonic` seconds that never go back."""
+        """`now` returns Unix seconds, `monotonic` the seconds of a monotonic clock."""
         self._connections = connections
         self._http = HttpClient(keepalive=keepalive, outgoing=outgoing)
         self._models = AwsModels(CapacityLimiter(WORKERS))
         self._credentials = AwsCredentials(now=monotonic)
-        self._places: dict[str, AwsEndpoints] = {}
+        self._endpoints: dict[str, AwsEndpoints] = {}
         self._origins: dict[tuple[str, object], str] = {}
         self._now = now
         self._monotonic = monotonic
@@ -116,34 +115,32 @@ class AwsWaiterProbe:
         if not self.prepared(params):
             service = params["service"]
             try:
-                await self._models.service(service)
+                await self._models.load(service)
             except (BrokenWorkerProcess, MemoryError, OSError) as error:  # the first poke tries again
-                log.warning("model_not_read", service=service, error=type(error).__name__)
+                log.warning("aws_model_not_loaded", service=service, error=type(error).__name__)
 
     def prepared(self, params: Mapping[str, Any]) -> bool:
         """See `waitd.ports.Preparing`; what is no service's name needs no model."""
         service = params.get("service")
-        return (
-            not isinstance(service, str)
-            or len(service) > 64
-            or self._models.cached_fresh(service) is not None
-        )
+        return not isinstance(service, str) or len(service) > 64 or self._models.cached(service) is not None
 
     def parse(self, params: Mapping[str, Any], *, namespace: str) -> AwsWaiterTarget:
-        """The target that these parameters name.
+        """Returns the target of these parameters.
 
-        Against the model they are checked where it is at hand, which it is at submit.
+        They are checked against the service's model if it is loaded, as it is at submit.
 
         Raises:
             InvalidInput: with pointers relative to `params`.
         """
         given = parsed(AwsWaiterParams, dict(params))
         problems = [*account_problems(given)]
-        service, known = self._models.cached_fresh(given.service), self._models.known
+        service, known = self._models.cached(given.service), self._models.known
         if service is not None:
             waiter = service.waiters.get(given.waiter)
-            if service.trouble:
-                problems.append(Problem("/service", f"its waiters cannot be used here: {service.trouble}"))
+            if service.unsupported:
+                problems.append(
+                    Problem("/service", f"waiters of this service cannot be used: {service.unsupported}")
+                )
             elif waiter is None:
                 names = ", ".join(service.names)
                 problems.append(Problem("/waiter", f"{given.service} has no such waiter; known are: {names}"))
@@ -154,116 +151,114 @@ class AwsWaiterProbe:
             problems.append(Problem("/service", f"no service of this name has waiters; known are: {names}"))
         if problems:
             raise InvalidInput(problems)
-        asked = orjson.dumps(given.params, option=orjson.OPT_SORT_KEYS)
-        return AwsWaiterTarget(
-            given, coalescing_key("aws_waiter", namespace, given, given.service, given.waiter, asked)
-        )
+        arguments = orjson.dumps(given.params, option=orjson.OPT_SORT_KEYS)
+        key = coalescing_key("aws_waiter", namespace, given, given.service, given.waiter, arguments)
+        return AwsWaiterTarget(given, key)
 
     def origin(self, target: AwsWaiterTarget) -> str:
-        """The endpoint's origin where it is known, else the service and its connection."""
-        known = self._origins.get((target.service, target.whose))
+        """Returns the endpoint's origin if it is known, else the service and its connection."""
+        known = self._origins.get((target.service, target.account_ref))
         return known or f"{target.service} of connection {target.account}"
 
     async def poke(self, group: Sequence[Pokeable]) -> Sequence[Verdict]:
-        """One look on behalf of waits with equal keys; a verdict for each, in order. Raises nothing but its cancellation."""
+        """Calls the operation once for waits with equal keys; returns a verdict for each, in order."""
         target: AwsWaiterTarget = group[0].target
-        return [await self._look(target)] * len(group)
+        return [await self._poke(target)] * len(group)
 
-    async def _look(self, target: AwsWaiterTarget) -> Verdict:
+    async def _poke(self, target: AwsWaiterTarget) -> Verdict:
         try:
-            service = await self._models.service(target.service)
+            service = await self._models.load(target.service)
         except (BrokenWorkerProcess, MemoryError, OSError):
             return _NO_MODEL
         waiter = None if service is None else service.waiters.get(target.waiter)
         if waiter is None:
             return _UNKNOWN
-        places = self._places.get(target.service)
-        if places is None:
-            places = self._places[target.service] = AwsEndpoints(
+        endpoints = self._endpoints.get(target.service)
+        if endpoints is None:
+            endpoints = self._endpoints[target.service] = AwsEndpoints(
                 self._connections,
                 now=self._monotonic,
                 service=target.service,
                 environment_id=waiter.service.environment_id,
                 credentials=self._credentials,
             )
-        return await places.look(target.whose, lambda place: self._ask(place, waiter, target))
+        return await endpoints.call(
+            target.account_ref, lambda endpoint: self._request(endpoint, waiter, target)
+        )
 
-    async def _ask(
-        self, place: AwsEndpoint, waiter: AwsWaiter, target: AwsWaiterTarget
+    async def _request(
+        self, endpoint: AwsEndpoint, waiter: AwsWaiter, target: AwsWaiterTarget
     ) -> Verdict | CredentialsRefused:
-        if place.base is None:
-            endpoint = await self._models.endpoint(waiter.service, place.region)
+        if endpoint.base is None:
+            service_endpoint = await self._models.endpoint(waiter.service, endpoint.region)
         else:
-            endpoint = ServiceEndpoint(place.base)
-        self._origins[target.service, target.whose] = str(parse_origin(endpoint.url))
+            service_endpoint = ServiceEndpoint(endpoint.base)
+        self._origins[target.service, target.account_ref] = str(parse_origin(service_endpoint.url))
         try:
-            prepared = waiter.prepared(target.params, endpoint.url, own=place.base is None)
+            unsigned = waiter.build_request(
+                target.params, service_endpoint.url, aws_endpoint=endpoint.base is None
+            )
         except ValueError as error:
             return Failure("bad_params", f"{waiter.name}: {error}.", silenceable=True)
-        headers = _signed(prepared, place, endpoint, waiter, self._now())
         request = Request(
-            prepared.method, prepared.url, headers, prepared.body, place.verify_tls, HostSource.BY_OPERATOR
+            unsigned.method,
+            unsigned.url,
+            _signed_headers(unsigned, endpoint, service_endpoint, waiter, self._now()),
+            unsigned.body,
+            endpoint.verify_tls,
+            HostSource.BY_OPERATOR,
         )
-        # A redirect is an answer that a waiter may look for, and a signature holds for one host.
+        # Redirects are not followed: a waiter may test for one, and a signature is valid for one host only.
         answer = await self._http.once(request, self._now(), connect_timeout=target.request_timeout)
         try:
-            head = prepared.method == "HEAD"
-            body = b"" if head else await self._http.read(answer.response, MAX_ANSWER)
+            body = b"" if unsigned.method == "HEAD" else await self._http.read(answer.response, MAX_RESPONSE)
             if body is None:
                 return _TOO_LARGE
-            facts, got = answer.facts, answer.response.headers
-            judge = partial(evaluate_response, waiter, facts.status, got, body, facts.retry_after)
-            return judge() if len(body) <= INLINE_ANSWER else await to_thread.run_sync(judge)
+            facts, headers = answer.facts, answer.response.headers
+            evaluate = partial(evaluate_response, waiter, facts.status, headers, body, facts.retry_after)
+            return evaluate() if len(body) <= INLINE_RESPONSE else await to_thread.run_sync(evaluate)
         finally:
             await self._http.release(answer.response)
 
 
-def _signed(
-    prepared: UnsignedRequest, place: AwsEndpoint, endpoint: ServiceEndpoint, waiter: AwsWaiter, now: float
+def _signed_headers(
+    request: UnsignedRequest,
+    endpoint: AwsEndpoint,
+    service_endpoint: ServiceEndpoint,
+    waiter: AwsWaiter,
+    now: float,
 ) -> Mapping[str, str]:
-    if place.keys is None:
-        return prepared.headers
-    name = endpoint.signing_name or waiter.service.signing_name
-    signer = AwsSigner(name, endpoint.signing_region or place.region, place.keys)
-    own = signer.headers(prepared.method, prepared.url, prepared.headers, prepared.body, now=now)
-    return {**prepared.headers, **own}
+    if endpoint.keys is None:
+        return request.headers
+    name = service_endpoint.signing_name or waiter.service.signing_name
+    signer = AwsSigner(name, service_endpoint.signing_region or endpoint.region, endpoint.keys)
+    signature = signer.headers(request.method, request.url, request.headers, request.body, now=now)
+    return {**request.headers, **signature}
 
 
 def evaluate_response(
     waiter: AwsWaiter, status: int, headers: Mapping[str, str], body: bytes, retry_after: float | None
 ) -> Verdict | CredentialsRefused:
-    """What a waiter makes of an answer; an error that it does not look for is judged as one of any service."""
+    """Returns the verdict on a response. An error that no acceptor tests for is one of any AWS service."""
     try:
-        response = waiter.response(status, headers, body)
-        state = waiter.state_of(response)
+        response = waiter.parse_response(status, headers, body)
+        match = waiter.match(response)
     except AwsResponseError:
-        if status >= 400:  # a proxy's page in place of the service's own error
+        if status >= 400:  # a proxy's page instead of the service's error
             return aws_verdict(AwsError(status, retry_after=retry_after))
-        return _BAD_ANSWER
-    error = response.get("Error")
-    if state is None and status >= 300:
+        return _BAD_RESPONSE
+    if match is None and status >= 300:
+        error = response.get("Error")
         code, message = (error.get("Code"), error.get("Message")) if isinstance(error, dict) else (None, None)
-        told = AwsError(status, "" if code is None else str(code), message or "", retry_after)
-        return aws_verdict(told)
-    if state is None or state[0] == "retry":
-        seen = waiter.glance(response) if status < 300 else state[1] if state else ""
-        return Pending(
-            "pending",
-            f"{waiter.name}: not yet; {seen}"[:MESSAGE_LIMIT] if seen else f"{waiter.name}: not yet",
-        )
-    payload, omitted = _payload(response)
-    if state[0] == "success":
-        message = f"{waiter.name}: {state[1]}"[:MESSAGE_LIMIT]
-        return Success(payload, RESULT_OMITTED if omitted else "success", message)
-    message = f"{waiter.name} cannot be reached any more: {state[1]}"[:MESSAGE_LIMIT]
-    return Failure(RESULT_OMITTED if omitted else "failure", message, payload)
-
-
-def _payload(response: Mapping[str, Any]) -> tuple[Any, bool]:
-    """The response as JSON, and whether it was left out."""
+        return aws_verdict(AwsError(status, "" if code is None else str(code), message or "", retry_after))
+    if match is None or match[0] == "retry":
+        state = waiter.describe_state(response) if status < 300 else match[1] if match else ""
+        message = f"{waiter.name}: not yet; {state}" if state else f"{waiter.name}: not yet"
+        return Pending("pending", message[:MESSAGE_LIMIT])
     shown = {name: value for name, value in response.items() if name != "ResponseMetadata"}
-    try:
-        encoded = orjson.dumps(shown, default=str, option=orjson.OPT_NON_STR_KEYS)
-    except TypeError:  # text that is no Unicode, a number of more than 64 bits
-        return None, True
-    return (None, True) if len(encoded) > RESULT_LIMIT else (orjson.loads(encoded), False)
+    payload, omitted = limit_payload(shown, str)
+    if match[0] == "success":
+        message = f"{waiter.name}: {match[1]}"[:MESSAGE_LIMIT]
+        return Success(payload, RESULT_OMITTED if omitted else "success", message)
+    message = f"{waiter.name} can no longer succeed: {match[1]}"[:MESSAGE_LIMIT]
+    return Failure(RESULT_OMITTED if omitted else "failure", message, payload)

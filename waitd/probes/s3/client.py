@@ -5,7 +5,7 @@ is the poker's to say. A client library costs more a question, or does not take 
 """
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple, Self, TypeVar
 from xml.etree.ElementTree import ParseError
@@ -21,7 +21,7 @@ from waitd.core.http.answer import RETRYABLE_STATUSES, AnswerFacts, CredentialsR
 from waitd.core.waits.verdict import Unreachable, Verdict
 from waitd.outgoing import Outgoing
 from waitd.ports import Connections
-from waitd.probes.access.aws import AccountRef, AwsEndpoint, AwsEndpoints, aws_host
+from waitd.probes.access.aws import AwsEndpoint, AwsEndpoints, aws_host
 from waitd.probes.cel.workers import WORKERS
 from waitd.probes.s3.xml import ListPage, S3Object, find_element_text, object_from_head, parse_list_page
 from waitd.probes.transport.client import HttpClient, Request, Response, facts_of
@@ -54,7 +54,6 @@ Refusal = Verdict | CredentialsRefused
 #: A bucket at an origin.
 _Home = tuple[str, str]
 _Value = TypeVar("_Value", float, str)
-_Found = TypeVar("_Found")
 
 _log = structlog.get_logger()
 
@@ -80,7 +79,7 @@ class S3Client:
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.places = AwsEndpoints(connections, now=monotonic)
+        self.endpoints = AwsEndpoints(connections, now=monotonic)
         self.now = now
         #: Bounds the worker processes of all that ask S3.
         self.workers = CapacityLimiter(WORKERS)
@@ -106,42 +105,34 @@ class S3Client:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def look(
-        self,
-        whose: AccountRef,
-        ask: Callable[[AwsEndpoint], Awaitable[_Found | Verdict | CredentialsRefused]],
-    ) -> _Found | Verdict:
-        """What `ask` finds, or the verdict that it comes to; see `AwsEndpoints.look`."""
-        return await self.places.look(whose, ask)
-
     async def head(
-        self, place: AwsEndpoint, bucket: str, key: str, *, anew: bool = False
+        self, endpoint: AwsEndpoint, bucket: str, key: str, *, anew: bool = False
     ) -> S3Object | Refusal | None:
         """The object; None: it is not there. `anew`: the second time, since the bucket's own region is known.
 
         Raises:
             aiohttp.ClientError, OSError: see `http_client.trouble`.
         """
-        answer = await self._ask(place, "HEAD", bucket, key, "")
+        answer = await self._ask(endpoint, "HEAD", bucket, key, "")
         status = answer.facts.status
         if status == 404:
-            if self._monotonic() < self._buckets.get((place.origin, bucket), 0.0):
+            if self._monotonic() < self._buckets.get((endpoint.origin, bucket), 0.0):
                 return None
-            return await self._missing(place, bucket)
+            return await self._missing(endpoint, bucket)
         if 200 <= status < 300:
             return object_from_head(key, answer.response.headers) or _BAD_HEAD
         refusal = S3Error(status, "", answer.facts.retry_after)
         if status in _WORDLESS:  # those to a LIST say what is wrong
-            region = self._regions.get((place.origin, bucket))
-            told = _refusal(await self._ask(place, "GET", bucket, "", _list_query(key, None, 1)))
-            if not anew and region != self._regions.get((place.origin, bucket)):
-                return await self.head(place, bucket, key, anew=True)
+            region = self._regions.get((endpoint.origin, bucket))
+            told = _refusal(await self._ask(endpoint, "GET", bucket, "", _list_query(key, None, 1)))
+            if not anew and region != self._regions.get((endpoint.origin, bucket)):
+                return await self.head(endpoint, bucket, key, anew=True)
             if told.code:
                 refusal = S3Error(told.status, told.code, told.retry_after)
         return s3_verdict(refusal, S3Operation.HEAD)
 
     def begin_head(
-        self, place: AwsEndpoint, bucket: str, key: str, told: Callable[[Refusal | bool], None]
+        self, endpoint: AwsEndpoint, bucket: str, key: str, told: Callable[[Refusal | bool], None]
     ) -> Callable[[], None] | None:
         """Asks for a key that was not there; returns what gives that up, None where it takes more than one request on a free connection.
 
@@ -151,10 +142,10 @@ class S3Client:
         Raises:
             aiohttp.ClientError, OSError, ValueError: see `http_client.trouble`.
         """
-        home = (place.origin, bucket)
+        home = (endpoint.origin, bucket)
         if self._monotonic() >= self._buckets.get(home, 0.0):
             return None
-        where = self._bucket(place, self._regions.get(home, place.region), bucket)
+        where = self._bucket(endpoint, self._regions.get(home, endpoint.region), bucket)
         exchange = self._http.begin(
             where.request("HEAD", key, "", now=self.now()),
             lambda came: told(False if isinstance(came, Exception) else self._at_sight(came)),
@@ -168,14 +159,14 @@ class S3Client:
         return s3_verdict(S3Error(reply.status, "", retry_after), S3Operation.HEAD)
 
     async def page(
-        self, place: AwsEndpoint, bucket: str, prefix: str, token: str | None
+        self, endpoint: AwsEndpoint, bucket: str, prefix: str, token: str | None
     ) -> ListPage | Refusal:
         """A page of the keys that begin with `prefix`.
 
         Raises:
             aiohttp.ClientError, OSError: see `http_client.trouble`.
         """
-        answer = await self._ask(place, "GET", bucket, "", _list_query(prefix, token, 1000))
+        answer = await self._ask(endpoint, "GET", bucket, "", _list_query(prefix, token, 1000))
         if not 200 <= answer.facts.status < 300:
             return s3_verdict(_refusal(answer), S3Operation.LIST)
         try:
@@ -183,27 +174,27 @@ class S3Client:
         except (LookupError, ValueError, ParseError):
             return _BAD_LIST
 
-    async def _missing(self, place: AwsEndpoint, bucket: str) -> Refusal | None:
+    async def _missing(self, endpoint: AwsEndpoint, bucket: str) -> Refusal | None:
         """None for a missing key; S3 answers a HEAD the same where there is no bucket, so that is asked now and then."""
-        answer = await self._ask(place, "GET", bucket, "", _list_query("", None, 1))
+        answer = await self._ask(endpoint, "GET", bucket, "", _list_query("", None, 1))
         if answer.facts.status == 404:
             return s3_verdict(_refusal(answer), S3Operation.LIST)
         if answer.facts.status < 500:
-            _keep(self._buckets, (place.origin, bucket), self._monotonic() + BUCKET_SEEN)
+            _keep(self._buckets, (endpoint.origin, bucket), self._monotonic() + BUCKET_SEEN)
         return None
 
-    async def _ask(self, place: AwsEndpoint, method: str, bucket: str, key: str, query: str) -> _Answer:
+    async def _ask(self, endpoint: AwsEndpoint, method: str, bucket: str, key: str, query: str) -> _Answer:
         """One answer; a second one where the first tells the bucket's own region."""
-        home = (place.origin, bucket)
-        region = self._regions.get(home, place.region)
-        answer = await self._send(self._bucket(place, region, bucket), method, key, query)
+        home = (endpoint.origin, bucket)
+        region = self._regions.get(home, endpoint.region)
+        answer = await self._send(self._bucket(endpoint, region, bucket), method, key, query)
         if answer.facts.status in _TELLS_REGION:
             told = answer.response.headers.get("x-amz-bucket-region") or find_element_text(
                 answer.body, "Region"
             )
             if told and told != region and is_region(told):
                 _keep(self._regions, home, told)
-                answer = await self._send(self._bucket(place, told, bucket), method, key, query)
+                answer = await self._send(self._bucket(endpoint, told, bucket), method, key, query)
         return answer
 
     async def _send(self, bucket: "Bucket", method: str, key: str, query: str) -> _Answer:
@@ -229,16 +220,16 @@ def _keep(held: dict[_Home, _Value], home: _Home, value: _Value) -> None:
 class Bucket:
     """A bucket as requests about it are addressed and signed. `signer` None: they are not signed."""
 
-    def __init__(self, place: AwsEndpoint, region: str, name: str) -> None:
-        base = place.base or f"https://{aws_host(region)}"
+    def __init__(self, endpoint: AwsEndpoint, region: str, name: str) -> None:
+        base = endpoint.base or f"https://{aws_host(region)}"
         scheme, _, rest = base.partition("://")
         host, slash, above = rest.partition("/")
-        own_host = _has_own_host(place, name)
+        own_host = _has_own_host(endpoint, name)
         if own_host:
             host = f"{name}.{host}"
         self.origin = f"{scheme}://{host}"
-        self.signer = None if place.keys is None else S3Signer(place.keys, region, host)
-        self.verify_tls = place.verify_tls
+        self.signer = None if endpoint.keys is None else S3Signer(endpoint.keys, region, host)
+        self.verify_tls = endpoint.verify_tls
         root = f"{slash}{above}" if own_host else f"{slash}{above}/{name}"
         self._above_keys = f"{root}/"
         self._itself = f"{root}/" if own_host else root
@@ -255,9 +246,9 @@ class Bucket:
         return Request(method, url, headers, None, self.verify_tls, HostSource.BY_OPERATOR)
 
 
-def _has_own_host(place: AwsEndpoint, bucket: str) -> bool:
+def _has_own_host(endpoint: AwsEndpoint, bucket: str) -> bool:
     """Whether the bucket is part of the host: as boto3 does it, at AWS's own endpoints, and where the connection says so."""
-    if place.style == "path" or (place.style == "auto" and place.base is not None):
+    if endpoint.style == "path" or (endpoint.style == "auto" and endpoint.base is not None):
         return False
     return bucket.replace("-", "").isalnum() and bucket.islower() and len(bucket) <= 63
 

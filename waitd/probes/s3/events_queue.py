@@ -56,10 +56,10 @@ class S3EventQueue:
         Raises:
             ValueError: `queue_url` is no URL.
         """
-        self._places = AwsEndpoints(connections, now=time.monotonic)
+        self._endpoints = AwsEndpoints(connections, now=time.monotonic)
         self._queue_url = queue_url
         self._origin = parse_origin(queue_url)
-        self._whose = AccountRef(conn_id, optional=False)
+        self._account = AccountRef(conn_id, optional=False)
         self._heard = heard
         self._http = HttpClient(keepalive=60.0, outgoing=outgoing, direct=False)
         self._now = now
@@ -109,17 +109,19 @@ class S3EventQueue:
         """One call of SQS in its JSON protocol; after a refusal of the credentials a second one with fresh ones."""
         try:
             async with asyncio.timeout(LONG_POLL + ANSWER_SECONDS):
-                status, body = await self._exchanged(await self._places.find(self._whose), action, arguments)
+                status, body = await self._exchanged(
+                    await self._endpoints.get(self._account), action, arguments
+                )
                 if status in {400, 403} and _code(body) in _STALE:
-                    place = await self._places.find_anew(self._whose)
-                    status, body = await self._exchanged(place, action, arguments)
+                    endpoint = await self._endpoints.refreshed(self._account)
+                    status, body = await self._exchanged(endpoint, action, arguments)
         except TimeoutError:
             raise S3EventQueueError("SQS does not answer.") from None
         except (aiohttp.ClientError, OSError) as error:
             raise S3EventQueueError(classify_error(error).message) from None
         except (WaitdError, ValueError) as error:
             raise S3EventQueueError(
-                f"The connection {self._whose.conn_id} cannot be used: {error}."
+                f"The connection {self._account.conn_id} cannot be used: {error}."
             ) from None
         if status != 200:
             raise S3EventQueueError(f"SQS answered {status}: {_code(body) or 'no error code'}.")
@@ -130,28 +132,30 @@ class S3EventQueue:
         return answer if isinstance(answer, dict) else {}
 
     async def _exchanged(
-        self, place: AwsEndpoint, action: str, arguments: dict[str, Any]
+        self, endpoint: AwsEndpoint, action: str, arguments: dict[str, Any]
     ) -> tuple[int, bytes | None]:
-        region = self._check(place)
-        if place.keys is None:
+        region = self._check(endpoint)
+        if endpoint.keys is None:
             raise ValueError("it has no credentials")
         url = f"{self._origin}/"
         body = orjson.dumps({"QueueUrl": self._queue_url, **arguments})
         headers = {"Content-Type": "application/x-amz-json-1.0", "X-Amz-Target": f"AmazonSQS.{action}"}
-        headers |= AwsSigner("sqs", region, place.keys).headers("POST", url, headers, body, now=self._now())
-        request = Request("POST", url, headers, body, place.verify_tls, HostSource.BY_OPERATOR)
+        headers |= AwsSigner("sqs", region, endpoint.keys).headers(
+            "POST", url, headers, body, now=self._now()
+        )
+        request = Request("POST", url, headers, body, endpoint.verify_tls, HostSource.BY_OPERATOR)
         answer = await self._http.exchange(request, self._now())
         try:
             return answer.facts.status, await self._http.read(answer.response, _ANSWER_BYTES)
         finally:
             await self._http.release(answer.response)
 
-    def _check(self, place: AwsEndpoint) -> str:
+    def _check(self, endpoint: AwsEndpoint) -> str:
         """The region. Raises ValueError where the queue is not where the connection's credentials belong."""
-        if place.base is not None:
-            if parse_origin(place.base) != self._origin:
+        if endpoint.base is not None:
+            if parse_origin(endpoint.base) != self._origin:
                 raise ValueError("the queue is not at its endpoint")
-            return place.region
+            return endpoint.region
         aws = _AWS_HOST.fullmatch(self._origin.host)
         if aws is None or self._origin.scheme != "https":
             raise ValueError("the queue is not at AWS")

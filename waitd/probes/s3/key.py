@@ -70,7 +70,7 @@ class S3KeyProbe:
 
     def origin(self, target: S3KeyTarget) -> str:
         """The endpoint's origin where it is known, else `connection <conn_id>`."""
-        return self._client.places.origin(target.whose)
+        return self._client.endpoints.origin(target.account_ref)
 
     def topics(self, target: S3KeyTarget) -> Sequence[Topic]:
         """See `waitd.ports.Listening`: the keys, and what a pattern may match."""
@@ -93,7 +93,7 @@ class S3KeyProbe:
         if target.look.mode != "key":
             return await self._by_lists(target, [_wanted(each) for each in group])
         began = time.monotonic()
-        found = await self._client.places.look(target.whose, partial(self._heads, target.addresses))
+        found = await self._client.endpoints.call(target.account_ref, partial(self._heads, target.addresses))
         if not isinstance(found, _Found):
             return [found] * len(group)
         answers: _Answers = dict.fromkeys(map(_wanted, group), found)
@@ -106,8 +106,8 @@ class S3KeyProbe:
         runs = group[0].progress.runs
         if len(group) > 1 or len(target.addresses) > 1 or not runs or runs[-1].reason != ABSENT.reason:
             return None
-        place = self._client.places.cached_fresh(target.whose)
-        if place is None or target.look.mode != "key":
+        endpoint = self._client.endpoints.cached_fresh(target.account_ref)
+        if endpoint is None or target.look.mode != "key":
             return None
 
         def told(found: Verdict | CredentialsRefused | bool) -> None:
@@ -120,17 +120,17 @@ class S3KeyProbe:
 
         [(bucket, key)] = target.addresses
         try:
-            return self._client.begin_head(place, bucket, key, told)
+            return self._client.begin_head(endpoint, bucket, key, told)
         except Exception:  # noqa: BLE001 - `poke` meets it again, and says what it comes to
             return None
 
     async def _heads(
-        self, addresses: Sequence[tuple[str, str]], place: AwsEndpoint
+        self, addresses: Sequence[tuple[str, str]], endpoint: AwsEndpoint
     ) -> _Found | Verdict | CredentialsRefused:
         """Every one of these keys, or what is said of the first that cannot be had."""
         files = []
         for bucket, key in addresses:
-            file = await self._client.head(place, bucket, key)
+            file = await self._client.head(endpoint, bucket, key)
             if file is None:
                 return ABSENT if len(addresses) == 1 else _absent(bucket, key)
             if not isinstance(file, S3Object):
@@ -142,14 +142,14 @@ class S3KeyProbe:
         """Patterns that begin with the same text share each LIST."""
         began = time.monotonic()
         different = dict.fromkeys(group)
-        answers = await self._client.places.look(target.whose, partial(self._lists, list(different)))
+        answers = await self._client.endpoints.call(target.account_ref, partial(self._lists, list(different)))
         if not isinstance(answers, dict):
             return [answers] * len(group)
         verdicts = await self._judged(answers, began + target.request_timeout)
         return [verdicts[each] for each in group]
 
     async def _lists(
-        self, group: Sequence[_Wanted], place: AwsEndpoint
+        self, group: Sequence[_Wanted], endpoint: AwsEndpoint
     ) -> _Answers | Verdict | CredentialsRefused:
         """What the patterns of each matched; of those that one pattern has already decided, the others are not looked for."""
         lists: _Lists = {}
@@ -161,7 +161,7 @@ class S3KeyProbe:
             undecided = {each for sought in parts.values() if not _decided(sought) for each in sought}
             looking = [each for each in patterns.values() if each in undecided]
             if looking:
-                told = await list_matches(self._client, place, bucket, prefix, looking)
+                told = await list_matches(self._client, endpoint, bucket, prefix, looking)
                 if isinstance(told, CredentialsRefused):
                     return told
                 if told is not None:

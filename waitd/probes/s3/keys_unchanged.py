@@ -52,7 +52,7 @@ class S3KeysUnchangedTarget(AwsTarget):
 
     def __init__(self, given: S3KeysUnchangedParams, namespace: str) -> None:
         key = coalescing_key("s3_keys_unchanged", namespace, given, given.bucket_name, given.prefix)
-        super().__init__(given.whose, key, given.request_timeout)
+        super().__init__(given.account_ref, key, given.request_timeout)
         self.bucket = given.bucket_name
         self.prefix = given.prefix
         self.inactivity_period = given.inactivity_period
@@ -119,26 +119,28 @@ class S3KeysUnchangedProbe:
 
     def origin(self, target: S3KeysUnchangedTarget) -> str:
         """The endpoint's origin where it is known, else `connection <conn_id>`."""
-        return self._client.places.origin(target.whose)
+        return self._client.endpoints.origin(target.account_ref)
 
     async def poke(self, group: Sequence[Pokeable]) -> Sequence[Verdict]:
         """One look on behalf of waits with equal keys; a verdict for each, in order. Raises nothing but its cancellation."""
         target: S3KeysUnchangedTarget = group[0].target
         keys = any(not each.target.allow_delete for each in group)
-        seen = await self._client.look(target.whose, lambda place: self._list(place, target, keys=keys))
+        seen = await self._client.endpoints.call(
+            target.account_ref, lambda endpoint: self._list(endpoint, target, keys=keys)
+        )
         if not isinstance(seen, KeySet):
             return [seen] * len(group)
         now = self._client.now()
         return [self._judged(each.target, each.progress.state, seen, now) for each in group]
 
     async def _list(
-        self, place: AwsEndpoint, target: S3KeysUnchangedTarget, *, keys: bool
+        self, endpoint: AwsEndpoint, target: S3KeysUnchangedTarget, *, keys: bool
     ) -> KeySet | Verdict | CredentialsRefused:
         hashes: list[int] = []
         moments: list[float] = []
         token: str | None = None
         for _ in range(MAX_PAGES):
-            page = await self._client.page(place, target.bucket, target.prefix, token)
+            page = await self._client.page(endpoint, target.bucket, target.prefix, token)
             if not isinstance(page, ListPage):
                 return page
             hashes += (key_hash(file.key) for file in page.files)

@@ -44,7 +44,7 @@ class PatternMatches:
 
 
 async def list_matches(
-    client: S3Client, place: AwsEndpoint, bucket: str, prefix: str, sought: Collection[PatternMatches]
+    client: S3Client, endpoint: AwsEndpoint, bucket: str, prefix: str, sought: Collection[PatternMatches]
 ) -> Verdict | CredentialsRefused | None:
     """Lists the keys that begin with `prefix` as far as somebody needs it; None, or what came instead of a list.
 
@@ -54,7 +54,7 @@ async def list_matches(
     token: str | None = None
     looking = list(sought)
     for _ in range(MAX_PAGES):
-        page = await client.page(place, bucket, prefix, token)
+        page = await client.page(endpoint, bucket, prefix, token)
         if not isinstance(page, ListPage):
             return page
         await _match(looking, page.files)

@@ -81,7 +81,7 @@ class S3KeyOptions:
     """
 
     namespace: str
-    whose: AccountRef
+    account_ref: AccountRef
     mode: str
     metadata: tuple[str, ...]
     check: str | None
@@ -104,7 +104,7 @@ class S3KeyTarget(AwsTarget):
     __slots__ = ("addresses", "look")
 
     def __init__(self, look: S3KeyOptions, addresses: Addresses, key: str) -> None:
-        super().__init__(look.whose, key, look.request_timeout)
+        super().__init__(look.account_ref, key, look.request_timeout)
         self.look = look
         self.addresses = addresses
 
@@ -186,7 +186,7 @@ def pattern_of(mode: str, text: str) -> patterns.Pattern:
 
 def _look(given: S3KeyParams, namespace: str, mode: str) -> S3KeyOptions:
     wanted = METADATA if "*" in given.metadata_keys else tuple(dict.fromkeys(given.metadata_keys))
-    key = (namespace, given.whose, mode, wanted, given.check, given.request_timeout)
+    key = (namespace, given.account_ref, mode, wanted, given.check, given.request_timeout)
     look = _looks.get(key)
     if look is None:
         look = _looks[key] = S3KeyOptions(*key)
