@@ -1,8 +1,9 @@
-"""What the expressions of a `submit` say of an answer: the handle, and a sentence for people. In the loop where that is cheap, else in a
-worker process.
+"""Evaluates the expressions of a `submit` on a response: the job's handle, and the message of a refusal.
+
+They are evaluated in the loop where that is cheap, else in a worker process.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
@@ -19,86 +20,70 @@ from waitd.probes.submit.plan import HANDLE_ENV
 MAX_HANDLE = 2048
 
 
-class SubmitResponse:
-    """An answer as these expressions see it: `waitd.probes.cel.evaluation.Response`, and the idempotency key."""
+class SubmitResponse(ResponseVariables):
+    """A response to a submitting call, and the call's idempotency key, as these expressions name them."""
 
-    __slots__ = ("key", "response")
+    __slots__ = ("key",)
 
     def __init__(self, response: ResponseVariables, key: str) -> None:
-        self.response = response
+        super().__init__(response.status, response.headers, response.raw, response.charset)
         self.key = key
 
-    @property
-    def status(self) -> int:
-        """The HTTP status."""
-        return self.response.status
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """By lower-case names."""
-        return self.response.headers
-
-    @property
-    def body(self) -> Any:
-        """The body as JSON; None where it is none."""
-        return self.response.body
-
-    @property
-    def text(self) -> str:
-        """The body as text."""
-        return self.response.text
+    def __reduce__(self) -> tuple[Callable[..., "SubmitResponse"], tuple[Any, ...]]:
+        """Pickles what was received, as `ResponseVariables` does."""
+        received = ResponseVariables(self.status, self.headers, self.raw, self.charset)
+        return SubmitResponse, (received, self.key)
 
 
 async def evaluate_handle(
-    source: str, seen: SubmitResponse, limiter: CapacityLimiter
+    source: str, response: SubmitResponse, limiter: CapacityLimiter
 ) -> JobHandle | ErrorValue | None:
-    """The handle that an answer names; None where it says null, Trouble where there is none.
+    """Returns the handle in a response; None if the expression is null, ErrorValue if it is no handle.
 
     Raises:
-        anyio.BrokenWorkerProcess, MemoryError: the expression asked for more memory than there is.
+        anyio.BrokenWorkerProcess, MemoryError: the expression needed more memory than a worker has.
     """
-    value = await _value(source, seen, limiter)
-    return value if value is None or isinstance(value, ErrorValue) else _handle(value)
+    value = await _evaluate(source, response, limiter)
+    return value if value is None or isinstance(value, ErrorValue) else _checked_handle(value)
 
 
-async def evaluate_refusal(source: str | None, seen: SubmitResponse, limiter: CapacityLimiter) -> str | None:
-    """The sentence that an expression makes of an answer; None where there is none. Raises as `evaluate_handle` does."""
-    value = None if source is None else await _value(source, seen, limiter)
+async def evaluate_refusal(
+    source: str | None, response: SubmitResponse, limiter: CapacityLimiter
+) -> str | None:
+    """Returns the message of a refusal; None if there is none. Raises as `evaluate_handle`."""
+    value = None if source is None else await _evaluate(source, response, limiter)
     return value[:MESSAGE_LIMIT] if isinstance(value, str) and not isinstance(value, ErrorValue) else None
 
 
-async def _value(source: str, seen: SubmitResponse, limiter: CapacityLimiter) -> Any:
-    response = seen.response
+async def _evaluate(source: str, response: SubmitResponse, limiter: CapacityLimiter) -> Any:
     if response.raw is None:
         return ErrorValue("the body is over 1 MiB")
     size = len(response.raw) + sum(map(len, response.headers.values()))
-    expression = HANDLE_ENV.compile(source)
-    if size <= INLINE_BODY and expression.cost(size, size // 2) <= INLINE_COST:
-        return expression.evaluate(seen)
-    parts = (response.status, response.headers, response.raw, response.charset)
-    return await run_in_worker(_in_worker, source, seen.key, *parts, limiter=limiter)
+    if size <= INLINE_BODY and HANDLE_ENV.compile(source).cost(size, size // 2) <= INLINE_COST:
+        return _evaluate_here(source, response)
+    return await run_in_worker(_evaluate_here, source, response, limiter=limiter)
 
 
-def _in_worker(source: str, key: str, *response: Any) -> Any:
-    return HANDLE_ENV.compile(source).evaluate(SubmitResponse(ResponseVariables(*response), key))
+def _evaluate_here(source: str, response: SubmitResponse) -> Any:
+    return HANDLE_ENV.compile(source).evaluate(response)
 
 
-def _handle(value: Any) -> JobHandle | ErrorValue:
-    """A value as a handle: text, a whole number, or a map of plain values."""
+def _checked_handle(value: Any) -> JobHandle | ErrorValue:
+    """A value as a handle: a string, a whole number, or a map of simple values."""
     if isinstance(value, Mapping):
-        if not value or not all(isinstance(name, str) and _is_plain(item) for name, item in value.items()):
-            return ErrorValue("it is no map of strings, numbers and booleans")
+        if not value or not all(isinstance(name, str) and _is_simple(item) for name, item in value.items()):
+            return ErrorValue("a map must have strings, numbers and booleans only, and at least one")
         handle: JobHandle = dict(value)
     elif isinstance(value, str | int) and not isinstance(value, bool) and value != "":
         handle = value
     else:
-        return ErrorValue("it is neither a string, nor a whole number, nor a map of them")
+        return ErrorValue("it must be a string, a whole number, or a map of strings, numbers and booleans")
     try:
         size = len(orjson.dumps(handle))
-    except TypeError:  # text that is no Unicode, a number of more than 64 bits
+    except TypeError:  # text that is not Unicode, an integer of over 64 bits
         return ErrorValue("it cannot be written as JSON")
     return ErrorValue(f"it has more than {MAX_HANDLE} bytes") if size > MAX_HANDLE else handle
 
 
-def _is_plain(value: Any) -> bool:
+def _is_simple(value: Any) -> bool:
     return isinstance(value, str | int | float)

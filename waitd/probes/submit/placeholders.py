@@ -1,7 +1,7 @@
-"""Placeholders in the parameters of a wait that submits its job itself: what only the submitting call tells, put where it belongs.
+"""Placeholders in the parameters of a wait that submits its job, and the values that replace them.
 
-They stand in `endpoint`, `request_params` and `json`. Nowhere else: in a condition they would be code, in a header or in `data` nobody
-could say how to quote them.
+They are replaced in `endpoint`, `request_params` and `json`. Elsewhere they are refused: in a condition
+they would be code, and in a header or in `data` it is unknown how to quote them.
 """
 
 import re
@@ -15,57 +15,60 @@ from waitd.models import pointer
 
 KEY = "idempotency_key"
 _PLACEHOLDER = re.compile(r"\{(idempotency_key|handle(?:\.([A-Za-z_][A-Za-z0-9_]*))?)\}")
-#: Where they may stand, and where they are looked for because somebody may think so.
+#: An endpoint that is only a handle: the handle is a URL.
+_HANDLE = re.compile(r"\{handle(?:\.([A-Za-z_][A-Za-z0-9_]*))?\}")
+#: The fields in which placeholders are replaced, and those in which they are refused.
 FIELDS = ("endpoint", "request_params", "json")
-_WRONG_FIELDS = ("data", "headers", "success_when", "failure_when", "message", "result")
-#: An endpoint that is nothing but the handle is a URL.
-_LOCATION = re.compile(r"\{handle(?:\.([A-Za-z_][A-Za-z0-9_]*))?\}")
+_REFUSED_FIELDS = ("data", "headers", "success_when", "failure_when", "message", "result")
 
 
 def has_placeholder(value: Any) -> bool:
-    """Whether there is one in text, or in anything that JSON can be."""
-    return next(_found(value), None) is not None
+    """Whether a JSON value contains a placeholder."""
+    return next(_names(value), None) is not None
 
 
 def placeholder_names(params: Mapping[str, Any]) -> frozenset[str]:
-    """The placeholders in parameters of kind `http`, without braces: `idempotency_key`, `handle`, `handle.NAME`."""
-    return frozenset(name for field in FIELDS for name in _found(params.get(field)))
+    """Returns the placeholders in `http` parameters: `idempotency_key`, `handle`, `handle.NAME`."""
+    return frozenset(name for field in FIELDS for name in _names(params.get(field)))
 
 
 def misplaced_placeholders(params: Mapping[str, Any]) -> Iterator[Problem]:
-    """Placeholders of parameters that stand where they are not filled."""
-    for field in _WRONG_FIELDS:
+    """Yields a problem for each field whose placeholders would not be replaced."""
+    for field in _REFUSED_FIELDS:
         if has_placeholder(params.get(field)):
-            yield Problem(pointer([field]), f"placeholders stand in {', '.join(FIELDS)} only")
+            yield Problem(pointer([field]), f"placeholders are replaced in {', '.join(FIELDS)} only")
 
 
 def location_part(params: Mapping[str, Any]) -> str | None:
-    """Which part of the handle is a URL, because it is the whole endpoint: "" the handle itself, else a name; None: no part is."""
+    """Returns the part of the handle that is the whole endpoint, and so a URL.
+
+    It is "" for the handle itself, else a name in it; None if no part is.
+    """
     endpoint = params.get("endpoint")
-    found = _LOCATION.fullmatch(endpoint) if isinstance(endpoint, str) else None
-    return None if found is None else found[1] or ""
+    match = _HANDLE.fullmatch(endpoint) if isinstance(endpoint, str) else None
+    return None if match is None else match[1] or ""
 
 
 def fill(params: Mapping[str, Any], key: str, handle: JobHandle | None = None) -> dict[str, Any]:
-    """Parameters of kind `http` with their placeholders filled.
+    """Returns `http` parameters with their placeholders replaced.
 
     Raises:
         ValueError: the handle has no such value, or it cannot be a path segment.
     """
     values = _Values(key, handle)
-    done = dict(params)
+    filled = dict(params)
     endpoint = params.get("endpoint")
     if isinstance(endpoint, str):
-        whole = _LOCATION.fullmatch(endpoint)
-        done["endpoint"] = (
-            str(values.get(whole[0][1:-1]))
-            if whole
-            else _PLACEHOLDER.sub(lambda found: encode_segment(str(values.get(found[1]))), endpoint)
+        handle_only = _HANDLE.fullmatch(endpoint)
+        filled["endpoint"] = (
+            str(values.get(handle_only[0][1:-1]))
+            if handle_only
+            else _PLACEHOLDER.sub(lambda match: encode_segment(str(values.get(match[1]))), endpoint)
         )
     for field in FIELDS[1:]:
         if field in params:
-            done[field] = _filled(params[field], values)
-    return done
+            filled[field] = _fill_value(params[field], values)
+    return filled
 
 
 class _Values:
@@ -87,27 +90,25 @@ class _Values:
         return handle[part]
 
 
-def _filled(value: Any, values: _Values) -> Any:
+def _fill_value(value: Any, values: _Values) -> Any:
     if isinstance(value, str):
-        whole = _PLACEHOLDER.fullmatch(value)
-        return (
-            values.get(whole[1])
-            if whole
-            else _PLACEHOLDER.sub(lambda found: str(values.get(found[1])), value)
-        )
+        placeholder_only = _PLACEHOLDER.fullmatch(value)
+        if placeholder_only:
+            return values.get(placeholder_only[1])
+        return _PLACEHOLDER.sub(lambda match: str(values.get(match[1])), value)
     if isinstance(value, Mapping):
-        return {name: _filled(item, values) for name, item in value.items()}
+        return {name: _fill_value(item, values) for name, item in value.items()}
     if isinstance(value, list):
-        return [_filled(item, values) for item in value]
+        return [_fill_value(item, values) for item in value]
     return value
 
 
-def _found(value: Any) -> Iterator[str]:
+def _names(value: Any) -> Iterator[str]:
     if isinstance(value, str):
-        yield from (found[1] for found in _PLACEHOLDER.finditer(value))
+        yield from (match[1] for match in _PLACEHOLDER.finditer(value))
     elif isinstance(value, Mapping):
         for item in value.values():
-            yield from _found(item)
+            yield from _names(item)
     elif isinstance(value, list):
         for item in value:
-            yield from _found(item)
+            yield from _names(item)

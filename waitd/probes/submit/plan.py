@@ -1,25 +1,27 @@
-"""What a kind's `submit` comes to, as data: the calls that submit, find and cancel a job, and how its handle gets into the poke.
+"""A wait's `submit` as data: the requests that submit, find and cancel a job, and how its handle is used.
 
-A probe that can submit has one method more, `parse_submit` (`waitd.ports.Submits`): it checks a wait's `submit` beside its `params` and
-returns a `SubmitRequest`. Whoever makes the calls (`http_jobs`) and whoever decides about them (`waitd.core.waits.submission`) know nothing else
-of the kind. So a kind compiles its own parameters to the parameters of kind `http`, and leaves these **placeholders** in them, in
-`endpoint`, `request_params` and `json` only (`placeholders`):
+A kind that can submit jobs has a method `parse_submit`, which checks a wait's `submit` together with its
+`params` and returns a `SubmitRequest`. What sends the requests (`waitd.probes.http.jobs`) and what
+decides about them (`waitd.core.waits.submission`) know nothing else of the kind. So a kind compiles its
+parameters to those of kind `http`, with these **placeholders** in `endpoint`, `request_params` and `json`:
 
-    {idempotency_key}     the key of this wait (its id, unless it names one): in the submitting call, the look-up, the cancel request, and the
-                          wait's own `params`. Where the submitting call has none, the key goes into the header `idempotency_header`.
-    {handle}              what names the job, where the handle is one value;
-    {handle.NAME}         one of its values, where it is a map. In the cancel request, and in the wait's own `params`.
+    {idempotency_key}  the key of this wait: its id, unless it sets one. It may stand in every request and
+                       in the wait's own `params`. If the submitting request does not name it, it is sent
+                       in the header `idempotency_header`.
+    {handle}           the job's handle, if it is one value; {handle.NAME}: a value of a handle that is a
+                       map. Both may stand in the cancel request and in the wait's own `params`.
 
-A string that is nothing but a placeholder becomes the value itself (a number stays a number); inside of a longer string it becomes text.
-In `endpoint` it is percent-encoded as one path segment; an endpoint that is nothing but a handle is a URL (`headers.location`), which must
-be of the submitting call's origin.
+A string that is only a placeholder becomes the value itself, so a number stays a number; within a longer
+string it becomes text. In `endpoint` it is percent-encoded as one path segment. An endpoint that is only a
+handle is a URL (as in `headers.location`), which must have the origin of the submitting request.
 
-The **handle** is CEL over `status`, `headers`, `body`, `text` and `key` (the idempotency key): a string, a whole number, or a map of
-strings, numbers and booleans. `handle_into` says how it gets into the wait's params: `placeholders` fills them; `params` merges a map over
-them, which is what a preset wants whose handle is `{'job_id': body.jobId}`.
+The **handle** is CEL over `status`, `headers`, `body`, `text` and `key` (the idempotency key): a string, a
+whole number, or a map of strings, numbers and booleans. `handle_into` says how it gets into the wait's
+`params`: `placeholders` fills them in; `params` merges a map over them, as a preset does whose handle is
+`{'job_id': body.jobId}`.
 
-A kind of its own derives the model of its `submit` from `SubmitParams`, so that what is common has the same names everywhere, and hands
-the model's fields on (`common_fields`). `check_calls` checks the calls of a finished request as kind `http` checks its own parameters.
+A kind derives the model of its `submit` from `SubmitParams` and passes its common fields on by
+`common_fields`. `check_call` checks a request as the kind `http` checks its own parameters.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -35,11 +37,11 @@ from waitd.models import Key, Strict
 from waitd.probes.cel.expressions import CelEnvironment, Type
 from waitd.probes.submit.placeholders import fill, misplaced_placeholders, placeholder_names
 
-#: Statuses of a cancel request that say that there is nothing to cancel any more.
+#: Statuses of a cancel request that mean that there is no job to cancel.
 GONE = frozenset({404, 409, 410})
-#: How long a call may take that does not say, seconds.
+#: The default timeout of a request, in seconds.
 REQUEST_TIMEOUT = 30.0
-#: What the expressions about an answer to these calls may name.
+#: The variables of the expressions on responses to these requests.
 HANDLE_ENV = CelEnvironment(
     {
         "status": Type.INT,
@@ -54,7 +56,7 @@ CancelOn = Literal["cancelled", "timeout"]
 
 
 class Resume(Strict):
-    """Where another daemon left off; `waitd import` sets it."""
+    """The state that another daemon exported; `waitd import` sets it."""
 
     state: Literal["pending", "submitting", "submitted"]
     handle: str | int | dict[str, str | int | float | bool] | None = None
@@ -62,27 +64,31 @@ class Resume(Strict):
 
 
 class SubmitParams(Strict):
-    """What every kind's `submit` may hold."""
+    """The fields that every kind's `submit` has."""
 
     on_conflict: OnConflict = Field(
         default="fail",
-        description="Where a job is running already: wait until it is over, adopt that job, or fail.",
+        description="If a job is already running: wait until it ends, adopt that job, or fail.",
     )
     cancel_job_on: Annotated[list[CancelOn], Field(max_length=2)] = Field(
-        default_factory=list, description="Ends after which the job is cancelled: cancelled, timeout."
+        default_factory=list, description="The outcomes after which the job is cancelled: cancelled, timeout."
     )
     idempotency_key: Key | None = Field(
-        default=None, description="The key of the submitting call; default: the wait's id."
+        default=None, description="The idempotency key of the submitting request; default: the wait's id."
     )
     resume: Resume | None = Field(
-        default=None, description="Where another daemon left off; waitd import sets it."
+        default=None, description="The state that another daemon exported; waitd import sets it."
     )
 
 
 @dataclass(frozen=True, slots=True)
 class CancelRequest:
-    """Cancels the job. `params` are those of kind `http` (endpoint, http_conn_id, method, headers, request_params, data, json,
-    request_timeout); any 2xx and `gone` mean that it is done.
+    """Cancels the job.
+
+    Attributes:
+        params: those of kind `http`: endpoint, http_conn_id, method, headers, request_params, data, json,
+            request_timeout.
+        gone: the statuses, besides any 2xx, that mean that the job is cancelled or over.
     """
 
     params: Mapping[str, Any]
@@ -91,13 +97,13 @@ class CancelRequest:
 
 @dataclass(frozen=True, slots=True)
 class AdoptRequest:
-    """Finds the job that is in the way of ours.
+    """Finds the running job that is in conflict with ours.
 
     Attributes:
-        handle: CEL like the submitting call's; null, or no value, where no job is running (any more).
-        params: a request of kind `http` whose answer `handle` is asked about; None: it is asked about the conflict's own answer, as where
-            the client chooses the job's id and a conflict means that it is there already: `{'job_id': key}`.
-        ours: the job that is found is one that this wait submitted itself (its id is our key), not somebody else's.
+        handle: CEL like that of the submitting request; null or an error means that no job is running.
+        params: a request of kind `http` on whose response `handle` is evaluated. None: it is evaluated on
+            the conflict's own response, where the client chooses the job's id: `{'job_id': key}`.
+        ours: whether that job was submitted by this wait itself, as its id is our key.
     """
 
     handle: str
@@ -107,23 +113,23 @@ class AdoptRequest:
 
 @dataclass(frozen=True, slots=True)
 class SubmitRequest:
-    """The submitting call and all that belongs to it; a `waitd.ports.SubmitPlan`.
+    """The submitting request and what belongs to it; a `waitd.ports.SubmitPlan`.
 
     Attributes:
         params: those of kind `http`; `method` is POST or PUT.
-        handle: CEL, see the file's docstring.
-        message: CEL; a string for people about an answer that refuses. Default: the status.
-        idempotent: the other side makes one job of calls with equal keys.
-        idempotency_key: its value; None: the wait's id.
-        idempotency_header: where it goes, if no placeholder names it.
-        on_conflict: `wait` until it is taken, `adopt` the job that runs, or `fail`.
-        conflict_statuses: which statuses say that a job is running already.
-        adopt: needed where `on_conflict` is `adopt`.
-        cancel: needed where `cancel_job_on` names a state.
+        handle: CEL, see the module's docstring.
+        message: CEL; the message of a response that refuses the job. Default: the status.
+        idempotent: whether requests with equal keys create one job.
+        idempotency_key: the key; None: the wait's id.
+        idempotency_header: the header of the key, if no placeholder names it.
+        on_conflict: `wait` until it is accepted, `adopt` the running job, or `fail`.
+        conflict_statuses: the statuses that mean that a job is already running.
+        adopt: required if `on_conflict` is `adopt`.
+        cancel: required if `cancel_job_on` names an outcome.
         cancel_job_on: `cancelled`, `timeout`.
         handle_into: `placeholders` or `params`.
-        location: which part of the handle is a URL, to be resolved against the submitting call's: "" the handle itself, else a name; None:
-            no part is.
+        location: the part of the handle that is a URL relative to the submitting request's: "" the handle
+            itself, else a name in it; None: no part is.
         namespace: the wait's.
     """
 
@@ -146,8 +152,8 @@ class SubmitRequest:
     def conn_ids(self) -> frozenset[str]:
         """See `waitd.ports.SubmitPlan`."""
         others = (part.params for part in (self.adopt, self.cancel) if part is not None and part.params)
-        named = (call.get("http_conn_id") for call in (self.params, *others))
-        return frozenset(conn_id for conn_id in named if conn_id is not None)
+        conn_ids = (params.get("http_conn_id") for params in (self.params, *others))
+        return frozenset(conn_id for conn_id in conn_ids if conn_id is not None)
 
     @property
     def rules(self) -> SubmitRules:
@@ -156,12 +162,12 @@ class SubmitRequest:
 
     @property
     def request_timeout(self) -> float:
-        """See `waitd.ports.SubmitPlan`; a look-up counts, too."""
-        calls = [self.params, *([self.adopt.params] if self.adopt and self.adopt.params else [])]
-        return sum(float(params.get("request_timeout", REQUEST_TIMEOUT)) for params in calls)
+        """See `waitd.ports.SubmitPlan`. It includes the request that finds a job to adopt."""
+        requests = [self.params, *([self.adopt.params] if self.adopt and self.adopt.params else [])]
+        return sum(float(params.get("request_timeout", REQUEST_TIMEOUT)) for params in requests)
 
     def key_of(self, wait_id: WaitId) -> str:
-        """The idempotency key of its calls."""
+        """Returns the idempotency key of a wait's requests."""
         return self.idempotency_key or wait_id
 
     def params_with(self, params: Mapping[str, Any], handle: JobHandle, wait_id: WaitId) -> Mapping[str, Any]:
@@ -169,31 +175,28 @@ class SubmitRequest:
         if self.handle_into == "placeholders":
             return fill(params, self.key_of(wait_id), handle)
         if not isinstance(handle, Mapping):
-            raise ValueError("the handle is no map of params")  # noqa: TRY004 - a value of the other side, not of ours
+            raise ValueError("the handle must be a map of params")  # noqa: TRY004 - a value from a response
         return {**params, **handle}
 
 
-def common_fields(given: SubmitParams) -> dict[str, Any]:
-    """The fields of a `SubmitRequest` that come from what every `submit` may hold."""
+def common_fields(submit: SubmitParams) -> dict[str, Any]:
+    """Returns the fields of a `SubmitRequest` that every `submit` has."""
     return {
-        "on_conflict": given.on_conflict,
-        "cancel_job_on": tuple(given.cancel_job_on),
-        "idempotency_key": given.idempotency_key,
+        "on_conflict": submit.on_conflict,
+        "cancel_job_on": tuple(submit.cancel_job_on),
+        "idempotency_key": submit.idempotency_key,
     }
 
 
-def check_expression(place: str, source: str | None) -> Iterator[Problem]:
-    """What is wrong with CEL about an answer; `place` is its JSON pointer."""
-    if source is None:
-        return
-    try:
-        HANDLE_ENV.compile(source)
-    except ValueError as error:
-        yield Problem(place, str(error))
+def check_expression(pointer: str, source: str | None) -> Iterator[Problem]:
+    """Yields what is wrong with an expression on a response; `pointer` is its JSON pointer."""
+    detail = None if source is None else HANDLE_ENV.problem(source)
+    if detail is not None:
+        yield Problem(pointer, detail)
 
 
 class _SampleHandle(dict[str, Any]):
-    """A handle that has every value, to check parameters by."""
+    """A handle that has a value for every name, to check parameters with."""
 
     def __contains__(self, _: object) -> bool:
         return True
@@ -203,34 +206,33 @@ class _SampleHandle(dict[str, Any]):
 
 
 def check_call(
-    place: str, params: Mapping[str, Any], check: Callable[[Mapping[str, Any]], object], *, handle: bool
+    pointer: str, params: Mapping[str, Any], check: Callable[[Mapping[str, Any]], object], *, handle: bool
 ) -> Iterator[Problem]:
-    """What is wrong with one of the calls.
+    """Yields what is wrong with one of the requests.
 
     Args:
-        place: the JSON pointer to its parameters.
+        pointer: the JSON pointer to its parameters.
         params: those of kind `http`, with placeholders.
-        check: raises InvalidInput where they are wrong as parameters of kind `http`.
-        handle: whether there is a handle yet.
+        check: raises InvalidInput if they are not valid parameters of kind `http`.
+        handle: whether the handle is known when it is sent.
     """
-    if wrong := [*misplaced_placeholders(params)]:
-        yield from (Problem(place + problem.pointer, problem.detail) for problem in wrong)
+    if misplaced := [*misplaced_placeholders(params)]:
+        yield from (Problem(pointer + problem.pointer, problem.detail) for problem in misplaced)
         return
     names = placeholder_names(params)
     if not handle and (early := sorted(name for name in names if name.startswith("handle"))):
-        yield Problem(place, f"{{{early[0]}}} is known only after the job was submitted")
+        yield Problem(pointer, f"{{{early[0]}}} is known only after the job was submitted")
         return
     try:
         check(with_sample_values(params))
     except InvalidInput as error:
-        yield from error.below(place).problems
+        yield from error.below(pointer).problems
     except ValueError as error:
-        yield Problem(place, str(error))
+        yield Problem(pointer, str(error))
 
 
 def with_sample_values(params: Mapping[str, Any], location: str = "/1") -> Mapping[str, Any]:
-    """Parameters with placeholders filled as they might be. `location`: where an endpoint leads that is a handle."""
-    whole = {name for name in placeholder_names(params) if name == "handle"}
-    handle: JobHandle = "1" if whole else _SampleHandle()
-    done = fill(params, "00000000-0000-7000-8000-000000000000", handle)
-    return {**done, "endpoint": location} if done.get("endpoint") == "1" else done
+    """Returns parameters with sample values for placeholders; `location` replaces an endpoint that is a handle."""
+    handle: JobHandle = "1" if "handle" in placeholder_names(params) else _SampleHandle()
+    filled = fill(params, "00000000-0000-7000-8000-000000000000", handle)
+    return {**filled, "endpoint": location} if filled.get("endpoint") == "1" else filled
