@@ -13,8 +13,7 @@ from token_endpoint import SECRET, TokenEndpoint, service_account_key, token_end
 
 from waitd.connections.authorizer import Authorizer
 from waitd.connections.tokens import TokenClient
-from waitd.core.aws.request_signature import AwsSigner
-from waitd.core.aws.signature import AwsKeys
+from waitd.core.aws.signature import AwsKeys, AwsSigner
 from waitd.core.connections.azure_signature import parse_shared_key
 from waitd.core.connections.connection import Connection
 from waitd.core.connections.egress import EgressPolicy

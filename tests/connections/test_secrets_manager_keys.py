@@ -6,8 +6,7 @@ from aiohttp import web
 from daemon import serving
 from test_secrets_manager import NOW, StaticKeys, resolver
 
-from waitd.core.aws.request_signature import AwsSigner
-from waitd.core.aws.signature import AwsKeys
+from waitd.core.aws.signature import AwsKeys, AwsSigner
 from waitd.core.errors import ConnectionUnavailable
 
 OLD, NEW = AwsKeys("OLD", "planted1", "token"), AwsKeys("NEW", "planted2")

@@ -10,8 +10,7 @@ from token_endpoint import TokenEndpoint, token_endpoint
 
 from waitd.connections.authorizer import AuthorizedConnections, Authorizer
 from waitd.connections.tokens import TokenClient
-from waitd.core.aws.request_signature import AwsSigner
-from waitd.core.aws.signature import AwsKeys
+from waitd.core.aws.signature import AwsKeys, AwsSigner
 from waitd.core.connections.aws import AwsKeySource
 from waitd.core.connections.connection import Connection
 from waitd.core.connections.egress import EgressPolicy

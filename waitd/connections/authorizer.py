@@ -7,12 +7,11 @@ import structlog
 
 from waitd.connections.cache import CachedConnections, Resolver
 from waitd.connections.lease import CachedToken, TokenCache
-from waitd.core.aws.request_signature import AwsSigner
-from waitd.core.aws.signature import AwsKeys
+from waitd.core.aws.signature import AwsKeys, AwsSigner
 from waitd.core.connections.auth import AwsSigning, Credentials, build_credentials, check_header
 from waitd.core.connections.aws import AwsKeySource
 from waitd.core.connections.connection import Connection
-from waitd.core.connections.grants import IssuedToken, TokenRequest
+from waitd.core.connections.token_requests import IssuedToken, TokenRequest
 from waitd.core.errors import ConnectionUnavailable
 from waitd.metrics import Instruments
 from waitd.ports import Authorization

@@ -12,7 +12,7 @@ import orjson
 from waitd import __version__
 from waitd.connections.airflow_forms import connection_of, parse_connection
 from waitd.connections.authorizer import Keys
-from waitd.core.aws.request_signature import AwsSigner
+from waitd.core.aws.signature import AwsSigner
 from waitd.core.connections.aws import AwsKeySource
 from waitd.core.connections.connection import Connection, parse_origin
 from waitd.core.connections.destinations import check_region

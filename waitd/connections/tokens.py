@@ -15,7 +15,7 @@ from waitd import __version__
 from waitd.core.connections.auth import basic_authorization
 from waitd.core.connections.connection import parse_origin
 from waitd.core.connections.egress import EgressRefused, HostSource
-from waitd.core.connections.grants import IssuedToken, JwtAssertion, TokenRequest, parse_token
+from waitd.core.connections.token_requests import IssuedToken, JwtAssertion, TokenRequest, parse_token
 from waitd.core.errors import ConnectionUnavailable
 from waitd.metrics import Instruments
 from waitd.outgoing import Outgoing, blocked

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from waitd.core.aws.request_signature import AwsSigner
+from waitd.core.aws.signature import AwsSigner
 from waitd.core.connections.azure_signature import AzureSharedKey
 from waitd.core.connections.connection import Connection
 

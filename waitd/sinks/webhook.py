@@ -13,8 +13,7 @@ from waitd.core.connections.connection import Connection, check_endpoint, is_con
 from waitd.core.connections.egress import EgressRefused, HostSource
 from waitd.core.connections.webhook_signature import parse_webhook_secrets, sign_webhook
 from waitd.core.errors import InvalidInput, NotSupported, Problem, WaitdError
-from waitd.core.http.headers import header_problems
-from waitd.core.http.retry_after import parse_retry_after
+from waitd.core.http.headers import header_problems, parse_retry_after
 from waitd.core.waits.delivery import Delivered, DeliveryFailed, DeliveryRejected, Receipt
 from waitd.core.waits.event import EVENT_CONTENT_TYPE
 from waitd.models import Strict, parsed

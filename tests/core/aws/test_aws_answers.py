@@ -35,7 +35,7 @@ def test_a_service_that_is_busy_or_broken_is_asked_again_when_it_says(error: Aws
             "credentials_expired",
             "The session token has expired, and there is no newer one.",
         ),
-        ("RequestExpired", "clock_skew", "The clock of AWS and that of this host differ too much."),
+        ("RequestExpired", "clock_skew", "The clock of AWS and the clock of this host differ too much."),
     ],
 )
 def test_an_expired_token_and_a_wrong_clock_end_nothing(code: str, reason: str, words: str) -> None:

@@ -12,8 +12,7 @@ from botocore.credentials import Credentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waitd.core.aws.request_signature import AwsSigner
-from waitd.core.aws.signature import AwsKeys
+from waitd.core.aws.signature import AwsKeys, AwsSigner
 
 MOMENT = datetime(2026, 11, 21, 2, 41, 7, tzinfo=timezone.utc)  # noqa: UP017 - botocore's own spelling
 TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=20)

@@ -77,14 +77,14 @@ def test_one_key_more_is_told_whenever_it_was_written() -> None:
 def test_a_memory_survives_being_written_down(
     size: int, total: int, since: float, keys: frozenset[int] | None
 ) -> None:
-    back = RememberedKeySet.of(RememberedKeySet(KeySetDigest(size, total), since, keys).text())
+    back = RememberedKeySet.from_text(RememberedKeySet(KeySetDigest(size, total), since, keys).to_text())
     assert (back.digest, back.keys) == (KeySetDigest(size, total), keys)
     assert back.since == pytest.approx(since, abs=0.001)
 
 
 def test_a_memory_is_at_most_1_kib() -> None:
     keys = frozenset(2**48 - 1 - n for n in range(INLINE_KEYS))
-    assert len(RememberedKeySet(KeySetDigest(10**6, 2**128 - 1), 1795000000.123456, keys).text()) <= 1024
+    assert len(RememberedKeySet(KeySetDigest(10**6, 2**128 - 1), 1795000000.123456, keys).to_text()) <= 1024
 
 
 @pytest.mark.parametrize(
@@ -92,4 +92,4 @@ def test_a_memory_is_at_most_1_kib() -> None:
 )
 def test_what_is_no_memory_is_told(text: str) -> None:
     with pytest.raises(ValueError):
-        RememberedKeySet.of(text)
+        RememberedKeySet.from_text(text)

@@ -7,7 +7,7 @@ import pytest
 from waitd.core.connections.auth import build_credentials, http_headers
 from waitd.core.connections.azure_signature import parse_shared_key
 from waitd.core.connections.connection import Connection
-from waitd.core.connections.grants import TokenRequest
+from waitd.core.connections.token_requests import TokenRequest
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from waitd.core.http.answer import (
     http_verdict,
     status_phrase,
 )
-from waitd.core.http.retry_after import LONGEST_RETRY_AFTER, parse_retry_after
+from waitd.core.http.headers import LONGEST_RETRY_AFTER, parse_retry_after
 from waitd.core.waits.verdict import MESSAGE_LIMIT, Failure, Pending, Success, Unreachable, Verdict
 
 ELSEWHERE = "https://login.example"
@@ -40,7 +40,7 @@ def test_a_failure_by_condition_is_the_jobs_own_and_cannot_be_silenced() -> None
 
 def test_an_omitted_result_is_the_reason_of_the_outcome() -> None:
     for decision in Decision:
-        verdict = said(200, Evaluation(decision, omitted=True))
+        verdict = said(200, Evaluation(decision, payload_omitted=True))
         assert not isinstance(verdict, CredentialsRefused)
         assert verdict.reason == "result_omitted"
 

@@ -43,7 +43,7 @@ def test_patterns_are_the_operators() -> None:
 @pytest.mark.parametrize("name", sorted(FRAMING_HEADERS))
 def test_framing_belongs_to_the_client(name: str) -> None:
     [problem] = header_problems({name.title(): "x"}, ())
-    assert "belongs to the HTTP client" in problem.detail
+    assert "set by the HTTP client" in problem.detail
 
 
 @pytest.mark.parametrize(

@@ -10,33 +10,33 @@ ROWS: list[tuple[AnswerFacts, Evaluation, Verdict | CredentialsRefused]] = [
     (AnswerFacts(200), Evaluation(Decision.SUCCESS, "done", {"rows": 3}), Success({"rows": 3}, "success", "done")),
     (AnswerFacts(200), Evaluation(Decision.FAILURE, "why"), Failure("failure", "why")),
     (AnswerFacts(422), Evaluation(Decision.FAILURE, "why"), Failure("failure", "why")),
-    (AnswerFacts(200), Evaluation(means=JobAnswerKind.RUNNING, message="busy"), Pending("running", "busy")),
-    (AnswerFacts(200), Evaluation(means=JobAnswerKind.UNKNOWN, message="odd"), Pending("unknown_state", "odd")),
+    (AnswerFacts(200), Evaluation(job_answer=JobAnswerKind.RUNNING, message="busy"), Pending("running", "busy")),
+    (AnswerFacts(200), Evaluation(job_answer=JobAnswerKind.UNKNOWN, message="odd"), Pending("unknown_state", "odd")),
     (
         AnswerFacts(200),
-        Evaluation(means=JobAnswerKind.MALFORMED),
+        Evaluation(job_answer=JobAnswerKind.MALFORMED),
         Unreachable("malformed_answer", "HTTP 200 OK, and the answer does not say the job's state."),
     ),
     (
         AnswerFacts(204),
-        Evaluation(means=JobAnswerKind.MALFORMED, note="No such key"),
+        Evaluation(job_answer=JobAnswerKind.MALFORMED, note="No such key"),
         Unreachable("malformed_answer", "HTTP 204 No Content, and the answer does not say the job's state: No such key"),
     ),
-    (AnswerFacts(400, 7.0), Evaluation(means=JobAnswerKind.NOT_NOW), Unreachable("throttled", "HTTP 400 Bad Request", 7.0)),
+    (AnswerFacts(400, 7.0), Evaluation(job_answer=JobAnswerKind.NOT_NOW), Unreachable("throttled", "HTTP 400 Bad Request", 7.0)),
     (
         AnswerFacts(400),
-        Evaluation(means=JobAnswerKind.UNAUTHORIZED, message="expired"),
+        Evaluation(job_answer=JobAnswerKind.UNAUTHORIZED, message="expired"),
         CredentialsRefused(Failure("http_400", "expired", silenceable=True)),
     ),
     (
         AnswerFacts(404),
         Evaluation(),
-        Failure("not_found", "It is not there. HTTP 404 Not Found", silenceable=True),
+        Failure("not_found", "Not found: HTTP 404 Not Found", silenceable=True),
     ),
     (
         AnswerFacts(200),
-        Evaluation(means=JobAnswerKind.NOT_FOUND, message="no driver"),
-        Failure("not_found", "It is not there. no driver", silenceable=True),
+        Evaluation(job_answer=JobAnswerKind.NOT_FOUND, message="no driver"),
+        Failure("not_found", "Not found: no driver", silenceable=True),
     ),
     (AnswerFacts(401), Evaluation(), CredentialsRefused(Failure("http_401", "HTTP 401 Unauthorized", silenceable=True))),
     (AnswerFacts(403), Evaluation(message="no"), Failure("http_403", "no", silenceable=True)),
@@ -52,7 +52,7 @@ def test_each_row(answered: AnswerFacts, judged: Evaluation, verdict: Verdict | 
 def test_no_message_is_longer_than_what_is_kept() -> None:
     long = "x" * 1000
     for means in JobAnswerKind:
-        found = job_verdict(AnswerFacts(400), Evaluation(means=means, message=long, note=long))
+        found = job_verdict(AnswerFacts(400), Evaluation(job_answer=means, message=long, note=long))
         if means not in {JobAnswerKind.NOT_NOW, JobAnswerKind.UNAUTHORIZED}:
             assert not isinstance(found, CredentialsRefused)
             assert len(found.message) <= MESSAGE_LIMIT

@@ -106,7 +106,7 @@ def test_a_success_is_of_any_type_that_the_lists_have_and_an_error_needs_no_fiel
     assert judged("body.a", {"a": "broken", "why": 3}, error="body.why").message == "The state is broken."
     assert judged("body.a", {"a": "busy", "at": "9 %"}, message="body.at").message == "9 %"
     assert judged("body.a", {"a": "done", "r": [1]}, result="body.r").payload == [1]
-    assert judged("body.a", {"a": "done"}, result="body.r").omitted
+    assert judged("body.a", {"a": "done"}, result="body.r").payload_omitted
 
 
 def test_paths() -> None:

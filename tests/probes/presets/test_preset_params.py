@@ -135,7 +135,7 @@ async def test_a_job_that_is_not_there_is_given_a_while() -> None:
         kinds(Connection("airbyte_default", host=server.url)) as probes,
     ):
         first = await probes.poke("airbyte.job", {"job_id": 42})
-        assert first == Pending("not_found", "It is not there. Could not find a resource")
+        assert first == Pending("not_found", "Not found: Could not find a resource")
         progress = record_verdict(EMPTY_PROGRESS, first, probes.now)
         probes.now += 59
         assert isinstance(await probes.poke("airbyte.job", {"job_id": 42}, progress), Pending)

@@ -70,7 +70,7 @@ async def test_a_blobs_name_may_have_anything_in_it(azurite: Azure, name: str) -
 
 async def test_a_container_that_is_not_there_fails_the_wait_after_a_while(azurite: Azure) -> None:
     params = {"container_name": "no-such", "blob_name": "a.csv"}
-    said = "It is not there. ContainerNotFound"
+    said = "Not found: ContainerNotFound"
     async with kinds(wasb(azurite)) as probes:
         first = await probes.poke("azure_blob", params)
         assert first == Pending("not_found", said)

@@ -7,7 +7,7 @@ import re
 import secrets
 from typing import Protocol
 
-from waitd.core.auth.sealing import CIPHERTEXTS, SALTS, NumberCipher
+from waitd.core.auth.number_cipher import CIPHERTEXTS, SALTS, NumberCipher
 
 _NUMBER = re.compile(r"[0-9]{1,20}")
 

@@ -1,9 +1,11 @@
-"""What an error of an AWS service means, where whoever asked expects none of its kind: the table from status and error code to a verdict.
+"""Turns error responses of AWS services into verdicts, by status and error code.
 
-Codes differ from service to service, and between protocols of one service; these are the common errors of all of them. What S3 says of keys
-and buckets is `s3_answer`'s.
+`aws_verdict` handles the errors that all services have in common, `s3_verdict` those of S3 and of
+S3-compatible stores. A missing S3 key is not an error and is handled by the probe.
 """
 
+from enum import Enum
+from functools import lru_cache
 from typing import NamedTuple
 
 from waitd.core.http.answer import RETRYABLE_STATUSES, CredentialsRefused, status_phrase
@@ -11,13 +13,13 @@ from waitd.core.waits.verdict import MESSAGE_LIMIT, Failure, Unreachable, Verdic
 
 
 class AwsError(NamedTuple):
-    """An error as a service answers it.
+    """An error response of an AWS service.
 
     Attributes:
-        status: of the HTTP answer.
+        status: the HTTP status.
         code: the service's error code, or "".
-        message: its own words, or "".
-        retry_after: seconds that the service asked to be left alone, or None.
+        message: the service's own message, or "".
+        retry_after: the parsed `Retry-After` header in seconds, or None.
     """
 
     status: int
@@ -26,7 +28,28 @@ class AwsError(NamedTuple):
     retry_after: float | None = None
 
 
-#: The service says itself that another time may be better. Throttling is a 400 in most protocols.
+class S3Operation(Enum):
+    """The request that S3 refused."""
+
+    HEAD = "HEAD"
+    LIST = "LIST"
+
+
+class S3Error(NamedTuple):
+    """An error response of S3.
+
+    Attributes:
+        status: the HTTP status.
+        code: S3's error code; "" for a HEAD, whose response has no body.
+        retry_after: the parsed `Retry-After` header in seconds, or None.
+    """
+
+    status: int
+    code: str = ""
+    retry_after: float | None = None
+
+
+#: Codes with which a service asks for a retry. Most protocols send throttling as a 400.
 _BUSY = frozenset({
     "BandwidthLimitExceeded", "EC2ThrottledException", "InternalError", "InternalFailure", "InternalServerError", "InternalServerException",
     "PriorRequestNotComplete", "ProvisionedThroughputExceededException", "RequestLimitExceeded", "RequestThrottled",
@@ -34,8 +57,10 @@ _BUSY = frozenset({
     "Throttled", "ThrottledException", "Throttling", "ThrottlingException", "TooManyRequests", "TooManyRequestsException",
     "TransactionInProgressException", "Unavailable",
 })  # fmt: skip
-#: It says nothing of the target: the next token may be good.
+_S3_BUSY = frozenset({"SlowDown", "SlowDownRead", "ServiceUnavailable", "InternalError", "RequestTimeout", "Throttling", "ThrottlingException", "TooManyRequests", "RequestLimitExceeded", "OperationAborted"})  # fmt: skip
+#: An expired token says nothing about the target: the next token may work.
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
+_S3_EXPIRED = _EXPIRED | {"RequestExpired"}
 _SKEWED = frozenset({"RequestTimeTooSkewed", "RequestExpired", "RequestInTheFuture"})
 _UNKNOWN_KEY = frozenset({"InvalidAccessKeyId", "InvalidClientTokenId", "UnrecognizedClientException", "InvalidToken"})  # fmt: skip
 _BAD_SIGNATURE = frozenset({"SignatureDoesNotMatch", "InvalidSignatureException", "IncompleteSignature", "IncompleteSignatureException"})  # fmt: skip
@@ -44,18 +69,34 @@ _DENIED = frozenset({
     "MissingAuthenticationTokenException", "NotAuthorized", "NotAuthorizedException", "OptInRequired", "SubscriptionRequiredException",
     "UnauthorizedAccess", "UnauthorizedException", "UnauthorizedOperation",
 })  # fmt: skip
+_NO_BUCKET = ("no_such_bucket", "The bucket does not exist.")
+#: S3's codes that end the wait unless other credentials help: (reason, message).
+_S3_REFUSALS = {
+    "NoSuchBucket": _NO_BUCKET,
+    "InvalidAccessKeyId": ("invalid_access_key_id", "S3 does not know the access key id."),
+    "SignatureDoesNotMatch": ("bad_signature", "The signature does not match: the secret access key is wrong."),
+    "InvalidToken": ("invalid_token", "The session token is not valid."),
+}  # fmt: skip
+_S3_DENIED = {
+    S3Operation.HEAD: "Access denied. Without s3:ListBucket on the bucket, S3 denies access to a missing key as well: grant s3:ListBucket, and s3:GetObject for the key.",
+    S3Operation.LIST: "Access denied. Listing keys requires s3:ListBucket on the bucket.",
+}
+_TOKEN_EXPIRED = Unreachable(
+    "credentials_expired", "The session token has expired, and there is no newer one."
+)
 
 
-def aws_verdict(error: AwsError) -> Verdict | CredentialsRefused:  # noqa: PLR0911 - a row of the table each
-    """What an error comes to; `CredentialsRefused` where other credentials may change it.
+def aws_verdict(error: AwsError) -> Verdict | CredentialsRefused:  # noqa: PLR0911 - one return per row of the table
+    """The verdict of an AWS error; `CredentialsRefused` if other credentials may help.
 
-    The service's own words are shown only where they cannot quote a signed request, which holds a session token.
+    The service's own message is shown only where it cannot quote a signed request, because a signed
+    request contains a session token.
     """
     status, code = error.status, error.code
     if code in _EXPIRED:
-        return Unreachable("credentials_expired", "The session token has expired, and there is no newer one.")
+        return _TOKEN_EXPIRED
     if code in _SKEWED:
-        return Unreachable("clock_skew", "The clock of AWS and that of this host differ too much.")
+        return Unreachable("clock_skew", "The clock of AWS and the clock of this host differ too much.")
     if code in _BUSY or status in RETRYABLE_STATUSES or 500 <= status <= 599:
         return Unreachable(_reason(status), _message(status, code), error.retry_after)
     if code in _UNKNOWN_KEY:
@@ -68,6 +109,27 @@ def aws_verdict(error: AwsError) -> Verdict | CredentialsRefused:  # noqa: PLR09
     if 400 <= status <= 499:
         return Failure(_reason(status), message[:MESSAGE_LIMIT], silenceable=True)
     return Unreachable(_reason(status), message[:MESSAGE_LIMIT], error.retry_after)
+
+
+@lru_cache(maxsize=1024)
+def s3_verdict(error: S3Error, operation: S3Operation) -> Verdict | CredentialsRefused:  # noqa: PLR0911 - one return per row of the table
+    """The verdict of an S3 error; `CredentialsRefused` if other credentials may help."""
+    status, code, retry_after = error
+    if code in _S3_EXPIRED:
+        return _TOKEN_EXPIRED
+    if code == "RequestTimeTooSkewed":
+        return Unreachable("clock_skew", "The clock of S3 and the clock of this host differ too much.")
+    if code in _S3_BUSY or status in RETRYABLE_STATUSES or 500 <= status <= 599:
+        return Unreachable(_reason(status), _message(status, code), retry_after)
+    if code in _S3_REFUSALS:
+        return _refused(*_S3_REFUSALS[code])
+    if status in {401, 403}:
+        return _refused("access_denied", _S3_DENIED[operation])
+    if status == 404:  # a LIST names a bucket and nothing else that could be missing
+        return _refused(*_NO_BUCKET)
+    if 400 <= status <= 499:
+        return Failure(_reason(status), _message(status, code), silenceable=True)
+    return Unreachable(_reason(status), _message(status, code), retry_after)
 
 
 def _refused(reason: str, message: str) -> CredentialsRefused:

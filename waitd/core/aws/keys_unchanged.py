@@ -1,14 +1,15 @@
-"""Whether a set of keys has stayed the same for long enough, by Airflow's rules, with a memory of at most 1 KiB.
+"""Decides whether a set of keys has stayed the same, by Airflow's rules, in at most 1 KiB of state.
 
-What is remembered of a set is its size and the sum of its keys' 128-bit hashes. Where a deletion must be told from an addition the hashes
-of up to `INLINE_KEYS` keys are remembered, too. Of a larger set the caller may know them (`known`); where nobody does, because the daemon
-was started anew, a deletion is seen when
+The state holds the set's size and the sum of its keys' 128-bit hashes. Where a deletion must be
+distinguished from an addition, it also holds short hashes of up to `INLINE_KEYS` keys. For a larger
+set, the caller keeps the short hashes in memory (`known`). After a restart they are gone; then a
+change counts as a deletion if
 
-- the set has not grown, though it has changed; or
-- it has grown, and what is left without its newest keys is not the set that was.
+- the set changed but did not grow; or
+- the set grew, and without its newest keys it is not the previous set.
 
-The second says no more than that the set changed in a way that nobody can tell (a key that was overwritten meanwhile counts as new), so
-it is taken for a change and not for a deletion: a wait does not fail on a guess.
+The second case is `UNCLEAR`: an overwritten key counts as new, so the set may just have changed.
+The caller treats it as a change and not as a deletion, because a wait must not fail on a guess.
 """
 
 import json
@@ -19,49 +20,51 @@ from enum import Enum
 from hashlib import blake2b
 from typing import NamedTuple
 
-#: How many keys' hashes are remembered in the state; with 6 bytes each in base64 that is 880 characters.
+#: The largest set whose short hashes are stored in the state: 880 characters at 6 bytes each in base64.
 INLINE_KEYS = 110
 _SHORT_BYTES = 6
-_SHORT = 8 * _SHORT_BYTES
+_SHORT_BITS = 8 * _SHORT_BYTES
 _MODULUS = 1 << 128
 
 
 def key_hash(key: str) -> int:
-    """128 bits of a key."""
+    """A 128-bit hash of a key."""
     return int.from_bytes(blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest(), "big")
 
 
 def short_hash(hashed: int) -> int:
-    """The 48 of them that are remembered of single keys."""
-    return hashed >> (128 - _SHORT)
+    """The upper 48 bits of a key's hash, which are stored for single keys."""
+    return hashed >> (128 - _SHORT_BITS)
 
 
 class KeySetDigest(NamedTuple):
-    """What is always remembered of a set of keys: how many, and the sum of their hashes."""
+    """The size of a set of keys and the sum of their hashes, modulo 2¹²⁸."""
 
     size: int = 0
     total: int = 0
 
 
 def key_set_digest(hashes: Collection[int]) -> KeySetDigest:
-    """The digest of these keys' hashes."""
+    """The digest of a set with these 128-bit hashes."""
     return KeySetDigest(len(hashes), sum(hashes) % _MODULUS)
 
 
 @dataclass(frozen=True, slots=True)
 class RememberedKeySet:
-    """What a wait remembers: the set as it was last seen, and since when it has been so (Unix seconds).
+    """What a wait stores about the set it saw last.
 
     Attributes:
-        keys: the short hashes of its keys, where they are remembered.
+        digest: the set's digest.
+        since: since when the set has been the same, in Unix seconds.
+        keys: the short hashes of its keys, if they are stored.
     """
 
     digest: KeySetDigest
     since: float
     keys: frozenset[int] | None = None
 
-    def text(self) -> str:
-        """As the wait's state."""
+    def to_text(self) -> str:
+        """The value as a wait's probe state (JSON)."""
         fields: dict[str, object] = {
             "size": self.digest.size,
             "total": f"{self.digest.total:032x}",
@@ -73,11 +76,11 @@ class RememberedKeySet:
         return json.dumps(fields, separators=(",", ":"))
 
     @classmethod
-    def of(cls, text: str) -> "RememberedKeySet":
-        """Reads a state.
+    def from_text(cls, text: str) -> "RememberedKeySet":
+        """Parses what `to_text` returned.
 
         Raises:
-            ValueError: it is none.
+            ValueError: the text is not such a state.
         """
         try:
             fields = json.loads(text)
@@ -85,7 +88,7 @@ class RememberedKeySet:
             since, packed = float(fields["since"]), fields.get("keys")
             return cls(digest, since, None if packed is None else frozenset(_unpacked(packed)))
         except (KeyError, TypeError) as error:
-            raise ValueError("this is no memory of keys") from error
+            raise ValueError("this is not the state of a set of keys") from error
 
 
 def _unpacked(packed: str) -> Iterable[int]:
@@ -94,50 +97,50 @@ def _unpacked(packed: str) -> Iterable[int]:
 
 
 class KeySet(NamedTuple):
-    """What a look found.
+    """A set of keys as one poke saw it.
 
     Attributes:
-        digest: of all keys.
-        keys: hash and time of the last write of each, where a deletion may have to be judged; else empty.
+        digest: the digest of all keys.
+        keys: for each key its hash and the time of its last write, if deletions matter; else empty.
     """
 
     digest: KeySetDigest
     keys: tuple[tuple[int, float], ...] = ()
 
-    def shorts(self) -> frozenset[int]:
-        """The keys' short hashes."""
+    def short_hashes(self) -> frozenset[int]:
+        """The short hashes of the keys."""
         return frozenset(short_hash(hashed) for hashed, _ in self.keys)
 
 
 class KeySetChange(Enum):
-    """How a set differs from what it was."""
+    """How a set differs from the previous one."""
 
     NONE = "none"
     GROWN = "grown"
     SHRUNK = "shrunk"
-    #: It has grown; whether keys are gone as well, nobody can tell.
+    #: It has grown, and it is unknown whether keys were deleted as well.
     UNCLEAR = "unclear"
 
 
 def compare_key_sets(before: KeySetDigest, known: Collection[int] | None, seen: KeySet) -> KeySetChange:
-    """How a set has changed; without its keys (`seen.keys`) growth is told from loss by the count alone.
+    """How a set has changed. Without `seen.keys`, only the sizes are compared.
 
     Args:
-        before: the set as it was.
-        known: the short hashes of its keys, or None where nobody knows them.
-        seen: the set as it is.
+        before: the digest of the previous set.
+        known: the short hashes of the previous set's keys, or None if they are unknown.
+        seen: the set as it is now.
     """
     if seen.digest == before:
         return KeySetChange.NONE
     if seen.digest.size <= before.size:
         return KeySetChange.SHRUNK
     if known is not None:
-        return KeySetChange.GROWN if seen.shorts().issuperset(known) else KeySetChange.SHRUNK
+        return KeySetChange.GROWN if seen.short_hashes().issuperset(known) else KeySetChange.SHRUNK
     return KeySetChange.GROWN if _only_added(before, seen) else KeySetChange.UNCLEAR
 
 
 def _only_added(before: KeySetDigest, seen: KeySet) -> bool:
-    """Whether leaving out as many keys as were added gives the set that was: any one key, or else the newest ones."""
+    """Whether removing the added number of keys gives the previous set: any one key, or the newest."""
     added = seen.digest.size - before.size
     difference = (seen.digest.total - before.total) % _MODULUS
     if added == 1:

@@ -9,7 +9,7 @@ login or a password, else `none`. What has to be fetched first is described here
 | `basic`                     | `Authorization: Basic …`                                                 | login, password                           |
 | `bearer`                    | `Authorization: Bearer …`                                                | extra `token`, else password              |
 | `header`                    | the header named by extra `header_name`                                  | password: its value                       |
-| `oauth2_token_request` | a token of RFC 6749, 4.4                                                 | see `waitd.core.connections.grants`        |
+| `oauth2_token_request` | a token of RFC 6749, 4.4                                                 | see `waitd.core.connections.token_requests`        |
 | `airflow`                   | a token of Airflow's API; without a login, the one that is given         | login, password; else as `bearer`         |
 | `airbyte`                   | a token of Airbyte's application                                         | see there                                 |
 | `google_token_request`    | an access token, or with `target_audience` an ID token                   | see there                                 |
@@ -31,7 +31,7 @@ from dataclasses import dataclass, field, replace
 from waitd.core.connections.aws import AwsKeySource, parse_aws_connection
 from waitd.core.connections.azure_signature import AzureSharedKey, parse_shared_key
 from waitd.core.connections.connection import Connection, parse_origin
-from waitd.core.connections.grants import (
+from waitd.core.connections.token_requests import (
     TokenRequest,
     airbyte_token_request,
     airflow_token_request,

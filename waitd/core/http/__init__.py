@@ -1,5 +1,6 @@
-"""What an HTTP answer means, without making a request.
+"""What an HTTP response means. Nothing here makes a request.
 
-`answer` is the table from an answer to a verdict for the kind `http`; `job_answer` is the table for
-presets. `headers` reads header values and `server_sent_events` parses an event stream.
+`answer` turns a response into a verdict for the kind `http`; `job_answer` adds the rules for job
+APIs. `headers` validates request headers and parses `Retry-After`; `server_sent_events` parses an
+event stream. Conditions are evaluated in `waitd.probes.cel`.
 """

@@ -1,6 +1,7 @@
-"""What an HTTP answer means: the table that turns a status and its judged conditions into a verdict, first match wins.
+"""Turns an HTTP response and its evaluated conditions into a verdict. The first matching row wins.
 
-A poke that got no complete answer (row 1) never comes here: the client says `Unreachable` itself.
+Row 1 of the table, a poke without a complete response, is decided by the HTTP client: it returns
+`Unreachable` itself.
 """
 
 from collections.abc import Collection
@@ -12,110 +13,125 @@ from typing import Any, NamedTuple
 
 from waitd.core.waits.verdict import MESSAGE_LIMIT, Failure, Pending, Success, Unreachable, Verdict
 
-#: The server says itself that another time may be better.
+#: Statuses below 500 with which a server asks for a retry: 408 Request Timeout, 425 Too Early, 429.
 RETRYABLE_STATUSES = frozenset({408, 425, 429})
-#: The reason of an outcome whose payload was too large or no JSON.
+#: The reason of an outcome whose payload was over its size limit or was not JSON.
 RESULT_OMITTED = "result_omitted"
 
 
 class Decision(Enum):
-    """Which condition was true."""
+    """Which of the two conditions was true."""
 
     SUCCESS = "success"
     FAILURE = "failure"
 
 
 class Evaluation(NamedTuple):
-    """What the conditions said of one answer.
+    """What a wait's conditions evaluated to for one response.
 
     Attributes:
         decision: the condition that was true, or None.
-        message: what `message` evaluated to, or None.
+        message: what the expression `message` evaluated to, or None.
         payload: the result, where there is a decision.
-        omitted: the result is over its limit or no JSON; `payload` is None.
-        note: why a condition could not be evaluated, for a person; "" if all could.
-        means: what the answer of a job system means where there is no decision (`waitd.core.http.job_answer.Means`).
+        payload_omitted: the result was over its limit or was not JSON, so `payload` is None.
+        note: why a condition could not be evaluated, in words; "" if all could.
+        job_answer: for a job API without a decision, a `waitd.core.http.job_answer.JobAnswerKind`.
     """
 
     decision: Decision | None = None
     message: str | None = None
     payload: Any = None
-    omitted: bool = False
+    payload_omitted: bool = False
     note: str = ""
-    means: Enum | None = None
+    job_answer: Enum | None = None
 
 
 UNDECIDED = Evaluation()
 
 
 class AnswerFacts(NamedTuple):
-    """The facts of one complete answer.
+    """What the verdict needs to know of one complete response.
 
     Attributes:
-        status: of the last answer, after redirects within the origin.
-        retry_after: seconds that the server asked to be left alone, or None.
-        elsewhere: the other origin that it redirects to, or None.
-        loop: it redirected within the origin more often than is followed.
+        status: the status of the last response, after redirects within the origin.
+        retry_after: the parsed `Retry-After` header in seconds, or None.
+        redirect_origin: the other origin to which the target redirects, or None.
+        redirect_loop: the target redirected within its origin more often than is followed.
     """
 
     status: int
     retry_after: float | None = None
-    elsewhere: str | None = None
-    loop: bool = False
+    redirect_origin: str | None = None
+    redirect_loop: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class CredentialsRefused:
-    """The target wants other credentials: look them up afresh and ask again; `verdict` is what a second refusal comes to."""
+    """The target refused the credentials: the probe refreshes them and repeats the request once.
+
+    Attributes:
+        verdict: the verdict if the fresh credentials are refused, too.
+    """
 
     verdict: Failure
 
 
 def condition_applies(status: int, names_status: bool) -> bool:
-    """Whether a condition is asked about an answer: a 2xx always, any other only where the condition names `status`."""
+    """Whether a condition is evaluated for a response with this status.
+
+    It always is for a 2xx; for any other status only if the condition names `status` itself.
+    """
     return names_status or 200 <= status < 300
 
 
 def http_verdict(  # noqa: PLR0911 - one return per row of the table
-    answered: AnswerFacts, judged: Evaluation, allowlist: Collection[int]
+    facts: AnswerFacts, evaluation: Evaluation, allowlist: Collection[int]
 ) -> Verdict | CredentialsRefused:
-    """Rows 2 to 8 of the table. `allowlist`: statuses that mean "not yet"."""
-    status = answered.status
-    if judged.decision is not None:
-        return _decided(status, judged)
+    """Applies rows 2 to 8 of the table for the kind `http`.
+
+    Args:
+        facts: the response.
+        evaluation: what the conditions evaluated to for it.
+        allowlist: statuses that mean "not yet" (`response_error_codes_allowlist`).
+    """
+    status = facts.status
+    if evaluation.decision is not None:
+        return _decided(status, evaluation)
     if status in allowlist:
-        return _pending(status, judged.message, judged.note)
+        return _pending(status, evaluation.message, evaluation.note)
     if status in RETRYABLE_STATUSES or 500 <= status <= 599:
-        return _not_now(status, answered.retry_after)
+        return _retryable(status, facts.retry_after)
     if status == 401:
-        return _unauthorized(judged.message)
-    if answered.elsewhere is not None:
-        return _redirected(answered.elsewhere)
-    if answered.loop:
+        return _unauthorized(evaluation.message)
+    if facts.redirect_origin is not None:
+        return _redirected(facts.redirect_origin)
+    if facts.redirect_loop:
         return REDIRECT_LOOP
     if 300 <= status <= 399:
-        return _not_now(status, None)
+        return _retryable(status, None)
     if 400 <= status <= 499:
-        return _refusal(status, judged.message)
-    return _pending(status, judged.message, judged.note)
+        return _refused(status, evaluation.message)
+    return _pending(status, evaluation.message, evaluation.note)
 
 
 def status_phrase(status: int) -> str:
-    """`HTTP 404 Not Found`, or the number alone where it has no name."""
+    """`HTTP 404 Not Found`, or only `HTTP 499` where the status has no standard phrase."""
     try:
         return f"HTTP {status} {HTTPStatus(status).phrase}"
     except ValueError:
         return f"HTTP {status}"
 
 
-def _decided(status: int, judged: Evaluation) -> Verdict:
-    message = status_phrase(status) if judged.message is None else judged.message
-    if judged.decision is Decision.SUCCESS:
-        return Success(judged.payload, RESULT_OMITTED if judged.omitted else "success", message)
-    return Failure(RESULT_OMITTED if judged.omitted else "failure", message, judged.payload)
+def _decided(status: int, evaluation: Evaluation) -> Verdict:
+    message = status_phrase(status) if evaluation.message is None else evaluation.message
+    if evaluation.decision is Decision.SUCCESS:
+        reason = RESULT_OMITTED if evaluation.payload_omitted else "success"
+        return Success(evaluation.payload, reason, message)
+    reason = RESULT_OMITTED if evaluation.payload_omitted else "failure"
+    return Failure(reason, message, evaluation.payload)
 
 
-# Verdicts are immutable and few: the common answers of a hundred thousand waits share one object each.
+# Verdicts are immutable and few: waits with equal responses share one object.
 
 
 @lru_cache(maxsize=2048)
@@ -126,23 +142,23 @@ def _pending(status: int, message: str | None, note: str) -> Pending:
 
 
 @lru_cache(maxsize=1024)
-def _not_now(status: int, retry_after: float | None) -> Unreachable:
+def _retryable(status: int, retry_after: float | None) -> Unreachable:
     return Unreachable(f"http_{status}", status_phrase(status), retry_after)
 
 
 @lru_cache(maxsize=1024)
-def _refusal(status: int, message: str | None) -> Failure:
+def _refused(status: int, message: str | None) -> Failure:
     return Failure(f"http_{status}", status_phrase(status) if message is None else message, silenceable=True)
 
 
 @lru_cache(maxsize=1024)
 def _unauthorized(message: str | None) -> CredentialsRefused:
-    return CredentialsRefused(_refusal(401, message))
+    return CredentialsRefused(_refused(401, message))
 
 
 @lru_cache(maxsize=1024)
-def _redirected(elsewhere: str) -> CredentialsRefused:
-    message = f"The target redirects to another origin, {elsewhere}; credentials are not sent there."
+def _redirected(origin: str) -> CredentialsRefused:
+    message = f"The target redirects to another origin, {origin}; credentials are not sent there."
     return CredentialsRefused(Failure("redirected_elsewhere", message[:MESSAGE_LIMIT], silenceable=True))
 
 

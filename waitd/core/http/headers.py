@@ -1,12 +1,15 @@
-"""Which request headers a submitter may set. Shared by every kind and sink that sends HTTP."""
+"""HTTP header values: which request headers a submitter may set, and what `Retry-After` means."""
 
 import re
 from collections.abc import Mapping, Sequence
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from fnmatch import fnmatchcase
 
 from waitd.core.errors import Problem
 
-#: Headers that frame the message or belong to the hop; the HTTP client alone sets them (RFC 9110, 7.6.1).
+#: Headers that frame the message or belong to the connection (RFC 9110, section 7.6.1). Only the
+#: HTTP client sets them.
 FRAMING_HEADERS = frozenset(
     {
         "host",
@@ -22,14 +25,21 @@ FRAMING_HEADERS = frozenset(
     }
 )
 MAX_HEADERS = 64
+#: Longer `Retry-After` values are capped to this many seconds, so that sums with them stay finite.
+LONGEST_RETRY_AFTER = 366 * 86_400.0
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
 def header_problems(headers: Mapping[str, str], patterns: Sequence[str]) -> list[Problem]:
-    """What is wrong with these request headers; an empty list where nothing is.
+    """What is wrong with a submitter's request headers; an empty list if nothing is.
 
-    `patterns` are names with `*` (the `secret_headers` setting), compared without regard to case, and to `_` for `-`, which many servers
-    take for the same. Pointers are relative to `headers`; no message quotes a value.
+    Args:
+        headers: header names and values.
+        patterns: names of secret headers with `*` (the setting `secret_headers`). Case is ignored,
+            and `_` equals `-`, because many servers treat the two alike.
+
+    Returns:
+        Problems whose pointers are relative to `headers`. No message quotes a value.
     """
     problems = [
         Problem("/" + name.replace("~", "~0").replace("/", "~1"), detail)
@@ -44,11 +54,43 @@ def header_problems(headers: Mapping[str, str], patterns: Sequence[str]) -> list
 def _refusal(name: str, value: str, patterns: Sequence[str]) -> str | None:
     if not _TOKEN.fullmatch(name):
         return "a header name is one or more letters, digits and !#$%&'*+-.^_`|~"
-    plain = name.lower().replace("_", "-")
-    if plain in FRAMING_HEADERS:
-        return "this header belongs to the HTTP client and cannot be set"
-    if any(fnmatchcase(plain, pattern.lower().replace("_", "-")) for pattern in patterns):
+    normalized = name.lower().replace("_", "-")
+    if normalized in FRAMING_HEADERS:
+        return "this header is set by the HTTP client and cannot be changed"
+    if any(fnmatchcase(normalized, pattern.lower().replace("_", "-")) for pattern in patterns):
         return "secrets do not belong in a wait; put this header into a connection and name it by its conn_id"
     if not value.replace("\t", " ").isprintable():
         return "control characters are not allowed in a header"
     return None
+
+
+def parse_retry_after(value: str | None, now: float, date: str | None = None) -> float | None:
+    """The seconds that a `Retry-After` header asks for (RFC 9110, section 10.2.3).
+
+    Args:
+        value: the header: a number of seconds, or an HTTP date.
+        now: Unix seconds; an HTTP date is relative to this time if `date` is missing.
+        date: the `Date` header of the same response. A date in `value` is relative to it, so that a
+            server whose clock is wrong is still understood.
+
+    Returns:
+        Seconds, at most `LONGEST_RETRY_AFTER`; None if the header is missing or malformed.
+    """
+    if value is None:
+        return None
+    value = value.strip()
+    if value.isascii() and value.isdecimal():
+        return min(float(value[:12]), LONGEST_RETRY_AFTER)
+    until = _unix_seconds(value)
+    if until is None:
+        return None
+    since = _unix_seconds(date) if date is not None else None
+    return min(max(until - (now if since is None else since), 0.0), LONGEST_RETRY_AFTER)
+
+
+def _unix_seconds(http_date: str) -> float | None:
+    try:
+        moment = parsedate_to_datetime(http_date)
+        return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None

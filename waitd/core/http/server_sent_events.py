@@ -1,4 +1,4 @@
-"""Server-Sent Events (the WHATWG's `text/event-stream`), read: bytes in, as they arrive; events out, as they are whole."""
+"""Parses Server-Sent Events (WHATWG HTML, section 9.2): bytes go in, complete events come out."""
 
 import re
 from typing import NamedTuple
@@ -10,8 +10,8 @@ class ServerSentEvent(NamedTuple):
     """One event.
 
     Attributes:
-        id: the last id that the stream named, its own or an earlier event's: where to resume.
-        data: what it says; "" for one that only names an id.
+        id: the last event id of the stream so far, with which a reader resumes; None if none came.
+        data: the `data` lines, joined by newlines; "" for an event that has only an id.
     """
 
     id: str | None
@@ -19,30 +19,30 @@ class ServerSentEvent(NamedTuple):
 
 
 class EventParser:
-    """Reads one stream from its beginning. Comments, types and retry times are passed over."""
+    """Parses one stream from its start. Comments, event types and retry times are ignored."""
 
     def __init__(self) -> None:
         self._rest = b""
         self._id: str | None = None
-        self._named = False
+        self._has_id = False
         self._data: list[str] = []
 
     def feed(self, chunk: bytes) -> list[ServerSentEvent]:
-        """The events that end in `chunk`; one that only names an id counts, too."""
+        """The events that `chunk` completes, those that have only an id included."""
         *lines, self._rest = _LINE_END.split(self._rest + chunk)
         events = []
         for line in lines:
             if line:
-                self._take(line.decode("utf-8", "replace"))
-            elif self._data or self._named:
+                self._parse_line(line.decode("utf-8", "replace"))
+            elif self._data or self._has_id:
                 events.append(ServerSentEvent(self._id, "\n".join(self._data)))
-                self._data, self._named = [], False
+                self._data, self._has_id = [], False
         return events
 
-    def _take(self, line: str) -> None:
+    def _parse_line(self, line: str) -> None:
         name, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if name == "data":
             self._data.append(value)
         elif name == "id" and "\0" not in value:
-            self._id, self._named = value, True
+            self._id, self._has_id = value, True

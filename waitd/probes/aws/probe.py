@@ -16,7 +16,7 @@ from anyio import BrokenWorkerProcess, CapacityLimiter, to_thread
 from pydantic import Field
 
 from waitd.core.aws.answers import AwsError, aws_verdict
-from waitd.core.aws.request_signature import AwsSigner
+from waitd.core.aws.signature import AwsSigner
 from waitd.core.connections.connection import parse_origin
 from waitd.core.connections.egress import HostSource
 from waitd.core.errors import InvalidInput, Problem

@@ -135,7 +135,7 @@ class Conditions:
             return judged
         result = None if self.sources.result is None else RESPONSE_ENV.compile(self.sources.result)
         payload, omitted = evaluate_payload(result, response)
-        return judged._replace(payload=payload, omitted=omitted)
+        return judged._replace(payload=payload, payload_omitted=omitted)
 
     def fits_inline(self, response: "ResponseVariables") -> bool:
         """Whether evaluating this response takes the loop a few milliseconds at most."""

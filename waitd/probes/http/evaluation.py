@@ -124,7 +124,7 @@ class AnswerJudge:
         else:
             judged = rules.evaluate(response)
         if seen.too_large and judged.decision is not None and rules.sources.result is None:
-            judged = judged._replace(omitted=True)
+            judged = judged._replace(payload_omitted=True)
         return rules.verdict(answer.facts, judged)
 
 

@@ -11,7 +11,7 @@ from yarl import URL
 
 from waitd.core.connections.connection import parse_origin
 from waitd.core.http.answer import CredentialsRefused
-from waitd.core.http.retry_after import parse_retry_after
+from waitd.core.http.headers import parse_retry_after
 from waitd.core.waits.verdict import Pending, Verdict
 from waitd.core.waits.wait import Progress
 from waitd.ports import Landing, Pokeable

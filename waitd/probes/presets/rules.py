@@ -133,11 +133,11 @@ class JobRules(Conditions):
                 return self._known[state]
             if ok:
                 return (
-                    Evaluation(means=JobAnswerKind.MALFORMED, note=why) if state is None else _unheard(state)
+                    Evaluation(job_answer=JobAnswerKind.MALFORMED, note=why) if state is None else _unheard(state)
                 )
         for expression, means in self._answers:
             if expression.evaluate(self._seen(response)) is True:
-                return Evaluation(means=means)
+                return Evaluation(job_answer=means)
         return UNDECIDED
 
     def state_of(self, response: ResponseVariables) -> JobState | None:
@@ -165,13 +165,13 @@ class JobRules(Conditions):
         elif self._message is not None:
             said = evaluate_message(self._message, seen) or said
         payload, omitted = evaluate_payload(self._result, seen)
-        return judged._replace(message=said, payload=payload, omitted=omitted)
+        return judged._replace(message=said, payload=payload, payload_omitted=omitted)
 
     def _in_words(self, judged: Evaluation, response: ResponseVariables) -> Evaluation:
         """What is said where nothing is decided: the hot path has nothing to add to what is known of the state."""
-        if judged.means is JobAnswerKind.RUNNING:
+        if judged.job_answer is JobAnswerKind.RUNNING:
             said = self._message
-        elif judged.means is JobAnswerKind.UNKNOWN or not 400 <= response.status <= 499:
+        elif judged.job_answer is JobAnswerKind.UNKNOWN or not 400 <= response.status <= 499:
             return judged
         else:
             said = self._refusal
@@ -187,7 +187,7 @@ class JobRules(Conditions):
         if (size > self.inline_limit or asked) and not all_fit_inline([*self._always, *asked], seen, size):
             return False
         judged = self.decide(response)
-        if judged.means is JobAnswerKind.RUNNING:
+        if judged.job_answer is JobAnswerKind.RUNNING:
             return True
         decided = judged.decision is not None
         later = _given(self._error, self._result) if decided else _given(self._refusal)
@@ -255,9 +255,9 @@ def _known(sources: JobSources) -> Mapping[JobState, Evaluation]:
     """What each listed state comes to."""
     found: dict[JobState, Evaluation] = {}
     for state in sources.running:
-        found[state] = Evaluation(means=JobAnswerKind.RUNNING, message=state_message(state))
+        found[state] = Evaluation(job_answer=JobAnswerKind.RUNNING, message=state_message(state))
     for state in sources.not_found:
-        found[state] = Evaluation(means=JobAnswerKind.NOT_FOUND)
+        found[state] = Evaluation(job_answer=JobAnswerKind.NOT_FOUND)
     for decision, states in ((Decision.SUCCESS, sources.success), (Decision.FAILURE, sources.failure)):
         found.update({state: Evaluation(decision, state_message(state)) for state in states})
     return found
@@ -266,7 +266,7 @@ def _known(sources: JobSources) -> Mapping[JobState, Evaluation]:
 def _unheard(state: JobState) -> Evaluation:
     shown = repr(state)[: MESSAGE_LIMIT // 2]
     return Evaluation(
-        means=JobAnswerKind.UNKNOWN,
+        job_answer=JobAnswerKind.UNKNOWN,
         message=f"The state {shown} is on no list of this kind; the wait goes on.",
     )
 

@@ -13,7 +13,7 @@ from xml.etree.ElementTree import ParseError
 import structlog
 from anyio import CapacityLimiter
 
-from waitd.core.aws.s3_answers import S3Error, S3Operation, s3_verdict
+from waitd.core.aws.answers import S3Error, S3Operation, s3_verdict
 from waitd.core.aws.signature import S3Signer, encoded_path, encoded_query
 from waitd.core.connections.aws import is_region
 from waitd.core.connections.egress import HostSource

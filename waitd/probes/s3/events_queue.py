@@ -10,8 +10,8 @@ import aiohttp
 import orjson
 import structlog
 
-from waitd.core.aws.request_signature import AwsSigner
 from waitd.core.aws.s3_events import created_objects
+from waitd.core.aws.signature import AwsSigner
 from waitd.core.connections.connection import parse_origin
 from waitd.core.connections.egress import HostSource
 from waitd.core.errors import WaitdError

@@ -154,7 +154,7 @@ class S3KeysUnchangedProbe:
 
     def _judged(self, target: S3KeysUnchangedTarget, state: str | None, seen: KeySet, now: float) -> Verdict:
         try:
-            before = None if state is None else RememberedKeySet.of(state)
+            before = None if state is None else RememberedKeySet.from_text(state)
             differs = self._change(target, before, seen)
         except ValueError:  # another version wrote it
             before, differs = None, KeySetChange.UNCLEAR
@@ -167,12 +167,12 @@ class S3KeysUnchangedProbe:
         if differs is not KeySetChange.NONE:
             unclear = "; whether some were deleted cannot be told" if differs is KeySetChange.UNCLEAR else ""
             message = f"Keys have changed: {size} at {rfc3339(now)}{unclear}."
-            return Pending("changed", message, RememberedKeySet(seen.digest, now, keys).text())
+            return Pending("changed", message, RememberedKeySet(seen.digest, now, keys).to_text())
         since = now if before is None else min(before.since, now)
         state = (
             None
             if before is not None and since == before.since
-            else RememberedKeySet(seen.digest, since, keys).text()
+            else RememberedKeySet(seen.digest, since, keys).to_text()
         )
         if now - since < target.inactivity_period:
             return Pending("unchanged", f"{size} keys, unchanged since {rfc3339(since)}.", state)
@@ -204,7 +204,7 @@ class S3KeysUnchangedProbe:
         if target.allow_delete:
             return None
         if seen.digest.size <= INLINE_KEYS:
-            return seen.shorts()
+            return seen.short_hashes()
         if self._known.get(seen.digest) is None:
-            self._known.put(seen.digest, seen.shorts())
+            self._known.put(seen.digest, seen.short_hashes())
         return None

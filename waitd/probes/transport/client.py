@@ -17,7 +17,7 @@ from waitd import __version__
 from waitd.core.connections.connection import parse_origin
 from waitd.core.connections.egress import EgressRefused, HostSource
 from waitd.core.http.answer import AnswerFacts
-from waitd.core.http.retry_after import parse_retry_after
+from waitd.core.http.headers import parse_retry_after
 from waitd.core.waits.verdict import Unreachable
 from waitd.outgoing import Outgoing, blocked
 from waitd.probes.transport.connection import Http1Connection, Http1Response, NotHttp, OnResponse
@@ -157,7 +157,7 @@ class HttpClient:
             except ValueError:
                 return HttpAnswer(AnswerFacts(status), response)  # it leads nowhere: any other 3xx
             if elsewhere != origin:
-                return HttpAnswer(AnswerFacts(status, elsewhere=str(elsewhere)), response)
+                return HttpAnswer(AnswerFacts(status, redirect_origin=str(elsewhere)), response)
             if not left:
                 break
             if _becomes_get(status, request.method):
@@ -166,7 +166,7 @@ class HttpClient:
             request = request._replace(url=url)
             await self.release(response)
             response = await self._send(request)
-        return HttpAnswer(AnswerFacts(status, loop=True), response)
+        return HttpAnswer(AnswerFacts(status, redirect_loop=True), response)
 
     async def once(self, request: Request, now: float, *, connect_timeout: float) -> HttpAnswer:
         """Asks, once, and follows nothing.

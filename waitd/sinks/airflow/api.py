@@ -13,7 +13,7 @@ from yarl import URL
 from waitd.core.connections.connection import encode_segment, join_url
 from waitd.core.connections.egress import HostSource
 from waitd.core.errors import WaitdError
-from waitd.core.http.retry_after import parse_retry_after
+from waitd.core.http.headers import parse_retry_after
 from waitd.core.waits.delivery import DeliveryFailed, DeliveryRejected, Receipt
 from waitd.outgoing import Outgoing
 from waitd.ports import Authorization, HttpConnections

@@ -8,7 +8,7 @@ import pytest
 
 from waitd.core.connections.auth import AUTH_TYPES, Credentials, build_credentials
 from waitd.core.connections.connection import Connection
-from waitd.core.connections.grants import DEFAULT_LIFETIME, MAX_LIFETIME, TokenRequest, parse_token
+from waitd.core.connections.token_requests import DEFAULT_LIFETIME, MAX_LIFETIME, TokenRequest, parse_token
 
 KEY = {"client_email": "sa@p.example", "private_key": "PEM", "private_key_id": "k1", "token_uri": "https://t.example/token"}  # fmt: skip
 

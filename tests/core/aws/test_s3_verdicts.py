@@ -1,6 +1,6 @@
 import pytest
 
-from waitd.core.aws.s3_answers import S3Error, S3Operation, s3_verdict
+from waitd.core.aws.answers import S3Error, S3Operation, s3_verdict
 from waitd.core.http.answer import CredentialsRefused
 from waitd.core.waits.verdict import Failure, Unreachable
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waitd.core.auth.sealing import CIPHERTEXTS, NUMBERS, SALTS, NumberCipher
+from waitd.core.auth.number_cipher import CIPHERTEXTS, NUMBERS, SALTS, NumberCipher
 
 secrets = st.integers(0, 2**64 - 1)
 numbers = st.integers(0, NUMBERS - 1)
