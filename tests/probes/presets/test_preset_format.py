@@ -74,7 +74,7 @@ FOUND: list[tuple[Any, Any, Any]] = [
 @pytest.mark.parametrize(("state", "body", "found"), FOUND)
 def test_a_state_is_found_and_looked_up(state: str, body: Any, found: Any) -> None:
     result = judged(state, body)
-    assert found in {result.decision, result.means}
+    assert found in {result.decision, result.job_answer}
 
 
 ITEMS = Items("body.conditions", (("status", "True"),), "type", "busy")
@@ -96,7 +96,7 @@ ITEMS = Items("body.conditions", (("status", "True"),), "type", "busy")
 )
 def test_of_several_conditions_a_failure_comes_first(conditions: Any, found: Any) -> None:
     result = judged(ITEMS, {"conditions": conditions})
-    assert found in {result.decision, result.means}
+    assert found in {result.decision, result.job_answer}
 
 
 def test_a_success_is_of_any_type_that_the_lists_have_and_an_error_needs_no_field() -> None:

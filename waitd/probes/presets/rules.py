@@ -133,7 +133,9 @@ class JobRules(Conditions):
                 return self._known[state]
             if ok:
                 return (
-                    Evaluation(job_answer=JobAnswerKind.MALFORMED, note=why) if state is None else _unheard(state)
+                    Evaluation(job_answer=JobAnswerKind.MALFORMED, note=why)
+                    if state is None
+                    else _unheard(state)
                 )
         for expression, means in self._answers:
             if expression.evaluate(self._seen(response)) is True:
