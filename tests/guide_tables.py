@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from waitd.cli import app
-from waitd.cli.common import MEANING
+from waitd.cli.console import EXIT_CODE_MEANINGS
 from waitd.probes.aws.probe import AwsWaiterParams
 from waitd.probes.http.params import HttpParams
 from waitd.probes.http.submit import HttpSubmit
@@ -74,7 +74,9 @@ def tables() -> dict[str, str]:
         "sinks": _table(["Sink", "Parameter", "Default", ""], sinks),
         "settings": _table(["Setting", "Default", ""], _rows(Settings)),
         "commands": _table(["Command", ""], _commands(typer.main.get_command(app), "waitd")),
-        "exit codes": _table(["Exit code", ""], ([str(code.value), text] for code, text in MEANING.items())),
+        "exit codes": _table(
+            ["Exit code", ""], ([str(code.value), text] for code, text in EXIT_CODE_MEANINGS.items())
+        ),
     }
 
 

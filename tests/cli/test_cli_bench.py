@@ -65,7 +65,7 @@ def test_a_daemon_that_runs_already_keeps_its_promises_under_every_profile(
     }
     assert {name.strip(): count.strip() for name, count in rows.items()}.items() >= {
         "waits": "100",
-        "callbacks came": "100",
+        "callbacks received": "100",
         "lost": "0",
         "wrong outcome": "0",
     }.items()
@@ -92,8 +92,8 @@ def test_the_same_load_on_what_triggers_do(bench: Run, daemon: str, tmp_path: Pa
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--profile", "nonsense"), "one of steady, burst, storm, hang"),
-        (("--daemon", "127.0.0.1:8795"), "is no URL"),
+        (("--profile", "nonsense"), "must be one of steady, burst, storm, hang"),
+        (("--daemon", "127.0.0.1:8795"), "is not the URL"),
         (("--daemon", "http://127.0.0.1:1", "--kind", "s3_key"), "leave out --daemon"),
         (("--plot", "bench.doc"), ".png or .svg"),
         (("--baseline", "--airflow-python", "/nowhere/python"), "no such file"),

@@ -53,7 +53,11 @@ def test_a_wrong_value_is_named_and_ends_every_command_with_2(waitd: Run, comman
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("capacty = 7", "capacty"), ("capacity = ", "cannot be read"), ("capacity = 'x'", "WAITD_CAPACITY")],
+    [
+        ("capacty = 7", "capacty"),
+        ("capacity = ", "cannot read the settings"),
+        ("capacity = 'x'", "WAITD_CAPACITY"),
+    ],
 )
 def test_a_wrong_file_is_told_what_is_wrong_with_it(
     waitd: Run, tmp_path: Path, text: str, words: str
@@ -74,7 +78,7 @@ def test_a_file_that_is_not_there_is_named(waitd: Run) -> None:
 def test_a_misspelt_variable_is_found_and_the_right_one_proposed(waitd: Run) -> None:
     done = waitd("config", "check", WAITD_CAPACTIY="7", WAITD_URL="http://127.0.0.1:8795")
     assert done.returncode == 2
-    assert "WAITD_CAPACTIY is no setting; did you mean WAITD_CAPACITY?" in done.stderr
+    assert "WAITD_CAPACTIY is not a setting; did you mean WAITD_CAPACITY?" in done.stderr
     assert "WAITD_URL" not in done.stderr
 
 

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from waitd.cli.cost import day_of
+from waitd.cli.cost import parse_since
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 HISTORY = """dag_id,task_id,operator,start,end,poke_interval,mode
@@ -53,7 +53,7 @@ def test_what_waits_cost_is_added_up_and_shown(cli: Run, jobs: str, tmp_path: Pa
     for part in ("MODE", "poke", "reschedule", "defer", "waitd", "waitd itself", "costly", "a model"):
         assert part in text
     wait_id = done.stdout.split()[0]
-    assert "What it costs" in cli("show", wait_id).stdout
+    assert "Cost" in cli("show", wait_id).stdout
     for name in ("slots.png", "slots.svg"):
         assert cli("cost", "--plot", str(tmp_path / name)).returncode == 0
     assert (tmp_path / "slots.png").read_bytes().startswith(b"\x89PNG")
@@ -79,14 +79,14 @@ def test_wrong_usage_is_told(cli: Run, arguments: tuple[str, ...], code: int, wo
 def test_days_ago_and_days_are_days() -> None:
     from datetime import date
 
-    assert day_of("7d", date(2026, 11, 21)) == "2026-11-14"
-    assert day_of("2026-11-01", date(2026, 11, 21)) == "2026-11-01"
+    assert parse_since("7d", date(2026, 11, 21)) == "2026-11-14"
+    assert parse_since("2026-11-01", date(2026, 11, 21)) == "2026-11-01"
 
 
 def test_an_export_is_counted_in_each_mode(waitd: Run, history: str, tmp_path: Path) -> None:
     done = waitd("cost", "whatif", history, "--json", "--plot", str(tmp_path / "slots.svg"))
     assert done.returncode == 0, done.stderr
-    assert "1 tasks that are no sensors" in done.stderr
+    assert "1 tasks that are not sensors" in done.stderr
     found = json.loads(done.stdout)
     total = found["total"]
     assert (total["waits"], total["wait_seconds"], total["pokes"]) == (3, 12_600, 61 + 121 + 61)
@@ -97,7 +97,14 @@ def test_an_export_is_counted_in_each_mode(waitd: Run, history: str, tmp_path: P
     assert found["actual"]["slot_seconds"] == pytest.approx(3600 + 0.9 + 121 * 0.9 + 2 * 0.9)
     assert (tmp_path / "slots.svg").read_text().lstrip().startswith("<?xml")
     text = waitd("cost", "whatif", "-", "--by", "operator", input=HISTORY).stdout
-    for part in ("3 sensors", "S3KeySensor", "As they ran", "a Triggerer itself", "waitd itself", "a model"):
+    for part in (
+        "3 sensors",
+        "S3KeySensor",
+        "In the modes they ran in",
+        "a Triggerer itself",
+        "waitd itself",
+        "a model",
+    ):
         assert part in text
 
 
@@ -123,9 +130,9 @@ def test_only_the_last_days_are_counted_and_prices_are_the_settings(waitd: Run, 
         (("-",), HISTORY.replace("2026-11-01T01:00:00Z", "soon"), "-:2: end is no ISO 8601 time: 'soon'"),
         (("-",), "a,b\n1,2\n", "-:1: the header lacks dag_id"),
         (("-",), "", "-: there is nothing in it"),
-        ((), "", "name a FILE"),
-        (("-", "--airflow-conn-id", "a"), "", "name a FILE"),
-        (("nowhere.csv",), "", "cannot be read"),
+        ((), "", "give either a FILE"),
+        (("-", "--airflow-conn-id", "a"), "", "give either a FILE"),
+        (("nowhere.csv",), "", "cannot read nowhere.csv"),
         (("-", "--by", "moon"), HISTORY, "--by moon"),
     ],
 )

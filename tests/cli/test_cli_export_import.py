@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from waitd.cli.export_import import body_of
+from waitd.cli.export_import import wait_from_line
 from waitd.core.waits.event import rfc3339
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -76,15 +76,15 @@ def test_waits_go_to_another_daemon_their_deadlines_unmoved_and_only_once(
             exported = waitd("export", "--url", source)
         assert exported.returncode == 0, exported.stderr
         assert len(exported.stdout.splitlines()) == len(before) == 3
-        assert "3 waits written. Not carried: their ids" in exported.stderr
-        assert "1 of kind s3_keys_unchanged begin their inactivity_period anew" in exported.stderr
+        assert "3 waits written. Not exported: ids" in exported.stderr
+        assert "1 of kind s3_keys_unchanged restart their inactivity_period" in exported.stderr
         if not offline:
             itself = waitd("import", "-", "--url", source, input=exported.stdout)
             assert (itself.returncode, itself.stdout) == (2, "")
             assert "itself" in itself.stderr
     with serve(tmp_path / "to", other_bind, **s3) as (target, _):
         done = waitd("import", "-", "--url", target, input=exported.stdout)
-        assert (done.returncode, done.stdout) == (0, "3 waits imported, 0 there already, 0 refused\n")
+        assert (done.returncode, done.stdout) == (0, "3 waits imported, 0 already there, 0 refused\n")
         after = held(waitd, target)
         assert after.keys() == before.keys()
         for params, wait in before.items():
@@ -117,14 +117,14 @@ def test_ended_waits_can_be_written_down_and_are_not_imported(
     ended = [line for line in exported.stdout.splitlines() if json.loads(line)["id"] == wait_id]
     assert len(ended) == 1
     done = waitd("import", "-", "--url", f"http://{other_bind}", input=ended[0])
-    assert (done.returncode, done.stdout) == (1, "0 waits imported, 0 there already, 0 refused\n")
-    assert "1 wait of - had ended; an outcome cannot be moved" in done.stderr
+    assert (done.returncode, done.stdout) == (1, "0 waits imported, 0 already there, 0 refused\n")
+    assert "1 wait that had ended; outcomes cannot be imported" in done.stderr
 
 
 def test_what_the_daemon_refuses_is_named_and_the_rest_goes_in(waitd: Run, daemon: str, jobs: str) -> None:
     good, bad = ({**line(jobs, n), **more} for n, more in ((1, {}), (2, {"wait": {"kind": "nonsense"}})))
     done = waitd("import", "-", "--url", daemon, input=json.dumps(good) + "\n" + json.dumps(bad))
-    assert (done.returncode, done.stdout) == (1, "1 wait imported, 0 there already, 1 refused\n")
+    assert (done.returncode, done.stdout) == (1, "1 wait imported, 0 already there, 1 refused\n")
     assert "wait 2: " in done.stderr
 
 
@@ -154,13 +154,13 @@ def line(jobs: str, n: int, **more: Any) -> dict[str, Any]:
 def test_what_no_export_wrote_is_refused_before_anything_is_sent(waitd: Run, nobody: str, text: str) -> None:
     done = waitd("import", "-", "--url", nobody, input=text)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "line 1 is none that" in done.stderr
+    assert "line 1 was not written by" in done.stderr
 
 
 def test_a_timeout_is_what_is_left_and_a_deadline_that_has_passed_leaves_one_look() -> None:
     line = {"deadline": "1970-01-01T00:10:00.000Z", "wait": {"kind": "http"}}
-    assert body_of(line, 400.0) == {"kind": "http", "timeout": 200.0}
-    assert 0 < body_of(line, 700.0)["timeout"] < 0.1
+    assert wait_from_line(line, 400.0) == {"kind": "http", "timeout": 200.0}
+    assert 0 < wait_from_line(line, 700.0)["timeout"] < 0.1
 
 
 def test_an_offline_export_is_refused_while_a_daemon_holds_the_database(

@@ -6,7 +6,7 @@ from importlib.metadata import version
 import pytest
 
 from waitd.cli import app
-from waitd.cli.common import MEANING
+from waitd.cli.console import EXIT_CODE_MEANINGS
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -46,7 +46,7 @@ def test_every_command_has_help_with_an_example_of_itself(waitd: Run, command: t
     assert done.returncode == 0
     tail = done.stdout.partition("Examples")[2]
     assert f"waitd {' '.join(command)}" in tail
-    for code, meaning in MEANING.items():
+    for code, meaning in EXIT_CODE_MEANINGS.items():
         assert f"{code.value} {meaning}" in " ".join(tail.split())
 
 
@@ -111,7 +111,7 @@ def test_a_daemon_that_is_not_there_is_69_and_one_sentence_that_says_what_to_do(
 def test_a_url_that_is_none_is_wrong_usage(waitd: Run) -> None:
     done = waitd("list", "--url", "127.0.0.1:8795")
     assert done.returncode == 2
-    assert "is no URL" in done.stderr
+    assert "is not the URL" in done.stderr
 
 
 def test_a_server_that_is_no_daemon_is_said_to_be_none(waitd: Run, jobs: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from waitd.cli.migrate import done
+from waitd.cli.migrate import describe_migration
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Serve = Callable[..., AbstractContextManager[tuple[str, subprocess.Popen[str]]]]
@@ -25,16 +25,16 @@ def head() -> str:
 def test_a_database_is_made_and_then_is_what_it_should_be(waitd: Run, tmp_path: Path) -> None:
     first = waitd("migrate", WAITD_STATE_DIR=str(tmp_path / "new"))
     assert (first.returncode, first.stderr) == (0, "")
-    assert first.stdout.endswith(f"new/waitd.db was made, at revision {head()}.\n")
+    assert first.stdout.endswith(f"new/waitd.db was created at revision {head()}.\n")
     again = waitd("migrate", WAITD_STATE_DIR=str(tmp_path / "new"))
-    assert f"is at revision {head()} already" in again.stdout
+    assert f"is already at revision {head()}" in again.stdout
     told = json.loads(waitd("migrate", "--json", WAITD_STATE_DIR=str(tmp_path / "new")).stdout)
     assert (told["from"], told["to"]) == (head(), head())
     assert told["database"].endswith("new/waitd.db")
 
 
 def test_it_says_from_which_revision_to_which() -> None:
-    assert done("0001", "0002") == "was migrated from revision 0001 to 0002"
+    assert describe_migration("0001", "0002") == "was migrated from revision 0001 to 0002"
 
 
 def test_the_database_is_that_of_the_settings_file(waitd: Run, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from waitd.cli.presets import list_of
+from waitd.cli.presets import render_presets
 from waitd.probes.presets.loading import BUILT_IN, built_in
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -34,7 +34,7 @@ def test_the_list_names_every_kind_with_its_params_and_what_it_can(waitd: Run) -
 @pytest.mark.parametrize("width", [80, 120, 200])
 def test_the_list_has_a_line_for_each_and_stays_in_its_width(width: int) -> None:
     text = io.StringIO()
-    Console(file=text, width=width).print(list_of(built_in(), width))
+    Console(file=text, width=width).print(render_presets(built_in(), width))
     lines = text.getvalue().splitlines()
     assert [line.split()[0] for line in lines[1:]] == list(built_in())
     assert all(len(line) <= width for line in lines)
@@ -65,7 +65,7 @@ def test_one_is_shown_with_an_example(waitd: Run) -> None:
 
 def test_a_file_whose_cases_hold_is_right(waitd: Run, acme: Path) -> None:
     done = waitd("presets", "check", str(acme))
-    assert (done.returncode, done.stdout) == (0, "acme.job: 20 of 20 cases hold.\n")
+    assert (done.returncode, done.stdout) == (0, "acme.job: 20 of 20 cases pass.\n")
     shown = json.loads(waitd("presets", "check", str(acme), "--json").stdout)
     assert (shown["valid"], shown["kind"], shown["uncovered"], len(shown["cases"])) == (
         True,
@@ -84,7 +84,7 @@ def test_one_whose_cases_do_not_hold_is_told_which(waitd: Run, acme: Path) -> No
     done = waitd("presets", "check", str(acme))
     assert done.returncode == 1
     assert "asked 'GET /batches/42/state' instead of 'GET /batches/43/state'" in done.stderr
-    assert "13 of 21 cases hold" in done.stdout
+    assert "13 of 21 cases pass" in done.stdout
     acme.write_text(
         ACME.replace('each = "success"', 'name = "success"')
         .replace('state = "{state}" }\nverdict = "success"', 'state = "running" }\nverdict = "pending"')
@@ -93,7 +93,7 @@ def test_one_whose_cases_do_not_hold_is_told_which(waitd: Run, acme: Path) -> No
     done = waitd("presets", "check", str(acme))
     assert (done.returncode, done.stdout) == (
         0,
-        "acme.job: 20 of 20 cases hold.\nNo case has the state success.\n",
+        "acme.job: 20 of 20 cases pass.\nNo case covers the state success.\n",
     )
 
 

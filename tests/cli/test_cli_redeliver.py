@@ -56,12 +56,12 @@ def test_every_dead_delivery_is_queued_anew_once_those_of_one_sink_or_all(
         limit = time.monotonic() + 30
         while any(states(waitd, url, wait_id) != ["dead"] for wait_id in ids):
             assert time.monotonic() < limit
-        assert "Given up on: 1 of its deliveries" in waitd("show", ids[0], "--url", url).stdout
+        assert "Dead deliveries: 1;" in waitd("show", ids[0], "--url", url).stdout
 
         def redeliver(*arguments: str) -> subprocess.CompletedProcess[str]:
             return waitd("redeliver", "--dead", *arguments, "--url", url)
 
-        assert redeliver("--sink", "kafka", "--yes").stdout == "nothing to deliver anew\n"
+        assert redeliver("--sink", "kafka", "--yes").stdout == "nothing to deliver again\n"
         asked = redeliver()
         assert (asked.returncode, asked.stdout) == (2, "")
         assert "--yes" in asked.stderr

@@ -19,9 +19,9 @@ def test_a_signal_ends_the_wait_that_waits_for_it(waitd: Run, daemon: str) -> No
     body = {"kind": "signal", "params": {"key": "cli/go", "success_when": "payload.ok"}}
     wait_id = submitted(waitd, daemon, body)
     shown = waitd("show", wait_id, "--url", daemon).stdout
-    assert "a signal comes under cli/go and payload.ok" in " ".join(shown.split())
+    assert "a signal arrives for cli/go and payload.ok" in " ".join(shown.split())
     said = waitd("signal", "cli/go", "--payload", '{"ok": true}', "--url", daemon)
-    assert (said.returncode, said.stdout) == (0, "cli/go is kept; 1 wait listening now\n")
+    assert (said.returncode, said.stdout) == (0, "cli/go is stored; 1 wait listening now\n")
     ended = json.loads(waitd("watch", wait_id, "--json", "--url", daemon).stdout.splitlines()[-1])
     assert ended["outcome"]["payload"] == {"ok": True}
 
@@ -30,7 +30,7 @@ def test_a_signal_ends_the_wait_that_waits_for_it(waitd: Run, daemon: str) -> No
 def test_a_payload_that_is_no_json_is_wrong_usage(waitd: Run, nobody: str, payload: str) -> None:
     done = waitd("signal", "k", "--payload", payload, "--url", nobody)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "--payload is no JSON" in done.stderr
+    assert "--payload is not JSON" in done.stderr
 
 
 def test_show_tells_of_the_job_and_an_export_carries_its_handle(

@@ -92,11 +92,11 @@ def test_the_same_key_gives_the_same_wait_from_the_option_or_inside_the_object(
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "no JSON"),
-        ("{", "no JSON"),
-        ("[]", "holds no wait"),
-        ("3", "wait 1 is no JSON object"),
-        ('[{}, "x"]', "wait 2 is no JSON object"),
+        ("", "is not JSON"),
+        ("{", "is not JSON"),
+        ("[]", "contains no wait"),
+        ("3", "wait 1 is not a JSON object"),
+        ('[{}, "x"]', "wait 2 is not a JSON object"),
         ('{"a": 1}\n{"a": \n{"a": 1}', "line 2"),
     ],
 )

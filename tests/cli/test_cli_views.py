@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from waitd.cli.display.formatting import span, when
-from waitd.cli.display.waits import standing_of, table_of
+from waitd.cli.display.formatting import format_duration, format_relative_time
+from waitd.cli.display.waits import render_status_line, render_table
 
 
 @pytest.mark.parametrize(
@@ -25,15 +25,15 @@ from waitd.cli.display.waits import standing_of, table_of
     ],
 )
 def test_a_span_is_told_in_its_two_largest_units(seconds: float, text: str) -> None:
-    assert span(seconds) == text
+    assert format_duration(seconds) == text
 
 
 def test_a_time_is_told_from_now() -> None:
     now = datetime(2026, 1, 1, tzinfo=UTC)
-    assert when("2026-01-01T00:00:12.000Z", now) == "in 12 s"
-    assert when("2025-12-31T23:00:00.000Z", now) == "1 h ago"
-    assert when("2026-01-01T00:00:00.040Z", now) == "now"
-    assert when(None, now) == "-"
+    assert format_relative_time("2026-01-01T00:00:12.000Z", now) == "in 12 s"
+    assert format_relative_time("2025-12-31T23:00:00.000Z", now) == "1 h ago"
+    assert format_relative_time("2026-01-01T00:00:00.040Z", now) == "now"
+    assert format_relative_time(None, now) == "-"
 
 
 @pytest.mark.parametrize("width", [80, 120, 200])
@@ -51,7 +51,7 @@ def test_the_table_keeps_ids_whole_and_stays_in_its_width(width: int) -> None:
         "last_verdict": None,
     }
     console = Console(file=io.StringIO(), width=width)
-    console.print(table_of([wait], width))
+    console.print(render_table([wait], width))
     assert isinstance(console.file, io.StringIO)
     lines = console.file.getvalue().splitlines()
     assert len(lines) == 2
@@ -79,5 +79,5 @@ def test_a_wait_on_one_line_says_when_it_looks_again(
         "next_poke_at": following,
         "deadline": "2026-01-01T01:00:00.000Z",
     }
-    line = standing_of(wait, datetime(2026, 1, 1, tzinfo=UTC)).plain
+    line = render_status_line(wait, datetime(2026, 1, 1, tzinfo=UTC)).plain
     assert line == f"pending http_404 · 2 pokes · {told} · deadline in 1 h"

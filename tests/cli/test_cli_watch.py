@@ -96,7 +96,7 @@ def test_a_daemon_that_was_killed_is_asked_again_and_nothing_is_missed_or_shown_
             for wait_id in ids[2:]:
                 assert waitd("watch", wait_id, "--url", url).returncode == 0
             watch.send_signal(signal.SIGCONT)
-            assert said(watch) == "The daemon is away; asking again\n"
+            assert said(watch) == "The daemon does not answer; trying again\n"
             assert {json.loads(shown(watch))["id"] for _ in range(2)} == set(ids[2:])
             assert said(watch) == f"Watching {url}\n"
 
@@ -111,9 +111,9 @@ def test_outcomes_that_are_gone_when_it_comes_back_are_said_to_be_missing(
             waitd("submit", "-", "--wait", "--url", url, input=body(f"{jobs}/succeed/0/gone"))
             assert "success" in shown(watch)
             daemon.kill()
-        assert "away" in said(watch)
+        assert "does not answer" in said(watch)
         with serve(tmp_path / "two", bind):  # another database, which knows nothing of it
-            assert "outcomes are missing here" in said(watch)
+            assert "outcomes are missing" in said(watch)
             assert said(watch) == f"Watching {url}\n"
 
 

@@ -1,7 +1,8 @@
-"""The `waitd` command: one file for each group of commands, and what they share in `common`.
+"""The `waitd` command line, one module for each command or group of commands.
 
-Here are options, tables and exit codes only. What a command does is done by the daemon (`waitd.client` talks to it), by `waitd.app`, or
-by `waitd.bench`. Commands import what they need when they run, so that `waitd --help` answers at once.
+This package has options, output and exit codes only; tables and plots are in `display`. The work is
+done by the daemon, which commands call through `waitd.client`, by `waitd.app` or by `waitd.bench`.
+Commands import what they need when they run, so that `waitd --help` is fast.
 """
 
 from pathlib import Path
@@ -28,7 +29,8 @@ from waitd.cli import (
     waits,
     watch,
 )
-from waitd.cli.common import API_KEY_FILE, CA_FILE, described, examples
+from waitd.cli.daemon_calls import API_KEY_FILE, CA_FILE
+from waitd.cli.options import examples, help_text
 
 app = typer.Typer(
     name="waitd",
@@ -39,46 +41,49 @@ app = typer.Typer(
 )
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _print_version(requested: bool) -> None:
+    if requested:
         from waitd import __build__, __version__
 
         typer.echo(f"waitd {__version__}" + (f" (build {__build__})" if __build__ else ""))
         raise typer.Exit
 
 
-def _waitd(
-    version: Annotated[  # noqa: ARG001 - its callback answers
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+def _global_options(
+    version: Annotated[  # noqa: ARG001 - its callback prints it
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit."),
     ] = False,
     ca_file: Annotated[
         Path | None,
         typer.Option(
-            envvar="WAITD_CA_FILE", help="Certificates (PEM) to check a daemon's against.", metavar="FILE"
+            envvar="WAITD_CA_FILE",
+            help="CA certificates (PEM file) to verify the daemon's certificate with.",
+            metavar="FILE",
         ),
     ] = None,
     api_key_file: Annotated[
         Path | None,
         typer.Option(
             envvar="WAITD_API_KEY_FILE",
-            help="A file with the API key that says who calls; default: WAITD_API_KEY.",
+            help="File with the API key for the daemon. (default: the key in WAITD_API_KEY)",
             metavar="FILE",
         ),
     ] = None,
 ) -> None:
-    """Waits, so that nothing else has to.
+    """Wait for jobs, files and signals, so that nothing else has to.
 
-    A daemon that polls HTTP job-status endpoints and S3 keys for you and tells you how each wait ended: durably, at least once, after
-    any crash.
+    waitd is a daemon. You submit a wait, it polls an HTTP job status, an S3 key or another source
+    until the wait ends, and it delivers the outcome: at least once, and also after a crash.
     """
     CA_FILE.set(ca_file)
     API_KEY_FILE.set(api_key_file)
 
 
 app.callback(
-    help=described(_waitd),
+    help=help_text(_global_options),
     epilog=examples("waitd demo", "waitd serve", "waitd until http http://127.0.0.1:8000/health"),
-)(_waitd)
+)(_global_options)
 
 serve.register(app)
 submit.register(app)
@@ -100,5 +105,5 @@ docs.register(app)
 
 
 def main() -> None:
-    """The console script."""
-    app(prog_name="waitd")  # also as `python -m waitd`: completion goes by this name
+    """The entry point of the `waitd` command."""
+    app(prog_name="waitd")  # shell completion depends on this name, also under `python -m waitd`

@@ -1,31 +1,17 @@
-"""`waitd airflow`: what is done with an Airflow as a whole."""
+"""`waitd airflow reconcile`: register the waits of parked Airflow tasks again after a lost database."""
 
 import asyncio
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from waitd.cli.common import (
-    DEFAULT_URL,
-    Code,
-    Config,
-    Json,
-    Url,
-    complain,
-    described,
-    examples,
-    fail,
-    notes,
-    put_json,
-    settings_from,
-)
-from waitd.cli.display.formatting import counted
-from waitd.cli.export_import import body_of
-from waitd.cli.submit import complain_of_refused, submit_many
+from waitd.cli.console import ExitCode, fail, print_error, print_json, stderr_console
+from waitd.cli.display.formatting import pluralize
+from waitd.cli.export_import import submit_lines
+from waitd.cli.options import DEFAULT_URL, Config, Json, Url, examples, help_text, load_settings
 
 if TYPE_CHECKING:
     from waitd.core.airflow.callback import TaskTry
@@ -36,66 +22,68 @@ if TYPE_CHECKING:
 def reconcile(
     conn_id: Annotated[
         str,
-        typer.Option(help="The connection that knows Airflow, as in the sinks of the waits.", metavar="ID"),
+        typer.Option(help="The connection to Airflow, as named in the waits' sinks.", metavar="ID"),
     ] = "airflow_default",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be registered.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only list the waits that would be registered.")
+    ] = False,
     as_json: Json = False,
     config: Config = None,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Register the waits of all tasks that are parked in Airflow again, after the daemon has lost its disk.
+    """Register the waits of all tasks parked in Airflow again, after the daemon has lost its
+    database.
 
-    Each parked task left its wait in Airflow. Deadlines do not move: a wait's timeout is what is left of it. It can be repeated, and while
-    the daemon works: what is there already stays as it is. What pokes saw before is lost; where an s3_keys_unchanged wait had seen quiet
-    for a while, that while begins anew.
+    Each parked task keeps a copy of its wait in Airflow. Deadlines stay the same: each timeout is
+    the time left. The command can be repeated, also while the daemon runs: waits that the daemon
+    already has are not changed. The results of earlier pokes are lost; an s3_keys_unchanged wait
+    restarts its inactivity_period.
 
-    Airflow is asked from here, with the connections that the settings name; the daemon is the one at --url.
+    This command itself calls Airflow, with the connections named in the settings. The daemon is the
+    one at --url.
     """
-    tasks = asyncio.run(_parked(settings_from(config), conn_id))
-    lines = [(task.place, line) for task in tasks if (line := _line(task)) is not None]
+    tasks = asyncio.run(_parked_tasks(load_settings(config), conn_id))
+    lines = [(task.place, line) for task in tasks if (line := _import_line(task)) is not None]
     unreadable = len(tasks) - len(lines)
     if unreadable:
-        complain(f"what {counted(unreadable, 'task')} left in Airflow cannot be read: another version's?")
+        print_error(
+            f"cannot read the wait of {pluralize(unreadable, 'parked task')}; "
+            "it may have been written by another version of waitd."
+        )
     if dry_run:
-        _show(
+        _print_tasks(
             [
-                {**_named(place), "kind": line["wait"]["kind"], "deadline": line["deadline"]}
+                {**_place_fields(place), "kind": line["wait"]["kind"], "deadline": line["deadline"]}
                 for place, line in lines
             ],
             as_json=as_json,
         )
-        raise typer.Exit(Code.FAILED if unreadable else Code.OK)
-    answers = submit_many(
-        url, [line for _, line in lines], as_json=as_json, prepared=lambda line: body_of(line, time.time())
-    )
-    there = [answer["status"] in {200, 409} for answer in answers]
-    refused = complain_of_refused(
-        [{"id": ""} if known else answer for known, answer in zip(there, answers, strict=True)]
-    )
+        raise typer.Exit(ExitCode.FAILED if unreadable else ExitCode.OK)
+    result = submit_lines(url, [line for _, line in lines], as_json=as_json)
     if as_json:
-        for (place, _), answer in zip(lines, answers, strict=True):
-            put_json({**_named(place), **answer})
+        for (place, _), answer in zip(lines, result.answers, strict=True):
+            print_json({**_place_fields(place), **answer})
     else:
-        created = len(answers) - sum(there) - refused
         sys.stdout.write(
-            f"{counted(len(tasks), 'parked task')}: {created:,} registered again, {sum(there):,} there already, {refused:,} refused\n"
+            f"{pluralize(len(tasks), 'parked task')}: {result.created:,} registered again, "
+            f"{result.existing:,} already there, {result.refused:,} refused\n"
         )
-    raise typer.Exit(Code.FAILED if refused or unreadable else Code.OK)
+    raise typer.Exit(ExitCode.FAILED if result.refused or unreadable else ExitCode.OK)
 
 
-async def _parked(settings: "Settings", conn_id: str) -> "Sequence[ParkedTask]":
-    """The parked tasks; ends the command where Airflow does not tell."""
+async def _parked_tasks(settings: "Settings", conn_id: str) -> "Sequence[ParkedTask]":
+    """The parked tasks. Ends the command if Airflow does not return them."""
     from waitd.app.reconciling import parked_in_airflow
     from waitd.core.errors import WaitdError
 
     try:
         return await parked_in_airflow(settings, conn_id)
     except (WaitdError, ValueError, OSError) as error:
-        fail(f"Airflow cannot be asked over the connection {conn_id}: {error}.")
+        fail(f"cannot list Airflow's parked tasks with the connection {conn_id}: {error}.")
 
 
-def _line(task: "ParkedTask") -> Mapping[str, Any] | None:
-    """The wait as `waitd import` takes it, too; None where it cannot be read."""
+def _import_line(task: "ParkedTask") -> Mapping[str, Any] | None:
+    """The task's wait as a line of `waitd import`, or None if it cannot be read."""
     registration = task.registration
     if registration is None:
         return None
@@ -107,7 +95,7 @@ def _line(task: "ParkedTask") -> Mapping[str, Any] | None:
     return {"deadline": registration.deadline, "wait": wait} if "kind" in wait else None
 
 
-def _named(place: "TaskTry") -> dict[str, Any]:
+def _place_fields(place: "TaskTry") -> dict[str, Any]:
     return {
         "dag_id": place.dag_id,
         "run_id": place.run_id,
@@ -116,26 +104,26 @@ def _named(place: "TaskTry") -> dict[str, Any]:
     }
 
 
-def _show(tasks: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
+def _print_tasks(tasks: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
     for task in tasks:
         if as_json:
-            put_json(task)
+            print_json(task)
         else:
             index = "" if task["map_index"] < 0 else f"[{task['map_index']}]"
-            place = f"{task['dag_id']}  {task['run_id']}  {task['task_id']}{index}"
-            sys.stdout.write(f"{place}  {task['kind']}, until {task['deadline']}\n")
-    notes().print(f"{counted(len(tasks), 'wait')} would be registered.")
+            name = f"{task['dag_id']}  {task['run_id']}  {task['task_id']}{index}"
+            sys.stdout.write(f"{name}  {task['kind']}, until {task['deadline']}\n")
+    stderr_console().print(f"{pluralize(len(tasks), 'wait')} would be registered.")
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the commands."""
-    commands = typer.Typer(
-        no_args_is_help=True, rich_markup_mode="rich", help="Look after an Airflow's waits."
+    """Adds the group."""
+    group = typer.Typer(
+        no_args_is_help=True, rich_markup_mode="rich", help="Maintain the waits of Airflow tasks."
     )
-    commands.command(
-        help=described(reconcile),
+    group.command(
+        help=help_text(reconcile),
         epilog=examples(
             "waitd airflow reconcile --conn-id airflow_default --dry-run", "waitd airflow reconcile --json"
         ),
     )(reconcile)
-    app.add_typer(commands, name="airflow")
+    app.add_typer(group, name="airflow")

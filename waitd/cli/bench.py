@@ -1,4 +1,4 @@
-"""`waitd bench`: a load of waits whose ends are known, on a daemon, measured and held to account."""
+"""`waitd bench`: measure a daemon under a load of waits with known outcomes, and check every outcome."""
 
 import asyncio
 from pathlib import Path
@@ -7,104 +7,106 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from waitd.bench.profiles import PROFILES, Load, LoadKind
-from waitd.cli.common import (
-    API_KEY_FILE,
-    CA_FILE,
-    Code,
-    Json,
-    api_key,
-    described,
-    examples,
-    fail,
-    notes,
-    output,
-    put_json,
-    refusal,
-)
+from waitd.cli.console import ExitCode, describe_refusal, fail, print_json, stderr_console, stdout_console
+from waitd.cli.daemon_calls import API_KEY_FILE, CA_FILE, read_api_key
+from waitd.cli.options import Json, examples, help_text
 
 if TYPE_CHECKING:
     from waitd.bench.comparators import Comparator
     from waitd.bench.report import BenchReport
 
-EXPLAINED = "; ".join(f"{name}: {profile.says}" for name, profile in PROFILES.items())
+_PROFILE_HELP = "; ".join(f"{name}: {profile.says}" for name, profile in PROFILES.items())
 
 
 def bench(
-    waits: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many waits to hold.")] = 1000,
+    waits: Annotated[int, typer.Option(min=1, max=1_000_000, help="The number of waits.")] = 1000,
     poke_interval: Annotated[
         float, typer.Option(min=0.01, help="Seconds between two pokes of a wait.", metavar="SECONDS")
     ] = 5.0,
     duration: Annotated[
-        float, typer.Option(min=4, help="For how many seconds they are held.", metavar="SECONDS")
+        float, typer.Option(min=4, help="How long the load lasts, in seconds.", metavar="SECONDS")
     ] = 30.0,
-    kind: Annotated[LoadKind, typer.Option(help="What they look at.")] = LoadKind.HTTP,
-    profile: Annotated[str, typer.Option(help=EXPLAINED, metavar="|".join(PROFILES))] = "steady",
+    kind: Annotated[LoadKind, typer.Option(help="What the waits poke.")] = LoadKind.HTTP,
+    profile: Annotated[str, typer.Option(help=_PROFILE_HELP, metavar="|".join(PROFILES))] = "steady",
     daemon: Annotated[
         str | None,
-        typer.Option(help="A daemon that runs already; default: one of its own.", metavar="URL"),
+        typer.Option(help="URL of a running daemon to measure. (default: start one)", metavar="URL"),
     ] = None,
     fleet_processes: Annotated[
-        int, typer.Option(min=1, max=64, help="How many processes serve the jobs.")
+        int, typer.Option(min=1, max=64, help="The number of processes that serve the jobs.")
     ] = 1,
     host: Annotated[
         str,
-        typer.Option(help="Where jobs and callbacks are served, for a daemon elsewhere.", metavar="ADDRESS"),
+        typer.Option(
+            help="Address on which jobs and callbacks are served; set it if the daemon is on another host.",
+            metavar="ADDRESS",
+        ),
     ] = "127.0.0.1",
     baseline: Annotated[
-        bool, typer.Option("--baseline", help="Put the same load on what triggers do, and print ratios.")
+        bool,
+        typer.Option(
+            "--baseline",
+            help="Also put the same load on asyncio tasks and on Airflow's triggers, and print the ratios.",
+        ),
     ] = False,
     airflow_python: Annotated[
         Path | None,
         typer.Option(
-            help="An interpreter with apache-airflow, to compare with its TriggerRunner; default: this one, if it has it.",
+            help="With --baseline: Python interpreter with apache-airflow, whose TriggerRunner is compared. "
+            "(default: this interpreter, if apache-airflow is installed)",
             metavar="PATH",
         ),
     ] = None,
     plot: Annotated[
         Path | None,
-        typer.Option(help="Draw lateness, pokes, CPU and memory over time: a .png or .svg.", metavar="FILE"),
+        typer.Option(
+            help="Also draw lateness, pokes, CPU and memory over time, as a .png or .svg file.",
+            metavar="FILE",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Load a daemon with waits whose ends are known, measure it, and account for every one.
+    """Measure a daemon under a load of waits whose outcomes are known, and check every outcome.
 
-    Jobs and their keys are served by processes of their own, on cores where nothing is measured. Each wait has a signed callback. Exit
-    code 0 only if every wait ended as its job says it must, every callback came, and nothing was lost; figures do not decide it.
+    Separate processes serve the jobs, on cores that are not measured. Each wait has a webhook sink,
+    whose signature is checked. The exit code is 0 only if every wait has the outcome of its job and
+    every webhook arrived; the measurements do not affect it.
     """
     from waitd.bench.children import ChildFailed
     from waitd.bench.fleet import FleetSettings
     from waitd.bench.run import DaemonAddress, run
-    from waitd.cli.display.progress import interruptible, shown
+    from waitd.cli.display.progress import interruptible, progress_display
     from waitd.client import DaemonUnreachable, RequestRefused
 
     load = Load(waits, poke_interval, duration, kind, profile)
-    _check(load, daemon, plot)
-    where = DaemonAddress(daemon, api_key(API_KEY_FILE.get()) if daemon else None, CA_FILE.get())
+    _check_arguments(load, daemon, plot)
+    where = DaemonAddress(daemon, read_api_key(API_KEY_FILE.get()) if daemon else None, CA_FILE.get())
     compared = comparators(airflow_python) if baseline else []
     try:
-        with shown(notes()) as show:
+        with progress_display(stderr_console()) as show:
             work = run(show, load, FleetSettings(fleet_processes, host), where, compared)
             report = asyncio.run(interruptible(work))
     except RequestRefused as error:
-        fail(refusal(error))
+        fail(describe_refusal(error))
     except DaemonUnreachable as error:
-        fail(str(error), Code.UNREACHABLE)
+        fail(str(error), ExitCode.UNREACHABLE)
     except ChildFailed as error:
         fail(str(error))
     except asyncio.CancelledError:  # SIGTERM or SIGHUP; everything is cleaned up
-        raise typer.Exit(Code.INTERRUPTED) from None
-    _tell(report, plot, as_json=as_json)
-    raise typer.Exit(Code.OK if report.account.good else Code.FAILED)
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
+    _print_report(report, plot, as_json=as_json)
+    raise typer.Exit(ExitCode.OK if report.account.good else ExitCode.FAILED)
 
 
-def _check(load: Load, daemon: str | None, plot: Path | None) -> None:
-    """Ends the command where it could not do what it is asked to: before the work, not after it."""
+def _check_arguments(load: Load, daemon: str | None, plot: Path | None) -> None:
+    """Ends the command, before it starts anything, if the arguments are invalid."""
     if load.profile not in PROFILES:
-        fail(f"--profile {load.profile}: one of {', '.join(PROFILES)}.", Code.USAGE)
+        fail(f"--profile {load.profile}: must be one of {', '.join(PROFILES)}.", ExitCode.USAGE)
     if daemon is not None and load.kind is not LoadKind.HTTP:
         fail(
-            f"--kind {load.kind.value} needs a daemon that knows where the fleet's keys are: leave out --daemon.",
-            Code.USAGE,
+            f"--kind {load.kind.value} needs a daemon that is configured for the bench's S3 server: "
+            "leave out --daemon.",
+            ExitCode.USAGE,
         )
     if daemon is not None:
         from waitd.core.connections.connection import parse_origin
@@ -112,15 +114,15 @@ def _check(load: Load, daemon: str | None, plot: Path | None) -> None:
         try:
             parse_origin(daemon)
         except ValueError as error:
-            fail(f"{daemon} is no URL of a daemon: {error}.", Code.USAGE)
+            fail(f"{daemon} is not the URL of a daemon: {error}.", ExitCode.USAGE)
     if plot is not None:
-        from waitd.cli.display.plot import check_plot
+        from waitd.cli.display.plot import check_plot_path
 
-        check_plot(plot)
+        check_plot_path(plot)
 
 
 def comparators(airflow_python: Path | None) -> "list[Comparator]":
-    """What a load is put on for comparison, as far as it is there."""
+    """What the load is compared with: asyncio tasks, and Airflow's triggers if Airflow is installed."""
     import sys
     from importlib.util import find_spec
 
@@ -128,31 +130,32 @@ def comparators(airflow_python: Path | None) -> "list[Comparator]":
 
     if airflow_python is not None:
         if not airflow_python.is_file():
-            fail(f"--airflow-python {airflow_python}: there is no such file.", Code.USAGE)
+            fail(f"--airflow-python {airflow_python}: there is no such file.", ExitCode.USAGE)
         return [TASKS, airflow(str(airflow_python))]
     if find_spec("airflow") is not None:
         return [TASKS, airflow(sys.executable)]
-    notes().print(
-        "There is no apache-airflow here; name an interpreter that has it with --airflow-python to compare with it, too."
+    stderr_console().print(
+        "apache-airflow is not installed here. To compare with it too, name an interpreter that has it "
+        "with --airflow-python."
     )
     return [TASKS]
 
 
-def _tell(report: "BenchReport", plot: Path | None, *, as_json: bool) -> None:
+def _print_report(report: "BenchReport", plot: Path | None, *, as_json: bool) -> None:
     if plot is not None:
-        from waitd.cli.display.bench_plot import draw
+        from waitd.cli.display.bench_plot import draw_bench_plot
 
-        draw(plot, report)
+        draw_bench_plot(plot, report)
     if as_json:
-        put_json(report.as_json())
+        print_json(report.as_json())
         return
-    from waitd.cli.display.bench import comparison, correctness, figures
+    from waitd.cli.display.bench import render_comparison, render_correctness, render_figures
 
-    out = output()
+    out = stdout_console()
     if report.comparators:
-        out.print(comparison(report))
-    out.print(figures(report))
-    out.print(correctness(report.account))
+        out.print(render_comparison(report))
+    out.print(render_figures(report))
+    out.print(render_correctness(report.account))
     for complaint in report.account.complaints:
         out.print(complaint, style="red", markup=False)
     for warning in report.warnings:
@@ -162,7 +165,7 @@ def _tell(report: "BenchReport", plot: Path | None, *, as_json: bool) -> None:
 def register(app: typer.Typer) -> None:
     """Adds the command."""
     app.command(
-        help=described(bench),
+        help=help_text(bench),
         epilog=examples(
             "waitd bench",
             "waitd bench --waits 20000 --poke-interval 10 --duration 60 --plot bench.png",

@@ -1,4 +1,4 @@
-"""What the shell proposes where a word of the command line is not finished. Whatever goes wrong, it proposes nothing."""
+"""Shell completion of states and wait ids. If the daemon cannot be asked, it completes nothing."""
 
 import asyncio
 from pathlib import Path
@@ -6,37 +6,42 @@ from typing import Any
 
 import typer
 
-from waitd.cli.common import DEFAULT_URL, api_key
+from waitd.cli.daemon_calls import read_api_key
+from waitd.cli.options import DEFAULT_URL
 
-#: How long a person waits for a proposal, in seconds, and how many are worth reading.
-PATIENCE = 1.0
-MOST = 50
+#: How long a completion may take, in seconds.
+TIMEOUT = 1.0
+#: How many of the newest waits are offered.
+MAX_WAITS = 50
 
 STATES = ("waiting", "success", "failed", "timeout", "cancelled")
 
 
 def complete_state(incomplete: str) -> list[str]:
-    """States of waits."""
+    """The states that start with `incomplete`."""
     return [state for state in STATES if state.startswith(incomplete)]
 
 
 def complete_id(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """Ids of the newest waits of the daemon that the command asks, each with what it pokes."""
-    from waitd.cli.display.waits import target_of
+    """The ids of the daemon's newest waits that start with `incomplete`, each with a description."""
+    from waitd.cli.display.waits import describe_target
     from waitd.core.errors import WaitdError
 
     try:
         url, ca_file = context.params.get("url") or DEFAULT_URL, context.find_root().params.get("ca_file")
-        key = api_key(context.find_root().params.get("api_key_file"))
-        waits = asyncio.run(_newest(str(url), ca_file, key))
+        key = read_api_key(context.find_root().params.get("api_key_file"))
+        waits = asyncio.run(_newest_waits(str(url), ca_file, key))
     except (WaitdError, ValueError, OSError, typer.Exit):
         return []
-    found = [wait for wait in waits if wait["id"].startswith(incomplete)]
-    return [(wait["id"], f"{wait['state']} {target_of(wait)}") for wait in found]
+    return [
+        (wait["id"], f"{wait['state']} {describe_target(wait)}")
+        for wait in waits
+        if wait["id"].startswith(incomplete)
+    ]
 
 
-async def _newest(url: str, ca_file: Path | None, key: str | None) -> list[dict[str, Any]]:
+async def _newest_waits(url: str, ca_file: Path | None, key: str | None) -> list[dict[str, Any]]:
     from waitd.client import Client
 
-    async with Client(url, timeout=PATIENCE, ca_file=ca_file, api_key=key) as client:
-        return await client.find({}, MOST)
+    async with Client(url, timeout=TIMEOUT, ca_file=ca_file, api_key=key) as client:
+        return await client.find({}, MAX_WAITS)

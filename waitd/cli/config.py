@@ -1,4 +1,4 @@
-"""`waitd config check`: the settings as they will be in force, and where each comes from."""
+"""`waitd config check`: validate the settings and print the effective ones."""
 
 import os
 import tomllib
@@ -9,47 +9,42 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from waitd.cli.common import (
-    Code,
-    Config,
-    Json,
-    complain,
-    described,
-    examples,
-    output,
-    put_json,
-    settings_from,
-)
+from waitd.cli.console import ExitCode, print_error, print_json, stdout_console
+from waitd.cli.options import Config, Json, examples, help_text, load_settings
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from waitd.settings import Settings
 
-#: Variables of this prefix that are no settings of the daemon.
-OURS = {"WAITD_BUILD", "WAITD_URL", "WAITD_API_KEY", "WAITD_API_KEY_FILE"}
+#: WAITD_* variables that are not settings of the daemon.
+_OTHER_VARIABLES = {"WAITD_BUILD", "WAITD_URL", "WAITD_API_KEY", "WAITD_API_KEY_FILE"}
 
 
 def check(config: Config = None, as_json: Json = False) -> None:
-    """Check the settings and show the effective ones, secrets masked, each with its source: default, file or environment.
+    """Validate the settings and print the effective ones, with secrets masked. SOURCE tells where
+    each comes from: default, file or environment.
 
-    Exit code 2 and a line for each mistake where they are wrong, or where a WAITD_* variable is no setting.
+    The exit code is 2 if a setting is invalid, or if a WAITD_* variable is not a setting. Each
+    mistake is printed.
     """
-    settings = settings_from(config)
-    unknown = unknown_variables(settings, os.environ)
-    for line in unknown:
-        complain(line)
-    shown = {
-        name: {"value": shown_value(settings, name), "source": source}
+    settings = load_settings(config)
+    mistakes = unknown_variables(settings, os.environ)
+    for mistake in mistakes:
+        print_error(mistake)
+    effective = {
+        name: {"value": displayed_value(settings, name), "source": source}
         for name, source in sources(settings, config).items()
     }
     if as_json:
-        put_json(shown)
+        print_json(effective)
     else:
-        _print(shown)
-    raise typer.Exit(Code.USAGE if unknown else Code.OK)
+        stdout_console().print(_render_settings(effective))
+    raise typer.Exit(ExitCode.USAGE if mistakes else ExitCode.OK)
 
 
 def sources(settings: "Settings", config: Path | None) -> Mapping[str, str]:
-    """Where each setting comes from."""
+    """The source of each setting: default, file or environment."""
     variables = {name.upper() for name in os.environ}
     in_file = set(tomllib.loads(config.read_text("utf-8"))) if config else set()
 
@@ -62,8 +57,8 @@ def sources(settings: "Settings", config: Path | None) -> Mapping[str, str]:
     return {name: source(name) for name in type(settings).model_fields}
 
 
-def shown_value(settings: "Settings", name: str) -> Any:
-    """A setting's value as JSON has it; secrets, and the password in a database's URL, as `***`."""
+def displayed_value(settings: "Settings", name: str) -> Any:
+    """A setting's value as JSON, with secrets and the password of the database's URL as `***`."""
     from pydantic import SecretStr
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
@@ -80,22 +75,22 @@ def shown_value(settings: "Settings", name: str) -> Any:
 
 
 def unknown_variables(settings: "Settings", environment: Mapping[str, str]) -> list[str]:
-    """A sentence for each WAITD_* variable that names no setting: a misspelt one would be ignored in silence."""
+    """An error message for each WAITD_* variable that names no setting: otherwise a misspelt one is ignored."""
     known = {f"WAITD_{name.upper()}" for name in type(settings).model_fields}
-    found = []
+    mistakes = []
     for name in sorted(environment):
         upper = name.upper()
         if (
             upper.startswith("WAITD_")
-            and upper not in OURS
+            and upper not in _OTHER_VARIABLES
             and not any(upper == k or upper.startswith(k + "__") for k in known)
         ):
             close = get_close_matches(upper, known, 1)
-            found.append(f"{name} is no setting" + (f"; did you mean {close[0]}?" if close else "."))
-    return found
+            mistakes.append(f"{name} is not a setting" + (f"; did you mean {close[0]}?" if close else "."))
+    return mistakes
 
 
-def _print(shown: Mapping[str, Mapping[str, Any]]) -> None:
+def _render_settings(effective: Mapping[str, Mapping[str, Any]]) -> "Table":
     import orjson
     from rich.table import Table
     from rich.text import Text
@@ -104,24 +99,24 @@ def _print(shown: Mapping[str, Mapping[str, Any]]) -> None:
     table.add_column("SETTING", no_wrap=True)
     table.add_column("SOURCE", no_wrap=True)
     table.add_column("VALUE", overflow="fold")
-    for name, setting in shown.items():
+    for name, setting in effective.items():
         value = setting["value"]
         text = value if isinstance(value, str) else "-" if value is None else orjson.dumps(value).decode()
         style = "" if setting["source"] == "default" else "bold"
         table.add_row(name, Text(setting["source"], style=style), Text(text, style=style))
-    output().print(table)
+    return table
 
 
 def register(app: typer.Typer) -> None:
     """Adds the group."""
-    group = typer.Typer(help="The settings.", no_args_is_help=True, rich_markup_mode="rich")
+    group = typer.Typer(help="Check the settings.", no_args_is_help=True, rich_markup_mode="rich")
 
     @group.callback()
     def _config() -> None:
-        """The settings of the daemon."""
+        """Check the settings of the daemon."""
 
     group.command(
-        help=described(check),
+        help=help_text(check),
         epilog=examples(
             "waitd config check",
             "waitd config check --config config/waitd.toml",

@@ -1,4 +1,4 @@
-"""`waitd demo`: the whole way of a few hundred waits in half a minute, a SIGKILL included. With `--airflow`, see `demo_airflow`."""
+"""`waitd demo`: a few hundred waits from submit to callback in half a minute, with a SIGKILL in between."""
 
 import asyncio
 import shutil
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from waitd.cli.common import Code, Json, described, examples, fail, notes, output, put_json, refusal
+from waitd.cli.console import ExitCode, describe_refusal, fail, print_json, stderr_console, stdout_console
+from waitd.cli.options import Json, examples, help_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,22 +20,29 @@ if TYPE_CHECKING:
 
 def demo(
     waits: Annotated[
-        int, typer.Option(min=20, max=5000, help="How many waits to submit, but for --airflow.")
+        int, typer.Option(min=20, max=5000, help="The number of waits; ignored with --airflow.")
     ] = 300,
     airflow: Annotated[
-        bool, typer.Option("--airflow", help="Show it on a real Airflow instead, installed into a cache.")
+        bool,
+        typer.Option(
+            "--airflow", help="Demonstrate it with a real Airflow, which is installed into a cache."
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Show that nothing is lost: submit waits, kill the daemon half-way with SIGKILL, and account for every one.
+    """Demonstrate that nothing is lost: submit waits, kill the daemon half-way with SIGKILL, restart
+    it, and check every outcome.
 
-    It starts a daemon of its own on a SQLite file in a temporary directory, a job server that behaves like a flaky batch API, and a
-    receiver that checks the signature of every callback. Nothing of it stays behind. Exit code 0 only if nothing was lost, every outcome
-    is what the job server said, and every event came signed and unchanged.
+    The demo starts a daemon with a database in a temporary directory, a job server that behaves
+    like an unreliable batch API, and a receiver that checks the signature of every callback. All of
+    it is removed at the end. The exit code is 0 only if no wait was lost, every outcome matches its
+    job, and every event arrived signed and unchanged.
 
-    With --airflow: the same DAG with Airflow's own sensor and with waitd's, on a real Airflow 3.3 with four worker slots and no Triggerer;
-    how many slots the waiting tasks hold, and what becomes of them when waitd is killed meanwhile. Airflow is installed once, below
-    ~/.cache/waitd (XDG_CACHE_HOME): a minute or two and 1 GB of disk; then it takes four minutes.
+    With --airflow, the same DAG runs with Airflow's own sensor and with waitd's, on a real Airflow
+    3.3 with four worker slots and no Triggerer. The demo shows how many slots the waiting tasks
+    hold, and kills waitd while they wait. The first time, Airflow is installed below ~/.cache/waitd
+    (or XDG_CACHE_HOME), which takes one or two minutes and 1 GB of disk. The demo itself takes four
+    minutes.
     """
     if airflow:
         from waitd.cli.demo_airflow import demo_on_airflow
@@ -42,34 +50,34 @@ def demo(
         demo_on_airflow(as_json=as_json)
     from waitd.bench.children import ChildFailed
     from waitd.bench.demo import run
-    from waitd.cli.display.progress import interruptible, shown
+    from waitd.cli.display.progress import interruptible, progress_display
     from waitd.client import DaemonUnreachable, RequestRefused
 
-    console = notes()
+    console = stderr_console()
     try:
-        with shown(console) as show:
+        with progress_display(console) as show:
             account = asyncio.run(interruptible(run(show, waits)))
     except RequestRefused as error:
-        fail(refusal(error))
+        fail(describe_refusal(error))
     except (ChildFailed, DaemonUnreachable) as error:
         fail(str(error))
     except asyncio.CancelledError:  # SIGTERM or SIGHUP; everything is cleaned up
-        raise typer.Exit(Code.INTERRUPTED) from None
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
     if as_json:
-        put_json(account.as_json())
+        print_json(account.as_json())
     else:
-        out = output()
-        out.print(table_of(account))
-        _verdict(out, account)
-    raise typer.Exit(Code.OK if account.good else Code.FAILED)
+        out = stdout_console()
+        out.print(render_account(account))
+        _print_conclusion(out, account)
+    raise typer.Exit(ExitCode.OK if account.good else ExitCode.FAILED)
 
 
-def table_of(account: "CorrectnessReport") -> "Table":
-    """The account for a person: what must be zero stands out where it is not."""
+def render_account(account: "CorrectnessReport") -> "Table":
+    """The results as a table. Counts that must be zero are red if they are not."""
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title="What became of them", title_justify="left", show_header=False)
+    table = Table(title="Outcomes", title_justify="left", show_header=False)
     table.add_column()
     table.add_column(justify="right")
     table.add_column(style="dim")
@@ -77,16 +85,24 @@ def table_of(account: "CorrectnessReport") -> "Table":
     for name, value, remark in (
         ("submitted", account.submitted, kinds),
         ("succeeded", account.succeeded, ""),
-        ("failed", account.failed, "their job said so"),
-        ("timed out", account.timed_out, "their job never ended"),
-        ("delivered", account.delivered, f"{account.refused} callbacks were refused first and came again"),
-        ("delivered twice", account.delivered_twice, "at least once is the promise; ids tell"),
+        ("failed", account.failed, "as their jobs did"),
+        ("timed out", account.timed_out, "their jobs never ended"),
+        (
+            "delivered",
+            account.delivered,
+            f"{account.refused} callbacks were refused at first and delivered again",
+        ),
+        (
+            "delivered twice",
+            account.delivered_twice,
+            "delivery is at least once; the event id tells duplicates",
+        ),
     ):
         table.add_row(name, str(value), remark)
     table.add_section()
     must_be_zero: Mapping[str, tuple[int, str]] = {
-        "lost": (account.lost, "accepted, and no outcome ever came"),
-        "wrong outcome": (account.wrong, "not what the job server said"),
+        "lost": (account.lost, "accepted, but no outcome arrived"),
+        "wrong outcome": (account.wrong, "not the outcome of its job"),
         "signature wrong": (account.badly_signed, "Standard Webhooks, checked on every callback"),
         "event changed": (account.changed, "not the same bytes each time"),
     }
@@ -95,7 +111,7 @@ def table_of(account: "CorrectnessReport") -> "Table":
     return table
 
 
-def _verdict(console: "Console", account: "CorrectnessReport") -> None:
+def _print_conclusion(console: "Console", account: "CorrectnessReport") -> None:
     for complaint in account.complaints:
         console.print(complaint, style="red", markup=False)
     if not account.good:
@@ -104,27 +120,26 @@ def _verdict(console: "Console", account: "CorrectnessReport") -> None:
             style="bold red",
         )
         return
-    me = program()
-    console.print("\nNothing was lost. What to try next:", style="bold")
-    for command, what in _next_steps(me):
+    console.print("\nNothing was lost. Next steps:", style="bold")
+    for command, description in _next_steps(program_name()):
         console.print(f"  {command}", style="cyan", markup=False, soft_wrap=True)
-        console.print(f"      {what}", style="dim", markup=False)
+        console.print(f"      {description}", style="dim", markup=False)
 
 
-def _next_steps(me: str) -> list[tuple[str, str]]:
+def _next_steps(waitd: str) -> list[tuple[str, str]]:
     return [
-        (f"{me} serve", "a daemon of your own, on 127.0.0.1:8795"),
+        (f"{waitd} serve", "run a daemon on 127.0.0.1:8795"),
         (
-            f"{me} until http http://127.0.0.1:8795/readyz --poke-interval 1",
-            "one wait, no daemon needed",
+            f"{waitd} until http http://127.0.0.1:8795/readyz --poke-interval 1",
+            "wait for one thing, without a daemon",
         ),
-        (f"{me} submit wait.json --wait", "a wait of yours; `submit --help` shows one"),
-        (f"{me} list", "what the daemon holds; `show ID` says why a wait still waits"),
+        (f"{waitd} submit wait.json --wait", "submit your own wait to the daemon"),
+        (f"{waitd} list", "list the daemon's waits; `show ID` explains why one still waits"),
     ]
 
 
-def program() -> str:
-    """How this program was called, as a person would type it again."""
+def program_name() -> str:
+    """How this program was called, so that a person can type it again."""
     called = sys.argv[0]
     if called.endswith("__main__.py"):
         return f"{sys.executable} -m waitd"
@@ -135,6 +150,6 @@ def program() -> str:
 def register(app: typer.Typer) -> None:
     """Adds the command."""
     app.command(
-        help=described(demo),
+        help=help_text(demo),
         epilog=examples("waitd demo", "waitd demo --waits 1000", "waitd demo --airflow", "waitd demo --json"),
     )(demo)

@@ -1,4 +1,4 @@
-"""`waitd demo --airflow`: what a person sees of `waitd.bench.airflow.demo`."""
+"""`waitd demo --airflow`: run `waitd.bench.airflow.demo` and print its results."""
 
 import os
 import signal
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
-from waitd.cli.common import Code, fail, notes, output, put_json
-from waitd.cli.display.progress import shown
+from waitd.cli.console import ExitCode, fail, print_json, stderr_console, stdout_console
+from waitd.cli.display.progress import progress_display
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -19,67 +19,65 @@ if TYPE_CHECKING:
 
 
 def demo_on_airflow(*, as_json: bool) -> NoReturn:
-    """Runs it and shows what came of it; ends the command."""
+    """Runs the demo, prints its results and ends the command."""
     from waitd.bench.airflow.demo import DAG_FILE, run
     from waitd.bench.airflow.environment import AirflowFailed
 
     try:
-        with _interruptible(), shown(notes()) as show:
-            account = run(show, _cache())
+        with _interruptible(), progress_display(stderr_console()) as show:
+            account = run(show, _cache_directory())
     except AirflowFailed as error:
         fail(str(error))
     except OSError as error:
-        fail(f"Airflow cannot be installed or run here: {error}.")
+        fail(f"cannot install or run Airflow here: {error}.")
     except KeyboardInterrupt:  # everything is cleaned up
-        raise typer.Exit(Code.INTERRUPTED) from None
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
     if as_json:
-        put_json(account.as_json())
+        print_json(account.as_json())
     else:
-        out = output()
-        out.print(table_of(account))
+        out = stdout_console()
+        out.print(render_airflow_account(account))
         if account.good:
-            out.print("Every task went on with its own job's result.", style="bold green")
+            out.print("Every task continued with the result of its own job.", style="bold green")
         else:
             out.print("Something went wrong.", style="bold red")
         out.print(f"The DAGs are in {DAG_FILE}", style="dim", markup=False, soft_wrap=True)
-    raise typer.Exit(Code.OK if account.good else Code.FAILED)
+    raise typer.Exit(ExitCode.OK if account.good else ExitCode.FAILED)
 
 
-def table_of(account: "AirflowDemoReport") -> "Table":
-    """The account for a person, as Airflow's own API told it."""
+def render_airflow_account(account: "AirflowDemoReport") -> "Table":
+    """The results as a table. All figures come from Airflow's own API."""
     from rich.table import Table
 
-    table = Table(title="What Airflow says", title_justify="left", show_header=False)
+    table = Table(title="Results, as Airflow's API shows them", title_justify="left", show_header=False)
     for style in ("", "", "dim"):
         table.add_column(style=style)
     before, after = account.before, account.after
+    table.add_row("before: HttpSensor", f"{before.slots_held} slots held", f"by {before.tasks} waiting tasks")
     table.add_row(
-        "before: HttpSensor", f"{before.slots_held} slots held", f"by {before.tasks} tasks that waited"
-    )
-    table.add_row(
-        "after: WaitdHttpSensor", f"{after.slots_held} slots held", f"by {after.tasks} tasks that waited"
+        "after: WaitdHttpSensor", f"{after.slots_held} slots held", f"by {after.tasks} waiting tasks"
     )
     table.add_section()
     table.add_row(
         "succeeded",
         f"{account.succeeded} of {after.tasks}",
-        f"at {account.tries} tries, over a kill of waitd",
+        f"in {account.tries} tries, although waitd was killed",
     )
-    table.add_row("wrong results", str(account.wrong), "each task has its own job's")
+    table.add_row("wrong results", str(account.wrong), "each task must have the result of its own job")
     table.add_section()
     for mode in account.modes:
-        table.add_row(mode.mode, mode.state, f"parked as {mode.parked_as}, ended at try {mode.try_number}")
+        table.add_row(mode.mode, mode.state, f"parked as {mode.parked_as}, ended in try {mode.try_number}")
     return table
 
 
-def _cache() -> Path:
-    """Where what was installed is kept."""
+def _cache_directory() -> Path:
+    """The directory that Airflow is installed into."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "waitd"
 
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the work as Ctrl-C does; while it is cleaned up, all three are waited out."""
+    """Makes SIGTERM and SIGHUP act like Ctrl-C. During the cleanup after one of them, all are ignored."""
 
     def interrupt(*_: Any) -> None:
         for number in numbers:
@@ -87,9 +85,9 @@ def _interruptible() -> Iterator[None]:
         raise KeyboardInterrupt
 
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, interrupt) for number in numbers}
+    previous = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)

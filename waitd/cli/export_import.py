@@ -1,104 +1,110 @@
-"""`waitd export` and `waitd import`: waits on their way from one daemon to another, as lines of JSON.
+"""`waitd export` and `waitd import`: move waits from one daemon to another, as JSON lines.
 
-A line is `{"id", "state", "deadline", "wait"}`: the wait as it is submitted, under an idempotency key made from its id, so that an import
-can be repeated; and when it must end, because its timeout is what is left until then at the moment of the import.
+A line is `{"id", "state", "deadline", "wait"}`. `wait` is the body to submit. Its idempotency key
+is made from the id, so an import can be repeated. Its timeout is computed at the import, as the time
+left until `deadline`.
 """
 
 import asyncio
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from waitd.cli.common import (
-    DEFAULT_URL,
-    Code,
-    Config,
-    Json,
-    Url,
-    ask,
-    complain,
-    described,
-    examples,
-    fail,
-    notes,
-    put_json,
-    settings_from,
-)
 from waitd.cli.completion import complete_state
-from waitd.cli.display.formatting import counted
-from waitd.cli.submit import complain_of_refused, read, submit_many
+from waitd.cli.console import ExitCode, fail, print_error, print_json, stderr_console
+from waitd.cli.daemon_calls import call_daemon
+from waitd.cli.display.formatting import pluralize
+from waitd.cli.options import DEFAULT_URL, Config, Json, Url, examples, help_text, load_settings
+from waitd.cli.submit import print_refused, read_waits, submit_many
 
 if TYPE_CHECKING:
     from waitd.client import Client
     from waitd.settings import Settings
 
-#: What of a wait's view is submitted again; its timeout follows from its deadline.
-CARRIED = (
+#: The fields of a wait that are submitted again. The timeout follows from the deadline.
+EXPORTED_FIELDS = (
     "kind", "params", "poke_interval", "exponential_backoff", "max_wait", "soft_fail", "silent_fail", "sinks", "labels",
     "supersede_key", "wake_on",
 )  # fmt: skip
-#: The timeout of a wait whose deadline has passed, in seconds: it is looked at once more, as after any downtime.
-LEAST_TIMEOUT = 0.001
-#: Kinds whose judgement rests on what they saw before.
-REMEMBERING = {"s3_keys_unchanged"}
-NOT_CARRIED = "Not carried: their ids, what their pokes saw so far, their callers' idempotency keys, and deliveries that are under way."
+#: The timeout, in seconds, of a wait whose deadline has passed: it is poked once, as after downtime.
+MIN_TIMEOUT = 0.001
+#: Kinds whose verdict depends on the results of earlier pokes.
+STATEFUL_KINDS = {"s3_keys_unchanged"}
+NOT_EXPORTED = "Not exported: ids, results of pokes, idempotency keys of clients, and deliveries in progress."
+
+
+class ImportResult(NamedTuple):
+    """The daemon's answers to an import, in order, and how many waits it accepted or refused.
+
+    `existing` are waits that the daemon already has.
+    """
+
+    answers: Sequence[Mapping[str, Any]]
+    created: int
+    existing: int
+    refused: int
 
 
 def export(
     state: Annotated[
         str,
         typer.Option(
-            help="waiting, success, failed, timeout or cancelled; only waiting ones can be imported.",
+            help="State of the waits: waiting, success, failed, timeout or cancelled. "
+            "Only waiting ones can be imported.",
             metavar="STATE",
             autocompletion=complete_state,
         ),
     ] = "waiting",
     offline: Annotated[
-        bool, typer.Option("--offline", help="Read the database of a daemon that is stopped.")
+        bool, typer.Option("--offline", help="Read the database of a stopped daemon.")
     ] = False,
     config: Config = None,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Write waits to standard output, one on a line, to be imported by another daemon: every waiting one.
+    """Write all waiting waits to standard output, one JSON object a line, to import them into
+    another daemon.
 
-    To move waits so that each is told of once: stop the daemon, export with --offline (from the database that the settings name), and
-    import into the other daemon. While both daemons hold a wait, both tell of it.
+    To move waits so that each outcome is delivered once: stop the daemon, export with --offline
+    (which reads the database named in the settings), and import into the other daemon. While two
+    daemons hold the same wait, both deliver its outcome.
     """
     if config and not offline:
-        fail("--config names the database to read; it goes with --offline.", Code.USAGE)
+        fail("--config names the database to read; use it with --offline.", ExitCode.USAGE)
     kinds: Counter[str] = Counter()
 
-    def put(wait: Mapping[str, Any]) -> None:
-        put_json(line_of(wait))
+    def write(wait: Mapping[str, Any]) -> None:
+        print_json(export_line(wait))
         kinds[wait["kind"]] += 1
 
     if offline:
         from waitd.core.errors import WaitdError
 
         try:
-            asyncio.run(_each(_stored(settings_from(config), state), put))
+            asyncio.run(_for_each(_stored_waits(load_settings(config), state), write))
         except (WaitdError, OSError) as error:
-            fail(f"the database cannot be read: {error}")
+            fail(f"cannot read the database: {error}")
     else:
-        ask(url, lambda client: _each(client.each({"state": state}), put))
-    console = notes()
-    console.print(f"{counted(kinds.total(), 'wait')} written. {NOT_CARRIED}", soft_wrap=True)
-    for kind in REMEMBERING & set(kinds):
-        console.print(f"{kinds[kind]:,} of kind {kind} begin their inactivity_period anew.", soft_wrap=True)
+        call_daemon(url, lambda client: _for_each(client.each({"state": state}), write))
+    console = stderr_console()
+    console.print(f"{pluralize(kinds.total(), 'wait')} written. {NOT_EXPORTED}", soft_wrap=True)
+    for kind in STATEFUL_KINDS & set(kinds):
+        console.print(f"{kinds[kind]:,} of kind {kind} restart their inactivity_period.", soft_wrap=True)
 
 
-async def _each(waits: AsyncIterator[Mapping[str, Any]], put: Any) -> None:
+async def _for_each(
+    waits: AsyncIterator[Mapping[str, Any]], write: Callable[[Mapping[str, Any]], None]
+) -> None:
     async for wait in waits:
-        put(wait)
+        write(wait)
 
 
-async def _stored(settings: "Settings", state: str) -> AsyncIterator[Mapping[str, Any]]:
-    """The waits of a database that no daemon holds, newest first, as far as they are carried."""
+async def _stored_waits(settings: "Settings", state: str) -> AsyncIterator[Mapping[str, Any]]:
+    """The waits in the database of a stopped daemon, newest first, with the exported fields."""
     from waitd.core.waits.event import rfc3339
     from waitd.ports import WaitFilter
     from waitd.stores.database import Database
@@ -111,10 +117,10 @@ async def _stored(settings: "Settings", state: str) -> AsyncIterator[Mapping[str
             async with database.reading() as link:
                 page = await reading.find(link, WaitFilter(state=state, before=before, limit=1000))
             for wait in page:
-                spec = {name: getattr(wait.spec, name) for name in CARRIED}
+                fields = {name: getattr(wait.spec, name) for name in EXPORTED_FIELDS}
                 submission = wait.submission
                 yield {
-                    **spec,
+                    **fields,
                     "submit": None
                     if submission is None
                     else {**submission._asdict(), "request": wait.spec.submit},
@@ -129,11 +135,11 @@ async def _stored(settings: "Settings", state: str) -> AsyncIterator[Mapping[str
         await database.close()
 
 
-def line_of(wait: Mapping[str, Any]) -> dict[str, Any]:
-    """A wait as it is exported."""
-    body = {name: wait[name] for name in CARRIED if name in wait}  # an older daemon does not know all of them
+def export_line(wait: Mapping[str, Any]) -> dict[str, Any]:
+    """The line for a wait, as the API or the database returns it. Older daemons lack some fields."""
+    body = {name: wait[name] for name in EXPORTED_FIELDS if name in wait}
     if wait.get("submit") is not None:
-        body["submit"] = _resumed(wait["id"], wait["submit"])
+        body["submit"] = _resuming_submit(wait["id"], wait["submit"])
     return {
         "id": wait["id"],
         "state": wait["state"],
@@ -142,56 +148,70 @@ def line_of(wait: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _resumed(wait_id: str, submit: Mapping[str, Any]) -> dict[str, Any]:
-    """What is submitted of a wait's own `submit`: the other daemon goes on where this one was, under the same idempotency key."""
+def _resuming_submit(wait_id: str, submit: Mapping[str, Any]) -> dict[str, Any]:
+    """The `submit` field with which the other daemon resumes the job where this one stopped.
+
+    It keeps the job's idempotency key, so that no job starts twice.
+    """
     resume = {"state": submit["state"], "handle": submit["handle"], "attempts": submit["attempts"]}
-    going_on = submit["state"] in {"pending", "submitting", "submitted"}
+    is_unfinished = submit["state"] in {"pending", "submitting", "submitted"}
     return {
         **submit["request"],
         "idempotency_key": submit["request"].get("idempotency_key") or wait_id,
-        **({"resume": resume} if going_on else {}),
+        **({"resume": resume} if is_unfinished else {}),
     }
 
 
 def import_(
     file: Annotated[
-        str, typer.Argument(help="What `waitd export` wrote; - is standard input.", metavar="FILE|-")
+        str,
+        typer.Argument(help="The output of `waitd export`. - reads standard input.", metavar="FILE|-"),
     ],
     as_json: Json = False,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Submit the waits of an export to a daemon. Deadlines do not move: a wait's timeout is what is left of it.
+    """Submit exported waits to a daemon. Deadlines stay the same: each timeout is the time left.
 
-    It can be repeated: what is there already stays as it is. With --json it prints the id that each wait had (`from`) and the daemon's
-    answer, one on a line.
+    The import can be repeated: waits that the daemon already has are not changed. With --json it
+    prints, one on a line, each wait's old id (`from`) and the daemon's answer.
     """
-    lines = checked(file, read(file))
+    lines = check_lines(file, read_waits(file))
     waiting = sorted((line for line in lines if line["state"] == "waiting"), key=lambda line: str(line["id"]))
     ended = len(lines) - len(waiting)
     if ended:
-        complain(f"{counted(ended, 'wait')} of {file} had ended; an outcome cannot be moved.")
+        print_error(
+            f"{file} contains {pluralize(ended, 'wait')} that had ended; outcomes cannot be imported."
+        )
     if waiting:
         first = waiting[0]["id"]
-        held = ask(url, lambda client: _holds(client, first))
-        if held:
-            fail(f"the daemon at {url} holds these waits itself; name another with --url.", Code.USAGE)
-    answers = submit_many(url, waiting, as_json=as_json, prepared=lambda line: body_of(line, time.time()))
-    there = [answer["status"] in {200, 409} for answer in answers]
-    refused = complain_of_refused(
-        [{"id": ""} if known else answer for known, answer in zip(there, answers, strict=True)]
-    )
+        if call_daemon(url, lambda client: _has_wait(client, first)):
+            fail(
+                f"these waits come from the daemon at {url} itself; name another one with --url.",
+                ExitCode.USAGE,
+            )
+    result = submit_lines(url, waiting, as_json=as_json)
     if as_json:
-        for line, answer in zip(waiting, answers, strict=True):
-            put_json({"from": line["id"], **answer})
+        for line, answer in zip(waiting, result.answers, strict=True):
+            print_json({"from": line["id"], **answer})
     else:
-        created = len(answers) - sum(there) - refused
         sys.stdout.write(
-            f"{counted(created, 'wait')} imported, {sum(there):,} there already, {refused:,} refused\n"
+            f"{pluralize(result.created, 'wait')} imported, {result.existing:,} already there, "
+            f"{result.refused:,} refused\n"
         )
-    raise typer.Exit(Code.FAILED if refused or ended else Code.OK)
+    raise typer.Exit(ExitCode.FAILED if result.refused or ended else ExitCode.OK)
 
 
-async def _holds(client: "Client", wait_id: str) -> bool:
+def submit_lines(url: str, lines: Sequence[Mapping[str, Any]], *, as_json: bool) -> ImportResult:
+    """Submits the waits of exported lines, and prints refusals on standard error."""
+    answers = submit_many(url, lines, as_json=as_json, prepare=lambda line: wait_from_line(line, time.time()))
+    exists = [answer["status"] in {200, 409} for answer in answers]
+    refused = print_refused(
+        [{"id": ""} if known else answer for known, answer in zip(exists, answers, strict=True)]
+    )
+    return ImportResult(answers, len(answers) - sum(exists) - refused, sum(exists), refused)
+
+
+async def _has_wait(client: "Client", wait_id: str) -> bool:
     from waitd.client import RequestRefused
 
     try:
@@ -203,29 +223,29 @@ async def _holds(client: "Client", wait_id: str) -> bool:
     return True
 
 
-def checked(file: str, lines: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    """The lines of an export; ends the command where one is none."""
+def check_lines(file: str, lines: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """Returns the lines. Ends the command if one was not written by `waitd export`."""
     for n, line in enumerate(lines, 1):
         try:
             datetime.fromisoformat(line["deadline"])
-            usable = isinstance(line["wait"], dict) and isinstance(line["id"], str) and "state" in line
+            is_exported = isinstance(line["wait"], dict) and isinstance(line["id"], str) and "state" in line
         except (KeyError, TypeError, ValueError):
-            usable = False
-        if not usable:
-            fail(f"{file}: line {n} is none that `waitd export` writes.", Code.USAGE)
+            is_exported = False
+        if not is_exported:
+            fail(f"{file}: line {n} was not written by `waitd export`.", ExitCode.USAGE)
     return lines
 
 
-def body_of(line: Mapping[str, Any], now: float) -> dict[str, Any]:
-    """What is submitted of an exported line at `now`, Unix seconds."""
+def wait_from_line(line: Mapping[str, Any], now: float) -> dict[str, Any]:
+    """The body to submit at `now` (Unix seconds) for an exported line."""
     left = datetime.fromisoformat(line["deadline"]).timestamp() - now
-    return {**line["wait"], "timeout": max(round(left, 3), LEAST_TIMEOUT)}
+    return {**line["wait"], "timeout": max(round(left, 3), MIN_TIMEOUT)}
 
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
     app.command(
-        help=described(export),
+        help=help_text(export),
         epilog=examples(
             "waitd export > waits.ndjson",
             "waitd export --offline --config config/waitd.toml > waits.ndjson",
@@ -234,7 +254,7 @@ def register(app: typer.Typer) -> None:
     )(export)
     app.command(
         "import",
-        help=described(import_),
+        help=help_text(import_),
         epilog=examples(
             "waitd import waits.ndjson --url http://127.0.0.1:9000",
             "waitd export | waitd import - --url http://127.0.0.1:9000",

@@ -1,4 +1,4 @@
-"""`waitd keys`: who may come in."""
+"""`waitd keys create`, `list` and `revoke`: API keys."""
 
 import re
 import sys
@@ -8,107 +8,116 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from waitd.cli.common import DEFAULT_URL, Code, Json, Url, ask, described, examples, fail, output, put_json
-from waitd.cli.display.formatting import when
+from waitd.cli.console import ExitCode, fail, print_json, stdout_console
+from waitd.cli.daemon_calls import call_daemon
+from waitd.cli.display.formatting import format_relative_time
+from waitd.cli.options import DEFAULT_URL, Json, Url, examples, help_text
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_SPAN = re.compile(r"(\d{1,9})([smhd]?)")
+_DURATION = re.compile(r"(\d{1,9})([smhd]?)")
 
 
 def create(
     role: Annotated[
-        str, typer.Option(help="What it may do: viewer, submitter, operator or admin.", metavar="ROLE")
+        str, typer.Option(help="What the key allows: viewer, submitter, operator or admin.", metavar="ROLE")
     ],
     namespace: Annotated[
-        str, typer.Option(help="Where what comes with it belongs; '*': a viewer of all.", metavar="NAME")
+        str,
+        typer.Option(
+            help="The namespace it gives access to. '*', for viewers only: all of them.", metavar="NAME"
+        ),
     ] = "default",
     expires_in: Annotated[
         str | None,
         typer.Option(
-            help="For how long it is good: 90d, 12h, 30m, or seconds; default: for ever.", metavar="TIME"
+            help="Lifetime: 90d, 12h, 30m, or a number of seconds. (default: it does not expire)",
+            metavar="TIME",
         ),
     ] = None,
     offline: Annotated[
-        bool, typer.Option("--offline", help="Ask no daemon: print the key and its line for api_keys_file.")
+        bool,
+        typer.Option("--offline", help="Do not call a daemon: print the key and its line for api_keys_file."),
     ] = False,
     as_json: Json = False,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Make an API key. It is shown this once; waitd keeps only a digest of its secret.
+    """Create an API key. It is printed only this once: waitd stores a digest of it.
 
-    The first key of a daemon is made with --offline: its line, which holds no secret, goes into the file that api_keys_file names.
+    Create a daemon's first key with --offline, and add the printed line, which contains no secret,
+    to the file named by the setting api_keys_file.
     """
-    seconds = _seconds(expires_in)
+    seconds = _parse_duration(expires_in)
     if offline:
-        made = _made_offline(role, namespace, seconds)
+        created = _create_offline(role, namespace, seconds)
     else:
-        wanted = {"role": role, "namespace": namespace}
-        made = ask(
-            url, lambda client: client.create_key(wanted | ({"expires_in": seconds} if seconds else {}))
+        request = {"role": role, "namespace": namespace}
+        created = call_daemon(
+            url, lambda client: client.create_key(request | ({"expires_in": seconds} if seconds else {}))
         )
     if as_json:
-        put_json(made)
+        print_json(created)
     else:
-        _print_made(made)
+        _print_created(created)
 
 
-def _seconds(text: str | None) -> float | None:
+def _parse_duration(text: str | None) -> float | None:
     if text is None:
         return None
-    found = _SPAN.fullmatch(text)
-    if found is None or not int(found[1]):
-        fail(f"--expires-in {text}: write it as 90d, 12h, 30m, or in seconds.", Code.USAGE)
-    return float(int(found[1]) * _UNITS[found[2] or "s"])
+    match = _DURATION.fullmatch(text)
+    if match is None or not int(match[1]):
+        fail(f"--expires-in {text}: write it as 90d, 12h, 30m, or as a number of seconds.", ExitCode.USAGE)
+    return float(int(match[1]) * _UNITS[match[2] or "s"])
 
 
-def _made_offline(role: str, namespace: str, seconds: float | None) -> dict[str, Any]:
+def _create_offline(role: str, namespace: str, seconds: float | None) -> dict[str, Any]:
     from waitd.auth.keyring import made_key
     from waitd.core.auth.api_key import format_key_line
     from waitd.core.auth.principal import ROLES_BY_NAME, check_key_namespace
     from waitd.ports import NewKey
 
     if role not in ROLES_BY_NAME:
-        fail(f"--role {role}: one of {', '.join(ROLES_BY_NAME)}.", Code.USAGE)
+        fail(f"--role {role}: must be one of {', '.join(ROLES_BY_NAME)}.", ExitCode.USAGE)
     try:
         check_key_namespace(namespace, ROLES_BY_NAME[role])
     except ValueError as error:
-        fail(f"--namespace {namespace}: {error}.", Code.USAGE)
-    made = made_key(NewKey(ROLES_BY_NAME[role], namespace, seconds), time.time(), "file")
+        fail(f"--namespace {namespace}: {error}.", ExitCode.USAGE)
+    key = made_key(NewKey(ROLES_BY_NAME[role], namespace, seconds), time.time(), "file")
     return {
-        "id": made.key.id,
+        "id": key.key.id,
         "role": role,
         "namespace": namespace,
-        "key": made.token,
-        "line": format_key_line(made.key),
+        "key": key.token,
+        "line": format_key_line(key.key),
     }
 
 
-def _print_made(made: Mapping[str, Any]) -> None:
-    sys.stdout.write(f"{made['key']}\n")
-    if "line" in made:
+def _print_created(created: Mapping[str, Any]) -> None:
+    sys.stdout.write(f"{created['key']}\n")
+    if "line" in created:
         sys.stderr.write(
-            f"Its line for the file that api_keys_file names:\n{made['line']}\n"
-            "The key itself is shown this once. Whoever uses it has it in WAITD_API_KEY.\n"
+            f"Add this line to the file named by api_keys_file:\n{created['line']}\n"
+            "The key is printed only this once. Clients pass it in WAITD_API_KEY.\n"
         )
     else:
         sys.stderr.write(
-            f"The key {made['id']}: {made['role']} of namespace {made['namespace']}. It is shown this once.\n"
+            f"Key {created['id']}: role {created['role']}, namespace {created['namespace']}. "
+            "It is printed only this once.\n"
         )
 
 
-def show(as_json: Json = False, url: Url = DEFAULT_URL) -> None:
-    """List the API keys, newest first: whose role and namespace, until when, last used when. Never a secret."""
-    found = ask(url, lambda client: client.keys())
+def list_keys(as_json: Json = False, url: Url = DEFAULT_URL) -> None:
+    """List the API keys, newest first, with role, namespace, expiry and last use. Secrets are not shown."""
+    keys = call_daemon(url, lambda client: client.keys())
     if as_json:
-        put_json(found)
+        print_json(keys)
     else:
-        output().print(_table(found))
+        stdout_console().print(_render_keys(keys))
 
 
-def _table(keys: Sequence[Mapping[str, Any]]) -> "Table":
+def _render_keys(keys: Sequence[Mapping[str, Any]]) -> "Table":
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -117,35 +126,40 @@ def _table(keys: Sequence[Mapping[str, Any]]) -> "Table":
     for key in keys:
         table.add_row(
             *(key["id"], key["role"], key["namespace"], key["state"]),
-            *(when(key["created_at"]), key["created_by"], when(key["expires_at"]), when(key["used_at"])),
+            *(
+                format_relative_time(key["created_at"]),
+                key["created_by"],
+                format_relative_time(key["expires_at"]),
+                format_relative_time(key["used_at"]),
+            ),
         )
     return table
 
 
 def revoke(
     key_id: Annotated[
-        str, typer.Argument(help="The key's id, the part between the underscores.", metavar="ID")
+        str, typer.Argument(help="The id of the key: the part between its underscores.", metavar="ID")
     ],
     as_json: Json = False,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Revoke an API key: from now on nobody comes in with it.
+    """Revoke an API key. It is refused from now on.
 
-    One that stands in the file of api_keys_file is revoked by removing its line there.
+    To revoke a key in the file named by api_keys_file, remove its line there.
     """
-    revoked = ask(url, lambda client: client.revoke_key(key_id))
+    revoked = call_daemon(url, lambda client: client.revoke_key(key_id))
     if as_json:
-        put_json(revoked)
+        print_json(revoked)
     else:
         sys.stdout.write(f"{revoked['id']} revoked\n")
 
 
 def register(app: typer.Typer) -> None:
     """Adds the group."""
-    keys = typer.Typer(no_args_is_help=True, help="Who may come in: API keys.")
+    keys = typer.Typer(no_args_is_help=True, help="Create, list and revoke API keys.")
     keys.command(
         "create",
-        help=described(create),
+        help=help_text(create),
         epilog=examples(
             "waitd keys create --role admin --offline",
             "waitd keys create --role submitter --namespace team_a --expires-in 90d",
@@ -153,8 +167,8 @@ def register(app: typer.Typer) -> None:
             "waitd keys create --role viewer --json",
         ),
     )(create)
-    keys.command("list", help=described(show), epilog=examples("waitd keys list", "waitd keys list --json"))(
-        show
-    )
-    keys.command("revoke", help=described(revoke), epilog=examples("waitd keys revoke 3f9a1c2b7d4e"))(revoke)
+    keys.command(
+        "list", help=help_text(list_keys), epilog=examples("waitd keys list", "waitd keys list --json")
+    )(list_keys)
+    keys.command("revoke", help=help_text(revoke), epilog=examples("waitd keys revoke 3f9a1c2b7d4e"))(revoke)
     app.add_typer(keys, name="keys")

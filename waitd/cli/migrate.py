@@ -1,46 +1,47 @@
-"""`waitd migrate`: the database's migrations, without a daemon."""
+"""`waitd migrate`: migrate the database without starting the daemon."""
 
 import asyncio
 from typing import TYPE_CHECKING
 
 import typer
 
-from waitd.cli.common import Config, Json, described, examples, fail, output, put_json, settings_from
+from waitd.cli.console import fail, print_json, stdout_console
+from waitd.cli.options import Config, Json, examples, help_text, load_settings
 
 if TYPE_CHECKING:
     from waitd.settings import Settings
 
 
 def migrate(config: Config = None, as_json: Json = False) -> None:
-    """Bring the database to this waitd's revision while no daemon holds it, and say from which one.
+    """Migrate the database to this version's schema, while no daemon uses it.
 
-    A daemon does the same when it starts; here it can be done before, and seen. A database that is not there is made.
+    The daemon does the same when it starts. A missing database is created.
     """
     from waitd.core.errors import WaitdError
 
-    settings = settings_from(config)
-    name = database_of(settings)
+    settings = load_settings(config)
+    name = displayed_database_url(settings)
     try:
-        before, after = asyncio.run(_migrated(settings))
+        before, after = asyncio.run(_migrate(settings))
     except (WaitdError, OSError) as error:
-        fail(f"{name} was not migrated: {error}")
+        fail(f"cannot migrate {name}: {error}")
     if as_json:
-        put_json({"database": name, "from": before, "to": after})
+        print_json({"database": name, "from": before, "to": after})
     else:
-        output().print(f"{name} {done(before, after)}.", soft_wrap=True, markup=False)
+        stdout_console().print(f"{name} {describe_migration(before, after)}.", soft_wrap=True, markup=False)
 
 
-def done(before: str | None, after: str | None) -> str:
-    """What was done, from the revision that was found to the one that is there now."""
+def describe_migration(before: str | None, after: str | None) -> str:
+    """What the migration did, from the revisions before (None: no database) and after it."""
     if before is None:
-        return f"was made, at revision {after}"
+        return f"was created at revision {after}"
     if before == after:
-        return f"is at revision {after} already"
+        return f"is already at revision {after}"
     return f"was migrated from revision {before} to {after}"
 
 
-def database_of(settings: "Settings") -> str:
-    """The database's URL as it can be shown."""
+def displayed_database_url(settings: "Settings") -> str:
+    """The database's URL without its password."""
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
@@ -50,7 +51,7 @@ def database_of(settings: "Settings") -> str:
         return "the database"
 
 
-async def _migrated(settings: "Settings") -> tuple[str | None, str | None]:
+async def _migrate(settings: "Settings") -> tuple[str | None, str | None]:
     from waitd.stores.database import Database
 
     database = await Database.open(settings.store_url)
@@ -61,6 +62,6 @@ async def _migrated(settings: "Settings") -> tuple[str | None, str | None]:
 def register(app: typer.Typer) -> None:
     """Adds the command."""
     app.command(
-        help=described(migrate),
+        help=help_text(migrate),
         epilog=examples("waitd migrate", "waitd migrate --config config/waitd.toml --json"),
     )(migrate)

@@ -1,4 +1,4 @@
-"""`waitd presets`: the kinds that are data, what they ask for, and whether a file of one's own is right."""
+"""`waitd presets`, `presets show` and `presets check`: job systems that are described by a TOML file."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -7,18 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from waitd.cli.common import (
-    Code,
-    Config,
-    Json,
-    complain,
-    described,
-    examples,
-    fail,
-    output,
-    put_json,
-    settings_from,
-)
+from waitd.cli.console import UNLIMITED_WIDTH, ExitCode, fail, print_error, print_json, stdout_console
+from waitd.cli.options import Config, Json, examples, help_text, load_settings
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -28,45 +18,48 @@ if TYPE_CHECKING:
 
 
 def presets(context: typer.Context, config: Config = None, as_json: Json = False) -> None:
-    """List the job systems that waitd knows by name: those that come with it, and those of the setting presets_dir.
+    """List the presets: the job systems that waitd supports by name. Your own presets, in the
+    directory named by the setting presets_dir, are listed as well.
 
-    What is required stands without brackets.
+    Optional parameters are in brackets.
     """
     if context.invoked_subcommand is not None:
         return
-    known = known_presets(config)
+    presets_by_kind = load_presets(config)
     if as_json:
-        put_json([summary(preset) for preset in known.values()])
+        print_json([summary(preset) for preset in presets_by_kind.values()])
     else:
-        console = output()
-        console.print(list_of(known, console.width))
+        console = stdout_console()
+        console.print(render_presets(presets_by_kind, console.width))
 
 
 def show(
-    kind: Annotated[str, typer.Argument(help="As the list shows it, e.g. airbyte.job.", metavar="KIND")],
+    kind: Annotated[str, typer.Argument(help="The preset's kind, e.g. airbyte.job.", metavar="KIND")],
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """Show a preset: its parameters, and an example to begin with."""
-    known = known_presets(config)
-    if kind not in known:
-        fail(f"there is no preset {kind}; `waitd presets` lists them.", Code.USAGE)
+    """Show a preset: its parameters and an example."""
+    preset = load_presets(config).get(kind)
+    if preset is None:
+        fail(f"there is no preset {kind}; `waitd presets` lists all of them.", ExitCode.USAGE)
     if as_json:
-        put_json(summary(known[kind]))
+        print_json(summary(preset))
     else:
         from rich.markdown import Markdown
 
         from waitd.probes.presets.page import section
 
-        output().print(Markdown(section(known[kind])))
+        stdout_console().print(Markdown(section(preset)))
 
 
 def check(
-    file: Annotated[Path, typer.Argument(help="A preset's TOML file.", metavar="FILE")], as_json: Json = False
+    file: Annotated[Path, typer.Argument(help="The TOML file of a preset.", metavar="FILE")],
+    as_json: Json = False,
 ) -> None:
-    """Check a preset's file and run its golden cases against a server on this machine that answers as they say.
+    """Check a preset's file and run its test cases, against a local server that gives the answers
+    they define.
 
-    Exit code 2 and a line for each mistake where the file is wrong, 1 where a case does not hold.
+    The exit code is 2 if the file has mistakes, which are listed, and 1 if a test case fails.
     """
     from waitd.log import configure
     from waitd.probes.presets.golden import run, uncovered
@@ -76,14 +69,14 @@ def check(
         preset = load(file)
     except PresetInvalid as error:
         if as_json:
-            put_json({"valid": False, "mistakes": list(error.lines)})
-        fail(str(error), Code.USAGE)
-    configure(level="error", log_format="console")  # what a case brings about is no news
+            print_json({"valid": False, "mistakes": list(error.lines)})
+        fail(str(error), ExitCode.USAGE)
+    configure(level="error", log_format="console")  # the cases cause warnings on purpose
     results = asyncio.run(run(preset))
     failed = [result for result in results if result.why]
     missing = [str(state) for state in uncovered(preset)]
     if as_json:
-        put_json(
+        print_json(
             {
                 "valid": True,
                 "kind": preset.file.kind,
@@ -93,23 +86,23 @@ def check(
         )
     else:
         _print_check(preset, results, missing)
-    raise typer.Exit(Code.FAILED if failed else Code.OK)
+    raise typer.Exit(ExitCode.FAILED if failed else ExitCode.OK)
 
 
-def known_presets(config: Path | None) -> Mapping[str, "Preset"]:
-    """The presets of a daemon with these settings; ends the command where one is wrong."""
+def load_presets(config: Path | None) -> Mapping[str, "Preset"]:
+    """The presets that a daemon with these settings has, by kind. Ends the command if one is invalid."""
     from waitd.probes.presets.loading import PresetInvalid, presets_in
 
-    settings = settings_from(config)
+    settings = load_settings(config)
     try:
-        found = presets_in(settings.presets_dir)
+        presets_by_kind = presets_in(settings.presets_dir)
     except PresetInvalid as error:
-        fail(str(error), Code.USAGE)
-    return dict(sorted(found.items()))
+        fail(str(error), ExitCode.USAGE)
+    return dict(sorted(presets_by_kind.items()))
 
 
 def summary(preset: "Preset") -> dict[str, Any]:
-    """A preset, for programs."""
+    """A preset as `--json` prints it."""
     from waitd.probes.presets.page import example_wait
 
     file = preset.file
@@ -129,21 +122,21 @@ def summary(preset: "Preset") -> dict[str, Any]:
     }
 
 
-def list_of(known: Mapping[str, "Preset"], width: int) -> "Table":
-    """All presets, one on a line; what does not fit into `width` columns is left out or cut."""
+def render_presets(presets_by_kind: Mapping[str, "Preset"], width: int) -> "Table":
+    """All presets, one a line. Columns that do not fit into `width` are left out or cut."""
     from rich.table import Table
     from rich.text import Text
 
-    from waitd.cli.display.waits import WIDE
+    from waitd.cli.display.waits import WIDE_TERMINAL
 
-    cut = width < 1000  # no terminal is wider: there, lines are as long as they are
-    wide = width >= WIDE
+    cut = width < UNLIMITED_WIDTH
+    wide = width >= WIDE_TERMINAL
     table = Table(box=None, pad_edge=False, header_style="bold", expand=cut)
     for column in ("KIND", *(["POKE_INTERVAL"] if wide else []), "SUBMIT", "CANCEL"):
         table.add_column(column, no_wrap=True)
     for column in ("TITLE", *(["PARAMS"] if wide else [])):
         table.add_column(column, no_wrap=True, overflow="ellipsis", ratio=1 if cut else None)
-    for kind, preset in known.items():
+    for kind, preset in presets_by_kind.items():
         file = preset.file
         names = [name if param.required else f"[{name}]" for name, param in file.params.items()]
         marks = ["yes" if file.submit else "-", "yes" if file.cancel else "-"]
@@ -161,12 +154,12 @@ def _case(result: "Result") -> dict[str, Any]:
 def _print_check(preset: "Preset", results: "Sequence[Result]", missing: list[str]) -> None:
     for result in results:
         if result.why:
-            complain(f"{result.case.name}: {result.why}")
-    held = sum(not result.why for result in results)
-    console = output()
-    console.print(f"{preset.file.kind}: {held} of {len(results)} cases hold.", markup=False)
+            print_error(f"{result.case.name}: {result.why}")
+    passed = sum(not result.why for result in results)
+    console = stdout_console()
+    console.print(f"{preset.file.kind}: {passed} of {len(results)} cases pass.", markup=False)
     if missing:
-        console.print(f"No case has the state {', '.join(missing)}.", markup=False)
+        console.print(f"No case covers the state {', '.join(missing)}.", markup=False)
 
 
 def register(app: typer.Typer) -> None:
@@ -174,12 +167,12 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(rich_markup_mode="rich")
     group.callback(
         invoke_without_command=True,
-        help=described(presets),
+        help=help_text(presets),
         epilog=examples("waitd presets", "waitd presets --json"),
     )(presets)
     for command, example in (
         (show, "waitd presets show airbyte.job"),
         (check, "waitd presets check acme.toml"),
     ):
-        group.command(help=described(command), epilog=examples(example))(command)
+        group.command(help=help_text(command), epilog=examples(example))(command)
     app.add_typer(group, name="presets")

@@ -1,4 +1,4 @@
-"""`waitd redeliver`: outcomes once more, of waits that are named, or all that were given up."""
+"""`waitd redeliver`: deliver stored outcomes again, of given waits or of all dead deliveries."""
 
 import sys
 from collections import Counter
@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from waitd.cli.common import DEFAULT_URL, Code, Json, Url, ask, described, examples, fail, put_json
 from waitd.cli.completion import complete_id
-from waitd.cli.display.formatting import counted
-from waitd.cli.waits import act
+from waitd.cli.console import ExitCode, fail, print_json
+from waitd.cli.daemon_calls import call_daemon
+from waitd.cli.display.formatting import pluralize
+from waitd.cli.options import DEFAULT_URL, Json, Url, examples, help_text
+from waitd.cli.waits import act_on_waits
 
 if TYPE_CHECKING:
     from waitd.client import Client
@@ -18,73 +20,79 @@ if TYPE_CHECKING:
 def redeliver(
     ids: Annotated[
         list[str] | None,
-        typer.Argument(help="Ids of ended waits.", metavar="ID", autocompletion=complete_id),
+        typer.Argument(help="The ids of waits that have ended.", metavar="ID", autocompletion=complete_id),
     ] = None,
     dead: Annotated[
-        bool, typer.Option("--dead", help="Every delivery that was given up and not sent anew since.")
+        bool,
+        typer.Option("--dead", help="All dead deliveries that were not delivered again since."),
     ] = False,
     sink: Annotated[
         str | None,
-        typer.Option(help="With --dead: only those to sinks of this kind, e.g. webhook.", metavar="KIND"),
+        typer.Option(
+            help="With --dead: only deliveries to sinks of this kind, e.g. webhook.", metavar="KIND"
+        ),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="With --dead: do not ask first.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="With --dead: do not ask for confirmation.")
+    ] = False,
     as_json: Json = False,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Deliver stored outcomes once more: of ended waits, to each of their sinks; or with --dead, whatever was given up.
+    """Deliver the stored outcomes of waits again, to each of their sinks. With --dead, repeat all
+    dead deliveries: those that waitd has given up.
 
-    The event is the same, byte for byte; each is a new delivery with attempts of its own.
+    The event is the same, byte for byte. Each is a new delivery with its own attempts.
     """
     if bool(ids) == dead:
-        fail("name waits by their IDs, or ask for --dead.", Code.USAGE)
+        fail("give the IDs of waits, or --dead.", ExitCode.USAGE)
     if ids:
         if sink or yes:
-            fail("--sink and --yes go with --dead.", Code.USAGE)
-        act("redeliver", ids, url, as_json, lambda wait: f"{wait['id']} queued again")
+            fail("--sink and --yes need --dead.", ExitCode.USAGE)
+        act_on_waits("redeliver", ids, url, as_json, lambda wait: f"{wait['id']} queued again")
     redeliver_dead(url, sink, yes=yes, as_json=as_json)
 
 
 def redeliver_dead(url: str, sink: str | None, *, yes: bool, as_json: bool) -> None:
-    """Counts the dead deliveries, asks whether to go on, and queues them anew, as many calls as it takes."""
-    wanted = {"sink": sink} if sink else {}
+    """Asks for confirmation with the number of dead deliveries, then queues all of them again."""
+    query = {"sink": sink} if sink else {}
 
     async def count(client: "Client") -> Counter[str]:
-        return Counter([delivery["sink"] async for delivery in client.dead(wanted)])
+        return Counter([delivery["sink"] async for delivery in client.dead(query)])
 
-    async def send(client: "Client") -> int:
+    async def redeliver_all(client: "Client") -> int:
         total, more = 0, True
-        while more:
-            done = await client.redeliver_dead(wanted)
-            total, more = total + done["redelivered"], done["more"] and done["redelivered"] > 0
+        while more:  # each call queues a bounded number
+            answer = await client.redeliver_dead(query)
+            total, more = total + answer["redelivered"], answer["more"] and answer["redelivered"] > 0
         return total
 
     if not yes:
-        found = ask(url, count)
-        if found and not _agreed(found):
-            raise typer.Exit(Code.FAILED)
-    total = ask(url, send)
+        by_sink = call_daemon(url, count)
+        if by_sink and not _confirm(by_sink):
+            raise typer.Exit(ExitCode.FAILED)
+    total = call_daemon(url, redeliver_all)
     if as_json:
-        put_json({"redelivered": total})
+        print_json({"redelivered": total})
     else:
         sys.stdout.write(
-            f"{counted(total, 'dead delivery')} queued again\n" if total else "nothing to deliver anew\n"
+            f"{pluralize(total, 'dead delivery')} queued again\n" if total else "nothing to deliver again\n"
         )
 
 
-def _agreed(found: Counter[str]) -> bool:
+def _confirm(by_sink: Counter[str]) -> bool:
     if not sys.stdin.isatty():
-        fail("say --yes where there is nobody to ask.", Code.USAGE)
-    kinds = ", ".join(f"{count:,} to {sink}" for sink, count in found.most_common())
+        fail("without a terminal to ask for confirmation, --dead needs --yes.", ExitCode.USAGE)
+    counts = ", ".join(f"{count:,} to {sink}" for sink, count in by_sink.most_common())
     try:
-        return typer.confirm(f"Dead deliveries: {kinds}. Send anew those that were not since?", err=True)
-    except typer.Abort:  # Ctrl-C, which ends every command in the same way
-        raise typer.Exit(Code.INTERRUPTED) from None
+        return typer.confirm(f"Dead deliveries: {counts}. Deliver again those that were not yet?", err=True)
+    except typer.Abort:  # Ctrl-C has the same exit code in every command
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
 
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
     app.command(
-        help=described(redeliver),
+        help=help_text(redeliver),
         epilog=examples(
             "waitd redeliver 0197a1f0-8f3c-7d2e-9b51-3f6a2c4d5e6f",
             "waitd redeliver --dead",

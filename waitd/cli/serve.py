@@ -1,4 +1,4 @@
-"""`waitd serve`: the daemon itself."""
+"""`waitd serve`: run the daemon."""
 
 import gc
 from pathlib import Path
@@ -6,22 +6,27 @@ from typing import Annotated
 
 import typer
 
-from waitd.cli.common import Config, described, examples, settings_from
+from waitd.cli.options import Config, examples, help_text, load_settings
 
 
 def serve(
     config: Config = None,
     bind: Annotated[
-        str | None, typer.Option(help="Address and port of the API.", metavar="HOST:PORT")
+        str | None,
+        typer.Option(help="Address and port of the API. (default: 127.0.0.1:8795)", metavar="HOST:PORT"),
     ] = None,
-    state_dir: Annotated[Path | None, typer.Option(help="Where the database lies.", metavar="DIR")] = None,
+    state_dir: Annotated[
+        Path | None,
+        typer.Option(help="Directory of the SQLite database. (default: ~/.local/state/waitd)", metavar="DIR"),
+    ] = None,
 ) -> None:
-    """Run the daemon until SIGTERM or Ctrl-C; then it drains and exits 0.
+    """Run the daemon until SIGTERM or Ctrl-C. It then finishes the work in progress and exits with 0.
 
-    Every setting is a WAITD_* variable or a line of the settings file; `waitd config check` shows the effective ones.
+    Every setting can be given as a WAITD_* environment variable or in the settings file. `waitd
+    config check` prints the effective settings.
     """
-    settings = settings_from(config, bind=bind, state_dir=state_dir)
-    gc.disable()  # nothing that is imported is garbage: looking for it takes a tenth of the start
+    settings = load_settings(config, bind=bind, state_dir=state_dir)
+    gc.disable()  # importing creates no garbage; collecting would take a tenth of the start time
     from waitd.app import serve as run
 
     gc.enable()
@@ -31,7 +36,7 @@ def serve(
 def register(app: typer.Typer) -> None:
     """Adds the command."""
     app.command(
-        help=described(serve),
+        help=help_text(serve),
         epilog=examples(
             "waitd serve",
             "waitd serve --config config/waitd.toml",

@@ -1,46 +1,50 @@
-"""`waitd signal`: tells a daemon that what waits wait for has come."""
+"""`waitd signal`: send a signal to the waits that listen for it."""
 
 from typing import Annotated, Any
 
 import typer
 
-from waitd.cli.common import DEFAULT_URL, Code, Json, Url, ask, described, examples, fail, put_json
-from waitd.cli.display.formatting import counted
+from waitd.cli.console import ExitCode, fail, print_json
+from waitd.cli.daemon_calls import call_daemon
+from waitd.cli.display.formatting import pluralize
+from waitd.cli.options import DEFAULT_URL, Json, Url, examples, help_text
 
 
 def signal(
-    key: Annotated[str, typer.Argument(help="The key that waits listen to.", metavar="KEY")],
+    key: Annotated[str, typer.Argument(help="The key that waits listen for.", metavar="KEY")],
     payload: Annotated[
-        str | None, typer.Option(help="The payload, in JSON; default: null.", metavar="JSON")
+        str | None, typer.Option(help="The payload, as JSON. (default: null)", metavar="JSON")
     ] = None,
     as_json: Json = False,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Send a signal: it ends waits of kind signal under its key, and makes those poke at once that wake on it.
+    """Send a signal. It ends waits of kind signal that listen for its key, and makes waits whose
+    wake_on is its key poke at once.
 
-    It is kept for a while, for waits that come later. Sending it again changes nothing.
+    The daemon keeps the signal for a while, for waits that are submitted later. Sending it again
+    changes nothing.
     """
-    value = _decoded(payload) if payload is not None else None
-    kept = ask(url, lambda client: client.signal(key, value))
+    value = _decode_payload(payload) if payload is not None else None
+    answer = call_daemon(url, lambda client: client.signal(key, value))
     if as_json:
-        put_json(kept)
+        print_json(answer)
     else:
-        typer.echo(f"{kept['key']} is kept; {counted(kept['waits'], 'wait')} listening now")
+        typer.echo(f"{answer['key']} is stored; {pluralize(answer['waits'], 'wait')} listening now")
 
 
-def _decoded(text: str) -> Any:
+def _decode_payload(text: str) -> Any:
     import orjson
 
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        fail(f"--payload is no JSON: {error}", Code.USAGE)
+        fail(f"--payload is not JSON: {error}", ExitCode.USAGE)
 
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
     app.command(
-        help=described(signal),
+        help=help_text(signal),
         epilog=examples(
             "waitd signal etl/2026-11-21/approved",
             """waitd signal etl/2026-11-21/approved --payload '{"by": "ops"}'""",

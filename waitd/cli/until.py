@@ -1,68 +1,100 @@
-"""`waitd until …`: one wait on the command line, without a daemon. It waits; its exit code says how it ended."""
+"""`waitd until http` and `waitd until s3`: wait on the command line, without a daemon."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from waitd.cli.common import Code, Json, described, examples, fail
-from waitd.cli.until_run import until
+from waitd.cli.console import ExitCode, fail, print_error, print_json, stderr_console
+from waitd.cli.options import Json, examples, help_text, load_settings
+
+if TYPE_CHECKING:
+    from waitd.core.waits.step import Finish
+    from waitd.models import WaitRequest
+    from waitd.settings import Settings
 
 PokeInterval = Annotated[float, typer.Option(help="Seconds between pokes.")]
 Timeout = Annotated[
     float | None,
-    typer.Option(help="Seconds until it gives up. (default: 7 days, or the setting default_timeout)"),
+    typer.Option(help="Give up after this many seconds. (default: the setting default_timeout, 7 days)"),
 ]
-RequestTimeout = Annotated[float | None, typer.Option(help="Seconds that one poke may take. (default: 10)")]
-Backoff = Annotated[bool, typer.Option("--exponential-backoff", help="Double the interval each time.")]
-MaxWait = Annotated[float | None, typer.Option(help="The longest interval of the backoff, in seconds.")]
-SilentFail = Annotated[bool, typer.Option("--silent-fail", help="A refusal, e.g. 403, is poked again.")]
+RequestTimeout = Annotated[float | None, typer.Option(help="Timeout of one poke, in seconds. (default: 10)")]
+Backoff = Annotated[bool, typer.Option("--exponential-backoff", help="Double the interval after each poke.")]
+MaxWait = Annotated[
+    float | None,
+    typer.Option(help="The longest interval with --exponential-backoff, in seconds. (default: no limit)"),
+]
+SilentFail = Annotated[
+    bool, typer.Option("--silent-fail", help="Poke again after a refusal such as 403, instead of failing.")
+]
+
+#: Options and arguments that are not named after the field of the request that they set.
+_OPTION_NAMES = {
+    "bucket_key": "S3URL",
+    "endpoint": "URL",
+    "headers": "--header",
+    "metadata_keys": "--metadata-key",
+    "response_error_codes_allowlist": "--allow-status",
+    "use_regex": "--regex",
+    "wildcard_match": "--wildcard",
+}
 
 
 def until_http(
     url: Annotated[
-        str, typer.Argument(help="An http(s) URL, or a path below --http-conn-id.", metavar="URL")
+        str,
+        typer.Argument(help="An http or https URL, or a path on the host of --http-conn-id.", metavar="URL"),
     ],
     success_when: Annotated[
-        str | None, typer.Option(help="CEL over status, headers, body, text. (default: a 2xx)")
+        str | None,
+        typer.Option(
+            help="CEL condition over status, headers, body and text that ends the wait with success. "
+            "(default: a 2xx status)"
+        ),
     ] = None,
-    failure_when: Annotated[str | None, typer.Option(help="CEL; true ends the wait as failed.")] = None,
+    failure_when: Annotated[
+        str | None, typer.Option(help="CEL condition that ends the wait as failed.")
+    ] = None,
     poke_interval: PokeInterval = 60.0,
     timeout: Timeout = None,
-    method: Annotated[str | None, typer.Option(help="The request's method. (default: GET)")] = None,
+    method: Annotated[str | None, typer.Option(help="HTTP method. (default: GET)")] = None,
     header: Annotated[
-        list[str] | None, typer.Option(help="May be repeated.", metavar="'NAME: VALUE'")
+        list[str] | None, typer.Option(help="Request header. May be repeated.", metavar="'NAME: VALUE'")
     ] = None,
-    data: Annotated[str | None, typer.Option(help="The request's body.")] = None,
+    data: Annotated[str | None, typer.Option(help="Request body.")] = None,
     http_conn_id: Annotated[
-        str | None, typer.Option(help="Whose credentials: AIRFLOW_CONN_<ID> names them.")
+        str | None,
+        typer.Option(help="Connection with host and credentials, from AIRFLOW_CONN_<ID>.", metavar="ID"),
     ] = None,
     request_timeout: RequestTimeout = None,
     allow: Annotated[
         list[str] | None,
         typer.Option(
-            "--allow-status", help="An error status that means not yet; may be repeated. (default: 404)"
+            "--allow-status", help='Error status that means "not yet". May be repeated. (default: 404)'
         ),
     ] = None,
     exponential_backoff: Backoff = False,
     max_wait: MaxWait = None,
     silent_fail: SilentFail = False,
-    message: Annotated[str | None, typer.Option(help="CEL for the outcome's message.")] = None,
+    message: Annotated[str | None, typer.Option(help="CEL expression for the outcome's message.")] = None,
     result: Annotated[
-        str | None, typer.Option(help="CEL for what is printed on success. (default: the JSON body)")
+        str | None,
+        typer.Option(help="CEL expression for the result printed on success. (default: the JSON body)"),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Poke a URL until it says success or failure, or the time is over.
+    """Poke a URL until it answers with success or failure, or until the timeout.
 
-    An endpoint that cannot be reached, a timeout, a 5xx or a 429 is no failure: it is poked again. On success the result is printed;
-    with --json, the outcome however it ends.
+    An unreachable endpoint, a request timeout, a 5xx or a 429 status does not fail the wait: it is
+    poked again. On success the result is printed. With --json the outcome is printed, whatever it
+    is.
     """
     params = {
         "endpoint": url,
         "http_conn_id": http_conn_id,
         "method": method,
-        "headers": headers_of(header or ()) or None,
+        "headers": parse_headers(header or ()) or None,
         "data": data,
         "request_timeout": request_timeout,
         "response_error_codes_allowlist": allow,
@@ -71,38 +103,44 @@ def until_http(
         "message": message,
         "result": result,
     }
-    pace = pace_of(poke_interval, timeout, exponential_backoff, max_wait, silent_fail)
-    until({"kind": "http", "params": given(params), **pace}, as_json=as_json)
+    pace = pace_fields(poke_interval, timeout, exponential_backoff, max_wait, silent_fail)
+    run_until_ended({"kind": "http", "params": without_unset(params), **pace}, as_json=as_json)
 
 
 def until_s3(
     key: Annotated[
         list[str],
-        typer.Argument(help="s3://bucket/key; several: all must be there.", metavar="S3URL"),
+        typer.Argument(help="s3://bucket/key. With several keys, all of them must exist.", metavar="S3URL"),
     ],
     wildcard: Annotated[
-        bool, typer.Option("--wildcard", help="The keys are Unix wildcards; quote them.")
+        bool, typer.Option("--wildcard", help="Treat the keys as Unix wildcards. Quote them for the shell.")
     ] = False,
-    regex: Annotated[bool, typer.Option("--regex", help="The keys are regular expressions (RE2).")] = False,
+    regex: Annotated[
+        bool, typer.Option("--regex", help="Treat the keys as regular expressions (RE2).")
+    ] = False,
     check: Annotated[
         str | None,
-        typer.Option(help="CEL over files, the keys that matched; it must be true, too."),
+        typer.Option(help="CEL condition over files, the matching keys, that must be true as well."),
     ] = None,
     metadata_keys: Annotated[
         list[str] | None,
         typer.Option(
             "--metadata-key",
-            help="What check and the result see of a file: Key, Size, LastModified, ETag, *; may be repeated. (default: Size, Key)",
+            help="Attribute of a file in --check and in the result: Key, Size, LastModified, ETag, or * "
+            "for all. May be repeated. (default: Size and Key)",
         ),
     ] = None,
     aws_conn_id: Annotated[
         str | None,
         typer.Option(
-            help="Whose credentials and endpoint: AIRFLOW_CONN_<ID> names them. "
-            "(default: aws_default, else the environment's)"
+            help="Connection with credentials and endpoint, from AIRFLOW_CONN_<ID>. "
+            "(default: aws_default, or else the environment's credentials)",
+            metavar="ID",
         ),
     ] = None,
-    region_name: Annotated[str | None, typer.Option(help="The region. (default: the connection's)")] = None,
+    region_name: Annotated[
+        str | None, typer.Option(help="AWS region. (default: the connection's region)")
+    ] = None,
     poke_interval: PokeInterval = 60.0,
     timeout: Timeout = None,
     request_timeout: RequestTimeout = None,
@@ -111,10 +149,11 @@ def until_s3(
     silent_fail: SilentFail = False,
     as_json: Json = False,
 ) -> None:
-    """Look for keys in S3, or in a store that speaks as S3 does, until all are there or the time is over.
+    """Poke S3, or a compatible store, until all keys exist or until the timeout.
 
-    A store that cannot be reached, a 5xx or SlowDown is no failure: it is asked again. On success what is known of the files is printed;
-    with --json, the outcome however it ends.
+    An unreachable store, a 5xx status or SlowDown does not fail the wait: it is poked again. On
+    success the attributes of the files are printed. With --json the outcome is printed, whatever it
+    is.
     """
     params = {
         "bucket_key": key,
@@ -126,19 +165,19 @@ def until_s3(
         "region_name": region_name,
         "request_timeout": request_timeout,
     }
-    pace = pace_of(poke_interval, timeout, exponential_backoff, max_wait, silent_fail)
-    until({"kind": "s3_key", "params": given(params), **pace}, as_json=as_json)
+    pace = pace_fields(poke_interval, timeout, exponential_backoff, max_wait, silent_fail)
+    run_until_ended({"kind": "s3_key", "params": without_unset(params), **pace}, as_json=as_json)
 
 
-def given(params: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters that were given; of the others the probe knows the defaults."""
+def without_unset(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters that are set. The probe knows the defaults of the others."""
     return {name: value for name, value in params.items() if value is not None}
 
 
-def pace_of(
+def pace_fields(
     poke_interval: float, timeout: float | None, backoff: bool, max_wait: float | None, silent_fail: bool
 ) -> dict[str, Any]:
-    """What every wait has beside its kind and parameters, as the API takes it."""
+    """The fields of the request that do not depend on its kind."""
     return {
         "poke_interval": poke_interval,
         "timeout": timeout,
@@ -148,15 +187,93 @@ def pace_of(
     }
 
 
-def headers_of(lines: Sequence[str]) -> dict[str, str]:
-    """Headers as curl writes them."""
+def parse_headers(lines: Sequence[str]) -> dict[str, str]:
+    """Headers in curl's form, `Name: value`. Ends the command if one is malformed."""
     headers = {}
     for line in lines:
         name, separator, value = line.partition(":")
         if not separator or not name.strip():
-            fail(f"--header {line!r}: write it as 'Name: value'.", Code.USAGE)
+            fail(f"--header {line!r}: write it as 'Name: value'.", ExitCode.USAGE)
         headers[name.strip()] = value.strip()
     return headers
+
+
+def run_until_ended(body: dict[str, Any], *, as_json: bool) -> None:
+    """Runs the wait in `body`, as `POST /v1/waits` takes it, and ends the command with its exit code."""
+    from waitd.cli.display.until import print_outcome
+    from waitd.core.errors import InvalidInput
+    from waitd.core.waits.wait import WaitState
+    from waitd.models import WaitRequest, parsed
+
+    settings = load_settings(None)
+    try:
+        request = parsed(WaitRequest, body)
+        check_limits(request, settings)
+        finish = asyncio.run(_run(request, settings))
+    except InvalidInput as error:
+        for problem in error.problems:
+            print_error(f"{option_name(problem.pointer)}: {problem.detail}")
+        raise typer.Exit(ExitCode.USAGE) from None
+    outcome = finish.outcome
+    if as_json:
+        print_json(
+            {
+                "state": outcome.state.value,
+                "payload": outcome.payload,
+                "message": outcome.message,
+                "reason": outcome.reason,
+                "pokes": finish.progress.pokes,
+            }
+        )
+    elif outcome.state is WaitState.SUCCESS and outcome.payload is not None:
+        print_json(outcome.payload)
+    print_outcome(stderr_console(), finish)
+    codes = {WaitState.SUCCESS: ExitCode.OK, WaitState.TIMEOUT: ExitCode.TIMEOUT}
+    raise typer.Exit(codes.get(outcome.state, ExitCode.FAILED))
+
+
+def check_limits(request: "WaitRequest", settings: "Settings") -> None:
+    """Checks the request against the limits of the settings, as the daemon does.
+
+    Raises:
+        InvalidInput: it exceeds one of them.
+    """
+    from waitd.core.errors import InvalidInput
+
+    if request.poke_interval < settings.min_poke_interval:
+        raise InvalidInput.at(
+            "/poke_interval", f"at least {settings.min_poke_interval:g} s (WAITD_MIN_POKE_INTERVAL)"
+        )
+    if request.timeout is not None and request.timeout > settings.max_timeout:
+        raise InvalidInput.at("/timeout", f"at most {settings.max_timeout:g} s (WAITD_MAX_TIMEOUT)")
+
+
+def option_name(pointer: str) -> str:
+    """The option that sets the field at this JSON pointer of the request."""
+    field = pointer.removeprefix("/params").removeprefix("/").partition("/")[0]
+    return _OPTION_NAMES.get(field, "--" + field.replace("_", "-") if field else "the wait")
+
+
+async def _run(request: "WaitRequest", settings: "Settings") -> "Finish":
+    from waitd.app import open_probes
+    from waitd.cli.display.until import UntilDisplay
+    from waitd.cli.until_loop import StandaloneWait, run_wait
+    from waitd.core.errors import InvalidInput
+    from waitd.core.waits.schedule import Pacing
+    from waitd.engine.clock import SystemClock
+
+    async with open_probes(settings) as probes:
+        probe = probes[request.kind]
+        try:
+            target = probe.parse(request.params, namespace="default")
+        except InvalidInput as error:
+            raise error.below("/params") from None
+        clock = SystemClock()
+        pacing = Pacing(request.poke_interval, request.exponential_backoff, request.max_wait)
+        deadline = clock.now() + (request.timeout or settings.default_timeout)
+        wait = StandaloneWait(target, pacing, deadline, request.silent_fail)
+        with UntilDisplay(stderr_console(), wait, clock.now) as display:
+            return await run_wait(wait, probe, clock, display.refresh)
 
 
 def register(app: typer.Typer) -> None:
@@ -165,11 +282,11 @@ def register(app: typer.Typer) -> None:
 
     @group.callback()
     def _until() -> None:
-        """Wait for one thing, here and now, without a daemon; the exit code says how it ended."""
+        """Wait for one thing without a daemon. The exit code tells how it ended."""
 
     group.command(
         "http",
-        help=described(until_http),
+        help=help_text(until_http),
         epilog=examples(
             "waitd until http http://127.0.0.1:8000/health --poke-interval 1 --timeout 60",
             """waitd until http https://api.example.org/jobs/17 --success-when "body.status == 'SUCCEEDED'" """
@@ -179,7 +296,7 @@ def register(app: typer.Typer) -> None:
     )(until_http)
     group.command(
         "s3",
-        help=described(until_s3),
+        help=help_text(until_s3),
         epilog=examples(
             "waitd until s3 s3://landing/orders/2026-11-21/_SUCCESS --timeout 3600",
             "waitd until s3 's3://landing/*.parquet' --wildcard --check 'size(files) >= 24'",

@@ -1,4 +1,4 @@
-"""`waitd watch`: outcomes as they come, or one wait until it ends."""
+"""`waitd watch`: print outcomes as they happen, or wait for one wait to end."""
 
 import asyncio
 import sys
@@ -10,24 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from waitd.cli.common import (
-    DEFAULT_URL,
-    Code,
-    Json,
-    Labels,
-    Url,
-    ask,
-    checked_id,
-    complain,
-    described,
-    examples,
-    fail,
-    labels_of,
-    notes,
-    output,
-)
 from waitd.cli.completion import complete_id, complete_state
-from waitd.cli.display.outcome import AWAY, exit_code_of, wait_for_all
+from waitd.cli.console import ExitCode, fail, print_error, stderr_console, stdout_console
+from waitd.cli.daemon_calls import call_daemon
+from waitd.cli.options import DEFAULT_URL, Json, Labels, Url, check_wait_id, examples, help_text, parse_labels
+from waitd.cli.outcomes import RECONNECT_SECONDS, outcome_exit_code, wait_for_outcomes
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,7 +22,7 @@ if TYPE_CHECKING:
 
     from waitd.client import Client
 
-#: Columns of the state, the gap after it included.
+#: Width of the state column, with the gap after it.
 STATE_WIDTH = 11
 
 
@@ -43,7 +30,7 @@ def watch(
     wait_id: Annotated[
         str | None,
         typer.Argument(
-            help="A wait to watch until it ends; without it, every outcome as it comes.",
+            help="The wait to wait for. Without it, every outcome is printed as it happens.",
             metavar="ID",
             show_default=False,
             autocompletion=complete_id,
@@ -52,153 +39,161 @@ def watch(
     state: Annotated[
         str | None,
         typer.Option(
-            help="Only outcomes of this state: success, failed, timeout or cancelled.",
+            help="Only outcomes with this state: success, failed, timeout or cancelled.",
             metavar="STATE",
             autocompletion=complete_state,
         ),
     ] = None,
-    kind: Annotated[str | None, typer.Option(help="Only of this kind, e.g. http.", metavar="KIND")] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="Only waits of this kind, e.g. http.", metavar="KIND")
+    ] = None,
     label: Labels = None,
     as_json: Json = False,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Watch outcomes as they come, until Ctrl-C; or one wait until it ends, and tell its outcome by the exit code.
+    """Print outcomes as they happen, until Ctrl-C. With an ID, wait until that wait ends; the exit
+    code tells its outcome.
 
-    A daemon that goes away is asked again, and outcomes of the time between are not missed. With --json, each outcome is its event
-    (CloudEvents 1.0) on a line; of one wait, the wait as the API shows it.
+    If the connection to the daemon breaks, it is opened again, and the outcomes in between are not
+    missed. With --json each outcome is printed as its CloudEvents 1.0 event, one on a line; with an
+    ID, the wait is printed as the API shows it.
     """
     if wait_id is not None:
         if state or kind or label:
-            fail("--state, --kind and --label choose among outcomes; a wait is named by its ID.", Code.USAGE)
-        known = ask(url, lambda client: client.get(checked_id(wait_id)))
-        ended = wait_for_all(url, [known["id"]], as_json=as_json)
-        raise typer.Exit(exit_code_of(ended))
-    wanted = Wanted(state, kind, labels_of(label))
-    follow(url, wanted, as_json=as_json)
+            fail("--state, --kind and --label filter outcomes; they do not go with an ID.", ExitCode.USAGE)
+        wait = call_daemon(url, lambda client: client.get(check_wait_id(wait_id)))
+        ended = wait_for_outcomes(url, [wait["id"]], as_json=as_json)
+        raise typer.Exit(outcome_exit_code(ended))
+    follow_outcomes(url, OutcomeFilter(state, kind, parse_labels(label)), as_json=as_json)
 
 
-class Wanted:
-    """Which outcomes are shown."""
+class OutcomeFilter:
+    """Which outcomes are printed."""
 
     def __init__(self, state: str | None, kind: str | None, labels: Mapping[str, str]) -> None:
-        self._exact = {name: value for name, value in (("state", state), ("kind", kind)) if value is not None}
+        self._fields = {
+            name: value for name, value in (("state", state), ("kind", kind)) if value is not None
+        }
         self._labels = labels
 
-    def __call__(self, outcome: Mapping[str, Any]) -> bool:
-        """Whether this one is."""
-        return all(outcome[name] == value for name, value in self._exact.items()) and all(
+    def matches(self, outcome: Mapping[str, Any]) -> bool:
+        """Whether the outcome is printed."""
+        return all(outcome[name] == value for name, value in self._fields.items()) and all(
             outcome["labels"].get(name) == value for name, value in self._labels.items()
         )
 
 
-def follow(url: str, wanted: Wanted, *, as_json: bool) -> None:
-    """Prints what comes in until it is interrupted."""
+def follow_outcomes(url: str, outcome_filter: OutcomeFilter, *, as_json: bool) -> None:
+    """Prints matching outcomes until the command is interrupted."""
     import orjson
 
-    feed, out = Feed(url), output()
+    stream, out = OutcomeStream(url), stdout_console()
 
-    def take(line: str) -> None:
-        event = orjson.loads(line)
-        outcome = event["data"]
-        if not wanted(outcome):
+    def on_event(event: str) -> None:
+        outcome = orjson.loads(event)["data"]
+        if not outcome_filter.matches(outcome):
             return
-        feed.counts[outcome["state"]] += 1
+        stream.counts[outcome["state"]] += 1
         if as_json:
-            sys.stdout.write(line + "\n")
+            sys.stdout.write(event + "\n")
             sys.stdout.flush()
         else:
-            out.print(line_of(outcome), no_wrap=True, overflow="ellipsis", crop=out.is_terminal)
+            out.print(render_outcome(outcome), no_wrap=True, overflow="ellipsis", crop=out.is_terminal)
 
-    # Lines and footer go through one console where both go to one terminal; lines of JSON must stay whole.
-    footer = notes() if not out.is_terminal else None if as_json else out
-    with _footer(footer, feed):
-        ask(url, lambda client: feed.read(client, take))
+    # On one terminal, lines and footer share a console. JSON lines bypass it, so no footer then.
+    footer_console = stderr_console() if not out.is_terminal else None if as_json else out
+    with _footer(footer_console, stream):
+        call_daemon(url, lambda client: stream.read(client, on_event))
 
 
-class Feed:
-    """The stream of events, taken up again where it broke off; and what there is to say of it."""
+class OutcomeStream:
+    """The daemon's event stream, resumed after each interruption, and a summary of it."""
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.counts: Counter[str] = Counter()
-        self._doing = ""
+        self._status = ""
 
-    def text(self) -> "Text":
-        """What it does and has seen so far, as one line."""
+    def render_summary(self) -> "Text":
+        """The connection's status and the outcomes so far, on one line."""
         from rich.text import Text
 
-        seen = ", ".join(f"{count:,} {state}" for state, count in self.counts.most_common())
-        line = " · ".join(filter(None, [self._doing, seen or "no outcome yet", "Ctrl-C ends"]))
+        counts = ", ".join(f"{count:,} {state}" for state, count in self.counts.most_common())
+        line = " · ".join(filter(None, [self._status, counts or "no outcome yet", "Ctrl-C ends"]))
         return Text(line, "dim", no_wrap=True, overflow="ellipsis")
 
-    def _do(self, doing: str) -> None:
-        console = notes()
-        if doing != self._doing and not console.is_terminal:
-            console.print(doing, markup=False)
-        self._doing = doing
+    def _set_status(self, status: str) -> None:
+        console = stderr_console()
+        if status != self._status and not console.is_terminal:
+            console.print(status, markup=False)
+        self._status = status
 
-    async def read(self, client: "Client", take: Callable[[str], None]) -> None:
-        """Reads for ever. Raises what stands in the way of the first stream."""
+    async def read(self, client: "Client", on_event: Callable[[str], None]) -> None:
+        """Calls `on_event` with each event, forever.
+
+        Raises:
+            DaemonUnreachable, RequestRefused: the stream could not be opened the first time.
+        """
         from waitd.client import DaemonUnreachable, RequestRefused
 
-        last: str | None = None
+        last_id: str | None = None
         while True:
             try:
-                async with aclosing(client.follow(last)) as events:
+                async with aclosing(client.follow(last_id)) as events:
                     async for event in events:
-                        self._do(f"Watching {self.url}")
-                        last = event.id
+                        self._set_status(f"Watching {self.url}")
+                        last_id = event.id
                         if event.data:
-                            take(event.data)
+                            on_event(event.data)
             except DaemonUnreachable:
-                if not self._doing:
+                if not self._status:
                     raise
             except RequestRefused as error:
-                if error.status == 410 and last is not None:
-                    complain("the daemon does not know any more what came next: outcomes are missing here.")
-                    last = None
+                if error.status == 410 and last_id is not None:
+                    print_error("the daemon no longer has the events that came next: outcomes are missing.")
+                    last_id = None
                     continue
-                if error.status not in {429, 503} or not self._doing:
+                if error.status not in {429, 503} or not self._status:
                     raise
-            self._do("The daemon is away; asking again")
-            await asyncio.sleep(AWAY)
+            self._set_status("The daemon does not answer; trying again")
+            await asyncio.sleep(RECONNECT_SECONDS)
 
 
-def line_of(outcome: Mapping[str, Any]) -> "Text":
-    """One outcome on one line: when, what, which, how long it took, and what was said."""
+def render_outcome(outcome: Mapping[str, Any]) -> "Text":
+    """One outcome on one line: time, state, id, message, labels, kind and duration."""
     from rich.text import Text
 
-    from waitd.cli.display.formatting import counted, span
-    from waitd.cli.display.waits import word
+    from waitd.cli.display.formatting import format_duration, pluralize
+    from waitd.cli.display.waits import styled_state
 
-    at = datetime.fromisoformat(outcome["finished_at"])
-    took = (at - datetime.fromisoformat(outcome["created_at"])).total_seconds()
+    finished_at = datetime.fromisoformat(outcome["finished_at"])
+    duration = (finished_at - datetime.fromisoformat(outcome["created_at"])).total_seconds()
     labels = " ".join(f"{name}={value}" for name, value in outcome["labels"].items())
-    said = outcome["message"] or (outcome["reason"] if outcome["reason"] != outcome["state"] else "")
-    after = f"{outcome['kind']} after {span(took)}, {counted(outcome['pokes'], 'poke')}"
+    message = outcome["message"] or (outcome["reason"] if outcome["reason"] != outcome["state"] else "")
+    after = f"{outcome['kind']} after {format_duration(duration)}, {pluralize(outcome['pokes'], 'poke')}"
     return Text.assemble(
-        (at.astimezone().strftime("%H:%M:%S"), "dim"),
+        (finished_at.astimezone().strftime("%H:%M:%S"), "dim"),
         "  ",
-        word(outcome["state"]),
+        styled_state(outcome["state"]),
         " " * (STATE_WIDTH - len(outcome["state"])),
         outcome["wait_id"],
         "  ",
-        " · ".join(filter(None, [said, labels, after])),
+        " · ".join(filter(None, [message, labels, after])),
     )
 
 
-def _footer(console: "Console | None", feed: Feed) -> AbstractContextManager[object]:
+def _footer(console: "Console | None", stream: OutcomeStream) -> AbstractContextManager[object]:
     if console is None or not console.is_terminal:
         return nullcontext()
     from rich.live import Live
 
-    return Live(get_renderable=feed.text, console=console, transient=True, refresh_per_second=4)
+    return Live(get_renderable=stream.render_summary, console=console, transient=True, refresh_per_second=4)
 
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
     app.command(
-        help=described(watch),
+        help=help_text(watch),
         epilog=examples(
             "waitd watch",
             "waitd watch 0197a1f0-8f3c-7d2e-9b51-3f6a2c4d5e6f",

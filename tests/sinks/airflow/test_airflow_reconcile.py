@@ -73,7 +73,7 @@ async def test_parked_tasks_are_registered_again_with_what_is_left_of_their_time
 
             done = await reconcile(waitd.url, variables)
             assert (done.returncode, done.stdout) == (
-                0, "2 parked tasks: 2 registered again, 0 there already, 0 refused\n"
+                0, "2 parked tasks: 2 registered again, 0 already there, 0 refused\n"
             ), done.stderr  # fmt: skip
             again = await reconcile(waitd.url, variables, "--json")
             assert {json.loads(line)["status"] for line in again.stdout.splitlines()} == {409}, again.stderr
@@ -99,7 +99,7 @@ async def test_what_cannot_be_read_is_told_and_the_others_are_registered(tmp_pat
         async with daemon(tmp_path, **variables) as waitd:
             done = await reconcile(waitd.url, variables)
     assert done.returncode == 1
-    assert "what 1 task left in Airflow cannot be read" in done.stderr
+    assert "cannot read the wait of 1 parked task" in done.stderr
     assert "1 registered again" in done.stdout
 
 
@@ -109,7 +109,7 @@ async def test_an_airflow_that_is_not_there_ends_with_a_sentence() -> None:
     }
     done = await reconcile("http://127.0.0.1:1", variables)
     assert done.returncode == 1
-    assert "Airflow cannot be asked over the connection airflow" in done.stderr
+    assert "cannot list Airflow's parked tasks with the connection airflow" in done.stderr
     assert "Traceback" not in done.stderr
     unknown = await reconcile("http://127.0.0.1:1", {})
     assert unknown.returncode == 1

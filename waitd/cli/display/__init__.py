@@ -1,4 +1,5 @@
-"""What the commands print: tables, plots, progress and sentences.
+"""What the commands print: tables, plots, progress displays and explanations.
 
-Nothing here talks to the daemon. Each function takes values and returns text or a rich renderable.
+Modules here do not call the daemon and do not parse arguments. Most functions take values, such as
+a wait of the API, and return text or a rich renderable.
 """

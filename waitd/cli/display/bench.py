@@ -1,4 +1,4 @@
-"""What a run of `waitd bench` found, as tables."""
+"""Tables of the results of `waitd bench`."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     from waitd.bench.report import BenchReport, Comparison
 
 
-def comparison(report: "BenchReport") -> Table:
-    """The same load on others: CPU time and ratios first, what depends on the machine after them."""
+def render_comparison(report: "BenchReport") -> Table:
+    """Compares waitd with the other systems: CPU time and ratios first, then machine-dependent figures."""
     interval = report.load.poke_interval
     ours = report.seen.as_json(interval)
-    found = [c.as_json(report) for c in report.comparators]
+    others = [c.as_json(report) for c in report.comparators]
     table = Table(
         "",
         *("waitd", *(c.name for c in report.comparators)),
-        title="The same load on others",
+        title="Comparison under the same load",
         title_justify="left",
     )
     for column in table.columns[1:]:
@@ -30,16 +30,18 @@ def comparison(report: "BenchReport") -> Table:
         ("sockets", "sockets", "sockets"),
         ("pokes a second", "pokes_per_second", "pokes_per_second"),
     )
-    everything = {**ours, "rss_per_wait": report.rss_per_wait}
+    figures = {**ours, "rss_per_wait": report.rss_per_wait}
     for title, figure, ratio in rows:
         table.add_row(
-            title, _shown(figure, everything[figure]), *(_compared(one, figure, ratio) for one in found)
+            title,
+            _format_figure(figure, figures[figure]),
+            *(_with_ratio(one, figure, ratio) for one in others),
         )
     for title, q in (("gap over the interval, p50", "p50"), ("p99", "p99")):
         table.add_row(
             title,
-            seconds(ours["gap_over_interval"][q]),
-            *(seconds(one["gap_over_interval"][q]) if one["ran"] else "" for one in found),
+            format_seconds(ours["gap_over_interval"][q]),
+            *(format_seconds(one["gap_over_interval"][q]) if one["ran"] else "" for one in others),
         )
     table.add_row("started", f"{report.taken:,}", *(_started(c) for c in report.comparators))
     table.add_row(
@@ -54,22 +56,22 @@ def comparison(report: "BenchReport") -> Table:
     return table
 
 
-def _compared(found: Mapping[str, Any], figure: str, ratio: str) -> str:
-    if not found["ran"]:
+def _with_ratio(results: Mapping[str, Any], figure: str, ratio: str) -> str:
+    if not results["ran"]:
         return "did not run"
-    times = found["ratios"][ratio]
-    shown = _shown(figure, found[figure])
+    times = results["ratios"][ratio]
+    shown = _format_figure(figure, results[figure])
     return shown if times is None else f"{shown} ({times:,.{2 if times < 10 else 0}f} x)"
 
 
-def _shown(figure: str, value: float | None) -> str:
+def _format_figure(figure: str, value: float | None) -> str:
     if value is None:
         return "-"
     match figure:
         case "cpu_ms_per_poke":
             return f"{value:,.3f} ms"
         case "rss_per_wait":
-            return size(value)
+            return format_size(value)
         case _:
             return f"{value:,.0f}"
 
@@ -78,10 +80,10 @@ def _started(one: "Comparison") -> str:
     return f"{one.started:,} of {one.waits:,}" if one.seen else ""
 
 
-def figures(report: "BenchReport") -> Table:
-    """What was measured of the daemon."""
-    load, found = report.load, report.as_json()
-    ours, accepted = found["waitd"], found["accepted"]
+def render_figures(report: "BenchReport") -> Table:
+    """The measurements of the daemon."""
+    load, results = report.load, report.as_json()
+    ours, accepted = results["waitd"], results["accepted"]
     table = Table(
         "",
         "",
@@ -92,19 +94,17 @@ def figures(report: "BenchReport") -> Table:
     )
     table.columns[1].justify = "right"
     table.columns[2].style = "dim"
-    kept = (
-        f", kept waiting for the core {ours['kept_waiting']:.0%}" if ours["kept_waiting"] is not None else ""
-    )
+    waiting = f", waiting for a core {ours['kept_waiting']:.0%}" if ours["kept_waiting"] is not None else ""
     cpu = ours["cpu_ms_per_poke"]
     table.add_row(
         "CPU per poke",
         f"{cpu:,.3f} ms" if cpu is not None else "-",
-        f"{ours['cpu_seconds']:.2f} s in {ours['seconds']:.1f} s{kept}",
+        f"{ours['cpu_seconds']:.2f} s in {ours['seconds']:.1f} s{waiting}",
     )
     table.add_row(
         "pokes a second",
         f"{ours['pokes_per_second']:,.0f}",
-        f"{load.waits / load.poke_interval:,.0f} are due if none backs off",
+        f"{load.waits / load.poke_interval:,.0f} are due without backoff",
     )
     table.add_row(
         "accepted a second",
@@ -115,28 +115,30 @@ def figures(report: "BenchReport") -> Table:
     table.add_row(
         "poke lateness p50 / p99",
         _pair(ours["lateness"]),
-        f"p90 {seconds(ours['lateness']['p90'])}, p999 {seconds(ours['lateness']['p999'])}",
+        f"p90 {format_seconds(ours['lateness']['p90'])}, p999 {format_seconds(ours['lateness']['p999'])}",
     )
     gap = ours["gap_over_interval"]
-    table.add_row("gap over the interval p50 / p99", _pair(gap), "as targets that answer at once saw it")
+    table.add_row("gap over the interval p50 / p99", _pair(gap), "as seen by targets that answer at once")
     table.add_row(
         "detection delay p50 / p99", _pair(ours["detection"]), "from the target's end to the outcome on disk"
     )
     table.add_row(
         "  of targets that answer at once",
         _pair(ours["detection_prompt"]),
-        f"half an interval is {seconds(load.poke_interval / 2)}",
+        f"half an interval is {format_seconds(load.poke_interval / 2)}",
     )
-    table.add_row("delivery delay p50 / p99", _pair(ours["delivery"]), "from there to the callback's arrival")
-    table.add_section()
-    table.add_row("memory per wait", size(ours["rss_per_wait"]), f"{size(ours['rss'])} in all")
-    table.add_row("sockets" if report.local else "descriptors", f"{ours['sockets']:,}", "")
-    table.add_row("loop lag, longest", seconds(ours["loop_lag_max"]), "")
-    scrapes = found["scrapes"]
     table.add_row(
-        "watching it",
+        "delivery delay p50 / p99", _pair(ours["delivery"]), "from the outcome on disk to the callback"
+    )
+    table.add_section()
+    table.add_row("memory per wait", format_size(ours["rss_per_wait"]), f"{format_size(ours['rss'])} in all")
+    table.add_row("sockets" if report.local else "descriptors", f"{ours['sockets']:,}", "")
+    table.add_row("loop lag, longest", format_seconds(ours["loop_lag_max"]), "")
+    scrapes = results["scrapes"]
+    table.add_row(
+        "scraping /metrics",
         f"{scrapes['scrapes']} scrapes",
-        f"p50 {seconds(scrapes['p50'])}, longest {seconds(scrapes['max'])}; their CPU time is counted in",
+        f"p50 {format_seconds(scrapes['p50'])}, longest {format_seconds(scrapes['max'])}; included in the CPU time",
     )
     table.add_row(
         "fleet, busiest process",
@@ -146,20 +148,24 @@ def figures(report: "BenchReport") -> Table:
     return table  # fmt: skip
 
 
-def correctness(account: "CorrectnessReport") -> Table:
-    """What must be right."""
+def render_correctness(account: "CorrectnessReport") -> Table:
+    """The outcomes and deliveries. Counts that must be zero are red if they are not."""
     table = Table(title="Correctness", title_justify="left", show_header=False)
     table.add_column()
     table.add_column(justify="right")
     table.add_column(style="dim")
     ends = f"{account.succeeded} succeeded, {account.failed} failed, {account.timed_out} timed out"
     table.add_row("waits", f"{account.submitted:,}", ends)
-    table.add_row("callbacks came", f"{account.delivered:,}", "of as many waits")
-    table.add_row("delivered twice", f"{account.delivered_twice:,}", "at least once is the promise; ids tell")
+    table.add_row("callbacks received", f"{account.delivered:,}", "one for each wait")
+    table.add_row(
+        "delivered twice",
+        f"{account.delivered_twice:,}",
+        "delivery is at least once; the event id tells duplicates",
+    )
     table.add_section()
     for name, count, remark in (
-        ("lost", account.lost, "no outcome ever came"),
-        ("wrong outcome", account.wrong, "not what the fleet says it must be"),
+        ("lost", account.lost, "no outcome arrived"),
+        ("wrong outcome", account.wrong, "not the outcome of its job"),
         ("signature wrong", account.badly_signed, ""),
         ("event changed", account.changed, "not the same bytes each time"),
     ):
@@ -168,11 +174,11 @@ def correctness(account: "CorrectnessReport") -> Table:
 
 
 def _pair(quantiles: Mapping[str, float | None]) -> str:
-    return f"{seconds(quantiles['p50'])} / {seconds(quantiles['p99'])}"
+    return f"{format_seconds(quantiles['p50'])} / {format_seconds(quantiles['p99'])}"
 
 
-def seconds(value: float | None) -> str:
-    """A time for people: 12 ms, 3.4 s."""
+def format_seconds(value: float | None) -> str:
+    """A time in milliseconds or seconds: `12 ms`, `3.4 s`."""
     if value is None:
         return "-"
     if abs(value) < 0.9995:
@@ -181,8 +187,8 @@ def seconds(value: float | None) -> str:
     return f"{value:,.2f} s"
 
 
-def size(value: float) -> str:
-    """A size for people: 1.2 KiB."""
+def format_size(value: float) -> str:
+    """A size in its largest unit: `1.2 KiB`."""
     for unit, bytes_each in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
         if abs(value) >= bytes_each:
             return f"{value / bytes_each:,.1f} {unit}"

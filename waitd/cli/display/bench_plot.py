@@ -1,4 +1,4 @@
-"""A run of `waitd bench` over time, as a picture. Needs matplotlib (the extra `plot`)."""
+"""Plots a run of `waitd bench` over time. Needs matplotlib (the extra `plot`)."""
 
 from math import nan
 from pathlib import Path
@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from waitd.bench.report import BenchReport
 
-#: Okabe and Ito's, which people tell apart who see colours differently.
+#: Okabe and Ito's palette for colour-blind readers.
 BLUE, SKY, GREEN, ORANGE = "#0072b2", "#56b4e9", "#009e73", "#d55e00"
-#: The least lateness that is drawn, in milliseconds: what is less, nobody cares about, and a log scale has no zero.
-LEAST = 1.0
+#: Lateness below this many milliseconds is drawn as this: a log scale has no zero.
+MIN_LATENESS_MS = 1.0
 
 
-def draw(file: Path, report: "BenchReport") -> None:
-    """Writes the picture: lateness, pokes a second, CPU and memory from the first scrape to the last."""
+def draw_bench_plot(file: Path, report: "BenchReport") -> None:
+    """Writes the plot: lateness, pokes a second, CPU and memory, from the first scrape to the last."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter
@@ -29,10 +29,12 @@ def draw(file: Path, report: "BenchReport") -> None:
         ([point.lateness_p50 for point in points], BLUE, "p50"),
     ):
         poked = zip(values, points, strict=True)
-        shown = [max(value * 1000, LEAST) if point.pokes_per_second else nan for value, point in poked]
+        shown = [
+            max(value * 1000, MIN_LATENESS_MS) if point.pokes_per_second else nan for value, point in poked
+        ]
         late.plot(times, shown, color=colour, linewidth=1.8, label=label)
     late.set_yscale("log")
-    late.set_ylim(bottom=LEAST)
+    late.set_ylim(bottom=MIN_LATENESS_MS)
     late.yaxis.set_major_formatter(FuncFormatter(_milliseconds))
     late.legend(loc="upper right", ncols=2, frameon=False, fontsize=9)
     _filled(rate, times, [point.pokes_per_second for point in points], SKY)

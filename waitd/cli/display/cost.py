@@ -1,4 +1,4 @@
-"""What waiting costs, as tables for a person."""
+"""Tables of what waiting costs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,31 +7,39 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from waitd.cli.display.formatting import counted, span
+from waitd.cli.display.formatting import format_duration, pluralize
 from waitd.core.costs.model import GIB, HOUR, CostMode
 
-MEASURED = "waitd is measured; poke, reschedule and defer are a model from the same durations and pokes."
+MODEL_NOTE = (
+    "waitd is measured; poke, reschedule and defer are a model that uses the same durations and pokes."
+)
 
 
-def summary(found: Mapping[str, Any]) -> RenderableType:
+def render_summary(report: Mapping[str, Any]) -> RenderableType:
     """The answer of `GET /v1/cost`."""
-    total, currency = found["total"], found["currency"]
-    head = Text(f"Since {found['since']}: {waited(total)}")
-    parts: list[RenderableType] = [head, Text(), modes(total, currency, {"waitd itself": found["overhead"]})]
-    if found["rows"]:
-        parts += [Text(), rows(found["rows"], found["by"], currency)]
-        if found["more"]:
-            parts.append(Text("There are more; --limit shows them.", style="dim"))
-    return Group(*parts, Text(), Text(MEASURED, style="dim"))
+    total, currency = report["total"], report["currency"]
+    head = Text(f"Since {report['since']}: {describe_totals(total)}")
+    parts: list[RenderableType] = [
+        head,
+        Text(),
+        render_modes(total, currency, {"waitd itself": report["overhead"]}),
+    ]
+    if report["rows"]:
+        parts += [Text(), render_rows(report["rows"], report["by"], currency)]
+        if report["more"]:
+            parts.append(Text("There are more rows; raise --limit to see them.", style="dim"))
+    return Group(*parts, Text(), Text(MODEL_NOTE, style="dim"))
 
 
-def waited(total: Mapping[str, Any]) -> str:
-    """How many waits there were, and how long they waited."""
-    return f"{counted(total['waits'], 'wait')} that ended, {span(total['wait_seconds'])} of waiting, {counted(total['pokes'], 'poke')}"
+def describe_totals(total: Mapping[str, Any]) -> str:
+    """The number of waits, their duration and their pokes."""
+    return f"{pluralize(total['waits'], 'wait')} ended, {format_duration(total['wait_seconds'])} of waiting, {pluralize(total['pokes'], 'poke')}"
 
 
-def modes(total: Mapping[str, Any], currency: str, processes: Mapping[str, Mapping[str, Any]]) -> Table:
-    """What all of them occupy in each mode; and in lines of their own what processes use besides, by name."""
+def render_modes(
+    total: Mapping[str, Any], currency: str, processes: Mapping[str, Mapping[str, Any]]
+) -> Table:
+    """What the waits use in each mode, followed by what the processes themselves use, by name."""
     table = _table("MODE", "SLOT HOURS", "CPU HOURS", "GIB HOURS", currency)
     for mode in CostMode:
         style = "bold green" if mode is CostMode.WAITD else ""
@@ -41,30 +49,30 @@ def modes(total: Mapping[str, Any], currency: str, processes: Mapping[str, Mappi
     return table
 
 
-def rows(found: Sequence[Mapping[str, Any]], by: str, currency: str) -> Table:
-    """Each row's cost under each mode."""
+def render_rows(rows: Sequence[Mapping[str, Any]], by: str, currency: str) -> Table:
+    """The cost of each row in each mode."""
     table = _table(by.upper(), "WAITS", "WAITING", *(f"{mode.value} {currency}" for mode in CostMode))
-    for row in found:
-        name = Text(row["name"]) if row["name"] else Text("(without)", style="dim")
+    for row in rows:
+        name = Text(row["name"]) if row["name"] else Text("(none)", style="dim")
         table.add_row(
             name,
             f"{row['waits']:,}",
-            span(row["wait_seconds"]),
-            *(money(row[mode]["cost"]) for mode in CostMode),
+            format_duration(row["wait_seconds"]),
+            *(format_money(row[mode]["cost"]) for mode in CostMode),
         )
     return table
 
 
-def cost_of_wait(cost: Mapping[str, Any]) -> Table:
-    """What one wait has cost under each mode."""
+def render_wait_cost(cost: Mapping[str, Any]) -> Table:
+    """What one wait has cost in each mode."""
     table = _table("MODE", "SLOT", "CPU", "MEMORY", cost[CostMode.WAITD]["currency"])
     for mode in CostMode:
         used = cost[mode]
         cells = (
-            span(used["slot_seconds"]),
+            format_duration(used["slot_seconds"]),
             f"{used['cpu_seconds']:.3g} s",
             f"{used['memory_byte_seconds'] / 1e6:,.3g} MB·s",
-            money(used["cost"]),
+            format_money(used["cost"]),
         )
         table.add_row(mode.value, *cells)
     return table
@@ -83,7 +91,7 @@ def _used(used: Mapping[str, Any]) -> list[str]:
         _hours(used["slot_seconds"] / HOUR),
         _hours(used["cpu_seconds"] / HOUR),
         _hours(used["memory_byte_seconds"] / GIB / HOUR),
-        money(used["cost"]),
+        format_money(used["cost"]),
     ]
 
 
@@ -91,6 +99,6 @@ def _hours(hours: float) -> str:
     return f"{hours:,.1f}" if hours >= 10 else "0" if hours == 0 else f"{hours:.2g}"
 
 
-def money(amount: float) -> str:
+def format_money(amount: float) -> str:
     """An amount with as many decimals as it needs."""
     return f"{amount:,.2f}" if amount >= 1 else "0" if amount == 0 else f"{amount:.2g}"

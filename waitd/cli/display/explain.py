@@ -1,206 +1,229 @@
-"""Why a wait waits, in sentences for a person. Pure: from the API's view of it, its runs and the time; who asks brings all three."""
+"""Explains in sentences why a wait still waits, or how it ended. Pure functions of the API's views."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from waitd.cli.display.formatting import counted, span
+from waitd.cli.display.formatting import format_duration, pluralize
 from waitd.core.waits.schedule import MAX_UNREACHABLE_PAUSE
 
-#: Moments that lie closer together than this are the same, in seconds.
-_SAME = 0.5
-#: Between two pokes on the grid lie at most so many intervals.
-_LONGEST_GRID_STEP = 1.5
+#: Times closer together than this many seconds count as equal.
+_TOLERANCE = 0.5
+#: The longest regular step between two pokes, in intervals. A longer one is due to a backoff.
+_LONGEST_REGULAR_STEP = 1.5
 
 
 def explain(wait: Mapping[str, Any], runs: Sequence[Mapping[str, Any]], now: datetime) -> str:
-    """What a wait last saw, when it looks again and who throttles it, and what would end it; of an ended one, how it ended.
+    """Explains a wait.
+
+    For a waiting one: its last result, its next poke and what delays it, and what would end it. For
+    an ended one: its outcome and what is still to be delivered.
 
     Args:
-        wait: as `waitd.models.WaitView` says.
-        runs: as `waitd.models.PokeList` says, oldest first.
+        wait: a `waitd.models.WaitView`.
+        runs: the runs of a `waitd.models.PokeList`, oldest first.
         now: with a time zone.
     """
     if wait["state"] != "waiting":
-        return " ".join([_ended(wait, now), *_delivered(wait["deliveries"]), *_cancelled(wait["submit"])])
-    return " ".join([*_submitted(wait["submit"]), _seen(runs, now), _next(wait, now), _end(wait, now)])
+        return " ".join(
+            [_outcome(wait, now), *_deliveries(wait["deliveries"]), *_job_cancellation(wait["submit"])]
+        )
+    return " ".join(
+        [*_submitted_job(wait["submit"]), _last_result(runs, now), _next_poke(wait, now), _end(wait, now)]
+    )
 
 
-def _submitted(submit: Mapping[str, Any] | None) -> list[str]:
-    """What is known of the job that it submits itself."""
+def _submitted_job(submit: Mapping[str, Any] | None) -> list[str]:
+    """The state of the job that the wait submits."""
     if submit is None:
         return []
     match submit["state"]:
         case "submitted" if submit["adopted"]:
-            return [f"It waits for the job {_named(submit['handle'])}, which was running already."]
+            return [f"It waits for the job {_format_handle(submit['handle'])}, which was already running."]
         case "submitted":
-            return [f"Its job is submitted: {_named(submit['handle'])}."]
+            return [f"Its job is submitted: {_format_handle(submit['handle'])}."]
         case "submitting":
-            tried = counted(submit["attempts"], "submitting call")
-            return [f"There may be a job already: {tried} made, and no answer yet that says so."]
-    tried = f" after {counted(submit['attempts'], 'submitting call')}" if submit["attempts"] else ""
-    return [f"Its job is not submitted yet{tried}."]
+            attempts = pluralize(submit["attempts"], "attempt")
+            return [f"Its job may be submitted: {attempts} so far, not confirmed yet."]
+    attempts = f" after {pluralize(submit['attempts'], 'attempt')}" if submit["attempts"] else ""
+    return [f"Its job is not submitted yet{attempts}."]
 
 
-def _named(handle: Any) -> str:
+def _format_handle(handle: Any) -> str:
     if isinstance(handle, Mapping):
         return ", ".join(f"{name} {value}" for name, value in handle.items())
     return str(handle)
 
 
-def _cancelled(submit: Mapping[str, Any] | None) -> list[str]:
-    """What becomes of the job of a wait that has ended."""
+def _job_cancellation(submit: Mapping[str, Any] | None) -> list[str]:
+    """Whether the job of an ended wait was cancelled."""
     cancel = submit["cancel"] if submit else None
     if cancel is None:
         return []
-    why = f": {_bare(cancel['last_error'])}" if cancel["last_error"] else ""
-    told = {
-        "pending": f"Its job is still to be cancelled{why}.",
+    error = f": {_without_period(cancel['last_error'])}" if cancel["last_error"] else ""
+    sentences = {
+        "pending": f"Its job is not cancelled yet{error}.",
         "cancelled": "Its job is cancelled.",
         "unneeded": "There was no job to cancel.",
-        "failed": f"Its job could not be cancelled{why}.",
-        "unknown": f"Nobody can say whether there is a job to cancel{why}.",
+        "failed": f"Its job could not be cancelled{error}.",
+        "unknown": f"It is not known whether there is a job to cancel{error}.",
     }
-    return [told[cancel["state"]]]
+    return [sentences[cancel["state"]]]
 
 
-def _ended(wait: Mapping[str, Any], now: datetime) -> str:
+def _outcome(wait: Mapping[str, Any], now: datetime) -> str:
     outcome = wait["outcome"]
-    said = outcome["message"] or outcome["reason"]
-    why = f": {_bare(said)}" if said != wait["state"] else ""
-    return f"It ended {span(-_until(wait['finished_at'], now))} ago as {wait['state']}{why}."
+    message = outcome["message"] or outcome["reason"]
+    detail = f": {_without_period(message)}" if message != wait["state"] else ""
+    return f"It ended {format_duration(-_seconds_until(wait['finished_at'], now))} ago as {wait['state']}{detail}."
 
 
-def _delivered(deliveries: Sequence[Mapping[str, Any]]) -> list[str]:
+def _deliveries(deliveries: Sequence[Mapping[str, Any]]) -> list[str]:
     queued = sum(delivery["state"] == "queued" for delivery in deliveries)
     dead = sum(delivery["state"] == "dead" for delivery in deliveries)
-    said = []
+    sentences = []
     if queued:
-        said.append("Its outcome is still to be delivered.")
+        sentences.append(f"Deliveries in progress: {queued}.")
     if dead:
-        said.append(f"Given up on: {dead} of its deliveries; `waitd redeliver` sends the event anew.")
-    return said
+        sentences.append(f"Dead deliveries: {dead}; `waitd redeliver` tries again.")
+    return sentences
 
 
-def _seen(runs: Sequence[Mapping[str, Any]], now: datetime) -> str:
+def _last_result(runs: Sequence[Mapping[str, Any]], now: datetime) -> str:
     if not runs:
         return "It has not been poked yet."
     run = runs[-1]
-    what = "Not yet" if run["verdict"] == "pending" else "No answer that counts"
-    ago = span(-_until(run["last_at"], now))
+    result = "Not done yet" if run["verdict"] == "pending" else "No usable answer"
+    message = _without_period(run["message"] or run["reason"])
+    last = format_duration(-_seconds_until(run["last_at"], now))
     if run["count"] == 1:
-        return f"{what}: {_bare(run['message'] or run['reason'])}, seen {ago} ago."
-    since = span(-_until(run["first_at"], now))
-    return f"{what}: {_bare(run['message'] or run['reason'])}, seen {run['count']} times in {since}, last {ago} ago."
+        return f"{result}: {message} ({last} ago)."
+    first = format_duration(-_seconds_until(run["first_at"], now))
+    return f"{result}: {message} ({run['count']} times in {first}, last {last} ago)."
 
 
-def _next(wait: Mapping[str, Any], now: datetime) -> str:
-    on = wait["waiting_on"]
-    if on is None:
-        return "The daemon has not taken it in hand yet."
-    if on["stage"] == "ending":
-        return "Its outcome is known and on its way to disk."
-    if on["stage"] == "poking":
-        return "It is being poked now."
-    if on["stage"] == "queued":
-        return f"Its next poke has been due for {span(-_until(on['since'], now))}: {_held_up(on)}."
-    again = f"It looks again in {span(_until(wait['next_poke_at'], now))}, {_pause(wait)}"
-    return f"{again}; {_held_down(on)}." if on["origin_held_down"] else f"{again}."
+def _next_poke(wait: Mapping[str, Any], now: datetime) -> str:
+    waiting_on = wait["waiting_on"]
+    if waiting_on is None:
+        return "The daemon has not scheduled it yet."
+    match waiting_on["stage"]:
+        case "ending":
+            return "Its outcome is known and is being stored."
+        case "poking":
+            return "It is being poked now."
+        case "queued":
+            due_for = format_duration(-_seconds_until(waiting_on["since"], now))
+            return f"Its next poke has been due for {due_for}: {_queue_reason(waiting_on)}."
+    next_poke = format_duration(_seconds_until(wait["next_poke_at"], now))
+    slowed = f"; {_timeouts(waiting_on)}" if waiting_on["origin_held_down"] else ""
+    return f"The next poke is in {next_poke}, {_schedule_reason(wait)}{slowed}."
 
 
-def _pause(wait: Mapping[str, Any]) -> str:
-    """Why then and not sooner."""
+def _schedule_reason(wait: Mapping[str, Any]) -> str:
+    """Why the next poke is due at that time and not sooner."""
     due, quiet_until, last = wait["next_poke_at"], wait["waiting_on"]["quiet_until"], wait["last_poke_at"]
-    if abs(_seconds(due, wait["deadline"])) < _SAME:
-        return "at its deadline, for the last time"
-    if quiet_until and _seconds(due, quiet_until) > -_SAME:
-        return "as the target asked by Retry-After"
-    seen = wait["last_verdict"]
-    if seen and _seconds(last, due) > _LONGEST_GRID_STEP * wait["poke_interval"] + _SAME:
-        if seen["verdict"] == "unreachable":
-            return f"backed off as long as nobody answers, up to {span(MAX_UNREACHABLE_PAUSE)}"
+    if abs(_seconds_between(due, wait["deadline"])) < _TOLERANCE:
+        return "the last one, at the deadline"
+    if quiet_until and _seconds_between(due, quiet_until) > -_TOLERANCE:
+        return "as the target's Retry-After asked"
+    verdict, interval = wait["last_verdict"], format_duration(wait["poke_interval"])
+    if verdict and _seconds_between(last, due) > _LONGEST_REGULAR_STEP * wait["poke_interval"] + _TOLERANCE:
+        if verdict["verdict"] == "unreachable":
+            limit = format_duration(MAX_UNREACHABLE_PAUSE)
+            return f"backed off from {interval} up to {limit} until there is an answer"
         if wait["exponential_backoff"]:
-            most = f", up to {span(wait['max_wait'])}" if wait["max_wait"] else ""
-            return f"backed off from {span(wait['poke_interval'])}{most}"
-    return f"as it does every {span(wait['poke_interval'])}"
+            limit = f" up to {format_duration(wait['max_wait'])}" if wait["max_wait"] else ""
+            return f"backed off from {interval}{limit}"
+    return f"at its interval of {interval}"
 
 
-def _held_up(on: Mapping[str, Any]) -> str:
-    origin, limit = on["origin"], on["origin_limit"]
-    match on["held_up_by"]:
-        case "origin_limit" if on["origin_held_down"]:
-            return _held_down(on)
+def _queue_reason(waiting_on: Mapping[str, Any]) -> str:
+    """Why a poke that is due has not started."""
+    origin, limit = waiting_on["origin"], waiting_on["origin_limit"]
+    match waiting_on["held_up_by"]:
+        case "origin_limit" if waiting_on["origin_held_down"]:
+            return _timeouts(waiting_on)
         case "origin_limit":
-            return f"{origin} has {counted(on['origin_running'], 'poke')} in flight and gets {limit} at once"
+            running = pluralize(waiting_on["origin_running"], "poke")
+            return f"{origin} has {running} in flight, and its limit is {limit}"
         case "unproven_origins":
-            return f"{origin} has not answered yet, and half of all places are taken by others like it"
+            return f"{origin} has not answered yet, and origins like it may use only half of poke_concurrency"
         case "poke_concurrency":
-            return "the daemon is overloaded, all of its poke_concurrency is in use"
-    return "its turn is next"
+            return "the daemon is overloaded; all of its poke_concurrency is in use"
+    return "it is next in the queue"
 
 
-def _held_down(on: Mapping[str, Any]) -> str:
-    return f"{on['origin']} timed out three times in a row and gets one poke at a time until it answers"
+def _timeouts(waiting_on: Mapping[str, Any]) -> str:
+    return (
+        f"{waiting_on['origin']} timed out three times in a row and gets one poke at a time until it answers"
+    )
 
 
 def _end(wait: Mapping[str, Any], now: datetime) -> str:
-    params = wait["params"]
-    kind = _ENDS.get(wait["kind"])
-    success, failure = kind(params) if kind else (f"its {wait['kind']} is done", "it says that it failed")
-    refused = "" if wait["silent_fail"] else "it is refused"
-    failed = " or ".join(filter(None, [failure, refused]))
-    left = _until(wait["deadline"], now)
-    latest = f"in {span(left)}" if left > 0 else "now"
-    return f"It succeeds when {success}{f', fails when {failed}' if failed else ''}, and times out {latest}."
+    conditions = _CONDITIONS.get(wait["kind"])
+    success, failure = (
+        conditions(wait["params"])
+        if conditions
+        else (f"its {wait['kind']} is done", "that reports a failure")
+    )
+    refused = "" if wait["silent_fail"] else "a poke is refused"
+    failures = " or ".join(filter(None, [failure, refused]))
+    left = _seconds_until(wait["deadline"], now)
+    timeout = f"in {format_duration(left)}" if left > 0 else "now"
+    fails = f", fails when {failures}" if failures else ""
+    return f"It succeeds when {success}{fails}, and times out {timeout}."
 
 
-def _http_end(params: Mapping[str, Any]) -> tuple[str, str]:
-    return params.get("success_when") or "the answer is a 2xx", params.get("failure_when") or ""
+def _http_conditions(params: Mapping[str, Any]) -> tuple[str, str]:
+    return params.get("success_when") or "the status is 2xx", params.get("failure_when") or ""
 
 
-def _signal_end(params: Mapping[str, Any]) -> tuple[str, str]:
-    came = f"a signal comes under {params['key']}"
+def _signal_conditions(params: Mapping[str, Any]) -> tuple[str, str]:
+    arrives = f"a signal arrives for {params['key']}"
     success, failure = params.get("success_when"), params.get("failure_when")
-    return came + (f" and {success}" if success else ""), f"one comes and {failure}" if failure else ""
+    return arrives + (f" and {success}" if success else ""), f"one arrives and {failure}" if failure else ""
 
 
-def _s3_key_end(params: Mapping[str, Any]) -> tuple[str, str]:
+def _s3_key_conditions(params: Mapping[str, Any]) -> tuple[str, str]:
     keys = params["bucket_key"]
     keys = [keys] if isinstance(keys, str) else keys
     bucket = params.get("bucket_name")
-    named = ", ".join(f"s3://{bucket}/{key}" if bucket else key for key in keys[:3])
-    more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-    pattern = params.get("wildcard_match") or params.get("use_regex")
-    there = "a key matches" if pattern else _there(len(keys))
-    subject = f"{there} {named}{more}" if pattern else f"{named}{more} {there}"
-    return subject + (f" and {params['check']}" if params.get("check") else ""), ""
+    names = ", ".join(f"s3://{bucket}/{key}" if bucket else key for key in keys[:3])
+    names += f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+    if params.get("wildcard_match") or params.get("use_regex"):
+        success = f"a key matches {names}" if len(keys) == 1 else f"keys match each of {names}"
+    else:
+        success = f"{names} exists" if len(keys) == 1 else f"{names} all exist"
+    return success + (f" and {params['check']}" if params.get("check") else ""), ""
 
 
-def _there(count: int) -> str:
-    return "is there" if count == 1 else "are all there"
+def _unchanged_conditions(params: Mapping[str, Any]) -> tuple[str, str]:
+    prefix = f"s3://{params['bucket_name']}/{params['prefix']}"
+    period = format_duration(params.get("inactivity_period", 3600.0))
+    failure = "" if params.get("allow_delete", True) else "a key is deleted"
+    least = params.get("min_objects", 1)
+    keys = f"{pluralize(least, 'key')} {'exists' if least == 1 else 'exist'}"
+    return f"at least {keys} below {prefix} and none has changed for {period}", failure
 
 
-def _unchanged_end(params: Mapping[str, Any]) -> tuple[str, str]:
-    place = f"s3://{params['bucket_name']}/{params['prefix']}"
-    period, least = span(params.get("inactivity_period", 3600.0)), params.get("min_objects", 1)
-    deleted = "" if params.get("allow_delete", True) else "a key is deleted"
-    return f"{counted(least, 'key')} or more below {place} have not changed for {period}", deleted
+#: When waits of each kind succeed and fail; "" is never. Presets use the default in `_end`.
+_CONDITIONS: Mapping[str, Callable[[Mapping[str, Any]], tuple[str, str]]] = {
+    "http": _http_conditions,
+    "s3_key": _s3_key_conditions,
+    "s3_keys_unchanged": _unchanged_conditions,
+    "signal": _signal_conditions,
+}
 
 
-_ENDS: Mapping[str, Callable[[Mapping[str, Any]], tuple[str, str]]] = {
-    "http": _http_end, "s3_key": _s3_key_end, "s3_keys_unchanged": _unchanged_end, "signal": _signal_end,
-}  # fmt: skip
-
-
-def _until(time: str, now: datetime) -> float:
-    """Seconds from now to an API time; negative where it has passed."""
+def _seconds_until(time: str, now: datetime) -> float:
+    """Seconds from now to an API time; negative if it has passed."""
     return (datetime.fromisoformat(time) - now).total_seconds()
 
 
-def _seconds(first: str, then: str) -> float:
+def _seconds_between(first: str, then: str) -> float:
     """Seconds from one API time to another."""
     return (datetime.fromisoformat(then) - datetime.fromisoformat(first)).total_seconds()
 
 
-def _bare(sentence: str) -> str:
+def _without_period(sentence: str) -> str:
     return sentence.removesuffix(".")

@@ -1,23 +1,23 @@
-"""Slots over time under each mode, as a picture. Needs matplotlib (the extra `plot`)."""
+"""Plots the worker slots held over time in each mode. Needs matplotlib (the extra `plot`)."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 
-from waitd.cli.common import Code, fail
+from waitd.cli.console import ExitCode, fail
 from waitd.core.costs.model import CostMode
 
 SUFFIXES = (".png", ".svg")
-#: Told apart by people who see colours differently as well (Okabe and Ito), from the most slots to the fewest.
+#: Okabe and Ito's palette for colour-blind readers, from the mode with the most slots to the fewest.
 COLOURS = {
     CostMode.POKE: "#d55e00",
     CostMode.RESCHEDULE: "#e69f00",
     CostMode.DEFER: "#56b4e9",
     CostMode.WAITD: "#009e73",
 }
-WORDS = {
-    CostMode.POKE: "poke: a slot held",
+LABELS = {
+    CostMode.POKE: "poke: holds a slot",
     CostMode.RESCHEDULE: "reschedule",
     CostMode.DEFER: "defer (Triggerer)",
     CostMode.WAITD: "waitd",
@@ -25,47 +25,47 @@ WORDS = {
 STYLES = {CostMode.POKE: "-", CostMode.RESCHEDULE: "-", CostMode.DEFER: (0, (3, 3)), CostMode.WAITD: "-"}
 
 
-def check_plot(file: Path) -> None:
-    """Ends the command where the picture could not be made: before the work, not after it."""
+def check_plot_path(file: Path) -> None:
+    """Ends the command, before it does any work, if the plot cannot be written."""
     if file.suffix.lower() not in SUFFIXES:
-        fail(f"--plot {file}: the file's name ends with {' or '.join(SUFFIXES)}.", Code.USAGE)
+        fail(f"--plot {file}: the file name must end with {' or '.join(SUFFIXES)}.", ExitCode.USAGE)
     if not file.absolute().parent.is_dir():
-        fail(f"--plot {file}: there is no such directory.", Code.USAGE)
+        fail(f"--plot {file}: no such directory.", ExitCode.USAGE)
     if find_spec("matplotlib") is None:
-        fail("--plot needs matplotlib: pip install 'waitd[plot]'", Code.USAGE)
+        fail("--plot needs matplotlib: pip install 'waitd[plot]'", ExitCode.USAGE)
 
 
-def plot(file: Path, slots: Mapping[CostMode, Sequence[float]], edges: Sequence[float], title: str) -> None:
-    """Writes the picture. `slots`: how many were held between each of `edges` (Unix seconds) and the next."""
+def draw_slots(
+    file: Path, slots: Mapping[CostMode, Sequence[float]], edges: Sequence[float], title: str
+) -> None:
+    """Writes the plot. `slots` are those held between each of `edges` (Unix seconds) and the next."""
     from matplotlib import dates
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
     times = [datetime.fromtimestamp(edge, UTC) for edge in edges]
-    moments = dates.date2num(times)  # type: ignore[no-untyped-call]
+    positions = dates.date2num(times)  # type: ignore[no-untyped-call]
     figure = Figure(figsize=(10, 4.8), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     for mode in CostMode:
         values = slots[mode]
         mean = sum(values) / len(values)
-        label = f"{WORDS[mode]}, {_figure(mean)} on average"
+        label = f"{LABELS[mode]}, {_figure(mean)} on average"
         axes.stairs(
             values,
-            moments,
+            positions,
             color=COLOURS[mode],
             linestyle=STYLES[mode],
             linewidth=2.6 if mode is CostMode.WAITD else 1.4,
-            zorder=3
-            if mode is CostMode.DEFER
-            else 2,  # where both lie on the same line, its dashes show waitd's below them
+            zorder=3 if mode is CostMode.DEFER else 2,  # dashed on top, so that both lines stay visible
             clip_on=False,
             label=label,
         )
-    axes.stairs(slots[CostMode.POKE], moments, fill=True, color=COLOURS[CostMode.POKE], alpha=0.08)
+    axes.stairs(slots[CostMode.POKE], positions, fill=True, color=COLOURS[CostMode.POKE], alpha=0.08)
     axes.set_ylabel("worker slots held")
-    axes.set_xlim(moments[0], moments[-1])
+    axes.set_xlim(positions[0], positions[-1])
     axes.xaxis_date(UTC)
     axes.set_ylim(bottom=0)
     axes.set_axisbelow(True)
@@ -89,8 +89,8 @@ def plot(file: Path, slots: Mapping[CostMode, Sequence[float]], edges: Sequence[
     figure.savefig(file, dpi=150)
 
 
-def edges_of(start: float, end: float, most: int = 480) -> list[float]:
-    """Evenly spaced moments from `start` to `end`, Unix seconds; not closer than a second."""
+def evenly_spaced(start: float, end: float, most: int = 480) -> list[float]:
+    """Up to `most` + 1 evenly spaced times from `start` to `end` (Unix seconds), at least a second apart."""
     span = max(end - start, 1.0)
     count = max(1, min(most, int(span)))
     return [start + span * index / count for index in range(count + 1)]

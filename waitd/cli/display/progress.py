@@ -1,4 +1,4 @@
-"""How a long run is shown: a bar on a terminal, else a line now and then; and how it is interrupted."""
+"""Progress of `waitd demo` and `waitd bench`: a bar on a terminal, otherwise a line now and then."""
 
 import asyncio
 import signal
@@ -11,25 +11,25 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Seconds between two lines of progress where there is no terminal.
-PLAIN_EVERY = 2.0
+#: Seconds between two progress lines without a terminal.
+PLAIN_INTERVAL = 2.0
 
 
-def shown(console: "Console") -> "Live | Plain":
-    """What shows a run there; see `waitd.bench.progress_display.Show`."""
-    return Live(console) if console.is_terminal else Plain(console)
+def progress_display(console: "Console") -> "LiveProgress | PlainProgress":
+    """The progress display for a console; see `waitd.bench.progress_display.Show`."""
+    return LiveProgress(console) if console.is_terminal else PlainProgress(console)
 
 
 async def interruptible(work: Coroutine[Any, Any, T]) -> T:
-    """SIGTERM and SIGHUP end the work as Ctrl-C does: by cancelling it, so that everything is cleaned up."""
+    """Runs `work`; SIGTERM and SIGHUP cancel it as Ctrl-C does, so that it can clean up."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     for number in (signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, task.cancel if task else loop.stop)
     return await work
 
 
-class Plain:
-    """A run where there is no terminal: a line for each step, and one of progress every two seconds."""
+class PlainProgress:
+    """Without a terminal: a line for each step, and a progress line every two seconds."""
 
     def __init__(self, console: "Console") -> None:
         self._console = console
@@ -39,7 +39,7 @@ class Plain:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Nothing to take down."""
+        """Nothing to clean up."""
 
     def step(self, text: str) -> None:
         """See `waitd.bench.progress_display.Show`."""
@@ -50,12 +50,12 @@ class Plain:
     def progress(self, done: int, total: int, text: str) -> None:
         """See `waitd.bench.progress_display.Show`."""
         if time.monotonic() >= self._next:
-            self._next = time.monotonic() + PLAIN_EVERY
+            self._next = time.monotonic() + PLAIN_INTERVAL
             self._console.print(f"  {done}/{total}: {text}", markup=False)
 
 
-class Live:
-    """A run on a terminal: the steps above, a bar of outcomes below."""
+class LiveProgress:
+    """On a terminal: the steps, and a progress bar below them."""
 
     def __init__(self, console: "Console") -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -78,13 +78,13 @@ class Live:
 
     def step(self, text: str) -> None:
         """See `waitd.bench.progress_display.Show`."""
-        self._say(("✓ ", "bold green"), text)
+        self._print(("✓ ", "bold green"), text)
 
     def broke(self, text: str) -> None:
         """See `waitd.bench.progress_display.Show`."""
-        self._say(("✗ ", "bold red"), text)
+        self._print(("✗ ", "bold red"), text)
 
-    def _say(self, mark: tuple[str, str], text: str) -> None:
+    def _print(self, mark: tuple[str, str], text: str) -> None:
         from rich.text import Text
 
         self._bar.console.print(Text.assemble(mark, text))

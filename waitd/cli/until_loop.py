@@ -1,4 +1,8 @@
-"""One wait in this process: the same probe and the same decisions as the daemon's, without calendar, queue or store."""
+"""Runs one wait in this process, without a daemon.
+
+It uses the daemon's probes and its decisions (`waitd.core.waits.step`), but no calendar, queue or
+store.
+"""
 
 import asyncio
 import random
@@ -17,8 +21,13 @@ TIMED_OUT = Unreachable("timeout", "No complete answer in time.")
 
 
 @dataclass(slots=True)
-class OneWait:
-    """The wait in hand. `deadline` is Unix seconds; `due`, when it is poked next, too, and None while it is being poked."""
+class StandaloneWait:
+    """The wait and its progress.
+
+    Attributes:
+        deadline: Unix seconds.
+        due: when the next poke starts, Unix seconds; None during a poke.
+    """
 
     target: Target
     pacing: Pacing
@@ -29,41 +38,47 @@ class OneWait:
 
     @property
     def phase(self) -> float:
-        """Its place on the grid of due times; see `waitd.core.waits.schedule`."""
+        """Its offset on the grid of due times; see `waitd.core.waits.schedule`."""
         return grid_phase(self.target.key)
 
 
-async def wait_for(wait: OneWait, probe: Probe, clock: Clock, seen: Callable[[], Any]) -> Finish:
-    """Pokes until the wait ends. `seen` is called after each poke that did not end it, when `wait` shows what it learned.
+async def run_wait(
+    wait: StandaloneWait, probe: Probe, clock: Clock, on_progress: Callable[[], Any]
+) -> Finish:
+    """Pokes until the wait ends.
 
-    One poke always starts at the deadline; its answer, or that of a poke in flight then, counts until a second later.
+    The last poke starts at the deadline. Its answer, or that of a poke already in flight, counts if
+    it comes within FINAL_POKE_TIMEOUT. `on_progress` is called after each poke that did not end the
+    wait, once `wait` is up to date.
     """
     never = asyncio.Event()
     while True:
         wait.due = None
         started_at = clock.now()
-        verdict, last = await _look(wait, probe, clock, started_at)
-        judged_from = max(started_at, wait.deadline) if last else started_at
-        after = step(wait, verdict, judged_from, clock.now(), random.random())  # noqa: S311 - spreads load, guards nothing
+        verdict, is_last = await _next_verdict(wait, probe, clock, started_at)
+        counted_from = max(started_at, wait.deadline) if is_last else started_at
+        after = step(wait, verdict, counted_from, clock.now(), random.random())  # noqa: S311 - spreads load, protects nothing
         wait.progress = after.progress
         if isinstance(after, Finish):
             return after
         wait.due = after.due
-        seen()
+        on_progress()
         await clock.sleep_until(clock.monotonic() + after.due - clock.now(), never)
 
 
-async def _look(wait: OneWait, probe: Probe, clock: Clock, started_at: float) -> tuple[Verdict, bool]:
-    """One verdict, and whether it is the last one."""
+async def _next_verdict(
+    wait: StandaloneWait, probe: Probe, clock: Clock, started_at: float
+) -> tuple[Verdict, bool]:
+    """The next verdict, and whether it is the last one."""
     left = wait.deadline - started_at
     if left <= 0:
         return await _poke(wait, probe, FINAL_POKE_TIMEOUT), True
     if left >= wait.target.request_timeout:
         return await _poke(wait, probe, wait.target.request_timeout), False
-    # The deadline may come while this poke is in flight: then one more starts, and either answer counts for a second.
-    pokes = [
-        asyncio.create_task(_poke(wait, probe, min(wait.target.request_timeout, left + FINAL_POKE_TIMEOUT)))
-    ]
+    # The deadline may pass during this poke. Then a second poke starts, and the first decisive
+    # answer of the two counts.
+    timeout = min(wait.target.request_timeout, left + FINAL_POKE_TIMEOUT)
+    pokes = [asyncio.create_task(_poke(wait, probe, timeout))]
     answered = asyncio.Event()
     pokes[0].add_done_callback(lambda _: answered.set())
     try:
@@ -82,9 +97,9 @@ async def _look(wait: OneWait, probe: Probe, clock: Clock, started_at: float) ->
         await asyncio.gather(*pokes, return_exceptions=True)
 
 
-async def _poke(wait: OneWait, probe: Probe, limit: float) -> Verdict:
+async def _poke(wait: StandaloneWait, probe: Probe, seconds: float) -> Verdict:
     try:
-        async with asyncio.timeout(limit):
+        async with asyncio.timeout(seconds):
             [verdict] = await probe.poke([wait])
     except TimeoutError:
         return TIMED_OUT

@@ -3,7 +3,7 @@
 from fakes import ScriptedProbe, ScriptedTarget, after, hang
 from virtual_time import VirtualClock, in_virtual_time
 
-from waitd.cli.one_wait import OneWait, wait_for
+from waitd.cli.until_loop import StandaloneWait, run_wait
 from waitd.core.waits.schedule import Pacing
 from waitd.core.waits.step import Finish
 from waitd.core.waits.verdict import Failure, Pending, Success, Unreachable
@@ -17,10 +17,10 @@ async def waited(
     clock = VirtualClock()
     probe = ScriptedProbe(script, clock.now)  # type: ignore[arg-type]  # lambdas
     began = clock.now()
-    wait = OneWait(
+    wait = StandaloneWait(
         ScriptedTarget("t", key="t", request_timeout=request_timeout), Pacing(interval), began + lasts
     )
-    finish = await wait_for(wait, probe, clock, lambda: None)
+    finish = await run_wait(wait, probe, clock, lambda: None)
     return finish, [round(at - began, 3) for at in (*probe.looks["t"], clock.now())]
 
 

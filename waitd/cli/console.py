@@ -1,0 +1,79 @@
+"""What every command writes: results on standard output, messages on standard error, an exit code."""
+
+import sys
+from collections.abc import Mapping
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from waitd.client import RequestRefused
+
+#: The width of output that does not go to a terminal: wide enough that no line is cut.
+UNLIMITED_WIDTH = 1000
+
+
+class ExitCode(IntEnum):
+    """The exit codes, the same for every command."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    UNREACHABLE = 69  # EX_UNAVAILABLE of sysexits.h
+    TIMEOUT = 124  # as timeout(1)
+    INTERRUPTED = 130
+
+
+#: What each exit code means, for `--help` and the documentation.
+EXIT_CODE_MEANINGS: Mapping[ExitCode, str] = {
+    ExitCode.OK: "done; every wait succeeded",
+    ExitCode.FAILED: "a wait failed or was cancelled, or the daemon refused the request",
+    ExitCode.USAGE: "wrong usage, input or settings",
+    ExitCode.UNREACHABLE: "no daemon answers",
+    ExitCode.TIMEOUT: "a wait timed out",
+    ExitCode.INTERRUPTED: "interrupted",
+}
+
+
+def stdout_console() -> "Console":
+    """A console on standard output. Without a terminal it never cuts or wraps a line."""
+    from rich.console import Console
+
+    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else UNLIMITED_WIDTH, highlight=False)
+
+
+def stderr_console() -> "Console":
+    """A console on standard error, for progress and messages to a person."""
+    from rich.console import Console
+
+    return Console(file=sys.stderr, width=None if sys.stderr.isatty() else UNLIMITED_WIDTH, highlight=False)
+
+
+def print_json(value: Any) -> None:
+    """Prints one JSON document on one line of standard output."""
+    import orjson
+
+    sys.stdout.write(orjson.dumps(value).decode() + "\n")
+
+
+def print_error(message: str) -> None:
+    """Prints an error message on standard error."""
+    from rich.text import Text
+
+    stderr_console().print(Text.assemble(("Error: ", "bold red"), message), soft_wrap=True)
+
+
+def fail(message: str, code: ExitCode = ExitCode.FAILED) -> NoReturn:
+    """Prints an error message and ends the command with `code`."""
+    print_error(message)
+    raise typer.Exit(code)
+
+
+def describe_refusal(refused: "RequestRefused") -> str:
+    """The daemon's error message, followed by one line for each field that is wrong."""
+    problem: Mapping[str, Any] = refused.problem
+    fields = [f"  {item.get('pointer') or '/'}: {item.get('detail')}" for item in problem.get("errors", ())]
+    return "\n".join([str(refused), *fields])
