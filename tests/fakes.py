@@ -18,12 +18,15 @@ from waitd.core.waits.verdict import Pending, Success, Verdict
 from waitd.core.waits.wait import Outcome, Progress, WaitId, WaitSpec, WaitState
 from waitd.ports import (
     Authorization,
-    Landing,
+    CancelPoke,
+    OnVerdicts,
     OutboxItem,
     Pokeable,
+    Probe,
     StoredOutcome,
     StoredWait,
     UnstoredOutcome,
+    run_in_task,
 )
 
 
@@ -58,10 +61,11 @@ class ScriptedTarget:
     request_timeout: float = 10.0
 
 
-class ScriptedProbe:
-    """Answers what `script(name, n)` says for the n-th look (from 1) at the target called `name`; keeps when it looked."""
+class ScriptedProbe(Probe):
+    """Answers what `script(name, n)` returns for the n-th poke (from 1) of the target called `name`.
 
-    polled = True
+    `looks` keeps when it was poked.
+    """
 
     def __init__(self, script: Script, now: Callable[[], float]) -> None:
         self.script = script
@@ -76,11 +80,11 @@ class ScriptedProbe:
         return str(target.host)
 
     async def poke(self, group: Sequence[Pokeable]) -> Sequence[Verdict]:
-        answer = self.asked(group)
+        answer = self.answer(group)
         verdict = answer if not isinstance(answer, Awaitable) else await answer
         return [verdict] * len(group)
 
-    def asked(self, group: Sequence[Pokeable]) -> Awaitable[Verdict] | Verdict:
+    def answer(self, group: Sequence[Pokeable]) -> Awaitable[Verdict] | Verdict:
         name = group[0].target.name
         looks = self.looks.setdefault(name, [])
         looks.append(self.now())
@@ -88,28 +92,30 @@ class ScriptedProbe:
         return self.script(name, len(looks))
 
 
-class BeginningProbe(ScriptedProbe):
-    """The same without a task: what answers at once lands in the next turn of the loop, what hangs never does, the rest needs a task then."""
+class TasklessProbe(ScriptedProbe):
+    """The same without a task, except for answers that take time. `hang` never answers."""
 
     def __init__(self, script: Script, now: Callable[[], float]) -> None:
         super().__init__(script, now)
-        self.given_up = 0
+        #: How many pokes were cancelled that had no task.
+        self.cancelled = 0
 
-    def begin(self, group: Sequence[Pokeable], landing: Landing) -> Callable[[], None]:
-        answer = self.asked(group)
-        loop = asyncio.get_running_loop()
+    def start_poke(self, group: Sequence[Pokeable], on_verdicts: OnVerdicts) -> CancelPoke:
+        answer = self.answer(group)
         if iscoroutine(answer) and answer.cr_code is hang.__code__:
             answer.close()
         elif isinstance(answer, Awaitable):
-            loop.call_soon(lambda: landing.unfinished(self._rest(answer, len(group))))
+            return run_in_task(self._wait_for(answer, len(group)), on_verdicts).cancel
         else:
-            loop.call_soon(landing.landed, [answer] * len(group))
-        return self._give_up
+            asyncio.get_running_loop().call_soon(on_verdicts, [answer] * len(group))
 
-    def _give_up(self) -> None:
-        self.given_up += 1
+        def cancel() -> None:
+            self.cancelled += 1
+            on_verdicts(asyncio.CancelledError())
 
-    async def _rest(self, answer: Awaitable[Verdict], times: int) -> Sequence[Verdict]:
+        return cancel
+
+    async def _wait_for(self, answer: Awaitable[Verdict], times: int) -> Sequence[Verdict]:
         return [await answer] * times
 
 

@@ -38,6 +38,7 @@ from waitd.ports import (
     NewWait,
     OutboxItem,
     Pokeable,
+    Probe,
     Redelivered,
     StoredAuditEntry,
     StoredDelivery,
@@ -97,7 +98,7 @@ class DagTarget(PlainTarget):
     dag_id: str | None = None
 
 
-class PlainProbe:
+class PlainProbe(Probe):
     """Takes `endpoint` (must be there), any conn_id and any account; counts what it parsed."""
 
     def __init__(self) -> None:

@@ -87,8 +87,11 @@ async def test_bodies_are_described_by_the_models_that_check_them(api: Api) -> N
 
 
 async def test_parameters_of_kinds_are_shown_where_probes_and_sinks_have_a_model_of_them() -> None:
-    probe, sink = PlainProbe(), PlainSink()
-    probe.params_model, sink.params_model = PlainParams, FaxParams  # type: ignore[attr-defined]
+    class ModelProbe(PlainProbe):
+        params_model = PlainParams
+
+    probe, sink = ModelProbe(), PlainSink()
+    sink.params_model = FaxParams  # type: ignore[attr-defined]
     schemas = document([], {"plain": probe, "other.kind": PlainProbe()}, {"fax": sink, "plain": PlainSink()})[
         "components"
     ]["schemas"]

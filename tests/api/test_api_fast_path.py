@@ -39,7 +39,7 @@ class Loading(PlainProbe):
     async def prepare(self, params: Any) -> None:
         self.loaded = True
 
-    def prepared(self, params: Any) -> bool:
+    def is_prepared(self, params: Any) -> bool:
         return self.loaded
 
 

@@ -33,7 +33,9 @@ class PlainPlan:
 
 
 class SubmittingProbe(PlainProbe):
-    def parse_submit(self, submit: Any, params: Any, *, namespace: str) -> PlainPlan:
+    def parse_submit(
+        self, submit: Any, params: Any, *, namespace: str
+    ) -> Any:  # of a plan, only `conn_ids` is needed
         if "endpoint" not in submit:
             raise InvalidInput.at("/submit/endpoint", "needed")
         return PlainPlan(frozenset({submit["http_conn_id"]} if "http_conn_id" in submit else ()))
@@ -137,7 +139,7 @@ async def test_a_wait_that_submits_is_shown_with_its_job(api: Api, store: Store)
 async def test_a_kind_that_submits_nothing_says_so(api: Api) -> None:
     response = await api.post("/v1/waits", wait(submit={"endpoint": "/jobs"}))
     problem = await problem_of(response, 422, "invalid-input")
-    assert problem["errors"] == [{"pointer": "/submit", "detail": "a job of kind plain cannot be submitted"}]
+    assert problem["errors"] == [{"pointer": "/submit", "detail": "a job of this kind cannot be submitted"}]
 
 
 async def test_what_wakes_a_wait_is_a_plain_key(api: Api) -> None:

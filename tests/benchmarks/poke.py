@@ -114,10 +114,10 @@ async def by_wire(urls: Sequence[str]) -> float:
     wire = ConnectionPool(connector, HEADERS)
 
     def begin(url: str, done: Callable[[object], None]) -> object:
-        return wire.begin("GET", url, None, True, done)
+        return wire.send("GET", url, None, True, done)
 
     async def get(url: str) -> None:
-        reply = await wire.ask("GET", url, None, True)
+        reply = await wire.request("GET", url, None, True)
         while not reply.at_eof():
             await reply.readany()
 
@@ -134,20 +134,9 @@ async def by_probe(urls: Sequence[str]) -> float:
         targets = {url: [Asking(probe.parse(_params(url), namespace="default"))] for url in urls}
 
         def begin(url: str, done: Callable[[object], None]) -> object:
-            return probe.begin(targets[url], Landed(done))
+            return probe.start_poke(targets[url], done)
 
         return await _cpu_begun(lambda url: probe.poke(targets[url]), begin, urls)
-
-
-class Landed:
-    """Where a poke lands that needed no task."""
-
-    def __init__(self, done: Callable[[object], None]) -> None:
-        self.landed = done
-
-    def unfinished(self, rest: object) -> None:
-        """Raises RuntimeError: these pokes need none."""
-        raise RuntimeError(f"it needs a task: {rest}")
 
 
 class Asking(NamedTuple):

@@ -78,7 +78,7 @@ async def by_wire(store: Store) -> float:
     wire = ConnectionPool(connector, HEADERS)
     urls = [f"{store.url}/{BUCKET}/{_absent(n)}" for n in range(URLS)]
     try:
-        return await _cpu_each(lambda n: wire.ask("HEAD", urls[n], None, True))
+        return await _cpu_each(lambda n: wire.request("HEAD", urls[n], None, True))
     finally:
         wire.close()
         await connector.close()

@@ -5,7 +5,7 @@ from typing import Any
 
 import anyio
 import pytest
-from fakes import BeginningProbe, MemoryStore, Script, after, hang, waiting
+from fakes import MemoryStore, Script, TasklessProbe, after, hang, waiting
 from virtual_time import VirtualClock, in_virtual_time
 
 from waitd.core.waits.verdict import Pending, Verdict
@@ -20,7 +20,7 @@ class Scene:
     def __init__(self, script: Script) -> None:
         self.clock = VirtualClock()
         self.store = MemoryStore()
-        self.probe = BeginningProbe(script, self.clock.now)
+        self.probe = TasklessProbe(script, self.clock.now)
         self.poker = Poker(
             self.store,
             {"scripted": self.probe},
@@ -42,9 +42,9 @@ async def test_one_that_has_had_its_time_is_given_up_and_its_place_is_free() -> 
         tasks.start_soon(scene.poker.run)
         scene.add("w", request_timeout=5.0)
         await asyncio.sleep(4.9)
-        assert scene.probe.given_up == 0
+        assert scene.probe.cancelled == 0
         await asyncio.sleep(0.2)
-        assert scene.probe.given_up == 1
+        assert scene.probe.cancelled == 1
         live = scene.poker.live("w")
         assert live is not None
         assert live.waiting_on is not None
@@ -64,7 +64,7 @@ async def test_the_rest_of_one_that_needs_a_task_is_cancelled_and_not_given_up()
         live = scene.poker.live("w")
         assert live is not None
         assert [run.reason for run in live.progress.runs] == ["timeout"]
-        assert scene.probe.given_up == 0
+        assert scene.probe.cancelled == 0
         tasks.cancel_scope.cancel()
 
 
@@ -117,7 +117,7 @@ async def test_what_is_under_way_as_the_poker_ends_is_given_up() -> None:
     await asyncio.sleep(1)
     running.cancel()
     await asyncio.wait([running])
-    assert scene.probe.given_up == 1
+    assert scene.probe.cancelled == 1
 
 
 @in_virtual_time

@@ -9,7 +9,6 @@ from typing import Any
 import anyio
 import pytest
 from fakes import (
-    BeginningProbe,
     MemoryStore,
     Script,
     ScriptedProbe,
@@ -28,21 +27,13 @@ from waitd.engine.recording import AT_A_TIME
 from waitd.metrics import Instruments
 
 
-@pytest.fixture(params=[ScriptedProbe, BeginningProbe], ids=["tasks", "begun"], autouse=True)
-def each_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everything here holds whether or not a probe begins its pokes without a task."""
-    monkeypatch.setattr(Bench, "probes", request.param)
-
-
 class Bench:
     """A poker with its store, clock and probe."""
-
-    probes: type[ScriptedProbe] = ScriptedProbe
 
     def __init__(self, script: Script, **limits: int) -> None:
         self.clock = VirtualClock()
         self.store = MemoryStore()
-        self.probe = self.probes(script, self.clock.now)
+        self.probe = ScriptedProbe(script, self.clock.now)
         self.instruments = Instruments(version="test")
         chosen: dict[str, Any] = {
             "capacity": 1000,

@@ -2,7 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 from moto_s3 import S3Server, s3_server
-from raw_server import Way
+from raw_server import Transport
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +21,7 @@ def no_aws_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
 
 
-@pytest.fixture(params=[False, True], ids=["in a task", "begun"])
-def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pokes have a task of their own, or are begun without one."""
-    monkeypatch.setattr(Way, "begun", request.param)
+@pytest.fixture(params=[False, True], ids=["cold", "warm"])
+def cold_and_warm(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pokes open connections and look up credentials, or find both ready and need no task."""
+    monkeypatch.setattr(Transport, "warm", request.param)

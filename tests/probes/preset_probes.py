@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fakes import FixedAuthorizations
-from raw_server import Poked, Way, begun
+from raw_server import Poked, Transport, poke_group
 
 from waitd.core.connections.connection import Connection
 from waitd.core.errors import UnknownConnection
@@ -18,8 +18,8 @@ from waitd.probes.http.jobs import HttpJobs
 from waitd.probes.http.probe import HttpProbe
 from waitd.probes.presets.compiling import Preset
 from waitd.probes.presets.connections import VendorConnections
-from waitd.probes.presets.following import FollowingProbe
 from waitd.probes.presets.loading import built_in
+from waitd.probes.presets.operations import operation_probe
 from waitd.probes.presets.probe import PresetProbe
 
 
@@ -40,7 +40,7 @@ class KnownConnections(FixedAuthorizations):
     refreshed = get
 
     def cached_fresh(self, conn_id: str) -> Connection | None:
-        return self.known.get(conn_id) if Way.begun else None
+        return self.known.get(conn_id) if Transport.warm else None
 
     def cached_any(self, conn_id: str) -> Connection | None:
         return self.known.get(conn_id) if self.cached else None
@@ -50,7 +50,7 @@ class Kinds:
     """Probes of kinds, over one set of connections. `now` is the clock of both."""
 
     def __init__(
-        self, connections: VendorConnections, plain: HttpProbe, following: FollowingProbe, jobs: HttpJobs
+        self, connections: VendorConnections, plain: HttpProbe, following: HttpProbe, jobs: HttpJobs
     ) -> None:
         self.connections = connections
         self.jobs = jobs
@@ -74,7 +74,7 @@ class Kinds:
     ) -> Verdict:
         probe = self.probe(kind)
         group = [Poked(probe.parse(params, namespace="default"), progress)]
-        [verdict] = await (begun(probe, group) if Way.begun else probe.poke(group))
+        [verdict] = await poke_group(probe, group)
         return verdict
 
     async def poke_on(self, kind: str, params: Mapping[str, Any], times: int) -> Sequence[Verdict]:
@@ -89,7 +89,7 @@ class Kinds:
 
 @asynccontextmanager
 async def kinds(
-    *connections: Connection, presets: Sequence[Preset] = (), direct: bool = True
+    *connections: Connection, presets: Sequence[Preset] = (), pooled: bool = True
 ) -> AsyncIterator[Kinds]:
     """Probes of all kinds that come with waitd, and of `presets`."""
     tables = {kind: preset.file.connection for kind, preset in built_in().items()}
@@ -98,8 +98,8 @@ async def kinds(
     vendors = VendorConnections(known, tables, now=lambda: 0.0)
     outgoing = Outgoing()
     async with (
-        HttpProbe(vendors, secret_headers=(), outgoing=outgoing, direct=direct) as plain,
-        FollowingProbe(vendors, secret_headers=(), outgoing=outgoing, direct=direct) as following,
+        HttpProbe(vendors, secret_headers=(), outgoing=outgoing, pooled=pooled) as plain,
+        operation_probe(vendors, secret_headers=(), outgoing=outgoing, pooled=pooled) as following,
         HttpJobs(vendors, secret_headers=(), outgoing=outgoing) as jobs,
     ):
         yield Kinds(vendors, plain, following, jobs)

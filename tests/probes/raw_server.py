@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -14,10 +14,8 @@ from stream_server import stream_server
 from waitd.core.connections.connection import Connection
 from waitd.core.waits.verdict import Verdict
 from waitd.core.waits.wait import Progress
-from waitd.ports import Pokeable, Target
+from waitd.ports import Pokeable, Probe, Target
 from waitd.probes.http.probe import HttpProbe
-from waitd.probes.presets.probe import PresetProbe
-from waitd.probes.s3.key import S3KeyProbe
 
 #: What a script may do beside sending bytes.
 CLOSE, RESET, HANG, ENDLESS = "close", "reset", "hang", "endless"
@@ -123,7 +121,7 @@ class ScriptedConnections(FixedAuthorizations):
         return self._now()
 
     def cached_fresh(self, conn_id: str) -> Connection | None:
-        known = self.answers[min(self.refreshes, len(self.answers) - 1)] if Way.begun else None
+        known = self.answers[min(self.refreshes, len(self.answers) - 1)] if Transport.warm else None
         return known if isinstance(known, Connection) else None
 
     def cached_any(self, conn_id: str) -> Connection | None:
@@ -138,35 +136,18 @@ class Poked:
     progress: Progress = field(default_factory=Progress)
 
 
-class Way:
-    """How probes ask; tests switch it.
+class Transport:
+    """How probes reach servers; fixtures set it.
 
     Attributes:
-        direct: past aiohttp's session.
-        begun: without a task, on a connection that is made before, where the server is one of these.
-        times: how many were begun so.
+        pooled: through the connection pool, else through an aiohttp session.
+        warm: an idle connection to a `RawServer` and cached connections are there when a poke starts.
+        taskless: how many pokes started without a task.
     """
 
-    direct = True
-    begun = False
-    times = 0
-
-
-class Landed:
-    """Where a poke lands that was begun."""
-
-    def __init__(self) -> None:
-        self.verdicts: asyncio.Future[Sequence[Verdict]] = asyncio.get_running_loop().create_future()
-        self.tasks: list[asyncio.Task[None]] = []
-
-    def landed(self, verdicts: Sequence[Verdict]) -> None:
-        self.verdicts.set_result(verdicts)
-
-    def unfinished(self, rest: Coroutine[Any, Any, Sequence[Verdict]]) -> None:
-        async def finish() -> None:
-            self.verdicts.set_result(await rest)
-
-        self.tasks.append(asyncio.create_task(finish()))
+    pooled = True
+    warm = False
+    taskless = 0
 
 
 @contextlib.asynccontextmanager
@@ -176,30 +157,41 @@ async def probe(
     """A started probe whose connections are these."""
     secret_headers = ("authorization", "cookie", "x-api-key", "*-token")
     connections = ScriptedConnections(list(answers))
-    async with HttpProbe(connections, secret_headers=secret_headers, now=now, direct=Way.direct) as http:
+    async with HttpProbe(
+        connections, secret_headers=secret_headers, now=now, pooled=Transport.pooled
+    ) as http:
         yield http
 
 
 async def poke(http: HttpProbe, *waits: dict[str, Any]) -> Sequence[Verdict]:
-    """What one look says to each of these parameters."""
-    group = [Poked(http.parse(params, namespace="default")) for params in waits]
-    if not Way.begun:
-        return await http.poke(group)
-    origin = "/".join(http.parse(waits[0], namespace="default").endpoint.split("/")[:3])
-    if origin in RawServer.origins:
-        await http.poke([Poked(http.parse({"endpoint": origin + WARM_UP}, namespace="default"))])
-    return await begun(http, group)
+    """One poke on behalf of waits with these parameters."""
+    if Transport.warm:
+        origin = "/".join(http.parse(waits[0], namespace="default").endpoint.split("/")[:3])
+        if origin in RawServer.origins:
+            await http.poke([Poked(http.parse({"endpoint": origin + WARM_UP}, namespace="default"))])
+    return await poke_group(http, [Poked(http.parse(params, namespace="default")) for params in waits])
 
 
-async def begun(probe: HttpProbe | PresetProbe | S3KeyProbe, group: Sequence[Pokeable]) -> Sequence[Verdict]:
-    """What a look says that is begun where that can be, as where a connection is there; else as `poke`."""
-    landed = Landed()
-    give_up = probe.begin(group, landed)
-    Way.times += give_up is not None
-    if give_up is None:
-        return await probe.poke(group)
+async def poke_group(probe: Probe, group: Sequence[Pokeable]) -> Sequence[Verdict]:
+    """Pokes as the poker does."""
+    results: list[Sequence[Verdict] | BaseException] = []
+    ended = asyncio.Event()
+
+    def on_verdicts(result: Sequence[Verdict] | BaseException) -> None:
+        results.append(result)
+        ended.set()
+
+    tasks = asyncio.all_tasks()
+    cancel = probe.start_poke(group, on_verdicts)
+    Transport.taskless += asyncio.all_tasks() == tasks
+    assert not results, "the callback comes in a later turn of the loop"
     try:
-        return await landed.verdicts
+        await ended.wait()
     except asyncio.CancelledError:
-        give_up()
+        cancel()
+        await ended.wait()
         raise
+    [result] = results
+    if isinstance(result, BaseException):
+        raise result
+    return result

@@ -4,14 +4,15 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from raw_server import Poked, ScriptedConnections, Way, answer, begun
+from raw_server import Poked, ScriptedConnections, Transport, answer, poke_group
 
 from waitd.core.connections.connection import Connection
 from waitd.core.waits.verdict import Verdict
 from waitd.core.waits.wait import EMPTY_PROGRESS, Progress, record_verdict
 from waitd.ports import Probe
 from waitd.probes.s3.client import S3Client
-from waitd.probes.s3.key import ABSENT, S3KeyProbe
+from waitd.probes.s3.fast_path import ABSENT
+from waitd.probes.s3.key import S3KeyProbe
 from waitd.probes.s3.keys_unchanged import S3KeysUnchangedProbe
 
 #: What a wait knows whose key was looked for before.
@@ -54,9 +55,9 @@ async def look(probe: Probe, *waits: dict[str, Any], progress: Progress = EMPTY_
     """What one look says to each of these parameters; they must be able to share it."""
     targets = [probe.parse(params, namespace="default") for params in waits]
     assert len({target.key for target in targets}) == 1
-    if Way.begun and isinstance(probe, S3KeyProbe):
-        return list(await begun(probe, [Poked(target, SEEN_ABSENT) for target in targets]))
-    return list(await probe.poke([Poked(target, progress) for target in targets]))
+    if Transport.warm and isinstance(probe, S3KeyProbe):
+        progress = SEEN_ABSENT
+    return list(await poke_group(probe, [Poked(target, progress) for target in targets]))
 
 
 async def look_for(connection: Connection | Exception, **params: Any) -> Verdict:

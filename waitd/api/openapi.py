@@ -205,7 +205,7 @@ def _show_wait_kinds(schemas: Json, probes: Mapping[str, Probe]) -> None:
     general = schemas[WaitRequest.__name__]
     variants: dict[str, str] = {}
     for kind, probe in sorted(probes.items()):
-        model = _params_model(probe)
+        model = probe.params_model
         params = {"$ref": _COMPONENT + model.__name__} if model else general["properties"]["params"]
         properties = {**general["properties"], "kind": {"const": kind}, "params": params}
         variants[kind] = _title(kind) + "Wait"

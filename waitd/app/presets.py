@@ -10,8 +10,8 @@ from waitd.outgoing import Outgoing
 from waitd.ports import HttpConnections, Probe
 from waitd.probes.http.probe import HttpProbe
 from waitd.probes.presets.connections import VendorConnections
-from waitd.probes.presets.following import FollowingProbe
 from waitd.probes.presets.loading import presets_in
+from waitd.probes.presets.operations import operation_probe
 from waitd.probes.presets.probe import PresetProbe
 from waitd.settings import Settings
 
@@ -43,7 +43,7 @@ async def open_presets(
         HttpProbe(vendors, secret_headers=secret_headers, outgoing=outgoing)
     )
     following = await stack.enter_async_context(
-        FollowingProbe(vendors, secret_headers=secret_headers, outgoing=outgoing)
+        operation_probe(vendors, secret_headers=secret_headers, outgoing=outgoing)
     )
     probes: dict[str, Probe] = {}
     for kind, preset in presets.items():

@@ -1,6 +1,6 @@
 """A wait in hand: the hot data only, small, its parts shared with its equals. What only delivery needs stays in the store."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -9,7 +9,7 @@ from waitd.core.waits.schedule import Pacing, grid_phase
 from waitd.core.waits.verdict import VERDICT_NAMES, Unreachable, Verdict
 from waitd.core.waits.wait import Progress, WaitId
 from waitd.metrics import Instruments
-from waitd.ports import Begin, Pokeable, Probe, StoredWait, Target, Topic
+from waitd.ports import Pokeable, Probe, StoredWait, Target
 
 
 class ProbeKind:
@@ -18,16 +18,10 @@ class ProbeKind:
     def __init__(self, name: str, probe: Probe, instruments: Instruments) -> None:
         self.name = name
         self.probe = probe
-        #: Begins a poke without a task; None: this probe does not.
-        self.begin: Begin | None = getattr(probe, "begin", None)
-        #: Whether somebody need look before there is news.
-        self.polled: bool = getattr(probe, "polled", True)
         self.verdicts = {
             verdict: instruments.pokes.labels(name, word) for verdict, word in VERDICT_NAMES.items()
         }
         self.duration = instruments.poke_duration.labels(name)
-        #: What a wait with a target listens to; None: waits of this kind listen to nothing.
-        self.topics: Callable[[Any], Sequence[Topic]] | None = getattr(probe, "topics", None)
 
 
 class HeldWait(Struct, eq=False, gc=False):
@@ -76,7 +70,7 @@ class HeldWait(Struct, eq=False, gc=False):
         return not (self.queued or self.flying or self.last or self.ended)
 
 
-class UnknownTarget:
+class UnknownTarget(Probe):
     """Stands in where a stored wait's kind or parameters are not understood any more, e.g. after a downgrade.
 
     The wait is neither lost nor failed: it is seen as unreachable until its deadline.

@@ -91,16 +91,15 @@ class Listeners:
             came = self.signalled.get((topic.namespace, topic.name), 0.0) > (
                 runs[-1].last_at if runs else 0.0
             )
-        if entry.kind.topics is not None:
-            for topic in entry.kind.topics(entry.target):
-                self._put(topic, entry.id)
-                came |= topic.place == SIGNAL and (topic.namespace, topic.name) in self.signalled
+        for topic in entry.kind.probe.topics(entry.target):
+            self._put(topic, entry.id)
+            came |= topic.place == SIGNAL and (topic.namespace, topic.name) in self.signalled
         return came
 
     def remove(self, entry: HeldWait) -> None:
         """A wait is let go of."""
         topic = self._wake_on.pop(entry.id, None)
-        topics = () if entry.kind.topics is None else entry.kind.topics(entry.target)
+        topics = entry.kind.probe.topics(entry.target)
         for one in topics if topic is None else (topic, *topics):
             by_namespace = self._places.get(one.place, {})
             place = by_namespace.get(one.namespace)

@@ -182,8 +182,7 @@ class Poker:
                     entry = self._entry(wait)
                     self._held[wait.id] = entry
                     due = self._next_due(entry, now) if entry.progress.runs else now
-                    listens = entry.kind.topics is not None or wait.spec.wake_on is not None
-                    if (listens and self.listeners.add(entry, wait)) or due <= now:
+                    if self.listeners.add(entry, wait) or due <= now:
                         entry.due = monotonic
                         due_now.append(entry)
                     else:
@@ -207,7 +206,7 @@ class Poker:
                 kind, target = self._submitter.target_of(wait, kind)
             else:
                 target = wait.target or kind.probe.parse(spec.params, namespace=wait.namespace)
-                if not kind.polled:
+                if not kind.probe.polled:
                     pacing = Pacing(spec.timeout)
         except InvalidInput as error:
             log.warning("wait_not_understood", wait_id=wait.id, kind=spec.kind, why=str(error))
@@ -282,12 +281,11 @@ class Poker:
 
     async def _give_up(self) -> None:
         self._draining = True
-        for flight in self._flights:
-            flight.give_up()
-        tasks = [flight.task for flight in self._flights if flight.task is not None]
-        if tasks:
-            with anyio.CancelScope(shield=True):
-                await asyncio.wait(tasks)
+        for flight in list(self._flights):
+            flight.stop()
+        with anyio.CancelScope(shield=True):
+            while self._flights:
+                await self._clock.sleep_until(inf, self._landed)
 
     def _queue_due(self) -> None:
         now, monotonic, origins = self._clock.now(), self._clock.monotonic(), self._origins
@@ -383,7 +381,7 @@ class Poker:
             lateness.observe(max(0.0, started - entry.due))
             if not last and entry.deadline < now + timeout:
                 self._alarm(entry, now)
-        flight.take_off()
+        flight.start()
 
     def _land(self, flight: PokeAttempt, verdicts: Sequence[Verdict]) -> None:
         """A group's poke is over, however it ended."""
@@ -394,7 +392,8 @@ class Poker:
                 self._landed.set()
             if self._origins.queued:
                 self._start_soon()
-            self._judge_all(flight, verdicts)
+            if verdicts:
+                self._judge_all(flight, verdicts)
         except Exception as error:  # noqa: BLE001 - `run` raises it
             self._fail(error)
 

@@ -32,7 +32,7 @@ from waitd.engine.clock import Clock
 from waitd.engine.held_wait import HeldWait, ProbeKind
 from waitd.engine.recording import RETRY_PAUSES
 from waitd.metrics import Instruments
-from waitd.ports import Jobs, JobStore, StoredWait, SubmitPlan, Target
+from waitd.ports import Jobs, JobStore, Probe, StoredWait, SubmitPlan, Target
 
 log = structlog.get_logger(__name__)
 
@@ -65,7 +65,7 @@ class Unsubmitted:
         return self.plan.request_timeout
 
 
-class Submitter:
+class Submitter(Probe):
     """The stand-in. One per daemon; `run` keeps its calls. `wake` makes a wait due at once."""
 
     def __init__(self, store: JobStore, jobs: Jobs, clock: Clock, instruments: Instruments) -> None:
@@ -234,17 +234,15 @@ _RESULTS = {
 }
 
 
-def plan_of(wait: StoredWait, probe: Any) -> SubmitPlan:
+def plan_of(wait: StoredWait, probe: Probe | None) -> SubmitPlan:
     """What a wait submits.
 
     Raises:
         InvalidInput: it is not understood, or its kind submits nothing.
     """
-    parse = getattr(probe, "parse_submit", None)
-    if parse is None or wait.spec.submit is None:
-        raise InvalidInput.at("/submit", f"the kind {wait.spec.kind} submits nothing")
-    plan: SubmitPlan = parse(wait.spec.submit, wait.spec.params, namespace=wait.namespace)
-    return plan
+    if probe is None or wait.spec.submit is None:
+        raise InvalidInput.at("/submit", f"this wait of kind {wait.spec.kind} submits nothing")
+    return probe.parse_submit(wait.spec.submit, wait.spec.params, namespace=wait.namespace)
 
 
 def _target(

@@ -4,9 +4,9 @@ from waitd.ports.auth import Authenticator, CreatedKey, Keyring, KeyStore, NewKe
 from waitd.ports.connections import Authorization, Connections, HttpConnections
 from waitd.ports.costs import CostFilter, CostSums, Metering
 from waitd.ports.engine import LiveWait, Poking, WaitingOn
-from waitd.ports.jobs import Jobs, SubmitPlan, Submits
-from waitd.ports.probes import Begin, Landing, Paced, Pokeable, Preparing, Probe, Readable, Target
-from waitd.ports.signals import Listening, Signal, SignalKey, SignalReceiver, SignalStore, Topic
+from waitd.ports.jobs import Jobs, SubmitPlan
+from waitd.ports.probes import CancelPoke, OnVerdicts, Pokeable, Probe, Target, run_in_task
+from waitd.ports.signals import Signal, SignalKey, SignalReceiver, SignalStore, Topic
 from waitd.ports.sinks import OutboxItem, Sink, SinkTarget
 from waitd.ports.store import (
     ApiStore,
@@ -36,7 +36,7 @@ __all__ = [
     "AuditFilter",
     "Authenticator",
     "Authorization",
-    "Begin",
+    "CancelPoke",
     "Connections",
     "CostFilter",
     "CostSums",
@@ -49,22 +49,18 @@ __all__ = [
     "Jobs",
     "KeyStore",
     "Keyring",
-    "Landing",
-    "Listening",
     "LiveWait",
     "MaintenanceStore",
     "Metering",
     "NewKey",
     "NewWait",
+    "OnVerdicts",
     "OutboxItem",
     "OutboxStore",
-    "Paced",
     "Pokeable",
     "PokerStore",
     "Poking",
-    "Preparing",
     "Probe",
-    "Readable",
     "Redelivered",
     "Signal",
     "SignalKey",
@@ -78,11 +74,11 @@ __all__ = [
     "StoredOutcome",
     "StoredWait",
     "SubmitPlan",
-    "Submits",
     "SweepStore",
     "Target",
     "Topic",
     "UnstoredOutcome",
     "WaitFilter",
     "WaitingOn",
+    "run_in_task",
 ]

@@ -24,19 +24,6 @@ class SubmitPlan(Protocol):
         """The wait's parameters, complete with the handle. Raises ValueError where the handle does not fit into them."""
 
 
-class Submits(Protocol):
-    """A probe whose waits may submit their job themselves."""
-
-    def parse_submit(
-        self, submit: Mapping[str, Any], params: Mapping[str, Any], *, namespace: str
-    ) -> SubmitPlan:
-        """The plan that a wait's `submit` and `params` make.
-
-        Raises:
-            InvalidInput: with pointers relative to the wait: `/submit/…`, `/params/…`.
-        """
-
-
 class Jobs(Protocol):
     """Makes the calls of a plan. Every trouble is an answer, never an exception; the calls bound themselves in time."""
 

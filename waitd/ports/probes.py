@@ -1,30 +1,36 @@
-"""What waitd needs of those who look: a probe and its targets."""
+"""The probe, which pokes one kind of target, as the engine and the API use it."""
 
+import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from functools import partial
+from typing import Any, Protocol
 
+from waitd.core.errors import InvalidInput
 from waitd.core.waits.verdict import Verdict
 from waitd.core.waits.wait import Progress
+from waitd.ports.jobs import SubmitPlan
+from waitd.ports.signals import Topic
 
 
 class Target(Protocol):
-    """Something a probe can poke: parsed parameters, immutable, small, sharing what it can with its equals."""
+    """What a wait's parameters name: immutable, small, and sharing its parts with equal targets."""
 
     @property
     def key(self) -> str:
-        """The coalescing key: waits with equal keys may share one request, and lie on the same grid. "" shares with none."""
+        """The coalescing key: waits with equal keys share a poke and a grid. "" is shared with no other wait."""
 
     @property
     def conn_id(self) -> str | None:
-        """The connection that it names, or None."""
+        """The connection that the target uses, or None."""
 
     @property
     def request_timeout(self) -> float:
-        """Seconds that one poke may take."""
+        """How many seconds one poke may take."""
 
 
 class Pokeable(Protocol):
-    """What a probe sees of a wait in hand."""
+    """A wait, as its probe sees it."""
 
     @property
     def target(self) -> Any: ...
@@ -32,73 +38,101 @@ class Pokeable(Protocol):
     def progress(self) -> Progress: ...
 
 
-@runtime_checkable
-class Paced(Protocol):
-    """A probe whose kind has a pace of its own, in seconds."""
+#: Called once when a poke ends: with a verdict for each wait of the group, in order, or with the error that
+#: ended the poke (`asyncio.CancelledError` after it was cancelled).
+OnVerdicts = Callable[[Sequence[Verdict] | BaseException], None]
+#: Cancels a poke. `OnVerdicts` is called at once, or as soon as the poke's task has ended.
+CancelPoke = Callable[[], object]
+
+
+class Probe(ABC):
+    """Pokes one kind of target.
+
+    A new kind implements `parse`, `origin` and `poke`. Everything else has a default.
+    """
+
+    #: False when a wait needs a poke only when it is adopted, when its topic has news, and at its deadline.
+    polled: bool = True
+    #: The `poke_interval`, in seconds, of a wait that sets none; None: the general default.
+    default_poke_interval: float | None = None
+    #: The shortest `poke_interval`, in seconds, that a wait may set; None: the daemon's own minimum.
+    min_poke_interval: float | None = None
 
     @property
-    def default_poke_interval(self) -> float:
-        """The `poke_interval` of a wait that names none."""
+    def params_model(self) -> type[Any] | None:
+        """The pydantic model of a wait's `params`, which the OpenAPI document shows."""
+        return None
 
-    @property
-    def min_poke_interval(self) -> float:
-        """The shortest that a wait may ask for."""
-
-
-@runtime_checkable
-class Preparing(Protocol):
-    """A probe that has to load something before it can check parameters, which is not to be done in the loop."""
-
-    async def prepare(self, params: Mapping[str, Any]) -> None:
-        """Loads what `parse` needs for these parameters, whatever is wrong with them. Raises nothing."""
-
-    def prepared(self, params: Mapping[str, Any]) -> bool:
-        """Whether all of that is at hand."""
-
-
-@runtime_checkable
-class Readable(Protocol):
-    """A probe that remembers what the parameters of many waits have in common by how they are written."""
-
-    def read_params(self, params: bytes, *, namespace: str) -> "tuple[Target, Mapping[str, Any]] | None":
-        """What `parse` says of parameters in JSON, and they themselves; None: that takes a close look. May be given what is no JSON.
-
-        Raises:
-            InvalidInput: they are wrong.
-            ValueError: they are no JSON, or something in them is wrong.
-        """
-
-
-class Landing(Protocol):
-    """Where one of these is called, once, with what came of a poke that was begun."""
-
-    def landed(self, verdicts: Sequence[Verdict]) -> None:
-        """A verdict for each of the group, in order."""
-
-    def unfinished(self, rest: Coroutine[Any, Any, Sequence[Verdict]]) -> None:
-        """What came takes more than looking at it: `rest` leads to the verdicts, and gets a task."""
-
-
-#: Begins a poke for a group with equal keys, and returns what gives it up, after which nothing is called; None where it needs a task from
-#: the start, and nothing was asked. The landing is called in a later turn of the loop.
-Begin = Callable[[Sequence["Pokeable"], Landing], Callable[[], None] | None]
-
-
-class Probe(Protocol):
-    """Pokes one kind of target. One that has a `begin` (see `Begin`) does most of its pokes without a task for each."""
-
+    @abstractmethod
     def parse(self, params: Mapping[str, Any], *, namespace: str) -> Target:
-        """The target that these parameters name.
+        """Parses a wait's `params`.
 
         Raises:
             InvalidInput: with pointers relative to `params`.
         """
 
-    def origin(self, target: Any) -> str:
-        """Which queue the target waits in: its origin (scheme, host, port) where that is known, else its connection."""
+    def parse_json(self, params: bytes, *, namespace: str) -> tuple[Target, Mapping[str, Any]] | None:  # noqa: ARG002 - the default recognizes nothing
+        """A fast path for `params` as JSON text; None when it does not apply, and `parse` decides.
 
-    async def poke(self, group: Sequence[Pokeable]) -> Sequence[Verdict]:
-        """One look on behalf of waits with equal keys; a verdict for each, in order.
-
-        The caller bounds it by `request_timeout` and cancels it; every other trouble is an `Unreachable`, never an exception.
+        Raises:
+            InvalidInput: as `parse`.
+            ValueError: the text is not JSON, or a value in it is wrong.
         """
+        return None
+
+    def parse_submit(
+        self,
+        submit: Mapping[str, Any],  # noqa: ARG002 - the default refuses all
+        params: Mapping[str, Any],  # noqa: ARG002 - as above
+        *,
+        namespace: str,  # noqa: ARG002 - as above
+    ) -> SubmitPlan:
+        """Parses a wait's `submit` together with its `params`.
+
+        Raises:
+            InvalidInput: with pointers relative to the wait: `/submit/…`, `/params/…`.
+        """
+        raise InvalidInput.at("/submit", "a job of this kind cannot be submitted")
+
+    async def prepare(self, params: Mapping[str, Any]) -> None:  # noqa: B027 - the default loads nothing
+        """Loads what `parse` needs and what would block the event loop. Raises nothing."""
+
+    def is_prepared(self, params: Mapping[str, Any]) -> bool:  # noqa: ARG002 - the default loads nothing
+        """Whether `parse` can be called without `prepare`."""
+        return True
+
+    @abstractmethod
+    def origin(self, target: Any) -> str:
+        """Names the queue of the target: its origin (scheme, host, port) when known, else its connection."""
+
+    def topics(self, target: Any) -> Sequence[Topic]:  # noqa: ARG002 - the default has none
+        """The topics whose news pokes a wait with this target."""
+        return ()
+
+    @abstractmethod
+    async def poke(self, group: Sequence[Pokeable]) -> Sequence[Verdict]:
+        """Pokes once for waits with equal keys; returns a verdict for each, in order.
+
+        The caller cancels it after `request_timeout`. Every other error is an `Unreachable` verdict, never
+        an exception.
+        """
+
+    def start_poke(self, group: Sequence[Pokeable], on_verdicts: OnVerdicts) -> CancelPoke:
+        """Starts `poke` without waiting for it; `on_verdicts` gets the result in a later turn of the loop.
+
+        The default runs `poke` in a task. Override it where most pokes can do without one.
+        """
+        return run_in_task(self.poke(group), on_verdicts).cancel
+
+
+def run_in_task(
+    poke: Coroutine[Any, Any, Sequence[Verdict]], on_verdicts: OnVerdicts
+) -> asyncio.Task[Sequence[Verdict]]:
+    """Runs a poke in a task and passes its result on."""
+    task = asyncio.get_running_loop().create_task(poke, name="poke")
+    task.add_done_callback(partial(_pass_on, on_verdicts))
+    return task
+
+
+def _pass_on(on_verdicts: OnVerdicts, task: asyncio.Task[Sequence[Verdict]]) -> None:
+    on_verdicts(asyncio.CancelledError() if task.cancelled() else task.exception() or task.result())

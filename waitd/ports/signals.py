@@ -35,13 +35,6 @@ class Topic(NamedTuple):
     matches: Callable[[str], bool] | None = None
 
 
-class Listening(Protocol):
-    """A probe whose waits listen to news."""
-
-    def topics(self, target: Any) -> Sequence[Topic]:
-        """What a wait with this target listens to."""
-
-
 class SignalReceiver(Protocol):
     """Who hears news, as the API needs it."""
 

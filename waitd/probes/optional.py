@@ -60,7 +60,7 @@ async def optional_probes(
         yield probes
 
 
-class NotInstalledProbe:
+class NotInstalledProbe(Probe):
     """Stands in for a kind whose libraries are missing."""
 
     def __init__(self, kind: str, extra: str) -> None:

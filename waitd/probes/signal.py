@@ -13,7 +13,7 @@ from waitd.core.errors import InvalidInput, StoreUnavailable
 from waitd.core.http.answer import RESULT_OMITTED
 from waitd.core.waits.verdict import Failure, Pending, Success, Unreachable, Verdict
 from waitd.models import Key, Strict, parsed
-from waitd.ports import Pokeable, Topic
+from waitd.ports import Pokeable, Probe, Topic
 from waitd.probes.cel.evaluation import evaluate_message, evaluate_payload
 from waitd.probes.cel.expressions import INLINE_COST, CelEnvironment, ConditionSources, Type
 from waitd.probes.cel.workers import WORKERS, run_in_worker
@@ -60,7 +60,7 @@ class SignalTarget:
 ReadSignals = Callable[[str, str], Awaitable[Sequence[Any]]]
 
 
-class SignalProbe:
+class SignalProbe(Probe):
     """Evaluates a wait's conditions on the signals received. The daemon sets `read`."""
 
     #: The model of its parameters in the OpenAPI document.
@@ -87,7 +87,7 @@ class SignalProbe:
         return "signals"
 
     def topics(self, target: SignalTarget) -> Sequence[Topic]:
-        """See `waitd.ports.Listening`."""
+        """See `Probe.topics`."""
         return (Topic(target.namespace, "signal", target.name),)
 
     async def poke(self, group: Sequence[Pokeable]) -> Sequence[Verdict]:

@@ -11,14 +11,27 @@ from typing import Any, NamedTuple
 
 import pytest
 from daemon import until
-from raw_server import CLOSE, ENDLESS, HANG, RESET, RawServer, Script, Way, answer, poke, probe, raw_server
+from raw_server import (
+    CLOSE,
+    ENDLESS,
+    HANG,
+    RESET,
+    RawServer,
+    Script,
+    Transport,
+    answer,
+    poke,
+    probe,
+    raw_server,
+)
 from stream_server import stream_server
 
 from waitd.core.connections.connection import Connection
 from waitd.core.connections.egress import HostSource
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
 from waitd.core.waits.verdict import Failure, Pending, Success, Unreachable
-from waitd.probes.transport.connection import Http1Connection, Http1Response
+from waitd.probes.transport.connection import Http1Connection
+from waitd.probes.transport.response import Http1Response
 
 OK = answer(200, b'{"state": "done", "n": 1}')
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -144,19 +157,21 @@ CASES = [
 ]  # fmt: skip
 
 
-@pytest.fixture(autouse=True, params=["directly", "through the session", "begun without a task"])
-def _every_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everything here holds whether a request goes past aiohttp's session or through it, with a task of its own or without."""
-    monkeypatch.setattr(Way, "direct", request.param != "through the session")
-    monkeypatch.setattr(Way, "begun", request.param == "begun without a task")
+@pytest.fixture(autouse=True, params=["cold pool", "warm pool", "session"])
+def _every_transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every answer means the same on a new connection, on an idle one without a task, and through aiohttp's session."""
+    monkeypatch.setattr(Transport, "pooled", request.param != "session")
+    monkeypatch.setattr(Transport, "warm", request.param == "warm pool")
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 async def test_an_answer_means_what_the_table_says(case: Case) -> None:
-    before = Way.times
+    before = Transport.taskless
     async with raw_server(case.script) as server, probe() as http:
         [verdict] = await poke(http, {"endpoint": f"{server.url}/jobs/1?key=hidden", **case.params})
-    assert Way.times == before + (Way.begun and case.params.get("method") in {None, "GET", "HEAD"})
+    assert Transport.taskless == before + (
+        Transport.warm and case.params.get("method") in {None, "GET", "HEAD"}
+    )
     assert (type(verdict), verdict.reason) == (case.kind, case.reason), verdict
     assert case.message in verdict.message
     assert "hidden" not in verdict.message

@@ -23,7 +23,7 @@ from waitd.metrics import Instruments
 from waitd.outgoing import Outgoing
 from waitd.probes.http.probe import HttpProbe
 
-pytestmark = pytest.mark.usefixtures("both_ways")
+pytestmark = pytest.mark.usefixtures("cold_and_warm")
 
 KINDS = ["oauth2", "oauth2_post", "airbyte", "google", "google_id"]
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from preset_probes import kinds
-from raw_server import RawServer, Script, Way, answer, poke, probe, raw_server
+from raw_server import RawServer, Script, Transport, answer, poke, probe, raw_server
 
 from waitd.core.connections.connection import Connection
 from waitd.core.waits.verdict import Pending, Success, Unreachable, Verdict
@@ -19,10 +19,10 @@ UNCHANGED = b"HTTP/1.1 304 Not Modified\r\n\r\n"
 WHEN = {"success_when": "body.state == 'DONE'", "message": "body.state"}
 
 
-@pytest.fixture(params=["direct", "session", "begun"], autouse=True)
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Way, "direct", request.param != "session")
-    monkeypatch.setattr(Way, "begun", request.param == "begun")
+@pytest.fixture(params=["cold pool", "warm pool", "session"], autouse=True)
+def _every_transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Transport, "pooled", request.param != "session")
+    monkeypatch.setattr(Transport, "warm", request.param == "warm pool")
 
 
 def honest(answers: Sequence[bytes]) -> Any:
@@ -72,7 +72,7 @@ async def test_nothing_is_kept_of_any_other_answer(given: bytes, wait: dict[str,
     async with raw_server([given]) as server, probe() as http:
         for _ in range(3):
             await look(http, server, wait)
-        assert not http._etags.any
+        assert not http._context.etags.entries
     assert [asked_with(head) for head in server.requests] == [""] * 3
 
 
@@ -93,7 +93,7 @@ async def test_a_server_whose_etag_never_changes_is_found_out() -> None:
         return [UNCHANGED if asked_with(head) else RUNNING if number == 1 else DONE]
 
     async with raw_server(script) as server, probe() as http:
-        seen = [(await look(http, server))[0] for _ in range(http_etags.TRUSTED + 2)]
+        seen = [(await look(http, server))[0] for _ in range(http_etags.MAX_NOT_MODIFIED + 2)]
     assert all(isinstance(verdict, Pending) for verdict in seen[:-1])
     assert isinstance(seen[-1], Success)
 
@@ -119,17 +119,17 @@ async def test_a_signed_request_is_sent_as_it_was_signed() -> None:
             for _ in range(3):
                 [seen] = await poke(http, WHEN | {"endpoint": "/job", "http_conn_id": "api"})
                 assert isinstance(seen, Pending)
-            assert not http._etags.any
+            assert not http._context.etags.entries
     assert [asked_with(head) for head in server.requests] == [""] * 3
     assert all("\r\nAuthorization: " in head for head in server.requests)
 
 
 async def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_etags, "MAX_KEPT", 3)
+    monkeypatch.setattr(http_etags, "MAX_ENTRIES", 3)
     async with raw_server(honest([RUNNING])) as server, probe() as http:
         for number in range(6):
             await look(http, server, WHEN | {"endpoint": f"{server.url}/{number}"})
-        assert len(http._etags.any) == 3
+        assert len(http._context.etags.entries) == 3
         for number in (5, 0):
             await look(http, server, WHEN | {"endpoint": f"{server.url}/{number}"})
     assert [asked_with(head) for head in server.requests[-2:]] == [TAG, ""]
@@ -141,7 +141,7 @@ async def test_a_run_of_github_costs_no_quota_while_it_runs() -> None:
     params = {"owner": "apache", "repo": "airflow", "run_id": 1}
     async with raw_server(honest([running, running, done])) as server:
         github = Connection("github_default", host=server.url, password="token")
-        async with kinds(github, direct=Way.direct) as probes:
+        async with kinds(github, pooled=Transport.pooled) as probes:
             seen = await probes.poke_on("github.run", params, 3)
     assert [type(verdict) for verdict in seen] == [Pending, Pending, Success]
     assert seen[1] == seen[0]

@@ -10,14 +10,14 @@ import aiohttp
 import pytest
 from aioresponses import CallbackResult, aioresponses
 from fakes import FixedAuthorizations
-from raw_server import Way, poke, probe
+from raw_server import Transport, poke, probe
 
 from waitd import __version__
 from waitd.core.connections.connection import Connection
 from waitd.core.connections.egress import HostSource
 from waitd.core.waits.verdict import Success, Unreachable
 from waitd.probes.http.probe import HttpProbe
-from waitd.probes.transport.client import classify_error
+from waitd.probes.transport.errors import classify_error
 
 #: aioresponses 0.7.9 does not hand a response the writer that aiohttp 3.14 asks for.
 RESPONSE: Any = partial(aiohttp.ClientResponse, stream_writer=Mock())
@@ -26,7 +26,7 @@ RESPONSE: Any = partial(aiohttp.ClientResponse, stream_writer=Mock())
 @pytest.fixture(autouse=True)
 def _through_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
     """What aioresponses stands in for is the session."""
-    monkeypatch.setattr(Way, "direct", False)
+    monkeypatch.setattr(Transport, "pooled", False)
 
 
 async def sent(params: dict[str, Any], *connections: Connection) -> tuple[str, str, dict[str, Any]]:

@@ -12,7 +12,7 @@ from waitd.core.waits.step import PokeAgain, step
 from waitd.core.waits.verdict import Failure, Pending, Success, Unreachable, Verdict
 from waitd.core.waits.wait import EMPTY_PROGRESS
 
-pytestmark = pytest.mark.usefixtures("both_ways")
+pytestmark = pytest.mark.usefixtures("cold_and_warm")
 
 
 async def looks(

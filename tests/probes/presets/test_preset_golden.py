@@ -49,10 +49,10 @@ def test_every_promised_kind_is_there() -> None:
     assert {path.name.removesuffix(".toml") for path in BUILT_IN.glob("*.toml")} == set(KINDS)
 
 
-@pytest.mark.parametrize("direct", [True, False], ids=["direct", "session"])
+@pytest.mark.parametrize("pooled", [True, False], ids=["pool", "session"])
 @pytest.mark.parametrize("kind", KINDS)
-async def test_the_golden_cases_hold(kind: str, direct: bool) -> None:
-    results = await golden.run(built_in()[kind], direct=direct)
+async def test_the_golden_cases_hold(kind: str, pooled: bool) -> None:
+    results = await golden.run(built_in()[kind], pooled=pooled)
     assert [f"{result.case.name}: {result.why}" for result in results if result.why] == []
 
 

@@ -43,11 +43,11 @@ def wasb(server: Azure, password: str = KEY) -> Connection:
     return Connection("wasb_default", "wasb", host=server.url, login=ACCOUNT, password=password)
 
 
-@pytest.mark.parametrize("direct", [True, False], ids=["direct", "session"])
-async def test_a_blob_is_waited_for_until_it_is_there(azurite: Azure, direct: bool) -> None:
-    name = f"orders/{direct}.csv"
+@pytest.mark.parametrize("pooled", [True, False], ids=["pool", "session"])
+async def test_a_blob_is_waited_for_until_it_is_there(azurite: Azure, pooled: bool) -> None:
+    name = f"orders/{pooled}.csv"
     params = {"container_name": "landing", "blob_name": name}
-    async with kinds(wasb(azurite), direct=direct) as probes:
+    async with kinds(wasb(azurite), pooled=pooled) as probes:
         assert await probes.poke("azure_blob", params) == Pending("running", "The blob is not there.")
         azurite.put("landing", name, b"12345")
         seen = await probes.poke("azure_blob", params)
@@ -96,11 +96,11 @@ async def test_a_store_that_is_down_is_asked_again(unused: str) -> None:
     assert {type(blob), type(key)} == {Unreachable}
 
 
-@pytest.mark.parametrize("direct", [True, False], ids=["direct", "session"])
-async def test_an_object_is_waited_for_until_it_is_there(storage: Google, direct: bool) -> None:
-    name = f"orders/{direct}.csv"
+@pytest.mark.parametrize("pooled", [True, False], ids=["pool", "session"])
+async def test_an_object_is_waited_for_until_it_is_there(storage: Google, pooled: bool) -> None:
+    name = f"orders/{pooled}.csv"
     params = {"bucket": "landing", "object": name}
-    async with kinds(emulator(storage), direct=direct) as probes:
+    async with kinds(emulator(storage), pooled=pooled) as probes:
         assert await probes.poke("gcs_key", params) == Pending("running", "The object is not there.")
         storage.put("landing", name, b"12345")
         seen = await probes.poke("gcs_key", params)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from moto_s3 import S3Server
-from raw_server import CLOSE, HANG, RESET, Script, Way, answer, raw_server
+from raw_server import CLOSE, HANG, RESET, Script, Transport, answer, raw_server
 from s3_looks import aws, error, listed, look, look_for, s3_client
 
 from waitd.core.connections.connection import Connection
@@ -15,7 +15,7 @@ from waitd.core.waits.verdict import Failure, Pending, Success, Unreachable, Ver
 from waitd.probes.s3.client import BUCKET_SEEN
 from waitd.probes.s3.key import S3KeyProbe
 
-pytestmark = pytest.mark.usefixtures("both_ways")
+pytestmark = pytest.mark.usefixtures("cold_and_warm")
 
 FOUND = answer(200, b"", 'ETag: "e"', "Last-Modified: Sat, 21 Nov 2026 02:41:00 GMT").replace(
     b"Content-Length: 0", b"Content-Length: 7"
@@ -165,11 +165,11 @@ async def test_a_missing_bucket_is_looked_for_now_and_then_only() -> None:
         raw_server(to([answer(404)], [listed()])) as server,
         s3_client(aws(server.url), monotonic=lambda: clock[0]) as client,
     ):
-        probe, before = S3KeyProbe(client), Way.times
+        probe, before = S3KeyProbe(client), Transport.taskless
         for _ in range(5):
             assert await look(probe, KEY) == [Pending("absent", "The key is not there.")]
         assert len(server.requests) == 6
-        assert Way.times - before == (4 if Way.begun else 0)
+        assert Transport.taskless - before == (4 if Transport.warm else 0)
         server.script = to([answer(404)], [error(404, "NoSuchBucket")])
         clock[0] = BUCKET_SEEN + 1
         [gone] = await look(probe, KEY)

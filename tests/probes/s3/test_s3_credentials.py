@@ -9,7 +9,7 @@ import moto.settings
 import pytest
 from moto.core.authorization import ActionAuthenticatorMixin
 from moto_s3 import S3Server
-from raw_server import ScriptedConnections, Way
+from raw_server import ScriptedConnections, Transport
 from s3_looks import aws, look, look_for, s3_client
 
 from waitd.core.aws.signature import AwsKeys
@@ -189,7 +189,7 @@ async def test_a_ca_bundle_that_cannot_be_read_is_told(s3: S3Server, verify: str
 async def test_a_place_is_at_hand_while_its_connection_stays_the_same_and_holds_its_own_keys(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(Way, "begun", True)  # then these connections can be had without asking
+    monkeypatch.setattr(Transport, "warm", True)  # then these connections can be had without asking
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAENV")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
     account = AccountRef("aws_default", optional=False)

@@ -12,7 +12,7 @@ from waitd.probes.access.aws import AwsEndpoint
 from waitd.probes.s3.client import Bucket
 from waitd.probes.s3.key import S3KeyProbe
 
-pytestmark = pytest.mark.usefixtures("both_ways")
+pytestmark = pytest.mark.usefixtures("cold_and_warm")
 
 ODD_KEYS = [
     "a b", "a+b", "a%20b", "a%b", "100%", "ü/ñ", "/lead", "//lead", "a//b", "trail/", "x/../y", "x/./z", "..", ".", "dots...",

@@ -22,7 +22,7 @@ from waitd.api.submission.sinks import SinkTargets
 from waitd.api.submission.texts import is_plain
 from waitd.core.errors import InvalidInput
 from waitd.models import MAX_KEY_LENGTH, MAX_LABEL_NAME, MAX_LABEL_VALUE, MAX_LABELS
-from waitd.ports import NewWait, Preparing, Readable, Target
+from waitd.ports import NewWait, Target
 
 _Key = Annotated[str, Meta(min_length=1, max_length=MAX_KEY_LENGTH)]
 _Labels = Annotated[
@@ -71,15 +71,10 @@ class UsualBodies:
     def __init__(
         self,
         services: Services,
-        preparing: Mapping[str, Preparing],
         envelopes: OptionsChecker,
         sinks: SinkTargets,
     ) -> None:
         self._probes = services.probes
-        self._readers = {
-            kind: probe.read_params for kind, probe in services.probes.items() if isinstance(probe, Readable)
-        }
-        self._preparing = preparing
         self._connections = services.connections
         self._namespaces = services.namespaces
         self._envelopes = envelopes
@@ -131,15 +126,14 @@ class UsualBodies:
 
     def _read(self, kind: str, text: bytes, namespace: str) -> tuple[Target, Mapping[str, Any]] | None:
         """The target that parameters in JSON name, and they themselves; None: they are to be looked at closely. Raises what `_UNUSUAL` names."""
-        reader = self._readers.get(kind)
-        asked = None if reader is None else reader(text, namespace=namespace)
-        if asked is not None:
-            return asked
+        probe = self._probes[kind]
+        parsed = probe.parse_json(text, namespace=namespace)
+        if parsed is not None:
+            return parsed
         params = decoded_part(text)
-        preparing = self._preparing.get(kind)
-        if not isinstance(params, dict) or (preparing is not None and not preparing.prepared(params)):
+        if not isinstance(params, dict) or not probe.is_prepared(params):
             return None
-        return self._probes[kind].parse(params, namespace=namespace), params
+        return probe.parse(params, namespace=namespace), params
 
 
 def _are_printable(labels: Mapping[str, str], *keys: str | None) -> bool:

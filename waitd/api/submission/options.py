@@ -13,7 +13,7 @@ from waitd.api.services import Limits
 from waitd.core.errors import InvalidInput, Problem
 from waitd.core.waits.wait import WaitSpec
 from waitd.models import WaitRequest, parsed
-from waitd.ports import Paced, Probe
+from waitd.ports import Probe
 
 #: How many different ones are remembered.
 REMEMBERED = 1024
@@ -56,7 +56,7 @@ class OptionsChecker:
 
     def __init__(self, probes: Mapping[str, Probe], limits: Limits) -> None:
         self._limits = limits
-        self._paces = {kind: probe for kind, probe in probes.items() if isinstance(probe, Paced)}
+        self._probes = probes
         #: That of a body's fields; raises InvalidInput.
         self.checked = lru_cache(maxsize=REMEMBERED)(self._check)
 
@@ -71,10 +71,10 @@ class OptionsChecker:
 
     def filled(self, request: WaitRequest) -> WaitOptions:
         """That of a body, complete with defaults, its figures still to be checked."""
-        pace = self._paces.get(request.kind)
-        poke_interval = request.poke_interval
-        if pace is not None and "poke_interval" not in request.model_fields_set:
-            poke_interval = pace.default_poke_interval
+        probe, poke_interval = self._probes.get(request.kind), request.poke_interval
+        default = None if probe is None else probe.default_poke_interval
+        if default is not None and "poke_interval" not in request.model_fields_set:
+            poke_interval = default
         return WaitOptions(
             request.kind,
             poke_interval,
@@ -87,13 +87,12 @@ class OptionsChecker:
 
     def problems(self, envelope: WaitOptions) -> Iterator[Problem]:
         """What is wrong with its figures."""
-        pace, poke_interval = self._paces.get(envelope.kind), envelope.poke_interval
+        probe, poke_interval = self._probes.get(envelope.kind), envelope.poke_interval
+        shortest = None if probe is None else probe.min_poke_interval
         if poke_interval < self._limits.min_poke_interval:
             yield Problem("/poke_interval", f"at least {self._limits.min_poke_interval:g} seconds here")
-        elif pace is not None and poke_interval < pace.min_poke_interval:
-            yield Problem(
-                "/poke_interval", f"at least {pace.min_poke_interval:g} seconds for {envelope.kind}"
-            )
+        elif shortest is not None and poke_interval < shortest:
+            yield Problem("/poke_interval", f"at least {shortest:g} seconds for {envelope.kind}")
         if envelope.timeout > self._limits.max_timeout:
             yield Problem("/timeout", f"at most {self._limits.max_timeout:g} seconds here")
         if envelope.max_wait is not None and envelope.max_wait < poke_interval:

@@ -21,7 +21,7 @@ from waitd.models import (
     parsed,
     pointer,
 )
-from waitd.ports import Connections, NewWait, Preparing, Probe, SubmitPlan, Target
+from waitd.ports import Connections, NewWait, Probe, SubmitPlan, Target
 
 
 class Submissions:
@@ -30,11 +30,8 @@ class Submissions:
     def __init__(self, services: Services, sinks: SinkTargets) -> None:
         self._probes = services.probes
         self._envelopes = OptionsChecker(services.probes, services.limits)
-        self._preparing = {
-            kind: probe for kind, probe in services.probes.items() if isinstance(probe, Preparing)
-        }
         #: The short way, to be tried first.
-        self.usual = UsualBodies(services, self._preparing, self._envelopes, sinks)
+        self.usual = UsualBodies(services, self._envelopes, sinks)
         self._connections = services.connections
         self._namespaces = services.namespaces
         self._sinks = sinks
@@ -92,7 +89,7 @@ class Submissions:
     async def _prepare(self, raw: Any) -> None:
         """Lets the kind of a decoded body load what checking its parameters takes."""
         kind = raw.get("kind") if isinstance(raw, dict) else None
-        probe = self._preparing.get(kind) if isinstance(kind, str) else None
+        probe = self._probes.get(kind) if isinstance(kind, str) else None
         if probe is not None and isinstance(params := raw.get("params"), dict):
             await probe.prepare(params)
 
@@ -192,13 +189,10 @@ def plan_of(
     Raises:
         InvalidInput: with pointers relative to the wait.
     """
-    probe: Any = probes.get(kind)
+    probe = probes.get(kind)
     if probe is None:
         raise InvalidInput.at("/kind", f"unknown kind; known are: {', '.join(sorted(probes))}")
-    if not hasattr(probe, "parse_submit"):
-        raise InvalidInput.at("/submit", f"a job of kind {kind} cannot be submitted")
-    plan: SubmitPlan = probe.parse_submit(submit, params, namespace=namespace)
-    return plan
+    return probe.parse_submit(submit, params, namespace=namespace)
 
 
 def refuse_unknown(draft: ValidatedWait, unknown: frozenset[str]) -> None:

@@ -17,7 +17,7 @@ from waitd.core.waits.verdict import Unreachable, Verdict
 from waitd.ports import Connections
 from waitd.probes.access.aws_credentials import AwsCredentials, environment_defaults
 from waitd.probes.access.http import NO_CREDENTIALS, UNKNOWN_CONNECTION, unusable_connection
-from waitd.probes.transport.client import classify_error
+from waitd.probes.transport.errors import classify_error
 
 #: Airflow's default connection. Where it does not exist, the environment's credentials are used.
 DEFAULT_CONN_ID = "aws_default"

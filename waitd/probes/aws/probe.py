@@ -24,7 +24,7 @@ from waitd.core.http.answer import RESULT_OMITTED, CredentialsRefused
 from waitd.core.waits.verdict import MESSAGE_LIMIT, Failure, Pending, Success, Unreachable, Verdict
 from waitd.models import parsed
 from waitd.outgoing import Outgoing
-from waitd.ports import Connections, Pokeable
+from waitd.ports import Connections, Pokeable, Probe
 from waitd.probes.access.aws import AwsEndpoint, AwsEndpoints
 from waitd.probes.access.aws_credentials import AwsCredentials
 from waitd.probes.access.aws_params import AwsParams, AwsTarget, account_problems, coalescing_key
@@ -70,7 +70,7 @@ class AwsWaiterTarget(AwsTarget):
         self.params = params.params
 
 
-class AwsWaiterProbe:
+class AwsWaiterProbe(Probe):
     """Polls waiters. Start and close it in the event loop, or use it as an async context manager."""
 
     #: The model of its parameters in the OpenAPI document.
@@ -111,16 +111,16 @@ class AwsWaiterProbe:
         await self.close()
 
     async def prepare(self, params: Mapping[str, Any]) -> None:
-        """See `waitd.ports.Preparing`: reads the model of the service."""
-        if not self.prepared(params):
+        """Reads the model of the service; see `Probe.prepare`."""
+        if not self.is_prepared(params):
             service = params["service"]
             try:
                 await self._models.load(service)
             except (BrokenWorkerProcess, MemoryError, OSError) as error:  # the first poke tries again
                 log.warning("aws_model_not_loaded", service=service, error=type(error).__name__)
 
-    def prepared(self, params: Mapping[str, Any]) -> bool:
-        """See `waitd.ports.Preparing`; what is no service's name needs no model."""
+    def is_prepared(self, params: Mapping[str, Any]) -> bool:
+        """See `Probe.is_prepared`; a value that names no service needs no model."""
         service = params.get("service")
         return not isinstance(service, str) or len(service) > 64 or self._models.cached(service) is not None
 
@@ -209,7 +209,7 @@ class AwsWaiterProbe:
             HostSource.BY_OPERATOR,
         )
         # Redirects are not followed: a waiter may test for one, and a signature is valid for one host only.
-        answer = await self._http.once(request, self._now(), connect_timeout=target.request_timeout)
+        answer = await self._http.fetch_once(request, self._now(), connect_timeout=target.request_timeout)
         try:
             body = b"" if unsigned.method == "HEAD" else await self._http.read(answer.response, MAX_RESPONSE)
             if body is None:

@@ -1,6 +1,6 @@
-"""The kind `http`: poke a URL and decide by status and conditions.
+"""The kind `http`: pokes a URL and decides by status and conditions.
 
-`params` checks a wait's parameters and `params_cache` shares equal ones, `probe` sends the request,
-`evaluation` reads the answer and `etags` asks only for what changed. `submit` and `jobs` submit, find
-and cancel the job itself.
+A wait's parameters become a target; `HttpProbe` pokes targets. Submitting, finding and cancelling
+jobs over HTTP is here, too. Connections and their credentials are in `probes.access`, CEL is in
+`probes.cel`, sockets are in `probes.transport`.
 """

@@ -1,7 +1,8 @@
-"""What was answered with an ETag and came to "not yet": the next request about it is conditional, and a 304 says that nothing has changed.
+"""Conditional requests: remembers ETags of "not yet" answers, so that a 304 can repeat the verdicts.
 
-That costs the target less, and at GitHub nothing of the rate limit. Kept is an entry for a question whose last answer left every wait that
-asked pending, never for an answer without an ETag or to a signed request, and never on disk.
+A 304 costs the target less, and GitHub does not count it against the rate limit. An entry exists
+only while the last answer left all its waits pending. Answers without an ETag and answers to signed
+requests have none, and no entry is stored on disk.
 """
 
 from collections.abc import Sequence
@@ -13,64 +14,64 @@ from waitd.core.waits.verdict import Pending
 from waitd.probes.cel.evaluation import Conditions
 from waitd.probes.http.params import HttpTarget
 from waitd.probes.transport.client import HttpAnswer, Request
-from waitd.probes.transport.connection import Http1Response
+from waitd.probes.transport.response import Http1Response
 
-#: The most questions of which something is kept; the one that was kept first gives way.
-MAX_KEPT = 10_000
-#: After so many 304s in a row the whole answer is asked for: there are servers whose ETag stays the same where the answer does not.
-TRUSTED = 10
+#: The most entries; above that the oldest one is dropped.
+MAX_ENTRIES = 10_000
+#: After this many 304s in a row the full answer is requested: some servers keep an ETag while the answer changes.
+MAX_NOT_MODIFIED = 10
 _MAX_ETAG = 256
 _HEADER = "If-None-Match"
 
 
-class Kept(NamedTuple):
-    """An answer: its ETag, what each kind of wait made of it, and how many 304s are still believed."""
+class EtagEntry(NamedTuple):
+    """An answer: its ETag, its verdicts by conditions, and how many more 304s are accepted."""
 
     etag: str
     verdicts: dict[Conditions, Pending]
-    left: int = TRUSTED
+    left: int = MAX_NOT_MODIFIED
 
-    def conditional(self, request: Request) -> Request:
-        """The request, to be answered only where the answer is another one."""
+    def add_to(self, request: Request) -> Request:
+        """Makes a request conditional on the ETag."""
         headers = CIMultiDict(request.headers or ())
         headers[_HEADER] = self.etag
         return request._replace(headers=headers)
 
 
-class Etags:
-    """The answers that are kept, by the key of their targets. `any` is what the hot path looks at first."""
+class EtagCache:
+    """Entries by the key of their targets. `entries` is public for a quick check that it is empty."""
 
     def __init__(self) -> None:
-        self.any: dict[str, Kept] = {}
+        self.entries: dict[str, EtagEntry] = {}
 
-    def of(self, targets: Sequence[HttpTarget]) -> Kept | None:
-        """What is kept of the answer to these targets, which have one key; None where one of them has not judged it yet."""
-        kept = self.any.get(targets[0].key)
-        if kept is None or kept.left == 0 or any(target.rules not in kept.verdicts for target in targets):
+    def find(self, targets: Sequence[HttpTarget]) -> EtagEntry | None:
+        """Finds the entry of targets with one key; None when it lacks a verdict for one of them."""
+        entry = self.entries.get(targets[0].key)
+        if entry is None or entry.left == 0 or any(target.rules not in entry.verdicts for target in targets):
             return None
-        return kept
+        return entry
 
-    def unchanged(self, targets: Sequence[HttpTarget], kept: Kept) -> list[Pending]:
-        """What a 304 comes to."""
-        self.any[targets[0].key] = kept._replace(left=kept.left - 1)
-        return [kept.verdicts[target.rules] for target in targets]
+    def not_modified(self, targets: Sequence[HttpTarget], entry: EtagEntry) -> list[Pending]:
+        """Returns the verdicts of a 304."""
+        self.entries[targets[0].key] = entry._replace(left=entry.left - 1)
+        return [entry.verdicts[target.rules] for target in targets]
 
-    def learn(self, targets: Sequence[HttpTarget], answer: HttpAnswer, verdicts: Sequence[object]) -> None:
-        """Keeps an answer with 200, or forgets the one that was kept."""
+    def store(self, targets: Sequence[HttpTarget], answer: HttpAnswer, verdicts: Sequence[object]) -> None:
+        """Replaces the entry by an answer with status 200, or removes it."""
         target, response = targets[0], answer.response
         etag = response.etag if type(response) is Http1Response else response.headers.get("ETag")
-        if self.any:
-            self.any.pop(target.key, None)
+        if self.entries:
+            self.entries.pop(target.key, None)
         if etag is None or not _is_usable(etag) or not target.key or target.template.method != "GET":
             return
         if any(type(verdict) is not Pending for verdict in verdicts):
             return
         if any(name.lower() == _HEADER.lower() for name, _ in target.template.headers):
-            return  # the wait's own
-        if len(self.any) >= MAX_KEPT:
-            del self.any[next(iter(self.any))]
+            return  # the wait makes its request conditional itself
+        if len(self.entries) >= MAX_ENTRIES:
+            del self.entries[next(iter(self.entries))]
         pairs = zip(targets, verdicts, strict=True)
-        self.any[target.key] = Kept(
+        self.entries[target.key] = EtagEntry(
             etag, {each.rules: verdict for each, verdict in pairs if isinstance(verdict, Pending)}
         )
 

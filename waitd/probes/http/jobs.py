@@ -46,7 +46,8 @@ from waitd.probes.http.submit import key_is_placed
 from waitd.probes.submit.handles import SubmitResponse, evaluate_handle, evaluate_refusal
 from waitd.probes.submit.placeholders import fill
 from waitd.probes.submit.plan import SubmitRequest
-from waitd.probes.transport.client import HttpClient, Request, classify_error
+from waitd.probes.transport.client import HttpClient, Request
+from waitd.probes.transport.errors import classify_error
 
 log = structlog.get_logger(__name__)
 
@@ -80,7 +81,7 @@ class HttpJobs:
         """`secret_headers`: patterns of header names that a wait may not carry; `outgoing`: the egress rules; `now`: Unix seconds."""
         self._accesses = HttpAccessResolver(connections)
         self._secret_headers = tuple(secret_headers)
-        self._client = HttpClient(keepalive=None, outgoing=outgoing, direct=False)
+        self._client = HttpClient(keepalive=None, outgoing=outgoing, pooled=False)
         self._now = now
         self._limiter: CapacityLimiter | None = None
 
@@ -251,7 +252,9 @@ class HttpJobs:
     async def _exchanged(self, request: Request, target: HttpTarget, key: str, sent: "_Sent") -> _Answer:
         sent.sent = True
         # Shorter than the whole, so that a connection that is never made is told from an answer that does not come.
-        answer = await self._client.once(request, self._now(), connect_timeout=0.8 * target.request_timeout)
+        answer = await self._client.fetch_once(
+            request, self._now(), connect_timeout=0.8 * target.request_timeout
+        )
         try:
             raw = answer.response
             content = await self._client.read(raw, BODY_LIMIT)

@@ -22,7 +22,7 @@ from waitd.probes.cel.evaluation import ResponseVariables
 from waitd.probes.http.probe import HttpProbe
 from waitd.probes.presets.compiling import Preset, PresetTarget
 from waitd.probes.presets.connections import VendorConnections
-from waitd.probes.presets.following import FollowingProbe
+from waitd.probes.presets.operations import operation_probe
 from waitd.probes.presets.probe import PresetProbe
 from waitd.probes.presets.schema import GoldenTable
 from waitd.probes.presets.templates import filled
@@ -117,10 +117,10 @@ class _Poked:
     progress: Progress = field(default_factory=Progress)
 
 
-async def run(preset: Preset, *, direct: bool = True) -> Sequence[Result]:
-    """What comes of each case of a preset. `direct`: see `HttpProbe`."""
+async def run(preset: Preset, *, pooled: bool = True) -> Sequence[Result]:
+    """What comes of each case of a preset. `pooled`: see `HttpProbe`."""
     vendor = _Vendor()
-    async with _served(vendor) as url, _probe(preset, url, direct=direct) as probe:
+    async with _served(vendor) as url, _probe(preset, url, pooled=pooled) as probe:
         return [Result(case, await _why(case, vendor, probe, url)) for case in cases(preset)]
 
 
@@ -139,11 +139,11 @@ async def _served(vendor: _Vendor) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def _probe(preset: Preset, url: str, *, direct: bool) -> AsyncIterator[PresetProbe]:
-    kind = FollowingProbe if preset.file.request.follow else HttpProbe
+async def _probe(preset: Preset, url: str, *, pooled: bool) -> AsyncIterator[PresetProbe]:
+    create = operation_probe if preset.file.request.follow else HttpProbe
     tables = {preset.file.kind: preset.file.connection}
     connections = VendorConnections(_GoldenConnections(url), tables, now=lambda: 0.0)
-    async with kind(connections, secret_headers=(), direct=direct) as http:
+    async with create(connections, secret_headers=(), pooled=pooled) as http:
         yield PresetProbe(preset, http, connections, Tally(), now=lambda: 0.0)
 
 

@@ -1,7 +1,8 @@
-"""The probe of a preset's kind: asks and judges by the machinery of kind `http`; here is only what presets have besides."""
+"""The probe of a preset's kind: it pokes through the probe of the kind `http` and adds what presets have."""
 
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import structlog
@@ -10,65 +11,60 @@ from pydantic import BaseModel
 from waitd.core.errors import NotSupported
 from waitd.core.http.job_answer import NOT_FOUND, UNKNOWN_STATE
 from waitd.core.waits.verdict import Failure, Pending, Verdict
-from waitd.ports import Landing, Pokeable
+from waitd.ports import CancelPoke, OnVerdicts, Pokeable, Probe
 from waitd.probes.http.probe import HttpProbe
 from waitd.probes.presets.compiling import Preset, PresetTarget
 from waitd.probes.presets.connections import VendorConnections
 from waitd.probes.presets.submitting import preset_submit_request
 from waitd.probes.submit.plan import SubmitRequest
 
-#: How many different unknown states of one kind are told of; a target that makes up ever new ones must not fill the log, or the memory.
-MAX_TOLD = 100
-_LOOKED_AT_AGAIN = frozenset({UNKNOWN_STATE, NOT_FOUND})
+#: How many different unknown states of a kind are logged: a target that invents states must fill neither log nor memory.
+MAX_LOGGED = 100
+_RECONSIDERED = frozenset({UNKNOWN_STATE, NOT_FOUND})
 
 log = structlog.get_logger(__name__)
 
 
-class Counts(Protocol):
-    """A child of an instrument."""
+class Counter(Protocol):
+    """A child of a metric."""
 
     def inc(self) -> None:
-        """One more."""
+        """Adds one."""
 
 
-class PresetProbe:
-    """Pokes the jobs of one kind. What it pokes through is started and closed by its owner."""
+class PresetProbe(Probe):
+    """Pokes the jobs of one kind. The HTTP probe belongs to its owner, who starts and closes it."""
 
     def __init__(
         self,
         preset: Preset,
         http: HttpProbe,
         connections: VendorConnections,
-        unknown_states: Counts,
+        unknown_states: Counter,
         *,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """`http` looks its connections up in `connections`; `now`: Unix seconds."""
+        """`http` resolves its connections in `connections`; `now` gives Unix seconds."""
         self.preset = preset
         self._http = http
         self._connections = connections
         self._unknown_states = unknown_states
         self._now = now
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
         self.default_poke_interval = preset.file.pace.poke_interval
         self.min_poke_interval = preset.file.pace.min_poke_interval
 
     @property
     def params_model(self) -> type[BaseModel]:
-        """What the API's document shows of its parameters."""
+        """See `Probe.params_model`."""
         return self.preset.params_model
 
-    @property
-    def submit_model(self) -> type[BaseModel] | None:
-        """And of its `submit`."""
-        return self.preset.submit_model
-
     def parse(self, params: Mapping[str, Any], *, namespace: str) -> PresetTarget:
-        """The target that these parameters name.
+        """Parses a wait's `params`.
 
         Raises:
             InvalidInput: with pointers relative to `params`.
-            NotSupported: the egress rules do not let it through.
+            NotSupported: the egress rules refuse the origin, or the connection lacks something.
         """
         target = self.preset.target(params, namespace=namespace)
         self._check_connection(target.template.conn_id)
@@ -79,11 +75,11 @@ class PresetProbe:
     def parse_submit(
         self, submit: Mapping[str, Any], params: Mapping[str, Any], *, namespace: str
     ) -> SubmitRequest:
-        """What is submitted before the first poke. Raises InvalidInput, with pointers relative to the wait."""
+        """See `Probe.parse_submit`."""
         return preset_submit_request(self.preset, submit, params, namespace=namespace)
 
     def _check_connection(self, name: str | None) -> None:
-        """Raises InvalidInput where a connection that is at hand lacks what this vendor's API needs."""
+        """Raises NotSupported when a cached connection lacks what the vendor's API needs."""
         if name is None:
             return
         try:
@@ -95,62 +91,45 @@ class PresetProbe:
             ) from None
 
     def origin(self, target: PresetTarget) -> str:
-        """See `waitd.ports.Probe`."""
+        """See `Probe.origin`."""
         return self._http.origin(target)
 
     async def poke(self, group: Sequence[Pokeable]) -> Sequence[Verdict]:
-        """See `waitd.ports.Probe`."""
-        return self.reconsidered(group, await self._http.poke(group))
+        """See `Probe.poke`."""
+        return self._reconsider(group, await self._http.poke(group))
 
-    def begin(self, group: Sequence[Pokeable], landing: Landing) -> Callable[[], None] | None:
-        """See `waitd.ports.Begin`."""
-        return self._http.begin(group, _Reconsidering(self, group, landing))
+    def start_poke(self, group: Sequence[Pokeable], on_verdicts: OnVerdicts) -> CancelPoke:
+        """See `Probe.start_poke`."""
+        return self._http.start_poke(group, partial(self._on_verdicts, group, on_verdicts))
 
-    def reconsidered(self, group: Sequence[Pokeable], verdicts: Sequence[Verdict]) -> Sequence[Verdict]:
-        """What the verdicts of kind `http` come to for jobs of this kind."""
-        if all(verdict.reason not in _LOOKED_AT_AGAIN for verdict in verdicts):
+    def _on_verdicts(
+        self, group: Sequence[Pokeable], on_verdicts: OnVerdicts, result: Sequence[Verdict] | BaseException
+    ) -> None:
+        on_verdicts(result if isinstance(result, BaseException) else self._reconsider(group, result))
+
+    def _reconsider(self, group: Sequence[Pokeable], verdicts: Sequence[Verdict]) -> Sequence[Verdict]:
+        """Counts unknown states, and lets a missing job be missing for a while."""
+        if all(verdict.reason not in _RECONSIDERED for verdict in verdicts):
             return verdicts
-        return [self._second_thought(wait, verdict) for wait, verdict in zip(group, verdicts, strict=True)]
+        return [self._reconsider_one(wait, verdict) for wait, verdict in zip(group, verdicts, strict=True)]
 
-    def _second_thought(self, wait: Pokeable, verdict: Verdict) -> Verdict:
+    def _reconsider_one(self, wait: Pokeable, verdict: Verdict) -> Verdict:
         if verdict.reason == UNKNOWN_STATE:
             self._note_unknown(verdict.message)
-        elif isinstance(verdict, Failure) and verdict.reason == NOT_FOUND and self._may_still_come(wait):
+        elif isinstance(verdict, Failure) and verdict.reason == NOT_FOUND and self._is_in_grace(wait):
             return Pending(NOT_FOUND, verdict.message)
         return verdict
 
     def _note_unknown(self, message: str) -> None:
         self._unknown_states.inc()
-        if message not in self._told and len(self._told) < MAX_TOLD:
-            self._told.add(message)
+        if message not in self._logged and len(self._logged) < MAX_LOGGED:
+            self._logged.add(message)
             log.warning("unknown_state", kind=self.preset.file.kind, message=message)
 
-    def _may_still_come(self, wait: Pokeable) -> bool:
-        """Whether the job has been missing for less than a while: many systems know a job only some time after they took it."""
+    def _is_in_grace(self, wait: Pokeable) -> bool:
+        """Whether the job has been missing for less than `not_found_grace`: many systems show a job only some time after they accept it."""
         grace, runs = self.preset.file.pace.not_found_grace, wait.progress.runs
         if not grace:
             return False
         last = runs[-1] if runs else None
         return last is None or last.reason != NOT_FOUND or self._now() - last.first_at < grace
-
-
-class _Reconsidering:
-    """A landing whose verdicts are reconsidered first."""
-
-    __slots__ = ("_group", "_landing", "_probe")
-
-    def __init__(self, probe: PresetProbe, group: Sequence[Pokeable], landing: Landing) -> None:
-        self._probe = probe
-        self._group = group
-        self._landing = landing
-
-    def landed(self, verdicts: Sequence[Verdict]) -> None:
-        """See `Landing`."""
-        self._landing.landed(self._probe.reconsidered(self._group, verdicts))
-
-    def unfinished(self, rest: Coroutine[Any, Any, Sequence[Verdict]]) -> None:
-        """See `Landing`."""
-        self._landing.unfinished(self._rest(rest))
-
-    async def _rest(self, rest: Coroutine[Any, Any, Sequence[Verdict]]) -> Sequence[Verdict]:
-        return self._probe.reconsidered(self._group, await rest)

@@ -25,7 +25,8 @@ from waitd.probes.access.aws import AwsEndpoint, AwsEndpoints, aws_host
 from waitd.probes.cel.workers import WORKERS
 from waitd.probes.s3.xml import ListPage, S3Object, find_element_text, object_from_head, parse_list_page
 from waitd.probes.transport.client import HttpClient, Request, Response, facts_of
-from waitd.probes.transport.connection import Http1Response
+from waitd.probes.transport.connection import Http1Connection
+from waitd.probes.transport.response import Http1Response, OnResponse
 
 #: The largest body of an error, and of a page of 1,000 keys, in bytes.
 _ERROR_BYTES = 64 * 1024
@@ -111,7 +112,7 @@ class S3Client:
         """The object; None: it is not there. `anew`: the second time, since the bucket's own region is known.
 
         Raises:
-            aiohttp.ClientError, OSError: see `http_client.trouble`.
+            aiohttp.ClientError, OSError: see `classify_error`.
         """
         answer = await self._ask(endpoint, "HEAD", bucket, key, "")
         status = answer.facts.status
@@ -131,32 +132,28 @@ class S3Client:
                 refusal = S3Error(told.status, told.code, told.retry_after)
         return s3_verdict(refusal, S3Operation.HEAD)
 
-    def begin_head(
-        self, endpoint: AwsEndpoint, bucket: str, key: str, told: Callable[[Refusal | bool], None]
-    ) -> Callable[[], None] | None:
-        """Asks for a key that was not there; returns what gives that up, None where it takes more than one request on a free connection.
+    def send_head(
+        self, endpoint: AwsEndpoint, bucket: str, key: str, on_response: OnResponse
+    ) -> Http1Connection | None:
+        """Sends a HEAD of a key in a bucket that exists, on an idle connection.
 
-        It tells True where the key still is not there, why nothing is known of it where the server says "not now", and False where `head`
-        has to look.
+        None when there is no such connection, or the bucket has not been seen lately: use `head`.
 
         Raises:
-            aiohttp.ClientError, OSError, ValueError: see `http_client.trouble`.
+            aiohttp.ClientError, OSError, ValueError: see `classify_error`.
         """
         home = (endpoint.origin, bucket)
         if self._monotonic() >= self._buckets.get(home, 0.0):
             return None
         where = self._bucket(endpoint, self._regions.get(home, endpoint.region), bucket)
-        exchange = self._http.begin(
-            where.request("HEAD", key, "", now=self.now()),
-            lambda came: told(False if isinstance(came, Exception) else self._at_sight(came)),
-        )
-        return None if exchange is None else exchange.give_up
+        return self._http.send(where.request("HEAD", key, "", now=self.now()), on_response)
 
-    def _at_sight(self, reply: Http1Response) -> Refusal | bool:
-        if reply.status not in RETRYABLE_STATUSES and reply.status < 500:
-            return reply.status == 404
-        retry_after = facts_of(reply, self.now()).retry_after
-        return s3_verdict(S3Error(reply.status, "", retry_after), S3Operation.HEAD)
+    def not_now(self, response: Http1Response) -> Refusal | None:
+        """Returns the verdict of a response to a HEAD by which the store asks for a later request; else None."""
+        if response.status not in RETRYABLE_STATUSES and response.status < 500:
+            return None
+        retry_after = facts_of(response, self.now()).retry_after
+        return s3_verdict(S3Error(response.status, "", retry_after), S3Operation.HEAD)
 
     async def page(
         self, endpoint: AwsEndpoint, bucket: str, prefix: str, token: str | None
@@ -164,7 +161,7 @@ class S3Client:
         """A page of the keys that begin with `prefix`.
 
         Raises:
-            aiohttp.ClientError, OSError: see `http_client.trouble`.
+            aiohttp.ClientError, OSError: see `classify_error`.
         """
         answer = await self._ask(endpoint, "GET", bucket, "", _list_query(prefix, token, 1000))
         if not 200 <= answer.facts.status < 300:
@@ -199,7 +196,7 @@ class S3Client:
 
     async def _send(self, bucket: "Bucket", method: str, key: str, query: str) -> _Answer:
         now = self.now()
-        sent = await self._http.exchange(bucket.request(method, key, query, now=now), now)
+        sent = await self._http.fetch(bucket.request(method, key, query, now=now), now)
         facts, response, _ = sent
         try:
             if method == "HEAD":

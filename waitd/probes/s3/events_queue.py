@@ -18,7 +18,8 @@ from waitd.core.errors import WaitdError
 from waitd.outgoing import Outgoing
 from waitd.ports import Connections
 from waitd.probes.access.aws import AccountRef, AwsEndpoint, AwsEndpoints
-from waitd.probes.transport.client import HttpClient, Request, classify_error
+from waitd.probes.transport.client import HttpClient, Request
+from waitd.probes.transport.errors import classify_error
 
 log = structlog.get_logger(__name__)
 
@@ -61,7 +62,7 @@ class S3EventQueue:
         self._origin = parse_origin(queue_url)
         self._account = AccountRef(conn_id, optional=False)
         self._heard = heard
-        self._http = HttpClient(keepalive=60.0, outgoing=outgoing, direct=False)
+        self._http = HttpClient(keepalive=60.0, outgoing=outgoing, pooled=False)
         self._now = now
 
     async def run(self) -> None:
@@ -144,7 +145,7 @@ class S3EventQueue:
             "POST", url, headers, body, now=self._now()
         )
         request = Request("POST", url, headers, body, endpoint.verify_tls, HostSource.BY_OPERATOR)
-        answer = await self._http.exchange(request, self._now())
+        answer = await self._http.fetch(request, self._now())
         try:
             return answer.facts.status, await self._http.read(answer.response, _ANSWER_BYTES)
         finally:

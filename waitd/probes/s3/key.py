@@ -12,11 +12,12 @@ from anyio import BrokenWorkerProcess
 from waitd.core.http.answer import RESULT_OMITTED, CredentialsRefused
 from waitd.core.waits.event import rfc3339
 from waitd.core.waits.verdict import Pending, Success, Unreachable, Verdict
-from waitd.ports import Landing, Pokeable, Topic
+from waitd.ports import CancelPoke, OnVerdicts, Pokeable, Probe, Topic
 from waitd.probes.access.aws import AwsEndpoint
 from waitd.probes.cel.evaluation import RESULT_LIMIT
 from waitd.probes.cel.files import unmet_check
 from waitd.probes.s3.client import TOO_MANY_KEYS, S3Client
+from waitd.probes.s3.fast_path import ABSENT, AbsentKeyPoke
 from waitd.probes.s3.listing import PatternMatches, list_matches
 from waitd.probes.s3.params import S3KeyOptions, S3KeyParams, S3KeyTarget, key_target, pattern_of
 from waitd.probes.s3.xml import S3Object
@@ -26,7 +27,6 @@ _SHARE = 0.9
 #: After so many files that were shown to waits, the loop has its turn.
 _SHOWN_AT_ONCE = 5000
 
-ABSENT = Pending("absent", "The key is not there.")
 NO_MATCH = Pending("absent", "No key matches.")
 TOO_SLOW = Unreachable("condition_too_slow", "The check needs too much time or memory for so many files.")
 
@@ -51,7 +51,7 @@ _Answers = dict[_Wanted, _Found | Verdict]
 _Lists = dict[tuple[str, str], dict[tuple[str, str, bool], PatternMatches]]
 
 
-class S3KeyProbe:
+class S3KeyProbe(Probe):
     """Looks for keys. The client is started and closed by its owner."""
 
     #: What the API's document shows of its parameters.
@@ -73,7 +73,7 @@ class S3KeyProbe:
         return self._client.endpoints.origin(target.account_ref)
 
     def topics(self, target: S3KeyTarget) -> Sequence[Topic]:
-        """See `waitd.ports.Listening`: the keys, and what a pattern may match."""
+        """See `Probe.topics`: the keys, and the literal beginnings of patterns."""
         look = target.look
         return [
             Topic(look.namespace, f"s3://{bucket}", text)
@@ -100,29 +100,22 @@ class S3KeyProbe:
         verdicts = await self._judged(answers, began + target.request_timeout)
         return [verdicts[_wanted(each)] for each in group]
 
-    def begin(self, group: Sequence[Pokeable], landing: Landing) -> Callable[[], None] | None:
-        """See `waitd.ports.Begin`: one key that was not there is looked for again, as nearly every poke does."""
+    def start_poke(self, group: Sequence[Pokeable], on_verdicts: OnVerdicts) -> CancelPoke:
+        """See `Probe.start_poke`; looks again for one absent key without a task."""
         target: S3KeyTarget = group[0].target
         runs = group[0].progress.runs
-        if len(group) > 1 or len(target.addresses) > 1 or not runs or runs[-1].reason != ABSENT.reason:
-            return None
         endpoint = self._client.endpoints.cached_fresh(target.account_ref)
-        if endpoint is None or target.look.mode != "key":
-            return None
-
-        def told(found: Verdict | CredentialsRefused | bool) -> None:
-            if found is True:
-                landing.landed([ABSENT])
-            elif isinstance(found, bool | CredentialsRefused):
-                landing.unfinished(self.poke(group))
-            else:
-                landing.landed([found])
-
-        [(bucket, key)] = target.addresses
-        try:
-            return self._client.begin_head(endpoint, bucket, key, told)
-        except Exception:  # noqa: BLE001 - `poke` meets it again, and says what it comes to
-            return None
+        if (
+            endpoint is None
+            or target.look.mode != "key"
+            or len(group) > 1
+            or len(target.addresses) > 1
+            or not runs
+            or runs[-1].reason != ABSENT.reason
+        ):
+            return super().start_poke(group, on_verdicts)
+        poke = AbsentKeyPoke(self._client, endpoint, target.addresses[0], partial(self.poke, group))
+        return poke.start(on_verdicts)
 
     async def _heads(
         self, addresses: Sequence[tuple[str, str]], endpoint: AwsEndpoint

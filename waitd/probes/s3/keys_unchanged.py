@@ -21,7 +21,7 @@ from waitd.core.http.answer import CredentialsRefused
 from waitd.core.waits.event import rfc3339
 from waitd.core.waits.verdict import Failure, Pending, Success, Verdict
 from waitd.models import parsed
-from waitd.ports import Pokeable
+from waitd.ports import Pokeable, Probe
 from waitd.probes.access.aws import AwsEndpoint
 from waitd.probes.access.aws_params import AwsTarget, account_problems, coalescing_key
 from waitd.probes.s3.client import MAX_PAGES, TOO_MANY_KEYS, S3Client
@@ -89,7 +89,7 @@ class KeySetCache:
             self._held -= len(oldest)
 
 
-class S3KeysUnchangedProbe:
+class S3KeysUnchangedProbe(Probe):
     """Watches prefixes. The client is started and closed by its owner."""
 
     #: What the API's document shows of its parameters.

@@ -49,7 +49,7 @@ async def list_matches(
     """Lists the keys that begin with `prefix` as far as somebody needs it; None, or what came instead of a list.
 
     Raises:
-        aiohttp.ClientError, OSError: see `http_client.trouble`.
+        aiohttp.ClientError, OSError: see `classify_error`.
     """
     token: str | None = None
     looking = list(sought)

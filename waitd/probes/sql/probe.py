@@ -13,7 +13,7 @@ from waitd.core.errors import ConnectionUnavailable, UnknownConnection
 from waitd.core.http.answer import CredentialsRefused
 from waitd.core.waits.verdict import Unreachable, Verdict
 from waitd.outgoing import Outgoing
-from waitd.ports import Connections, Pokeable
+from waitd.ports import Connections, Pokeable, Probe
 from waitd.probes.access.http import NO_CREDENTIALS, UNKNOWN_CONNECTION
 from waitd.probes.cel.workers import WORKERS
 from waitd.probes.sql.endpoints import sql_endpoint
@@ -21,7 +21,7 @@ from waitd.probes.sql.errors import verdict_of_error
 from waitd.probes.sql.evaluation import ConditionSources, SelectedRows, evaluate
 from waitd.probes.sql.params import Query, SqlParams, SqlTarget, sql_target
 from waitd.probes.sql.pool import MAX_ROWS, DatabasePools
-from waitd.probes.transport.client import classify_error
+from waitd.probes.transport.errors import classify_error
 
 #: A worker gets this share of the time that is left, so that its verdict comes before the caller's patience ends.
 _SHARE = 0.9
@@ -32,7 +32,7 @@ _TOO_SLOW = Unreachable("condition_too_slow", "The conditions need too much time
 log = structlog.get_logger(__name__)
 
 
-class SqlProbe:
+class SqlProbe(Probe):
     """Asks databases. An asynchronous context, which closes the connections to them at its end."""
 
     #: What the API's document shows of its parameters.

@@ -1,5 +1,6 @@
-"""HTTP for probes: requests within limits, over kept connections.
+"""HTTP for probes: requests within limits, on kept-alive connections.
 
-`client` sends a request and follows redirects. GET and HEAD use `pool` and `connection`, which cost less
-than an aiohttp session; other methods use the session. `decoding` decompresses bodies within a limit.
+`HttpClient` is the entry. GET and HEAD without a body use waitd's own connections, which cost less
+than an aiohttp session; all other requests use a session. What a response means for a wait is not
+decided here.
 """

@@ -1,6 +1,6 @@
-"""Content decoding with a limit: a small answer may be a bomb, and one cut off must not pass for whole.
+"""Decodes bodies (gzip, deflate) up to a limit, which stops decompression bombs.
 
-aiohttp's own decoding takes a truncated gzip for a complete one, hence this.
+aiohttp's own decoding accepts a truncated gzip body as complete; this does not.
 """
 
 import zlib
@@ -8,17 +8,21 @@ from typing import Protocol
 
 
 class Decoder(Protocol):
-    """Takes a body apart as it comes."""
+    """Decodes a body chunk by chunk."""
 
     def feed(self, chunk: bytes, limit: int) -> bytes:
-        """What `chunk` adds, but not more than `limit` + 1 bytes. Raises ValueError where it cannot be decoded."""
+        """Decodes a chunk, into `limit` + 1 bytes at most.
+
+        Raises:
+            ValueError: the body is malformed.
+        """
 
     def finish(self) -> None:
-        """Raises ValueError where the body has not come to its end."""
+        """Raises ValueError when the body is incomplete."""
 
 
 class Identity:
-    """A body as it is."""
+    """A body without an encoding."""
 
     def feed(self, chunk: bytes, limit: int) -> bytes:
         """See `Decoder`."""
@@ -29,19 +33,19 @@ class Identity:
 
 
 class Inflate:
-    """gzip (of one or more members) and deflate, with its zlib header or, as some servers send it, without."""
+    """gzip (one or more members) and deflate, which some servers send without its zlib header."""
 
-    #: Lets zlib see by the header whether it is gzip or zlib.
+    #: zlib detects gzip or zlib by the header.
     _EITHER = 32 + zlib.MAX_WBITS
 
     def __init__(self) -> None:
         self._stream = zlib.decompressobj(self._EITHER)
-        self._begun = False
+        self._started = False
 
     def feed(self, chunk: bytes, limit: int) -> bytes:
         """See `Decoder`."""
-        if chunk and not self._begun:
-            self._begun = True
+        if chunk and not self._started:
+            self._started = True
             if chunk[0] != 0x1F and chunk[0] & 0x0F != 8:
                 self._stream = zlib.decompressobj(-zlib.MAX_WBITS)
         try:
@@ -51,27 +55,27 @@ class Inflate:
                 self._stream = zlib.decompressobj(self._EITHER)
                 out += self._stream.decompress(rest, limit + 1 - len(out))
         except zlib.error as error:
-            raise ValueError("not what its Content-Encoding says") from error
+            raise ValueError("the body does not match its Content-Encoding") from error
         return out
 
     def finish(self) -> None:
         """See `Decoder`."""
-        if self._begun and not self._stream.eof:
-            raise ValueError("cut off")
+        if self._started and not self._stream.eof:
+            raise ValueError("the body is truncated")
 
 
 _INFLATED = frozenset({"gzip", "x-gzip", "deflate"})
 
 
-def decoder_of(content_encoding: str) -> Decoder:
-    """The decoder of a `Content-Encoding` header.
+def decoder_for(content_encoding: str) -> Decoder:
+    """Returns the decoder of a `Content-Encoding` header.
 
     Raises:
-        ValueError: it is not one that was asked for.
+        ValueError: waitd does not accept this encoding.
     """
     encoding = content_encoding.strip().lower()
     if encoding in {"", "identity"}:
         return Identity()
     if encoding in _INFLATED:
         return Inflate()
-    raise ValueError("an unknown Content-Encoding")
+    raise ValueError("unknown Content-Encoding")

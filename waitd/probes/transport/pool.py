@@ -1,26 +1,30 @@
-"""GET and HEAD past aiohttp's session: its connector makes the connections (DNS, TLS, egress rules), `exchange` speaks on them.
+"""A pool of kept-alive connections for GET and HEAD.
 
-A session builds a request object, a writer, a timer and a response object for each request, and a stream for each body, which costs
-many times what the exchange itself does. What this touches that aiohttp does not document is the shape of a request that `connect`
-reads and the `ResponseHandler` that it gives; `tests/probes` runs the whole table of answers both ways.
+aiohttp's connector opens the connections (DNS, TLS, egress rules) and `Http1Connection` speaks on
+them, instead of an aiohttp session: a session builds a request, a writer, a timer and a response
+object for each request, which costs many times the exchange itself.
+
+This relies on two undocumented parts of aiohttp: what `connect` reads of a request, and the
+`ResponseHandler` that it returns. The tests run every answer over both transports.
 """
 
 import asyncio
 from collections.abc import Callable, Mapping
 from ssl import SSLContext
-from typing import cast
+from typing import Any, cast
 
 import aiohttp
 from aiohttp.client_reqrep import ClientRequest, ConnectionKey
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from waitd.probes.transport.connection import Http1Connection, Http1Response, OnResponse, WriteCoalescer
+from waitd.probes.transport.connection import Http1Connection, WriteCoalescer
+from waitd.probes.transport.response import Http1Response, OnResponse
 
-#: How many origins' routes are kept; those without a connection go when there are more.
-_ROUTES = 10_000
+#: How many routes the pool keeps; above that it drops those without an idle connection.
+_MAX_ROUTES = 10_000
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None)
-#: What is raised where a connection that was used again turns out to be closed: by the server, before it read the request.
+#: The errors of a reused connection that the server closed before it read the request.
 CLOSED_WHILE_IDLE = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
 _NO_HEADERS: CIMultiDictProxy[str] = CIMultiDictProxy(CIMultiDict())
 
@@ -28,13 +32,13 @@ Tls = bool | SSLContext
 
 
 class PreparedHeaders(CIMultiDict[str]):
-    """Headers that go with many requests: their lines are made once."""
+    """Headers of many requests, serialized once."""
 
     lines: str | None = None
 
 
 class Route:
-    """Where to: what the connector reads of a request, made once an origin, and the connections there that are free."""
+    """An origin with its idle connections, in the form in which the connector reads a request."""
 
     proxy = None
     proxy_auth = None
@@ -44,7 +48,7 @@ class Route:
     headers = _NO_HEADERS
 
     def __init__(self, origin: str, tls: Tls, time: Callable[[], float]) -> None:
-        """`time`: the loop's."""
+        """`time` is the loop's clock."""
         self._time = time
         self.url = URL(origin)
         self.ssl = tls
@@ -52,49 +56,58 @@ class Route:
         self.port = self.url.port
         self.host_line = f"Host: {self.url.host_port_subcomponent}\r\n"
         self.connection_key = ConnectionKey(self.host, self.port, self.is_ssl(), tls, None, None, None)
-        #: The one that was used last at the end.
+        #: The most recently used connection comes last.
         self.idle: list[Http1Connection] = []
-        #: Whether it is kept: what it makes free is used again.
+        #: Whether the pool still has this route; if not, its connections are closed after use.
         self.kept = True
 
     def is_ssl(self) -> bool:
-        """Whether TLS is spoken there."""
+        """Whether the origin speaks TLS."""
         return self.url.scheme == "https"
 
-    def free(self) -> Http1Connection | None:
-        """A connection that may be used again; None where there is none."""
+    def take_idle(self) -> Http1Connection | None:
+        """Takes the most recently used idle connection; None when there is none."""
         while self.idle:
-            exchange = self.idle.pop()
-            if not exchange.lost:
-                return exchange
+            connection = self.idle.pop()
+            if not connection.lost:
+                return connection
         return None
 
-    def spare(self, exchange: Http1Connection) -> None:
-        """The connection is free for another request."""
+    def add_idle(self, connection: Http1Connection) -> None:
+        """Keeps a connection for another request."""
         if not self.kept:
-            exchange.close()
+            connection.close()
             return
-        exchange.idle_since = self._time()
-        self.idle.append(exchange)
+        connection.idle_since = self._time()
+        self.idle.append(connection)
 
     def close_idle(self, since: float) -> None:
-        """Closes what was last used before `since`, in the loop's time, or was lost."""
+        """Closes connections that are lost, or idle since before `since` (in the loop's time)."""
         kept = []
-        for exchange in self.idle:
-            if not exchange.lost and exchange.idle_since >= since:
-                kept.append(exchange)
+        for connection in self.idle:
+            if not connection.lost and connection.idle_since >= since:
+                kept.append(connection)
             else:
-                exchange.close()
+                connection.close()
         self.idle = kept
 
 
 class ConnectionPool:
-    """Asks over a connector, which its owner opens and closes. Use it in one loop; `close` it before the connector."""
+    """Sends requests without a body on kept-alive connections.
+
+    The owner opens and closes the connector; close the pool first. A pool belongs to one loop.
+    """
 
     def __init__(
         self, connector: aiohttp.BaseConnector, headers: Mapping[str, str], *, keepalive: float = 30.0
     ) -> None:
-        """Call it in the loop. `headers` go with every request, a request's own win over them; `keepalive`: seconds that an idle connection is kept."""
+        """Creates a pool in the running loop.
+
+        Args:
+            connector: opens the connections.
+            headers: sent with every request, unless the request has its own value.
+            keepalive: seconds for which an idle connection is kept.
+        """
         self._connector = connector
         self._headers = headers
         self._common = _lines(headers)
@@ -102,46 +115,52 @@ class ConnectionPool:
         self._keepalive = keepalive
         self._routes: dict[tuple[str, Tls], Route] = {}
         self._sweep: asyncio.TimerHandle | None = None
-        self._departures = WriteCoalescer()
+        self._coalescer = WriteCoalescer()
 
-    async def ask(
-        self, method: str, url: str, headers: Mapping[str, str] | None, tls: Tls, *, anew: bool = False
-    ) -> Http1Response:
-        """One request without a body. A connection that the server had closed meanwhile is replaced, as browsers do; `anew`: it was.
-
-        Raises:
-            aiohttp.ClientError, OSError: there was no complete head.
-            ValueError: URL or headers cannot be sent.
-        """
-        route, request = self._prepared(method, url, headers, tls)
-        exchange = None if anew else route.free()
-        if exchange is not None:
-            try:
-                return await exchange.ask(method, request)
-            except CLOSED_WHILE_IDLE:
-                pass  # the others may be as old
-            except BaseException:
-                exchange.close()
-                raise
-        return await self._ask_anew(method, request, route)
-
-    def begin(
-        self, method: str, url: str, headers: Mapping[str, str] | None, tls: Tls, told: OnResponse
+    def send(
+        self, method: str, url: str, headers: Mapping[str, str] | None, tls: Tls, on_response: OnResponse
     ) -> Http1Connection | None:
-        """One request without a body, on a connection that is free; what comes of it is told. None: there is no such connection, `ask`.
+        """Sends a request on an idle connection; None when there is none, and nothing is sent.
 
-        Where it is told of `CLOSED_WHILE_IDLE`, `ask` anew.
+        When `on_response` gets one of `CLOSED_WHILE_IDLE`, repeat the request on a new connection.
 
         Raises:
-            ValueError: URL or headers cannot be sent.
+            ValueError: the URL or a header is malformed.
         """
-        route, request = self._prepared(method, url, headers, tls)
-        exchange = route.free()
-        if exchange is not None:
-            exchange.begin(method, request, told)
-        return exchange
+        route, request = self._prepare(method, url, headers, tls)
+        connection = route.take_idle()
+        if connection is not None:
+            connection.send(method, request, on_response)
+        return connection
 
-    def _prepared(
+    async def request(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None,
+        tls: Tls,
+        *,
+        new_connection: bool = False,
+    ) -> Http1Response:
+        """Sends a request and waits for the head of the response.
+
+        It opens a connection when none is idle, when the server closed the idle one, and with
+        `new_connection`.
+
+        Raises:
+            aiohttp.ClientError, OSError: there is no complete head.
+            ValueError: the URL or a header is malformed.
+        """
+        route, request = self._prepare(method, url, headers, tls)
+        connection = None if new_connection else route.take_idle()
+        if connection is not None:
+            try:
+                return await _response_of(connection, method, request)
+            except CLOSED_WHILE_IDLE:
+                pass  # the server may have closed the other idle connections, too
+        return await _response_of(await self._connect(route), method, request)
+
+    def _prepare(
         self, method: str, url: str, headers: Mapping[str, str] | None, tls: Tls
     ) -> tuple[Route, bytes]:
         origin, path = _split(url)
@@ -149,40 +168,35 @@ class ConnectionPool:
         lines = self._lines_of(headers) if headers else self._common
         return route, f"{method} {path} HTTP/1.1\r\n{route.host_line}{lines}\r\n".encode()
 
-    async def _ask_anew(self, method: str, request: bytes, route: Route) -> Http1Response:
+    async def _connect(self, route: Route) -> Http1Connection:
         connection = await self._connector.connect(cast("ClientRequest", route), [], _NO_TIMEOUT)
-        exchange = Http1Connection(connection, route.spare, self._departures)
         if self._sweep is None:
-            self._sweep_later()
-        try:
-            return await exchange.ask(method, request)
-        except BaseException:
-            exchange.close()
-            raise
+            self._schedule_sweep()
+        return Http1Connection(connection, route.add_idle, self._coalescer)
 
     def _lines_of(self, headers: Mapping[str, str]) -> str:
         if type(headers) is not PreparedHeaders:
-            return self._beside(headers) + _lines(headers)
+            return self._other_common(headers) + _lines(headers)
         if headers.lines is None:
-            headers.lines = self._beside(headers) + _lines(headers)
+            headers.lines = self._other_common(headers) + _lines(headers)
         return headers.lines
 
-    def _beside(self, headers: Mapping[str, str]) -> str:
-        """The lines of the common headers that these do not replace."""
+    def _other_common(self, headers: Mapping[str, str]) -> str:
+        """The lines of the common headers that `headers` does not replace."""
         if self._names.isdisjoint(map(str.lower, headers)):
             return self._common
         own = CIMultiDict(headers)
         return _lines({name: value for name, value in self._headers.items() if name not in own})
 
     def _new_route(self, origin: str, tls: Tls) -> Route:
-        if len(self._routes) >= _ROUTES:
+        if len(self._routes) >= _MAX_ROUTES:
             for route in self._routes.values():
                 route.kept = bool(route.idle)
             self._routes = {key: route for key, route in self._routes.items() if route.kept}
-        route = self._routes[origin, tls] = Route(origin, tls, self._departures.loop.time)
+        route = self._routes[origin, tls] = Route(origin, tls, self._coalescer.loop.time)
         return route
 
-    def _sweep_later(self) -> None:
+    def _schedule_sweep(self) -> None:
         self._sweep = asyncio.get_running_loop().call_later(self._keepalive / 2, self._sweep_idle)
 
     def _sweep_idle(self) -> None:
@@ -190,10 +204,10 @@ class ConnectionPool:
         for route in self._routes.values():
             if route.idle:
                 route.close_idle(since)
-        self._sweep_later()
+        self._schedule_sweep()
 
     def close(self) -> None:
-        """Closes the connections that are free."""
+        """Closes the idle connections."""
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
@@ -201,17 +215,57 @@ class ConnectionPool:
             route.close_idle(float("inf"))
 
 
+class _ResponseFuture(asyncio.Future[Http1Response]):
+    """The response to a request; cancelling it cancels the request before it is written."""
+
+    def __init__(self, connection: Http1Connection, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop=loop)
+        self._connection = connection
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        if not self.done():
+            self._connection.cancel()
+        return super().cancel(msg)
+
+    def resolve(self, result: Http1Response | Exception) -> None:
+        """Sets the result; an `OnResponse`."""
+        if isinstance(result, Exception):
+            self.set_exception(result)
+        else:
+            self.set_result(result)
+
+
+async def _response_of(connection: Http1Connection, method: str, request: bytes) -> Http1Response:
+    """Sends a request; the connection is closed when the request fails or is cancelled."""
+    if connection.lost:
+        raise aiohttp.ServerDisconnectedError
+    response = _ResponseFuture(connection, asyncio.get_running_loop())
+    connection.send(method, request, response.resolve)
+    try:
+        return await response
+    except asyncio.CancelledError:
+        if not response.cancelled() and response.exception() is None:
+            response.result().close()  # it arrived in the same turn; other requests may use the connection
+        raise
+    finally:
+        del response  # it holds the exception, whose traceback holds this frame: a reference cycle
+
+
 def _split(url: str) -> tuple[str, str]:
-    """Origin and path of an encoded URL. Raises ValueError where the path cannot stand in a request line."""
+    """Splits an encoded URL into origin and path.
+
+    Raises:
+        ValueError: the path contains a character that a request line cannot have.
+    """
     end = url.find("/", len("https://"))
     origin, path = (url, "/") if end < 0 else (url[:end], url[end:])
-    if "?" in origin or "#" in origin:  # no path, and perhaps a slash in the query
+    if "?" in origin or "#" in origin:  # the URL has no path; the slash is part of the query
         end = min(at for at in (url.find("?"), url.find("#")) if at >= 0)
         origin, path = url[:end], "/" + url[end:]
     if "#" in path:
         path = path.partition("#")[0]
     if not path.isascii() or not path.isprintable() or " " in path:
-        raise ValueError("a URL that is not encoded")
+        raise ValueError("the URL is not percent-encoded")
     return origin, path
 
 
@@ -219,5 +273,5 @@ def _lines(headers: Mapping[str, str]) -> str:
     lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
     text = "".join(lines)
     if not text.count("\r") == text.count("\n") == len(lines) or "\0" in text:
-        raise ValueError("a control character in a header")
+        raise ValueError("a header contains a control character")
     return text

@@ -1,0 +1,200 @@
+"""One poke of the kind `http`: a request on behalf of waits with equal keys, and their verdicts.
+
+A poke needs no task when an idle connection is available and the small answer decides at once, as
+nearly every answer does. Everything else continues in a task: a new connection, credentials that
+must be fetched, redirects, large bodies, slow conditions. Both end in `HttpPoke._handle`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import structlog
+
+from waitd.core.http.answer import CredentialsRefused
+from waitd.core.waits.verdict import Unreachable, Verdict
+from waitd.probes.access.http import HttpAccess, HttpAccessResolver, unusable_connection
+from waitd.probes.http.etags import EtagCache, EtagEntry
+from waitd.probes.http.evaluation import AnswerEvaluator, Evaluated
+from waitd.probes.http.params import HttpTarget
+from waitd.probes.http.requests import RequestBuilder
+from waitd.probes.transport.client import REDIRECTS, HttpAnswer, HttpClient, Request, facts_of
+from waitd.probes.transport.connection import Http1Connection
+from waitd.probes.transport.errors import classify_error
+from waitd.probes.transport.pool import CLOSED_WHILE_IDLE
+from waitd.probes.transport.response import Http1Response
+from waitd.probes.transport.taskless import TasklessPoke
+
+log = structlog.get_logger(__name__)
+
+#: Changes a wait's verdict by what else an answer says. Called once for each wait and answer.
+AdjustVerdict = Callable[[HttpAnswer, Evaluated], Evaluated]
+
+
+class PokeContext(NamedTuple):
+    """What all pokes of a probe share.
+
+    Attributes:
+        now: Unix seconds.
+        time: the loop's time, in seconds.
+    """
+
+    accesses: HttpAccessResolver
+    client: HttpClient
+    requests: RequestBuilder
+    evaluator: AnswerEvaluator
+    adjust_verdict: AdjustVerdict | None
+    etags: EtagCache
+    now: Callable[[], float]
+    time: Callable[[], float]
+
+
+class HttpPoke(TasklessPoke):
+    """One poke, until its verdicts. `access` is None until the connection has been looked up."""
+
+    __slots__ = ("_access", "_context", "_deadline", "_etag", "_request", "_targets")
+
+    _etag: EtagEntry | None
+    _request: Request
+
+    def __init__(
+        self,
+        context: PokeContext,
+        targets: Sequence[HttpTarget],
+        deadline: float,
+        access: HttpAccess | None = None,
+    ) -> None:
+        """`deadline` is when the poke times out, in the loop's time."""
+        self._context = context
+        self._targets = targets
+        self._deadline = deadline
+        self._access = access
+
+    # ------------------------------------------------------------ without a task
+
+    def _send(self) -> Http1Connection | None:
+        context, conn_id = self._context, self._targets[0].template.conn_id
+        try:
+            if conn_id is not None:
+                self._access = context.accesses.cached_fresh(conn_id)
+                if self._access is None:
+                    return None
+            return context.client.send(self._build_request(), self._on_response)
+        except Exception:  # noqa: BLE001 - `run` meets the same error, and returns its verdict
+            return None
+
+    def _build_request(self) -> Request:
+        """Raises ValueError when target and connection do not fit."""
+        context = self._context
+        request = context.requests.build(self._targets[0], self._access)
+        self._etag = context.etags.find(self._targets) if context.etags.entries else None
+        self._request = request if self._etag is None else self._etag.add_to(request)
+        return self._request
+
+    def _on_response(self, response: Http1Response | Exception) -> None:
+        """Handles the response to a request that was sent without a task."""
+        results: list[Evaluated] | None = None
+        try:
+            if isinstance(response, Exception):
+                if not isinstance(response, CLOSED_WHILE_IDLE):
+                    results = self._failed(response)
+            elif response.complete and response.status not in REDIRECTS:
+                facts = facts_of(response, self._context.now())
+                results = self._handle(HttpAnswer(facts, response, self._request.url))
+        except Exception as error:  # noqa: BLE001 - an error of the target is a verdict
+            results = self._failed(error)
+        if results is None or (self._access is not None and CredentialsRefused in map(type, results)):
+            self._continue_with(self._finish(response, results))
+        else:
+            self._on_verdicts(_verdicts(results))
+
+    # ------------------------------------------------------------ in a task
+
+    async def run(self) -> Sequence[Verdict]:
+        """See `TasklessPoke.run`."""
+        return await self._finish(None, None)
+
+    async def _finish(
+        self, response: Http1Response | Exception | None, results: list[Evaluated] | None
+    ) -> Sequence[Verdict]:
+        """Completes a poke from what `_on_response` has, if anything."""
+        try:
+            if results is None:
+                results = await self._fetch(response)
+            return await self._retry_refused(results)
+        except Exception as error:  # noqa: BLE001 - an error of the target is a verdict
+            return _verdicts(self._failed(error))
+
+    async def _fetch(self, response: Http1Response | Exception | None = None) -> list[Evaluated]:
+        """Fetches the answer and evaluates it. An exception as `response` asks for a new connection."""
+        context, conn_id = self._context, self._targets[0].template.conn_id
+        if conn_id is not None and self._access is None:
+            access = context.accesses.cached_fresh(conn_id) or await context.accesses.get(conn_id)
+            if isinstance(access, Unreachable):
+                return [access] * len(self._targets)
+            self._access = access
+        if isinstance(response, Http1Response):
+            answer = await context.client.follow_redirects(self._request, response, context.now())
+        else:
+            try:
+                request = self._build_request()
+            except ValueError as error:  # the message quotes no query
+                return [unusable_connection(error)] * len(self._targets)
+            answer = await context.client.fetch(request, context.now(), new_connection=response is not None)
+        try:
+            results = self._handle(answer)
+            if results is None:
+                rules = [target.rules for target in self._targets]
+                verdicts = await context.evaluator.evaluate(answer, rules, self._deadline)
+                results = self._finish_answer(answer, [verdicts[each] for each in rules])
+            return results
+        finally:
+            if not answer.response.closed:
+                await context.client.release(answer.response)
+
+    async def _retry_refused(self, results: list[Evaluated]) -> Sequence[Verdict]:
+        """Repeats the request for waits whose credentials were refused, with freshly fetched ones."""
+        access, targets = self._access, self._targets
+        refused = [index for index, each in enumerate(results) if isinstance(each, CredentialsRefused)]
+        if refused and access is not None:
+            accesses = self._context.accesses
+            fresh = await accesses.get(access.endpoint.connection.conn_id, access.authorization)
+            if isinstance(fresh, HttpAccess):
+                retry = HttpPoke(self._context, [targets[index] for index in refused], self._deadline, fresh)
+                retried = await retry._fetch()
+            else:
+                retried = [fresh] * len(refused)
+            for index, result in zip(refused, retried, strict=True):
+                results[index] = result
+        return _verdicts(results)
+
+    # ------------------------------------------------------------ the answer
+
+    def _handle(self, answer: HttpAnswer) -> list[Evaluated] | None:
+        """Returns what each wait makes of the answer; None when evaluating it takes more time, or its body."""
+        context, targets = self._context, self._targets
+        if self._etag is not None and answer.facts.status == 304:
+            return [*context.etags.not_modified(targets, self._etag)]
+        if len(targets) > 1:
+            return None
+        result = context.evaluator.evaluate_now(answer, targets[0].rules)
+        return None if result is None else self._finish_answer(answer, [result])
+
+    def _finish_answer(self, answer: HttpAnswer, results: list[Evaluated]) -> list[Evaluated]:
+        """Adjusts the verdicts and stores the ETag."""
+        context, access = self._context, self._access
+        if context.adjust_verdict is not None:
+            results = [context.adjust_verdict(answer, result) for result in results]
+        # A signature may cover the header that a conditional request adds.
+        if answer.facts.status == 200 and (access is None or access.authorization.signer is None):
+            context.etags.store(self._targets, answer, results)
+        return results
+
+    def _failed(self, error: Exception) -> list[Evaluated]:
+        verdict = classify_error(error)
+        if verdict.reason == "probe_error":
+            log.warning("poke_failed", error=type(error).__name__)
+        return [verdict] * len(self._targets)
+
+
+def _verdicts(results: Sequence[Evaluated]) -> Sequence[Verdict]:
+    return [each.verdict if isinstance(each, CredentialsRefused) else each for each in results]

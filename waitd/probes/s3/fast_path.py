@@ -1,0 +1,56 @@
+"""A fast path for the usual poke of `s3_key`: one key that was absent is looked for again.
+
+It sends a signed HEAD on an idle connection, without a task, and handles "still absent" and "not
+now" where the response arrives. Everything else falls back to `S3KeyProbe.poke`.
+"""
+
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from waitd.core.http.answer import CredentialsRefused
+from waitd.core.waits.verdict import Pending, Verdict
+from waitd.probes.access.aws import AwsEndpoint
+from waitd.probes.s3.client import S3Client
+from waitd.probes.transport.connection import Http1Connection
+from waitd.probes.transport.response import Http1Response
+from waitd.probes.transport.taskless import TasklessPoke
+
+ABSENT = Pending("absent", "The key is not there.")
+
+
+class AbsentKeyPoke(TasklessPoke):
+    """Looks again for one key that was absent."""
+
+    __slots__ = ("_address", "_client", "_place", "_poke")
+
+    def __init__(
+        self,
+        client: S3Client,
+        place: AwsEndpoint,
+        address: tuple[str, str],
+        poke: Callable[[], Coroutine[Any, Any, Sequence[Verdict]]],
+    ) -> None:
+        """`address` is bucket and key; `poke` is the whole poke, for all other answers."""
+        self._client = client
+        self._place = place
+        self._address = address
+        self._poke = poke
+
+    def _send(self) -> Http1Connection | None:
+        try:
+            return self._client.send_head(self._place, *self._address, self._on_response)
+        except Exception:  # noqa: BLE001 - `run` meets the same error, and returns its verdict
+            return None
+
+    def _on_response(self, response: Http1Response | Exception) -> None:
+        verdict: Verdict | CredentialsRefused | None = None
+        if not isinstance(response, Exception):
+            verdict = ABSENT if response.status == 404 else self._client.not_now(response)
+        if verdict is None or isinstance(verdict, CredentialsRefused):
+            self._continue_with(self.run())
+        else:
+            self._on_verdicts([verdict])
+
+    async def run(self) -> Sequence[Verdict]:
+        """See `TasklessPoke.run`."""
+        return await self._poke()

@@ -1,0 +1,71 @@
+"""The errors of a request, as verdicts. The messages are stable and quote nothing of the request."""
+
+import errno
+import ssl
+
+import aiohttp
+
+from waitd.core.connections.egress import EgressRefused
+from waitd.core.waits.verdict import Unreachable
+from waitd.outgoing import blocked
+from waitd.probes.transport.response import InvalidHttp
+
+_REFUSED = Unreachable("connection_refused", "The connection was refused.")
+_DNS = Unreachable("dns", "The host name could not be resolved.")
+_TIMEOUT = Unreachable("timeout", "The connection timed out.")
+_RESET = Unreachable("connection_reset", "The connection was reset.")
+_DISCONNECTED = Unreachable("disconnected", "The server closed the connection without an answer.")
+_TRUNCATED = Unreachable("truncated", "The body ended too early or could not be decoded.")
+_BAD_ANSWER = Unreachable("bad_answer", "The answer was not valid HTTP.")
+_NO_ROUTE = Unreachable("no_route", "The host cannot be reached.")
+_BAD_URL = Unreachable("bad_url", "The URL cannot be requested.")
+
+_BY_NUMBER = {
+    errno.ECONNREFUSED: _REFUSED,
+    errno.ETIMEDOUT: _TIMEOUT,
+    errno.ECONNRESET: _RESET,
+    errno.EPIPE: _RESET,
+    errno.EHOSTUNREACH: _NO_ROUTE,
+    errno.ENETUNREACH: _NO_ROUTE,
+}
+#: The first match counts; several of these types are OSErrors, too.
+_BY_TYPE: tuple[tuple[type[Exception], Unreachable], ...] = (
+    (aiohttp.ClientConnectorDNSError, _DNS),
+    (aiohttp.ServerDisconnectedError, _DISCONNECTED),
+    (aiohttp.ClientPayloadError, _TRUNCATED),
+    (aiohttp.ClientResponseError, _BAD_ANSWER),
+    (InvalidHttp, _BAD_ANSWER),
+    (aiohttp.InvalidURL, _BAD_URL),
+    (TimeoutError, _TIMEOUT),
+    (ConnectionResetError, _RESET),
+)
+
+
+def classify_error(error: Exception) -> Unreachable:
+    """Returns the verdict that an error amounts to."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return _tls(error.certificate_error)
+    refusal = error if isinstance(error, EgressRefused) else blocked(error)
+    if refusal is not None:
+        return Unreachable("egress_refused", f"No request may go there: {refusal.why}.")
+    if isinstance(error, (aiohttp.ClientSSLError, ssl.SSLError)):
+        return _tls(error)
+    for kind, verdict in _BY_TYPE:
+        if isinstance(error, kind):
+            return verdict
+    if isinstance(error, OSError):
+        number = error.errno or 0
+        name = errno.errorcode.get(number, "")
+        return _BY_NUMBER.get(number) or Unreachable(
+            "connection_failed", f"The connection failed. {name}".strip()
+        )
+    return Unreachable("probe_error", f"The poke itself failed: {type(error).__name__}.")
+
+
+def _tls(error: Exception) -> Unreachable:
+    """Quotes OpenSSL's short reason, which names no host."""
+    cause = getattr(error, "os_error", error)
+    reason = (
+        getattr(cause, "verify_message", "") or (getattr(cause, "reason", "") or "").replace("_", " ").lower()
+    )
+    return Unreachable("tls", f"TLS failed: {reason or 'no common ground'}.")

@@ -1,0 +1,151 @@
+"""A response whose head has arrived, read from a connection of this package."""
+
+import asyncio
+from collections.abc import Callable
+from functools import cached_property
+from typing import Protocol
+
+import aiohttp
+from aiohttp.helpers import HeadersMixin
+from multidict import CIMultiDict, CIMultiDictProxy
+
+#: With more unread bytes of a body than this, the connection stops reading.
+HIGH_WATER = 256 * 1024
+
+
+class InvalidHttp(aiohttp.ClientError):
+    """The server sent something that is not an HTTP response."""
+
+
+class BodySource(Protocol):
+    """What a response needs of its connection while the body is arriving."""
+
+    def resume_reading(self) -> None:
+        """Reads on after unread data has been taken."""
+
+    def close(self) -> None:
+        """Closes the connection."""
+
+
+class Http1Response(HeadersMixin):
+    """A response with a complete head; its body is read with `readany`.
+
+    It has the part of `aiohttp.ClientResponse` that waitd uses.
+    """
+
+    #: Whether the body has arrived completely.
+    complete = False
+    #: How many bytes of the body have arrived and have not been taken.
+    unread = 0
+    _error: Exception | None = None
+    _more: "asyncio.Future[None] | None" = None
+
+    def __init__(
+        self, method: str, status: int, fields: list[tuple[bytes, bytes]], connection: BodySource
+    ) -> None:
+        self.method = method
+        self.status = status
+        self._fields = fields
+        self._chunks: list[bytes] = []
+        self._connection: BodySource | None = connection
+
+    @cached_property
+    def headers(self) -> CIMultiDictProxy[str]:
+        """The header fields, decoded as aiohttp decodes them."""
+        fields = CIMultiDict(
+            (name.decode("ascii", "surrogateescape"), value.decode("utf-8", "surrogateescape"))
+            for name, value in self._fields
+        )
+        return CIMultiDictProxy(fields)
+
+    @property
+    def _headers(self) -> CIMultiDictProxy[str]:  # type: ignore[override]  # decoded at its first use
+        """What aiohttp's HeadersMixin reads."""
+        return self.headers
+
+    @property
+    def content(self) -> "Http1Response":
+        """The body's reader, under the name that aiohttp gives it."""
+        return self
+
+    def at_eof(self) -> bool:
+        """Whether the whole body has been read."""
+        return self.complete and not self._chunks
+
+    async def readany(self) -> bytes:
+        """Waits for a part of the body; returns b"" at its end.
+
+        Raises:
+            aiohttp.ClientPayloadError: the body ended too early.
+            InvalidHttp: the body is malformed.
+        """
+        while not self._chunks and not self.complete:
+            if self._error is not None:
+                # A new exception each time: a stored one would keep its traceback, a reference cycle.
+                raise type(self._error)(*self._error.args)
+            self._more = asyncio.get_running_loop().create_future()
+            await self._more
+        return self.take()
+
+    def take(self) -> bytes:
+        """Returns the part of the body that has arrived, and removes it from the response."""
+        chunks, self._chunks, self.unread = self._chunks, [], 0
+        if self._connection is not None:
+            self._connection.resume_reading()
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def feed(self, chunk: bytes) -> bool:
+        """Adds a part of the body; False when the connection should stop reading."""
+        self._chunks.append(chunk)
+        self.unread += len(chunk)
+        return self.unread <= HIGH_WATER
+
+    def wake_reader(self) -> None:
+        """Wakes `readany`."""
+        if self._more is not None:
+            if not self._more.done():
+                self._more.set_result(None)
+            self._more = None
+
+    def finish(self, error: Exception | None = None) -> None:
+        """Marks the body as complete, or as broken by `error`."""
+        if error is None:
+            self.complete = True
+        else:
+            self._error = error
+        self._connection = None
+        if self._more is not None:
+            self.wake_reader()
+
+    def field(self, name: bytes) -> bytes | None:
+        """Returns the first header field of a lower-case name without decoding the others."""
+        length = len(name)
+        for each, value in self._fields:
+            if len(each) == length and each.lower() == name:
+                return value
+        return None
+
+    @property
+    def etag(self) -> str | None:
+        """The ETag header."""
+        value = self.field(b"etag")
+        return None if value is None else value.decode("latin-1")
+
+    def lacks_length(self) -> bool:
+        """Whether the body ends where the connection ends."""
+        names = {name.lower() for name, _ in self._fields}
+        return not names & {b"content-length", b"transfer-encoding"}
+
+    @property
+    def closed(self) -> bool:
+        """Whether the response has released its connection."""
+        return self._connection is None
+
+    def close(self) -> None:
+        """Closes the connection unless the body is complete."""
+        if self._connection is not None:
+            self._connection.close()
+
+
+#: Called once: with the response when its head has arrived, or with the error that prevented it.
+OnResponse = Callable[[Http1Response | Exception], None]

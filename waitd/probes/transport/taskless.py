@@ -1,0 +1,53 @@
+"""A poke that sends its request without a task, and continues in a task only when it must.
+
+A task and its switches cost as much as the request itself, and nearly every answer can be handled
+where it arrives.
+"""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+from waitd.core.waits.verdict import Verdict
+from waitd.ports import CancelPoke, OnVerdicts, run_in_task
+from waitd.probes.transport.connection import Http1Connection
+
+
+class TasklessPoke(ABC):
+    """Sends with `_send`; its response handler either calls `_on_verdicts` or `_continue_with`."""
+
+    __slots__ = ("_connection", "_on_verdicts", "_task")
+
+    _connection: Http1Connection | None
+    _on_verdicts: OnVerdicts
+    _task: asyncio.Task[Sequence[Verdict]]
+
+    def start(self, on_verdicts: OnVerdicts) -> CancelPoke:
+        """Starts the poke; see `Probe.start_poke`."""
+        self._on_verdicts = on_verdicts
+        self._connection = self._send()
+        if self._connection is None:
+            self._continue_with(self.run())
+        return self.cancel
+
+    def cancel(self) -> None:
+        """Cancels the request or the task."""
+        if self._connection is None:
+            self._task.cancel()
+        else:
+            self._connection.cancel()
+            self._on_verdicts(asyncio.CancelledError())
+
+    def _continue_with(self, rest: Coroutine[Any, Any, Sequence[Verdict]]) -> None:
+        """Continues in a task; the connection may serve another request by now."""
+        self._connection = None
+        self._task = run_in_task(rest, self._on_verdicts)
+
+    @abstractmethod
+    def _send(self) -> Http1Connection | None:
+        """Sends the request on an idle connection; None when that is impossible. Raises nothing."""
+
+    @abstractmethod
+    async def run(self) -> Sequence[Verdict]:
+        """Runs the whole poke. Raises nothing but its cancellation."""
