@@ -1,12 +1,10 @@
-"""Where a database is and how it is logged in to: Airflow's connections of the types `postgres`, `mysql` and `sqlite`.
+"""Turns Airflow connections of the types `postgres`, `mysql` and `sqlite` into databases to connect to.
 
-| type       | where                        | what                                                                       |
-|------------|------------------------------|----------------------------------------------------------------------------|
-| `postgres` | host, port, schema           | the server and the database (else: of the login's name)                    |
-|            | extra `sslmode`              | as libpq has it: `disable` to `verify-full`; `sslrootcert`, `sslcert`, `sslkey` |
-| `mysql`    | host, port, schema           | the server and the database                                                |
-|            | extra `ssl`                  | an object with `ca`, `cert`, `key`; or `ssl_mode`: `DISABLED`, `REQUIRED`, `VERIFY_CA`, `VERIFY_IDENTITY` |
-| `sqlite`   | host, schema                 | the absolute path of a file, which is opened to be read only               |
+- `postgres`: host, port and schema are the server and the database (default: the login's name). The
+  extra `sslmode` is libpq's, `disable` to `verify-full`, with `sslrootcert`, `sslcert`, `sslkey`.
+- `mysql`: host, port and schema are the server and the database. The extra `ssl` is an object with
+  `ca`, `cert`, `key`; `ssl_mode` is `DISABLED`, `REQUIRED`, `VERIFY_CA` or `VERIFY_IDENTITY`.
+- `sqlite`: host and schema are the absolute path of a file, which is opened read-only.
 """
 
 import json
@@ -23,13 +21,16 @@ from anyio import to_thread
 from waitd.core.connections.connection import Connection, parse_origin
 from waitd.probes.sql.read_limit import MAX_READ
 
-_READING = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE})
-#: Functions that reach beyond the database.
+_READ_ACTIONS = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE})
+#: Functions that read or write outside the database.
 _FORBIDDEN_FUNCTIONS = frozenset({"load_extension", "fts3_tokenizer", "readfile", "writefile", "edit"})
 
 
 class SqlEndpoint(NamedTuple):
-    """A database. `host` and `port`: None for a file; `connect` logs in, with the driver's own connection as result."""
+    """A database. `host` and `port` are None for a file.
+
+    `connect` logs in and returns the driver's connection.
+    """
 
     dialect: str
     origin: str
@@ -39,21 +40,21 @@ class SqlEndpoint(NamedTuple):
 
 
 def sql_endpoint(connection: Connection) -> SqlEndpoint:
-    """Where a connection's database is.
+    """Returns the database of a connection.
 
     Raises:
-        ValueError: it cannot be used; the message quotes no secret.
+        ValueError: the connection cannot be used; the message quotes no secret.
     """
-    make = _PLACES.get(connection.conn_type)
-    if make is None:
-        raise ValueError(f"its type is none of {', '.join(sorted(_PLACES))}")
-    return make(connection)
+    parse = _PARSERS.get(connection.conn_type)
+    if parse is None:
+        raise ValueError(f"its type must be one of {', '.join(sorted(_PARSERS))}")
+    return parse(connection)
 
 
 def _address(connection: Connection, default_port: int) -> tuple[str, int]:
     host = connection.host or ""
     if set("/?#") & set(host):
-        raise ValueError("its host is to be a name or an address alone")
+        raise ValueError("its host must be a host name or an IP address only")
     bare_ipv6 = host.count(":") > 1 and not host.startswith("[")
     origin = parse_origin(f"http://{f'[{host}]' if bare_ipv6 else host}:{connection.port or default_port}")
     return origin.host, origin.port
@@ -64,13 +65,13 @@ def _postgres(connection: Connection) -> SqlEndpoint:
     database = connection.schema or connection.login or "postgres"
     mode = connection.extra.get("sslmode", "prefer")
     if mode not in {"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}:
-        raise ValueError("its sslmode is none that PostgreSQL knows")
-    connect = partial(_to_postgres, connection, host, port, database, mode)
-    return SqlEndpoint("postgresql", f"postgresql://{_shown(host)}:{port}/{database}", host, port, connect)
+        raise ValueError("its sslmode must be one of disable, allow, prefer, require, verify-ca, verify-full")
+    connect = partial(_connect_postgres, connection, host, port, database, mode)
+    return SqlEndpoint("postgresql", f"postgresql://{_url_host(host)}:{port}/{database}", host, port, connect)
 
 
-async def _to_postgres(connection: Connection, host: str, port: int, database: str, mode: str) -> Any:
-    import asyncpg  # noqa: PLC0415 - only where such a database is asked
+async def _connect_postgres(connection: Connection, host: str, port: int, database: str, mode: str) -> Any:
+    import asyncpg  # noqa: PLC0415 - imported when the first query needs it
 
     extra = connection.extra
     tls: ssl.SSLContext | str | bool = False
@@ -79,7 +80,7 @@ async def _to_postgres(connection: Connection, host: str, port: int, database: s
     elif mode != "disable":
         files = (extra.get("sslrootcert"), extra.get("sslcert"), extra.get("sslkey"))
         verified = mode != "require" or bool(files[0])
-        tls = await _context(*files, verified=verified, host_too=mode == "verify-full")
+        tls = await _context(*files, verified=verified, check_hostname=mode == "verify-full")
     return await asyncpg.connect(
         host=host,
         port=port,
@@ -87,8 +88,8 @@ async def _to_postgres(connection: Connection, host: str, port: int, database: s
         password=connection.password or None,
         database=database,
         ssl=tls,
-        timeout=None,  # the caller's patience bounds it
-        statement_cache_size=0,  # every FETCH has the same text, and rows of another shape
+        timeout=None,  # the caller sets the time limit
+        statement_cache_size=0,  # every FETCH has the same text but rows of another shape
         server_settings={"application_name": "waitd"},
     )
 
@@ -99,22 +100,26 @@ def _mysql(connection: Connection) -> SqlEndpoint:
     files = _object(extra.get("ssl"))
     mode = str(extra.get("ssl_mode") or ("VERIFY_IDENTITY" if files.get("ca") else "REQUIRED" if files else "DISABLED"))  # fmt: skip
     if mode.upper() not in {"DISABLED", "PREFERRED", "REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY"}:
-        raise ValueError("its ssl_mode is none that MySQL knows")
-    connect = partial(_to_mysql, connection, host, port, mode.upper(), files)
+        raise ValueError(
+            "its ssl_mode must be one of DISABLED, PREFERRED, REQUIRED, VERIFY_CA, VERIFY_IDENTITY"
+        )
+    connect = partial(_connect_mysql, connection, host, port, mode.upper(), files)
     return SqlEndpoint(
-        "mysql", f"mysql://{_shown(host)}:{port}/{connection.schema or ''}", host, port, connect
+        "mysql", f"mysql://{_url_host(host)}:{port}/{connection.schema or ''}", host, port, connect
     )
 
 
-async def _to_mysql(connection: Connection, host: str, port: int, mode: str, files: Mapping[str, Any]) -> Any:
-    import aiomysql  # noqa: PLC0415 - only where such a database is asked
+async def _connect_mysql(
+    connection: Connection, host: str, port: int, mode: str, files: Mapping[str, Any]
+) -> Any:
+    import aiomysql  # noqa: PLC0415 - imported when the first query needs it
 
     tls = None
     if mode not in {"DISABLED", "PREFERRED"}:
         tls = await _context(
             *(files.get(name) for name in ("ca", "cert", "key")),
             verified=mode.startswith("VERIFY"),
-            host_too=mode == "VERIFY_IDENTITY",
+            check_hostname=mode == "VERIFY_IDENTITY",
         )
     return await aiomysql.connect(
         host=host,
@@ -133,20 +138,20 @@ def _sqlite(connection: Connection) -> SqlEndpoint:
     if connection.schema:
         path = f"{path}/{connection.schema}"
     if not path.startswith("/") or "\0" in path or ".." in PurePosixPath(path).parts:
-        raise ValueError("its file is to be an absolute path")
-    return SqlEndpoint("sqlite", f"sqlite://{path}", None, None, partial(_to_sqlite, path))
+        raise ValueError("its host and schema must make an absolute path without ..")
+    return SqlEndpoint("sqlite", f"sqlite://{path}", None, None, partial(_connect_sqlite, path))
 
 
-async def _to_sqlite(path: str) -> Any:
-    import aiosqlite  # noqa: PLC0415 - only where such a database is asked
+async def _connect_sqlite(path: str) -> Any:
+    import aiosqlite  # noqa: PLC0415 - imported when the first query needs it
 
-    where = f"file:{quote(path)}?mode=ro"
-    connection = aiosqlite.connect(where, uri=True, timeout=0.5, factory=_BoundedFile)
+    uri = f"file:{quote(path)}?mode=ro"
+    connection = aiosqlite.connect(uri, uri=True, timeout=0.5, factory=_LimitedConnection)
     try:
         await connection
     except sqlite3.Error:
-        # Its thread still tells the loop that it ends, and the loop may be gone by then.
-        await to_thread.run_sync(connection._thread.join)  # noqa: SLF001 - there is no other way
+        # Its thread calls back into the loop when it ends, so it must end before the loop.
+        await to_thread.run_sync(connection._thread.join)  # noqa: SLF001 - aiosqlite offers no way to join it
         raise
     try:
         await connection.execute("PRAGMA query_only = ON")
@@ -157,8 +162,8 @@ async def _to_sqlite(path: str) -> Any:
     return connection
 
 
-class _BoundedFile(sqlite3.Connection):
-    """Hands out no larger cell, or row, than this."""
+class _LimitedConnection(sqlite3.Connection):
+    """Refuses cells and rows over `MAX_READ` bytes."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -166,31 +171,31 @@ class _BoundedFile(sqlite3.Connection):
 
 
 def _authorize(action: int, first: str | None, second: str | None, _database: str | None, _by: str | None) -> int:  # fmt: skip
-    """What a statement may do: read the file that the connection names. No ATTACH, no PRAGMA, no extension."""
-    if action in _READING:
+    """Allows a statement to read the connection's own file only: no ATTACH, PRAGMA or extension."""
+    if action in _READ_ACTIONS:
         return sqlite3.SQLITE_OK
     if action == sqlite3.SQLITE_FUNCTION:
         return sqlite3.SQLITE_DENY if (second or "").lower() in _FORBIDDEN_FUNCTIONS else sqlite3.SQLITE_OK
     if action == sqlite3.SQLITE_TRANSACTION:
         return sqlite3.SQLITE_OK
-    # SQLAlchemy asks it of every new database.
-    asked = action == sqlite3.SQLITE_PRAGMA and first == "read_uncommitted" and second is None
-    return sqlite3.SQLITE_OK if asked else sqlite3.SQLITE_DENY
+    # SQLAlchemy reads this pragma of every new connection.
+    is_allowed = action == sqlite3.SQLITE_PRAGMA and first == "read_uncommitted" and second is None
+    return sqlite3.SQLITE_OK if is_allowed else sqlite3.SQLITE_DENY
 
 
-async def _context(ca: Any, cert: Any, key: Any, *, verified: bool, host_too: bool) -> ssl.SSLContext:
+async def _context(ca: Any, cert: Any, key: Any, *, verified: bool, check_hostname: bool) -> ssl.SSLContext:
     if not all(isinstance(each, str | None) for each in (ca, cert, key)):
-        raise ValueError("its TLS files are to be paths")
+        raise ValueError("its TLS files must be paths")
     try:
-        context = await to_thread.run_sync(_read_context, ca, cert, key)
+        context = await to_thread.run_sync(_load_context, ca, cert, key)
     except (OSError, ValueError):
         raise ValueError("its TLS files cannot be read") from None
-    context.check_hostname = verified and host_too
+    context.check_hostname = verified and check_hostname
     context.verify_mode = ssl.CERT_REQUIRED if verified else ssl.CERT_NONE
     return context
 
 
-def _read_context(ca: str | None, cert: str | None, key: str | None) -> ssl.SSLContext:
+def _load_context(ca: str | None, cert: str | None, key: str | None) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=ca)
     if cert:
         context.load_cert_chain(cert, key)
@@ -198,7 +203,7 @@ def _read_context(ca: str | None, cert: str | None, key: str | None) -> ssl.SSLC
 
 
 def _object(value: Any) -> Mapping[str, Any]:
-    """An object in an extra, or the text of one, as Airflow's MySQL connection also has it."""
+    """Reads an object in an extra, or its JSON text, as Airflow's MySQL connection allows."""
     if isinstance(value, str) and value.startswith("{"):
         try:
             value = json.loads(value)
@@ -207,15 +212,15 @@ def _object(value: Any) -> Mapping[str, Any]:
     if value is None or value is False or value == "":
         return {}
     if not isinstance(value, Mapping):
-        raise ValueError("its ssl is no object with ca, cert and key")  # noqa: TRY004 - bad data, not a bad call
+        raise ValueError("its ssl must be an object with ca, cert and key")  # noqa: TRY004 - bad data, not a bad call
     return value
 
 
-def _shown(host: str) -> str:
+def _url_host(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-_PLACES: Mapping[str, Callable[[Connection], SqlEndpoint]] = {
+_PARSERS: Mapping[str, Callable[[Connection], SqlEndpoint]] = {
     "postgres": _postgres,
     "mysql": _mysql,
     "mariadb": _mysql,

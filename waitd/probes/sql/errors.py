@@ -1,6 +1,7 @@
-"""What a database's errors mean: the tables from SQLSTATE, MySQL's numbers and SQLite's codes to a verdict.
+"""Turns database errors into verdicts: SQLSTATEs, MySQL's error numbers and SQLite's codes.
 
-Messages name the kind of error and quote nothing: a database's own words may hold values of rows and of parameters.
+Messages name the kind of error and do not quote the database's message, which may contain values of rows
+and parameters.
 """
 
 import sqlite3
@@ -9,12 +10,12 @@ from collections.abc import Iterator
 from waitd.core.http.answer import CredentialsRefused
 from waitd.core.waits.verdict import Failure, Unreachable, Verdict
 
-#: SQLSTATE classes in which the statement itself is at fault: no such feature, data, cardinality, read-only, syntax and rights.
+#: SQLSTATE classes of errors in the statement: features, data, cardinality, read-only, syntax and rights.
 _PG_STATEMENT = ("0A", "21", "22", "25", "26", "34", "42", "44", "P0")
-#: In which the login is.
+#: SQLSTATE classes of errors in the login.
 _PG_LOGIN = ("28", "3D")
 _MYSQL_LOGIN = frozenset({1044, 1045, 1049, 1698, 1862, 3118, 3159, 4151})
-#: MySQL's and MariaDB's errors that another time may not show: limits, locks, time-outs, shutdown, network.
+#: Temporary errors of MySQL and MariaDB: limits, locks, time-outs, shutdown, network.
 _MYSQL_NOT_NOW = frozenset({
     1020, 1021, 1023, 1030, 1037, 1038, 1040, 1041, 1053, 1077, 1079, 1080, 1129, 1135, 1152, 1153, 1154, 1155, 1156, 1157, 1158, 1159,
     1160, 1161, 1180, 1184, 1189, 1190, 1203, 1205, 1206, 1213, 1226, 1317, 1412, 1614, 1615, 1637, 1836, 1880, 1927, 1969, 3024, 3032,
@@ -22,14 +23,14 @@ _MYSQL_NOT_NOW = frozenset({
 })  # fmt: skip
 _SQLITE_STATEMENT = frozenset({"SQLITE_ERROR", "SQLITE_AUTH", "SQLITE_READONLY", "SQLITE_MISMATCH", "SQLITE_RANGE", "SQLITE_SCHEMA", "SQLITE_MISUSE"})  # fmt: skip
 
-TOO_LARGE = Unreachable("too_large", "The rows are over 256 KiB; ask for less in sql.")
+TOO_LARGE = Unreachable("too_large", "The rows are over 256 KiB; select less in sql.")
 TIMED_OUT = Unreachable("statement_timeout", "The statement took longer than request_timeout.")
 
 
-def verdict_of_error(error: BaseException) -> Verdict | CredentialsRefused | None:
-    """What a driver's error, or SQLAlchemy's around it, comes to; None where it is none of a database's."""
+def sql_verdict(error: BaseException) -> Verdict | CredentialsRefused | None:
+    """Returns the verdict on an error of a driver, or of SQLAlchemy around it; None for any other error."""
     for cause in _causes(error):
-        verdict = _of_postgres(cause) or _of_mysql(cause) or _of_sqlite(cause)
+        verdict = _postgres_verdict(cause) or _mysql_verdict(cause) or _sqlite_verdict(cause)
         if verdict is not None:
             return verdict
     return None
@@ -41,13 +42,13 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = getattr(error, "orig", None) or error.__cause__ or error.__context__
 
 
-def _of_postgres(error: BaseException) -> Verdict | CredentialsRefused | None:  # noqa: PLR0911 - a row of the table each
+def _postgres_verdict(error: BaseException) -> Verdict | CredentialsRefused | None:  # noqa: PLR0911 - one return for each row of the table
     state = getattr(error, "sqlstate", None)
     module = type(error).__module__
     if module == "asyncpg.exceptions._base" or (module.startswith("asyncpg") and not isinstance(state, str)):
         name = type(error).__name__
         if name in {"DataError", "InterfaceError"} and "query argument" in str(error):
-            return _statement("a parameter is of another type than the statement wants")
+            return _statement("a parameter has another type than the statement needs")
         if name == "InterfaceError" and "positional argument" in str(error):
             return _statement(name)
         return Unreachable("disconnected", f"The connection to the database failed: {name}.")
@@ -61,7 +62,7 @@ def _of_postgres(error: BaseException) -> Verdict | CredentialsRefused | None:  
     return _statement(name) if state.startswith(_PG_STATEMENT) else _not_now(name)
 
 
-def _of_mysql(error: BaseException) -> Verdict | CredentialsRefused | None:
+def _mysql_verdict(error: BaseException) -> Verdict | CredentialsRefused | None:
     if (
         not type(error).__module__.startswith("pymysql")
         or not error.args
@@ -78,7 +79,7 @@ def _of_mysql(error: BaseException) -> Verdict | CredentialsRefused | None:
     return _statement(str(number))
 
 
-def _of_sqlite(error: BaseException) -> Verdict | None:
+def _sqlite_verdict(error: BaseException) -> Verdict | None:
     if isinstance(error, sqlite3.Warning | sqlite3.ProgrammingError) and not hasattr(
         error, "sqlite_errorname"
     ):
@@ -92,21 +93,20 @@ def _of_sqlite(error: BaseException) -> Verdict | None:
         return TOO_LARGE
     if "_".join(name.split("_")[:2]) not in _SQLITE_STATEMENT:
         return _not_now(name)
-    told = str(error)  # of these, what it says is a name
-    return _statement(f"{name}, {told}" if told.startswith("no such ") and len(told) < 120 else name)
+    message = str(error)  # "no such table: NAME" quotes only a name
+    is_safe = message.startswith("no such ") and len(message) < 120
+    return _statement(f"{name}, {message}" if is_safe else name)
 
 
-def _statement(what: str) -> Failure:
-    return Failure("sql_error", f"The database does not take the statement: {what}.", silenceable=True)
+def _statement(detail: str) -> Failure:
+    return Failure("sql_error", f"The database refuses the statement: {detail}.", silenceable=True)
 
 
-def _login(what: str) -> CredentialsRefused:
+def _login(detail: str) -> CredentialsRefused:
     return CredentialsRefused(
-        Failure(
-            "access_denied", f"The database does not accept the connection's login: {what}.", silenceable=True
-        )
+        Failure("access_denied", f"The database refuses the connection's login: {detail}.", silenceable=True)
     )
 
 
-def _not_now(what: str) -> Unreachable:
-    return Unreachable("database_unavailable", f"The database cannot answer now: {what}.")
+def _not_now(detail: str) -> Unreachable:
+    return Unreachable("database_unavailable", f"The database cannot answer now: {detail}.")

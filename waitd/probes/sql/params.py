@@ -1,6 +1,6 @@
-"""The parameters of the kind `sql`: checked at submit as far as that goes without the database."""
+"""The parameters of the kind `sql`, checked at submit without asking the database."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Annotated, Any, NamedTuple
@@ -14,10 +14,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from waitd import models
 from waitd.core.errors import InvalidInput, Problem
 from waitd.models import Strict, parsed
-from waitd.probes.sql.evaluation import ConditionSources, problem
+from waitd.probes.cel.expressions import ConditionSources
+from waitd.probes.sql.evaluation import ROWS_ENV
 
-#: The longest statement, in characters, and the longest that one poke may take, in seconds.
+#: The longest statement, in characters.
 MAX_SQL = 16 * 1024
+#: The longest `request_timeout`, in seconds.
 MAX_REQUEST_TIMEOUT = 3600.0
 
 Expression = Annotated[str, StringConstraints(min_length=1)] | None
@@ -25,14 +27,14 @@ Value = str | bool | int | float | None
 
 
 class SqlParams(Strict):
-    """What `params` of a wait of kind `sql` may hold: the names of Airflow's SqlSensor, and conditions for its callables."""
+    """The `params` of a wait of kind `sql`: the names of Airflow's SqlSensor, and conditions for its callables."""
 
-    conn_id: models.ConnId = Field(description="The connection that knows the database and the credentials.")
+    conn_id: models.ConnId = Field(description="The connection of the database.")
     sql: Annotated[str, StringConstraints(min_length=1, max_length=MAX_SQL)] = Field(
         description="One SELECT; :name stands for a parameter."
     )
     parameters: dict[str, Value] = Field(
-        default_factory=dict, description="The values of its parameters: strings, numbers, booleans, null."
+        default_factory=dict, description="The values of the parameters: strings, numbers, booleans, null."
     )
     success_when: Expression = Field(
         default=None, description="CEL over rows; default: the first cell of the first row is true."
@@ -47,7 +49,7 @@ class SqlParams(Strict):
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Query:
-    """What is asked of a database. Equal ones are one object while one of them is alive."""
+    """A query of one database. Waits with equal queries share one object."""
 
     conn_id: str
     sql: str
@@ -56,73 +58,63 @@ class Query:
 
 
 class SqlTarget(NamedTuple):
-    """What a wait of kind `sql` asks, and what it makes of the answer."""
+    """A query, and the conditions on its rows."""
 
     query: Query
-    sources: ConditionSources
+    conditions: ConditionSources
     key: str
 
     @property
     def conn_id(self) -> str:
-        """The connection that it names."""
+        """The connection of the query."""
         return self.query.conn_id
 
     @property
     def request_timeout(self) -> float:
-        """Seconds that one poke may take."""
+        """How many seconds one poke may take."""
         return self.query.request_timeout
 
 
 def sql_target(params: Mapping[str, Any], *, namespace: str) -> SqlTarget:
-    """The target of a wait of kind `sql`.
+    """Returns the target of these parameters.
 
     Raises:
         InvalidInput: with pointers relative to `params`.
     """
     given = parsed(SqlParams, dict(params))
-    sources = ConditionSources(given.success_when, given.failure_when, given.message, given.result)
-    problems = [
-        Problem(f"/{name}", wrong)
-        for name, source in sources._asdict().items()
-        if source is not None and (wrong := problem(name, source)) is not None
-    ]
-    problems += _parameter_problems(given)
+    conditions = ConditionSources(given.success_when, given.failure_when, given.message, given.result)
+    problems = [*ROWS_ENV.condition_problems(conditions), *_statement_problems(given)]
     if problems:
         raise InvalidInput(problems)
-    asked = (given.conn_id, given.sql, orjson.dumps(given.parameters, option=orjson.OPT_SORT_KEYS))
-    key = blake2b(repr((namespace, given.request_timeout, *asked)).encode(), digest_size=16).hexdigest()
+    parts = (given.conn_id, given.sql, orjson.dumps(given.parameters, option=orjson.OPT_SORT_KEYS))
+    key = blake2b(repr((namespace, given.request_timeout, *parts)).encode(), digest_size=16).hexdigest()
     query = _queries.get(key)
     if query is None:
         query = _queries[key] = Query(given.conn_id, given.sql, given.parameters, given.request_timeout)
-    return SqlTarget(query, sources, key)
+    return SqlTarget(query, conditions, key)
 
 
 _queries: WeakValueDictionary[str, Query] = WeakValueDictionary()
 
 
-def _parameter_problems(given: SqlParams) -> list[Problem]:
+def _statement_problems(given: SqlParams) -> Iterator[Problem]:
     try:
         given.sql.encode()
         orjson.dumps(given.parameters)
     except (UnicodeEncodeError, TypeError):
-        return [
-            Problem(
-                "/sql", "it, or one of its parameters, is no Unicode text, or a number of more than 64 bits"
-            )
-        ]
+        detail = "the statement or a parameter is not valid Unicode, or is an integer of more than 64 bits"
+        yield Problem("/sql", detail)
+        return
     if "\0" in given.sql:
-        return [Problem("/sql", "it has a NUL character")]
+        yield Problem("/sql", "the statement has a NUL character; remove it")
+        return
     try:
-        named = set(text(given.sql).compile().params)
+        names = set(text(given.sql).compile().params)
     except SQLAlchemyError:
-        return [
-            Problem(
-                "/sql", "it is no statement with :name for parameters; write \\: for a colon that is none"
-            )
-        ]
-    missing = [Problem("/sql", f"parameters has no {name}") for name in sorted(named - set(given.parameters))]
-    unused = sorted(set(given.parameters) - named)
-    return missing + [
-        Problem(models.pointer(["parameters", name]), "the statement has no such parameter")
-        for name in unused
-    ]
+        detail = "the statement's :name parameters cannot be parsed; write \\: for a colon that is not one"
+        yield Problem("/sql", detail)
+        return
+    for name in sorted(names - set(given.parameters)):
+        yield Problem("/sql", f"the statement has :{name}, but parameters has no {name}")
+    for name in sorted(set(given.parameters) - names):
+        yield Problem(models.pointer(["parameters", name]), f"the statement has no :{name}; remove it")

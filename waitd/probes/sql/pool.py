@@ -1,7 +1,8 @@
-"""A few connections to each database, shared by all waits; and one SELECT over one of them, which cannot write.
+"""Pools a few connections to each database, and runs one SELECT on one of them, which cannot write.
 
-That a statement is one, and a SELECT, the database itself says, never a look at its text: PostgreSQL declares a cursor for it, MySQL takes
-it as a subquery first, SQLite asks an authorizer of every step. A connection on which anything went wrong is thrown away.
+The database itself checks that the statement is a single SELECT; its text is never parsed here.
+PostgreSQL declares a cursor for it, MySQL first takes it as a subquery, and SQLite calls an authorizer
+for every action. A connection on which anything went wrong is closed.
 """
 
 from base64 import b64encode
@@ -28,114 +29,113 @@ from waitd.probes.sql.read_limit import limit_reads
 #: The most rows that conditions see, and the most bytes of them as JSON.
 MAX_ROWS = 100
 MAX_BYTES = 256 * 1024
-#: Seconds after which a connection is made anew: what lies between may have forgotten an older one.
-_RECYCLED = 300
-#: Of SQLite's machine, between two looks at the clock.
-_STEPS = 10_000
+#: Seconds after which a connection is replaced: a firewall may have dropped an older one silently.
+_RECYCLE_SECONDS = 300
+#: Instructions of SQLite's virtual machine between two checks of the time limit.
+_SQLITE_STEPS = 10_000
 _DRIVERS = {"postgresql": "asyncpg", "mysql": "aiomysql", "sqlite": "aiosqlite"}
 
 
-class _Held(NamedTuple):
+class _Pool(NamedTuple):
     connection: Connection
-    place: SqlEndpoint
     engine: AsyncEngine
 
 
 class QueryResult(NamedTuple):
-    """What a database answered: columns and rows."""
+    """The columns and rows that a database returned."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[Any]]
 
 
 class DatabasePools:
-    """The databases by conn_id."""
+    """The connection pools, by conn_id."""
 
     def __init__(self, connections_per_database: int) -> None:
-        self._most = connections_per_database
-        self._held: dict[str, _Held] = {}
+        self._size = connections_per_database
+        self._pools: dict[str, _Pool] = {}
 
     async def close(self) -> None:
         """Closes every connection."""
-        held, self._held = self._held, {}
-        for each in held.values():
-            await each.engine.dispose()
+        pools, self._pools = self._pools, {}
+        for pool in pools.values():
+            await pool.engine.dispose()
 
-    async def ask(
-        self, connection: Connection, place: SqlEndpoint, query: Query, most: int
+    async def select(
+        self, connection: Connection, endpoint: SqlEndpoint, query: Query, most: int
     ) -> SelectedRows | Unreachable:
-        """The first rows of a query, up to `most`.
+        """Returns the first rows of a query, up to `most`.
 
         Raises:
-            Exception: whatever a driver raises, see `sql_errors`.
+            Exception: any error of a driver, see `sql_verdict`.
         """
-        engine = await self._engine(connection, place)
+        engine = await self._engine(connection, endpoint)
         conn = await engine.connect()
-        raw, bound, whole = None, None, False
+        driver_connection, limit, clean = None, None, False
         try:
-            raw = (await conn.get_raw_connection()).driver_connection
-            bound = limit_reads(raw)
-            answer, whole = await _ASK[place.dialect](conn, query, most)
-            if whole:
+            driver_connection = (await conn.get_raw_connection()).driver_connection
+            limit = limit_reads(driver_connection)
+            result, clean = await _SELECT[endpoint.dialect](conn, query, most)
+            if clean:
                 await conn.rollback()
         except BaseException as error:
-            whole = False
-            if bound is not None and bound.spent and isinstance(error, Exception):
+            clean = False
+            if limit is not None and limit.exceeded and isinstance(error, Exception):
                 return TOO_LARGE
             raise
         finally:
-            if not whole:
-                await _throw_away(conn, raw)
+            if not clean:
+                await _discard(conn, driver_connection)
             await conn.close()
-        return _seen(answer, most)
+        return _selected_rows(result, most)
 
-    async def _engine(self, connection: Connection, place: SqlEndpoint) -> AsyncEngine:
-        held = self._held.get(connection.conn_id)
-        if held is not None and held.connection == connection:
-            return held.engine
+    async def _engine(self, connection: Connection, endpoint: SqlEndpoint) -> AsyncEngine:
+        pool = self._pools.get(connection.conn_id)
+        if pool is not None and pool.connection == connection:
+            return pool.engine
         engine = create_async_engine(
-            f"{place.dialect}+{_DRIVERS[place.dialect]}://",
-            async_creator=place.connect,
+            f"{endpoint.dialect}+{_DRIVERS[endpoint.dialect]}://",
+            async_creator=endpoint.connect,
             poolclass=AsyncAdaptedQueuePool,
-            pool_size=self._most,
+            pool_size=self._size,
             max_overflow=0,
-            pool_timeout=86_400.0,  # the caller's patience bounds it
-            pool_recycle=_RECYCLED,
+            pool_timeout=86_400.0,  # the caller sets the time limit
+            pool_recycle=_RECYCLE_SECONDS,
             pool_use_lifo=True,
             hide_parameters=True,
         )
-        self._held[connection.conn_id] = _Held(connection, place, engine)
-        if held is not None:
-            await held.engine.dispose()
+        self._pools[connection.conn_id] = _Pool(connection, engine)
+        if pool is not None:
+            await pool.engine.dispose()
         return engine
 
 
-async def _throw_away(conn: AsyncConnection, raw: Any) -> None:
-    """Cuts a connection off at once, without a word to whoever may not answer."""
-    if hasattr(raw, "terminate"):  # asyncpg's
-        raw.terminate()
-    elif hasattr(raw, "interrupt"):  # aiosqlite's: ends the statement in its thread
-        with suppress(ValueError):  # it is closed already
-            await raw.interrupt()
-            await raw.close()
-    elif raw is not None:
-        raw.close()
+async def _discard(conn: AsyncConnection, driver_connection: Any) -> None:
+    """Closes a connection at once, without waiting for a server that may not answer."""
+    if hasattr(driver_connection, "terminate"):  # asyncpg
+        driver_connection.terminate()
+    elif hasattr(driver_connection, "interrupt"):  # aiosqlite: ends the statement in its thread
+        with suppress(ValueError):  # it is already closed
+            await driver_connection.interrupt()
+            await driver_connection.close()
+    elif driver_connection is not None:
+        driver_connection.close()
     await conn.invalidate()
 
 
-async def _ask_postgres(conn: AsyncConnection, query: Query, most: int) -> tuple[QueryResult, bool]:
+async def _select_postgres(conn: AsyncConnection, query: Query, most: int) -> tuple[QueryResult, bool]:
     await conn.execution_options(postgresql_readonly=True)
     limit = text("SELECT set_config('statement_timeout', :milliseconds, true)")
     await conn.execute(limit, {"milliseconds": str(max(int(query.request_timeout * 1000), 1))})
     declared = text(f"DECLARE waitd NO SCROLL CURSOR FOR {_statement(query)}")
     await conn.execute(declared, dict(query.parameters))
     result = await conn.exec_driver_sql(f"FETCH FORWARD {most + 1} FROM waitd")
-    answer = QueryResult(list(result.keys()), [tuple(row) for row in result.fetchall()])
+    rows = QueryResult(list(result.keys()), [tuple(row) for row in result.fetchall()])
     await conn.exec_driver_sql("SELECT pg_advisory_unlock_all()")  # such locks outlive a transaction
-    return answer, True
+    return rows, True
 
 
-async def _ask_mysql(conn: AsyncConnection, query: Query, most: int) -> tuple[QueryResult, bool]:
+async def _select_mysql(conn: AsyncConnection, query: Query, most: int) -> tuple[QueryResult, bool]:
     seconds = query.request_timeout
     limit = (
         f"max_statement_time = {seconds:.3f}"
@@ -145,67 +145,68 @@ async def _ask_mysql(conn: AsyncConnection, query: Query, most: int) -> tuple[Qu
     await conn.exec_driver_sql(f"SET SESSION {limit}, SESSION sql_select_limit = {most + 1}")
     await conn.exec_driver_sql("START TRANSACTION READ ONLY")
     statement, parameters = _statement(query), dict(query.parameters)
-    # Only a SELECT that writes nowhere, INTO OUTFILE neither, can stand here.
-    proof = text(f"SELECT 1 FROM DUAL WHERE EXISTS ({statement}\n) LIMIT 0")  # noqa: S608 - running it is the point
+    # Only a SELECT that writes nothing (no INTO OUTFILE either) can be a subquery.
+    proof = text(f"SELECT 1 FROM DUAL WHERE EXISTS ({statement}\n) LIMIT 0")  # noqa: S608 - it is the user's own statement
     await conn.execute(proof, parameters)
-    answer, whole = await _streamed(conn, statement, parameters, most)
-    if whole:
+    rows, complete = await _fetch(conn, statement, parameters, most)
+    if complete:
         await conn.exec_driver_sql("DO RELEASE_ALL_LOCKS()")  # such locks outlive a transaction
-    return answer, whole
+    return rows, complete
 
 
-async def _ask_sqlite(conn: AsyncConnection, query: Query, most: int) -> tuple[QueryResult, bool]:
-    raw: Any = (await conn.get_raw_connection()).driver_connection
+async def _select_sqlite(conn: AsyncConnection, query: Query, most: int) -> tuple[QueryResult, bool]:
+    driver_connection: Any = (await conn.get_raw_connection()).driver_connection
     end = monotonic() + query.request_timeout
-    # Also where the statement begins only after its caller has gone.
-    await raw.set_progress_handler(lambda: monotonic() > end, _STEPS)
-    answer, _ = await _streamed(conn, _statement(query), dict(query.parameters), most)
-    return answer, True
+    # This also ends a statement that starts after its caller was cancelled.
+    await driver_connection.set_progress_handler(lambda: monotonic() > end, _SQLITE_STEPS)
+    rows, _ = await _fetch(conn, _statement(query), dict(query.parameters), most)
+    return rows, True
 
 
-async def _streamed(
+async def _fetch(
     conn: AsyncConnection, statement: str, parameters: Mapping[str, Any], most: int
 ) -> tuple[QueryResult, bool]:
-    """The first rows, and whether there were no more."""
+    """Returns the first rows, and whether there are no more."""
     result = await conn.stream(text(statement), parameters)
     columns = list(result.keys())
     rows = [tuple(row) for row in await result.fetchmany(most + 1)]
-    whole = len(rows) <= most or not await result.fetchmany(1)
-    if whole or conn.dialect.name == "sqlite":
+    complete = len(rows) <= most or not await result.fetchmany(1)
+    if complete or conn.dialect.name == "sqlite":
         await result.close()
-    return QueryResult(columns, rows), whole
+    return QueryResult(columns, rows), complete
 
 
-_ASK: Mapping[str, Callable[[AsyncConnection, Query, int], Awaitable[tuple[QueryResult, bool]]]] = {
-    "postgresql": _ask_postgres,
-    "mysql": _ask_mysql,
-    "sqlite": _ask_sqlite,
+#: By dialect: returns the rows, and whether the connection can be used again.
+_SELECT: Mapping[str, Callable[[AsyncConnection, Query, int], Awaitable[tuple[QueryResult, bool]]]] = {
+    "postgresql": _select_postgres,
+    "mysql": _select_mysql,
+    "sqlite": _select_sqlite,
 }
 
 
 def _statement(query: Query) -> str:
-    """Without a semicolon at its end, which is no second statement."""
+    """The statement without a final semicolon, which the wrappers around it do not allow."""
     return query.sql.rstrip().removesuffix(";")
 
 
-def _seen(answer: QueryResult, most: int) -> SelectedRows | Unreachable:
-    kept = answer.rows[:most]
-    rows = [dict(zip(answer.columns, map(plain, row), strict=True)) for row in kept]
+def _selected_rows(result: QueryResult, most: int) -> SelectedRows | Unreachable:
+    kept = result.rows[:most]
+    rows = [dict(zip(result.columns, map(to_json, row), strict=True)) for row in kept]
     size = len(orjson.dumps(rows))
     if size > MAX_BYTES:
         return TOO_LARGE
-    return SelectedRows(rows, size, bool(kept and kept[0] and kept[0][0]), len(answer.rows) > most)
+    return SelectedRows(rows, size, bool(kept and kept[0] and kept[0][0]), len(result.rows) > most)
 
 
-def plain(value: Any) -> Any:  # noqa: PLR0911 - a type each
-    """A cell as JSON and CEL have it: numbers as numbers, times as text, bytes in base64."""
+def to_json(value: Any) -> Any:  # noqa: PLR0911 - one return for each type
+    """Returns a cell as JSON and CEL represent it: numbers as numbers, times as text, bytes in base64."""
     if value is None or isinstance(value, str | bool):
         return value
     if isinstance(value, int):
         return value if -(1 << 63) <= value < 1 << 63 else str(value)
     if isinstance(value, float | Decimal):
         number = int(value) if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral() else float(value)  # fmt: skip
-        return plain(number) if isinstance(number, int) else number
+        return to_json(number) if isinstance(number, int) else number
     if isinstance(value, datetime | date | time):
         return value.isoformat()
     if isinstance(value, timedelta):
@@ -213,7 +214,7 @@ def plain(value: Any) -> Any:  # noqa: PLR0911 - a type each
     if isinstance(value, bytes | bytearray | memoryview):
         return b64encode(bytes(value)).decode()
     if isinstance(value, Mapping):
-        return {str(name): plain(each) for name, each in value.items()}
+        return {str(name): to_json(each) for name, each in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [plain(each) for each in value]
+        return [to_json(each) for each in value]
     return str(value)

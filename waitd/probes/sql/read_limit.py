@@ -1,39 +1,40 @@
-"""A bound on what one look reads of a database: a driver reads a row whole, however large a cell is, before anybody can measure it.
+"""Limits what one query may read from a database connection.
 
-So the bytes are counted below the driver, between it and the socket, and a connection that brings too many is cut off.
+A driver reads a row as a whole before anyone can measure it, however large a cell is. So bytes are
+counted between the socket and the driver, and a connection that brings too many is aborted.
 """
 
 import asyncio
 from typing import Any
 
-#: The most that one look reads, in bytes; what conditions may see of it is much less.
+#: The most that one query reads, in bytes. Conditions see much less of it.
 MAX_READ = 4 * 1024 * 1024
 
 
 class ByteLimitedProtocol(asyncio.Protocol):
-    """A driver's protocol, as long as it does not get more than it may."""
+    """Passes data on to a driver's protocol until the limit is reached."""
 
     def __init__(self, transport: asyncio.Transport, driver: asyncio.Protocol) -> None:
         self._transport = transport
         self._driver = driver
         self._left = MAX_READ
-        # What asyncio asks of a protocol besides: the driver's own answers.
+        # The other callbacks of a protocol go to the driver directly.
         self.pause_writing = driver.pause_writing  # type: ignore[method-assign]
         self.resume_writing = driver.resume_writing  # type: ignore[method-assign]
         self.eof_received = driver.eof_received  # type: ignore[method-assign]
         self.connection_lost = driver.connection_lost  # type: ignore[method-assign]
 
     @property
-    def spent(self) -> bool:
-        """Whether the connection was cut off."""
+    def exceeded(self) -> bool:
+        """Whether the limit was exceeded and the connection aborted."""
         return self._left < 0
 
-    def begin(self) -> None:
-        """Another look."""
+    def reset(self) -> None:
+        """Restarts the count for the next query."""
         self._left = MAX_READ
 
     def data_received(self, data: bytes) -> None:
-        """See asyncio.Protocol."""
+        """See `asyncio.Protocol`."""
         self._left -= len(data)
         if self._left < 0:
             self._transport.abort()
@@ -42,7 +43,10 @@ class ByteLimitedProtocol(asyncio.Protocol):
 
 
 def limit_reads(connection: Any) -> ByteLimitedProtocol | None:
-    """The bound of a connection of asyncpg or aiomysql, at its beginning; None for a file, which has its own."""
+    """Limits what the next query reads on a connection of asyncpg or aiomysql.
+
+    None for SQLite, which has a limit of its own.
+    """
     transport = getattr(connection, "_transport", None)
     if transport is None:
         transport = getattr(getattr(connection, "_writer", None), "transport", None)
@@ -52,5 +56,5 @@ def limit_reads(connection: Any) -> ByteLimitedProtocol | None:
     if not isinstance(protocol, ByteLimitedProtocol):
         protocol = ByteLimitedProtocol(transport, protocol)
         transport.set_protocol(protocol)
-    protocol.begin()
+    protocol.reset()
     return protocol
