@@ -11,7 +11,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from daemon import serving
 
 from waitd.core.connections.egress import EgressPolicy, HostSource
-from waitd.outgoing import EgressBlocked, Outgoing, blocked
+from waitd.outgoing import EgressBlocked, Outgoing, find_egress_blocked
 
 REFUSING = EgressPolicy(private=False)
 
@@ -61,7 +61,7 @@ async def target() -> AsyncIterator[Target]:
 
 
 async def get(outgoing: Outgoing, url: str, named: HostSource = HostSource.BY_SUBMITTER) -> int:
-    judged = outgoing.judge_url(url, named)
+    judged = outgoing.check_url(url, named)
     async with (
         aiohttp.ClientSession(connector=outgoing.connector(judged)) as session,
         session.get(url) as response,
@@ -72,7 +72,7 @@ async def get(outgoing: Outgoing, url: str, named: HostSource = HostSource.BY_SU
 async def refusal(outgoing: Outgoing, url: str, named: HostSource = HostSource.BY_SUBMITTER) -> str:
     with pytest.raises(aiohttp.ClientConnectorError) as raised:
         await get(outgoing, url, named)
-    found = blocked(raised.value)
+    found = find_egress_blocked(raised.value)
     assert isinstance(found, EgressBlocked)
     return found.why
 
@@ -95,7 +95,7 @@ async def test_a_dns_that_answers_one_address_first_and_another_second_does_not_
             assert response.status == 200
         with pytest.raises(aiohttp.ClientConnectorError) as raised:
             await session.get(url)
-        assert blocked(raised.value) is not None
+        assert find_egress_blocked(raised.value) is not None
     assert resolver.asked == 2
     assert target.reached == 1
 
@@ -131,7 +131,7 @@ async def test_waitds_own_listener_is_not_reached_by_a_name(
     outgoing = Outgoing(resolver=lambda: ChangingResolver([["127.0.0.1"]]))
     url = f"http://me.example:{target.port}/"
     assert await get(outgoing, url, named) == 200
-    outgoing.listens_on(bound, target.port)
+    outgoing.add_listener(bound, target.port)
     assert "own listener" in await refusal(outgoing, url, named)
     assert target.reached == 1
 
@@ -147,15 +147,15 @@ def own_addresses() -> list[str]:
 @pytest.mark.skipif(not own_addresses(), reason="this machine has loopback only")
 async def test_a_listener_on_all_addresses_is_refused_at_the_machines_own(target: Target) -> None:
     outgoing = Outgoing()
-    outgoing.listens_on("0.0.0.0", target.port)
+    outgoing.add_listener("0.0.0.0", target.port)
     assert "own listener" in await refusal(outgoing, f"http://{own_addresses()[0]}:{target.port}/")
 
 
 async def test_an_address_literal_of_the_machine_itself_is_its_own(target: Target) -> None:
     outgoing = Outgoing()
-    outgoing.listens_on("0.0.0.0", target.port)
+    outgoing.add_listener("0.0.0.0", target.port)
     connector = outgoing.connector(HostSource.BY_OPERATOR)
     async with aiohttp.ClientSession(connector=connector) as session:
         with pytest.raises(aiohttp.ClientConnectorError) as raised:
             await session.get(f"http://127.0.0.2:{target.port}/")  # a loopback address that nobody named
-    assert blocked(raised.value) is not None
+    assert find_egress_blocked(raised.value) is not None

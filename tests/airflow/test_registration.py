@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from waitd.airflow.registration import MAX_KEY, Task, registration_of, wait_body
 from waitd.core.airflow.registration import parse_registration, render_registration
 from waitd.models import Registration, SinkRequest, WaitRequest, parsed
-from waitd.sinks.airflow.params import airflow_target
+from waitd.sinks.airflow.params import parse_airflow_target
 
 TASK = Task("etl", "scheduled__2026-11-21", "wait", -1, "01a1fee1-dcb8-71ab-adca-72e0e7a91ad7", 2)
 TIMING = {"poke_interval": 60.0, "timeout": 3600.0, "soft_fail": False}
@@ -29,7 +29,7 @@ def test_the_body_is_one_that_waitd_takes() -> None:
     }  # fmt: skip
     [sink] = request.sinks
     assert isinstance(sink, SinkRequest)
-    assert airflow_target(sink.model_extra or {}).place == TASK
+    assert parse_airflow_target(sink.model_extra or {}).place == TASK
 
 
 def test_keys_are_the_tasks_own() -> None:

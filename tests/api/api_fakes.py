@@ -154,7 +154,7 @@ class FakeConnections:
             raise UnknownConnection(conn_id)
         return Connection(conn_id)
 
-    async def refreshed(self, conn_id: str) -> Connection:
+    async def refresh(self, conn_id: str) -> Connection:
         return await self.get(conn_id)
 
     def cached_fresh(self, conn_id: str) -> Connection | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from waitd.auth.keyring import USED_STEP, ApiKeyring
+from waitd.auth.keyring import USED_AT_RESOLUTION, ApiKeyring
 from waitd.core.auth.api_key import format_key, secret_digest
 from waitd.core.auth.principal import LOOPBACK_PRINCIPAL, Principal, Role
 from waitd.core.errors import Conflict, NotFound, StoreUnavailable, Unauthenticated, WaitdError
@@ -94,7 +94,7 @@ async def test_revoking_what_is_not_there_or_was_revoked(scene: Scene) -> None:
     keyring = await scene.open()
     made = await keyring.create(NewKey(Role.VIEWER, "default"), ROOT)
     await keyring.revoke(made.key.id, ROOT)
-    with pytest.raises(Conflict, match="before"):
+    with pytest.raises(Conflict, match="already revoked"):
         await keyring.revoke(made.key.id, ROOT)
     with pytest.raises(NotFound):
         await keyring.revoke("nobody", ROOT)
@@ -217,7 +217,7 @@ async def test_use_is_noted_to_the_hour_without_a_write_for_each(scene: Scene) -
     keyring.principal(made.token)
     await keyring.refresh()
     assert (await stored(scene)) == [START]
-    scene.now += USED_STEP - 1
+    scene.now += USED_AT_RESOLUTION - 1
     keyring.principal(made.token)
     await keyring.refresh()
     assert (await stored(scene)) == [START]
@@ -225,7 +225,7 @@ async def test_use_is_noted_to_the_hour_without_a_write_for_each(scene: Scene) -
     scene.now += 1
     keyring.principal(made.token)
     await keyring.refresh()
-    assert (await stored(scene)) == [START + USED_STEP]
+    assert (await stored(scene)) == [START + USED_AT_RESOLUTION]
 
 
 async def stored(scene: Scene) -> list[float | None]:

@@ -22,8 +22,8 @@ from issuer_endpoint import AUDIENCE, IssuerEndpoint, ec, issuer_endpoint, rsa  
 from waitd.api.authentication import Admitting  # noqa: E402
 from waitd.api.server.throttle import Throttle  # noqa: E402
 from waitd.auth import ApiKeyring, BearerAuthenticator  # noqa: E402
-from waitd.auth.issuer import Issuer  # noqa: E402
-from waitd.auth.oidc import OidcTokens  # noqa: E402
+from waitd.auth.issuer import IssuerKeys  # noqa: E402
+from waitd.auth.oidc import OidcVerifier  # noqa: E402
 from waitd.core.auth.claims import ClaimRules  # noqa: E402
 from waitd.core.auth.principal import LOOPBACK_PRINCIPAL, Role  # noqa: E402
 from waitd.core.waits.audit import Caller  # noqa: E402
@@ -67,7 +67,7 @@ async def alone(open_door: Admitting, closed: Admitting, tokens: dict[str, str])
     return dearest
 
 
-async def cold(provider: IssuerEndpoint, tokens: OidcTokens) -> None:
+async def cold(provider: IssuerEndpoint, tokens: OidcVerifier) -> None:
     for name, key in (("RS256", rsa("k1")), ("ES256", ec("k2"))):
         token = provider.token(provider.claims(time.time()), key)
         cost = await timed(COLD, lambda token=token: tokens.principal(token))  # type: ignore[misc]  # bound now
@@ -106,11 +106,11 @@ async def main() -> int:
         made = await keyring.create(NewKey(Role.ADMIN, "default"), Caller(LOOPBACK_PRINCIPAL, ""))
         async with (
             issuer_endpoint() as provider,
-            Issuer(provider.url, Outgoing(), now=time.monotonic) as issuer,
+            IssuerKeys(provider.url, Outgoing(), now=time.monotonic) as issuer,
         ):
             provider.keys = [rsa("k1"), ec("k2")]
             rules = ClaimRules(provider.url, frozenset({AUDIENCE}), "roles", {"waitd-users": Role.VIEWER})
-            oidc = OidcTokens(issuer, rules, ("RS256", "ES256"), now=time.time)
+            oidc = OidcVerifier(issuer, rules, ("RS256", "ES256"), now=time.time)
             throttle = Throttle()
             closed = Admitting(BearerAuthenticator(keyring, oidc), throttle)
             token = provider.token(provider.claims(time.time()))

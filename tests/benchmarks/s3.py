@@ -69,7 +69,7 @@ class Store:
         """See `Connections`."""
         return self._connection
 
-    refreshed = get
+    refresh = get
 
 
 async def by_wire(store: Store) -> float:

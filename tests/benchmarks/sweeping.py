@@ -25,7 +25,7 @@ from spine import show
 from waitd import __version__
 from waitd.bench.machine import machine
 from waitd.connections.authorizer import AuthorizedConnections, Authorizer
-from waitd.connections.tokens import TokenClient
+from waitd.connections.token_endpoint import TokenEndpointClient
 from waitd.core.connections.connection import Connection
 from waitd.core.waits.wait import WaitSpec
 from waitd.metrics import Instruments
@@ -135,7 +135,7 @@ async def scene(directory: str, waits: int) -> AsyncIterator[tuple[AirflowSweep,
         stack.callback(server.kill)
         url = f"http://127.0.0.1:{await asyncio.to_thread(ours.recv)}"
         instruments, outgoing = Instruments(version=__version__), Outgoing()
-        tokens = await stack.enter_async_context(TokenClient(outgoing, instruments=instruments))
+        tokens = await stack.enter_async_context(TokenEndpointClient(outgoing, instruments=instruments))
         authorizer = Authorizer(tokens, None, now=time.time)  # type: ignore[arg-type] # no AWS here
         stack.push_async_callback(authorizer.aclose)
         connections = AuthorizedConnections(

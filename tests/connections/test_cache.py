@@ -190,26 +190,26 @@ async def test_refreshed_looks_up_anew_once_in_thirty_seconds(cached: Make, now:
     connections = cached(resolver, ttl=10.0)
     await connections.get("a")
     resolver.known["a"] = "two"
-    assert (await connections.refreshed("a")).host == "two"
+    assert (await connections.refresh("a")).host == "two"
     assert (await connections.get("a")).host == "two"
     resolver.known["a"] = "three"
     now.at += 29.9
-    assert (await connections.refreshed("a")).host == "two"
+    assert (await connections.refresh("a")).host == "two"
     now.at += 0.1
-    assert (await connections.refreshed("a")).host == "three"
+    assert (await connections.refresh("a")).host == "three"
     assert len(resolver.asked) == 3
 
 
 async def test_a_get_in_between_does_not_shorten_the_thirty_seconds(cached: Make, now: Now) -> None:
     resolver = Scripted(a="one")
     connections = cached(resolver, ttl=10.0)
-    await connections.refreshed("a")
+    await connections.refresh("a")
     now.at += 15
     await connections.get("a")
-    await connections.refreshed("a")
+    await connections.refresh("a")
     assert len(resolver.asked) == 2
     with pytest.raises(UnknownConnection):
-        await connections.refreshed("b")
+        await connections.refresh("b")
     assert connections.cached_any("b") is None
 
 
@@ -217,11 +217,11 @@ async def test_concurrent_refreshes_share_one_look_up(cached: Make) -> None:
     resolver = Scripted(a="one")
     connections = cached(resolver)
     resolver.gate = asyncio.Event()
-    refreshes = [asyncio.ensure_future(connections.refreshed("a")) for _ in range(5)]
+    refreshes = [asyncio.ensure_future(connections.refresh("a")) for _ in range(5)]
     await asyncio.sleep(0)
     resolver.gate.set()
     await asyncio.gather(*refreshes)
-    await connections.refreshed("a")
+    await connections.refresh("a")
     assert resolver.asked == ["a"]
 
 
@@ -232,13 +232,13 @@ async def test_refreshed_says_when_the_backend_is_down_and_get_goes_on(cached: M
     resolver.down = True
     for _ in range(3):  # nobody may take the old credentials for fresh ones
         with pytest.raises(ConnectionUnavailable):
-            await connections.refreshed("a")
+            await connections.refresh("a")
     assert len(resolver.asked) == 2
     assert (await connections.get("a")).host == "one"
     resolver.down, resolver.known["a"] = False, "two"
     now.at += cache_module.STALE_PAUSE
     assert (await connections.get("a")).host == "two"
-    assert (await connections.refreshed("a")).host == "two"
+    assert (await connections.refresh("a")).host == "two"
 
 
 @pytest.mark.parametrize("conn_id", ["", "a b", "a\n", "x" * 251, "a\x00"])

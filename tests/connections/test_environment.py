@@ -28,7 +28,7 @@ async def test_an_empty_variable_is_none() -> None:
 async def test_a_malformed_value_is_the_operators_slip_and_named_but_not_quoted() -> None:
     resolver = EnvironmentResolver({"AIRFLOW_CONN_API": '{"password": "planted"'})
     with pytest.raises(
-        ConnectionUnavailable, match="AIRFLOW_CONN_API cannot be read: it is no JSON object"
+        ConnectionUnavailable, match="AIRFLOW_CONN_API cannot be read: it is not a JSON object"
     ) as raised:
         await resolver.lookup("api")
     assert "planted" not in str(raised.value)

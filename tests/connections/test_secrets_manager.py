@@ -11,7 +11,7 @@ from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.secretsmanager.models import secretsmanager_backends
 from moto.server import ThreadedMotoServer
 
-from waitd.connections.secrets_manager import SecretsManagerResolver, SecretsPlace
+from waitd.connections.secrets_manager import SecretsManagerLocation, SecretsManagerResolver
 from waitd.core.aws.signature import AwsKeys
 from waitd.core.connections.aws import AwsKeySource
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
@@ -28,12 +28,12 @@ class StaticKeys:
         self.given = list(keys or (AwsKeys("AKIA", "planted"),))
         self.refreshes = 0
 
-    async def keys(self, source: AwsKeySource) -> AwsKeys:
+    async def get(self, source: AwsKeySource) -> AwsKeys:
         return self.given[min(self.refreshes, len(self.given) - 1)]
 
-    async def refreshed(self, source: AwsKeySource) -> AwsKeys:
+    async def refresh(self, source: AwsKeySource) -> AwsKeys:
         self.refreshes += 1
-        return await self.keys(source)
+        return await self.get(source)
 
 
 class Secrets:
@@ -79,7 +79,10 @@ async def resolver(
     url: str, keys: StaticKeys | None = None, **place: Any
 ) -> AsyncIterator[SecretsManagerResolver]:
     made = SecretsManagerResolver(
-        SecretsPlace(REGION, endpoint=url, **place), keys or StaticKeys(), Outgoing(), now=lambda: NOW
+        SecretsManagerLocation(REGION, endpoint=url, **place),
+        keys or StaticKeys(),
+        Outgoing(),
+        now=lambda: NOW,
     )
     async with made as opened:
         yield opened
@@ -135,11 +138,11 @@ async def test_a_secret_that_is_no_connection_is_named_but_not_quoted(secrets: S
 
 async def test_a_store_that_is_down_cannot_say() -> None:
     async with resolver("http://127.0.0.1:1") as resolved:
-        with pytest.raises(ConnectionUnavailable, match="does not answer"):
+        with pytest.raises(ConnectionUnavailable, match="could not connect to AWS Secrets Manager"):
             await resolved.lookup("api")
 
 
 @pytest.mark.parametrize("region", ["eu-west-1.evil.example/", "", "../x"])
 def test_a_region_that_would_lead_elsewhere_is_refused(region: str) -> None:
     with pytest.raises(ValueError):
-        SecretsManagerResolver(SecretsPlace(region), StaticKeys(), Outgoing(), now=lambda: NOW)
+        SecretsManagerResolver(SecretsManagerLocation(region), StaticKeys(), Outgoing(), now=lambda: NOW)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from vault_as_documented import Vault, vault_server
 
-from waitd.connections.vault import VaultPlace, VaultResolver
-from waitd.connections.vault_login import LOGINS, Session, VaultCredentials
+from waitd.connections.vault import VaultLocation, VaultResolver
+from waitd.connections.vault_auth import AUTH_METHODS, VaultCredentials, VaultToken
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
 from waitd.outgoing import Outgoing
 
@@ -48,7 +48,9 @@ async def resolver(
     vault: Vault, way: str = "approle", credentials: VaultCredentials | None = None, **place: Any
 ) -> AsyncIterator[VaultResolver]:
     given = credentials or VaultCredentials(role_id=vault.role_id, secret_id=vault.secret_id)
-    made = VaultResolver(VaultPlace(vault.url, **place), LOGINS[way](given), Outgoing(), now=vault.now)
+    made = VaultResolver(
+        VaultLocation(vault.url, **place), AUTH_METHODS[way](given), Outgoing(), now=vault.now
+    )
     async with made as opened:
         yield opened
 
@@ -181,9 +183,12 @@ async def test_a_sealed_vault_cannot_say(vault: Vault) -> None:
 
 
 async def test_a_vault_that_is_down_cannot_say() -> None:
-    place, login = VaultPlace("http://127.0.0.1:1"), LOGINS["token"](VaultCredentials(token="planted"))
+    place, login = (
+        VaultLocation("http://127.0.0.1:1"),
+        AUTH_METHODS["token"](VaultCredentials(token="planted")),
+    )
     async with VaultResolver(place, login, Outgoing(), now=Clock()) as resolved:
-        with pytest.raises(ConnectionUnavailable, match="does not answer"):
+        with pytest.raises(ConnectionUnavailable, match="could not connect to Vault"):
             await resolved.lookup("api")
 
 
@@ -206,9 +211,11 @@ async def test_a_secret_that_is_no_connection_is_named_but_not_quoted(
 )
 def test_what_a_way_in_needs_is_named(way: str, setting: str) -> None:
     with pytest.raises(ValueError, match=setting):
-        LOGINS[way](VaultCredentials())
+        AUTH_METHODS[way](VaultCredentials())
 
 
 def test_nothing_of_a_login_shows_its_secrets() -> None:
-    shown = repr(VaultCredentials(token="planted", secret_id="planted")) + repr(Session("planted", 1.0, True))
+    shown = repr(VaultCredentials(token="planted", secret_id="planted")) + repr(
+        VaultToken("planted", 1.0, True)
+    )
     assert "planted" not in shown

@@ -37,7 +37,7 @@ class KnownConnections(FixedAuthorizations):
             raise UnknownConnection(conn_id)
         return self.known[conn_id]
 
-    refreshed = get
+    refresh = get
 
     def cached_fresh(self, conn_id: str) -> Connection | None:
         return self.known.get(conn_id) if Transport.warm else None

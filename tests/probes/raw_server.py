@@ -102,7 +102,7 @@ def answer(status: int, body: bytes = b"", *headers: str, reason: str = "Any") -
 
 @dataclass
 class ScriptedConnections(FixedAuthorizations):
-    """Hands out connections, or raises, in order: the last one stays. `refreshed` moves on to the next."""
+    """Hands out connections, or raises, in order: the last one stays. `refresh` moves on to the next."""
 
     answers: list[Connection | Exception]
     refreshes: int = 0
@@ -116,7 +116,7 @@ class ScriptedConnections(FixedAuthorizations):
     async def get(self, conn_id: str) -> Connection:
         return self._now()
 
-    async def refreshed(self, conn_id: str) -> Connection:
+    async def refresh(self, conn_id: str) -> Connection:
         self.refreshes += 1
         return self._now()
 

@@ -66,7 +66,7 @@ class Known(FixedAuthorizations):
             raise UnknownConnection(f"there is no connection {conn_id!r}")
         return self.known[conn_id]
 
-    refreshed = get
+    refresh = get
 
     def cached_any(self, conn_id: str) -> Connection | None:
         return self.known.get(conn_id)

@@ -28,7 +28,7 @@ async def test_a_missing_exchange_is_refused_and_hurts_only_itself(amqp: Scene) 
         good = [amqp.deliver(parcel_of()) for _ in range(20)]
         bad = [amqp.deliver(parcel_of(), exchange=f"nowhere-{round_}") for _ in range(20)]
         receipts = await asyncio.gather(*good, *bad)
-        assert receipts == [Delivered()] * 20 + [DeliveryFailed("there is no such exchange")] * 20
+        assert receipts == [Delivered()] * 20 + [DeliveryFailed("the exchange does not exist")] * 20
     assert amqp.proxy.accepted == 1
 
 

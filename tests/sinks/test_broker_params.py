@@ -15,7 +15,7 @@ from waitd.core.errors import InvalidInput, NotInstalled
 from waitd.core.waits.delivery import DeliveryFailed
 from waitd.sinks.brokers import broker
 from waitd.sinks.brokers.amqp import AmqpSink
-from waitd.sinks.brokers.broker import Misconfigured, address_of, tls_of
+from waitd.sinks.brokers.broker import InvalidConnection, broker_address, connection_tls_context
 from waitd.sinks.brokers.kafka import KafkaSink
 from waitd.sinks.brokers.nats import NatsSink
 from waitd.sinks.brokers.redis import RedisSink
@@ -149,15 +149,15 @@ print(*sorted({"aiobotocore", "botocore", "redis", "nats", "aiokafka", "aio_pika
     ],
 )
 def test_an_address_is_parsed(host: str, port: int | None, address: str) -> None:
-    assert str(address_of(Connection("c", host=host, port=port), 1000)) == address
+    assert str(broker_address(Connection("c", host=host, port=port), 1000)) == address
 
 
 @pytest.mark.parametrize(
     "host", [None, "", "a b", "user:planted@host", "host/path", "h?x", "http://h", "h\r\n", "h:1:2"]
 )
 def test_what_is_no_host_is_refused_without_being_quoted(host: str | None) -> None:
-    with pytest.raises(Misconfigured) as raised:
-        address_of(Connection("c", host=host), 1000)
+    with pytest.raises(InvalidConnection) as raised:
+        broker_address(Connection("c", host=host), 1000)
     assert "planted" not in str(raised.value)
 
 
@@ -211,13 +211,13 @@ async def test_an_unusable_connection_is_the_operators_to_mend(
 
 
 def test_tls_is_asked_for_in_the_extra() -> None:
-    assert tls_of(Connection("c")) is None
-    checked = tls_of(Connection("c", extra={"ssl": "true"}))
+    assert connection_tls_context(Connection("c")) is None
+    checked = connection_tls_context(Connection("c", extra={"ssl": "true"}))
     assert checked is not None
     assert (checked.verify_mode, checked.check_hostname) == (ssl.CERT_REQUIRED, True)
-    trusting = tls_of(Connection("c", extra={"ssl": True, "verify": "false"}))
+    trusting = connection_tls_context(Connection("c", extra={"ssl": True, "verify": "false"}))
     assert trusting is not None
     assert trusting.verify_mode is ssl.CERT_NONE
-    nameless = tls_of(Connection("c", extra={"ssl": True, "ssl_check_hostname": "false"}))
+    nameless = connection_tls_context(Connection("c", extra={"ssl": True, "ssl_check_hostname": "false"}))
     assert nameless is not None
     assert (nameless.verify_mode, nameless.check_hostname) == (ssl.CERT_REQUIRED, False)

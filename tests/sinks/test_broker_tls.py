@@ -37,7 +37,7 @@ async def deliver(scene: Scene, connection: Connection, parcel: OutboxItem) -> R
 async def test_only_a_certificate_that_somebody_vouches_for_is_accepted(scene: Scene, ca: str) -> None:
     plain, broker, parcel = scene.known.known["broker"], scene.broker, parcel_of()
     broker.speak_tls(scene.proxy)
-    refused = DeliveryFailed(f"the TLS certificate of {scene.sink.broker} is not accepted")
+    refused = DeliveryFailed(f"the TLS certificate of {scene.sink.broker} is not trusted")
     assert await deliver(scene, broker.with_tls(plain), parcel) == refused
     assert await deliver(scene, broker.renamed(broker.with_tls(plain, ca=ca)), parcel) == refused
     assert await deliver(scene, broker.with_tls(plain, ca=ca), parcel) == Delivered()

@@ -145,7 +145,7 @@ def each(kinds: Iterable[str], *fault: Any) -> dict[str, Fault]:
     return {kind: Fault(*fault) for kind in kinds}
 
 
-NO_ANSWER = r"No answer within 2 s\.|did not answer in time|could be made in time"
+NO_ANSWER = r"No answer within 2 s\.|did not answer in time|could not connect to .* in time"
 BROKEN = "no connection|was closed before|closed the channel before|broke before"
 FAULTS: dict[str, dict[str, Fault]] = {
     "down at start": each(PLACES, down, "no connection", up),
@@ -155,10 +155,10 @@ FAULTS: dict[str, dict[str, Fault]] = {
         "kafka": Fault(cut, "", nothing),  # its producer sends again by itself, under the same sequence number
     },
     "a missing place": {
-        "sqs": Fault(elsewhere, "there is no such queue", made),
+        "sqs": Fault(elsewhere, "the queue does not exist", made),
         "nats": Fault(elsewhere, "no JetStream stream listens", made),
-        "kafka": Fault(elsewhere, "there is no such topic", made),
-        "amqp": Fault(elsewhere, "there is no such exchange", made),
+        "kafka": Fault(elsewhere, "the topic does not exist", made),
+        "amqp": Fault(elsewhere, "the exchange does not exist", made),
         "webhook": Fault(answering(status=404), "the receiver answered 404", answering()),
     },
     "wrong credentials": {

@@ -79,5 +79,5 @@ async def test_a_loss_that_the_library_fails_to_tell_of_is_seen(
     with monkeypatch.context() as patched:
         patched.setattr(Client, "_close", failing)
         receipt = await nats.deliver(parcel, patience=10)
-    assert receipt == DeliveryFailed("the connection to NATS was closed before it had answered")
+    assert receipt == DeliveryFailed("the connection to NATS was closed before it answered")
     assert await nats.deliver(parcel) == Delivered()

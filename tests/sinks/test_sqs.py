@@ -1,7 +1,6 @@
 """What only SQS has: FIFO queues, and credentials that moto checks for the whole server."""
 
 import json
-from typing import Any
 
 import pytest
 from aiohttp import web
@@ -43,7 +42,7 @@ async def test_a_fifo_queue_drops_what_comes_twice_and_groups_by_wait(sqs: Scene
 
 async def test_a_missing_queue_is_refused(sqs: Scene) -> None:
     sqs.name = "nowhere"
-    assert await sqs.deliver(parcel_of()) == DeliveryFailed("there is no such queue")
+    assert await sqs.deliver(parcel_of()) == DeliveryFailed("the queue does not exist")
 
 
 async def test_wrong_credentials_are_refused_and_not_told(sqs: Scene) -> None:
@@ -124,14 +123,15 @@ async def test_an_answer_about_another_body_is_no_delivery(sqs: Scene) -> None:
         return head + found + b"0" * 32 + tail[32:] if found else data
 
     sqs.proxy.rewrite = other_digest
-    assert await sqs.deliver(parcel_of()) == DeliveryFailed("SQS took something else than the event")
+    assert await sqs.deliver(parcel_of()) == DeliveryFailed(
+        "SQS stored another body than the event: the MD5 differs"
+    )
 
 
-async def test_regions_have_clients_of_their_own(sqs: Scene) -> None:
+async def test_each_region_has_its_own_client(sqs: Scene) -> None:
     assert await sqs.deliver(parcel_of()) == Delivered()
-    assert isinstance(
-        await sqs.deliver(parcel_of(), region_name="eu-central-1"), DeliveryFailed
-    )  # no such queue there
-    sink: Any = sqs.sink
-    assert isinstance(sink, SqsSink)
-    assert len(sink._clients._held) == 2
+    assert await sqs.deliver(parcel_of()) == Delivered()
+    assert sqs.proxy.accepted == 1  # the client keeps its connection
+    other_region = await sqs.deliver(parcel_of(), region_name="eu-central-1")
+    assert isinstance(other_region, DeliveryFailed)  # the queue does not exist there
+    assert sqs.proxy.accepted == 2

@@ -50,7 +50,7 @@ class Known(FixedAuthorizations):
             raise UnknownConnection(f"there is no connection {conn_id!r}")
         return self.known[conn_id]
 
-    refreshed = get
+    refresh = get
 
     def cached_any(self, conn_id: str) -> Connection | None:
         return self.known.get(conn_id)
@@ -411,7 +411,7 @@ async def test_half_an_answer_is_no_delivery(
 
     receiver.answer = send_and_end
     receipt = await post(sink, url=f"{receiver.url}/?planted")
-    assert receipt == DeliveryFailed("the connection broke before the receiver had answered")
+    assert receipt == DeliveryFailed("the connection to the receiver broke before it answered")
 
 
 @pytest.mark.parametrize(
@@ -426,13 +426,13 @@ async def test_half_an_answer_is_no_delivery(
 async def test_what_is_not_http_is_no_delivery(sink: WebhookSink, receiver: Receiver, data: bytes) -> None:
     receiver.sends(data)
     assert await post(sink, url=f"{receiver.url}/?planted") == DeliveryFailed(
-        "the receiver's answer is not HTTP"
+        "the receiver did not answer with valid HTTP"
     )
 
 
 async def test_nobody_there_is_no_delivery(sink: WebhookSink) -> None:
     assert await post(sink, url=f"http://127.0.0.1:{free_port()}/?planted") == DeliveryFailed(
-        "no connection to the receiver could be made"
+        "could not connect to the receiver"
     )
 
 
@@ -444,7 +444,7 @@ async def test_a_name_that_does_not_resolve_is_no_delivery(
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", unknown)  # no test asks a real name server
     receipt = await post(sink, url="http://receiver.invalid/?planted")
-    assert receipt == DeliveryFailed("the receiver's host name does not resolve")
+    assert receipt == DeliveryFailed("the host name of the receiver does not resolve")
 
 
 async def test_tls_with_a_receiver_that_speaks_none_is_no_delivery(
@@ -468,7 +468,9 @@ async def test_a_certificate_that_nobody_vouches_for_is_accepted_only_where_the_
     context.load_cert_chain(Path(__file__).with_name("self_signed.pem"))
     async with stream_server(receiver.serve, tls=context) as port:
         url = f"https://127.0.0.1:{port}"
-        assert await post(sink, url=url) == DeliveryFailed("the receiver's TLS certificate is not accepted")
+        assert await post(sink, url=url) == DeliveryFailed(
+            "the TLS certificate of the receiver is not trusted"
+        )
         known.known["c"] = Connection("c", host=url, extra={"verify": False})
         assert await post(sink, conn_id="c") == Delivered()
 
@@ -530,7 +532,7 @@ async def test_a_planted_secret_shows_nowhere(
         ]:
             receiver.sends(answer.encode())
             seen.append(await sink.deliver(target, PARCEL))
-        seen.append(await sink._address(target))
+        seen.append(await sink._resolve(target))
         seen.append(sink._connections)
     assert len(receiver.requests) == 3
     out, err = capfd.readouterr()

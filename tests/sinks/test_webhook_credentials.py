@@ -9,7 +9,7 @@ from daemon import serving
 from token_endpoint import TokenEndpoint, token_endpoint
 
 from waitd.connections.authorizer import AuthorizedConnections, Authorizer
-from waitd.connections.tokens import TokenClient
+from waitd.connections.token_endpoint import TokenEndpointClient
 from waitd.core.aws.signature import AwsKeys, AwsSigner
 from waitd.core.connections.aws import AwsKeySource
 from waitd.core.connections.connection import Connection
@@ -41,10 +41,10 @@ class Held:
 
 
 class NoKeys:
-    async def keys(self, source: AwsKeySource) -> AwsKeys:
+    async def get(self, source: AwsKeySource) -> AwsKeys:
         raise ValueError("there are none")
 
-    refreshed = keys
+    refresh = get
 
 
 class Receiver:
@@ -77,7 +77,7 @@ async def receiver(tokens: TokenEndpoint) -> AsyncIterator[Receiver]:
 @asynccontextmanager
 async def sink(known: dict[str, Connection], outgoing: Outgoing | None = None) -> AsyncIterator[WebhookSink]:
     instruments, out = Instruments(version="test"), outgoing or Outgoing()
-    async with TokenClient(out, instruments=instruments) as client:
+    async with TokenEndpointClient(out, instruments=instruments) as client:
         authorizer = Authorizer(client, NoKeys(), now=lambda: 0.0)
         connections = AuthorizedConnections(
             [Held(known)], authorizer, ttl=60.0, now=lambda: 0.0, instruments=instruments
@@ -143,5 +143,7 @@ async def test_a_receiver_that_resolves_to_a_private_address_is_not_connected_to
         by_url = await webhook.deliver(webhook.parse({"url": url}), PARCEL)
     assert by_connection == DeliveryFailed("the receiver answered 401")
     assert isinstance(by_url, DeliveryFailed)
-    assert by_url.error.startswith("no request may go there: addresses of private networks")
+    assert by_url.error.startswith(
+        "the egress rules forbid requests to the receiver: addresses of private networks"
+    )
     assert len(receiver.seen) == 2

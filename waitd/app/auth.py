@@ -73,8 +73,8 @@ async def _tokens(
     if settings.oidc_issuer is None:
         return None
     try:
-        from waitd.auth.issuer import Issuer  # noqa: PLC0415 - of an extra, and not needed by all
-        from waitd.auth.oidc import OidcTokens  # noqa: PLC0415
+        from waitd.auth.issuer import IssuerKeys  # noqa: PLC0415 - of an extra, and not needed by all
+        from waitd.auth.oidc import OidcVerifier  # noqa: PLC0415
     except ImportError:
         raise WaitdError(
             "oidc_issuer needs a library that is not installed: pip install 'waitd[oidc]'"
@@ -86,6 +86,6 @@ async def _tokens(
         {name: ROLES_BY_NAME[role] for name, role in settings.oidc_roles.items()},
         settings.oidc_namespace_claim,
     )
-    issuer = await stack.enter_async_context(Issuer(settings.oidc_issuer, outgoing, now=clock.monotonic))
+    issuer = await stack.enter_async_context(IssuerKeys(settings.oidc_issuer, outgoing, now=clock.monotonic))
     algorithms: Sequence[str] = settings.oidc_algorithms
-    return OidcTokens(issuer, rules, algorithms, now=clock.now)
+    return OidcVerifier(issuer, rules, algorithms, now=clock.now)

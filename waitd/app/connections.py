@@ -6,15 +6,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from pydantic import SecretStr
 
-from waitd.connections.authorizer import AuthorizedConnections, Authorizer, Keys
+from waitd.connections.authorizer import AuthorizedConnections, Authorizer, AwsKeyProvider
 from waitd.connections.cache import Resolver
 from waitd.connections.directory import DirectoryResolver
 from waitd.connections.environment import EnvironmentResolver
 from waitd.connections.file import FileResolver
-from waitd.connections.secrets_manager import SecretsManagerResolver, SecretsPlace
-from waitd.connections.tokens import TokenClient
-from waitd.connections.vault import VaultPlace, VaultResolver
-from waitd.connections.vault_login import LOGINS, VaultCredentials
+from waitd.connections.secrets_manager import SecretsManagerLocation, SecretsManagerResolver
+from waitd.connections.token_endpoint import TokenEndpointClient
+from waitd.connections.vault import VaultLocation, VaultResolver
+from waitd.connections.vault_auth import AUTH_METHODS, VaultCredentials
 from waitd.core.aws.signature import AwsKeys
 from waitd.core.connections.aws import AwsKeySource
 from waitd.core.connections.egress import EgressPolicy, is_loopback
@@ -43,7 +43,7 @@ async def open_connections(
     clock = SystemClock()
     keys = _EnvironmentKeys(clock.monotonic)
     async with AsyncExitStack() as stack:
-        tokens = await stack.enter_async_context(TokenClient(outgoing, instruments=instruments))
+        tokens = await stack.enter_async_context(TokenEndpointClient(outgoing, instruments=instruments))
         authorizer = Authorizer(tokens, keys, now=clock.monotonic)
         stack.push_async_callback(authorizer.aclose)
         try:
@@ -67,17 +67,17 @@ class _EnvironmentKeys:
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._loaded: Keys | None = None
+        self._loaded: AwsKeyProvider | None = None
 
-    async def keys(self, source: AwsKeySource) -> AwsKeys:
-        """See `Keys`."""
-        return await self._credentials().keys(source)
+    async def get(self, source: AwsKeySource) -> AwsKeys:
+        """See `AwsKeyProvider`."""
+        return await self._credentials().get(source)
 
-    async def refreshed(self, source: AwsKeySource) -> AwsKeys:
-        """See `Keys`."""
-        return await self._credentials().refreshed(source)
+    async def refresh(self, source: AwsKeySource) -> AwsKeys:
+        """See `AwsKeyProvider`."""
+        return await self._credentials().refresh(source)
 
-    def _credentials(self) -> Keys:
+    def _credentials(self) -> AwsKeyProvider:
         if self._loaded is None:
             try:
                 from waitd.probes.access.aws_credentials import AwsCredentials  # noqa: PLC0415 - see above
@@ -101,7 +101,9 @@ async def _directory(settings: Settings, *_: object) -> Resolver | None:
     return DirectoryResolver(settings.connections_directory) if settings.connections_directory else None
 
 
-async def _vault(settings: Settings, outgoing: Outgoing, _: Keys, stack: AsyncExitStack) -> Resolver | None:
+async def _vault(
+    settings: Settings, outgoing: Outgoing, _: AwsKeyProvider, stack: AsyncExitStack
+) -> Resolver | None:
     if settings.vault_url is None:
         return None
     credentials = VaultCredentials(
@@ -112,23 +114,23 @@ async def _vault(settings: Settings, outgoing: Outgoing, _: Keys, stack: AsyncEx
         kubernetes_jwt_path=settings.vault_kubernetes_jwt_path,
         mount_point=settings.vault_auth_mount_point,
     )
-    place = VaultPlace(
+    place = VaultLocation(
         settings.vault_url,
         settings.vault_mount_point,
         settings.vault_connections_path,
         settings.vault_namespace or "",
         str(settings.vault_ca_file) if settings.vault_ca_file else None,
     )
-    login = LOGINS[settings.vault_auth](credentials)
+    login = AUTH_METHODS[settings.vault_auth](credentials)
     return await stack.enter_async_context(VaultResolver(place, login, outgoing, now=SystemClock().monotonic))
 
 
 async def _aws_secrets_manager(
-    settings: Settings, outgoing: Outgoing, keys: Keys, stack: AsyncExitStack
+    settings: Settings, outgoing: Outgoing, keys: AwsKeyProvider, stack: AsyncExitStack
 ) -> Resolver | None:
     if settings.secrets_manager_region is None:
         return None
-    place = SecretsPlace(
+    place = SecretsManagerLocation(
         settings.secrets_manager_region,
         settings.secrets_manager_connections_prefix,
         settings.secrets_manager_endpoint,
@@ -142,7 +144,9 @@ def _plain(secret: SecretStr | None) -> str | None:
 
 
 #: Every place, by its name in the setting `connection_resolvers`; None: it is not configured.
-RESOLVERS: Mapping[str, Callable[[Settings, Outgoing, Keys, AsyncExitStack], Awaitable[Resolver | None]]] = {
+RESOLVERS: Mapping[
+    str, Callable[[Settings, Outgoing, AwsKeyProvider, AsyncExitStack], Awaitable[Resolver | None]]
+] = {
     "environment": _environment,
     "file": _file,
     "directory": _directory,

@@ -320,7 +320,7 @@ class Daemon:
         await runner.setup()
         await self._site(runner).start()
         for address in runner.addresses:
-            self._outgoing.listens_on(*address[:2])
+            self._outgoing.add_listener(*address[:2])
         host, port = runner.addresses[0][:2]
         log.info(
             "serving",

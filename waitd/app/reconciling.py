@@ -16,5 +16,5 @@ async def parked_in_airflow(settings: Settings, conn_id: str) -> Sequence[Parked
         WaitdError, ValueError: the connection cannot be had or used, or Airflow does not tell.
     """
     async with open_parts(settings, Instruments(version=__version__)) as parts:
-        api = await parts.airflow.opened(conn_id)
+        api = await parts.airflow.connect(conn_id)
         return [task async for task in parked_tasks(api)]

@@ -1,12 +1,8 @@
-"""Who comes in: API keys, and the tokens of an identity provider.
+"""Authentication of API callers: API keys, and tokens of an OpenID Connect provider.
 
-    keyring        API keys: those of the store, those of the keys file
-    issuer         the identity provider's public keys, fetched and cached
-    oidc           its tokens, verified and cached
-    authenticator  which of both a bearer token is for
-
-What a principal may do is `waitd.core.auth.principal`'s, what a key or a claim means `waitd.core.auth.api_key`'s and `waitd.core.auth.claims`'; where
-tokens come from a request, and what is answered, is `waitd.api`'s. `issuer` and `oidc` need the extra `oidc`.
+What a key, a claim or a role means is decided in `waitd.core.auth`; how a token comes out of a
+request, and what an unauthenticated caller is answered, in `waitd.api`. `issuer` and `oidc` need the
+extra `oidc`, so only `waitd.app` imports them, and only where an issuer is configured.
 """
 
 from waitd.auth.authenticator import BearerAuthenticator

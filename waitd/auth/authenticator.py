@@ -1,4 +1,4 @@
-"""Whose a bearer token is: an API key says so by how it begins, everything else is for the identity provider."""
+"""Chooses between API keys and identity provider tokens by a bearer token's prefix."""
 
 from waitd.auth.keyring import ApiKeyring
 from waitd.core.auth.api_key import KEY_PREFIX
@@ -8,22 +8,24 @@ from waitd.ports import Authenticator
 
 
 class BearerAuthenticator:
-    """Implements `Authenticator`. `tokens`: None where there is no identity provider."""
+    """Implements `Authenticator`. `oidc`: verifies other tokens; None: there is no provider."""
 
-    def __init__(self, keyring: ApiKeyring, tokens: Authenticator | None) -> None:
+    def __init__(self, keyring: ApiKeyring, oidc: Authenticator | None) -> None:
         self._keyring = keyring
-        self._tokens = tokens
+        self._oidc = oidc
 
     def cached_fresh(self, token: str) -> Principal | None:
         """See `Authenticator`."""
         if token.startswith(KEY_PREFIX):
             return self._keyring.principal(token)
-        return None if self._tokens is None else self._tokens.cached_fresh(token)
+        return None if self._oidc is None else self._oidc.cached_fresh(token)
 
     async def principal(self, token: str) -> Principal:
         """See `Authenticator`."""
         if token.startswith(KEY_PREFIX):
             return self._keyring.principal(token)
-        if self._tokens is None:
-            raise Unauthenticated("unknown_token", "the token is no API key, and there is no oidc_issuer")
-        return await self._tokens.principal(token)
+        if self._oidc is None:
+            raise Unauthenticated(
+                "unknown_token", "the token is not an API key, and no oidc_issuer is configured"
+            )
+        return await self._oidc.principal(token)

@@ -1,6 +1,7 @@
-"""The API keys of a daemon, in memory: those of its store, and those of the keys file, which is read again when it changes.
+"""The daemon's API keys: those in its store, and those in the keys file.
 
-The store is this daemon's alone, so what is in memory is what is on disk, and a request costs no look-up.
+All keys are held in memory, so authentication needs no query. No other process writes the store,
+and the keys file is read again when it changes.
 """
 
 import asyncio
@@ -26,186 +27,189 @@ from waitd.ports import CreatedKey, KeyStore, NewKey
 
 log = structlog.get_logger(__name__)
 
-#: How often the keys file is looked at, in seconds.
-LOOK_SECONDS = 5.0
-#: How exactly it is kept when a key was last used, in seconds: that it is used costs no write more often than this.
-USED_STEP = 3600.0
+#: Seconds between two checks of the keys file.
+REFRESH_INTERVAL = 5.0
+#: Resolution of `used_at` in seconds: a key in use is written no more often than this.
+USED_AT_RESOLUTION = 3600.0
 _MAX_FILE = 4 * 1024 * 1024
-_UNKNOWN = "the API key is not known, or its secret is wrong"
+_INVALID_KEY = "the API key does not exist, or its secret is wrong"
 
 
 class ApiKeyring:
-    """Knows the keys. `open` it before use, and keep it running."""
+    """Implements `Keyring`. Call `open` before use, and keep `run` running."""
 
     def __init__(
         self, store: KeyStore, *, file: Path | None, retention: float, now: Callable[[], float]
     ) -> None:
-        """`retention`: for how many seconds keys that are revoked or expired are still listed; `now` gives Unix seconds."""
+        """`retention` is the seconds for which revoked and expired keys stay listed; `now` gives Unix seconds."""
         self._store = store
-        self._path = file
+        self._file = file
         self._retention = retention
         self._now = now
-        self._stored: dict[str, ApiKey] = {}
-        self._filed: dict[str, ApiKey] = {}
+        self._store_keys: dict[str, ApiKey] = {}
+        self._file_keys: dict[str, ApiKey] = {}
         self._principals: dict[str, Principal] = {}
-        self._used: dict[str, float] = {}
-        self._text: bytes | None = None
-        self._trouble = ""
-        self._turn = asyncio.Lock()
+        self._used_at: dict[str, float] = {}
+        self._file_content: bytes | None = None
+        self._file_error = ""
+        self._lock = asyncio.Lock()
 
     async def open(self) -> None:
-        """Reads store and file.
+        """Loads the store's and the file's keys.
 
         Raises:
-            WaitdError: the file cannot be read, or is wrong.
+            WaitdError: the file cannot be read or parsed.
         """
-        self._stored = {key.id: key for key in await self._store.api_keys()}
-        if self._path is not None:
+        self._store_keys = {key.id: key for key in await self._store.api_keys()}
+        if self._file is not None:
             try:
-                self._take(await asyncio.to_thread(_read, self._path))
+                self._load(await asyncio.to_thread(_read, self._file))
             except (OSError, ValueError) as error:
-                raise WaitdError(self._complaint(error)) from None
+                raise WaitdError(self._describe_file_error(error)) from None
 
     def holds_any(self) -> bool:
-        """Whether there is a key that opens the door now."""
+        """Whether any key is valid now."""
         return any(key.why_not(self._now()) is None for key in self.every())
 
-    # ---------------------------------------------------------------- the door
+    # ---------------------------------------------------------------- authentication
 
     def principal(self, token: str) -> Principal:
-        """Whoever comes with this key.
+        """The key's principal.
 
         Raises:
-            Unauthenticated: it is none, or not good any more.
+            Unauthenticated: the key is malformed, unknown, revoked or expired.
         """
-        given = parse_key(token)
-        if given is None:
+        presented = parse_key(token)
+        if presented is None:
             raise Unauthenticated("malformed_key", "an API key has the form waitd_<id>_<secret>")
-        key = self._filed.get(given.id) or self._stored.get(given.id)
+        key = self._file_keys.get(presented.id) or self._store_keys.get(presented.id)
         if key is None:
-            raise Unauthenticated("unknown_key", _UNKNOWN)
-        if not key.proven_by(given):
-            raise Unauthenticated("wrong_secret", _UNKNOWN)
+            raise Unauthenticated("unknown_key", _INVALID_KEY)
+        if not key.proven_by(presented):
+            raise Unauthenticated("wrong_secret", _INVALID_KEY)
         now = self._now()
         why_not = key.why_not(now)
         if why_not is not None:
             raise Unauthenticated(f"{why_not}_key", f"the API key {key.id} is {why_not}")
-        self._used[key.id] = now
+        self._used_at[key.id] = now
         principal = self._principals.get(key.id)
         if principal is None:
             principal = self._principals[key.id] = key.principal
         return principal
 
-    # ---------------------------------------------------------------- for admins
+    # ---------------------------------------------------------------- administration
 
     def every(self) -> Sequence[ApiKey]:
         """See `Keyring`."""
-        known = {**self._stored, **self._filed}
-        shown = [replace(key, used_at=self._used.get(key.id, key.used_at)) for key in known.values()]
-        return sorted(shown, key=lambda key: (key.created_at, key.id), reverse=True)
+        merged = {**self._store_keys, **self._file_keys}
+        keys = [replace(key, used_at=self._used_at.get(key.id, key.used_at)) for key in merged.values()]
+        return sorted(keys, key=lambda key: (key.created_at, key.id), reverse=True)
 
     async def create(self, new: NewKey, by: Caller) -> CreatedKey:
         """See `Keyring`."""
-        async with self._turn:
-            if len(self._stored) + len(self._filed) >= MAX_KEYS:
-                raise Conflict(f"there are {MAX_KEYS} keys already; revoked ones go after the retention")
-            made = made_key(new, self._now(), by.principal.name)
-            told = build_audit_entry(by, made.key.created_at, "create_key", made.key.id)
-            await self._store.save_api_keys([made.key], told)
-            self._stored[made.key.id] = made.key
-            return made
+        async with self._lock:
+            if len(self._store_keys) + len(self._file_keys) >= MAX_KEYS:
+                raise Conflict(
+                    f"there are {MAX_KEYS} keys already; revoked ones are deleted after the retention"
+                )
+            created = generate_key(new, self._now(), by.principal.name)
+            entry = build_audit_entry(by, created.key.created_at, "create_key", created.key.id)
+            await self._store.save_api_keys([created.key], entry)
+            self._store_keys[created.key.id] = created.key
+            return created
 
     async def revoke(self, key_id: str, by: Caller) -> ApiKey:
         """See `Keyring`."""
-        async with self._turn:
-            if key_id in self._filed:
-                raise Conflict(f"the key {key_id} stands in the keys file; remove its line there")
-            key = self._stored.get(key_id)
+        async with self._lock:
+            if key_id in self._file_keys:
+                raise Conflict(f"the key {key_id} is defined in the keys file; remove its line there")
+            key = self._store_keys.get(key_id)
             if key is None:
                 raise NotFound(f"there is no key {key_id}")
             if key.revoked_at is not None:
-                raise Conflict(f"the key {key_id} was revoked before")
+                raise Conflict(f"the key {key_id} is already revoked")
             now = self._now()
-            revoked = replace(key, revoked_at=now, used_at=self._used.get(key_id, key.used_at))
+            revoked = replace(key, revoked_at=now, used_at=self._used_at.get(key_id, key.used_at))
             await self._store.save_api_keys([revoked], build_audit_entry(by, now, "revoke_key", key_id))
-            self._stored[key_id] = revoked
+            self._store_keys[key_id] = revoked
             return revoked
 
-    # ---------------------------------------------------------------- the slow, regular work
+    # ---------------------------------------------------------------- maintenance
 
     async def run(self) -> None:
-        """Looks after file and store until it is cancelled."""
+        """Refreshes at intervals until it is cancelled."""
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(REFRESH_INTERVAL)
             await self.refresh()
 
     async def refresh(self) -> None:
-        """One round: reads the file if it has changed, keeps what was used when, and forgets keys that ended long ago.
+        """Loads a changed keys file, stores when keys were used, and deletes keys past their retention.
 
-        A file that cannot be read changes nothing: those who could come in still can.
+        An unreadable file changes nothing: its last keys stay valid.
         """
-        if self._path is not None:
-            await self._reread(self._path)
+        if self._file is not None:
+            await self._reload(self._file)
         try:
-            await self._keep_used()
-            await self._forget_old()
+            await self._save_used_at()
+            await self._delete_expired()
         except StoreUnavailable as error:
             log.warning("api_keys_not_stored", error=str(error))
 
-    async def _reread(self, path: Path) -> None:
+    async def _reload(self, path: Path) -> None:
         try:
-            self._take(await asyncio.to_thread(_read, path))
+            self._load(await asyncio.to_thread(_read, path))
         except (OSError, ValueError) as error:
-            trouble = self._complaint(error)
-            if trouble != self._trouble:
-                log.warning("api_keys_file_not_read", error=trouble)
-            self._trouble = trouble
+            message = self._describe_file_error(error)
+            if message != self._file_error:
+                log.warning("api_keys_file_not_read", error=message)
+            self._file_error = message
         else:
-            self._trouble = ""
+            self._file_error = ""
 
-    def _take(self, text: bytes) -> None:
-        if text == self._text:
+    def _load(self, content: bytes) -> None:
+        if content == self._file_content:
             return
-        filed = parse_keys_file(text.decode(), self._now())
-        if doubled := sorted(filed.keys() & self._stored.keys()):
-            log.warning("api_keys_file_wins", keys=doubled)
-        anew = self._text is not None
-        self._text, self._filed = text, filed
+        file_keys = parse_keys_file(content.decode(), self._now())
+        if duplicates := sorted(file_keys.keys() & self._store_keys.keys()):
+            log.warning("api_keys_file_wins", keys=duplicates)
+        reloaded = self._file_content is not None
+        self._file_content, self._file_keys = content, file_keys
         self._principals.clear()
-        log.info("api_keys_file_read", keys=len(filed), again=anew)
+        log.info("api_keys_file_read", keys=len(file_keys), again=reloaded)
 
-    def _complaint(self, error: Exception) -> str:
+    def _describe_file_error(self, error: Exception) -> str:
         why = error.strerror if isinstance(error, OSError) else error
-        return f"the keys file {self._path} (api_keys_file) cannot be used: {why}"
+        return f"the keys file {self._file} (api_keys_file) cannot be used: {why}"
 
-    async def _keep_used(self) -> None:
-        async with self._turn:
+    async def _save_used_at(self) -> None:
+        async with self._lock:
             due = [
                 replace(key, used_at=used)
-                for key_id, used in self._used.items()
-                if (key := self._stored.get(key_id)) is not None and used - (key.used_at or 0.0) >= USED_STEP
+                for key_id, used in self._used_at.items()
+                if (key := self._store_keys.get(key_id)) is not None
+                and used - (key.used_at or 0.0) >= USED_AT_RESOLUTION
             ]
             if due:
                 await self._store.save_api_keys(due)
-                self._stored |= {key.id: key for key in due}
+                self._store_keys |= {key.id: key for key in due}
 
-    async def _forget_old(self) -> None:
+    async def _delete_expired(self) -> None:
         now = self._now()
-        async with self._turn:
-            old = [
+        async with self._lock:
+            expired = [
                 key.id
-                for key in self._stored.values()
+                for key in self._store_keys.values()
                 if (ended := key.ended_at(now)) is not None and ended < now - self._retention
             ]
-            if old:
-                await self._store.delete_api_keys(old)
-                for key_id in old:
-                    del self._stored[key_id]
-                    self._used.pop(key_id, None)
+            if expired:
+                await self._store.delete_api_keys(expired)
+                for key_id in expired:
+                    del self._store_keys[key_id]
+                    self._used_at.pop(key_id, None)
                     self._principals.pop(key_id, None)
 
 
-def made_key(new: NewKey, now: float, created_by: str) -> CreatedKey:
+def generate_key(new: NewKey, now: float, created_by: str) -> CreatedKey:
     """A new key and its token."""
     key_id, secret = secrets.token_hex(6), secrets.token_hex(32)
     expires_at = None if new.expires_in is None else now + new.expires_in
@@ -214,9 +218,9 @@ def made_key(new: NewKey, now: float, created_by: str) -> CreatedKey:
 
 
 def _read(path: Path) -> bytes:
-    """Blocks."""
+    """Read the keys file; blocks."""
     with path.open("rb") as file:
-        text = file.read(_MAX_FILE + 1)
-    if len(text) > _MAX_FILE:
-        raise ValueError(f"it has more than {_MAX_FILE} bytes")
-    return text
+        content = file.read(_MAX_FILE + 1)
+    if len(content) > _MAX_FILE:
+        raise ValueError(f"it is larger than {_MAX_FILE} bytes")
+    return content

@@ -1,7 +1,7 @@
-"""Tokens of the identity provider: JWTs, verified by its public keys, and remembered until they expire.
+"""Verification of the identity provider's JWTs, with a cache of verified tokens.
 
-Verifying takes 50 to 170 µs of the event loop with the usual keys (RSA 2048, P-256), under a millisecond with the dearest (P-521); a
-thread would cost as much as it saved. A token that was verified a moment ago costs its digest.
+Verification runs on the event loop. It takes 50 to 170 µs with common keys (RSA 2048, P-256) and
+less than 1 ms with the slowest (P-521); a thread would cost as much. A cached token costs one digest.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,65 +14,70 @@ from joserfc.errors import JoseError
 from joserfc.jwk import Key
 from joserfc.util import urlsafe_b64decode
 
-from waitd.auth.issuer import Issuer
+from waitd.auth.issuer import IssuerKeys
 from waitd.core.auth.claims import ClaimRules, VerifiedToken, verify_claims
 from waitd.core.auth.principal import Principal
 from waitd.core.errors import Unauthenticated
 
-#: For how long a verified token is believed without another look, in seconds: a key that its issuer withdrew is not trusted longer.
-REMEMBERED_SECONDS = 300.0
-#: How many verified tokens are remembered.
-REMEMBERED = 10_000
-#: The longest token, in characters; a header line has no room for more.
+#: Seconds until a cached token is verified again, which limits the trust in a withdrawn key.
+CACHE_SECONDS = 300.0
+#: How many verified tokens are cached; the oldest is dropped first.
+MAX_CACHED = 10_000
+#: The longest token in characters; a request header holds no more.
 _MAX_TOKEN = 8192
-_MALFORMED = "the token is neither an API key nor a JWT that is signed as oidc_algorithms allows"
+_MALFORMED = "the token is neither an API key nor a JWT signed with one of oidc_algorithms"
 
 
-class OidcTokens:
+class OidcVerifier:
     """Verifies tokens of one issuer. `now` gives Unix seconds."""
 
     def __init__(
-        self, issuer: Issuer, rules: ClaimRules, algorithms: Sequence[str], *, now: Callable[[], float]
+        self,
+        issuer_keys: IssuerKeys,
+        rules: ClaimRules,
+        algorithms: Sequence[str],
+        *,
+        now: Callable[[], float],
     ) -> None:
-        self._issuer = issuer
+        self._issuer_keys = issuer_keys
         self._rules = rules
         self._algorithms = tuple(algorithms)
-        # Providers put words of their own into the header; none of them is read here.
+        # Providers add header fields of their own; they are ignored.
         self._registry = jws.JWSRegistry(algorithms=list(algorithms), strict_check_header=False)
         self._registry.max_header_length = _MAX_TOKEN
         self._now = now
-        self._verified: dict[bytes, VerifiedToken] = {}
+        self._cache: dict[bytes, VerifiedToken] = {}
 
     def cached_fresh(self, token: str) -> Principal | None:
-        """Whoever comes with a token that was verified before; None: it has to be verified."""
-        bearer = self._verified.get(_digest(token))
+        """The principal of a token in the cache; None: `await principal(token)`."""
+        bearer = self._cache.get(_digest(token))
         return bearer.principal if bearer is not None and self._now() < bearer.expires_at else None
 
     async def principal(self, token: str) -> Principal:
-        """Whoever comes with this token.
+        """The token's principal.
 
         Raises:
-            Unauthenticated: it is not good.
-            Forbidden: it is, and gives no role or namespace here.
-            IssuerUnavailable: the issuer's keys cannot be had.
+            Unauthenticated: the token is not valid.
+            Forbidden: it is valid but grants no role or namespace here.
+            IssuerUnavailable: the issuer's keys cannot be fetched.
         """
         key_id = self._key_id(token)
-        key = await self._issuer.key(key_id)
+        key = await self._issuer_keys.key(key_id)
         if key is None:
             raise Unauthenticated(
-                "unknown_signing_key", "the token is signed by a key that its issuer does not have"
+                "unknown_signing_key", "the token is signed with a key that its issuer does not publish"
             )
         now = self._now()
-        bearer = verify_claims(self._claims(token, key), self._rules, now)
-        self._remember(token, bearer._replace(expires_at=min(bearer.expires_at, now + REMEMBERED_SECONDS)))
+        bearer = verify_claims(self._verify(token, key), self._rules, now)
+        self._store(token, bearer._replace(expires_at=min(bearer.expires_at, now + CACHE_SECONDS)))
         return bearer.principal
 
     def _key_id(self, token: str) -> str | None:
-        """Which key the token says it is signed with. Its header is believed in nothing else, and not before its algorithm is allowed."""
+        """The id of the signing key. Nothing else of the unverified header is used but its algorithm."""
         parts = token.split(".")
         if len(token) > _MAX_TOKEN or len(parts) != 3:
             raise Unauthenticated("malformed_token", _MALFORMED)
-        header = _json(parts[0])
+        header = _parse_json(parts[0])
         if header.get("alg") not in self._algorithms:
             raise Unauthenticated("algorithm_not_allowed", _MALFORMED)
         key_id = header.get("kid")
@@ -80,9 +85,9 @@ class OidcTokens:
             raise Unauthenticated("malformed_token", _MALFORMED)
         return key_id
 
-    def _claims(self, token: str, key: Key) -> dict[str, Any]:
+    def _verify(self, token: str, key: Key) -> dict[str, Any]:
         try:
-            # The key's own kind has to fit the algorithm: an RSA key verifies no ES256, and none of them an HMAC.
+            # joserfc checks that the key's type fits the algorithm, so no public key verifies an HMAC.
             payload = jws.deserialize_compact(token, key, registry=self._registry).payload
         except (JoseError, ValueError, TypeError):
             raise Unauthenticated("wrong_signature", "the token's signature is wrong") from None
@@ -94,19 +99,19 @@ class OidcTokens:
             raise Unauthenticated("malformed_token", _MALFORMED)
         return claims
 
-    def _remember(self, token: str, bearer: VerifiedToken) -> None:
-        if len(self._verified) >= REMEMBERED:
-            del self._verified[next(iter(self._verified))]  # the oldest
+    def _store(self, token: str, bearer: VerifiedToken) -> None:
+        if len(self._cache) >= MAX_CACHED:
+            del self._cache[next(iter(self._cache))]
         digest = _digest(token)
-        self._verified.pop(digest, None)
-        self._verified[digest] = bearer
+        self._cache.pop(digest, None)
+        self._cache[digest] = bearer
 
 
 def _digest(token: str) -> bytes:
     return sha256(token.encode("utf-8", "surrogateescape")).digest()
 
 
-def _json(part: str) -> dict[str, Any]:
+def _parse_json(part: str) -> dict[str, Any]:
     try:
         decoded = orjson.loads(urlsafe_b64decode(part.encode("ascii")))
     except ValueError:

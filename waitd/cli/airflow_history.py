@@ -48,7 +48,7 @@ async def _fetch_task_instances(conn_id: str, settings: "Settings", days: float)
     from waitd.engine.clock import SystemClock
     from waitd.log import configure
     from waitd.metrics import Instruments
-    from waitd.sinks.airflow.api import AirflowApis, Stopped
+    from waitd.sinks.airflow.api import AirflowApis, AirflowRequestFailed
 
     configure(level="error", log_format=settings.log_format)  # this command prints its own errors
     outgoing, since = outgoing_from_settings(settings), datetime.now(UTC) - timedelta(days)
@@ -59,7 +59,7 @@ async def _fetch_task_instances(conn_id: str, settings: "Settings", days: float)
     ):
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT):
-                api = await apis.opened(conn_id)
+                api = await apis.connect(conn_id)
             offset = 0
             while offset < MAX_TASK_INSTANCES:
                 query = {
@@ -69,7 +69,9 @@ async def _fetch_task_instances(conn_id: str, settings: "Settings", days: float)
                     "offset": str(offset),
                 }
                 async with asyncio.timeout(REQUEST_TIMEOUT):
-                    answer = await api.ask("GET", "dags", "~", "dagRuns", "~", "taskInstances", query=query)
+                    answer = await api.request(
+                        "GET", "dags", "~", "dagRuns", "~", "taskInstances", query=query
+                    )
                 page, total = answer.fields.get("task_instances"), answer.fields.get("total_entries")
                 if answer.status != 200 or not isinstance(page, list) or not isinstance(total, int):
                     raise ValueError(f"Airflow answered {answer.status} without task instances")
@@ -81,6 +83,6 @@ async def _fetch_task_instances(conn_id: str, settings: "Settings", days: float)
                 raise ValueError(
                     f"there are more than {MAX_TASK_INSTANCES:,} task instances; choose fewer --days"
                 )
-        except Stopped as stopped:
+        except AirflowRequestFailed as stopped:
             raise ValueError(getattr(stopped.receipt, "error", "Airflow does not answer")) from None
     return records

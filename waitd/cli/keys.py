@@ -73,7 +73,7 @@ def _parse_duration(text: str | None) -> float | None:
 
 
 def _create_offline(role: str, namespace: str, seconds: float | None) -> dict[str, Any]:
-    from waitd.auth.keyring import made_key
+    from waitd.auth.keyring import generate_key
     from waitd.core.auth.api_key import format_key_line
     from waitd.core.auth.principal import ROLES_BY_NAME, check_key_namespace
     from waitd.ports import NewKey
@@ -84,7 +84,7 @@ def _create_offline(role: str, namespace: str, seconds: float | None) -> dict[st
         check_key_namespace(namespace, ROLES_BY_NAME[role])
     except ValueError as error:
         fail(f"--namespace {namespace}: {error}.", ExitCode.USAGE)
-    key = made_key(NewKey(ROLES_BY_NAME[role], namespace, seconds), time.time(), "file")
+    key = generate_key(NewKey(ROLES_BY_NAME[role], namespace, seconds), time.time(), "file")
     return {
         "id": key.key.id,
         "role": role,

@@ -1,5 +1,7 @@
-"""Where a `conn_id` is looked up: one file a place (the environment, …), and the cache in front of them.
+"""Where a `conn_id` is looked up, and how its credentials are obtained.
 
-What a connection is and where its credentials may go is decided in `waitd.core.connections.connection`; what of it is sent with a request, in
-`waitd.core.connections.auth`. Nothing here writes a secret down.
+Each backend (environment, file, directory, Vault, AWS Secrets Manager) is a `Resolver`; `cache`
+stands in front of them all. `authorizer` turns a connection into request credentials and fetches
+tokens where the connection needs them. What a connection means, and which requests may carry its
+credentials, is decided in `waitd.core.connections`. Nothing here writes a secret to disk.
 """

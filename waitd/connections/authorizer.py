@@ -1,4 +1,4 @@
-"""What requests to a connection carry: fixed headers are made once, tokens and keys are leased; the hot path only looks at what is at hand."""
+"""Request credentials for connections: fixed headers, and cached tokens and AWS keys."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple, Protocol, TypeVar
@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol, TypeVar
 import structlog
 
 from waitd.connections.cache import CachedConnections, Resolver
-from waitd.connections.lease import CachedToken, TokenCache
+from waitd.connections.token_cache import CachedToken, TokenCache
 from waitd.core.aws.signature import AwsKeys, AwsSigner
 from waitd.core.connections.auth import AwsSigning, Credentials, build_credentials, check_header
 from waitd.core.connections.aws import AwsKeySource
@@ -16,130 +16,132 @@ from waitd.core.errors import ConnectionUnavailable
 from waitd.metrics import Instruments
 from waitd.ports import Authorization
 
-#: How many connections, and how many leases, are kept; the ones that were there first give way.
+#: How many connections, and how many token caches, are kept; the oldest is dropped first.
 MAX_KEPT = 10_000
-#: Seconds for which AWS keys are used before their source is asked whether they are still the ones; it keeps them itself.
-KEYS_KEPT = 60.0
+#: Seconds for which AWS keys are used before their provider, which caches them too, is called again.
+KEYS_LIFETIME = 60.0
 
 log = structlog.get_logger(__name__)
 
 Key = TypeVar("Key")
-Kept = TypeVar("Kept")
+Value = TypeVar("Value")
 
 
-class Tokens(Protocol):
-    """Who asks token endpoints."""
+class TokenSource(Protocol):
+    """Requests tokens from token endpoints."""
 
     async def fetch(self, grant: TokenRequest) -> IssuedToken:
         """A new token. Raises ConnectionUnavailable, ValueError."""
 
 
-class Keys(Protocol):
-    """Who knows AWS keys that a connection does not hold itself."""
+class AwsKeyProvider(Protocol):
+    """Supplies AWS keys that a connection does not hold itself."""
 
-    async def keys(self, source: AwsKeySource) -> AwsKeys:
-        """The keys. Raises ConnectionUnavailable, ValueError."""
+    async def get(self, source: AwsKeySource) -> AwsKeys:
+        """The keys, perhaps cached. Raises ConnectionUnavailable, ValueError."""
 
-    async def refreshed(self, source: AwsKeySource) -> AwsKeys:
-        """The keys, looked up afresh. Raises as `keys` does."""
+    async def refresh(self, source: AwsKeySource) -> AwsKeys:
+        """The keys, looked up again. Raises as `get` does."""
 
 
-class _Known(NamedTuple):
+class _Authorizable(NamedTuple):
+    """A connection with either a fixed authorization or a cache of changing ones."""
+
     connection: Connection
-    #: Never changes; or is leased.
     fixed: Authorization | None
-    lease: TokenCache[Authorization] | None
+    cache: TokenCache[Authorization] | None
 
 
 class Authorizer:
     """Makes authorizations. `now` is a monotonic clock in seconds."""
 
-    def __init__(self, tokens: Tokens, keys: Keys, *, now: Callable[[], float]) -> None:
+    def __init__(self, tokens: TokenSource, keys: AwsKeyProvider, *, now: Callable[[], float]) -> None:
         self._tokens = tokens
         self._keys = keys
         self._now = now
-        self._known: dict[str, _Known] = {}
-        self._leases: dict[Credentials, TokenCache[Authorization]] = {}
+        self._known: dict[str, _Authorizable] = {}
+        self._caches: dict[Credentials, TokenCache[Authorization]] = {}
 
     def cached_authorization(self, connection: Connection) -> Authorization | None:
         """See `waitd.ports.HttpConnections`."""
         known = self._known.get(connection.conn_id)
         if known is None or known.connection is not connection:
-            known = self._learn(connection)
-        return known.fixed or (known.lease.cached_fresh() if known.lease else None)
+            known = self._remember(connection)
+        return known.fixed or (known.cache.cached_fresh() if known.cache else None)
 
     async def authorize(
         self, connection: Connection, *, refused: Authorization | None = None
     ) -> Authorization:
         """See `waitd.ports.HttpConnections`."""
-        known = self._learn(connection)
-        if known.lease is not None:
-            return await known.lease.get(refused)
+        known = self._remember(connection)
+        if known.cache is not None:
+            return await known.cache.get(refused)
         return known.fixed or Authorization()
 
     async def aclose(self) -> None:
-        """Ends all fetches."""
-        for lease in self._leases.values():
-            await lease.aclose()
+        """Cancels running fetches."""
+        for cache in self._caches.values():
+            await cache.aclose()
 
-    def _learn(self, connection: Connection) -> _Known:
-        """What is known of a connection; what was looked up anew and is the same as before changes nothing."""
+    def _remember(self, connection: Connection) -> _Authorizable:
+        """The connection's entry; an equal connection that was looked up again keeps its entry."""
         known = self._known.get(connection.conn_id)
         if known is not None and known.connection == connection:
             known = known._replace(connection=connection)
         else:
-            known = self._made(connection)
-        _keep(self._known, connection.conn_id, known)
+            known = self._build(connection)
+        _put(self._known, connection.conn_id, known)
         return known
 
-    def _made(self, connection: Connection) -> _Known:
+    def _build(self, connection: Connection) -> _Authorizable:
         credentials = build_credentials(connection)
         signing, headers = credentials.signing, credentials.headers
         if signing is not None and signing.keys.given is not None and signing.keys.role is None:
             signer = AwsSigner(signing.service, signing.region, signing.keys.given)
-            return _Known(connection, Authorization(headers, signer), None)
+            return _Authorizable(connection, Authorization(headers, signer), None)
         if credentials.shared_key is not None:
-            return _Known(connection, Authorization(headers, credentials.shared_key), None)
+            return _Authorizable(connection, Authorization(headers, credentials.shared_key), None)
         if signing is None and credentials.grant is None:
-            return _Known(connection, Authorization(headers), None)
-        lease = self._leases.get(credentials)
-        if lease is None:
-            lease = TokenCache(self._source(connection.conn_id, credentials), now=self._now, name="lease")
-            _keep(self._leases, credentials, lease)
-        return _Known(connection, None, lease)
+            return _Authorizable(connection, Authorization(headers), None)
+        cache = self._caches.get(credentials)
+        if cache is None:
+            fetch = self._fetcher(connection.conn_id, credentials)
+            cache = TokenCache(fetch, now=self._now, name="fetch credentials")
+            _put(self._caches, credentials, cache)
+        return _Authorizable(connection, None, cache)
 
-    def _source(
+    def _fetcher(
         self, conn_id: str, credentials: Credentials
     ) -> Callable[[bool], Awaitable[CachedToken[Authorization]]]:
-        async def fetch(anew: bool) -> CachedToken[Authorization]:
+        async def fetch(refresh: bool) -> CachedToken[Authorization]:
             try:
                 if credentials.grant is not None:
-                    return await self._token(credentials.grant, credentials)
-                assert credentials.signing is not None  # noqa: S101 - `_made` sees to it
-                return await self._signer(credentials.signing, credentials, anew)
+                    return await self._fetch_token(credentials.grant, credentials)
+                assert credentials.signing is not None  # noqa: S101 - `_build` caches only these two
+                return await self._fetch_signer(credentials.signing, credentials, refresh)
             except (ConnectionUnavailable, ValueError) as error:
                 log.warning("credentials_not_fetched", conn_id=conn_id, why=str(error))
                 raise
 
         return fetch
 
-    async def _token(self, grant: TokenRequest, credentials: Credentials) -> CachedToken[Authorization]:
+    async def _fetch_token(self, grant: TokenRequest, credentials: Credentials) -> CachedToken[Authorization]:
         token = await self._tokens.fetch(grant)
         name, value = credentials.token_header, f"Bearer {token.value}"
         check_header(name, value)
         headers = {n: v for n, v in credentials.headers if n.lower() != name.lower()} | {name: value}
         return CachedToken(Authorization(tuple(headers.items())), token.renew_after, token.lifetime)
 
-    async def _signer(
-        self, signing: AwsSigning, credentials: Credentials, anew: bool
+    async def _fetch_signer(
+        self, signing: AwsSigning, credentials: Credentials, refresh: bool
     ) -> CachedToken[Authorization]:
-        keys = await (self._keys.refreshed if anew else self._keys.keys)(signing.keys)
+        keys = await (self._keys.refresh if refresh else self._keys.get)(signing.keys)
         signer = AwsSigner(signing.service, signing.region, keys)
-        return CachedToken(Authorization(credentials.headers, signer), KEYS_KEPT, 2 * KEYS_KEPT)
+        return CachedToken(Authorization(credentials.headers, signer), KEYS_LIFETIME, 2 * KEYS_LIFETIME)
 
 
 class AuthorizedConnections(CachedConnections):
-    """The `HttpConnections` port: connections from a cache, and what requests to them carry."""
+    """The `HttpConnections` port: cached connections and their authorizations."""
 
     def __init__(
         self,
@@ -155,7 +157,7 @@ class AuthorizedConnections(CachedConnections):
         self.authorize = authorizer.authorize
 
 
-def _keep(held: dict[Key, Kept], key: Key, value: Kept) -> None:
-    held[key] = value
-    if len(held) > MAX_KEPT:
-        del held[next(iter(held))]
+def _put(cache: dict[Key, Value], key: Key, value: Value) -> None:
+    cache[key] = value
+    if len(cache) > MAX_KEPT:
+        del cache[next(iter(cache))]

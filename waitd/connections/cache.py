@@ -1,4 +1,8 @@
-"""The cache in front of the resolvers: asked in order, at most one look-up at a time for a conn_id, stale rather than nothing."""
+"""The cache in front of the resolvers.
+
+Resolvers are tried in order, with at most one lookup in flight per conn_id. A stale connection is
+used while no resolver can answer.
+"""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -10,121 +14,122 @@ from waitd.core.connections.connection import Connection, is_conn_id
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
 from waitd.metrics import Instruments
 
-#: Seconds between two look-ups that `refreshed` makes for one connection.
+#: Seconds between two lookups by `refresh` for one connection.
 REFRESH_INTERVAL = 30.0
-#: Seconds for which a connection that could not be looked up anew is used on before the next try.
+#: Seconds for which a stale connection is used after a failed lookup, before the next one.
 STALE_PAUSE = 5.0
-#: How many connections are kept; the one that has been there longest gives way.
+#: How many connections are cached; the oldest is dropped first.
 MAX_CONNECTIONS = 10_000
 
 
 class Resolver(Protocol):
-    """One place where connections are kept."""
+    """A backend that stores connections."""
 
     @property
     def backend(self) -> str:
         """Its name in metrics."""
 
     async def lookup(self, conn_id: str) -> Connection:
-        """The connection, asked for anew.
+        """The connection, read from the backend each time.
 
         Raises:
-            UnknownConnection: it has none of this name.
-            ConnectionUnavailable: it cannot say.
+            UnknownConnection: the backend has no such connection.
+            ConnectionUnavailable: the backend cannot be reached, or the entry cannot be parsed.
         """
 
 
-Answer = Connection | UnknownConnection | ConnectionUnavailable
+LookupResult = Connection | UnknownConnection | ConnectionUnavailable
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
+class _CachedConnection:
     connection: Connection
     fresh_until: float
-    #: When `refreshed` last looked it up.
+    #: When `refresh` last looked it up.
     refreshed_at: float = -inf
-    #: Why the last look-up brought nothing new.
+    #: Why the last lookup failed.
     error: ConnectionUnavailable | None = None
 
 
 class CachedConnections:
-    """The `Connections` port over resolvers; secrets are held in memory only.
+    """The `Connections` port over resolvers. Secrets are held in memory only.
 
-    A resolver that cannot say ends the look-up, it is not skipped: what a later one knows under the same name may be another account.
-    `now` is a monotonic clock in seconds, `ttl` how long a connection is used before it is looked up anew.
+    An unavailable resolver ends the lookup instead of being skipped: a later resolver may know a
+    different account under the same conn_id.
     """
 
     def __init__(
         self, resolvers: Sequence[Resolver], *, ttl: float, now: Callable[[], float], instruments: Instruments
     ) -> None:
+        """`ttl` is the seconds until a cached connection is looked up again; `now` a monotonic clock."""
         self._resolvers = tuple(resolvers)
         self._ttl = ttl
         self._now = now
         self._lookups = instruments.secret_lookups
-        self._entries: dict[str, _Entry] = {}
-        self._flights: dict[str, asyncio.Future[Answer | None]] = {}
+        self._cache: dict[str, _CachedConnection] = {}
+        self._in_flight: dict[str, asyncio.Future[LookupResult | None]] = {}
 
     def cached_any(self, conn_id: str) -> Connection | None:
-        """What the cache holds now, fresh or stale, without asking anybody."""
-        entry = self._entries.get(conn_id)
-        return entry.connection if entry else None
+        """The cached connection, fresh or stale, without a lookup."""
+        cached = self._cache.get(conn_id)
+        return cached.connection if cached else None
 
     def cached_fresh(self, conn_id: str) -> Connection | None:
-        """What `get` would answer from the cache; None where it would have to ask."""
-        entry = self._entries.get(conn_id)
-        return entry.connection if entry is not None and self._now() < entry.fresh_until else None
+        """The cached connection that `get` would return without a lookup, or None."""
+        cached = self._cache.get(conn_id)
+        return cached.connection if cached is not None and self._now() < cached.fresh_until else None
 
     async def get(self, conn_id: str) -> Connection:
-        """The connection from the cache, else looked up; the stale one where no resolver can say.
+        """The connection, looked up unless the cache is fresh; stale where no resolver can answer.
 
         Raises:
-            UnknownConnection: every resolver answered, none knows it.
-            ConnectionUnavailable: a resolver is down, and nothing is in the cache.
+            UnknownConnection: every resolver answered, and none has it.
+            ConnectionUnavailable: a resolver is down, and nothing is cached.
         """
-        known = self.cached_fresh(conn_id)
-        if known is not None:
-            return known
-        answer = await self._looked_up(conn_id)
-        entry = self._entries.get(conn_id)
-        if isinstance(answer, ConnectionUnavailable) and entry is not None:
+        fresh = self.cached_fresh(conn_id)
+        if fresh is not None:
+            return fresh
+        result = await self._lookup(conn_id)
+        cached = self._cache.get(conn_id)
+        if isinstance(result, ConnectionUnavailable) and cached is not None:
             self._lookups.labels("cache", "stale").inc()
-            return entry.connection
-        return _or_raise(answer)
+            return cached.connection
+        return _unwrap(result)
 
-    async def refreshed(self, conn_id: str) -> Connection:
-        """The connection looked up anew, but for at most one look-up in 30 s; in between, what that look-up brought.
+    async def refresh(self, conn_id: str) -> Connection:
+        """The connection, looked up now, or the result of a `refresh` within the last 30 s.
 
         Raises:
-            UnknownConnection: every resolver answered, none knows it (any more).
-            ConnectionUnavailable: a resolver is down, so nobody can say whether the cached credentials still hold.
+            UnknownConnection: every resolver answered, and none has it (any more).
+            ConnectionUnavailable: a resolver is down, so the cached credentials may be outdated.
         """
-        entry = self._entries.get(conn_id)
-        in_flight = conn_id in self._flights
-        if entry is not None and not in_flight and self._now() - entry.refreshed_at < REFRESH_INTERVAL:
-            return _or_raise(entry.error or entry.connection)
-        answer = await self._looked_up(conn_id)
-        entry = self._entries.get(conn_id)
-        if entry is not None:
-            self._entries[conn_id] = replace(entry, refreshed_at=self._now())
-        return _or_raise(answer)
+        cached = self._cache.get(conn_id)
+        in_flight = conn_id in self._in_flight
+        if cached is not None and not in_flight and self._now() - cached.refreshed_at < REFRESH_INTERVAL:
+            return _unwrap(cached.error or cached.connection)
+        result = await self._lookup(conn_id)
+        cached = self._cache.get(conn_id)
+        if cached is not None:
+            self._cache[conn_id] = replace(cached, refreshed_at=self._now())
+        return _unwrap(result)
 
-    async def _looked_up(self, conn_id: str) -> Answer:
-        """One look-up, shared by all who ask meanwhile; if the one who makes it is cancelled, another takes over."""
-        while (flight := self._flights.get(conn_id)) is not None:
+    async def _lookup(self, conn_id: str) -> LookupResult:
+        """One lookup, shared by concurrent callers; if its caller is cancelled, another takes over."""
+        while (flight := self._in_flight.get(conn_id)) is not None:
             shared = await asyncio.shield(flight)
             if shared is not None:
                 return shared
-        flight = self._flights[conn_id] = asyncio.get_running_loop().create_future()
-        answer: Answer | None = None
+        flight = self._in_flight[conn_id] = asyncio.get_running_loop().create_future()
+        result: LookupResult | None = None
         try:
-            answer = await self._ask(conn_id)
-            self._keep(conn_id, answer)
+            result = await self._try_resolvers(conn_id)
+            self._store(conn_id, result)
         finally:
-            del self._flights[conn_id]
-            flight.set_result(answer)
-        return answer
+            del self._in_flight[conn_id]
+            flight.set_result(result)
+        return result
 
-    async def _ask(self, conn_id: str) -> Answer:
+    async def _try_resolvers(self, conn_id: str) -> LookupResult:
         if is_conn_id(conn_id):
             for resolver in self._resolvers:
                 try:
@@ -139,22 +144,21 @@ class CachedConnections:
                     return connection
         return UnknownConnection(f"there is no connection {conn_id!r}")
 
-    def _keep(self, conn_id: str, answer: Answer) -> None:
-        entry = self._entries.get(conn_id)
-        if isinstance(answer, UnknownConnection):
-            self._entries.pop(conn_id, None)
-        elif isinstance(answer, Connection):
-            refreshed_at = entry.refreshed_at if entry else -inf
-            self._entries[conn_id] = _Entry(answer, self._now() + self._ttl, refreshed_at)
-            if len(self._entries) > MAX_CONNECTIONS:
-                del self._entries[next(iter(self._entries))]
-        elif entry is not None:
-            self._entries[conn_id] = replace(entry, fresh_until=self._now() + STALE_PAUSE, error=answer)
+    def _store(self, conn_id: str, result: LookupResult) -> None:
+        cached = self._cache.get(conn_id)
+        if isinstance(result, UnknownConnection):
+            self._cache.pop(conn_id, None)
+        elif isinstance(result, Connection):
+            refreshed_at = cached.refreshed_at if cached else -inf
+            self._cache[conn_id] = _CachedConnection(result, self._now() + self._ttl, refreshed_at)
+            if len(self._cache) > MAX_CONNECTIONS:
+                del self._cache[next(iter(self._cache))]
+        elif cached is not None:
+            self._cache[conn_id] = replace(cached, fresh_until=self._now() + STALE_PAUSE, error=result)
 
 
-def _or_raise(answer: Answer) -> Connection:
-    if isinstance(answer, Connection):
-        return answer
-    raise type(answer)(
-        *answer.args
-    )  # a fresh copy: raised in many tasks, one exception would gather the traceback of each
+def _unwrap(result: LookupResult) -> Connection:
+    if isinstance(result, Connection):
+        return result
+    # a copy per caller: one instance raised in many tasks would collect all their tracebacks
+    raise type(result)(*result.args)

@@ -1,24 +1,24 @@
-"""Connections in a directory of secrets, as Kubernetes mounts one: a file by the name of each conn_id, holding a URI or JSON.
+"""Connections in a directory of secrets, as Kubernetes mounts one: a file per conn_id with a URI or JSON.
 
-Each look-up opens its file anew, so that the new one is read once Kubernetes has led `..data` elsewhere.
+Each lookup reads its file again, so an update of the mounted secret takes effect at once.
 """
 
 import asyncio
 import re
 from pathlib import Path
 
-from waitd.connections.airflow_forms import parse_connection
+from waitd.connections.airflow_formats import parse_connection
 from waitd.core.connections.connection import Connection
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
 
-#: The keys of a Kubernetes secret; and nothing that leads out of the directory, nor to what Kubernetes itself keeps there.
+#: Keys of a Kubernetes secret. No leading dot: that excludes `..` and Kubernetes's own `..data`.
 _FILE_NAME = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,250}")
-#: The longest value that is read, in bytes; a Kubernetes secret has no more.
+#: The most bytes read of a file: the size limit of a Kubernetes secret.
 _MAX_VALUE = 1024 * 1024
 
 
 class DirectoryResolver:
-    """Looks a conn_id up in a directory."""
+    """Looks a conn_id up as a file name."""
 
     backend = "directory"
 
@@ -29,11 +29,11 @@ class DirectoryResolver:
         """The connection that the file describes.
 
         Raises:
-            UnknownConnection: there is no such file in the directory.
-            ConnectionUnavailable: there is no directory, or the file cannot be read.
+            UnknownConnection: the directory has no such file.
+            ConnectionUnavailable: there is no directory, or the file cannot be read or parsed.
         """
         if not _FILE_NAME.fullmatch(conn_id):
-            raise UnknownConnection(f"there is no connection {conn_id}: it cannot be the name of a secret")
+            raise UnknownConnection(f"there is no connection {conn_id}: it is not a valid secret name")
         file = self._path / conn_id
         try:
             value = await asyncio.to_thread(_read, file)

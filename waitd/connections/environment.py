@@ -1,8 +1,8 @@
-"""Connections in environment variables, as Airflow's `EnvironmentVariablesBackend` reads them: `AIRFLOW_CONN_<CONN_ID>`."""
+"""Connections in environment variables named `AIRFLOW_CONN_<CONN_ID>`, as in Airflow."""
 
 from collections.abc import Mapping
 
-from waitd.connections.airflow_forms import parse_connection
+from waitd.connections.airflow_formats import parse_connection
 from waitd.core.connections.connection import Connection
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
 
@@ -10,7 +10,7 @@ PREFIX = "AIRFLOW_CONN_"
 
 
 class EnvironmentResolver:
-    """Looks a conn_id up in `environ`, anew each time."""
+    """Looks a conn_id up in `environ`."""
 
     backend = "environment"
 
@@ -22,7 +22,7 @@ class EnvironmentResolver:
 
         Raises:
             UnknownConnection: the variable is not set, or empty.
-            ConnectionUnavailable: it is set and cannot be read. That is the operator's slip and no reason to end a wait.
+            ConnectionUnavailable: it cannot be parsed. The operator can fix that, so waits go on.
         """
         variable = PREFIX + conn_id.upper()
         value = self._environ.get(variable)

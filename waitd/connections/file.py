@@ -1,4 +1,7 @@
-"""Connections in one file, TOML or YAML, as Airflow's local file backend has them: a table by conn_id, of fields or of one string."""
+"""Connections in one TOML or YAML file, as in Airflow's local file backend.
+
+The file maps each conn_id to a table of fields or to one string.
+"""
 
 import asyncio
 import os
@@ -7,35 +10,35 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from waitd.connections.airflow_forms import connection_of, parse_connection
+from waitd.connections.airflow_formats import connection_from_fields, parse_connection
 from waitd.core.connections.connection import Connection
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
 
 
-class _Stamp(NamedTuple):
-    """What changes when a file does; a mounted secret is a symbolic link that is led elsewhere."""
+class _FileVersion(NamedTuple):
+    """Differs after each change; a mounted secret changes its inode, because it is a symbolic link."""
 
     inode: int
-    changed: int
+    modified_ns: int
     size: int
 
 
 class FileResolver:
-    """Looks a conn_id up in a file, which is read again when it has changed."""
+    """Looks a conn_id up in a file, which is read again after each change."""
 
     backend = "file"
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._stamp: _Stamp | None = None
+        self._version: _FileVersion | None = None
         self._values: Mapping[str, Any] = {}
 
     async def lookup(self, conn_id: str) -> Connection:
         """The connection that the file describes.
 
         Raises:
-            UnknownConnection: the file has none of this name.
-            ConnectionUnavailable: the file, or what it says of this one, cannot be read.
+            UnknownConnection: the file has no such connection.
+            ConnectionUnavailable: the file or this entry cannot be read or parsed.
         """
         try:
             await asyncio.to_thread(self._read)
@@ -50,7 +53,7 @@ class FileResolver:
                 return parse_connection(conn_id, value)
             if not isinstance(value, dict):
                 raise ValueError("it is neither a table of fields nor a string")  # noqa: TRY004, TRY301 - bad data, not a bad call
-            return connection_of(conn_id, value)
+            return connection_from_fields(conn_id, value)
         except ValueError as error:
             raise ConnectionUnavailable(f"{conn_id} in {self._path} cannot be read: {error}") from None
 
@@ -58,22 +61,22 @@ class FileResolver:
         """Blocks."""
         with self._path.open("rb") as file:
             status = os.fstat(file.fileno())
-            stamp = _Stamp(status.st_ino, status.st_mtime_ns, status.st_size)
-            if stamp == self._stamp:
+            version = _FileVersion(status.st_ino, status.st_mtime_ns, status.st_size)
+            if version == self._version:
                 return
             text = file.read().decode()
-        self._values = _parsed(text, self._path.suffix.lower())
-        self._stamp = stamp
+        self._values = _parse(text, self._path.suffix.lower())
+        self._version = version
 
 
 class _UnreadableError(ValueError):
-    """Why, in words that quote nothing of the file."""
+    """Why the file cannot be parsed; quotes nothing of it."""
 
 
-def _parsed(text: str, suffix: str) -> Mapping[str, Any]:
+def _parse(text: str, suffix: str) -> Mapping[str, Any]:
     values = _yaml(text) if suffix in {".yaml", ".yml"} else _toml(text)
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
-        raise _UnreadableError("it is no table of connections")
+        raise _UnreadableError("it is not a table of connections")
     return values
 
 
@@ -82,12 +85,12 @@ def _toml(text: str) -> Any:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError:
         pass
-    raise _UnreadableError("it is no TOML")  # outside the handler: the first error may quote the text
+    raise _UnreadableError("it is not valid TOML")  # outside the handler: the first error may quote the text
 
 
 def _yaml(text: str) -> Any:
     try:
-        import yaml  # noqa: PLC0415 - of an extra, and not needed by all
+        import yaml  # noqa: PLC0415 - an optional dependency
     except ImportError:
         raise _UnreadableError(
             "YAML needs a library that is not installed: pip install 'waitd[yaml]'"
@@ -96,4 +99,4 @@ def _yaml(text: str) -> Any:
         return yaml.safe_load(text) or {}
     except yaml.YAMLError:
         pass
-    raise _UnreadableError("it is no YAML")
+    raise _UnreadableError("it is not valid YAML")

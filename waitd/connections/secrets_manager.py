@@ -1,30 +1,28 @@
-"""Connections in AWS Secrets Manager, as Airflow's `SecretsManagerBackend` has them: the secret `<prefix>/<conn_id>`, a URI or JSON.
+"""Connections in AWS Secrets Manager, laid out as Airflow's `SecretsManagerBackend` does.
 
-It is asked over plain HTTP with a Signature Version 4; where the keys come from is somebody else's (`Keys`).
+The secret `<prefix>/<conn_id>` holds a URI or JSON. Requests are plain HTTP with Signature Version 4;
+an `AwsKeyProvider` supplies the keys.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
-import aiohttp
 import orjson
 
-from waitd import __version__
-from waitd.connections.airflow_forms import connection_of, parse_connection
-from waitd.connections.authorizer import Keys
+from waitd.connections.airflow_formats import connection_from_fields, parse_connection
+from waitd.connections.authorizer import AwsKeyProvider
 from waitd.core.aws.signature import AwsSigner
 from waitd.core.connections.aws import AwsKeySource
 from waitd.core.connections.connection import Connection, parse_origin
 from waitd.core.connections.destinations import check_region
-from waitd.core.connections.egress import HostSource
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
-from waitd.outgoing import Outgoing, blocked
+from waitd.outgoing import JsonClient, JsonResponse, Outgoing
 
 #: Seconds that AWS has to answer.
 TIMEOUT = 10.0
-_MAX_ANSWER = 1024 * 1024
-#: The names that Airflow's backend takes for a field; the first that is there counts.
-_WORDS: Mapping[str, tuple[str, ...]] = {
+_MAX_RESPONSE = 1024 * 1024
+#: The names that Airflow's backend accepts for a field; the first one present counts.
+_FIELD_NAMES: Mapping[str, tuple[str, ...]] = {
     "login": ("login", "user", "username", "user_name"),
     "password": ("password", "pass", "key"),
     "host": ("host", "remote_host", "server"),
@@ -33,16 +31,19 @@ _WORDS: Mapping[str, tuple[str, ...]] = {
     "conn_type": ("conn_type", "conn_id", "connection_type", "engine"),
     "extra": ("extra",),
 }
-#: What AWS says of a secret that is not there, or that is being deleted.
+#: AWS's errors for a secret that does not exist, or is being deleted.
 _ABSENT = frozenset({"ResourceNotFoundException", "InvalidRequestException"})
-#: What AWS says of keys that hold no longer; asked once more with fresh ones.
-_STALE = frozenset(
+#: AWS's errors for expired keys; the request is repeated once with refreshed ones.
+_EXPIRED = frozenset(
     {"ExpiredTokenException", "UnrecognizedClientException", "InvalidSignatureException", "ExpiredToken"}
 )
 
 
-class SecretsPlace(NamedTuple):
-    """Where the secrets are. `endpoint` None: AWS's own of the region; `profile`: of the environment's AWS settings."""
+class SecretsManagerLocation(NamedTuple):
+    """Where the secrets are.
+
+    `endpoint` None: AWS's own in the region. `profile`: of the environment's AWS configuration.
+    """
 
     region: str
     prefix: str = "airflow/connections"
@@ -51,65 +52,65 @@ class SecretsPlace(NamedTuple):
 
 
 class SecretsManagerResolver:
-    """Looks a conn_id up in AWS Secrets Manager. An asynchronous context, in which it holds one HTTP session; `now` gives Unix seconds."""
+    """Looks a conn_id up in AWS Secrets Manager.
+
+    Used as an asynchronous context manager; `now` gives Unix seconds.
+    """
 
     backend = "aws_secrets_manager"
 
     def __init__(
-        self, place: SecretsPlace, keys: Keys, outgoing: Outgoing, *, now: Callable[[], float]
+        self,
+        location: SecretsManagerLocation,
+        keys: AwsKeyProvider,
+        outgoing: Outgoing,
+        *,
+        now: Callable[[], float],
     ) -> None:
-        """Raises ValueError where region or endpoint is none."""
-        region = check_region(place.region)
+        """Raises ValueError where the region or the endpoint is malformed."""
+        region = check_region(location.region)
         suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
-        self._url = f"{parse_origin(place.endpoint or f'https://secretsmanager.{region}.{suffix}')}/"
-        self._place = place
-        self._source = AwsKeySource(profile=place.profile, region=region)
+        self._url = f"{parse_origin(location.endpoint or f'https://secretsmanager.{region}.{suffix}')}/"
+        self._location = location
+        self._source = AwsKeySource(profile=location.profile, region=region)
         self._keys = keys
-        self._outgoing = outgoing
         self._now = now
-        self._session: aiohttp.ClientSession | None = None
+        self._client = JsonClient(outgoing, ConnectionUnavailable, max_bytes=_MAX_RESPONSE, timeout=TIMEOUT)
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            connector=self._outgoing.connector(HostSource.BY_OPERATOR),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=TIMEOUT),
-            headers={"User-Agent": f"waitd/{__version__}"},
-            trust_env=False,
-        )
+        await self._client.__aenter__()
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+    async def __aexit__(self, *error: object) -> None:
+        await self._client.__aexit__(*error)
 
     async def lookup(self, conn_id: str) -> Connection:
         """The connection that the secret describes.
 
         Raises:
-            UnknownConnection: AWS answered, and has no such secret.
-            ConnectionUnavailable: it does not answer, or refuses, or the secret cannot be read.
+            UnknownConnection: AWS answered that there is no such secret.
+            ConnectionUnavailable: AWS does not answer or refuses, or the secret cannot be parsed.
         """
-        name = f"{self._place.prefix.rstrip('/')}/{conn_id}" if self._place.prefix else conn_id
-        status, answer = await self._ask(name, anew=False)
-        if status != 200 and _code(answer) in _STALE:
-            status, answer = await self._ask(name, anew=True)
-        if status != 200 and _code(answer) in _ABSENT:
+        prefix = self._location.prefix
+        name = f"{prefix.rstrip('/')}/{conn_id}" if prefix else conn_id
+        response = await self._get_secret(name, refresh_keys=False)
+        if response.status != 200 and _error_code(response) in _EXPIRED:
+            response = await self._get_secret(name, refresh_keys=True)
+        if response.status != 200 and _error_code(response) in _ABSENT:
             raise UnknownConnection(f"there is no secret for the connection {conn_id} in AWS Secrets Manager")
-        value = answer.get("SecretString")
-        if status != 200 or not isinstance(value, str):
-            raise ConnectionUnavailable(f"AWS Secrets Manager answered {status} {_code(answer)}".strip())
+        value = response.fields.get("SecretString")
+        if response.status != 200 or not isinstance(value, str):
+            raise ConnectionUnavailable(
+                f"AWS Secrets Manager answered {response.status} {_error_code(response)}".strip()
+            )
         try:
-            return _connection(conn_id, value)
+            return _parse_secret(conn_id, value)
         except ValueError as error:
             raise ConnectionUnavailable(f"the secret of {conn_id} cannot be read: {error}") from None
 
-    async def _ask(self, name: str, *, anew: bool) -> tuple[int, dict[str, Any]]:
-        if self._session is None:
-            raise RuntimeError("AWS Secrets Manager is asked outside its context")
+    async def _get_secret(self, name: str, *, refresh_keys: bool) -> JsonResponse:
         try:
-            keys = await (self._keys.refreshed if anew else self._keys.keys)(self._source)
+            keys = await (self._keys.refresh if refresh_keys else self._keys.get)(self._source)
         except ValueError as error:
             raise ConnectionUnavailable(str(error)) from None
         body = orjson.dumps({"SecretId": name})
@@ -117,42 +118,33 @@ class SecretsManagerResolver:
             "Content-Type": "application/x-amz-json-1.1",
             "X-Amz-Target": "secretsmanager.GetSecretValue",
         }
-        signer = AwsSigner("secretsmanager", self._place.region, keys)
+        signer = AwsSigner("secretsmanager", self._location.region, keys)
         headers |= signer.headers("POST", self._url, headers, body, now=self._now())
-        try:
-            async with self._session.post(
-                self._url, data=body, headers=headers, allow_redirects=False
-            ) as response:
-                return response.status, _decoded(await response.content.read(_MAX_ANSWER))
-        except (aiohttp.ClientError, OSError) as error:
-            refusal = blocked(error)
-            why = f"is refused: {refusal.why}" if refusal else "does not answer"
-            raise ConnectionUnavailable(f"AWS Secrets Manager {why}") from None
+        return await self._client.request(
+            "POST", self._url, service="AWS Secrets Manager", headers=headers, data=body
+        )
 
 
-def _connection(conn_id: str, value: str) -> Connection:
+def _parse_secret(conn_id: str, value: str) -> Connection:
     if not value.lstrip().startswith("{"):
         return parse_connection(conn_id, value)
-    given = _decoded(value.encode())
-    if not given:
-        raise ValueError("it is no JSON object")
-    fields = {
-        field: next((given[word] for word in words if given.get(word)), None)
-        for field, words in _WORDS.items()
-    }
-    return connection_of(conn_id, {name: item for name, item in fields.items() if item is not None})
-
-
-def _decoded(content: bytes) -> dict[str, Any]:
     try:
-        answer = orjson.loads(content)
+        secret = orjson.loads(value)
     except orjson.JSONDecodeError:
-        return {}
-    return answer if isinstance(answer, dict) else {}
+        secret = None
+    if not secret:
+        raise ValueError("it is not a JSON object")
+    fields = {
+        field: next((secret[name] for name in names if secret.get(name)), None)
+        for field, names in _FIELD_NAMES.items()
+    }
+    return connection_from_fields(
+        conn_id, {name: value for name, value in fields.items() if value is not None}
+    )
 
 
-def _code(answer: Mapping[str, Any]) -> str:
+def _error_code(response: JsonResponse) -> str:
     """AWS's name of an error, without its namespace."""
-    code = answer.get("__type")
+    code = response.fields.get("__type")
     plain = code.rpartition("#")[2] if isinstance(code, str) else ""
     return plain if plain.isalnum() and len(plain) < 64 else ""

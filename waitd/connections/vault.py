@@ -1,23 +1,26 @@
-"""Connections in HashiCorp Vault's KV engine, version 2, laid out as Airflow's `VaultBackend` has them: `<mount>/<path>/<conn_id>`.
+"""Connections in HashiCorp Vault's KV engine, version 2, laid out as Airflow's `VaultBackend` does.
 
-A secret holds `conn_uri`, or Airflow's fields. Vault is spoken to by its HTTP API. How waitd proves itself there is `vault_login`'s.
+The secret `<mount>/<path>/<conn_id>` holds `conn_uri`, or Airflow's fields. Authentication is
+`waitd.connections.vault_auth`.
 """
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, Self
 
-from waitd.connections.airflow_forms import connection_of, parse_connection
-from waitd.connections.lease import CachedToken, TokenCache
+from waitd.connections.airflow_formats import connection_from_fields, parse_connection
+from waitd.connections.token_cache import CachedToken, TokenCache
 from waitd.connections.vault_api import VaultApi
-from waitd.connections.vault_login import Login, Session
+from waitd.connections.vault_auth import VaultAuthMethod, VaultToken
 from waitd.core.connections.connection import Connection, encode_segment
-from waitd.core.connections.egress import HostSource
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
 from waitd.outgoing import Outgoing
 
 
-class VaultPlace(NamedTuple):
-    """Where a Vault is, and where in it the connections are. `namespace` is that of Vault Enterprise; "" for none."""
+class VaultLocation(NamedTuple):
+    """A Vault server, and where it keeps the connections.
+
+    `namespace` is that of Vault Enterprise; "" for none.
+    """
 
     url: str
     mount_point: str = "secret"
@@ -27,53 +30,61 @@ class VaultPlace(NamedTuple):
 
 
 class VaultResolver:
-    """Looks a conn_id up in Vault. An asynchronous context, in which it holds one HTTP session; `now` is a monotonic clock in seconds."""
+    """Looks a conn_id up in Vault.
+
+    Used as an asynchronous context manager; `now` is a monotonic clock in seconds.
+    """
 
     backend = "vault"
 
     def __init__(
-        self, place: VaultPlace, login: Login, outgoing: Outgoing, *, now: Callable[[], float]
+        self,
+        location: VaultLocation,
+        auth_method: VaultAuthMethod,
+        outgoing: Outgoing,
+        *,
+        now: Callable[[], float],
     ) -> None:
-        """Raises ValueError where the place is none."""
+        """Raises ValueError where the URL or a path is malformed."""
         self._path = "/".join(
-            encode_segment(part) for part in place.connections_path.strip("/").split("/") if part
+            encode_segment(part) for part in location.connections_path.strip("/").split("/") if part
         )
-        self._mount = "/".join(encode_segment(part) for part in place.mount_point.strip("/").split("/"))
-        self._login = login
-        self._outgoing = outgoing
-        self._api = VaultApi(place.url, place.namespace, place.ca_file)
-        self._session: Session | None = None
-        self._token: TokenCache[str] = TokenCache(self._prove, now=now, name="vault login")
+        self._mount = "/".join(encode_segment(part) for part in location.mount_point.strip("/").split("/"))
+        self._auth_method = auth_method
+        self._api = VaultApi(location.url, location.namespace, location.ca_file, outgoing)
+        self._last_token: VaultToken | None = None
+        self._token: TokenCache[str] = TokenCache(self._obtain_token, now=now, name="vault login")
 
     async def __aenter__(self) -> Self:
-        await self._api.open(self._outgoing.connector(HostSource.BY_OPERATOR))
+        await self._api.__aenter__()
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self._token.aclose()
-        await self._api.aclose()
+        await self._api.__aexit__(*error)
 
     async def lookup(self, conn_id: str) -> Connection:
-        """The connection that Vault holds.
+        """The connection that the secret describes.
 
         Raises:
-            UnknownConnection: Vault answered, and has none of this name.
-            ConnectionUnavailable: it does not answer, lets waitd not in, or what it holds cannot be read.
+            UnknownConnection: Vault answered that there is no such secret.
+            ConnectionUnavailable: Vault does not answer or refuses, or the secret cannot be parsed.
         """
         try:
-            below = "/".join(encode_segment(part) for part in conn_id.split("/"))
+            if "\\" in conn_id:
+                raise ValueError("a backslash")  # noqa: TRY301 - handled as every other bad path
+            name = "/".join(encode_segment(part) for part in conn_id.split("/"))
         except ValueError:
-            raise UnknownConnection(f"there is no connection {conn_id}: it is no path in Vault") from None
-        if "\\" in conn_id:
-            raise UnknownConnection(f"there is no connection {conn_id}: it is no path in Vault")
-        path = "/".join(part for part in (self._mount, "data", self._path, below) if part)
-        secret = await self._read(path)
+            raise UnknownConnection(
+                f"there is no connection {conn_id}: it is not a valid path in Vault"
+            ) from None
+        secret = await self._read("/".join(part for part in (self._mount, "data", self._path, name) if part))
         if secret is None:
             raise UnknownConnection(f"there is no connection {conn_id} in Vault")
         try:
             if isinstance(secret.get("conn_uri"), str):
                 return parse_connection(conn_id, secret["conn_uri"])
-            return connection_of(conn_id, secret)
+            return connection_from_fields(conn_id, secret)
         except ValueError as error:
             raise ConnectionUnavailable(
                 f"the connection {conn_id} in Vault cannot be read: {error}"
@@ -81,30 +92,35 @@ class VaultResolver:
 
     async def _read(self, path: str) -> dict[str, Any] | None:
         """The newest version of a secret; None where there is none, or it was deleted."""
-        token = await self._proven(None)
-        status, answer = await self._api.ask("GET", path, token=token)
-        if status == 403:  # the token has ended or was revoked; or it never had the right
-            token = await self._proven(token)
-            status, answer = await self._api.ask("GET", path, token=token)
-        if status == 404:
+        token = await self._get_token(None)
+        response = await self._api.request("GET", path, token=token)
+        if response.status == 403:  # the token has expired or was revoked, or lacks the permission
+            token = await self._get_token(token)
+            response = await self._api.request("GET", path, token=token)
+        if response.status == 404:
             return None
-        if status != 200:
-            raise ConnectionUnavailable(f"Vault answered {status}")
-        secret = answer.get("data", {}).get("data") if isinstance(answer.get("data"), dict) else None
+        if response.status != 200:
+            raise ConnectionUnavailable(f"Vault answered {response.status}")
+        data = response.fields.get("data")
+        secret = data.get("data") if isinstance(data, dict) else None
         if not isinstance(secret, dict):
-            raise ConnectionUnavailable("Vault's answer is none of a KV engine of version 2")
+            raise ConnectionUnavailable(
+                "Vault's answer is not that of a KV engine of version 2; check vault_mount_point"
+            )
         return secret
 
-    async def _proven(self, refused: str | None) -> str:
+    async def _get_token(self, refused: str | None) -> str:
         try:
             return await self._token.get(refused)
         except ValueError as error:
             raise ConnectionUnavailable(f"the login at Vault failed: {error}") from None
 
-    async def _prove(self, anew: bool) -> CachedToken[str]:
-        """A token: the one at hand renewed where that can be done, else by a new login."""
-        session = None if anew or self._session is None else await self._login.renew(self._api, self._session)
-        if session is None:
-            session = await self._login.enter(self._api)
-        self._session = session
-        return CachedToken(session.token, session.renew_after, session.lifetime)
+    async def _obtain_token(self, refresh: bool) -> CachedToken[str]:
+        """A token: the last one, renewed where possible, else one from a new login."""
+        token = None
+        if self._last_token is not None and not refresh:
+            token = await self._auth_method.renew(self._api, self._last_token)
+        if token is None:
+            token = await self._auth_method.login(self._api)
+        self._last_token = token
+        return CachedToken(token.value, token.renew_after, token.lifetime)

@@ -19,7 +19,7 @@ class Connections(Protocol):
             ConnectionUnavailable: a resolver is down.
         """
 
-    async def refreshed(self, conn_id: str) -> Connection:
+    async def refresh(self, conn_id: str) -> Connection:
         """The connection, looked up anew (at most once in 30 s each); raises as `get` does."""
 
     def cached_fresh(self, conn_id: str) -> Connection | None:

@@ -1,10 +1,7 @@
-"""Where outcomes go: one file a destination, each a `Sink` of `waitd.ports` that makes one attempt and says what came of it.
+"""Sinks: the destinations that outcomes are delivered to.
 
-The sinks of message brokers (`sqs`, `redis`, `nats`, `kafka`, `amqp`) stand on `broker` and `shared`; each has an extra of its own, and
-its library is imported when the first event goes there.
-
-`airflow` goes back into Airflow: `airflow_params` says where to, `airflow_api` asks, `airflow_tasks` and `airflow_runs` are its modes,
-`airflow_sweep` looks for tasks that are gone, `airflow_parked` for those that wait (`waitd airflow reconcile`).
-
-When an attempt is made, and what becomes of a delivery afterwards, is decided elsewhere: `waitd.engine.deliverer`, `waitd.core.waits.delivery`.
+A sink makes one attempt to deliver an event and returns a receipt: delivered, refused, or
+impossible. It never decides about retries; `waitd.engine.deliverer` and `waitd.core.waits.delivery`
+do. `webhook` is an HTTP POST, `airflow` calls Airflow's API, and `brokers` publish to message
+brokers over clients that `client_pool` keeps open.
 """

@@ -1,6 +1,4 @@
-"""What is dear to make and shared by many: made once by the first who needs it, made anew when it is broken or out of date, closed
-when the last one has given it back.
-"""
+"""A pool of expensive clients: opened on first use, shared, replaced when broken, closed when unused."""
 
 import asyncio
 from collections import OrderedDict
@@ -12,137 +10,142 @@ import structlog
 
 log = structlog.get_logger(__name__)
 
-#: How long making one may take, seconds; less than an attempt, so that the attempt can say what was wrong.
-MAKE_SECONDS = 10.0
-#: How long closing one may take, seconds.
+#: Seconds that opening a client may take; less than a delivery attempt, so that the attempt can report it.
+OPEN_SECONDS = 10.0
+#: Seconds that closing a client may take.
 CLOSE_SECONDS = 3.0
-#: How many are kept; the one that was used longest ago gives way.
-KEPT = 64
+#: How many clients are kept; the least recently used is closed first.
+MAX_CLIENTS = 64
 
-Thing = TypeVar("Thing")
+Client = TypeVar("Client")
 
 
-class _Holding(Generic[Thing]):
-    """One thing, ready or being made."""
+class _PooledClient(Generic[Client]):
+    """One client, open or being opened."""
 
-    __slots__ = ("making", "retired", "users", "version")
+    __slots__ = ("opening", "retired", "users", "version")
 
-    def __init__(self, version: object, making: "asyncio.Task[Thing]") -> None:
+    def __init__(self, version: object, opening: "asyncio.Task[Client]") -> None:
         self.version = version
-        self.making = making
+        self.opening = opening
         self.users = 0
         self.retired = False
 
     def failed(self) -> bool:
-        return self.making.done() and (self.making.cancelled() or self.making.exception() is not None)
+        return self.opening.done() and (self.opening.cancelled() or self.opening.exception() is not None)
 
 
-class ClientPool(Generic[Thing]):
-    """Things by key. A caller that is cancelled takes nothing from the others: making goes on in a task of its own."""
+class ClientPool(Generic[Client]):
+    """Clients by key.
+
+    A client opens in a task of its own, so a cancelled caller does not disturb the others.
+    """
 
     def __init__(
         self,
-        close: Callable[[Thing], Awaitable[object]],
-        usable: Callable[[Thing], bool],
+        close: Callable[[Client], Awaitable[object]],
+        usable: Callable[[Client], bool],
         *,
-        kept: int = KEPT,
-        make_seconds: float = MAKE_SECONDS,
+        max_clients: int = MAX_CLIENTS,
+        open_seconds: float = OPEN_SECONDS,
     ) -> None:
-        """`close` ends a thing for good, `usable` says whether one can be lent (again)."""
+        """`close` closes a client for good; `usable` says whether an open client can be used again."""
         self._close = close
         self._usable = usable
-        self._kept = kept
-        self._make_seconds = make_seconds
-        self._held: OrderedDict[Hashable, _Holding[Thing]] = OrderedDict()
+        self._max_clients = max_clients
+        self._open_seconds = open_seconds
+        self._clients: OrderedDict[Hashable, _PooledClient[Client]] = OrderedDict()
         self._closing: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
-    async def lent(
-        self, key: Hashable, version: object, make: Callable[[], Awaitable[Thing]]
-    ) -> AsyncIterator[Thing]:
-        """The thing called `key`, for the length of the block; made by `make` where there is none, or one of another version.
+    async def use(
+        self, key: Hashable, version: object, open_client: Callable[[], Awaitable[Client]]
+    ) -> AsyncIterator[Client]:
+        """The client of `key`, for the length of the block.
+
+        It is opened where there is none, or where the one there is has another `version`.
 
         Raises:
-            TimeoutError: making it took too long.
-            Exception: what `make` raised.
+            TimeoutError: opening took too long.
+            Exception: what `open_client` raised.
         """
-        holding = self._holding(key, version, make)
-        holding.users += 1
+        pooled = self._get(key, version, open_client)
+        pooled.users += 1
         try:
-            yield await asyncio.shield(holding.making)
+            yield await asyncio.shield(pooled.opening)
         finally:
-            holding.users -= 1
-            if holding.retired and not holding.users:
-                self._close_soon(holding)
+            pooled.users -= 1
+            if pooled.retired and not pooled.users:
+                self._close_soon(pooled)
 
-    def drop(self, key: Hashable, thing: Thing) -> None:
-        """Lends this one to nobody else: the next who asks gets a new one."""
-        holding = self._held.get(key)
-        ready = holding is not None and holding.making.done() and not holding.failed()
-        if holding is not None and ready and holding.making.result() is thing:
+    def discard(self, key: Hashable, client: Client) -> None:
+        """Replaces this client: the next caller gets a new one."""
+        pooled = self._clients.get(key)
+        is_open = pooled is not None and pooled.opening.done() and not pooled.failed()
+        if pooled is not None and is_open and pooled.opening.result() is client:
             self._retire(key)
 
     async def aclose(self) -> None:
-        """Closes all, whoever has them, and waits for that."""
-        for holding in self._held.values():
-            holding.making.cancel()  # no effect on one that is made
-        for key in list(self._held):
-            holding = self._held[key]
+        """Closes all clients, even those in use, and waits for it."""
+        for pooled in self._clients.values():
+            pooled.opening.cancel()  # no effect on an open client
+        for key in list(self._clients):
+            pooled = self._clients[key]
             self._retire(key)
-            if holding.users:
-                self._close_soon(holding)
+            if pooled.users:
+                self._close_soon(pooled)
         while self._closing:
             await asyncio.wait(self._closing)
 
-    def _holding(
-        self, key: Hashable, version: object, make: Callable[[], Awaitable[Thing]]
-    ) -> _Holding[Thing]:
-        holding = self._held.get(key)
-        if holding is not None and self._fits(holding, version):
-            self._held.move_to_end(key)
-            return holding
-        if holding is not None:
+    def _get(
+        self, key: Hashable, version: object, open_client: Callable[[], Awaitable[Client]]
+    ) -> _PooledClient[Client]:
+        pooled = self._clients.get(key)
+        if pooled is not None and self._is_current(pooled, version):
+            self._clients.move_to_end(key)
+            return pooled
+        if pooled is not None:
             self._retire(key)
-        while len(self._held) >= self._kept:
-            self._retire(next(iter(self._held)))
-        making = asyncio.create_task(self._made(make), name=f"open {key}")
-        making.add_done_callback(_seen)
-        self._held[key] = holding = _Holding(version, making)
-        return holding
+        while len(self._clients) >= self._max_clients:
+            self._retire(next(iter(self._clients)))
+        opening = asyncio.create_task(self._open(open_client), name=f"open {key}")
+        opening.add_done_callback(_retrieve_exception)
+        self._clients[key] = pooled = _PooledClient(version, opening)
+        return pooled
 
-    def _fits(self, holding: _Holding[Thing], version: object) -> bool:
-        same = holding.version is version or holding.version == version
-        if not same or holding.failed():
+    def _is_current(self, pooled: _PooledClient[Client], version: object) -> bool:
+        same = pooled.version is version or pooled.version == version
+        if not same or pooled.failed():
             return False
-        return not holding.making.done() or self._usable(holding.making.result())
+        return not pooled.opening.done() or self._usable(pooled.opening.result())
 
-    async def _made(self, make: Callable[[], Awaitable[Thing]]) -> Thing:
-        async with asyncio.timeout(self._make_seconds):
-            return await make()
+    async def _open(self, open_client: Callable[[], Awaitable[Client]]) -> Client:
+        async with asyncio.timeout(self._open_seconds):
+            return await open_client()
 
     def _retire(self, key: Hashable) -> None:
-        holding = self._held.pop(key)
-        holding.retired = True
-        if not holding.users:
-            self._close_soon(holding)
+        pooled = self._clients.pop(key)
+        pooled.retired = True
+        if not pooled.users:
+            self._close_soon(pooled)
 
-    def _close_soon(self, holding: _Holding[Thing]) -> None:
-        closing = asyncio.create_task(self._closed(holding), name="close")
+    def _close_soon(self, pooled: _PooledClient[Client]) -> None:
+        closing = asyncio.create_task(self._close_pooled(pooled), name="close client")
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
 
-    async def _closed(self, holding: _Holding[Thing]) -> None:
-        await asyncio.wait([holding.making])
-        if holding.failed():
+    async def _close_pooled(self, pooled: _PooledClient[Client]) -> None:
+        await asyncio.wait([pooled.opening])
+        if pooled.failed():
             return
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
-                await self._close(holding.making.result())
-        except Exception as error:  # noqa: BLE001 - it is out of use either way
-            log.info("not_closed_in_order", error=type(error).__name__)
+                await self._close(pooled.opening.result())
+        except Exception as error:  # noqa: BLE001 - the client is out of use either way
+            log.info("client_close_failed", error=type(error).__name__)
 
 
-def _seen(making: "asyncio.Task[Thing]") -> None:
-    """Looks at the exception of a task whose callers may all have gone."""
-    if not making.cancelled():
-        making.exception()
+def _retrieve_exception(opening: "asyncio.Task[Client]") -> None:
+    """Prevents asyncio's "exception was never retrieved" where every caller was cancelled."""
+    if not opening.cancelled():
+        opening.exception()

@@ -1,4 +1,4 @@
-"""The webhook sink: an HTTP POST of the event, signed per Standard Webhooks. A 2xx is a delivery."""
+"""The webhook sink: an HTTP POST of the event, signed per Standard Webhooks. A 2xx answer is a delivery."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,15 +17,14 @@ from waitd.core.http.headers import header_problems, parse_retry_after
 from waitd.core.waits.delivery import Delivered, DeliveryFailed, DeliveryRejected, Receipt
 from waitd.core.waits.event import EVENT_CONTENT_TYPE
 from waitd.models import Strict, parsed
-from waitd.outgoing import Outgoing
+from waitd.outgoing import Outgoing, describe_error
 from waitd.ports import Authorization, HttpConnections, OutboxItem
-from waitd.sinks.http_trouble import what_broke
 
 #: The field of a connection's extra that holds its signing secrets.
 SECRET_EXTRA = "webhook_secret"  # noqa: S105 - a name, not a secret
-#: Headers that say what the body is and who signed it, beside every `webhook-*`.
-_OWN_HEADERS = frozenset({"content-type", "content-encoding"})
-#: What aiohttp reads ahead of an answer's body, which nobody looks at, in bytes.
+#: Headers that waitd sets itself, besides every `webhook-*`.
+_RESERVED_HEADERS = frozenset({"content-type", "content-encoding"})
+#: Bytes that aiohttp reads ahead of the response body, which is ignored.
 _READ_AHEAD = 4096
 
 Url = Annotated[str, Field(max_length=2048)]
@@ -36,7 +35,7 @@ class WebhookParams(Strict):
 
     url: Url | None = Field(default=None, description="An absolute URL; or else conn_id.")
     conn_id: str | None = Field(
-        default=None, description="The connection that knows address, credentials and secret."
+        default=None, description="The connection with the address, the credentials and the secret."
     )
     endpoint: Url | None = Field(default=None, description="A path below the connection's base URL.")
     headers: dict[str, str] = Field(default_factory=dict, description="Request headers; no secrets.")
@@ -59,20 +58,25 @@ class WebhookTarget:
 
 
 @dataclass(frozen=True, slots=True)
-class _Address:
+class _Endpoint:
+    """A target resolved for one attempt."""
+
     url: str
     headers: Mapping[str, str] = field(repr=False)
     keys: tuple[bytes, ...] = field(repr=False)
     verify: bool
-    named: HostSource
-    #: What makes the request the connection's own; None where there is none.
+    source: HostSource
+    #: The connection's credentials; None without a connection.
     authorization: Authorization | None = None
 
 
 class WebhookSink:
-    """Posts events. An asynchronous context, in which it holds HTTP sessions: one for hosts of submitters, one for the operator's."""
+    """Posts events. Used as an asynchronous context manager.
 
-    #: What the API's document shows of its parameters.
+    It holds one HTTP session for submitters' hosts and one for the operator's.
+    """
+
+    #: The parameters, as shown in the API document.
     params_model = WebhookParams
 
     def __init__(
@@ -84,8 +88,14 @@ class WebhookSink:
         outgoing: Outgoing | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """`secret` signs what no connection's own secret signs; `secret_headers` are refused name patterns; `outgoing` holds
-        the egress rules, default: those that always hold; `now` gives Unix seconds.
+        """Configure the sink.
+
+        Args:
+            connections: looks up conn_ids.
+            secret: signs deliveries whose connection has no secret of its own.
+            secret_headers: patterns of header names that parameters must not contain.
+            outgoing: the egress rules; default: those that always hold.
+            now: gives Unix seconds.
 
         Raises:
             ValueError: `secret` is malformed.
@@ -99,21 +109,21 @@ class WebhookSink:
 
     async def __aenter__(self) -> Self:
         """Opens the sessions."""
-        self._sessions = {named: self._session(named) for named in HostSource}
+        self._sessions = {source: self._open_session(source) for source in HostSource}
         return self
 
-    def _session(self, named: HostSource) -> aiohttp.ClientSession:
+    def _open_session(self, source: HostSource) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
-            connector=self._outgoing.connector(named, limit=0),  # the deliverer counts
+            connector=self._outgoing.connector(source, limit=0),  # the deliverer limits concurrency
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # the caller has one
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # the caller sets the limit
             headers={"user-agent": "waitd"},
             auto_decompress=False,
             read_bufsize=_READ_AHEAD,
         )
 
     async def __aexit__(self, *_: object) -> None:
-        """Closes them."""
+        """Closes the sessions."""
         for session in self._sessions.values():
             await session.close()
         self._sessions = {}
@@ -123,133 +133,132 @@ class WebhookSink:
 
         Raises:
             InvalidInput: with pointers relative to `params`.
-            NotSupported: the egress rules do not let it through.
+            NotSupported: the egress rules forbid it.
         """
-        given = parsed(WebhookParams, dict(params))
-        problems = [*self._address_problems(given), *self._header_problems(given.headers)]
+        parameters = parsed(WebhookParams, dict(params))
+        problems = [*_address_problems(parameters), *self._header_problems(parameters.headers)]
         if problems:
             raise InvalidInput(problems)
-        whom = given.conn_id
-        if given.url is not None:
-            whom = str(parse_origin(given.url))
+        receiver = parameters.conn_id
+        if parameters.url is not None:
+            receiver = str(parse_origin(parameters.url))
             try:
-                self._outgoing.judge_url(given.url, HostSource.BY_SUBMITTER)
+                self._outgoing.check_url(parameters.url, HostSource.BY_SUBMITTER)
             except EgressRefused as error:
                 raise NotSupported.at("/url", str(error)) from None
         else:
-            self._check_place(given.conn_id or "", given.endpoint or "")
-        headers = {name.lower(): value for name, value in given.headers.items()}
-        return WebhookTarget(given.url, given.conn_id, given.endpoint or "", headers, f"webhook {whom}")
+            self._check_endpoint(parameters.conn_id or "", parameters.endpoint or "")
+        headers = {name.lower(): value for name, value in parameters.headers.items()}
+        return WebhookTarget(
+            parameters.url,
+            parameters.conn_id,
+            parameters.endpoint or "",
+            headers,
+            f"webhook {receiver}",
+        )
 
-    def _address_problems(self, given: WebhookParams) -> list[Problem]:
-        if (given.url is None) == (given.conn_id is None):
-            return [Problem("", "either url, or conn_id with an endpoint, is needed")]
-        if given.conn_id is not None and not is_conn_id(given.conn_id):
-            return [Problem("/conn_id", "up to 250 letters, digits and _#!()-.:/\\")]
-        if given.url is not None and given.endpoint is not None:
-            return [Problem("/endpoint", "an endpoint belongs to a conn_id; put it into the url")]
-        try:
-            if given.url is not None:
-                parse_origin(given.url)
-            else:
-                check_endpoint(given.endpoint or "")
-        except ValueError as error:
-            return [Problem("/endpoint" if given.url is None else "/url", str(error))]
-        return []
-
-    def _check_place(self, conn_id: str, endpoint: str) -> None:
-        """As far as the connection is known; it may be another one tomorrow, and is asked again whenever something is sent."""
+    def _check_endpoint(self, conn_id: str, endpoint: str) -> None:
+        """Checks the endpoint against the cached connection, if any; each attempt checks it again."""
         connection = self._connections.cached_any(conn_id)
         try:
             base = connection.base_url() if connection else None
         except ValueError:
-            base = None  # the operator's to mend, not the submitter's
+            base = None  # for the operator to fix, not the submitter
         try:
             base is None or join_url(base, endpoint)
         except ValueError as error:
             raise NotSupported.at("/endpoint", str(error)) from None
 
     def _header_problems(self, headers: Mapping[str, str]) -> list[Problem]:
-        own = {
-            name for name in headers if name.lower() in _OWN_HEADERS or name.lower().startswith("webhook-")
+        reserved = {
+            name
+            for name in headers
+            if name.lower() in _RESERVED_HEADERS or name.lower().startswith("webhook-")
         }
-        refused = [Problem("/" + name, "waitd sets this header of a webhook itself") for name in sorted(own)]
-        foreign = {name: value for name, value in headers.items() if name not in own}
-        refused += header_problems(foreign, self._secret_headers)
-        return [Problem("/headers" + problem.pointer, problem.detail) for problem in refused]
+        problems = [
+            Problem("/" + name, "waitd sets this header of a webhook itself") for name in sorted(reserved)
+        ]
+        others = {name: value for name, value in headers.items() if name not in reserved}
+        problems += header_problems(others, self._secret_headers)
+        return [Problem("/headers" + problem.pointer, problem.detail) for problem in problems]
 
     def signed(self, target: WebhookTarget) -> bool:
-        """Whether deliveries will be signed, as far as it is known: a connection that is not in the cache may have a secret yet."""
+        """Whether deliveries will be signed.
+
+        A connection that is not cached counts as having no secret.
+        """
         connection = self._connections.cached_any(target.conn_id) if target.conn_id is not None else None
         return bool(self._keys) or (connection is not None and bool(connection.extra.get(SECRET_EXTRA)))
 
-    async def deliver(self, target: WebhookTarget, parcel: OutboxItem) -> Receipt:
-        """One attempt. The caller bounds it in time; every trouble is a `DeliveryFailed` or `DeliveryRejected`, never an exception."""
+    async def deliver(self, target: WebhookTarget, item: OutboxItem) -> Receipt:
+        """One attempt; the caller limits its time. Failures are receipts, never exceptions."""
         try:
-            address = await self._address(target)
-            receipt = await self._post(address, parcel)
-            if receipt is _UNAUTHORIZED and address.authorization is not None:
-                address = await self._address(target, refused=address.authorization)
-                receipt = await self._post(address, parcel)
+            endpoint = await self._resolve(target)
+            receipt = await self._post(endpoint, item)
+            if receipt is _UNAUTHORIZED and endpoint.authorization is not None:
+                endpoint = await self._resolve(target, refused=endpoint.authorization)
+                receipt = await self._post(endpoint, item)
         except (aiohttp.ClientError, OSError) as error:
-            return DeliveryFailed(what_broke(error, "the receiver"))
+            return DeliveryFailed(describe_error(error, "the receiver"))
         except (WaitdError, ValueError) as error:  # the operator may fix it before the last retry
             return DeliveryFailed(str(error))
         return receipt
 
-    async def _address(self, target: WebhookTarget, refused: Authorization | None = None) -> _Address:
-        """Where to; with `refused`, with newer credentials than those, where they are to be had."""
+    async def _resolve(self, target: WebhookTarget, refused: Authorization | None = None) -> _Endpoint:
+        """The endpoint of this attempt; with `refused`, with newer credentials if there are any."""
         if target.conn_id is None:
-            return _Address(target.url or "", target.headers, self._keys, True, HostSource.BY_SUBMITTER)
+            return _Endpoint(target.url or "", target.headers, self._keys, True, HostSource.BY_SUBMITTER)
         connections = self._connections
-        connection = await (connections.refreshed if refused else connections.get)(target.conn_id)
+        connection = await (connections.refresh if refused else connections.get)(target.conn_id)
         authorization = None if refused else connections.cached_authorization(connection)
         if authorization is None:
             authorization = await connections.authorize(connection, refused=refused)
-        return _Address(
+        return _Endpoint(
             join_url(connection.base_url(), target.endpoint),
             {**target.headers, **{name.lower(): value for name, value in authorization.headers}},
-            self._keys_of(connection),
+            self._signing_keys(connection),
             connection.verifies_tls(),
             HostSource.BY_OPERATOR,
             authorization,
         )
 
-    def _keys_of(self, connection: Connection) -> tuple[bytes, ...]:
+    def _signing_keys(self, connection: Connection) -> tuple[bytes, ...]:
         secret = connection.extra.get(SECRET_EXTRA)
         if not secret:
             return self._keys
         if not isinstance(secret, str):
-            raise ValueError(f"{SECRET_EXTRA} in the extra of connection {connection.conn_id} is no string")  # noqa: TRY004
+            raise ValueError(  # noqa: TRY004 - bad data, not a bad call
+                f"{SECRET_EXTRA} in the extra of connection {connection.conn_id} is not a string"
+            )
         return parse_webhook_secrets(secret)
 
-    async def _post(self, address: _Address, parcel: OutboxItem) -> Receipt:
+    async def _post(self, endpoint: _Endpoint, item: OutboxItem) -> Receipt:
         if not self._sessions:
             raise RuntimeError("the webhook sink is used outside its context")
-        url = URL(address.url, encoded=address.url.isascii())  # as it was written, where it can be sent so
-        named = self._outgoing.judge_url(address.url, address.named)
-        headers = {**address.headers, **self._own_headers(address.keys, parcel)}
-        signer = address.authorization.signer if address.authorization else None
+        url = URL(endpoint.url, encoded=endpoint.url.isascii())  # keep the spelling where it is valid
+        source = self._outgoing.check_url(endpoint.url, endpoint.source)
+        headers = {**endpoint.headers, **self._event_headers(endpoint.keys, item)}
+        signer = endpoint.authorization.signer if endpoint.authorization else None
         if signer is not None:
-            headers |= signer.headers("POST", str(url), headers, parcel.event, now=self._now())
-        response = await self._sessions[named].post(
-            url, data=parcel.event, headers=headers, allow_redirects=False, ssl=address.verify
+            headers |= signer.headers("POST", str(url), headers, item.event, now=self._now())
+        response = await self._sessions[source].post(
+            url, data=item.event, headers=headers, allow_redirects=False, ssl=endpoint.verify
         )
         try:
             return self._receipt(response.status, response.headers)
         finally:
-            response.release()  # unread: a body that has not come whole already closes the connection
+            response.release()  # closes the connection unless the whole body has arrived
 
-    def _own_headers(self, keys: tuple[bytes, ...], parcel: OutboxItem) -> Mapping[str, str]:
+    def _event_headers(self, keys: tuple[bytes, ...], item: OutboxItem) -> Mapping[str, str]:
         timestamp = int(self._now())
-        own = {
+        headers = {
             "content-type": EVENT_CONTENT_TYPE,
-            "webhook-id": parcel.id,
+            "webhook-id": item.id,
             "webhook-timestamp": str(timestamp),
         }
         if keys:
-            own["webhook-signature"] = sign_webhook(keys, parcel.id, timestamp, parcel.event)
-        return own
+            headers["webhook-signature"] = sign_webhook(keys, item.id, timestamp, item.event)
+        return headers
 
     def _receipt(self, status: int, headers: Mapping[str, str]) -> Receipt:
         if 200 <= status < 300:
@@ -263,5 +272,22 @@ class WebhookSink:
         return DeliveryFailed(f"the receiver answered {status}{hint}", retry_after)
 
 
-#: Perhaps with newer credentials it is taken.
+def _address_problems(parameters: WebhookParams) -> list[Problem]:
+    if (parameters.url is None) == (parameters.conn_id is None):
+        return [Problem("", "either url, or conn_id with an endpoint, is needed")]
+    if parameters.conn_id is not None and not is_conn_id(parameters.conn_id):
+        return [Problem("/conn_id", "up to 250 letters, digits and _#!()-.:/\\")]
+    if parameters.url is not None and parameters.endpoint is not None:
+        return [Problem("/endpoint", "an endpoint belongs to a conn_id; put it into the url")]
+    try:
+        if parameters.url is not None:
+            parse_origin(parameters.url)
+        else:
+            check_endpoint(parameters.endpoint or "")
+    except ValueError as error:
+        return [Problem("/endpoint" if parameters.url is None else "/url", str(error))]
+    return []
+
+
+#: The attempt is repeated once with refreshed credentials.
 _UNAUTHORIZED = DeliveryFailed("the receiver answered 401")

@@ -16,7 +16,7 @@ class OneConnection(FixedAuthorizations):
             raise UnknownConnection(conn_id)
         return Connection("jobs", host=self.url, login="u", password=f"password{self.refreshes}")
 
-    async def refreshed(self, conn_id: str) -> Connection:
+    async def refresh(self, conn_id: str) -> Connection:
         self.refreshes += 1
         return await self.get(conn_id)
 

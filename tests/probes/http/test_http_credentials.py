@@ -12,7 +12,7 @@ from raw_server import Poked, ScriptedConnections, poke
 from token_endpoint import TokenEndpoint, token_endpoint
 
 from waitd.connections.authorizer import Authorizer
-from waitd.connections.tokens import TokenClient
+from waitd.connections.token_endpoint import TokenEndpointClient
 from waitd.core.aws.signature import AwsKeys, AwsSigner
 from waitd.core.connections.aws import AwsKeySource
 from waitd.core.connections.connection import Connection
@@ -36,10 +36,10 @@ class Never(set[str]):
 
 
 class NoKeys:
-    async def keys(self, source: AwsKeySource) -> AwsKeys:
+    async def get(self, source: AwsKeySource) -> AwsKeys:
         raise ValueError("there are none")
 
-    refreshed = keys
+    refresh = get
 
 
 class Authorized(ScriptedConnections):
@@ -71,7 +71,7 @@ async def probe(
     outgoing: Outgoing | None = None, *answers: Connection | Exception
 ) -> AsyncIterator[HttpProbe]:
     out = outgoing or Outgoing()
-    async with TokenClient(out, instruments=Instruments(version="test")) as tokens:
+    async with TokenEndpointClient(out, instruments=Instruments(version="test")) as tokens:
         authorizer = Authorizer(tokens, NoKeys(), now=lambda: 0.0)
         connections = Authorized(authorizer, *answers)
         async with HttpProbe(
@@ -172,7 +172,7 @@ async def test_a_wait_accepted_before_is_not_poked_where_the_rules_forbid_it(tar
     outgoing = Outgoing()
     async with probe(outgoing) as http:
         wait = http.parse({"endpoint": f"{target.url}/x"}, namespace="default")
-        outgoing.listens_on("127.0.0.1", int(target.url.rpartition(":")[2]))
+        outgoing.add_listener("127.0.0.1", int(target.url.rpartition(":")[2]))
         [verdict] = await http.poke([Poked(wait)])
     assert isinstance(verdict, Unreachable)
     assert verdict.reason == "egress_refused"

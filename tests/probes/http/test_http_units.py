@@ -126,7 +126,7 @@ class Known(FixedAuthorizations):
     async def get(self, conn_id: str) -> Connection:
         return self.cache[conn_id]
 
-    refreshed = get
+    refresh = get
 
     def cached_any(self, conn_id: str) -> Connection | None:
         return self.cache.get(conn_id)

@@ -149,7 +149,7 @@ async def test_what_was_made_is_the_same_object_until_the_connection_changes() -
     assert await connections.get(name) is first is connections.cached_any(name)
     known.known["airbyte_default"] = Connection("airbyte_default", host="http://b")
     assert connections.cached_any(name) is None
-    assert (await connections.refreshed(name)).host == "http://b/api/public/v1"
+    assert (await connections.refresh(name)).host == "http://b/api/public/v1"
 
 
 async def test_other_names_are_connections_as_they_are() -> None:
@@ -157,7 +157,7 @@ async def test_other_names_are_connections_as_they_are() -> None:
     connections = VendorConnections(KnownConnections({"team//x": plain}), {}, now=lambda: 0.0)
     assert (
         await connections.get("team//x")
-        is await connections.refreshed("team//x")
+        is await connections.refresh("team//x")
         is connections.cached_any("team//x")
         is plain
     )

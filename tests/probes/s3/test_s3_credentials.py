@@ -115,25 +115,25 @@ async def test_keys_of_the_environment_are_kept_for_a_minute(monkeypatch: pytest
     credentials = AwsCredentials(now=lambda: clock[0])
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "ONE")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
-    assert (await credentials.keys(AwsKeySource())).access_key_id == "ONE"
+    assert (await credentials.get(AwsKeySource())).access_key_id == "ONE"
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "TWO")
     clock[0] = CACHE_SECONDS + 1
-    assert (await credentials.keys(AwsKeySource())).access_key_id == "ONE"  # these do not expire
-    assert (await credentials.refreshed(AwsKeySource())).access_key_id == "TWO"
+    assert (await credentials.get(AwsKeySource())).access_key_id == "ONE"  # these do not expire
+    assert (await credentials.refresh(AwsKeySource())).access_key_id == "TWO"
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "THREE")
     clock[0] += REFRESH_INTERVAL - 1
-    assert (await credentials.refreshed(AwsKeySource())).access_key_id == "TWO"
+    assert (await credentials.refresh(AwsKeySource())).access_key_id == "TWO"
     clock[0] += 1
-    assert (await credentials.refreshed(AwsKeySource())).access_key_id == "THREE"
+    assert (await credentials.refresh(AwsKeySource())).access_key_id == "THREE"
 
 
 async def test_a_profile_is_one_of_the_environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "credentials").write_text("[mine]\naws_access_key_id = FILE\naws_secret_access_key = s\n")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
     credentials = AwsCredentials(now=lambda: 0.0)
-    assert (await credentials.keys(AwsKeySource(profile="mine"))).access_key_id == "FILE"
+    assert (await credentials.get(AwsKeySource(profile="mine"))).access_key_id == "FILE"
     with pytest.raises(ValueError, match="ProfileNotFound"):
-        await credentials.keys(AwsKeySource(profile="other"))
+        await credentials.get(AwsKeySource(profile="other"))
 
 
 async def test_no_keys_anywhere_are_told() -> None:
@@ -148,7 +148,7 @@ async def test_no_keys_anywhere_are_told() -> None:
 async def test_a_role_is_assumed_and_its_token_sent(s3: S3Server) -> None:
     role = AssumedRole("arn:aws:iam::123456789012:role/reader", (("ExternalId", "external"),), s3.url)
     source = AwsKeySource(AwsKeys("AKIA", "secret"), None, role, "us-east-1")
-    keys = await AwsCredentials(now=lambda: 0.0).keys(source)
+    keys = await AwsCredentials(now=lambda: 0.0).get(source)
     assert keys.access_key_id.startswith("ASIA")
     assert keys.session_token
     bucket = s3.bucket("a")
@@ -199,9 +199,9 @@ async def test_a_place_is_at_hand_while_its_connection_stays_the_same_and_holds_
     assert endpoints.cached_fresh(account) is None, "nobody has looked yet"
     found = await endpoints.get(account)
     assert endpoints.cached_fresh(account) == found
-    await connections.refreshed("aws_default")
+    await connections.refresh("aws_default")
     assert endpoints.cached_fresh(account) is None, "the connection is another one"
     assert (await endpoints.get(account)).keys == AwsKeys("AKIA", "secret")
-    await connections.refreshed("aws_default")
+    await connections.refresh("aws_default")
     assert (await endpoints.get(account)).keys == AwsKeys("AKIAENV", "s")
     assert endpoints.cached_fresh(account) is None, "its keys are asked for each time"

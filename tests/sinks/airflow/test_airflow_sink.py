@@ -13,7 +13,7 @@ from daemon import until
 
 from waitd import __version__
 from waitd.connections.authorizer import AuthorizedConnections, Authorizer
-from waitd.connections.tokens import TokenClient
+from waitd.connections.token_endpoint import TokenEndpointClient
 from waitd.core.airflow.callback import CLEAR_SECONDS, NOT_PARKED_GRACE
 from waitd.core.connections.connection import Connection
 from waitd.core.errors import InvalidInput
@@ -125,7 +125,7 @@ async def scene() -> AsyncIterator[Scene]:
         clock = Clock()
         instruments = Instruments(version=__version__)
         outgoing = Outgoing()
-        tokens = await stack.enter_async_context(TokenClient(outgoing, instruments=instruments))
+        tokens = await stack.enter_async_context(TokenEndpointClient(outgoing, instruments=instruments))
         authorizer = Authorizer(tokens, None, now=clock)  # type: ignore[arg-type] # no AWS here
         stack.push_async_callback(authorizer.aclose)
         resolver = Resolver(Connection("airflow", "airflow", host=airflow.url, login="waitd", password="pw"))
@@ -650,7 +650,7 @@ async def test_an_airflow_in_trouble_is_tried_again(scene: Scene, status: int) -
 async def test_an_airflow_that_is_not_there_is_tried_again(scene: Scene) -> None:
     scene.airflow.good.add("static")
     scene.resolver.connection = Connection("airflow", "airflow", host="http://127.0.0.1:9", password="static")
-    assert await scene.deliver() == DeliveryFailed("no connection to Airflow could be made")
+    assert await scene.deliver() == DeliveryFailed("could not connect to Airflow")
 
 
 async def test_a_metadata_address_is_not_asked(scene: Scene) -> None:

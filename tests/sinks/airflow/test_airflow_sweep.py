@@ -11,7 +11,7 @@ from daemon import serving
 
 from waitd import __version__
 from waitd.connections.authorizer import AuthorizedConnections, Authorizer
-from waitd.connections.tokens import TokenClient
+from waitd.connections.token_endpoint import TokenEndpointClient
 from waitd.core.airflow.registration import render_registration
 from waitd.core.connections.connection import Connection
 from waitd.core.waits.wait import WaitSpec
@@ -22,7 +22,7 @@ from waitd.ports import Inserted, NewWait
 from waitd.sinks.airflow import parked as airflow_parked
 from waitd.sinks.airflow import sweep as airflow_sweep
 from waitd.sinks.airflow.api import AirflowApis
-from waitd.sinks.airflow.parked import NotListed, parked_tasks
+from waitd.sinks.airflow.parked import ParkedTasksUnavailable, parked_tasks
 from waitd.sinks.airflow.sweep import AirflowSweep
 from waitd.stores import Store
 
@@ -84,7 +84,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
         airflow = TaskInstances()
         url = await stack.enter_async_context(serving("*", "/airflow/{path:.*}", airflow.answer))
         instruments, outgoing = Instruments(version=__version__), Outgoing()
-        tokens = await stack.enter_async_context(TokenClient(outgoing, instruments=instruments))
+        tokens = await stack.enter_async_context(TokenEndpointClient(outgoing, instruments=instruments))
         authorizer = Authorizer(tokens, None, now=lambda: 0.0)  # type: ignore[arg-type] # no AWS here
         stack.push_async_callback(authorizer.aclose)
         connections = AuthorizedConnections(
@@ -230,7 +230,7 @@ async def test_parked_tasks_are_found_with_what_they_left(
     scene.airflow.states |= {"approve": "awaiting_input", "other": "deferred", "ended": "success"}
     scene.airflow.bodies["approve"] = "Approve the deployment?"
     scene.airflow.left["deferred-2"] = {"of": "another version"}
-    found = {task.place.task_id: task async for task in parked_tasks(await scene.apis.opened("airflow"))}
+    found = {task.place.task_id: task async for task in parked_tasks(await scene.apis.connect("airflow"))}
     assert sorted(found) == ["deferred-0", "deferred-1", "deferred-2", "input-0", "input-1", "input-2"]
     assert found["deferred-2"].registration is None
     assert found["input-1"].registration == found["deferred-1"].registration == Registration(**REGISTRATION)
@@ -240,5 +240,5 @@ async def test_parked_tasks_are_found_with_what_they_left(
 @pytest.mark.parametrize("status", [401, 403, 404, 500])
 async def test_an_airflow_that_does_not_list_is_no_empty_one(scene: Scene, status: int) -> None:
     scene.airflow.status = status
-    with pytest.raises(NotListed):
-        [task async for task in parked_tasks(await scene.apis.opened("airflow"))]
+    with pytest.raises(ParkedTasksUnavailable):
+        [task async for task in parked_tasks(await scene.apis.connect("airflow"))]

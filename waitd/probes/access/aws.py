@@ -125,7 +125,7 @@ class AwsEndpoints:
         account: AccountRef,
         request: Callable[[AwsEndpoint], Awaitable[_Result | Verdict | CredentialsRefused]],
     ) -> _Result | Verdict:
-        """Calls `request` with the endpoint, and once again with refreshed credentials if they are refused.
+        """Calls `request` with the endpoint, and once again with refresh credentials if they are refused.
 
         Every error on the way becomes a verdict.
         """
@@ -144,7 +144,7 @@ class AwsEndpoints:
 
     async def _resolve(self, account: AccountRef, *, refresh: bool) -> AwsEndpoint | Unreachable:
         try:
-            return await (self.refreshed if refresh else self.get)(account)
+            return await (self.refresh if refresh else self.get)(account)
         except UnknownConnection:
             return UNKNOWN_CONNECTION
         except ConnectionUnavailable:
@@ -165,22 +165,22 @@ class AwsEndpoints:
             cached = await self._build(account, connection)
         if cached.source is None:
             return cached.endpoint
-        return cached.endpoint._replace(keys=await self._credentials.keys(cached.source))
+        return cached.endpoint._replace(keys=await self._credentials.get(cached.source))
 
-    async def refreshed(self, account: AccountRef) -> AwsEndpoint:
+    async def refresh(self, account: AccountRef) -> AwsEndpoint:
         """Returns the endpoint, with keys that are looked up again, at most once in 30 s. Raises as `get`."""
         connection = await self._connection(account, refresh=True)
         cached = await self._build(account, connection)
         if cached.source is None:
             return cached.endpoint
-        return cached.endpoint._replace(keys=await self._credentials.refreshed(cached.source))
+        return cached.endpoint._replace(keys=await self._credentials.refresh(cached.source))
 
     async def _connection(self, account: AccountRef, *, refresh: bool) -> Connection | None:
         conn_id = account.conn_id
         if conn_id is None or self._is_absent(account):
             return None
         try:
-            return await (self._connections.refreshed if refresh else self._connections.get)(conn_id)
+            return await (self._connections.refresh if refresh else self._connections.get)(conn_id)
         except UnknownConnection:
             if not account.optional:
                 raise

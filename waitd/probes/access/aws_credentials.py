@@ -42,7 +42,7 @@ class AwsCredentials:
         self._cache: dict[AwsKeySource, _CachedKeys] = {}
         self._lock = asyncio.Lock()
 
-    async def keys(self, source: AwsKeySource) -> AwsKeys:
+    async def get(self, source: AwsKeySource) -> AwsKeys:
         """Returns the keys, cached or looked up.
 
         Raises:
@@ -60,13 +60,13 @@ class AwsCredentials:
                 return cached.keys
             return await self._look_up(source, cached)
 
-    async def refreshed(self, source: AwsKeySource) -> AwsKeys:
+    async def refresh(self, source: AwsKeySource) -> AwsKeys:
         """Returns the keys, looked up from scratch at most once in 30 s. Raises as `keys`."""
         async with self._lock:
             cached = self._cache.get(source)
             if cached is not None and self._now() - cached.looked_up_at >= REFRESH_INTERVAL:
                 del self._cache[source]
-        return await self.keys(source)
+        return await self.get(source)
 
     async def _look_up(self, source: AwsKeySource, cached: _CachedKeys | None) -> AwsKeys:
         credentials, keys = await to_thread.run_sync(

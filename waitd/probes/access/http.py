@@ -89,12 +89,12 @@ class HttpAccessResolver:
     async def get(self, conn_id: str, refused: Authorization | None = None) -> HttpAccess | Unreachable:
         """Looks up the access.
 
-        If the target `refused` an authorization, connection and authorization are refreshed, each at
+        If the target `refused` an authorization, connection and authorization are refresh, each at
         most once in 30 s.
         """
         connections = self._connections
         try:
-            connection = await (connections.refreshed if refused else connections.get)(conn_id)
+            connection = await (connections.refresh if refused else connections.get)(conn_id)
             endpoint = self._endpoint(connection)
             authorization = None if refused else connections.cached_authorization(connection)
             if authorization is None:

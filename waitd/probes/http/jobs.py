@@ -35,7 +35,7 @@ from waitd.core.waits.submission import (
 )
 from waitd.core.waits.verdict import Unreachable
 from waitd.core.waits.wait import WaitId
-from waitd.outgoing import Outgoing, blocked
+from waitd.outgoing import Outgoing, find_egress_blocked
 from waitd.ports import HttpConnections
 from waitd.probes.access.http import HttpAccess, HttpAccessResolver, unusable_connection
 from waitd.probes.cel.evaluation import BODY_LIMIT, ResponseVariables, lowercase_headers
@@ -276,7 +276,7 @@ class _Sent:
 def _never_connected(error: Exception) -> bool:
     """Whether an error says that no byte of the call went out."""
     unconnected = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, EgressRefused, ValueError)
-    return isinstance(error, unconnected) or blocked(error) is not None
+    return isinstance(error, unconnected) or find_egress_blocked(error) is not None
 
 
 def _headers(template: Template, access: HttpAccess | None) -> CIMultiDict[str]:

@@ -61,10 +61,10 @@ class VendorConnections:
             return await self._connections.get(conn_id)
         return await self._made(conn_id, fresh=False)
 
-    async def refreshed(self, conn_id: str) -> Connection:
-        """See `Connections.refreshed`."""
+    async def refresh(self, conn_id: str) -> Connection:
+        """See `Connections.refresh`."""
         if not self._is_vendors(conn_id):
-            return await self._connections.refreshed(conn_id)
+            return await self._connections.refresh(conn_id)
         return await self._made(conn_id, fresh=True)
 
     def cached_any(self, conn_id: str) -> Connection | None:
@@ -119,7 +119,7 @@ class VendorConnections:
         if may_be_absent and not fresh and self._now() < self._absent_until:
             return None
         try:
-            return await (self._connections.refreshed if fresh else self._connections.get)(conn_id)
+            return await (self._connections.refresh if fresh else self._connections.get)(conn_id)
         except UnknownConnection:
             if not may_be_absent:
                 raise

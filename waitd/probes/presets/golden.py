@@ -91,7 +91,7 @@ class _GoldenConnections:
         extra = {"auth_type": "none", "region_name": "eu-west-1", "endpoint_url": self.url}
         return self.connections.setdefault(conn_id, Connection(conn_id, host=self.url, extra=extra))
 
-    async def refreshed(self, conn_id: str) -> Connection:
+    async def refresh(self, conn_id: str) -> Connection:
         return await self.get(conn_id)
 
     def cached_any(self, conn_id: str) -> Connection | None:

@@ -114,7 +114,7 @@ class S3EventQueue:
                     await self._endpoints.get(self._account), action, arguments
                 )
                 if status in {400, 403} and _code(body) in _STALE:
-                    endpoint = await self._endpoints.refreshed(self._account)
+                    endpoint = await self._endpoints.refresh(self._account)
                     status, body = await self._exchanged(endpoint, action, arguments)
         except TimeoutError:
             raise S3EventQueueError("SQS does not answer.") from None

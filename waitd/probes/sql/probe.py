@@ -98,7 +98,7 @@ class SqlProbe(Probe):
             connection = await self._connections.get(query.conn_id)
             selected = await self._select_from(connection, query, most)
             if isinstance(selected, CredentialsRefused):
-                connection = await self._connections.refreshed(query.conn_id)
+                connection = await self._connections.refresh(query.conn_id)
                 selected = await self._select_from(connection, query, most)
         except UnknownConnection:
             return UNKNOWN_CONNECTION
@@ -112,7 +112,7 @@ class SqlProbe(Probe):
         try:
             endpoint = sql_endpoint(connection)
             if endpoint.host is not None and endpoint.port is not None:
-                self._outgoing.judge_host(endpoint.host, endpoint.port, HostSource.BY_OPERATOR)
+                self._outgoing.check_host(endpoint.host, endpoint.port, HostSource.BY_OPERATOR)
         except EgressRefused as error:
             return Unreachable("egress_refused", f"The egress rules refuse this database: {error.why}.")
         except ValueError as error:

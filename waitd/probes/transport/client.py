@@ -124,7 +124,7 @@ class HttpClient:
         pool = self._pools.get(named)
         if pool is None or body is not None or method not in POOLED_METHODS:
             return None
-        if self._outgoing.judge_url(url, named) is not named:
+        if self._outgoing.check_url(url, named) is not named:
             return None
         return pool.send(method, url, headers, verify_tls, on_response)
 
@@ -139,7 +139,7 @@ class HttpClient:
         Raises:
             aiohttp.ClientError, OSError, ValueError: see `classify_error`.
         """
-        named = self._outgoing.judge_url(request.url, request.named)
+        named = self._outgoing.check_url(request.url, request.named)
         if named is not request.named:
             request = request._replace(named=named)
         response = await self._request(request, new_connection=new_connection)
@@ -178,7 +178,7 @@ class HttpClient:
             aiohttp.ConnectionTimeoutError: there was no connection after `connect_timeout` seconds.
             aiohttp.ClientError, OSError, ValueError: see `classify_error`.
         """
-        session = self._session(self._outgoing.judge_url(request.url, request.named))
+        session = self._session(self._outgoing.check_url(request.url, request.named))
         response = await session.request(
             request.method,
             URL(request.url, encoded=True),

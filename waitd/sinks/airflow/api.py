@@ -1,39 +1,39 @@
-"""Airflow's public REST API (v2), as one connection sees it: logs in, asks, and sorts out every answer that is no matter of the question.
+"""Airflow's public REST API (v2), as seen through one connection.
 
-What is asked, and what a 200, 400, 404, 409 or 422 means to it, is the modes' own.
+It authenticates, sends requests, and turns every answer that says nothing about the request itself
+(unreachable, forbidden, overloaded) into the receipt of the attempt. What is requested, and what a
+200, 400, 404, 409 or 422 means, is up to the modes.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, Self
 
-import aiohttp
-import orjson
 from yarl import URL
 
 from waitd.core.connections.connection import encode_segment, join_url
-from waitd.core.connections.egress import HostSource
-from waitd.core.errors import WaitdError
+from waitd.core.errors import ConnectionUnavailable, WaitdError
 from waitd.core.http.headers import parse_retry_after
 from waitd.core.waits.delivery import DeliveryFailed, DeliveryRejected, Receipt
-from waitd.outgoing import Outgoing
+from waitd.outgoing import JsonClient, JsonResponse, Outgoing
 from waitd.ports import Authorization, HttpConnections
-from waitd.sinks.http_trouble import what_broke
 
-#: The largest answer that is read, in bytes: a task instance comes with its rendered fields, an answered one with the payload.
-_MAX_ANSWER = 8 * 1024 * 1024
-#: How many entries of a list come in one answer, and how many are read at most.
-_PAGE = 100
-LISTED = 1000
-#: How far Airflow's clock may be behind this one's, in seconds, where its records are searched.
-CLOCKS_APART = 3600.0
-#: Answers that a mode knows what to do with.
-_UNDERSTOOD = frozenset({200, 201, 204, 400, 404, 409, 422})
+#: The largest response in bytes: a task instance includes its rendered fields, and the payload if any.
+_MAX_RESPONSE = 8 * 1024 * 1024
+#: Entries per page of a list.
+_PAGE_SIZE = 100
+#: The most entries of a list that are read.
+MAX_LISTED = 1000
+#: Seconds that Airflow's clock may lag behind this one, where its records are searched by time.
+MAX_CLOCK_SKEW = 3600.0
+#: Status codes that the modes handle.
+_HANDLED = frozenset({200, 201, 204, 400, 404, 409, 422})
 
+#: The Airflow role that a request needs.
 Role = Literal["User", "Op"]
 
 
-class Stopped(Exception):  # noqa: N818 - an end of the attempt, not always an error
-    """The attempt is over, whatever it was about; `receipt` is what came of it."""
+class AirflowRequestFailed(Exception):  # noqa: N818 - reads as a sentence where it is raised
+    """The attempt cannot go on; `receipt` is its result."""
 
     def __init__(self, receipt: Receipt) -> None:
         super().__init__(receipt)
@@ -41,194 +41,143 @@ class Stopped(Exception):  # noqa: N818 - an end of the attempt, not always an e
 
     @property
     def why(self) -> str:
-        """The receipt's sentence."""
+        """The receipt's message."""
         return str(getattr(self.receipt, "error", self.receipt))
 
 
-class AirflowAnswer(NamedTuple):
-    """Status and decoded JSON; `body` is None where it is none."""
-
-    status: int
-    body: Any
-
-    @property
-    def fields(self) -> Mapping[str, Any]:
-        """The body as an object; empty where it is none."""
-        return self.body if isinstance(self.body, dict) else {}
-
-
 class AirflowApis:
-    """Opens APIs. An asynchronous context, in which it holds one HTTP session; `now` gives Unix seconds."""
+    """Connects to Airflow's API. Used as an asynchronous context manager; `now` gives Unix seconds."""
 
     def __init__(self, connections: HttpConnections, outgoing: Outgoing, now: Callable[[], float]) -> None:
         self._connections = connections
-        self._outgoing = outgoing
         self._now = now
-        self._session: aiohttp.ClientSession | None = None
+        # the deliverer limits concurrency, and each attempt has a time limit
+        self._client = JsonClient(outgoing, ConnectionUnavailable, max_bytes=_MAX_RESPONSE, max_connections=0)
 
     async def __aenter__(self) -> Self:
         """Opens the session."""
-        self._session = aiohttp.ClientSession(
-            connector=self._outgoing.connector(HostSource.BY_OPERATOR, limit=0),  # the deliverer counts
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # the caller has one
-            headers={"user-agent": "waitd", "accept": "application/json"},
-        )
+        await self._client.__aenter__()
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        """Closes it."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+    async def __aexit__(self, *error: object) -> None:
+        """Closes the session."""
+        await self._client.__aexit__(*error)
 
-    async def opened(self, conn_id: str) -> "AirflowApi":
-        """The API behind a connection, with credentials at hand.
+    async def connect(self, conn_id: str) -> "AirflowApi":
+        """The API of a connection, authenticated.
 
         Raises:
             WaitdError, ValueError: as `HttpConnections`.
         """
-        if self._session is None:
-            raise RuntimeError("the airflow sink is used outside its context")
-        api = AirflowApi(self._session, self._connections, self._outgoing, conn_id, self._now)
-        await api.log_in()
+        api = AirflowApi(self._client, self._connections, conn_id, self._now)
+        await api.authenticate()
         return api
 
 
 class AirflowApi:
-    """One connection's view, for the length of one attempt."""
+    """The API of one connection, for the length of one attempt."""
 
     def __init__(
         self,
-        session: aiohttp.ClientSession,
+        client: JsonClient,
         connections: HttpConnections,
-        outgoing: Outgoing,
         conn_id: str,
         now: Callable[[], float],
     ) -> None:
-        self._session = session
+        self._client = client
         self._connections = connections
-        self._outgoing = outgoing
         self._conn_id = conn_id
         self._now = now
         self._authorization = Authorization()
-        self._base = ""
-        self._verify = True
+        self._base_url = ""
+        self._verify_tls = True
 
-    async def log_in(self, refused: Authorization | None = None) -> None:
-        """Gets what the requests carry; with `refused`, something newer than that, where it is to be had."""
+    async def authenticate(self, refused: Authorization | None = None) -> None:
+        """Gets the credentials of the requests; with `refused`, newer ones if there are any."""
         connections = self._connections
-        connection = await (connections.refreshed if refused else connections.get)(self._conn_id)
+        connection = await (connections.refresh if refused else connections.get)(self._conn_id)
         authorization = None if refused else connections.cached_authorization(connection)
         if authorization is None:
             authorization = await connections.authorize(connection, refused=refused)
         self._authorization = authorization
-        self._base = connection.base_url()
-        self._verify = connection.verifies_tls()
+        self._base_url = connection.base_url()
+        self._verify_tls = connection.verifies_tls()
 
-    async def ask(
+    async def request(
         self,
         method: str,
         *path: str,
         query: Mapping[str, str] | None = None,
         body: Any = None,
         role: Role = "User",
-    ) -> AirflowAnswer:
-        """The answer to a request below `/api/v2`, each element of `path` one segment. `role` is Airflow's role that may ask it.
+    ) -> JsonResponse:
+        """One request below `/api/v2`; each element of `path` is one segment.
 
         Raises:
-            Stopped: there is no answer that says something about what was asked: not reached, not let in, overloaded.
+            AirflowRequestFailed: Airflow was not reached, or its answer says nothing about the request.
         """
-        url = join_url(self._base, "/".join(["api/v2", *map(encode_segment, path)]))
+        url = join_url(self._base_url, "/".join(["api/v2", *map(encode_segment, path)]))
         if query:
             url = str(URL(url, encoded=True).with_query(query))
         try:
-            answer, receipt = await self._exchange(method, url, body, role)
-            if receipt is _UNAUTHENTICATED:
-                await self.log_in(refused=self._authorization)
-                answer, receipt = await self._exchange(method, url, body, role)
-        except (aiohttp.ClientError, OSError) as error:
-            raise Stopped(DeliveryFailed(what_broke(error, "Airflow"))) from None
+            response = await self._send(method, url, body)
+            if _is_unauthenticated(response):
+                await self.authenticate(refused=self._authorization)
+                response = await self._send(method, url, body)
         except (WaitdError, ValueError) as error:  # the operator may fix it before the last retry
-            raise Stopped(DeliveryFailed(str(error))) from None
+            raise AirflowRequestFailed(DeliveryFailed(str(error))) from None
+        receipt = self._failure(response, role)
         if receipt is not None:
-            raise Stopped(receipt)
-        return answer
+            raise AirflowRequestFailed(receipt)
+        return response
 
-    async def listed(
+    async def list(
         self, field: str, *path: str, query: Mapping[str, str], role: Role = "User"
     ) -> AsyncIterator[Mapping[str, Any]]:
-        """The entries of a list, `field` of its answers, page by page; the first LISTED of them. Raises Stopped, also where it is no list."""
-        for offset in range(0, LISTED, _PAGE):
-            bounds = {"limit": str(_PAGE), "offset": str(offset)}
-            answer = await self.ask("GET", *path, query={**query, **bounds}, role=role)
-            entries = answer.fields.get(field)
-            if answer.status != 200 or not isinstance(entries, list):
-                raise Stopped(
-                    DeliveryFailed(f"Airflow answered {answer.status} to a question for its {field}")
+        """The first MAX_LISTED entries of a list, page by page; `field` holds them in each response.
+
+        Raises:
+            AirflowRequestFailed: as `request`, and where the response has no such list.
+        """
+        for offset in range(0, MAX_LISTED, _PAGE_SIZE):
+            page = {"limit": str(_PAGE_SIZE), "offset": str(offset)}
+            response = await self.request("GET", *path, query={**query, **page}, role=role)
+            entries = response.fields.get(field)
+            if response.status != 200 or not isinstance(entries, list):
+                raise AirflowRequestFailed(
+                    DeliveryFailed(f"Airflow answered {response.status} to a request for its {field}")
                 )
             for entry in entries:
                 yield entry
-            if len(entries) < _PAGE:
+            if len(entries) < _PAGE_SIZE:
                 return
 
-    async def _exchange(
-        self, method: str, url: str, body: Any, role: Role
-    ) -> tuple[AirflowAnswer, Receipt | None]:
-        """One request: the answer, and the receipt that ends the attempt, if it does."""
-        self._outgoing.judge_url(url, HostSource.BY_OPERATOR)
+    async def _send(self, method: str, url: str, body: Any) -> JsonResponse:
         headers = dict(self._authorization.headers)
-        data = None
-        if body is not None:
-            headers["content-type"] = "application/json"
-            data = orjson.dumps(body)
-        async with self._session.request(
-            method,
-            URL(url, encoded=True),
-            data=data,
-            headers=headers,
-            allow_redirects=False,
-            ssl=self._verify,
-        ) as response:
-            answer = AirflowAnswer(response.status, _decoded(await _read(response)))
-            return answer, self._trouble(answer, response.headers, role)
+        return await self._client.request(
+            method, url, service="Airflow", headers=headers, json=body, ssl=self._verify_tls
+        )
 
-    def _trouble(self, answer: AirflowAnswer, headers: Mapping[str, str], role: Role) -> Receipt | None:
-        status, detail = answer.status, answer.fields.get("detail")
-        if status == 401 or (status == 403 and detail == "Invalid JWT token"):
-            return _UNAUTHENTICATED
+    def _failure(self, response: JsonResponse, role: Role) -> Receipt | None:
+        """The receipt of a response that no mode handles."""
+        status, detail, headers = response.status, response.fields.get("detail"), response.headers
+        if _is_unauthenticated(response):
+            return DeliveryFailed(
+                "Airflow does not accept the connection's credentials; with conn_type airflow, login and password are exchanged for a token"
+            )
         if status == 403 and isinstance(detail, str) and "not a respondent" in detail:
             return DeliveryRejected(
-                "Airflow answered 403: the task's assigned_users leave out this connection's user"
+                "Airflow answered 403: add this connection's user to the task's assigned_users"
             )
         if status == 403:
             return DeliveryRejected(f"Airflow answered 403: this connection's user needs the role {role}")
-        if status in _UNDERSTOOD:
+        if status in _HANDLED:
             return None
         hint = "; redirects are not followed" if 300 <= status < 400 else ""
         retry_after = parse_retry_after(headers.get("Retry-After"), self._now(), headers.get("Date"))
         return DeliveryFailed(f"Airflow answered {status}{hint}", retry_after)
 
 
-#: Perhaps with newer credentials it answers.
-_UNAUTHENTICATED = DeliveryFailed(
-    "Airflow does not accept the connection's credentials; with conn_type airflow, login and password are exchanged for a token"
-)
-
-
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    """The body, or nothing where it is larger than any answer of Airflow's."""
-    body = bytearray()
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > _MAX_ANSWER:
-            response.close()
-            return b""
-    return bytes(body)
-
-
-def _decoded(body: bytes) -> Any:
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None
+def _is_unauthenticated(response: JsonResponse) -> bool:
+    invalid_token = response.fields.get("detail") == "Invalid JWT token"
+    return response.status == 401 or (response.status == 403 and invalid_token)

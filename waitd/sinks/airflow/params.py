@@ -72,7 +72,7 @@ class AirflowParams(Strict):
     )
 
 
-class RunPlace(NamedTuple):
+class DagRunRequest(NamedTuple):
     """A DAG to run; `run_id` None: named after the wait."""
 
     dag_id: str
@@ -80,7 +80,7 @@ class RunPlace(NamedTuple):
     conf: Mapping[str, Any]
 
 
-class AssetPlace(NamedTuple):
+class AssetRef(NamedTuple):
     """An asset, by the one of the two that is not None."""
 
     uri: str | None
@@ -95,12 +95,12 @@ class AirflowTarget:
     conn_id: str
     mode: Mode
     dag_id: str | None
-    place: TaskTry | RunPlace | AssetPlace
+    place: TaskTry | DagRunRequest | AssetRef
     key: str
     destination: str
 
 
-def airflow_target(params: Mapping[str, Any]) -> AirflowTarget:
+def parse_airflow_target(params: Mapping[str, Any]) -> AirflowTarget:
     """The target that these parameters (without `kind`) name.
 
     Raises:
@@ -146,12 +146,12 @@ def _is_segment(text: str) -> bool:
     return text.isprintable() and not {"/", "\\"} & set(text)
 
 
-def _place(given: AirflowParams) -> TaskTry | RunPlace | AssetPlace:
+def _place(given: AirflowParams) -> TaskTry | DagRunRequest | AssetRef:
     match given.mode:
         case "dag_run":
-            return RunPlace(given.dag_id or "", given.new_dag_run_id, given.conf)
+            return DagRunRequest(given.dag_id or "", given.new_dag_run_id, given.conf)
         case "asset_event":
-            return AssetPlace(given.asset_uri, given.asset_id, given.partition_key)
+            return AssetRef(given.asset_uri, given.asset_id, given.partition_key)
         case _:
             return TaskTry(
                 given.dag_id or "",

@@ -9,7 +9,7 @@ from waitd.core.airflow.callback import TaskTry
 from waitd.core.airflow.registration import REGISTRATION_KEY, TRIGGER_CLASS, parse_registration
 from waitd.core.errors import InvalidInput, WaitdError
 from waitd.models import Registration, parsed
-from waitd.sinks.airflow.api import AirflowApi, Stopped
+from waitd.sinks.airflow.api import AirflowApi, AirflowRequestFailed
 
 #: How many Airflow gives at once (its own `[api] maximum_page_limit`).
 PAGE = 100
@@ -22,7 +22,7 @@ class ParkedTask(NamedTuple):
     registration: Registration | None
 
 
-class NotListed(WaitdError):  # noqa: N818 - reads as a sentence where it is raised
+class ParkedTasksUnavailable(WaitdError):  # noqa: N818 - reads as a sentence where it is raised
     """Airflow did not say which tasks are parked."""
 
 
@@ -30,7 +30,7 @@ async def parked_tasks(api: AirflowApi) -> AsyncIterator[ParkedTask]:
     """Every task that is parked for waitd now, page by page. One that parks or wakes meanwhile may be missing.
 
     Raises:
-        NotListed: Airflow did not answer, or said no.
+        ParkedTasksUnavailable: Airflow did not answer, or said no.
     """
     try:
         async for detail in _pages(api, "hitl_details", _waiting_for_input):
@@ -40,19 +40,19 @@ async def parked_tasks(api: AirflowApi) -> AsyncIterator[ParkedTask]:
         async for instance in _pages(api, "task_instances", _deferred):
             if (instance.get("trigger") or {}).get("classpath") == TRIGGER_CLASS:
                 yield _parked(instance, await _stored(api, instance))
-    except Stopped as stopped:
-        raise NotListed(stopped.why) from None
+    except AirflowRequestFailed as stopped:
+        raise ParkedTasksUnavailable(stopped.why) from None
 
 
 async def _waiting_for_input(api: AirflowApi, offset: int) -> Any:
     query = {"response_received": "false", "state": "awaiting_input", "order_by": "ti_id"}
     query |= {"limit": str(PAGE), "offset": str(offset)}
-    return await api.ask("GET", "dags", "~", "dagRuns", "~", "hitlDetails", query=query)
+    return await api.request("GET", "dags", "~", "dagRuns", "~", "hitlDetails", query=query)
 
 
 async def _deferred(api: AirflowApi, offset: int) -> Any:
     body = {"state": ["deferred"], "order_by": "id", "page_limit": PAGE, "page_offset": offset}
-    return await api.ask("POST", "dags", "~", "dagRuns", "~", "taskInstances", "list", body=body)
+    return await api.request("POST", "dags", "~", "dagRuns", "~", "taskInstances", "list", body=body)
 
 
 async def _pages(api: AirflowApi, name: str, ask: Any) -> AsyncIterator[Mapping[str, Any]]:
@@ -62,7 +62,9 @@ async def _pages(api: AirflowApi, name: str, ask: Any) -> AsyncIterator[Mapping[
         answer = await ask(api, offset)
         items = answer.fields.get(name)
         if answer.status != 200 or not isinstance(items, list):
-            raise NotListed(f"Airflow answered {answer.status} to the question which tasks are parked")
+            raise ParkedTasksUnavailable(
+                f"Airflow answered {answer.status} to the question which tasks are parked"
+            )
         for item in items:
             yield item
         offset += len(items)
@@ -74,7 +76,7 @@ async def _stored(api: AirflowApi, instance: Mapping[str, Any]) -> Any:
     place = _place(instance)
     path = ("dags", place.dag_id, "dagRuns", place.run_id, "taskInstances", place.task_id)
     query = {"map_index": str(place.map_index)}
-    answer = await api.ask("GET", *path, "state-store", REGISTRATION_KEY, query=query)
+    answer = await api.request("GET", *path, "state-store", REGISTRATION_KEY, query=query)
     return answer.fields.get("value")
 
 

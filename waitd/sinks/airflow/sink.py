@@ -23,10 +23,16 @@ from waitd.core.waits.delivery import (
 )
 from waitd.outgoing import Outgoing
 from waitd.ports import HttpConnections, OutboxItem
-from waitd.sinks.airflow.api import AirflowApi, AirflowApis, Stopped
-from waitd.sinks.airflow.params import AirflowParams, AirflowTarget, AssetPlace, RunPlace, airflow_target
-from waitd.sinks.airflow.runs import start_run, tell_of_asset
-from waitd.sinks.airflow.tasks import Attempt
+from waitd.sinks.airflow.api import AirflowApi, AirflowApis, AirflowRequestFailed
+from waitd.sinks.airflow.params import (
+    AirflowParams,
+    AirflowTarget,
+    AssetRef,
+    DagRunRequest,
+    parse_airflow_target,
+)
+from waitd.sinks.airflow.runs import create_asset_event, trigger_dag_run
+from waitd.sinks.airflow.tasks import TaskDelivery
 
 #: Seconds after which it is tried again when another delivery to the same task is on its way.
 _TURN_PAUSE = 1.0
@@ -96,7 +102,7 @@ class AirflowSink:
         Raises:
             InvalidInput: with pointers relative to `params`.
         """
-        return airflow_target(params)
+        return parse_airflow_target(params)
 
     def signed(self, target: AirflowTarget) -> bool | None:  # noqa: ARG002 - the port's shape
         """None: Airflow knows no signatures."""
@@ -123,23 +129,25 @@ class AirflowSink:
         if not mode_delivers(target.mode, ending.state):
             return DeliveryRejected(f"mode {target.mode} tells nobody of a wait that ended as {ending.state}")
         try:
-            return await self._told(await self._apis.opened(target.conn_id), target, parcel, ending)
-        except Stopped as stopped:
+            return await self._told(await self._apis.connect(target.conn_id), target, parcel, ending)
+        except AirflowRequestFailed as stopped:
             return stopped.receipt
-        except (WaitdError, ValueError) as error:  # the operator may fix it before the last retry
+        except (WaitdError, ValueError) as error:  # mended by the operator, at best before the ladder ends
             return DeliveryFailed(str(error))
 
     async def _told(
         self, api: AirflowApi, target: AirflowTarget, parcel: OutboxItem, ending: EventOutcome
     ) -> Receipt:
         match target.place:
-            case RunPlace() as place:
-                return await start_run(api, place, ending)
-            case AssetPlace() as place:
-                return await tell_of_asset(api, place, ending, parcel.created_at)
+            case DagRunRequest() as place:
+                return await trigger_dag_run(api, place, ending)
+            case AssetRef() as place:
+                return await create_asset_event(api, place, ending, parcel.created_at)
             case TaskTry() as place:
                 age = self._now() - parcel.created_at
-                attempt = Attempt(api, target, place, ending, hold_off=self._parked, age=age, now=self._now())
+                attempt = TaskDelivery(
+                    api, target, place, ending, hold_off=self._parked, age=age, now=self._now()
+                )
                 return await attempt.deliver()
             case _:  # pragma: no cover - mypy proves it
                 assert_never(target.place)

@@ -16,8 +16,8 @@ from waitd.core.errors import InvalidInput, StoreUnavailable, Unavailable, Waitd
 from waitd.core.waits.step import cancelled_outcome
 from waitd.core.waits.wait import WaitId
 from waitd.ports import AirflowWait, SweepStore
-from waitd.sinks.airflow.api import AirflowApi, AirflowApis, Stopped
-from waitd.sinks.airflow.params import airflow_target
+from waitd.sinks.airflow.api import AirflowApi, AirflowApis, AirflowRequestFailed
+from waitd.sinks.airflow.params import parse_airflow_target
 
 log = structlog.get_logger(__name__)
 
@@ -76,7 +76,7 @@ class AirflowSweep:
                     await self._round(conn_id)
                     if conn_id not in self._after:
                         break
-        except Stopped as stopped:
+        except AirflowRequestFailed as stopped:
             log.warning("airflow_not_swept", conn_id=conn_id, why=stopped.why)
         except (WaitdError, ValueError) as error:
             log.warning("airflow_not_swept", conn_id=conn_id, why=str(error))
@@ -87,7 +87,7 @@ class AirflowSweep:
     async def _round(self, conn_id: str) -> None:
         places, after = await self._registered(conn_id)
         if places:
-            api = await self._apis.opened(conn_id)
+            api = await self._apis.connect(conn_id)
             parked = await _parked(api, places.values())
             suspects = [wait_id for wait_id, place in places.items() if place.ti_id not in parked]
             for wait_id in suspects[:SUSPECTS]:
@@ -127,7 +127,9 @@ class AirflowSweep:
 def _place(told: AirflowWait) -> TaskTry | None:
     """The parked task that a sink goes back to; None where it starts something new, or cannot be read any more."""
     try:
-        place = airflow_target({name: value for name, value in told.sink.items() if name != "kind"}).place
+        place = parse_airflow_target(
+            {name: value for name, value in told.sink.items() if name != "kind"}
+        ).place
     except InvalidInput:
         return None
     return place if isinstance(place, TaskTry) else None
@@ -147,7 +149,7 @@ async def _parked(api: AirflowApi, places: Collection[TaskTry]) -> frozenset[str
     parked: set[str] = set()
     for number in range(PAGES):
         body = {**asked, "page_offset": number * PAGE}
-        answer = await api.ask("POST", "dags", "~", "dagRuns", "~", "taskInstances", "list", body=body)
+        answer = await api.request("POST", "dags", "~", "dagRuns", "~", "taskInstances", "list", body=body)
         found: Sequence[Mapping[str, Any]] | None = answer.fields.get("task_instances")
         if answer.status != 200 or found is None:
             raise ValueError(f"Airflow answered {answer.status} to the question which tasks are parked")
@@ -168,7 +170,7 @@ async def _why_gone(api: AirflowApi, place: TaskTry) -> str | None:
         place.task_id,
         str(place.map_index),
     )
-    answer = await api.ask("GET", *path)
+    answer = await api.request("GET", *path)
     if answer.status == 404 and "detail" in answer.fields:
         return _NOT_FOUND
     if answer.status != 200 or try_status(answer.fields, place, by_response=False) is not TryStatus.PAST:

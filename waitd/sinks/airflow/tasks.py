@@ -1,4 +1,4 @@
-"""The modes that wake or end a parked task: `resume`, `set_state`, `clear`. One `Attempt` is one attempt.
+"""The modes that wake or end a parked task: `resume`, `set_state`, `clear`. One `TaskDelivery` is one attempt.
 
 Airflow's endpoints do not ask for the task instance's id, and say 200 to what has no effect. So each attempt looks first, and what is sent
 carries the event's id: it is looked for wherever the task is no longer as it was registered, and where Airflow says 409.
@@ -42,7 +42,8 @@ from waitd.core.waits.delivery import (
     Receipt,
 )
 from waitd.core.waits.event import rfc3339
-from waitd.sinks.airflow.api import CLOCKS_APART, LISTED, AirflowAnswer, AirflowApi, Stopped
+from waitd.outgoing import JsonResponse
+from waitd.sinks.airflow.api import MAX_CLOCK_SKEW, MAX_LISTED, AirflowApi, AirflowRequestFailed
 from waitd.sinks.airflow.params import AirflowTarget
 
 SUPERSEDED = DeliveryRejected(
@@ -61,7 +62,7 @@ class HoldOff(Protocol):
         """Seconds until the task may be resumed; asked whenever it is seen parked."""
 
 
-class Attempt:
+class TaskDelivery:
     """One attempt to tell a parked task how its wait ended."""
 
     def __init__(
@@ -121,7 +122,7 @@ class Attempt:
                 "held off: Airflow may not yet have noted that the task left its slot", left
             )
         body = {"chosen_options": [RESPONSE_OPTION], "params_input": self._ending.told_to(self._place)}
-        answer = await self._api.ask("PATCH", *self._instance_path, "hitlDetails", body=body)
+        answer = await self._api.request("PATCH", *self._instance_path, "hitlDetails", body=body)
         match answer.status:
             case 200:
                 instance = await self._instance()
@@ -153,16 +154,16 @@ class Attempt:
             if pushed.status not in {201, 409}:
                 return _refused(pushed)
         body = {"new_state": self._ending.new_state}
-        answer = await self._api.ask("PATCH", *self._instance_path, body=body)
+        answer = await self._api.request("PATCH", *self._instance_path, body=body)
         # 409: it is in that state already, and the mark says by whom
         return Delivered() if answer.status in {200, 409} else _refused(answer)
 
-    async def _push(self, key: str, value: Any) -> AirflowAnswer:
+    async def _push(self, key: str, value: Any) -> JsonResponse:
         body = {"key": key, "value": value, "map_index": self._place.map_index}
-        return await self._api.ask("POST", *self._task, "xcomEntries", body=body)
+        return await self._api.request("POST", *self._task, "xcomEntries", body=body)
 
     async def _pulled(self, key: str) -> Any:
-        answer = await self._api.ask("GET", *self._task, "xcomEntries", key, query=self._map_index)
+        answer = await self._api.request("GET", *self._task, "xcomEntries", key, query=self._map_index)
         return answer.fields.get("value")
 
     async def _is_marked(self) -> bool:
@@ -183,17 +184,17 @@ class Attempt:
                     "there; or redeliver, if it stands still"
                 )
         value = {"value": self._ending.left_for(self._place, self._now)}
-        stored = await self._api.ask("PUT", *self._store, query=self._map_index, body=value)
+        stored = await self._api.request("PUT", *self._store, query=self._map_index, body=value)
         if stored.status != 204:
             return _refused(stored)
         answer = await self._send_clear()
         if answer.status == 200:
             return Delivered()
         # It says that it did nothing. If this is not taken back, the audit log will have the next attempt doubt it.
-        await self._api.ask("DELETE", *self._store, query=self._map_index)
+        await self._api.request("DELETE", *self._store, query=self._map_index)
         return _refused(answer)
 
-    async def _send_clear(self) -> AirflowAnswer:
+    async def _send_clear(self) -> JsonResponse:
         body = {
             "dry_run": False,
             "dag_run_id": self._place.run_id,
@@ -204,30 +205,30 @@ class Attempt:
         }
         mark = {CLEAR_PARAMETER: clear_id(self._ending.event_id, self._now)}
         path = ("dags", self._place.dag_id, "clearTaskInstances")
-        return await self._api.ask("POST", *path, query=mark, body=body)
+        return await self._api.request("POST", *path, query=mark, body=body)
 
     async def _doubt(self, sent_at: float) -> str | None:
         """Why the clear that was sent then may have had an effect or have one yet; None: Airflow never saw it. Raises Stopped."""
         query = {"dag_id": self._place.dag_id, "run_id": self._place.run_id, "event": _CLEAR_EVENT}
-        query |= {"order_by": "-event_log_id", "after": rfc3339(sent_at - CLOCKS_APART)}
+        query |= {"order_by": "-event_log_id", "after": rfc3339(sent_at - MAX_CLOCK_SKEW)}
         mark = clear_id(self._ending.event_id, sent_at)
         seen = 0
         try:
-            async for entry in self._api.listed("event_logs", "eventLogs", query=query):
+            async for entry in self._api.list("event_logs", "eventLogs", query=query):
                 if mark in str(entry.get("extra")):
                     return "Airflow's audit log has it, the task stands as before"
                 seen += 1
-        except Stopped as stopped:
+        except AirflowRequestFailed as stopped:
             if isinstance(stopped.receipt, DeliveryRejected):
                 return f"Airflow's audit log does not tell whether it arrived ({stopped.why})"
             raise
-        return "among too many others to tell whether it arrived" if seen >= LISTED else None
+        return "among too many others to tell whether it arrived" if seen >= MAX_LISTED else None
 
     async def _left(self) -> Any:
         """What is in the state store; None: nothing, and that is certain, because a clear may be sent for it. Raises Stopped."""
-        answer = await self._api.ask("GET", *self._store, query=self._map_index)
+        answer = await self._api.request("GET", *self._store, query=self._map_index)
         if answer.status != 200 and not (answer.status == 404 and "detail" in answer.fields):
-            raise Stopped(
+            raise AirflowRequestFailed(
                 DeliveryFailed(f"Airflow answered {answer.status} to the question what is in the state store")
             )
         return answer.fields.get("value")
@@ -235,7 +236,7 @@ class Attempt:
     # ---------------------------------------------------------------- of all
 
     async def _instance(self) -> Mapping[str, Any] | None:
-        answer = await self._api.ask("GET", *self._instance_path)
+        answer = await self._api.request("GET", *self._instance_path)
         return answer.fields if answer.status == 200 else None
 
     async def _is_known(self) -> bool:
@@ -243,7 +244,7 @@ class Attempt:
         place, event_id = self._place, self._ending.event_id
         if self._target.mode == "resume":
             tries = (*self._instance_path, "hitlDetails", "tries", str(place.try_number))
-            answer = await self._api.ask("GET", *tries)
+            answer = await self._api.request("GET", *tries)
             if is_from_event(answer.fields.get("params_input"), event_id):
                 return True
         if self._target.mode == "clear" and is_from_event(await self._left(), event_id):
@@ -259,7 +260,7 @@ def _state(instance: Mapping[str, Any]) -> str:
     return str(instance.get("state") or "not scheduled")[:32]
 
 
-def _refused(answer: AirflowAnswer) -> Receipt:
+def _refused(answer: JsonResponse) -> Receipt:
     """What an answer means that no mode expects. What it quotes of the question is not passed on."""
     if answer.status == 422:
         return DeliveryRejected("Airflow answered 422: it does not take what was sent")

@@ -1,6 +1,7 @@
-"""The amqp sink: publishing to an exchange of RabbitMQ, persistent and mandatory, with publisher confirms. The confirm is a delivery.
+"""The amqp sink: publishes to a RabbitMQ exchange. The publisher confirm is a delivery.
 
-An event that no queue takes comes back and is refused, not delivered. `message_id` is the delivery's id.
+Messages are persistent and mandatory: one that no queue takes is returned, and the delivery is
+refused. `message_id` is the delivery's id.
 """
 
 import asyncio
@@ -21,38 +22,46 @@ from waitd.core.waits.event import EVENT_CONTENT_TYPE
 from waitd.models import Strict, parsed
 from waitd.outgoing import Outgoing
 from waitd.ports import Connections, OutboxItem
-from waitd.sinks.brokers.broker import Address, BrokerSink, ConnId, Sentences, is_true, refused, tls_of
+from waitd.sinks.brokers.broker import (
+    BrokerAddress,
+    BrokerSink,
+    ConnId,
+    ErrorMessages,
+    connection_tls_context,
+    is_true,
+    refusal_for,
+)
 from waitd.sinks.client_pool import ClientPool
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange
 
 DEFAULT_PORT, DEFAULT_TLS_PORT = 5672, 5671
-#: Seconds without a sign of life after which a connection is given up.
+#: Seconds without traffic after which a connection counts as lost.
 HEARTBEAT = 15
-#: Names travel as short strings, in bytes.
-SHORT = 255
-#: What RabbitMQ says of a message that is over its limit.
+#: The longest name in bytes: AMQP's short string.
+MAX_NAME_BYTES = 255
+#: RabbitMQ's error for a message over its size limit.
 _MAX_SIZE = re.compile(r"larger than (?:configured )?max size (\d+)")
 
 
-def _short(text: str) -> str:
-    if len(text.encode()) > SHORT or not text.isprintable():
-        raise PydanticCustomError("short", f"up to {SHORT} bytes of printable text")
+def _check_name(text: str) -> str:
+    if len(text.encode()) > MAX_NAME_BYTES or not text.isprintable():
+        raise PydanticCustomError("short_string", f"up to {MAX_NAME_BYTES} bytes of printable text")
     return text
 
 
-Short = Annotated[str, AfterValidator(_short)]
+Name = Annotated[str, AfterValidator(_check_name)]
 
 
 class AmqpParams(Strict):
     """The parameters of an AMQP 0.9.1 exchange."""
 
     conn_id: ConnId
-    exchange: Short = Field(
+    exchange: Name = Field(
         default="", description="The exchange; the default one takes a queue's name as routing_key."
     )
-    routing_key: Short = Field(default="", description="The routing key.")
+    routing_key: Name = Field(default="", description="The routing key.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,54 +75,55 @@ class AmqpTarget:
 
 
 class AmqpSink(BrokerSink[AmqpTarget, "AbstractConnection"]):
-    """Publishes. The connection: host, port, login, password, schema (the virtual host, `/`); TLS with conn_type `amqps` or extra `ssl`.
+    """Publishes to exchanges.
 
-    Each exchange has a channel of its own on the connection: RabbitMQ answers a missing exchange by closing the channel, with all that
-    is in flight there.
+    The connection: host, port, login, password, schema (the virtual host, default `/`); TLS with
+    conn_type `amqps` or extra `ssl`. Each exchange has a channel of its own: RabbitMQ closes the
+    channel, with everything in flight on it, when an exchange is missing.
     """
 
-    #: What the API's document shows of its parameters.
+    #: The parameters, as shown in the API document.
     params_model = AmqpParams
 
     kind = "amqp"
     library = "aio_pika"
     broker = "RabbitMQ"
-    chatty = ("aiormq", "aio_pika")
+    noisy_loggers = ("aiormq", "aio_pika")
 
     def __init__(self, connections: Connections, outgoing: Outgoing | None = None) -> None:
         super().__init__(connections, outgoing)
-        self._doors: ClientPool[_Door] = ClientPool(
-            lambda d: d.channel.close(), lambda d: not d.channel.is_closed
+        self._channels: ClientPool[_ExchangeChannel] = ClientPool(
+            lambda c: c.channel.close(), lambda c: not c.channel.is_closed
         )
 
     async def __aexit__(self, *error: object) -> None:
         """Closes channels and connections."""
-        await asyncio.gather(self._doors.aclose(), super().__aexit__(*error))
+        await asyncio.gather(self._channels.aclose(), super().__aexit__(*error))
 
     def _target(self, params: Mapping[str, Any]) -> AmqpTarget:
-        given = parsed(AmqpParams, dict(params))
-        if not (given.exchange or given.routing_key):
+        parameters = parsed(AmqpParams, dict(params))
+        if not (parameters.exchange or parameters.routing_key):
             raise InvalidInput.at("/routing_key", "the default exchange needs a queue's name as routing_key")
         return AmqpTarget(
-            given.conn_id,
-            given.exchange,
-            given.routing_key,
-            f"amqp {given.conn_id} {given.exchange}".rstrip(),
+            parameters.conn_id,
+            parameters.exchange,
+            parameters.routing_key,
+            f"amqp {parameters.conn_id} {parameters.exchange}".rstrip(),
         )
 
-    async def _open(self, connection: Connection, target: AmqpTarget) -> "AbstractConnection":  # noqa: ARG002 - one client for all
+    async def _open(self, connection: Connection, target: AmqpTarget) -> "AbstractConnection":  # noqa: ARG002 - one client for all exchanges
         if connection.conn_type == "amqps":
             connection = replace(connection, extra={**connection.extra, "ssl": True})
         with_tls = is_true(connection.extra.get("ssl"))
         address = self._address(connection, DEFAULT_TLS_PORT if with_tls else DEFAULT_PORT)
-        url, tls = await asyncio.to_thread(_location, connection, address)
+        url, tls = await asyncio.to_thread(_url_and_tls, connection, address)
         from aio_pika.connection import Connection as Client
 
         client = Client(url, ssl_context=tls, client_properties={"connection_name": "waitd"})
         try:
             await client.connect()
         except BaseException:
-            await client.close()  # or the library does it when the garbage is collected, wherever that is
+            await client.close()  # otherwise the library closes it during garbage collection, in any thread
             raise
         return client
 
@@ -121,55 +131,55 @@ class AmqpSink(BrokerSink[AmqpTarget, "AbstractConnection"]):
         await client.close()
 
     def _usable(self, client: "AbstractConnection") -> bool:
-        transport = client.transport  # `client.is_closed` hears of `close` only, not of a broker that hung up
+        transport = client.transport  # `client.is_closed` is false after the broker closes the connection
         return transport is not None and not transport.connection.is_closed
 
-    async def _send(self, client: "AbstractConnection", target: AmqpTarget, parcel: OutboxItem) -> Receipt:
+    async def _send(self, client: "AbstractConnection", target: AmqpTarget, item: OutboxItem) -> Receipt:
         from aio_pika import DeliveryMode, Message
 
         message = Message(
-            parcel.event,
+            item.event,
             content_type=EVENT_CONTENT_TYPE,
-            message_id=parcel.id,
+            message_id=item.id,
             delivery_mode=DeliveryMode.PERSISTENT,
         )
         key = (target.conn_id, target.exchange)
-        async with self._doors.lent(key, client, lambda: _door(client, target.exchange)) as door:
+        async with self._channels.use(key, client, lambda: _open_channel(client, target.exchange)) as channel:
             try:
-                await door.exchange.publish(message, target.routing_key, mandatory=True)
+                await channel.exchange.publish(message, target.routing_key, mandatory=True)
             except asyncio.CancelledError:
-                self._doors.drop(key, door)  # its answer may still come; nobody is to take it for another's
+                self._channels.discard(key, channel)  # a late confirm must not count for another event
                 raise
         return Delivered()
 
-    def _explained(self, error: Exception, target: AmqpTarget, parcel: OutboxItem) -> Receipt:  # noqa: ARG002 - the base's shape
+    def _classify_error(self, error: Exception, target: AmqpTarget, item: OutboxItem) -> Receipt:  # noqa: ARG002 - part of the interface
         limit = _MAX_SIZE.search(str(error))
-        # Others that were in flight on the channel hear of it too.
-        if limit is not None and len(parcel.event) > int(limit[1]):
+        # The channel closes, so smaller messages in flight on it get the same error.
+        if limit is not None and len(item.event) > int(limit[1]):
             return DeliveryRejected("the event is larger than this RabbitMQ takes (max_message_size)")
-        return refused(error, _sentences(), self.broker)
+        return refusal_for(error, _error_messages(), self.broker)
 
 
-class _Door(NamedTuple):
-    """An exchange, and the channel that leads to it alone."""
+class _ExchangeChannel(NamedTuple):
+    """An exchange and its own channel."""
 
     channel: "AbstractChannel"
     exchange: "AbstractExchange"
 
 
-async def _door(connection: "AbstractConnection", exchange: str) -> _Door:
-    """Asks first whether there is such an exchange: what is published to a missing one may cost the whole connection."""
+async def _open_channel(connection: "AbstractConnection", exchange: str) -> _ExchangeChannel:
+    """Opens a channel once the exchange exists: publishing to a missing one may close the connection."""
     channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
     if not exchange:
-        return _Door(channel, channel.default_exchange)
-    return _Door(channel, await channel.get_exchange(exchange, ensure=True))
+        return _ExchangeChannel(channel, channel.default_exchange)
+    return _ExchangeChannel(channel, await channel.get_exchange(exchange, ensure=True))
 
 
-def _location(connection: Connection, address: Address) -> tuple[URL, SSLContext | None]:
-    """Where to, and by which TLS. Reads files and imports: call it in a thread."""
+def _url_and_tls(connection: Connection, address: BrokerAddress) -> tuple[URL, SSLContext | None]:
+    """The URL and TLS context. Reads files and imports the library, so call it in a thread."""
     from aio_pika.connection import make_url
 
-    tls = tls_of(connection)
+    tls = connection_tls_context(connection)
     url = make_url(
         host=address.host,
         port=address.port,
@@ -182,7 +192,7 @@ def _location(connection: Connection, address: Address) -> tuple[URL, SSLContext
     return url, tls
 
 
-def _sentences() -> Sentences:
+def _error_messages() -> ErrorMessages:
     from aiormq import exceptions
 
     return (
@@ -197,13 +207,13 @@ def _sentences() -> Sentences:
         (exceptions.PublishError, "no queue is bound to the exchange for this routing key"),
         (
             exceptions.DeliveryError,
-            "RabbitMQ did not take the event (nack): a queue is full, or could not keep it",
+            "RabbitMQ did not accept the event (nack): a queue is full or could not store it",
         ),
-        (exceptions.ChannelNotFoundEntity, "there is no such exchange"),
+        (exceptions.ChannelNotFoundEntity, "the exchange does not exist"),
         (exceptions.ChannelAccessRefused, "this login may not publish to the exchange"),
-        (exceptions.ChannelClosed, "RabbitMQ closed the channel before it had confirmed the event"),
+        (exceptions.ChannelClosed, "RabbitMQ closed the channel before it confirmed the event"),
         (
             (exceptions.AMQPConnectionError, exceptions.ChannelInvalidStateError, OSError),
-            "no connection to RabbitMQ, or it broke before RabbitMQ had answered",
+            "could not connect to RabbitMQ, or the connection broke before it answered",
         ),
     )

@@ -1,7 +1,8 @@
-"""What the sinks of message brokers share: one client per connection, and every trouble a sentence without secrets.
+"""The base of the broker sinks: one client per connection, and errors as sentences without secrets.
 
-A broker's library is imported when the first event goes there, and off the loop. A client that has lost its broker is replaced by the
-next attempt, not mended in the background: the retry delays say when that is, and an attempt during an outage is answered at once.
+A broker's library is imported in a thread when the first event is sent. Clients do not reconnect:
+the next attempt opens a new client, so the retry schedule decides when, and an attempt during an
+outage fails at once.
 """
 
 import asyncio
@@ -26,40 +27,43 @@ from waitd.sinks.client_pool import ClientPool
 
 Target = TypeVar("Target", bound=SinkTarget)
 Client = TypeVar("Client")
-Sentences = tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...]
+ErrorMessages = tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...]
 
 
-class Misconfigured(WaitdError):  # noqa: N818 - reads as a sentence where it is raised
-    """The connection cannot be used as it is; its operator mends it. The message holds no secret."""
+class InvalidConnection(WaitdError):  # noqa: N818 - reads as a sentence where it is raised
+    """The connection is configured wrongly; its operator has to fix it. The message holds no secret."""
 
 
-#: The name of a broker's connection, as a parameter.
+#: The parameter that names a broker's connection.
 ConnId = Annotated[
-    models.ConnId, Field(description="The connection that knows the broker and the credentials.")
+    models.ConnId, Field(description="The connection with the broker's address and credentials.")
 ]
 
 
 class BrokerSink(ABC, Generic[Target, Client]):
-    """A `Sink` of `waitd.ports` over a broker's own client library. An asynchronous context, which closes the clients at its end."""
+    """A `Sink` of `waitd.ports` over a broker's own client library.
 
-    #: The sink's name in a wait, which is the extra's name as well.
+    Used as an asynchronous context manager, which closes the clients.
+    """
+
+    #: The sink's name in a wait, and the name of its optional dependency.
     kind: ClassVar[str]
-    #: The package that must be importable.
+    #: The client library's package.
     library: ClassVar[str]
-    #: The broker in sentences.
+    #: The broker's name in messages.
     broker: ClassVar[str]
-    #: Loggers of the library. What they tell of an outage, ten times a second or with tracebacks, a delivery says in one sentence.
-    chatty: ClassVar[tuple[str, ...]] = ()
+    #: Loggers to silence: during an outage they log several times a second or with tracebacks.
+    noisy_loggers: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, connections: Connections, outgoing: Outgoing | None = None) -> None:
-        """`outgoing` holds the egress rules, default: those that always hold."""
+        """`outgoing` holds the egress rules; default: those that always hold."""
         self._connections = connections
         self._outgoing = outgoing or Outgoing()
         self._clients: ClientPool[Client] = ClientPool(self._close, self._usable)
 
     async def __aenter__(self) -> Self:
-        """Opens nothing yet."""
-        for name in self.chatty:
+        """Opens no client yet."""
+        for name in self.noisy_loggers:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         return self
 
@@ -81,47 +85,50 @@ class BrokerSink(ABC, Generic[Target, Client]):
             )
         return self._target(params)
 
-    def signed(self, target: Target) -> bool | None:  # noqa: ARG002 - the port's shape
-        """None: brokers know no signatures."""
+    def signed(self, target: Target) -> bool | None:  # noqa: ARG002 - part of the interface
+        """None: events to brokers are not signed."""
         return None
 
-    async def deliver(self, target: Target, parcel: OutboxItem) -> Receipt:
-        """One attempt. The caller bounds it in time; every trouble is a `DeliveryFailed` or `Gone`, never an exception."""
+    async def deliver(self, target: Target, item: OutboxItem) -> Receipt:
+        """One attempt; the caller limits its time. Failures are receipts, never exceptions."""
         try:
             connection = await self._connections.get(target.conn_id or "")
             key = self._client_key(target)
-            async with self._clients.lent(key, connection, lambda: self._open(connection, target)) as client:
+            async with self._clients.use(key, connection, lambda: self._open(connection, target)) as client:
                 try:
-                    return await self._send(client, target, parcel)
+                    return await self._send(client, target, item)
                 except BaseException as error:
-                    if self._spoils(error):
-                        self._clients.drop(key, client)
+                    if self._breaks_client(error):
+                        self._clients.discard(key, client)
                     raise
         except WaitdError as error:  # the operator may fix it before the last retry
             return DeliveryFailed(str(error))
-        except TimeoutError:  # of opening a client: an attempt has its limit outside
-            return DeliveryFailed(f"no connection to {self.broker} could be made in time")
+        except TimeoutError:  # while opening a client: the attempt itself is limited by the caller
+            return DeliveryFailed(f"could not connect to {self.broker} in time")
         except asyncio.CancelledError:
-            if _is_cancelled():
+            if _task_is_cancelled():
                 raise
-            return DeliveryFailed(f"the connection to {self.broker} was closed before it had answered")
-        except Exception as error:  # noqa: BLE001 - whatever a library raises: the event is not delivered
-            return self._explained(error, target, parcel)
+            return DeliveryFailed(f"the connection to {self.broker} was closed before it answered")
+        except Exception as error:  # noqa: BLE001 - whatever a library raises, the event is not delivered
+            return self._classify_error(error, target, item)
 
-    def _address(self, connection: Connection, default_port: int) -> "Address":
-        """Where a connection's broker listens; `Misconfigured` where that is nowhere, or nowhere that events may go."""
-        return self._judged(address_of(connection, default_port))
+    def _address(self, connection: Connection, default_port: int) -> "BrokerAddress":
+        """The broker's address. Raises InvalidConnection where it is malformed or forbidden."""
+        return self._check_egress(broker_address(connection, default_port))
 
-    def _judged(self, address: "Address") -> "Address":
-        """The address, if the egress rules let events go there: it is the operator's choice, so its name is judged."""
+    def _check_egress(self, address: "BrokerAddress") -> "BrokerAddress":
+        """The address itself, if the egress rules allow it.
+
+        The operator chose it, so the host's name is checked, not what it resolves to.
+        """
         try:
-            self._outgoing.judge_host(*address, HostSource.BY_OPERATOR)
+            self._outgoing.check_host(*address, HostSource.BY_OPERATOR)
         except EgressRefused as error:
-            raise Misconfigured(f"no event may go there: {error.why}") from None
+            raise InvalidConnection(f"the egress rules forbid events to {self.broker}: {error.why}") from None
         return address
 
     def _client_key(self, target: Target) -> Hashable:
-        """What tells one client from another; a new `Connection` under the same key replaces it."""
+        """The client's key in the pool; a changed `Connection` under the same key replaces the client."""
         return target.conn_id
 
     @abstractmethod
@@ -130,27 +137,27 @@ class BrokerSink(ABC, Generic[Target, Client]):
 
     @abstractmethod
     async def _open(self, connection: Connection, target: Target) -> Client:
-        """A client of this connection; `Misconfigured` where it cannot be used."""
+        """Opens a client. Raises InvalidConnection where the connection cannot be used."""
 
     @abstractmethod
     async def _close(self, client: Client) -> None:
-        """Ends a client for good."""
+        """Closes a client for good."""
 
-    def _usable(self, client: Client) -> bool:  # noqa: ARG002 - for those that can tell
-        """Whether a client can be used for another event."""
+    def _usable(self, client: Client) -> bool:  # noqa: ARG002 - for overriding
+        """Whether an open client can be used for another event."""
         return True
 
-    def _spoils(self, error: BaseException) -> bool:  # noqa: ARG002 - for those that can tell
-        """Whether a client must not be used any more once it has raised this, being cancelled included."""
+    def _breaks_client(self, error: BaseException) -> bool:  # noqa: ARG002 - for overriding
+        """Whether the client is unusable after this error, which may be a cancellation."""
         return False
 
     @abstractmethod
-    async def _send(self, client: Client, target: Target, parcel: OutboxItem) -> Receipt:
-        """Publishes, and waits for the broker's acknowledgement."""
+    async def _send(self, client: Client, target: Target, item: OutboxItem) -> Receipt:
+        """Publishes the event and waits for the broker's acknowledgement."""
 
     @abstractmethod
-    def _explained(self, error: Exception, target: Target, parcel: OutboxItem) -> Receipt:
-        """What an exception of `_open` or `_send` means."""
+    def _classify_error(self, error: Exception, target: Target, item: OutboxItem) -> Receipt:
+        """The receipt for an exception of `_open` or `_send`."""
 
 
 @cache
@@ -158,34 +165,37 @@ def _is_installed(library: str) -> bool:
     return find_spec(library) is not None
 
 
-def _is_cancelled() -> bool:
-    """Whether this task is being cancelled, or a library's future was."""
+def _task_is_cancelled() -> bool:
+    """Whether this task is being cancelled, as opposed to a future of the library."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
-def refused(error: Exception, sentences: Sentences, broker: str) -> DeliveryFailed:
-    """The first sentence that fits; an error's own text may name addresses, and quote what was sent."""
+def refusal_for(error: Exception, messages: ErrorMessages, broker: str) -> DeliveryFailed:
+    """The first message whose type matches.
+
+    An error's own text is not used: it may name addresses or quote what was sent.
+    """
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return DeliveryFailed(f"the TLS certificate of {broker} is not accepted")
+            return DeliveryFailed(f"the TLS certificate of {broker} is not trusted")
         if isinstance(cause, ssl.SSLError):
             return DeliveryFailed(f"the TLS handshake with {broker} failed")
-    for kinds, sentence in sentences:
-        if isinstance(error, kinds):
-            return DeliveryFailed(sentence)
+    for types, message in messages:
+        if isinstance(error, types):
+            return DeliveryFailed(message)
     return DeliveryFailed(f"the event could not be sent to {broker} ({type(error).__name__})")
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An exception, and what libraries have wrapped in it."""
+    """An exception and those that it wraps."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
 
 
-class Address(NamedTuple):
-    """Host (no brackets) and port of a broker."""
+class BrokerAddress(NamedTuple):
+    """A broker's host (without brackets) and port."""
 
     host: str
     port: int
@@ -194,34 +204,34 @@ class Address(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def address_of(connection: Connection, default_port: int) -> Address:
-    """Where a connection's broker listens.
+def broker_address(connection: Connection, default_port: int) -> BrokerAddress:
+    """The address in a connection's host and port.
 
     Raises:
-        Misconfigured: host and port make no address.
+        InvalidConnection: they are not a valid address.
     """
     host = connection.host or ""
     bare_ipv6 = host.count(":") > 1 and not host.startswith("[")
     if set("/?#") & set(host):
-        raise Misconfigured(
-            f"the host of the connection {connection.conn_id} is to be a name or an address alone"
+        raise InvalidConnection(
+            f"the host of the connection {connection.conn_id} must be a name or an address, not a URL"
         )
     try:
         origin = parse_origin(
             f"http://{f'[{host}]' if bare_ipv6 else host}:{connection.port or default_port}"
         )
     except ValueError as error:
-        raise Misconfigured(f"the connection {connection.conn_id} has no usable host: {error}") from None
-    return Address(origin.host, origin.port)
+        raise InvalidConnection(f"the connection {connection.conn_id} has no usable host: {error}") from None
+    return BrokerAddress(origin.host, origin.port)
 
 
 def is_true(value: object) -> bool:
-    """A switch in a connection's extra, which a URI can only write as text."""
+    """A boolean in a connection's extra, which a URI can only write as text."""
     return str(value).lower() in {"true", "1", "yes", "on"}
 
 
 class TlsFiles(NamedTuple):
-    """Paths of PEM files, and the password of the key."""
+    """Paths of PEM files, and the key's password."""
 
     ca: str | None = None
     certificate: str | None = None
@@ -232,29 +242,32 @@ class TlsFiles(NamedTuple):
 def tls_context(
     conn_id: str, files: TlsFiles, *, verify: bool = True, check_hostname: bool = True
 ) -> ssl.SSLContext:
-    """How a connection speaks TLS. Reads files, so call it in a thread.
+    """The TLS context of a connection. Reads files, so call it in a thread.
 
     Raises:
-        Misconfigured: a file cannot be read.
+        InvalidConnection: a file cannot be read.
     """
     try:
         context = ssl.create_default_context(cafile=files.ca)
         if files.certificate:
             context.load_cert_chain(files.certificate, files.key, files.password)
-    except (OSError, TypeError, ValueError):  # the error's own text may quote the password
-        raise Misconfigured(f"the TLS files of the connection {conn_id} cannot be read") from None
+    except (OSError, TypeError, ValueError):  # whose own text may quote the password
+        raise InvalidConnection(f"the TLS files of the connection {conn_id} cannot be read") from None
     context.check_hostname = verify and check_hostname
     if not verify:
         context.verify_mode = ssl.CERT_NONE
     return context
 
 
-def tls_of(connection: Connection) -> ssl.SSLContext | None:
-    """TLS as a connection's extra asks for it, under the names of Airflow's Redis connection: `ssl`, `ssl_ca_certs`, `ssl_certfile`,
-    `ssl_keyfile`, `ssl_check_hostname`; `verify` false trusts anybody. None: no TLS. Reads files, so call it in a thread.
+def connection_tls_context(connection: Connection) -> ssl.SSLContext | None:
+    """The TLS context that a connection's extra describes, or None without TLS.
+
+    The fields are those of Airflow's Redis connection: `ssl`, `ssl_ca_certs`, `ssl_certfile`,
+    `ssl_keyfile`, `ssl_check_hostname`; `verify` false trusts any certificate. Reads files, so call
+    it in a thread.
 
     Raises:
-        Misconfigured: a file cannot be read.
+        InvalidConnection: a file cannot be read.
     """
     extra = connection.extra
     if not is_true(extra.get("ssl")):

@@ -1,6 +1,7 @@
 """The kafka sink: an idempotent producer with acks=all. The partition leader's acknowledgement is a delivery.
 
-The record has the event as its value, the wait's id (or `key`) as its key, and the headers `content-type` and `delivery-id`.
+A record's value is the event, its key the wait's id (or `key`), and its headers are `content-type`
+and `delivery-id`.
 """
 
 import asyncio
@@ -17,30 +18,32 @@ from waitd.core.waits.event import EVENT_CONTENT_TYPE
 from waitd.models import Strict, parsed
 from waitd.ports import OutboxItem
 from waitd.sinks.brokers.broker import (
-    Address,
+    BrokerAddress,
     BrokerSink,
     ConnId,
-    Misconfigured,
-    Sentences,
+    ErrorMessages,
+    InvalidConnection,
     TlsFiles,
-    address_of,
+    broker_address,
     is_true,
-    refused,
+    refusal_for,
     tls_context,
 )
+from waitd.sinks.brokers.library_internals import abort_producer
 
 if TYPE_CHECKING:
     from aiokafka import AIOKafkaProducer
 
 DEFAULT_PORT = 9092
-#: Milliseconds for one request, and for finding a topic; less than an attempt takes, so that it can say what was wrong.
+#: Milliseconds for one request or topic lookup; less than an attempt, so that the attempt can report it.
 REQUEST_TIMEOUT = 10_000
-#: Seconds for handing in what a producer still holds when it is closed.
+#: Seconds for sending buffered records when a producer closes.
 FLUSH_SECONDS = 2.0
 _MECHANISMS = frozenset({"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"})
 _PROTOCOLS = frozenset({"PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"})
-#: librdkafka's names that say how to log in, as Airflow's Kafka connection has them. Others of `sasl.` and `ssl.` are not ignored.
-_SECURITY = frozenset(
+#: The supported security settings, under librdkafka's names as in Airflow's Kafka connection.
+#: Other `sasl.` and `ssl.` settings are errors, so that none is silently ignored.
+_SECURITY_SETTINGS = frozenset(
     {
         "sasl.mechanism",
         "sasl.mechanisms",
@@ -78,26 +81,33 @@ class KafkaTarget:
 
 
 class KafkaSink(BrokerSink[KafkaTarget, "AIOKafkaProducer"]):
-    """Produces. The connection is Airflow's `kafka`: its extra is a configuration in librdkafka's names, `bootstrap.servers` first.
+    """Produces to topics.
 
-    The egress rules judge those; to which brokers they lead on is the cluster's word.
+    The connection is Airflow's `kafka`: its extra holds librdkafka settings, above all
+    `bootstrap.servers`. The egress rules apply to these servers, not to the brokers that the
+    cluster then names.
     """
 
-    #: What the API's document shows of its parameters.
+    #: The parameters, as shown in the API document.
     params_model = KafkaParams
 
     kind = "kafka"
     library = "aiokafka"
     broker = "Kafka"
-    chatty = ("aiokafka",)
+    noisy_loggers = ("aiokafka",)
 
     def _target(self, params: Mapping[str, Any]) -> KafkaTarget:
-        given = parsed(KafkaParams, dict(params))
-        # With its topic: a topic that is not there takes ten seconds to say so.
-        return KafkaTarget(given.conn_id, given.topic, given.key, f"kafka {given.conn_id} {given.topic}")
+        parameters = parsed(KafkaParams, dict(params))
+        # The destination includes the topic: an attempt on a missing topic takes ten seconds.
+        return KafkaTarget(
+            parameters.conn_id,
+            parameters.topic,
+            parameters.key,
+            f"kafka {parameters.conn_id} {parameters.topic}",
+        )
 
     async def _open(self, connection: Connection, target: KafkaTarget) -> "AIOKafkaProducer":  # noqa: ARG002 - one client for all topics
-        servers = [self._judged(server) for server in _servers(connection)]
+        servers = [self._check_egress(server) for server in _servers(connection)]
         options = await asyncio.to_thread(_options, connection)
         from aiokafka import AIOKafkaProducer
         from aiokafka.errors import KafkaConnectionError
@@ -112,7 +122,7 @@ class KafkaSink(BrokerSink[KafkaTarget, "AIOKafkaProducer"]):
             await producer.start()
         except KafkaConnectionError as error:
             await producer.stop()
-            raise await _reason(servers, options) or error from None
+            raise await _find_connection_error(servers, options) or error from None
         except BaseException:
             await producer.stop()
             raise
@@ -123,12 +133,14 @@ class KafkaSink(BrokerSink[KafkaTarget, "AIOKafkaProducer"]):
             async with asyncio.timeout(FLUSH_SECONDS):
                 await client.flush()
         except TimeoutError:
-            pass  # what it still holds is still in the outbox
-        await _abandon(client)
+            pass  # unsent events remain in the outbox
+        await abort_producer(client)
 
-    def _spoils(self, error: BaseException) -> bool:
-        """An idempotent producer never gives up a record. One whose record nobody waits for any more, and one that has lost its place
-        in the sequence, gives way to a new one; what concerns a topic or a record leaves it as it is.
+    def _breaks_client(self, error: BaseException) -> bool:
+        """Every error but those of a topic or record, cancellation included.
+
+        An idempotent producer retries a record forever, even if its caller was cancelled, and it is
+        unusable once it loses its sequence number.
         """
         from aiokafka import errors
 
@@ -141,24 +153,26 @@ class KafkaSink(BrokerSink[KafkaTarget, "AIOKafkaProducer"]):
         )
         return not isinstance(error, harmless)
 
-    async def _send(self, client: "AIOKafkaProducer", target: KafkaTarget, parcel: OutboxItem) -> Receipt:
-        key = parcel.wait_id if target.key is None else target.key
-        headers = [("content-type", EVENT_CONTENT_TYPE.encode()), ("delivery-id", parcel.id.encode())]
-        await client.send_and_wait(target.topic, parcel.event, key=key.encode(), headers=headers)
+    async def _send(self, client: "AIOKafkaProducer", target: KafkaTarget, item: OutboxItem) -> Receipt:
+        key = item.wait_id if target.key is None else target.key
+        headers = [("content-type", EVENT_CONTENT_TYPE.encode()), ("delivery-id", item.id.encode())]
+        await client.send_and_wait(target.topic, item.event, key=key.encode(), headers=headers)
         return Delivered()
 
-    def _explained(self, error: Exception, target: KafkaTarget, parcel: OutboxItem) -> Receipt:  # noqa: ARG002 - the base's shape
+    def _classify_error(self, error: Exception, target: KafkaTarget, item: OutboxItem) -> Receipt:  # noqa: ARG002 - part of the interface
         from aiokafka import errors
 
         if isinstance(error, errors.MessageSizeTooLargeError):
-            return DeliveryRejected("the event is larger than this Kafka takes (message.max.bytes)")
+            return DeliveryRejected("the event is larger than Kafka accepts; raise message.max.bytes")
         if isinstance(error, errors.InvalidTopicError):
-            return DeliveryRejected("Kafka takes no topic of this name")
-        return refused(error, _sentences(), self.broker)
+            return DeliveryRejected("Kafka does not accept this topic name")
+        return refusal_for(error, _error_messages(), self.broker)
 
 
-async def _reason(servers: Sequence[Address], options: Mapping[str, Any]) -> Exception | None:
-    """Why none of the servers took the connection. aiokafka tells only its log, so the first one that answers at all is asked again."""
+async def _find_connection_error(
+    servers: Sequence[BrokerAddress], options: Mapping[str, Any]
+) -> Exception | None:
+    """Why every server refused the connection. aiokafka only logs it, so connect once more to see."""
     from aiokafka.conn import create_conn
     from aiokafka.errors import KafkaError
 
@@ -173,36 +187,28 @@ async def _reason(servers: Sequence[Address], options: Mapping[str, Any]) -> Exc
     return reason
 
 
-async def _abandon(producer: "AIOKafkaProducer") -> None:
-    """Stops a producer without waiting for the broker, which may never come back; what it holds is still in the outbox."""
-    from aiokafka.errors import ProducerClosed
-
-    sender = producer._sender.sender_task  # noqa: SLF001 - `stop` alone waits until every record is acknowledged
-    if sender is not None:
-        sender.cancel()
-        await producer.client.close()  # ends its requests in flight
-        producer._message_accumulator.fail_all(ProducerClosed())  # noqa: SLF001 - as above
-    await producer.stop()
-
-
 def _options(connection: Connection) -> dict[str, Any]:
-    """The connection's configuration in aiokafka's names. Reads files and imports: call it in a thread."""
-    import aiokafka  # noqa: F401 - so that it is there when the loop asks for it
+    """Aiokafka's options for the connection. Reads files and imports the library, so call it in a thread."""
+    import aiokafka  # noqa: F401 - a slow import that must not block the event loop
 
     extra = connection.extra
-    unknown = [name for name in extra if name.startswith(("sasl.", "ssl.")) and name not in _SECURITY]
+    unknown = [
+        name for name in extra if name.startswith(("sasl.", "ssl.")) and name not in _SECURITY_SETTINGS
+    ]
     if unknown:
-        raise _misconfigured(connection, f"{', '.join(sorted(unknown))} in its extra is not understood")
+        raise _invalid_connection(connection, f"{', '.join(sorted(unknown))} in its extra is not supported")
     protocol = str(extra.get("security.protocol") or "PLAINTEXT").upper()
     if protocol not in _PROTOCOLS:
-        raise _misconfigured(connection, f"security.protocol is one of {', '.join(sorted(_PROTOCOLS))}")
+        raise _invalid_connection(
+            connection, f"security.protocol must be one of {', '.join(sorted(_PROTOCOLS))}"
+        )
     options: dict[str, Any] = {
         "client_id": str(extra.get("client.id") or "waitd"),
         "request_timeout_ms": REQUEST_TIMEOUT,
         "security_protocol": protocol,
     }
     if protocol.startswith("SASL"):
-        options |= _login(connection)
+        options |= _sasl_options(connection)
     if protocol.endswith("SSL"):
         options["ssl_context"] = tls_context(
             connection.conn_id,
@@ -218,26 +224,28 @@ def _options(connection: Connection) -> dict[str, Any]:
     return options
 
 
-def _servers(connection: Connection) -> list[Address]:
-    given = connection.extra.get("bootstrap.servers")
-    if not given:
-        return [address_of(connection, DEFAULT_PORT)]
-    return [_server(connection.conn_id, server.strip()) for server in str(given).split(",")]
+def _servers(connection: Connection) -> list[BrokerAddress]:
+    servers = connection.extra.get("bootstrap.servers")
+    if not servers:
+        return [broker_address(connection, DEFAULT_PORT)]
+    return [_parse_server(connection.conn_id, server.strip()) for server in str(servers).split(",")]
 
 
-def _server(conn_id: str, text: str) -> Address:
+def _parse_server(conn_id: str, text: str) -> BrokerAddress:
     """`host`, `host:port` or `[address]:port`."""
     host, _, port = text.rpartition(":")
     if not (host and port.isascii() and port.isdecimal()):
         host, port = text, str(DEFAULT_PORT)
-    return address_of(Connection(conn_id, host=host, port=int(port)), DEFAULT_PORT)
+    return broker_address(Connection(conn_id, host=host, port=int(port)), DEFAULT_PORT)
 
 
-def _login(connection: Connection) -> dict[str, Any]:
+def _sasl_options(connection: Connection) -> dict[str, Any]:
     extra = connection.extra
     mechanism = str(extra.get("sasl.mechanism") or extra.get("sasl.mechanisms") or "PLAIN").upper()
     if mechanism not in _MECHANISMS:
-        raise _misconfigured(connection, f"sasl.mechanism is one of {', '.join(sorted(_MECHANISMS))}")
+        raise _invalid_connection(
+            connection, f"sasl.mechanism must be one of {', '.join(sorted(_MECHANISMS))}"
+        )
     return {
         "sasl_mechanism": mechanism,
         "sasl_plain_username": extra.get("sasl.username") or connection.login or "",
@@ -245,11 +253,11 @@ def _login(connection: Connection) -> dict[str, Any]:
     }
 
 
-def _misconfigured(connection: Connection, why: str) -> Misconfigured:
-    return Misconfigured(f"the connection {connection.conn_id} cannot be used: {why}")
+def _invalid_connection(connection: Connection, why: str) -> InvalidConnection:
+    return InvalidConnection(f"the connection {connection.conn_id} cannot be used: {why}")
 
 
-def _sentences() -> Sentences:
+def _error_messages() -> ErrorMessages:
     from aiokafka import errors
 
     return (
@@ -265,7 +273,7 @@ def _sentences() -> Sentences:
             (errors.TopicAuthorizationFailedError, errors.ClusterAuthorizationFailedError),
             "this login may not write to the topic",
         ),
-        (errors.UnknownTopicOrPartitionError, "there is no such topic"),
+        (errors.UnknownTopicOrPartitionError, "the topic does not exist"),
         (errors.NotEnoughReplicasError, "too few replicas of the topic are in sync"),
         (
             (
@@ -275,6 +283,6 @@ def _sentences() -> Sentences:
                 errors.ProducerClosed,
                 OSError,
             ),
-            "no connection to Kafka, or it broke before Kafka had answered",
+            "could not connect to Kafka, or the connection broke before it answered",
         ),
     )

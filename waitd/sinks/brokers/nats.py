@@ -1,4 +1,7 @@
-"""The nats sink: JetStream publish. The PubAck of a stream is a delivery; `Nats-Msg-Id`, the delivery's id, lets it drop a repetition."""
+"""The nats sink: publishes to JetStream. The stream's PubAck is a delivery.
+
+`Nats-Msg-Id` is the delivery's id, so JetStream drops duplicates.
+"""
 
 import asyncio
 import re
@@ -15,7 +18,8 @@ from waitd.core.waits.delivery import Delivered, DeliveryFailed, DeliveryRejecte
 from waitd.core.waits.event import EVENT_CONTENT_TYPE
 from waitd.models import Strict, parsed
 from waitd.ports import OutboxItem
-from waitd.sinks.brokers.broker import BrokerSink, ConnId, Sentences, refused, tls_of
+from waitd.sinks.brokers.broker import BrokerSink, ConnId, ErrorMessages, connection_tls_context, refusal_for
+from waitd.sinks.brokers.library_internals import tls_only_nats_client
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -24,24 +28,24 @@ if TYPE_CHECKING:
 DEFAULT_PORT = 4222
 #: Seconds that connecting may take.
 CONNECT_TIMEOUT = 5
-#: Seconds for closing a connection that did not come up.
-ABANDON_SECONDS = 0.5
-#: Seconds between pings; two without an answer, and the connection is given up.
+#: Seconds for closing a connection that failed to open.
+ABORT_SECONDS = 0.5
+#: Seconds between pings; after two without an answer the connection counts as lost.
 PING_INTERVAL = 10
-#: Seconds between looks whether the connection is still up.
-LOOK_SECONDS = 0.5
+#: Seconds between two checks that the connection is open.
+CHECK_INTERVAL = 0.5
 #: The longest subject, in characters.
 MAX_SUBJECT = 255
-#: Tokens between dots: printable, no wildcards.
+#: Tokens separated by dots: no wildcards, spaces or control characters.
 _SUBJECT = re.compile(r"[^\s.*>\x00-\x1f\x7f]+(\.[^\s.*>\x00-\x1f\x7f]+)*")
-#: The error codes of JetStream's API that no repetition mends: the message is larger than the stream takes.
+#: JetStream's error codes for a message over the stream's size limit, which no retry can fix.
 _TOO_LARGE = frozenset({10054})
-#: The longest description of the server that is kept.
-_DESCRIPTION = 200
+#: The longest error description of the server, in characters.
+_MAX_DESCRIPTION = 200
 
 
 class NatsParams(Strict):
-    """The parameters of a subject that a JetStream stream listens to."""
+    """The parameters of a subject of a JetStream stream."""
 
     conn_id: ConnId
     subject: str = Field(description="The subject, without wildcards.")
@@ -56,10 +60,14 @@ class NatsTarget:
     destination: str
 
 
-class NatsSink(BrokerSink[NatsTarget, "Publisher"]):
-    """Publishes to JetStream. The connection: host, port, login and password, or extra `token`; extra `ssl` and `ssl_*` as for Redis."""
+class NatsSink(BrokerSink[NatsTarget, "NatsPublisher"]):
+    """Publishes to JetStream.
 
-    #: What the API's document shows of its parameters.
+    The connection: host, port, login and password, or extra `token`; extra `ssl` and `ssl_*` as for
+    Redis.
+    """
+
+    #: The parameters, as shown in the API document.
     params_model = NatsParams
 
     kind = "nats"
@@ -67,18 +75,18 @@ class NatsSink(BrokerSink[NatsTarget, "Publisher"]):
     broker = "NATS"
 
     def _target(self, params: Mapping[str, Any]) -> NatsTarget:
-        given = parsed(NatsParams, dict(params))
-        if len(given.subject) > MAX_SUBJECT or not _SUBJECT.fullmatch(given.subject):
+        parameters = parsed(NatsParams, dict(params))
+        if len(parameters.subject) > MAX_SUBJECT or not _SUBJECT.fullmatch(parameters.subject):
             raise InvalidInput.at(
                 "/subject",
                 f"tokens separated by dots, without spaces, * and >; up to {MAX_SUBJECT} characters",
             )
-        return NatsTarget(given.conn_id, given.subject, f"nats {given.conn_id}")
+        return NatsTarget(parameters.conn_id, parameters.subject, f"nats {parameters.conn_id}")
 
-    async def _open(self, connection: Connection, target: NatsTarget) -> "Publisher":  # noqa: ARG002 - one client for all subjects
+    async def _open(self, connection: Connection, target: NatsTarget) -> "NatsPublisher":  # noqa: ARG002 - one client for all subjects
         address = self._address(connection, DEFAULT_PORT)
-        tls, client_class = await asyncio.to_thread(_prepare, connection)
-        publisher = Publisher(client_class())
+        tls, client_class = await asyncio.to_thread(_load, connection)
+        publisher = NatsPublisher(client_class())
         try:
             await publisher.start(
                 servers=[f"{'tls' if tls else 'nats'}://{address}"],
@@ -88,47 +96,47 @@ class NatsSink(BrokerSink[NatsTarget, "Publisher"]):
                 token=connection.extra.get("token"),
             )
         except BaseException:
-            await publisher.abandon()
+            await publisher.abort()
             raise
         return publisher
 
-    async def _close(self, client: "Publisher") -> None:
+    async def _close(self, client: "NatsPublisher") -> None:
         await client.close()
 
-    def _usable(self, client: "Publisher") -> bool:
+    def _usable(self, client: "NatsPublisher") -> bool:
         return client.is_connected
 
-    async def _send(self, client: "Publisher", target: NatsTarget, parcel: OutboxItem) -> Receipt:
-        headers = {"Nats-Msg-Id": parcel.id, "Content-Type": EVENT_CONTENT_TYPE}
-        return receipt_of(await client.publish(target.subject, parcel.event, headers))
+    async def _send(self, client: "NatsPublisher", target: NatsTarget, item: OutboxItem) -> Receipt:
+        headers = {"Nats-Msg-Id": item.id, "Content-Type": EVENT_CONTENT_TYPE}
+        return _parse_answer(await client.publish(target.subject, item.event, headers))
 
-    def _explained(self, error: Exception, target: NatsTarget, parcel: OutboxItem) -> Receipt:  # noqa: ARG002 - the base's shape
+    def _classify_error(self, error: Exception, target: NatsTarget, item: OutboxItem) -> Receipt:  # noqa: ARG002 - part of the interface
         from nats import errors
 
         if isinstance(error, errors.MaxPayloadError):
-            return DeliveryRejected("the event is larger than this NATS server takes (max_payload)")
-        # Some refusals at the door come as text only.
+            return DeliveryRejected("the event is larger than NATS accepts; raise max_payload")
+        # The library raises some authentication errors as plain text.
         if "authorization violation" in str(error).lower() or "authentication" in str(error).lower():
             error = errors.AuthorizationError()
-        return refused(error, _sentences(), self.broker)
+        return refusal_for(error, _error_messages(), self.broker)
 
 
-class NotAllowed(Exception):  # noqa: N818 - an answer of the server
+class PublishForbidden(Exception):  # noqa: N818 - the server's answer
     """The login may not publish to the subject."""
 
 
-class Publisher:
-    """One connection, and those who wait for an answer on it.
+class NatsPublisher:
+    """One connection and its unacknowledged messages.
 
-    The library's own `JetStreamContext.publish` leaves them waiting when the connection is lost; here they hear of it at once.
+    Unlike the library's `JetStreamContext.publish`, it fails them as soon as the connection is lost.
     """
 
     def __init__(self, client: "Client") -> None:
         self._client = client
         self._inbox = client.new_inbox()
-        self._waiting: dict[str, tuple[str, asyncio.Future[Msg]]] = {}
-        self._number = 0
-        self._watching: asyncio.Task[None] | None = None
+        self._pending: dict[str, tuple[str, asyncio.Future[Msg]]] = {}
+        self._last_number = 0
+        self._monitor_task: asyncio.Task[None] | None = None
 
     @property
     def is_connected(self) -> bool:
@@ -136,124 +144,124 @@ class Publisher:
         return self._client.is_connected
 
     async def start(self, **options: Any) -> None:
-        """Connects; raises the library's errors, `OSError` and `TimeoutError`."""
+        """Connects. Raises the library's errors, `OSError` and `TimeoutError`."""
         await self._client.connect(
             **options,
             name="waitd",
-            allow_reconnect=False,  # a new client takes over
+            allow_reconnect=False,  # the next attempt opens a new client
             max_reconnect_attempts=1,
             reconnect_time_wait=0,
             connect_timeout=CONNECT_TIMEOUT,
             ping_interval=PING_INTERVAL,
-            closed_cb=self._lost,
-            error_cb=self._troubled,
+            closed_cb=self._on_closed,
+            error_cb=self._on_error,
         )
-        await self._client.subscribe(f"{self._inbox}.*", cb=self._answered)
-        self._watching = asyncio.create_task(self._watch(), name="nats connection")
+        await self._client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
+        self._monitor_task = asyncio.create_task(self._monitor(), name="nats connection")
 
-    async def _watch(self) -> None:
-        """Sees a loss of which the library tells nobody: where something was still to be sent, its own closing fails."""
-        while self._client.is_connected:  # noqa: ASYNC110 - the library sets no event, and here it does not call back either
-            await asyncio.sleep(LOOK_SECONDS)
-        await self._lost()
+    async def _monitor(self) -> None:
+        """Detects a lost connection that the library does not report.
+
+        Its own closing fails where data was still to be sent, and then it calls no callback.
+        """
+        while self._client.is_connected:  # noqa: ASYNC110 - the library has no event to wait for
+            await asyncio.sleep(CHECK_INTERVAL)
+        await self._on_closed()
 
     async def close(self) -> None:
-        """Disconnects; whoever waits for an answer is told."""
-        if self._watching is not None:
-            self._watching.cancel()
+        """Disconnects and cancels waiting callers."""
+        if self._monitor_task is not None:
+            self._monitor_task.cancel()
         await self._client.close()
-        await self._lost()
+        await self._on_closed()
 
-    async def abandon(self) -> None:
-        """Closes a connection that did not come up. Of one whose TLS handshake failed the library awaits an end that it never hears of."""
+    async def abort(self) -> None:
+        """Closes a connection that failed to open.
+
+        After a failed TLS handshake the library waits for a close that never comes.
+        """
         try:
-            async with asyncio.timeout(ABANDON_SECONDS):
+            async with asyncio.timeout(ABORT_SECONDS):
                 await self.close()
         except TimeoutError:
-            pass  # it is closed by now
+            pass  # the socket is closed by now
 
     async def publish(self, subject: str, payload: bytes, headers: dict[str, str]) -> "Msg":
-        """What the stream, or the server for it, answers; without an end of its own.
+        """Publishes and returns the answer of the stream or the server. It has no timeout.
 
         Raises:
             asyncio.CancelledError: also where the connection was lost.
-            NotAllowed: the login may not.
-            Exception: the library's own.
+            PublishForbidden: the login may not publish to the subject.
+            Exception: the library's errors.
         """
-        self._number += 1
-        token = str(self._number)
+        self._last_number += 1
+        token = str(self._last_number)
         answer: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
-        self._waiting[token] = subject, answer
+        self._pending[token] = subject, answer
         try:
             await self._client.publish(subject, payload, reply=f"{self._inbox}.{token}", headers=headers)
             return await answer
         finally:
-            del self._waiting[token]
+            del self._pending[token]
             answer.cancel()
 
-    async def _answered(self, message: "Msg") -> None:
-        _, answer = self._waiting.get(message.subject.rpartition(".")[2], ("", None))
+    async def _on_answer(self, message: "Msg") -> None:
+        _, answer = self._pending.get(message.subject.rpartition(".")[2], ("", None))
         if answer is not None and not answer.done():
             answer.set_result(message)
 
-    async def _lost(self) -> None:
-        for _, answer in self._waiting.values():
+    async def _on_closed(self) -> None:
+        for _, answer in self._pending.values():
             answer.cancel()
 
-    async def _troubled(self, error: Exception) -> None:
-        """The server refuses a subject in passing, naming it, not the message."""
+    async def _on_error(self, error: Exception) -> None:
+        """A permission error names the subject, not the message, so it fails every message to the subject."""
         text = str(error).lower()
         if "permissions violation" in text:
-            for subject, answer in self._waiting.values():
+            for subject, answer in self._pending.values():
                 if f'"{subject.lower()}"' in text and not answer.done():
-                    answer.set_exception(NotAllowed())
+                    answer.set_exception(PublishForbidden())
 
 
-def receipt_of(message: "Msg") -> Receipt:
-    """What the answer to a publish means."""
+def _parse_answer(message: "Msg") -> Receipt:
+    """The receipt for the answer to a publish."""
     if (message.headers or {}).get("Status") == "503":
-        return DeliveryFailed("no JetStream stream listens to the subject")
+        return DeliveryFailed("no JetStream stream has this subject")
     try:
         answer = orjson.loads(message.data)
     except orjson.JSONDecodeError:
         answer = None
     if not isinstance(answer, dict):
-        return DeliveryFailed("the answer is no acknowledgement of JetStream")
+        return DeliveryFailed("the answer is not a JetStream acknowledgement")
     error = answer.get("error")
     if isinstance(error, dict):
-        code, description = error.get("err_code"), str(error.get("description"))[:_DESCRIPTION]
-        answer_type = DeliveryRejected if code in _TOO_LARGE else DeliveryFailed
-        return answer_type(f"JetStream refused it: {description} (error {code})")
+        code, description = error.get("err_code"), str(error.get("description"))[:_MAX_DESCRIPTION]
+        receipt_type = DeliveryRejected if code in _TOO_LARGE else DeliveryFailed
+        return receipt_type(f"JetStream refused it: {description} (error {code})")
     return (
         Delivered()
         if answer.get("stream")
-        else DeliveryFailed("the answer is no acknowledgement of JetStream")
+        else DeliveryFailed("the answer is not a JetStream acknowledgement")
     )
 
 
-def _prepare(connection: Connection) -> tuple[Any, "type[Client]"]:
+def _load(connection: Connection) -> tuple[Any, "type[Client]"]:
+    """The TLS context and client class. Reads files and imports the library, so call it in a thread."""
     from nats.aio.client import Client
 
-    class EncryptedClient(Client):
-        """The library speaks TLS where the server asks for it; else it would send the password in the clear, whatever its options say."""
-
-        async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
-            self._server_info["tls_required"] = True
-            await super()._process_info(info, initial_connection)
-
-    tls = tls_of(connection)
-    return tls, Client if tls is None else EncryptedClient
+    tls = connection_tls_context(connection)
+    return tls, Client if tls is None else tls_only_nats_client()
 
 
-def _sentences() -> Sentences:
+def _error_messages() -> ErrorMessages:
     from nats import errors
 
     return (
         (errors.AuthorizationError, "NATS does not accept the connection's credentials"),
-        (NotAllowed, "this login may not publish to the subject"),
+        (PublishForbidden, "this login may not publish to the subject"),
         (
             (errors.NoServersError, errors.ConnectionClosedError, OSError),
-            "no connection to NATS, or it broke before NATS had answered",
+            "could not connect to NATS, or the connection broke before it answered",
         ),
         (errors.TimeoutError, "NATS did not answer in time"),
     )

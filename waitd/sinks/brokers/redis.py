@@ -1,8 +1,9 @@
-"""The redis sink: XADD to a stream. The entry's id, answered by Redis, is a delivery.
+"""The redis sink: XADD to a stream. The entry id that Redis returns is a delivery.
 
-An entry has the fields `event` (the event's bytes), `content_type` and `delivery_id`. Redis makes a stream that is not there yet and
-knows no duplicates: whoever reads the stream tells them by the event's id. Nothing is given up at once: an event over `proto-max-bulk-len`
-(no event is as large as its least value) makes Redis hang up in the middle, which cannot be told from any other lost connection.
+An entry has the fields `event` (the event's bytes), `content_type` and `delivery_id`. Redis creates
+a missing stream and does not detect duplicates; consumers do, by the event's id. No error is final:
+Redis closes the connection on an event over `proto-max-bulk-len`, which looks like any other lost
+connection. (No event reaches that setting's minimum.)
 """
 
 import asyncio
@@ -19,14 +20,14 @@ from waitd.core.waits.event import EVENT_CONTENT_TYPE
 from waitd.models import Strict, parsed
 from waitd.ports import OutboxItem
 from waitd.sinks.brokers.broker import (
-    Address,
+    BrokerAddress,
     BrokerSink,
     ConnId,
-    Misconfigured,
-    Sentences,
+    ErrorMessages,
+    InvalidConnection,
+    connection_tls_context,
     is_true,
-    refused,
-    tls_of,
+    refusal_for,
 )
 
 if TYPE_CHECKING:
@@ -35,11 +36,11 @@ if TYPE_CHECKING:
 DEFAULT_PORT = 6379
 #: Seconds that connecting may take.
 CONNECT_TIMEOUT = 10.0
-#: Seconds that one batch may take; less than an attempt, so that it can say what was wrong.
+#: Seconds that one batch may take; less than an attempt, so that the attempt can report it.
 BATCH_TIMEOUT = 10.0
-#: How many entries go together at most.
+#: The most entries in one batch.
 BATCH = 128
-#: The extras of Airflow's Redis connection that go to the client as they are.
+#: Extras of Airflow's Redis connection that are passed to the client unchanged.
 _TLS_EXTRAS = ("ssl_cert_reqs", "ssl_ca_certs", "ssl_keyfile", "ssl_certfile")
 
 
@@ -63,10 +64,13 @@ class RedisTarget:
     destination: str
 
 
-class RedisSink(BrokerSink[RedisTarget, "Batches"]):
-    """Adds events to streams. The connection is Airflow's `redis`: host, port, login, password, extra `db`, `ssl` and `ssl_*`."""
+class RedisSink(BrokerSink[RedisTarget, "RedisBatcher"]):
+    """Adds events to streams.
 
-    #: What the API's document shows of its parameters.
+    The connection is Airflow's `redis`: host, port, login, password, extra `db`, `ssl` and `ssl_*`.
+    """
+
+    #: The parameters, as shown in the API document.
     params_model = RedisParams
 
     kind = "redis"
@@ -74,107 +78,109 @@ class RedisSink(BrokerSink[RedisTarget, "Batches"]):
     broker = "Redis"
 
     def _target(self, params: Mapping[str, Any]) -> RedisTarget:
-        given = parsed(RedisParams, dict(params))
-        return RedisTarget(given.conn_id, given.stream, given.maxlen, f"redis {given.conn_id}")
+        parameters = parsed(RedisParams, dict(params))
+        return RedisTarget(
+            parameters.conn_id, parameters.stream, parameters.maxlen, f"redis {parameters.conn_id}"
+        )
 
-    async def _open(self, connection: Connection, target: RedisTarget) -> "Batches":  # noqa: ARG002 - one client for all streams
+    async def _open(self, connection: Connection, target: RedisTarget) -> "RedisBatcher":  # noqa: ARG002 - one client for all streams
         address = self._address(connection, DEFAULT_PORT)
-        return Batches(await asyncio.to_thread(_client, connection, address))
+        return RedisBatcher(await asyncio.to_thread(_client, connection, address))
 
-    async def _close(self, client: "Batches") -> None:
+    async def _close(self, client: "RedisBatcher") -> None:
         await client.aclose()
 
-    async def _send(self, client: "Batches", target: RedisTarget, parcel: OutboxItem) -> Receipt:
-        fields = {"event": parcel.event, "content_type": EVENT_CONTENT_TYPE, "delivery_id": parcel.id}
-        entry = await client.add(target.stream, fields, target.maxlen)
-        return Delivered() if entry else DeliveryFailed("Redis did not say under which id it keeps the event")
+    async def _send(self, client: "RedisBatcher", target: RedisTarget, item: OutboxItem) -> Receipt:
+        fields = {"event": item.event, "content_type": EVENT_CONTENT_TYPE, "delivery_id": item.id}
+        entry_id = await client.add(target.stream, fields, target.maxlen)
+        return Delivered() if entry_id else DeliveryFailed("Redis did not return the entry's id")
 
-    def _explained(self, error: Exception, target: RedisTarget, parcel: OutboxItem) -> Receipt:  # noqa: ARG002 - the base's shape
+    def _classify_error(self, error: Exception, target: RedisTarget, item: OutboxItem) -> Receipt:  # noqa: ARG002 - part of the interface
         from redis import exceptions
 
         if isinstance(error, exceptions.ResponseError):
             code = str(error).partition(" ")[0]
-            if code in _REFUSALS:
-                return DeliveryFailed(_REFUSALS[code])
-        return refused(error, _sentences(), self.broker)
+            if code in _ERROR_CODES:
+                return DeliveryFailed(_ERROR_CODES[code])
+        return refusal_for(error, _error_messages(), self.broker)
 
 
-class _Entry(NamedTuple):
+class _StreamEntry(NamedTuple):
     stream: str
     fields: dict[Any, Any]
     maxlen: int | None
-    answer: "asyncio.Future[Any]"
+    result: "asyncio.Future[Any]"
 
 
-class Batches:
-    """One connection. What is to be added while a batch is on its way goes with the next one, which costs half of going alone.
+class RedisBatcher:
+    """One connection that sends entries in batches.
 
-    A batch is sent by a task of its own: whoever is cancelled only does not wait for it any more.
+    Entries that arrive while a batch is in flight form the next one, at half the cost of single
+    requests. A task of its own sends the batches, so cancelling a caller only ends its waiting.
     """
 
     def __init__(self, client: "Redis") -> None:
         self._client = client
-        self._waiting: deque[_Entry] = deque()
+        self._waiting: deque[_StreamEntry] = deque()
         self._sending: asyncio.Task[None] | None = None
 
     async def add(self, stream: str, fields: dict[Any, Any], maxlen: int | None) -> Any:
-        """XADD; the id of the entry.
+        """XADD an entry; returns its id.
 
         Raises:
             Exception: the library's own, or `TimeoutError`.
         """
-        entry = _Entry(stream, fields, maxlen, asyncio.get_running_loop().create_future())
+        entry = _StreamEntry(stream, fields, maxlen, asyncio.get_running_loop().create_future())
         self._waiting.append(entry)
         if self._sending is None:
             self._sending = asyncio.create_task(self._send_all(), name="redis batches")
-        return await entry.answer
+        return await entry.result
 
     async def aclose(self) -> None:
-        """Disconnects; whoever waits is told."""
+        """Disconnects and cancels waiting callers."""
         if self._sending is not None:
             self._sending.cancel()
             await asyncio.wait([self._sending])
         await self._client.aclose()
 
     async def _send_all(self) -> None:
-        batch: list[_Entry] = []
+        batch: list[_StreamEntry] = []
         try:
             while self._waiting:
                 batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
-                batch = [entry for entry in batch if not entry.answer.done()]
-                for entry, answer in zip(batch, await self._answers(batch), strict=True):
-                    if entry.answer.done():
+                batch = [entry for entry in batch if not entry.result.done()]
+                for entry, result in zip(batch, await self._send(batch), strict=True):
+                    if entry.result.done():
                         continue
-                    if isinstance(answer, Exception):
-                        entry.answer.set_exception(answer)
+                    if isinstance(result, Exception):
+                        entry.result.set_exception(result)
                     else:
-                        entry.answer.set_result(answer)
+                        entry.result.set_result(result)
         finally:
             self._sending = None
             for entry in (*batch, *self._waiting):
-                entry.answer.cancel()  # no effect on one that is answered
+                entry.result.cancel()  # no effect on one with a result
 
-    async def _answers(self, batch: Sequence[_Entry]) -> Sequence[Any]:
+    async def _send(self, batch: Sequence[_StreamEntry]) -> Sequence[Any]:
         pipeline = self._client.pipeline(transaction=False)
         for entry in batch:
             pipeline.xadd(entry.stream, entry.fields, maxlen=entry.maxlen, approximate=True)
         try:
             async with asyncio.timeout(BATCH_TIMEOUT):
                 return await pipeline.execute(raise_on_error=False)
-        except Exception as error:  # noqa: BLE001 - each of the batch hears of it
+        except Exception as error:  # noqa: BLE001 - it fails every entry of the batch
             return [error] * len(batch)
 
 
-def _client(connection: Connection, address: Address) -> "Redis":
+def _client(connection: Connection, address: BrokerAddress) -> "Redis":
     from redis.asyncio import Redis
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
 
     extra = connection.extra
     tls: dict[str, Any] = {}
-    if (
-        tls_of(connection) is not None
-    ):  # the library reads the files again, when it connects; here it is said which trouble they make
+    # The library reads the files again when it connects; reading them here reports what is wrong.
+    if connection_tls_context(connection) is not None:
         tls = {name: extra[name] for name in _TLS_EXTRAS if extra.get(name)}
         tls |= {"ssl": True, "ssl_check_hostname": is_true(extra.get("ssl_check_hostname", True))}
         if not connection.verifies_tls():
@@ -186,8 +192,8 @@ def _client(connection: Connection, address: Address) -> "Redis":
         username=connection.login or None,
         password=connection.password or None,
         socket_connect_timeout=CONNECT_TIMEOUT,
-        socket_timeout=None,  # a batch has one
-        retry=Retry(NoBackoff(), 0),  # the deliverer retries
+        socket_timeout=None,  # each batch has one
+        retry=Retry(NoBackoff(), 0),  # deliveries are retried by waitd
         protocol=2,
         client_name="waitd",
         **tls,
@@ -197,37 +203,37 @@ def _client(connection: Connection, address: Address) -> "Redis":
 def _database(connection: Connection) -> int:
     number = str(connection.extra.get("db") or 0)
     if not (number.isascii() and number.isdecimal()):
-        raise Misconfigured(f"db in the extra of the connection {connection.conn_id} is no number")
+        raise InvalidConnection(f"db in the extra of the connection {connection.conn_id} is not a number")
     return int(number)
 
 
-#: What Redis answers by its first word.
-_REFUSALS = {
-    "WRONGTYPE": "the key of the stream holds something else than a stream",
+#: Messages by the first word of Redis's error.
+_ERROR_CODES = {
+    "WRONGTYPE": "the key of the stream holds a value of another type",
     "READONLY": "this Redis is a read-only replica",
     "LOADING": "Redis is still loading its data",
-    "MISCONF": "Redis cannot save to its disk and takes no writes",
+    "MISCONF": "Redis cannot write to its disk and accepts no writes",
     "NOPERM": "this login may not add to the stream",
-    "NOAUTH": "Redis wants a login",
+    "NOAUTH": "Redis requires a login; set login or password in the connection",
     "WRONGPASS": "Redis does not accept the connection's login and password",
     "CLUSTERDOWN": "the Redis cluster is down",
-    "MOVED": "this Redis is one node of a cluster that keeps the stream elsewhere",
+    "MOVED": "this Redis node does not hold the stream: the sink does not follow cluster redirects",
 }
 
 
-def _sentences() -> Sentences:
+def _error_messages() -> ErrorMessages:
     from redis import exceptions
 
     return (
         (exceptions.AuthenticationError, "Redis does not accept the connection's login and password"),
-        (exceptions.NoPermissionError, _REFUSALS["NOPERM"]),
-        (exceptions.ReadOnlyError, _REFUSALS["READONLY"]),
-        (exceptions.BusyLoadingError, _REFUSALS["LOADING"]),
+        (exceptions.NoPermissionError, _ERROR_CODES["NOPERM"]),
+        (exceptions.ReadOnlyError, _ERROR_CODES["READONLY"]),
+        (exceptions.BusyLoadingError, _ERROR_CODES["LOADING"]),
         (exceptions.OutOfMemoryError, "Redis is out of memory"),
         (exceptions.ResponseError, "Redis refused the event"),
         (exceptions.TimeoutError, "Redis did not answer in time"),
         (
             (exceptions.ConnectionError, OSError),
-            "no connection to Redis, or it broke before Redis had answered",
+            "could not connect to Redis, or the connection broke before it answered",
         ),
     )

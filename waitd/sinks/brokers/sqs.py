@@ -1,7 +1,7 @@
 """The sqs sink: SendMessage. An answer with a message id and the body's MD5 is a delivery.
 
-The message's body is the event, so that Airflow's `MessageQueueTrigger` takes it as it is. On a FIFO queue the delivery's id is the
-deduplication id; the group is the wait's id, or `message_group_id`.
+The message's body is the event, so Airflow's `MessageQueueTrigger` can read it unchanged. On a FIFO
+queue the deduplication id is the delivery's id, and the group is the wait's id or `message_group_id`.
 """
 
 import asyncio
@@ -25,21 +25,22 @@ from waitd.models import Strict, parsed
 from waitd.outgoing import Outgoing
 from waitd.ports import Connections, OutboxItem
 from waitd.sinks.brokers.broker import (
-    Address,
+    BrokerAddress,
     BrokerSink,
     ConnId,
-    Misconfigured,
-    Sentences,
+    ErrorMessages,
+    InvalidConnection,
     TlsFiles,
-    refused,
+    refusal_for,
     tls_context,
 )
 
-#: Seconds for connecting, and for an answer; an attempt has its own limit outside.
+#: Seconds for connecting, and for an answer; the caller limits the whole attempt.
 CONNECT_TIMEOUT, READ_TIMEOUT = 10, 60
-#: Connections of one client.
+#: Open connections of one client at most.
 MAX_CONNECTIONS = 64
-#: Fields of Airflow's AWS connection that choose another identity; leaving them out would use the wrong one.
+#: Fields of Airflow's AWS connection that select another identity. They are errors, not ignored:
+#: the event would be sent under the wrong identity.
 _OTHER_IDENTITY = ("role_arn", "assume_role_method", "assume_role_kwargs", "profile_name")
 _CODE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -80,7 +81,7 @@ class SqsTarget:
 
 @dataclass(frozen=True, slots=True)
 class SqsClient:
-    """One of the library's clients, what closes it, and whose queues its credentials are for: see `queue_origin`."""
+    """A client of the library, what closes it, and the endpoint its credentials are for (`queue_origin`)."""
 
     send_message: Any
     endpoint: str | None
@@ -89,11 +90,14 @@ class SqsClient:
 
 
 class SqsSink(BrokerSink[SqsTarget, SqsClient]):
-    """Sends messages. The connection is Airflow's `aws`: login and password are the access key, extra `region_name`, `endpoint_url`,
-    `service_config`, `aws_session_token`, `verify`. Without a key the credentials are those of the machine, as boto3 finds them.
+    """Sends messages.
+
+    The connection is Airflow's `aws`: login and password are the access key; extra `region_name`,
+    `endpoint_url`, `service_config`, `aws_session_token`, `verify`. Without a key the machine's
+    credentials are used, as boto3 finds them.
     """
 
-    #: What the API's document shows of its parameters.
+    #: The parameters, as shown in the API document.
     params_model = SqsParams
 
     kind = "sqs"
@@ -105,38 +109,38 @@ class SqsSink(BrokerSink[SqsTarget, SqsClient]):
         self._session: Any = None
 
     def _target(self, params: Mapping[str, Any]) -> SqsTarget:
-        given = parsed(SqsParams, dict(params))
+        parameters = parsed(SqsParams, dict(params))
         try:
-            check_queue_url(given.queue_url)
+            check_queue_url(parameters.queue_url)
         except ValueError as error:
             raise InvalidInput.at("/queue_url", str(error)) from None
-        fifo = given.queue_url.endswith(".fifo")
-        if given.message_group_id is not None and not fifo:
+        fifo = parameters.queue_url.endswith(".fifo")
+        if parameters.message_group_id is not None and not fifo:
             raise InvalidInput.at(
-                "/message_group_id", "only a FIFO queue, whose URL ends with .fifo, has groups"
+                "/message_group_id", "only a FIFO queue, whose URL ends with .fifo, has message groups"
             )
         target = SqsTarget(
-            given.aws_conn_id,
-            given.queue_url,
-            given.region_name,
+            parameters.aws_conn_id,
+            parameters.queue_url,
+            parameters.region_name,
             fifo,
-            given.message_group_id,
-            f"sqs {given.aws_conn_id} {given.queue_url}",
+            parameters.message_group_id,
+            f"sqs {parameters.aws_conn_id} {parameters.queue_url}",
         )
         self._check_queue(target)
         return target
 
     def _check_queue(self, target: SqsTarget) -> None:
-        """As far as the connection is known; the queue is compared with it again whenever something is sent."""
+        """Checks the queue against the cached connection, if any; each attempt checks it again."""
         connection = self._connections.cached_any(target.conn_id)
         if connection is None:
             return
         try:
             options = _options(connection, target)
             queue_origin(target.queue_url, endpoint=options["endpoint_url"], region=options["region_name"])
-        except Misconfigured:
-            return  # the operator's to mend, not the submitter's
-        except ValueError as error:  # the connection may be another one tomorrow
+        except InvalidConnection:
+            return  # for the operator to fix, not the submitter
+        except ValueError as error:  # not InvalidInput: the connection may change
             raise NotSupported.at("/queue_url", str(error)) from None
 
     def _client_key(self, target: SqsTarget) -> Hashable:
@@ -144,7 +148,7 @@ class SqsSink(BrokerSink[SqsTarget, SqsClient]):
 
     async def _open(self, connection: Connection, target: SqsTarget) -> SqsClient:
         options = _options(connection, target)
-        if options["verify"]:  # the library would say nothing better than that there is no connection
+        if options["verify"]:  # the library would only report a failed connection
             await asyncio.to_thread(tls_context, connection.conn_id, TlsFiles(options["verify"]))
         if self._session is None:
             self._session = await asyncio.to_thread(_warm_session)
@@ -154,15 +158,15 @@ class SqsSink(BrokerSink[SqsTarget, SqsClient]):
             connect_timeout=CONNECT_TIMEOUT,
             read_timeout=READ_TIMEOUT,
             max_pool_connections=MAX_CONNECTIONS,
-            retries={"total_max_attempts": 1, "mode": "standard"},  # the deliverer retries
+            retries={"total_max_attempts": 1, "mode": "standard"},  # deliveries are retried by waitd
             user_agent_extra="waitd",
-            ignore_configured_endpoint_urls=True,  # the connection's own, or AWS's
+            ignore_configured_endpoint_urls=True,  # only the connection's own, or AWS's
         )
         async with AsyncExitStack() as stack:
             creating = self._session.create_client("sqs", config=config, **options)
             client = await stack.enter_async_context(creating)
             origin = parse_origin(client.meta.endpoint_url)
-            self._judged(Address(origin.host, origin.port))
+            self._check_egress(BrokerAddress(origin.host, origin.port))
             return SqsClient(
                 client.send_message, options["endpoint_url"], options["region_name"], stack.pop_all()
             )
@@ -170,37 +174,37 @@ class SqsSink(BrokerSink[SqsTarget, SqsClient]):
     async def _close(self, client: SqsClient) -> None:
         await client.stack.aclose()
 
-    async def _send(self, client: SqsClient, target: SqsTarget, parcel: OutboxItem) -> Receipt:
+    async def _send(self, client: SqsClient, target: SqsTarget, item: OutboxItem) -> Receipt:
         try:
             queue_origin(target.queue_url, endpoint=client.endpoint, region=client.region)
         except ValueError as error:
             return DeliveryFailed(str(error))
         fifo = {
-            "MessageGroupId": target.message_group_id or parcel.wait_id,
-            "MessageDeduplicationId": parcel.id,
+            "MessageGroupId": target.message_group_id or item.wait_id,
+            "MessageDeduplicationId": item.id,
         }
         answer = await client.send_message(
             QueueUrl=target.queue_url,
-            MessageBody=parcel.event.decode(),
+            MessageBody=item.event.decode(),
             MessageAttributes={"content-type": {"DataType": "String", "StringValue": EVENT_CONTENT_TYPE}},
             **(fifo if target.fifo else {}),
         )
-        digest = hashlib.md5(parcel.event, usedforsecurity=False).hexdigest()
+        digest = hashlib.md5(item.event, usedforsecurity=False).hexdigest()
         if not answer.get("MessageId") or answer.get("MD5OfMessageBody") != digest:
-            return DeliveryFailed("SQS took something else than the event")
+            return DeliveryFailed("SQS stored another body than the event: the MD5 differs")
         return Delivered()
 
-    def _explained(self, error: Exception, target: SqsTarget, parcel: OutboxItem) -> Receipt:  # noqa: ARG002 - the base's shape
+    def _classify_error(self, error: Exception, target: SqsTarget, item: OutboxItem) -> Receipt:  # noqa: ARG002 - part of the interface
         from botocore.exceptions import ClientError
 
         if isinstance(error, ClientError):
             details = error.response.get("Error", {})
-            return _answered(str(details.get("Code")), str(details.get("Message")))
-        return refused(error, _sentences(), self.broker)
+            return _refusal(str(details.get("Code")), str(details.get("Message")))
+        return refusal_for(error, _error_messages(), self.broker)
 
 
 def _endpoint(connection: Connection) -> str | None:
-    """The connection's own endpoint, as Airflow's hook finds it; None: AWS's of the region."""
+    """The connection's own endpoint, as Airflow's hook finds it; None: AWS's in the region."""
     services = connection.extra.get("service_config")
     service = services.get("sqs") if isinstance(services, Mapping) else None
     own = service.get("endpoint_url") if isinstance(service, Mapping) else None
@@ -210,19 +214,23 @@ def _endpoint(connection: Connection) -> str | None:
 
 def _options(connection: Connection, target: SqsTarget) -> dict[str, Any]:
     extra = connection.extra
-    other = [name for name in _OTHER_IDENTITY if extra.get(name)]
-    if other:
-        raise Misconfigured(
-            f"the connection {connection.conn_id} has {', '.join(other)}, which waitd does not use"
+    unsupported = [name for name in _OTHER_IDENTITY if extra.get(name)]
+    if unsupported:
+        raise InvalidConnection(
+            f"the connection {connection.conn_id} has {', '.join(unsupported)}, which waitd does not support"
         )
     region = target.region_name or extra.get("region_name") or queue_region(target.queue_url)
     if not isinstance(region, str) or not is_region(region):
-        raise Misconfigured(f"neither the sink nor the connection {connection.conn_id} names a region")
+        raise InvalidConnection(
+            f"no region is set: set region_name in the sink or in the connection {connection.conn_id}"
+        )
     endpoint = _endpoint(connection)
     try:
         endpoint and parse_origin(endpoint)
     except ValueError:
-        raise Misconfigured(f"the endpoint_url of the connection {connection.conn_id} is no URL") from None
+        raise InvalidConnection(
+            f"the endpoint_url of the connection {connection.conn_id} is not a URL"
+        ) from None
     verify = extra.get("verify")
     bundle = verify if isinstance(verify, str) and verify.lower() not in {"", "true"} else None
     return {
@@ -236,64 +244,67 @@ def _options(connection: Connection, target: SqsTarget) -> dict[str, Any]:
 
 
 def _warm_session() -> Any:
-    """A session that has read its files. A first client, made and closed on another loop, takes 0.1 s that the daemon's loop is spared."""
+    """A session that has loaded its data files. Blocks, so call it in a thread.
+
+    Creating the first client takes 0.1 s, so one is created and closed here, on another event loop.
+    """
     from aiobotocore.session import AioSession
 
     session = AioSession()
-    nobody = dict.fromkeys(("aws_access_key_id", "aws_secret_access_key"), "-")
+    credentials = dict.fromkeys(("aws_access_key_id", "aws_secret_access_key"), "-")
 
-    async def first() -> None:
-        async with session.create_client("sqs", region_name="us-east-1", **nobody):
+    async def create_first_client() -> None:
+        async with session.create_client("sqs", region_name="us-east-1", **credentials):
             pass
 
-    asyncio.run(first())
+    asyncio.run(create_first_client())
     return session
 
 
-def _answered(code: str, message: str) -> Receipt:
-    """What an error of SQS means; its message may quote the request and is not passed on."""
-    if code in _UNSENDABLE:
-        return DeliveryRejected(_UNSENDABLE[code])
+def _refusal(code: str, message: str) -> Receipt:
+    """The receipt for an SQS error. Its message may quote the request, so it is not shown."""
+    if code in _IMPOSSIBLE:
+        return DeliveryRejected(_IMPOSSIBLE[code])
     if code in {"InvalidParameterValue", "MessageTooLong"} and (
         "shorter" in message or code == "MessageTooLong"
     ):
-        return DeliveryRejected("the event is larger than SQS takes")
+        return DeliveryRejected("the event is larger than SQS accepts")
     if code in _REFUSALS:
         return DeliveryFailed(_REFUSALS[code])
     return DeliveryFailed(f"SQS refused it: {code if _CODE.fullmatch(code) else 'no error code'}")
 
 
-_UNSENDABLE = {"InvalidMessageContents": "the event has characters that SQS does not take"}
-_NO_QUEUE = "there is no such queue"
-_NO_CREDENTIALS = "SQS does not accept the connection's credentials"
-_NO_RIGHT = "these credentials may not send to the queue (sqs:SendMessage)"
+_IMPOSSIBLE = {"InvalidMessageContents": "the event has characters that SQS does not accept"}
+_NO_QUEUE = "the queue does not exist"
+_BAD_CREDENTIALS = "SQS does not accept the connection's credentials"
+_NO_PERMISSION = "these credentials may not send to the queue (sqs:SendMessage)"
 _REFUSALS = {
     "AWS.SimpleQueueService.NonExistentQueue": _NO_QUEUE,
     "QueueDoesNotExist": _NO_QUEUE,
-    "InvalidClientTokenId": _NO_CREDENTIALS,
-    "UnrecognizedClientException": _NO_CREDENTIALS,
-    "InvalidAccessKeyId": _NO_CREDENTIALS,
-    "SignatureDoesNotMatch": _NO_CREDENTIALS,
-    "ExpiredToken": _NO_CREDENTIALS,
-    "ExpiredTokenException": _NO_CREDENTIALS,
-    "403": _NO_CREDENTIALS,  # without a code
-    "AccessDenied": _NO_RIGHT,
-    "AccessDeniedException": _NO_RIGHT,
-    "RequestThrottled": "SQS throttles requests",
-    "ThrottlingException": "SQS throttles requests",
+    "InvalidClientTokenId": _BAD_CREDENTIALS,
+    "UnrecognizedClientException": _BAD_CREDENTIALS,
+    "InvalidAccessKeyId": _BAD_CREDENTIALS,
+    "SignatureDoesNotMatch": _BAD_CREDENTIALS,
+    "ExpiredToken": _BAD_CREDENTIALS,
+    "ExpiredTokenException": _BAD_CREDENTIALS,
+    "403": _BAD_CREDENTIALS,  # without a code
+    "AccessDenied": _NO_PERMISSION,
+    "AccessDeniedException": _NO_PERMISSION,
+    "RequestThrottled": "SQS is throttling requests",
+    "ThrottlingException": "SQS is throttling requests",
 }
 
 
-def _sentences() -> Sentences:
+def _error_messages() -> ErrorMessages:
     from botocore import exceptions
 
     return (
         (
             (exceptions.NoCredentialsError, exceptions.PartialCredentialsError),
-            "the connection has no credentials, and neither has this machine",
+            "neither the connection nor this machine has AWS credentials",
         ),
         (
             (exceptions.HTTPClientError, exceptions.ConnectionError),
-            "no connection to SQS, or it broke before SQS had answered",
+            "could not connect to SQS, or the connection broke before it answered",
         ),
     )

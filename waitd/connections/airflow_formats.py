@@ -1,12 +1,13 @@
-"""The two forms in which Airflow writes a connection into one string: a URI, and JSON.
+"""The two string formats of an Airflow connection: a URI, and JSON.
 
-Pure. It reads them as Airflow 3.3 does (`airflow.models.connection.Connection`: `_parse_from_uri`, `from_json`), so that a value moves
-from Airflow to waitd unchanged. The differences:
+Parsing follows Airflow 3.3 (`airflow.models.connection.Connection`: `_parse_from_uri`, `from_json`),
+so that a value works in both unchanged. The differences:
 
-- what Airflow would accept and read as nonsense (no scheme, a host with userinfo in it) is an error here;
+- what Airflow accepts but misreads (no scheme, a host that contains userinfo) is an error here;
 - `http://http://host` keeps its host, which Airflow loses;
-- in a URI's query, objects and arrays are read as JSON, as Airflow's core does, and all else stays text, as in its task SDK;
-- `extra__<conn_type>__name`, as Airflow's forms once wrote extras, is read as `name` for every type.
+- in a URI's query, objects and arrays are parsed as JSON, as in Airflow's core; everything else
+  stays text, as in its task SDK;
+- `extra__<conn_type>__name`, the former spelling of extras, is read as `name` for every type.
 """
 
 import json
@@ -28,26 +29,26 @@ def parse_connection(conn_id: str, value: str) -> Connection:
     """The connection that `value`, a URI or JSON, describes.
 
     Raises:
-        ValueError: it describes none. The message never quotes the value.
+        ValueError: it cannot be parsed. The message never quotes the value.
     """
     text = value.strip()
     if text.startswith("{"):
-        return connection_of(conn_id, _object(text, "it"))
-    return _checked(_from_uri(conn_id, text))
+        return connection_from_fields(conn_id, _parse_object(text, "it"))
+    return _check_host(_from_uri(conn_id, text))
 
 
-def connection_of(conn_id: str, fields: Mapping[str, Any]) -> Connection:
-    """The connection that these fields, under Airflow's names, describe.
+def connection_from_fields(conn_id: str, fields: Mapping[str, Any]) -> Connection:
+    """The connection with these fields, under Airflow's names.
 
     Raises:
-        ValueError: they describe none. The message never quotes a value.
+        ValueError: a field is malformed. The message never quotes a value.
     """
-    return _checked(_from_fields(conn_id, fields))
+    return _check_host(_from_fields(conn_id, fields))
 
 
-def _checked(connection: Connection) -> Connection:
+def _check_host(connection: Connection) -> Connection:
     if "@" in (connection.host or ""):
-        raise ValueError("its host has an @ in it; login and password have their own fields")
+        raise ValueError("its host contains an @; put login and password into their own fields")
     return connection
 
 
@@ -56,7 +57,7 @@ def _from_uri(conn_id: str, uri: str) -> Connection:
     if not separator:
         raise ValueError("it is neither JSON nor a URI with a scheme://")
     if not uri.isprintable():
-        raise ValueError("it has control characters, which a URI writes percent-encoded")
+        raise ValueError("it has control characters; percent-encode them")
     if "://" not in rest:
         protocol, parts = "", _parts("//" + rest)
     elif rest.count("://") == 1 and _PROTOCOL.match(rest):
@@ -66,7 +67,7 @@ def _from_uri(conn_id: str, uri: str) -> Connection:
         raise ValueError(
             "it has a second :// and is not conn_type://protocol://host; percent-encode it elsewhere"
         )
-    conn_type = _normalized(scheme.lower())
+    conn_type = _normalize(scheme.lower())
     host = _hostname(parts)
     return Connection(
         conn_id,
@@ -74,9 +75,9 @@ def _from_uri(conn_id: str, uri: str) -> Connection:
         host=f"{protocol}://{host}" if protocol and host else host,
         port=_port(parts),
         schema=unquote(parts.path[1:]),
-        login=_unquoted(parts.username),
-        password=_unquoted(parts.password),
-        extra=_extra_of_query(parts.query, conn_type),
+        login=_unquote(parts.username),
+        password=_unquote(parts.password),
+        extra=_extra_from_query(parts.query, conn_type),
     )
 
 
@@ -85,7 +86,7 @@ def _parts(url: str) -> SplitResult:
         return urlsplit(url)
     except ValueError:
         pass
-    raise ValueError("its host is malformed")  # outside the handler: the first error quotes the URI
+    raise ValueError("its host is malformed")  # outside the handler, whose error quotes the URI
 
 
 def _port(parts: SplitResult) -> int | None:
@@ -93,30 +94,30 @@ def _port(parts: SplitResult) -> int | None:
         return parts.port
     except ValueError:
         pass
-    raise ValueError("its port is no number in 0..65535")
+    raise ValueError("its port is not a number in 0..65535")
 
 
 def _hostname(parts: SplitResult) -> str:
-    """The host, percent-decoded. One that hides a path or a scheme keeps its case, which `hostname` would lower."""
+    """The host, percent-decoded. One that contains a path keeps its case, which `hostname` would lower."""
     host = unquote(parts.hostname or "")
     if "/" not in host:
         return host
     return unquote(parts.netloc.rpartition("@")[2].partition(":")[0])
 
 
-def _unquoted(text: str | None) -> str | None:
+def _unquote(text: str | None) -> str | None:
     return unquote(text) if text else text
 
 
-def _extra_of_query(query: str, conn_type: str) -> Mapping[str, Any]:
+def _extra_from_query(query: str, conn_type: str) -> Mapping[str, Any]:
     fields = dict(parse_qsl(query, keep_blank_values=True))
     if _EXTRA_KEY in fields:
         return _extra(fields[_EXTRA_KEY], conn_type)
-    return _extra({name: _decoded(text) for name, text in fields.items()}, conn_type)
+    return _extra({name: _parse_query_value(text) for name, text in fields.items()}, conn_type)
 
 
-def _decoded(text: str) -> Any:
-    """Objects and arrays are read as JSON; a token of digits, or one that reads `null`, stays what it is."""
+def _parse_query_value(text: str) -> Any:
+    """Parse objects and arrays as JSON; keep other text, e.g. a token that is all digits or `null`."""
     if not text.startswith(("{", "[")):
         return text
     try:
@@ -129,9 +130,9 @@ def _from_fields(conn_id: str, fields: Mapping[str, Any]) -> Connection:
     unknown = fields.keys() - _JSON_FIELDS
     if unknown:
         raise ValueError(
-            f"it has {len(unknown)} unknown fields; known are: {', '.join(sorted(_JSON_FIELDS))}"
+            f"it has {len(unknown)} unknown fields; the known ones are: {', '.join(sorted(_JSON_FIELDS))}"
         )
-    conn_type = _normalized(_text(fields, "conn_type") or "")
+    conn_type = _normalize(_text(fields, "conn_type") or "")
     return Connection(
         conn_id,
         conn_type=conn_type,
@@ -147,10 +148,10 @@ def _from_fields(conn_id: str, fields: Mapping[str, Any]) -> Connection:
 def _text(fields: Mapping[str, Any], name: str) -> str | None:
     value = fields.get(name)
     if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)  # a login or password of digits, written without quotes
+        return str(value)  # an unquoted numeric login or password
     if value is None or isinstance(value, str):
         return value
-    raise ValueError(f"its {name} is no string")
+    raise ValueError(f"its {name} is not a string")
 
 
 def _json_port(value: Any) -> int | None:
@@ -159,13 +160,15 @@ def _json_port(value: Any) -> int | None:
     if isinstance(value, str) and value.isascii() and value.isdecimal():
         value = int(value[:6])
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 65535:
-        raise ValueError("its port is no number in 0..65535")
+        raise ValueError("its port is not a number in 0..65535")
     return value or None
 
 
 def _extra(value: Any, conn_type: str) -> Mapping[str, Any]:
     extra = (
-        value if isinstance(value, dict) else _object(value if isinstance(value, str) else "", "its extra")
+        value
+        if isinstance(value, dict)
+        else _parse_object(value if isinstance(value, str) else "", "its extra")
     )
     prefix = f"extra__{conn_type}__"
     plain = {name: item for name, item in extra.items() if not name.startswith(prefix)}
@@ -174,16 +177,16 @@ def _extra(value: Any, conn_type: str) -> Mapping[str, Any]:
     } | plain
 
 
-def _object(text: str, what: str) -> dict[str, Any]:
+def _parse_object(text: str, what: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
         value = None
     if isinstance(value, dict):
         return value
-    raise ValueError(f"{what} is no JSON object")  # outside the handler: the first error keeps the text
+    raise ValueError(f"{what} is not a JSON object")  # outside the handler, whose error quotes the text
 
 
-def _normalized(conn_type: str) -> str:
-    """Airflow's `_normalize_conn_type`."""
+def _normalize(conn_type: str) -> str:
+    """As Airflow's `_normalize_conn_type`."""
     return "postgres" if conn_type == "postgresql" else conn_type.replace("-", "_")

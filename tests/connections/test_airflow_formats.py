@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waitd.connections.airflow_forms import parse_connection
+from waitd.connections.airflow_formats import parse_connection
 from waitd.core.connections.connection import Connection
 
 C = Connection
@@ -77,17 +77,17 @@ def test_where_airflow_loses_something_it_is_kept(value: str, expected: Connecti
     ("value", "complaint"),
     [
         ("", "neither"), ("   ", "neither"), ("planted", "neither"), ("planted:80", "neither"), ("[1]", "neither"), ('"planted"', "neither"),
-        ("{", "no JSON object"), ('{"password": "planted"', "no JSON object"), ("{" * 100_000, "no JSON object"),
+        ("{", "not a JSON object"), ('{"password": "planted"', "not a JSON object"), ("{" * 100_000, "not a JSON object"),
         ("http://a://planted://c", "second ://"), ("http://u:planted@host/?u=https://x", "second ://"), ("http://host/?u=https://x", "second ://"),
         ("http://u:planted@host:99999", "port"), ("http://host:planted", "port"), ("http://user:plan#ted@host", "port"),
-        ("http://u:planted@[::1", "host is malformed"), ("http://planted@ho%40st", "an @ in it"), ("http://host\x00planted", "control characters"),
+        ("http://u:planted@[::1", "host is malformed"), ("http://planted@ho%40st", "contains an @"), ("http://host\x00planted", "control characters"),
         ("http://host/\nplanted", "control characters"),
-        ('{"host": "h", "planted": 1}', "1 unknown fields"), ('{"host": ["planted"]}', "its host is no string"),
-        ('{"password": true}', "its password is no string"), ('{"port": "planted"}', "its port"), ('{"port": 70000}', "its port"),
+        ('{"host": "h", "planted": 1}', "1 unknown fields"), ('{"host": ["planted"]}', "its host is not a string"),
+        ('{"password": true}', "its password is not a string"), ('{"port": "planted"}', "its port"), ('{"port": 70000}', "its port"),
         ('{"port": 80.5}', "its port"), ('{"port": true}', "its port"), ('{"port": [80]}', "its port"), ('{"port": "1234567"}', "its port"),
-        ('{"extra": "planted"}', "extra is no JSON object"), ('{"extra": ["planted"]}', "extra is no JSON object"),
-        ('{"extra": 1}', "extra is no JSON object"), ("http://h/?__extra__=planted", "extra is no JSON object"),
-        ('{"host": "u:planted@h"}', "an @ in it"), ('{"conn_type": 1.5}', "conn_type is no string"),
+        ('{"extra": "planted"}', "extra is not a JSON object"), ('{"extra": ["planted"]}', "extra is not a JSON object"),
+        ('{"extra": 1}', "extra is not a JSON object"), ("http://h/?__extra__=planted", "extra is not a JSON object"),
+        ('{"host": "u:planted@h"}', "contains an @"), ('{"conn_type": 1.5}', "conn_type is not a string"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_read_is_refused_without_being_quoted(value: str, complaint: str) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from waitd.connections.lease import REFRESH_INTERVAL, RETRY_PAUSE, CachedToken, TokenCache
+from waitd.connections.token_cache import REFRESH_INTERVAL, RETRY_PAUSE, CachedToken, TokenCache
 from waitd.core.errors import ConnectionUnavailable
 
 

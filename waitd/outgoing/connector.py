@@ -1,0 +1,108 @@
+"""Connectors for HTTP sessions that connect only where the egress rules allow.
+
+The address is checked when its socket is made, so the checked address is the one that is connected
+to, whatever the name resolved to before. Pooled connections were checked when they were opened;
+hosts named by submitters and by the operator have separate pools.
+"""
+
+import socket
+from collections.abc import Callable
+from functools import lru_cache
+from ipaddress import ip_address
+from typing import Any
+
+import aiohttp
+from aiohttp.abc import AbstractResolver
+
+from waitd.core.connections.connection import parse_origin
+from waitd.core.connections.egress import (
+    Address,
+    EgressPolicy,
+    EgressRefused,
+    HostSource,
+    ListenAddress,
+    is_own_listener,
+    listen_address,
+)
+from waitd.outgoing.errors import EgressBlocked
+
+
+class Outgoing:
+    """The egress rules together with waitd's own listeners, which no request may reach.
+
+    One per daemon, shared by everything that sends requests.
+    """
+
+    def __init__(
+        self, egress: EgressPolicy | None = None, *, resolver: Callable[[], AbstractResolver] | None = None
+    ) -> None:
+        """Apply `egress`, by default only the rules that always hold.
+
+        `resolver` makes the DNS resolver, in the running loop; default: the system's.
+        """
+        self._egress = egress or EgressPolicy()
+        self._resolver = resolver
+        self._listeners: tuple[ListenAddress, ...] = ()
+        self._check_origin = lru_cache(maxsize=4096)(self._check_origin_uncached)
+
+    def add_listener(self, host: str, port: int) -> None:
+        """Register an address that waitd listens on; it is blocked from now on."""
+        self._listeners = (*self._listeners, listen_address(host, port))
+        self._check_origin.cache_clear()
+
+    def check_url(self, url: str, source: HostSource) -> HostSource:
+        """Check an absolute URL's host by its name; return whose connector to use.
+
+        The result per origin is cached, so every request can be checked.
+
+        Raises:
+            EgressRefused: no request may go there.
+            ValueError: it is not a URL.
+        """
+        end = url.find("/", 8)
+        return self._check_origin(url if end < 0 else url[:end], source)
+
+    def _check_origin_uncached(self, url: str, source: HostSource) -> HostSource:
+        origin = parse_origin(url)
+        return self.check_host(origin.host, origin.port, source)
+
+    def check_host(self, host: str, port: int, source: HostSource) -> HostSource:
+        """Check a host by its name, for protocols other than HTTP; return whose host it counts as.
+
+        Raises:
+            EgressRefused: no connection may be made there.
+        """
+        return self._egress.judge_host(host, port, source, self._listeners)
+
+    def connector(self, source: HostSource, **options: Any) -> aiohttp.TCPConnector:
+        """A connector for hosts that `check_url` assigned to `source`; `options` are aiohttp's.
+
+        Call it in the running loop.
+        """
+
+        def make_socket(info: Any) -> socket.socket:
+            family, kind, protocol, _, address = info
+            self._check_address(address[0], address[1], source)
+            return socket.socket(family, kind, protocol)
+
+        resolver = self._resolver() if self._resolver else None
+        return aiohttp.TCPConnector(socket_factory=make_socket, resolver=resolver, **options)
+
+    def _check_address(self, host: str, port: int, source: HostSource) -> None:
+        address = ip_address(host.partition("%")[0])
+        own = is_own_listener(address, port, self._listeners, _is_local)
+        try:
+            self._egress.judge_address(address, source, is_own=own)
+        except EgressRefused as error:
+            raise EgressBlocked(str(error)) from None
+
+
+def _is_local(address: Address) -> bool:
+    """Whether an address belongs to this machine: only such an address can be bound."""
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((str(address), 0))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,48 @@
+"""Sentences for requests that failed in transit.
+
+An exception's own text may name addresses or quote the request, so only these sentences are shown.
+"""
+
+import errno
+
+import aiohttp
+
+
+class EgressBlocked(PermissionError):  # noqa: N818 - reads as a sentence
+    """The egress rules forbid the address that a host resolved to; `why` says which rule.
+
+    aiohttp wraps this error; `find_egress_blocked` unwraps it.
+    """
+
+    def __init__(self, why: str) -> None:
+        super().__init__(errno.EACCES, why)
+        self.why = why
+
+
+def find_egress_blocked(error: BaseException) -> EgressBlocked | None:
+    """The egress refusal inside an aiohttp error, if there is one."""
+    cause = getattr(error, "os_error", error)
+    return cause if isinstance(cause, EgressBlocked) else None
+
+
+def describe_error(error: Exception, service: str) -> str:
+    """A sentence for an aiohttp or socket error; `service` names the peer, e.g. `the receiver`."""
+    blocked = find_egress_blocked(error)
+    if blocked is not None:
+        return f"the egress rules forbid requests to {service}: {blocked.why}"
+    for types, sentence in _SENTENCES:
+        if isinstance(error, types):
+            return sentence.format(service)
+    return f"the request to {service} could not be sent"
+
+
+#: The first match counts, so subclasses come first.
+_SENTENCES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...] = (
+    (aiohttp.ClientConnectorCertificateError, "the TLS certificate of {} is not trusted"),
+    (aiohttp.ClientSSLError, "the TLS handshake with {} failed"),
+    (aiohttp.ClientConnectorDNSError, "the host name of {} does not resolve"),
+    (aiohttp.ClientConnectorError, "could not connect to {}"),
+    (TimeoutError, "{} did not answer in time"),
+    ((aiohttp.ClientConnectionError, OSError), "the connection to {} broke before it answered"),
+    (aiohttp.ClientResponseError, "{} did not answer with valid HTTP"),
+)

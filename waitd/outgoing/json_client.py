@@ -1,0 +1,134 @@
+"""A client for small JSON requests to services that the operator configures."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Self
+
+import aiohttp
+import orjson
+from yarl import URL
+
+from waitd import __version__
+from waitd.core.connections.egress import EgressRefused, HostSource
+from waitd.outgoing.connector import Outgoing
+from waitd.outgoing.errors import describe_error
+
+
+class JsonResponse(NamedTuple):
+    """A response; `body` is its decoded JSON, or None where it is not JSON or is too large."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: Any
+
+    @property
+    def fields(self) -> Mapping[str, Any]:
+        """The body as an object; empty where it is none."""
+        return self.body if isinstance(self.body, dict) else {}
+
+
+class JsonClient:
+    """An HTTP session, used as an asynchronous context manager.
+
+    Requests follow no redirects, carry no cookies and obey the egress rules. Responses are bounded
+    in size and, with `timeout`, in time.
+    """
+
+    def __init__(
+        self,
+        outgoing: Outgoing,
+        error_type: type[Exception],
+        *,
+        max_bytes: int,
+        timeout: float | None = None,
+        max_connections: int = 100,
+    ) -> None:
+        """Configure the client; the session opens with the context.
+
+        Args:
+            outgoing: the egress rules.
+            error_type: what `request` raises where there is no response.
+            max_bytes: the largest response body that is read.
+            timeout: seconds for one request; None: the caller sets the limit.
+            max_connections: open connections at most; 0: no limit.
+        """
+        self._outgoing = outgoing
+        self._error_type = error_type
+        self._max_bytes = max_bytes
+        self._timeout = timeout
+        self._max_connections = max_connections
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        """Open the session."""
+        self._session = aiohttp.ClientSession(
+            connector=self._outgoing.connector(HostSource.BY_OPERATOR, limit=self._max_connections),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=self._timeout, sock_connect=None),
+            headers={"User-Agent": f"waitd/{__version__}", "Accept": "application/json"},
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close the session."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        service: str,
+        headers: Mapping[str, str] | None = None,
+        json: Any = None,
+        data: bytes | Mapping[str, str] | None = None,
+        ssl: Any = True,
+    ) -> JsonResponse:
+        """Send one request.
+
+        Args:
+            method: the HTTP method.
+            url: an absolute URL; sent as written where it is ASCII.
+            service: names the peer in error messages.
+            headers: sent besides the session's own.
+            json: the body, encoded as JSON; or else `data`.
+            data: the body as bytes, or as the fields of a form.
+            ssl: as aiohttp's: False trusts any certificate.
+
+        Raises:
+            error_type: there is no response. The message quotes nothing of the request.
+            ValueError: `url` is not a URL.
+        """
+        if self._session is None:
+            raise RuntimeError(f"the client of {service} is used outside its context")
+        headers = dict(headers or {})
+        if json is not None:
+            headers["Content-Type"], data = "application/json", orjson.dumps(json)
+        try:
+            self._outgoing.check_url(url, HostSource.BY_OPERATOR)
+            async with self._session.request(
+                method,
+                URL(url, encoded=url.isascii()),
+                headers=headers,
+                data=data,
+                ssl=ssl,
+                allow_redirects=False,
+            ) as response:
+                return JsonResponse(response.status, response.headers, await self._read_json(response))
+        except EgressRefused as error:
+            raise self._error_type(f"the egress rules forbid requests to {service}: {error}") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._error_type(describe_error(error, service)) from None
+
+    async def _read_json(self, response: aiohttp.ClientResponse) -> Any:
+        body = bytearray()
+        async for chunk in response.content.iter_any():
+            body += chunk
+            if len(body) > self._max_bytes:
+                response.close()  # do not read the rest
+                return None
+        try:
+            return orjson.loads(body)
+        except orjson.JSONDecodeError:
+            return None
