@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from virtual_time import VirtualClock, in_virtual_time
 
 from waitd.core.waits.verdict import Pending
-from waitd.engine.poker import HINT_PAUSE, Poker
+from waitd.engine.poker import NEWS_PAUSE_SECONDS, Poker
 from waitd.engine.signals import SignalDispatcher
 from waitd.metrics import Instruments
 from waitd.ports import Signal, SignalKey
@@ -109,7 +109,7 @@ async def test_many_signals_poke_a_wait_no_more_often_than_is_good() -> None:
         await asyncio.sleep(100)
         for _ in range(200):
             bench.hear("go")
-            await asyncio.sleep(HINT_PAUSE / 20)
+            await asyncio.sleep(NEWS_PAUSE_SECONDS / 20)
         assert 10 <= bench.looks("w") <= 13
 
 
@@ -123,7 +123,7 @@ async def test_a_signal_that_comes_while_a_wait_is_poked_pokes_it_once_more() ->
         bench.hear("go")
         bench.looking.set()
         bench.looking = None
-        await asyncio.sleep(2 * HINT_PAUSE)
+        await asyncio.sleep(2 * NEWS_PAUSE_SECONDS)
         assert bench.looks("w") == 2
 
 

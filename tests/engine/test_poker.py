@@ -22,7 +22,8 @@ from virtual_time import VirtualClock, in_virtual_time
 
 from waitd.core.waits.verdict import Failure, Pending, Success, Unreachable
 from waitd.core.waits.wait import WaitState
-from waitd.engine.poker import PACINGS, Poker
+from waitd.engine.held_wait_factory import MAX_PACINGS
+from waitd.engine.poker import Poker
 from waitd.engine.recording import AT_A_TIME
 from waitd.metrics import Instruments
 
@@ -601,14 +602,14 @@ async def test_a_defect_met_with_one_wait_keeps_no_other_waiting() -> None:
 
 @in_virtual_time
 async def test_equal_paces_are_one_object_and_strange_ones_do_not_pile_up() -> None:
-    async with running(lambda *_: Pending(), capacity=2 * PACINGS) as bench:
-        for n in range(PACINGS + 5):
+    async with running(lambda *_: Pending(), capacity=2 * MAX_PACINGS) as bench:
+        for n in range(MAX_PACINGS + 5):
             bench.add(f"w{n}", interval=10.0 + n)
             bench.add(f"v{n}", interval=10.0 + n)
-        held, shared = bench.poker._held, bench.poker._pacings
+        held, shared = bench.poker._held, bench.poker._factory.pacings
         assert held["w1"].pacing is held["v1"].pacing
-        assert held[f"w{PACINGS + 1}"].pacing == held[f"v{PACINGS + 1}"].pacing
-        assert len(shared) == PACINGS
+        assert held[f"w{MAX_PACINGS + 1}"].pacing == held[f"v{MAX_PACINGS + 1}"].pacing
+        assert len(shared) == MAX_PACINGS
 
 
 @in_virtual_time

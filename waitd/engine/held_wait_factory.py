@@ -1,0 +1,61 @@
+"""Makes held waits from stored ones, sharing what equal waits have in common."""
+
+from collections.abc import Mapping
+
+import structlog
+
+from waitd.core.errors import InvalidInput
+from waitd.core.waits.schedule import Pacing
+from waitd.engine.held_wait import HeldWait, ProbeKind, UnknownTarget
+from waitd.engine.submitter import Submitter
+from waitd.metrics import Instruments
+from waitd.ports import Probe, StoredWait, Target
+
+log = structlog.get_logger(__name__)
+
+#: How many different pacings are shared between waits.
+MAX_PACINGS = 1000
+
+
+class HeldWaitFactory:
+    """Finds a wait's kind, target and pacing. `pacings` are those shared so far."""
+
+    def __init__(
+        self, probes: Mapping[str, Probe], instruments: Instruments, submitter: Submitter | None
+    ) -> None:
+        self._kinds = {name: ProbeKind(name, probe, instruments) for name, probe in probes.items()}
+        self._instruments = instruments
+        self._submitter = submitter
+        self.pacings: dict[tuple[float, bool, float | None], Pacing] = {}
+
+    def create(self, wait: StoredWait) -> HeldWait:
+        """Creates a held wait. One with an unknown kind or invalid parameters gets an `UnknownTarget`."""
+        spec = wait.spec
+        pace = (spec.poke_interval, spec.exponential_backoff, spec.max_wait)
+        pacing = self.pacings.get(pace) or self._new_pacing(Pacing(*pace))
+        try:
+            kind, target = self._target(wait)
+            if spec.submit is None and not kind.probe.polled:
+                pacing = Pacing(spec.timeout)
+        except InvalidInput as error:
+            log.warning("wait_not_understood", wait_id=wait.id, kind=spec.kind, why=str(error))
+            probe = UnknownTarget(f"This waitd does not understand the wait: {error}")
+            kind, target = ProbeKind(spec.kind, probe, self._instruments), probe
+        return HeldWait.of(wait, kind, target, pacing)
+
+    def _target(self, wait: StoredWait) -> tuple[ProbeKind, Target]:
+        """Raises InvalidInput when this daemon cannot poke the wait."""
+        spec = wait.spec
+        kind = self._kinds.get(spec.kind)
+        if kind is None:
+            raise InvalidInput.at("/kind", f"this waitd has no kind {spec.kind}")
+        if spec.submit is None:
+            return kind, wait.target or kind.probe.parse(spec.params, namespace=wait.namespace)
+        if self._submitter is None:
+            raise InvalidInput.at("/submit", "this waitd submits no jobs")
+        return self._submitter.target_of(wait, kind)
+
+    def _new_pacing(self, pacing: Pacing) -> Pacing:
+        if len(self.pacings) < MAX_PACINGS:
+            self.pacings[pacing] = pacing
+        return pacing

@@ -1,0 +1,155 @@
+"""Starts queued pokes within the limits on concurrency, and times them out."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from math import inf
+
+import anyio
+
+from waitd.core.waits.schedule import FINAL_POKE_TIMEOUT
+from waitd.core.waits.verdict import Verdict
+from waitd.engine.clock import Clock
+from waitd.engine.held_wait import HeldWait
+from waitd.engine.origins import OriginQueue, Origins
+from waitd.engine.poke_attempt import PokeAttempt
+from waitd.metrics import Instruments
+
+#: How often pokes in progress are checked for timeouts, in seconds: a timeout is late by this much at most.
+TIMEOUT_CHECK_SECONDS = 0.05
+#: The most pokes started in one turn of the event loop; everything else needs its turn soon.
+STARTS_PER_TURN = 100
+
+
+class PokeDispatcher:
+    """Takes due waits from the origins' queues and pokes them.
+
+    At a deadline a poke may start above `poke_concurrency`, up to twice as many.
+    """
+
+    def __init__(
+        self,
+        origins: Origins,
+        clock: Clock,
+        instruments: Instruments,
+        *,
+        poke_concurrency: int,
+        set_alarm: Callable[[HeldWait, float], None],
+        on_verdicts: Callable[[PokeAttempt, Sequence[Verdict]], None],
+        on_failure: Callable[[Exception], None],
+    ) -> None:
+        """Creates a dispatcher.
+
+        Args:
+            origins: the queues of due waits.
+            clock: wall and monotonic time.
+            instruments: the metrics.
+            poke_concurrency: how many pokes may be in progress.
+            set_alarm: makes a wait due again by its deadline; called with the time in Unix seconds.
+            on_verdicts: gets the verdicts of each poke.
+            on_failure: gets a defect met in a callback of the loop, where an exception would be lost.
+        """
+        self._origins = origins
+        self._clock = clock
+        self._instruments = instruments
+        self._concurrency = poke_concurrency
+        self._set_alarm = set_alarm
+        self._on_verdicts = on_verdicts
+        self._on_failure = on_failure
+        self._attempts: set[PokeAttempt] = set()
+        self._started = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._start_scheduled = False
+        self._stopped = False
+
+    @property
+    def in_progress(self) -> int:
+        """How many pokes are in progress."""
+        return len(self._attempts)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no poke may start, except at a deadline."""
+        return len(self._attempts) >= self._concurrency
+
+    def start_queued(self) -> None:
+        """Starts queued pokes, as many as may start in one turn of the event loop."""
+        now, monotonic = self._clock.now(), self._clock.monotonic()
+        for _ in range(STARTS_PER_TURN):
+            running = len(self._attempts)
+            if self._stopped or running >= 2 * self._concurrency:
+                return
+            taken = self._origins.take(now, monotonic, last_only=running >= self._concurrency)
+            if taken is None:
+                return
+            self._start(*taken, now, monotonic)
+        self._schedule_start()
+
+    def _schedule_start(self) -> None:
+        if not self._start_scheduled:
+            self._start_scheduled = True
+            asyncio.get_running_loop().call_soon(self._start_scheduled_pokes)
+
+    def _start_scheduled_pokes(self) -> None:
+        self._start_scheduled = False
+        try:
+            self.start_queued()
+        except Exception as error:  # noqa: BLE001 - `on_failure` reports it
+            self._on_failure(error)
+
+    def _start(self, origin: OriginQueue, group: Sequence[HeldWait], now: float, started: float) -> None:
+        """Starts the poke of a group; `now` and `started` are the same moment in Unix and monotonic seconds."""
+        timeout, last = group[0].target.request_timeout, group[0].last
+        cutoff = started + (min(timeout, FINAL_POKE_TIMEOUT) if last else timeout)
+        attempt = PokeAttempt(group, origin, started, cutoff, self._on_done)
+        if not self._attempts:
+            self._started.set()
+        self._attempts.add(attempt)
+        lateness = self._instruments.poke_lateness
+        if len(group) > 1:
+            self._instruments.pokes_coalesced.inc(len(group) - 1)
+        for entry in group:
+            entry.flying += 1
+            lateness.observe(max(0.0, started - entry.due))
+            if not last and entry.deadline < now + timeout:
+                self._set_alarm(entry, now)
+        attempt.start()
+
+    def _on_done(self, attempt: PokeAttempt, verdicts: Sequence[Verdict]) -> None:
+        try:
+            self._attempts.discard(attempt)
+            self._origins.done(attempt.origin, timed_out=attempt.expired)
+            if self._stopped:
+                self._ended.set()
+            if self._origins.queued:
+                self._schedule_start()
+            if verdicts:
+                self._on_verdicts(attempt, verdicts)
+        except Exception as error:  # noqa: BLE001 - `on_failure` reports it
+            self._on_failure(error)
+
+    async def run(self) -> None:
+        """Times pokes out until it is cancelled. One check of all pokes costs less than a timer for each."""
+        while True:
+            if not self._attempts:
+                await self._clock.sleep_until(inf, self._started)
+            await self._clock.sleep_until(self._clock.monotonic() + TIMEOUT_CHECK_SECONDS, asyncio.Event())
+            now = self._clock.monotonic()
+            for attempt in [attempt for attempt in self._attempts if attempt.cutoff <= now]:
+                attempt.expire()
+
+    def stop(self) -> None:
+        """Starts no more pokes."""
+        self._stopped = True
+
+    async def wait_for_end(self, until: float) -> None:
+        """After `stop`, waits until a poke ends or the monotonic time `until` comes."""
+        await self._clock.sleep_until(until, self._ended)
+
+    async def cancel_all(self) -> None:
+        """Cancels all pokes, and waits until they have ended. Cannot be cancelled itself."""
+        self.stop()
+        for attempt in list(self._attempts):
+            attempt.stop()
+        with anyio.CancelScope(shield=True):
+            while self._attempts:
+                await self.wait_for_end(inf)
