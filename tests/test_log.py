@@ -1,4 +1,4 @@
-"""What a log line may not say."""
+"""Secrets are masked in log lines."""
 
 from typing import Any
 

@@ -1,7 +1,9 @@
-"""waitd waits, so that nothing else has to.
+"""waitd polls jobs, files and other sources until they are done, and delivers the outcomes.
 
-`core` decides, `engine` does it on time, `probes` look, `sinks` tell, `stores` remember, `connections` know the secrets, `api` and
-`cli` are the two doors, `app` puts them together. Nothing lives in this file but the version and the build.
+`core` makes the decisions and has no I/O. `engine` schedules pokes and deliveries, `probes` poke,
+`sinks` deliver, `stores` persist waits, `connections` resolve credentials, `auth` authenticates
+callers. `api` and `cli` are the interfaces, and `app` wires the parts together. `airflow` is the
+provider, `bench` measures. This file has only the version.
 """
 
 import os
@@ -9,5 +11,5 @@ from importlib.metadata import version
 
 __version__ = version("waitd")
 
-#: What this version was built from, e.g. a commit. An image carries it as WAITD_BUILD; elsewhere it is empty.
+#: What this version was built from, e.g. a commit. Images set WAITD_BUILD; elsewhere it is empty.
 __build__ = os.environ.get("WAITD_BUILD", "")

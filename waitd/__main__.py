@@ -1,4 +1,4 @@
-"""`python -m waitd`: the same as the `waitd` command."""
+"""Runs the `waitd` command as `python -m waitd`."""
 
 from waitd.cli import main
 

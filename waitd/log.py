@@ -1,6 +1,6 @@
-"""structlog, set up once: one line an event, JSON for machines, colours for a terminal, and no secret in either.
+"""Configures logging: one line for each event, as JSON or in colour, with secrets masked.
 
-Everything goes to standard error; standard output belongs to the CLI's answers.
+Logs go to standard error. Standard output is for the results of commands.
 """
 
 import logging
@@ -18,7 +18,7 @@ MASK = "***"
 
 
 def redact(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Masks values under secret-looking names, and userinfo and query strings of URLs in any text."""
+    """Masks values whose name suggests a secret, and strips credentials and query strings from URLs."""
     for name, value in event.items():
         if _SECRET_NAME.search(name) and value is not None:
             event[name] = MASK
@@ -28,9 +28,13 @@ def redact(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[s
 
 
 def configure(*, level: str = "info", log_format: str = "auto", version: str = "") -> None:
-    """Sets structlog up for this process. `log_format`: json, console, or auto (console where standard error is a terminal)."""
+    """Configures structlog for this process.
+
+    `log_format` is json, console, or auto: console if standard error is a terminal, else json. Every
+    line contains `version`, unless it is empty.
+    """
     console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
-    numeric = getattr(logging, level.upper())
+    threshold = getattr(logging, level.upper())
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -41,20 +45,20 @@ def configure(*, level: str = "info", log_format: str = "auto", version: str = "
     if console:
         structlog.configure(
             processors=[*shared, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())],
-            wrapper_class=structlog.make_filtering_bound_logger(numeric),
+            wrapper_class=structlog.make_filtering_bound_logger(threshold),
             logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
             cache_logger_on_first_use=True,
         )
     else:
         structlog.configure(
             processors=[*shared, structlog.processors.JSONRenderer(serializer=orjson.dumps)],
-            wrapper_class=structlog.make_filtering_bound_logger(numeric),
+            wrapper_class=structlog.make_filtering_bound_logger(threshold),
             logger_factory=structlog.BytesLoggerFactory(file=sys.stderr.buffer),
             cache_logger_on_first_use=True,
         )
     if version:
         structlog.contextvars.bind_contextvars(version=version)
-    # Libraries log through the standard library; what they say of warnings and worse is worth a line, the rest is not.
+    # Libraries use the standard library's logging. Only their warnings and errors are logged.
     logging.basicConfig(
-        level=max(numeric, logging.WARNING), stream=sys.stderr, format="%(levelname)s %(name)s %(message)s"
+        level=max(threshold, logging.WARNING), stream=sys.stderr, format="%(levelname)s %(name)s %(message)s"
     )

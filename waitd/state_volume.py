@@ -1,6 +1,6 @@
-"""Looks at the volume that the SQLite file lies on: will it be there for the next pod?
+"""Detects a SQLite database on a volume that does not outlive the pod or the machine.
 
-What a container can see of its volumes is judged in `waitd.core.mounts`; here are only the files that it is judged by.
+This module reads the mount table; `waitd.core.mounts` interprets it.
 """
 
 import os
@@ -11,36 +11,37 @@ from sqlalchemy.engine import make_url
 
 from waitd.core.mounts import ephemeral_because, mount_id, mount_with
 
-#: Kubernetes gives this variable to every container.
-KUBERNETES = "KUBERNETES_SERVICE_HOST"
+#: Kubernetes sets this variable in every container.
+KUBERNETES_VARIABLE = "KUBERNETES_SERVICE_HOST"
 
 
 def ephemeral_state(store_url: str, setting: bool | Literal["auto"]) -> str | None:
-    """Why the waits of the store at this SQLAlchemy URL will not outlive the pod or machine; None where nothing says so.
+    """The reason why the store at this SQLAlchemy URL is ephemeral, or None if it is not known to be.
 
-    `setting` decides where it is a boolean; "auto" looks at the directory's mount, which has to exist by now.
+    A boolean `setting` (state_ephemeral) decides. "auto" checks the mount of the database's
+    directory, which must exist.
     """
     url = make_url(store_url)
     if url.get_backend_name() != "sqlite" or setting is False:
         return None
     if setting is True:
-        return "the setting state_ephemeral says so"
+        return "the setting state_ephemeral is true"
     if url.database in {None, "", ":memory:"}:
-        return "the database lies in memory"
-    return look_at(Path(str(url.database)).parent)
+        return "the database is in memory"
+    return ephemeral_mount(Path(str(url.database)).parent)
 
 
-def look_at(directory: Path) -> str | None:
-    """What speaks against the mount of this directory; None also where the system does not tell (not Linux, no /proc)."""
+def ephemeral_mount(directory: Path) -> str | None:
+    """The reason why the directory's mount is ephemeral, or None. None also without /proc (not Linux)."""
     try:
-        opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            number = mount_id(Path(f"/proc/self/fdinfo/{opened}").read_text("utf-8"))
+            mount_number = mount_id(Path(f"/proc/self/fdinfo/{descriptor}").read_text("utf-8"))
         finally:
-            os.close(opened)
-        # A mount point may hold any byte.
+            os.close(descriptor)
+        # Paths of mount points may contain any byte.
         mountinfo = Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape")
     except OSError:
         return None
-    mount = None if number is None else mount_with(number, mountinfo)
-    return None if mount is None else ephemeral_because(mount, in_pod=KUBERNETES in os.environ)
+    mount = None if mount_number is None else mount_with(mount_number, mountinfo)
+    return None if mount is None else ephemeral_because(mount, in_pod=KUBERNETES_VARIABLE in os.environ)

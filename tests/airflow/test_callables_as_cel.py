@@ -1,32 +1,32 @@
-"""What the refusal of a Python callable says: each condition is compiled by waitd, so that what is shown can be pasted."""
+"""The conditions shown when a Python callable is refused. waitd compiles each, so that it can be pasted."""
 
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from waitd.airflow.conditions import Untranslatable, cel_of, refuse_callable
+from waitd.airflow.conditions import Untranslatable, callable_to_cel, refuse_callable
 from waitd.probes.cel.evaluation import RESPONSE_ENV
 from waitd.probes.cel.files import check_problem
 
 
-def plain(response: Any) -> bool:
+def single_expression(response: Any) -> bool:
     return bool(response.json()["state"] == "DONE")
 
 
-def documented(response: Any, **context: Any) -> Any:
-    """Airflow passes the context, too."""
+def with_docstring(response: Any, **context: Any) -> Any:
+    """Airflow also passes the context."""
     return response.status_code == 200 and "done" in response.text
 
 
-def in_steps(response: Any) -> Any:
+def two_statements(response: Any) -> Any:
     state = response.json()["state"]
     return state == "DONE"
 
 
 RESPONSES: list[tuple[Callable[..., Any], str]] = [
-    (plain, "body.state == 'DONE'"),
-    (documented, "status == 200 && text.contains('done')"),
+    (single_expression, "body.state == 'DONE'"),
+    (with_docstring, "status == 200 && text.contains('done')"),
     (lambda response: response.json()["job"]["rows"] > 3 or not response.ok, "body.job.rows > 3 || !(status < 400)"),
     (lambda response: response.json().get("state") in ("DONE", "FAILED"), "body.state in ['DONE', 'FAILED']"),
     (lambda response: response.json().get("state") not in ("A", "B"), "!(body.state in ['A', 'B'])"),
@@ -44,21 +44,21 @@ FILES: list[tuple[Callable[..., Any], str]] = [
 
 
 @pytest.mark.parametrize(("check", "condition"), RESPONSES, ids=[condition for _, condition in RESPONSES])
-def test_a_response_check_as_a_condition(check: Callable[..., Any], condition: str) -> None:
-    assert cel_of(check, argument_is="response") == condition
+def test_a_response_check_is_translated(check: Callable[..., Any], condition: str) -> None:
+    assert callable_to_cel(check, argument_is="response") == condition
     RESPONSE_ENV.compile(condition)
 
 
 @pytest.mark.parametrize(("check", "condition"), FILES, ids=[condition for _, condition in FILES])
-def test_a_check_fn_as_a_condition(check: Callable[..., Any], condition: str) -> None:
-    assert cel_of(check, argument_is="files") == condition
+def test_a_check_fn_is_translated(check: Callable[..., Any], condition: str) -> None:
+    assert callable_to_cel(check, argument_is="files") == condition
     assert check_problem(condition) is None
 
 
 @pytest.mark.parametrize(
     "check",
     [
-        in_steps,
+        two_statements,
         len,
         lambda response: response.elapsed.total_seconds() < 3,
         lambda response: 0 < response.json()["rows"] < 3,
@@ -66,24 +66,24 @@ def test_a_check_fn_as_a_condition(check: Callable[..., Any], condition: str) ->
         lambda response: [row for row in response.json()["rows"] if row],
     ],
     ids=[
-        "more than an expression",
+        "two statements",
         "no source",
-        "nothing of the sort in CEL",
-        "a chain",
+        "not in CEL",
+        "a chained comparison",
         "no argument",
-        "a list",
+        "a list comprehension",
     ],
 )
-def test_what_is_no_condition_is_not_guessed(check: Callable[..., Any]) -> None:
+def test_a_callable_without_an_equivalent_is_not_guessed(check: Callable[..., Any]) -> None:
     with pytest.raises(Untranslatable):
-        cel_of(check, argument_is="response")
+        callable_to_cel(check, argument_is="response")
 
 
-def refusal(given: Any) -> str:
+def refusal(value: Any) -> str:
     with pytest.raises(ValueError) as refused:
         refuse_callable(
             "response_check",
-            given,
+            value,
             instead="success_when",
             argument_is="response",
             examples=("body.rows > 0",),
@@ -91,7 +91,9 @@ def refusal(given: Any) -> str:
     return str(refused.value)
 
 
-def test_the_refusal_shows_what_to_write() -> None:
-    assert refusal(plain).endswith("in CEL, here:\n    success_when=\"body.state == 'DONE'\",")
-    assert refusal(in_steps).endswith("in CEL, e.g.:\n    success_when='body.rows > 0',")
-    assert "give a condition as success_when='status == 200'" in refusal("status == 200")
+def test_the_error_shows_the_condition_to_write() -> None:
+    assert refusal(single_expression).endswith(
+        "in CEL instead, here:\n    success_when=\"body.state == 'DONE'\","
+    )
+    assert refusal(two_statements).endswith("in CEL instead, e.g.:\n    success_when='body.rows > 0',")
+    assert "Pass a condition as success_when='status == 200'" in refusal("status == 200")

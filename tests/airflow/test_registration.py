@@ -1,17 +1,17 @@
 from datetime import UTC, datetime, timedelta, timezone
 
-from waitd.airflow.registration import MAX_KEY, Task, registration_of, wait_body
+from waitd.airflow.registration import MAX_KEY_LENGTH, RegisteringTask, build_registration, build_wait
 from waitd.core.airflow.registration import parse_registration, render_registration
 from waitd.models import Registration, SinkRequest, WaitRequest, parsed
 from waitd.sinks.airflow.params import parse_airflow_target
 
-TASK = Task("etl", "scheduled__2026-11-21", "wait", -1, "01a1fee1-dcb8-71ab-adca-72e0e7a91ad7", 2)
+TASK = RegisteringTask("etl", "scheduled__2026-11-21", "wait", -1, "01a1fee1-dcb8-71ab-adca-72e0e7a91ad7", 2)
 TIMING = {"poke_interval": 60.0, "timeout": 3600.0, "soft_fail": False}
 
 
-def body_of(task: Task) -> dict[str, object]:
+def build_body(task: RegisteringTask) -> dict[str, object]:
     params = {"endpoint": "/jobs/`42`"}
-    return wait_body(
+    return build_wait(
         task,
         kind="http",
         params=params,
@@ -22,8 +22,8 @@ def body_of(task: Task) -> dict[str, object]:
     )
 
 
-def test_the_body_is_one_that_waitd_takes() -> None:
-    request = parsed(WaitRequest, body_of(TASK))
+def test_waitd_accepts_the_body() -> None:
+    request = parsed(WaitRequest, build_body(TASK))
     assert request.labels == {
         "team": "x", "dag_id": "etl", "run_id": "scheduled__2026-11-21", "task_id": "wait", "map_index": "-1", "try_number": "2",
     }  # fmt: skip
@@ -32,40 +32,42 @@ def test_the_body_is_one_that_waitd_takes() -> None:
     assert parse_airflow_target(sink.model_extra or {}).place == TASK
 
 
-def test_keys_are_the_tasks_own() -> None:
+def test_all_tries_share_a_supersede_key_and_no_other_task_has_it() -> None:
     later = TASK._replace(ti_id="01a1fee1-dcb8-71ab-adca-72e0e7a91ad8", try_number=3)
-    assert Task(*later).supersede_key("airflow") == TASK.supersede_key("airflow")
-    assert Task(*later).idempotency_key != TASK.idempotency_key
+    assert RegisteringTask(*later).supersede_key("airflow") == TASK.supersede_key("airflow")
+    assert RegisteringTask(*later).idempotency_key != TASK.idempotency_key
     others = {
         TASK._replace(map_index=0),
         TASK._replace(task_id="other"),
         TASK._replace(run_id="r"),
         TASK._replace(dag_id="d"),
     }
-    keys = {Task(*other).supersede_key("airflow") for other in others} | {TASK.supersede_key("other")}
+    keys = {RegisteringTask(*other).supersede_key("airflow") for other in others} | {
+        TASK.supersede_key("other")
+    }
     assert len(keys | {TASK.supersede_key("airflow")}) == 6
 
 
-def test_names_that_make_no_key_are_hashed_and_stay_different() -> None:
-    long = Task(*TASK._replace(run_id="r" * 250))
+def test_long_and_ambiguous_names_are_hashed_to_different_keys() -> None:
+    long = RegisteringTask(*TASK._replace(run_id="r" * 250))
     slash, slashes = (
-        Task(*TASK._replace(dag_id="a/b", run_id="c")),
-        Task(*TASK._replace(dag_id="a", run_id="b/c")),
+        RegisteringTask(*TASK._replace(dag_id="a/b", run_id="c")),
+        RegisteringTask(*TASK._replace(dag_id="a", run_id="b/c")),
     )
     keys = [task.supersede_key("airflow") for task in (long, slash, slashes)]
     assert len(set(keys)) == 3
-    assert all(len(key) <= MAX_KEY for key in keys)
+    assert all(len(key) <= MAX_KEY_LENGTH for key in keys)
 
 
-def test_what_is_left_in_airflow_is_found_again_with_its_deadline() -> None:
+def test_the_registration_left_in_airflow_is_parsed_again_with_its_deadline() -> None:
     now = datetime(2026, 11, 21, 12, tzinfo=timezone(timedelta(hours=2)))
-    registration = registration_of(TASK, body_of(TASK), now)
+    registration = build_registration(TASK, build_body(TASK), now)
     assert datetime.fromisoformat(registration.deadline) == datetime(2026, 11, 21, 11, tzinfo=UTC)
     text = render_registration(registration.model_dump(), "http://127.0.0.1:8795/v1/waits/x")
     assert parsed(Registration, parse_registration(text)) == registration
 
 
-def test_a_text_of_somebody_else_holds_no_registration() -> None:
+def test_other_texts_contain_no_registration() -> None:
     assert parse_registration(None) is None
     assert parse_registration("Approve?") is None
     assert parse_registration("```json\n{\n```\n") is None

@@ -1,8 +1,8 @@
-"""The Airflow provider: hook, sensors and an operator that hand their waiting to waitd and park the task meanwhile.
+"""The Airflow provider: sensors and an operator whose waiting is done by waitd.
 
-It runs in Airflow's own processes, beside Airflow's libraries: of waitd it imports `waitd.models` and `waitd.core` and nothing else. `client` speaks to the
-daemon, `hook` knows it by a connection, `registration` makes what it is told, `operators` leaves the slot and comes back, `sensors` says what
-is waited for, `conditions` what to write in place of a callable.
+A task registers its wait with a waitd daemon, frees its worker slot, and resumes with the wait's
+outcome. No Triggerer is needed.
 
-What happens to the task while it is parked is not here: `waitd.sinks.airflow.sink` wakes it.
+The provider runs in Airflow's processes. Of waitd it imports only `waitd.models` and `waitd.core`.
+The daemon's side, which resumes parked tasks, is `waitd.sinks.airflow`.
 """

@@ -1,7 +1,7 @@
-"""A small synchronous client of a daemon's HTTP API, on the HTTP library that Airflow ships.
+"""A synchronous client of waitd's HTTP API, built on httpx, which Airflow ships.
 
-Every call is one that may be repeated: a submit carries an Idempotency-Key, a cancellation of what has ended is answered as such. So all of
-them are tried again where that may help, and not longer than a task's slot is worth.
+Every call can be repeated safely, so failed calls are retried, for a few seconds: the task holds a
+worker slot meanwhile.
 """
 
 import random
@@ -14,36 +14,48 @@ from urllib.parse import quote
 import httpx
 from airflow.sdk.exceptions import AirflowException
 
-#: Pauses before each further attempt, seconds; jitter up to half of it is added.
-PAUSES = (0.5, 1.0, 2.0, 4.0)
-#: The longest Retry-After that is waited for, seconds; who asks for more is asked again at the task's next try.
+#: Pauses between the attempts, in seconds. Each gets up to 50 % of jitter.
+RETRY_DELAYS = (0.5, 1.0, 2.0, 4.0)
+#: The longest Retry-After that is honoured, in seconds. After a longer one the call fails, and the
+#: task's own retries apply.
 MAX_RETRY_AFTER = 15.0
-#: Answers after which the same call may go through.
-RETRYABLE = frozenset({429, 502, 503, 504})
+#: Status codes after which the call is retried.
+RETRYABLE_STATUSES = frozenset({429, 502, 503, 504})
 
 
 class WaitdUnreachable(AirflowException):
-    """No waitd answered, or only that it cannot now. The same call may go through later: a task is retried as it says itself."""
+    """waitd does not answer, or is temporarily unavailable. The task's retries apply."""
 
 
 class WaitdRefused(AirflowException):
-    """waitd answered that it will not.
+    """waitd refused the request.
 
     Attributes:
         status: the HTTP status.
-        problem: the RFC 9457 document, with `title`, `detail` and `errors` (each a `pointer` and a `detail`).
+        problem: the RFC 9457 document, with `title`, `detail` and `errors` (each has a `pointer` and
+            a `detail`).
     """
 
     def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
         self.status = status
         self.problem = problem
         fields = [f"{item.get('pointer') or '/'}: {item.get('detail')}" for item in problem.get("errors", ())]
-        said = problem.get("detail") or problem.get("title") or "no reason given"
-        super().__init__("; ".join([f"waitd refused ({status}): {said}", *fields]))
+        reason = problem.get("detail") or problem.get("title") or "no reason given"
+        super().__init__("; ".join([f"waitd refused the request ({status}): {reason}", *fields]))
 
 
 class WaitdClient:
-    """One daemon, seen from a task. A context manager; every method raises WaitdUnreachable and WaitdRefused."""
+    """Client of one waitd daemon. A context manager.
+
+    Every method raises WaitdUnreachable or WaitdRefused.
+
+    Args:
+        url: URL of the daemon.
+        api_key: API key to authenticate with.
+        ca_file: CA certificates to verify the daemon's certificate with. Default: the system's.
+        timeout: timeout of one request, in seconds.
+        sleep: waits between attempts.
+    """
 
     def __init__(
         self,
@@ -54,13 +66,12 @@ class WaitdClient:
         timeout: float = 10.0,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`url`: where the daemon listens; `timeout`: seconds that one request may take."""
         self.url = url.rstrip("/")
         self._timeout = timeout
         self._sleep = sleep
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._http = httpx.Client(
-            headers=headers, timeout=timeout, verify=_verification(ca_file), follow_redirects=False
+            headers=headers, timeout=timeout, verify=_tls_verification(ca_file), follow_redirects=False
         )
 
     def __enter__(self) -> Self:
@@ -72,16 +83,16 @@ class WaitdClient:
         self._http.close()
 
     def submit(self, body: Mapping[str, Any], idempotency_key: str) -> dict[str, Any]:
-        """The wait that `POST /v1/waits` answers, new or (same key, same body) the one from before."""
+        """Submits a wait. The same body and key again return the same wait."""
         return self._call("POST", "/v1/waits", json=body, headers={"Idempotency-Key": idempotency_key})
 
     def get(self, wait_id: str, wait: float = 0.0) -> dict[str, Any]:
-        """One wait; with `wait` (seconds, at most 60) as soon as it ends or they are over."""
+        """Gets a wait. `wait`: seconds (at most 60) to wait for its outcome."""
         query = {"wait": f"{wait:g}"} if wait else {}
         return self._call("GET", _path(wait_id), params=query, timeout=self._timeout + wait)
 
     def cancel(self, wait_id: str) -> dict[str, Any]:
-        """The wait, cancelled; one that has ended before as it is."""
+        """Cancels a wait and returns it. A wait that has already ended is returned unchanged."""
         try:
             return self._call("POST", _path(wait_id, ":cancel"), json={})
         except WaitdRefused as refused:
@@ -89,8 +100,8 @@ class WaitdClient:
                 raise
             return self.get(wait_id)
 
-    def ready(self) -> bool:
-        """Whether the daemon takes waits now. Raises WaitdUnreachable where nobody answers."""
+    def is_ready(self) -> bool:
+        """Whether the daemon accepts waits now. Raises WaitdUnreachable if it does not answer."""
         try:
             self._call("GET", "/readyz")
         except WaitdRefused:
@@ -98,54 +109,56 @@ class WaitdClient:
         return True
 
     def _call(self, method: str, path: str, **request: Any) -> dict[str, Any]:
-        for pause in (*PAUSES, None):
+        for delay in (*RETRY_DELAYS, None):
             try:
-                answer = self._http.request(method, self.url + path, **request)
+                response = self._http.request(method, self.url + path, **request)
             except (httpx.HTTPError, httpx.InvalidURL) as error:
-                trouble, wish = str(error) or type(error).__name__, 0.0
+                reason, retry_after = str(error) or type(error).__name__, 0.0
             else:
-                if answer.status_code not in RETRYABLE:
-                    return self._decoded(answer)
-                trouble, wish = _said(answer), _retry_after(answer)
-            if pause is None or wish > MAX_RETRY_AFTER:
+                if response.status_code not in RETRYABLE_STATUSES:
+                    return self._decode(response)
+                reason, retry_after = _describe(response), _retry_after(response)
+            if delay is None or retry_after > MAX_RETRY_AFTER:
                 break
-            self._sleep(max(wish, pause * random.uniform(1.0, 1.5)))  # noqa: S311 - spreads calls, protects nothing
-        raise WaitdUnreachable(f"waitd at {self.url} cannot be used now: {trouble}")
+            self._sleep(max(retry_after, delay * random.uniform(1.0, 1.5)))  # noqa: S311 - spreads calls, protects nothing
+        raise WaitdUnreachable(
+            f"waitd at {self.url} does not answer: {reason}. Check that the daemon runs, and the connection to it."
+        )
 
-    def _decoded(self, answer: httpx.Response) -> dict[str, Any]:
+    def _decode(self, response: httpx.Response) -> dict[str, Any]:
         try:
-            document = answer.json()
+            document = response.json()
         except ValueError:
             document = None
         if not isinstance(document, dict):
             document = {
-                "title": f"{self.url} does not answer as a waitd daemon does; is the connection right?"
+                "title": f"the server at {self.url} does not answer like waitd; check host and port of the connection"
             }
-        elif answer.status_code < 300:
+        elif response.status_code < 300:
             return document
-        raise WaitdRefused(answer.status_code, document)
+        raise WaitdRefused(response.status_code, document)
 
 
 def _path(wait_id: str, rest: str = "") -> str:
     return f"/v1/waits/{quote(wait_id, safe='')}{rest}"
 
 
-def _verification(ca_file: str | None) -> Any:
+def _tls_verification(ca_file: str | None) -> Any:
     if ca_file is None:
         return True
-    import ssl  # noqa: PLC0415 - only where certificates of one's own are used
+    import ssl  # noqa: PLC0415 - only with a CA file
 
     return ssl.create_default_context(cafile=ca_file)
 
 
-def _said(answer: httpx.Response) -> str:
+def _describe(response: httpx.Response) -> str:
     try:
-        problem = answer.json()
-        return f"HTTP {answer.status_code}, {problem.get('detail') or problem.get('title')}"
+        problem = response.json()
+        return f"HTTP {response.status_code}, {problem.get('detail') or problem.get('title')}"
     except (ValueError, AttributeError):
-        return f"HTTP {answer.status_code}"
+        return f"HTTP {response.status_code}"
 
 
-def _retry_after(answer: httpx.Response) -> float:
-    text = answer.headers.get("Retry-After", "")
+def _retry_after(response: httpx.Response) -> float:
+    text = response.headers.get("Retry-After", "")
     return float(text) if text.isdecimal() else 0.0

@@ -6,12 +6,12 @@ from airflow.sdk import BaseOperatorLink
 
 
 class WaitLink(BaseOperatorLink):
-    """Stored with the task when it is parked, so that it is there while the task waits."""
+    """Link to the wait in waitd. It is stored when the task parks, so it works while the task waits."""
 
     name = "Wait in waitd"
-    #: The XCom under which Airflow keeps the link.
+    #: The XCom in which Airflow stores the link.
     xcom_key = "_link_waitd"
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:  # noqa: ARG002 - Airflow's signature
-        """The URL of the wait that the task registered in this run of its process; "" before that."""
+        """The URL of the task's wait, or "" before it is registered."""
         return getattr(operator, "wait_url", "")

@@ -1,4 +1,4 @@
-"""The operator: registers a wait with waitd, leaves its slot, and comes back with the outcome."""
+"""The operator that registers a wait with waitd, frees its slot and resumes with the outcome."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -11,37 +11,49 @@ from waitd.airflow import outcomes
 from waitd.airflow.client import WaitdClient, WaitdRefused, WaitdUnreachable
 from waitd.airflow.hook import WaitdHook
 from waitd.airflow.links import WaitLink
-from waitd.airflow.registration import Task, registration_of, wait_body
+from waitd.airflow.registration import RegisteringTask, build_registration, build_wait
 from waitd.airflow.triggers import WaitdTrigger
 from waitd.core.airflow.callback import EVENT_ID_KEY, OUTCOME_KEY, RESPONSE_OPTION
 from waitd.core.airflow.registration import PARKED_SUBJECT, REGISTRATION_KEY, render_registration
 from waitd.models import Registration, TaskOutcome
 
 CallbackMode = Literal["resume", "set_state", "clear"]
-#: Airflow's own default for sensors, seconds.
+#: The default timeout of Airflow's sensors, in seconds.
 DEFAULT_TIMEOUT = 7 * 86400.0
-#: How long the task holds its slot for an outcome that is there at once, seconds: the first poke comes with the registration.
-FIRST_LOOK = 1.0
-#: When a parked task is given up although waitd said nothing, counted from the wait's own timeout: waitd may be down for a while and
-#: deliver late. Until then a lost waitd can be set up anew and reconciled.
-SILENCE = timedelta(days=1)
-#: Refusals that no retry mends: the wait itself is wrong.
-_WRONG = frozenset({400, 413, 415, 422})
+#: How long the task holds its slot for an immediate outcome, in seconds. The first poke starts when
+#: the wait is registered.
+FIRST_POKE_SECONDS = 1.0
+#: How long after the wait's timeout a parked task fails if waitd has not resumed it. Until then,
+#: waitd may be down and deliver late, or be set up again and reconciled.
+RESUME_GRACE_PERIOD = timedelta(days=1)
+#: Status codes of refusals that a retry does not change: the wait itself is invalid.
+_INVALID_WAIT_STATUSES = frozenset({400, 413, 415, 422})
 
 
 class WaitdOperator(HITLOperator):
-    """Waits for whatever waitd can poke. The task's result is the wait's payload.
+    """Wait for anything that waitd can poke, without holding a worker slot.
+
+    The task registers a wait with waitd and parks. When the wait ends, the task resumes; its result
+    is the wait's payload.
 
     Args:
-        kind: what to poke: `http`, `s3_key`, `s3_keys_unchanged` or any other that the daemon knows.
-        wait_params: that kind's own parameters. (`params` are Airflow's, as for every operator.)
+        kind: what to poke: `http`, `s3_key`, `s3_keys_unchanged`, or any other kind of the daemon.
+        wait_params: the parameters of this kind. (`params` are Airflow's, as in every operator.)
         waitd_conn_id: the connection to waitd.
-        callback_mode: how the task goes on: `resume` (in a worker, with callbacks and retries), `set_state` (without any worker) or
-            `clear` (in a worker, from the start, as a further try).
-        airflow_conn_id: the connection by which waitd knows this Airflow; default: as the waitd connection says.
-        poke_interval: seconds or a timedelta, as `timeout` and `max_wait`.
-        sinks: where the outcome is to go besides.
-        labels: words by which the wait is found, beside those of the task.
+        callback_mode: how the task resumes. `resume`: in a worker, with callbacks and retries.
+            `set_state`: without a worker; waitd sets the task's state. `clear`: in a worker, from
+            the start, as another try.
+        airflow_conn_id: the connection that waitd uses to reach this Airflow. Default: the one named
+            in the waitd connection.
+        poke_interval: time between pokes, in seconds or as a timedelta.
+        timeout: time until the wait times out, in seconds or as a timedelta. Default: 7 days.
+        soft_fail: skip the task if the wait fails or times out.
+        exponential_backoff: double the interval after each poke.
+        max_wait: the longest interval with `exponential_backoff`, in seconds or as a timedelta.
+        silent_fail: poke again after a refusal such as 403, instead of failing.
+        never_fail: like `soft_fail`.
+        sinks: further sinks that the outcome is delivered to.
+        labels: labels by which the wait can be found, in addition to those of the task.
     """
 
     template_fields: Collection[str] = (
@@ -50,7 +62,7 @@ class WaitdOperator(HITLOperator):
     template_fields_renderers = {"wait_params": "json", "sinks": "json"}  # noqa: RUF012 - Airflow's own form
     operator_extra_links = (WaitLink(),)
     ui_color = "#e6f1f2"
-    #: Set when the wait is registered; `WaitLink` shows it.
+    #: The URL of the wait, once it is registered. `WaitLink` shows it.
     wait_url = ""
 
     def __init__(
@@ -72,19 +84,19 @@ class WaitdOperator(HITLOperator):
         labels: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
-        """See the class. Raises ValueError: an argument is wrong; at parse time, so that the DAG does not import."""
-        seconds = DEFAULT_TIMEOUT if timeout is None else in_seconds("timeout", timeout)
+        """See the class. Raises ValueError, when the DAG is parsed, if an argument is invalid."""
+        seconds = DEFAULT_TIMEOUT if timeout is None else to_seconds("timeout", timeout)
         super().__init__(
             subject=PARKED_SUBJECT,
             options=[RESPONSE_OPTION],
-            response_timeout=timedelta(seconds=seconds) + SILENCE,
+            response_timeout=timedelta(seconds=seconds) + RESUME_GRACE_PERIOD,
             **kwargs,
         )
         if callback_mode not in get_args(CallbackMode):
-            known = ", ".join(get_args(CallbackMode))
+            modes = ", ".join(get_args(CallbackMode))
             raise ValueError(
-                f"callback_mode is one of {known}. A new DAG run or an asset event is no way back to this task: give it as a sink, "
-                'sinks=[{"kind": "airflow", "mode": "dag_run", …}].'
+                f"callback_mode must be one of {modes}; received {callback_mode!r}. To start another DAG run or emit an "
+                'asset event, add a sink instead: sinks=[{"kind": "airflow", "mode": "dag_run", …}].'
             )
         if soft_fail and never_fail:
             raise ValueError("soft_fail and never_fail are mutually exclusive, you can not provide both.")
@@ -93,51 +105,54 @@ class WaitdOperator(HITLOperator):
         self.waitd_conn_id = waitd_conn_id
         self.callback_mode = callback_mode
         self.airflow_conn_id = airflow_conn_id
-        self.poke_interval = in_seconds("poke_interval", poke_interval)
+        self.poke_interval = to_seconds("poke_interval", poke_interval)
         self.timeout = seconds
         self.soft_fail = soft_fail
         self.exponential_backoff = exponential_backoff
-        self.max_wait = None if max_wait is None else in_seconds("max_wait", max_wait)
+        self.max_wait = None if max_wait is None else to_seconds("max_wait", max_wait)
         self.silent_fail = silent_fail
         self.never_fail = never_fail
         self.sinks = sinks
         self.labels = labels
 
     def parameters(self) -> Mapping[str, Any]:
-        """The wait's `params`, from rendered fields. Sensors make theirs of their own arguments."""
+        """The wait's `params`, from the rendered template fields. Sensors build them from their arguments."""
         return self.wait_params
 
     @property
     def serialized_params(self) -> dict[str, dict[str, Any]]:
-        """No form: `params` are for templates here, and what waitd hands over is checked against none."""
+        """Empty: the response form of a parked task has no fields, and waitd's response is not validated."""
         return {}
 
-    # ---------------------------------------------------------------- registering, and leaving
+    # ---------------------------------------------------------------- registering and parking
 
     def execute(self, context: Any) -> Any:
-        """Registers the wait; returns its payload where the outcome is there already, else leaves the slot.
+        """Register the wait and park, or return its payload if it ends with the first poke.
 
         Raises:
-            WaitdUnreachable, WaitdRefused: it could not be registered; the task's retries apply.
-            AirflowFailException: the wait itself is wrong, and no retry mends that.
-            AirflowException: the outcome was there at once and is none to go on with; see `outcomes.conclude`.
+            WaitdUnreachable, WaitdRefused: the wait could not be registered. The task's retries
+                apply.
+            AirflowFailException: the wait is invalid, so the task is not retried.
+            AirflowException: the wait ended at once without success; see `outcomes.conclude`.
         """
-        task = Task.of(context["ti"])
-        if self.callback_mode == "clear" and (left := self._outcome_left(context, task)) is not None:
-            return self._concluded(left)
+        task = RegisteringTask.from_task_instance(context["ti"])
+        if self.callback_mode == "clear":
+            outcome = self._take_stored_outcome(context, task)
+            if outcome is not None:
+                return self._conclude(outcome)
         hook = WaitdHook(self.waitd_conn_id)
-        registration = registration_of(task, self._body(task, hook), datetime.now(UTC))
+        registration = build_registration(task, self._build_wait(task, hook), datetime.now(UTC))
         with hook.get_conn() as client:
-            wait = self._registered(client, registration)
-            self.wait_url = hook.url_of(wait["id"])
-            self.log.info("Registered as wait %s: %s", wait["id"], self.wait_url)
-            outcome = wait["outcome"] or self._first_look(client, wait["id"])
-        if outcome is not None:
+            wait = self._register(client, registration)
+            self.wait_url = hook.wait_url(wait["id"])
+            self.log.info("Registered wait %s: %s", wait["id"], self.wait_url)
+            ended = wait["outcome"] or self._first_poke_outcome(client, wait["id"])
+        if ended is not None:
             context["ti"].xcom_push(EVENT_ID_KEY, wait["id"])
-            return self._ended(outcome["state"], outcome["payload"], outcome["message"])
+            return self._conclude_state(ended["state"], ended["payload"], ended["message"])
         return self._park(context, hook, registration, wait["id"])
 
-    def _body(self, task: Task, hook: WaitdHook) -> dict[str, Any]:
+    def _build_wait(self, task: RegisteringTask, hook: WaitdHook) -> dict[str, Any]:
         timing = {
             "poke_interval": self.poke_interval,
             "timeout": self.timeout,
@@ -146,7 +161,7 @@ class WaitdOperator(HITLOperator):
             "soft_fail": self.soft_fail or self.never_fail,
             "silent_fail": self.silent_fail,
         }
-        return wait_body(
+        return build_wait(
             task,
             kind=self.kind,
             params=self.parameters(),
@@ -157,20 +172,20 @@ class WaitdOperator(HITLOperator):
             labels=self.labels,
         )
 
-    def _registered(self, client: WaitdClient, registration: Registration) -> dict[str, Any]:
+    def _register(self, client: WaitdClient, registration: Registration) -> dict[str, Any]:
         try:
             return client.submit(registration.wait, registration.idempotency_key)
         except WaitdRefused as refused:
-            if refused.status in _WRONG:
+            if refused.status in _INVALID_WAIT_STATUSES:
                 raise AirflowFailException(str(refused)) from refused
             raise
 
-    def _first_look(self, client: WaitdClient, wait_id: str) -> Mapping[str, Any] | None:
-        """The outcome, if the first poke saw it. Nothing hangs on the answer: the wait is registered."""
+    def _first_poke_outcome(self, client: WaitdClient, wait_id: str) -> Mapping[str, Any] | None:
+        """The outcome, if the first poke ended the wait. Errors do not matter: the wait is registered."""
         try:
-            outcome: Mapping[str, Any] | None = client.get(wait_id, wait=FIRST_LOOK)["outcome"]
+            outcome: Mapping[str, Any] | None = client.get(wait_id, wait=FIRST_POKE_SECONDS)["outcome"]
         except (WaitdUnreachable, WaitdRefused) as error:
-            self.log.info("Not looked: %s", error)
+            self.log.info("The outcome of the first poke is not known: %s", error)
             return None
         return outcome
 
@@ -185,63 +200,65 @@ class WaitdOperator(HITLOperator):
             trigger=WaitdTrigger(wait_id), method_name="execute_complete", timeout=self.response_timeout
         )
 
-    # ---------------------------------------------------------------- coming back
+    # ---------------------------------------------------------------- resuming
 
     def execute_complete(self, context: Any, event: Mapping[str, Any]) -> Any:
-        """The task's result, when it has been answered; raises as `execute`."""
+        """Return the task's result when the parked task is answered. Raises like `execute`."""
         if "error" in event:
-            return self._ended("timeout", None, f"waitd did not answer in time: {event['error']}")
+            return self._conclude_state(
+                "timeout", None, f"waitd did not resume the task in time: {event['error']}"
+            )
         if not event["params_input"]:
             by = (event.get("responded_by_user") or {}).get("name")
-            self.log.warning("Answered by %s and not by waitd; it goes on waiting.", by)
+            self.log.warning("The response came from %s and not from waitd; waiting again.", by)
             return self.execute(context)
         outcome = TaskOutcome.model_validate(event["params_input"])
-        if outcome.ti_id != Task.of(context["ti"]).ti_id:
-            self.log.warning("Answered by the wait %s of an older try; it goes on waiting.", outcome.event_id)
+        if outcome.ti_id != RegisteringTask.from_task_instance(context["ti"]).ti_id:
+            self.log.warning("The response is for wait %s of an older try; waiting again.", outcome.event_id)
             return self.execute(context)
-        return self._concluded(outcome)
+        return self._conclude(outcome)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Any) -> Any:
-        """As Airflow's sensors: a deferral that timed out is a sensor's timeout."""
+        """Treat a deferral that timed out as a sensor timeout, like Airflow's sensors."""
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except TaskDeferralTimeout as error:
-            return self._ended("timeout", None, f"waitd did not answer in time: {error}")
+            return self._conclude_state("timeout", None, f"waitd did not resume the task in time: {error}")
 
-    def _outcome_left(self, context: Any, task: Task) -> TaskOutcome | None:
-        """What waitd left for the try after the one that registered; taken away, so that no later try sees it."""
+    def _take_stored_outcome(self, context: Any, task: RegisteringTask) -> TaskOutcome | None:
+        """Removes the outcome that waitd stored before it cleared the task.
+
+        Returns it if it is for the previous try.
+        """
         store = context["task_state_store"]
         value = store.get(OUTCOME_KEY)
         if value is None:
             return None
         outcome = TaskOutcome.model_validate(value)
-        is_for_us = outcome.try_number == task.try_number - 1
-        if is_for_us:
-            context["ti"].xcom_push(
-                EVENT_ID_KEY, outcome.event_id
-            )  # first: by it waitd sees that it has arrived
+        is_for_this_try = outcome.try_number == task.try_number - 1
+        if is_for_this_try:
+            # Before the outcome is removed: this XCom tells waitd that it has arrived.
+            context["ti"].xcom_push(EVENT_ID_KEY, outcome.event_id)
         else:
-            self.log.info("An outcome was left for try %d; this is another.", outcome.try_number + 1)
+            self.log.info("Ignoring an outcome that was stored for try %d.", outcome.try_number + 1)
         store.delete(OUTCOME_KEY)
-        return outcome if is_for_us else None
+        return outcome if is_for_this_try else None
 
-    def _concluded(self, outcome: TaskOutcome) -> Any:
+    def _conclude(self, outcome: TaskOutcome) -> Any:
         hook = WaitdHook(self.waitd_conn_id)
-        self.wait_url = hook.url_of(outcome.event_id)
+        self.wait_url = hook.wait_url(outcome.event_id)
         payload = outcome.payload
-        if (
-            payload is None and outcome.reason == "result_omitted"
-        ):  # too large for the state store; waitd may have it
+        if payload is None and outcome.reason == "result_omitted":  # too large for Airflow's state store
             with hook.get_conn() as client:
                 payload = client.get(outcome.event_id)["outcome"]["payload"]
         return outcomes.conclude(outcome.state, payload, outcome.message, soft_fail=outcome.soft_fail)
 
-    def _ended(self, state: str, payload: Any, message: str) -> Any:
+    def _conclude_state(self, state: str, payload: Any, message: str) -> Any:
         return outcomes.conclude(state, payload, message, soft_fail=self.soft_fail or self.never_fail)
 
 
-def in_seconds(name: str, value: object) -> float:
-    """An argument that is a timedelta or a number of seconds. Raises ValueError."""
+def to_seconds(name: str, value: object) -> float:
+    """The value of an argument that is a timedelta or a number of seconds. Raises ValueError."""
     if isinstance(value, timedelta):
         return value.total_seconds()
     if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:

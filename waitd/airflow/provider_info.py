@@ -1,14 +1,14 @@
-"""What Airflow asks every provider about itself, through the entry point `apache_airflow_provider`."""
+"""The provider's metadata, which Airflow reads through the entry point `apache_airflow_provider`."""
 
 from typing import Any
 
 
 def get_provider_info() -> dict[str, Any]:
-    """The provider's description, as Airflow's `provider_info.schema.json` wants it."""
+    """The metadata, in the form of Airflow's `provider_info.schema.json`."""
     return {
         "package-name": "waitd",
         "name": "waitd",
-        "description": "Sensors that leave their slot and need no Triggerer: waitd waits, and the task goes on.",
+        "description": "Sensors that hold no worker slot and need no Triggerer: waitd waits, then resumes the task.",
         "integrations": [{"integration-name": "waitd", "external-doc-url": "", "tags": ["service"]}],
         "operators": [{"integration-name": "waitd", "python-modules": ["waitd.airflow.operators"]}],
         "sensors": [{"integration-name": "waitd", "python-modules": ["waitd.airflow.sensors"]}],
@@ -27,23 +27,24 @@ def get_provider_info() -> dict[str, Any]:
                 "conn-fields": {
                     "airflow_conn_id": _text(
                         "Airflow connection",
-                        "The connection by which waitd knows this Airflow. Default: airflow_default.",
+                        "The connection that waitd uses to reach this Airflow. Default: airflow_default.",
                     ),
                     "airflow_user": _text(
                         "Airflow user",
-                        "The id of the user as whom waitd comes; where it is given, nobody else can wake a parked task.",
+                        "The id of the user that waitd logs in as. If it is given, only this user can resume parked tasks.",
                     ),
                     "ca_file": _text(
-                        "CA file", "Certificates to check waitd's against. Default: the system's."
+                        "CA file",
+                        "CA certificates to verify waitd's certificate with. Default: the system's.",
                     ),
                     "timeout": {
                         "label": "Timeout",
-                        "description": "Seconds that one request may take. Default: 10.",
+                        "description": "Timeout of one request, in seconds. Default: 10.",
                         "schema": {"type": ["number", "null"], "exclusiveMinimum": 0},
                     },
                     "public_url": _text(
                         "Public URL",
-                        "Where people reach waitd, for the links in the UI. Default: host and port.",
+                        "waitd's URL in links shown in the UI. Default: from host and port.",
                     ),
                 },
             }

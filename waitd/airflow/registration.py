@@ -1,4 +1,4 @@
-"""What a task tells waitd: the body of its wait, and the keys under which it stands. Pure."""
+"""Builds what a task sends to waitd: the body of its wait and its keys. Pure."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,37 +9,44 @@ from typing import Any
 from waitd.core.airflow.callback import TaskTry
 from waitd.models import Registration
 
-#: The longest key that waitd takes, characters.
-MAX_KEY = 256
+#: The longest supersede key that waitd accepts, in characters.
+MAX_KEY_LENGTH = 256
 
 
-class Task(TaskTry):
-    """One try of a task instance, as Airflow's runtime knows it."""
+class RegisteringTask(TaskTry):
+    """One try of a task instance, with the keys and labels of its wait."""
 
     __slots__ = ()
 
     @classmethod
-    def of(cls, ti: Any) -> "Task":
-        """The one that `context["ti"]` is."""
+    def from_task_instance(cls, ti: Any) -> "RegisteringTask":
+        """Builds it from `context["ti"]`."""
         index = -1 if ti.map_index is None else ti.map_index
         return cls(ti.dag_id, ti.run_id, ti.task_id, index, str(ti.id), ti.try_number)
 
     @property
     def idempotency_key(self) -> str:
-        """The same however often this try registers."""
+        """The same each time this try registers, so that it registers one wait."""
         return f"airflow/{self.ti_id}/{self.try_number}"
 
     def supersede_key(self, airflow_conn_id: str) -> str:
-        """The same for every try: a newer one takes the place of the older. Hashed where the names make no key."""
+        """The same for all tries, so that a new try replaces the wait of an older one.
+
+        It is readable where possible, and a hash if it would be too long or ambiguous.
+        """
         names = [airflow_conn_id, self.dag_id, self.run_id, self.task_id, str(self.map_index)]
         readable = "/".join(["airflow", *names])
-        if len(readable) <= MAX_KEY and readable.isprintable() and all("/" not in name for name in names):
+        if (
+            len(readable) <= MAX_KEY_LENGTH
+            and readable.isprintable()
+            and all("/" not in name for name in names)
+        ):
             return readable
         return "airflow/" + sha256(json.dumps(names).encode()).hexdigest()
 
     @property
     def labels(self) -> dict[str, str]:
-        """What its wait is found by."""
+        """The labels by which the wait can be found."""
         return {
             "dag_id": self.dag_id,
             "run_id": self.run_id,
@@ -49,12 +56,12 @@ class Task(TaskTry):
         }
 
     def sink(self, mode: str, airflow_conn_id: str) -> dict[str, Any]:
-        """The way back to it, as waitd takes it."""
+        """The sink that delivers the outcome to this task."""
         return {"kind": "airflow", "conn_id": airflow_conn_id, "mode": mode, **self._asdict()}
 
 
-def wait_body(
-    task: Task,
+def build_wait(
+    task: RegisteringTask,
     *,
     kind: str,
     params: Mapping[str, Any],
@@ -64,7 +71,11 @@ def wait_body(
     sinks: Sequence[Mapping[str, Any]] = (),
     labels: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """The body of `POST /v1/waits`. `timing` has `poke_interval`, `timeout` (seconds), `soft_fail` and their like."""
+    """Builds the body of `POST /v1/waits`.
+
+    `timing` has `poke_interval`, `timeout` (both in seconds), `soft_fail` and the other fields that
+    do not depend on the kind.
+    """
     return {
         "kind": kind,
         "params": dict(params),
@@ -75,7 +86,7 @@ def wait_body(
     }
 
 
-def registration_of(task: Task, body: Mapping[str, Any], now: datetime) -> Registration:
-    """What is left in Airflow. Its deadline is when waitd would give up; `now` knows its zone."""
+def build_registration(task: RegisteringTask, body: Mapping[str, Any], now: datetime) -> Registration:
+    """Builds the copy of the wait that stays in Airflow. `now` must have a time zone."""
     deadline = (now + timedelta(seconds=body["timeout"])).astimezone(UTC)
     return Registration(wait=dict(body), idempotency_key=task.idempotency_key, deadline=deadline.isoformat())

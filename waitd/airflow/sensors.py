@@ -1,7 +1,8 @@
-"""Airflow's own HTTP and S3 sensors, with their arguments, waiting in waitd.
+"""Drop-in replacements for Airflow's HTTP and S3 sensors, whose waiting is done by waitd.
 
-`mode` and `deferrable` are taken and mean nothing: no slot is held and no Triggerer needed either way. `tcp_keep_alive*`, too: connections
-are waitd's. What belongs to the connection (TLS verification, botocore's configuration) is refused here and set there.
+They take the arguments of Airflow's sensors. `mode`, `deferrable` and `tcp_keep_alive*` are accepted
+and ignored: a waiting task never holds a slot, and the connections are waitd's. Arguments that
+belong to the connection (`verify`, `botocore_config`) are refused; set them in its extra.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -10,40 +11,51 @@ from typing import Any, ClassVar
 from waitd.airflow.conditions import refuse_callable
 from waitd.airflow.operators import WaitdOperator
 
-#: Airflow's `mode`s of a sensor.
+#: The values of `mode` in Airflow's sensors.
 _MODES = ("poke", "reschedule")
 
 
 class _Sensor(WaitdOperator):
-    """What the sensors share: a fixed kind, and fields of their own in place of `wait_params`."""
+    """Base of the sensors: the kind is fixed, and `wait_params` are built from arguments."""
 
-    #: What the daemon calls this kind of wait.
-    waits_for: ClassVar[str]
-    #: The arguments of Airflow's sensor that go to the wait's `params` under their own names.
-    passed_on: ClassVar[tuple[str, ...]]
+    #: The kind of the wait.
+    wait_kind: ClassVar[str]
+    #: The arguments that are passed to the wait's `params` under the same name.
+    param_names: ClassVar[tuple[str, ...]]
 
     def __init__(self, *, mode: str = "poke", **kwargs: Any) -> None:
         if mode not in _MODES:
             raise ValueError(f"The mode must be one of {list(_MODES)}; received {mode!r}.")
-        super().__init__(kind=self.waits_for, wait_params={}, **kwargs)
+        super().__init__(kind=self.wait_kind, wait_params={}, **kwargs)
         self.mode = mode
 
     def parameters(self) -> Mapping[str, Any]:
-        """The rendered fields, but for those that say nothing."""
-        given = {name: getattr(self, name) for name in self.passed_on}
-        return {name: value for name, value in given.items() if value is not None and value != {}}
+        """The rendered arguments, without empty ones."""
+        values = {name: getattr(self, name) for name in self.param_names}
+        return {name: value for name, value in values.items() if value is not None and value != {}}
 
 
 class WaitdHttpSensor(_Sensor):
-    """Airflow's HttpSensor, and besides: `success_when`, `failure_when`, `message` and `result`, conditions in CEL over `status`,
-    `headers`, `body` (decoded JSON) and `text`, and `request_timeout`, seconds that one poke may take.
+    """Wait for an HTTP endpoint, with the arguments of Airflow's HttpSensor and some more.
 
-    `http_conn_id` is looked up by waitd; None: `endpoint` is a whole URL. A 5xx, a 429 or no answer at all is poked again, backed off, and
-    never fails the task. Of `extra_options` and `request_kwargs`, `timeout` and `json` are known.
+    A 5xx status, a 429 or a missing answer never fails the task: the endpoint is poked again, with
+    backoff.
+
+    Args:
+        http_conn_id: the connection, which waitd resolves. None: `endpoint` is a complete URL.
+        success_when: CEL condition that ends the wait with success. It may use `status`, `headers`,
+            `body` (the decoded JSON) and `text`. Default: a 2xx status.
+        failure_when: CEL condition that ends the wait as failed.
+        message: CEL expression for the outcome's message.
+        result: CEL expression for the task's result. Default: the JSON body.
+        request_timeout: timeout of one poke, in seconds.
+        request_kwargs: only `json` and `timeout` are supported.
+        extra_options: only `timeout` is supported.
+        response_check: not supported; the error shows the `success_when` to write instead.
     """
 
-    waits_for = "http"
-    passed_on = (
+    wait_kind = "http"
+    param_names = (
         *("endpoint", "http_conn_id", "method", "headers", "response_error_codes_allowlist"),
         *("request_timeout", "success_when", "failure_when", "message", "result"),
     )
@@ -66,7 +78,7 @@ class WaitdHttpSensor(_Sensor):
         response_error_codes_allowlist: list[str] | None = None,
         response_check: None = None,
         extra_options: dict[str, Any] | None = None,
-        tcp_keep_alive: bool = True,  # noqa: ARG002 - Airflow's; see the module
+        tcp_keep_alive: bool = True,  # noqa: ARG002 - Airflow's, ignored; see the module
         tcp_keep_alive_idle: int = 120,  # noqa: ARG002
         tcp_keep_alive_count: int = 20,  # noqa: ARG002
         tcp_keep_alive_interval: int = 30,  # noqa: ARG002
@@ -78,7 +90,7 @@ class WaitdHttpSensor(_Sensor):
         request_timeout: float | None = None,
         **kwargs: Any,
     ) -> None:
-        """See the class. Raises ValueError: an argument cannot be kept; at parse time."""
+        """See the class. Raises ValueError, when the DAG is parsed, if an argument is not supported."""
         super().__init__(**kwargs)
         refuse_callable(
             "response_check",
@@ -102,10 +114,12 @@ class WaitdHttpSensor(_Sensor):
         self.failure_when = failure_when
         self.message = message
         self.result = result
-        self.request_timeout = next((float(given) for given in timeouts if given is not None), None)
+        self.request_timeout = next((float(value) for value in timeouts if value is not None), None)
 
     def parameters(self) -> Mapping[str, Any]:
-        """As Airflow's HttpHook sends them: `request_params` are the query of a GET, nothing of a HEAD, else the body's form."""
+        """Like Airflow's HttpHook: `request_params` are the query of a GET, the form of other requests' bodies, and
+        ignored for HEAD.
+        """
         params = {**super().parameters(), "method": self.method.upper()}
         if isinstance(params.get("headers"), Mapping):
             params["headers"] = {name: str(value) for name, value in params["headers"].items()}
@@ -115,16 +129,26 @@ class WaitdHttpSensor(_Sensor):
             return params
         if params["method"] == "GET":
             return {**params, "request_params": dict(self.request_params)}
-        return {**params, **_form(self.request_params, params.get("headers", {}))}
+        return {**params, **_form_body(self.request_params, params.get("headers", {}))}
 
 
 class WaitdS3KeySensor(_Sensor):
-    """Airflow's S3KeySensor, and besides: `check`, a condition in CEL over `files`, asked for each `bucket_key` about exactly what it
-    matched, and `request_timeout`. `use_regex` patterns run on RE2. The task's result is what is known of the files.
+    """Wait for S3 keys, with the arguments of Airflow's S3KeySensor and some more.
+
+    Regular expressions (`use_regex`) have RE2's syntax. The task's result is the attributes of the
+    files.
+
+    Args:
+        check: CEL condition over `files`. It is evaluated for each `bucket_key`, on exactly the
+            keys that it matches, and must be true for all of them.
+        request_timeout: timeout of one poke, in seconds.
+        check_fn: not supported; the error shows the `check` to write instead.
+        verify: not supported; set it in the extra of the AWS connection.
+        botocore_config: not supported; set it in the extra of the AWS connection.
     """
 
-    waits_for = "s3_key"
-    passed_on = (
+    wait_kind = "s3_key"
+    param_names = (
         *("bucket_key", "bucket_name", "wildcard_match", "use_regex", "metadata_keys"),
         *("check", "region_name", "request_timeout"),
     )
@@ -142,7 +166,7 @@ class WaitdS3KeySensor(_Sensor):
         wildcard_match: bool = False,
         check_fn: None = None,
         verify: None = None,
-        deferrable: bool = False,  # noqa: ARG002 - Airflow's; see the module
+        deferrable: bool = False,  # noqa: ARG002 - Airflow's, ignored; see the module
         use_regex: bool = False,
         metadata_keys: list[str] | None = None,
         aws_conn_id: str | None = "aws_default",
@@ -152,7 +176,7 @@ class WaitdS3KeySensor(_Sensor):
         request_timeout: float | None = None,
         **kwargs: Any,
     ) -> None:
-        """See the class. Raises ValueError: an argument cannot be kept; at parse time."""
+        """See the class. Raises ValueError, when the DAG is parsed, if an argument is not supported."""
         super().__init__(**kwargs)
         refuse_callable(
             "check_fn",
@@ -161,7 +185,7 @@ class WaitdS3KeySensor(_Sensor):
             argument_is="files",
             examples=("files.all(f, f.Size > 1048576)", "size(files) >= 24"),
         )
-        _refuse_of_connection(verify=verify, botocore_config=botocore_config)
+        _refuse_connection_arguments(verify=verify, botocore_config=botocore_config)
         self.bucket_key = bucket_key
         self.bucket_name = bucket_name
         self.wildcard_match = wildcard_match
@@ -173,17 +197,25 @@ class WaitdS3KeySensor(_Sensor):
         self.request_timeout = request_timeout
 
     def parameters(self) -> Mapping[str, Any]:
-        """The rendered fields, and the connection: None there means something."""
-        return {**super().parameters(), **_account(self.aws_conn_id)}
+        """The rendered arguments, and the connection, for which None has a meaning."""
+        return {**super().parameters(), **_connection_param(self.aws_conn_id)}
 
 
 class WaitdS3KeysUnchangedSensor(_Sensor):
-    """Airflow's S3KeysUnchangedSensor, and besides `request_timeout`. Key sets are compared, not their sizes, and a restart of waitd
-    does not begin the `inactivity_period` anew.
+    """Wait until the keys below a prefix stay unchanged, with the arguments of Airflow's
+    S3KeysUnchangedSensor.
+
+    It compares the keys themselves, not only their number. A restart of waitd does not restart the
+    `inactivity_period`.
+
+    Args:
+        request_timeout: timeout of one poke, in seconds.
+        verify: not supported; set it in the extra of the AWS connection.
+        botocore_config: not supported; set it in the extra of the AWS connection.
     """
 
-    waits_for = "s3_keys_unchanged"
-    passed_on = (
+    wait_kind = "s3_keys_unchanged"
+    param_names = (
         *("bucket_name", "prefix", "inactivity_period", "min_objects", "allow_delete"),
         *("region_name", "request_timeout"),
     )
@@ -203,16 +235,16 @@ class WaitdS3KeysUnchangedSensor(_Sensor):
         min_objects: int = 1,
         previous_objects: set[str] | None = None,
         allow_delete: bool = True,
-        deferrable: bool = False,  # noqa: ARG002 - Airflow's; see the module
+        deferrable: bool = False,  # noqa: ARG002 - Airflow's, ignored; see the module
         aws_conn_id: str | None = "aws_default",
         region_name: str | None = None,
         botocore_config: None = None,
         request_timeout: float | None = None,
         **kwargs: Any,
     ) -> None:
-        """See the class. Raises ValueError: an argument cannot be kept; at parse time."""
+        """See the class. Raises ValueError, when the DAG is parsed, if an argument is not supported."""
         super().__init__(**kwargs)
-        _refuse_of_connection(verify=verify, botocore_config=botocore_config)
+        _refuse_connection_arguments(verify=verify, botocore_config=botocore_config)
         if inactivity_period < 0:
             raise ValueError("inactivity_period must be non-negative")
         self.bucket_name = bucket_name
@@ -226,42 +258,45 @@ class WaitdS3KeysUnchangedSensor(_Sensor):
         self.request_timeout = request_timeout
 
     def parameters(self) -> Mapping[str, Any]:
-        """The rendered fields; the keys in their order, so that the same task always says the same."""
+        """The rendered arguments. Keys are sorted, so that the same task always submits the same wait."""
         previous = {"previous_objects": sorted(self.previous_objects)} if self.previous_objects else {}
-        return {**super().parameters(), **_account(self.aws_conn_id), **previous}
+        return {**super().parameters(), **_connection_param(self.aws_conn_id), **previous}
 
 
-def _account(aws_conn_id: str | None) -> dict[str, Any]:
-    """Airflow's default is waitd's, too: unsaid, so that the environment's credentials stand in where there is no such connection."""
+def _connection_param(aws_conn_id: str | None) -> dict[str, Any]:
+    """The connection, unless it is the default of Airflow and waitd.
+
+    Without it, waitd falls back to the environment's credentials if there is no such connection.
+    """
     return {} if aws_conn_id == "aws_default" else {"aws_conn_id": aws_conn_id or None}
 
 
-def _form(data: Any, headers: Mapping[str, str]) -> dict[str, Any]:
-    """A body as `requests` sends `data`: text as it is, a mapping as a form."""
+def _form_body(data: Any, headers: Mapping[str, str]) -> dict[str, Any]:
+    """A request body like the `data` of `requests`: text unchanged, a mapping as a form."""
     if isinstance(data, str):
         return {"data": data}
-    from urllib.parse import urlencode  # noqa: PLC0415 - rare
+    from urllib.parse import urlencode  # noqa: PLC0415 - rarely needed
 
     form = "application/x-www-form-urlencoded"
-    said = any(name.lower() == "content-type" for name in headers)
+    has_type = any(name.lower() == "content-type" for name in headers)
     return {
         "data": urlencode(data, doseq=True),
-        "headers": {**headers, **({} if said else {"Content-Type": form})},
+        "headers": {**headers, **({} if has_type else {"Content-Type": form})},
     }
 
 
-def _refuse_unknown(name: str, given: Mapping[str, Any], known: Collection[str]) -> None:
-    unknown = sorted(set(given) - set(known))
+def _refuse_unknown(name: str, values: Mapping[str, Any], supported: Collection[str]) -> None:
+    unknown = sorted(set(values) - set(supported))
     if unknown:
         raise ValueError(
-            f"{name}: waitd cannot keep {', '.join(unknown)}; it knows {', '.join(sorted(known))}. TLS verification and proxies belong "
-            "to the connection that waitd uses; what an answer means is said by success_when and failure_when."
+            f"{name}: {', '.join(unknown)} is not supported, only {', '.join(sorted(supported))}. Set TLS verification "
+            "and proxies in the connection that waitd uses, and use success_when and failure_when to evaluate the answer."
         )
 
 
-def _refuse_of_connection(**given: Any) -> None:
-    wrong: Sequence[str] = [name for name, value in given.items() if value is not None]
-    if wrong:
+def _refuse_connection_arguments(**values: Any) -> None:
+    refused: Sequence[str] = [name for name, value in values.items() if value is not None]
+    if refused:
         raise ValueError(
-            f"{', '.join(wrong)}: this belongs to the connection that waitd uses; set it in its extra."
+            f"{', '.join(refused)}: not supported as an argument; set it in the extra of the connection that waitd uses."
         )

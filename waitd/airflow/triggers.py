@@ -1,4 +1,4 @@
-"""The placeholder under which a task is parked as deferred. Nothing needs to run it; where a Triggerer does, it waits for nothing."""
+"""The trigger that marks a parked task as deferred. It needs no Triggerer."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,17 +10,24 @@ from waitd.core.airflow.registration import TRIGGER_CLASS
 
 
 class WaitdTrigger(BaseTrigger):
-    """Fires never: waitd ends the task from outside, and the deferral's own timeout bounds it."""
+    """A trigger that never fires: waitd resumes the task through Airflow's API.
+
+    The deferral's own timeout applies if waitd never does. If a Triggerer runs, the trigger just
+    waits in it.
+
+    Args:
+        wait_id: the id of the task's wait.
+    """
 
     def __init__(self, wait_id: str) -> None:
         super().__init__()
         self.wait_id = wait_id
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Its class and arguments, as Airflow stores them."""
+        """Serialize the trigger's class and arguments."""
         return TRIGGER_CLASS, {"wait_id": self.wait_id}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Waits until it is cancelled."""
+        """Wait until the trigger is cancelled."""
         await asyncio.Event().wait()
-        yield TriggerEvent(None)  # never: it makes this an iterator
+        yield TriggerEvent(None)  # unreachable; it makes this function an iterator

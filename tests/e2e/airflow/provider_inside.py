@@ -1,6 +1,7 @@
-"""Run by the Python of Airflow's environment: exercises waitd's provider there, and prints what came of it as one JSON document.
+"""Exercises waitd's provider inside Airflow's Python environment, and prints the results as JSON.
 
-`python provider_inside.py FUNCTION...`. Airflow's supervisor, to which a task talks over a pipe, is a recorder here; waitd is a real one.
+`python provider_inside.py FUNCTION...` runs these functions. Airflow's supervisor, which a task
+calls over a pipe, is replaced by a recorder; waitd is real.
 """
 
 import inspect
@@ -15,7 +16,7 @@ DONE: dict[str, Any] = {"success_when": "body.status == 'SUCCEEDED'", "http_conn
 
 
 def imports() -> Any:
-    """What importing the provider brings, beside what Airflow brings."""
+    """The modules that the provider imports, besides those that Airflow itself imports."""
     for library in (
         "airflow.providers.standard.operators.hitl",
         "airflow.triggers.base",
@@ -30,7 +31,7 @@ def imports() -> Any:
 
 
 def provider() -> Any:
-    """What Airflow makes of the provider's description."""
+    """The provider as Airflow's provider manager sees it."""
     from airflow.providers_manager import ProvidersManager
 
     manager = ProvidersManager()
@@ -46,7 +47,7 @@ def provider() -> Any:
 
 
 def signatures() -> Any:
-    """The arguments of Airflow's sensors and of ours, each with its default."""
+    """The arguments and defaults of Airflow's sensors and of waitd's."""
     from airflow.providers.amazon.aws.sensors.s3 import S3KeySensor, S3KeysUnchangedSensor
     from airflow.providers.http.sensors.http import HttpSensor
 
@@ -68,20 +69,20 @@ def _arguments(sensor: type) -> dict[str, str]:
         if part is BaseOperator:
             break
         constructor = vars(part).get("__init__")
-        given = inspect.signature(constructor).parameters.values() if constructor else ()
-        for argument in given:
+        parameters = inspect.signature(constructor).parameters.values() if constructor else ()
+        for argument in parameters:
             if argument.kind is argument.KEYWORD_ONLY:
                 arguments.setdefault(argument.name, repr(argument.default))
     return arguments
 
 
 def parse_errors() -> Any:
-    """What a DAG's author reads."""
-    # A type checker would refuse most of it, too.
+    """The errors that a DAG author sees for unsupported arguments."""
+    # Imported as Any: a type checker refuses most of these calls as well.
     operators: Any = import_module("waitd.airflow.operators")
     sensors: Any = import_module("waitd.airflow.sensors")
     http: dict[str, Any] = {"task_id": "wait", "endpoint": "/x"}
-    tries: dict[str, Any] = {
+    calls: dict[str, Any] = {
         "response_check": lambda: sensors.WaitdHttpSensor(
             **http, response_check=lambda r: r.json()["state"] == "DONE"
         ),
@@ -96,23 +97,23 @@ def parse_errors() -> Any:
         "poke_interval": lambda: sensors.WaitdHttpSensor(**http, poke_interval="60"),
         "params": lambda: operators.WaitdOperator(task_id="wait", kind="http", params={"endpoint": "/x"}),
     }
-    return {name: _raised(attempt) for name, attempt in tries.items()}
+    return {name: _error_of(call) for name, call in calls.items()}
 
 
 def _any_large(files: Any, **context: Any) -> Any:
     return any(f.get("Size", 0) > 1048576 for f in files)
 
 
-def _raised(attempt: Any) -> str:
+def _error_of(call: Any) -> str:
     try:
-        attempt()
+        call()
     except Exception as error:  # noqa: BLE001 - whatever Airflow would show
         return f"{type(error).__name__}: {error}"
     return "nothing"
 
 
 def parameters() -> Any:
-    """The `params` of waits, as sensors make them."""
+    """The `params` of the waits that sensors build."""
     from waitd.airflow.sensors import WaitdHttpSensor, WaitdS3KeySensor, WaitdS3KeysUnchangedSensor
 
     http: dict[str, Any] = {"task_id": "wait", "endpoint": "/x"}
@@ -130,11 +131,11 @@ def parameters() -> Any:
     return {name: sensor.parameters() for name, sensor in sensors.items()}
 
 
-# -------------------------------------------------------------------- a task's life, with a real waitd
+# -------------------------------------------------------------------- executing tasks, with a real waitd
 
 
 class Supervisor:
-    """Takes what a task sends, and keeps a state store for it."""
+    """Records the messages that a task sends."""
 
     def __init__(self) -> None:
         self.sent: list[Any] = []
@@ -154,8 +155,8 @@ class StateStore(dict[str, Any]):
         self.pop(key, None)
 
 
-class Life:
-    """One task instance: its context, and what became of it."""
+class TaskRun:
+    """Executes one task instance, and records what it did."""
 
     def __init__(self, operator: Any, try_number: int = 1, **store: Any) -> None:
         from airflow.sdk.execution_time import task_runner
@@ -170,82 +171,92 @@ class Life:
         self.store = StateStore(store)
         self.context = {"ti": ti, "task_instance": ti, "task_state_store": self.store}
 
-    def lives(self, method: str, **arguments: Any) -> dict[str, Any]:
-        """What a method did: `returned`, or `raised` with its message."""
+    def call(self, method: str, **arguments: Any) -> dict[str, Any]:
+        """The result of a method of the operator: `returned`, or `raised` and its message."""
         try:
-            told: dict[str, Any] = {
+            result: dict[str, Any] = {
                 "returned": getattr(self.operator, method)(context=self.context, **arguments)
             }
-        except BaseException as error:  # noqa: BLE001 - parking is one, too
-            told = {"raised": type(error).__name__, "message": str(error)}
+        except BaseException as error:  # noqa: BLE001 - parking raises as well
+            result = {"raised": type(error).__name__, "message": str(error)}
         texts = [message.body for message in self.supervisor.sent if hasattr(message, "body")]
-        return told | {"xcoms": self.xcoms, "store": sorted(self.store), "text": texts[-1] if texts else None}
+        return result | {
+            "xcoms": self.xcoms,
+            "store": sorted(self.store),
+            "text": texts[-1] if texts else None,
+        }
 
 
 def _ti_id(task_id: str) -> str:
     return str(uuid5(NAMESPACE_DNS, task_id))
 
 
-def _sensor(endpoint: str, **more: Any) -> Any:
+def _sensor(endpoint: str, **arguments: Any) -> Any:
     from waitd.airflow.sensors import WaitdHttpSensor
 
-    return WaitdHttpSensor(task_id=more.pop("task_id", "wait"), endpoint=endpoint, **{**DONE, **more})
+    return WaitdHttpSensor(
+        task_id=arguments.pop("task_id", "wait"), endpoint=endpoint, **{**DONE, **arguments}
+    )
 
 
-def _answered(**more: Any) -> dict[str, Any]:
+def _response(**fields: Any) -> dict[str, Any]:
     outcome = {
         "event_id": "01a1fee1-dcb8-71ab-adca-72e0e7a91a00", "ti_id": _ti_id("wait"), "try_number": 1, "state": "success",
-        "payload": {"rows": 3}, "message": "said so", "reason": "success", "soft_fail": False,
+        "payload": {"rows": 3}, "message": "no rows", "reason": "success", "soft_fail": False,
     }  # fmt: skip
     return {
         "chosen_options": ["done"],
-        "params_input": outcome | more,
+        "params_input": outcome | fields,
         "responded_by_user": {"id": "1", "name": "waitd"},
     }
 
 
-def lives() -> Any:
-    """Ways through a task's life. The job server knows `/jobs/done` and `/jobs/running`."""
+def executions() -> Any:
+    """Every way to execute a task. The job server has `/jobs/done` and `/jobs/running`."""
     running = _sensor("/jobs/running")
     by_hand = {
         "chosen_options": ["done"],
         "params_input": {},
         "responded_by_user": {"id": "7", "name": "Ada"},
     }
-    late = {"error": "The response timeout has passed", "error_type": "timeout"}
-    set_state = Life(_sensor("/jobs/running", task_id="set_state", callback_mode="set_state"))
-    left = _answered()["params_input"]
+    timed_out = {"error": "The response timeout has passed", "error_type": "timeout"}
+    set_state = TaskRun(_sensor("/jobs/running", task_id="set_state", callback_mode="set_state"))
+    stored = _response()["params_input"]
     clear: dict[str, Any] = {"callback_mode": "clear"}
-    found = {
-        "there already": Life(_sensor("/jobs/done", task_id="there")).lives("execute"),
-        "parks": Life(running).lives("execute"),
-        "parks again": Life(running).lives("execute"),
-        "as deferred": set_state.lives("execute"),
-        "answered": Life(running).lives("execute_complete", event=_answered()),
-        "failed": Life(running).lives("execute_complete", event=_answered(state="failed")),
-        "failed softly": Life(running).lives(
-            "execute_complete", event=_answered(state="failed", soft_fail=True)
+    results = {
+        "ends at once": TaskRun(_sensor("/jobs/done", task_id="at_once")).call("execute"),
+        "parks": TaskRun(running).call("execute"),
+        "parks again": TaskRun(running).call("execute"),
+        "parks as deferred": set_state.call("execute"),
+        "resumed": TaskRun(running).call("execute_complete", event=_response()),
+        "failed": TaskRun(running).call("execute_complete", event=_response(state="failed")),
+        "failed with soft_fail": TaskRun(running).call(
+            "execute_complete", event=_response(state="failed", soft_fail=True)
         ),
-        "timed out": Life(running).lives("execute_complete", event=_answered(state="timeout")),
-        "answered by hand": Life(running).lives("execute_complete", event=by_hand),
-        "answered to an older try": Life(running).lives("execute_complete", event=_answered(ti_id="older")),
-        "never answered": Life(running).lives("execute_complete", event=late),
-        "never answered, softly": Life(_sensor("/jobs/running", task_id="never", never_fail=True)).lives(
-            "execute_complete", event=late
+        "timed out": TaskRun(running).call("execute_complete", event=_response(state="timeout")),
+        "response of a person": TaskRun(running).call("execute_complete", event=by_hand),
+        "response for an older try": TaskRun(running).call(
+            "execute_complete", event=_response(ti_id="older")
         ),
-        "cleared": Life(
-            _sensor("/jobs/running", task_id="cleared", **clear), try_number=2, waitd_outcome=left
-        ).lives("execute"),
-        "cleared long ago": Life(
-            _sensor("/jobs/running", task_id="later", **clear), try_number=5, waitd_outcome=left
-        ).lives("execute"),
-        "wrong": Life(_sensor("/jobs/running", task_id="wrong", success_when="body =")).lives("execute"),
-        "waitd is not there": Life(
+        "never resumed": TaskRun(running).call("execute_complete", event=timed_out),
+        "never resumed with never_fail": TaskRun(
+            _sensor("/jobs/running", task_id="never", never_fail=True)
+        ).call("execute_complete", event=timed_out),
+        "cleared": TaskRun(
+            _sensor("/jobs/running", task_id="cleared", **clear), try_number=2, waitd_outcome=stored
+        ).call("execute"),
+        "outcome of an older try": TaskRun(
+            _sensor("/jobs/running", task_id="later", **clear), try_number=5, waitd_outcome=stored
+        ).call("execute"),
+        "invalid wait": TaskRun(_sensor("/jobs/running", task_id="invalid", success_when="body =")).call(
+            "execute"
+        ),
+        "waitd unreachable": TaskRun(
             _sensor("/jobs/running", task_id="nowhere", waitd_conn_id="nowhere")
-        ).lives("execute"),
+        ).call("execute"),
     }
-    return {"lives": found, "registered": set_state.store.get("waitd_registration")}
+    return {"results": results, "registered": set_state.store.get("waitd_registration")}
 
 
 if __name__ == "__main__":
-    print(json.dumps({name: globals()[name]() for name in sys.argv[1:]}, default=str))  # noqa: T201 - this is what it is for
+    print(json.dumps({name: globals()[name]() for name in sys.argv[1:]}, default=str))  # noqa: T201 - the output of this script

@@ -60,7 +60,7 @@ async def test_a_stopped_scheduler_goes_on_with_what_was_resumed_meanwhile(
         airflow.start_process("scheduler")
     after = await resumed.ended(seconds=180)
     assert (after["state"], after["try_number"]) == ("success", 1)
-    assert (await set_state.ended("tell", seconds=180))["state"] == "success"
+    assert (await set_state.ended("process", seconds=180))["state"] == "success"
 
 
 async def test_an_airflow_that_is_down_is_told_when_it_is_back(airflow: Airflow, waits: Waits) -> None:
@@ -214,7 +214,7 @@ async def test_a_clear_of_which_nothing_is_heard_is_sent_again_only_if_airflow_n
         await waits.delivered(wait_ids[2])
         after = await runs[2].ended()
         assert (after["state"], after["try_number"], proxy.clears[runs[2].run_id]) == ("success", 2, 2)
-        assert (await runs[2].xcom())["left_for_try"] == 1
+        assert (await runs[2].xcom())["stored_by_try"] == 1
 
 
 async def test_a_user_without_the_role_is_told_which(

@@ -41,8 +41,8 @@ async def test_set_state_ends_the_task_and_what_follows_gets_the_result(
     after = await run.task()
     assert (after["state"], after["try_number"], after["id"]) == ("success", 1, instance["id"])
     assert (await run.xcom("waitd_event_id"), await run.xcom()) == (wait_id, PAYLOAD)
-    await run.ended("tell")
-    assert await run.xcom(task_id="tell") == {"told": PAYLOAD}
+    await run.ended("process")
+    assert await run.xcom(task_id="process") == {"processed": PAYLOAD}
 
 
 async def test_set_state_fails_or_skips_the_task(airflow: Airflow, waits: Waits) -> None:
@@ -53,7 +53,7 @@ async def test_set_state_fails_or_skips_the_task(airflow: Airflow, waits: Waits)
         )
         await waits.delivered(wait_id)
         after = await run.task()
-        return after["state"], after["try_number"], (await run.ended("tell"))["state"]
+        return after["state"], after["try_number"], (await run.ended("process"))["state"]
 
     cases = itertools.product(("failed", "timeout"), (False, True))
     failed, skipped = ("failed", 1, "upstream_failed"), ("skipped", 1, "skipped")
@@ -82,7 +82,7 @@ async def test_clear_runs_the_task_again_once(airflow: Airflow, waits: Waits) ->
     after = await run.ended()
     assert (after["state"], after["try_number"], after["max_tries"]) == ("success", 2, 1)
     assert after["id"] != instance["id"]
-    assert await run.xcom() == {"payload": PAYLOAD, "left_for_try": 1}
+    assert await run.xcom() == {"payload": PAYLOAD, "stored_by_try": 1}
     await waits.redeliver(wait_id)  # as after a crash that came between the clear and the receipt
     await waits.delivered(wait_id)
     assert (await run.task())["id"] == after["id"]

@@ -154,4 +154,4 @@ async def test_a_waitd_that_is_down_at_registration_costs_a_try(scene: Scene) ->
     await scene.point_airflow("http://127.0.0.1:1")
     run = await scene.run("provider_pattern", job="unreachable")
     assert (await run.ended(seconds=90))["state"] == "failed"
-    assert "waitd at http://127.0.0.1:1 cannot be used now" in await log_of(scene, run, "wait")
+    assert "waitd at http://127.0.0.1:1 does not answer" in await log_of(scene, run, "wait")

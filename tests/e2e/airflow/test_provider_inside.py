@@ -1,4 +1,4 @@
-"""waitd's provider inside Airflow's own environment: what it brings along, what a DAG's author sees, and each way through a task's life."""
+"""waitd's provider inside Airflow's environment: imports, metadata, parse errors and task execution."""
 
 import asyncio
 import json
@@ -23,8 +23,8 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[3]
 
 
-def inside(environment: Path, home: Path, *functions: str, **variables: str) -> Any:
-    """What functions of `provider_inside` found out, by their names."""
+def run_inside(environment: Path, home: Path, *functions: str, **variables: str) -> Any:
+    """The results of functions of `provider_inside`, by name."""
     done = subprocess.run(
         [str(environment / "bin" / "python"), str(Path(__file__).parent / "provider_inside.py"), *functions],
         env={
@@ -45,20 +45,20 @@ def inside(environment: Path, home: Path, *functions: str, **variables: str) -> 
 
 @pytest.fixture(scope="session")
 def facts(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Everything that needs no waitd, found out at once: importing Airflow takes seconds."""
+    """All results that need no waitd, from one process: importing Airflow takes seconds."""
     functions = ("imports", "provider", "signatures", "parse_errors", "parameters")
-    return inside(environment, tmp_path_factory.mktemp("airflow"), *functions)
+    return run_inside(environment, tmp_path_factory.mktemp("airflow"), *functions)
 
 
-def test_it_brings_the_models_and_nothing_of_the_daemon(facts: Any) -> None:
-    brought = facts["imports"]
-    assert {name.partition(".")[0] for name in brought} <= {"waitd", "airflow"}
-    rooms = {".".join(name.split(".")[:2]) for name in brought if name.startswith("waitd")}
-    assert rooms - {"waitd"} == {"waitd.airflow", "waitd.core", "waitd.models"}
+def test_the_provider_imports_the_models_and_nothing_of_the_daemon(facts: Any) -> None:
+    imported = facts["imports"]
+    assert {name.partition(".")[0] for name in imported} <= {"waitd", "airflow"}
+    packages = {".".join(name.split(".")[:2]) for name in imported if name.startswith("waitd")}
+    assert packages - {"waitd"} == {"waitd.airflow", "waitd.core", "waitd.models"}
 
 
 def test_pip_finds_no_conflict_beside_airflow(environment: Path, tmp_path: Path) -> None:
-    """With waitd as pip installs it: a wheel with its metadata. All that `waitd[airflow]` asks for is there already."""
+    """Builds the wheel and installs it beside Airflow, which already has all that `waitd[airflow]` needs."""
 
     def pip(*arguments: object) -> str:
         done = subprocess.run(
@@ -78,9 +78,7 @@ def test_pip_finds_no_conflict_beside_airflow(environment: Path, tmp_path: Path)
     pip("wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, ROOT)
     [wheel] = tmp_path.glob("waitd-*.whl")
     planned = pip("install", "--dry-run", "--no-index", f"{wheel}[airflow]")
-    assert (
-        planned.splitlines()[-1] == f"Would install waitd-{__version__}"
-    )  # and nothing else: no version is changed
+    assert planned.splitlines()[-1] == f"Would install waitd-{__version__}", "no other package changes"
     pip("install", "--quiet", "--no-deps", "--target", tmp_path / "site", wheel)
     assert pip("check") == "No broken requirements found.\n"
     assert f"Version: {__version__}" in pip("show", "waitd")
@@ -88,7 +86,7 @@ def test_pip_finds_no_conflict_beside_airflow(environment: Path, tmp_path: Path)
     assert PROVIDER in entry_points.read_text()
 
 
-def test_airflow_knows_the_provider(facts: Any) -> None:
+def test_airflow_loads_the_providers_metadata(facts: Any) -> None:
     fields = ("airflow_conn_id", "airflow_user", "ca_file", "public_url", "timeout")
     assert facts["provider"] == {
         "version": __version__,
@@ -98,35 +96,37 @@ def test_airflow_knows_the_provider(facts: Any) -> None:
     }
 
 
-#: Arguments of Airflow's sensors whose default is another one here, and why.
+#: Arguments of Airflow's sensors that have another default here, and why.
 OTHER_DEFAULTS = {
-    "deferrable": "means nothing here",
+    "deferrable": "ignored here",
     "region": "an alias that Airflow's own signature check needs",
 }
 
 
-def test_the_sensors_take_the_arguments_of_airflows_own(facts: Any) -> None:
+def test_the_sensors_take_the_arguments_of_airflows_sensors(facts: Any) -> None:
     for name, (theirs, ours) in facts["signatures"].items():
-        wanted = {argument: default for argument, default in theirs.items() if argument not in OTHER_DEFAULTS}
-        assert wanted.items() <= ours.items(), name
+        expected = {
+            argument: default for argument, default in theirs.items() if argument not in OTHER_DEFAULTS
+        }
+        assert expected.items() <= ours.items(), name
         assert "deferrable" in ours
         assert {"waitd_conn_id", "callback_mode", "request_timeout"} <= ours.keys() - theirs.keys()
 
 
-def test_what_cannot_be_kept_is_refused_at_parse_time(facts: Any) -> None:
+def test_unsupported_arguments_are_refused_at_parse_time(facts: Any) -> None:
     errors = facts["parse_errors"]
     assert errors["response_check"].endswith("success_when=\"body.state == 'DONE'\",")
     assert errors["check_fn"].endswith("check='files.exists(f, f.Size > 1048576)',")
-    assert "waitd cannot keep verify" in errors["extra_options"]
-    assert errors["verify"].startswith("ValueError: verify: this belongs to the connection")
-    assert "callback_mode is one of resume, set_state, clear" in errors["callback_mode"]
+    assert "verify is not supported" in errors["extra_options"]
+    assert errors["verify"].startswith("ValueError: verify: not supported as an argument")
+    assert "callback_mode must be one of resume, set_state, clear" in errors["callback_mode"]
     assert "received 'deferred'" in errors["mode"]
     assert "mutually exclusive" in errors["soft_fail"]
     assert "`poke_interval` must be" in errors["poke_interval"]
     assert "wait_params" in errors["params"]
 
 
-def test_sensors_ask_what_airflows_own_would_ask(facts: Any) -> None:
+def test_sensors_build_the_requests_of_airflows_sensors(facts: Any) -> None:
     http = {"endpoint": "/x", "http_conn_id": "http_default", "method": "GET"}
     s3 = {"wildcard_match": False, "use_regex": False}
     assert facts["parameters"] == {
@@ -161,56 +161,56 @@ async def waitd(tmp_path: Path) -> AsyncIterator[Daemon]:
             yield running
 
 
-async def test_each_way_through_a_tasks_life(waitd: Daemon, environment: Path, tmp_path: Path) -> None:
+async def test_every_way_to_execute_a_task(waitd: Daemon, environment: Path, tmp_path: Path) -> None:
     host, _, port = waitd.url.removeprefix("http://").partition(":")
     variables = {
         "AIRFLOW_CONN_WAITD_DEFAULT": f"waitd://{host}:{port}",
         "AIRFLOW_CONN_NOWHERE": "waitd://127.0.0.1:1",
     }
-    told = await asyncio.to_thread(inside, environment, tmp_path, "lives", **variables)
-    lives, registered = told["lives"]["lives"], told["lives"]["registered"]
-    assert lives["there already"]["returned"] == {"status": "SUCCEEDED"}
-    assert "waitd_event_id" in lives["there already"]["xcoms"]
+    output = await asyncio.to_thread(run_inside, environment, tmp_path, "executions", **variables)
+    results, registered = output["executions"]["results"], output["executions"]["registered"]
+    assert results["ends at once"]["returned"] == {"status": "SUCCEEDED"}
+    assert "waitd_event_id" in results["ends at once"]["xcoms"]
 
-    registration = parsed(Registration, parse_registration(lives["parks"]["text"]))
-    again = parsed(Registration, parse_registration(lives["parks again"]["text"]))
-    assert lives["parks"]["raised"] == lives["parks again"]["raised"] == "TaskAwaitingInput"
+    registration = parsed(Registration, parse_registration(results["parks"]["text"]))
+    again = parsed(Registration, parse_registration(results["parks again"]["text"]))
+    assert results["parks"]["raised"] == results["parks again"]["raised"] == "TaskAwaitingInput"
     assert registration.wait == again.wait
     assert registration.idempotency_key == again.idempotency_key
     async with (
         aiohttp.ClientSession() as client,
         client.get(f"{waitd.url}/v1/waits?label.task_id=wait") as response,
     ):
-        [wait] = (await response.json())["waits"]  # registered once, however often it was tried
+        [wait] = (await response.json())["waits"]  # both executions registered the same wait
     assert {name: wait[name] for name in ("kind", "params", "sinks", "supersede_key")} == {
         name: registration.wait[name] for name in ("kind", "params", "sinks", "supersede_key")
     }
 
-    assert lives["as deferred"]["raised"] == "TaskDeferred"
+    assert results["parks as deferred"]["raised"] == "TaskDeferred"
     assert parsed(Registration, registered).wait["sinks"][0]["mode"] == "set_state"
 
-    assert lives["answered"]["returned"] == {"rows": 3}
-    ended = {name: life["raised"] for name, life in lives.items() if "raised" in life}
+    assert results["resumed"]["returned"] == {"rows": 3}
+    ended = {name: result["raised"] for name, result in results.items() if "raised" in result}
     assert ended == {
         "parks": "TaskAwaitingInput",
         "parks again": "TaskAwaitingInput",
-        "as deferred": "TaskDeferred",
+        "parks as deferred": "TaskDeferred",
         "failed": "AirflowException",
-        "failed softly": "AirflowSkipException",
+        "failed with soft_fail": "AirflowSkipException",
         "timed out": "AirflowSensorTimeout",
-        "answered by hand": "TaskAwaitingInput",
-        "answered to an older try": "TaskAwaitingInput",
-        "never answered": "AirflowSensorTimeout",
-        "never answered, softly": "AirflowSkipException",
-        "cleared long ago": "TaskDeferred",
-        "wrong": "AirflowFailException",
-        "waitd is not there": "WaitdUnreachable",
+        "response of a person": "TaskAwaitingInput",
+        "response for an older try": "TaskAwaitingInput",
+        "never resumed": "AirflowSensorTimeout",
+        "never resumed with never_fail": "AirflowSkipException",
+        "outcome of an older try": "TaskDeferred",
+        "invalid wait": "AirflowFailException",
+        "waitd unreachable": "WaitdUnreachable",
     }
-    assert "said so" in lives["failed"]["message"]
-    assert "/params/success_when" in lives["wrong"]["message"]
-    assert "waitd at http://127.0.0.1:1 cannot be used now" in lives["waitd is not there"]["message"]
+    assert "no rows" in results["failed"]["message"]
+    assert "/params/success_when" in results["invalid wait"]["message"]
+    assert "waitd at http://127.0.0.1:1 does not answer" in results["waitd unreachable"]["message"]
 
-    assert lives["cleared"]["returned"] == {"rows": 3}
-    assert lives["cleared"]["store"] == []  # consumed
-    assert lives["cleared"]["xcoms"] == {"waitd_event_id": "01a1fee1-dcb8-71ab-adca-72e0e7a91a00"}
-    assert lives["cleared long ago"]["store"] == ["waitd_registration"]
+    assert results["cleared"]["returned"] == {"rows": 3}
+    assert results["cleared"]["store"] == []  # consumed
+    assert results["cleared"]["xcoms"] == {"waitd_event_id": "01a1fee1-dcb8-71ab-adca-72e0e7a91a00"}
+    assert results["outcome of an older try"]["store"] == ["waitd_registration"]

@@ -1,4 +1,4 @@
-"""`waitd cost whatif`, asked of a real Airflow."""
+"""`waitd cost whatif` with a real Airflow."""
 
 import asyncio
 import os
@@ -13,7 +13,7 @@ from provider_scene import Scene
 pytestmark = [pytest.mark.slow, pytest.mark.airflow_long]
 
 
-async def test_what_the_sensors_of_a_real_airflow_would_have_cost(
+async def test_the_sensors_of_a_real_airflow_are_counted(
     scene: Scene, daemon_settings: dict[str, Any]
 ) -> None:
     run = await scene.run("provider_pattern", job="whatif")
@@ -28,9 +28,9 @@ async def test_what_the_sensors_of_a_real_airflow_would_have_cost(
         capture_output=True,
         check=True,
     )
-    found = orjson.loads(done.stdout)
-    rows = {row["name"]: row for row in found["rows"]}
+    report = orjson.loads(done.stdout)
+    rows = {row["name"]: row for row in report["rows"]}
     assert rows["provider_pattern"]["waits"] >= 1
-    assert found["total"]["waits"] == sum(row["waits"] for row in found["rows"])
-    assert found["total"]["poke"]["slot_seconds"] > 0
-    assert b"tasks that are no sensors" in done.stderr, "submit and fetch are left out"
+    assert report["total"]["waits"] == sum(row["waits"] for row in report["rows"])
+    assert report["total"]["poke"]["slot_seconds"] > 0
+    assert b"tasks that are not sensors" in done.stderr, "submit and fetch are ignored"

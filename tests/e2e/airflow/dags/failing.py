@@ -1,4 +1,4 @@
-"""A DAG whose runs fail, for who waits for runs by their names."""
+"""A DAG whose runs fail, for waits of kind `airflow.dag_run`."""
 
 from airflow.sdk import DAG, task
 

@@ -1,4 +1,4 @@
-"""A hundred tasks that all wait at once; a retry, if one is burnt, shows in the try number."""
+"""A hundred tasks that wait at the same time. A task that had to be retried has try number 2."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""DAGs without waitd's provider: what the airflow sink does to tasks that anybody could have written."""
+"""DAGs without waitd's provider: the airflow sink also works with other operators."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,16 +9,16 @@ from airflow.sdk import DAG, Asset, BaseOperator, PartitionedAssetTimetable, tas
 
 
 class Deferred(BaseOperator):
-    """Parks under a trigger that nobody runs; cleared, it returns the payload that it finds."""
+    """Defer with a trigger that no Triggerer runs. After a clear, return the outcome that waitd stored."""
 
-    def __init__(self, *, index: int = -1, **more: Any) -> None:
-        super().__init__(**more)
+    def __init__(self, *, index: int = -1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.index = index
 
     def execute(self, context: Any) -> Any:
-        left = context["task_state_store"].get("waitd_outcome")
-        if left is not None:
-            return {"payload": left["payload"], "left_for_try": left["try_number"]}
+        outcome = context["task_state_store"].get("waitd_outcome")
+        if outcome is not None:
+            return {"payload": outcome["payload"], "stored_by_try": outcome["try_number"]}
         moment = datetime.now(UTC) + timedelta(days=30)
         return self.defer(
             trigger=DateTimeTrigger(moment=moment), method_name="execute", timeout=timedelta(days=1)
@@ -26,15 +26,15 @@ class Deferred(BaseOperator):
 
 
 @task
-def tell(value: Any) -> Any:
-    return {"told": value}
+def process(value: Any) -> Any:
+    return {"processed": value}
 
 
 with DAG("plain_resume", schedule=None):
     HITLOperator(task_id="wait", subject="Waiting in waitd", options=["done"])
 
 with DAG("plain_deferred", schedule=None):
-    tell(Deferred(task_id="wait").output)
+    process(Deferred(task_id="wait").output)
 
 with DAG("plain_mapped", schedule=None):
     Deferred.partial(task_id="wait").expand(index=[0, 1, 2])

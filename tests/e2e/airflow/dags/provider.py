@@ -1,4 +1,4 @@
-"""DAGs as an author writes them: waitd's sensors in place of Airflow's own. The job's name comes with the run."""
+"""DAGs with waitd's sensors in place of Airflow's own. Each run gets the name of its job in its conf."""
 
 from datetime import timedelta
 from typing import Any
@@ -36,17 +36,21 @@ with DAG("provider_modes", schedule=None):
         fetch.override(task_id=f"fetch_{mode}")(waiting.output)
 
 with DAG("provider_s3", schedule=None):
-    place: dict[str, Any] = {
+    common_s3: dict[str, Any] = {
         "bucket_name": "{{ dag_run.conf['bucket'] }}",
         "aws_conn_id": "s3",
         "poke_interval": 0.3,
         "timeout": 300,
     }
     WaitdS3KeySensor(
-        task_id="key", bucket_key="orders/*.parquet", wildcard_match=True, check="size(files) >= 2", **place
+        task_id="key",
+        bucket_key="orders/*.parquet",
+        wildcard_match=True,
+        check="size(files) >= 2",
+        **common_s3,
     )
     WaitdS3KeysUnchangedSensor(
-        task_id="unchanged", prefix="orders/", inactivity_period=1, min_objects=2, **place
+        task_id="unchanged", prefix="orders/", inactivity_period=1, min_objects=2, **common_s3
     )
 
 with DAG("provider_mapped", schedule=None):

@@ -1,4 +1,4 @@
-"""Submit, wait, fetch: a sync of Airbyte that holds a worker only for the two calls around it."""
+"""Submit, wait, fetch: an Airbyte sync that holds a worker slot only to submit and to fetch."""
 
 from typing import Any
 

@@ -1,6 +1,7 @@
-"""The same waiting twice: with Airflow's own HttpSensor, and with waitd's. `waitd demo --airflow` runs both on four worker slots.
+"""The same DAG with Airflow's own HttpSensor and with waitd's sensor, for `waitd demo --airflow`.
 
-Each run is given its jobs, paths below the connection `jobs`. A job answers RUNNING, and after a while SUCCEEDED.
+Each run gets its jobs in its conf: paths on the host of the connection `jobs`. A job is RUNNING, and
+after a while SUCCEEDED.
 """
 
 from typing import Any
@@ -13,13 +14,13 @@ from waitd.airflow.sensors import WaitdHttpSensor
 
 @task
 def submit(**context: Any) -> list[str]:
-    """Begins the jobs, in real life. Here they run already."""
+    """Submit the jobs. In this demo they are already running."""
     return list(context["dag_run"].conf["jobs"])
 
 
 @task
 def fetch(results: Any) -> list[str]:
-    """Goes on with what the waits found."""
+    """Use the results of the waits."""
     return [result["job"] for result in results]
 
 
