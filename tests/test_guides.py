@@ -13,12 +13,12 @@ import pytest
 import typer
 from guide_tables import KINDS, README, ROOT, SINKS, read_guides, with_tables
 
-from waitd.api.route_table import Handlers, table
+from waitd.api.route_table import Handlers, route_table
 from waitd.app import Parts, open_parts
 from waitd.cli import app
 from waitd.connections.environment import EnvironmentResolver
 from waitd.metrics import Instruments
-from waitd.models import WaitRequest, parsed
+from waitd.models import parsed_wait
 from waitd.probes.presets.probe import PresetProbe
 from waitd.settings import Settings
 
@@ -52,7 +52,7 @@ def test_every_kind_and_sink_has_its_table_and_its_line(parts: Parts) -> None:
 
 def test_every_route_is_in_the_table_of_the_api() -> None:
     lines = API.partition("## API")[2].partition("\n\n|")[2].partition("\n\n")[0]
-    routes = table(Handlers(*(MagicMock() for _ in Handlers._fields)))
+    routes = route_table(Handlers(*(MagicMock() for _ in Handlers._fields)))
     missing = []
     for route in routes:
         path = re.sub(r"\{(\w+):.*?\}", r"{\1}", route.path)
@@ -110,7 +110,7 @@ def examples() -> Iterator[str]:
 
 
 def test_every_wait_shown_is_one_that_is_taken(parts: Parts) -> None:
-    found = [parsed(WaitRequest, json.loads(text)) for text in examples()]
+    found = [parsed_wait(json.loads(text)) for text in examples()]
     for wait in found:
         probe: Any = parts.probes[wait.kind]
         if wait.submit is None:

@@ -10,7 +10,7 @@ import orjson
 from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
 
-from waitd.api import ApiRunner, Feed, Limits, LongPolls, Services
+from waitd.api import ApiRunner, EventFeed, Limits, LongPolls, Services
 from waitd.auth import ApiKeyring
 from waitd.core.auth.api_key import format_key
 from waitd.core.auth.namespaces import NamespaceRules, Namespaces
@@ -394,7 +394,7 @@ def services_for(
         instruments=Instruments(version="test"),
         limits=Limits(default_timeout=7 * DAY, max_timeout=365 * DAY, min_poke_interval=0.1),
         health=FakeHealth(),
-        feed=Feed(max_readers=3),
+        feed=EventFeed(max_readers=3),
         before_scrape=lambda: scrapes.append(1),
         **{
             "now": lambda: NOW,

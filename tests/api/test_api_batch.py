@@ -11,12 +11,11 @@ from api_fakes import Api, PlainProbe, lines_of, problem_of, until, wait
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waitd.api.callers import PRINCIPAL
-from waitd.api.handlers.batch import Batches
-from waitd.api.server.bodies import Lines, LineSplitter
+from waitd.api.authentication import PRINCIPAL
+from waitd.api.handlers.batch import BatchHandlers
+from waitd.api.server.bodies import BatchLines, LineSplitter, is_plain
 from waitd.api.submission.admission import Admission
 from waitd.api.submission.sinks import SinkTargets
-from waitd.api.submission.texts import is_plain
 from waitd.api.submission.validation import Submissions
 from waitd.core.auth.principal import LOOPBACK_PRINCIPAL
 from waitd.core.errors import StoreUnavailable
@@ -143,7 +142,7 @@ async def test_a_large_batch_that_is_all_there_does_not_hold_the_loop(api: Api) 
             return chunks.pop(0)
 
     sinks = SinkTargets(api.services.sinks)
-    batches = Batches(api.services, Submissions(api.services, sinks), Admission(api.services.poking))
+    batches = BatchHandlers(api.services, Submissions(api.services, sinks), Admission(api.services.poking))
     request = make_mocked_request("POST", "/v1/waits:batch", payload=cast(Any, Content()))
     other = asyncio.create_task(others())
     request[PRINCIPAL] = LOOPBACK_PRINCIPAL
@@ -157,21 +156,21 @@ async def test_a_large_batch_that_is_all_there_does_not_hold_the_loop(api: Api) 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
 def test_lines_do_not_depend_on_how_they_arrive(size: int) -> None:
     text = b"\nab\n\ntoo long\nxyzab\ncd"
-    lines = [line for portion in _portions(text, size) for line in portion.texts]
+    lines = [line for portion in _portions(text, size) for line in portion.lines]
     assert lines == [b"", b"ab", b"", None, b"xyzab", b"cd"]
 
 
 @given(st.lists(st.sampled_from([b"a", b"\n", b"\n", b"\\", "é".encode()]), min_size=5), st.integers(1, 30))
 def test_lines_are_only_called_plain_where_each_of_them_is(pieces: list[bytes], size: int) -> None:
     for portion in _portions(b"".join(pieces), size):
-        assert not portion.plain or all(text is None or is_plain(text) for text in portion.texts)
+        assert not portion.plain or all(text is None or is_plain(text) for text in portion.lines)
 
 
 def test_plain_lines_are_called_so() -> None:
     assert all(portion.plain for portion in _portions(b'{"a": 1}\n{}\n[]', 3))
 
 
-def _portions(text: bytes, size: int) -> list[Lines]:
+def _portions(text: bytes, size: int) -> list[BatchLines]:
     splitter = LineSplitter(max_line=5)
     portions = [splitter.feed(text[at : at + size]) for at in range(0, len(text), size)]
     return [*portions, splitter.end()]
@@ -179,6 +178,6 @@ def _portions(text: bytes, size: int) -> list[Lines]:
 
 def test_a_line_without_end_is_not_kept() -> None:
     splitter = LineSplitter(max_line=5)
-    assert [line for _ in range(1000) for line in splitter.feed(b"x" * 100).texts] == []
+    assert [line for _ in range(1000) for line in splitter.feed(b"x" * 100).lines] == []
     assert len(splitter._rest) <= 6
-    assert list(splitter.end().texts) == [None]
+    assert list(splitter.end().lines) == [None]

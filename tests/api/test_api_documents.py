@@ -10,8 +10,8 @@ from openapi_spec_validator import validate
 from pydantic import Field
 
 from waitd.api import build_application
-from waitd.api.openapi import document
-from waitd.api.problems import KINDS
+from waitd.api.openapi import build_document
+from waitd.api.problems import PROBLEM_KINDS
 from waitd.models import MAX_BODY, STATES, Strict
 from waitd.stores import Store
 
@@ -57,7 +57,7 @@ async def test_every_route_but_the_pages_files_is_in_it(api: Api, store: Store) 
 async def test_every_kind_of_problem_is_the_answer_of_some_operation(api: Api) -> None:
     text = str((await described(api))["paths"])
     outside = {"no-such-route", "method-not-allowed", "internal-error"}
-    assert {name for name in KINDS if f"/problems/{name}`" in text} == set(KINDS) - outside
+    assert {name for name in PROBLEM_KINDS if f"/problems/{name}`" in text} == set(PROBLEM_KINDS) - outside
 
 
 async def test_links_lead_to_operations_that_there_are(api: Api) -> None:
@@ -92,9 +92,9 @@ async def test_parameters_of_kinds_are_shown_where_probes_and_sinks_have_a_model
 
     probe, sink = ModelProbe(), PlainSink()
     sink.params_model = FaxParams  # type: ignore[attr-defined]
-    schemas = document([], {"plain": probe, "other.kind": PlainProbe()}, {"fax": sink, "plain": PlainSink()})[
-        "components"
-    ]["schemas"]
+    schemas = build_document(
+        [], {"plain": probe, "other.kind": PlainProbe()}, {"fax": sink, "plain": PlainSink()}
+    )["components"]["schemas"]
     assert schemas["PlainWait"]["properties"]["params"] == {"$ref": "#/components/schemas/PlainParams"}
     assert schemas["OtherKindWait"]["properties"]["params"]["type"] == "object"
     fax = schemas["FaxSink"]

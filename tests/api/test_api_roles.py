@@ -8,7 +8,7 @@ from aiohttp import ClientTimeout
 from api_fakes import NOW, TOKENS, Api, problem_of, wait
 from structlog.testing import capture_logs
 
-from waitd.api.callers import PRINCIPAL
+from waitd.api.authentication import PRINCIPAL
 from waitd.core.auth.principal import LOOPBACK_PRINCIPAL
 from waitd.core.waits.delivery import AfterAttempt, DeliveryState
 from waitd.core.waits.wait import Outcome, WaitState
@@ -81,7 +81,7 @@ async def test_other_credentials_do_not_come_in_and_are_told_nowhere(
     with capture_logs() as logs:
         response = await guarded.client.get("/v1/waits", headers={"Authorization": authorization})
     await problem_of(response, 401, "unauthenticated")
-    told = [line for line in logs if line["event"] == "not_let_in"]
+    told = [line for line in logs if line["event"] == "access_refused"]
     assert [(line["path"], line["remote"], line["principal"]) for line in told] == [
         ("/v1/waits", "127.0.0.1", None)
     ]
@@ -193,7 +193,7 @@ async def test_a_refusal_says_which_role_is_needed(guarded: Api) -> None:
         response = await guarded.post("/v1/waits", wait(), **bearer("a_viewer"))
     problem = await problem_of(response, 403, "role-needed")
     assert "submitter" in problem["detail"]
-    assert [line["principal"] for line in logs if line["event"] == "not_let_in"] == ["key:aviewer"]
+    assert [line["principal"] for line in logs if line["event"] == "access_refused"] == ["key:aviewer"]
     assert guarded.store.commits == []
 
 

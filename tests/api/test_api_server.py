@@ -170,7 +170,7 @@ async def test_a_head_that_never_ends_is_closed(api: Api, monkeypatch: pytest.Mo
 async def test_batches_wait_for_a_place_and_too_many_of_them_are_a_429(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch, "IN_LINE", 1)
+    monkeypatch.setattr(batch, "MAX_QUEUED", 1)
     go_on, begun = asyncio.Event(), 0
 
     async def lines() -> AsyncIterator[bytes]:
@@ -184,18 +184,18 @@ async def test_batches_wait_for_a_place_and_too_many_of_them_are_a_429(
         headers = {"Content-Type": "application/x-ndjson"}
         return asyncio.create_task(api.client.post("/v1/waits:batch", data=lines(), headers=headers))
 
-    at_work = [sent() for _ in range(batch.AT_ONCE)]
+    at_work = [sent() for _ in range(batch.MAX_RUNNING)]
     probe: Any = api.services.probes["plain"]
-    await until(lambda: probe.parsed == batch.AT_ONCE)
+    await until(lambda: probe.parsed == batch.MAX_RUNNING)
     in_line = sent()
-    await until(lambda: begun == batch.AT_ONCE + 1)
+    await until(lambda: begun == batch.MAX_RUNNING + 1)
     refused = None
     while refused is None:
         response = await api.batch(wait())
         refused = response if response.status == 429 else None
     await problem_of(refused, 429, "too-many-batches")
     assert int(refused.headers["Retry-After"]) > 0
-    assert probe.parsed == batch.AT_ONCE, "the one in line is not read"
+    assert probe.parsed == batch.MAX_RUNNING, "the one in line is not read"
     go_on.set()
     for task in [*at_work, in_line]:
         assert [line["status"] for line in await lines_of(await task)] == [201, 201]

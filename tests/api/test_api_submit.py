@@ -8,12 +8,11 @@ from typing import Any
 import orjson
 import pytest
 from api_fakes import DAY, Api, problem_of, raw, wait
-from msgspec.structs import replace
 
 from waitd.api.problems import MAX_PROBLEMS
+from waitd.api.server.bodies import is_plain
 from waitd.api.submission.sinks import SinkTargets
-from waitd.api.submission.texts import is_plain
-from waitd.api.submission.validation import Submissions
+from waitd.api.submission.validation import BATCH_LINE, Submissions
 from waitd.models import MAX_BODY
 
 
@@ -127,7 +126,7 @@ async def test_what_is_wrong_is_found_after_much_that_was_right(api: Api, body: 
         assert answer["status"] == 422
 
 
-USUAL: list[tuple[str, dict[str, Any]]] = [
+VALID: list[tuple[str, dict[str, Any]]] = [
     ("nothing special", {}),
     ("nothing left out", {"poke_interval": 5, "timeout": 60.5, "max_wait": 5.0, "exponential_backoff": True}),
     ("its flags", {"soft_fail": True, "silent_fail": True}),
@@ -138,35 +137,30 @@ USUAL: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize("fields", [row[1] for row in USUAL], ids=[row[0] for row in USUAL])
-async def test_the_short_way_comes_to_the_same_as_the_close_look(api: Api, fields: dict[str, Any]) -> None:
+@pytest.mark.parametrize("fields", [row[1] for row in VALID], ids=[row[0] for row in VALID])
+async def test_a_single_submit_and_a_batch_line_make_the_same_wait(api: Api, fields: dict[str, Any]) -> None:
     submissions = Submissions(api.services, SinkTargets(api.services.sinks))
     body = wait(**fields)
-    text = orjson.dumps(body)
-    long = await submissions.draft(body, "default", "key")
+    single = await submissions.validate(orjson.dumps(body), "default", "key")
     line = orjson.dumps({**body, "idempotency_key": "key"})
-    for short in (
-        submissions.usual.draft(text, "default", "key"),
-        submissions.usual.line(line, "default", plain=False),
-        submissions.usual.line(line, "default", plain=is_plain(line)),
-    ):
-        assert short is not None
-        assert replace(short.new, target=None) == replace(long.new, target=None)
-        assert short.unseen == long.unseen == ()
+    for plain in (False, is_plain(line)):
+        batch = await submissions.validate(line, "default", form=BATCH_LINE, plain=plain)
+        assert batch == single
+    for name, value in fields.items():
+        if value is not None and name != "sinks":
+            assert getattr(single.new.spec, name) == value
 
 
-async def test_a_connection_that_is_not_cached_takes_a_close_look(api: Api) -> None:
+async def test_a_connection_that_is_not_cached_has_to_be_looked_up(api: Api) -> None:
     submissions = Submissions(api.services, SinkTargets(api.services.sinks))
     by_params = wait(params={"endpoint": "/x", "http_conn_id": "c"})
     by_sink = wait(sinks=[{"kind": "plain_sink", "conn_id": "c"}])
-    for body in (by_params, by_sink):
-        assert submissions.usual.draft(orjson.dumps(body), "default", None) is None
-        assert [name.conn_id for name in (await submissions.draft(body, "default")).unseen] == ["c"]
+    for body, pointer in ((by_params, "/params/http_conn_id"), (by_sink, "/sinks/0/conn_id")):
+        [named] = (await submissions.validate(orjson.dumps(body), "default")).uncached
+        assert named == ("c", pointer)
     api.connections.cached.add("c")
     for body in (by_params, by_sink):
-        usual = submissions.usual.draft(orjson.dumps(body), "default", None)
-        assert usual is not None
-        assert usual.unseen == ()
+        assert (await submissions.validate(orjson.dumps(body), "default")).uncached == ()
 
 
 async def test_a_refused_kind_names_the_known_ones(api: Api) -> None:

@@ -92,7 +92,7 @@ async def test_a_batch_is_taken_as_a_whole_and_counts_its_lines_and_its_size(
     assert (await listed(api, "bob")).status == 200
 
 
-@pytest.mark.parametrize("limits", [{"at_once": 2}])
+@pytest.mark.parametrize("limits", [{"max_concurrent": 2}])
 async def test_one_caller_does_not_hold_all_connections(api: Api) -> None:
     wait_id = await submitted(api, "alice")
     headers = {"Authorization": "Bearer alice"}
@@ -128,13 +128,13 @@ async def test_one_caller_does_not_hold_all_places_for_batches(api: Api) -> None
         return asyncio.create_task(api.client.post("/v1/waits:batch", data=lines(), headers=headers))
 
     probe: Any = api.services.probes["plain"]
-    at_work = [sent("alice") for _ in range(batch.OF_ONE_CALLER)]
-    await until(lambda: probe.parsed == batch.OF_ONE_CALLER)
+    at_work = [sent("alice") for _ in range(batch.MAX_PER_CALLER)]
+    await until(lambda: probe.parsed == batch.MAX_PER_CALLER)
     await problem_of(await sent("alice"), 429, "too-many-batches")
     other = sent("bob")
-    await until(lambda: probe.parsed == batch.OF_ONE_CALLER + 1)
+    await until(lambda: probe.parsed == batch.MAX_PER_CALLER + 1)
     go_on.set()
-    assert [(await task).status for task in [*at_work, other]] == [200] * (batch.OF_ONE_CALLER + 1)
+    assert [(await task).status for task in [*at_work, other]] == [200] * (batch.MAX_PER_CALLER + 1)
 
 
 @pytest.mark.parametrize("guess", ["key-guess-{}", "token-{}"])
@@ -155,7 +155,7 @@ async def test_guesses_are_limited_by_address_and_known_tokens_still_let_in(
 def test_addresses_of_one_network_share_and_others_do_not() -> None:
     limits = Throttle()
     for n in range(throttle.FAILURES):
-        limits.failed(f"2001:db8::{n}")
+        limits.record_failure(f"2001:db8::{n}")
     with pytest.raises(Exception, match="wait"):
         limits.check_address("2001:db8::ffff")
     for other in ("2001:db8:0:1::1", "192.0.2.1", "::ffff:192.0.2.1", "fe80::1%eth0", None):
@@ -163,7 +163,7 @@ def test_addresses_of_one_network_share_and_others_do_not() -> None:
 
 
 def test_without_authentication_there_is_no_limit() -> None:
-    limits = Throttle(requests_per_second=0.001, request_burst=1, at_once=1)
+    limits = Throttle(requests_per_second=0.001, request_burst=1, max_concurrent=1)
     with limits.request(LOOPBACK_PRINCIPAL), limits.request(LOOPBACK_PRINCIPAL):
         limits.charge(LOOPBACK_PRINCIPAL, 10_000, 0)
     with limits.request(LOOPBACK_PRINCIPAL):
@@ -177,7 +177,7 @@ def test_a_load_of_5000_requests_a_second_passes_by_default(monkeypatch: pytest.
     monkeypatch.setattr(throttle, "monotonic", lambda: now)
     default = Settings(bind="127.0.0.1:0")
     limits = Throttle(
-        requests_per_second=default.requests_per_second, request_burst=default.request_burst, at_once=1
+        requests_per_second=default.requests_per_second, request_burst=default.request_burst, max_concurrent=1
     )
     for n in range(100_000):
         now = n / 5000
@@ -186,7 +186,7 @@ def test_a_load_of_5000_requests_a_second_passes_by_default(monkeypatch: pytest.
 
 
 def test_it_costs_little() -> None:
-    limits = Throttle(requests_per_second=1e9, request_burst=1000, at_once=10)
+    limits = Throttle(requests_per_second=1e9, request_burst=1000, max_concurrent=10)
     began = time.process_time()
     for _ in range(10_000):
         with limits.request(ALICE):

@@ -10,7 +10,7 @@ from waitd.bench.job_server import JobServerUrls
 from waitd.bench.jobs import BEHAVIOURS, job_of
 from waitd.bench.receiver import ReceivedCallbacks
 from waitd.bench.s3 import PART_EVERY
-from waitd.models import BatchLine, parsed
+from waitd.models import BatchLine, parsed_wait
 
 PATH = "/jobs/succeed/1/job-1"
 WAIT = SubmittedWait("w1", PATH, 80.0, "success")
@@ -120,7 +120,7 @@ def test_the_demos_waits_are_valid_distinct_and_have_an_end_that_no_race_decides
     bodies = waits(servers, "http://127.0.0.1:5000/callback", 300)
     submitted = [submitted_wait(body, {"id": "w"}) for body in bodies]
     for body, wait in zip(bodies, submitted, strict=True):
-        parsed(BatchLine, body)
+        parsed_wait(body, BatchLine)
         job = job_of(wait.path)
         if job.behaviour.ends is None:
             assert body["timeout"] <= JOB_SECONDS[1]

@@ -19,7 +19,7 @@ from aiohttp import ClientSession, web  # noqa: E402
 from aiohttp.test_utils import make_mocked_request  # noqa: E402
 from issuer_endpoint import AUDIENCE, IssuerEndpoint, ec, issuer_endpoint, rsa  # noqa: E402
 
-from waitd.api.authentication import Admitting  # noqa: E402
+from waitd.api.authentication import Gatekeeper  # noqa: E402
 from waitd.api.server.throttle import Throttle  # noqa: E402
 from waitd.auth import ApiKeyring, BearerAuthenticator  # noqa: E402
 from waitd.auth.issuer import IssuerKeys  # noqa: E402
@@ -53,15 +53,15 @@ def request_with(token: str | None) -> web.Request:
     )
 
 
-async def alone(open_door: Admitting, closed: Admitting, tokens: dict[str, str]) -> float:
+async def alone(open_door: Gatekeeper, closed: Gatekeeper, tokens: dict[str, str]) -> float:
     """The dearest of the warm ones."""
     asked = request_with(None)
-    none = await timed(WARM, lambda: open_door.admit(asked, Role.VIEWER))
+    none = await timed(WARM, lambda: open_door.authorize(asked, Role.VIEWER))
     print(f"{'nobody is asked':32}{none:8.1f} µs")
     dearest = 0.0
     for name, token in tokens.items():
         asked = request_with(token)
-        cost = await timed(WARM, lambda asked=asked: closed.admit(asked, Role.VIEWER))  # type: ignore[misc]  # bound now
+        cost = await timed(WARM, lambda asked=asked: closed.authorize(asked, Role.VIEWER))  # type: ignore[misc]  # bound now
         print(f"{name + ', warm':32}{cost:8.1f} µs")
         dearest = max(dearest, cost - none)
     return dearest
@@ -74,11 +74,11 @@ async def cold(provider: IssuerEndpoint, tokens: OidcVerifier) -> None:
         print(f"{'OIDC ' + name + ', the first time':32}{cost:8.1f} µs")
 
 
-async def over_http(doors: dict[str, tuple[Admitting, str | None]]) -> None:
+async def over_http(doors: dict[str, tuple[Gatekeeper, str | None]]) -> None:
     for name, (door, token) in doors.items():
 
-        async def answer(request: web.Request, door: Admitting = door) -> web.Response:
-            await door.admit(request, Role.VIEWER)
+        async def answer(request: web.Request, door: Gatekeeper = door) -> web.Response:
+            await door.authorize(request, Role.VIEWER)
             return web.Response()
 
         application = web.Application()
@@ -112,13 +112,13 @@ async def main() -> int:
             rules = ClaimRules(provider.url, frozenset({AUDIENCE}), "roles", {"waitd-users": Role.VIEWER})
             oidc = OidcVerifier(issuer, rules, ("RS256", "ES256"), now=time.time)
             throttle = Throttle()
-            closed = Admitting(BearerAuthenticator(keyring, oidc), throttle)
+            closed = Gatekeeper(BearerAuthenticator(keyring, oidc), throttle)
             token = provider.token(provider.claims(time.time()))
-            dearest = await alone(Admitting(None, throttle), closed, {"API key": made.token, "OIDC": token})
+            dearest = await alone(Gatekeeper(None, throttle), closed, {"API key": made.token, "OIDC": token})
             await cold(provider, oidc)
             await over_http(
                 {
-                    "nobody is asked": (Admitting(None, throttle), None),
+                    "nobody is asked": (Gatekeeper(None, throttle), None),
                     "API key": (closed, made.token),
                     "OIDC": (closed, token),
                 }

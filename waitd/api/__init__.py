@@ -6,7 +6,7 @@ checked and described (`openapi`) by what stands there. What does not live here:
 """
 
 from waitd.api.application import build_application
-from waitd.api.follow.feed import Feed
+from waitd.api.follow.feed import EventFeed
 from waitd.api.follow.long_polls import LongPolls
 from waitd.api.server.runner import ApiRunner
 from waitd.api.server.throttle import Throttle
@@ -16,7 +16,7 @@ from waitd.api.services import Health, Limits, Services
 __all__ = [
     "ApiRunner",
     "Certificate",
-    "Feed",
+    "EventFeed",
     "Health",
     "Limits",
     "LongPolls",

@@ -1,4 +1,4 @@
-"""The aiohttp application: every route of the table behind the checks that its line asks for, and one door in front of all of them."""
+"""The aiohttp application: every route of the table behind its checks, and one middleware around all of them."""
 
 from time import perf_counter
 
@@ -6,23 +6,23 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from waitd.api.authentication import Admitting, tell_refused
-from waitd.api.handlers.audit import Audit, tell_change
-from waitd.api.handlers.batch import Batches
-from waitd.api.handlers.costs import Costs
-from waitd.api.handlers.deliveries import Deliveries
-from waitd.api.handlers.docs import Documents
-from waitd.api.handlers.events import Events
-from waitd.api.handlers.health import Operations
-from waitd.api.handlers.keys import Keys
-from waitd.api.handlers.signals import Signals
-from waitd.api.handlers.waits import Waits
-from waitd.api.openapi import document
-from waitd.api.problems import PROBLEM, refusal_of, response_of
+from waitd.api.authentication import Gatekeeper, log_refused
+from waitd.api.handlers.audit import AuditHandlers, log_change
+from waitd.api.handlers.batch import BatchHandlers
+from waitd.api.handlers.costs import CostHandlers
+from waitd.api.handlers.deliveries import DeliveryHandlers
+from waitd.api.handlers.docs import DocsHandlers
+from waitd.api.handlers.events import EventHandlers
+from waitd.api.handlers.health import HealthHandlers
+from waitd.api.handlers.keys import KeyHandlers
+from waitd.api.handlers.signals import SignalHandlers
+from waitd.api.handlers.waits import WaitHandlers
+from waitd.api.openapi import build_document
+from waitd.api.problems import PROBLEM, classify_error, problem_response
 from waitd.api.queries import check_known
-from waitd.api.route_table import Handlers, table
-from waitd.api.routing import PUBLIC, Handler, Route
-from waitd.api.server.loopback_guard import check_caller, check_content_type, check_method
+from waitd.api.route_table import Handlers, route_table
+from waitd.api.routing import PUBLIC, ApiRoute, Handler
+from waitd.api.server.loopback_guard import check_content_type, check_method, check_origin
 from waitd.api.server.throttle import Throttle
 from waitd.api.services import Services
 from waitd.api.submission.admission import Admission
@@ -33,41 +33,45 @@ from waitd.models import MAX_BODY
 
 log = structlog.get_logger(__name__)
 
-#: Under this key a request that was let in carries what the audit calls it, where it changes something.
+#: A request to a route that changes something carries the route's audit action under this key.
 _ACTION = web.RequestKey("_ACTION", str)
 
 
 def build_application(services: Services) -> web.Application:
-    """The API over `services`, ready for an `ApiRunner`."""
+    """Builds the API over `services`, ready for an `ApiRunner`."""
     sinks = SinkTargets(services.sinks)
     submissions = Submissions(services, sinks)
     admission = Admission(services.poking)
-    documents, costs = Documents(), Costs(services)
-    routes = table(
+    docs, costs = DocsHandlers(), CostHandlers(services)
+    routes = route_table(
         Handlers(
-            Waits(services, submissions, admission, sinks, costs),
-            Batches(services, submissions, admission),
-            Deliveries(services, sinks),
-            Events(services),
-            Operations(services),
-            documents,
-            Keys(services),
-            Audit(services),
+            WaitHandlers(services, submissions, admission, sinks, costs),
+            BatchHandlers(services, submissions, admission),
+            DeliveryHandlers(services, sinks),
+            EventHandlers(services),
+            HealthHandlers(services),
+            docs,
+            KeyHandlers(services),
+            AuditHandlers(services),
             costs,
-            Signals(services),
+            SignalHandlers(services),
         )
     )
-    admitting = Admitting(services.authenticator, services.throttle)
-    documents.describe(lambda: document(routes, services.probes, services.sinks, asks=admitting.asks))
-    application = web.Application(middlewares=[_door(admitting)], client_max_size=MAX_BODY)
+    gatekeeper = Gatekeeper(services.authenticator, services.throttle)
+    docs.set_builder(
+        lambda: build_document(
+            routes, services.probes, services.sinks, authenticated=gatekeeper.authenticates
+        )
+    )
+    application = web.Application(middlewares=[_middleware(gatekeeper)], client_max_size=MAX_BODY)
     for route in routes:
         add = application.router.add_get if route.method == "GET" else application.router.add_post
-        add(route.path, _checked(route, admitting, services.throttle))
+        add(route.path, _with_checks(route, gatekeeper, services.throttle))
     return application
 
 
-def _checked(route: Route, admitting: Admitting, throttle: Throttle) -> Handler:
-    """The route's handler behind the checks that its line of the table asks for."""
+def _with_checks(route: ApiRoute, gatekeeper: Gatekeeper, throttle: Throttle) -> Handler:
+    """Wraps the route's handler in the checks that its line of the table asks for."""
     body, role = route.body, route.role
 
     async def handle(request: web.Request) -> web.StreamResponse:
@@ -76,40 +80,40 @@ def _checked(route: Route, admitting: Admitting, throttle: Throttle) -> Handler:
         if request.query_string:
             check_known(request, route.query)
         if body is not None:
-            check_content_type(request, body.content_type, needs_body=body.needed)
+            check_content_type(request, body.content_type, required=body.required)
         return await route.handler(request)
 
     if role is PUBLIC:
         return handle
 
-    async def admit(request: web.Request) -> web.StreamResponse:
-        with throttle.request(await admitting.admit(request, role)):
+    async def handle_authorized(request: web.Request) -> web.StreamResponse:
+        with throttle.request(await gatekeeper.authorize(request, role)):
             return await handle(request)
 
-    return admit
+    return handle_authorized
 
 
-def _door(admitting: Admitting) -> Middleware:
-    """Checks where a call comes from, turns whatever goes wrong into problem+json, and writes the access log."""
+def _middleware(gatekeeper: Gatekeeper) -> Middleware:
+    """Checks the origin of each request, turns every error into a problem document, and logs the request."""
 
     @web.middleware
-    async def door(request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         started = perf_counter()
         try:
-            if not admitting.asks:
-                check_caller(request)
+            if not gatekeeper.authenticates:
+                check_origin(request)
             check_method(request)
             response = await handler(request)
-        except Exception as error:  # noqa: BLE001 - the last place that can answer; what is unexpected is logged there
+        except Exception as error:  # noqa: BLE001 - every error becomes a response; unexpected ones are logged
             if isinstance(error, Unauthenticated | Forbidden):
-                tell_refused(request, error)
-            response = response_of(refusal_of(error))
+                log_refused(request, error)
+            response = problem_response(classify_error(error))
         if action := request.get(_ACTION):
-            tell_change(request, action, response.get(PROBLEM, "done"))
+            log_change(request, action, response.get(PROBLEM, "done"))
         seconds = round(perf_counter() - started, 6)
         log.debug(
             "request", method=request.method, path=request.path, status=response.status, seconds=seconds
         )
         return response
 
-    return door
+    return answer

@@ -1,12 +1,12 @@
-"""Who sent a request, and whether that one may: a bearer token becomes a principal, and the route says what role it takes.
+"""Authentication and authorization: a bearer token becomes a principal, and each route requires a role.
 
-Tokens are read from the Authorization header only: a URL ends in logs, and a cookie is sent by any page.
+Tokens are read from the Authorization header only: URLs end up in logs, and any page can make a
+browser send cookies.
 """
 
 import structlog
 from aiohttp import hdrs, web
 
-from waitd.api.callers import PRINCIPAL
 from waitd.api.server.throttle import Throttle
 from waitd.core.auth.principal import LOOPBACK_PRINCIPAL, Principal, Role
 from waitd.core.errors import Forbidden, Unauthenticated
@@ -14,66 +14,83 @@ from waitd.ports import Authenticator
 
 log = structlog.get_logger(__name__)
 
+#: A request carries its principal under this key once it is authenticated; public routes may have none.
+PRINCIPAL = web.RequestKey("PRINCIPAL", Principal)
 
-class Admitting:
-    """Lets in whoever may come. Without an `authenticator` everybody may: the guard has seen that they are on this machine."""
+
+def principal_of(request: web.Request) -> Principal:
+    """Returns the caller. Only for handlers of routes that require a role."""
+    return request[PRINCIPAL]
+
+
+def namespace_of(request: web.Request) -> str:
+    """Returns the namespace of what this caller submits."""
+    return request[PRINCIPAL].namespace
+
+
+def visible_namespace(request: web.Request) -> str | None:
+    """Returns the only namespace that this caller sees; None if it sees all of them."""
+    return request[PRINCIPAL].sees
+
+
+class Gatekeeper:
+    """Authenticates callers. Without an `authenticator` every caller is a local admin: see `loopback_guard`."""
 
     def __init__(self, authenticator: Authenticator | None, throttle: Throttle) -> None:
         self._authenticator = authenticator
         self._throttle = throttle
 
     @property
-    def asks(self) -> bool:
-        """Whether a caller has to say who it is."""
+    def authenticates(self) -> bool:
+        """Whether callers must authenticate."""
         return self._authenticator is not None
 
-    async def admit(self, request: web.Request, role: Role) -> Principal:
-        """Finds out who calls, leaves that with the request, and refuses whom the route does not take.
+    async def authorize(self, request: web.Request, role: Role) -> Principal:
+        """Authenticates the caller, stores its principal in the request, and checks that it has `role`.
 
         Raises:
-            Unauthenticated: nobody knows who calls.
-            Forbidden: its role does not do.
-            Unavailable: nobody can say who calls.
-            ProblemError: 429, that has failed too often from this address.
+            Unauthenticated: the token is missing or not valid.
+            Forbidden: the caller's role does not include `role`.
+            Unavailable: the token cannot be checked now.
+            ProblemError: 429, authentication failed too often from this address.
         """
         principal = LOOPBACK_PRINCIPAL
         if self._authenticator is not None:
-            principal = await self._principal(self._authenticator, _token(request), request.remote)
+            principal = await self._authenticate(self._authenticator, _token(request), request.remote)
         request[PRINCIPAL] = principal
         if not principal.may(role):
             raise Forbidden(
-                "role", f"this takes the role {role.title}; {principal.name} is a {principal.role.title}"
+                "role",
+                f"this requires the role {role.title}; {principal.name} has the role {principal.role.title}",
             )
         return principal
 
-    async def _principal(self, authenticator: Authenticator, token: str, remote: str | None) -> Principal:
+    async def _authenticate(self, authenticator: Authenticator, token: str, remote: str | None) -> Principal:
         try:
-            if known := authenticator.cached_fresh(token):
-                return known
+            if cached := authenticator.cached_fresh(token):
+                return cached
             self._throttle.check_address(remote)
             return await authenticator.principal(token)
         except Unauthenticated:
-            self._throttle.failed(remote)
+            self._throttle.record_failure(remote)
             raise
 
 
 def _token(request: web.Request) -> str:
-    given = request.headers.getall(hdrs.AUTHORIZATION, ())
-    if not given:
+    values = request.headers.getall(hdrs.AUTHORIZATION, ())
+    if not values:
         raise Unauthenticated("no_token", "send an API key or a token as Authorization: Bearer …")
-    scheme, _, token = given[0].partition(" ")
-    if len(given) > 1 or scheme.lower() != "bearer" or not token.strip():
-        raise Unauthenticated(
-            "no_bearer", "the Authorization header has the form: Bearer …, and is sent once"
-        )
+    scheme, _, token = values[0].partition(" ")
+    if len(values) > 1 or scheme.lower() != "bearer" or not token.strip():
+        raise Unauthenticated("no_bearer", "send the Authorization header once, in the form: Bearer …")
     return token.strip()
 
 
-def tell_refused(request: web.Request, error: Unauthenticated | Forbidden) -> None:
-    """A log line for whoever was not let in; nothing of the token is in it."""
+def log_refused(request: web.Request, error: Unauthenticated | Forbidden) -> None:
+    """Logs a caller that was refused, without its token."""
     principal = request.get(PRINCIPAL)
     log.warning(
-        "not_let_in",
+        "access_refused",
         reason=error.reason,
         principal=principal.name if principal else None,
         method=request.method,

@@ -1,21 +1,22 @@
-"""The OpenAPI 3.1 document, made from the route table, the models and the kinds that this daemon serves."""
+"""Builds the OpenAPI 3.1 document from the route table, the models, and the kinds that the daemon serves."""
 
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from msgspec import Struct
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from waitd import __version__
-from waitd.api.problems import CONTENT_TYPE, KINDS
-from waitd.api.routing import PUBLIC, Answer, Body, Parameter, Route
+from waitd.api.problems import CONTENT_TYPE, PROBLEM_KINDS
+from waitd.api.routing import PUBLIC, ApiRoute, RouteAnswer, RouteBody, RouteParameter
 from waitd.api.server.loopback_guard import JSON
-from waitd.models import BatchLine, ProblemDetails, SinkRequest, WaitRequest
+from waitd.models import BatchLine, ProblemDetails, SinkRequest, WaitRequest, pydantic_model
 from waitd.ports import Probe, Sink
 
 Json = dict[str, Any]
-#: A model, and whether it describes what comes in or what goes out.
+#: A model, and whether it describes an input or an output.
 _Model = tuple[type[BaseModel], JsonSchemaMode]
 
 _COMPONENT = "#/components/schemas/"
@@ -33,18 +34,29 @@ _RETRY_AFTER = {
 }
 
 
-def document(
-    routes: Sequence[Route], probes: Mapping[str, Probe], sinks: Mapping[str, Sink], *, asks: bool = False
+def build_document(
+    routes: Sequence[ApiRoute],
+    probes: Mapping[str, Probe],
+    sinks: Mapping[str, Sink],
+    *,
+    authenticated: bool = False,
 ) -> Json:
-    """The document of the routes that have an `operation`. `asks`: callers have to say who they are.
+    """Builds the document of the routes that have an `operation`.
 
-    A probe or a sink may carry `params_model`, the pydantic model of its parameters; where it does, the document shows them.
+    A probe or a sink may have `params_model`, the pydantic model of its parameters, which is then
+    part of the document.
+
+    Args:
+        routes: the route table.
+        probes: the kinds of waits, by name.
+        sinks: the kinds of sinks, by name.
+        authenticated: whether callers must authenticate.
     """
     described = [route for route in routes if route.operation]
     paths: dict[str, Json] = {}
     for route in described:
         paths.setdefault(_PATTERN.sub(r"{\1}", route.path), {})[route.method.lower()] = _operation(
-            route, asks
+            route, authenticated
         )
     return {
         "openapi": "3.1.0",
@@ -55,15 +67,18 @@ def document(
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "tags": [
-            {"name": "waits", "description": "What to poke, how often, how long, and whom to tell."},
-            {"name": "outcomes", "description": "How waits ended, and who has heard of it."},
-            {"name": "administration", "description": "Who may come in, and who changed what."},
-            {"name": "operation", "description": "For whoever runs the daemon."},
+            {
+                "name": "waits",
+                "description": "What to poke, how often, for how long, and where the outcome goes.",
+            },
+            {"name": "outcomes", "description": "How waits ended, and where that was delivered."},
+            {"name": "administration", "description": "API keys, and the audit of changes."},
+            {"name": "operation", "description": "Health, metrics and costs of the daemon."},
         ],
         "paths": paths,
         "components": {
             "schemas": _schemas(described, probes, sinks),
-            **({"securitySchemes": _SCHEMES} if asks else {}),
+            **({"securitySchemes": _SCHEMES} if authenticated else {}),
         },
     }
 
@@ -71,7 +86,7 @@ def document(
 # ---------------------------------------------------------------- operations
 
 
-def _operation(route: Route, asks: bool) -> Json:
+def _operation(route: ApiRoute, authenticated: bool) -> Json:
     operation: Json = {
         "operationId": route.operation,
         "tags": [route.tag],
@@ -82,8 +97,8 @@ def _operation(route: Route, asks: bool) -> Json:
     if route.body is not None:
         operation["requestBody"] = _request_body(route.body)
     if route.role is not PUBLIC:
-        operation["description"] = f"Takes the role {route.role.title}."
-        if asks:
+        operation["description"] = f"Requires the role {route.role.title}."
+        if authenticated:
             operation["security"] = [{name: []} for name in _SCHEMES]
     return operation
 
@@ -95,17 +110,17 @@ def _path_parameters(path: str) -> list[Json]:
     ]
 
 
-def _parameter(parameter: Parameter) -> Json:
+def _parameter(parameter: RouteParameter) -> Json:
     return {
         "name": parameter.name,
         "in": parameter.where,
         "description": parameter.description,
         "schema": dict(parameter.schema),
-        **parameter.more,
+        **parameter.extra,
     }
 
 
-def _request_body(body: Body) -> Json:
+def _request_body(body: RouteBody) -> Json:
     schema: Json = {"type": "object", "additionalProperties": False}
     if body.content_type != JSON:
         schema = _lines(body.models)
@@ -114,16 +129,16 @@ def _request_body(body: Body) -> Json:
     media: Json = {"schema": schema} if body.example is None else {"schema": schema, "example": body.example}
     return {
         "description": body.description,
-        "required": body.needed,
+        "required": body.required,
         "content": {body.content_type: media},
     }
 
 
-def _answers(answers: Sequence[Answer]) -> Json:
+def _answers(answers: Sequence[RouteAnswer]) -> Json:
     return {str(answer.status): _answer(answer) for answer in answers}
 
 
-def _answer(answer: Answer) -> Json:
+def _answer(answer: RouteAnswer) -> Json:
     described: Json = {
         "description": answer.description,
         "content": {name: {"schema": _schema_of(name, answer.models)} for name in answer.content_types},
@@ -144,31 +159,31 @@ def _schema_of(content_type: str, models: Sequence[type[BaseModel]]) -> Json:
     return _lines(models) if models else {"type": "string"}
 
 
-def _lines(models: Sequence[type[BaseModel]]) -> Json:
+def _lines(models: Sequence[type[BaseModel] | type[Struct]]) -> Json:
     names = ", ".join(f"`{model.__name__}`" for model in models)
-    # OpenAPI 3.1 has no word for a sequence of JSON values.
+    # OpenAPI 3.1 cannot describe a sequence of JSON values.
     return {"type": "string", "description": f"JSON lines, each of the form of the schema {names}."}
 
 
-def _one_of(models: Sequence[type[BaseModel]]) -> Json:
+def _one_of(models: Sequence[type[BaseModel] | type[Struct]]) -> Json:
     references = [{"$ref": _COMPONENT + model.__name__} for model in models]
     return references[0] if len(references) == 1 else {"oneOf": references}
 
 
 def _problems(names: Sequence[str]) -> Json:
     by_status: dict[int, list[str]] = {}
-    for name in sorted(names, key=lambda name: KINDS[name].status):
-        by_status.setdefault(KINDS[name].status, []).append(name)
+    for name in sorted(names, key=lambda name: PROBLEM_KINDS[name].status):
+        by_status.setdefault(PROBLEM_KINDS[name].status, []).append(name)
     return {str(status): _problem(some) for status, some in by_status.items()}
 
 
 def _problem(names: Sequence[str]) -> Json:
     reference = {"$ref": _COMPONENT + ProblemDetails.__name__}
     described: Json = {
-        "description": "; ".join(f"`/problems/{name}`: {KINDS[name].title}" for name in names) + ".",
+        "description": "; ".join(f"`/problems/{name}`: {PROBLEM_KINDS[name].title}" for name in names) + ".",
         "content": {CONTENT_TYPE: {"schema": reference}},
     }
-    if all(KINDS[name].retry_after is not None for name in names):
+    if all(PROBLEM_KINDS[name].retry_after is not None for name in names):
         described["headers"] = {"Retry-After": _RETRY_AFTER}
     return described
 
@@ -176,20 +191,22 @@ def _problem(names: Sequence[str]) -> Json:
 # ---------------------------------------------------------------- schemas
 
 
-def _schemas(routes: Sequence[Route], probes: Mapping[str, Probe], sinks: Mapping[str, Sink]) -> Json:
-    taken = {model for route in routes if route.body for model in route.body.models} | {
-        WaitRequest,
-        BatchLine,
-    }
-    given = {model for route in routes for answer in route.answers for model in answer.models}
+def _schemas(routes: Sequence[ApiRoute], probes: Mapping[str, Probe], sinks: Mapping[str, Sink]) -> Json:
+    bodies = {model for route in routes if route.body for model in route.body.models}
+    accepted = {_as_pydantic(model) for model in bodies | {WaitRequest, BatchLine}}
+    returned = {model for route in routes for answer in route.answers for model in answer.models}
     of_kinds = {model for part in (*probes.values(), *sinks.values()) if (model := _params_model(part))}
-    inputs: list[_Model] = [(model, "validation") for model in _by_name(taken | of_kinds)]
-    outputs: list[_Model] = [(model, "serialization") for model in _by_name(given | {ProblemDetails})]
+    inputs: list[_Model] = [(model, "validation") for model in _by_name(accepted | of_kinds)]
+    outputs: list[_Model] = [(model, "serialization") for model in _by_name(returned | {ProblemDetails})]
     _, schema = models_json_schema([*inputs, *outputs], ref_template=_COMPONENT + "{model}")
     schemas: Json = schema["$defs"]
     _show_wait_kinds(schemas, probes)
     _show_sink_kinds(schemas, sinks)
     return dict(sorted(schemas.items()))
+
+
+def _as_pydantic(model: type[BaseModel] | type[Struct]) -> type[BaseModel]:
+    return model if issubclass(model, BaseModel) else pydantic_model(model)
 
 
 def _by_name(models: set[type[BaseModel]]) -> list[type[BaseModel]]:
@@ -201,7 +218,7 @@ def _params_model(part: Any) -> type[BaseModel] | None:
 
 
 def _show_wait_kinds(schemas: Json, probes: Mapping[str, Probe]) -> None:
-    """A schema for each kind of wait, and `WaitRequest` as one of them."""
+    """Adds a schema for each kind of wait, and makes `WaitRequest` one of them."""
     general = schemas[WaitRequest.__name__]
     variants: dict[str, str] = {}
     for kind, probe in sorted(probes.items()):
@@ -215,7 +232,7 @@ def _show_wait_kinds(schemas: Json, probes: Mapping[str, Probe]) -> None:
 
 
 def _show_sink_kinds(schemas: Json, sinks: Mapping[str, Sink]) -> None:
-    """A schema for each kind of sink, and `SinkRequest` as one of them."""
+    """Adds a schema for each kind of sink, and makes `SinkRequest` one of them."""
     general = schemas[SinkRequest.__name__]
     variants: dict[str, str] = {}
     for kind, sink in sorted(sinks.items()):

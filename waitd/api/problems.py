@@ -30,7 +30,7 @@ CHALLENGE = 'Bearer realm="waitd"'
 MAX_PROBLEMS = 32
 
 
-class Kind(NamedTuple):
+class ProblemKind(NamedTuple):
     """One kind of refusal. `retry_after`: seconds after which the same call is worth a try, where it is."""
 
     status: int
@@ -39,34 +39,34 @@ class Kind(NamedTuple):
 
 
 #: By the last part of `type`, `/problems/<name>`. Part of the contract: programs branch on it.
-KINDS: Mapping[str, Kind] = {
-    "malformed-request": Kind(400, "The request is not well-formed HTTP"),
-    "unauthenticated": Kind(401, "It is not known who calls"),
-    "role-needed": Kind(403, "Who calls may not do this"),
-    "forbidden-origin": Kind(403, "Pages of other sites may not call this API"),
-    "not-found": Kind(404, "It is not there, or not any more"),
-    "no-such-route": Kind(404, "There is nothing at this path"),
-    "method-not-allowed": Kind(405, "This path does not know the method"),
-    "request-timeout": Kind(408, "The request did not arrive in time"),
-    "conflict": Kind(409, "Its state forbids it"),
-    "idempotency-key-reused": Kind(409, "The idempotency key belongs to another body"),
-    "events-gone": Kind(410, "The events cannot be followed from there"),
-    "too-large": Kind(413, "The body is too large"),
-    "unsupported-media-type": Kind(415, "The body is of a type that is not taken here"),
-    "expectation-failed": Kind(417, "The expectation is not met here"),
-    "misdirected": Kind(421, "The Host is not this daemon's"),
-    "invalid-input": Kind(422, "The input is not valid"),
-    "too-many-requests": Kind(429, "The caller has sent more requests than it may"),
-    "too-many-failures": Kind(429, "Authentication failed too often from this address"),
-    "over-capacity": Kind(429, "The daemon holds as many waits as it may", 5),
-    "too-many-long-polls": Kind(429, "Too many callers wait for an answer", 1),
-    "too-many-batches": Kind(429, "Too many batches arrive at the same time", 1),
-    "too-many-readers": Kind(429, "Too many readers follow the events", 5),
-    "headers-too-large": Kind(431, "The request line or the headers are too long"),
-    "internal-error": Kind(500, "The daemon made a mistake"),
-    "unavailable": Kind(503, "Not now", 1),
-    "draining": Kind(503, "The daemon is stopping", 5),
-    "not-ready": Kind(503, "The daemon is not ready"),
+PROBLEM_KINDS: Mapping[str, ProblemKind] = {
+    "malformed-request": ProblemKind(400, "The request is not well-formed HTTP"),
+    "unauthenticated": ProblemKind(401, "It is not known who calls"),
+    "role-needed": ProblemKind(403, "Who calls may not do this"),
+    "forbidden-origin": ProblemKind(403, "Pages of other sites may not call this API"),
+    "not-found": ProblemKind(404, "It is not there, or not any more"),
+    "no-such-route": ProblemKind(404, "There is nothing at this path"),
+    "method-not-allowed": ProblemKind(405, "This path does not know the method"),
+    "request-timeout": ProblemKind(408, "The request did not arrive in time"),
+    "conflict": ProblemKind(409, "Its state forbids it"),
+    "idempotency-key-reused": ProblemKind(409, "The idempotency key belongs to another body"),
+    "events-gone": ProblemKind(410, "The events cannot be followed from there"),
+    "too-large": ProblemKind(413, "The body is too large"),
+    "unsupported-media-type": ProblemKind(415, "The body is of a type that is not taken here"),
+    "expectation-failed": ProblemKind(417, "The expectation is not met here"),
+    "misdirected": ProblemKind(421, "The Host is not this daemon's"),
+    "invalid-input": ProblemKind(422, "The input is not valid"),
+    "too-many-requests": ProblemKind(429, "The caller has sent more requests than it may"),
+    "too-many-failures": ProblemKind(429, "Authentication failed too often from this address"),
+    "over-capacity": ProblemKind(429, "The daemon holds as many waits as it may", 5),
+    "too-many-long-polls": ProblemKind(429, "Too many callers wait for an answer", 1),
+    "too-many-batches": ProblemKind(429, "Too many batches arrive at the same time", 1),
+    "too-many-readers": ProblemKind(429, "Too many readers follow the events", 5),
+    "headers-too-large": ProblemKind(431, "The request line or the headers are too long"),
+    "internal-error": ProblemKind(500, "The daemon made a mistake"),
+    "unavailable": ProblemKind(503, "Not now", 1),
+    "draining": ProblemKind(503, "The daemon is stopping", 5),
+    "not-ready": ProblemKind(503, "The daemon is not ready"),
 }
 
 
@@ -74,7 +74,7 @@ class ProblemError(Exception):
     """A refusal on its way to the caller.
 
     Attributes:
-        name: its kind, a key of `KINDS`.
+        name: its kind, a key of `PROBLEM_KINDS`.
         status: the HTTP status.
         body: the problem details, as `waitd.models.ProblemDetails`.
         headers: what goes with it: Retry-After, Allow.
@@ -91,8 +91,8 @@ class ProblemError(Exception):
 def refusal(
     name: str, detail: str, problems: Sequence[Problem] = (), headers: Mapping[str, str] | None = None
 ) -> ProblemError:
-    """A refusal of the kind `name` (a key of `KINDS`), with a sentence for this case."""
-    kind = KINDS[name]
+    """A refusal of the kind `name` (a key of `PROBLEM_KINDS`), with a sentence for this case."""
+    kind = PROBLEM_KINDS[name]
     all_headers = dict(headers or {})
     if kind.retry_after is not None:
         all_headers["Retry-After"] = str(kind.retry_after)
@@ -106,7 +106,7 @@ def refusal(
     return ProblemError(name, kind.status, body, all_headers)
 
 
-def refusal_of(error: Exception) -> ProblemError:
+def classify_error(error: Exception) -> ProblemError:
     """What an exception means to a caller. One that nobody expected is logged here and told without its text."""
     match error:
         case ProblemError():
@@ -146,9 +146,9 @@ def _refusal_of_ours(error: WaitdError) -> ProblemError:  # noqa: PLR0911 - an e
         case Forbidden():
             return refusal("role-needed", str(error))
         case NotFound():
-            return refusal("not-found", str(error) or KINDS["not-found"].title)
+            return refusal("not-found", str(error) or PROBLEM_KINDS["not-found"].title)
         case Conflict():
-            return refusal("conflict", str(error) or KINDS["conflict"].title)
+            return refusal("conflict", str(error) or PROBLEM_KINDS["conflict"].title)
         case Unavailable():
             log.warning("request refused", error=str(error), reason=type(error).__name__)
             return refusal(
@@ -183,7 +183,7 @@ def _summary(problems: Sequence[Problem]) -> str:
     return first if len(problems) == 1 else f"{first} (and {len(problems) - 1} more)"
 
 
-def response_of(refused: ProblemError) -> web.Response:
+def problem_response(refused: ProblemError) -> web.Response:
     """The refusal as an HTTP response."""
     headers = {**refused.headers, "Content-Type": CONTENT_TYPE}
     response = web.Response(status=refused.status, body=orjson.dumps(refused.body), headers=headers)

@@ -1,4 +1,4 @@
-"""Query parameters: each one known, given once, and checked; else refused by name."""
+"""Query parameters: each must be known, given once and valid; others are refused by name."""
 
 import base64
 import binascii
@@ -10,7 +10,7 @@ from typing import get_args
 
 from aiohttp import web
 
-from waitd.api.routing import Parameter
+from waitd.api.routing import RouteParameter
 from waitd.core.errors import InvalidInput, NotFound, Problem
 from waitd.core.waits.delivery import DeliveryId, DeliveryState
 from waitd.core.waits.wait import WaitId
@@ -19,11 +19,11 @@ from waitd.ports import AuditFilter, CostFilter, DeliveryFilter, WaitFilter
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
-#: The longest `?wait=`, seconds.
+#: The longest `?wait=`, in seconds.
 MAX_LONG_POLL = 60.0
-#: How many days back costs are added up where nobody says it.
+#: How many days of costs are summed by default.
 COST_DAYS = 30
-#: Parameters that begin so are label filters.
+#: The prefix of label filters.
 LABEL = "label."
 DELIVERY_STATES = tuple(state.value for state in DeliveryState)
 
@@ -33,10 +33,9 @@ _NUMBER = re.compile(r"[0-9]{1,18}")
 _COUNT = re.compile(r"[0-9]{1,4}")
 
 
-#: Where JSON Schema has no better word for them, the checks below say what is right.
-STATE = Parameter("state", {"enum": list(STATES)}, "Only waits in this state.")
-KIND = Parameter("kind", {"type": "string"}, "Only waits of this kind.")
-LABELS = Parameter(
+STATE = RouteParameter("state", {"enum": list(STATES)}, "Only waits in this state.")
+KIND = RouteParameter("kind", {"type": "string"}, "Only waits of this kind.")
+LABELS = RouteParameter(
     LABEL,
     {
         "type": "object",
@@ -46,34 +45,38 @@ LABELS = Parameter(
         "examples": [{"label.dag_id": "nightly"}],
     },
     "Only waits with these labels; each is a parameter `label.<name>=<value>` of its own.",
-    more={"style": "form", "explode": True},
+    extra={"style": "form", "explode": True},
 )
-LIMIT = Parameter(
+LIMIT = RouteParameter(
     "limit",
     {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
-    "How many at most.",
+    "The largest number of items.",
 )
-PAGE_TOKEN = Parameter("page_token", {"type": "string"}, "`next_page_token` of the page before.")
-WAIT = Parameter(
+PAGE_TOKEN = RouteParameter("page_token", {"type": "string"}, "`next_page_token` of the previous page.")
+WAIT = RouteParameter(
     "wait",
     {"type": "number", "minimum": 0, "maximum": MAX_LONG_POLL, "default": 0},
-    "For how many seconds to wait for its end, in decimals.",
+    "For how many seconds to wait for its end; decimals are allowed.",
 )
-DELIVERY_STATE = Parameter("state", {"enum": list(DELIVERY_STATES)}, "Only deliveries in this state.")
-SINK = Parameter("sink", {"type": "string"}, "Only deliveries to sinks of this kind.")
-WAIT_ID = Parameter(
+DELIVERY_STATE = RouteParameter("state", {"enum": list(DELIVERY_STATES)}, "Only deliveries in this state.")
+SINK = RouteParameter("sink", {"type": "string"}, "Only deliveries to sinks of this kind.")
+WAIT_ID = RouteParameter(
     "wait_id", {"type": "string", "pattern": f"^{_UUID.pattern}$"}, "Only deliveries of this wait."
 )
 
-PRINCIPAL = Parameter("principal", {"type": "string"}, "Only what this principal did, e.g. `key:0a1b2c`.")
-ACTION = Parameter("action", {"enum": list(ACTIONS)}, "Only changes of this kind.")
-SUBJECT = Parameter("subject", {"type": "string"}, "Only changes of the wait or key with this id.")
-
-
-SINCE = Parameter(
-    "since", {"type": "string", "format": "date"}, f"From which day on, UTC; default: {COST_DAYS} days ago."
+PRINCIPAL = RouteParameter(
+    "principal", {"type": "string"}, "Only what this principal did, e.g. `key:0a1b2c`."
 )
-BY = Parameter(
+ACTION = RouteParameter("action", {"enum": list(ACTIONS)}, "Only changes of this kind.")
+SUBJECT = RouteParameter("subject", {"type": "string"}, "Only changes of the wait or key with this id.")
+
+
+SINCE = RouteParameter(
+    "since",
+    {"type": "string", "format": "date"},
+    f"The first day that is counted, UTC; default: {COST_DAYS} days ago.",
+)
+BY = RouteParameter(
     "by",
     {"type": "string", "default": "kind"},
     "`kind`, `day`, or one of the labels that the setting `cost.labels` names.",
@@ -81,10 +84,10 @@ BY = Parameter(
 
 
 def check_known(request: web.Request, known: frozenset[str]) -> None:
-    """Refuses query parameters that the route does not know, and those given twice.
+    """Refuses unknown and repeated query parameters.
 
     Raises:
-        InvalidInput: their names; the pointer treats the query as an object.
+        InvalidInput: one problem per parameter; its pointer treats the query as an object.
     """
     if problems := list(_unknown_or_repeated(request, known)):
         raise InvalidInput(problems)
@@ -100,7 +103,7 @@ def _unknown_or_repeated(request: web.Request, known: frozenset[str]) -> Iterato
 
 
 def wait_id(request: web.Request) -> WaitId:
-    """The wait that the path names. Raises NotFound where it cannot be one."""
+    """Returns the wait id in the path; raises NotFound if it is not one."""
     text = request.match_info["id"]
     if not _UUID.fullmatch(text):
         raise NotFound("there is no such wait")
@@ -108,7 +111,7 @@ def wait_id(request: web.Request) -> WaitId:
 
 
 def long_poll_seconds(request: web.Request) -> float:
-    """`?wait=`, 0 where it is not given. Raises InvalidInput."""
+    """Returns the value of `?wait=`, 0 without it; raises InvalidInput."""
     text = request.query.get("wait", "0")
     if not _SECONDS.fullmatch(text) or float(text) > MAX_LONG_POLL:
         raise InvalidInput.at("/wait", f"wait is a number of seconds from 0 to {MAX_LONG_POLL:g}")
@@ -116,10 +119,10 @@ def long_poll_seconds(request: web.Request) -> float:
 
 
 def delivery_filter(query: Mapping[str, str], namespace: str | None) -> DeliveryFilter:
-    """The deliveries that a list asks for.
+    """Returns the filter of a list of deliveries.
 
     Raises:
-        InvalidInput: a value is wrong.
+        InvalidInput: a value is not valid.
     """
     state, wait_id = query.get("state"), query.get("wait_id")
     if state is not None and state not in DELIVERY_STATES:
@@ -138,10 +141,10 @@ def delivery_filter(query: Mapping[str, str], namespace: str | None) -> Delivery
 
 
 def wait_filter(query: Mapping[str, str], namespace: str | None) -> WaitFilter:
-    """The waits that a list asks for.
+    """Returns the filter of a list of waits.
 
     Raises:
-        InvalidInput: a value is wrong.
+        InvalidInput: a value is not valid.
     """
     state = query.get("state")
     if state is not None and state not in get_args(State):
@@ -161,10 +164,10 @@ def wait_filter(query: Mapping[str, str], namespace: str | None) -> WaitFilter:
 
 
 def audit_filter(query: Mapping[str, str]) -> AuditFilter:
-    """The lines of the audit that a list asks for.
+    """Returns the filter of a list of audit entries.
 
     Raises:
-        InvalidInput: a value is wrong.
+        InvalidInput: a value is not valid.
     """
     action = query.get("action")
     if action is not None and action not in ACTIONS:
@@ -182,10 +185,10 @@ def audit_filter(query: Mapping[str, str]) -> AuditFilter:
 def cost_filter(
     query: Mapping[str, str], namespace: str | None, labels: Sequence[str], today: date
 ) -> CostFilter:
-    """The sums that are asked for. `labels`: those that there are sums by.
+    """Returns the filter of a cost summary. `labels` are those that costs can be summed by.
 
     Raises:
-        InvalidInput: a value is wrong.
+        InvalidInput: a value is not valid.
     """
     by, since = query.get("by", "kind"), query.get("since")
     known = ("kind", "day", *labels)
@@ -213,12 +216,12 @@ def _limit(query: Mapping[str, str]) -> int:
 
 
 def page_token(last: str) -> str:
-    """The token of the page after the one that ends with `last`. Opaque to callers."""
+    """Returns the token of the page after the one that ends with the id `last`. Opaque to callers."""
     return base64.urlsafe_b64encode(last.encode()).decode()
 
 
 def _before(query: Mapping[str, str]) -> str | None:
-    """The id with which the page before ended, None where the first is asked for."""
+    """Returns the id that the previous page ended with; None for the first page."""
     return _decoded_token(query, _UUID)
 
 
@@ -231,5 +234,5 @@ def _decoded_token(query: Mapping[str, str], form: re.Pattern[str]) -> str | Non
     except (binascii.Error, ValueError):
         last = ""
     if not form.fullmatch(last):
-        raise InvalidInput.at("/page_token", "send next_page_token as the page before gave it")
+        raise InvalidInput.at("/page_token", "send the next_page_token of the previous page unchanged")
     return last

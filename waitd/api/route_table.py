@@ -1,4 +1,7 @@
-"""The table of routes: what there is, who serves it, and what it may answer. The OpenAPI document is made from it."""
+"""The table of routes: paths, handlers, roles, and what each route takes and answers.
+
+Requests are checked and the OpenAPI document is built from it.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -6,18 +9,17 @@ from typing import NamedTuple
 import orjson
 
 from waitd.api import queries
-from waitd.api.administration import administration
-from waitd.api.handlers.audit import Audit
-from waitd.api.handlers.batch import Batches
-from waitd.api.handlers.costs import Costs
-from waitd.api.handlers.deliveries import Deliveries
-from waitd.api.handlers.docs import Documents
-from waitd.api.handlers.events import EVENT_STREAM, LAST_EVENT_ID, Events
-from waitd.api.handlers.health import METRICS_TYPES, Operations
-from waitd.api.handlers.keys import Keys
-from waitd.api.handlers.signals import Signals, signalling
-from waitd.api.handlers.waits import Waits
-from waitd.api.routing import NO_FIELDS, PUBLIC, Answer, Body, Parameter, Route
+from waitd.api.handlers.audit import AuditHandlers
+from waitd.api.handlers.batch import BatchHandlers
+from waitd.api.handlers.costs import CostHandlers
+from waitd.api.handlers.deliveries import DeliveryHandlers
+from waitd.api.handlers.docs import DocsHandlers
+from waitd.api.handlers.events import EVENT_STREAM, LAST_EVENT_ID, EventHandlers
+from waitd.api.handlers.health import METRICS_TYPES, HealthHandlers
+from waitd.api.handlers.keys import KeyHandlers
+from waitd.api.handlers.signals import SIGNAL_PATH, SignalHandlers
+from waitd.api.handlers.waits import WaitHandlers
+from waitd.api.routing import NO_FIELDS, PUBLIC, ApiRoute, RouteAnswer, RouteBody, RouteParameter
 from waitd.api.server.loopback_guard import NDJSON
 from waitd.core.auth.principal import Role
 from waitd.models import (
@@ -25,32 +27,42 @@ from waitd.models import (
     MAX_BATCH_LINES,
     MAX_BODY,
     MAX_KEY_LENGTH,
-    Alive,
+    MAX_SIGNAL,
+    AuditList,
     BatchAnswer,
     BatchLine,
     CostSummary,
+    CreatedKeyView,
     DeliveryList,
+    KeyList,
+    KeyRequest,
+    KeyView,
+    LivenessView,
     PokeList,
-    Ready,
+    ReadinessView,
     RedeliverDead,
     RedeliveredView,
     RedeliverIds,
+    S3Event,
+    S3EventView,
+    SignalPayload,
+    SignalView,
     WaitList,
     WaitRequest,
     WaitView,
 )
 
 _ID = "/v1/waits/{id:[^/:]+}"
-_IDEMPOTENCY_KEY = Parameter(
+_IDEMPOTENCY_KEY = RouteParameter(
     "Idempotency-Key",
     {"type": "string", "minLength": 1, "maxLength": MAX_KEY_LENGTH, "pattern": r"^[\x20-\x7e]+$"},
-    "The caller's key: the same key and the same body is the same wait, as long as it is kept.",
+    "A key of the caller's choice: the same key with the same body returns the same wait, as long as it is stored.",
     where="header",
 )
-_LAST_EVENT_ID = Parameter(
+_LAST_EVENT_ID = RouteParameter(
     LAST_EVENT_ID,
     {"type": "string", "pattern": "^[0-9]{1,18}$"},
-    "The id of the last event that was received; the stream goes on after it.",
+    "The id of the last event that was received; the stream continues after it.",
     where="header",
 )
 _EXAMPLE = {
@@ -67,45 +79,45 @@ _EXAMPLE = {
 }
 
 
-#: From the answer that shows a wait to what can be done with it.
-_ABOUT_IT = {
+#: The operations that an answer with a wait leads to.
+_LINKS = {
     operation: {"operationId": operation, "parameters": {"id": "$response.body#/id"}}
     for operation in ("getWait", "listPokes", "cancelWait", "pokeWait", "redeliverWait")
 }
 
 
 class Handlers(NamedTuple):
-    """Who serves the routes."""
+    """The handlers of all routes."""
 
-    waits: Waits
-    batches: Batches
-    deliveries: Deliveries
-    events: Events
-    operations: Operations
-    documents: Documents
-    keys: Keys
-    audit: Audit
-    costs: Costs
-    signals: Signals
+    waits: WaitHandlers
+    batch: BatchHandlers
+    deliveries: DeliveryHandlers
+    events: EventHandlers
+    health: HealthHandlers
+    docs: DocsHandlers
+    keys: KeyHandlers
+    audit: AuditHandlers
+    costs: CostHandlers
+    signals: SignalHandlers
 
 
-def table(handlers: Handlers) -> Sequence[Route]:
-    """Every route."""
+def route_table(handlers: Handlers) -> Sequence[ApiRoute]:
+    """Returns every route."""
     return (
-        *_of_many(handlers.waits, handlers.batches),
-        *_of_one(handlers.waits),
-        *signalling(handlers.signals),
-        *_of_outcomes(handlers.deliveries, handlers.events),
-        *administration(handlers.keys, handlers.audit),
-        *_of_operation(handlers.operations, handlers.costs),
-        *_of_documents(handlers.documents),
+        *_wait_collection_routes(handlers.waits, handlers.batch),
+        *_single_wait_routes(handlers.waits),
+        *_signal_routes(handlers.signals),
+        *_outcome_routes(handlers.deliveries, handlers.events),
+        *_administration_routes(handlers.keys, handlers.audit),
+        *_operation_routes(handlers.health, handlers.costs),
+        *_docs_routes(handlers.docs),
     )
 
 
-def _of_many(waits: Waits, batches: Batches) -> Sequence[Route]:
+def _wait_collection_routes(waits: WaitHandlers, batch: BatchHandlers) -> Sequence[ApiRoute]:
     location = {"Location": "Where the wait is."}
     return (
-        Route(
+        ApiRoute(
             "POST",
             "/v1/waits",
             waits.submit,
@@ -114,39 +126,39 @@ def _of_many(waits: Waits, batches: Batches) -> Sequence[Route]:
             "waits",
             "Submit a wait: once this is answered, it is on disk",
             (
-                Answer(201, "The wait, stored.", (WaitView,), headers=location, links=_ABOUT_IT),
-                Answer(
+                RouteAnswer(201, "The wait, stored.", (WaitView,), headers=location, links=_LINKS),
+                RouteAnswer(
                     200,
-                    "The same key and body as before: the same wait, as it is now.",
+                    "The key and body were sent before: that wait, as it is now.",
                     (WaitView,),
                     headers=location,
-                    links=_ABOUT_IT,
+                    links=_LINKS,
                 ),
             ),
             ("idempotency-key-reused", "over-capacity", "draining"),
             (_IDEMPOTENCY_KEY,),
-            Body(f"The wait; at most {MAX_BODY} bytes.", (WaitRequest,), example=_EXAMPLE),
+            RouteBody(f"The wait; at most {MAX_BODY} bytes.", (WaitRequest,), example=_EXAMPLE),
             action="submit",
         ),
-        Route(
+        ApiRoute(
             "POST",
             "/v1/waits:batch",
-            batches.submit,
+            batch.submit,
             Role.SUBMITTER,
             "submitBatch",
             "waits",
             "Submit many waits in one durable commit",
-            (Answer(200, "An answer line for each line, in order.", (BatchAnswer,), (NDJSON,)),),
+            (RouteAnswer(200, "One line for each line, in order.", (BatchAnswer,), (NDJSON,)),),
             ("too-many-batches", "draining"),
-            body=Body(
-                f"A wait a line; at most {MAX_BATCH_LINES} lines and {MAX_BATCH_BODY} bytes.",
+            body=RouteBody(
+                f"One wait per line; at most {MAX_BATCH_LINES} lines and {MAX_BATCH_BODY} bytes.",
                 (BatchLine,),
                 NDJSON,
                 example=2 * (orjson.dumps(_EXAMPLE).decode() + "\n"),
             ),
             action="submit",
         ),
-        Route(
+        ApiRoute(
             "GET",
             "/v1/waits",
             waits.find,
@@ -154,72 +166,72 @@ def _of_many(waits: Waits, batches: Batches) -> Sequence[Route]:
             "listWaits",
             "waits",
             "Waits, newest first",
-            (Answer(200, "A page.", (WaitList,)),),
+            (RouteAnswer(200, "A page.", (WaitList,)),),
             parameters=(queries.STATE, queries.KIND, queries.LABELS, queries.LIMIT, queries.PAGE_TOKEN),
         ),
     )
 
 
-def _of_one(waits: Waits) -> Sequence[Route]:
-    shown = Answer(200, "The wait.", (WaitView,), links=_ABOUT_IT)
+def _single_wait_routes(waits: WaitHandlers) -> Sequence[ApiRoute]:
+    shown = RouteAnswer(200, "The wait.", (WaitView,), links=_LINKS)
     return (
-        Route(
+        ApiRoute(
             "GET",
             _ID,
             waits.show,
             Role.VIEWER,
             "getWait",
             "waits",
-            "One wait; with `wait`, as soon as it ends",
+            "One wait; with `wait`, once it has ended",
             (shown,),
             ("not-found", "too-many-long-polls"),
             (queries.WAIT,),
         ),
-        Route(
+        ApiRoute(
             "GET",
             _ID + "/pokes",
             waits.pokes,
             Role.VIEWER,
             "listPokes",
             "waits",
-            "What its pokes saw, from when to when, how often",
-            (Answer(200, "Its last runs of equal verdicts, oldest first.", (PokeList,)),),
+            "Its last verdicts, in runs of equal ones",
+            (RouteAnswer(200, "Its last runs of equal verdicts, oldest first.", (PokeList,)),),
             ("not-found",),
         ),
-        Route(
+        ApiRoute(
             "POST",
             _ID + ":cancel",
             waits.cancel,
             Role.SUBMITTER,
             "cancelWait",
             "waits",
-            "End it as cancelled",
+            "Cancel it",
             (shown,),
             ("not-found", "conflict"),
             body=NO_FIELDS,
             action="cancel",
         ),
-        Route(
+        ApiRoute(
             "POST",
             _ID + ":poke",
             waits.poke,
             Role.OPERATOR,
             "pokeWait",
             "waits",
-            "Look at its target now",
-            (Answer(202, "The wait; it is due now.", (WaitView,), links=_ABOUT_IT),),
+            "Poke it now",
+            (RouteAnswer(202, "The wait; it is due now.", (WaitView,), links=_LINKS),),
             ("not-found", "conflict"),
             body=NO_FIELDS,
             action="poke",
         ),
-        Route(
+        ApiRoute(
             "POST",
             _ID + ":redeliver",
             waits.redeliver,
             Role.OPERATOR,
             "redeliverWait",
             "waits",
-            "Deliver its outcome to all of its sinks once more",
+            "Deliver its outcome to all of its sinks again",
             (shown,),
             ("not-found", "conflict"),
             body=NO_FIELDS,
@@ -228,9 +240,59 @@ def _of_one(waits: Waits) -> Sequence[Route]:
     )
 
 
-def _of_outcomes(deliveries: Deliveries, events: Events) -> Sequence[Route]:
+def _signal_routes(signals: SignalHandlers) -> Sequence[ApiRoute]:
     return (
-        Route(
+        ApiRoute(
+            "POST",
+            SIGNAL_PATH + "{key:.+}",
+            signals.signal,
+            Role.SUBMITTER,
+            "signal",
+            "waits",
+            "Send a signal to the waits that listen to this key: once this is answered, it is on disk",
+            (
+                RouteAnswer(
+                    200, "The signal is stored, and the waits that listen to it are poked.", (SignalView,)
+                ),
+            ),
+            ("conflict",),
+            body=RouteBody(
+                f"The payload, any JSON; at most {MAX_SIGNAL} bytes.",
+                (SignalPayload,),
+                required=False,
+                example={"approved": True, "by": "ops"},
+            ),
+            action="signal",
+        ),
+        ApiRoute(
+            "POST",
+            "/v1/signals:s3",
+            signals.s3,
+            Role.SUBMITTER,
+            "signalS3",
+            "waits",
+            "Announce new keys in S3: an event notification of S3, MinIO or EventBridge",
+            (RouteAnswer(200, "The waits for these keys are poked.", (S3EventView,)),),
+            body=RouteBody(
+                "The event notification.",
+                (S3Event,),
+                example={
+                    "Records": [
+                        {
+                            "eventName": "ObjectCreated:Put",
+                            "s3": {"bucket": {"name": "landing"}, "object": {"key": "orders/1.parquet"}},
+                        }
+                    ]
+                },
+            ),
+            uses_store=False,
+        ),
+    )
+
+
+def _outcome_routes(deliveries: DeliveryHandlers, events: EventHandlers) -> Sequence[ApiRoute]:
+    return (
+        ApiRoute(
             "GET",
             "/v1/deliveries",
             deliveries.find,
@@ -238,7 +300,7 @@ def _of_outcomes(deliveries: Deliveries, events: Events) -> Sequence[Route]:
             "listDeliveries",
             "outcomes",
             "Deliveries, newest first: with `state=dead`, the dead letters",
-            (Answer(200, "A page.", (DeliveryList,)),),
+            (RouteAnswer(200, "A page.", (DeliveryList,)),),
             parameters=(
                 queries.DELIVERY_STATE,
                 queries.SINK,
@@ -247,111 +309,179 @@ def _of_outcomes(deliveries: Deliveries, events: Events) -> Sequence[Route]:
                 queries.PAGE_TOKEN,
             ),
         ),
-        Route(
+        ApiRoute(
             "POST",
             "/v1/deliveries:redeliver",
             deliveries.redeliver,
             Role.OPERATOR,
             "redeliver",
             "outcomes",
-            "Deliver once more: those that are named, or the dead ones that match",
-            (Answer(200, "How many new deliveries were queued.", (RedeliveredView,)),),
+            "Redeliver the deliveries that are named, or the dead ones that match",
+            (RouteAnswer(200, "How many new deliveries were queued.", (RedeliveredView,)),),
             ("not-found", "conflict"),
-            body=Body(
-                "Which ones.", (RedeliverIds, RedeliverDead), example={"state": "dead", "sink": "webhook"}
+            body=RouteBody(
+                "Which deliveries.",
+                (RedeliverIds, RedeliverDead),
+                example={"state": "dead", "sink": "webhook"},
             ),
             action="redeliver",
         ),
-        Route(
+        ApiRoute(
             "GET",
             "/v1/events",
             events.follow,
             Role.VIEWER,
             "followEvents",
             "outcomes",
-            "Outcomes as they come, as Server-Sent Events",
-            (Answer(200, "`data` is the CloudEvent, `id` the number of the outcome.", (), (EVENT_STREAM,)),),
+            "Follow outcomes as Server-Sent Events",
+            (
+                RouteAnswer(
+                    200, "`data` is the CloudEvent, `id` the number of the outcome.", (), (EVENT_STREAM,)
+                ),
+            ),
             ("events-gone", "too-many-readers", "draining"),
             (_LAST_EVENT_ID,),
         ),
     )
 
 
-def _of_operation(operations: Operations, costs: Costs) -> Sequence[Route]:
+def _administration_routes(keys: KeyHandlers, audit: AuditHandlers) -> Sequence[ApiRoute]:
     return (
-        Route(
+        ApiRoute(
+            "POST",
+            "/v1/keys",
+            keys.create,
+            Role.ADMIN,
+            "createKey",
+            "administration",
+            "Create an API key; only this answer shows it",
+            (RouteAnswer(201, "The key.", (CreatedKeyView,)),),
+            ("conflict",),
+            body=RouteBody(
+                "Its role and namespace.",
+                (KeyRequest,),
+                example={"role": "submitter", "namespace": "team_a", "expires_in": 7776000},
+            ),
+            action="create_key",
+        ),
+        ApiRoute(
+            "GET",
+            "/v1/keys",
+            keys.find,
+            Role.ADMIN,
+            "listKeys",
+            "administration",
+            "Every API key, newest first, without its secret",
+            (RouteAnswer(200, "All of them.", (KeyList,)),),
+        ),
+        ApiRoute(
+            "POST",
+            "/v1/keys/{id:[^/:]+}:revoke",
+            keys.revoke,
+            Role.ADMIN,
+            "revokeKey",
+            "administration",
+            "Revoke an API key: it is refused from now on",
+            (RouteAnswer(200, "The key.", (KeyView,)),),
+            ("not-found", "conflict"),
+            body=NO_FIELDS,
+            action="revoke_key",
+        ),
+        ApiRoute(
+            "GET",
+            "/v1/audit",
+            audit.find,
+            Role.ADMIN,
+            "listChanges",
+            "administration",
+            "The changes and who made them, newest first",
+            (RouteAnswer(200, "A page.", (AuditList,)),),
+            parameters=(
+                queries.PRINCIPAL,
+                queries.ACTION,
+                queries.SUBJECT,
+                queries.LIMIT,
+                queries.PAGE_TOKEN,
+            ),
+        ),
+    )
+
+
+def _operation_routes(health: HealthHandlers, costs: CostHandlers) -> Sequence[ApiRoute]:
+    return (
+        ApiRoute(
             "GET",
             "/v1/cost",
             costs.find,
             Role.VIEWER,
             "getCost",
             "operation",
-            "What waits that have ended cost here, and would have cost in Airflow's ways of waiting",
-            (Answer(200, "Sums, by day, kind or label.", (CostSummary,)),),
+            "What ended waits cost here, and would have cost in Airflow's modes of waiting",
+            (RouteAnswer(200, "Sums, by day, kind or label.", (CostSummary,)),),
             ("not-found",),
             (queries.SINCE, queries.BY, queries.LIMIT),
         ),
-        Route(
+        ApiRoute(
             "GET",
             "/livez",
-            operations.livez,
+            health.livez,
             PUBLIC,
             "isAlive",
             "operation",
-            "Whether the daemon gets on with its work",
-            (Answer(200, "It does.", (Alive,)),),
-            stores=False,
+            "Whether the daemon is alive",
+            (RouteAnswer(200, "It is.", (LivenessView,)),),
+            uses_store=False,
         ),
-        Route(
+        ApiRoute(
             "GET",
             "/readyz",
-            operations.readyz,
+            health.readyz,
             PUBLIC,
             "isReady",
             "operation",
-            "Whether submits are taken and kept",
-            (Answer(200, "They are.", (Ready,)),),
+            "Whether waits are accepted and stored",
+            (RouteAnswer(200, "They are.", (ReadinessView,)),),
             ("not-ready",),
-            stores=False,
+            uses_store=False,
         ),
-        Route(
+        ApiRoute(
             "GET",
             "/metrics",
-            operations.metrics,
-            operations.metrics_role,
+            health.metrics,
+            health.metrics_role,
             "getMetrics",
             "operation",
-            "The figures, for Prometheus",
-            (Answer(200, "In the format that Accept asks for.", (), METRICS_TYPES),),
-            stores=False,
+            "Metrics for Prometheus",
+            (RouteAnswer(200, "In the format that Accept asks for.", (), METRICS_TYPES),),
+            uses_store=False,
         ),
     )
 
 
-def _of_documents(documents: Documents) -> Sequence[Route]:
+def _docs_routes(docs: DocsHandlers) -> Sequence[ApiRoute]:
     return (
-        Route(
+        ApiRoute(
             "GET",
             "/openapi.json",
-            documents.openapi,
+            docs.openapi,
             PUBLIC,
             "getDescription",
             "operation",
             "This document",
-            (Answer(200, "OpenAPI 3.1."),),
-            stores=False,
+            (RouteAnswer(200, "OpenAPI 3.1."),),
+            uses_store=False,
         ),
-        Route(
+        ApiRoute(
             "GET",
             "/docs",
-            documents.page,
+            docs.page,
             PUBLIC,
             "getDocumentation",
             "operation",
             "This document as a page for people",
-            (Answer(200, "The page.", (), ("text/html",)),),
-            stores=False,
+            (RouteAnswer(200, "The page.", (), ("text/html",)),),
+            uses_store=False,
         ),
-        # What the page loads, a browser's cache included, is no part of the API.
-        Route("GET", "/docs/{name}", documents.asset, PUBLIC, "", "", "", (), stores=False),
+        # What the page loads is not part of the API.
+        ApiRoute("GET", "/docs/{name}", docs.asset, PUBLIC, "", "", "", (), uses_store=False),
     )

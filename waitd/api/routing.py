@@ -1,10 +1,11 @@
-"""What a line of the route table says: enough to serve it, to check requests by it, and to describe it in the OpenAPI document."""
+"""The types of the route table: enough to serve a route, to check its requests and to describe it in OpenAPI."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from aiohttp import web
+from msgspec import Struct
 from pydantic import BaseModel
 
 from waitd.api.server.loopback_guard import JSON
@@ -13,19 +14,27 @@ from waitd.core.auth.principal import Role
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class Parameter(NamedTuple):
-    """A query parameter or (`where`) a header. `schema` is JSON Schema; `more`: what else OpenAPI says of it."""
+class RouteParameter(NamedTuple):
+    """A query parameter, or a header if `where` says so.
+
+    Attributes:
+        schema: JSON Schema of its value.
+        extra: further keys of the OpenAPI parameter object.
+    """
 
     name: str
     schema: Mapping[str, Any]
     description: str
     where: str = "query"
-    more: Mapping[str, Any] = {}
+    extra: Mapping[str, Any] = {}
 
 
-class Answer(NamedTuple):
-    """One answer that is no problem. `models`: the body is one of these; none: text. `links`: by name, the operations that an answer
-    leads to, and which parameter of theirs is found where in it.
+class RouteAnswer(NamedTuple):
+    """A successful answer of a route.
+
+    Attributes:
+        models: the body has the form of one of these; without any it is text.
+        links: by name, operations that the answer leads to, and where in it their parameters are.
     """
 
     status: int
@@ -36,34 +45,39 @@ class Answer(NamedTuple):
     links: Mapping[str, Mapping[str, Any]] = {}
 
 
-class Body(NamedTuple):
-    """What a POST takes. `models`: it is one of these; none: an empty object, or nothing at all. `example`: one as it is sent."""
+class RouteBody(NamedTuple):
+    """The body that a POST takes.
+
+    Attributes:
+        models: the body has the form of one of these; without any it is empty, or an empty object.
+        example: a body as it is sent.
+    """
 
     description: str
-    models: Sequence[type[BaseModel]] = ()
+    models: Sequence[type[BaseModel] | type[Struct]] = ()
     content_type: str = JSON
-    needed: bool = True
+    required: bool = True
     example: Any = None
 
 
-#: The body of a call that takes none.
-NO_FIELDS = Body("Nothing, or an empty object.", needed=False)
-#: The role of a route that nobody needs to authenticate for: what the platform asks, and what a client reads before it has a key.
+#: The body of a call without fields.
+NO_FIELDS = RouteBody("Nothing, or an empty object.", required=False)
+#: The role of a route without authentication: for the platform's checks, and for clients without a key.
 PUBLIC = None
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
-    """One line of the table.
+class ApiRoute:
+    """One line of the route table.
 
     Attributes:
-        path: as aiohttp takes it.
-        role: what a caller has to be for it; `PUBLIC`: nobody is asked who he is.
-        operation: the operationId; "" keeps the route out of the document.
-        answers: all that are no problems.
-        problems: names of `problems.KINDS` that this route may answer, beside those that any of its form may.
-        stores: whether it asks the store, which may be unavailable.
-        action: what the audit calls it; "": it changes nothing.
+        path: in aiohttp's syntax.
+        role: the role that a caller needs; `PUBLIC`: no authentication.
+        operation: the operationId; "" keeps the route out of the OpenAPI document.
+        answers: the successful answers.
+        problems: names in `PROBLEM_KINDS` that only routes like this one may answer.
+        uses_store: whether it reads or writes the store, which may be unavailable.
+        action: its name in the audit; "" if it changes nothing.
     """
 
     method: str
@@ -73,11 +87,11 @@ class Route:
     operation: str
     tag: str
     summary: str
-    answers: Sequence[Answer]
+    answers: Sequence[RouteAnswer]
     problems: Sequence[str] = ()
-    parameters: Sequence[Parameter] = ()
-    body: Body | None = None
-    stores: bool = True
+    parameters: Sequence[RouteParameter] = ()
+    body: RouteBody | None = None
+    uses_store: bool = True
     action: str = ""
     query: frozenset[str] = field(init=False)
 
@@ -86,7 +100,7 @@ class Route:
         object.__setattr__(self, "query", names)
 
     def all_problems(self) -> list[str]:
-        """Every kind of problem that may be its answer. A mistake of ours (500) is none of them."""
+        """Returns every kind of problem that it may answer, except internal errors (500)."""
         names = [
             "malformed-request",
             "forbidden-origin",
@@ -102,6 +116,6 @@ class Route:
             names += ["unauthenticated", "role-needed"]
         if self.body is not None:
             names += ["too-large", "unsupported-media-type"]
-        if self.stores:
+        if self.uses_store:
             names += ["unavailable"]
         return [*names, *self.problems]

@@ -1,12 +1,13 @@
-"""What the API is handed: the parts of the daemon it talks to, as plain values and Protocols."""
+"""The parts of the daemon that the API uses, as plain values and Protocols."""
 
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from waitd.api.follow.feed import Feed
+from waitd.api.follow.feed import EventFeed
 from waitd.api.follow.long_polls import LongPolls
+from waitd.api.problems import refusal
 from waitd.api.server.throttle import Throttle
 from waitd.core.auth.namespaces import Namespaces
 from waitd.metrics import Instruments
@@ -24,32 +25,42 @@ from waitd.ports import (
 
 
 class Health(Protocol):
-    """How the daemon is, as `/livez` and `/readyz` tell it."""
+    """The state of the daemon that `/livez` and `/readyz` report."""
 
     @property
     def draining(self) -> bool:
-        """True from the moment the daemon was asked to stop: submits are refused with 503."""
+        """Whether the daemon is stopping: submits are refused with 503."""
 
     @property
     def store_writable(self) -> bool:
-        """Whether the store's last write went through."""
+        """Whether the store's last write succeeded."""
 
     @property
     def store_error(self) -> str:
-        """Why it did not, in a sentence without secrets; "" where it did."""
+        """Why the last write failed, in a sentence without secrets; "" if it succeeded."""
 
     @property
     def refused_outcomes(self) -> int:
-        """How many waits have an outcome that the store refused at least once and does not have yet."""
+        """How many waits have ended whose outcome the store has refused and does not hold yet."""
 
     @property
     def loop_lag(self) -> float:
-        """The longest pause of the event loop in the last second, seconds."""
+        """The longest pause of the event loop in the last second, in seconds."""
+
+
+def refuse_while_draining(health: Health) -> None:
+    """Refuses new waits while the daemon stops.
+
+    Raises:
+        ProblemError: 503 with Retry-After.
+    """
+    if health.draining:
+        raise refusal("draining", "send it again in a moment; nothing was stored")
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a wait may ask for, all in seconds. `default_timeout` is the timeout of a wait that names none."""
+    """The limits of a wait's options, in seconds. `default_timeout` is the timeout of a wait that gives none."""
 
     default_timeout: float
     max_timeout: float
@@ -61,16 +72,16 @@ class Services:
     """Everything that the handlers use.
 
     Attributes:
-        probes: each kind of target by its name.
-        sinks: each kind of destination by its name.
-        before_scrape: refreshes the gauges that are only worth computing when somebody looks.
-        authenticator: who a bearer token belongs to; None: whoever comes is let in, and is an admin.
-        namespaces: what waits may name, by their namespace.
+        probes: the kinds of waits, by name.
+        sinks: the kinds of sinks, by name.
+        before_scrape: refreshes the gauges that are computed only when metrics are read.
+        authenticator: resolves bearer tokens; None: every caller is an admin, from this machine only.
+        namespaces: what the waits of each namespace may use.
         now: Unix seconds.
-        meter: what waits cost; None: nobody measures it.
-        signal_receiver: who hears signals; None: nobody does.
-        throttle: how much one caller may ask for.
-        open_metrics: whether the figures, which count the waits of all namespaces, are shown to whoever asks.
+        meter: what waits cost; None if cost is off.
+        signal_receiver: wakes the waits that listen to a signal; None if nothing listens.
+        throttle: the limits of one caller.
+        open_metrics: whether anyone may read the metrics, which count the waits of all namespaces.
     """
 
     store: ApiStore
@@ -79,7 +90,7 @@ class Services:
     sinks: Mapping[str, Sink]
     connections: Connections
     long_polls: LongPolls
-    feed: Feed
+    feed: EventFeed
     instruments: Instruments
     limits: Limits
     health: Health

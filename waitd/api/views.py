@@ -1,4 +1,7 @@
-"""A wait as the API shows it: `waitd.models.WaitView`, built as a plain dict because lists hold a thousand."""
+"""Views of waits and deliveries: dicts in the form of the models in `waitd.models`.
+
+They are plain dicts because a list holds a thousand of them.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,14 +14,21 @@ from waitd.ports import LiveWait, StoredDelivery, StoredWait, WaitingOn
 
 
 def progress_of(wait: StoredWait, live: LiveWait | None) -> Progress:
-    """What the wait has learned so far: the poker knows it up to the last poke, the store up to the last minute."""
+    """Returns the latest progress: the poker has it up to the last poke, the store up to the last minute."""
     return live.progress if live is not None and wait.state is WaitState.WAITING else wait.progress
 
 
 def wait_view(
     wait: StoredWait, live: LiveWait | None, sinks: SinkTargets, cost: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """The wait in the shape of `WaitView`. `live` is what the poker knows of it, None where it does not hold it; `cost` is a `WaitCost`."""
+    """Returns the wait in the form of `WaitView`.
+
+    Args:
+        wait: the wait as stored.
+        live: its state in the poker; None if the poker does not hold it.
+        sinks: know which deliveries are signed.
+        cost: its `WaitCost`; None if cost is off.
+    """
     spec = wait.spec
     waiting = wait.state is WaitState.WAITING
     progress = progress_of(wait, live)
@@ -47,9 +57,9 @@ def wait_view(
         if live is not None and live.waiting_on and waiting
         else None,
         "last_poke_at": rfc3339(last.last_at) if last else None,
-        "finished_at": _time(wait.finished_at),
+        "finished_at": optional_time(wait.finished_at),
         "pokes": progress.pokes,
-        "last_verdict": _seen(last) if last else None,
+        "last_verdict": _last_verdict(last) if last else None,
         "outcome": _outcome(wait.outcome) if wait.outcome else None,
         "deliveries": [delivery_view(delivery, sinks) for delivery in wait.deliveries],
         "cost": cost,
@@ -57,7 +67,7 @@ def wait_view(
 
 
 def submission_view(wait: StoredWait, submission: Submission) -> dict[str, Any]:
-    """The wait's job in the shape of `SubmissionView`."""
+    """Returns the wait's job in the form of `SubmissionView`."""
     cancel = wait.job_cancel
     return {
         "state": submission.state.value,
@@ -70,26 +80,28 @@ def submission_view(wait: StoredWait, submission: Submission) -> dict[str, Any]:
         else {
             **cancel._asdict(),
             "state": cancel.state.value,
-            "next_attempt_at": _time(cancel.next_attempt_at),
+            "next_attempt_at": optional_time(cancel.next_attempt_at),
         },
         "request": dict(wait.spec.submit or {}),
     }
 
 
 def pokes_view(progress: Progress) -> dict[str, Any]:
-    """The runs of verdicts in the shape of `PokeList`, oldest first."""
+    """Returns the runs of verdicts in the form of `PokeList`, oldest first."""
     return {"pokes": progress.pokes, "runs": [_run(run) for run in progress.runs]}
 
 
-def _waiting_on(on: WaitingOn) -> Mapping[str, Any]:
-    return {**on._asdict(), "since": _time(on.since), "quiet_until": _time(on.quiet_until)}
+def _waiting_on(waiting: WaitingOn) -> Mapping[str, Any]:
+    times = {"since": optional_time(waiting.since), "quiet_until": optional_time(waiting.quiet_until)}
+    return {**waiting._asdict(), **times}
 
 
-def _time(at: float | None) -> str | None:
+def optional_time(at: float | None) -> str | None:
+    """Returns Unix seconds as RFC 3339; None stays None."""
     return None if at is None else rfc3339(at)
 
 
-def _seen(run: VerdictRun) -> Mapping[str, str]:
+def _last_verdict(run: VerdictRun) -> Mapping[str, str]:
     return {"verdict": run.verdict, "reason": run.reason, "message": run.message, "at": rfc3339(run.last_at)}
 
 
@@ -114,20 +126,20 @@ def _outcome(outcome: Outcome) -> Mapping[str, Any]:
 
 
 def delivery_view(delivery: StoredDelivery, sinks: SinkTargets) -> dict[str, Any]:
-    """A delivery in the shape of `DeliveryView`."""
+    """Returns a delivery in the form of `DeliveryView`."""
     return {
         "id": delivery.id,
         "sink": delivery.sink["kind"],
         "state": delivery.state,
         "attempts": delivery.attempts,
-        "next_attempt_at": _time(delivery.next_attempt_at),
+        "next_attempt_at": optional_time(delivery.next_attempt_at),
         "last_error": delivery.last_error,
         "signed": sinks.signed(delivery.sink),
     }
 
 
 def delivery_item(delivery: StoredDelivery, sinks: SinkTargets) -> dict[str, Any]:
-    """A delivery in the shape of `DeliveryItem`."""
+    """Returns a delivery in the form of `DeliveryItem`."""
     return delivery_view(delivery, sinks) | {
         "wait_id": delivery.wait_id,
         "namespace": delivery.namespace,

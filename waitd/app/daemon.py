@@ -15,7 +15,7 @@ from waitd import __build__, __version__
 from waitd.api import (
     ApiRunner,
     Certificate,
-    Feed,
+    EventFeed,
     Limits,
     LongPolls,
     Services,
@@ -74,7 +74,7 @@ class Daemon:
         self._keyring = door.keyring
         self.wait_counts = WaitCounts(instruments)
         self.long_polls = LongPolls(settings.max_long_polls)
-        self.feed = Feed()
+        self.feed = EventFeed()
         self.submitter = Submitter(store, parts.jobs, self.clock, instruments)
         self.job_cancels = JobCancels(
             store, parts.probes, parts.jobs, self.submitter, self.clock, instruments
@@ -139,7 +139,7 @@ class Daemon:
                 throttle=Throttle(
                     requests_per_second=settings.requests_per_second,
                     request_burst=settings.request_burst,
-                    at_once=settings.max_connections // 2,
+                    max_concurrent=settings.max_connections // 2,
                 ),
                 open_metrics=settings.open_metrics,
             )

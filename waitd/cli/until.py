@@ -11,7 +11,6 @@ from waitd.cli.options import Json, examples, help_text, load_settings
 
 if TYPE_CHECKING:
     from waitd.core.waits.step import Finish
-    from waitd.models import WaitRequest
     from waitd.settings import Settings
 
 PokeInterval = Annotated[float, typer.Option(help="Seconds between pokes.")]
@@ -203,11 +202,11 @@ def run_until_ended(body: dict[str, Any], *, as_json: bool) -> None:
     from waitd.cli.display.until import print_outcome
     from waitd.core.errors import InvalidInput
     from waitd.core.waits.wait import WaitState
-    from waitd.models import WaitRequest, parsed
+    from waitd.models import parsed_wait
 
     settings = load_settings(None)
     try:
-        request = parsed(WaitRequest, body)
+        request = parsed_wait(body)
         check_limits(request, settings)
         finish = asyncio.run(_run(request, settings))
     except InvalidInput as error:
@@ -232,7 +231,7 @@ def run_until_ended(body: dict[str, Any], *, as_json: bool) -> None:
     raise typer.Exit(codes.get(outcome.state, ExitCode.FAILED))
 
 
-def check_limits(request: "WaitRequest", settings: "Settings") -> None:
+def check_limits(request: Any, settings: "Settings") -> None:
     """Checks the request against the limits of the settings, as the daemon does.
 
     Raises:
@@ -254,7 +253,7 @@ def option_name(pointer: str) -> str:
     return _OPTION_NAMES.get(field, "--" + field.replace("_", "-") if field else "the wait")
 
 
-async def _run(request: "WaitRequest", settings: "Settings") -> "Finish":
+async def _run(request: Any, settings: "Settings") -> "Finish":
     from waitd.app import open_probes
     from waitd.cli.display.until import UntilDisplay
     from waitd.cli.until_loop import StandaloneWait, run_wait

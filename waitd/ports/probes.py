@@ -97,10 +97,6 @@ class Probe(ABC):
     async def prepare(self, params: Mapping[str, Any]) -> None:  # noqa: B027 - the default loads nothing
         """Loads what `parse` needs and what would block the event loop. Raises nothing."""
 
-    def is_prepared(self, params: Mapping[str, Any]) -> bool:  # noqa: ARG002 - the default loads nothing
-        """Whether `parse` can be called without `prepare`."""
-        return True
-
     @abstractmethod
     def origin(self, target: Any) -> str:
         """Names the queue of the target: its origin (scheme, host, port) when known, else its connection."""

@@ -36,7 +36,7 @@ class Reader:
         return self.live and last - self.position > MAX_BEHIND
 
 
-class Feed:
+class EventFeed:
     """The readers, bounded in number. Lives in the event loop; not for threads."""
 
     def __init__(self, max_readers: int = MAX_READERS, heartbeat: float = HEARTBEAT) -> None:

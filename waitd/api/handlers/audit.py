@@ -1,14 +1,14 @@
-"""The audit over HTTP: the line that each call which changes something leaves in the log, and the list of what is stored.
+"""The audit over HTTP: the log line of each call that changes something, and the list of stored entries.
 
-What is stored is written by the store, in the transaction of the change.
+The store writes an entry in the transaction of its change.
 """
 
 import structlog
 from aiohttp import web
 
 from waitd.api import queries
-from waitd.api.callers import PRINCIPAL, principal_of
-from waitd.api.requests import json_response
+from waitd.api.authentication import PRINCIPAL, principal_of
+from waitd.api.server.bodies import json_response
 from waitd.api.services import Services
 from waitd.core.auth.principal import LOOPBACK_PRINCIPAL
 from waitd.core.waits.audit import Caller
@@ -17,25 +17,25 @@ from waitd.ports import StoredAuditEntry
 
 log = structlog.get_logger(__name__)
 
-#: Under this key a request carries what it was about, where its path does not say so.
+#: A request carries the id of what it changed under this key, unless its path has the id.
 SUBJECT = web.RequestKey("SUBJECT", str)
-#: Under this key, how many waits, deliveries or keys.
+#: And under this key, how many waits, deliveries or keys it changed.
 SUBJECTS = web.RequestKey("SUBJECTS", int)
 
 
 def caller_of(request: web.Request) -> Caller:
-    """Who calls, and from where, for the audit."""
+    """Returns the caller and its address, for the audit."""
     return Caller(principal_of(request), request.remote or "")
 
 
-def tell_change(request: web.Request, action: str, result: str) -> None:
-    """The log line of a call that changes something: it went through (`done`), or the problem's name.
+def log_change(request: web.Request, action: str, result: str) -> None:
+    """Logs a call that changes something; `result` is `done` or the name of the problem.
 
-    Where nobody is asked who he is, it is one for debugging.
+    Without authentication, the line has the level debug.
     """
     principal = request[PRINCIPAL]
-    tell = log.debug if principal is LOOPBACK_PRINCIPAL else log.info
-    tell(
+    write = log.debug if principal is LOOPBACK_PRINCIPAL else log.info
+    write(
         "audit",
         action=action,
         principal=principal.name,
@@ -48,21 +48,21 @@ def tell_change(request: web.Request, action: str, result: str) -> None:
     )
 
 
-class Audit:
+class AuditHandlers:
     """The handler of `GET /v1/audit`."""
 
     def __init__(self, services: Services) -> None:
         self._store = services.store
 
     async def find(self, request: web.Request) -> web.StreamResponse:
-        """`GET /v1/audit`: a page of changes, newest first, and the token of the next page."""
-        wanted = queries.audit_filter(request.query)
-        found = await self._store.find_audit(wanted._replace(limit=wanted.limit + 1))
-        page = found[: wanted.limit]
-        token = queries.page_token(str(page[-1].number)) if len(found) > wanted.limit else None
-        return json_response({"changes": [_view(stored) for stored in page], "next_page_token": token})
+        """`GET /v1/audit`: a page of entries, newest first, and the token of the next page."""
+        query = queries.audit_filter(request.query)
+        entries = await self._store.find_audit(query._replace(limit=query.limit + 1))
+        page = entries[: query.limit]
+        token = queries.page_token(str(page[-1].number)) if len(entries) > query.limit else None
+        return json_response({"changes": [_view(entry) for entry in page], "next_page_token": token})
 
 
 def _view(stored: StoredAuditEntry) -> dict[str, object]:
-    told = stored.change
-    return {**told._asdict(), "at": rfc3339(told.at)}
+    entry = stored.change
+    return {**entry._asdict(), "at": rfc3339(entry.at)}

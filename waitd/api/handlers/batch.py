@@ -1,4 +1,4 @@
-"""`POST /v1/waits:batch`: many waits, one durable commit, one answer line each, in order."""
+"""`POST /v1/waits:batch`: many waits in one durable commit, and one answer line per line, in order."""
 
 import asyncio
 from collections import Counter
@@ -9,82 +9,92 @@ from typing import NamedTuple
 import orjson
 from aiohttp import web
 
-from waitd.api.callers import namespace_of, principal_of
+from waitd.api.authentication import namespace_of, principal_of
 from waitd.api.handlers.audit import SUBJECTS, caller_of
-from waitd.api.problems import refusal, refusal_of
-from waitd.api.requests import refuse_while_draining
-from waitd.api.server.bodies import Turns, decoded, read_lines
+from waitd.api.problems import classify_error, refusal
+from waitd.api.server.bodies import Turns, read_lines
 from waitd.api.server.loopback_guard import NDJSON
-from waitd.api.services import Services
+from waitd.api.services import Services, refuse_while_draining
 from waitd.api.submission.admission import Admission
-from waitd.api.submission.draft import ValidatedWait
-from waitd.api.submission.idempotency import keyed
-from waitd.api.submission.validation import Submissions, refuse_unknown, unknown_connections
+from waitd.api.submission.findings import find_unknown
+from waitd.api.submission.validation import BATCH_LINE, RefusedBody, Submissions, ValidatedWait
 from waitd.core.auth.principal import LOOPBACK_PRINCIPAL, Principal
 from waitd.core.errors import Conflict, InvalidInput
 from waitd.core.waits.audit import Caller
 from waitd.models import MAX_BODY
 from waitd.ports import IdempotentSubmit, Inserted
 
-#: How many batches are read and stored at the same time, since each may take up some hundred MiB; and how many more may wait for that.
-AT_ONCE = 8
-IN_LINE = 64
-#: After how many lines that cost next to nothing it is looked whether others are to have their turn.
-LOOKED_AFTER = 16
-#: How many of both one caller may have, where callers are told apart.
-OF_ONE_CALLER = AT_ONCE // 2
+#: How many batches are read and stored at the same time: each may take some hundred MiB.
+MAX_RUNNING = 8
+#: How many more batches may wait for that.
+MAX_QUEUED = 64
+#: How many running and queued batches one authenticated caller may have.
+MAX_PER_CALLER = MAX_RUNNING // 2
+#: After how many lines the batch checks whether to yield to the event loop.
+LINES_PER_CHECK = 4
 
 
-class Refused(NamedTuple):
-    """A line that is not taken: its answer, and what it may have been taken under before. `mend`: whether the line itself is wrong."""
+class RefusedLine(NamedTuple):
+    """A line that is not accepted, and its answer.
+
+    Attributes:
+        replay: what the line may have been accepted as earlier.
+        invalid: whether the line itself is wrong, and not only refused for now.
+    """
 
     answer: bytes
-    keyed: IdempotentSubmit | None = None
-    mend: bool = True
+    replay: IdempotentSubmit | None = None
+    invalid: bool = True
 
 
-#: A line on its way: a wait to be stored, a refusal, or its final answer.
-Entry = ValidatedWait | Refused | bytes
+#: A line in progress: a wait to store, a refusal, or its final answer.
+BatchEntry = ValidatedWait | RefusedLine | bytes
 
 
-class Batches:
-    """The batch handler."""
+class BatchHandlers:
+    """The handler of `/v1/waits:batch`."""
 
     def __init__(self, services: Services, submissions: Submissions, admission: Admission) -> None:
         self._services = services
         self._submissions = submissions
         self._admission = admission
-        self._places = asyncio.Semaphore(AT_ONCE)
-        self._in_line = 0
+        self._running = asyncio.Semaphore(MAX_RUNNING)
+        self._queued = 0
         self._by_caller: Counter[str] = Counter()
 
     async def submit(self, request: web.Request) -> web.StreamResponse:
-        """200 with a line each; the status of the whole says only whether the commit went through."""
+        """Answers 200 with one line per line; a status of 400 or more means that nothing was stored."""
         refuse_while_draining(self._services.health)
         if "Idempotency-Key" in request.headers:
             raise InvalidInput.at(
                 "", "in a batch each line carries its own idempotency_key; leave out the header"
             )
-        async with self._place(principal_of(request)):
+        async with self._slot(principal_of(request)):
             entries = await self._read(request)
             await self._refuse_unknown_connections(entries)
             refuse_while_draining(self._services.health)
             request[SUBJECTS] = await self._store(entries, caller_of(request))
-            body = b"".join([entry if isinstance(entry, bytes) else _refused(entry) for entry in entries])
+            body = b"".join([entry if isinstance(entry, bytes) else _final(entry) for entry in entries])
         return web.Response(body=body, headers={"Content-Type": NDJSON})
 
     @asynccontextmanager
-    async def _place(self, principal: Principal) -> AsyncIterator[None]:
-        """A place among those at work, after those that came before. One of several callers cannot have all of them."""
+    async def _slot(self, principal: Principal) -> AsyncIterator[None]:
+        """Waits for one of the running batches to finish; one caller cannot occupy all slots.
+
+        Raises:
+            ProblemError: 429, too many batches are running and queued.
+        """
         if principal is LOOPBACK_PRINCIPAL:
-            async with self._one_of_all():
+            async with self._any_slot():
                 yield
             return
-        if self._by_caller[principal.name] >= OF_ONE_CALLER:
-            raise refusal("too-many-batches", f"{OF_ONE_CALLER} of yours arrive already; nothing was stored")
+        if self._by_caller[principal.name] >= MAX_PER_CALLER:
+            raise refusal(
+                "too-many-batches", f"you have {MAX_PER_CALLER} batches in progress; nothing was stored"
+            )
         self._by_caller[principal.name] += 1
         try:
-            async with self._one_of_all():
+            async with self._any_slot():
                 yield
         finally:
             self._by_caller[principal.name] -= 1
@@ -92,98 +102,89 @@ class Batches:
                 del self._by_caller[principal.name]
 
     @asynccontextmanager
-    async def _one_of_all(self) -> AsyncIterator[None]:
-        if self._in_line >= IN_LINE:
+    async def _any_slot(self) -> AsyncIterator[None]:
+        if self._queued >= MAX_QUEUED:
             raise refusal("too-many-batches", "nothing was stored; send it again")
-        self._in_line += 1
+        self._queued += 1
         try:
-            await self._places.acquire()
+            await self._running.acquire()
         finally:
-            self._in_line -= 1
+            self._queued -= 1
         try:
             yield
         finally:
-            self._places.release()
+            self._running.release()
 
-    async def _read(self, request: web.Request) -> list[Entry]:
-        namespace, turns, usual_line = namespace_of(request), Turns(), self._submissions.usual.line
-        entries: list[Entry] = []
+    async def _read(self, request: web.Request) -> list[BatchEntry]:
+        namespace, turns, validate = namespace_of(request), Turns(), self._submissions.validate
+        entries: list[BatchEntry] = []
         try:
-            async for lines in read_lines(request):
-                for line in lines.texts:
-                    draft = None if line is None else usual_line(line, namespace, plain=lines.plain)
-                    entries.append(draft or await self._entry(line, namespace))
-                    if (draft is None or len(entries) % LOOKED_AFTER == 0) and turns.over():
+            async for lines, plain in read_lines(request):
+                for line in lines:
+                    try:
+                        entries.append(
+                            _TOO_LONG
+                            if line is None
+                            else await validate(line, namespace, form=BATCH_LINE, plain=plain)
+                        )
+                    except RefusedBody as error:
+                        entries.append(RefusedLine(_answer_error(error), error.replay))
+                    if len(entries) % LINES_PER_CHECK == 0 and turns.over():
                         await turns.next_turn()
         finally:
             self._services.throttle.charge(principal_of(request), len(entries), request.content.total_bytes)
         return entries
 
-    async def _entry(self, line: bytes | None, namespace: str) -> ValidatedWait | Refused:
-        if line is None:
-            return Refused(_refusal(refusal("too-large", f"at most {MAX_BODY} bytes a line")))
-        raw = key = None
-        try:
-            raw = decoded(line)
-            key = raw.get("idempotency_key") if isinstance(raw, dict) else None
-            return await self._submissions.batch_draft(raw, namespace)
-        except InvalidInput as error:
-            if isinstance(raw, dict):
-                raw.pop("idempotency_key", None)
-            return Refused(_refusal(error), keyed(raw, namespace, key))
-
-    async def _refuse_unknown_connections(self, entries: list[Entry]) -> None:
-        looked_at = [entry for entry in entries if isinstance(entry, ValidatedWait) and entry.unseen]
-        asked = {name.conn_id for entry in looked_at for name in entry.unseen}
-        unknown = await unknown_connections(self._services.connections, asked) if asked else frozenset()
+    async def _refuse_unknown_connections(self, entries: list[BatchEntry]) -> None:
+        uncached = {
+            named.conn_id for entry in entries if isinstance(entry, ValidatedWait) for named in entry.uncached
+        }
+        unknown = await find_unknown(self._services.connections, uncached)
         for index, entry in enumerate(entries) if unknown else ():
             if not isinstance(entry, ValidatedWait):
                 continue
             try:
-                refuse_unknown(entry, unknown)
-            except InvalidInput as error:
-                entries[index] = Refused(_refusal(error), _key_of(entry))
+                entry.refuse_unknown(unknown)
+            except RefusedBody as error:
+                entries[index] = RefusedLine(_answer_error(error), error.replay)
 
-    async def _store(self, entries: list[Entry], by: Caller) -> int:
-        """Stores what there is room for, the first lines first, and puts each line's answer in its place; returns how many are new."""
-        drafts = [(index, entry) for index, entry in enumerate(entries) if isinstance(entry, ValidatedWait)]
-        over_capacity = _refusal(refusal("over-capacity", "try this line again later"))
-        with self._admission.seats(len(drafts)) as seats:
-            for index, draft in drafts[seats:]:
-                entries[index] = Refused(over_capacity, _key_of(draft), mend=False)
-            # Before anything is stored: where it fails, it fails for the whole.
-            await self._find_replays(entries)
-            stored = drafts[:seats]
+    async def _store(self, entries: list[BatchEntry], by: Caller) -> int:
+        """Stores the waits that there is room for, first lines first, and sets each entry's answer.
+
+        Returns:
+            How many waits are new.
+        """
+        waits = [(index, entry) for index, entry in enumerate(entries) if isinstance(entry, ValidatedWait)]
+        over_capacity = _answer_error(refusal("over-capacity", "try this line again later"))
+        with self._admission.seats(len(waits)) as seats:
+            for index, wait in waits[seats:]:
+                entries[index] = RefusedLine(over_capacity, wait.replay, invalid=False)
+            # Before anything is stored: a failure here fails the whole batch.
+            await self._answer_replays(entries)
+            stored = waits[:seats]
             results = (
-                await self._services.store.insert([draft.new for _, draft in stored], by) if stored else ()
+                await self._services.store.insert([wait.new for _, wait in stored], by) if stored else ()
             )
         turns = Turns()
         for (index, _), result in zip(stored, results, strict=True):
             entries[index] = _answer(result)
-            if index % LOOKED_AFTER == 0 and turns.over():
+            if index % LINES_PER_CHECK == 0 and turns.over():
                 await turns.next_turn()
         return sum(isinstance(result, Inserted) and result.created for result in results)
 
-    async def _find_replays(self, entries: list[Entry]) -> None:
-        """Lines that are refused now and were taken before get the answer of a replay, whatever has changed since."""
+    async def _answer_replays(self, entries: list[BatchEntry]) -> None:
+        """Answers refused lines that were accepted earlier with the wait of that time."""
         refused = [
-            (index, entry, entry.keyed)
+            (index, entry, entry.replay)
             for index, entry in enumerate(entries)
-            if isinstance(entry, Refused) and entry.keyed is not None
+            if isinstance(entry, RefusedLine) and entry.replay is not None
         ]
         if not refused:
             return
-        found = await self._services.store.replays([submit for _, _, submit in refused])
-        for (index, entry, _), before in zip(refused, found, strict=True):
-            if isinstance(before, Inserted) or (isinstance(before, Conflict) and not entry.mend):
-                entries[index] = _answer(before)
-
-
-def _key_of(draft: ValidatedWait) -> IdempotentSubmit | None:
-    new = draft.new
-    if new.idempotency_key is None or new.body_digest is None:
-        return None
-    return IdempotentSubmit(new.namespace, new.idempotency_key, new.body_digest)
+        earlier = await self._services.store.replays([replay for _, _, replay in refused])
+        for (index, entry, _), result in zip(refused, earlier, strict=True):
+            if isinstance(result, Inserted) or (isinstance(result, Conflict) and not entry.invalid):
+                entries[index] = _answer(result)
 
 
 def _answer(result: Inserted | Exception) -> bytes:
@@ -191,17 +192,20 @@ def _answer(result: Inserted | Exception) -> bytes:
         case Inserted():
             return b'{"status":%d,"id":"%b"}\n' % (201 if result.created else 200, result.wait.id.encode())
         case Conflict():
-            return _refusal(refusal("idempotency-key-reused", str(result)))
+            return _answer_error(refusal("idempotency-key-reused", str(result)))
         case _:
-            return _refusal(result)
+            return _answer_error(result)
 
 
-def _refusal(error: Exception) -> bytes:
-    problem = refusal_of(error)
+def _answer_error(error: Exception) -> bytes:
+    problem = classify_error(error)
     return orjson.dumps({"status": problem.status, "problem": problem.body}, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def _refused(entry: ValidatedWait | Refused) -> bytes:
+_TOO_LONG = RefusedLine(_answer_error(refusal("too-large", f"at most {MAX_BODY} bytes a line")))
+
+
+def _final(entry: ValidatedWait | RefusedLine) -> bytes:
     if isinstance(entry, ValidatedWait):  # each was stored or refused
         raise AssertionError("a line of the batch was left without an answer")  # noqa: TRY004 - a defect of ours
     return entry.answer

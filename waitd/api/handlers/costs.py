@@ -1,4 +1,4 @@
-"""What waiting costs: of one wait, as it is shown with it; and `GET /v1/cost`, what ended waits have cost, added up."""
+"""The cost of waiting: of one wait, for its view; and the totals of ended waits, for `GET /v1/cost`."""
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -8,20 +8,20 @@ from typing import Any
 from aiohttp import web
 
 from waitd.api import queries
-from waitd.api.callers import seen_by
+from waitd.api.authentication import visible_namespace
 from waitd.api.problems import refusal
-from waitd.api.requests import json_response
+from waitd.api.server.bodies import json_response
 from waitd.api.services import Services
 from waitd.core.costs.model import CostMode, ResourceUsage, WaitingTotals, resource_usage
 from waitd.core.waits.wait import Progress
 from waitd.ports import Metering, StoredWait
 
-#: Looked up once: every answer with a wait in it has all of them.
+#: Every answer with a wait has every mode, so their names are looked up once.
 _MODES = tuple((mode, mode.value) for mode in CostMode)
 
 
-class Costs:
-    """The handler of `/v1/cost`, and the cost of single waits."""
+class CostHandlers:
+    """The handler of `/v1/cost`, and the cost of one wait."""
 
     def __init__(self, services: Services) -> None:
         self._store = services.store
@@ -29,11 +29,15 @@ class Costs:
         self._amounts = None if services.meter is None else _Amounts(services.meter)
         self._now = services.now
 
-    def of_wait(
+    def wait_cost(
         self, wait: StoredWait, progress: Progress, until: float | None = None
     ) -> Mapping[str, Any] | None:
-        """What a wait has cost until then (Unix seconds; None: until it ended, or now), in the shape of `WaitCost`; None where that is
-        not measured.
+        """Returns what a wait has cost, in the form of `WaitCost`; None if cost is off.
+
+        Args:
+            wait: the wait as stored.
+            progress: its latest progress.
+            until: the end of the time that counts, in Unix seconds; None: when the wait ended, or now.
         """
         if self._meter is None or self._amounts is None:
             return None
@@ -46,41 +50,41 @@ class Costs:
         waiting = WaitingTotals.of(
             spec.kind, spec.sinks, seconds=seconds, pokes=progress.pokes, measured=measured
         )
-        return self._amounts.of_one(waiting if ended else waiting._replace(resumed=0.0))
+        return self._amounts.modes_cached(waiting if ended else waiting._replace(resumed=0.0))
 
     async def find(self, request: web.Request) -> web.StreamResponse:
-        """`GET /v1/cost`: what waits that ended since a day have cost under each mode."""
+        """`GET /v1/cost`: what the waits that ended since a day cost in each mode."""
         if self._meter is None or self._amounts is None:
             raise refusal(
-                "not-found", "this daemon does not measure what waiting costs: cost.enabled is false"
+                "not-found", "this daemon does not measure costs: the setting cost.enabled is false"
             )
         today = datetime.fromtimestamp(self._now(), UTC).date()
-        wanted = queries.cost_filter(request.query, seen_by(request), self._meter.labels, today)
-        found = await self._store.find_costs(wanted)
+        query = queries.cost_filter(request.query, visible_namespace(request), self._meter.labels, today)
+        sums = await self._store.find_costs(query)
         return json_response(
             {
-                "since": wanted.since,
-                "by": wanted.by,
+                "since": query.since,
+                "by": query.by,
                 "currency": self._meter.prices.currency,
-                "rows": [{"name": name, **self._amounts.row(parts)} for name, parts in found.rows],
-                "more": found.more,
-                "total": self._amounts.row(found.total),
-                "overhead": self._amounts.used(ResourceUsage(0.0, *found.overhead)),
+                "rows": [{"name": name, **self._amounts.row(parts)} for name, parts in sums.rows],
+                "more": sums.more,
+                "total": self._amounts.row(sums.total),
+                "overhead": self._amounts.priced(ResourceUsage(0.0, *sums.overhead)),
             }
         )
 
 
 class _Amounts:
-    """Sums as they are shown."""
+    """Computes amounts at the configured prices."""
 
     def __init__(self, meter: Metering) -> None:
         self._constants = meter.constants
         self._prices = meter.prices
-        #: `modes` of one; those just submitted cost the same.
-        self.of_one = lru_cache(maxsize=64)(self.modes)
+        #: `modes`, cached: waits that were just submitted cost the same.
+        self.modes_cached = lru_cache(maxsize=64)(self.modes)
 
     def row(self, parts: Iterable[WaitingTotals]) -> dict[str, Any]:
-        """Sums of several kinds, in the shape of `CostTotal`."""
+        """Returns the sums of several kinds, in the form of `CostTotal`."""
         parts = list(parts)
         return {
             "waits": round(sum(part.waits for part in parts)),
@@ -90,15 +94,15 @@ class _Amounts:
         }
 
     def modes(self, *parts: WaitingTotals) -> Mapping[str, Any]:
-        """What they occupy in each mode, in the shape of `WaitCost`."""
+        """Returns what they occupy in each mode, in the form of `WaitCost`."""
         sums = {}
         for mode, name in _MODES:
             used = [resource_usage(mode, part, self._constants) for part in parts]
-            sums[name] = self.used(used[0] if len(used) == 1 else sum(used, ResourceUsage()))
+            sums[name] = self.priced(used[0] if len(used) == 1 else sum(used, ResourceUsage()))
         return sums
 
-    def used(self, used: ResourceUsage) -> Mapping[str, float | str]:
-        """In the shape of `ModeCost`."""
+    def priced(self, used: ResourceUsage) -> Mapping[str, float | str]:
+        """Returns the resource_usage with its cost, in the form of `ModeCost`."""
         return {
             "slot_seconds": used.slot_seconds,
             "cpu_seconds": used.cpu_seconds,

@@ -1,4 +1,4 @@
-"""Deliveries over HTTP: which there are, the dead ones above all, and sending them anew."""
+"""Deliveries over HTTP: list them, dead ones above all, and redeliver them."""
 
 from dataclasses import replace
 from typing import Any
@@ -6,10 +6,9 @@ from typing import Any
 from aiohttp import web
 
 from waitd.api import queries
-from waitd.api.callers import seen_by
+from waitd.api.authentication import visible_namespace
 from waitd.api.handlers.audit import SUBJECTS, caller_of
-from waitd.api.requests import json_response
-from waitd.api.server.bodies import decoded, read_body
+from waitd.api.server.bodies import json_response, read_json
 from waitd.api.services import Services
 from waitd.api.submission.sinks import SinkTargets
 from waitd.api.views import delivery_item
@@ -18,7 +17,7 @@ from waitd.models import RedeliverDead, RedeliverIds, parsed
 from waitd.ports import DeliveryFilter, Redelivered
 
 
-class Deliveries:
+class DeliveryHandlers:
     """The handlers of `/v1/deliveries…`."""
 
     def __init__(self, services: Services, sinks: SinkTargets) -> None:
@@ -27,25 +26,24 @@ class Deliveries:
 
     async def find(self, request: web.Request) -> web.StreamResponse:
         """`GET /v1/deliveries`: a page of deliveries, newest first, and the token of the next page."""
-        wanted = queries.delivery_filter(request.query, seen_by(request))
-        found = await self._store.find_deliveries(replace(wanted, limit=wanted.limit + 1))
-        page = found[: wanted.limit]
-        token = queries.page_token(page[-1].id) if len(found) > wanted.limit else None
+        query = queries.delivery_filter(request.query, visible_namespace(request))
+        deliveries = await self._store.find_deliveries(replace(query, limit=query.limit + 1))
+        page = deliveries[: query.limit]
+        token = queries.page_token(page[-1].id) if len(deliveries) > query.limit else None
         items = [delivery_item(delivery, self._sinks) for delivery in page]
         return json_response({"deliveries": items, "next_page_token": token})
 
     async def redeliver(self, request: web.Request) -> web.StreamResponse:
-        """`POST /v1/deliveries:redeliver`: 200 with how many are queued anew; 404 or 409 where one that is named cannot be."""
-        raw = decoded(await read_body(request))
-        done = await self._redelivered(raw, seen_by(request), caller_of(request))
-        request[SUBJECTS] = done.deliveries
-        return json_response({"redelivered": done.deliveries, "more": done.more})
+        """`POST /v1/deliveries:redeliver`: 200 with how many are queued; 404 or 409 if a named one cannot be."""
+        body = await read_json(request)
+        result = await self._redeliver(body, visible_namespace(request), caller_of(request))
+        request[SUBJECTS] = result.deliveries
+        return json_response({"redelivered": result.deliveries, "more": result.more})
 
-    async def _redelivered(self, raw: Any, namespace: str | None, by: Caller) -> Redelivered:
-        if isinstance(raw, dict) and "ids" in raw:
-            return await self._store.redeliver_each(parsed(RedeliverIds, raw).ids, namespace, by)
-        wanted = parsed(RedeliverDead, raw)
+    async def _redeliver(self, body: Any, namespace: str | None, by: Caller) -> Redelivered:
+        if isinstance(body, dict) and "ids" in body:
+            return await self._store.redeliver_each(parsed(RedeliverIds, body).ids, namespace, by)
+        dead = parsed(RedeliverDead, body)
         return await self._store.redeliver_dead(
-            DeliveryFilter(namespace, wanted.state, wanted.sink, wanted.wait_id, limit=wanted.limit),
-            by,
+            DeliveryFilter(namespace, dead.state, dead.sink, dead.wait_id, limit=dead.limit), by
         )

@@ -1,6 +1,7 @@
-"""The API described: the OpenAPI document for programs, and for people a page that shows it (Swagger UI, from the package `offapi`).
+"""The OpenAPI document, and a page that shows it: Swagger UI, from the package `offapi`.
 
-The page and all that it loads come from here, so it works without a network; its policy lets it load and call nothing else.
+The daemon serves the page and everything that it loads, so it works without a network. The page's
+content security policy allows nothing else.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ from typing import Any
 import orjson
 from aiohttp import hdrs, web
 
-from waitd.api.requests import json_response
+from waitd.api.server.bodies import json_response
 
 _HTML = "text/html; charset=utf-8"
 _PAGE = b"""<!doctype html>
@@ -31,20 +32,20 @@ _PAGE = b"""<!doctype html>
 </body>
 </html>
 """
-#: Without `validatorUrl` it would ask a server of its makers about the document.
+#: By default (`validatorUrl`) Swagger UI sends the document to a public validator.
 _START = b"""SwaggerUIBundle({
   url: "openapi.json", dom_id: "#viewer", validatorUrl: null, deepLinking: true, tryItOutEnabled: true,
   queryConfigEnabled: false,
 });
 """
-#: Scripts and styles come from files, those below; pictures are data: URLs in the style sheet.
+#: Scripts and styles come from the files below; images are data: URLs in the style sheet.
 _POLICY = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
     " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
-#: By their names in the page: what they are, and the files of the package.
+#: By name in the page: the content type, and the file of the package.
 _ASSETS = {
     "viewer.js": ("text/javascript", "swagger_bundle.js"),
     "viewer.css": ("text/css", "swagger_style.css"),
@@ -52,23 +53,26 @@ _ASSETS = {
 _DAY = "max-age=86400"
 
 
-class Documents:
-    """The handlers of `/openapi.json` and `/docs`. `describe` says how the document is made, once the routes are known."""
+class DocsHandlers:
+    """The handlers of `/openapi.json` and `/docs`. Call `set_builder` once the routes are known."""
 
     def __init__(self) -> None:
         self._document: asyncio.Future[bytes] | None = None
-        self._make: Callable[[], dict[str, Any]] = dict
-        # The package is not imported: it would load all of its files into memory.
+        self._build: Callable[[], dict[str, Any]] = dict
+        # The package is not imported, because that loads all of its files into memory.
         self._files = Path(str(distribution("offapi").locate_file("offapi")))
 
-    def describe(self, make: Callable[[], dict[str, Any]]) -> None:
-        """Sets what makes the document. That takes a second with all kinds, so it is done when it is first asked for, off the loop."""
-        self._make = make
+    def set_builder(self, build: Callable[[], dict[str, Any]]) -> None:
+        """Sets the function that builds the document.
+
+        It takes a second with all kinds, so it runs at the first request, in a thread.
+        """
+        self._build = build
 
     async def openapi(self, _: web.Request) -> web.StreamResponse:
         """`GET /openapi.json`."""
         if self._document is None:
-            self._document = asyncio.ensure_future(asyncio.to_thread(lambda: orjson.dumps(self._make())))
+            self._document = asyncio.ensure_future(asyncio.to_thread(lambda: orjson.dumps(self._build())))
         return json_response(await asyncio.shield(self._document))
 
     async def page(self, _: web.Request) -> web.StreamResponse:
@@ -76,7 +80,7 @@ class Documents:
         return web.Response(body=_PAGE, headers={**_POLICY, hdrs.CONTENT_TYPE: _HTML})
 
     async def asset(self, request: web.Request) -> web.StreamResponse:
-        """`GET /docs/{name}`: what the page loads."""
+        """`GET /docs/{name}`: a file that the page loads."""
         name = request.match_info["name"]
         if name == "start.js":
             return web.Response(body=_START, headers={**_POLICY, hdrs.CONTENT_TYPE: "text/javascript"})

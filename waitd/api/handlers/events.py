@@ -8,12 +8,11 @@ from collections.abc import Sequence
 import anyio
 from aiohttp import hdrs, web
 
-from waitd.api.callers import seen_by
+from waitd.api.authentication import visible_namespace
 from waitd.api.follow.event_ids import EventIds, OpaqueEventIds, PlainEventIds
-from waitd.api.follow.feed import Feed, Reader
+from waitd.api.follow.feed import EventFeed, Reader
 from waitd.api.problems import refusal
-from waitd.api.requests import refuse_while_draining
-from waitd.api.services import Services
+from waitd.api.services import Services, refuse_while_draining
 from waitd.core.errors import InvalidInput, NotFound, Unavailable
 from waitd.ports import ApiStore, StoredEvent
 
@@ -27,7 +26,7 @@ RETRY = 1000
 _COMMENT = b":\n\n"
 
 
-class Events:
+class EventHandlers:
     """The handler of `GET /v1/events`."""
 
     def __init__(self, services: Services) -> None:
@@ -40,7 +39,7 @@ class Events:
     async def follow(self, request: web.Request) -> web.StreamResponse:
         """200 and no end: what ends after this call, or with Last-Event-ID after that one; 410 where that is not known any more."""
         refuse_while_draining(self._health)
-        namespace = seen_by(request)
+        namespace = visible_namespace(request)
         numbering = self._plain if namespace is None else self._sealed
         position = await self._position(request, numbering)
         response = web.StreamResponse(
@@ -91,7 +90,7 @@ class _Stream:
         request: web.Request,
         response: web.StreamResponse,
         reader: Reader,
-        feed: Feed,
+        feed: EventFeed,
         numbering: EventIds,
     ) -> None:
         self.reader = reader

@@ -1,13 +1,13 @@
-"""API keys over HTTP, for admins: make one, list them, revoke one. A key's token is shown once, in the answer that made it."""
+"""API keys over HTTP, for admins. The secret of a key is shown once, in the answer that created it."""
 
 from typing import Any
 
 from aiohttp import web
 
 from waitd.api.handlers.audit import SUBJECT, caller_of
-from waitd.api.requests import expect_no_fields, json_response
-from waitd.api.server.bodies import decoded, read_body
+from waitd.api.server.bodies import json_response, read_json, read_no_fields
 from waitd.api.services import Services
+from waitd.api.views import optional_time
 from waitd.core.auth.api_key import ApiKey
 from waitd.core.auth.principal import ROLES_BY_NAME, check_key_namespace
 from waitd.core.errors import InvalidInput
@@ -16,7 +16,7 @@ from waitd.models import KeyRequest, parsed
 from waitd.ports import NewKey
 
 
-class Keys:
+class KeyHandlers:
     """The handlers of `/v1/keys…`."""
 
     def __init__(self, services: Services) -> None:
@@ -24,32 +24,30 @@ class Keys:
         self._now = services.now
 
     async def create(self, request: web.Request) -> web.StreamResponse:
-        """`POST /v1/keys`: 201 with the key and its token, which nobody sees again."""
-        wanted = parsed(KeyRequest, decoded(await read_body(request)))
+        """`POST /v1/keys`: 201 with the key and its secret, which is not shown again."""
+        body = parsed(KeyRequest, await read_json(request))
+        role = ROLES_BY_NAME[body.role]
         try:
-            namespace = check_key_namespace(wanted.namespace, ROLES_BY_NAME[wanted.role])
+            namespace = check_key_namespace(body.namespace, role)
         except ValueError as error:
             raise InvalidInput.at("/namespace", str(error)) from None
-        made = await self._keyring.create(
-            NewKey(ROLES_BY_NAME[wanted.role], namespace, wanted.expires_in), caller_of(request)
-        )
-        request[SUBJECT] = made.key.id
+        created = await self._keyring.create(NewKey(role, namespace, body.expires_in), caller_of(request))
+        request[SUBJECT] = created.key.id
         no_store = {"Cache-Control": "no-store"}
-        return json_response({**self._view(made.key), "key": made.token}, 201, no_store)
+        return json_response({**self._view(created.key), "key": created.token}, 201, no_store)
 
-    async def find(self, request: web.Request) -> web.StreamResponse:  # noqa: ARG002 - a handler's shape
-        """`GET /v1/keys`: all of them, newest first; their number is bounded."""
+    async def find(self, request: web.Request) -> web.StreamResponse:  # noqa: ARG002 - a handler's signature
+        """`GET /v1/keys`: all keys, newest first; their number is bounded."""
         return json_response({"keys": [self._view(key) for key in self._keyring.every()]})
 
     async def revoke(self, request: web.Request) -> web.StreamResponse:
-        """`POST /v1/keys/{id}:revoke`: 200 with the key; from now on nobody comes in with it."""
-        await expect_no_fields(request)
-        return json_response(
-            self._view(await self._keyring.revoke(request.match_info["id"], caller_of(request)))
-        )
+        """`POST /v1/keys/{id}:revoke`: 200 with the key; it is refused from now on."""
+        await read_no_fields(request)
+        key = await self._keyring.revoke(request.match_info["id"], caller_of(request))
+        return json_response(self._view(key))
 
     def _view(self, key: ApiKey) -> dict[str, Any]:
-        """In the shape of `KeyView`."""
+        """Returns the key in the form of `KeyView`."""
         return {
             "id": key.id,
             "role": key.role.title,
@@ -57,11 +55,7 @@ class Keys:
             "state": key.why_not(self._now()) or "active",
             "created_at": rfc3339(key.created_at),
             "created_by": key.created_by,
-            "expires_at": _time(key.expires_at),
-            "revoked_at": _time(key.revoked_at),
-            "used_at": _time(key.used_at),
+            "expires_at": optional_time(key.expires_at),
+            "revoked_at": optional_time(key.revoked_at),
+            "used_at": optional_time(key.used_at),
         }
-
-
-def _time(at: float | None) -> str | None:
-    return None if at is None else rfc3339(at)

@@ -8,17 +8,17 @@ import orjson
 from aiohttp import web
 
 from waitd.api import queries
-from waitd.api.callers import namespace_of, seen_by
+from waitd.api.authentication import namespace_of, visible_namespace
 from waitd.api.handlers.audit import SUBJECT, caller_of
-from waitd.api.handlers.costs import Costs
+from waitd.api.handlers.costs import CostHandlers
 from waitd.api.problems import ProblemError, refusal
-from waitd.api.requests import expect_no_fields, json_response, refuse_while_draining
-from waitd.api.server.bodies import Turns, decoded, read_body
-from waitd.api.services import Services
+from waitd.api.server.bodies import Turns, json_response, read_body, read_no_fields
+from waitd.api.services import Services, refuse_while_draining
 from waitd.api.submission.admission import Admission
-from waitd.api.submission.idempotency import check_key, keyed
+from waitd.api.submission.findings import find_unknown
+from waitd.api.submission.idempotency import check_key
 from waitd.api.submission.sinks import SinkTargets
-from waitd.api.submission.validation import Submissions, refuse_unknown, unknown_connections
+from waitd.api.submission.validation import RefusedBody, Submissions, ValidatedWait
 from waitd.api.views import pokes_view, progress_of, wait_view
 from waitd.core.errors import Conflict, InvalidInput
 from waitd.core.waits.audit import Caller, build_audit_entry
@@ -27,7 +27,7 @@ from waitd.core.waits.wait import WaitState
 from waitd.ports import IdempotentSubmit, Inserted, NewWait, StoredWait
 
 
-class Waits:
+class WaitHandlers:
     """The handlers of `/v1/waits…` but the batch."""
 
     def __init__(
@@ -36,7 +36,7 @@ class Waits:
         submissions: Submissions,
         admission: Admission,
         sinks: SinkTargets,
-        costs: Costs,
+        costs: CostHandlers,
     ) -> None:
         self._services = services
         self._store = services.store
@@ -47,38 +47,41 @@ class Waits:
         self._costs = costs
 
     async def submit(self, request: web.Request) -> web.StreamResponse:
-        """`POST /v1/waits`: 201 once it is on disk, 200 for the same key and body again."""
+        """`POST /v1/waits`: 201 once the wait is on disk, 200 for the same key and body again."""
         refuse_while_draining(self._services.health)
-        key, namespace = _idempotency_key(request), namespace_of(request)
+        key = _idempotency_key(request)
         body = await read_body(request)
         try:
-            added = await self._added(await self._checked(body, namespace, key), caller_of(request))
-        except (InvalidInput, ProblemError) as refused:
-            added = await self._replayed(refused, keyed(decoded(body), namespace, key))
+            wait = await self._submissions.validate(body, namespace_of(request), key)
+        except RefusedBody as refused:
+            added = await self._replayed(refused, refused.replay)
+        else:
+            added = await self._admit(wait, caller_of(request))
         request[SUBJECT] = added.wait.id
         view = self._view(added.wait, until=added.wait.created_at if added.created else None)
         return json_response(view, 201 if added.created else 200, {"Location": f"/v1/waits/{added.wait.id}"})
 
-    async def _replayed(
-        self, refused: InvalidInput | ProblemError, submit: IdempotentSubmit | None
-    ) -> Inserted:
-        """The wait that was taken under the same key and body before, whatever has changed since; else the refusal stands."""
-        [before] = await self._store.replays([submit]) if submit is not None else [None]
-        if isinstance(before, Inserted):
-            return before
-        if isinstance(before, Conflict) and isinstance(refused, ProblemError):
-            raise refusal("idempotency-key-reused", str(before))
-        raise refused
+    async def _admit(self, wait: ValidatedWait, by: Caller) -> Inserted:
+        """Stores a valid wait unless the daemon is full, is draining or does not know its connections."""
+        try:
+            if wait.uncached:
+                conn_ids = [named.conn_id for named in wait.uncached]
+                wait.refuse_unknown(await find_unknown(self._services.connections, conn_ids))
+            refuse_while_draining(self._services.health)
+            return await self._added(wait.new, by)
+        except (InvalidInput, ProblemError) as refused:
+            return await self._replayed(refused, wait.replay)
 
-    async def _checked(self, body: bytes, namespace: str, key: str | None) -> NewWait:
-        draft = self._submissions.usual.draft(body, namespace, key)
-        if draft is None:
-            draft = await self._submissions.draft(decoded(body), namespace, key)
-        if draft.unseen:
-            asked = [name.conn_id for name in draft.unseen]
-            refuse_unknown(draft, await unknown_connections(self._services.connections, asked))
-        refuse_while_draining(self._services.health)
-        return draft.new
+    async def _replayed(
+        self, refused: InvalidInput | ProblemError, replay: IdempotentSubmit | None
+    ) -> Inserted:
+        """Returns the wait that the same key and body were accepted as earlier; else raises the refusal."""
+        [earlier] = await self._store.replays([replay]) if replay is not None else [None]
+        if isinstance(earlier, Inserted):
+            return earlier
+        if isinstance(earlier, Conflict) and isinstance(refused, ProblemError):
+            raise refusal("idempotency-key-reused", str(earlier))
+        raise refused
 
     async def _added(self, new: NewWait, by: Caller) -> Inserted:
         with self._admission.seats(1) as seats:
@@ -93,7 +96,7 @@ class Waits:
 
     async def show(self, request: web.Request) -> web.StreamResponse:
         """`GET /v1/waits/{id}`; with `?wait=` it answers when the wait ends, the seconds are over or the daemon drains."""
-        wait_id, namespace = queries.wait_id(request), seen_by(request)
+        wait_id, namespace = queries.wait_id(request), visible_namespace(request)
         seconds = queries.long_poll_seconds(request)
         if not seconds:
             return self._answer(await self._store.get(wait_id, namespace))
@@ -105,7 +108,7 @@ class Waits:
 
     async def find(self, request: web.Request) -> web.StreamResponse:
         """`GET /v1/waits`: a page of waits, newest first, and the token of the next page."""
-        wanted = queries.wait_filter(request.query, seen_by(request))
+        wanted = queries.wait_filter(request.query, visible_namespace(request))
         found = await self._store.find(replace(wanted, limit=wanted.limit + 1))
         page = found[: wanted.limit]
         token = queries.page_token(page[-1].id) if len(found) > wanted.limit else None
@@ -123,21 +126,21 @@ class Waits:
 
     async def pokes(self, request: web.Request) -> web.StreamResponse:
         """`GET /v1/waits/{id}/pokes`: the last runs of verdicts, oldest first."""
-        wait = await self._store.get(queries.wait_id(request), seen_by(request))
+        wait = await self._store.get(queries.wait_id(request), visible_namespace(request))
         return json_response(pokes_view(progress_of(wait, self._poking.live(wait.id))))
 
     async def cancel(self, request: web.Request) -> web.StreamResponse:
         """`POST /v1/waits/{id}:cancel`: 200 with the wait as it ended, 409 where it had ended before."""
-        await expect_no_fields(request)
+        await read_no_fields(request)
         wait = await self._store.cancel(
-            queries.wait_id(request), cancelled_outcome(), seen_by(request), caller_of(request)
+            queries.wait_id(request), cancelled_outcome(), visible_namespace(request), caller_of(request)
         )
         return self._answer(wait)
 
     async def poke(self, request: web.Request) -> web.StreamResponse:
         """`POST /v1/waits/{id}:poke`: 202, it is due now; 409 where it has ended."""
-        await expect_no_fields(request)
-        wait = await self._store.get(queries.wait_id(request), seen_by(request))
+        await read_no_fields(request)
+        wait = await self._store.get(queries.wait_id(request), visible_namespace(request))
         if wait.state is not WaitState.WAITING:
             raise Conflict(f"the wait has ended: {wait.state.value}")
         told = build_audit_entry(caller_of(request), self._services.now(), "poke", wait.id)
@@ -148,14 +151,16 @@ class Waits:
 
     async def redeliver(self, request: web.Request) -> web.StreamResponse:
         """`POST /v1/waits/{id}:redeliver`: 200 with the wait and its new deliveries; 409 while it is waiting."""
-        await expect_no_fields(request)
-        wait = await self._store.redeliver(queries.wait_id(request), seen_by(request), caller_of(request))
+        await read_no_fields(request)
+        wait = await self._store.redeliver(
+            queries.wait_id(request), visible_namespace(request), caller_of(request)
+        )
         return self._answer(wait)
 
     def _view(self, wait: StoredWait, until: float | None = None) -> dict[str, Any]:
         """`until`: when its cost was, Unix seconds; None: now, or when it ended."""
         live = self._poking.live(wait.id)
-        return wait_view(wait, live, self._sinks, self._costs.of_wait(wait, progress_of(wait, live), until))
+        return wait_view(wait, live, self._sinks, self._costs.wait_cost(wait, progress_of(wait, live), until))
 
     def _answer(self, wait: StoredWait, status: int = 200) -> web.Response:
         return json_response(self._view(wait), status)

@@ -1,7 +1,10 @@
-"""Reading what was sent: bounded while it arrives, and in portions that leave the event loop to others."""
+"""Reads request bodies within limits of size, time and nesting, and writes JSON responses.
+
+Long work on one body yields to the event loop: see `Turns`.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from time import monotonic
 from typing import Any, NamedTuple
 
@@ -9,91 +12,124 @@ import orjson
 from aiohttp import web
 
 from waitd.api.problems import refusal
-from waitd.api.submission.texts import is_plain
-from waitd.core.errors import InvalidInput
-from waitd.models import MAX_BATCH_BODY, MAX_BATCH_LINES, MAX_BODY
+from waitd.api.server.loopback_guard import JSON
+from waitd.core.errors import InvalidInput, Problem
+from waitd.models import MAX_BATCH_BODY, MAX_BATCH_LINES, MAX_BODY, pointer
 
-#: How deep objects and arrays may lie in each other. JSON writers have such limits too, and lower ones than readers.
+#: How deep objects and arrays may nest. JSON writers have such limits too, and lower ones than readers.
 MAX_DEPTH = 64
-#: How long a whole body may take to arrive, that of one wait and that of a batch; and how long a batch may pause, all in seconds.
+#: How long the body of one request and that of a batch may take to arrive, in seconds.
 BODY_SECONDS = 30.0
 BATCH_SECONDS = 300.0
+#: How long a batch may pause between two chunks, in seconds.
 PAUSE_SECONDS = 30.0
-#: How long work on one request may hold the loop before others get a turn, seconds.
-TURN = 0.002
+#: How long one request may hold the event loop before it yields, in seconds.
+TURN_SECONDS = 0.002
+
+
+class MalformedBody(InvalidInput):
+    """A body that is not JSON, or that its parser could not take apart."""
 
 
 class Turns:
-    """Leaves the loop to others once this request has held it for a while."""
+    """Bounds how long a request with much work holds the event loop."""
 
     def __init__(self) -> None:
-        self._until = monotonic() + TURN
+        self._until = monotonic() + TURN_SECONDS
 
     def over(self) -> bool:
-        """Whether it is time for `next_turn`."""
+        """Whether it is time to call `next_turn`."""
         return monotonic() >= self._until
 
     async def next_turn(self) -> None:
-        """Lets everything else that is ready run once."""
+        """Yields to the event loop once."""
         await asyncio.sleep(0)
-        self._until = monotonic() + TURN
+        self._until = monotonic() + TURN_SECONDS
 
 
 async def read_body(request: web.Request) -> bytes:
-    """The body of one wait.
+    """Reads the body of a request that is not a batch.
 
     Raises:
-        ProblemError: 413, it is over `MAX_BODY` bytes; 408, it did not arrive in time.
+        ProblemError: 413, it is larger than `MAX_BODY`; 408, it did not arrive in time.
     """
     if (request.content_length or 0) > MAX_BODY:
         raise _too_large(MAX_BODY)
     body = bytearray()
-    limit = _now() + BODY_SECONDS
-    while chunk := await _next_chunk(request, limit):
+    deadline = _now() + BODY_SECONDS
+    while chunk := await _next_chunk(request, deadline):
         body += chunk
         if len(body) > MAX_BODY:
             raise _too_large(MAX_BODY)
     return bytes(body)
 
 
-class Lines(NamedTuple):
-    """Some lines of a batch, without their ends; None stands for one of more than `MAX_BODY` bytes. `plain`: all of them are; see
-    `is_plain`.
+async def read_json(request: web.Request) -> Any:
+    """Reads the body of a request and decodes it; raises as `read_body` and `decoded` do."""
+    return decoded(await read_body(request))
+
+
+async def read_no_fields(request: web.Request) -> None:
+    """Reads the body of a call that takes no fields: nothing, or an empty object.
+
+    Raises:
+        InvalidInput: the body has fields, or is not an object.
+    """
+    body = await read_body(request)
+    fields = decoded(body) if body else {}
+    if not isinstance(fields, dict):
+        raise InvalidInput.at("", "send no body, or an empty JSON object")
+    if fields:
+        raise InvalidInput(Problem(pointer([name]), "unknown field; this call takes none") for name in fields)
+
+
+def json_response(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """Returns a response with `body` as JSON; bytes are sent as they are."""
+    encoded = body if isinstance(body, bytes) else orjson.dumps(body)
+    return web.Response(status=status, body=encoded, headers={"Content-Type": JSON, **(headers or {})})
+
+
+class BatchLines(NamedTuple):
+    """Some lines of a batch, without their ends; None stands for a line longer than `MAX_BODY`.
+
+    Attributes:
+        plain: whether every line satisfies `is_plain`.
     """
 
-    texts: Sequence[bytes | None]
+    lines: Sequence[bytes | None]
     plain: bool
 
 
-async def read_lines(request: web.Request) -> AsyncIterator[Lines]:
-    """The lines of a batch as they arrive.
+async def read_lines(request: web.Request) -> AsyncIterator[BatchLines]:
+    """Yields the lines of a batch as they arrive.
 
     Raises:
-        ProblemError: 413, more than `MAX_BATCH_BODY` bytes or `MAX_BATCH_LINES` lines; 408, it did not arrive in time.
+        ProblemError: 413, there are more than `MAX_BATCH_BODY` bytes or `MAX_BATCH_LINES` lines; 408, they
+            did not arrive in time.
     """
     if (request.content_length or 0) > MAX_BATCH_BODY:
         raise _too_large(MAX_BATCH_BODY)
     splitter, size, count = LineSplitter(), 0, 0
-    limit = _now() + BATCH_SECONDS
-    while chunk := await _next_chunk(request, min(limit, _now() + PAUSE_SECONDS)):
+    deadline = _now() + BATCH_SECONDS
+    while chunk := await _next_chunk(request, min(deadline, _now() + PAUSE_SECONDS)):
         size += len(chunk)
         if size > MAX_BATCH_BODY:
             raise _too_large(MAX_BATCH_BODY)
         lines = splitter.feed(chunk)
-        count += len(lines.texts)
+        count += len(lines.lines)
         _check_count(count)
         yield lines
     last = splitter.end()
-    _check_count(count + len(last.texts))
+    _check_count(count + len(last.lines))
     yield last
 
 
-async def _next_chunk(request: web.Request, limit: float) -> bytes:
-    """What has arrived since the last call; b"" is the end. `limit`: the loop's time until which it is waited for."""
-    if request.content.is_eof():  # a small body comes with its head: nothing to wait for, and no timer to set
+async def _next_chunk(request: web.Request, deadline: float) -> bytes:
+    """Returns what has arrived since the last call, b"" at the end. `deadline`: on the loop's clock."""
+    if request.content.is_eof():  # a small body comes with its head, so no timer is needed
         return request.content.read_nowait()
     try:
-        async with asyncio.timeout_at(limit):
+        async with asyncio.timeout_at(deadline):
             return await request.content.readany()
     except TimeoutError:
         raise refusal("request-timeout", "nothing was stored; send it again") from None
@@ -103,23 +139,31 @@ def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def decoded_part(part: bytes) -> Any:
-    """The value of a field of a body; raises as `decoded` does of the body."""
-    return decoded(part, MAX_DEPTH - 1)
+def is_plain(text: bytes) -> bool:
+    """Whether JSON text is printable ASCII without escapes, so that its strings need no check of their characters.
+
+    Characters below the space are not valid inside JSON strings; the decoder refuses them.
+    """
+    return text.isascii() and b"\\" not in text and b"\x7f" not in text
 
 
-def decoded(body: bytes, levels: int = MAX_DEPTH) -> Any:
-    """The JSON value that `body` is.
+def decoded_field(text: bytes) -> Any:
+    """Decodes one field of a body; raises as `decoded` does."""
+    return decoded(text, MAX_DEPTH - 1)
+
+
+def decoded(text: bytes, max_depth: int = MAX_DEPTH) -> Any:
+    """Decodes JSON.
 
     Raises:
-        InvalidInput: it is none, or nested deeper than `levels`.
+        MalformedBody: `text` is not JSON, or nests deeper than `max_depth`.
     """
     try:
-        value = orjson.loads(body)
+        value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise InvalidInput.at("", f"not JSON: {error}") from None
-    if body.count(b"{") + body.count(b"[") > levels and _deeper_than(value, levels):
-        raise InvalidInput.at("", f"nested more than {levels} levels deep")
+        raise MalformedBody.at("", f"not JSON: {error}") from None
+    if text.count(b"{") + text.count(b"[") > max_depth and _deeper_than(value, max_depth):
+        raise MalformedBody.at("", f"nested more than {max_depth} levels deep")
     return value
 
 
@@ -136,38 +180,38 @@ def _deeper_than(value: Any, levels: int) -> bool:
 
 
 class LineSplitter:
-    """Cuts chunks into lines; what is too long for a line is not kept."""
+    """Cuts chunks into lines, and drops the content of a line that is too long."""
 
     def __init__(self, max_line: int = MAX_BODY) -> None:
         self._max = max_line
         self._rest = bytearray()
 
-    def feed(self, chunk: bytes) -> Lines:
-        """The lines that end in `chunk`; the first of them may have begun before it."""
+    def feed(self, chunk: bytes) -> BatchLines:
+        """Returns the lines that end in `chunk`; the first may have begun in an earlier chunk."""
         *ended, rest = chunk.split(b"\n")
         if not ended:
             self._keep(rest)
-            return Lines((), plain=True)
+            return BatchLines((), plain=True)
         self._keep(ended[0])
-        first = self._taken()
+        first = self._take()
         lines: list[bytes | None] = [first, *ended[1:]]
         if max(map(len, ended)) > self._max:
             lines[1:] = [line if len(line) <= self._max else None for line in ended[1:]]
         self._keep(rest)
-        return Lines(lines, is_plain(chunk) and is_plain(first or b""))
+        return BatchLines(lines, is_plain(chunk) and is_plain(first or b""))
 
-    def end(self) -> Lines:
-        """The last line, where it has no line end."""
+    def end(self) -> BatchLines:
+        """Returns the last line if it has no line end."""
         if not self._rest:
-            return Lines((), plain=True)
-        last = self._taken()
-        return Lines((last,), is_plain(last or b""))
+            return BatchLines((), plain=True)
+        last = self._take()
+        return BatchLines((last,), is_plain(last or b""))
 
     def _keep(self, part: bytes) -> None:
-        # One byte over the limit is enough to know.
+        # One byte over the limit is enough to know that the line is too long.
         self._rest += part[: self._max + 1 - len(self._rest)]
 
-    def _taken(self) -> bytes | None:
+    def _take(self) -> bytes | None:
         line = bytes(self._rest)
         self._rest.clear()
         return line if len(line) <= self._max else None

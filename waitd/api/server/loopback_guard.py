@@ -1,9 +1,9 @@
-"""Who may come in without authentication: programs on this machine, and no web page of another site.
+"""Guards an API without authentication against web pages: only programs on this machine may call it.
 
-A browser lets any page send simple requests to 127.0.0.1, and DNS can make any name point there. So the Host must be a loopback
-name, an Origin must be our own, and a body must be of a type that no HTML form can send.
-
-Where callers have to authenticate, no page can do that for them: then any Host and any Origin will do.
+A browser lets any page send simple requests to 127.0.0.1, and DNS can make any name point there. So
+the Host must be a loopback name, an Origin must be the API's own, and a body must be of a type that
+no HTML form can send. Where callers authenticate, a page has no token: any Host and Origin is
+accepted.
 """
 
 import re
@@ -15,14 +15,14 @@ from waitd.api.problems import refusal
 METHODS = frozenset({"GET", "HEAD", "POST"})
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
-#: What clients say of no body: nothing, or (aiohttp) that it is bytes. No page may send the second without asking first.
+#: The Content-Type of a request without a body: none, or (from aiohttp) bytes. A browser sends the second only after a preflight.
 _NO_TYPE = frozenset({None, "application/octet-stream"})
 
 _LOOPBACK = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)
 
 
 def check_method(request: web.Request) -> None:
-    """Refuses methods that no route knows.
+    """Refuses methods that no route has.
 
     Raises:
         ProblemError: 405.
@@ -31,34 +31,36 @@ def check_method(request: web.Request) -> None:
         request.match_info.http_exception, web.HTTPMethodNotAllowed
     ):
         allowed = ", ".join(sorted(METHODS))
-        raise refusal("method-not-allowed", f"allowed are: {allowed}", headers={hdrs.ALLOW: allowed})
+        raise refusal(
+            "method-not-allowed", f"the allowed methods are: {allowed}", headers={hdrs.ALLOW: allowed}
+        )
 
 
-def check_caller(request: web.Request) -> None:
-    """Refuses what did not come from this machine's own programs or pages.
+def check_origin(request: web.Request) -> None:
+    """Refuses requests that a page of another site may have sent.
 
     Raises:
         ProblemError: 421 or 403.
     """
     host = request.headers.get(hdrs.HOST, "")
-    # A target in absolute form names a host as well, and says more than the header.
+    # A target in absolute form names a host as well, and takes precedence over the header.
     names_host = not request.raw_path.startswith("/")
     if not _LOOPBACK.fullmatch(host) or (names_host and not _LOOPBACK.fullmatch(request.url.raw_authority)):
         raise refusal("misdirected", "without authentication the Host must be localhost, 127.0.0.1 or [::1]")
     origin = request.headers.get(hdrs.ORIGIN)
     if origin is not None and origin.lower() not in {f"http://{host.lower()}", f"https://{host.lower()}"}:
-        raise refusal("forbidden-origin", "the Origin is another than the Host's own")
+        raise refusal("forbidden-origin", "the Origin must be that of the Host")
 
 
-def check_content_type(request: web.Request, wanted: str, *, needs_body: bool) -> None:
-    """Refuses a POST whose body is not of the type `wanted`. Without a body the type may be left out, where none is needed.
+def check_content_type(request: web.Request, expected: str, *, required: bool) -> None:
+    """Refuses a POST whose body is not of the type `expected`. A request without a body needs no type unless a body is `required`.
 
     Raises:
         ProblemError: 415.
     """
-    given = request.headers.get(hdrs.CONTENT_TYPE)
-    bare = None if given is None else given.partition(";")[0].strip().lower()
-    if bare in _NO_TYPE and not needs_body and not request.body_exists:
+    header = request.headers.get(hdrs.CONTENT_TYPE)
+    content_type = None if header is None else header.partition(";")[0].strip().lower()
+    if content_type in _NO_TYPE and not required and not request.body_exists:
         return
-    if bare != wanted:
-        raise refusal("unsupported-media-type", f"send it as Content-Type: {wanted}")
+    if content_type != expected:
+        raise refusal("unsupported-media-type", f"send it as Content-Type: {expected}")

@@ -14,7 +14,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import _ErrInfo  # what it queues itself for a head that cannot be parsed
 
-from waitd.api.problems import PROBLEM, ProblemError, refusal, refusal_of, response_of
+from waitd.api.problems import PROBLEM, ProblemError, classify_error, problem_response, refusal
 from waitd.api.server.connection_limit import ConnectionLimiter
 from waitd.metrics import Instruments
 
@@ -81,7 +81,7 @@ class ApiRunner(web.AppRunner):
             try:
                 response = await handle(request)
             except web.HTTPException as error:  # of the steps before the middlewares
-                response = response_of(refusal_of(error))
+                response = problem_response(classify_error(error))
             finally:
                 self.openings.spare(connection)
             if response.status >= 400:
@@ -203,7 +203,7 @@ class _Connection(web.RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("an answer has begun already")
         error = exc if isinstance(exc, Exception) else RuntimeError("the application failed")
-        response = response_of(refusal_of(error))
+        response = problem_response(classify_error(error))
         response.force_close()
         self._refused = True
         self._count(response)

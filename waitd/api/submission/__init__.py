@@ -1,6 +1,5 @@
 """From a request body to a wait that is ready to be stored.
 
-`validation` checks a body completely and reports every problem with a pointer. `fast_path` accepts
-common bodies for less and falls back to `validation`. `options`, `sinks` and `namespace_policy` check
-one part of a body each.
+`validation` is the one path that every body takes; the other modules check one part of a body each.
+What parameters mean lives with the probes and sinks; how waits are stored lives in `waitd.stores`.
 """

@@ -1,4 +1,4 @@
-"""Idempotency keys: which are taken, and what is compared where one comes again."""
+"""Idempotency keys: which keys are valid, and what a repeated key is compared by."""
 
 from collections.abc import Mapping
 from hashlib import sha256
@@ -6,33 +6,32 @@ from typing import Any
 
 import orjson
 
-from waitd.api.submission.texts import CONTROL, NO_CONTROL
 from waitd.core.errors import InvalidInput
-from waitd.models import MAX_KEY_LENGTH
+from waitd.models import CONTROL_CHARACTERS, MAX_KEY_LENGTH, NO_CONTROL_CHARACTERS
 from waitd.ports import IdempotentSubmit
 
 
 def check_key(key: str | None) -> None:
-    """Refuses what cannot be the value of an Idempotency-Key header.
+    """Checks the value of an Idempotency-Key header.
 
     Raises:
-        InvalidInput: it is too long, empty, or no text.
+        InvalidInput: it is empty, too long, or has control characters.
     """
     if key is not None and not 1 <= len(key) <= MAX_KEY_LENGTH:
         raise InvalidInput.at("", f"the Idempotency-Key header has 1 to {MAX_KEY_LENGTH} characters")
-    if key is not None and CONTROL.search(key):
-        raise InvalidInput.at("", f"the Idempotency-Key header: {NO_CONTROL}")
+    if key is not None and CONTROL_CHARACTERS.search(key):
+        raise InvalidInput.at("", f"the Idempotency-Key header: {NO_CONTROL_CHARACTERS}")
 
 
-def keyed(raw: Any, namespace: str, key: Any) -> IdempotentSubmit | None:
-    """What a refused body, whatever is wrong with it, may have been taken under before; None where it cannot have been."""
-    if not isinstance(raw, dict) or not isinstance(key, str):
+def idempotent_submit(body: Any, namespace: str, key: Any) -> IdempotentSubmit | None:
+    """Returns what a refused body may have been accepted as earlier; None if its key or form rules that out."""
+    if not isinstance(body, dict) or not isinstance(key, str):
         return None
-    if not 1 <= len(key) <= MAX_KEY_LENGTH or CONTROL.search(key):
+    if not 1 <= len(key) <= MAX_KEY_LENGTH or CONTROL_CHARACTERS.search(key):
         return None
-    return IdempotentSubmit(namespace, key, digest(raw))
+    return IdempotentSubmit(namespace, key, digest(body))
 
 
-def digest(raw: Mapping[str, Any]) -> bytes:
-    """SHA-256 of the canonical JSON as it was sent: the same whatever the order of fields and the white space."""
-    return sha256(orjson.dumps(raw, option=orjson.OPT_SORT_KEYS)).digest()
+def digest(body: Mapping[str, Any]) -> bytes:
+    """Returns the SHA-256 of the canonical JSON of a body: independent of field order and white space."""
+    return sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).digest()

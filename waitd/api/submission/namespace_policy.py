@@ -1,4 +1,4 @@
-"""What a wait names, held against what its namespace may name."""
+"""Checks what a wait uses against the rules of its namespace: connections, hosts of sinks, DAGs."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,42 +12,43 @@ _CONN_ID = "conn_id"
 
 
 class NamespacePolicy:
-    """The rules of one namespace, asked about one wait."""
+    """The rules of one namespace, applied to one wait."""
 
     def __init__(self, namespace: str, rules: NamespaceRules) -> None:
         self._namespace = namespace
         self._rules = rules
 
-    def named_connections(self, place: str, params: Mapping[str, Any]) -> Iterator[Problem]:
-        """What is wrong with the connections that the fields of `params`, which stand at `place`, name.
+    def check_params(self, path: str, params: Mapping[str, Any]) -> Iterator[Problem]:
+        """Yields the connections that the fields of `params`, found at the pointer `path`, must not name.
 
-        Asked before anybody looks such a connection up: whether it exists is no business of those who may not name it.
+        Call this before anything looks the connections up: a caller that must not name a connection
+        must not learn whether it exists.
         """
         for name, value in params.items():
             if name.endswith(_CONN_ID) and isinstance(value, str) and not self._rules.may_use(value):
-                yield self._refused(place + pointer([name]), f"the connection {value!r}", "conn_ids")
+                yield self._problem(path + pointer([name]), f"the connection {value!r}", "conn_ids")
 
-    def of_target(self, place: str, target: Target | SinkTarget) -> Iterator[Problem]:
-        """What is wrong with what a parsed target uses without naming it: `aws_default`, or the environment's own account."""
-        yield from self.of_connection(place, getattr(target, "account", target.conn_id))
+    def check_target(self, path: str, target: Target | SinkTarget) -> Iterator[Problem]:
+        """Yields what a parsed target uses without naming it: `aws_default`, or the account of the environment."""
+        yield from self.check_connection(path, getattr(target, "account", target.conn_id))
 
-    def of_connection(self, place: str, conn_id: str | None) -> Iterator[Problem]:
-        """What is wrong with a connection that is used."""
+    def check_connection(self, path: str, conn_id: str | None) -> Iterator[Problem]:
+        """Yields a problem if the connection must not be used."""
         if conn_id is not None and not self._rules.may_use(conn_id):
-            yield self._refused(place, f"the connection {conn_id!r}", "conn_ids")
+            yield self._problem(path, f"the connection {conn_id!r}", "conn_ids")
 
-    def of_sink(self, place: str, target: SinkTarget) -> Iterator[Problem]:
-        """The same of a parsed sink, and what is wrong with its host and its DAG."""
-        yield from self.of_target(place, target)
+    def check_sink(self, path: str, target: SinkTarget) -> Iterator[Problem]:
+        """Yields what a parsed sink must not use: its account, its host or its DAG."""
+        yield from self.check_target(path, target)
         host = getattr(target, "host", None)
         if host is not None and not self._rules.may_send_to(host):
-            yield self._refused(place + "/url", f"the host {host!r}", "sink_hosts")
+            yield self._problem(path + "/url", f"the host {host!r}", "sink_hosts")
         if hasattr(target, "dag_id") and not self._rules.may_tell(target.dag_id):
             what = "a sink without a dag_id" if target.dag_id is None else f"the DAG {target.dag_id!r}"
-            yield self._refused(place + "/dag_id", what, "dag_ids")
+            yield self._problem(path + "/dag_id", what, "dag_ids")
 
-    def _refused(self, where: str, what: str, rule: str) -> Problem:
+    def _problem(self, path: str, what: str, rule: str) -> Problem:
         return Problem(
-            where,
+            path,
             f"the namespace {self._namespace} may not name {what}: it is not among its {rule} (setting namespaces)",
         )

@@ -1,4 +1,4 @@
-"""Sinks of waits, parsed once for all waits that name the same one."""
+"""The sinks of waits, parsed once for all waits that name the same sink."""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -6,67 +6,89 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from waitd.api.server.bodies import decoded_part
+from waitd.api.server.bodies import MalformedBody, decoded_field
 from waitd.core.errors import InvalidInput
 from waitd.models import MAX_SINKS
 from waitd.ports import Sink, SinkTarget
 
-#: How many different destinations are remembered, and how long the JSON text of one may be for that, in bytes.
-REMEMBERED = 4096
-REMEMBERED_LENGTH = 1024
+#: How many different destinations are cached, and the longest JSON text of one that is cached, in bytes.
+CACHED_SINKS = 4096
+CACHED_LENGTH = 1024
+
+
+class ParsedSink(NamedTuple):
+    """A sink of a wait: its parameters with its kind; and its target, or what is wrong with it."""
+
+    params: Mapping[str, Any]
+    target: SinkTarget | None
+    error: InvalidInput | None = None
 
 
 class ParsedSinks(NamedTuple):
-    """The sinks of a wait, and the connections that they name."""
+    """The sinks of a wait.
 
-    given: tuple[Mapping[str, Any], ...]
-    conn_ids: tuple[str, ...]
+    Attributes:
+        params: the parameters of every sink.
+        independent: whether all are valid and none needs a connection.
+    """
+
+    params: tuple[Mapping[str, Any], ...]
+    sinks: tuple[ParsedSink, ...]
+    independent: bool
 
 
 class SinkTargets:
-    """The targets of stored and submitted sinks: `{"kind": …, <that sink's parameters>}`."""
+    """Parses stored and submitted sinks: `{"kind": …, <parameters of that sink>}`."""
 
     def __init__(self, sinks: Mapping[str, Sink]) -> None:
         self._sinks = sinks
-        self._parsed = lru_cache(maxsize=REMEMBERED)(self._parse)
-        self._known = lru_cache(maxsize=REMEMBERED)(self._read)
+        self._parse_cached = lru_cache(maxsize=CACHED_SINKS)(self._parse)
+        self._parse_each_cached = lru_cache(maxsize=CACHED_SINKS)(self._parse_each)
 
     def target(self, sink: Mapping[str, Any]) -> SinkTarget:
-        """Where the sink leads.
+        """Returns the target of one sink.
 
         Raises:
             InvalidInput: the kind is unknown or its parameters are wrong; pointers are relative to the sink.
         """
-        # JSON text tells 1 from true and from 1.0, which compare equal as keys of a dictionary.
+        # The key is JSON text: as keys of a dictionary, 1, 1.0 and true would be equal.
         text = orjson.dumps(sink)
-        return self._parsed(text) if len(text) <= REMEMBERED_LENGTH else self._parse(text)
+        return self._parse_cached(text) if len(text) <= CACHED_LENGTH else self._parse(text)
 
-    def read(self, text: bytes) -> ParsedSinks:
-        """The sinks of a wait as they are written in JSON; equal texts give the same objects.
+    def parse(self, text: bytes) -> ParsedSinks:
+        """Parses the `sinks` field of a request; equal texts give the same objects.
 
         Raises:
-            InvalidInput: they are none, too many, or one of them is wrong.
-            ValueError: it is no JSON.
+            MalformedBody: the field is not a list of up to `MAX_SINKS` objects that have a kind.
         """
-        return self._known(text) if len(text) <= REMEMBERED_LENGTH else self._read(text)
+        return self._parse_each_cached(text) if len(text) <= CACHED_LENGTH else self._parse_each(text)
 
     def signed(self, sink: Mapping[str, Any]) -> bool | None:
-        """Whether deliveries to it are signed; None where that is not known, or its kind is no longer served."""
+        """Whether deliveries to the sink are signed; None when unknown, or when its kind is no longer served."""
         try:
             target = self.target(sink)
         except InvalidInput:
             return None
         return self._sinks[sink["kind"]].signed(target)
 
-    def _read(self, text: bytes) -> ParsedSinks:
-        given = decoded_part(text)
-        if not isinstance(given, list) or len(given) > MAX_SINKS:
-            raise InvalidInput.at("", f"a list of at most {MAX_SINKS} sinks is needed")
-        for sink in given:
+    def _parse_each(self, text: bytes) -> ParsedSinks:
+        sinks = decoded_field(text)
+        if not isinstance(sinks, list) or len(sinks) > MAX_SINKS:
+            raise MalformedBody.at("/sinks", f"a list of at most {MAX_SINKS} sinks is needed")
+        for sink in sinks:
             if not isinstance(sink, dict) or not isinstance(sink.get("kind"), str):
-                raise InvalidInput.at("", "each sink is an object with a kind")
-        conn_ids = [self.target(sink).conn_id for sink in given]
-        return ParsedSinks(tuple(given), tuple(conn_id for conn_id in conn_ids if conn_id is not None))
+                raise MalformedBody.at("/sinks", "each sink is an object with a kind")
+        parsed = tuple(map(self._parse_one, sinks))
+        independent = all(sink.target is not None and sink.target.conn_id is None for sink in parsed)
+        return ParsedSinks(tuple(sinks), parsed, independent)
+
+    def _parse_one(self, sink: Mapping[str, Any]) -> ParsedSink:
+        try:
+            return ParsedSink(sink, self.target(sink))
+        except InvalidInput as error:
+            return ParsedSink(
+                sink, None, InvalidInput(error.problems)
+            )  # without its traceback, since it is cached
 
     def _parse(self, text: bytes) -> SinkTarget:
         params = orjson.loads(text)

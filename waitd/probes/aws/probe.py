@@ -112,15 +112,15 @@ class AwsWaiterProbe(Probe):
 
     async def prepare(self, params: Mapping[str, Any]) -> None:
         """Reads the model of the service; see `Probe.prepare`."""
-        if not self.is_prepared(params):
+        if not self._is_prepared(params):
             service = params["service"]
             try:
                 await self._models.load(service)
             except (BrokenWorkerProcess, MemoryError, OSError) as error:  # the first poke tries again
                 log.warning("aws_model_not_loaded", service=service, error=type(error).__name__)
 
-    def is_prepared(self, params: Mapping[str, Any]) -> bool:
-        """See `Probe.is_prepared`; a value that names no service needs no model."""
+    def _is_prepared(self, params: Mapping[str, Any]) -> bool:
+        """Whether the service's model is loaded; a value that names no service needs none."""
         service = params.get("service")
         return not isinstance(service, str) or len(service) > 64 or self._models.cached(service) is not None
 

@@ -1,0 +1,101 @@
+"""The parameters of a wait and of the job that it submits, parsed by the probe of its kind."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec import MsgspecError, Raw
+
+from waitd.api.server.bodies import MalformedBody, decoded_field
+from waitd.api.submission.findings import Findings
+from waitd.core.errors import InvalidInput
+from waitd.models import NO_SUBMIT, WaitRequest
+from waitd.ports import Probe, Target
+
+#: `params`, `submit`, and the target; that is None when a wait submits its job first, or has problems.
+ParsedParams = tuple[Mapping[str, Any], Mapping[str, Any] | None, Target | None]
+
+
+class ParamsParser:
+    """Parses `params` and `submit` with the probe of their kind. Holds no state but the probes' caches."""
+
+    def __init__(self, probes: Mapping[str, Probe]) -> None:
+        self._probes = probes
+
+    def parse_cached(self, request: WaitRequest, namespace: str, findings: Findings) -> ParsedParams | None:
+        """Parses parameters like those of an earlier wait with the probe's cache; None if it takes `parse`."""
+        probe = self._probes.get(request.kind)
+        if probe is None or not _is_null(request.submit):
+            return None
+        try:
+            cached = probe.parse_json(bytes(request.params), namespace=namespace)
+        except (InvalidInput, MsgspecError, ValueError):  # `parse` reports what is wrong
+            return None
+        if cached is None:
+            return None
+        target, params = cached
+        findings.check_target("/params", params, target)
+        return params, None, target
+
+    async def parse(self, request: WaitRequest, namespace: str, findings: Findings) -> ParsedParams:
+        """Parses the parameters of a request; what is wrong with their values goes to `findings`.
+
+        Raises:
+            MalformedBody: `params` or `submit` is not an object.
+        """
+        params = _decoded_object("params", bytes(request.params))
+        submit = None if _is_null(request.submit) else _decoded_object("submit", bytes(request.submit))
+        probe, target = self._probes.get(request.kind), None
+        if probe is None:
+            known = ", ".join(sorted(self._probes))
+            findings.add(InvalidInput.at("/kind", f"unknown kind; known are: {known}"))
+            return params, submit, None
+        await probe.prepare(params)
+        if submit is not None:
+            _check_submit(probe, submit, params, namespace, findings)
+        elif not findings.refuses_params("/params", params):
+            target = _parse_target(probe, params, namespace, findings)
+        return params, submit, target
+
+
+def _parse_target(
+    probe: Probe, params: Mapping[str, Any], namespace: str, findings: Findings
+) -> Target | None:
+    try:
+        target = probe.parse(params, namespace=namespace)
+    except InvalidInput as error:
+        findings.add(error.below("/params"))
+        return None
+    findings.check_target("/params", params, target)
+    return target
+
+
+def _check_submit(
+    probe: Probe, submit: Mapping[str, Any], params: Mapping[str, Any], namespace: str, findings: Findings
+) -> None:
+    """Checks the parameters of a wait that submits its job, together with what it submits."""
+    parts = {"/params": params, "/submit": submit} | {
+        f"/submit/{name}": part for name, part in submit.items() if isinstance(part, dict)
+    }
+    refused = [findings.refuses_params(path, part) for path, part in parts.items()]
+    if any(refused):
+        return
+    try:
+        plan = probe.parse_submit(submit, params, namespace=namespace)
+    except InvalidInput as error:
+        findings.add(error)
+        return
+    for conn_id in plan.conn_ids:
+        path = next((path for path, part in parts.items() if conn_id in part.values()), "/params")
+        findings.check_connection("/submit", conn_id)
+        findings.note_connection(conn_id, path, parts[path])
+
+
+def _is_null(field: Raw) -> bool:
+    return field is NO_SUBMIT or bytes(field) == b"null"
+
+
+def _decoded_object(name: str, text: bytes) -> dict[str, Any]:
+    value = decoded_field(text)
+    if not isinstance(value, dict):
+        raise MalformedBody.at(f"/{name}", "an object is needed")
+    return value

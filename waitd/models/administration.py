@@ -1,0 +1,145 @@
+"""Problems, costs, API keys, the audit and health: what the API takes and returns besides waits."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field, StringConstraints
+
+from waitd.core.auth.principal import DEFAULT_NAMESPACE
+from waitd.models.fields import Action, RoleName, Seconds, Time
+from waitd.models.parsing import Strict
+
+
+class FieldProblem(BaseModel):
+    """One error in an input; `pointer` is a JSON pointer (RFC 6901)."""
+
+    pointer: str
+    detail: str
+
+
+class ProblemDetails(BaseModel):
+    """A problem of RFC 9457. `type` is stable: programs branch on it."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[FieldProblem] = Field(default_factory=list)
+
+
+class ModeCost(BaseModel):
+    """The resources that one mode of waiting occupies, and their cost at the configured prices."""
+
+    slot_seconds: float = Field(description="For how long a worker slot is held.")
+    cpu_seconds: float
+    memory_byte_seconds: float
+    cost: float
+    currency: str
+
+
+class WaitCost(BaseModel):
+    """The cost of waiting in waitd and in Airflow's modes.
+
+    `waitd` is measured; the other modes are modeled from the same duration and number of pokes.
+    """
+
+    poke: ModeCost
+    reschedule: ModeCost
+    defer: ModeCost
+    waitd: ModeCost
+
+
+class CostTotal(WaitCost):
+    """The cost of waits that have ended."""
+
+    waits: int
+    wait_seconds: float
+    pokes: int
+
+
+class CostRow(CostTotal):
+    """The cost of the waits of one kind, day or label value; "" stands for waits without the label."""
+
+    name: str
+
+
+class CostSummary(BaseModel):
+    """The answer of `GET /v1/cost`."""
+
+    since: str = Field(description="The first day that is counted, UTC.")
+    by: str
+    currency: str
+    rows: list[CostRow] = Field(description="Days: newest first; others: longest total wait first.")
+    more: bool = Field(description="Whether the limit cut off rows; `total` includes them.")
+    total: CostTotal
+    overhead: ModeCost = Field(description="What the daemon used apart from any wait.")
+
+
+class KeyRequest(Strict):
+    """The body of `POST /v1/keys`."""
+
+    role: RoleName
+    namespace: Annotated[str, StringConstraints(max_length=63)] = Field(
+        default=DEFAULT_NAMESPACE,
+        description="The namespace of what the key's holder submits; `*`: a viewer of all namespaces and of the metrics.",
+    )
+    expires_in: Seconds | None = Field(default=None, description="Seconds; default: it does not expire.")
+
+
+class KeyView(BaseModel):
+    """An API key, without its secret."""
+
+    id: str
+    role: RoleName
+    namespace: str
+    state: Literal["active", "expired", "revoked"]
+    created_at: Time
+    created_by: str = Field(description="The principal that created it; `file`: it comes from the keys file.")
+    expires_at: Time | None
+    revoked_at: Time | None
+    used_at: Time | None = Field(description="When it was last used; accurate to the hour after a restart.")
+
+
+class CreatedKeyView(KeyView):
+    """The answer of `POST /v1/keys`. `key` is never shown again."""
+
+    key: str
+
+
+class KeyList(BaseModel):
+    """The answer of `GET /v1/keys`."""
+
+    keys: list[KeyView]
+
+
+class AuditEntryView(BaseModel):
+    """An entry of the audit."""
+
+    at: Time
+    principal: str
+    role: RoleName
+    namespace: str
+    remote: str = Field(description="The peer address of the connection.")
+    action: Action
+    subject: str | None = Field(description="The id of the wait or key; null where there are several.")
+    subjects: int = Field(description="How many waits, deliveries or keys.")
+    result: Literal["done", "not_found", "conflict"]
+
+
+class AuditList(BaseModel):
+    """A page of `GET /v1/audit`; `next_page_token` is null on the last page."""
+
+    changes: list[AuditEntryView]
+    next_page_token: str | None
+
+
+class LivenessView(BaseModel):
+    """The answer of `GET /livez`."""
+
+    status: Literal["alive"]
+    loop_lag_seconds: float
+
+
+class ReadinessView(BaseModel):
+    """The answer of `GET /readyz`."""
+
+    status: Literal["ready"]
