@@ -60,7 +60,7 @@ async def target() -> AsyncIterator[Target]:
         yield target
 
 
-async def get(outgoing: Outgoing, url: str, named: HostSource = HostSource.BY_SUBMITTER) -> int:
+async def get(outgoing: Outgoing, url: str, named: HostSource = HostSource.SUBMITTER) -> int:
     judged = outgoing.check_url(url, named)
     async with (
         aiohttp.ClientSession(connector=outgoing.connector(judged)) as session,
@@ -69,7 +69,7 @@ async def get(outgoing: Outgoing, url: str, named: HostSource = HostSource.BY_SU
         return response.status
 
 
-async def refusal(outgoing: Outgoing, url: str, named: HostSource = HostSource.BY_SUBMITTER) -> str:
+async def refusal(outgoing: Outgoing, url: str, named: HostSource = HostSource.SUBMITTER) -> str:
     with pytest.raises(aiohttp.ClientConnectorError) as raised:
         await get(outgoing, url, named)
     found = find_egress_blocked(raised.value)
@@ -89,7 +89,7 @@ async def test_a_dns_that_answers_one_address_first_and_another_second_does_not_
     resolver = ChangingResolver([["127.0.0.1"], ["169.254.169.254"], ["127.0.0.1"]])
     outgoing = Outgoing(resolver=lambda: resolver)
     url = f"http://rebound.example:{target.port}/"
-    connector = outgoing.connector(HostSource.BY_SUBMITTER, use_dns_cache=False)
+    connector = outgoing.connector(HostSource.SUBMITTER, use_dns_cache=False)
     async with aiohttp.ClientSession(connector=connector) as session:
         async with session.get(url) as response:
             assert response.status == 200
@@ -108,7 +108,7 @@ async def test_of_several_addresses_only_the_permitted_ones_are_tried(target: Ta
 
 
 async def test_a_name_in_egress_allow_may_resolve_to_a_private_address(target: Target) -> None:
-    egress = EgressPolicy.of(["airbyte.internal"], [], private=False)
+    egress = EgressPolicy.from_settings(["airbyte.internal"], [], private=False)
     resolver = ChangingResolver([["127.0.0.1"]])
     assert (
         await get(Outgoing(egress, resolver=lambda: resolver), f"http://airbyte.internal:{target.port}/")
@@ -118,9 +118,9 @@ async def test_a_name_in_egress_allow_may_resolve_to_a_private_address(target: T
 
 async def test_a_connections_host_may_be_private_but_not_a_metadata_address(target: Target) -> None:
     outgoing = Outgoing(REFUSING, resolver=lambda: ChangingResolver([["127.0.0.1"], ["169.254.169.254"]]))
-    assert await get(outgoing, f"http://api.internal:{target.port}/", HostSource.BY_OPERATOR) == 200
+    assert await get(outgoing, f"http://api.internal:{target.port}/", HostSource.OPERATOR) == 200
     metadata = Outgoing(REFUSING, resolver=lambda: ChangingResolver([["169.254.169.254"]]))
-    assert "metadata" in await refusal(metadata, "http://api.internal/", HostSource.BY_OPERATOR)
+    assert "metadata" in await refusal(metadata, "http://api.internal/", HostSource.OPERATOR)
 
 
 @pytest.mark.parametrize("named", list(HostSource))
@@ -154,7 +154,7 @@ async def test_a_listener_on_all_addresses_is_refused_at_the_machines_own(target
 async def test_an_address_literal_of_the_machine_itself_is_its_own(target: Target) -> None:
     outgoing = Outgoing()
     outgoing.add_listener("0.0.0.0", target.port)
-    connector = outgoing.connector(HostSource.BY_OPERATOR)
+    connector = outgoing.connector(HostSource.OPERATOR)
     async with aiohttp.ClientSession(connector=connector) as session:
         with pytest.raises(aiohttp.ClientConnectorError) as raised:
             await session.get(f"http://127.0.0.2:{target.port}/")  # a loopback address that nobody named

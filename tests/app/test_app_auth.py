@@ -112,6 +112,6 @@ async def test_namespaces_may_name_what_the_settings_say(store: Store) -> None:
         "team_a"
     )
     assert rules is not None
-    assert rules.may_use("TEAM_A_API")
-    assert not rules.may_send_to("example.org")
+    assert rules.allows_connection("TEAM_A_API")
+    assert not rules.allows_host("example.org")
     assert (await opened(store)).namespaces.rules("team_a") is None

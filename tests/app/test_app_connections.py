@@ -111,7 +111,7 @@ def test_private_networks_are_open_to_submitters_on_loopback_only(
 ) -> None:
     outgoing = outgoing_from_settings(Settings(**settings))
     if passes:
-        outgoing.check_url("http://10.1.2.3/x", HostSource.BY_SUBMITTER)
+        outgoing.check_url("http://10.1.2.3/x", HostSource.SUBMITTER)
     else:
         with pytest.raises(EgressRefused):
-            outgoing.check_url("http://10.1.2.3/x", HostSource.BY_SUBMITTER)
+            outgoing.check_url("http://10.1.2.3/x", HostSource.SUBMITTER)

@@ -246,7 +246,7 @@ async def test_a_redirect_is_not_followed(scene: Scene) -> None:
 
 
 async def test_the_issuers_host_is_held_against_the_egress_rules() -> None:
-    denied = Outgoing(EgressPolicy.of([], ["127.0.0.0/8"], private=True))
+    denied = Outgoing(EgressPolicy.from_settings([], ["127.0.0.0/8"], private=True))
     async with issuer_endpoint() as provider, scene_of(provider, outgoing=denied) as scene:
         with pytest.raises(IssuerUnavailable, match="egress_deny"):
             await scene.tokens.principal(scene.token())

@@ -186,7 +186,7 @@ async def test_an_answer_without_a_token_is_not_quoted(
 async def test_a_token_url_keeps_to_the_egress_rules(
     clock: Clock, instruments: Instruments, url: str, why: str
 ) -> None:
-    outgoing = Outgoing(EgressPolicy.of([], ["denied.example"], private=False))
+    outgoing = Outgoing(EgressPolicy.from_settings([], ["denied.example"], private=False))
     extra = {"auth_type": "oauth2_client_credentials", "token_url": url}
     async with TokenEndpointClient(outgoing, instruments=instruments) as tokens:
         authorizer = Authorizer(tokens, StaticKeys(), now=clock)

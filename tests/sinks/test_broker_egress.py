@@ -38,7 +38,7 @@ async def receipt(kind: str, host: str, outgoing: Outgoing, port: int = 1) -> ob
 
 @pytest.mark.parametrize("kind", BROKERS)
 async def test_metadata_addresses_waitd_itself_and_what_is_denied_are_no_brokers(kind: str) -> None:
-    outgoing = Outgoing(EgressPolicy.of([], ["denied.example", "10.0.0.0/8"], private=True))
+    outgoing = Outgoing(EgressPolicy.from_settings([], ["denied.example", "10.0.0.0/8"], private=True))
     outgoing.add_listener("127.0.0.1", 8795)
     why = f"the egress rules forbid events to {BROKERS[kind][0].sink.broker}: "
     metadata = DeliveryFailed(why + "link-local and cloud metadata addresses are no targets")

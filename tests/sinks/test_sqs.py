@@ -112,7 +112,7 @@ async def test_credentials_go_to_the_connections_own_endpoint_only(sqs: Scene) -
     )
     sqs.known.known["broker"] = connection
     assert await sqs.sink.deliver(target, parcel_of()) == DeliveryFailed(
-        "the queue is not at the endpoint of the connection"
+        "the queue is not at the connection's endpoint"
     )
     assert sqs.proxy.accepted == 0
 

@@ -30,7 +30,7 @@ def namespace_of(request: web.Request) -> str:
 
 def visible_namespace(request: web.Request) -> str | None:
     """Returns the only namespace that this caller sees; None if it sees all of them."""
-    return request[PRINCIPAL].sees
+    return request[PRINCIPAL].visible_namespace
 
 
 class Gatekeeper:
@@ -58,7 +58,7 @@ class Gatekeeper:
         if self._authenticator is not None:
             principal = await self._authenticate(self._authenticator, _token(request), request.remote)
         request[PRINCIPAL] = principal
-        if not principal.may(role):
+        if not principal.has_role(role):
             raise Forbidden(
                 "role",
                 f"this requires the role {role.title}; {principal.name} has the role {principal.role.title}",

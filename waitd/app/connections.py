@@ -28,7 +28,7 @@ from waitd.settings import Settings
 def outgoing_from_settings(settings: Settings) -> Outgoing:
     """The egress rules that the settings describe."""
     private = is_loopback(settings.host)
-    return Outgoing(EgressPolicy.of(settings.egress_allow, settings.egress_deny, private=private))
+    return Outgoing(EgressPolicy.from_settings(settings.egress_allow, settings.egress_deny, private=private))
 
 
 @asynccontextmanager

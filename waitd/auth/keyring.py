@@ -69,7 +69,7 @@ class ApiKeyring:
 
     def holds_any(self) -> bool:
         """Whether any key is valid now."""
-        return any(key.why_not(self._now()) is None for key in self.every())
+        return any(key.invalid_reason(self._now()) is None for key in self.every())
 
     # ---------------------------------------------------------------- authentication
 
@@ -85,10 +85,10 @@ class ApiKeyring:
         key = self._file_keys.get(presented.id) or self._store_keys.get(presented.id)
         if key is None:
             raise Unauthenticated("unknown_key", _INVALID_KEY)
-        if not key.proven_by(presented):
+        if not key.matches(presented):
             raise Unauthenticated("wrong_secret", _INVALID_KEY)
         now = self._now()
-        why_not = key.why_not(now)
+        why_not = key.invalid_reason(now)
         if why_not is not None:
             raise Unauthenticated(f"{why_not}_key", f"the API key {key.id} is {why_not}")
         self._used_at[key.id] = now
@@ -199,7 +199,7 @@ class ApiKeyring:
             expired = [
                 key.id
                 for key in self._store_keys.values()
-                if (ended := key.ended_at(now)) is not None and ended < now - self._retention
+                if (ended := key.invalid_since(now)) is not None and ended < now - self._retention
             ]
             if expired:
                 await self._store.delete_api_keys(expired)

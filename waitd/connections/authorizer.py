@@ -96,12 +96,12 @@ class Authorizer:
     def _build(self, connection: Connection) -> _Authorizable:
         credentials = build_credentials(connection)
         signing, headers = credentials.signing, credentials.headers
-        if signing is not None and signing.keys.given is not None and signing.keys.role is None:
-            signer = AwsSigner(signing.service, signing.region, signing.keys.given)
+        if signing is not None and signing.keys.static is not None and signing.keys.role is None:
+            signer = AwsSigner(signing.service, signing.region, signing.keys.static)
             return _Authorizable(connection, Authorization(headers, signer), None)
         if credentials.shared_key is not None:
             return _Authorizable(connection, Authorization(headers, credentials.shared_key), None)
-        if signing is None and credentials.grant is None:
+        if signing is None and credentials.token_request is None:
             return _Authorizable(connection, Authorization(headers), None)
         cache = self._caches.get(credentials)
         if cache is None:
@@ -115,8 +115,8 @@ class Authorizer:
     ) -> Callable[[bool], Awaitable[CachedToken[Authorization]]]:
         async def fetch(refresh: bool) -> CachedToken[Authorization]:
             try:
-                if credentials.grant is not None:
-                    return await self._fetch_token(credentials.grant, credentials)
+                if credentials.token_request is not None:
+                    return await self._fetch_token(credentials.token_request, credentials)
                 assert credentials.signing is not None  # noqa: S101 - `_build` caches only these two
                 return await self._fetch_signer(credentials.signing, credentials, refresh)
             except (ConnectionUnavailable, ValueError) as error:

@@ -79,7 +79,7 @@ class TokenEndpointClient:
             "POST",
             grant.url,
             service=endpoint,
-            headers={} if grant.login is None else {"Authorization": basic_authorization(*grant.login)},
+            headers={} if grant.basic_auth is None else {"Authorization": basic_authorization(*grant.basic_auth)},
             json=fields if grant.as_json else None,
             data=None if grant.as_json else fields,
             ssl=grant.verify_tls,

@@ -72,7 +72,7 @@ class Outgoing:
         Raises:
             EgressRefused: no connection may be made there.
         """
-        return self._egress.judge_host(host, port, source, self._listeners)
+        return self._egress.check_host(host, port, source, self._listeners)
 
     def connector(self, source: HostSource, **options: Any) -> aiohttp.TCPConnector:
         """A connector for hosts that `check_url` assigned to `source`; `options` are aiohttp's.
@@ -92,7 +92,7 @@ class Outgoing:
         address = ip_address(host.partition("%")[0])
         own = is_own_listener(address, port, self._listeners, _is_local)
         try:
-            self._egress.judge_address(address, source, is_own=own)
+            self._egress.check_address(address, source, is_own=own)
         except EgressRefused as error:
             raise EgressBlocked(str(error)) from None
 

@@ -61,7 +61,7 @@ class JsonClient:
     async def __aenter__(self) -> Self:
         """Open the session."""
         self._session = aiohttp.ClientSession(
-            connector=self._outgoing.connector(HostSource.BY_OPERATOR, limit=self._max_connections),
+            connector=self._outgoing.connector(HostSource.OPERATOR, limit=self._max_connections),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=self._timeout, sock_connect=None),
             headers={"User-Agent": f"waitd/{__version__}", "Accept": "application/json"},
@@ -106,7 +106,7 @@ class JsonClient:
         if json is not None:
             headers["Content-Type"], data = "application/json", orjson.dumps(json)
         try:
-            self._outgoing.check_url(url, HostSource.BY_OPERATOR)
+            self._outgoing.check_url(url, HostSource.OPERATOR)
             async with self._session.request(
                 method,
                 URL(url, encoded=url.isascii()),

@@ -143,7 +143,7 @@ class WebhookSink:
         if parameters.url is not None:
             receiver = str(parse_origin(parameters.url))
             try:
-                self._outgoing.check_url(parameters.url, HostSource.BY_SUBMITTER)
+                self._outgoing.check_url(parameters.url, HostSource.SUBMITTER)
             except EgressRefused as error:
                 raise NotSupported.at("/url", str(error)) from None
         else:
@@ -207,7 +207,7 @@ class WebhookSink:
     async def _resolve(self, target: WebhookTarget, refused: Authorization | None = None) -> _Endpoint:
         """The endpoint of this attempt; with `refused`, with newer credentials if there are any."""
         if target.conn_id is None:
-            return _Endpoint(target.url or "", target.headers, self._keys, True, HostSource.BY_SUBMITTER)
+            return _Endpoint(target.url or "", target.headers, self._keys, True, HostSource.SUBMITTER)
         connections = self._connections
         connection = await (connections.refresh if refused else connections.get)(target.conn_id)
         authorization = None if refused else connections.cached_authorization(connection)
@@ -218,7 +218,7 @@ class WebhookSink:
             {**target.headers, **{name.lower(): value for name, value in authorization.headers}},
             self._signing_keys(connection),
             connection.verifies_tls(),
-            HostSource.BY_OPERATOR,
+            HostSource.OPERATOR,
             authorization,
         )
 

@@ -23,8 +23,8 @@ KEY = ApiKey("ops1", secret_digest(SECRET), Role.OPERATOR, "team_a", NOW, "key:r
 def test_a_token_says_which_key_it_is_and_proves_it() -> None:
     given = parse_key(format_key("ops1", SECRET))
     assert given == PresentedKey("ops1", SECRET)
-    assert KEY.proven_by(given)
-    assert not KEY.proven_by(PresentedKey("ops1", SECRET[:-1] + "t"))
+    assert KEY.matches(given)
+    assert not KEY.matches(PresentedKey("ops1", SECRET[:-1] + "t"))
 
 
 @pytest.mark.parametrize(
@@ -58,12 +58,16 @@ def test_neither_key_nor_token_shows_its_secret() -> None:
 
 
 def test_a_key_is_good_until_it_expires_or_is_revoked() -> None:
-    assert KEY.why_not(NOW + 1e9) is None
+    assert KEY.invalid_reason(NOW + 1e9) is None
     expiring = replace(KEY, expires_at=NOW + 10)
-    assert (expiring.why_not(NOW + 9.9), expiring.why_not(NOW + 10)) == (None, "expired")
+    assert (expiring.invalid_reason(NOW + 9.9), expiring.invalid_reason(NOW + 10)) == (None, "expired")
     revoked = replace(expiring, revoked_at=NOW + 5)
-    assert revoked.why_not(NOW + 6) == "revoked"
-    assert [revoked.ended_at(NOW + 20), expiring.ended_at(NOW + 20), expiring.ended_at(NOW)] == [
+    assert revoked.invalid_reason(NOW + 6) == "revoked"
+    assert [
+        revoked.invalid_since(NOW + 20),
+        expiring.invalid_since(NOW + 20),
+        expiring.invalid_since(NOW),
+    ] == [
         NOW + 5,
         NOW + 10,
         None,
@@ -81,7 +85,7 @@ waitd_ops3_{SECRET} viewer expires=2027-01-31T00:00:00Z
     keys = parse_keys_file(text, NOW)
     assert keys["ops1"] == replace(KEY, created_by="file")
     assert (keys["ops2"].role, keys["ops2"].namespace) == (Role.ADMIN, "default")
-    assert keys["ops2"].proven_by(PresentedKey("ops2", SECRET))
+    assert keys["ops2"].matches(PresentedKey("ops2", SECRET))
     assert keys["ops3"].expires_at == 1_801_353_600.0
 
 

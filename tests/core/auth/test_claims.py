@@ -108,5 +108,5 @@ def test_a_subject_may_be_as_long_as_the_specification_lets_it(length: int) -> N
 
 def test_a_token_is_good_from_a_little_before_its_first_moment_on() -> None:
     assert verify_claims({**CLAIMS, "nbf": NOW + CLOCK_LEEWAY}, RULES, NOW)
-    with pytest.raises(Unauthenticated, match="not good yet"):
+    with pytest.raises(Unauthenticated, match="not valid yet"):
         verify_claims({**CLAIMS, "nbf": NOW + CLOCK_LEEWAY + 1}, RULES, NOW)

@@ -14,25 +14,25 @@ salts = st.integers(0, SALTS - 1)
 
 @given(secrets, numbers, salts)
 def test_what_was_sealed_opens_to_what_it_was(secret: int, number: int, salt: int) -> None:
-    sealed = NumberCipher(secret).sealed(number, salt)
+    sealed = NumberCipher(secret).encrypt(number, salt)
     assert 0 <= sealed < CIPHERTEXTS
-    assert NumberCipher(secret).opened(sealed) == number
+    assert NumberCipher(secret).decrypt(sealed) == number
 
 
 @given(secrets, st.integers(0, CIPHERTEXTS - 1))
 def test_anything_opens_to_some_number(secret: int, sealed: int) -> None:
-    assert 0 <= NumberCipher(secret).opened(sealed) < NUMBERS
+    assert 0 <= NumberCipher(secret).decrypt(sealed) < NUMBERS
 
 
 def test_neither_order_nor_distance_nor_sameness_shows() -> None:
     seal = NumberCipher(7)
-    followed = [seal.sealed(n, 0) for n in range(1000)]
+    followed = [seal.encrypt(n, 0) for n in range(1000)]
     distances = {b - a for a, b in pairwise(followed)}
     assert len(set(followed)) == len({abs(distance) for distance in distances}) + 1 == 1000
     assert 400 < sum(distance > 0 for distance in distances) < 600
-    assert len({seal.sealed(5, salt) for salt in range(1000)}) == 1000
+    assert len({seal.encrypt(5, salt) for salt in range(1000)}) == 1000
 
 
 def test_another_secret_seals_and_opens_otherwise() -> None:
-    assert NumberCipher(1).sealed(5, 0) != NumberCipher(2).sealed(5, 0)
-    assert NumberCipher(2).opened(NumberCipher(1).sealed(5, 0)) != 5
+    assert NumberCipher(1).encrypt(5, 0) != NumberCipher(2).encrypt(5, 0)
+    assert NumberCipher(2).decrypt(NumberCipher(1).encrypt(5, 0)) != 5

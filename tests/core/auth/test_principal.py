@@ -17,15 +17,18 @@ def test_each_role_may_do_what_those_below_it_may() -> None:
     ranks = [ROLES_BY_NAME[name] for name in ("viewer", "submitter", "operator", "admin")]
     for index, role in enumerate(ranks):
         who = Principal("key:a", role)
-        assert [who.may(needed) for needed in ranks] == [needed in ranks[: index + 1] for needed in ranks]
+        assert [who.has_role(needed) for needed in ranks] == [
+            needed in ranks[: index + 1] for needed in ranks
+        ]
 
 
 def test_only_an_admin_sees_more_than_its_namespace() -> None:
-    assert {Principal("p", role, "team_a").sees for role in (Role.VIEWER, Role.SUBMITTER, Role.OPERATOR)} == {
-        "team_a"
-    }
-    assert Principal("p", Role.ADMIN, "team_a").sees is None
-    assert (LOOPBACK_PRINCIPAL.sees, LOOPBACK_PRINCIPAL.namespace) == (None, "default")
+    assert {
+        Principal("p", role, "team_a").visible_namespace
+        for role in (Role.VIEWER, Role.SUBMITTER, Role.OPERATOR)
+    } == {"team_a"}
+    assert Principal("p", Role.ADMIN, "team_a").visible_namespace is None
+    assert (LOOPBACK_PRINCIPAL.visible_namespace, LOOPBACK_PRINCIPAL.namespace) == (None, "default")
 
 
 @pytest.mark.parametrize("text", ["", "*", "a b", "_a", "a/b", "ü", "a" * 64, "a\n"])
@@ -36,7 +39,7 @@ def test_what_cannot_name_a_namespace(text: str) -> None:
 
 def test_a_viewers_key_may_be_for_all_namespaces() -> None:
     assert check_key_namespace("*", Role.VIEWER) == "*"
-    assert Principal("p", Role.VIEWER, "*").sees is None
+    assert Principal("p", Role.VIEWER, "*").visible_namespace is None
     assert check_key_namespace("team_a", Role.VIEWER) == check_key_namespace("team_a", Role.ADMIN) == "team_a"
 
 
@@ -56,9 +59,9 @@ def test_without_rules_everything_may_be_named() -> None:
 def test_a_namespace_without_rules_of_its_own_may_name_nothing_once_there_are_some() -> None:
     rules = Namespaces({"team_a": TEAM}).rules("taem_a")
     assert rules is not None
-    assert not rules.may_use("team_a_x")
-    assert not rules.may_send_to("hooks.example.org")
-    assert not rules.may_tell("team_a_etl")
+    assert not rules.allows_connection("team_a_x")
+    assert not rules.allows_host("hooks.example.org")
+    assert not rules.allows_dag("team_a_etl")
 
 
 def test_others_have_the_rules_of_the_star() -> None:
@@ -66,8 +69,8 @@ def test_others_have_the_rules_of_the_star() -> None:
     others, own = namespaces.rules("team_b"), namespaces.rules("team_a")
     assert others is not None
     assert own is TEAM
-    assert others.may_use("public")
-    assert not own.may_use("public")
+    assert others.allows_connection("public")
+    assert not own.allows_connection("public")
 
 
 @pytest.mark.parametrize(
@@ -82,7 +85,7 @@ def test_others_have_the_rules_of_the_star() -> None:
     ],
 )
 def test_connections_match_whatever_their_case(conn_id: str, allowed: bool) -> None:
-    assert TEAM.may_use(conn_id) is allowed
+    assert TEAM.allows_connection(conn_id) is allowed
 
 
 @pytest.mark.parametrize(
@@ -97,11 +100,11 @@ def test_connections_match_whatever_their_case(conn_id: str, allowed: bool) -> N
     ],
 )
 def test_hosts_match_as_names_do(host: str, allowed: bool) -> None:
-    assert TEAM.may_send_to(host) is allowed
+    assert TEAM.allows_host(host) is allowed
 
 
 def test_a_sink_that_names_no_dag_is_for_those_who_may_tell_any() -> None:
-    assert TEAM.may_tell("team_a_etl")
-    assert not TEAM.may_tell("Team_A_etl")
-    assert not TEAM.may_tell(None)
-    assert NamespaceRules(dag_ids=("*",)).may_tell(None)
+    assert TEAM.allows_dag("team_a_etl")
+    assert not TEAM.allows_dag("Team_A_etl")
+    assert not TEAM.allows_dag(None)
+    assert NamespaceRules(dag_ids=("*",)).allows_dag(None)

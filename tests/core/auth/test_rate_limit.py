@@ -10,8 +10,8 @@ def served(limit: RateLimiter, times: list[float], key: str = "a") -> list[float
     """When a call came through, of calls at these times."""
     through = []
     for now in times:
-        if limit.wait(key, now) == 0.0:
-            limit.draw(key, now)
+        if limit.delay(key, now) == 0.0:
+            limit.consume(key, now)
             through.append(now)
     return through
 
@@ -19,7 +19,7 @@ def served(limit: RateLimiter, times: list[float], key: str = "a") -> list[float
 def test_a_burst_goes_through_at_once_and_then_one_for_each_token() -> None:
     limit = RateLimiter(rate=2.0, burst=3)
     assert served(limit, [0.0] * 5) == [0.0] * 3
-    assert limit.wait("a", 0.0) == 0.5
+    assert limit.delay("a", 0.0) == 0.5
     assert served(limit, [0.4, 0.5, 0.6, 1.0, 9.0, 9.0, 9.0, 9.0]) == [0.5, 1.0, 9.0, 9.0, 9.0]
 
 
@@ -31,10 +31,10 @@ def test_one_key_does_not_draw_on_the_bucket_of_another() -> None:
 
 def test_a_debt_is_refilled_before_the_next_draw() -> None:
     limit = RateLimiter(rate=10.0, burst=10)
-    limit.draw("a", 0.0, 110)
-    assert limit.wait("a", 0.0) == 10.1
-    assert limit.wait("a", 10.0) > 0.0
-    assert limit.wait("a", 10.11) == 0.0
+    limit.consume("a", 0.0, 110)
+    assert limit.delay("a", 0.0) == 10.1
+    assert limit.delay("a", 10.0) > 0.0
+    assert limit.delay("a", 10.11) == 0.0
 
 
 @settings(deadline=None)
@@ -53,19 +53,19 @@ def test_never_more_than_the_burst_and_the_rate_go_through(
 
 
 def test_no_more_buckets_are_kept_than_may_be_and_the_busy_ones_stay() -> None:
-    limit = RateLimiter(rate=0.001, burst=1, most=100)
-    limit.draw("busy", 0.0)
+    limit = RateLimiter(rate=0.001, burst=1, max_buckets=100)
+    limit.consume("busy", 0.0)
     for n in range(10_000):
-        limit.draw(n, 1.0)
+        limit.consume(n, 1.0)
         if n % 50 == 0:
-            limit.draw("busy", 1.0)
+            limit.consume("busy", 1.0)
         assert len(limit) <= 100
-    assert limit.wait("busy", 1.0) > 0.0
-    assert limit.wait(0, 1.0) == 0.0
+    assert limit.delay("busy", 1.0) > 0.0
+    assert limit.delay(0, 1.0) == 0.0
 
 
 def test_buckets_that_are_full_again_are_not_kept() -> None:
     limit = RateLimiter(rate=1.0, burst=5)
     for n in range(1000):
-        limit.draw(n, float(n) * 10)
+        limit.consume(n, float(n) * 10)
     assert len(limit) <= 2

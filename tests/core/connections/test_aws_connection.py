@@ -41,7 +41,7 @@ def test_region_style_and_verify_are_read() -> None:
     found = account(
         region_name="eu-west-1", verify="/etc/ca.pem", config_kwargs={"s3": {"addressing_style": "virtual"}}
     )
-    assert (found.region, found.style, found.verify_tls, found.ca_bundle) == ("eu-west-1", "virtual", True, "/etc/ca.pem")  # fmt: skip
+    assert (found.region, found.addressing_style, found.verify_tls, found.ca_bundle) == ("eu-west-1", "virtual", True, "/etc/ca.pem")  # fmt: skip
 
 
 @pytest.mark.parametrize("wish", [False, "false", "False"])
@@ -79,7 +79,7 @@ def test_what_cannot_be_used_is_told(extra: dict[str, Any], told: str) -> None:
 
 
 def test_half_a_key_is_told_and_not_quoted() -> None:
-    with pytest.raises(ValueError, match="half of a key") as caught:
+    with pytest.raises(ValueError, match="needs both login") as caught:
         account(None, "hidden")
     assert "hidden" not in str(caught.value)
 
@@ -107,4 +107,4 @@ def test_a_role_is_assumed_at_the_endpoint_that_is_named_for_sts_alone() -> None
 def test_a_profile_of_the_environments_files_may_be_named() -> None:
     account = parse_aws_connection(Connection("c", "aws", extra={"profile_name": "etl"}))
     assert account.keys is not None
-    assert (account.keys.given, account.keys.profile) == (None, "etl")
+    assert (account.keys.static, account.keys.profile) == (None, "etl")

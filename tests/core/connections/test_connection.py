@@ -242,9 +242,20 @@ def test_a_segment_stays_one_segment(text: str) -> None:
     assert unquote(encoded) == text
 
 
+@pytest.mark.parametrize(
+    "text", ["../../variables", "a/b", "/x", "//evil", "@evil", "a?b=c", "a#b", "..;/x", "%2e%2e", "a\\b", "a\r\nX: y", "http://evil/", "~", "ünï"]
+)  # fmt: skip
+def test_hostile_text_becomes_one_printable_segment(text: str) -> None:
+    encoded = encode_segment(text)
+    assert "/" not in encoded
+    assert unquote(encoded) == text
+    assert encoded.isascii()
+    assert encoded.isprintable()
+
+
 @pytest.mark.parametrize("text", ["", ".", ".."])
-def test_a_dot_segment_is_no_segment(text: str) -> None:
-    with pytest.raises(ValueError):
+def test_an_empty_or_dot_segment_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="segment"):
         encode_segment(text)
 
 

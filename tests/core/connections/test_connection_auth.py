@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from waitd.core.connections.auth import build_credentials, http_headers
+from waitd.core.connections.auth import build_credentials
 from waitd.core.connections.azure_signature import parse_shared_key
 from waitd.core.connections.connection import Connection
 from waitd.core.connections.token_requests import TokenRequest
@@ -30,7 +30,7 @@ def test_credentials_are_written_as_the_connection_says(
     login: str | None, password: str | None, extra: dict[str, Any], headers: dict[str, str]
 ) -> None:
     connection = Connection("c", host="h", login=login, password=password, extra=extra)
-    assert dict(http_headers(connection)) == headers
+    assert dict(build_credentials(connection).headers) == headers
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_what_cannot_be_sent_is_refused_without_quoting_the_secret(
     password: str | None, extra: dict[str, Any]
 ) -> None:
     with pytest.raises(ValueError) as caught:
-        http_headers(Connection("c", host="h", password=password, extra=extra))
+        build_credentials(Connection("c", host="h", password=password, extra=extra))
     assert "hunter2" not in str(caught.value)
 
 
@@ -72,7 +72,7 @@ def test_an_azure_storage_account_signs_with_its_key(
     key = extra.get("shared_access_key", "a2V5")
     found = build_credentials(Connection("c", host=host, login=login, password="a2V5", extra=extra))
     assert found.shared_key == parse_shared_key(account, key)
-    assert (found.headers, found.grant, found.signing) == ((), None, None)
+    assert (found.headers, found.token_request, found.signing) == ((), None, None)
 
 
 def test_with_a_tenant_it_asks_for_a_token() -> None:
@@ -80,7 +80,7 @@ def test_with_a_tenant_it_asks_for_a_token() -> None:
     host = "https://acme.blob.core.windows.net"
     found = build_credentials(Connection("c", host=host, login="app", password="hunter2", extra=extra))
     assert found.shared_key is None
-    assert found.grant == TokenRequest(
+    assert found.token_request == TokenRequest(
         "https://login.microsoftonline.com/8b1e.example/oauth2/v2.0/token",
         (
             ("grant_type", "client_credentials"),

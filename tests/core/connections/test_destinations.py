@@ -1,13 +1,9 @@
 """What forms a host or a path besides a URL is parsed, and refused before anything is sent."""
 
-from urllib.parse import unquote
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from waitd.core.connections.connection import Origin
-from waitd.core.connections.destinations import check_region, queue_origin, task_instance_path
+from waitd.core.connections.destinations import check_region, queue_origin
 
 QUEUE = "https://sqs.eu-west-1.amazonaws.com/123456789012/jobs"
 
@@ -69,27 +65,3 @@ def test_a_region_is_a_label(region: str) -> None:
 def test_what_is_no_region_is_refused(region: str) -> None:
     with pytest.raises(ValueError):
         check_region(region)
-
-
-@pytest.mark.parametrize(
-    "dag_id", ["../../variables", "a/b", "/x", "//evil", "@evil", "a?b=c", "a#b", "..;/x", "%2e%2e", "a\\b", "a\r\nX: y", "http://evil/", "~", "ünï"]
-)  # fmt: skip
-def test_an_id_stays_one_segment_of_the_connections_own_url(dag_id: str) -> None:
-    path = task_instance_path(dag_id, "run", "task", 3)
-    assert path.count("/") == 9
-    assert unquote(path.split("/")[4]) == dag_id
-    assert path.isascii()
-    assert path.isprintable()
-
-
-@given(st.text(min_size=1, max_size=20).filter(lambda text: text not in {".", ".."} and text.isprintable()))
-def test_an_id_never_leaves_its_place(text: str) -> None:
-    path = task_instance_path(text, text, text)
-    assert path.startswith("/api/v2/dags/")
-    assert path.split("/")[5::2] == ["dagRuns", "taskInstances"]
-
-
-@pytest.mark.parametrize("dag_id", ["", ".", ".."])
-def test_a_dot_segment_is_no_id(dag_id: str) -> None:
-    with pytest.raises(ValueError, match="segment"):
-        task_instance_path(dag_id, "run", "task")

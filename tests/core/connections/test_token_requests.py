@@ -14,7 +14,7 @@ KEY = {"client_email": "sa@p.example", "private_key": "PEM", "private_key_id": "
 
 
 def grant_of(**fields: Any) -> TokenRequest:
-    grant = build_credentials(Connection("c", **{"host": "https://h.example/api", **fields})).grant
+    grant = build_credentials(Connection("c", **{"host": "https://h.example/api", **fields})).token_request
     assert grant is not None
     return grant
 
@@ -30,7 +30,7 @@ def test_oauth2_asks_with_basic_authentication_by_default() -> None:
     assert grant == TokenRequest(
         "https://idp.example/token",
         (("grant_type", "client_credentials"), ("scope", "a b"), ("audience", "x")),
-        login=("id%3A1", "s%2F1"),
+        basic_auth=("id%3A1", "s%2F1"),
     )
 
 
@@ -45,7 +45,7 @@ def test_oauth2_can_send_the_client_in_the_body() -> None:
     grant = grant_of(login="other", password="other", extra=extra)
     assert grant.url == "https://h.example/api/token"
     assert dict(grant.fields) == {"grant_type": "client_credentials", "client_id": "i", "client_secret": "s"}
-    assert grant.login is None
+    assert grant.basic_auth is None
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_google_is_asked_for_an_access_token_or_for_an_id_token() -> None:
     extra = {"auth_type": "google_service_account", "keyfile_dict": KEY, "scope": "one,two"}
     access = grant_of(extra=extra)
     assert access.assertion is not None
-    assert access.answer == "access_token"
+    assert access.token_field == "access_token"
     assert access.assertion.payload(1000.5) == {
         "iss": "sa@p.example",
         "aud": "https://t.example/token",
@@ -102,7 +102,7 @@ def test_google_is_asked_for_an_access_token_or_for_an_id_token() -> None:
     }
     identity = grant_of(extra={**extra, "keyfile_dict": json.dumps(KEY), "target_audience": "client.apps"})
     assert identity.assertion is not None
-    assert identity.answer == "id_token"
+    assert identity.token_field == "id_token"
     assert identity.assertion.payload(0)["target_audience"] == "client.apps"
     assert "scope" not in identity.assertion.payload(0)
 
@@ -178,7 +178,9 @@ def test_nothing_made_of_a_connection_shows_its_secrets(kind: str) -> None:
     credentials = build_credentials(connection)
     assert isinstance(credentials, Credentials)
     assert "planted" not in repr(credentials) + str(credentials)
-    assert "planted" not in repr(credentials.grant) + repr(credentials.signing) + repr(credentials.shared_key)
+    assert "planted" not in repr(credentials.token_request) + repr(credentials.signing) + repr(
+        credentials.shared_key
+    )
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,9 @@ def said(
 def test_a_decided_condition_comes_before_everything_else() -> None:
     for status in (200, 302, 401, 404, 503):
         for decision, kind in ((Decision.SUCCESS, Success), (Decision.FAILURE, Failure)):
-            verdict = said(status, Evaluation(decision, payload=7), status, elsewhere=ELSEWHERE, loop=True)
+            verdict = said(
+                status, Evaluation(decision, payload=7), status, redirect_origin=ELSEWHERE, redirect_loop=True
+            )
             assert isinstance(verdict, kind)
             assert verdict.payload == 7
 
@@ -47,7 +49,7 @@ def test_an_omitted_result_is_the_reason_of_the_outcome() -> None:
 
 @pytest.mark.parametrize("status", [302, 401, 403, 404, 429, 503])
 def test_the_allowlist_comes_before_the_status(status: int) -> None:
-    verdict = said(status, UNDECIDED, status, elsewhere=ELSEWHERE, loop=True)
+    verdict = said(status, UNDECIDED, status, redirect_origin=ELSEWHERE, redirect_loop=True)
     assert isinstance(verdict, Pending)
     assert verdict.reason == f"http_{status}"
 
@@ -67,10 +69,10 @@ def test_every_status_has_its_row() -> None:
 
 
 def test_a_redirect_elsewhere_is_a_refusal_and_a_loop_is_not_seeing() -> None:
-    away = said(302, elsewhere=ELSEWHERE)
+    away = said(302, redirect_origin=ELSEWHERE)
     assert isinstance(away, CredentialsRefused)
     assert ELSEWHERE in away.verdict.message
-    loop = said(302, loop=True)
+    loop = said(302, redirect_loop=True)
     assert isinstance(loop, Unreachable)
     assert loop.reason == "redirect_loop"
 

@@ -277,7 +277,7 @@ async def test_a_hanging_target_is_left_when_the_caller_gives_up_and_its_connect
     async with raw_server([b"HTTP/1.1 200 OK\r\nContent-Le", HANG]) as server, probe() as http:
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(poke(http, {"endpoint": server.url}), 0.05)
-        connector = http._client._sessions[HostSource.BY_SUBMITTER].connector
+        connector = http._client._sessions[HostSource.SUBMITTER].connector
         assert connector is not None
         assert not connector._acquired
 

@@ -182,7 +182,7 @@ async def test_a_wait_accepted_before_is_not_poked_where_the_rules_forbid_it(tar
 async def test_a_connection_kept_for_an_operators_host_is_not_lent_to_a_submitter(
     tokens: TokenEndpoint, target: Target
 ) -> None:
-    outgoing = Outgoing(EgressPolicy.of([], [], private=False))
+    outgoing = Outgoing(EgressPolicy.from_settings([], [], private=False))
     port = target.url.rpartition(":")[2]
     api = Connection("api", host=f"http://localhost:{port}")
     async with probe(outgoing, api) as http:

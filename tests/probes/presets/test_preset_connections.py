@@ -72,17 +72,19 @@ def test_how_it_authenticates() -> None:
     assert headers(made("dbt.cloud", password="t")) == {"Authorization": "Token t"}
     assert headers(made("github.run")) == {}
     assert headers(made("airbyte.job", host="h")) == {}
-    grant = build_credentials(made("airbyte.job", host="http://h", login="id", password="secret")).grant
+    grant = build_credentials(
+        made("airbyte.job", host="http://h", login="id", password="secret")
+    ).token_request
     assert grant is not None
     assert grant.url == "http://h/api/public/v1/applications/token"
     grant = build_credentials(
         made("airbyte.config_job", host="http://h", login="id", password="secret")
-    ).grant
+    ).token_request
     assert grant is not None
     assert grant.url == "http://h/api/public/v1/applications/token"
     azure = build_credentials(
         made("adf.pipeline", login="id", password="secret", extra={"tenantId": "t-1"})
-    ).grant
+    ).token_request
     assert azure is not None
     assert azure.url == "https://login.microsoftonline.com/t-1/oauth2/v2.0/token"
     assert ("scope", "https://management.azure.com/.default") in azure.fields
@@ -108,7 +110,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("snowflake.sql", {"password": "t", "extra": {"account": "evil.example.org/"}}, "it has no host"),
     ("glue.job", {}, "names a region"),
     ("glue.job", {"extra": {"region_name": "../x"}}, "no region's name"),
-    ("glue.job", {"login": "AKIA", "extra": {"region_name": "r"}}, "half of a key"),
+    ("glue.job", {"login": "AKIA", "extra": {"region_name": "r"}}, "needs both login"),
 ]
 
 

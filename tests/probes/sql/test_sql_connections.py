@@ -55,7 +55,7 @@ async def test_nobody_there_and_nowhere_to_go_end_nothing(conn_type: str, look: 
 
 async def test_the_operators_rules_hold_for_databases() -> None:
     connection = Connection("db", "postgres", host="db.example.org", schema="jobs")
-    outgoing = Outgoing(EgressPolicy.of((), ("*.example.org",), private=True))
+    outgoing = Outgoing(EgressPolicy.from_settings((), ("*.example.org",), private=True))
     async with SqlProbe(ScriptedConnections([connection]), outgoing=outgoing) as probe:
         [found] = await probe.poke([Poked(probe.parse({"conn_id": "db", "sql": "SELECT 1"}, namespace="n"))])
     assert isinstance(found, Unreachable)

@@ -42,10 +42,10 @@ class OpaqueEventIds:
 
     def shown(self, seq: int) -> int:
         """See `EventIds`. Another one each time."""
-        return self._seal.sealed(seq, secrets.randbelow(SALTS))
+        return self._seal.encrypt(seq, secrets.randbelow(SALTS))
 
     def meant(self, shown: str) -> int | None:
         """See `EventIds`."""
         if not _NUMBER.fullmatch(shown) or int(shown) >= CIPHERTEXTS:
             return None
-        return self._seal.opened(int(shown)) if int(shown) else 0
+        return self._seal.decrypt(int(shown)) if int(shown) else 0

@@ -52,7 +52,7 @@ class KeyHandlers:
             "id": key.id,
             "role": key.role.title,
             "namespace": key.namespace,
-            "state": key.why_not(self._now()) or "active",
+            "state": key.invalid_reason(self._now()) or "active",
             "created_at": rfc3339(key.created_at),
             "created_by": key.created_by,
             "expires_at": optional_time(key.expires_at),

@@ -56,7 +56,7 @@ class Throttle:
         """Counts a batch as the requests that it replaces; later requests of the caller wait for it."""
         more = max(lines, -(-size // MAX_BODY)) - 1
         if self._requests is not None and principal is not LOOPBACK_PRINCIPAL and more > 0:
-            self._requests.draw(principal.name, monotonic(), more)
+            self._requests.consume(principal.name, monotonic(), more)
 
     def check_address(self, remote: str | None) -> None:
         """Checks the failures of an address before an unknown token is examined.
@@ -67,13 +67,13 @@ class Throttle:
         Raises:
             ProblemError: 429 with Retry-After, authentication failed too often from this address.
         """
-        if seconds := self._failures.wait(_network(remote), monotonic()):
+        if seconds := self._failures.delay(_network(remote), monotonic()):
             raise refusal("too-many-failures", "send a valid token, or wait", headers=_retry_after(seconds))
 
     def record_failure(self, remote: str | None) -> None:
         """Counts a failed authentication; raises as `check_address` does if it is one too many."""
         self.check_address(remote)
-        self._failures.draw(_network(remote), monotonic())
+        self._failures.consume(_network(remote), monotonic())
 
     def _check(self, name: str) -> None:
         if self._running[name] >= self._max_concurrent:
@@ -85,13 +85,13 @@ class Throttle:
         if self._requests is None:
             return
         now = monotonic()
-        if seconds := self._requests.wait(name, now):
+        if seconds := self._requests.delay(name, now):
             raise refusal(
                 "too-many-requests",
                 "more requests a second than the setting requests_per_second; a batch counts its lines",
                 headers=_retry_after(seconds),
             )
-        self._requests.draw(name, now)
+        self._requests.consume(name, now)
 
 
 def _retry_after(seconds: float) -> dict[str, str]:

@@ -25,7 +25,7 @@ class NamespacePolicy:
         must not learn whether it exists.
         """
         for name, value in params.items():
-            if name.endswith(_CONN_ID) and isinstance(value, str) and not self._rules.may_use(value):
+            if name.endswith(_CONN_ID) and isinstance(value, str) and not self._rules.allows_connection(value):
                 yield self._problem(path + pointer([name]), f"the connection {value!r}", "conn_ids")
 
     def check_target(self, path: str, target: Target | SinkTarget) -> Iterator[Problem]:
@@ -34,16 +34,16 @@ class NamespacePolicy:
 
     def check_connection(self, path: str, conn_id: str | None) -> Iterator[Problem]:
         """Yields a problem if the connection must not be used."""
-        if conn_id is not None and not self._rules.may_use(conn_id):
+        if conn_id is not None and not self._rules.allows_connection(conn_id):
             yield self._problem(path, f"the connection {conn_id!r}", "conn_ids")
 
     def check_sink(self, path: str, target: SinkTarget) -> Iterator[Problem]:
         """Yields what a parsed sink must not use: its account, its host or its DAG."""
         yield from self.check_target(path, target)
         host = getattr(target, "host", None)
-        if host is not None and not self._rules.may_send_to(host):
+        if host is not None and not self._rules.allows_host(host):
             yield self._problem(path + "/url", f"the host {host!r}", "sink_hosts")
-        if hasattr(target, "dag_id") and not self._rules.may_tell(target.dag_id):
+        if hasattr(target, "dag_id") and not self._rules.allows_dag(target.dag_id):
             what = "a sink without a dag_id" if target.dag_id is None else f"the DAG {target.dag_id!r}"
             yield self._problem(path + "/dag_id", what, "dag_ids")
 

@@ -1,43 +1,44 @@
-"""What the waits of a namespace may name: connections, hosts of sinks, DAGs.
+"""What the waits of a namespace may use: connections, sink hosts, DAGs.
 
-Where no namespace has rules, all of them may name everything. As soon as one has, a namespace without rules may name nothing, so that a
-misspelt one opens no door; `*` has the rules of those that have none of their own.
+Without any rules, every namespace may use everything. As soon as one namespace has rules, a
+namespace without rules may use nothing, so that a misspelled name grants no access. The rules under
+`*` apply to every namespace that has no rules itself.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-#: Under this name stand the rules of namespaces that have none of their own.
+#: The rules under this name apply to namespaces without rules of their own.
 OTHER_NAMESPACES = "*"
 
 
 @dataclass(frozen=True, slots=True)
 class NamespaceRules:
-    """Patterns with `*`; what none of them matches may not be named.
+    """Patterns with `*`. What matches none of them is not allowed.
 
     Attributes:
-        conn_ids: connections, of waits and sinks; compared without regard to case, as environment variables are.
-        sink_hosts: hosts that a sink names itself; those of connections are the operator's choice.
-        dag_ids: DAGs that a sink tells.
+        conn_ids: connections of waits and sinks; case is ignored, as in environment variables.
+        sink_hosts: hosts that a sink names itself; a connection's host is the operator's choice.
+        dag_ids: DAGs to which a sink delivers.
     """
 
     conn_ids: tuple[str, ...] = ()
     sink_hosts: tuple[str, ...] = ()
     dag_ids: tuple[str, ...] = ()
 
-    def may_use(self, conn_id: str) -> bool:
-        """Whether the connection may be named."""
-        wanted = conn_id.upper()
-        return any(fnmatchcase(wanted, pattern.upper()) for pattern in self.conn_ids)
+    def allows_connection(self, conn_id: str) -> bool:
+        """Whether a wait or sink may use the connection."""
+        name = conn_id.upper()
+        return any(fnmatchcase(name, pattern.upper()) for pattern in self.conn_ids)
 
-    def may_send_to(self, host: str) -> bool:
+    def allows_host(self, host: str) -> bool:
         """Whether a sink may name the host."""
-        wanted = host.lower().rstrip(".")
-        return any(fnmatchcase(wanted, pattern.lower()) for pattern in self.sink_hosts)
+        name = host.lower().rstrip(".")
+        return any(fnmatchcase(name, pattern.lower()) for pattern in self.sink_hosts)
 
-    def may_tell(self, dag_id: str | None) -> bool:
-        """Whether a sink may tell the DAG; None: it does not say which, so only those who may tell any."""
+    def allows_dag(self, dag_id: str | None) -> bool:
+        """Whether a sink may deliver to the DAG. A sink that names none (None) needs the pattern `*`."""
         if dag_id is None:
             return OTHER_NAMESPACES in self.dag_ids
         return any(fnmatchcase(dag_id, pattern) for pattern in self.dag_ids)
@@ -53,7 +54,7 @@ class Namespaces:
         self._rules = dict(rules or {})
 
     def rules(self, namespace: str) -> NamespaceRules | None:
-        """What its waits may name; None: everything."""
+        """The rules of a namespace; None if it may use everything."""
         if not self._rules:
             return None
         return self._rules.get(namespace) or self._rules.get(OTHER_NAMESPACES) or _NOTHING

@@ -1,16 +1,17 @@
-"""Numbers that tell nothing to those who see them: a secret permutation of the 64-bit numbers (a Feistel network over BLAKE2b).
+"""Encrypts numbers so that they reveal nothing: a Feistel network over BLAKE2b (64-bit blocks).
 
-The ends of all waits are counted on; somebody who may see some of them must not learn from the gaps how many the others are. A sealed
-number carries salt as well, so that the same number looks another way each time.
+Finished waits of all namespaces share one sequence. A caller who sees only some of them must not
+learn from the gaps how many others there are. Each encryption adds a salt, so that equal numbers
+have different ciphertexts.
 """
 
 from hashlib import blake2b
 
-#: What can be sealed is below this, and so is the salt below `SALTS`.
+#: Plaintexts are below `NUMBERS`, salts below `SALTS`.
 NUMBERS, SALTS = 1 << 48, 1 << 16
-#: A sealed number is below this.
+#: Ciphertexts are below this.
 CIPHERTEXTS = NUMBERS * SALTS
-#: Luby and Rackoff: four rounds make a permutation that nobody tells from a random one, even where they may ask in both directions.
+#: Four rounds make a strong pseudorandom permutation (Luby and Rackoff, 1988).
 _ROUNDS = 4
 _HALF = 32
 _MASK = (1 << _HALF) - 1
@@ -22,16 +23,16 @@ class NumberCipher:
     def __init__(self, secret: int) -> None:
         self._keys = [bytes([turn]) + secret.to_bytes(8) for turn in range(_ROUNDS)]
 
-    def sealed(self, number: int, salt: int) -> int:
-        """`number` as strangers may see it."""
+    def encrypt(self, number: int, salt: int) -> int:
+        """The ciphertext of `number` with this salt."""
         left, right = divmod(number * SALTS + salt, 1 << _HALF)
         for key in self._keys:
             left, right = right, left ^ _mixed(key, right)
         return left << _HALF | right
 
-    def opened(self, sealed: int) -> int:
-        """The number in `sealed`; where nobody sealed it, some number."""
-        left, right = sealed >> _HALF, sealed & _MASK
+    def decrypt(self, ciphertext: int) -> int:
+        """The number in `ciphertext`; an arbitrary number if `encrypt` did not make it."""
+        left, right = ciphertext >> _HALF, ciphertext & _MASK
         for key in reversed(self._keys):
             left, right = right ^ _mixed(key, left), left
         return (left << _HALF | right) // SALTS

@@ -1,22 +1,23 @@
-"""Who calls the API, and what that one may do. The roles are ranks: each may do all that those below it may."""
+"""Who calls the API, and what the caller may do. Each role includes the ones below it."""
 
 import re
 from dataclasses import dataclass
 from enum import IntEnum
 
-#: The namespace of whoever names none.
+#: The namespace of a principal that names none.
 DEFAULT_NAMESPACE = "default"
-#: In place of a namespace: a viewer of all of them.
+#: In place of a namespace: a viewer of all namespaces.
 ALL_NAMESPACES = "*"
 _NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
 
 class Role(IntEnum):
-    """What a principal may do, within its namespace unless it is an admin.
+    """What a principal may do. Except for an admin, a role is limited to the principal's namespace.
 
-    A viewer reads waits and their outcomes, and one of all namespaces the daemon's figures. A submitter also submits and cancels. An
-    operator also pokes, redelivers and sees all deliveries. An admin does so in every namespace, makes and revokes API keys, and reads
-    the audit and the figures.
+    A viewer reads waits and their outcomes; a viewer of all namespaces also reads the daemon's
+    metrics. A submitter also submits and cancels waits. An operator also pokes waits, redelivers
+    events and reads all deliveries. An admin acts in every namespace, creates and revokes API keys,
+    and reads the audit log and the metrics.
     """
 
     VIEWER = 1
@@ -26,22 +27,22 @@ class Role(IntEnum):
 
     @property
     def title(self) -> str:
-        """Its name as people write it: `viewer`."""
+        """The name as users write it, such as `viewer`."""
         return self.name.lower()
 
 
-#: By their names as people write them.
 ROLES_BY_NAME = {role.title: role for role in Role}
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """One who calls.
+    """An authenticated caller.
 
     Attributes:
-        name: who it is, stable and without secrets: `key:<id>`, `oidc:<subject>`, `loopback`.
-        role: what it may do.
-        namespace: where what it submits belongs, and (but for an admin) all that it sees; `*`: a viewer that sees all of them.
+        name: a stable name without secrets: `key:<id>`, `oidc:<subject>` or `loopback`.
+        role: what the caller may do.
+        namespace: the namespace of the waits that it submits and, unless it is an admin, of
+            everything that it sees; `*` for a viewer of all namespaces.
     """
 
     name: str
@@ -49,24 +50,24 @@ class Principal:
     namespace: str = DEFAULT_NAMESPACE
 
     @property
-    def sees(self) -> str | None:
-        """The namespace that bounds what it sees; None: it sees all of them."""
+    def visible_namespace(self) -> str | None:
+        """The only namespace that the principal sees; None if it sees all of them."""
         return None if self.role is Role.ADMIN or self.namespace == ALL_NAMESPACES else self.namespace
 
-    def may(self, role: Role) -> bool:
-        """Whether it may do what takes this role."""
+    def has_role(self, role: Role) -> bool:
+        """Whether the principal has at least this role."""
         return self.role >= role
 
 
-#: Whoever reaches a daemon that listens on loopback and asks for no authentication.
+#: The caller of a daemon that listens on loopback without authentication.
 LOOPBACK_PRINCIPAL = Principal("loopback", Role.ADMIN)
 
 
 def check_namespace(text: str) -> str:
-    """The text, if it can name a namespace.
+    """Returns `text` if it is a valid name of a namespace.
 
     Raises:
-        ValueError: it cannot.
+        ValueError: it is not.
     """
     if not _NAMESPACE.fullmatch(text):
         raise ValueError(
@@ -76,10 +77,10 @@ def check_namespace(text: str) -> str:
 
 
 def check_key_namespace(text: str, role: Role) -> str:
-    """The text, if a key of this role can have it for a namespace: one's name, or `*` for a viewer of all.
+    """Returns `text` if an API key of this role may have it: a name, or `*` for a viewer of all.
 
     Raises:
-        ValueError: it cannot.
+        ValueError: it may not.
     """
     if text == ALL_NAMESPACES:
         if role is not Role.VIEWER:

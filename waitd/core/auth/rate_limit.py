@@ -1,45 +1,55 @@
-"""How often somebody may do something: a token bucket for each of any number of keys, in bounded memory."""
+"""Rate limits: one token bucket for each of any number of keys, in bounded memory."""
 
 from collections import OrderedDict
 from collections.abc import Hashable
 from itertools import islice
 
-#: How many buckets are kept. Beyond it the one that was drawn on longest ago is forgotten, as if it were full.
+#: The most buckets that are kept. Beyond it, the least recently used one is dropped, as if it were full.
 MAX_BUCKETS = 10_000
 
 
 class RateLimiter:
-    """Token buckets by key, all of one size. Each is one number: when it will be full again (the generic cell rate algorithm).
+    """Token buckets of one size. Each is stored as the time at which it is full (the GCRA).
 
-    A bucket may be drawn on while it holds a whole token, and then by any number: what is drawn beyond its content is a debt that is
-    refilled before the next draw. So the cost of a call may be found out while it is served.
+    A call may consume any number of tokens while its bucket holds at least one. What exceeds the
+    content becomes a debt that is refilled before the next call, so the cost of a call may be known
+    only after it was served.
     """
 
-    def __init__(self, rate: float, burst: int, *, most: int = MAX_BUCKETS) -> None:
-        """`rate`: tokens a second that come in; `burst`: tokens in a full bucket, at least 1; `most`: how many buckets are kept."""
+    def __init__(self, rate: float, burst: int, *, max_buckets: int = MAX_BUCKETS) -> None:
+        """Sets the size of all buckets.
+
+        Args:
+            rate: tokens added per second.
+            burst: tokens in a full bucket, at least 1.
+            max_buckets: the most buckets that are kept.
+        """
         self._per_token = 1.0 / rate
         self._tolerance = (burst - 1) / rate
-        self._most = most
+        self._max_buckets = max_buckets
         self._full_at: OrderedDict[Hashable, float] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._full_at)
 
-    def wait(self, key: Hashable, now: float) -> float:
-        """Seconds until the key's bucket holds a whole token; 0.0 where it does. `now`: monotonic, seconds. Draws nothing."""
+    def delay(self, key: Hashable, now: float) -> float:
+        """Seconds until the key's bucket holds a whole token, 0.0 if it does. Consumes nothing.
+
+        `now` is the monotonic time in seconds.
+        """
         return max(0.0, self._full_at.get(key, now) - now - self._tolerance)
 
-    def draw(self, key: Hashable, now: float, tokens: int = 1) -> None:
+    def consume(self, key: Hashable, now: float, tokens: int = 1) -> None:
         """Takes `tokens` out of the key's bucket, whatever it holds."""
         self._full_at[key] = max(self._full_at.get(key, now), now) + tokens * self._per_token
         self._full_at.move_to_end(key)
-        self._forget(now)
+        self._evict(now)
 
-    def _forget(self, now: float) -> None:
-        """Two of the oldest where they are full, which loses nothing; and one where there are too many."""
+    def _evict(self, now: float) -> None:
+        """Drops up to two of the oldest buckets if they are full, and one if there are too many."""
         for key, full_at in tuple(islice(self._full_at.items(), 2)):
             if full_at > now:
                 break
             del self._full_at[key]
-        if len(self._full_at) > self._most:
+        if len(self._full_at) > self._max_buckets:
             self._full_at.popitem(last=False)

@@ -1,26 +1,28 @@
 """How a connection's credentials are written into an HTTP request.
 
-`extra["auth_type"]` names the way, one entry of `KINDS`; without it, `airflow` where that is the conn_type, else `basic` where there is a
-login or a password, else `none`. What has to be fetched first is described here as a `TokenRequest`; who fetches it lives in `waitd.connections`.
+`extra["auth_type"]` names an entry of `AUTH_TYPES`. Its default is `airflow` for that conn_type,
+else `basic` if there is a login or a password, else `none`. A token that must be fetched first is
+described as a `TokenRequest`; `waitd.connections` fetches it.
 
-| auth_type                   | sends                                                                    | needs                                     |
-|-----------------------------|--------------------------------------------------------------------------|-------------------------------------------|
-| `none`                      | nothing                                                                  |                                           |
-| `basic`                     | `Authorization: Basic …`                                                 | login, password                           |
-| `bearer`                    | `Authorization: Bearer …`                                                | extra `token`, else password              |
-| `header`                    | the header named by extra `header_name`                                  | password: its value                       |
-| `oauth2_token_request` | a token of RFC 6749, 4.4                                                 | see `waitd.core.connections.token_requests`        |
-| `airflow`                   | a token of Airflow's API; without a login, the one that is given         | login, password; else as `bearer`         |
-| `airbyte`                   | a token of Airbyte's application                                         | see there                                 |
-| `google_token_request`    | an access token, or with `target_audience` an ID token                   | see there                                 |
-| `aws_sigv4`                 | a signature of each request                                              | extra `aws_service`, `region_name`; keys as in `core.aws_connection` |
-| `azure_storage`             | with extra `tenant_id` a token of Entra ID, else a signature of each request by the account's key | login and password: client id and secret; else the account (default: the host's first label) and its key |
+| auth_type                   | sends                                                        | needs                                                |
+|-----------------------------|--------------------------------------------------------------|------------------------------------------------------|
+| `none`                      | nothing                                                      |                                                      |
+| `basic`                     | `Authorization: Basic …`                                     | login, password                                      |
+| `bearer`                    | `Authorization: Bearer …`                                    | extra `token`, else password                         |
+| `header`                    | the header that extra `header_name` names                    | password: the header's value                         |
+| `oauth2_client_credentials` | a token (RFC 6749, section 4.4)                              | see `waitd.core.connections.token_requests`          |
+| `airflow`                   | a token of Airflow's API                                     | login, password; without a login, as `bearer`        |
+| `airbyte`                   | an application token of Airbyte                              | see `token_requests`                                 |
+| `google_service_account`    | an access token; with `target_audience`, an ID token         | see `token_requests`                                 |
+| `aws_sigv4`                 | a signature of each request                                  | extra `aws_service`, `region_name`; keys as in `waitd.core.connections.aws` |
+| `azure_storage`             | with extra `tenant_id`, a token of Entra ID; else a signature of each request | login and password: client id and secret; else the account (default: the first label of the host) and its key |
 
-A token is sent as `Authorization: Bearer …`, or in the header that extra `token_header` names (`Proxy-Authorization`, where an
-identity-aware proxy stands before an application that has its own).
+A token is sent as `Authorization: Bearer …`, or in the header that extra `token_header` names
+(`Proxy-Authorization` for an identity-aware proxy in front of an application with its own login).
 
-Besides, each entry of the map `extra["headers"]` is sent as a header; and, as Airflow's HttpHook does it, so is each entry of `extra`
-itself whose name can only be a header's: `Authorization`, `Accept`, or any name with a hyphen.
+In addition, each entry of the object `extra["headers"]` is sent as a header. As in Airflow's
+HttpHook, so is each entry of `extra` whose name can only be a header's: `Authorization`, `Accept`,
+or any name with a hyphen.
 """
 
 import re
@@ -49,7 +51,7 @@ _TENANT = re.compile(r"[A-Za-z0-9.-]{1,253}")
 
 @dataclass(frozen=True, slots=True)
 class AwsSigning:
-    """Each request is signed by AWS's Signature Version 4, for one service in one region."""
+    """Requests are signed with AWS Signature Version 4 for one service in one region."""
 
     service: str
     region: str
@@ -58,69 +60,63 @@ class AwsSigning:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a connection's requests need: headers that are known at once, and perhaps a token or a signature.
+    """The credentials of a connection's requests: constant headers, and perhaps a token or a signature.
 
     Attributes:
         headers: sent with every request, to the connection's own origin only.
-        grant: how a token is got that is sent, too; None: there is none.
-        token_header: the header that carries it.
-        signing: how each request is signed with keys that may have to be fetched; None: it is not.
-        shared_key: how each request is signed with a key that is known; None: it is not.
+        token_request: how to fetch the token that is sent; None if there is none.
+        token_header: the header that carries the token.
+        signing: signs each request with an AWS key that may have to be fetched; None if not used.
+        shared_key: signs each request with the key of an Azure account; None if not used.
     """
 
     headers: tuple[Header, ...] = field(default=(), repr=False)
-    grant: TokenRequest | None = None
+    token_request: TokenRequest | None = None
     token_header: str = "Authorization"  # noqa: S105 - a name, not a secret
     signing: AwsSigning | None = None
     shared_key: AzureSharedKey | None = None
 
 
 def build_credentials(connection: Connection) -> Credentials:
-    """What the connection's requests need.
+    """The credentials of a connection's requests.
 
     Raises:
-        ValueError: the connection's extra cannot be read as such; the message quotes no secret.
+        ValueError: the connection's fields do not fit its auth_type. The message quotes no secret.
     """
     extra = connection.extra
     kind = extra.get("auth_type", _default_kind(connection))
     if not isinstance(kind, str) or kind.lower() not in AUTH_TYPES:
-        raise ValueError(f"auth_type is one of {', '.join(AUTH_TYPES)}")
+        raise ValueError(f"auth_type must be one of {', '.join(AUTH_TYPES)}")
     headers = dict(_named_headers(extra))
-    way = AUTH_TYPES[kind.lower()](connection)
-    grant = way if isinstance(way, TokenRequest) else None
-    signing = way if isinstance(way, AwsSigning) else None
-    if isinstance(way, dict):
-        headers.update(way)
+    auth = AUTH_TYPES[kind.lower()](connection)
+    if isinstance(auth, dict):
+        headers.update(auth)
     for name, value in headers.items():
         check_header(name, value)
     token_header = extra.get("token_header", "Authorization")
     if not isinstance(token_header, str):
-        raise ValueError("token_header is the name of a header")  # noqa: TRY004 - bad data, not a bad call
+        raise ValueError("token_header must be the name of a header")  # noqa: TRY004 - bad data, not a bad call
     check_header(token_header, "")
-    key = way if isinstance(way, AzureSharedKey) else None
-    return Credentials(tuple(headers.items()), grant, token_header, signing, key)
+    return Credentials(
+        tuple(headers.items()),
+        auth if isinstance(auth, TokenRequest) else None,
+        token_header,
+        auth if isinstance(auth, AwsSigning) else None,
+        auth if isinstance(auth, AzureSharedKey) else None,
+    )
 
 
 def _default_kind(connection: Connection) -> str:
-    if connection.conn_type == "airflow":  # it takes no basic authentication
+    if connection.conn_type == "airflow":  # Airflow's API does not accept basic authentication
         return "airflow"
     return "basic" if connection.login or connection.password else "none"
 
 
-def http_headers(connection: Connection) -> tuple[Header, ...]:
-    """The headers of a connection whose credentials need nothing fetched and nothing signed.
-
-    Raises:
-        ValueError: as `build_credentials`.
-    """
-    return build_credentials(connection).headers
-
-
 def check_header(name: str, value: str) -> None:
-    """Refuses what would break out of a header line, or cannot be sent at all.
+    """Refuses a header that would break out of its line or cannot be sent.
 
     Raises:
-        ValueError: says which; it quotes the name, never the value.
+        ValueError: the message quotes the name, never the value.
     """
     if not _NAME.fullmatch(name):
         raise ValueError("a header name has only letters, digits and !#$%&'*+-.^_`|~")
@@ -129,7 +125,7 @@ def check_header(name: str, value: str) -> None:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"the value of {name} is no Unicode text") from None
+        raise ValueError(f"the value of {name} is not valid Unicode") from None
 
 
 def _named_headers(extra: Mapping[str, object]) -> Iterator[Header]:
@@ -138,7 +134,7 @@ def _named_headers(extra: Mapping[str, object]) -> Iterator[Header]:
             yield name, value
     headers = extra.get("headers", {})
     if not isinstance(headers, Mapping) or not all(isinstance(value, str) for value in headers.values()):
-        raise ValueError("the extra's headers are a map of names to strings")
+        raise ValueError("the extra's headers must be an object of strings")
     yield from headers.items()
 
 
@@ -151,7 +147,7 @@ def _basic(connection: Connection) -> dict[str, str]:
 
 
 def basic_authorization(login: str, password: str) -> str:
-    """The value of `Authorization` that carries these two."""
+    """The value of an `Authorization` header with HTTP Basic credentials (RFC 7617)."""
     return f"Basic {b64encode(f'{login}:{password}'.encode()).decode()}"
 
 
@@ -181,27 +177,28 @@ def _aws_sigv4(connection: Connection) -> AwsSigning:
     if account.region is None:
         raise ValueError("auth_type aws_sigv4 needs the extra's region_name")
     if account.keys is None:
-        raise ValueError("auth_type aws_sigv4 needs keys; signature_version unsigned has none")
+        raise ValueError("auth_type aws_sigv4 needs an access key, and signature_version unsigned has none")
     return AwsSigning(service, account.region, account.keys)
 
 
 def _azure_storage(connection: Connection) -> TokenRequest | AzureSharedKey:
-    """As Airflow's `WasbHook` reads its connection: with a tenant, login and password are an application's; else the key is the account's."""
+    """As in Airflow's `WasbHook`: with a tenant, login and password belong to an application."""
     extra = connection.extra
     if extra.get("sas_token") or extra.get("connection_string"):
         raise ValueError(
-            "auth_type azure_storage takes the account's key, or tenant_id with a client id and secret; no sas_token and no connection_string"
+            "auth_type azure_storage needs the account's key, or tenant_id with a client id and secret;"
+            " sas_token and connection_string are not supported"
         )
     tenant = extra.get("tenant_id")
     if tenant:
         if not isinstance(tenant, str) or not _TENANT.fullmatch(tenant):
-            raise ValueError("tenant_id is a tenant's id or its domain")
-        known = {
+            raise ValueError("tenant_id must be a tenant's id or its domain")
+        defaults = {
             "token_url": f"https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token",
             "scope": "https://storage.azure.com/.default",
             "token_endpoint_auth_method": "client_secret_post",
         }
-        return oauth2_token_request(replace(connection, extra={**known, **extra}))
+        return oauth2_token_request(replace(connection, extra={**defaults, **extra}))
     key = extra.get("shared_access_key") or connection.password
     if not isinstance(key, str):
         raise ValueError("auth_type azure_storage needs the account's key as the password, or a tenant_id")  # noqa: TRY004 - bad data, not a bad call
@@ -209,7 +206,7 @@ def _azure_storage(connection: Connection) -> TokenRequest | AzureSharedKey:
     return parse_shared_key(account, key)
 
 
-#: Every way, by its name. A new one is one function and one line here.
+#: All values of auth_type. A new one is a function and a line here.
 AUTH_TYPES: Mapping[
     str, Callable[[Connection], dict[str, str] | TokenRequest | AwsSigning | AzureSharedKey]
 ] = {

@@ -1,4 +1,7 @@
-"""Azure Storage's Shared Key of 2009-09-19 and later: a request's signature by the account's own key."""
+"""Shared Key signatures of Azure Storage, in the version of 2009-09-19 and later.
+
+The rules are Microsoft's "Authorize with Shared Key".
+"""
 
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
@@ -8,9 +11,9 @@ from hashlib import sha256
 from hmac import digest
 from urllib.parse import parse_qsl, urlsplit
 
-#: The version of the API that is asked for where a request names none.
+#: The API version (`x-ms-version`) of a request that names none.
 API_VERSION = "2021-12-02"
-#: The headers whose values are signed in this order, each on a line of its own, empty where the request has none.
+#: Headers whose values are signed in this order, one per line; the line is empty if a header is missing.
 _SIGNED = (
     *("content-encoding", "content-language", "content-length", "content-md5", "content-type", "date"),
     *("if-modified-since", "if-match", "if-none-match", "if-unmodified-since", "range"),
@@ -19,7 +22,7 @@ _SIGNED = (
 
 @dataclass(frozen=True, slots=True)
 class AzureSharedKey:
-    """Whose requests are signed. `key` is the account's key, decoded."""
+    """Signs requests to one storage account. `key` is the account's key, decoded from base64."""
 
     account: str
     key: bytes = field(repr=False)
@@ -27,7 +30,7 @@ class AzureSharedKey:
     def headers(
         self, method: str, url: str, headers: Mapping[str, str] | None, body: bytes | None, *, now: float
     ) -> dict[str, str]:
-        """What is sent beside `headers` to make this request a signed one; all as `aws_request_signature.Signer.headers` has it."""
+        """The headers that sign a request; the arguments are those of `AwsSigner.headers`."""
         own = {"x-ms-date": formatdate(now, usegmt=True)}
         sent = {name.lower(): value.strip() for name, value in (headers or {}).items()}
         if "x-ms-version" not in sent:
@@ -41,20 +44,24 @@ class AzureSharedKey:
 
 
 def string_to_sign(account: str, method: str, url: str, headers: Mapping[str, str]) -> str:
-    """What is signed, as Microsoft's "Authorize with Shared Key" has it. The names of `headers` are in lower case."""
+    """The text that is signed. The names in `headers` are in lower case."""
     parts = urlsplit(url)
     own = [f"{name}:{headers[name]}" for name in sorted(headers) if name.startswith("x-ms-")]
     query: dict[str, list[str]] = {}
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
         query.setdefault(name.lower(), []).append(value)
-    asked = [f"{name}:{','.join(sorted(query[name]))}" for name in sorted(query)]
+    parameters = [f"{name}:{','.join(sorted(query[name]))}" for name in sorted(query)]
     lines = [method, *(headers.get(name, "") for name in _SIGNED), *own]
-    return "\n".join([*lines, f"/{account}{parts.path or '/'}", *asked])
+    return "\n".join([*lines, f"/{account}{parts.path or '/'}", *parameters])
 
 
 def parse_shared_key(account: str, key: str) -> AzureSharedKey:
-    """The signer of an account's requests. Raises ValueError where `key` is none; the message does not quote it."""
+    """The signer of an account's requests.
+
+    Raises:
+        ValueError: `key` is not base64. The message does not quote it.
+    """
     try:
         return AzureSharedKey(account, b64decode(key, validate=True))
-    except ValueError:  # binascii.Error is one; so is what is said of text that is not ASCII
-        raise ValueError("an Azure Storage account's key is Base64 text, and this is none") from None
+    except ValueError:  # also binascii.Error, and text that is not ASCII
+        raise ValueError("the key of the Azure Storage account is not base64") from None

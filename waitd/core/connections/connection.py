@@ -1,7 +1,8 @@
-"""A connection: an address and its credentials, and the rule that the second go only to the first.
+"""A connection: an address and its credentials, which are sent to no other address.
 
-Where a `conn_id` is looked up lives in `waitd.connections`; what is decided about hosts and paths lives here. URLs are matched against a
-grammar narrower than any parser's, so that every client that reads one later sees the same host.
+This module decides about hosts and paths; `waitd.connections` looks up a `conn_id`. URLs are
+matched against a grammar that is narrower than that of any URL parser, so that every client that
+parses one later finds the same host in it.
 """
 
 import re
@@ -13,29 +14,32 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
-#: Airflow's own rule (`RE_SANITIZE_CONN_ID`, 250 characters), but ASCII: an id is upper-cased into a variable's name, and letters
-#: that are different in lower case (`i` and a dotless one) must not become one there.
+#: Airflow's rule (`RE_SANITIZE_CONN_ID`, 250 characters), limited to ASCII: an id is upper-cased into
+#: the name of an environment variable, and two ids must not collide there (`i` and its dotless form).
 _CONN_ID = re.compile(r"[A-Za-z0-9_#!()\-.:/\\]{1,250}")
 _ABSOLUTE = re.compile(r"(https?)://([^/?#]*)", re.IGNORECASE)
-#: What some parser or other takes for the beginning of an absolute URL.
+#: What at least one URL parser takes for the start of an absolute URL.
 _LOOKS_ABSOLUTE = re.compile(r"https?:|[a-z][a-z0-9+.-]*:/", re.IGNORECASE)
 _LABEL = r"[A-Za-z0-9_-]{1,63}"
 _AUTHORITY = re.compile(
     rf"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<name>(?:{_LABEL}\.)*{_LABEL}\.?))(?::(?P<port>[0-9]{{0,5}}))?"
 )
-#: The longest name in the DNS, with its trailing dot.
+#: The longest DNS name, with its trailing dot, in characters.
 _MAX_HOST = 254
-#: How often a path is decoded in search of dot segments; what is encoded more often than that hides something.
+#: How often a path is percent-decoded in the search for dot segments; it is refused if it still changes.
 _DECODINGS = 3
 
 
 def is_conn_id(text: str) -> bool:
-    """Whether `text` can name a connection at all."""
+    """Whether `text` is a valid connection id."""
     return _CONN_ID.fullmatch(text) is not None
 
 
 class Origin(NamedTuple):
-    """Scheme, host (lower case, no brackets) and port; equal origins may share credentials and connections."""
+    """Scheme, host (lower case, no brackets) and port (RFC 6454).
+
+    Requests to equal origins may share credentials and TCP connections.
+    """
 
     scheme: str
     host: str
@@ -48,30 +52,30 @@ class Origin(NamedTuple):
 
 
 def parse_origin(url: str) -> Origin:
-    """The origin of an absolute http(s) URL, parsed and never guessed.
+    """The origin of an absolute http(s) URL.
 
-    A host with a trailing dot is another host than the one without: a resolver's search list applies to the second only.
+    `host.` and `host` are different hosts: a resolver's search list applies to the second only.
 
     Raises:
-        ValueError: it is not one, or it has userinfo, control characters, backslashes, a zone, a host that is not ASCII or a port out of
-            range. The message never quotes the URL.
+        ValueError: the URL is not absolute, or it has userinfo, control characters, backslashes, a
+            zone, a host that is not ASCII or a port out of range. The message never quotes the URL.
     """
     absolute = _absolute(url)
     return _authority(absolute[1].lower(), absolute[2])[0]
 
 
 def _absolute(url: str) -> re.Match[str]:
-    """Scheme and authority as written."""
-    _refuse_treacherous(url, "a URL")
+    """Matches the scheme and the authority as they are written."""
+    _check_characters(url, "a URL")
     absolute = _ABSOLUTE.match(url)
     if absolute is None:
         raise ValueError("an absolute http:// or https:// URL is needed")
     return absolute
 
 
-@lru_cache(maxsize=4096)  # the same few, asked at every poke
+@lru_cache(maxsize=4096)  # few authorities, parsed at every poke
 def _authority(scheme: str, authority: str) -> tuple[Origin, bool]:
-    """The origin, and whether the port is written out."""
+    """The origin, and whether the URL has an explicit port."""
     if "@" in authority:
         raise ValueError("credentials do not belong in a URL; name a connection by its conn_id")
     if not authority.isascii():
@@ -92,17 +96,17 @@ def _ipv6(text: str) -> str:
     try:
         return IPv6Address(text).compressed
     except ValueError:
-        raise ValueError("what stands in the brackets is no IPv6 address") from None
+        raise ValueError("the text in brackets is not an IPv6 address") from None
 
 
-def _refuse_treacherous(text: str, what: str) -> None:
-    """Characters that one parser strips, another takes for a separator, and a third cannot encode."""
+def _check_characters(text: str, what: str) -> None:
+    """Refuses characters that parsers disagree about: stripped, treated as separators, or an error."""
     if not text.isprintable() or " " in text or "\\" in text:
         raise ValueError(f"control characters, spaces and backslashes are not allowed in {what}")
 
 
 class _Split(NamedTuple):
-    """A URL in its parts; `path` and `query` (with its `?`) are as written, a fragment is gone."""
+    """The parts of a URL. `path` and `query` (with its `?`) are as written; the fragment is dropped."""
 
     origin: Origin
     has_port: bool
@@ -120,26 +124,29 @@ def _split(url: str) -> _Split:
 
 
 def check_endpoint(endpoint: str) -> Origin | None:
-    """What can be said of an endpoint before its connection is known: the origin that it names, or None where it is a path.
+    """Checks an endpoint whose connection is not known yet.
+
+    Returns:
+        The origin of an absolute URL; None if the endpoint is a path.
 
     Raises:
-        ValueError: no connection would take it.
+        ValueError: the endpoint is invalid for every connection.
     """
-    _refuse_treacherous(endpoint, "an endpoint")
+    _check_characters(endpoint, "an endpoint")
     if endpoint.startswith("//"):
         raise ValueError("an endpoint starting with // names another host")
     if endpoint.startswith("@"):
         raise ValueError("an endpoint starting with @ looks like another host; write it as /@…")
     if "#" in endpoint:
         raise ValueError("an endpoint has no fragment")
-    named = _split(endpoint) if _LOOKS_ABSOLUTE.match(endpoint) else None
-    if _climbs(named.path if named else endpoint.partition("?")[0]):
+    absolute = _split(endpoint) if _LOOKS_ABSOLUTE.match(endpoint) else None
+    if _has_dot_segment(absolute.path if absolute else endpoint.partition("?")[0]):
         raise ValueError("an endpoint has no . or .. segments")
-    return named.origin if named else None
+    return absolute.origin if absolute else None
 
 
-def _climbs(path: str) -> bool:
-    """Whether a path has a dot segment in any reading: encoded, encoded twice, or with parameters as in `/..;/`."""
+def _has_dot_segment(path: str) -> bool:
+    """Whether a path has a dot segment, be it encoded, encoded twice, or with parameters (`/..;/`)."""
     if "." not in path and "%" not in path:
         return False
     for _ in range(_DECODINGS):
@@ -152,29 +159,30 @@ def _climbs(path: str) -> bool:
     return True
 
 
-@lru_cache(maxsize=1024)  # few connections, asked at every poke
+@lru_cache(maxsize=1024)  # few connections, read at every poke
 def _base(url: str) -> _Split:
     split = _split(url)
-    if split.query or "#" in url or _climbs(split.path):
+    if split.query or "#" in url or _has_dot_segment(split.path):
         raise ValueError("a connection's URL has no query, no fragment and no . or .. segments")
     return split
 
 
 def join_url(base: str, endpoint: str) -> str:
-    """The URL of `endpoint` at a connection whose base URL is `base`; it begins with `str(origin_of(base))`.
+    """The URL of `endpoint` at a connection whose base URL is `base`.
 
-    A path is put below the base's own path; `""` and `?query` mean the base itself. An absolute URL must lie below the base, too.
+    A path is placed below the path of the base; `""` and `?query` mean the base itself. An absolute
+    URL must lie below the base. The result always begins with `str(parse_origin(base))`.
 
     Raises:
-        ValueError: the result would leave the connection's origin or climb above its path, in whatever disguise; or `base` is no URL,
-            or has a query, a fragment or dot segments.
+        ValueError: the result would leave the connection's origin or its path; or `base` is not a
+            URL, or it has a query, a fragment or dot segments.
     """
     root = _base(base)
-    named = check_endpoint(endpoint)
+    origin = check_endpoint(endpoint)
     below = root.path.rstrip("/") + "/"
-    if named is not None:
+    if origin is not None:
         target = _split(endpoint)
-        if named != root.origin:
+        if origin != root.origin:
             raise ValueError(f"the endpoint leaves the connection's origin {root.origin}")
         if not f"{target.path}/".startswith(below):
             raise ValueError("the endpoint leaves the connection's path")
@@ -185,21 +193,21 @@ def join_url(base: str, endpoint: str) -> str:
 
 
 def encode_segment(text: str) -> str:
-    """One path segment, percent-encoded so that it stays one: `a/b` becomes `a%2Fb`.
+    """Percent-encodes one path segment: `a/b` becomes `a%2Fb`.
 
     Raises:
-        ValueError: it is empty or a dot segment, which no encoding protects.
+        ValueError: it is empty or a dot segment, which stays one when it is encoded.
     """
     if text in {"", ".", ".."}:
-        raise ValueError("a path segment is neither empty nor a dot segment")
+        raise ValueError("a path segment must not be empty or a dot segment")
     return quote(text, safe="")
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """What a `conn_id` stands for; Airflow's fields under Airflow's names.
+    """An Airflow connection with Airflow's field names.
 
-    `repr` and `str` show neither login, password nor extra.
+    `repr` and `str` hide login, password and extra.
     """
 
     conn_id: str
@@ -212,21 +220,23 @@ class Connection:
     extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def base_url(self) -> str:
-        """The http(s) URL below which this connection's endpoints lie, as Airflow's `HttpHook._set_base_url` builds it.
+        """The http(s) URL below which this connection's endpoints lie.
 
-        A host that carries a scheme is taken as it is; else the scheme is `schema`, else http. The port is put in where the host has none.
-        It differs from Airflow (provider http 6.3) where Airflow's is no URL (an IPv6 address without brackets, a host with a path and a
-        port) and in one more case: conn_type `https` means https, where Airflow would send the credentials in the clear.
+        It is built as Airflow's `HttpHook._set_base_url` (provider http 6.3) builds it: a host with
+        a scheme is kept; else the scheme is `schema`, else http. The port is added if the host has
+        none. There are two differences: an IPv6 address without brackets, and a host with a path
+        and a port, give a valid URL; and conn_type `https` means https, where Airflow would send
+        the credentials unencrypted.
 
         Raises:
-            ValueError: host, port and schema make no URL that endpoints can be joined to.
+            ValueError: host, port and schema do not make a URL to which endpoints can be joined.
         """
         return _base_url(self.host or "", self.port, self.schema, self.conn_type)
 
     def verifies_tls(self) -> bool:
-        """Whether certificates are checked: unless extra's `verify` (or `verify_ssl`, as Airflow also calls it) says false."""
-        wish = self.extra.get("verify", self.extra.get("verify_ssl"))
-        return str(wish).lower() != "false"
+        """Whether certificates are verified: unless `verify` or `verify_ssl` in the extra is false."""
+        verify = self.extra.get("verify", self.extra.get("verify_ssl"))
+        return str(verify).lower() != "false"
 
 
 @lru_cache(maxsize=1024)
@@ -237,7 +247,7 @@ def _base_url(host: str, port: int | None, schema: str | None, conn_type: str) -
         scheme = schema or ("https" if conn_type == "https" else "http")
         if scheme.lower() not in DEFAULT_PORTS:
             raise ValueError(
-                "the connection's schema is not http or https; a path belongs into the host or the endpoint"
+                "the connection's schema must be http or https; put a path into the host or the endpoint"
             )
         bare_ipv6 = host.count(":") > 1 and not host.startswith("[")
         host = f"{scheme}://[{host}]" if bare_ipv6 else f"{scheme}://{host}"

@@ -1,11 +1,13 @@
-"""Where requests may go: addresses that are never a target, and the operator's own rules for all others.
+"""Where requests may go: addresses that are always refused, and the operator's rules for the rest.
 
-Two kinds of hosts are told apart. One that a submitter names (`HostSource.BY_SUBMITTER`) is judged by its name and by the address that it
-resolves to. One that the operator names, in a connection, in `egress_allow` or in a setting (`HostSource.BY_OPERATOR`), is the operator's
-choice: its name is judged, and of its address only whether it is one of those that are never a target.
+A host named by a submitter (`HostSource.SUBMITTER`) is checked by its name and by the address that
+it resolves to. A host named by the operator, in a connection, a setting or `egress_allow`
+(`HostSource.OPERATOR`), is trusted: its name is checked, and its address only against
+`FORBIDDEN_NETWORKS`.
 
-An entry of `egress_allow` or `egress_deny` is a network (`10.2.0.0/16`), an address, a host name, or `*.` and the end of one; `*` is every
-name. The more specific of two entries that match wins, and of equal ones the one that denies.
+An entry of `egress_allow` or `egress_deny` is a network (`10.2.0.0/16`), an address, a host name,
+or `*.` and a domain; `*` matches every name. The most specific matching entry wins; between equally
+specific entries, the denying one.
 """
 
 import re
@@ -13,12 +15,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-#: Link-local networks, and where clouds answer whoever asks with credentials.
+#: Link-local networks, and the metadata addresses at which clouds hand out credentials.
 FORBIDDEN_NETWORKS: tuple[Network, ...] = tuple(
     map(
         ip_network,
@@ -40,24 +42,24 @@ _NUMBER = re.compile(r"0[xX][0-9a-fA-F]*|[0-9]+")
 
 
 class HostSource(Enum):
-    """Who chose a host."""
+    """Who named a host."""
 
-    BY_SUBMITTER = "submitter"
-    BY_OPERATOR = "operator"
+    SUBMITTER = "submitter"
+    OPERATOR = "operator"
 
-    # Members are singletons. Enum's own hashes their names, in Python, and each poke looks two up.
+    # Members are singletons. Enum's `__hash__` runs in Python, and each poke hashes two members.
     __hash__ = object.__hash__
 
 
 class ListenAddress(NamedTuple):
-    """An address and a port on which waitd itself listens; an unspecified address stands for all of this machine's."""
+    """An address and a port on which waitd listens; `0.0.0.0` and `::` mean all local addresses."""
 
     address: Address
     port: int
 
 
 class EgressRefused(ValueError):  # noqa: N818 - reads as a sentence where it is raised
-    """The rules do not let a request go there; `why` is for people, and names no address."""
+    """The policy forbids a request to this host or address. `why` is a message without the address."""
 
     def __init__(self, why: str) -> None:
         super().__init__(why)
@@ -65,39 +67,40 @@ class EgressRefused(ValueError):  # noqa: N818 - reads as a sentence where it is
 
 
 class EgressRule(NamedTuple):
-    """One entry of a rule list: a network, or the pattern of a name."""
+    """One entry of `egress_allow` or `egress_deny`: a network, or a pattern of names."""
 
     network: Network | None
     name: str
 
 
 def parse_egress_rule(text: str) -> EgressRule:
-    """The entry that a setting's line describes.
+    """Parses an entry of `egress_allow` or `egress_deny`.
 
     Raises:
-        ValueError: it is neither a network, an address nor a name.
+        ValueError: it is not a network, an address or a host name.
     """
-    plain = text.strip().lower().removesuffix(".")
+    entry = text.strip().lower().removesuffix(".")
     try:
-        return EgressRule(_unmapped(ip_network(plain.removeprefix("[").removesuffix("]"))), "")
+        return EgressRule(_unmapped(ip_network(entry.removeprefix("[").removesuffix("]"))), "")
     except ValueError:
         pass
-    if not _NAME.fullmatch(plain) or parse_address(plain) is not None:
-        raise ValueError(f"{text!r} is no network, no address and no host name, with or without *. before it")
-    return EgressRule(None, plain)
+    if not _NAME.fullmatch(entry) or parse_address(entry) is not None:
+        raise ValueError(f"{text!r} is not a network, an address, a host name or *. and a domain")
+    return EgressRule(None, entry)
 
 
 def _unmapped(network: Network) -> Network:
-    """An IPv6 network of nothing but mapped IPv4 addresses is the IPv4 one: its hosts are named and met by those."""
+    """The IPv4 network that an IPv6 network of IPv4-mapped addresses stands for; else the network."""
     if isinstance(network, IPv6Network) and network.subnet_of(_MAPPED):
         return IPv4Network((int(network.network_address) & 0xFFFFFFFF, network.prefixlen - 96))
     return network
 
 
 def parse_address(host: str) -> Address | None:
-    """The address that a host is in any notation in which some client takes it for one; None: it is a name.
+    """The address that a host stands for in any notation that some client accepts; None for a name.
 
-    `2130706433`, `0x7f.1`, `0177.0.0.1`, `127.1`, `127.0.0.1.`, `[::ffff:7f00:1]` and `fe80::1%eth0` are addresses.
+    `2130706433`, `0x7f.1`, `0177.0.0.1`, `127.1`, `127.0.0.1.`, `[::ffff:7f00:1]` and
+    `fe80::1%eth0` are addresses.
     """
     text = host.removeprefix("[").removesuffix("]").partition("%")[0].rstrip(".")
     if ":" in text:
@@ -109,7 +112,10 @@ def parse_address(host: str) -> Address | None:
 
 
 def _inet_aton(text: str) -> IPv4Address | None:
-    """As the C library reads it: one to four numbers, decimal, octal or hexadecimal, the last one for all bytes that are left."""
+    """As the C function `inet_aton` reads it: one to four decimal, octal or hexadecimal numbers.
+
+    The last number fills all remaining bytes.
+    """
     parts = text.split(".")
     if len(parts) > 4 or not all(_NUMBER.fullmatch(part) for part in parts):
         return None
@@ -133,7 +139,10 @@ def _number(text: str) -> int:
 
 
 def unwrap_ipv4(address: Address) -> Address:
-    """The IPv4 address that an IPv6 one carries (mapped, compatible, NAT64, 6to4, Teredo), else the address itself."""
+    """The IPv4 address inside an IPv6 address (mapped, compatible, NAT64, 6to4, Teredo).
+
+    Any other address is returned unchanged.
+    """
     if isinstance(address, IPv4Address):
         return address
     if address in _NAT64 or (1 < int(address) < 1 << 32):
@@ -144,13 +153,14 @@ def unwrap_ipv4(address: Address) -> Address:
 
 @dataclass(frozen=True)
 class EgressPolicy:
-    """The rules of one daemon.
+    """The egress rules of one daemon.
 
     Attributes:
-        allow: entries that are let through.
-        deny: entries that are not.
-        private: whether a submitter may name hosts of private networks (all that are not public: loopback and the like, too) without an
-            entry in `allow`. So it is where waitd listens on loopback only, and its submitters are this machine's own programs.
+        allow: entries that are allowed.
+        deny: entries that are denied.
+        private: whether submitters may name non-public addresses (private networks, loopback)
+            without an entry in `allow`. True if waitd listens on loopback only: its submitters are
+            then programs on this machine.
     """
 
     allow: tuple[EgressRule, ...] = ()
@@ -158,61 +168,63 @@ class EgressPolicy:
     private: bool = True
 
     @classmethod
-    def of(cls, allow: Iterable[str], deny: Iterable[str], *, private: bool) -> "EgressPolicy":
-        """The rules that settings describe. Raises ValueError as `parse_egress_rule` does."""
+    def from_settings(cls, allow: Iterable[str], deny: Iterable[str], *, private: bool) -> "EgressPolicy":
+        """The policy for the settings `egress_allow` and `egress_deny`.
+
+        Raises:
+            ValueError: as `parse_egress_rule`.
+        """
         return cls(tuple(map(parse_egress_rule, allow)), tuple(map(parse_egress_rule, deny)), private)
 
-    def judge_host(
-        self, host: str, port: int, named: HostSource, listeners: Sequence[ListenAddress] = ()
+    def check_host(
+        self, host: str, port: int, source: HostSource, listeners: Sequence[ListenAddress] = ()
     ) -> HostSource:
-        """Judges a host by its name, or, where it is an address in whatever notation, by that.
+        """Checks a host by its name or, if it is an address in any notation, by its address.
 
         Returns:
-            As whose choice its address is to be judged: a name in `allow` is the operator's.
+            The source with which to check its address: OPERATOR for a name in `allow`.
 
         Raises:
             EgressRefused: no request may go there.
         """
         address = parse_address(host)
         if address is not None:
-            if named is HostSource.BY_OPERATOR and self._verdict_on(address) is False:
+            if source is HostSource.OPERATOR and self._allows(_address_match, address) is False:
                 raise EgressRefused("egress_deny names this address")
-            self.judge_address(address, named, is_own=is_own_listener(address, port, listeners))
-            return named
-        verdict = self._verdict_on_name(host.lower().rstrip("."))
-        if verdict is False:
+            self.check_address(address, source, is_own=is_own_listener(address, port, listeners))
+            return source
+        allowed = self._allows(_name_match, host.lower().rstrip("."))
+        if allowed is False:
             raise EgressRefused("egress_deny names this host")
-        return HostSource.BY_OPERATOR if verdict else named
+        return HostSource.OPERATOR if allowed else source
 
-    def judge_address(self, address: Address, named: HostSource, *, is_own: bool) -> None:
-        """Judges the address that a socket is about to connect to. `is_own_listener`: waitd itself listens there.
+    def check_address(self, address: Address, source: HostSource, *, is_own: bool) -> None:
+        """Checks the address to which a socket is about to connect.
+
+        Args:
+            address: the address.
+            source: who named the host, as `check_host` returned it.
+            is_own: whether waitd itself listens there.
 
         Raises:
             EgressRefused: no request may go there.
         """
         if is_own:
-            raise EgressRefused("waitd's own listener is no target")
+            raise EgressRefused("requests to waitd's own listener are not allowed")
         if any(one in network for network in FORBIDDEN_NETWORKS for one in {address, unwrap_ipv4(address)}):
-            raise EgressRefused("link-local and cloud metadata addresses are no targets")
-        if named is HostSource.BY_OPERATOR:
+            raise EgressRefused("requests to link-local and cloud metadata addresses are not allowed")
+        if source is HostSource.OPERATOR:
             return
-        verdict = self._verdict_on(address)
-        if verdict is False:
+        allowed = self._allows(_address_match, address)
+        if allowed is False:
             raise EgressRefused("egress_deny names this address")
-        if verdict is None and not self.private and not _is_public(unwrap_ipv4(address)):
-            raise EgressRefused(
-                "addresses of private networks are targets only where egress_allow names them"
-            )
+        if allowed is None and not self.private and not _is_public(unwrap_ipv4(address)):
+            raise EgressRefused("addresses of private networks are allowed only if egress_allow names them")
 
-    def _verdict_on(self, address: Address) -> bool | None:
-        """True: allowed, False: denied, None: no entry matches."""
-        allowed = max((_fit(entry, address) for entry in self.allow), default=-1)
-        denied = max((_fit(entry, address) for entry in self.deny), default=-1)
-        return None if max(allowed, denied) < 0 else allowed > denied
-
-    def _verdict_on_name(self, name: str) -> bool | None:
-        allowed = max((_fit_name(entry, name) for entry in self.allow), default=-1)
-        denied = max((_fit_name(entry, name) for entry in self.deny), default=-1)
+    def _allows(self, match: Callable[[EgressRule, Any], int], target: Any) -> bool | None:
+        """Whether the most specific matching entry allows the target; None if no entry matches."""
+        allowed = max((match(entry, target) for entry in self.allow), default=-1)
+        denied = max((match(entry, target) for entry in self.deny), default=-1)
         return None if max(allowed, denied) < 0 else allowed > denied
 
 
@@ -221,8 +233,11 @@ def _is_public(address: Address) -> bool:
     return address.is_global and not address.is_multicast and not site_local
 
 
-def _fit(entry: EgressRule, address: Address) -> int:
-    """How specific the match is, in bits; -1: there is none. An IPv4 network counts as the IPv6 one that it is mapped to."""
+def _address_match(entry: EgressRule, address: Address) -> int:
+    """How specific the match is, as a prefix length in IPv6; -1 if the entry does not match.
+
+    An IPv4 network counts as its IPv4-mapped IPv6 network.
+    """
     best = -1
     for one in (address, unwrap_ipv4(address)):
         if entry.network is not None and one in entry.network:
@@ -230,7 +245,8 @@ def _fit(entry: EgressRule, address: Address) -> int:
     return best
 
 
-def _fit_name(entry: EgressRule, name: str) -> int:
+def _name_match(entry: EgressRule, name: str) -> int:
+    """How specific the match is: the longer the pattern, the more; -1 if the entry does not match."""
     if entry.network is not None:
         return -1
     if entry.name == name:
@@ -246,24 +262,25 @@ def is_own_listener(
     listeners: Sequence[ListenAddress],
     is_local: Callable[[Address], bool] = lambda address: address.is_loopback,
 ) -> bool:
-    """Whether waitd itself answers at an address. `is_local`: whether an address is one of this machine's."""
-    there = unwrap_ipv4(address)
-    for listener in listeners:
-        if port != listener.port:
-            continue
-        if there.is_unspecified or there == listener.address:
-            return True
-        if listener.address.is_unspecified and is_local(there):
-            return True
-    return False
+    """Whether waitd itself listens at an address; `is_local` says whether it is one of this machine's."""
+    target = unwrap_ipv4(address)
+    return any(
+        port == listener.port
+        and (
+            target.is_unspecified
+            or target == listener.address
+            or (listener.address.is_unspecified and is_local(target))
+        )
+        for listener in listeners
+    )
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host to listen on can be reached from this machine only."""
+    """Whether a host to listen on is reachable from this machine only."""
     address = parse_address(host)
     return host == "localhost" if address is None else unwrap_ipv4(address).is_loopback
 
 
 def listen_address(host: str, port: int) -> ListenAddress:
-    """The listener at an address as a socket names it."""
+    """The `ListenAddress` for a host and a port as `socket.getsockname` returns them."""
     return ListenAddress(ip_address(host.partition("%")[0]), port)

@@ -1,13 +1,13 @@
-"""What a token endpoint is asked, and how its answer is read; pure.
+"""The requests that fetch tokens, and how their responses are read.
 
-The auth kinds that need a token:
+The values of auth_type that need a token:
 
-| auth_type                   | asks                                        | with                                                              |
-|-----------------------------|---------------------------------------------|-------------------------------------------------------------------|
-| `oauth2_token_request` | extra `token_url`                           | extra `client_id`, `client_secret` (else login, password), `scope`, `audience`; `token_endpoint_auth_method`: `client_secret_basic` (the default) or `client_secret_post` |
-| `airflow`                   | extra `token_url`, else Airflow's own below the connection's URL | login and password                     |
-| `airbyte`                   | extra `token_url`, else Airbyte's own below the connection's URL | `client_id`, `client_secret` in the same places |
-| `google_token_request`    | `token_uri` of the key                      | extra `keyfile_dict` (the key file's JSON, or its text); `scope`, or `target_audience` for an ID token |
+| auth_type                   | token endpoint                                        | parameters                                             |
+|-----------------------------|-------------------------------------------------------|--------------------------------------------------------|
+| `oauth2_client_credentials` | extra `token_url`                                     | extra `client_id`, `client_secret` (else login, password), `scope`, `audience`; `token_endpoint_auth_method`: `client_secret_basic` (default) or `client_secret_post` |
+| `airflow`                   | extra `token_url`, else `/auth/token` below the connection's URL | login, password                             |
+| `airbyte`                   | extra `token_url`, else Airbyte's own below the connection's URL | `client_id`, `client_secret` as above       |
+| `google_service_account`    | `token_uri` of the key                                | extra `keyfile_dict` (the key file's JSON as an object or text); `scope`, or `target_audience` for an ID token |
 
 A `token_url` may be a path below the connection's URL.
 """
@@ -22,13 +22,13 @@ from urllib.parse import quote_plus
 
 from waitd.core.connections.connection import Connection, join_url, parse_origin
 
-#: Seconds that a token is taken to last where its endpoint does not say.
+#: The lifetime of a token, in seconds, if its endpoint does not state it.
 DEFAULT_LIFETIME = 300.0
-#: How long before its end a token is renewed, where nothing else is known of its endpoint, in seconds.
+#: How many seconds before its expiry a token is renewed by default.
 RENEWAL_MARGIN = 60.0
-#: The longest life that is believed.
+#: Longer lifetimes are capped to this many seconds.
 MAX_LIFETIME = 7 * 86_400.0
-#: How long an assertion may be used, seconds.
+#: The lifetime of a JWT assertion, in seconds.
 _ASSERTION_LIFETIME = 3600
 _JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
@@ -37,7 +37,10 @@ _GOOGLE_TOKEN_URI = "https://oauth2.googleapis.com/token"  # noqa: S105 - an add
 
 @dataclass(frozen=True, slots=True)
 class JwtAssertion:
-    """A JWT that is signed with RS256 and sent as `assertion`. `claims` are sent beside issuer, audience and times."""
+    """A JWT that is signed with RS256 and sent in the field `assertion` (RFC 7523).
+
+    `claims` are its claims besides issuer, audience and times.
+    """
 
     issuer: str
     audience: str
@@ -46,7 +49,7 @@ class JwtAssertion:
     claims: tuple[tuple[str, str], ...]
 
     def payload(self, now: float) -> dict[str, Any]:
-        """All claims, made at `now`, Unix seconds."""
+        """All claims of an assertion issued at `now` (Unix seconds)."""
         return {
             **dict(self.claims),
             "iss": self.issuer,
@@ -58,25 +61,26 @@ class JwtAssertion:
 
 @dataclass(frozen=True, slots=True)
 class TokenRequest:
-    """A question to a token endpoint. Equal ones have one answer in common.
+    """A request to a token endpoint. Equal requests share one token.
 
     Attributes:
-        url: where it is POSTed.
-        fields: the body's, as a form, or with `as_json` as JSON.
-        login: name and password for HTTP Basic, or None.
-        assertion: what is signed and sent as the field `assertion`, or None.
-        answer: the field of the answer that holds the token.
-        verify_tls: whether the endpoint's certificate is checked.
-        is_jwt: whether the token itself says how long it lasts, being a JWT.
-        renewal_margin: the token is renewed when a fifth of its life is left, but no sooner than this many seconds before its end.
+        url: the endpoint; the method is POST.
+        fields: the fields of the body, which is a form or, with `as_json`, a JSON object.
+        basic_auth: name and password for HTTP Basic, or None.
+        assertion: a JWT to sign and send in the field `assertion`, or None.
+        token_field: the field of the response that holds the token.
+        verify_tls: whether the endpoint's certificate is verified.
+        is_jwt: the token is a JWT whose claims state its lifetime.
+        renewal_margin: the token is renewed when a fifth of its lifetime is left, but no earlier
+            than this many seconds before its expiry.
     """
 
     url: str
     fields: tuple[tuple[str, str], ...] = field(repr=False)
     as_json: bool = False
-    login: tuple[str, str] | None = field(default=None, repr=False)
+    basic_auth: tuple[str, str] | None = field(default=None, repr=False)
     assertion: JwtAssertion | None = None
-    answer: str = "access_token"
+    token_field: str = "access_token"  # noqa: S105 - a name, not a secret
     verify_tls: bool = True
     is_jwt: bool = False
     renewal_margin: float = RENEWAL_MARGIN
@@ -84,7 +88,7 @@ class TokenRequest:
 
 @dataclass(frozen=True, slots=True)
 class IssuedToken:
-    """A token, and for how many seconds it holds."""
+    """A token and its lifetime in seconds."""
 
     value: str = field(repr=False)
     lifetime: float
@@ -92,17 +96,17 @@ class IssuedToken:
 
     @property
     def renew_after(self) -> float:
-        """After how many seconds a new one is asked for."""
+        """Seconds after which a new token is fetched."""
         return self.lifetime - min(self.renewal_margin, self.lifetime / 5)
 
 
-def parse_token(grant: TokenRequest, answer: object) -> IssuedToken:
-    """The token in a token endpoint's decoded answer.
+def parse_token(request: TokenRequest, response: object) -> IssuedToken:
+    """The token in the decoded response of a token endpoint.
 
     Raises:
-        ValueError: there is none that can be sent; the message quotes nothing of the answer.
+        ValueError: there is no token that can be sent. The message quotes nothing of the response.
     """
-    value = answer.get(grant.answer) if isinstance(answer, Mapping) else None
+    value = response.get(request.token_field) if isinstance(response, Mapping) else None
     if (
         not isinstance(value, str)
         or not value.isascii()
@@ -110,19 +114,19 @@ def parse_token(grant: TokenRequest, answer: object) -> IssuedToken:
         or " " in value
         or not value
     ):
-        raise ValueError(f"the token endpoint's answer has no {grant.answer}")
-    lifetime = answer.get("expires_in") if isinstance(answer, Mapping) else None
-    if grant.is_jwt:
+        raise ValueError(f"the token endpoint's answer has no {request.token_field}")
+    lifetime = response.get("expires_in") if isinstance(response, Mapping) else None
+    if request.is_jwt:
         lifetime = _jwt_lifetime(value)
     if isinstance(lifetime, str) and lifetime.isascii() and lifetime.isdecimal():
         lifetime = float(lifetime[:9])
     if isinstance(lifetime, bool) or not isinstance(lifetime, (int, float)) or not lifetime > 0:
         lifetime = DEFAULT_LIFETIME
-    return IssuedToken(value, min(float(lifetime), MAX_LIFETIME), grant.renewal_margin)
+    return IssuedToken(value, min(float(lifetime), MAX_LIFETIME), request.renewal_margin)
 
 
 def _jwt_lifetime(token: str) -> float | None:
-    """From issue to end, seconds, as the claims say. The one who asked for a token has no need to check its signature."""
+    """Seconds from `iat` to `exp`. The signature need not be verified by the one who asked for the token."""
     try:
         claims = json.loads(urlsafe_b64decode(token.split(".")[1] + "=="))
         return float(claims["exp"] - claims["iat"])
@@ -131,7 +135,12 @@ def _jwt_lifetime(token: str) -> float | None:
 
 
 def oauth2_token_request(connection: Connection) -> TokenRequest:
-    """RFC 6749, 4.4. Raises ValueError, as all here do, with a message that quotes no secret."""
+    """The client credentials grant (RFC 6749, section 4.4).
+
+    Raises:
+        ValueError: the connection lacks a field or a field is invalid. The message quotes no
+            secret. The other functions here raise it, too.
+    """
     extra = connection.extra
     url = _text(extra, "token_url")
     if url is None:
@@ -141,23 +150,24 @@ def oauth2_token_request(connection: Connection) -> TokenRequest:
     fields += [(name, value) for name in ("scope", "audience") if (value := _text(extra, name))]
     method = _text(extra, "token_endpoint_auth_method") or "client_secret_basic"
     if method not in {"client_secret_basic", "client_secret_post"}:
-        raise ValueError("token_endpoint_auth_method is client_secret_basic or client_secret_post")
+        raise ValueError("token_endpoint_auth_method must be client_secret_basic or client_secret_post")
     if method == "client_secret_post":
-        return _grant(connection, url, [*fields, ("client_id", client_id), ("client_secret", secret)])
-    return _grant(connection, url, fields, login=(quote_plus(client_id), quote_plus(secret)))
+        return _request(connection, url, [*fields, ("client_id", client_id), ("client_secret", secret)])
+    return _request(connection, url, fields, basic_auth=(quote_plus(client_id), quote_plus(secret)))
 
 
 def airflow_token_request(connection: Connection) -> TokenRequest:
-    """The token of Airflow's own `/auth/token`, below the path of its base URL. It lasts a day and has no refresh token; a new one is asked
-    for at 80 % of its life.
+    """Airflow's `/auth/token`, below the path of its base URL.
+
+    The token lasts a day and has no refresh token; a new one is fetched at 80 % of its lifetime.
     """
     url = _text(connection.extra, "token_url") or "/auth/token"
     fields = [("username", connection.login or ""), ("password", connection.password or "")]
-    return _grant(connection, url, fields, as_json=True, is_jwt=True, renewal_margin=inf)
+    return _request(connection, url, fields, as_json=True, is_jwt=True, renewal_margin=inf)
 
 
 def airbyte_token_request(connection: Connection) -> TokenRequest:
-    """Airbyte's application token, as its public API hands it out."""
+    """The application token of Airbyte's public API."""
     client_id, secret = _client(connection)
     base = connection.base_url().rstrip("/")
     below = "applications/token" if base.endswith("/v1") else "api/public/v1/applications/token"
@@ -167,44 +177,45 @@ def airbyte_token_request(connection: Connection) -> TokenRequest:
         ("client_secret", secret),
         ("grant-type", "client_credentials"),
     ]
-    return _grant(connection, url, fields, as_json=True)
+    return _request(connection, url, fields, as_json=True)
 
 
 def google_token_request(connection: Connection) -> TokenRequest:
-    """A JWT grant of a service account: an access token, or with `target_audience` an ID token, as an identity-aware proxy wants it."""
+    """The JWT bearer grant of a Google service account (RFC 7523).
+
+    It gives an access token or, with `target_audience`, an ID token for an identity-aware proxy.
+    """
     extra = connection.extra
     key = _key_file(extra.get("keyfile_dict"))
     issuer, private_key = _text(key, "client_email"), _text(key, "private_key")
     if issuer is None or private_key is None:
         raise ValueError(
-            "auth_type google_service_account needs the extra's keyfile_dict, a service account's key"
+            "auth_type google_service_account needs the extra's keyfile_dict, the key of a service account"
         )
     url = _text(key, "token_uri") or _GOOGLE_TOKEN_URI
     audience = _text(extra, "target_audience")
     scope = (_text(extra, "scope") or _CLOUD_PLATFORM).replace(",", " ")
     claims = (("target_audience", audience),) if audience else (("scope", scope),)
-    return _grant(
+    return _request(
         connection,
         url,
         [("grant_type", _JWT_BEARER)],
         assertion=JwtAssertion(issuer, url, private_key, _text(key, "private_key_id"), claims),
-        answer="id_token" if audience else "access_token",
+        token_field="id_token" if audience else "access_token",
     )
 
 
-def _grant(connection: Connection, url: str, fields: list[tuple[str, str]], **more: Any) -> TokenRequest:
-    """The grant at `url`, absolute or below the connection's; certificates are checked unless it is the connection's own origin that
-    goes without.
+def _request(connection: Connection, url: str, fields: list[tuple[str, str]], **more: Any) -> TokenRequest:
+    """A request to `url`, which is absolute or below the connection's URL.
+
+    The connection's `verify: false` applies only if the endpoint has the connection's own origin.
     """
-    verify = True
-    if "://" in url:
-        named = parse_origin(url)
-        verify = (
-            connection.verifies_tls() or not connection.host or named != parse_origin(connection.base_url())
-        )
-    else:
+    verify = connection.verifies_tls()
+    if "://" not in url:
         url = join_url(connection.base_url(), url)
-        verify = connection.verifies_tls()
+    else:
+        origin = parse_origin(url)
+        verify = verify or not connection.host or origin != parse_origin(connection.base_url())
     return TokenRequest(url, tuple(fields), verify_tls=verify, **more)
 
 
@@ -230,5 +241,5 @@ def _text(fields: Mapping[str, Any], name: str) -> str | None:
     if value is None or value == "":
         return None
     if not isinstance(value, str):
-        raise ValueError(f"{name} is no string")  # noqa: TRY004 - bad data, not a bad call
+        raise ValueError(f"{name} must be a string")  # noqa: TRY004 - bad data, not a bad call
     return value

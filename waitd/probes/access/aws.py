@@ -203,8 +203,8 @@ class AwsEndpoints:
         if len(self._cache) >= _MAX_ENDPOINTS and account not in self._cache:
             del self._cache[next(iter(self._cache))]
         source = settings.keys
-        keys = source.given if source is not None and source.role is None else None
-        endpoint = AwsEndpoint(base, origin, region, settings.style, keys, verify_tls)
+        keys = source.static if source is not None and source.role is None else None
+        endpoint = AwsEndpoint(base, origin, region, settings.addressing_style, keys, verify_tls)
         cached = self._cache[account] = _CachedEndpoint(connection, endpoint, None if keys else source)
         return cached
 

@@ -49,8 +49,8 @@ class AwsCredentials:
             ConnectionUnavailable: the service that issues them does not answer.
             ValueError: there are none, or they are refused.
         """
-        if source.given is not None and source.role is None:
-            return source.given
+        if source.static is not None and source.role is None:
+            return source.static
         cached = self._cache.get(source)
         if cached is not None and self._now() < cached.expires_at:
             return cached.keys
@@ -152,7 +152,7 @@ def _credentials(source: AwsKeySource) -> Any:
     session.set_default_client_config(
         Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=5)
     )
-    given, role = source.given, source.role
+    given, role = source.static, source.role
     credentials = (
         Credentials(given.access_key_id, given.secret_access_key, given.session_token)
         if given

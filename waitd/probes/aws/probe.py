@@ -206,7 +206,7 @@ class AwsWaiterProbe(Probe):
             _signed_headers(unsigned, endpoint, service_endpoint, waiter, self._now()),
             unsigned.body,
             endpoint.verify_tls,
-            HostSource.BY_OPERATOR,
+            HostSource.OPERATOR,
         )
         # Redirects are not followed: a waiter may test for one, and a signature is valid for one host only.
         answer = await self._http.fetch_once(request, self._now(), connect_timeout=target.request_timeout)

@@ -246,7 +246,7 @@ class HttpJobs:
         if signer is not None:
             headers.update(signer.headers(template.method, url, headers, template.body, now=self._now()))
         return Request(
-            template.method, url, headers, template.body, access.endpoint.verify_tls, HostSource.BY_OPERATOR
+            template.method, url, headers, template.body, access.endpoint.verify_tls, HostSource.OPERATOR
         )
 
     async def _exchanged(self, request: Request, target: HttpTarget, key: str, sent: "_Sent") -> _Answer:

@@ -110,7 +110,7 @@ class HttpProbe(Probe):
     def admit(self, origin: str) -> None:
         """Raises NotSupported when the egress rules refuse an origin that a submitter names."""
         try:
-            self._outgoing.check_url(origin, HostSource.BY_SUBMITTER)
+            self._outgoing.check_url(origin, HostSource.SUBMITTER)
         except EgressRefused as error:
             raise NotSupported.at("/endpoint", str(error)) from None
 

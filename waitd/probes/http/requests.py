@@ -49,7 +49,7 @@ class RequestBuilder:
             signed.update(signer.headers(template.method, url, signed, template.body, now=self._now()))
             headers = signed
         verify_tls = access.endpoint.verify_tls
-        return Request(template.method, url, headers, template.body, verify_tls, HostSource.BY_OPERATOR)
+        return Request(template.method, url, headers, template.body, verify_tls, HostSource.OPERATOR)
 
 
 @lru_cache(maxsize=1024)

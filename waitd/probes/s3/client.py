@@ -240,7 +240,7 @@ class Bucket:
         path = self.path(key)
         headers = None if self.signer is None else self.signer.headers(method, path, query, now=now)
         url = f"{self.origin}{path}?{query}" if query else self.origin + path
-        return Request(method, url, headers, None, self.verify_tls, HostSource.BY_OPERATOR)
+        return Request(method, url, headers, None, self.verify_tls, HostSource.OPERATOR)
 
 
 def _has_own_host(endpoint: AwsEndpoint, bucket: str) -> bool:

@@ -144,7 +144,7 @@ class S3EventQueue:
         headers |= AwsSigner("sqs", region, endpoint.keys).headers(
             "POST", url, headers, body, now=self._now()
         )
-        request = Request("POST", url, headers, body, endpoint.verify_tls, HostSource.BY_OPERATOR)
+        request = Request("POST", url, headers, body, endpoint.verify_tls, HostSource.OPERATOR)
         answer = await self._http.fetch(request, self._now())
         try:
             return answer.facts.status, await self._http.read(answer.response, _ANSWER_BYTES)

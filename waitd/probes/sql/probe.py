@@ -112,7 +112,7 @@ class SqlProbe(Probe):
         try:
             endpoint = sql_endpoint(connection)
             if endpoint.host is not None and endpoint.port is not None:
-                self._outgoing.check_host(endpoint.host, endpoint.port, HostSource.BY_OPERATOR)
+                self._outgoing.check_host(endpoint.host, endpoint.port, HostSource.OPERATOR)
         except EgressRefused as error:
             return Unreachable("egress_refused", f"The egress rules refuse this database: {error.why}.")
         except ValueError as error:

@@ -51,7 +51,7 @@ class Request(NamedTuple):
     headers: Mapping[str, str] | None
     body: bytes | None
     verify_tls: bool | ssl.SSLContext
-    named: HostSource = HostSource.BY_SUBMITTER
+    named: HostSource = HostSource.SUBMITTER
 
 
 class HttpAnswer(NamedTuple):

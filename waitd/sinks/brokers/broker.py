@@ -122,7 +122,7 @@ class BrokerSink(ABC, Generic[Target, Client]):
         The operator chose it, so the host's name is checked, not what it resolves to.
         """
         try:
-            self._outgoing.check_host(*address, HostSource.BY_OPERATOR)
+            self._outgoing.check_host(*address, HostSource.OPERATOR)
         except EgressRefused as error:
             raise InvalidConnection(f"the egress rules forbid events to {self.broker}: {error.why}") from None
         return address
