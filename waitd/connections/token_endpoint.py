@@ -79,7 +79,9 @@ class TokenEndpointClient:
             "POST",
             grant.url,
             service=endpoint,
-            headers={} if grant.basic_auth is None else {"Authorization": basic_authorization(*grant.basic_auth)},
+            headers={}
+            if grant.basic_auth is None
+            else {"Authorization": basic_authorization(*grant.basic_auth)},
             json=fields if grant.as_json else None,
             data=None if grant.as_json else fields,
             ssl=grant.verify_tls,

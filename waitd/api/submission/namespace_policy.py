@@ -25,7 +25,11 @@ class NamespacePolicy:
         must not learn whether it exists.
         """
         for name, value in params.items():
-            if name.endswith(_CONN_ID) and isinstance(value, str) and not self._rules.allows_connection(value):
+            if (
+                name.endswith(_CONN_ID)
+                and isinstance(value, str)
+                and not self._rules.allows_connection(value)
+            ):
                 yield self._problem(path + pointer([name]), f"the connection {value!r}", "conn_ids")
 
     def check_target(self, path: str, target: Target | SinkTarget) -> Iterator[Problem]:
