@@ -29,7 +29,7 @@ def test_waitd_accepts_the_body() -> None:
     }  # fmt: skip
     [sink] = request.sinks
     assert isinstance(sink, SinkRequest)
-    assert parse_airflow_target(sink.model_extra or {}).place == TASK
+    assert parse_airflow_target(sink.model_extra or {}).recipient == TASK
 
 
 def test_all_tries_share_a_supersede_key_and_no_other_task_has_it() -> None:

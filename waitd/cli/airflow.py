@@ -43,7 +43,7 @@ def reconcile(
     one at --url.
     """
     tasks = asyncio.run(_parked_tasks(load_settings(config), conn_id))
-    lines = [(task.place, line) for task in tasks if (line := _import_line(task)) is not None]
+    lines = [(task.task_try, line) for task in tasks if (line := _import_line(task)) is not None]
     unreadable = len(tasks) - len(lines)
     if unreadable:
         print_error(

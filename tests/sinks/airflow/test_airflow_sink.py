@@ -435,7 +435,7 @@ async def test_a_clear_that_airflow_has_seen_is_never_sent_again(scene: Scene) -
     scene.airflow.audit = [*others, entry]
     receipt = await scene.deliver("clear", age=CLEAR_SECONDS)
     assert isinstance(receipt, DeliveryRejected)
-    assert "audit log has it, the task stands as before" in receipt.error
+    assert "Airflow's audit log has it;" in receipt.error
     assert "redeliver" in receipt.error
     assert scene.airflow.store["waitd_outcome"]["event_id"] == EVENT_ID  # for whoever clears by hand
     assert len(scene.airflow.told("POST")) == 1
@@ -444,8 +444,8 @@ async def test_a_clear_that_airflow_has_seen_is_never_sent_again(scene: Scene) -
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (403, "does not tell whether it arrived (Airflow answered 403"),
-        (None, "among too many others to tell"),
+        (403, "audit log cannot be read (Airflow answered 403"),
+        (None, "audit log is too long"),
     ],
 )
 async def test_a_clear_that_cannot_be_proved_to_have_failed_is_never_sent_again(

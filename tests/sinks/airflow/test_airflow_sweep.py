@@ -124,7 +124,7 @@ async def test_a_cleared_task_is_another_try(scene: Scene) -> None:
     await scene.wait_for("wait", "awaiting_input")
     scene.airflow.ids["wait"] = ti_id("its second try")
     await scene.sweep.sweep()
-    assert await scene.ends() == {"wait": "another try of its task stands in Airflow"}
+    assert await scene.ends() == {"wait": "its task has another try in Airflow"}
 
 
 async def test_a_task_that_is_not_found_must_be_missing_twice(scene: Scene) -> None:
@@ -135,7 +135,7 @@ async def test_a_task_that_is_not_found_must_be_missing_twice(scene: Scene) -> N
     assert await scene.ends() == {}
     scene.airflow.states["back"] = "awaiting_input"
     await scene.sweep.sweep()
-    assert await scene.ends() == {"wait": "Airflow has no such task instance any more"}
+    assert await scene.ends() == {"wait": "its task instance no longer exists in Airflow"}
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 422, 429, 500, 503])
@@ -169,9 +169,9 @@ async def test_a_task_that_is_missing_is_remembered_from_one_pass_to_the_next(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many rounds a pass has: what another round found out must not be forgotten."""
-    monkeypatch.setattr(airflow_sweep, "ROUND", 2)
-    monkeypatch.setattr(airflow_sweep, "AT_ONCE", 1)
-    monkeypatch.setattr(airflow_sweep, "ROUNDS", 1)
+    monkeypatch.setattr(airflow_sweep, "ROUND_SIZE", 2)
+    monkeypatch.setattr(airflow_sweep, "STORE_PAGE_SIZE", 1)
+    monkeypatch.setattr(airflow_sweep, "MAX_ROUNDS", 1)
     for n in range(5):
         await scene.wait_for(f"task{n}", "deferred")
     for missing in ("task0", "task4"):
@@ -185,10 +185,10 @@ async def test_a_task_that_is_missing_is_remembered_from_one_pass_to_the_next(
 
 
 async def test_rounds_are_bounded_and_come_around(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(airflow_sweep, "ROUND", 4)
-    monkeypatch.setattr(airflow_sweep, "ROUNDS", 1)
-    monkeypatch.setattr(airflow_sweep, "AT_ONCE", 2)
-    monkeypatch.setattr(airflow_sweep, "PAGE", 2)
+    monkeypatch.setattr(airflow_sweep, "ROUND_SIZE", 4)
+    monkeypatch.setattr(airflow_sweep, "MAX_ROUNDS", 1)
+    monkeypatch.setattr(airflow_sweep, "STORE_PAGE_SIZE", 2)
+    monkeypatch.setattr(airflow_sweep, "PAGE_SIZE", 2)
     for number in range(10):
         await scene.wait_for(f"task-{number}", "awaiting_input")
     scene.airflow.states["task-1"] = scene.airflow.states["task-9"] = "failed"
@@ -204,9 +204,9 @@ async def test_rounds_are_bounded_and_come_around(scene: Scene, monkeypatch: pyt
 
 
 async def test_a_sweep_makes_as_many_rounds_as_it_may(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(airflow_sweep, "ROUND", 2)
-    monkeypatch.setattr(airflow_sweep, "ROUNDS", 3)
-    monkeypatch.setattr(airflow_sweep, "AT_ONCE", 2)
+    monkeypatch.setattr(airflow_sweep, "ROUND_SIZE", 2)
+    monkeypatch.setattr(airflow_sweep, "MAX_ROUNDS", 3)
+    monkeypatch.setattr(airflow_sweep, "STORE_PAGE_SIZE", 2)
     for number in range(8):
         await scene.wait_for(f"task-{number}", "failed")
     await scene.sweep.sweep()
@@ -221,7 +221,7 @@ async def test_a_sweep_makes_as_many_rounds_as_it_may(scene: Scene, monkeypatch:
 async def test_parked_tasks_are_found_with_what_they_left(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(airflow_parked, "PAGE", 2)
+    monkeypatch.setattr(airflow_parked, "PAGE_SIZE", 2)
     for number in range(3):
         scene.airflow.states[f"input-{number}"] = "awaiting_input"
         scene.airflow.bodies[f"input-{number}"] = render_registration(REGISTRATION, "http://waitd")
@@ -230,11 +230,11 @@ async def test_parked_tasks_are_found_with_what_they_left(
     scene.airflow.states |= {"approve": "awaiting_input", "other": "deferred", "ended": "success"}
     scene.airflow.bodies["approve"] = "Approve the deployment?"
     scene.airflow.left["deferred-2"] = {"of": "another version"}
-    found = {task.place.task_id: task async for task in parked_tasks(await scene.apis.connect("airflow"))}
+    found = {task.task_try.task_id: task async for task in parked_tasks(await scene.apis.connect("airflow"))}
     assert sorted(found) == ["deferred-0", "deferred-1", "deferred-2", "input-0", "input-1", "input-2"]
     assert found["deferred-2"].registration is None
     assert found["input-1"].registration == found["deferred-1"].registration == Registration(**REGISTRATION)
-    assert found["input-1"].place == ("etl", "r1", "input-1", -1, ti_id("input-1"), 1)
+    assert found["input-1"].task_try == ("etl", "r1", "input-1", -1, ti_id("input-1"), 1)
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 500])

@@ -28,6 +28,9 @@ MAX_CLOCK_SKEW = 3600.0
 #: Status codes that the modes handle.
 _HANDLED = frozenset({200, 201, 204, 400, 404, 409, 422})
 
+#: The receipt where Airflow answers 422. Its details quote the request, so they are not shown.
+INVALID_REQUEST = DeliveryRejected("Airflow answered 422: it does not accept the request")
+
 #: The Airflow role that a request needs.
 Role = Literal["User", "Op"]
 

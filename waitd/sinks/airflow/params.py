@@ -1,10 +1,10 @@
-"""The airflow sink's parameters: which way back into Airflow, and to what. What is done with them is `waitd.sinks.airflow.sink`'s.
+"""The airflow sink's parameters: a mode, and what it delivers to.
 
-| mode | needs | may have |
+| mode | required | optional |
 |---|---|---|
 | `resume` | `dag_id`, `run_id`, `task_id`, `ti_id`, `try_number` | `map_index` |
-| `set_state` | the same | `map_index`, `xcom_key` |
-| `clear` | the same | `map_index`, `state_store_key` |
+| `set_state` | as `resume` | `map_index`, `xcom_key` |
+| `clear` | as `resume` | `map_index`, `state_store_key` |
 | `dag_run` | `dag_id` | `new_dag_run_id`, `conf` |
 | `asset_event` | `asset_uri` or `asset_id` | `partition_key` |
 """
@@ -22,13 +22,13 @@ from waitd.models import ConnId, Strict, Uuid, parsed
 
 Mode = Literal["resume", "set_state", "clear", "dag_run", "asset_event"]
 
-#: Airflow's own limits, in characters: of ids and keys, of an asset's URI.
+#: Airflow's limits in characters: for ids, keys, and an asset's URI.
 Id = Annotated[str, Field(min_length=1, max_length=250)]
 Key = Annotated[str, Field(min_length=1, max_length=512)]
 Uri = Annotated[str, Field(min_length=1, max_length=1500)]
 
 _TASK = frozenset({"dag_id", "run_id", "task_id", "ti_id", "try_number"})
-#: What each mode needs, and what it may have besides.
+#: The required and the optional parameters of each mode.
 FIELDS: Mapping[Mode, tuple[frozenset[str], frozenset[str]]] = {
     "resume": (_TASK, frozenset({"map_index"})),
     "set_state": (_TASK, frozenset({"map_index", "xcom_key"})),
@@ -36,23 +36,27 @@ FIELDS: Mapping[Mode, tuple[frozenset[str], frozenset[str]]] = {
     "dag_run": (frozenset({"dag_id"}), frozenset({"new_dag_run_id", "conf"})),
     "asset_event": (frozenset(), frozenset({"asset_uri", "asset_id", "partition_key"})),
 }
-#: What becomes a segment of a path.
-_SEGMENTS = ("dag_id", "run_id", "task_id", "new_dag_run_id", "xcom_key", "state_store_key")
+#: Parameters that become one segment of a URL path.
+_PATH_PARAMS = ("dag_id", "run_id", "task_id", "new_dag_run_id", "xcom_key", "state_store_key")
 
 
 class AirflowParams(Strict):
-    """The parameters of a way back into Airflow."""
+    """The parameters of a delivery to Airflow."""
 
-    conn_id: ConnId = Field(description="The connection that knows Airflow's API and the credentials.")
+    conn_id: ConnId = Field(description="The connection with the URL of Airflow's API and the credentials.")
     mode: Mode = Field(
         default="resume", description="`resume`, `set_state`, `clear`, `dag_run` or `asset_event`; see below."
     )
     dag_id: Id | None = Field(default=None, description="The DAG: of the task, or to run.")
     run_id: Id | None = Field(default=None, description="The task's DAG run.")
     task_id: Id | None = Field(default=None, description="The task.")
-    map_index: Annotated[int, Field(ge=-1)] = Field(default=-1, description="Its index, where it is mapped.")
-    ti_id: Uuid | None = Field(default=None, description="The task instance's id: another one at each try.")
-    try_number: Annotated[int, Field(ge=1)] | None = Field(default=None, description="Its try.")
+    map_index: Annotated[int, Field(ge=-1)] = Field(default=-1, description="The index of a mapped task.")
+    ti_id: Uuid | None = Field(
+        default=None, description="The task instance's id, which changes with each try."
+    )
+    try_number: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="The number of the task's try."
+    )
     xcom_key: Key = Field(default=RETURN_KEY, description="set_state: the XCom that gets the payload.")
     state_store_key: Key = Field(
         default=OUTCOME_KEY, description="clear: the key in the task's state store that gets the outcome."
@@ -61,19 +65,19 @@ class AirflowParams(Strict):
         default=None, description="dag_run: the new run's id; default: `waitd__` and the wait's id."
     )
     conf: dict[str, Any] = Field(
-        default_factory=dict, description="dag_run: the new run's conf; `waitd` is put in."
+        default_factory=dict, description="dag_run: the new run's conf; waitd adds the field `waitd`."
     )
-    asset_uri: Uri | None = Field(default=None, description="asset_event: the asset, by its URI.")
+    asset_uri: Uri | None = Field(default=None, description="asset_event: the asset's URI.")
     asset_id: Annotated[int, Field(ge=1)] | None = Field(
-        default=None, description="asset_event: or by its number in Airflow."
+        default=None, description="asset_event: or its id in Airflow."
     )
     partition_key: Id | None = Field(
-        default=None, description="asset_event: the partition, for DAGs that run once for each."
+        default=None, description="asset_event: the partition, for DAGs that run once per partition."
     )
 
 
 class DagRunRequest(NamedTuple):
-    """A DAG to run; `run_id` None: named after the wait."""
+    """A DAG run to trigger; `run_id` None: an id made from the wait's."""
 
     dag_id: str
     run_id: str | None
@@ -81,7 +85,7 @@ class DagRunRequest(NamedTuple):
 
 
 class AssetRef(NamedTuple):
-    """An asset, by the one of the two that is not None."""
+    """An asset, by its URI or its id; the other one is None."""
 
     uri: str | None
     id: int | None
@@ -90,55 +94,61 @@ class AssetRef(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class AirflowTarget:
-    """Parsed parameters. `key` is the XCom's or the state store's; `dag_id` is None where a mode names no DAG."""
+    """Parsed parameters.
+
+    `key` is the XCom's or the state store's. `dag_id` is None in the mode `asset_event`.
+    """
 
     conn_id: str
     mode: Mode
     dag_id: str | None
-    place: TaskTry | DagRunRequest | AssetRef
+    recipient: TaskTry | DagRunRequest | AssetRef
     key: str
     destination: str
 
 
 def parse_airflow_target(params: Mapping[str, Any]) -> AirflowTarget:
-    """The target that these parameters (without `kind`) name.
+    """The destination that these parameters (without `kind`) name.
 
     Raises:
         InvalidInput: with pointers relative to `params`.
     """
-    given = parsed(AirflowParams, dict(params))
-    problems = list(_problems(given))
+    parameters = parsed(AirflowParams, dict(params))
+    problems = list(_problems(parameters))
     if problems:
         raise InvalidInput(problems)
-    key = given.state_store_key if given.mode == "clear" else given.xcom_key
+    key = parameters.state_store_key if parameters.mode == "clear" else parameters.xcom_key
     return AirflowTarget(
-        given.conn_id, given.mode, given.dag_id, _place(given), key, f"airflow {given.conn_id}"
+        parameters.conn_id,
+        parameters.mode,
+        parameters.dag_id,
+        _recipient(parameters),
+        key,
+        f"airflow {parameters.conn_id}",
     )
 
 
-def _problems(given: AirflowParams) -> Iterator[Problem]:
-    needed, optional = FIELDS[given.mode]
-    named = {name for name in given.model_fields_set if getattr(given, name) is not None}
-    for name in sorted(needed - named):
-        yield Problem(f"/{name}", f"mode {given.mode} needs it")
-    for name in sorted(given.model_fields_set - needed - optional - {"conn_id", "mode"}):
-        yield Problem(f"/{name}", f"mode {given.mode} knows no {name}")
-    if given.mode == "asset_event" and (given.asset_uri is None) == (given.asset_id is None):
-        yield Problem("", "mode asset_event needs either asset_uri or asset_id")
-    if CONF_KEY in given.conf:
-        yield Problem(f"/conf/{CONF_KEY}", "this field of conf tells of the wait; choose another name")
-    if given.xcom_key == EVENT_ID_KEY:
-        yield Problem("/xcom_key", "this XCom holds the event's id; choose another name")
-    for name in _SEGMENTS:
-        value = getattr(given, name)
+def _problems(parameters: AirflowParams) -> Iterator[Problem]:
+    required, optional = FIELDS[parameters.mode]
+    present = {name for name in parameters.model_fields_set if getattr(parameters, name) is not None}
+    for name in sorted(required - present):
+        yield Problem(f"/{name}", f"mode {parameters.mode} requires it")
+    for name in sorted(parameters.model_fields_set - required - optional - {"conn_id", "mode"}):
+        yield Problem(f"/{name}", f"mode {parameters.mode} has no parameter {name}")
+    if parameters.mode == "asset_event" and (parameters.asset_uri is None) == (parameters.asset_id is None):
+        yield Problem("", "mode asset_event requires either asset_uri or asset_id")
+    if CONF_KEY in parameters.conf:
+        yield Problem(f"/conf/{CONF_KEY}", "waitd adds this field to conf itself; choose another name")
+    if parameters.xcom_key == EVENT_ID_KEY:
+        yield Problem("/xcom_key", "waitd stores the event's id in this XCom; choose another key")
+    for name in _PATH_PARAMS:
+        value = getattr(parameters, name)
         if value is not None and not _is_segment(value):
-            yield Problem(
-                f"/{name}", "no single segment of a path: it is . or .., or has /, \\ or control characters"
-            )
+            yield Problem(f"/{name}", "it must not be . or .., or contain /, \\ or control characters")
 
 
 def _is_segment(text: str) -> bool:
-    """Whether it can stand in a path. Airflow decodes `%2F` before it routes, so a slash would be another path."""
+    """Whether it is valid in a path. Airflow decodes `%2F` before routing, so a slash would change the path."""
     try:
         encode_segment(text)
     except (ValueError, UnicodeEncodeError):
@@ -146,18 +156,18 @@ def _is_segment(text: str) -> bool:
     return text.isprintable() and not {"/", "\\"} & set(text)
 
 
-def _place(given: AirflowParams) -> TaskTry | DagRunRequest | AssetRef:
-    match given.mode:
+def _recipient(parameters: AirflowParams) -> TaskTry | DagRunRequest | AssetRef:
+    match parameters.mode:
         case "dag_run":
-            return DagRunRequest(given.dag_id or "", given.new_dag_run_id, given.conf)
+            return DagRunRequest(parameters.dag_id or "", parameters.new_dag_run_id, parameters.conf)
         case "asset_event":
-            return AssetRef(given.asset_uri, given.asset_id, given.partition_key)
+            return AssetRef(parameters.asset_uri, parameters.asset_id, parameters.partition_key)
         case _:
             return TaskTry(
-                given.dag_id or "",
-                given.run_id or "",
-                given.task_id or "",
-                given.map_index,
-                given.ti_id or "",
-                given.try_number or 0,
+                parameters.dag_id or "",
+                parameters.run_id or "",
+                parameters.task_id or "",
+                parameters.map_index,
+                parameters.ti_id or "",
+                parameters.try_number or 0,
             )

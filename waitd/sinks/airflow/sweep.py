@@ -1,7 +1,9 @@
-"""The sweep: waits whose task in Airflow is no longer parked (killed, cleared, marked by hand, its run deleted) are cancelled.
+"""The sweep: cancels waits whose task in Airflow is no longer parked.
 
-Airflow tells nobody of that. So it is asked, in bulk, which of the registered task instances are still parked. One that is missing in the
-answer is only suspected; it is then asked for by itself, and what is seen there decides. An Airflow that does not answer ends nothing.
+A task may have been killed, cleared, marked by hand, or deleted with its run, and Airflow sends no
+notification. So the sweep lists the parked task instances in bulk. A registered task that is missing
+from the list is only suspected; a request for the task itself then decides. While Airflow does not
+answer, no wait is cancelled.
 """
 
 from collections import defaultdict
@@ -21,48 +23,53 @@ from waitd.sinks.airflow.params import parse_airflow_target
 
 log = structlog.get_logger(__name__)
 
-#: How many waits of one connection a round looks at; the next round goes on behind them.
-ROUND = 2000
-#: How many rounds a sweep makes at most: a hundred requests, and about two seconds of CPU.
-ROUNDS = 5
-#: How many of them are read at once: that takes a millisecond or two, in which nothing else has a turn.
-AT_ONCE = 50
-#: How many task instances Airflow gives at once (its own `[api] maximum_page_limit`).
-PAGE = 100
-#: How many pages a round reads of one connection: of ten waits' tasks, one may stand among as many others again.
-PAGES = 2 * ROUND // PAGE
-#: How many suspects a round asks for one by one; the others stay suspected.
-SUSPECTS = 200
-#: How long a sweep may take at one connection, seconds.
-PATIENCE = 50.0
+#: Waits of one connection per round; the next round continues after them.
+ROUND_SIZE = 2000
+#: Rounds per sweep at most: a hundred requests, and about two seconds of CPU.
+MAX_ROUNDS = 5
+#: Waits read from the store at once, which blocks the event loop for one or two milliseconds.
+STORE_PAGE_SIZE = 50
+#: Task instances per page (Airflow's `[api] maximum_page_limit`).
+PAGE_SIZE = 100
+#: Pages that a round reads at most: the list may contain as many other tasks as registered ones.
+MAX_PAGES = 2 * ROUND_SIZE // PAGE_SIZE
+#: Suspects per round that are requested one by one; the others wait for the next pass.
+MAX_SUSPECTS = 200
+#: Seconds that a sweep of one connection may take.
+TIMEOUT = 50.0
 
-_NOT_FOUND = "Airflow has no such task instance any more"
+_NOT_FOUND = "its task instance no longer exists in Airflow"
 
 
 class AirflowSweep:
-    """Looks for gone tasks, a round at a time. A pass is as many rounds as it takes to look at all waits of a connection; what is
-    remembered between them is how far it got, and who was not found.
+    """Finds gone tasks, one round at a time.
+
+    A pass is the rounds that cover all waits of a connection. Between rounds it remembers the last
+    wait, and which tasks were not found.
     """
 
     def __init__(self, store: SweepStore, apis: AirflowApis) -> None:
         self._store = store
         self._apis = apis
         self._after: dict[str, WaitId] = {}
-        #: Who was not found in this pass, and who was not in the pass before; by connection.
-        self._missing: defaultdict[str, set[WaitId]] = defaultdict(set)
-        self._missed: dict[str, set[WaitId]] = {}
+        #: Waits whose tasks were not found in this pass and in the one before, by connection.
+        self._not_found: defaultdict[str, set[WaitId]] = defaultdict(set)
+        self._not_found_before: dict[str, set[WaitId]] = {}
 
-    async def run(self, every: float) -> None:
-        """Sweeps each `every` seconds until it is cancelled."""
+    async def run(self, interval: float) -> None:
+        """Sweeps every `interval` seconds until it is cancelled."""
         while True:
-            await anyio.sleep(every)
+            await anyio.sleep(interval)
             try:
                 await self.sweep()
             except StoreUnavailable as error:
                 log.warning("airflow_not_swept", why=str(error))
 
     async def sweep(self) -> None:
-        """Some rounds over every connection, each for itself: one that hangs does not hold up the others. Raises StoreUnavailable."""
+        """Some rounds over every connection, concurrently, so that one that hangs does not delay the others.
+
+        Raises StoreUnavailable.
+        """
         conn_ids = await self._store.airflow_connections()
         self._after = {conn_id: after for conn_id, after in self._after.items() if conn_id in conn_ids}
         async with anyio.create_task_group() as tasks:
@@ -71,48 +78,53 @@ class AirflowSweep:
 
     async def _sweep(self, conn_id: str) -> None:
         try:
-            with anyio.move_on_after(PATIENCE) as patience:
-                for _ in range(ROUNDS):
+            with anyio.move_on_after(TIMEOUT) as timeout:
+                for _ in range(MAX_ROUNDS):
                     await self._round(conn_id)
                     if conn_id not in self._after:
                         break
-        except AirflowRequestFailed as stopped:
-            log.warning("airflow_not_swept", conn_id=conn_id, why=stopped.why)
+        except AirflowRequestFailed as failed:
+            log.warning("airflow_not_swept", conn_id=conn_id, why=failed.why)
         except (WaitdError, ValueError) as error:
             log.warning("airflow_not_swept", conn_id=conn_id, why=str(error))
         else:
-            if patience.cancelled_caught:
-                log.warning("airflow_not_swept", conn_id=conn_id, why=f"it took over {PATIENCE:g} s")
+            if timeout.cancelled_caught:
+                log.warning("airflow_not_swept", conn_id=conn_id, why=f"it took longer than {TIMEOUT:g} s")
 
     async def _round(self, conn_id: str) -> None:
-        places, after = await self._registered(conn_id)
-        if places:
+        tasks, after = await self._registered_tasks(conn_id)
+        if tasks:
             api = await self._apis.connect(conn_id)
-            parked = await _parked(api, places.values())
-            suspects = [wait_id for wait_id, place in places.items() if place.ti_id not in parked]
-            for wait_id in suspects[:SUSPECTS]:
-                why = await _why_gone(api, places[wait_id])
-                if why == _NOT_FOUND and wait_id not in self._missed.get(conn_id, ()):
-                    self._missing[conn_id].add(wait_id)  # once may be a mistake
+            parked = await _parked_ids(api, tasks.values())
+            suspects = [wait_id for wait_id, task in tasks.items() if task.ti_id not in parked]
+            for wait_id in suspects[:MAX_SUSPECTS]:
+                why = await _why_gone(api, tasks[wait_id])
+                if why == _NOT_FOUND and wait_id not in self._not_found_before.get(conn_id, ()):
+                    self._not_found[conn_id].add(
+                        wait_id
+                    )  # cancelled only if the next pass does not find it either
                 elif why is not None:
                     await self._cancel(wait_id, why)
         if after is not None:
             self._after[conn_id] = after
         else:
             self._after.pop(conn_id, None)
-            self._missed[conn_id] = self._missing.pop(conn_id, set())
+            self._not_found_before[conn_id] = self._not_found.pop(conn_id, set())
 
-    async def _registered(self, conn_id: str) -> tuple[Mapping[WaitId, TaskTry], WaitId | None]:
-        """The parked tasks of this round's waits, and behind which wait the next round begins; None: at the first."""
-        places: dict[WaitId, TaskTry] = {}
+    async def _registered_tasks(self, conn_id: str) -> tuple[Mapping[WaitId, TaskTry], WaitId | None]:
+        """The tasks of this round's waits, and the wait after which the next round continues.
+
+        None: the pass is complete.
+        """
+        tasks: dict[WaitId, TaskTry] = {}
         after = self._after.get(conn_id)
-        for _ in range(ROUND // AT_ONCE):
-            page = await self._store.find_airflow_waits(conn_id, after, AT_ONCE)
-            places |= {told.wait_id: place for told in page if (place := _place(told)) is not None}
-            if len(page) < AT_ONCE:
-                return places, None
+        for _ in range(ROUND_SIZE // STORE_PAGE_SIZE):
+            page = await self._store.find_airflow_waits(conn_id, after, STORE_PAGE_SIZE)
+            tasks |= {wait.wait_id: task for wait in page if (task := _task_of(wait)) is not None}
+            if len(page) < STORE_PAGE_SIZE:
+                return tasks, None
             after = page[-1].wait_id
-        return places, after
+        return tasks, after
 
     async def _cancel(self, wait_id: WaitId, why: str) -> None:
         try:
@@ -120,61 +132,54 @@ class AirflowSweep:
         except Unavailable:
             raise
         except WaitdError:
-            return  # it has ended meanwhile
+            return  # the wait has ended meanwhile
         log.info("wait_of_gone_task_cancelled", wait_id=wait_id, why=why)
 
 
-def _place(told: AirflowWait) -> TaskTry | None:
-    """The parked task that a sink goes back to; None where it starts something new, or cannot be read any more."""
+def _task_of(wait: AirflowWait) -> TaskTry | None:
+    """The parked task that the wait's sink wakes; None where it starts something new or is invalid."""
     try:
-        place = parse_airflow_target(
-            {name: value for name, value in told.sink.items() if name != "kind"}
-        ).place
+        target = parse_airflow_target({name: value for name, value in wait.sink.items() if name != "kind"})
     except InvalidInput:
         return None
-    return place if isinstance(place, TaskTry) else None
+    return target.recipient if isinstance(target.recipient, TaskTry) else None
 
 
-async def _parked(api: AirflowApi, places: Collection[TaskTry]) -> frozenset[str]:
-    """The ids of parked task instances, among them those at these places. Raises Stopped."""
-    wanted = {place.ti_id for place in places}
-    asked = {
-        "dag_ids": sorted({place.dag_id for place in places}),
-        "dag_run_ids": sorted({place.run_id for place in places}),
-        "task_ids": sorted({place.task_id for place in places}),
+async def _parked_ids(api: AirflowApi, tasks: Collection[TaskTry]) -> frozenset[str]:
+    """The ids of parked task instances, including these tasks' if they are parked.
+
+    Raises AirflowRequestFailed.
+    """
+    expected = {task.ti_id for task in tasks}
+    filters = {
+        "dag_ids": sorted({task.dag_id for task in tasks}),
+        "dag_run_ids": sorted({task.run_id for task in tasks}),
+        "task_ids": sorted({task.task_id for task in tasks}),
         "state": sorted(PARKED_STATES),
         "order_by": "id",
-        "page_limit": PAGE,
+        "page_limit": PAGE_SIZE,
     }
     parked: set[str] = set()
-    for number in range(PAGES):
-        body = {**asked, "page_offset": number * PAGE}
-        answer = await api.request("POST", "dags", "~", "dagRuns", "~", "taskInstances", "list", body=body)
-        found: Sequence[Mapping[str, Any]] | None = answer.fields.get("task_instances")
-        if answer.status != 200 or found is None:
-            raise ValueError(f"Airflow answered {answer.status} to the question which tasks are parked")
-        parked.update(instance["id"] for instance in found)
-        if len(found) < PAGE or wanted <= parked:
+    for number in range(MAX_PAGES):
+        body = {**filters, "page_offset": number * PAGE_SIZE}
+        response = await api.request("POST", "dags", "~", "dagRuns", "~", "taskInstances", "list", body=body)
+        instances: Sequence[Mapping[str, Any]] | None = response.fields.get("task_instances")
+        if response.status != 200 or instances is None:
+            raise ValueError(f"Airflow answered {response.status} to the request for the parked tasks")
+        parked.update(instance["id"] for instance in instances)
+        if len(instances) < PAGE_SIZE or expected <= parked:
             break
     return frozenset(parked)
 
 
-async def _why_gone(api: AirflowApi, place: TaskTry) -> str | None:
-    """Why a task will not take an outcome any more; None: it may. Raises Stopped."""
-    path = (
-        "dags",
-        place.dag_id,
-        "dagRuns",
-        place.run_id,
-        "taskInstances",
-        place.task_id,
-        str(place.map_index),
-    )
-    answer = await api.request("GET", *path)
-    if answer.status == 404 and "detail" in answer.fields:
+async def _why_gone(api: AirflowApi, task: TaskTry) -> str | None:
+    """Why a task can no longer accept an outcome; None: it may. Raises AirflowRequestFailed."""
+    path = ("dags", task.dag_id, "dagRuns", task.run_id, "taskInstances", task.task_id)
+    response = await api.request("GET", *path, str(task.map_index))
+    if response.status == 404 and "detail" in response.fields:
         return _NOT_FOUND
-    if answer.status != 200 or try_status(answer.fields, place, by_response=False) is not TryStatus.PAST:
+    if response.status != 200 or try_status(response.fields, task, by_response=False) is not TryStatus.PAST:
         return None
-    if answer.fields.get("id") != place.ti_id:
-        return "another try of its task stands in Airflow"
-    return f"its task in Airflow is {answer.fields.get('state')}"
+    if response.fields.get("id") != task.ti_id:
+        return "its task has another try in Airflow"
+    return f"its task in Airflow is {response.fields.get('state')}"

@@ -1,21 +1,25 @@
-"""The modes that wake or end a parked task: `resume`, `set_state`, `clear`. One `TaskDelivery` is one attempt.
+"""The modes that wake or end a parked task: `resume`, `set_state`, `clear`.
 
-Airflow's endpoints do not ask for the task instance's id, and say 200 to what has no effect. So each attempt looks first, and what is sent
-carries the event's id: it is looked for wherever the task is no longer as it was registered, and where Airflow says 409.
+Airflow's endpoints do not check the task instance's id, and they response 200 to requests without
+effect. So each attempt looks at the task first, and every request carries the event's id. An attempt
+searches for that id whenever the task is no longer as it was registered, or Airflow responses 409.
 
-A `clear` runs the task again, and a second one would stop or repeat that run. So it is never sent twice for one delivery, unless it is
-proved that the first had no effect:
+A `clear` runs the task again, and a second one would stop or repeat that run. So it is sent twice for
+one delivery only if the first one provably had no effect:
 
 - Airflow refused it; or
-- the task stands parked under the id that it had (a clear gives it another), the minute has passed in which a request may still be on its
-  way, and Airflow's audit log, which it writes before it acts, does not know the request, by a mark that is in its URL.
+- the task is still parked under the same id (a clear changes the id), the minute in which the request
+  may still be in flight has passed, and Airflow's audit log, which is written before the clear takes
+  effect, has no entry with the id that is in the request's URL.
 
-Where that cannot be proved, because the log has the mark or cannot be read, the delivery is dead, and its reason says what to do: whoever
-clears the task by hand has it find its outcome in the state store; whoever redelivers, decides that it is sent once more.
+Where that cannot be proved, because the log has such an entry or cannot be read, the delivery is dead,
+and its error says what to do. If somebody clears the task by hand, it finds its outcome in the state
+store; if somebody redelivers, the clear is sent once more.
 """
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from waitd.core.airflow.callback import (
     CLEAR_PARAMETER,
@@ -43,68 +47,94 @@ from waitd.core.waits.delivery import (
 )
 from waitd.core.waits.event import rfc3339
 from waitd.outgoing import JsonResponse
-from waitd.sinks.airflow.api import MAX_CLOCK_SKEW, MAX_LISTED, AirflowApi, AirflowRequestFailed
+from waitd.sinks.airflow.api import (
+    INVALID_REQUEST,
+    MAX_CLOCK_SKEW,
+    MAX_LISTED,
+    AirflowApi,
+    AirflowRequestFailed,
+)
 from waitd.sinks.airflow.params import AirflowTarget
 
+#: The receipt where the task went on without this event.
 SUPERSEDED = DeliveryRejected(
     "superseded: the task has ended, or was woken, cleared or retried, without this event"
 )
-#: Seconds until it is asked again whether a clear has arrived.
+#: Seconds until the next check whether a clear has arrived.
 _CLEAR_PAUSE = 5.0
-#: What a clear is called in Airflow's audit log.
+#: The event of a clear in Airflow's audit log.
 _CLEAR_EVENT = "post_clear_task_instances"
 
 
-class HoldOff(Protocol):
-    """Who remembers when tasks were first seen parked."""
+#: The most tasks whose hold-off is remembered; the oldest is dropped first.
+_MAX_HELD_OFF = 100_000
 
-    def left(self, conn_id: str, place: TaskTry) -> float:
-        """Seconds until the task may be resumed; asked whenever it is seen parked."""
+
+class ResumeHoldOff:
+    """Delays the resumption of tasks by a fixed time from when they were first seen parked."""
+
+    def __init__(self, seconds: float, now: Callable[[], float]) -> None:
+        """`now` is a monotonic clock in seconds."""
+        self._seconds = seconds
+        self._now = now
+        self._first_seen: OrderedDict[tuple[str, TaskTry], float] = OrderedDict()
+
+    def remaining(self, conn_id: str, task: TaskTry) -> float:
+        """Seconds until the task may be resumed; the first call starts the hold-off."""
+        first_seen = self._first_seen.setdefault((conn_id, task), self._now())
+        if len(self._first_seen) > _MAX_HELD_OFF:
+            self._first_seen.popitem(last=False)
+        return first_seen + self._seconds - self._now()
+
+    def forget(self, conn_id: str, task: TaskTry) -> None:
+        """Drops a task whose delivery is over."""
+        self._first_seen.pop((conn_id, task), None)
 
 
 class TaskDelivery:
-    """One attempt to tell a parked task how its wait ended."""
+    """One attempt to deliver an outcome to a parked task."""
 
     def __init__(
         self,
         api: AirflowApi,
         target: AirflowTarget,
-        place: TaskTry,
-        ending: EventOutcome,
+        task: TaskTry,
+        outcome: EventOutcome,
         *,
-        hold_off: HoldOff,
+        hold_off: ResumeHoldOff,
         age: float,
         now: float,
     ) -> None:
-        """`age` counts seconds since the delivery was made, `now` is in Unix seconds."""
+        """`age` is the seconds since the delivery was created; `now` is in Unix seconds."""
         self._api = api
         self._target = target
-        self._place = place
-        self._ending = ending
+        self._task = task
+        self._outcome = outcome
         self._hold_off = hold_off
         self._age = age
         self._now = now
-        run = ("dags", place.dag_id, "dagRuns", place.run_id)
-        self._task = (*run, "taskInstances", place.task_id)
-        self._instance_path = (*self._task, str(place.map_index))
-        self._store = (*self._task, "state-store", target.key)
-        self._map_index = {"map_index": str(place.map_index)}
+        run_path = ("dags", task.dag_id, "dagRuns", task.run_id)
+        self._task_path = (*run_path, "taskInstances", task.task_id)
+        self._instance_path = (*self._task_path, str(task.map_index))
+        self._store_path = (*self._task_path, "state-store", target.key)
+        self._map_index = {"map_index": str(task.map_index)}
 
     async def deliver(self) -> Receipt:
-        """What came of it. Raises Stopped."""
-        instance = await self._instance()
+        """Makes the attempt. Raises AirflowRequestFailed."""
+        instance = await self._get_instance()
         if instance is None:
-            return self._not_yet("Airflow knows no such task instance")
-        match try_status(instance, self._place, by_response=self._target.mode == "resume"):
+            return self._not_parked("Airflow has no such task instance")
+        match try_status(instance, self._task, by_response=self._target.mode == "resume"):
             case TryStatus.PARKED:
-                return await self._tell()
-            case TryStatus.MOVING if not await self._is_known():
-                return self._not_yet(f"the task is not parked yet but {_state(instance)}")
-            case TryStatus.PAST if not await self._is_known():
+                return await self._send()
+            case TryStatus.MOVING if not await self._has_event():
+                state = str(instance.get("state") or "not scheduled")[:32]
+                return self._not_parked(f"the task is not parked yet but {state}")
+            case TryStatus.PAST if not await self._has_event():
                 return SUPERSEDED
         return Delivered()
 
-    async def _tell(self) -> Receipt:
+    async def _send(self) -> Receipt:
         match self._target.mode:
             case "set_state":
                 return await self._set_state()
@@ -116,152 +146,162 @@ class TaskDelivery:
     # ---------------------------------------------------------------- resume
 
     async def _resume(self) -> Receipt:
-        left = self._hold_off.left(self._target.conn_id, self._place)
-        if left > 0:
+        remaining = self._hold_off.remaining(self._target.conn_id, self._task)
+        if remaining > 0:
             return DeliveryPostponed(
-                "held off: Airflow may not yet have noted that the task left its slot", left
+                "held off: Airflow may not have recorded yet that the task left its slot", remaining
             )
-        body = {"chosen_options": [RESPONSE_OPTION], "params_input": self._ending.told_to(self._place)}
-        answer = await self._api.request("PATCH", *self._instance_path, "hitlDetails", body=body)
-        match answer.status:
+        body = {"chosen_options": [RESPONSE_OPTION], "params_input": self._outcome.told_to(self._task)}
+        response = await self._api.request("PATCH", *self._instance_path, "hitlDetails", body=body)
+        match response.status:
             case 200:
-                instance = await self._instance()
-                responded_at = answer.fields.get("responded_at")
-                late = instance is None or response_was_too_late(instance, self._place, responded_at)
-                return SUPERSEDED if late else Delivered()
+                instance = await self._get_instance()
+                responded_at = response.fields.get("responded_at")
+                too_late = instance is None or response_was_too_late(instance, self._task, responded_at)
+                return SUPERSEDED if too_late else Delivered()
             case 409:
-                return Delivered() if await self._is_known() else SUPERSEDED
+                return Delivered() if await self._has_event() else SUPERSEDED
             case 404:
-                return self._not_yet("the task does not wait for a response yet")
+                return self._not_parked("the task does not wait for a response yet")
             case 400:
                 return DeliveryRejected(
-                    f"Airflow answered 400: the task offers no option {RESPONSE_OPTION}, so it is none of waitd's"
+                    f"Airflow answered 400: the task has no option {RESPONSE_OPTION}, so it is not parked for waitd"
                 )
-        return _refused(answer)
+        return _unexpected(response)
 
     # ---------------------------------------------------------------- set_state
 
     async def _set_state(self) -> Receipt:
-        marked = await self._push(EVENT_ID_KEY, self._ending.event_id)
-        if marked.status == 409 and not await self._is_marked():
+        event_id = await self._push_xcom(EVENT_ID_KEY, self._outcome.event_id)
+        if event_id.status == 409 and not await self._has_event_id_xcom():
             return SUPERSEDED
-        if marked.status not in {201, 409}:
-            return _refused(marked)
-        if self._ending.state == "success" and self._ending.payload is not None:
-            pushed = await self._push(self._target.key, self._ending.payload)
-            if pushed.status == 409 and await self._pulled(self._target.key) != self._ending.payload:
-                return DeliveryRejected(f"Airflow answered 409: the task has another XCom {self._target.key}")
-            if pushed.status not in {201, 409}:
-                return _refused(pushed)
-        body = {"new_state": self._ending.new_state}
-        answer = await self._api.request("PATCH", *self._instance_path, body=body)
-        # 409: it is in that state already, and the mark says by whom
-        return Delivered() if answer.status in {200, 409} else _refused(answer)
+        if event_id.status not in {201, 409}:
+            return _unexpected(event_id)
+        if self._outcome.state == "success" and self._outcome.payload is not None:
+            payload = await self._push_xcom(self._target.key, self._outcome.payload)
+            if payload.status == 409 and await self._pull_xcom(self._target.key) != self._outcome.payload:
+                return DeliveryRejected(
+                    f"Airflow answered 409: the task already has another XCom {self._target.key}"
+                )
+            if payload.status not in {201, 409}:
+                return _unexpected(payload)
+        body = {"new_state": self._outcome.new_state}
+        response = await self._api.request("PATCH", *self._instance_path, body=body)
+        # 409: the task already has that state, and the event id XCom says that this event set it
+        return Delivered() if response.status in {200, 409} else _unexpected(response)
 
-    async def _push(self, key: str, value: Any) -> JsonResponse:
-        body = {"key": key, "value": value, "map_index": self._place.map_index}
-        return await self._api.request("POST", *self._task, "xcomEntries", body=body)
+    async def _push_xcom(self, key: str, value: Any) -> JsonResponse:
+        body = {"key": key, "value": value, "map_index": self._task.map_index}
+        return await self._api.request("POST", *self._task_path, "xcomEntries", body=body)
 
-    async def _pulled(self, key: str) -> Any:
-        answer = await self._api.request("GET", *self._task, "xcomEntries", key, query=self._map_index)
-        return answer.fields.get("value")
+    async def _pull_xcom(self, key: str) -> Any:
+        response = await self._api.request("GET", *self._task_path, "xcomEntries", key, query=self._map_index)
+        return response.fields.get("value")
 
-    async def _is_marked(self) -> bool:
-        return bool(await self._pulled(EVENT_ID_KEY) == self._ending.event_id)
+    async def _has_event_id_xcom(self) -> bool:
+        return bool(await self._pull_xcom(EVENT_ID_KEY) == self._outcome.event_id)
 
     # ---------------------------------------------------------------- clear
 
     async def _clear(self) -> Receipt:
-        left = await self._left()
-        match prior_clear(left, self._ending.event_id, now=self._now, ordered_at=self._now - self._age):
+        stored = await self._get_stored_outcome()
+        match prior_clear(stored, self._outcome.event_id, now=self._now, ordered_at=self._now - self._age):
             case PriorClear.JUST_NOW:
                 return DeliveryPostponed(
-                    f"cleared, and nothing heard: for {CLEAR_SECONDS:g} s it may be on its way", _CLEAR_PAUSE
+                    f"a clear was sent without a response and may be in flight for {CLEAR_SECONDS:g} s",
+                    _CLEAR_PAUSE,
                 )
-            case PriorClear.BEFORE if doubt := await self._doubt(clear_sent_at(left)):
+            case PriorClear.BEFORE if uncertainty := await self._why_clear_is_uncertain(
+                clear_sent_at(stored)
+            ):
                 return DeliveryRejected(
-                    f"a clear was sent, {doubt}, and a second one could hit the running task. Clear the task in Airflow, its outcome is "
-                    "there; or redeliver, if it stands still"
+                    f"a clear was sent, and {uncertainty}; a second one could stop the running task. Clear the task in "
+                    "Airflow: its outcome is in the state store. Or redeliver if the task is still parked"
                 )
-        value = {"value": self._ending.left_for(self._place, self._now)}
-        stored = await self._api.request("PUT", *self._store, query=self._map_index, body=value)
-        if stored.status != 204:
-            return _refused(stored)
-        answer = await self._send_clear()
-        if answer.status == 200:
+        value = {"value": self._outcome.left_for(self._task, self._now)}
+        put = await self._api.request("PUT", *self._store_path, query=self._map_index, body=value)
+        if put.status != 204:
+            return _unexpected(put)
+        response = await self._send_clear()
+        if response.status == 200:
             return Delivered()
-        # It says that it did nothing. If this is not taken back, the audit log will have the next attempt doubt it.
-        await self._api.request("DELETE", *self._store, query=self._map_index)
-        return _refused(answer)
+        # Airflow refused the clear. Without this deletion, the next attempt would find it in the audit log.
+        await self._api.request("DELETE", *self._store_path, query=self._map_index)
+        return _unexpected(response)
 
     async def _send_clear(self) -> JsonResponse:
         body = {
             "dry_run": False,
-            "dag_run_id": self._place.run_id,
-            "task_ids": [[self._place.task_id, self._place.map_index]],
+            "dag_run_id": self._task.run_id,
+            "task_ids": [[self._task.task_id, self._task.map_index]],
             "only_failed": False,
             "reset_dag_runs": False,
             "prevent_running_task": True,
         }
-        mark = {CLEAR_PARAMETER: clear_id(self._ending.event_id, self._now)}
-        path = ("dags", self._place.dag_id, "clearTaskInstances")
-        return await self._api.request("POST", *path, query=mark, body=body)
+        clear = {CLEAR_PARAMETER: clear_id(self._outcome.event_id, self._now)}
+        path = ("dags", self._task.dag_id, "clearTaskInstances")
+        return await self._api.request("POST", *path, query=clear, body=body)
 
-    async def _doubt(self, sent_at: float) -> str | None:
-        """Why the clear that was sent then may have had an effect or have one yet; None: Airflow never saw it. Raises Stopped."""
-        query = {"dag_id": self._place.dag_id, "run_id": self._place.run_id, "event": _CLEAR_EVENT}
+    async def _why_clear_is_uncertain(self, sent_at: float) -> str | None:
+        """Why the clear sent at this time may have an effect; None: Airflow never received it.
+
+        Raises AirflowRequestFailed.
+        """
+        query = {"dag_id": self._task.dag_id, "run_id": self._task.run_id, "event": _CLEAR_EVENT}
         query |= {"order_by": "-event_log_id", "after": rfc3339(sent_at - MAX_CLOCK_SKEW)}
-        mark = clear_id(self._ending.event_id, sent_at)
-        seen = 0
+        request_id = clear_id(self._outcome.event_id, sent_at)
+        count = 0
         try:
             async for entry in self._api.list("event_logs", "eventLogs", query=query):
-                if mark in str(entry.get("extra")):
-                    return "Airflow's audit log has it, the task stands as before"
-                seen += 1
-        except AirflowRequestFailed as stopped:
-            if isinstance(stopped.receipt, DeliveryRejected):
-                return f"Airflow's audit log does not tell whether it arrived ({stopped.why})"
+                if request_id in str(entry.get("extra")):
+                    return "Airflow's audit log has it"
+                count += 1
+        except AirflowRequestFailed as failed:
+            if isinstance(failed.receipt, DeliveryRejected):
+                return f"Airflow's audit log cannot be read ({failed.why})"
             raise
-        return "among too many others to tell whether it arrived" if seen >= MAX_LISTED else None
+        return "Airflow's audit log is too long to look for it" if count >= MAX_LISTED else None
 
-    async def _left(self) -> Any:
-        """What is in the state store; None: nothing, and that is certain, because a clear may be sent for it. Raises Stopped."""
-        answer = await self._api.request("GET", *self._store, query=self._map_index)
-        if answer.status != 200 and not (answer.status == 404 and "detail" in answer.fields):
+    async def _get_stored_outcome(self) -> Any:
+        """The value in the state store, or None if there certainly is none.
+
+        Any doubt raises AirflowRequestFailed, because a clear may follow.
+        """
+        response = await self._api.request("GET", *self._store_path, query=self._map_index)
+        if response.status != 200 and not (response.status == 404 and "detail" in response.fields):
             raise AirflowRequestFailed(
-                DeliveryFailed(f"Airflow answered {answer.status} to the question what is in the state store")
+                DeliveryFailed(f"Airflow answered {response.status} to the request for the state store")
             )
-        return answer.fields.get("value")
+        return response.fields.get("value")
 
-    # ---------------------------------------------------------------- of all
+    # ---------------------------------------------------------------- all modes
 
-    async def _instance(self) -> Mapping[str, Any] | None:
-        answer = await self._api.request("GET", *self._instance_path)
-        return answer.fields if answer.status == 200 else None
+    async def _get_instance(self) -> Mapping[str, Any] | None:
+        response = await self._api.request("GET", *self._instance_path)
+        return response.fields if response.status == 200 else None
 
-    async def _is_known(self) -> bool:
-        """Whether Airflow has this event already: from an attempt whose receipt was lost, or because the task saw the end itself."""
-        place, event_id = self._place, self._ending.event_id
+    async def _has_event(self) -> bool:
+        """Whether Airflow already has this event.
+
+        An earlier attempt may have succeeded unnoticed, or the task itself may have seen the outcome.
+        """
+        event_id = self._outcome.event_id
         if self._target.mode == "resume":
-            tries = (*self._instance_path, "hitlDetails", "tries", str(place.try_number))
-            answer = await self._api.request("GET", *tries)
-            if is_from_event(answer.fields.get("params_input"), event_id):
+            tries = (*self._instance_path, "hitlDetails", "tries", str(self._task.try_number))
+            response = await self._api.request("GET", *tries)
+            if is_from_event(response.fields.get("params_input"), event_id):
                 return True
-        if self._target.mode == "clear" and is_from_event(await self._left(), event_id):
+        if self._target.mode == "clear" and is_from_event(await self._get_stored_outcome(), event_id):
             return True
-        return await self._is_marked()
+        return await self._has_event_id_xcom()
 
-    def _not_yet(self, why: str) -> Receipt:
+    def _not_parked(self, why: str) -> Receipt:
         pause = not_parked_pause(self._age)
         return DeliveryFailed(why) if pause is None else DeliveryPostponed(why, pause)
 
 
-def _state(instance: Mapping[str, Any]) -> str:
-    return str(instance.get("state") or "not scheduled")[:32]
-
-
-def _refused(answer: JsonResponse) -> Receipt:
-    """What an answer means that no mode expects. What it quotes of the question is not passed on."""
-    if answer.status == 422:
-        return DeliveryRejected("Airflow answered 422: it does not take what was sent")
-    return DeliveryFailed(f"Airflow answered {answer.status}")
+def _unexpected(response: JsonResponse) -> Receipt:
+    """The receipt for a response that the mode does not handle."""
+    if response.status == 422:
+        return INVALID_REQUEST
+    return DeliveryFailed(f"Airflow answered {response.status}")
