@@ -167,12 +167,14 @@ class Daemon:
         except ImportError:
             raise WaitdError("s3_events_queue_url needs pip install 'waitd[s3]'") from None
 
-        def heard(bucket: str, key: str) -> None:
+        def on_created(bucket: str, key: str) -> None:
             self.signals.on_s3_object("s3_queue", bucket, key, namespace=None)
 
         conn_id = self.settings.s3_events_conn_id
         try:
-            return S3EventQueue(parts.connections, url, conn_id, heard=heard, outgoing=parts.outgoing)
+            return S3EventQueue(
+                parts.connections, url, conn_id, on_created=on_created, outgoing=parts.outgoing
+            )
         except ValueError as error:
             raise WaitdError(f"s3_events_queue_url: {error}") from None
 

@@ -12,7 +12,7 @@ from s3_looks import aws, error, listed, look, look_for, s3_client
 from waitd.core.connections.connection import Connection
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
 from waitd.core.waits.verdict import Failure, Pending, Success, Unreachable, Verdict
-from waitd.probes.s3.client import BUCKET_SEEN
+from waitd.probes.s3.client import BUCKET_SEEN_SECONDS
 from waitd.probes.s3.key import S3KeyProbe
 
 pytestmark = pytest.mark.usefixtures("cold_and_warm")
@@ -167,11 +167,11 @@ async def test_a_missing_bucket_is_looked_for_now_and_then_only() -> None:
     ):
         probe, before = S3KeyProbe(client), Transport.taskless
         for _ in range(5):
-            assert await look(probe, KEY) == [Pending("absent", "The key is not there.")]
+            assert await look(probe, KEY) == [Pending("absent", "The key does not exist.")]
         assert len(server.requests) == 6
         assert Transport.taskless - before == (4 if Transport.warm else 0)
         server.script = to([answer(404)], [error(404, "NoSuchBucket")])
-        clock[0] = BUCKET_SEEN + 1
+        clock[0] = BUCKET_SEEN_SECONDS + 1
         [gone] = await look(probe, KEY)
     assert isinstance(gone, Failure)
     assert gone.reason == "no_such_bucket"
@@ -190,7 +190,7 @@ async def test_a_key_that_was_missing_is_looked_at_closely_once_the_answer_is_an
     ):
         probe = S3KeyProbe(client)
         assert [await look(probe, KEY) for _ in range(2)] == [
-            [Pending("absent", "The key is not there.")]
+            [Pending("absent", "The key does not exist.")]
         ] * 2
         server.script = to(after, [error(403, "AccessDenied")])
         [seen] = await look(probe, KEY)
@@ -213,7 +213,7 @@ async def test_a_server_that_says_not_now_is_not_asked_again_at_once() -> None:
 async def test_a_missing_key_is_missing_whatever_the_question_for_the_bucket_comes_to() -> None:
     for other in ([answer(503)], [error(403, "AccessDenied")], [listed("dir/key")]):
         async with raw_server(to([answer(404)], other)) as server:
-            assert await look_for(aws(server.url), **KEY) == Pending("absent", "The key is not there.")
+            assert await look_for(aws(server.url), **KEY) == Pending("absent", "The key does not exist.")
 
 
 async def test_more_than_100_pages_are_too_many() -> None:

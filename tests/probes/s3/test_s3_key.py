@@ -31,7 +31,7 @@ async def test_a_key_that_is_not_there_is_pending_until_it_is(s3: S3Server) -> N
     async with s3_client(s3.connection()) as client:
         probe = S3KeyProbe(client)
         [before] = await look(probe, {"bucket_key": f"s3://{bucket}/dir/file.csv"})
-        assert before == Pending("absent", "The key is not there.")
+        assert before == Pending("absent", "The key does not exist.")
         s3.put(bucket, "dir/file.csv")
         [after] = await look(probe, {"bucket_key": f"s3://{bucket}/dir/file.csv"})
     assert after == Success([{"Size": 5, "Key": "dir/file.csv"}], "success", "The keys exist.")
@@ -58,7 +58,7 @@ async def test_every_piece_of_metadata_is_shown_that_is_asked_for(s3: S3Server) 
 async def test_of_several_keys_all_must_be_there(s3: S3Server) -> None:
     one, other = s3.bucket("a", "b"), s3.bucket()
     wanted = {"bucket_key": [f"s3://{one}/a", f"s3://{one}/b", f"s3://{other}/c"]}
-    assert await look_for(s3.connection(), **wanted) == Pending("absent", f"Not there: s3://{other}/c")
+    assert await look_for(s3.connection(), **wanted) == Pending("absent", f"Missing: s3://{other}/c")
     s3.put(other, "c")
     assert keys_of(await look_for(s3.connection(), **wanted)) == ["a", "b", "c"]
 

@@ -182,7 +182,7 @@ async def test_what_cannot_be_told_after_a_restart_is_no_failure_and_is_said(s3:
             assert reason(verdict) == wanted
         s3.delete(bucket, "d/x", "d/y", "d/z")
         s3.put(bucket, "d/0")
-    assert "cannot be told" in verdict.message
+    assert "it is unknown whether" in verdict.message
 
 
 async def test_the_clock_goes_on_over_a_restart(s3: S3Server) -> None:
@@ -232,24 +232,24 @@ async def test_a_missing_bucket_fails_and_an_outage_does_not(s3: S3Server) -> No
     assert many.reason == "too_many_keys"
 
 
-async def test_a_memory_that_cannot_be_read_starts_the_clock_anew_and_fails_nothing(s3: S3Server) -> None:
+async def test_an_unreadable_state_restarts_the_period_and_fails_no_wait(s3: S3Server) -> None:
     async with watching(
         s3, s3.bucket("d/a"), previous_objects=["d/b"], allow_delete=False, inactivity_period=10
     ) as wait:
         wait.state = "{}"
         verdict = await wait.at(0)
         assert reason(verdict) == "changed"
-        assert "cannot be told" in verdict.message
+        assert "it is unknown whether" in verdict.message
         assert reason(await wait.at(10)) == "success"
 
 
-def test_the_sets_that_are_kept_in_memory_are_bounded() -> None:
-    sets = KeySetCache(most=10)
-    sets.put(KeySetDigest(4, 1), range(4))
-    sets.put(KeySetDigest(4, 2), range(4))
-    assert sets.get(KeySetDigest(4, 1)) is not None
-    sets.put(KeySetDigest(4, 3), range(4))
-    assert sets.get(KeySetDigest(4, 2)) is None
-    assert set(sets.get(KeySetDigest(4, 1)) or ()) == set(range(4))
-    sets.put(KeySetDigest(11, 4), range(11))
-    assert sets.get(KeySetDigest(11, 4)) is None
+def test_the_cache_of_key_sets_is_bounded() -> None:
+    cache = KeySetCache(max_keys=10)
+    cache.put(KeySetDigest(4, 1), range(4))
+    cache.put(KeySetDigest(4, 2), range(4))
+    assert cache.get(KeySetDigest(4, 1)) is not None
+    cache.put(KeySetDigest(4, 3), range(4))
+    assert cache.get(KeySetDigest(4, 2)) is None
+    assert set(cache.get(KeySetDigest(4, 1)) or ()) == set(range(4))
+    cache.put(KeySetDigest(11, 4), range(11))
+    assert cache.get(KeySetDigest(11, 4)) is None

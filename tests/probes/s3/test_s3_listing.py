@@ -3,16 +3,18 @@
 import asyncio
 from typing import Any
 
+import pytest
 from moto_s3 import S3Server
-from raw_server import RawServer, Script, raw_server
+from raw_server import RawServer, Script, ScriptedConnections, raw_server
 from s3_looks import aws, error, listed, look, look_for, s3_client
 
 from waitd.core.waits.verdict import Failure, Pending, Success, Unreachable, Verdict
-from waitd.probes.s3 import listing as s3_listing
+from waitd.probes.access.aws import AwsEndpoint
+from waitd.probes.s3.client import S3Client
 from waitd.probes.s3.key import S3KeyProbe
-from waitd.probes.s3.listing import CERTAINLY_TOO_MANY, PatternMatches
+from waitd.probes.s3.listing import CERTAINLY_TOO_MANY, PatternMatches, list_matches
 from waitd.probes.s3.patterns import wildcard
-from waitd.probes.s3.xml import S3Object
+from waitd.probes.s3.xml import ListPage, S3Object
 
 ABSENT = Pending("absent", "No key matches.")
 PAGE = 1000
@@ -131,11 +133,11 @@ async def test_of_several_lists_those_are_not_asked_for_that_change_nothing() ->
 
     async with raw_server(script) as server:
         assert await looks(server, wild("one/*b", "two/*")) == [
-            Pending("absent", "Not there: s3://bucket/one/*b")
+            Pending("absent", "Missing: s3://bucket/one/*b")
         ]
         assert len(server.requests) == 1
         absent, busy = await looks_busy(server)
-    assert absent == Pending("absent", "Not there: s3://bucket/one/*b")
+    assert absent == Pending("absent", "Missing: s3://bucket/one/*b")
     assert isinstance(busy, Unreachable)
 
 
@@ -153,9 +155,12 @@ async def test_a_refusal_is_told_to_all_of_them() -> None:
     assert all(isinstance(each, Failure) and each.reason == "access_denied" for each in found)
 
 
-async def test_the_loop_has_its_turn_while_many_patterns_are_matched() -> None:
-    files = [S3Object(f"in/{n}", 5, 0.0, "") for n in range(1000)]
-    sought = [PatternMatches(wildcard(f"in/*{n}?"), every=False) for n in range(500)]
+async def test_the_loop_gets_turns_while_many_patterns_are_matched(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def list_page(*_: object) -> ListPage:
+        return ListPage([S3Object(f"in/{n}", 5, 0.0, "") for n in range(1000)], None)
+
+    monkeypatch.setattr(S3Client, "list_page", list_page)
+    patterns = [PatternMatches(wildcard(f"in/*{n}?"), every=False) for n in range(500)]
     turns = 0
 
     async def others() -> None:
@@ -165,9 +170,11 @@ async def test_the_loop_has_its_turn_while_many_patterns_are_matched() -> None:
             turns += 1
 
     one = asyncio.create_task(others())
-    await s3_listing._match(sought, files)
+    client = S3Client(ScriptedConnections([]))
+    endpoint = AwsEndpoint(None, "", "eu-west-1", "auto", None, verify_tls=True)
+    assert await list_matches(client, endpoint, "bucket", "in/", patterns) is None
     one.cancel()
     assert turns > 5
-    assert [file.key for file in sought[7].files] == ["in/7?".replace("?", str(n)) for n in range(10)] + [
+    assert [each.key for each in patterns[7].objects] == ["in/7?".replace("?", str(n)) for n in range(10)] + [
         f"in/{n}7{m}" for n in range(1, 10) for m in range(10)
     ]

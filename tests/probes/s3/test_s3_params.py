@@ -40,21 +40,25 @@ def test_keys_are_read_as_airflow_reads_them(
         ({"bucket_key": []}, "/bucket_key", "at least 1"),
         ({"bucket_key": ["a"] * 101, "bucket_name": "bucket"}, "/bucket_key", "at most 100"),
         ({"bucket_key": "a/b"}, "/bucket_key", "s3://bucket/key"),
-        ({"bucket_key": "s3:///a"}, "/bucket_key", "no bucket's name"),
+        ({"bucket_key": "s3:///a"}, "/bucket_key", "the bucket in the URL is not a valid name"),
         ({"bucket_key": "s3://bucket/"}, "/bucket_key", "key is missing"),
-        ({"bucket_key": "s3://../secret/a"}, "/bucket_key", "no bucket's name"),
+        ({"bucket_key": "s3://../secret/a"}, "/bucket_key", "the bucket in the URL is not a valid name"),
         ({"bucket_key": ["s3://bucket/a", "b"]}, "/bucket_key/1", "s3://bucket/key"),
-        ({"bucket_key": "s3://bucket/a", "bucket_name": "bucket"}, "/bucket_key", "relative path"),
+        ({"bucket_key": "s3://bucket/a", "bucket_name": "bucket"}, "/bucket_key", "must be a key"),
         ({"bucket_key": "a", "bucket_name": "a/b"}, "/bucket_name", "letters"),
         ({"bucket_key": "a", "bucket_name": "a..b"}, "/bucket_name", "letters"),
         ({"bucket_key": "a" * 1025, "bucket_name": "bucket"}, "/bucket_key", "1025 bytes"),
         ({"bucket_key": "\ud800", "bucket_name": "bucket"}, "/bucket_key", "Unicode"),
-        ({"bucket_key": "s3://bucket/(?=a)", "use_regex": True}, "/bucket_key", "RE2 does not take it"),
+        (
+            {"bucket_key": "s3://bucket/(?=a)", "use_regex": True},
+            "/bucket_key",
+            "the pattern is not valid in RE2",
+        ),
         ({"bucket_key": ["s3://bucket/a", "s3://bucket/("], "use_regex": True}, "/bucket_key/1", "RE2"),
         (
             {"bucket_key": "s3://bucket/a", "use_regex": True, "wildcard_match": True},
             "/use_regex",
-            "not both",
+            "exclude each other",
         ),
         ({"bucket_key": "s3://bucket/a", "check": "files.Size > 1"}, "/check", "1:6"),
         ({"bucket_key": "s3://bucket/a", "check": "size(files)"}, "/check", "it must evaluate to BOOL"),
@@ -162,5 +166,5 @@ async def test_the_origin_is_the_connection_until_the_endpoint_is_known() -> Non
 
 def test_what_targets_have_in_common_they_share() -> None:
     one, two = target(bucket_key="s3://bucket/a"), target(bucket_key="s3://bucket/b")
-    assert one.look is two.look
+    assert one.options is two.options
     assert one.addresses[0][0] is two.addresses[0][0]

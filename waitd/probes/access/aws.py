@@ -125,7 +125,7 @@ class AwsEndpoints:
         account: AccountRef,
         request: Callable[[AwsEndpoint], Awaitable[_Result | Verdict | CredentialsRefused]],
     ) -> _Result | Verdict:
-        """Calls `request` with the endpoint, and once again with refresh credentials if they are refused.
+        """Calls `request` with the endpoint, and once again with refreshed credentials if they are refused.
 
         Every error on the way becomes a verdict.
         """

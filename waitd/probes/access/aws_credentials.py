@@ -61,7 +61,7 @@ class AwsCredentials:
             return await self._look_up(source, cached)
 
     async def refresh(self, source: AwsKeySource) -> AwsKeys:
-        """Returns the keys, looked up from scratch at most once in 30 s. Raises as `keys`."""
+        """Returns the keys, looked up from scratch at most once in 30 s. Raises as `get`."""
         async with self._lock:
             cached = self._cache.get(source)
             if cached is not None and self._now() - cached.looked_up_at >= REFRESH_INTERVAL:

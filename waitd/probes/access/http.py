@@ -89,7 +89,7 @@ class HttpAccessResolver:
     async def get(self, conn_id: str, refused: Authorization | None = None) -> HttpAccess | Unreachable:
         """Looks up the access.
 
-        If the target `refused` an authorization, connection and authorization are refresh, each at
+        If the target `refused` an authorization, connection and authorization are refreshed, each at
         most once in 30 s.
         """
         connections = self._connections

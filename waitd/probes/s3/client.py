@@ -1,7 +1,7 @@
-"""S3's HEAD of an object and LIST of keys, signed, over the HTTP client of the kind `http`; shared by every kind that asks S3.
+"""Sends signed HEAD and LIST requests to S3 over the HTTP client of the kind `http`.
 
-It answers with what it found, or with the verdict that this comes to. It makes one request a question, and no retries: when to ask again
-is the poker's to say. A client library costs more a question, or does not take every key that S3 does.
+A call returns what S3 answered, or the verdict on an error. It does not retry: the engine decides when
+to poke again. An S3 client library costs more per request, or does not accept every key that S3 does.
 """
 
 import time
@@ -10,7 +10,6 @@ from functools import lru_cache
 from typing import NamedTuple, Self, TypeVar
 from xml.etree.ElementTree import ParseError
 
-import structlog
 from anyio import CapacityLimiter
 
 from waitd.core.aws.answers import S3Error, S3Operation, s3_verdict
@@ -31,45 +30,42 @@ from waitd.probes.transport.response import Http1Response, OnResponse
 #: The largest body of an error, and of a page of 1,000 keys, in bytes.
 _ERROR_BYTES = 64 * 1024
 _PAGE_BYTES = 8 * 1024 * 1024
-#: Seconds for which a bucket that was there is taken to be there still, where a missing key might mean a missing bucket.
-BUCKET_SEEN = 300.0
+#: Seconds for which a bucket that was seen is assumed to exist, so that a 404 means a missing key.
+BUCKET_SEEN_SECONDS = 300.0
 _MAX_BUCKETS = 10_000
-#: Of how many of them, by credentials, what signs is kept: those whose credentials have changed are soon gone.
-_MAX_SIGNED = 1_000
-#: Answers that may tell the bucket's own region, and answers to a HEAD that leave unsaid what is wrong.
-_TELLS_REGION = frozenset({301, 307, 400})
-_WORDLESS = frozenset({400, 401, 403})
+#: The most buckets, by credentials, whose signers are cached.
+_MAX_SIGNERS = 1_000
+#: Statuses that may come with the bucket's region, and those of a HEAD that do not say what is wrong.
+_WRONG_REGION = frozenset({301, 307, 400})
+_UNEXPLAINED = frozenset({400, 401, 403})
 
-#: The most pages of 1,000 keys that one look reads.
+#: The most pages of 1,000 keys that one poke reads.
 MAX_PAGES = 100
 
 TOO_MANY_KEYS = Unreachable(
-    "too_many_keys",
-    f"More than {MAX_PAGES * 1000:,} keys begin so; a longer literal beginning is needed.",
+    "too_many_keys", f"More than {MAX_PAGES * 1000:,} keys have this prefix; use a longer literal prefix."
 )
-_BAD_LIST = Unreachable("bad_answer", "The answer is no list of keys.")
+_BAD_LIST = Unreachable("bad_answer", "The response is not a list of keys.")
 _BAD_HEAD = Unreachable(
-    "bad_answer", "The answer is not that of an S3 store: it has neither ETag nor Last-Modified."
+    "bad_answer", "The response is not from an S3 store: it has neither ETag nor Last-Modified."
 )
-Refusal = Verdict | CredentialsRefused
-#: A bucket at an origin.
-_Home = tuple[str, str]
+#: The origin of an endpoint and the name of a bucket.
+_BucketId = tuple[str, str]
 _Value = TypeVar("_Value", float, str)
 
-_log = structlog.get_logger()
 
-
-class _Answer(NamedTuple):
+class _S3Response(NamedTuple):
     facts: AnswerFacts
     response: Response
     body: bytes | None = None
 
+    @property
+    def error(self) -> S3Error:
+        return S3Error(self.facts.status, find_element_text(self.body, "Code"), self.facts.retry_after)
+
 
 class S3Client:
-    """Asks S3. Start it in the loop that it runs in, and close it there; or use it as a context manager.
-
-    `now` gives Unix seconds, `monotonic` seconds that never go back.
-    """
+    """The client of all kinds of S3. Start and close it in the event loop, or use it as a context manager."""
 
     def __init__(
         self,
@@ -80,16 +76,16 @@ class S3Client:
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`now` returns Unix seconds, `monotonic` the seconds of a monotonic clock."""
         self.endpoints = AwsEndpoints(connections, now=monotonic)
         self.now = now
-        #: Bounds the worker processes of all that ask S3.
+        #: Bounds the worker processes of all kinds of S3.
         self.workers = CapacityLimiter(WORKERS)
         self._monotonic = monotonic
         self._http = HttpClient(keepalive=keepalive, outgoing=outgoing)
-        self._regions: dict[_Home, str] = {}
-        self._buckets: dict[_Home, float] = {}
-        #: The bucket as it is addressed and signed for, the same object each time.
-        self._bucket = lru_cache(maxsize=_MAX_SIGNED)(Bucket)
+        self._regions: dict[_BucketId, str] = {}
+        self._seen_until: dict[_BucketId, float] = {}
+        self._bucket = lru_cache(maxsize=_MAX_SIGNERS)(Bucket)
 
     async def start(self) -> Self:
         """Opens the HTTP session."""
@@ -107,30 +103,32 @@ class S3Client:
         await self.close()
 
     async def head(
-        self, endpoint: AwsEndpoint, bucket: str, key: str, *, anew: bool = False
-    ) -> S3Object | Refusal | None:
-        """The object; None: it is not there. `anew`: the second time, since the bucket's own region is known.
+        self, endpoint: AwsEndpoint, bucket: str, key: str, *, region_known: bool = False
+    ) -> S3Object | Verdict | CredentialsRefused | None:
+        """Returns the object; None if it does not exist.
+
+        `region_known` is set by the second attempt, once the bucket's region was learned.
 
         Raises:
             aiohttp.ClientError, OSError: see `classify_error`.
         """
-        answer = await self._ask(endpoint, "HEAD", bucket, key, "")
+        answer = await self._request(endpoint, "HEAD", bucket, key, "")
         status = answer.facts.status
         if status == 404:
-            if self._monotonic() < self._buckets.get((endpoint.origin, bucket), 0.0):
+            if self._monotonic() < self._seen_until.get((endpoint.origin, bucket), 0.0):
                 return None
-            return await self._missing(endpoint, bucket)
+            return await self._check_bucket(endpoint, bucket)
         if 200 <= status < 300:
             return object_from_head(key, answer.response.headers) or _BAD_HEAD
-        refusal = S3Error(status, "", answer.facts.retry_after)
-        if status in _WORDLESS:  # those to a LIST say what is wrong
+        error = S3Error(status, "", answer.facts.retry_after)
+        if status in _UNEXPLAINED:  # the error of a LIST has a body
             region = self._regions.get((endpoint.origin, bucket))
-            told = _refusal(await self._ask(endpoint, "GET", bucket, "", _list_query(key, None, 1)))
-            if not anew and region != self._regions.get((endpoint.origin, bucket)):
-                return await self.head(endpoint, bucket, key, anew=True)
-            if told.code:
-                refusal = S3Error(told.status, told.code, told.retry_after)
-        return s3_verdict(refusal, S3Operation.HEAD)
+            explained = await self._request(endpoint, "GET", bucket, "", _list_query(key, None, 1))
+            if not region_known and region != self._regions.get((endpoint.origin, bucket)):
+                return await self.head(endpoint, bucket, key, region_known=True)
+            if explained.error.code:
+                error = explained.error
+        return s3_verdict(error, S3Operation.HEAD)
 
     def send_head(
         self, endpoint: AwsEndpoint, bucket: str, key: str, on_response: OnResponse
@@ -142,109 +140,109 @@ class S3Client:
         Raises:
             aiohttp.ClientError, OSError, ValueError: see `classify_error`.
         """
-        home = (endpoint.origin, bucket)
-        if self._monotonic() >= self._buckets.get(home, 0.0):
+        bucket_id = (endpoint.origin, bucket)
+        if self._monotonic() >= self._seen_until.get(bucket_id, 0.0):
             return None
-        where = self._bucket(endpoint, self._regions.get(home, endpoint.region), bucket)
-        return self._http.send(where.request("HEAD", key, "", now=self.now()), on_response)
+        signed = self._bucket(endpoint, self._regions.get(bucket_id, endpoint.region), bucket)
+        return self._http.send(signed.request("HEAD", key, "", now=self.now()), on_response)
 
-    def not_now(self, response: Http1Response) -> Refusal | None:
-        """Returns the verdict of a response to a HEAD by which the store asks for a later request; else None."""
+    def retry_verdict(self, response: Http1Response) -> Verdict | CredentialsRefused | None:
+        """Returns the verdict on a response to a HEAD that asks to retry later; None for any other."""
         if response.status not in RETRYABLE_STATUSES and response.status < 500:
             return None
         retry_after = facts_of(response, self.now()).retry_after
         return s3_verdict(S3Error(response.status, "", retry_after), S3Operation.HEAD)
 
-    async def page(
+    async def list_page(
         self, endpoint: AwsEndpoint, bucket: str, prefix: str, token: str | None
-    ) -> ListPage | Refusal:
-        """A page of the keys that begin with `prefix`.
+    ) -> ListPage | Verdict | CredentialsRefused:
+        """Returns a page of the objects whose keys have this prefix.
 
         Raises:
             aiohttp.ClientError, OSError: see `classify_error`.
         """
-        answer = await self._ask(endpoint, "GET", bucket, "", _list_query(prefix, token, 1000))
+        answer = await self._request(endpoint, "GET", bucket, "", _list_query(prefix, token, 1000))
         if not 200 <= answer.facts.status < 300:
-            return s3_verdict(_refusal(answer), S3Operation.LIST)
+            return s3_verdict(answer.error, S3Operation.LIST)
         try:
             return parse_list_page(answer.body or b"")
         except (LookupError, ValueError, ParseError):
             return _BAD_LIST
 
-    async def _missing(self, endpoint: AwsEndpoint, bucket: str) -> Refusal | None:
-        """None for a missing key; S3 answers a HEAD the same where there is no bucket, so that is asked now and then."""
-        answer = await self._ask(endpoint, "GET", bucket, "", _list_query("", None, 1))
+    async def _check_bucket(self, endpoint: AwsEndpoint, bucket: str) -> Verdict | CredentialsRefused | None:
+        """Returns None if the bucket exists. S3 answers a HEAD with 404 for a missing bucket, too."""
+        answer = await self._request(endpoint, "GET", bucket, "", _list_query("", None, 1))
         if answer.facts.status == 404:
-            return s3_verdict(_refusal(answer), S3Operation.LIST)
+            return s3_verdict(answer.error, S3Operation.LIST)
         if answer.facts.status < 500:
-            _keep(self._buckets, (endpoint.origin, bucket), self._monotonic() + BUCKET_SEEN)
+            _cache(self._seen_until, (endpoint.origin, bucket), self._monotonic() + BUCKET_SEEN_SECONDS)
         return None
 
-    async def _ask(self, endpoint: AwsEndpoint, method: str, bucket: str, key: str, query: str) -> _Answer:
-        """One answer; a second one where the first tells the bucket's own region."""
-        home = (endpoint.origin, bucket)
-        region = self._regions.get(home, endpoint.region)
+    async def _request(
+        self, endpoint: AwsEndpoint, method: str, bucket: str, key: str, query: str
+    ) -> _S3Response:
+        """Sends a request, and once again if the response names another region of the bucket."""
+        bucket_id = (endpoint.origin, bucket)
+        region = self._regions.get(bucket_id, endpoint.region)
         answer = await self._send(self._bucket(endpoint, region, bucket), method, key, query)
-        if answer.facts.status in _TELLS_REGION:
-            told = answer.response.headers.get("x-amz-bucket-region") or find_element_text(
-                answer.body, "Region"
-            )
-            if told and told != region and is_region(told):
-                _keep(self._regions, home, told)
-                answer = await self._send(self._bucket(endpoint, told, bucket), method, key, query)
+        if answer.facts.status in _WRONG_REGION:
+            header = answer.response.headers.get("x-amz-bucket-region")
+            actual = header or find_element_text(answer.body, "Region")
+            if actual and actual != region and is_region(actual):
+                _cache(self._regions, bucket_id, actual)
+                answer = await self._send(self._bucket(endpoint, actual, bucket), method, key, query)
         return answer
 
-    async def _send(self, bucket: "Bucket", method: str, key: str, query: str) -> _Answer:
+    async def _send(self, bucket: "Bucket", method: str, key: str, query: str) -> _S3Response:
         now = self.now()
-        sent = await self._http.fetch(bucket.request(method, key, query, now=now), now)
-        facts, response, _ = sent
+        facts, response, _ = await self._http.fetch(bucket.request(method, key, query, now=now), now)
         try:
             if method == "HEAD":
-                return _Answer(facts, response)
+                return _S3Response(facts, response)
             limit = _PAGE_BYTES if facts.status < 300 else _ERROR_BYTES
-            return _Answer(facts, response, await self._http.read(response, limit))
+            return _S3Response(facts, response, await self._http.read(response, limit))
         finally:
             if not response.closed:
                 await self._http.release(response)
 
 
-def _keep(held: dict[_Home, _Value], home: _Home, value: _Value) -> None:
-    if len(held) >= _MAX_BUCKETS and home not in held:
-        del held[next(iter(held))]
-    held[home] = value
+def _cache(values: dict[_BucketId, _Value], bucket_id: _BucketId, value: _Value) -> None:
+    if len(values) >= _MAX_BUCKETS and bucket_id not in values:
+        del values[next(iter(values))]
+    values[bucket_id] = value
 
 
 class Bucket:
-    """A bucket as requests about it are addressed and signed. `signer` None: they are not signed."""
+    """Addresses and signs requests to one bucket. `signer` is None if they are not signed."""
 
     def __init__(self, endpoint: AwsEndpoint, region: str, name: str) -> None:
         base = endpoint.base or f"https://{aws_host(region)}"
         scheme, _, rest = base.partition("://")
-        host, slash, above = rest.partition("/")
-        own_host = _has_own_host(endpoint, name)
-        if own_host:
+        host, slash, base_path = rest.partition("/")
+        virtual = _is_virtual_hosted(endpoint, name)
+        if virtual:
             host = f"{name}.{host}"
         self.origin = f"{scheme}://{host}"
         self.signer = None if endpoint.keys is None else S3Signer(endpoint.keys, region, host)
         self.verify_tls = endpoint.verify_tls
-        root = f"{slash}{above}" if own_host else f"{slash}{above}/{name}"
-        self._above_keys = f"{root}/"
-        self._itself = f"{root}/" if own_host else root
+        root = f"{slash}{base_path}" if virtual else f"{slash}{base_path}/{name}"
+        self._key_prefix = f"{root}/"
+        self._bucket_path = f"{root}/" if virtual else root
 
     def path(self, key: str) -> str:
-        """The encoded path of an object in it; without a key, its own."""
-        return self._above_keys + encoded_path(key) if key else self._itself
+        """Returns the encoded path of an object, or of the bucket if the key is empty."""
+        return self._key_prefix + encoded_path(key) if key else self._bucket_path
 
     def request(self, method: str, key: str, query: str, *, now: float) -> Request:
-        """A request about an object in it, or without a key about itself, signed at `now` (Unix seconds)."""
+        """Returns a request for an object, or for the bucket if the key is empty, signed at `now` (Unix seconds)."""
         path = self.path(key)
         headers = None if self.signer is None else self.signer.headers(method, path, query, now=now)
         url = f"{self.origin}{path}?{query}" if query else self.origin + path
         return Request(method, url, headers, None, self.verify_tls, HostSource.OPERATOR)
 
 
-def _has_own_host(endpoint: AwsEndpoint, bucket: str) -> bool:
-    """Whether the bucket is part of the host: as boto3 does it, at AWS's own endpoints, and where the connection says so."""
+def _is_virtual_hosted(endpoint: AwsEndpoint, bucket: str) -> bool:
+    """Whether the bucket is part of the host: as in boto3, at AWS's own endpoints, and if the connection says so."""
     if endpoint.style == "path" or (endpoint.style == "auto" and endpoint.base is not None):
         return False
     return bucket.replace("-", "").isalnum() and bucket.islower() and len(bucket) <= 63
@@ -255,7 +253,3 @@ def _list_query(prefix: str, token: str | None, most: int) -> str:
     if token is not None:
         parameters["continuation-token"] = token
     return encoded_query(parameters)
-
-
-def _refusal(answer: _Answer) -> S3Error:
-    return S3Error(answer.facts.status, find_element_text(answer.body, "Code"), answer.facts.retry_after)

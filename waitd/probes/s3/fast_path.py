@@ -15,37 +15,37 @@ from waitd.probes.transport.connection import Http1Connection
 from waitd.probes.transport.response import Http1Response
 from waitd.probes.transport.taskless import TasklessPoke
 
-ABSENT = Pending("absent", "The key is not there.")
+ABSENT = Pending("absent", "The key does not exist.")
 
 
 class AbsentKeyPoke(TasklessPoke):
     """Looks again for one key that was absent."""
 
-    __slots__ = ("_address", "_client", "_place", "_poke")
+    __slots__ = ("_address", "_client", "_endpoint", "_poke")
 
     def __init__(
         self,
         client: S3Client,
-        place: AwsEndpoint,
+        endpoint: AwsEndpoint,
         address: tuple[str, str],
         poke: Callable[[], Coroutine[Any, Any, Sequence[Verdict]]],
     ) -> None:
         """`address` is bucket and key; `poke` is the whole poke, for all other answers."""
         self._client = client
-        self._place = place
+        self._endpoint = endpoint
         self._address = address
         self._poke = poke
 
     def _send(self) -> Http1Connection | None:
         try:
-            return self._client.send_head(self._place, *self._address, self._on_response)
+            return self._client.send_head(self._endpoint, *self._address, self._on_response)
         except Exception:  # noqa: BLE001 - `run` meets the same error, and returns its verdict
             return None
 
     def _on_response(self, response: Http1Response | Exception) -> None:
         verdict: Verdict | CredentialsRefused | None = None
         if not isinstance(response, Exception):
-            verdict = ABSENT if response.status == 404 else self._client.not_now(response)
+            verdict = ABSENT if response.status == 404 else self._client.retry_verdict(response)
         if verdict is None or isinstance(verdict, CredentialsRefused):
             self._continue_with(self.run())
         else:

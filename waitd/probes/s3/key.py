@@ -1,4 +1,4 @@
-"""The kind `s3_key`: keys, or keys that match a pattern, are there, and what `check` says of them is true."""
+"""The kind `s3_key`: waits until keys exist, or until keys match patterns, and `check` is true of them."""
 
 import asyncio
 import time
@@ -19,49 +19,55 @@ from waitd.probes.cel.files import unmet_check
 from waitd.probes.s3.client import TOO_MANY_KEYS, S3Client
 from waitd.probes.s3.fast_path import ABSENT, AbsentKeyPoke
 from waitd.probes.s3.listing import PatternMatches, list_matches
-from waitd.probes.s3.params import S3KeyOptions, S3KeyParams, S3KeyTarget, key_target, pattern_of
+from waitd.probes.s3.params import (
+    Addresses,
+    S3KeyOptions,
+    S3KeyParams,
+    S3KeyTarget,
+    compile_pattern,
+    key_target,
+)
 from waitd.probes.s3.xml import S3Object
 
-#: A worker gets this share of the time that is left, so that its verdict comes before the caller's patience ends.
-_SHARE = 0.9
-#: After so many files that were shown to waits, the loop has its turn.
-_SHOWN_AT_ONCE = 5000
+#: The share of the remaining time that checks get, so that a verdict comes before the caller's timeout.
+_CHECK_SHARE = 0.9
+#: The loop gets a turn after the metadata of this many files were shown.
+_FILES_PER_TURN = 5000
 
 NO_MATCH = Pending("absent", "No key matches.")
 TOO_SLOW = Unreachable("condition_too_slow", "The check needs too much time or memory for so many files.")
 
 
-class _Found(NamedTuple):
-    """What each address matched. `cut`: a list was not read to its end, as nothing could depend on the rest."""
+class _Matches(NamedTuple):
+    """The objects of each address of a wait. `cut`: the lists have more, on which nothing depends."""
 
-    files: Sequence[Sequence[S3Object]]
+    objects: Sequence[Sequence[S3Object]]
     cut: bool = False
 
 
-class _Wanted(NamedTuple):
-    """What equal waits are about."""
+class _Query(NamedTuple):
+    """What a wait asks for. Equal queries of a group are answered once."""
 
-    look: S3KeyOptions
-    addresses: tuple[tuple[str, str], ...]
+    options: S3KeyOptions
+    addresses: Addresses
 
 
-#: What became of each.
-_Answers = dict[_Wanted, _Found | Verdict]
-#: By bucket and beginning of its keys: the patterns that are looked for in that list.
+_Answers = dict[_Query, _Matches | Verdict]
+#: The patterns to match in each list, by its bucket and prefix.
 _Lists = dict[tuple[str, str], dict[tuple[str, str, bool], PatternMatches]]
 
 
 class S3KeyProbe(Probe):
-    """Looks for keys. The client is started and closed by its owner."""
+    """Pokes S3 for keys. The owner of the client starts and closes it."""
 
-    #: What the API's document shows of its parameters.
+    #: The model of its parameters in the OpenAPI document.
     params_model = S3KeyParams
 
     def __init__(self, client: S3Client) -> None:
         self._client = client
 
     def parse(self, params: Mapping[str, Any], *, namespace: str) -> S3KeyTarget:
-        """The target that these parameters name.
+        """Returns the target of these parameters.
 
         Raises:
             InvalidInput: with pointers relative to `params`.
@@ -69,36 +75,40 @@ class S3KeyProbe(Probe):
         return key_target(params, namespace=namespace)
 
     def origin(self, target: S3KeyTarget) -> str:
-        """The endpoint's origin where it is known, else `connection <conn_id>`."""
+        """Returns the endpoint's origin if it is cached, else `connection <conn_id>`."""
         return self._client.endpoints.origin(target.account_ref)
 
     def topics(self, target: S3KeyTarget) -> Sequence[Topic]:
         """See `Probe.topics`: the keys, and the literal beginnings of patterns."""
-        look = target.look
+        options = target.options
         return [
-            Topic(look.namespace, f"s3://{bucket}", text)
-            if look.mode == "key"
+            Topic(options.namespace, f"s3://{bucket}", text)
+            if options.mode == "key"
             else Topic(
-                look.namespace,
+                options.namespace,
                 f"s3://{bucket}",
-                pattern_of(look.mode, text).prefix,
-                partial(_matches, look.mode, text),
+                compile_pattern(options.mode, text).prefix,
+                partial(_matches, options.mode, text),
             )
             for bucket, text in target.addresses
         ]
 
     async def poke(self, group: Sequence[Pokeable]) -> Sequence[Verdict]:
-        """One look on behalf of waits with equal keys; a verdict for each, in order. Raises nothing but its cancellation."""
-        target: S3KeyTarget = group[0].target
-        if target.look.mode != "key":
-            return await self._by_lists(target, [_wanted(each) for each in group])
+        """Asks for the keys once for waits with equal keys; returns a verdict for each, in order."""
         began = time.monotonic()
-        found = await self._client.endpoints.call(target.account_ref, partial(self._heads, target.addresses))
-        if not isinstance(found, _Found):
-            return [found] * len(group)
-        answers: _Answers = dict.fromkeys(map(_wanted, group), found)
-        verdicts = await self._judged(answers, began + target.request_timeout)
-        return [verdicts[_wanted(each)] for each in group]
+        target: S3KeyTarget = group[0].target
+        queries = [_Query(each.target.options, each.target.addresses) for each in group]
+        different = list(dict.fromkeys(queries))
+        request = (
+            partial(self._head_keys, different)
+            if target.options.mode == "key"
+            else partial(self._list_patterns, different)
+        )
+        answers = await self._client.endpoints.call(target.account_ref, request)
+        if not isinstance(answers, dict):
+            return [answers] * len(group)
+        verdicts = await self._evaluate(answers, began + target.request_timeout)
+        return [verdicts[query] for query in queries]
 
     def start_poke(self, group: Sequence[Pokeable], on_verdicts: OnVerdicts) -> CancelPoke:
         """See `Probe.start_poke`; looks again for one absent key without a task."""
@@ -107,7 +117,7 @@ class S3KeyProbe(Probe):
         endpoint = self._client.endpoints.cached_fresh(target.account_ref)
         if (
             endpoint is None
-            or target.look.mode != "key"
+            or target.options.mode != "key"
             or len(group) > 1
             or len(target.addresses) > 1
             or not runs
@@ -117,131 +127,122 @@ class S3KeyProbe(Probe):
         poke = AbsentKeyPoke(self._client, endpoint, target.addresses[0], partial(self.poke, group))
         return poke.start(on_verdicts)
 
-    async def _heads(
-        self, addresses: Sequence[tuple[str, str]], endpoint: AwsEndpoint
-    ) -> _Found | Verdict | CredentialsRefused:
-        """Every one of these keys, or what is said of the first that cannot be had."""
-        files = []
-        for bucket, key in addresses:
-            file = await self._client.head(endpoint, bucket, key)
-            if file is None:
-                return ABSENT if len(addresses) == 1 else _absent(bucket, key)
-            if not isinstance(file, S3Object):
-                return file
-            files.append([file])
-        return _Found(files)
-
-    async def _by_lists(self, target: S3KeyTarget, group: Sequence[_Wanted]) -> Sequence[Verdict]:
-        """Patterns that begin with the same text share each LIST."""
-        began = time.monotonic()
-        different = dict.fromkeys(group)
-        answers = await self._client.endpoints.call(target.account_ref, partial(self._lists, list(different)))
-        if not isinstance(answers, dict):
-            return [answers] * len(group)
-        verdicts = await self._judged(answers, began + target.request_timeout)
-        return [verdicts[each] for each in group]
-
-    async def _lists(
-        self, group: Sequence[_Wanted], endpoint: AwsEndpoint
+    async def _head_keys(
+        self, queries: Sequence[_Query], endpoint: AwsEndpoint
     ) -> _Answers | Verdict | CredentialsRefused:
-        """What the patterns of each matched; of those that one pattern has already decided, the others are not looked for."""
-        lists: _Lists = {}
-        parts: dict[_Wanted, list[PatternMatches]] = {}
-        for wanted in group:
-            parts[wanted] = [_sought(lists, wanted.look, *address) for address in wanted.addresses]
-        trouble: Verdict | None = None
-        for (bucket, prefix), patterns in lists.items():
-            undecided = {each for sought in parts.values() if not _decided(sought) for each in sought}
-            looking = [each for each in patterns.values() if each in undecided]
-            if looking:
-                told = await list_matches(self._client, endpoint, bucket, prefix, looking)
-                if isinstance(told, CredentialsRefused):
-                    return told
-                if told is not None:
-                    trouble = told
-                    break
-        return {wanted: _found(wanted, sought, trouble) for wanted, sought in parts.items()}
+        """Asks for each key of a group, whose addresses are all the same."""
+        addresses = queries[0].addresses
+        objects = []
+        for bucket, key in addresses:
+            answer = await self._client.head(endpoint, bucket, key)
+            if answer is None:
+                return ABSENT if len(addresses) == 1 else _absent(bucket, key)
+            if not isinstance(answer, S3Object):
+                return answer
+            objects.append([answer])
+        return dict.fromkeys(queries, _Matches(objects))
 
-    async def _judged(self, answers: _Answers, give_up: float) -> Mapping[_Wanted, Verdict]:
-        """`give_up`: monotonic seconds."""
-        verdicts: dict[_Wanted, Verdict] = {}
+    async def _list_patterns(
+        self, queries: Sequence[_Query], endpoint: AwsEndpoint
+    ) -> _Answers | Verdict | CredentialsRefused:
+        """Matches the patterns of a group; those with the same prefix share a LIST.
+
+        A list is skipped if its patterns belong to queries that another pattern has already decided.
+        """
+        lists: _Lists = {}
+        matches = {
+            query: [_shared_matches(lists, query.options, *address) for address in query.addresses]
+            for query in queries
+        }
+        error: Verdict | None = None
+        for (bucket, prefix), patterns in lists.items():
+            needed = {each for parts in matches.values() if not _is_decided(parts) for each in parts}
+            to_match = [each for each in patterns.values() if each in needed]
+            if to_match:
+                result = await list_matches(self._client, endpoint, bucket, prefix, to_match)
+                if isinstance(result, CredentialsRefused):
+                    return result
+                if result is not None:
+                    error = result
+                    break
+        return {query: _answer(query, parts, error) for query, parts in matches.items()}
+
+    async def _evaluate(self, answers: _Answers, give_up: float) -> Mapping[_Query, Verdict]:
+        """`give_up` is in monotonic seconds."""
+        verdicts: dict[_Query, Verdict] = {}
         shown = 0
-        for index, (wanted, found) in enumerate(answers.items()):
-            if not isinstance(found, _Found):
-                verdicts[wanted] = found
+        for index, (query, answer) in enumerate(answers.items()):
+            if not isinstance(answer, _Matches):
+                verdicts[query] = answer
                 continue
-            shown += sum(map(len, found.files))
-            if shown > _SHOWN_AT_ONCE:
+            shown += sum(map(len, answer.objects))
+            if shown > _FILES_PER_TURN:
                 await asyncio.sleep(0)
                 shown = 0
-            verdicts[wanted] = await self._judge(wanted.look, found, give_up, len(answers) - index)
+            verdicts[query] = await self._check(query.options, answer, give_up, len(answers) - index)
         return verdicts
 
-    async def _judge(self, look: S3KeyOptions, found: _Found, give_up: float, sharers: int) -> Verdict:
-        shown = [[_shown(look.metadata, file) for file in files] for files in found.files]
-        if look.check is not None:
-            left = (give_up - time.monotonic()) * _SHARE / sharers
+    async def _check(self, options: S3KeyOptions, matches: _Matches, give_up: float, sharers: int) -> Verdict:
+        """Evaluates `check`, for which `sharers` checks share the remaining time."""
+        shown = [[_metadata(options.metadata, each) for each in objects] for objects in matches.objects]
+        if options.check is not None:
+            left = (give_up - time.monotonic()) * _CHECK_SHARE / sharers
             try:
                 async with asyncio.timeout(max(left, 0.0)):
                     for files in shown:
-                        unmet = await unmet_check(look.check, files, self._client.workers)
+                        unmet = await unmet_check(options.check, files, self._client.workers)
                         if unmet is not None:
                             return Pending("check", f"The keys exist; check: {unmet}.")
             except (TimeoutError, BrokenWorkerProcess, MemoryError):
                 return TOO_SLOW
-        payload = None if found.cut else [file for files in shown for file in files]
+        payload = None if matches.cut else [file for files in shown for file in files]
         if payload is None or len(orjson.dumps(payload)) > RESULT_LIMIT:
             return Success(None, RESULT_OMITTED, "The keys exist.")
         return Success(payload, "success", "The keys exist.")
 
 
-def _wanted(pokeable: Pokeable) -> _Wanted:
-    target: S3KeyTarget = pokeable.target
-    return _Wanted(target.look, target.addresses)
-
-
-def _sought(lists: _Lists, look: S3KeyOptions, bucket: str, text: str) -> PatternMatches:
-    """The pattern among those of the list that it is looked for in; equal ones are one."""
-    pattern, every = pattern_of(look.mode, text), look.check is not None
+def _shared_matches(lists: _Lists, options: S3KeyOptions, bucket: str, text: str) -> PatternMatches:
+    """Adds a pattern to the list that it is matched in; equal patterns share one object."""
+    pattern, every = compile_pattern(options.mode, text), options.check is not None
     patterns = lists.setdefault((bucket, pattern.prefix), {})
-    which = (look.mode, text, every)
-    sought = patterns.get(which)
-    if sought is None:
-        sought = patterns[which] = PatternMatches(pattern, every=every)
-    return sought
+    key = (options.mode, text, every)
+    matches = patterns.get(key)
+    if matches is None:
+        matches = patterns[key] = PatternMatches(pattern, every=every)
+    return matches
 
 
-def _decided(sought: Sequence[PatternMatches]) -> bool:
-    return any(each.missing or each.too_many for each in sought)
+def _is_decided(parts: Sequence[PatternMatches]) -> bool:
+    return any(each.missing or each.too_many for each in parts)
 
 
-def _found(wanted: _Wanted, sought: Sequence[PatternMatches], trouble: Verdict | None) -> _Found | Verdict:
-    for (bucket, text), each in zip(wanted.addresses, sought, strict=True):
+def _answer(query: _Query, parts: Sequence[PatternMatches], error: Verdict | None) -> _Matches | Verdict:
+    for (bucket, text), each in zip(query.addresses, parts, strict=True):
         if each.too_many:
             return TOO_MANY_KEYS
         if each.missing:
-            return NO_MATCH if len(sought) == 1 else _absent(bucket, text)
-    if trouble is not None and not all(each.listed for each in sought):
-        return trouble
-    return _Found([each.files for each in sought], cut=any(each.cut for each in sought))
+            return NO_MATCH if len(parts) == 1 else _absent(bucket, text)
+    if error is not None and not all(each.listed for each in parts):
+        return error
+    return _Matches([each.objects for each in parts], cut=any(each.cut for each in parts))
 
 
 def _matches(mode: str, text: str, key: str) -> bool:
-    """Whether a pattern takes a key. Compiled when it is asked: a compiled pattern for each of many waits would be too much to keep."""
-    return pattern_of(mode, text).matches(key)
+    """Whether a pattern matches a key. It is compiled at each call: many waits' patterns would need too much memory."""
+    return compile_pattern(mode, text).matches(key)
 
 
 def _absent(bucket: str, text: str) -> Pending:
-    return Pending("absent", f"Not there: s3://{bucket}/{text}")
+    return Pending("absent", f"Missing: s3://{bucket}/{text}")
 
 
-def _shown(metadata: Sequence[str], file: S3Object) -> dict[str, Any]:
-    return {name: _SHOWN[name](file) for name in metadata}
+def _metadata(names: Sequence[str], s3_object: S3Object) -> dict[str, Any]:
+    return {name: _METADATA[name](s3_object) for name in names}
 
 
-_SHOWN: Mapping[str, Callable[[S3Object], Any]] = {
-    "Key": lambda file: file.key,
-    "Size": lambda file: file.size,
-    "LastModified": lambda file: rfc3339(file.last_modified),
-    "ETag": lambda file: file.etag,
+_METADATA: Mapping[str, Callable[[S3Object], Any]] = {
+    "Key": lambda each: each.key,
+    "Size": lambda each: each.size,
+    "LastModified": lambda each: rfc3339(each.last_modified),
+    "ETag": lambda each: each.etag,
 }

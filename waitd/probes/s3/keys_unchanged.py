@@ -1,4 +1,4 @@
-"""The kind `s3_keys_unchanged`: no key has come or gone below a prefix for a while."""
+"""The kind `s3_keys_unchanged`: waits until no key with a prefix was added or deleted for a while."""
 
 from array import array
 from collections import OrderedDict
@@ -26,19 +26,23 @@ from waitd.probes.access.aws import AwsEndpoint
 from waitd.probes.access.aws_params import AwsTarget, account_problems, coalescing_key
 from waitd.probes.s3.client import MAX_PAGES, TOO_MANY_KEYS, S3Client
 from waitd.probes.s3.params import (
-    MAX_KEY,
     S3KeysUnchangedParams,
     bucket_problems,
-    check_text,
+    check_key,
 )
 from waitd.probes.s3.xml import ListPage
 
-#: How many keys' hashes, of 8 bytes, are kept of sets that are too large for the waits' own state.
+#: The most short hashes, of 8 bytes each, that are cached of sets too large for the waits' state.
 CACHED_KEYS = 4 * 1024 * 1024
 
 
 class S3KeysUnchangedTarget(AwsTarget):
-    """What a wait of kind `s3_keys_unchanged` asks; `previous` is the digest of `previous_objects`, `previous_keys` their short hashes."""
+    """A prefix, and what is required of its keys.
+
+    Attributes:
+        previous: the digest of `previous_objects`.
+        previous_keys: their short hashes; None if deletions are allowed.
+    """
 
     __slots__ = (
         "allow_delete",
@@ -50,57 +54,57 @@ class S3KeysUnchangedTarget(AwsTarget):
         "previous_keys",
     )
 
-    def __init__(self, given: S3KeysUnchangedParams, namespace: str) -> None:
-        key = coalescing_key("s3_keys_unchanged", namespace, given, given.bucket_name, given.prefix)
-        super().__init__(given.account_ref, key, given.request_timeout)
-        self.bucket = given.bucket_name
-        self.prefix = given.prefix
-        self.inactivity_period = given.inactivity_period
-        self.min_objects = given.min_objects
-        self.allow_delete = given.allow_delete
-        hashes = {key_hash(name) for name in given.previous_objects}
+    def __init__(self, params: S3KeysUnchangedParams, namespace: str) -> None:
+        key = coalescing_key("s3_keys_unchanged", namespace, params, params.bucket_name, params.prefix)
+        super().__init__(params.account_ref, key, params.request_timeout)
+        self.bucket = params.bucket_name
+        self.prefix = params.prefix
+        self.inactivity_period = params.inactivity_period
+        self.min_objects = params.min_objects
+        self.allow_delete = params.allow_delete
+        hashes = {key_hash(name) for name in params.previous_objects}
         self.previous = key_set_digest(hashes)
-        self.previous_keys = None if given.allow_delete else frozenset(map(short_hash, hashes))
+        self.previous_keys = None if params.allow_delete else frozenset(map(short_hash, hashes))
 
 
 class KeySetCache:
-    """The short hashes of the sets that were seen last, by digest, as long as the daemon lives and there is room; the oldest give way."""
+    """Caches the short hashes of key sets by digest. The least recently used are dropped first."""
 
-    def __init__(self, most: int = CACHED_KEYS) -> None:
-        self._most = most
-        self._held = 0
+    def __init__(self, max_keys: int = CACHED_KEYS) -> None:
+        self._max_keys = max_keys
+        self._keys = 0
         self._sets: OrderedDict[KeySetDigest, array[int]] = OrderedDict()
 
     def get(self, digest: KeySetDigest) -> Collection[int] | None:
-        """The keys of that set, or None."""
-        keys = self._sets.get(digest)
-        if keys is not None:
+        """Returns the short hashes of a set, if they are cached."""
+        hashes = self._sets.get(digest)
+        if hashes is not None:
             self._sets.move_to_end(digest)
-        return keys
+        return hashes
 
-    def put(self, digest: KeySetDigest, keys: Collection[int]) -> None:
-        """Keeps a set."""
-        if digest in self._sets or len(keys) > self._most:
+    def put(self, digest: KeySetDigest, hashes: Collection[int]) -> None:
+        """Caches a set, unless it is too large."""
+        if digest in self._sets or len(hashes) > self._max_keys:
             return
-        self._sets[digest] = array("Q", keys)
-        self._held += len(keys)
-        while self._held > self._most:
+        self._sets[digest] = array("Q", hashes)
+        self._keys += len(hashes)
+        while self._keys > self._max_keys:
             _, oldest = self._sets.popitem(last=False)
-            self._held -= len(oldest)
+            self._keys -= len(oldest)
 
 
 class S3KeysUnchangedProbe(Probe):
-    """Watches prefixes. The client is started and closed by its owner."""
+    """Pokes S3 for the keys with a prefix. The owner of the client starts and closes it."""
 
-    #: What the API's document shows of its parameters.
+    #: The model of its parameters in the OpenAPI document.
     params_model = S3KeysUnchangedParams
 
     def __init__(self, client: S3Client) -> None:
         self._client = client
-        self._known = KeySetCache()
+        self._cache = KeySetCache()
 
     def parse(self, params: Mapping[str, Any], *, namespace: str) -> S3KeysUnchangedTarget:
-        """The target that these parameters name.
+        """Returns the target of these parameters.
 
         Raises:
             InvalidInput: with pointers relative to `params`.
@@ -110,7 +114,7 @@ class S3KeysUnchangedProbe(Probe):
         keys = {f"/previous_objects/{index}": key for index, key in enumerate(given.previous_objects)}
         for pointer, text in {"/prefix": given.prefix, **keys}.items():
             try:
-                check_text(text, MAX_KEY)
+                check_key(text)
             except ValueError as error:
                 problems.append(Problem(pointer, str(error)))
         if problems:
@@ -118,93 +122,87 @@ class S3KeysUnchangedProbe(Probe):
         return S3KeysUnchangedTarget(given, namespace)
 
     def origin(self, target: S3KeysUnchangedTarget) -> str:
-        """The endpoint's origin where it is known, else `connection <conn_id>`."""
+        """Returns the endpoint's origin if it is cached, else `connection <conn_id>`."""
         return self._client.endpoints.origin(target.account_ref)
 
     async def poke(self, group: Sequence[Pokeable]) -> Sequence[Verdict]:
-        """One look on behalf of waits with equal keys; a verdict for each, in order. Raises nothing but its cancellation."""
+        """Lists the keys once for waits with equal keys; returns a verdict for each, in order."""
         target: S3KeysUnchangedTarget = group[0].target
-        keys = any(not each.target.allow_delete for each in group)
-        seen = await self._client.endpoints.call(
-            target.account_ref, lambda endpoint: self._list(endpoint, target, keys=keys)
+        with_hashes = any(not each.target.allow_delete for each in group)
+        key_set = await self._client.endpoints.call(
+            target.account_ref, lambda endpoint: self._list_keys(endpoint, target, with_hashes=with_hashes)
         )
-        if not isinstance(seen, KeySet):
-            return [seen] * len(group)
+        if not isinstance(key_set, KeySet):
+            return [key_set] * len(group)
         now = self._client.now()
-        return [self._judged(each.target, each.progress.state, seen, now) for each in group]
+        return [self._verdict(each.target, each.progress.state, key_set, now) for each in group]
 
-    async def _list(
-        self, endpoint: AwsEndpoint, target: S3KeysUnchangedTarget, *, keys: bool
+    async def _list_keys(
+        self, endpoint: AwsEndpoint, target: S3KeysUnchangedTarget, *, with_hashes: bool
     ) -> KeySet | Verdict | CredentialsRefused:
         hashes: list[int] = []
-        moments: list[float] = []
+        times: list[float] = []
         token: str | None = None
         for _ in range(MAX_PAGES):
-            page = await self._client.page(endpoint, target.bucket, target.prefix, token)
+            page = await self._client.list_page(endpoint, target.bucket, target.prefix, token)
             if not isinstance(page, ListPage):
                 return page
-            hashes += (key_hash(file.key) for file in page.files)
-            moments += (file.last_modified for file in page.files)
+            hashes += (key_hash(each.key) for each in page.objects)
+            times += (each.last_modified for each in page.objects)
             token = page.next_token
             if token is None:
-                return KeySet(
-                    key_set_digest(hashes), tuple(zip(hashes, moments, strict=True)) if keys else ()
-                )
+                keys = tuple(zip(hashes, times, strict=True)) if with_hashes else ()
+                return KeySet(key_set_digest(hashes), keys)
         return TOO_MANY_KEYS
 
-    def _judged(self, target: S3KeysUnchangedTarget, state: str | None, seen: KeySet, now: float) -> Verdict:
+    def _verdict(
+        self, target: S3KeysUnchangedTarget, state: str | None, key_set: KeySet, now: float
+    ) -> Verdict:
+        """The verdict on a key set. `state` is the wait's stored state, `now` in Unix seconds."""
         try:
             before = None if state is None else RememberedKeySet.from_text(state)
-            differs = self._change(target, before, seen)
-        except ValueError:  # another version wrote it
-            before, differs = None, KeySetChange.UNCLEAR
-        if differs is KeySetChange.SHRUNK:
+            change = self._compare(target, before, key_set)
+        except ValueError:  # another version of waitd stored it
+            before, change = None, KeySetChange.UNCLEAR
+        if change is KeySetChange.SHRUNK:
             return Failure(
-                "objects_deleted", "Keys were deleted between two looks, and allow_delete is false."
+                "objects_deleted", "Keys were deleted between two pokes, and allow_delete is false."
             )
-        keys = self._remember(target, seen)
-        size = seen.digest.size
-        if differs is not KeySetChange.NONE:
-            unclear = "; whether some were deleted cannot be told" if differs is KeySetChange.UNCLEAR else ""
-            message = f"Keys have changed: {size} at {rfc3339(now)}{unclear}."
-            return Pending("changed", message, RememberedKeySet(seen.digest, now, keys).to_text())
+        hashes = self._remember(target, key_set)
+        size = key_set.digest.size
+        if change is not KeySetChange.NONE:
+            unclear = "; it is unknown whether some were deleted" if change is KeySetChange.UNCLEAR else ""
+            message = f"The keys have changed: {size} at {rfc3339(now)}{unclear}."
+            return Pending("changed", message, RememberedKeySet(key_set.digest, now, hashes).to_text())
         since = now if before is None else min(before.since, now)
-        state = (
-            None
-            if before is not None and since == before.since
-            else RememberedKeySet(seen.digest, since, keys).to_text()
-        )
+        unchanged = f"{size} keys, unchanged since {rfc3339(since)}"
+        new_state = None
+        if before is None or since != before.since:
+            new_state = RememberedKeySet(key_set.digest, since, hashes).to_text()
         if now - since < target.inactivity_period:
-            return Pending("unchanged", f"{size} keys, unchanged since {rfc3339(since)}.", state)
+            return Pending("unchanged", f"{unchanged}.", new_state)
         if size < target.min_objects:
-            message = (
-                f"Unchanged since {rfc3339(since)}, but {size} keys are fewer than {target.min_objects}."
-            )
-            return Pending("too_few_objects", message, state)
-        payload = {"objects": size, "unchanged_since": rfc3339(since)}
-        return Success(payload, "success", f"{size} keys, unchanged since {rfc3339(since)}.")
+            message = f"{unchanged}, but min_objects is {target.min_objects}."
+            return Pending("too_few_objects", message, new_state)
+        return Success({"objects": size, "unchanged_since": rfc3339(since)}, "success", f"{unchanged}.")
 
-    def _change(
-        self, target: S3KeysUnchangedTarget, before: RememberedKeySet | None, seen: KeySet
+    def _compare(
+        self, target: S3KeysUnchangedTarget, before: RememberedKeySet | None, key_set: KeySet
     ) -> KeySetChange:
-        digest = target.previous if before is None else before.digest
+        digest, hashes = target.previous, target.previous_keys
+        if before is not None:
+            digest, hashes = before.digest, before.keys
         if target.allow_delete:
-            return KeySetChange.NONE if digest == seen.digest else KeySetChange.GROWN
-        return compare_key_sets(digest, self._keys_of(target, before), seen)
+            return KeySetChange.NONE if digest == key_set.digest else KeySetChange.GROWN
+        known = hashes if hashes is not None else self._cache.get(digest)
+        return compare_key_sets(digest, known, key_set)
 
-    def _keys_of(
-        self, target: S3KeysUnchangedTarget, before: RememberedKeySet | None
-    ) -> Collection[int] | None:
-        if before is None:
-            return target.previous_keys
-        return before.keys if before.keys is not None else self._known.get(before.digest)
-
-    def _remember(self, target: S3KeysUnchangedTarget, seen: KeySet) -> frozenset[int] | None:
-        """The hashes for the state, where they are needed and fit; where they do not, they are kept in memory."""
+    def _remember(self, target: S3KeysUnchangedTarget, key_set: KeySet) -> frozenset[int] | None:
+        """The short hashes for the wait's state, if they are needed and few; more are cached in memory."""
         if target.allow_delete:
             return None
-        if seen.digest.size <= INLINE_KEYS:
-            return seen.short_hashes()
-        if self._known.get(seen.digest) is None:
-            self._known.put(seen.digest, seen.short_hashes())
+        if key_set.digest.size <= INLINE_KEYS:
+            return key_set.short_hashes()
+        if self._cache.get(key_set.digest) is None:
+            self._cache.put(key_set.digest, key_set.short_hashes())
         return None

@@ -1,4 +1,4 @@
-"""One LIST on behalf of waits whose patterns begin with the same text: each pattern takes from it what it matches."""
+"""Runs one LIST for many patterns with the same prefix; each collects what it matches."""
 
 import asyncio
 from collections.abc import Collection, Sequence
@@ -13,78 +13,79 @@ from waitd.probes.s3.client import MAX_PAGES, S3Client
 from waitd.probes.s3.patterns import Pattern
 from waitd.probes.s3.xml import ListPage, S3Object
 
-#: The shortest that a file can be as JSON, `{"Size":0}`, in bytes: so many files are certainly too large a payload.
+#: This many objects are too large a payload in any case: the shortest, `{"Size":0}`, has 10 bytes.
 CERTAINLY_TOO_MANY = RESULT_LIMIT // 10
-#: Patterns are matched in the loop up to this much work at a time, in instructions times bytes; one that needs more of it by itself, in a thread.
+#: The work of matching that is done in the loop at a time, in instructions times bytes. A pattern
+#: that needs more for one page is matched in a thread.
 _INLINE_MATCHING = 8_000_000
 
 
 class PatternMatches:
-    """A pattern, and what it has matched.
+    """A pattern, and the objects that it has matched.
 
     Attributes:
-        every: each match counts, as a check looks at them; else as many do as a payload holds.
-        listed: whether it was looked for, as far as was needed.
-        cut: whether the list was not read to its end, as nothing could depend on the rest.
-        too_many: there are more keys than are read, and something depends on the rest.
+        every: whether every match is needed, for a check; else as many as a payload can hold.
+        listed: whether the list was read as far as needed.
+        cut: whether the list has more, on which nothing depends.
+        too_many: whether there are more keys than are read, and the result depends on the rest.
     """
 
-    __slots__ = ("cut", "every", "files", "listed", "pattern", "too_many")
+    __slots__ = ("cut", "every", "listed", "objects", "pattern", "too_many")
 
     def __init__(self, pattern: Pattern, *, every: bool) -> None:
         self.pattern = pattern
         self.every = every
-        self.files: list[S3Object] = []
+        self.objects: list[S3Object] = []
         self.listed = self.cut = self.too_many = False
 
     @property
     def missing(self) -> bool:
-        """Whether nothing matches."""
-        return self.listed and not self.files
+        """Whether the list was read and nothing matches."""
+        return self.listed and not self.objects
 
 
 async def list_matches(
-    client: S3Client, endpoint: AwsEndpoint, bucket: str, prefix: str, sought: Collection[PatternMatches]
+    client: S3Client, endpoint: AwsEndpoint, bucket: str, prefix: str, patterns: Collection[PatternMatches]
 ) -> Verdict | CredentialsRefused | None:
-    """Lists the keys that begin with `prefix` as far as somebody needs it; None, or what came instead of a list.
+    """Lists the keys with this prefix as far as a pattern needs it; returns an error's verdict, or None.
 
     Raises:
         aiohttp.ClientError, OSError: see `classify_error`.
     """
     token: str | None = None
-    looking = list(sought)
+    open_patterns = list(patterns)
     for _ in range(MAX_PAGES):
-        page = await client.page(endpoint, bucket, prefix, token)
+        page = await client.list_page(endpoint, bucket, prefix, token)
         if not isinstance(page, ListPage):
             return page
-        await _match(looking, page.files)
+        await _match(open_patterns, page.objects)
         token = page.next_token
-        for each in looking:
-            each.cut = token is not None and len(each.files) > CERTAINLY_TOO_MANY and not each.every
+        for each in open_patterns:
+            each.cut = token is not None and len(each.objects) > CERTAINLY_TOO_MANY and not each.every
             each.listed = each.cut or token is None
-        looking = [each for each in looking if not each.listed]
-        if not looking:
+        open_patterns = [each for each in open_patterns if not each.listed]
+        if not open_patterns:
             return None
-    for each in looking:
+    for each in open_patterns:
         each.listed = each.cut = True
-        each.too_many = each.every or not each.files
+        each.too_many = each.every or not each.objects
     return None
 
 
-async def _match(sought: Sequence[PatternMatches], files: Sequence[S3Object]) -> None:
-    size = sum(len(file.key) for file in files)
+async def _match(patterns: Sequence[PatternMatches], objects: Sequence[S3Object]) -> None:
+    size = sum(len(each.key) for each in objects)
     done = 0
-    for each in sought:
+    for each in patterns:
         work = each.pattern.program * size
         if work > _INLINE_MATCHING:
-            each.files += await to_thread.run_sync(_matching, each.pattern, files)
+            each.objects += await to_thread.run_sync(_matching, each.pattern, objects)
             continue
         if done + work > _INLINE_MATCHING:
             await asyncio.sleep(0)
             done = 0
-        each.files += _matching(each.pattern, files)
+        each.objects += _matching(each.pattern, objects)
         done += work
 
 
-def _matching(pattern: Pattern, files: Sequence[S3Object]) -> list[S3Object]:
-    return [file for file in files if pattern.matches(file.key)]
+def _matching(pattern: Pattern, objects: Sequence[S3Object]) -> list[S3Object]:
+    return [each for each in objects if pattern.matches(each.key)]

@@ -1,4 +1,4 @@
-"""The parameters of the kinds that ask S3: checked at submit, then kept as a small target that shares what it can with its equals."""
+"""The parameters of the kinds of S3: checked at submit, then kept as small targets with shared parts."""
 
 import re
 import sys
@@ -16,13 +16,13 @@ from waitd.probes.access.aws_params import AwsParams, AwsTarget, account_problem
 from waitd.probes.cel.files import check_problem
 from waitd.probes.s3 import patterns
 
-#: The longest key that S3 takes, in bytes of UTF-8.
+#: The longest key in S3, in bytes of UTF-8.
 MAX_KEY = 1024
-#: How many keys one wait may name.
+#: The most keys that one wait may name.
 MAX_KEYS = 100
-#: How many waits with different patterns share a LIST: for more, matching takes longer than the lists that it saves.
+#: The most waits with different patterns that share a LIST: matching more costs more than it saves.
 MAX_SHARERS = 50
-#: What is known of a file, in the order in which it is shown.
+#: The metadata of a file, in the order in which they are shown.
 METADATA = ("Key", "Size", "LastModified", "ETag")
 
 _BUCKET = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.)){1,253}[A-Za-z0-9]")
@@ -32,52 +32,54 @@ _LOOKS_ABSOLUTE = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 Metadata = Literal["Key", "Size", "LastModified", "ETag", "*"]
 
 
-def _listed(value: Any) -> Any:
+def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
 class S3KeyParams(AwsParams):
-    """What `params` of a wait of kind `s3_key` may hold: the names of Airflow's S3KeySensor, and `check` for its `check_fn`."""
+    """The `params` of a wait of kind `s3_key`: the names of Airflow's S3KeySensor, and `check` for `check_fn`."""
 
-    bucket_key: Annotated[list[str], BeforeValidator(_listed), Field(min_length=1, max_length=MAX_KEYS)] = (
-        Field(description="s3://bucket/key, or a key in bucket_name; a list: all must be there.")
+    bucket_key: Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1, max_length=MAX_KEYS)] = (
+        Field(description="s3://bucket/key, or a key in bucket_name; a list: all must exist.")
     )
-    bucket_name: str | None = Field(default=None, description="The bucket, where the keys do not name it.")
+    bucket_name: str | None = Field(default=None, description="The bucket, if the keys do not name it.")
     wildcard_match: bool = Field(default=False, description="The keys are Unix wildcards.")
     use_regex: bool = Field(
-        default=False, description="The keys are regular expressions (RE2), from the beginning on."
+        default=False, description="The keys are regular expressions (RE2), matched at the beginning."
     )
     metadata_keys: Annotated[list[Metadata], Field(min_length=1)] = Field(
-        default=["Size", "Key"], description="What check and the payload see of a file; * is everything."
+        default=["Size", "Key"], description="The metadata in check and in the payload; * is all."
     )
     check: Annotated[str, StringConstraints(min_length=1)] | None = Field(
-        default=None, description="CEL over files, asked for each bucket_key about what it matched."
+        default=None, description="CEL over files, evaluated on the matches of each bucket_key."
     )
 
 
 class S3KeysUnchangedParams(AwsParams):
-    """What `params` of a wait of kind `s3_keys_unchanged` may hold: the names of Airflow's S3KeysUnchangedSensor."""
+    """The `params` of a wait of kind `s3_keys_unchanged`: the names of Airflow's S3KeysUnchangedSensor."""
 
     bucket_name: str = Field(description="The bucket.")
-    prefix: str = Field(description="What the keys begin with.")
+    prefix: str = Field(description="The prefix of the keys.")
     inactivity_period: float = Field(
         default=3600.0,
         ge=0,
         allow_inf_nan=False,
         description="Seconds for which the keys must stay the same.",
     )
-    min_objects: int = Field(default=1, ge=0, description="How many keys there must be.")
-    previous_objects: list[str] = Field(default_factory=list, description="The keys as they were last seen.")
+    min_objects: int = Field(default=1, ge=0, description="The least number of keys.")
+    previous_objects: list[str] = Field(
+        default_factory=list, description="The keys that existed before the wait."
+    )
     allow_delete: bool = Field(default=True, description="False: a deleted key fails the wait.")
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class S3KeyOptions:
-    """All of an `s3_key` wait but its keys. Equal ones are one object while one of them is alive.
+    """The parameters of an `s3_key` wait other than its keys. Waits with equal ones share one object.
 
     Attributes:
         mode: `key`, `wildcard` or `regex`.
-        metadata: the names that are shown of a file.
+        metadata: the names of the metadata to show.
     """
 
     namespace: str
@@ -88,29 +90,30 @@ class S3KeyOptions:
     request_timeout: float
 
 
+#: Buckets, each with a key or a pattern.
 Addresses = tuple[tuple[str, str], ...]
 
 
 class SharedListKey(str):
-    """A coalescing key of waits on patterns that share their LISTs, while one of them is alive. `members`: their different patterns."""
+    """The coalescing key of waits whose patterns share LISTs. `members` are their different patterns."""
 
     __slots__ = ("__weakref__", "members")
     members: tuple[Addresses, ...]
 
 
 class S3KeyTarget(AwsTarget):
-    """What a wait of kind `s3_key` asks: its addresses, (bucket, key or pattern) each, and how it looks at them."""
+    """The keys or patterns of a wait of kind `s3_key`, and its other parameters."""
 
-    __slots__ = ("addresses", "look")
+    __slots__ = ("addresses", "options")
 
-    def __init__(self, look: S3KeyOptions, addresses: Addresses, key: str) -> None:
-        super().__init__(look.account_ref, key, look.request_timeout)
-        self.look = look
+    def __init__(self, options: S3KeyOptions, addresses: Addresses, key: str) -> None:
+        super().__init__(options.account_ref, key, options.request_timeout)
+        self.options = options
         self.addresses = addresses
 
 
 def key_target(params: Mapping[str, Any], *, namespace: str) -> S3KeyTarget:
-    """The target of a wait of kind `s3_key`.
+    """Returns the target of a wait of kind `s3_key`.
 
     Raises:
         InvalidInput: with pointers relative to `params`.
@@ -120,92 +123,95 @@ def key_target(params: Mapping[str, Any], *, namespace: str) -> S3KeyTarget:
     addresses: list[tuple[str, str]] = []
     problems = [*account_problems(given)]
     if given.wildcard_match and given.use_regex:
-        problems.append(Problem("/use_regex", "either wildcard_match or use_regex, not both"))
+        problems.append(
+            Problem("/use_regex", "wildcard_match and use_regex exclude each other; set one of them")
+        )
     if given.bucket_name is not None:
         problems += bucket_problems("/bucket_name", given.bucket_name)
-    listed = isinstance(params["bucket_key"], list)
+    is_list = isinstance(params["bucket_key"], list)
     for index, text in enumerate(given.bucket_key):
-        pointer = f"/bucket_key/{index}" if listed else "/bucket_key"
+        pointer = f"/bucket_key/{index}" if is_list else "/bucket_key"
         try:
-            addresses.append(_address(text, given.bucket_name, mode))
+            addresses.append(_parse_address(text, given.bucket_name, mode))
         except ValueError as error:
             problems.append(Problem(pointer, str(error)))
-    wrong = None if given.check is None else check_problem(given.check)
-    if wrong is not None:
-        problems.append(Problem("/check", wrong))
+    detail = None if given.check is None else check_problem(given.check)
+    if detail is not None:
+        problems.append(Problem("/check", detail))
     if problems:
         raise InvalidInput(problems)
-    look = _look(given, namespace, mode)
-    where = tuple(dict.fromkeys(addresses))
+    options = _shared_options(given, namespace, mode)
+    unique = tuple(dict.fromkeys(addresses))
     if mode == "key":
-        return S3KeyTarget(look, where, coalescing_key("s3_key", namespace, given, mode, where))
-    lists = tuple(dict.fromkeys((bucket, pattern_of(mode, text).prefix) for bucket, text in where))
-    return S3KeyTarget(look, where, _share(coalescing_key("s3_key", namespace, given, "list", lists), where))
+        return S3KeyTarget(options, unique, coalescing_key("s3_key", namespace, given, mode, unique))
+    lists = tuple(dict.fromkeys((bucket, compile_pattern(mode, text).prefix) for bucket, text in unique))
+    key = coalescing_key("s3_key", namespace, given, "list", lists)
+    return S3KeyTarget(options, unique, _shared_list_key(key, unique))
 
 
 def bucket_problems(pointer: str, bucket: str) -> Iterator[Problem]:
-    """What is wrong with a bucket's name."""
+    """Yields what is wrong with the name of a bucket."""
     if not _BUCKET.fullmatch(bucket):
-        yield Problem(pointer, "a bucket's name has 3 to 255 letters, digits and . _ -")
+        yield Problem(pointer, "the name of a bucket has 3 to 255 letters, digits and . _ -")
 
 
-def check_text(text: str, most: int) -> None:
-    """Refuses what cannot be a key. Raises ValueError."""
+def check_key(text: str) -> None:
+    """Raises ValueError if a text cannot be a key."""
     try:
         size = len(text.encode())
     except UnicodeEncodeError:
-        raise ValueError("it is no Unicode text") from None
-    if size > most:
-        raise ValueError(f"it has {size} bytes; a key has at most {most}")
+        raise ValueError("the key is not valid Unicode") from None
+    if size > MAX_KEY:
+        raise ValueError(f"the key has {size} bytes; at most {MAX_KEY} are allowed")
 
 
-def _address(text: str, bucket: str | None, mode: str) -> tuple[str, str]:
-    """Bucket and key, as Airflow's `get_s3_bucket_key` reads them, but for a `?` in a URL, which belongs to the key."""
+def _parse_address(text: str, bucket: str | None, mode: str) -> tuple[str, str]:
+    """Returns bucket and key, read as by Airflow's `get_s3_bucket_key`, except that a key may contain a `?`."""
     key = text
     if bucket is None:
         url = _URL.fullmatch(text)
         if url is None:
-            raise ValueError("without bucket_name this is a full s3://bucket/key")
+            raise ValueError("without bucket_name, bucket_key must be a full URL: s3://bucket/key")
         bucket, key = url[1], url[2]
         if not _BUCKET.fullmatch(bucket):
-            raise ValueError("what follows s3:// is no bucket's name")
+            raise ValueError("the bucket in the URL is not a valid name: 3 to 255 letters, digits and . _ -")
     elif _LOOKS_ABSOLUTE.match(text):
-        raise ValueError("if bucket_name is provided, bucket_key is a relative path, not a full s3:// url")
+        raise ValueError("with bucket_name, bucket_key must be a key, not a full s3:// URL")
     if not key:
-        raise ValueError("the key is missing")
-    check_text(key, MAX_KEY)
+        raise ValueError("the key is missing; write s3://bucket/key")
+    check_key(key)
     if mode != "key":
-        pattern_of(mode, key)
+        compile_pattern(mode, key)
     return sys.intern(bucket), key
 
 
-def pattern_of(mode: str, text: str) -> patterns.Pattern:
-    """The compiled pattern of an address. Raises ValueError where there is none."""
+def compile_pattern(mode: str, text: str) -> patterns.Pattern:
+    """Compiles the pattern of an address. Raises ValueError if it is not valid."""
     return patterns.wildcard(text) if mode == "wildcard" else patterns.regex(text)
 
 
-def _look(given: S3KeyParams, namespace: str, mode: str) -> S3KeyOptions:
-    wanted = METADATA if "*" in given.metadata_keys else tuple(dict.fromkeys(given.metadata_keys))
-    key = (namespace, given.account_ref, mode, wanted, given.check, given.request_timeout)
-    look = _looks.get(key)
-    if look is None:
-        look = _looks[key] = S3KeyOptions(*key)
-    return look
+def _shared_options(params: S3KeyParams, namespace: str, mode: str) -> S3KeyOptions:
+    metadata = METADATA if "*" in params.metadata_keys else tuple(dict.fromkeys(params.metadata_keys))
+    key = (namespace, params.account_ref, mode, metadata, params.check, params.request_timeout)
+    options = _options.get(key)
+    if options is None:
+        options = _options[key] = S3KeyOptions(*key)
+    return options
 
 
-_looks: WeakValueDictionary[tuple[Any, ...], S3KeyOptions] = WeakValueDictionary()
+_options: WeakValueDictionary[tuple[Any, ...], S3KeyOptions] = WeakValueDictionary()
 
 
-def _share(key: str, where: Addresses) -> SharedListKey:
-    """The coalescing key of waits that need the same LISTs; those with more different patterns than share them well have several."""
-    share = _shares.get(key)
-    if share is None or (len(share.members) >= MAX_SHARERS and where not in share.members):
-        full = 0 if share is None else int(share.rpartition("/")[2]) + 1
-        share = _shares[key] = SharedListKey(f"{key}/{full}")
-        share.members = ()
-    if where not in share.members:
-        share.members += (where,)
-    return share
+def _shared_list_key(key: str, addresses: Addresses) -> SharedListKey:
+    """The coalescing key of waits that need the same LISTs: a new one after `MAX_SHARERS` different patterns."""
+    shared = _shared_keys.get(key)
+    if shared is None or (len(shared.members) >= MAX_SHARERS and addresses not in shared.members):
+        number = 0 if shared is None else int(shared.rpartition("/")[2]) + 1
+        shared = _shared_keys[key] = SharedListKey(f"{key}/{number}")
+        shared.members = ()
+    if addresses not in shared.members:
+        shared.members += (addresses,)
+    return shared
 
 
-_shares: WeakValueDictionary[str, SharedListKey] = WeakValueDictionary()
+_shared_keys: WeakValueDictionary[str, SharedListKey] = WeakValueDictionary()

@@ -1,15 +1,18 @@
-"""Patterns of keys, wildcards and regular expressions, on RE2: linear in time whatever the pattern. `re` never sees them."""
+"""Compiles wildcards and regular expressions over keys with RE2.
+
+RE2 takes linear time, whatever the pattern; Python's `re` is never used for them.
+"""
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import re2  # type: ignore[import-untyped]  # it ships no types
 
-#: The longest program of a pattern, in RE2's instructions: a bound on the work per byte of a key.
+#: The longest program of a pattern, in RE2's instructions. It bounds the work for each byte of a key.
 MAX_PROGRAM = 2000
-#: How many bytes RE2 looks at to find out what a match begins with; a key has at most as many.
+#: The most bytes that a prefix can have: the longest key.
 _PREFIX_BYTES = 1024
-#: Matches no text. RE2 has no lookahead, and this is its own way to write that.
+#: Matches nothing, as RE2 has no lookahead to say so; and any one character.
 _NEVER, _ANY = r"[^\x00-\x{10FFFF}]", "(?s:.)"
 
 
@@ -17,8 +20,8 @@ class Pattern:
     """A compiled pattern of keys.
 
     Attributes:
-        prefix: what every match begins with.
-        program: how large it is, in RE2's instructions.
+        prefix: the literal prefix of every match.
+        program: its size, in RE2's instructions.
     """
 
     __slots__ = ("_matches", "prefix", "program")
@@ -30,48 +33,48 @@ class Pattern:
         try:
             compiled = re2.compile(expression, options)
         except re2.error as error:
-            raise ValueError(f"RE2 does not take it: {_told(error)}") from None
+            raise ValueError(f"the pattern is not valid in RE2: {_message(error)}") from None
         self.program: int = compiled.programsize
         if self.program > MAX_PROGRAM:
-            raise ValueError("it is too large: fewer or smaller repetitions are needed")
+            raise ValueError("the pattern is too large: use fewer or smaller repetitions")
         self._matches = compiled.fullmatch if whole else compiled.match
         self.prefix = _prefix(compiled)
 
     def matches(self, key: str) -> bool:
-        """Whether the pattern takes this key."""
+        """Whether the pattern matches this key."""
         return self._matches(key.encode("utf-8", "surrogatepass")) is not None
 
 
 @lru_cache(maxsize=1024)
 def wildcard(text: str) -> Pattern:
-    """A Unix wildcard over the whole key, case-sensitive, as Python's `fnmatch` reads it (`*` matches slashes, too).
+    """Compiles a Unix wildcard over the whole key, case-sensitive, as Python's `fnmatch` reads it.
+
+    `*` also matches slashes.
 
     Raises:
-        ValueError: it is too large.
+        ValueError: the pattern is too large.
     """
     return Pattern("".join(_translated(text)), whole=True)
 
 
 @lru_cache(maxsize=1024)
 def regex(text: str) -> Pattern:
-    """A regular expression that matches from the key's beginning on, as `re.match` does.
+    """Compiles a regular expression that matches at the beginning of the key, like `re.match`.
 
     Raises:
-        ValueError: RE2 does not take it, or it is too large.
+        ValueError: the pattern is not valid in RE2, or too large.
     """
     return Pattern(text, whole=False)
 
 
 def _prefix(compiled: "re2._Regexp") -> str:
     low, high = compiled.possiblematchrange(_PREFIX_BYTES)
-    common = next(
-        (at for at, (one, other) in enumerate(zip(low, high, strict=False)) if one != other), len(low)
-    )
-    beginning: bytes = low[:common]
-    return beginning.decode("utf-8", "ignore")  # a character cut in two is left out
+    different = (at for at, pair in enumerate(zip(low, high, strict=False)) if pair[0] != pair[1])
+    prefix: bytes = low[: next(different, len(low))]
+    return prefix.decode("utf-8", "ignore")  # drops a character that was cut in two
 
 
-def _told(error: Exception) -> str:
+def _message(error: Exception) -> str:
     text = error.args[0] if error.args else ""
     return text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
 
@@ -95,7 +98,7 @@ def _translated(text: str) -> Iterator[str]:
 
 
 def _closing(text: str, at: int) -> int:
-    """Where the set that begins at `at` ends; a bracket right at its beginning belongs to it. -1: nowhere."""
+    """Returns where the set that starts at `at` ends, or -1. A bracket at its start is a member of it."""
     start = at + (text[at : at + 1] == "!")
     return text.find("]", start + (text[start : start + 1] == "]"))
 
@@ -105,7 +108,7 @@ def _class(inside: str) -> str:
     ranges = "".join(
         rf"\x{{{ord(low):X}}}-\x{{{ord(high):X}}}"
         for low, high in _ranges(inside[negated:])
-        if low <= high  # a range the wrong way round is empty
+        if low <= high  # a reversed range is empty
     )
     if not ranges:
         return _ANY if negated else _NEVER
