@@ -1,4 +1,7 @@
-"""The probes whose libraries come with an extra. Without its libraries a kind refuses every wait and names the extra."""
+"""The probes whose libraries come with an extra.
+
+Without its libraries a kind refuses every wait and names the extra.
+"""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager

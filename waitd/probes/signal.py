@@ -91,7 +91,7 @@ class SignalProbe(Probe):
         return (Topic(target.namespace, "signal", target.name),)
 
     async def poke(self, group: Sequence[Pokeable]) -> Sequence[Verdict]:
-        """Reads the signals once for waits with equal keys; returns a verdict for each, in order."""
+        """Reads the signals once for waits with equal keys; returns a verdict for each."""
         targets: list[SignalTarget] = [pokeable.target for pokeable in group]
         if self.read is None:
             return [NO_DAEMON] * len(targets)

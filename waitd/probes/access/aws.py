@@ -64,7 +64,10 @@ class AwsEndpoint(NamedTuple):
 
 
 class _CachedEndpoint(NamedTuple):
-    """An endpoint, valid as long as its connection is. `source` gives its keys if it has none itself."""
+    """An endpoint, valid as long as its connection is.
+
+    `source` gives its keys if it has none itself.
+    """
 
     connection: Connection | None
     endpoint: AwsEndpoint
@@ -125,7 +128,7 @@ class AwsEndpoints:
         account: AccountRef,
         request: Callable[[AwsEndpoint], Awaitable[_Result | Verdict | CredentialsRefused]],
     ) -> _Result | Verdict:
-        """Calls `request` with the endpoint, and once again with refreshed credentials if they are refused.
+        """Calls `request`, and once again with refreshed credentials if they are refused.
 
         Every error on the way becomes a verdict.
         """
@@ -168,7 +171,10 @@ class AwsEndpoints:
         return cached.endpoint._replace(keys=await self._credentials.get(cached.source))
 
     async def refresh(self, account: AccountRef) -> AwsEndpoint:
-        """Returns the endpoint, with keys that are looked up again, at most once in 30 s. Raises as `get`."""
+        """Returns the endpoint, with keys that are looked up again, at most once in 30 s.
+
+        Raises as `get`.
+        """
         connection = await self._connection(account, refresh=True)
         cached = await self._build(account, connection)
         if cached.source is None:

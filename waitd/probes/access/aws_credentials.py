@@ -1,4 +1,4 @@
-"""Looks up AWS keys that a connection does not contain: the environment's, and those of assumed roles.
+"""Looks up AWS keys that a connection does not contain: the environment's, and roles' keys.
 
 botocore looks them up as boto3 does (environment variables, profiles, web identity, container and
 instance roles) and renews them before they expire. It blocks, so it runs in a thread. Its answer is
@@ -27,7 +27,8 @@ _ROLE_SESSION = "waitd"
 
 class _CachedKeys(NamedTuple):
     keys: AwsKeys
-    #: When they expire from the cache, and when their source was looked up from scratch: monotonic seconds.
+    #: When they expire from the cache, and when their source was looked up from scratch: monotonic
+    #: seconds.
     expires_at: float
     looked_up_at: float
     #: botocore's credentials object, which has no types.
@@ -101,7 +102,8 @@ async def environment_defaults(profile: str | None, service: str = "S3") -> Envi
     return await to_thread.run_sync(_environment_defaults, profile, service)
 
 
-# botocore is large. It is imported in a thread by the first wait that needs it, not when the daemon starts.
+# botocore is large. It is imported in a thread by the first wait that needs it, not when the daemon
+# starts.
 
 
 def _environment_defaults(profile: str | None, service: str) -> EnvironmentDefaults:

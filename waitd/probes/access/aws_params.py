@@ -52,7 +52,7 @@ class AwsTarget:
 
     @property
     def account(self) -> str:
-        """The conn_id that namespaces are checked against; `aws_default` includes the environment's account."""
+        """The conn_id that namespaces check; `aws_default` includes the environment's account."""
         return self.account_ref.conn_id or DEFAULT_CONN_ID
 
 

@@ -31,7 +31,7 @@ class HttpEndpoint:
         self.verify_tls = connection.verifies_tls()
 
     def at_root(self) -> "HttpEndpoint":
-        """Returns the endpoint without its path, for URLs of the same origin that a response names."""
+        """Returns the endpoint without its path, for URLs of the same origin in a response."""
         root = copy(self)
         root.base = self.origin
         return root
@@ -45,7 +45,10 @@ class HttpAccess(NamedTuple):
 
 
 class HttpAccessResolver:
-    """Resolves conn_ids. An access is cached as long as the connection cache returns the same object."""
+    """Resolves conn_ids.
+
+    An access is cached as long as the connection cache returns the same object.
+    """
 
     def __init__(self, connections: HttpConnections) -> None:
         self._connections = connections
@@ -65,7 +68,7 @@ class HttpAccessResolver:
             return f"connection {conn_id}"
 
     def cached_fresh(self, conn_id: str) -> HttpAccess | None:
-        """Returns the access if connection and authorization are cached and fresh; None: call `get`."""
+        """Returns the access if all of it is cached and fresh; None: call `get`."""
         connections = self._connections
         connection = connections.cached_fresh(conn_id)
         if connection is None:
@@ -89,8 +92,8 @@ class HttpAccessResolver:
     async def get(self, conn_id: str, refused: Authorization | None = None) -> HttpAccess | Unreachable:
         """Looks up the access.
 
-        If the target `refused` an authorization, connection and authorization are refreshed, each at
-        most once in 30 s.
+        If the target `refused` an authorization, connection and authorization are refreshed, each
+        at most once in 30 s.
         """
         connections = self._connections
         try:
@@ -115,5 +118,8 @@ class HttpAccessResolver:
 
 
 def unusable_connection(error: ValueError) -> Unreachable:
-    """The verdict where connection and target do not fit. Core's messages quote no secrets and no queries."""
+    """The verdict where connection and target do not fit.
+
+    Core's messages quote no secrets and no queries.
+    """
     return Unreachable("connection_invalid", f"The connection cannot be used for this wait: {error}.")

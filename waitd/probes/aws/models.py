@@ -1,7 +1,8 @@
 """Loads botocore's models of services, reduced to what their waiters need, and caches them.
 
-A model is up to 10 MB of JSON. Decoding one holds the interpreter lock for up to seconds, in whatever
-thread, so a worker process reads it and returns only the part that the service's waiters name.
+A model is up to 10 MB of JSON. Decoding one holds the interpreter lock for up to seconds, in
+whatever thread, so a worker process reads it and returns only the part that the service's waiters
+name.
 """
 
 from collections.abc import Mapping
@@ -14,7 +15,10 @@ from waitd.probes.cel.workers import run_in_worker
 
 
 class _ServiceModel(NamedTuple):
-    """A service's model as a worker returns it. `model` is None if `known` does not contain the service."""
+    """A service's model as a worker returns it.
+
+    `model` is None if `known` does not contain the service.
+    """
 
     model: Mapping[str, Any] | None
     waiters: Mapping[str, Any]

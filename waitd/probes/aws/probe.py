@@ -71,7 +71,10 @@ class AwsWaiterTarget(AwsTarget):
 
 
 class AwsWaiterProbe(Probe):
-    """Polls waiters. Start and close it in the event loop, or use it as an async context manager."""
+    """Polls waiters.
+
+    Start and close it in the event loop, or use it as an async context manager.
+    """
 
     #: The model of its parameters in the OpenAPI document.
     params_model = AwsWaiterParams
@@ -161,7 +164,7 @@ class AwsWaiterProbe(Probe):
         return known or f"{target.service} of connection {target.account}"
 
     async def poke(self, group: Sequence[Pokeable]) -> Sequence[Verdict]:
-        """Calls the operation once for waits with equal keys; returns a verdict for each, in order."""
+        """Calls the operation once for waits with equal keys; returns a verdict for each."""
         target: AwsWaiterTarget = group[0].target
         return [await self._poke(target)] * len(group)
 
@@ -208,7 +211,8 @@ class AwsWaiterProbe(Probe):
             endpoint.verify_tls,
             HostSource.OPERATOR,
         )
-        # Redirects are not followed: a waiter may test for one, and a signature is valid for one host only.
+        # Redirects are not followed: a waiter may test for one, and a signature is valid for one
+        # host only.
         answer = await self._http.fetch_once(request, self._now(), connect_timeout=target.request_timeout)
         try:
             body = b"" if unsigned.method == "HEAD" else await self._http.read(answer.response, MAX_RESPONSE)
@@ -239,7 +243,10 @@ def _signed_headers(
 def evaluate_response(
     waiter: AwsWaiter, status: int, headers: Mapping[str, str], body: bytes, retry_after: float | None
 ) -> Verdict | CredentialsRefused:
-    """Returns the verdict on a response. An error that no acceptor tests for is one of any AWS service."""
+    """Returns the verdict on a response.
+
+    An error that no acceptor tests for is one of any AWS service.
+    """
     try:
         response = waiter.parse_response(status, headers, body)
         match = waiter.match(response)

@@ -1,4 +1,4 @@
-"""The waiters of one AWS service: builds their requests and evaluates responses, by botocore's models.
+"""Builds the requests of an AWS service's waiters, and evaluates the responses.
 
 botocore serializes, parses and matches. Nothing here opens a connection.
 """
@@ -24,7 +24,7 @@ class AwsResponseError(ValueError):
 
 
 class ServiceEndpoint(NamedTuple):
-    """The URL of a service, and the region and name to sign for where they differ from the usual ones."""
+    """The URL of a service, and the region and name to sign for if they are not the usual ones."""
 
     url: str
     signing_region: str | None = None
@@ -93,7 +93,7 @@ class AwsWaiter:
         self._validator = ParamValidator()
 
     def problems(self, params: Mapping[str, Any]) -> Iterator[Problem]:
-        """Yields what the model does not accept of these parameters, with pointers relative to them."""
+        """Yields what the model refuses in these parameters, with pointers relative to them."""
         shape = self._operation.input_shape
         if shape is None:
             for name in params:
@@ -156,13 +156,13 @@ class AwsWaiter:
         return response
 
     def _is_foreign(self, status: int, body: bytes) -> bool:
-        """Whether the parser would misread the body as an empty response, or expand entities in it."""
+        """Whether the parser would see an empty response in the body, or expand entities."""
         if self._protocol in _JSON_PROTOCOLS:
             return 200 <= status < 300 and bool(body) and not body.lstrip().startswith(b"{")
         return b"<!DOCTYPE" in body[:4096]
 
     def match(self, response: Mapping[str, Any]) -> tuple[str, str] | None:
-        """Returns the state of the first acceptor that matches, and what it matched; None if none matches.
+        """Returns the state of the first acceptor that matches and what it matched, or None.
 
         The state is `success`, `failure` or `retry`.
 
@@ -181,7 +181,7 @@ class AwsWaiter:
         return None
 
     def describe_state(self, response: Mapping[str, Any]) -> str:
-        """Returns the present value of what the first acceptor tests, for people; "" if there is no short one."""
+        """Returns the value that the first acceptor tests, for people; "" if it is not short."""
         import jmespath  # noqa: PLC0415 - botocore depends on it
         from jmespath.exceptions import JMESPathError  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""Reads the syntax tree of a compiled CEL expression: which fields it names and what makes it costly.
+"""Reads in the tree of a compiled CEL expression which fields it names and what it costs.
 
 The serialized form is a `cel.expr.CheckedExpr` inside a `google.protobuf.Any`. Its wire format is
 stable and small, so this module parses it without depending on protobuf. Field numbers are those of
@@ -94,7 +94,7 @@ class Node:
 
     @property
     def call(self) -> tuple[str, list["Node"]]:
-        """The called function by CEL's name (`_==_`, `@in`) and its arguments; ("", []) for anything but a global call."""
+        """The called function by CEL's name (`_==_`, `@in`), and its arguments; else ("", [])."""
         kind, data = self._expr
         if kind is not _Kind.CALL or _all(data, 1):  # a method's receiver
             return "", []
@@ -199,7 +199,7 @@ class _Walker:
 
 
 def _unwind(expr: _Expr) -> tuple[_Expr, Path]:
-    """Splits a chain of field accesses into its base and its fields: `body.a["b"]` into `body` and a, b."""
+    """Splits a chain of field accesses: `body.a["b"]` into `body` and (a, b)."""
     path: list[str] = []
     while True:
         if expr.kind is _Kind.SELECT:
@@ -238,7 +238,7 @@ def _all(data: bytes, number: int) -> list[bytes]:
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yields a message's field numbers and values: a varint as its bytes, a fixed-width number as b"" (unused here)."""
+    """Yields field numbers and values: a varint as its bytes, a fixed-width number as b""."""
     at = 0
     while at < len(data):
         tag, at = _varint(data, at)

@@ -1,4 +1,4 @@
-"""Evaluates a wait's conditions on an HTTP response: in the loop where that is cheap, else in a worker.
+"""Evaluates conditions on an HTTP response, in the loop where that is cheap, else in a worker.
 
 Workers import this module, so it imports no client.
 """
@@ -35,7 +35,8 @@ from waitd.probes.cel.workers import run_in_worker
 RESULT_LIMIT = 64 * 1024
 #: The largest body that conditions are evaluated on, decoded, in bytes.
 BODY_LIMIT = 1024 * 1024
-#: The largest body whose JSON is decoded in the loop, in bytes: that takes well under a millisecond.
+#: The largest body whose JSON is decoded in the loop, in bytes: that takes well under a
+#: millisecond.
 INLINE_BODY = 32 * 1024
 
 RESPONSE_ENV = CelEnvironment(
@@ -49,18 +50,20 @@ _UNUSABLE_CODECS = frozenset(
 
 
 class Conditions:
-    """A wait's conditions, with what is known about them before a response. Waits with equal ones share one.
+    """A wait's conditions, with what is known about them before a response.
+
+    Waits with equal ones share one.
 
     Attributes:
         allowlist: statuses that mean "not yet".
-        conditions: in the order of evaluation: decision, name, source, whether it names `status`, and its
-            fast path or None. A compiled expression is not kept: it is large.
+        conditions: in the order of evaluation: decision, name, source, whether it names `status`,
+            and its fast path or None. A compiled expression is not kept: it is large.
         uses_headers, uses_text: whether any condition names the headers, the text.
         result_needs_body: whether `result` needs the body.
-        inline_limit: responses of up to this many bytes of body and headers are evaluated in the loop,
-            whatever they contain; -1: none is.
-        pending_by_status: a cache of pending verdicts by status, where conditions depend on the status
-            alone; else None.
+        inline_limit: responses of up to this many bytes of body and headers are evaluated in the
+            loop, whatever they contain; -1: none is.
+        pending_by_status: a cache of pending verdicts by status, where conditions depend on the
+            status alone; else None.
     """
 
     __slots__ = (
@@ -95,7 +98,10 @@ class Conditions:
         self.pending_by_status: dict[int, Pending] | None = {} if by_status else None
 
     def __reduce__(self) -> tuple[Callable[..., "Conditions"], tuple[Any, ...]]:
-        """Pickles the sources: a worker compiles them once. The allowlist takes no part in the evaluation."""
+        """Pickles the sources: a worker compiles them once.
+
+        The allowlist takes no part in the evaluation.
+        """
         return shared_conditions, (self.sources, frozenset())
 
     def needs_body(self, status: int) -> bool:
@@ -164,7 +170,9 @@ def shared_conditions(sources: ConditionSources, allowlist: frozenset[int]) -> C
 
 
 class ResponseVariables:
-    """The variables of a response, as conditions name them. `body` and `text` are decoded at first use.
+    """The variables of a response, as conditions name them.
+
+    `body` and `text` are decoded at first use.
 
     Attributes:
         headers: lower-case names; values of a repeated name are joined by commas.
@@ -225,7 +233,7 @@ def response_size(conditions: Conditions, response: ResponseVariables) -> int:
 
 
 def all_fit_inline(expressions: Sequence[Expression], response: ResponseVariables, size: int) -> bool:
-    """Whether evaluating all of these takes the loop a few milliseconds at most. `size`: see `response_size`."""
+    """Whether all of these take the loop a few milliseconds at most; see `response_size`."""
     items = (response.raw or b"").count(b",") + 1 + len(response.headers)
     return sum(e.cost(e.weight(response, size), items) for e in expressions) <= INLINE_COST
 
@@ -251,7 +259,10 @@ def evaluate_message(expression: Expression, variables: Any) -> str | None:
 
 
 def evaluate_payload(expression: Expression | None, variables: Any) -> tuple[Any, bool]:
-    """Returns the payload, and whether it was omitted. Without an expression it is the JSON in `raw`."""
+    """Returns the payload, and whether it was omitted.
+
+    Without an expression it is the JSON in `raw`.
+    """
     if expression is None:
         raw = variables.raw
         if not raw:
@@ -265,7 +276,7 @@ def evaluate_payload(expression: Expression | None, variables: Any) -> tuple[Any
 
 
 def limit_payload(value: Any, default: Callable[[Any], Any] | None = None) -> tuple[Any, bool]:
-    """Returns a value as JSON has it, and whether it was omitted: it is too large, or JSON cannot hold it.
+    """Returns a value as JSON, and whether it was omitted as too large or not valid JSON.
 
     `default` converts what JSON does not know, as in `orjson.dumps`.
     """
@@ -277,7 +288,7 @@ def limit_payload(value: Any, default: Callable[[Any], Any] | None = None) -> tu
 
 
 def inline_limit(expressions: Collection[Expression]) -> int:
-    """The size of response, in bytes, up to which all of these are cheap, whatever it contains; -1: never."""
+    """The size of a response in bytes up to which all of these are cheap in any case; -1: never."""
     size = INLINE_BODY
     while size:
         # JSON has the most elements with a comma at every other byte.

@@ -1,4 +1,4 @@
-"""Compiles CEL expressions, estimates what they cost, and evaluates them on the fields that they name.
+"""Compiles CEL expressions, estimates their cost, and evaluates them on the fields they name.
 
 The implementation is Google's `cel-expr-python`. It converts every value that it is given before it
 evaluates anything, and some expressions take quadratic time or a large automaton. So an expression
@@ -18,7 +18,7 @@ from waitd.probes.cel.fast_path import FastEvaluator, compile_fast
 
 #: The longest expression, in bytes.
 MAX_SOURCE = 1024
-#: The most that is evaluated in the event loop, in the units of `Expression.cost`, each about 20 ns: 5 ms.
+#: The most that is evaluated in the event loop, in the units of `Expression.cost` (about 20 ns): 5 ms.
 INLINE_COST = 256 * 1024
 #: The cost of an expression that is never evaluated in the event loop.
 UNBOUNDED = 1 << 62
@@ -78,7 +78,9 @@ class CelEnvironment:
         return Expression(source, compiled, analysis, compile_fast(root_node(serialized)))
 
     def problem(self, source: str, expected: str | None = None) -> str | None:
-        """Returns what is wrong with an expression, or None. `expected` is the type that it must evaluate to.
+        """Returns what is wrong with an expression, or None.
+
+        `expected` is the type that it must evaluate to.
 
         The type DYN is accepted: the value is then known only at evaluation.
         """
@@ -128,7 +130,8 @@ class Expression:
     def evaluate(self, variables: Any) -> Any:
         """Returns the value, or an `ErrorValue`.
 
-        `variables` has an attribute for each variable; only those that the expression names are read.
+        `variables` has an attribute for each variable; only those that the expression names are
+        read.
         """
         if self.fast_path is not None:
             decided = self.fast_path(variables)
@@ -147,7 +150,7 @@ class Expression:
         return result.plain_value()
 
     def weight(self, variables: Any, whole: int) -> int:
-        """The size of the values that it names, in bytes: the length of strings, `whole` for a list or map."""
+        """The size in bytes of what it names: the length of strings, `whole` for a list or map."""
         return sum(_weight(getattr(variables, name), tree, whole) for name, tree in self._trees)
 
     def cost(self, weight: int, items: int) -> int:
@@ -190,7 +193,10 @@ def _weight(value: Any, tree: FieldTree, whole: int) -> int:
 
 
 def _field_tree(paths: set[Path]) -> FieldTree:
-    """Merges field paths into a tree. A path to a whole field makes the paths below it superfluous."""
+    """Merges field paths into a tree.
+
+    A path to a whole field makes the paths below it superfluous.
+    """
     if () in paths:
         return None
     below: dict[str, set[Path]] = {}

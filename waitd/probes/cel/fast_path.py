@@ -9,12 +9,13 @@ evaluation, with and without this module, on a job of twelve fields:
 | `body.state in ['FAILED', 'KILLED']`    |   0.27 µs | 5.0 µs |
 | `status < 300`                          |   0.16 µs | 3.2 µs |
 
-A poke with `success_when` and `failure_when` thus saves some 10 µs, a third of what it costs as a whole.
+A poke takes about 30 µs of CPU as a whole; without this module, two such conditions would add 10
+µs.
 
 Supported: a literal or a field of a variable, compared with a literal (`==`, `!=`, `<`, `<=`, `>`,
-`>=`) or with a list of strings (`in`); and such comparisons joined by `&&`, `||` and `!`. A function
-returns None where it cannot decide (a missing field, another type); then CEL evaluates the expression,
-so errors come from CEL alone.
+`>=`) or with a list of strings (`in`); and such comparisons joined by `&&`, `||` and `!`. A
+function returns None where it cannot decide (a missing field, another type); then CEL evaluates the
+expression, so errors come from CEL alone.
 """
 
 import operator
@@ -23,7 +24,8 @@ from typing import Any
 
 from waitd.probes.cel.ast import Node
 
-#: Evaluates a condition on an object that has an attribute for each variable; None: evaluate it with CEL.
+#: Evaluates a condition on an object that has an attribute for each variable; None: evaluate it
+#: with CEL.
 FastEvaluator = Callable[[Any], bool | None]
 _Reader = Callable[[Any], Any]
 
@@ -54,7 +56,7 @@ def compile_fast(node: Node) -> FastEvaluator | None:
 
 
 def _join(parts: Iterable[FastEvaluator | None], *, decisive: bool) -> FastEvaluator | None:
-    """As in CEL, the first True decides `||` and the first False `&&`, even if the other operand is an error."""
+    """As in CEL, a True decides `||` and a False `&&`, even if the other operand is an error."""
     supported = [part for part in parts if part is not None]
     if len(supported) != 2:
         return None
@@ -133,7 +135,7 @@ def _compare_integers(read: _Reader, expected: int, compare: Callable[[Any, Any]
 
 
 def _reader(node: Node) -> _Reader | None:
-    """Returns a function that reads a field of a variable; it returns `_UNKNOWN` where there is none."""
+    """Returns a function that reads a field of a variable, or `_UNKNOWN` if it is missing."""
     reference = node.reference
     if reference is None:
         return None

@@ -1,4 +1,4 @@
-"""Evaluates `check`, a CEL expression over `files`, in the loop where that is cheap, else in a worker.
+"""Evaluates `check`, CEL over `files`, in the loop where that is cheap, else in a worker.
 
 Workers import this module, so it imports no client.
 """
@@ -15,7 +15,8 @@ from waitd.probes.cel.workers import run_in_worker
 FileMetadata = Mapping[str, Any]
 
 FILES_ENV = CelEnvironment({"files": Type.List(Type.Map(Type.STRING, Type.DYN))})
-#: The estimated size of a file's metadata without its key, in bytes: sizes, times and ETags are short.
+#: The estimated size of a file's metadata without its key, in bytes: sizes, times and ETags are
+#: short.
 _METADATA_BYTES = 160
 
 

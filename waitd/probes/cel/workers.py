@@ -1,4 +1,4 @@
-"""Worker processes for work that could block the event loop: limited in memory, killed on cancellation."""
+"""Runs work that could block the event loop in worker processes with limited memory."""
 
 import resource
 from collections.abc import Callable
@@ -9,15 +9,16 @@ from anyio.lowlevel import checkpoint
 
 #: How many worker processes a probe uses at a time.
 WORKERS = 2
-#: The address space of a worker, in bytes: an expression can build values far larger than its input.
+#: The address space of a worker, in bytes: an expression can build values far larger than its
+#: input.
 WORKER_MEMORY = 1 << 30
 
 
 async def run_in_worker(function: Callable[..., Any], *args: Any, limiter: CapacityLimiter) -> Any:
     """Runs `function` in a worker process and returns its result.
 
-    The worker imports the function's module, which should be cheap to import. Cancellation kills the
-    worker.
+    The worker imports the function's module, which should be cheap to import. Cancellation kills
+    the worker.
 
     Raises:
         anyio.BrokenWorkerProcess, MemoryError: the function needed more memory than a worker has.

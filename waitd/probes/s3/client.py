@@ -1,7 +1,8 @@
 """Sends signed HEAD and LIST requests to S3 over the HTTP client of the kind `http`.
 
-A call returns what S3 answered, or the verdict on an error. It does not retry: the engine decides when
-to poke again. An S3 client library costs more per request, or does not accept every key that S3 does.
+A call returns what S3 answered, or the verdict on an error. It does not retry: the engine decides
+when to poke again. An S3 client library costs more per request, or does not accept every key that
+S3 does.
 """
 
 import time
@@ -35,7 +36,8 @@ BUCKET_SEEN_SECONDS = 300.0
 _MAX_BUCKETS = 10_000
 #: The most buckets, by credentials, whose signers are cached.
 _MAX_SIGNERS = 1_000
-#: Statuses that may come with the bucket's region, and those of a HEAD that do not say what is wrong.
+#: Statuses that may come with the bucket's region, and those of a HEAD that do not say what is
+#: wrong.
 _WRONG_REGION = frozenset({301, 307, 400})
 _UNEXPLAINED = frozenset({400, 401, 403})
 
@@ -65,7 +67,10 @@ class _S3Response(NamedTuple):
 
 
 class S3Client:
-    """The client of all kinds of S3. Start and close it in the event loop, or use it as a context manager."""
+    """The client of all kinds of S3.
+
+    Start and close it in the event loop, or use it as a context manager.
+    """
 
     def __init__(
         self,
@@ -147,7 +152,7 @@ class S3Client:
         return self._http.send(signed.request("HEAD", key, "", now=self.now()), on_response)
 
     def retry_verdict(self, response: Http1Response) -> Verdict | CredentialsRefused | None:
-        """Returns the verdict on a response to a HEAD that asks to retry later; None for any other."""
+        """Returns the verdict if a response to a HEAD asks to retry later, else None."""
         if response.status not in RETRYABLE_STATUSES and response.status < 500:
             return None
         retry_after = facts_of(response, self.now()).retry_after
@@ -170,7 +175,10 @@ class S3Client:
             return _BAD_LIST
 
     async def _check_bucket(self, endpoint: AwsEndpoint, bucket: str) -> Verdict | CredentialsRefused | None:
-        """Returns None if the bucket exists. S3 answers a HEAD with 404 for a missing bucket, too."""
+        """Returns None if the bucket exists.
+
+        S3 answers a HEAD with 404 for a missing bucket, too.
+        """
         answer = await self._request(endpoint, "GET", bucket, "", _list_query("", None, 1))
         if answer.facts.status == 404:
             return s3_verdict(answer.error, S3Operation.LIST)
@@ -234,7 +242,7 @@ class Bucket:
         return self._key_prefix + encoded_path(key) if key else self._bucket_path
 
     def request(self, method: str, key: str, query: str, *, now: float) -> Request:
-        """Returns a request for an object, or for the bucket if the key is empty, signed at `now` (Unix seconds)."""
+        """Returns a signed request for an object, or for the bucket if the key is empty."""
         path = self.path(key)
         headers = None if self.signer is None else self.signer.headers(method, path, query, now=now)
         url = f"{self.origin}{path}?{query}" if query else self.origin + path
@@ -242,7 +250,7 @@ class Bucket:
 
 
 def _is_virtual_hosted(endpoint: AwsEndpoint, bucket: str) -> bool:
-    """Whether the bucket is part of the host: as in boto3, at AWS's own endpoints, and if the connection says so."""
+    """Whether the bucket is part of the host, as boto3 decides it."""
     if endpoint.style == "path" or (endpoint.style == "auto" and endpoint.base is not None):
         return False
     return bucket.replace("-", "").isalnum() and bucket.islower() and len(bucket) <= 63

@@ -23,7 +23,8 @@ from waitd.probes.transport.errors import classify_error
 
 log = structlog.get_logger(__name__)
 
-#: How long SQS waits for a message, and how long waitd waits for the response after that, in seconds.
+#: How long SQS waits for a message, and how long waitd waits for the response after that, in
+#: seconds.
 LONG_POLL, RESPONSE_TIMEOUT = 20, 30.0
 #: The most messages of one call; SQS allows no more.
 MAX_MESSAGES = 10
@@ -57,7 +58,7 @@ class S3EventQueue:
         outgoing: Outgoing | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """`on_created` is called with bucket and key of each created object; `now` returns Unix seconds.
+        """`on_created` gets bucket and key of each created object; `now` returns Unix seconds.
 
         Raises:
             ValueError: `queue_url` is not a URL.
@@ -114,7 +115,7 @@ class S3EventQueue:
     # ------------------------------------------------------------ SQS
 
     async def _call(self, action: str, **arguments: Any) -> dict[str, Any]:
-        """Calls SQS by its JSON protocol, and once again with refreshed credentials if they are refused."""
+        """Calls SQS, and once again with refreshed credentials if they are refused."""
         try:
             async with asyncio.timeout(LONG_POLL + RESPONSE_TIMEOUT):
                 endpoint = await self._endpoints.get(self._account)

@@ -1,4 +1,4 @@
-"""The kind `s3_key`: waits until keys exist, or until keys match patterns, and `check` is true of them."""
+"""The kind `s3_key`: waits until keys, or matches of patterns, exist and meet `check`."""
 
 import asyncio
 import time
@@ -29,7 +29,8 @@ from waitd.probes.s3.params import (
 )
 from waitd.probes.s3.xml import S3Object
 
-#: The share of the remaining time that checks get, so that a verdict comes before the caller's timeout.
+#: The share of the remaining time that checks get, so that a verdict comes before the caller's
+#: timeout.
 _CHECK_SHARE = 0.9
 #: The loop gets a turn after the metadata of this many files were shown.
 _FILES_PER_TURN = 5000
@@ -39,7 +40,10 @@ TOO_SLOW = Unreachable("condition_too_slow", "The check needs too much time or m
 
 
 class _Matches(NamedTuple):
-    """The objects of each address of a wait. `cut`: the lists have more, on which nothing depends."""
+    """The objects of each address of a wait.
+
+    `cut`: the lists have more, on which nothing depends.
+    """
 
     objects: Sequence[Sequence[S3Object]]
     cut: bool = False
@@ -94,7 +98,7 @@ class S3KeyProbe(Probe):
         ]
 
     async def poke(self, group: Sequence[Pokeable]) -> Sequence[Verdict]:
-        """Asks for the keys once for waits with equal keys; returns a verdict for each, in order."""
+        """Asks once for waits with equal coalescing keys; returns a verdict for each, in order."""
         began = time.monotonic()
         target: S3KeyTarget = group[0].target
         queries = [_Query(each.target.options, each.target.addresses) for each in group]
@@ -147,7 +151,8 @@ class S3KeyProbe(Probe):
     ) -> _Answers | Verdict | CredentialsRefused:
         """Matches the patterns of a group; those with the same prefix share a LIST.
 
-        A list is skipped if its patterns belong to queries that another pattern has already decided.
+        A list is skipped if its patterns belong to queries that another pattern has already
+        decided.
         """
         lists: _Lists = {}
         matches = {
@@ -228,7 +233,10 @@ def _answer(query: _Query, parts: Sequence[PatternMatches], error: Verdict | Non
 
 
 def _matches(mode: str, text: str, key: str) -> bool:
-    """Whether a pattern matches a key. It is compiled at each call: many waits' patterns would need too much memory."""
+    """Whether a pattern matches a key.
+
+    It is compiled at each call: many waits' patterns would need too much memory.
+    """
     return compile_pattern(mode, text).matches(key)
 
 

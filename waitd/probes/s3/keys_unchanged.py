@@ -1,4 +1,4 @@
-"""The kind `s3_keys_unchanged`: waits until no key with a prefix was added or deleted for a while."""
+"""The kind `s3_keys_unchanged`: waits until the keys with a prefix stay the same for a while."""
 
 from array import array
 from collections import OrderedDict
@@ -198,7 +198,7 @@ class S3KeysUnchangedProbe(Probe):
         return compare_key_sets(digest, known, key_set)
 
     def _remember(self, target: S3KeysUnchangedTarget, key_set: KeySet) -> frozenset[int] | None:
-        """The short hashes for the wait's state, if they are needed and few; more are cached in memory."""
+        """The short hashes for the wait's state, if needed and few; more are cached in memory."""
         if target.allow_delete:
             return None
         if key_set.digest.size <= INLINE_KEYS:

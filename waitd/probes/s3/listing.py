@@ -47,7 +47,7 @@ class PatternMatches:
 async def list_matches(
     client: S3Client, endpoint: AwsEndpoint, bucket: str, prefix: str, patterns: Collection[PatternMatches]
 ) -> Verdict | CredentialsRefused | None:
-    """Lists the keys with this prefix as far as a pattern needs it; returns an error's verdict, or None.
+    """Lists the keys with this prefix until no pattern needs more; returns None or an error.
 
     Raises:
         aiohttp.ClientError, OSError: see `classify_error`.

@@ -1,4 +1,4 @@
-"""The parameters of the kinds of S3: checked at submit, then kept as small targets with shared parts."""
+"""Checks the parameters of the kinds of S3, and makes small targets of them with shared parts."""
 
 import re
 import sys
@@ -37,7 +37,10 @@ def _as_list(value: Any) -> Any:
 
 
 class S3KeyParams(AwsParams):
-    """The `params` of a wait of kind `s3_key`: the names of Airflow's S3KeySensor, and `check` for `check_fn`."""
+    """The `params` of kind `s3_key`, named as in Airflow's S3KeySensor.
+
+    `check` is its `check_fn`.
+    """
 
     bucket_key: Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1, max_length=MAX_KEYS)] = (
         Field(description="s3://bucket/key, or a key in bucket_name; a list: all must exist.")
@@ -56,7 +59,7 @@ class S3KeyParams(AwsParams):
 
 
 class S3KeysUnchangedParams(AwsParams):
-    """The `params` of a wait of kind `s3_keys_unchanged`: the names of Airflow's S3KeysUnchangedSensor."""
+    """The `params` of kind `s3_keys_unchanged`, named as in Airflow's S3KeysUnchangedSensor."""
 
     bucket_name: str = Field(description="The bucket.")
     prefix: str = Field(description="The prefix of the keys.")
@@ -75,7 +78,9 @@ class S3KeysUnchangedParams(AwsParams):
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class S3KeyOptions:
-    """The parameters of an `s3_key` wait other than its keys. Waits with equal ones share one object.
+    """The parameters of an `s3_key` wait other than its keys.
+
+    Waits with equal ones share one object.
 
     Attributes:
         mode: `key`, `wildcard` or `regex`.
@@ -95,7 +100,10 @@ Addresses = tuple[tuple[str, str], ...]
 
 
 class SharedListKey(str):
-    """The coalescing key of waits whose patterns share LISTs. `members` are their different patterns."""
+    """The coalescing key of waits whose patterns share LISTs.
+
+    `members` are their different patterns.
+    """
 
     __slots__ = ("__weakref__", "members")
     members: tuple[Addresses, ...]
@@ -166,7 +174,7 @@ def check_key(text: str) -> None:
 
 
 def _parse_address(text: str, bucket: str | None, mode: str) -> tuple[str, str]:
-    """Returns bucket and key, read as by Airflow's `get_s3_bucket_key`, except that a key may contain a `?`."""
+    """Returns bucket and key as Airflow's `get_s3_bucket_key`, but a key may contain a `?`."""
     key = text
     if bucket is None:
         url = _URL.fullmatch(text)
@@ -203,7 +211,7 @@ _options: WeakValueDictionary[tuple[Any, ...], S3KeyOptions] = WeakValueDictiona
 
 
 def _shared_list_key(key: str, addresses: Addresses) -> SharedListKey:
-    """The coalescing key of waits that need the same LISTs: a new one after `MAX_SHARERS` different patterns."""
+    """The key of waits that need the same LISTs, for up to `MAX_SHARERS` different patterns."""
     shared = _shared_keys.get(key)
     if shared is None or (len(shared.members) >= MAX_SHARERS and addresses not in shared.members):
         number = 0 if shared is None else int(shared.rpartition("/")[2]) + 1

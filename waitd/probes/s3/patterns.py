@@ -8,7 +8,8 @@ from functools import lru_cache
 
 import re2  # type: ignore[import-untyped]  # it ships no types
 
-#: The longest program of a pattern, in RE2's instructions. It bounds the work for each byte of a key.
+#: The longest program of a pattern, in RE2's instructions. It bounds the work for each byte of a
+#: key.
 MAX_PROGRAM = 2000
 #: The most bytes that a prefix can have: the longest key.
 _PREFIX_BYTES = 1024
@@ -98,7 +99,10 @@ def _translated(text: str) -> Iterator[str]:
 
 
 def _closing(text: str, at: int) -> int:
-    """Returns where the set that starts at `at` ends, or -1. A bracket at its start is a member of it."""
+    """Returns where the set that starts at `at` ends, or -1.
+
+    A bracket at its start is a member of it.
+    """
     start = at + (text[at : at + 1] == "!")
     return text.find("]", start + (text[start : start + 1] == "]"))
 

@@ -19,7 +19,10 @@ class S3Object(NamedTuple):
 
 
 class ListPage(NamedTuple):
-    """Up to 1,000 objects in the order of their keys' bytes. `next_token` is None on the last page."""
+    """Up to 1,000 objects in the order of their keys' bytes.
+
+    `next_token` is None on the last page.
+    """
 
     objects: list[S3Object]
     next_token: str | None

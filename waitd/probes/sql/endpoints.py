@@ -1,4 +1,4 @@
-"""Turns Airflow connections of the types `postgres`, `mysql` and `sqlite` into databases to connect to.
+"""Turns connections of the types `postgres`, `mysql` and `sqlite` into databases to connect to.
 
 - `postgres`: host, port and schema are the server and the database (default: the login's name). The
   extra `sslmode` is libpq's, `disable` to `verify-full`, with `sslrootcert`, `sslcert`, `sslkey`.

@@ -1,7 +1,7 @@
 """Turns database errors into verdicts: SQLSTATEs, MySQL's error numbers and SQLite's codes.
 
-Messages name the kind of error and do not quote the database's message, which may contain values of rows
-and parameters.
+Messages name the kind of error and do not quote the database's message, which may contain values of
+rows and parameters.
 """
 
 import sqlite3
@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from waitd.core.http.answer import CredentialsRefused
 from waitd.core.waits.verdict import Failure, Unreachable, Verdict
 
-#: SQLSTATE classes of errors in the statement: features, data, cardinality, read-only, syntax and rights.
+#: SQLSTATE classes of errors in the statement: features, data, cardinality, read-only, syntax and
+#: rights.
 _PG_STATEMENT = ("0A", "21", "22", "25", "26", "34", "42", "44", "P0")
 #: SQLSTATE classes of errors in the login.
 _PG_LOGIN = ("28", "3D")
@@ -28,7 +29,7 @@ TIMED_OUT = Unreachable("statement_timeout", "The statement took longer than req
 
 
 def sql_verdict(error: BaseException) -> Verdict | CredentialsRefused | None:
-    """Returns the verdict on an error of a driver, or of SQLAlchemy around it; None for any other error."""
+    """Returns the verdict on a driver's or SQLAlchemy's error; None for any other."""
     for cause in _causes(error):
         verdict = _postgres_verdict(cause) or _mysql_verdict(cause) or _sqlite_verdict(cause)
         if verdict is not None:

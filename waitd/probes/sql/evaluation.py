@@ -70,7 +70,9 @@ def evaluate_rows(conditions: ConditionSources, selected: SelectedRows) -> Verdi
 
 
 async def evaluate(conditions: ConditionSources, selected: SelectedRows, limiter: CapacityLimiter) -> Verdict:
-    """Returns the same as `evaluate_rows`, from a worker if the rows are large. The caller sets the time limit.
+    """Returns the same as `evaluate_rows`, from a worker if the rows are large.
+
+    The caller sets the time limit.
 
     Raises:
         anyio.BrokenWorkerProcess, MemoryError: an expression needed more memory than a worker has.

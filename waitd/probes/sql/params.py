@@ -27,7 +27,7 @@ Value = str | bool | int | float | None
 
 
 class SqlParams(Strict):
-    """The `params` of a wait of kind `sql`: the names of Airflow's SqlSensor, and conditions for its callables."""
+    """The `params` of kind `sql`: Airflow's SqlSensor's names, and conditions for its callables."""
 
     conn_id: models.ConnId = Field(description="The connection of the database.")
     sql: Annotated[str, StringConstraints(min_length=1, max_length=MAX_SQL)] = Field(

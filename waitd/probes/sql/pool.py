@@ -1,8 +1,8 @@
 """Pools a few connections to each database, and runs one SELECT on one of them, which cannot write.
 
 The database itself checks that the statement is a single SELECT; its text is never parsed here.
-PostgreSQL declares a cursor for it, MySQL first takes it as a subquery, and SQLite calls an authorizer
-for every action. A connection on which anything went wrong is closed.
+PostgreSQL declares a cursor for it, MySQL first takes it as a subquery, and SQLite calls an
+authorizer for every action. A connection on which anything went wrong is closed.
 """
 
 from base64 import b64encode
@@ -199,7 +199,7 @@ def _selected_rows(result: QueryResult, most: int) -> SelectedRows | Unreachable
 
 
 def to_json(value: Any) -> Any:  # noqa: PLR0911 - one return for each type
-    """Returns a cell as JSON and CEL represent it: numbers as numbers, times as text, bytes in base64."""
+    """Returns a cell as a JSON value: times become text, bytes become base64."""
     if value is None or isinstance(value, str | bool):
         return value
     if isinstance(value, int):

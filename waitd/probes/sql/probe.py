@@ -24,7 +24,8 @@ from waitd.probes.sql.params import Query, SqlParams, SqlTarget, sql_target
 from waitd.probes.sql.pool import MAX_ROWS, DatabasePools
 from waitd.probes.transport.errors import classify_error
 
-#: The share of the remaining time that a worker gets, so that its verdict comes before the caller's timeout.
+#: The share of the remaining time that a worker gets, so that its verdict comes before the caller's
+#: timeout.
 _WORKER_SHARE = 0.9
 
 _TOO_MANY = Unreachable("too_many_rows", f"More than {MAX_ROWS} rows; select fewer in sql.")
@@ -34,7 +35,10 @@ log = structlog.get_logger(__name__)
 
 
 class SqlProbe(Probe):
-    """Queries databases. Use it as an async context manager, which closes their connections at the end."""
+    """Queries databases.
+
+    Use it as an async context manager, which closes their connections at the end.
+    """
 
     #: The model of its parameters in the OpenAPI document.
     params_model = SqlParams

@@ -1,4 +1,4 @@
-"""Evaluates the expressions of a `submit` on a response: the job's handle, and the message of a refusal.
+"""Evaluates the expressions of a `submit`: the job's handle, and the message of a refusal.
 
 They are evaluated in the loop where that is cheap, else in a worker process.
 """
@@ -21,7 +21,7 @@ MAX_HANDLE = 2048
 
 
 class SubmitResponse(ResponseVariables):
-    """A response to a submitting call, and the call's idempotency key, as these expressions name them."""
+    """The variables of these expressions: a response's, and the idempotency key."""
 
     __slots__ = ("key",)
 
@@ -38,7 +38,7 @@ class SubmitResponse(ResponseVariables):
 async def evaluate_handle(
     source: str, response: SubmitResponse, limiter: CapacityLimiter
 ) -> JobHandle | ErrorValue | None:
-    """Returns the handle in a response; None if the expression is null, ErrorValue if it is no handle.
+    """Returns the handle in a response, None for null, or an ErrorValue if it is not a handle.
 
     Raises:
         anyio.BrokenWorkerProcess, MemoryError: the expression needed more memory than a worker has.

@@ -1,7 +1,7 @@
 """Placeholders in the parameters of a wait that submits its job, and the values that replace them.
 
-They are replaced in `endpoint`, `request_params` and `json`. Elsewhere they are refused: in a condition
-they would be code, and in a header or in `data` it is unknown how to quote them.
+They are replaced in `endpoint`, `request_params` and `json`. Elsewhere they are refused: in a
+condition they would be code, and in a header or in `data` it is unknown how to quote them.
 """
 
 import re

@@ -1,24 +1,28 @@
-"""A wait's `submit` as data: the requests that submit, find and cancel a job, and how its handle is used.
+"""A wait's `submit` as data: requests that submit, find and cancel a job, and its handle.
 
-A kind that can submit jobs has a method `parse_submit`, which checks a wait's `submit` together with its
-`params` and returns a `SubmitRequest`. What sends the requests (`waitd.probes.http.jobs`) and what
-decides about them (`waitd.core.waits.submission`) know nothing else of the kind. So a kind compiles its
-parameters to those of kind `http`, with these **placeholders** in `endpoint`, `request_params` and `json`:
+A kind that can submit jobs has a method `parse_submit`, which checks a wait's `submit` together
+with its `params` and returns a `SubmitRequest`. What sends the requests (`waitd.probes.http.jobs`)
+and what decides about them (`waitd.core.waits.submission`) know nothing else of the kind. So a kind
+compiles its parameters to those of kind `http`, with these **placeholders** in `endpoint`,
+`request_params` and `json`:
 
-    {idempotency_key}  the key of this wait: its id, unless it sets one. It may stand in every request and
-                       in the wait's own `params`. If the submitting request does not name it, it is sent
-                       in the header `idempotency_header`.
-    {handle}           the job's handle, if it is one value; {handle.NAME}: a value of a handle that is a
+    {idempotency_key}  the key of this wait: its id, unless it sets one. It may stand in every
+    request and
+                       in the wait's own `params`. If the submitting request does not name it, it is
+                       sent in the header `idempotency_header`.
+    {handle}           the job's handle, if it is one value; {handle.NAME}: a value of a handle that
+    is a
                        map. Both may stand in the cancel request and in the wait's own `params`.
 
-A string that is only a placeholder becomes the value itself, so a number stays a number; within a longer
-string it becomes text. In `endpoint` it is percent-encoded as one path segment. An endpoint that is only a
-handle is a URL (as in `headers.location`), which must have the origin of the submitting request.
+A string that is only a placeholder becomes the value itself, so a number stays a number; within a
+longer string it becomes text. In `endpoint` it is percent-encoded as one path segment. An endpoint
+that is only a handle is a URL (as in `headers.location`), which must have the origin of the
+submitting request.
 
-The **handle** is CEL over `status`, `headers`, `body`, `text` and `key` (the idempotency key): a string, a
-whole number, or a map of strings, numbers and booleans. `handle_into` says how it gets into the wait's
-`params`: `placeholders` fills them in; `params` merges a map over them, as a preset does whose handle is
-`{'job_id': body.jobId}`.
+The **handle** is CEL over `status`, `headers`, `body`, `text` and `key` (the idempotency key): a
+string, a whole number, or a map of strings, numbers and booleans. `handle_into` says how it gets
+into the wait's `params`: `placeholders` fills them in; `params` merges a map over them, as a preset
+does whose handle is `{'job_id': body.jobId}`.
 
 A kind derives the model of its `submit` from `SubmitParams` and passes its common fields on by
 `common_fields`. `check_call` checks a request as the kind `http` checks its own parameters.
@@ -86,8 +90,8 @@ class CancelRequest:
     """Cancels the job.
 
     Attributes:
-        params: those of kind `http`: endpoint, http_conn_id, method, headers, request_params, data, json,
-            request_timeout.
+        params: those of kind `http`: endpoint, http_conn_id, method, headers, request_params, data,
+            json, request_timeout.
         gone: the statuses, besides any 2xx, that mean that the job is cancelled or over.
     """
 
@@ -100,9 +104,11 @@ class AdoptRequest:
     """Finds the running job that is in conflict with ours.
 
     Attributes:
-        handle: CEL like that of the submitting request; null or an error means that no job is running.
-        params: a request of kind `http` on whose response `handle` is evaluated. None: it is evaluated on
-            the conflict's own response, where the client chooses the job's id: `{'job_id': key}`.
+        handle: CEL like that of the submitting request; null or an error means that no job is
+            running.
+        params: a request of kind `http` on whose response `handle` is evaluated. None: it is
+            evaluated on the conflict's own response, where the client chooses the job's id:
+            `{'job_id': key}`.
         ours: whether that job was submitted by this wait itself, as its id is our key.
     """
 
@@ -128,8 +134,8 @@ class SubmitRequest:
         cancel: required if `cancel_job_on` names an outcome.
         cancel_job_on: `cancelled`, `timeout`.
         handle_into: `placeholders` or `params`.
-        location: the part of the handle that is a URL relative to the submitting request's: "" the handle
-            itself, else a name in it; None: no part is.
+        location: the part of the handle that is a URL relative to the submitting request's: "" the
+            handle itself, else a name in it; None: no part is.
         namespace: the wait's.
     """
 
@@ -232,7 +238,7 @@ def check_call(
 
 
 def with_sample_values(params: Mapping[str, Any], location: str = "/1") -> Mapping[str, Any]:
-    """Returns parameters with sample values for placeholders; `location` replaces an endpoint that is a handle."""
+    """Returns parameters with sample values; `location` replaces an endpoint that is a handle."""
     handle: JobHandle = "1" if "handle" in placeholder_names(params) else _SampleHandle()
     filled = fill(params, "00000000-0000-7000-8000-000000000000", handle)
     return {**filled, "endpoint": location} if filled.get("endpoint") == "1" else filled
