@@ -10,8 +10,10 @@ from openapi_spec_validator import validate
 from pydantic import Field
 
 from waitd.api import build_application
+from waitd.api.follow.event_ids import OpaqueEventIds, PlainEventIds
 from waitd.api.openapi import build_document
 from waitd.api.problems import PROBLEM_KINDS
+from waitd.core.auth.number_cipher import CIPHERTEXTS
 from waitd.models import MAX_BODY, STATES, Strict
 from waitd.stores import Store
 
@@ -58,6 +60,19 @@ async def test_every_kind_of_problem_is_the_answer_of_some_operation(api: Api) -
     text = str((await described(api))["paths"])
     outside = {"no-such-route", "method-not-allowed", "internal-error"}
     assert {name for name in PROBLEM_KINDS if f"/problems/{name}`" in text} == set(PROBLEM_KINDS) - outside
+
+
+async def test_last_event_id_is_described_as_what_readers_get(api: Api) -> None:
+    """Opaque ids have up to 20 digits."""
+    parameters = (await described(api))["paths"]["/v1/events"]["get"]["parameters"]
+    [schema] = [parameter["schema"] for parameter in parameters if parameter["name"] == "Last-Event-ID"]
+    check = Draft202012Validator(schema)
+    ids = [OpaqueEventIds(secret).encode(seq) for secret in (1, 2**63) for seq in range(50)]
+    assert max(len(str(event_id)) for event_id in ids) == 20
+    for event_id in (0, PlainEventIds().encode(2**63 - 1), CIPHERTEXTS - 1, *ids):
+        assert check.is_valid(str(event_id))
+    for text in ("", "x", "-1", "1" * 21, "1.5"):
+        assert not check.is_valid(text)
 
 
 async def test_links_lead_to_operations_that_there_are(api: Api) -> None:

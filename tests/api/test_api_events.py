@@ -23,7 +23,7 @@ async def outcome(api: Api, outcome: Outcome = SUCCESS) -> str:
     """The id of a wait that has ended, which everybody was told."""
     wait_id = await api.submitted()
     await api.store.end(wait_id, outcome)
-    api.services.feed.announce(api.store.finished_seq)
+    api.services.feed.notify(api.store.finished_seq)
     return wait_id
 
 
@@ -71,7 +71,7 @@ async def test_outcomes_are_told_as_they_are_stored_and_delivered(api: Api) -> N
 async def test_a_reader_that_comes_back_gets_all_it_has_missed_in_order(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(events, "PAGE", 2)
+    monkeypatch.setattr(events, "PAGE_SIZE", 2)
     ids = [await outcome(api) for _ in range(7)]
     async with following(api, Last_Event_ID="2") as stream:
         assert await block(stream) == {"retry": "1000", "id": "2"}
@@ -125,8 +125,8 @@ async def test_a_new_reader_of_a_pruned_store_is_given_no_place_it_could_not_res
 async def test_a_reader_that_would_miss_a_pruned_outcome_is_closed(
     api: Api, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(events, "PAGE", 1)
-    reader = feed.Reader(1)
+    monkeypatch.setattr(events, "PAGE_SIZE", 1)
+    reader = feed.EventReader(1)
     for _ in range(3):
         await outcome(api)
     await store.prune(NOW + 61, 10)
@@ -174,7 +174,7 @@ async def test_a_reader_too_far_behind_is_closed_and_resumes(
         number, _ = await told(stream)
         for _ in range(6):
             await api.store.end(await api.submitted(), SUCCESS)
-        api.services.feed.announce(api.store.finished_seq)
+        api.services.feed.notify(api.store.finished_seq)
         assert await stream.content.read() == b"", "a clean end"
     async with following(api, Last_Event_ID=str(number)) as stream:
         await block(stream)

@@ -99,9 +99,9 @@ async def test_a_long_poll_is_answered_when_the_wait_ends(api: Api) -> None:
     wait_id = await api.submitted()
     polls = [asyncio.create_task(api.client.get(f"/v1/waits/{wait_id}?wait=60")) for _ in range(2)]
     await until(lambda: len(api.services.long_polls) == 2)
-    api.services.long_polls.announce(str(uuid7()))
+    api.services.long_polls.notify(str(uuid7()))
     await api.store.end(wait_id, SUCCESS)
-    api.services.long_polls.announce(wait_id)
+    api.services.long_polls.notify(wait_id)
     assert {(await (await poll).json())["state"] for poll in polls} == {"success"}
     assert len(api.services.long_polls) == 0
 
@@ -114,7 +114,7 @@ async def test_an_end_between_the_look_and_the_wait_is_not_missed(api: Api) -> N
         found = await read(wait_id, namespace)
         if found.state is WaitState.WAITING:
             await api.store.end(wait_id, SUCCESS)
-            api.services.long_polls.announce(wait_id)
+            api.services.long_polls.notify(wait_id)
         return found
 
     api.store.get = slow_get  # type: ignore[method-assign]  # the race, made to happen
@@ -167,17 +167,18 @@ async def test_wait_is_a_number_of_seconds_up_to_60(api: Api, text: str) -> None
     assert problem["errors"][0]["pointer"] == "/wait"
 
 
-async def test_the_registry_forgets_who_left_and_wait_for_says_whether_it_ended() -> None:
-    endings = LongPolls(max_long_polls=1)
-    assert await endings.wait_for("w", 0.001) is False
-    assert endings._watched == {}
-    with endings.watch("w") as watch:
-        with pytest.raises(ProblemError), endings.watch("w"):
+async def test_long_polls_are_forgotten_when_they_are_over() -> None:
+    long_polls = LongPolls(max_long_polls=1)
+    with long_polls.watch("w") as watch:
+        assert await watch.ended(0.001) is False
+    assert long_polls._watched == {}
+    with long_polls.watch("w") as watch:
+        with pytest.raises(ProblemError), long_polls.watch("w"):
             pass
-        endings.announce("w")
-        endings.announce("w")
+        long_polls.notify("w")
+        long_polls.notify("w")
         assert await watch.ended(60) is True
-    assert len(endings) == 0
+    assert len(long_polls) == 0
 
 
 # ---------------------------------------------------------------- lists

@@ -6,14 +6,16 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
 
+import aiohttp
 import orjson
 import pytest
+from aiohttp import web
 from api_fakes import Api, lines_of, problem_of, raw, until, wait
 from structlog.testing import capture_logs
 
 from waitd.api.handlers import batch
-from waitd.api.server import bodies
-from waitd.api.server import runner as server
+from waitd.api.server import bodies, connection
+from waitd.api.server.aiohttp_internals import AIOHTTP_MINOR, awaits_head
 
 SECRET = b"Bearer s3cr3t"
 HOST = b"Host: localhost\r\n"
@@ -163,7 +165,7 @@ async def test_a_batch_has_a_time_limit_as_a_whole(api: Api, monkeypatch: pytest
 
 
 async def test_a_head_that_never_ends_is_closed(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "IDLE_SECONDS", 0.01)
+    monkeypatch.setattr(connection, "IDLE_SECONDS", 0.01)
     assert await raw(api, b"GET /livez HTTP/1.1\r\n") == b""
 
 
@@ -203,10 +205,25 @@ async def test_batches_wait_for_a_place_and_too_many_of_them_are_a_429(
 
 
 async def test_a_head_that_comes_too_slowly_is_a_408(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "HEAD_SECONDS", 0.05)
+    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.05)
     answer = await raw(api, b"GET /livez HTTP/1.1\r\nX-A: ")
     assert answer.split(b" ")[1] == b"408"
     assert b"/problems/request-timeout" in answer
+
+
+async def test_the_private_parts_of_aiohttp_are_those_of_the_version_that_was_checked(api: Api) -> None:
+    """After an upgrade: read `aiohttp_internals` against the new version, then change `AIOHTTP_MINOR`."""
+    assert aiohttp.__version__.rpartition(".")[0] == AIOHTTP_MINOR
+    assert {"_waiter", "_request_count"} <= set(web.RequestHandler.__slots__)
+    assert "_make_server" in web.BaseRunner.__abstractmethods__
+    wait_id = await api.submitted()
+    poll = asyncio.create_task(api.client.get(f"/v1/waits/{wait_id}?wait=60"))
+    await until(lambda: len(api.services.long_polls) == 1)
+    server: Any = api.client.server.handler
+    [busy] = [one for one in server.connections if not awaits_head(one)]
+    api.services.long_polls.notify(wait_id)
+    assert (await poll).status == 200
+    await until(lambda: awaits_head(busy))
 
 
 async def test_a_head_in_parts_is_one_that_came_in_time(api: Api) -> None:
@@ -236,13 +253,13 @@ async def test_who_does_not_read_the_answer_is_let_go_and_who_waits_for_one_is_n
     runner: Any = api.client.server.runner
 
     def swept() -> bool:
-        runner.openings.close_older_than(0.0)  # everybody but the one who polls
+        runner.limiter.close_older_than(0.0)  # everybody but the one who polls
         return gauge("waitd_api_connections") == 1.0
 
     await until(swept)
     assert before > 1.0
     assert not poll.done()
-    api.services.long_polls.announce(wait_id)
+    api.services.long_polls.notify(wait_id)
     assert (await poll).status == 200
     writer.close()
     with suppress(ConnectionError):

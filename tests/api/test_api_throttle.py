@@ -102,7 +102,7 @@ async def test_one_caller_does_not_hold_all_connections(api: Api) -> None:
     await until(lambda: len(api.services.long_polls) == 2)
     await problem_of(await listed(api, "alice"), 429, "too-many-requests")
     assert (await listed(api, "bob")).status == 200
-    api.services.long_polls.announce(wait_id)
+    api.services.long_polls.notify(wait_id)
     for poll in polls:
         assert (await poll).status == 200
     assert (await listed(api, "alice")).status == 200

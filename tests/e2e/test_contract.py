@@ -71,7 +71,7 @@ async def test_no_request_gets_a_mistake_or_an_answer_that_is_not_documented(tmp
                 await done.wait()
         report = output.decode()
         assert done.returncode == 0, report
-        assert [line for line in waitd.log if line.get("event") == "request failed"] == []
+        assert [line for line in waitd.log if line.get("event") == "request_failed"] == []
         assert set(followed(tmp_path / "calls.ndjson")) == LINKS, report
         # It was no walk past closed doors: waits were taken, ended in every way, and their deliveries died.
         for query in ("waits?state=success", "waits?state=cancelled", "deliveries?state=dead"):

@@ -1,8 +1,8 @@
-"""The HTTP door: routes, what is refused at it and how, and a wait as it is shown.
+"""The HTTP API: its routes, its requests and answers, and its server.
 
-`build_application(Services(...))` makes the aiohttp application, an `ApiRunner` serves it. A route is a line of `table`: it is served,
-checked and described (`openapi`) by what stands there. What does not live here: what a wait's parameters mean
-(`waitd.probes`, `waitd.sinks`), how rows are kept (`waitd.stores`), sockets, signals and the order of a drain (`waitd.app`).
+`build_application(Services(...))` builds the aiohttp application; an `ApiRunner` serves it. What a
+wait's parameters mean lives in `waitd.probes` and `waitd.sinks`, storage in `waitd.stores`, and the
+order of start and drain in `waitd.app`.
 """
 
 from waitd.api.application import build_application

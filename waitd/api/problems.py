@@ -1,4 +1,4 @@
-"""Every way the API says no: RFC 9457 `application/problem+json` with a stable `type`."""
+"""Every error of the API: RFC 9457 `application/problem+json` with a stable `type`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -22,62 +22,62 @@ from waitd.core.errors import (
 log = structlog.get_logger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
-#: Under this key an answer that is a refusal carries its kind.
+#: A response that is a problem carries the name of its kind under this key.
 PROBLEM = web.ResponseKey("PROBLEM", str)
-#: How to say who one is (RFC 6750, section 3).
+#: How to authenticate (RFC 6750, section 3).
 CHALLENGE = 'Bearer realm="waitd"'
-#: How many problems of one input are listed; an input of many mistakes must not make a far larger answer.
+#: How many errors of one input are listed, so that an input with many errors does not get a far larger answer.
 MAX_PROBLEMS = 32
 
 
 class ProblemKind(NamedTuple):
-    """One kind of refusal. `retry_after`: seconds after which the same call is worth a try, where it is."""
+    """One kind of problem. `retry_after`: after how many seconds the same call may succeed."""
 
     status: int
     title: str
     retry_after: int | None = None
 
 
-#: By the last part of `type`, `/problems/<name>`. Part of the contract: programs branch on it.
+#: The kinds by name, the last part of `type`: `/problems/<name>`. The names are stable: programs branch on them.
 PROBLEM_KINDS: Mapping[str, ProblemKind] = {
     "malformed-request": ProblemKind(400, "The request is not well-formed HTTP"),
-    "unauthenticated": ProblemKind(401, "It is not known who calls"),
-    "role-needed": ProblemKind(403, "Who calls may not do this"),
+    "unauthenticated": ProblemKind(401, "Authentication is required"),
+    "role-needed": ProblemKind(403, "The caller's role does not allow this"),
     "forbidden-origin": ProblemKind(403, "Pages of other sites may not call this API"),
-    "not-found": ProblemKind(404, "It is not there, or not any more"),
+    "not-found": ProblemKind(404, "It does not exist, or no longer exists"),
     "no-such-route": ProblemKind(404, "There is nothing at this path"),
-    "method-not-allowed": ProblemKind(405, "This path does not know the method"),
+    "method-not-allowed": ProblemKind(405, "The method is not allowed for this path"),
     "request-timeout": ProblemKind(408, "The request did not arrive in time"),
-    "conflict": ProblemKind(409, "Its state forbids it"),
-    "idempotency-key-reused": ProblemKind(409, "The idempotency key belongs to another body"),
+    "conflict": ProblemKind(409, "Its state does not allow this"),
+    "idempotency-key-reused": ProblemKind(409, "The idempotency key was used with another body"),
     "events-gone": ProblemKind(410, "The events cannot be followed from there"),
     "too-large": ProblemKind(413, "The body is too large"),
-    "unsupported-media-type": ProblemKind(415, "The body is of a type that is not taken here"),
-    "expectation-failed": ProblemKind(417, "The expectation is not met here"),
+    "unsupported-media-type": ProblemKind(415, "The type of the body is not accepted here"),
+    "expectation-failed": ProblemKind(417, "The expectation cannot be met"),
     "misdirected": ProblemKind(421, "The Host is not this daemon's"),
     "invalid-input": ProblemKind(422, "The input is not valid"),
-    "too-many-requests": ProblemKind(429, "The caller has sent more requests than it may"),
+    "too-many-requests": ProblemKind(429, "The caller has sent too many requests"),
     "too-many-failures": ProblemKind(429, "Authentication failed too often from this address"),
-    "over-capacity": ProblemKind(429, "The daemon holds as many waits as it may", 5),
-    "too-many-long-polls": ProblemKind(429, "Too many callers wait for an answer", 1),
-    "too-many-batches": ProblemKind(429, "Too many batches arrive at the same time", 1),
+    "over-capacity": ProblemKind(429, "The daemon holds as many waits as its capacity allows", 5),
+    "too-many-long-polls": ProblemKind(429, "Too many long-polls are open", 1),
+    "too-many-batches": ProblemKind(429, "Too many batches are in progress", 1),
     "too-many-readers": ProblemKind(429, "Too many readers follow the events", 5),
     "headers-too-large": ProblemKind(431, "The request line or the headers are too long"),
-    "internal-error": ProblemKind(500, "The daemon made a mistake"),
-    "unavailable": ProblemKind(503, "Not now", 1),
+    "internal-error": ProblemKind(500, "The daemon failed to handle the request"),
+    "unavailable": ProblemKind(503, "The daemon cannot do this now", 1),
     "draining": ProblemKind(503, "The daemon is stopping", 5),
     "not-ready": ProblemKind(503, "The daemon is not ready"),
 }
 
 
 class ProblemError(Exception):
-    """A refusal on its way to the caller.
+    """A problem that is raised to answer a request with it.
 
     Attributes:
         name: its kind, a key of `PROBLEM_KINDS`.
         status: the HTTP status.
-        body: the problem details, as `waitd.models.ProblemDetails`.
-        headers: what goes with it: Retry-After, Allow.
+        body: the problem in the form of `waitd.models.ProblemDetails`.
+        headers: headers of the response, such as Retry-After and Allow.
     """
 
     def __init__(self, name: str, status: int, body: Mapping[str, Any], headers: Mapping[str, str]) -> None:
@@ -91,7 +91,7 @@ class ProblemError(Exception):
 def refusal(
     name: str, detail: str, problems: Sequence[Problem] = (), headers: Mapping[str, str] | None = None
 ) -> ProblemError:
-    """A refusal of the kind `name` (a key of `PROBLEM_KINDS`), with a sentence for this case."""
+    """Returns a problem of the kind `name`, a key of `PROBLEM_KINDS`; `detail` is a sentence about this case."""
     kind = PROBLEM_KINDS[name]
     all_headers = dict(headers or {})
     if kind.retry_after is not None:
@@ -107,24 +107,27 @@ def refusal(
 
 
 def classify_error(error: Exception) -> ProblemError:
-    """What an exception means to a caller. One that nobody expected is logged here and told without its text."""
+    """Returns the problem that an exception means to the caller.
+
+    An unexpected exception is logged here, and the caller does not get its text.
+    """
     match error:
         case ProblemError():
             return error
         case WaitdError():
-            return _refusal_of_ours(error)
+            return _from_waitd_error(error)
         case web.HTTPException():
-            return _refusal_of_http(error)
+            return _from_http_exception(error)
         case web.RequestPayloadError():
             return refusal("malformed-request", "the body did not arrive whole, or its encoding is broken")
         case HttpProcessingError():
-            return _refusal_of_broken(error)
+            return _from_malformed_http(error)
         case _:
-            return _mistake(error)
+            return _internal_error(error)
 
 
-def _refusal_of_broken(error: HttpProcessingError) -> ProblemError:
-    """Its message quotes what was sent, and that may be a secret."""
+def _from_malformed_http(error: HttpProcessingError) -> ProblemError:
+    """Does not use the error's message: it quotes what was sent, which may be a secret."""
     if isinstance(error, LineTooLong):
         return refusal("headers-too-large", "the request line or a header is too long")
     if error.message == "Too many headers received":
@@ -132,12 +135,12 @@ def _refusal_of_broken(error: HttpProcessingError) -> ProblemError:
     return refusal("malformed-request", "the request line, a header or a chunk is malformed")
 
 
-def _mistake(error: Exception) -> ProblemError:
-    log.error("request failed", exc_info=error)
-    return refusal("internal-error", "the daemon's log says more")
+def _internal_error(error: Exception) -> ProblemError:
+    log.error("request_failed", exc_info=error)
+    return refusal("internal-error", "the daemon's log has the details")
 
 
-def _refusal_of_ours(error: WaitdError) -> ProblemError:  # noqa: PLR0911 - an error each
+def _from_waitd_error(error: WaitdError) -> ProblemError:  # noqa: PLR0911 - a return for each error
     match error:
         case InvalidInput():
             return refusal("invalid-input", _summary(error.problems), error.problems)
@@ -150,23 +153,25 @@ def _refusal_of_ours(error: WaitdError) -> ProblemError:  # noqa: PLR0911 - an e
         case Conflict():
             return refusal("conflict", str(error) or PROBLEM_KINDS["conflict"].title)
         case Unavailable():
-            log.warning("request refused", error=str(error), reason=type(error).__name__)
+            log.warning("request_refused", error=str(error), reason=type(error).__name__)
             return refusal(
                 "unavailable", f"{error}; nothing was stored" if str(error) else "nothing was stored"
             )
         case _:
-            return _mistake(error)
+            return _internal_error(error)
 
 
-def _refusal_of_http(error: web.HTTPException) -> ProblemError:
+def _from_http_exception(error: web.HTTPException) -> ProblemError:
     match error:
         case web.HTTPNotFound():
-            return refusal("no-such-route", "the paths are in the documentation; they begin with /v1")
+            return refusal("no-such-route", "see /docs for the paths; they begin with /v1")
         case web.HTTPMethodNotAllowed():
             allowed = ", ".join(sorted(error.allowed_methods))
-            return refusal("method-not-allowed", f"allowed here: {allowed}", headers={"Allow": allowed})
+            return refusal(
+                "method-not-allowed", f"the allowed methods are: {allowed}", headers={"Allow": allowed}
+            )
         case web.HTTPExpectationFailed():
-            return refusal("expectation-failed", "Expect: 100-continue is the only one")
+            return refusal("expectation-failed", "only Expect: 100-continue is supported")
         case web.HTTPRequestEntityTooLarge():
             return refusal("too-large", "the body is over the limit")
         case _ if error.status < 500:
@@ -175,7 +180,7 @@ def _refusal_of_http(error: web.HTTPException) -> ProblemError:
                 refused.name, error.status, {**refused.body, "status": error.status}, refused.headers
             )
         case _:
-            return _mistake(error)
+            return _internal_error(error)
 
 
 def _summary(problems: Sequence[Problem]) -> str:
@@ -184,7 +189,7 @@ def _summary(problems: Sequence[Problem]) -> str:
 
 
 def problem_response(refused: ProblemError) -> web.Response:
-    """The refusal as an HTTP response."""
+    """Returns the problem as an HTTP response."""
     headers = {**refused.headers, "Content-Type": CONTENT_TYPE}
     response = web.Response(status=refused.status, body=orjson.dumps(refused.body), headers=headers)
     response[PROBLEM] = refused.name

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import orjson
 
 from waitd.api import queries
+from waitd.api.follow.event_ids import EVENT_ID
 from waitd.api.handlers.audit import AuditHandlers
 from waitd.api.handlers.batch import BatchHandlers
 from waitd.api.handlers.costs import CostHandlers
@@ -61,7 +62,7 @@ _IDEMPOTENCY_KEY = RouteParameter(
 )
 _LAST_EVENT_ID = RouteParameter(
     LAST_EVENT_ID,
-    {"type": "string", "pattern": "^[0-9]{1,18}$"},
+    {"type": "string", "pattern": f"^{EVENT_ID.pattern}$"},
     "The id of the last event that was received; the stream continues after it.",
     where="header",
 )

@@ -219,9 +219,9 @@ class Daemon:
         for ended in endings:
             self.poker.drop(ended.wait.id)
             self.job_cancels.on_finished(ended.wait)
-            self.long_polls.announce(ended.wait.id)
+            self.long_polls.notify(ended.wait.id)
             destinations |= ended.destinations
-        self.feed.announce(self.store.finished_seq)
+        self.feed.notify(self.store.finished_seq)
         self.deliverer.wake(destinations)
 
     def _measured(self, wait: StoredWait, seconds: float) -> MeasuredUsage | None:

@@ -1,6 +1,7 @@
-"""The ids of the event stream, as whoever follows it sees them: the numbers of the ends, or what stands for them.
+"""The ids of events as a reader sees them: the sequence numbers of outcomes, or opaque ids.
 
-Ends are counted over all namespaces. One who sees a single one gets sealed numbers: gaps would tell how many ends there are in the others.
+Outcomes are numbered across all namespaces. A reader that sees one namespace gets opaque ids,
+because gaps would reveal how many outcomes the other namespaces have.
 """
 
 import re
@@ -9,43 +10,44 @@ from typing import Protocol
 
 from waitd.core.auth.number_cipher import CIPHERTEXTS, SALTS, NumberCipher
 
-_NUMBER = re.compile(r"[0-9]{1,20}")
+#: The form of an id: opaque ids have up to 20 digits.
+EVENT_ID = re.compile(r"[0-9]{1,20}")
 
 
 class EventIds(Protocol):
-    """One reader's way to number the ends."""
+    """How one reader's ids stand for sequence numbers."""
 
-    def shown(self, seq: int) -> int:
-        """The id under which the end `seq` is shown."""
+    def encode(self, seq: int) -> int:
+        """Returns the id of the outcome number `seq`."""
 
-    def meant(self, shown: str) -> int | None:
-        """The number behind an id that a reader comes back with, 0 for 0 (before the first); None where the text cannot be one."""
+    def decode(self, event_id: str) -> int | None:
+        """Returns the number behind an id, 0 for the id 0 (before the first); None if it cannot be an id."""
 
 
 class PlainEventIds:
-    """For those who see everything."""
+    """For readers of all namespaces: the numbers themselves."""
 
-    def shown(self, seq: int) -> int:
+    def encode(self, seq: int) -> int:
         """See `EventIds`."""
         return seq
 
-    def meant(self, shown: str) -> int | None:
-        """See `EventIds`. Below 2⁶³, as the store's numbers are."""
-        return int(shown) if _NUMBER.fullmatch(shown) and int(shown) < 1 << 63 else None
+    def decode(self, event_id: str) -> int | None:
+        """See `EventIds`. The store's numbers are below 2⁶³."""
+        return int(event_id) if EVENT_ID.fullmatch(event_id) and int(event_id) < 1 << 63 else None
 
 
 class OpaqueEventIds:
-    """For those who see one namespace."""
+    """For readers of one namespace: encrypted numbers."""
 
     def __init__(self, secret: int) -> None:
-        self._seal = NumberCipher(secret)
+        self._cipher = NumberCipher(secret)
 
-    def shown(self, seq: int) -> int:
-        """See `EventIds`. Another one each time."""
-        return self._seal.encrypt(seq, secrets.randbelow(SALTS))
+    def encode(self, seq: int) -> int:
+        """See `EventIds`. The id is a different one each time."""
+        return self._cipher.encrypt(seq, secrets.randbelow(SALTS))
 
-    def meant(self, shown: str) -> int | None:
+    def decode(self, event_id: str) -> int | None:
         """See `EventIds`."""
-        if not _NUMBER.fullmatch(shown) or int(shown) >= CIPHERTEXTS:
+        if not EVENT_ID.fullmatch(event_id) or int(event_id) >= CIPHERTEXTS:
             return None
-        return self._seal.decrypt(int(shown)) if int(shown) else 0
+        return self._cipher.decrypt(int(event_id)) if int(event_id) else 0

@@ -1,4 +1,4 @@
-"""Who follows the outcomes: the registry behind `GET /v1/events`."""
+"""The readers of `GET /v1/events`."""
 
 import asyncio
 from collections.abc import Iterator
@@ -8,21 +8,22 @@ import anyio
 
 from waitd.api.problems import refusal
 
-#: How many may follow at the same time.
+#: How many readers may follow at the same time.
 MAX_READERS = 100
-#: A reader this many outcomes behind is closed; it resumes from where it was, at its own pace.
+#: A reader that is this many outcomes behind is disconnected; it can resume at its own pace.
 MAX_BEHIND = 1000
-#: How long a reader hears nothing, and how long it may leave what was sent unread, in seconds.
-HEARTBEAT = 15.0
+#: How often a quiet stream gets a comment, and how long a reader may leave data unread, in seconds.
+HEARTBEAT_SECONDS = 15.0
 
 
-class Reader:
-    """One who follows. `position` is the number of the last outcome that was sent.
+class EventReader:
+    """One reader.
 
     Attributes:
-        live: it has had everything once; from then on it has to keep up.
+        position: the number of the last outcome that was sent.
+        live: whether it has caught up; from then on it must keep up.
         news: set when there may be more to send, and on a drain.
-        sending: the scope of a write in progress, to be cut short when the reader falls behind.
+        sending: the scope of a write in progress, cancelled if the reader falls behind.
     """
 
     def __init__(self, position: int) -> None:
@@ -32,16 +33,16 @@ class Reader:
         self.sending: anyio.CancelScope | None = None
 
     def is_behind(self, last: int) -> bool:
-        """Whether it has not kept up with the outcomes, the last of which has the number `last`."""
+        """Whether it fails to keep up, given the number of the last outcome."""
         return self.live and last - self.position > MAX_BEHIND
 
 
 class EventFeed:
-    """The readers, bounded in number. Lives in the event loop; not for threads."""
+    """The readers, bounded in number. Not thread-safe."""
 
-    def __init__(self, max_readers: int = MAX_READERS, heartbeat: float = HEARTBEAT) -> None:
+    def __init__(self, max_readers: int = MAX_READERS, heartbeat: float = HEARTBEAT_SECONDS) -> None:
         self._limit = max_readers
-        self._readers: set[Reader] = set()
+        self._readers: set[EventReader] = set()
         self.heartbeat = heartbeat
         self.draining = False
 
@@ -49,30 +50,30 @@ class EventFeed:
         return len(self._readers)
 
     @contextmanager
-    def reader(self, position: int) -> Iterator[Reader]:
-        """One more reader, for as long as the block lasts: outcomes that are announced from here on are not missed.
+    def reader(self, position: int) -> Iterator[EventReader]:
+        """Registers a reader while the block runs; it misses no outcome that is stored from here on.
 
         Raises:
-            ProblemError: 429, there are too many already.
+            ProblemError: 429, there are too many readers.
         """
         if len(self._readers) >= self._limit:
             raise refusal("too-many-readers", f"{self._limit} readers follow already; come back later")
-        reader = Reader(position)
+        reader = EventReader(position)
         self._readers.add(reader)
         try:
             yield reader
         finally:
             self._readers.discard(reader)
 
-    def announce(self, last: int) -> None:
-        """Outcomes up to the one numbered `last` are on disk. Costs next to nothing where nobody follows."""
+    def notify(self, last: int) -> None:
+        """Wakes the readers: the outcomes up to number `last` are stored."""
         for reader in self._readers:
             reader.news.set()
             if reader.sending is not None and reader.is_behind(last):
                 reader.sending.cancel()
 
     def drain(self) -> None:
-        """Everybody's stream ends now."""
+        """Ends every stream now."""
         self.draining = True
         for reader in self._readers:
             reader.news.set()

@@ -1,6 +1,7 @@
 """`GET /v1/events`: outcomes as Server-Sent Events, in the order in which they were stored.
 
-What is sent is read from the store page by page, so that a reader costs the same memory whether it keeps up or comes back after a week.
+Outcomes are read from the store page by page, so a reader takes the same memory whether it keeps up
+or resumes after a week.
 """
 
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from aiohttp import hdrs, web
 
 from waitd.api.authentication import visible_namespace
 from waitd.api.follow.event_ids import EventIds, OpaqueEventIds, PlainEventIds
-from waitd.api.follow.feed import EventFeed, Reader
+from waitd.api.follow.feed import EventFeed, EventReader
 from waitd.api.problems import refusal
 from waitd.api.services import Services, refuse_while_draining
 from waitd.core.errors import InvalidInput, NotFound, Unavailable
@@ -18,10 +19,10 @@ from waitd.ports import ApiStore, StoredEvent
 
 EVENT_STREAM = "text/event-stream"
 LAST_EVENT_ID = "Last-Event-ID"
-#: How many outcomes are read at a time; each may hold 64 KiB.
-PAGE = 100
-#: When a reader whose stream ended comes back, in milliseconds.
-RETRY = 1000
+#: How many outcomes are read at a time; each may have 64 KiB.
+PAGE_SIZE = 100
+#: How soon a reader whose stream ended should reconnect, in milliseconds.
+RETRY_MILLISECONDS = 1000
 
 _COMMENT = b":\n\n"
 
@@ -33,15 +34,15 @@ class EventHandlers:
         self._store = services.store
         self._feed = services.feed
         self._health = services.health
-        self._plain = PlainEventIds()
-        self._sealed = OpaqueEventIds(services.store.event_secret)
+        self._plain_ids = PlainEventIds()
+        self._opaque_ids = OpaqueEventIds(services.store.event_secret)
 
     async def follow(self, request: web.Request) -> web.StreamResponse:
-        """200 and no end: what ends after this call, or with Last-Event-ID after that one; 410 where that is not known any more."""
+        """Streams the outcomes after this call, or after Last-Event-ID; 410 if they are not all stored."""
         refuse_while_draining(self._health)
         namespace = visible_namespace(request)
-        numbering = self._plain if namespace is None else self._sealed
-        position = await self._position(request, numbering)
+        ids = self._plain_ids if namespace is None else self._opaque_ids
+        position = await self._position(request, ids)
         response = web.StreamResponse(
             headers={hdrs.CONTENT_TYPE: EVENT_STREAM, hdrs.CACHE_CONTROL: "no-store"}
         )
@@ -49,52 +50,55 @@ class EventHandlers:
             return response
         with self._feed.reader(position) as reader:
             await response.prepare(request)
-            stream = _Stream(request, response, reader, self._feed, numbering)
-            await stream.send(await self._greeting(position, numbering))
+            stream = _Stream(request, response, reader, self._feed, ids)
+            await stream.send(await self._greeting(position, ids))
             await _follow(stream, self._store, namespace)
         return response
 
-    async def _position(self, request: web.Request, numbering: EventIds) -> int:
-        given = request.headers.getall(LAST_EVENT_ID, ())
-        if len(given) > 1:
+    async def _position(self, request: web.Request, ids: EventIds) -> int:
+        """Returns the number of the outcome that the stream starts after."""
+        values = request.headers.getall(LAST_EVENT_ID, ())
+        if len(values) > 1:
             raise InvalidInput.at("", f"the {LAST_EVENT_ID} header is given more than once")
-        if not given:
+        if not values:
             return self._store.finished_seq
-        position = numbering.meant(given[0])
+        position = ids.decode(values[0])
         if position is None:
-            raise _gone("that is no id of an event")
+            raise _gone("that is not the id of an event")
         try:
             await self._store.check_resumable(position)
         except NotFound:
-            raise _gone(f"there is no event {given[0]}, or not all after it are kept any more") from None
+            raise _gone(
+                f"there is no event {values[0]}, or not all events after it are still stored"
+            ) from None
         return position
 
-    async def _greeting(self, position: int, numbering: EventIds) -> bytes:
-        """When to come back, and as whom: a reader whose stream breaks before its first outcome misses nothing either."""
+    async def _greeting(self, position: int, ids: EventIds) -> bytes:
+        """Returns the start of a stream. Its id lets a reader resume that has not received an outcome yet."""
         try:
             await self._store.check_resumable(position)
-        except (NotFound, Unavailable):  # pruned, and nothing has come since
-            return b"retry: %d\n\n" % RETRY
-        return b"retry: %d\nid: %d\n\n" % (RETRY, numbering.shown(position))
+        except (NotFound, Unavailable):  # the last outcome was pruned, and there is none after it
+            return b"retry: %d\n\n" % RETRY_MILLISECONDS
+        return b"retry: %d\nid: %d\n\n" % (RETRY_MILLISECONDS, ids.encode(position))
 
 
-def _gone(why: str) -> Exception:
-    return refusal("events-gone", f"{why}; follow anew, without {LAST_EVENT_ID}")
+def _gone(reason: str) -> Exception:
+    return refusal("events-gone", f"{reason}; start again without {LAST_EVENT_ID}")
 
 
 class _Stream:
-    """What is sent to one reader. `ended`: nothing more will be."""
+    """The stream of one reader; once it has `ended`, nothing more is sent."""
 
     def __init__(
         self,
         request: web.Request,
         response: web.StreamResponse,
-        reader: Reader,
+        reader: EventReader,
         feed: EventFeed,
-        numbering: EventIds,
+        ids: EventIds,
     ) -> None:
         self.reader = reader
-        self.numbering = numbering
+        self.ids = ids
         self._request = request
         self._response = response
         self._feed = feed
@@ -106,7 +110,7 @@ class _Stream:
         return self._cut or self._feed.draining
 
     async def send(self, data: bytes) -> None:
-        """Sends `data`, unless the reader has gone, or leaves it unread for so long that it is cut off."""
+        """Sends `data`; disconnects a reader that does not read it within the heartbeat."""
         with anyio.move_on_after(self._feed.heartbeat) as scope:
             self.reader.sending = scope
             try:
@@ -122,7 +126,7 @@ class _Stream:
                 self._request.transport.abort()
 
     async def wait_for_news(self) -> None:
-        """Returns when there may be more to send; where that takes long, the reader gets a comment to know the stream by."""
+        """Waits until there may be more to send; sends a comment if that takes longer than the heartbeat."""
         with anyio.CancelScope(deadline=self._last_sent + self._feed.heartbeat) as quiet:
             await self.reader.news.wait()
         if quiet.cancelled_caught:
@@ -130,25 +134,25 @@ class _Stream:
 
 
 async def _follow(stream: _Stream, store: ApiStore, namespace: str | None) -> None:
-    """Sends outcomes until the reader goes away, falls behind or has missed one, or the daemon drains."""
+    """Sends outcomes until the reader disconnects, falls behind or missed one, or the daemon drains."""
     reader = stream.reader
     while not stream.ended and not reader.is_behind(store.finished_seq):
         reader.news.clear()
         try:
-            page = await store.events_after(reader.position, namespace, PAGE)
-        except (NotFound, Unavailable):  # the reader is told why when it comes back
+            page = await store.events_after(reader.position, namespace, PAGE_SIZE)
+        except (NotFound, Unavailable):  # the reader gets the reason when it reconnects
             return
         if page:
             reader.position = page[-1].seq
-            if encoded := _encoded(page, stream.numbering):
+            if encoded := _encode(page, stream.ids):
                 await stream.send(encoded)
         else:
             reader.live = True
             await stream.wait_for_news()
 
 
-def _encoded(page: Sequence[StoredEvent], numbering: EventIds) -> bytes:
-    # An event is one line of JSON, which is all that the format asks for.
+def _encode(page: Sequence[StoredEvent], ids: EventIds) -> bytes:
+    # An event is one line of JSON, as the format requires.
     return b"".join(
-        b"id: %d\ndata: %b\n\n" % (numbering.shown(seq), event) for seq, event in page if event is not None
+        b"id: %d\ndata: %b\n\n" % (ids.encode(seq), event) for seq, event in page if event is not None
     )

@@ -1,4 +1,4 @@
-"""Waits over HTTP: submit, show, list, and what can be done to one."""
+"""Waits over HTTP: submit, show and list them; cancel, poke and redeliver one."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -28,7 +28,7 @@ from waitd.ports import IdempotentSubmit, Inserted, NewWait, StoredWait
 
 
 class WaitHandlers:
-    """The handlers of `/v1/waits…` but the batch."""
+    """The handlers of `/v1/waits…`, except the batch."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class WaitHandlers:
                 conn_ids = [named.conn_id for named in wait.uncached]
                 wait.refuse_unknown(await find_unknown(self._services.connections, conn_ids))
             refuse_while_draining(self._services.health)
-            return await self._added(wait.new, by)
+            return await self._insert(wait.new, by)
         except (InvalidInput, ProblemError) as refused:
             return await self._replayed(refused, wait.replay)
 
@@ -83,7 +83,7 @@ class WaitHandlers:
             raise refusal("idempotency-key-reused", str(earlier))
         raise refused
 
-    async def _added(self, new: NewWait, by: Caller) -> Inserted:
+    async def _insert(self, new: NewWait, by: Caller) -> Inserted:
         with self._admission.seats(1) as seats:
             if not seats:
                 raise refusal("over-capacity", "nothing was stored; send it again later")
@@ -95,7 +95,7 @@ class WaitHandlers:
         return result
 
     async def show(self, request: web.Request) -> web.StreamResponse:
-        """`GET /v1/waits/{id}`; with `?wait=` it answers when the wait ends, the seconds are over or the daemon drains."""
+        """`GET /v1/waits/{id}`; with `?wait=` it is answered when the wait ends, after that time, or on a drain."""
         wait_id, namespace = queries.wait_id(request), visible_namespace(request)
         seconds = queries.long_poll_seconds(request)
         if not seconds:
@@ -108,15 +108,15 @@ class WaitHandlers:
 
     async def find(self, request: web.Request) -> web.StreamResponse:
         """`GET /v1/waits`: a page of waits, newest first, and the token of the next page."""
-        wanted = queries.wait_filter(request.query, visible_namespace(request))
-        found = await self._store.find(replace(wanted, limit=wanted.limit + 1))
-        page = found[: wanted.limit]
-        token = queries.page_token(page[-1].id) if len(found) > wanted.limit else None
-        # A page may hold megabytes of parameters, so it is encoded wait by wait and others get their turn.
-        encoded = b",".join(await self._encoded(page))
+        query = queries.wait_filter(request.query, visible_namespace(request))
+        waits = await self._store.find(replace(query, limit=query.limit + 1))
+        page = waits[: query.limit]
+        token = queries.page_token(page[-1].id) if len(waits) > query.limit else None
+        encoded = b",".join(await self._encode_each(page))
         return json_response(b'{"waits":[%b],"next_page_token":%b}' % (encoded, orjson.dumps(token)))
 
-    async def _encoded(self, waits: Sequence[StoredWait]) -> Sequence[bytes]:
+    async def _encode_each(self, waits: Sequence[StoredWait]) -> Sequence[bytes]:
+        """Encodes a page wait by wait, yielding to the event loop: it may hold megabytes of parameters."""
         turns, encoded = Turns(), []
         for wait in waits:
             encoded.append(orjson.dumps(self._view(wait)))
@@ -130,7 +130,7 @@ class WaitHandlers:
         return json_response(pokes_view(progress_of(wait, self._poking.live(wait.id))))
 
     async def cancel(self, request: web.Request) -> web.StreamResponse:
-        """`POST /v1/waits/{id}:cancel`: 200 with the wait as it ended, 409 where it had ended before."""
+        """`POST /v1/waits/{id}:cancel`: 200 with the cancelled wait, 409 if it had ended before."""
         await read_no_fields(request)
         wait = await self._store.cancel(
             queries.wait_id(request), cancelled_outcome(), visible_namespace(request), caller_of(request)
@@ -138,14 +138,14 @@ class WaitHandlers:
         return self._answer(wait)
 
     async def poke(self, request: web.Request) -> web.StreamResponse:
-        """`POST /v1/waits/{id}:poke`: 202, it is due now; 409 where it has ended."""
+        """`POST /v1/waits/{id}:poke`: 202, the wait is due now; 409 if it has ended."""
         await read_no_fields(request)
         wait = await self._store.get(queries.wait_id(request), visible_namespace(request))
         if wait.state is not WaitState.WAITING:
             raise Conflict(f"the wait has ended: {wait.state.value}")
-        told = build_audit_entry(caller_of(request), self._services.now(), "poke", wait.id)
-        await self._store.save_audit_entry(told)
-        # One that the poker does not hold yet is poked when it is handed over, which is at once as well.
+        entry = build_audit_entry(caller_of(request), self._services.now(), "poke", wait.id)
+        await self._store.save_audit_entry(entry)
+        # A wait that the poker has not loaded yet is poked as soon as it is loaded.
         self._poking.poke_now(wait.id)
         return self._answer(wait, 202)
 
@@ -158,9 +158,10 @@ class WaitHandlers:
         return self._answer(wait)
 
     def _view(self, wait: StoredWait, until: float | None = None) -> dict[str, Any]:
-        """`until`: when its cost was, Unix seconds; None: now, or when it ended."""
+        """Returns the view of a wait, with its cost until then (Unix seconds; None: now, or when it ended)."""
         live = self._poking.live(wait.id)
-        return wait_view(wait, live, self._sinks, self._costs.wait_cost(wait, progress_of(wait, live), until))
+        cost = self._costs.wait_cost(wait, progress_of(wait, live), until)
+        return wait_view(wait, live, self._sinks, cost)
 
     def _answer(self, wait: StoredWait, status: int = 200) -> web.Response:
         return json_response(self._view(wait), status)

@@ -1,4 +1,4 @@
-"""The open connections of the API, bounded in number: whoever holds one without a request in hand makes room for those who come."""
+"""Bounds the number of open connections: when the limit is reached, the longest-idle one is closed."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -11,77 +11,82 @@ from waitd.metrics import Instruments
 log = structlog.get_logger(__name__)
 
 
-class Closable(Protocol):
-    """A connection, as far as it is counted here."""
+class Abortable(Protocol):
+    """A connection, as the limiter uses it."""
 
     def abort(self) -> None:
-        """Ends it at once, whatever is still to be sent."""
+        """Closes the connection at once; data that is not sent yet is lost."""
 
 
 class ConnectionLimiter:
-    """Knows every open connection, and since when each has had no request in hand.
+    """Knows every open connection, and since when each is idle.
 
-    Without one it is idle, sends the head of a request, is told of a refusal, or reads its last answer: all of that may take only so
-    long, and the one that has taken longest goes first when there are too many. A handler at work is never cut short for it.
+    A connection is idle while no handler works for it: it waits for a request, receives the head of
+    one, or sends the last answer. Idle connections are closed after a while, or earlier to admit new
+    ones. A connection whose handler is running is never closed for that.
     """
 
-    def __init__(self, most: int, now: Callable[[], float], instruments: Instruments) -> None:
-        """`most`: how many may be open; `now`: monotonic, seconds."""
-        self.most = most
+    def __init__(self, limit: int, now: Callable[[], float], instruments: Instruments) -> None:
+        """`limit`: how many connections may be open; `now`: a monotonic clock, in seconds."""
+        self.limit = limit
         self._now = now
         self._gauge = instruments.api_connections
         self._refused = instruments.requests_refused.labels("too-many-connections")
-        self._open: set[Closable] = set()
-        self._spare: OrderedDict[Closable, float] = OrderedDict()
-        self._full = False
+        self._open: set[Abortable] = set()
+        self._idle_since: OrderedDict[Abortable, float] = OrderedDict()
+        self._limit_logged = False
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def enter(self, connection: Closable) -> bool:
-        """A connection comes; another may have to go for it. False: all are at work, so this one has to go."""
-        if len(self._open) >= self.most and not self._make_room():
+    def enter(self, connection: Abortable) -> bool:
+        """Counts a new connection, and closes an idle one if the limit is reached.
+
+        Returns:
+            False if every connection is busy, so that the new one must be closed.
+        """
+        if len(self._open) >= self.limit and not self._make_room():
             return False
         self._open.add(connection)
         self._gauge.set(len(self._open))
-        self._spare[connection] = self._now()
+        self._idle_since[connection] = self._now()
         return True
 
-    def leave(self, connection: Closable) -> None:
-        """A connection has gone."""
+    def leave(self, connection: Abortable) -> None:
+        """Forgets a connection that was closed."""
         self._open.discard(connection)
-        self._spare.pop(connection, None)
+        self._idle_since.pop(connection, None)
         self._gauge.set(len(self._open))
-        if len(self._open) < self.most // 2:
-            self._full = False
+        if len(self._open) < self.limit // 2:
+            self._limit_logged = False
 
-    def busy(self, connection: Closable) -> None:
-        """A handler begins to work for it."""
-        self._spare.pop(connection, None)
+    def busy(self, connection: Abortable) -> None:
+        """Notes that a handler starts to work for the connection."""
+        self._idle_since.pop(connection, None)
 
-    def spare(self, connection: Closable) -> None:
-        """The handler is done; it may be that the connection has gone before."""
+    def idle(self, connection: Abortable) -> None:
+        """Notes that the handler is done; the connection may be closed already."""
         if connection in self._open:
-            self._spare[connection] = self._now()
+            self._idle_since[connection] = self._now()
 
     def close_older_than(self, seconds: float) -> None:
-        """Ends what has had no request in hand for so long."""
+        """Closes the connections that have been idle for `seconds`."""
         limit = self._now() - seconds
-        while self._spare and next(iter(self._spare.values())) <= limit:
-            self._end_oldest()
+        while self._idle_since and next(iter(self._idle_since.values())) <= limit:
+            self._close_oldest()
 
     def _make_room(self) -> bool:
-        """Ends the one without a request for longest, if there is one."""
+        """Closes the longest-idle connection; False if none is idle."""
         self._refused.inc()
-        if not self._full:
-            self._full = True
-            log.warning("too_many_connections", max_connections=self.most)
-        if not self._spare:
+        if not self._limit_logged:
+            self._limit_logged = True
+            log.warning("too_many_connections", max_connections=self.limit)
+        if not self._idle_since:
             return False
-        self._end_oldest()
+        self._close_oldest()
         return True
 
-    def _end_oldest(self) -> None:
-        connection, _ = self._spare.popitem(last=False)
+    def _close_oldest(self) -> None:
+        connection, _ = self._idle_since.popitem(last=False)
         self._open.discard(connection)
         connection.abort()
