@@ -289,14 +289,14 @@ class MemoryOutbox:
         return min((at for at, _, _ in self.due.values()), default=None)
 
     async def due_items(
-        self, destination: str, now: float, limit: int, leave_out: frozenset[DeliveryId]
+        self, destination: str, now: float, limit: int, exclude: frozenset[DeliveryId]
     ) -> Sequence[OutboxItem]:
         self.reads += 1
         await asyncio.sleep(0)
         found = sorted(
             (at, parcel.id) for at, to, parcel in self.due.values() if to == destination and at <= now
         )
-        return [self.due[name][2] for _, name in found if name not in leave_out][:limit]
+        return [self.due[name][2] for _, name in found if name not in exclude][:limit]
 
     async def save_attempt(self, delivery_id: DeliveryId, after: AfterAttempt, at: float) -> None:
         if self.refusing:

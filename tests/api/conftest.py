@@ -22,13 +22,15 @@ from documented import Documented
 
 from waitd.api import build_application
 from waitd.auth import ApiKeyring, BearerAuthenticator
-from waitd.stores import Store
+from waitd.stores import Database, Store
 
 
 @pytest.fixture
 async def store() -> AsyncIterator[Store]:
-    store = await Store.open(
-        "sqlite+aiosqlite://", destination_of=lambda _, sink: str(sink["kind"]), now=lambda: NOW
+    store = Store(
+        await Database.open("sqlite+aiosqlite://"),
+        destination_of=lambda _, sink: str(sink["kind"]),
+        now=lambda: NOW,
     )
     yield store
     await store.close()

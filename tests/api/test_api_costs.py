@@ -12,8 +12,8 @@ from documented import Documented
 from waitd.api import build_application
 from waitd.core.costs.model import CostConstants, MeasuredUsage, Prices
 from waitd.core.waits.wait import Outcome, Progress, VerdictRun, WaitSpec, WaitState
-from waitd.ports import LiveWait, NewWait, StoredWait, UnstoredOutcome
-from waitd.stores import CostRules, Store
+from waitd.ports import LiveWait, NewWait, StoredWait, StoreListener, UnstoredOutcome
+from waitd.stores import CostRules, Database, Store
 
 CONSTANTS = CostConstants(
     0.5, 0.1, 0.01, {"default": 0.2}, 2.0, 100.0, {"default": 0.001}, {"default": 5.0}, 1000.0, 500
@@ -32,6 +32,14 @@ class FakeMeter:
 
     def measured(self, spec: WaitSpec, pokes: int, seconds: float, *, ended: bool) -> MeasuredUsage:
         return MeasuredUsage(pokes + (10.0 if ended else 0.0), 2.0 * seconds)
+
+
+class MeterListener(StoreListener):
+    def __init__(self, meter: FakeMeter) -> None:
+        self.meter = meter
+
+    def measure(self, wait: StoredWait, seconds: float) -> MeasuredUsage | None:
+        return self.meter.measured(wait.spec, wait.progress.pokes, seconds, ended=True)
 
 
 @dataclass
@@ -68,13 +76,13 @@ class Counted:
 @pytest.fixture
 async def counted() -> AsyncIterator[Counted]:
     meter = FakeMeter()
-    store = await Store.open(
-        "sqlite+aiosqlite://",
+    store = Store(
+        await Database.open("sqlite+aiosqlite://"),
         destination_of=lambda _, sink: str(sink["kind"]),
         now=lambda: NOW,
+        listener=MeterListener(meter),
         costs=CostRules(("dag_id",), 100, 400 * DAY),
     )
-    store.measured = lambda wait, seconds: meter.measured(wait.spec, wait.progress.pokes, seconds, ended=True)
     services = services_for(WatchedStore(store), [], meter=meter, now=lambda: NOW + 5)
     application, documented = build_application(services), Documented()
     application.on_response_prepare.append(documented.note)

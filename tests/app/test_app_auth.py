@@ -17,14 +17,14 @@ from waitd.engine.clock import SystemClock
 from waitd.outgoing import Outgoing
 from waitd.ports import NewKey
 from waitd.settings import Settings
-from waitd.stores import Store
+from waitd.stores import Database, Store
 
 TOKEN = format_key("first", "s" * 43)
 
 
 @pytest.fixture
 async def store() -> AsyncIterator[Store]:
-    store = await Store.open("sqlite+aiosqlite://", destination_of=lambda _, __: "")
+    store = Store(await Database.open("sqlite+aiosqlite://"), destination_of=lambda _, __: "")
     yield store
     await store.close()
 

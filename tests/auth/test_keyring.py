@@ -13,7 +13,7 @@ from waitd.core.auth.principal import LOOPBACK_PRINCIPAL, Principal, Role
 from waitd.core.errors import Conflict, NotFound, StoreUnavailable, Unauthenticated, WaitdError
 from waitd.core.waits.audit import Caller
 from waitd.ports import AuditFilter, NewKey
-from waitd.stores import Store
+from waitd.stores import Database, Store
 
 START = 1_750_000_000.0
 RETENTION = 1000.0
@@ -46,7 +46,9 @@ class Scene:
 
 @pytest.fixture
 async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
-    store = await Store.open("sqlite+aiosqlite://", destination_of=lambda _, __: "", now=lambda: START)
+    store = Store(
+        await Database.open("sqlite+aiosqlite://"), destination_of=lambda _, __: "", now=lambda: START
+    )
     yield Scene(store, tmp_path / "keys")
     await store.close()
 
@@ -62,9 +64,9 @@ async def test_a_key_that_was_made_opens_the_door_also_after_a_restart(scene: Sc
 async def test_nothing_that_proves_a_key_is_stored(scene: Scene) -> None:
     made = await (await scene.open()).create(NewKey(Role.ADMIN, "default"), ROOT)
     secret = made.token.rpartition("_")[2]
-    async with scene.store._database.reading() as link:
-        rows = await link.rows("SELECT * FROM api_keys")
-        digests = await link.rows("SELECT digest FROM api_keys")
+    async with scene.store._database.reading() as connection:
+        rows = await connection.fetch_all("SELECT * FROM api_keys")
+        digests = await connection.fetch_all("SELECT digest FROM api_keys")
     assert digests == [(secret_digest(secret),)]
     assert secret not in repr(rows) + repr(made) + repr(scene.keyring.every())
 

@@ -29,7 +29,7 @@ from waitd.core.auth.principal import LOOPBACK_PRINCIPAL, Role  # noqa: E402
 from waitd.core.waits.audit import Caller  # noqa: E402
 from waitd.outgoing import Outgoing  # noqa: E402
 from waitd.ports import NewKey  # noqa: E402
-from waitd.stores import Store  # noqa: E402
+from waitd.stores import Database, Store  # noqa: E402
 
 WARM, COLD, REQUESTS = 20_000, 300, 3_000
 GOAL = 50.0
@@ -101,7 +101,9 @@ async def over_http(doors: dict[str, tuple[Gatekeeper, str | None]]) -> None:
 async def main() -> int:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     with tempfile.TemporaryDirectory() as directory:
-        store = await Store.open(f"sqlite+aiosqlite:///{directory}/waitd.db", destination_of=lambda _, __: "")
+        store = Store(
+            await Database.open(f"sqlite+aiosqlite:///{directory}/waitd.db"), destination_of=lambda _, __: ""
+        )
         keyring = ApiKeyring(store, file=None, retention=0, now=time.time)
         made = await keyring.create(NewKey(Role.ADMIN, "default"), Caller(LOOPBACK_PRINCIPAL, ""))
         async with (

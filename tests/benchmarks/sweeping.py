@@ -33,7 +33,7 @@ from waitd.outgoing import Outgoing
 from waitd.ports import NewWait, SweepStore
 from waitd.sinks.airflow.api import AirflowApis
 from waitd.sinks.airflow.sweep import AirflowSweep
-from waitd.stores import Store
+from waitd.stores import Database, Store
 
 BATCH = 1000
 #: Rendered fields, notes and versions: a task instance of Airflow 3.3 takes about 2 KB of JSON.
@@ -142,8 +142,9 @@ async def scene(directory: str, waits: int) -> AsyncIterator[tuple[AirflowSweep,
             [Resolver(url)], authorizer, ttl=60, now=time.time, instruments=instruments
         )
         apis = await stack.enter_async_context(AirflowApis(connections, outgoing, time.time))
-        store = await Store.open(
-            f"sqlite+aiosqlite:///{Path(directory) / 'waitd.db'}", destination_of=lambda *_: "there"
+        store = Store(
+            await Database.open(f"sqlite+aiosqlite:///{Path(directory) / 'waitd.db'}"),
+            destination_of=lambda *_: "there",
         )
         stack.push_async_callback(store.close)
         await filled(store, waits)

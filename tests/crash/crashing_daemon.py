@@ -13,9 +13,8 @@ from waitd.cli import main
 from waitd.probes.http.jobs import HttpJobs
 from waitd.sinks.webhook import WebhookSink
 from waitd.stores import Store
-from waitd.stores.operations import finish as ending
-from waitd.stores.operations import insert as adding
-from waitd.stores.sqlite import connection_thread as link
+from waitd.stores.operations import finish, insert
+from waitd.stores.sqlite import connection_thread
 from waitd.stores.writer import Writer
 
 point = os.environ.get("CRASH_AT", "")
@@ -42,7 +41,7 @@ def before(owner: Any, name: str, *, only_if: Callable[..., bool] = lambda *_: T
 
 def before_commit_of(module: Any, name: str) -> None:
     """Springs the trap between the statements of a transaction in which `module.name` had something to do and its COMMIT."""
-    original, run = getattr(module, name), link._run
+    original, run = getattr(module, name), connection_thread.execute
     armed = [False]
 
     async def arming(transaction: Any, operations: Any) -> None:
@@ -59,16 +58,16 @@ def before_commit_of(module: Any, name: str) -> None:
         return run(driver, calls)
 
     setattr(module, name, arming)
-    link._run = running
+    connection_thread.execute = running  # type: ignore[assignment]  # the trap
 
 
 TRAPS: dict[str, Callable[[], None]] = {
     "": lambda: None,
-    "before the commit of a submit": lambda: before_commit_of(adding, "apply"),
+    "before the commit of a submit": lambda: before_commit_of(insert, "insert"),
     "after the commit and before the hand-over": lambda: before(
-        Writer, "_hand_over", only_if=lambda _, transaction: bool(transaction.added)
+        Writer, "_notify", only_if=lambda _, transaction: bool(transaction.inserted)
     ),
-    "before the terminal commit": lambda: before_commit_of(ending, "finish"),
+    "before the terminal commit": lambda: before_commit_of(finish, "finish"),
     "after the terminal commit and before the send": lambda: before(WebhookSink, "deliver"),
     "after the send and before it is saved": lambda: before(Store, "save_attempt"),
     "after the mark and before the submitting call": lambda: before(HttpJobs, "submit"),

@@ -11,7 +11,7 @@ from virtual_time import VirtualClock, in_virtual_time
 
 from waitd.core.waits.verdict import Pending
 from waitd.engine.poker import NEWS_PAUSE_SECONDS, Poker
-from waitd.engine.signals import SignalDispatcher
+from waitd.engine.signal_dispatcher import SignalDispatcher
 from waitd.metrics import Instruments
 from waitd.ports import Signal, SignalKey
 
@@ -69,7 +69,7 @@ class Bench:
 
     def hear(self, key: str, namespace: str = "default") -> None:
         self.kept.kept.setdefault((namespace, key), []).append((self.clock.now(), {"n": 1}))
-        self.signals.heard([Signal(namespace, key, self.clock.now())])
+        self.signals.on_signals([Signal(namespace, key, self.clock.now())])
 
     def looks(self, name: str) -> int:
         return len(self.probe.looks.get(name, ()))
@@ -99,7 +99,7 @@ async def test_a_signal_pokes_those_that_wake_on_it_at_once_and_nobody_else() ->
         bench.hear("go")
         await asyncio.sleep(0.1)
         assert [bench.looks(name) for name in ("woken", "other", "elsewhere", "deaf")] == [2, 1, 1, 1]
-        assert list(await bench.signals.signals("default", "go")) == [{"n": 1}]
+        assert list(await bench.signals.payloads("default", "go")) == [{"n": 1}]
 
 
 @in_virtual_time
@@ -132,8 +132,8 @@ async def test_what_came_before_a_restart_is_known_and_what_never_came_costs_no_
     async with running() as bench:
         bench.kept.kept["default", "go"] = [(bench.clock.now(), "early")]
         await bench.signals.load()
-        assert list(await bench.signals.signals("default", "go")) == ["early"]
-        assert (list(await bench.signals.signals("default", "never")), bench.kept.asked) == ([], 1)
+        assert list(await bench.signals.payloads("default", "go")) == ["early"]
+        assert (list(await bench.signals.payloads("default", "never")), bench.kept.asked) == ([], 1)
 
 
 @in_virtual_time
@@ -145,9 +145,9 @@ async def test_signals_are_forgotten_after_the_retention_and_a_newer_one_is_not(
         bench.hear("both")
         await asyncio.sleep(1000)
         await bench.signals.prune()
-        assert list(await bench.signals.signals("default", "old")) == []
+        assert list(await bench.signals.payloads("default", "old")) == []
         assert bench.kept.asked == 0, "nothing is known under that key any more"
-        assert list(await bench.signals.signals("default", "both")) == [{"n": 1}]
+        assert list(await bench.signals.payloads("default", "both")) == [{"n": 1}]
 
 
 @in_virtual_time

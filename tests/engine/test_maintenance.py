@@ -12,7 +12,7 @@ from virtual_time import VirtualClock, in_virtual_time
 from waitd.core.errors import StoreUnavailable
 from waitd.core.waits.verdict import Pending, Success
 from waitd.core.waits.wait import Outcome, WaitId, WaitState
-from waitd.engine.maintenance import BREATH, IDS, Maintenance, pages
+from waitd.engine.maintenance import BREATH, IDS, Maintenance, waiting_pages
 from waitd.engine.poker import Poker
 from waitd.metrics import Instruments
 
@@ -33,7 +33,7 @@ class Bench:
         )
         self.recounts = 0
         self.maintenance = Maintenance(
-            self.store, self.poker, self.clock, retention=3600, recount=self.recount
+            self.store, self.poker, self.clock, retention=3600, after_sweep=self.recount
         )
 
     async def recount(self) -> None:
@@ -127,7 +127,7 @@ async def test_a_pause_of_the_loop_shows_as_lag_for_a_second() -> None:
 async def test_pages_bring_every_waiting_wait_once() -> None:
     bench = Bench()
     bench.store.put(*(waiting(f"w{n:04}", bench.clock.now()) for n in range(2500)))
-    names = [wait.id async for page in pages(bench.store) for wait in page]
+    names = [wait.id async for page in waiting_pages(bench.store) for wait in page]
     assert names == sorted(bench.store.waits)
 
 

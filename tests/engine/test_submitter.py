@@ -147,7 +147,13 @@ class Scene:
         self.jobs = ScriptedJobs(self.clock.now)
         self.probe = SubmittingProbe(done_at(done), self.clock.now)
         instruments = Instruments(version="test")
-        self.submitter = Submitter(self.store, self.jobs, self.clock, instruments)
+        self.submitter = Submitter(
+            self.store,
+            self.jobs,
+            self.clock,
+            instruments,
+            wake=lambda wait_id: self.poker.poke_now(wait_id),  # noqa: PLW0108 - the poker is built below
+        )
         self.cancels = JobCancels(
             self.store, {"scripted": self.probe}, self.jobs, self.submitter, self.clock, instruments
         )

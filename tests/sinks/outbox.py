@@ -23,9 +23,10 @@ from waitd.ports import (
     StoredDelivery,
     StoredOutcome,
     StoredWait,
+    StoreListener,
     UnstoredOutcome,
 )
-from waitd.stores import Store
+from waitd.stores import Database, Store
 
 #: Pauses before attempts; short, many, so that an outage of some seconds ends before the last retry.
 RETRY_DELAYS = (0.0, 0.1, 0.2, 0.4, *(0.5,) * 60)
@@ -42,19 +43,24 @@ class KeepingStore(Store):
             self.errors.setdefault(delivery_id, []).append(after.last_error)
 
 
-class Outbox:
+class Outbox(StoreListener):
     """Waits that end, and what becomes of their deliveries."""
 
     def __init__(
         self,
-        store: Store,
+        database: Database,
         sinks: Mapping[str, Sink],
         *,
         retry_delays: Sequence[float],
         attempt_timeout: float,
         beside: bool,
     ) -> None:
-        self.store = store
+        self.store = store = KeepingStore(
+            database,
+            destination_of=lambda _, sink: _destination(sinks, sink),
+            listener=self,
+            retry_delays=retry_delays,
+        )
         self._more = ({"kind": "beside", "to": "beside"},) if beside else ()
         self._tasks: set[asyncio.Task[None]] = set()
         self.beside = RecordingSink()
@@ -68,11 +74,12 @@ class Outbox:
             attempt_timeout=attempt_timeout,
             per_destination=32,
         )
-        store.on_ended = self._ended
-        store.on_redelivered = self.deliverer.wake
 
-    def _ended(self, ended: Sequence[StoredOutcome]) -> None:
-        self.deliverer.wake({destination for one in ended for destination in one.destinations})
+    def on_finished(self, outcomes: Sequence[StoredOutcome]) -> None:
+        self.deliverer.wake({destination for one in outcomes for destination in one.destinations})
+
+    def on_redelivered(self, destinations: frozenset[str]) -> None:
+        self.deliverer.wake(destinations)
 
     async def add(self, count: int, *sinks: Mapping[str, Any]) -> list[WaitId]:
         """Waits to these sinks, and to the one beside where there is one."""
@@ -132,21 +139,23 @@ async def outbox(
     attempt_timeout: float = 5.0,
     beside: bool = True,
 ) -> AsyncIterator[Outbox]:
-    def destination_of(_: str, sink: Mapping[str, Any]) -> str:
-        params = dict(sink)
-        kind = params.pop("kind")
-        return str(sinks[kind].parse(params).destination) if kind in sinks else "beside"
-
-    store = await KeepingStore.open(
-        f"sqlite+aiosqlite:///{path}", destination_of=destination_of, retry_delays=retry_delays
+    running = Outbox(
+        await Database.open(f"sqlite+aiosqlite:///{path}"),
+        sinks,
+        retry_delays=retry_delays,
+        attempt_timeout=attempt_timeout,
+        beside=beside,
     )
     try:
-        running = Outbox(
-            store, sinks, retry_delays=retry_delays, attempt_timeout=attempt_timeout, beside=beside
-        )
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(running.deliverer.run)
             yield running
             tasks.cancel_scope.cancel()
     finally:
-        await store.close()
+        await running.store.close()
+
+
+def _destination(sinks: Mapping[str, Sink], sink: Mapping[str, Any]) -> str:
+    params = dict(sink)
+    kind = params.pop("kind")
+    return str(sinks[kind].parse(params).destination) if kind in sinks else "beside"

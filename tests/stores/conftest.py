@@ -2,7 +2,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from store_values import News, WallClock, opened
+from store_values import RecordingListener, WallClock, opened
 
 from waitd.stores import Store
 
@@ -18,13 +18,11 @@ def database(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def store(database: Path, clock: WallClock) -> AsyncIterator[Store]:
-    async with opened(database, clock) as store:
-        yield store
+def listener() -> RecordingListener:
+    return RecordingListener()
 
 
 @pytest.fixture
-def news(store: Store) -> News:
-    news = News()
-    news.listen(store)
-    return news
+async def store(database: Path, clock: WallClock, listener: RecordingListener) -> AsyncIterator[Store]:
+    async with opened(database, clock, listener) as store:
+        yield store

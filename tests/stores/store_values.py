@@ -1,16 +1,25 @@
 """Waits, ends and listeners that the store's tests share."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from waitd.core.costs.model import MeasuredUsage
 from waitd.core.errors import InvalidInput
 from waitd.core.waits.verdict import Pending
-from waitd.core.waits.wait import EMPTY_PROGRESS, Outcome, Progress, WaitSpec, WaitState, record_verdict
-from waitd.ports import Inserted, NewWait, StoredOutcome, StoredWait, UnstoredOutcome
-from waitd.stores import Store
+from waitd.core.waits.wait import (
+    EMPTY_PROGRESS,
+    Outcome,
+    Progress,
+    WaitId,
+    WaitSpec,
+    WaitState,
+    record_verdict,
+)
+from waitd.ports import Inserted, NewWait, Signal, StoredOutcome, StoredWait, StoreListener, UnstoredOutcome
+from waitd.stores import CostRules, Database, Store
 
 START = 1_750_000_000.0
 RETRY_DELAYS = (0.0, 5.0, 30.0)
@@ -32,17 +41,33 @@ class WallClock:
 
 
 @dataclass
-class News:
-    """What the writer told, in order."""
+class RecordingListener(StoreListener):
+    """Records what the store reports; `live` and `usage` are its answers about waits that end."""
 
-    added: list[StoredWait] = field(default_factory=list)
-    ended: list[StoredOutcome] = field(default_factory=list)
+    inserted: list[StoredWait] = field(default_factory=list)
+    finished: list[StoredOutcome] = field(default_factory=list)
     redelivered: list[frozenset[str]] = field(default_factory=list)
+    signals: list[Signal] = field(default_factory=list)
+    live: dict[WaitId, Progress] = field(default_factory=dict)
+    usage: Callable[[StoredWait, float], MeasuredUsage | None] = lambda _, __: None
 
-    def listen(self, store: Store) -> None:
-        store.on_added = self.added.extend
-        store.on_ended = self.ended.extend
-        store.on_redelivered = self.redelivered.append
+    def on_inserted(self, waits: Sequence[StoredWait]) -> None:
+        self.inserted += waits
+
+    def on_finished(self, outcomes: Sequence[StoredOutcome]) -> None:
+        self.finished += outcomes
+
+    def on_redelivered(self, destinations: frozenset[str]) -> None:
+        self.redelivered.append(destinations)
+
+    def on_signals(self, signals: Sequence[Signal]) -> None:
+        self.signals += signals
+
+    def live_progress(self, wait_id: WaitId) -> Progress | None:
+        return self.live.get(wait_id)
+
+    def measure(self, wait: StoredWait, seconds: float) -> MeasuredUsage | None:
+        return self.usage(wait, seconds)
 
 
 def destination_of(namespace: str, sink: Mapping[str, Any]) -> str:
@@ -56,9 +81,19 @@ def url_of(path: Path) -> str:
 
 
 @asynccontextmanager
-async def opened(path: Path, clock: WallClock | None = None) -> AsyncIterator[Store]:
-    store = await Store.open(
-        url_of(path), now=clock or WallClock(), retry_delays=RETRY_DELAYS, destination_of=destination_of
+async def opened(
+    path: Path,
+    clock: WallClock | None = None,
+    listener: StoreListener | None = None,
+    costs: CostRules | None = None,
+) -> AsyncIterator[Store]:
+    store = Store(
+        await Database.open(url_of(path)),
+        destination_of=destination_of,
+        listener=listener,
+        now=clock or WallClock(),
+        retry_delays=RETRY_DELAYS,
+        costs=costs,
     )
     try:
         yield store

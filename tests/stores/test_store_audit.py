@@ -115,7 +115,7 @@ async def test_looking_for_old_lines_looks_at_a_few(database: Path) -> None:
         pass
     with closing(sqlite3.connect(database)) as plain:
         steps = plain.execute(
-            f"EXPLAIN QUERY PLAN {audit.OLD.sql}", [1] * audit.OLD.sql.count("?")
+            f"EXPLAIN QUERY PLAN {audit._OLD.sql}", [1] * audit._OLD.sql.count("?")
         ).fetchall()
     assert not [step[3] for step in steps if "TEMP B-TREE" in step[3]]
 

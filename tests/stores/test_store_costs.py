@@ -11,14 +11,13 @@ from store_values import (
     AIRFLOW,
     SEEN,
     START,
+    RecordingListener,
     WallClock,
     add,
     add_one,
-    destination_of,
     ending,
     new_wait,
     opened,
-    url_of,
 )
 
 from waitd.core.costs.model import MeasuredUsage, WaitingTotals
@@ -39,10 +38,8 @@ def measured(wait: StoredWait, seconds: float) -> MeasuredUsage:
 
 @pytest.fixture
 async def store(database: Path, clock: WallClock) -> AsyncIterator[Store]:
-    store = await Store.open(url_of(database), now=clock, destination_of=destination_of, costs=RULES)
-    store.measured = measured
-    yield store
-    await store.close()
+    async with opened(database, clock, RecordingListener(usage=measured), RULES) as store:
+        yield store
 
 
 async def sums(store: Store, by: str = "kind", namespace: str | None = "default", **more: Any) -> CostSums:
@@ -108,17 +105,14 @@ async def test_a_days_values_are_bounded_and_the_rest_is_one(
         OTHER: 2,
     }
     await store.close()
-    store = await Store.open(url_of(database), now=clock, destination_of=destination_of, costs=RULES)
-    store.measured = measured
-    try:  # what was known before a restart still is
+    # The values that are known before a restart are known after it.
+    async with opened(database, clock, RecordingListener(usage=measured), RULES) as again:
         for name in "fa":
-            await end(store, labels={"dag_id": name})
-        rows = {n: p[0].waits for n, p in (await sums(store, "dag_id")).rows}
+            await end(again, labels={"dag_id": name})
+        rows = {n: p[0].waits for n, p in (await sums(again, "dag_id")).rows}
         assert rows == {"a": 3, "b": 1, "c": 1, OTHER: 3}
-        await end(store, at=START + DAY, labels={"dag_id": "f"})
-        assert "f" in dict((await sums(store, "dag_id")).rows), "another day begins anew"
-    finally:
-        await store.close()
+        await end(again, at=START + DAY, labels={"dag_id": "f"})
+        assert "f" in dict((await sums(again, "dag_id")).rows), "another day starts with no values"
 
 
 async def test_days_are_told_apart_and_older_ones_left_out(store: Store) -> None:

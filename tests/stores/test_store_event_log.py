@@ -1,15 +1,28 @@
 """Following ends by their numbers, and what is known of a wait when it ends by somebody's hand."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import orjson
 import pytest
-from store_values import DONE, SEEN, START, News, WallClock, add, add_one, ended, ending, new_wait, opened
+from store_values import (
+    DONE,
+    SEEN,
+    START,
+    RecordingListener,
+    WallClock,
+    add,
+    add_one,
+    ended,
+    ending,
+    new_wait,
+    opened,
+)
 
 from waitd.core.errors import Conflict, NotFound
 from waitd.core.waits.step import cancelled_outcome
-from waitd.core.waits.wait import Progress, WaitId
-from waitd.ports import IdempotentSubmit, Inserted, WaitFilter
+from waitd.core.waits.wait import Progress
+from waitd.ports import IdempotentSubmit, Inserted, StoredOutcome, StoreListener, WaitFilter
 from waitd.stores import Store
 
 LIVE = Progress(17, 3, None, SEEN.runs)
@@ -81,36 +94,36 @@ async def test_what_was_pruned_is_remembered_over_a_restart(database: Path, cloc
         assert await store.events_after(2, None, 10) == []
 
 
-async def test_numbers_go_on_before_the_news_of_them_is_told(store: Store) -> None:
-    told: list[int] = []
-    store.on_ended = lambda _: told.append(store.finished_seq)
-    await ended(store)
-    await ended(store)
-    assert told == [1, 2]
+async def test_the_last_number_is_updated_before_the_listener_is_called(database: Path) -> None:
+    class Listener(StoreListener):
+        def on_finished(self, outcomes: Sequence[StoredOutcome]) -> None:
+            numbers.append(store.finished_seq)
+
+    numbers: list[int] = []
+    async with opened(database, listener=Listener()) as store:
+        await ended(store)
+        await ended(store)
+    assert numbers == [1, 2]
 
 
 # ---------------------------------------------------------------- what is known of a wait in hand
 
 
 async def test_a_cancelled_wait_ends_with_what_its_poker_knows_and_not_with_what_was_stored_last(
-    store: Store, news: News
+    store: Store, listener: RecordingListener
 ) -> None:
     held, unheld = await add(store, new_wait(), new_wait())
     await store.save_progress([(held.id, SEEN), (unheld.id, SEEN)])
-    store.live_progress = {held.id: LIVE}.get
+    listener.live[held.id] = LIVE
     assert (await store.cancel(held.id, cancelled_outcome())).progress == LIVE
     assert (await store.cancel(unheld.id, cancelled_outcome())).progress == SEEN
     assert (await store.get(held.id)).progress == LIVE
     assert await pokes_told(store) == [17, 1]
 
 
-async def test_a_superseded_wait_does_too(store: Store) -> None:
+async def test_a_superseded_wait_does_too(store: Store, listener: RecordingListener) -> None:
     old = await add_one(store, supersede_key="k")
-
-    def live(wait_id: WaitId) -> Progress | None:
-        return LIVE if wait_id == old.id else None
-
-    store.live_progress = live
+    listener.live[old.id] = LIVE
     await add_one(store, supersede_key="k")
     assert (await store.get(old.id)).progress == LIVE
     assert await pokes_told(store) == [17]
@@ -130,10 +143,12 @@ async def test_a_list_shows_each_waits_own_deliveries(store: Store) -> None:
     assert [len(found[wait.id].deliveries) for wait in (one, other, waiting)] == [1, 0, 0]
 
 
-async def test_replays_tell_what_came_in_under_each_key_and_store_nothing(store: Store, news: News) -> None:
+async def test_replays_tell_what_came_in_under_each_key_and_store_nothing(
+    store: Store, listener: RecordingListener
+) -> None:
     wait = await add_one(store, key="k", digest=b"1")
     over = await ended(store, key="e", digest=b"1")
-    news.added.clear()
+    listener.inserted.clear()
     submits = [
         IdempotentSubmit("default", "k", b"1"),
         IdempotentSubmit("default", "k", b"2"),
@@ -150,5 +165,5 @@ async def test_replays_tell_what_came_in_under_each_key_and_store_nothing(store:
     assert ended_one == Inserted(await store.get(over.id), created=False)
     assert isinstance(ended_one, Inserted)
     assert ended_one.wait.outcome == DONE
-    assert news.added == []
+    assert listener.inserted == []
     assert await store.replays([]) == []

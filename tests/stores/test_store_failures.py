@@ -6,19 +6,30 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from store_values import SEEN, START, News, WallClock, add, add_one, ending, new_wait, opened, url_of
+from store_values import (
+    SEEN,
+    START,
+    RecordingListener,
+    WallClock,
+    add,
+    add_one,
+    ending,
+    new_wait,
+    opened,
+    url_of,
+)
 
 from waitd.core.errors import StoreUnavailable, StoreUnusable
 from waitd.core.waits.wait import Progress
-from waitd.ports import Inserted, StoredWait
-from waitd.stores import Store
+from waitd.ports import Inserted, StoredOutcome, StoredWait, StoreListener
+from waitd.stores import Database, Store
 
 ROOT = Path(__file__).parents[2]
 BIG = {"text": "x" * 10_000}
@@ -35,7 +46,7 @@ async def held_by_another_program(database: Path) -> AsyncIterator[None]:
 
 
 async def test_while_the_file_is_locked_nothing_is_stored_and_each_caller_is_told(
-    store: Store, database: Path, news: News
+    store: Store, database: Path, listener: RecordingListener
 ) -> None:
     waiting = await add_one(store)
     calls: list[Any]
@@ -54,9 +65,9 @@ async def test_while_the_file_is_locked_nothing_is_stored_and_each_caller_is_tol
     await store.check_writable()
     assert (while_locked, store.failing) == (True, False)
     assert await store.load_waiting(None, 10) == [waiting]
-    assert [wait.id for wait in news.added] == [waiting.id]
+    assert [wait.id for wait in listener.inserted] == [waiting.id]
     assert await store.finish(ending(waiting)) is not None
-    assert len(news.ended) == 1
+    assert len(listener.finished) == 1
     await add_one(store)
 
 
@@ -106,7 +117,7 @@ async def test_a_closed_store_takes_no_more_and_gives_the_file_free(database: Pa
 )
 async def test_a_url_that_cannot_be_served_is_refused_in_words(url: str, words: str) -> None:
     with pytest.raises(StoreUnusable, match=words):
-        await Store.open(url, destination_of=lambda _, __: "")
+        await Database.open(url)
 
 
 async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
@@ -136,7 +147,9 @@ async def fill(store: Store) -> list[StoredWait]:
             return taken
 
 
-async def check_full(store: Store, news: News, waiting: StoredWait, taken: list[StoredWait]) -> None:
+async def check_full(
+    store: Store, listener: RecordingListener, waiting: StoredWait, taken: list[StoredWait]
+) -> None:
     """On a full disk: what was taken is there, the rest is not, and an end is refused as a whole."""
     assert taken
     assert store.failing
@@ -146,32 +159,36 @@ async def check_full(store: Store, news: News, waiting: StoredWait, taken: list[
     assert {w.id for w in await store.load_waiting(None, 10_000)} == {waiting.id, *(w.id for w in taken)}
     assert (await store.get(waiting.id)).outcome is None
     assert await store.delivery_counts() == {}
-    assert news.ended == []
+    assert listener.finished == []
 
 
-async def check_recovered(store: Store, news: News, waiting: StoredWait, taken: list[StoredWait]) -> None:
+async def check_recovered(
+    store: Store, listener: RecordingListener, waiting: StoredWait, taken: list[StoredWait]
+) -> None:
     """With room again: the end goes through once, new waits are taken."""
     result = await store.finish(ending(waiting))
     assert result is not None
     assert not store.failing
-    assert len(news.ended) == 1
+    assert len(listener.finished) == 1
     assert await store.delivery_counts() == {"queued": 1}
     await add(store, *[new_wait(params=BIG) for _ in range(20)])
     assert len(await store.load_waiting(None, 10_000)) == len(taken) + 20
 
 
-async def test_a_full_database_loses_nothing_and_goes_on_when_there_is_room(store: Store, news: News) -> None:
+async def test_a_full_database_loses_nothing_and_goes_on_when_there_is_room(
+    store: Store, listener: RecordingListener
+) -> None:
     waiting = await add_one(store)
 
     async def limit(pages: int) -> None:
-        async with store._database.writing() as link:
-            await link.rows(f"PRAGMA max_page_count = {pages}")
+        async with store._database.writing() as connection:
+            await connection.fetch_all(f"PRAGMA max_page_count = {pages}")
 
     await limit(100)
     taken = await fill(store)
-    await check_full(store, news, waiting, taken)
+    await check_full(store, listener, waiting, taken)
     await limit(1_000_000)
-    await check_recovered(store, news, waiting, taken)
+    await check_recovered(store, listener, waiting, taken)
 
 
 @pytest.fixture
@@ -192,19 +209,18 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 async def test_a_full_disk_loses_nothing_and_goes_on_when_there_is_room(small_disk: Path) -> None:
-    async with opened(small_disk / "waitd.db") as store:
-        news = News()
-        news.listen(store)
+    listener = RecordingListener()
+    async with opened(small_disk / "waitd.db", listener=listener) as store:
         waiting = await add_one(store)
         taken = await fill(store)
-        await check_full(store, news, waiting, taken)
+        await check_full(store, listener, waiting, taken)
         await asyncio.to_thread(
             subprocess.run,
             ["mount", "-o", "remount,size=8m", str(small_disk)],
             check=True,
             capture_output=True,
         )
-        await check_recovered(store, news, waiting, taken)
+        await check_recovered(store, listener, waiting, taken)
 
 
 async def test_a_call_that_cannot_be_written_does_not_harm_those_beside_it(store: Store) -> None:
@@ -223,27 +239,34 @@ async def test_a_call_that_cannot_be_written_does_not_harm_those_beside_it(store
     assert not store.failing
 
 
-async def test_an_end_is_stored_whole_or_not_at_all(store: Store, database: Path, news: News) -> None:
+async def test_an_end_is_stored_whole_or_not_at_all(
+    store: Store, database: Path, listener: RecordingListener
+) -> None:
     wait = await add_one(store)
     with closing(sqlite3.connect(database, isolation_level=None)) as other:
         other.execute("CREATE TRIGGER no BEFORE INSERT ON deliveries BEGIN SELECT RAISE(ABORT, 'no'); END")
         with pytest.raises(sqlite3.IntegrityError):
             await store.finish(ending(wait))
         assert await store.get(wait.id) == wait
-        assert news.ended == []
+        assert listener.finished == []
         other.execute("DROP TRIGGER no")
     result = await store.finish(ending(wait))
     assert result is not None
     assert len(result.wait.deliveries) == 1
 
 
-async def test_a_listener_that_fails_keeps_nobody_from_the_answer(store: Store) -> None:
-    def fail(_: Any) -> None:
+class DefectiveListener(StoreListener):
+    def on_inserted(self, waits: Sequence[StoredWait]) -> None:
         raise RuntimeError("a listener's defect")
 
-    store.on_added = store.on_ended = fail
-    wait = await add_one(store)
-    assert await store.finish(ending(wait)) is not None
+    def on_finished(self, outcomes: Sequence[StoredOutcome]) -> None:
+        raise RuntimeError("a listener's defect")
+
+
+async def test_a_defective_listener_does_not_fail_the_callers(database: Path) -> None:
+    async with opened(database, listener=DefectiveListener()) as store:
+        wait = await add_one(store)
+        assert await store.finish(ending(wait)) is not None
 
 
 @pytest.mark.parametrize("kills", range(3))
@@ -269,11 +292,11 @@ async def test_after_a_kill_every_wait_that_was_acknowledged_is_there(database: 
 OPEN = """
 import asyncio, re, sys
 from waitd.core.errors import StoreUnusable
-from waitd.stores import Store
+from waitd.stores import Database
 
 async def main():
     try:
-        await Store.open(sys.argv[1], destination_of=lambda namespace, sink: "")
+        await Database.open(sys.argv[1])
     except StoreUnusable as error:
         print("StoreUnusable", re.search(r"pid [0-9]+", str(error))[0])
 
@@ -284,7 +307,7 @@ WRITE = """
 import asyncio, sys, time
 from waitd.core.waits.wait import EMPTY_PROGRESS, Outcome, WaitSpec, WaitState
 from waitd.ports import UnstoredOutcome, NewWait
-from waitd.stores import Store
+from waitd.stores import Database, Store
 
 NEW = NewWait.of("default", WaitSpec("http", {}, 60.0, 600.0, sinks=({"kind": "webhook"},)))
 DONE = Outcome(WaitState.SUCCESS)
@@ -296,7 +319,7 @@ async def write(store):
         await store.finish(UnstoredOutcome(wait.id, EMPTY_PROGRESS, DONE, time.time()))
 
 async def main():
-    store = await Store.open(sys.argv[1], destination_of=lambda namespace, sink: "d")
+    store = Store(await Database.open(sys.argv[1]), destination_of=lambda namespace, sink: "d")
     await asyncio.gather(*[write(store) for _ in range(8)])
 
 asyncio.run(main())

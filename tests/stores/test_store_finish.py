@@ -15,7 +15,7 @@ from store_values import (
     SEEN,
     START,
     WEBHOOK,
-    News,
+    RecordingListener,
     WallClock,
     add,
     add_one,
@@ -38,7 +38,7 @@ DELIVERED = AfterAttempt(DeliveryState.DELIVERED, 1, None, None)
 
 
 async def due(store: Store, destination: str = HOOK, now: float = START, **more: Any) -> list[OutboxItem]:
-    wanted: dict[str, Any] = {"limit": 100, "leave_out": frozenset()} | more
+    wanted: dict[str, Any] = {"limit": 100, "exclude": frozenset()} | more
     return list(await store.due_items(destination, now, **wanted))
 
 
@@ -47,13 +47,15 @@ async def settle(store: Store, wait: StoredWait) -> None:
         await store.save_attempt(delivery.id, DELIVERED, START)
 
 
-async def test_an_end_is_stored_with_its_event_and_its_deliveries(store: Store, news: News) -> None:
+async def test_an_end_is_stored_with_its_event_and_its_deliveries(
+    store: Store, listener: RecordingListener
+) -> None:
     wait = await add_one(store, sinks=[WEBHOOK, OTHER_WEBHOOK], labels={"dag_id": "ä"})
     result = await store.finish(ending(wait))
     assert isinstance(result, StoredOutcome)
     assert result.destinations == {HOOK, OTHER_HOOK}
     assert result.wait == await store.get(wait.id)
-    assert news.ended == [result]
+    assert listener.finished == [result]
     kept = result.wait
     assert (kept.state, kept.outcome, kept.finished_at, kept.progress) == (
         WaitState.SUCCESS,
@@ -74,14 +76,14 @@ async def test_an_end_is_stored_with_its_event_and_its_deliveries(store: Store, 
     assert (parcel.sink, parcel.attempts, parcel.wait_id, parcel.created_at) == (WEBHOOK, 0, wait.id, START)
 
 
-async def test_a_wait_ends_once(store: Store, news: News) -> None:
+async def test_a_wait_ends_once(store: Store, listener: RecordingListener) -> None:
     wait = await add_one(store)
     late = replace(DONE, state=WaitState.FAILED)
     results = await asyncio.gather(store.finish(ending(wait)), store.finish(ending(wait, late)))
     assert [result is None for result in results] == [False, True]
     assert await store.finish(ending(wait, late)) is None
     assert (await store.get(wait.id)).state is WaitState.SUCCESS
-    assert (len(news.ended), len(await due(store))) == (1, 1)
+    assert (len(listener.finished), len(await due(store))) == (1, 1)
 
 
 async def test_the_end_of_a_wait_that_is_not_there_is_none(store: Store) -> None:
@@ -89,11 +91,11 @@ async def test_the_end_of_a_wait_that_is_not_there_is_none(store: Store) -> None
     assert await store.finish(ending(structs.replace(wait, id="gone"))) is None
 
 
-async def test_many_ends_commit_together(store: Store, news: News) -> None:
+async def test_many_ends_commit_together(store: Store, listener: RecordingListener) -> None:
     waits = await add(store, *[new_wait() for _ in range(1500)])
     results = await asyncio.gather(*[store.finish(ending(wait)) for wait in waits])
     assert [result.wait.id for result in results if result is not None] == [wait.id for wait in waits]
-    assert len(news.ended) == 1500
+    assert len(listener.finished) == 1500
     assert await store.delivery_counts() == {"queued": 1500}
     assert await store.counts() == {("success", "http"): 1500}
 
@@ -129,7 +131,7 @@ async def test_a_large_payload_comes_back_whole(store: Store) -> None:
 
 
 async def test_a_cancelled_wait_tells_every_sink_but_airflow(
-    store: Store, news: News, clock: WallClock
+    store: Store, listener: RecordingListener, clock: WallClock
 ) -> None:
     wait = await add_one(store, sinks=[AIRFLOW, WEBHOOK])
     clock.at += 7
@@ -137,7 +139,7 @@ async def test_a_cancelled_wait_tells_every_sink_but_airflow(
     assert now == await store.get(wait.id)
     assert (now.state, now.finished_at) == (WaitState.CANCELLED, START + 7)
     assert [d.sink for d in now.deliveries] == [WEBHOOK]
-    assert [(e.wait.id, e.destinations) for e in news.ended] == [(wait.id, frozenset({HOOK}))]
+    assert [(e.wait.id, e.destinations) for e in listener.finished] == [(wait.id, frozenset({HOOK}))]
     (parcel,) = await due(store, now=clock.at)
     assert orjson.loads(parcel.event)["type"] == "waitd.wait.cancelled"
     assert await store.finish(ending(wait)) is None
@@ -181,7 +183,7 @@ async def test_due_parcels_come_the_longest_due_first_and_without_those_in_hand(
     assert [p.wait_id for p in parcels] == [w.id for w in waits[:3]]
     assert [p.wait_id for p in await due(store, now=START + 20, limit=2)] == [w.id for w in waits[:2]]
     in_hand = frozenset({parcels[0].id, parcels[2].id})
-    assert [p.wait_id for p in await due(store, now=START + 20, leave_out=in_hand)] == [waits[1].id]
+    assert [p.wait_id for p in await due(store, now=START + 20, exclude=in_hand)] == [waits[1].id]
     assert await due(store, OTHER_HOOK, now=START + 20) == []
 
 
@@ -228,7 +230,9 @@ async def test_a_sink_that_no_longer_names_a_destination_loses_no_end(store: Sto
     assert set(await store.due_destinations(START)) == set(result.destinations)
 
 
-async def test_delivering_anew_adds_a_delivery_of_the_same_event(store: Store, news: News) -> None:
+async def test_delivering_anew_adds_a_delivery_of_the_same_event(
+    store: Store, listener: RecordingListener
+) -> None:
     wait = await ended(store, sinks=[WEBHOOK, OTHER_WEBHOOK])
     (first,) = await due(store)
     await settle(store, wait)
@@ -238,7 +242,7 @@ async def test_delivering_anew_adds_a_delivery_of_the_same_event(store: Store, n
     (again,) = await due(store)
     assert again.event == first.event
     assert again.id != first.id
-    assert news.redelivered == [{HOOK, OTHER_HOOK}]
+    assert listener.redelivered == [{HOOK, OTHER_HOOK}]
 
 
 async def test_delivering_anew_needs_an_ended_wait(store: Store) -> None:
@@ -293,6 +297,8 @@ async def test_ends_are_numbered_in_commit_order_and_no_number_is_given_twice(
 
 
 async def numbers(store: Store) -> list[int]:
-    async with store._database.reading() as link:
-        rows = await link.rows("SELECT finished_seq FROM waits WHERE state != 'waiting' ORDER BY id")
+    async with store._database.reading() as connection:
+        rows = await connection.fetch_all(
+            "SELECT finished_seq FROM waits WHERE state != 'waiting' ORDER BY id"
+        )
     return [number for (number,) in rows]

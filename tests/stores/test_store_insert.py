@@ -1,18 +1,40 @@
 """Adding, finding and loading waits."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec import structs
-from store_values import DONE, SEEN, START, News, WallClock, add, add_one, ended, ending, new_wait, opened
+from store_values import (
+    DONE,
+    SEEN,
+    START,
+    RecordingListener,
+    WallClock,
+    add,
+    add_one,
+    ended,
+    ending,
+    new_wait,
+    opened,
+)
 
 from waitd.core.errors import Conflict, InvalidInput, NotFound
 from waitd.core.waits.wait import EMPTY_PROGRESS, Outcome, WaitId, WaitState
-from waitd.ports import ApiStore, Inserted, MaintenanceStore, OutboxStore, PokerStore, WaitFilter
-from waitd.stores import Store
+from waitd.ports import (
+    ApiStore,
+    Inserted,
+    MaintenanceStore,
+    OutboxStore,
+    PokerStore,
+    StoredWait,
+    StoreListener,
+    WaitFilter,
+)
+from waitd.stores import Database, Store
 
 
 def test_the_store_is_what_each_part_asks_for(store: Store) -> None:
@@ -44,31 +66,39 @@ async def test_a_wait_comes_back_as_it_was_accepted(database: Path, clock: WallC
     assert again.progress is EMPTY_PROGRESS
 
 
-async def test_the_poker_has_a_wait_before_its_caller_has_the_answer(store: Store, news: News) -> None:
-    told: list[list[WaitId]] = []
-    task = asyncio.create_task(store.insert([new_wait()]))
-    store.on_added = lambda waits: told.append([wait.id for wait in waits] if not task.done() else [])
-    (answer,) = await task
+async def test_the_poker_has_a_wait_before_its_caller_has_the_answer(database: Path) -> None:
+    class Listener(StoreListener):
+        def on_inserted(self, waits: Sequence[StoredWait]) -> None:
+            reported.append([wait.id for wait in waits] if not task.done() else [])
+
+    reported: list[list[WaitId]] = []
+    async with opened(database, listener=Listener()) as store:
+        task = asyncio.create_task(store.insert([new_wait()]))
+        (answer,) = await task
     assert isinstance(answer, Inserted)
-    assert told == [[answer.wait.id]]
+    assert reported == [[answer.wait.id]]
 
 
-async def test_a_caller_that_goes_away_leaves_its_wait_with_the_poker(store: Store, news: News) -> None:
+async def test_a_caller_that_goes_away_leaves_its_wait_with_the_poker(
+    store: Store, listener: RecordingListener
+) -> None:
     task = asyncio.create_task(store.insert([new_wait()]))
     await asyncio.sleep(0)  # it has queued its wait
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     await store.check_writable()
-    assert [wait.id for wait in news.added] == [wait.id for wait in await store.load_waiting(None, 10)]
-    assert len(news.added) == 1
+    assert [wait.id for wait in listener.inserted] == [wait.id for wait in await store.load_waiting(None, 10)]
+    assert len(listener.inserted) == 1
 
 
-async def test_the_same_key_with_the_same_body_is_the_same_wait(store: Store, news: News) -> None:
+async def test_the_same_key_with_the_same_body_is_the_same_wait(
+    store: Store, listener: RecordingListener
+) -> None:
     first = await add_one(store, key="k")
     (again,) = await store.insert([new_wait(key="k")])
     assert again == Inserted(first, created=False)
-    assert len(news.added) == 1
+    assert len(listener.inserted) == 1
 
 
 async def test_a_replay_shows_the_wait_as_it_is_now(store: Store) -> None:
@@ -80,7 +110,9 @@ async def test_a_replay_shows_the_wait_as_it_is_now(store: Store) -> None:
     assert len(again.wait.deliveries) == 1
 
 
-async def test_the_same_key_with_another_body_is_a_conflict(store: Store, news: News) -> None:
+async def test_the_same_key_with_another_body_is_a_conflict(
+    store: Store, listener: RecordingListener
+) -> None:
     await add_one(store, key="k", digest=b"1")
     (answer,) = await store.insert([new_wait(key="k", digest=b"2")])
     assert isinstance(answer, Conflict)
@@ -135,11 +167,11 @@ async def test_calls_committed_together_get_each_its_own_answer(store: Store) ->
     assert checked is None
 
 
-async def test_a_large_batch_is_stored_whole(store: Store, news: News) -> None:
+async def test_a_large_batch_is_stored_whole(store: Store, listener: RecordingListener) -> None:
     answers = await store.insert([new_wait() for _ in range(10_000)])
     assert len({answer.wait.id for answer in answers if isinstance(answer, Inserted)}) == 10_000
     assert await store.counts() == {("waiting", "http"): 10_000}
-    assert [wait.id for wait in news.added] == [
+    assert [wait.id for wait in listener.inserted] == [
         answer.wait.id for answer in answers if isinstance(answer, Inserted)
     ]
 
@@ -229,7 +261,7 @@ async def test_a_store_in_memory_works_and_needs_no_lock(clock: WallClock) -> No
     from store_values import destination_of
 
     url = "sqlite+aiosqlite://"
-    stores = [await Store.open(url, now=clock, destination_of=destination_of) for _ in range(2)]
+    stores = [Store(await Database.open(url), now=clock, destination_of=destination_of) for _ in range(2)]
     try:
         wait = await add_one(stores[0])
         calls = [stores[0].get(wait.id) for _ in range(5)] + [add_one(stores[0]) for _ in range(5)]

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from store_values import START, News, WallClock, add_one, ending, opened
+from store_values import START, RecordingListener, WallClock, add_one, ending, opened
 
 from waitd.core.errors import Conflict, InvalidInput
 from waitd.core.waits.step import cancelled_outcome, timeout_outcome
@@ -20,7 +20,7 @@ from waitd.core.waits.submission import (
 from waitd.core.waits.verdict import Pending
 from waitd.ports import Signal, SignalKey, StoredWait
 from waitd.stores import Store
-from waitd.stores.operations.signals import MOST_OF_A_KEY
+from waitd.stores.operations.signals import MAX_PAYLOADS
 
 SUBMIT = {"endpoint": "https://h/jobs", "handle": "body.id", "cancel_job_on": ["cancelled"]}
 SUBMITTED = Submission(SubmitState.SUBMITTED, {"id": 7}, 1)
@@ -66,7 +66,7 @@ async def test_a_cancel_in_the_same_commit_knows_of_the_mark(store: Store) -> No
 
 
 async def test_the_transaction_that_ends_a_wait_says_that_its_job_is_to_be_cancelled(
-    store: Store, news: News
+    store: Store, listener: RecordingListener
 ) -> None:
     waits = [await submitting(store) for _ in range(3)]
     for wait in waits[:2]:
@@ -74,7 +74,11 @@ async def test_the_transaction_that_ends_a_wait_says_that_its_job_is_to_be_cance
     await store.cancel(waits[0].id, cancelled_outcome())
     await store.finish(ending(waits[1], timeout_outcome(Pending())))
     await store.cancel(waits[2].id, cancelled_outcome())
-    assert [ended.wait.job_cancel for ended in news.ended] == [JobCancel(next_attempt_at=START), None, None]
+    assert [ended.wait.job_cancel for ended in listener.finished] == [
+        JobCancel(next_attempt_at=START),
+        None,
+        None,
+    ]
     assert [wait.id for wait in await store.jobs_to_cancel(None, 10)] == [waits[0].id]
     assert await store.jobs_to_cancel(waits[0].id, 10) == []
 
@@ -104,15 +108,15 @@ async def test_a_wait_is_kept_until_its_job_is_cancelled(store: Store, clock: Wa
 # ---------------------------------------------------------------- signals
 
 
-async def test_signals_are_kept_in_their_order_and_the_same_one_once(store: Store, clock: WallClock) -> None:
-    heard: list[Signal] = []
-    store.on_signals = heard.extend
+async def test_signals_are_kept_in_their_order_and_the_same_one_once(
+    store: Store, clock: WallClock, listener: RecordingListener
+) -> None:
     for payload in ({"a": 1}, None, {"a": 1}):
         clock.at += 1
         await store.save_signal("default", "k", payload)
     await store.save_signal("other", "k", "elsewhere")
     assert await store.signals("default", "k") == [{"a": 1}, None]
-    assert heard[2] == Signal("default", "k", START + 3)
+    assert listener.signals[2] == Signal("default", "k", START + 3)
     assert set(await store.signal_keys()) == {
         Signal("default", "k", START + 3),
         Signal("other", "k", START + 3),
@@ -132,7 +136,7 @@ async def test_signals_survive_and_are_forgotten_in_the_end(database: Path, cloc
 
 
 async def test_a_key_keeps_a_bounded_number_of_signals(store: Store) -> None:
-    for n in range(MOST_OF_A_KEY):
+    for n in range(MAX_PAYLOADS):
         await store.save_signal("default", "k", n)
     with pytest.raises(Conflict, match="under this key"):
         await store.save_signal("default", "k", "one more")

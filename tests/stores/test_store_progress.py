@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from waitd.core.waits.verdict import MESSAGE_LIMIT
 from waitd.core.waits.wait import EMPTY_PROGRESS, RUNS_KEPT, Progress, VerdictRun
-from waitd.stores.progress import LIMIT, decode_progress, encode_progress
+from waitd.stores.codec import PROGRESS_LIMIT, decode_progress, encode_progress
 
 times = st.floats(min_value=0, max_value=1e11)
 counts = st.integers(min_value=0, max_value=2**53)
@@ -34,7 +34,7 @@ states = st.none() | st.text(
 def test_what_ordinary_targets_say_comes_back_unchanged(progress: Progress) -> None:
     stored = encode_progress(progress)
     assert decode_progress(stored) == progress
-    assert stored is None or len(stored.encode()) <= LIMIT
+    assert stored is None or len(stored.encode()) <= PROGRESS_LIMIT
 
 
 hostile = st.text(st.characters(), max_size=MESSAGE_LIMIT) | st.text(
@@ -46,7 +46,7 @@ hostile = st.text(st.characters(), max_size=MESSAGE_LIMIT) | st.text(
 def test_whatever_targets_say_it_stays_small_and_counts_and_state_come_back(progress: Progress) -> None:
     stored = encode_progress(progress)
     again = decode_progress(stored)
-    assert stored is None or len(stored.encode()) <= LIMIT
+    assert stored is None or len(stored.encode()) <= PROGRESS_LIMIT
     assert (again.pokes, again.step, again.state) == (progress.pokes, progress.step, progress.state)
     kept = progress.runs[len(progress.runs) - len(again.runs) :]
     assert [(r.verdict, r.first_at, r.last_at, r.times) for r in again.runs] == [

@@ -9,7 +9,7 @@ from store_values import (
     OTHER_WEBHOOK,
     START,
     WEBHOOK,
-    News,
+    RecordingListener,
     WallClock,
     add_one,
     ended,
@@ -20,8 +20,8 @@ from waitd.core.errors import Conflict, NotFound
 from waitd.core.waits.delivery import AfterAttempt, DeliveryId, DeliveryState
 from waitd.ports import DeliveryFilter, Redelivered, StoredDelivery, StoredWait
 from waitd.stores import Store
-from waitd.stores.operations.requests import RedeliverEach
-from waitd.stores.queries.rows import SHOWN
+from waitd.stores.operations.commands import RedeliverEach
+from waitd.stores.queries.waits import MAX_DELIVERIES
 
 HOOK, OTHER_HOOK = "webhook https://example.org/hook", "webhook https://example.com/hook"
 DEAD = DeliveryFilter(state="dead")
@@ -57,7 +57,9 @@ async def test_deliveries_are_found_newest_first_by_everything_that_is_asked_for
     assert await found(sink="\ud800", wait_id="\ud800") == []
 
 
-async def test_named_deliveries_go_out_anew_beside_the_old_ones(store: Store, news: News) -> None:
+async def test_named_deliveries_go_out_anew_beside_the_old_ones(
+    store: Store, listener: RecordingListener
+) -> None:
     wait = await ended(store, sinks=[WEBHOOK, OTHER_WEBHOOK])
     first, second = await settle(store, wait)
     assert await store.due_items(HOOK, START, 10, frozenset()) == []
@@ -66,7 +68,7 @@ async def test_named_deliveries_go_out_anew_beside_the_old_ones(store: Store, ne
     assert [d.state for d in now] == ["dead", "dead", "queued", "queued"]
     assert [d.sink for d in now[2:]] == [OTHER_WEBHOOK, WEBHOOK]
     assert [d.attempts for d in now[2:]] == [0, 0]
-    assert news.redelivered == [{HOOK, OTHER_HOOK}]
+    assert listener.redelivered == [{HOOK, OTHER_HOOK}]
     [again] = await store.due_items(HOOK, START, 10, frozenset())
     assert b"waitd.wait.success" in again.event
 
@@ -76,7 +78,7 @@ async def test_a_delivered_one_may_go_out_anew_too(store: Store) -> None:
     assert (await store.redeliver_each([delivery.id])).deliveries == 1
 
 
-async def test_where_one_of_them_cannot_none_goes_out(store: Store, news: News) -> None:
+async def test_where_one_of_them_cannot_none_goes_out(store: Store, listener: RecordingListener) -> None:
     dead = (await settle(store, await ended(store, namespace="a")))[0]
     [queued] = (await ended(store, namespace="a")).deliveries
     old = await ended(store, supersede_key="k", namespace="a")
@@ -88,10 +90,12 @@ async def test_where_one_of_them_cannot_none_goes_out(store: Store, news: News) 
     with pytest.raises(NotFound):
         await store.redeliver_each([dead.id], "b")
     assert await store.delivery_counts() == {"dead": 2, "queued": 1}
-    assert news.redelivered == []
+    assert listener.redelivered == []
 
 
-async def test_dead_ones_go_out_anew_once_however_often_it_is_asked_for(store: Store, news: News) -> None:
+async def test_dead_ones_go_out_anew_once_however_often_it_is_asked_for(
+    store: Store, listener: RecordingListener
+) -> None:
     wait = await ended(store, sinks=[WEBHOOK, OTHER_WEBHOOK])
     await settle(store, wait)
     await ended(store)
@@ -101,7 +105,7 @@ async def test_dead_ones_go_out_anew_once_however_often_it_is_asked_for(store: S
     await settle(store, wait)
     assert await store.redeliver_dead(DEAD) == Redelivered(2, more=False), "not the first two as well"
     assert await store.delivery_counts() == {"dead": 4, "queued": 3}
-    assert news.redelivered == [{HOOK, OTHER_HOOK}] * 2
+    assert listener.redelivered == [{HOOK, OTHER_HOOK}] * 2
 
 
 async def test_what_happened_since_dead_ones_were_looked_for_counts(store: Store) -> None:
@@ -111,7 +115,7 @@ async def test_what_happened_since_dead_ones_were_looked_for_counts(store: Store
     await add_one(store, supersede_key="k")
 
     async def found_before(*ids: str) -> int:
-        count: int = await store._writer.do(RedeliverEach(ids, None, dead_only=True))
+        count: int = await store._writer.execute(RedeliverEach(ids, None, dead_only=True))
         return count
 
     assert await found_before(late.id, "pruned") == 0
@@ -150,8 +154,8 @@ async def test_what_was_superseded_stays_dead(store: Store) -> None:
 async def test_a_wait_shows_the_newest_of_many_deliveries(database: Path, clock: WallClock) -> None:
     async with opened(database, clock) as store:
         wait = await ended(store)
-        for _ in range(SHOWN + 5):
+        for _ in range(MAX_DELIVERIES + 5):
             shown = await store.redeliver(wait.id)
         all_of_them = await store.find_deliveries(DeliveryFilter(wait_id=wait.id, limit=1000))
-        assert len(all_of_them) == SHOWN + 6
-        assert list(reversed(shown.deliveries)) == all_of_them[:SHOWN]
+        assert len(all_of_them) == MAX_DELIVERIES + 6
+        assert list(reversed(shown.deliveries)) == all_of_them[:MAX_DELIVERIES]

@@ -20,10 +20,14 @@ from waitd.core.waits.wait import WaitState
 from waitd.ports import WaitFilter
 from waitd.stores import migrations
 from waitd.stores.codec import DeliveryRow, WaitRow
-from waitd.stores.migrations import newest
-from waitd.stores.operations import airflow_index, costs, known_values, maintenance, redelivery
+from waitd.stores.migrations import newest_revision
+from waitd.stores.operations import airflow_index, costs, maintenance, redelivery
 from waitd.stores.operations.insert import COLUMNS
-from waitd.stores.queries import event_log, reading, rows
+from waitd.stores.queries import airflow_waits as airflow_queries
+from waitd.stores.queries import costs as cost_queries
+from waitd.stores.queries import deliveries as delivery_queries
+from waitd.stores.queries import event_log
+from waitd.stores.queries import waits as wait_queries
 from waitd.stores.schema import deliveries, metadata, waits
 from waitd.stores.sqlite import bulk
 from waitd.stores.sqlite.statements import Statement
@@ -41,15 +45,15 @@ async def test_a_new_file_is_migrated_and_opening_it_again_changes_nothing(datab
 
 
 async def test_a_file_of_this_waitd_is_opened_without_loading_what_migrates(database: Path) -> None:
-    assert newest() == ScriptDirectory(str(MIGRATIONS)).get_current_head()
+    assert newest_revision() == ScriptDirectory(str(MIGRATIONS)).get_current_head()
     async with opened(database):
         pass
     program = f"""
 import asyncio, sys
-from waitd.stores import Store
+from waitd.stores import Database
 async def main():
-    store = await Store.open("sqlite+aiosqlite:///{database}", destination_of=lambda *_: "")
-    await store.close()
+    database = await Database.open("sqlite+aiosqlite:///{database}")
+    await database.close()
 asyncio.run(main())
 sys.exit("alembic" in sys.modules)
 """
@@ -95,30 +99,30 @@ async def test_only_its_owner_may_read_the_database(database: Path) -> None:
 
 
 async def test_every_commit_is_flushed_to_the_disk(database: Path) -> None:
-    async with opened(database) as store, store._database.writing() as link:
-        found = [await link.rows(f"PRAGMA {name}") for name in ("journal_mode", "synchronous")]
+    async with opened(database) as store, store._database.writing() as connection:
+        found = [await connection.fetch_all(f"PRAGMA {name}") for name in ("journal_mode", "synchronous")]
     assert found == [[("wal",)], [(2,)]]
 
 
 @pytest.mark.parametrize(
     ("statement", "index"),
     [
-        (reading.DUE_ITEMS, "deliveries_due (destination=? AND next_attempt_at<?)"),
-        (reading.DUE_DESTINATIONS, "deliveries_due (destination>?)"),
-        (reading.NEXT_ATTEMPT_AT, "deliveries_due (destination>?)"),
-        (reading.LOAD_WAITING, "waits_by_state (state=? AND id>?)"),
-        (reading.COUNTS, "COVERING INDEX waits_by_state_and_kind"),
-        (reading.DELIVERY_COUNTS, "COVERING INDEX deliveries_by_state"),
-        (rows.WAITS, "waits USING INDEX sqlite_autoindex_waits_1 (id=?)"),
-        (rows.DELIVERIES, "deliveries_by_wait (wait_id=?)"),
+        (delivery_queries.DUE_ITEMS, "deliveries_due (destination=? AND next_attempt_at<?)"),
+        (delivery_queries.DUE_DESTINATIONS, "deliveries_due (destination>?)"),
+        (delivery_queries.NEXT_ATTEMPT_AT, "deliveries_due (destination>?)"),
+        (wait_queries.WAITING, "waits_by_state (state=? AND id>?)"),
+        (wait_queries.COUNTS, "COVERING INDEX waits_by_state_and_kind"),
+        (delivery_queries.COUNTS, "COVERING INDEX deliveries_by_state"),
+        (wait_queries.BY_ID, "waits USING INDEX sqlite_autoindex_waits_1 (id=?)"),
+        (wait_queries.DELIVERIES, "deliveries_by_wait (wait_id=?)"),
         (maintenance.PRUNABLE, "waits_finished_at"),
         (event_log.EVENTS_AFTER, "waits_finished_seq (finished_seq>?)"),
-        (event_log.IS_KEPT, "waits_finished_seq (finished_seq=?)"),
+        (event_log.EXISTS, "waits_finished_seq (finished_seq=?)"),
         (redelivery.BY_ID, "deliveries_by_wait (wait_id=?)"),
-        (known_values.VALUES, "sqlite_autoindex_costs_1 (label=? AND namespace=? AND day=?)"),
+        (cost_queries.LABEL_VALUES, "sqlite_autoindex_costs_1 (label=? AND namespace=? AND day=?)"),
         (costs.PRUNE, "costs_by_day (day<?)"),
-        (airflow_index.CONNECTIONS, "SEARCH a USING PRIMARY KEY (conn_id>?)"),
-        (airflow_index.TELLING, "SEARCH airflow_waits USING PRIMARY KEY (conn_id=? AND wait_id>?)"),
+        (airflow_queries.CONNECTIONS, "SEARCH a USING PRIMARY KEY (conn_id>?)"),
+        (airflow_queries.BY_CONNECTION, "SEARCH airflow_waits USING PRIMARY KEY (conn_id=? AND wait_id>?)"),
     ],
 )
 async def test_queries_go_by_their_index(database: Path, statement: Statement, index: str) -> None:
@@ -127,20 +131,20 @@ async def test_queries_go_by_their_index(database: Path, statement: Statement, i
 
 @pytest.mark.parametrize("state", [None, "success"])
 async def test_a_namespace_is_listed_without_looking_at_the_others(database: Path, state: str | None) -> None:
-    statement = Statement(reading.waits_that(WaitFilter(limit=10, namespace="team_a", state=state)))
+    statement = Statement(wait_queries.matching(WaitFilter(limit=10, namespace="team_a", state=state)))
     assert "waits_by_namespace (namespace=?)" in await plan(database, statement.sql)
 
 
 async def test_updates_of_many_rows_look_each_up_by_its_id(database: Path) -> None:
     update = bulk.update("waits", ("id", "progress"), "waits.state = 'waiting'")
-    assert "SEARCH waits" in await plan(database, bulk.sql(update, 3))
+    assert "SEARCH waits" in await plan(database, bulk.sql_of(update, 3))
 
 
 @pytest.mark.parametrize("number", [0, 1, 7, 8, 9, 63, 64, 65, 511, 512, 513, 1500])
 async def test_any_number_of_rows_is_written(database: Path, number: int) -> None:
     insert = bulk.insert_into("watermarks", ("name", "value"))
-    async with opened(database) as store, store._database.writing() as link:
-        bulk.write(link, insert, [(f"n{n}", n) for n in range(number)])
+    async with opened(database) as store, store._database.writing() as connection:
+        bulk.defer(connection, insert, [(f"n{n}", n) for n in range(number)])
     with closing(sqlite3.connect(database)) as plain:
         written = "SELECT count(*), coalesce(sum(value), 0) FROM watermarks WHERE name LIKE 'n%'"
         assert plain.execute(written).fetchone() == (number, sum(range(number)))
@@ -207,7 +211,7 @@ async def test_what_has_ended_will_tell_nobody_any_more(database: Path) -> None:
         assert (await store.get(second.id)).state is WaitState.CANCELLED
         assert await store.airflow_connections() == ["c"]
         assert [told.wait_id for told in await store.find_airflow_waits("c", None, 10)] == [third.id]
-    forgetting = await plan(database, bulk.sql(airflow_index._DELETE, 2))
+    forgetting = await plan(database, bulk.sql_of(airflow_index.DELETE, 2))
     assert "SEARCH airflow_waits USING PRIMARY KEY (conn_id=? AND wait_id=?)" in forgetting
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from store_values import START, News, add_one, ended, ending, new_wait
+from store_values import START, RecordingListener, add_one, ended, ending, new_wait
 
 from waitd.core.errors import Conflict
 from waitd.core.waits.delivery import AfterAttempt, DeliveryState
@@ -18,20 +18,24 @@ async def states(store: Store, wait: Any) -> list[tuple[str, str | None]]:
     return [(d.state, d.last_error) for d in (await store.get(wait.id)).deliveries]
 
 
-async def test_a_new_wait_cancels_the_older_one_and_says_so(store: Store, news: News) -> None:
+async def test_a_new_wait_cancels_the_older_one_and_says_so(
+    store: Store, listener: RecordingListener
+) -> None:
     older = await add_one(store, supersede_key="k")
     newer = await add_one(store, supersede_key="k")
     now = await store.get(older.id)
     assert now.outcome is not None
     assert (now.state, now.outcome.reason, now.deliveries) == (CANCELLED, "superseded", ())
-    assert [(e.wait.id, e.wait.state, e.destinations) for e in news.ended] == [
+    assert [(e.wait.id, e.wait.state, e.destinations) for e in listener.finished] == [
         (older.id, CANCELLED, frozenset())
     ]
     assert [wait.id for wait in await store.load_waiting(None, 10)] == [newer.id]
     assert await store.finish(ending(older)) is None
 
 
-async def test_a_new_wait_stops_what_an_ended_one_has_not_delivered(store: Store, news: News) -> None:
+async def test_a_new_wait_stops_what_an_ended_one_has_not_delivered(
+    store: Store, listener: RecordingListener
+) -> None:
     older = await ended(store, supersede_key="k")
     (parcel,) = await store.due_items("webhook https://example.org/hook", START, 10, frozenset())
     await add_one(store, supersede_key="k")
@@ -41,7 +45,7 @@ async def test_a_new_wait_stops_what_an_ended_one_has_not_delivered(store: Store
     await store.save_attempt(parcel.id, AfterAttempt(DeliveryState.QUEUED, 1, START + 5, "503"), START)
     assert await states(store, older) == [("dead", "superseded")]
     assert (await store.get(older.id)).state is WaitState.SUCCESS
-    assert len(news.ended) == 1
+    assert len(listener.finished) == 1
 
 
 async def test_what_was_delivered_stays_delivered(store: Store) -> None:
@@ -60,26 +64,26 @@ async def test_a_superseded_wait_is_not_delivered_anew(store: Store, over: bool)
         await store.redeliver(older.id)
 
 
-async def test_a_replay_supersedes_nothing(store: Store, news: News) -> None:
+async def test_a_replay_supersedes_nothing(store: Store, listener: RecordingListener) -> None:
     older = await add_one(store, key="1", supersede_key="k")
     newer = await add_one(store, key="2", supersede_key="k")
     (replay,) = await store.insert([new_wait(key="1", supersede_key="k")])
     assert isinstance(replay, Inserted)
     assert (replay.wait.id, replay.wait.state, replay.created) == (older.id, CANCELLED, False)
     assert (await store.get(newer.id)).state is WaitState.WAITING
-    assert len(news.ended) == 1
+    assert len(listener.finished) == 1
 
 
-async def test_the_last_of_a_batch_holds_the_key(store: Store, news: News) -> None:
+async def test_the_last_of_a_batch_holds_the_key(store: Store, listener: RecordingListener) -> None:
     before = await add_one(store, supersede_key="k")
-    news.added.clear()
+    listener.inserted.clear()
     answers = await store.insert(
         [new_wait(supersede_key="k"), new_wait(supersede_key="other"), new_wait(supersede_key="k")]
     )
     first, other, last = [answer.wait for answer in answers if isinstance(answer, Inserted)]
     assert {wait.id for wait in await store.load_waiting(None, 10)} == {other.id, last.id}
-    assert [wait.id for wait in news.added] == [other.id, last.id]
-    assert [e.wait.id for e in news.ended] == [before.id, first.id]
+    assert [wait.id for wait in listener.inserted] == [other.id, last.id]
+    assert [e.wait.id for e in listener.finished] == [before.id, first.id]
     again = await store.get(first.id)
     assert again.outcome is not None
     assert (again.state, again.outcome.reason) == (CANCELLED, "superseded")

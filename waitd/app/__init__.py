@@ -1,12 +1,8 @@
-"""The composition root, the only one: settings become objects, objects run in one task group, SIGTERM drains them.
+"""The composition root: builds every object from the settings and runs them in one task group.
 
-    parts         probes, sinks, and the connections that both use
-    presets       kinds of job systems, from their files
-    connections   resolvers and egress rules, as the settings want them
-    daemon        one daemon: what its parts tell each other, and its life
-    run           the process around it
-
-What does not live here: anything that decides. A probe is written in `waitd.probes` and named here in one line.
+`open_daemon` assembles a daemon, `serve` runs one as a process, and `open_parts` builds the probes and
+sinks alone. Nothing here decides: a new kind or sink is written in `waitd.probes` or `waitd.sinks` and
+named here in one line.
 """
 
 from waitd.app.daemon import Daemon

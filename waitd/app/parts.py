@@ -31,18 +31,18 @@ BROKER_SINKS: tuple[type[BrokerSink[Any, Any]], ...] = (SqsSink, RedisSink, Nats
 
 
 class Parts(NamedTuple):
-    """What pokes, what delivers, where both look up their connections, where both may go, what submits jobs, and what looks
-    for signals.
+    """What pokes, delivers and submits jobs, and the connections and egress rules that they use.
+
+    Attributes:
+        airflow: clients of Airflow's API, for requests outside of deliveries.
     """
 
     probes: Mapping[str, Probe]
     sinks: Mapping[str, Sink]
     connections: Connections
     outgoing: Outgoing
-    #: For what asks Airflow outside of deliveries.
     airflow: AirflowApis
     jobs: Jobs
-    signals: SignalProbe
 
 
 @asynccontextmanager
@@ -69,12 +69,11 @@ async def open_parts(settings: Settings, instruments: Instruments) -> AsyncItera
             AirflowSink(connections, hold_off=settings.airflow_hold_off, outgoing=outgoing)
         )
         airflow_apis = await stack.enter_async_context(AirflowApis(connections, outgoing, SystemClock.now))
-        signals = SignalProbe()
         sinks: dict[str, Sink] = {"webhook": webhook, "airflow": airflow}
         for broker_sink in BROKER_SINKS:
             sinks[broker_sink.kind] = await stack.enter_async_context(broker_sink(connections, outgoing))
-        probes = {"http": http, **optional, **presets.probes, "signal": signals}
-        yield Parts(probes, sinks, connections, outgoing, airflow_apis, jobs, signals)
+        probes = {"http": http, **optional, **presets.probes, "signal": SignalProbe()}
+        yield Parts(probes, sinks, connections, outgoing, airflow_apis, jobs)
 
 
 @asynccontextmanager

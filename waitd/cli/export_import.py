@@ -108,14 +108,14 @@ async def _stored_waits(settings: "Settings", state: str) -> AsyncIterator[Mappi
     from waitd.core.waits.event import rfc3339
     from waitd.ports import WaitFilter
     from waitd.stores.database import Database
-    from waitd.stores.queries import reading
+    from waitd.stores.queries import waits as wait_queries
 
     database = await Database.open(settings.store_url)
     try:
         before = None
         while True:
-            async with database.reading() as link:
-                page = await reading.find(link, WaitFilter(state=state, before=before, limit=1000))
+            async with database.reading() as connection:
+                page = await wait_queries.find(connection, WaitFilter(state=state, before=before, limit=1000))
             for wait in page:
                 fields = {name: getattr(wait.spec, name) for name in EXPORTED_FIELDS}
                 submission = wait.submission

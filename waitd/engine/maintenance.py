@@ -33,7 +33,7 @@ class MaintainedStore(MaintenanceStore, PokerStore, Protocol):
 
 
 class Maintenance:
-    """Three regular loops. `recount` brings the counts of what is stored up to date; it is called with each sweep."""
+    """Three regular loops. `after_sweep` brings the counts of what is stored up to date; it is called with each sweep."""
 
     def __init__(
         self,
@@ -42,13 +42,13 @@ class Maintenance:
         clock: Clock,
         *,
         retention: float,
-        recount: Callable[[], Awaitable[None]],
+        after_sweep: Callable[[], Awaitable[None]],
     ) -> None:
         self._store = store
         self._poker = poker
         self._clock = clock
         self._retention = retention
-        self._recount = recount
+        self._after_sweep = after_sweep
         self._pauses: deque[float] = deque([0.0], maxlen=round(1 / BEAT))
         self._missed: frozenset[WaitId] = frozenset()
 
@@ -107,14 +107,14 @@ class Maintenance:
         self._missed = frozenset(missing)
         if lost:
             log.warning("waits_found_that_nobody_poked", waits=len(lost))
-            async for page in pages(self._store):
+            async for page in waiting_pages(self._store):
                 self._poker.adopt(wait for wait in page if wait.id in lost)
         before = self._clock.now() - self._retention
         while pruned := await self._store.prune(before, CHUNK):
             log.info("pruned", waits=pruned)
         while pruned := await self._store.prune_audit(before, CHUNK):
             log.info("pruned", audit=pruned)
-        await self._recount()
+        await self._after_sweep()
 
     async def _waiting_ids(self) -> AsyncIterator[WaitId]:
         after: WaitId | None = None
@@ -127,7 +127,7 @@ class Maintenance:
             await self._clock.sleep_until(self._clock.monotonic() + BREATH, asyncio.Event())
 
 
-async def pages(store: PokerStore) -> AsyncIterator[Sequence[StoredWait]]:
+async def waiting_pages(store: PokerStore) -> AsyncIterator[Sequence[StoredWait]]:
     """Every waiting wait of the store, a page at a time, in the order of their ids."""
     after: WaitId | None = None
     while page := await store.load_waiting(after, CHUNK):

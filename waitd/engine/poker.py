@@ -59,8 +59,6 @@ class Poker:
         self._factory = HeldWaitFactory(probes, instruments, submitter)
         self._capacity = capacity
         self._jitter = jitter
-        if submitter is not None:
-            submitter.wake = self.poke_now
         self._held: dict[str, HeldWait] = {}
         self._calendar = Calendar()
         #: The waits to be poked for news.

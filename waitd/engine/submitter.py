@@ -68,7 +68,15 @@ class Unsubmitted:
 class Submitter(Probe):
     """The stand-in. One per daemon; `run` keeps its calls. `wake` makes a wait due at once."""
 
-    def __init__(self, store: JobStore, jobs: Jobs, clock: Clock, instruments: Instruments) -> None:
+    def __init__(
+        self,
+        store: JobStore,
+        jobs: Jobs,
+        clock: Clock,
+        instruments: Instruments,
+        *,
+        wake: Callable[[str], object],
+    ) -> None:
         self._store = store
         self._jobs = jobs
         self._clock = clock
@@ -76,7 +84,7 @@ class Submitter(Probe):
         self._kinds: dict[str, ProbeKind] = {}
         self._calls: dict[str, asyncio.Future[Verdict]] = {}
         self._tasks: TaskGroup | None = None
-        self.wake: Callable[[str], object] = lambda _: None
+        self._wake = wake
 
     async def run(self) -> None:
         """Holds the calls under way until it is cancelled."""
@@ -156,7 +164,7 @@ class Submitter(Probe):
         if isinstance(verdict, Failure):
             target.verdict = verdict
             if not entry.flying:  # its poke has gone: the next one brings the end
-                self.wake(entry.id)
+                self._wake(entry.id)
 
     # ------------------------------------------------------------ one call
 

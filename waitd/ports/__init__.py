@@ -1,5 +1,11 @@
-"""The seams: what each part needs of another, as small Protocols declared for the consumer. No implementation lives here."""
+"""The seams between the parts of waitd: small protocols, each declared for its consumer.
 
+Beside them stand the values that cross a seam: stored waits, filters, outbox items, topics. The
+engine, the store, the probes, the sinks and the API implement the protocols; no implementation
+lives here.
+"""
+
+from waitd.ports.airflow_sweep import AirflowWait, SweepStore
 from waitd.ports.auth import Authenticator, CreatedKey, Keyring, KeyStore, NewKey
 from waitd.ports.connections import Authorization, Connections, HttpConnections
 from waitd.ports.costs import CostFilter, CostSums, Metering
@@ -28,7 +34,7 @@ from waitd.ports.store import (
     UnstoredOutcome,
     WaitFilter,
 )
-from waitd.ports.sweeping import AirflowWait, SweepStore
+from waitd.ports.store_listener import StoreListener
 
 __all__ = [
     "AirflowWait",
@@ -68,6 +74,7 @@ __all__ = [
     "SignalStore",
     "Sink",
     "SinkTarget",
+    "StoreListener",
     "StoredAuditEntry",
     "StoredDelivery",
     "StoredEvent",

@@ -36,7 +36,7 @@ class Topic(NamedTuple):
 
 
 class SignalReceiver(Protocol):
-    """Who hears news, as the API needs it."""
+    """Who mode_delivers news, as the API needs it."""
 
     def listening(self, namespace: str, key: str) -> int:
         """How many waits listen to a key now."""

@@ -1,4 +1,7 @@
-"""The store, as each consumer needs it, and the rows that it gives and takes."""
+"""The store as each of its consumers needs it, and the values that it takes and returns.
+
+Every method that writes returns when its change is on disk, or raises StoreUnavailable.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,16 +20,16 @@ from waitd.ports.sinks import OutboxItem
 
 
 class NewWait(Struct, gc=False):
-    """A checked wait on its way into the store."""
+    """A validated wait to be inserted."""
 
     namespace: str
     spec: WaitSpec
-    #: The specification as it is kept.
+    #: The specification as it is stored.
     text: str
     idempotency_key: str | None = None
-    #: SHA-256 of the canonical JSON as sent, where there is a key.
+    #: SHA-256 of the canonical JSON of the request, if it has an idempotency key.
     body_digest: bytes | None = None
-    #: The target as parsed at submit; handed through to the poker, never stored.
+    #: The target parsed at submit; passed on to the poker, never stored.
     target: Any = None
 
     @classmethod
@@ -38,7 +41,7 @@ class NewWait(Struct, gc=False):
         body_digest: bytes | None = None,
         target: Any = None,
     ) -> "NewWait":
-        """One of these. Raises InvalidInput: its specification cannot be kept."""
+        """Encodes the specification. Raises InvalidInput: JSON cannot hold it."""
         return cls(namespace, spec, encode_spec(spec), idempotency_key, body_digest, target)
 
 
@@ -57,9 +60,9 @@ class StoredDelivery:
     last_error: str | None
 
 
-# Structs, as `WaitSpec`; the collector passes them over, since nothing that they hold leads back to them.
+# Structs without gc, like `WaitSpec`: they are never part of a reference cycle.
 class StoredWait(Struct, gc=False):
-    """One wait as the store knows it; nobody changes one. Times are Unix seconds."""
+    """One wait as it is stored; never changed in place. Times are Unix seconds."""
 
     id: WaitId
     namespace: str
@@ -71,25 +74,25 @@ class StoredWait(Struct, gc=False):
     outcome: Outcome | None = None
     finished_at: float | None = None
     deliveries: tuple[StoredDelivery, ...] = ()
-    #: The parsed target of a wait that was submitted just now; None where it was read from the store.
+    #: The parsed target of a wait that was just submitted; None when read from the database.
     target: Any = None
-    #: What is known of the job that it submits itself; None where it submits none.
+    #: The state of the job that the wait submits; None where it submits none.
     submission: Submission | None = None
-    #: How far the cancelling of that job has come; None where it is not wanted.
+    #: The state of cancelling that job; None where it was not requested.
     job_cancel: JobCancel | None = None
-    #: What waitd used for it until its end; None until then, and where it was not measured.
+    #: What the wait used until its end; None until then, and where it was not measured.
     measured: MeasuredUsage | None = None
 
 
 class Inserted(Struct, gc=False):
-    """What became of a submitted wait: stored now, or the same one as before."""
+    """The answer to a submitted wait: a new wait, or with `created=False` the one from an earlier submit."""
 
     wait: StoredWait
     created: bool
 
 
 class UnstoredOutcome(NamedTuple):
-    """A wait that the poker saw end."""
+    """The end of a wait as the poker found it."""
 
     id: WaitId
     progress: Progress
@@ -99,10 +102,10 @@ class UnstoredOutcome(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StoredOutcome:
-    """A wait whose end is on disk."""
+    """An ended wait that is on disk."""
 
     wait: StoredWait
-    #: Destinations that have something to deliver now.
+    #: The destinations of its deliveries.
     destinations: frozenset[str]
 
 
@@ -119,7 +122,7 @@ class WaitFilter:
 
 
 class IdempotentSubmit(NamedTuple):
-    """A submit under its caller's key: the namespace in which the key counts, and the SHA-256 of the canonical JSON as sent."""
+    """A submit with an idempotency key; `body_digest` is the SHA-256 of the request's canonical JSON."""
 
     namespace: str
     key: str
@@ -139,7 +142,7 @@ class DeliveryFilter:
 
 
 class AuditFilter(NamedTuple):
-    """Which lines of the audit to list, newest first. `before`: only those with a lower number."""
+    """Which audit entries to list, newest first. `before`: only those with a lower number."""
 
     principal: str | None = None
     action: str | None = None
@@ -149,21 +152,21 @@ class AuditFilter(NamedTuple):
 
 
 class StoredAuditEntry(NamedTuple):
-    """A line of the audit and its number; later ones have higher numbers."""
+    """An audit entry and its number; later entries have higher numbers."""
 
     number: int
     change: AuditEntry
 
 
 class Redelivered(NamedTuple):
-    """How many new deliveries were queued; `more`: whether the limit left out others."""
+    """How many deliveries were queued; `more`: whether the limit left some out."""
 
     deliveries: int
     more: bool
 
 
 class StoredEvent(NamedTuple):
-    """The end number `seq`: its event as it is delivered, or None where it belongs to another namespace than the one asked for."""
+    """The event number `seq`, as it is delivered; None if it belongs to another namespace."""
 
     seq: int
     event: bytes | None
@@ -172,15 +175,15 @@ class StoredEvent(NamedTuple):
 class PokerStore(Protocol):
     """What the poker needs of the store."""
 
-    async def finish(self, ending: UnstoredOutcome) -> StoredOutcome | None:
-        """Ends a wait: state, event and outbox rows in one transaction. None: it had ended before (cancelled, superseded).
+    async def finish(self, outcome: UnstoredOutcome) -> StoredOutcome | None:
+        """Ends a wait: state, event and deliveries in one transaction. None: it had ended (cancelled, superseded).
 
         Raises:
             StoreUnavailable: nothing was written; call again.
         """
 
     async def save_progress(self, rows: Sequence[tuple[WaitId, Progress]]) -> None:
-        """Keeps what waits have learned; rows that have ended meanwhile are left alone. Raises StoreUnavailable."""
+        """Saves the progress of waits, except of those that have ended. Raises StoreUnavailable."""
 
     async def load_waiting(self, after: WaitId | None, limit: int) -> Sequence[StoredWait]:
         """A page of waiting waits in the order of their ids."""
@@ -190,20 +193,21 @@ class PokerStore(Protocol):
 
 
 class JobStore(Protocol):
-    """What those who submit and cancel jobs need of the store."""
+    """What submitting and cancelling jobs needs of the store."""
 
     async def save_submission(
         self, wait_id: WaitId, submission: Submission, *, only_waiting: bool = False
     ) -> bool:
-        """Keeps what is known of a wait's job; with `only_waiting` not once the wait has ended. Whether it was kept. Raises
-        StoreUnavailable.
+        """Saves the state of a wait's job; with `only_waiting` not once the wait has ended.
+
+        Returns whether it was saved. Raises StoreUnavailable.
         """
 
     async def save_job_cancel(self, wait_id: WaitId, job_cancel: JobCancel) -> None:
-        """Keeps how far the cancelling of an ended wait's job has come. Raises StoreUnavailable."""
+        """Saves the state of cancelling an ended wait's job. Raises StoreUnavailable."""
 
     async def jobs_to_cancel(self, after: WaitId | None, limit: int) -> Sequence[StoredWait]:
-        """A page of ended waits whose jobs are still to be cancelled, in the order of their ids."""
+        """A page of ended waits whose jobs have yet to be cancelled, in the order of their ids."""
 
     async def get(self, wait_id: str, namespace: str | None = None) -> StoredWait:
         """One wait. Raises NotFound."""
@@ -213,57 +217,58 @@ class OutboxStore(Protocol):
     """What the deliverer needs of the store."""
 
     async def due_destinations(self, now: float) -> Sequence[str]:
-        """Destinations with a queued delivery whose time has come."""
+        """Destinations with a queued delivery that is due at `now` (Unix seconds)."""
 
     async def next_attempt_at(self) -> float | None:
         """When the earliest queued delivery is due, Unix seconds."""
 
     async def due_items(
-        self, destination: str, now: float, limit: int, leave_out: frozenset[DeliveryId]
+        self, destination: str, now: float, limit: int, exclude: frozenset[DeliveryId]
     ) -> Sequence[OutboxItem]:
-        """Up to `limit` due deliveries to one destination, the longest due first, but those already in hand."""
+        """Up to `limit` due deliveries to one destination, the longest due first, without those in `exclude`."""
 
     async def save_attempt(self, delivery_id: DeliveryId, after: AfterAttempt, at: float) -> None:
-        """Keeps what became of an attempt; a delivery that is no longer queued is left alone. Raises StoreUnavailable."""
+        """Saves the result of an attempt, unless the delivery is no longer queued. Raises StoreUnavailable."""
 
 
 class MaintenanceStore(Protocol):
-    """What the keeper needs of the store."""
+    """What maintenance needs of the store."""
 
     async def prune(self, finished_before: float, limit: int) -> int:
-        """Deletes up to `limit` ended waits whose deliveries are all settled; returns how many."""
+        """Deletes up to `limit` ended waits whose deliveries are settled; returns their number."""
 
     async def prune_audit(self, before: float, limit: int) -> int:
-        """Deletes up to `limit` of the oldest lines of the audit, those from before a moment (Unix seconds); returns how many."""
+        """Deletes up to `limit` audit entries from before a moment (Unix seconds); returns their number."""
 
     async def save_overhead(self, measured: MeasuredUsage) -> None:
-        """Adds what the process used that belonged to no wait to today's sums; deletes old ones. Raises StoreUnavailable."""
+        """Adds usage that belongs to no wait to today's costs; deletes old costs. Raises StoreUnavailable."""
 
     async def check_writable(self) -> None:
         """Commits something small. Raises StoreUnavailable."""
 
 
 class ApiStore(Protocol):
-    """What the API needs of the store. `by` says who changes something: a line of the audit tells of it, in the same commit."""
+    """What the API needs of the store. With `by`, the caller, a change writes an audit entry in the same commit."""
 
     async def insert(
         self, waits: Sequence[NewWait], by: Caller | None = None
     ) -> Sequence["Inserted | Exception"]:
-        """Stores waits in one durable commit; one answer each, in order: Added, or a Conflict (same key, other body).
+        """Inserts waits in one commit; one answer each, in order: Inserted, or a Conflict (same key, other body).
 
         Raises:
             StoreUnavailable: nothing was stored.
         """
 
     async def replays(self, submits: Sequence[IdempotentSubmit]) -> Sequence[Inserted | Conflict | None]:
-        """What came in under these keys before, one answer each, in order: the wait as it is now, a Conflict (same key, other body),
-        or None.
+        """The waits of earlier submits with these keys, one answer each, in order.
+
+        An answer is the wait as it is now, a Conflict (same key, other body), or None.
         """
 
     async def get(self, wait_id: str, namespace: str | None = None) -> StoredWait:
         """One wait with its newest deliveries. Raises NotFound."""
 
-    async def find(self, wanted: WaitFilter) -> Sequence[StoredWait]:
+    async def find(self, filter_: WaitFilter) -> Sequence[StoredWait]:
         """Waits, newest first, each with its newest deliveries."""
 
     async def cancel(
@@ -274,48 +279,60 @@ class ApiStore(Protocol):
     async def redeliver(
         self, wait_id: str, namespace: str | None = None, by: Caller | None = None
     ) -> StoredWait:
-        """Adds a new delivery of the stored event for each of the wait's sinks. Raises NotFound, Conflict, StoreUnavailable."""
+        """Queues the stored event again for each of the wait's sinks. Raises NotFound, Conflict, StoreUnavailable."""
 
-    async def find_deliveries(self, wanted: DeliveryFilter) -> Sequence[StoredDelivery]:
+    async def find_deliveries(self, filter_: DeliveryFilter) -> Sequence[StoredDelivery]:
         """Deliveries, newest first."""
 
     async def redeliver_each(
         self, ids: Sequence[str], namespace: str | None = None, by: Caller | None = None
     ) -> Redelivered:
-        """Adds a new delivery of the same event beside each of these, or beside none. Raises NotFound, Conflict (one is still queued,
-        or its wait was superseded), StoreUnavailable.
+        """Queues the events of all these deliveries again, or of none.
+
+        Raises:
+            NotFound: a delivery does not exist.
+            Conflict: a delivery is still queued, or its wait was superseded.
+            StoreUnavailable: nothing was stored.
         """
 
-    async def redeliver_dead(self, wanted: DeliveryFilter, by: Caller | None = None) -> Redelivered:
-        """The same for dead ones that match, the oldest first, up to the filter's limit: those that were not delivered anew since.
-        Deliveries of superseded waits stay dead. Raises StoreUnavailable.
+    async def redeliver_dead(self, filter_: DeliveryFilter, by: Caller | None = None) -> Redelivered:
+        """Queues the events of matching dead deliveries again, the oldest first, up to the filter's limit.
+
+        Leaves out deliveries that were redelivered since, and those of superseded waits. Raises
+        StoreUnavailable.
         """
 
     async def save_signal(self, namespace: str, key: str, payload: Any, by: Caller | None = None) -> None:
-        """Keeps a signal. Raises Conflict (too many different ones under the key), InvalidInput (no JSON), StoreUnavailable."""
+        """Saves a signal.
+
+        Raises:
+            Conflict: the key has too many different payloads.
+            InvalidInput: JSON cannot hold the payload.
+            StoreUnavailable: nothing was stored.
+        """
 
     @property
     def finished_seq(self) -> int:
-        """The number of the last end on disk; 0 before the first."""
+        """The number of the last event on disk; 0 before the first."""
 
     @property
     def event_secret(self) -> int:
-        """A number below 2⁶³ that this store drew once and nobody is told: those who see one namespace see ends numbered by it."""
+        """A secret below 2⁶³, drawn once, from which the event ids of a namespace are derived."""
 
     async def check_resumable(self, seq: int) -> None:
-        """Raises NotFound where the end number `seq` was never given, or it or a later one was pruned. 0 stands before the first."""
+        """Raises NotFound if the event number `seq` never existed, or it or a later one was deleted. 0: the start."""
 
     async def events_after(self, seq: int, namespace: str | None, limit: int) -> Sequence[StoredEvent]:
-        """The ends after number `seq`, in their order. Raises NotFound where one of them was pruned."""
+        """The events after number `seq`, in their order. Raises NotFound if one of them was deleted."""
 
-    async def find_costs(self, wanted: CostFilter) -> CostSums:
-        """What ended waits have cost, added up by the day."""
+    async def find_costs(self, filter_: CostFilter) -> CostSums:
+        """The sums of what ended waits have cost."""
 
     async def counts(self) -> Mapping[tuple[str, str], int]:
-        """How many waits there are by (state, kind)."""
+        """The number of waits by (state, kind)."""
 
     async def save_audit_entry(self, change: AuditEntry) -> None:
-        """Keeps a line of the audit about what the store has no part in. Raises StoreUnavailable."""
+        """Saves an audit entry about a change outside of the store. Raises StoreUnavailable."""
 
-    async def find_audit(self, wanted: AuditFilter) -> Sequence[StoredAuditEntry]:
-        """Lines of the audit, newest first."""
+    async def find_audit(self, filter_: AuditFilter) -> Sequence[StoredAuditEntry]:
+        """Audit entries, newest first."""

@@ -68,8 +68,8 @@ class SignalProbe(Probe):
     #: Nothing is to be seen before a signal arrives, so the schedule does not poke it.
     polled = False
 
-    def __init__(self) -> None:
-        self.read: ReadSignals | None = None
+    def __init__(self, read: ReadSignals | None = None) -> None:
+        self._read = read
         self._limiter: CapacityLimiter | None = None
 
     def parse(self, params: Mapping[str, Any], *, namespace: str) -> SignalTarget:
@@ -93,10 +93,10 @@ class SignalProbe(Probe):
     async def poke(self, group: Sequence[Pokeable]) -> Sequence[Verdict]:
         """Reads the signals once for waits with equal keys; returns a verdict for each."""
         targets: list[SignalTarget] = [pokeable.target for pokeable in group]
-        if self.read is None:
+        if self._read is None:
             return [NO_DAEMON] * len(targets)
         try:
-            payloads = await self.read(targets[0].namespace, targets[0].name)
+            payloads = await self._read(targets[0].namespace, targets[0].name)
         except StoreUnavailable:
             return [NOT_READABLE] * len(targets)
         if not payloads:

@@ -1,8 +1,9 @@
-"""Values to JSON and rows, and back."""
+"""Converts values to stored rows and JSON, and back."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
 
@@ -11,16 +12,42 @@ from waitd.core.errors import InvalidInput, Problem
 from waitd.core.waits.delivery import DeliveryId
 from waitd.core.waits.event import build_event
 from waitd.core.waits.submission import CancelState, JobCancel, Submission, SubmitState, initial_submission
-from waitd.core.waits.wait import Outcome, WaitId, WaitState, decode_spec
+from waitd.core.waits.wait import (
+    EMPTY_PROGRESS,
+    Outcome,
+    Progress,
+    VerdictRun,
+    WaitId,
+    WaitState,
+    decode_spec,
+)
 from waitd.ports import NewWait, OutboxItem, StoredDelivery, StoredWait
-from waitd.stores.progress import decode_progress
-from waitd.stores.text import well_formed
 
+Item = TypeVar("Item")
+#: How many values are encoded or decoded before other tasks run: about a millisecond's worth.
+SLICE = 100
+#: The largest stored progress, in bytes.
+PROGRESS_LIMIT = 4096
+#: Lengths, in characters, to which messages are cut until the progress fits.
+_MESSAGE_LENGTHS = (120, 60, 20, 0)
 _STATES = {state.value: state for state in WaitState}
 
 
+async def sliced(items: Sequence[Item], size: int = SLICE) -> AsyncIterator[Sequence[Item]]:
+    """Yields `items` in slices of `size`; other tasks run in between."""
+    for start in range(0, len(items), size):
+        if start:
+            await asyncio.sleep(0)
+        yield items[start : start + size]
+
+
+def well_formed(text: str) -> str:
+    """Replaces lone surrogates, which neither JSON nor SQLite can store, by question marks."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
 def _plain(value: Any) -> Any:
-    """Mappings and sequences that orjson does not know by type."""
+    """Converts mappings and sequences of types that orjson does not support."""
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, tuple | set | frozenset):
@@ -28,16 +55,11 @@ def _plain(value: Any) -> Any:
     raise TypeError
 
 
-def encode_sink(sink: Mapping[str, Any]) -> str:
-    """The stored form of one sink's parameters."""
-    return orjson.dumps(sink, default=_plain).decode()
-
-
-def checked_keys(new: NewWait) -> None:
-    """Sees to it that SQLite will take the texts that are columns of their own.
+def check_texts(new: NewWait) -> None:
+    """Checks the texts that are stored in columns of their own.
 
     Raises:
-        InvalidInput: one of them has lone surrogates or a NUL.
+        InvalidInput: one of them has lone surrogates or a NUL character.
     """
     if new.idempotency_key is None and new.spec.supersede_key is None and new.namespace.isprintable():
         return
@@ -54,22 +76,7 @@ def checked_keys(new: NewWait) -> None:
         raise InvalidInput(problems)
 
 
-def event_bytes(wait: StoredWait, outcome: Outcome, finished_at: float) -> bytes:
-    """The event of how `wait` ended, encoded once and for all.
-
-    Never fails: a payload that is no JSON (a hostile target can nest it too deep) is left out, as one that is too large is.
-    """
-    readable = replace(outcome, message=well_formed(outcome.message), reason=well_formed(outcome.reason))
-    try:
-        return _event_bytes(wait, readable, finished_at)
-    except TypeError:
-        return _event_bytes(wait, replace(readable, payload=None, reason="result_omitted"), finished_at)
-
-
-def outcome_in(event: bytes) -> Outcome:
-    """The outcome that an event tells of."""
-    data = orjson.loads(event)["data"]
-    return Outcome(WaitState(data["state"]), data["payload"], data["message"], data["reason"])
+# ---------------------------------------------------------------- waits
 
 
 class WaitRow(NamedTuple):
@@ -97,23 +104,7 @@ class WaitRow(NamedTuple):
     byte_seconds: float | None
 
 
-class DeliveryRow(NamedTuple):
-    """A row of `deliveries`: its columns, in their order."""
-
-    id: str
-    wait_id: str
-    namespace: str
-    sink: str
-    destination: str
-    state: str
-    attempts: int
-    created_at: float
-    next_attempt_at: float | None
-    last_attempt_at: float | None
-    last_error: str | None
-
-
-def stored_wait(row: WaitRow, deliveries: tuple[StoredDelivery, ...] = ()) -> StoredWait:
+def decode_wait(row: WaitRow, deliveries: tuple[StoredDelivery, ...] = ()) -> StoredWait:
     """The wait in a row."""
     spec = decode_spec(row.spec)
     return StoredWait(
@@ -124,7 +115,7 @@ def stored_wait(row: WaitRow, deliveries: tuple[StoredDelivery, ...] = ()) -> St
         row.created_at,
         row.deadline,
         decode_progress(row.progress),
-        None if row.event is None else outcome_in(row.event),
+        None if row.event is None else decode_outcome(row.event),
         row.finished_at,
         deliveries,
         submission=decode_submission(row.submission) if row.submission else initial_submission(spec.submit),
@@ -134,7 +125,7 @@ def stored_wait(row: WaitRow, deliveries: tuple[StoredDelivery, ...] = ()) -> St
 
 
 class WaitingRow(NamedTuple):
-    """What a row of `waits` holds of a wait that is waiting, but for its caller's keys. A restart reads all of them."""
+    """The columns of a waiting wait that the engine needs; a restart reads them for every wait."""
 
     id: str
     namespace: str
@@ -145,7 +136,7 @@ class WaitingRow(NamedTuple):
     submission: str | None
 
 
-def waiting_wait(row: WaitingRow) -> StoredWait:
+def decode_waiting(row: WaitingRow) -> StoredWait:
     """The waiting wait in a row."""
     wait_id, namespace, created_at, deadline, spec_text, progress, submission = row
     spec = decode_spec(spec_text)
@@ -162,28 +153,137 @@ def waiting_wait(row: WaitingRow) -> StoredWait:
 
 
 def encode_submission(submission: Submission) -> str:
-    """The stored form of what is known of a job."""
+    """The stored form of a job's state."""
     return orjson.dumps(tuple(submission), default=_plain).decode()
 
 
 def decode_submission(stored: str) -> Submission:
-    """The submission whose stored form is `stored`."""
+    """The inverse of `encode_submission`."""
     state, *rest = orjson.loads(stored)
     return Submission(SubmitState(state), *rest)
 
 
 def encode_job_cancel(job_cancel: JobCancel) -> str:
-    """The stored form of how far the cancelling of a job has come."""
+    """The stored form of the state of cancelling a job."""
     return orjson.dumps(tuple(job_cancel)).decode()
 
 
 def decode_job_cancel(stored: str) -> JobCancel:
-    """What `encode_job_cancel` made `stored` of."""
+    """The inverse of `encode_job_cancel`."""
     state, *rest = orjson.loads(stored)
     return JobCancel(CancelState(state), *rest)
 
 
-def stored_delivery(row: DeliveryRow) -> StoredDelivery:
+# ---------------------------------------------------------------- progress
+
+
+def encode_progress(progress: Progress) -> str | None:
+    """The stored form of `progress`: compact JSON; None where nothing has been observed.
+
+    A progress over `PROGRESS_LIMIT` gets shorter messages, then loses its oldest runs. Counts and the
+    probe's own state (at most 1 KiB, see `Pending.state`) are never changed.
+    """
+    if progress == EMPTY_PROGRESS:
+        return None
+    encoded = _dump_progress(progress)
+    for length in _MESSAGE_LENGTHS:
+        if len(encoded) <= PROGRESS_LIMIT:
+            break
+        shorter = tuple(replace(run, message=run.message[:length]) for run in progress.runs)
+        encoded = _dump_progress(replace(progress, runs=shorter))
+    runs = tuple(replace(run, message="") for run in progress.runs)
+    while len(encoded) > PROGRESS_LIMIT and runs:
+        runs = runs[1:]
+        encoded = _dump_progress(replace(progress, runs=runs))
+    return encoded.decode()
+
+
+def decode_progress(stored: str | None) -> Progress:
+    """The inverse of `encode_progress`."""
+    if stored is None:
+        return EMPTY_PROGRESS
+    pokes, step, state, runs = orjson.loads(stored)
+    return Progress(pokes, step, state, tuple([VerdictRun(*run) for run in runs]))
+
+
+def _dump_progress(progress: Progress) -> bytes:
+    try:
+        return orjson.dumps(_progress_values(progress))
+    except TypeError:  # a hostile target sent text with lone surrogates
+        state = None if progress.state is None else well_formed(progress.state)
+        runs = tuple(
+            replace(run, reason=well_formed(run.reason), message=well_formed(run.message))
+            for run in progress.runs
+        )
+        return orjson.dumps(_progress_values(replace(progress, state=state, runs=runs)))
+
+
+def _progress_values(progress: Progress) -> tuple[Any, ...]:
+    runs = [
+        (run.verdict, run.reason, run.message, run.first_at, run.last_at, run.times) for run in progress.runs
+    ]
+    return progress.pokes, progress.step, progress.state, runs
+
+
+# ---------------------------------------------------------------- events
+
+
+def encode_event(wait: StoredWait, outcome: Outcome, finished_at: float) -> bytes:
+    """The event of `wait`'s end, as every delivery sends it.
+
+    Never fails: a payload that JSON cannot hold (a hostile target may nest it too deep) is left out.
+    """
+    readable = replace(outcome, message=well_formed(outcome.message), reason=well_formed(outcome.reason))
+    try:
+        return _dump_event(wait, readable, finished_at)
+    except TypeError:
+        return _dump_event(wait, replace(readable, payload=None, reason="result_omitted"), finished_at)
+
+
+def _dump_event(wait: StoredWait, outcome: Outcome, finished_at: float) -> bytes:
+    event = build_event(
+        wait.id,
+        wait.namespace,
+        wait.spec,
+        outcome,
+        pokes=wait.progress.pokes,
+        created_at=wait.created_at,
+        finished_at=finished_at,
+    )
+    return orjson.dumps(event, default=_plain)
+
+
+def decode_outcome(event: bytes) -> Outcome:
+    """The outcome in an event."""
+    data = orjson.loads(event)["data"]
+    return Outcome(WaitState(data["state"]), data["payload"], data["message"], data["reason"])
+
+
+# ---------------------------------------------------------------- deliveries
+
+
+class DeliveryRow(NamedTuple):
+    """A row of `deliveries`: its columns, in their order."""
+
+    id: str
+    wait_id: str
+    namespace: str
+    sink: str
+    destination: str
+    state: str
+    attempts: int
+    created_at: float
+    next_attempt_at: float | None
+    last_attempt_at: float | None
+    last_error: str | None
+
+
+def encode_sink(sink: Mapping[str, Any]) -> str:
+    """The stored form of a sink's parameters."""
+    return orjson.dumps(sink, default=_plain).decode()
+
+
+def decode_delivery(row: DeliveryRow) -> StoredDelivery:
     """The delivery in a row."""
     return StoredDelivery(
         id=DeliveryId(row.id),
@@ -198,8 +298,8 @@ def stored_delivery(row: DeliveryRow) -> StoredDelivery:
     )
 
 
-def parcel(row: DeliveryRow, event: bytes) -> OutboxItem:
-    """The delivery in a row, with its wait's event, ready to go."""
+def decode_outbox_item(row: DeliveryRow, event: bytes) -> OutboxItem:
+    """The delivery in a row, with its wait's event."""
     return OutboxItem(
         id=DeliveryId(row.id),
         wait_id=WaitId(row.wait_id),
@@ -209,16 +309,3 @@ def parcel(row: DeliveryRow, event: bytes) -> OutboxItem:
         attempts=row.attempts,
         created_at=row.created_at,
     )
-
-
-def _event_bytes(wait: StoredWait, outcome: Outcome, finished_at: float) -> bytes:
-    event = build_event(
-        wait.id,
-        wait.namespace,
-        wait.spec,
-        outcome,
-        pokes=wait.progress.pokes,
-        created_at=wait.created_at,
-        finished_at=finished_at,
-    )
-    return orjson.dumps(event, default=_plain)

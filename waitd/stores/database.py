@@ -1,37 +1,37 @@
-"""The SQLite file: who may open it, its connections, its migrations, and which of its errors mean "not now"."""
+"""The SQLite file: its lock, its connections, its migrations, and which of its errors are temporary."""
 
 import asyncio
 import os
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext, suppress
+from contextlib import asynccontextmanager, nullcontext
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, event, make_url
-from sqlalchemy.engine import URL
+from sqlalchemy import create_engine, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import StaticPool
 
 from waitd.core.errors import StoreUnavailable, StoreUnusable
 from waitd.stores.migrations import upgrade
+from waitd.stores.queries import event_log
 from waitd.stores.sqlite.connection_thread import ConnectionThread
-from waitd.stores.sqlite.filelock import FileLock
+from waitd.stores.sqlite.file_lock import FileLock
 
-#: How long a statement waits for a lock that another program holds on the file, seconds. Short: callers are told, and try again.
+#: How long a statement waits while another program holds the file's lock, in seconds. Short: the
+#: caller gets an error and tries again.
 BUSY_TIMEOUT = 0.25
 _BEGIN = "BEGIN IMMEDIATE"
-#: Connections that only read.
+#: The number of connections that only read.
 READERS = 4
 #: How long a read waits for one of them, in seconds.
-READ_PATIENCE = 30.0
+READER_TIMEOUT = 30.0
 #: The first SQLite with `UPDATE … FROM`.
-OLDEST_SQLITE = (3, 33)
-#: To how many bytes the write-ahead log is cut back after a checkpoint.
+MIN_SQLITE = (3, 33)
+#: The write-ahead log is cut to this size after a checkpoint, in bytes.
 _JOURNAL_SIZE_LIMIT = 64 * 1024 * 1024
-#: SQLite's primary result codes that tell of the statement, not of the file: a defect of ours, which trying again does not mend.
-_OUR_FAULT = frozenset(
+#: Primary result codes that blame the statement, not the file: defects, which no retry mends.
+_STATEMENT_ERRORS = frozenset(
     {
         sqlite3.SQLITE_ERROR,
         sqlite3.SQLITE_TOOBIG,
@@ -41,170 +41,173 @@ _OUR_FAULT = frozenset(
         sqlite3.SQLITE_RANGE,
     }
 )
+#: Primary result codes at opening that blame the file for good.
+_UNUSABLE = frozenset(
+    {
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_CANTOPEN,
+    }
+)
 
 
 class Database:
-    """One connection that writes, a few that read, and the lock on the file while it is open.
+    """One connection that writes, a few that read, and the file's lock.
 
-    A database in memory has one connection for both, which takes turns.
+    A database in memory has one connection for both.
+
+    Attributes:
+        revisions: the schema's revision before and after opening; None where there was no schema.
+        finished_seq: the number of the last event when the database was opened.
+        event_secret: the secret drawn when the database was created.
     """
 
-    def __init__(self, writing: AsyncEngine, reading: AsyncEngine, lock: FileLock | None) -> None:
-        self._engines = (writing, reading)
+    def __init__(self, path: str, lock: FileLock | None) -> None:
+        self._path = path
         self._lock = lock
-        self._turn = nullcontext() if writing is not reading else asyncio.Lock()
-        self._writer: _Linked | None = None
-        self._idle_readers: list[_Linked] = []
-        self._places = asyncio.Semaphore(READERS)
-        #: From which to which revision it was migrated when it was opened; None: there was no database.
+        self._in_memory = lock is None
+        self._turn = asyncio.Lock() if self._in_memory else nullcontext()
+        self._writer: ConnectionThread | None = None
+        self._idle_readers: list[ConnectionThread] = []
+        self._free_readers = asyncio.Semaphore(READERS)
         self.revisions: tuple[str | None, str | None] = (None, None)
+        self.finished_seq = 0
+        self.event_secret = 0
 
     @classmethod
     async def open(cls, url: str) -> "Database":
-        """Opens the file, making it and its directory where they are missing, and migrates it.
+        """Opens and migrates the database; creates the file and its directory where they are missing.
 
         Args:
-            url: a SQLAlchemy URL, `sqlite+aiosqlite:///PATH`; without a path the database lives in memory.
+            url: a SQLAlchemy URL, `sqlite+aiosqlite:///PATH`; without a path the database is in memory.
 
         Raises:
-            StoreUnusable: no database that this waitd can use alone: see the message.
+            StoreUnusable: this waitd cannot use the database; the message says why.
             StoreUnavailable: another program holds the file, or the disk is full.
         """
-        if sqlite3.sqlite_version_info < OLDEST_SQLITE:
-            raise StoreUnusable(f"SQLite {sqlite3.sqlite_version} is too old; 3.33 or newer is needed")
-        parsed = _checked(url)
-        in_memory = parsed.database in {None, "", ":memory:"}
-        lock = None if in_memory else _claim(parsed)
-        writing = _engine(
-            parsed, begin=_BEGIN, pool={"poolclass": StaticPool} if in_memory else {"pool_size": 1}
-        )
-        reading = (
-            writing
-            if in_memory
-            else _engine(parsed, begin=None, pool={"pool_size": READERS, "max_overflow": 0})
-        )
-        database = cls(writing, reading, lock)
+        if sqlite3.sqlite_version_info < MIN_SQLITE:
+            raise StoreUnusable(f"SQLite {sqlite3.sqlite_version} is too old; waitd needs 3.33 or newer")
+        path = _path_from_url(url)
+        database = cls(path, None if path == ":memory:" else _lock_file(Path(path)))
         try:
-            await database._migrate(parsed.database or "memory")
+            await database._migrate()
+            async with database.reading() as connection:
+                database.finished_seq = await event_log.last_finished_seq(connection)
+                database.event_secret = await event_log.event_secret(connection)
         except BaseException:
             await database.close()
             raise
         return database
 
-    async def _migrate(self, name: str) -> None:
+    async def _migrate(self) -> None:
         try:
-            async with self._turn, self._engines[0].begin() as connection:
-                self.revisions = await connection.run_sync(upgrade, name)
+            async with self._turn:
+                writer = await self._open_writer()
+                self.revisions = await writer.run(_migrate, self._path)
         except (SQLAlchemyError, sqlite3.Error) as error:
-            code = _result_code(error)
-            if code in {
-                sqlite3.SQLITE_NOTADB,
-                sqlite3.SQLITE_CORRUPT,
-                sqlite3.SQLITE_READONLY,
-                sqlite3.SQLITE_CANTOPEN,
-            }:
-                raise StoreUnusable(f"the database {name} cannot be opened: {_first_line(error)}") from error
-            if means_unavailable(error):
-                raise StoreUnavailable(
-                    f"the database {name} cannot be opened now: {_first_line(error)}"
-                ) from error
+            message = f"the database {self._path} cannot be opened: {_first_line(error)}"
+            if _result_code(error) in _UNUSABLE:
+                raise StoreUnusable(message) from error
+            if is_unavailable(error):
+                raise StoreUnavailable(message) from error
             raise
+
+    async def _open_writer(self) -> ConnectionThread:
+        if self._writer is None:
+            self._writer = await ConnectionThread.open(partial(_connect, self._path))
+        return self._writer
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[ConnectionThread]:
-        """The writing connection in a transaction of its own (BEGIN IMMEDIATE, which goes with its first statement); on disk when the block
-        is left without an exception.
+        """The writing connection, in a transaction that is committed when the block ends without an error.
+
+        The transaction begins with the block's first statement.
         """
         async with self._turn:
-            if self._writer is None:
-                self._writer = await _linked(self._engines[0])
-            connection, link = self._writer
+            writer = await self._open_writer()
             try:
-                link.keep(_BEGIN)
-                yield link
-                await link.rows("COMMIT")
+                writer.defer(_BEGIN)
+                yield writer
+                await writer.fetch_all("COMMIT")
             except BaseException:
-                # A COMMIT that failed may leave the transaction open. Giving the connection back rolls it back for certain.
-                self._writer = None
-                with suppress(SQLAlchemyError, sqlite3.Error):
-                    await connection.close()
+                await self._roll_back(writer)
                 raise
+
+    async def _roll_back(self, writer: ConnectionThread) -> None:
+        """Ends the transaction, which a failed COMMIT leaves open; else closes the connection."""
+        try:
+            await writer.roll_back()
+        except sqlite3.Error:
+            self._writer = None
+            await writer.close()
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[ConnectionThread]:
-        """A connection to read with, outside of any transaction: each statement sees what was committed before it.
+        """A connection outside of any transaction: each statement sees what was committed before it.
 
         Raises:
-            StoreUnavailable: the file cannot be read now, or every reader has been busy for long.
+            StoreUnavailable: the file cannot be read now, or no reader became free in time.
         """
         try:
-            async with self._turn, self._place():
-                reader = self._idle_readers.pop() if self._idle_readers else await _linked(self._engines[1])
+            async with self._turn, self._reader_slot():
+                reader = await self._next_reader()
                 try:
-                    yield reader.link
+                    yield reader
                 except asyncio.CancelledError:
-                    reader.link.interrupt()
+                    reader.interrupt()
                     raise
                 finally:
-                    self._idle_readers.append(reader)
-        except (SQLAlchemyError, sqlite3.Error) as error:
-            if means_unavailable(error):
+                    if not self._in_memory:
+                        self._idle_readers.append(reader)
+        except sqlite3.Error as error:
+            if is_unavailable(error):
                 raise StoreUnavailable(f"the database cannot be read now: {_first_line(error)}") from error
             raise
 
+    async def _next_reader(self) -> ConnectionThread:
+        if self._in_memory:
+            return await self._open_writer()
+        if self._idle_readers:
+            return self._idle_readers.pop()
+        return await ConnectionThread.open(partial(_connect, self._path))
+
     @asynccontextmanager
-    async def _place(self) -> AsyncIterator[None]:
+    async def _reader_slot(self) -> AsyncIterator[None]:
         try:
-            async with asyncio.timeout(READ_PATIENCE if self._places.locked() else None):
-                await self._places.acquire()
+            async with asyncio.timeout(READER_TIMEOUT if self._free_readers.locked() else None):
+                await self._free_readers.acquire()
         except TimeoutError:
             raise StoreUnavailable("the database cannot be read now: every reader is busy") from None
         try:
             yield
         finally:
-            self._places.release()
+            self._free_readers.release()
 
     async def close(self) -> None:
-        """Closes all connections and gives the lock back."""
-        for opened in (*self._idle_readers, *([self._writer] if self._writer else [])):
-            await opened.connection.close()
+        """Closes all connections and releases the lock; does nothing the second time."""
+        connections = [*self._idle_readers, *([self._writer] if self._writer else [])]
         self._writer = None
         self._idle_readers.clear()
-        for engine in self._engines:
-            await engine.dispose()
+        for connection in connections:
+            await connection.close()
         if self._lock is not None:
             self._lock.release()
             self._lock = None
 
 
-class _Linked(NamedTuple):
-    """A connection that is kept open, and the way over it."""
-
-    connection: AsyncConnection
-    link: ConnectionThread
-
-
-async def _linked(engine: AsyncEngine) -> _Linked:
-    connection = await engine.connect()
-    try:
-        return _Linked(connection, await ConnectionThread.over(connection))
-    except BaseException:
-        await connection.close()
-        raise
-
-
-def means_unavailable(error: Exception) -> bool:
-    """Whether the file, not the statement, is the trouble: a full disk, a lock, an I/O error. The same call may go through later."""
+def is_unavailable(error: Exception) -> bool:
+    """Whether the file is to blame (full disk, lock, I/O error), so that the same call may succeed later."""
     code = _result_code(error)
-    return code is not None and code not in _OUR_FAULT
+    return code is not None and code not in _STATEMENT_ERRORS
 
 
 def _result_code(error: Exception) -> int | None:
     cause = getattr(error, "orig", None) or error
     code = getattr(cause, "sqlite_errorcode", None)
     if code is not None:
-        return int(code) & 0xFF  # the rest are details
-    # Errors of the driver itself, a closed connection above all, have no code.
+        return int(code) & 0xFF  # the primary code, without details
+    # Errors of the driver itself, e.g. a closed connection, have no code.
     return sqlite3.SQLITE_CANTOPEN if isinstance(cause, sqlite3.OperationalError) else None
 
 
@@ -212,55 +215,43 @@ def _first_line(error: Exception) -> str:
     return str(getattr(error, "orig", None) or error).partition("\n")[0]
 
 
-def _checked(url: str) -> URL:
+def _path_from_url(url: str) -> str:
+    """The absolute path in a database URL, or `:memory:`. Raises StoreUnusable."""
     try:
         parsed = make_url(url)
     except ArgumentError as error:
-        raise StoreUnusable(f"the database URL is none: {_first_line(error)}") from None
-    if parsed.get_backend_name() != "sqlite":
-        raise StoreUnusable(
-            f"the database must be SQLite (sqlite+aiosqlite:///PATH), not {parsed.get_backend_name()}"
-        )
-    if parsed.query or (parsed.database or "").startswith("file:"):
+        raise StoreUnusable(f"the database URL is not valid: {_first_line(error)}") from None
+    backend, path = parsed.get_backend_name(), parsed.database or ":memory:"
+    if backend != "sqlite":
+        raise StoreUnusable(f"the database must be SQLite (sqlite+aiosqlite:///PATH), not {backend}")
+    if parsed.query or path.startswith("file:"):
         raise StoreUnusable("the database URL takes a path and no options: sqlite+aiosqlite:///PATH")
-    return parsed.set(drivername="sqlite+aiosqlite")
+    return path if path == ":memory:" else str(Path(path).resolve())
 
 
-def _claim(url: URL) -> FileLock:
-    """Makes file and directory, for our eyes only, and locks them."""
-    path = Path(url.database or "").resolve()
+def _lock_file(path: Path) -> FileLock:
+    """Creates the file and its directory, readable by their owner only, and locks the file."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = FileLock.acquire(path)
-        # Before SQLite does it with wider rights; its side files get those of this one.
+        # SQLite would create it readable by others; its side files copy the file's rights.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     except OSError as error:
         raise StoreUnusable(f"the database {path} cannot be opened: {error.strerror}") from error
     return lock
 
 
-def _engine(url: URL, *, begin: str | None, pool: dict[str, Any]) -> AsyncEngine:
-    engine = create_async_engine(
-        url,
-        connect_args={"timeout": BUSY_TIMEOUT},
-        # A connection that begins nothing has nothing to roll back when it is given back.
-        pool_reset_on_return="rollback" if begin else None,
-        **pool,
-    )
+def _connect(path: str) -> sqlite3.Connection:
+    # Without an isolation level the driver begins no transactions of its own.
+    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None)
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", f"journal_size_limit = {_JOURNAL_SIZE_LIMIT}"):
+        connection.execute(f"PRAGMA {pragma}")
+    return connection
 
-    def set_up(connection: Any, _: Any) -> None:
-        connection.isolation_level = None  # the driver begins no transactions of its own; `start` below does
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode = WAL")
-        cursor.execute("PRAGMA synchronous = FULL")
-        cursor.execute(f"PRAGMA journal_size_limit = {_JOURNAL_SIZE_LIMIT}")
-        cursor.close()
 
-    def start(connection: Connection) -> None:
-        # Past SQLAlchemy's cursor: see `statements`.
-        connection.connection.run_async(lambda driver: driver.execute_fetchall(begin))
-
-    event.listen(engine.sync_engine, "connect", set_up)
-    if begin:
-        event.listen(engine.sync_engine, "begin", start)
-    return engine
+def _migrate(connection: sqlite3.Connection, path: str) -> tuple[str | None, str | None]:
+    """Migrates in one transaction, over an SQLAlchemy connection that wraps the open one."""
+    engine = create_engine("sqlite://", creator=lambda: connection, poolclass=StaticPool)
+    with engine.begin() as wrapped:
+        wrapped.exec_driver_sql(_BEGIN)
+        return upgrade(wrapped, path)

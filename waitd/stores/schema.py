@@ -1,6 +1,21 @@
-"""The tables as the queries see them. What makes them, indexes included, are the migrations; a test holds the two together."""
+"""The tables and shared conditions, as the queries use them.
 
-from sqlalchemy import Boolean, Column, Float, Integer, LargeBinary, MetaData, Table, Text, literal_column
+The migrations create the tables and their indexes; a test compares the two.
+"""
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    ColumnElement,
+    Float,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    exists,
+    literal_column,
+)
 
 metadata = MetaData()
 
@@ -15,22 +30,22 @@ waits = Table(
     Column("deadline", Float, nullable=False),
     Column("spec", Text, nullable=False),
     Column("progress", Text),
-    #: The event's bytes; the outcome is read from them, so that there is one truth.
+    #: The event's bytes. The outcome is read from them, so that it is stored once.
     Column("event", LargeBinary),
     Column("finished_at", Float),
-    #: Given by the writer in commit order, never twice.
+    #: The event's number, which the writer assigns in commit order; never used twice.
     Column("finished_seq", Integer),
     Column("idempotency_key", Text),
     Column("body_digest", LargeBinary),
     Column("supersede_key", Text),
-    #: A newer wait has taken the key: nothing of this one is delivered any more.
+    #: A newer wait has taken the supersede key; this one's event is not delivered any more.
     Column("superseded", Boolean, nullable=False),
-    #: What is known of the job that it submits itself; NULL where nothing is yet.
+    #: The state of the job that the wait submits; NULL before the first attempt.
     Column("submission", Text),
-    #: How far the cancelling of that job has come, and when it is tried next (NULL: it is over, or was never wanted).
+    #: The state of cancelling that job, and when it is tried next (NULL: done, or not requested).
     Column("job_cancel", Text),
     Column("job_cancel_at", Float),
-    #: What waitd used for it until its end, as it was measured; NULL where it was not.
+    #: What the wait used until its end; NULL where that was not measured.
     Column("cpu_seconds", Float),
     Column("byte_seconds", Float),
 )
@@ -51,7 +66,7 @@ deliveries = Table(
     Column("last_error", Text),
 )
 
-#: Which Airflow a waiting wait will tell; see `waitd.stores.operations.airflow_index`.
+#: Waiting waits by the Airflow connection that they call back; see `operations.airflow_index`.
 airflow_waits = Table(
     "airflow_waits",
     metadata,
@@ -95,13 +110,13 @@ signals = Table(
     Column("id", Text, primary_key=True),
     Column("namespace", Text, nullable=False),
     Column("key", Text, nullable=False),
-    #: Of the payload: the same one under the same key is kept once.
+    #: SHA-256 of the payload; the same payload under the same key is one row.
     Column("digest", LargeBinary, nullable=False),
     Column("payload", Text, nullable=False),
     Column("received_at", Float, nullable=False),
 )
 
-#: Numbers that outlive the rows they were counted from.
+#: Numbers that are kept when the rows that they came from are deleted.
 watermarks = Table(
     "watermarks",
     metadata,
@@ -109,7 +124,19 @@ watermarks = Table(
     Column("value", Integer, nullable=False),
 )
 
-#: What waits that ended on a day have cost, added up; see `waitd.stores.operations.costs`.
+#: Watermark: the last event number, stored when rows are deleted.
+FINISHED_SEQ = "finished_seq"
+#: Watermark: the highest event number whose row was deleted. A reader below it has missed events.
+PRUNED_SEQ = "pruned_seq"
+#: Watermark: the secret drawn when the database was created; it makes event ids opaque.
+EVENT_SECRET = "event_secret"  # noqa: S105 - a name
+#: Watermark: when `check_writable` last wrote.
+LAST_CHECK = "last_check"
+
+#: The namespace of costs that belong to no wait.
+NO_NAMESPACE = ""
+
+#: Sums of what ended waits have cost, by day; see `operations.costs`.
 costs = Table(
     "costs",
     metadata,
@@ -120,9 +147,20 @@ costs = Table(
     ),
 )
 
-# Constants in the SQL, not parameters: SQLite uses a partial index only where it can prove its condition from the text.
+# Constants in the SQL, not parameters: SQLite uses a partial index only where the text of the
+# statement implies the index's condition.
 IS_WAITING = waits.c.state == literal_column("'waiting'", Text)
 HAS_ENDED = waits.c.finished_at.is_not(None)
 HAS_JOB_TO_CANCEL = waits.c.job_cancel_at.is_not(None)
-HOLDS_ITS_KEY = waits.c.supersede_key.is_not(None) & (waits.c.superseded == literal_column("0", Boolean))
+HOLDS_SUPERSEDE_KEY = waits.c.supersede_key.is_not(None) & (
+    waits.c.superseded == literal_column("0", Boolean)
+)
+_newer_delivery = deliveries.alias("newer")
+#: Whether the wait has a newer delivery to the same sink. Of several dead deliveries only the newest
+#: is redelivered, so that repeating the request does not multiply deliveries.
+HAS_NEWER_DELIVERY: ColumnElement[bool] = exists().where(
+    _newer_delivery.c.wait_id == deliveries.c.wait_id,
+    _newer_delivery.c.sink == deliveries.c.sink,
+    _newer_delivery.c.id > deliveries.c.id,
+)
 IS_QUEUED = deliveries.c.state == literal_column("'queued'", Text)

@@ -24,7 +24,7 @@ from waitd.sinks.airflow import sweep as airflow_sweep
 from waitd.sinks.airflow.api import AirflowApis
 from waitd.sinks.airflow.parked import ParkedTasksUnavailable, parked_tasks
 from waitd.sinks.airflow.sweep import AirflowSweep
-from waitd.stores import Store
+from waitd.stores import Database, Store
 
 
 class Resolver:
@@ -91,8 +91,9 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
             [Resolver(f"{url}/airflow")], authorizer, ttl=60, now=lambda: 0.0, instruments=instruments
         )
         apis = await stack.enter_async_context(AirflowApis(connections, outgoing, lambda: 0.0))
-        store = await Store.open(
-            f"sqlite+aiosqlite:///{tmp_path / 'waitd.db'}", destination_of=lambda *_: "somewhere"
+        store = Store(
+            await Database.open(f"sqlite+aiosqlite:///{tmp_path / 'waitd.db'}"),
+            destination_of=lambda *_: "somewhere",
         )
         stack.push_async_callback(store.close)
         yield Scene(airflow, store, apis)

@@ -21,7 +21,7 @@ ALL = "SELECT name, value FROM watermarks WHERE name LIKE 't-%' ORDER BY name"
 def hops(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The last statement of each hop to a driver's thread."""
     found: list[str] = []
-    rows = ConnectionThread.rows
+    rows = ConnectionThread.fetch_all
 
     async def noted(
         self: ConnectionThread, sql: str, values: tuple[object, ...] = ()
@@ -29,29 +29,29 @@ def hops(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         found.append(sql)
         return await rows(self, sql, values)
 
-    monkeypatch.setattr(ConnectionThread, "rows", noted)
+    monkeypatch.setattr(ConnectionThread, "fetch_all", noted)
     return found
 
 
 async def test_a_transaction_that_only_writes_is_one_hop(database: Path, hops: list[str]) -> None:
     async with opened(database) as store:
         hops.clear()
-        async with store._database.writing() as link:
+        async with store._database.writing() as connection:
             for n in range(3):
-                link.keep(INSERT, (f"t-{n}", n))
+                connection.defer(INSERT, (f"t-{n}", n))
         assert hops == ["COMMIT"]
-        async with store._database.reading() as link:
-            assert await link.rows(ALL) == [("t-0", 0), ("t-1", 1), ("t-2", 2)]
+        async with store._database.reading() as connection:
+            assert await connection.fetch_all(ALL) == [("t-0", 0), ("t-1", 1), ("t-2", 2)]
 
 
 async def test_what_is_read_sees_what_was_written_before_it(database: Path, hops: list[str]) -> None:
-    async with opened(database) as store, store._database.writing() as link:
+    async with opened(database) as store, store._database.writing() as connection:
         hops.clear()
-        link.keep(INSERT, ("t-1", 1))
-        link.keep("UPDATE watermarks SET value = 7 WHERE name = ?", ("t-1",))
-        assert await link.rows(ALL) == [("t-1", 7)]
-        link.keep("DELETE FROM watermarks WHERE name = ?", ("t-1",))
-        assert await link.rows(ALL) == []
+        connection.defer(INSERT, ("t-1", 1))
+        connection.defer("UPDATE watermarks SET value = 7 WHERE name = ?", ("t-1",))
+        assert await connection.fetch_all(ALL) == [("t-1", 7)]
+        connection.defer("DELETE FROM watermarks WHERE name = ?", ("t-1",))
+        assert await connection.fetch_all(ALL) == []
         assert hops == [ALL, ALL]
 
 
@@ -60,24 +60,24 @@ async def test_of_a_transaction_with_one_bad_statement_nothing_stays(database: P
         with pytest.raises(sqlite3.IntegrityError):
             await written(store, ("t-1", 1), ("t-1", 2), ("t-2", 2))
         await written(store, ("t-5", 5))
-        async with store._database.reading() as link:
-            assert await link.rows(ALL) == [("t-5", 5)]
+        async with store._database.reading() as connection:
+            assert await connection.fetch_all(ALL) == [("t-5", 5)]
 
 
 async def test_of_a_transaction_that_is_given_up_nothing_stays(database: Path) -> None:
-    async def give_up(link: ConnectionThread) -> None:
-        link.keep(INSERT, ("t-3", 3))
-        assert await link.rows(ALL) == [("t-3", 3)]
-        link.keep(INSERT, ("t-4", 4))
+    async def give_up(connection: ConnectionThread) -> None:
+        connection.defer(INSERT, ("t-3", 3))
+        assert await connection.fetch_all(ALL) == [("t-3", 3)]
+        connection.defer(INSERT, ("t-4", 4))
         raise ZeroDivisionError
 
     async with opened(database) as store:
         with pytest.raises(ZeroDivisionError):
-            async with store._database.writing() as link:
-                await give_up(link)
+            async with store._database.writing() as connection:
+                await give_up(connection)
         await written(store, ("t-5", 5))
-        async with store._database.reading() as link:
-            assert await link.rows(ALL) == [("t-5", 5)]
+        async with store._database.reading() as connection:
+            assert await connection.fetch_all(ALL) == [("t-5", 5)]
 
 
 async def test_a_read_that_is_given_up_holds_up_no_other(database: Path) -> None:
@@ -89,9 +89,9 @@ async def test_a_read_that_is_given_up_holds_up_no_other(database: Path) -> None
             loop.call_soon_threadsafe(started.set)
             return 1
 
-        async with store._database.reading() as link:
-            await link._driver.create_function("begun", 0, begun)
-            await link.rows(endless)
+        async with store._database.reading() as connection:
+            await connection.run(sqlite3.Connection.create_function, "begun", 0, begun)
+            await connection.fetch_all(endless)
 
     async with opened(database) as store:
         for _ in range(2 * database_module.READERS):
@@ -105,15 +105,15 @@ async def test_a_read_that_is_given_up_holds_up_no_other(database: Path) -> None
 
 
 async def written(store: Store, *rows: tuple[str, int]) -> None:
-    async with store._database.writing() as link:
+    async with store._database.writing() as connection:
         for row in rows:
-            link.keep(INSERT, row)
+            connection.defer(INSERT, row)
 
 
 async def test_where_every_reader_is_busy_others_wait_and_then_are_told(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database_module, "READ_PATIENCE", 0.01)
+    monkeypatch.setattr(database_module, "READER_TIMEOUT", 0.01)
     async with opened(database) as store:
         async with AsyncExitStack() as stack:
             readers = [

@@ -1,4 +1,7 @@
-"""The schema's history, run by `waitd.stores.database` when the store opens. A released migration is never changed."""
+"""The history of the schema, one Alembic revision a file; a released migration never changes.
+
+`waitd.stores.database` runs `upgrade` when it opens a database.
+"""
 
 from importlib.resources import files
 
@@ -7,18 +10,18 @@ from sqlalchemy import Connection
 from waitd.core.errors import StoreUnusable
 
 
-def newest() -> str:
-    """The newest revision, by the names of the files: v0001_….py makes 0001."""
+def newest_revision() -> str:
+    """The newest revision; the file v0001_….py holds revision 0001."""
     names = [entry.name for entry in files("waitd.stores.migrations.versions").iterdir()]
     return max(name for name in names if name.startswith("v"))[1:5]
 
 
 def revision_of(connection: Connection) -> str | None:
-    """The revision of a database; None where it has none."""
+    """The revision of a database; None where it has no schema yet."""
     if not _rows(connection, "SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'"):
         return None
-    found = _rows(connection, "SELECT version_num FROM alembic_version")
-    return str(found[0][0]) if found else None
+    versions = _rows(connection, "SELECT version_num FROM alembic_version")
+    return str(versions[0][0]) if versions else None
 
 
 def _rows(connection: Connection, sql: str) -> list[tuple[object, ...]]:
@@ -26,15 +29,15 @@ def _rows(connection: Connection, sql: str) -> list[tuple[object, ...]]:
 
 
 def upgrade(connection: Connection, name: str) -> tuple[str | None, str | None]:
-    """Migrates the database `name` where it is not of the newest revision; returns from which to which.
+    """Migrates the database `name` to the newest revision; returns the revisions before and after.
 
     Raises:
-        StoreUnusable: it is of a newer waitd.
+        StoreUnusable: a newer waitd has migrated the database.
     """
-    before, wanted = revision_of(connection), newest()
-    if before == wanted:
+    before = revision_of(connection)
+    if before == newest_revision():
         return before, before
-    # Takes a sixth of a start to load, and has nothing to do at nearly all of them.
+    # Loading Alembic takes a sixth of a start, and nearly no start needs it.
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
     from alembic.util import CommandError  # noqa: PLC0415
@@ -45,5 +48,5 @@ def upgrade(connection: Connection, name: str) -> tuple[str | None, str | None]:
     try:
         command.upgrade(config, "head")
     except CommandError as error:
-        raise StoreUnusable(f"the database {name} is of a newer waitd: {error}") from error
+        raise StoreUnusable(f"the database {name} belongs to a newer waitd: {error}") from error
     return before, revision_of(connection)

@@ -1,4 +1,4 @@
-"""Alembic's entry: migrates over the connection that the store hands it, inside the store's own transaction."""
+"""Alembic's entry point: migrates over the connection that the store passes, in its transaction."""
 
 from alembic import context
 

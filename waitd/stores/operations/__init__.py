@@ -1,5 +1,5 @@
-"""The writer's operations: what each kind of write does inside a transaction.
+"""The writer's operations: one file for each kind of write.
 
-`requests` lists what may be queued, `transaction` runs one group of them, and every other file
-implements one kind of write.
+`commands` defines what can be queued for the writer and `transaction` holds the state of one
+commit. Each other file applies the commands of one kind inside a transaction.
 """

@@ -1,23 +1,26 @@
-"""Writes that change no state: what waits have learned, deleting what is old, and trying whether the database takes a write."""
+"""Saves progress, deletes old waits, and checks that the database takes a write."""
 
 from collections.abc import Sequence
 
 from sqlalchemy import Float, Integer, bindparam, delete, exists, select, text
 
-from waitd.stores.operations.requests import CheckWritable, Prune, SaveProgress
-from waitd.stores.operations.transaction import Transaction, sliced
-from waitd.stores.progress import encode_progress
-from waitd.stores.schema import HAS_ENDED, HAS_JOB_TO_CANCEL, IS_QUEUED, deliveries, waits
+from waitd.stores.codec import encode_progress, sliced
+from waitd.stores.operations.commands import CheckWritable, Prune, SaveProgress
+from waitd.stores.operations.transaction import Transaction
+from waitd.stores.schema import (
+    FINISHED_SEQ,
+    HAS_ENDED,
+    HAS_JOB_TO_CANCEL,
+    IS_QUEUED,
+    LAST_CHECK,
+    PRUNED_SEQ,
+    deliveries,
+    waits,
+)
 from waitd.stores.sqlite import bulk
-from waitd.stores.sqlite.statements import Statement, one_of, texts
+from waitd.stores.sqlite.statements import Statement, one_of, text_list
 
 _SAVE_PROGRESS = bulk.update("waits", ("id", "progress"), "waits.state = 'waiting'")
-#: The last number given to an end; kept when rows are deleted, so that it is never given twice.
-FINISHED_SEQ = "finished_seq"
-#: The highest number of an end whose row was deleted; whoever has read less than that has missed one.
-PRUNED_SEQ = "pruned_seq"
-_LAST_CHECK = "last_check"
-
 PRUNABLE = Statement(
     select(waits.c.id, waits.c.finished_seq)
     .where(
@@ -31,36 +34,37 @@ PRUNABLE = Statement(
 )
 _DELETE_DELIVERIES = Statement(delete(deliveries).where(one_of(deliveries.c.wait_id, "ids")))
 _DELETE_WAITS = Statement(delete(waits).where(one_of(waits.c.id, "ids")))
-_SET_WATERMARK = (
+_UPSERT_WATERMARK = (
     "INSERT INTO watermarks (name, value) VALUES (:name, :value) ON CONFLICT (name) DO UPDATE SET value = "
 )
-_SET = Statement(text(_SET_WATERMARK + "excluded.value"))
-_RAISE = Statement(text(_SET_WATERMARK + "max(value, excluded.value)"))
+_SET_WATERMARK = Statement(text(_UPSERT_WATERMARK + "excluded.value"))
+_RAISE_WATERMARK = Statement(text(_UPSERT_WATERMARK + "max(value, excluded.value)"))
 
 
-async def save_progress(transaction: Transaction, operations: Sequence[SaveProgress]) -> None:
-    """Keeps what waits have learned; those that have ended meanwhile keep what they ended with."""
-    latest = {wait_id: progress for operation in operations for wait_id, progress in operation.progress}
+async def save_progress(transaction: Transaction, commands: Sequence[SaveProgress]) -> None:
+    """Saves the progress of waits; a wait that has ended meanwhile keeps its final progress."""
+    latest = {wait_id: progress for command in commands for wait_id, progress in command.progress}
     rows: list[tuple[str, str | None]] = []
     async for part in sliced(list(latest.items())):
         rows += [(wait_id, encode_progress(progress)) for wait_id, progress in part]
-    bulk.write(transaction.link, _SAVE_PROGRESS, rows)
+    bulk.defer(transaction.connection, _SAVE_PROGRESS, rows)
 
 
-async def prune(transaction: Transaction, operations: Sequence[Prune]) -> None:
-    """Deletes ended waits whose deliveries are all settled, the longest ended first."""
-    for operation in operations:
-        rows = await PRUNABLE.run(transaction.link, before=operation.finished_before, limit=operation.limit)
-        operation.answer = len(rows)
+async def prune(transaction: Transaction, commands: Sequence[Prune]) -> None:
+    """Deletes ended waits whose deliveries and job are settled, the longest ended first."""
+    connection = transaction.connection
+    for command in commands:
+        rows = await PRUNABLE.fetch_all(connection, before=command.finished_before, limit=command.limit)
+        command.answer = len(rows)
         if rows:
-            ids = texts(wait_id for wait_id, _ in rows)
-            _DELETE_DELIVERIES.write(transaction.link, ids=ids)
-            _DELETE_WAITS.write(transaction.link, ids=ids)
-            _SET.write(transaction.link, name=FINISHED_SEQ, value=transaction.finished_seq)
-            _RAISE.write(transaction.link, name=PRUNED_SEQ, value=max(seq for _, seq in rows))
+            ids = text_list(wait_id for wait_id, _ in rows)
+            _DELETE_DELIVERIES.defer(connection, ids=ids)
+            _DELETE_WAITS.defer(connection, ids=ids)
+            _SET_WATERMARK.defer(connection, name=FINISHED_SEQ, value=transaction.finished_seq)
+            _RAISE_WATERMARK.defer(connection, name=PRUNED_SEQ, value=max(seq for _, seq in rows))
 
 
-def check_writable(transaction: Transaction, operations: Sequence[CheckWritable]) -> None:
+def check_writable(transaction: Transaction, commands: Sequence[CheckWritable]) -> None:
     """Writes a row, so that COMMIT has something to put on disk."""
-    if operations:
-        _SET.write(transaction.link, name=_LAST_CHECK, value=int(transaction.now))
+    if commands:
+        _SET_WATERMARK.defer(transaction.connection, name=LAST_CHECK, value=int(transaction.now))

@@ -1,4 +1,4 @@
-"""The outbox: new deliveries, and what became of their attempts."""
+"""Writes the outbox: new deliveries, and the results of delivery attempts."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from waitd.core.waits.delivery import DeliveryId, DeliveryState, first_attempt_a
 from waitd.core.waits.wait import WaitId, WaitState
 from waitd.ports import StoredDelivery, StoredWait
 from waitd.stores.codec import encode_sink
-from waitd.stores.operations.requests import SaveAttempt
+from waitd.stores.operations.commands import SaveAttempt
 from waitd.stores.operations.transaction import Transaction
 from waitd.stores.sqlite import bulk
 
@@ -34,19 +34,19 @@ _SAVE_ATTEMPT = bulk.update(
     ("id", "state", "attempts", "next_attempt_at", "last_error", "last_attempt_at"),
     "deliveries.state = 'queued'",
 )
-#: Where a delivery waits whose sink no longer names a destination; the deliverer finds out why, and says so.
-NOWHERE = "nowhere"
+#: The destination of a sink that cannot be parsed now; the deliverer's attempt reports the reason.
+UNKNOWN_DESTINATION = "nowhere"
 
 
 class NewDelivery(NamedTuple):
-    """A delivery on its way into the outbox."""
+    """A delivery to be inserted into the outbox."""
 
     stored: StoredDelivery
     destination: str
 
 
 def new_deliveries(transaction: Transaction, wait: StoredWait, state: WaitState) -> list[NewDelivery]:
-    """A delivery for each sink of `wait` that is to hear of an end in `state`."""
+    """A delivery for each sink of `wait` that gets the event of an end in `state`."""
     return [
         new_delivery(transaction, wait.id, wait.namespace, sink)
         for sink in wait.spec.sinks
@@ -71,13 +71,13 @@ def new_delivery(
     )
     try:
         destination = transaction.rules.destination_of(namespace, sink)
-    except InvalidInput:  # accepted by an older waitd, or under other settings: no reason to lose the end
-        destination = NOWHERE
+    except InvalidInput:  # accepted by an older waitd or under other settings; the wait ends all the same
+        destination = UNKNOWN_DESTINATION
     return NewDelivery(stored, destination)
 
 
 def insert_deliveries(transaction: Transaction, new: Sequence[NewDelivery]) -> None:
-    """Puts deliveries into the outbox."""
+    """Inserts deliveries into the outbox."""
     rows = [
         (
             d.id,
@@ -92,20 +92,20 @@ def insert_deliveries(transaction: Transaction, new: Sequence[NewDelivery]) -> N
         )
         for d, destination in new
     ]
-    bulk.write(transaction.link, _INSERT, rows)
+    bulk.defer(transaction.connection, _INSERT, rows)
 
 
-def save_attempts(transaction: Transaction, operations: Sequence[SaveAttempt]) -> None:
-    """Keeps what became of attempts; a delivery that is no longer queued (superseded meanwhile) is left alone."""
+def save_attempts(transaction: Transaction, commands: Sequence[SaveAttempt]) -> None:
+    """Saves the results of attempts, except of deliveries that are no longer queued (superseded)."""
     rows: list[tuple[Any, ...]] = [
         (
-            o.delivery_id,
-            o.after.state.value,
-            o.after.attempts,
-            o.after.next_attempt_at,
-            o.after.last_error,
-            o.at,
+            command.delivery_id,
+            command.after.state.value,
+            command.after.attempts,
+            command.after.next_attempt_at,
+            command.after.last_error,
+            command.at,
         )
-        for o in operations
+        for command in commands
     ]
-    bulk.write(transaction.link, _SAVE_ATTEMPT, rows)
+    bulk.defer(transaction.connection, _SAVE_ATTEMPT, rows)

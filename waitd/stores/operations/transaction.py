@@ -1,26 +1,26 @@
-"""One transaction of the writer, as the operations in it see it."""
+"""The state of one commit: what the operations write with, and what they changed."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from waitd.core.costs.model import MeasuredUsage
-from waitd.core.waits.wait import Progress, WaitId
-from waitd.ports import Signal, StoredOutcome, StoredWait
-from waitd.stores.operations.known_values import KnownValues
+from waitd.ports import Signal, StoredOutcome, StoredWait, StoreListener
+from waitd.stores.queries.costs import label_values
 from waitd.stores.sqlite.connection_thread import ConnectionThread
 
-Item = TypeVar("Item")
-#: How many values are built before other tasks get their turn: about a millisecond's worth.
-SLICE = 100
+#: For how many days label values are remembered: waits end today, or yesterday around midnight.
+_REMEMBERED_DAYS = 3
 
 
 class CostRules(NamedTuple):
-    """By which `labels` costs are added up, how many `values` each may have a day and namespace, and for how long, in seconds, the sums
-    are kept.
+    """How costs are summed.
+
+    Attributes:
+        labels: the labels by whose values costs are summed.
+        values: how many values a label may have per day and namespace.
+        retention: how long the sums are kept, seconds.
     """
 
     labels: Sequence[str] = ()
@@ -29,14 +29,14 @@ class CostRules(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class RetentionRules:
-    """What the store was told when it was opened.
+class StoreRules:
+    """The settings of a store.
 
     Attributes:
         now: the wall clock, Unix seconds.
         retry_delays: pauses before each delivery attempt, seconds.
-        destination_of: the destination of a namespace's sink.
-        costs: how costs are added up.
+        destination_of: the destination of a sink, by its namespace and parameters.
+        costs: how costs are summed.
     """
 
     now: Callable[[], float]
@@ -45,42 +45,52 @@ class RetentionRules:
     costs: CostRules
 
 
-@dataclass(slots=True)
-class Transaction:
-    """What the operations of one group write with, and what they changed, for the hand-over after COMMIT.
+class LabelValues:
+    """The label values that have costs, by (label, namespace, day), so that their number can be bounded.
 
-    Attributes:
-        finished_seq: the last one given; the transaction counts on from it.
-        live_progress: what a wait in hand has learned so far, None where nobody holds it.
-        measured: what a wait that ends after so many seconds has used, None where that is not measured.
-        known_values: the labels' values that have been added up before.
-        added: waits that are new and waiting.
-        ended: waits that ended, with who is to hear of it.
-        redelivered: destinations that got a delivery anew.
-        signals: signals that came.
+    One per writer, kept across transactions. A transaction that fails may leave values without costs.
     """
 
-    link: ConnectionThread
-    rules: RetentionRules
+    def __init__(self) -> None:
+        self._values: dict[tuple[str, str, str], set[str]] = {}
+
+    async def get(self, connection: ConnectionThread, label: str, namespace: str, day: str) -> set[str]:
+        """The values of one label; the caller adds new ones to the set."""
+        key = (label, namespace, day)
+        if key not in self._values:
+            newest = sorted({day for _, _, day in self._values})[1 - _REMEMBERED_DAYS :]
+            self._values = {known: values for known, values in self._values.items() if known[2] in newest}
+            self._values[key] = await label_values(connection, *key)
+        return self._values[key]
+
+
+@dataclass(slots=True)
+class Transaction:
+    """One commit of the writer.
+
+    Attributes:
+        now: when it began, Unix seconds.
+        finished_seq: the last event number; operations count on from it.
+        listener: asked for the live progress and the usage of waits that end.
+        label_values: the label values that costs have been summed by.
+        inserted: waits that are new and still waiting.
+        finished: waits that ended, with the destinations of their deliveries.
+        redelivered: destinations of deliveries that were queued again.
+        signals: signals that were saved.
+    """
+
+    connection: ConnectionThread
+    rules: StoreRules
     now: float
     finished_seq: int
-    live_progress: Callable[[WaitId], Progress | None]
-    measured: Callable[[StoredWait, float], MeasuredUsage | None]
-    known_values: KnownValues
-    added: list[StoredWait] = field(default_factory=list)
-    ended: list[StoredOutcome] = field(default_factory=list)
+    listener: StoreListener
+    label_values: LabelValues
+    inserted: list[StoredWait] = field(default_factory=list)
+    finished: list[StoredOutcome] = field(default_factory=list)
     redelivered: set[str] = field(default_factory=set)
     signals: list[Signal] = field(default_factory=list)
 
-    def as_seen(self, wait: StoredWait) -> StoredWait:
-        """The wait with what it has learned up to its last poke: the row may lag behind by a minute."""
-        progress = self.live_progress(wait.id)
+    def with_live_progress(self, wait: StoredWait) -> StoredWait:
+        """The wait with its progress up to the last poke; the row may be a minute behind."""
+        progress = self.listener.live_progress(wait.id)
         return wait if progress is None else replace(wait, progress=progress)
-
-
-async def sliced(items: Sequence[Item], size: int = SLICE) -> AsyncIterator[Sequence[Item]]:
-    """`items` in slices; other tasks get their turn in between."""
-    for start in range(0, len(items), size):
-        if start:
-            await asyncio.sleep(0)
-        yield items[start : start + size]

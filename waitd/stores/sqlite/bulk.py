@@ -1,9 +1,9 @@
-"""Many rows in one statement.
+"""Statements that write many rows at once.
 
-`executemany` runs a statement a row, and the driver's thread gives up Python's lock around each: beside a loop that has work to do it
-waits for the lock at every row (measured: 75 ms a row on two cores, against 0.1 ms for the statement as a whole). So rows go as
-`VALUES (…), (…), …`, 512 at a time, then a multiple of 64, of 8, and the last few, which makes few statements of any number of rows and
-few texts to prepare.
+`executemany` runs one statement a row and releases the GIL around each; beside a busy event loop
+the thread waits to get it back every time (measured on two cores: 75 ms a row, against 0.1 ms for
+the whole statement). So rows go as `VALUES (…), (…), …`: 512 at a time, then a multiple of 64, of
+8, and the last few one by one, so that few different texts have to be prepared.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,54 +13,58 @@ from typing import Any, NamedTuple
 
 from waitd.stores.sqlite.connection_thread import ConnectionThread
 
-#: Rows in the largest statement; times the columns it stays under SQLite's 32,766 parameters.
-LARGEST = 512
+#: Rows in the largest statement. Times the columns, it stays under SQLite's 32,766 parameters.
+MAX_ROWS = 512
 #: The number of rows in a statement is a multiple of one of these.
-_STEPS = (LARGEST, 64, 8, 1)
+_STEPS = (MAX_ROWS, 64, 8, 1)
 
 
-class Bulk(NamedTuple):
-    """A statement over rows: the SQL before the rows, the number of values a row, the SQL after them."""
+class BulkStatement(NamedTuple):
+    """SQL before the rows, the number of values in a row, SQL after the rows."""
 
     before: str
     width: int
     after: str = ""
 
 
-def insert_into(table: str, columns: Sequence[str]) -> Bulk:
+def insert_into(table: str, columns: Sequence[str]) -> BulkStatement:
     """Inserts rows of `columns`."""
-    return Bulk(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ", len(columns))  # noqa: S608 - names of our own
-
-
-def update(table: str, columns: Sequence[str], only_where: str) -> Bulk:
-    """Sets `columns` (all but the first) of the row whose first column is the given one, where the condition `only_where` holds."""
-    # SQLite names the columns of VALUES so, and takes no other names.
-    assignments = ", ".join(
-        f"{column} = given.column{number}" for number, column in enumerate(columns[1:], start=2)
-    )
-    return Bulk(
-        f"UPDATE {table} SET {assignments} FROM (VALUES ",  # noqa: S608 - names of our own
+    return BulkStatement(
+        f"INSERT INTO {table} ({', '.join(columns)}) VALUES ",  # noqa: S608 - constant names
         len(columns),
-        f") AS given WHERE {table}.{columns[0]} = given.column1 AND {only_where}",
     )
 
 
-def write(link: ConnectionThread, bulk: Bulk, rows: Sequence[Sequence[Any]]) -> None:
-    """Runs `bulk` over all `rows`, together with what is read or committed next."""
+def update(table: str, columns: Sequence[str], condition: str) -> BulkStatement:
+    """Sets `columns[1:]` in the row that `columns[0]` identifies, if the SQL `condition` holds."""
+    # SQLite names the columns of VALUES column1, column2, …; they cannot be renamed.
+    assignments = ", ".join(
+        f"{column} = updated.column{number}" for number, column in enumerate(columns[1:], start=2)
+    )
+    return BulkStatement(
+        f"UPDATE {table} SET {assignments} FROM (VALUES ",  # noqa: S608 - constant names
+        len(columns),
+        f") AS updated WHERE {table}.{columns[0]} = updated.column1 AND {condition}",
+    )
+
+
+def defer(connection: ConnectionThread, bulk: BulkStatement, rows: Sequence[Sequence[Any]]) -> None:
+    """Runs `bulk` over `rows`, together with the next statement that is fetched or committed."""
     for chunk in _chunks(rows):
-        link.keep(sql(bulk, len(chunk)), list(chain.from_iterable(chunk)))
+        connection.defer(sql_of(bulk, len(chunk)), list(chain.from_iterable(chunk)))
 
 
 def _chunks(rows: Sequence[Sequence[Any]]) -> Iterator[Sequence[Sequence[Any]]]:
     start = 0
     for step in _STEPS:
         while len(rows) - start >= step:
-            size = min(LARGEST, (len(rows) - start) // step * step)
+            size = min(MAX_ROWS, (len(rows) - start) // step * step)
             yield rows[start : start + size]
             start += size
 
 
 @cache
-def sql(bulk: Bulk, rows: int) -> str:
+def sql_of(bulk: BulkStatement, rows: int) -> str:
+    """The statement's text for this number of rows."""
     row = "(" + ", ".join("?" * bulk.width) + ")"
     return bulk.before + ", ".join([row] * rows) + bulk.after

@@ -1,60 +1,122 @@
-"""The way from a statement to SQLite: one hop to the driver's thread for as many statements as can be.
+"""One SQLite connection with a thread of its own.
 
-SQLAlchemy's own cursor over aiosqlite makes four hops a query (cursor, execute, fetch, close) of about 0.1 ms each, more beside a busy
-loop. What is written in Core stays in Core; only the way to the driver is shorter, and it is this file's secret.
+Each call to the thread and back is a hop of about 0.1 ms beside a busy event loop. So statements
+whose rows are not needed are deferred: they run in the same hop as the next statement that is
+fetched.
 """
 
+import asyncio
 import sqlite3
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, Self
+from queue import SimpleQueue
+from typing import Any, Self, TypeVar
 
-import aiosqlite
-from sqlalchemy.ext.asyncio import AsyncConnection
-
-_Call = tuple[str, Sequence[Any]]
+T = TypeVar("T")
+_Statement = tuple[str, Sequence[Any]]
+_Call = tuple[asyncio.Future[Any], Callable[[], Any]]
 
 
 class ConnectionThread:
-    """A connection. Statements whose rows nobody wants may be kept back: they go with the next whose rows somebody wants."""
+    """An open connection. All statements run in its thread, in the order in which they are queued."""
 
-    def __init__(self, driver: aiosqlite.Connection) -> None:
-        self._driver = driver
-        self._kept: list[_Call] = []
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._calls: SimpleQueue[_Call | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="sqlite", daemon=True)
+        self._connection: sqlite3.Connection | None = None
+        self._deferred: list[_Statement] = []
 
     @classmethod
-    async def over(cls, connection: AsyncConnection) -> Self:
-        """The shorter way over SQLAlchemy's connection. Raises sqlite3.OperationalError: it has none any more."""
-        driver = (await connection.get_raw_connection()).driver_connection
-        if not isinstance(driver, aiosqlite.Connection):
-            raise sqlite3.OperationalError("the connection to the database is gone")
-        return cls(driver)
+    async def open(cls, connect: Callable[[], sqlite3.Connection]) -> Self:
+        """Starts the thread and opens the connection in it. Raises sqlite3.Error."""
+        thread = cls()
+        thread._thread.start()
+        try:
+            thread._connection = await thread._call(connect)
+        except BaseException:
+            await thread.close()
+            raise
+        return thread
 
-    def keep(self, sql: str, values: Sequence[Any] = ()) -> None:
-        """Keeps a statement back. What is wrong with it is raised when it goes."""
-        self._kept.append((sql, values))
+    def defer(self, sql: str, values: Sequence[Any] = ()) -> None:
+        """Queues a statement without a hop; `fetch_all` runs it, and raises its error."""
+        self._deferred.append((sql, values))
 
-    async def rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """The rows that a statement in SQLite's own words gives, after those that were kept back.
+    async def fetch_all(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Runs the deferred statements, then this one, in one hop, and returns its rows.
 
         Raises:
-            sqlite3.Error: what the driver says of the first of them that fails; those after it have not run.
+            sqlite3.Error: from the first statement that fails; those after it have not run.
         """
-        calls, self._kept = [*self._kept, (sql, values)], []
-        hop: Any = self._driver._execute  # noqa: SLF001 - aiosqlite's own methods make one hop each; this is what they are made of
-        found: list[tuple[Any, ...]] = await hop(_run, self._driver, calls)
-        return found
+        statements, self._deferred = [*self._deferred, (sql, values)], []
+        return await self.run(execute, statements)
+
+    def run(self, function: Callable[..., T], *args: Any) -> asyncio.Future[T]:
+        """Calls `function(connection, *args)` in the thread.
+
+        Raises:
+            sqlite3.OperationalError: the connection is closed.
+        """
+        connection = self._connection
+        if connection is None:
+            raise sqlite3.OperationalError("the connection to the database is closed")
+        return self._call(lambda: function(connection, *args))
+
+    async def roll_back(self) -> None:
+        """Drops the deferred statements and ends an open transaction without its changes."""
+        self._deferred.clear()
+        await self.run(sqlite3.Connection.rollback)
 
     def interrupt(self) -> None:
-        """Ends the statement that runs, for which nobody waits any more: those behind it would wait for it."""
-        with suppress(ValueError):  # it is closed
-            self._driver._conn.interrupt()  # noqa: SLF001 - aiosqlite's own is a coroutine, which a cancelled task had better not await
+        """Ends the statement that runs now: its caller is gone, and the next one would wait for it."""
+        if self._connection is not None:
+            self._connection.interrupt()
+
+    async def close(self) -> None:
+        """Closes the connection, which rolls back an open transaction, and ends the thread."""
+        if self._connection is not None:
+            closed = self.run(sqlite3.Connection.close)
+            self._connection = None
+            await closed
+        self._calls.put(None)
+        self._thread.join()  # it has nothing left to do
+
+    def _call(self, call: Callable[[], T]) -> asyncio.Future[T]:
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._calls.put((future, call))
+        return future
+
+    def _work(self) -> None:
+        """The thread: makes the calls one by one until it reads None."""
+        while (item := self._calls.get()) is not None:
+            future, call = item
+            try:
+                result = call()
+            except BaseException as error:  # noqa: BLE001 - the caller gets it
+                self._answer(_set_exception, future, error)
+            else:
+                self._answer(_set_result, future, result)
+
+    def _answer(self, set_: Callable[[asyncio.Future[Any], Any], None], future: Any, value: Any) -> None:
+        with suppress(RuntimeError):  # the loop is closed, so nobody waits for the answer
+            self._loop.call_soon_threadsafe(set_, future, value)
 
 
-def _run(driver: aiosqlite.Connection, calls: Sequence[_Call]) -> list[tuple[Any, ...]]:
-    """In the driver's thread: the rows of the last."""
-    connection = driver._conn  # noqa: SLF001 - as in those
+def execute(connection: sqlite3.Connection, statements: Sequence[_Statement]) -> list[tuple[Any, ...]]:
+    """Runs statements in order; returns the rows of the last one."""
     rows: list[tuple[Any, ...]] = []
-    for sql, values in calls:
+    for sql, values in statements:
         rows = connection.execute(sql, values).fetchall()
     return rows
+
+
+def _set_result(future: asyncio.Future[Any], result: Any) -> None:
+    if not future.done():  # else its caller was cancelled
+        future.set_result(result)
+
+
+def _set_exception(future: asyncio.Future[Any], error: BaseException) -> None:
+    if not future.done():
+        future.set_exception(error)

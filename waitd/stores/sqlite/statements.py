@@ -1,47 +1,51 @@
-"""Constant statements of SQLAlchemy Core, compiled once."""
+"""SQLAlchemy Core statements, compiled once for SQLite and run over a `ConnectionThread`.
 
-from collections.abc import Iterable, Sequence
+SQLAlchemy's own cursor makes four hops to the connection's thread for a query; this makes one.
+"""
+
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
 from sqlalchemy import ClauseElement, ColumnElement, Text, bindparam, func, select
-from sqlalchemy.dialects.sqlite.aiosqlite import dialect
+from sqlalchemy.dialects.sqlite import dialect
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from waitd.stores.sqlite.connection_thread import ConnectionThread
 
-_DIALECT = dialect()
+_DIALECT = dialect(paramstyle="qmark")
 
 
 class Statement:
-    """A statement whose values are given by name when it runs."""
+    """A compiled statement; its parameters are passed by name."""
 
     def __init__(self, core: ClauseElement) -> None:
         compiled = core.compile(dialect=_DIALECT)
         if not isinstance(compiled, SQLCompiler):
-            raise TypeError(f"no statement with values: {core}")
+            raise TypeError(f"not a statement with parameters: {core}")
         self._compiled = compiled
-        self._names: Sequence[str] = compiled.positiontup or ()
-        #: As SQLite gets it.
+        #: The text that SQLite gets.
         self.sql = str(compiled)
 
-    async def run(self, link: ConnectionThread, **values: Any) -> list[tuple[Any, ...]]:
-        """The rows that it gives, in the order of its columns; raises the driver's own errors (`sqlite3.Error`)."""
-        given = self._compiled.construct_params(values)
-        return await link.rows(self.sql, [given[name] for name in self._names])
+    async def fetch_all(self, connection: ConnectionThread, **params: Any) -> list[tuple[Any, ...]]:
+        """Its rows. Raises sqlite3.Error."""
+        return await connection.fetch_all(self.sql, self._values(params))
 
-    def write(self, link: ConnectionThread, **values: Any) -> None:
-        """Runs it together with what is read or committed next; nobody wants its rows."""
-        given = self._compiled.construct_params(values)
-        link.keep(self.sql, [given[name] for name in self._names])
+    def defer(self, connection: ConnectionThread, **params: Any) -> None:
+        """Runs it together with the next statement that is fetched or committed."""
+        connection.defer(self.sql, self._values(params))
+
+    def _values(self, params: dict[str, Any]) -> list[Any]:
+        values = self._compiled.construct_params(params)
+        return [values[name] for name in self._compiled.positiontup or ()]
 
 
 def one_of(column: ColumnElement[str], name: str) -> ColumnElement[bool]:
-    """The condition that `column` is one of the texts given as `name`, however many (encode them by `texts`)."""
-    given = func.json_each(bindparam(name, type_=Text)).table_valued("value")
-    return column.in_(select(given.c.value))
+    """The condition that `column` is one of the texts in parameter `name`, encoded by `text_list`."""
+    items = func.json_each(bindparam(name, type_=Text)).table_valued("value")
+    return column.in_(select(items.c.value))
 
 
-def texts(values: Iterable[str]) -> str:
-    """The value for `one_of`."""
+def text_list(values: Iterable[str]) -> str:
+    """The parameter for `one_of`: any number of texts as one value."""
     return orjson.dumps(list(values)).decode()

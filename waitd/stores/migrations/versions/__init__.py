@@ -1,1 +1,1 @@
-"""One file a change of the schema, in order."""
+"""The migrations, one file for each change of the schema, in order."""

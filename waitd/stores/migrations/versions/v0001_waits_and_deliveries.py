@@ -1,4 +1,4 @@
-"""Waits, the outbox, and the numbers that outlive rows."""
+"""Creates the tables of waits, deliveries (the outbox) and watermarks."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ depends_on: str | Sequence[str] | None = None
 
 
 def upgrade() -> None:
-    """Makes the tables and their indexes."""
+    """Creates the tables and their indexes."""
     _waits()
     _deliveries()
     op.create_table(
@@ -23,7 +23,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drops everything."""
+    """Drops the tables."""
     for table in ("watermarks", "deliveries", "waits"):
         op.drop_table(table)
 
@@ -47,9 +47,9 @@ def _waits() -> None:
         sa.Column("supersede_key", sa.Text),
         sa.Column("superseded", sa.Boolean, nullable=False, server_default=sa.text("0")),
     )
-    # Pages of one state in the order of ids: what is loaded at start, and lists.
+    # Pages of one state in the order of ids, for the start and for lists.
     op.create_index("waits_by_state", "waits", ["state", "id"])
-    # Counts by state and kind without touching the rows.
+    # Counts by state and kind without reading rows.
     op.create_index("waits_by_state_and_kind", "waits", ["state", "kind"])
     _partial_index(
         "waits_idempotency_key",
@@ -58,8 +58,9 @@ def _waits() -> None:
         "idempotency_key IS NOT NULL",
         unique=True,
     )
-    # At most one wait holds a key, so at most one waiting one. It holds it past its end, until a newer one takes it: its deliveries
-    # may still be queued then. Finding them costs one row however many older ones there are.
+    # At most one wait holds a supersede key. It keeps the key after its end until a newer wait takes
+    # it, because its deliveries may still be queued then. The lookup reads one row, however many
+    # older waits had the key.
     _partial_index(
         "waits_supersede_key",
         "waits",

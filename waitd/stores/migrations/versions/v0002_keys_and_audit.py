@@ -1,4 +1,4 @@
-"""API keys, and the audit."""
+"""Adds API keys and the audit log."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ depends_on: str | Sequence[str] | None = None
 
 
 def upgrade() -> None:
-    """Makes both tables."""
+    """Creates both tables."""
     op.create_table(
         "api_keys",
         sa.Column("id", sa.Text, primary_key=True),
@@ -25,7 +25,7 @@ def upgrade() -> None:
         sa.Column("revoked_at", sa.Float),
         sa.Column("used_at", sa.Float),
     )
-    # Its number is the row's own in SQLite, so that a line costs one insert at the table's end and no index.
+    # `number` is SQLite's rowid: an entry is appended at the end of the table, without an index.
     op.create_table(
         "audit",
         sa.Column("number", sa.Integer, primary_key=True),
@@ -42,6 +42,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drops both."""
+    """Drops both tables."""
     for table in ("audit", "api_keys"):
         op.drop_table(table)

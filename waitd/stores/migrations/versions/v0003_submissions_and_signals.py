@@ -1,4 +1,4 @@
-"""Jobs that waits submit themselves, and signals."""
+"""Adds the jobs that waits submit, and signals."""
 
 from collections.abc import Sequence
 
@@ -12,14 +12,14 @@ depends_on: str | Sequence[str] | None = None
 
 
 def upgrade() -> None:
-    """Adds the columns of a wait's job, and makes the table of signals."""
+    """Adds the columns of a wait's job and creates the table of signals."""
     for column in (
         sa.Column("submission", sa.Text),
         sa.Column("job_cancel", sa.Text),
         sa.Column("job_cancel_at", sa.Float),
     ):
         op.add_column("waits", column)
-    # Jobs of ended waits that are still to be cancelled: few, and found without a look at any other wait.
+    # Ended waits whose jobs have yet to be cancelled: few, and found without reading other waits.
     where = sa.text("job_cancel_at IS NOT NULL")
     op.create_index("waits_job_cancel", "waits", ["id"], sqlite_where=where, postgresql_where=where)
     op.create_table(
@@ -31,13 +31,13 @@ def upgrade() -> None:
         sa.Column("payload", sa.Text, nullable=False),
         sa.Column("received_at", sa.Float, nullable=False),
     )
-    # The same payload under the same key is the same signal.
+    # The same payload under the same key is one signal.
     op.create_index("signals_by_key", "signals", ["namespace", "key", "digest"], unique=True)
     op.create_index("signals_received_at", "signals", ["received_at"])
 
 
 def downgrade() -> None:
-    """Drops them."""
+    """Drops the table and the columns."""
     op.drop_table("signals")
     op.drop_index("waits_job_cancel", "waits")
     for column in ("job_cancel_at", "job_cancel", "submission"):

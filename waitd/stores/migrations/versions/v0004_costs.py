@@ -1,4 +1,4 @@
-"""What waits have cost, and the sums by day."""
+"""Adds the cost of each wait and the sums by day."""
 
 from collections.abc import Sequence
 
@@ -12,14 +12,14 @@ depends_on: str | Sequence[str] | None = None
 
 _KEY = ("label", "namespace", "day", "value", "kind")
 _SUMS = ("waits", "seconds", "pokes", "parked", "resumed", "cpu_seconds", "byte_seconds")
-_OF_A_WAIT = ("cpu_seconds", "byte_seconds")
+_WAIT_COLUMNS = ("cpu_seconds", "byte_seconds")
 
 
 def upgrade() -> None:
-    """Makes the table, and two columns that a wait gets at its end."""
-    for name in _OF_A_WAIT:
+    """Creates the table, and adds two columns that are set when a wait ends."""
+    for name in _WAIT_COLUMNS:
         op.add_column("waits", sa.Column(name, sa.Float))
-    # In the order of its key: what a question names first, stands first.
+    # The key's columns are in the order in which a query narrows them.
     op.create_table(
         "costs",
         *(sa.Column(name, sa.Text, primary_key=True) for name in _KEY),
@@ -29,7 +29,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Takes both back."""
+    """Drops the table and the columns."""
     op.drop_table("costs")
-    for name in _OF_A_WAIT:
+    for name in _WAIT_COLUMNS:
         op.drop_column("waits", name)

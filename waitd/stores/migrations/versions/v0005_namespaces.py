@@ -1,4 +1,4 @@
-"""What belongs to a namespace is found by it, and nothing that it is shown tells of the others."""
+"""Adds indexes by namespace, and the secret that makes event ids opaque to a namespace."""
 
 import secrets
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ _WATERMARKS = sa.table("watermarks", sa.column("name", sa.Text), sa.column("valu
 
 
 def upgrade() -> None:
-    """Makes two indexes, and draws the secret that events are numbered by for those who see one namespace."""
+    """Creates two indexes and draws the secret."""
     for table in _TABLES:
         op.create_index(f"{table}_by_namespace", table, ["namespace", "id"])
     op.bulk_insert(_WATERMARKS, [{"name": "event_secret", "value": secrets.randbits(63)}])
 
 
 def downgrade() -> None:
-    """Takes both back."""
+    """Deletes the secret and drops the indexes."""
     op.execute(_WATERMARKS.delete().where(_WATERMARKS.c.name == "event_secret"))
     for table in _TABLES:
         op.drop_index(f"{table}_by_namespace", table)

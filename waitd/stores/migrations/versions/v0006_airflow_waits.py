@@ -1,4 +1,4 @@
-"""Which Airflow a waiting wait will tell, found without reading what all waits are about."""
+"""Adds an index of waiting waits by the Airflow connection that they call back."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ depends_on: str | Sequence[str] | None = None
 
 
 def upgrade() -> None:
-    """Makes the table, with those that wait already."""
+    """Creates the table and fills it with the waits that are waiting now."""
     op.create_table(
         "airflow_waits",
         sa.Column("conn_id", sa.Text, primary_key=True),
@@ -29,5 +29,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drops it."""
+    """Drops the table."""
     op.drop_table("airflow_waits")

@@ -1,7 +1,7 @@
-"""From here on a specification is kept without the fields that have their default.
+"""Marks the revision from which specifications are stored without fields that have their default.
 
-Nothing is to be changed: those kept in full are read as well. But a daemon from before would stumble over the new ones, and is told by the
-number not to open this database.
+The schema does not change, and specifications stored in full stay readable. The new revision keeps
+an older waitd, which cannot read the shorter form, from opening the database.
 """
 
 from collections.abc import Sequence
@@ -17,4 +17,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Changes nothing; what was kept meanwhile stays as it is."""
+    """Changes nothing: specifications in the shorter form stay."""

@@ -15,7 +15,7 @@ from waitd.core.costs.model import CostConstants, Prices
 from waitd.core.waits.verdict import Pending
 from waitd.core.waits.wait import Outcome, WaitState
 from waitd.engine.memory_sizing import bytes_each
-from waitd.engine.metering import OWN_KINDS, Meter
+from waitd.engine.meter import OWN_KINDS, Meter
 from waitd.engine.poker import Poker
 from waitd.engine.wait_counts import WaitCounts
 from waitd.metrics import Instruments

@@ -1,4 +1,4 @@
-"""One daemon a database file: a lock that the kernel takes back when its holder dies, however that happens."""
+"""Keeps a second daemon off a database file, by a lock that the kernel releases when its holder dies."""
 
 import fcntl
 import os
@@ -8,17 +8,17 @@ from waitd.core.errors import StoreUnusable
 
 
 class FileLock:
-    """Holds `<database>.lock` from `acquire` to `release`. The file stays behind; only the lock on it counts."""
+    """The lock on `<database>.lock`. The file stays after `release`; only the lock on it counts."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
     @classmethod
     def acquire(cls, database: Path) -> "FileLock":
-        """Takes the lock, without waiting.
+        """Takes the lock without waiting.
 
         Raises:
-            StoreUnusable: another process (or another store of this one) holds it; the message names the file and its pid.
+            StoreUnusable: another process, or another store of this process, holds it.
         """
         path = database.with_name(database.name + ".lock")
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
@@ -35,5 +35,5 @@ class FileLock:
         return cls(descriptor)
 
     def release(self) -> None:
-        """Gives the lock back."""
+        """Releases the lock."""
         os.close(self._descriptor)

@@ -1,9 +1,9 @@
-"""What may be queued for the writer: one value for each call that writes, with the future its caller awaits."""
+"""The commands that can be queued for the writer, each with the future that its caller awaits."""
 
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from msgspec import Struct
 
@@ -14,13 +14,16 @@ from waitd.core.waits.delivery import AfterAttempt, DeliveryId
 from waitd.core.waits.submission import JobCancel, Submission
 from waitd.core.waits.wait import Outcome, Progress, WaitId
 from waitd.ports import Inserted, Signal, UnstoredOutcome
+from waitd.stores.queries.waits import Key
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
-class Operation:
-    """The base. `answer` is what the transaction found; it becomes the caller's once that is on disk (an exception is raised there).
+class Command:
+    """The base of all commands.
 
-    `by`: who wants it, where that is to stand in the audit.
+    Attributes:
+        answer: set inside the transaction; the caller gets it after COMMIT (an exception is raised).
+        by: the caller named in the audit log; None writes no audit entry.
     """
 
     future: asyncio.Future[Any] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
@@ -29,21 +32,14 @@ class Operation:
 
     @property
     def rows(self) -> int:
-        """How many rows it stands for, roughly."""
+        """About how many rows it writes."""
         return 1
 
 
-class Key(NamedTuple):
-    """A caller's key, which counts within its namespace."""
-
-    namespace: str
-    text: str
-
-
 class Candidate(Struct, gc=False):
-    """A wait ready to be inserted: the answer if it is new, its specification as text, and its caller's keys."""
+    """A wait ready to be inserted: the answer if it is new, its specification as text, its keys."""
 
-    added: Inserted
+    inserted: Inserted
     text: str
     idempotency_key: Key | None
     body_digest: bytes | None
@@ -51,8 +47,8 @@ class Candidate(Struct, gc=False):
 
 
 @dataclass(slots=True, eq=False)
-class Insert(Operation):
-    """Stores waits; the answer is one `Inserted` or exception each."""
+class Insert(Command):
+    """Inserts waits; the answer is an `Inserted` or an exception for each."""
 
     candidates: Sequence[Candidate | Exception]
 
@@ -62,15 +58,15 @@ class Insert(Operation):
 
 
 @dataclass(slots=True, eq=False)
-class FinishWait(Operation):
-    """Ends a wait as the poker saw it; the answer is `Ended` or None."""
+class FinishWait(Command):
+    """Ends a wait as the poker found it; the answer is a `StoredOutcome`, or None if it had ended."""
 
-    ending: UnstoredOutcome
+    outcome: UnstoredOutcome
 
 
 @dataclass(slots=True, eq=False)
-class SaveProgress(Operation):
-    """Keeps what waits have learned."""
+class SaveProgress(Command):
+    """Saves the progress of waits."""
 
     progress: Sequence[tuple[WaitId, Progress]]
 
@@ -80,8 +76,8 @@ class SaveProgress(Operation):
 
 
 @dataclass(slots=True, eq=False)
-class Cancel(Operation):
-    """Ends a wait as somebody wishes; the answer is the `StoredWait`, `NotFound` or `Conflict`."""
+class Cancel(Command):
+    """Ends a wait on request; the answer is the `StoredWait`, `NotFound` or `Conflict`."""
 
     wait_id: str
     outcome: Outcome
@@ -89,18 +85,18 @@ class Cancel(Operation):
 
 
 @dataclass(slots=True, eq=False)
-class Redeliver(Operation):
-    """Queues the event of an ended wait anew; the answer is the `StoredWait`, `NotFound` or `Conflict`."""
+class Redeliver(Command):
+    """Queues an ended wait's event again; the answer is the `StoredWait`, `NotFound` or `Conflict`."""
 
     wait_id: str
     namespace: str | None
 
 
 @dataclass(slots=True, eq=False)
-class RedeliverEach(Operation):
-    """Queues the events of these deliveries anew: of all of them, or (`dead_only`) of those that are dead and nothing came after.
+class RedeliverEach(Command):
+    """Queues the events of these deliveries again: all, or with `dead_only` those that may be.
 
-    The answer is how many, or without `dead_only` a `NotFound` or `Conflict`.
+    The answer is their number, or without `dead_only` a `NotFound` or `Conflict`.
     """
 
     ids: Sequence[str]
@@ -113,8 +109,8 @@ class RedeliverEach(Operation):
 
 
 @dataclass(slots=True, eq=False)
-class SaveAttempt(Operation):
-    """Keeps what became of a delivery's attempt."""
+class SaveAttempt(Command):
+    """Saves the result of a delivery attempt."""
 
     delivery_id: DeliveryId
     after: AfterAttempt
@@ -122,38 +118,41 @@ class SaveAttempt(Operation):
 
 
 @dataclass(slots=True, eq=False)
-class SaveKeys(Operation):
-    """Keeps API keys, and the line of the audit that goes with it."""
+class SaveApiKeys(Command):
+    """Saves API keys with the audit entry of the change."""
 
     keys: Sequence[ApiKey]
     change: AuditEntry | None = None
 
 
 @dataclass(slots=True, eq=False)
-class DeleteKeys(Operation):
-    """Forgets API keys."""
+class DeleteApiKeys(Command):
+    """Deletes API keys."""
 
     ids: Sequence[str]
 
 
 @dataclass(slots=True, eq=False)
-class SaveAuditEntry(Operation):
-    """Keeps a line of the audit."""
+class SaveAuditEntry(Command):
+    """Saves an audit entry about a change outside of the store."""
 
     change: AuditEntry
 
 
 @dataclass(slots=True, eq=False)
-class PruneAudit(Operation):
-    """Deletes old lines of the audit; the answer is how many."""
+class PruneAudit(Command):
+    """Deletes old audit entries; the answer is their number."""
 
     before: float
     limit: int
 
 
 @dataclass(slots=True, eq=False)
-class SaveSubmission(Operation):
-    """Keeps what is known of a wait's job; the answer is whether (`only_waiting`: it is not, once the wait has ended)."""
+class SaveSubmission(Command):
+    """Saves the state of a wait's job; the answer is whether it was saved.
+
+    With `only_waiting` it is not saved once the wait has ended.
+    """
 
     wait_id: WaitId
     submission: Submission
@@ -161,16 +160,16 @@ class SaveSubmission(Operation):
 
 
 @dataclass(slots=True, eq=False)
-class SaveJobCancel(Operation):
-    """Keeps how far the cancelling of a wait's job has come."""
+class SaveJobCancel(Command):
+    """Saves the state of cancelling a wait's job."""
 
     wait_id: WaitId
     job_cancel: JobCancel
 
 
 @dataclass(slots=True, eq=False)
-class SaveSignal(Operation):
-    """Keeps a signal; the answer is None or a Conflict. `payload` is JSON text, `digest` its SHA-256."""
+class SaveSignal(Command):
+    """Saves a signal; the answer is None or a Conflict. `payload` is JSON text, `digest` its SHA-256."""
 
     signal: Signal
     payload: str
@@ -178,7 +177,7 @@ class SaveSignal(Operation):
 
 
 @dataclass(slots=True, eq=False)
-class PruneSignals(Operation):
+class PruneSignals(Command):
     """Deletes old signals; the answer is their keys."""
 
     before: float
@@ -186,20 +185,20 @@ class PruneSignals(Operation):
 
 
 @dataclass(slots=True, eq=False)
-class SaveOverhead(Operation):
-    """Keeps what the process used that belongs to no wait."""
+class SaveOverhead(Command):
+    """Adds usage that belongs to no wait to today's costs."""
 
     measured: MeasuredUsage
 
 
 @dataclass(slots=True, eq=False)
-class Prune(Operation):
-    """Deletes ended waits; the answer is how many."""
+class Prune(Command):
+    """Deletes ended waits; the answer is their number."""
 
     finished_before: float
     limit: int
 
 
 @dataclass(slots=True, eq=False)
-class CheckWritable(Operation):
-    """Writes something small."""
+class CheckWritable(Command):
+    """Writes one small row."""

@@ -40,13 +40,13 @@ class SignalDispatcher:
         for signal in await self._store.signal_keys():
             self._listeners.signalled[signal.namespace, signal.key] = signal.received_at
 
-    async def signals(self, namespace: str, key: str) -> Sequence[object]:
+    async def payloads(self, namespace: str, key: str) -> Sequence[object]:
         """The payloads that are kept under a key. Raises StoreUnavailable."""
         if (namespace, key) not in self._listeners.signalled:
             return ()
         return await self._store.signals(namespace, key)
 
-    def heard(self, signals: Sequence[Signal]) -> None:
+    def on_signals(self, signals: Sequence[Signal]) -> None:
         """Signals are on disk."""
         for signal in signals:
             self._listeners.signalled[signal.namespace, signal.key] = signal.received_at

@@ -1,0 +1,277 @@
+"""The engine of one daemon: the store, the loops that work on it, and how they learn of its changes."""
+
+import gc
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import structlog
+from anyio.abc import TaskGroup
+
+from waitd.api import EventFeed, LongPolls
+from waitd.app.parts import Parts
+from waitd.core.costs.model import MeasuredUsage
+from waitd.core.errors import InvalidInput, Unavailable, WaitdError
+from waitd.core.waits.delivery import DeliveryState
+from waitd.core.waits.wait import Progress, WaitId
+from waitd.engine.clock import SystemClock
+from waitd.engine.deliverer import Deliverer
+from waitd.engine.job_cancels import JobCancels
+from waitd.engine.maintenance import Maintenance, waiting_pages
+from waitd.engine.meter import Meter
+from waitd.engine.poker import Poker
+from waitd.engine.signal_dispatcher import SignalDispatcher
+from waitd.engine.submitter import Submitter
+from waitd.engine.wait_counts import WaitCounts
+from waitd.metrics import Instruments
+from waitd.ports import Probe, Signal, Sink, StoredOutcome, StoredWait, StoreListener
+from waitd.probes.signal import SignalProbe
+from waitd.settings import Settings
+from waitd.sinks.airflow.sweep import AirflowSweep
+from waitd.stores import CostRules, Database, Store
+
+if TYPE_CHECKING:
+    from waitd.probes.s3.events_queue import S3EventQueue
+
+log = structlog.get_logger(__name__)
+
+#: The garbage collector ignores the waits held so far each time their number grows by half and this.
+FREEZE_STEP = 10_000
+
+
+class Engine(StoreListener):
+    """Holds, pokes and delivers. As the store's listener it passes each change on to its parts."""
+
+    def __init__(
+        self, settings: Settings, database: Database, parts: Parts, instruments: Instruments
+    ) -> None:
+        self.clock = SystemClock()
+        self.instruments = instruments
+        self.store = Store(
+            database,
+            destination_of=lambda _, sink: destination_of(parts.sinks, sink),
+            listener=self,
+            now=self.clock.now,
+            retry_delays=settings.delivery_retry_delays,
+            costs=CostRules(settings.cost.labels, settings.cost.values, settings.cost.retention),
+        )
+        self.probes: Mapping[str, Probe] = {**parts.probes, "signal": SignalProbe(self._signal_payloads)}
+        self.long_polls = LongPolls(settings.max_long_polls)
+        self.feed = EventFeed()
+        self.wait_counts = WaitCounts(instruments)
+        self.submitter = Submitter(
+            self.store,
+            parts.jobs,
+            self.clock,
+            instruments,
+            wake=lambda wait_id: self.poker.poke_now(wait_id),  # noqa: PLW0108 - the poker is built below
+        )
+        self.job_cancels = JobCancels(
+            self.store, self.probes, parts.jobs, self.submitter, self.clock, instruments
+        )
+        self.poker = Poker(
+            self.store,
+            self.probes,
+            self.clock,
+            instruments,
+            capacity=settings.capacity,
+            poke_concurrency=settings.poke_concurrency,
+            per_host_concurrency=settings.per_host_concurrency,
+            submitter=self.submitter,
+        )
+        self.deliverer = Deliverer(
+            self.store,
+            parts.sinks,
+            self.clock,
+            instruments,
+            retry_delays=settings.delivery_retry_delays,
+            attempt_timeout=settings.delivery_timeout,
+            per_destination=settings.per_destination_concurrency,
+        )
+        self.signals = SignalDispatcher(
+            self.store, self.poker, self.clock, instruments, retention=settings.signal_retention
+        )
+        self.maintenance = Maintenance(
+            self.store, self.poker, self.clock, retention=settings.retention, after_sweep=self._after_sweep
+        )
+        self.meter = self._build_meter(settings) if settings.cost.enabled else None
+        self._s3_events = self._build_s3_event_queue(settings, parts)
+        self._airflow_sweep = AirflowSweep(self.store, parts.airflow)
+        self._airflow_sweep_interval = settings.airflow_sweep_interval
+        self._saved_overhead = MeasuredUsage()
+        self._frozen = 0
+
+    def _build_meter(self, settings: Settings) -> Meter:
+        cost = settings.cost
+        return Meter(
+            self.poker,
+            self.clock,
+            self.instruments,
+            held=self.wait_counts.waiting,
+            constants=cost.constants,
+            prices=cost.prices,
+            labels=cost.labels,
+            poke_cpu_seconds=cost.poke_cpu_seconds,
+        )
+
+    def _build_s3_event_queue(self, settings: Settings, parts: Parts) -> "S3EventQueue | None":
+        url = settings.s3_events_queue_url
+        if url is None:
+            return None
+        try:
+            from waitd.probes.s3.events_queue import S3EventQueue  # noqa: PLC0415 - needs an extra
+        except ImportError:
+            raise WaitdError("s3_events_queue_url needs pip install 'waitd[s3]'") from None
+
+        def on_created(bucket: str, key: str) -> None:
+            self.signals.on_s3_object("s3_queue", bucket, key, namespace=None)
+
+        try:
+            return S3EventQueue(
+                parts.connections,
+                url,
+                settings.s3_events_conn_id,
+                on_created=on_created,
+                outgoing=parts.outgoing,
+            )
+        except ValueError as error:
+            raise WaitdError(f"s3_events_queue_url: {error}") from None
+
+    async def _signal_payloads(self, namespace: str, key: str) -> Sequence[Any]:
+        return await self.signals.payloads(namespace, key)
+
+    # ------------------------------------------------------------ as the store's listener
+
+    def on_inserted(self, waits: Sequence[StoredWait]) -> None:
+        """See `StoreListener`."""
+        self.wait_counts.on_inserted(waits)
+        self.poker.adopt(waits)
+        if self.poker.held > self._frozen * 1.5 + FREEZE_STEP:
+            gc.collect(1)  # the young objects: freezing would keep garbage among them
+            self._freeze()
+        if self.meter is not None:
+            self.meter.on_inserted(waits)
+
+    def on_finished(self, outcomes: Sequence[StoredOutcome]) -> None:
+        """See `StoreListener`."""
+        self.wait_counts.on_finished(outcomes)
+        if self.meter is not None:
+            self.meter.on_finished(outcomes)
+        destinations: set[str] = set()
+        for outcome in outcomes:
+            self.poker.drop(outcome.wait.id)
+            self.job_cancels.on_finished(outcome.wait)
+            self.long_polls.notify(outcome.wait.id)
+            destinations |= outcome.destinations
+        self.feed.notify(self.store.finished_seq)
+        self.deliverer.wake(destinations)
+
+    def on_redelivered(self, destinations: frozenset[str]) -> None:
+        """See `StoreListener`."""
+        self.deliverer.wake(destinations)
+
+    def on_signals(self, signals: Sequence[Signal]) -> None:
+        """See `StoreListener`."""
+        self.signals.on_signals(signals)
+
+    def live_progress(self, wait_id: WaitId) -> Progress | None:
+        """See `StoreListener`."""
+        live = self.poker.live(wait_id)
+        return None if live is None else live.progress
+
+    def measure(self, wait: StoredWait, seconds: float) -> MeasuredUsage | None:
+        """See `StoreListener`."""
+        if self.meter is None:
+            return None
+        return self.meter.measured(wait.spec, wait.progress.pokes, seconds, ended=True)
+
+    # ------------------------------------------------------------ regular work
+
+    async def _after_sweep(self) -> None:
+        """Runs with each sweep of the maintenance. Raises StoreUnavailable."""
+        await self.signals.prune()
+        await self._count()
+
+    async def _count(self) -> None:
+        self._frozen = min(self._frozen, self.poker.held)  # waits that replaced others are not frozen
+        self.wait_counts.reset(await self.store.counts())
+        deliveries = await self.store.delivery_counts()
+        for state in DeliveryState:
+            self.instruments.outbox_deliveries.labels(state).set(deliveries.get(state, 0))
+        await self._save_overhead()
+
+    async def _save_overhead(self) -> None:
+        """Saves what belongs to no wait since the last time. Raises StoreUnavailable: saved the next time."""
+        overhead = self.meter.overhead if self.meter is not None else MeasuredUsage()
+        if overhead != self._saved_overhead:
+            await self.store.save_overhead(overhead.since(self._saved_overhead))
+            self._saved_overhead = overhead
+
+    def refresh_gauges(self) -> None:
+        """Sets the gauges that are computed for a scrape only."""
+        self.poker.refresh_gauges()
+        self.wait_counts.refresh_gauges()
+        if self.meter is not None:
+            self.meter.refresh_gauges()
+        self.instruments.event_loop_lag.set(self.maintenance.lag)
+
+    def _freeze(self) -> None:
+        """Takes all objects from the garbage collector, because waits are held for long.
+
+        Walking through 100,000 of them takes a second. The little garbage among them is kept.
+        """
+        self._frozen = self.poker.held
+        gc.freeze()
+
+    # ------------------------------------------------------------ start and end
+
+    async def load_signals(self) -> None:
+        """Loads the keys of stored signals; to be called before the first wait is held."""
+        await self.signals.load()
+
+    def start(self, tasks: TaskGroup) -> None:
+        """Starts all loops, and the loading of the store's waiting waits."""
+        tasks.start_soon(self.submitter.run, name="submitter")
+        tasks.start_soon(self.job_cancels.run, name="job cancels")
+        tasks.start_soon(self.poker.run, name="poker")
+        if self._s3_events is not None:
+            tasks.start_soon(self._s3_events.run, name="S3 events")
+        tasks.start_soon(self.deliverer.run, name="deliverer")
+        tasks.start_soon(self.maintenance.run, name="maintenance")
+        tasks.start_soon(self._airflow_sweep.run, self._airflow_sweep_interval, name="airflow sweep")
+        if self.meter is not None:
+            tasks.start_soon(self.meter.run, name="meter")
+        tasks.start_soon(self._load, name="load")
+
+    async def _load(self) -> None:
+        """Holds the store's waiting waits, page by page; the first are poked while others are being read."""
+        await self._count()
+        started = self.clock.monotonic()
+        gc.disable()  # nothing that is loaded is garbage, and looking for it takes a tenth of the time
+        try:
+            async for page in waiting_pages(self.store):
+                self.poker.adopt(page)
+            self._freeze()
+        finally:
+            gc.enable()
+        log.info("loaded", waits=self.poker.held, seconds=round(self.clock.monotonic() - started, 3))
+
+    async def drain(self, grace: float) -> None:
+        """Starts nothing new, waits up to `grace` seconds for what is in flight, and saves progress."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self.poker.drain, grace)
+            tasks.start_soon(self.deliverer.drain, grace)
+        try:
+            await self.poker.progress_buffer.flush(everything=True)
+            await self._save_overhead()
+        except Unavailable as error:
+            log.warning("progress_not_stored", error=str(error))
+
+
+def destination_of(sinks: Mapping[str, Sink], params: Mapping[str, Any]) -> str:
+    """The destination of a sink's parameters with `kind`. Raises InvalidInput."""
+    rest = dict(params)
+    kind = rest.pop("kind")
+    if kind not in sinks:
+        raise InvalidInput.at("/kind", f"there is no sink {kind}")
+    return str(sinks[kind].parse(rest).destination)

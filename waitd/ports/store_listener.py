@@ -1,0 +1,39 @@
+"""What the store reports to the engine, and what it asks the engine while a wait ends."""
+
+from collections.abc import Sequence
+
+from waitd.core.costs.model import MeasuredUsage
+from waitd.core.waits.wait import Progress, WaitId
+from waitd.ports.signals import Signal
+from waitd.ports.store import StoredOutcome, StoredWait
+
+
+class StoreListener:
+    """A listener that ignores everything; a subclass overrides what it needs.
+
+    The `on_…` methods are called on the event loop after COMMIT and before the callers of the store get
+    their answers. They must not block. An exception is logged and harms neither the store nor its callers.
+    """
+
+    def on_inserted(self, waits: Sequence[StoredWait]) -> None:
+        """New waits are stored and waiting."""
+
+    def on_finished(self, outcomes: Sequence[StoredOutcome]) -> None:
+        """Waits have ended: finished, cancelled or superseded.
+
+        A wait that was superseded in the transaction that inserted it was never passed to `on_inserted`.
+        """
+
+    def on_redelivered(self, destinations: frozenset[str]) -> None:
+        """Deliveries to these destinations were queued again."""
+
+    def on_signals(self, signals: Sequence[Signal]) -> None:
+        """Signals are stored."""
+
+    def live_progress(self, wait_id: WaitId) -> Progress | None:  # noqa: ARG002 - for subclasses
+        """The progress of a wait that is being cancelled or superseded, up to its last poke; None: not held."""
+        return None
+
+    def measure(self, wait: StoredWait, seconds: float) -> MeasuredUsage | None:  # noqa: ARG002 - for subclasses
+        """What a wait that ends after `seconds` has used; None: not measured."""
+        return None
