@@ -1,4 +1,4 @@
-"""Environments that are made once: what one attempt leaves to the next. Nothing is fetched here."""
+"""Virtual environments that are created once. Nothing is downloaded."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from waitd.bench.environments import PipFailed, ensure_environment
 pytestmark = pytest.mark.slow
 
 
-def test_an_environment_is_made_once_and_what_failed_is_made_again(tmp_path: Path) -> None:
+def test_an_environment_is_created_once_and_a_failed_one_again(tmp_path: Path) -> None:
     pins, environment = tmp_path / "pins.txt", tmp_path / "cache" / "of-its-own"
     made: list[bool] = []
     pins.write_text(f"nothing @ {(tmp_path / 'absent.whl').as_uri()}\n")

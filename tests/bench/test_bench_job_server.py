@@ -1,4 +1,4 @@
-"""The job server over real sockets, asked by a client that it was not written for."""
+"""The job server over real sockets, with aiohttp as the client."""
 
 import asyncio
 import sys
@@ -10,23 +10,13 @@ import aiohttp
 import orjson
 import pytest
 
-from waitd.bench.job_server import JobServerUrls, serve
-from waitd.bench.jobs import LIES, job_of
+from waitd.bench.job_server import JobServerUrls
+from waitd.bench.jobs import LIES, parse_job
 
 
 @pytest.fixture
-async def served() -> AsyncIterator[JobServerUrls]:
-    stopped = asyncio.Event()
-    started: asyncio.Future[JobServerUrls] = asyncio.get_running_loop().create_future()
-    task = asyncio.create_task(serve("127.0.0.1", 0, 2, stopped, started.set_result, with_s3=True))
-    yield await started
-    stopped.set()
-    await task
-
-
-@pytest.fixture
-def urls(served: JobServerUrls) -> list[str]:
-    return list(served.urls)
+def urls(job_server: JobServerUrls) -> list[str]:
+    return list(job_server.urls)
 
 
 @pytest.fixture
@@ -55,7 +45,7 @@ async def test_jobs_run_and_end(urls: list[str], http: aiohttp.ClientSession) ->
     )
 
 
-async def test_refusals_come_in_bursts_and_say_when_to_come_again(
+async def test_refusals_come_in_bursts_and_carry_retry_after(
     urls: list[str], http: aiohttp.ClientSession
 ) -> None:
     statuses = [(await status_and_body(http, f"{urls[0]}/jobs/unavailable/0/a"))[0] for _ in range(10)]
@@ -65,7 +55,7 @@ async def test_refusals_come_in_bursts_and_say_when_to_come_again(
         assert (answer.status, answer.headers["Retry-After"]) == (429, "1")
 
 
-async def test_a_hanging_job_takes_the_request_and_never_answers(
+async def test_a_hanging_job_accepts_the_request_and_never_answers(
     urls: list[str], http: aiohttp.ClientSession
 ) -> None:
     with pytest.raises(TimeoutError):
@@ -73,16 +63,14 @@ async def test_a_hanging_job_takes_the_request_and_never_answers(
             pass
 
 
-async def test_resets_and_truncations_break_off(urls: list[str], http: aiohttp.ClientSession) -> None:
+async def test_resets_and_truncations_break_the_answer(urls: list[str], http: aiohttp.ClientSession) -> None:
     with pytest.raises(aiohttp.ClientConnectionError):
-        await http.post(f"{urls[0]}/jobs/resets/0/a")  # a GET would be repeated by the client itself
+        await http.post(f"{urls[0]}/jobs/resets/0/a")  # the client would repeat a GET
     with pytest.raises(aiohttp.ClientPayloadError):
         await status_and_body(http, f"{urls[0]}/jobs/truncates/0/a")
 
 
-async def test_a_slow_body_arrives_in_two_parts_and_whole(
-    urls: list[str], http: aiohttp.ClientSession
-) -> None:
+async def test_a_slow_body_arrives_complete(urls: list[str], http: aiohttp.ClientSession) -> None:
     assert await status_and_body(http, f"{urls[0]}/jobs/slow/0/a") == (
         200,
         {"status": "SUCCEEDED", "job": "a"},
@@ -97,7 +85,7 @@ async def test_all_origins_serve_the_same_jobs(urls: list[str], http: aiohttp.Cl
     assert report["jobs"]["/jobs/endless/1/shared"]["requests"] == 2
 
 
-async def test_pipelined_split_and_posted_requests_are_told_apart(urls: list[str]) -> None:
+async def test_pipelined_split_and_posted_requests_are_separated(urls: list[str]) -> None:
     port = int(urls[0].rpartition(":")[2])
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     get = b"GET /jobs/fail/0/%d HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -114,12 +102,12 @@ async def test_pipelined_split_and_posted_requests_are_told_apart(urls: list[str
     await writer.wait_closed()
 
 
-async def test_a_head_request_gets_the_head_alone(urls: list[str], http: aiohttp.ClientSession) -> None:
+async def test_a_head_request_gets_no_body(urls: list[str], http: aiohttp.ClientSession) -> None:
     assert await status_and_body(http, f"{urls[0]}/jobs/succeed/0/a", "HEAD") == (200, None)
     assert (await status_and_body(http, f"{urls[0]}/jobs/succeed/0/a"))[0] == 200
 
 
-async def test_what_is_no_job_is_a_400_that_says_how_paths_look(
+async def test_an_unknown_path_is_a_400_that_explains_the_paths(
     urls: list[str], http: aiohttp.ClientSession
 ) -> None:
     status, body = await status_and_body(http, f"{urls[0]}/jobs/unknown/1/a")
@@ -127,17 +115,17 @@ async def test_what_is_no_job_is_a_400_that_says_how_paths_look(
     assert "/jobs/{succeed|" in str(body)
 
 
-async def test_keys_are_served_on_a_port_of_their_own_and_belong_to_the_same_jobs(
-    served: JobServerUrls, http: aiohttp.ClientSession
+async def test_keys_belong_to_the_same_jobs_on_another_port(
+    job_server: JobServerUrls, http: aiohttp.ClientSession
 ) -> None:
-    marker = f"{served.s3[0]}/bucket/jobs/succeed/0/k/_SUCCESS"
+    marker = f"{job_server.s3[0]}/bucket/jobs/succeed/0/k/_SUCCESS"
     async with http.head(marker) as answer:
         assert (answer.status, answer.headers["Content-Length"]) == (200, "0")
     async with http.get(marker) as answer:
         assert (answer.status, await answer.read()) == (200, b"")
     async with http.post(marker) as answer:
         assert answer.status == 405
-    _, report = await status_and_body(http, f"{served.urls[0]}/report")
+    _, report = await status_and_body(http, f"{job_server.urls[0]}/report")
     assert isinstance(report, dict)
     assert report["jobs"]["/jobs/succeed/0/k"]["told"] is True
 
@@ -170,15 +158,17 @@ async def test_the_program_prints_its_urls_and_ends_on_sigterm(http: aiohttp.Cli
             assert await process.wait() == 0
 
 
-async def test_the_program_ends_with_its_parent_where_it_is_asked_to() -> None:
+async def test_the_program_exits_with_its_parent_if_requested() -> None:
     async with program("--exit-with-parent") as (process, _):
         assert process.stdin is not None
-        process.stdin.close()  # as our own death would
+        process.stdin.close()  # as the death of the parent does
         async with asyncio.timeout(10):
             assert await process.wait() == 0
 
 
-async def test_lies_are_whole_answers_with_status_200(urls: list[str], http: aiohttp.ClientSession) -> None:
+async def test_lies_are_complete_answers_with_status_200(
+    urls: list[str], http: aiohttp.ClientSession
+) -> None:
     bodies = []
     for _ in range(len(LIES)):
         async with http.get(f"{urls[0]}/jobs/liar/0/a") as answer:
@@ -187,13 +177,13 @@ async def test_lies_are_whole_answers_with_status_200(urls: list[str], http: aio
     assert sorted(bodies) == sorted(lie.partition(b"\r\n\r\n")[2] for lie in LIES)
 
 
-async def test_an_answer_with_a_latency_comes_after_it(urls: list[str], http: aiohttp.ClientSession) -> None:
-    wanted = job_of("/jobs/latent/0/a").behaviour.latency
-    assert wanted is not None
+async def test_an_answer_with_latency_is_not_early(urls: list[str], http: aiohttp.ClientSession) -> None:
+    latency = parse_job("/jobs/latent/0/a").behaviour.latency
+    assert latency is not None
     began = asyncio.get_running_loop().time()
     for request in range(1, 6):
         assert (await status_and_body(http, f"{urls[0]}/jobs/latent/0/a"))[0] == 200
-        began += wanted.seconds("a", request)
+        began += latency.seconds("a", request)
         assert asyncio.get_running_loop().time() >= began - 0.001
 
 
@@ -205,19 +195,34 @@ async def test_an_outage_is_a_503(http: aiohttp.ClientSession, urls: list[str]) 
             await asyncio.sleep(0.05)
 
 
-async def test_the_tally_counts_and_the_report_says_when_a_job_was_done(
-    served: JobServerUrls, http: aiohttp.ClientSession
+async def test_the_tally_counts_requests_and_the_report_has_the_end_of_a_job(
+    job_server: JobServerUrls, http: aiohttp.ClientSession
 ) -> None:
     before = time.time()
-    await status_and_body(http, f"{served.urls[0]}/jobs/succeed/0/t")
-    await status_and_body(http, f"{served.urls[0]}/jobs/endless/0/t")
-    async with http.head(f"{served.s3[0]}/bucket/jobs/endless/0/t/_SUCCESS") as answer:
+    await status_and_body(http, f"{job_server.urls[0]}/jobs/succeed/0/t")
+    await status_and_body(http, f"{job_server.urls[0]}/jobs/endless/0/t")
+    async with http.head(f"{job_server.s3[0]}/bucket/jobs/endless/0/t/_SUCCESS") as answer:
         assert answer.status == 404
-    _, tally = await status_and_body(http, f"{served.urls[0]}/tally")
-    _, report = await status_and_body(http, f"{served.urls[0]}/report")
+    _, tally = await status_and_body(http, f"{job_server.urls[0]}/tally")
+    _, report = await status_and_body(http, f"{job_server.urls[0]}/report")
     assert isinstance(tally, dict)
     assert isinstance(report, dict)
     assert (tally["jobs"], sum(tally["gaps"])) == (2, 1)
     assert tally["requests"] >= 3
     assert before - 0.01 <= report["jobs"]["/jobs/succeed/0/t"]["done_at"] <= time.time()
     assert report["jobs"]["/jobs/endless/0/t"]["done_at"] is None
+
+
+async def test_arrivals_of_recorded_jobs_are_returned_once(
+    urls: list[str], http: aiohttp.ClientSession
+) -> None:
+    assert await status_and_body(http, f"{urls[0]}/arrivals") == (200, {"first_at": None, "arrivals": {}})
+    before = time.time()
+    for name in ("watched-1", "watched-1", "other"):
+        await status_and_body(http, f"{urls[0]}/jobs/endless/0/{name}")
+    _, recorded = await status_and_body(http, f"{urls[0]}/arrivals")
+    assert isinstance(recorded, dict)
+    [(path, times)] = recorded["arrivals"].items()
+    assert (path, len(times)) == ("/jobs/endless/0/watched-1", 2)
+    assert before <= recorded["first_at"] <= times[0] <= times[1] <= time.time()
+    assert await status_and_body(http, f"{urls[0]}/arrivals") == (200, {"first_at": None, "arrivals": {}})

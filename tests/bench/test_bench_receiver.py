@@ -1,4 +1,4 @@
-"""The callback receiver, sent to by the reference implementation of Standard Webhooks."""
+"""The callback receiver, with the reference implementation of Standard Webhooks as the sender."""
 
 import base64
 from collections.abc import AsyncIterator
@@ -35,7 +35,7 @@ async def status(http: aiohttp.ClientSession, receiver: Receiver, body: bytes, s
         return answer.status
 
 
-def test_what_the_reference_implementation_signs_verifies() -> None:
+def test_a_signature_of_the_reference_implementation_is_valid() -> None:
     assert verify_signature(SECRET, headers(b"{}"), b"{}", NOW)
 
 
@@ -51,7 +51,7 @@ def test_what_the_reference_implementation_signs_verifies() -> None:
         (b"{}", {}),
     ],
 )
-def test_nothing_else_verifies(body: bytes, sent: dict[str, str]) -> None:
+def test_any_other_signature_is_invalid(body: bytes, sent: dict[str, str]) -> None:
     assert not verify_signature(SECRET, sent, body, NOW)
 
 
@@ -62,25 +62,25 @@ def test_one_good_signature_among_several_is_enough() -> None:
     )
 
 
-async def test_it_counts_by_wait_and_sees_what_came_twice_and_what_changed(
+async def test_it_counts_by_wait_and_notices_repeated_and_changed_events(
     http: aiohttp.ClientSession,
 ) -> None:
     async with Receiver(SECRET, clock=lambda: NOW) as receiver:
         for body in (event("a"), event("a"), event("b"), event("b", pokes=2)):
             assert await status(http, receiver, body, headers(body)) == 204
-    assert {name: (h.accepted, len(h.digests)) for name, h in receiver.heard.items()} == {
+    assert {name: (c.accepted, len(c.digests)) for name, c in receiver.callbacks.items()} == {
         "a": (2, 1),
         "b": (2, 2),
     }
 
 
-async def test_a_wrong_signature_is_refused_and_remembered(http: aiohttp.ClientSession) -> None:
+async def test_a_wrong_signature_is_refused_and_recorded(http: aiohttp.ClientSession) -> None:
     async with Receiver(SECRET, clock=lambda: NOW) as receiver:
         assert await status(http, receiver, event("a"), headers(event("b"))) == 401
-    assert (receiver.heard["a"].badly_signed, receiver.heard["a"].accepted) == (1, 0)
+    assert (receiver.callbacks["a"].badly_signed, receiver.callbacks["a"].accepted) == (1, 0)
 
 
-async def test_the_chosen_share_is_refused_the_given_times_and_then_taken(
+async def test_the_chosen_share_is_refused_so_often_and_then_accepted(
     http: aiohttp.ClientSession,
 ) -> None:
     async with Receiver(SECRET, refuse_share=0.5, refuse_times=2, clock=lambda: NOW) as receiver:
@@ -91,8 +91,8 @@ async def test_the_chosen_share_is_refused_the_given_times_and_then_taken(
     assert {tuple(s) for s in statuses.values()} == {(500, 500, 204), (204, 204, 204)}
 
 
-async def test_what_is_no_event_is_refused(http: aiohttp.ClientSession) -> None:
+async def test_a_body_that_is_no_event_is_refused(http: aiohttp.ClientSession) -> None:
     async with Receiver(SECRET, clock=lambda: NOW) as receiver:
         for body in (b"", b"[]", b"{}", b"\xff"):
             assert await status(http, receiver, body, {}) == 400
-    assert receiver.strangers == 4
+    assert receiver.malformed == 4

@@ -35,35 +35,28 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-import aiohttp
 import orjson
+from restarting import WAITS, all_loaded, fill_store
 from rich.console import Console
 from rich.table import Table
 
-from waitd.bench.children import ChildFailed, child, fleet_process, free_port, stop
-from waitd.bench.jobs import path_of
-from waitd.bench.machine import Cores, ProcessUsage, machine, open_as_many_files_as_allowed
-from waitd.bench.scrape import ScrapedMetrics
+from waitd.bench.lab import BATCH, Lab, MeasuredDaemon, Target, measure_window, open_lab, say, use_other_cores
+from waitd.bench.machine import machine
 
 ROOT = Path(__file__).parents[2]
-SUBMITTER = Path(__file__).parent / "submitter.py"
-CORES = Cores.ours()
-#: Seconds that a daemon may take to start, to poke each wait once, or to load its store.
-PATIENCE = 120.0
 
 POKE_WAITS, POKE_INTERVAL, POKE_WARM_UP, POKE_WINDOW = 10_000, 0.1, 2.0, 5.0
 SINGLES, CONNECTIONS = 10_000, 64
-LINES, BATCH = 100_000, 10_000
+LINES = 100_000
 #: Memory per wait is the slope between these numbers of waits.
 FEW, MANY = 10_000, 60_000
-STORED = 100_000
 #: Waits that must not be poked a second time while a figure is taken.
 RARELY = 3600.0
 
@@ -77,200 +70,85 @@ class Revision(NamedTuple):
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment of its processes: no setting but those of the measurement."""
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("WAITD_")}
-        # PYTHONSAFEPATH keeps `-m` from importing the current folder before the checkout.
-        return {**inherited, "PYTHONPATH": str(self.checkout), "PYTHONSAFEPATH": "1"}
+        """Makes its processes import the copy; PYTHONSAFEPATH keeps `-m` from importing the current folder first."""
+        return {"PYTHONPATH": str(self.checkout), "PYTHONSAFEPATH": "1"}
 
 
-class RunningDaemon(NamedTuple):
-    """A daemon under measurement."""
+class Rig(NamedTuple):
+    """A lab with one target for all measurements; `stores` has the filled store of each checkout."""
 
-    process: asyncio.subprocess.Process
-    url: str
-    log: Path
-    spawned_at: float
+    lab: Lab
+    target: Target
+    stores: dict[Path, str]
 
-    @property
-    def usage(self) -> ProcessUsage:
-        """CPU time and memory so far."""
-        return ProcessUsage.of(self.process.pid)
+    def daemon(
+        self, revision: Revision, store: str = "compared", *, ready: bool = True
+    ) -> AbstractAsyncContextManager[MeasuredDaemon]:
+        """Runs a daemon of a revision, over a new store unless `store` exists."""
+        return self.lab.daemon(
+            store, ready=ready, python=(revision.python, "-m"), environment=revision.environment
+        )
 
+    def endpoint(self, behaviour: str) -> str:
+        """The start of URLs of jobs that no other measurement uses."""
+        return self.target.endpoint(behaviour, f"{time.monotonic_ns()}-")
 
-class Rig:
-    """The processes of a comparison: one target for all measurements, one daemon at a time."""
-
-    def __init__(self, folder: Path, session: aiohttp.ClientSession, target: str) -> None:
-        self.folder = folder
-        self._session = session
-        self._target = target
-        self._runs = 0
-
-    @asynccontextmanager
-    async def daemon(self, revision: Revision, state: Path | None = None) -> AsyncIterator[RunningDaemon]:
-        """Runs a daemon of `revision`, over a new store unless `state` names one."""
-        self._runs += 1
-        folder = self.folder / f"run-{self._runs}"
-        folder.mkdir()
-        log, bind = folder / "log", f"127.0.0.1:{free_port()}"
-        environment = revision.environment | {
-            "WAITD_STATE_DIR": str(state or folder / "state"),
-            "WAITD_BIND": bind,
-            "WAITD_LOG_FORMAT": "json",
-            "WAITD_CAPACITY": "1000000",
-        }
-        python = ("taskset", "-c", _list(CORES.measured), revision.python, "-m")
-        spawned_at = time.time()
-        try:
-            async with child(["waitd", "serve"], log=log, environment=environment, python=python) as process:
-                daemon = RunningDaemon(process, f"http://{bind}", log, spawned_at)
-                if state is None:
-                    await self.ready(daemon)
-                yield daemon
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-
-    async def ready(self, daemon: RunningDaemon) -> None:
-        """Returns when the daemon serves. Raises ChildFailed: it does not."""
-        limit = time.monotonic() + PATIENCE
-        while time.monotonic() < limit and daemon.process.returncode is None:
-            try:
-                async with self._session.get(daemon.url + "/readyz") as response:
-                    if response.status == 200:
-                        return
-            except aiohttp.ClientConnectionError:
-                pass
-            await asyncio.sleep(0.05)
-        raise ChildFailed("the daemon did not start", daemon.log)
-
-    async def metrics(self, daemon: RunningDaemon) -> ScrapedMetrics:
-        """The daemon's metrics now."""
-        async with self._session.get(daemon.url + "/metrics") as response:
-            return ScrapedMetrics.of(await response.text())
-
-    async def pokes(self, daemon: RunningDaemon) -> float:
-        """How many pokes the daemon has made."""
-        return (await self.metrics(daemon)).total("waitd_pokes_total")
-
-    async def until_poked(self, daemon: RunningDaemon, pokes: int) -> None:
-        """Returns when the daemon has made that many pokes. Raises TimeoutError."""
-        async with asyncio.timeout(PATIENCE):
-            while await self.pokes(daemon) < pokes:  # noqa: ASYNC110 - another process's
-                await asyncio.sleep(0.25)
-
-    async def submit(self, daemon: RunningDaemon, behaviour: str, count: int, **options: float) -> None:
-        """Submits `count` waits on jobs of that behaviour. Raises RuntimeError: the daemon refused one."""
-        target = self._target + path_of(behaviour, 0, f"{self._runs}-{time.monotonic_ns()}")
-        arguments = ["--url", daemon.url, "--target", target, "--count", str(count)]
-        for name, value in options.items():
-            arguments += [f"--{name.replace('_', '-')}", str(value)]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        log, python = self.folder / "submitter.log", (sys.executable,)
-        async with child(
-            [str(SUBMITTER), *arguments], log=log, environment=environment, heard=True, python=python
-        ) as process:
-            line = await process.stdout.readline() if process.stdout else b""
-        if not line:
-            raise ChildFailed("the load generator failed", log)
-        if (statuses := orjson.loads(line)["statuses"]) != {"201": count}:
-            raise RuntimeError(f"the daemon did not accept all {count:,} waits: {statuses}")
+    async def copy_store(self, revision: Revision) -> str:
+        """A fresh copy of the revision's store with WAITS waits, which is filled once."""
+        store = self.stores.get(revision.checkout)
+        if store is None:
+            say(f"filling a store with {WAITS:,} waits by {revision.name}")
+            store = self.stores[revision.checkout] = f"store-{len(self.stores)}"
+            options = {"python": (revision.python, "-m"), "environment": revision.environment}
+            await fill_store(self.lab, self.target, store, RARELY, **options)
+        shutil.rmtree(self.lab.folder / "copy", ignore_errors=True)
+        shutil.copytree(self.lab.folder / store, self.lab.folder / "copy")
+        return "copy"
 
 
-class Stores:
-    """Stores with 100,000 waits, one for each revision, which are filled once."""
-
-    def __init__(self, rig: Rig) -> None:
-        self._rig = rig
-        self._filled: dict[Path, Path] = {}
-
-    async def copy(self, revision: Revision) -> Path:
-        """A fresh copy of the revision's store."""
-        if revision.checkout not in self._filled:
-            say(f"filling a store with {STORED:,} waits by {revision.name}")
-            state = self._rig.folder / f"store-{len(self._filled)}"
-            async with self._rig.daemon(revision, state) as daemon:
-                await self._rig.ready(daemon)
-                await self._rig.submit(
-                    daemon, "endless", STORED, batch=BATCH, connections=1, poke_interval=RARELY
-                )
-                await self._rig.until_poked(daemon, STORED)
-                await stop(daemon.process)
-            self._filled[revision.checkout] = state
-        copy = self._rig.folder / "restarted"
-        shutil.rmtree(copy, ignore_errors=True)
-        shutil.copytree(self._filled[revision.checkout], copy)
-        return copy
-
-
-async def measure_poke(rig: Rig, revision: Revision, _: Stores) -> Sequence[float]:
+async def measure_poke(rig: Rig, revision: Revision) -> Sequence[float]:
     """CPU per poke at saturation, in microseconds."""
     async with rig.daemon(revision) as daemon:
-        await rig.submit(
-            daemon, "endless", POKE_WAITS, batch=BATCH, connections=1, poke_interval=POKE_INTERVAL
-        )
+        waits = {"count": POKE_WAITS, "batch": BATCH, "connections": 1, "poke_interval": POKE_INTERVAL}
+        await rig.lab.submit(daemon, rig.endpoint("endless"), **waits)
         await asyncio.sleep(POKE_WARM_UP)
-        pokes, before = await rig.pokes(daemon), daemon.usage
-        await asyncio.sleep(POKE_WINDOW)
-        after, metrics = daemon.usage, await rig.metrics(daemon)
-        if not metrics.total("waitd_waits_overdue"):
+        window = await measure_window(daemon, rig.target, POKE_WINDOW)
+        if not window.after.total("waitd_waits_overdue"):
             say("the daemon was not saturated: CPU per poke is that of a daemon with idle time")
-        return [(after.cpu - before.cpu) / (metrics.total("waitd_pokes_total") - pokes) * 1e6]
+        return [window.cpu_per_poke]
 
 
-async def measure_batch(rig: Rig, revision: Revision, _: Stores) -> Sequence[float]:
+async def measure_batch(rig: Rig, revision: Revision) -> Sequence[float]:
     """CPU per line of a batch, in microseconds; the target hangs, so that no poke is finished meanwhile."""
     async with rig.daemon(revision) as daemon:
-        before = daemon.usage
-        await rig.submit(daemon, "dead", LINES, batch=BATCH, connections=1)
-        return [(daemon.usage.cpu - before.cpu) / LINES * 1e6]
+        waits = {"count": LINES, "batch": BATCH, "connections": 1}
+        return [(await rig.lab.submit(daemon, rig.endpoint("dead"), **waits))["span"].cpu / LINES * 1e6]
 
 
-async def measure_single(rig: Rig, revision: Revision, _: Stores) -> Sequence[float]:
+async def measure_single(rig: Rig, revision: Revision) -> Sequence[float]:
     """CPU per single submit, in microseconds; the target hangs."""
     async with rig.daemon(revision) as daemon:
-        before = daemon.usage
-        await rig.submit(daemon, "dead", SINGLES, connections=CONNECTIONS)
-        return [(daemon.usage.cpu - before.cpu) / SINGLES * 1e6]
+        waits = {"count": SINGLES, "connections": CONNECTIONS}
+        return [(await rig.lab.submit(daemon, rig.endpoint("dead"), **waits))["span"].cpu / SINGLES * 1e6]
 
 
-async def measure_memory(rig: Rig, revision: Revision, _: Stores) -> Sequence[float]:
+async def measure_memory(rig: Rig, revision: Revision) -> Sequence[float]:
     """Resident bytes per held wait, as the slope between FEW and MANY waits."""
     sizes, held = [], 0
     async with rig.daemon(revision) as daemon:
         for count in (FEW, MANY):
-            await rig.submit(
-                daemon, "endless", count - held, batch=BATCH, connections=1, poke_interval=RARELY
-            )
-            await rig.until_poked(daemon, held := count)
-            sizes.append(await _settled_rss(daemon))
+            waits = {"count": count - held, "batch": BATCH, "connections": 1, "poke_interval": RARELY}
+            await rig.lab.submit(daemon, rig.endpoint("endless"), **waits)
+            await daemon.until_poked(held := count)
+            sizes.append(await daemon.settled_rss())
     return [(sizes[1] - sizes[0]) / (MANY - FEW)]
 
 
-async def _settled_rss(daemon: RunningDaemon, patience: float = 8.0) -> int:
-    limit, sizes = time.monotonic() + patience, [0, 1, 2]
-    while time.monotonic() < limit and len(set(sizes[-3:])) > 1:
-        await asyncio.sleep(0.5)
-        sizes.append(daemon.usage.rss)
-    return sizes[-1]
-
-
-async def measure_restart(rig: Rig, revision: Revision, stores: Stores) -> Sequence[float]:
+async def measure_restart(rig: Rig, revision: Revision) -> Sequence[float]:
     """CPU seconds from the start of the process until all waits are loaded, and how long that takes."""
-    async with rig.daemon(revision, await stores.copy(revision)) as daemon:
-        limit = time.monotonic() + PATIENCE
-        while time.monotonic() < limit and daemon.process.returncode is None:
-            lines = daemon.log.read_bytes().splitlines(keepends=True)
-            if any(_says_all_loaded(line) for line in lines):
-                return [daemon.usage.cpu, time.time() - daemon.spawned_at]
-            await asyncio.sleep(0.005)
-        raise ChildFailed(f"the daemon did not log that it loaded {STORED} waits", daemon.log)
-
-
-def _says_all_loaded(line: bytes) -> bool:
-    """Whether a log line has the number of waits in it, whatever its event and field are called."""
-    if not line.startswith(b"{") or not line.endswith(b"\n"):
-        return False
-    return any(value == STORED for value in orjson.loads(line).values() if not isinstance(value, bool))
+    async with rig.daemon(revision, await rig.copy_store(revision), ready=False) as daemon:
+        await daemon.until_logged(all_loaded, every=0.005)
+        return [daemon.usage.cpu, time.time() - daemon.spawned_at]
 
 
 class Measurement(NamedTuple):
@@ -282,7 +160,7 @@ class Measurement(NamedTuple):
     """
 
     figures: Mapping[str, str]
-    measure: Callable[[Rig, Revision, Stores], Awaitable[Sequence[float]]]
+    measure: Callable[[Rig, Revision], Awaitable[Sequence[float]]]
 
 
 MEASUREMENTS: Mapping[str, Measurement] = {
@@ -292,6 +170,8 @@ MEASUREMENTS: Mapping[str, Measurement] = {
     "memory": Measurement({"memory": "bytes a wait"}, measure_memory),
     "restart": Measurement({"restart": "s CPU", "restart_wall": "s"}, measure_restart),
 }
+
+
 #: Figures that depend on what else the machine does.
 UNJUDGED = frozenset({"restart_wall"})
 
@@ -316,7 +196,7 @@ class Compared(NamedTuple):
 
 
 async def compare(
-    rig: Rig, stores: Stores, names: Sequence[str], pairs: int, old: Revision, new: Revision
+    rig: Rig, names: Sequence[str], pairs: int, old: Revision, new: Revision
 ) -> dict[str, Compared]:
     """Measures both revisions `pairs` times, in alternating order."""
     results = {
@@ -329,7 +209,7 @@ async def compare(
             sides = [(0, old), (1, new)]
             values: dict[int, Sequence[float]] = {}
             for side, revision in sides if pair % 2 == 0 else reversed(sides):
-                values[side] = await MEASUREMENTS[key].measure(rig, revision, stores)
+                values[side] = await MEASUREMENTS[key].measure(rig, revision)
             for n, name in enumerate(MEASUREMENTS[key].figures):
                 result = results[name]
                 result.old.append(values[0][n])
@@ -361,19 +241,11 @@ def checkout(revision: str | None, folder: Path, python: str) -> Revision:
 
 
 def _output(*command: str, environment: Mapping[str, str] | None = None) -> bytes:
-    done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, check=False)
+    variables = {**os.environ, **(environment or {})}
+    done = subprocess.run(command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed with exit code {done.returncode}")
     return done.stdout
-
-
-def _list(cores: frozenset[int]) -> str:
-    return ",".join(map(str, sorted(cores)))
-
-
-def say(text: str) -> None:
-    """Prints progress on standard error."""
-    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
 class Outcome(NamedTuple):
@@ -427,25 +299,20 @@ def _range(ratios: Sequence[float]) -> str:
 
 async def run(options: argparse.Namespace) -> Outcome:
     """Compares the revisions that the command line names."""
-    open_as_many_files_as_allowed()
-    os.sched_setaffinity(0, CORES.others)
+    use_other_cores()
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="waitd-compare-")))
         old, new = (
             checkout(name, folder / side, options.python)
             for side, name in (("old", options.old), ("new", options.new))
         )
-        timeout = aiohttp.ClientTimeout(total=60)
-        session = await stack.enter_async_context(aiohttp.ClientSession(timeout=timeout))
-        _, urls = await stack.enter_async_context(
-            fleet_process(1, log=folder / "target.log", cores=CORES.others)
-        )
-        rig = Rig(folder, session, urls.urls[0])
-        stores, spread = Stores(rig), {}
+        lab = await stack.enter_async_context(open_lab())
+        rig = Rig(lab, await stack.enter_async_context(lab.target()), {})
+        spread: Mapping[str, Compared] = {}
         if options.spread:
-            again = Revision(f"{old.name} again", old.checkout, old.python)
-            spread = await compare(rig, stores, options.only, options.pairs, old, again)
-        results = await compare(rig, stores, options.only, options.pairs, old, new)
+            again = old._replace(name=f"{old.name} again")
+            spread = await compare(rig, options.only, options.pairs, old, again)
+        results = await compare(rig, options.only, options.pairs, old, new)
     return Outcome(old.name, new.name, results, spread)
 
 

@@ -1,7 +1,9 @@
-"""Targets and receivers to run waitd against: a fleet of flaky jobs whose truth is known, the keys they write, callbacks that are counted;
-the demo, the load test, and what it is compared with. And an Airflow of our own (`airflow_…`), in an environment of its own
-(`environments`), for the demo, the tests and whoever measures what waiting costs there.
+"""The demo, the load test and the parts that both are made of.
 
-Everything here is traffic from outside the daemon, over its public doors only; nothing of the daemon's inside is imported.
-What people see of it lives in `waitd.cli`.
+A flaky job server whose truth is known, a small S3, a receiver that checks callbacks, child
+processes, and what Linux says about them; `airflow/` runs a real Airflow. `lab` starts a daemon and
+a target on separate cores for the scripts in `tests/benchmarks`.
+
+Everything here talks to the daemon from outside, over its API and CLI, and imports none of its
+internals. What a person sees on the terminal lives in `waitd.cli`.
 """

@@ -1,4 +1,4 @@
-"""Processes of our own: started, killed, stopped, and never left behind."""
+"""Child processes that never outlive the program which started them."""
 
 import asyncio
 import atexit
@@ -16,10 +16,19 @@ from waitd.bench.job_server import JobServerUrls
 from waitd.bench.machine import pin
 from waitd.client import Client
 
-#: How long a child may take to stop by itself, in seconds.
+#: Seconds within which a child must start or stop.
 GRACE = 30.0
-#: The job server's program.
-FLEET = "waitd.bench.job_server"
+JOB_SERVER = "waitd.bench.job_server"
+
+
+class ChildFailed(Exception):  # noqa: N818 - reads as a sentence where it is raised
+    """A child process failed; the message ends with its last output."""
+
+    def __init__(self, what: str, log: Path) -> None:
+        output = log.read_text("utf-8", "replace").strip().splitlines()[-10:] if log.is_file() else []
+        super().__init__(
+            "\n".join([f"{what}. Its last output:" if output else f"{what}, without output", *output])
+        )
 
 
 @asynccontextmanager
@@ -28,21 +37,28 @@ async def child(
     *,
     log: Path,
     environment: Mapping[str, str] | None = None,
-    heard: bool = False,
+    pipe_output: bool = False,
     cores: Collection[int] | None = None,
     python: Sequence[str] = (sys.executable, "-m"),
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """`python -m ARGUMENTS` while the context lasts, on these cores; on leaving it is killed, whatever happened.
+    """Runs a child while the context lasts and kills it on exit.
 
-    What it says goes to `log`; with `heard` its standard output is a pipe instead. Its standard input is a pipe that ends with us.
+    Args:
+        arguments: follow `python` on the command line.
+        log: receives the output.
+        environment: replaces this process's own.
+        pipe_output: whether standard output is a pipe instead. Standard input always is one, and
+            ends with this process.
+        cores: the cores it may use.
+        python: starts the command line.
     """
-    with log.open("ab") as errors:
+    with log.open("ab") as output:
         process = await asyncio.create_subprocess_exec(
             *python,
             *arguments,
             stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE if heard else errors,
-            stderr=errors,
+            stdout=asyncio.subprocess.PIPE if pipe_output else output,
+            stderr=output,
             env=environment,
         )
     try:
@@ -53,8 +69,16 @@ async def child(
         await kill(process)
 
 
+async def first_line(process: asyncio.subprocess.Process, what: str, log: Path) -> Any:
+    """The first line of a child's output, decoded from JSON. Raises ChildFailed: it printed none."""
+    line = await process.stdout.readline() if process.stdout else b""
+    if not line:
+        raise ChildFailed(f"{what} failed", log)
+    return orjson.loads(line)
+
+
 async def kill(process: asyncio.subprocess.Process) -> None:
-    """SIGKILL, and the end of the process awaited; nothing where it has ended."""
+    """Sends SIGKILL unless the process has ended, and waits for its end."""
     if process.returncode is None:
         process.kill()
     # communicate() also closes the pipes; shielded, so that a second Ctrl-C leaves no process behind.
@@ -62,7 +86,7 @@ async def kill(process: asyncio.subprocess.Process) -> None:
 
 
 async def stop(process: asyncio.subprocess.Process, grace: float = GRACE) -> int:
-    """SIGTERM, and the exit code. Raises TimeoutError: it did not end in `grace` seconds."""
+    """Sends SIGTERM and returns the exit code. Raises TimeoutError: it took more than `grace` seconds."""
     if process.returncode is None:
         process.terminate()
     async with asyncio.timeout(grace):
@@ -70,31 +94,26 @@ async def stop(process: asyncio.subprocess.Process, grace: float = GRACE) -> int
 
 
 @asynccontextmanager
-async def fleet(origins: int, *, log: Path, with_s3: bool = False) -> AsyncIterator[JobServerUrls]:
-    """A job server of its own process, and where it is served."""
-    async with fleet_process(origins, log=log, with_s3=with_s3) as (_, urls):
-        yield urls
-
-
-@asynccontextmanager
-async def fleet_process(
+async def job_server(
     origins: int,
     *,
     log: Path,
     with_s3: bool = False,
     host: str = "127.0.0.1",
     cores: Collection[int] | None = None,
-    program: str = FLEET,
+    program: str = JOB_SERVER,
 ) -> AsyncIterator[tuple[int, JobServerUrls]]:
-    """The same, and the process's id."""
+    """A job server in a child process: its process id and URLs. Raises ChildFailed."""
     arguments = [program, "--host", host, "--origins", str(origins), "--exit-with-parent"]
-    async with child(
-        [*arguments, *(["--s3"] if with_s3 else [])], log=log, heard=True, cores=cores
-    ) as process:
-        line = await process.stdout.readline() if process.stdout else b""
-        if not line:
-            raise ChildFailed("the job server did not start", log)
-        yield process.pid, JobServerUrls(**orjson.loads(line))
+    if with_s3:
+        arguments.append("--s3")
+    async with child(arguments, log=log, pipe_output=True, cores=cores) as process:
+        yield process.pid, JobServerUrls(**await first_line(process, "the job server", log))
+
+
+def environment_without_settings() -> dict[str, str]:
+    """This process's environment without any WAITD_* variable."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("WAITD_")}
 
 
 @asynccontextmanager
@@ -107,25 +126,44 @@ async def daemon(
     patience: float = GRACE,
     cores: Collection[int] | None = None,
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """`waitd serve` with these settings and no others, ready to take waits. `client` is one of its URL, `connections` are by conn_id, `cores`
-    are those that it may run on.
+    """`waitd serve` in a child process that is ready to accept waits.
+
+    Args:
+        settings: all its settings, by name.
+        client: a client of its URL.
+        log: receives its output.
+        connections: connections by conn_id, as AIRFLOW_CONN_* variables hold them.
+        patience: the seconds within which it must be ready.
+        cores: the cores it may use.
 
     Raises:
-        ChildFailed: it ended, or was not ready after `patience` seconds.
+        ChildFailed: it ended, or was not ready in time.
     """
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("WAITD_")}
+    environment = environment_without_settings()
     environment |= {f"WAITD_{name.upper()}": str(value) for name, value in settings.items()}
     environment |= {f"AIRFLOW_CONN_{name.upper()}": value for name, value in (connections or {}).items()}
     async with child(["waitd", "serve"], log=log, environment=environment, cores=cores) as process:
-        try:
-            async with asyncio.timeout(patience):
-                while not await client.ready():
-                    if process.returncode is not None:
-                        raise ChildFailed(f"the daemon ended with exit code {process.returncode}", log)
-                    await asyncio.sleep(0.02)
-        except TimeoutError:
-            raise ChildFailed(f"the daemon was not ready after {patience:g} s", log) from None
+        await until_ready(process, client, log, patience)
         yield process
+
+
+async def until_ready(
+    process: asyncio.subprocess.Process, client: Client, log: Path, patience: float = GRACE
+) -> None:
+    """Returns when the daemon is ready. Raises ChildFailed: it ended, or was not ready in time."""
+    try:
+        async with asyncio.timeout(patience):
+            while not await client.ready():
+                check_running(process, log)
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise ChildFailed(f"The daemon was not ready after {patience:g} s", log) from None
+
+
+def check_running(process: asyncio.subprocess.Process, log: Path) -> None:
+    """Raises ChildFailed: the daemon has ended."""
+    if process.returncode is not None:
+        raise ChildFailed(f"The daemon ended with exit code {process.returncode}", log)
 
 
 #: Keeps the sockets of `free_port` open until the process ends.
@@ -150,11 +188,3 @@ def free_port() -> int:
     else:
         reservation.close()
     return port
-
-
-class ChildFailed(Exception):  # noqa: N818 - reads as a sentence where it is raised
-    """A process of ours did not do its part; the message ends with what it said last."""
-
-    def __init__(self, what: str, log: Path) -> None:
-        said = log.read_text("utf-8", "replace").strip().splitlines()[-10:] if log.is_file() else []
-        super().__init__("\n".join([what + (", saying:" if said else " and said nothing"), *said]))

@@ -1,4 +1,4 @@
-"""The same load on what waitd is compared with: a program each, started, watched and held to account the same way."""
+"""Puts the same load on the systems that waitd is compared with, and measures them in the same way."""
 
 import asyncio
 import sys
@@ -12,28 +12,28 @@ import orjson
 
 from waitd.bench.children import ChildFailed, child
 from waitd.bench.fleet import BenchContext, Fleet, running_fleet
-from waitd.bench.machine import ProcessUsage, sockets_of
+from waitd.bench.machine import ProcessUsage, count_sockets, descendants
 from waitd.bench.measurement import LoadMeasurement, take_snapshot
 from waitd.bench.profiles import ON_404, LoadKind, PlannedWait, plan_waits
 from waitd.bench.report import Comparison
 from waitd.bench.submitting import REQUEST_TIMEOUT
 
-#: How long a program may take until it is ready to take the waits, in seconds.
+#: Seconds within which a comparator must be ready.
 STARTING = 300.0
-#: And how long until it has ended, once it is told to.
+#: Seconds within which it must exit after its standard input ends.
 LEAVING = 20.0
-#: A file of ours that runs on Airflow's own interpreter, where waitd need not be installed.
+#: A program that runs on Airflow's interpreter and does not import waitd.
 AIRFLOW_PROGRAM = Path(__file__).parent / "airflow" / "triggers.py"
 
 
 class Comparator(NamedTuple):
-    """What the load is put on.
+    """A system to compare with.
 
     Attributes:
-        name: for people.
-        python: what its program is run with.
-        replaced: behaviours by what its jobs do instead, because it could not wait for them otherwise.
-        note: what else to know.
+        name: its name, for people.
+        python: the command line that starts it.
+        replaced: replacements for behaviours that it cannot wait for.
+        note: a remark, for people.
     """
 
     name: str
@@ -45,30 +45,30 @@ class Comparator(NamedTuple):
 TASKS = Comparator(
     "a task and a client per wait",
     (sys.executable, "-m", "waitd.bench.task_per_wait"),
-    note="asyncio and aiohttp as triggers use them: no store, no delivery",
+    note="asyncio and aiohttp as triggers use them; no store, no delivery",
 )
 
 
 def airflow(python: str) -> Comparator:
-    """Airflow's own TriggerRunner on that interpreter."""
+    """Airflow's own TriggerRunner, on this interpreter."""
     return Comparator(
         "Airflow's TriggerRunner",
         (python, str(AIRFLOW_PROGRAM)),
         replaced=ON_404,
-        note="with its supervisor, without a database; jobs answer 404 until they are done, because HttpSensorTrigger knows no other",
+        note="with its supervisor, without a database; jobs answer 404 until they end, because HttpSensorTrigger supports nothing else",
     )
 
 
-async def compare(comparator: Comparator, scene: BenchContext) -> Comparison:
-    """Puts the load on it; one that fails is a Comparison that says why."""
-    if scene.load.kind is not LoadKind.HTTP:
-        return Comparison(comparator.name, None, note="it is compared on --kind http only")
-    place = scene.folder / f"comparator-{time.monotonic_ns()}"
-    place.mkdir()
-    scene = scene._replace(folder=place)
+async def compare(comparator: Comparator, context: BenchContext) -> Comparison:
+    """Puts the load on a comparator; if it fails, the result says why."""
+    if context.load.kind is not LoadKind.HTTP:
+        return Comparison(comparator.name, None, note="compared with --kind http only")
+    folder = context.folder / f"comparator-{time.monotonic_ns()}"
+    folder.mkdir()
+    context = context._replace(folder=folder)
     try:
-        async with running_fleet(scene) as fleet:
-            return await _ComparisonRun(comparator, scene, fleet).measure()
+        async with running_fleet(context) as fleet:
+            return await _ComparisonRun(comparator, context, fleet).measure()
     except ChildFailed as error:
         return Comparison(comparator.name, None, note=str(error))
 
@@ -76,46 +76,46 @@ async def compare(comparator: Comparator, scene: BenchContext) -> Comparison:
 class _ComparisonRun:
     """One comparator under the load."""
 
-    def __init__(self, comparator: Comparator, scene: BenchContext, fleet: Fleet) -> None:
+    def __init__(self, comparator: Comparator, context: BenchContext, fleet: Fleet) -> None:
         self._comparator = comparator
-        self._load = scene.load
-        self._cores = scene.cores
+        self._load = context.load
+        self._cores = context.cores
         self._fleet = fleet
-        self._show = scene.show
-        self._log = scene.folder / "log"
-        self._waits = scene.folder / "waits"
-        self._ends = scene.folder / "ends"
-        self._plan = list(plan_waits(scene.load, len(fleet.pids), comparator.replaced))
+        self._display = context.display
+        self._log = context.folder / "log"
+        self._waits = context.folder / "waits"
+        self._ends = context.folder / "ends"
+        self._plan = list(plan_waits(context.load, len(fleet.pids), comparator.replaced))
 
     async def measure(self) -> Comparison:
-        """Starts the program, gives it the waits, watches it as long as waitd was watched, and until all have ended."""
+        """Runs the comparator with all waits, and measures it in the same window as waitd."""
         self._waits.write_bytes(b"\n".join(orjson.dumps(self._line(wait)) for wait in self._plan))
         self._ends.touch()
         files = [str(self._waits), str(self._ends)]
         async with child(
-            files, log=self._log, heard=True, cores=self._cores.measured, python=self._comparator.python
+            files, log=self._log, pipe_output=True, cores=self._cores.measured, python=self._comparator.python
         ) as process:
-            await self._said(process, "ready", STARTING)
-            pids = family_of(process.pid)
-            rss_before = ProcessUsage.of_all(pids).rss
+            await self._until_ready(process)
+            pids = [process.pid, *descendants(process.pid)]
+            rss_before = ProcessUsage.sum_of(pids).rss
 
-            async def system() -> tuple[ProcessUsage, int]:
-                return ProcessUsage.of_all(pids), sum(sockets_of(pid) for pid in pids)
+            async def system_usage() -> tuple[ProcessUsage, int]:
+                return ProcessUsage.sum_of(pids), sum(count_sockets(pid) for pid in pids)
 
             began = time.monotonic()
             if process.stdin is not None:
                 process.stdin.write(b"go\n")
             await self._until(process, began + self._load.warm_up)
-            before = await take_snapshot(system, self._fleet)
+            before = await take_snapshot(system_usage, self._fleet)
             await self._until(process, max(began + self._load.measured_until, time.monotonic() + 1.0))
-            after = await take_snapshot(system, self._fleet)
+            after = await take_snapshot(system_usage, self._fleet)
             await self._until(process, began + self._load.patience, all_ended=True)
             jobs = await self._fleet.jobs()
-            await self._leave(process)
+            await self._end(process)
         return self._comparison(LoadMeasurement.between(before, after), rss_before, after.tally.jobs, jobs)
 
-    async def _leave(self, process: asyncio.subprocess.Process) -> None:
-        """Its standard input ends, and so does it, with what it has started; where it does not, it is killed."""
+    async def _end(self, process: asyncio.subprocess.Process) -> None:
+        """Ends standard input and waits for the exit; a process that does not exit is killed by `child`."""
         if process.stdin is not None:
             process.stdin.close()
         with suppress(TimeoutError):
@@ -131,32 +131,31 @@ class _ComparisonRun:
             "request_timeout": REQUEST_TIMEOUT,
         }
 
-    async def _said(self, process: asyncio.subprocess.Process, word: str, patience: float) -> None:
+    async def _until_ready(self, process: asyncio.subprocess.Process) -> None:
+        name = self._comparator.name
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(STARTING):
                 while process.stdout is not None and (line := await process.stdout.readline()):
-                    if line.decode().strip() == word:
+                    if line.strip() == b"ready":
                         return
         except TimeoutError:
-            raise ChildFailed(
-                f"{self._comparator.name} was not {word} after {patience:g} s", self._log
-            ) from None
-        raise ChildFailed(f"{self._comparator.name} ended before it was {word}", self._log)
+            raise ChildFailed(f"{name} was not ready after {STARTING:g} s", self._log) from None
+        raise ChildFailed(f"{name} ended before it was ready", self._log)
 
     async def _until(
         self, process: asyncio.subprocess.Process, until: float, *, all_ended: bool = False
     ) -> None:
         while time.monotonic() < until:
             if process.returncode is not None:
-                raise ChildFailed(f"{self._comparator.name} ended by itself", self._log)
+                raise ChildFailed(f"{self._comparator.name} ended early", self._log)
             ended = self._ends.read_bytes().count(b"\n")
-            self._show.progress(ended, len(self._plan), f"ends on {self._comparator.name}")
+            self._display.progress(ended, len(self._plan), f"waits ended on {self._comparator.name}")
             if all_ended and ended >= len(self._plan):
                 return
             await asyncio.sleep(min(0.5, max(0.0, until - time.monotonic())))
 
     def _comparison(
-        self, seen: LoadMeasurement, rss_before: int, started: int, jobs: Mapping[str, Mapping[str, Any]]
+        self, measured: LoadMeasurement, rss_before: int, started: int, jobs: Mapping[str, Mapping[str, Any]]
     ) -> Comparison:
         ends = {}
         for line in self._ends.read_text("utf-8").splitlines():
@@ -171,7 +170,7 @@ class _ComparisonRun:
         ]
         return Comparison(
             name=self._comparator.name,
-            seen=seen,
+            measured=measured,
             rss_before=rss_before,
             waits=len(self._plan),
             started=started,
@@ -180,12 +179,3 @@ class _ComparisonRun:
             detection=detection,
             note=self._comparator.note,
         )
-
-
-def family_of(pid: int) -> list[int]:
-    """A process and whatever it has started."""
-    found = [pid]
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for started in (task / "children").read_text("utf-8").split():
-            found += family_of(int(started))
-    return found

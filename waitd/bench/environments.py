@@ -1,4 +1,4 @@
-"""Environments of their own for what waitd is shown or tested with and whose dependencies are not waitd's: made once, and kept."""
+"""Virtual environments for programs whose dependencies must not mix with waitd's; created once and kept."""
 
 import fcntl
 import shutil
@@ -9,21 +9,26 @@ from pathlib import Path
 
 
 class PipFailed(Exception):  # noqa: N818 - reads as a sentence where it is raised
-    """There is no index of packages that can be reached, or none that has these versions; the message is what was said last."""
+    """pip could not install the pinned versions; the message is the end of its output."""
 
 
-def ensure_environment(environment: Path, pins: Path, preparing: Callable[[], None] = lambda: None) -> Path:
-    """`environment`, a directory, with exactly what a file of requirements pins. `preparing` is called only if it must be made.
+def ensure_environment(environment: Path, pins: Path, on_create: Callable[[], None] = lambda: None) -> Path:
+    """Creates a virtual environment with exactly the pinned requirements, unless it exists; returns it.
+
+    Args:
+        environment: its directory.
+        pins: a requirements file.
+        on_create: is called if it has to be created.
 
     Raises:
-        PipFailed: it is not there and cannot be made.
+        PipFailed: it could not be created.
     """
     environment.parent.mkdir(parents=True, exist_ok=True)
     with environment.with_name(f"{environment.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two at once make it once
+        fcntl.flock(lock, fcntl.LOCK_EX)  # of two processes, one waits for the other
         complete = environment / "complete"
         if not complete.exists():
-            preparing()
+            on_create()
             shutil.rmtree(environment, ignore_errors=True)
             _run(sys.executable, "-m", "venv", environment)
             pip = (environment / "bin" / "python", "-m", "pip", "install", "--disable-pip-version-check")
@@ -33,6 +38,6 @@ def ensure_environment(environment: Path, pins: Path, preparing: Callable[[], No
 
 
 def _run(*command: object) -> None:
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)  # noqa: S603 - our own words
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)  # noqa: S603 - the command is built here
     if done.returncode != 0:
         raise PipFailed("\n".join((done.stderr or done.stdout).strip().splitlines()[-3:]))

@@ -1,6 +1,7 @@
-"""The jobs of the fleet: what each answers is a function of its path, so anyone can tell what a wait on it must end as.
+"""The jobs of the job server. What a job answers depends only on its path, so the outcome of a wait is known.
 
-A job's path is `/jobs/{behaviour}/{seconds}/{id}`: it runs for `seconds` from the first request that named it. Pure: no I/O, no clock.
+The path is `/jobs/{behaviour}/{seconds}/{id}`: the job runs for `seconds` from the first request about
+it on. Pure: no I/O, no clock.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,64 +13,64 @@ from zlib import crc32
 
 import orjson
 
-#: The conditions that a wait on any job of the fleet carries.
+#: The conditions of a wait on any job.
 CONDITIONS: Mapping[str, Any] = {
     "success_when": "body.status == 'SUCCEEDED'",
     "failure_when": "body.status == 'FAILED'",
     "response_error_codes_allowlist": ["404"],
 }
-#: How many seconds the second half of a slow answer takes.
+#: Seconds until the second half of a slow answer follows.
 SLOW_SECONDS = 0.3
-#: The longest that an answer takes which comes at all, in seconds.
-LATEST = 1.0
+#: The longest latency of an answer, in seconds.
+MAX_LATENCY = 1.0
 _NORMAL = NormalDist()
 
 
 class Fault(Enum):
-    """What a job does instead of answering."""
+    """How a job fails to answer."""
 
     UNAVAILABLE = "503"
     THROTTLED = "429 with Retry-After"
-    HANGS = "no answer, the connection stays open"
+    HANGS = "no answer; the connection stays open"
     RESETS = "the connection is reset"
-    TRUNCATES = "the connection is closed half-way through the body"
-    SLOW = "the second half of the body comes later"
+    TRUNCATES = "the connection is closed in the middle of the body"
+    SLOW = "the second half of the body arrives late"
 
 
 class Latency(NamedTuple):
-    """How long answers take, log-normally distributed: half of them less than `median` seconds, and none more than LATEST."""
+    """A log-normal distribution of latencies with this median, in seconds, cut off at MAX_LATENCY."""
 
     median: float
     sigma: float
 
     def seconds(self, job_id: str, request: int) -> float:
-        """Of the `request`-th answer about a job: the same in every run."""
+        """The latency of the `request`-th answer about a job; the same in every run."""
         share = (crc32(f"{job_id}/{request}".encode()) + 0.5) / 2**32
-        return min(self.median * exp(self.sigma * _NORMAL.inv_cdf(share)), LATEST)
+        return min(self.median * exp(self.sigma * _NORMAL.inv_cdf(share)), MAX_LATENCY)
 
 
 class Outage(NamedTuple):
-    """For the last `lasts` of every `every` seconds nobody gets anything but a 503, whatever they ask about."""
+    """In the last `lasts` of every `every` seconds each request is answered 503."""
 
     every: float
     lasts: float
 
     def at(self, now: float) -> bool:
-        """Whether it is on at that moment of the fleet's clock."""
+        """Whether the outage is on at that time of the server's clock."""
         return now % self.every >= self.every - self.lasts
 
 
 class Behaviour(NamedTuple):
-    """One way of being a job.
+    """How jobs of one kind behave.
 
     Attributes:
-        ends: the state of a wait that lived to see the job's end: success, failed, or None (it has no end).
-        pattern: the trouble of each request, over and over; None is an honest answer. It never stops, not even when the job is done.
-        running: status and job status while it runs.
-        ended: the status of its end.
-        latency: how long answers take; None: no time.
-        outage: when nobody is answered while it runs.
-        lies: whether what it says while it runs looks like success, and is not.
+        ends: the state of a wait that is still there when the job ends: success or failed; None: the job never ends.
+        pattern: the fault of each request, repeated for ever, even after the end; None is a true answer.
+        running: the status while the job runs.
+        ended: the status when it has ended.
+        latency: how late answers arrive; None: at once.
+        outage: when every request is answered 503 while the job runs.
+        lies: whether answers look like success while the job runs, but are not.
     """
 
     ends: str | None
@@ -82,7 +83,7 @@ class Behaviour(NamedTuple):
 
     @property
     def plain(self) -> bool:
-        """Whether every poke of it is answered truly and at once, so that nothing but the poller decides when the next one comes."""
+        """Whether every answer is true and immediate, so that only the poller decides when the next poke happens."""
         return self.pattern == (None,) and self.latency is None and self.outage is None and not self.lies
 
 
@@ -108,45 +109,47 @@ BEHAVIOURS: Mapping[str, Behaviour] = {
 
 
 class Job(NamedTuple):
-    """A job, as its path says."""
+    """A job, as its path describes it."""
 
     behaviour: Behaviour
     seconds: float
     id: str
 
 
-def job_of(path: str) -> Job:
-    """The job that a path names. Raises ValueError: it names none."""
+def parse_job(path: str) -> Job:
+    """Parses a job's path. Raises ValueError: it is no such path."""
     match path.partition("?")[0].split("/"):
         case ["", "jobs", name, seconds, job_id] if name in BEHAVIOURS and job_id:
             return Job(BEHAVIOURS[name], float(seconds), job_id)
-    raise ValueError(f"no job has the path {path}; it is /jobs/{{{'|'.join(BEHAVIOURS)}}}/{{seconds}}/{{id}}")
+    raise ValueError(
+        f"no job has the path {path}; a job's path is /jobs/{{{'|'.join(BEHAVIOURS)}}}/{{seconds}}/{{id}}"
+    )
 
 
-def path_of(behaviour: str, seconds: float, job_id: str) -> str:
-    """The path of a job; the inverse of `job_of`."""
+def job_path(behaviour: str, seconds: float, job_id: str) -> str:
+    """The path of a job; the inverse of `parse_job`."""
     return f"/jobs/{behaviour}/{seconds:g}/{job_id}"
 
 
 def expected_state(job: Job, timeout: float) -> str:
-    """The state in which a wait on `job` must end that lasts `timeout` seconds, if the job was first seen when it began."""
+    """The state in which a wait on `job` with this timeout must end, if its first poke started the job."""
     if job.behaviour.ends is None or job.seconds >= timeout:
         return "timeout"
     return job.behaviour.ends
 
 
 def answer(status: int, body: Mapping[str, Any], *headers: str) -> bytes:
-    """A complete HTTP/1.1 answer with a JSON body."""
-    return answer_of(status, orjson.dumps(body), "Content-Type: application/json", *headers)
+    """A complete HTTP/1.1 response with a JSON body."""
+    return raw_answer(status, orjson.dumps(body), "Content-Type: application/json", *headers)
 
 
-def answer_of(status: int, content: bytes, *headers: str) -> bytes:
-    """A complete HTTP/1.1 answer with any body."""
+def raw_answer(status: int, content: bytes, *headers: str) -> bytes:
+    """A complete HTTP/1.1 response with any body."""
     lines = [f"HTTP/1.1 {status} {'OK' if status < 300 else 'No'}", *headers]
     return "\r\n".join([*lines, f"Content-Length: {len(content)}", "", ""]).encode() + content
 
 
-#: Answers with status 200, one after the other, that a careless reader takes for the end; none of them says that the job SUCCEEDED.
+#: Answers with status 200 that a careless reader takes for success; none has the status SUCCEEDED.
 LIES: Sequence[bytes] = (
     answer(200, {"status": "succeeded"}),
     answer(200, {"status": "SUCCEEDED_PARTIALLY"}),
@@ -154,13 +157,13 @@ LIES: Sequence[bytes] = (
     answer(200, {"state": "SUCCEEDED", "status": "RUNNING"}),
     answer(200, {"status": True, "message": "status: SUCCEEDED"}),
     answer(200, {"jobs": [{"status": "SUCCEEDED"}]}),
-    answer_of(200, b"<html>status: SUCCEEDED - please sign in</html>", "Content-Type: text/html"),
-    answer_of(200, b'{"status": "SUCCEEDED"', "Content-Type: application/json"),
-    answer_of(200, b"", "Content-Type: application/json"),
+    raw_answer(200, b"<html>status: SUCCEEDED - please sign in</html>", "Content-Type: text/html"),
+    raw_answer(200, b'{"status": "SUCCEEDED"', "Content-Type: application/json"),
+    raw_answer(200, b"", "Content-Type: application/json"),
 )
 
 
 def final_answer(job: Job) -> bytes:
-    """What a job answers once it is done: its status and its id, so that an outcome can be traced to its job."""
-    word = "SUCCEEDED" if job.behaviour.ends == "success" else "FAILED"
-    return answer(job.behaviour.ended, {"status": word, "job": job.id})
+    """The answer of a job that has ended: its status, and its id, which ties an outcome to its job."""
+    status = "SUCCEEDED" if job.behaviour.ends == "success" else "FAILED"
+    return answer(job.behaviour.ended, {"status": status, "job": job.id})

@@ -1,4 +1,4 @@
-"""What Linux says about this machine and about processes on it: cores, CPU time, memory, sockets."""
+"""Cores, and what Linux says about this machine and its processes: CPU time, memory, sockets."""
 
 import json
 import os
@@ -7,7 +7,7 @@ import resource
 import sqlite3
 import tempfile
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -18,39 +18,46 @@ from waitd.bench.quantiles import quantile
 
 
 class Cores(NamedTuple):
-    """Who runs where: what is measured has a core to itself, as far as we are concerned; everything else of ours runs on the others."""
+    """The cores of what is measured and those of everything else."""
 
     measured: frozenset[int]
     others: frozenset[int]
 
     @classmethod
-    def ours(cls) -> "Cores":
-        """Of those this process may run on, the first and the others; of a single one, that one twice."""
+    def split(cls) -> "Cores":
+        """The first core of this process for what is measured, all others for the rest; a single core serves both."""
         first, *others = sorted(os.sched_getaffinity(0))
         return cls(frozenset({first}), frozenset(others or {first}))
 
     @property
     def apart(self) -> bool:
-        """Whether there is more than one."""
+        """Whether what is measured has a core to itself."""
         return not self.measured & self.others
 
 
-def open_as_many_files_as_allowed() -> None:
-    """For this process and those that it starts from now on."""
+def raise_file_limit() -> None:
+    """Raises the limit of open files to its maximum, also for child processes."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def pin(pid: int, cores: Collection[int]) -> None:
-    """Puts a process, all its threads, on these cores; nothing where it has ended."""
+    """Restricts all threads of a process to these cores; does nothing if it has ended."""
     with suppress(FileNotFoundError):
         for task in Path(f"/proc/{pid}/task").iterdir():
-            with suppress(ProcessLookupError):  # the thread has ended meanwhile
+            with suppress(ProcessLookupError):  # the thread has ended
                 os.sched_setaffinity(int(task.name), cores)
 
 
 class ProcessUsage(NamedTuple):
-    """What a process had at a moment, in seconds and bytes. `kept_waiting`: it was ready to run, and others had the core."""
+    """What a process has used at a moment.
+
+    Attributes:
+        at: the moment, monotonic seconds.
+        cpu: CPU seconds of all its threads.
+        kept_waiting: seconds in which a thread was ready to run while others had the core.
+        rss: resident memory, bytes.
+    """
 
     at: float
     cpu: float
@@ -58,27 +65,25 @@ class ProcessUsage(NamedTuple):
     rss: int
 
     @classmethod
-    def of(cls, pid: int) -> "ProcessUsage":
-        """Of a process that runs, all its threads together."""
+    def from_pid(cls, pid: int) -> "ProcessUsage":
+        """The usage of a running process."""
         proc = Path(f"/proc/{pid}")
-        # The command's name may hold spaces and brackets; what follows it does not.
-        fields = (proc / "stat").read_text("utf-8").rpartition(")")[2].split()
-        ticks = int(fields[11]) + int(fields[12])
+        user, system = stat_fields(pid)[11:13]
         delays = [
             int((task / "schedstat").read_text("utf-8").split()[1]) for task in (proc / "task").iterdir()
         ]
         pages = int((proc / "statm").read_text("utf-8").split()[1])
         return cls(
             time.monotonic(),
-            ticks / os.sysconf("SC_CLK_TCK"),
+            (int(user) + int(system)) / os.sysconf("SC_CLK_TCK"),
             sum(delays) / 1e9,
             pages * os.sysconf("SC_PAGE_SIZE"),
         )
 
     @classmethod
-    def of_all(cls, pids: Sequence[int]) -> "ProcessUsage":
-        """Of several processes, added up."""
-        usages = [cls.of(pid) for pid in pids]
+    def sum_of(cls, pids: Sequence[int]) -> "ProcessUsage":
+        """The usage of several processes, added up."""
+        usages = [cls.from_pid(pid) for pid in pids]
         return cls(
             usages[0].at,
             sum(usage.cpu for usage in usages),
@@ -88,7 +93,7 @@ class ProcessUsage(NamedTuple):
 
 
 class UsageSpan(NamedTuple):
-    """What was used between two moments, in seconds."""
+    """What a process used between two moments, in seconds."""
 
     wall: float
     cpu: float
@@ -96,33 +101,54 @@ class UsageSpan(NamedTuple):
 
     @classmethod
     def between(cls, before: ProcessUsage, after: ProcessUsage) -> "UsageSpan":
-        """From the one to the other."""
+        """The difference of two usages."""
         return cls(
             after.at - before.at, after.cpu - before.cpu, max(0.0, after.kept_waiting - before.kept_waiting)
         )
 
     @property
     def busy(self) -> float:
-        """The share of the time in which it ran or would have: near 1, a process with one thread could do no more."""
+        """The share of the time in which it ran or was ready to; near 1, a single thread can do no more."""
         return (self.cpu + self.kept_waiting) / self.wall if self.wall else 0.0
 
     def __str__(self) -> str:
         return f"{self.cpu:.2f} s CPU in {self.wall:.2f} s, {self.kept_waiting / self.wall:.0%} kept waiting for the core"
 
 
-def sockets_of(pid: int) -> int:
-    """How many sockets a process has open. Raises OSError: it is not ours, or has ended."""
-    found = 0
+def stat_fields(pid: int) -> list[str]:
+    """The fields of `/proc/PID/stat` from the third on. Raises OSError: the process has ended."""
+    # The second field, the command's name, may contain spaces and brackets.
+    return Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+
+
+def count_sockets(pid: int) -> int:
+    """The number of open sockets of a process. Raises OSError: it has ended, or another user runs it."""
+    count = 0
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
         try:
-            found += str(descriptor.readlink()).startswith("socket:")
-        except FileNotFoundError:  # it was closed meanwhile
+            count += str(descriptor.readlink()).startswith("socket:")
+        except FileNotFoundError:  # it was closed
             continue
-    return found
+    return count
+
+
+def descendants(pid: int) -> Iterator[int]:
+    """The ids of all processes below a process; those that have ended are left out."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended
+            state, parent = stat_fields(int(entry.name))[:2]
+            if state != "Z":
+                children.setdefault(int(parent), []).append(int(entry.name))
+    pending = [pid]
+    while pending:
+        below = children.get(pending.pop(), [])
+        yield from below
+        pending += below
 
 
 def machine() -> dict[str, Any]:
-    """The facts without which figures mean nothing."""
+    """The facts about this machine that a figure depends on."""
     models = [
         line.partition(":")[2].strip()
         for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines()
@@ -143,7 +169,7 @@ def machine() -> dict[str, Any]:
 
 
 def _json_seconds() -> float:
-    """A yardstick of how fast Python is here and now: CPU time of decoding 1 KB of JSON, the median of a hundred."""
+    """CPU seconds to decode 1 KB of JSON, as a yardstick of Python's speed: the median of a hundred."""
     text = json.dumps([{"id": n, "name": f"name {n}", "share": n / 7} for n in range(17)])
     seconds = []
     for _ in range(100):
@@ -155,7 +181,7 @@ def _json_seconds() -> float:
 
 
 def _flush_seconds() -> float:
-    """What one fsync of a small append costs here: the median of a hundred."""
+    """Seconds that an fsync of a small append takes: the median of a hundred."""
     with tempfile.TemporaryFile() as file:
         seconds = []
         for _ in range(100):

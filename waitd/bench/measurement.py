@@ -1,24 +1,25 @@
-"""What a system under load did between two moments, seen from outside: by the system's clock of its processes, and by who was asked.
+"""What a system under load did between two moments, seen from outside.
 
-The same for waitd and for what it is compared with.
+Works alike for waitd and for the systems it is compared with: CPU time and memory come from the
+operating system, requests from the fleet.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from waitd.bench.fleet import Fleet, RequestTally
-from waitd.bench.job_server import GAPS
+from waitd.bench.job_table import GAPS
 from waitd.bench.machine import ProcessUsage, UsageSpan
 from waitd.bench.quantiles import bucket_quantile, cumulative
 
-#: A process with one thread that is busier than this could not have done more.
+#: A process with one thread that is busier than this is the bottleneck.
 BUSY = 0.9
-#: What is told of a distribution.
+#: The quantiles that are reported of each distribution.
 QUANTILES: Mapping[str, float] = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
 
 
 class LoadSnapshot(NamedTuple):
-    """Everything at one moment: what is measured, each of the fleet's processes, and what those were asked."""
+    """The usage of the system and of each job server, the fleet's counts and the system's sockets, at one moment."""
 
     system: ProcessUsage
     fleet: Sequence[ProcessUsage]
@@ -27,14 +28,15 @@ class LoadSnapshot(NamedTuple):
 
 
 class LoadMeasurement(NamedTuple):
-    """What was seen in between.
+    """What happened between two snapshots.
 
     Attributes:
-        system, fleet: what was used.
-        requests: that the fleet was asked.
-        gaps: between two requests about a job, cumulative by upper bound.
-        rss: of the system in the end, bytes.
-        sockets: that it has open in the end.
+        system: what the system used.
+        fleet: what each job server used.
+        requests: the number of requests to the fleet.
+        gaps: seconds between two requests about a job, cumulative counts by upper bound.
+        rss: resident memory of the system at the end, bytes.
+        sockets: open sockets of the system at the end.
     """
 
     system: UsageSpan
@@ -46,7 +48,7 @@ class LoadMeasurement(NamedTuple):
 
     @classmethod
     def between(cls, before: LoadSnapshot, after: LoadSnapshot) -> "LoadMeasurement":
-        """From the one to the other."""
+        """The difference of two snapshots."""
         gaps = [late - early for late, early in zip(after.tally.gaps, before.tally.gaps, strict=True)]
         spans = [UsageSpan.between(*both) for both in zip(before.fleet, after.fleet, strict=True)]
         return cls(
@@ -60,11 +62,11 @@ class LoadMeasurement(NamedTuple):
 
     @property
     def fleet_was_busy(self) -> bool:
-        """Whether a process of the fleet was the bottleneck: busier than what was measured could make it."""
+        """Whether a job server was the bottleneck instead of the system."""
         return any(span.busy > BUSY for span in self.fleet)
 
     def as_json(self, poke_interval: float) -> dict[str, Any]:
-        """The figures: times in seconds, memory in bytes; CPU in milliseconds a poke, or None where there was none."""
+        """The figures: seconds and bytes; CPU in milliseconds per poke, None without any poke."""
         wall, cpu = self.system.wall, self.system.cpu
         return {
             "seconds": wall,
@@ -83,10 +85,9 @@ class LoadMeasurement(NamedTuple):
 
 
 async def take_snapshot(
-    system: Callable[[], Awaitable[tuple[ProcessUsage, int]]],
-    fleet: Fleet,
+    system_usage: Callable[[], Awaitable[tuple[ProcessUsage, int]]], fleet: Fleet
 ) -> LoadSnapshot:
-    """Now. `system` tells what it had and how many sockets it has open."""
+    """Takes a snapshot; `system_usage` returns the system's usage and its open sockets."""
     tally = await fleet.tally()
-    usage, sockets = await system()
-    return LoadSnapshot(usage, [ProcessUsage.of(pid) for pid in fleet.pids], tally, sockets)
+    usage, sockets = await system_usage()
+    return LoadSnapshot(usage, [ProcessUsage.from_pid(pid) for pid in fleet.pids], tally, sockets)

@@ -1,25 +1,25 @@
-"""What a load is made of: how many waits on jobs of which behaviour, when those end, and how each wait must end. Pure data and arithmetic.
+"""The waits of a load: on which jobs they are, when those end, and how each wait must end. Pure.
 
-Every share, every length and every origin follows from a wait's number, so the same load is the same in every run, for whoever holds it.
+Everything follows from a wait's number, so a load is the same in every run and on every system.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
-from waitd.bench.jobs import BEHAVIOURS, expected_state, job_of, path_of
+from waitd.bench.jobs import BEHAVIOURS, expected_state, job_path, parse_job
 
-#: On how many ports each process of the fleet serves its jobs; the first half of them has only jobs that answer.
+#: Ports per job server. The first half serves only jobs that answer.
 ORIGINS = 16
-#: Between which shares of the duration jobs end, and between which waits time out on those that do not.
+#: The shares of the duration between which jobs end, and between which waits on endless jobs time out.
 JOBS_END = (0.1, 0.7)
 DEADLINES = (0.85, 1.0)
-#: In 0 to 1, one after the other evenly spread (the golden ratio).
+#: The golden ratio: multiples of it modulo 1 spread evenly.
 _SPREAD = 0.618033988749895
 
 
 class LoadKind(StrEnum):
-    """How waits look at their jobs."""
+    """The kinds of the waits."""
 
     HTTP = "http"
     S3_KEY = "s3_key"
@@ -30,19 +30,19 @@ class Profile(NamedTuple):
     """One way of loading a daemon.
 
     Attributes:
-        says: what it is, for people.
-        mix: how many of a hundred waits are on jobs of which behaviour.
-        moments: at how many moments jobs end; 0: one after the other.
+        description: one sentence, for the help text.
+        mix: the number of waits in a hundred by the behaviour of their job.
+        moments: the number of moments at which jobs end; 0: they end one after the other.
     """
 
-    says: str
+    description: str
     mix: Mapping[str, int]
     moments: int = 0
 
 
 PROFILES: Mapping[str, Profile] = {
     "steady": Profile(
-        "targets that answer, a fifth of them within a log-normal while; jobs end one after the other",
+        "targets that answer, a fifth of them with log-normal latency; jobs end one after the other",
         {"endless": 50, "succeed": 20, "latent": 20, "fail": 10},
     ),
     "burst": Profile(
@@ -58,29 +58,29 @@ PROFILES: Mapping[str, Profile] = {
         },
     ),
     "hang": Profile(
-        "a third of the targets hang, for ever or every third time",
+        "a third of the targets hang, always or every third time",
         {"endless": 30, "succeed": 20, "latent": 10, "fail": 6, "dead": 24, "hangs": 10},
     ),
 }  # fmt: skip
-#: What a job's keys are asked for instead: a key cannot say that its job failed, nor lie, and the small S3 never hangs.
+#: Replacements for waits on keys: a key cannot report a failure or lie, and the small S3 never hangs.
 ON_S3: Mapping[str, str] = {
     "fail": "succeed", "lies": "latent", "liar": "endless", "truncates": "resets", "slow": "latent", "dead": "endless", "hangs": "unavailable",
 }  # fmt: skip
-#: What Airflow's HttpSensorTrigger is given instead: to it a 404 is the only "not yet", and whatever else comes is the end or an error.
+#: Replacements for Airflow's HttpSensorTrigger, which goes on waiting only after a 404.
 ON_404: Mapping[str, str] = {
     name: "missing" if b.ends is None else "absent" for name, b in BEHAVIOURS.items()
 }
 
 
 class Load(NamedTuple):
-    """How much of what. Times in seconds.
+    """The size and shape of a load. Times in seconds.
 
     Attributes:
-        waits: how many.
-        poke_interval: of each.
-        duration: when the last of them times out, counted from its acceptance.
-        kind: how they look.
-        profile: at what.
+        waits: the number of waits.
+        poke_interval: of each wait.
+        duration: from the acceptance of a wait until the last one times out.
+        kind: the kinds of the waits.
+        profile: a name in PROFILES.
     """
 
     waits: int
@@ -91,39 +91,39 @@ class Load(NamedTuple):
 
     @property
     def patience(self) -> float:
-        """The timeout of a wait whose job ends: far beyond it, back-offs included, because the truth must not hang on a race."""
+        """The timeout of a wait whose job ends: long enough that no delay or back-off turns success into a timeout."""
         return 2 * self.duration + 20 * self.poke_interval + 60
 
     @property
     def warm_up(self) -> float:
-        """After how many seconds every wait has come to its grid, or a quarter of the time is over; measuring begins then."""
+        """Seconds until measuring begins: every wait is on its grid, or a quarter of the duration is over."""
         return min(1.5 * self.poke_interval, self.duration / 4)
 
     @property
     def measured_until(self) -> float:
-        """When the first of those time out that never end; measuring is over then."""
+        """Seconds until measuring ends: when the first wait on an endless job times out."""
         return DEADLINES[0] * self.duration
 
 
 class PlannedWait(NamedTuple):
-    """One wait to be. `fleet` and `origin`: which process serves its job, and on which of its ports."""
+    """A wait of a load; `server` and `origin` are the job server and the port of its job."""
 
     path: str
     kind: str
     timeout: float
-    fleet: int
+    server: int
     origin: int
 
     @property
     def expected(self) -> str:
         """The state in which it must end."""
-        return expected_state(job_of(self.path), self.timeout)
+        return expected_state(parse_job(self.path), self.timeout)
 
 
 def plan_waits(
     load: Load, processes: int, replaced: Mapping[str, str] | None = None
 ) -> Iterator[PlannedWait]:
-    """Every wait of a load, on a fleet of so many processes; with `replaced`, behaviours by what stands in for them."""
+    """Yields every wait of a load on so many job servers; `replaced` maps behaviours to their replacements."""
     profile = PROFILES[load.profile]
     names = [name for name, share in profile.mix.items() for _ in range(share)]
     origins = origins_of(tuple(profile.mix))
@@ -136,12 +136,12 @@ def plan_waits(
         ports = origins.get(name, range(1))
         name = (replaced or {}).get(name, name)
         seconds, timeout = _times(load, profile.moments, name, n * _SPREAD % 1)
-        path = path_of(name, seconds, f"job-{n}")
+        path = job_path(name, seconds, f"job-{n}")
         yield PlannedWait(path, kind, timeout, n % processes, ports[n // processes % len(ports)])
 
 
 def _times(load: Load, moments: int, name: str, share: float) -> tuple[float, float]:
-    """When a job ends and its wait does, seconds; `share` in [0, 1) says where among the others."""
+    """The seconds of a job and the timeout of its wait; `share`, in [0, 1), is its position among all jobs."""
     if BEHAVIOURS[name].ends is None:
         first, last = DEADLINES
         return 0.0, round(load.duration * (first + (last - first) * share), 3)
@@ -152,7 +152,7 @@ def _times(load: Load, moments: int, name: str, share: float) -> tuple[float, fl
 
 
 def origins_of(names: Sequence[str]) -> Mapping[str, Sequence[int]]:
-    """On which ports the jobs of each behaviour are: those that answer share the first half, each other has a part of the second."""
+    """The ports by behaviour: jobs that answer share the first half, each other behaviour has part of the second."""
     half = ORIGINS // 2
     good = [name for name in names if BEHAVIOURS[name].plain or name == "latent"]
     bad = [name for name in names if name not in good]

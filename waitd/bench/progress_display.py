@@ -1,16 +1,16 @@
-"""How a long run is told to whoever shows it to a person."""
+"""The interface through which a long run reports its progress."""
 
 from typing import Protocol
 
 
 class ProgressDisplay(Protocol):
-    """Whoever shows a run; see `waitd.cli.display.progress`."""
+    """Shows a run to a person; `waitd.cli.display.progress` implements it."""
 
     def step(self, text: str) -> None:
-        """Something was done; one sentence."""
+        """Reports a finished step in one sentence."""
 
     def broke(self, text: str) -> None:
-        """Something was broken on purpose; one sentence."""
+        """Reports a failure that the run caused on purpose, in one sentence."""
 
     def progress(self, done: int, total: int, text: str) -> None:
-        """How far it is: so many of so many, and what else to say; called several times a second."""
+        """Reports that `done` of `total` are finished; called several times a second."""

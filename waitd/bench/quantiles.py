@@ -1,4 +1,4 @@
-"""Quantiles, of values and of histograms. Pure."""
+"""Quantiles of values and of histograms. Pure."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,7 +10,7 @@ def quantile(values: Sequence[float], q: float) -> float:
 
 
 def bucket_quantile(counts: Mapping[float, float], q: float) -> float:
-    """The `q`-quantile of a histogram: `counts` are cumulative, by upper bound; linear within a bucket, as Prometheus does it."""
+    """The `q`-quantile of cumulative counts by upper bound, interpolated within a bucket as Prometheus does."""
     bounds = sorted(counts)
     rank = q * counts[bounds[-1]] if bounds else 0.0
     lower, below = 0.0, 0.0
@@ -24,9 +24,9 @@ def bucket_quantile(counts: Mapping[float, float], q: float) -> float:
 
 
 def cumulative(bounds: Sequence[float], counts: Sequence[float]) -> dict[float, float]:
-    """Counts by bucket, the last one without an upper bound, as `bucket_quantile` takes them."""
-    total, added = 0.0, {}
+    """Makes counts by bucket cumulative, for `bucket_quantile`; the last bucket has no upper bound."""
+    total, result = 0.0, {}
     for bound, count in zip((*bounds, float("inf")), counts, strict=True):
         total += count
-        added[bound] = total
-    return added
+        result[bound] = total
+    return result

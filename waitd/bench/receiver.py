@@ -1,6 +1,7 @@
-"""The receiver of callbacks: it counts events by wait, checks their signatures, and remembers whether their bytes ever changed.
+"""A receiver of callbacks that records what arrives about each wait.
 
-Like a real receiver it may refuse at first, so that retries are seen; unlike one, it keeps account.
+It verifies signatures and notices an event whose bytes change between attempts. It can refuse first
+attempts, so that the daemon has to repeat them.
 """
 
 import base64
@@ -16,21 +17,21 @@ from zlib import crc32
 import orjson
 from aiohttp import web
 
-#: How far the clock of a signature may be off, in seconds, as Standard Webhooks recommends.
+#: The largest age of a signature, in seconds, as Standard Webhooks recommends.
 TOLERANCE = 300
 
 
 @dataclass(slots=True)
 class ReceivedCallbacks:
-    """What came in about one wait.
+    """What arrived about one wait.
 
     Attributes:
-        first_at: when it was first accepted, a Unix second.
-        accepted: attempts answered 2xx; more than one is a delivery that came twice.
+        first_at: the Unix second of the first accepted attempt.
+        accepted: attempts answered 2xx; more than one is a repeated delivery.
         refused: attempts answered 500 on purpose.
-        badly_signed: attempts whose signature did not verify.
-        digests: SHA-256 of each different body; more than one means that the event changed between attempts.
-        event: the event as it was accepted last; None before that.
+        badly_signed: attempts with an invalid signature.
+        digests: SHA-256 of each distinct body; more than one means that the event changed.
+        event: the last accepted event, or None.
     """
 
     accepted: int = 0
@@ -42,12 +43,12 @@ class ReceivedCallbacks:
 
 
 def verify_signature(secret: str, headers: Mapping[str, str], body: bytes, now: float) -> bool:
-    """Whether `body` is signed with `secret` (`whsec_…`) as Standard Webhooks says, not more than five minutes ago.
+    """Whether a request is signed with `secret` as Standard Webhooks defines, within the last five minutes.
 
     Args:
         secret: `whsec_` and the key in base64.
-        headers: the request's; `webhook-id`, `webhook-timestamp` and `webhook-signature` are looked up as written here.
-        body: the body as it came.
+        headers: the request's; names are lowercase unless the mapping ignores case.
+        body: the raw body.
         now: Unix seconds.
     """
     message_id, timestamp = headers.get("webhook-id", ""), headers.get("webhook-timestamp", "")
@@ -62,7 +63,7 @@ def verify_signature(secret: str, headers: Mapping[str, str], body: bytes, now: 
 
 
 class Receiver:
-    """An HTTP server for callbacks. An async context manager; `url` is where it listens."""
+    """An HTTP server for callbacks; an async context manager."""
 
     def __init__(
         self,
@@ -73,11 +74,18 @@ class Receiver:
         clock: Callable[[], float] = time.time,
         host: str = "127.0.0.1",
     ) -> None:
-        """Refuses the first `refuse_times` attempts about a share of the waits (0 to 1), chosen by their ids. Without a secret,
-        signatures are not looked at.
+        """Prepares the server.
+
+        Args:
+            secret: verifies signatures; None: signatures are ignored.
+            refuse_share: the share of waits, 0 to 1, whose first attempts are refused.
+            refuse_times: the number of attempts to refuse.
+            clock: returns Unix seconds.
+            host: the address to listen on.
         """
-        self.heard: dict[str, ReceivedCallbacks] = {}
-        self.strangers = 0
+        self.callbacks: dict[str, ReceivedCallbacks] = {}
+        #: Requests that are not CloudEvents.
+        self.malformed = 0
         self._secret = secret
         self._refuse_below = refuse_share * 2**32
         self._refuse_times = refuse_times
@@ -99,7 +107,7 @@ class Receiver:
 
     @property
     def url(self) -> str:
-        """Where to send events."""
+        """The URL to send events to."""
         host, port = self._runner.addresses[0][:2]
         return f"http://{host}:{port}/callback"
 
@@ -109,19 +117,19 @@ class Receiver:
             event = orjson.loads(body)
             wait_id = str(event["id"])
         except (orjson.JSONDecodeError, KeyError, TypeError):
-            self.strangers += 1
-            return web.Response(status=400, text="that is no CloudEvent")
-        heard = self.heard.setdefault(wait_id, ReceivedCallbacks())
-        heard.digests.add(hashlib.sha256(body).digest())
+            self.malformed += 1
+            return web.Response(status=400, text="the body is not a CloudEvent")
+        callbacks = self.callbacks.setdefault(wait_id, ReceivedCallbacks())
+        callbacks.digests.add(hashlib.sha256(body).digest())
         if self._secret is not None and not verify_signature(
             self._secret, request.headers, body, self._clock()
         ):
-            heard.badly_signed += 1
-            return web.Response(status=401, text="the signature does not verify")
-        if heard.refused < self._refuse_times and crc32(wait_id.encode()) < self._refuse_below:
-            heard.refused += 1
-            return web.Response(status=500, text="not now")
-        heard.accepted += 1
-        heard.event = event
-        heard.first_at = heard.first_at or self._clock()
+            callbacks.badly_signed += 1
+            return web.Response(status=401, text="the signature is invalid")
+        if callbacks.refused < self._refuse_times and crc32(wait_id.encode()) < self._refuse_below:
+            callbacks.refused += 1
+            return web.Response(status=500, text="refused on purpose; try again")
+        callbacks.accepted += 1
+        callbacks.event = event
+        callbacks.first_at = callbacks.first_at or self._clock()
         return web.Response(status=204)

@@ -1,4 +1,4 @@
-"""What a run of `waitd bench` found, as figures. Pure."""
+"""The figures of a run of `waitd bench`. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from waitd.bench.correctness import CorrectnessReport, SubmittedWait
-from waitd.bench.jobs import job_of
+from waitd.bench.jobs import parse_job
 from waitd.bench.measurement import BUSY, QUANTILES, LoadMeasurement
 from waitd.bench.profiles import Load
 from waitd.bench.quantiles import quantile
@@ -19,28 +19,31 @@ class BenchReport:
     """One run. Times in seconds, memory in bytes.
 
     Attributes:
-        load: what was held.
-        machine: where.
-        taken, submitting: how many waits the daemon accepted, and how long that took; `submitter_busy`: whether we were the slow ones.
-        seen: of the daemon, while all were held.
-        rss_before: of the daemon before the first submit.
-        lateness: quantiles of the daemon's own histogram.
-        detection: from the moment when a target was done to its outcome being stored; `prompt`: of targets that always answer at once.
-        delivery: from there to the callback's arrival.
-        loop_lag: the longest pause of the daemon's loop.
-        scrapes: what looking at it took.
-        account: what must be right.
-        points: what happened over time.
-        local: whether the daemon was ours to look at; of one that runs elsewhere, others' use of its core is not known.
-        comparators: the same load on others.
+        load: the load.
+        machine: facts about the machine.
+        accepted: the number of waits that the daemon accepted.
+        submitting: how long that took.
+        submitter_busy: how busy this process was meanwhile, 0 to 1.
+        measured: what the daemon did while all waits were held.
+        rss_before: memory of the daemon before the first submit.
+        lateness: quantiles of the daemon's own histogram of poke lateness.
+        detection: delays from the end of a job to its stored outcome.
+        prompt: the same, of jobs that always answer at once.
+        delivery: delays from the stored outcome to the arrival of the callback.
+        loop_lag: the longest event loop lag of the daemon.
+        scrapes: the cost of scraping it.
+        correctness: whether every wait ended as it must.
+        points: the figures over time.
+        local: whether the daemon is a child process; of any other, use of its core by others is unknown.
+        comparators: the same load on other systems.
     """
 
     load: Load
     machine: Mapping[str, Any]
-    taken: int
+    accepted: int
     submitting: float
     submitter_busy: float
-    seen: LoadMeasurement
+    measured: LoadMeasurement
     rss_before: int
     lateness: Mapping[str, float]
     detection: Sequence[float]
@@ -48,33 +51,33 @@ class BenchReport:
     delivery: Sequence[float]
     loop_lag: float
     scrapes: Mapping[str, Any]
-    account: CorrectnessReport
+    correctness: CorrectnessReport
     points: Sequence[LoadPoint]
     local: bool
     comparators: "Sequence[Comparison]" = ()
 
     def with_comparison(self, comparison: "Comparison") -> "BenchReport":
-        """The same, and what the load was like on something else."""
+        """This report with one more comparison."""
         return replace(self, comparators=(*self.comparators, comparison))
 
     @property
     def rss_per_wait(self) -> float:
-        """How much bigger the daemon was for each wait."""
-        return (self.seen.rss - self.rss_before) / max(self.taken, 1)
+        """Bytes by which the daemon grew per wait."""
+        return (self.measured.rss - self.rss_before) / max(self.accepted, 1)
 
     def as_json(self) -> dict[str, Any]:
-        """Everything, as JSON takes it."""
+        """All figures, for JSON."""
         return {
             "load": {**self.load._asdict(), "kind": self.load.kind.value},
             "machine": dict(self.machine),
             "accepted": {
-                "waits": self.taken,
+                "waits": self.accepted,
                 "seconds": self.submitting,
-                "per_second": self.taken / self.submitting if self.submitting else None,
+                "per_second": self.accepted / self.submitting if self.submitting else None,
                 "submitter_busy": self.submitter_busy,
             },
             "waitd": {
-                **self.seen.as_json(self.load.poke_interval),
+                **self.measured.as_json(self.load.poke_interval),
                 **({} if self.local else {"kept_waiting": None}),
                 "rss_per_wait": self.rss_per_wait,
                 "lateness": dict(self.lateness),
@@ -86,53 +89,55 @@ class BenchReport:
             "fleet": {
                 "processes": [
                     {"cpu_seconds": span.cpu, "kept_waiting": span.kept_waiting, "busy": span.busy}
-                    for span in self.seen.fleet
+                    for span in self.measured.fleet
                 ],
-                "was_bottleneck": self.seen.fleet_was_busy,
+                "was_bottleneck": self.measured.fleet_was_busy,
             },
             "scrapes": dict(self.scrapes),
-            "correctness": self.account.as_json(),
+            "correctness": self.correctness.as_json(),
             "points": [point._asdict() for point in self.points],
             "comparators": [comparison.as_json(self) for comparison in self.comparators],
         }
 
     @property
     def warnings(self) -> Sequence[str]:
-        """Why the figures may not be the daemon's own, a sentence each."""
-        found = []
-        if self.seen.fleet_was_busy:
-            busiest = max(span.busy for span in self.seen.fleet)
-            found.append(
-                f"The FLEET was the bottleneck ({busiest:.0%} busy): give it more cores, and --fleet-processes."
+        """Reasons to distrust the figures, a sentence each."""
+        warnings = []
+        if self.measured.fleet_was_busy:
+            busiest = max(span.busy for span in self.measured.fleet)
+            warnings.append(
+                f"The FLEET was the bottleneck ({busiest:.0%} busy): use more cores and --fleet-processes."
             )
-        if self.seen.requests < self.load.waits:
-            found.append("Less than one poke of each wait was measured: hold them for longer.")
+        if self.measured.requests < self.load.waits:
+            warnings.append("Less than one poke per wait was measured: use a longer --duration.")
         if self.submitter_busy > BUSY:
-            found.append("This program was the bottleneck of the submits.")
-        if self.local and self.seen.system.kept_waiting > 0.1 * self.seen.system.wall:
-            share = self.seen.system.kept_waiting / self.seen.system.wall
-            found.append(
-                f"The daemon was kept waiting for its core {share:.0%} of the time: trust CPU time and ratios."
+            warnings.append("This program was the bottleneck while it submitted the waits.")
+        if self.local and self.measured.system.kept_waiting > 0.1 * self.measured.system.wall:
+            share = self.measured.system.kept_waiting / self.measured.system.wall
+            warnings.append(
+                f"Other programs kept the daemon waiting for its core {share:.0%} of the time: trust only CPU time and ratios."
             )
-        return found
+        return warnings
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The same load on something else.
+    """The same load on another system.
 
     Attributes:
-        name: what.
-        seen: while all were held, the same way; None: it did not run.
-        rss_before: of its processes before the first wait.
-        started, starting: how many of its waits had made their first poke, and after how many seconds they were looked at.
-        wrong, lost: waits that ended in another state than they must, and that did not end at all.
-        detection: from the moment when a target was done to its end being known, seconds.
-        note: what else to know; why it did not run.
+        name: the system's name, for people.
+        measured: what it did while all waits were held; None: it did not run.
+        rss_before: memory of its processes before the first wait, bytes.
+        waits: the number of waits.
+        started: those that made their first poke.
+        wrong: waits that ended in another state than they must.
+        lost: waits that did not end.
+        detection: delays from the end of a job until the system knew it, seconds.
+        note: a remark; why it did not run.
     """
 
     name: str
-    seen: LoadMeasurement | None
+    measured: LoadMeasurement | None
     rss_before: int = 0
     waits: int = 0
     started: int = 0
@@ -143,18 +148,18 @@ class Comparison:
 
     @property
     def rss_per_wait(self) -> float:
-        """How much bigger its processes were for each wait."""
-        return (self.seen.rss - self.rss_before) / max(self.started, 1) if self.seen else 0.0
+        """Bytes by which its processes grew per wait."""
+        return (self.measured.rss - self.rss_before) / max(self.started, 1) if self.measured else 0.0
 
     def as_json(self, report: BenchReport) -> dict[str, Any]:
-        """Everything, and the ratios to waitd's figures."""
-        if self.seen is None:
+        """All figures, and their ratios to waitd's."""
+        if self.measured is None:
             return {"name": self.name, "ran": False, "note": self.note}
         interval = report.load.poke_interval
         return {
             "name": self.name,
             "ran": True,
-            **self.seen.as_json(interval),
+            **self.measured.as_json(interval),
             "rss_per_wait": self.rss_per_wait,
             "waits": self.waits,
             "started": self.started,
@@ -166,10 +171,10 @@ class Comparison:
         }
 
     def ratios(self, report: BenchReport) -> dict[str, float | None]:
-        """How many times waitd's figure its is; None where there is none to divide by."""
-        if self.seen is None:
+        """Its figures divided by waitd's; None where one of them is missing."""
+        if self.measured is None:
             return {}
-        ours, its = (seen.as_json(report.load.poke_interval) for seen in (report.seen, self.seen))
+        ours, its = (m.as_json(report.load.poke_interval) for m in (report.measured, self.measured))
         pairs = {
             "cpu_per_poke": (its["cpu_ms_per_poke"], ours["cpu_ms_per_poke"]),
             "rss_per_wait": (self.rss_per_wait, report.rss_per_wait),
@@ -183,7 +188,7 @@ class Comparison:
 
 
 def spread(values: Sequence[float]) -> dict[str, Any]:
-    """How many there are, and their quantiles."""
+    """The number of values and their quantiles."""
     return {
         "count": len(values),
         **{name: quantile(values, q) if values else None for name, q in QUANTILES.items()},
@@ -192,26 +197,26 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
 
 def detection_delays(
     submitted: Sequence[SubmittedWait],
-    heard: Mapping[str, ReceivedCallbacks],
+    received: Mapping[str, ReceivedCallbacks],
     jobs: Mapping[str, Mapping[str, Any]],
     *,
     prompt_only: bool = False,
 ) -> Sequence[float]:
-    """How long after its job was done each wait had its outcome stored; of those that ended because their job did."""
+    """Seconds from the end of each job to its stored outcome, of the waits that ended with their job."""
     delays = []
     for wait in submitted:
-        event = heard[wait.id].event if wait.id in heard else None
+        event = received[wait.id].event if wait.id in received else None
         done_at = jobs.get(wait.path, {}).get("done_at")
         if event is None or done_at is None or wait.expected == "timeout":
             continue
-        if not prompt_only or job_of(wait.path).behaviour.plain:
+        if not prompt_only or parse_job(wait.path).behaviour.plain:
             delays.append(_finished_at(event) - done_at)
     return delays
 
 
-def delivery_delays(heard: Mapping[str, ReceivedCallbacks]) -> Sequence[float]:
-    """How long after its end each wait's callback came."""
-    return [h.first_at - _finished_at(h.event) for h in heard.values() if h.event and h.first_at]
+def delivery_delays(received: Mapping[str, ReceivedCallbacks]) -> Sequence[float]:
+    """Seconds from each stored outcome to the arrival of its callback."""
+    return [c.first_at - _finished_at(c.event) for c in received.values() if c.event and c.first_at]
 
 
 def _finished_at(event: Mapping[str, Any]) -> float:

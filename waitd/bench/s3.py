@@ -1,8 +1,9 @@
-"""A small S3: what the fleet's jobs write.
+"""A small S3 that holds what the job server's jobs write.
 
-A job `/jobs/{behaviour}/{seconds}/{id}` writes below the same name, in any bucket: a part every half a second while it runs, and with its
-end the last part and `_SUCCESS`. Its troubles are those of the job, a 503 being `SlowDown`. The server knows HEAD and GET of an object, and
-LIST (version 2) with a prefix inside one job; who signed a request, it does not ask.
+A job `/jobs/{behaviour}/{seconds}/{id}` writes below the same name, in any bucket: a part every half
+a second while it runs, and at its end the last part and `_SUCCESS`. The job's faults apply; a 503 is
+`SlowDown`. Supported: HEAD and GET of an object, and LIST (version 2) with a prefix inside one job.
+Signatures are not checked.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,30 +14,30 @@ from urllib.parse import parse_qs, quote, unquote
 from xml.sax.saxutils import escape
 from zlib import crc32
 
-from waitd.bench.jobs import Fault, Job
+from waitd.bench.jobs import Fault, Job, raw_answer
 
 #: Seconds between two parts of a job.
 PART_EVERY = 0.5
 MARKER = "_SUCCESS"
 _PART = b"PAR1" * 64
-
 _REFUSALS = {Fault.UNAVAILABLE, Fault.THROTTLED}
-
 _XML = '<?xml version="1.0" encoding="UTF-8"?>\n'
+#: An answer and what disturbs it; see `waitd.bench.job_table.Disturbance`.
+_Answer = tuple[bytes, Fault | float | None]
 
 
 class S3Job(Protocol):
-    """A job of the fleet, as much as S3 needs of it. `first_seen` is the time when it began."""
+    """What this module needs of a running job; `first_seen` is the time of its start."""
 
     job: Job
     first_seen: float
 
-    def asked(self, now: float) -> tuple[bool, Fault | float | None]:
-        """One more request: whether the job has ended, and what befalls the answer: a trouble, or that it comes so many seconds late."""
+    def count_request(self, now: float) -> tuple[bool, Fault | float | None]:
+        """See `waitd.bench.job_table.RunningJob`."""
 
 
 class S3File(NamedTuple):
-    """An object: its name below the job's, its content, and how many seconds after the job's beginning it was written."""
+    """An object: its name below the job's, its content, and when it was written, in seconds after the job's start."""
 
     name: str
     content: bytes
@@ -44,7 +45,7 @@ class S3File(NamedTuple):
 
 
 def files_of_job(job: Job, age: float, *, ended: bool) -> Sequence[S3File]:
-    """What a job has written when it is `age` seconds old, in the order of the names. One without an end writes nothing."""
+    """The files that a job has written at `age` seconds, ordered by name. A job without an end writes none."""
     if job.behaviour.ends is None:
         return ()
     parts = int(min(age, job.seconds) / PART_EVERY) + ended
@@ -55,58 +56,53 @@ def files_of_job(job: Job, age: float, *, ended: bool) -> Sequence[S3File]:
 
 
 class S3:
-    """Answers requests. `running` finds the job of a path and raises ValueError where it names none."""
+    """Answers requests."""
 
     def __init__(
         self,
-        running: Callable[[bytes, float], S3Job],
+        find_job: Callable[[bytes, float], S3Job],
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
     ) -> None:
-        self._running = running
+        """`find_job` returns the job of a path and raises ValueError if there is none."""
+        self._find_job = find_job
         self._clock = clock
         self._wall_clock = wall_clock
 
-    def look(self, target: bytes, method: bytes) -> tuple[bytes, Fault | float | None]:
-        """What a request gets, and what befalls the answer; a HEAD gets the same as a GET, its body cut off by the server."""
+    def answer(self, target: bytes, method: bytes) -> _Answer:
+        """The answer to a request, and what disturbs it; the server strips the body for a HEAD."""
         path, _, query = target.decode("ascii").partition("?")
         bucket, _, key = unquote(path).removeprefix("/").partition("/")
         if method not in {b"GET", b"HEAD"}:
             return _error(405, "MethodNotAllowed"), None
         if not key:
             return self._list(bucket, {name: values[0] for name, values in parse_qs(query).items()})
-        files, trouble = self._files(key)
-        if trouble in _REFUSALS:
+        files, disturbance = self._files(key)
+        if disturbance in _REFUSALS:
             return _error(503, "SlowDown"), None
-        file = files.get(key)
-        return _error(404, "NoSuchKey") if file is None else self._object(*file), trouble
+        return (self._object(*files[key]) if key in files else _error(404, "NoSuchKey")), disturbance
 
     def _files(self, key: str) -> tuple[dict[str, tuple[S3File, float]], Fault | float | None]:
-        """The files of the job that a key or a prefix lies in, by key, each with the Unix second when it was written."""
+        """The files of the job that a key or prefix belongs to: by key, each with its Unix second."""
         path = "/" + "/".join(key.split("/")[:4])
         now = self._clock()
         try:
-            running = self._running(path.encode("ascii"), now)
+            running = self._find_job(path.encode("ascii"), now)
         except ValueError:
             return {}, None
-        ended, trouble = running.asked(now)
-        began = self._wall_clock() - (now - running.first_seen)
+        ended, disturbance = running.count_request(now)
+        started = self._wall_clock() - (now - running.first_seen)
         files = files_of_job(running.job, now - running.first_seen, ended=ended)
-        return {f"{path[1:]}/{file.name}": (file, began + file.written) for file in files}, trouble
+        return {f"{path[1:]}/{file.name}": (file, started + file.written) for file in files}, disturbance
 
     def _object(self, file: S3File, written_at: float) -> bytes:
-        head = [
-            "HTTP/1.1 200 OK",
-            f"Content-Length: {len(file.content)}",
-            f"ETag: {_etag(file)}",
-            f"Last-Modified: {formatdate(written_at, usegmt=True)}",
-        ]
-        return "\r\n".join([*head, "", ""]).encode() + file.content
+        modified = f"Last-Modified: {formatdate(written_at, usegmt=True)}"
+        return raw_answer(200, file.content, f"ETag: {_etag(file)}", modified)
 
-    def _list(self, bucket: str, query: dict[str, str]) -> tuple[bytes, Fault | float | None]:
+    def _list(self, bucket: str, query: dict[str, str]) -> _Answer:
         prefix = query.get("prefix", "")
-        files, trouble = self._files(prefix)
-        if trouble in _REFUSALS:
+        files, disturbance = self._files(prefix)
+        if disturbance in _REFUSALS:
             return _error(503, "SlowDown"), None
         keys = sorted(key for key in files if key.startswith(prefix))
         start, most = int(query.get("continuation-token", "0")), int(query.get("max-keys", "1000"))
@@ -115,10 +111,10 @@ class S3:
         more = start + most < len(keys)
         token = f"<NextContinuationToken>{start + most}</NextContinuationToken>" if more else ""
         xml = (
-            f'{_XML}<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>{escape(bucket)}</Name>'
+            f'<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>{escape(bucket)}</Name>'
             f"<EncodingType>url</EncodingType><IsTruncated>{str(more).lower()}</IsTruncated>{token}{items}</ListBucketResult>"
         )
-        return _answer(200, xml), trouble
+        return _xml_answer(200, xml), disturbance
 
 
 def _item(key: str, file: S3File, written_at: float) -> str:
@@ -135,10 +131,8 @@ def _etag(file: S3File) -> str:
 
 
 def _error(status: int, code: str) -> bytes:
-    return _answer(status, f"{_XML}<Error><Code>{code}</Code></Error>")
+    return _xml_answer(status, f"<Error><Code>{code}</Code></Error>")
 
 
-def _answer(status: int, xml: str) -> bytes:
-    body = xml.encode()
-    head = f"HTTP/1.1 {status} {'OK' if status < 300 else 'No'}\r\nContent-Type: application/xml\r\nContent-Length: {len(body)}\r\n\r\n"
-    return head.encode() + body
+def _xml_answer(status: int, xml: str) -> bytes:
+    return raw_answer(status, (_XML + xml).encode(), "Content-Type: application/xml")

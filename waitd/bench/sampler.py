@@ -1,13 +1,14 @@
-"""A scrape a second of a daemon under load: what changes over time."""
+"""Scrapes `/metrics` of a daemon under load once a second."""
 
 import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
+
+from prometheus_client.parser import text_string_to_metric_families
 
 from waitd.bench.quantiles import bucket_quantile, quantile
-from waitd.bench.scrape import ScrapedMetrics
 from waitd.client import Client, DaemonUnreachable
 
 #: Seconds between two scrapes.
@@ -15,8 +16,35 @@ EVERY = 1.0
 LATENESS = "waitd_poke_lateness_seconds"
 
 
+class ScrapedMetrics(dict[tuple[str, frozenset[tuple[str, str]]], float]):
+    """The samples of a `/metrics` response, by name and labels."""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Parses the text of a response."""
+        families = text_string_to_metric_families(text)
+        return cls({(s.name, frozenset(s.labels.items())): s.value for f in families for s in f.samples})
+
+    def total(self, name: str) -> float:
+        """The sum of a metric over all its labels."""
+        return sum(value for (sample, _), value in self.items() if sample == name)
+
+    def buckets(self, name: str) -> dict[float, float]:
+        """A histogram's cumulative counts by upper bound."""
+        return {
+            float(dict(labels)["le"]): value
+            for (sample, labels), value in self.items()
+            if sample == name + "_bucket"
+        }
+
+    def histogram_since(self, before: "ScrapedMetrics", name: str) -> dict[float, float]:
+        """The increase of a histogram: cumulative counts by upper bound."""
+        earlier = before.buckets(name)
+        return {bound: count - earlier.get(bound, 0.0) for bound, count in self.buckets(name).items()}
+
+
 class Scrape(NamedTuple):
-    """One scrape: `at` is monotonic, `took` seconds."""
+    """One scrape: its monotonic time, its duration in seconds, and its result."""
 
     at: float
     took: float
@@ -24,7 +52,7 @@ class Scrape(NamedTuple):
 
 
 class LoadPoint(NamedTuple):
-    """What happened up to a moment, since the one before. Times in seconds, memory in bytes; `cpu` is a share of a core."""
+    """What happened since the previous point. Times in seconds, memory in bytes; `cpu` is a share of one core."""
 
     at: float
     lateness_p50: float
@@ -36,34 +64,34 @@ class LoadPoint(NamedTuple):
 
 
 class Sampler:
-    """Scrapes until it is cancelled; `samples` is what it has so far."""
+    """Scrapes a daemon and keeps the results in `scrapes`."""
 
     def __init__(self, client: Client) -> None:
-        self.samples: list[Scrape] = []
+        self.scrapes: list[Scrape] = []
         self._client = client
 
     async def run(self) -> None:
-        """A scrape each second; one that fails is left out."""
+        """Scrapes once a second until it is cancelled; skips a scrape that fails."""
         while True:
             with suppress(DaemonUnreachable):
                 await self.scrape()
             await asyncio.sleep(EVERY)
 
     async def scrape(self) -> ScrapedMetrics:
-        """One now. Raises DaemonUnreachable and Refused."""
+        """Scrapes once. Raises DaemonUnreachable, RequestRefused."""
         began = time.monotonic()
         text = await self._client.metrics()
         took = time.monotonic() - began
-        self.samples.append(Scrape(began, took, ScrapedMetrics.of(text)))
-        return self.samples[-1].metrics
+        self.scrapes.append(Scrape(began, took, ScrapedMetrics.parse(text)))
+        return self.scrapes[-1].metrics
 
     def loop_lag(self) -> float:
-        """The longest pause of the daemon's loop that a scrape saw, in seconds."""
-        return max((s.metrics.total("waitd_event_loop_lag_seconds") for s in self.samples), default=0.0)
+        """The longest event loop lag of the daemon in any scrape, in seconds."""
+        return max((s.metrics.total("waitd_event_loop_lag_seconds") for s in self.scrapes), default=0.0)
 
     def cost(self) -> dict[str, Any]:
-        """How much scraping there was, so that nobody takes it for the load's."""
-        took = [sample.took for sample in self.samples]
+        """The cost of scraping, which the daemon's CPU time includes."""
+        took = [scrape.took for scrape in self.scrapes]
         return {
             "scrapes": len(took),
             "every": EVERY,
@@ -72,10 +100,10 @@ class Sampler:
         }
 
     def points(self) -> Sequence[LoadPoint]:
-        """What happened from each scrape to the next, timed from the first one on."""
+        """A point for each scrape but the first; times count from the first one."""
         return [
-            _point(before, after, self.samples[0].at)
-            for before, after in zip(self.samples, self.samples[1:], strict=False)
+            _point(before, after, self.scrapes[0].at)
+            for before, after in zip(self.scrapes, self.scrapes[1:], strict=False)
         ]
 
 

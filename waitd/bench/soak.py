@@ -1,4 +1,4 @@
-"""The same daemon under one load after the other: what it holds in between must not grow."""
+"""A soak test: one daemon under one load after another, at rest in between. What it holds at rest must not grow."""
 
 import asyncio
 import time
@@ -13,19 +13,29 @@ from waitd.bench.fleet import FleetSettings
 from waitd.bench.profiles import Load
 from waitd.bench.progress_display import ProgressDisplay
 from waitd.bench.run import STARTING, DaemonAddress, run
-from waitd.bench.scrape import ScrapedMetrics
+from waitd.bench.sampler import ScrapedMetrics
 from waitd.client import Client
 
-#: By how much memory may differ between two rounds, in bytes and as a share: allocators keep what they once had.
+#: Allowed growth of memory over all rounds, in bytes plus a share: allocators keep freed memory.
 RSS_SLACK, RSS_SHARE = 16 * 2**20, 0.1
-#: By how many descriptors: connections to whoever looks.
+#: Allowed growth of open descriptors: connections of those who scrape.
 DESCRIPTOR_SLACK = 8
-#: How long a daemon is given to come to rest, in seconds: connections kept alive are closed, ended waits let go.
+#: Seconds within which a daemon comes to rest: it closes idle connections and releases ended waits.
 RESTING = 20.0
 
 
 class SoakRound(NamedTuple):
-    """What a daemon has after a round, at rest. `lateness_p99` is the round's, seconds; `good` its account's word."""
+    """A daemon at rest after a round.
+
+    Attributes:
+        at: seconds since the start of the soak.
+        rss: resident memory, bytes.
+        descriptors: open file descriptors.
+        held: waits that still wait.
+        in_flight: pokes that are not finished.
+        lateness_p99: of the round's pokes, seconds.
+        good: whether every wait of the round ended as it must.
+    """
 
     at: float
     rss: int
@@ -36,47 +46,51 @@ class SoakRound(NamedTuple):
     good: bool
 
     def as_json(self) -> dict[str, Any]:
-        """All of it."""
+        """All values, for JSON."""
         return self._asdict()
 
 
-async def soak(show: ProgressDisplay, load: Load, minutes: float, *, rounds: int = 3) -> list[SoakRound]:
-    """One round after the other for so many minutes, but at least `rounds`; what the daemon had after each."""
-    found: list[SoakRound] = []
-    async with _served() as client:
+async def soak(display: ProgressDisplay, load: Load, minutes: float, *, rounds: int = 3) -> list[SoakRound]:
+    """Runs rounds for so many minutes, at least `rounds`; returns the daemon at rest after each."""
+    results: list[SoakRound] = []
+    async with _running_daemon() as client:
         began = time.monotonic()
-        while len(found) < rounds or time.monotonic() - began < minutes * 60:
-            report = await run(show, load, FleetSettings(), DaemonAddress(client.url))
-            rest = await _rest(client, found[0].descriptors if found else 0)
-            found.append(
-                rest._replace(
+        while len(results) < rounds or time.monotonic() - began < minutes * 60:
+            report = await run(display, load, FleetSettings(), DaemonAddress(client.url))
+            result = await _at_rest(client, results[0].descriptors if results else 0)
+            results.append(
+                result._replace(
                     at=time.monotonic() - began,
                     lateness_p99=report.lateness["p99"],
-                    good=report.account.good,
+                    good=report.correctness.good,
                 )
             )
-            show.step(f"Round {len(found)}: {found[-1]}")
-    return found
+            display.step(f"Round {len(results)}: {results[-1]}")
+    return results
 
 
-def complaints(rests: Sequence[SoakRound]) -> list[str]:
-    """What grew, or was wrong, a sentence each. The first round is the measure of the others: pools and caches are filled in it."""
-    first, last = rests[0], rests[-1]
-    found = [f"round {n} lost something or ended wrongly" for n, rest in enumerate(rests, 1) if not rest.good]
-    found += [
-        f"{rest.held} waits are still held after round {n}" for n, rest in enumerate(rests, 1) if rest.held
+def complaints(rounds: Sequence[SoakRound]) -> list[str]:
+    """What grew or went wrong, a sentence each. Growth counts from the end of the first round, which fills pools and caches."""
+    first, last = rounds[0], rounds[-1]
+    defects = [
+        f"round {n} lost a wait or ended one wrongly" for n, result in enumerate(rounds, 1) if not result.good
+    ]
+    defects += [
+        f"{result.held} waits are still held after round {n}"
+        for n, result in enumerate(rounds, 1)
+        if result.held
     ]
     if last.in_flight:
-        found.append(f"{last.in_flight} pokes are still in flight")
+        defects.append(f"{last.in_flight} pokes are still in flight")
     if last.rss > first.rss * (1 + RSS_SHARE) + RSS_SLACK:
-        found.append(f"memory grew from {first.rss:,} to {last.rss:,} bytes in {len(rests)} rounds")
+        defects.append(f"memory grew from {first.rss:,} to {last.rss:,} bytes in {len(rounds)} rounds")
     if last.descriptors > first.descriptors + DESCRIPTOR_SLACK:
-        found.append(f"open descriptors grew from {first.descriptors} to {last.descriptors}")
-    return found
+        defects.append(f"open descriptors grew from {first.descriptors} to {last.descriptors}")
+    return defects
 
 
 @asynccontextmanager
-async def _served() -> AsyncIterator[Client]:
+async def _running_daemon() -> AsyncIterator[Client]:
     with TemporaryDirectory(prefix="waitd-soak-") as folder:
         bind = f"127.0.0.1:{free_port()}"
         settings = {
@@ -92,18 +106,18 @@ async def _served() -> AsyncIterator[Client]:
             yield client
 
 
-async def _rest(client: Client, descriptors: int) -> SoakRound:
-    """What the daemon has once nothing is held and no more descriptors are open than after the first round; or after RESTING."""
+async def _at_rest(client: Client, descriptors: int) -> SoakRound:
+    """The daemon once it holds nothing and no more descriptors than after the first round, at the latest after RESTING."""
     limit = time.monotonic() + RESTING
     while True:
-        rest = _of(ScrapedMetrics.of(await client.metrics()))
-        quiet = not rest.held and not rest.in_flight
-        if (quiet and rest.descriptors <= descriptors + DESCRIPTOR_SLACK) or time.monotonic() >= limit:
-            return rest
+        result = _soak_round(ScrapedMetrics.parse(await client.metrics()))
+        quiet = not result.held and not result.in_flight
+        if (quiet and result.descriptors <= descriptors + DESCRIPTOR_SLACK) or time.monotonic() >= limit:
+            return result
         await asyncio.sleep(0.5)
 
 
-def _of(metrics: ScrapedMetrics) -> SoakRound:
+def _soak_round(metrics: ScrapedMetrics) -> SoakRound:
     waiting = sum(
         value
         for (name, labels), value in metrics.items()

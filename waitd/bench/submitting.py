@@ -1,4 +1,4 @@
-"""A load as waits for a daemon, and how they are handed in: in batches, as fast as it takes them."""
+"""Turns a load into waits and submits them in batches."""
 
 import asyncio
 import os
@@ -15,30 +15,30 @@ from waitd.bench.jobs import CONDITIONS
 from waitd.bench.profiles import Load, PlannedWait
 from waitd.client import Client, RequestRefused, batch_body
 
-#: What every wait of a run has in common: a label that says which run.
+#: The label of all waits of a run; its value names the run.
 LABEL = "bench"
 CONN_ID = "bench_s3"
-#: How long one poke may take, in seconds: a target that hangs has that much of somebody's time.
+#: Seconds after which a poke gives up on a target that hangs.
 REQUEST_TIMEOUT = 2.0
 BATCH = 5_000
-#: How often a batch is sent again that the daemon had no room for, and how long it is given each time, in seconds.
+#: How often a batch that was answered 429 is repeated, and the seconds between two attempts.
 TRIES, PAUSE = 60, 1.0
 
 
 class SubmitResult(NamedTuple):
-    """What became of the submits. `taken`: how many the daemon accepted; `seconds`: how long it took until the last one was on disk."""
+    """The submitted waits, the number of accepted ones, and the seconds until the last one was on disk."""
 
     waits: Sequence[SubmittedWait]
-    taken: int
+    accepted: int
     seconds: float
 
 
 def body_of(wait: PlannedWait, load: Load, fleet: Fleet, callback: str, run: str) -> dict[str, Any]:
-    """What is submitted."""
+    """The body of a wait."""
     if wait.kind == "http":
         params: dict[str, Any] = {"endpoint": fleet.endpoint(wait), **CONDITIONS}
     else:
-        params = {"bucket_key": fleet.key(wait), "aws_conn_id": conn_id_of(wait.fleet, wait.origin)}
+        params = {"bucket_key": fleet.key(wait), "aws_conn_id": conn_id_of(wait.server, wait.origin)}
     return {
         "kind": wait.kind,
         "params": {**params, "request_timeout": REQUEST_TIMEOUT},
@@ -49,39 +49,47 @@ def body_of(wait: PlannedWait, load: Load, fleet: Fleet, callback: str, run: str
     }
 
 
-def connections(fleet: Fleet) -> dict[str, str]:
-    """The connections that waits on keys name, as variables hold them, by conn_id: one for each origin of the fleet."""
-    found = {}
-    for process, urls in enumerate(fleet.s3):
+def s3_connections(fleet: Fleet) -> dict[str, str]:
+    """The connections of waits on keys, by conn_id, as variables hold them: one for each origin."""
+    connections = {}
+    for server, urls in enumerate(fleet.s3):
         for origin, url in enumerate(urls):
             extra = {"endpoint_url": url, "region_name": "us-east-1"}
-            made_up = {"conn_type": "aws", "login": "bench", "password": os.urandom(16).hex(), "extra": extra}
-            found[conn_id_of(process, origin)] = orjson.dumps(made_up).decode()
-    return found
+            connection = {
+                "conn_type": "aws",
+                "login": "bench",
+                "password": os.urandom(16).hex(),
+                "extra": extra,
+            }
+            connections[conn_id_of(server, origin)] = orjson.dumps(connection).decode()
+    return connections
 
 
-def conn_id_of(process: int, origin: int) -> str:
-    """The connection that knows where the keys of one origin are."""
-    return f"{CONN_ID}_{process}_{origin}"
+def conn_id_of(server: int, origin: int) -> str:
+    """The connection of the S3 endpoint of one origin."""
+    return f"{CONN_ID}_{server}_{origin}"
 
 
 async def submit_load(client: Client, waits: Iterable[tuple[PlannedWait, Mapping[str, Any]]]) -> SubmitResult:
-    """Submits them all, one batch after the other; making a batch and reading its answer is not counted. Raises Refused,
-    DaemonUnreachable.
+    """Submits all waits, batch by batch. The time to build a batch and to read its results is not counted.
+
+    Raises:
+        RequestRefused: the daemon refused a batch or a wait.
+        DaemonUnreachable: the daemon did not answer.
     """
     submitted: list[SubmittedWait] = []
     seconds = 0.0
     for batch in _batches(waits):
         text = batch_body(body for _, body in batch)
         began = time.monotonic()
-        answer = await _send(client, text)
+        response = await _send(client, text)
         seconds += time.monotonic() - began
-        answers = client.batch_answers(answer)
+        results = client.batch_answers(response)
         submitted += [
-            SubmittedWait(answer.get("id", ""), wait.path, wait.timeout, wait.expected, wait.kind)
-            for (wait, _), answer in zip(batch, answers, strict=True)
+            SubmittedWait(result.get("id", ""), wait.path, wait.timeout, wait.expected, wait.kind)
+            for (wait, _), result in zip(batch, results, strict=True)
         ]
-        _complain(answers)
+        _raise_refusals(results)
     return SubmitResult(submitted, sum(wait.id != "" for wait in submitted), seconds)
 
 
@@ -94,7 +102,7 @@ def _batches(
 
 
 async def _send(client: Client, batch: bytes) -> bytes:
-    """The answer; the whole batch is sent again while the daemon says that too much comes at once."""
+    """Sends a batch and returns the response; repeats it while the daemon answers 429."""
     for _ in range(TRIES):
         try:
             return await client.send_batch(batch)
@@ -105,8 +113,8 @@ async def _send(client: Client, batch: bytes) -> bytes:
     return await client.send_batch(batch)
 
 
-def _complain(answers: Sequence[Mapping[str, Any]]) -> None:
-    """Raises Refused: a line was not taken, and the others would not be either."""
-    for answer in answers:
-        if answer["status"] >= 300 and answer["status"] != 429:
-            raise RequestRefused(answer["status"], answer["problem"])
+def _raise_refusals(results: Sequence[Mapping[str, Any]]) -> None:
+    """Raises RequestRefused for a line that was refused, other than by 429: all others would be, too."""
+    for result in results:
+        if result["status"] >= 300 and result["status"] != 429:
+            raise RequestRefused(result["status"], result["problem"])

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from waitd.bench.comparators import Comparator
     from waitd.bench.report import BenchReport
 
-_PROFILE_HELP = "; ".join(f"{name}: {profile.says}" for name, profile in PROFILES.items())
+_PROFILE_HELP = "; ".join(f"{name}: {profile.description}" for name, profile in PROFILES.items())
 
 
 def bench(
@@ -95,7 +95,7 @@ def bench(
     except asyncio.CancelledError:  # SIGTERM or SIGHUP; everything is cleaned up
         raise typer.Exit(ExitCode.INTERRUPTED) from None
     _print_report(report, plot, as_json=as_json)
-    raise typer.Exit(ExitCode.OK if report.account.good else ExitCode.FAILED)
+    raise typer.Exit(ExitCode.OK if report.correctness.good else ExitCode.FAILED)
 
 
 def _check_arguments(load: Load, daemon: str | None, plot: Path | None) -> None:
@@ -155,8 +155,8 @@ def _print_report(report: "BenchReport", plot: Path | None, *, as_json: bool) ->
     if report.comparators:
         out.print(render_comparison(report))
     out.print(render_figures(report))
-    out.print(render_correctness(report.account))
-    for complaint in report.account.complaints:
+    out.print(render_correctness(report.correctness))
+    for complaint in report.correctness.complaints:
         out.print(complaint, style="red", markup=False)
     for warning in report.warnings:
         out.print(warning, style="yellow", markup=False)

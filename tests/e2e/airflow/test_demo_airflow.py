@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from waitd.bench.airflow.demo import DAG_FILE, JOBS_AFTER, SLOTS
-from waitd.bench.airflow.processes import descendants, eventually
+from waitd.bench.airflow.processes import eventually
+from waitd.bench.machine import descendants
 
 pytestmark = [pytest.mark.slow, pytest.mark.airflow_long]
 DEMO = [sys.executable, "-m", "waitd", "demo", "--airflow"]

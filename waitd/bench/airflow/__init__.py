@@ -1,5 +1,6 @@
 """A real Airflow for the demo, the tests and the benchmarks.
 
-`environment` installs Airflow into an environment of its own, `processes` and `instance` run it,
-`demo` shows waitd beside it, and `triggers` measures Airflow's own trigger runner.
+`environment` installs Airflow into a virtual environment, `processes` and `instance` run it with a
+PostgreSQL, `companions` runs a job server and waitd next to it. `demo` is `waitd demo --airflow`;
+`triggers` puts a load on Airflow's own TriggerRunner.
 """

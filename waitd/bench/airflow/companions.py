@@ -1,4 +1,4 @@
-"""What runs beside an Airflow of our own: a job server to wait for, and a waitd that may be killed and started again."""
+"""What runs next to a real Airflow: a job server to wait for, and a waitd that can be killed and restarted."""
 
 import json
 import os
@@ -14,34 +14,34 @@ from typing import Any
 from waitd.bench.airflow.environment import AirflowFailed
 from waitd.bench.airflow.instance import HEARTBEAT, USERS
 from waitd.bench.airflow.processes import Process, eventually, without
-from waitd.bench.children import FLEET, free_port
+from waitd.bench.children import JOB_SERVER, free_port
 
 
 def connection(conn_type: str, url: str, **more: Any) -> str:
-    """A connection as a variable holds it."""
+    """A connection as an AIRFLOW_CONN_* variable holds it."""
     return json.dumps({"conn_type": conn_type, "host": url, **more})
 
 
 @contextmanager
 def job_server() -> Iterator[str]:
-    """The fleet, in a process that ends with us; its URL. Raises AirflowFailed."""
-    command = [sys.executable, "-m", FLEET, "--exit-with-parent"]
+    """A job server in a child process; yields its URL. Raises AirflowFailed."""
+    command = [sys.executable, "-m", JOB_SERVER, "--exit-with-parent"]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, start_new_session=True) as process:  # noqa: S603 - our own words
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, start_new_session=True) as process:  # noqa: S603 - the command is built here
         try:
             line = process.stdout.readline() if process.stdout else b""
             if not line:
-                raise AirflowFailed("the job server did not start")
+                raise AirflowFailed("The job server did not start.")
             yield json.loads(line)["urls"][0]
         finally:
             process.kill()
 
 
 class WaitdDaemon:
-    """A waitd on a directory of its own. It knows the connections `jobs` and, once it is started, `airflow`."""
+    """A waitd with its own state directory. It has the connection `jobs`, and `airflow` from its start on."""
 
     def __init__(self, home: Path, jobs_url: str, settings: Mapping[str, str] | None = None) -> None:
-        """`settings` are further variables."""
+        """`settings` are further environment variables."""
         bind = f"127.0.0.1:{free_port()}"
         self.url = f"http://{bind}"
         self._log = home / "daemon.log"
@@ -58,27 +58,27 @@ class WaitdDaemon:
 
     @property
     def pids(self) -> list[int]:
-        """The ids of its processes; none where it does not run."""
+        """The ids of its processes; empty if it is not running."""
         return [] if self._process is None else self._process.pids
 
     def start(self, airflow_url: str) -> None:
-        """Starts it, and waits until it takes waits. Raises AirflowFailed."""
+        """Starts it and returns when it is ready. Raises AirflowFailed."""
         airflow = connection("airflow", airflow_url, login="waitd", password=USERS["waitd"][1])
         environment = self._environment | {"AIRFLOW_CONN_AIRFLOW": airflow}
         self._process = Process([sys.executable, "-m", "waitd", "serve"], self._log, env=environment)
         eventually(self._ready, 60, "waitd")
 
-    def ask(self, path: str) -> Any:
-        """Its decoded answer to a GET. Raises OSError."""
-        with urllib.request.urlopen(self.url + path, timeout=30) as response:  # noqa: S310 - our own URL
+    def get(self, path: str) -> Any:
+        """The decoded response to a GET. Raises OSError."""
+        with urllib.request.urlopen(self.url + path, timeout=30) as response:  # noqa: S310 - a loopback URL
             return json.loads(response.read())
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Sends SIGKILL and waits for the end."""
         self._end(signal.SIGKILL)
 
     def stop(self) -> None:
-        """SIGTERM; nothing where it does not run."""
+        """Sends SIGTERM and waits for the end; does nothing if it is not running."""
         self._end(signal.SIGTERM)
 
     def _end(self, signum: signal.Signals) -> None:
@@ -88,7 +88,7 @@ class WaitdDaemon:
 
     def _ready(self) -> bool:
         try:
-            self.ask("/readyz")
+            self.get("/readyz")
         except OSError:
             return False
         return True

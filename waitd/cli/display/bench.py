@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def render_comparison(report: "BenchReport") -> Table:
     """Compares waitd with the other systems: CPU time and ratios first, then machine-dependent figures."""
     interval = report.load.poke_interval
-    ours = report.seen.as_json(interval)
+    ours = report.measured.as_json(interval)
     others = [c.as_json(report) for c in report.comparators]
     table = Table(
         "",
@@ -43,11 +43,11 @@ def render_comparison(report: "BenchReport") -> Table:
             format_seconds(ours["gap_over_interval"][q]),
             *(format_seconds(one["gap_over_interval"][q]) if one["ran"] else "" for one in others),
         )
-    table.add_row("started", f"{report.taken:,}", *(_started(c) for c in report.comparators))
+    table.add_row("started", f"{report.accepted:,}", *(_started(c) for c in report.comparators))
     table.add_row(
         "wrong, lost",
-        f"{report.account.wrong}, {report.account.lost}",
-        *(f"{c.wrong}, {c.lost}" if c.seen else "" for c in report.comparators),
+        f"{report.correctness.wrong}, {report.correctness.lost}",
+        *(f"{c.wrong}, {c.lost}" if c.measured else "" for c in report.comparators),
     )
     for c in report.comparators:
         if c.note:
@@ -77,7 +77,7 @@ def _format_figure(figure: str, value: float | None) -> str:
 
 
 def _started(one: "Comparison") -> str:
-    return f"{one.started:,} of {one.waits:,}" if one.seen else ""
+    return f"{one.started:,} of {one.waits:,}" if one.measured else ""
 
 
 def render_figures(report: "BenchReport") -> Table:
@@ -142,8 +142,8 @@ def render_figures(report: "BenchReport") -> Table:
     )
     table.add_row(
         "fleet, busiest process",
-        f"{max(span.busy for span in report.seen.fleet):.0%}",
-        "BOTTLENECK" if report.seen.fleet_was_busy else "not the bottleneck",
+        f"{max(span.busy for span in report.measured.fleet):.0%}",
+        "BOTTLENECK" if report.measured.fleet_was_busy else "not the bottleneck",
     )
     return table  # fmt: skip
 

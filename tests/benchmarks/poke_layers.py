@@ -29,7 +29,7 @@ from lab import CORES, Lab, say, set_up
 from spine import put
 from submitter import wait_on
 
-from waitd.bench.jobs import path_of
+from waitd.bench.jobs import job_path
 from waitd.bench.machine import machine
 from waitd.core.waits.wait import EMPTY_PROGRESS, Progress, WaitId, WaitSpec, WaitState
 from waitd.engine.clock import SystemClock
@@ -277,7 +277,7 @@ PARTS: Mapping[str, Callable[[Sequence[str]], Awaitable[float]]] = {
 async def _urls() -> Any:
     with TemporaryDirectory(prefix="waitd-benchmark-") as folder:
         async with aiohttp.ClientSession() as session, Lab(Path(folder), session).target() as target:
-            yield [target.urls[0] + path_of("endless", 0, f"poke-{n}") for n in range(URLS)]
+            yield [target.urls[0] + job_path("endless", 0, f"poke-{n}") for n in range(URLS)]
 
 
 async def measure(rounds: int) -> Sequence[Figure]:

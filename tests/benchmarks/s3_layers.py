@@ -24,7 +24,7 @@ from poke import AT_ONCE, HEADERS, URLS, WARM_UP, WINDOW, Asking, in_rounds
 from spine import put
 
 from waitd.bench.children import fleet_process
-from waitd.bench.jobs import path_of
+from waitd.bench.jobs import job_path
 from waitd.bench.machine import machine
 from waitd.core.aws.signature import AwsKeys, S3Signer, encoded_path
 from waitd.core.connections.connection import Connection
@@ -126,7 +126,7 @@ async def by_shared_list(store: Store) -> float:
 
 
 def _job(behaviour: str, n: int) -> str:
-    return path_of(behaviour, 0, f"s3-{n}").removeprefix("/")
+    return job_path(behaviour, 0, f"s3-{n}").removeprefix("/")
 
 
 def _absent(n: int) -> str:
