@@ -1,9 +1,10 @@
-"""What the airflow sweep costs with very many parked tasks: requests, CPU of the process, how long the loop is held, how long the store reads.
+"""The cost of the Airflow sweep with very many parked tasks: CPU, time on the event loop, time in the store.
 
-    python tests/benchmarks/sweeping.py                 100,000 waits, four sweeps
-    python tests/benchmarks/sweeping.py --waits 10000
+    python tests/benchmarks/airflow_sweep.py                 100,000 waits, four sweeps
+    python tests/benchmarks/airflow_sweep.py --waits 10000
 
-The store is real, Airflow is a small server in a process of its own that lists task instances as large as Airflow's. All of them are parked.
+The store is real. Airflow is a small server in a child process that returns task instances of
+realistic size, all of them parked.
 """
 
 import argparse
@@ -19,10 +20,9 @@ from typing import Any
 from uuid import UUID
 
 from aiohttp import web
-from figures import Figure
-from spine import show
 
 from waitd import __version__
+from waitd.bench.figures import Figure, print_figures
 from waitd.bench.machine import machine
 from waitd.connections.authorizer import AuthorizedConnections, Authorizer
 from waitd.connections.token_endpoint import TokenEndpointClient
@@ -36,8 +36,8 @@ from waitd.sinks.airflow.sweep import AirflowSweep
 from waitd.stores import Database, Store
 
 BATCH = 1000
-#: Rendered fields, notes and versions: a task instance of Airflow 3.3 takes about 2 KB of JSON.
-BALLAST = {
+#: Fills a task instance to about 2 KB of JSON, its size in Airflow 3.3.
+FILLING = {
     "rendered_fields": {"endpoint": "/jobs/42", "filling": "x" * 1200},
     "note": None,
     "dag_version": {"bundle": "dags"},
@@ -50,18 +50,18 @@ def ti_id(index: int) -> str:
 
 
 async def _airflow(pipe: Pipe) -> None:
-    """Lists the task instances that are asked for, of a hundred each run; all are parked."""
+    """Lists the task instances of the requested runs, a hundred each; all are parked."""
 
     async def answer(request: web.Request) -> web.Response:
         body = await request.json()
         runs = [int(run.removeprefix("run-")) for run in body["dag_run_ids"]]
         indices = [index for run in sorted(runs) for index in range(run * 100, run * 100 + 100)]
         page = indices[body["page_offset"] :][: body["page_limit"]]
-        found = [
-            {"id": ti_id(index), "state": "awaiting_input", "map_index": index % 100, **BALLAST}
+        instances = [
+            {"id": ti_id(index), "state": "awaiting_input", "map_index": index % 100, **FILLING}
             for index in page
         ]
-        return web.json_response({"task_instances": found, "total_entries": len(indices)})
+        return web.json_response({"task_instances": instances, "total_entries": len(indices)})
 
     application = web.Application()
     application.router.add_post("/api/v2/dags/~/dagRuns/~/taskInstances/list", answer)
@@ -76,7 +76,9 @@ def serve(pipe: Pipe) -> None:
     asyncio.run(_airflow(pipe))
 
 
-class Resolver:
+class FixedResolver:
+    """Resolves every conn_id to the small server."""
+
     backend = "fixed"
 
     def __init__(self, url: str) -> None:
@@ -86,8 +88,8 @@ class Resolver:
         return Connection(conn_id, "airflow", host=self._url, password="a.static.token")
 
 
-class Timed:
-    """A store that notes how long its answers took."""
+class TimedStore:
+    """A store that records the seconds of its queries."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -108,7 +110,7 @@ class Timed:
         return timed
 
 
-async def filled(store: Store, count: int) -> None:
+async def fill(store: Store, count: int) -> None:
     for start in range(0, count, BATCH):
         await store.insert([_wait(index) for index in range(start, min(start + BATCH, count))])
 
@@ -127,7 +129,7 @@ def _wait(index: int) -> NewWait:
 
 
 @asynccontextmanager
-async def scene(directory: str, waits: int) -> AsyncIterator[tuple[AirflowSweep, Timed]]:
+async def running_sweep(directory: str, waits: int) -> AsyncIterator[tuple[AirflowSweep, TimedStore]]:
     ours, theirs = multiprocessing.Pipe()
     server = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs,), daemon=True)
     server.start()
@@ -139,7 +141,7 @@ async def scene(directory: str, waits: int) -> AsyncIterator[tuple[AirflowSweep,
         authorizer = Authorizer(tokens, None, now=time.time)  # type: ignore[arg-type] # no AWS here
         stack.push_async_callback(authorizer.aclose)
         connections = AuthorizedConnections(
-            [Resolver(url)], authorizer, ttl=60, now=time.time, instruments=instruments
+            [FixedResolver(url)], authorizer, ttl=60, now=time.time, instruments=instruments
         )
         apis = await stack.enter_async_context(AirflowApis(connections, outgoing, time.time))
         store = Store(
@@ -147,38 +149,38 @@ async def scene(directory: str, waits: int) -> AsyncIterator[tuple[AirflowSweep,
             destination_of=lambda *_: "there",
         )
         stack.push_async_callback(store.close)
-        await filled(store, waits)
-        timed = Timed(store)
+        await fill(store, waits)
+        timed = TimedStore(store)
         swept: SweepStore = timed
         yield AirflowSweep(swept, apis), timed
 
 
-async def held(gaps: list[float]) -> None:
-    """How much CPU the loop's thread used between two turns of a ticker: others on the machine are not counted."""
+async def record_turns(turns: list[float]) -> None:
+    """Records the CPU seconds of the loop's thread between two turns of a ticker."""
     while True:
         before = time.thread_time()
         await asyncio.sleep(TICK)
-        gaps.append(time.thread_time() - before)
+        turns.append(time.thread_time() - before)
 
 
 async def measure(waits: int, sweeps: int) -> Sequence[Figure]:
     with tempfile.TemporaryDirectory() as directory:
-        async with scene(directory, waits) as (sweep, store):
+        async with running_sweep(directory, waits) as (sweep, store):
             await sweep.sweep()
-            gaps: list[float] = []
-            ticker = asyncio.create_task(held(gaps))
+            turns: list[float] = []
+            ticker = asyncio.create_task(record_turns(turns))
             cpu, began = time.process_time(), time.perf_counter()
             for _ in range(sweeps):
                 await sweep.sweep()
             cpu, wall = time.process_time() - cpu, time.perf_counter() - began
             ticker.cancel()
     figures = [
-        Figure("a sweep, wall", wall / sweeps * 1000, "ms"),
-        Figure("a sweep, CPU of the process, store threads included", cpu / sweeps * 1000, "ms"),
-        Figure("the loop held at most, CPU", max(gaps) * 1000, "ms", at_most=5),
+        Figure("a sweep, wall time", wall / sweeps * 1000, "ms"),
+        Figure("a sweep, CPU of the process, threads of the store included", cpu / sweeps * 1000, "ms"),
+        Figure("longest turn of the loop, CPU", max(turns) * 1000, "ms", at_most=5),
     ]
     for name, seconds in store.seconds.items():
-        figures.append(Figure(f"store: {name}, at most", max(seconds) * 1000, "ms"))
+        figures.append(Figure(f"store: {name}, longest", max(seconds) * 1000, "ms"))
     return figures
 
 
@@ -187,7 +189,8 @@ def main() -> None:
     parser.add_argument("--waits", type=int, default=100_000)
     parser.add_argument("--sweeps", type=int, default=4)
     options = parser.parse_args()
-    show(asyncio.run(measure(options.waits, options.sweeps)), machine() | vars(options))
+    figures = asyncio.run(measure(options.waits, options.sweeps))
+    print_figures(figures, machine() | vars(options), as_json=False)
 
 
 if __name__ == "__main__":

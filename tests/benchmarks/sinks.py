@@ -1,7 +1,11 @@
-"""How fast outcomes reach each sink: `python tests/benchmarks/sinks.py [--outcomes 50000] [--paced 1000] [redis nats webhook …]`.
+"""Measures how fast outcomes are delivered to each sink.
 
-The real store (SQLite on this disk) and the real deliverer run in this process, on one core; the broker has the others. First all
-waits end at once: how fast are their events delivered, and what does it cost? Then they end at a steady rate: how long is the way?
+    python tests/benchmarks/sinks.py                             every sink
+    python tests/benchmarks/sinks.py redis nats --outcomes 5000  two sinks, fewer outcomes
+
+The real store (SQLite on this disk) and the real deliverer run in this process, on one core; the
+broker has the others. First all waits end at once: deliveries per second and their CPU time. Then they
+end at a steady rate (`--paced`): the time from an outcome to its delivery.
 """
 
 import argparse
@@ -35,20 +39,20 @@ from waitd.core.waits.wait import WaitId  # noqa: E402
 from waitd.ports import OutboxItem  # noqa: E402
 from waitd.sinks.webhook import WebhookSink  # noqa: E402
 
-#: How many waits are added, and ended, at a time.
+#: Waits that are inserted, or ended, at a time.
 CHUNK = 1000
 
 
 def receive(port: int) -> None:
-    """A receiver of webhooks, in a process of its own."""
+    """A receiver of webhooks, for a child process."""
 
-    async def take(request: web.Request) -> web.Response:
+    async def accept(request: web.Request) -> web.Response:
         await request.read()
         return web.Response(status=204)
 
     async def main() -> None:
         application = web.Application()
-        application.router.add_post("/", take)
+        application.router.add_post("/", accept)
         runner = web.AppRunner(application, access_log=None)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", port).start()
@@ -58,23 +62,25 @@ def receive(port: int) -> None:
 
 
 @contextlib.contextmanager
-def others(cores: set[int]) -> Any:
-    """What is started inside runs on the other cores."""
-    mine = os.sched_getaffinity(0)
+def on_cores(cores: set[int]) -> Any:
+    """Processes that are started inside run on these cores."""
+    previous = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)
     try:
         yield
     finally:
-        os.sched_setaffinity(0, mine)
+        os.sched_setaffinity(0, previous)
 
 
 @asynccontextmanager
-async def served(kind: str, directory: Path, cores: set[int]) -> AsyncIterator[tuple[Any, dict[str, Any]]]:
-    """A sink of this kind, open, and the parameters of a wait to it."""
+async def running_sink(
+    kind: str, directory: Path, cores: set[int]
+) -> AsyncIterator[tuple[Any, dict[str, Any]]]:
+    """An open sink of this kind, and the parameters of a wait that uses it."""
     known: Any = Known()
     if kind == "webhook":
         port = free_port()
-        with others(cores):
+        with on_cores(cores):
             process = multiprocessing.get_context("spawn").Process(target=receive, args=(port,))
             process.start()
         try:
@@ -93,7 +99,7 @@ async def served(kind: str, directory: Path, cores: set[int]) -> AsyncIterator[t
     server = server_class(directory / kind)
     if isinstance(server, RedisServer):
         server.fsync = "everysec"  # its default
-    with others(cores):
+    with on_cores(cores):
         server.start()
     try:
         broker = broker_class(server)
@@ -105,8 +111,8 @@ async def served(kind: str, directory: Path, cores: set[int]) -> AsyncIterator[t
         server.end()
 
 
-class Watch:
-    """Keeps how long each delivery took, from the outcome to its result on disk."""
+class DeliveryTimes:
+    """Records the seconds of each delivery, from the outcome until its result is on disk."""
 
     def __init__(self, running: Outbox, sink: Any) -> None:
         self.delays: list[float] = []
@@ -114,11 +120,11 @@ class Watch:
         self.refused = 0
         self._deliver, self._save = sink.deliver, running.store.save_attempt
         sink.deliver = self.deliver
-        running.store.save_attempt = self.save  # type: ignore[method-assign]  # measured where it is used
+        running.store.save_attempt = self.save  # type: ignore[method-assign]  # wrapped to be measured
 
-    async def deliver(self, target: Any, parcel: OutboxItem) -> Any:
-        self.created[parcel.id] = parcel.created_at
-        return await self._deliver(target, parcel)
+    async def deliver(self, target: Any, item: OutboxItem) -> Any:
+        self.created[item.id] = item.created_at
+        return await self._deliver(target, item)
 
     async def save(self, delivery_id: DeliveryId, after: AfterAttempt, at: float) -> None:
         await self._save(delivery_id, after, at)
@@ -127,41 +133,41 @@ class Watch:
         else:
             self.refused += 1
 
-    async def until(self, count: int) -> None:
-        while len(self.delays) < count:  # noqa: ASYNC110 - an event would be set 50,000 times in what is measured
+    async def until_delivered(self, count: int) -> None:
+        while len(self.delays) < count:  # noqa: ASYNC110 - an event would add to what is measured
             await asyncio.sleep(0.005)
 
 
-async def ended(running: Outbox, ids: list[WaitId]) -> None:
+async def end(running: Outbox, ids: list[WaitId]) -> None:
     await asyncio.gather(*(running.end(wait_id, time.time()) for wait_id in ids))
 
 
-async def added(running: Outbox, count: int, sink: dict[str, Any]) -> list[WaitId]:
+async def insert(running: Outbox, count: int, sink: dict[str, Any]) -> list[WaitId]:
     ids: list[WaitId] = []
     while len(ids) < count:
         ids += await running.add(min(CHUNK, count - len(ids)), sink)
     return ids
 
 
-async def at_once(running: Outbox, watch: Watch, ids: list[WaitId]) -> str:
+async def at_once(running: Outbox, times: DeliveryTimes, ids: list[WaitId]) -> str:
     cpu, wall = time.process_time(), time.perf_counter()
     for start in range(0, len(ids), CHUNK):
-        await ended(running, ids[start : start + CHUNK])
-    await watch.until(len(ids))
+        await end(running, ids[start : start + CHUNK])
+    await times.until_delivered(len(ids))
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-    return f"{len(ids) / wall:7,.0f} /s {cpu / len(ids) * 1e6:6.0f} µs CPU {watch.refused:5} refused"
+    return f"{len(ids) / wall:7,.0f} /s {cpu / len(ids) * 1e6:6.0f} µs CPU {times.refused:5} refused"
 
 
-async def paced(running: Outbox, watch: Watch, ids: list[WaitId], rate: float) -> str:
-    watch.delays.clear()
+async def paced(running: Outbox, times: DeliveryTimes, ids: list[WaitId], rate: float) -> str:
+    times.delays.clear()
     start = time.perf_counter()
     for number, wait_id in enumerate(ids):
         late = start + number / rate - time.perf_counter()
         if late > 0:
             await asyncio.sleep(late)
         running.spawn(running.end(wait_id, time.time()))
-    await watch.until(len(ids))
-    cuts = statistics.quantiles(watch.delays, n=100)
+    await times.until_delivered(len(ids))
+    cuts = statistics.quantiles(times.delays, n=100)
     return f"at {rate:,.0f}/s: p50 {cuts[49] * 1e3:6.1f} ms, p99 {cuts[98] * 1e3:6.1f} ms"
 
 
@@ -169,16 +175,16 @@ async def measured(kind: str, outcomes: int, rate: float, cores: set[int]) -> No
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory)
         async with (
-            served(kind, path, cores) as (sink, params),
+            running_sink(kind, path, cores) as (sink, params),
             outbox(
                 path / "waitd.db", {kind: sink}, retry_delays=RETRY_DELAYS, attempt_timeout=15, beside=False
             ) as running,
         ):
-            watch = Watch(running, sink)
-            ids = await added(running, outcomes, params)
-            first = await at_once(running, watch, ids)
-            ids = await added(running, min(outcomes, int(rate * 5)), params)
-            print(f"{kind:8} {first}   {await paced(running, watch, ids, rate)}", flush=True)
+            times = DeliveryTimes(running, sink)
+            ids = await insert(running, outcomes, params)
+            first = await at_once(running, times, ids)
+            ids = await insert(running, min(outcomes, int(rate * 5)), params)
+            print(f"{kind:8} {first}   {await paced(running, times, ids, rate)}", flush=True)
 
 
 def main() -> None:
@@ -187,9 +193,9 @@ def main() -> None:
     )
     parser.add_argument("sinks", nargs="*", default=["webhook", *BROKERS])
     parser.add_argument("--outcomes", type=int, default=50_000)
-    parser.add_argument("--paced", type=float, default=1000.0, help="outcomes a second in the second part")
+    parser.add_argument("--paced", type=float, default=1000.0, help="outcomes per second in the second part")
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no broker is left behind
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends the brokers
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
     core, *rest = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {core})
