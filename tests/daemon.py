@@ -1,4 +1,4 @@
-"""A real waitd in a process of its own, and the servers around it: a job server to poke and a receiver of webhooks."""
+"""A real waitd in its own process, a job server for it to poke, and a receiver of its webhooks."""
 
 import asyncio
 import hashlib
@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from inspect import isawaitable
@@ -21,7 +21,10 @@ SECRET = "whsec_" + "c2VjcmV0IG9mIHRoZSB0ZXN0cyE="
 
 
 class Daemon:
-    """One process of waitd over a state directory. Start it, kill it, start it again."""
+    """A waitd process with a state directory. It can be killed and started again.
+
+    Keyword arguments are environment variables. `script` is run instead of `waitd serve`.
+    """
 
     def __init__(
         self,
@@ -48,7 +51,7 @@ class Daemon:
         self._changed = asyncio.Event()
 
     async def start(self, **environment: str) -> None:
-        """Starts a process and waits until it serves."""
+        """Starts the process and waits until it serves requests."""
         self._serving.clear()
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("WAITD_")}
         self.process = await asyncio.create_subprocess_exec(
@@ -78,7 +81,7 @@ class Daemon:
             self._changed.set()
 
     async def logged(self, name: str, seconds: float = 30) -> dict[str, Any]:
-        """The first log line of this event, once it is there."""
+        """Waits for a log line of this event, and returns the first."""
         async with asyncio.timeout(seconds):
             while True:
                 for event in self.log:
@@ -88,7 +91,7 @@ class Daemon:
                 await self._changed.wait()
 
     async def ended(self, seconds: float = 60) -> int:
-        """Waits for the process to end; its exit code (negative: the signal that killed it)."""
+        """Waits until the process ends, and returns its exit code (negative: the signal that killed it)."""
         assert self.process is not None
         code = await asyncio.wait_for(self.process.wait(), seconds)
         if self._reading is not None:
@@ -96,7 +99,7 @@ class Daemon:
         return code
 
     async def kill(self, signum: signal.Signals = signal.SIGKILL) -> int:
-        """Signals the process and waits for its end."""
+        """Sends a signal to the process and waits until it ends."""
         assert self.process is not None
         if self.process.returncode is None:
             self.process.send_signal(signum)
@@ -105,7 +108,7 @@ class Daemon:
 
 @asynccontextmanager
 async def daemon(state_dir: Path, **options: Any) -> AsyncIterator[Daemon]:
-    """A daemon that is running inside the block and gone after it."""
+    """A daemon that runs inside the block."""
     running = Daemon(state_dir, **options)
     try:
         await running.start()
@@ -116,41 +119,44 @@ async def daemon(state_dir: Path, **options: Any) -> AsyncIterator[Daemon]:
 
 
 class Receiver:
-    """Takes webhooks and keeps what came: the digests of the bodies, the headers, the decoded events, by wait id."""
+    """Receives webhooks. It records the bodies, their digests and the headers, by wait id."""
 
     def __init__(self) -> None:
         self.digests: defaultdict[str, list[str]] = defaultdict(list)
         self.bodies: dict[str, bytes] = {}
         self.headers: dict[str, Mapping[str, str]] = {}
-        self.answers: list[int] = []
+        #: The statuses of the next answers; then 204.
+        self.statuses: list[int] = []
         self.url = ""
 
-    async def take(self, request: web.Request) -> web.Response:
+    async def handle(self, request: web.Request) -> web.Response:
         body = await request.read()
         wait_id = orjson.loads(body)["id"]
         self.digests[wait_id].append(hashlib.sha256(body).hexdigest())
         self.bodies[wait_id] = body
         self.headers[wait_id] = dict(request.headers)
-        return web.Response(status=self.answers.pop(0) if self.answers else 204)
+        return web.Response(status=self.statuses.pop(0) if self.statuses else 204)
 
     def event(self, wait_id: str) -> dict[str, Any]:
+        """The last event of a wait."""
         event: dict[str, Any] = orjson.loads(self.bodies[wait_id])
         return event
 
 
 class Jobs:
-    """A job server: `/jobs/NAME?for=SECONDS` is 202 RUNNING until so long after it was first asked for, then 200 SUCCEEDED."""
+    """A job server. `/jobs/NAME?for=SECONDS` is 202 RUNNING for so long from its first request on, then 200 SUCCEEDED."""
 
     def __init__(self) -> None:
-        self.first_asked: dict[str, float] = {}
-        self.asked: defaultdict[str, int] = defaultdict(int)
+        #: By name of the job; on the clock of `time.monotonic`.
+        self.first_request_at: dict[str, float] = {}
+        self.requests: Counter[str] = Counter()
         self.url = ""
 
-    async def answer(self, request: web.Request) -> web.Response:
+    async def handle(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]
         now = time.monotonic()
-        self.asked[name] += 1
-        first = self.first_asked.setdefault(name, now)
+        self.requests[name] += 1
+        first = self.first_request_at.setdefault(name, now)
         if now - first >= float(request.query.get("for", "0")):
             return web.json_response({"status": "SUCCEEDED", "name": name})
         return web.json_response({"status": "RUNNING"}, status=202)
@@ -158,7 +164,7 @@ class Jobs:
 
 @asynccontextmanager
 async def serving(method: str, path: str, handler: Any) -> AsyncIterator[str]:
-    """A server on a free port of 127.0.0.1; its base URL."""
+    """Serves one route on a free port of 127.0.0.1, and yields the base URL."""
     application = web.Application(client_max_size=2**26)
     application.router.add_route(method, path, handler)
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
@@ -172,19 +178,19 @@ async def serving(method: str, path: str, handler: Any) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def world() -> AsyncIterator[tuple[Jobs, Receiver, aiohttp.ClientSession]]:
-    """A job server, a receiver and an HTTP client."""
+async def jobs_and_receiver() -> AsyncIterator[tuple[Jobs, Receiver, aiohttp.ClientSession]]:
+    """A job server, a webhook receiver and an HTTP client."""
     jobs, receiver = Jobs(), Receiver()
     async with (
-        serving("GET", "/jobs/{name}", jobs.answer) as jobs.url,
-        serving("POST", "/{path:.*}", receiver.take) as receiver.url,
+        serving("GET", "/jobs/{name}", jobs.handle) as jobs.url,
+        serving("POST", "/{path:.*}", receiver.handle) as receiver.url,
         aiohttp.ClientSession() as client,
     ):
         yield jobs, receiver, client
 
 
-def wait_for_job(jobs: Jobs, receiver: Receiver, name: str, seconds: float, **more: Any) -> dict[str, Any]:
-    """The body of a wait for one job, its outcome going to the receiver."""
+def job_wait(jobs: Jobs, receiver: Receiver, name: str, seconds: float, **fields: Any) -> dict[str, Any]:
+    """The body of a wait for a job that takes `seconds`. Its outcome goes to the receiver."""
     return {
         "kind": "http",
         "params": {
@@ -194,16 +200,33 @@ def wait_for_job(jobs: Jobs, receiver: Receiver, name: str, seconds: float, **mo
         "poke_interval": 0.2,
         "timeout": 120,
         "sinks": [{"kind": "webhook", "url": f"{receiver.url}/hook"}],
-        **more,
+        **fields,
     }
 
 
+async def submit(client: aiohttp.ClientSession, daemon: Daemon, body: Mapping[str, Any]) -> str:
+    """Submits a wait and returns its id."""
+    async with client.post(f"{daemon.url}/v1/waits", json=body) as answer:
+        assert answer.status == 201, await answer.text()
+        return str((await answer.json())["id"])
+
+
+async def get_wait(
+    client: aiohttp.ClientSession, daemon: Daemon, wait_id: str, seconds: float = 0
+) -> dict[str, Any]:
+    """Returns a wait; with `seconds`, after it has ended or so much time has passed."""
+    async with client.get(f"{daemon.url}/v1/waits/{wait_id}?wait={seconds:g}") as answer:
+        assert answer.status == 200, await answer.text()
+        wait: dict[str, Any] = await answer.json()
+        return wait
+
+
 async def until(condition: Callable[[], Any], seconds: float = 60, what: str = "the condition") -> None:
-    """Looks every 20 ms until `condition()` (or what it awaits) is true: a test's own poke, bounded by `seconds`."""
+    """Waits until `condition()`, or the result of its coroutine, is true. Fails after `seconds`."""
     limit = time.monotonic() + seconds
     while True:
-        answer = condition()
-        if await answer if isawaitable(answer) else answer:
+        result = condition()
+        if await result if isawaitable(result) else result:
             return
-        assert time.monotonic() < limit, f"{what} did not come true within {seconds} s"
+        assert time.monotonic() < limit, f"{what}: not within {seconds} s"
         await asyncio.sleep(0.02)

@@ -9,7 +9,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from daemon import Daemon, Receiver, until, wait_for_job, world
+from daemon import Daemon, Receiver, job_wait, jobs_and_receiver, until
 
 pytestmark = pytest.mark.slow
 
@@ -70,11 +70,11 @@ async def check_promises(
 
 @pytest.mark.parametrize("point", POINTS)
 async def test_a_kill_at_a_named_point_loses_nothing(point: str, tmp_path: Path) -> None:
-    async with world() as (jobs, receiver, client):
+    async with jobs_and_receiver() as (jobs, receiver, client):
         daemon = Daemon(tmp_path, script=SCRIPT)
         try:
             await daemon.start(CRASH_AT=point, CRASH_AFTER="3")
-            bodies = {f"job{n}": wait_for_job(jobs, receiver, f"job{n}", 0.3) for n in range(12)}
+            bodies = {f"job{n}": job_wait(jobs, receiver, f"job{n}", 0.3) for n in range(12)}
             accepted = {}
             for name, body in bodies.items():
                 wait = await submit(client, daemon, body, name)
@@ -96,7 +96,7 @@ async def test_a_kill_at_a_named_point_loses_nothing(point: str, tmp_path: Path)
 
 async def test_twenty_kills_at_random_moments_under_load_lose_nothing(tmp_path: Path) -> None:
     chance = random.Random(20)
-    async with world() as (jobs, receiver, client):
+    async with jobs_and_receiver() as (jobs, receiver, client):
         daemon = Daemon(tmp_path, script=SCRIPT)
         accepted: dict[str, dict[str, Any]] = {}
         unanswered: dict[str, dict[str, Any]] = {}
@@ -105,7 +105,7 @@ async def test_twenty_kills_at_random_moments_under_load_lose_nothing(tmp_path: 
             n = 0
             while True:
                 key = f"job{turn}-{n}"
-                body = wait_for_job(jobs, receiver, key, chance.uniform(0, 2))
+                body = job_wait(jobs, receiver, key, chance.uniform(0, 2))
                 wait = await submit(client, daemon, body, key)
                 if wait is None:
                     unanswered[key] = body
@@ -136,19 +136,17 @@ async def test_twenty_kills_at_random_moments_under_load_lose_nothing(tmp_path: 
 
 
 async def test_sigterm_drains_and_exits_zero_and_the_next_start_goes_on(tmp_path: Path) -> None:
-    async with world() as (jobs, receiver, client):
+    async with jobs_and_receiver() as (jobs, receiver, client):
         daemon = Daemon(tmp_path)
         try:
             await daemon.start()
             accepted = {}
             for n in range(30):
-                wait = await submit(
-                    client, daemon, wait_for_job(jobs, receiver, f"job{n}", n / 10), f"key{n}"
-                )
+                wait = await submit(client, daemon, job_wait(jobs, receiver, f"job{n}", n / 10), f"key{n}")
                 assert wait is not None
                 accepted[wait["id"]] = wait
             poll = asyncio.create_task(show(client, daemon, max(accepted), 60))
-            await until(lambda: jobs.asked["job29"] > 3)
+            await until(lambda: jobs.requests["job29"] > 3)
             assert await daemon.kill(signal.SIGTERM) == 0
             assert (await poll)["state"] == "waiting"
             assert (await daemon.logged("drained"))["outcomes_not_stored"] == 0

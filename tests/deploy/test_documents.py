@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from daemon import daemon, until, wait_for_job, world
+from daemon import daemon, job_wait, jobs_and_receiver, until
 from known_settings import unknown
 from manifests import DEPLOY
 from prometheus_client import Metric
@@ -67,11 +67,11 @@ def backup_command(source: Path, copy: Path) -> list[str]:
 async def test_a_backup_of_a_running_daemon_is_one_that_another_goes_on_from(tmp_path: Path) -> None:
     before, after = tmp_path / "before", tmp_path / "after"
     after.mkdir()
-    async with world() as (jobs, receiver, client):
+    async with jobs_and_receiver() as (jobs, receiver, client):
         async with daemon(before) as waitd:
             accepted = []
             for n in range(50):
-                body = wait_for_job(jobs, receiver, f"job{n}", 3600)
+                body = job_wait(jobs, receiver, f"job{n}", 3600)
                 async with client.post(f"{waitd.url}/v1/waits", json=body) as answer:
                     accepted.append((await answer.json())["id"])
             command = backup_command(before / "waitd.db", after / "waitd.db")
@@ -79,7 +79,7 @@ async def test_a_backup_of_a_running_daemon_is_one_that_another_goes_on_from(tmp
         with sqlite3.connect(after / "waitd.db") as copy:
             assert copy.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         copy.close()
-        for name in jobs.first_asked:
-            jobs.first_asked[name] -= 3600
+        for name in jobs.first_request_at:
+            jobs.first_request_at[name] -= 3600
         async with daemon(after):
             await until(lambda: set(receiver.digests) == set(accepted))

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 import yaml
-from daemon import Daemon, daemon, serving, until, wait_for_job, world
+from daemon import Daemon, daemon, job_wait, jobs_and_receiver, serving, until
 from manifests import DEPLOY
 from prometheus import RULES, needed, promtool, scraping
 from prometheus_client.parser import text_string_to_metric_families
@@ -95,7 +95,7 @@ async def busy_daemon(folder: Path) -> AsyncIterator[Daemon]:
         return aiohttp.web.Response(status=410)
 
     async with (
-        world() as (jobs, receiver, client),
+        jobs_and_receiver() as (jobs, receiver, client),
         serving("POST", "/{path:.*}", gone) as refusing,
         daemon(folder, **vault) as waitd,
     ):
@@ -104,19 +104,19 @@ async def busy_daemon(folder: Path) -> AsyncIterator[Daemon]:
             async with client.post(f"{waitd.url}/v1/waits", json=body) as answer:
                 assert answer.status == 201, await answer.text()
 
-        dead = wait_for_job(jobs, receiver, "dead", 0, sinks=[{"kind": "webhook", "url": f"{refusing}/x"}])
+        dead = job_wait(jobs, receiver, "dead", 0, sinks=[{"kind": "webhook", "url": f"{refusing}/x"}])
         await submit(dead)
         await submit(
             {"kind": "http", "params": {"http_conn_id": "nowhere", "endpoint": "/x"}, "poke_interval": 1}
         )
-        await submit(wait_for_job(jobs, receiver, "done", 0))
-        await submit(wait_for_job(jobs, receiver, "endless", 3600))
+        await submit(job_wait(jobs, receiver, "done", 0))
+        await submit(job_wait(jobs, receiver, "endless", 3600))
         await until(lambda: len(receiver.digests) == 1)
         await until(lambda: _has(waitd.url, client, 'result="dead"'))
         await waitd.kill()
         await waitd.start()  # which counts what is in the store
         await submit(dead)
-        await submit(wait_for_job(jobs, receiver, "again", 0))
+        await submit(job_wait(jobs, receiver, "again", 0))
         await until(lambda: len(receiver.digests) == 2)
         await until(lambda: _has(waitd.url, client, "unavailable"))
         async with client.get(f"{waitd.url}/v1/waits") as answer:

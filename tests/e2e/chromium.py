@@ -1,4 +1,4 @@
-"""A headless browser: found or installed, and run on one page that tells a server what it could do."""
+"""Finds or installs a headless Chromium, and opens pages in it."""
 
 import asyncio
 import os
@@ -10,19 +10,19 @@ from functools import cache
 from pathlib import Path
 
 
-def browser() -> str | None:
-    """The browser's program."""
+def find_browser() -> str | None:
+    """The path of the browser, if it is installed."""
     return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @cache
 def install_browser() -> str:
-    """Makes sure of a browser; why there is none, else "". Without an index of packages, apt says what it lacks."""
-    if browser() is not None:
+    """Installs a browser with apt if there is none. Returns the reason why that failed, else ""."""
+    if find_browser() is not None:
         return ""
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         return "Chromium is not installed, and only root on Debian can install it (apt-get install chromium)"
-    said = ""
+    error = ""
     for command in (
         ["apt-get", "update"],
         ["apt-get", "install", "-y", "--no-install-recommends", "chromium"],
@@ -35,26 +35,26 @@ def install_browser() -> str:
             timeout=600,
             check=False,
         )
-        said = done.stderr[-300:]
-    return "" if browser() is not None else f"apt-get could not install chromium: {said}"
+        error = done.stderr[-300:]
+    return "" if find_browser() is not None else f"apt-get could not install chromium: {error}"
 
 
 @asynccontextmanager
-async def visiting(url: str, profile: Path, *, resolver_rules: str) -> AsyncIterator[None]:
-    """A browser shows `url` inside the block. `resolver_rules`: where names lead, as --host-resolver-rules has it."""
-    program = browser()
+async def open_page(url: str, profile: Path, *, resolver_rules: str) -> AsyncIterator[None]:
+    """Opens `url` in a browser inside the block. `resolver_rules` are those of --host-resolver-rules."""
+    program = find_browser()
     assert program is not None
     process = await asyncio.create_subprocess_exec(
         program,
         "--headless=new",
-        "--no-sandbox",  # which root may not use; the pages are ours
+        "--no-sandbox",  # root cannot use the sandbox; the pages are ours
         "--disable-gpu",
         "--disable-dev-shm-usage",
         "--disable-background-networking",
         "--no-first-run",
         f"--user-data-dir={profile}",
         f"--host-resolver-rules={resolver_rules}",
-        "--remote-debugging-port=0",  # keeps it running until it is ended
+        "--remote-debugging-port=0",  # keeps the browser running
         url,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
@@ -67,9 +67,9 @@ async def visiting(url: str, profile: Path, *, resolver_rules: str) -> AsyncIter
         await asyncio.wait_for(process.wait(), 30)
 
 
-async def shown(url: str, profile: Path, *, resolver_rules: str) -> str:
-    """What a page has become once its scripts have run and nothing is left to load, as HTML."""
-    program = browser()
+async def rendered_html(url: str, profile: Path, *, resolver_rules: str) -> str:
+    """The HTML of a page after its scripts have run and everything is loaded."""
+    program = find_browser()
     assert program is not None
     process = await asyncio.create_subprocess_exec(
         program,

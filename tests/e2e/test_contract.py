@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from daemon import daemon, world
+from daemon import daemon, jobs_and_receiver
 
 pytestmark = pytest.mark.slow
 HERE = Path(__file__).parent
@@ -44,7 +44,7 @@ async def test_no_request_gets_a_mistake_or_an_answer_that_is_not_documented(tmp
         "WAITD_API_KEYS_FILE": str(keys),
     }
     async with (
-        world() as (jobs, receiver, client),
+        jobs_and_receiver() as (jobs, receiver, client),
         daemon(tmp_path / "state", **settings) as waitd,
     ):
         done = await asyncio.create_subprocess_exec(

@@ -1,4 +1,4 @@
-"""The daemon as its users meet it: a store in trouble, a second daemon, a hostile target, a drain."""
+"""A real daemon with a locked or full database, beside a second daemon, with a hostile target, and in a drain."""
 
 import asyncio
 import os
@@ -9,24 +9,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from daemon import Daemon, daemon, until, wait_for_job, world
+from daemon import Daemon, daemon, get_wait, job_wait, jobs_and_receiver, submit, until
 from stream_server import stream_server
 
 pytestmark = pytest.mark.slow
 
 
-async def test_while_the_database_is_locked_submits_are_503_and_outcomes_are_kept_and_delivered_later(
+async def test_with_a_locked_database_submits_are_503_and_outcomes_are_delivered_later(
     tmp_path: Path,
 ) -> None:
-    async with world() as (jobs, receiver, client), daemon(tmp_path) as waitd:
-        accepted = []
-        for n in range(20):
-            body = wait_for_job(jobs, receiver, f"job{n}", 1.0)
-            async with client.post(f"{waitd.url}/v1/waits", json=body) as answer:
-                accepted.append((await answer.json())["id"])
+    async with jobs_and_receiver() as (jobs, receiver, client), daemon(tmp_path) as waitd:
+        accepted = [await submit(client, waitd, job_wait(jobs, receiver, f"job{n}", 1.0)) for n in range(20)]
         other = sqlite3.connect(tmp_path / "waitd.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
-        refused = wait_for_job(jobs, receiver, "refused", 0)
+        refused = job_wait(jobs, receiver, "refused", 0)
         async with client.post(f"{waitd.url}/v1/waits", json=refused) as answer:
             assert answer.status == 503
             assert int(answer.headers["Retry-After"]) > 0
@@ -42,50 +38,50 @@ async def test_while_the_database_is_locked_submits_are_503_and_outcomes_are_kep
             assert answer.status == 503
         async with client.get(f"{waitd.url}/livez") as answer:
             assert answer.status == 200
-        assert not receiver.digests, "no event leaves before its outcome is on disk"
-        looks = dict(jobs.asked)
+        assert not receiver.digests, "no outcome is delivered before it is on disk"
+        pokes = dict(jobs.requests)
         other.execute("ROLLBACK")
         other.close()
         await until(lambda: set(receiver.digests) == set(accepted))
-        assert dict(jobs.asked) == looks, "a wait whose outcome is known is not poked again"
+        assert dict(jobs.requests) == pokes, "a wait whose outcome is known is not poked again"
         assert all(len(digests) == 1 for digests in receiver.digests.values())
 
-        async def ready() -> bool:
+        async def is_ready() -> bool:
             async with client.get(f"{waitd.url}/readyz") as answer:
                 return answer.status == 200
 
-        await until(ready)
-        assert "refused" not in jobs.asked
+        await until(is_ready)
+        assert "refused" not in jobs.requests
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 24 MiB."""
-    place = tmp_path / "disk"
-    place.mkdir()
+    directory = tmp_path / "disk"
+    directory.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(place)], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(directory)], capture_output=True, check=False
     )
     if mounted.returncode:
         pytest.skip(f"a size-limited file system cannot be mounted here: {mounted.stderr.decode().strip()}")
     try:
-        yield place
+        yield directory
     finally:
-        subprocess.run(["umount", str(place)], check=True)
+        subprocess.run(["umount", str(directory)], check=True)
 
 
 def fill(ballast: Path) -> None:
-    """Takes all but 64 KiB of the disk, as some other program's log would."""
+    """Fills the disk but for 64 KiB, as another program's log might."""
     disk = os.statvfs(ballast.parent)
     ballast.write_bytes(b"x" * (disk.f_bavail * disk.f_frsize - 64 * 1024))
 
 
-async def test_a_full_disk_loses_nothing_that_was_accepted(small_disk: Path) -> None:
-    async with world() as (jobs, receiver, client), daemon(small_disk) as waitd:
+async def test_a_full_disk_loses_no_accepted_wait(small_disk: Path) -> None:
+    async with jobs_and_receiver() as (jobs, receiver, client), daemon(small_disk) as waitd:
         accepted = []
         ballast = small_disk / "ballast"
         for n in range(2000):
-            body = wait_for_job(jobs, receiver, f"job{n}", 3.0) | {"labels": {"padding": "x" * 250}}
+            body = job_wait(jobs, receiver, f"job{n}", 3.0) | {"labels": {"padding": "x" * 250}}
             if n == 100:
                 fill(ballast)
             async with client.post(f"{waitd.url}/v1/waits", json=body) as answer:
@@ -98,7 +94,7 @@ async def test_a_full_disk_loses_nothing_that_was_accepted(small_disk: Path) -> 
         await waitd.logged("outcomes_not_stored")
         ballast.unlink()
         await until(lambda: set(receiver.digests) == set(accepted))
-        assert f"job{len(accepted)}" not in jobs.asked, "what was refused is not poked"
+        assert f"job{len(accepted)}" not in jobs.requests, "a refused wait is not poked"
 
 
 async def test_a_second_daemon_on_the_same_file_is_refused_with_a_reason(tmp_path: Path) -> None:
@@ -108,12 +104,12 @@ async def test_a_second_daemon_on_the_same_file_is_refused_with_a_reason(tmp_pat
             await second.start()
         assert await second.ended() == 1
         assert first.process is not None
-        said = " ".join(event["event"] for event in second.log)
-        assert str(first.process.pid) in said
-        assert "waitd.db" in said
+        messages = " ".join(event["event"] for event in second.log)
+        assert str(first.process.pid) in messages
+        assert "waitd.db" in messages
 
 
-async def test_a_hostile_target_costs_only_its_own_wait_and_show_says_why(tmp_path: Path) -> None:
+async def test_a_hostile_target_affects_only_its_own_wait(tmp_path: Path) -> None:
     async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
         try:
@@ -125,51 +121,52 @@ async def test_a_hostile_target_costs_only_its_own_wait_and_show_says_why(tmp_pa
         finally:
             writer.close()
 
-    async with stream_server(endless) as port, world() as (jobs, receiver, client), daemon(tmp_path) as waitd:
+    async with (
+        stream_server(endless) as port,
+        jobs_and_receiver() as (jobs, receiver, client),
+        daemon(tmp_path) as waitd,
+    ):
         hostile = {
             "kind": "http",
             "params": {"endpoint": f"http://127.0.0.1:{port}/", "success_when": "text.contains('done')"},
             "poke_interval": 0.2,
         }
-        async with client.post(f"{waitd.url}/v1/waits", json=hostile) as answer:
-            hostile_id = (await answer.json())["id"]
-        good = wait_for_job(jobs, receiver, "good", 1)
-        async with client.post(f"{waitd.url}/v1/waits", json=good) as answer:
-            good_id = (await answer.json())["id"]
+        hostile_id = await submit(client, waitd, hostile)
+        good = job_wait(jobs, receiver, "good", 1)
+        good_id = await submit(client, waitd, good)
         await until(lambda: good_id in receiver.digests)
 
-        async def seen() -> str:
-            async with client.get(f"{waitd.url}/v1/waits/{hostile_id}") as answer:
-                wait = await answer.json()
-                assert wait["state"] == "waiting"
-                return str((wait["last_verdict"] or {}).get("reason"))
-
         async def is_too_large() -> bool:
-            return await seen() == "too_large"
+            wait = await get_wait(client, waitd, hostile_id)
+            assert wait["state"] == "waiting"
+            return bool((wait["last_verdict"] or {}).get("reason") == "too_large")
 
         await until(is_too_large)
 
 
-async def test_a_draining_daemon_refuses_submits_and_lets_a_poke_in_flight_finish(tmp_path: Path) -> None:
-    asked, answer_now = asyncio.Event(), asyncio.Event()
+async def test_a_draining_daemon_refuses_submits_and_finishes_pokes_in_flight(tmp_path: Path) -> None:
+    poked, answer_now = asyncio.Event(), asyncio.Event()
 
     async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        asked.set()
+        poked.set()
         await answer_now.wait()
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
         await writer.drain()
         writer.close()
 
-    async with stream_server(slow) as port, world() as (_, receiver, client), daemon(tmp_path) as waitd:
+    async with (
+        stream_server(slow) as port,
+        jobs_and_receiver() as (_, receiver, client),
+        daemon(tmp_path) as waitd,
+    ):
         body = {
             "kind": "http",
             "params": {"endpoint": f"http://127.0.0.1:{port}/"},
             "sinks": [{"kind": "webhook", "url": f"{receiver.url}/hook"}],
         }
-        async with client.post(f"{waitd.url}/v1/waits", json=body) as answer:
-            wait_id = (await answer.json())["id"]
-        await asked.wait()
+        wait_id = await submit(client, waitd, body)
+        await poked.wait()
         assert waitd.process is not None
         waitd.process.send_signal(signal.SIGTERM)
         await waitd.logged("draining")
@@ -181,4 +178,4 @@ async def test_a_draining_daemon_refuses_submits_and_lets_a_poke_in_flight_finis
         await waitd.start()
         await until(lambda: wait_id in receiver.digests)
         assert receiver.event(wait_id)["data"]["state"] == "success"
-        assert receiver.event(wait_id)["data"]["pokes"] == 1, "its answer was kept, not asked for again"
+        assert receiver.event(wait_id)["data"]["pokes"] == 1, "the answer of the poke in flight was stored"

@@ -1,4 +1,4 @@
-"""Signals and news of S3 to a real daemon: over SIGKILL, before their wait, and in the time that is promised."""
+"""Signals and S3 events to a real daemon: across a SIGKILL, before their wait exists, and within a second."""
 
 import json
 import signal
@@ -10,7 +10,8 @@ from typing import Any
 
 import aiohttp
 import pytest
-from daemon import Daemon, Jobs, daemon, serving, until
+from daemon import Daemon, Jobs, daemon, get_wait, serving, until
+from daemon import submit as daemon_submit
 from moto_s3 import S3Server, s3_server
 
 pytestmark = pytest.mark.slow
@@ -22,7 +23,7 @@ def s3() -> Iterator[S3Server]:
         yield server
 
 
-def environment(s3: S3Server) -> dict[str, Any]:
+def s3_connection(s3: S3Server) -> dict[str, Any]:
     connection = {
         "conn_type": "aws",
         "login": "AKIA",
@@ -33,86 +34,79 @@ def environment(s3: S3Server) -> dict[str, Any]:
 
 
 async def submit(client: aiohttp.ClientSession, running: Daemon, **body: Any) -> str:
-    async with client.post(f"{running.url}/v1/waits", json={"timeout": 300, **body}) as answer:
-        assert answer.status == 201, await answer.text()
-        return str((await answer.json())["id"])
+    return await daemon_submit(client, running, {"timeout": 300, **body})
 
 
-async def show(
-    client: aiohttp.ClientSession, running: Daemon, wait_id: str, seconds: int = 0
-) -> dict[str, Any]:
-    async with client.get(f"{running.url}/v1/waits/{wait_id}?wait={seconds}") as answer:
-        wait: dict[str, Any] = await answer.json()
-        return wait
-
-
-async def say(client: aiohttp.ClientSession, running: Daemon, key: str, payload: Any) -> None:
+async def send_signal(client: aiohttp.ClientSession, running: Daemon, key: str, payload: Any) -> None:
     async with client.post(f"{running.url}/v1/signals/{key}", json=payload) as answer:
         assert answer.status == 200, await answer.text()
 
 
-async def test_signals_end_waits_before_and_after_and_over_a_kill(tmp_path: Path) -> None:
+async def test_signals_end_waits_across_a_kill_and_waits_submitted_later(tmp_path: Path) -> None:
     async with aiohttp.ClientSession() as client, daemon(tmp_path) as running:
         params = {"key": "k", "success_when": "payload.step == 2", "failure_when": "payload.step == 9"}
         waits = [await submit(client, running, kind="signal", params=params) for _ in range(3)]
         other = await submit(client, running, kind="signal", params={"key": "other"})
-        await say(client, running, "k", {"step": 1})
-        await until(lambda: _seen(client, running, waits[0], "signal"), what="a look at the first signal")
-        await say(client, running, "k", {"step": 2})
+        await send_signal(client, running, "k", {"step": 1})
+        await until(
+            lambda: _last_reason_is(client, running, waits[0], "signal"),
+            what="the verdict on the first signal",
+        )
+        await send_signal(client, running, "k", {"step": 2})
         assert running.process is not None
-        running.process.send_signal(signal.SIGKILL)  # the 2xx is all that was needed
+        running.process.send_signal(signal.SIGKILL)  # the signal was acknowledged, so it must survive
         await running.ended()
         await running.start()
         for wait_id in waits:
-            wait = await show(client, running, wait_id, 30)
+            wait = await get_wait(client, running, wait_id, 30)
             assert (wait["state"], wait["outcome"]["payload"]) == ("success", {"step": 2})
         late = await submit(client, running, kind="signal", params=params)
-        assert (await show(client, running, late, 30))["state"] == "success"
-        assert (await show(client, running, other))["state"] == "waiting"
-        await say(client, running, "other", None)
-        assert (await show(client, running, other, 30))["outcome"]["payload"] is None
+        assert (await get_wait(client, running, late, 30))["state"] == "success"
+        assert (await get_wait(client, running, other))["state"] == "waiting"
+        await send_signal(client, running, "other", None)
+        assert (await get_wait(client, running, other, 30))["outcome"]["payload"] is None
 
 
-async def _seen(client: aiohttp.ClientSession, running: Daemon, wait_id: str, reason: str) -> bool:
-    seen = (await show(client, running, wait_id))["last_verdict"]
-    return seen is not None and seen["reason"] == reason
+async def _last_reason_is(client: aiohttp.ClientSession, running: Daemon, wait_id: str, reason: str) -> bool:
+    verdict = (await get_wait(client, running, wait_id))["last_verdict"]
+    return verdict is not None and verdict["reason"] == reason
 
 
-async def test_a_signal_makes_a_wait_of_another_kind_be_poked_at_once(tmp_path: Path) -> None:
+async def test_a_signal_makes_a_wait_of_another_kind_poke_at_once(tmp_path: Path) -> None:
     jobs = Jobs()
     async with (
-        serving("GET", "/jobs/{name}", jobs.answer) as jobs.url,
+        serving("GET", "/jobs/{name}", jobs.handle) as jobs.url,
         aiohttp.ClientSession() as client,
         daemon(tmp_path) as running,
     ):
         params = {"endpoint": f"{jobs.url}/jobs/a?for=0.5", "success_when": "body.status == 'SUCCEEDED'"}
         wait_id = await submit(client, running, kind="http", params=params, poke_interval=3600, wake_on="go")
-        await until(lambda: jobs.asked["a"] == 1, what="the first poke")
-        await until(lambda: time.monotonic() - jobs.first_asked["a"] > 0.6, what="the job's end")
-        await say(client, running, "go", None)
-        assert (await show(client, running, wait_id, 30))["state"] == "success"
-        assert jobs.asked["a"] == 2
+        await until(lambda: jobs.requests["a"] == 1, what="the first poke")
+        await until(lambda: time.monotonic() - jobs.first_request_at["a"] > 0.6, what="the job's end")
+        await send_signal(client, running, "go", None)
+        assert (await get_wait(client, running, wait_id, 30))["state"] == "success"
+        assert jobs.requests["a"] == 2
 
 
 async def test_a_waiting_signal_wait_is_not_polled(tmp_path: Path) -> None:
     async with aiohttp.ClientSession() as client, daemon(tmp_path) as running:
         wait_id = await submit(client, running, kind="signal", params={"key": "k"}, poke_interval=0.1)
-        await until(lambda: _seen(client, running, wait_id, "no_signal"), what="the first look")
+        await until(lambda: _last_reason_is(client, running, wait_id, "no_signal"), what="the first poke")
         started = time.monotonic()
         await until(lambda: time.monotonic() - started > 1.5)
-        assert (await show(client, running, wait_id))["pokes"] == 1
+        assert (await get_wait(client, running, wait_id))["pokes"] == 1
 
 
-async def test_news_of_a_key_is_seen_within_a_second(s3: S3Server, tmp_path: Path) -> None:
+async def test_an_s3_event_ends_its_waits_within_a_second(s3: S3Server, tmp_path: Path) -> None:
     bucket = s3.bucket()
-    async with aiohttp.ClientSession() as client, daemon(tmp_path, **environment(s3)) as running:
+    async with aiohttp.ClientSession() as client, daemon(tmp_path, **s3_connection(s3)) as running:
         slow = {"kind": "s3_key", "poke_interval": 3600}
         exact = await submit(client, running, **slow, params={"bucket_key": f"s3://{bucket}/a/1"})
         pattern = {"bucket_key": f"s3://{bucket}/b/*.csv", "wildcard_match": True}
         matching = await submit(client, running, **slow, params=pattern)
-        elsewhere = await submit(client, running, **slow, params={"bucket_key": f"s3://{bucket}/c"})
-        for wait_id in (exact, matching, elsewhere):
-            await until(partial(_seen, client, running, wait_id, "absent"), what="a first look")
+        unrelated = await submit(client, running, **slow, params={"bucket_key": f"s3://{bucket}/c"})
+        for wait_id in (exact, matching, unrelated):
+            await until(partial(_last_reason_is, client, running, wait_id, "absent"), what="the first poke")
         s3.put(bucket, "a/1", "b/x.csv")
         started = time.monotonic()
         records = [
@@ -122,20 +116,20 @@ async def test_news_of_a_key_is_seen_within_a_second(s3: S3Server, tmp_path: Pat
         async with client.post(f"{running.url}/v1/signals:s3", json={"Records": records}) as answer:
             assert await answer.json() == {"keys": 3, "waits": 2}
         for wait_id in (exact, matching):
-            assert (await show(client, running, wait_id, 30))["state"] == "success"
+            assert (await get_wait(client, running, wait_id, 30))["state"] == "success"
         assert time.monotonic() - started < 1.0
-        assert (await show(client, running, elsewhere))["pokes"] == 1
+        assert (await get_wait(client, running, unrelated))["pokes"] == 1
 
 
-async def test_news_from_a_queue_is_heard_and_its_messages_deleted(s3: S3Server, tmp_path: Path) -> None:
+async def test_s3_events_are_received_from_a_queue_and_deleted(s3: S3Server, tmp_path: Path) -> None:
     bucket = s3.bucket()
     sqs = s3.client("sqs")
     url = sqs.create_queue(QueueName="events", Attributes={"VisibilityTimeout": "1"})["QueueUrl"]
-    settings = environment(s3) | {"WAITD_S3_EVENTS_QUEUE_URL": url}
+    settings = s3_connection(s3) | {"WAITD_S3_EVENTS_QUEUE_URL": url}
     async with aiohttp.ClientSession() as client, daemon(tmp_path, **settings) as running:
         params = {"bucket_key": f"s3://{bucket}/a/1"}
         wait_id = await submit(client, running, kind="s3_key", params=params, poke_interval=3600)
-        await until(lambda: _seen(client, running, wait_id, "absent"), what="a first look")
+        await until(lambda: _last_reason_is(client, running, wait_id, "absent"), what="the first poke")
         s3.put(bucket, "a/1")
         event = {
             "source": "aws.s3",
@@ -144,12 +138,12 @@ async def test_news_from_a_queue_is_heard_and_its_messages_deleted(s3: S3Server,
         }
         for body in ("no JSON", json.dumps({"Event": "s3:TestEvent"}), json.dumps(event)):
             sqs.send_message(QueueUrl=url, MessageBody=body)
-        assert (await show(client, running, wait_id, 30))["state"] == "success"
+        assert (await get_wait(client, running, wait_id, 30))["state"] == "success"
 
         def is_empty() -> bool:
             names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-            found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
-            return all(int(found[name]) == 0 for name in names)
+            attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+            return all(int(attributes[name]) == 0 for name in names)
 
         await until(is_empty, what="the deletion of the messages")
         async with client.get(f"{running.url}/metrics") as answer:

@@ -1,4 +1,4 @@
-"""A pod is rolled while it works: SIGTERM under load, the end within the grace period, and the next pod goes on from the volume."""
+"""A pod is rolled under load: it ends within its grace period, and the next pod continues from its volume."""
 
 import asyncio
 import signal
@@ -15,24 +15,24 @@ from daemon import Daemon, Receiver, serving, until
 
 pytestmark = pytest.mark.slow
 STATEFUL_SET = Path(__file__).parents[2] / "deploy" / "kubernetes" / "base" / "statefulset.yaml"
-#: What Kubernetes gives it before it kills.
 POD = yaml.safe_load(STATEFUL_SET.read_text())["spec"]["template"]["spec"]
-GRACE: float = POD["terminationGracePeriodSeconds"]
+#: Seconds between SIGTERM and SIGKILL.
+GRACE_PERIOD: float = POD["terminationGracePeriodSeconds"]
 WAITS = 600
 
 
 class SlowJobs:
-    """Jobs whose status takes a moment to come; of those named hanging… it does not come before `recovered`."""
+    """A job server whose answers take half a second. Those of jobs named `hanging…` also wait for `recovered`."""
 
     def __init__(self) -> None:
-        self.asked: Counter[str] = Counter()
+        self.requests: Counter[str] = Counter()
         self.in_flight = 0
         self.recovered = asyncio.Event()
         self.finished = False
 
-    async def answer(self, request: web.Request) -> web.Response:
+    async def handle(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]
-        self.asked[name] += 1
+        self.requests[name] += 1
         self.in_flight += 1
         try:
             await asyncio.sleep(0.5)
@@ -45,11 +45,11 @@ class SlowJobs:
 
 
 class SlowReceiver(Receiver):
-    """Takes half a second for each callback."""
+    """A receiver that takes half a second for each callback."""
 
-    async def take(self, request: web.Request) -> web.Response:
+    async def handle(self, request: web.Request) -> web.Response:
         await asyncio.sleep(0.5)
-        return await super().take(request)
+        return await super().handle(request)
 
 
 def body(jobs_url: str, receiver_url: str, name: str) -> dict[str, Any]:
@@ -67,14 +67,14 @@ async def test_a_pod_rolled_under_load_loses_no_wait_and_no_callback(tmp_path: P
     accepted: set[str] = set()
     refused: set[str] = set()
     async with (
-        serving("GET", "/jobs/{name}", jobs.answer) as jobs_url,
-        serving("POST", "/hook", receiver.take) as receiver.url,
+        serving("GET", "/jobs/{name}", jobs.handle) as jobs_url,
+        serving("POST", "/hook", receiver.handle) as receiver.url,
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=20)) as client,
     ):
         daemon = Daemon(tmp_path, WAITD_PER_HOST_CONCURRENCY="400", WAITD_DRAIN_TIMEOUT="10")
 
         async def submit(name: str) -> None:
-            """Until it is accepted, refused, or nobody listens any more."""
+            """Submits a wait, which the daemon accepts, refuses, or does not answer."""
             try:
                 async with client.post(
                     f"{daemon.url}/v1/waits", json=body(jobs_url, receiver.url, name)
@@ -100,24 +100,22 @@ async def test_a_pod_rolled_under_load_loses_no_wait_and_no_callback(tmp_path: P
             assert len(accepted) == WAITS + 50
             await until(lambda: jobs.in_flight >= 200, what="hundreds of pokes in flight")
             jobs.finished = True
-            await until(lambda: receiver.digests, what="callbacks on their way")
+            await until(lambda: receiver.digests, what="the first callbacks")
             submitting = asyncio.create_task(keep_submitting())
-            await until(lambda: any(name.startswith("later") for name in jobs.asked))
+            await until(lambda: any(name.startswith("later") for name in jobs.requests))
             began = time.monotonic()
             assert await daemon.kill(signal.SIGTERM) == 0
-            assert time.monotonic() - began < GRACE
+            assert time.monotonic() - began < GRACE_PERIOD
             await submitting
-            told = await daemon.logged("drained")
-            assert told["outcomes_not_stored"] == 0
-            left = accepted - set(receiver.digests)
-            assert left, "the restart has something to go on with"
+            event = await daemon.logged("drained")
+            assert event["outcomes_not_stored"] == 0
+            undelivered = accepted - set(receiver.digests)
+            assert undelivered, "there is work left for the restart"
             jobs.recovered.set()
             await daemon.start()
             await until(lambda: set(receiver.digests) >= accepted, what="the callback of every accepted wait")
             for wait_id in accepted:
-                assert len(set(receiver.digests[wait_id])) == 1, (
-                    "a repeated callback is the same, byte for byte"
-                )
+                assert len(set(receiver.digests[wait_id])) == 1, "a repeated callback has the same bytes"
                 assert receiver.event(wait_id)["data"]["state"] == "success"
         finally:
             if daemon.process is not None:

@@ -1,4 +1,4 @@
-"""Callers that are slow, endless or broken, on raw sockets against a real daemon: each ends cleanly, and others are answered at once."""
+"""Slow, endless and malformed requests, on raw sockets to a real daemon, while others are answered at once."""
 
 import asyncio
 import re
@@ -19,8 +19,9 @@ pytestmark = pytest.mark.slow
 GET = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n"
 POST = b"POST /v1/waits HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 WAIT = {"kind": "http", "params": {"endpoint": "http://127.0.0.1:9/never"}, "poke_interval": 3600}
-#: How long anybody else may be made to wait meanwhile, in seconds: on a busy machine still less than whoever waited for one of the slow.
-AT_ONCE = 8.0
+#: The longest answer to other clients meanwhile, in seconds: enough on a busy machine, and less than
+#: any timeout of a slow client.
+PROMPT = 8.0
 
 
 @asynccontextmanager
@@ -35,8 +36,10 @@ async def connected(waitd: Daemon) -> AsyncIterator[tuple[asyncio.StreamReader, 
             await writer.wait_closed()
 
 
-async def sent_all(waitd: Daemon, *parts: bytes, pause: float = 0.0, for_ever: bytes = b"") -> list[bytes]:
-    """What a connection answers (each answer's bytes) to `parts` with pauses between them, and then to `for_ever`, until it ends."""
+async def send_parts(waitd: Daemon, *parts: bytes, pause: float = 0.0, forever: bytes = b"") -> list[bytes]:
+    """Sends `parts` with pauses between them, then `forever` again and again. Returns the answers when the
+    connection ends.
+    """
     async with connected(waitd) as (reader, writer):
 
         async def send() -> None:
@@ -45,8 +48,8 @@ async def sent_all(waitd: Daemon, *parts: bytes, pause: float = 0.0, for_ever: b
                     writer.write(part)
                     await writer.drain()
                     await asyncio.sleep(pause)
-                while for_ever:
-                    writer.write(for_ever)
+                while forever:
+                    writer.write(forever)
                     await writer.drain()
                     await asyncio.sleep(pause)
 
@@ -59,8 +62,8 @@ async def sent_all(waitd: Daemon, *parts: bytes, pause: float = 0.0, for_ever: b
         return re.split(rb"(?=HTTP/1\.[01] )", answer)[1:]
 
 
-def told(answer: bytes) -> tuple[int, str]:
-    """The status of an answer and the problem it tells of."""
+def parse_answer(answer: bytes) -> tuple[int, str]:
+    """The status of an answer and its problem type."""
     head, _, body = answer.partition(b"\r\n\r\n")
     status = int(head.split(b" ")[1])
     if status < 400:
@@ -71,99 +74,103 @@ def told(answer: bytes) -> tuple[int, str]:
 
 Attack = Callable[[Daemon], Coroutine[None, None, list[bytes]]]
 ATTACKS: dict[str, tuple[Attack, list[tuple[int, str]]]] = {
-    "a head that dribbles": (
-        lambda waitd: sent_all(waitd, GET, pause=0.3, for_ever=b"X"),
+    "a head in small pieces": (
+        lambda waitd: send_parts(waitd, GET, pause=0.3, forever=b"X"),
         [(408, "request-timeout")],
     ),
-    "a head that stops": (lambda waitd: sent_all(waitd, GET), [(408, "request-timeout")]),
+    "a head that stops": (lambda waitd: send_parts(waitd, GET), [(408, "request-timeout")]),
     "a header that never ends": (
-        lambda waitd: sent_all(waitd, GET, b"X-A: ", for_ever=b"a" * 1000),
+        lambda waitd: send_parts(waitd, GET, b"X-A: ", forever=b"a" * 1000),
         [(431, "headers-too-large")],
     ),
     "headers that never end": (
-        lambda waitd: sent_all(waitd, GET, for_ever=b"X-A: " + b"a" * 1000 + b"\r\n"),
+        lambda waitd: send_parts(waitd, GET, forever=b"X-A: " + b"a" * 1000 + b"\r\n"),
         [(431, "headers-too-large")],
     ),
     "10,000 headers": (
-        lambda waitd: sent_all(waitd, GET + b"X-A: a\r\n" * 10_000 + b"\r\n"),
+        lambda waitd: send_parts(waitd, GET + b"X-A: a\r\n" * 10_000 + b"\r\n"),
         [(431, "headers-too-large")],
     ),
-    "garbage behind a request": (
-        lambda waitd: sent_all(waitd, GET + b"\r\n" + b"\x00\xff garbage\r\n\r\n" * 1000),
+    "garbage after a request": (
+        lambda waitd: send_parts(waitd, GET + b"\r\n" + b"\x00\xff garbage\r\n\r\n" * 1000),
         [(400, "malformed-request")],
     ),
-    "a body that dribbles": (
-        lambda waitd: sent_all(waitd, POST + b"Content-Length: 1000\r\n\r\n{", pause=1.0, for_ever=b" "),
+    "a body in small pieces": (
+        lambda waitd: send_parts(waitd, POST + b"Content-Length: 1000\r\n\r\n{", pause=1.0, forever=b" "),
         [(408, "request-timeout")],
     ),
     "a body that is too large": (
-        lambda waitd: sent_all(
-            waitd, POST + b"Connection: close\r\nContent-Length: 99999999999\r\n\r\n", for_ever=b" " * 65536
+        lambda waitd: send_parts(
+            waitd, POST + b"Connection: close\r\nContent-Length: 99999999999\r\n\r\n", forever=b" " * 65536
         ),
         [(413, "too-large")],
     ),
-    "chunks without end": (
-        lambda waitd: sent_all(
+    "endless chunks": (
+        lambda waitd: send_parts(
             waitd,
             POST + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n",
-            for_ever=b"ff\r\n" + b" " * 255 + b"\r\n",
+            forever=b"ff\r\n" + b" " * 255 + b"\r\n",
         ),
         [(413, "too-large")],
     ),
 }
 
 
-async def test_each_ends_cleanly_and_others_are_answered_at_once(tmp_path: Path) -> None:
+async def test_every_attack_ends_cleanly_and_others_are_answered_promptly(tmp_path: Path) -> None:
     async with daemon(tmp_path) as waitd, aiohttp.ClientSession() as client:
         attacks = [
             asyncio.create_task(attack(waitd), name=name)
             for name, (attack, _) in ATTACKS.items()
             for _ in range(5)
         ]
-        slowest, asked = 0.0, 0
+        slowest, requests = 0.0, 0
         while not all(attack.done() for attack in attacks):
             began = time.monotonic()
             async with client.get(f"{waitd.url}/readyz") as answer:
                 assert answer.status == 200
-            slowest, asked = max(slowest, time.monotonic() - began), asked + 1
+            slowest, requests = max(slowest, time.monotonic() - began), requests + 1
             await asyncio.sleep(0.05)
         for attack in attacks:
-            assert [told(answer) for answer in attack.result()] == ATTACKS[attack.get_name()][1], attack
-        assert asked > 20
-        assert slowest < AT_ONCE
+            assert [parse_answer(answer) for answer in attack.result()] == ATTACKS[attack.get_name()][1], (
+                attack
+            )
+        assert requests > 20
+        assert slowest < PROMPT
         assert [line for line in waitd.log if line.get("level") == "error"] == []
         async with client.get(f"{waitd.url}/v1/waits") as answer:
             assert (await answer.json())["waits"] == []
         async with client.get(f"{waitd.url}/metrics") as answer:
-            figures = await answer.text()
-        assert 'waitd_requests_refused_total{problem="headers-too-large"} 15.0' in figures
-        assert 'waitd_requests_refused_total{problem="request-timeout"} 15.0' in figures
+            metrics = await answer.text()
+        assert 'waitd_requests_refused_total{problem="headers-too-large"} 15.0' in metrics
+        assert 'waitd_requests_refused_total{problem="request-timeout"} 15.0' in metrics
 
 
-async def test_heads_that_are_held_open_take_little_memory(tmp_path: Path) -> None:
+async def test_unfinished_heads_use_little_memory(tmp_path: Path) -> None:
     async with daemon(tmp_path) as waitd, aiohttp.ClientSession() as client:
         assert waitd.process is not None
         process = psutil.Process(waitd.process.pid)
         before = process.memory_info().rss
-        held = 1500
+        connections = 1500
         head = GET + b"X-A: " + b"a" * 8000 + b"\r\nX-B: " + b"b" * 8000 + b"\r\n"
         address = urlsplit(waitd.url)
-        open_ones = [await asyncio.open_connection(address.hostname, address.port) for _ in range(held)]
-        for _, writer in open_ones:
+        unfinished = [
+            await asyncio.open_connection(address.hostname, address.port) for _ in range(connections)
+        ]
+        for _, writer in unfinished:
             writer.write(head)
         began = time.monotonic()
         async with client.get(f"{waitd.url}/metrics") as answer:
-            figures = await answer.text()
-        assert time.monotonic() - began < AT_ONCE
-        assert f"waitd_api_connections {held + 1}.0" in figures
-        assert process.memory_info().rss - before < held * 100 * 1024
-        for reader, writer in open_ones:
-            assert told(await reader.read()) == (408, "request-timeout")
+            metrics = await answer.text()
+        assert time.monotonic() - began < PROMPT
+        assert f"waitd_api_connections {connections + 1}.0" in metrics
+        assert process.memory_info().rss - before < connections * 100 * 1024
+        for reader, writer in unfinished:
+            assert parse_answer(await reader.read()) == (408, "request-timeout")
             writer.close()
             await writer.wait_closed()
 
 
-async def test_a_shells_low_limit_of_file_descriptors_is_none_for_the_daemon(tmp_path: Path) -> None:
+async def test_the_daemon_raises_a_low_limit_of_file_descriptors(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     waitd = Daemon(tmp_path)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, hard), hard))
@@ -176,30 +183,30 @@ async def test_a_shells_low_limit_of_file_descriptors_is_none_for_the_daemon(tmp
     await waitd.kill()
 
 
-async def test_who_holds_connections_without_a_request_makes_room_for_those_who_come(tmp_path: Path) -> None:
-    most = 64
+async def test_idle_connections_are_closed_to_admit_new_ones(tmp_path: Path) -> None:
+    limit = 64
     async with (
-        daemon(tmp_path, WAITD_MAX_CONNECTIONS=str(most)) as waitd,
+        daemon(tmp_path, WAITD_MAX_CONNECTIONS=str(limit)) as waitd,
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as client,
     ):
         async with client.post(f"{waitd.url}/v1/waits", json=WAIT) as answer:
             wait_id = (await answer.json())["id"]
         polling = [
             asyncio.create_task(client.get(f"{waitd.url}/v1/waits/{wait_id}?wait=60"))
-            for _ in range(most // 2)
+            for _ in range(limit // 2)
         ]
         address = urlsplit(waitd.url)
-        flood = [await asyncio.open_connection(address.hostname, address.port) for _ in range(5 * most)]
+        flood = [await asyncio.open_connection(address.hostname, address.port) for _ in range(5 * limit)]
         for _, writer in flood:
             writer.write(GET)
         for _ in range(10):
             began = time.monotonic()
             async with aiohttp.ClientSession() as newcomer, newcomer.get(f"{waitd.url}/metrics") as answer:
-                figures = await answer.text()
-            assert time.monotonic() - began < AT_ONCE
-        assert f"waitd_api_connections {most}.0" in figures
+                metrics = await answer.text()
+            assert time.monotonic() - began < PROMPT
+        assert f"waitd_api_connections {limit}.0" in metrics
         assert "too_many_connections" in {line.get("event") for line in waitd.log}
-        assert not any(poll.done() for poll in polling), "whoever has a request in hand stays"
+        assert not any(poll.done() for poll in polling), "connections with a request in progress stay open"
         for _, writer in flood:
             writer.close()
         async with client.post(f"{waitd.url}/v1/waits/{wait_id}:cancel") as answer:
@@ -209,13 +216,13 @@ async def test_who_holds_connections_without_a_request_makes_room_for_those_who_
                 assert (await answer.json())["state"] == "cancelled"
 
 
-async def test_where_all_connections_are_at_work_one_more_is_not_taken(tmp_path: Path) -> None:
-    most = 16
-    async with daemon(tmp_path, WAITD_MAX_CONNECTIONS=str(most)) as waitd, aiohttp.ClientSession() as client:
+async def test_a_new_connection_is_refused_if_all_others_have_a_request(tmp_path: Path) -> None:
+    limit = 16
+    async with daemon(tmp_path, WAITD_MAX_CONNECTIONS=str(limit)) as waitd, aiohttp.ClientSession() as client:
         async with client.post(f"{waitd.url}/v1/waits", json=WAIT) as answer:
             wait_id = (await answer.json())["id"]
 
-        async def polled() -> int:
+        async def poll_status() -> int:
             try:
                 async with (
                     aiohttp.ClientSession() as other,
@@ -225,9 +232,9 @@ async def test_where_all_connections_are_at_work_one_more_is_not_taken(tmp_path:
             except aiohttp.ClientConnectionError:
                 return 0
 
-        statuses = await asyncio.gather(*[polled() for _ in range(3 * most)])
+        statuses = await asyncio.gather(*[poll_status() for _ in range(3 * limit)])
         assert set(statuses) == {0, 200}
-        assert statuses.count(200) >= most
+        assert statuses.count(200) >= limit
         async with client.get(f"{waitd.url}/metrics") as answer:
-            figures = await answer.text()
-        assert 'waitd_requests_refused_total{problem="too-many-connections"}' in figures
+            metrics = await answer.text()
+        assert 'waitd_requests_refused_total{problem="too-many-connections"}' in metrics

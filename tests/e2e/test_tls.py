@@ -1,4 +1,4 @@
-"""The API of a real daemon over TLS: the certificate is rotated under it, and whoever is connected notices nothing."""
+"""The API of a real daemon over TLS, and the rotation of its certificate while clients are connected."""
 
 import asyncio
 import ssl
@@ -41,8 +41,8 @@ def settings(authority: Authority) -> dict[str, str]:
     return {"WAITD_TLS_CERTIFICATE": str(authority.certificate), "WAITD_TLS_KEY": str(authority.key)}
 
 
-async def shown(waitd: Daemon, authority: Authority) -> bytes:
-    """The certificate that a new connection is shown (DER), checked against the authority."""
+async def served_certificate(waitd: Daemon, authority: Authority) -> bytes:
+    """The certificate (DER) that the daemon serves to a new connection, verified with the authority."""
     address = urlsplit(waitd.url)
     _, writer = await asyncio.open_connection(address.hostname, address.port, ssl=authority.context())
     certificate: bytes = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
@@ -51,7 +51,7 @@ async def shown(waitd: Daemon, authority: Authority) -> bytes:
     return certificate
 
 
-async def test_it_answers_https_and_nothing_else(
+async def test_the_api_is_served_over_https_only(
     waitd: Daemon, client: aiohttp.ClientSession, authority: Authority
 ) -> None:
     assert waitd.url.startswith("https://")
@@ -72,21 +72,21 @@ async def test_it_answers_https_and_nothing_else(
         assert answer.status == 200
 
 
-async def test_a_rotated_certificate_is_shown_to_new_connections_and_requests_in_flight_go_on(
+async def test_new_connections_get_a_rotated_certificate_and_requests_in_flight_continue(
     waitd: Daemon, client: aiohttp.ClientSession, authority: Authority
 ) -> None:
     async with client.post(f"{waitd.url}/v1/waits", json=WAIT) as answer:
         wait_id = (await answer.json())["id"]
-    before = await shown(waitd, authority)
+    before = await served_certificate(waitd, authority)
     in_flight = asyncio.create_task(client.get(f"{waitd.url}/v1/waits/{wait_id}?wait=60"))
     for _ in range(2):
         now = authority.issue()
         assert now != before
 
-        async def is_shown(expected: bytes = now) -> bool:
-            return await shown(waitd, authority) == expected
+        async def is_served(expected: bytes = now) -> bool:
+            return await served_certificate(waitd, authority) == expected
 
-        await until(is_shown, what="the new certificate")
+        await until(is_served, what="the new certificate")
     assert not in_flight.done()
     async with client.post(f"{waitd.url}/v1/waits/{wait_id}:cancel") as answer:
         assert answer.status == 200
@@ -96,7 +96,7 @@ async def test_a_rotated_certificate_is_shown_to_new_connections_and_requests_in
 
 Pair = tuple[bytes, bytes]
 BROKEN: dict[str, Callable[[Pair], tuple[bytes, bytes | None]]] = {
-    "half-written": lambda pair: (pair[0], pair[1][: len(pair[1]) // 2]),
+    "truncated": lambda pair: (pair[0], pair[1][: len(pair[1]) // 2]),
     "of another key": lambda pair: (pair[0], None),
     "no certificate": lambda pair: (b"no certificate\n", pair[1]),
     "empty": lambda _: (b"", b""),
@@ -104,17 +104,17 @@ BROKEN: dict[str, Callable[[Pair], tuple[bytes, bytes | None]]] = {
 
 
 @pytest.mark.parametrize("how", BROKEN)
-async def test_a_pair_that_does_not_load_is_an_error_in_the_log_and_the_old_one_stays(
+async def test_a_pair_that_cannot_be_loaded_is_logged_and_the_old_one_stays(
     waitd: Daemon, authority: Authority, how: str
 ) -> None:
-    before = await shown(waitd, authority)
+    before = await served_certificate(waitd, authority)
     certificate, key = BROKEN[how](authority.pair())
     replace_file(authority.certificate, certificate)
     if key is not None:
         replace_file(authority.key, key)
 
     async def is_logged() -> bool:
-        assert await shown(waitd, authority) == before
+        assert await served_certificate(waitd, authority) == before
         return any(line.get("event") == "tls_certificate_not_loaded" for line in waitd.log)
 
     await until(is_logged, what="the log line")
@@ -123,14 +123,14 @@ async def test_a_pair_that_does_not_load_is_an_error_in_the_log_and_the_old_one_
     assert str(authority.certificate) in line["why"]
     now = authority.issue()
 
-    async def is_shown() -> bool:
-        return await shown(waitd, authority) == now
+    async def is_served() -> bool:
+        return await served_certificate(waitd, authority) == now
 
-    await until(is_shown, what="the mended certificate")
+    await until(is_served, what="the valid certificate")
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("variables", "message"),
     [
         ({"WAITD_TLS_CERTIFICATE": "tls.crt"}, "tls_key"),
         ({"WAITD_TLS_KEY": "tls.key"}, "go together"),
@@ -138,13 +138,13 @@ async def test_a_pair_that_does_not_load_is_an_error_in_the_log_and_the_old_one_
         ({"WAITD_TLS_CERTIFICATE": "tls.key", "WAITD_TLS_KEY": "tls.key"}, "cannot be used"),
     ],
 )
-def test_a_pair_that_is_none_is_a_clear_error_at_start(
-    tmp_path: Path, authority: Authority, given: dict[str, str], said: str
+def test_an_invalid_pair_is_a_clear_error_at_start(
+    tmp_path: Path, authority: Authority, variables: dict[str, str], message: str
 ) -> None:
     authority.issue()
     done = subprocess.run(
         [sys.executable, "-m", "waitd", "serve"],
-        env={"WAITD_STATE_DIR": str(tmp_path / "state"), "WAITD_BIND": "127.0.0.1:0", **given},
+        env={"WAITD_STATE_DIR": str(tmp_path / "state"), "WAITD_BIND": "127.0.0.1:0", **variables},
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -152,11 +152,11 @@ def test_a_pair_that_is_none_is_a_clear_error_at_start(
         check=False,
     )
     assert done.returncode in {1, 2}
-    assert said in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 
-async def test_whoever_connects_and_says_nothing_is_let_go_and_others_are_served(
+async def test_silent_connections_are_closed_and_others_are_served(
     waitd: Daemon, client: aiohttp.ClientSession
 ) -> None:
     address = urlsplit(waitd.url)
@@ -174,24 +174,22 @@ async def test_whoever_connects_and_says_nothing_is_let_go_and_others_are_served
     assert "waitd_api_connections 1.0" in text
 
 
-async def test_the_command_line_speaks_https_with_a_certificate_of_ones_own(
-    waitd: Daemon, authority: Authority
-) -> None:
-    async def listed(*options: str, **environment: str) -> tuple[int | None, str]:
+async def test_the_command_line_uses_https_with_a_ca_file(waitd: Daemon, authority: Authority) -> None:
+    async def run_list(*options: str, **environment: str) -> tuple[int | None, str]:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "waitd", *options, "list", "--url", waitd.url),
             env={"PATH": "/usr/bin:/bin", **environment},
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
         )
-        _, said = await process.communicate()
-        return process.returncode, said.decode()
+        _, stderr = await process.communicate()
+        return process.returncode, stderr.decode()
 
-    assert await listed("--ca-file", str(authority.file)) == (0, "")
-    assert await listed(WAITD_CA_FILE=str(authority.file)) == (0, "")
-    code, said = await listed()
+    assert await run_list("--ca-file", str(authority.file)) == (0, "")
+    assert await run_list(WAITD_CA_FILE=str(authority.file)) == (0, "")
+    code, stderr = await run_list()
     assert code == 69
-    assert "certificate" in said
-    code, said = await listed("--ca-file", "/nowhere/ca.crt")
+    assert "certificate" in stderr
+    code, stderr = await run_list("--ca-file", "/nowhere/ca.crt")
     assert code == 2
-    assert "/nowhere/ca.crt" in said
+    assert "/nowhere/ca.crt" in stderr

@@ -83,7 +83,7 @@ async def waitd(tmp_path: Path, daemon_settings: dict[str, Any]) -> AsyncIterato
 @pytest.fixture
 async def waits(waitd: Daemon) -> AsyncIterator[Waits]:
     async with (
-        serving("GET", "/jobs/{name}", Jobs().answer) as jobs_url,
+        serving("GET", "/jobs/{name}", Jobs().handle) as jobs_url,
         aiohttp.ClientSession() as client,
     ):
         yield Waits(waitd, client, jobs_url)

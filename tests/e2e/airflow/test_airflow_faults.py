@@ -148,7 +148,7 @@ async def test_an_expired_token_is_replaced(
     async with (
         proxied(OldTokens, airflow) as (proxy, url),
         daemon(tmp_path, **(daemon_settings | connection_to(url))) as waitd,
-        serving("GET", "/jobs/{name}", Jobs().answer) as jobs_url,
+        serving("GET", "/jobs/{name}", Jobs().handle) as jobs_url,
         aiohttp.ClientSession() as client,
     ):
         waits = Waits(waitd, client, jobs_url)
@@ -196,7 +196,7 @@ async def test_a_clear_of_which_nothing_is_heard_is_sent_again_only_if_airflow_n
     async with (
         proxied(CutClears, airflow) as (proxy, url),
         daemon(tmp_path, **(daemon_settings | connection_to(url))) as waitd,
-        serving("GET", "/jobs/{name}", Jobs().answer) as jobs_url,
+        serving("GET", "/jobs/{name}", Jobs().handle) as jobs_url,
         aiohttp.ClientSession() as client,
     ):
         proxy.how = {run.run_id: how for run, how in zip(runs, hows, strict=True)}
@@ -228,7 +228,7 @@ async def test_a_user_without_the_role_is_told_which(
     instance = await run.parked()
     async with (
         daemon(tmp_path, **settings) as waitd,
-        serving("GET", "/jobs/{name}", Jobs().answer) as jobs_url,
+        serving("GET", "/jobs/{name}", Jobs().handle) as jobs_url,
         aiohttp.ClientSession() as client,
     ):
         waits = Waits(waitd, client, jobs_url)
@@ -249,7 +249,7 @@ async def test_a_hundred_resumes_and_none_too_early(
     airflow.start_process("scheduler", AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL="5")
     settings = {name: value for name, value in daemon_settings.items() if name != "WAITD_AIRFLOW_HOLD_OFF"}
     try:
-        async with serving("GET", "/jobs/{name}", Jobs().answer) as jobs_url:
+        async with serving("GET", "/jobs/{name}", Jobs().handle) as jobs_url:
             settings["AIRFLOW_CONN_JOBS"] = jobs_url
             async with daemon(tmp_path, **settings) as waitd:
                 _point_airflow(airflow, waitd)

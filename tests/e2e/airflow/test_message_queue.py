@@ -53,7 +53,7 @@ async def test_airflows_message_queue_trigger_takes_an_outcome_as_it_is(
             "extra": {"region_name": "us-east-1", "endpoint_url": server.url},
         }
         async with (
-            serving("GET", "/jobs/{name}", Jobs().answer) as jobs_url,
+            serving("GET", "/jobs/{name}", Jobs().handle) as jobs_url,
             daemon(tmp_path / "state", AIRFLOW_CONN_QUEUE=orjson.dumps(connection).decode()) as waitd,
             aiohttp.ClientSession() as client,
         ):

@@ -1,4 +1,4 @@
-"""A world full of secrets: connections in every resolver and of every kind, and a target that puts what it is sent into its answers."""
+"""Connections with secrets in every resolver, and a hostile target that echoes requests into its answers."""
 
 import asyncio
 import json
@@ -9,21 +9,22 @@ from pathlib import Path
 
 from aiohttp import web
 from daemon import serving
-from planted_secrets import Planted
+from planted_secrets import PlantedSecrets
 from stream_server import stream_server
 from token_endpoint import TokenEndpoint, token_endpoint
 from vault_as_documented import Vault, vault_server
 
-#: What the target does to each path below a connection.
-ENDINGS = {"ok": "success", "fail": "failed", "401": "failed", "hang": "timeout", "garbled": "timeout", "reset": "timeout", "elsewhere": "failed", "500": "timeout"}  # fmt: skip
-#: Connections that nobody can use; what is wrong with them is said at a delivery.
-UNUSABLE = ("env_unsendable", "broken", "file_no_token", "vault_broken")
+#: The outcome of a wait for each path of the hostile target.
+OUTCOMES = {"ok": "success", "fail": "failed", "401": "failed", "hang": "timeout", "garbled": "timeout", "reset": "timeout", "elsewhere": "failed", "500": "timeout"}  # fmt: skip
+#: Invalid connections; a delivery through them reports the mistake.
+INVALID_CONNECTIONS = ("env_unsendable", "broken", "file_no_token", "vault_broken")
 
 
 class HostileTarget:
-    """A server that ends in every way, and puts what it was sent where the client's errors might quote it."""
+    """A server with every kind of answer. It echoes the request where an error message might quote it."""
 
     def __init__(self) -> None:
+        #: The heads of all requests.
         self.heads: list[str] = []
         self.url = ""
 
@@ -34,7 +35,7 @@ class HostileTarget:
                 self.heads.append(head)
                 path = head.split(" ")[1].partition("?")[0].rpartition("/")[2]
                 if path == "hang":
-                    await reader.read()  # until the other side gives up
+                    await reader.read()  # until the client gives up
                     return
                 echo = re.sub(r"[\r\n]+", " ", head).encode("utf-8", "replace")
                 if path == "reset":
@@ -50,7 +51,7 @@ class HostileTarget:
 
 def _answer(path: str, echo: bytes) -> bytes:
     if path == "garbled":
-        return b"HTTP/1.1 2x0 " + echo + b"\r\n\r\n"  # the client's error quotes the line
+        return b"HTTP/1.1 2x0 " + echo + b"\r\n\r\n"  # the client's error message quotes the line
     if path == "elsewhere":
         return (
             b"HTTP/1.1 302 Found\r\nLocation: http://elsewhere.example/?"
@@ -71,12 +72,12 @@ async def hostile_target() -> AsyncIterator[HostileTarget]:
         yield target
 
 
-class World:
-    """Everything that knows a secret, and the connections that use it."""
+class SecretSources:
+    """Every system that has a secret, and the connections with these secrets."""
 
-    def __init__(self, place: Path) -> None:
-        self.place = place
-        self.planted = Planted()
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.planted = PlantedSecrets()
         self.environment: dict[str, str] = {}
         self.conn_ids: list[str] = []
         self.target = HostileTarget()
@@ -84,7 +85,7 @@ class World:
         self.tokens: TokenEndpoint
         self.aws_secrets: dict[str, str] = {}
 
-    def in_environment(self) -> None:
+    def add_environment(self) -> None:
         new = self.planted.new
         for conn_id, password, extra in (
             ("env_basic", new("environment, basic"), {}),
@@ -105,7 +106,7 @@ class World:
         self.environment["AIRFLOW_CONN_BROKEN"] = f'{{"password": "{broken}"'
         self.conn_ids.append("broken")
 
-    def in_file(self) -> None:
+    def add_file(self) -> None:
         secret, client = self.planted.new("file, oauth2"), "client-of-file"
         token_url = f"{self.tokens.url}/token"
         self.tokens.clients[client] = secret
@@ -120,7 +121,7 @@ class World:
                 "extra": {"auth_type": "oauth2_client_credentials", "token_url": token_url, "token_endpoint_auth_method": "client_secret_post"},
             },
         }  # fmt: skip
-        file = self.place / "connections.yaml"
+        file = self.directory / "connections.yaml"
         file.write_text(
             json.dumps(
                 {
@@ -132,12 +133,12 @@ class World:
         self.environment["WAITD_CONNECTIONS_FILE"] = str(file)
         self.conn_ids += values
 
-    def in_directory(self) -> None:
-        directory = self.place / "secrets"
+    def add_directory(self) -> None:
+        directory = self.directory / "secrets"
         directory.mkdir()
         google = self.tokens.connections(self.target.url)["google_id"]
         keyfile = google.extra["keyfile_dict"]
-        self.planted.also("directory, google key", keyfile["private_key"].split("\n")[5])
+        self.planted.add("directory, google key", keyfile["private_key"].split("\n")[5])
         value = {"conn_type": "http", "host": google.host, "extra": dict(google.extra)}
         (directory / "dir_google").write_text(json.dumps(value))
         header = self.planted.new("directory, extra headers", plain=True)
@@ -149,7 +150,7 @@ class World:
         self.environment["WAITD_CONNECTIONS_DIRECTORY"] = str(directory)
         self.conn_ids += ["dir_google", "dir_headers"]
 
-    def in_vault(self) -> None:
+    def add_vault(self) -> None:
         self.vault.secret_id = self.planted.new("vault, its secret id")
         token = self.planted.new("vault, bearer", plain=True)
         self.vault.secrets["secret/data/connections/vault_bearer"] = {
@@ -167,7 +168,7 @@ class World:
         }
         self.conn_ids += ["vault_bearer", "vault_broken"]
 
-    def in_secrets_manager(self, url: str) -> None:
+    def add_secrets_manager(self, url: str) -> None:
         secret = self.planted.new("secrets manager, sigv4")
         self.aws_secrets["airflow/connections/aws_sigv4"] = json.dumps(
             {
@@ -200,19 +201,19 @@ class World:
 
 
 @asynccontextmanager
-async def world(place: Path) -> AsyncIterator[World]:
-    made = World(place)
+async def secret_sources(directory: Path) -> AsyncIterator[SecretSources]:
+    sources = SecretSources(directory)
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        made.target = await enter(hostile_target())
-        made.tokens = await enter(token_endpoint(made.planted.new("fetched tokens", plain=True)))
-        made.vault = await enter(vault_server(asyncio.get_running_loop().time))
-        aws = await enter(serving("POST", "/", made.secrets_manager))
-        made.in_environment()
-        made.in_file()
-        made.in_directory()
-        made.in_vault()
-        made.in_secrets_manager(aws)
-        webhook = made.planted.new("the webhook_secret setting", plain=True)
-        made.environment["WAITD_WEBHOOK_SECRET"] = webhook
-        yield made
+        sources.target = await enter(hostile_target())
+        sources.tokens = await enter(token_endpoint(sources.planted.new("fetched tokens", plain=True)))
+        sources.vault = await enter(vault_server(asyncio.get_running_loop().time))
+        aws = await enter(serving("POST", "/", sources.secrets_manager))
+        sources.add_environment()
+        sources.add_file()
+        sources.add_directory()
+        sources.add_vault()
+        sources.add_secrets_manager(aws)
+        webhook = sources.planted.new("the webhook_secret setting", plain=True)
+        sources.environment["WAITD_WEBHOOK_SECRET"] = webhook
+        yield sources
