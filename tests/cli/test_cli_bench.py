@@ -2,12 +2,10 @@
 
 import json
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
+from cli_process import Run
 
 SMALL = ("--waits", "100", "--poke-interval", "0.5", "--duration", "5")
 
@@ -109,7 +107,7 @@ def test_what_cannot_be_done_is_said_before_anything_is_started(
 
 
 @pytest.mark.slow
-def test_a_daemon_that_is_not_there_is_69(bench: Run, nobody: str) -> None:
-    done = bench(*SMALL, "--daemon", nobody)
+def test_a_daemon_that_is_not_there_is_69(bench: Run, unused_url: str) -> None:
+    done = bench(*SMALL, "--daemon", unused_url)
     assert (done.returncode, done.stdout) == (69, "")
-    assert nobody in done.stderr
+    assert unused_url in done.stderr

@@ -1,11 +1,8 @@
 """What the shell is told, through typer's own protocol."""
 
-import subprocess
-from collections.abc import Callable
-
 import pytest
+from cli_process import Run
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
 #: What zsh is told to do where there is no proposal.
 NOTHING = "_files"
 
@@ -36,8 +33,8 @@ def test_ids_of_the_daemons_waits_are_proposed_with_what_they_poke(
     assert wait_id not in completed(waitd, "show ffff", WAITD_URL=daemon)
 
 
-def test_where_no_daemon_is_nothing_is_proposed(waitd: Run, nobody: str) -> None:
-    assert completed(waitd, "show ", WAITD_URL=nobody).strip() == NOTHING
+def test_where_no_daemon_is_nothing_is_proposed(waitd: Run, unused_url: str) -> None:
+    assert completed(waitd, "show ", WAITD_URL=unused_url).strip() == NOTHING
     assert completed(waitd, "show ", WAITD_URL="nonsense").strip() == NOTHING
 
 

@@ -1,11 +1,8 @@
 import json
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
+from cli_process import Run
 
 
 @pytest.fixture

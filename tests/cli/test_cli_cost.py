@@ -5,17 +5,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from cli_process import Run
 
 from waitd.cli.cost import parse_since
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
 HISTORY = """dag_id,task_id,operator,start,end,poke_interval,mode
 orders,wait,HttpSensor,2026-11-01T00:00:00Z,2026-11-01T01:00:00Z,60,poke
 orders,wait,HttpSensor,2026-11-02T00:00:00Z,2026-11-02T02:00:00Z,60,reschedule
@@ -243,8 +243,8 @@ def test_an_airflow_is_asked_for_its_sensors_page_by_page(waitd: Run, airflow: s
     assert "planted" not in done.stdout + done.stderr
 
 
-def test_an_airflow_that_does_not_tell_is_a_sentence(waitd: Run, airflow: str, nobody: str) -> None:
-    for given in ({"AIRFLOW_CONN_AF": connection(airflow, "wrong")}, {"AIRFLOW_CONN_AF": nobody}, {}):
+def test_an_airflow_that_does_not_tell_is_a_sentence(waitd: Run, airflow: str, unused_url: str) -> None:
+    for given in ({"AIRFLOW_CONN_AF": connection(airflow, "wrong")}, {"AIRFLOW_CONN_AF": unused_url}, {}):
         done = waitd("cost", "whatif", "--airflow-conn-id", "af", **given)
         assert (done.returncode, done.stdout) == (1, "")
         assert "af: " in done.stderr

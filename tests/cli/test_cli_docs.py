@@ -1,12 +1,9 @@
 import json
-import subprocess
-from collections.abc import Callable
 
 import pytest
+from cli_process import Run
 
 from waitd.cli.docs import GUIDES
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def test_the_list_names_every_guide(waitd: Run) -> None:

@@ -1,18 +1,13 @@
 import json
-import subprocess
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cli_process import Run, Serve
 
 from waitd.cli.export_import import wait_from_line
 from waitd.core.waits.event import rfc3339
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
-Serve = Callable[..., AbstractContextManager[tuple[str, subprocess.Popen[str]]]]
 
 
 def waits(jobs: str) -> str:
@@ -151,8 +146,10 @@ def line(jobs: str, n: int, **more: Any) -> dict[str, Any]:
         '{"id": 7, "state": "waiting", "deadline": "2026-01-01T00:00:00Z", "wait": {}}',
     ],
 )
-def test_what_no_export_wrote_is_refused_before_anything_is_sent(waitd: Run, nobody: str, text: str) -> None:
-    done = waitd("import", "-", "--url", nobody, input=text)
+def test_what_no_export_wrote_is_refused_before_anything_is_sent(
+    waitd: Run, unused_url: str, text: str
+) -> None:
+    done = waitd("import", "-", "--url", unused_url, input=text)
     assert (done.returncode, done.stdout) == (2, "")
     assert "line 1 was not written by" in done.stderr
 

@@ -1,14 +1,12 @@
 import subprocess
 import sys
-from collections.abc import Callable
 from importlib.metadata import version
 
 import pytest
+from cli_process import Run
 
 from waitd.cli import app
 from waitd.cli.console import EXIT_CODE_MEANINGS
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
 
 COMMANDS = [
     tuple(name.split())
@@ -99,11 +97,11 @@ def test_help_loads_no_heavy_library() -> None:
     ids=lambda a: a[0],
 )
 def test_a_daemon_that_is_not_there_is_69_and_one_sentence_that_says_what_to_do(
-    waitd: Run, nobody: str, arguments: tuple[str, ...]
+    waitd: Run, unused_url: str, arguments: tuple[str, ...]
 ) -> None:
-    done = waitd(*arguments, input="{}", WAITD_URL=nobody)
+    done = waitd(*arguments, input="{}", WAITD_URL=unused_url)
     assert (done.returncode, done.stdout) == (69, "")
-    assert nobody in done.stderr
+    assert unused_url in done.stderr
     assert "waitd serve" in done.stderr
     assert "Traceback" not in done.stderr
 

@@ -1,16 +1,10 @@
 """`waitd keys` against a daemon that asks who calls, from its first key on."""
 
 import json
-import subprocess
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 import pytest
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
-Serve = Callable[..., AbstractContextManager[tuple[str, Any]]]
+from cli_process import Run, Serve
 
 
 def made_offline(waitd: Run, role: str = "admin", *more: str) -> dict[str, str]:

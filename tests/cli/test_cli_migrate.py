@@ -1,17 +1,12 @@
 import json
 import sqlite3
-import subprocess
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from cli_process import Run, Serve
 
 from waitd.cli.migrate import describe_migration
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
-Serve = Callable[..., AbstractContextManager[tuple[str, subprocess.Popen[str]]]]
 
 
 def head() -> str:

@@ -1,16 +1,14 @@
 import io
 import json
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cli_process import Run
 from rich.console import Console
 
 from waitd.cli.presets import render_presets
 from waitd.probes.presets.loading import BUILT_IN, built_in
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
 ACME = (BUILT_IN / "livy.batch.toml").read_text("utf-8").replace("livy.batch", "acme.job")
 
 

@@ -6,17 +6,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
-Serve = Callable[..., AbstractContextManager[tuple[str, subprocess.Popen[str]]]]
+from cli_process import Run, Serve
 
 
-def body(jobs: str, nobody: str, name: str) -> str:
-    sink = {"kind": "webhook", "url": f"{nobody}/callback"}
+def body(jobs: str, unused_url: str, name: str) -> str:
+    sink = {"kind": "webhook", "url": f"{unused_url}/callback"}
     params = {"endpoint": f"{jobs}/succeed/0/{name}"}
     return json.dumps({"kind": "http", "params": params, "poke_interval": 0.2, "sinks": [sink]})
 
@@ -47,10 +44,10 @@ def at_the_prompt(url: str, react: Callable[[subprocess.Popen[bytes], int], obje
 
 @pytest.mark.slow
 def test_every_dead_delivery_is_queued_anew_once_those_of_one_sink_or_all(
-    waitd: Run, serve: Serve, bind: str, jobs: str, nobody: str, tmp_path: Path
+    waitd: Run, serve: Serve, bind: str, jobs: str, unused_url: str, tmp_path: Path
 ) -> None:
     with serve(tmp_path, bind, WAITD_DELIVERY_RETRY_DELAYS="[0]") as (url, _):
-        text = "\n".join(body(jobs, nobody, str(n)) for n in range(3))
+        text = "\n".join(body(jobs, unused_url, str(n)) for n in range(3))
         ids = waitd("submit", "-", "--wait", "--url", url, input=text).stdout.split("\n")[:3]
         ids = [line.split()[0] for line in ids]
         limit = time.monotonic() + 30
@@ -77,9 +74,9 @@ def test_every_dead_delivery_is_queued_anew_once_those_of_one_sink_or_all(
     "arguments", [(), ("some-id", "--dead"), ("some-id", "--yes"), ("some-id", "--sink", "webhook")]
 )
 def test_waits_are_named_or_all_dead_deliveries_are_meant(
-    waitd: Run, nobody: str, arguments: tuple[str, ...]
+    waitd: Run, unused_url: str, arguments: tuple[str, ...]
 ) -> None:
-    done = waitd("redeliver", *arguments, "--url", nobody)
+    done = waitd("redeliver", *arguments, "--url", unused_url)
     assert (done.returncode, done.stdout) == (2, "")
 
 

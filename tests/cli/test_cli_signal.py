@@ -1,12 +1,9 @@
 """`waitd signal`, and what `waitd show` and an export say of waits that listen or submit."""
 
 import json
-import subprocess
-from collections.abc import Callable
 
 import pytest
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
+from cli_process import Run
 
 
 def submitted(waitd: Run, daemon: str, body: object) -> str:
@@ -27,20 +24,20 @@ def test_a_signal_ends_the_wait_that_waits_for_it(waitd: Run, daemon: str) -> No
 
 
 @pytest.mark.parametrize("payload", ["{", "nonsense"])
-def test_a_payload_that_is_no_json_is_wrong_usage(waitd: Run, nobody: str, payload: str) -> None:
-    done = waitd("signal", "k", "--payload", payload, "--url", nobody)
+def test_a_payload_that_is_no_json_is_wrong_usage(waitd: Run, unused_url: str, payload: str) -> None:
+    done = waitd("signal", "k", "--payload", payload, "--url", unused_url)
     assert (done.returncode, done.stdout) == (2, "")
     assert "--payload is not JSON" in done.stderr
 
 
 def test_show_tells_of_the_job_and_an_export_carries_its_handle(
-    waitd: Run, daemon: str, jobs: str, nobody: str
+    waitd: Run, daemon: str, jobs: str, unused_url: str
 ) -> None:
     body = {
         "kind": "http",
         "params": {"endpoint": f"{jobs}/endless/3600/{{handle}}", "success_when": "false"},
         "submit": {
-            "endpoint": f"{nobody}/jobs",
+            "endpoint": f"{unused_url}/jobs",
             "handle": "body.id",
             "resume": {"state": "submitted", "handle": "x1"},
         },

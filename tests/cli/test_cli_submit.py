@@ -1,12 +1,9 @@
 import json
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
+from cli_process import Run
 
 
 def body(url: str, **more: Any) -> dict[str, Any]:
@@ -101,9 +98,9 @@ def test_the_same_key_gives_the_same_wait_from_the_option_or_inside_the_object(
     ],
 )
 def test_what_is_no_wait_is_wrong_input_and_nothing_is_sent(
-    waitd: Run, nobody: str, text: str, words: str
+    waitd: Run, unused_url: str, text: str, words: str
 ) -> None:
-    done = waitd("submit", "-", "--url", nobody, input=text)
+    done = waitd("submit", "-", "--url", unused_url, input=text)
     assert (done.returncode, done.stdout) == (2, "")
     assert words in done.stderr
 

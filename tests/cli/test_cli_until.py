@@ -3,11 +3,10 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 
 import pytest
+from cli_process import Run
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
 CONDITIONS = ("--success-when", "body.status == 'SUCCEEDED'", "--failure-when", "body.status == 'FAILED'")
 FAST = ("--poke-interval", "0.1", "--request-timeout", "0.5")
 
@@ -40,8 +39,8 @@ def test_the_exit_code_is_the_outcome(
     assert (done.returncode, json.loads(done.stdout)["state"]) == (code, state), done.stderr
 
 
-def test_a_target_that_is_not_there_is_waited_for_until_the_timeout(until: Run, nobody: str) -> None:
-    done = until(nobody, *FAST, "--timeout", "0.5")
+def test_a_target_that_is_not_there_is_waited_for_until_the_timeout(until: Run, unused_url: str) -> None:
+    done = until(unused_url, *FAST, "--timeout", "0.5")
     assert (done.returncode, done.stdout) == (124, "")
     assert "unreachable" in done.stderr
 

@@ -1,10 +1,8 @@
 import json
-import subprocess
-from collections.abc import Callable
 
 import pytest
+from cli_process import Run
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
 FAST = ("--poke-interval", "0.1", "--request-timeout", "1")
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from cli_process import Run
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
 STRANGER = "0197a1f0-8f3c-7d2e-9b51-3f6a2c4d5e6f"
 
 
@@ -101,8 +101,8 @@ def test_at_a_terminal_there_are_but_for_those_who_want_none(
 
 
 def test_an_empty_list_says_so(cli: Run) -> None:
-    assert cli("list", "--label", "team=nobody").stdout == "No waits match.\n"
-    assert cli("list", "--label", "team=nobody", "--json").stdout == ""
+    assert cli("list", "--label", "team=absent").stdout == "No waits match.\n"
+    assert cli("list", "--label", "team=absent", "--json").stdout == ""
 
 
 @pytest.mark.parametrize(
@@ -137,9 +137,9 @@ def test_show_says_what_was_seen_and_why_it_still_waits(cli: Run, submitted: Cal
 
 
 def test_show_of_an_ended_wait_tells_its_outcome_and_deliveries(
-    cli: Run, submitted: Callable[..., str], nobody: str
+    cli: Run, submitted: Callable[..., str], unused_url: str
 ) -> None:
-    sink = {"kind": "webhook", "url": f"{nobody}/callback"}
+    sink = {"kind": "webhook", "url": f"{unused_url}/callback"}
     wait_id = submitted("succeed/0/ended", "--wait", sinks=[sink])
     text = cli("show", wait_id).stdout
     for part in ("success", '{"status":"SUCCEEDED","job":"ended"}', "Deliveries", "webhook", "queued"):
@@ -162,8 +162,10 @@ def test_cancel_ends_waits_and_an_ended_one_is_an_error_that_stops_no_other(
     }
 
 
-def test_redeliver_queues_the_outcome_again(cli: Run, submitted: Callable[..., str], nobody: str) -> None:
-    wait_id = submitted("succeed/0/again", "--wait", sinks=[{"kind": "webhook", "url": f"{nobody}/callback"}])
+def test_redeliver_queues_the_outcome_again(cli: Run, submitted: Callable[..., str], unused_url: str) -> None:
+    wait_id = submitted(
+        "succeed/0/again", "--wait", sinks=[{"kind": "webhook", "url": f"{unused_url}/callback"}]
+    )
     done = cli("redeliver", wait_id)
     assert (done.returncode, done.stdout) == (0, f"{wait_id} queued again\n")
     assert len(json.loads(cli("show", wait_id, "--json").stdout)["deliveries"]) == 2

@@ -3,16 +3,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Timer
 from typing import Any
 
 import pytest
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
-Serve = Callable[..., AbstractContextManager[tuple[str, subprocess.Popen[str]]]]
+from cli_process import Run, Serve
 
 
 def body(url: str, **more: Any) -> str:
@@ -140,8 +138,8 @@ def test_what_one_wait_sees_is_said_when_it_changes(waitd: Run, daemon: str, job
         assert shown(watch).startswith(f"{wait_id} · cancelled")
 
 
-def test_a_daemon_that_is_not_there_ends_it_at_once(waitd: Run, nobody: str) -> None:
-    assert waitd("watch", "--url", nobody).returncode == 69
+def test_a_daemon_that_is_not_there_ends_it_at_once(waitd: Run, unused_url: str) -> None:
+    assert waitd("watch", "--url", unused_url).returncode == 69
 
 
 def test_choices_do_not_go_with_a_named_wait(waitd: Run, daemon: str) -> None:

@@ -1,4 +1,4 @@
-"""What schemathesis cannot know of waitd's API; loaded by it, in a process of its own."""
+"""Hooks for schemathesis, which loads them in its own process: valid waits, existing ids, short polls."""
 
 import json
 import os
@@ -10,16 +10,17 @@ import schemathesis
 from schemathesis import Case, HookContext, Response, SerializationContext
 
 JOBS, HOOK = os.environ["JOBS"], os.environ["HOOK"]
-#: No query of the test waits longer for an end, in seconds.
-LONG_POLL = 0.05
+#: The longest long poll, in seconds.
+MAX_LONG_POLL = 0.05
 
-#: The ids of the last waits; three of four operations on a wait are on one that is there. Links bring ids of their own.
-taken: deque[str] = deque(maxlen=20)
-turns = count()
+#: The ids of the last accepted waits. Three of four operations on a wait use one of them; links have
+#: their own ids.
+accepted: deque[str] = deque(maxlen=20)
+counter = count()
 
 
-def good_wait(seconds: int) -> dict[str, Any]:
-    """A wait for a job that takes so many seconds; one of its two receivers takes nothing."""
+def valid_wait(seconds: int) -> dict[str, Any]:
+    """A wait for a job that takes so many seconds. One of its two webhook sinks always fails."""
     return {
         "kind": "http",
         "params": {
@@ -34,43 +35,49 @@ def good_wait(seconds: int) -> dict[str, Any]:
 
 
 @schemathesis.serializer("application/x-ndjson")
-def lines(_: SerializationContext, value: Any) -> bytes:
-    """A line of JSON, or the bytes that a hook has put there."""
+def serialize_lines(_: SerializationContext, value: Any) -> bytes:
+    """One JSON line, or the bytes that a hook has set."""
     return value if isinstance(value, bytes) else json.dumps(value).encode()
 
 
 @schemathesis.hook
 def after_call(_: HookContext, case: Case[Any], response: Response) -> None:
-    """Remembers the waits that were taken."""
+    """Records the ids of accepted waits."""
     if case.operation.definition.raw["operationId"] == "submitWait" and response.status_code == 201:
-        taken.append(response.json()["id"])
+        accepted.append(response.json()["id"])
 
 
 @schemathesis.hook
 def before_call(_: HookContext, case: Case[Any], __: dict[str, Any]) -> None:
-    """Makes the good requests really good, and bounds those that would last."""
+    """Makes positive requests valid, and shortens requests that would take long."""
     operation = case.operation.definition.raw["operationId"]
-    good = case.meta is None or case.meta.generation.mode.is_positive
+    is_positive = case.meta is None or case.meta.generation.mode.is_positive
     seconds = 600 * (len(str(case.body)) % 2)
-    if good and operation == "submitWait" and isinstance(case.body, dict):
-        case.body = {**case.body, **good_wait(seconds)}
-    elif good and operation == "submitBatch":
-        case.body = b"".join(json.dumps(line).encode() + b"\n" for line in (case.body, good_wait(seconds)))
-    elif good and taken and "id" in case.path_parameters and not _is_linked(case) and next(turns) % 4:
-        case.path_parameters["id"] = taken[-1]
+    if is_positive and operation == "submitWait" and isinstance(case.body, dict):
+        case.body = {**case.body, **valid_wait(seconds)}
+    elif is_positive and operation == "submitBatch":
+        case.body = b"".join(json.dumps(line).encode() + b"\n" for line in (case.body, valid_wait(seconds)))
+    elif (
+        is_positive
+        and accepted
+        and "id" in case.path_parameters
+        and not _is_linked(case)
+        and next(counter) % 4
+    ):
+        case.path_parameters["id"] = accepted[-1]
     if operation == "followEvents" and case.method == "GET":
-        # Its 200 has no end; the tests of the API follow it. Nothing has this id.
+        # A stream never ends, so ask for an unknown id; other tests follow the stream.
         case.headers.update({"Last-Event-ID": "7" * 18})
-    elif operation == "getWait" and _is_long(case.query.get("wait")):
-        case.query["wait"] = str(LONG_POLL)
+    elif operation == "getWait" and _is_long_poll(case.query.get("wait")):
+        case.query["wait"] = str(MAX_LONG_POLL)
 
 
 def _is_linked(case: Case[Any]) -> bool:
     return case.meta is not None and case.meta.phase.name == "stateful"
 
 
-def _is_long(text: Any) -> bool:
+def _is_long_poll(text: Any) -> bool:
     try:
-        return float(text) > LONG_POLL
+        return float(text) > MAX_LONG_POLL
     except (TypeError, ValueError):
         return False

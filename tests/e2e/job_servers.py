@@ -1,6 +1,6 @@
-"""Job systems as they really are, in processes of their own on free ports of 127.0.0.1: Spark's standalone cluster, Prefect, moto's server.
+"""Starts a real Spark standalone cluster and a real Prefect server on free ports of 127.0.0.1.
 
-Spark and Prefect come by `pip` into environments of their own, at the versions that `pins` names.
+`pip` installs each into its own environment, at the versions in `pins`.
 """
 
 import json
@@ -21,16 +21,16 @@ from own_environment import own_environment
 from waitd.bench.children import free_port
 
 PINS = Path(__file__).with_name("pins")
-SECONDS_TO_START = 180
+START_TIMEOUT = 180
 SPARK_JOB = """
 import sys, time
 from pyspark.sql import SparkSession
-how = sys.argv[1]
-if how == "count":
+behaviour = sys.argv[1]
+if behaviour == "count":
     assert SparkSession.builder.getOrCreate().range(100).count() == 100
-if how == "hang":
+if behaviour == "hang":
     time.sleep(600)
-if how == "fail":
+if behaviour == "fail":
     raise SystemExit("no rows")
 """
 PREFECT_FLOW = """
@@ -49,8 +49,8 @@ if __name__ == "__main__":
 """
 
 
-class JobServer(ABC):
-    """Processes over a directory; `with` starts them and ends them, and what they started."""
+class RealJobSystem(ABC):
+    """A context manager that runs processes in a directory, and kills them with their children."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -77,7 +77,7 @@ class JobServer(ABC):
         self.kill()
 
     def kill(self) -> None:
-        """SIGKILL, to the whole process group of each process."""
+        """Kills the process group of each process with SIGKILL."""
         while self.processes:
             process = self.processes.pop()
             with suppress(ProcessLookupError):
@@ -98,54 +98,57 @@ class JobServer(ABC):
                 )
             )
 
-    def until(self, url: str, wanted: str = "") -> Any:
-        """Waits until a URL answers with JSON that holds a text; what it answers."""
-        limit = time.monotonic() + SECONDS_TO_START
+    def fetch_json(self, url: str, containing: str = "") -> Any:
+        """Waits until a URL answers with JSON that contains a text, and returns it."""
+        limit = time.monotonic() + START_TIMEOUT
         while True:
             with suppress(OSError), urlopen(url, timeout=5) as answer:
                 text = answer.read().decode()
-                if wanted in text:
+                if containing in text:
                     return json.loads(text)
             log = (self.directory / "log").read_text(errors="replace")[-2000:]
-            assert all(process.poll() is None for process in self.processes), f"it ended: {log}"
+            assert all(process.poll() is None for process in self.processes), f"a process ended: {log}"
             assert time.monotonic() < limit, f"{url} does not answer: {log}"
             time.sleep(0.1)
 
 
-class SparkCluster(JobServer):
-    """A master with its REST server (`url`), a worker, and an application (`job`) that counts, hangs or fails as it is told."""
+class SparkCluster(RealJobSystem):
+    """A master with its REST server (`url`), a worker, and an application (`job`).
+
+    The application counts, hangs or fails, according to its argument.
+    """
 
     def start(self) -> None:
-        found = own_environment(PINS / "spark.txt") / "lib"
-        home = next(found.glob("python*/site-packages/pyspark"))
+        libraries = own_environment(PINS / "spark.txt") / "lib"
+        home = next(libraries.glob("python*/site-packages/pyspark"))
         self.job = self.directory / "job.py"
         self.job.write_text(SPARK_JOB)
-        main, self.page = free_port(), free_port()
-        self.master = f"spark://127.0.0.1:{main}"
+        port, self.page = free_port(), free_port()
+        self.master = f"spark://127.0.0.1:{port}"
         rest = f"-Dspark.master.rest.enabled=true -Dspark.master.rest.host=127.0.0.1 -Dspark.master.rest.port={self.port}"
         local = {"SPARK_HOME": str(home), "SPARK_LOCAL_IP": "127.0.0.1", "PYSPARK_PYTHON": sys.executable}
         deploy = (home / "bin" / "spark-class", "org.apache.spark.deploy.")
-        here = ("--host", "127.0.0.1", "--port")
+        host = ("--host", "127.0.0.1", "--port")
         self.spawn(
-            *(deploy[0], f"{deploy[1]}master.Master", *here, main, "--webui-port", self.page),
+            *(deploy[0], f"{deploy[1]}master.Master", *host, port, "--webui-port", self.page),
             **(local | {"SPARK_MASTER_OPTS": rest}),
         )
-        self.until(f"http://127.0.0.1:{self.page}/json/")
+        self.fetch_json(f"http://127.0.0.1:{self.page}/json/")
         work = ("--cores", 2, "--memory", "3g", "--work-dir", self.directory / "work", "--webui-port", 0)
         self.spawn(
-            *(deploy[0], f"{deploy[1]}worker.Worker", *here, free_port(), *work, self.master),
+            *(deploy[0], f"{deploy[1]}worker.Worker", *host, free_port(), *work, self.master),
             **local,
         )
-        self.until(f"http://127.0.0.1:{self.page}/json/", '"state" : "ALIVE"')
+        self.fetch_json(f"http://127.0.0.1:{self.page}/json/", '"state" : "ALIVE"')
 
     def drivers(self) -> dict[str, str]:
-        """What the master itself says of each driver that it was ever given: its state by its id."""
-        told = self.until(f"http://127.0.0.1:{self.page}/json/")
-        return {driver["id"]: driver["state"] for driver in told["activedrivers"] + told["completeddrivers"]}
+        """The state of every driver, by id, as the master shows it."""
+        page = self.fetch_json(f"http://127.0.0.1:{self.page}/json/")
+        return {driver["id"]: driver["state"] for driver in page["activedrivers"] + page["completeddrivers"]}
 
 
-class PrefectServer(JobServer):
-    """A server (`url`), and a process that runs what is asked of its one deployment."""
+class PrefectServer(RealJobSystem):
+    """A server (`url`), and a process that runs the flows of its one deployment."""
 
     def start(self) -> None:
         python = own_environment(PINS / "prefect.txt") / "bin" / "python"
@@ -159,18 +162,18 @@ class PrefectServer(JobServer):
         }
         server = ("-m", "prefect", "server", "start", "--host", "127.0.0.1", "--no-ui", "--port", self.port)
         self.spawn(python, *server, **settings)
-        self.until(f"{self.url}/api/health")
+        self.fetch_json(f"{self.url}/api/health")
         (self.directory / "flows.py").write_text(PREFECT_FLOW)
         self.spawn(python, "flows.py", **settings)
-        self.deployment = self.until(f"{self.url}/api/deployments/name/load/real")["id"]
+        self.deployment = self.fetch_json(f"{self.url}/api/deployments/name/load/real")["id"]
 
     def run(self, run_id: str) -> Any:
-        """What the server itself says of a run."""
-        return self.until(f"{self.url}/api/flow_runs/{run_id}")
+        """A flow run, as the server shows it."""
+        return self.fetch_json(f"{self.url}/api/flow_runs/{run_id}")
 
 
 def install_java() -> str:
-    """Installs a Java runtime by apt where that is possible. Returns why not, else ""."""
+    """Installs a Java runtime with apt if there is none. Returns the reason why that failed, else ""."""
     if shutil.which("java"):
         return ""
     if os.geteuid() != 0 or shutil.which("apt-get") is None:

@@ -1,4 +1,4 @@
-"""`waitd demo`, as a person runs it."""
+"""`waitd demo` as a process."""
 
 import json
 import os
@@ -13,20 +13,20 @@ pytestmark = pytest.mark.slow
 DEMO = [sys.executable, "-m", "waitd", "demo"]
 
 
-def running() -> dict[int, int]:
-    """The parent of each process of this machine that runs, by process."""
-    found = {}
+def running_processes() -> dict[int, int]:
+    """The parents of all running processes, by process id."""
+    parents = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             state, parent = stat.read_text().rpartition(")")[2].split()[:2]
-        except OSError:  # it ended meanwhile
+        except OSError:  # it has ended meanwhile
             continue
         if state != "Z":
-            found[int(stat.parent.name)] = int(parent)
-    return found
+            parents[int(stat.parent.name)] = int(parent)
+    return parents
 
 
-def test_the_demo_loses_nothing_and_says_so(tmp_path: Path) -> None:
+def test_the_demo_loses_nothing(tmp_path: Path) -> None:
     done = subprocess.run(
         [*DEMO, "--waits", "100", "--json"],
         env={
@@ -41,12 +41,12 @@ def test_the_demo_loses_nothing_and_says_so(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    account = json.loads(done.stdout)
-    assert account["good"] is True
-    assert (account["submitted"], account["delivered"], account["lost"], account["wrong"]) == (100, 100, 0, 0)
-    assert (account["succeeded"], account["failed"], account["timed_out"]) == (72, 16, 12)
-    assert account["kinds"] == {"http": 80, "s3_key": 18, "s3_keys_unchanged": 2}
-    assert account["refused"] > 0
+    report = json.loads(done.stdout)
+    assert report["good"] is True
+    assert (report["submitted"], report["delivered"], report["lost"], report["wrong"]) == (100, 100, 0, 0)
+    assert (report["succeeded"], report["failed"], report["timed_out"]) == (72, 16, 12)
+    assert report["kinds"] == {"http": 80, "s3_key": 18, "s3_keys_unchanged": 2}
+    assert report["refused"] > 0
     assert "SIGKILL" in done.stderr
     assert "SlowDown" in done.stderr
     assert list(tmp_path.iterdir()) == []
@@ -64,15 +64,15 @@ def test_an_interrupted_demo_leaves_no_process_and_no_file_behind(
         text=True,
     ) as demo:
         assert demo.stderr is not None
-        said = [demo.stderr.readline()]
-        while "submitted and on disk" not in said[-1]:
-            assert said[-1], said
-            said.append(demo.stderr.readline())
-        children = {pid for pid, parent in running().items() if parent == demo.pid}
+        lines = [demo.stderr.readline()]
+        while "submitted and on disk" not in lines[-1]:
+            assert lines[-1], lines
+            lines.append(demo.stderr.readline())
+        children = {pid for pid, parent in running_processes().items() if parent == demo.pid}
         assert len(children) == 2
         demo.send_signal(number)
         rest = demo.stderr.read()
         assert demo.wait(timeout=30) == 130
     assert "Traceback" not in rest
-    assert children.isdisjoint(running())
+    assert children.isdisjoint(running_processes())
     assert list(tmp_path.iterdir()) == []

@@ -1,7 +1,8 @@
-"""Presets of AWS, and `aws_waiter`, of a real daemon on moto's server, which checks each signature.
+"""AWS presets and `aws_waiter` with moto's server, which verifies every signature.
 
-What moto does not do: Glue's BatchStopJobRun, EMR's CancelSteps, jobs of Batch that take time (without Docker they are over at once), and
-a submitting call of Athena or EMR Serverless that is repeated. Runs of Glue, steps and queries go nowhere by themselves: a test moves them.
+moto lacks Glue's BatchStopJobRun, EMR's CancelSteps, Batch jobs that take time (without Docker they
+end at once), and idempotent submits in Athena and EMR Serverless. Glue runs, EMR steps and Athena
+queries change their state only when a test changes it.
 """
 
 import json
@@ -30,7 +31,7 @@ ALL = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*",
 
 
 class Aws:
-    """moto, one user, and a role for jobs."""
+    """moto with one user and a role for jobs."""
 
     def __init__(self, server: S3Server) -> None:
         self.server = server
@@ -67,7 +68,9 @@ def aws() -> Iterator[Aws]:
 
 @pytest.fixture
 async def served(aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Daemon]:
-    monkeypatch.setattr(settings, "INITIAL_NO_AUTH_ACTION_COUNT", 0)  # from now on it checks signatures
+    monkeypatch.setattr(
+        settings, "INITIAL_NO_AUTH_ACTION_COUNT", 0
+    )  # verify signatures from the first request
     connections = {
         "AIRFLOW_CONN_AWS_DEFAULT": aws.connection(),
         "AIRFLOW_CONN_WRONG": aws.connection("planted-secret"),
@@ -77,8 +80,8 @@ async def served(aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> A
 
 
 @contextmanager
-def held(model: str) -> Iterator[None]:
-    """Jobs of a model of moto's take their next state only where a test gives it to them."""
+def manual_transitions(model: str) -> Iterator[None]:
+    """Makes jobs of a moto model keep their state until the test changes it."""
     state_manager.set_transition(model, {"progression": "manual", "times": 1_000_000})
     try:
         yield
@@ -86,18 +89,18 @@ def held(model: str) -> Iterator[None]:
         state_manager.unset_transition(model)
 
 
-async def cancelled(served: Daemon, wait: dict[str, Any]) -> str:
-    """What became of the job of a wait that is cancelled, once something has."""
+async def cancel_job(served: Daemon, wait: dict[str, Any]) -> str:
+    """Cancels a wait, and returns the state of its job's cancellation when that is final."""
     status, _ = await post(f"{served.url}/v1/waits/{wait['id']}:cancel")
     assert status == 200
-    over = await wait_until(
+    cancelled = await wait_until(
         served, wait, lambda now: now["submit"]["cancel"]["state"] not in {"due", "pending", "queued"}
     )
-    return str(over["submit"]["cancel"]["state"])
+    return str(cancelled["submit"]["cancel"]["state"])
 
 
 async def test_glue_runs_a_job(aws: Aws, served: Daemon) -> None:
-    with aws.client("glue") as glue, held("glue::job_run"):
+    with aws.client("glue") as glue, manual_transitions("glue::job_run"):
         glue.create_job(Name="orders", Role=aws.role, Command={"Name": "glueetl"})
         backend = glue_backends[DEFAULT_ACCOUNT_ID][REGION]
         ends = ("SUCCEEDED", "FAILED", "TIMEOUT", "EXPIRED")
@@ -119,7 +122,7 @@ async def test_glue_runs_a_job(aws: Aws, served: Daemon) -> None:
 async def test_athena_runs_a_query_and_stops_another(aws: Aws, served: Daemon) -> None:
     submit = {"query": "SELECT 1", "result_configuration": {"OutputLocation": "s3://results/"}}
     backend = athena_backends[DEFAULT_ACCOUNT_ID][REGION]
-    with held("athena::execution"):
+    with manual_transitions("athena::execution"):
         wait = await submit_wait(served, kind="athena.query", submit=submit, poke_interval=1)
         running = await wait_until(served, wait, last_verdict_is("running", "QUEUED"))
         backend.executions[running["submit"]["handle"]["query_execution_id"]].status = "SUCCEEDED"
@@ -128,7 +131,7 @@ async def test_athena_runs_a_query_and_stops_another(aws: Aws, served: Daemon) -
         submit["cancel_job_on"] = ["cancelled"]
         wait = await submit_wait(served, kind="athena.query", submit=submit, poke_interval=1)
         running = await wait_until(served, wait, last_verdict_is("running", "QUEUED"))
-        assert await cancelled(served, wait) == "cancelled"
+        assert await cancel_job(served, wait) == "cancelled"
         params = running["submit"]["handle"]
         assert backend.executions[params["query_execution_id"]].status == "CANCELLED"
         other = await submit_wait(served, kind="athena.query", params=params, poke_interval=1)
@@ -145,7 +148,7 @@ MACHINES = {
 async def test_step_functions_execute_state_machines(
     aws: Aws, served: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """moto runs them itself, as AWS does."""
+    """moto executes state machines itself."""
     monkeypatch.setitem(default_user_config, "stepfunctions", {"execute_state_machine": True})
     waits = {}
     with aws.client("stepfunctions") as states:
@@ -163,9 +166,9 @@ async def test_step_functions_execute_state_machines(
             "FAILED: NoRows: the file was empty",
         )
         running = await wait_until(served, waits["waits"], last_verdict_is("running", "RUNNING"))
-        assert await cancelled(served, waits["waits"]) == "cancelled"
+        assert await cancel_job(served, waits["waits"]) == "cancelled"
         arn = running["submit"]["handle"]["execution_arn"]
-        assert arn.endswith(waits["waits"]["id"])  # one name is one execution
+        assert arn.endswith(waits["waits"]["id"])  # the execution is named after the wait
         other = await submit_wait(
             served, kind="stepfunctions.execution", params={"execution_arn": arn}, poke_interval=1
         )
@@ -205,7 +208,7 @@ async def test_emr_runs_steps(aws: Aws, served: Daemon) -> None:
 async def test_emr_serverless_runs_jobs_and_cancels_one(
     aws: Aws, served: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # moto refuses every signature of a GET whose path has parameters, botocore's own as well.
+    # moto refuses every signature of a GET with path parameters, also botocore's.
     monkeypatch.setattr(settings, "INITIAL_NO_AUTH_ACTION_COUNT", float("inf"))
     monkeypatch.setattr(models, "JOB_STATUS", "QUEUED")
     with aws.client("emr-serverless") as emr:
@@ -222,13 +225,13 @@ async def test_emr_serverless_runs_jobs_and_cancels_one(
     runs[0].state = "SUCCESS"
     done = await wait_until_ended(served, first)
     assert (done["state"], done["outcome"]["payload"]["jobRunId"]) == ("success", runs[0].id)
-    assert await cancelled(served, second) == "cancelled"
+    assert await cancel_job(served, second) == "cancelled"
     other = {"kind": body["kind"], "params": params | {"job_run_id": runs[1].id}}
-    told = await wait_until_ended(served, await submit_wait(served, **other))
-    assert (told["state"], told["outcome"]["payload"]["state"]) == ("failed", "CANCELLED")
+    other_wait = await wait_until_ended(served, await submit_wait(served, **other))
+    assert (other_wait["state"], other_wait["outcome"]["payload"]["state"]) == ("failed", "CANCELLED")
 
 
-async def test_batch_takes_jobs(aws: Aws, served: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_batch_runs_jobs(aws: Aws, served: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(default_user_config, "batch", {"use_docker": False})
     with aws.client("batch") as batch:
         environment = batch.create_compute_environment(
@@ -255,15 +258,15 @@ async def test_batch_takes_jobs(aws: Aws, served: Daemon, monkeypatch: pytest.Mo
     )
 
 
-async def test_a_wrong_secret_is_told_and_not_quoted(served: Daemon) -> None:
+async def test_a_wrong_secret_is_reported_and_not_quoted(served: Daemon) -> None:
     params = {"aws_conn_id": "wrong", "query_execution_id": "a1b2c3d4-5678-90ab-cdef-111122223333"}
     wait = await wait_until_ended(served, await submit_wait(served, kind="athena.query", params=params))
-    assert (wait["state"], wait["outcome"]["reason"]) == ("failed", "http_403")  # moto says no more than that
+    assert (wait["state"], wait["outcome"]["reason"]) == ("failed", "http_403")  # all that moto reports
     assert "planted" not in json.dumps(wait)
 
 
 async def test_any_waiter_is_run(aws: Aws, served: Daemon) -> None:
-    """Kind `aws_waiter`: what is wrong is told at submit, and the waiter's end is the wait's."""
+    """Kind `aws_waiter`: invalid params are refused, and the wait ends with the waiter."""
     table = {"service": "dynamodb", "waiter": "table_exists", "params": {"TableName": "orders"}}
     status, problem = await post(
         f"{served.url}/v1/waits", {"kind": "aws_waiter", "params": table | {"params": {"Table": "orders"}}}

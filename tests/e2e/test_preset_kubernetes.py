@@ -1,7 +1,8 @@
-"""The kind `kubernetes.job` on a real API server with its controllers; no node is needed.
+"""The kind `kubernetes.job` with a real API server and its controllers. No node is needed.
 
-No API server comes by package, so these tests run where WAITD_TEST_KUBERNETES names one, by its URL, and WAITD_TEST_KUBERNETES_TOKEN holds
-a token that may create Jobs. They were last seen to pass on kube-apiserver and kube-controller-manager 1.20.2, built from Debian's source.
+No package index has an API server. The tests run if WAITD_TEST_KUBERNETES is the URL of one, and
+WAITD_TEST_KUBERNETES_TOKEN is a token that may create Jobs. They last passed with kube-apiserver and
+kube-controller-manager 1.20.2, built from Debian's source.
 """
 
 import json
@@ -20,11 +21,11 @@ URL, TOKEN = os.environ.get("WAITD_TEST_KUBERNETES"), os.environ.get("WAITD_TEST
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
-        not URL, reason="no API server of Kubernetes comes by package; WAITD_TEST_KUBERNETES names one"
+        not URL, reason="no package has a Kubernetes API server; set WAITD_TEST_KUBERNETES to the URL of one"
     ),
 ]
 NAMESPACE = "default"
-#: No node has this label, so nothing ever runs.
+#: No node has this label, so no Pod ever runs.
 TEMPLATE = {
     "spec": {
         "restartPolicy": "Never",
@@ -35,7 +36,7 @@ TEMPLATE = {
 
 
 class Cluster:
-    """The API server itself, past waitd."""
+    """Reads Jobs from the API server, without waitd."""
 
     def __init__(self, client: aiohttp.ClientSession) -> None:
         self._client = client
@@ -43,8 +44,8 @@ class Cluster:
     async def job(self, name: str) -> dict[str, Any] | None:
         path = f"{URL}/apis/batch/v1/namespaces/{NAMESPACE}/jobs/{name}"
         async with self._client.get(path) as answer:
-            found: dict[str, Any] = await answer.json()
-            return found if answer.status == 200 else None
+            job: dict[str, Any] = await answer.json()
+            return job if answer.status == 200 else None
 
 
 @pytest.fixture
@@ -57,19 +58,23 @@ async def cluster() -> AsyncIterator[Cluster]:
 
 @pytest.fixture
 async def served(tmp_path: Path) -> AsyncIterator[Daemon]:
-    right = {"conn_type": "kubernetes", "host": URL, "password": TOKEN, "extra": {"verify": False}}
-    wrong = right | {"password": "planted-token"}
+    valid = {"conn_type": "kubernetes", "host": URL, "password": TOKEN, "extra": {"verify": False}}
+    invalid = valid | {"password": "planted-token"}
     connections = {
-        "AIRFLOW_CONN_KUBERNETES_DEFAULT": json.dumps(right),
-        "AIRFLOW_CONN_WRONG": json.dumps(wrong),
+        "AIRFLOW_CONN_KUBERNETES_DEFAULT": json.dumps(valid),
+        "AIRFLOW_CONN_WRONG": json.dumps(invalid),
     }
     async with daemon(tmp_path, **connections) as running:
         yield running
 
 
-def job(name: str, spec: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """A wait that creates a Job; its ends take it away again."""
-    submit = {"job_name": name, "spec": {"template": TEMPLATE, "ttlSecondsAfterFinished": 60, **spec}, **more}
+def job_wait(name: str, spec: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    """A wait that creates a Job. The cluster deletes it a minute after its end."""
+    submit = {
+        "job_name": name,
+        "spec": {"template": TEMPLATE, "ttlSecondsAfterFinished": 60, **spec},
+        **fields,
+    }
     params = {"namespace": NAMESPACE}
     return {
         "kind": "kubernetes.job",
@@ -80,24 +85,24 @@ def job(name: str, spec: dict[str, Any], **more: Any) -> dict[str, Any]:
     }
 
 
-def fresh() -> str:
+def unique_name() -> str:
     return f"waitd-{uuid4().hex[:12]}"
 
 
 async def test_a_job_is_created_and_completes(served: Daemon, cluster: Cluster) -> None:
-    name = fresh()
-    wait = await submit_wait(served, **job(name, {"completions": 0}, labels={"team": "orders"}))
+    name = unique_name()
+    wait = await submit_wait(served, **job_wait(name, {"completions": 0}, labels={"team": "orders"}))
     wait = await wait_until_ended(served, wait)
     assert wait["state"] == "success", wait
     assert wait["outcome"]["payload"]["completionTime"]
-    made = await cluster.job(name)
-    assert made is not None
-    assert made["metadata"]["labels"]["team"] == "orders"
-    assert made["metadata"]["annotations"]["waitd/idempotency-key"] == wait["id"]
+    created = await cluster.job(name)
+    assert created is not None
+    assert created["metadata"]["labels"]["team"] == "orders"
+    assert created["metadata"]["annotations"]["waitd/idempotency-key"] == wait["id"]
 
 
-async def test_a_job_that_fails_fails_its_wait_in_kubernetes_words(served: Daemon) -> None:
-    wait = await submit_wait(served, **job(fresh(), {"activeDeadlineSeconds": 2}))
+async def test_a_failed_job_fails_its_wait_with_kubernetes_message(served: Daemon) -> None:
+    wait = await submit_wait(served, **job_wait(unique_name(), {"activeDeadlineSeconds": 2}))
     await wait_until(served, wait, last_verdict_is("running", "Active"))
     wait = await wait_until_ended(served, wait)
     assert wait["state"] == "failed"
@@ -105,34 +110,38 @@ async def test_a_job_that_fails_fails_its_wait_in_kubernetes_words(served: Daemo
 
 
 async def test_a_cancelled_wait_deletes_its_job(served: Daemon, cluster: Cluster) -> None:
-    name = fresh()
-    wait = await submit_wait(served, **job(name, {}, cancel_job_on=["cancelled"]))
+    name = unique_name()
+    wait = await submit_wait(served, **job_wait(name, {}, cancel_job_on=["cancelled"]))
     await wait_until(served, wait, last_verdict_is("running", "Active"))
     status, _ = await post(f"{served.url}/v1/waits/{wait['id']}:cancel")
     assert status == 200
 
-    async def gone() -> bool:
+    async def is_deleted() -> bool:
         return await cluster.job(name) is None
 
-    await until(gone, what="the Job's end")
+    await until(is_deleted, what="the deletion of the Job")
 
 
-async def test_a_name_that_is_taken_is_no_job_of_ours(served: Daemon, cluster: Cluster) -> None:
-    name = fresh()
-    first = await submit_wait(served, **job(name, {}, cancel_job_on=["cancelled"]))
+async def test_a_job_of_another_wait_is_not_adopted(served: Daemon, cluster: Cluster) -> None:
+    name = unique_name()
+    first = await submit_wait(served, **job_wait(name, {}, cancel_job_on=["cancelled"]))
     await wait_until(served, first, last_verdict_is("running", "Active"))
-    second = await wait_until_ended(served, await submit_wait(served, **job(name, {}, on_conflict="fail")))
+    second = await wait_until_ended(
+        served, await submit_wait(served, **job_wait(name, {}, on_conflict="fail"))
+    )
     assert second["state"] == "failed", second
-    made = await cluster.job(name)
-    assert made is not None
-    assert made["metadata"]["annotations"]["waitd/idempotency-key"] == first["id"]
+    created = await cluster.job(name)
+    assert created is not None
+    assert created["metadata"]["annotations"]["waitd/idempotency-key"] == first["id"]
     await post(f"{served.url}/v1/waits/{first['id']}:cancel")
 
 
-async def test_a_job_that_is_not_there_and_a_token_that_is_wrong(served: Daemon) -> None:
-    missing = await submit_wait(served, kind="kubernetes.job", params={"name": fresh()}, poke_interval=1)
+async def test_a_missing_job_and_an_invalid_token(served: Daemon) -> None:
+    missing = await submit_wait(
+        served, kind="kubernetes.job", params={"name": unique_name()}, poke_interval=1
+    )
     await wait_until(served, missing, last_verdict_is("not_found"))
-    params = {"name": fresh(), "kubernetes_conn_id": "wrong"}
+    params = {"name": unique_name(), "kubernetes_conn_id": "wrong"}
     wait = await wait_until_ended(served, await submit_wait(served, kind="kubernetes.job", params=params))
     assert (wait["state"], wait["outcome"]["reason"]) == ("failed", "http_401")
     assert "planted" not in json.dumps([wait, served.log])

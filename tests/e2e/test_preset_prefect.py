@@ -1,4 +1,4 @@
-"""The kind `prefect.flow_run` on a real Prefect server: runs that waitd makes complete, fail, and are cancelled."""
+"""The kind `prefect.flow_run` with a real Prefect server: flow runs complete, fail and are cancelled."""
 
 import json
 from collections.abc import AsyncIterator, Iterator
@@ -11,7 +11,8 @@ from job_servers import PrefectServer
 from preset_waits import last_verdict_is, post, submit_wait, wait_until, wait_until_ended
 
 pytestmark = pytest.mark.slow
-PATIENCE = 240
+#: How long a flow run may take on a busy machine, in seconds.
+RUN_TIMEOUT = 240
 
 
 @pytest.fixture(scope="module")
@@ -27,48 +28,47 @@ async def served(prefect: PrefectServer, tmp_path: Path) -> AsyncIterator[Daemon
         yield running
 
 
-def flow_run(prefect: PrefectServer, parameters: dict[str, Any], **more: Any) -> dict[str, Any]:
-    submit = {"deployment_id": prefect.deployment, "parameters": parameters, **more}
+def flow_run(prefect: PrefectServer, parameters: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    submit = {"deployment_id": prefect.deployment, "parameters": parameters, **fields}
     return {"kind": "prefect.flow_run", "submit": submit, "poke_interval": 1, "timeout": 600}
 
 
-async def test_a_run_is_made_and_waited_for(served: Daemon, prefect: PrefectServer) -> None:
-    made = await submit_wait(served, **flow_run(prefect, {"rows": 7}, name="of-waitd", tags=["a"]))
-    wait = await wait_until_ended(served, made, PATIENCE)
+async def test_a_run_is_created_and_its_wait_ends_with_it(served: Daemon, prefect: PrefectServer) -> None:
+    wait = await submit_wait(served, **flow_run(prefect, {"rows": 7}, name="of-waitd", tags=["a"]))
+    wait = await wait_until_ended(served, wait, RUN_TIMEOUT)
     assert (wait["state"], wait["outcome"]["payload"]["state"]["type"]) == ("success", "COMPLETED")
     run = prefect.run(wait["outcome"]["payload"]["id"])
     assert (run["state_type"], run["name"], run["parameters"]) == ("COMPLETED", "of-waitd", {"rows": 7})
     assert (run["tags"], run["idempotency_key"]) == (["a"], wait["id"])
 
 
-async def test_one_key_makes_one_run(served: Daemon, prefect: PrefectServer) -> None:
-    """Also for two waits: the server itself says that it is the same run."""
+async def test_two_waits_with_one_idempotency_key_share_a_run(served: Daemon, prefect: PrefectServer) -> None:
     body = flow_run(prefect, {"rows": 1}, idempotency_key="of-both")
-    both = [await wait_until_ended(served, await submit_wait(served, **body), PATIENCE) for _ in range(2)]
+    both = [await wait_until_ended(served, await submit_wait(served, **body), RUN_TIMEOUT) for _ in range(2)]
     assert [wait["state"] for wait in both] == ["success"] * 2
     assert len({wait["outcome"]["payload"]["id"] for wait in both}) == 1
 
 
-async def test_a_run_that_fails_fails_its_wait_in_prefects_words(
+async def test_a_failed_run_fails_its_wait_with_prefects_message(
     served: Daemon, prefect: PrefectServer
 ) -> None:
     wait = await wait_until_ended(
-        served, await submit_wait(served, **flow_run(prefect, {"rows": -1})), PATIENCE
+        served, await submit_wait(served, **flow_run(prefect, {"rows": -1})), RUN_TIMEOUT
     )
     assert wait["state"] == "failed"
     assert wait["outcome"]["message"] == "FAILED: Flow run encountered an exception: ValueError: no rows"
 
 
 async def test_a_cancelled_wait_cancels_its_run(served: Daemon, prefect: PrefectServer) -> None:
-    made = await submit_wait(
+    wait = await submit_wait(
         served, **flow_run(prefect, {"seconds": 600.0}, cancel_job_on=["cancelled"], name="cancelled")
     )
-    running = await wait_until(served, made, last_verdict_is("running", "RUNNING"), PATIENCE)
+    running = await wait_until(served, wait, last_verdict_is("running", "RUNNING"), RUN_TIMEOUT)
     run_id = running["submit"]["handle"]["flow_run_id"]
-    status, _ = await post(f"{served.url}/v1/waits/{made['id']}:cancel")
+    status, _ = await post(f"{served.url}/v1/waits/{wait['id']}:cancel")
     assert status == 200
-    await until(lambda: prefect.run(run_id)["state_type"] == "CANCELLED", PATIENCE, "the run's end")
-    # Whoever else waits for it hears of a failure.
+    await until(lambda: prefect.run(run_id)["state_type"] == "CANCELLED", RUN_TIMEOUT, "the run's end")
+    # For any other wait, a cancelled run is a failure.
     other = await submit_wait(
         served, kind="prefect.flow_run", params={"flow_run_id": run_id}, poke_interval=1
     )
@@ -76,7 +76,7 @@ async def test_a_cancelled_wait_cancels_its_run(served: Daemon, prefect: Prefect
     assert (wait["state"], wait["outcome"]["payload"]["state"]["type"]) == ("failed", "CANCELLED")
 
 
-async def test_a_run_that_nobody_made_is_not_found(served: Daemon) -> None:
+async def test_an_unknown_run_is_not_found(served: Daemon) -> None:
     params = {"flow_run_id": "0693f9e0-5d0a-7c3a-8000-7b5d4c0e7b0e"}
     wait = await submit_wait(served, kind="prefect.flow_run", params=params, poke_interval=1)
     await wait_until(served, wait, last_verdict_is("not_found"))

@@ -1,4 +1,4 @@
-"""The kind `spark.standalone` on a real Spark: waitd submits applications to its REST server, waits for them, and kills one."""
+"""The kind `spark.standalone` with a real Spark cluster: applications are submitted, fail and are killed."""
 
 import json
 from collections.abc import AsyncIterator, Iterator
@@ -11,14 +11,14 @@ from job_servers import SparkCluster, install_java
 from preset_waits import last_verdict_is, post, submit_wait, wait_until, wait_until_ended
 
 pytestmark = pytest.mark.slow
-#: A Python application takes half a minute where the machine is busy.
-PATIENCE = 240
+#: Timeout in seconds. A Python application takes half a minute on a busy machine.
+RUN_TIMEOUT = 240
 
 
 @pytest.fixture(scope="module")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkCluster]:
-    if why := install_java():
-        pytest.skip(why)
+    if reason := install_java():
+        pytest.skip(reason)
     with SparkCluster(tmp_path_factory.mktemp("spark")) as running:
         yield running
 
@@ -30,19 +30,19 @@ async def served(spark: SparkCluster, tmp_path: Path) -> AsyncIterator[Daemon]:
         yield running
 
 
-def application(spark: SparkCluster, how: str, **more: Any) -> dict[str, Any]:
-    """A wait whose application counts, hangs or fails."""
+def application(spark: SparkCluster, behaviour: str, **fields: Any) -> dict[str, Any]:
+    """A wait that submits an application. `behaviour` is count, hang or fail."""
     properties = {
-        "spark.app.name": how,
+        "spark.app.name": behaviour,
         "spark.master": spark.master,
         "spark.submit.deployMode": "cluster",
         "spark.driver.memory": "512m",
     }
     submit = {
-        "main_class": "org.apache.spark.deploy.SparkSubmit",  # so Spark's own documentation submits Python
-        "app_args": [str(spark.job), how],
+        "main_class": "org.apache.spark.deploy.SparkSubmit",  # how Spark's documentation submits Python
+        "app_args": [str(spark.job), behaviour],
         "spark_properties": properties,
-        **more,
+        **fields,
     }
     params = {"spark_conn_id": "spark"}
     return {
@@ -54,21 +54,25 @@ def application(spark: SparkCluster, how: str, **more: Any) -> dict[str, Any]:
     }
 
 
-async def test_an_application_is_submitted_waited_for_and_runs_once(
+async def test_an_application_is_submitted_once_and_its_wait_ends_with_it(
     served: Daemon, spark: SparkCluster
 ) -> None:
     before = set(spark.drivers())
-    wait = await wait_until_ended(served, await submit_wait(served, **application(spark, "count")), PATIENCE)
+    wait = await wait_until_ended(
+        served, await submit_wait(served, **application(spark, "count")), RUN_TIMEOUT
+    )
     assert wait["state"] == "success", wait
-    told = wait["outcome"]["payload"]
-    assert told["driverState"] == "FINISHED"
+    payload = wait["outcome"]["payload"]
+    assert payload["driverState"] == "FINISHED"
     assert {name: state for name, state in spark.drivers().items() if name not in before} == {
-        told["submissionId"]: "FINISHED"
+        payload["submissionId"]: "FINISHED"
     }
 
 
-async def test_an_application_that_fails_fails_its_wait(served: Daemon, spark: SparkCluster) -> None:
-    wait = await wait_until_ended(served, await submit_wait(served, **application(spark, "fail")), PATIENCE)
+async def test_a_failed_application_fails_its_wait(served: Daemon, spark: SparkCluster) -> None:
+    wait = await wait_until_ended(
+        served, await submit_wait(served, **application(spark, "fail")), RUN_TIMEOUT
+    )
     assert (wait["state"], wait["outcome"]["message"]) == ("failed", "The state is FAILED.")
     assert spark.drivers()[wait["outcome"]["payload"]["submissionId"]] == "FAILED"
 
@@ -80,14 +84,14 @@ async def test_a_cancelled_wait_kills_its_application(served: Daemon, spark: Spa
     def states() -> list[str]:
         return [state for name, state in spark.drivers().items() if name not in before]
 
-    await wait_until(served, wait, last_verdict_is("running"), PATIENCE)
-    await until(lambda: states() == ["RUNNING"], PATIENCE, "the application's start")
+    await wait_until(served, wait, last_verdict_is("running"), RUN_TIMEOUT)
+    await until(lambda: states() == ["RUNNING"], RUN_TIMEOUT, "the application's start")
     status, _ = await post(f"{served.url}/v1/waits/{wait['id']}:cancel")
     assert status == 200
-    await until(lambda: states() == ["KILLED"], PATIENCE, "the application's end")
+    await until(lambda: states() == ["KILLED"], RUN_TIMEOUT, "the application's end")
 
 
-async def test_a_driver_that_the_master_does_not_know_is_not_found(served: Daemon) -> None:
+async def test_an_unknown_driver_is_not_found(served: Daemon) -> None:
     params = {"spark_conn_id": "spark", "submission_id": "driver-20261121120000-9999"}
     wait = await submit_wait(served, kind="spark.standalone", params=params, poke_interval=1)
     await wait_until(served, wait, last_verdict_is("not_found"))
