@@ -186,7 +186,7 @@ async def test_no_secret_leaks_anywhere(tmp_path: Path) -> None:
             error in deliveries
             for error in (
                 b"control characters",
-                b"no JSON object",
+                b"not a JSON object",
                 b"invalid_client",
                 b"in Vault cannot be read",
             )
