@@ -5,11 +5,11 @@
 
 import sys
 
-from waitd.probes.presets.loading import BUILT_IN, built_in
+from waitd.probes.presets.loading import BUILT_IN, built_in_presets
 from waitd.probes.presets.page import page
 
 PAGE = BUILT_IN.parent / "README.md"
 
 if __name__ == "__main__":
-    PAGE.write_text(page(built_in()), "utf-8")
+    PAGE.write_text(page(built_in_presets()), "utf-8")
     sys.stdout.write(f"{PAGE} is up to date\n")

@@ -9,7 +9,7 @@ from preset_page import PAGE
 from waitd.app import open_parts
 from waitd.metrics import Instruments
 from waitd.models import parsed_wait
-from waitd.probes.presets.loading import built_in
+from waitd.probes.presets.loading import built_in_presets
 from waitd.probes.presets.page import page
 from waitd.settings import Settings
 
@@ -17,7 +17,7 @@ TEXT = PAGE.read_text("utf-8")
 
 
 def test_the_page_matches_the_files() -> None:
-    assert page(built_in()) == TEXT, "run `python tests/preset_page.py`"
+    assert page(built_in_presets()) == TEXT, "run `python tests/preset_page.py`"
 
 
 def test_every_kind_has_its_section_and_its_row_leads_there() -> None:
@@ -27,7 +27,7 @@ def test_every_kind_has_its_section_and_its_row_leads_there() -> None:
     }
     linked = re.findall(r"\]\(#([^)]+)\)", TEXT)
     assert sorted(linked) == sorted(anchors)
-    assert len(linked) == len(built_in())
+    assert len(linked) == len(built_in_presets())
 
 
 async def test_every_wait_on_the_page_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,10 +46,10 @@ async def test_every_wait_on_the_page_is_accepted(monkeypatch: pytest.MonkeyPatc
             else:
                 probe.parse(wait["params"], namespace="default")  # type: ignore[attr-defined]
             accepted.add(wait["kind"])
-    assert accepted == set(built_in())
+    assert accepted == set(built_in_presets())
 
 
 async def test_the_page_says_how_every_preset_was_tested() -> None:
-    for preset in built_in().values():
+    for preset in built_in_presets().values():
         assert preset.file.pace.not_found_grace in {0, 60}
         assert preset.file.tested in TEXT

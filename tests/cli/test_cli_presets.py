@@ -7,7 +7,7 @@ from cli_process import Run
 from rich.console import Console
 
 from waitd.cli.presets import render_presets
-from waitd.probes.presets.loading import BUILT_IN, built_in
+from waitd.probes.presets.loading import BUILT_IN, built_in_presets
 
 ACME = (BUILT_IN / "livy.batch.toml").read_text("utf-8").replace("livy.batch", "acme.job")
 
@@ -23,7 +23,7 @@ def test_the_list_names_every_kind_with_its_params_and_what_it_can(waitd: Run) -
     done = waitd("presets")
     assert done.returncode == 0
     lines = {line.split()[0]: line for line in done.stdout.splitlines()[1:]}
-    assert set(lines) == set(built_in())
+    assert set(lines) == set(built_in_presets())
     assert lines["airbyte.job"].split()[1:5] == ["30", "s", "yes", "yes"]
     assert lines["github.run"].split()[1:5] == ["60", "s", "-", "-"]
     assert lines["bigquery.job"].rstrip().endswith("project_id, job_id, [location]")
@@ -32,9 +32,9 @@ def test_the_list_names_every_kind_with_its_params_and_what_it_can(waitd: Run) -
 @pytest.mark.parametrize("width", [80, 120, 200])
 def test_the_list_has_a_line_for_each_and_stays_in_its_width(width: int) -> None:
     text = io.StringIO()
-    Console(file=text, width=width).print(render_presets(built_in(), width))
+    Console(file=text, width=width).print(render_presets(built_in_presets(), width))
     lines = text.getvalue().splitlines()
-    assert [line.split()[0] for line in lines[1:]] == list(built_in())
+    assert [line.split()[0] for line in lines[1:]] == list(built_in_presets())
     assert all(len(line) <= width for line in lines)
     assert ("PARAMS" in lines[0]) is (width >= 120)
 
@@ -42,7 +42,7 @@ def test_the_list_has_a_line_for_each_and_stays_in_its_width(width: int) -> None
 def test_for_programs_it_says_all_of_it_and_those_of_the_directory_too(waitd: Run, acme: Path) -> None:
     done = waitd("presets", "--json", WAITD_PRESETS_DIR=str(acme.parent))
     shown = {preset["kind"]: preset for preset in json.loads(done.stdout)}
-    assert set(shown) == {*built_in(), "acme.job"}
+    assert set(shown) == {*built_in_presets(), "acme.job"}
     assert shown["acme.job"]["origin"] == str(acme)
     job = shown["airbyte.job"]
     assert (job["required"], job["poke_interval"], job["min_poke_interval"]) == (["job_id"], 30, 1)

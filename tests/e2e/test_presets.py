@@ -9,7 +9,7 @@ from daemon import Daemon, daemon
 from preset_waits import get, post, wait_until_ended
 from vendors import Vendors, vendors
 
-from waitd.probes.presets.loading import BUILT_IN, built_in
+from waitd.probes.presets.loading import BUILT_IN, built_in_presets
 
 pytestmark = pytest.mark.slow
 CONNECTION = "e735894a-e773-4938-969f-45f53957b75b"
@@ -93,5 +93,5 @@ async def test_an_unknown_state_is_counted_and_does_not_end_the_wait(served: Dae
 async def test_the_openapi_document_contains_every_kind(served: Daemon) -> None:
     document = await get(f"{served.url}/openapi.json")
     kinds = document["components"]["schemas"]["WaitRequest"]["discriminator"]["mapping"]
-    assert {*built_in(), "acme.job", "http"} <= set(kinds)
+    assert {*built_in_presets(), "acme.job", "http"} <= set(kinds)
     assert "job_id" in document["components"]["schemas"]["AirbyteJobParams"]["properties"]

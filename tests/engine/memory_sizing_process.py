@@ -13,7 +13,7 @@ from waitd.engine.clock import SystemClock
 from waitd.engine.memory_sizing import resident_bytes
 from waitd.engine.poker import Poker
 from waitd.metrics import Instruments
-from waitd.probes.http.params import target_of
+from waitd.probes.http.params import parse_target
 
 BEFORE, MORE = 30_000, 60_000
 
@@ -35,7 +35,7 @@ def main() -> None:
         for n in range(begin, end):
             name = f"0197a1f0-8f3c-7d2e-9b51-{n:012}"
             params = {"endpoint": f"http://127.0.0.1:9/jobs/endless/0/{n}", "success_when": "body.done"}
-            target = target_of(params, namespace="default", secret_headers=(), known=None)
+            target = parse_target(params, namespace="default", secret_headers=(), known=None)
             poker.adopt([replace(waiting(name, clock.now(), interval=3600.0), target=target)])
         gc.collect()
         return resident_bytes()

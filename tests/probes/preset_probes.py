@@ -16,10 +16,10 @@ from waitd.metrics import Tally
 from waitd.outgoing import Outgoing
 from waitd.probes.http.jobs import HttpJobs
 from waitd.probes.http.probe import HttpProbe
-from waitd.probes.presets.compiling import Preset
 from waitd.probes.presets.connections import VendorConnections
-from waitd.probes.presets.loading import built_in
+from waitd.probes.presets.loading import built_in_presets
 from waitd.probes.presets.operations import operation_probe
+from waitd.probes.presets.preset import Preset
 from waitd.probes.presets.probe import PresetProbe
 
 
@@ -60,7 +60,7 @@ class Kinds:
         self._probes: dict[str, PresetProbe] = {}
 
     def probe(self, kind: str | Preset) -> PresetProbe:
-        preset = built_in()[kind] if isinstance(kind, str) else kind
+        preset = built_in_presets()[kind] if isinstance(kind, str) else kind
         name = preset.file.kind
         if name not in self._probes:
             http = self._https[preset.file.request.follow]
@@ -92,7 +92,7 @@ async def kinds(
     *connections: Connection, presets: Sequence[Preset] = (), pooled: bool = True
 ) -> AsyncIterator[Kinds]:
     """Probes of all kinds that come with waitd, and of `presets`."""
-    tables = {kind: preset.file.connection for kind, preset in built_in().items()}
+    tables = {kind: preset.file.connection for kind, preset in built_in_presets().items()}
     tables |= {preset.file.kind: preset.file.connection for preset in presets}
     known = KnownConnections({connection.conn_id: connection for connection in connections})
     vendors = VendorConnections(known, tables, now=lambda: 0.0)

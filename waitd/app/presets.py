@@ -10,7 +10,7 @@ from waitd.outgoing import Outgoing
 from waitd.ports import HttpConnections, Probe
 from waitd.probes.http.probe import HttpProbe
 from waitd.probes.presets.connections import VendorConnections
-from waitd.probes.presets.loading import presets_in
+from waitd.probes.presets.loading import load_presets
 from waitd.probes.presets.operations import operation_probe
 from waitd.probes.presets.probe import PresetProbe
 from waitd.settings import Settings
@@ -35,7 +35,7 @@ async def open_presets(
     Raises:
         PresetInvalid: a file of `presets_dir` is wrong.
     """
-    presets = presets_in(settings.presets_dir)
+    presets = load_presets(settings.presets_dir)
     tables = {kind: preset.file.connection for kind, preset in presets.items()}
     vendors = VendorConnections(connections, tables, now=SystemClock().monotonic)
     secret_headers = settings.secret_headers

@@ -13,8 +13,8 @@ from waitd.cli.options import Config, Json, examples, help_text, load_settings
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from waitd.probes.presets.compiling import Preset
-    from waitd.probes.presets.golden import Result
+    from waitd.probes.presets.cases import CaseResult
+    from waitd.probes.presets.preset import Preset
 
 
 def presets(context: typer.Context, config: Config = None, as_json: Json = False) -> None:
@@ -62,19 +62,19 @@ def check(
     The exit code is 2 if the file has mistakes, which are listed, and 1 if a test case fails.
     """
     from waitd.log import configure
-    from waitd.probes.presets.golden import run, uncovered
-    from waitd.probes.presets.loading import PresetInvalid, load
+    from waitd.probes.presets.cases import run_cases, uncovered_states
+    from waitd.probes.presets.loading import PresetInvalid, load_preset
 
     try:
-        preset = load(file)
+        preset = load_preset(file)
     except PresetInvalid as error:
         if as_json:
             print_json({"valid": False, "mistakes": list(error.lines)})
         fail(str(error), ExitCode.USAGE)
     configure(level="error", log_format="console")  # the cases cause warnings on purpose
-    results = asyncio.run(run(preset))
+    results = asyncio.run(run_cases(preset))
     failed = [result for result in results if result.why]
-    missing = [str(state) for state in uncovered(preset)]
+    missing = [str(state) for state in uncovered_states(preset)]
     if as_json:
         print_json(
             {
@@ -91,12 +91,12 @@ def check(
 
 def load_presets(config: Path | None) -> Mapping[str, "Preset"]:
     """The presets that a daemon with these settings has, by kind. Ends the command if one is invalid."""
-    from waitd.probes.presets.loading import PresetInvalid, presets_in
+    from waitd.probes.presets import loading
 
     settings = load_settings(config)
     try:
-        presets_by_kind = presets_in(settings.presets_dir)
-    except PresetInvalid as error:
+        presets_by_kind = loading.load_presets(settings.presets_dir)
+    except loading.PresetInvalid as error:
         fail(str(error), ExitCode.USAGE)
     return dict(sorted(presets_by_kind.items()))
 
@@ -147,11 +147,11 @@ def render_presets(presets_by_kind: Mapping[str, "Preset"], width: int) -> "Tabl
     return table
 
 
-def _case(result: "Result") -> dict[str, Any]:
+def _case(result: "CaseResult") -> dict[str, Any]:
     return {"name": result.case.name, "holds": not result.why, "why": result.why}
 
 
-def _print_check(preset: "Preset", results: "Sequence[Result]", missing: list[str]) -> None:
+def _print_check(preset: "Preset", results: "Sequence[CaseResult]", missing: list[str]) -> None:
     for result in results:
         if result.why:
             print_error(f"{result.case.name}: {result.why}")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from waitd.core.connections.connection import Connection
 from waitd.core.errors import InvalidInput
 from waitd.core.waits.schedule import grid_phase
-from waitd.probes.http.params import HttpTarget, _origin, named_by, target_of
+from waitd.probes.http.params import HttpTarget, _origin, endpoint_origin, parse_target
 
 URL: dict[str, Any] = {"endpoint": "http://h.example/x"}
 BY_CONN: dict[str, Any] = {"http_conn_id": "c"}
@@ -20,7 +20,7 @@ SECRETS = ("authorization", "proxy-authorization", "cookie", "x-api-key", "*-tok
 
 
 def parse(params: dict[str, Any], namespace: str = "default", known: Connection | None = None) -> HttpTarget:
-    return target_of(params, namespace=namespace, secret_headers=SECRETS, known=known)
+    return parse_target(params, namespace=namespace, secret_headers=SECRETS, known=known)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_the_origin_that_is_remembered_is_that_of_the_whole_endpoint(start: str,
         except ValueError:
             return ValueError
 
-    assert found(_origin) == found(named_by)
+    assert found(_origin) == found(endpoint_origin)
 
 
 def test_a_target_weighs_little() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from waitd.core.connections.connection import Connection
 from waitd.core.errors import InvalidInput, NotSupported
-from waitd.probes.http.params import HttpTarget, target_of
+from waitd.probes.http.params import HttpTarget, parse_target
 from waitd.probes.http.params_cache import MET, REMEMBERED, REMEMBERED_LENGTH, SHALLOW, ParamsReader
 
 SECRETS = ("authorization",)
@@ -47,7 +47,7 @@ class Scene:
 
     def looked(self, params: Mapping[str, Any], namespace: str = "default") -> HttpTarget:
         known = self.known.get(params.get("http_conn_id"))
-        target = target_of(params, namespace=namespace, secret_headers=SECRETS, known=known)
+        target = parse_target(params, namespace=namespace, secret_headers=SECRETS, known=known)
         if target.origin is not None and target.conn_id is None:
             self.admit(target.origin)
         return target

@@ -13,12 +13,12 @@ from waitd.core.errors import ConnectionUnavailable, NotSupported, UnknownConnec
 from waitd.core.waits.verdict import Unreachable
 from waitd.probes.presets.connections import NOTHING_AROUND as NOTHING
 from waitd.probes.presets.connections import VendorConnections, vendor_connection, vendor_name
-from waitd.probes.presets.loading import built_in
+from waitd.probes.presets.loading import built_in_presets
 
 
 def made(kind: str, region: str | None = None, **fields: Any) -> Connection:
     """The connection as this kind needs it."""
-    table = built_in()[kind].file.connection
+    table = built_in_presets()[kind].file.connection
     return vendor_connection(Connection("c", **fields), table, region, NOTHING)
 
 
@@ -143,7 +143,7 @@ async def test_one_that_is_looked_up_only_then_makes_the_wait_wait() -> None:
 
 async def test_what_was_made_is_the_same_object_until_the_connection_changes() -> None:
     known = KnownConnections({"airbyte_default": Connection("airbyte_default", host="http://a")})
-    tables = {"airbyte.job": built_in()["airbyte.job"].file.connection}
+    tables = {"airbyte.job": built_in_presets()["airbyte.job"].file.connection}
     connections = VendorConnections(known, tables, now=lambda: 0.0)
     name = vendor_name("airbyte_default", "airbyte.job")
     first = await connections.get(name)
@@ -196,7 +196,7 @@ async def test_a_resolver_that_is_down_is_no_absence() -> None:
             raise ConnectionUnavailable("down")
 
     connections = VendorConnections(
-        Down({}), {"glue.job": built_in()["glue.job"].file.connection}, now=lambda: 0.0
+        Down({}), {"glue.job": built_in_presets()["glue.job"].file.connection}, now=lambda: 0.0
     )
     with pytest.raises(ConnectionUnavailable):
         await connections.get(vendor_name("aws_default", "glue.job", "eu-west-1"))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from waitd.probes.presets.loading import PresetInvalid, built_in, load, presets_in
+from waitd.probes.presets.loading import PresetInvalid, built_in_presets, load_preset, load_presets
 
 GOOD = """
 kind = "acme.job"
@@ -57,10 +57,13 @@ def written(directory: Path, text: str, name: str = "acme.toml") -> Path:
 
 
 def test_a_good_file_is_loaded(tmp_path: Path) -> None:
-    preset = load(written(tmp_path, GOOD))
+    preset = load_preset(written(tmp_path, GOOD))
     assert preset.file.kind == "acme.job"
     assert preset.file.pace.poke_interval == 60
-    assert load(written(tmp_path, GOOD.replace("[[golden]]", SUBMIT + "[[golden]]"))).submit_model is not None
+    assert (
+        load_preset(written(tmp_path, GOOD.replace("[[golden]]", SUBMIT + "[[golden]]"))).submit_model
+        is not None
+    )
 
 
 MISTAKES = [
@@ -117,7 +120,7 @@ def test_a_mistake_points_at_its_table_and_key(
 ) -> None:
     path = written(tmp_path, GOOD.replace(old, new))
     with pytest.raises(PresetInvalid) as caught:
-        load(path)
+        load_preset(path)
     assert all(line.startswith(f"{path}: ") for line in caught.value.lines)
     assert any(line.startswith(f"{path}: {place}") and words in line for line in caught.value.lines), (
         caught.value.lines
@@ -145,7 +148,7 @@ SUBMIT_MISTAKES = [
 def test_so_does_one_in_what_is_submitted(tmp_path: Path, old: str, new: str, place: str, words: str) -> None:
     path = written(tmp_path, GOOD.replace("[[golden]]", SUBMIT.replace(old, new) + "[[golden]]"))
     with pytest.raises(PresetInvalid) as caught:
-        load(path)
+        load_preset(path)
     assert any(line.startswith(f"{path}: {place}") and words in line for line in caught.value.lines), (
         caught.value.lines
     )
@@ -163,10 +166,10 @@ def test_a_file_that_is_none_is_told(tmp_path: Path, content: bytes, words: str)
     path = tmp_path / "x.toml"
     path.write_bytes(content)
     with pytest.raises(PresetInvalid, match="a preset cannot be used") as caught:
-        load(path)
+        load_preset(path)
     assert words in str(caught.value)
     with pytest.raises(PresetInvalid, match="No such file"):
-        load(tmp_path / "absent.toml")
+        load_preset(tmp_path / "absent.toml")
 
 
 # ---------------------------------------------------------------- a directory
@@ -175,33 +178,33 @@ def test_a_file_that_is_none_is_told(tmp_path: Path, content: bytes, words: str)
 def test_the_operators_own_come_beside_those_of_waitd(tmp_path: Path) -> None:
     written(tmp_path, GOOD)
     written(tmp_path, "not a preset", "README.md")
-    found = presets_in(tmp_path)
-    assert set(found) == {*built_in(), "acme.job"}
-    assert set(presets_in(None)) == set(built_in())
+    found = load_presets(tmp_path)
+    assert set(found) == {*built_in_presets(), "acme.job"}
+    assert set(load_presets(None)) == set(built_in_presets())
 
 
 def test_all_mistakes_of_all_files_are_told_at_once(tmp_path: Path) -> None:
     first = written(tmp_path, GOOD.replace("[state]", "[stat]"), "a.toml")
     second = written(tmp_path, "kind =", "b.toml")
     with pytest.raises(PresetInvalid) as caught:
-        presets_in(tmp_path)
+        load_presets(tmp_path)
     assert {line.partition(": ")[0] for line in caught.value.lines} == {str(first), str(second)}
     with pytest.raises(PresetInvalid, match="presets_dir is no directory"):
-        presets_in(tmp_path / "absent")
+        load_presets(tmp_path / "absent")
 
 
 def test_no_kind_changes_its_meaning_unawares(tmp_path: Path) -> None:
     own = GOOD.replace("acme.job", "airbyte.job")
     written(tmp_path, own)
     with pytest.raises(PresetInvalid, match=r"waitd has a preset airbyte\.job; say replaces = true"):
-        presets_in(tmp_path)
+        load_presets(tmp_path)
     written(tmp_path, "replaces = true" + own)
-    assert presets_in(tmp_path)["airbyte.job"].file.title == "Acme: a job"
-    assert built_in()["airbyte.job"].file.title != "Acme: a job"
+    assert load_presets(tmp_path)["airbyte.job"].file.title == "Acme: a job"
+    assert built_in_presets()["airbyte.job"].file.title != "Acme: a job"
 
 
 def test_two_files_of_one_kind_are_refused(tmp_path: Path) -> None:
     first = written(tmp_path, GOOD, "a.toml")
     written(tmp_path, GOOD, "b.toml")
     with pytest.raises(PresetInvalid, match=f"acme\\.job is the kind of {first}, too"):
-        presets_in(tmp_path)
+        load_presets(tmp_path)

@@ -12,8 +12,8 @@ from waitd.core.http.job_answer import JobAnswerKind
 from waitd.probes import presets
 from waitd.probes.cel.evaluation import ResponseVariables
 from waitd.probes.presets import schema
-from waitd.probes.presets.rules import Items, JobSources, is_path, job_rules_of, path_of
-from waitd.probes.presets.templates import filled, filled_path, filled_texts, placeholders, with_query
+from waitd.probes.presets.evaluation import JobSources, StateItems, is_path, parse_path, shared_job_conditions
+from waitd.probes.presets.templates import append_query, fill_path, fill_template, fill_texts, placeholders
 
 
 def test_every_key_of_every_table_is_told() -> None:
@@ -47,7 +47,7 @@ def judged(state: Any, body: Any, **more: Any) -> Any:
     sources = JobSources(
         state, frozenset({"done", 10}), frozenset({"broken"}), frozenset({"busy", 1}), **more
     )
-    return job_rules_of(sources).evaluate(ResponseVariables(200, {}, orjson.dumps(body), None))
+    return shared_job_conditions(sources).evaluate(ResponseVariables(200, {}, orjson.dumps(body), None))
 
 
 FOUND: list[tuple[Any, Any, Any]] = [
@@ -77,7 +77,7 @@ def test_a_state_is_found_and_looked_up(state: str, body: Any, found: Any) -> No
     assert found in {result.decision, result.job_answer}
 
 
-ITEMS = Items("body.conditions", (("status", "True"),), "type", "busy")
+ITEMS = StateItems("body.conditions", (("status", "True"),), "type", "busy")
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_a_success_is_of_any_type_that_the_lists_have_and_an_error_needs_no_fiel
 
 
 def test_paths() -> None:
-    assert path_of("body.a[0].b_c") == ("a", 0, "b_c")
+    assert parse_path("body.a[0].b_c") == ("a", 0, "b_c")
     assert [text for text in ("body", "body.a", "body[0]", "body.a[12].b") if not is_path(text)] == []
     assert [
         text
@@ -134,7 +134,7 @@ def test_placeholders_are_filled_by_value_or_by_text_or_left_out() -> None:
         "null": "{null}",
         "k": 1,
     }
-    assert filled(template, params) == {
+    assert fill_template(template, params) == {
         "n": 7,
         "text": "a b-7-true",
         "o": {"x": 1},
@@ -142,12 +142,12 @@ def test_placeholders_are_filled_by_value_or_by_text_or_left_out() -> None:
         "null": None,
         "k": 1,
     }
-    assert filled("{none}", params) is None
-    assert filled_texts({"a": "{t}", "b": "{none}"}, params) == {"a": "true"}
-    assert filled_path("/{s}/{n}", params) == "/a%20b/7"
-    assert filled_path("{+s}", params) == "a b"
-    assert with_query("/x", {"a": "b c&d"}) == "/x?a=b+c%26d"
-    assert with_query("/x", {}) == "/x"
+    assert fill_template("{none}", params) is None
+    assert fill_texts({"a": "{t}", "b": "{none}"}, params) == {"a": "true"}
+    assert fill_path("/{s}/{n}", params) == "/a%20b/7"
+    assert fill_path("{+s}", params) == "a b"
+    assert append_query("/x", {"a": "b c&d"}) == "/x?a=b+c%26d"
+    assert append_query("/x", {}) == "/x"
     assert sorted(placeholders(template)) == ["n", "n", "n", "none", "none", "none", "o", "s", "t"]
     with pytest.raises(ValueError, match="dot segment"):
-        filled_path("/{s}", {"s": ".."})
+        fill_path("/{s}", {"s": ".."})

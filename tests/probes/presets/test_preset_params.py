@@ -11,7 +11,7 @@ from waitd.core.connections.connection import Connection
 from waitd.core.errors import InvalidInput, NotSupported
 from waitd.core.waits.verdict import Failure, Pending, Success, Unreachable
 from waitd.core.waits.wait import EMPTY_PROGRESS, record_verdict
-from waitd.probes.presets.loading import built_in
+from waitd.probes.presets.loading import built_in_presets
 from waitd.probes.presets.probe import MAX_LOGGED
 
 pytestmark = pytest.mark.usefixtures("cold_and_warm")
@@ -117,7 +117,7 @@ async def test_a_look_by_post_is_shared_too() -> None:
 
 async def test_each_kind_has_its_pace() -> None:
     async with kinds() as probes:
-        for kind, preset in built_in().items():
+        for kind, preset in built_in_presets().items():
             probe = probes.probe(kind)
             assert probe.min_poke_interval is not None
             assert (

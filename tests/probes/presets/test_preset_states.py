@@ -7,8 +7,8 @@ import botocore.session
 import pytest
 from botocore.validate import ParamValidator
 
-from waitd.probes.presets.loading import built_in
-from waitd.probes.presets.templates import filled
+from waitd.probes.presets.loading import built_in_presets
+from waitd.probes.presets.templates import fill_template
 
 #: By kind: botocore's service, and the enumeration of the states.
 MODELS = {
@@ -25,12 +25,12 @@ MODELS = {
 def test_every_state_of_awss_model_is_on_a_list(kind: str) -> None:
     service, name = MODELS[kind]
     model = botocore.session.Session().get_service_model(service)
-    state = built_in()[kind].file.state
+    state = built_in_presets()[kind].file.state
     assert {*state.success, *state.failure, *state.running} == set(model.shape_for(name).enum)
 
 
 def test_no_preset_of_aws_is_left_out() -> None:
-    signed = {kind for kind, preset in built_in().items() if preset.file.connection.aws_service}
+    signed = {kind for kind, preset in built_in_presets().items() if preset.file.connection.aws_service}
     assert signed == set(MODELS)
 
 
@@ -38,13 +38,13 @@ REQUESTS = [
     (kind, part)
     for kind in MODELS
     for part in ("request", "submit", "cancel")
-    if getattr(built_in()[kind].file, part) is not None
+    if getattr(built_in_presets()[kind].file, part) is not None
 ]
 
 
 @pytest.mark.parametrize(("kind", "part"), REQUESTS)
 def test_a_request_fits_the_operation_that_it_names(kind: str, part: str) -> None:
-    preset = built_in()[kind]
+    preset = built_in_presets()[kind]
     request = getattr(preset.file, part)
     service = botocore.session.Session().get_service_model(MODELS[kind][0])
     operation = service.operation_model(_operation(service, request))
@@ -52,7 +52,8 @@ def test_a_request_fits_the_operation_that_it_names(kind: str, part: str) -> Non
     assert submit is not None
     given = preset.example() | {name: table.example for name, table in submit.params.items()}
     body = (
-        filled(request.json_body, given | {"idempotency_key": "0193f9e0-5d0a-7c3a-8000-7b5d4c0e7b0e"}) or {}
+        fill_template(request.json_body, given | {"idempotency_key": "0193f9e0-5d0a-7c3a-8000-7b5d4c0e7b0e"})
+        or {}
     )
     members = operation.input_shape.members
     in_the_path = {

@@ -19,7 +19,7 @@ from waitd.core.waits.submission import (
 )
 from waitd.core.waits.verdict import Failure, Pending, Success
 from waitd.core.waits.wait import WaitId
-from waitd.probes.presets.loading import built_in
+from waitd.probes.presets.loading import built_in_presets
 from waitd.probes.submit.placeholders import placeholder_names
 
 WAIT = WaitId("0193f9e0-5d0a-7c3a-8000-7b5d4c0e7b0e")
@@ -82,15 +82,15 @@ STARTED: dict[str, tuple[Callable[[str], dict[str, Any]], str, list[str], str]] 
         "cancelled: https://github.com/apache/airflow/actions/runs/101",
     ),
 }
-CANCELLED = [kind for kind in JOBS if built_in()[kind].file.cancel]
+CANCELLED = [kind for kind in JOBS if built_in_presets()[kind].file.cancel]
 
 
 @pytest.fixture
 async def scene() -> Any:
     async with vendors() as server:
-        tables = {kind: built_in()[kind].file.connection for kind in JOBS}
+        tables = {kind: built_in_presets()[kind].file.connection for kind in JOBS}
         names = {table.default or JOBS[kind][0][table.param] for kind, table in tables.items()}
-        names |= {built_in()[kind].file.connection.default or "" for kind in STARTED}
+        names |= {built_in_presets()[kind].file.connection.default or "" for kind in STARTED}
         known = [Connection(name, host=server.url, extra={"auth_type": "none"}) for name in sorted(names)]
         async with kinds(*known) as probes:
             yield server, probes
@@ -234,11 +234,13 @@ async def test_what_is_wrong_with_a_submit_is_told(
     )
 
 
-@pytest.mark.parametrize("kind", sorted(kind for kind, preset in built_in().items() if preset.file.submit))
+@pytest.mark.parametrize(
+    "kind", sorted(kind for kind, preset in built_in_presets().items() if preset.file.submit)
+)
 async def test_every_submit_comes_to_calls_that_can_be_made(scene: Scene, kind: str) -> None:
     """Placeholders are left for the handle and the key, and for nothing else; what is asked for in the end is understood."""
     _, probes = scene
-    preset = built_in()[kind]
+    preset = built_in_presets()[kind]
     table = preset.file.submit
     assert table is not None
     params = {name: value for name, value in preset.example().items() if name not in table.handle}

@@ -41,7 +41,7 @@ from waitd.probes.access.http import HttpAccess, HttpAccessResolver, unusable_co
 from waitd.probes.cel.evaluation import BODY_LIMIT, ResponseVariables, lowercase_headers
 from waitd.probes.cel.expressions import ErrorValue
 from waitd.probes.cel.workers import WORKERS
-from waitd.probes.http.params import HttpTarget, Template, http_conn_id, target_of
+from waitd.probes.http.params import HttpTarget, RequestTemplate, http_conn_id, parse_target
 from waitd.probes.http.submit import key_is_placed
 from waitd.probes.submit.handles import SubmitResponse, evaluate_handle, evaluate_refusal
 from waitd.probes.submit.placeholders import fill
@@ -216,7 +216,7 @@ class HttpJobs:
 
     def _target(self, params: Mapping[str, Any], namespace: str) -> HttpTarget:
         known = self._accesses.cached_any(http_conn_id(params))
-        return target_of(params, namespace=namespace, secret_headers=self._secret_headers, known=known)
+        return parse_target(params, namespace=namespace, secret_headers=self._secret_headers, known=known)
 
     async def _asked(self, target: HttpTarget, key: str, sent: "_Sent") -> _Answer | _NoAnswer:
         conn_id = target.template.conn_id
@@ -279,7 +279,7 @@ def _never_connected(error: Exception) -> bool:
     return isinstance(error, unconnected) or find_egress_blocked(error) is not None
 
 
-def _headers(template: Template, access: HttpAccess | None) -> CIMultiDict[str]:
+def _headers(template: RequestTemplate, access: HttpAccess | None) -> CIMultiDict[str]:
     headers = CIMultiDict(template.headers)
     if access is not None:
         headers.update(access.authorization.headers)

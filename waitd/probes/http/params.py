@@ -68,7 +68,7 @@ class HttpParams(Strict):
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
-class Template:
+class RequestTemplate:
     """A request but for its endpoint. Equal ones are one object while one of them is alive."""
 
     namespace: str
@@ -90,7 +90,7 @@ class HttpTarget(Struct, eq=False, gc=False):
         key: the seed where the answer may be shared, else "".
     """
 
-    template: Template
+    template: RequestTemplate
     rules: Conditions
     endpoint: str
     origin: str | None
@@ -108,10 +108,10 @@ class HttpTarget(Struct, eq=False, gc=False):
         return self.template.request_timeout
 
 
-class Shape(NamedTuple):
+class SharedParams(NamedTuple):
     """All that a wait's parameters come to but for the endpoint; many waits have the same."""
 
-    template: Template
+    template: RequestTemplate
     rules: Conditions
     #: Hashes what is asked; the endpoint is still to be added, to a copy.
     seed: Any
@@ -122,7 +122,7 @@ class Shape(NamedTuple):
         return HttpTarget(self.template, self.rules, endpoint, origin, seed, key)
 
 
-def target_of(
+def parse_target(
     params: Mapping[str, Any], *, namespace: str, secret_headers: Sequence[str], known: Connection | None
 ) -> HttpTarget:
     """The target that these parameters name. `known`: their connection, if it is at hand without asking anybody.
@@ -133,50 +133,50 @@ def target_of(
     endpoint = params.get("endpoint", "")
     rest = {name: value for name, value in params.items() if name != "endpoint"}
     try:
-        shape = shape_of(orjson.dumps(rest), namespace, tuple(secret_headers))
+        shape = parse_shared(orjson.dumps(rest), namespace, tuple(secret_headers))
         origin = _origin(endpoint, shape.template.conn_id, known)
     except (InvalidInput, ValueError, TypeError):
         raise InvalidInput(_problems(params, secret_headers, known)) from None
-    endpoint, seed = seeded(shape.seed, endpoint)
+    endpoint, seed = add_endpoint(shape.seed, endpoint)
     return shape.target(endpoint, origin, seed)
 
 
-def seeded(shape: Any, endpoint: str) -> tuple[str, str]:
+def add_endpoint(shape: Any, endpoint: str) -> tuple[str, str]:
     """An endpoint as it is requested, and the seed of what is asked there. `shape`: the hash of everything else."""
-    endpoint = requested(endpoint)
+    endpoint = encode_endpoint(endpoint)
     seed = shape.copy()
     seed.update(endpoint.encode())
     return endpoint, seed.hexdigest()
 
 
-def requested(endpoint: str) -> str:
+def encode_endpoint(endpoint: str) -> str:
     """An endpoint as it is requested."""
     return endpoint if endpoint.isascii() else quote(endpoint, safe=_URL_SAFE)
 
 
 def _origin(endpoint: Any, conn_id: str | None, known: Connection | None) -> str | None:
-    """As `named_by`, as text. Jobs mostly differ in the last segment of their URL only: what stands before it is looked at once."""
+    """As `endpoint_origin`, as text. Jobs mostly differ in the last segment of their URL only: what stands before it is looked at once."""
     if conn_id is None and isinstance(endpoint, str) and len(endpoint) <= MAX_REMEMBERED:
         folder, slash, name = endpoint.rpartition("/")
         if PLAIN_NAME.fullmatch(name):
             try:
-                return origin_of_folder(folder + slash)
+                return folder_origin(folder + slash)
             except ValueError:  # as in http://host, which ends in no folder
                 pass
-    return _as_text(named_by(endpoint, conn_id, known))
+    return _as_text(endpoint_origin(endpoint, conn_id, known))
 
 
 @lru_cache(maxsize=4096)
-def origin_of_folder(folder: str) -> str | None:
+def folder_origin(folder: str) -> str | None:
     """The origin of every endpoint that is `folder` and a plain name, or None where it names none. Raises ValueError."""
-    return _as_text(named_by(folder, None, None))
+    return _as_text(endpoint_origin(folder, None, None))
 
 
 def _as_text(origin: Origin | None) -> str | None:
     return None if origin is None else sys.intern(str(origin))
 
 
-def named_by(endpoint: Any, conn_id: str | None, known: Connection | None) -> Origin | None:
+def endpoint_origin(endpoint: Any, conn_id: str | None, known: Connection | None) -> Origin | None:
     """The origin that an endpoint names, or None where its connection does. Raises ValueError where it cannot be."""
     if not isinstance(endpoint, str) or len(endpoint) > MAX_ENDPOINT or not _is_text(endpoint):
         raise ValueError("no text, or too long")
@@ -191,14 +191,14 @@ def named_by(endpoint: Any, conn_id: str | None, known: Connection | None) -> Or
 
 
 @lru_cache(maxsize=4096)
-def shape_of(rest: bytes, namespace: str, secret_headers: tuple[str, ...]) -> Shape:
+def parse_shared(rest: bytes, namespace: str, secret_headers: tuple[str, ...]) -> SharedParams:
     """The shape of parameters without their endpoint, as JSON. Raises InvalidInput, which is not kept."""
     given = parsed(HttpParams, orjson.loads(rest))
     if problems := [*_shape_problems(given, secret_headers)]:
         raise InvalidInput(problems)
     template = _template_of(given, namespace)
     rules = shared_conditions(_sources(given), frozenset(map(int, given.response_error_codes_allowlist)))
-    return Shape(template, rules, seed_of(template))
+    return SharedParams(template, rules, template_hash(template))
 
 
 def _sources(given: HttpParams) -> ConditionSources:
@@ -233,7 +233,7 @@ def _address_problems(given: HttpParams, known: Connection | None) -> Iterator[P
         yield Problem("/endpoint", "it is no Unicode text")
         return
     try:
-        named_by(given.endpoint, given.http_conn_id, known)
+        endpoint_origin(given.endpoint, given.http_conn_id, known)
     except ValueError as error:
         yield Problem("/endpoint", str(error))
 
@@ -261,7 +261,7 @@ def _request_problems(given: HttpParams) -> Iterator[Problem]:
             )
 
 
-def _template_of(given: HttpParams, namespace: str) -> Template:
+def _template_of(given: HttpParams, namespace: str) -> RequestTemplate:
     headers = dict(given.headers)
     body = None if given.data is None else given.data.encode()
     if given.json_body is not None:
@@ -275,18 +275,18 @@ def _template_of(given: HttpParams, namespace: str) -> Template:
     )
 
 
-def shared_template(*parts: Any) -> Template:
+def shared_template(*parts: Any) -> RequestTemplate:
     """The template of these parts, in their order; equal ones are one object."""
     template = _templates.get(parts)
     if template is None:
-        template = _templates[parts] = Template(*parts)
+        template = _templates[parts] = RequestTemplate(*parts)
     return template
 
 
-_templates: WeakValueDictionary[tuple[Any, ...], Template] = WeakValueDictionary()
+_templates: WeakValueDictionary[tuple[Any, ...], RequestTemplate] = WeakValueDictionary()
 
 
-def seed_of(template: Template) -> Any:
+def template_hash(template: RequestTemplate) -> Any:
     """A hash of what is asked, but for the endpoint; it is the same in every process."""
     parts = (
         *(template.namespace, template.method, template.conn_id, template.query),

@@ -15,11 +15,11 @@ from waitd.core.connections.connection import Connection, join_url
 from waitd.probes.http.params import (
     PLAIN_NAME,
     HttpTarget,
-    Shape,
-    named_by,
-    origin_of_folder,
-    requested,
-    shape_of,
+    SharedParams,
+    encode_endpoint,
+    endpoint_origin,
+    folder_origin,
+    parse_shared,
 )
 
 #: How many texts are remembered, how long one may be, in bytes, and of how many more it is known that they were met.
@@ -40,10 +40,10 @@ _decoded = msgspec.json.Decoder(_Endpoint).decode
 
 
 #: Parameters in JSON but for the name at the end of their endpoint, and whose they are. A plain tuple is made in a fifth of the time.
-Rest = tuple[bytes, str]
+ParamsKey = tuple[bytes, str]
 
 
-class Folder(NamedTuple):
+class CachedFolder(NamedTuple):
     """All that parameters come to whose endpoint is a folder: of those in it, the name is still to be added.
 
     Attributes:
@@ -53,7 +53,7 @@ class Folder(NamedTuple):
         params: the parameters, with the folder as their endpoint.
     """
 
-    shape: Shape
+    shape: SharedParams
     origin: str | None
     endpoint: str
     seed: Any
@@ -75,7 +75,7 @@ class ParamsReader:
         self._secret_headers = tuple(secret_headers)
         self._cached_any = cached_any
         self._admit = admit
-        self._known: dict[Rest, Folder] = {}
+        self._known: dict[ParamsKey, CachedFolder] = {}
         #: Hashes of what was met and is not remembered yet.
         self._met: set[int] = set()
 
@@ -105,7 +105,7 @@ class ParamsReader:
         target = shape.target(known.endpoint + name, known.origin, seed.hexdigest())
         return target, {**known.params, "endpoint": endpoint}
 
-    def _folder(self, rest: Rest) -> Folder | None:
+    def _folder(self, rest: ParamsKey) -> CachedFolder | None:
         """What is remembered; None the first time, since the job may have its name elsewhere, and then nothing comes again."""
         known = self._known.get(rest)
         if known is not None:
@@ -124,20 +124,20 @@ class ParamsReader:
         self._known[rest] = known
         return known
 
-    def _looked_at(self, text: bytes, namespace: str) -> Folder:
+    def _looked_at(self, text: bytes, namespace: str) -> CachedFolder:
         params = orjson.loads(text)
         folder = params["endpoint"]
         others = {name: value for name, value in params.items() if name != "endpoint"}
-        shape = shape_of(orjson.dumps(others), namespace, self._secret_headers)
+        shape = parse_shared(orjson.dumps(others), namespace, self._secret_headers)
         conn_id = shape.template.conn_id
         if conn_id is None:
-            origin = origin_of_folder(folder)
+            origin = folder_origin(folder)
             if origin is not None:
                 self._admit(origin)
         else:
-            named = named_by(folder, conn_id, None)
+            named = endpoint_origin(folder, conn_id, None)
             origin = None if named is None else str(named)
-        endpoint = requested(folder)
+        endpoint = encode_endpoint(folder)
         seed = shape.seed.copy()
         seed.update(endpoint.encode())
-        return Folder(shape, origin, endpoint, seed, params)
+        return CachedFolder(shape, origin, endpoint, seed, params)

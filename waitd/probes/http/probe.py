@@ -13,7 +13,7 @@ from waitd.ports import CancelPoke, HttpConnections, OnVerdicts, Pokeable, Probe
 from waitd.probes.access.http import HttpAccessResolver
 from waitd.probes.http.etags import EtagCache
 from waitd.probes.http.evaluation import AnswerEvaluator
-from waitd.probes.http.params import HttpParams, HttpTarget, http_conn_id, target_of
+from waitd.probes.http.params import HttpParams, HttpTarget, http_conn_id, parse_target
 from waitd.probes.http.params_cache import ParamsReader
 from waitd.probes.http.poke import AdjustVerdict, HttpPoke, PokeContext
 from waitd.probes.http.requests import RequestBuilder
@@ -98,7 +98,7 @@ class HttpProbe(Probe):
         """
         conn_id = http_conn_id(params)
         known = self._accesses.cached_any(conn_id)
-        target = target_of(params, namespace=namespace, secret_headers=self._secret_headers, known=known)
+        target = parse_target(params, namespace=namespace, secret_headers=self._secret_headers, known=known)
         if target.origin is not None and conn_id is None:
             self.admit(target.origin)
         return target

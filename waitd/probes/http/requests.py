@@ -9,7 +9,7 @@ from waitd.core.connections.connection import join_url
 from waitd.core.connections.egress import HostSource
 from waitd.ports import Authorization, Pokeable
 from waitd.probes.access.http import HttpAccess
-from waitd.probes.http.params import HttpTarget, Template
+from waitd.probes.http.params import HttpTarget, RequestTemplate
 from waitd.probes.transport.client import Request
 from waitd.probes.transport.pool import PreparedHeaders
 
@@ -53,7 +53,7 @@ class RequestBuilder:
 
 
 @lru_cache(maxsize=1024)
-def _headers(template: Template, authorization: Authorization | None) -> PreparedHeaders | None:
+def _headers(template: RequestTemplate, authorization: Authorization | None) -> PreparedHeaders | None:
     """The wait's own headers; those of its connection replace them."""
     headers = PreparedHeaders(template.headers)
     if authorization is not None:

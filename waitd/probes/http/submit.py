@@ -25,10 +25,10 @@ from waitd.probes.submit.plan import (
 
 Status = Annotated[int, Field(ge=100, le=599)]
 #: Raises InvalidInput where parameters of kind `http` are wrong.
-Check = Callable[[Mapping[str, Any]], HttpTarget]
+CheckCall = Callable[[Mapping[str, Any]], HttpTarget]
 
 
-class Call(Strict):
+class HttpCall(Strict):
     """A request; what it leaves out of the connection is the wait's."""
 
     endpoint: Annotated[str, StringConstraints(max_length=MAX_ENDPOINT)] = Field(
@@ -44,14 +44,14 @@ class Call(Strict):
     )
 
 
-class HttpAdopt(Call):
+class HttpAdopt(HttpCall):
     """The request that finds the job which is in the way."""
 
     method: Literal["GET", "POST"] = Field(default="GET", description="The request's method.")
     handle: str = Field(description="CEL over its answer: what names the running job; null: none runs.")
 
 
-class HttpCancel(Call):
+class HttpCancel(HttpCall):
     """The request that cancels the job."""
 
     method: Literal["DELETE", "POST", "PUT", "PATCH"] = Field(
@@ -62,7 +62,7 @@ class HttpCancel(Call):
     )
 
 
-class HttpSubmit(SubmitParams, Call):
+class HttpSubmit(SubmitParams, HttpCall):
     """What `submit` of a wait of kind `http` may hold."""
 
     method: Literal["POST", "PUT"] = Field(default="POST", description="The request's method.")
@@ -102,7 +102,7 @@ def submit_request(
     params: Mapping[str, Any],
     *,
     namespace: str,
-    check: Check,
+    check: CheckCall,
     secret_headers: Sequence[str],
 ) -> SubmitRequest:
     """The request that `submit` and the wait's `params` come to; `check` parses parameters of kind `http`.
@@ -166,7 +166,7 @@ def _own_problems(given: HttpSubmit, secret_headers: Sequence[str]) -> Iterator[
 
 
 def _poke_problems(
-    params: Mapping[str, Any], submitting: Mapping[str, Any], check: Check
+    params: Mapping[str, Any], submitting: Mapping[str, Any], check: CheckCall
 ) -> Iterator[Problem]:
     """What is wrong with the wait's own parameters, filled as they might be."""
     origin = check(with_sample_values(submitting)).origin

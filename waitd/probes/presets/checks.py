@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from waitd.models import Strict
-from waitd.probes.presets.rules import LANGUAGE, is_path
+from waitd.probes.presets.evaluation import LANGUAGE, is_path
 from waitd.probes.presets.schema import CancelTable, PresetFile, RequestTable, SubmitTable
 from waitd.probes.presets.templates import placeholders
 from waitd.probes.submit.plan import HANDLE_ENV, SubmitParams
@@ -14,7 +14,7 @@ COMMON = frozenset({"region_name"})
 IDEMPOTENCY_KEY = "idempotency_key"
 
 
-class Mistake(NamedTuple):
+class PresetMistake(NamedTuple):
     """One thing wrong with a file: `[table] key`, and what."""
 
     place: str
@@ -24,7 +24,7 @@ class Mistake(NamedTuple):
         return f"{self.place}: {self.detail}"
 
 
-def mistakes(file: PresetFile) -> Iterator[Mistake]:
+def find_mistakes(file: PresetFile) -> Iterator[PresetMistake]:
     """Everything that is wrong with a file whose types are right."""
     yield from _request_mistakes(file)
     yield from _state_mistakes(file)
@@ -36,20 +36,22 @@ def mistakes(file: PresetFile) -> Iterator[Mistake]:
     yield from _param_mistakes(file)
 
 
-def _request_mistakes(file: PresetFile) -> Iterator[Mistake]:
+def _request_mistakes(file: PresetFile) -> Iterator[PresetMistake]:
     known = set(file.params) | COMMON
     yield from _unknown_placeholders("[request]", file.request, known)
     for name in placeholders(file.request.path):
         table = file.params.get(name.removeprefix("+"))
         if table is not None and not table.required and table.default is None:
-            yield Mistake("[request] path", f"{name} may be missing: make it required, or give it a default")
+            yield PresetMistake(
+                "[request] path", f"{name} may be missing: make it required, or give it a default"
+            )
     if file.request.follow and file.request.method != "GET":
-        yield Mistake("[request] follow", "only the answers to a GET are followed")
+        yield PresetMistake("[request] follow", "only the answers to a GET are followed")
 
 
 def _unknown_placeholders(
     place: str, request: RequestTable | SubmitTable | CancelTable, known: set[str]
-) -> Iterator[Mistake]:
+) -> Iterator[PresetMistake]:
     parts = {
         "path": request.path,
         "query": request.query,
@@ -59,21 +61,21 @@ def _unknown_placeholders(
     for part, template in parts.items():
         for name in placeholders(template):
             if name.removeprefix("+") not in known:
-                yield Mistake(f"{place} {part}", f"{{{name}}} is no parameter")
+                yield PresetMistake(f"{place} {part}", f"{{{name}}} is no parameter")
 
 
-def _state_mistakes(file: PresetFile) -> Iterator[Mistake]:
+def _state_mistakes(file: PresetFile) -> Iterator[PresetMistake]:
     state = file.state
     if state.items is not None and not is_path(state.items.path):
-        yield Mistake("[state.items] path", "a path below body, e.g. body.status.conditions")
+        yield PresetMistake("[state.items] path", "a path below body, e.g. body.status.conditions")
     listed = [*state.success, *state.failure, *state.running, *state.not_found]
     if state.items is not None and state.items.otherwise not in listed:
-        yield Mistake("[state.items] otherwise", "it is on no list")
+        yield PresetMistake("[state.items] otherwise", "it is on no list")
     if len({type(one) for one in listed}) > 1:
-        yield Mistake("[state]", "the lists mix numbers and strings; a state is one or the other")
+        yield PresetMistake("[state]", "the lists mix numbers and strings; a state is one or the other")
 
 
-def _expression_mistakes(file: PresetFile) -> Iterator[Mistake]:
+def _expression_mistakes(file: PresetFile) -> Iterator[PresetMistake]:
     outcome = file.outcome
     texts = {"error": outcome.error, "message": outcome.message, "refusal": outcome.refusal}
     if file.state.value is not None and not is_path(file.state.value):
@@ -89,27 +91,27 @@ def _expression_mistakes(file: PresetFile) -> Iterator[Mistake]:
 
 def _wrong_cel(
     place: str, source: str, wanted: set[str] | None, language: Any = LANGUAGE
-) -> Iterator[Mistake]:
+) -> Iterator[PresetMistake]:
     try:
         found = language.compile(source).type_name
     except ValueError as error:
-        yield Mistake(place, str(error))
+        yield PresetMistake(place, str(error))
         return
     if wanted is not None and found not in {*wanted, "DYN"}:
-        yield Mistake(place, f"1:1: it evaluates to {found}, {' or '.join(sorted(wanted))} is needed")
+        yield PresetMistake(place, f"1:1: it evaluates to {found}, {' or '.join(sorted(wanted))} is needed")
 
 
-def _submit_mistakes(file: PresetFile, submit: SubmitTable) -> Iterator[Mistake]:
+def _submit_mistakes(file: PresetFile, submit: SubmitTable) -> Iterator[PresetMistake]:
     known = set(file.params) | set(submit.params) | COMMON | {IDEMPOTENCY_KEY}
     yield from _unknown_placeholders("[submit]", submit, known)
     for name in submit.handle:
         if name not in file.params:
-            yield Mistake(f"[submit.handle] {name}", "it is no parameter of this kind")
+            yield PresetMistake(f"[submit.handle] {name}", "it is no parameter of this kind")
     for name in sorted(set(submit.params) & set(file.params)):
-        yield Mistake(f"[submit.params.{name}]", "it is a parameter of the wait already")
+        yield PresetMistake(f"[submit.params.{name}]", "it is a parameter of the wait already")
     for name in submit.params:
         if hasattr(SubmitParams, name) or name in SubmitParams.model_fields:
-            yield Mistake(f"[submit.params.{name}]", "this name is taken; choose another")
+            yield PresetMistake(f"[submit.params.{name}]", "this name is taken; choose another")
     yield from _handle_mistakes("[submit.handle]", submit.handle)
     if file.outcome.refusal is not None:  # it is said of the submitting call, too
         yield from _wrong_cel("[outcome] refusal", file.outcome.refusal, {"STRING"}, HANDLE_ENV)
@@ -117,40 +119,42 @@ def _submit_mistakes(file: PresetFile, submit: SubmitTable) -> Iterator[Mistake]
         yield from _handle_mistakes("[submit.adopt.handle]", submit.adopt.handle)
     named = set(placeholders([submit.path, submit.query, submit.json_body]))
     if submit.idempotent and submit.idempotency_header is None and IDEMPOTENCY_KEY not in named:
-        yield Mistake(
+        yield PresetMistake(
             "[submit] idempotent",
             "nothing carries the key: name it by {idempotency_key}, or idempotency_header",
         )
 
 
-def _handle_mistakes(place: str, handle: Mapping[str, str]) -> Iterator[Mistake]:
+def _handle_mistakes(place: str, handle: Mapping[str, str]) -> Iterator[PresetMistake]:
     for name, source in handle.items():
         yield from _wrong_cel(f"{place} {name}", source, None, HANDLE_ENV)
 
 
-def _cancel_mistakes(file: PresetFile, cancel: CancelTable) -> Iterator[Mistake]:
+def _cancel_mistakes(file: PresetFile, cancel: CancelTable) -> Iterator[PresetMistake]:
     of_submit = set(file.submit.params) if file.submit is not None else set()
     yield from _unknown_placeholders(
         "[cancel]", cancel, set(file.params) | of_submit | COMMON | {IDEMPOTENCY_KEY}
     )
     if file.submit is None:
-        yield Mistake("[cancel]", "only a job that waitd submitted itself is cancelled: there is no [submit]")
+        yield PresetMistake(
+            "[cancel]", "only a job that waitd submitted itself is cancelled: there is no [submit]"
+        )
 
 
-def _param_mistakes(file: PresetFile) -> Iterator[Mistake]:
+def _param_mistakes(file: PresetFile) -> Iterator[PresetMistake]:
     if not file.params:
-        yield Mistake("[params]", "nothing says which job it is")
+        yield PresetMistake("[params]", "nothing says which job it is")
     used = {name.removeprefix("+") for name in _mentioned(file)}
     sources = " ".join(_sources(file))
     for name, table in file.params.items():
         if name in {file.connection.param, "request_timeout", *COMMON}:
-            yield Mistake(f"[params.{name}]", "every preset has this parameter already")
+            yield PresetMistake(f"[params.{name}]", "every preset has this parameter already")
         if name not in used and f"params.{name}" not in sources:
-            yield Mistake(f"[params.{name}]", "nothing uses it")
+            yield PresetMistake(f"[params.{name}]", "nothing uses it")
         if hasattr(Strict, name):
-            yield Mistake(f"[params.{name}]", "this name is taken; choose another")
+            yield PresetMistake(f"[params.{name}]", "this name is taken; choose another")
         if table.enum is not None and table.default is not None and table.default not in table.enum:
-            yield Mistake(f"[params.{name}] default", "it is not in enum")
+            yield PresetMistake(f"[params.{name}] default", "it is not in enum")
 
 
 def _mentioned(file: PresetFile) -> Iterator[str]:

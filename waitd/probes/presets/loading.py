@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from waitd.core.errors import WaitdError
-from waitd.probes.presets.checks import mistakes
-from waitd.probes.presets.compiling import Preset
+from waitd.probes.presets.checks import find_mistakes
+from waitd.probes.presets.preset import Preset
 from waitd.probes.presets.schema import PresetFile
 
 #: Where those lie that come with waitd.
@@ -28,12 +28,12 @@ class PresetInvalid(WaitdError):  # noqa: N818 - reads as a sentence where it is
 
 
 @lru_cache(maxsize=1)
-def built_in() -> Mapping[str, Preset]:
+def built_in_presets() -> Mapping[str, Preset]:
     """The presets that come with waitd, by kind."""
-    return {preset.file.kind: preset for preset in map(load, sorted(BUILT_IN.glob("*.toml")))}
+    return {preset.file.kind: preset for preset in map(load_preset, sorted(BUILT_IN.glob("*.toml")))}
 
 
-def presets_in(directory: Path | None) -> Mapping[str, Preset]:
+def load_presets(directory: Path | None) -> Mapping[str, Preset]:
     """Those that come with waitd and those of a directory, by kind.
 
     A file of a kind that is there already must say `replaces = true`: nobody's waits change their meaning unawares.
@@ -41,7 +41,7 @@ def presets_in(directory: Path | None) -> Mapping[str, Preset]:
     Raises:
         PresetInvalid: everything that is wrong with all of the files.
     """
-    found = dict(built_in())
+    found = dict(built_in_presets())
     if directory is None:
         return found
     if not directory.is_dir():
@@ -50,7 +50,7 @@ def presets_in(directory: Path | None) -> Mapping[str, Preset]:
     wrong: list[str] = []
     for path in sorted(directory.glob("*.toml")):
         try:
-            preset = load(path)
+            preset = load_preset(path)
         except PresetInvalid as error:
             wrong += error.lines
             continue
@@ -65,14 +65,14 @@ def presets_in(directory: Path | None) -> Mapping[str, Preset]:
     return found | own
 
 
-def load(path: Path) -> Preset:
+def load_preset(path: Path) -> Preset:
     """The preset of one file.
 
     Raises:
         PresetInvalid: it cannot be read, is no TOML, or is wrong.
     """
     file = _checked(path, _read(path))
-    if wrong := [f"{path}: {mistake}" for mistake in mistakes(file)]:
+    if wrong := [f"{path}: {mistake}" for mistake in find_mistakes(file)]:
         raise PresetInvalid(wrong)
     return Preset(file, str(path))
 

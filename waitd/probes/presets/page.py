@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from waitd.probes.presets.compiling import Preset
+from waitd.probes.presets.preset import Preset
 from waitd.probes.presets.schema import ParamTable, StateTable
 
 _HEAD = """# Job systems by name

@@ -13,9 +13,9 @@ from waitd.core.http.job_answer import NOT_FOUND, UNKNOWN_STATE
 from waitd.core.waits.verdict import Failure, Pending, Verdict
 from waitd.ports import CancelPoke, OnVerdicts, Pokeable, Probe
 from waitd.probes.http.probe import HttpProbe
-from waitd.probes.presets.compiling import Preset, PresetTarget
 from waitd.probes.presets.connections import VendorConnections
-from waitd.probes.presets.submitting import preset_submit_request
+from waitd.probes.presets.preset import Preset, PresetTarget
+from waitd.probes.presets.submit import preset_submit_request
 from waitd.probes.submit.plan import SubmitRequest
 
 #: How many different unknown states of a kind are logged: a target that invents states must fill neither log nor memory.

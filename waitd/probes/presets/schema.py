@@ -193,7 +193,7 @@ class CancelTable(Strict):
     gone: list[int] = Field(default_factory=lambda: [404, 409, 410])
 
 
-class GoldenTable(Strict):
+class CaseTable(Strict):
     """`[[golden]]`: an answer, and what it comes to."""
 
     name: Text | None = None
@@ -211,7 +211,7 @@ class GoldenTable(Strict):
     payload: Any = None
 
     @model_validator(mode="after")
-    def _fits(self) -> "GoldenTable":
+    def _fits(self) -> "CaseTable":
         if (self.name is None) == (self.each is None):
             raise ValueError("either name or each")
         if self.body is not None and self.json_body is not None:
@@ -238,4 +238,4 @@ class PresetFile(Strict):
     answers: list[AnswerTable] = Field(default_factory=list)
     submit: SubmitTable | None = None
     cancel: CancelTable | None = None
-    golden: Annotated[list[GoldenTable], Field(min_length=1)]
+    golden: Annotated[list[CaseTable], Field(min_length=1)]

@@ -30,7 +30,7 @@ def placeholders(template: Any) -> Iterator[str]:
             yield from placeholders(value)
 
 
-def filled(template: Any, params: Mapping[str, Any]) -> Any:
+def fill_template(template: Any, params: Mapping[str, Any]) -> Any:
     """A template of JSON with its placeholders filled; None where nothing is left of it."""
     value = _filled(template, params)
     return None if value is _ABSENT else value
@@ -60,12 +60,12 @@ def _filled_text(template: str, params: Mapping[str, Any]) -> Any:
     return _PLACEHOLDER.sub(lambda found: as_text(params[found[1]]), template)
 
 
-def filled_texts(template: Mapping[str, str], params: Mapping[str, Any]) -> dict[str, str]:
+def fill_texts(template: Mapping[str, str], params: Mapping[str, Any]) -> dict[str, str]:
     """A query, or headers, with their placeholders filled."""
-    return {name: as_text(value) for name, value in filled(template, params).items()}
+    return {name: as_text(value) for name, value in fill_template(template, params).items()}
 
 
-def filled_path(path: str, params: Mapping[str, Any], encode: Callable[[str], str] = encode_segment) -> str:
+def fill_path(path: str, params: Mapping[str, Any], encode: Callable[[str], str] = encode_segment) -> str:
     """A path with its placeholders filled.
 
     Raises:
@@ -81,7 +81,7 @@ def filled_path(path: str, params: Mapping[str, Any], encode: Callable[[str], st
     return _PLACEHOLDER.sub(put, path)
 
 
-def with_query(endpoint: str, query: Mapping[str, str]) -> str:
+def append_query(endpoint: str, query: Mapping[str, str]) -> str:
     """An endpoint and its query."""
     return f"{endpoint}?{urlencode(query)}" if query else endpoint
 

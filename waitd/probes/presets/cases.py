@@ -20,12 +20,12 @@ from waitd.metrics import Tally
 from waitd.ports import Authorization
 from waitd.probes.cel.evaluation import ResponseVariables
 from waitd.probes.http.probe import HttpProbe
-from waitd.probes.presets.compiling import Preset, PresetTarget
 from waitd.probes.presets.connections import VendorConnections
 from waitd.probes.presets.operations import operation_probe
+from waitd.probes.presets.preset import Preset, PresetTarget
 from waitd.probes.presets.probe import PresetProbe
-from waitd.probes.presets.schema import GoldenTable
-from waitd.probes.presets.templates import filled
+from waitd.probes.presets.schema import CaseTable
+from waitd.probes.presets.templates import fill_template
 
 UNHEARD_OF = "WAITD_NEVER_HEARD_OF_IT"
 _UNHEARD_NUMBER = 987_654
@@ -42,7 +42,7 @@ MEANINGLESS: Mapping[str, tuple[str, bytes]] = {
 }
 
 
-class Case(NamedTuple):
+class PresetCase(NamedTuple):
     """One case, complete. `expected`: fields of the verdict by name; `verdict` is its name."""
 
     name: str
@@ -55,10 +55,10 @@ class Case(NamedTuple):
     request_json: Any = None
 
 
-class Result(NamedTuple):
+class CaseResult(NamedTuple):
     """What came of a case; `why` is empty where it is as expected."""
 
-    case: Case
+    case: PresetCase
     why: str
 
 
@@ -66,7 +66,7 @@ class Result(NamedTuple):
 class _Vendor:
     """Answers as the case in hand says, and keeps what was asked."""
 
-    case: Case | None = None
+    case: PresetCase | None = None
     asked: str = ""
     asked_json: Any = None
 
@@ -117,11 +117,11 @@ class _Poked:
     progress: Progress = field(default_factory=Progress)
 
 
-async def run(preset: Preset, *, pooled: bool = True) -> Sequence[Result]:
+async def run_cases(preset: Preset, *, pooled: bool = True) -> Sequence[CaseResult]:
     """What comes of each case of a preset. `pooled`: see `HttpProbe`."""
     vendor = _Vendor()
     async with _served(vendor) as url, _probe(preset, url, pooled=pooled) as probe:
-        return [Result(case, await _why(case, vendor, probe, url)) for case in cases(preset)]
+        return [CaseResult(case, await _why(case, vendor, probe, url)) for case in build_cases(preset)]
 
 
 @asynccontextmanager
@@ -147,7 +147,7 @@ async def _probe(preset: Preset, url: str, *, pooled: bool) -> AsyncIterator[Pre
         yield PresetProbe(preset, http, connections, Tally(), now=lambda: 0.0)
 
 
-async def _why(case: Case, vendor: _Vendor, probe: PresetProbe, url: str) -> str:
+async def _why(case: PresetCase, vendor: _Vendor, probe: PresetProbe, url: str) -> str:
     """What is wrong with a case; "" where nothing is."""
     vendor.case = case
     params = {name: url + value if value == "{server}" else value for name, value in case.params.items()}
@@ -175,7 +175,7 @@ def _unlike(expected: Mapping[str, Any], verdict: Verdict) -> Iterator[str]:
 # ---------------------------------------------------------------- the cases
 
 
-def cases(preset: Preset) -> Iterator[Case]:
+def build_cases(preset: Preset) -> Iterator[PresetCase]:
     """All cases of a preset: its file's, and those that every preset has."""
     file = preset.file
     for table in file.golden:
@@ -186,7 +186,7 @@ def cases(preset: Preset) -> Iterator[Case]:
     for name, (content_type, body) in MEANINGLESS.items():
         headers = {"Content-Type": content_type}
         expected = {"verdict": "unreachable", "reason": "malformed_answer"}
-        yield Case(name, preset.example(), 200, headers, body, expected)
+        yield PresetCase(name, preset.example(), 200, headers, body, expected)
     each = next((table for table in file.golden if table.each is not None), None)
     if each is not None and file.state.items is None:
         unheard: JobState = _UNHEARD_NUMBER if isinstance(file.state.success[0], int) else UNHEARD_OF
@@ -194,19 +194,19 @@ def cases(preset: Preset) -> Iterator[Case]:
         yield _case(preset, each, "an unknown state", unheard, expected)
 
 
-def uncovered(preset: Preset) -> Sequence[JobState]:
+def uncovered_states(preset: Preset) -> Sequence[JobState]:
     """The listed states that no case of the file has."""
     state = preset.file.state
     listed = [*state.success, *state.failure, *state.running, *state.not_found]
     seen = set()
-    for case in cases(preset):
+    for case in build_cases(preset):
         given = preset.checked({**case.params, preset.file.connection.param: "golden"})
         headers = {name.lower(): value for name, value in case.headers.items()}
         seen.add(preset.rules(given).state_of(ResponseVariables(case.status, headers, case.body, None)))
     return [one for one in listed if one not in seen]
 
 
-def _own(preset: Preset, table: GoldenTable) -> Iterator[Case]:
+def _own(preset: Preset, table: CaseTable) -> Iterator[PresetCase]:
     if table.each is None:
         yield _case(preset, table, table.name or "", None, _expected(table))
         return
@@ -215,21 +215,21 @@ def _own(preset: Preset, table: GoldenTable) -> Iterator[Case]:
 
 
 def _case(
-    preset: Preset, table: GoldenTable, name: str, state: JobState | None, expected: Mapping[str, Any]
-) -> Case:
+    preset: Preset, table: CaseTable, name: str, state: JobState | None, expected: Mapping[str, Any]
+) -> PresetCase:
     known = {"state": state}
     if table.body is not None:
         body = table.body.replace("{state}", str(state)).encode()
     elif table.json_body is not None:
-        body = orjson.dumps(filled(table.json_body, known) if state is not None else table.json_body)
+        body = orjson.dumps(fill_template(table.json_body, known) if state is not None else table.json_body)
     else:
         body = b""
     headers = {**(_JSON if table.json_body is not None else {}), **table.headers}
     params = {**preset.example(), **table.params}
-    return Case(name, params, table.status, headers, body, expected, table.request, table.request_json)
+    return PresetCase(name, params, table.status, headers, body, expected, table.request, table.request_json)
 
 
-def _expected(table: GoldenTable, state: JobState | None = None) -> dict[str, Any]:
+def _expected(table: CaseTable, state: JobState | None = None) -> dict[str, Any]:
     found = {name: getattr(table, name) for name in ("verdict", "reason", "message", "payload")}
     expected = {name: value for name, value in found.items() if name in table.model_fields_set}
     if state is not None and "message" in expected:

@@ -10,13 +10,19 @@ from waitd.core.connections.connection import check_endpoint, encode_segment, pa
 from waitd.core.errors import InvalidInput
 from waitd.core.http.job_answer import JobAnswerKind
 from waitd.models import Strict, parsed
-from waitd.probes.http.params import HttpTarget, Template, seed_of, seeded, shared_template
+from waitd.probes.http.params import HttpTarget, RequestTemplate, add_endpoint, shared_template, template_hash
 from waitd.probes.presets.connections import vendor_name
 from waitd.probes.presets.dialects import DIALECTS, NO_DIALECT
-from waitd.probes.presets.parameters import check_conn_id, params_model, submit_model
-from waitd.probes.presets.rules import Items, JobRules, JobSources, VendorAnswers, job_rules_of
+from waitd.probes.presets.evaluation import (
+    AnswerRule,
+    JobConditions,
+    JobSources,
+    StateItems,
+    shared_job_conditions,
+)
+from waitd.probes.presets.params import check_conn_id, params_model, submit_model
 from waitd.probes.presets.schema import PresetFile, StateTable
-from waitd.probes.presets.templates import filled, filled_path, filled_texts, with_query
+from waitd.probes.presets.templates import append_query, fill_path, fill_template, fill_texts
 from waitd.probes.submit.plan import SubmitParams
 
 
@@ -87,15 +93,15 @@ class Preset:
         given = self.checked(params)
         conn_id = given[self.file.connection.param]
         request = self.file.request
-        endpoint = with_query(self.path(request.path, given), filled_texts(request.query, given))
-        body = filled(request.json_body, given)
+        endpoint = append_query(self.path(request.path, given), fill_texts(request.query, given))
+        body = fill_template(request.json_body, given)
         template = shared_template(
             *(namespace, request.method, self.vendor_name(given), ""),
-            tuple({**self._content, **filled_texts(request.headers, given)}.items()),
+            tuple({**self._content, **fill_texts(request.headers, given)}.items()),
             None if body is None else orjson.dumps(body),
             given["request_timeout"],
         )
-        endpoint, seed = seeded(_shape(template), endpoint)
+        endpoint, seed = add_endpoint(_shape(template), endpoint)
         absent = self.may_be_absent(params)
         named = parse_origin(endpoint) if template.conn_id is None else None
         origin = None if named is None else str(named)
@@ -116,7 +122,7 @@ class Preset:
                     self._check_endpoint(value, given)
             except ValueError as error:
                 raise InvalidInput.at(f"/{name}", str(error)) from None
-        return filled_path(template, given)
+        return fill_path(template, given)
 
     def _check_endpoint(self, endpoint: str, given: Mapping[str, Any]) -> None:
         """Raises ValueError where this leads nowhere."""
@@ -125,12 +131,12 @@ class Preset:
                 f"without {self.file.connection.param} this is an absolute http:// or https:// URL"
             )
 
-    def rules(self, given: Mapping[str, Any]) -> JobRules:
+    def rules(self, given: Mapping[str, Any]) -> JobConditions:
         """How an answer about these parameters is judged."""
         if not self._named:
-            return job_rules_of(self._sources)
+            return shared_job_conditions(self._sources)
         named = orjson.dumps({name: given[name] for name in self._named})
-        return job_rules_of(self._sources._replace(params=named))
+        return shared_job_conditions(self._sources._replace(params=named))
 
     def vendor_name(self, given: Mapping[str, Any]) -> str | None:
         """Under which name its requests ask for the connection."""
@@ -148,15 +154,15 @@ class Preset:
 
 
 @lru_cache(maxsize=4096)
-def _shape(template: Template) -> Any:
+def _shape(template: RequestTemplate) -> Any:
     """The hash of a template; few are shared by very many waits."""
-    return seed_of(template)
+    return template_hash(template)
 
 
 def _sources(file: PresetFile) -> JobSources:
     outcome, state = file.outcome, file.state
     dialect = DIALECTS.get(file.dialect or "", NO_DIALECT)
-    own = tuple(VendorAnswers(answer.when, JobAnswerKind(answer.means)) for answer in file.answers)
+    own = tuple(AnswerRule(answer.when, JobAnswerKind(answer.means)) for answer in file.answers)
     return JobSources(
         state=_where(state),
         success=frozenset(state.success),
@@ -171,11 +177,11 @@ def _sources(file: PresetFile) -> JobSources:
     )
 
 
-def _where(state: StateTable) -> str | Items:
+def _where(state: StateTable) -> str | StateItems:
     if state.items is None:
         return state.value or ""
     items = state.items
-    return Items(items.path, tuple(items.where.items()), items.value, items.otherwise)
+    return StateItems(items.path, tuple(items.where.items()), items.value, items.otherwise)
 
 
 def _texts(sources: JobSources) -> Sequence[str]:

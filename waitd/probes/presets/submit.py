@@ -7,9 +7,9 @@ from typing import Any
 from waitd.core.connections.connection import encode_segment
 from waitd.core.errors import InvalidInput
 from waitd.models import parsed
-from waitd.probes.presets.compiling import Preset
+from waitd.probes.presets.preset import Preset
 from waitd.probes.presets.schema import AdoptTable, CancelTable, SubmitTable
-from waitd.probes.presets.templates import filled, filled_path, filled_texts
+from waitd.probes.presets.templates import fill_path, fill_template, fill_texts
 from waitd.probes.submit.plan import (
     REQUEST_TIMEOUT,
     AdoptRequest,
@@ -113,17 +113,17 @@ def _call(
     """A request as parameters of kind `http`."""
     call: dict[str, Any] = {
         "method": table.method,
-        "endpoint": filled_path(table.path or "", known, _encoded),
+        "endpoint": fill_path(table.path or "", known, _encoded),
         "request_timeout": REQUEST_TIMEOUT,
     }
     conn_id = preset.vendor_name(given)
     if conn_id is not None:
         call["http_conn_id"] = conn_id
-    if query := filled_texts(table.query, known):
+    if query := fill_texts(table.query, known):
         call["request_params"] = query
-    if headers := filled_texts(getattr(table, "headers", {}), known):
+    if headers := fill_texts(getattr(table, "headers", {}), known):
         call["headers"] = headers
-    if (body := filled(table.json_body, known)) is not None:
+    if (body := fill_template(table.json_body, known)) is not None:
         call["json"] = body
     return call
 

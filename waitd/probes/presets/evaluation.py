@@ -39,10 +39,10 @@ LANGUAGE = CelEnvironment(
 _PATH = re.compile(r"body(?:\.[A-Za-z_][A-Za-z0-9_]*|\[[0-9]{1,3}\])*")
 _STEP = re.compile(r"\.([A-Za-z_][A-Za-z0-9_]*)|\[([0-9]{1,3})\]")
 
-Path = tuple[str | int, ...]
+JsonPath = tuple[str | int, ...]
 
 
-class Items(NamedTuple):
+class StateItems(NamedTuple):
     """A state that is one of several conditions in a list, as Kubernetes has it.
 
     Attributes:
@@ -58,7 +58,7 @@ class Items(NamedTuple):
     otherwise: str
 
 
-class VendorAnswers(NamedTuple):
+class AnswerRule(NamedTuple):
     """What answers other than a 2xx mean to this vendor, where the table would take them for something else."""
 
     when: str
@@ -79,7 +79,7 @@ class JobSources(NamedTuple):
         params: those of the wait that an expression names, as JSON; None where none does.
     """
 
-    state: str | Items
+    state: str | StateItems
     success: frozenset[JobState]
     failure: frozenset[JobState]
     running: frozenset[JobState]
@@ -88,11 +88,11 @@ class JobSources(NamedTuple):
     message: str | None = None
     refusal: str | None = None
     result: str | None = None
-    answers: tuple[VendorAnswers, ...] = ()
+    answers: tuple[AnswerRule, ...] = ()
     params: bytes | None = None
 
 
-class JobRules(Conditions):
+class JobConditions(Conditions):
     """A preset's rules. Equal ones are one object while one of them is alive."""
 
     def __init__(
@@ -201,7 +201,7 @@ class JobRules(Conditions):
 
     def __reduce__(self) -> tuple[Callable[..., Conditions], tuple[Any, ...]]:
         """Pickles the sources, as `Conditions` does."""
-        return job_rules_of, (self.sources,)
+        return shared_job_conditions, (self.sources,)
 
     def _seen(self, response: ResponseVariables) -> Any:
         return _WithParams(response, self._params) if self._params else response
@@ -220,14 +220,14 @@ class _WithParams:
         return getattr(self.response, name)
 
 
-_interned: WeakValueDictionary[JobSources, JobRules] = WeakValueDictionary()
+_interned: WeakValueDictionary[JobSources, JobConditions] = WeakValueDictionary()
 
 
-def job_rules_of(sources: JobSources) -> JobRules:
+def shared_job_conditions(sources: JobSources) -> JobConditions:
     """The rules of these sources, shared with every wait that has equal ones. The sources must compile."""
     rules = _interned.get(sources)
     if rules is None:
-        rules = _interned[sources] = JobRules(sources)
+        rules = _interned[sources] = JobConditions(sources)
     return rules
 
 
@@ -236,7 +236,7 @@ def is_path(source: str) -> bool:
     return _PATH.fullmatch(source) is not None
 
 
-def path_of(source: str) -> Path:
+def parse_path(source: str) -> JsonPath:
     """The steps below `body`."""
     return tuple(name or int(index) for name, index in _STEP.findall(source))
 
@@ -275,16 +275,16 @@ def _unheard(state: JobState) -> Evaluation:
 
 def _finder(sources: JobSources) -> Expression | Callable[[Any], Any]:
     state = sources.state
-    if isinstance(state, Items):
+    if isinstance(state, StateItems):
         return _items_finder(state, (*sources.failure, *sources.success, *sources.running))
     if not is_path(state):
         return LANGUAGE.compile(state)
-    path = path_of(state)
+    path = parse_path(state)
     return lambda body: _at(body, path)
 
 
-def _items_finder(items: Items, listed_states: Sequence[JobState]) -> Callable[[Any], Any]:
-    *above, last = path_of(items.path)
+def _items_finder(items: StateItems, listed_states: Sequence[JobState]) -> Callable[[Any], Any]:
+    *above, last = parse_path(items.path)
 
     def find(body: Any) -> Any:
         holder = _at(body, tuple(above))
@@ -299,11 +299,11 @@ def _items_finder(items: Items, listed_states: Sequence[JobState]) -> Callable[[
     return find
 
 
-def _fits(item: Mapping[str, Any], items: Items) -> bool:
+def _fits(item: Mapping[str, Any], items: StateItems) -> bool:
     return all(item.get(name) == value for name, value in items.where)
 
 
-def _at(value: Any, path: Path) -> Any:
+def _at(value: Any, path: JsonPath) -> Any:
     """What lies at a path of a JSON value; None where nothing does."""
     for step in path:
         if isinstance(value, dict) and isinstance(step, str):
