@@ -109,7 +109,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("snowflake.sql", {"password": "t"}, "it has no host"),
     ("snowflake.sql", {"password": "t", "extra": {"account": "evil.example.org/"}}, "it has no host"),
     ("glue.job", {}, "names a region"),
-    ("glue.job", {"extra": {"region_name": "../x"}}, "no region's name"),
+    ("glue.job", {"extra": {"region_name": "../x"}}, "not the name of a region"),
     ("glue.job", {"login": "AKIA", "extra": {"region_name": "r"}}, "needs both login"),
 ]
 
