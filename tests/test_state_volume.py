@@ -6,10 +6,31 @@ import aiohttp
 import pytest
 from daemon import daemon
 
-from waitd.state_volume import ephemeral_mount, ephemeral_state
+from waitd.state_volume import (
+    Mount,
+    ephemeral_mount,
+    ephemeral_reason,
+    ephemeral_state,
+    find_mount,
+    mount_id,
+)
 
 SHM = Path("/dev/shm")
 needs_tmpfs = pytest.mark.skipif(not SHM.is_dir(), reason="there is no tmpfs on this machine")
+HEX = "6f" * 32
+#: Lines as Docker, containerd and kubelet produce them.
+MOUNTINFO = "\n".join(
+    [
+        "705 600 0:321 / / rw,relatime master:236 - overlay overlay rw,lowerdir=/var/lib/a,upperdir=/var/lib/b",
+        "711 705 0:45 / /dev/shm rw,nosuid,nodev,noexec - tmpfs shm rw,size=65536k",
+        "720 705 259:1 /var/lib/kubelet/pods/0a1b/volumes/kubernetes.io~empty-dir/state /state rw,noatime - xfs /dev/nvme0n1p1 rw",
+        "721 705 8:16 / /var/lib/waitd rw,relatime - ext4 /dev/sdb rw",
+        rf"722 705 8:1 /docker/volumes/{HEX}/_data /anonymous rw - ext4 /dev/sda1 rw",
+        r"723 705 8:1 /docker/volumes/waitd-state/_data /named rw shared:1 master:2 - ext4 /dev/sda1 rw",
+        r"724 705 0:50 / /with\040space\134and\011more rw - tmpfs tmpfs rw",
+        "725 705 0:51 / /cut rw",
+    ]
+)
 
 
 def sqlite(directory: Path) -> str:
@@ -39,6 +60,54 @@ def test_a_directory_that_cannot_be_checked_is_not_called_ephemeral(tmp_path: Pa
 def test_the_root_of_a_container_is_ephemeral_in_kubernetes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
     assert ephemeral_mount(Path("/")) is not None
+
+
+def mount(number: int) -> Mount:
+    mount = find_mount(number, MOUNTINFO)
+    assert mount is not None
+    return mount
+
+
+def test_fdinfo_names_the_mount_of_an_open_file() -> None:
+    assert mount_id("pos:\t0\nflags:\t02100000\nmnt_id:\t721\nino:\t2\n") == 721
+    assert mount_id("pos:\t0\nflags:\t02100000\n") is None
+
+
+def test_a_mountinfo_line_is_parsed_with_optional_fields_and_escapes() -> None:
+    assert mount(721) == Mount("/", "/var/lib/waitd", "ext4")
+    assert mount(723) == Mount("/docker/volumes/waitd-state/_data", "/named", "ext4")
+    assert mount(724) == Mount("/", "/with space\\and\tmore", "tmpfs")
+
+
+@pytest.mark.parametrize("number", [1, 72, 725])
+def test_a_missing_or_truncated_mount_is_none(number: int) -> None:
+    assert find_mount(number, MOUNTINFO) is None
+
+
+@pytest.mark.parametrize(
+    ("number", "word"),
+    [
+        (705, "container's own layer"),
+        (711, "memory"),
+        (720, "emptyDir"),
+        (722, "anonymous"),
+        (724, "memory"),
+    ],
+)
+def test_ephemeral_volumes_are_recognized(number: int, word: str) -> None:
+    assert word in str(ephemeral_reason(mount(number), in_pod=True))
+
+
+@pytest.mark.parametrize("number", [721, 723])
+@pytest.mark.parametrize("in_pod", [True, False])
+def test_a_disk_and_a_named_volume_are_persistent(number: int, in_pod: bool) -> None:
+    assert ephemeral_reason(mount(number), in_pod=in_pod) is None
+
+
+def test_the_root_of_a_machine_is_persistent_and_the_root_of_a_pod_is_not() -> None:
+    root = Mount("/@/var/lib/docker/btrfs/subvolumes/1", "/", "btrfs")
+    assert ephemeral_reason(root, in_pod=False) is None
+    assert "pod" in str(ephemeral_reason(root, in_pod=True))
 
 
 @needs_tmpfs

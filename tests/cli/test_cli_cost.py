@@ -127,9 +127,9 @@ def test_only_the_last_days_are_counted_and_prices_are_the_settings(waitd: Run, 
 @pytest.mark.parametrize(
     ("arguments", "text", "words"),
     [
-        (("-",), HISTORY.replace("2026-11-01T01:00:00Z", "soon"), "-:2: end is no ISO 8601 time: 'soon'"),
+        (("-",), HISTORY.replace("2026-11-01T01:00:00Z", "soon"), "-:2: end is not an ISO 8601 time: 'soon'"),
         (("-",), "a,b\n1,2\n", "-:1: the header lacks dag_id"),
-        (("-",), "", "-: there is nothing in it"),
+        (("-",), "", "-: the export is empty"),
         ((), "", "give either a FILE"),
         (("-", "--airflow-conn-id", "a"), "", "give either a FILE"),
         (("nowhere.csv",), "", "cannot read nowhere.csv"),

@@ -1,17 +1,18 @@
-"""Every error that waitd raises on purpose. Its type says what the caller does next.
+"""Every error that waitd raises on purpose. The type says what the caller does next.
 
 WaitdError
-├── InvalidInput              mend the input (422); every problem points at its field
-│   └── NotSupported               the input is right, but not for this daemon as it is set up now
+├── InvalidInput              correct the input (422); each problem points at a field
+│   └── NotSupported          the input is valid, but not supported by this daemon's configuration
 │       └── NotInstalled      an optional library is missing
-├── Unauthenticated           say who you are (401)
-├── Forbidden                 who you are is not enough for this (403)
-├── NotFound                  there is no such thing (404)
-│   └── UnknownConnection     no resolver knows the conn_id, and all of them answered
-├── Conflict                  not in this state (409)
-└── Unavailable               the same call may go through later (503)
+├── Unauthenticated           authenticate (401)
+├── Forbidden                 ask for more rights (403)
+├── NotFound                  it does not exist (404)
+│   └── UnknownConnection     all resolvers answered, and none has the conn_id
+├── Conflict                  the current state forbids it (409)
+├── StoreUnusable             the database cannot be opened; trying again does not help
+└── Unavailable               try again later (503)
     ├── StoreUnavailable      the database cannot be written now: full disk, locked file
-    └── ConnectionUnavailable a resolver is down, so nobody can say whether the conn_id exists
+    └── ConnectionUnavailable a resolver is down, so it is unknown whether the conn_id exists
 """
 
 from collections.abc import Iterable
@@ -19,15 +20,15 @@ from typing import NamedTuple, Self
 
 
 class WaitdError(Exception):
-    """The root of the tree."""
+    """The base class of all errors."""
 
 
 class Problem(NamedTuple):
-    """One thing wrong with an input.
+    """One problem of an input.
 
     Attributes:
-        pointer: JSON pointer (RFC 6901) to the field, from the root of the body; "" is the body itself.
-        detail: what is wrong and what to do, in a sentence.
+        pointer: a JSON pointer (RFC 6901) to the field, from the root of the body; "" is the body.
+        detail: a sentence that says what is wrong and what to do.
     """
 
     pointer: str
@@ -35,7 +36,7 @@ class Problem(NamedTuple):
 
 
 class InvalidInput(WaitdError):  # noqa: N818 - reads as a sentence where it is raised
-    """The input is wrong; `problems` says where and why."""
+    """The input is invalid; `problems` says where and why."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
@@ -43,56 +44,62 @@ class InvalidInput(WaitdError):  # noqa: N818 - reads as a sentence where it is 
 
     @classmethod
     def at(cls, pointer: str, detail: str) -> Self:
-        """One problem at one place."""
+        """An error with one problem."""
         return cls([Problem(pointer, detail)])
 
     def below(self, prefix: str) -> "InvalidInput":
-        """The same problems, seen from further up: `prefix` is put before each pointer."""
+        """The same problems with `prefix` before each pointer, as seen from an enclosing object."""
         return InvalidInput(Problem(prefix + p.pointer, p.detail) for p in self.problems)
 
 
 class NotSupported(InvalidInput):
-    """This daemon, as it is set up now, cannot do it. No reason to give up what was accepted when it could."""
+    """This daemon's present configuration does not support it.
+
+    A wait that was accepted under another configuration is kept, not failed.
+    """
 
 
 class NotInstalled(NotSupported):
-    """An optional library is missing in this process."""
+    """An optional library is not installed."""
 
 
-class Unauthenticated(WaitdError):  # noqa: N818
-    """Nobody knows who calls. `reason` is a word for logs; the message is for the caller, and neither tells anything secret."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        self.reason = reason
-        super().__init__(message)
-
-
-class Forbidden(WaitdError):  # noqa: N818
-    """Who calls is known, and may not do this. `reason` is a word for logs."""
+class Unauthenticated(WaitdError):  # noqa: N818 - reads as a sentence where it is raised
+    """The caller is unknown. `reason` is a word for logs; neither it nor the message has a secret."""
 
     def __init__(self, reason: str, message: str) -> None:
         self.reason = reason
         super().__init__(message)
 
 
-class NotFound(WaitdError):  # noqa: N818
-    """There is no such thing."""
+class Forbidden(WaitdError):  # noqa: N818 - reads as a sentence where it is raised
+    """The caller is known and lacks the right. `reason` is a word for logs."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        self.reason = reason
+        super().__init__(message)
+
+
+class NotFound(WaitdError):  # noqa: N818 - reads as a sentence where it is raised
+    """The requested thing does not exist."""
 
 
 class UnknownConnection(NotFound):
-    """No resolver knows this conn_id."""
+    """All resolvers answered, and none has this conn_id."""
 
 
-class Conflict(WaitdError):  # noqa: N818
-    """The state forbids it."""
+class Conflict(WaitdError):  # noqa: N818 - reads as a sentence where it is raised
+    """The current state forbids the operation."""
 
 
-class StoreUnusable(WaitdError):  # noqa: N818
-    """The database cannot be opened, and trying again does not help: another daemon has it, a newer waitd wrote it, no right to."""
+class StoreUnusable(WaitdError):  # noqa: N818 - reads as a sentence where it is raised
+    """The database cannot be opened, and trying again does not help.
+
+    Another daemon uses it, a newer waitd wrote it, or the file permissions forbid it.
+    """
 
 
-class Unavailable(WaitdError):  # noqa: N818
-    """Not now; the same call may go through later."""
+class Unavailable(WaitdError):  # noqa: N818 - reads as a sentence where it is raised
+    """It fails now; the same call may succeed later."""
 
 
 class StoreUnavailable(Unavailable):
@@ -100,4 +107,4 @@ class StoreUnavailable(Unavailable):
 
 
 class ConnectionUnavailable(Unavailable):
-    """The place where credentials are kept does not answer."""
+    """A secrets backend does not answer."""

@@ -80,7 +80,7 @@ class Meter:
         self._memory = memory
         self._guesses = poke_cpu_seconds
         self._attribution = CpuAttribution(
-            {**GUESSES, _OTHERS: poke_cpu_seconds[DEFAULT_KIND]}, remembered=REMEMBERED
+            {**GUESSES, _OTHERS: poke_cpu_seconds[DEFAULT_KIND]}, memory=REMEMBERED
         )
         #: Kinds that have been held or poked, each with the name under which its pokes are learned.
         self._kinds: dict[str, str] = {}
@@ -136,7 +136,7 @@ class Meter:
         for kind, count in untold.items():
             self._note(WaitingTotals(kind, count))
         for wait in telling:
-            one = WaitingTotals.of(wait.spec.kind, wait.spec.sinks, seconds=0, pokes=0)
+            one = WaitingTotals.from_wait(wait.spec.kind, wait.spec.sinks, seconds=0, pokes=0)
             self._note(one._replace(resumed=0.0))
 
     def on_finished(self, endings: Sequence[StoredOutcome]) -> None:
@@ -145,7 +145,7 @@ class Meter:
         for ended in endings:
             wait = ended.wait
             if _tells_airflow(wait):
-                one = WaitingTotals.of(wait.spec.kind, wait.spec.sinks, seconds=0, pokes=0)
+                one = WaitingTotals.from_wait(wait.spec.kind, wait.spec.sinks, seconds=0, pokes=0)
                 self._note(one._replace(waits=0.0, parked=0.0))
 
     def _note(self, part: WaitingTotals) -> None:
@@ -166,7 +166,7 @@ class Meter:
         for kind in self._seen(done):
             done[self._kinds[kind]] += done[_looked(kind)]
         self._now.clear()
-        self._attribution.learn(done, seconds, cpu_seconds)
+        self._attribution.add_sample(done, seconds, cpu_seconds)
         self._account_pokes(done)
         if self._samples % WEIGHED_EVERY == 0 or not self.wait_bytes:
             self.wait_bytes = self._poker.bytes_each(WEIGHED) or self.wait_bytes
@@ -197,7 +197,7 @@ class Meter:
             if kind not in self._kinds:
                 name = f"poke {kind}" if len(self._kinds) < OWN_KINDS else _OTHERS
                 if name != _OTHERS:
-                    self._attribution.expect(name, self._guesses.get(kind, self._guesses[DEFAULT_KIND]))
+                    self._attribution.add_kind(name, self._guesses.get(kind, self._guesses[DEFAULT_KIND]))
                 self._kinds[kind] = name
         return self._kinds
 

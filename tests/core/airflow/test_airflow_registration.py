@@ -10,7 +10,7 @@ REGISTRATION = {"id": "01a1", "deadline": "2026-11-21T03:00:00Z", "body": {"endp
 def test_what_is_left_is_found_again_whatever_is_in_it() -> None:
     text = render_registration(REGISTRATION, "https://waitd.example/v1/waits/01a1")
     assert text.startswith(
-        "waitd pokes and wakes this task; there is nothing to do. It gives up at 2026-11-21T03:00:00Z.\n"
+        "waitd polls the job and resumes this task; there is nothing to do. It gives up at 2026-11-21T03:00:00Z.\n"
     )
     assert "The wait: https://waitd.example/v1/waits/01a1\n" in text
     assert parse_registration(text) == REGISTRATION

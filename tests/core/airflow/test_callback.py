@@ -36,18 +36,18 @@ NOW = 1_800_000_000.0
     [
         ("awaiting_input", TryStatus.PARKED, TryStatus.PARKED),
         ("deferred", TryStatus.PARKED, TryStatus.PARKED),
-        ("up_for_reschedule", TryStatus.MOVING, TryStatus.PARKED),
-        (None, TryStatus.MOVING, TryStatus.MOVING),
-        ("scheduled", TryStatus.MOVING, TryStatus.MOVING),
-        ("queued", TryStatus.MOVING, TryStatus.MOVING),
-        ("running", TryStatus.MOVING, TryStatus.MOVING),
-        ("restarting", TryStatus.MOVING, TryStatus.MOVING),
-        ("success", TryStatus.PAST, TryStatus.PAST),
-        ("failed", TryStatus.PAST, TryStatus.PAST),
-        ("skipped", TryStatus.PAST, TryStatus.PAST),
-        ("up_for_retry", TryStatus.PAST, TryStatus.PAST),
-        ("upstream_failed", TryStatus.PAST, TryStatus.PAST),
-        ("removed", TryStatus.PAST, TryStatus.PAST),
+        ("up_for_reschedule", TryStatus.ACTIVE, TryStatus.PARKED),
+        (None, TryStatus.ACTIVE, TryStatus.ACTIVE),
+        ("scheduled", TryStatus.ACTIVE, TryStatus.ACTIVE),
+        ("queued", TryStatus.ACTIVE, TryStatus.ACTIVE),
+        ("running", TryStatus.ACTIVE, TryStatus.ACTIVE),
+        ("restarting", TryStatus.ACTIVE, TryStatus.ACTIVE),
+        ("success", TryStatus.OVER, TryStatus.OVER),
+        ("failed", TryStatus.OVER, TryStatus.OVER),
+        ("skipped", TryStatus.OVER, TryStatus.OVER),
+        ("up_for_retry", TryStatus.OVER, TryStatus.OVER),
+        ("upstream_failed", TryStatus.OVER, TryStatus.OVER),
+        ("removed", TryStatus.OVER, TryStatus.OVER),
     ],
 )
 def test_every_state_of_a_task_instance_has_a_position(
@@ -56,7 +56,7 @@ def test_every_state_of_a_task_instance_has_a_position(
     instance = {"id": "ti-1", "state": state}
     assert try_status(instance, PLACE, by_response=True) is by_response
     assert try_status(instance, PLACE, by_response=False) is otherwise
-    assert try_status({**instance, "id": "ti-2"}, PLACE, by_response=True) is TryStatus.PAST
+    assert try_status({**instance, "id": "ti-2"}, PLACE, by_response=True) is TryStatus.OVER
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_whom_an_end_concerns(state: str) -> None:
 
 @given(st.text(max_size=30_000) | st.lists(st.integers(), max_size=9000))
 def test_what_is_left_in_the_state_store_fits_and_is_known_again(payload: Any) -> None:
-    left = EventOutcome("w1", "success", payload, "m", "success", soft_fail=False).left_for(PLACE, NOW)
+    left = EventOutcome("w1", "success", payload, "m", "success", soft_fail=False).for_state_store(PLACE, NOW)
     assert len(json.dumps(left)) <= STATE_STORE_BYTES
     assert is_from_event(left, "w1")
     assert left["payload"] == payload or left["reason"] == "result_omitted"
@@ -103,22 +103,22 @@ def test_whatever_else_is_stored_is_not_ours(told: object) -> None:
 
 
 def test_a_clear_is_on_its_way_for_a_minute_and_in_doubt_after_it() -> None:
-    left = ENDING.left_for(PLACE, NOW)
+    left = ENDING.for_state_store(PLACE, NOW)
 
-    def after(seconds: float, ordered_at: float = NOW) -> PriorClear:
-        return prior_clear(left, "w1", now=NOW + seconds, ordered_at=ordered_at)
+    def after(seconds: float, created_at: float = NOW) -> PriorClear:
+        return prior_clear(left, "w1", now=NOW + seconds, created_at=created_at)
 
-    assert after(0) is after(CLEAR_SECONDS - 1) is PriorClear.JUST_NOW
-    assert after(CLEAR_SECONDS) is after(1e6) is PriorClear.BEFORE
-    assert after(-3600) is PriorClear.BEFORE  # the clock was set back: it waits no hour
-    assert after(70, ordered_at=NOW + 59) is PriorClear.BEFORE  # replicas' clocks differ
-    assert after(70, ordered_at=NOW + 60) is PriorClear.NEVER  # a redelivery
-    assert prior_clear(left, "w2", now=NOW, ordered_at=NOW) is PriorClear.NEVER
-    assert prior_clear(None, "w1", now=NOW, ordered_at=NOW) is PriorClear.NEVER
+    assert after(0) is after(CLEAR_SECONDS - 1) is PriorClear.RECENT
+    assert after(CLEAR_SECONDS) is after(1e6) is PriorClear.EARLIER
+    assert after(-3600) is PriorClear.EARLIER  # the clock was set back: it waits no hour
+    assert after(70, created_at=NOW + 59) is PriorClear.EARLIER  # replicas' clocks differ
+    assert after(70, created_at=NOW + 60) is PriorClear.NONE  # a redelivery
+    assert prior_clear(left, "w2", now=NOW, created_at=NOW) is PriorClear.NONE
+    assert prior_clear(None, "w1", now=NOW, created_at=NOW) is PriorClear.NONE
 
 
 def test_a_clear_is_known_again_by_what_it_left() -> None:
-    left = json.loads(json.dumps(ENDING.left_for(PLACE, NOW + 0.123456)))
+    left = json.loads(json.dumps(ENDING.for_state_store(PLACE, NOW + 0.123456)))
     assert clear_id("w1", clear_sent_at(left)) == clear_id("w1", NOW + 0.123456) == "w1@1800000000.123"
     assert clear_sent_at({**left, "sent_at": "now"}) == clear_sent_at(None) == 0
 

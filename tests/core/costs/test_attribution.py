@@ -12,10 +12,10 @@ TRUE = {"poke http": 90e-6, "poke s3_key": 300e-6, "accepted": 60e-6, IDLE: 0.01
 
 def learned(loads: list[dict[str, float]], true: dict[str, float], *, noise: float = 0.0) -> CpuAttribution:
     chance = random.Random(1)
-    attribution = CpuAttribution(GUESSES, remembered=3600)
+    attribution = CpuAttribution(GUESSES, memory=3600)
     for load in loads:
         cpu = sum(true[name] * times for name, times in load.items()) + true[IDLE]
-        attribution.learn(load, 1.0, cpu * (1 + noise * chance.gauss(0, 1)))
+        attribution.add_sample(load, 1.0, cpu * (1 + noise * chance.gauss(0, 1)))
     return attribution
 
 
@@ -57,19 +57,19 @@ def test_an_idle_process_teaches_nothing_about_pokes() -> None:
 
 def test_nothing_costs_less_than_nothing() -> None:
     """The more submits, the less CPU: an accident of the samples, not a saving."""
-    attribution = CpuAttribution(GUESSES, remembered=3600)
+    attribution = CpuAttribution(GUESSES, memory=3600)
     for n in range(200):
         accepted = 1000.0 * (n % 2)
-        attribution.learn({"poke http": 1000.0, "accepted": accepted}, 1.0, 0.2 - accepted * 1e-4)
+        attribution.add_sample({"poke http": 1000.0, "accepted": accepted}, 1.0, 0.2 - accepted * 1e-4)
     assert attribution.costs["accepted"] == 0.0
     assert all(cost >= 0 for cost in attribution.costs.values())
 
 
 def test_what_was_long_ago_is_forgotten() -> None:
-    attribution = CpuAttribution(GUESSES, remembered=100)
+    attribution = CpuAttribution(GUESSES, memory=100)
     for cost in (90e-6, 200e-6):
         for load in varied(1000):
-            attribution.learn(load, 1.0, load["poke http"] * cost + 0.01)
+            attribution.add_sample(load, 1.0, load["poke http"] * cost + 0.01)
     assert attribution.costs["poke http"] == pytest.approx(200e-6, rel=0.03)
 
 

@@ -44,7 +44,9 @@ LIBRARY = 0.1
 def wait(
     *sinks: dict[str, str], kind: str = "http", seconds: float = 600.0, pokes: int = 11
 ) -> WaitingTotals:
-    return WaitingTotals.of(kind, sinks, seconds=seconds, pokes=pokes, measured=MeasuredUsage(0.05, 7000.0))
+    return WaitingTotals.from_wait(
+        kind, sinks, seconds=seconds, pokes=pokes, measured=MeasuredUsage(0.05, 7000.0)
+    )
 
 
 def test_a_held_slot_is_held_for_the_whole_wait_and_its_own_start() -> None:
@@ -136,10 +138,10 @@ def test_at_its_break_even_a_mode_costs_what_a_held_slot_costs(mode: CostMode) -
         return
     assert 0 < seconds < 60
     there, held = (
-        resource_usage(m, case.lasting(seconds), CONSTANTS).money(prices) for m in (mode, CostMode.POKE)
+        resource_usage(m, case.totals(seconds), CONSTANTS).money(prices) for m in (mode, CostMode.POKE)
     )
     assert there == pytest.approx(held)
-    longer = case.lasting(seconds + 1)
+    longer = case.totals(seconds + 1)
     assert resource_usage(mode, longer, CONSTANTS).money(prices) < resource_usage(
         CostMode.POKE, longer, CONSTANTS
     ).money(prices)

@@ -210,7 +210,7 @@ def test_what_the_wait_is_told_of_a_call_that_did_not_get_through() -> None:
         "connection_refused", "Not submitted yet: The connection was refused.", 7.0
     )
     lost = after_submit(PENDING_SUBMISSION, SubmitUncertain("timeout", "No answer in time.", 3.0), IDEMPOTENT)
-    told = "It is not known whether the job was submitted; it is asked again: No answer in time."
+    told = "It is unknown whether the job was submitted; the call is repeated: No answer in time."
     assert lost.verdict == Unreachable("timeout", told, 3.0)
     assert lost.submission == Submission(SubmitState.SUBMITTING, attempts=1, last_error="No answer in time.")
 
@@ -218,7 +218,7 @@ def test_what_the_wait_is_told_of_a_call_that_did_not_get_through() -> None:
 def test_an_adopted_job_is_told_and_what_went_wrong_before_is_forgotten() -> None:
     before = UNCLEAR_BEFORE._replace(last_error="No answer in time.")
     done = after_submit(before, SubmitAccepted(7, adopted=True), IDEMPOTENT)
-    assert done.verdict == Pending("adopted", "Waits for the job that was running.")
+    assert done.verdict == Pending("adopted", "A running job was adopted.")
     assert done.submission == Submission(SubmitState.SUBMITTED, 7, attempts=2, adopted=True)
 
 

@@ -60,5 +60,5 @@ def _deep(levels: int) -> dict[str, Any]:
 
 @pytest.mark.parametrize("what", [object(), "\ud800", _deep(100_000)], ids=["object", "surrogate", "depth"])
 def test_what_is_no_json_is_refused(what: Any) -> None:
-    with pytest.raises(InvalidInput, match="kept as JSON"):
+    with pytest.raises(InvalidInput, match="stored as JSON"):
         encode_spec(WaitSpec("http", {"endpoint": what}, 5.0, 60.0))

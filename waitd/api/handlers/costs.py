@@ -47,7 +47,7 @@ class CostHandlers:
         seconds = max(0.0, until - wait.created_at)
         measured = wait.measured or self._meter.measured(wait.spec, progress.pokes, seconds, ended=ended)
         spec = wait.spec
-        waiting = WaitingTotals.of(
+        waiting = WaitingTotals.from_wait(
             spec.kind, spec.sinks, seconds=seconds, pokes=progress.pokes, measured=measured
         )
         return self._amounts.modes_cached(waiting if ended else waiting._replace(resumed=0.0))

@@ -1,4 +1,4 @@
-"""What waitd knows about Airflow: callbacks, registrations, and task history.
+"""Airflow's side of a wait as pure values: callbacks, registrations, task history.
 
-Pure functions and values; requests to Airflow are made by `waitd.sinks.airflow`.
+`waitd.sinks.airflow` makes the requests to Airflow; `waitd.airflow` is the provider that runs there.
 """

@@ -1,8 +1,9 @@
-"""What a wait's end means to Airflow, and what Airflow's answers mean to the delivery; pure.
+"""Decides how an outcome is delivered to Airflow, and what Airflow's responses mean.
 
-A task instance that gave up its slot is *parked*. Its id (`ti_id`) changes with each retry and each clear, and no endpoint of Airflow's
-asks for it: so every attempt looks at the task instance first, and whatever is sent carries the event's id, so that a later attempt can
-tell whether it went through before.
+A task instance that waits for waitd without a slot is *parked*. Its id (`ti_id`) changes with each
+retry and each clear, and no endpoint of Airflow takes it. So every delivery attempt reads the task
+instance first. Everything that is sent contains the event's id, by which a later attempt recognizes
+what an earlier one achieved.
 """
 
 import json
@@ -12,37 +13,37 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, NamedTuple
 
-#: The one option that a parked operator offers.
+#: The only option of a parked human-in-the-loop task.
 RESPONSE_OPTION = "done"
-#: The XCom that says which event ended a task, or went on with it.
+#: The XCom with the id of the event that ended or resumed a task.
 EVENT_ID_KEY = "waitd_event_id"
-#: The XCom that holds a task's result.
+#: The XCom with a task's result.
 RETURN_KEY = "return_value"
 #: The key in the task's state store under which a cleared task finds its outcome.
 OUTCOME_KEY = "waitd_outcome"
-#: The field of a DAG run's conf, and of an asset event's extra, that tells of the wait.
+#: The field with the outcome in a DAG run's conf and in an asset event's extra.
 CONF_KEY = "waitd"
 #: The largest value in Airflow's state store, as JSON, in bytes (`[state_store] max_value_storage_bytes`).
 STATE_STORE_BYTES = 65_535
 
-#: Task instance states in which it holds no slot and waits for somebody outside.
+#: States in which a task instance holds no slot and waits for an external event.
 PARKED_STATES = frozenset({"awaiting_input", "deferred", "up_for_reschedule"})
-#: Those that a response wakes.
+#: The parked states that a human-in-the-loop response ends.
 _AWAITS_RESPONSE = frozenset({"awaiting_input", "deferred"})
 _ENDED = frozenset({"success", "failed", "skipped", "upstream_failed", "removed", "up_for_retry"})
 
-#: For so long, in seconds, a task that is not parked yet does not count as an attempt: a worker may be slow.
+#: For this many seconds a task may be unparked without using up delivery attempts: a worker may be slow.
 NOT_PARKED_GRACE = 3600.0
-#: The shortest and the longest pause between two looks at a task that is not parked yet, in seconds.
+#: The shortest and the longest pause between two reads of a task that is not parked yet, in seconds.
 NOT_PARKED_PAUSES = (2.0, 60.0)
-#: A clear of which nothing was heard may still be on its way for so long, in seconds.
+#: A clear whose response was lost may still take effect for this many seconds.
 CLEAR_SECONDS = 60.0
-#: The parameter by which a clear is known again in Airflow's audit log; Airflow itself does not look at it.
+#: The parameter that identifies a clear in Airflow's audit log. Airflow itself ignores it.
 CLEAR_PARAMETER = "waitd_clear"
 
 
 class TaskTry(NamedTuple):
-    """One try of a task instance, as it was registered. `map_index` is -1 where the task is not mapped."""
+    """One try of a task instance, as it was registered. `map_index` is -1 for an unmapped task."""
 
     dag_id: str
     run_id: str
@@ -54,7 +55,7 @@ class TaskTry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class EventOutcome:
-    """How a wait ended, in the words of its event."""
+    """The outcome of a wait, as its event states it."""
 
     event_id: str
     state: str
@@ -63,15 +64,23 @@ class EventOutcome:
     reason: str
     soft_fail: bool
 
+    @classmethod
+    def from_event(cls, event: Mapping[str, Any]) -> "EventOutcome":
+        """Reads a wait's CloudEvent (decoded JSON)."""
+        data = event["data"]
+        return cls(
+            event["id"], data["state"], data["payload"], data["message"], data["reason"], data["soft_fail"]
+        )
+
     @property
     def new_state(self) -> str:
-        """The state that its task instance is set to."""
+        """The state to which the task instance is set."""
         if self.state == "success":
             return "success"
         return "skipped" if self.soft_fail else "failed"
 
-    def told(self) -> dict[str, Any]:
-        """What Airflow is told of it, as JSON; by `event_id` it is known again."""
+    def to_json(self) -> dict[str, Any]:
+        """The outcome as Airflow receives it."""
         return {
             "event_id": self.event_id,
             "state": self.state,
@@ -81,115 +90,127 @@ class EventOutcome:
             "soft_fail": self.soft_fail,
         }
 
-    def told_to(self, place: TaskTry) -> dict[str, Any]:
-        """The same with the try that it is for: the fields of `waitd.models.TaskOutcome`."""
-        return {**self.told(), "ti_id": place.ti_id, "try_number": place.try_number}
+    def for_try(self, task: TaskTry) -> dict[str, Any]:
+        """The outcome with the try that it is meant for: the fields of `waitd.models.TaskOutcome`."""
+        return {**self.to_json(), "ti_id": task.ti_id, "try_number": task.try_number}
 
-    def left_for(self, place: TaskTry, now: float) -> dict[str, Any]:
-        """The same as it fits into the state store, without the payload where it does not; `now` (Unix seconds) is when it is sent."""
-        value = {**self.told_to(place), "sent_at": now}
-        if len(json.dumps(value)) > STATE_STORE_BYTES:  # as Airflow writes it: ASCII, so characters are bytes
+    def for_state_store(self, task: TaskTry, now: float) -> dict[str, Any]:
+        """The outcome for a task's state store; a payload that does not fit is omitted.
+
+        `now` is when it is sent, in Unix seconds.
+        """
+        value = {**self.for_try(task), "sent_at": now}
+        if len(json.dumps(value)) > STATE_STORE_BYTES:  # as Airflow writes it: ASCII, one byte a character
             value |= {"payload": None, "reason": "result_omitted"}
         return value
 
 
-def parse_outcome(event: Mapping[str, Any]) -> EventOutcome:
-    """The end that a wait's CloudEvent tells of."""
-    data = event["data"]
-    return EventOutcome(
-        event["id"], data["state"], data["payload"], data["message"], data["reason"], data["soft_fail"]
-    )
-
-
 def mode_delivers(mode: object, state: str) -> bool:
-    """Whether Airflow is told of an end in `state` by this mode: nobody waits any more for what was cancelled (its task would be woken or
-    failed for nothing), and an asset event means that the data are there.
+    """Whether a callback mode delivers an outcome in `state`.
+
+    A cancelled wait is never delivered: that would resume or fail its task for nothing. An asset
+    event is delivered for a success only, because it states that the data exist.
     """
     return state == "success" if mode == "asset_event" else state != "cancelled"
 
 
 class TryStatus(Enum):
-    """Where a task instance stands, as seen from the try that was registered."""
+    """What became of the registered try of a task instance."""
 
-    #: It waits for us.
+    #: It waits for waitd.
     PARKED = "parked"
-    #: It is the same try, neither parked nor ended: about to park, or woken already.
-    MOVING = "moving"
-    #: It has ended, or is another try.
-    PAST = "past"
+    #: It is neither parked nor ended: it is about to park, or it was resumed already.
+    ACTIVE = "active"
+    #: It has ended, or the task instance is at another try.
+    OVER = "over"
 
 
-def try_status(instance: Mapping[str, Any], place: TaskTry, *, by_response: bool) -> TryStatus:
-    """Where `instance`, Airflow's JSON of a task instance, stands; `by_response` asks whether a response would wake it."""
-    state = instance.get("state")
-    if instance.get("id") != place.ti_id or state in _ENDED:
-        return TryStatus.PAST
-    return (
-        TryStatus.PARKED
-        if state in (_AWAITS_RESPONSE if by_response else PARKED_STATES)
-        else TryStatus.MOVING
-    )
+def try_status(instance: Mapping[str, Any], task: TaskTry, *, by_response: bool) -> TryStatus:
+    """The status of a registered try.
 
-
-def response_was_too_late(instance: Mapping[str, Any], place: TaskTry, responded_at: object) -> bool:
-    """Whether a response that Airflow took, at `responded_at` of its own clock, woke nobody: another try stands there now, or the task had
-    ended before. Airflow says 200 to both.
+    Args:
+        instance: Airflow's JSON of the task instance.
+        task: the registered try.
+        by_response: whether only states that a human-in-the-loop response ends count as parked.
     """
-    if instance.get("id") != place.ti_id:
+    state = instance.get("state")
+    if instance.get("id") != task.ti_id or state in _ENDED:
+        return TryStatus.OVER
+    parked = state in (_AWAITS_RESPONSE if by_response else PARKED_STATES)
+    return TryStatus.PARKED if parked else TryStatus.ACTIVE
+
+
+def response_was_too_late(instance: Mapping[str, Any], task: TaskTry, responded_at: object) -> bool:
+    """Whether a response resumed nothing although Airflow answered it with 200.
+
+    That is so if the task instance is at another try, or if it ended before `responded_at`, the time
+    of the response by Airflow's clock (ISO 8601).
+    """
+    if instance.get("id") != task.ti_id:
         return True
-    ended, responded = _moment(instance.get("end_date")), _moment(responded_at)
-    return instance.get("state") in _ENDED and None not in {ended, responded} and ended < responded  # type: ignore[operator]
+    ended, responded = _parse_time(instance.get("end_date")), _parse_time(responded_at)
+    return instance.get("state") in _ENDED and None not in {ended, responded} and ended < responded  # type: ignore[operator] # neither is None here
 
 
-def _moment(text: object) -> datetime | None:
+def _parse_time(text: object) -> datetime | None:
     try:
         return datetime.fromisoformat(text) if isinstance(text, str) else None
     except ValueError:
         return None
 
 
-def is_from_event(told: object, event_id: str) -> bool:
-    """Whether what is stored in Airflow came from this event."""
-    return isinstance(told, Mapping) and told.get("event_id") == event_id
+def is_from_event(value: object, event_id: str) -> bool:
+    """Whether a value stored in Airflow came from this event."""
+    return isinstance(value, Mapping) and value.get("event_id") == event_id
 
 
 class PriorClear(Enum):
-    """Whether a clear was sent for an event before, judged by what it left in the state store."""
+    """Whether an earlier attempt already cleared the task, by what it left in the state store."""
 
-    #: No: it may be sent. Or only for a delivery before this one, and whoever redelivered has decided.
-    NEVER = "never"
-    #: So lately that it may still be on its way.
-    JUST_NOW = "just now"
-    #: Before that: only Airflow's own record can tell what became of it.
-    BEFORE = "before"
+    #: None did, or only one for an earlier delivery: a redelivery may clear again.
+    NONE = "none"
+    #: One did so recently that the clear may not have taken effect yet.
+    RECENT = "recent"
+    #: One did longer ago: Airflow's audit log says whether it took effect.
+    EARLIER = "earlier"
 
 
-def prior_clear(left: object, event_id: str, *, now: float, ordered_at: float) -> PriorClear:
-    """What `left` in the state store says of an earlier clear for this event. `ordered_at` is when the delivery was made; both in Unix
-    seconds. A delivery ends later than CLEAR_SECONDS after its clear, so whatever is older than that was sent for another one.
+def prior_clear(stored: object, event_id: str, *, now: float, created_at: float) -> PriorClear:
+    """Whether an earlier attempt of this delivery cleared the task.
+
+    A delivery ends later than CLEAR_SECONDS after its clear, so anything older than that was sent
+    for an earlier delivery.
+
+    Args:
+        stored: the value in the task's state store.
+        event_id: the id of the event.
+        now: Unix seconds.
+        created_at: when the delivery was created, in Unix seconds.
     """
-    if not is_from_event(left, event_id):
-        return PriorClear.NEVER
-    sent_at = clear_sent_at(left)
-    if ordered_at - sent_at >= CLEAR_SECONDS:
-        return PriorClear.NEVER
-    return PriorClear.JUST_NOW if abs(now - sent_at) < CLEAR_SECONDS else PriorClear.BEFORE
+    if not is_from_event(stored, event_id):
+        return PriorClear.NONE
+    sent_at = clear_sent_at(stored)
+    if created_at - sent_at >= CLEAR_SECONDS:
+        return PriorClear.NONE
+    return PriorClear.RECENT if abs(now - sent_at) < CLEAR_SECONDS else PriorClear.EARLIER
 
 
-def clear_sent_at(left: object) -> float:
-    """When the clear was sent that goes with what is left in the state store, in Unix seconds; 0 where that cannot be read."""
-    sent_at = left.get("sent_at") if isinstance(left, Mapping) else None
+def clear_sent_at(stored: object) -> float:
+    """When the clear that left `stored` was sent, in Unix seconds; 0 if it cannot be read."""
+    sent_at = stored.get("sent_at") if isinstance(stored, Mapping) else None
     return float(sent_at) if isinstance(sent_at, int | float) else 0.0
 
 
 def clear_id(event_id: str, sent_at: float) -> str:
-    """The value of CLEAR_PARAMETER: another one for each clear."""
+    """The value of CLEAR_PARAMETER, which is different for each clear."""
     return f"{event_id}@{sent_at:.3f}"
 
 
 def not_parked_pause(age: float) -> float | None:
-    """Seconds until a task that is not parked yet is looked at again, `age` seconds after the delivery was made: a quarter of its age.
-    None: it has had its time, and each further look counts as an attempt.
+    """Seconds until a task that is not parked yet is read again: a quarter of the delivery's age.
+
+    `age` is the time since the delivery was created, in seconds. None after NOT_PARKED_GRACE: from
+    then on, each read is a regular delivery attempt.
     """
     if age >= NOT_PARKED_GRACE:
         return None

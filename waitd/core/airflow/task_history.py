@@ -1,8 +1,9 @@
-"""What sensors of Airflow did, from an export of its task history, and what the same waiting would have cost in each mode.
+"""Parses an export of Airflow's task history into sensor runs, whose waiting can then be priced.
 
-An export is CSV with a header, a JSON array, JSON Lines, or what Airflow's API answers (`{"task_instances": […]}`). Columns: `dag_id`,
-`task_id`, `operator`, `start` and `end` (ISO 8601; UTC where no offset is given), and, where they are known, `poke_interval` in seconds and
-`mode`. Airflow's own `start_date`, `end_date`, `operator_name` are taken, too.
+An export is CSV with a header, a JSON array, JSON Lines, or a response of Airflow's API
+(`{"task_instances": […]}`). Its columns are `dag_id`, `task_id`, `operator`, `start` and `end` (ISO
+8601; UTC without an offset), and optionally `poke_interval` in seconds and `mode`. Airflow's names
+`start_date`, `end_date` and `operator_name` are accepted, too.
 """
 
 import csv
@@ -17,8 +18,8 @@ from waitd.core.errors import InvalidInput, Problem
 
 #: Airflow's default, in seconds.
 DEFAULT_POKE_INTERVAL = 60.0
-#: How many mistakes are told of.
-_MISTAKES = 20
+#: Parsing stops after this many problems.
+_MAX_PROBLEMS = 20
 _NAMES: Mapping[str, Sequence[str]] = {
     "dag_id": ("dag_id",),
     "task_id": ("task_id",),
@@ -38,7 +39,7 @@ _MODES = {
 
 
 class SensorRun(NamedTuple):
-    """One sensor that waited. Times are Unix seconds; `mode` is None where the export does not tell."""
+    """One finished sensor task. Times are Unix seconds; `mode` is None if the export does not have it."""
 
     dag_id: str
     task_id: str
@@ -50,7 +51,7 @@ class SensorRun(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """The kind of wait that comes nearest to it; what is no HTTP or S3 sensor is counted as one that does nothing."""
+        """The most similar kind of wait; `other` for sensors of neither HTTP nor S3."""
         name = self.operator.rpartition(".")[2].lower()
         if name.startswith("s3keysunchanged"):
             return "s3_keys_unchanged"
@@ -59,9 +60,13 @@ class SensorRun(NamedTuple):
         return "http" if name.startswith("http") else "other"
 
     def waiting(self, poke_cpu_seconds: Mapping[str, float], wait_bytes: float) -> WaitingTotals:
-        """The same wait in waitd, with a callback that resumes the task; its pokes follow from duration and interval.
+        """The same wait in waitd, with a callback that resumes the task.
 
-        `poke_cpu_seconds` (by kind) and `wait_bytes`: what a poke and a wait take there.
+        The number of pokes follows from duration and interval.
+
+        Args:
+            poke_cpu_seconds: CPU seconds of one poke in waitd, by kind.
+            wait_bytes: memory of one wait in waitd, in bytes.
         """
         seconds = self.end - self.start
         pokes = 1 + int(seconds / self.poke_interval)
@@ -71,7 +76,7 @@ class SensorRun(NamedTuple):
 
 
 class TaskHistory(NamedTuple):
-    """The sensors of an export, and how many of its lines were other tasks or had not ended."""
+    """The sensor runs of an export, and how many lines were other tasks or unfinished sensors."""
 
     runs: Sequence[SensorRun]
     others: int
@@ -79,10 +84,10 @@ class TaskHistory(NamedTuple):
 
 
 def parse_task_history(text: str, *, poke_interval: float = DEFAULT_POKE_INTERVAL) -> TaskHistory:
-    """The sensors in an export; `poke_interval` stands in where a line has none.
+    """Parses an export. `poke_interval` applies to lines without one.
 
     Raises:
-        InvalidInput: what is wrong with it; the pointers are lines, `/line/17`.
+        InvalidInput: the export is malformed; the pointers are lines, such as `/line/17`.
     """
     return build_task_history(_records(text), poke_interval=poke_interval)
 
@@ -90,7 +95,11 @@ def parse_task_history(text: str, *, poke_interval: float = DEFAULT_POKE_INTERVA
 def build_task_history(
     records: Iterable[tuple[int, Mapping[str, Any]]], *, poke_interval: float = DEFAULT_POKE_INTERVAL
 ) -> TaskHistory:
-    """The sensors among tasks, each with the line that it stands in. Raises InvalidInput, as `read`."""
+    """Collects the sensor runs among task records, which come with their line numbers.
+
+    Raises:
+        InvalidInput: as `parse_task_history`.
+    """
     runs: list[SensorRun] = []
     problems: list[Problem] = []
     others = unfinished = 0
@@ -105,7 +114,7 @@ def build_task_history(
                 runs.append(_run(fields, poke_interval))
             except ValueError as error:
                 problems.append(Problem(f"/line/{line}", str(error)))
-                if len(problems) == _MISTAKES:
+                if len(problems) == _MAX_PROBLEMS:
                     break
     if problems:
         raise InvalidInput(problems)
@@ -113,15 +122,14 @@ def build_task_history(
 
 
 def _first(record: Mapping[str, Any], names: Iterable[str]) -> Any:
-    """The first of these fields that holds something."""
+    """The first of these fields that is neither missing nor empty."""
     return next((record[name] for name in names if record.get(name) not in {None, ""}), None)
 
 
 def _is_sensor(fields: Mapping[str, Any]) -> bool:
-    named = "sensor" in str(fields["operator"] or "").lower()
     return (
-        named
-        or fields["operator"] is None
+        fields["operator"] is None
+        or "sensor" in str(fields["operator"]).lower()
         or fields["poke_interval"] is not None
         or fields["mode"] is not None
     )
@@ -131,14 +139,13 @@ def _run(fields: Mapping[str, Any], poke_interval: float) -> SensorRun:
     for name in _NEEDED:
         if fields[name] is None:
             raise ValueError(f"{name} is missing")
-    start, end = _moment("start", fields["start"]), _moment("end", fields["end"])
+    start, end = _parse_time("start", fields["start"]), _parse_time("end", fields["end"])
     if end < start:
-        raise ValueError("end lies before start")
-    given = fields["poke_interval"]
-    interval = poke_interval if given is None else _number(given)
+        raise ValueError("end is before start")
+    interval = poke_interval if fields["poke_interval"] is None else _parse_seconds(fields["poke_interval"])
     mode = fields["mode"]
     if mode is not None and str(mode).lower() not in _MODES:
-        raise ValueError(f"mode is one of {', '.join(_MODES)}, not {mode!r}")
+        raise ValueError(f"mode must be one of {', '.join(_MODES)}, not {mode!r}")
     return SensorRun(
         str(fields["dag_id"]),
         str(fields["task_id"]),
@@ -150,21 +157,21 @@ def _run(fields: Mapping[str, Any], poke_interval: float) -> SensorRun:
     )
 
 
-def _moment(name: str, value: Any) -> float:
+def _parse_time(name: str, value: Any) -> float:
     try:
         moment = datetime.fromisoformat(str(value))
     except ValueError:
-        raise ValueError(f"{name} is no ISO 8601 time: {value!r}") from None
+        raise ValueError(f"{name} is not an ISO 8601 time: {value!r}") from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
-def _number(value: Any) -> float:
+def _parse_seconds(value: Any) -> float:
     try:
         number = float(value)
     except (TypeError, ValueError):
         number = 0.0
     if not 0 < number < float("inf"):
-        raise ValueError(f"poke_interval is a number of seconds above 0, not {value!r}")
+        raise ValueError(f"poke_interval must be a number of seconds above 0, not {value!r}")
     return number
 
 
@@ -172,12 +179,12 @@ def _number(value: Any) -> float:
 
 
 def _records(text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Each task with its line."""
+    """The task records with their line numbers."""
     text = text.removeprefix("\ufeff")
-    begin = text.lstrip()[:1]
-    if not begin:
-        raise InvalidInput.at("", "there is nothing in it")
-    return _json(text) if begin in "[{" else _csv(text)
+    first = text.lstrip()[:1]
+    if not first:
+        raise InvalidInput.at("", "the export is empty")
+    return _json(text) if first in "[{" else _csv(text)
 
 
 def _csv(text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -192,49 +199,37 @@ def _csv(text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
         reader.fieldnames = header
         for record in reader:
             if None in record:
-                raise InvalidInput.at(f"/line/{reader.line_num}", "there are more fields than in the header")
+                raise InvalidInput.at(f"/line/{reader.line_num}", "the line has more fields than the header")
             yield reader.line_num, record
     except csv.Error as error:
-        raise InvalidInput.at(f"/line/{reader.reader.line_num}", f"is no CSV: {error}") from None
+        raise InvalidInput.at(f"/line/{reader.reader.line_num}", f"invalid CSV: {error}") from None
 
 
 def _json(text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Tasks one after the other, whatever stands around them: an array, Airflow's answer, or nothing."""
+    """The objects of an array, of a response of Airflow's API, or of JSON Lines."""
     decoder = json.JSONDecoder()
-    lines = _Lines(text)
-    at, end = 0, len(text)
-    head = text.find("[") + 1 if _wraps(text) else 0
-    at = head
+    in_array = text.find("[") + 1 if _has_array(text) else 0
+    at, end = in_array, len(text)
+    line = 1 + text.count("\n", 0, at)
     while True:
+        start = at
         while at < end and (text[at].isspace() or text[at] == ","):
             at += 1
-        if at >= end or (head and text[at] == "]"):
+        if at >= end or (in_array and text[at] == "]"):
             return
-        line = lines.of(at)
+        line += text.count("\n", start, at)
+        start = at
         try:
             value, at = decoder.raw_decode(text, at)
         except json.JSONDecodeError as error:
-            raise InvalidInput.at(f"/line/{error.lineno}", f"is no JSON: {error.msg}") from None
+            raise InvalidInput.at(f"/line/{error.lineno}", f"invalid JSON: {error.msg}") from None
         if not isinstance(value, dict):
-            raise InvalidInput.at(f"/line/{line}", "is no object with the fields of a task")
+            raise InvalidInput.at(f"/line/{line}", "must be an object with the fields of a task")
         yield line, value
+        line += text.count("\n", start, at)
 
 
-def _wraps(text: str) -> bool:
-    """Whether tasks stand in an array: the text is one, or it is Airflow's answer."""
+def _has_array(text: str) -> bool:
+    """Whether the tasks are in an array: the text is one, or it is a response of Airflow's API."""
     text = text.lstrip()
     return text.startswith("[") or text[1:].lstrip().startswith('"task_instances"')
-
-
-class _Lines:
-    """The lines of a text, by ascending positions."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._at, self._line = 0, 1
-
-    def of(self, at: int) -> int:
-        """The line that holds this position, counted from 1."""
-        self._line += self._text.count("\n", self._at, at)
-        self._at = at
-        return self._line

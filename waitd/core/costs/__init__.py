@@ -1,5 +1,5 @@
-"""What waiting costs under each mode, and how measured use is attributed to waits.
+"""What waiting costs.
 
-`model` computes slot-seconds, CPU, memory and money from a wait's duration and pokes; `attribution`
-shares the process's own use out over its waits.
+`model` computes slot-seconds, CPU, memory and money of waits in four modes; `attribution` divides
+the CPU time of the waitd process among the work that it did. The ledger is in `waitd.engine`.
 """

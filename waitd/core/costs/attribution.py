@@ -1,60 +1,67 @@
-"""Whose the CPU time is: least squares over samples of what was done and what it took.
+"""Estimates the CPU cost of each kind of work by least squares over samples of the whole process.
 
-A poke has no CPU clock of its own. Its work is spread over many turns of the loop (the calendar, the connection, the parser, the verdict),
-between others' turns, in threads too, and timing each turn would cost more than some of them take. So the process's CPU time is sampled
-together with how much was done of each thing, and what one of each takes is the slope: cpu = Σ cost · times + idle · seconds, the costs not
-negative, older samples forgotten. What no work explains stays with `idle`: it is overhead.
+A poke has no CPU clock of its own. Its work is spread over many turns of the event loop and over
+threads, and timing each turn would cost more than some turns take. So the CPU time of the process is
+sampled together with how often each kind of work was done, and the costs are the slopes:
 
-Costs that the samples cannot tell apart, because there has been nothing but one steady load, stay near what they were taken for at first:
-then the poke bears what an idle process would not use.
+    cpu = Σ cost · count + idle · seconds
+
+Costs are not negative, and older samples lose weight. CPU time that no work explains remains in
+`idle`: it is overhead.
+
+Under one steady load the samples cannot separate the costs. They then stay near their first
+estimates, and the poke is charged what an idle process would not use.
 """
 
 from collections.abc import Mapping, Sequence
 
-#: The name of what is used while nothing is done, in CPU-seconds a second.
+#: The name of the CPU time that is used without work, in CPU-seconds per second.
 IDLE = "idle"
-#: How firmly the first guess stands: as firmly as one sample in which so much was done. A guess of `idle` is worth so many seconds.
-GUESS_WORTH = 100.0
-IDLE_WORTH = 2.0
+#: The weight of a first estimate: that of one sample with so much work. For `idle`, in seconds.
+ESTIMATE_WEIGHT = 100.0
+IDLE_WEIGHT = 2.0
 
 
 class CpuAttribution:
-    """The regression, with its memory. A sample costs the cube of the number of different things that have been done so far."""
+    """The regression with its state. A sample costs O(n³) for n kinds of work that have occurred."""
 
-    def __init__(self, guesses: Mapping[str, float], *, remembered: float) -> None:
-        """`guesses`: CPU-seconds that one of each thing takes at first, `idle` among them; `remembered`: after how many samples one counts
-        for a third.
+    def __init__(self, estimates: Mapping[str, float], *, memory: float) -> None:
+        """Starts with estimates and no samples.
+
+        Args:
+            estimates: the first estimate of each kind of work in CPU-seconds, and that of `idle`.
+            memory: after this many further samples, a sample's weight has fallen to a third (1/e).
         """
-        self._guesses = dict(guesses)
-        self._forget = 1.0 - 1.0 / remembered
-        #: What has been done so far. What has not is left out of the sums, and costs what it was taken for.
+        self._estimates = dict(estimates)
+        self._decay = 1.0 - 1.0 / memory
+        #: Kinds that have occurred. The others are left out of the sums and keep their estimate.
         self._seen: list[str] = []
         self._products: list[list[float]] = []
         self._targets: list[float] = []
-        self._costs: Mapping[str, float] = dict(guesses)
+        self._costs: Mapping[str, float] = dict(estimates)
 
-    def expect(self, name: str, guess: float) -> None:
-        """One more thing that may be done, and what one of it takes at first."""
-        self._guesses[name] = guess
-        self._costs = {**self._costs, name: guess}
+    def add_kind(self, name: str, estimate: float) -> None:
+        """Adds a kind of work with its first estimate in CPU-seconds."""
+        self._estimates[name] = estimate
+        self._costs = {**self._costs, name: estimate}
 
     @property
     def costs(self) -> Mapping[str, float]:
-        """What one of each thing takes, in CPU-seconds; `idle` in CPU-seconds a second."""
+        """CPU-seconds of one of each kind of work; for `idle`, CPU-seconds per second."""
         return self._costs
 
-    def learn(self, done: Mapping[str, float], seconds: float, cpu_seconds: float) -> None:
-        """One sample: how often each thing was done within `seconds`, and the CPU time that the process used meanwhile."""
-        times = {**done, IDLE: seconds}
-        for name in self._guesses:
-            if times.get(name) and name not in self._seen:
+    def add_sample(self, counts: Mapping[str, float], seconds: float, cpu_seconds: float) -> None:
+        """Adds a sample: how often each kind occurred within `seconds`, and the CPU time used."""
+        counts = {**counts, IDLE: seconds}
+        for name in self._estimates:
+            if counts.get(name) and name not in self._seen:
                 self._add(name)
-        values = [times.get(name, 0.0) for name in self._seen]
+        values = [counts.get(name, 0.0) for name in self._seen]
         for row, (products, value) in enumerate(zip(self._products, values, strict=True)):
-            self._targets[row] = self._targets[row] * self._forget + value * cpu_seconds
+            self._targets[row] = self._targets[row] * self._decay + value * cpu_seconds
             for column, other in enumerate(values):
-                products[column] = products[column] * self._forget + value * other
-        self._costs = {**self._guesses, **dict(zip(self._seen, self._solved(), strict=True))}
+                products[column] = products[column] * self._decay + value * other
+        self._costs = {**self._estimates, **dict(zip(self._seen, self._solve(), strict=True))}
 
     def _add(self, name: str) -> None:
         for products in self._products:
@@ -63,19 +70,19 @@ class CpuAttribution:
         self._products.append([0.0] * len(self._seen))
         self._targets.append(0.0)
 
-    def _solved(self) -> list[float]:
-        """The costs; what would be negative is none, one after the other from the most negative on."""
-        worth = [(IDLE_WORTH if name == IDLE else GUESS_WORTH) ** 2 for name in self._seen]
-        guesses = [self._guesses[name] for name in self._seen]
-        costs, free = [0.0] * len(worth), list(range(len(worth)))
+    def _solve(self) -> list[float]:
+        """The costs. As long as one is negative, the most negative one is set to zero."""
+        weights = [(IDLE_WEIGHT if name == IDLE else ESTIMATE_WEIGHT) ** 2 for name in self._seen]
+        estimates = [self._estimates[name] for name in self._seen]
+        costs, free = [0.0] * len(weights), list(range(len(weights)))
         while free:
-            found = solve(
-                [[self._products[i][j] + (worth[i] if i == j else 0.0) for j in free] for i in free],
-                [self._targets[i] + worth[i] * guesses[i] for i in free],
+            solution = solve(
+                [[self._products[i][j] + (weights[i] if i == j else 0.0) for j in free] for i in free],
+                [self._targets[i] + weights[i] * estimates[i] for i in free],
             )
-            worst = min(range(len(free)), key=found.__getitem__)
-            if found[worst] >= 0:
-                for index, cost in zip(free, found, strict=True):
+            worst = min(range(len(free)), key=solution.__getitem__)
+            if solution[worst] >= 0:
+                for index, cost in zip(free, solution, strict=True):
                     costs[index] = cost
                 break
             del free[worst]
@@ -83,7 +90,7 @@ class CpuAttribution:
 
 
 def solve(matrix: Sequence[Sequence[float]], targets: Sequence[float]) -> list[float]:
-    """The x of matrix · x = targets, for a symmetric and positive definite matrix, by Gauss's elimination."""
+    """Solves matrix · x = targets for a symmetric positive definite matrix (Gaussian elimination)."""
     rows = [[*row, target] for row, target in zip(matrix, targets, strict=True)]
     size = len(rows)
     for pivot in range(size):

@@ -1,13 +1,15 @@
-"""What waiting costs in four ways of doing it: with a worker slot held, rescheduled, deferred to Airflow's Triggerer, and here.
+"""The cost model: what the same waits occupy in Airflow's three modes and in waitd.
 
-`waitd` is measured and brought along by whoever asks. The other three are a **model**: they follow from the same waits' own duration and
-pokes, with constants that were measured on a real Airflow. The model is linear, so a thousand waits of one kind cost what their sums
-say, and sums may be kept where the waits are not.
+The usage of waitd is measured and passed in. The other modes are a model: their usage follows from
+the duration and pokes of the same waits and from constants measured on a real Airflow. The model is
+linear, so the cost of many waits of one kind follows from their totals, and only totals are stored.
 
-    poke         one run of the task; its slot is held from the first poke to the last
-    reschedule   a run of the task for each poke
-    defer        a run until the task defers, a trigger in a Triggerer that is filled to its capacity, a run to resume
-    waitd        what this process used; and where a task of Airflow waits, its run until it parks, and the run that `resume` needs
+    poke         one task run, whose slot is held from the first poke to the last
+    reschedule   one task run per poke
+    defer        a run until the task defers, a trigger in a Triggerer that is filled to its
+                 capacity, and a run to resume
+    waitd        what this process used and, if an Airflow task waits, its run until it parks and
+                 the run that a callback starts
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,12 +21,12 @@ from typing import Any, NamedTuple, Self, assert_never
 
 GIB = 2**30
 HOUR = 3600.0
-#: The key of a constant that holds for every kind that it does not name.
+#: The key of a per-kind constant's value for all kinds that it does not name.
 DEFAULT_KIND = "default"
 
 
 class CostMode(StrEnum):
-    """A way of waiting; the first three are Airflow's words."""
+    """A way of waiting; the names of the first three are Airflow's."""
 
     POKE = "poke"
     RESCHEDULE = "reschedule"
@@ -34,21 +36,22 @@ class CostMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CostConstants:
-    """What the model takes as given. CPU in seconds over scheduler, API server, database and worker; memory in bytes.
+    """The constants of the model.
 
-    Those by kind have a `default` for the kinds that they do not name.
+    CPU is in seconds, summed over scheduler, API server, database and worker; memory is in bytes.
+    Mappings by kind have a `default` for the kinds that they do not name.
 
     Attributes:
-        task_cpu_seconds: a trivial task from start to end; the run that resumes a deferred or parked one costs as much.
-        defer_cpu_seconds: a run that only defers, or parks.
-        callback_cpu_seconds: what Airflow needs to take a callback.
-        reschedule_cpu_seconds: one poke of a rescheduled sensor, by kind.
-        run_seconds: how long a run that does next to nothing holds its slot.
-        slot_bytes: a task's process and its supervisor.
-        trigger_cpu_seconds: one poke of a trigger, by kind.
-        trigger_bytes: one trigger in the Triggerer's processes, by kind.
-        triggerer_bytes: those processes without any trigger.
-        triggerer_capacity: how many triggers one Triggerer holds.
+        task_cpu_seconds: CPU of a trivial task from start to end; also of a run that resumes.
+        defer_cpu_seconds: CPU of a run that only defers or parks.
+        callback_cpu_seconds: CPU with which Airflow processes a callback.
+        reschedule_cpu_seconds: CPU of one poke of a rescheduled sensor, by kind.
+        run_seconds: how long a run that does almost nothing holds its slot.
+        slot_bytes: memory of a task's process and its supervisor.
+        trigger_cpu_seconds: CPU of one poke of a trigger, by kind.
+        trigger_bytes: memory of one trigger in the Triggerer's processes, by kind.
+        triggerer_bytes: memory of those processes without triggers.
+        triggerer_capacity: the number of triggers that one Triggerer holds.
     """
 
     task_cpu_seconds: float
@@ -64,7 +67,7 @@ class CostConstants:
 
 
 class Prices(NamedTuple):
-    """What is paid for an hour of each, in `currency`. Where slots are paid for, their memory and CPU should not be paid twice."""
+    """Prices per hour, in `currency`. A price for slots should not include their CPU and memory."""
 
     slot_hour: float
     vcpu_hour: float
@@ -73,29 +76,29 @@ class Prices(NamedTuple):
 
 
 class MeasuredUsage(NamedTuple):
-    """What this process used for some waits: CPU in seconds, memory in bytes held times the seconds for which they were."""
+    """What this process used for some waits: CPU in seconds, memory in byte-seconds."""
 
     cpu_seconds: float = 0.0
     byte_seconds: float = 0.0
 
     def plus(self, other: "MeasuredUsage") -> "MeasuredUsage":
-        """Both together."""
+        """The sum of both."""
         return MeasuredUsage(self.cpu_seconds + other.cpu_seconds, self.byte_seconds + other.byte_seconds)
 
     def since(self, before: "MeasuredUsage") -> "MeasuredUsage":
-        """What came to it after `before`."""
+        """The usage that was added after `before`."""
         return MeasuredUsage(self.cpu_seconds - before.cpu_seconds, self.byte_seconds - before.byte_seconds)
 
 
 class WaitingTotals(NamedTuple):
-    """Waits of one kind, added up.
+    """The totals of waits of one kind.
 
     Attributes:
-        waits: how many.
-        seconds: how long they waited, all together.
-        pokes: how often they were poked, all together.
-        parked: on how many of them a task of Airflow waits.
-        resumed: for how many of those a worker runs once more at the end.
+        waits: the number of waits.
+        seconds: their total duration.
+        pokes: their total number of pokes.
+        parked: for how many of them an Airflow task is parked.
+        resumed: how many of those tasks run again at the end.
         measured: what waitd used for them.
     """
 
@@ -108,7 +111,7 @@ class WaitingTotals(NamedTuple):
     measured: MeasuredUsage = MeasuredUsage()
 
     @classmethod
-    def of(
+    def from_wait(
         cls,
         kind: str,
         sinks: Iterable[Mapping[str, Any]],
@@ -117,8 +120,10 @@ class WaitingTotals(NamedTuple):
         pokes: float,
         measured: MeasuredUsage = MeasuredUsage(),  # noqa: B008 - a NamedTuple does not change
     ) -> Self:
-        """One wait. Its callback says whether a task of Airflow is parked on it, and whether it runs once more (`resume`, `clear`) or
-        its state is just set (`set_state`).
+        """The totals of one wait.
+
+        Its Airflow sinks say whether a task is parked, and whether the task runs again (`resume`,
+        `clear`) or only its state is set (`set_state`).
         """
         modes = [sink.get("mode", "resume") for sink in sinks if sink.get("kind") == "airflow"]
         parked = any(mode in {"resume", "set_state", "clear"} for mode in modes)
@@ -126,7 +131,7 @@ class WaitingTotals(NamedTuple):
         return cls(kind, 1, max(0.0, seconds), pokes, float(parked), float(resumed), measured)
 
     def plus(self, other: "WaitingTotals") -> "WaitingTotals":
-        """Both together, under this one's kind."""
+        """The sum of both, with the kind of this one."""
         return WaitingTotals(
             self.kind,
             self.waits + other.waits,
@@ -138,10 +143,10 @@ class WaitingTotals(NamedTuple):
         )
 
 
-# Not frozen: that makes one twice as dear, and the cost of a wait, which each answer with a wait in it shows, takes a dozen of them.
+# Not frozen, which would double the cost of making one: every API response with a wait makes a dozen.
 @dataclass(slots=True)
 class ResourceUsage:
-    """What is occupied: worker slots, CPU and memory, each for how long; nobody changes one."""
+    """Slot-seconds, CPU-seconds and memory byte-seconds. Treated as immutable."""
 
     slot_seconds: float = 0.0
     cpu_seconds: float = 0.0
@@ -155,7 +160,7 @@ class ResourceUsage:
         )
 
     def money(self, prices: Prices) -> float:
-        """What that costs, in the prices' currency."""
+        """The cost in the prices' currency."""
         return (
             self.slot_seconds * prices.slot_hour
             + self.cpu_seconds * prices.vcpu_hour
@@ -164,7 +169,7 @@ class ResourceUsage:
 
 
 def resource_usage(mode: CostMode, waiting: WaitingTotals, constants: CostConstants) -> ResourceUsage:
-    """What these waits occupy, or would have occupied, in one mode."""
+    """What these waits occupy, or would have occupied, in a mode."""
     match mode:
         case CostMode.POKE:
             return _runs(
@@ -191,12 +196,12 @@ def resource_usage(mode: CostMode, waiting: WaitingTotals, constants: CostConsta
 
 
 def _runs(constants: CostConstants, *, seconds: float, cpu_seconds: float) -> ResourceUsage:
-    """Slots that are held for so long."""
+    """The usage of task runs that hold slots for `seconds` in total."""
     return ResourceUsage(seconds, cpu_seconds, seconds * constants.slot_bytes)
 
 
 def _parked(constants: CostConstants, kind: str, parked: float, resumed: float) -> ResourceUsage:
-    """The runs around a wait that itself holds no slot."""
+    """The runs before and after waits that hold no slot themselves."""
     first = constants.defer_cpu_seconds + _library(constants, kind)
     return _runs(
         constants,
@@ -206,8 +211,9 @@ def _parked(constants: CostConstants, kind: str, parked: float, resumed: float) 
 
 
 def _library(constants: CostConstants, kind: str) -> float:
-    """CPU by which a sensor's first run exceeds a task that does nothing: its library, its connection, its poke. As by which a rescheduled
-    poke of the kind exceeds that of a sensor that does nothing.
+    """Extra CPU of a sensor's first run over a trivial task: its imports, its connection, its poke.
+
+    It equals the extra CPU of a rescheduled poke of this kind over that of a trivial sensor.
     """
     each = constants.reschedule_cpu_seconds
     return max(0.0, _by_kind(each, kind) - each[DEFAULT_KIND])
@@ -225,8 +231,13 @@ def _by_kind(values: Mapping[str, float], kind: str) -> float:
 
 
 class ExampleWait(NamedTuple):
-    """A wait to compare modes by: pokes every `poke_interval` seconds, Airflow's `resume` at its end; what waitd uses for a poke and
-    for each second that it holds one.
+    """A wait with which to compare the modes. Airflow resumes its task at the end.
+
+    Attributes:
+        kind: the kind of wait.
+        poke_interval: seconds between pokes.
+        poke_cpu_seconds: CPU of one poke in waitd.
+        wait_bytes: memory of one wait in waitd.
     """
 
     kind: str
@@ -234,15 +245,15 @@ class ExampleWait(NamedTuple):
     poke_cpu_seconds: float
     wait_bytes: float
 
-    def lasting(self, seconds: float) -> WaitingTotals:
-        """One such wait of this duration."""
+    def totals(self, seconds: float) -> WaitingTotals:
+        """The totals of one such wait of this duration."""
         pokes = 1 + seconds / self.poke_interval
         measured = MeasuredUsage(pokes * self.poke_cpu_seconds, seconds * self.wait_bytes)
         return WaitingTotals(self.kind, 1, seconds, pokes, 1, 1, measured)
 
 
 def break_even_duration(mode: CostMode, case: ExampleWait, constants: CostConstants, prices: Prices) -> float:
-    """From which duration on, in seconds, the mode costs less than a slot held; inf: never."""
+    """The duration in seconds from which on a mode costs less than a held slot; inf if it never does."""
     own_fixed, own_growth = _line(mode, case, constants, prices)
     held_fixed, held_growth = _line(CostMode.POKE, case, constants, prices)
     if own_growth >= held_growth:
@@ -251,20 +262,20 @@ def break_even_duration(mode: CostMode, case: ExampleWait, constants: CostConsta
 
 
 def _line(mode: CostMode, case: ExampleWait, constants: CostConstants, prices: Prices) -> tuple[float, float]:
-    """The money for a wait of no duration, and what each further second adds."""
-    fixed = resource_usage(mode, case.lasting(0.0), constants).money(prices)
-    return fixed, (resource_usage(mode, case.lasting(HOUR), constants).money(prices) - fixed) / HOUR
+    """The cost of a wait without duration, and the cost that each further second adds."""
+    fixed = resource_usage(mode, case.totals(0.0), constants).money(prices)
+    return fixed, (resource_usage(mode, case.totals(HOUR), constants).money(prices) - fixed) / HOUR
 
 
 def break_even_poke_interval(kind: str, constants: CostConstants, prices: Prices) -> float:
-    """From which poke_interval on, in seconds, a rescheduled sensor costs less than one that holds its slot; inf: never."""
+    """The poke_interval in seconds from which on rescheduling costs less than a held slot; inf: never."""
     held = resource_usage(CostMode.POKE, WaitingTotals(kind, seconds=1.0), constants).money(prices)
     poke = resource_usage(CostMode.RESCHEDULE, WaitingTotals(kind, pokes=1.0), constants).money(prices)
     return poke / held if held > 0 else inf
 
 
 class SlotSpan(NamedTuple):
-    """One wait in time: from when to when, in Unix seconds, and for how long it holds slots under each mode."""
+    """The start and end of a wait (Unix seconds), and its slot-seconds in each mode."""
 
     start: float
     end: float
@@ -272,18 +283,24 @@ class SlotSpan(NamedTuple):
 
 
 def slots_over_time(spans: Iterable[SlotSpan], edges: Sequence[float]) -> Mapping[CostMode, list[float]]:
-    """How many slots were held on average between each of `edges` (ascending, evenly spaced) and the next, under each mode.
+    """The average number of held slots between each of `edges` and the next, for each mode.
 
-    What a wait holds is spread evenly over its own time; its runs at the start and at the end are part of that.
+    The slot-seconds of a wait, the runs at its start and end included, are spread evenly over its
+    duration.
+
+    Args:
+        spans: the waits.
+        edges: evenly spaced times in Unix seconds, ascending.
     """
     count, first, step = len(edges) - 1, edges[0], edges[1] - edges[0]
-    # How much a step begins to hold, and how much only that one does: each wait costs the same, however many steps it spans.
+    # `begins` changes the level from an interval on, `alone` in one interval only. So the cost per wait
+    # does not depend on the number of intervals that the wait spans.
     begins = {mode: [0.0] * (count + 1) for mode in CostMode}
     alone = {mode: [0.0] * (count + 1) for mode in CostMode}
     for start, end, slot_seconds in spans:
         if end < first or start >= edges[-1]:
             continue
-        end = max(end, start + 1e-9)  # noqa: PLW2901 - of no length at all
+        end = max(end, start + 1e-9)  # noqa: PLW2901 - a wait without duration
         low, high = max(start, first), min(end, edges[-1])
         low_at, high_at = int((low - first) / step), int((high - first) / step)
         for mode, seconds in slot_seconds.items():

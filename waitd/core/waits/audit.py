@@ -1,4 +1,4 @@
-"""Who changed what: the values of the audit."""
+"""Audit entries: who changed what."""
 
 from typing import NamedTuple
 
@@ -6,21 +6,24 @@ from waitd.core.auth.principal import Principal
 
 
 class Caller(NamedTuple):
-    """Somebody who calls, and from where: the address of the other end of the connection, "" where it is not known."""
+    """A principal and the address of its end of the connection; "" if the address is unknown."""
 
     principal: Principal
     remote: str
 
 
 class AuditEntry(NamedTuple):
-    """One line of the audit: a change, or an attempt at one that its target's state or place forbade.
+    """A change, or an attempt at one that the target's state or namespace forbade.
 
     Attributes:
         at: Unix seconds.
-        principal: the name of who did it; `role` and `namespace` are those it had then.
-        action: `submit`, `cancel`, `poke`, `redeliver`, `signal`, `create_key`, `revoke_key`.
-        subject: the id of the wait or key, the key of a signal; None where there are many, or none.
-        subjects: how many waits, deliveries or keys it was about.
+        principal: the caller's name.
+        role: the caller's role at that time.
+        namespace: the caller's namespace at that time.
+        remote: the caller's address.
+        action: `submit`, `cancel`, `poke`, `redeliver`, `signal`, `create_key` or `revoke_key`.
+        subject: the id of the wait or API key, or the signal's key; None for several, or none.
+        subjects: the number of waits, deliveries or keys.
         result: `done`, `not_found` or `conflict`.
     """
 
@@ -38,7 +41,7 @@ class AuditEntry(NamedTuple):
 def build_audit_entry(
     caller: Caller, at: float, action: str, subject: str | None, *, subjects: int = 1, result: str = "done"
 ) -> AuditEntry:
-    """The line that tells of it."""
+    """The audit entry of an action; the arguments are its attributes."""
     principal = caller.principal
     return AuditEntry(
         at,

@@ -1,4 +1,4 @@
-"""What becomes of a delivery after one attempt. `queued → delivered | dead`; the last two absorb."""
+"""Decides what follows a delivery attempt: `queued → delivered | dead`. The last two are final."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,11 +6,11 @@ from enum import StrEnum
 from typing import NewType, assert_never
 
 DeliveryId = NewType("DeliveryId", str)
-"""A UUIDv7. Brokers and webhook receivers deduplicate by it; the event inside keeps the wait's id."""
+"""A UUIDv7, by which brokers and webhook receivers deduplicate. The event's own id is the wait's."""
 
-#: Seconds before each attempt, counted from the one before; its length is the number of attempts.
+#: Seconds before each attempt, counted from the previous one. The length is the number of attempts.
 RETRY_DELAYS = (0.0, 5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0, 7200.0, 18000.0, 36000.0)
-#: Each pause is stretched or shortened by up to this share.
+#: Each pause is lengthened or shortened by up to this share.
 RETRY_JITTER = 0.2
 #: The longest `Retry-After` of a sink that is honoured, in seconds.
 MAX_SINK_RETRY_AFTER = 36000.0
@@ -24,16 +24,16 @@ class DeliveryState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """The destination took the event and said so."""
+    """The destination confirmed the event."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryFailed:
-    """The destination did not take it now; the deliverer tries again after the next retry delay.
+    """The attempt failed; the delivery is retried after the next of the retry delays.
 
     Attributes:
-        error: one sentence for a person, without secrets.
-        retry_after: seconds that the destination asked for, or None.
+        error: a sentence for people, without secrets.
+        retry_after: the pause that the destination asked for, in seconds, or None.
     """
 
     error: str
@@ -42,19 +42,19 @@ class DeliveryFailed:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryRejected:
-    """The destination will never take it (410, a broken parameter)."""
+    """The destination will never accept the event (a 410, an invalid parameter): no more retries."""
 
     error: str
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryPostponed:
-    """It is too early, which is nobody's failure: it is tried again in `retry_after` seconds, and this attempt does not count.
+    """It is too early to deliver. The attempt does not count and is repeated in `retry_after` seconds.
 
-    The sink bounds how often it postpones; the retry delays do not.
+    The sink must limit how often it returns this, because the retry delays do not.
 
     Attributes:
-        why: one sentence for a person, without secrets.
+        why: a sentence for people, without secrets.
         retry_after: seconds.
     """
 
@@ -67,7 +67,14 @@ Receipt = Delivered | DeliveryFailed | DeliveryRejected | DeliveryPostponed
 
 @dataclass(frozen=True, slots=True)
 class AfterAttempt:
-    """What to store. `next_attempt_at` (Unix seconds) is set while the state is queued, `last_error` unless it is delivered."""
+    """The new state of a delivery.
+
+    Attributes:
+        state: the delivery's state.
+        attempts: the attempts that count.
+        next_attempt_at: Unix seconds while queued, else None.
+        last_error: None once delivered.
+    """
 
     state: DeliveryState
     attempts: int
@@ -76,17 +83,23 @@ class AfterAttempt:
 
 
 def first_attempt_at(now: float, retry_delays: Sequence[float] = RETRY_DELAYS) -> float:
-    """When a new delivery is first tried, Unix seconds."""
+    """When a new delivery is first attempted, in Unix seconds."""
     return now + (retry_delays[0] if retry_delays else 0.0)
 
 
 def after_attempt(
     attempts: int, receipt: Receipt, now: float, jitter: float, retry_delays: Sequence[float] = RETRY_DELAYS
 ) -> AfterAttempt:
-    """What becomes of a delivery whose attempt number `attempts` (counted from 1) got `receipt` at `now`.
+    """Decides what follows a delivery attempt.
 
-    `jitter` is a number in [0, 1); the pause is the next retry delay ±20 %, or the
-    destination's `Retry-After` where that is longer.
+    The pause is the next retry delay ±20 %, or the destination's `Retry-After` if that is longer.
+
+    Args:
+        attempts: the number of this attempt, counted from 1.
+        receipt: its result.
+        now: Unix seconds.
+        jitter: a random number in [0, 1).
+        retry_delays: the setting `delivery_retry_delays`, in seconds.
     """
     match receipt:
         case Delivered():
@@ -99,7 +112,7 @@ def after_attempt(
             if attempts >= len(retry_delays):
                 return AfterAttempt(DeliveryState.DEAD, attempts, None, receipt.error)
             pause = retry_delays[attempts] * (1 - RETRY_JITTER + 2 * RETRY_JITTER * jitter)
-            asked = min(max(receipt.retry_after or 0.0, 0.0), MAX_SINK_RETRY_AFTER)
-            return AfterAttempt(DeliveryState.QUEUED, attempts, now + max(pause, asked), receipt.error)
+            requested = min(max(receipt.retry_after or 0.0, 0.0), MAX_SINK_RETRY_AFTER)
+            return AfterAttempt(DeliveryState.QUEUED, attempts, now + max(pause, requested), receipt.error)
         case _:  # pragma: no cover - mypy proves it
             assert_never(receipt)

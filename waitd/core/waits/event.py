@@ -1,6 +1,7 @@
-"""The event that tells how a wait ended: CloudEvents 1.0, one a wait, under the wait's own id.
+"""The event of an outcome: CloudEvents 1.0, one per wait, with the wait's id.
 
-It is made once, in the transaction that ends the wait, and its bytes are stored: every attempt at every sink sends the same bytes.
+It is built once, in the transaction that finishes the wait, and its bytes are stored: every
+attempt at every sink sends the same bytes.
 """
 
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ EVENT_SOURCE = "/waitd"
 
 
 def rfc3339(at: float) -> str:
-    """Unix seconds as the API writes times: RFC 3339, UTC, milliseconds."""
+    """Unix seconds in the API's format: RFC 3339, UTC, with milliseconds."""
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -28,7 +29,7 @@ def build_event(
     created_at: float,
     finished_at: float,
 ) -> Mapping[str, Any]:
-    """The CloudEvent of an outcome, ready to be encoded. Times are Unix seconds."""
+    """The CloudEvent of an outcome as JSON-compatible values. Times are Unix seconds."""
     return {
         "specversion": "1.0",
         "id": wait_id,

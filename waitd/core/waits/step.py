@@ -1,4 +1,4 @@
-"""The state machine of a wait: one verdict in, what to do out."""
+"""The state machine of a wait: a verdict goes in, the next action comes out."""
 
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, assert_never
@@ -14,7 +14,7 @@ from waitd.core.waits.wait import Outcome, Progress, WaitState, record_verdict
 
 
 class PokedWait(Protocol):
-    """What the state machine reads of a wait in hand. Times are Unix seconds."""
+    """What `step` reads of a wait. Times are Unix seconds."""
 
     @property
     def pacing(self) -> Pacing: ...
@@ -29,7 +29,11 @@ class PokedWait(Protocol):
 
 
 class PokeAgain(NamedTuple):
-    """The wait goes on. `due` is when to look next: after now and at or before the deadline, or now if the deadline is past."""
+    """The wait continues.
+
+    `due` is the time of the next poke: after now and at or before the deadline; now, if the
+    deadline has passed.
+    """
 
     progress: Progress
     due: float
@@ -37,7 +41,7 @@ class PokeAgain(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """The wait is over."""
+    """The wait has ended."""
 
     progress: Progress
     outcome: Outcome
@@ -46,16 +50,17 @@ class Finish:
 def step(
     wait: PokedWait, verdict: Verdict, started_at: float, now: float, jitter: float
 ) -> PokeAgain | Finish:
-    """What a verdict does to a wait.
+    """Decides what follows a verdict.
 
-    A wait times out only by the verdict of a poke that started at or after its deadline: no clock ends it unseen.
+    A wait times out only by the verdict of a poke that started at or after its deadline, never by
+    the clock alone.
 
     Args:
-        wait: the wait as it stood when the poke started.
-        verdict: what the poke said.
-        started_at: when the poke started, Unix seconds.
-        now: when the verdict came in, Unix seconds.
-        jitter: a number in [0, 1) from the caller's source of randomness.
+        wait: the wait as it was when the poke started.
+        verdict: the verdict of the poke.
+        started_at: when the poke started, in Unix seconds.
+        now: when the verdict arrived, in Unix seconds.
+        jitter: a random number in [0, 1).
     """
     if isinstance(verdict, Failure) and verdict.silenceable and wait.silent_fail:
         verdict = Unreachable(verdict.reason, verdict.message)
@@ -64,16 +69,16 @@ def step(
         case Pending() | Unreachable():
             if started_at >= wait.deadline:
                 return Finish(progress, timeout_outcome(verdict))
-            pacing, phase, count, asked = wait.pacing, wait.phase, progress.step, verdict.retry_after
+            pacing, phase, count, retry_after = wait.pacing, wait.phase, progress.step, verdict.retry_after
             if isinstance(verdict, Pending):
                 due = next_poke_after_pending(
                     pacing, phase, count, started_at=started_at, now=now, jitter=jitter
                 )
-                if asked is not None:
-                    due = max(due, now + capped_retry_after(pacing, asked))
+                if retry_after is not None:
+                    due = max(due, now + capped_retry_after(pacing, retry_after))
             else:
                 due = next_poke_after_unreachable(
-                    pacing, phase, count, asked, started_at=started_at, now=now, jitter=jitter
+                    pacing, phase, count, retry_after, started_at=started_at, now=now, jitter=jitter
                 )
             return PokeAgain(progress, due if due <= wait.deadline else max(now, wait.deadline))
         case Success():
@@ -89,11 +94,11 @@ def step(
 
 
 def timeout_outcome(last: Pending | Unreachable) -> Outcome:
-    """The outcome of a wait whose deadline passed; the message says what was last seen."""
+    """The outcome of a wait whose deadline passed; its message contains the last verdict's."""
     seen = last.message or last.reason
     return Outcome(WaitState.TIMEOUT, None, f"The deadline passed; last seen: {seen}", "deadline")
 
 
 def cancelled_outcome(reason: str = "cancelled", message: str = "") -> Outcome:
-    """The outcome of a wait that somebody ended."""
+    """The outcome of a cancelled wait."""
     return Outcome(WaitState.CANCELLED, None, message, reason)

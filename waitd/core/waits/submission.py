@@ -1,12 +1,12 @@
-"""What is known of a job that a wait submits itself, and what an answer to the submitting call does to it.
+"""The submission of a wait's own job: its state, and what each response to the submit call does to it.
 
-Before each call the state `submitting` is on disk, so that after a crash it is known that there may be a job. Only an answer that says so
-takes that back: a connection that was never made, or a refusal.
+The state `submitting` is on disk before each call, so that after a crash waitd knows that a job may
+exist. Only a response that excludes a job reverts it: a connection that was never made, or a refusal.
 
     pending ── mark ──▶ submitting ── accepted, adopted ──▶ submitted
        ▲                  │      │
-       └─ not submitted ──┘      ├── refused, or in conflict ──▶ failed
-                                 └── who knows, and it may not be asked again ──▶ unknown
+       └── unavailable ───┘      ├── rejected, or in conflict ──▶ failed
+                                 └── uncertain, and not repeatable ──▶ unknown
 """
 
 from collections.abc import Mapping
@@ -17,17 +17,20 @@ from typing import Any, NamedTuple, assert_never
 from waitd.core.waits.verdict import MESSAGE_LIMIT, Failure, Pending, Unreachable, Verdict
 from waitd.core.waits.wait import WaitState
 
-#: What names the job: one value, or several by name.
+#: What identifies the job: one value, or several by name.
 JobHandle = str | int | Mapping[str, Any]
-#: Pauses before each try of a job's cancel request, seconds; after the last it is given up.
+#: Seconds before each attempt at a job's cancel request. After the last one, waitd gives up.
 CANCEL_RETRY_DELAYS = (0.0, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0)
-#: The states in which a wait may ask for its job to be cancelled.
+#: The states of a wait in which its job may be cancelled (`cancel_job_on`).
 JOB_CANCEL_STATES = (WaitState.CANCELLED, WaitState.TIMEOUT)
 
 
 class SubmitState(StrEnum):
-    """`pending`: there is no job of ours. `submitting`: there may be one. `submitted`: its handle is known. `failed`: there is none, and
-    none is asked for any more. `unknown`: there may be one, and nobody can say.
+    """The state of a submission.
+
+    `pending`: no job was submitted. `submitting`: a job may exist. `submitted`: its handle is known.
+    `failed`: no job exists, and none will be submitted. `unknown`: a job may exist, and there is no
+    way to find out.
     """
 
     PENDING = "pending"
@@ -41,11 +44,12 @@ class Submission(NamedTuple):
     """What is known of a wait's job.
 
     Attributes:
-        handle: what names it; None until it is submitted.
-        attempts: how many submitting calls were made.
-        last_error: what was last in the way, in a sentence; None where nothing was.
-        adopted: the job was running already, and is waited for instead of one of our own.
-        reason: why a `failed` or `unknown` one ends its wait, a short constant word.
+        state: the state of the submission.
+        handle: identifies the job; None until it is submitted.
+        attempts: the number of submit calls.
+        last_error: the last error in a sentence; None if there was none.
+        adopted: a job that was already running is waited for instead of a new one.
+        reason: why a `failed` or `unknown` submission ends its wait, a short constant word.
     """
 
     state: SubmitState = SubmitState.PENDING
@@ -60,7 +64,11 @@ PENDING_SUBMISSION = Submission()
 
 
 class CancelState(StrEnum):
-    """`pending`: it is still to be asked, or asked again. `unneeded`: there was no job. `unknown`: there may be one that nobody can name."""
+    """The state of cancelling a job.
+
+    `pending`: the request is due, or due again. `unneeded`: there was no job. `unknown`: a job may
+    exist whose handle is unknown.
+    """
 
     PENDING = "pending"
     CANCELLED = "cancelled"
@@ -70,7 +78,10 @@ class CancelState(StrEnum):
 
 
 class JobCancel(NamedTuple):
-    """How far the cancelling of a job has come, after its wait's end. `next_attempt_at`: Unix seconds, None where it is over."""
+    """The cancelling of a job after its wait ended.
+
+    `next_attempt_at` is in Unix seconds; None if no attempt follows.
+    """
 
     state: CancelState = CancelState.PENDING
     attempts: int = 0
@@ -80,11 +91,11 @@ class JobCancel(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SubmitRules:
-    """What decides about an answer.
+    """The rules of a wait's submit call.
 
     Attributes:
-        idempotent: the other side makes one job of equal calls.
-        on_conflict: what to do where it says that a job is running already: `wait`, `adopt` or `fail`.
+        idempotent: the job system makes one job out of repeated equal calls.
+        on_conflict: what to do if a job is already running: `wait`, `adopt` or `fail`.
     """
 
     idempotent: bool = True
@@ -96,7 +107,7 @@ class SubmitRules:
 
 @dataclass(frozen=True, slots=True)
 class SubmitAccepted:
-    """The job is submitted, or (`adopted`) a running one was found."""
+    """The job is submitted or, with `adopted`, a running job was found."""
 
     handle: JobHandle
     adopted: bool = False
@@ -104,7 +115,7 @@ class SubmitAccepted:
 
 @dataclass(frozen=True, slots=True)
 class SubmitUnavailable:
-    """Certainly no job came of this call, and another time may be better: no connection, or the server said "not now"."""
+    """The call certainly created no job and may be repeated: no connection, or a server that is busy."""
 
     reason: str
     message: str
@@ -113,7 +124,7 @@ class SubmitUnavailable:
 
 @dataclass(frozen=True, slots=True)
 class SubmitUncertain:
-    """The call may have reached the other side, and there is no answer that says what came of it."""
+    """The call may have created a job: it may have arrived, and no response says what it did."""
 
     reason: str
     message: str
@@ -122,21 +133,24 @@ class SubmitUncertain:
 
 @dataclass(frozen=True, slots=True)
 class SubmitConflict:
-    """A job is running already, says the other side; with `on_conflict: adopt`, it could not be found (any more)."""
+    """The job system reports that a job is already running.
+
+    With `on_conflict: adopt`, that job could not be found.
+    """
 
     message: str
 
 
 @dataclass(frozen=True, slots=True)
 class SubmitRejected:
-    """The other side will not, now or later."""
+    """The job system rejected the call for good."""
 
     message: str
 
 
 @dataclass(frozen=True, slots=True)
 class SubmitWithoutHandle:
-    """It was accepted, and the answer does not say under which name."""
+    """The call was accepted, and the response does not contain the handle."""
 
     message: str
 
@@ -152,17 +166,17 @@ SubmitAnswer = (
 
 
 class SubmissionUpdate(NamedTuple):
-    """What an answer does: the submission from now on, and what it says to the wait."""
+    """The new submission, and its verdict for the wait."""
 
     submission: Submission
     verdict: Verdict
 
 
-#: Ends a wait of which it is not known whether its job was submitted, and where asking again might make a second one.
+#: The reason of a wait whose job may exist although its submit call must not be repeated.
 SUBMIT_UNKNOWN = "submit_unknown"
-#: Ends a wait whose job was submitted under a name that the answer does not tell.
+#: The reason of a wait whose submit response does not contain the job's handle.
 SUBMIT_NO_HANDLE = "submit_no_handle"
-_UNKNOWN_MESSAGE = "The job may have been submitted and may not: the result of the submitting call is not known, and it must not be repeated."
+_UNKNOWN_MESSAGE = "The job may or may not exist: the result of the submit call is unknown, and the call must not be repeated."
 
 
 def mark_submitting(submission: Submission) -> Submission:
@@ -171,7 +185,10 @@ def mark_submitting(submission: Submission) -> Submission:
 
 
 def initial_submission(submit: Mapping[str, Any] | None) -> Submission | None:
-    """Where a wait's submission begins; None where it submits nothing. `resume`: where another daemon left off."""
+    """The submission of a new wait; None if the wait submits nothing.
+
+    `resume` in `submit` is the state in which another daemon exported the wait.
+    """
     if submit is None:
         return None
     resume = submit.get("resume")
@@ -181,87 +198,85 @@ def initial_submission(submit: Mapping[str, Any] | None) -> Submission | None:
 
 
 def resolve_interrupted(submission: Submission, rules: SubmitRules) -> SubmissionUpdate | None:
-    """What ends a wait whose submission was found so (after a crash): a call whose result nobody knows and that must not be repeated, or
-    an end that did not reach the wait. None: it goes on.
+    """What ends a wait whose submission was interrupted by a crash; None if the wait goes on.
+
+    It ends if the result of a call is unknown and the call must not be repeated, or if a final
+    result was stored and the wait not yet finished.
     """
-    told = submission.last_error or ""
+    message = submission.last_error or ""
     match submission.state:
         case SubmitState.SUBMITTING if not rules.idempotent:
-            return _unknown(submission, told)
+            return _unknown(submission, message)
         case SubmitState.FAILED | SubmitState.UNKNOWN:
-            return SubmissionUpdate(submission, Failure(submission.reason or SUBMIT_UNKNOWN, told))
+            return SubmissionUpdate(submission, Failure(submission.reason or SUBMIT_UNKNOWN, message))
     return None
 
 
-def after_submit(before: Submission, answer: SubmitAnswer, rules: SubmitRules) -> SubmissionUpdate:  # noqa: PLR0911 - an answer each
-    """What an answer does.
+def after_submit(before: Submission, answer: SubmitAnswer, rules: SubmitRules) -> SubmissionUpdate:  # noqa: PLR0911 - one return per answer
+    """Decides what follows a submit call.
 
     Args:
-        before: as it was before this call was marked; in state `submitting` where an earlier call's result is not known.
-        answer: what came of this call.
-        rules: the wait's.
+        before: the submission before this call was marked; `submitting` if the result of an earlier
+            call is unknown.
+        answer: the result of this call.
+        rules: the wait's rules.
     """
-    calls = before._replace(attempts=before.attempts + 1)
-    unclear = before.state is SubmitState.SUBMITTING
+    after = before._replace(attempts=before.attempts + 1)
+    uncertain = before.state is SubmitState.SUBMITTING
     match answer:
         case SubmitAccepted():
-            done = calls._replace(
+            done = after._replace(
                 state=SubmitState.SUBMITTED, handle=answer.handle, adopted=answer.adopted, last_error=None
             )
-            told = "Waits for the job that was running." if answer.adopted else "The job was submitted."
-            return SubmissionUpdate(done, Pending("adopted" if answer.adopted else "submitted", told))
+            if answer.adopted:
+                return SubmissionUpdate(done, Pending("adopted", "A running job was adopted."))
+            return SubmissionUpdate(done, Pending("submitted", "The job was submitted."))
         case SubmitUnavailable():
+            message = f"Not submitted yet: {answer.message}"[:MESSAGE_LIMIT]
             return SubmissionUpdate(
-                _failed_once(calls, answer.message),
-                Unreachable(
-                    answer.reason, f"Not submitted yet: {answer.message}"[:MESSAGE_LIMIT], answer.retry_after
-                ),
+                _with_error(after, answer.message), Unreachable(answer.reason, message, answer.retry_after)
             )
         case SubmitUncertain():
             if not rules.idempotent:
-                return _unknown(calls, answer.message)
-            again = calls._replace(state=SubmitState.SUBMITTING, last_error=answer.message[:MESSAGE_LIMIT])
-            said = f"It is not known whether the job was submitted; it is asked again: {answer.message}"
+                return _unknown(after, answer.message)
+            message = f"It is unknown whether the job was submitted; the call is repeated: {answer.message}"
             return SubmissionUpdate(
-                again, Unreachable(answer.reason, said[:MESSAGE_LIMIT], answer.retry_after)
+                _with_error(after, answer.message)._replace(state=SubmitState.SUBMITTING),
+                Unreachable(answer.reason, message[:MESSAGE_LIMIT], answer.retry_after),
             )
         case SubmitConflict():
-            return _in_conflict(calls, answer, rules, unclear=unclear)
+            return _in_conflict(after, answer, final=rules.on_conflict == "fail" and not uncertain)
         case SubmitRejected():
-            if unclear:
-                return _unknown(calls, f"An earlier call may have submitted the job; then: {answer.message}")
-            return _over(calls, SubmitState.FAILED, "submit_refused", answer.message)
+            if uncertain:
+                return _unknown(after, f"An earlier call may have submitted the job; then: {answer.message}")
+            return _final(after, SubmitState.FAILED, "submit_refused", answer.message)
         case SubmitWithoutHandle():
-            return _over(calls, SubmitState.UNKNOWN, SUBMIT_NO_HANDLE, answer.message)
+            return _final(after, SubmitState.UNKNOWN, SUBMIT_NO_HANDLE, answer.message)
         case _:  # pragma: no cover - mypy proves it
             assert_never(answer)
 
 
-def _in_conflict(
-    calls: Submission, answer: SubmitConflict, rules: SubmitRules, *, unclear: bool
-) -> SubmissionUpdate:
-    if rules.on_conflict == "fail" and not unclear:
-        return _over(calls, SubmitState.FAILED, "submit_conflict", answer.message)
-    # After a call of ours without an answer, the job that runs may be that call's: it is asked until it says so.
-    waiting = _failed_once(calls, answer.message)
+def _in_conflict(submission: Submission, answer: SubmitConflict, *, final: bool) -> SubmissionUpdate:
+    """A conflict after an uncertain call is never final: the running job may be that call's job."""
+    if final:
+        return _final(submission, SubmitState.FAILED, "submit_conflict", answer.message)
+    message = f"Not submitted yet: {answer.message}"[:MESSAGE_LIMIT]
+    return SubmissionUpdate(_with_error(submission, answer.message), Pending("submit_conflict", message))
+
+
+def _with_error(submission: Submission, message: str) -> Submission:
+    """The call created no job. The state stays: an earlier call may have created one."""
+    return submission._replace(last_error=message[:MESSAGE_LIMIT])
+
+
+def _unknown(submission: Submission, message: str) -> SubmissionUpdate:
+    return _final(submission, SubmitState.UNKNOWN, SUBMIT_UNKNOWN, f"{_UNKNOWN_MESSAGE} {message}".strip())
+
+
+def _final(submission: Submission, state: SubmitState, reason: str, message: str) -> SubmissionUpdate:
+    message = message[:MESSAGE_LIMIT]
     return SubmissionUpdate(
-        waiting, Pending("submit_conflict", f"Not submitted yet: {answer.message}"[:MESSAGE_LIMIT])
-    )
-
-
-def _failed_once(calls: Submission, message: str) -> Submission:
-    """Nothing came of this call; `submitting` stays where an earlier one is not known."""
-    return calls._replace(last_error=message[:MESSAGE_LIMIT])
-
-
-def _unknown(calls: Submission, message: str) -> SubmissionUpdate:
-    return _over(calls, SubmitState.UNKNOWN, SUBMIT_UNKNOWN, f"{_UNKNOWN_MESSAGE} {message}".strip())
-
-
-def _over(calls: Submission, state: SubmitState, reason: str, message: str) -> SubmissionUpdate:
-    told = message[:MESSAGE_LIMIT]
-    return SubmissionUpdate(
-        calls._replace(state=state, last_error=told, reason=reason), Failure(reason, told)
+        submission._replace(state=state, last_error=message, reason=reason), Failure(reason, message)
     )
 
 
@@ -271,9 +286,10 @@ def _over(calls: Submission, state: SubmitState, reason: str, message: str) -> S
 def job_cancel_at_end(
     submission: Submission, state: WaitState, cancel_job_on: tuple[str, ...], now: float
 ) -> JobCancel | None:
-    """What is to be done about the job of a wait that ends in `state` at `now` (Unix seconds); None: nothing.
+    """The cancel to start for the job of a wait that ends in `state`; None if there is none.
 
-    A job that is still being submitted counts: its handle may come, or be asked for once more.
+    A job that is still being submitted counts: its handle may become known, or be searched for.
+    `now` is in Unix seconds.
     """
     if state.value not in cancel_job_on:
         return None
@@ -284,19 +300,19 @@ def job_cancel_at_end(
 
 @dataclass(frozen=True, slots=True)
 class JobCancelled:
-    """The job is cancelled, or over, or not there."""
+    """The job is cancelled, has ended or does not exist."""
 
 
 @dataclass(frozen=True, slots=True)
 class CancelRejected:
-    """The other side will not."""
+    """The job system rejected the cancel request for good."""
 
     message: str
 
 
 @dataclass(frozen=True, slots=True)
 class CancelUnavailable:
-    """Nobody answered, or not now."""
+    """The job system did not answer or asks for a retry."""
 
     message: str
     retry_after: float | None = None
@@ -306,7 +322,7 @@ CancelAnswer = JobCancelled | CancelRejected | CancelUnavailable
 
 
 def after_cancel(before: JobCancel, answer: CancelAnswer, now: float) -> JobCancel:
-    """What an answer to the cancel request does; `now` is Unix seconds."""
+    """Decides what follows a cancel request; `now` is in Unix seconds."""
     attempts = before.attempts + 1
     match answer:
         case JobCancelled():
@@ -320,10 +336,10 @@ def after_cancel(before: JobCancel, answer: CancelAnswer, now: float) -> JobCanc
 
 
 def retry_cancel(before: JobCancel, message: str, now: float, retry_after: float | None = None) -> JobCancel:
-    """The next try, where there is one left."""
+    """The cancel after a failed attempt: pending again, or failed after the last attempt."""
     attempts = before.attempts + 1
-    told = message[:MESSAGE_LIMIT]
+    message = message[:MESSAGE_LIMIT]
     if attempts >= len(CANCEL_RETRY_DELAYS):
-        return JobCancel(CancelState.FAILED, attempts, told)
+        return JobCancel(CancelState.FAILED, attempts, message)
     pause = max(CANCEL_RETRY_DELAYS[attempts], min(retry_after or 0.0, CANCEL_RETRY_DELAYS[-1]))
-    return JobCancel(CancelState.PENDING, attempts, told, now + pause)
+    return JobCancel(CancelState.PENDING, attempts, message, now + pause)

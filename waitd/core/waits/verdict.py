@@ -1,9 +1,12 @@
-"""What one poke says. There is no fifth answer, and an exception is none: a probe turns it into `Unreachable`."""
+"""The verdict of one poke: `Pending`, `Success`, `Failure` or `Unreachable`.
+
+The type is closed. Probes turn exceptions into `Unreachable`.
+"""
 
 from dataclasses import dataclass
 from typing import Any
 
-#: The longest message kept of one verdict, in characters; with 8 runs it keeps a wait's progress under 4 KiB.
+#: The longest message that is kept, in characters. With 8 runs, a wait's progress stays below 4 KiB.
 MESSAGE_LIMIT = 240
 
 
@@ -13,9 +16,10 @@ class Pending:
 
     Attributes:
         reason: a short constant word, e.g. `http_404`; equal reasons form one run.
-        message: one sentence for a person; never a query string, never a secret.
-        state: the probe's own new memory (≤ 1 KiB of text), stored before the next poke; None leaves it as it was.
-        retry_after: seconds that the target asked to be left alone, or None.
+        message: a sentence for people, without query strings and secrets.
+        state: the probe's new state (at most 1 KiB of text), which is stored before the next poke;
+            None keeps the previous one.
+        retry_after: seconds until the target wants the next request, or None.
     """
 
     reason: str = "pending"
@@ -26,7 +30,7 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class Success:
-    """The target answered: done. `payload` is JSON-able and goes to the sinks."""
+    """The target answered: done. `payload` is JSON-compatible and is sent to the sinks."""
 
     payload: Any = None
     reason: str = "success"
@@ -38,7 +42,8 @@ class Failure:
     """The target answered: it will not succeed.
 
     Attributes:
-        silenceable: True where `silent_fail` turns it into "not seen" (a refusal such as 403, not the job's own failure).
+        silenceable: whether `silent_fail` turns it into `Unreachable`. True for a refusal such as a
+            403, false for the failure of the job itself.
     """
 
     reason: str = "failure"
@@ -49,10 +54,10 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Unreachable:
-    """The target could not be asked, or gave no answer that means anything. Never ends a wait.
+    """The target did not answer, or its answer says nothing about the job. It never ends a wait.
 
     Attributes:
-        retry_after: seconds that the target asked to be left alone, or None.
+        retry_after: seconds until the target wants the next request, or None.
     """
 
     reason: str
@@ -64,11 +69,11 @@ Verdict = Pending | Success | Failure | Unreachable
 
 
 def verdict_name(verdict: Verdict) -> str:
-    """`pending`, `success`, `failure` or `unreachable`: the word in the API, the metrics and the stored runs."""
+    """`pending`, `success`, `failure` or `unreachable`, as in the API, metrics and stored runs."""
     return VERDICT_NAMES[type(verdict)]
 
 
-#: The word for each kind of verdict.
+#: The name of each type of verdict.
 VERDICT_NAMES: dict[type, str] = {
     Pending: "pending",
     Success: "success",

@@ -1,4 +1,4 @@
-"""What a wait is: its specification as accepted, its state, and what it has learned so far."""
+"""A wait: its accepted specification, its state, its progress and its outcome."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from waitd.core.errors import InvalidInput
 from waitd.core.waits.verdict import MESSAGE_LIMIT, VERDICT_NAMES, Verdict
 
 WaitId = NewType("WaitId", str)
-"""A UUIDv7 in its canonical text form; later ids sort after earlier ones."""
+"""A UUIDv7 in canonical text form; ids sort by the time of their creation."""
 
-#: How many runs of equal verdicts a wait remembers.
+#: How many runs of equal verdicts the progress of a wait keeps.
 RUNS_KEPT = 8
 
 
 class WaitState(StrEnum):
-    """`waiting` is left once; the other four absorb."""
+    """A wait leaves `waiting` once; the other four states are final."""
 
     WAITING = "waiting"
     SUCCESS = "success"
@@ -28,24 +28,25 @@ class WaitState(StrEnum):
     CANCELLED = "cancelled"
 
 
-# A struct: each line of a batch and each wait at a restart has one, and a dataclass takes five times as long to make.
-# The collector need not look at it: what it holds is JSON, which holds nothing that could hold it.
+# A msgspec struct, because every batch line and every wait at a restart makes one, and a dataclass takes
+# five times as long to create. `gc=False`: JSON values cannot form reference cycles.
 class WaitSpec(Struct, omit_defaults=True, gc=False):
-    """A wait as it was accepted: checked, complete with defaults, never changed.
+    """A wait as it was accepted: validated, complete with defaults, immutable.
 
     Attributes:
-        kind: which probe pokes it.
-        params: that probe's own parameters, as accepted.
+        kind: the kind of probe.
+        params: the probe's parameters, as accepted.
         poke_interval: seconds between pokes.
         timeout: seconds from acceptance to the deadline.
-        exponential_backoff: double the interval with each pending answer, up to `max_wait` seconds.
-        soft_fail: sinks that can, report a failure as "skipped"; the state stays what it is.
+        exponential_backoff: double the interval after each pending answer, up to `max_wait` seconds.
+        max_wait: the limit of the doubled interval, in seconds; None for no limit.
+        soft_fail: sinks that can report a failure as "skipped" do so; the state is unchanged.
         silent_fail: a refusal (403 and the like) is poked again instead of ending the wait.
         sinks: each sink's parameters with its `kind`.
-        labels: searchable words about the wait.
-        supersede_key: at most one waiting wait holds it.
-        submit: the job that is submitted before the first poke, as accepted; None where there is none.
-        wake_on: a signal under this key makes it be poked at once.
+        labels: searchable names and values.
+        supersede_key: at most one waiting wait has it; a new one cancels the older one.
+        submit: the job that is submitted before the first poke, as accepted; None if there is none.
+        wake_on: a signal with this key makes the wait poke at once.
     """
 
     kind: str
@@ -63,37 +64,37 @@ class WaitSpec(Struct, omit_defaults=True, gc=False):
     wake_on: str | None = None
 
 
-def _plain(value: Any) -> Any:
-    """Mappings that the encoder does not know by type."""
+def _as_dict(value: Any) -> Any:
+    """Converts mappings that msgspec does not support."""
     if isinstance(value, Mapping):
         return dict(value)
-    raise TypeError(f"a {type(value).__name__} is none")
+    raise TypeError(f"a {type(value).__name__} is not JSON")
 
 
-_encode = msgspec.json.Encoder(enc_hook=_plain).encode
+_encode = msgspec.json.Encoder(enc_hook=_as_dict).encode
 _decode = msgspec.json.Decoder(WaitSpec).decode
 
 
 def encode_spec(spec: WaitSpec) -> str:
-    """A specification as JSON: an object with its fields, but for those that have their default.
+    """A specification as a JSON object; fields that have their default are omitted.
 
     Raises:
-        InvalidInput: something in it is no JSON (lone surrogates, nested without end).
+        InvalidInput: a value is not valid JSON (lone surrogates, excessive nesting).
     """
     try:
         return _encode(spec).decode()
     except (TypeError, OverflowError, UnicodeEncodeError, RecursionError) as error:
-        raise InvalidInput.at("", f"the wait cannot be kept as JSON: {error}") from None
+        raise InvalidInput.at("", f"the wait cannot be stored as JSON: {error}") from None
 
 
 def decode_spec(text: str) -> WaitSpec:
-    """The specification that `encode_spec` made `text` of."""
+    """Parses what `encode_spec` returned."""
     return _decode(text)
 
 
 @dataclass(slots=True)
 class VerdictRun:
-    """Equal verdicts in a row: what was seen, from when to when (Unix seconds), how often."""
+    """Equal consecutive verdicts: the verdict, the first and last time (Unix seconds), the number."""
 
     verdict: str
     reason: str
@@ -105,13 +106,12 @@ class VerdictRun:
 
 @dataclass(slots=True)
 class Progress:
-    """What a wait has learned so far. It belongs to that wait and grows in place, with its last run: a hundred thousand waits that see the
-    same once more make no new objects.
+    """The progress of one wait, updated in place: another equal verdict creates no objects.
 
     Attributes:
-        pokes: how many pokes have been judged.
-        step: how many verdicts of the same backing-off kind came in a row (Unreachable, or Pending with exponential backoff).
-        state: the probe's own memory, as text.
+        pokes: the number of verdicts.
+        step: the number of consecutive verdicts of the same type, which backoff counts.
+        state: the probe's own state, as text.
         runs: the last runs of equal verdicts, oldest first.
     """
 
@@ -121,12 +121,16 @@ class Progress:
     runs: tuple[VerdictRun, ...] = ()
 
 
-#: What every wait begins with; it has no run that could grow.
+#: The progress of a new wait. It is safe to share: without a run, `record_verdict` makes a new object.
 EMPTY_PROGRESS = Progress()
 
 
 def record_verdict(progress: Progress, verdict: Verdict, at: float) -> Progress:
-    """The progress after one more verdict at `at` (Unix seconds): the same, its last run grown, or a new one with a new run."""
+    """The progress after a verdict at `at` (Unix seconds).
+
+    A verdict equal to the last one extends its run in place and returns the same object; any other
+    verdict returns a new object with a new run.
+    """
     name, reason, message = VERDICT_NAMES[type(verdict)], verdict.reason, verdict.message[:MESSAGE_LIMIT]
     state = getattr(verdict, "state", None)
     runs = progress.runs
@@ -146,7 +150,7 @@ def record_verdict(progress: Progress, verdict: Verdict, at: float) -> Progress:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a wait ended. `state` is one of the four terminal ones, `reason` a short constant word."""
+    """How a wait ended. `state` is one of the four final states, `reason` a short constant word."""
 
     state: WaitState
     payload: Any = None

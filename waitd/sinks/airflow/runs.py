@@ -15,7 +15,7 @@ from waitd.sinks.airflow.params import AssetRef, DagRunRequest
 async def trigger_dag_run(api: AirflowApi, run: DagRunRequest, outcome: EventOutcome) -> Receipt:
     """Triggers a DAG run. Its run id makes it happen only once. Raises AirflowRequestFailed."""
     run_id = run.run_id or f"waitd__{outcome.event_id}"
-    body = {"dag_run_id": run_id, "logical_date": None, "conf": {**run.conf, CONF_KEY: outcome.told()}}
+    body = {"dag_run_id": run_id, "logical_date": None, "conf": {**run.conf, CONF_KEY: outcome.to_json()}}
     response = await api.request("POST", "dags", run.dag_id, "dagRuns", body=body)
     match response.status:
         case 200:
@@ -49,7 +49,7 @@ async def create_asset_event(
     async for event in api.list("asset_events", "assets", "events", query=query, role="Op"):
         if is_from_event((event.get("extra") or {}).get(CONF_KEY), outcome.event_id):
             return Delivered()
-    body: dict[str, Any] = {"asset_id": asset_id, "extra": {CONF_KEY: outcome.told()}}
+    body: dict[str, Any] = {"asset_id": asset_id, "extra": {CONF_KEY: outcome.to_json()}}
     if asset.partition_key is not None:
         body["partition_key"] = asset.partition_key
     response = await api.request("POST", "assets", "events", body=body, role="Op")

@@ -12,7 +12,7 @@ from typing import Any, Self, assert_never
 
 import orjson
 
-from waitd.core.airflow.callback import EventOutcome, TaskTry, mode_delivers, parse_outcome
+from waitd.core.airflow.callback import EventOutcome, TaskTry, mode_delivers
 from waitd.core.errors import WaitdError
 from waitd.core.waits.delivery import (
     Delivered,
@@ -110,7 +110,7 @@ class AirflowSink:
         return receipt
 
     async def _deliver(self, target: AirflowTarget, item: OutboxItem) -> Receipt:
-        outcome = parse_outcome(orjson.loads(item.event))
+        outcome = EventOutcome.from_event(orjson.loads(item.event))
         if not mode_delivers(target.mode, outcome.state):
             return DeliveryRejected(f"mode {target.mode} does not deliver the outcome {outcome.state}")
         try:

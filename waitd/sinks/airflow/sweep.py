@@ -178,7 +178,7 @@ async def _why_gone(api: AirflowApi, task: TaskTry) -> str | None:
     response = await api.request("GET", *path, str(task.map_index))
     if response.status == 404 and "detail" in response.fields:
         return _NOT_FOUND
-    if response.status != 200 or try_status(response.fields, task, by_response=False) is not TryStatus.PAST:
+    if response.status != 200 or try_status(response.fields, task, by_response=False) is not TryStatus.OVER:
         return None
     if response.fields.get("id") != task.ti_id:
         return "its task has another try in Airflow"

@@ -127,10 +127,10 @@ class TaskDelivery:
         match try_status(instance, self._task, by_response=self._target.mode == "resume"):
             case TryStatus.PARKED:
                 return await self._send()
-            case TryStatus.MOVING if not await self._has_event():
+            case TryStatus.ACTIVE if not await self._has_event():
                 state = str(instance.get("state") or "not scheduled")[:32]
                 return self._not_parked(f"the task is not parked yet but {state}")
-            case TryStatus.PAST if not await self._has_event():
+            case TryStatus.OVER if not await self._has_event():
                 return SUPERSEDED
         return Delivered()
 
@@ -151,7 +151,7 @@ class TaskDelivery:
             return DeliveryPostponed(
                 "held off: Airflow may not have recorded yet that the task left its slot", remaining
             )
-        body = {"chosen_options": [RESPONSE_OPTION], "params_input": self._outcome.told_to(self._task)}
+        body = {"chosen_options": [RESPONSE_OPTION], "params_input": self._outcome.for_try(self._task)}
         response = await self._api.request("PATCH", *self._instance_path, "hitlDetails", body=body)
         match response.status:
             case 200:
@@ -205,20 +205,20 @@ class TaskDelivery:
 
     async def _clear(self) -> Receipt:
         stored = await self._get_stored_outcome()
-        match prior_clear(stored, self._outcome.event_id, now=self._now, ordered_at=self._now - self._age):
-            case PriorClear.JUST_NOW:
+        match prior_clear(stored, self._outcome.event_id, now=self._now, created_at=self._now - self._age):
+            case PriorClear.RECENT:
                 return DeliveryPostponed(
                     f"a clear was sent without a response and may be in flight for {CLEAR_SECONDS:g} s",
                     _CLEAR_PAUSE,
                 )
-            case PriorClear.BEFORE if uncertainty := await self._why_clear_is_uncertain(
+            case PriorClear.EARLIER if uncertainty := await self._why_clear_is_uncertain(
                 clear_sent_at(stored)
             ):
                 return DeliveryRejected(
                     f"a clear was sent, and {uncertainty}; a second one could stop the running task. Clear the task in "
                     "Airflow: its outcome is in the state store. Or redeliver if the task is still parked"
                 )
-        value = {"value": self._outcome.left_for(self._task, self._now)}
+        value = {"value": self._outcome.for_state_store(self._task, self._now)}
         put = await self._api.request("PUT", *self._store_path, query=self._map_index, body=value)
         if put.status != 204:
             return _unexpected(put)

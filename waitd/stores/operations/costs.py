@@ -63,7 +63,7 @@ async def add(transaction: Transaction, finished: Iterable[StoredWait]) -> None:
         if wait.measured is None or wait.finished_at is None:
             continue
         day = day_of(wait.finished_at)
-        totals = WaitingTotals.of(
+        totals = WaitingTotals.from_wait(
             wait.spec.kind,
             wait.spec.sinks,
             seconds=wait.finished_at - wait.created_at,
