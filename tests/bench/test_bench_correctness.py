@@ -34,14 +34,14 @@ def check(
     wait: SubmittedWait = WAIT,
     received: ReceivedCallbacks | None = GOOD,
     state: str = "success",
-    told: bool = True,
+    reported: bool = True,
     code: int = 0,
 ) -> CorrectnessReport:
     return check_outcomes(
         [wait],
         [stored(state)],
         {"w1": received} if received else {},
-        {PATH} if told else set(),
+        {PATH} if reported else set(),
         daemon_exit_code=code,
     )
 
@@ -72,7 +72,7 @@ TIMEOUT = WAIT._replace(expected="timeout")
     [
         (check(received=callbacks("failed"), state="failed"), "must be success"),
         (check(state="timeout"), "is stored as timeout"),
-        (check(told=False), "never reported"),
+        (check(reported=False), "never reported"),
         (check(received=callbacks(payload={"job": "job-2"})), "another job"),
         (
             check(TIMEOUT, callbacks("timeout", finished_at="2026-01-01T00:00:08.999Z"), "timeout"),
@@ -86,7 +86,7 @@ def test_an_outcome_that_contradicts_the_job_server_is_wrong(report: Correctness
 
 
 def test_a_timeout_at_its_deadline_needs_no_report() -> None:
-    assert check(TIMEOUT, callbacks("timeout"), "timeout", told=False).good
+    assert check(TIMEOUT, callbacks("timeout"), "timeout", reported=False).good
 
 
 def test_repeated_delivery_is_good_but_changed_unsigned_or_a_bad_exit_is_not() -> None:

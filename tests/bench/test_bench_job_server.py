@@ -127,7 +127,7 @@ async def test_keys_belong_to_the_same_jobs_on_another_port(
         assert answer.status == 405
     _, report = await status_and_body(http, f"{job_server.urls[0]}/report")
     assert isinstance(report, dict)
-    assert report["jobs"]["/jobs/succeed/0/k"]["told"] is True
+    assert report["jobs"]["/jobs/succeed/0/k"]["reported"] is True
 
 
 @asynccontextmanager

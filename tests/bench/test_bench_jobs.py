@@ -62,8 +62,8 @@ def test_every_job_with_an_end_reports_it(name: str) -> None:
     assert table.report()["jobs"][path.decode()] == {
         "requests": 20,
         "age": 5.0,
-        "asked_for": 5.0,
-        "told": True,
+        "polled_for": 5.0,
+        "reported": True,
         "done_at": 1005.0,
     }
 
@@ -72,7 +72,7 @@ def test_an_incomplete_answer_does_not_report_the_end() -> None:
     table = JobTable(lambda: 0.0)
     _, disturbance = table.answer(b"/jobs/resets/0/a")
     assert disturbance is Fault.RESETS
-    assert table.report()["jobs"]["/jobs/resets/0/a"]["told"] is False
+    assert table.report()["jobs"]["/jobs/resets/0/a"]["reported"] is False
 
 
 def test_a_job_starts_with_its_first_request() -> None:
@@ -125,7 +125,7 @@ def test_a_lying_job_gives_every_lie_and_then_the_true_end() -> None:
     now = 0.0
     table = JobTable(lambda: now)
     assert {table.answer(b"/jobs/lies/5/a")[0] for _ in range(len(LIES))} == set(LIES)
-    assert table.report()["jobs"]["/jobs/lies/5/a"]["told"] is False
+    assert table.report()["jobs"]["/jobs/lies/5/a"]["reported"] is False
     now = 5.0
     assert table.answer(b"/jobs/lies/5/a")[0] == final_answer(parse_job("/jobs/lies/5/a"))
 

@@ -1,15 +1,15 @@
-"""Compares the cost model with reality: the same waits with Airflow's sensors on a real Airflow, and with waitd's.
+"""Compares the cost model with a real Airflow: the same waits with Airflow's sensors and waitd's.
 
-    python tests/benchmarks/airflow_sensors.py                           200 waits of 30 s at 10 s: half an hour
-    python tests/benchmarks/airflow_sensors.py --waits 40 --only defer   fewer waits, one mode; may be repeated
-    python tests/benchmarks/airflow_sensors.py --json                    for programs
+    python tests/benchmarks/airflow_sensors.py                          all modes, half an hour
+    python tests/benchmarks/airflow_sensors.py --waits 40 --only defer  fewer waits, one mode
+    python tests/benchmarks/airflow_sensors.py --json                   for programs
 
 Each mode runs on a new Airflow 3.3 with PostgreSQL (installed once, below `.cache`). The operating
-system counts the CPU time of all its processes, less their idle rate. Twice a second the script reads
-the number of task processes, their memory and that of their workers (proportional set size), and the
-growth of Triggerer and waitd. Every worker has run a task before, so that its start is not counted.
-The model (`waitd.core.costs.model`, default constants) gets what the job server saw: the duration and
-the number of pokes of each wait.
+system counts the CPU time of all its processes, less their idle rate. Twice a second the script
+reads the number of task processes, their memory and that of their workers (proportional set size),
+and the growth of Triggerer and waitd. Every worker has run a task before, so that its start is not
+counted. The model (`waitd.core.costs.model`, default constants) gets what the job server saw: the
+duration and the number of pokes of each wait.
 """
 
 import argparse
@@ -42,7 +42,8 @@ DAGS = HERE / "sensor_dags"
 CACHE = HERE.parents[1] / ".cache"
 #: Worker slots: many where tasks only wait in them, few where each task computes.
 SLOTS = {CostMode.POKE: 32, CostMode.RESCHEDULE: 6, CostMode.DEFER: 6, CostMode.WAITD: 6}
-#: On two cores a few of Airflow's tasks fail, by late heartbeats or responses; more failures are an error.
+#: On two cores a few of Airflow's tasks fail, by late heartbeats or responses; more failures are an
+#: error.
 SUCCEEDED_AT_LEAST = 0.95
 #: Seconds until Airflow is at rest, and for which its idle CPU rate is measured.
 REST, IDLE = 20.0, 40.0
@@ -171,7 +172,7 @@ def _ledger(daemon: WaitdDaemon) -> ResourceUsage:
 def _waiting_totals(mode: CostMode, report: Mapping[str, Any]) -> WaitingTotals:
     """What the job server saw of these waits."""
     jobs = [job for path, job in report["jobs"].items() if f"/{mode}-" in path]
-    seconds, pokes = sum(job["asked_for"] for job in jobs), sum(job["requests"] for job in jobs)
+    seconds, pokes = sum(job["polled_for"] for job in jobs), sum(job["requests"] for job in jobs)
     return WaitingTotals("http", len(jobs), seconds, pokes)
 
 

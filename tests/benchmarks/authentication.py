@@ -2,8 +2,8 @@
 
     python tests/benchmarks/authentication.py
 
-First authentication alone, then complete requests over one loopback connection with server and client
-in this process, of which only the differences matter.
+First authentication alone, then complete requests over one loopback connection with server and
+client in this process, of which only the differences matter.
 """
 
 import sys

@@ -1,14 +1,15 @@
 """Compares the cost of two revisions of waitd in one run.
 
-    python tests/benchmarks/compare_revisions.py 3229241                     the working tree against 3229241
-    python tests/benchmarks/compare_revisions.py 3229241 HEAD                HEAD against 3229241
-    python tests/benchmarks/compare_revisions.py 3229241 --only poke,batch   two of the figures
-    python tests/benchmarks/compare_revisions.py 3229241 --spread            3229241 against itself first
-    python tests/benchmarks/compare_revisions.py 3229241 --json > cost.json  for programs; progress goes to stderr
+    compare_revisions.py 3229241                   the working tree against 3229241
+    compare_revisions.py 3229241 HEAD              HEAD against 3229241
+    compare_revisions.py 3229241 --only poke,batch  two of the figures
+    compare_revisions.py 3229241 --spread          3229241 against itself first
+    compare_revisions.py 3229241 --json > out.json  for programs; progress goes to stderr
 
 Each pair measures both revisions, one after the other, and swaps their order from pair to pair. The
-result is the median of the ratios new / old of all pairs. `--spread` first measures the old revision
-against itself: a ratio within that range is noise. Exit code 1: a ratio exceeds `--limit` (1.03).
+result is the median of the ratios new / old of all pairs. `--spread` first measures the old
+revision against itself: a ratio within that range is noise. Exit code 1: a ratio exceeds `--limit`
+(1.03).
 
 Figures:
     poke      CPU of the daemon per poke while more pokes are due than it can make
@@ -18,39 +19,35 @@ Figures:
     restart   CPU of the daemon from its start until 100,000 waits are loaded; `restart_wall` is the
               time that takes, for information only
 
-Both revisions run as `python -m waitd serve` from a copy in a temporary folder and are measured from
-outside: over the HTTP API, by `/metrics`, the JSON log and `/proc`. The target and the load generator
-come from the tree of this script, for both. The daemon has one core, everything else has another one.
-All figures of one pair take about 90 seconds, `poke` about 20. On a busy machine, CPU times grow
-together and only ratios mean something; repeat with more pairs what `--spread` shows to be noisy.
+Both revisions run as `python -m waitd serve` from a copy in a temporary folder and are measured
+from outside: over the HTTP API, by `/metrics`, the JSON log and `/proc`. The target and the load
+generator come from the tree of this script, for both. The daemon has one core, everything else has
+another one. All figures of one pair take about 90 seconds, `poke` about 20. On a busy machine, CPU
+times grow together and only ratios mean something; repeat with more pairs what `--spread` shows to
+be noisy.
 """
 
 import argparse
 import asyncio
-import os
 import shutil
 import signal
 import statistics
-import subprocess
 import sys
-import tarfile
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import orjson
 from restarting import WAITS, all_loaded, fill_store
+from revisions import Revision, copy_revision
 from rich.console import Console
 from rich.table import Table
 
 from waitd.bench.lab import BATCH, Lab, MeasuredDaemon, Target, measure_window, open_lab, say, use_other_cores
 from waitd.bench.machine import machine
-
-ROOT = Path(__file__).parents[2]
 
 POKE_WAITS, POKE_INTERVAL, POKE_WARM_UP, POKE_WINDOW = 10_000, 0.1, 2.0, 5.0
 SINGLES, CONNECTIONS = 10_000, 64
@@ -61,21 +58,11 @@ FEW, MANY = 10_000, 60_000
 RARELY = 3600.0
 
 
-class Revision(NamedTuple):
-    """A copy of one revision and the interpreter that runs it."""
-
-    name: str
-    checkout: Path
-    python: str
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """Makes its processes import the copy; PYTHONSAFEPATH keeps `-m` from importing the current folder first."""
-        return {"PYTHONPATH": str(self.checkout), "PYTHONSAFEPATH": "1"}
-
-
 class Rig(NamedTuple):
-    """A lab with one target for all measurements; `stores` has the filled store of each checkout."""
+    """A lab with one target for all measurements.
+
+    `stores` has the filled store of each checkout.
+    """
 
     lab: Lab
     target: Target
@@ -119,7 +106,10 @@ async def measure_poke(rig: Rig, revision: Revision) -> Sequence[float]:
 
 
 async def measure_batch(rig: Rig, revision: Revision) -> Sequence[float]:
-    """CPU per line of a batch, in microseconds; the target hangs, so that no poke is finished meanwhile."""
+    """CPU per line of a batch, in microseconds.
+
+    The target hangs, so that no poke is finished meanwhile.
+    """
     async with rig.daemon(revision) as daemon:
         waits = {"count": LINES, "batch": BATCH, "connections": 1}
         return [(await rig.lab.submit(daemon, rig.endpoint("dead"), **waits))["span"].cpu / LINES * 1e6]
@@ -145,7 +135,7 @@ async def measure_memory(rig: Rig, revision: Revision) -> Sequence[float]:
 
 
 async def measure_restart(rig: Rig, revision: Revision) -> Sequence[float]:
-    """CPU seconds from the start of the process until all waits are loaded, and how long that takes."""
+    """CPU seconds and seconds from the start of the process until all waits are loaded."""
     async with rig.daemon(revision, await rig.copy_store(revision), ready=False) as daemon:
         await daemon.until_logged(all_loaded, every=0.005)
         return [daemon.usage.cpu, time.time() - daemon.spawned_at]
@@ -221,35 +211,11 @@ async def compare(
     return results
 
 
-def checkout(revision: str | None, folder: Path, python: str) -> Revision:
-    """Copies the code of a revision, or of the working tree for None, to a folder and compiles it."""
-    folder.mkdir()
-    if revision is None:
-        name = "working tree"
-        shutil.copytree(ROOT / "waitd", folder / "waitd", ignore=shutil.ignore_patterns("__pycache__"))
-    else:
-        name = _output("git", "rev-parse", "--short", f"{revision}^{{commit}}").decode().strip()
-        archive = _output("git", "archive", "--format=tar", name, "waitd")
-        with tarfile.open(fileobj=BytesIO(archive)) as tar:
-            tar.extractall(folder, filter="data")
-    copy = Revision(name, folder, python)
-    _output(python, "-m", "compileall", "-q", str(folder))
-    imported = _output(python, "-c", "import waitd; print(waitd.__file__)", environment=copy.environment)
-    if not imported.startswith(str(folder).encode()):
-        raise SystemExit(f"{python} imports waitd from {imported.decode().strip()}, not from the checkout")
-    return copy
-
-
-def _output(*command: str, environment: Mapping[str, str] | None = None) -> bytes:
-    variables = {**os.environ, **(environment or {})}
-    done = subprocess.run(command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, check=False)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed with exit code {done.returncode}")
-    return done.stdout
-
-
 class Outcome(NamedTuple):
-    """What a run found; `spread` compares the old revision with itself and is empty unless requested."""
+    """What a run found.
+
+    `spread` compares the old revision with itself and is empty unless requested.
+    """
 
     old: str
     new: str
@@ -303,7 +269,7 @@ async def run(options: argparse.Namespace) -> Outcome:
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="waitd-compare-")))
         old, new = (
-            checkout(name, folder / side, options.python)
+            copy_revision(name, folder / side, options.python)
             for side, name in (("old", options.old), ("new", options.new))
         )
         lab = await stack.enter_async_context(open_lab())

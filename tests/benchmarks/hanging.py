@@ -1,4 +1,4 @@
-"""100 origins that accept requests and never answer, next to a healthy one: are the healthy pokes late?"""
+"""Pokes of a healthy origin next to 100 origins that accept requests and never answer."""
 
 import asyncio
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""10,000 waits with an interval of 10 s: poke lateness, CPU per poke, pokes at saturation, memory per wait."""
+"""10,000 waits at 10 s: poke lateness, CPU per poke, saturation, memory per wait."""
 
 import asyncio
 import time
@@ -73,7 +73,10 @@ async def _lateness(daemon: MeasuredDaemon, target: Target) -> Sequence[Figure]:
 
 
 async def _next_pokes(daemon: MeasuredDaemon) -> Mapping[str, float]:
-    """The next poke of each of the newest waits, Unix seconds by path; without those being poked now."""
+    """The next poke of each of the newest waits, Unix seconds by path.
+
+    Without those being poked now.
+    """
     page = await daemon.client.find({}, limit=RECORDED_WAITS)
     soon = time.time() + 0.5
     due = {

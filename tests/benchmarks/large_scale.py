@@ -20,7 +20,10 @@ FEW, MANY = 100_000, 500_000
 
 
 class Scale(NamedTuple):
-    """A number of waits. Times in seconds: their interval, the goal for the p99 of lateness, and the measurement."""
+    """A number of waits.
+
+    Times in seconds: their interval, the goal for the p99 of lateness, and the measurement.
+    """
 
     waits: int
     poke_interval: float

@@ -1,4 +1,4 @@
-"""Measures the CPU time of one operation by ever more layers of waitd, in this process, on the daemon's core.
+"""Measures the CPU time of one operation by ever more layers of waitd, in this process.
 
 The smallest of the rounds counts: whatever else the machine does only adds.
 """
@@ -64,7 +64,10 @@ async def cpu_per_call(call: Callable[[int], Awaitable[object]]) -> float:
 async def cpu_per_start(
     call: Callable[[int], Awaitable[object]], start: Callable[[int, Callable[[object], None]], object]
 ) -> float:
-    """CPU seconds of an operation that is started with a callback; `call` opens the connections before."""
+    """CPU seconds of an operation that is started with a callback.
+
+    `call` opens the connections before.
+    """
     done, stopped = 0, False
 
     def repeat(n: int) -> None:

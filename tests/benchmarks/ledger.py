@@ -1,8 +1,8 @@
-"""Compares what the cost ledger says about waitd with the operating system: CPU per poke and memory per wait.
+"""Compares the cost ledger's figures about waitd with those of the operating system.
 
-CPU: waits are added in stages; the slope of the process's CPU rate over its poke rate is the CPU per
-poke, and the ledger must agree. Memory: the slope of resident memory over held waits. Overhead: a
-saturated daemon with and without the ledger, alternating, so that noise affects both.
+CPU: waits are added in stages; the slope of the process's CPU rate over its poke rate is the CPU
+per poke, and the ledger must agree. Memory: the slope of resident memory over held waits. Overhead:
+a saturated daemon with and without the ledger, alternating, so that noise affects both.
 """
 
 import asyncio

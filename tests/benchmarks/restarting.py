@@ -1,4 +1,4 @@
-"""A restart with 100,000 stored waits: time until the first poke, and until all waits are loaded."""
+"""A restart with 100,000 stored waits: time until the first poke and until all are loaded."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -50,5 +50,5 @@ async def fill_store(
 
 
 def all_loaded(event: Mapping[str, Any]) -> bool:
-    """Whether a log event has the number of waits in it, whatever the event and the field are called."""
+    """Whether a log event contains the number of waits, whatever its name and fields are."""
     return any(value == WAITS for value in event.values() if not isinstance(value, bool))

@@ -1,12 +1,12 @@
 """CPU time of one check of S3, by ever more layers of waitd.
 
-    python tests/benchmarks/s3_layers.py                          three rounds, two minutes
-    python tests/benchmarks/s3_layers.py --rounds 1 --only key    one round of the layers whose names contain this
-    python tests/benchmarks/s3_layers.py --json                   for programs
+    python tests/benchmarks/s3_layers.py                        three rounds, two minutes
+    python tests/benchmarks/s3_layers.py --rounds 1 --only key  one round, some of the layers
+    python tests/benchmarks/s3_layers.py --json                 for programs
 
 From below: an unsigned HEAD by the connection pool; the same by the kind `http`; a signature alone;
-the kind `s3_key` on a missing key, and on a present one that a `check` does not accept; patterns that
-list alone, and patterns that share a LIST. The store is the small S3 of the load test.
+the kind `s3_key` on a missing key, and on a present one that a `check` does not accept; patterns
+that list alone, and patterns that share a LIST. The store is the small S3 of the load test.
 """
 
 import time

@@ -1,11 +1,12 @@
-"""Measures a daemon in a child process: poking, submitting, restarting, and what its ledger says about itself.
+"""Measures a daemon in a child process: poking, submitting, restarting, its ledger.
 
-    python tests/benchmarks/scenarios.py                    the default scenarios, under four minutes
+    python tests/benchmarks/scenarios.py                    the default ones, under four minutes
     python tests/benchmarks/scenarios.py --only holding     one scenario; may be repeated
     python tests/benchmarks/scenarios.py --json > out.json  for programs; progress goes to stderr
 
-The daemon has one core; the target, the submitter and this script share the others. On a machine that
-does other work trust CPU time and ratios; a note says how long the daemon was kept waiting for its core.
+The daemon has one core; the target, the submitter and this script share the others. On a machine
+that does other work trust CPU time and ratios; a note says how long the daemon was kept waiting for
+its core.
 """
 
 import argparse

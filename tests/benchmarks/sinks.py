@@ -4,8 +4,8 @@
     python tests/benchmarks/sinks.py redis nats --outcomes 5000  two sinks, fewer outcomes
 
 The real store (SQLite on this disk) and the real deliverer run in this process, on one core; the
-broker has the others. First all waits end at once: deliveries per second and their CPU time. Then they
-end at a steady rate (`--paced`): the time from an outcome to its delivery.
+broker has the others. First all waits end at once: deliveries per second and their CPU time. Then
+they end at a steady rate (`--paced`): the time from an outcome to its delivery.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""How fast a daemon accepts waits: single submits, each on disk before its 201, and batches of 10,000."""
+"""How fast a daemon accepts waits: single submits, each on disk before its 201, and batches."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +9,8 @@ from waitd.bench.lab import BATCH, Lab, say
 CONNECTIONS = 64
 SINGLES = 20_000
 IN_BATCHES = 200_000
-#: The first poke of each wait, which is immediate, uses the daemon's core too, unless the target hangs.
+#: The first poke of each wait, which is immediate, uses the daemon's core too, unless the target
+#: hangs.
 TARGETS = {"endless": "first pokes included", "dead": "without pokes: the target hangs"}
 BATCH_GOALS = {"endless": 20_000, "dead": 50_000}
 

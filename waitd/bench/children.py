@@ -70,7 +70,10 @@ async def child(
 
 
 async def first_line(process: asyncio.subprocess.Process, what: str, log: Path) -> Any:
-    """The first line of a child's output, decoded from JSON. Raises ChildFailed: it printed none."""
+    """The first line of a child's output, decoded from JSON.
+
+    Raises ChildFailed: it printed none.
+    """
     line = await process.stdout.readline() if process.stdout else b""
     if not line:
         raise ChildFailed(f"{what} failed", log)
@@ -81,12 +84,16 @@ async def kill(process: asyncio.subprocess.Process) -> None:
     """Sends SIGKILL unless the process has ended, and waits for its end."""
     if process.returncode is None:
         process.kill()
-    # communicate() also closes the pipes; shielded, so that a second Ctrl-C leaves no process behind.
+    # communicate() also closes the pipes; shielded, so that a second Ctrl-C leaves no process
+    # behind.
     await asyncio.shield(asyncio.ensure_future(process.communicate()))
 
 
 async def stop(process: asyncio.subprocess.Process, grace: float = GRACE) -> int:
-    """Sends SIGTERM and returns the exit code. Raises TimeoutError: it took more than `grace` seconds."""
+    """Sends SIGTERM and returns the exit code.
+
+    Raises TimeoutError: it took more than `grace` seconds.
+    """
     if process.returncode is None:
         process.terminate()
     async with asyncio.timeout(grace):

@@ -1,4 +1,4 @@
-"""Puts the same load on the systems that waitd is compared with, and measures them in the same way."""
+"""Puts the same load on other systems and measures them in the same way."""
 
 import asyncio
 import sys
@@ -115,7 +115,10 @@ class _ComparisonRun:
         return self._comparison(LoadMeasurement.between(before, after), rss_before, after.tally.jobs, jobs)
 
     async def _end(self, process: asyncio.subprocess.Process) -> None:
-        """Ends standard input and waits for the exit; a process that does not exit is killed by `child`."""
+        """Ends standard input and waits for the exit.
+
+        A process that does not exit is killed by `child`.
+        """
         if process.stdin is not None:
             process.stdin.close()
         with suppress(TimeoutError):

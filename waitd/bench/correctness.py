@@ -46,10 +46,11 @@ class CorrectnessReport:
         succeeded, failed, timed_out: outcomes received.
         delivered: waits with at least one accepted callback.
         refused: callbacks that the receiver refused on purpose and the daemon repeated.
-        delivered_twice: waits with more than one accepted callback; delivery is at least once, so this is no defect.
+        delivered_twice: waits with more than one accepted callback; delivery is at least once, so
+            this is no defect.
         lost: waits without a callback, or that the daemon does not store as ended.
-        wrong: outcomes that contradict the job: another state, another job's answer, a success that no
-            answer reported, a timeout before the deadline.
+        wrong: outcomes that contradict the job: another state, another job's answer, a success that
+            no answer reported, a timeout before the deadline.
         badly_signed: waits with a callback whose signature is invalid.
         changed: waits whose event had different bytes in different attempts.
         daemon_exit_code: of the drain at the end.
@@ -86,7 +87,7 @@ def check_outcomes(
     submitted: Sequence[SubmittedWait],
     stored: Sequence[Mapping[str, Any]],
     received: Mapping[str, ReceivedCallbacks],
-    told: Collection[str],
+    reported: Collection[str],
     *,
     daemon_exit_code: int,
 ) -> CorrectnessReport:
@@ -96,7 +97,7 @@ def check_outcomes(
         submitted: the waits.
         stored: the waits as the daemon's API returns them at the end.
         received: what the receiver got, by wait id.
-        told: the paths of the jobs that reported their end in a complete answer.
+        reported: the paths of the jobs that reported their end in a complete answer.
         daemon_exit_code: of the drain at the end.
     """
     by_id = {wait["id"]: wait for wait in stored}
@@ -109,7 +110,7 @@ def check_outcomes(
             lost.append(f"{wait.id}: no outcome of {wait.path}")
             continue
         states[event["data"]["state"]] += 1
-        if complaint := _complaint(wait, event["data"], by_id[wait.id], told):
+        if complaint := _complaint(wait, event["data"], by_id[wait.id], reported):
             wrong.append(f"{wait.id}: {complaint} ({wait.path})")
     callbacks = [received[wait.id] for wait in submitted if wait.id in received]
     return CorrectnessReport(
@@ -131,7 +132,7 @@ def check_outcomes(
 
 
 def _complaint(
-    wait: SubmittedWait, data: Mapping[str, Any], stored: Mapping[str, Any], told: Collection[str]
+    wait: SubmittedWait, data: Mapping[str, Any], stored: Mapping[str, Any], reported: Collection[str]
 ) -> str | None:
     state = data["state"]
     if state != wait.expected:
@@ -141,7 +142,7 @@ def _complaint(
     if state == "timeout":
         # RFC 3339 in UTC with the same number of digits: text compares as time does.
         return "timed out before its deadline" if data["finished_at"] < stored["deadline"] else None
-    if wait.path not in told:
+    if wait.path not in reported:
         return "has an outcome that its job never reported"
     if state == "success" and not _is_of_job(data["payload"], wait):
         return "carries the answer of another job"

@@ -58,7 +58,7 @@ REFUSE_SHARE = 0.1
 
 
 def waits(servers: JobServerUrls, callback: str, count: int) -> list[dict[str, Any]]:
-    """The bodies of `count` waits: each behaviour has its own origin, the lengths of the jobs are spread evenly."""
+    """The bodies of `count` waits; each behaviour has its own origin."""
     names = [("http", name) for name, share in MIX.items() for _ in range(share)]
     if servers.s3:
         keys = [(key, name) for (key, name), share in S3_MIX.items() for _ in range(share)]
@@ -175,7 +175,7 @@ class _Demo:
         self._submitted: list[SubmittedWait] = []
 
     async def submit_and_kill(self, bodies: Sequence[dict[str, Any]]) -> None:
-        """Starts the daemon, submits the waits, and kills it when half of the outcomes have arrived."""
+        """Starts the daemon, submits the waits, and kills it at half of the outcomes."""
         async with self._serve() as process:
             self._display.step(f"waitd runs at {self._client.url} (process {process.pid}) on a SQLite file.")
             began = time.monotonic()
@@ -206,10 +206,12 @@ class _Demo:
             )
             await self._watch(process, enough=len(self._submitted), until=began + PATIENCE)
             stored = await self._client.find({"label.demo": "waitd"}, limit=2 * len(self._submitted))
-            told = await _reported_ends(jobs_url)
+            reported = await _reported_ends(jobs_url)
             code = await stop(process)
             self._display.step(f"Stopped it with SIGTERM: it drained and exited with code {code}.")
-        return check_outcomes(self._submitted, stored, self._receiver.callbacks, told, daemon_exit_code=code)
+        return check_outcomes(
+            self._submitted, stored, self._receiver.callbacks, reported, daemon_exit_code=code
+        )
 
     async def _watch(self, process: Process, *, enough: int, until: float) -> None:
         """Shows progress until `enough` outcomes have arrived or the monotonic time is `until`."""
@@ -237,4 +239,4 @@ def _counts(states: Mapping[str, int], refused: int) -> str:
 async def _reported_ends(jobs_url: str) -> set[str]:
     """The paths of the jobs that reported their end in a complete answer."""
     async with aiohttp.ClientSession() as session, session.get(f"{jobs_url}/report") as response:
-        return {path for path, job in (await response.json())["jobs"].items() if job["told"]}
+        return {path for path, job in (await response.json())["jobs"].items() if job["reported"]}

@@ -1,4 +1,7 @@
-"""Virtual environments for programs whose dependencies must not mix with waitd's; created once and kept."""
+"""Virtual environments for programs whose dependencies must not mix with waitd's.
+
+Created once and kept.
+"""
 
 import fcntl
 import shutil
@@ -13,7 +16,9 @@ class PipFailed(Exception):  # noqa: N818 - reads as a sentence where it is rais
 
 
 def ensure_environment(environment: Path, pins: Path, on_create: Callable[[], None] = lambda: None) -> Path:
-    """Creates a virtual environment with exactly the pinned requirements, unless it exists; returns it.
+    """Creates a virtual environment with exactly the pinned requirements, unless it exists.
+
+    Returns it.
 
     Args:
         environment: its directory.

@@ -39,7 +39,7 @@ class BenchContext(NamedTuple):
 
 
 class RequestTally(NamedTuple):
-    """Counts so far: requests, jobs, and gaps between requests by bucket (`waitd.bench.job_table.GAPS`)."""
+    """Counts so far; `gaps` has a count for each bucket of `waitd.bench.job_table.GAPS`."""
 
     requests: int
     jobs: int

@@ -2,9 +2,9 @@
 
     python -m waitd.bench.job_server --port 0 --origins 3
 
-A hand-written HTTP/1.1 server, because the target must cost less than the daemon that is measured. It
-understands keep-alive, pipelining and requests with a Content-Length or without a body, nothing else.
-On start it prints one JSON line, `{"urls": [...], "s3": [...]}`. `GET /report`, `/tally` and
+A hand-written HTTP/1.1 server, because the target must cost less than the daemon that is measured.
+It understands keep-alive, pipelining and requests with a Content-Length or without a body, nothing
+else. On start it prints one JSON line, `{"urls": [...], "s3": [...]}`. `GET /report`, `/tally` and
 `/arrivals` return the methods of `JobTable` of that name.
 """
 
@@ -94,7 +94,7 @@ def _content_length(head: bytes) -> int:
 
 
 class JobServerUrls(NamedTuple):
-    """The URLs of a job server: one per origin for the jobs, and as many for their keys with `--s3`."""
+    """The URLs of a job server, one per origin; `s3` is empty without `--s3`."""
 
     urls: Sequence[str]
     s3: Sequence[str]
@@ -109,7 +109,7 @@ async def serve(
     *,
     with_s3: bool = False,
 ) -> None:
-    """Serves the same jobs on `origins` ports, and their keys on as many more, until `stopped` is set.
+    """Serves the same jobs on several ports until `stopped` is set.
 
     Args:
         host: the address to listen on.
@@ -117,7 +117,7 @@ async def serve(
         origins: the number of ports.
         stopped: ends the server.
         started: is called with the URLs when the server listens.
-        with_s3: whether the jobs' keys are served, too.
+        with_s3: whether the jobs' keys are served, too, on as many more ports.
     """
     loop = asyncio.get_running_loop()
     table = JobTable(loop.time)

@@ -1,4 +1,7 @@
-"""The jobs that a job server has been asked about, and its answers. Pure: the clock is a parameter."""
+"""The jobs that a job server has been asked about, and its answers.
+
+Pure: the clock is a parameter.
+"""
 
 import time
 from bisect import bisect_left
@@ -16,7 +19,8 @@ _REFUSALS = {
 _INCOMPLETE = {*Fault} - {Fault.SLOW}
 #: What disturbs an answer: nothing, a fault, or a delay in seconds.
 Disturbance = Fault | float | None
-#: Upper bounds of the histogram of gaps between two requests about a job: 1 % apart, from 1 ms to half an hour.
+#: Upper bounds of the histogram of gaps between two requests about a job: 1 % apart, from 1 ms to
+#: half an hour.
 GAPS = tuple(0.001 * 1.01**n for n in range(1450))
 #: Each arrival of a request about a job is recorded if the job's id contains this.
 RECORDED = "watched"
@@ -25,7 +29,7 @@ RECORDED = "watched"
 class RunningJob:
     """A job, from the first request about it on."""
 
-    __slots__ = ("arrivals", "final", "first_seen", "job", "last_seen", "plain", "requests", "told")
+    __slots__ = ("arrivals", "final", "first_seen", "job", "last_seen", "plain", "reported", "requests")
 
     def __init__(self, job: Job, now: float) -> None:
         self.job = job
@@ -33,7 +37,7 @@ class RunningJob:
         self.last_seen = now
         self.requests = 0
         #: Whether a complete answer has said that the job ended.
-        self.told = False
+        self.reported = False
         self.final = final_answer(job)
         self.plain = job.behaviour.plain
         #: Unix seconds of its requests; None where they are not recorded.
@@ -49,7 +53,7 @@ class RunningJob:
             disturbance = behaviour.latency.seconds(self.job.id, self.requests)
         elif behaviour.outage is not None and not ended and behaviour.outage.at(now):
             disturbance = Fault.UNAVAILABLE
-        self.told = self.told or (ended and disturbance not in _INCOMPLETE)
+        self.reported = self.reported or (ended and disturbance not in _INCOMPLETE)
         return ended, disturbance
 
     def ended(self, now: float) -> bool:
@@ -118,15 +122,15 @@ class JobTable:
         return running
 
     def tally(self) -> dict[str, Any]:
-        """Counts so far: `requests`, `jobs`, and `gaps`, a count for each bound in GAPS and one for longer ones."""
+        """The numbers of `requests` and `jobs`, and the histogram `gaps`; see GAPS."""
         return {"requests": self.requests, "jobs": len(self.jobs), "gaps": self.gaps}
 
     def report(self) -> dict[str, Any]:
         """The number of `requests`, and what became of each job, by path.
 
-        Of each job: `requests`; `age` and `asked_for`, seconds since the first request until now and
-        until the last one; `told`, whether a complete answer said that it ended; `done_at`, the Unix
-        second when it ended, or None.
+        Of each job: `requests`; `age` and `polled_for`, seconds since the first request until now
+        and until the last one; `reported`, whether a complete answer said that it ended; `done_at`,
+        the Unix second when it ended, or None.
         """
         now = self.clock()
         offset = self.wall_clock() - now
@@ -136,8 +140,8 @@ class JobTable:
                 path.decode(): {
                     "requests": r.requests,
                     "age": now - r.first_seen,
-                    "asked_for": r.last_seen - r.first_seen,
-                    "told": r.told,
+                    "polled_for": r.last_seen - r.first_seen,
+                    "reported": r.reported,
                     "done_at": offset + r.first_seen + r.job.seconds if r.ended(now) else None,
                 }
                 for path, r in self.jobs.items()

@@ -1,7 +1,9 @@
-"""The jobs of the job server. What a job answers depends only on its path, so the outcome of a wait is known.
+"""The jobs of the job server.
 
-The path is `/jobs/{behaviour}/{seconds}/{id}`: the job runs for `seconds` from the first request about
-it on. Pure: no I/O, no clock.
+What a job answers depends only on its path, so the outcome of a wait is known.
+
+The path is `/jobs/{behaviour}/{seconds}/{id}`: the job runs for `seconds` from the first request
+about it on. Pure: no I/O, no clock.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,7 +40,7 @@ class Fault(Enum):
 
 
 class Latency(NamedTuple):
-    """A log-normal distribution of latencies with this median, in seconds, cut off at MAX_LATENCY."""
+    """A log-normal distribution of latencies in seconds, cut off at MAX_LATENCY."""
 
     median: float
     sigma: float
@@ -64,8 +66,10 @@ class Behaviour(NamedTuple):
     """How jobs of one kind behave.
 
     Attributes:
-        ends: the state of a wait that is still there when the job ends: success or failed; None: the job never ends.
-        pattern: the fault of each request, repeated for ever, even after the end; None is a true answer.
+        ends: the state of a wait that is still there when the job ends: success or failed; None:
+            the job never ends.
+        pattern: the fault of each request, repeated for ever, even after the end; None is a true
+            answer.
         running: the status while the job runs.
         ended: the status when it has ended.
         latency: how late answers arrive; None: at once.
@@ -83,7 +87,7 @@ class Behaviour(NamedTuple):
 
     @property
     def plain(self) -> bool:
-        """Whether every answer is true and immediate, so that only the poller decides when the next poke happens."""
+        """Whether every answer is true and immediate, so that only the poller times a poke."""
         return self.pattern == (None,) and self.latency is None and self.outage is None and not self.lies
 
 
@@ -132,7 +136,7 @@ def job_path(behaviour: str, seconds: float, job_id: str) -> str:
 
 
 def expected_state(job: Job, timeout: float) -> str:
-    """The state in which a wait on `job` with this timeout must end, if its first poke started the job."""
+    """The state in which a wait must end if its first poke starts the job."""
     if job.behaviour.ends is None or job.seconds >= timeout:
         return "timeout"
     return job.behaviour.ends
@@ -164,6 +168,6 @@ LIES: Sequence[bytes] = (
 
 
 def final_answer(job: Job) -> bytes:
-    """The answer of a job that has ended: its status, and its id, which ties an outcome to its job."""
+    """The answer of a job that has ended; its id ties an outcome to its job."""
     status = "SUCCEEDED" if job.behaviour.ends == "success" else "FAILED"
     return answer(job.behaviour.ended, {"status": status, "job": job.id})

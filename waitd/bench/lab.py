@@ -94,7 +94,10 @@ class MeasuredDaemon(NamedTuple):
     async def until_logged(
         self, matches: Callable[[Mapping[str, Any]], bool], *, every: float = 0.05
     ) -> dict[str, Any]:
-        """Returns the first matching log event once it is written. Raises ChildFailed: it never is."""
+        """Returns the first matching log event once it is written.
+
+        Raises ChildFailed: it never is.
+        """
         limit = time.monotonic() + PATIENCE
         while time.monotonic() < limit and self.process.returncode is None:
             for line in self.log.read_bytes().splitlines(keepends=True):
@@ -121,7 +124,7 @@ class MeasuredDaemon(NamedTuple):
                 await asyncio.sleep(0.25)
 
     async def settled_rss(self, patience: float = 10.0) -> int:
-        """Its resident memory in bytes, once that has not changed for two seconds or after `patience` seconds."""
+        """Its resident memory in bytes, once it is stable for two seconds."""
         limit, sizes = time.monotonic() + patience, [0, 1, 2]
         while time.monotonic() < limit and len(set(sizes[-3:])) > 1:
             await asyncio.sleep(1.0)
@@ -247,7 +250,9 @@ class Lab(NamedTuple):
                 shutil.rmtree(state, ignore_errors=True)
 
     async def submit(self, daemon: MeasuredDaemon, endpoint: str, **options: float) -> dict[str, Any]:
-        """Runs `waitd.bench.submitter`; returns its result and the daemon's usage meanwhile as `span`.
+        """Runs `waitd.bench.submitter`.
+
+        Returns its result and the daemon's usage meanwhile as `span`.
 
         Raises:
             RuntimeError: the daemon refused a wait.

@@ -25,7 +25,10 @@ class Cores(NamedTuple):
 
     @classmethod
     def split(cls) -> "Cores":
-        """The first core of this process for what is measured, all others for the rest; a single core serves both."""
+        """The first core of this process for what is measured, all others for the rest.
+
+        A single core serves both.
+        """
         first, *others = sorted(os.sched_getaffinity(0))
         return cls(frozenset({first}), frozenset(others or {first}))
 
@@ -108,7 +111,10 @@ class UsageSpan(NamedTuple):
 
     @property
     def busy(self) -> float:
-        """The share of the time in which it ran or was ready to; near 1, a single thread can do no more."""
+        """The share of the time in which it ran or was ready to.
+
+        Near 1, a single thread can do no more.
+        """
         return (self.cpu + self.kept_waiting) / self.wall if self.wall else 0.0
 
     def __str__(self) -> str:
@@ -122,7 +128,10 @@ def stat_fields(pid: int) -> list[str]:
 
 
 def count_sockets(pid: int) -> int:
-    """The number of open sockets of a process. Raises OSError: it has ended, or another user runs it."""
+    """The number of open sockets of a process.
+
+    Raises OSError: it has ended, or another user runs it.
+    """
     count = 0
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
         try:
@@ -169,7 +178,7 @@ def machine() -> dict[str, Any]:
 
 
 def _json_seconds() -> float:
-    """CPU seconds to decode 1 KB of JSON, as a yardstick of Python's speed: the median of a hundred."""
+    """CPU seconds to decode 1 KB of JSON, a yardstick of Python's speed."""
     text = json.dumps([{"id": n, "name": f"name {n}", "share": n / 7} for n in range(17)])
     seconds = []
     for _ in range(100):

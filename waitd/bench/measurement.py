@@ -19,7 +19,7 @@ QUANTILES: Mapping[str, float] = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0
 
 
 class LoadSnapshot(NamedTuple):
-    """The usage of the system and of each job server, the fleet's counts and the system's sockets, at one moment."""
+    """What the system and each job server have used, and the fleet's counts, at one moment."""
 
     system: ProcessUsage
     fleet: Sequence[ProcessUsage]

@@ -11,7 +11,8 @@ from waitd.bench.jobs import BEHAVIOURS, expected_state, job_path, parse_job
 
 #: Ports per job server. The first half serves only jobs that answer.
 ORIGINS = 16
-#: The shares of the duration between which jobs end, and between which waits on endless jobs time out.
+#: The shares of the duration between which jobs end, and between which waits on endless jobs time
+#: out.
 JOBS_END = (0.1, 0.7)
 DEADLINES = (0.85, 1.0)
 #: The golden ratio: multiples of it modulo 1 spread evenly.
@@ -62,7 +63,8 @@ PROFILES: Mapping[str, Profile] = {
         {"endless": 30, "succeed": 20, "latent": 10, "fail": 6, "dead": 24, "hangs": 10},
     ),
 }  # fmt: skip
-#: Replacements for waits on keys: a key cannot report a failure or lie, and the small S3 never hangs.
+#: Replacements for waits on keys: a key cannot report a failure or lie, and the small S3 never
+#: hangs.
 ON_S3: Mapping[str, str] = {
     "fail": "succeed", "lies": "latent", "liar": "endless", "truncates": "resets", "slow": "latent", "dead": "endless", "hangs": "unavailable",
 }  # fmt: skip
@@ -91,12 +93,12 @@ class Load(NamedTuple):
 
     @property
     def patience(self) -> float:
-        """The timeout of a wait whose job ends: long enough that no delay or back-off turns success into a timeout."""
+        """The timeout of a wait whose job ends; no delay turns its success into a timeout."""
         return 2 * self.duration + 20 * self.poke_interval + 60
 
     @property
     def warm_up(self) -> float:
-        """Seconds until measuring begins: every wait is on its grid, or a quarter of the duration is over."""
+        """Seconds until every wait is on its grid, at most a quarter of the duration."""
         return min(1.5 * self.poke_interval, self.duration / 4)
 
     @property
@@ -123,7 +125,10 @@ class PlannedWait(NamedTuple):
 def plan_waits(
     load: Load, processes: int, replaced: Mapping[str, str] | None = None
 ) -> Iterator[PlannedWait]:
-    """Yields every wait of a load on so many job servers; `replaced` maps behaviours to their replacements."""
+    """Yields every wait of a load on so many job servers.
+
+    `replaced` maps behaviours to their replacements.
+    """
     profile = PROFILES[load.profile]
     names = [name for name, share in profile.mix.items() for _ in range(share)]
     origins = origins_of(tuple(profile.mix))
@@ -141,7 +146,10 @@ def plan_waits(
 
 
 def _times(load: Load, moments: int, name: str, share: float) -> tuple[float, float]:
-    """The seconds of a job and the timeout of its wait; `share`, in [0, 1), is its position among all jobs."""
+    """The seconds of a job and the timeout of its wait.
+
+    `share`, in [0, 1), is its position among all jobs.
+    """
     if BEHAVIOURS[name].ends is None:
         first, last = DEADLINES
         return 0.0, round(load.duration * (first + (last - first) * share), 3)
@@ -152,7 +160,7 @@ def _times(load: Load, moments: int, name: str, share: float) -> tuple[float, fl
 
 
 def origins_of(names: Sequence[str]) -> Mapping[str, Sequence[int]]:
-    """The ports by behaviour: jobs that answer share the first half, each other behaviour has part of the second."""
+    """The ports by behaviour; jobs that answer share the first half of all ports."""
     half = ORIGINS // 2
     good = [name for name in names if BEHAVIOURS[name].plain or name == "latent"]
     bad = [name for name in names if name not in good]

@@ -10,7 +10,7 @@ def quantile(values: Sequence[float], q: float) -> float:
 
 
 def bucket_quantile(counts: Mapping[float, float], q: float) -> float:
-    """The `q`-quantile of cumulative counts by upper bound, interpolated within a bucket as Prometheus does."""
+    """The `q`-quantile of cumulative counts by upper bound, interpolated as Prometheus does."""
     bounds = sorted(counts)
     rank = q * counts[bounds[-1]] if bounds else 0.0
     lower, below = 0.0, 0.0
@@ -24,7 +24,10 @@ def bucket_quantile(counts: Mapping[float, float], q: float) -> float:
 
 
 def cumulative(bounds: Sequence[float], counts: Sequence[float]) -> dict[float, float]:
-    """Makes counts by bucket cumulative, for `bucket_quantile`; the last bucket has no upper bound."""
+    """Makes counts by bucket cumulative, for `bucket_quantile`.
+
+    The last bucket has no upper bound.
+    """
     total, result = 0.0, {}
     for bound, count in zip((*bounds, float("inf")), counts, strict=True):
         total += count

@@ -43,7 +43,7 @@ class ReceivedCallbacks:
 
 
 def verify_signature(secret: str, headers: Mapping[str, str], body: bytes, now: float) -> bool:
-    """Whether a request is signed with `secret` as Standard Webhooks defines, within the last five minutes.
+    """Whether a request has a valid Standard Webhooks signature of the last five minutes.
 
     Args:
         secret: `whsec_` and the key in base64.

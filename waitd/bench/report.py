@@ -34,7 +34,8 @@ class BenchReport:
         scrapes: the cost of scraping it.
         correctness: whether every wait ended as it must.
         points: the figures over time.
-        local: whether the daemon is a child process; of any other, use of its core by others is unknown.
+        local: whether the daemon is a child process; of any other, use of its core by others is
+            unknown.
         comparators: the same load on other systems.
     """
 
@@ -202,7 +203,7 @@ def detection_delays(
     *,
     prompt_only: bool = False,
 ) -> Sequence[float]:
-    """Seconds from the end of each job to its stored outcome, of the waits that ended with their job."""
+    """Seconds from the end of each job to the stored outcome of its wait."""
     delays = []
     for wait in submitted:
         event = received[wait.id].event if wait.id in received else None

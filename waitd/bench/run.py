@@ -60,7 +60,10 @@ class _LoadedDaemon(NamedTuple):
     log: Path
 
     async def usage(self) -> tuple[ProcessUsage, int]:
-        """What it has used so far, and its open sockets; by its own metrics if it is not a child process."""
+        """What it has used so far, and its open sockets.
+
+        By its own metrics if it is not a child process.
+        """
         if self.process is not None:
             return ProcessUsage.from_pid(self.process.pid), count_sockets(self.process.pid)
         metrics = await self.sampler.scrape()
@@ -206,7 +209,7 @@ class _LoadRun:
             stored, jobs, exit_code = await self._final_state()
         finally:
             await self._cancel_remaining()
-        told = {path for path, job in jobs.items() if job["told"]}
+        reported = {path for path, job in jobs.items() if job["reported"]}
         submitted, received = self._submitted.waits, self._receiver.callbacks
         lateness = late.histogram_since(early, LATENESS)
         return BenchReport(
@@ -223,7 +226,7 @@ class _LoadRun:
             delivery=delivery_delays(received),
             loop_lag=self._daemon.sampler.loop_lag(),
             scrapes=self._daemon.sampler.cost(),
-            correctness=check_outcomes(submitted, stored, received, told, daemon_exit_code=exit_code),
+            correctness=check_outcomes(submitted, stored, received, reported, daemon_exit_code=exit_code),
             points=self._daemon.sampler.points(),
             local=self._daemon.process is not None,
         )
@@ -261,7 +264,7 @@ class _LoadRun:
         self._display.progress(delivered, len(self._submitted.waits), rate)
 
     async def _final_state(self) -> tuple[list[dict[str, Any]], Mapping[str, Mapping[str, Any]], int]:
-        """The stored waits, the jobs' reports, and the exit code of the daemon, 0 if it goes on running."""
+        """The stored waits, the jobs' reports, and the daemon's exit code (0 if it goes on)."""
         keep = ("id", "state", "deadline")
         stored = [
             {name: wait[name] for name in keep}

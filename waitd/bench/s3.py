@@ -1,9 +1,9 @@
 """A small S3 that holds what the job server's jobs write.
 
-A job `/jobs/{behaviour}/{seconds}/{id}` writes below the same name, in any bucket: a part every half
-a second while it runs, and at its end the last part and `_SUCCESS`. The job's faults apply; a 503 is
-`SlowDown`. Supported: HEAD and GET of an object, and LIST (version 2) with a prefix inside one job.
-Signatures are not checked.
+A job `/jobs/{behaviour}/{seconds}/{id}` writes below the same name, in any bucket: a part every
+half a second while it runs, and at its end the last part and `_SUCCESS`. The job's faults apply; a
+503 is `SlowDown`. Supported: HEAD and GET of an object, and LIST (version 2) with a prefix inside
+one job. Signatures are not checked.
 """
 
 from collections.abc import Callable, Sequence
@@ -37,7 +37,7 @@ class S3Job(Protocol):
 
 
 class S3File(NamedTuple):
-    """An object: its name below the job's, its content, and when it was written, in seconds after the job's start."""
+    """An object; `written` is in seconds after the start of its job."""
 
     name: str
     content: bytes
@@ -45,7 +45,10 @@ class S3File(NamedTuple):
 
 
 def files_of_job(job: Job, age: float, *, ended: bool) -> Sequence[S3File]:
-    """The files that a job has written at `age` seconds, ordered by name. A job without an end writes none."""
+    """The files that a job has written at `age` seconds, ordered by name.
+
+    A job without an end writes none.
+    """
     if job.behaviour.ends is None:
         return ()
     parts = int(min(age, job.seconds) / PART_EVERY) + ended
@@ -83,7 +86,7 @@ class S3:
         return (self._object(*files[key]) if key in files else _error(404, "NoSuchKey")), disturbance
 
     def _files(self, key: str) -> tuple[dict[str, tuple[S3File, float]], Fault | float | None]:
-        """The files of the job that a key or prefix belongs to: by key, each with its Unix second."""
+        """The files of the job of a key or prefix, by key, each with its Unix second."""
         path = "/" + "/".join(key.split("/")[:4])
         now = self._clock()
         try:

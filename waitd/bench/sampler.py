@@ -52,7 +52,10 @@ class Scrape(NamedTuple):
 
 
 class LoadPoint(NamedTuple):
-    """What happened since the previous point. Times in seconds, memory in bytes; `cpu` is a share of one core."""
+    """What happened since the previous point.
+
+    Times in seconds, memory in bytes; `cpu` is a share of one core.
+    """
 
     at: float
     lateness_p50: float

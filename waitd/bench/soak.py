@@ -1,4 +1,7 @@
-"""A soak test: one daemon under one load after another, at rest in between. What it holds at rest must not grow."""
+"""A soak test: one daemon under one load after another, at rest in between.
+
+What it holds at rest must not grow.
+"""
 
 import asyncio
 import time
@@ -70,7 +73,10 @@ async def soak(display: ProgressDisplay, load: Load, minutes: float, *, rounds: 
 
 
 def complaints(rounds: Sequence[SoakRound]) -> list[str]:
-    """What grew or went wrong, a sentence each. Growth counts from the end of the first round, which fills pools and caches."""
+    """What grew or went wrong, a sentence each.
+
+    Growth counts from the end of the first round, which fills pools and caches.
+    """
     first, last = rounds[0], rounds[-1]
     defects = [
         f"round {n} lost a wait or ended one wrongly" for n, result in enumerate(rounds, 1) if not result.good
@@ -107,7 +113,7 @@ async def _running_daemon() -> AsyncIterator[Client]:
 
 
 async def _at_rest(client: Client, descriptors: int) -> SoakRound:
-    """The daemon once it holds nothing and no more descriptors than after the first round, at the latest after RESTING."""
+    """The daemon at rest: without waits and extra descriptors, at the latest after RESTING."""
     limit = time.monotonic() + RESTING
     while True:
         result = _soak_round(ScrapedMetrics.parse(await client.metrics()))

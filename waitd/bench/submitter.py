@@ -4,8 +4,9 @@ r"""Submits waits as fast as a daemon accepts them, and prints the result as one
         --target http://127.0.0.1:9000/jobs/endless/0/a
     python -m waitd.bench.submitter --url … --target … --count 100000 --batch 10000 --connections 2
 
-Each connection sends its next wait, or batch, when the previous response is complete. A hand-written
-HTTP client, because it must cost less than the daemon. The requests are built in advance.
+Each connection sends its next wait, or batch, when the previous response is complete. A
+hand-written HTTP client, because it must cost less than the daemon. The requests are built in
+advance.
 """
 
 import argparse
@@ -38,7 +39,7 @@ def sensor_wait(endpoint: str, *, poke_interval: float, timeout: float = 86_400.
 
 
 class SubmitConnection(asyncio.Protocol):
-    """A keep-alive connection that sends the next request when the previous response is complete."""
+    """A connection that sends the next request when the previous response is complete."""
 
     def __init__(
         self, requests: Iterator[bytes], results: "SubmitResults", closed: asyncio.Future[None]
@@ -91,7 +92,10 @@ class SubmitResults:
         self._batches = batches
 
     def add(self, status: int, body: bytes, seconds: float) -> None:
-        """Adds a response; it is parsed at the end, so that parsing does not delay the next request."""
+        """Adds a response.
+
+        It is parsed at the end, so that parsing does not delay the next request.
+        """
         self.seconds.append(seconds)
         self._responses.append((status, body))
 

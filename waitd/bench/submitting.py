@@ -26,7 +26,7 @@ TRIES, PAUSE = 60, 1.0
 
 
 class SubmitResult(NamedTuple):
-    """The submitted waits, the number of accepted ones, and the seconds until the last one was on disk."""
+    """The submitted waits, how many were accepted, and the seconds until the last was on disk."""
 
     waits: Sequence[SubmittedWait]
     accepted: int
@@ -71,7 +71,9 @@ def conn_id_of(server: int, origin: int) -> str:
 
 
 async def submit_load(client: Client, waits: Iterable[tuple[PlannedWait, Mapping[str, Any]]]) -> SubmitResult:
-    """Submits all waits, batch by batch. The time to build a batch and to read its results is not counted.
+    """Submits all waits, batch by batch.
+
+    The time to build a batch and to read its results is not counted.
 
     Raises:
         RequestRefused: the daemon refused a batch or a wait.
@@ -114,7 +116,7 @@ async def _send(client: Client, batch: bytes) -> bytes:
 
 
 def _raise_refusals(results: Sequence[Mapping[str, Any]]) -> None:
-    """Raises RequestRefused for a line that was refused, other than by 429: all others would be, too."""
+    """Raises RequestRefused for a line that was refused, other than by 429."""
     for result in results:
         if result["status"] >= 300 and result["status"] != 429:
             raise RequestRefused(result["status"], result["problem"])

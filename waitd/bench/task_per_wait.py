@@ -1,9 +1,10 @@
-"""A comparator: one asyncio task and one aiohttp session per wait, as Airflow's triggers are written.
+"""A comparator: one asyncio task and aiohttp session per wait, as in Airflow's triggers.
 
     python -m waitd.bench.task_per_wait WAITS ENDS
 
-Reads WAITS, one JSON object a line, prints `ready`, and starts when a line arrives on standard input.
-Appends path, state and Unix second to ENDS as each wait ends. Exits when standard input ends.
+Reads WAITS, one JSON object a line, prints `ready`, and starts when a line arrives on standard
+input. Appends path, state and Unix second to ENDS as each wait ends. Exits when standard input
+ends.
 """
 
 import asyncio
@@ -52,7 +53,10 @@ async def _poke_until_end(wait: Mapping[str, Any]) -> str:
 
 
 def end_of(status: int, content: bytes) -> str | None:
-    """The state in which an answer ends a wait, by the conditions in `waitd.bench.jobs`; None: it continues."""
+    """The state in which an answer ends a wait, by the conditions in `waitd.bench.jobs`.
+
+    None: it continues.
+    """
     if 400 <= status < 500 and status not in {404, 408, 425, 429}:
         return "failed"
     if not 200 <= status < 300:

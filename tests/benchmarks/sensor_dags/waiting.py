@@ -1,6 +1,9 @@
-"""The same waits in every mode, one task each; `tests/benchmarks/airflow_sensors.py` runs one DAG after another.
+"""The same waits in every mode, one task each.
 
-A job answers 404 while it runs and 200 when it has ended, which Airflow's HttpSensor understands in all modes.
+`tests/benchmarks/airflow_sensors.py` runs one DAG after another.
+
+A job answers 404 while it runs and 200 when it has ended, which Airflow's HttpSensor understands in
+all modes.
 """
 
 import json

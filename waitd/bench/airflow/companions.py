@@ -1,4 +1,4 @@
-"""What runs next to a real Airflow: a job server to wait for, and a waitd that can be killed and restarted."""
+"""What runs next to a real Airflow: a job server, and a waitd that can be killed and restarted."""
 
 import json
 import os
@@ -38,7 +38,10 @@ def job_server() -> Iterator[str]:
 
 
 class WaitdDaemon:
-    """A waitd with its own state directory. It has the connection `jobs`, and `airflow` from its start on."""
+    """A waitd with its own state directory.
+
+    It has the connection `jobs`, and `airflow` from its start on.
+    """
 
     def __init__(self, home: Path, jobs_url: str, settings: Mapping[str, str] | None = None) -> None:
         """`settings` are further environment variables."""

@@ -29,7 +29,8 @@ MODES = ("resume", "set_state", "clear")
 #: Seconds that a job runs: with Airflow's sensor long enough that all slots are held at once, with
 #: waitd's long enough that every task is parked before the first job ends.
 SECONDS_BEFORE, SECONDS_AFTER = 15.0, 75.0
-#: States of a task instance: it holds a worker slot; it is parked until an event from outside; it has ended.
+#: States of a task instance: it holds a worker slot; it is parked until an event from outside; it
+#: has ended.
 HOLDS_A_SLOT = frozenset({"running", "queued"})
 PARKED = frozenset({"awaiting_input", "deferred"})
 ENDED = frozenset({"success", "failed", "skipped", "upstream_failed"})
@@ -48,7 +49,7 @@ class SlotUse:
 
 @dataclass(frozen=True)
 class ModeResult:
-    """A task in one callback mode: the state in which it was parked, its final state and try number."""
+    """A task in one callback mode: its state while parked, its final state and try number."""
 
     mode: str
     parked_as: str
@@ -58,7 +59,10 @@ class ModeResult:
 
 @dataclass(frozen=True)
 class AirflowDemoReport:
-    """The result, by Airflow's own API; `wrong` counts results that are missing or another job's."""
+    """The result, by Airflow's own API.
+
+    `wrong` counts results that are missing or another job's.
+    """
 
     before: SlotUse
     after: SlotUse
@@ -69,7 +73,7 @@ class AirflowDemoReport:
 
     @property
     def good(self) -> bool:
-        """Whether every task was parked without a slot and resumed with its own job's result in its first try."""
+        """Whether every task was parked without a slot and resumed with its own job's result."""
         parked = self.after.slots_held == 0 and self.before.slots_held == self.before.tasks == SLOTS
         ended = self.succeeded == self.tries == self.after.tasks and self.wrong == 0
         return parked and ended and all(mode.state == "success" for mode in self.modes)
@@ -155,7 +159,10 @@ class _AirflowDemo:
         return SlotUse(JOBS_BEFORE, held)
 
     def _park(self, *paths: str) -> tuple[SlotUse, dict[str, str]]:
-        """Waits until all of waitd's sensors are parked; counts their slots and returns the state of each task."""
+        """Waits until all of waitd's sensors are parked.
+
+        Counts their slots and returns the state of each task.
+        """
         count = JOBS_AFTER + len(MODES)
         self._display.step(f"After: {count} tasks wait with waitd's sensor.")
         self._watch(paths, PARKED, count, "parked")

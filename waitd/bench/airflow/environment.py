@@ -16,12 +16,16 @@ from waitd.bench.environments import PipFailed, ensure_environment
 PINNED = Path(__file__).with_name("constraints.txt")
 #: The Python versions that the pins are made for: from the first, below the last.
 PYTHONS = ((3, 11), (3, 14))
-#: The entry point by which Airflow finds the provider, as in pyproject.toml; an editable install may lack it.
+#: The entry point by which Airflow finds the provider, as in pyproject.toml; an editable install
+#: may lack it.
 PROVIDER = "[apache_airflow_provider]\nprovider_info = waitd.airflow.provider_info:get_provider_info\n"
 
 
 class AirflowFailed(Exception):  # noqa: N818 - reads as a sentence where it is raised
-    """Airflow could not be installed, started or queried; the message says what to do, where that is known."""
+    """Airflow could not be installed, started or queried.
+
+    The message says what to do, where that is known.
+    """
 
 
 class NotInstallable(AirflowFailed):
@@ -29,7 +33,9 @@ class NotInstallable(AirflowFailed):
 
 
 def airflow_environment(cache: Path, report: Callable[[str], None] = lambda _: None) -> Path:
-    """The environment below `cache`, with Airflow, its providers and PostgreSQL; `report` is called if it has to be created.
+    """The environment below `cache`, with Airflow, its providers and PostgreSQL.
+
+    `report` is called if it has to be created.
 
     Raises:
         NotInstallable: it cannot be created.
@@ -61,7 +67,10 @@ def _refuse_other_pythons() -> None:
 
 
 def link_provider(directory: Path) -> str:
-    """Links this waitd and its provider entry point, without its libraries, into `directory`; returns it as a PYTHONPATH."""
+    """Links this waitd and its provider entry point, without its libraries, into `directory`.
+
+    Returns it as a PYTHONPATH.
+    """
     package, installed = Path(__file__).parents[2], distribution("waitd")
     metadata = directory / f"waitd-{installed.version}.dist-info"
     metadata.mkdir(parents=True)

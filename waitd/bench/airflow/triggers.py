@@ -1,10 +1,12 @@
-"""A comparator: Airflow's own TriggerRunner with an HttpSensorTrigger per wait. Runs on Airflow's interpreter.
+"""A comparator: Airflow's own TriggerRunner with an HttpSensorTrigger per wait.
+
+Runs on Airflow's interpreter.
 
     AIRFLOW_PYTHON triggers.py WAITS ENDS
 
 The interface is that of `waitd.bench.task_per_wait`. The runner is a child process of Airflow's own
-supervisor. The supervisor works on a list in memory instead of a database, so this costs less than a
-real Triggerer.
+supervisor. The supervisor works on a list in memory instead of a database, so this costs less than
+a real Triggerer.
 """
 
 import json
@@ -20,7 +22,10 @@ CLASSPATH = "airflow.providers.http.triggers.http.HttpSensorTrigger"
 
 
 def settings(home: Path) -> dict[str, str]:
-    """Airflow's settings as environment variables. Only errors are logged: logging costs a fifth of a poke."""
+    """Airflow's settings as environment variables.
+
+    Only errors are logged: logging costs a fifth of a poke.
+    """
     return {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
@@ -60,7 +65,10 @@ class HeldTriggers:
         self._started = True
 
     def current_ids(self) -> set[int]:
-        """The ids of the waits that are held; ends those whose timeout is over, as Airflow's scheduler does."""
+        """The ids of the waits that are held.
+
+        Ends those whose timeout is over, as Airflow's scheduler does.
+        """
         if self._started and self._pending:
             now = time.time()
             self.held = {

@@ -1,7 +1,7 @@
 """The same DAG with Airflow's own HttpSensor and with waitd's sensor, for `waitd demo --airflow`.
 
-Each run gets its jobs in its conf: paths on the host of the connection `jobs`. A job is RUNNING, and
-after a while SUCCEEDED.
+Each run gets its jobs in its conf: paths on the host of the connection `jobs`. A job is RUNNING,
+and after a while SUCCEEDED.
 """
 
 from typing import Any
