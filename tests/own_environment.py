@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-import pytest
+from installation import not_installable
 
 from waitd.bench.environments import PipFailed, ensure_environment
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 def own_environment(pins: Path) -> Path:
     """The directory of the environment with exactly the pinned requirements.
 
-    Without a package index the test is skipped.
+    Without a package index the test is skipped, or fails on CI.
     """
     cache = Path(os.environ.get("WAITD_TEST_CACHE") or ROOT / ".cache").absolute()
     key = hashlib.sha256(pins.read_bytes() + sys.version.encode() + str(cache).encode()).hexdigest()[:12]
@@ -27,4 +27,4 @@ def own_environment(pins: Path) -> Path:
     try:
         return ensure_environment(environment, pins)
     except PipFailed as error:
-        pytest.skip(f"pip could not install {pins}: {' '.join(str(error).splitlines())}")
+        not_installable(f"pip cannot install {pins}: {' '.join(str(error).splitlines())}")

@@ -29,8 +29,9 @@ sys.path[:0] = [str(HERE.parents[2]), str(HERE.parents[1]), str(HERE.parents[1] 
 import structlog  # noqa: E402 - after the path
 import uvloop  # noqa: E402
 from aiohttp import web  # noqa: E402
-from broker_servers import RedisServer, install_rabbit  # noqa: E402
+from broker_servers import RedisServer, has_rabbit  # noqa: E402
 from brokers import BROKERS, Known  # noqa: E402
+from installation import install_apt_package  # noqa: E402
 from outbox import RETRY_DELAYS, Outbox, outbox  # noqa: E402
 
 from waitd.bench.children import free_port  # noqa: E402
@@ -200,7 +201,7 @@ def main() -> None:
     core, *rest = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {core})
     for kind in arguments.sinks:
-        if kind == "amqp" and (why_not := install_rabbit()):
+        if kind == "amqp" and (why_not := install_apt_package("rabbitmq-server", has_rabbit)):
             print(f"{kind:8} {why_not}")
             continue
         uvloop.run(measured(kind, arguments.outcomes, arguments.paced, set(rest) or {core}))

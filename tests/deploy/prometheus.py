@@ -1,7 +1,6 @@
 """Prometheus and promtool of Debian: installed where that is possible, and a server that scrapes one daemon."""
 
 import json
-import os
 import shutil
 import subprocess
 import time
@@ -10,47 +9,23 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pytest
+from installation import require_apt_package
 from manifests import DEPLOY
 
 RULES = DEPLOY / "prometheus" / "rules.yaml"
 SECONDS_TO_START = 60
 
 
-@cache
-def missing() -> str:
-    """Why there is no Prometheus here; "" where there is one. It is installed by apt where that can be done."""
-    if _there():
-        return ""
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        return (
-            "Prometheus is not installed, and only root on Debian can install it (apt-get install prometheus)"
-        )
-    # Installing starts the service, which nobody wants here.
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-    done = subprocess.run(
-        ["apt-get", "install", "-y", "--no-install-recommends", "prometheus"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    return "" if _there() else f"apt-get could not install prometheus: {done.stderr[-300:]}"
-
-
-def _there() -> bool:
+def has_prometheus() -> bool:
     return shutil.which("promtool") is not None and shutil.which("prometheus") is not None
 
 
 def needed() -> None:
-    """Skips where there is no Prometheus."""
-    if why := missing():
-        pytest.skip(why)
+    """Installs Prometheus if it is missing."""
+    require_apt_package("prometheus", has_prometheus)
 
 
 def promtool(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -1,13 +1,12 @@
 """Finds or installs a headless Chromium, and opens pages in it."""
 
 import asyncio
-import os
 import shutil
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import cache
 from pathlib import Path
+
+from installation import require_apt_package
 
 
 def find_browser() -> str | None:
@@ -15,28 +14,12 @@ def find_browser() -> str | None:
     return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
-@cache
-def install_browser() -> str:
-    """Installs a browser with apt if there is none. Returns the reason why that failed, else ""."""
-    if find_browser() is not None:
-        return ""
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        return "Chromium is not installed, and only root on Debian can install it (apt-get install chromium)"
-    error = ""
-    for command in (
-        ["apt-get", "update"],
-        ["apt-get", "install", "-y", "--no-install-recommends", "chromium"],
-    ):
-        done = subprocess.run(
-            command,
-            env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
-            capture_output=True,
-            text=True,
-            timeout=600,
-            check=False,
-        )
-        error = done.stderr[-300:]
-    return "" if find_browser() is not None else f"apt-get could not install chromium: {error}"
+def require_browser() -> None:
+    require_apt_package("chromium", has_browser)
+
+
+def has_browser() -> bool:
+    return find_browser() is not None
 
 
 @asynccontextmanager

@@ -172,19 +172,5 @@ class PrefectServer(RealJobSystem):
         return self.fetch_json(f"{self.url}/api/flow_runs/{run_id}")
 
 
-def install_java() -> str:
-    """Installs a Java runtime with apt if there is none. Returns the reason why that failed, else ""."""
-    if shutil.which("java"):
-        return ""
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        return (
-            "there is no Java, and only root on Debian can install it (apt-get install default-jre-headless)"
-        )
-    command = ["apt-get", "install", "-y", "--no-install-recommends", "default-jre-headless"]
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
-    return (
-        ""
-        if shutil.which("java")
-        else f"apt-get could not install default-jre-headless: {done.stderr[-300:]}"
-    )
+def has_java() -> bool:
+    return shutil.which("java") is not None

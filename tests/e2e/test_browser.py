@@ -15,7 +15,7 @@ import aiohttp
 import orjson
 import pytest
 from aiohttp import web
-from chromium import install_browser, open_page
+from chromium import open_page, require_browser
 from daemon import Daemon, daemon, submit, until
 
 pytestmark = pytest.mark.slow
@@ -153,8 +153,7 @@ class Attacker:
 
 @pytest.fixture(autouse=True, scope="module")
 def _browser() -> None:
-    if reason := install_browser():
-        pytest.skip(reason)
+    require_browser()
 
 
 async def check_nothing_changed(client: aiohttp.ClientSession, waitd: Daemon, wait_id: str) -> None:

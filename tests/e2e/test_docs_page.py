@@ -1,11 +1,10 @@
 """The API's documentation page, in a real browser that can reach only the daemon."""
 
-import asyncio
 import re
 from pathlib import Path
 
 import pytest
-from chromium import install_browser, rendered_html
+from chromium import rendered_html, require_browser
 from daemon import daemon, jobs_and_receiver
 
 pytestmark = pytest.mark.slow
@@ -13,8 +12,7 @@ ONLY_LOOPBACK = "MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"
 
 
 async def test_the_page_lists_every_operation_without_a_network(tmp_path: Path) -> None:
-    if reason := await asyncio.to_thread(install_browser):
-        pytest.skip(reason)
+    require_browser()
     async with jobs_and_receiver() as (_, _, client), daemon(tmp_path / "state") as waitd:
         async with client.get(f"{waitd.url}/openapi.json") as answer:
             document = await answer.json()

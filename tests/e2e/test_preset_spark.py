@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from daemon import Daemon, daemon, until
-from job_servers import SparkCluster, install_java
+from installation import require_apt_package
+from job_servers import SparkCluster, has_java
 from preset_waits import last_verdict_is, post, submit_wait, wait_until, wait_until_ended
 
 pytestmark = pytest.mark.slow
@@ -17,8 +18,7 @@ RUN_TIMEOUT = 240
 
 @pytest.fixture(scope="module")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkCluster]:
-    if reason := install_java():
-        pytest.skip(reason)
+    require_apt_package("default-jre-headless", has_java)
     with SparkCluster(tmp_path_factory.mktemp("spark")) as running:
         yield running
 

@@ -192,18 +192,5 @@ def rabbit_script() -> Path | None:
     return script if script.exists() else None
 
 
-def install_rabbit() -> str:
-    """Installs RabbitMQ by apt where that is possible. Returns why not, else ""."""
-    if rabbit_script() is not None:
-        return ""
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        return "RabbitMQ is not installed, and only root on Debian can install it (apt-get install rabbitmq-server)"
-    command = ["apt-get", "install", "-y", "--no-install-recommends", "rabbitmq-server"]
-    # Installing starts the service, which nobody wants here.
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    return (
-        ""
-        if rabbit_script() is not None
-        else f"apt-get could not install rabbitmq-server: {done.stderr[-300:]}"
-    )
+def has_rabbit() -> bool:
+    return rabbit_script() is not None

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-import pytest
-from broker_servers import install_rabbit
+from broker_servers import has_rabbit
 from brokers import PLACES, Broker
+from installation import require_apt_package
 
 
 class Brokers:
@@ -20,8 +20,8 @@ class Brokers:
         return self.running[kind]
 
     def _started(self, kind: str) -> Broker:
-        if kind == "amqp" and (why_not := install_rabbit()):
-            pytest.skip(why_not)
+        if kind == "amqp":
+            require_apt_package("rabbitmq-server", has_rabbit)
         broker_class, server_class = PLACES[kind]
         server = server_class(self.directory / kind)
         broker: Broker = broker_class(server)

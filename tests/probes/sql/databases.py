@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -179,28 +179,12 @@ class MariaDb(Server):
         self.stop(signal.SIGTERM)
 
 
-def install_mariadb() -> str:
-    """Installs MariaDB by apt where that is possible. Returns why not, else ""."""
-    return _install("MariaDB", "mariadb-server", lambda: bool(shutil.which("mariadbd")))
+def has_mariadb() -> bool:
+    return shutil.which("mariadbd") is not None
 
 
-def install_postgres() -> str:
-    """The same for PostgreSQL with TLS."""
-    return _install(
-        "PostgreSQL", "postgresql", lambda: any(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
-    )
-
-
-def _install(name: str, package: str, is_there: Callable[[], bool]) -> str:
-    if is_there():
-        return ""
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        return f"{name} is not installed, and only root on Debian can install it (apt-get install {package})"
-    command = ["apt-get", "install", "-y", "--no-install-recommends", package]
-    # Installing starts the service, which nobody wants here.
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    return "" if is_there() else f"apt-get could not install {package}: {done.stderr[-300:]}"
+def has_debian_postgres() -> bool:
+    return any(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
 
 
 @contextlib.contextmanager

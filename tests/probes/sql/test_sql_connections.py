@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import trustme
-from databases import MariaDb, Postgres, PostgresWithTls, install_postgres, served
+from databases import MariaDb, Postgres, PostgresWithTls, has_debian_postgres, served
+from installation import require_apt_package
 from raw_server import Poked, ScriptedConnections
 from sql_scene import Database, Looks, servers
 
@@ -104,8 +105,7 @@ async def test_a_connection_that_cannot_be_had_ends_nothing(
 
 @pytest.fixture(scope="module")
 def postgres_with_tls() -> Iterator[PostgresWithTls]:
-    if why := install_postgres():
-        pytest.skip(why)
+    require_apt_package("postgresql", has_debian_postgres)
     with served(PostgresWithTls) as server:
         assert isinstance(server, PostgresWithTls)
         yield server
