@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from waitd.core.connections.connection import Connection
 from waitd.core.errors import InvalidInput, NotSupported
 from waitd.probes.http.params import HttpTarget, parse_target
-from waitd.probes.http.params_cache import MET, REMEMBERED, REMEMBERED_LENGTH, SHALLOW, ParamsReader
+from waitd.probes.http.params_cache import MAX_CACHED, MAX_CONTAINERS, MAX_LENGTH, MAX_SEEN, ParamsReader
 
 SECRETS = ("authorization",)
 
@@ -99,8 +99,11 @@ UNUSUAL = {
     "no object": '["http://h.example/1"]',
     "no JSON": '{"endpoint":"http://h.example/1",}',
     "no text": b'{"endpoint":"http://h.example/1","data":"\xff"}',
-    "many objects": '{"endpoint":"http://h.example/1","json":' + "[" * SHALLOW + "]" * SHALLOW + "}",
-    "long": '{"endpoint":"http://h.example/1","data":"' + "x" * REMEMBERED_LENGTH + '"}',
+    "many objects": '{"endpoint":"http://h.example/1","json":'
+    + "[" * MAX_CONTAINERS
+    + "]" * MAX_CONTAINERS
+    + "}",
+    "long": '{"endpoint":"http://h.example/1","data":"' + "x" * MAX_LENGTH + '"}',
 }
 
 
@@ -108,20 +111,20 @@ UNUSUAL = {
 def test_what_is_not_usual_takes_a_close_look(text: str | bytes) -> None:
     scene = Scene()
     assert scene.read(text) is None
-    assert scene.reader._known == {}
+    assert scene.reader._folders == {}
 
 
 def test_only_so_much_is_remembered() -> None:
     scene = Scene()
-    for n in range(MET + 1):  # a job's name in the middle
+    for n in range(MAX_SEEN + 1):  # a job's name in the middle
         assert (
             scene.reader.read(b'{"endpoint":"http://h.example/%d/status"}' % n, namespace="default") is None
         )
-    assert scene.reader._known == {}
-    assert len(scene.reader._met) <= MET
-    for n in range(REMEMBERED + 5):
+    assert scene.reader._folders == {}
+    assert len(scene.reader._seen) <= MAX_SEEN
+    for n in range(MAX_CACHED + 5):
         assert scene.read(f'{{"endpoint":"http://h.example/{n}/status"}}') is not None
-    assert len(scene.reader._known) == REMEMBERED
+    assert len(scene.reader._folders) == MAX_CACHED
 
 
 WRONG = {

@@ -1,7 +1,8 @@
-"""Parameters of the kind `http` as they are written: many waits' differ only in the last segment of their endpoint.
+"""A fast path for `params` of the kind `http` as JSON text.
 
-What is left of the text without that name is looked up in what is remembered, so that the rest is checked once. Where jobs have their
-names elsewhere (`/jobs/42/status`), nothing is gained.
+Many waits' parameters differ only in a job's name, the last segment of the endpoint. The text
+without that name is the key of a cache, so that everything else is parsed and checked once. All
+other parameters, such as those with `/jobs/42/status`, fall back to `HttpProbe.parse`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,38 +23,39 @@ from waitd.probes.http.params import (
     parse_shared,
 )
 
-#: How many texts are remembered, how long one may be, in bytes, and of how many more it is known that they were met.
-REMEMBERED = 1024
-REMEMBERED_LENGTH = 1024
-MET = 4096
-#: How many objects and arrays there may be in one: how deep they may lie in each other is counted by those who look closely.
-SHALLOW = 32
+#: How many texts are cached.
+MAX_CACHED = 1024
+#: The longest text that is cached, in bytes.
+MAX_LENGTH = 1024
+#: How many keys are noted that were seen once: a text is cached when its key is seen again.
+MAX_SEEN = 4096
+#: The most objects and arrays in a cached text; `HttpProbe.parse` limits how deeply they are nested.
+MAX_CONTAINERS = 32
 
 
 class _Endpoint(Struct):
-    """The one field that is looked for; the others are passed over."""
+    """The only field that is decoded."""
 
     endpoint: str = ""
 
 
-_decoded = msgspec.json.Decoder(_Endpoint).decode
+_decode = msgspec.json.Decoder(_Endpoint).decode
 
-
-#: Parameters in JSON but for the name at the end of their endpoint, and whose they are. A plain tuple is made in a fifth of the time.
+#: The text without the job's name, and the namespace. A plain tuple costs a fifth of a NamedTuple.
 ParamsKey = tuple[bytes, str]
 
 
 class CachedFolder(NamedTuple):
-    """All that parameters come to whose endpoint is a folder: of those in it, the name is still to be added.
+    """Parsed parameters whose endpoint lacks the job's name.
 
     Attributes:
         origin: as `HttpTarget.origin`.
-        endpoint: the folder as it is requested.
-        seed: hashes what is asked; the name is still to be added, to a copy.
-        params: the parameters, with the folder as their endpoint.
+        endpoint: the percent-encoded endpoint, up to the name.
+        seed: a hash of the request; the name is added to a copy.
+        params: the parameters, with the endpoint up to the name.
     """
 
-    shape: SharedParams
+    shared: SharedParams
     origin: str | None
     endpoint: str
     seed: Any
@@ -61,7 +63,7 @@ class CachedFolder(NamedTuple):
 
 
 class ParamsReader:
-    """Reads such texts. Holds no state but what it remembers."""
+    """Parses such texts. Its only state is the cache."""
 
     def __init__(
         self,
@@ -69,75 +71,80 @@ class ParamsReader:
         cached_any: Callable[[str | None], Connection | None],
         admit: Callable[[str], None],
     ) -> None:
-        """`cached_any` finds a connection that is at hand; `admit` raises InvalidInput where an origin may not be named. It is asked once: each
-        poke judges anew.
+        """Creates a reader.
+
+        Args:
+            secret_headers: patterns of header names that a wait may not carry.
+            cached_any: finds a cached connection.
+            admit: raises InvalidInput when the egress rules refuse an origin. It is called once for
+                each cached text; each poke checks its origin again.
         """
         self._secret_headers = tuple(secret_headers)
         self._cached_any = cached_any
         self._admit = admit
-        self._known: dict[ParamsKey, CachedFolder] = {}
-        #: Hashes of what was met and is not remembered yet.
-        self._met: set[int] = set()
+        self._folders: dict[ParamsKey, CachedFolder] = {}
+        #: Hashes of the keys that were seen once.
+        self._seen: set[int] = set()
 
     def read(self, params: bytes, *, namespace: str) -> tuple[HttpTarget, Mapping[str, Any]] | None:
-        """The target that parameters in JSON name, and they themselves; None: they are to be looked at closely.
+        """Returns the target and the parameters; None when `HttpProbe.parse` must decide.
 
         Raises:
-            InvalidInput: they are wrong.
-            ValueError: the text, or the endpoint, is wrong.
+            InvalidInput: a parameter is wrong.
+            ValueError: the text or the endpoint is malformed.
         """
-        endpoint = _decoded(params).endpoint
+        endpoint = _decode(params).endpoint
         name = endpoint.rpartition("/")[2]
-        if len(params) > REMEMBERED_LENGTH or b"\\" in params or not PLAIN_NAME.fullmatch(name):
+        if len(params) > MAX_LENGTH or b"\\" in params or not PLAIN_NAME.fullmatch(name):
             return None
         end = name.encode() + b'"'
         before, _, after = params.partition(end)
-        if end in after:  # only where it stands there once, and as it is, it is the endpoint's that was found
+        if end in after:  # another value ends with the name, too, and may be the one that was found
             return None
-        known = self._folder((before + b'"' + after, namespace))
-        if known is None:
+        folder = self._find((before + b'"' + after, namespace))
+        if folder is None:
             return None
-        shape, conn_id = known.shape, known.shape.template.conn_id
+        shared, conn_id = folder.shared, folder.shared.template.conn_id
         if conn_id is not None and (connection := self._cached_any(conn_id)) is not None:
             join_url(connection.base_url(), endpoint)
-        seed = known.seed.copy()
+        seed = folder.seed.copy()
         seed.update(name.encode())
-        target = shape.target(known.endpoint + name, known.origin, seed.hexdigest())
-        return target, {**known.params, "endpoint": endpoint}
+        target = shared.target(folder.endpoint + name, folder.origin, seed.hexdigest())
+        return target, {**folder.params, "endpoint": endpoint}
 
-    def _folder(self, rest: ParamsKey) -> CachedFolder | None:
-        """What is remembered; None the first time, since the job may have its name elsewhere, and then nothing comes again."""
-        known = self._known.get(rest)
-        if known is not None:
-            return known
-        if hash(rest) not in self._met:
-            if len(self._met) >= MET:
-                self._met.clear()
-            self._met.add(hash(rest))
+    def _find(self, key: ParamsKey) -> CachedFolder | None:
+        """Finds or parses a folder; None for a key seen once: if the job's name is elsewhere, no key repeats."""
+        folder = self._folders.get(key)
+        if folder is not None:
+            return folder
+        if hash(key) not in self._seen:
+            if len(self._seen) >= MAX_SEEN:
+                self._seen.clear()
+            self._seen.add(hash(key))
             return None
-        text, namespace = rest
-        if text.count(b"{") + text.count(b"[") > SHALLOW:
+        text, namespace = key
+        if text.count(b"{") + text.count(b"[") > MAX_CONTAINERS:
             return None
-        known = self._looked_at(text, namespace)
-        if len(self._known) >= REMEMBERED:
-            del self._known[next(iter(self._known))]
-        self._known[rest] = known
-        return known
+        folder = self._parse(text, namespace)
+        if len(self._folders) >= MAX_CACHED:
+            del self._folders[next(iter(self._folders))]
+        self._folders[key] = folder
+        return folder
 
-    def _looked_at(self, text: bytes, namespace: str) -> CachedFolder:
+    def _parse(self, text: bytes, namespace: str) -> CachedFolder:
         params = orjson.loads(text)
         folder = params["endpoint"]
         others = {name: value for name, value in params.items() if name != "endpoint"}
-        shape = parse_shared(orjson.dumps(others), namespace, self._secret_headers)
-        conn_id = shape.template.conn_id
+        shared = parse_shared(orjson.dumps(others), namespace, self._secret_headers)
+        conn_id = shared.template.conn_id
         if conn_id is None:
             origin = folder_origin(folder)
             if origin is not None:
                 self._admit(origin)
         else:
-            named = endpoint_origin(folder, conn_id, None)
-            origin = None if named is None else str(named)
+            own_origin = endpoint_origin(folder, conn_id, None)
+            origin = None if own_origin is None else str(own_origin)
         endpoint = encode_endpoint(folder)
-        seed = shape.seed.copy()
+        seed = shared.seed.copy()
         seed.update(endpoint.encode())
-        return CachedFolder(shape, origin, endpoint, seed, params)
+        return CachedFolder(shared, origin, endpoint, seed, params)

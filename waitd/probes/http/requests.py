@@ -24,6 +24,7 @@ class RequestBuilder:
     def __init__(self, now: Callable[[], float]) -> None:
         """`now` gives Unix seconds, for signatures."""
         self._now = now
+        self._headers = lru_cache(maxsize=1024)(_headers)
 
     def target(self, wait: Pokeable) -> HttpTarget:
         """Returns the target that the next poke of a wait requests."""
@@ -41,8 +42,8 @@ class RequestBuilder:
         if template.query:
             url = f"{url}{'&' if '?' in url else '?'}{template.query}"
         if access is None:
-            return Request(template.method, url, _headers(template, None), template.body, True)
-        headers: CIMultiDict[str] | None = _headers(template, access.authorization)
+            return Request(template.method, url, self._headers(template, None), template.body, True)
+        headers: CIMultiDict[str] | None = self._headers(template, access.authorization)
         signer = access.authorization.signer
         if signer is not None:
             signed = CIMultiDict(headers or ())
@@ -52,9 +53,8 @@ class RequestBuilder:
         return Request(template.method, url, headers, template.body, verify_tls, HostSource.OPERATOR)
 
 
-@lru_cache(maxsize=1024)
 def _headers(template: RequestTemplate, authorization: Authorization | None) -> PreparedHeaders | None:
-    """The wait's own headers; those of its connection replace them."""
+    """Merges a wait's own headers with those of its connection, which take precedence."""
     headers = PreparedHeaders(template.headers)
     if authorization is not None:
         headers.update(authorization.headers)

@@ -1,4 +1,4 @@
-"""`submit` of a wait of kind `http`: its parameters, and the request that they come to."""
+"""`submit` of a wait of the kind `http`: its parameters, and the `SubmitRequest` that they become."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
@@ -24,12 +24,12 @@ from waitd.probes.submit.plan import (
 )
 
 Status = Annotated[int, Field(ge=100, le=599)]
-#: Raises InvalidInput where parameters of kind `http` are wrong.
+#: Parses parameters of the kind `http`. Raises InvalidInput.
 CheckCall = Callable[[Mapping[str, Any]], HttpTarget]
 
 
 class HttpCall(Strict):
-    """A request; what it leaves out of the connection is the wait's."""
+    """A request. Without a connection of its own it uses the wait's."""
 
     endpoint: Annotated[str, StringConstraints(max_length=MAX_ENDPOINT)] = Field(
         default="", description="A path below the connection's base URL, or an absolute URL."
@@ -45,10 +45,12 @@ class HttpCall(Strict):
 
 
 class HttpAdopt(HttpCall):
-    """The request that finds the job which is in the way."""
+    """The request that finds the job in conflict."""
 
     method: Literal["GET", "POST"] = Field(default="GET", description="The request's method.")
-    handle: str = Field(description="CEL over its answer: what names the running job; null: none runs.")
+    handle: str = Field(
+        description="CEL over the answer: the handle of the running job; null: no job is running."
+    )
 
 
 class HttpCancel(HttpCall):
@@ -58,34 +60,36 @@ class HttpCancel(HttpCall):
         default="POST", description="The request's method."
     )
     gone_statuses: list[Status] = Field(
-        default=sorted(GONE), description="Statuses that say that there is nothing to cancel any more."
+        default=sorted(GONE), description="Statuses that mean that the job no longer exists."
     )
 
 
 class HttpSubmit(SubmitParams, HttpCall):
-    """What `submit` of a wait of kind `http` may hold."""
+    """`submit` of a wait of the kind `http`."""
 
     method: Literal["POST", "PUT"] = Field(default="POST", description="The request's method.")
     handle: str = Field(
-        description="CEL over status, headers, body, text and key: what names the job, a string, a number or a map of them."
+        description="CEL over status, headers, body, text and key: the job's handle, a string, a number or a map of these."
     )
-    message: str | None = Field(default=None, description="CEL; a string for people, where it is refused.")
+    message: str | None = Field(
+        default=None, description="CEL; a message for people when the job is refused."
+    )
     idempotent: bool = Field(
-        default=True, description="False: a repeated call may make a second job, so it is never repeated."
+        default=True, description="False: a repeated call may create a second job, so it is never repeated."
     )
     idempotency_header: str = Field(
         default="Idempotency-Key",
-        description="Where the key goes, if {idempotency_key} stands nowhere in the request.",
+        description="The header for the key, unless the request contains {idempotency_key}.",
     )
     conflict_statuses: list[Status] = Field(
-        default=[409], description="Statuses that say that a job is running already."
+        default=[409], description="Statuses that mean that a job is running already."
     )
     adopt: HttpAdopt | None = Field(default=None, description="With on_conflict adopt: how to find that job.")
     cancel: HttpCancel | None = Field(default=None, description="With cancel_job_on: how to cancel the job.")
 
 
-#: The fields of a call that are parameters of kind `http`.
-_OF_HTTP = (
+#: The fields of a call that are parameters of the kind `http`.
+_HTTP_FIELDS = (
     "endpoint",
     "http_conn_id",
     "method",
@@ -105,13 +109,13 @@ def submit_request(
     check: CheckCall,
     secret_headers: Sequence[str],
 ) -> SubmitRequest:
-    """The request that `submit` and the wait's `params` come to; `check` parses parameters of kind `http`.
+    """Parses `submit` together with the wait's `params`; `check` parses parameters of the kind `http`.
 
     Raises:
         InvalidInput: with pointers relative to the wait.
     """
     try:
-        given = parsed(HttpSubmit, dict(submit))
+        submit_params = parsed(HttpSubmit, dict(submit))
     except InvalidInput as error:
         raise error.below("/submit") from None
     conn_id = params.get("http_conn_id")
@@ -119,63 +123,63 @@ def submit_request(
     for name, method in (("adopt", "GET"), ("cancel", "POST")):
         if submit.get(name) is not None:
             calls[f"/submit/{name}"] = _params(submit[name], calls["/submit"].get("http_conn_id"), method)
-    problems = [*_own_problems(given, secret_headers)]
-    for place, call in calls.items():
-        problems += check_call(place, call, check, handle=place == "/submit/cancel")
+    problems = [*_own_problems(submit_params, secret_headers)]
+    for pointer, call in calls.items():
+        problems += check_call(pointer, call, check, handle=pointer == "/submit/cancel")
     if not problems:
         problems += _poke_problems(params, calls["/submit"], check)
     if problems:
         raise InvalidInput(problems)
     return SubmitRequest(
         params=calls["/submit"],
-        handle=given.handle,
-        message=given.message,
-        idempotent=given.idempotent,
-        idempotency_header=given.idempotency_header,
-        conflict_statuses=frozenset(given.conflict_statuses),
-        adopt=AdoptRequest(given.adopt.handle, calls["/submit/adopt"]) if given.adopt else None,
-        cancel=CancelRequest(calls["/submit/cancel"], frozenset(given.cancel.gone_statuses))
-        if given.cancel
+        handle=submit_params.handle,
+        message=submit_params.message,
+        idempotent=submit_params.idempotent,
+        idempotency_header=submit_params.idempotency_header,
+        conflict_statuses=frozenset(submit_params.conflict_statuses),
+        adopt=AdoptRequest(submit_params.adopt.handle, calls["/submit/adopt"])
+        if submit_params.adopt
+        else None,
+        cancel=CancelRequest(calls["/submit/cancel"], frozenset(submit_params.cancel.gone_statuses))
+        if submit_params.cancel
         else None,
         location=location_part(params),
         namespace=namespace,
-        **common_fields(given),
+        **common_fields(submit_params),
     )
 
 
 def _params(call: Mapping[str, Any], conn_id: Any, method: str) -> dict[str, Any]:
-    """A call as parameters of kind `http`."""
-    own = {name: call[name] for name in _OF_HTTP if call.get(name) is not None}
+    """Returns a call as parameters of the kind `http`."""
+    own = {name: call[name] for name in _HTTP_FIELDS if call.get(name) is not None}
     named = {} if conn_id is None else {"http_conn_id": conn_id}
     return {"method": method, "request_timeout": REQUEST_TIMEOUT, **named, **own}
 
 
-def _own_problems(given: HttpSubmit, secret_headers: Sequence[str]) -> Iterator[Problem]:
-    yield from check_expression("/submit/handle", given.handle)
-    yield from check_expression("/submit/message", given.message)
-    if given.adopt is not None:
-        yield from check_expression("/submit/adopt/handle", given.adopt.handle)
-    elif given.on_conflict == "adopt":
-        yield Problem("/submit/adopt", "needed to find the job that on_conflict adopt waits for")
-    if given.cancel_job_on and given.cancel is None:
-        yield Problem("/submit/cancel", "needed to cancel the job on cancel_job_on")
-    if not given.idempotent and given.method == "PUT":
-        yield Problem("/submit/method", "PUT is idempotent by definition; with idempotent false it is POST")
-    for problem in header_problems({given.idempotency_header: ""}, secret_headers):
+def _own_problems(submit: HttpSubmit, secret_headers: Sequence[str]) -> Iterator[Problem]:
+    yield from check_expression("/submit/handle", submit.handle)
+    yield from check_expression("/submit/message", submit.message)
+    if submit.adopt is not None:
+        yield from check_expression("/submit/adopt/handle", submit.adopt.handle)
+    elif submit.on_conflict == "adopt":
+        yield Problem("/submit/adopt", "on_conflict adopt needs it to find the running job")
+    if submit.cancel_job_on and submit.cancel is None:
+        yield Problem("/submit/cancel", "cancel_job_on needs it to cancel the job")
+    if not submit.idempotent and submit.method == "PUT":
+        yield Problem("/submit/method", "PUT is idempotent by definition; use POST with idempotent false")
+    for problem in header_problems({submit.idempotency_header: ""}, secret_headers):
         yield Problem("/submit/idempotency_header", problem.detail)
 
 
-def _poke_problems(
-    params: Mapping[str, Any], submitting: Mapping[str, Any], check: CheckCall
-) -> Iterator[Problem]:
-    """What is wrong with the wait's own parameters, filled as they might be."""
-    origin = check(with_sample_values(submitting)).origin
+def _poke_problems(params: Mapping[str, Any], call: Mapping[str, Any], check: CheckCall) -> Iterator[Problem]:
+    """Finds what is wrong with the wait's own parameters, with sample values for placeholders."""
+    origin = check(with_sample_values(call)).origin
     location = "/1" if params.get("http_conn_id") is not None else f"{origin}/1"
     yield from check_call(
         "/params", params, lambda _: check(with_sample_values(params, location)), handle=True
     )
 
 
-def key_is_placed(params: Mapping[str, Any]) -> bool:
-    """Whether a submitting call names the idempotency key itself."""
+def contains_key(params: Mapping[str, Any]) -> bool:
+    """Whether a submitting call contains the idempotency key."""
     return KEY in placeholder_names(params)
