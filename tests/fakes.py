@@ -12,7 +12,7 @@ from msgspec import structs
 from waitd.core.connections.auth import build_credentials
 from waitd.core.connections.connection import Connection
 from waitd.core.costs.model import MeasuredUsage
-from waitd.core.errors import StoreUnavailable
+from waitd.core.errors import ConnectionUnavailable, StoreUnavailable, UnknownConnection
 from waitd.core.waits.delivery import AfterAttempt, Delivered, DeliveryId, Receipt
 from waitd.core.waits.verdict import Pending, Success, Verdict
 from waitd.core.waits.wait import Outcome, Progress, WaitId, WaitSpec, WaitState
@@ -50,6 +50,26 @@ class FixedAuthorizations:
 
 
 Script = Callable[[str, int], Awaitable[Verdict] | Verdict]
+
+
+class FakeConnections(FixedAuthorizations):
+    """The `HttpConnections` port over a dictionary; while `down`, its backend is unavailable."""
+
+    def __init__(self, *connections: Connection) -> None:
+        self.by_id = {connection.conn_id: connection for connection in connections}
+        self.down = False
+
+    async def get(self, conn_id: str) -> Connection:
+        if self.down:
+            raise ConnectionUnavailable("the backend is down")
+        if conn_id not in self.by_id:
+            raise UnknownConnection(f"there is no connection {conn_id!r}")
+        return self.by_id[conn_id]
+
+    refresh = get
+
+    def cached_any(self, conn_id: str) -> Connection | None:
+        return self.by_id.get(conn_id)
 
 
 @dataclass(frozen=True)

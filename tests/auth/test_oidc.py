@@ -229,7 +229,7 @@ async def test_nobody_listens_there() -> None:
         ({"issuer": "https://evil.example"}, "another issuer"),
         ({"jwks_uri": None}, "no jwks_uri"),
         ({"jwks_uri": "jwks"}, "not a URL"),
-        ({"jwks_uri": "http://169.254.169.254/latest"}, "the egress rules forbid"),
+        ({"jwks_uri": "http://169.254.169.254/latest"}, "the egress rules block"),
     ],
 )
 async def test_a_discovery_document_that_is_wrong(scene: Scene, discovered: dict[str, Any], why: str) -> None:

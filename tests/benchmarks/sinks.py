@@ -30,7 +30,8 @@ import structlog  # noqa: E402 - after the path
 import uvloop  # noqa: E402
 from aiohttp import web  # noqa: E402
 from broker_servers import RedisServer, has_rabbit  # noqa: E402
-from brokers import BROKERS, Known  # noqa: E402
+from brokers import BROKERS  # noqa: E402
+from fakes import FakeConnections  # noqa: E402
 from installation import install_apt_package  # noqa: E402
 from outbox import RETRY_DELAYS, Outbox, outbox  # noqa: E402
 
@@ -78,7 +79,7 @@ async def running_sink(
     kind: str, directory: Path, cores: set[int]
 ) -> AsyncIterator[tuple[Any, dict[str, Any]]]:
     """An open sink of this kind, and the parameters of a wait that uses it."""
-    known: Any = Known()
+    connections: Any = FakeConnections()
     if kind == "webhook":
         port = free_port()
         with on_cores(cores):
@@ -90,7 +91,9 @@ async def running_sink(
                     (await asyncio.open_connection("127.0.0.1", port))[1].close()
                     break
                 await asyncio.sleep(0.1)
-            async with WebhookSink(known, secret="whsec_" + "c2VjcmV0" * 4, secret_headers=()) as webhook:
+            async with WebhookSink(
+                connections, secret="whsec_" + "c2VjcmV0" * 4, secret_headers=()
+            ) as webhook:
                 yield webhook, {"kind": kind, "url": f"http://127.0.0.1:{port}/"}
         finally:
             process.kill()
@@ -104,9 +107,9 @@ async def running_sink(
         server.start()
     try:
         broker = broker_class(server)
-        known.known["broker"] = broker.connection(server.port)
-        await broker.prepare("benchmark")
-        async with broker.sink(known) as sink:
+        connections.by_id["broker"] = broker.connection(server.port)
+        await broker.create_destination("benchmark")
+        async with broker.sink(connections) as sink:
             yield sink, {"kind": kind, **broker.params("benchmark", server.port)}
     finally:
         server.end()
@@ -140,7 +143,7 @@ class DeliveryTimes:
 
 
 async def end(running: Outbox, ids: list[WaitId]) -> None:
-    await asyncio.gather(*(running.end(wait_id, time.time()) for wait_id in ids))
+    await asyncio.gather(*(running.finish(wait_id, time.time()) for wait_id in ids))
 
 
 async def insert(running: Outbox, count: int, sink: dict[str, Any]) -> list[WaitId]:
@@ -166,7 +169,7 @@ async def paced(running: Outbox, times: DeliveryTimes, ids: list[WaitId], rate: 
         late = start + number / rate - time.perf_counter()
         if late > 0:
             await asyncio.sleep(late)
-        running.spawn(running.end(wait_id, time.time()))
+        running.spawn(running.finish(wait_id, time.time()))
     await times.until_delivered(len(ids))
     cuts = statistics.quantiles(times.delays, n=100)
     return f"at {rate:,.0f}/s: p50 {cuts[49] * 1e3:6.1f} ms, p99 {cuts[98] * 1e3:6.1f} ms"
@@ -178,7 +181,11 @@ async def measured(kind: str, outcomes: int, rate: float, cores: set[int]) -> No
         async with (
             running_sink(kind, path, cores) as (sink, params),
             outbox(
-                path / "waitd.db", {kind: sink}, retry_delays=RETRY_DELAYS, attempt_timeout=15, beside=False
+                path / "waitd.db",
+                {kind: sink},
+                retry_delays=RETRY_DELAYS,
+                attempt_timeout=15,
+                with_other_sink=False,
             ) as running,
         ):
             times = DeliveryTimes(running, sink)

@@ -1,4 +1,4 @@
-"""Vault, as its documentation says that it answers."""
+"""FakeVault, as its documentation says that it answers."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from vault_as_documented import Vault, vault_server
+from fake_vault import FakeVault, vault_server
 
 from waitd.connections.vault import VaultLocation, VaultResolver
 from waitd.connections.vault_auth import AUTH_METHODS, VaultCredentials, VaultToken
@@ -37,7 +37,7 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-async def vault(clock: Clock) -> AsyncIterator[Vault]:
+async def vault(clock: Clock) -> AsyncIterator[FakeVault]:
     async with vault_server(clock) as running:
         running.secrets["secret/data/connections/api"] = FIELDS
         yield running
@@ -45,7 +45,7 @@ async def vault(clock: Clock) -> AsyncIterator[Vault]:
 
 @asynccontextmanager
 async def resolver(
-    vault: Vault, way: str = "approle", credentials: VaultCredentials | None = None, **place: Any
+    vault: FakeVault, way: str = "approle", credentials: VaultCredentials | None = None, **place: Any
 ) -> AsyncIterator[VaultResolver]:
     given = credentials or VaultCredentials(role_id=vault.role_id, secret_id=vault.secret_id)
     made = VaultResolver(
@@ -55,26 +55,26 @@ async def resolver(
         yield opened
 
 
-async def test_a_secret_of_fields_is_a_connection(vault: Vault) -> None:
+async def test_a_secret_of_fields_is_a_connection(vault: FakeVault) -> None:
     async with resolver(vault) as resolved:
         found = await resolved.lookup("api")
     assert (found.host, found.login, found.password, found.extra) == ("api.example", "u", "planted", {"a": 1})
 
 
-async def test_a_secret_of_a_uri_is_one_too(vault: Vault) -> None:
+async def test_a_secret_of_a_uri_is_one_too(vault: FakeVault) -> None:
     vault.secrets["secret/data/connections/uri"] = {"conn_uri": "http://u:p%40@h.example:81/https"}
     async with resolver(vault) as resolved:
         found = await resolved.lookup("uri")
     assert (found.base_url(), found.password) == ("https://h.example:81", "p@")
 
 
-async def test_mount_point_and_path_are_settings_and_a_conn_id_may_have_slashes(vault: Vault) -> None:
+async def test_mount_point_and_path_are_settings_and_a_conn_id_may_have_slashes(vault: FakeVault) -> None:
     vault.secrets["kv/team/data/air/flow/team/prod"] = {"conn_uri": "http://h"}
     async with resolver(vault, mount_point="/kv/team/", connections_path="air/flow/") as resolved:
         assert (await resolved.lookup("team/prod")).host == "h"
 
 
-async def test_an_empty_path_means_the_mount_itself(vault: Vault) -> None:
+async def test_an_empty_path_means_the_mount_itself(vault: FakeVault) -> None:
     vault.secrets["secret/data/api"] = {"conn_uri": "http://direct"}
     async with resolver(vault, connections_path="") as resolved:
         assert (await resolved.lookup("api")).host == "direct"
@@ -83,20 +83,20 @@ async def test_an_empty_path_means_the_mount_itself(vault: Vault) -> None:
 @pytest.mark.parametrize(
     "conn_id", ["missing", "../api", "a/../../api", "..", ".", "/api", "a//b", "a\\..\\b"]
 )
-async def test_what_is_not_there_or_is_no_path_is_unknown(vault: Vault, conn_id: str) -> None:
+async def test_what_is_not_there_or_is_no_path_is_unknown(vault: FakeVault, conn_id: str) -> None:
     async with resolver(vault) as resolved:
         with pytest.raises(UnknownConnection):
             await resolved.lookup(conn_id)
     assert not any(".." in call for call in vault.calls)
 
 
-async def test_a_namespace_is_sent(vault: Vault) -> None:
+async def test_a_namespace_is_sent(vault: FakeVault) -> None:
     vault.namespace = "team"
     async with resolver(vault, namespace="team") as resolved:
         assert (await resolved.lookup("api")).host == "api.example"
 
 
-async def test_the_login_is_made_once_and_renewed_before_it_ends(vault: Vault, clock: Clock) -> None:
+async def test_the_login_is_made_once_and_renewed_before_it_ends(vault: FakeVault, clock: Clock) -> None:
     async with resolver(vault) as resolved:
         for _ in range(3):
             await resolved.lookup("api")
@@ -109,7 +109,9 @@ async def test_the_login_is_made_once_and_renewed_before_it_ends(vault: Vault, c
     assert vault.calls.count("POST auth/approle/login") == 1
 
 
-async def test_a_token_that_cannot_be_renewed_is_replaced_by_a_new_login(vault: Vault, clock: Clock) -> None:
+async def test_a_token_that_cannot_be_renewed_is_replaced_by_a_new_login(
+    vault: FakeVault, clock: Clock
+) -> None:
     vault.renewable = False
     async with resolver(vault) as resolved:
         await resolved.lookup("api")
@@ -119,7 +121,7 @@ async def test_a_token_that_cannot_be_renewed_is_replaced_by_a_new_login(vault: 
     assert vault.calls.count("POST auth/token/renew-self") == 0
 
 
-async def test_a_renewal_that_is_refused_leads_to_a_new_login(vault: Vault, clock: Clock) -> None:
+async def test_a_renewal_that_is_refused_leads_to_a_new_login(vault: FakeVault, clock: Clock) -> None:
     async with resolver(vault) as resolved:
         await resolved.lookup("api")
         vault.revoke_all()
@@ -128,7 +130,7 @@ async def test_a_renewal_that_is_refused_leads_to_a_new_login(vault: Vault, cloc
     assert vault.calls.count("POST auth/approle/login") == 2
 
 
-async def test_a_revoked_token_leads_to_a_new_login_at_once(vault: Vault) -> None:
+async def test_a_revoked_token_leads_to_a_new_login_at_once(vault: FakeVault) -> None:
     async with resolver(vault) as resolved:
         await resolved.lookup("api")
         vault.revoke_all()
@@ -137,7 +139,7 @@ async def test_a_revoked_token_leads_to_a_new_login_at_once(vault: Vault) -> Non
 
 
 async def test_kubernetes_reads_the_service_accounts_token_at_each_login(
-    vault: Vault, tmp_path: Path
+    vault: FakeVault, tmp_path: Path
 ) -> None:
     jwt = tmp_path / "token"
     jwt.write_text("service-account-jwt\n")
@@ -150,14 +152,14 @@ async def test_kubernetes_reads_the_service_accounts_token_at_each_login(
         assert (await resolved.lookup("api")).host == "api.example"
 
 
-async def test_a_missing_service_account_is_named(vault: Vault, tmp_path: Path) -> None:
+async def test_a_missing_service_account_is_named(vault: FakeVault, tmp_path: Path) -> None:
     credentials = VaultCredentials(kubernetes_role="waitd", kubernetes_jwt_path=tmp_path / "none")
     async with resolver(vault, "kubernetes", credentials) as resolved:
         with pytest.raises(ConnectionUnavailable, match="cannot be read: FileNotFoundError"):
             await resolved.lookup("api")
 
 
-async def test_a_token_is_looked_up_and_renewed(vault: Vault, clock: Clock) -> None:
+async def test_a_token_is_looked_up_and_renewed(vault: FakeVault, clock: Clock) -> None:
     credentials = VaultCredentials(token=vault.issue())
     async with resolver(vault, "token", credentials) as resolved:
         await resolved.lookup("api")
@@ -168,14 +170,14 @@ async def test_a_token_is_looked_up_and_renewed(vault: Vault, clock: Clock) -> N
     assert vault.calls.count("POST auth/token/renew-self") == 1
 
 
-async def test_a_wrong_token_is_no_unknown_connection(vault: Vault) -> None:
+async def test_a_wrong_token_is_no_unknown_connection(vault: FakeVault) -> None:
     async with resolver(vault, "token", VaultCredentials(token="planted")) as resolved:
         with pytest.raises(ConnectionUnavailable, match="answered 403") as raised:
             await resolved.lookup("api")
     assert "planted" not in str(raised.value)
 
 
-async def test_a_sealed_vault_cannot_say(vault: Vault) -> None:
+async def test_a_sealed_vault_cannot_say(vault: FakeVault) -> None:
     vault.sealed = True
     async with resolver(vault) as resolved:
         with pytest.raises(ConnectionUnavailable, match="answered 503"):
@@ -196,7 +198,7 @@ async def test_a_vault_that_is_down_cannot_say() -> None:
     "secret", [{"host": "h", "planted": 1}, {"conn_uri": "planted"}, {"port": "planted"}]
 )
 async def test_a_secret_that_is_no_connection_is_named_but_not_quoted(
-    vault: Vault, secret: dict[str, Any]
+    vault: FakeVault, secret: dict[str, Any]
 ) -> None:
     vault.secrets["secret/data/connections/odd"] = secret
     async with resolver(vault) as resolved:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from aiohttp import web
 from daemon import serving
+from fake_vault import FakeVault, vault_server
 from planted_secrets import PlantedSecrets
 from stream_server import stream_server
 from token_endpoint import TokenEndpoint, token_endpoint
-from vault_as_documented import Vault, vault_server
 
 #: The outcome of a wait for each path of the hostile target.
 OUTCOMES = {"ok": "success", "fail": "failed", "401": "failed", "hang": "timeout", "garbled": "timeout", "reset": "timeout", "elsewhere": "failed", "500": "timeout"}  # fmt: skip
@@ -81,7 +81,7 @@ class SecretSources:
         self.environment: dict[str, str] = {}
         self.conn_ids: list[str] = []
         self.target = HostileTarget()
-        self.vault: Vault
+        self.vault: FakeVault
         self.tokens: TokenEndpoint
         self.aws_secrets: dict[str, str] = {}
 

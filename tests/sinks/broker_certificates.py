@@ -1,4 +1,4 @@
-"""Certificates of an authority that only these tests know, for 127.0.0.1 and for no name."""
+"""Certificates for 127.0.0.1 from an authority that only these tests trust."""
 
 import ssl
 from functools import cache
@@ -18,7 +18,7 @@ def _certificate() -> trustme.LeafCert:
 
 
 def server_files(directory: Path) -> tuple[Path, Path]:
-    """The certificate and its key, as files."""
+    """The certificate and its key as files."""
     certificate, key = directory / "certificate.pem", directory / "key.pem"
     _certificate().cert_chain_pems[0].write_to_path(certificate)
     _certificate().private_key_pem.write_to_path(key)

@@ -1,4 +1,7 @@
-"""A TCP proxy between a sink and its broker, which can be down, hang, speak TLS, or cut a connection just before an answer gets through."""
+"""A TCP proxy between a sink and its broker, which injects faults.
+
+It can be down, hang, terminate TLS, or cut a connection just before an answer.
+"""
 
 import asyncio
 import socket
@@ -12,8 +15,8 @@ from typing import NamedTuple
 from stream_server import accept_on, open_streams, start_serving
 
 
-class Ends(NamedTuple):
-    """The four ways of one connection."""
+class Streams(NamedTuple):
+    """The four streams of one proxied connection."""
 
     requests: asyncio.StreamReader
     client: asyncio.StreamWriter
@@ -22,7 +25,7 @@ class Ends(NamedTuple):
 
 
 class Cut(Enum):
-    """When a connection is cut."""
+    """When to cut a connection."""
 
     NOT = 0
     AFTER_AN_EVENT = 1
@@ -32,8 +35,8 @@ class Cut(Enum):
 class Proxy:
     """Forwards 127.0.0.1:`port` to 127.0.0.1:`target`.
 
-    `rewrite` changes what the broker sends, length unchanged; with `tls` it is the proxy that speaks TLS, for a broker that cannot; `door`
-    speaks first, and lets in by returning True.
+    `rewrite` changes the broker's data without changing its length. With `tls` the proxy terminates
+    TLS. `handshake` runs before forwarding, which starts if it returns True.
     """
 
     def __init__(self, target: int) -> None:
@@ -41,7 +44,7 @@ class Proxy:
         self.port = 0
         self.rewrite: Callable[[bytes], bytes] = lambda data: data
         self.tls: ssl.SSLContext | None = None
-        self.door: Callable[[Ends], Awaitable[bool]] | None = None
+        self.handshake: Callable[[Streams], Awaitable[bool]] | None = None
         self.accepted = 0
         self.open: set[asyncio.StreamWriter] = set()
         self.cuts = 0
@@ -52,13 +55,13 @@ class Proxy:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def up(self) -> None:
-        """Accepts connections, at the same port as before."""
+        """Accepts connections, at the same port each time."""
         self._listening = socket.create_server(("127.0.0.1", self.port))
         self.port = self._listening.getsockname()[1]
         accept_on(self._listening, self._accept)
 
     async def down(self) -> None:
-        """Resets what is open and accepts nothing: a broker that was killed."""
+        """Resets open connections and accepts none, like a killed broker."""
         if self._listening is not None:
             asyncio.get_running_loop().remove_reader(self._listening)
             self._listening.close()
@@ -69,14 +72,14 @@ class Proxy:
             await asyncio.wait(self._tasks)
 
     def hang(self) -> None:
-        """Holds everything back, both ways, until `resume`."""
+        """Holds back all data in both directions until `resume`."""
         self._flowing.clear()
 
     def resume(self) -> None:
         self._flowing.set()
 
-    def cut_before_the_next_answer(self) -> None:
-        """What the broker says once an event has got through does not: the connection is reset instead."""
+    def cut_before_next_answer(self) -> None:
+        """Resets the connection instead of forwarding the broker's answer to the next event."""
         self._cutting = Cut.AFTER_AN_EVENT
 
     def _accept(self, peer: socket.socket) -> None:
@@ -90,9 +93,9 @@ class Proxy:
             requests, client = await open_streams(peer, self.tls)
             self.open.add(client)
             answers, broker = await asyncio.open_connection("127.0.0.1", self.target)
-            ends = Ends(requests, client, answers, broker)
-            if (self.door is None or await self.door(ends)) and await self._forward(ends):
-                for side in (client, broker):  # what is on its way arrives; a RST would overtake it
+            streams = Streams(requests, client, answers, broker)
+            if (self.handshake is None or await self.handshake(streams)) and await self._forward(streams):
+                for side in (client, broker):  # data in flight arrives first; a RST would overtake it
                     side.close()
                     await side.wait_closed()
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
@@ -106,19 +109,19 @@ class Proxy:
                 if end is not None:
                     reset(end)
 
-    async def _forward(self, ends: Ends) -> bool:
-        """Until a side has said its last, which is True, or the connection broke."""
-        ways = [
-            asyncio.ensure_future(self._copy(ends.requests, ends.broker)),
-            asyncio.ensure_future(self._copy(ends.answers, ends.client, True)),
+    async def _forward(self, streams: Streams) -> bool:
+        """Forwards until a side closes the connection (True) or it breaks (False)."""
+        directions = [
+            asyncio.ensure_future(self._copy(streams.requests, streams.broker)),
+            asyncio.ensure_future(self._copy(streams.answers, streams.client, True)),
         ]
         try:
-            ended, _ = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-            return all(way.result() for way in ended)
+            done, _ = await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
+            return all(task.result() for task in done)
         finally:
-            for way in ways:
-                way.cancel()
-            await asyncio.wait(ways)
+            for task in directions:
+                task.cancel()
+            await asyncio.wait(directions)
 
     async def _copy(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answers: bool = False
@@ -139,8 +142,8 @@ class Proxy:
 
 
 def reset(writer: asyncio.StreamWriter) -> None:
-    """Ends the connection with a RST."""
+    """Streams the connection with a RST."""
     raw = writer.get_extra_info("socket")
-    with suppress(OSError, AttributeError):  # a TLS transport that is closed has none any more
+    with suppress(OSError, AttributeError):  # a closed TLS transport has no socket
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()

@@ -1,4 +1,7 @@
-"""Real brokers, each a process on a free port of 127.0.0.1, that can be killed and started again. Kafka's stand-in: `kafka_cluster`."""
+"""Broker processes on free ports of 127.0.0.1, which can be killed and restarted.
+
+Kafka's replacement is `kafka_cluster`.
+"""
 
 import os
 import shutil
@@ -17,13 +20,13 @@ from broker_certificates import server_files
 from waitd.bench.children import free_port
 
 LOGIN, PASSWORD = "waitd", "planted-password"
-#: What NATS takes at most, RabbitMQ and Redis, in bytes.
+#: The largest message of NATS, RabbitMQ and Redis, in bytes.
 NATS_MAX, RABBIT_MAX, REDIS_MAX = 256 * 1024, 512 * 1024, 1024 * 1024
 SECONDS_TO_START = 180
 
 
 class Server(ABC):
-    """One broker. Its data lies in `directory` and outlives a kill."""
+    """One broker. Its data is in `directory` and survives a kill."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -81,7 +84,7 @@ class Server(ABC):
 
 
 class RedisServer(Server):
-    """Redis; with `fsync` always, what it has answered is on its disk."""
+    """Redis; with `fsync` always, acknowledged data is on disk."""
 
     fsync = "always"
 
@@ -103,7 +106,7 @@ class RedisServer(Server):
 
 
 class NatsServer(Server):
-    """NATS, which speaks TLS with those who want it."""
+    """NATS with optional TLS."""
 
     def command(self) -> list[str]:
         config = self.directory / "nats.conf"
@@ -117,7 +120,7 @@ class NatsServer(Server):
 
 
 class MotoServer(Server):
-    """SQS. What it holds is in memory: a kill would lose what it had taken."""
+    """SQS. Its messages are in memory: a kill loses them."""
 
     def command(self) -> list[str]:
         script = str(Path(__file__).with_name("moto_sqs.py"))
@@ -125,19 +128,19 @@ class MotoServer(Server):
 
 
 class WebhookServer(Server):
-    """The receiver of webhooks; what it takes lies in `taken`."""
+    """The webhook receiver; it stores events in the file `received`."""
 
     @property
-    def taken(self) -> Path:
-        return self.directory / "taken"
+    def received(self) -> Path:
+        return self.directory / "received"
 
     def command(self) -> list[str]:
         script = str(Path(__file__).with_name("webhook_server.py"))
-        return [sys.executable, script, str(self.port), str(self.taken)]
+        return [sys.executable, script, str(self.port), str(self.received)]
 
 
 class RabbitServer(Server):
-    """RabbitMQ of Debian, beside no other of this machine: its own node, port mapper and directories."""
+    """Debian's RabbitMQ with its own node, port mapper and directories, isolated from any other node."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
@@ -172,12 +175,15 @@ class RabbitServer(Server):
         return [str(rabbit_script())]
 
     def start(self) -> None:
-        if shutil.which("epmd"):  # else RabbitMQ starts one that nobody ends
+        if shutil.which("epmd"):  # otherwise RabbitMQ starts one that keeps running
             self.spawn(["epmd", "-port", str(self.mapper), "-address", "127.0.0.1"])
         super().start()
 
     def answers(self) -> bool:
-        """The port is open before the node is ready: RabbitMQ answers a wrong greeting with its own, when it is."""
+        """Whether the node is ready: only then does RabbitMQ answer a wrong greeting with its own.
+
+        Its port is open earlier.
+        """
         try:
             with socket.create_connection(("127.0.0.1", self.port), 1) as peer:
                 peer.sendall(b"AMQP\x00\x00\x00\x00")
@@ -187,7 +193,7 @@ class RabbitServer(Server):
 
 
 def rabbit_script() -> Path | None:
-    """RabbitMQ's own start script; the one in PATH would change the user."""
+    """RabbitMQ's start script; the one in PATH changes the user."""
     script = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
     return script if script.exists() else None
 

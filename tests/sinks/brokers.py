@@ -1,4 +1,4 @@
-"""Each broker as the tests see it: its server behind a proxy, a sink, a place to send to, and its own consumer to read back with."""
+"""One adapter per broker: connections and parameters for its sink, and a consumer that reads messages back."""
 
 import asyncio
 import base64
@@ -26,12 +26,11 @@ from broker_servers import (
     Server,
     WebhookServer,
 )
-from fakes import FixedAuthorizations
+from fakes import FakeConnections
 from kafka_cluster import KafkaCluster
-from webhook_server import MAX as WEBHOOK_MAX
+from webhook_server import MAX_BYTES as WEBHOOK_MAX
 
 from waitd.core.connections.connection import Connection
-from waitd.core.errors import ConnectionUnavailable, UnknownConnection
 from waitd.core.waits.delivery import DeliveryId
 from waitd.core.waits.wait import WaitId
 from waitd.outgoing import Outgoing
@@ -44,45 +43,25 @@ from waitd.sinks.brokers.redis import RedisSink
 from waitd.sinks.brokers.sqs import SqsSink
 from waitd.sinks.webhook import WebhookSink
 
-#: What the queues take at most, in bytes.
+#: The largest message of the test queues, in bytes.
 SQS_MAX = 128 * 1024
 CONTENT_TYPE = "application/cloudevents+json"
 AnySink = BrokerSink[Any, Any]
-#: The secrets of a receiver of webhooks, in the middle of a rotation.
+#: The webhook receiver's secrets during a rotation.
 NEW_SECRET, OLD_SECRET = ("whsec_" + base64.b64encode(letter * 32).decode() for letter in (b"n", b"o"))
 
 
-class Known(FixedAuthorizations):
-    """The Connections port over a dictionary."""
-
-    def __init__(self) -> None:
-        self.known: dict[str, Connection] = {}
-        self.down = False
-
-    async def get(self, conn_id: str) -> Connection:
-        if self.down:
-            raise ConnectionUnavailable("the backend is down")
-        if conn_id not in self.known:
-            raise UnknownConnection(f"there is no connection {conn_id!r}")
-        return self.known[conn_id]
-
-    refresh = get
-
-    def cached_any(self, conn_id: str) -> Connection | None:
-        return self.known.get(conn_id)
-
-
 @dataclass(frozen=True)
-class Taken:
-    """What a consumer got."""
+class ReceivedMessage:
+    """A message as a consumer received it."""
 
     body: bytes
     #: Headers, attributes or fields, by lower-case name.
     headers: Mapping[str, str]
 
 
-def parcel_of(number: int = 0, *, size: int = 0, event: bytes | None = None) -> OutboxItem:
-    """A delivery with an event of its own, about `size` bytes long."""
+def make_item(number: int = 0, *, size: int = 0, event: bytes | None = None) -> OutboxItem:
+    """A delivery with a unique event of about `size` bytes."""
     wait_id = f"wait-{number}-{uuid4()}"
     if event is None:
         data = {"wait_id": wait_id, "payload": "grüße " + "x" * size}
@@ -101,11 +80,11 @@ class Broker(ABC):
 
     kind: ClassVar[str]
     sink: ClassVar[type[AnySink]]
-    #: Larger than the broker takes, in bytes.
-    too_large: ClassVar[int]
-    #: Whether it drops what comes twice under one delivery id.
+    #: The largest message that the broker accepts, in bytes.
+    max_bytes: ClassVar[int]
+    #: Whether it drops a second message with the same delivery id.
     deduplicates: ClassVar[bool] = False
-    #: Whether what it has taken outlives a kill.
+    #: Whether what it has received outlives a kill.
     durable: ClassVar[bool] = True
 
     def __init__(self, server: Any) -> None:
@@ -114,8 +93,8 @@ class Broker(ABC):
     def proxy(self) -> Proxy:
         return Proxy(self.server.port)
 
-    def opened(self, connections: Known, outgoing: Outgoing | None = None) -> Any:
-        """A sink, to be entered."""
+    def open_sink(self, connections: FakeConnections, outgoing: Outgoing | None = None) -> Any:
+        """A sink that is not entered yet."""
         return self.sink(connections, outgoing)
 
     @abstractmethod
@@ -125,31 +104,31 @@ class Broker(ABC):
         return replace(connection, password="planted-wrong")
 
     def with_tls(self, connection: Connection, *, ca: str | None = None, verify: bool = True) -> Connection:
-        """The same over TLS; `ca` is the file of the authority to trust."""
+        """The same connection over TLS; `ca` is the file of the trusted authority."""
         extra = {"ssl": True, "verify": verify} | ({"ssl_ca_certs": ca} if ca else {})
         return replace(connection, extra={**connection.extra, **extra})
 
-    def speak_tls(self, proxy: Proxy) -> None:
-        """From now on it is TLS behind the proxy's port, the proxy's own where the server knows none."""
+    def enable_tls(self, proxy: Proxy) -> None:
+        """Serves TLS at the proxy's port; the proxy terminates it where the server cannot."""
         proxy.tls = server_context()
 
-    def renamed(self, connection: Connection) -> Connection:
-        """The same broker, under a name that its certificate does not have."""
+    def with_other_name(self, connection: Connection) -> Connection:
+        """The same broker under a host name that its certificate does not contain."""
         return replace(connection, host="localhost")
 
     @abstractmethod
     def params(self, name: str, port: int) -> dict[str, Any]: ...
 
-    async def prepare(self, name: str) -> None:  # noqa: B027 - where sending makes it, there is nothing to do
-        """Makes the place called `name`."""
+    async def create_destination(self, name: str) -> None:  # noqa: B027 - some brokers create it on the first message
+        """Creates the queue, stream or topic called `name`."""
 
     @abstractmethod
-    async def read(self, name: str, count: int) -> list[Taken]:
-        """All that is there, at least `count`, oldest first."""
+    async def read(self, name: str, count: int) -> list[ReceivedMessage]:
+        """All messages, at least `count`, oldest first."""
 
 
 class Redis(Broker):
-    kind, sink, too_large = "redis", RedisSink, REDIS_MAX
+    kind, sink, max_bytes = "redis", RedisSink, REDIS_MAX
 
     def connection(self, port: int) -> Connection:
         return Connection("broker", "redis", "127.0.0.1", port, password=PASSWORD, extra={"db": "1"})
@@ -157,25 +136,25 @@ class Redis(Broker):
     def params(self, name: str, port: int) -> dict[str, Any]:
         return {"conn_id": "broker", "stream": name}
 
-    async def read(self, name: str, count: int) -> list[Taken]:
+    async def read(self, name: str, count: int) -> list[ReceivedMessage]:
         from redis import Redis as Client
 
         with Client(host="127.0.0.1", port=self.server.port, db=1, password=PASSWORD) as client:
             entries: Any = client.xrange(name)
         return [
-            Taken(f[b"event"], {k.decode(): v.decode() for k, v in f.items() if k != b"event"})
+            ReceivedMessage(f[b"event"], {k.decode(): v.decode() for k, v in f.items() if k != b"event"})
             for _, f in entries
         ]
 
 
 class Nats(Broker):
-    kind, sink, too_large, deduplicates = "nats", NatsSink, NATS_MAX, True
+    kind, sink, max_bytes, deduplicates = "nats", NatsSink, NATS_MAX, True
 
     def connection(self, port: int) -> Connection:
         return Connection("broker", "nats", "127.0.0.1", port, login=LOGIN, password=PASSWORD)
 
-    def speak_tls(self, proxy: Proxy) -> None:
-        """The server does, at the same port."""
+    def enable_tls(self, proxy: Proxy) -> None:
+        """The server serves TLS at the same port."""
 
     def params(self, name: str, port: int) -> dict[str, Any]:
         return {"conn_id": "broker", "subject": f"{name}.outcomes"}
@@ -185,26 +164,28 @@ class Nats(Broker):
 
         return await nats.connect(f"nats://{LOGIN}:{PASSWORD}@127.0.0.1:{self.server.port}")
 
-    async def prepare(self, name: str, **options: Any) -> None:
+    async def create_destination(self, name: str, **options: Any) -> None:
         client = await self.client()
         await client.jetstream().add_stream(name=name, subjects=[f"{name}.>"], **options)
         await client.close()
 
-    async def read(self, name: str, count: int) -> list[Taken]:
+    async def read(self, name: str, count: int) -> list[ReceivedMessage]:
         client = await self.client()
         consumer = await client.jetstream().pull_subscribe(f"{name}.>", stream=name)
         total = (await client.jetstream().stream_info(name)).state.messages
-        taken: list[Taken] = []
-        while len(taken) < max(total, count):
+        received: list[ReceivedMessage] = []
+        while len(received) < max(total, count):
             for message in await consumer.fetch(100, timeout=5):
                 headers = {key.lower(): value for key, value in (message.headers or {}).items()}
-                taken.append(Taken(message.data, headers | {"delivery_id": headers["nats-msg-id"]}))
+                received.append(
+                    ReceivedMessage(message.data, headers | {"delivery_id": headers["nats-msg-id"]})
+                )
         await client.close()
-        return taken
+        return received
 
 
 class Sqs(Broker):
-    kind, sink, too_large, durable = "sqs", SqsSink, SQS_MAX, False
+    kind, sink, max_bytes, durable = "sqs", SqsSink, SQS_MAX, False
 
     def connection(self, port: int) -> Connection:
         extra = {"region_name": "eu-west-1", "endpoint_url": f"http://127.0.0.1:{port}"}
@@ -215,7 +196,7 @@ class Sqs(Broker):
         trusted = {"verify": ca if ca and verify else verify}
         return replace(connection, extra={**connection.extra, "endpoint_url": endpoint, **trusted})
 
-    def renamed(self, connection: Connection) -> Connection:
+    def with_other_name(self, connection: Connection) -> Connection:
         endpoint = str(connection.extra["endpoint_url"]).replace("127.0.0.1", "localhost")
         return replace(connection, extra={**connection.extra, "endpoint_url": endpoint})
 
@@ -231,19 +212,19 @@ class Sqs(Broker):
             aws_secret_access_key="test",
         )
 
-    async def prepare(self, name: str) -> None:
+    async def create_destination(self, name: str) -> None:
         client = self.client()
         fifo = {"FifoQueue": "true"} if name.endswith(".fifo") else {}
         client.create_queue(QueueName=name, Attributes={"MaximumMessageSize": str(SQS_MAX), **fifo})
         client.close()
 
-    async def read(self, name: str, count: int) -> list[Taken]:
+    async def read(self, name: str, count: int) -> list[ReceivedMessage]:
         return await asyncio.to_thread(self._read, name, count)
 
-    def _read(self, name: str, count: int) -> list[Taken]:
+    def _read(self, name: str, count: int) -> list[ReceivedMessage]:
         client = self.client()
         url = client.get_queue_url(QueueName=name)["QueueUrl"]
-        taken: list[Taken] = []
+        received: list[ReceivedMessage] = []
         while True:
             answer = client.receive_message(
                 QueueUrl=url,
@@ -262,16 +243,16 @@ class Sqs(Broker):
                 headers = {k: v["StringValue"] for k, v in message["MessageAttributes"].items()} | message[
                     "Attributes"
                 ]
-                taken.append(Taken(message["Body"].encode(), headers))
-            if not messages and len(taken) >= count:
+                received.append(ReceivedMessage(message["Body"].encode(), headers))
+            if not messages and len(received) >= count:
                 client.close()
-                return taken
+                return received
 
-    def want_credentials(self, wanted: bool) -> None:
-        """Whether moto checks who asks from now on."""
+    def check_credentials(self, enabled: bool) -> None:
+        """Whether moto checks credentials from now on."""
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.server.port}/moto-api/reset-auth",
-            data=b"0" if wanted else b"inf",
+            data=b"0" if enabled else b"inf",
             headers={"content-type": "text/plain"},
         )
         urllib.request.urlopen(request).close()
@@ -279,16 +260,18 @@ class Sqs(Broker):
 
 class Kafka(Broker):
     server: KafkaCluster
-    kind, sink, too_large = "kafka", KafkaSink, 1024 * 1024
+    kind, sink, max_bytes = "kafka", KafkaSink, 1024 * 1024
 
     def proxy(self) -> Proxy:
         proxy = Proxy(self.server.port)
 
         def rewrite(data: bytes) -> bytes:
-            """The broker names itself; the producer is to come back through the proxy."""
+            """Replaces the broker's port in its metadata by the proxy's."""
             host = b"\x00\x09127.0.0.1"
-            own, others = (host + port.to_bytes(4, "big") for port in (self.server.port, proxy.port))
-            return data.replace(own, others)
+            broker_address, proxy_address = (
+                host + port.to_bytes(4, "big") for port in (self.server.port, proxy.port)
+            )
+            return data.replace(broker_address, proxy_address)
 
         proxy.rewrite = rewrite
         return proxy
@@ -303,7 +286,7 @@ class Kafka(Broker):
         extra |= {"ssl.ca.location": ca} if ca else {}
         return replace(connection, extra={**connection.extra, **extra})
 
-    def renamed(self, connection: Connection) -> Connection:
+    def with_other_name(self, connection: Connection) -> Connection:
         servers = str(connection.extra["bootstrap.servers"]).replace("127.0.0.1", "localhost")
         return replace(connection, extra={**connection.extra, "bootstrap.servers": servers})
 
@@ -311,7 +294,7 @@ class Kafka(Broker):
         return self.with_login(connection, "planted-wrong")
 
     def with_login(self, connection: Connection, password: str = PASSWORD) -> Connection:
-        """For a cluster that wants one: `kafka_door`."""
+        """With a login, for a cluster behind `kafka_sasl`."""
         login = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "PLAIN"}
         login |= {"sasl.username": LOGIN, "sasl.password": password}
         return replace(connection, extra={**connection.extra, **login})
@@ -319,10 +302,10 @@ class Kafka(Broker):
     def params(self, name: str, port: int) -> dict[str, Any]:
         return {"conn_id": "broker", "topic": name}
 
-    async def read(self, name: str, count: int) -> list[Taken]:
+    async def read(self, name: str, count: int) -> list[ReceivedMessage]:
         return await asyncio.to_thread(self._read, name, count)
 
-    def _read(self, name: str, count: int) -> list[Taken]:
+    def _read(self, name: str, count: int) -> list[ReceivedMessage]:
         from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
         consumer = Consumer({"bootstrap.servers": f"127.0.0.1:{self.server.port}", "group.id": name})
@@ -335,23 +318,23 @@ class Kafka(Broker):
             ]
             total = sum(high - low for low, high in ends)
             assert total >= count
-            taken: list[Taken] = []
-            while len(taken) < total:
+            received: list[ReceivedMessage] = []
+            while len(received) < total:
                 message: Any = consumer.poll(10)
                 assert message is not None
                 assert message.error() is None
                 headers = {key: value.decode() for key, value in message.headers()}
                 key = {"key": message.key().decode(), "delivery_id": headers["delivery-id"]}
-                taken.append(Taken(message.value(), headers | key))
-            return taken
+                received.append(ReceivedMessage(message.value(), headers | key))
+            return received
         finally:
             consumer.close()
 
 
 class Amqp(Broker):
-    kind, sink, too_large = "amqp", AmqpSink, RABBIT_MAX
+    kind, sink, max_bytes = "amqp", AmqpSink, RABBIT_MAX
 
-    def speak_tls(self, proxy: Proxy) -> None:
+    def enable_tls(self, proxy: Proxy) -> None:
         assert isinstance(self.server, RabbitServer)
         proxy.target = self.server.tls_port
 
@@ -366,34 +349,36 @@ class Amqp(Broker):
 
         return await aio_pika.connect(host="127.0.0.1", port=self.server.port, login=LOGIN, password=PASSWORD)
 
-    async def prepare(self, name: str, **arguments: Any) -> None:
+    async def create_destination(self, name: str, **arguments: Any) -> None:
         async with await self.client() as client:
             channel = await client.channel()
             exchange = await channel.declare_exchange(f"{name}-exchange", "topic", durable=True)
             queue = await channel.declare_queue(name, durable=True, arguments=arguments)
             await queue.bind(exchange, "outcomes")
 
-    async def read(self, name: str, count: int) -> list[Taken]:
-        taken: list[Taken] = []
+    async def read(self, name: str, count: int) -> list[ReceivedMessage]:
+        received: list[ReceivedMessage] = []
         async with await self.client() as client:
             channel = await client.channel()
             queue = await channel.declare_queue(name, passive=True)
-            while len(taken) < count or queue.declaration_result.message_count:
+            while len(received) < count or queue.declaration_result.message_count:
                 message = await queue.get(fail=False, no_ack=True)
                 if message is None:
-                    assert len(taken) >= count, f"{len(taken)} of {count} are there"
+                    assert len(received) >= count, f"{len(received)} of {count} are there"
                     break
                 about = {"content-type": message.content_type, "delivery_id": message.message_id}
-                taken.append(Taken(message.body, about | {"delivery-mode": str(message.delivery_mode.value)}))
-        return taken
+                received.append(
+                    ReceivedMessage(message.body, about | {"delivery-mode": str(message.delivery_mode.value)})
+                )
+        return received
 
 
 class Webhook(Broker):
-    """No broker, but a receiver of webhooks can be killed, too."""
+    """A webhook receiver; not a broker, but it can be killed like one."""
 
-    kind, too_large = "webhook", WEBHOOK_MAX
+    kind, max_bytes = "webhook", WEBHOOK_MAX
 
-    def opened(self, connections: Known, outgoing: Outgoing | None = None) -> Any:
+    def open_sink(self, connections: FakeConnections, outgoing: Outgoing | None = None) -> Any:
         return WebhookSink(connections, secret=None, secret_headers=(), outgoing=outgoing)
 
     def connection(self, port: int) -> Connection:
@@ -403,24 +388,26 @@ class Webhook(Broker):
     def params(self, name: str, port: int) -> dict[str, Any]:
         return {"conn_id": "broker", "endpoint": f"/{name}"}
 
-    async def read(self, name: str, count: int) -> list[Taken]:
+    async def read(self, name: str, count: int) -> list[ReceivedMessage]:
         assert isinstance(self.server, WebhookServer)
-        lines = [json.loads(line) for line in self.server.taken.read_text().splitlines()]
+        lines = [json.loads(line) for line in self.server.received.read_text().splitlines()]
         return [
-            Taken(line["body"].encode(), line["headers"] | {"delivery_id": line["headers"]["webhook-id"]})
+            ReceivedMessage(
+                line["body"].encode(), line["headers"] | {"delivery_id": line["headers"]["webhook-id"]}
+            )
             for line in lines
-            if line["place"] == f"/{name}"
+            if line["path"] == f"/{name}"
         ]
 
-    def answer(self, **answer: Any) -> None:
-        """What is answered from now on: `status`, `headers`; nothing: it takes events again."""
+    def set_response(self, **response: Any) -> None:
+        """The response from now on (`status`, `headers`); without arguments it accepts events again."""
         request = urllib.request.Request(
-            f"http://127.0.0.1:{self.server.port}/answers", data=json.dumps(answer).encode()
+            f"http://127.0.0.1:{self.server.port}/response", data=json.dumps(response).encode()
         )
         urllib.request.urlopen(request).close()
 
 
-#: The class and the server of each kind.
+#: The adapter and the server of each broker.
 BROKERS: dict[str, tuple[type[Any], type[Any]]] = {
     "redis": (Redis, RedisServer),
     "nats": (Nats, NatsServer),
@@ -428,5 +415,5 @@ BROKERS: dict[str, tuple[type[Any], type[Any]]] = {
     "kafka": (Kafka, KafkaCluster),
     "amqp": (Amqp, RabbitServer),
 }
-#: With the one that is no broker.
-PLACES = BROKERS | {"webhook": (Webhook, WebhookServer)}
+#: The brokers and the webhook receiver.
+ALL_SINKS = BROKERS | {"webhook": (Webhook, WebhookServer)}

@@ -1,45 +1,45 @@
-"""Brokers are started once, when the first test asks for them; each test has a proxy of its own in front."""
+"""Fixtures of the sink tests. Each broker starts once per session; each test has its own proxy."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
-from brokers import BROKERS, PLACES
-from running_brokers import Brokers
-from scene import Scene, scene_of
+from brokers import ALL_SINKS, BROKERS
+from running_brokers import RunningBrokers
+from sink_setup import SinkSetup, open_setup
 
 KINDS = tuple(BROKERS)
 
 
 @pytest.fixture(scope="session")
-def brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Brokers]:
-    running = Brokers(tmp_path_factory.mktemp("brokers"))
+def brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBrokers]:
+    running = RunningBrokers(tmp_path_factory.mktemp("brokers"))
     yield running
     running.kill()
 
 
 @pytest.fixture(params=KINDS)
-async def scene(request: pytest.FixtureRequest, brokers: Brokers) -> AsyncIterator[Scene]:
-    """The same test against each broker."""
+async def broker_setup(request: pytest.FixtureRequest, brokers: RunningBrokers) -> AsyncIterator[SinkSetup]:
+    """Runs the test against each broker."""
     async with AsyncExitStack() as stack:
-        yield await scene_of(brokers.get(request.param), stack)
+        yield await open_setup(brokers.get(request.param), stack)
 
 
-@pytest.fixture(params=PLACES)
-async def place(request: pytest.FixtureRequest, brokers: Brokers) -> AsyncIterator[Scene]:
-    """The same test against each broker, and against a receiver of webhooks."""
+@pytest.fixture(params=ALL_SINKS)
+async def sink_setup(request: pytest.FixtureRequest, brokers: RunningBrokers) -> AsyncIterator[SinkSetup]:
+    """Runs the test against each broker, and against a webhook receiver."""
     async with AsyncExitStack() as stack:
-        yield await scene_of(brokers.get(request.param), stack)
+        yield await open_setup(brokers.get(request.param), stack)
 
 
-def _one(kind: str) -> Any:
+def _setup_fixture(kind: str) -> Any:
     @pytest.fixture(name=kind)
-    async def one(brokers: Brokers) -> AsyncIterator[Scene]:
+    async def setup(brokers: RunningBrokers) -> AsyncIterator[SinkSetup]:
         async with AsyncExitStack() as stack:
-            yield await scene_of(brokers.get(kind), stack)
+            yield await open_setup(brokers.get(kind), stack)
 
-    return one
+    return setup
 
 
-redis, nats, sqs, kafka, amqp = (_one(kind) for kind in KINDS)
+redis, nats, sqs, kafka, amqp = (_setup_fixture(kind) for kind in KINDS)

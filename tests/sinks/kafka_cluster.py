@@ -1,7 +1,8 @@
-"""The mock cluster of librdkafka, which speaks Kafka's wire protocol, by its C interface: only that takes a broker down and injects errors.
+"""librdkafka's mock cluster, which implements Kafka's wire protocol.
 
-What it knows of Kafka: topics that make themselves, partitions with a log, idempotent producers. What it does not: logins, TLS, ACLs,
-limits on sizes, a disk.
+It is used through its C interface, because only that takes a broker down and injects errors. It
+has topics that are created on first use, partitions with a log, and idempotent producers. It has
+no authentication, TLS, ACLs, size limits or disk.
 """
 
 import ctypes
@@ -18,7 +19,7 @@ _BROKER = 1
 
 @cache
 def _library() -> Any:
-    """The library that confluent-kafka brings along."""
+    """The library that is bundled with confluent-kafka."""
     import confluent_kafka
 
     libraries = Path(confluent_kafka.__file__).parent.with_name("confluent_kafka.libs")
@@ -48,7 +49,7 @@ def _library() -> Any:
 
 
 class KafkaCluster:
-    """One broker in this process. `kill` takes it down and `start` up again; its log outlives that, as a Kafka's on disk would."""
+    """One broker in this process. `kill` takes it down, `start` up again; its log survives that."""
 
     def __init__(self, _: Path) -> None:
         self._client: int | None = None
@@ -60,16 +61,16 @@ class KafkaCluster:
         if self._cluster is not None:
             assert library.rd_kafka_mock_broker_set_up(self._cluster, _BROKER) == 0
             return
-        why = ctypes.create_string_buffer(512)
-        self._client = library.rd_kafka_new(_PRODUCER, library.rd_kafka_conf_new(), why, len(why))
-        assert self._client, why.value
+        error = ctypes.create_string_buffer(512)
+        self._client = library.rd_kafka_new(_PRODUCER, library.rd_kafka_conf_new(), error, len(error))
+        assert self._client, error.value
         library.rd_kafka_set_log_level(self._client, 0)
         self._cluster = library.rd_kafka_mock_cluster_new(self._client, 1)
         address: bytes = library.rd_kafka_mock_cluster_bootstraps(self._cluster)
         self.port = int(address.rpartition(b":")[2])
 
     def kill(self) -> None:
-        """Closes every connection and takes no other."""
+        """Closes every connection and accepts no new one."""
         assert _library().rd_kafka_mock_broker_set_down(self._cluster, _BROKER) == 0
 
     def end(self) -> None:
@@ -79,10 +80,10 @@ class KafkaCluster:
             self._cluster = self._client = None
 
     def fail_topic(self, topic: str, code: int) -> None:
-        """From now on the cluster answers so whoever asks for the topic; 0: as usual."""
+        """Answers requests for the topic with this error code; 0: as usual."""
         _library().rd_kafka_mock_topic_set_error(self._cluster, topic.encode(), code)
 
     def fail_produce(self, codes: Sequence[int]) -> None:
-        """The next requests that bring records are answered so."""
+        """Answers the next produce requests with these error codes."""
         errors = (ctypes.c_int * len(codes))(*codes)
         _library().rd_kafka_mock_push_request_errors_array(self._cluster, _PRODUCE, len(codes), errors)

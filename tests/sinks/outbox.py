@@ -1,4 +1,4 @@
-"""A real store and a real deliverer around sinks, and a sink beside them that must keep its pace."""
+"""A real store and deliverer around the sinks under test, with another sink whose pace must not suffer."""
 
 import asyncio
 import re
@@ -32,8 +32,8 @@ from waitd.stores import Database, Store
 RETRY_DELAYS = (0.0, 0.1, 0.2, 0.4, *(0.5,) * 60)
 
 
-class KeepingStore(Store):
-    """Keeps what was said of each attempt: a delivery that was made has no `last_error` any more."""
+class ErrorRecordingStore(Store):
+    """Records the error of each attempt: a delivered delivery has no `last_error`."""
 
     errors: ClassVar[dict[DeliveryId, list[str]]] = {}
 
@@ -44,7 +44,7 @@ class KeepingStore(Store):
 
 
 class Outbox(StoreListener):
-    """Waits that end, and what becomes of their deliveries."""
+    """Inserts and finishes waits, and inspects their deliveries."""
 
     def __init__(
         self,
@@ -53,21 +53,21 @@ class Outbox(StoreListener):
         *,
         retry_delays: Sequence[float],
         attempt_timeout: float,
-        beside: bool,
+        with_other_sink: bool,
     ) -> None:
-        self.store = store = KeepingStore(
+        self.store = store = ErrorRecordingStore(
             database,
             destination_of=lambda _, sink: _destination(sinks, sink),
             listener=self,
             retry_delays=retry_delays,
         )
-        self._more = ({"kind": "beside", "to": "beside"},) if beside else ()
+        self._other = ({"kind": "other", "to": "other"},) if with_other_sink else ()
         self._tasks: set[asyncio.Task[None]] = set()
-        self.beside = RecordingSink()
+        self.other_sink = RecordingSink()
         self.instruments = Instruments(version="test")
         self.deliverer = Deliverer(
             store,
-            {**sinks, "beside": self.beside},
+            {**sinks, "other": self.other_sink},
             SystemClock(),
             self.instruments,
             retry_delays=retry_delays,
@@ -82,52 +82,52 @@ class Outbox(StoreListener):
         self.deliverer.wake(destinations)
 
     async def add(self, count: int, *sinks: Mapping[str, Any]) -> list[WaitId]:
-        """Waits to these sinks, and to the one beside where there is one."""
-        spec = WaitSpec("http", {"endpoint": "/x"}, 60.0, 3600.0, sinks=(*sinks, *self._more))
+        """Inserts waits with these sinks, and the other sink if there is one."""
+        spec = WaitSpec("http", {"endpoint": "/x"}, 60.0, 3600.0, sinks=(*sinks, *self._other))
         answers = await self.store.insert([NewWait.of("default", spec) for _ in range(count)])
         return [answer.wait.id for answer in answers if isinstance(answer, Inserted)]
 
-    async def end(self, wait_id: WaitId, at: float, text: str = "grüße") -> None:
+    async def finish(self, wait_id: WaitId, at: float, text: str = "grüße") -> None:
         payload = {"number": str(wait_id), "text": text}
         await self.store.finish(
             UnstoredOutcome(wait_id, EMPTY_PROGRESS, Outcome(WaitState.SUCCESS, payload), at)
         )
 
-    def spawn(self, ending: Coroutine[Any, Any, None]) -> None:
-        """Ends a wait without waiting for that."""
-        task = asyncio.create_task(ending)
+    def spawn(self, finishing: Coroutine[Any, Any, None]) -> None:
+        """Streams a wait without waiting for that."""
+        task = asyncio.create_task(finishing)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def settled(self, within: float) -> None:
-        """Waits until nothing is queued, at most so many seconds."""
+    async def wait_until_settled(self, within: float) -> None:
+        """Waits up to `within` seconds until no delivery is queued."""
         async with asyncio.timeout(within):
-            while (await self.store.delivery_counts()).get("queued"):  # noqa: ASYNC110 - the store tells nobody
+            while (await self.store.delivery_counts()).get("queued"):  # noqa: ASYNC110 - the store has no event to wait for
                 await asyncio.sleep(0.05)
 
     async def waits(self, ids: Sequence[WaitId]) -> list[StoredWait]:
         return [await self.store.get(wait_id) for wait_id in ids]
 
     async def deliveries(self, ids: Sequence[WaitId], kind: str) -> list[StoredDelivery]:
-        """Those of these waits to sinks of this kind, oldest first."""
-        wanted = set(ids)
+        """The waits' deliveries to sinks of this kind, oldest first."""
+        wait_ids = set(ids)
         found = await self.store.find_deliveries(DeliveryFilter(sink=kind, limit=100_000))
-        return [delivery for delivery in reversed(found) if delivery.wait_id in wanted]
+        return [delivery for delivery in reversed(found) if delivery.wait_id in wait_ids]
 
     def delivered(self, kind: str) -> float:
-        """How many were, as the metrics have it."""
+        """How many deliveries succeeded, according to the metrics."""
         return float(self.instruments.deliveries.labels(kind, "delivered")._value.get())
 
-    async def told(self, ids: Sequence[WaitId], kind: str, *, of: str, within: float) -> None:
-        """Waits until one of these deliveries says that this is what happened (a regular expression)."""
+    async def wait_for_error(self, ids: Sequence[WaitId], kind: str, *, pattern: str, within: float) -> None:
+        """Waits until the `last_error` of one of these deliveries matches the pattern."""
         errors: list[str | None] = []
         try:
             async with asyncio.timeout(within):
-                while not any(error and re.search(of, error) for error in errors):
+                while not any(error and re.search(pattern, error) for error in errors):
                     await asyncio.sleep(0.02)
                     errors = [delivery.last_error for delivery in await self.deliveries(ids, kind)]
         except TimeoutError:
-            raise AssertionError(f"nothing was said of {of!r}: {errors}") from None
+            raise AssertionError(f"no error matches {pattern!r}: {errors}") from None
 
 
 @asynccontextmanager
@@ -137,14 +137,14 @@ async def outbox(
     *,
     retry_delays: Sequence[float] = RETRY_DELAYS,
     attempt_timeout: float = 5.0,
-    beside: bool = True,
+    with_other_sink: bool = True,
 ) -> AsyncIterator[Outbox]:
     running = Outbox(
         await Database.open(f"sqlite+aiosqlite:///{path}"),
         sinks,
         retry_delays=retry_delays,
         attempt_timeout=attempt_timeout,
-        beside=beside,
+        with_other_sink=with_other_sink,
     )
     try:
         async with anyio.create_task_group() as tasks:
@@ -158,4 +158,4 @@ async def outbox(
 def _destination(sinks: Mapping[str, Sink], sink: Mapping[str, Any]) -> str:
     params = dict(sink)
     kind = params.pop("kind")
-    return str(sinks[kind].parse(params).destination) if kind in sinks else "beside"
+    return str(sinks[kind].parse(params).destination) if kind in sinks else "other"

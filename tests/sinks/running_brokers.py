@@ -1,13 +1,13 @@
-"""The brokers of a test session, each started when it is first asked for."""
+"""The brokers of a test session, each started on first use."""
 
 from pathlib import Path
 
 from broker_servers import has_rabbit
-from brokers import PLACES, Broker
+from brokers import ALL_SINKS, Broker
 from installation import require_apt_package
 
 
-class Brokers:
+class RunningBrokers:
     """The brokers of a test session by kind."""
 
     def __init__(self, directory: Path) -> None:
@@ -16,13 +16,13 @@ class Brokers:
 
     def get(self, kind: str) -> Broker:
         if kind not in self.running:
-            self.running[kind] = self._started(kind)
+            self.running[kind] = self._start(kind)
         return self.running[kind]
 
-    def _started(self, kind: str) -> Broker:
+    def _start(self, kind: str) -> Broker:
         if kind == "amqp":
             require_apt_package("rabbitmq-server", has_rabbit)
-        broker_class, server_class = PLACES[kind]
+        broker_class, server_class = ALL_SINKS[kind]
         server = server_class(self.directory / kind)
         broker: Broker = broker_class(server)
         try:

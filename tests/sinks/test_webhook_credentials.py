@@ -22,27 +22,27 @@ from waitd.outgoing import Outgoing
 from waitd.ports import OutboxItem
 from waitd.sinks.webhook import WebhookSink
 
-PARCEL = OutboxItem(DeliveryId("d1"), WaitId("w1"), "default", {"kind": "webhook"}, b'{"id": "w1"}', 1, 0.0)
+ITEM = OutboxItem(DeliveryId("d1"), WaitId("w1"), "default", {"kind": "webhook"}, b'{"id": "w1"}', 1, 0.0)
 NOW = 1_795_228_867.0
 
 
-class Held:
+class DictResolver:
     """A resolver over a dictionary."""
 
-    backend = "held"
+    backend = "dict"
 
-    def __init__(self, known: dict[str, Connection]) -> None:
-        self.known = known
+    def __init__(self, connections: dict[str, Connection]) -> None:
+        self.connections = connections
 
     async def lookup(self, conn_id: str) -> Connection:
-        if conn_id not in self.known:
+        if conn_id not in self.connections:
             raise UnknownConnection(conn_id)
-        return self.known[conn_id]
+        return self.connections[conn_id]
 
 
-class NoKeys:
+class NoAwsKeys:
     async def get(self, source: AwsKeySource) -> AwsKeys:
-        raise ValueError("there are none")
+        raise ValueError("no AWS keys")
 
     refresh = get
 
@@ -75,15 +75,17 @@ async def receiver(tokens: TokenEndpoint) -> AsyncIterator[Receiver]:
 
 
 @asynccontextmanager
-async def sink(known: dict[str, Connection], outgoing: Outgoing | None = None) -> AsyncIterator[WebhookSink]:
+async def sink(
+    connections: dict[str, Connection], outgoing: Outgoing | None = None
+) -> AsyncIterator[WebhookSink]:
     instruments, out = Instruments(version="test"), outgoing or Outgoing()
     async with TokenEndpointClient(out, instruments=instruments) as client:
-        authorizer = Authorizer(client, NoKeys(), now=lambda: 0.0)
-        connections = AuthorizedConnections(
-            [Held(known)], authorizer, ttl=60.0, now=lambda: 0.0, instruments=instruments
+        authorizer = Authorizer(client, NoAwsKeys(), now=lambda: 0.0)
+        authorized = AuthorizedConnections(
+            [DictResolver(connections)], authorizer, ttl=60.0, now=lambda: 0.0, instruments=instruments
         )
         async with WebhookSink(
-            connections, secret=None, secret_headers=(), outgoing=out, now=lambda: NOW
+            authorized, secret=None, secret_headers=(), outgoing=out, now=lambda: NOW
         ) as opened:
             yield opened
         await authorizer.aclose()
@@ -95,36 +97,36 @@ async def test_each_kind_delivers_and_a_401_drops_the_token(
 ) -> None:
     async with sink(tokens.connections(receiver.url)) as webhook:
         target = webhook.parse({"conn_id": kind, "endpoint": "hook"})
-        assert [await webhook.deliver(target, PARCEL) for _ in range(2)] == [Delivered(), Delivered()]
+        assert [await webhook.deliver(target, ITEM) for _ in range(2)] == [Delivered(), Delivered()]
         assert tokens.issued == 1
         tokens.good.clear()
-        assert await webhook.deliver(target, PARCEL) == Delivered()
+        assert await webhook.deliver(target, ITEM) == Delivered()
     assert (tokens.issued, len(receiver.seen)) == (2, 4)
 
 
 async def test_a_second_401_is_refused(receiver: Receiver) -> None:
-    known = {"c": Connection("c", host=receiver.url, login="u", password="p")}
-    async with sink(known) as webhook:
-        receipt = await webhook.deliver(webhook.parse({"conn_id": "c", "endpoint": "hook"}), PARCEL)
+    connections = {"c": Connection("c", host=receiver.url, login="u", password="p")}
+    async with sink(connections) as webhook:
+        receipt = await webhook.deliver(webhook.parse({"conn_id": "c", "endpoint": "hook"}), ITEM)
     assert receipt == DeliveryFailed("the receiver answered 401")
     assert len(receiver.seen) == 2
 
 
 async def test_a_401_to_a_url_without_a_connection_is_not_asked_again(receiver: Receiver) -> None:
     async with sink({}) as webhook:
-        assert isinstance(await webhook.deliver(webhook.parse({"url": receiver.url}), PARCEL), DeliveryFailed)
+        assert isinstance(await webhook.deliver(webhook.parse({"url": receiver.url}), ITEM), DeliveryFailed)
     assert len(receiver.seen) == 1
 
 
 async def test_an_event_is_signed_as_it_is_sent(receiver: Receiver) -> None:
     extra = {"auth_type": "aws_sigv4", "aws_service": "execute-api", "region_name": "eu-west-1"}
-    known = {"aws": Connection("aws", host=receiver.url, login="AKIA", password="secret", extra=extra)}
-    async with sink(known) as webhook:
-        await webhook.deliver(webhook.parse({"conn_id": "aws", "endpoint": "hook/a%20b"}), PARCEL)
+    connections = {"aws": Connection("aws", host=receiver.url, login="AKIA", password="secret", extra=extra)}
+    async with sink(connections) as webhook:
+        await webhook.deliver(webhook.parse({"conn_id": "aws", "endpoint": "hook/a%20b"}), ITEM)
     seen = receiver.seen[0]
     signer = AwsSigner("execute-api", "eu-west-1", AwsKeys("AKIA", "secret"))
     sent = {"content-type": seen["Content-Type"]}
-    expected = signer.headers("POST", f"{receiver.url}/hook/a%20b", sent, PARCEL.event, now=NOW)
+    expected = signer.headers("POST", f"{receiver.url}/hook/a%20b", sent, ITEM.event, now=NOW)
     assert seen["Authorization"] == expected["Authorization"]
 
 
@@ -137,13 +139,11 @@ async def test_a_receiver_that_the_rules_refuse_by_name_is_refused_at_submit() -
 
 async def test_a_receiver_that_resolves_to_a_private_address_is_not_connected_to(receiver: Receiver) -> None:
     url = receiver.url.replace("127.0.0.1", "localhost")
-    known = {"c": Connection("c", host=url)}
-    async with sink(known, Outgoing(EgressPolicy(private=False))) as webhook:
-        by_connection = await webhook.deliver(webhook.parse({"conn_id": "c"}), PARCEL)
-        by_url = await webhook.deliver(webhook.parse({"url": url}), PARCEL)
+    connections = {"c": Connection("c", host=url)}
+    async with sink(connections, Outgoing(EgressPolicy(private=False))) as webhook:
+        by_connection = await webhook.deliver(webhook.parse({"conn_id": "c"}), ITEM)
+        by_url = await webhook.deliver(webhook.parse({"url": url}), ITEM)
     assert by_connection == DeliveryFailed("the receiver answered 401")
     assert isinstance(by_url, DeliveryFailed)
-    assert by_url.error.startswith(
-        "the egress rules forbid requests to the receiver: addresses of private networks"
-    )
+    assert by_url.error.startswith("the egress rules block the receiver: addresses of private networks")
     assert len(receiver.seen) == 2

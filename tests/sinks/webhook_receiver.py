@@ -1,4 +1,4 @@
-"""A receiver of webhooks that answers with the very bytes it is told, on a real socket."""
+"""A webhook receiver on a real socket that answers with given bytes."""
 
 import asyncio
 import socket
@@ -14,7 +14,7 @@ Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 @dataclass
 class Request:
-    """What came in; header names in lower case."""
+    """A received request; header names are in lower case."""
 
     line: str
     headers: dict[str, str]
@@ -23,7 +23,7 @@ class Request:
 
 @dataclass
 class Receiver:
-    """`requests` that came, how many `connections` they came over, and the `answer` that each gets."""
+    """The received `requests`, the number of `connections`, and the `answer` to each request."""
 
     port: int = 0
     answer: Answer | None = None
@@ -41,7 +41,7 @@ class Receiver:
         self.sends("\r\n".join(lines).encode() + body)
 
     def sends(self, data: bytes) -> None:
-        """Answers with these bytes, and leaves the connection open."""
+        """Answers with these bytes and leaves the connection open."""
 
         async def send(writer: asyncio.StreamWriter) -> None:
             writer.write(data)
@@ -70,7 +70,7 @@ class Receiver:
 
 
 def reset(writer: asyncio.StreamWriter) -> None:
-    """Ends the connection with a RST."""
+    """Streams the connection with a RST."""
     raw = writer.get_extra_info("socket")
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()

@@ -1,7 +1,8 @@
-"""A receiver of webhooks in a process of its own: `python webhook_server.py PORT FILE`.
+"""A webhook receiver as a process: `python webhook_server.py PORT FILE`.
 
-It takes what comes with the right login, and has it in a file before it says so; what it took outlives a kill. `POST /answers` makes it
-refuse: `{"status": 429, "headers": {"Retry-After": "1"}}`, or `{}` to take again.
+It requires a login and writes each event to the file before it answers, so events survive a kill.
+`POST /response` sets the response: `{"status": 429, "headers": {"Retry-After": "1"}}`, or `{}` to
+accept events again.
 """
 
 import base64
@@ -13,34 +14,36 @@ from typing import Any
 from aiohttp import web
 
 LOGIN, PASSWORD = "waitd", "planted-password"
-#: The largest event that it takes, in bytes.
-MAX = 256 * 1024
+#: The largest event that it accepts, in bytes.
+MAX_BYTES = 256 * 1024
 
 
 def application(file: Path) -> web.Application:
     file.touch()
-    refusal: dict[str, Any] = {}
-    right = "Basic " + base64.b64encode(f"{LOGIN}:{PASSWORD}".encode()).decode()
+    response: dict[str, Any] = {}
+    authorization = "Basic " + base64.b64encode(f"{LOGIN}:{PASSWORD}".encode()).decode()
 
-    async def answers(request: web.Request) -> web.Response:
-        refusal.clear()
-        refusal.update(await request.json())
+    async def set_response(request: web.Request) -> web.Response:
+        response.clear()
+        response.update(await request.json())
         return web.Response()
 
-    async def take(request: web.Request) -> web.Response:
-        body = await request.read()  # 413 where it is too large
-        if request.headers.get("Authorization") != right:
+    async def receive(request: web.Request) -> web.Response:
+        body = await request.read()  # raises 413 for a body over MAX_BYTES
+        if request.headers.get("Authorization") != authorization:
             return web.Response(status=401)
-        if refusal:
-            return web.Response(**refusal)
+        if response:
+            return web.Response(**response)
         headers = {name.lower(): value for name, value in request.headers.items()}
-        with file.open("a") as taken:
-            taken.write(json.dumps({"place": request.path, "headers": headers, "body": body.decode()}) + "\n")
+        with file.open("a") as received:
+            received.write(
+                json.dumps({"path": request.path, "headers": headers, "body": body.decode()}) + "\n"
+            )
         return web.Response(status=204)
 
-    app = web.Application(client_max_size=MAX)
-    app.router.add_post("/answers", answers)
-    app.router.add_post("/{place}", take)
+    app = web.Application(client_max_size=MAX_BYTES)
+    app.router.add_post("/response", set_response)
+    app.router.add_post("/{path}", receive)
     return app
 
 

@@ -29,7 +29,7 @@ def describe_error(error: Exception, service: str) -> str:
     """A sentence for an aiohttp or socket error; `service` names the peer, e.g. `the receiver`."""
     blocked = find_egress_blocked(error)
     if blocked is not None:
-        return f"the egress rules forbid requests to {service}: {blocked.why}"
+        return f"the egress rules block {service}: {blocked.why}"
     for types, sentence in _SENTENCES:
         if isinstance(error, types):
             return sentence.format(service)

@@ -117,7 +117,7 @@ class JsonClient:
             ) as response:
                 return JsonResponse(response.status, response.headers, await self._read_json(response))
         except EgressRefused as error:
-            raise self._error_type(f"the egress rules forbid requests to {service}: {error}") from None
+            raise self._error_type(f"the egress rules block {service}: {error}") from None
         except (aiohttp.ClientError, OSError) as error:
             raise self._error_type(describe_error(error, service)) from None
 

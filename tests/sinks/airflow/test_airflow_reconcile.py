@@ -11,8 +11,8 @@ from typing import Any
 
 import aiohttp
 import pytest
-from airflow_listed import TaskInstances, ti_id
 from daemon import daemon, serving
+from fake_task_lists import FakeTaskInstances, ti_id
 
 from waitd.core.airflow.registration import render_registration
 
@@ -20,12 +20,12 @@ pytestmark = pytest.mark.slow
 
 
 def registration(task: str, seconds: float) -> dict[str, Any]:
-    place = {"dag_id": "etl", "run_id": "r1", "task_id": task, "ti_id": ti_id(task), "try_number": 1}
+    task_params = {"dag_id": "etl", "run_id": "r1", "task_id": task, "ti_id": ti_id(task), "try_number": 1}
     wait = {
         "kind": "http",
         "params": {"endpoint": "http://127.0.0.1:9/never"},
         "timeout": 86_400,
-        "sinks": [{"kind": "airflow", "conn_id": "airflow", "mode": "resume", **place}],
+        "sinks": [{"kind": "airflow", "conn_id": "airflow", "mode": "resume", **task_params}],
         "labels": {"task_id": task},
         "supersede_key": f"airflow/{task}",
     }
@@ -56,7 +56,7 @@ async def reconcile(url: str, variables: dict[str, str], *more: str) -> subproce
 
 
 async def test_parked_tasks_are_registered_again_with_what_is_left_of_their_time(tmp_path: Path) -> None:
-    airflow = TaskInstances()
+    airflow = FakeTaskInstances()
     for task, seconds in (("early", 3600.0), ("late", 7200.0)):
         airflow.states[task] = "awaiting_input"
         airflow.bodies[task] = render_registration(registration(task, seconds), "http://gone")
@@ -87,7 +87,7 @@ async def test_parked_tasks_are_registered_again_with_what_is_left_of_their_time
 
 
 async def test_what_cannot_be_read_is_told_and_the_others_are_registered(tmp_path: Path) -> None:
-    airflow = TaskInstances()
+    airflow = FakeTaskInstances()
     airflow.states |= {"fine": "awaiting_input", "odd": "awaiting_input"}
     airflow.bodies["fine"] = render_registration(registration("fine", 3600), "http://gone")
     airflow.bodies["odd"] = render_registration(

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow_listed import REGISTRATION, TaskInstances, ti_id
 from daemon import serving
+from fake_task_lists import REGISTRATION, FakeTaskInstances, ti_id
 
 from waitd import __version__
 from waitd.connections.authorizer import AuthorizedConnections, Authorizer
@@ -40,10 +40,10 @@ class Resolver:
         return Connection(conn_id, "airflow", host=url, password="a.static.token")
 
 
-class Scene:
+class SweepSetup:
     """An Airflow, a store, and the sweep between them."""
 
-    def __init__(self, airflow: TaskInstances, store: Store, apis: AirflowApis) -> None:
+    def __init__(self, airflow: FakeTaskInstances, store: Store, apis: AirflowApis) -> None:
         self.airflow = airflow
         self.store = store
         self.apis = apis
@@ -54,10 +54,16 @@ class Scene:
         self, task: str, state: str | None = None, *, conn_id: str = "airflow", mode: str = "resume"
     ) -> None:
         """A wait that a task has registered; the task is in this state."""
-        place = {"dag_id": "etl", "run_id": "r1", "task_id": task, "ti_id": ti_id(task), "try_number": 1}
+        task_params = {
+            "dag_id": "etl",
+            "run_id": "r1",
+            "task_id": task,
+            "ti_id": ti_id(task),
+            "try_number": 1,
+        }
         sinks = (
             {"kind": "webhook", "url": "https://example.org"},
-            {"kind": "airflow", "conn_id": conn_id, "mode": mode, **place},
+            {"kind": "airflow", "conn_id": conn_id, "mode": mode, **task_params},
         )
         await self.add(task, sinks)
         self.airflow.states[task] = state
@@ -79,9 +85,9 @@ class Scene:
 
 
 @pytest.fixture
-async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+async def setup(tmp_path: Path) -> AsyncIterator[SweepSetup]:
     async with AsyncExitStack() as stack:
-        airflow = TaskInstances()
+        airflow = FakeTaskInstances()
         url = await stack.enter_async_context(serving("*", "/airflow/{path:.*}", airflow.answer))
         instruments, outgoing = Instruments(version=__version__), Outgoing()
         tokens = await stack.enter_async_context(TokenEndpointClient(outgoing, instruments=instruments))
@@ -96,142 +102,148 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
             destination_of=lambda *_: "somewhere",
         )
         stack.push_async_callback(store.close)
-        yield Scene(airflow, store, apis)
+        yield SweepSetup(airflow, store, apis)
 
 
 @pytest.mark.parametrize("mode", ["resume", "set_state", "clear"])
 @pytest.mark.parametrize(
     "state", ["failed", "success", "skipped", "upstream_failed", "removed", "up_for_retry"]
 )
-async def test_the_wait_of_a_task_that_has_ended_is_cancelled(scene: Scene, mode: str, state: str) -> None:
-    await scene.wait_for("gone", state, mode=mode)
-    await scene.wait_for("parked", "deferred", mode=mode)
-    await scene.sweep.sweep()
-    assert await scene.ends() == {"gone": f"its task in Airflow is {state}"}
+async def test_the_wait_of_a_task_that_has_ended_is_cancelled(
+    setup: SweepSetup, mode: str, state: str
+) -> None:
+    await setup.wait_for("gone", state, mode=mode)
+    await setup.wait_for("parked", "deferred", mode=mode)
+    await setup.sweep.sweep()
+    assert await setup.ends() == {"gone": f"its task in Airflow is {state}"}
 
 
 @pytest.mark.parametrize(
     "state",
     ["awaiting_input", "deferred", "up_for_reschedule", "running", "queued", "scheduled", "restarting", None],
 )
-async def test_a_task_that_is_parked_or_under_way_keeps_its_wait(scene: Scene, state: str | None) -> None:
-    await scene.wait_for("wait", state)
+async def test_a_task_that_is_parked_or_under_way_keeps_its_wait(
+    setup: SweepSetup, state: str | None
+) -> None:
+    await setup.wait_for("wait", state)
     for _ in range(3):
-        await scene.sweep.sweep()
-    assert await scene.ends() == {}
+        await setup.sweep.sweep()
+    assert await setup.ends() == {}
 
 
-async def test_a_cleared_task_is_another_try(scene: Scene) -> None:
-    await scene.wait_for("wait", "awaiting_input")
-    scene.airflow.ids["wait"] = ti_id("its second try")
-    await scene.sweep.sweep()
-    assert await scene.ends() == {"wait": "its task has another try in Airflow"}
+async def test_a_cleared_task_is_another_try(setup: SweepSetup) -> None:
+    await setup.wait_for("wait", "awaiting_input")
+    setup.airflow.ids["wait"] = ti_id("its second try")
+    await setup.sweep.sweep()
+    assert await setup.ends() == {"wait": "its task has another try in Airflow"}
 
 
-async def test_a_task_that_is_not_found_must_be_missing_twice(scene: Scene) -> None:
-    await scene.wait_for("wait", "awaiting_input")
-    await scene.wait_for("back", "awaiting_input")
-    del scene.airflow.states["wait"], scene.airflow.states["back"]
-    await scene.sweep.sweep()
-    assert await scene.ends() == {}
-    scene.airflow.states["back"] = "awaiting_input"
-    await scene.sweep.sweep()
-    assert await scene.ends() == {"wait": "its task instance no longer exists in Airflow"}
+async def test_a_task_that_is_not_found_must_be_missing_twice(setup: SweepSetup) -> None:
+    await setup.wait_for("wait", "awaiting_input")
+    await setup.wait_for("back", "awaiting_input")
+    del setup.airflow.states["wait"], setup.airflow.states["back"]
+    await setup.sweep.sweep()
+    assert await setup.ends() == {}
+    setup.airflow.states["back"] = "awaiting_input"
+    await setup.sweep.sweep()
+    assert await setup.ends() == {"wait": "its task instance no longer exists in Airflow"}
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 422, 429, 500, 503])
-async def test_an_airflow_that_does_not_tell_ends_nothing(scene: Scene, status: int) -> None:
-    await scene.wait_for("wait", "failed")
-    scene.airflow.status = status
+async def test_an_airflow_that_does_not_tell_ends_nothing(setup: SweepSetup, status: int) -> None:
+    await setup.wait_for("wait", "failed")
+    setup.airflow.status = status
     for _ in range(3):
-        await scene.sweep.sweep()
-    assert await scene.ends() == {}
-    scene.airflow.status = 200
-    await scene.sweep.sweep()
-    assert list(await scene.ends()) == ["wait"]
+        await setup.sweep.sweep()
+    assert await setup.ends() == {}
+    setup.airflow.status = 200
+    await setup.sweep.sweep()
+    assert list(await setup.ends()) == ["wait"]
 
 
-async def test_one_airflow_that_is_down_holds_up_no_other(scene: Scene) -> None:
-    await scene.wait_for("there", "failed")
-    await scene.wait_for("elsewhere", "failed", conn_id="down")
-    await scene.sweep.sweep()
-    assert list(await scene.ends()) == ["there"]
+async def test_one_airflow_that_is_down_holds_up_no_other(setup: SweepSetup) -> None:
+    await setup.wait_for("there", "failed")
+    await setup.wait_for("elsewhere", "failed", conn_id="down")
+    await setup.sweep.sweep()
+    assert list(await setup.ends()) == ["there"]
 
 
-async def test_only_waits_that_go_back_to_a_task_are_asked_about(scene: Scene) -> None:
-    await scene.add("run", ({"kind": "airflow", "conn_id": "airflow", "mode": "dag_run", "dag_id": "etl"},))
-    await scene.add("webhook", ({"kind": "webhook", "url": "https://example.org"},))
-    await scene.sweep.sweep()
-    assert scene.airflow.asked == []
-    assert await scene.ends() == {}
+async def test_only_waits_that_go_back_to_a_task_are_asked_about(setup: SweepSetup) -> None:
+    await setup.add("run", ({"kind": "airflow", "conn_id": "airflow", "mode": "dag_run", "dag_id": "etl"},))
+    await setup.add("webhook", ({"kind": "webhook", "url": "https://example.org"},))
+    await setup.sweep.sweep()
+    assert setup.airflow.requests == []
+    assert await setup.ends() == {}
 
 
 async def test_a_task_that_is_missing_is_remembered_from_one_pass_to_the_next(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+    setup: SweepSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many rounds a pass has: what another round found out must not be forgotten."""
     monkeypatch.setattr(airflow_sweep, "ROUND_SIZE", 2)
     monkeypatch.setattr(airflow_sweep, "STORE_PAGE_SIZE", 1)
     monkeypatch.setattr(airflow_sweep, "MAX_ROUNDS", 1)
     for n in range(5):
-        await scene.wait_for(f"task{n}", "deferred")
+        await setup.wait_for(f"task{n}", "deferred")
     for missing in ("task0", "task4"):
-        del scene.airflow.states[missing]
+        del setup.airflow.states[missing]
     for _ in range(3):
-        await scene.sweep.sweep()
-    assert await scene.ends() == {}, "each was looked at once"
+        await setup.sweep.sweep()
+    assert await setup.ends() == {}, "each was looked at once"
     for _ in range(3):
-        await scene.sweep.sweep()
-    assert set(await scene.ends()) == {"task0", "task4"}
+        await setup.sweep.sweep()
+    assert set(await setup.ends()) == {"task0", "task4"}
 
 
-async def test_rounds_are_bounded_and_come_around(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_rounds_are_bounded_and_come_around(setup: SweepSetup, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(airflow_sweep, "ROUND_SIZE", 4)
     monkeypatch.setattr(airflow_sweep, "MAX_ROUNDS", 1)
     monkeypatch.setattr(airflow_sweep, "STORE_PAGE_SIZE", 2)
     monkeypatch.setattr(airflow_sweep, "PAGE_SIZE", 2)
     for number in range(10):
-        await scene.wait_for(f"task-{number}", "awaiting_input")
-    scene.airflow.states["task-1"] = scene.airflow.states["task-9"] = "failed"
-    await scene.sweep.sweep()
-    assert list(await scene.ends()) == ["task-1"]
-    assert len(scene.airflow.asked) == 3  # two pages and a look
-    await scene.sweep.sweep()
-    await scene.sweep.sweep()
-    assert list(await scene.ends()) == ["task-1", "task-9"]
-    scene.airflow.states["task-0"] = "failed"
-    await scene.sweep.sweep()
-    assert list(await scene.ends()) == ["task-0", "task-1", "task-9"]
+        await setup.wait_for(f"task-{number}", "awaiting_input")
+    setup.airflow.states["task-1"] = setup.airflow.states["task-9"] = "failed"
+    await setup.sweep.sweep()
+    assert list(await setup.ends()) == ["task-1"]
+    assert len(setup.airflow.requests) == 3  # two pages and a look
+    await setup.sweep.sweep()
+    await setup.sweep.sweep()
+    assert list(await setup.ends()) == ["task-1", "task-9"]
+    setup.airflow.states["task-0"] = "failed"
+    await setup.sweep.sweep()
+    assert list(await setup.ends()) == ["task-0", "task-1", "task-9"]
 
 
-async def test_a_sweep_makes_as_many_rounds_as_it_may(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_sweep_makes_as_many_rounds_as_it_may(
+    setup: SweepSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(airflow_sweep, "ROUND_SIZE", 2)
     monkeypatch.setattr(airflow_sweep, "MAX_ROUNDS", 3)
     monkeypatch.setattr(airflow_sweep, "STORE_PAGE_SIZE", 2)
     for number in range(8):
-        await scene.wait_for(f"task-{number}", "failed")
-    await scene.sweep.sweep()
-    assert len(await scene.ends()) == 6
-    await scene.sweep.sweep()
-    assert len(await scene.ends()) == 8
+        await setup.wait_for(f"task-{number}", "failed")
+    await setup.sweep.sweep()
+    assert len(await setup.ends()) == 6
+    await setup.sweep.sweep()
+    assert len(await setup.ends()) == 8
 
 
 # -------------------------------------------------------------------- what is parked, for `waitd airflow reconcile`
 
 
 async def test_parked_tasks_are_found_with_what_they_left(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+    setup: SweepSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(airflow_parked, "PAGE_SIZE", 2)
     for number in range(3):
-        scene.airflow.states[f"input-{number}"] = "awaiting_input"
-        scene.airflow.bodies[f"input-{number}"] = render_registration(REGISTRATION, "http://waitd")
-        scene.airflow.states[f"deferred-{number}"] = "deferred"
-        scene.airflow.left[f"deferred-{number}"] = REGISTRATION
-    scene.airflow.states |= {"approve": "awaiting_input", "other": "deferred", "ended": "success"}
-    scene.airflow.bodies["approve"] = "Approve the deployment?"
-    scene.airflow.left["deferred-2"] = {"of": "another version"}
-    found = {task.task_try.task_id: task async for task in parked_tasks(await scene.apis.connect("airflow"))}
+        setup.airflow.states[f"input-{number}"] = "awaiting_input"
+        setup.airflow.bodies[f"input-{number}"] = render_registration(REGISTRATION, "http://waitd")
+        setup.airflow.states[f"deferred-{number}"] = "deferred"
+        setup.airflow.registrations[f"deferred-{number}"] = REGISTRATION
+    setup.airflow.states |= {"approve": "awaiting_input", "other": "deferred", "ended": "success"}
+    setup.airflow.bodies["approve"] = "Approve the deployment?"
+    setup.airflow.registrations["deferred-2"] = {"of": "another version"}
+    found = {task.task_try.task_id: task async for task in parked_tasks(await setup.apis.connect("airflow"))}
     assert sorted(found) == ["deferred-0", "deferred-1", "deferred-2", "input-0", "input-1", "input-2"]
     assert found["deferred-2"].registration is None
     assert found["input-1"].registration == found["deferred-1"].registration == Registration(**REGISTRATION)
@@ -239,7 +251,7 @@ async def test_parked_tasks_are_found_with_what_they_left(
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 500])
-async def test_an_airflow_that_does_not_list_is_no_empty_one(scene: Scene, status: int) -> None:
-    scene.airflow.status = status
+async def test_an_airflow_that_does_not_list_is_no_empty_one(setup: SweepSetup, status: int) -> None:
+    setup.airflow.status = status
     with pytest.raises(ParkedTasksUnavailable):
-        [task async for task in parked_tasks(await scene.apis.connect("airflow"))]
+        [task async for task in parked_tasks(await setup.apis.connect("airflow"))]

@@ -124,7 +124,7 @@ class BrokerSink(ABC, Generic[Target, Client]):
         try:
             self._outgoing.check_host(*address, HostSource.OPERATOR)
         except EgressRefused as error:
-            raise InvalidConnection(f"the egress rules forbid events to {self.broker}: {error.why}") from None
+            raise InvalidConnection(f"the egress rules block {self.broker}: {error.why}") from None
         return address
 
     def _client_key(self, target: Target) -> Hashable:

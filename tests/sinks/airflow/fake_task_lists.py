@@ -1,4 +1,4 @@
-"""A small server that lists task instances, and what parked ones left, as Airflow 3.3.2 does."""
+"""A fake of Airflow 3.3.2's lists of task instances and of the registrations that parked ones stored."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,30 +20,30 @@ def ti_id(task: str) -> str:
     return str(uuid5(NAMESPACE_DNS, task))
 
 
-class TaskInstances:
-    """Task instances by the names of their tasks, each with its state; `ids` has those that are another try by now."""
+class FakeTaskInstances:
+    """Task instances by task id, with their states; `ids` holds the ids of later tries."""
 
     def __init__(self) -> None:
         self.states: dict[str, str | None] = {}
         self.ids: dict[str, str] = {}
-        self.left: dict[str, Any] = {}
+        self.registrations: dict[str, Any] = {}
         self.bodies: dict[str, str] = {}
         self.status = 200
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.url = ""
 
     async def answer(self, request: web.Request) -> web.Response:
         path = request.rel_url.raw_path.removeprefix("/airflow")
-        self.asked.append(f"{request.method} {path}")
+        self.requests.append(f"{request.method} {path}")
         if self.status != 200:
-            return web.json_response({"detail": "trouble"}, status=self.status)
+            return web.json_response({"detail": "failure"}, status=self.status)
         if path == f"{BASE}/taskInstances/list":
             return self._list(await request.json())
         if path == f"{BASE}/hitlDetails":
             return self._details(request.query)
         task, _, rest = path.removeprefix("/api/v2/dags/etl/dagRuns/r1/taskInstances/").partition("/")
         if rest == "state-store/waitd_registration":
-            return web.json_response({"value": self.left[task]})
+            return web.json_response({"value": self.registrations[task]})
         if task not in self.states:
             return web.json_response({"detail": "was not found"}, status=404)
         return web.json_response(self._instance(task))
@@ -55,7 +55,7 @@ class TaskInstances:
             "dag_id": "etl",
             "dag_run_id": "r1",
         }
-        trigger = {"classpath": TRIGGER_CLASS} if task in self.left else None
+        trigger = {"classpath": TRIGGER_CLASS} if task in self.registrations else None
         return {**instance, "task_id": task, "map_index": -1, "try_number": 1, "trigger": trigger}
 
     def _list(self, body: Mapping[str, Any]) -> web.Response:

@@ -1,7 +1,8 @@
-"""A small server that answers as Airflow 3.3.2 does: statuses and bodies are those of a live one, by which the tests in `e2e/airflow` hold.
+"""A fake of Airflow 3.3.2's API with one task instance.
 
-It keeps one task instance, its HITL detail, XComs, state store, DAG runs and asset events in dictionaries. `fail` makes the next requests
-of a kind go wrong, before or after they have had their effect.
+Statuses and bodies were recorded from a live Airflow, against which the tests in `e2e/airflow` run.
+It keeps the task instance, its HITL detail, XComs, state store, DAG runs and asset events in memory.
+`fail` makes requests fail, before or after they take effect.
 """
 
 import asyncio
@@ -22,21 +23,21 @@ TASK = "dags/etl/dagRuns/r1/taskInstances/wait"
 
 
 def token(life: int, number: int) -> str:
-    """A JWT as Airflow's: only its claims are looked at."""
+    """A JWT like Airflow's; only its claims are valid."""
     claims = {"sub": "waitd", "role": "op", "iat": 1_795_276_413, "exp": 1_795_276_413 + life, "jti": number}
     return f"e30.{base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip('=')}.c2ln"
 
 
 @dataclass
-class RecordedAirflow:
-    """What it has, what it was asked, and what is to go wrong."""
+class FakeAirflow:
+    """The state of the fake, the requests it received, and the failures to inject."""
 
     state: str | None = "awaiting_input"
     ti_id: str = TI_ID
     try_number: int = 1
     ended_at: str | None = None
-    #: The HITL detail's params_input; None: not answered. `has_hitl` False: there is no row.
-    answered: dict[str, Any] | None = None
+    #: The HITL detail's params_input; None: no response yet. `has_hitl` False: there is no detail.
+    response: dict[str, Any] | None = None
     has_hitl: bool = True
     options: tuple[str, ...] = ("done",)
     respondents: tuple[str, ...] = ()
@@ -45,64 +46,66 @@ class RecordedAirflow:
     runs: dict[str, Any] = field(default_factory=dict)
     assets: list[dict[str, Any]] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
-    #: The audit log's entries of clears, newest first: what Airflow keeps of their URL and body, before it acts.
+    #: The audit log's entries of clears, newest first: their URL and body, logged before they take effect.
     audit: list[str] = field(default_factory=list)
     map_index: int = -1
     role: str = "op"
     life: int = 86_400
     logins: int = 0
-    good: set[str] = field(default_factory=set)
-    asked: list[tuple[str, str, Any]] = field(default_factory=list)
-    #: Method and end of a path, to what goes wrong with the next such request: a status instead, or "lost": done, and not answered.
+    valid_tokens: set[str] = field(default_factory=set)
+    requests: list[tuple[str, str, Any]] = field(default_factory=list)
+    #: Failures by method and end of path: a status, or "lost": it takes effect but is not answered.
     fail: dict[tuple[str, str], Any] = field(default_factory=dict)
     url: str = ""
-    #: What the task instance is as soon as an answer was taken.
-    when_answered: dict[str, Any] | None = None
-    #: Waits before a request of this method is answered.
+    #: Fields to set once a response was accepted.
+    after_response: dict[str, Any] | None = None
+    #: Events to wait for before answering a request of this method.
     gate: dict[str, asyncio.Event] = field(default_factory=dict)
 
-    def told(self, method: str) -> list[Any]:
-        """The bodies of the requests of this method, but for the login's."""
+    def bodies_of(self, method: str) -> list[Any]:
+        """The bodies of the requests with this method, without those for tokens."""
         return [
-            body for asked, path, body in self.asked if asked == method and not path.endswith("/auth/token")
+            body
+            for asked, path, body in self.requests
+            if asked == method and not path.endswith("/auth/token")
         ]
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         path = request.rel_url.raw_path
         body = await request.json() if request.can_read_body else None
-        self.asked.append((request.method, path, body))
+        self.requests.append((request.method, path, body))
         if path == f"{PREFIX}/auth/token":
-            return self._log_in(body)
+            return self._issue_token(body)
         bearer = request.headers.get("Authorization", "").removeprefix("Bearer ")
         if not bearer:
-            return said(401, "Not authenticated")
-        if bearer not in self.good:
-            return said(403, "Invalid JWT token") if bearer == "revoked" else said(401, "Token Expired")
+            return problem(401, "Not authenticated")
+        if bearer not in self.valid_tokens:
+            return problem(403, "Invalid JWT token") if bearer == "revoked" else problem(401, "Token Expired")
         if request.method in self.gate:
             await self.gate[request.method].wait()
-        for (method, end), trouble in self.fail.items():
+        for (method, end), failure in self.fail.items():
             if method == request.method and path.endswith(end):
                 del self.fail[method, end]
-                if trouble == "lost":
+                if failure == "lost":
                     self._route(request, path, body)
                     assert request.transport is not None
                     request.transport.close()
                     return web.Response()
-                return trouble if isinstance(trouble, web.Response) else said(trouble, "trouble")
+                return failure if isinstance(failure, web.Response) else problem(failure, "failure")
         return self._route(request, path, body)
 
-    def _log_in(self, body: Any) -> web.Response:
+    def _issue_token(self, body: Any) -> web.Response:
         self.logins += 1
         if body != {"username": "waitd", "password": "pw"}:
-            return said(401, "Invalid credentials")
+            return problem(401, "Invalid credentials")
         made = token(self.life, self.logins)
-        self.good.add(made)
+        self.valid_tokens.add(made)
         return web.json_response({"access_token": made}, status=201)
 
     def _route(self, request: web.Request, path: str, body: Any) -> web.Response:
         method, rest = request.method, path.removeprefix(f"{PREFIX}/api/v2/")
         if method != "GET" and self.role == "viewer":
-            return said(403, "Forbidden")
+            return problem(403, "Forbidden")
         if rest in {"dags/etl/clearTaskInstances", "eventLogs"}:
             return self._audit(request.query) if rest == "eventLogs" else self._clear(request.query, body)
         if rest.startswith("dags/etl/dagRuns") and not rest.startswith(TASK):
@@ -112,7 +115,7 @@ class RecordedAirflow:
         index = request.query.get("map_index", str(self.map_index))
         if rest.startswith(f"{TASK}/") and index == str(self.map_index):
             return self._task(method, rest.removeprefix(f"{TASK}/"), body)
-        return said(404, f"`{rest}` was not found")
+        return problem(404, f"`{rest}` was not found")
 
     def _task(self, method: str, rest: str, body: Any) -> web.Response:
         detail = f"{self.map_index}/hitlDetails"
@@ -126,13 +129,13 @@ class RecordedAirflow:
             return self._respond(body)
         if rest == f"{detail}/tries/1" and self.has_hitl:
             return web.json_response(
-                {"params_input": self.answered or {}, "response_received": self.answered is not None}
+                {"params_input": self.response or {}, "response_received": self.response is not None}
             )
-        return said(404, "not found")
+        return problem(404, "not found")
 
     def _instance(self) -> web.Response:
         if self.state == "gone":
-            return said(404, "The Mapped Task Instance with dag_id: `etl` … was not found")
+            return problem(404, "The Mapped Task Instance with dag_id: `etl` … was not found")
         return web.json_response(
             {"id": self.ti_id, "state": self.state, "try_number": self.try_number, "map_index": self.map_index,
              "end_date": self.ended_at, "rendered_fields": {}}
@@ -140,45 +143,45 @@ class RecordedAirflow:
 
     def _respond(self, body: Any) -> web.Response:
         if not self.has_hitl:
-            return said(
+            return problem(
                 404, f"Human-in-the-loop detail does not exist for Task Instance with id {self.ti_id}"
             )
-        if self.answered is not None:
-            return said(
+        if self.response is not None:
+            return problem(
                 409,
                 "Human-in-the-loop detail has already been updated for Task Instance with id … and is not allowed to write again.",
             )
         if self.respondents and "waitd" not in self.respondents:
-            return said(403, "User=waitd (id=waitd) is not a respondent for the task.")
+            return problem(403, "User=waitd (id=waitd) is not a respondent for the task.")
         wrong = [option for option in body["chosen_options"] if option not in self.options]
         if wrong:
-            return said(400, f"Invalid options {wrong}; allowed options are {list(self.options)}.")
-        self.answered = body["params_input"]
+            return problem(400, f"Invalid options {wrong}; allowed options are {list(self.options)}.")
+        self.response = body["params_input"]
         if self.state in {"awaiting_input", "deferred"}:
             self.state = "scheduled"
-        self.__dict__.update(self.when_answered or {})
+        self.__dict__.update(self.after_response or {})
         return web.json_response({**body, "responded_at": "2026-11-21T15:55:04.316593Z"})
 
     def _set_state(self, body: Any) -> web.Response:
         if body["new_state"] not in {"success", "failed", "skipped"}:
             return web.json_response({"detail": [{"type": "value_error"}]}, status=422)
         if self.state == body["new_state"]:
-            return said(409, f"Task id wait is already in {self.state} state")
+            return problem(409, f"Task id wait is already in {self.state} state")
         self.state = body["new_state"]
         return web.json_response({"task_instances": [], "total_entries": 1})
 
     def _xcom(self, method: str, key: str, body: Any) -> web.Response:
         if method == "POST":
             if body["map_index"] != self.map_index:
-                return said(404, "not found")
+                return problem(404, "not found")
             if body["key"] in self.xcoms:
-                return said(
+                return problem(
                     409, f"The XCom with key: `{body['key']}` with mentioned task instance already exists."
                 )
             self.xcoms[body["key"]] = body["value"]
             return web.json_response(body, status=201)
         if key not in self.xcoms:
-            return said(404, f"XCom entry with key: `{key}` not found")
+            return problem(404, f"XCom entry with key: `{key}` not found")
         return web.json_response({"key": key, "value": self.xcoms[key]})
 
     def _state_store(self, method: str, key: str, body: Any) -> web.Response:
@@ -191,14 +194,14 @@ class RecordedAirflow:
             self.store.pop(key, None)
             return web.Response(status=204)
         if key not in self.store:
-            return said(404, f"Task state store key '{key}' not found")
+            return problem(404, f"Task state store key '{key}' not found")
         return web.json_response({"key": key, "value": self.store[key]})
 
     def _clear(self, query: Any, body: Any) -> web.Response:
         self.audit.insert(0, json.dumps({**query, **body, "method": "POST"}))
         assert body["task_ids"] == [["wait", self.map_index]]
         if self.state == "running" and body["prevent_running_task"]:
-            return said(409, "AirflowClearRunningTaskException")
+            return problem(409, "AirflowClearRunningTaskException")
         self.ti_id, self.state = NEXT_TI_ID, None
         return web.json_response({"task_instances": [], "total_entries": 1})
 
@@ -223,9 +226,9 @@ class RecordedAirflow:
     def _asset(self, method: str, rest: str, query: Any, body: Any) -> web.Response:
         if method == "POST":
             if self.role != "op":
-                return said(403, "Forbidden")
+                return problem(403, "Forbidden")
             if body["asset_id"] not in {asset["id"] for asset in self.assets}:
-                return said(404, f"Asset with ID: `{body['asset_id']}` was not found")
+                return problem(404, f"Asset with ID: `{body['asset_id']}` was not found")
             self.events.insert(0, body)
             return web.json_response(body)
         start, limit = int(query["offset"]), int(query["limit"])
@@ -239,13 +242,13 @@ class RecordedAirflow:
         )
 
 
-def said(status: int, detail: str) -> web.Response:
+def problem(status: int, detail: str) -> web.Response:
     return web.json_response({"detail": detail}, status=status)
 
 
 @asynccontextmanager
-async def recorded_airflow() -> AsyncIterator[RecordedAirflow]:
-    running = RecordedAirflow()
+async def serve_fake_airflow() -> AsyncIterator[FakeAirflow]:
+    running = FakeAirflow()
     async with serving("*", "/{path:.*}", running.answer) as base:
         running.url = base + PREFIX
         yield running

@@ -1,7 +1,7 @@
-"""A small server that answers as HashiCorp Vault's HTTP API documentation says, for the calls that waitd makes.
+"""A fake of HashiCorp Vault's HTTP API, for the calls that waitd makes.
 
-It is written from the documentation (KV secrets engine version 2; token, AppRole and Kubernetes auth methods), not from Vault: where the two
-differ, the tests prove nothing.
+It follows the documentation (KV secrets engine version 2; token, AppRole and Kubernetes auth
+methods), not a running Vault: where the two differ, the tests prove nothing.
 """
 
 import itertools
@@ -14,8 +14,8 @@ from aiohttp import web
 
 
 @dataclass
-class Issued:
-    """A token that the server gave out."""
+class IssuedToken:
+    """A token that the server issued."""
 
     ends_at: float
     renewable: bool
@@ -23,8 +23,8 @@ class Issued:
 
 
 @dataclass
-class Vault:
-    """Secrets by mount and path; who may log in; what happened."""
+class FakeVault:
+    """Secrets by mount and path, the accepted credentials, and the calls made."""
 
     now: Callable[[], float]
     secrets: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -36,7 +36,7 @@ class Vault:
     lease: float = 3600.0
     renewable: bool = True
     sealed: bool = False
-    tokens: dict[str, Issued] = field(default_factory=dict)
+    tokens: dict[str, IssuedToken] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     url: str = ""
     _names: "itertools.count[int]" = field(default_factory=itertools.count)
@@ -44,11 +44,11 @@ class Vault:
     def issue(self) -> str:
         """A new token."""
         token = f"hvs.issued-{next(self._names)}"
-        self.tokens[token] = Issued(self.now() + self.lease, self.renewable, self.lease)
+        self.tokens[token] = IssuedToken(self.now() + self.lease, self.renewable, self.lease)
         return token
 
     def revoke_all(self) -> None:
-        """Ends every token."""
+        """Revokes every token."""
         self.tokens.clear()
 
     async def answer(self, request: web.Request) -> web.Response:
@@ -60,19 +60,19 @@ class Vault:
             return _errors(404, "route not found")
         if path == "auth/approle/login":
             body = await request.json()
-            right = (body.get("role_id"), body.get("secret_id")) == (self.role_id, self.secret_id)
-            return self._login() if right else _errors(400, "invalid role or secret ID")
+            accepted = (body.get("role_id"), body.get("secret_id")) == (self.role_id, self.secret_id)
+            return self._login() if accepted else _errors(400, "invalid role or secret ID")
         if path == "auth/kubernetes/login":
             body = await request.json()
-            right = (body.get("role"), body.get("jwt")) == (self.kubernetes_role, self.kubernetes_jwt)
-            return self._login() if right else _errors(403, "permission denied")
+            accepted = (body.get("role"), body.get("jwt")) == (self.kubernetes_role, self.kubernetes_jwt)
+            return self._login() if accepted else _errors(403, "permission denied")
         token = request.headers.get("X-Vault-Token", "")
         issued = self.tokens.get(token)
         if issued is None or issued.ends_at <= self.now():
             return _errors(403, "permission denied")
         return self._authenticated(request.method, path, token, issued)
 
-    def _authenticated(self, method: str, path: str, token: str, issued: Issued) -> web.Response:
+    def _authenticated(self, method: str, path: str, token: str, issued: IssuedToken) -> web.Response:
         if path == "auth/token/lookup-self":
             ttl = int(issued.ends_at - self.now())
             return web.json_response({"data": {"id": token, "ttl": ttl, "renewable": issued.renewable}})
@@ -91,7 +91,7 @@ class Vault:
         return web.json_response({"auth": _auth(token, self.tokens[token])})
 
 
-def _auth(token: str, issued: Issued) -> dict[str, Any]:
+def _auth(token: str, issued: IssuedToken) -> dict[str, Any]:
     return {
         "client_token": token,
         "lease_duration": int(issued.period),
@@ -105,9 +105,9 @@ def _errors(status: int, *words: str) -> web.Response:
 
 
 @asynccontextmanager
-async def vault_server(now: Callable[[], float]) -> AsyncIterator[Vault]:
-    """The server on a free port; `now` is the clock that its leases run by."""
-    vault = Vault(now)
+async def vault_server(now: Callable[[], float]) -> AsyncIterator[FakeVault]:
+    """The server on a free port; `now` is the clock of its leases."""
+    vault = FakeVault(now)
     application = web.Application()
     application.router.add_route("*", "/{path:.*}", vault.answer)
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)

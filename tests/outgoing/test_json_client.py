@@ -1,0 +1,127 @@
+"""The client for small JSON requests."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import web
+from daemon import serving
+
+from waitd.core.connections.egress import EgressPolicy
+from waitd.outgoing import JsonClient, JsonResponse, Outgoing
+
+MAX_BYTES = 100_000
+
+
+class RequestFailedError(Exception):
+    pass
+
+
+class Server:
+    """Echoes requests at `/echo`, and answers `/size/N` with a JSON string of N bytes in two parts."""
+
+    def __init__(self) -> None:
+        self.url = ""
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        action, _, size = request.path.strip("/").partition("/")
+        if action == "redirect":
+            raise web.HTTPFound("/echo")
+        if action == "hang":
+            await asyncio.sleep(3600)
+        if action == "text":
+            return web.Response(text="not JSON", status=502)
+        if action == "size":
+            response = web.StreamResponse()
+            await response.prepare(request)
+            body = json.dumps("x" * (int(size) - 2)).encode()
+            await response.write(body[:10])
+            await asyncio.sleep(0.01)  # so that the client reads two chunks
+            await response.write(body[10:])
+            return response
+        content = {
+            "method": request.method,
+            "path": request.raw_path,
+            "body": await request.text(),
+            "headers": {name.lower(): value for name, value in request.headers.items()},
+        }
+        return web.json_response(content, headers={"Retry-After": "3"})
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    running = Server()
+    async with serving("*", "/{path:.*}", running.answer) as running.url:
+        yield running
+
+
+def client(outgoing: Outgoing | None = None, *, timeout: float | None = 5.0) -> JsonClient:
+    return JsonClient(outgoing or Outgoing(), RequestFailedError, max_bytes=MAX_BYTES, timeout=timeout)
+
+
+async def get(url: str, outgoing: Outgoing | None = None, *, seconds: float = 5.0) -> JsonResponse:
+    async with client(outgoing, timeout=seconds) as opened:
+        return await opened.request("GET", url, service="the service")
+
+
+async def test_a_request_carries_its_body_and_headers(server: Server) -> None:
+    async with client() as opened:
+        as_json = await opened.request(
+            "PUT", f"{server.url}/echo/a%2Fb", service="it", headers={"X-One": "1"}, json={"n": [1]}
+        )
+        as_form = await opened.request("POST", f"{server.url}/echo", service="it", data={"a": "b c"})
+        as_bytes = await opened.request("POST", f"{server.url}/echo", service="it", data=b"raw")
+    assert (as_json.status, as_json.headers["Retry-After"]) == (200, "3")
+    assert (as_json.fields["method"], as_json.fields["path"]) == ("PUT", "/echo/a%2Fb")
+    assert as_json.fields["body"] == '{"n":[1]}'
+    headers = as_json.fields["headers"]
+    assert (headers["content-type"], headers["x-one"]) == ("application/json", "1")
+    assert (headers["accept"], headers["user-agent"].split("/")[0]) == ("application/json", "waitd")
+    assert as_form.fields["body"] == "a=b+c"
+    assert as_bytes.fields["body"] == "raw"
+
+
+async def test_a_response_in_several_chunks_is_read_completely(server: Server) -> None:
+    assert len((await get(f"{server.url}/size/{MAX_BYTES}")).body) == MAX_BYTES - 2
+
+
+async def test_a_response_over_the_limit_has_a_status_but_no_body(server: Server) -> None:
+    response = await get(f"{server.url}/size/{MAX_BYTES + 1}")
+    assert (response.status, response.body, response.fields) == (200, None, {})
+
+
+async def test_a_response_that_is_not_json_has_no_body(server: Server) -> None:
+    response = await get(f"{server.url}/text")
+    assert (response.status, response.body, response.fields) == (502, None, {})
+
+
+async def test_redirects_are_not_followed(server: Server) -> None:
+    assert (await get(f"{server.url}/redirect")).status == 302
+
+
+async def test_a_timeout_is_reported(server: Server) -> None:
+    with pytest.raises(RequestFailedError, match=r"^the service did not answer in time$"):
+        await get(f"{server.url}/hang", seconds=0.05)
+
+
+async def test_an_unreachable_service_is_reported() -> None:
+    with pytest.raises(RequestFailedError, match=r"^could not connect to the service$"):
+        await get("http://127.0.0.1:1/")
+
+
+@pytest.mark.parametrize("by_name", [True, False])
+async def test_the_egress_rules_apply_to_names_and_addresses(server: Server, by_name: bool) -> None:
+    if by_name:
+        outgoing, url = Outgoing(EgressPolicy.from_settings([], ["localhost"], private=True)), server.url
+        url = url.replace("127.0.0.1", "localhost")
+    else:
+        outgoing, url = Outgoing(), server.url.replace("127.0.0.1", "localhost")
+        outgoing.add_listener("127.0.0.1", int(url.rpartition(":")[2]))
+    with pytest.raises(RequestFailedError, match=r"^the egress rules block the service: "):
+        await get(url, outgoing)
+
+
+async def test_it_works_only_within_its_context() -> None:
+    with pytest.raises(RuntimeError, match="outside its context"):
+        await client().request("GET", "http://127.0.0.1:1/", service="it")
