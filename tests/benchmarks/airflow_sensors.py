@@ -145,15 +145,17 @@ def measure(mode: CostMode, load: Mapping[str, float], environment: Path) -> Mod
 def _run_dag(airflow: Airflow, dag_id: str, waits: int) -> None:
     """Raises AssertionError: a task did not succeed."""
     path = f"/api/v2/dags/{dag_id}/dagRuns"
-    status, answer = airflow.ask("POST", path, {"dag_run_id": "measured", "logical_date": None})
+    status, answer = airflow.request("POST", path, {"dag_run_id": "measured", "logical_date": None})
     assert status == 200, answer
 
     def ended() -> bool:
         time.sleep(2)  # the API's CPU is counted, too
-        return str(airflow.ask("GET", f"{path}/measured")[1]["state"]) in {"success", "failed"}
+        return str(airflow.request("GET", f"{path}/measured")[1]["state"]) in {"success", "failed"}
 
     eventually(ended, PATIENCE, "the end of the run")
-    counted = airflow.ask("GET", f"{path}/measured/taskInstances?state=success&limit=1")[1]["total_entries"]
+    counted = airflow.request("GET", f"{path}/measured/taskInstances?state=success&limit=1")[1][
+        "total_entries"
+    ]
     say(f"{dag_id}: {counted} of {waits} tasks succeeded")
     assert counted >= SUCCEEDED_AT_LEAST * waits
 

@@ -46,7 +46,16 @@ from revisions import Revision, copy_revision
 from rich.console import Console
 from rich.table import Table
 
-from waitd.bench.lab import BATCH, Lab, MeasuredDaemon, Target, measure_window, open_lab, say, use_other_cores
+from waitd.bench.lab import (
+    BATCH,
+    Lab,
+    LabTarget,
+    MeasuredDaemon,
+    measure_window,
+    open_lab,
+    say,
+    use_other_cores,
+)
 from waitd.bench.machine import machine
 
 POKE_WAITS, POKE_INTERVAL, POKE_WARM_UP, POKE_WINDOW = 10_000, 0.1, 2.0, 5.0
@@ -65,7 +74,7 @@ class Rig(NamedTuple):
     """
 
     lab: Lab
-    target: Target
+    target: LabTarget
     stores: dict[Path, str]
 
     def daemon(

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from waitd.bench.figures import Figure
 from waitd.bench.job_table import RECORDED
-from waitd.bench.lab import Lab, MeasuredDaemon, Target, Window, measure_window, say
+from waitd.bench.lab import Lab, LabTarget, MeasuredDaemon, Window, measure_window, say
 from waitd.bench.measurement import BUSY
 from waitd.bench.quantiles import quantile
 
@@ -41,14 +41,14 @@ def memory_figure(rss_few: int, rss_many: int, few: int, many: int, *, at_most: 
     return Figure("RSS per held wait", (rss_many - rss_few) / (many - few), "B", at_most=at_most, note=note)
 
 
-async def saturate(daemon: MeasuredDaemon, target: Target) -> Window:
+async def saturate(daemon: MeasuredDaemon, target: LabTarget) -> Window:
     """Measures a daemon while ten times as many pokes are due as it can make."""
     await daemon.submit(target.waits("often", WAITS, SATURATED_INTERVAL))
     await asyncio.sleep(SATURATED_WARM_UP)
     return await measure_window(daemon, target, SATURATED_WINDOW)
 
 
-async def _lateness(daemon: MeasuredDaemon, target: Target) -> Sequence[Figure]:
+async def _lateness(daemon: MeasuredDaemon, target: LabTarget) -> Sequence[Figure]:
     say(f"submitting {WAITS:,} waits with an interval of {POKE_INTERVAL:g} s, then {SETTLING:g} s to settle")
     await daemon.submit(
         [
@@ -92,7 +92,7 @@ def _lateness_at_target(due: Mapping[str, float], arrivals: Mapping[str, Sequenc
     return [(at - due[path] + half) % POKE_INTERVAL - half for path in due for at in arrivals[path]]
 
 
-async def _saturation(daemon: MeasuredDaemon, target: Target) -> Sequence[Figure]:
+async def _saturation(daemon: MeasuredDaemon, target: LabTarget) -> Sequence[Figure]:
     say(
         f"{WAITS:,} more waits at {SATURATED_INTERVAL:g} s: {WAITS / SATURATED_INTERVAL:,.0f} pokes/s are due"
     )

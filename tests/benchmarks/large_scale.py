@@ -10,7 +10,7 @@ from typing import NamedTuple
 from holding import memory_figure
 
 from waitd.bench.figures import Figure
-from waitd.bench.lab import Lab, MeasuredDaemon, Target, measure_window, say
+from waitd.bench.lab import Lab, LabTarget, MeasuredDaemon, measure_window, say
 from waitd.bench.machine import UsageSpan
 
 #: Waits submitted between two looks at the memory.
@@ -49,7 +49,7 @@ async def _measure(lab: Lab, scale: Scale) -> Sequence[Figure]:
         return [*await _submit(daemon, target, scale), *await _hold(daemon, target, scale)]
 
 
-async def _submit(daemon: MeasuredDaemon, target: Target, scale: Scale) -> Sequence[Figure]:
+async def _submit(daemon: MeasuredDaemon, target: LabTarget, scale: Scale) -> Sequence[Figure]:
     say(f"submitting {scale}")
     before = daemon.usage
     sizes: dict[int, int] = {}
@@ -68,7 +68,7 @@ async def _submit(daemon: MeasuredDaemon, target: Target, scale: Scale) -> Seque
     return figures
 
 
-async def _hold(daemon: MeasuredDaemon, target: Target, scale: Scale) -> Sequence[Figure]:
+async def _hold(daemon: MeasuredDaemon, target: LabTarget, scale: Scale) -> Sequence[Figure]:
     settling = 1.5 * scale.poke_interval + 2.0
     say(f"settling for {settling:g} s, then measuring for {scale.window:g} s")
     await asyncio.sleep(settling)

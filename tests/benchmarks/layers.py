@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import uvloop
 
 from waitd.bench.figures import Figure, print_figures
-from waitd.bench.lab import CORES, Target, open_lab, say, use_other_cores
+from waitd.bench.lab import CORES, LabTarget, open_lab, say, use_other_cores
 from waitd.bench.machine import machine
 from waitd.core.waits.wait import EMPTY_PROGRESS, Progress
 
@@ -25,7 +25,7 @@ WARM_UP, WINDOW = 1.0, 4.0
 HEADERS = {"User-Agent": "waitd", "Accept": "*/*"}
 
 #: Measures one layer against a target; returns CPU seconds per operation.
-Layer = Callable[[Target], Awaitable[float]]
+Layer = Callable[[LabTarget], Awaitable[float]]
 
 
 class PolledWait(NamedTuple):

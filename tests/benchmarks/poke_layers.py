@@ -19,7 +19,7 @@ import aiohttp
 import layers
 from layers import CONCURRENCY, HEADERS, URLS, WARM_UP, Layer, PolledWait, cpu_in_window
 
-from waitd.bench.lab import Target
+from waitd.bench.lab import LabTarget
 from waitd.bench.submitter import sensor_wait
 from waitd.core.waits.wait import EMPTY_PROGRESS, WaitId, WaitSpec, WaitState
 from waitd.engine.clock import SystemClock
@@ -61,7 +61,7 @@ class MinimalClient(asyncio.Protocol):
         self._transport.close()
 
 
-async def by_minimal_client(target: Target) -> float:
+async def by_minimal_client(target: LabTarget) -> float:
     """CPU of a GET without any layer."""
     loop = asyncio.get_running_loop()
     address = urlsplit(target.urls.urls[0]).netloc
@@ -85,7 +85,7 @@ async def by_minimal_client(target: Target) -> float:
             client.close()
 
 
-async def by_session(target: Target) -> float:
+async def by_session(target: LabTarget) -> float:
     """CPU of a GET by aiohttp's session."""
     urls = _urls(target)
     async with aiohttp.ClientSession(headers=HEADERS, cookie_jar=aiohttp.DummyCookieJar()) as session:
@@ -97,7 +97,7 @@ async def by_session(target: Target) -> float:
         return await layers.cpu_per_call(get)
 
 
-async def by_pool(target: Target) -> float:
+async def by_pool(target: LabTarget) -> float:
     """CPU of a GET by waitd's connection pool."""
     urls = _urls(target)
     connector = aiohttp.TCPConnector(limit=0)
@@ -118,7 +118,7 @@ async def by_pool(target: Target) -> float:
         await connector.close()
 
 
-async def by_probe(target: Target) -> float:
+async def by_probe(target: LabTarget) -> float:
     """CPU of a poke by the probe."""
     async with HttpProbe(_no_connections(), secret_headers=()) as probe:
         groups = [[PolledWait(probe.parse(_params(url), namespace="default"))] for url in _urls(target)]
@@ -127,7 +127,7 @@ async def by_probe(target: Target) -> float:
         )
 
 
-async def by_poker(target: Target) -> float:
+async def by_poker(target: LabTarget) -> float:
     """CPU of a poke by the poker and the probe, while more is due than can be done."""
     async with HttpProbe(_no_connections(), secret_headers=()) as probe:
         instruments = Instruments(version="benchmark")
@@ -150,7 +150,7 @@ async def by_poker(target: Target) -> float:
             await asyncio.wait([running])
 
 
-def _urls(target: Target) -> Sequence[str]:
+def _urls(target: LabTarget) -> Sequence[str]:
     return [target.endpoint("endless", f"poke-{n}") for n in range(URLS)]
 
 

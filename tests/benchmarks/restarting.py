@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from waitd.bench.figures import Figure
-from waitd.bench.lab import BATCH, Lab, Target, say
+from waitd.bench.lab import BATCH, Lab, LabTarget, say
 
 WAITS = 100_000
 POKE_INTERVAL = 60.0
@@ -37,7 +37,7 @@ async def measure(lab: Lab) -> Sequence[Figure]:
 
 
 async def fill_store(
-    lab: Lab, target: Target, store: str, poke_interval: float, **daemon_options: Any
+    lab: Lab, target: LabTarget, store: str, poke_interval: float, **daemon_options: Any
 ) -> None:
     """Fills a store with WAITS waits that were poked once."""
     async with lab.daemon(store, keep=True, **daemon_options) as daemon:

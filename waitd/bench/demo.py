@@ -18,7 +18,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import aiohttp
-import orjson
 
 from waitd.bench.children import ChildFailed, check_running, daemon, free_port, job_server, kill, stop
 from waitd.bench.correctness import CorrectnessReport, SubmittedWait, check_outcomes, submitted_wait
@@ -26,7 +25,7 @@ from waitd.bench.job_server import JobServerUrls
 from waitd.bench.jobs import BEHAVIOURS, CONDITIONS, job_path, parse_job
 from waitd.bench.progress_display import ProgressDisplay
 from waitd.bench.receiver import Receiver
-from waitd.bench.s3 import MARKER, files_of_job
+from waitd.bench.s3 import MARKER, files_of_job, s3_connection
 from waitd.client import Client, RequestRefused
 
 #: The number of waits in a hundred by the behaviour of their job.
@@ -105,15 +104,6 @@ def _key_wait(watches: str, path: str) -> dict[str, Any]:
             return {"kind": "s3_keys_unchanged", "params": {**quiet, **common}}
 
 
-def connections(servers: JobServerUrls) -> dict[str, str]:
-    """The connections of the waits, by conn_id, as variables hold them."""
-    if not servers.s3:
-        return {}
-    extra = {"endpoint_url": servers.s3[0], "region_name": "us-east-1"}
-    connection = {"conn_type": "aws", "login": "demo", "password": os.urandom(16).hex(), "extra": extra}
-    return {CONN_ID: orjson.dumps(connection).decode()}
-
-
 def s3_installed() -> bool:
     """Whether the extra `s3` is installed; without it the daemon refuses waits on keys."""
     return all(find_spec(module) is not None for module in ("botocore", "re2"))
@@ -150,7 +140,8 @@ async def run(display: ProgressDisplay, count: int) -> CorrectnessReport:
         display.step(
             f"A receiver of callbacks listens at {receiver.url}; it refuses about {REFUSE_SHARE:.0%} of the first attempts."
         )
-        serve = partial(daemon, settings, client, log=home / "daemon.log", connections=connections(servers))
+        connections = {CONN_ID: s3_connection(servers.s3[0])} if servers.s3 else {}
+        serve = partial(daemon, settings, client, log=home / "daemon.log", connections=connections)
         demo = _Demo(display, serve, client, receiver, home / "daemon.log")
         await demo.submit_and_kill(waits(servers, receiver.url, count))
         return await demo.restart_and_finish(servers.urls[0])

@@ -54,7 +54,7 @@ def use_other_cores() -> None:
     os.sched_setaffinity(0, CORES.others)
 
 
-class Target(NamedTuple):
+class LabTarget(NamedTuple):
     """A job server in a child process."""
 
     pid: int
@@ -131,7 +131,7 @@ class MeasuredDaemon(NamedTuple):
             sizes.append(self.usage.rss)
         return sizes[-1]
 
-    async def rss_at(self, target: Target, sizes: Sequence[int]) -> list[int]:
+    async def rss_at(self, target: LabTarget, sizes: Sequence[int]) -> list[int]:
         """Its resident memory in bytes at each number of held waits, all of them poked once."""
         found, held = [], 0
         for size in sizes:
@@ -180,7 +180,7 @@ class Window(NamedTuple):
         return bucket_quantile(self.after.histogram_since(self.before, LATENESS), q) * 1e3
 
 
-async def measure_window(daemon: MeasuredDaemon, target: Target, seconds: float) -> Window:
+async def measure_window(daemon: MeasuredDaemon, target: LabTarget, seconds: float) -> Window:
     """Measures a daemon and its target for so many seconds."""
     metrics, usages = await daemon.metrics(), (daemon.usage, ProcessUsage.from_pid(target.pid))
     await asyncio.sleep(seconds)
@@ -196,11 +196,11 @@ class Lab(NamedTuple):
     session: aiohttp.ClientSession
 
     @asynccontextmanager
-    async def target(self, origins: int = 1, *, with_s3: bool = False) -> AsyncIterator[Target]:
+    async def target(self, origins: int = 1, *, with_s3: bool = False) -> AsyncIterator[LabTarget]:
         """A job server."""
         log = self.folder / "target.log"
         async with job_server(origins, log=log, with_s3=with_s3, cores=CORES.others) as (pid, urls):
-            yield Target(pid, urls, self.session)
+            yield LabTarget(pid, urls, self.session)
 
     @asynccontextmanager
     async def daemon(

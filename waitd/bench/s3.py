@@ -6,6 +6,7 @@ half a second while it runs, and at its end the last part and `_SUCCESS`. The jo
 one job. Signatures are not checked.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from email.utils import formatdate
@@ -13,6 +14,8 @@ from typing import NamedTuple, Protocol
 from urllib.parse import parse_qs, quote, unquote
 from xml.sax.saxutils import escape
 from zlib import crc32
+
+import orjson
 
 from waitd.bench.jobs import Fault, Job, raw_answer
 
@@ -24,6 +27,14 @@ _REFUSALS = {Fault.UNAVAILABLE, Fault.THROTTLED}
 _XML = '<?xml version="1.0" encoding="UTF-8"?>\n'
 #: An answer and what disturbs it; see `waitd.bench.job_table.Disturbance`.
 _Answer = tuple[bytes, Fault | float | None]
+
+
+def s3_connection(url: str) -> str:
+    """A connection to this S3, as an AIRFLOW_CONN_* variable holds it; the credentials are random."""
+    extra = {"endpoint_url": url, "region_name": "us-east-1"}
+    return orjson.dumps(
+        {"conn_type": "aws", "login": "bench", "password": os.urandom(16).hex(), "extra": extra}
+    ).decode()
 
 
 class S3Job(Protocol):

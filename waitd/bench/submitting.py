@@ -1,18 +1,16 @@
 """Turns a load into waits and submits them in batches."""
 
 import asyncio
-import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
-import orjson
-
 from waitd.bench.correctness import SubmittedWait
 from waitd.bench.fleet import Fleet
 from waitd.bench.jobs import CONDITIONS
 from waitd.bench.profiles import Load, PlannedWait
+from waitd.bench.s3 import s3_connection
 from waitd.client import Client, RequestRefused, batch_body
 
 #: The label of all waits of a run; its value names the run.
@@ -51,18 +49,11 @@ def body_of(wait: PlannedWait, load: Load, fleet: Fleet, callback: str, run: str
 
 def s3_connections(fleet: Fleet) -> dict[str, str]:
     """The connections of waits on keys, by conn_id, as variables hold them: one for each origin."""
-    connections = {}
-    for server, urls in enumerate(fleet.s3):
-        for origin, url in enumerate(urls):
-            extra = {"endpoint_url": url, "region_name": "us-east-1"}
-            connection = {
-                "conn_type": "aws",
-                "login": "bench",
-                "password": os.urandom(16).hex(),
-                "extra": extra,
-            }
-            connections[conn_id_of(server, origin)] = orjson.dumps(connection).decode()
-    return connections
+    return {
+        conn_id_of(server, origin): s3_connection(url)
+        for server, urls in enumerate(fleet.s3)
+        for origin, url in enumerate(urls)
+    }
 
 
 def conn_id_of(server: int, origin: int) -> str:

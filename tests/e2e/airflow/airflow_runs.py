@@ -21,7 +21,7 @@ class Run:
         self.dag_id = dag_id
         self.run_id = f"test-{uuid4().hex[:12]}"
         body = {"dag_run_id": self.run_id, "logical_date": None, "conf": conf or {}}
-        status, answer = airflow.ask("POST", f"/api/v2/dags/{dag_id}/dagRuns", body)
+        status, answer = airflow.request("POST", f"/api/v2/dags/{dag_id}/dagRuns", body)
         assert status == 200, answer
 
     @property
@@ -30,7 +30,7 @@ class Run:
 
     async def ask(self, method: str, path: str, body: Any = None) -> Any:
         """The answer to a request below the run, which succeeds."""
-        status, answer = await asyncio.to_thread(self.airflow.ask, method, self.path + path, body)
+        status, answer = await asyncio.to_thread(self.airflow.request, method, self.path + path, body)
         assert status in {200, 201, 204}, (path, status, answer)
         return answer
 
@@ -53,7 +53,7 @@ class Run:
         instance: dict[str, Any] = {}
         for _ in range(int(seconds / 0.3)):
             path = f"{self.path}/taskInstances/{task_id}/{map_index}"  # a mapped one is not there from the beginning
-            status, instance = await asyncio.to_thread(self.airflow.ask, "GET", path)
+            status, instance = await asyncio.to_thread(self.airflow.request, "GET", path)
             if status == 200 and instance["state"] in states:
                 return instance
             await asyncio.sleep(0.3)
@@ -71,7 +71,7 @@ class Run:
             "dry_run": False, "dag_run_id": self.run_id, "task_ids": [task_id], "only_failed": False, "reset_dag_runs": False,
         }  # fmt: skip
         path = f"/api/v2/dags/{self.dag_id}/clearTaskInstances"
-        status, answer = await asyncio.to_thread(self.airflow.ask, "POST", path, body)
+        status, answer = await asyncio.to_thread(self.airflow.request, "POST", path, body)
         assert status == 200, answer
 
 

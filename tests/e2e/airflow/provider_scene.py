@@ -56,8 +56,10 @@ class Scene:
             "connection_id": "waitd_default", "conn_type": "waitd", "host": host, "port": int(port),
             "extra": '{"airflow_conn_id": "airflow"}',
         }  # fmt: skip
-        await asyncio.to_thread(self.airflow.ask, "DELETE", "/api/v2/connections/waitd_default")
-        status, answer = await asyncio.to_thread(self.airflow.ask, "POST", "/api/v2/connections", connection)
+        await asyncio.to_thread(self.airflow.request, "DELETE", "/api/v2/connections/waitd_default")
+        status, answer = await asyncio.to_thread(
+            self.airflow.request, "POST", "/api/v2/connections", connection
+        )
         assert status == 201, answer
 
     async def waits(self, run: Run, **query: str) -> list[dict[str, Any]]:

@@ -267,7 +267,7 @@ async def test_a_hundred_resumes_and_none_too_early(
 
 def _point_airflow(airflow: Airflow, waitd: Daemon) -> None:
     host, _, port = waitd.url.removeprefix("http://").partition(":")
-    airflow.ask("DELETE", "/api/v2/connections/waitd_default")
+    airflow.request("DELETE", "/api/v2/connections/waitd_default")
     extra = '{"airflow_conn_id": "airflow"}'
     body = {
         "connection_id": "waitd_default",
@@ -276,7 +276,7 @@ def _point_airflow(airflow: Airflow, waitd: Daemon) -> None:
         "port": int(port),
         "extra": extra,
     }
-    status, answer = airflow.ask("POST", "/api/v2/connections", body)
+    status, answer = airflow.request("POST", "/api/v2/connections", body)
     assert status == 201, answer
 
 

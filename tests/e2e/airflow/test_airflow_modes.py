@@ -121,7 +121,7 @@ async def test_asset_event_wakes_one_run_for_each_partition(airflow: Airflow, wa
     await until(all_there)
     runs = await _runs(airflow, "plain_partitioned")
     assert sorted(run["partition_key"] for run in runs) == ["2026-11-10", "2026-11-11", "2026-11-12"]
-    status, events = airflow.ask("GET", "/api/v2/assets/events?limit=100&uri_pattern=plain")
+    status, events = airflow.request("GET", "/api/v2/assets/events?limit=100&uri_pattern=plain")
     told = [event["extra"]["waitd"]["event_id"] for event in events["asset_events"]]
     assert status == 200
     assert sorted(told) == sorted(wait_ids)
@@ -151,6 +151,6 @@ async def test_a_dag_of_waitds_sensors_goes_on_in_each_mode(scene: Scene) -> Non
 
 
 async def _runs(airflow: Airflow, dag_id: str) -> list[dict[str, Any]]:
-    _, answer = await asyncio.to_thread(airflow.ask, "GET", f"/api/v2/dags/{dag_id}/dagRuns?limit=100")
+    _, answer = await asyncio.to_thread(airflow.request, "GET", f"/api/v2/dags/{dag_id}/dagRuns?limit=100")
     found: list[dict[str, Any]] = answer["dag_runs"]
     return found

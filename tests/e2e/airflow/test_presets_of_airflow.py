@@ -23,7 +23,7 @@ def dag_run(dag_id: str, **submit: Any) -> dict[str, Any]:
 async def run_of(airflow: Airflow, dag_id: str, wait: dict[str, Any]) -> Any:
     """What Airflow itself says of the run that a wait made."""
     path = f"/api/v2/dags/{dag_id}/dagRuns/{wait['id']}"
-    status, run = await asyncio.to_thread(airflow.ask, "GET", path)
+    status, run = await asyncio.to_thread(airflow.request, "GET", path)
     assert status == 200, run
     return run
 
@@ -69,8 +69,8 @@ def daemon_settings(daemon_settings: dict[str, Any], airbyte: Vendors) -> dict[s
 
 async def test_the_dag_of_the_readme_submits_waits_and_fetches(scene: Scene, airbyte: Vendors) -> None:
     connection = {"connection_id": "airbyte_default", "conn_type": "http", "host": airbyte.url}
-    await asyncio.to_thread(scene.airflow.ask, "DELETE", "/api/v2/connections/airbyte_default")
-    status, told = await asyncio.to_thread(scene.airflow.ask, "POST", "/api/v2/connections", connection)
+    await asyncio.to_thread(scene.airflow.request, "DELETE", "/api/v2/connections/airbyte_default")
+    status, told = await asyncio.to_thread(scene.airflow.request, "POST", "/api/v2/connections", connection)
     assert status == 201, told
     run: Run = await scene.run("sync_orders")
     parked = await run.parked()

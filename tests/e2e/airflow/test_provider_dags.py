@@ -48,7 +48,7 @@ async def test_what_is_there_already_needs_no_parking(scene: Scene) -> None:
     [wait] = await scene.waits(run)
     assert await run.xcom("waitd_event_id") == wait["id"]
     status, _ = await asyncio.to_thread(
-        scene.airflow.ask, "GET", f"{run.path}/taskInstances/wait/-1/hitlDetails"
+        scene.airflow.request, "GET", f"{run.path}/taskInstances/wait/-1/hitlDetails"
     )
     assert status == 404  # it was never parked
 
@@ -102,7 +102,7 @@ async def test_failures_timeouts_and_soft_fail(scene: Scene) -> None:
 
 async def log_of(scene: Scene, run: Any, task_id: str, try_number: int = 1) -> str:
     path = f"{run.path}/taskInstances/{task_id}/logs/{try_number}?map_index=-1&full_content=true"
-    status, answer = await asyncio.to_thread(scene.airflow.ask, "GET", path)
+    status, answer = await asyncio.to_thread(scene.airflow.request, "GET", path)
     assert status == 200, answer
     return str(answer["content"])
 

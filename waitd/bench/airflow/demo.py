@@ -213,7 +213,7 @@ class _AirflowDemo:
         return tasks
 
     def _request(self, path: str, method: str = "GET", body: Any = None) -> Any:
-        status, response = self._airflow.ask(method, path, body)
+        status, response = self._airflow.request(method, path, body)
         if status != 200:
             raise AirflowFailed(f"Airflow answered {status} to {method} {path}: {response}")
         return response

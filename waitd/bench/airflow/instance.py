@@ -166,17 +166,17 @@ class Airflow:
     def _answers(self) -> bool:
         self._refuse_ended()
         try:
-            return self.ask("GET", "/api/v2/version")[0] == 200
+            return self.request("GET", "/api/v2/version")[0] == 200
         except OSError:
             return False
 
     def _has_parsed(self) -> bool:
         self._refuse_ended()
         names = {path.stem for path in self._dags.glob("*.py")}
-        _, errors = self.ask("GET", "/api/v2/importErrors")
+        _, errors = self.request("GET", "/api/v2/importErrors")
         if errors["import_errors"]:
             raise AirflowFailed(f"A DAG cannot be imported: {errors['import_errors']}")
-        _, dags = self.ask("GET", "/api/v2/dags?limit=100")
+        _, dags = self.request("GET", "/api/v2/dags?limit=100")
         return names <= {Path(dag["relative_fileloc"]).stem for dag in dags["dags"]}
 
     def _refuse_ended(self) -> None:
@@ -195,7 +195,7 @@ class Airflow:
             self._tokens[user] = answer["access_token"]
         return self._tokens[user]
 
-    def ask(self, method: str, path: str, body: Any = None, user: str = "waitd") -> tuple[int, Any]:
+    def request(self, method: str, path: str, body: Any = None, user: str = "waitd") -> tuple[int, Any]:
         """Sends a request to Airflow's public API; returns status and decoded body.
 
         Raises OSError, too.
