@@ -43,7 +43,7 @@ def test_no_secret_is_shown(waitd: Run, form: tuple[str, ...]) -> None:
 def test_a_wrong_value_is_named_and_ends_every_command_with_2(waitd: Run, command: tuple[str, ...]) -> None:
     done = waitd(*command, WAITD_BIND="nonsense", WAITD_CAPACITY="-1")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "bind (WAITD_BIND): write it as HOST:PORT" in done.stderr
+    assert "bind (WAITD_BIND): must be HOST:PORT" in done.stderr
     assert "capacity (WAITD_CAPACITY)" in done.stderr
     assert "Traceback" not in done.stderr
 

@@ -1,0 +1,13 @@
+"""The settings: names, defaults, validation and sources.
+
+An environment variable `WAITD_<NAME>` takes precedence over the TOML file. `waitd.app` and the CLI
+load the settings once; everything else receives plain values. `config/waitd.toml` explains each
+setting, and a test compares it with this package. `daemon` has the settings of a daemon, `cost`
+those of the cost ledger, `types` validates values.
+"""
+
+from waitd.settings.cost import CostSettings
+from waitd.settings.daemon import Settings, load
+from waitd.settings.types import NamespaceSettings
+
+__all__ = ["CostSettings", "NamespaceSettings", "Settings", "load"]

@@ -1,0 +1,106 @@
+"""The validated types of the settings."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
+from pydantic_settings import NoDecode
+
+from waitd.core.auth.namespaces import OTHER_NAMESPACES
+from waitd.core.auth.principal import check_namespace
+from waitd.core.connections.connection import parse_origin
+from waitd.core.connections.egress import is_loopback, parse_egress_rule
+
+DAY = 86_400.0
+ResolverName = Literal["environment", "file", "directory", "vault", "aws_secrets_manager"]
+OidcAlgorithm = Literal[
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
+]
+RoleName = Literal["viewer", "submitter", "operator", "admin"]
+
+
+def as_tuple(value: Any) -> Any:
+    """A TOML or JSON list as a tuple; anything else unchanged."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _split_names(value: Any) -> Any:
+    """Splits the comma-separated names of an environment variable; other values are unchanged."""
+    return tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(as_tuple)]
+
+
+class NamespaceSettings(BaseModel):
+    """What the waits of one namespace may use: patterns with `*`. A missing list allows nothing."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    conn_ids: Names = Field((), description="Connections of waits and sinks.")
+    sink_hosts: Names = Field((), description="Hosts that a sink names itself.")
+    dag_ids: Names = Field((), description="DAGs to which a sink delivers.")
+
+
+def _check_bind(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise ValueError("must be HOST:PORT, e.g. 127.0.0.1:8795 or [::1]:8795")
+    return value
+
+
+def _check_tls_pair(value: Path | None, info: ValidationInfo) -> Path | None:
+    if (value is None) is not (info.data.get("tls_certificate") is None):
+        raise ValueError("set both tls_certificate and tls_key, or neither")
+    return value
+
+
+def _check_egress_rules(value: tuple[str, ...]) -> tuple[str, ...]:
+    for entry in value:
+        parse_egress_rule(entry)
+    return value
+
+
+def _check_log_level(value: str) -> str:
+    if value.lower() not in {"debug", "info", "warning", "error"}:
+        raise ValueError("must be debug, info, warning or error")
+    return value.lower()
+
+
+def _check_log_format(value: str) -> str:
+    if value not in {"auto", "json", "console"}:
+        raise ValueError("must be auto, json or console")
+    return value
+
+
+def _check_issuer(value: str | None) -> str | None:
+    if value is not None:
+        origin = parse_origin(value)
+        if origin.scheme != "https" and not is_loopback(origin.host):
+            raise ValueError("the URL of an issuer must begin with https://")
+    return value
+
+
+def _check_audience(value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+    if info.data.get("oidc_issuer") is not None and not all(value or [""]):
+        raise ValueError("set the audience of the tokens, which oidc_issuer requires")
+    return value
+
+
+def _check_namespaces(value: dict[str, NamespaceSettings]) -> dict[str, NamespaceSettings]:
+    for name in value:
+        if name != OTHER_NAMESPACES:
+            check_namespace(name)
+    return value
+
+
+Bind = Annotated[str, AfterValidator(_check_bind)]
+#: Declared after `tls_certificate`, with which it is compared.
+TlsKey = Annotated[Path | None, AfterValidator(_check_tls_pair)]
+EgressRules = Annotated[Names, AfterValidator(_check_egress_rules)]
+LogLevel = Annotated[str, AfterValidator(_check_log_level)]
+LogFormat = Annotated[str, AfterValidator(_check_log_format)]
+Issuer = Annotated[str | None, AfterValidator(_check_issuer)]
+#: Declared after `oidc_issuer`, with which it is compared.
+Audience = Annotated[Names, NoDecode, BeforeValidator(_split_names), AfterValidator(_check_audience)]
+NamespaceTable = Annotated[dict[str, NamespaceSettings], AfterValidator(_check_namespaces)]
