@@ -1,6 +1,7 @@
-"""The format of a preset's file, as the package's docstring tells it, and how a state is found."""
+"""The format of a preset's file, as FORMAT.md describes it, and how a state is found."""
 
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -16,8 +17,8 @@ from waitd.probes.presets.evaluation import JobSources, StateItems, is_path, par
 from waitd.probes.presets.templates import append_query, fill_path, fill_template, fill_texts, placeholders
 
 
-def test_every_key_of_every_table_is_told() -> None:
-    told = presets.__doc__ or ""
+def test_the_format_describes_every_key_of_every_table() -> None:
+    text = Path(presets.__file__).with_name("FORMAT.md").read_text("utf-8")
     tables = [
         each
         for each in vars(schema).values()
@@ -25,8 +26,8 @@ def test_every_key_of_every_table_is_told() -> None:
     ]
     names = {field.alias or name for table in tables for name, field in table.model_fields.items()}
     assert len(tables) > 10
-    assert sorted(name for name in names if name not in told) == []
-    block = told.partition("```toml\n")[2].partition("```")[0]
+    assert sorted(name for name in names if name not in text) == []
+    block = text.partition("```toml\n")[2].partition("```")[0]
     assert {
         "connection",
         "pace",

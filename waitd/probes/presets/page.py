@@ -1,6 +1,7 @@
-"""What people read about presets: one page of all of them, one section each, made from their files."""
+"""Renders presets as documentation: one page for all of them, one section for each."""
 
 from collections.abc import Iterator, Mapping
+from textwrap import fill
 from typing import Any
 
 import orjson
@@ -10,23 +11,28 @@ from waitd.probes.presets.schema import ParamTable, StateTable
 
 _HEAD = """# Job systems by name
 
-<!-- Made from the files in this folder: `python tests/preset_page.py`. -->
+<!-- Generated from the files in data/: `python tests/preset_page.py`. -->
 
-A preset makes a job system a kind of its own: `{"kind": "airbyte.job", "params": {"job_id": 42}}` instead of an endpoint and conditions.
-Each is one TOML file in this folder, and data only; [what may stand in it](__init__.py), and how to add your own with the setting
-`presets_dir`, stands in the package's docstring. `waitd presets` lists them, `waitd presets show KIND` shows one, `waitd presets check
-FILE` checks a file and runs its golden cases.
+For those who wait for a job of one of these systems. A preset makes a job system a kind of its own:
+`{"kind": "airbyte.job", "params": {"job_id": 42}}` replaces an endpoint and conditions. Each preset
+is a TOML file in [data](data/), without code. [FORMAT.md](FORMAT.md) describes the files and how to
+add your own. `waitd presets` lists the presets, `waitd presets show KIND` shows one, and
+`waitd presets check FILE` checks a file and runs its test cases.
 
-What holds for all of them:
+The following is true of all presets:
 
-- **A state on no list never ends a wait.** It goes on, `waitd_unknown_states_total{kind}` counts it, and the log tells it once.
-- **An answer without a state is no answer**: HTML with 200, broken JSON, another shape are `malformed_answer`, backed off and asked again.
-- **A job that is not there** fails its wait after a while (`not_found`; 60 s unless said otherwise), with `silent_fail` not at all.
-- 429 and 5xx, and what a vendor says instead of them, are asked again; 401, and what a vendor says instead, makes credentials be
-  looked up afresh; any other 4xx fails the wait, with `silent_fail` not.
-- Every preset also takes its `…_conn_id`, with Airflow's default name, and `request_timeout`. What Airflow's connection leaves unsaid
-  (host, how the credentials are sent) is filled in.
-- `submit` makes waitd submit the job itself and wait for it; `cancel_job_on: ["cancelled", "timeout"]` cancels it at these ends.
+- **An unknown state never ends a wait.** The wait goes on, `waitd_unknown_states_total{kind}` counts
+  the state, and it is logged once.
+- **An answer without a state decides nothing.** HTML with status 200, broken JSON or an unexpected
+  shape is `malformed_answer`, and is retried with backoff.
+- **A missing job** fails its wait after a grace period (`not_found`; 60 s unless stated otherwise).
+  With `silent_fail` the wait goes on.
+- 429, 5xx and the vendor's equivalents are retried. After a 401 or the vendor's equivalent,
+  credentials are fetched again. Any other 4xx fails the wait, unless it has `silent_fail`.
+- Every preset also takes its `…_conn_id`, with Airflow's default name, and `request_timeout`. What
+  Airflow's connection does not say (the host, how credentials are sent) comes from the preset.
+- With `submit`, waitd submits the job and waits for it; `cancel_job_on: ["cancelled", "timeout"]`
+  cancels the job when the wait ends so.
 
 | Kind | | submit | cancel | Tested against |
 |---|---|---|---|---|
@@ -34,7 +40,7 @@ What holds for all of them:
 
 
 def page(presets: Mapping[str, Preset]) -> str:
-    """The page of all presets."""
+    """Renders the page of all presets."""
     rows = "".join(_row(preset) for _, preset in sorted(presets.items()))
     sections = "\n".join(section(preset, level=2) for _, preset in sorted(presets.items()))
     return f"{_HEAD}{rows}\n{sections}"
@@ -49,7 +55,7 @@ def _row(preset: Preset) -> str:
 
 
 def section(preset: Preset, level: int = 1) -> str:
-    """What there is to say about one preset."""
+    """Renders the section of one preset."""
     return "\n".join(_lines(preset, "#" * level)) + "\n"
 
 
@@ -57,7 +63,7 @@ def _lines(preset: Preset, mark: str) -> Iterator[str]:
     file = preset.file
     yield from (f"{mark} {file.kind}", "", f"{file.title}. From: {file.docs}.", "")
     if file.notes:
-        yield from (file.notes, "")
+        yield from (_wrap(file.notes), "")
     yield from ("```json", _pretty(example_wait(preset)), "```", "")
     yield from ("| Parameter | Type | Default | |", "|---|---|---|---|")
     yield _connection_row(preset)
@@ -67,12 +73,14 @@ def _lines(preset: Preset, mark: str) -> Iterator[str]:
         yield _param_row(name, table)
     pace = file.pace
     yield ""
-    yield (
-        f"Poked every {pace.poke_interval:g} s unless the wait says otherwise, every {pace.min_poke_interval:g} s at most; what is not "
-        f"there fails its wait after {pace.not_found_grace:g} s. Tested against {file.tested}."
+    grace = f"A missing job fails its wait after {pace.not_found_grace:g} s. "
+    yield _wrap(
+        f"Poked every {pace.poke_interval:g} s by default, and at most every {pace.min_poke_interval:g} s. "
+        f"{grace if pace.not_found_grace else 'A missing job fails its wait at once. '}"
+        f"Tested against {file.tested}."
     )
     yield ""
-    yield _states(file.state)
+    yield _wrap(_states(file.state))
     yield ""
     if file.submit is not None:
         yield from _submit_lines(preset)
@@ -81,8 +89,8 @@ def _lines(preset: Preset, mark: str) -> Iterator[str]:
 def _connection_row(preset: Preset) -> str:
     connection = preset.file.connection
     default = f"`{connection.default}`" if connection.default else "" if connection.optional else "required"
-    ways = "signed by AWS's Signature Version 4" if connection.aws_service else connection.auth
-    sent = f" Its credentials: {ways}." if ways else ""
+    auth = "AWS Signature Version 4" if connection.aws_service else connection.auth
+    sent = f" Authentication: {auth}." if auth else ""
     return f"| `{connection.param}` | string | {default} | The connection.{sent} |".replace("|  |", "| |")
 
 
@@ -95,27 +103,34 @@ def _param_row(name: str, table: ParamTable) -> str:
 
 
 def _states(state: StateTable) -> str:
-    lists = {"success": state.success, "failed": state.failure, "goes on": state.running}
-    told = [
+    lists = {"success": state.success, "failed": state.failure, "running": state.running}
+    parts = [
         f"{word}: {', '.join(f'`{each}`' if each != '' else 'none' for each in each_list)}"
         for word, each_list in lists.items()
         if each_list
     ]
-    return "States: " + "; ".join(told) + "."
+    return "States: " + "; ".join(parts) + "."
 
 
 def _submit_lines(preset: Preset) -> Iterator[str]:
     submit = preset.file.submit
     assert submit is not None  # noqa: S101 - its caller asks
     once = (
-        "A repeated call makes no second job."
+        "A repeated call creates no second job."
         if submit.idempotent
-        else "A repeated call could make a second job, so a call whose result is not known ends the wait: `submit_unknown`."
+        else "A repeated call could create a second job, so a call without an answer ends the wait: `submit_unknown`."
     )
     conflict = (
         f" `on_conflict`: {', '.join(f'`{each}`' for each in submit.on_conflict)}, the first by default."
     )
-    yield from (f"With `submit`: {once}{conflict}", "", "```json", _pretty(example_submit(preset)), "```", "")
+    yield from (
+        _wrap(f"With `submit`: {once}{conflict}"),
+        "",
+        "```json",
+        _pretty(example_submit(preset)),
+        "```",
+        "",
+    )
     if submit.params:
         yield from ("| In `submit` | Type | Default | |", "|---|---|---|---|")
         yield from (_param_row(name, table) for name, table in submit.params.items())
@@ -123,14 +138,14 @@ def _submit_lines(preset: Preset) -> Iterator[str]:
 
 
 def example_wait(preset: Preset) -> dict[str, Any]:
-    """A wait to begin with."""
+    """Returns an example of a wait."""
     file = preset.file
     named = {} if file.connection.default else {file.connection.param: "my_connection"}
     return {"kind": file.kind, "params": {**named, **preset.example()}, "timeout": 14400}
 
 
 def example_submit(preset: Preset) -> dict[str, Any]:
-    """A wait that submits its job itself."""
+    """Returns an example of a wait that submits its job."""
     submit = preset.file.submit
     if submit is None:
         raise ValueError(f"a job of kind {preset.file.kind} cannot be submitted")
@@ -142,6 +157,10 @@ def example_submit(preset: Preset) -> dict[str, Any]:
     if preset.file.cancel is not None:
         wait["submit"]["cancel_job_on"] = ["cancelled", "timeout"]
     return wait
+
+
+def _wrap(text: str) -> str:
+    return fill(text, 100, break_long_words=False, break_on_hyphens=False)
 
 
 def _plain(value: Any) -> str:
