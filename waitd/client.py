@@ -1,6 +1,6 @@
-"""A small client of a daemon's HTTP API, for everything of waitd that talks to one from outside: the CLI, the demo, the lab.
+"""A small client of a daemon's HTTP API, for the CLI, the demo and the benchmarks.
 
-It speaks JSON as the API does and returns it decoded; what the fields mean stands in `waitd.models`.
+It returns decoded JSON; `waitd.models` describes the fields.
 """
 
 import os
@@ -22,22 +22,23 @@ from waitd.core.http.server_sent_events import EventParser, ServerSentEvent
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
-#: A daemon that is there sends something on an event stream each 15 s; after three times as long it is gone, seconds.
-QUIET = 45.0
-#: How many items of a list are asked for at once; the API gives no more.
-PAGE = 1000
+#: After how many silent seconds an event stream counts as broken. A daemon sends every 15 s.
+SILENCE_SECONDS = 45.0
+#: How many items of a list one request gets; the API's limit.
+PAGE_SIZE = 1000
 
 
 class DaemonUnreachable(Unavailable):
-    """Nobody answered at the daemon's URL, or the answer broke off."""
+    """There is no answer from the daemon's URL, or it broke off."""
 
 
 class RequestRefused(WaitdError):  # noqa: N818 - reads as a sentence where it is raised
-    """The daemon answered that it will not.
+    """The daemon refused a request.
 
     Attributes:
         status: the HTTP status.
-        problem: the RFC 9457 document, with `type`, `title`, `detail` and `errors` (each a `pointer` and a `detail`).
+        problem: the RFC 9457 document: `type`, `title`, `detail` and `errors` (each a `pointer`
+            and a `detail`).
     """
 
     def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
@@ -47,19 +48,25 @@ class RequestRefused(WaitdError):  # noqa: N818 - reads as a sentence where it i
 
 
 class Client:
-    """One daemon, seen from outside. An async context manager.
+    """A client of one daemon. An async context manager.
 
-    Every method raises DaemonUnreachable where no answer came, and Refused where the answer is no.
+    Every method raises DaemonUnreachable if there is no answer, and RequestRefused for a status
+    from 300.
     """
 
     def __init__(
         self, url: str, *, timeout: float = 60.0, ca_file: Path | None = None, api_key: str | None = None
     ) -> None:
-        """`url`: where the daemon listens; `timeout`: seconds that one call may take; `ca_file`: certificates (PEM) to check the
-        daemon's against instead of the system's; `api_key`: says who calls, an API key or an identity provider's token.
+        """Creates a client.
+
+        Args:
+            url: where the daemon listens.
+            timeout: how long one call may take, in seconds.
+            ca_file: CA certificates (PEM) to use instead of the system's.
+            api_key: an API key, or a token of the identity provider.
 
         Raises:
-            ValueError: `url` is no http(s) URL.
+            ValueError: `url` is not an http(s) URL.
             OSError: `ca_file` cannot be read, or holds no certificate.
         """
         parse_origin(url)
@@ -83,52 +90,52 @@ class Client:
             await self._session.close()
 
     async def submit(self, body: Mapping[str, Any], idempotency_key: str | None = None) -> dict[str, Any]:
-        """The wait that `POST /v1/waits` answers, new or (same key, same body) the one from before."""
+        """Submits a wait; returns it, or the earlier one with the same key and body."""
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
         wait: dict[str, Any] = await self._call("POST", "/v1/waits", body=orjson.dumps(body), headers=headers)
         return wait
 
     async def submit_batch(self, lines: Iterable[Mapping[str, Any]]) -> Sequence[dict[str, Any]]:
-        """One answer for each line, in order: `status`, and `id` or `problem`. At most 10,000 lines, 64 MiB."""
+        """Submits up to 10,000 waits; returns for each its `status`, and `id` or `problem`."""
         return self.batch_answers(await self.send_batch(batch_body(lines)))
 
     async def send_batch(self, body: bytes) -> bytes:
-        """The answer to a batch (see `batch_body`), as it came (see `batch_answers`)."""
+        """Sends a body made by `batch_body`; returns the answer for `batch_answers`."""
         return await self._send("POST", "/v1/waits:batch", body=body, content_type=NDJSON)
 
     def batch_answers(self, answer: bytes) -> Sequence[dict[str, Any]]:
-        """The lines of an answer to a batch."""
+        """Decodes the answer to a batch."""
         return [self._decoded(line) for line in answer.splitlines() if line]
 
     async def get(self, wait_id: str, wait: float = 0.0) -> dict[str, Any]:
-        """One wait; with `wait` (seconds, at most 60) as soon as it ends or they are over."""
+        """Returns one wait; with `wait` (at most 60 s), once it has ended or that time is over."""
         query = {"wait": f"{wait:g}"} if wait else {}
-        found: dict[str, Any] = await self._call(
+        fetched: dict[str, Any] = await self._call(
             "GET", _path(wait_id), query=query, seconds=self._timeout + wait
         )
-        return found
+        return fetched
 
     async def find(self, query: Mapping[str, str], limit: int) -> list[dict[str, Any]]:
-        """The newest `limit` waits that match `query` (`state`, `kind`, `label.<name>`)."""
-        found: list[dict[str, Any]] = []
+        """Returns the newest `limit` waits that match `query` (`state`, `kind`, `label.<name>`)."""
+        waits: list[dict[str, Any]] = []
         async for page in self._pages("/v1/waits", query, limit):
-            found += page["waits"]
-        return found
+            waits += page["waits"]
+        return waits
 
     async def each(self, query: Mapping[str, str]) -> AsyncIterator[dict[str, Any]]:
-        """Every wait that matches `query`, newest first."""
+        """Yields every wait that matches `query`, newest first."""
         async for page in self._pages("/v1/waits", query):
             for wait in page["waits"]:
                 yield wait
 
     async def _pages(
-        self, path: str, query: Mapping[str, str], most: int | None = None
+        self, path: str, query: Mapping[str, str], limit: int | None = None
     ) -> AsyncIterator[Mapping[str, Any]]:
-        """The pages of a list, up to `most` items in all."""
+        """Yields the pages of a list, up to `limit` items in all."""
         token: str | None = None
-        left = most
+        left = limit
         while left is None or left > 0:
-            size = PAGE if left is None else min(left, PAGE)
+            size = PAGE_SIZE if left is None else min(left, PAGE_SIZE)
             page = await self._call(
                 "GET", path, query={**query, "limit": str(size)} | ({"page_token": token} if token else {})
             )
@@ -138,43 +145,47 @@ class Client:
                 return
 
     async def pokes(self, wait_id: str) -> dict[str, Any]:
-        """How often a wait was poked, and its last runs of equal verdicts."""
-        seen: dict[str, Any] = await self._call("GET", _path(wait_id, "/pokes"))
-        return seen
+        """Returns how often a wait was poked, and its last runs of equal verdicts."""
+        pokes: dict[str, Any] = await self._call("GET", _path(wait_id, "/pokes"))
+        return pokes
 
     async def act(self, wait_id: str, action: str) -> dict[str, Any]:
-        """The wait after `cancel`, `poke` or `redeliver`."""
-        after: dict[str, Any] = await self._call("POST", _path(wait_id, f":{action}"))
-        return after
+        """Performs `cancel`, `poke` or `redeliver`; returns the wait after it."""
+        wait: dict[str, Any] = await self._call("POST", _path(wait_id, f":{action}"))
+        return wait
 
     async def dead(self, query: Mapping[str, str]) -> AsyncIterator[dict[str, Any]]:
-        """Every dead delivery that matches `query` (`sink`, `wait_id`), newest first."""
+        """Yields every dead delivery that matches `query` (`sink`, `wait_id`), newest first."""
         async for page in self._pages("/v1/deliveries", {**query, "state": "dead"}):
             for delivery in page["deliveries"]:
                 yield delivery
 
-    async def redeliver_dead(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
-        """How many dead deliveries that match `wanted` (`sink`, `wait_id`) were queued anew, and whether there are `more`."""
-        body = orjson.dumps({**wanted, "state": "dead"})
-        done: dict[str, Any] = await self._call("POST", "/v1/deliveries:redeliver", body=body)
-        return done
+    async def redeliver_dead(self, filters: Mapping[str, Any]) -> dict[str, Any]:
+        """Redelivers dead deliveries that match `filters` (`sink`, `wait_id`).
+
+        Returns:
+            How many were queued (`redelivered`), and whether there are `more`.
+        """
+        body = orjson.dumps({**filters, "state": "dead"})
+        answer: dict[str, Any] = await self._call("POST", "/v1/deliveries:redeliver", body=body)
+        return answer
 
     async def signal(self, key: str, payload: Any = None) -> dict[str, Any]:
-        """What `POST /v1/signals/{key}` answers: the signal is on disk, and `waits` listen to it now."""
+        """Sends a signal; returns the answer, with how many `waits` listen to it now."""
         path = "/v1/signals/" + quote(key, safe="/")
-        kept: dict[str, Any] = await self._call("POST", path, body=orjson.dumps(payload))
-        return kept
+        answer: dict[str, Any] = await self._call("POST", path, body=orjson.dumps(payload))
+        return answer
 
     async def follow(self, after: str | None = None) -> AsyncGenerator[ServerSentEvent, None]:
-        """Outcomes as they come, or with `after` (the id of an event) from there on, until the stream breaks off or ends.
+        """Yields outcomes as they happen, or from the event id `after` on, until the stream ends.
 
-        The first event may have no data: its id is where to resume when nothing has come yet.
+        The first event may have no data: its id is where to resume before the first outcome.
 
         Raises:
-            Refused: 410 where what came after `after` is not stored any more.
+            RequestRefused: 410, the outcomes after `after` are no longer stored.
         """
         headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": after} if after is not None else {})
-        quiet = aiohttp.ClientTimeout(sock_connect=self._timeout, sock_read=QUIET)
+        quiet = aiohttp.ClientTimeout(sock_connect=self._timeout, sock_read=SILENCE_SECONDS)
         async with self._answer(
             "GET", URL(self.url + "/v1/events"), headers=headers, timeout=quiet
         ) as answer:
@@ -185,32 +196,32 @@ class Client:
                 for event in parser.feed(chunk):
                     yield event
 
-    async def create_key(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
-        """A new API key as `wanted` (`role`, `namespace`, `expires_in`); its `key` is shown this once."""
-        made: dict[str, Any] = await self._call("POST", "/v1/keys", body=orjson.dumps(wanted))
-        return made
+    async def create_key(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Creates an API key (`role`, `namespace`, `expires_in`); only this shows its `key`."""
+        key: dict[str, Any] = await self._call("POST", "/v1/keys", body=orjson.dumps(fields))
+        return key
 
     async def keys(self) -> list[dict[str, Any]]:
-        """Every API key, newest first."""
-        found: dict[str, Any] = await self._call("GET", "/v1/keys")
-        return list(found["keys"])
+        """Returns every API key, newest first."""
+        answer: dict[str, Any] = await self._call("GET", "/v1/keys")
+        return list(answer["keys"])
 
     async def revoke_key(self, key_id: str) -> dict[str, Any]:
-        """The API key after it was revoked."""
+        """Revokes an API key and returns it."""
         revoked: dict[str, Any] = await self._call("POST", f"/v1/keys/{encode_segment(key_id)}:revoke")
         return revoked
 
     async def cost(self, query: Mapping[str, str]) -> dict[str, Any]:
-        """What ended waits have cost (`since`, `by`, `limit`)."""
-        found: dict[str, Any] = await self._call("GET", "/v1/cost", query=query)
-        return found
+        """Returns what ended waits have cost (`since`, `by`, `limit`)."""
+        summary: dict[str, Any] = await self._call("GET", "/v1/cost", query=query)
+        return summary
 
     async def metrics(self) -> str:
-        """Its metrics, in Prometheus' text format."""
+        """Returns the metrics in Prometheus' text format."""
         return (await self._send("GET", "/metrics")).decode()
 
     async def ready(self) -> bool:
-        """Whether the daemon takes waits now; no answer is no."""
+        """Whether the daemon accepts waits now; False if it does not answer."""
         try:
             await self._send("GET", "/readyz", seconds=5.0)
         except (DaemonUnreachable, RequestRefused):
@@ -246,14 +257,14 @@ class Client:
 
     @asynccontextmanager
     async def _answer(self, method: str, url: URL, **how: Any) -> AsyncIterator[aiohttp.ClientResponse]:
-        """An answer, to be read inside the block. Raises DaemonUnreachable where none comes, or it breaks off."""
+        """Sends a request; its answer is read inside the block. Raises DaemonUnreachable."""
         if self._session is None:
-            raise RuntimeError("a Client is used inside `async with`")
+            raise RuntimeError("use the Client inside `async with`")
         try:
             async with self._session.request(method, url, allow_redirects=False, **how) as answer:
                 yield answer
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise DaemonUnreachable(f"no waitd answers at {self.url} ({_why(error)})") from error
+            raise DaemonUnreachable(f"no waitd answers at {self.url} ({_reason(error)})") from error
 
     def _problem(self, status: int, content: bytes) -> Mapping[str, Any]:
         try:
@@ -276,7 +287,7 @@ class Client:
 
 
 def batch_body(lines: Iterable[Mapping[str, Any]]) -> bytes:
-    """Waits as the lines of a batch."""
+    """Encodes waits as the lines of a batch."""
     return b"".join([orjson.dumps(line) + b"\n" for line in lines])
 
 
@@ -284,12 +295,12 @@ def _path(wait_id: str, rest: str = "") -> str:
     return f"/v1/waits/{encode_segment(wait_id)}{rest}"
 
 
-def _why(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return f"its certificate is not trusted: {error.certificate_error}"
     if isinstance(error, aiohttp.ClientSSLError):
-        return f"it does not speak TLS as we do: {error}"
+        return f"the TLS handshake failed: {error}"
     number = getattr(error, "errno", None)
     return os.strerror(number) if number and number > 0 else str(error) or type(error).__name__

@@ -120,7 +120,7 @@ async def test_a_pair_that_cannot_be_loaded_is_logged_and_the_old_one_stays(
     await until(is_logged, what="the log line")
     line = await waitd.logged("tls_certificate_not_loaded")
     assert line["level"] == "error"
-    assert str(authority.certificate) in line["why"]
+    assert str(authority.certificate) in line["error"]
     now = authority.issue()
 
     async def is_served() -> bool:

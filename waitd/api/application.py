@@ -1,4 +1,4 @@
-"""The aiohttp application: every route of the table behind its checks, and one middleware around all of them."""
+"""The aiohttp application: every route behind its checks, and one middleware around all of them."""
 
 from time import perf_counter
 
@@ -94,7 +94,7 @@ def _with_checks(route: ApiRoute, gatekeeper: Gatekeeper, throttle: Throttle) ->
 
 
 def _middleware(gatekeeper: Gatekeeper) -> Middleware:
-    """Checks the origin of each request, turns every error into a problem document, and logs the request."""
+    """Checks the origin of each request, turns errors into problem documents, and logs."""
 
     @web.middleware
     async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -1,4 +1,4 @@
-"""Authentication and authorization: a bearer token becomes a principal, and each route requires a role.
+"""Authentication and authorization: a bearer token is a principal, and a route requires a role.
 
 Tokens are read from the Authorization header only: URLs end up in logs, and any page can make a
 browser send cookies.
@@ -14,7 +14,7 @@ from waitd.ports import Authenticator
 
 log = structlog.get_logger(__name__)
 
-#: A request carries its principal under this key once it is authenticated; public routes may have none.
+#: The key of a request's principal, once it is authenticated; public routes may have none.
 PRINCIPAL = web.RequestKey("PRINCIPAL", Principal)
 
 
@@ -34,7 +34,10 @@ def visible_namespace(request: web.Request) -> str | None:
 
 
 class Gatekeeper:
-    """Authenticates callers. Without an `authenticator` every caller is a local admin: see `loopback_guard`."""
+    """Authenticates callers.
+
+    Without an `authenticator` every caller is a local admin: see `loopback_guard`.
+    """
 
     def __init__(self, authenticator: Authenticator | None, throttle: Throttle) -> None:
         self._authenticator = authenticator
@@ -46,7 +49,7 @@ class Gatekeeper:
         return self._authenticator is not None
 
     async def authorize(self, request: web.Request, role: Role) -> Principal:
-        """Authenticates the caller, stores its principal in the request, and checks that it has `role`.
+        """Authenticates the caller, stores its principal in the request, and checks its role.
 
         Raises:
             Unauthenticated: the token is missing or not valid.

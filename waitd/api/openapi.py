@@ -1,4 +1,4 @@
-"""Builds the OpenAPI 3.1 document from the route table, the models, and the kinds that the daemon serves."""
+"""Builds the OpenAPI 3.1 document from the route table, the models, and the daemon's kinds."""
 
 import re
 from collections.abc import Mapping, Sequence

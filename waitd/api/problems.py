@@ -26,7 +26,7 @@ CONTENT_TYPE = "application/problem+json"
 PROBLEM = web.ResponseKey("PROBLEM", str)
 #: How to authenticate (RFC 6750, section 3).
 CHALLENGE = 'Bearer realm="waitd"'
-#: How many errors of one input are listed, so that an input with many errors does not get a far larger answer.
+#: How many errors of one input are listed: the answer must not be far larger than the input.
 MAX_PROBLEMS = 32
 
 
@@ -38,7 +38,8 @@ class ProblemKind(NamedTuple):
     retry_after: int | None = None
 
 
-#: The kinds by name, the last part of `type`: `/problems/<name>`. The names are stable: programs branch on them.
+#: The kinds by name, the last part of `type`: `/problems/<name>`. The names are stable: programs
+#: branch on them.
 PROBLEM_KINDS: Mapping[str, ProblemKind] = {
     "malformed-request": ProblemKind(400, "The request is not well-formed HTTP"),
     "unauthenticated": ProblemKind(401, "Authentication is required"),
@@ -91,7 +92,10 @@ class ProblemError(Exception):
 def refusal(
     name: str, detail: str, problems: Sequence[Problem] = (), headers: Mapping[str, str] | None = None
 ) -> ProblemError:
-    """Returns a problem of the kind `name`, a key of `PROBLEM_KINDS`; `detail` is a sentence about this case."""
+    """Returns a problem of the kind `name`, a key of `PROBLEM_KINDS`.
+
+    `detail` is a sentence about this case.
+    """
     kind = PROBLEM_KINDS[name]
     all_headers = dict(headers or {})
     if kind.retry_after is not None:

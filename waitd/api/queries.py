@@ -216,7 +216,7 @@ def _limit(query: Mapping[str, str]) -> int:
 
 
 def page_token(last: str) -> str:
-    """Returns the token of the page after the one that ends with the id `last`. Opaque to callers."""
+    """Returns the opaque token of the page after the one that ends with the id `last`."""
     return base64.urlsafe_b64encode(last.encode()).decode()
 
 

@@ -1,4 +1,4 @@
-"""The types of the route table: enough to serve a route, to check its requests and to describe it in OpenAPI."""
+"""The types of the route table: what it takes to serve, check and describe a route."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -62,7 +62,7 @@ class RouteBody(NamedTuple):
 
 #: The body of a call without fields.
 NO_FIELDS = RouteBody("Nothing, or an empty object.", required=False)
-#: The role of a route without authentication: for the platform's checks, and for clients without a key.
+#: The role of a route without authentication: for health checks, and for clients without a key.
 PUBLIC = None
 
 

@@ -60,7 +60,10 @@ def refuse_while_draining(health: Health) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The limits of a wait's options, in seconds. `default_timeout` is the timeout of a wait that gives none."""
+    """The limits of a wait's options, in seconds.
+
+    `default_timeout` is the timeout of a wait that gives none.
+    """
 
     default_timeout: float
     max_timeout: float
@@ -75,7 +78,7 @@ class Services:
         probes: the kinds of waits, by name.
         sinks: the kinds of sinks, by name.
         before_scrape: refreshes the gauges that are computed only when metrics are read.
-        authenticator: resolves bearer tokens; None: every caller is an admin, from this machine only.
+        authenticator: resolves bearer tokens; None: every caller on this machine is an admin.
         namespaces: what the waits of each namespace may use.
         now: Unix seconds.
         meter: what waits cost; None if cost is off.

@@ -14,7 +14,7 @@ from waitd.ports import LiveWait, StoredDelivery, StoredWait, WaitingOn
 
 
 def progress_of(wait: StoredWait, live: LiveWait | None) -> Progress:
-    """Returns the latest progress: the poker has it up to the last poke, the store up to the last minute."""
+    """Returns the latest progress: the poker's while the wait is waiting, else the store's."""
     return live.progress if live is not None and wait.state is WaitState.WAITING else wait.progress
 
 

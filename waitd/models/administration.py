@@ -57,7 +57,7 @@ class CostTotal(WaitCost):
 
 
 class CostRow(CostTotal):
-    """The cost of the waits of one kind, day or label value; "" stands for waits without the label."""
+    """The cost of one kind, day or label value; "" stands for waits without the label."""
 
     name: str
 

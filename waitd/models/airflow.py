@@ -11,7 +11,8 @@ from waitd.models.parsing import Strict
 class TaskOutcome(BaseModel):
     """The outcome that waitd hands to a parked Airflow task.
 
-    It is the `params_input` of the answer that resumes the task, or a value in the task's state store.
+    It is the `params_input` of the answer that resumes the task, or a value in the task's state
+    store.
     `ti_id` and `try_number` are those of the registration: another try ignores the outcome.
     """
 
@@ -27,7 +28,10 @@ class TaskOutcome(BaseModel):
 
 
 class Registration(Strict):
-    """What a parked Airflow task leaves in Airflow, so that its wait can be submitted again if waitd loses its disk."""
+    """What a parked task leaves in Airflow, so that its wait can be submitted again.
+
+    waitd reads it after it has lost its disk.
+    """
 
     wait: dict[str, Any] = Field(description="The body of `POST /v1/waits`, as it was sent.")
     idempotency_key: Key

@@ -26,7 +26,7 @@ MAX_LABEL_VALUE = 256
 #: The longest idempotency key, supersede key and signal key, in characters.
 MAX_KEY_LENGTH = 256
 
-#: Characters that keys, labels and their names must not contain. Undecodable header bytes become surrogates.
+#: Characters that keys and labels must not contain. Undecodable header bytes become surrogates.
 CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 NO_CONTROL_CHARACTERS = "control characters are not allowed"
 

@@ -1,4 +1,6 @@
-"""The body of a submit: one struct decodes it, and the OpenAPI schema and error messages derive from the struct.
+"""The body of a submit, as the struct that decodes it.
+
+The OpenAPI schema and the error messages derive from the struct.
 
 `msgspec` decodes and type-checks a body in C. It stops at the first error, so a refused body is
 explained by the pydantic model that `pydantic_model` builds from the same struct.
@@ -41,7 +43,7 @@ NO_PARAMS, NO_SINKS, NO_SUBMIT = Raw(b"{}"), Raw(b"[]"), Raw(b"null")
 
 
 def _raw(content: Any, description: str | None = None) -> Meta:
-    """Describes a `Raw` field: JSON that its own parser checks. `content` is its type for pydantic."""
+    """Describes a `Raw` field, which its own parser checks; `content` is its pydantic type."""
     return Meta(description=description, extra={"content": content})
 
 
@@ -94,7 +96,7 @@ def explain_refusal(struct: type[WaitRequest], body: Any) -> Sequence[Problem]:
 
 
 def parsed_wait(body: Any, struct: type[WaitRequest] = WaitRequest) -> Any:
-    """Parses a decoded body with the pydantic model of `struct`: slower, but it reports every error.
+    """Parses a decoded body with the pydantic model of `struct`, which reports every error.
 
     Raises:
         InvalidInput: one problem per error.

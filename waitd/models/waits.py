@@ -1,4 +1,4 @@
-"""What the API returns about waits, their deliveries, signals and events; and the bodies of redelivery and signals."""
+"""Views of waits, deliveries and signals; and the bodies of redelivery and signals."""
 
 from typing import Annotated, Any, Literal
 
@@ -74,7 +74,7 @@ class RedeliverIds(Strict):
 
 
 class RedeliverDead(Strict):
-    """A body of `POST /v1/deliveries:redeliver`: the dead deliveries that match, oldest first, each once."""
+    """A body of `POST /v1/deliveries:redeliver`: the dead deliveries that match, oldest first."""
 
     state: Literal["dead"]
     sink: str | None = Field(default=None, description="Only deliveries to sinks of this kind.")
@@ -207,7 +207,7 @@ class PokeList(BaseModel):
 
 
 class BatchAnswer(BaseModel):
-    """One line of the answer of `POST /v1/waits:batch`: the wait's id with status 200 or 201, else the problem."""
+    """One line of the answer of `POST /v1/waits:batch`: the wait's id, or the problem."""
 
     status: Literal[200, 201, 409, 413, 422, 429]
     id: str | None = None

@@ -21,7 +21,7 @@ class EventIds(Protocol):
         """Returns the id of the outcome number `seq`."""
 
     def decode(self, event_id: str) -> int | None:
-        """Returns the number behind an id, 0 for the id 0 (before the first); None if it cannot be an id."""
+        """Returns the number behind an id: 0 before the first, None for what is not an id."""
 
 
 class PlainEventIds:

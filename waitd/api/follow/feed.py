@@ -51,7 +51,7 @@ class EventFeed:
 
     @contextmanager
     def reader(self, position: int) -> Iterator[EventReader]:
-        """Registers a reader while the block runs; it misses no outcome that is stored from here on.
+        """Registers a reader while the block runs; it misses no outcome from here on.
 
         Raises:
             ProblemError: 429, there are too many readers.

@@ -33,7 +33,9 @@ class LongPolls:
 
     @contextmanager
     def watch(self, wait_id: str) -> Iterator[OutcomeWatch]:
-        """Watches a wait while the block runs. Read its state inside the block, so that no outcome is missed.
+        """Watches a wait while the block runs.
+
+        Read the state of the wait inside the block, so that no outcome is missed.
 
         Raises:
             ProblemError: 429, there are too many long-polls.

@@ -1,4 +1,4 @@
-"""The audit over HTTP: the log line of each call that changes something, and the list of stored entries.
+"""The audit: a log line for each call that changes something, and the list of stored entries.
 
 The store writes an entry in the transaction of its change.
 """

@@ -1,4 +1,4 @@
-"""`POST /v1/waits:batch`: many waits in one durable commit, and one answer line per line, in order."""
+"""`POST /v1/waits:batch`: many waits in one durable commit, and an answer per line, in order."""
 
 import asyncio
 from collections import Counter
@@ -63,7 +63,7 @@ class BatchHandlers:
         self._by_caller: Counter[str] = Counter()
 
     async def submit(self, request: web.Request) -> web.StreamResponse:
-        """Answers 200 with one line per line; a status of 400 or more means that nothing was stored."""
+        """Answers 200 with one line per line; with any other status, nothing was stored."""
         refuse_while_draining(self._services.health)
         if "Idempotency-Key" in request.headers:
             raise InvalidInput.at(

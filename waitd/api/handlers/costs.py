@@ -1,4 +1,4 @@
-"""The cost of waiting: of one wait, for its view; and the totals of ended waits, for `GET /v1/cost`."""
+"""The cost of waiting: of one wait for its view, and of ended waits for `GET /v1/cost`."""
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -37,7 +37,8 @@ class CostHandlers:
         Args:
             wait: the wait as stored.
             progress: its latest progress.
-            until: the end of the time that counts, in Unix seconds; None: when the wait ended, or now.
+            until: the end of the time that counts, in Unix seconds; None: when the wait ended,
+                or now.
         """
         if self._meter is None or self._amounts is None:
             return None

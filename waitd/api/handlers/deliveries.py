@@ -25,7 +25,7 @@ class DeliveryHandlers:
         self._sinks = sinks
 
     async def find(self, request: web.Request) -> web.StreamResponse:
-        """`GET /v1/deliveries`: a page of deliveries, newest first, and the token of the next page."""
+        """`GET /v1/deliveries`: a page of deliveries, newest first, and the next page's token."""
         query = queries.delivery_filter(request.query, visible_namespace(request))
         deliveries = await self._store.find_deliveries(replace(query, limit=query.limit + 1))
         page = deliveries[: query.limit]
@@ -34,7 +34,7 @@ class DeliveryHandlers:
         return json_response({"deliveries": items, "next_page_token": token})
 
     async def redeliver(self, request: web.Request) -> web.StreamResponse:
-        """`POST /v1/deliveries:redeliver`: 200 with how many are queued; 404 or 409 if a named one cannot be."""
+        """`POST /v1/deliveries:redeliver`: 200 with how many are queued, else 404 or 409."""
         body = await read_json(request)
         result = await self._redeliver(body, visible_namespace(request), caller_of(request))
         request[SUBJECTS] = result.deliveries

@@ -38,7 +38,7 @@ class EventHandlers:
         self._opaque_ids = OpaqueEventIds(services.store.event_secret)
 
     async def follow(self, request: web.Request) -> web.StreamResponse:
-        """Streams the outcomes after this call, or after Last-Event-ID; 410 if they are not all stored."""
+        """Streams the outcomes after this call or after Last-Event-ID; 410 if some are gone."""
         refuse_while_draining(self._health)
         namespace = visible_namespace(request)
         ids = self._plain_ids if namespace is None else self._opaque_ids
@@ -74,7 +74,10 @@ class EventHandlers:
         return position
 
     async def _greeting(self, position: int, ids: EventIds) -> bytes:
-        """Returns the start of a stream. Its id lets a reader resume that has not received an outcome yet."""
+        """Returns the start of a stream.
+
+        Its id lets a reader resume that has not received an outcome yet.
+        """
         try:
             await self._store.check_resumable(position)
         except (NotFound, Unavailable):  # the last outcome was pruned, and there is none after it
@@ -126,7 +129,7 @@ class _Stream:
                 self._request.transport.abort()
 
     async def wait_for_news(self) -> None:
-        """Waits until there may be more to send; sends a comment if that takes longer than the heartbeat."""
+        """Waits until there may be more to send; sends a comment after each heartbeat."""
         with anyio.CancelScope(deadline=self._last_sent + self._feed.heartbeat) as quiet:
             await self.reader.news.wait()
         if quiet.cancelled_caught:
@@ -134,7 +137,7 @@ class _Stream:
 
 
 async def _follow(stream: _Stream, store: ApiStore, namespace: str | None) -> None:
-    """Sends outcomes until the reader disconnects, falls behind or missed one, or the daemon drains."""
+    """Sends outcomes until the reader leaves, falls behind or missed one, or the daemon drains."""
     reader = stream.reader
     while not stream.ended and not reader.is_behind(store.finished_seq):
         reader.news.clear()

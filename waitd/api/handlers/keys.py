@@ -1,4 +1,7 @@
-"""API keys over HTTP, for admins. The secret of a key is shown once, in the answer that created it."""
+"""API keys over HTTP, for admins.
+
+The secret of a key is shown once, in the answer that created it.
+"""
 
 from typing import Any
 

@@ -26,7 +26,7 @@ class SignalHandlers:
         self._receiver = services.signal_receiver
 
     async def signal(self, request: web.Request) -> web.StreamResponse:
-        """`POST /v1/signals/{key}`: 200 once the signal is on disk, with how many waits are poked for it now."""
+        """`POST /v1/signals/{key}`: 200 once it is on disk, with how many waits are poked now."""
         key, namespace = _signal_key(request), namespace_of(request)
         body = await read_body(request)
         if len(body) > MAX_SIGNAL:
@@ -38,7 +38,7 @@ class SignalHandlers:
         return json_response({"key": key, "namespace": namespace, "waits": waits})
 
     async def s3(self, request: web.Request) -> web.StreamResponse:
-        """`POST /v1/signals:s3`: 200 with how many keys the event names, and how many waits are poked for them."""
+        """`POST /v1/signals:s3`: 200 with how many keys it names and how many waits are poked."""
         event = await read_json(request)
         if not isinstance(event, dict):
             raise InvalidInput.at("", "a JSON object is needed")

@@ -62,7 +62,7 @@ class WaitHandlers:
         return json_response(view, 201 if added.created else 200, {"Location": f"/v1/waits/{added.wait.id}"})
 
     async def _admit(self, wait: ValidatedWait, by: Caller) -> Inserted:
-        """Stores a valid wait unless the daemon is full, is draining or does not know its connections."""
+        """Stores a valid wait if there is room for it and its connections are known."""
         try:
             if wait.uncached:
                 conn_ids = [named.conn_id for named in wait.uncached]
@@ -75,7 +75,7 @@ class WaitHandlers:
     async def _replayed(
         self, refused: InvalidInput | ProblemError, replay: IdempotentSubmit | None
     ) -> Inserted:
-        """Returns the wait that the same key and body were accepted as earlier; else raises the refusal."""
+        """Returns the wait of an earlier request with this key and body, or raises `refused`."""
         [earlier] = await self._store.replays([replay]) if replay is not None else [None]
         if isinstance(earlier, Inserted):
             return earlier
@@ -95,7 +95,7 @@ class WaitHandlers:
         return result
 
     async def show(self, request: web.Request) -> web.StreamResponse:
-        """`GET /v1/waits/{id}`; with `?wait=` it is answered when the wait ends, after that time, or on a drain."""
+        """`GET /v1/waits/{id}`; with `?wait=`, once the wait has ended or that time is over."""
         wait_id, namespace = queries.wait_id(request), visible_namespace(request)
         seconds = queries.long_poll_seconds(request)
         if not seconds:
@@ -116,7 +116,7 @@ class WaitHandlers:
         return json_response(b'{"waits":[%b],"next_page_token":%b}' % (encoded, orjson.dumps(token)))
 
     async def _encode_each(self, waits: Sequence[StoredWait]) -> Sequence[bytes]:
-        """Encodes a page wait by wait, yielding to the event loop: it may hold megabytes of parameters."""
+        """Encodes a page, which may hold megabytes, and yields to the event loop between waits."""
         turns, encoded = Turns(), []
         for wait in waits:
             encoded.append(orjson.dumps(self._view(wait)))
@@ -150,7 +150,7 @@ class WaitHandlers:
         return self._answer(wait, 202)
 
     async def redeliver(self, request: web.Request) -> web.StreamResponse:
-        """`POST /v1/waits/{id}:redeliver`: 200 with the wait and its new deliveries; 409 while it is waiting."""
+        """`POST /v1/waits/{id}:redeliver`: 200 with the new deliveries; 409 while it is waiting."""
         await read_no_fields(request)
         wait = await self._store.redeliver(
             queries.wait_id(request), visible_namespace(request), caller_of(request)
@@ -158,7 +158,7 @@ class WaitHandlers:
         return self._answer(wait)
 
     def _view(self, wait: StoredWait, until: float | None = None) -> dict[str, Any]:
-        """Returns the view of a wait, with its cost until then (Unix seconds; None: now, or when it ended)."""
+        """Returns the view of a wait. `until`: as for `CostHandlers.wait_cost`."""
         live = self._poking.live(wait.id)
         cost = self._costs.wait_cost(wait, progress_of(wait, live), until)
         return wait_view(wait, live, self._sinks, cost)

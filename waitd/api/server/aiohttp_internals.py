@@ -1,4 +1,7 @@
-"""The parts of aiohttp without a public API that the server uses. A test checks them for `AIOHTTP_MINOR`."""
+"""The parts of aiohttp without a public API that the server uses.
+
+A test checks them for `AIOHTTP_MINOR`.
+"""
 
 from aiohttp import web
 

@@ -16,7 +16,7 @@ from waitd.api.server.loopback_guard import JSON
 from waitd.core.errors import InvalidInput, Problem
 from waitd.models import MAX_BATCH_BODY, MAX_BATCH_LINES, MAX_BODY, pointer
 
-#: How deep objects and arrays may nest. JSON writers have such limits too, and lower ones than readers.
+#: How deep objects and arrays may nest. JSON writers have lower limits than readers.
 MAX_DEPTH = 64
 #: How long the body of one request and that of a batch may take to arrive, in seconds.
 BODY_SECONDS = 30.0
@@ -104,8 +104,8 @@ async def read_lines(request: web.Request) -> AsyncIterator[BatchLines]:
     """Yields the lines of a batch as they arrive.
 
     Raises:
-        ProblemError: 413, there are more than `MAX_BATCH_BODY` bytes or `MAX_BATCH_LINES` lines; 408, they
-            did not arrive in time.
+        ProblemError: 413, there are more than `MAX_BATCH_BODY` bytes or `MAX_BATCH_LINES`
+            lines; 408, they did not arrive in time.
     """
     if (request.content_length or 0) > MAX_BATCH_BODY:
         raise _too_large(MAX_BATCH_BODY)
@@ -125,7 +125,10 @@ async def read_lines(request: web.Request) -> AsyncIterator[BatchLines]:
 
 
 async def _next_chunk(request: web.Request, deadline: float) -> bytes:
-    """Returns what has arrived since the last call, b"" at the end. `deadline`: on the loop's clock."""
+    """Returns what has arrived since the last call, b"" at the end.
+
+    `deadline`: on the loop's clock.
+    """
     if request.content.is_eof():  # a small body comes with its head, so no timer is needed
         return request.content.read_nowait()
     try:
@@ -140,7 +143,7 @@ def _now() -> float:
 
 
 def is_plain(text: bytes) -> bool:
-    """Whether JSON text is printable ASCII without escapes, so that its strings need no check of their characters.
+    """Whether JSON text is printable ASCII without escapes, so that its strings need no check.
 
     Characters below the space are not valid inside JSON strings; the decoder refuses them.
     """

@@ -1,4 +1,4 @@
-"""One connection of the server: bounds the head of a request, and answers what is not a request with a problem.
+"""One connection of the server: bounds the heads of requests, and refuses what is not a request.
 
 Clients may be slow or hostile. Nothing that they sent is logged: it may hold a secret.
 """
@@ -21,17 +21,23 @@ log = structlog.get_logger(__name__)
 IDLE_SECONDS = 75.0
 #: How long the head of a request may take to arrive, in seconds.
 HEAD_SECONDS = 10.0
-#: The largest head, in bytes, and its largest number of headers. aiohttp limits one line to 8190 bytes.
+#: The largest head, in bytes, and its largest number of headers. aiohttp bounds one line itself.
 MAX_HEAD = 32 * 1024
 MAX_HEADERS = 100
-#: How long a refused connection stays open, in seconds: the answer is lost if it is closed while data arrives.
+#: How long a refused connection stays open, in seconds: if it is closed while data arrives, the
+#: client may lose the answer.
 FAREWELL_SECONDS = 1.0
-#: How long the rest of a body is read and dropped after its answer, in seconds, for the same reason.
+#: How long the rest of a body is read and dropped after its answer, for the same reason.
 LINGER_SECONDS = 5.0
 
 
 class ApiConnection(web.RequestHandler):
-    """A connection that is counted by `limiter`; `on_refusal` is called with each refusal that it sends."""
+    """A connection of the API.
+
+    Attributes:
+        limiter: counts it, and may abort it.
+        on_refusal: is called with each refusal that the connection sends itself.
+    """
 
     __slots__ = ("_admitted", "_head_deadline", "_head_size", "_limiter", "_on_refusal", "_refused")
 
@@ -131,7 +137,7 @@ class ApiConnection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,  # noqa: ARG002 - aiohttp's signature; the message quotes what was sent
     ) -> web.StreamResponse:
-        """Returns the answer to bytes that are not a request, and to an error of the application as a whole."""
+        """Returns the answer to what is not a request, or to an error outside of handlers."""
         if request.writer.output_size > 0:
             raise ConnectionError("the answer has begun already")
         return self._refusal(exc if isinstance(exc, Exception) else RuntimeError("the application failed"))
@@ -148,7 +154,7 @@ class ApiConnection(web.RequestHandler):
         return finished
 
     def log_exception(self, *args: Any, **details: Any) -> None:
-        """Replaces aiohttp's log lines: a malformed request is not an error, and its bytes may hold a secret."""
+        """Replaces aiohttp's log: a malformed request is not an error and may hold secrets."""
         error = details.get("exc_info")
         if isinstance(error, HttpProcessingError | web.RequestPayloadError):
             log.debug("connection_broken", reason=type(error).__name__)

@@ -1,4 +1,4 @@
-"""Bounds the number of open connections: when the limit is reached, the longest-idle one is closed."""
+"""Bounds the number of open connections: at the limit, the longest-idle one is closed."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -22,8 +22,8 @@ class ConnectionLimiter:
     """Knows every open connection, and since when each is idle.
 
     A connection is idle while no handler works for it: it waits for a request, receives the head of
-    one, or sends the last answer. Idle connections are closed after a while, or earlier to admit new
-    ones. A connection whose handler is running is never closed for that.
+    one, or sends the last answer. Idle connections are closed after a while, or earlier to admit
+    new ones. A connection whose handler is running is never closed for that.
     """
 
     def __init__(self, limit: int, now: Callable[[], float], instruments: Instruments) -> None:

@@ -1,4 +1,4 @@
-"""Guards an API without authentication against web pages: only programs on this machine may call it.
+"""Guards an API without authentication: only programs on this machine may call it, no web pages.
 
 A browser lets any page send simple requests to 127.0.0.1, and DNS can make any name point there. So
 the Host must be a loopback name, an Origin must be the API's own, and a body must be of a type that
@@ -15,7 +15,8 @@ from waitd.api.problems import refusal
 METHODS = frozenset({"GET", "HEAD", "POST"})
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
-#: The Content-Type of a request without a body: none, or (from aiohttp) bytes. A browser sends the second only after a preflight.
+#: The Content-Type of a request without a body: none, or bytes, as aiohttp's client sends it.
+#: Browsers send the second only after a preflight request.
 _NO_TYPE = frozenset({None, "application/octet-stream"})
 
 _LOOPBACK = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)
@@ -53,7 +54,9 @@ def check_origin(request: web.Request) -> None:
 
 
 def check_content_type(request: web.Request, expected: str, *, required: bool) -> None:
-    """Refuses a POST whose body is not of the type `expected`. A request without a body needs no type unless a body is `required`.
+    """Refuses a POST whose body is not of the type `expected`.
+
+    A request without a body needs no type, unless a body is `required`.
 
     Raises:
         ProblemError: 415.

@@ -17,7 +17,10 @@ SWEEP_SECONDS = 5.0
 
 
 class ApiRunner(CustomServerRunner):
-    """Runs the application. A request is cancelled when its client disconnects, which frees a long-poll's place."""
+    """Runs the application.
+
+    A request is cancelled when its client disconnects, which frees a long-poll's place.
+    """
 
     def __init__(
         self,
@@ -50,7 +53,7 @@ class ApiRunner(CustomServerRunner):
             self.limiter.close_older_than(IDLE_SECONDS)
 
     def wrap_server(self, server: web.Server) -> web.Server:
-        """Returns a server whose connections are counted, with the handler and requests of `server`."""
+        """Returns a server like `server` that bounds its connections and counts refusals."""
         handle = server.request_handler
 
         async def answer(request: web.BaseRequest) -> web.StreamResponse:

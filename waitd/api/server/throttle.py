@@ -1,4 +1,4 @@
-"""Limits per caller: requests a second, concurrent requests, and failed authentications from one address.
+"""Limits per caller: requests a second, concurrent requests, and failed authentications.
 
 A caller on loopback without authentication is this machine itself, and is not limited.
 """
@@ -53,7 +53,7 @@ class Throttle:
                 del self._running[name]
 
     def charge(self, principal: Principal, lines: int, size: int) -> None:
-        """Counts a batch as the requests that it replaces; later requests of the caller wait for it."""
+        """Counts a batch as the requests that it replaces; later requests have to wait for it."""
         more = max(lines, -(-size // MAX_BODY)) - 1
         if self._requests is not None and principal is not LOOPBACK_PRINCIPAL and more > 0:
             self._requests.consume(principal.name, monotonic(), more)
@@ -61,8 +61,8 @@ class Throttle:
     def check_address(self, remote: str | None) -> None:
         """Checks the failures of an address before an unknown token is examined.
 
-        A cached token skips this check, so that someone who guesses tokens does not lock out others at
-        the same address.
+        A cached token skips this check, so that someone who guesses tokens does not lock out others
+        at the same address.
 
         Raises:
             ProblemError: 429 with Retry-After, authentication failed too often from this address.

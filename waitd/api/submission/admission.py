@@ -15,7 +15,7 @@ class Admission:
 
     @contextmanager
     def seats(self, count: int) -> Iterator[int]:
-        """Reserves up to `count` seats until the block ends; by then the poker counts the waits itself."""
+        """Reserves up to `count` seats until the block ends, when the poker counts the waits."""
         granted = max(0, min(count, self._poking.capacity_left() - self._reserved))
         self._reserved += granted
         try:

@@ -38,7 +38,7 @@ class Findings(Struct, gc=False):
         self.problems += error.problems
 
     def refuses_params(self, path: str, params: Mapping[str, Any]) -> bool:
-        """Whether `params`, found at the pointer `path`, name a connection that the namespace must not name."""
+        """Whether `params`, at the pointer `path`, name a connection that is not allowed."""
         if self.policy is None:
             return False
         refused = [*self.policy.check_params(path, params)]
@@ -81,14 +81,19 @@ class Findings(Struct, gc=False):
 
 
 def _field_of(conn_id: str, params: Mapping[str, Any]) -> str:
-    """Returns the pointer to the field with the connection: each kind has its own (http_conn_id, aws_conn_id, …)."""
+    """Returns the pointer to the field with the connection: each kind has its own (http_conn_id,
+    aws_conn_id, …).
+    """
     names = [name for name, value in params.items() if value == conn_id]
     likely = [name for name in names if name.endswith("conn_id")]
     return pointer([*likely, *names][:1])
 
 
 async def find_unknown(connections: Connections, conn_ids: Iterable[str]) -> frozenset[str]:
-    """Returns the `conn_ids` that no resolver knows. A connection whose resolver is down counts as known."""
+    """Returns the `conn_ids` that no resolver knows.
+
+    A connection whose resolver is down counts as known.
+    """
     unknown = []
     for conn_id in set(conn_ids):
         try:

@@ -24,7 +24,7 @@ def check_key(key: str | None) -> None:
 
 
 def idempotent_submit(body: Any, namespace: str, key: Any) -> IdempotentSubmit | None:
-    """Returns what a refused body may have been accepted as earlier; None if its key or form rules that out."""
+    """Returns what a refused body may have been accepted as earlier; None if that cannot be."""
     if not isinstance(body, dict) or not isinstance(key, str):
         return None
     if not 1 <= len(key) <= MAX_KEY_LENGTH or CONTROL_CHARACTERS.search(key):
@@ -33,5 +33,5 @@ def idempotent_submit(body: Any, namespace: str, key: Any) -> IdempotentSubmit |
 
 
 def digest(body: Mapping[str, Any]) -> bytes:
-    """Returns the SHA-256 of the canonical JSON of a body: independent of field order and white space."""
+    """Returns the SHA-256 of a body's canonical JSON, whatever its order of fields and spaces."""
     return sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).digest()

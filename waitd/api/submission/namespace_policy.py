@@ -19,7 +19,7 @@ class NamespacePolicy:
         self._rules = rules
 
     def check_params(self, path: str, params: Mapping[str, Any]) -> Iterator[Problem]:
-        """Yields the connections that the fields of `params`, found at the pointer `path`, must not name.
+        """Yields the connections in `params`, at the pointer `path`, that are not allowed.
 
         Call this before anything looks the connections up: a caller that must not name a connection
         must not learn whether it exists.
@@ -33,7 +33,7 @@ class NamespacePolicy:
                 yield self._problem(path + pointer([name]), f"the connection {value!r}", "conn_ids")
 
     def check_target(self, path: str, target: Target | SinkTarget) -> Iterator[Problem]:
-        """Yields what a parsed target uses without naming it: `aws_default`, or the account of the environment."""
+        """Yields what a target must not use implicitly, such as the environment's account."""
         yield from self.check_connection(path, getattr(target, "account", target.conn_id))
 
     def check_connection(self, path: str, conn_id: str | None) -> Iterator[Problem]:

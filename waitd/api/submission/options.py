@@ -1,4 +1,4 @@
-"""The options of a wait: everything but what it polls, where its outcome goes and how it is labeled.
+"""The options of a wait: its intervals, timeout and flags.
 
 Most submitters send the same options again and again, so the checked values are cached.
 """

@@ -11,18 +11,21 @@ from waitd.core.errors import InvalidInput
 from waitd.models import NO_SUBMIT, WaitRequest
 from waitd.ports import Probe, Target
 
-#: `params`, `submit`, and the target; that is None when a wait submits its job first, or has problems.
+#: `params`, `submit`, and the target: None if the wait submits its job first, or has problems.
 ParsedParams = tuple[Mapping[str, Any], Mapping[str, Any] | None, Target | None]
 
 
 class ParamsParser:
-    """Parses `params` and `submit` with the probe of their kind. Holds no state but the probes' caches."""
+    """Parses `params` and `submit` with the probe of their kind.
+
+    Holds no state but the probes' caches.
+    """
 
     def __init__(self, probes: Mapping[str, Probe]) -> None:
         self._probes = probes
 
     def parse_cached(self, request: WaitRequest, namespace: str, findings: Findings) -> ParsedParams | None:
-        """Parses parameters like those of an earlier wait with the probe's cache; None if it takes `parse`."""
+        """Parses parameters from the probe's cache of earlier ones; None if they take `parse`."""
         probe = self._probes.get(request.kind)
         if probe is None or not _is_null(request.submit):
             return None

@@ -11,7 +11,7 @@ from waitd.core.errors import InvalidInput
 from waitd.models import MAX_SINKS
 from waitd.ports import Sink, SinkTarget
 
-#: How many different destinations are cached, and the longest JSON text of one that is cached, in bytes.
+#: How many destinations are cached, and how long the JSON text of one may be for that, in bytes.
 CACHED_SINKS = 4096
 CACHED_LENGTH = 1024
 
@@ -49,7 +49,8 @@ class SinkTargets:
         """Returns the target of one sink.
 
         Raises:
-            InvalidInput: the kind is unknown or its parameters are wrong; pointers are relative to the sink.
+            InvalidInput: the kind is unknown or its parameters are wrong; pointers are relative
+                to the sink.
         """
         # The key is JSON text: as keys of a dictionary, 1, 1.0 and true would be equal.
         text = orjson.dumps(sink)
@@ -64,7 +65,7 @@ class SinkTargets:
         return self._parse_each_cached(text) if len(text) <= CACHED_LENGTH else self._parse_each(text)
 
     def signed(self, sink: Mapping[str, Any]) -> bool | None:
-        """Whether deliveries to the sink are signed; None when unknown, or when its kind is no longer served."""
+        """Whether deliveries to the sink are signed; None if unknown, as for a removed kind."""
         try:
             target = self.target(sink)
         except InvalidInput:
