@@ -12,8 +12,8 @@ def s3() -> Iterator[S3Server]:
 
 
 @pytest.fixture(autouse=True)
-def no_aws_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of this machine's own AWS settings, and no look at the instance metadata service."""
+def no_aws_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hides this machine's AWS settings and its instance metadata service."""
     for name in ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):  # fmt: skip
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")

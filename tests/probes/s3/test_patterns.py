@@ -1,3 +1,5 @@
+"""Patterns mean what they mean to `fnmatch` and `re`, and every match has their prefix."""
+
 import re
 from fnmatch import fnmatchcase
 
@@ -46,7 +48,7 @@ def test_a_wildcard_means_what_it_means_to_fnmatch(pattern: str, key: str) -> No
 
 
 @given(WILDCARD, KEY)
-def test_what_a_wildcard_matches_begins_with_its_prefix(pattern: str, key: str) -> None:
+def test_every_match_of_a_wildcard_has_its_prefix(pattern: str, key: str) -> None:
     found = wildcard(pattern)
     assert not found.matches(key) or key.startswith(found.prefix)
 
@@ -62,7 +64,7 @@ def test_what_a_wildcard_matches_begins_with_its_prefix(pattern: str, key: str) 
         ("plain", "plain"),
     ],
 )
-def test_the_prefix_of_a_wildcard_is_as_long_as_can_be(pattern: str, prefix: str) -> None:
+def test_the_prefix_of_a_wildcard_is_its_literal_beginning(pattern: str, prefix: str) -> None:
     assert wildcard(pattern).prefix == prefix
 
 
@@ -78,7 +80,7 @@ def test_the_prefix_of_a_wildcard_is_as_long_as_can_be(pattern: str, prefix: str
         (r"a{3}b?", "aaa"),
     ],
 )
-def test_the_prefix_of_a_regex_is_what_all_its_matches_begin_with(pattern: str, prefix: str) -> None:
+def test_the_prefix_of_a_regex_is_common_to_all_its_matches(pattern: str, prefix: str) -> None:
     assert regex(pattern).prefix == prefix
 
 
@@ -95,11 +97,11 @@ def test_a_regex_means_what_it_means_to_re_match(pattern: str, key: str) -> None
 
 
 @pytest.mark.parametrize("pattern", [r"(?=a)", r"(a)\1", r"(?<=a)b", "(", "[", "a)", "*", "a{2000}", r"\Z"])
-def test_what_re2_does_not_take_is_told(pattern: str) -> None:
+def test_a_pattern_that_re2_refuses_is_refused(pattern: str) -> None:
     with pytest.raises(ValueError, match="the pattern is not valid in RE2"):
         regex(pattern)
 
 
-def test_a_pattern_too_large_is_told() -> None:
+def test_a_pattern_that_is_too_large_is_refused() -> None:
     with pytest.raises(ValueError, match="too large"):
         regex("(a|b|cd){900}(x|y){900}")

@@ -1,5 +1,6 @@
-"""The answer table of S3, each row, the hostile answers too, against a server that says anything byte by byte."""
+"""The verdict on each response of S3, malformed ones too, from a server scripted byte by byte."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 from moto_s3 import S3Server
 from raw_server import CLOSE, HANG, RESET, Script, Transport, answer, raw_server
-from s3_looks import aws, error, listed, look, look_for, s3_client
+from s3_pokes import aws, error, listed, poke, poke_key, s3_client
 
 from waitd.core.connections.connection import Connection
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
@@ -25,7 +26,7 @@ WILD = {"bucket_key": "s3://bucket/dir/*", "wildcard_match": True}
 
 
 def to(head: Script, other: Script) -> Callable[[str, int], Script]:
-    """One answer to a HEAD, another to a LIST."""
+    """Serves one response to a HEAD, another to a LIST."""
     return lambda request, _: head if request.startswith("HEAD") else other
 
 
@@ -40,12 +41,12 @@ UNREACHABLE: list[tuple[str, Script, dict[str, Any], str]] = [
     ("200 of something else", [answer(200, b"")], KEY, "bad_answer"),
     ("SlowDown", [error(503, "SlowDown")], WILD, "http_503"),
     ("a truncated list", [listed("dir/a")[:-20], CLOSE], WILD, "truncated"),
-    ("a list that is none", [answer(200, b"<html>")], WILD, "bad_answer"),
-    ("a list that is another", [answer(200, b"<Other/>")], WILD, "bad_answer"),
+    ("not a list", [answer(200, b"<html>")], WILD, "bad_answer"),
+    ("another document", [answer(200, b"<Other/>")], WILD, "bad_answer"),
     ("a list with a document type", [answer(200, b"<!DOCTYPE x [<!ENTITY y 'z'>]><ListBucketResult/>")], WILD, "bad_answer"),
     ("a list that is empty", [answer(200, b"")], WILD, "bad_answer"),
-    ("a size that is none", [listed("dir/a", size="x")], WILD, "bad_answer"),
-    ("more, and no way to it", [listed("dir/a", more=" ")], WILD, "bad_answer"),
+    ("a size that is not a number", [listed("dir/a", size="x")], WILD, "bad_answer"),
+    ("truncated without a token", [listed("dir/a", more=" ")], WILD, "bad_answer"),
     ("an expired token", [error(400, "ExpiredToken")], WILD, "credentials_expired"),
     ("a skewed clock", [error(403, "RequestTimeTooSkewed")], WILD, "clock_skew"),
 ]  # fmt: skip
@@ -54,51 +55,49 @@ UNREACHABLE: list[tuple[str, Script, dict[str, Any], str]] = [
 @pytest.mark.parametrize(
     ("script", "params", "reason"), [case[1:] for case in UNREACHABLE], ids=[case[0] for case in UNREACHABLE]
 )
-async def test_what_says_nothing_of_the_key_ends_nothing(
+async def test_a_response_that_does_not_show_the_key_ends_no_wait(
     script: Script, params: dict[str, Any], reason: str
 ) -> None:
     async with raw_server(script) as server:
-        found = await look_for(aws(server.url), **params)
+        found = await poke_key(aws(server.url), **params)
     assert isinstance(found, Unreachable), found
     assert found.reason == reason
 
 
-async def test_retry_after_is_heard_and_nothing_is_tried_again_at_once() -> None:
+async def test_retry_after_is_passed_on_and_nothing_is_retried_at_once() -> None:
     async with raw_server([error(503, "SlowDown", "Retry-After: 9")]) as server:
-        found = await look_for(aws(server.url), **WILD)
+        found = await poke_key(aws(server.url), **WILD)
     assert found == Unreachable("http_503", "HTTP 503 Service Unavailable: SlowDown", 9.0)
     assert len(server.requests) == 1
 
 
-async def test_an_endpoint_that_is_down_and_comes_back_is_seen_again(s3: S3Server) -> None:
+async def test_an_endpoint_may_be_down_and_come_back(s3: S3Server) -> None:
     async with raw_server([FOUND]) as server:
         url = server.url
     async with s3_client(aws(url), s3.connection()) as client:
         probe = S3KeyProbe(client)
-        [down] = await look(probe, KEY)
+        [down] = await poke(probe, KEY)
         assert down == Unreachable("connection_refused", "The connection was refused.")
     async with raw_server([CLOSE]) as server, s3_client(aws(server.url)) as client:
         probe = S3KeyProbe(client)
-        [down] = await look(probe, KEY)
+        [down] = await poke(probe, KEY)
         server.script = lambda _request, _n: [FOUND]
-        [up] = await look(probe, KEY)
+        [up] = await poke(probe, KEY)
     assert isinstance(down, Unreachable)
     assert up == Success([{"Size": 7, "Key": "dir/key"}], "success", "The keys exist.")
 
 
-async def test_a_server_that_hangs_keeps_the_look_until_its_caller_gives_up() -> None:
-    import asyncio
-
+async def test_a_hanging_server_keeps_the_poke_until_its_caller_cancels_it() -> None:
     async with raw_server([HANG]) as server, s3_client(aws(server.url)) as client:
         probe = S3KeyProbe(client)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
-                await look(probe, KEY)
+                await poke(probe, KEY)
 
 
-async def test_a_head_403_names_the_right_that_may_be_missing() -> None:
+async def test_a_403_to_a_head_names_the_permission_that_may_be_missing() -> None:
     async with raw_server(to([answer(403)], [error(403, "AccessDenied")])) as server:
-        found = await look_for(aws(server.url), **KEY)
+        found = await poke_key(aws(server.url), **KEY)
     assert isinstance(found, Failure)
     assert (found.reason, found.silenceable) == ("access_denied", True)
     assert "s3:ListBucket" in found.message
@@ -108,21 +107,21 @@ async def test_a_head_403_names_the_right_that_may_be_missing() -> None:
     ("code", "reason"),
     [("InvalidAccessKeyId", "invalid_access_key_id"), ("SignatureDoesNotMatch", "bad_signature")],
 )
-async def test_what_a_head_cannot_say_a_list_does(code: str, reason: str) -> None:
+async def test_a_list_explains_an_error_of_a_head(code: str, reason: str) -> None:
     async with raw_server(to([answer(403)], [error(403, code)])) as server:
-        found = await look_for(aws(server.url), **KEY)
+        found = await poke_key(aws(server.url), **KEY)
     assert isinstance(found, Failure)
     assert found.reason == reason
 
 
-async def test_an_expired_token_is_no_failure_of_a_head_either() -> None:
+async def test_an_expired_token_does_not_fail_a_head_either() -> None:
     async with raw_server(to([answer(400)], [error(400, "ExpiredToken")])) as server:
-        found = await look_for(aws(server.url), **KEY)
+        found = await poke_key(aws(server.url), **KEY)
     assert isinstance(found, Unreachable)
     assert found.reason == "credentials_expired"
 
 
-async def test_refused_credentials_are_looked_up_afresh_once() -> None:
+async def test_refused_credentials_are_refreshed_once() -> None:
     refuse = to([answer(403)], [error(403, "InvalidAccessKeyId")])
     async with raw_server(
         lambda request, n: [FOUND] if "Credential=NEW" in request else refuse(request, n)
@@ -132,34 +131,34 @@ async def test_refused_credentials_are_looked_up_afresh_once() -> None:
             Connection("aws_default", "aws", login="NEW", password="s", extra={"endpoint_url": server.url}),
         )
         async with s3_client(old, new) as client:
-            [found] = await look(S3KeyProbe(client), KEY)
+            [found] = await poke(S3KeyProbe(client), KEY)
         assert isinstance(found, Success)
         async with s3_client(old, ConnectionUnavailable("down")) as client:
-            [down] = await look(S3KeyProbe(client), KEY)
+            [down] = await poke(S3KeyProbe(client), KEY)
         assert down == Unreachable("credentials_unavailable", "The credentials cannot be looked up now: their backend does not answer, or refuses.")  # fmt: skip
         async with s3_client(old, old) as client:
-            [refused] = await look(S3KeyProbe(client), KEY)
+            [refused] = await poke(S3KeyProbe(client), KEY)
         assert isinstance(refused, Failure)
 
 
 @pytest.mark.parametrize(
-    ("trouble", "reason"),
+    ("error", "reason"),
     [(UnknownConnection("x"), "unknown_connection"), (ConnectionUnavailable("x"), "credentials_unavailable")],
 )
-async def test_a_connection_that_cannot_be_had_ends_nothing(trouble: Exception, reason: str) -> None:
-    found = await look_for(trouble, **KEY, aws_conn_id="mine")
+async def test_an_unavailable_connection_ends_no_wait(error: Exception, reason: str) -> None:
+    found = await poke_key(error, **KEY, aws_conn_id="mine")
     assert isinstance(found, Unreachable)
     assert found.reason == reason
 
 
-async def test_a_connection_that_cannot_be_used_is_told_without_its_secrets() -> None:
-    found = await look_for(aws("http://user:hidden@x"), **KEY)
+async def test_the_message_about_an_unusable_connection_quotes_no_secret() -> None:
+    found = await poke_key(aws("http://user:hidden@x"), **KEY)
     assert isinstance(found, Unreachable)
     assert found.reason == "connection_invalid"
     assert "hidden" not in found.message
 
 
-async def test_a_missing_bucket_is_looked_for_now_and_then_only() -> None:
+async def test_a_bucket_is_checked_only_now_and_then() -> None:
     clock = [0.0]
     async with (
         raw_server(to([answer(404)], [listed()])) as server,
@@ -167,12 +166,12 @@ async def test_a_missing_bucket_is_looked_for_now_and_then_only() -> None:
     ):
         probe, before = S3KeyProbe(client), Transport.taskless
         for _ in range(5):
-            assert await look(probe, KEY) == [Pending("absent", "The key does not exist.")]
+            assert await poke(probe, KEY) == [Pending("absent", "The key does not exist.")]
         assert len(server.requests) == 6
         assert Transport.taskless - before == (4 if Transport.warm else 0)
         server.script = to([answer(404)], [error(404, "NoSuchBucket")])
         clock[0] = BUCKET_SEEN_SECONDS + 1
-        [gone] = await look(probe, KEY)
+        [gone] = await poke(probe, KEY)
     assert isinstance(gone, Failure)
     assert gone.reason == "no_such_bucket"
 
@@ -181,7 +180,7 @@ async def test_a_missing_bucket_is_looked_for_now_and_then_only() -> None:
     ("after", "verdict"),
     [([FOUND], Success), ([answer(403)], Failure), ([answer(503)], Unreachable), ([CLOSE], Unreachable)],
 )
-async def test_a_key_that_was_missing_is_looked_at_closely_once_the_answer_is_another(
+async def test_another_response_than_absent_takes_the_full_poke(
     after: Script, verdict: type[Verdict]
 ) -> None:
     async with (
@@ -189,65 +188,65 @@ async def test_a_key_that_was_missing_is_looked_at_closely_once_the_answer_is_an
         s3_client(aws(server.url)) as client,
     ):
         probe = S3KeyProbe(client)
-        assert [await look(probe, KEY) for _ in range(2)] == [
+        assert [await poke(probe, KEY) for _ in range(2)] == [
             [Pending("absent", "The key does not exist.")]
         ] * 2
         server.script = to(after, [error(403, "AccessDenied")])
-        [seen] = await look(probe, KEY)
+        [seen] = await poke(probe, KEY)
     assert isinstance(seen, verdict)
 
 
-async def test_a_server_that_says_not_now_is_not_asked_again_at_once() -> None:
+async def test_a_server_that_is_busy_is_not_asked_again_at_once() -> None:
     async with (
         raw_server(to([answer(404)], [listed()])) as server,
         s3_client(aws(server.url)) as client,
     ):
         probe = S3KeyProbe(client)
-        await look(probe, KEY)
+        await poke(probe, KEY)
         server.script = to([answer(503, b"", "Retry-After: 7")], [])
         before = len(server.requests)
-        assert await look(probe, KEY) == [Unreachable("http_503", "HTTP 503 Service Unavailable", 7.0)]
+        assert await poke(probe, KEY) == [Unreachable("http_503", "HTTP 503 Service Unavailable", 7.0)]
         assert len(server.requests) == before + 1
 
 
-async def test_a_missing_key_is_missing_whatever_the_question_for_the_bucket_comes_to() -> None:
+async def test_a_missing_key_is_absent_whatever_the_check_of_the_bucket_returns() -> None:
     for other in ([answer(503)], [error(403, "AccessDenied")], [listed("dir/key")]):
         async with raw_server(to([answer(404)], other)) as server:
-            assert await look_for(aws(server.url), **KEY) == Pending("absent", "The key does not exist.")
+            assert await poke_key(aws(server.url), **KEY) == Pending("absent", "The key does not exist.")
 
 
 async def test_more_than_100_pages_are_too_many() -> None:
     async with raw_server(
         [listed("dir/x", more="<NextContinuationToken>t/+=</NextContinuationToken>")]
     ) as server:
-        found = await look_for(aws(server.url), **(WILD | {"bucket_key": "s3://bucket/dir/y*"}))
+        found = await poke_key(aws(server.url), **(WILD | {"bucket_key": "s3://bucket/dir/y*"}))
         assert isinstance(found, Unreachable)
         assert found.reason == "too_many_keys"
         assert len(server.requests) == 100
         assert "continuation-token=t%2F%2B%3D" in server.paths[1]
-        checked = await look_for(aws(server.url), **WILD, check="true")
+        checked = await poke_key(aws(server.url), **WILD, check="true")
         assert isinstance(checked, Unreachable)
-        seen = await look_for(aws(server.url), **WILD)
+        seen = await poke_key(aws(server.url), **WILD)
         assert seen == Success(None, "result_omitted", "The keys exist.")
 
 
-async def test_only_keys_that_can_match_are_listed() -> None:
+async def test_a_list_has_the_literal_prefix_of_the_pattern() -> None:
     async with raw_server([listed("a/b%2B+c1")]) as server:
-        await look_for(aws(server.url), bucket_key="s3://bucket/a/b+c?", wildcard_match=True)
+        await poke_key(aws(server.url), bucket_key="s3://bucket/a/b+c?", wildcard_match=True)
         assert "prefix=a%2Fb%2Bc&" in server.paths[0] + "&"
 
 
 @pytest.mark.parametrize(
     ("encoding", "key"), [("<EncodingType>url</EncodingType>", "dir/a+b c\t"), ("", "dir/a%2Bb+c%09")]
 )
-async def test_keys_are_decoded_where_the_answer_says_that_they_are_encoded(encoding: str, key: str) -> None:
+async def test_keys_are_decoded_if_the_response_says_that_they_are_encoded(encoding: str, key: str) -> None:
     page = (
         listed("dir/a%2Bb+c%09")
         .split(b"\r\n\r\n", 1)[1]
         .replace(b"<IsTruncated>", encoding.encode() + b"<IsTruncated>")
     )
     async with raw_server([answer(200, page)]) as server:
-        found = await look_for(aws(server.url), **WILD, metadata_keys=["Key"])
+        found = await poke_key(aws(server.url), **WILD, metadata_keys=["Key"])
         assert "encoding-type=url" in server.paths[0]
     assert isinstance(found, Success)
     assert found.payload == [{"Key": key}]
@@ -255,7 +254,9 @@ async def test_keys_are_decoded_where_the_answer_says_that_they_are_encoded(enco
 
 @pytest.mark.parametrize("params", [KEY, WILD])
 @pytest.mark.parametrize("where", ["header", "body"])
-async def test_the_buckets_own_region_is_learned_from_its_answer(params: dict[str, Any], where: str) -> None:
+async def test_the_region_of_a_bucket_is_learned_from_its_response(
+    params: dict[str, Any], where: str
+) -> None:
     malformed = b"<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-far-7</Region></Error>"
 
     def script(request: str, _: int) -> Script:
@@ -267,62 +268,62 @@ async def test_the_buckets_own_region_is_learned_from_its_answer(params: dict[st
 
     async with raw_server(script) as server, s3_client(aws(server.url)) as client:
         probe = S3KeyProbe(client)
-        assert isinstance((await look(probe, params))[0], Success)
+        assert isinstance((await poke(probe, params))[0], Success)
         before = len(server.requests)
-        assert isinstance((await look(probe, params))[0], Success)
+        assert isinstance((await poke(probe, params))[0], Success)
         assert len(server.requests) == before + 1
 
 
-async def test_a_region_that_leads_elsewhere_is_not_followed() -> None:
+async def test_a_region_that_is_not_a_name_is_ignored() -> None:
     async with raw_server([answer(400, b"", "x-amz-bucket-region: evil.example/")]) as server:
-        found = await look_for(aws(server.url), **WILD)
+        found = await poke_key(aws(server.url), **WILD)
     assert isinstance(found, Failure)
     assert found.reason == "http_400"
 
 
-async def test_a_redirect_to_another_origin_takes_no_credentials_there() -> None:
+async def test_a_redirect_to_another_origin_is_not_followed() -> None:
     async with (
         raw_server([FOUND]) as other,
         raw_server([answer(307, b"", f"Location: {other.url}/x")]) as server,
     ):
-        found = await look_for(aws(server.url), **KEY)
+        found = await poke_key(aws(server.url), **KEY)
     assert isinstance(found, Unreachable)
     assert other.requests == []
 
 
-async def test_a_public_bucket_is_asked_without_a_signature() -> None:
+async def test_requests_to_a_public_bucket_are_not_signed() -> None:
     async with raw_server([FOUND]) as server:
-        found = await look_for(aws(server.url, config_kwargs={"signature_version": "unsigned"}), **KEY)
+        found = await poke_key(aws(server.url, config_kwargs={"signature_version": "unsigned"}), **KEY)
         assert isinstance(found, Success)
         assert "authorization" not in server.requests[0].lower()
 
 
 async def test_a_session_token_is_sent_and_signed() -> None:
     async with raw_server([FOUND]) as server:
-        await look_for(aws(server.url, aws_session_token="tok"), **KEY)
+        await poke_key(aws(server.url, aws_session_token="tok"), **KEY)
         assert "X-Amz-Security-Token: tok" in server.requests[0]
         assert "x-amz-security-token, Signature=" in server.requests[0]
 
 
-async def test_without_an_aws_default_the_environment_is_asked_and_that_is_remembered(
+async def test_without_aws_default_the_environments_credentials_are_used(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "ENV")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     async with raw_server([FOUND]) as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
-        found = await look_for(UnknownConnection("aws_default"), **KEY)
+        found = await poke_key(UnknownConnection("aws_default"), **KEY)
         assert isinstance(found, Success)
         assert "Credential=ENV/" in server.requests[0]
-        named = await look_for(UnknownConnection("aws_default"), **KEY, aws_conn_id="aws_default")
+        named = await poke_key(UnknownConnection("aws_default"), **KEY, aws_conn_id="aws_default")
         assert isinstance(named, Unreachable)
 
 
-async def test_a_check_too_heavy_for_the_loop_runs_apart_and_in_time() -> None:
+async def test_a_check_too_heavy_for_the_loop_runs_in_a_worker_and_in_time() -> None:
     keys = [f"dir/{n}" for n in range(900)]
     heavy = "files.map(f, files.size()).size() > 0 && files.exists(f, f.Key.matches('(a|b|c){1,50}x$'))"
     async with raw_server([listed(*keys)]) as server:
         started = time.monotonic()
-        found = await look_for(aws(server.url), **WILD, check=heavy, request_timeout=5.0)
+        found = await poke_key(aws(server.url), **WILD, check=heavy, request_timeout=5.0)
     assert time.monotonic() - started < 10
     assert isinstance(found, (Pending, Unreachable))

@@ -1,4 +1,4 @@
-"""Whose requests they are, against a server that checks signatures and rights; and keys that a connection does not hold itself."""
+"""Credentials: with a server that checks signatures and permissions, and from outside the connection."""
 
 import json
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import pytest
 from moto.core.authorization import ActionAuthenticatorMixin
 from moto_s3 import S3Server
 from raw_server import ScriptedConnections, Transport
-from s3_looks import aws, look, look_for, s3_client
+from s3_pokes import aws, poke, poke_key, s3_client
 
 from waitd.core.aws.signature import AwsKeys
 from waitd.core.connections.aws import AssumedRole, AwsKeySource
@@ -26,19 +26,19 @@ ALL = [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]
 
 @pytest.fixture
 def guarded(s3: S3Server) -> Iterator[S3Server]:
-    """The server while it checks who asks; what is put goes past it."""
+    """The server; after `_check_from(0)` it checks signatures and permissions."""
     yield s3
     _check_from(float("inf"))
 
 
 def _check_from(calls: float) -> None:
-    """Lets so many requests through unchecked."""
+    """Checks requests after this many."""
     moto.settings.INITIAL_NO_AUTH_ACTION_COUNT = calls
     ActionAuthenticatorMixin.request_count = 0
 
 
 def user(s3: S3Server, name: str, statements: list[dict[str, Any]]) -> AwsKeys:
-    """A new user with these rights."""
+    """Creates a user with these permissions."""
     iam = s3.client("iam")
     try:
         iam.create_user(UserName=name)
@@ -55,62 +55,64 @@ def connection(s3: S3Server, keys: AwsKeys, **more: str) -> Connection:
     return s3.connection(keys.access_key_id, more.get("secret", keys.secret_access_key))
 
 
-async def test_a_server_that_checks_signatures_takes_ours_for_any_key(guarded: S3Server) -> None:
+async def test_signatures_are_valid_for_any_key(guarded: S3Server) -> None:
     bucket = guarded.bucket("a b+c", "ü/~x", "*")
     mine = connection(guarded, user(guarded, "able", ALL))
     _check_from(0)
     for key in ("a b+c", "ü/~x", "*"):
-        assert isinstance(await look_for(mine, bucket_name=bucket, bucket_key=key), Success)
-    found = await look_for(mine, bucket_name=bucket, bucket_key="[aü]*", wildcard_match=True)
+        assert isinstance(await poke_key(mine, bucket_name=bucket, bucket_key=key), Success)
+    found = await poke_key(mine, bucket_name=bucket, bucket_key="[aü]*", wildcard_match=True)
     assert isinstance(found, Success)
     assert len(found.payload) == 2
-    assert isinstance(await look_for(mine, bucket_name=bucket, bucket_key="none"), Pending)
+    assert isinstance(await poke_key(mine, bucket_name=bucket, bucket_key="none"), Pending)
 
 
 @pytest.mark.parametrize("params", [{"bucket_key": "a"}, {"bucket_key": "a*", "wildcard_match": True}])
-async def test_wrong_credentials_fail_and_say_which(guarded: S3Server, params: dict[str, Any]) -> None:
+async def test_wrong_credentials_fail_and_the_reason_says_which(
+    guarded: S3Server, params: dict[str, Any]
+) -> None:
     bucket = guarded.bucket("a")
     keys = user(guarded, f"wrong-{len(params)}", ALL)
     _check_from(0)
-    bad_secret = await look_for(
+    bad_secret = await poke_key(
         connection(guarded, keys, secret="not the secret"), bucket_name=bucket, **params
     )
     assert isinstance(bad_secret, Failure)
     assert (bad_secret.reason, bad_secret.silenceable) == ("bad_signature", True)
-    bad_id = await look_for(connection(guarded, AwsKeys("AKIANOBODY", "s")), bucket_name=bucket, **params)
+    bad_id = await poke_key(connection(guarded, AwsKeys("AKIANOBODY", "s")), bucket_name=bucket, **params)
     assert isinstance(bad_id, Failure)
     assert bad_id.reason == "invalid_access_key_id"
 
 
-async def test_a_key_that_may_not_be_read_fails_and_names_the_right(guarded: S3Server) -> None:
+async def test_a_forbidden_key_fails_and_the_message_names_the_permission(guarded: S3Server) -> None:
     bucket = guarded.bucket("a")
     powerless, lister = (connection(guarded, user(guarded, name, rights)) for name, rights in (("powerless", []), ("lister", LIST_ONLY)))  # fmt: skip
     _check_from(0)
     for who in (powerless, lister):
-        head = await look_for(who, bucket_name=bucket, bucket_key="a")
+        head = await poke_key(who, bucket_name=bucket, bucket_key="a")
         assert isinstance(head, Failure)
         assert head.reason == "access_denied"
         assert "s3:ListBucket" in head.message
     assert isinstance(
-        await look_for(lister, bucket_name=bucket, bucket_key="a*", wildcard_match=True), Success
+        await poke_key(lister, bucket_name=bucket, bucket_key="a*", wildcard_match=True), Success
     )
 
 
-async def test_keys_that_were_changed_are_taken_up_within_the_same_look(guarded: S3Server) -> None:
+async def test_rotated_keys_are_used_within_the_same_poke(guarded: S3Server) -> None:
     bucket = guarded.bucket("a")
     keys = user(guarded, "rotated", ALL)
     _check_from(0)
     async with s3_client(
         connection(guarded, keys, secret="the old one"), connection(guarded, keys)
     ) as client:
-        [found] = await look(S3KeyProbe(client), {"bucket_name": bucket, "bucket_key": "a"})
+        [found] = await poke(S3KeyProbe(client), {"bucket_name": bucket, "bucket_key": "a"})
     assert isinstance(found, Success)
 
 
-# ---------------------------------------------------------------- keys from elsewhere
+# ---------------------------------------------------------------- keys from outside the connection
 
 
-async def test_keys_of_the_environment_are_kept_for_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_keys_of_the_environment_are_cached_for_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     credentials = AwsCredentials(now=lambda: clock[0])
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "ONE")
@@ -127,7 +129,9 @@ async def test_keys_of_the_environment_are_kept_for_a_minute(monkeypatch: pytest
     assert (await credentials.refresh(AwsKeySource())).access_key_id == "THREE"
 
 
-async def test_a_profile_is_one_of_the_environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_profile_is_read_from_the_environments_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "credentials").write_text("[mine]\naws_access_key_id = FILE\naws_secret_access_key = s\n")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
     credentials = AwsCredentials(now=lambda: 0.0)
@@ -136,8 +140,8 @@ async def test_a_profile_is_one_of_the_environments(tmp_path: Path, monkeypatch:
         await credentials.get(AwsKeySource(profile="other"))
 
 
-async def test_no_keys_anywhere_are_told() -> None:
-    found = await look_for(
+async def test_missing_keys_make_the_connection_unusable() -> None:
+    found = await poke_key(
         Connection("aws_default", "aws", extra={"region_name": "eu-west-1"}), bucket_key="s3://bucket/a"
     )
     assert isinstance(found, Unreachable)
@@ -155,53 +159,53 @@ async def test_a_role_is_assumed_and_its_token_sent(s3: S3Server) -> None:
     account = s3.connection(
         role_arn=role.arn, service_config={"sts": {"endpoint_url": s3.url}}, region_name="us-east-1"
     )
-    assert isinstance(await look_for(account, bucket_name=bucket, bucket_key="a"), Success)
+    assert isinstance(await poke_key(account, bucket_name=bucket, bucket_key="a"), Success)
 
 
-async def test_a_role_that_cannot_be_assumed_is_told(s3: S3Server) -> None:
+async def test_the_message_says_why_a_role_cannot_be_assumed(s3: S3Server) -> None:
     role: dict[str, Any] = {
         "role_arn": "arn:aws:iam::123456789012:role/reader",
         "external_id": "x",
         "service_config": {"sts": {"endpoint_url": s3.url}},
     }
-    found = await look_for(s3.connection(**role, region_name="us-east-1"), bucket_key="s3://bucket/a")
+    found = await poke_key(s3.connection(**role, region_name="us-east-1"), bucket_key="s3://bucket/a")
     assert isinstance(found, Unreachable)
     assert "ParamValidationError" in found.message
 
 
-async def test_an_sts_that_is_down_ends_nothing(s3: S3Server) -> None:
+async def test_an_unavailable_sts_ends_no_wait(s3: S3Server) -> None:
     nowhere = {"sts": {"endpoint_url": "http://127.0.0.1:1"}}
     down = s3.connection(
         role_arn="arn:aws:iam::123456789012:role/reader", service_config=nowhere, region_name="us-east-1"
     )
-    found = await look_for(down, bucket_key="s3://bucket/a")
+    found = await poke_key(down, bucket_key="s3://bucket/a")
     assert isinstance(found, Unreachable)
     assert found.reason == "credentials_unavailable"
 
 
 @pytest.mark.parametrize("verify", ["/nonexistent/ca.pem", __file__])
-async def test_a_ca_bundle_that_cannot_be_read_is_told(s3: S3Server, verify: str) -> None:
-    found = await look_for(s3.connection(verify=verify), bucket_key="s3://bucket/a")
+async def test_an_unreadable_ca_bundle_makes_the_connection_unusable(s3: S3Server, verify: str) -> None:
+    found = await poke_key(s3.connection(verify=verify), bucket_key="s3://bucket/a")
     assert isinstance(found, Unreachable)
     assert "CA bundle" in found.message
 
 
-async def test_a_place_is_at_hand_while_its_connection_stays_the_same_and_holds_its_own_keys(
+async def test_an_endpoint_is_cached_while_its_connection_is_and_has_its_own_keys(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(Transport, "warm", True)  # then these connections can be had without asking
+    monkeypatch.setattr(Transport, "warm", True)  # then these connections are cached
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAENV")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
     account = AccountRef("aws_default", optional=False)
-    own, rotated, borrowed = aws("http://own"), aws("http://own"), Connection("aws_default", "aws")
-    connections = ScriptedConnections([own, rotated, borrowed])
+    own, rotated, keyless = aws("http://own"), aws("http://own"), Connection("aws_default", "aws")
+    connections = ScriptedConnections([own, rotated, keyless])
     endpoints = AwsEndpoints(connections, now=lambda: 0.0)
-    assert endpoints.cached_fresh(account) is None, "nobody has looked yet"
+    assert endpoints.cached_fresh(account) is None, "nothing was looked up yet"
     found = await endpoints.get(account)
     assert endpoints.cached_fresh(account) == found
     await connections.refresh("aws_default")
-    assert endpoints.cached_fresh(account) is None, "the connection is another one"
+    assert endpoints.cached_fresh(account) is None, "the connection has changed"
     assert (await endpoints.get(account)).keys == AwsKeys("AKIA", "secret")
     await connections.refresh("aws_default")
     assert (await endpoints.get(account)).keys == AwsKeys("AKIAENV", "s")
-    assert endpoints.cached_fresh(account) is None, "its keys are asked for each time"
+    assert endpoints.cached_fresh(account) is None, "its keys come from the environment"

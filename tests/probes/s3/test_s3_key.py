@@ -1,11 +1,11 @@
-"""`s3_key` against a real S3 server: each argument, and the keys that clients get wrong."""
+"""`s3_key` with a real S3 server: each parameter, and keys that clients often encode wrongly."""
 
 import re
 from typing import Any
 
 import pytest
 from moto_s3 import S3Server
-from s3_looks import look, look_for, s3_client
+from s3_pokes import poke, poke_key, s3_client
 
 from waitd.core.waits.verdict import Failure, Pending, Success, Verdict
 from waitd.probes.access.aws import AwsEndpoint
@@ -26,21 +26,21 @@ def keys_of(verdict: Verdict) -> list[str]:
     return [file["Key"] for file in verdict.payload]
 
 
-async def test_a_key_that_is_not_there_is_pending_until_it_is(s3: S3Server) -> None:
+async def test_an_absent_key_is_pending_until_it_exists(s3: S3Server) -> None:
     bucket = s3.bucket()
     async with s3_client(s3.connection()) as client:
         probe = S3KeyProbe(client)
-        [before] = await look(probe, {"bucket_key": f"s3://{bucket}/dir/file.csv"})
+        [before] = await poke(probe, {"bucket_key": f"s3://{bucket}/dir/file.csv"})
         assert before == Pending("absent", "The key does not exist.")
         s3.put(bucket, "dir/file.csv")
-        [after] = await look(probe, {"bucket_key": f"s3://{bucket}/dir/file.csv"})
+        [after] = await poke(probe, {"bucket_key": f"s3://{bucket}/dir/file.csv"})
     assert after == Success([{"Size": 5, "Key": "dir/file.csv"}], "success", "The keys exist.")
 
 
-async def test_every_piece_of_metadata_is_shown_that_is_asked_for(s3: S3Server) -> None:
+async def test_the_payload_has_the_requested_metadata(s3: S3Server) -> None:
     bucket = s3.bucket("file")
-    plain = await look_for(s3.connection(), bucket_key="file", bucket_name=bucket, metadata_keys=["*"])
-    listed = await look_for(
+    plain = await poke_key(s3.connection(), bucket_key="file", bucket_name=bucket, metadata_keys=["*"])
+    listed = await poke_key(
         s3.connection(), bucket_key="f*", bucket_name=bucket, metadata_keys=["*"], wildcard_match=True
     )
     assert isinstance(plain, Success)
@@ -50,39 +50,39 @@ async def test_every_piece_of_metadata_is_shown_that_is_asked_for(s3: S3Server) 
     assert (file["Key"], file["Size"], file["ETag"]) == ("file", 5, '"827ccb0eea8a706c4c34a16891f84e7b"')
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.000Z", file["LastModified"])
     assert listed.payload[0] | {"LastModified": ""} == file | {"LastModified": ""}
-    only = await look_for(s3.connection(), bucket_key="file", bucket_name=bucket, metadata_keys=["ETag"])
+    only = await poke_key(s3.connection(), bucket_key="file", bucket_name=bucket, metadata_keys=["ETag"])
     assert isinstance(only, Success)
     assert only.payload == [{"ETag": file["ETag"]}]
 
 
-async def test_of_several_keys_all_must_be_there(s3: S3Server) -> None:
+async def test_all_keys_of_a_list_must_exist(s3: S3Server) -> None:
     one, other = s3.bucket("a", "b"), s3.bucket()
-    wanted = {"bucket_key": [f"s3://{one}/a", f"s3://{one}/b", f"s3://{other}/c"]}
-    assert await look_for(s3.connection(), **wanted) == Pending("absent", f"Missing: s3://{other}/c")
+    params = {"bucket_key": [f"s3://{one}/a", f"s3://{one}/b", f"s3://{other}/c"]}
+    assert await poke_key(s3.connection(), **params) == Pending("absent", f"Missing: s3://{other}/c")
     s3.put(other, "c")
-    assert keys_of(await look_for(s3.connection(), **wanted)) == ["a", "b", "c"]
+    assert keys_of(await poke_key(s3.connection(), **params)) == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize("key", ODD_KEYS)
-async def test_an_odd_key_is_found_as_it_is_and_no_other_is(s3: S3Server, key: str) -> None:
+async def test_an_odd_key_matches_itself_and_no_similar_key(s3: S3Server, key: str) -> None:
     bucket = s3.bucket(key)
     import re2  # type: ignore[import-untyped]
 
     async with s3_client(s3.connection()) as client:
         probe = S3KeyProbe(client)
-        [head] = await look(probe, {"bucket_name": bucket, "bucket_key": key})
+        [head] = await poke(probe, {"bucket_name": bucket, "bucket_key": key})
         assert keys_of(head) == [key]
         quoted = {"bucket_name": bucket, "bucket_key": re2.escape(key) + "$", "use_regex": True}
-        assert keys_of((await look(probe, quoted))[0]) == [key]
+        assert keys_of((await poke(probe, quoted))[0]) == [key]
         assert keys_of(
-            (await look(probe, {"bucket_name": bucket, "bucket_key": "*", "wildcard_match": True}))[0]
+            (await poke(probe, {"bucket_name": bucket, "bucket_key": "*", "wildcard_match": True}))[0]
         ) == [key]
         for other in (key.strip("/") + "x", key + "/", "/" + key, key.replace("//", "/") + "\u0300"):
-            assert isinstance((await look(probe, {"bucket_name": bucket, "bucket_key": other}))[0], Pending)
+            assert isinstance((await poke(probe, {"bucket_name": bucket, "bucket_key": other}))[0], Pending)
 
 
 @pytest.mark.parametrize(
-    ("mode", "pattern", "wanted"),
+    ("mode", "pattern", "expected"),
     [
         ("wildcard_match", "data/*.csv", ["data/2/c.csv", "data/a.csv", "data/b.csv"]),
         ("wildcard_match", "data/?.csv", ["data/a.csv", "data/b.csv"]),
@@ -95,23 +95,23 @@ async def test_an_odd_key_is_found_as_it_is_and_no_other_is(s3: S3Server, key: s
         ("use_regex", r".*/[bc]\.csv$", ["data/2/c.csv", "data/b.csv"]),
     ],
 )
-async def test_a_pattern_sees_exactly_what_it_matches(
-    s3: S3Server, mode: str, pattern: str, wanted: list[str]
+async def test_a_pattern_matches_these_keys_only(
+    s3: S3Server, mode: str, pattern: str, expected: list[str]
 ) -> None:
     bucket = s3.bucket("data/a.csv", "data/b.csv", "data/2/c.csv", "data/d.txt", "other/a.csv")
-    found = await look_for(s3.connection(), bucket_name=bucket, bucket_key=pattern, **{mode: True})
-    if wanted:
-        assert keys_of(found) == wanted
+    verdict = await poke_key(s3.connection(), bucket_name=bucket, bucket_key=pattern, **{mode: True})
+    if expected:
+        assert keys_of(verdict) == expected
     else:
-        assert found == Pending("absent", "No key matches.")
+        assert verdict == Pending("absent", "No key matches.")
 
 
 async def test_a_prefix_with_3000_keys_is_read_page_by_page(s3: S3Server) -> None:
     bucket = s3.bucket()
     s3.put(bucket, *(f"many/{n:04}" for n in range(3000)), "z/last")
-    last = await look_for(s3.connection(), bucket_name=bucket, bucket_key="many/*999", wildcard_match=True)
+    last = await poke_key(s3.connection(), bucket_name=bucket, bucket_key="many/*999", wildcard_match=True)
     assert keys_of(last) == ["many/0999", "many/1999", "many/2999"]
-    counted = await look_for(
+    counted = await poke_key(
         s3.connection(),
         bucket_name=bucket,
         bucket_key="many/*",
@@ -119,7 +119,7 @@ async def test_a_prefix_with_3000_keys_is_read_page_by_page(s3: S3Server) -> Non
         check="size(files) == 3000",
     )
     assert counted == Success(None, "result_omitted", "The keys exist.")
-    looped = await look_for(
+    looped = await poke_key(
         s3.connection(),
         bucket_name=bucket,
         bucket_key="many/*",
@@ -138,43 +138,43 @@ CHECKS: list[tuple[str, bool, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("check", "true", "told"), CHECKS)
-async def test_a_check_decides_over_the_files_that_matched(
-    s3: S3Server, check: str, true: bool, told: str
+@pytest.mark.parametrize(("check", "is_true", "message"), CHECKS)
+async def test_a_check_is_evaluated_on_the_matching_files(
+    s3: S3Server, check: str, is_true: bool, message: str
 ) -> None:
     bucket = s3.bucket("d/a.csv", "d/b.csv", "d/c.txt")
-    found = await look_for(
+    found = await poke_key(
         s3.connection(), bucket_key=f"s3://{bucket}/d/*.csv", wildcard_match=True, check=check
     )
-    if true:
+    if is_true:
         assert keys_of(found) == ["d/a.csv", "d/b.csv"]
     else:
         assert isinstance(found, Pending)
         assert found.reason == "check"
-        assert told in found.message
+        assert message in found.message
 
 
-async def test_a_check_is_asked_about_each_key_of_a_list(s3: S3Server) -> None:
+async def test_a_check_is_evaluated_for_each_key_of_a_list(s3: S3Server) -> None:
     bucket = s3.bucket("a", "b")
     params: dict[str, Any] = {"bucket_name": bucket, "bucket_key": ["a", "b"]}
-    assert keys_of(await look_for(s3.connection(), **params, check="size(files) == 1")) == ["a", "b"]
-    assert isinstance(await look_for(s3.connection(), **params, check="files[0].Key == 'a'"), Pending)
+    assert keys_of(await poke_key(s3.connection(), **params, check="size(files) == 1")) == ["a", "b"]
+    assert isinstance(await poke_key(s3.connection(), **params, check="files[0].Key == 'a'"), Pending)
 
 
-async def test_a_check_can_tell_the_time(s3: S3Server) -> None:
+async def test_a_check_can_compare_times(s3: S3Server) -> None:
     bucket = s3.bucket("a")
     check = "timestamp(files[0].LastModified) > timestamp('2020-01-01T00:00:00Z')"
-    found = await look_for(
+    found = await poke_key(
         s3.connection(), bucket_key=f"s3://{bucket}/a", check=check, metadata_keys=["LastModified"]
     )
     assert isinstance(found, Success)
 
 
-async def test_equal_waits_share_a_look_and_each_has_its_own_check(s3: S3Server) -> None:
+async def test_equal_waits_share_a_poke_and_each_has_its_own_check(s3: S3Server) -> None:
     bucket = s3.bucket("a")
     wait = {"bucket_key": f"s3://{bucket}/a"}
     async with s3_client(s3.connection()) as client:
-        one, two, three = await look(
+        one, two, three = await poke(
             S3KeyProbe(client),
             wait,
             wait | {"check": "files[0].Size > 9"},
@@ -186,18 +186,22 @@ async def test_equal_waits_share_a_look_and_each_has_its_own_check(s3: S3Server)
     assert three.payload == [{"Size": 5}]
 
 
-async def test_a_missing_bucket_fails_the_wait_unless_it_is_told_not_to(s3: S3Server) -> None:
+async def test_a_missing_bucket_fails_the_wait_unless_silenced(s3: S3Server) -> None:
     gone = Failure("no_such_bucket", "The bucket does not exist.", silenceable=True)
-    assert await look_for(s3.connection(), bucket_key="s3://there-is-none/a") == gone
-    assert await look_for(s3.connection(), bucket_key="s3://there-is-none/a*", wildcard_match=True) == gone
+    assert await poke_key(s3.connection(), bucket_key="s3://there-is-none/a") == gone
+    assert await poke_key(s3.connection(), bucket_key="s3://there-is-none/a*", wildcard_match=True) == gone
 
 
-async def test_the_connection_may_be_the_environments(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_credentials_may_come_from_the_environment(
+    s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bucket = s3.bucket("a")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIA")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3.url)
-    found = await look_for(AssertionError("nobody is asked"), bucket_key=f"s3://{bucket}/a", aws_conn_id=None)
+    found = await poke_key(
+        AssertionError("no connection is looked up"), bucket_key=f"s3://{bucket}/a", aws_conn_id=None
+    )
     assert keys_of(found) == ["a"]
 
 
@@ -214,7 +218,7 @@ async def test_the_connection_may_be_the_environments(s3: S3Server, monkeypatch:
         ("https://gate.example/s3", "virtual", "bucket", "https://bucket.gate.example/s3/a%20b"),
     ],
 )
-def test_a_bucket_is_part_of_the_host_or_of_the_path_as_with_boto3(
+def test_a_bucket_is_in_the_host_or_in_the_path_as_in_boto3(
     base: str | None, style: str, bucket: str, url: str
 ) -> None:
     endpoint = AwsEndpoint(base, "", "eu-west-1", style, None, verify_tls=True)

@@ -1,4 +1,4 @@
-"""`s3_keys_unchanged` against a real S3 server, and over restarts: all that a wait remembers is its state."""
+"""`s3_keys_unchanged` with a real S3 server, and over restarts, which only the stored state survives."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from moto_s3 import S3Server
 from raw_server import raw_server
-from s3_looks import aws, listed, look, s3_client
+from s3_pokes import aws, listed, poke, s3_client
 
 from waitd.core.aws.keys_unchanged import INLINE_KEYS, KeySetDigest
 from waitd.core.waits.event import rfc3339
@@ -20,7 +20,7 @@ START = 1_795_000_000.0
 
 
 class Watch:
-    """One wait, its clock, and its state as the store keeps it. `restart` forgets all but the state."""
+    """One wait with its clock and its stored state, which is all that `restart` keeps."""
 
     def __init__(self, client: S3Client, clock: list[float], params: dict[str, Any]) -> None:
         self._client = client
@@ -34,9 +34,9 @@ class Watch:
         self.probe = S3KeysUnchangedProbe(self._client)
 
     async def at(self, seconds: float) -> Verdict:
-        """What a look so many seconds after the start says."""
+        """The verdict of a poke at this time after the start."""
         self._clock[0] = START + seconds
-        [verdict] = await look(self.probe, self._params, progress=Progress(state=self.state))
+        [verdict] = await poke(self.probe, self._params, progress=Progress(state=self.state))
         if isinstance(verdict, Pending) and verdict.state is not None:
             assert len(verdict.state) <= 1024
             self.state = verdict.state
@@ -79,7 +79,7 @@ async def test_an_hour_is_the_default(s3: S3Server) -> None:
         assert reason(await wait.at(3600)) == "success"
 
 
-async def test_an_overwritten_key_is_no_new_key(s3: S3Server) -> None:
+async def test_an_overwritten_key_is_not_a_new_key(s3: S3Server) -> None:
     bucket = s3.bucket("d/a")
     async with watching(s3, bucket, inactivity_period=10, allow_delete=False) as wait:
         await wait.at(0)
@@ -87,7 +87,7 @@ async def test_an_overwritten_key_is_no_new_key(s3: S3Server) -> None:
         assert reason(await wait.at(10)) == "success"
 
 
-async def test_too_few_keys_wait_on(s3: S3Server) -> None:
+async def test_too_few_keys_are_pending(s3: S3Server) -> None:
     bucket = s3.bucket()
     async with watching(s3, bucket, inactivity_period=10, min_objects=2) as wait:
         assert reason(await wait.at(0)) == "unchanged"
@@ -97,12 +97,12 @@ async def test_too_few_keys_wait_on(s3: S3Server) -> None:
         assert reason(await wait.at(30)) == "success"
 
 
-async def test_no_keys_at_all_are_enough_where_none_are_asked_for(s3: S3Server) -> None:
+async def test_no_keys_are_enough_if_min_objects_is_0(s3: S3Server) -> None:
     async with watching(s3, s3.bucket(), inactivity_period=0, min_objects=0) as wait:
         assert reason(await wait.at(0)) == "success"
 
 
-async def test_previous_objects_are_what_was_last_seen(s3: S3Server) -> None:
+async def test_previous_objects_are_the_first_set_to_compare_with(s3: S3Server) -> None:
     bucket = s3.bucket("d/a", "d/b")
     async with watching(s3, bucket, previous_objects=["d/a", "d/b"], inactivity_period=0) as wait:
         assert reason(await wait.at(0)) == "success"
@@ -114,7 +114,7 @@ async def test_previous_objects_are_what_was_last_seen(s3: S3Server) -> None:
         assert reason(await wait.at(0)) == "changed"
 
 
-async def test_a_deletion_starts_the_clock_anew_where_it_is_allowed(s3: S3Server) -> None:
+async def test_an_allowed_deletion_restarts_the_period(s3: S3Server) -> None:
     bucket = s3.bucket("d/a", "d/b")
     async with watching(s3, bucket, inactivity_period=10) as wait:
         await wait.at(0)
@@ -123,10 +123,10 @@ async def test_a_deletion_starts_the_clock_anew_where_it_is_allowed(s3: S3Server
         assert reason(await wait.at(20)) == "success"
 
 
-@pytest.mark.parametrize("restarted", [False, True], ids=["awake", "down meanwhile"])
+@pytest.mark.parametrize("restarted", [False, True], ids=["running", "restarted"])
 @pytest.mark.parametrize("keys", [5, INLINE_KEYS, INLINE_KEYS + 1, 300])
 @pytest.mark.parametrize(
-    ("gone", "added", "wanted"),
+    ("deleted", "added", "expected"),
     [
         (0, 0, "success"),
         (1, 0, "objects_deleted"),
@@ -136,8 +136,8 @@ async def test_a_deletion_starts_the_clock_anew_where_it_is_allowed(s3: S3Server
         (0, 7, "changed"),
     ],
 )
-async def test_a_deletion_is_told_from_an_addition_also_over_a_restart(
-    s3: S3Server, restarted: bool, keys: int, gone: int, added: int, wanted: str
+async def test_deletions_and_additions_are_distinguished_also_over_a_restart(
+    s3: S3Server, restarted: bool, keys: int, deleted: int, added: int, expected: str
 ) -> None:
     bucket = s3.bucket()
     names = [f"d/{n:04}" for n in range(keys)]
@@ -146,18 +146,18 @@ async def test_a_deletion_is_told_from_an_addition_also_over_a_restart(
     async with watching(s3, bucket, inactivity_period=10, allow_delete=False) as wait:
         assert reason(await wait.at(0)) == "changed"
         assert reason(await wait.at(5)) == "unchanged"
-        s3.delete(bucket, *names[:gone])
+        s3.delete(bucket, *names[:deleted])
         s3.put(bucket, *(f"d/new{n}" for n in range(added)))
         if restarted:
             wait.restart()
         verdict = await wait.at(10)
-    assert reason(verdict) == wanted
-    if wanted == "objects_deleted":
+    assert reason(verdict) == expected
+    if expected == "objects_deleted":
         assert isinstance(verdict, Failure)
         assert not verdict.silenceable
 
 
-async def test_as_many_keys_as_fit_are_remembered_one_by_one_over_a_restart(s3: S3Server) -> None:
+async def test_a_small_set_is_stored_key_by_key(s3: S3Server) -> None:
     bucket = s3.bucket()
     s3.put(bucket, *(f"d/{n}" for n in range(INLINE_KEYS)))
     async with watching(s3, bucket, allow_delete=False) as wait:
@@ -168,10 +168,10 @@ async def test_as_many_keys_as_fit_are_remembered_one_by_one_over_a_restart(s3: 
         assert reason(await wait.at(5)) == "objects_deleted"
 
 
-async def test_what_cannot_be_told_after_a_restart_is_no_failure_and_is_said(s3: S3Server) -> None:
+async def test_an_unclear_change_after_a_restart_fails_no_wait(s3: S3Server) -> None:
     bucket = s3.bucket()
     s3.put(bucket, *(f"d/{n}" for n in range(INLINE_KEYS + 1)))
-    for restarted, wanted in ((False, "objects_deleted"), (True, "changed")):
+    for restarted, expected in ((False, "objects_deleted"), (True, "changed")):
         async with watching(s3, bucket, inactivity_period=10, allow_delete=False) as wait:
             await wait.at(0)
             s3.delete(bucket, "d/0")
@@ -179,13 +179,13 @@ async def test_what_cannot_be_told_after_a_restart_is_no_failure_and_is_said(s3:
             if restarted:
                 wait.restart()
             verdict = await wait.at(5)
-            assert reason(verdict) == wanted
+            assert reason(verdict) == expected
         s3.delete(bucket, "d/x", "d/y", "d/z")
         s3.put(bucket, "d/0")
     assert "it is unknown whether" in verdict.message
 
 
-async def test_the_clock_goes_on_over_a_restart(s3: S3Server) -> None:
+async def test_the_period_continues_over_a_restart(s3: S3Server) -> None:
     async with watching(s3, s3.bucket("d/a"), inactivity_period=1000) as wait:
         await wait.at(0)
         wait.restart()
@@ -194,7 +194,7 @@ async def test_the_clock_goes_on_over_a_restart(s3: S3Server) -> None:
         assert reason(await wait.at(1000)) == "success"
 
 
-async def test_a_clock_that_goes_back_makes_the_wait_longer_and_never_shorter(s3: S3Server) -> None:
+async def test_a_clock_that_goes_back_never_shortens_the_period(s3: S3Server) -> None:
     async with watching(s3, s3.bucket("d/a"), inactivity_period=100) as wait:
         await wait.at(0)
         assert reason(await wait.at(-500)) == "unchanged"
@@ -202,18 +202,18 @@ async def test_a_clock_that_goes_back_makes_the_wait_longer_and_never_shorter(s3
         assert reason(await wait.at(-400)) == "success"
 
 
-async def test_a_steady_wait_writes_nothing(s3: S3Server) -> None:
+async def test_an_unchanged_set_writes_no_state(s3: S3Server) -> None:
     async with watching(s3, s3.bucket("d/a"), allow_delete=False) as wait:
         for seconds in range(0, 100, 10):
             await wait.at(seconds)
     assert wait.states == 1
 
 
-async def test_waits_that_share_a_look_are_judged_each_by_its_own_memory(s3: S3Server) -> None:
+async def test_waits_that_share_a_poke_have_states_of_their_own(s3: S3Server) -> None:
     bucket = s3.bucket("d/a")
     params = {"bucket_name": bucket, "prefix": "d/"}
     async with s3_client(s3.connection()) as client:
-        one, other = await look(
+        one, other = await poke(
             S3KeysUnchangedProbe(client),
             params | {"previous_objects": ["d/a"], "inactivity_period": 0},
             params | {"previous_objects": ["d/b"], "allow_delete": False},
@@ -227,7 +227,7 @@ async def test_a_missing_bucket_fails_and_an_outage_does_not(s3: S3Server) -> No
         assert reason(await wait.at(0)) == "no_such_bucket"
     endless = listed("d/x", more="<NextContinuationToken>t</NextContinuationToken>")
     async with raw_server([endless]) as server, s3_client(aws(server.url)) as client:
-        [many] = await look(S3KeysUnchangedProbe(client), {"bucket_name": "bucket", "prefix": "d/"})
+        [many] = await poke(S3KeysUnchangedProbe(client), {"bucket_name": "bucket", "prefix": "d/"})
     assert isinstance(many, Unreachable)
     assert many.reason == "too_many_keys"
 

@@ -1,4 +1,4 @@
-"""Waits whose patterns begin with the same text share each LIST, and each has from it what it would have alone."""
+"""Waits whose patterns have the same prefix share LISTs, with the verdicts that each would get alone."""
 
 import asyncio
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from moto_s3 import S3Server
 from raw_server import RawServer, Script, ScriptedConnections, raw_server
-from s3_looks import aws, error, listed, look, look_for, s3_client
+from s3_pokes import aws, error, listed, poke, poke_key, s3_client
 
 from waitd.core.waits.verdict import Failure, Pending, Success, Unreachable, Verdict
 from waitd.probes.access.aws import AwsEndpoint
@@ -39,13 +39,13 @@ def keys_of(verdict: Verdict) -> list[str]:
     return [file["Key"] for file in payload(verdict)]
 
 
-async def looks(server: RawServer, *waits: dict[str, Any]) -> list[Verdict]:
+async def poke_all(server: RawServer, *waits: dict[str, Any]) -> list[Verdict]:
     async with s3_client(aws(server.url)) as client:
-        return await look(S3KeyProbe(client), *waits)
+        return await poke(S3KeyProbe(client), *waits)
 
 
 def pages(*each: bytes) -> Any:
-    """Page after page, by the token that leads there."""
+    """Serves pages by their continuation tokens."""
 
     def script(request: str, _: int) -> Script:
         token = request.partition("continuation-token=")[2].partition(" ")[0].partition("&")[0]
@@ -58,7 +58,7 @@ def page(n: int, *keys: str) -> bytes:
     return listed(*keys, more=f"<NextContinuationToken>{n + 1}</NextContinuationToken>")
 
 
-async def test_each_pattern_takes_from_one_list_what_it_matches_alone(s3: S3Server) -> None:
+async def test_patterns_that_share_a_list_match_as_they_do_alone(s3: S3Server) -> None:
     bucket = s3.bucket("in/a1.csv", "in/a2.csv", "in/a2.txt", "in/b.csv", "out/a1.csv")
     waits: list[dict[str, Any]] = [
         wild(f"s3://{bucket}/in/*.csv"),
@@ -71,8 +71,8 @@ async def test_each_pattern_takes_from_one_list_what_it_matches_alone(s3: S3Serv
         wild(f"s3://{bucket}/in/*.csv"),
     ]
     async with s3_client(s3.connection()) as client:
-        together = await look(S3KeyProbe(client), *waits)
-    assert together == [await look_for(s3.connection(), **wait) for wait in waits]
+        together = await poke(S3KeyProbe(client), *waits)
+    assert together == [await poke_key(s3.connection(), **wait) for wait in waits]
     assert keys_of(together[0]) == ["in/a1.csv", "in/a2.csv", "in/b.csv"]
     assert keys_of(together[1]) == ["in/a1.csv"]
     assert together[2] == ABSENT
@@ -85,19 +85,21 @@ async def test_each_pattern_takes_from_one_list_what_it_matches_alone(s3: S3Serv
 
 async def test_a_hundred_waits_cost_one_list() -> None:
     async with raw_server([listed("in/7", "in/8")]) as server:
-        found = await looks(server, *(wild(f"in/*{n % 10}") for n in range(100)))
+        found = await poke_all(server, *(wild(f"in/*{n % 10}") for n in range(100)))
         assert len(server.requests) == 1
     assert [keys_of(each) for each in found if isinstance(each, Success)] == [["in/7"], ["in/8"]] * 10
     assert found.count(ABSENT) == 80
 
 
-async def test_a_list_is_read_as_far_as_anybody_needs_it() -> None:
+async def test_a_list_is_read_until_no_pattern_needs_more() -> None:
     many = CERTAINLY_TOO_MANY // PAGE + 1
     full = [page(n, *(f"in/{n}-{k}.csv" for k in range(PAGE))) for n in range(many)]
     async with raw_server(pages(*full, page(many, "in/x.csv"), listed("in/y.txt"))) as server:
-        assert await looks(server, wild("in/*.csv")) == [Success(None, "result_omitted", "The keys exist.")]
+        assert await poke_all(server, wild("in/*.csv")) == [
+            Success(None, "result_omitted", "The keys exist.")
+        ]
         assert len(server.requests) == many
-        lots, last, checked = await looks(
+        lots, last, checked = await poke_all(
             server,
             wild("in/*.csv"),
             wild("in/*.txt"),
@@ -109,9 +111,9 @@ async def test_a_list_is_read_as_far_as_anybody_needs_it() -> None:
     assert checked == Success(None, "result_omitted", "The keys exist.")
 
 
-async def test_too_many_keys_are_too_many_for_those_only_that_need_the_rest() -> None:
+async def test_too_many_keys_concern_only_the_waits_that_need_the_rest() -> None:
     async with raw_server([page(0, "in/a", "in/b")]) as server:
-        there, absent, checked, one = await looks(
+        there, absent, checked, one = await poke_all(
             server, wild("in/*a"), wild("in/*x"), wild("in/*a", check="true"), wild("in/*b")
         )
         assert len(server.requests) == 100
@@ -121,37 +123,37 @@ async def test_too_many_keys_are_too_many_for_those_only_that_need_the_rest() ->
     assert there == one == Success(None, "result_omitted", "The keys exist.")
 
 
-async def test_of_a_list_that_breaks_off_nobody_learns_that_a_key_is_absent() -> None:
+async def test_a_list_that_fails_halfway_proves_no_key_absent() -> None:
     async with raw_server(pages(page(0, "in/a"), error(503, "SlowDown"))) as server:
-        found = await looks(server, wild("in/*a"), wild("in/*b"))
+        found = await poke_all(server, wild("in/*a"), wild("in/*b"))
     assert found == [Unreachable("http_503", "HTTP 503 Service Unavailable: SlowDown")] * 2
 
 
-async def test_of_several_lists_those_are_not_asked_for_that_change_nothing() -> None:
+async def test_lists_that_cannot_change_a_verdict_are_skipped() -> None:
     def script(request: str, _: int) -> Script:
         return [listed("one/a") if "prefix=one" in request else error(404, "NoSuchBucket")]
 
     async with raw_server(script) as server:
-        assert await looks(server, wild("one/*b", "two/*")) == [
+        assert await poke_all(server, wild("one/*b", "two/*")) == [
             Pending("absent", "Missing: s3://bucket/one/*b")
         ]
         assert len(server.requests) == 1
-        absent, busy = await looks_busy(server)
+        absent, busy = await poke_all_busy(server)
     assert absent == Pending("absent", "Missing: s3://bucket/one/*b")
     assert isinstance(busy, Unreachable)
 
 
-async def looks_busy(server: RawServer) -> list[Verdict]:
-    """Of two waits on two lists the first has its answer in the first list; the second list is not to be had."""
+async def poke_all_busy(server: RawServer) -> list[Verdict]:
+    """Two waits on two lists: the first list decides the first wait, the second list is unavailable."""
     server.script = lambda request, _: [
         listed("one/a") if "prefix=one" in request else error(503, "SlowDown")
     ]
-    return await looks(server, wild("one/*b", "two/*"), wild("one/*a", "two/*"))
+    return await poke_all(server, wild("one/*b", "two/*"), wild("one/*a", "two/*"))
 
 
-async def test_a_refusal_is_told_to_all_of_them() -> None:
+async def test_a_refusal_is_the_verdict_of_all_waits() -> None:
     async with raw_server([error(403, "AccessDenied")]) as server:
-        found = await looks(server, wild("in/*a"), wild("in/*b"))
+        found = await poke_all(server, wild("in/*a"), wild("in/*b"))
     assert all(isinstance(each, Failure) and each.reason == "access_denied" for each in found)
 
 

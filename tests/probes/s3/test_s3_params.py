@@ -1,8 +1,10 @@
+"""The parameters of the kinds of S3, their errors, and which waits share a poke."""
+
 from collections import Counter
 from typing import Any
 
 import pytest
-from s3_looks import s3_client
+from s3_pokes import s3_client
 
 from waitd.core.connections.connection import Connection
 from waitd.core.errors import InvalidInput
@@ -33,7 +35,7 @@ def test_keys_are_read_as_airflow_reads_them(
 
 
 @pytest.mark.parametrize(
-    ("params", "pointer", "told"),
+    ("params", "pointer", "words"),
     [
         ({}, "/bucket_key", "required"),
         ({"bucket_key": 5}, "/bucket_key", "list"),
@@ -71,10 +73,12 @@ def test_keys_are_read_as_airflow_reads_them(
         ({"bucket_key": "s3://bucket/a", "wildcard_match": 1}, "/wildcard_match", "bool"),
     ],
 )
-def test_what_is_wrong_is_told_where_it_is(params: dict[str, Any], pointer: str, told: str) -> None:
+def test_a_wrong_parameter_is_refused_with_its_pointer(
+    params: dict[str, Any], pointer: str, words: str
+) -> None:
     with pytest.raises(InvalidInput) as caught:
         target(**params)
-    assert [(p.pointer, told in p.detail) for p in caught.value.problems] == [(pointer, True)], caught.value
+    assert [(p.pointer, words in p.detail) for p in caught.value.problems] == [(pointer, True)], caught.value
 
 
 @pytest.mark.parametrize(
@@ -90,14 +94,16 @@ def test_what_is_wrong_is_told_where_it_is(params: dict[str, Any], pointer: str,
         ({"bucket_name": "bucket", "prefix": "", "previous_objects": ["a", "\ud800"]}, "/previous_objects/1"),
     ],
 )
-async def test_so_it_is_for_unchanged_keys(params: dict[str, Any], pointer: str) -> None:
+async def test_a_wrong_parameter_of_keys_unchanged_is_refused_with_its_pointer(
+    params: dict[str, Any], pointer: str
+) -> None:
     async with s3_client() as client:
         with pytest.raises(InvalidInput) as caught:
             S3KeysUnchangedProbe(client).parse(params, namespace="default")
     assert [p.pointer for p in caught.value.problems] == [pointer]
 
 
-def test_a_wait_names_a_connection_only_where_it_was_written_down() -> None:
+def test_a_wait_names_a_connection_only_if_its_params_do() -> None:
     url = {"bucket_key": "s3://bucket/a"}
     assert target(**url).conn_id is None
     assert target(**url, aws_conn_id=None).conn_id is None
@@ -105,7 +111,7 @@ def test_a_wait_names_a_connection_only_where_it_was_written_down() -> None:
     assert target(**url, aws_conn_id="aws_default").conn_id == "aws_default"
 
 
-async def test_waits_that_ask_the_same_have_one_key_and_others_do_not() -> None:
+async def test_waits_with_equal_requests_have_equal_coalescing_keys() -> None:
     url = {"bucket_key": "s3://bucket/a"}
     same = [target(**url), target(bucket_key=["a"], bucket_name="bucket"), target(**url, check="size(files) > 0", metadata_keys=["ETag"])]  # fmt: skip
     assert len({each.key for each in same}) == 1
@@ -127,7 +133,7 @@ async def test_waits_that_ask_the_same_have_one_key_and_others_do_not() -> None:
     assert len({each.key for each in (same[0], *others)}) == 1 + len(others)
 
 
-def test_patterns_that_begin_with_the_same_text_have_one_key_whatever_follows() -> None:
+def test_patterns_with_the_same_prefix_have_equal_coalescing_keys() -> None:
     def pattern(*keys: str, **more: Any) -> S3KeyTarget:
         return target(bucket_key=[f"s3://bucket/{key}" for key in keys], **({"wildcard_match": True} | more))
 
@@ -138,7 +144,7 @@ def test_patterns_that_begin_with_the_same_text_have_one_key_whatever_follows() 
     assert len({each.key for each in (shared[0], *others)}) == 1 + len(others)
 
 
-def test_only_so_many_different_patterns_share_a_key_and_equal_ones_always_do() -> None:
+def test_a_limited_number_of_different_patterns_share_a_key() -> None:
     def pattern(n: int) -> S3KeyTarget:
         return target(bucket_key=f"s3://crowded/in/*{n}", wildcard_match=True)
 
@@ -149,7 +155,7 @@ def test_only_so_many_different_patterns_share_a_key_and_equal_ones_always_do() 
     assert pattern(2 * MAX_SHARERS).key not in sizes
     first = str(waits[0].key)
     del waits, sizes
-    assert pattern(-1).key == first  # nobody is left who could be counted
+    assert pattern(-1).key == first  # no wait with this prefix is left
 
 
 async def test_the_origin_is_the_connection_until_the_endpoint_is_known() -> None:
@@ -164,7 +170,7 @@ async def test_the_origin_is_the_connection_until_the_endpoint_is_known() -> Non
         assert probe.origin(two) == "https://s3.cn-north-1.amazonaws.com.cn"
 
 
-def test_what_targets_have_in_common_they_share() -> None:
+def test_targets_share_their_equal_parts() -> None:
     one, two = target(bucket_key="s3://bucket/a"), target(bucket_key="s3://bucket/b")
     assert one.options is two.options
     assert one.addresses[0][0] is two.addresses[0][0]

@@ -1,4 +1,4 @@
-"""Placeholders, and where they are filled."""
+"""Placeholders, and the fields in which they are replaced."""
 
 import pytest
 
@@ -18,7 +18,7 @@ PARAMS = {
 }
 
 
-def test_a_value_keeps_its_type_and_inside_of_text_becomes_text() -> None:
+def test_a_value_keeps_its_type_but_within_a_string_becomes_text() -> None:
     done = fill(PARAMS, "k", 42)
     assert done["json"] == {"id": 42, "note": "job 42 of k", "list": [42, 1]}
     assert done["request_params"] == {"id": 42}
@@ -28,12 +28,12 @@ def test_a_value_keeps_its_type_and_inside_of_text_becomes_text() -> None:
 @pytest.mark.parametrize(
     ("handle", "segment"), [("a/b", "a%2Fb"), ("../x", "..%2Fx"), ("a?b#c", "a%3Fb%23c"), ("é", "%C3%A9")]
 )
-def test_in_a_path_it_stays_one_segment(handle: str, segment: str) -> None:
+def test_a_value_stays_one_path_segment(handle: str, segment: str) -> None:
     assert fill({"endpoint": "/jobs/{handle}"}, "k", handle)["endpoint"] == f"/jobs/{segment}"
 
 
 @pytest.mark.parametrize("handle", ["", ".", ".."])
-def test_what_cannot_be_a_segment_is_refused(handle: str) -> None:
+def test_a_value_that_cannot_be_a_segment_is_refused(handle: str) -> None:
     with pytest.raises(ValueError, match="segment"):
         fill({"endpoint": "/jobs/{handle}"}, "k", handle)
 
@@ -48,14 +48,14 @@ def test_a_map_is_filled_by_name() -> None:
         fill({"json": "{handle}"}, "k", {"id": 1})
 
 
-def test_an_endpoint_that_is_nothing_but_the_handle_is_a_url() -> None:
+def test_an_endpoint_that_is_only_the_handle_is_a_url() -> None:
     assert fill({"endpoint": "{handle}"}, "k", "http://h/a?b=1")["endpoint"] == "http://h/a?b=1"
     assert location_part({"endpoint": "{handle}"}) == ""
     assert location_part({"endpoint": "{handle.url}"}) == "url"
     assert location_part({"endpoint": "/jobs/{handle}"}) is None
 
 
-def test_placeholders_elsewhere_are_told() -> None:
+def test_placeholders_in_other_fields_are_refused() -> None:
     assert [
         p.pointer
         for p in misplaced_placeholders({"data": "{handle}", "success_when": "body.id == '{handle}'"})
