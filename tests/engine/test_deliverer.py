@@ -287,7 +287,7 @@ async def test_draining_lets_attempts_in_flight_finish_and_leaves_the_rest_queue
 
 
 @in_virtual_time
-async def test_more_destinations_than_lanes_take_turns() -> None:
+async def test_more_destinations_than_queues_take_turns() -> None:
     async with running() as bench:
         for n in range(1000):
             bench.queue(f"d{n}", f"destination {n}")
@@ -297,7 +297,7 @@ async def test_more_destinations_than_lanes_take_turns() -> None:
 
 @in_virtual_time
 async def test_destinations_that_hang_do_not_keep_every_lane(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deliverer, "LANES", 4)
+    monkeypatch.setattr(deliverer, "MAX_QUEUES", 4)
     async with running(lambda parcel: never() if parcel.sink["to"] != "good" else Delivered()) as bench:
         for n in range(8):
             for m in range(50):
@@ -334,7 +334,7 @@ async def test_a_sink_that_waitd_does_not_have_is_tried_again_and_one_that_it_do
         told = {name: after.last_error for name, after in bench.outbox.history}
         assert told == {
             "away": "The sink cannot be used now: /conn_id: the connection is not there now",
-            "wrong": "The sink's parameters are not understood: /to: unknown field",
+            "wrong": "The sink's parameters are invalid: /to: unknown field",
             "none": "This waitd has no sink fax.",
         }
         assert bench.state("wrong") is DeliveryState.DEAD

@@ -39,7 +39,7 @@ class Scene:
 
     def listen(self, name: str, wait: StoredWait | None = None) -> bool:
         wait = wait or waiting(name, 0.0)
-        entry = HeldWait.of(
+        entry = HeldWait.from_stored(
             wait, self.kind, self.kind.probe.parse(wait.spec.params, namespace="default"), Pacing(10)
         )
         self.entries[name] = entry
@@ -48,19 +48,19 @@ class Scene:
     def forget(self, name: str) -> None:
         self.listeners.remove(self.entries.pop(name))
 
-    def hearing(self, bucket: str, key: str, namespace: str | None = "default") -> set[str]:
-        return set(self.listeners.hearing(f"s3://{bucket}", key, namespace))
+    def matching(self, bucket: str, key: str, namespace: str | None = "default") -> set[str]:
+        return set(self.listeners.matching(f"s3://{bucket}", key, namespace))
 
 
 def test_exact_keys_and_patterns_hear_their_own_news_only() -> None:
     scene = Scene()
     for name in ("b/a/1", "b/a/2", "c/a/1", "b/a/*", "b/*.csv", "b/a/1*"):
         scene.listen(name)
-    assert scene.hearing("b", "a/1") == {"b/a/1", "b/a/*", "b/a/1*"}
-    assert scene.hearing("b", "a/2") == {"b/a/2", "b/a/*"}
-    assert scene.hearing("b", "x.csv") == {"b/*.csv"}
-    assert scene.hearing("c", "a/1") == {"c/a/1"}
-    assert scene.hearing("d", "a/1") == set()
+    assert scene.matching("b", "a/1") == {"b/a/1", "b/a/*", "b/a/1*"}
+    assert scene.matching("b", "a/2") == {"b/a/2", "b/a/*"}
+    assert scene.matching("b", "x.csv") == {"b/*.csv"}
+    assert scene.matching("c", "a/1") == {"c/a/1"}
+    assert scene.matching("d", "a/1") == set()
 
 
 def test_who_has_ended_hears_nothing_and_nothing_of_it_is_kept() -> None:
@@ -69,35 +69,35 @@ def test_who_has_ended_hears_nothing_and_nothing_of_it_is_kept() -> None:
     for name in names:
         scene.listen(name)
     scene.forget("b/a/*")
-    assert scene.hearing("b", "a/x") == set()
+    assert scene.matching("b", "a/x") == set()
     for name in ("b/a", "b/b/*", "c/a"):
         scene.forget(name)
-    assert scene.listeners._places == {}
+    assert scene.listeners._channels == {}
 
 
 def test_several_may_listen_to_one_key() -> None:
     scene = Scene()
     wait = waiting("b/k", 0.0)
     for name in ("one", "two", "three"):
-        entry = HeldWait.of(
+        entry = HeldWait.from_stored(
             wait, scene.kind, scene.kind.probe.parse({"name": "b/k"}, namespace="default"), Pacing(10)
         )
         entry.id = name  # type: ignore[assignment]
         scene.entries[name] = entry
         scene.listeners.add(entry, wait)
-    assert scene.hearing("b", "k") == {"one", "two", "three"}
+    assert scene.matching("b", "k") == {"one", "two", "three"}
     scene.forget("two")
-    assert scene.hearing("b", "k") == {"one", "three"}
+    assert scene.matching("b", "k") == {"one", "three"}
     scene.forget("one")
     scene.forget("three")
-    assert scene.hearing("b", "k") == set()
+    assert scene.matching("b", "k") == set()
 
 
 def test_news_of_another_namespace_wakes_nobody_but_the_operators_do() -> None:
     scene = Scene()
     scene.listen("b/k")
-    assert scene.hearing("b", "k", "other") == set()
-    assert scene.hearing("b", "k", None) == {"b/k"}
+    assert scene.matching("b", "k", "other") == set()
+    assert scene.matching("b", "k", None) == {"b/k"}
 
 
 def test_wake_on_listens_and_hears_what_came_before() -> None:
@@ -106,10 +106,10 @@ def test_wake_on_listens_and_hears_what_came_before() -> None:
     wait = waiting("b/k", 0.0)
     wait = structs.replace(wait, spec=structs.replace(wait.spec, wake_on="go"))
     assert scene.listen("b/k", wait) is False
-    assert scene.listeners.hearing(SIGNAL, "go", "default") == {"b/k"}
+    assert scene.listeners.matching(SIGNAL, "go", "default") == {"b/k"}
     scene.forget("b/k")
-    assert scene.listeners.hearing(SIGNAL, "go", "default") == frozenset()
-    scene.listeners.signalled["default", "go"] = 50.0
+    assert scene.listeners.matching(SIGNAL, "go", "default") == frozenset()
+    scene.listeners.signalled_at["default", "go"] = 50.0
     assert scene.listen("b/k", wait) is True
     scene.forget("b/k")
     seen = replace(wait.progress, runs=(VerdictRun("pending", "r", "", 60.0, 60.0, 1),))
@@ -122,8 +122,8 @@ def test_a_hundred_thousand_waits_cost_a_lookup_nothing() -> None:
         scene.listen(f"b/day{n}/*" if n % 2 else f"b/key{n}")
     started = process_time()
     for n in range(0, 2000, 2):
-        assert scene.hearing("b", f"key{n}") == {f"b/key{n}"}
-        assert scene.hearing("b", f"day{n + 1}/x") == {f"b/day{n + 1}/*"}
+        assert scene.matching("b", f"key{n}") == {f"b/key{n}"}
+        assert scene.matching("b", f"day{n + 1}/x") == {f"b/day{n + 1}/*"}
     # 2,000 look-ups; a walk over the waits would take minutes.
     assert process_time() - started < 2.0
 
@@ -137,15 +137,15 @@ def test_a_wait_that_listens_twice_to_one_key_hears_it_once_and_is_let_go_of_who
     scene.kind = ProbeKind("scripted", Twice(lambda *_: Pending(), lambda: 0.0), Instruments(version="test"))
     for name in ("b/k", "b/p*", "b/k2"):
         scene.listen(name)
-    assert (scene.hearing("b", "k"), scene.hearing("b", "px")) == ({"b/k"}, {"b/p*"})
+    assert (scene.matching("b", "k"), scene.matching("b", "px")) == ({"b/k"}, {"b/p*"})
     for name in ("b/k", "b/p*", "b/k2"):
         scene.forget(name)
-    assert scene.listeners._places == {}
+    assert scene.listeners._channels == {}
 
 
 def test_what_never_listened_may_be_let_go_of() -> None:
     scene = Scene()
     wait = waiting("b/k", 0.0)
     target = scene.kind.probe.parse(wait.spec.params, namespace="default")
-    scene.listeners.remove(HeldWait.of(wait, scene.kind, target, Pacing(10)))
-    assert scene.listeners._places == {}
+    scene.listeners.remove(HeldWait.from_stored(wait, scene.kind, target, Pacing(10)))
+    assert scene.listeners._channels == {}

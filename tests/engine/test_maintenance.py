@@ -12,7 +12,7 @@ from virtual_time import VirtualClock, in_virtual_time
 from waitd.core.errors import StoreUnavailable
 from waitd.core.waits.verdict import Pending, Success
 from waitd.core.waits.wait import Outcome, WaitId, WaitState
-from waitd.engine.maintenance import BREATH, IDS, Maintenance, waiting_pages
+from waitd.engine.maintenance import PAGE_IDS, SWEEP_PAUSE, Maintenance, waiting_pages
 from waitd.engine.poker import Poker
 from waitd.metrics import Instruments
 
@@ -134,13 +134,13 @@ async def test_pages_bring_every_waiting_wait_once() -> None:
 @in_virtual_time
 async def test_a_sweep_of_a_crowd_finds_all_of_it_and_leaves_the_loop_to_others() -> None:
     bench = Bench()
-    for n in range(2 * IDS + 1):
+    for n in range(2 * PAGE_IDS + 1):
         bench.store.put(waiting(f"w{n}", bench.clock.now()))
     began = bench.clock.monotonic()
     await bench.maintenance.sweep()
-    assert bench.clock.monotonic() - began > 1.5 * BREATH  # two of them
+    assert bench.clock.monotonic() - began > 1.5 * SWEEP_PAUSE  # two of them
     await bench.maintenance.sweep()
-    assert bench.poker.held == 2 * IDS + 1
+    assert bench.poker.held == 2 * PAGE_IDS + 1
 
 
 @in_virtual_time

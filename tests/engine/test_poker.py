@@ -24,7 +24,7 @@ from waitd.core.waits.verdict import Failure, Pending, Success, Unreachable
 from waitd.core.waits.wait import WaitState
 from waitd.engine.held_wait_factory import MAX_PACINGS
 from waitd.engine.poker import Poker
-from waitd.engine.recording import AT_A_TIME
+from waitd.engine.progress_buffer import MAX_PER_FLUSH
 from waitd.metrics import Instruments
 
 
@@ -432,14 +432,14 @@ async def test_progress_is_stored_at_most_once_a_minute_and_all_of_it_on_drain()
 @in_virtual_time
 async def test_the_progress_of_a_crowd_is_stored_bit_by_bit() -> None:
     async with running(lambda *_: Pending(), capacity=10_000) as bench:
-        for n in range(3 * AT_A_TIME):
+        for n in range(3 * MAX_PER_FLUSH):
             bench.add(f"w{n}", interval=1000)
         await asyncio.sleep(70)
         await bench.poker.progress_buffer.flush()
-        assert AT_A_TIME <= len(bench.store.progress_writes) < 3 * AT_A_TIME
+        assert MAX_PER_FLUSH <= len(bench.store.progress_writes) < 3 * MAX_PER_FLUSH
         for _ in range(3):
             await bench.poker.progress_buffer.flush()
-        assert len(set(bench.store.progress_writes)) == len(bench.store.progress_writes) == 3 * AT_A_TIME
+        assert len(set(bench.store.progress_writes)) == len(bench.store.progress_writes) == 3 * MAX_PER_FLUSH
 
 
 @in_virtual_time

@@ -462,7 +462,7 @@ async def test_what_waitd_does_not_understand_or_need_is_not_cancelled_and_says_
     told = {name: scene.wait(name).job_cancel for name in "abcd"}
     assert told["a"] is not None
     assert (told["a"].state, scene.jobs.cancelled) == (CancelState.FAILED, [])
-    assert "unknown submits nothing" in (told["a"].last_error or "")
+    assert "unknown submits no job" in (told["a"].last_error or "")
     assert told["b"] == JobCancel(CancelState.UNKNOWN, 0, "no answer")
     assert told["c"] == JobCancel(CancelState.UNNEEDED)
     assert told["d"] is not None
@@ -559,7 +559,7 @@ async def test_nothing_is_parsed_or_submitted_where_nothing_runs() -> None:
     with pytest.raises(InvalidInput, match="own kind"):
         scene.submitter.parse({}, namespace="default")
     wait = waiting("a", scene.clock.now())
-    with pytest.raises(InvalidInput, match="scripted submits nothing"):
+    with pytest.raises(InvalidInput, match="scripted submits no job"):
         plan_of(wait, scene.probe)
 
 

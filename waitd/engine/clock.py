@@ -1,4 +1,4 @@
-"""Time, injected: the only place of the engine that reads a clock or sleeps."""
+"""Time, injected: the only place in the engine that reads a clock or sleeps."""
 
 import asyncio
 import time
@@ -15,7 +15,7 @@ class Clock(Protocol):
         """Seconds that never jump."""
 
     async def sleep_until(self, when: float, wakeup: asyncio.Event) -> None:
-        """Sleeps until the monotonic time `when` or until `wakeup` is set, and clears it. Returns at once if `when` is past."""
+        """Sleeps until the monotonic time `when` or until `wakeup` is set, and clears it."""
 
 
 class SystemClock:

@@ -1,8 +1,8 @@
-"""The deliverer: takes what is due out of the outbox, sends it, and stores what became of it.
+"""Delivers what is due in the outbox and stores the result of each attempt.
 
-Each destination has a lane of its own with a bounded number of deliveries in flight, so a slow one holds up no other, and a delivery
-that is refused goes to the back of its lane's time, not to its front. What is in hand is remembered until its result is on disk: one
-process sends no delivery twice at a time.
+Each destination has a queue of its own with a bounded number of deliveries in flight, so that a slow
+destination delays no other. A delivery stays in flight until its result is on disk: one process never
+sends a delivery twice at a time.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from anyio.abc import TaskGroup
 
 from waitd.core.errors import InvalidInput, NotSupported, StoreUnavailable
 from waitd.core.waits.delivery import (
+    AfterAttempt,
     DeliveryFailed,
     DeliveryId,
     DeliveryPostponed,
@@ -30,34 +31,43 @@ from waitd.ports import OutboxItem, OutboxStore, Sink
 
 log = structlog.get_logger(__name__)
 
-#: How many destinations are served at once; more take turns.
-LANES = 256
-#: How long a destination keeps its lane while others wait for one, in seconds.
+#: How many destinations are served at a time; more take turns.
+MAX_QUEUES = 256
+#: How long a destination keeps its queue while others wait for one, in seconds.
 TURN = 5.0
-#: How many due deliveries a lane reads at a time.
+#: How many due deliveries of a destination are read at a time.
 READ_AHEAD = 256
-#: The longest time between two looks into the outbox, in seconds.
-LOOK_SECONDS = 30.0
-#: Pause before a result that the store refused is written again, in seconds.
+#: The longest time between two checks of the outbox, in seconds.
+CHECK_SECONDS = 30.0
+#: Pause before a write or read that the store refused is retried, in seconds.
 RETRY_PAUSE = 1.0
 
 
 class DestinationQueue:
-    """The deliveries to one destination that are in hand. `until`: from then on it makes room for others."""
+    """The deliveries to one destination that have been read.
 
-    def __init__(self, until: float) -> None:
-        self.until = until
-        self.made_room = False
+    Attributes:
+        turn_ends: from then on it gives way to other destinations, monotonic seconds.
+        gave_way: whether it has given way.
+        waiting: deliveries that have not started.
+        in_flight: deliveries that are waiting, being sent, or being stored.
+        sending: how many are being sent or stored.
+        changed: set when the queue's task has something to do.
+        more: whether the outbox may have more due deliveries.
+    """
+
+    def __init__(self, turn_ends: float) -> None:
+        self.turn_ends = turn_ends
+        self.gave_way = False
         self.waiting: deque[OutboxItem] = deque()
-        self.in_hand: set[DeliveryId] = set()
+        self.in_flight: set[DeliveryId] = set()
         self.sending = 0
-        self.moved = asyncio.Event()
-        #: There may be something due that is not in hand.
+        self.changed = asyncio.Event()
         self.more = True
 
 
 class Deliverer:
-    """Delivers. One per daemon; `run` is its loop."""
+    """Delivers; `run` is its loop."""
 
     def __init__(
         self,
@@ -79,168 +89,180 @@ class Deliverer:
         self._attempt_timeout = attempt_timeout
         self._per_destination = per_destination
         self._jitter = jitter
-        self._lanes: dict[str, DestinationQueue] = {}
-        self._wanted: dict[str, None] = {}
-        self._next_look = float("-inf")
+        self._queues: dict[str, DestinationQueue] = {}
+        #: Destinations that wait for a queue, in their order.
+        self._without_queue: dict[str, None] = {}
+        self._next_check = float("-inf")
         self._wakeup = asyncio.Event()
         self._draining = False
-        self._landed = asyncio.Event()
+        self._attempt_done = asyncio.Event()
 
     def wake(self, destinations: Iterable[str]) -> None:
-        """There is something to deliver to these destinations now, or after the first retry delay."""
+        """Delivers to these destinations now, or after the first retry delay where that is not 0."""
         if self._retry_delays[0]:
-            self._look_by(self._clock.monotonic() + self._retry_delays[0])
+            self._check_by(self._clock.monotonic() + self._retry_delays[0])
         for destination in destinations:
-            lane = self._lanes.get(destination)
-            if lane is None:
-                self._wanted[destination] = None
+            queue = self._queues.get(destination)
+            if queue is None:
+                self._without_queue[destination] = None
                 self._wakeup.set()
             else:
-                lane.more = True
-                lane.moved.set()
+                queue.more = True
+                queue.changed.set()
 
     async def run(self) -> None:
         """Delivers until it is cancelled."""
         async with anyio.create_task_group() as tasks:
             while True:
                 try:
-                    await self._look()
+                    await self._check_outbox()
                 except StoreUnavailable as error:
                     log.warning("outbox_not_readable", error=str(error))
-                    self._next_look = self._clock.monotonic() + RETRY_PAUSE
-                self._open_lanes(tasks)
-                await self._clock.sleep_until(self._next_look, self._wakeup)
+                    self._next_check = self._clock.monotonic() + RETRY_PAUSE
+                self._open_queues(tasks)
+                await self._clock.sleep_until(self._next_check, self._wakeup)
 
-    async def _look(self) -> None:
-        """Finds destinations whose retries have come due, and when to look again."""
-        if self._clock.monotonic() < self._next_look:
+    async def _check_outbox(self) -> None:
+        """Wakes destinations whose retries are due, and schedules the next check."""
+        if self._clock.monotonic() < self._next_check:
             return
         now = self._clock.now()
         self.wake(await self._store.due_destinations(now))
         upcoming = await self._store.next_attempt_at()
-        pause = LOOK_SECONDS if upcoming is None else min(LOOK_SECONDS, max(RETRY_PAUSE, upcoming - now))
-        self._next_look = self._clock.monotonic() + pause
+        pause = CHECK_SECONDS if upcoming is None else min(CHECK_SECONDS, max(RETRY_PAUSE, upcoming - now))
+        self._next_check = self._clock.monotonic() + pause
 
-    def _open_lanes(self, tasks: TaskGroup) -> None:
-        while self._wanted and len(self._lanes) < LANES and not self._draining:
-            destination = next(iter(self._wanted))
-            del self._wanted[destination]
-            self._lanes[destination] = DestinationQueue(self._clock.monotonic() + TURN)
-            tasks.start_soon(self._serve, destination, self._lanes[destination], name=f"lane {destination}")
+    def _open_queues(self, tasks: TaskGroup) -> None:
+        while self._without_queue and len(self._queues) < MAX_QUEUES and not self._draining:
+            destination = next(iter(self._without_queue))
+            del self._without_queue[destination]
+            queue = self._queues[destination] = DestinationQueue(self._clock.monotonic() + TURN)
+            tasks.start_soon(self._serve, destination, queue, name=f"deliver to {destination}")
 
-    async def _serve(self, destination: str, lane: DestinationQueue) -> None:
+    async def _serve(self, destination: str, queue: DestinationQueue) -> None:
         """Delivers to one destination until nothing is due there."""
         try:
             async with anyio.create_task_group() as tasks:
-                while not self._draining and await self._fill(destination, lane):
-                    while lane.waiting and lane.sending < self._per_destination and not self._draining:
-                        lane.sending += 1
-                        tasks.start_soon(self._attempt, lane, lane.waiting.popleft())
-                    await lane.moved.wait()
-                    lane.moved.clear()
+                while not self._draining and await self._fill(destination, queue):
+                    while queue.waiting and queue.sending < self._per_destination and not self._draining:
+                        queue.sending += 1
+                        tasks.start_soon(self._attempt, queue, queue.waiting.popleft())
+                    await queue.changed.wait()
+                    queue.changed.clear()
         finally:
-            del self._lanes[destination]
-            if lane.made_room or lane.more:  # it may have been woken as it closed
-                self._wanted[destination] = None
+            del self._queues[destination]
+            if queue.gave_way or queue.more:  # `wake` may have been called meanwhile
+                self._without_queue[destination] = None
             self._wakeup.set()
 
-    async def _fill(self, destination: str, lane: DestinationQueue) -> bool:
-        """Reads what is due when nothing is waiting; False when the lane has nothing left to do, or its turn is over."""
-        if self._is_over(lane):
-            lane.made_room = lane.more = True
-            lane.in_hand.difference_update(parcel.id for parcel in lane.waiting)
-            lane.waiting.clear()
-            return bool(lane.in_hand)
-        if lane.waiting:
+    async def _fill(self, destination: str, queue: DestinationQueue) -> bool:
+        """Reads what is due if nothing is waiting. Returns False when the queue is empty or its turn is over."""
+        if self._is_turn_over(queue):
+            queue.gave_way = queue.more = True
+            queue.in_flight.difference_update(item.id for item in queue.waiting)
+            queue.waiting.clear()
+            return bool(queue.in_flight)
+        if queue.waiting:
             return True
-        if not lane.more:
-            return bool(lane.in_hand)
-        lane.more = False
+        if not queue.more:
+            return bool(queue.in_flight)
+        queue.more = False
         try:
             due = await self._store.due_items(
-                destination, self._clock.now(), READ_AHEAD, frozenset(lane.in_hand)
+                destination, self._clock.now(), READ_AHEAD, frozenset(queue.in_flight)
             )
         except StoreUnavailable as error:
             log.warning("outbox_not_readable", destination=destination, error=str(error))
-            self._look_by(self._clock.monotonic() + RETRY_PAUSE)
+            self._check_by(self._clock.monotonic() + RETRY_PAUSE)
             due = []
-        lane.more |= len(due) == READ_AHEAD
-        lane.waiting.extend(due)
-        lane.in_hand.update(parcel.id for parcel in due)
-        if lane.waiting:
-            lane.moved.set()
-        return bool(lane.in_hand) or lane.more
+        queue.more |= len(due) == READ_AHEAD
+        queue.waiting.extend(due)
+        queue.in_flight.update(item.id for item in due)
+        if queue.waiting:
+            queue.changed.set()
+        return bool(queue.in_flight) or queue.more
 
-    def _is_over(self, lane: DestinationQueue) -> bool:
-        """Whether the lane had its time and others wait for one: many destinations that hang must not keep a good one out."""
-        return bool(self._wanted) and len(self._lanes) >= LANES and self._clock.monotonic() >= lane.until
+    def _is_turn_over(self, queue: DestinationQueue) -> bool:
+        """Whether other destinations wait for a queue: many that hang must not keep out one that works."""
+        others_wait = bool(self._without_queue) and len(self._queues) >= MAX_QUEUES
+        return others_wait and self._clock.monotonic() >= queue.turn_ends
 
-    async def _attempt(self, lane: DestinationQueue, parcel: OutboxItem) -> None:
-        kind = str(parcel.sink.get("kind"))
+    async def _attempt(self, queue: DestinationQueue, item: OutboxItem) -> None:
+        kind = str(item.sink.get("kind"))
         started = self._clock.monotonic()
-        receipt = await self._send(kind, parcel)
+        receipt = await self._send(kind, item)
         now = self._clock.now()
-        after = after_attempt(parcel.attempts + 1, receipt, now, self._jitter(), self._retry_delays)
+        after = after_attempt(item.attempts + 1, receipt, now, self._jitter(), self._retry_delays)
+        self._report(kind, item, receipt, after, now, self._clock.monotonic() - started)
+        while True:
+            try:
+                await self._store.save_attempt(item.id, after, now)
+                break
+            except StoreUnavailable:
+                await self._clock.sleep_until(self._clock.monotonic() + RETRY_PAUSE, asyncio.Event())
+        if after.next_attempt_at is not None:
+            self._check_by(self._clock.monotonic() + after.next_attempt_at - self._clock.now())
+        queue.in_flight.discard(item.id)
+        queue.sending -= 1
+        queue.changed.set()
+        self._attempt_done.set()
+
+    def _report(  # noqa: PLR0917 - the parts of one log line
+        self, kind: str, item: OutboxItem, receipt: Receipt, after: AfterAttempt, now: float, seconds: float
+    ) -> None:
+        """Counts and logs an attempt."""
         result = after.state.value
         if after.state is DeliveryState.QUEUED:
             result = "postponed" if isinstance(receipt, DeliveryPostponed) else "refused"
         self._instruments.deliveries.labels(kind, result).inc()
         if after.state is DeliveryState.DELIVERED:
-            self._instruments.delivery_delay.labels(kind).observe(max(0.0, now - parcel.created_at))
+            self._instruments.delivery_delay.labels(kind).observe(max(0.0, now - item.created_at))
         log.info(
             "delivery_attempt",
-            delivery_id=parcel.id,
-            wait_id=parcel.wait_id,
-            namespace=parcel.namespace,
+            delivery_id=item.id,
+            wait_id=item.wait_id,
+            namespace=item.namespace,
             sink=kind,
             attempt=after.attempts,
             result=result,
-            seconds=round(self._clock.monotonic() - started, 4),
+            seconds=round(seconds, 4),
             next_attempt_in=None if after.next_attempt_at is None else round(after.next_attempt_at - now, 3),
             error=after.last_error,
         )
-        while True:
-            try:
-                await self._store.save_attempt(parcel.id, after, now)
-                break
-            except StoreUnavailable:
-                await self._clock.sleep_until(self._clock.monotonic() + RETRY_PAUSE, asyncio.Event())
-        if after.next_attempt_at is not None:
-            self._look_by(self._clock.monotonic() + after.next_attempt_at - self._clock.now())
-        lane.in_hand.discard(parcel.id)
-        lane.sending -= 1
-        lane.moved.set()
-        self._landed.set()
 
-    async def _send(self, kind: str, parcel: OutboxItem) -> Receipt:
+    async def _send(self, kind: str, item: OutboxItem) -> Receipt:
         sink = self._sinks.get(kind)
         if sink is None:
             return DeliveryFailed(f"This waitd has no sink {kind}.")
         try:
-            target = sink.parse({name: value for name, value in parcel.sink.items() if name != "kind"})
+            target = sink.parse({name: value for name, value in item.sink.items() if name != "kind"})
         except NotSupported as error:
             return DeliveryFailed(f"The sink cannot be used now: {error}")
         except InvalidInput as error:
-            return DeliveryRejected(f"The sink's parameters are not understood: {error}")
+            return DeliveryRejected(f"The sink's parameters are invalid: {error}")
         try:
             async with asyncio.timeout(self._attempt_timeout):
-                return await sink.deliver(target, parcel)
+                return await sink.deliver(target, item)
         except TimeoutError:
             return DeliveryFailed(f"No answer within {self._attempt_timeout:g} s.")
-        except Exception:  # a sink's defect loses no event
-            log.exception("sink_failed", sink=kind, delivery_id=parcel.id)
+        except Exception:  # a defect of the sink must not lose the event
+            log.exception("sink_failed", sink=kind, delivery_id=item.id)
             return DeliveryFailed("The sink failed; the daemon's log has the traceback.")
 
-    def _look_by(self, when: float) -> None:
-        if when < self._next_look:
-            self._next_look = when
+    def _check_by(self, when: float) -> None:
+        """Checks the outbox at the monotonic time `when` at the latest."""
+        if when < self._next_check:
+            self._next_check = when
             self._wakeup.set()
 
     async def drain(self, grace: float) -> None:
-        """Starts no more attempts and waits up to `grace` seconds for those in flight; the rest stays in the outbox."""
+        """Starts no more attempts and waits up to `grace` seconds for those in flight.
+
+        The rest stays in the outbox.
+        """
         self._draining = True
-        for lane in self._lanes.values():
-            lane.moved.set()
+        for queue in self._queues.values():
+            queue.changed.set()
         limit = self._clock.monotonic() + grace
-        while any(lane.sending for lane in self._lanes.values()) and self._clock.monotonic() < limit:
-            await self._clock.sleep_until(min(limit, self._clock.monotonic() + 0.05), self._landed)
+        while any(queue.sending for queue in self._queues.values()) and self._clock.monotonic() < limit:
+            await self._clock.sleep_until(min(limit, self._clock.monotonic() + 0.05), self._attempt_done)

@@ -1,4 +1,4 @@
-"""A wait in hand: the hot data only, small, its parts shared with its equals. What only delivery needs stays in the store."""
+"""A held wait: the part of a wait that poking needs, kept small. The rest stays in the store."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from waitd.ports import Pokeable, Probe, StoredWait, Target
 
 
 class ProbeKind:
-    """A probe with its metrics' children, looked up once."""
+    """A probe with its metrics, looked up once."""
 
     def __init__(self, name: str, probe: Probe, instruments: Instruments) -> None:
         self.name = name
@@ -25,12 +25,21 @@ class ProbeKind:
 
 
 class HeldWait(Struct, eq=False, gc=False):
-    """One wait in hand. `due` is monotonic, `deadline` is Unix seconds.
+    """One held wait.
 
-    Its way: in the calendar (`bucket` set) → `queued` at its origin → `flying` → back to the calendar, or `ended`. `last` is set when the
-    poke at the deadline has been queued: that poke's verdict decides. `quiet_until`: the last answer's `Retry-After` ends then, Unix seconds.
+    It goes round: in the calendar (`bucket` is set), `queued` at its origin, `in_flight`, and back to
+    the calendar, or `ended`.
 
-    The collector passes entries over, a million of them: the calendar takes an entry out of its bucket before it lets go of either.
+    The struct has no gc header, which a million waits would pay for. It refers to its bucket and back,
+    so the calendar clears `bucket` before it drops either.
+
+    Attributes:
+        due: when the next poke is due, monotonic seconds.
+        deadline: when the wait times out, Unix seconds.
+        quiet_until: when the last answer's `Retry-After` ends, Unix seconds.
+        in_flight: how many pokes are in progress; two if the poke at the deadline overtakes another.
+        last: whether the poke at the deadline has been queued; its verdict decides.
+        dirty: whether the progress is newer than the one on disk.
     """
 
     id: WaitId
@@ -45,14 +54,14 @@ class HeldWait(Struct, eq=False, gc=False):
     bucket: "list[HeldWait] | None" = None
     quiet_until: float | None = None
     queued: bool = False
-    flying: int = 0
+    in_flight: int = 0
     last: bool = False
     ended: bool = False
     dirty: bool = False
 
     @classmethod
-    def of(cls, wait: StoredWait, kind: ProbeKind, target: Target, pacing: Pacing) -> "HeldWait":
-        """A wait just taken in hand."""
+    def from_stored(cls, wait: StoredWait, kind: ProbeKind, target: Target, pacing: Pacing) -> "HeldWait":
+        """A held wait that is not scheduled yet."""
         return cls(
             wait.id,
             kind,
@@ -65,15 +74,15 @@ class HeldWait(Struct, eq=False, gc=False):
         )
 
     @property
-    def at_rest(self) -> bool:
-        """In the calendar, neither queued nor being poked."""
-        return not (self.queued or self.flying or self.last or self.ended)
+    def idle(self) -> bool:
+        """Whether the wait is in the calendar, neither queued nor being poked."""
+        return not (self.queued or self.in_flight or self.last or self.ended)
 
 
 class UnknownTarget(Probe):
-    """Stands in where a stored wait's kind or parameters are not understood any more, e.g. after a downgrade.
+    """The target and probe of a stored wait that this waitd does not understand, e.g. after a downgrade.
 
-    The wait is neither lost nor failed: it is seen as unreachable until its deadline.
+    The wait is neither lost nor failed: its verdict is `Unreachable` until its deadline.
     """
 
     key = ""
@@ -84,13 +93,13 @@ class UnknownTarget(Probe):
         self._verdict = Unreachable("not_understood", why)
 
     def parse(self, params: Mapping[str, Any], *, namespace: str) -> "UnknownTarget":  # noqa: ARG002 - the port's shape
-        """Itself: there is nothing to parse."""
+        """Returns itself: there is nothing to parse."""
         return self
 
     def origin(self, target: Any) -> str:  # noqa: ARG002 - the port's shape
-        """One queue for all of them."""
+        """One queue for all unknown targets."""
         return "not understood"
 
     async def poke(self, group: Sequence[Pokeable]) -> Sequence[Verdict]:
-        """Says why, without asking anybody."""
+        """Returns the reason without a request."""
         return [self._verdict] * len(group)

@@ -41,7 +41,7 @@ class HeldWaitFactory:
             log.warning("wait_not_understood", wait_id=wait.id, kind=spec.kind, why=str(error))
             probe = UnknownTarget(f"This waitd does not understand the wait: {error}")
             kind, target = ProbeKind(spec.kind, probe, self._instruments), probe
-        return HeldWait.of(wait, kind, target, pacing)
+        return HeldWait.from_stored(wait, kind, target, pacing)
 
     def _target(self, wait: StoredWait) -> tuple[ProbeKind, Target]:
         """Raises InvalidInput when this daemon cannot poke the wait."""

@@ -1,8 +1,9 @@
-"""Cancels the jobs of waits that ended and asked for that (`cancel_job_on`): at least once, for a bounded number of tries, over crashes.
+"""Cancels the jobs of ended waits that request it (`cancel_job_on`), at least once and across crashes.
 
-What is to be done stands on disk since the transaction that ended the wait. A job of which it is not known whether it was submitted is
-asked for once more under the same idempotency key, which names the job that there is, or makes the one that is cancelled next; where the
-other side knows no such keys, nobody can say, and the wait shows so.
+The request to cancel is stored in the transaction that ends the wait. If it is unknown whether the job
+was submitted, the submit is repeated with the same idempotency key: it returns the handle of the
+existing job, or creates the job that is cancelled next. Without idempotency keys the state of the job
+is `unknown`, which the wait shows.
 """
 
 import asyncio
@@ -41,13 +42,13 @@ log = structlog.get_logger(__name__)
 #: How many cancel requests are in flight at one origin.
 PER_ORIGIN = 8
 #: How many rows one read takes.
-PAGE = 1000
-#: Pause before the store is asked again that did not answer, in seconds.
+PAGE_ROWS = 1000
+#: Pause before a call that the store refused is retried, in seconds.
 RETRY_PAUSE = 1.0
 
 
 class OriginCancels:
-    """The cancels at one origin that are due."""
+    """The cancels that are due at one origin."""
 
     def __init__(self) -> None:
         self.waiting: deque[WaitId] = deque()
@@ -55,9 +56,9 @@ class OriginCancels:
 
 
 class JobCancels:
-    """Cancels. One per daemon; `run` is its loop."""
+    """Cancels jobs; `run` is its loop."""
 
-    def __init__(  # noqa: PLR0917 - its parts
+    def __init__(  # noqa: PLR0917 - the parts that it works with
         self,
         store: JobStore,
         probes: Mapping[str, Probe],
@@ -72,43 +73,43 @@ class JobCancels:
         self._submitter = submitter
         self._clock = clock
         self._instruments = instruments
-        self._later: list[tuple[float, WaitId, str]] = []
+        self._scheduled: list[tuple[float, WaitId, str]] = []
         self._known: set[WaitId] = set()
-        self._lanes: dict[str, OriginCancels] = {}
+        self._queues: dict[str, OriginCancels] = {}
         self._wakeup = asyncio.Event()
         self._tasks: TaskGroup | None = None
 
     def on_finished(self, wait: StoredWait) -> None:
-        """A wait has ended; if its job is to be cancelled, it will be."""
+        """Schedules the cancelling of an ended wait's job, if it is requested."""
         due = None if wait.job_cancel is None else wait.job_cancel.next_attempt_at
         if due is None or wait.id in self._known:
             return
         self._known.add(wait.id)
-        self._put(wait.id, self._origin(wait), due)
+        self._schedule(wait.id, self._origin(wait), due)
 
-    def _put(self, wait_id: WaitId, origin: str, due: float) -> None:
-        """`due`: Unix seconds."""
-        heappush(self._later, (self._clock.monotonic() + due - self._clock.now(), wait_id, origin))
+    def _schedule(self, wait_id: WaitId, origin: str, due: float) -> None:
+        """Schedules an attempt at `due`, Unix seconds."""
+        heappush(self._scheduled, (self._clock.monotonic() + due - self._clock.now(), wait_id, origin))
         self._wakeup.set()
 
     async def run(self) -> None:
-        """Cancels until it is cancelled itself."""
+        """Runs until it is cancelled."""
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
             tasks.start_soon(self._load, name="load of jobs to cancel")
             while True:
                 now = self._clock.monotonic()
-                while self._later and self._later[0][0] <= now:
-                    _, wait_id, origin = heappop(self._later)
+                while self._scheduled and self._scheduled[0][0] <= now:
+                    _, wait_id, origin = heappop(self._scheduled)
                     self._queue(tasks, wait_id, origin)
-                await self._clock.sleep_until(self._later[0][0] if self._later else inf, self._wakeup)
+                await self._clock.sleep_until(self._scheduled[0][0] if self._scheduled else inf, self._wakeup)
 
     async def _load(self) -> None:
-        """What was left when the process ended before this one."""
+        """Schedules the cancels that an earlier process left."""
         after: WaitId | None = None
         while True:
             try:
-                page = await self._store.jobs_to_cancel(after, PAGE)
+                page = await self._store.jobs_to_cancel(after, PAGE_ROWS)
             except StoreUnavailable:
                 await self._clock.sleep_until(self._clock.monotonic() + RETRY_PAUSE, asyncio.Event())
                 continue
@@ -125,36 +126,36 @@ class JobCancels:
             return "not understood"
 
     def _queue(self, tasks: TaskGroup, wait_id: WaitId, origin: str) -> None:
-        lane = self._lanes.setdefault(origin, OriginCancels())
-        lane.waiting.append(wait_id)
-        if lane.workers < PER_ORIGIN:
-            lane.workers += 1
-            tasks.start_soon(self._work, origin, lane, name="cancel of jobs")
+        queue = self._queues.setdefault(origin, OriginCancels())
+        queue.waiting.append(wait_id)
+        if queue.workers < PER_ORIGIN:
+            queue.workers += 1
+            tasks.start_soon(self._work, origin, queue, name="cancel of jobs")
 
-    async def _work(self, origin: str, lane: OriginCancels) -> None:
-        while lane.waiting:
-            wait_id = lane.waiting.popleft()
+    async def _work(self, origin: str, queue: OriginCancels) -> None:
+        while queue.waiting:
+            wait_id = queue.waiting.popleft()
             due: float | None
             try:
                 due = await self._attempt(wait_id)
             except StoreUnavailable:
                 due = self._clock.now() + RETRY_PAUSE
-            except Exception:  # a defect; the row says that it is still to be done, and the next start tries
+            except Exception:  # a defect; the cancel stays requested on disk, for the next start
                 log.exception("job_cancel_failed", wait_id=wait_id)
                 due = None
             if due is None:
                 self._known.discard(wait_id)
             else:
-                self._put(wait_id, origin, due)
-        lane.workers -= 1
-        if not lane.workers and self._lanes.get(origin) is lane:
-            del self._lanes[origin]
+                self._schedule(wait_id, origin, due)
+        queue.workers -= 1
+        if not queue.workers and self._queues.get(origin) is queue:
+            del self._queues[origin]
 
     # ------------------------------------------------------------ one job
 
     async def _attempt(self, wait_id: WaitId) -> float | None:
-        """One try; when the next one is due (Unix seconds), None where it is over. Raises StoreUnavailable."""
-        await self._submitter.landed(wait_id)
+        """Tries once. Returns when to try again (Unix seconds), or None if it is over. Raises StoreUnavailable."""
+        await self._submitter.wait_for_call(wait_id)
         try:
             wait = await self._store.get(wait_id)
         except NotFound:
@@ -162,50 +163,50 @@ class JobCancels:
         before, submission = wait.job_cancel, wait.submission
         if before is None or before.next_attempt_at is None or submission is None:
             return None
-        after = await self._after(wait, before, submission)
+        after = await self._next_state(wait, before, submission)
         await self._store.save_job_cancel(wait_id, after)
-        self._tell(wait, after)
+        self._report(wait, after)
         return after.next_attempt_at
 
-    async def _after(self, wait: StoredWait, before: JobCancel, submission: Submission) -> JobCancel:
+    async def _next_state(self, wait: StoredWait, before: JobCancel, submission: Submission) -> JobCancel:
         try:
             plan = plan_of(wait, self._probes.get(wait.spec.kind))
         except InvalidInput as error:
             return JobCancel(
-                CancelState.FAILED, before.attempts, f"This waitd does not understand it: {error}"
+                CancelState.FAILED, before.attempts, f"This waitd cannot cancel the job: {error}"
             )
         match submission.state:
             case SubmitState.SUBMITTED if submission.handle is not None:
-                return await self._cancelled(wait, plan, submission.handle, before)
+                return await self._cancel(wait, plan, submission.handle, before)
             case SubmitState.SUBMITTING if plan.rules.idempotent:
-                return await self._asked_for(wait, plan, submission, before)
+                return await self._cancel_uncertain(wait, plan, submission, before)
             case SubmitState.SUBMITTING | SubmitState.UNKNOWN:
                 return JobCancel(CancelState.UNKNOWN, before.attempts, submission.last_error)
         return JobCancel(CancelState.UNNEEDED, before.attempts)
 
-    async def _cancelled(
+    async def _cancel(
         self, wait: StoredWait, plan: SubmitPlan, handle: JobHandle, before: JobCancel
     ) -> JobCancel:
         answer = await self._jobs.cancel(plan, wait.id, handle)
         return after_cancel(before, answer, self._clock.now())
 
-    async def _asked_for(
+    async def _cancel_uncertain(
         self, wait: StoredWait, plan: SubmitPlan, submission: Submission, before: JobCancel
     ) -> JobCancel:
-        """The submitting call once more, for the handle of what may be running."""
+        """Repeats the submit to get the handle of a job that may be running."""
         answer = await self._jobs.submit(plan, wait.id)
-        done = after_submit(submission, answer, plan.rules).submission
-        await self._store.save_submission(wait.id, done)
+        submitted = after_submit(submission, answer, plan.rules).submission
+        await self._store.save_submission(wait.id, submitted)
         match answer:
             case SubmitAccepted(handle=handle, adopted=False):
-                return await self._cancelled(wait, plan, handle, before)
+                return await self._cancel(wait, plan, handle, before)
             case SubmitAccepted():
                 return JobCancel(CancelState.UNNEEDED, before.attempts)
             case SubmitUnavailable() | SubmitUncertain() | SubmitConflict():
                 return retry_cancel(before, answer.message, self._clock.now())
-        return JobCancel(CancelState.UNKNOWN, before.attempts, done.last_error)
+        return JobCancel(CancelState.UNKNOWN, before.attempts, submitted.last_error)
 
-    def _tell(self, wait: StoredWait, after: JobCancel) -> None:
+    def _report(self, wait: StoredWait, after: JobCancel) -> None:
         self._instruments.job_cancels.labels(wait.spec.kind, after.state.value).inc()
         log.info(
             "job_cancel_attempt",

@@ -1,7 +1,7 @@
-"""Who listens to what: from news (a signal's key, a key of a bucket) to the waits that it wakes, without a look at any other wait.
+"""Finds the waits that listen to a topic, without looking at other waits.
 
-Exact names are found in a dictionary. Patterns stand by what every name that they take begins with: news is held against the beginnings
-of its own name only, and against the patterns that stand there.
+Exact names are keys of a dictionary. A pattern is stored under the prefix that all its names share, so
+that a name is compared only with the patterns under its own prefixes.
 """
 
 from collections import Counter
@@ -10,59 +10,60 @@ from collections.abc import Callable, Iterator
 from waitd.engine.held_wait import HeldWait
 from waitd.ports import StoredWait, Topic
 
-#: The place of signals.
+#: The channel of signals.
 SIGNAL = "signal"
 
 Matches = Callable[[str], bool]
 
 
-class _Place:
-    """The listeners of one namespace at one place."""
+class _ChannelListeners:
+    """The listeners of one namespace on one channel."""
 
-    __slots__ = ("exact", "lengths", "patterns")
+    __slots__ = ("exact", "patterns", "prefix_lengths")
 
     def __init__(self) -> None:
-        #: By name: a wait's id, or those of several. Most names have one listener, and a set for each would cost as much as a wait.
+        #: By name: one wait's id, or a set of several. Most names have one listener, and a set for
+        #: each would take as much memory as a wait.
         self.exact: dict[str, str | set[str]] = {}
-        #: By beginning, each wait with what it takes.
+        #: By prefix: each wait with its pattern.
         self.patterns: dict[str, dict[str, Matches]] = {}
-        #: How many beginnings there are of each length.
-        self.lengths: Counter[int] = Counter()
+        #: How many prefixes there are of each length.
+        self.prefix_lengths: Counter[int] = Counter()
 
     def add(self, topic: Topic, wait_id: str) -> None:
         if topic.matches is None:
-            held = self.exact.setdefault(topic.name, wait_id)
-            if isinstance(held, set):
-                held.add(wait_id)
-            elif held != wait_id:
-                self.exact[topic.name] = {held, wait_id}
+            present = self.exact.setdefault(topic.name, wait_id)
+            if isinstance(present, set):
+                present.add(wait_id)
+            elif present != wait_id:
+                self.exact[topic.name] = {present, wait_id}
             return
         if topic.name not in self.patterns:
             self.patterns[topic.name] = {}
-            self.lengths[len(topic.name)] += 1
+            self.prefix_lengths[len(topic.name)] += 1
         self.patterns[topic.name][wait_id] = topic.matches
 
     def remove(self, topic: Topic, wait_id: str) -> None:
         if topic.matches is None:
-            held = self.exact.get(topic.name)
-            if isinstance(held, set):
-                held.discard(wait_id)
-            if held in (wait_id, set()):
+            present = self.exact.get(topic.name)
+            if isinstance(present, set):
+                present.discard(wait_id)
+            if present in (wait_id, set()):
                 del self.exact[topic.name]
             return
         waits = self.patterns.get(topic.name, {})
         waits.pop(wait_id, None)
         if not waits and self.patterns.pop(topic.name, None) is not None:
-            self.lengths[len(topic.name)] -= 1
-            self.lengths += Counter()  # without those that are none
+            self.prefix_lengths[len(topic.name)] -= 1
+            self.prefix_lengths += Counter()  # drops lengths without prefixes
 
-    def hearing(self, name: str) -> Iterator[str]:
-        held = self.exact.get(name)
-        if isinstance(held, set):
-            yield from held
-        elif held is not None:
-            yield held
-        for length in self.lengths:
+    def matching(self, name: str) -> Iterator[str]:
+        present = self.exact.get(name)
+        if isinstance(present, set):
+            yield from present
+        elif present is not None:
+            yield present
+        for length in self.prefix_lengths:
             if length <= len(name):
                 waits = self.patterns.get(name[:length], {})
                 yield from (wait_id for wait_id, matches in waits.items() if matches(name))
@@ -73,55 +74,58 @@ class _Place:
 
 
 class Listeners:
-    """All listeners, and under which keys there are signals already."""
+    """All listeners.
+
+    Attributes:
+        signalled_at: when the last stored signal under (namespace, key) came, Unix seconds.
+    """
 
     def __init__(self) -> None:
-        self._places: dict[str, dict[str, _Place]] = {}
+        self._channels: dict[str, dict[str, _ChannelListeners]] = {}
         self._wake_on: dict[str, Topic] = {}
-        #: When the last signal came that is kept under a (namespace, key), Unix seconds.
-        self.signalled: dict[tuple[str, str], float] = {}
+        self.signalled_at: dict[tuple[str, str], float] = {}
 
-    def add(self, entry: HeldWait, wait: StoredWait) -> bool:
-        """A wait is taken in hand. True where there is a signal for it already that it has not been poked for."""
-        came = False
+    def add(self, held: HeldWait, wait: StoredWait) -> bool:
+        """Adds a wait's topics. Returns True if a signal came for which the wait has not been poked yet."""
+        is_signalled = False
         if wait.spec.wake_on is not None:
-            topic = self._wake_on[entry.id] = Topic(wait.namespace, SIGNAL, wait.spec.wake_on)
-            self._put(topic, entry.id)
-            runs = entry.progress.runs
-            came = self.signalled.get((topic.namespace, topic.name), 0.0) > (
-                runs[-1].last_at if runs else 0.0
-            )
-        for topic in entry.kind.probe.topics(entry.target):
-            self._put(topic, entry.id)
-            came |= topic.place == SIGNAL and (topic.namespace, topic.name) in self.signalled
-        return came
+            topic = self._wake_on[held.id] = Topic(wait.namespace, SIGNAL, wait.spec.wake_on)
+            self._add_topic(topic, held.id)
+            runs = held.progress.runs
+            last_poke = runs[-1].last_at if runs else 0.0
+            is_signalled = self.signalled_at.get((topic.namespace, topic.name), 0.0) > last_poke
+        for topic in held.kind.probe.topics(held.target):
+            self._add_topic(topic, held.id)
+            is_signalled |= topic.channel == SIGNAL and (topic.namespace, topic.name) in self.signalled_at
+        return is_signalled
 
-    def remove(self, entry: HeldWait) -> None:
-        """A wait is let go of."""
-        topic = self._wake_on.pop(entry.id, None)
-        topics = entry.kind.probe.topics(entry.target)
-        for one in topics if topic is None else (topic, *topics):
-            by_namespace = self._places.get(one.place, {})
-            place = by_namespace.get(one.namespace)
-            if place is not None:
-                place.remove(one, entry.id)
-                if place.empty:
-                    del by_namespace[one.namespace]
+    def remove(self, held: HeldWait) -> None:
+        """Removes a wait's topics."""
+        wake_on = self._wake_on.pop(held.id, None)
+        topics = held.kind.probe.topics(held.target)
+        for topic in topics if wake_on is None else (wake_on, *topics):
+            by_namespace = self._channels.get(topic.channel, {})
+            listeners = by_namespace.get(topic.namespace)
+            if listeners is not None:
+                listeners.remove(topic, held.id)
+                if listeners.empty:
+                    del by_namespace[topic.namespace]
                     if not by_namespace:
-                        del self._places[one.place]
+                        del self._channels[topic.channel]
 
-    def hearing(self, place: str, name: str, namespace: str | None) -> frozenset[str]:
-        """The waits that news of `name` at `place` wakes; `namespace` None: of any."""
-        by_namespace = self._places.get(place)
+    def matching(self, channel: str, name: str, namespace: str | None) -> frozenset[str]:
+        """The waits that listen to `name` on `channel`; `namespace` None: those of any namespace."""
+        by_namespace = self._channels.get(channel)
         if by_namespace is None:
             return frozenset()
         if namespace is None:
-            return frozenset(found for one in by_namespace.values() for found in one.hearing(name))
-        return frozenset(by_namespace[namespace].hearing(name)) if namespace in by_namespace else frozenset()
+            return frozenset(wait_id for one in by_namespace.values() for wait_id in one.matching(name))
+        listeners = by_namespace.get(namespace)
+        return frozenset() if listeners is None else frozenset(listeners.matching(name))
 
-    def _put(self, topic: Topic, wait_id: str) -> None:
-        by_namespace = self._places.setdefault(topic.place, {})
-        place = by_namespace.get(topic.namespace)
-        if place is None:
-            place = by_namespace[topic.namespace] = _Place()
-        place.add(topic, wait_id)
+    def _add_topic(self, topic: Topic, wait_id: str) -> None:
+        by_namespace = self._channels.setdefault(topic.channel, {})
+        listeners = by_namespace.get(topic.namespace)
+        if listeners is None:
+            listeners = by_namespace[topic.namespace] = _ChannelListeners()
+        listeners.add(topic, wait_id)

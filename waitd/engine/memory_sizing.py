@@ -1,7 +1,7 @@
-"""What a wait in hand weighs: its own objects, asked of the interpreter, for a few waits in place of all.
+"""Measures the memory of a held wait: the sizes of its own objects, by a sample of waits.
 
-The size of the process does not tell. It keeps what a batch or a burst of connections once needed, so it says less about how many waits
-are held than about what has happened. A sample of entries tells it at any time, and costs a millisecond.
+The size of the process does not show it: the process keeps memory that a batch or a burst of
+connections once needed. A sample can be taken at any time and costs a millisecond.
 """
 
 import gc
@@ -15,33 +15,35 @@ from msgspec import Struct
 
 from waitd.engine.held_wait import HeldWait
 
-#: How many objects of one wait are looked at, at most.
-OBJECTS = 500
-#: Of an entry, what belongs to many.
+#: How many objects of one wait are measured at most.
+MAX_OBJECTS = 500
+#: The fields of a held wait whose objects many waits share.
 _SHARED = frozenset({"bucket", "kind", "pacing"})
-#: Beside the object that holds it, who refers to an object while it is looked at here: a list, a variable, an argument.
-_LOOKING = 3
-#: An object that so many others hold is not this wait's alone. Two: an id stands in the entry and in the table of those held.
-_HOLDERS = 2
+#: References to an object that this module itself holds meanwhile: a list, a variable, an argument.
+_OWN_REFERENCES = 3
+#: An object with more references than these is shared with other waits. Two: the held wait and the
+#: poker's table both refer to the id.
+_MAX_REFERENCES = 2
 #: The allocator's grain, in bytes.
 _GRAIN = 16
 _PAGES = Path("/proc/self/statm")
 
 
-def bytes_each(entries: Iterable[HeldWait]) -> float:
-    """The mean size in bytes of what is only there for one of `entries`; 0 where there are none."""
-    sizes = [_own_size(entry) for entry in entries]
+def bytes_each(waits: Iterable[HeldWait]) -> float:
+    """The mean size in bytes of what belongs to one of `waits` alone; 0 if there are none."""
+    sizes = [_own_size(held) for held in waits]
     return sum(sizes) / len(sizes) if sizes else 0.0
 
 
-def _own_size(entry: HeldWait) -> int:
-    parts = [getattr(entry, name) for name in HeldWait.__struct_fields__ if name not in _SHARED]
-    size, seen = _rounded(sys.getsizeof(entry)), {id(entry)}
-    for _ in range(OBJECTS):
+def _own_size(held: HeldWait) -> int:
+    parts = [getattr(held, name) for name in HeldWait.__struct_fields__ if name not in _SHARED]
+    size, seen = _rounded(sys.getsizeof(held)), {id(held)}
+    for _ in range(MAX_OBJECTS):
         if not parts:
             break
         part = parts.pop()
-        if id(part) in seen or isinstance(part, type) or sys.getrefcount(part) > _HOLDERS + _LOOKING:
+        references = sys.getrefcount(part)
+        if id(part) in seen or isinstance(part, type) or references > _MAX_REFERENCES + _OWN_REFERENCES:
             continue
         seen.add(id(part))
         size += _rounded(sys.getsizeof(part))
@@ -50,7 +52,7 @@ def _own_size(entry: HeldWait) -> int:
 
 
 def _parts_of(holder: Any) -> list[Any]:
-    """What it refers to; a struct that the collector passes over does not tell that."""
+    """The objects that `holder` refers to. A struct without gc does not report them itself."""
     if isinstance(holder, Struct):
         return [getattr(holder, name) for name in holder.__struct_fields__]
     return gc.get_referents(holder)
@@ -60,16 +62,15 @@ def _rounded(size: int) -> int:
     return (size + _GRAIN - 1) // _GRAIN * _GRAIN
 
 
-def sampled(entries: "dict[Any, HeldWait]", most: int) -> list[HeldWait]:
-    """Some of those held: the oldest and the newest, so that nothing is gone through."""
-    half = most // 2
-    if len(entries) <= most:
-        return list(entries.values())
-    return [*islice(entries.values(), half), *islice(reversed(entries.values()), half)]
+def sampled(held: "dict[Any, HeldWait]", size: int) -> list[HeldWait]:
+    """Up to `size` waits, the oldest and the newest, so that the dictionary is not walked through."""
+    if len(held) <= size:
+        return list(held.values())
+    return [*islice(held.values(), size // 2), *islice(reversed(held.values()), size // 2)]
 
 
 def resident_bytes() -> int:
-    """The memory that this process has now; 0 where the system does not tell as Linux does."""
+    """The process's resident memory; 0 where /proc does not show it."""
     try:
         return int(_PAGES.read_bytes().split()[1]) * _page_size()
     except OSError:

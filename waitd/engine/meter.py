@@ -1,10 +1,9 @@
-"""The meter: what this process uses, whose it is, and what the same waits would occupy in Airflow's ways of waiting.
+"""Measures what this process uses, and what the same waits would occupy in Airflow's modes of waiting.
 
-Once a second it reads the process's CPU time and size and what was done since, and accounts for that second. CPU time is shared out by
-the slope of CPU over what was done (`waitd.core.costs.attribution`), memory by what a wait in hand weighs (`waitd.engine.memory_sizing`). What
-belongs to no wait (the idle loop, the API's answers, the interpreter itself) is overhead, counted beside them.
-
-Nothing is done for a poke: the counts are those that the metrics have anyway.
+Once a second it reads the process's CPU time, its memory and the work done since. CPU time is attributed
+to the work by regression (`waitd.core.costs.attribution`), memory by the size of a held wait
+(`waitd.engine.memory_sizing`). What belongs to no wait (the idle loop, the API's answers, the
+interpreter) is overhead. A poke costs nothing extra: the counts are those of the metrics.
 """
 
 import asyncio
@@ -34,25 +33,25 @@ from waitd.metrics import Instruments, total_of
 from waitd.ports import StoredOutcome, StoredWait
 
 SAMPLE_SECONDS = 1.0
-#: After how many samples one counts for a third: an hour's worth of work tells what a poke costs.
-REMEMBERED = 3600.0
-#: How often waits in hand are weighed, in samples, and how many of them.
-WEIGHED_EVERY, WEIGHED = 30, 64
-#: Over how many seconds the slots that runs of a moment would hold are averaged.
+#: After how many samples the weight of a sample has dropped to a third: about an hour.
+MEMORY_SAMPLES = 3600.0
+#: How often the size of held waits is measured, in samples, and on how many waits.
+SIZING_INTERVAL, SIZED_WAITS = 30, 64
+#: The time over which the slots of short runs are averaged, in seconds.
 SMOOTHED_SECONDS = 60.0
-#: The poke_interval at which the gauges say from when on each mode is worth it: Airflow's default, seconds.
+#: The poke_interval of the break-even gauges: Airflow's default, seconds.
 BREAK_EVEN_POKE_INTERVAL = 60.0
-#: How many kinds' pokes are learned each by itself.
+#: How many kinds have a poke cost of their own; the others share one.
 OWN_KINDS = 6
 _ACCEPTED, _ENDED, _DELIVERED, _SHARED = "accepted", "ended", "delivered", "shared"
-_OTHERS, _JUDGED = "poke of other kinds", "judged "
-#: What one of each takes until there are samples, in CPU-seconds: a submit and an end with their share of a commit, a delivery, a
-#: verdict of a poke that others share, the idle loop for a second. Measured beside the pokes by `tests/benchmarks`.
+_OTHERS, _VERDICTS = "poke of other kinds", "verdicts of "
+#: Initial costs in CPU-seconds: a submit and an end with their share of a commit, a delivery, a verdict
+#: of a shared poke, the idle loop for a second. Measured with `tests/benchmarks`.
 GUESSES = {_ACCEPTED: 100e-6, _ENDED: 150e-6, _DELIVERED: 200e-6, _SHARED: 25e-6, IDLE: 0.002}
 
 
 class Meter:
-    """Accounts. One per daemon; `run` is its loop. Reads instruments and belongs to the loop's thread."""
+    """Accounts for each second; `run` is its loop. Not thread-safe."""
 
     def __init__(
         self,
@@ -68,7 +67,7 @@ class Meter:
         cpu_time: Callable[[], float] = time.process_time,
         memory: Callable[[], int] = resident_bytes,
     ) -> None:
-        """`held`: how many waits are held, by kind; `poke_cpu_seconds`: what a poke is taken to cost until it is known, by kind."""
+        """`held`: the number of held waits by kind; `poke_cpu_seconds`: the initial cost of a poke by kind."""
         self.constants = constants
         self.prices = prices
         self.labels = labels
@@ -80,13 +79,13 @@ class Meter:
         self._memory = memory
         self._guesses = poke_cpu_seconds
         self._attribution = CpuAttribution(
-            {**GUESSES, _OTHERS: poke_cpu_seconds[DEFAULT_KIND]}, memory=REMEMBERED
+            {**GUESSES, _OTHERS: poke_cpu_seconds[DEFAULT_KIND]}, memory=MEMORY_SAMPLES
         )
-        #: Kinds that have been held or poked, each with the name under which its pokes are learned.
+        #: The name of the poke cost of each kind that has been held or poked.
         self._kinds: dict[str, str] = {}
         self._now: Counter[str] = Counter()
         self._callbacks: defaultdict[str, WaitingTotals] = defaultdict(lambda: WaitingTotals(""))
-        self._looks: defaultdict[str, float] = defaultdict(float)
+        self._requests: defaultdict[str, float] = defaultdict(float)
         self._verdicts: defaultdict[str, float] = defaultdict(float)
         self._before = self._totals()
         self._cpu_before = cpu_time()
@@ -94,24 +93,24 @@ class Meter:
         self._samples = 0
         self._unexplained = 0.0
         self._slots = dict.fromkeys(CostMode, 0.0)
-        #: What has belonged to no wait since the start.
+        #: What belonged to no wait since the start.
         self.overhead = MeasuredUsage()
-        for mode in CostMode:  # so that there are series from the first scrape on
+        for mode in CostMode:  # so that the series exist from the first scrape
             self._count(mode, WaitingTotals(""))
-        #: What a wait in hand weighs, in bytes.
+        #: The size of a held wait, in bytes.
         self.wait_bytes = 0.0
 
     async def run(self) -> None:
-        """Accounts until it is cancelled."""
+        """Samples until it is cancelled."""
         never = asyncio.Event()
         while True:
             await self._clock.sleep_until(self._clock.monotonic() + SAMPLE_SECONDS, never)
             self.sample()
 
-    # ------------------------------------------------------------ what others ask and tell
+    # ------------------------------------------------------------ waits
 
     def measured(self, spec: WaitSpec, pokes: int, seconds: float, *, ended: bool) -> MeasuredUsage:
-        """What a wait that has lasted `seconds` has used by now: its submit and its pokes; with `ended`, its end and its deliveries."""
+        """What a wait that has lasted `seconds` has used: its submit and pokes; if `ended`, its end and deliveries, too."""
         costs = self._attribution.costs
         cpu_seconds = costs[_ACCEPTED] + pokes * self.poke_cpu_seconds(spec.kind)
         if ended:
@@ -119,42 +118,42 @@ class Meter:
         return MeasuredUsage(cpu_seconds, max(0.0, seconds) * self.wait_bytes)
 
     def poke_cpu_seconds(self, kind: str) -> float:
-        """What one poke of one wait takes now; less than a request where waits share them."""
+        """The CPU time of one poke of one wait; less than that of a request where waits share requests."""
         costs = self._attribution.costs
         each = costs[self._kinds.get(kind, _OTHERS)]
-        looks, verdicts = self._looks[kind], self._verdicts[kind]
-        if verdicts <= looks or not looks:
+        requests, verdicts = self._requests[kind], self._verdicts[kind]
+        if verdicts <= requests or not requests:
             return each
-        return (looks * each + (verdicts - looks) * costs[_SHARED]) / verdicts
+        return (requests * each + (verdicts - requests) * costs[_SHARED]) / verdicts
 
     def on_inserted(self, waits: Sequence[StoredWait]) -> None:
-        """New waits are on disk."""
+        """Counts new waits and the callbacks that they occupy in Airflow."""
         self._now[_ACCEPTED] += len(waits)
-        telling = [wait for wait in waits if _tells_airflow(wait)]
-        untold = Counter([wait.spec.kind for wait in waits])
-        untold.subtract([wait.spec.kind for wait in telling])
-        for kind, count in untold.items():
-            self._note(WaitingTotals(kind, count))
-        for wait in telling:
+        parked = [wait for wait in waits if _calls_airflow(wait)]
+        plain = Counter([wait.spec.kind for wait in waits])
+        plain.subtract([wait.spec.kind for wait in parked])
+        for kind, count in plain.items():
+            self._count_callbacks(WaitingTotals(kind, count))
+        for wait in parked:
             one = WaitingTotals.from_wait(wait.spec.kind, wait.spec.sinks, seconds=0, pokes=0)
-            self._note(one._replace(resumed=0.0))
+            self._count_callbacks(one._replace(resumed=0.0))
 
-    def on_finished(self, endings: Sequence[StoredOutcome]) -> None:
-        """Waits have ended on disk."""
-        self._now[_ENDED] += len(endings)
-        for ended in endings:
-            wait = ended.wait
-            if _tells_airflow(wait):
+    def on_finished(self, outcomes: Sequence[StoredOutcome]) -> None:
+        """Counts ended waits and the callbacks that they end in Airflow."""
+        self._now[_ENDED] += len(outcomes)
+        for outcome in outcomes:
+            wait = outcome.wait
+            if _calls_airflow(wait):
                 one = WaitingTotals.from_wait(wait.spec.kind, wait.spec.sinks, seconds=0, pokes=0)
-                self._note(one._replace(waits=0.0, parked=0.0))
+                self._count_callbacks(one._replace(waits=0.0, parked=0.0))
 
-    def _note(self, part: WaitingTotals) -> None:
+    def _count_callbacks(self, part: WaitingTotals) -> None:
         self._callbacks[part.kind] = part.plus(self._callbacks[part.kind])
 
     # ------------------------------------------------------------ one sample
 
     def sample(self) -> None:
-        """Accounts for the time since the last one."""
+        """Accounts for the time since the last sample."""
         cpu, at = self._cpu_time(), self._clock.monotonic()
         cpu_seconds, seconds = cpu - self._cpu_before, at - self._at
         if seconds <= 0:
@@ -163,37 +162,39 @@ class Meter:
         totals = self._totals()
         done, self._before = totals - self._before, totals
         done += self._now
-        for kind in self._seen(done):
-            done[self._kinds[kind]] += done[_looked(kind)]
+        for kind in self._known_kinds(done):
+            done[self._kinds[kind]] += done[_requests_of(kind)]
         self._now.clear()
         self._attribution.add_sample(done, seconds, cpu_seconds)
         self._account_pokes(done)
-        if self._samples % WEIGHED_EVERY == 0 or not self.wait_bytes:
-            self.wait_bytes = self._poker.bytes_each(WEIGHED) or self.wait_bytes
+        if self._samples % SIZING_INTERVAL == 0 or not self.wait_bytes:
+            self.wait_bytes = self._poker.bytes_each(SIZED_WAITS) or self.wait_bytes
         self._samples += 1
         rss = self._memory()
         self._account_overhead(done, seconds, cpu_seconds, rss)
         self._account_modes(done, seconds, MeasuredUsage(cpu_seconds, rss * seconds))
 
     def _totals(self) -> Counter[str]:
-        """What was done since the start, of all that is counted elsewhere."""
-        looks = self._instruments.poke_duration.counts("kind")
+        """The work done since the start, from the metrics."""
+        requests = self._instruments.poke_duration.counts("kind")
         verdicts = self._instruments.pokes.counts("kind")
         totals: Counter[str] = Counter()
         for kind, count in verdicts.items():
-            totals[_looked(kind)] = looks.get(kind, 0)
-            totals[_judged(kind)] = count
-        totals[_SHARED] = max(0, sum(verdicts.values()) - sum(looks.values()))
+            totals[_requests_of(kind)] = requests.get(kind, 0)
+            totals[_verdicts_of(kind)] = count
+        totals[_SHARED] = max(0, sum(verdicts.values()) - sum(requests.values()))
         totals[_DELIVERED] = int(total_of(self._instruments.deliveries))
         return totals
 
-    def _seen(self, done: Mapping[str, int]) -> Iterable[str]:
-        """The kinds seen so far. The first few are learned of each by itself, the others as one: learning costs the cube of their number."""
+    def _known_kinds(self, done: Mapping[str, int]) -> Iterable[str]:
+        """The kinds so far. Only the first few get a cost of their own: the regression costs the cube of their number."""
         held = self._held()
-        judged = (
-            name.removeprefix(_JUDGED) for name, times in done.items() if times and name.startswith(_JUDGED)
+        poked = (
+            name.removeprefix(_VERDICTS)
+            for name, times in done.items()
+            if times and name.startswith(_VERDICTS)
         )
-        for kind in (*held, *self._callbacks, *judged):
+        for kind in (*held, *self._callbacks, *poked):
             if kind not in self._kinds:
                 name = f"poke {kind}" if len(self._kinds) < OWN_KINDS else _OTHERS
                 if name != _OTHERS:
@@ -202,12 +203,12 @@ class Meter:
         return self._kinds
 
     def _account_pokes(self, done: Mapping[str, int]) -> None:
-        costs, keep = self._attribution.costs, 1 - 1 / REMEMBERED
+        costs, keep = self._attribution.costs, 1 - 1 / MEMORY_SAMPLES
         for kind, name in self._kinds.items():
-            looks, verdicts = done.get(_looked(kind), 0), done.get(_judged(kind), 0)
-            self._looks[kind] = self._looks[kind] * keep + looks
+            requests, verdicts = done.get(_requests_of(kind), 0), done.get(_verdicts_of(kind), 0)
+            self._requests[kind] = self._requests[kind] * keep + requests
             self._verdicts[kind] = self._verdicts[kind] * keep + verdicts
-            used = looks * costs[name] + max(0, verdicts - looks) * costs[_SHARED]
+            used = requests * costs[name] + max(0, verdicts - requests) * costs[_SHARED]
             self._instruments.poke_cpu_seconds.labels(kind).inc(used)
 
     def _account_overhead(
@@ -215,7 +216,8 @@ class Meter:
     ) -> None:
         costs = self._attribution.costs
         explained = sum(done.get(name, 0.0) * cost for name, cost in costs.items() if name != IDLE)
-        # A sample may take less than its work takes on the average: that is set off against the next ones, or noise would count as overhead.
+        # A sample that takes less than its work on average is offset against the next ones; else noise
+        # would count as overhead.
         self._unexplained += cpu_seconds - explained
         cpu_overhead = max(0.0, self._unexplained)
         self._unexplained -= cpu_overhead
@@ -232,7 +234,7 @@ class Meter:
                 waiting = self._callbacks[kind]._replace(
                     kind=kind,
                     seconds=held.get(kind, 0) * seconds,
-                    pokes=done.get(_judged(kind), 0),
+                    pokes=done.get(_verdicts_of(kind), 0),
                     measured=MeasuredUsage(),
                 )
                 slot_seconds += self._count(mode, waiting)
@@ -248,10 +250,10 @@ class Meter:
         instruments.cost.labels(mode, self.prices.currency).inc(used.money(self.prices))
         return used.slot_seconds
 
-    # ------------------------------------------------------------ before a scrape
+    # ------------------------------------------------------------ gauges
 
     def refresh_gauges(self) -> None:
-        """Sets the gauges; called before a scrape. A slot held is held all the time; those of short runs are a mean over a minute."""
+        """Sets the gauges; called before a scrape. A poking sensor holds its slot; slots of short runs are averaged."""
         instruments = self._instruments
         instruments.resident_bytes_per_wait.set(self.wait_bytes)
         for mode, slots in self._slots.items():
@@ -269,19 +271,19 @@ class Meter:
                 )
 
 
-def _tells_airflow(wait: StoredWait) -> bool:
-    """Whether a task of Airflow may be parked on it: no other callback occupies anything there."""
-    for sink in wait.spec.sinks:  # noqa: SIM110 - asked of each line of a batch; a generator costs three times as much
+def _calls_airflow(wait: StoredWait) -> bool:
+    """Whether a task of Airflow may be parked on the wait; other sinks occupy nothing there."""
+    for sink in wait.spec.sinks:  # noqa: SIM110 - runs for each line of a batch; a generator costs three times as much
         if sink.get("kind") == "airflow":
             return True
     return False
 
 
-def _looked(kind: str) -> str:
-    """What a request on behalf of waits of this kind counts under."""
-    return f"looked {kind}"
+def _requests_of(kind: str) -> str:
+    """The name under which requests for this kind are counted."""
+    return f"requests of {kind}"
 
 
-def _judged(kind: str) -> str:
-    """What a verdict for one of them counts under."""
-    return _JUDGED + kind
+def _verdicts_of(kind: str) -> str:
+    """The name under which verdicts of this kind are counted."""
+    return _VERDICTS + kind

@@ -1,28 +1,91 @@
-"""Whose turn it is: due waits queue by origin, and origins take turns, so that a bad one hurts only itself.
+"""Due waits queue by origin, and origins take turns, so that a slow origin delays only its own waits.
 
-An origin starts with one poke at a time and doubles with each answer up to its limit; three timeouts in a row bring it down to one.
-Origins that have not answered (new ones, and those brought down) may together hold no more than half of all places, however many
-they are.
+An origin starts with one poke at a time, and its limit doubles with each answer. Three timeouts in a
+row bring the limit down to one. Origins that have not answered, new ones and those brought down, may
+together hold half of all places, however many they are.
 """
 
 from collections import deque
 from collections.abc import Sequence
+from math import frexp
 
 from waitd.engine.held_wait import HeldWait
-from waitd.engine.line import FairQueue
 
-#: How many pokes at once an origin gets before its first answer.
-FIRST_LIMIT = 1
+#: How many pokes at a time an origin gets before its first answer.
+INITIAL_LIMIT = 1
 #: How many timeouts in a row bring an origin's limit down to one.
-TIMEOUTS = 3
+MAX_TIMEOUTS = 3
 #: How many origins are remembered while nothing is queued at them.
 REMEMBERED = 10_000
 
 
-class OriginQueue:
-    """One queue, and how much of it may be poked at once."""
+class FairQueue:
+    """The waits queued at one origin, grouped by coalescing key: the most overdue group is next.
 
-    __slots__ = ("held_down", "limit", "listed", "name", "proven", "queue", "running", "timeouts")
+    How overdue a wait is, is measured by its own `poke_interval`: when more is due than can be poked,
+    every wait is late by the same share of its interval. Groups whose intervals are of the same
+    magnitude (powers of two) are in one queue in the order of their arrival, and only the heads of
+    the queues are compared.
+    """
+
+    __slots__ = ("_by_magnitude", "groups")
+
+    def __init__(self) -> None:
+        #: The queued waits by coalescing key; a list only where there are several. Read-only for others.
+        self.groups: dict[str, HeldWait | list[HeldWait]] = {}
+        self._by_magnitude: dict[int, deque[str]] = {}
+
+    def append(self, held: HeldWait) -> None:
+        """Queues a wait, in the group of its coalescing key."""
+        key = held.target.key or held.id  # waits with equal keys that are queued together share a poke
+        group = self.groups.get(key)
+        if group is not None:
+            if isinstance(group, HeldWait):
+                self.groups[key] = [group, held]
+            else:
+                group.append(held)
+            return
+        self.groups[key] = held
+        magnitude = frexp(held.pacing.poke_interval)[1]
+        queue = self._by_magnitude.get(magnitude)
+        if queue is None:
+            queue = self._by_magnitude[magnitude] = deque()
+        queue.append(key)
+
+    def pop(self, now: float) -> list[HeldWait]:
+        """The next group. `now`: monotonic seconds. Raises IndexError if nothing is queued."""
+        if len(self._by_magnitude) == 1:
+            [magnitude] = self._by_magnitude
+        elif self._by_magnitude:
+            magnitude = max(self._by_magnitude, key=lambda magnitude: self._overdue(magnitude, now))
+        else:
+            raise IndexError("nothing is queued")
+        queue = self._by_magnitude[magnitude]
+        key = queue.popleft()
+        if not queue:
+            del self._by_magnitude[magnitude]
+        group = self.groups.pop(key)
+        return [group] if isinstance(group, HeldWait) else group
+
+    def _overdue(self, magnitude: int, now: float) -> float:
+        group = self.groups[self._by_magnitude[magnitude][0]]
+        first = group if isinstance(group, HeldWait) else group[0]
+        return (now - first.due) / first.pacing.poke_interval
+
+
+class OriginQueue:
+    """The queue of one origin.
+
+    Attributes:
+        limit: how many pokes it gets at a time.
+        running: how many are in progress.
+        proven: whether it has answered since its limit was last brought down.
+        timeouts: how many timeouts came in a row.
+        held_down: whether timeouts brought its limit down.
+        is_ready: whether it is among the origins that have a turn.
+    """
+
+    __slots__ = ("held_down", "is_ready", "limit", "name", "proven", "queue", "running", "timeouts")
 
     def __init__(self, name: str, limit: float, *, proven: bool = False) -> None:
         self.name = name
@@ -31,12 +94,17 @@ class OriginQueue:
         self.running = 0
         self.timeouts = 0
         self.held_down = False
-        self.listed = False
+        self.is_ready = False
         self.queue = FairQueue()
 
 
 class Origins:
-    """All queues, and the order in which they are served."""
+    """All origins, and the order in which they take turns.
+
+    Attributes:
+        queued: how many waits are queued.
+        limited: how many origins are held down.
+    """
 
     def __init__(self, *, places: int, per_origin: int) -> None:
         self._per_origin = per_origin
@@ -44,56 +112,58 @@ class Origins:
         self._unproven_running = 0
         self._origins: dict[str, OriginQueue] = {}
         self._ready: deque[OriginQueue] = deque()
+        #: Unproven origins whose turn came while all places for unproven origins were taken.
         self._held_back: deque[OriginQueue] = deque()
+        #: The pokes at a deadline.
         self._last = OriginQueue("", float("inf"), proven=True)
         self.queued = 0
         self.limited = 0
 
     def get(self, name: str) -> OriginQueue:
-        """The origin of that name; a new one where nothing was queued there of late."""
-        return self._origins.get(name) or OriginQueue(name, min(FIRST_LIMIT, self._per_origin))
+        """The origin of that name, or a new one that is not remembered yet."""
+        return self._origins.get(name) or OriginQueue(name, min(INITIAL_LIMIT, self._per_origin))
 
     def full(self, origin: OriginQueue) -> str | None:
-        """Why nothing more may start at an origin, in the words of `WaitingOn.held_up_by`; None where something may."""
+        """Why no poke may start at an origin, as `WaitingOn.held_up_by` says it; None if one may."""
         if origin.running >= origin.limit:
             return "origin_limit"
         if not origin.proven and self._unproven_running >= self._unproven_places:
             return "unproven_origins"
         return None
 
-    def add(self, entry: HeldWait, name: str) -> None:
-        """Queues an entry at its origin."""
+    def add(self, held: HeldWait, name: str) -> None:
+        """Queues a wait at its origin."""
         origin = self._origins.get(name)
         if origin is None:
             origin = self._origins[name] = self.get(name)
-        entry.queued = True
+        held.queued = True
         self.queued += 1
-        origin.queue.append(entry)
-        if not origin.listed and origin.running < origin.limit:
-            self._list(origin)
+        origin.queue.append(held)
+        if not origin.is_ready and origin.running < origin.limit:
+            self._make_ready(origin)
 
-    def add_last(self, entry: HeldWait) -> None:
-        """Queues the poke at the deadline: served before all others, at once, whatever its origin is doing."""
-        if entry.queued:  # it still stands in its origin's queue, and is passed over there
-            entry.queued = False
+    def add_last(self, held: HeldWait) -> None:
+        """Queues the poke at the deadline: it comes before all others, whatever its origin's limit."""
+        if held.queued:  # it stays in its origin's queue, which skips it
+            held.queued = False
             self.queued -= 1
-        entry.last = True
+        held.last = True
         self.queued += 1
-        self._last.queue.append(entry)
+        self._last.queue.append(held)
 
-    def forget(self, entry: HeldWait) -> None:
-        """The entry ended while it was queued: it is passed over."""
-        if entry.queued:
-            entry.queued = False
+    def forget(self, held: HeldWait) -> None:
+        """Makes the queue skip a wait that ended."""
+        if held.queued:
+            held.queued = False
             self.queued -= 1
 
     def take(
         self, now: float, monotonic: float, *, last_only: bool = False
     ) -> tuple[OriginQueue, Sequence[HeldWait]] | None:
-        """The next group to poke, its place at the origin taken; None while every queue is empty or full.
+        """Takes the next group to poke and a place at its origin; None if no group may be poked.
 
-        `now` is Unix seconds: a wait whose deadline has come by then gets the poke at its deadline instead. `monotonic` is the same
-        moment on that clock.
+        `now` and `monotonic` are the same moment on both clocks. A wait whose deadline has passed by
+        `now` is queued for the poke at its deadline instead.
         """
         while True:
             if self._last.queue.groups:
@@ -103,14 +173,14 @@ class Origins:
                 if not origin.proven and self._unproven_running >= self._unproven_places:
                     self._held_back.append(origin)
                     continue
-                origin.listed = False
+                origin.is_ready = False
             else:
                 return None
             group = self._pop(origin, now, monotonic)
             if group and origin is not self._last:
                 origin.running += 1
                 self._unproven_running += not origin.proven
-            self._list(origin)
+            self._make_ready(origin)
             if group:
                 return origin, group
 
@@ -118,29 +188,30 @@ class Origins:
         group = origin.queue.pop(monotonic)
         if origin is self._last:
             self.queued -= len(group)
-            return [entry for entry in group if not entry.ended]
+            return [held for held in group if not held.ended]
         taken = []
-        for entry in group:
-            if entry.queued and entry.deadline <= now:
-                self.add_last(entry)
-            elif entry.queued:
-                entry.queued = False
-                taken.append(entry)
+        for held in group:
+            if held.queued and held.deadline <= now:
+                self.add_last(held)
+            elif held.queued:
+                held.queued = False
+                taken.append(held)
         self.queued -= len(taken)
         return taken
 
-    def _list(self, origin: OriginQueue) -> None:
+    def _make_ready(self, origin: OriginQueue) -> None:
+        """Gives an origin a turn, if it has waits and places."""
         if (
-            not origin.listed
+            not origin.is_ready
             and origin.queue.groups
             and origin.running < origin.limit
             and origin is not self._last
         ):
-            origin.listed = True
+            origin.is_ready = True
             self._ready.append(origin)
 
     def done(self, origin: OriginQueue, *, timed_out: bool) -> None:
-        """A poke is over: its place is free, and the origin's limit learns from it."""
+        """Ends a poke: frees its place and adapts the origin's limit."""
         if origin is self._last:
             return
         origin.running -= 1
@@ -148,14 +219,14 @@ class Origins:
             self._unproven_running -= 1
         if timed_out:
             origin.timeouts += 1
-            if origin.timeouts == TIMEOUTS:
+            if origin.timeouts == MAX_TIMEOUTS:
                 self._hold_down(origin)
         elif origin.limit < self._per_origin or origin.timeouts or not origin.proven:
-            self._let_grow(origin)
+            self._raise_limit(origin)
         while self._held_back and self._unproven_running < self._unproven_places:
             self._ready.append(self._held_back.popleft())
         if origin.queue.groups:
-            self._list(origin)
+            self._make_ready(origin)
         elif len(self._origins) > REMEMBERED and not origin.running and not origin.held_down:
             del self._origins[origin.name]
 
@@ -165,7 +236,7 @@ class Origins:
         self.limited += 1
         self._set_proven(origin, proven=False)
 
-    def _let_grow(self, origin: OriginQueue) -> None:
+    def _raise_limit(self, origin: OriginQueue) -> None:
         origin.timeouts = 0
         origin.limit = min(origin.limit * 2, self._per_origin)
         if origin.held_down:

@@ -108,7 +108,7 @@ class PokeDispatcher:
         if len(group) > 1:
             self._instruments.pokes_coalesced.inc(len(group) - 1)
         for entry in group:
-            entry.flying += 1
+            entry.in_flight += 1
             lateness.observe(max(0.0, started - entry.due))
             if not last and entry.deadline < now + timeout:
                 self._set_alarm(entry, now)

@@ -23,9 +23,10 @@ from waitd.engine.held_wait_factory import HeldWaitFactory
 from waitd.engine.listeners import Listeners
 from waitd.engine.memory_sizing import bytes_each, sampled
 from waitd.engine.origins import Origins
+from waitd.engine.outcome_writer import OutcomeWriter
 from waitd.engine.poke_attempt import PokeAttempt
 from waitd.engine.poke_dispatcher import PokeDispatcher
-from waitd.engine.recording import OutcomeWriter, ProgressBuffer
+from waitd.engine.progress_buffer import ProgressBuffer
 from waitd.engine.submitter import Submitter
 from waitd.metrics import Instruments
 from waitd.ports import LiveWait, PokerStore, Probe, StoredWait, WaitingOn
@@ -76,7 +77,7 @@ class Poker:
             on_verdicts=self._on_verdicts,
             on_failure=self._fail,
         )
-        self._outcomes = OutcomeWriter(store, clock, instruments, stored=lambda entry: self.drop(entry.id))
+        self._outcomes = OutcomeWriter(store, clock, instruments, on_stored=lambda entry: self.drop(entry.id))
         #: Progress that is not on disk yet.
         self.progress_buffer = ProgressBuffer(store, clock)
         self._failure: Exception | None = None
@@ -91,7 +92,7 @@ class Poker:
     @property
     def pending_outcomes(self) -> int:
         """How many outcomes are not on disk yet."""
-        return self._outcomes.open
+        return self._outcomes.pending
 
     @property
     def refused_outcomes(self) -> int:
@@ -116,7 +117,7 @@ class Poker:
         stage, held_up_by = "scheduled", None
         if entry.ended:
             stage = "ending"
-        elif entry.flying:
+        elif entry.in_flight:
             stage = "poking"
         elif entry.queued or entry.last:
             stage = "queued"
@@ -139,7 +140,7 @@ class Poker:
         entry = self._held.get(wait_id)
         if entry is None or entry.ended:
             return False
-        if entry.at_rest:
+        if entry.idle:
             self._schedule(entry, self._clock.monotonic())
         return True
 
@@ -148,9 +149,9 @@ class Poker:
         entry = self._held.get(wait_id)
         if entry is None or entry.ended:
             return
-        if entry.flying:
+        if entry.in_flight:
             self._news.add(entry.id)
-        elif entry.at_rest:
+        elif entry.idle:
             runs = entry.progress.runs
             pause = max(0.0, runs[-1].last_at + NEWS_PAUSE_SECONDS - self._clock.now()) if runs else 0.0
             due = self._clock.monotonic() + min(pause, NEWS_PAUSE_SECONDS)
@@ -205,7 +206,7 @@ class Poker:
         now, monotonic = self._clock.now(), self._clock.monotonic()
         for entry in self._held.values():
             deadline = monotonic + max(0.0, entry.deadline - now)
-            if entry.at_rest and entry.due > deadline:
+            if entry.idle and entry.due > deadline:
                 self._schedule(entry, deadline)
 
     def bytes_each(self, sample: int) -> float:
@@ -220,7 +221,7 @@ class Poker:
         instruments = self._instruments
         instruments.pokes_in_flight.set(self._dispatcher.in_progress)
         instruments.waits_overdue.set(self._origins.queued)
-        instruments.waits_ending.set(self._outcomes.open)
+        instruments.waits_ending.set(self._outcomes.pending)
         instruments.origins_limited.set(self._origins.limited)
         instruments.capacity_left.set(self.capacity_left())
 
@@ -253,7 +254,7 @@ class Poker:
                 continue
             if now >= entry.deadline:
                 origins.add_last(entry)
-            elif entry.queued or entry.flying:  # an alarm before the deadline
+            elif entry.queued or entry.in_flight:  # an alarm before the deadline
                 self._set_alarm(entry, now)
             else:
                 origins.add(entry, entry.kind.probe.origin(entry.target))
@@ -295,7 +296,7 @@ class Poker:
         self, entry: HeldWait, verdict: Verdict, started_at: float, now: float, monotonic: float
     ) -> None:
         """Applies a verdict; `now` and `monotonic` are its time in Unix and monotonic seconds."""
-        entry.flying -= 1
+        entry.in_flight -= 1
         if entry.ended:
             return
         entry.kind.verdicts[type(verdict)].count += 1
@@ -312,7 +313,7 @@ class Poker:
             if self._news and entry.id in self._news:
                 self._news.discard(entry.id)
                 self.poke_soon(entry.id)
-        self.progress_buffer.note(entry, state_changed=entry.progress.state is not state)
+        self.progress_buffer.add(entry, state_changed=entry.progress.state is not state)
 
     # ------------------------------------------------------------ shutdown
 
@@ -320,5 +321,5 @@ class Poker:
         """Starts no more pokes, and waits up to `grace` seconds for pokes in progress and for outcomes."""
         self._dispatcher.stop()
         limit = self._clock.monotonic() + grace
-        while (self._dispatcher.in_progress or self._outcomes.open) and self._clock.monotonic() < limit:
+        while (self._dispatcher.in_progress or self._outcomes.pending) and self._clock.monotonic() < limit:
             await self._dispatcher.wait_for_end(min(limit, self._clock.monotonic() + 0.05))

@@ -1,7 +1,7 @@
-"""News from outside, on its way to the waits that listen to it: each is poked at once, and the poke finds out what there is.
+"""Pokes waits for news from outside: signals and new S3 objects.
 
-A signal is on disk before it is heard, and stays there for a while, so that neither a crash nor a wait that comes later misses it. News
-of S3 is not kept: polling is the net.
+A signal is on disk before it is dispatched, and stays there for a while, so that neither a crash nor a
+wait that comes later misses it. News of S3 objects is not stored: the regular poke finds the object.
 """
 
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ from waitd.metrics import Instruments
 from waitd.ports import Signal, SignalStore
 
 #: How many signals one transaction deletes.
-CHUNK = 1000
+PRUNE_ROWS = 1000
 
 
 class SignalDispatcher:
-    """Hears. One per daemon. `retention`: for how many seconds a signal is kept."""
+    """Finds the waits that listen to news and pokes them. A `SignalReceiver`."""
 
     def __init__(
         self,
@@ -28,6 +28,7 @@ class SignalDispatcher:
         *,
         retention: float,
     ) -> None:
+        """`retention`: how many seconds a signal is kept."""
         self._store = store
         self._poker = poker
         self._listeners: Listeners = poker.listeners
@@ -36,42 +37,42 @@ class SignalDispatcher:
         self._retention = retention
 
     async def load(self) -> None:
-        """Learns which signals are kept; before the first wait is taken in hand. Raises StoreUnavailable."""
+        """Loads the keys of stored signals; called before the first wait is held. Raises StoreUnavailable."""
         for signal in await self._store.signal_keys():
-            self._listeners.signalled[signal.namespace, signal.key] = signal.received_at
+            self._listeners.signalled_at[signal.namespace, signal.key] = signal.received_at
 
     async def payloads(self, namespace: str, key: str) -> Sequence[object]:
-        """The payloads that are kept under a key. Raises StoreUnavailable."""
-        if (namespace, key) not in self._listeners.signalled:
+        """The stored payloads under a key. Raises StoreUnavailable."""
+        if (namespace, key) not in self._listeners.signalled_at:
             return ()
         return await self._store.signals(namespace, key)
 
     def on_signals(self, signals: Sequence[Signal]) -> None:
-        """Signals are on disk."""
+        """Pokes the waits that listen to signals, which are on disk."""
         for signal in signals:
-            self._listeners.signalled[signal.namespace, signal.key] = signal.received_at
-            self._wake("signal", SIGNAL, signal.key, signal.namespace)
+            self._listeners.signalled_at[signal.namespace, signal.key] = signal.received_at
+            self._poke_listeners("signal", SIGNAL, signal.key, signal.namespace)
 
     def listening(self, namespace: str, key: str) -> int:
-        """How many waits listen to a key now."""
-        return len(self._listeners.hearing(SIGNAL, key, namespace))
+        """See `SignalReceiver`."""
+        return len(self._listeners.matching(SIGNAL, key, namespace))
 
     def on_s3_object(self, source: str, bucket: str, key: str, namespace: str | None) -> int:
-        """A key has come, `source` says; how many waits are poked for it. `namespace` None: of any."""
-        return self._wake(source, f"s3://{bucket}", key, namespace)
+        """See `SignalReceiver`."""
+        return self._poke_listeners(source, f"s3://{bucket}", key, namespace)
 
-    def _wake(self, source: str, place: str, name: str, namespace: str | None) -> int:
-        waits = self._listeners.hearing(place, name, namespace)
-        for wait_id in waits:
+    def _poke_listeners(self, source: str, channel: str, name: str, namespace: str | None) -> int:
+        wait_ids = self._listeners.matching(channel, name, namespace)
+        for wait_id in wait_ids:
             self._poker.poke_soon(wait_id)
         self._instruments.signals.labels(source).inc()
-        self._instruments.wakeups.labels(source).inc(len(waits))
-        return len(waits)
+        self._instruments.wakeups.labels(source).inc(len(wait_ids))
+        return len(wait_ids)
 
     async def prune(self) -> None:
-        """Forgets signals that are older than the retention. Raises StoreUnavailable."""
+        """Deletes signals that are older than the retention. Raises StoreUnavailable."""
         before = self._clock.now() - self._retention
-        while gone := await self._store.prune_signals(before, CHUNK):
-            for key in gone:
-                if self._listeners.signalled.get(key, before) < before:
-                    del self._listeners.signalled[key]
+        while deleted := await self._store.prune_signals(before, PRUNE_ROWS):
+            for key in deleted:
+                if self._listeners.signalled_at.get(key, before) < before:
+                    del self._listeners.signalled_at[key]

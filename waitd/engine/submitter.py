@@ -1,8 +1,9 @@
-"""Submits the jobs of waits that ask for it: the first pokes of such a wait are its submitting calls.
+"""Submits the jobs of waits that ask for it: the first pokes of such a wait are its submit calls.
 
-Until the job is submitted, a stand-in takes the place of the wait's probe. So submitting has its places at the origin, its schedule, its
-backing off and its deadline from the poker, and thousands of submits do not run at one origin together. A call goes on when its poke
-has had its time: only its answer says whether there is a job. Around each call the store knows of it, see `waitd.core.waits.submission`.
+Until the job is submitted, the submitter takes the place of the wait's probe. So a submit gets its place
+at the origin, its schedule, its backoff and its deadline from the poker, and thousands of submits do not
+run at one origin together. A call outlives a poke that times out: only its answer says whether the job
+exists. The store is updated before and after each call, see `waitd.core.waits.submission`.
 """
 
 import asyncio
@@ -21,7 +22,14 @@ from waitd.core.waits.submission import (
     JobHandle,
     Submission,
     SubmissionUpdate,
+    SubmitAccepted,
+    SubmitAnswer,
+    SubmitConflict,
+    SubmitRejected,
     SubmitState,
+    SubmitUnavailable,
+    SubmitUncertain,
+    SubmitWithoutHandle,
     after_submit,
     mark_submitting,
     resolve_interrupted,
@@ -30,14 +38,14 @@ from waitd.core.waits.verdict import Failure, Unreachable, Verdict
 from waitd.core.waits.wait import WaitId
 from waitd.engine.clock import Clock
 from waitd.engine.held_wait import HeldWait, ProbeKind
-from waitd.engine.recording import RETRY_PAUSES
+from waitd.engine.outcome_writer import RETRY_PAUSES
 from waitd.metrics import Instruments
 from waitd.ports import Jobs, JobStore, Probe, StoredWait, SubmitPlan, Target
 
 log = structlog.get_logger(__name__)
 
-NOT_STORED = Unreachable("store_unavailable", "Not submitted yet: what is to happen cannot be put on disk.")
-CALL_FAILED = Unreachable("internal_error", "The submitting call failed; the daemon's log has the traceback.")
+NOT_STORED = Unreachable("store_unavailable", "Not submitted yet: the store cannot be written.")
+CALL_FAILED = Unreachable("internal_error", "The submit call failed; the daemon's log has the traceback.")
 
 
 class Unsubmitted:
@@ -52,21 +60,21 @@ class Unsubmitted:
         self.wait_id = wait.id
         self.namespace = wait.namespace
         self.params = wait.spec.params
-        #: The wait's own kind, for when the job is submitted.
+        #: The wait's own kind, which takes over once the job is submitted.
         self.kind = kind
         self.plan = plan
         self.submission: Submission = wait.submission or PENDING_SUBMISSION
-        #: What ends the wait, where its poke did not live to hear it.
+        #: The verdict that ends the wait, if the call outlived its poke.
         self.verdict: Failure | None = None
 
     @property
     def request_timeout(self) -> float:
-        """Seconds that the submitting call may take."""
+        """How many seconds the submit call may take."""
         return self.plan.request_timeout
 
 
 class Submitter(Probe):
-    """The stand-in. One per daemon; `run` keeps its calls. `wake` makes a wait due at once."""
+    """The probe of waits whose job is not submitted yet; `run` holds the calls in progress."""
 
     def __init__(
         self,
@@ -77,6 +85,7 @@ class Submitter(Probe):
         *,
         wake: Callable[[str], object],
     ) -> None:
+        """`wake` makes a wait due now."""
         self._store = store
         self._jobs = jobs
         self._clock = clock
@@ -87,16 +96,16 @@ class Submitter(Probe):
         self._wake = wake
 
     async def run(self) -> None:
-        """Holds the calls under way until it is cancelled."""
+        """Holds the calls in progress until it is cancelled."""
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
             await asyncio.Event().wait()
 
     def target_of(self, wait: StoredWait, kind: ProbeKind) -> tuple[ProbeKind, Target]:
-        """What pokes a wait that submits, and its target: its own where the job is submitted, else the stand-in's.
+        """The probe and target of a wait that submits: its own once the job is submitted, else the submitter.
 
         Raises:
-            InvalidInput: its `submit`, or its handle, is not understood (any more).
+            InvalidInput: this waitd does not understand the wait's `submit` or the job's handle.
         """
         spec = wait.spec
         plan = plan_of(wait, kind.probe)
@@ -108,8 +117,8 @@ class Submitter(Probe):
             own = self._kinds[kind.name] = ProbeKind(kind.name, self, self._instruments)
         return own, Unsubmitted(wait, kind, plan)
 
-    async def landed(self, wait_id: WaitId) -> None:
-        """Waits for a call that is under way for this wait."""
+    async def wait_for_call(self, wait_id: WaitId) -> None:
+        """Waits until no call for this wait is in progress."""
         call = self._calls.get(wait_id)
         if call is not None:
             await asyncio.shield(call)
@@ -117,114 +126,113 @@ class Submitter(Probe):
     # ------------------------------------------------------------ as a probe
 
     def parse(self, params: Mapping[str, Any], *, namespace: str) -> Target:  # noqa: ARG002 - the port's shape
-        """Nothing is parsed here."""
+        """Refused: the wait's own kind parses its `submit`."""
         raise InvalidInput.at("", "a submit is parsed by the wait's own kind")
 
     def origin(self, target: Unsubmitted) -> str:
-        """Where the submitting call goes."""
+        """The origin of the submit call."""
         return self._jobs.origin(target.plan)
 
     async def poke(self, group: Sequence[Any]) -> Sequence[Verdict]:
-        """One submitting call, or what became of the one before."""
-        return [await self._look(entry) for entry in group]
+        """Makes one submit call, or waits for the call in progress."""
+        return [await self._poke_one(held) for held in group]
 
-    async def _look(self, entry: HeldWait) -> Verdict:
-        target, last = entry.target, entry.last
-        if not isinstance(target, Unsubmitted):  # a call of before has landed meanwhile
-            return (await entry.kind.probe.poke([entry]))[0]
+    async def _poke_one(self, held: HeldWait) -> Verdict:
+        target, last = held.target, held.last
+        if not isinstance(target, Unsubmitted):  # an earlier call has submitted the job meanwhile
+            return (await held.kind.probe.poke([held]))[0]
         if target.verdict is not None:
             return target.verdict
-        call = self._calls.get(entry.id)
+        call = self._calls.get(held.id)
         if call is None:
-            if last or self._clock.now() >= entry.deadline:
+            if last or self._clock.now() >= held.deadline:
                 return _too_late(target.submission)
-            call = self._begin(entry, target)
+            call = self._start_call(held, target)
         verdict = await asyncio.shield(call)
-        if last and entry.kind.probe is not self:  # there is a job, and this is the only look at it
-            return (await entry.kind.probe.poke([entry]))[0]
+        if last and held.kind.probe is not self:  # the job exists, and this is its only poke
+            return (await held.kind.probe.poke([held]))[0]
         return verdict
 
-    def _begin(self, entry: HeldWait, target: Unsubmitted) -> "asyncio.Future[Verdict]":
+    def _start_call(self, held: HeldWait, target: Unsubmitted) -> "asyncio.Future[Verdict]":
         if self._tasks is None:
-            raise RuntimeError("the submitter does not run")
+            raise RuntimeError("the submitter is not running")
         call: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
-        self._calls[entry.id] = call
-        self._tasks.start_soon(self._call, entry, target, call, name="submit")
+        self._calls[held.id] = call
+        self._tasks.start_soon(self._call, held, target, call, name="submit")
         return call
 
-    async def _call(self, entry: HeldWait, target: Unsubmitted, call: "asyncio.Future[Verdict]") -> None:
+    async def _call(self, held: HeldWait, target: Unsubmitted, call: "asyncio.Future[Verdict]") -> None:
         verdict: Verdict = CALL_FAILED
         try:
-            verdict = await self._submit(entry, target)
-        except Exception:  # a defect is not the wait's end
-            log.exception("submit_failed", wait_id=entry.id)
+            verdict = await self._submit(held, target)
+        except Exception:  # a defect does not end the wait
+            log.exception("submit_failed", wait_id=held.id)
         finally:
-            del self._calls[entry.id]
+            del self._calls[held.id]
             call.set_result(verdict)
         if isinstance(verdict, Failure):
             target.verdict = verdict
-            if not entry.flying:  # its poke has gone: the next one brings the end
-                self._wake(entry.id)
+            if not held.in_flight:  # its poke timed out; the next one ends the wait
+                self._wake(held.id)
 
     # ------------------------------------------------------------ one call
 
-    async def _submit(self, entry: HeldWait, target: Unsubmitted) -> Verdict:
+    async def _submit(self, held: HeldWait, target: Unsubmitted) -> Verdict:
         before, rules = target.submission, target.plan.rules
-        over = resolve_interrupted(before, rules)
-        if over is not None:
-            await self._keep(entry, target, over.submission)
-            return over.verdict
+        interrupted = resolve_interrupted(before, rules)
+        if interrupted is not None:
+            await self._save(held, target, interrupted.submission)
+            return interrupted.verdict
         try:
-            kept = await self._store.save_submission(entry.id, mark_submitting(before), only_waiting=True)
+            saved = await self._store.save_submission(held.id, mark_submitting(before), only_waiting=True)
         except StoreUnavailable:
             return NOT_STORED
-        if not kept or entry.ended or self._clock.now() >= entry.deadline:
-            if kept:
-                await self._keep(entry, target, before)
+        if not saved or held.ended or self._clock.now() >= held.deadline:
+            if saved:
+                await self._save(held, target, before)
             return _too_late(before)
-        answer = await self._jobs.submit(target.plan, entry.id)
+        answer = await self._jobs.submit(target.plan, held.id)
         done = after_submit(before, answer, rules)
-        self._tell(entry, done, type(answer).__name__)
-        await self._keep(entry, target, done.submission)
+        self._report(held, done, _RESULTS[type(answer)])
+        await self._save(held, target, done.submission)
         if done.submission.handle is None:
             return done.verdict
-        return self._switch(entry, target, done)
+        return self._switch(held, target, done)
 
-    def _switch(self, entry: HeldWait, target: Unsubmitted, done: SubmissionUpdate) -> Verdict:
-        """The wait's own kind takes over."""
+    def _switch(self, held: HeldWait, target: Unsubmitted, done: SubmissionUpdate) -> Verdict:
+        """Makes the wait's own kind its probe."""
         handle = done.submission.handle
         assert handle is not None  # noqa: S101 - the caller saw to it
         try:
             own = _target(target.kind, target.plan, target.params, handle, target)
         except InvalidInput as error:
-            return Failure(SUBMIT_NO_HANDLE, f"The job was submitted, and its handle does not fit: {error}")
-        entry.kind, entry.target = target.kind, own
-        entry.phase = grid_phase(own.key or entry.id)
+            return Failure(SUBMIT_NO_HANDLE, f"The job was submitted, but its handle cannot be used: {error}")
+        held.kind, held.target = target.kind, own
+        held.phase = grid_phase(own.key or held.id)
         return done.verdict
 
-    async def _keep(self, entry: HeldWait, target: Unsubmitted, submission: Submission) -> None:
-        """Puts what is known on disk, however long that takes."""
+    async def _save(self, held: HeldWait, target: Unsubmitted, submission: Submission) -> None:
+        """Saves the state of the job, and retries until it is on disk."""
         failures = 0
         while True:
             try:
-                await self._store.save_submission(entry.id, submission)
+                await self._store.save_submission(held.id, submission)
                 break
             except StoreUnavailable:
                 pause = RETRY_PAUSES[min(failures, len(RETRY_PAUSES) - 1)]
                 failures += 1
-                log.warning("submission_not_stored", wait_id=entry.id, next_try_in=pause)
+                log.warning("submission_not_stored", wait_id=held.id, next_try_in=pause)
                 await self._clock.sleep_until(self._clock.monotonic() + pause, asyncio.Event())
         target.submission = submission
 
-    def _tell(self, entry: HeldWait, done: SubmissionUpdate, answer: str) -> None:
-        result = _RESULTS[answer]
+    def _report(self, held: HeldWait, done: SubmissionUpdate, result: str) -> None:
         if result == "accepted" and done.submission.adopted:
             result = "adopted"
-        self._instruments.submits.labels(entry.kind.name, result).inc()
+        self._instruments.submits.labels(held.kind.name, result).inc()
         log.info(
             "submit_attempt",
-            wait_id=entry.id,
-            kind=entry.kind.name,
+            wait_id=held.id,
+            kind=held.kind.name,
             attempt=done.submission.attempts,
             result=result,
             state=done.submission.state.value,
@@ -232,24 +240,24 @@ class Submitter(Probe):
         )
 
 
-_RESULTS = {
-    "SubmitAccepted": "accepted",
-    "SubmitUnavailable": "not_submitted",
-    "SubmitUncertain": "unclear",
-    "SubmitConflict": "conflict",
-    "SubmitRejected": "refused",
-    "SubmitWithoutHandle": "no_handle",
+_RESULTS: Mapping[type[SubmitAnswer], str] = {
+    SubmitAccepted: "accepted",
+    SubmitUnavailable: "not_submitted",
+    SubmitUncertain: "unclear",
+    SubmitConflict: "conflict",
+    SubmitRejected: "refused",
+    SubmitWithoutHandle: "no_handle",
 }
 
 
 def plan_of(wait: StoredWait, probe: Probe | None) -> SubmitPlan:
-    """What a wait submits.
+    """The plan of a wait's `submit`.
 
     Raises:
-        InvalidInput: it is not understood, or its kind submits nothing.
+        InvalidInput: `submit` is invalid, or the wait submits no job.
     """
     if probe is None or wait.spec.submit is None:
-        raise InvalidInput.at("/submit", f"this wait of kind {wait.spec.kind} submits nothing")
+        raise InvalidInput.at("/submit", f"this wait of kind {wait.spec.kind} submits no job")
     return probe.parse_submit(wait.spec.submit, wait.spec.params, namespace=wait.namespace)
 
 
@@ -260,7 +268,7 @@ def _target(
     handle: JobHandle,
     wait: StoredWait | Unsubmitted,
 ) -> Target:
-    """The wait's own target, complete with its handle. Raises InvalidInput."""
+    """The wait's own target, with the job's handle in its parameters. Raises InvalidInput."""
     wait_id = wait.wait_id if isinstance(wait, Unsubmitted) else wait.id
     try:
         complete = plan.params_with(params, handle, wait_id)
@@ -271,8 +279,8 @@ def _target(
 
 
 def _too_late(submission: Submission) -> Unreachable:
-    """What is seen of a job that must not be submitted any more."""
-    told = f": {submission.last_error}" if submission.last_error else "."
+    """The verdict when the deadline has come before the job was submitted."""
+    error = f": {submission.last_error}" if submission.last_error else "."
     if submission.state is SubmitState.SUBMITTING:
-        return Unreachable("submit_unclear", f"It is not known whether the job was submitted{told}")
-    return Unreachable("not_submitted", f"The job was not submitted in time{told}")
+        return Unreachable("submit_unclear", f"It is not known whether the job was submitted{error}")
+    return Unreachable("not_submitted", f"The job was not submitted in time{error}")

@@ -1,4 +1,4 @@
-"""What is told of every wait that ends: its log line, its metrics, and how many waits there are in which state."""
+"""Counts waits by state and kind, and logs and measures each wait that ends."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,28 +13,28 @@ log = structlog.get_logger(__name__)
 
 
 class WaitCounts:
-    """Counts waits by state and kind as they come and go; no query is needed for a scrape."""
+    """The number of waits by state and kind, kept up to date so that a scrape needs no query."""
 
     def __init__(self, instruments: Instruments) -> None:
         self._instruments = instruments
         self._counts: Counter[tuple[str, str]] = Counter()
 
     def reset(self, counts: Mapping[tuple[str, str], int]) -> None:
-        """Starts from what the store holds, by (state, kind)."""
+        """Replaces the counts by the store's, by (state, kind)."""
         for key in self._counts:
             self._instruments.waits.labels(*key).set(0)
         self._counts = Counter(dict(counts))
         self.refresh_gauges()
 
     def on_inserted(self, waits: Sequence[StoredWait]) -> None:
-        """New waits are on disk."""
+        """Counts new waits."""
         for kind, count in Counter([wait.spec.kind for wait in waits]).items():
             self._counts[WaitState.WAITING.value, kind] += count
 
-    def on_finished(self, endings: Sequence[StoredOutcome]) -> None:
-        """Waits have ended on disk."""
-        for ended in endings:
-            wait = ended.wait
+    def on_finished(self, outcomes: Sequence[StoredOutcome]) -> None:
+        """Counts, measures and logs waits that have ended."""
+        for stored in outcomes:
+            wait = stored.wait
             kind, state = wait.spec.kind, wait.state.value
             self._counts[WaitState.WAITING.value, kind] -= 1
             self._counts[state, kind] += 1
@@ -57,12 +57,12 @@ class WaitCounts:
             )
 
     def waiting(self) -> Mapping[str, int]:
-        """How many waits wait, by kind."""
+        """The number of waiting waits by kind."""
         return {
             kind: n for (state, kind), n in self._counts.items() if state == WaitState.WAITING.value and n > 0
         }
 
     def refresh_gauges(self) -> None:
-        """Writes the counts into the gauge; called before a scrape."""
+        """Sets the gauges; called before a scrape."""
         for key, count in self._counts.items():
             self._instruments.waits.labels(*key).set(count)

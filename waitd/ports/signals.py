@@ -1,11 +1,11 @@
-"""What waitd needs to let the outside wake waits."""
+"""What news from outside needs: signals, topics that waits listen to, and who receives news."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 
 class Signal(NamedTuple):
-    """A signal under a key. `received_at`: Unix seconds, of the last one under the key."""
+    """A signal under a key. `received_at`: when the last one under the key came, Unix seconds."""
 
     namespace: str
     key: str
@@ -13,36 +13,39 @@ class Signal(NamedTuple):
 
 
 class SignalKey(NamedTuple):
-    """Where signals are kept."""
+    """The key of signals, which is unique within its namespace."""
 
     namespace: str
     key: str
 
 
 class Topic(NamedTuple):
-    """What a wait listens to: news about `name` at `place`.
+    """News that a wait listens to.
 
     Attributes:
-        place: whose news: `signal`, or `s3://BUCKET`.
-        name: the very name; or, with `matches`, what every name that it takes begins with.
-        matches: whether it takes a name; None: only `name` itself.
-        namespace: in which it counts.
+        namespace: the namespace of the wait.
+        channel: `signal`, or `s3://BUCKET`.
+        name: the exact name; or, with `matches`, the prefix that all matching names share.
+        matches: whether a name matches; None: only `name` itself.
     """
 
     namespace: str
-    place: str
+    channel: str
     name: str
     matches: Callable[[str], bool] | None = None
 
 
 class SignalReceiver(Protocol):
-    """Who mode_delivers news, as the API needs it."""
+    """Receives news, as the API needs it."""
 
     def listening(self, namespace: str, key: str) -> int:
-        """How many waits listen to a key now."""
+        """How many waits listen to a signal's key now."""
 
     def on_s3_object(self, source: str, bucket: str, key: str, namespace: str | None) -> int:
-        """A key has come, `source` says; how many waits are poked for it. `namespace` None: of any."""
+        """Pokes the waits that listen to a new object, and returns their number.
+
+        `source` says where the news came from, for the metrics; `namespace` None: waits of any namespace.
+        """
 
 
 class SignalStore(Protocol):
@@ -52,7 +55,7 @@ class SignalStore(Protocol):
         """The payloads under a key, in the order in which they first came."""
 
     async def signal_keys(self) -> Sequence[Signal]:
-        """Every key that has signals, and when its last one came."""
+        """Every key that has signals, with the time of its last one."""
 
     async def prune_signals(self, before: float, limit: int) -> Sequence[SignalKey]:
-        """Deletes up to `limit` signals that came before a moment (Unix seconds); their keys."""
+        """Deletes up to `limit` signals from before a moment (Unix seconds); returns their keys."""
