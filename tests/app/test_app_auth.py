@@ -73,7 +73,7 @@ async def test_on_loopback_nobody_is_asked_unless_that_is_set(store: Store, keys
 async def test_nobody_could_come_in(store: Store, keys_file: Path) -> None:
     keys_file.write_text(f"{TOKEN} admin expires=2020-01-01T00:00:00Z\n")  # noqa: ASYNC240 - a test may
     for settings in ({"api_keys_file": keys_file}, {"authentication": True}):
-        with pytest.raises(WaitdError, match="no API key that is good"):
+        with pytest.raises(WaitdError, match="no valid API key"):
             await opened(store, **settings)
 
 

@@ -1,4 +1,4 @@
-"""Who may come in, as the settings say: the keyring, the identity provider, and what namespaces may name."""
+"""Builds the API's guard from the settings: the keyring, the identity provider, the namespaces."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,13 +16,13 @@ from waitd.ports import Authenticator, KeyStore
 from waitd.settings import Settings
 
 _HOW_TO_AUTHENTICATE = (
-    "Set api_keys_file (WAITD_API_KEYS_FILE) to a file of API keys, whose lines `waitd keys create --offline` makes, "
+    "Set api_keys_file (WAITD_API_KEYS_FILE) to a file of API keys, created by `waitd keys create --offline`, "
     "or oidc_issuer and oidc_audience (WAITD_OIDC_ISSUER, WAITD_OIDC_AUDIENCE) to an identity provider."
 )
 
 
 class ApiGuard(NamedTuple):
-    """What guards the API. `authenticator` None: nobody is asked."""
+    """Who may use the API and what their namespaces allow. `authenticator` None: every caller is an admin."""
 
     keyring: ApiKeyring
     authenticator: Authenticator | None
@@ -30,24 +30,24 @@ class ApiGuard(NamedTuple):
 
 
 def check_bind(settings: Settings) -> None:
-    """Refuses to be reached by others than this machine's programs without authentication.
+    """Refuses an address that other machines can reach, unless callers authenticate.
 
     Raises:
         WaitdError: which settings to set.
     """
     if not is_loopback(settings.host) and not settings.authenticates:
         raise WaitdError(
-            f"bind {settings.bind} is not a loopback address, and there is no authentication: whoever reaches it could "
-            f"submit waits and use your connections. {_HOW_TO_AUTHENTICATE} Or bind 127.0.0.1."
+            f"bind {settings.bind} is not a loopback address, and callers need not authenticate: everyone who "
+            f"reaches it could submit waits and use your connections. {_HOW_TO_AUTHENTICATE} Or bind 127.0.0.1."
         )
 
 
 @asynccontextmanager
 async def open_guard(settings: Settings, store: KeyStore, outgoing: Outgoing) -> AsyncIterator[ApiGuard]:
-    """The door of one daemon.
+    """The guard of one daemon.
 
     Raises:
-        WaitdError: the keys file cannot be read, a library is missing, or nobody could come in.
+        WaitdError: the keys file cannot be read, a library is missing, or no caller could authenticate.
     """
     clock = SystemClock()
     keyring = ApiKeyring(store, file=settings.api_keys_file, retention=settings.retention, now=clock.now)
@@ -61,7 +61,7 @@ async def open_guard(settings: Settings, store: KeyStore, outgoing: Outgoing) ->
             tokens = await _tokens(settings, outgoing, clock, stack)
             if tokens is None and not keyring.holds_any():
                 raise WaitdError(
-                    f"callers have to authenticate, and there is no API key that is good. {_HOW_TO_AUTHENTICATE}"
+                    f"callers have to authenticate, but there is no valid API key. {_HOW_TO_AUTHENTICATE}"
                 )
             authenticator = BearerAuthenticator(keyring, tokens)
         yield ApiGuard(keyring, authenticator, namespaces)
@@ -73,7 +73,7 @@ async def _tokens(
     if settings.oidc_issuer is None:
         return None
     try:
-        from waitd.auth.issuer import IssuerKeys  # noqa: PLC0415 - of an extra, and not needed by all
+        from waitd.auth.issuer import IssuerKeys  # noqa: PLC0415 - needs an extra
         from waitd.auth.oidc import OidcVerifier  # noqa: PLC0415
     except ImportError:
         raise WaitdError(

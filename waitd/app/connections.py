@@ -1,4 +1,4 @@
-"""Where connections come from, put together from the settings: resolvers in their order, what fetches tokens, the cache before them."""
+"""Builds the connections from the settings: the resolvers in their order, and the authorizer."""
 
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -26,7 +26,7 @@ from waitd.settings import Settings
 
 
 def outgoing_from_settings(settings: Settings) -> Outgoing:
-    """The egress rules that the settings describe."""
+    """The egress rules of the settings."""
     private = is_loopback(settings.host)
     return Outgoing(EgressPolicy.from_settings(settings.egress_allow, settings.egress_deny, private=private))
 
@@ -38,7 +38,7 @@ async def open_connections(
     """The connections of one daemon.
 
     Raises:
-        WaitdError: a resolver cannot be set up so.
+        WaitdError: a resolver cannot be set up with these settings.
     """
     clock = SystemClock()
     keys = _EnvironmentKeys(clock.monotonic)
@@ -63,7 +63,10 @@ async def open_connections(
 
 
 class _EnvironmentKeys:
-    """AWS keys that no connection holds. The library behind them takes half a second to load, so it is loaded when they are needed."""
+    """AWS keys from the environment and from roles.
+
+    The library takes half a second to load, so it is loaded at the first use.
+    """
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
@@ -83,7 +86,7 @@ class _EnvironmentKeys:
                 from waitd.probes.access.aws_credentials import AwsCredentials  # noqa: PLC0415 - see above
             except ImportError:
                 raise ValueError(
-                    "AWS keys of the environment and of roles need a library that is not installed: pip install 'waitd[s3]'"
+                    "AWS keys from the environment and from roles need a library that is not installed: pip install 'waitd[s3]'"
                 ) from None
             self._loaded = AwsCredentials(now=self._now)
         return self._loaded
@@ -114,7 +117,7 @@ async def _vault(
         kubernetes_jwt_path=settings.vault_kubernetes_jwt_path,
         mount_point=settings.vault_auth_mount_point,
     )
-    place = VaultLocation(
+    location = VaultLocation(
         settings.vault_url,
         settings.vault_mount_point,
         settings.vault_connections_path,
@@ -122,7 +125,9 @@ async def _vault(
         str(settings.vault_ca_file) if settings.vault_ca_file else None,
     )
     login = AUTH_METHODS[settings.vault_auth](credentials)
-    return await stack.enter_async_context(VaultResolver(place, login, outgoing, now=SystemClock().monotonic))
+    return await stack.enter_async_context(
+        VaultResolver(location, login, outgoing, now=SystemClock().monotonic)
+    )
 
 
 async def _aws_secrets_manager(
@@ -130,20 +135,22 @@ async def _aws_secrets_manager(
 ) -> Resolver | None:
     if settings.secrets_manager_region is None:
         return None
-    place = SecretsManagerLocation(
+    location = SecretsManagerLocation(
         settings.secrets_manager_region,
         settings.secrets_manager_connections_prefix,
         settings.secrets_manager_endpoint,
         settings.secrets_manager_profile,
     )
-    return await stack.enter_async_context(SecretsManagerResolver(place, keys, outgoing, now=SystemClock.now))
+    return await stack.enter_async_context(
+        SecretsManagerResolver(location, keys, outgoing, now=SystemClock.now)
+    )
 
 
 def _plain(secret: SecretStr | None) -> str | None:
     return secret.get_secret_value() if secret is not None else None
 
 
-#: Every place, by its name in the setting `connection_resolvers`; None: it is not configured.
+#: Builds each resolver of the setting `connection_resolvers`; returns None if it is not configured.
 RESOLVERS: Mapping[
     str, Callable[[Settings, Outgoing, AwsKeyProvider, AsyncExitStack], Awaitable[Resolver | None]]
 ] = {

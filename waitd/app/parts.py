@@ -1,6 +1,6 @@
-"""What pokes and what delivers: the one place where a new kind or a new sink is added."""
+"""Builds the probes, the sinks and what they use: the one place where a new kind or sink is added."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from waitd.probes.optional import optional_probes
 from waitd.probes.signal import SignalProbe
 from waitd.settings import Settings
 from waitd.sinks.airflow.api import AirflowApis
+from waitd.sinks.airflow.parked import ParkedTask, parked_tasks
 from waitd.sinks.airflow.sink import AirflowSink
 from waitd.sinks.brokers.amqp import AmqpSink
 from waitd.sinks.brokers.broker import BrokerSink
@@ -26,7 +27,7 @@ from waitd.sinks.brokers.redis import RedisSink
 from waitd.sinks.brokers.sqs import SqsSink
 from waitd.sinks.webhook import WebhookSink
 
-#: Each behind an extra of its own; its library is imported when the first event goes there.
+#: Each needs an extra of its own; the library is imported when the first event is delivered.
 BROKER_SINKS: tuple[type[BrokerSink[Any, Any]], ...] = (SqsSink, RedisSink, NatsSink, KafkaSink, AmqpSink)
 
 
@@ -47,7 +48,7 @@ class Parts(NamedTuple):
 
 @asynccontextmanager
 async def open_parts(settings: Settings, instruments: Instruments) -> AsyncIterator[Parts]:
-    """Probes by kind and sinks by kind. A new one is one file and one line here."""
+    """Builds the parts of one daemon. A new kind or sink is one file and one line here."""
     outgoing = outgoing_from_settings(settings)
     secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else None
     async with AsyncExitStack() as stack:
@@ -78,6 +79,17 @@ async def open_parts(settings: Settings, instruments: Instruments) -> AsyncItera
 
 @asynccontextmanager
 async def open_probes(settings: Settings) -> AsyncIterator[Mapping[str, Probe]]:
-    """The probes alone, for a wait without a daemon."""
+    """The probes alone, for `waitd until`."""
     async with open_parts(settings, Instruments(version=__version__)) as parts:
         yield parts.probes
+
+
+async def parked_in_airflow(settings: Settings, conn_id: str) -> Sequence[ParkedTask]:
+    """The tasks that are parked for waitd in the Airflow of a connection, for a daemon that lost its disk.
+
+    Raises:
+        WaitdError, ValueError: the connection is unknown or cannot be used, or Airflow does not answer.
+    """
+    async with open_parts(settings, Instruments(version=__version__)) as parts:
+        api = await parts.airflow.connect(conn_id)
+        return [task async for task in parked_tasks(api)]

@@ -1,4 +1,4 @@
-"""The probes of presets: what comes with waitd and what lies in the operator's directory, put together for one daemon."""
+"""Builds the probes of presets: those of waitd and those in the operator's directory."""
 
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -17,7 +17,7 @@ from waitd.settings import Settings
 
 
 class Presets(NamedTuple):
-    """Their probes by kind, and the connections as vendors' APIs need them."""
+    """The probes by kind, and the connections as vendors' APIs need them."""
 
     probes: Mapping[str, Probe]
     connections: VendorConnections
@@ -33,7 +33,7 @@ async def open_presets(
     """The presets of one daemon.
 
     Raises:
-        PresetInvalid: a file of `presets_dir` is wrong.
+        PresetInvalid: a file in `presets_dir` is invalid.
     """
     presets = load_presets(settings.presets_dir)
     tables = {kind: preset.file.connection for kind, preset in presets.items()}

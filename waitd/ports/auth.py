@@ -1,4 +1,4 @@
-"""What the API needs of those who know the principals, and what they need of the store."""
+"""What the API needs to authenticate callers, and what that needs of the store."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
@@ -9,7 +9,7 @@ from waitd.core.waits.audit import AuditEntry, Caller
 
 
 class NewKey(NamedTuple):
-    """A key to be made. `expires_in`: seconds from now; None: it does not expire."""
+    """An API key to be created. `expires_in`: seconds from now; None: it does not expire."""
 
     role: Role
     namespace: str
@@ -17,7 +17,7 @@ class NewKey(NamedTuple):
 
 
 class CreatedKey(NamedTuple):
-    """A key that was made, and the token that proves it, which nobody sees again."""
+    """A new API key with its token, which is shown only once."""
 
     key: ApiKey
     token: str
@@ -27,36 +27,42 @@ class CreatedKey(NamedTuple):
 
 
 class Authenticator(Protocol):
-    """Who a bearer token belongs to."""
+    """Finds the principal of a bearer token."""
 
     def cached_fresh(self, token: str) -> Principal | None:
-        """The principal, where that needs no asking; None: `await principal(token)`.
+        """The principal, if that needs no request; None: `await principal(token)`.
 
         Raises:
-            Unauthenticated: the token is not good.
+            Unauthenticated: the token is not valid.
         """
 
     async def principal(self, token: str) -> Principal:
         """The principal.
 
         Raises:
-            Unauthenticated: the token is not good.
-            Forbidden: it is, and gives no role here.
-            Unavailable: nobody can say, because the issuer of such tokens does not answer.
+            Unauthenticated: the token is not valid.
+            Forbidden: the token is valid, but grants no role here.
+            Unavailable: the issuer of the token does not answer.
         """
 
 
 class Keyring(Protocol):
-    """The API keys."""
+    """Lists, creates and revokes API keys."""
 
     def every(self) -> Sequence[ApiKey]:
-        """All of them, the newest first."""
+        """All keys, the newest first."""
 
     async def create(self, new: NewKey, by: Caller) -> CreatedKey:
-        """Makes one. Raises Conflict: there are too many; StoreUnavailable."""
+        """Creates a key. Raises Conflict: there are too many; StoreUnavailable."""
 
     async def revoke(self, key_id: str, by: Caller) -> ApiKey:
-        """Revokes one. Raises NotFound; Conflict: it was revoked before, or stands in the keys file; StoreUnavailable."""
+        """Revokes a key.
+
+        Raises:
+            NotFound: there is no such key.
+            Conflict: it was revoked before, or it comes from the keys file.
+            StoreUnavailable: nothing was stored.
+        """
 
 
 class KeyStore(Protocol):
@@ -66,7 +72,7 @@ class KeyStore(Protocol):
         """Every stored key."""
 
     async def save_api_keys(self, keys: Sequence[ApiKey], change: AuditEntry | None = None) -> None:
-        """Keeps these keys, new or changed, with a line of the audit in the same commit. Raises StoreUnavailable."""
+        """Saves keys, new or changed, with an audit entry in the same commit. Raises StoreUnavailable."""
 
     async def delete_api_keys(self, key_ids: Sequence[str]) -> None:
-        """Forgets keys. Raises StoreUnavailable."""
+        """Deletes keys. Raises StoreUnavailable."""

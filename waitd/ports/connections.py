@@ -1,4 +1,4 @@
-"""What waitd needs of those who look a conn_id up."""
+"""What probes and sinks need of connections: the address and credentials of a conn_id."""
 
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -9,40 +9,43 @@ from waitd.core.connections.connection import Connection
 
 
 class Connections(Protocol):
-    """Where a conn_id becomes an address and credentials, at the moment of use."""
+    """Looks up a conn_id at the moment of use."""
 
     async def get(self, conn_id: str) -> Connection:
         """The connection, from the cache or its resolver.
 
         Raises:
-            UnknownConnection: every resolver answered, none knows it.
+            UnknownConnection: every resolver answered, and none has it.
             ConnectionUnavailable: a resolver is down.
         """
 
     async def refresh(self, conn_id: str) -> Connection:
-        """The connection, looked up anew (at most once in 30 s each); raises as `get` does."""
+        """The connection, looked up again (at most once in 30 s per conn_id). Raises as `get`."""
 
     def cached_fresh(self, conn_id: str) -> Connection | None:
-        """What `get` would answer without asking anybody; None where it would have to ask, or raise."""
+        """The connection, if `get` would return it from the cache; else None."""
 
     def cached_any(self, conn_id: str) -> Connection | None:
-        """What the cache holds now, without asking anybody."""
+        """The cached connection, even one that is out of date; None if there is none."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Authorization:
-    """What makes a request the connection's own, to be sent to its origin only. The same object while nothing has changed."""
+    """The credentials of a request, to be sent to the connection's origin only.
+
+    The same object is returned while nothing has changed.
+    """
 
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    #: Signs each request; what it gives is sent beside the other headers.
+    #: Signs each request; its headers are sent with the others.
     signer: AwsSigner | AzureSharedKey | None = field(default=None, repr=False)
 
 
 class HttpConnections(Connections, Protocol):
-    """Connections for those who speak HTTP to them."""
+    """Connections that are used over HTTP."""
 
     def cached_authorization(self, connection: Connection) -> Authorization | None:
-        """What its requests carry, where that needs no asking; None: `await authorize(connection)`.
+        """The authorization, if that needs no request; None: `await authorize(connection)`.
 
         Raises:
             ValueError: the connection cannot be used for HTTP; the message quotes no secret.
@@ -51,12 +54,11 @@ class HttpConnections(Connections, Protocol):
     async def authorize(
         self, connection: Connection, *, refused: Authorization | None = None
     ) -> Authorization:
-        """What its requests carry, fetched where it has to be.
+        """The authorization, fetched if necessary.
 
-        `refused` is what the target did not take: it is not handed out again where something newer can be had (asked for at most once
-        in 30 s).
+        `refused` is what the target refused: it is replaced by a newer one, requested at most once in 30 s.
 
         Raises:
-            ConnectionUnavailable: whoever gives out tokens or keys does not answer, or refuses.
-            ValueError: as `cached_fresh`.
+            ConnectionUnavailable: the issuer of tokens or keys does not answer, or refuses.
+            ValueError: as `cached_authorization`.
         """

@@ -1,4 +1,4 @@
-"""What waiting costs, as those need it who show it or keep it."""
+"""The costs of waiting, as the API and the store exchange them."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
@@ -8,8 +8,13 @@ from waitd.core.waits.wait import WaitSpec
 
 
 class CostFilter(NamedTuple):
-    """Which sums to show: of waits that ended on the day `since` (`2026-11-21`, UTC) or later, by `kind`, by `day`, or by the values of
-    the label `by`; at most `limit` of them.
+    """Which sums to show.
+
+    Attributes:
+        namespace: of this namespace; None: of all.
+        since: of waits that ended on this day (`2026-11-21`, UTC) or later.
+        by: `kind`, `day`, or the label by whose values costs are summed.
+        limit: the number of rows at most.
     """
 
     namespace: str | None
@@ -22,10 +27,10 @@ class CostSums(NamedTuple):
     """What ended waits have cost.
 
     Attributes:
-        rows: by name, each a sum for each kind; days with the newest first, others with the longest waits first.
-        more: whether the limit left out others.
-        total: all of them, those that were left out too; a sum for each kind.
-        overhead: what the process used in that time that belonged to no wait.
+        rows: the sums of each kind by name; the newest day first, or the longest waits first.
+        more: whether the limit left some out.
+        total: the sums of each kind over all rows, including those left out.
+        overhead: what the process used in that time for no wait in particular.
     """
 
     rows: Sequence[tuple[str, Sequence[WaitingTotals]]]
@@ -43,7 +48,7 @@ class Metering(Protocol):
     def prices(self) -> Prices: ...
     @property
     def labels(self) -> Sequence[str]:
-        """Those by whose values costs are added up."""
+        """The labels by whose values costs are summed."""
 
     def measured(self, spec: WaitSpec, pokes: int, seconds: float, *, ended: bool) -> MeasuredUsage:
-        """What a wait that has lasted so long has used by now; with `ended`, its end and deliveries included."""
+        """What a wait that has lasted `seconds` has used; if `ended`, with its end and deliveries."""

@@ -1,4 +1,4 @@
-"""The engine, as the API needs it."""
+"""The poker as the API needs it."""
 
 from typing import NamedTuple, Protocol
 
@@ -6,18 +6,20 @@ from waitd.core.waits.wait import Progress
 
 
 class WaitingOn(NamedTuple):
-    """Where a wait in hand stands now, and who throttles it. Times are Unix seconds.
+    """What a held wait is waiting for now. Times are Unix seconds.
 
     Attributes:
-        stage: `scheduled`; `queued`, it is due and waits for a place; `poking`; `ending`, its outcome is on its way to disk.
-        since: when it became due; None while it is scheduled.
-        held_up_by: what a queued one waits for: `origin_limit`, `unproven_origins` (too many pokes are at origins that have not
-            answered yet, as this one has not), `poke_concurrency`; None: nothing, its turn is next.
-        origin: where it queues.
-        origin_limit: how many pokes at once the origin gets now.
-        origin_running: how many it has.
-        origin_held_down: whether that is because of three timeouts in a row.
-        quiet_until: until when the last answer asked to be left alone (`Retry-After`, as sent); None where it did not.
+        stage: `scheduled`; `queued`: due, and waiting for a place; `poking`; `ending`: its outcome is
+            being stored.
+        since: when it became due; None while scheduled.
+        held_up_by: the limit that a queued wait has met: `origin_limit`, `unproven_origins` (too many
+            pokes are at origins that, like this one, have not answered yet), `poke_concurrency`;
+            None: no limit, its turn is next.
+        origin: the origin that it is queued at.
+        origin_limit: how many pokes at a time the origin gets now.
+        origin_running: how many are in progress there.
+        origin_held_down: whether three timeouts in a row brought the limit down.
+        quiet_until: when the `Retry-After` of the last answer ends; None: it had none.
     """
 
     stage: str
@@ -31,7 +33,7 @@ class WaitingOn(NamedTuple):
 
 
 class LiveWait(NamedTuple):
-    """What the poker knows of a wait in hand that the store may not know yet. Times are Unix seconds."""
+    """The state of a held wait, which may be newer than the stored one. Times are Unix seconds."""
 
     progress: Progress
     next_poke_at: float
@@ -42,10 +44,10 @@ class Poking(Protocol):
     """What the API needs of the poker."""
 
     def capacity_left(self) -> int:
-        """How many more waits would be accepted now."""
+        """How many more waits may be accepted."""
 
     def live(self, wait_id: str) -> LiveWait | None:
-        """What is known of a wait in hand; None where it is not held."""
+        """The state of a held wait; None if it is not held."""
 
     def poke_now(self, wait_id: str) -> bool:
-        """Makes a wait in hand due at once; False where it is not held."""
+        """Makes a held wait due now; False if it is not held."""

@@ -1,4 +1,4 @@
-"""What waitd needs of those who submit, find and cancel jobs on a wait's behalf."""
+"""What the engine needs to submit, find and cancel a wait's job."""
 
 from collections.abc import Collection, Mapping
 from typing import Any, Protocol
@@ -8,30 +8,30 @@ from waitd.core.waits.wait import WaitId
 
 
 class SubmitPlan(Protocol):
-    """A wait's `submit`, checked: what to call, and how its handle gets into the wait's parameters."""
+    """A validated `submit`: what to call, and how the job's handle gets into the wait's parameters."""
 
     @property
     def rules(self) -> SubmitRules: ...
     @property
     def request_timeout(self) -> float:
-        """Seconds that the submitting call may take."""
+        """How many seconds the submit call may take."""
 
     @property
     def conn_ids(self) -> Collection[str]:
-        """Every connection that its calls use."""
+        """The connections that its calls use."""
 
     def params_with(self, params: Mapping[str, Any], handle: JobHandle, wait_id: WaitId) -> Mapping[str, Any]:
-        """The wait's parameters, complete with the handle. Raises ValueError where the handle does not fit into them."""
+        """The wait's parameters with the handle. Raises ValueError: the handle cannot be used in them."""
 
 
 class Jobs(Protocol):
-    """Makes the calls of a plan. Every trouble is an answer, never an exception; the calls bound themselves in time."""
+    """Makes the calls of a plan. Every error is an answer, never an exception; each call has a timeout."""
 
     def origin(self, plan: Any) -> str:
-        """Where the submitting call goes: its origin where that is known, else its connection."""
+        """The origin of the submit call when known, else its connection."""
 
     async def submit(self, plan: Any, wait_id: WaitId) -> SubmitAnswer:
-        """Makes the submitting call once; where that meets a conflict and the plan says so, looks for the job that runs."""
+        """Submits once. After a conflict it looks for the running job, if the plan says so."""
 
     async def cancel(self, plan: Any, wait_id: WaitId, handle: JobHandle) -> CancelAnswer:
-        """Asks for the job to be cancelled."""
+        """Requests the cancelling of the job."""

@@ -1,4 +1,4 @@
-"""What waitd needs of those who deliver: a sink and its destinations."""
+"""What the deliverer needs of a sink."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ class SinkTarget(Protocol):
 
     @property
     def destination(self) -> str:
-        """Whom the event goes to, e.g. `webhook https://example.org`; deliveries to one destination share its concurrency."""
+        """The destination, e.g. `webhook https://example.org`; its deliveries share a concurrency limit."""
 
     @property
     def conn_id(self) -> str | None: ...
@@ -21,7 +21,7 @@ class SinkTarget(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class OutboxItem:
-    """One delivery on its way: the stored event and where it goes."""
+    """One delivery from the outbox: the stored event and its sink."""
 
     id: DeliveryId
     wait_id: WaitId
@@ -29,7 +29,7 @@ class OutboxItem:
     sink: Mapping[str, Any]
     event: bytes
     attempts: int
-    #: When the delivery was made (the outcome's moment, or the redelivery's), Unix seconds.
+    #: When the wait ended or the redelivery was requested, Unix seconds.
     created_at: float
 
 
@@ -37,14 +37,14 @@ class Sink(Protocol):
     """Delivers events to one kind of destination."""
 
     def parse(self, params: Mapping[str, Any]) -> SinkTarget:
-        """The destination that these parameters (without `kind`) name.
+        """Parses a sink's parameters (without `kind`).
 
         Raises:
             InvalidInput: with pointers relative to `params`.
         """
 
     def signed(self, target: Any) -> bool | None:
-        """Whether deliveries will be signed, as far as it is known; None where the sink knows no signatures."""
+        """Whether deliveries will be signed, as far as known; None: this sink never signs."""
 
-    async def deliver(self, target: Any, parcel: OutboxItem) -> Receipt:
-        """One attempt. The caller bounds it in time; every trouble is a `Refused` or `Gone`, never an exception."""
+    async def deliver(self, target: Any, item: OutboxItem) -> Receipt:
+        """Makes one attempt. The caller limits its time; every error is a `Receipt`, never an exception."""
