@@ -117,7 +117,7 @@ async def measure_poke(rig: Rig, revision: Revision) -> Sequence[float]:
 async def measure_batch(rig: Rig, revision: Revision) -> Sequence[float]:
     """CPU per line of a batch, in microseconds.
 
-    The target hangs, so that no poke is finished meanwhile.
+    The target hangs, so that no poke finishes meanwhile.
     """
     async with rig.daemon(revision) as daemon:
         waits = {"count": LINES, "batch": BATCH, "connections": 1}

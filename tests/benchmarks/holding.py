@@ -75,7 +75,7 @@ async def _lateness(daemon: MeasuredDaemon, target: LabTarget) -> Sequence[Figur
 async def _next_pokes(daemon: MeasuredDaemon) -> Mapping[str, float]:
     """The next poke of each of the newest waits, Unix seconds by path.
 
-    Without those being poked now.
+    Waits that are being poked now are left out.
     """
     page = await daemon.client.find({}, limit=RECORDED_WAITS)
     soon = time.time() + 0.5

@@ -20,9 +20,13 @@ FEW, MANY = 100_000, 500_000
 
 
 class Scale(NamedTuple):
-    """A number of waits.
+    """A number of waits. Times in seconds.
 
-    Times in seconds: their interval, the goal for the p99 of lateness, and the measurement.
+    Attributes:
+        waits: the number of waits.
+        poke_interval: of each wait.
+        late: the goal for the p99 of poke lateness.
+        window: the length of the measurement.
     """
 
     waits: int

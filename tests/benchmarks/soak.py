@@ -52,10 +52,7 @@ def main() -> None:
         print(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
     else:
         for n, result in enumerate(rounds, 1):
-            size = f"{result.rss / 2**20:,.1f} MiB, {result.descriptors} descriptors, {result.held} held"
-            print(
-                f"round {n:3}, {result.at:6.0f} s: {size}, p99 lateness {result.lateness_p99 * 1000:,.0f} ms"
-            )
+            print(f"round {n}, {result}")
         print("\n".join(defects) or "nothing grew")
     sys.exit(1 if defects else 0)
 

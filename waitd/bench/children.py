@@ -72,7 +72,8 @@ async def child(
 async def first_line(process: asyncio.subprocess.Process, what: str, log: Path) -> Any:
     """The first line of a child's output, decoded from JSON.
 
-    Raises ChildFailed: it printed none.
+    Raises:
+        ChildFailed: it printed none.
     """
     line = await process.stdout.readline() if process.stdout else b""
     if not line:
@@ -92,7 +93,8 @@ async def kill(process: asyncio.subprocess.Process) -> None:
 async def stop(process: asyncio.subprocess.Process, grace: float = GRACE) -> int:
     """Sends SIGTERM and returns the exit code.
 
-    Raises TimeoutError: it took more than `grace` seconds.
+    Raises:
+        TimeoutError: it took more than `grace` seconds.
     """
     if process.returncode is None:
         process.terminate()
@@ -115,7 +117,7 @@ async def job_server(
     if with_s3:
         arguments.append("--s3")
     async with child(arguments, log=log, pipe_output=True, cores=cores) as process:
-        yield process.pid, JobServerUrls(**await first_line(process, "the job server", log))
+        yield process.pid, JobServerUrls(**await first_line(process, "The job server", log))
 
 
 def environment_without_settings() -> dict[str, str]:

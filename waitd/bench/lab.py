@@ -96,7 +96,8 @@ class MeasuredDaemon(NamedTuple):
     ) -> dict[str, Any]:
         """Returns the first matching log event once it is written.
 
-        Raises ChildFailed: it never is.
+        Raises:
+            ChildFailed: it never is.
         """
         limit = time.monotonic() + PATIENCE
         while time.monotonic() < limit and self.process.returncode is None:
@@ -263,7 +264,7 @@ class Lab(NamedTuple):
             arguments += [f"--{name.replace('_', '-')}", str(value)]
         before = daemon.usage
         async with child(arguments, log=log, pipe_output=True, cores=CORES.others) as process:
-            result = await first_line(process, "the submitter", log)
+            result = await first_line(process, "The submitter", log)
         if result["statuses"] != {"201": options["count"]}:
             raise RuntimeError(f"The daemon did not accept every wait: {result['statuses']}")
         return {**result, "span": UsageSpan.between(before, daemon.usage)}

@@ -130,7 +130,8 @@ def stat_fields(pid: int) -> list[str]:
 def count_sockets(pid: int) -> int:
     """The number of open sockets of a process.
 
-    Raises OSError: it has ended, or another user runs it.
+    Raises:
+        OSError: it has ended, or another user runs it.
     """
     count = 0
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():

@@ -62,7 +62,7 @@ class _LoadedDaemon(NamedTuple):
     async def usage(self) -> tuple[ProcessUsage, int]:
         """What it has used so far, and its open sockets.
 
-        By its own metrics if it is not a child process.
+        A daemon that is not a child process reports them in its own metrics.
         """
         if self.process is not None:
             return ProcessUsage.from_pid(self.process.pid), count_sockets(self.process.pid)

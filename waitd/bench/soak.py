@@ -48,6 +48,10 @@ class SoakRound(NamedTuple):
     lateness_p99: float
     good: bool
 
+    def __str__(self) -> str:
+        size = f"{self.rss / 2**20:,.1f} MiB, {self.descriptors} descriptors, {self.held} waits held"
+        return f"after {self.at:,.0f} s: {size}, p99 lateness {self.lateness_p99 * 1000:,.0f} ms"
+
     def as_json(self) -> dict[str, Any]:
         """All values, for JSON."""
         return self._asdict()
@@ -68,7 +72,7 @@ async def soak(display: ProgressDisplay, load: Load, minutes: float, *, rounds: 
                     good=report.correctness.good,
                 )
             )
-            display.step(f"Round {len(results)}: {results[-1]}")
+            display.step(f"Round {len(results)}, {results[-1]}")
     return results
 
 

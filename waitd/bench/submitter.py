@@ -144,16 +144,16 @@ async def submit(options: argparse.Namespace) -> dict[str, Any]:
     requests = iter(build_requests(options))
     results = SubmitResults(batches=bool(options.batch))
     started, cpu = time.perf_counter(), time.process_time()
-    closed = []
+    all_closed = []
     for _ in range(options.connections):
-        ended: asyncio.Future[None] = loop.create_future()
+        closed: asyncio.Future[None] = loop.create_future()
         await loop.create_connection(
-            lambda ended=ended: SubmitConnection(requests, results, ended),  # type: ignore[misc]
+            lambda closed=closed: SubmitConnection(requests, results, closed),  # type: ignore[misc]
             address.hostname,
             address.port,
         )
-        closed.append(ended)
-    await asyncio.gather(*closed)
+        all_closed.append(closed)
+    await asyncio.gather(*all_closed)
     wall = time.perf_counter() - started
     return {
         "wall": wall,

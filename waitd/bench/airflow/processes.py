@@ -122,7 +122,8 @@ def _copied(programs: Path, to: Path) -> Path:
 def eventually(condition: Callable[[], bool], seconds: float, what: str) -> None:
     """Returns when the condition is true.
 
-    Raises AirflowFailed: `what` was not ready within so many seconds.
+    Raises:
+        AirflowFailed: `what` was not ready within so many seconds.
     """
     limit = time.monotonic() + seconds
     while not condition():
