@@ -1,4 +1,4 @@
-"""The instruments of the hot path, against prometheus_client's own."""
+"""The instruments of the hot path, compared with those of prometheus_client."""
 
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
@@ -15,7 +15,7 @@ def samples(registry: CollectorRegistry) -> dict[tuple[str, frozenset[tuple[str,
     }
 
 
-def test_a_hot_histogram_says_the_same_as_an_ordinary_one() -> None:
+def test_a_hot_histogram_exposes_the_same_samples_as_an_ordinary_one() -> None:
     ours, theirs, bounds = CollectorRegistry(), CollectorRegistry(), (0.1, 1.0, 10.0)
     hot = HotHistogram("h", "help", ["kind"], registry=ours, buckets=bounds).labels("http")
     plain = Histogram("h", "help", ["kind"], registry=theirs, buckets=bounds).labels("http")
@@ -43,7 +43,7 @@ def test_two_daemons_in_one_process_do_not_share_counts() -> None:
     )
 
 
-def test_every_name_of_the_contract_is_there() -> None:
+def test_every_documented_metric_exists() -> None:
     names = {family.name for family in Instruments(version="1").registry.collect()}
     assert names >= {
         "waitd_waits", "waitd_waits_finished", "waitd_wait_duration_seconds", "waitd_detection_delay_seconds",

@@ -1,7 +1,8 @@
-"""Every instrument of waitd, in one place. Names and labels are part of the contract; no label takes a wait's id or a URL.
+"""All Prometheus instruments of waitd. Names and labels are part of the API.
 
-An `Instruments` belongs to one daemon and its own registry, so that two in one process (tests, the lab) do not share counts. Hot paths
-keep the child they got from `labels(...)`; looking it up costs five times as much as using it.
+No label contains a wait's id or a URL. `Instruments` belongs to one daemon and has its own registry,
+so that two daemons in one process (tests, `waitd bench`) have separate counts. Hot paths keep the
+child that `labels(...)` returns: looking it up costs five times as much as using it.
 """
 
 from bisect import bisect_left
@@ -13,6 +14,7 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+#: Upper bounds of histogram buckets, in seconds.
 LATENESS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 DURATION_BUCKETS = (
     0.0005,
@@ -31,23 +33,11 @@ DURATION_BUCKETS = (
     10.0,
     30.0,
 )
-WAIT_BUCKETS = (
-    1.0,
-    10.0,
-    60.0,
-    300.0,
-    900.0,
-    3600.0,
-    3 * 3600.0,
-    12 * 3600.0,
-    86400.0,
-    3 * 86400.0,
-    7 * 86400.0,
-)
+WAIT_BUCKETS = (1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 10_800.0, 43_200.0, 86_400.0, 259_200.0, 604_800.0)
 
 
 class Tally:
-    """One count that only grows. Belongs to one thread; a scrape in another reads it as it is."""
+    """A count that only increases. One thread writes it; a scrape may read it in another thread."""
 
     __slots__ = ("count",)
 
@@ -55,12 +45,12 @@ class Tally:
         self.count = 0
 
     def inc(self, amount: int = 1) -> None:
-        """One more, or `amount` more."""
+        """Adds `amount`."""
         self.count += amount
 
 
-class Spread:
-    """How values are spread over buckets. Belongs to one thread; a scrape in another reads it as it is."""
+class BucketCounts:
+    """Counts of values by bucket. One thread writes it; a scrape may read it in another thread."""
 
     __slots__ = ("bounds", "counts", "total")
 
@@ -70,13 +60,13 @@ class Spread:
         self.total = 0.0
 
     def observe(self, value: float) -> None:
-        """One more value."""
+        """Adds a value."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
 
 class HotCounter(Collector):
-    """A counter for the path of every poke: prometheus_client's own takes a lock and a microsecond for each count."""
+    """A counter for the path of a poke. That of prometheus_client takes a lock and 1 µs per count."""
 
     def __init__(
         self, name: str, documentation: str, labels: Sequence[str], *, registry: CollectorRegistry
@@ -86,22 +76,22 @@ class HotCounter(Collector):
         registry.register(self)
 
     def labels(self, *values: str) -> Tally:
-        """The count under these labels; keep it, looking it up costs more than counting."""
+        """The count with these labels. Keep it: looking it up costs more than counting."""
         return self._children.setdefault(values, Tally())
 
     def counts(self, label: str) -> dict[str, int]:
-        """The counts by one label, added up over the others."""
-        return _added_up(
+        """The counts by one label, summed over the others."""
+        return _sum_by_name(
             (values[self._names[2].index(label)], tally.count) for values, tally in self._children.items()
         )
 
     def describe(self) -> Iterator[CounterMetricFamily]:
-        """Its name, for the registry."""
+        """The metric family without samples, for the registry."""
         name, documentation, labels = self._names
         yield CounterMetricFamily(name, documentation, labels=labels)
 
     def collect(self) -> Iterator[CounterMetricFamily]:
-        """The counts, for a scrape."""
+        """The metric family with its samples, for a scrape."""
         for family in self.describe():
             for values, tally in list(self._children.items()):
                 family.add_metric(values, tally.count)
@@ -109,7 +99,7 @@ class HotCounter(Collector):
 
 
 class HotHistogram(Collector):
-    """A histogram for the same path, and for the same reason."""
+    """A histogram for the path of a poke; see `HotCounter`."""
 
     def __init__(
         self,
@@ -122,46 +112,46 @@ class HotHistogram(Collector):
     ) -> None:
         self._names = (name, documentation, tuple(labels))
         self._bounds = tuple(buckets)
-        self._children: dict[tuple[str, ...], Spread] = {}
+        self._children: dict[tuple[str, ...], BucketCounts] = {}
         registry.register(self)
 
-    def labels(self, *values: str) -> Spread:
-        """The values under these labels; keep it."""
-        return self._children.setdefault(values, Spread(self._bounds))
+    def labels(self, *values: str) -> BucketCounts:
+        """The values with these labels. Keep it: looking it up costs more than observing."""
+        return self._children.setdefault(values, BucketCounts(self._bounds))
 
     def counts(self, label: str) -> dict[str, int]:
-        """How many values there are by one label."""
-        return _added_up(
-            (values[self._names[2].index(label)], sum(spread.counts))
-            for values, spread in self._children.items()
+        """The number of values by one label."""
+        return _sum_by_name(
+            (values[self._names[2].index(label)], sum(counted.counts))
+            for values, counted in self._children.items()
         )
 
     def describe(self) -> Iterator[HistogramMetricFamily]:
-        """Its name, for the registry."""
+        """The metric family without samples, for the registry."""
         name, documentation, labels = self._names
         yield HistogramMetricFamily(name, documentation, labels=labels)
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
-        """The buckets, for a scrape."""
+        """The metric family with its samples, for a scrape."""
         for family in self.describe():
-            for values, spread in list(self._children.items()):
+            for values, counted in list(self._children.items()):
                 cumulative, buckets = 0, []
-                for bound, count in zip((*spread.bounds, inf), list(spread.counts), strict=True):
+                for bound, count in zip((*counted.bounds, inf), list(counted.counts), strict=True):
                     cumulative += count
                     buckets.append((str(float(bound)) if bound != inf else "+Inf", cumulative))
-                family.add_metric(values, buckets, spread.total)
+                family.add_metric(values, buckets, counted.total)
             yield family
 
 
-def _added_up(counts: Iterable[tuple[str, int]]) -> dict[str, int]:
-    added: dict[str, int] = {}
+def _sum_by_name(counts: Iterable[tuple[str, int]]) -> dict[str, int]:
+    sums: dict[str, int] = {}
     for name, count in counts:
-        added[name] = added.get(name, 0) + count
-    return added
+        sums[name] = sums.get(name, 0) + count
+    return sums
 
 
 def total_of(counter: Counter) -> float:
-    """What a counter has counted under all of its labels."""
+    """The sum of a counter over all of its labels."""
     return sum(s.value for family in counter.collect() for s in family.samples if s.name.endswith("_total"))
 
 
@@ -171,156 +161,166 @@ class Instruments:
     def __init__(self, *, version: str, build: str = "") -> None:
         self.registry = r = CollectorRegistry()
         ProcessCollector(registry=r)
-        self.waits = Gauge(
-            "waitd_waits", "Waits in the store by state and kind.", ["state", "kind"], registry=r
-        )
+        self.waits = Gauge("waitd_waits", "Waits in the store.", ["state", "kind"], registry=r)
         self.waits_finished = Counter(
-            "waitd_waits_finished", "Waits that ended.", ["kind", "state"], registry=r
+            "waitd_waits_finished", "Finished waits.", ["kind", "state"], registry=r
         )
         self.wait_duration = Histogram(
-            "waitd_wait_duration_seconds", "From acceptance to the end.", registry=r, buckets=WAIT_BUCKETS
+            "waitd_wait_duration_seconds",
+            "Time from the acceptance of a wait to its end.",
+            registry=r,
+            buckets=WAIT_BUCKETS,
         )
         self.detection_delay = Histogram(
             "waitd_detection_delay_seconds",
-            "From the moment the deciding poke was due to the outcome being on disk.",
+            "Time from the due time of the deciding poke until the outcome is on disk.",
             registry=r,
             buckets=LATENESS_BUCKETS,
         )
         self.pokes = HotCounter("waitd_pokes", "Verdicts of pokes.", ["kind", "verdict"], registry=r)
         self.unknown_states = Counter(
             "waitd_unknown_states",
-            "Answers with a job's state that is on no list of its kind.",
+            "Responses with a job state that the kind does not list.",
             ["kind"],
             registry=r,
         )
         self.pokes_coalesced = Counter(
-            "waitd_pokes_coalesced", "Pokes answered by a request made for another wait too.", registry=r
+            "waitd_pokes_coalesced", "Pokes that shared the request of another wait.", registry=r
         )
         self.poke_duration = HotHistogram(
             "waitd_poke_duration_seconds",
-            "How long one look at a target took.",
+            "Duration of a poke.",
             ["kind"],
             registry=r,
             buckets=DURATION_BUCKETS,
         )
         self.poke_lateness = HotHistogram(
             "waitd_poke_lateness_seconds",
-            "How long after its due time a poke started.",
+            "Time from the due time of a poke to its start.",
             [],
             registry=r,
             buckets=LATENESS_BUCKETS,
         ).labels()
-        self.pokes_in_flight = Gauge("waitd_pokes_in_flight", "Pokes waiting for their target.", registry=r)
-        self.waits_overdue = Gauge(
-            "waitd_waits_overdue", "Waits that are due and not yet being poked.", registry=r
+        self.pokes_in_flight = Gauge(
+            "waitd_pokes_in_flight", "Pokes that wait for their target's response.", registry=r
         )
+        self.waits_overdue = Gauge("waitd_waits_overdue", "Waits that are due and not yet poked.", registry=r)
         self.waits_ending = Gauge(
-            "waitd_waits_ending", "Waits whose outcome is known and not yet on disk.", registry=r
+            "waitd_waits_ending", "Waits whose outcome is known but not yet on disk.", registry=r
         )
         self.origins_limited = Gauge(
             "waitd_origins_limited",
-            "Origins whose concurrency is held down because they time out.",
+            "Origins whose concurrency is limited because they time out.",
             registry=r,
         )
-        self.deliveries = Counter(
-            "waitd_deliveries", "Delivery attempts by result.", ["sink", "result"], registry=r
-        )
+        self.deliveries = Counter("waitd_deliveries", "Delivery attempts.", ["sink", "result"], registry=r)
         self.delivery_delay = Histogram(
             "waitd_delivery_delay_seconds",
-            "From the outcome to its delivery.",
+            "Time from the outcome to its delivery.",
             ["sink"],
             registry=r,
             buckets=LATENESS_BUCKETS,
         )
         self.submits = Counter(
             "waitd_submits",
-            "Submitting calls of waits, by what came of them.",
+            "Submit calls of waits.",
             ["kind", "result"],
             registry=r,
         )
         self.signals = Counter(
-            "waitd_signals", "Signals, and news of keys in S3, that came.", ["source"], registry=r
+            "waitd_signals", "Signals and S3 event notifications that were received.", ["source"], registry=r
         )
-        self.wakeups = Counter("waitd_wakeups", "Waits that were poked for them.", ["source"], registry=r)
+        self.wakeups = Counter(
+            "waitd_wakeups",
+            "Waits that a signal or an S3 event notification made poke at once.",
+            ["source"],
+            registry=r,
+        )
         self.job_cancels = Counter(
-            "waitd_job_cancels", "Tries to cancel the job of an ended wait.", ["kind", "state"], registry=r
+            "waitd_job_cancels",
+            "Attempts to cancel the job of a finished wait.",
+            ["kind", "state"],
+            registry=r,
         )
         self.outbox_deliveries = Gauge(
             "waitd_outbox_deliveries", "Deliveries in the store.", ["state"], registry=r
         )
         self.event_loop_lag = Gauge(
-            "waitd_event_loop_lag_seconds", "The longest pause of the loop in the last second.", registry=r
+            "waitd_event_loop_lag_seconds",
+            "The longest pause of the event loop in the last second.",
+            registry=r,
         )
         self.capacity_left = Gauge(
-            "waitd_capacity_left", "How many more waits would be accepted.", registry=r
+            "waitd_capacity_left", "The number of further waits that would be accepted.", registry=r
         )
         self.secret_lookups = Counter(
-            "waitd_secret_lookups", "Look-ups of connections.", ["backend", "result"], registry=r
+            "waitd_secret_lookups", "Lookups of connections.", ["backend", "result"], registry=r
         )
-        self.api_connections = Gauge(
-            "waitd_api_connections", "Connections to the API that are open.", registry=r
-        )
+        self.api_connections = Gauge("waitd_api_connections", "Open connections to the API.", registry=r)
         self.requests_refused = Counter(
             "waitd_requests_refused",
-            "Requests that the API answered with a problem, by its type; and connections that it did not take.",
+            "Requests that the API answered with a problem, by its type, and refused connections.",
             ["problem"],
             registry=r,
         )
         self.state_ephemeral = Gauge(
             "waitd_state_ephemeral",
-            "1: the database lies on a volume that ends with the pod or the machine.",
+            "1 if the database is on a volume that is lost with the pod or the machine, else 0.",
             registry=r,
         )
         self.slots_held = Gauge(
             "waitd_slots_held",
-            "Worker slots that the waits in hand hold here, or would hold in Airflow's ways of waiting.",
+            "Worker slots that the present waits hold, or would hold in Airflow's modes.",
             ["mode"],
             registry=r,
         )
         self.slot_seconds = Counter(
-            "waitd_slot_seconds", "Seconds for which worker slots are or would be held.", ["mode"], registry=r
+            "waitd_slot_seconds", "Slot-seconds that waiting takes or would take.", ["mode"], registry=r
         )
         self.cpu_seconds = Counter(
             "waitd_cpu_seconds",
-            "CPU time that waiting takes: waitd measured, all of the process; the other modes by a model.",
+            "CPU time that waiting takes. waitd: measured, the whole process; other modes: by a model.",
             ["mode"],
             registry=r,
         )
         self.memory_byte_seconds = Counter(
             "waitd_memory_byte_seconds",
-            "Memory that waiting takes times how long: waitd measured, all of the process; the other modes by a model.",
+            "Memory byte-seconds that waiting takes. waitd: measured, the whole process; other modes: by a model.",
             ["mode"],
             registry=r,
         )
         self.cost = Counter(
-            "waitd_cost", "What that costs at the prices of the settings.", ["mode", "currency"], registry=r
+            "waitd_cost",
+            "The cost of waiting at the prices in the settings.",
+            ["mode", "currency"],
+            registry=r,
         )
         self.poke_cpu_seconds = Counter(
-            "waitd_poke_cpu_seconds", "CPU time of this process that pokes account for.", ["kind"], registry=r
+            "waitd_poke_cpu_seconds", "CPU time of this process that pokes used.", ["kind"], registry=r
         )
         self.overhead_cpu_seconds = Counter(
             "waitd_overhead_cpu_seconds",
-            "CPU time of this process that no poke, submit, end or delivery explains.",
+            "CPU time of this process that no poke, submit, outcome or delivery explains.",
             registry=r,
         )
         self.resident_bytes_per_wait = Gauge(
-            "waitd_resident_bytes_per_wait", "Memory that a wait in hand takes.", registry=r
+            "waitd_resident_bytes_per_wait", "Memory of one held wait.", registry=r
         )
         self.break_even_poke_interval = Gauge(
             "waitd_break_even_poke_interval_seconds",
-            "From which poke_interval on a rescheduled sensor costs less than one that holds its slot.",
+            "The poke_interval from which on a rescheduled sensor costs less than a held slot.",
             ["kind"],
             registry=r,
         )
         self.break_even_duration = Gauge(
             "waitd_break_even_duration_seconds",
-            "From which duration on a wait poked each minute costs less in this mode than with its slot held.",
+            "The duration from which on a wait that is poked every minute costs less in this mode than a held slot.",
             ["mode", "kind"],
             registry=r,
         )
         build_info = Gauge(
             "waitd_build_info",
-            "The version that runs, and what it was built from.",
+            "The running version and its build.",
             ["version", "build"],
             registry=r,
         )

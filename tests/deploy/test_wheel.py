@@ -1,4 +1,4 @@
-"""The wheel is all that is needed: built from a clean copy, installed into an empty environment, and the demo runs."""
+"""The wheel is complete: built from a clean copy and installed into an empty environment, it runs the demo."""
 
 import json
 import os
@@ -7,6 +7,8 @@ import subprocess
 import sys
 import venv
 import zipfile
+from email import message_from_bytes
+from email.message import Message
 from pathlib import Path
 
 import pytest
@@ -15,11 +17,11 @@ from manifests import ROOT
 from waitd import __version__
 
 pytestmark = pytest.mark.slow
-PARTS = ("waitd", "pyproject.toml", "README.md")
+PARTS = ("waitd", "pyproject.toml", "README.md", "LICENSE")
 
 
 def run(*command: str | Path, cwd: Path, **environment: str) -> str:
-    """Standard output of a command that has to succeed, with none of this environment's settings."""
+    """The standard output of a command that must succeed, without waitd's or Python's variables."""
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith(("WAITD_", "PYTHON"))
     }
@@ -56,14 +58,44 @@ def test_every_file_of_the_package_is_in_the_wheel(wheel: Path) -> None:
     assert packed == {str(file.relative_to(ROOT)) for file in files}
 
 
+@pytest.fixture(scope="module")
+def metadata(wheel: Path) -> Message:
+    with zipfile.ZipFile(wheel) as archive:
+        return message_from_bytes(archive.read(f"waitd-{__version__}.dist-info/METADATA"))
+
+
+def test_the_license_is_in_the_wheel(wheel: Path, metadata: Message) -> None:
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert metadata.get_all("License-File") == ["LICENSE"]
+    with zipfile.ZipFile(wheel) as archive:
+        text = archive.read(f"waitd-{__version__}.dist-info/licenses/LICENSE").decode()
+    assert text == (ROOT / "LICENSE").read_text()
+    assert "Apache License\n                           Version 2.0, January 2004" in text
+
+
+def test_the_metadata_name_the_pythons_the_provider_and_the_project_pages(metadata: Message) -> None:
+    classifiers = metadata.get_all("Classifier", [])
+    assert "Framework :: Apache Airflow :: Provider" in classifiers
+    versions = {
+        c.rpartition(" :: ")[2] for c in classifiers if c.startswith("Programming Language :: Python :: 3.")
+    }
+    assert versions == {"3.11", "3.12", "3.13"}
+    assert metadata["Requires-Python"] == ">=3.11"
+    # PEP 639: a license expression excludes license classifiers.
+    assert not [c for c in classifiers if c.startswith("License ::")]
+    urls = dict(url.split(", ", 1) for url in metadata.get_all("Project-URL", []))
+    assert urls.keys() == {"Documentation", "Source", "Changelog", "Issues"}
+    assert all(url.startswith("https://github.com/waitd/waitd") for url in urls.values())
+
+
 def test_with_the_wheel_alone_the_demo_loses_nothing(wheel: Path, tmp_path: Path) -> None:
-    place = tmp_path / "venv"
-    venv.create(place, with_pip=True)
+    environment = tmp_path / "venv"
+    venv.create(environment, with_pip=True)
     constraints = ROOT / "config" / "constraints.txt"
-    run(place / "bin" / "pip", "install", "--quiet", "-c", constraints, wheel, cwd=tmp_path)
-    waitd = place / "bin" / "waitd"
-    said = run(waitd, "--version", cwd=tmp_path, WAITD_BUILD="0123abc")
-    assert said == f"waitd {__version__} (build 0123abc)\n"
+    run(environment / "bin" / "pip", "install", "--quiet", "-c", constraints, wheel, cwd=tmp_path)
+    waitd = environment / "bin" / "waitd"
+    version = run(waitd, "--version", cwd=tmp_path, WAITD_BUILD="0123abc")
+    assert version == f"waitd {__version__} (build 0123abc)\n"
     account = json.loads(run(waitd, "demo", "--json", cwd=tmp_path, TMPDIR=str(tmp_path)))
     assert account["good"] is True
     assert account["lost"] == 0
