@@ -1,4 +1,4 @@
-"""Stand-ins for what the API talks to, and the API itself on a real port."""
+"""Fakes of the parts that the API uses, and the API itself on a real port."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
+from fakes import FakeConnections
 
 from waitd.api import ApiRunner, EventFeed, Limits, LongPolls, Services
 from waitd.auth import ApiKeyring
@@ -17,10 +18,8 @@ from waitd.core.auth.namespaces import NamespaceRules, Namespaces
 from waitd.core.connections.connection import Connection
 from waitd.core.errors import (
     Conflict,
-    ConnectionUnavailable,
     InvalidInput,
     StoreUnavailable,
-    UnknownConnection,
 )
 from waitd.core.waits.audit import AuditEntry, Caller
 from waitd.core.waits.delivery import Delivered, Receipt
@@ -70,7 +69,7 @@ KEYS_FILE = "\n".join(
     f"{token} {name.rpartition('_')[2]} {'team_' + name[0] if '_' in name else '*' if name == 'viewer' else 'default'}"
     for name, token in TOKENS.items()
 )
-#: What each of the two may name; the rest may name nothing.
+#: What the waits of the two namespaces may use; those of others may use nothing.
 NAMESPACES = Namespaces(
     {
         "team_a": NamespaceRules(("team_a_*",), ("*.team-a.example",), ("team_a_*",)),
@@ -99,7 +98,7 @@ class DagTarget(PlainTarget):
 
 
 class PlainProbe(Probe):
-    """Takes `endpoint` (must be there), any conn_id and any account; counts what it parsed."""
+    """Requires `endpoint`, accepts any connection and account; counts what it parsed."""
 
     def __init__(self) -> None:
         self.parsed = 0
@@ -118,7 +117,7 @@ class PlainProbe(Probe):
 
 
 class PlainSink:
-    """Takes `url` (its host is what stands there) or `conn_id`; with the second it signs."""
+    """Accepts `url`, which is used as the host, or `conn_id`; signs with the latter."""
 
     def parse(self, params: Mapping[str, Any]) -> PlainTarget:
         if unknown := params.keys() - {"url", "conn_id"}:
@@ -133,35 +132,39 @@ class PlainSink:
 
 
 class DagSink(PlainSink):
-    """Takes `conn_id` and `dag_id`."""
+    """Accepts `conn_id` and `dag_id`."""
 
     def parse(self, params: Mapping[str, Any]) -> PlainTarget:
         return DagTarget(params.get("conn_id"), dag_id=params.get("dag_id"))
 
 
-@dataclass
-class FakeConnections:
-    known: set[str] = field(default_factory=set)
-    down: set[str] = field(default_factory=set)
-    cached: set[str] = field(default_factory=set)
-    asked: list[str] = field(default_factory=list)
+class CachedConnections(FakeConnections):
+    """Connections with a cache that is filled by the test; notes which were looked up.
+
+    Attributes:
+        known: the connections that exist.
+        unavailable: those whose resolver is down.
+        cached: those in the cache.
+        looked_up: every lookup, in order.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.known: set[str] = set()
+        self.unavailable: set[str] = set()
+        self.cached: set[str] = set()
+        self.looked_up: list[str] = []
 
     async def get(self, conn_id: str) -> Connection:
-        self.asked.append(conn_id)
-        if conn_id in self.down:
-            raise ConnectionUnavailable("the vault does not answer")
-        if conn_id not in self.known:
-            raise UnknownConnection(conn_id)
-        return Connection(conn_id)
-
-    async def refresh(self, conn_id: str) -> Connection:
-        return await self.get(conn_id)
-
-    def cached_fresh(self, conn_id: str) -> Connection | None:
-        return self.cached_any(conn_id)
+        self.looked_up.append(conn_id)
+        self.down = conn_id in self.unavailable
+        self.by_id = {name: Connection(name) for name in self.known}
+        return await super().get(conn_id)
 
     def cached_any(self, conn_id: str) -> Connection | None:
         return Connection(conn_id) if conn_id in self.cached else None
+
+    cached_fresh = cached_any
 
 
 @dataclass
@@ -192,7 +195,9 @@ class FakeHealth:
 
 @dataclass
 class WatchedStore:
-    """The real store; keeps what it was asked to add, and can be full (`refusing`), broken (`broken`) or slow (`gate`)."""
+    """The real store; notes what was inserted, and can be full (`refusing`), `broken` or slow
+    (`gate`).
+    """
 
     real: Store
     commits: list[Sequence[NewWait]] = field(default_factory=list)
@@ -279,7 +284,7 @@ class WatchedStore:
         return await self.real.find_audit(wanted)
 
     async def end(self, wait_id: str, outcome: Outcome) -> None:
-        """What the poker does when a wait ends."""
+        """Ends a wait as the poker does."""
         assert (
             await self.real.finish(UnstoredOutcome(WaitId(wait_id), Progress(), outcome, NOW + 60))
             is not None
@@ -295,7 +300,7 @@ MAX_CONNECTIONS = 40
 
 
 class ApiServer(TestServer):
-    """The application on the server that the daemon uses."""
+    """A test server that runs the application as the daemon does."""
 
     def __init__(self, application: web.Application, instruments: Instruments) -> None:
         super().__init__(application)
@@ -307,18 +312,18 @@ class ApiServer(TestServer):
 
 @dataclass
 class Api:
-    """The API under test, and what stands behind it."""
+    """The API under test, and the fakes behind it."""
 
     client: TestClient[Any, Any]
     services: Services
     store: WatchedStore
     poking: FakePoking
-    connections: FakeConnections
+    connections: CachedConnections
     health: FakeHealth
     scrapes: list[int]
 
     async def post(self, path: str, body: Any = None, **headers: str) -> ClientResponse:
-        """POSTs `body` as JSON; headers are written with underscores."""
+        """POSTs `body` as JSON; names of headers have underscores."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         data = body if body is None or isinstance(body, bytes | BytesIO) else orjson.dumps(body)
         typed = {} if data is None else {"Content-Type": "application/json"}
@@ -334,24 +339,24 @@ class Api:
         )
 
     async def submitted(self, **fields: Any) -> str:
-        """The id of a new wait."""
+        """Submits a wait; returns its id."""
         response = await self.post("/v1/waits", wait(**fields))
         assert response.status == 201, await response.text()
         return str((await response.json())["id"])
 
 
 def wait(**fields: Any) -> dict[str, Any]:
-    """A body that is right, but for `fields`."""
+    """Returns a valid body, changed by `fields`."""
     return {"kind": "plain", "params": {"endpoint": "http://127.0.0.1:1/job"}, **fields}
 
 
 async def lines_of(response: ClientResponse) -> list[dict[str, Any]]:
-    """The answer lines of a batch."""
+    """Returns the answer lines of a batch."""
     return [orjson.loads(line) for line in (await response.read()).splitlines()]
 
 
 async def problem_of(response: ClientResponse, status: int, name: str) -> dict[str, Any]:
-    """The problem of a response, after checking that it is a whole one."""
+    """Returns the problem of a response, after checking its form."""
     text = await response.text()
     assert response.status == status, text
     assert response.content_type == "application/problem+json"
@@ -364,7 +369,7 @@ async def problem_of(response: ClientResponse, status: int, name: str) -> dict[s
 
 
 async def raw(api: Api, request: bytes) -> bytes:
-    """The whole answer to bytes sent as they are; they ask for the connection to be closed."""
+    """Sends bytes and returns everything until the server closes the connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", api.client.port)
     try:
         writer.write(request)
@@ -375,7 +380,7 @@ async def raw(api: Api, request: bytes) -> bytes:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Lets the loop go on until it is so."""
+    """Runs the event loop until the condition holds."""
     while not condition():  # noqa: ASYNC110 - what is waited for is a fact of the code under test, which sets no event
         await asyncio.sleep(0)
 
@@ -383,13 +388,13 @@ async def until(condition: Callable[[], bool]) -> None:
 def services_for(
     store: WatchedStore, scrapes: list[int], *, max_long_polls: int = 10, **more: Any
 ) -> Services:
-    """The services with fakes behind every port but the store and the keyring."""
+    """Returns services with fakes of every port but the store and the keyring."""
     return Services(
         store=store,
         poking=FakePoking(),
         probes={"plain": PlainProbe(), "http": PlainProbe()},
         sinks={"plain_sink": PlainSink(), "dag_sink": DagSink()},
-        connections=FakeConnections(),
+        connections=CachedConnections(),
         long_polls=LongPolls(max_long_polls),
         instruments=Instruments(version="test"),
         limits=Limits(default_timeout=7 * DAY, max_timeout=365 * DAY, min_poke_interval=0.1),

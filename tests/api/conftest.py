@@ -12,7 +12,7 @@ from api_fakes import (
     NOW,
     Api,
     ApiServer,
-    FakeConnections,
+    CachedConnections,
     FakeHealth,
     FakePoking,
     WatchedStore,
@@ -38,7 +38,10 @@ async def store() -> AsyncIterator[Store]:
 
 @asynccontextmanager
 async def serving(store: Store, **more: Any) -> AsyncIterator[Api]:
-    """The API on a real port; `more` are services. Whatever it answers in a test must stand in its OpenAPI document."""
+    """Serves the API on a real port, with `more` services.
+
+    Every answer in a test must be described by its OpenAPI document.
+    """
     scrapes: list[int] = []
     watched = WatchedStore(store)
     services = services_for(watched, scrapes, **more)
@@ -52,7 +55,7 @@ async def serving(store: Store, **more: Any) -> AsyncIterator[Api]:
             services,
             watched,
             cast(FakePoking, services.poking),
-            cast(FakeConnections, services.connections),
+            cast(CachedConnections, services.connections),
             cast(FakeHealth, services.health),
             scrapes,
         )
@@ -61,31 +64,31 @@ async def serving(store: Store, **more: Any) -> AsyncIterator[Api]:
 
 @pytest.fixture
 def more() -> dict[str, Any]:
-    """Services of a test's own, by their names."""
+    """The services that a test replaces in `api`, by name."""
     return {}
 
 
 @pytest.fixture
 async def api(store: Store, more: dict[str, Any]) -> AsyncIterator[Api]:
-    """The API where nobody is asked who he is, unless there is `more`."""
+    """The API without authentication, unless `more` has an authenticator."""
     async with serving(store, **more) as api:
         yield api
 
 
 @pytest.fixture
 def services() -> dict[str, Any]:
-    """What is otherwise than usual in the `Services` of `guarded`, for a test to say."""
+    """The services that a test replaces in `guarded`, by name."""
     return {}
 
 
 @pytest.fixture
 async def guarded(store: Store, tmp_path: Path, services: dict[str, Any]) -> AsyncIterator[Api]:
-    """The API where callers have to authenticate: by the keys `TOKENS`, in namespaces that may name what `NAMESPACES` says."""
+    """The API with authentication: the keys `TOKENS`, and the rules `NAMESPACES`."""
     file = tmp_path / "keys"
     file.write_text(KEYS_FILE)
     keyring = ApiKeyring(store, file=file, retention=7 * DAY, now=lambda: NOW)
     await keyring.open()
     authenticator = BearerAuthenticator(keyring, None)
-    door = {"keyring": keyring, "authenticator": authenticator, "namespaces": NAMESPACES}
-    async with serving(store, **door, **services) as api:
+    auth = {"keyring": keyring, "authenticator": authenticator, "namespaces": NAMESPACES}
+    async with serving(store, **auth, **services) as api:
         yield api

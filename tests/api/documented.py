@@ -1,4 +1,4 @@
-"""Holds every answer of a test's API against the OpenAPI document that the same API gives."""
+"""Checks every answer of a test's API against the OpenAPI document of that API."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from aiohttp import web
 
 
 class Documented:
-    """A listener for `on_response_prepare`; `missing` are the answers that the `document` does not know."""
+    """A listener for `on_response_prepare`; `missing` are answers that the `document` lacks."""
 
     def __init__(self) -> None:
         self.document: dict[str, Any] = {"paths": {}}
@@ -14,7 +14,8 @@ class Documented:
 
     async def note(self, request: web.Request, response: web.StreamResponse) -> None:
         operation = self._operation(request)
-        # A mistake of ours is no part of the contract, and what is answered to another method has no place in the document.
+        # Internal errors are not part of the contract, and other methods have no place in the
+        # document.
         if operation is None or response.status in {405, 500}:
             return
         known = operation["responses"].get(str(response.status), {})

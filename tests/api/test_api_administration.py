@@ -1,4 +1,4 @@
-"""API keys over HTTP, and the audit: who did what, when, from where, and what came of it."""
+"""API keys and the audit over HTTP."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ async def made(api: Api, **wanted: Any) -> dict[str, Any]:
 # ---------------------------------------------------------------- keys
 
 
-async def test_a_key_is_shown_once_and_opens_the_door(guarded: Api) -> None:
+async def test_a_key_is_shown_once_and_authenticates(guarded: Api) -> None:
     key = await made(guarded, role="submitter", namespace="team_a", expires_in=60)
     assert key == {
         "id": key["id"],
@@ -57,7 +57,7 @@ async def test_a_key_is_shown_once_and_opens_the_door(guarded: Api) -> None:
     assert len((await listed.json())["keys"]) == len(TOKENS) + 1
 
 
-async def test_a_revoked_key_is_out_at_once(guarded: Api) -> None:
+async def test_a_revoked_key_is_refused_at_once(guarded: Api) -> None:
     key = await made(guarded, role="viewer")
     headers = {"Authorization": f"Bearer {key['key']}"}
     assert (await guarded.client.get("/v1/waits", headers=headers)).status == 200
@@ -68,7 +68,7 @@ async def test_a_revoked_key_is_out_at_once(guarded: Api) -> None:
     await problem_of(again, 409, "conflict")
 
 
-async def test_one_of_the_file_is_not_revoked_here(guarded: Api) -> None:
+async def test_a_key_of_the_file_cannot_be_revoked_over_http(guarded: Api) -> None:
     await problem_of(await guarded.post("/v1/keys/aviewer:revoke", **bearer("admin")), 409, "conflict")
 
 
@@ -83,12 +83,14 @@ async def test_one_of_the_file_is_not_revoked_here(guarded: Api) -> None:
         ({"role": "viewer", "expires": 5}, "/expires"),
     ],
 )
-async def test_a_wrong_wish_is_refused_at_its_field(guarded: Api, body: dict[str, Any], pointer: str) -> None:
+async def test_an_invalid_key_request_is_refused_at_its_field(
+    guarded: Api, body: dict[str, Any], pointer: str
+) -> None:
     problem = await problem_of(await guarded.post("/v1/keys", body, **bearer("admin")), 422, "invalid-input")
     assert [item["pointer"] for item in problem["errors"]] == [pointer]
 
 
-async def test_keys_can_be_made_where_nobody_is_asked_who_he_is(api: Api) -> None:
+async def test_keys_can_be_created_without_authentication(api: Api) -> None:
     response = await api.post("/v1/keys", {"role": "admin"})
     assert (await response.json())["created_by"] == "loopback"
 
@@ -96,7 +98,7 @@ async def test_keys_can_be_made_where_nobody_is_asked_who_he_is(api: Api) -> Non
 # ---------------------------------------------------------------- the audit
 
 
-async def test_every_change_is_told_with_who_what_when_and_from_where(guarded: Api) -> None:
+async def test_every_change_is_audited_with_who_what_when_and_from_where(guarded: Api) -> None:
     response = await guarded.post("/v1/waits", wait(), **bearer("a_submitter"))
     wait_id = (await response.json())["id"]
     await guarded.post(f"/v1/waits/{wait_id}:poke", **bearer("a_operator"))
@@ -104,9 +106,9 @@ async def test_every_change_is_told_with_who_what_when_and_from_where(guarded: A
     await guarded.post(f"/v1/waits/{wait_id}:cancel", **bearer("b_submitter"))
     await guarded.post(f"/v1/waits/{wait_id}:cancel", **bearer("a_submitter"))
     await guarded.post(f"/v1/waits/{wait_id}:cancel", **bearer("a_submitter"))
-    told = await changes(guarded)
+    entries = await changes(guarded)
     assert [
-        (c["action"], c["principal"], c["role"], c["namespace"], c["result"]) for c in reversed(told)
+        (c["action"], c["principal"], c["role"], c["namespace"], c["result"]) for c in reversed(entries)
     ] == [
         ("submit", "key:asubmitter", "submitter", "team_a", "done"),
         ("poke", "key:aoperator", "operator", "team_a", "done"),
@@ -115,19 +117,19 @@ async def test_every_change_is_told_with_who_what_when_and_from_where(guarded: A
         ("cancel", "key:asubmitter", "submitter", "team_a", "done"),
         ("cancel", "key:asubmitter", "submitter", "team_a", "conflict"),
     ]
-    assert {(c["subject"], c["subjects"], c["remote"], c["at"]) for c in told} == {
+    assert {(c["subject"], c["subjects"], c["remote"], c["at"]) for c in entries} == {
         (wait_id, 1, "127.0.0.1", rfc3339(NOW))
     }
 
 
-async def test_a_batch_is_one_line(guarded: Api) -> None:
+async def test_a_batch_is_one_audit_entry(guarded: Api) -> None:
     lines = [wait(), wait(), {"kind": "nonsense"}]
     assert len(await lines_of(await guarded.batch(*lines, **bearer("a_submitter")))) == 3
-    [told] = await changes(guarded)
-    assert (told["action"], told["subject"], told["subjects"]) == ("submit", None, 2)
+    [entry] = await changes(guarded)
+    assert (entry["action"], entry["subject"], entry["subjects"]) == ("submit", None, 2)
 
 
-async def test_what_changed_nothing_is_no_change(guarded: Api) -> None:
+async def test_a_call_that_changes_nothing_is_not_audited(guarded: Api) -> None:
     for _ in range(2):
         await guarded.post("/v1/waits", wait(), Idempotency_Key="k", **bearer("a_submitter"))
     await guarded.post("/v1/waits", {"kind": "nonsense"}, **bearer("a_submitter"))
@@ -136,7 +138,7 @@ async def test_what_changed_nothing_is_no_change(guarded: Api) -> None:
     assert len(await changes(guarded)) == 1
 
 
-async def test_the_change_and_its_line_are_one_commit(guarded: Api) -> None:
+async def test_a_change_and_its_audit_entry_are_one_commit(guarded: Api) -> None:
     guarded.store.refusing = True
     response = await guarded.post("/v1/waits", wait(), **bearer("a_submitter"))
     assert response.status == 503
@@ -144,7 +146,7 @@ async def test_the_change_and_its_line_are_one_commit(guarded: Api) -> None:
     assert await changes(guarded) == []
 
 
-async def test_a_poke_that_cannot_be_told_is_not_made(guarded: Api) -> None:
+async def test_a_poke_that_cannot_be_audited_is_not_made(guarded: Api) -> None:
     response = await guarded.post("/v1/waits", wait(), **bearer("a_submitter"))
     wait_id = (await response.json())["id"]
     guarded.store.refusing = True
@@ -152,16 +154,16 @@ async def test_a_poke_that_cannot_be_told_is_not_made(guarded: Api) -> None:
     assert guarded.poking.poked == []
 
 
-async def test_dead_letters_sent_anew_are_told_with_their_number(guarded: Api) -> None:
+async def test_redelivered_dead_letters_are_audited_with_their_number(guarded: Api) -> None:
     sinks = [{"kind": "plain_sink", "url": "h"}]
     response = await guarded.post("/v1/waits", wait(sinks=sinks), **bearer("b_submitter"))
     await guarded.store.end((await response.json())["id"], DONE)
     await guarded.post("/v1/deliveries:redeliver", {"state": "dead"}, **bearer("b_operator"))
-    [told, _] = await changes(guarded)
-    assert (told["action"], told["subjects"], told["result"]) == ("redeliver", 0, "done")
+    [entry, _] = await changes(guarded)
+    assert (entry["action"], entry["subjects"], entry["result"]) == ("redeliver", 0, "done")
 
 
-async def test_the_list_is_narrowed_and_paged(guarded: Api) -> None:
+async def test_the_audit_is_filtered_and_paged(guarded: Api) -> None:
     ids = [
         (await (await guarded.post("/v1/waits", wait(), **bearer("a_submitter"))).json())["id"]
         for _ in range(3)
@@ -181,30 +183,30 @@ async def test_the_list_is_narrowed_and_paged(guarded: Api) -> None:
 
 
 @pytest.mark.parametrize("query", ["action=none", "page_token=x", "limit=0", "page_token=LTE=", "who=me"])
-async def test_a_wrong_question_is_refused(guarded: Api, query: str) -> None:
+async def test_an_invalid_audit_query_is_refused(guarded: Api, query: str) -> None:
     response = await guarded.client.get(f"/v1/audit?{query}", headers=bearer("admin"))
     await problem_of(response, 422, "invalid-input")
 
 
-async def test_each_call_that_changes_something_is_a_line_in_the_log(guarded: Api) -> None:
+async def test_each_call_that_changes_something_is_logged(guarded: Api) -> None:
     with capture_logs() as logs:
         response = await guarded.post("/v1/waits", wait(), **bearer("a_submitter"))
         wait_id = (await response.json())["id"]
         await guarded.post(f"/v1/waits/{wait_id}:cancel", **bearer("b_submitter"))
         key = await made(guarded, role="viewer")
         await guarded.client.get("/v1/waits", headers=bearer("a_viewer"))
-    told = [line for line in logs if line["event"] == "audit"]
-    assert [(line["action"], line["principal"], line["subject"], line["result"]) for line in told] == [
+    entries = [line for line in logs if line["event"] == "audit"]
+    assert [(line["action"], line["principal"], line["subject"], line["result"]) for line in entries] == [
         ("submit", "key:asubmitter", wait_id, "done"),
         ("cancel", "key:bsubmitter", wait_id, "not-found"),
         ("create_key", "key:admin", key["id"], "done"),
     ]
-    assert {line["log_level"] for line in told} == {"info"}
+    assert {line["log_level"] for line in entries} == {"info"}
     assert "ssss" not in str(logs)
     assert key["key"] not in str(logs)
 
 
-async def test_where_nobody_is_asked_who_he_is_the_log_keeps_it_for_debugging(api: Api) -> None:
+async def test_without_authentication_changes_are_logged_at_level_debug(api: Api) -> None:
     with capture_logs() as logs:
         await api.submitted()
     assert [line["log_level"] for line in logs if line["event"] == "audit"] == ["debug"]

@@ -1,4 +1,4 @@
-"""The door: who may come in, with what, and how everything that goes wrong is told."""
+"""The loopback guard, content types, errors, health and metrics."""
 
 import re
 
@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 @pytest.mark.parametrize(
     "host", ["localhost", "LOCALHOST:80", "127.0.0.1", "127.0.0.1:8795", "[::1]", "[::1]:1"]
 )
-async def test_loopback_names_are_let_in(api: Api, host: str) -> None:
+async def test_loopback_names_are_accepted(api: Api, host: str) -> None:
     assert (await api.client.get("/livez", headers={"Host": host})).status == 200
 
 
@@ -29,11 +29,11 @@ HOSTS = [
 
 @pytest.mark.parametrize("host", HOSTS)
 @pytest.mark.parametrize("path", ["/livez", "/v1/waits", "/nowhere"])
-async def test_other_hosts_are_not(api: Api, host: str, path: str) -> None:
+async def test_other_hosts_are_refused(api: Api, host: str, path: str) -> None:
     await problem_of(await api.client.get(path, headers={"Host": host}), 421, "misdirected")
 
 
-async def test_a_request_without_host_is_not_let_in(api: Api) -> None:
+async def test_a_request_without_host_is_refused(api: Api) -> None:
     answer = await raw(api, b"GET /livez HTTP/1.0\r\n\r\n")
     assert answer.startswith(b"HTTP/1.0 421 ")
     assert b"application/problem+json" in answer
@@ -50,14 +50,14 @@ ORIGINS = [
 
 
 @pytest.mark.parametrize("origin", ORIGINS)
-async def test_pages_of_other_sites_are_not_let_in(api: Api, origin: str) -> None:
+async def test_pages_of_other_sites_are_refused(api: Api, origin: str) -> None:
     wait_id = await api.submitted()
     await problem_of(await api.post("/v1/waits", wait(), Origin=origin), 403, "forbidden-origin")
     await problem_of(await api.post(f"/v1/waits/{wait_id}:cancel", Origin=origin), 403, "forbidden-origin")
     assert len(api.store.commits) == 1
 
 
-async def test_our_own_page_is(api: Api) -> None:
+async def test_our_own_page_is_accepted(api: Api) -> None:
     origin = str(api.client.make_url("/")).rstrip("/")
     assert (await api.post("/v1/waits", wait(), Origin=origin)).status == 201
 
@@ -119,7 +119,7 @@ async def test_another_method_is_a_405_that_names_the_allowed_ones(
     assert response.headers["Allow"] == allowed
 
 
-async def test_a_mistake_of_ours_is_a_500_without_its_text_and_is_logged_with_it(api: Api) -> None:
+async def test_an_unexpected_error_is_a_500_without_its_text_and_is_logged_with_it(api: Api) -> None:
     api.store.broken = True
     with capture_logs() as logs:
         response = await api.post("/v1/waits", wait())
@@ -135,7 +135,7 @@ async def test_each_request_is_one_line_in_the_log(api: Api) -> None:
     assert (line["log_level"], line["path"], line["status"]) == ("debug", "/v1/waits", 200)
 
 
-async def test_alive_is_whoever_answers_even_where_nothing_else_goes(api: Api) -> None:
+async def test_livez_answers_even_when_nothing_else_works(api: Api) -> None:
     api.health.draining, api.health.store_writable, api.store.refusing = True, False, True
     response = await api.client.get("/livez")
     assert (response.status, await response.json()) == (200, {"status": "alive", "loop_lag_seconds": 0.001})
@@ -149,7 +149,9 @@ async def test_alive_is_whoever_answers_even_where_nothing_else_goes(api: Api) -
         ("refused_outcomes", 3, "waits that have ended"),
     ],
 )
-async def test_ready_says_why_not(api: Api, name: str, value: object, reason: str) -> None:
+async def test_readyz_says_why_the_daemon_is_not_ready(
+    api: Api, name: str, value: object, reason: str
+) -> None:
     assert await (await api.client.get("/readyz")).json() == {"status": "ready"}
     api.health.store_error = "the disk is full"
     setattr(api.health, name, value)

@@ -60,11 +60,11 @@ async def test_the_key_is_not_stored_with_the_wait(api: Api) -> None:
     assert (new.idempotency_key, new.namespace) == ("a", "default")
 
 
-async def test_a_connection_is_asked_for_once_for_all_lines(api: Api) -> None:
+async def test_a_connection_is_looked_up_once_for_all_lines(api: Api) -> None:
     api.connections.known.add("warehouse")
     line = wait(params={"endpoint": "/", "http_conn_id": "warehouse"})
     assert {a["status"] for a in await lines_of(await api.batch(*[line] * 50))} == {201}
-    assert api.connections.asked == ["warehouse"]
+    assert api.connections.looked_up == ["warehouse"]
 
 
 async def test_a_batch_without_lines_has_no_answers_and_line_ends_may_be_crlf_or_missing(api: Api) -> None:
@@ -76,7 +76,9 @@ async def test_a_batch_without_lines_has_no_answers_and_line_ends_may_be_crlf_or
     assert [a["status"] for a in await lines_of(both)] == [201, 201]
 
 
-async def test_the_most_lines_are_taken_and_one_more_is_a_413_with_nothing_stored(api: Api) -> None:
+async def test_the_largest_number_of_lines_is_accepted_and_one_more_is_a_413_with_nothing_stored(
+    api: Api,
+) -> None:
     line = orjson.dumps(wait())
     await problem_of(await api.batch(*[line] * (MAX_BATCH_LINES + 1)), 413, "too-large")
     assert api.store.commits == []
@@ -120,7 +122,7 @@ async def test_a_drain_that_begins_while_the_lines_arrive_stores_nothing(api: Ap
     assert api.store.commits == []
 
 
-async def test_a_large_batch_that_is_all_there_does_not_hold_the_loop(api: Api) -> None:
+async def test_a_large_batch_that_has_arrived_does_not_block_the_event_loop(api: Api) -> None:
     line = orjson.dumps(wait(labels={f"l{i}": "v" * 50 for i in range(20)})) + b"\n"
     turns = 0
 
@@ -161,12 +163,12 @@ def test_lines_do_not_depend_on_how_they_arrive(size: int) -> None:
 
 
 @given(st.lists(st.sampled_from([b"a", b"\n", b"\n", b"\\", "é".encode()]), min_size=5), st.integers(1, 30))
-def test_lines_are_only_called_plain_where_each_of_them_is(pieces: list[bytes], size: int) -> None:
+def test_lines_are_plain_only_if_each_of_them_is(pieces: list[bytes], size: int) -> None:
     for portion in _portions(b"".join(pieces), size):
         assert not portion.plain or all(text is None or is_plain(text) for text in portion.lines)
 
 
-def test_plain_lines_are_called_so() -> None:
+def test_plain_lines_are_recognized() -> None:
     assert all(portion.plain for portion in _portions(b'{"a": 1}\n{}\n[]', 3))
 
 
@@ -176,7 +178,7 @@ def _portions(text: bytes, size: int) -> list[BatchLines]:
     return [*portions, splitter.end()]
 
 
-def test_a_line_without_end_is_not_kept() -> None:
+def test_an_endless_line_is_not_kept() -> None:
     splitter = LineSplitter(max_line=5)
     assert [line for _ in range(1000) for line in splitter.feed(b"x" * 100).lines] == []
     assert len(splitter._rest) <= 6

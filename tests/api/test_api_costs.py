@@ -1,4 +1,4 @@
-"""What waiting costs, over the API: with each wait, and added up."""
+"""Costs over the API: of each wait, and their sums."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -107,7 +107,7 @@ async def test_a_waiting_wait_shows_what_it_has_cost_so_far(counted: Counted) ->
     assert cost["poke"]["currency"] == "EUR"
 
 
-async def test_a_wait_that_is_taken_has_cost_no_time(counted: Counted) -> None:
+async def test_a_new_wait_has_cost_no_time(counted: Counted) -> None:
     body = {"kind": "plain", "params": {"endpoint": "/x"}, "poke_interval": 60, "timeout": 600}
     async with counted.client.post("/v1/waits", json=body) as response:
         taken = await response.json()
@@ -159,14 +159,14 @@ async def test_sums_by_label_kind_and_day(counted: Counted) -> None:
         ({"until": "2023-11-15"}, "/until"),
     ],
 )
-async def test_a_wrong_question_points_at_what_is_wrong(
+async def test_an_invalid_cost_query_points_at_its_parameter(
     counted: Counted, query: dict[str, str], pointer: str
 ) -> None:
     problem = await problem_of(await counted.client.get("/v1/cost", params=query), 422, "invalid-input")
     assert problem["errors"][0]["pointer"] == pointer
 
 
-async def test_a_daemon_that_does_not_measure_says_so(api: Api) -> None:
+async def test_a_daemon_without_costs_says_so(api: Api) -> None:
     wait_id = await api.submitted()
     assert (await (await api.client.get(f"/v1/waits/{wait_id}")).json())["cost"] is None
     problem = await problem_of(await api.client.get("/v1/cost"), 404, "not-found")

@@ -1,4 +1,4 @@
-"""Deliveries over HTTP: the dead letters, and sending them anew."""
+"""Deliveries over HTTP: dead letters, and their redelivery."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ async def listed(api: Api, query: str = "") -> list[dict[str, Any]]:
     return deliveries
 
 
-async def test_the_dead_letters_say_why_and_of_which_wait(api: Api, store: Store) -> None:
+async def test_dead_letters_show_their_error_and_their_wait(api: Api, store: Store) -> None:
     wait_id, delivery_id = await dead(api, store)
     await api.store.end(await api.submitted(sinks=SINKS), SUCCESS)
     assert await listed(api, "state=dead") == [
@@ -80,12 +80,12 @@ async def test_pages_of_deliveries_are_newest_first_and_complete(api: Api, store
         "limit=1&limit=1",
     ],
 )
-async def test_a_query_that_is_wrong_is_a_422_that_names_it(api: Api, query: str) -> None:
+async def test_an_invalid_query_is_a_422_that_names_the_parameter(api: Api, query: str) -> None:
     problem = await problem_of(await api.client.get(f"/v1/deliveries?{query}"), 422, "invalid-input")
     assert problem["errors"][0]["pointer"] == f"/{query.partition('=')[0]}"
 
 
-async def test_dead_ones_are_sent_anew_and_counted(api: Api, store: Store) -> None:
+async def test_dead_deliveries_are_redelivered_and_counted(api: Api, store: Store) -> None:
     ids = [await dead(api, store) for _ in range(3)]
 
     async def redeliver(**body: Any) -> Any:
@@ -118,12 +118,14 @@ BAD = [
 
 
 @pytest.mark.parametrize(("body", "pointer"), BAD)
-async def test_a_bad_wish_is_a_422_that_points_at_the_field(api: Api, body: Any, pointer: str) -> None:
+async def test_an_invalid_redelivery_is_a_422_that_points_at_the_field(
+    api: Api, body: Any, pointer: str
+) -> None:
     problem = await problem_of(await api.post("/v1/deliveries:redeliver", body), 422, "invalid-input")
     assert [error["pointer"] for error in problem["errors"]] == [pointer]
 
 
-async def test_unknown_and_queued_ones_are_refused_and_nothing_is_sent(api: Api, store: Store) -> None:
+async def test_unknown_and_queued_deliveries_are_refused_and_nothing_is_sent(api: Api, store: Store) -> None:
     _, delivery_id = await dead(api, store)
     path = "/v1/deliveries:redeliver"
     await problem_of(await api.post(path, {"ids": [delivery_id, str(uuid7())]}), 404, "not-found")

@@ -1,4 +1,4 @@
-"""The API described: a document that is made from what is served, and a page that shows it and calls nobody."""
+"""The OpenAPI document, and the page that shows it without calling other hosts."""
 
 import re
 from typing import Any
@@ -19,9 +19,9 @@ from waitd.stores import Store
 
 
 class PlainParams(Strict):
-    """What a plain wait takes."""
+    """The parameters of a plain wait."""
 
-    endpoint: str = Field(description="Where to look.")
+    endpoint: str = Field(description="What to poke.")
 
 
 class FaxParams(Strict):
@@ -75,7 +75,7 @@ async def test_last_event_id_is_described_as_what_readers_get(api: Api) -> None:
         assert not check.is_valid(text)
 
 
-async def test_links_lead_to_operations_that_there_are(api: Api) -> None:
+async def test_links_lead_to_existing_operations(api: Api) -> None:
     document = await described(api)
     by_id = {operation["operationId"]: operation for operation in operations(document)}
     links = [
@@ -101,7 +101,7 @@ async def test_bodies_are_described_by_the_models_that_check_them(api: Api) -> N
     assert str(MAX_BODY) in document["paths"]["/v1/waits"]["post"]["requestBody"]["description"]
 
 
-async def test_parameters_of_kinds_are_shown_where_probes_and_sinks_have_a_model_of_them() -> None:
+async def test_parameters_of_kinds_are_described_if_probes_and_sinks_have_a_model() -> None:
     class ModelProbe(PlainProbe):
         params_model = PlainParams
 
@@ -141,7 +141,7 @@ async def test_the_page_loads_only_what_is_served_here(api: Api) -> None:
     assert "validatorUrl: null" in start
 
 
-async def test_the_page_may_load_and_call_nobody_else(api: Api) -> None:
+async def test_the_page_may_load_and_call_nothing_else(api: Api) -> None:
     policy = (await api.client.get("/docs")).headers["Content-Security-Policy"]
     rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
     assert (rules["default-src"], rules["script-src"], rules["connect-src"]) == ("'none'", "'self'", "'self'")
@@ -158,6 +158,6 @@ async def test_other_files_are_not_served(api: Api, name: str) -> None:
     await problem_of(response, 404, "no-such-route")
 
 
-async def test_the_page_is_behind_the_door_too(api: Api) -> None:
+async def test_the_page_checks_the_host_too(api: Api) -> None:
     response = await api.client.get("/docs", headers={"Host": "evil.example"})
     await problem_of(response, 421, "misdirected")

@@ -1,4 +1,4 @@
-"""`GET /v1/events`: outcomes as they come, resumed where a reader left off, and never at the cost of others."""
+"""`GET /v1/events`: outcomes as they happen, resumed by event id, without slowing anything down."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -20,7 +20,7 @@ SUCCESS = Outcome(WaitState.SUCCESS, {"rows": 3, "text": "a\nb\r\n\u2028"}, "don
 
 
 async def outcome(api: Api, outcome: Outcome = SUCCESS) -> str:
-    """The id of a wait that has ended, which everybody was told."""
+    """Ends a wait and notifies the readers; returns its id."""
     wait_id = await api.submitted()
     await api.store.end(wait_id, outcome)
     api.services.feed.notify(api.store.finished_seq)
@@ -40,58 +40,61 @@ async def following(api: Api, **headers: str) -> AsyncIterator[ClientResponse]:
 
 
 async def block(stream: ClientResponse) -> dict[str, str]:
-    """The fields of the next block."""
+    """Returns the fields of the next block."""
     text = (await stream.content.readuntil(b"\n\n")).decode()
     return dict(cast("tuple[str, str]", line.split(": ", 1)) for line in text.split("\n") if ": " in line)
 
 
-async def told(stream: ClientResponse) -> tuple[int, Any]:
-    """The number and the event of the next outcome."""
+async def next_outcome(stream: ClientResponse) -> tuple[int, Any]:
+    """Returns the event id and the event of the next outcome."""
     fields = await block(stream)
     return int(fields["id"]), orjson.loads(fields["data"])
 
 
-async def test_outcomes_are_told_as_they_are_stored_and_delivered(api: Api) -> None:
+async def test_outcomes_are_sent_with_the_bytes_that_are_delivered(api: Api) -> None:
     await outcome(api)
     async with following(api) as stream:
         assert await block(stream) == {"retry": "1000", "id": "1"}
         first, second = await outcome(api), await outcome(api)
-        assert [(number, event["id"]) for number, event in [await told(stream), await told(stream)]] == [
+        assert [
+            (number, event["id"])
+            for number, event in [await next_outcome(stream), await next_outcome(stream)]
+        ] == [
             (2, first),
             (3, second),
         ]
         third = await outcome(api)
-        number, event = await told(stream)
+        number, event = await next_outcome(stream)
         [stored] = await api.store.events_after(3, None, 10)
         assert (number, orjson.dumps(event)) == (4, stored.event)
         assert (event["id"], event["type"]) == (third, "waitd.wait.success")
         assert event["data"]["payload"] == SUCCESS.payload
 
 
-async def test_a_reader_that_comes_back_gets_all_it_has_missed_in_order(
+async def test_a_reader_that_resumes_gets_everything_it_missed_in_order(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(events, "PAGE_SIZE", 2)
     ids = [await outcome(api) for _ in range(7)]
     async with following(api, Last_Event_ID="2") as stream:
         assert await block(stream) == {"retry": "1000", "id": "2"}
-        seen = [await told(stream) for _ in range(5)]
+        seen = [await next_outcome(stream) for _ in range(5)]
         assert [(number, event["id"]) for number, event in seen] == list(enumerate(ids, start=1))[2:]
         ids.append(await outcome(api))
-        assert (await told(stream))[1]["id"] == ids[-1]
+        assert (await next_outcome(stream))[1]["id"] == ids[-1]
 
 
-async def test_before_the_first_outcome_a_reader_has_a_place_to_resume_from_too(api: Api) -> None:
+async def test_a_reader_can_resume_before_the_first_outcome(api: Api) -> None:
     async with following(api) as stream:
         assert await block(stream) == {"retry": "1000", "id": "0"}
     wait_id = await outcome(api)
     async with following(api, Last_Event_ID="0") as stream:
         await block(stream)
-        assert (await told(stream))[1]["id"] == wait_id
+        assert (await next_outcome(stream))[1]["id"] == wait_id
 
 
 @pytest.mark.parametrize("last", ["1", "2", "4", "0", "-1", "1.0", "x", "", "9" * 18, "9" * 30, "٣"])
-async def test_an_id_that_was_pruned_or_never_given_is_gone(api: Api, store: Store, last: str) -> None:
+async def test_an_id_that_was_pruned_or_never_sent_is_gone(api: Api, store: Store, last: str) -> None:
     for _ in range(2):
         await outcome(api)
     assert await store.prune(NOW + 61, 10) == 2
@@ -101,19 +104,19 @@ async def test_an_id_that_was_pruned_or_never_given_is_gone(api: Api, store: Sto
     assert len(api.services.feed) == 0
 
 
-async def test_a_reader_goes_on_after_what_it_has_seen_was_pruned(api: Api, store: Store) -> None:
+async def test_a_reader_resumes_after_the_outcomes_it_has_seen_were_pruned(api: Api, store: Store) -> None:
     await outcome(api)
     async with following(api) as stream:
         await block(stream)
         await outcome(api)
-        await told(stream)
+        await next_outcome(stream)
         assert await store.prune(NOW + 61, 10) == 2
         later = await outcome(api)
-        number, event = await told(stream)
+        number, event = await next_outcome(stream)
         assert (number, event["id"]) == (3, later)
 
 
-async def test_a_new_reader_of_a_pruned_store_is_given_no_place_it_could_not_resume_from(
+async def test_a_new_reader_of_a_pruned_store_gets_no_id_that_it_could_not_resume_from(
     api: Api, store: Store
 ) -> None:
     await outcome(api)
@@ -151,7 +154,7 @@ async def test_two_ids_are_refused(api: Api) -> None:
     await problem_of(response, 422, "invalid-input")
 
 
-async def test_a_quiet_stream_gets_a_comment_now_and_then(api: Api) -> None:
+async def test_a_quiet_stream_gets_comments(api: Api) -> None:
     api.services.feed.heartbeat = 0.02
     async with following(api) as stream:
         await block(stream)
@@ -171,16 +174,16 @@ async def test_a_reader_too_far_behind_is_closed_and_resumes(
     async with following(api) as stream:
         await block(stream)
         await outcome(api)
-        number, _ = await told(stream)
+        number, _ = await next_outcome(stream)
         for _ in range(6):
             await api.store.end(await api.submitted(), SUCCESS)
         api.services.feed.notify(api.store.finished_seq)
         assert await stream.content.read() == b"", "a clean end"
     async with following(api, Last_Event_ID=str(number)) as stream:
         await block(stream)
-        assert [(await told(stream))[0] for _ in range(6)] == [2, 3, 4, 5, 6, 7]
+        assert [(await next_outcome(stream))[0] for _ in range(6)] == [2, 3, 4, 5, 6, 7]
         await outcome(api)
-        assert (await told(stream))[0] == 8
+        assert (await next_outcome(stream))[0] == 8
 
 
 async def test_a_reader_that_reads_nothing_is_cut_off_when_it_falls_behind(
@@ -198,7 +201,7 @@ async def test_a_reader_that_reads_nothing_is_cut_off_when_it_falls_behind(
             await stream.content.read()
 
 
-async def test_what_is_left_unread_for_long_is_not_sent_any_further(api: Api) -> None:
+async def test_a_reader_that_leaves_data_unread_is_disconnected(api: Api) -> None:
     api.services.feed.heartbeat = 0.05
     big = Outcome(WaitState.SUCCESS, {"text": "x" * 60_000}, "", "success")
     async with following(api) as stream:
@@ -220,7 +223,7 @@ async def test_a_drain_ends_every_stream_and_takes_no_new_one(api: Api) -> None:
     await problem_of(await api.client.get("/v1/events"), 503, "draining")
 
 
-async def test_too_many_readers_are_a_429_and_one_that_went_away_frees_its_place(api: Api) -> None:
+async def test_too_many_readers_are_a_429_until_one_disconnects(api: Api) -> None:
     async with following(api), following(api):
         async with following(api):
             response = await api.client.get("/v1/events")
@@ -230,13 +233,13 @@ async def test_too_many_readers_are_a_429_and_one_that_went_away_frees_its_place
             pass
 
 
-async def test_head_tells_the_type_and_ends(api: Api) -> None:
+async def test_head_answers_with_the_type_and_ends(api: Api) -> None:
     response = await api.client.head("/v1/events")
     assert (response.status, response.content_type) == (200, "text/event-stream")
     assert len(api.services.feed) == 0
 
 
-async def test_a_store_that_cannot_be_read_ends_the_stream_and_not_more(api: Api) -> None:
+async def test_a_store_that_cannot_be_read_ends_only_the_stream(api: Api) -> None:
     async with following(api) as stream:
         await block(stream)
 

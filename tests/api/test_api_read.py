@@ -1,4 +1,4 @@
-"""Reading waits: one, many, long-polls; and what can be done to one."""
+"""Waits over HTTP: show, list and long-poll them; cancel, poke and redeliver one."""
 
 import asyncio
 from typing import Any
@@ -25,7 +25,7 @@ async def shown(api: Api, wait_id: str) -> dict[str, Any]:
     return body
 
 
-async def test_what_the_poker_knows_wins_over_what_is_stored(api: Api) -> None:
+async def test_the_pokers_progress_takes_precedence_over_the_stores(api: Api) -> None:
     wait_id = await api.submitted()
     run = VerdictRun("pending", "http_404", "not there", NOW, NOW + 60, 2)
     api.poking.lives[wait_id] = LiveWait(Progress(2, 2, None, (run,)), NOW + 90)
@@ -87,7 +87,7 @@ async def test_a_delivery_whose_sink_is_no_longer_served_is_still_shown(api: Api
 
 
 @pytest.mark.parametrize("wait_id", [ABSENT, "nope", "%00", "%FF", "a%2Fb", ABSENT.upper()])
-async def test_a_wait_that_is_not_there_is_a_404(api: Api, wait_id: str) -> None:
+async def test_a_missing_wait_is_a_404(api: Api, wait_id: str) -> None:
     response = await api.client.get(f"/v1/waits/{wait_id}")
     assert (await problem_of(response, 404, "not-found"))["detail"].startswith("there is no ")
 
@@ -106,7 +106,7 @@ async def test_a_long_poll_is_answered_when_the_wait_ends(api: Api) -> None:
     assert len(api.services.long_polls) == 0
 
 
-async def test_an_end_between_the_look_and_the_wait_is_not_missed(api: Api) -> None:
+async def test_an_outcome_between_reading_and_waiting_is_not_missed(api: Api) -> None:
     wait_id = await api.submitted()
     read = api.store.get
 
@@ -123,7 +123,7 @@ async def test_an_end_between_the_look_and_the_wait_is_not_missed(api: Api) -> N
 
 
 @pytest.mark.parametrize("seconds", ["0", "0.01"])
-async def test_a_long_poll_is_answered_when_its_seconds_are_over(api: Api, seconds: str) -> None:
+async def test_a_long_poll_is_answered_when_its_time_is_over(api: Api, seconds: str) -> None:
     wait_id = await api.submitted()
     response = await api.client.get(f"/v1/waits/{wait_id}?wait={seconds}")
     assert (response.status, (await response.json())["state"]) == (200, "waiting")
@@ -146,7 +146,7 @@ async def test_a_drain_answers_every_long_poll_and_those_that_come_after(api: Ap
     assert (await late.json())["state"] == "waiting"
 
 
-async def test_too_many_long_polls_are_a_429_and_a_caller_that_went_away_frees_its_place(api: Api) -> None:
+async def test_too_many_long_polls_are_a_429_until_a_caller_disconnects(api: Api) -> None:
     wait_id = await api.submitted()
     polls = [asyncio.create_task(api.client.get(f"/v1/waits/{wait_id}?wait=60")) for _ in range(10)]
     await until(lambda: len(api.services.long_polls) == 10)
@@ -199,7 +199,7 @@ async def test_pages_are_newest_first_and_complete(api: Api) -> None:
     assert seen == sorted(ids, reverse=True)
 
 
-async def test_a_page_that_is_just_full_is_the_last(api: Api) -> None:
+async def test_a_page_that_is_exactly_full_is_the_last(api: Api) -> None:
     for _ in range(3):
         await api.submitted()
     page = await (await api.client.get("/v1/waits?limit=3")).json()
@@ -288,7 +288,9 @@ async def test_redeliver_adds_deliveries_to_a_wait_that_has_ended(api: Api) -> N
 
 
 @pytest.mark.parametrize("action", ["cancel", "poke", "redeliver"])
-async def test_an_action_on_no_wait_is_a_404_and_fields_are_refused_by_name(api: Api, action: str) -> None:
+async def test_an_action_on_a_missing_wait_is_a_404_and_fields_are_refused_by_name(
+    api: Api, action: str
+) -> None:
     await problem_of(await api.post(f"/v1/waits/{uuid7()}:{action}"), 404, "not-found")
     wait_id = await api.submitted()
     response = await api.post(f"/v1/waits/{wait_id}:{action}", {"why": 1})

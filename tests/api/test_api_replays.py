@@ -1,4 +1,4 @@
-"""The same key and body is the same wait as long as its row lives, whatever has changed since."""
+"""Replays: the same key and body return the same wait as long as it is stored."""
 
 from typing import Any
 
@@ -33,9 +33,7 @@ CHANGES = [fill, forget_the_connection, stop_serving_the_kind]
 
 
 @pytest.mark.parametrize("change", CHANGES)
-async def test_a_replay_is_answered_with_its_wait_where_a_new_one_would_be_refused(
-    api: Api, change: Any
-) -> None:
+async def test_a_replay_gets_its_wait_when_a_new_one_would_be_refused(api: Api, change: Any) -> None:
     wait_id = await taken(api)
     change(api)
     again = await api.post("/v1/waits", BODY, Idempotency_Key="k")
@@ -65,13 +63,13 @@ async def test_another_body_under_a_used_key_is_a_409_also_at_capacity(api: Api)
     await problem_of(response, 409, "idempotency-key-reused")
 
 
-async def test_a_bad_body_under_a_used_key_is_told_what_is_bad(api: Api) -> None:
+async def test_an_invalid_body_under_a_used_key_gets_its_problems(api: Api) -> None:
     await taken(api)
     response = await api.post("/v1/waits", {**BODY, "timeout": True}, Idempotency_Key="k")
     await problem_of(response, 422, "invalid-input")
 
 
-async def test_nothing_is_looked_up_for_waits_that_are_taken_or_have_no_key(api: Api) -> None:
+async def test_nothing_is_looked_up_for_accepted_waits_and_those_without_a_key(api: Api) -> None:
     await taken(api)
     await api.batch({**BODY, "idempotency_key": "k"}, BODY)
     fill(api)
@@ -81,7 +79,7 @@ async def test_nothing_is_looked_up_for_waits_that_are_taken_or_have_no_key(api:
 
 
 @pytest.mark.parametrize("key", ["", "k" * 257, "a\nb", 5, None, ["k"]])
-async def test_what_cannot_be_a_key_is_not_looked_up(api: Api, key: Any) -> None:
+async def test_an_invalid_key_is_not_looked_up(api: Api, key: Any) -> None:
     [line] = await lines_of(await api.batch({**BODY, "timeout": True, "idempotency_key": key}))
     assert (line["status"], api.store.looked_up) == (422, [])
 

@@ -1,4 +1,4 @@
-"""Who may come in, what his role lets him do, and what his namespace hides."""
+"""Authentication, roles and namespaces."""
 
 import re
 from typing import Any
@@ -38,11 +38,11 @@ async def status(guarded: Api, method: str, path: str, who: str) -> int:
 
 
 @pytest.mark.parametrize("path", PUBLIC)
-async def test_some_paths_ask_nobody(guarded: Api, path: str) -> None:
+async def test_some_paths_need_no_authentication(guarded: Api, path: str) -> None:
     assert (await guarded.client.get(path)).status == 200
 
 
-async def test_every_other_route_asks_who_calls(guarded: Api) -> None:
+async def test_every_other_route_needs_authentication(guarded: Api) -> None:
     document = await (await guarded.client.get("/openapi.json")).json()
     asked = 0
     for path, methods in document["paths"].items():
@@ -75,20 +75,18 @@ async def test_every_other_route_asks_who_calls(guarded: Api) -> None:
         f"Bearer {TOKENS['admin']} {TOKENS['admin']}",
     ],
 )
-async def test_other_credentials_do_not_come_in_and_are_told_nowhere(
-    guarded: Api, authorization: str
-) -> None:
+async def test_invalid_credentials_are_refused_and_logged_nowhere(guarded: Api, authorization: str) -> None:
     with capture_logs() as logs:
         response = await guarded.client.get("/v1/waits", headers={"Authorization": authorization})
     await problem_of(response, 401, "unauthenticated")
-    told = [line for line in logs if line["event"] == "access_refused"]
-    assert [(line["path"], line["remote"], line["principal"]) for line in told] == [
+    lines = [line for line in logs if line["event"] == "access_refused"]
+    assert [(line["path"], line["remote"], line["principal"]) for line in lines] == [
         ("/v1/waits", "127.0.0.1", None)
     ]
     assert "ssss" not in str(logs) + await response.text()
 
 
-async def test_two_credentials_are_one_too_many(guarded: Api) -> None:
+async def test_two_credentials_are_refused(guarded: Api) -> None:
     headers = [
         ("Authorization", f"Bearer {TOKENS['admin']}"),
         ("Authorization", f"Bearer {TOKENS['a_viewer']}"),
@@ -96,12 +94,12 @@ async def test_two_credentials_are_one_too_many(guarded: Api) -> None:
     await problem_of(await guarded.client.get("/v1/waits", headers=headers), 401, "unauthenticated")
 
 
-async def test_a_key_in_the_query_is_none(guarded: Api) -> None:
+async def test_a_key_in_the_query_is_not_accepted(guarded: Api) -> None:
     response = await guarded.client.get("/v1/waits", params={"access_token": TOKENS["admin"]})
     await problem_of(response, 401, "unauthenticated")
 
 
-async def test_who_is_refused_is_counted(guarded: Api) -> None:
+async def test_refused_callers_are_counted(guarded: Api) -> None:
     await guarded.client.get("/v1/waits")
     await guarded.post("/v1/waits", wait(), **bearer("a_viewer"))
     text = await (await guarded.client.get("/metrics", headers=bearer("viewer"))).text()
@@ -109,26 +107,24 @@ async def test_who_is_refused_is_counted(guarded: Api) -> None:
     assert (counts["unauthenticated"], counts["role-needed"]) == ("1.0", "1.0")
 
 
-async def test_nothing_is_read_of_a_body_before_it_is_known_who_sends_it(guarded: Api) -> None:
+async def test_no_body_is_read_before_its_sender_is_authenticated(guarded: Api) -> None:
     response = await guarded.post("/v1/waits", b"{" + b" " * 100_000)
     await problem_of(response, 401, "unauthenticated")
 
 
 @pytest.mark.parametrize("host", ["waitd.example.org", "evil.example", "10.0.0.1:8795"])
-async def test_any_host_and_origin_will_do_where_nobody_else_can_prove_who_he_is(
-    guarded: Api, host: str
-) -> None:
+async def test_with_authentication_any_host_and_origin_is_accepted(guarded: Api, host: str) -> None:
     headers = {"Host": host, "Origin": "https://elsewhere.example", **bearer("a_viewer")}
     assert (await guarded.client.get("/v1/waits", headers=headers)).status == 200
     await problem_of(await guarded.client.get("/v1/waits", headers={"Host": host}), 401, "unauthenticated")
 
 
-async def test_the_scheme_is_written_as_one_likes(guarded: Api) -> None:
+async def test_the_case_of_the_scheme_is_ignored(guarded: Api) -> None:
     headers = {"Authorization": f"bEARER   {TOKENS['a_viewer']}"}
     assert (await guarded.client.get("/v1/waits", headers=headers)).status == 200
 
 
-async def test_without_authentication_everybody_is_the_loopback_admin(api: Api) -> None:
+async def test_without_authentication_every_caller_is_the_loopback_admin(api: Api) -> None:
     response = await api.post("/v1/waits", wait(), Authorization="Bearer nonsense")
     assert response.status == 201
     assert (await response.json())["namespace"] == "default"
@@ -163,7 +159,7 @@ RANKS = ["a_viewer", "a_submitter", "a_operator", "admin"]
 
 
 @pytest.mark.parametrize(("least", "method", "path", "answer"), CALLS)
-async def test_each_call_takes_its_role(
+async def test_each_call_requires_its_role(
     guarded: Api, least: str, method: str, path: str, answer: int
 ) -> None:
     enough = [name.rpartition("_")[2] for name in RANKS].index(least)
@@ -173,7 +169,7 @@ async def test_each_call_takes_its_role(
         assert found == (answer if rank >= enough else 403), who
 
 
-async def test_every_call_is_among_these(guarded: Api) -> None:
+async def test_the_table_has_every_call(guarded: Api) -> None:
     document = await (await guarded.client.get("/openapi.json")).json()
     known = {(method, re.sub(r"/nobody:", "/{id}:", path)) for _, method, path, _ in CALLS}
     # What streams, and what needs a daemon behind it, has tests of its own.
@@ -225,7 +221,7 @@ async def test_a_namespace_sees_its_own_waits_only_and_an_admin_all(guarded: Api
         ("POST", "/v1/waits/{id}:redeliver"),
     ],
 )
-async def test_the_ids_of_others_are_answered_as_those_that_there_are_not(
+async def test_ids_of_other_namespaces_are_answered_like_missing_ones(
     guarded: Api, method: str, path: str
 ) -> None:
     there, nowhere = await submitted(guarded, "b_submitter"), "00000000-0000-7000-8000-000000000000"
@@ -257,7 +253,9 @@ async def test_idempotency_and_supersede_keys_count_within_a_namespace(guarded: 
     assert (await guarded.store.get(two)).namespace == "team_b"
 
 
-async def test_deliveries_of_others_are_neither_seen_nor_sent(guarded: Api, store: Store) -> None:
+async def test_deliveries_of_other_namespaces_are_neither_listed_nor_redelivered(
+    guarded: Api, store: Store
+) -> None:
     wait_id = await submitted(guarded, "b_submitter", sinks=[{"kind": "plain_sink", "url": "h"}])
     await guarded.store.end(wait_id, DONE)
     [delivery] = (await store.get(wait_id)).deliveries
@@ -281,7 +279,7 @@ async def test_deliveries_of_others_are_neither_seen_nor_sent(guarded: Api, stor
     assert (await mine.json())["redelivered"] == 1
 
 
-async def test_the_events_of_others_are_not_sent(guarded: Api) -> None:
+async def test_events_of_other_namespaces_are_not_sent(guarded: Api) -> None:
     waiting = {name: await submitted(guarded, f"{name}_submitter") for name in "ab"}
     headers = {**bearer("a_viewer"), "Last-Event-ID": "0"}
     for name in "ba":
@@ -305,7 +303,7 @@ async def followed(guarded: Api, last: str, until: str) -> tuple[list[int], str]
     return [int(number) for number in re.findall(rb"^id: (\d+)$", text, re.MULTILINE)], text.decode()
 
 
-async def test_nothing_tells_a_namespace_how_many_events_the_others_have(guarded: Api) -> None:
+async def test_event_ids_do_not_reveal_how_many_events_other_namespaces_have(guarded: Api) -> None:
     ended = []
     for who in ("a", "b", "b", "a"):
         ended.append(await submitted(guarded, f"{who}_submitter"))
@@ -322,7 +320,7 @@ async def test_nothing_tells_a_namespace_how_many_events_the_others_have(guarded
         await problem_of(answer, 410, "events-gone")
 
 
-async def test_the_figures_are_shown_to_those_who_see_all_namespaces(guarded: Api) -> None:
+async def test_metrics_are_for_callers_that_see_all_namespaces(guarded: Api) -> None:
     for path in ("/metrics", "/v1/waits"):
         assert (await guarded.client.get(path, headers=bearer("viewer"))).status == 200
     problem = await problem_of(
@@ -333,7 +331,7 @@ async def test_the_figures_are_shown_to_those_who_see_all_namespaces(guarded: Ap
 
 
 @pytest.mark.parametrize("services", [{"open_metrics": True}])
-async def test_the_figures_are_shown_to_everybody_where_they_are_open(guarded: Api) -> None:
+async def test_open_metrics_need_no_authentication(guarded: Api) -> None:
     assert (await guarded.client.get("/metrics")).status == 200
     assert (await guarded.client.get("/v1/waits")).status == 401
     document = await (await guarded.client.get("/openapi.json")).json()
@@ -357,7 +355,7 @@ async def test_the_figures_are_shown_to_everybody_where_they_are_open(guarded: A
         ({"sinks": [{"kind": "dag_sink", "conn_id": "team_a_airflow"}]}, "/sinks/0/dag_id"),
     ],
 )
-async def test_what_a_namespace_may_not_name_is_refused_at_its_field(
+async def test_what_a_namespace_may_not_use_is_refused_at_its_field(
     guarded: Api, fields: dict[str, Any], pointer: str
 ) -> None:
     guarded.connections.known = {"TEAM_B_API"}
@@ -366,7 +364,7 @@ async def test_what_a_namespace_may_not_name_is_refused_at_its_field(
     assert [item["pointer"] for item in problem["errors"]] == [pointer]
     assert "team_a" in problem["detail"]
     assert "namespaces" in problem["detail"]
-    assert guarded.connections.asked == [], "nobody learns whether it exists"
+    assert guarded.connections.looked_up == [], "the caller does not learn whether it exists"
     batch = await guarded.batch(wait(**fields), **bearer("a_submitter"))
     assert '"status":422' in await batch.text()
     assert guarded.store.commits == []
@@ -374,7 +372,7 @@ async def test_what_a_namespace_may_not_name_is_refused_at_its_field(
     assert (await guarded.post("/v1/waits", wait(**fields), **bearer("b_submitter"))).status == 201
 
 
-async def test_what_it_may_name_it_may(guarded: Api) -> None:
+async def test_what_a_namespace_may_use_is_accepted(guarded: Api) -> None:
     guarded.connections.known = {"team_a_api", "Team_A_airflow"}
     await submitted(
         guarded,
@@ -387,7 +385,7 @@ async def test_what_it_may_name_it_may(guarded: Api) -> None:
     )
 
 
-async def test_a_namespace_without_rules_may_name_nothing_where_others_have_some(guarded: Api) -> None:
+async def test_a_namespace_without_rules_may_use_nothing_if_another_has_some(guarded: Api) -> None:
     response = await guarded.post(
         "/v1/waits", wait(sinks=[{"kind": "plain_sink", "url": "h"}]), **bearer("admin")
     )

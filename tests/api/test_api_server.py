@@ -1,4 +1,4 @@
-"""What comes before the application: broken HTTP, other expectations, other hosts in the target, bodies that never end."""
+"""The server below the application: malformed HTTP, slow clients, too many batches."""
 
 import asyncio
 import logging
@@ -66,7 +66,7 @@ async def test_broken_http_is_a_problem_and_nothing_of_it_is_logged(
     assert (await api.client.get("/livez")).status == 200
 
 
-async def test_a_body_that_proves_broken_after_the_answer_is_no_error_of_ours(api: Api) -> None:
+async def test_a_body_that_turns_out_broken_after_the_answer_is_not_logged_as_an_error(api: Api) -> None:
     head = b"POST /v1/waits HTTP/1.1\r\n" + HOST + b"Content-Type: text/plain\r\nContent-Encoding: gzip\r\n"
     reader, writer = await asyncio.open_connection("127.0.0.1", api.client.port)
     with capture_logs() as logs:
@@ -103,7 +103,7 @@ TARGETS = [
 
 
 @pytest.mark.parametrize("target", TARGETS)
-async def test_a_target_that_names_another_host_is_not_let_in(api: Api, target: str) -> None:
+async def test_a_target_that_names_another_host_is_refused(api: Api, target: str) -> None:
     answer = await raw(api, b"GET %b HTTP/1.1\r\nConnection: close\r\n%b\r\n" % (target.encode(), HOST))
     assert answer.split(b" ")[1] in {b"400", b"421"}
     assert b"application/problem+json" in answer
@@ -112,7 +112,7 @@ async def test_a_target_that_names_another_host_is_not_let_in(api: Api, target: 
 @pytest.mark.parametrize(
     "target", ["http://localhost/livez", "http://127.0.0.1:8795/livez", "http://[::1]:1/livez"]
 )
-async def test_a_target_that_names_this_host_is(api: Api, target: str) -> None:
+async def test_a_target_that_names_this_host_is_accepted(api: Api, target: str) -> None:
     answer = await raw(api, b"GET %b HTTP/1.1\r\nConnection: close\r\n%b\r\n" % (target.encode(), HOST))
     assert answer.startswith(b"HTTP/1.1 200 ")
 
@@ -120,14 +120,14 @@ async def test_a_target_that_names_this_host_is(api: Api, target: str) -> None:
 @pytest.mark.parametrize(
     "line", [b"OPTIONS *", b"CONNECT evil.example:443", b"GET //evil.example/livez", b"GET ?x"]
 )
-async def test_targets_of_other_forms_are_refused_without_a_mistake(api: Api, line: bytes) -> None:
+async def test_targets_of_other_forms_are_refused_without_a_500(api: Api, line: bytes) -> None:
     answer = await raw(api, b"%b HTTP/1.1\r\nConnection: close\r\n%b\r\n" % (line, HOST))
     assert answer.split(b" ")[1] in {b"400", b"404", b"405", b"421"}
     assert b"application/problem+json" in answer
 
 
 async def trickle(api: Api, path: bytes, content_type: bytes) -> bytes:
-    """Sends the beginning of a body, and never its end; the answer."""
+    """Sends the start of a body, but never its end; returns the answer."""
     reader, writer = await asyncio.open_connection("127.0.0.1", api.client.port)
     try:
         head = b"POST %b HTTP/1.1\r\n%bContent-Type: %b\r\nContent-Length: 50\r\n\r\n{" % (
@@ -169,42 +169,42 @@ async def test_a_head_that_never_ends_is_closed(api: Api, monkeypatch: pytest.Mo
     assert await raw(api, b"GET /livez HTTP/1.1\r\n") == b""
 
 
-async def test_batches_wait_for_a_place_and_too_many_of_them_are_a_429(
+async def test_batches_queue_and_too_many_of_them_are_a_429(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batch, "MAX_QUEUED", 1)
-    go_on, begun = asyncio.Event(), 0
+    proceed, started = asyncio.Event(), 0
 
     async def lines() -> AsyncIterator[bytes]:
-        nonlocal begun
-        begun += 1
+        nonlocal started
+        started += 1
         yield orjson.dumps(wait()) + b"\n"
-        await go_on.wait()
+        await proceed.wait()
         yield orjson.dumps(wait()) + b"\n"
 
-    def sent() -> Any:
+    def send() -> Any:
         headers = {"Content-Type": "application/x-ndjson"}
         return asyncio.create_task(api.client.post("/v1/waits:batch", data=lines(), headers=headers))
 
-    at_work = [sent() for _ in range(batch.MAX_RUNNING)]
+    running = [send() for _ in range(batch.MAX_RUNNING)]
     probe: Any = api.services.probes["plain"]
     await until(lambda: probe.parsed == batch.MAX_RUNNING)
-    in_line = sent()
-    await until(lambda: begun == batch.MAX_RUNNING + 1)
+    queued = send()
+    await until(lambda: started == batch.MAX_RUNNING + 1)
     refused = None
     while refused is None:
         response = await api.batch(wait())
         refused = response if response.status == 429 else None
     await problem_of(refused, 429, "too-many-batches")
     assert int(refused.headers["Retry-After"]) > 0
-    assert probe.parsed == batch.MAX_RUNNING, "the one in line is not read"
-    go_on.set()
-    for task in [*at_work, in_line]:
+    assert probe.parsed == batch.MAX_RUNNING, "the queued one is not read"
+    proceed.set()
+    for task in [*running, queued]:
         assert [line["status"] for line in await lines_of(await task)] == [201, 201]
     assert [line["status"] for line in await lines_of(await api.batch(wait()))] == [201]
 
 
-async def test_a_head_that_comes_too_slowly_is_a_408(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_head_that_is_late_is_a_408(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "HEAD_SECONDS", 0.05)
     answer = await raw(api, b"GET /livez HTTP/1.1\r\nX-A: ")
     assert answer.split(b" ")[1] == b"408"
@@ -212,7 +212,7 @@ async def test_a_head_that_comes_too_slowly_is_a_408(api: Api, monkeypatch: pyte
 
 
 async def test_the_private_parts_of_aiohttp_are_those_of_the_version_that_was_checked(api: Api) -> None:
-    """After an upgrade: read `aiohttp_internals` against the new version, then change `AIOHTTP_MINOR`."""
+    """After an upgrade, check `aiohttp_internals` and change `AIOHTTP_MINOR`."""
     assert aiohttp.__version__.rpartition(".")[0] == AIOHTTP_MINOR
     assert {"_waiter", "_request_count"} <= set(web.RequestHandler.__slots__)
     assert "_make_server" in web.BaseRunner.__abstractmethods__
@@ -226,7 +226,7 @@ async def test_the_private_parts_of_aiohttp_are_those_of_the_version_that_was_ch
     await until(lambda: awaits_head(busy))
 
 
-async def test_a_head_in_parts_is_one_that_came_in_time(api: Api) -> None:
+async def test_a_head_may_arrive_byte_by_byte(api: Api) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", api.client.port)
     for _ in range(2):
         for byte in b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n":
@@ -238,7 +238,9 @@ async def test_a_head_in_parts_is_one_that_came_in_time(api: Api) -> None:
     await writer.wait_closed()
 
 
-async def test_who_does_not_read_the_answer_is_let_go_and_who_waits_for_one_is_not(api: Api) -> None:
+async def test_a_client_that_does_not_read_its_answer_is_disconnected_and_a_long_poll_is_not(
+    api: Api,
+) -> None:
     wait_id = await api.submitted()
     poll = asyncio.create_task(api.client.get(f"/v1/waits/{wait_id}?wait=60"))
     await until(lambda: len(api.services.long_polls) == 1)
@@ -252,11 +254,11 @@ async def test_who_does_not_read_the_answer_is_let_go_and_who_waits_for_one_is_n
     before = gauge("waitd_api_connections") or 0.0
     runner: Any = api.client.server.runner
 
-    def swept() -> bool:
-        runner.limiter.close_older_than(0.0)  # everybody but the one who polls
+    def all_closed() -> bool:
+        runner.limiter.close_older_than(0.0)  # all but the long-poll
         return gauge("waitd_api_connections") == 1.0
 
-    await until(swept)
+    await until(all_closed)
     assert before > 1.0
     assert not poll.done()
     api.services.long_polls.notify(wait_id)

@@ -52,20 +52,20 @@ async def test_a_signal_is_on_disk_when_it_is_answered(api: Api, store: Store) -
     assert await store.signals("default", key) == [{"by": "ops"}]
 
 
-async def test_it_may_come_again_and_without_a_payload(api: Api, store: Store) -> None:
+async def test_a_signal_may_be_repeated_and_needs_no_payload(api: Api, store: Store) -> None:
     for _ in range(3):
         assert (await api.post("/v1/signals/k")).status == 200
     assert await store.signals("default", "k") == [None]
 
 
-async def test_it_stands_in_the_audit(api: Api, store: Store) -> None:
+async def test_a_signal_is_audited(api: Api, store: Store) -> None:
     await api.post("/v1/signals/k", 1)
     response = await api.client.get("/v1/audit?action=signal")
     [change] = (await response.json())["changes"]
     assert (change["subject"], change["result"]) == ("k", "done")
 
 
-async def test_what_is_no_signal_is_refused(api: Api) -> None:
+async def test_an_invalid_signal_is_refused(api: Api) -> None:
     await problem_of(await api.post("/v1/signals/k", b"{"), 422, "invalid-input")
     await problem_of(await api.post("/v1/signals/k", b'"' + b"x" * 16384 + b'"'), 413, "too-large")
     await problem_of(await api.post("/v1/signals/" + "k" * 257, 1), 422, "invalid-input")
@@ -73,13 +73,13 @@ async def test_what_is_no_signal_is_refused(api: Api) -> None:
     await problem_of(await api.post("/v1/signals:s3", [1]), 422, "invalid-input")
 
 
-async def test_too_many_different_ones_under_a_key_are_a_conflict(api: Api) -> None:
+async def test_too_many_different_signals_under_a_key_are_a_conflict(api: Api) -> None:
     for n in range(32):
         assert (await api.post("/v1/signals/k", n)).status == 200
     await problem_of(await api.post("/v1/signals/k", "more"), 409, "conflict")
 
 
-async def test_a_store_that_cannot_be_written_takes_no_signal(api: Api) -> None:
+async def test_a_store_that_cannot_be_written_refuses_signals(api: Api) -> None:
     api.store.refusing = True
     await problem_of(await api.post("/v1/signals/k", 1), 503, "unavailable")
 
@@ -89,7 +89,7 @@ def receiver() -> FakeSignalReceiver:
     return FakeSignalReceiver()
 
 
-async def test_news_of_s3_is_passed_on(store: Store, receiver: FakeSignalReceiver) -> None:
+async def test_s3_events_are_passed_on(store: Store, receiver: FakeSignalReceiver) -> None:
     services = replace(services_for(WatchedStore(store), []), signal_receiver=receiver)
     async with TestClient(TestServer(build_application(services))) as client:
         event = {
@@ -136,13 +136,13 @@ async def test_a_wait_that_submits_is_shown_with_its_job(api: Api, store: Store)
         assert (await response.json())["errors"][0]["pointer"] == "/submit/http_conn_id"
 
 
-async def test_a_kind_that_submits_nothing_says_so(api: Api) -> None:
+async def test_a_kind_that_cannot_submit_refuses_submit(api: Api) -> None:
     response = await api.post("/v1/waits", wait(submit={"endpoint": "/jobs"}))
     problem = await problem_of(response, 422, "invalid-input")
     assert problem["errors"] == [{"pointer": "/submit", "detail": "a job of this kind cannot be submitted"}]
 
 
-async def test_what_wakes_a_wait_is_a_plain_key(api: Api) -> None:
+async def test_wake_on_has_no_control_characters(api: Api) -> None:
     for wrong in ("", "a\x00b", 7):
         problem = await problem_of(await api.post("/v1/waits", wait(wake_on=wrong)), 422, "invalid-input")
         assert problem["errors"][0]["pointer"] == "/wake_on"

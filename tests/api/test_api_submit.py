@@ -117,7 +117,7 @@ async def test_bad_input_is_a_422_that_points_at_the_field(api: Api, body: Any, 
 
 
 @pytest.mark.parametrize("body", [row[1] for row in REFUSED], ids=[row[0] for row in REFUSED])
-async def test_what_is_wrong_is_found_after_much_that_was_right(api: Api, body: Any) -> None:
+async def test_invalid_bodies_are_refused_after_valid_ones_were_cached(api: Api, body: Any) -> None:
     await api.submitted()
     assert (await api.post("/v1/waits", body)).status == 422
     line = body if isinstance(body, bytes) else orjson.dumps(body)
@@ -168,7 +168,7 @@ async def test_a_refused_kind_names_the_known_ones(api: Api) -> None:
     assert "http, plain" in problem["errors"][0]["detail"]
 
 
-async def test_a_thousand_mistakes_do_not_make_a_thousand_errors(api: Api) -> None:
+async def test_a_thousand_mistakes_do_not_get_a_thousand_errors(api: Api) -> None:
     body = wait(**{f"field_{number}": 1 for number in range(1000)})
     problem = await problem_of(await api.post("/v1/waits", body), 422, "invalid-input")
     assert len(problem["errors"]) == MAX_PROBLEMS
@@ -194,15 +194,15 @@ async def test_an_unknown_connection_is_a_422_at_the_field_that_names_it(api: Ap
     assert api.store.commits == []
 
 
-async def test_a_connection_whose_resolver_is_down_is_no_reason_to_refuse(api: Api) -> None:
-    api.connections.down.add("vaulted")
+async def test_a_connection_whose_resolver_is_down_counts_as_known(api: Api) -> None:
+    api.connections.unavailable.add("vaulted")
     await api.submitted(params={"endpoint": "/job", "http_conn_id": "vaulted"})
 
 
-async def test_a_connection_that_is_cached_is_not_asked_for(api: Api) -> None:
+async def test_a_cached_connection_is_not_looked_up(api: Api) -> None:
     api.connections.cached.add("warehouse")
     await api.submitted(params={"endpoint": "/job", "http_conn_id": "warehouse"})
-    assert api.connections.asked == []
+    assert api.connections.looked_up == []
 
 
 # ---------------------------------------------------------------- idempotency
@@ -233,13 +233,13 @@ async def test_a_batch_line_and_a_single_submit_share_keys(api: Api) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "k" * 257, "a\tb", "a\x85b"])
-async def test_a_key_that_is_no_key_is_refused(api: Api, key: str) -> None:
+async def test_an_invalid_idempotency_key_is_refused(api: Api, key: str) -> None:
     response = await api.post("/v1/waits", wait(), Idempotency_Key=key)
     await problem_of(response, 422, "invalid-input")
     assert api.store.commits == []
 
 
-async def test_a_key_that_is_no_text_is_refused(api: Api) -> None:
+async def test_an_idempotency_key_that_is_not_text_is_refused(api: Api) -> None:
     body = orjson.dumps(wait())
     head = (
         b"POST /v1/waits HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n"
@@ -263,7 +263,7 @@ def padded(size: int) -> bytes:
     return head + b"x" * (size - len(head) - len(tail)) + tail
 
 
-async def test_64_kib_is_taken_and_one_byte_more_is_a_413(api: Api) -> None:
+async def test_64_kib_are_accepted_and_one_byte_more_is_a_413(api: Api) -> None:
     assert (await api.post("/v1/waits", padded(MAX_BODY))).status == 201
     await problem_of(await api.post("/v1/waits", padded(MAX_BODY + 1)), 413, "too-large")
     assert len(api.store.commits) == 1
@@ -285,7 +285,7 @@ async def test_a_small_body_that_unpacks_to_a_large_one_is_a_413(api: Api) -> No
     await problem_of(await api.post("/v1/waits", bomb, Content_Encoding="gzip"), 413, "too-large")
 
 
-async def test_a_packed_body_is_unpacked_and_a_broken_one_is_a_400(api: Api) -> None:
+async def test_a_compressed_body_is_decompressed_and_a_broken_one_is_a_400(api: Api) -> None:
     packed = gzip.compress(padded(500))
     assert (await api.post("/v1/waits", packed, Content_Encoding="gzip")).status == 201
     broken = await api.post("/v1/waits", b"no gzip at all", Content_Encoding="gzip")
@@ -303,7 +303,7 @@ async def test_over_capacity_is_a_429_with_retry_after(api: Api) -> None:
     assert api.store.commits == []
 
 
-async def test_submits_in_flight_do_not_take_the_same_room_twice(api: Api) -> None:
+async def test_concurrent_submits_do_not_take_the_same_room_twice(api: Api) -> None:
     api.poking.places = 2
     api.store.gate = asyncio.Event()
     submits = [asyncio.create_task(api.post("/v1/waits", wait())) for _ in range(3)]
@@ -322,7 +322,7 @@ async def test_a_store_that_cannot_write_is_a_503_with_retry_after(api: Api) -> 
     assert int(response.headers["Retry-After"]) > 0
 
 
-async def test_a_draining_daemon_takes_nothing_new(api: Api) -> None:
+async def test_a_draining_daemon_refuses_new_waits(api: Api) -> None:
     api.health.draining = True
     response = await api.post("/v1/waits", wait())
     await problem_of(response, 503, "draining")

@@ -1,4 +1,4 @@
-"""How much one caller may ask for, and what is told to whoever asks for more."""
+"""The limits of one caller, and the answers above them."""
 
 import asyncio
 import time
@@ -22,13 +22,13 @@ BOB = Principal("key:bob", Role.SUBMITTER)
 
 
 class Tokens:
-    """An authenticator: keys are at hand, tokens of an issuer have to be asked for."""
+    """An authenticator: keys are cached, tokens have to be checked with their issuer."""
 
     keys: ClassVar = {"alice": ALICE, "bob": BOB}
     tokens: ClassVar = {"carol": Principal("oidc:carol", Role.SUBMITTER)}
 
     def __init__(self) -> None:
-        self.asked = 0
+        self.checked = 0
 
     def cached_fresh(self, token: str) -> Principal | None:
         if token.startswith("key-"):
@@ -36,9 +36,9 @@ class Tokens:
         return self.keys.get(token)
 
     async def principal(self, token: str) -> Principal:
-        self.asked += 1
+        self.checked += 1
         if token not in self.tokens:
-            raise Unauthenticated("unknown_token", "the token is not good")
+            raise Unauthenticated("unknown_token", "the token is not valid")
         return self.tokens[token]
 
 
@@ -67,7 +67,7 @@ def refusals(api: Api, problem: str) -> float:
 
 
 @pytest.mark.parametrize("limits", [{"requests_per_second": 0.2, "request_burst": 3}])
-async def test_whoever_asks_too_often_is_told_when_to_come_again_and_others_are_served(api: Api) -> None:
+async def test_a_caller_over_its_rate_gets_retry_after_and_others_are_served(api: Api) -> None:
     for _ in range(3):
         assert (await listed(api, "alice")).status == 200
     refused = await listed(api, "alice")
@@ -80,7 +80,7 @@ async def test_whoever_asks_too_often_is_told_when_to_come_again_and_others_are_
 
 @pytest.mark.parametrize("limits", [{"requests_per_second": 10.0, "request_burst": 100}])
 @pytest.mark.parametrize("lines", [[orjson.dumps(wait())] * 300, [b'"' + b"x" * 20_000_000]])
-async def test_a_batch_is_taken_as_a_whole_and_counts_its_lines_and_its_size(
+async def test_a_batch_is_accepted_as_a_whole_and_counts_its_lines_and_size(
     api: Api, lines: list[bytes]
 ) -> None:
     headers = {"Content-Type": "application/x-ndjson", "Authorization": "Bearer alice"}
@@ -93,7 +93,7 @@ async def test_a_batch_is_taken_as_a_whole_and_counts_its_lines_and_its_size(
 
 
 @pytest.mark.parametrize("limits", [{"max_concurrent": 2}])
-async def test_one_caller_does_not_hold_all_connections(api: Api) -> None:
+async def test_one_caller_cannot_occupy_all_connections(api: Api) -> None:
     wait_id = await submitted(api, "alice")
     headers = {"Authorization": "Bearer alice"}
     polls = [
@@ -116,29 +116,29 @@ async def submitted(api: Api, token: str) -> str:
     return wait_id
 
 
-async def test_one_caller_does_not_hold_all_places_for_batches(api: Api) -> None:
-    go_on = asyncio.Event()
+async def test_one_caller_cannot_occupy_all_batches(api: Api) -> None:
+    proceed = asyncio.Event()
 
     async def lines() -> AsyncIterator[bytes]:
         yield orjson.dumps(wait()) + b"\n"
-        await go_on.wait()
+        await proceed.wait()
 
-    def sent(token: str) -> Any:
+    def send(token: str) -> Any:
         headers = {"Content-Type": "application/x-ndjson", "Authorization": f"Bearer {token}"}
         return asyncio.create_task(api.client.post("/v1/waits:batch", data=lines(), headers=headers))
 
     probe: Any = api.services.probes["plain"]
-    at_work = [sent("alice") for _ in range(batch.MAX_PER_CALLER)]
+    running = [send("alice") for _ in range(batch.MAX_PER_CALLER)]
     await until(lambda: probe.parsed == batch.MAX_PER_CALLER)
-    await problem_of(await sent("alice"), 429, "too-many-batches")
-    other = sent("bob")
+    await problem_of(await send("alice"), 429, "too-many-batches")
+    other = send("bob")
     await until(lambda: probe.parsed == batch.MAX_PER_CALLER + 1)
-    go_on.set()
-    assert [(await task).status for task in [*at_work, other]] == [200] * (batch.MAX_PER_CALLER + 1)
+    proceed.set()
+    assert [(await task).status for task in [*running, other]] == [200] * (batch.MAX_PER_CALLER + 1)
 
 
 @pytest.mark.parametrize("guess", ["key-guess-{}", "token-{}"])
-async def test_guesses_are_limited_by_address_and_known_tokens_still_let_in(
+async def test_guesses_are_limited_by_address_and_cached_tokens_still_work(
     api: Api, authenticator: Tokens, guess: str
 ) -> None:
     statuses = [(await listed(api, guess.format(n))).status for n in range(2 * throttle.FAILURES)]
@@ -147,12 +147,12 @@ async def test_guesses_are_limited_by_address_and_known_tokens_still_let_in(
     await problem_of(refused, 429, "too-many-failures")
     assert int(refused.headers["Retry-After"]) >= 1
     assert (await listed(api, "alice")).status == 200
-    asked = authenticator.asked
+    asked = authenticator.checked
     await problem_of(await listed(api, "carol"), 429, "too-many-failures")
-    assert authenticator.asked == asked, "no issuer is asked about a token from there"
+    assert authenticator.checked == asked, "no issuer is asked about a token from there"
 
 
-def test_addresses_of_one_network_share_and_others_do_not() -> None:
+def test_addresses_of_one_network_share_a_limit() -> None:
     limits = Throttle()
     for n in range(throttle.FAILURES):
         limits.record_failure(f"2001:db8::{n}")
@@ -185,7 +185,7 @@ def test_a_load_of_5000_requests_a_second_passes_by_default(monkeypatch: pytest.
             pass
 
 
-def test_it_costs_little() -> None:
+def test_a_check_takes_microseconds() -> None:
     limits = Throttle(requests_per_second=1e9, request_burst=1000, max_concurrent=10)
     began = time.process_time()
     for _ in range(10_000):

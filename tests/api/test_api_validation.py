@@ -1,4 +1,6 @@
-"""The one path of a body: what the struct accepts is what its explanation accepts, whatever was cached before."""
+"""The one path of a body: what the struct accepts is what its explanation accepts, whatever was
+cached before.
+"""
 
 import json
 from collections.abc import AsyncIterator
@@ -57,9 +59,11 @@ class PacedProbe(PlainProbe):
 
 @pytest.fixture
 async def submissions(api: Api) -> AsyncIterator[Submissions]:
-    """With a real kind that caches parameters, one that does not, one that loads and one with a pace."""
+    """With a real kind that caches parameters, one that does not, one that loads and one with a
+    pace.
+    """
     api.connections.cached.add("cached")
-    async with HttpProbe(api.connections, secret_headers=("authorization",)) as http:  # type: ignore[arg-type]  # makes no request
+    async with HttpProbe(api.connections, secret_headers=("authorization",)) as http:
         probes: dict[str, Any] = {
             "plain": PlainProbe(),
             "http": http,
@@ -96,7 +100,8 @@ def fields_of(new: Any) -> tuple[Any, ...]:
 
 
 async def results(submissions: Submissions, text: bytes) -> list[ValidatedWait | RefusedBody]:
-    """The results of a body as a single submit, as a batch line, and as a line that is said not to be plain.
+    """The results of a body as a single submit, as a batch line, and as a line that is said not to
+    be plain.
 
     Those that are accepted are held against pydantic's reading of the body.
     """
@@ -111,7 +116,9 @@ async def results(submissions: Submissions, text: bytes) -> list[ValidatedWait |
 
 
 def check(result: ValidatedWait | RefusedBody, text: bytes, form: BodyForm) -> None:
-    """Holds an accepted body against pydantic's reading of it, and a refusal against the explanation."""
+    """Holds an accepted body against pydantic's reading of it, and a refusal against the
+    explanation.
+    """
     if isinstance(result, RefusedBody):
         assert result.problems
         return
@@ -137,7 +144,8 @@ def check(result: ValidatedWait | RefusedBody, text: bytes, form: BodyForm) -> N
 
 
 HTTP = {"kind": "http", "params": {"endpoint": "http://h.example/jobs/1"}}
-#: Bodies with one thing that is unusual or at a limit, and how many of the three ways to send them are accepted.
+#: Bodies with one thing that is unusual or at a limit, and how many of the three ways to send them
+#: are accepted.
 UNUSUAL: dict[str, tuple[Any, int]] = {
     "nothing": (wait(), 3),
     "http": (HTTP, 3),
@@ -287,7 +295,9 @@ async def test_texts_that_decoders_read_differently(
 
 
 async def test_a_repeated_field_must_be_right_each_time(submissions: Submissions) -> None:
-    """The struct checks both values; pydantic sees the last one only, so the decoder's own words are shown."""
+    """The struct checks both values; pydantic sees the last one only, so the decoder's own words
+    are shown.
+    """
     result = await validated(submissions, b'{"kind":1,"kind":"plain","params":{"endpoint":"/x"}}')
     assert isinstance(result, RefusedBody)
     [problem] = result.problems

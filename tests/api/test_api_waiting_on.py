@@ -7,7 +7,7 @@ from waitd.ports import LiveWait, WaitingOn
 QUEUED = WaitingOn("queued", NOW - 5, "origin_limit", "https://batch.example.org", 1, 1, True, NOW + 60)
 
 
-async def test_a_wait_in_hand_shows_where_it_stands_and_who_throttles_it(api: Api) -> None:
+async def test_a_held_wait_shows_its_stage_and_what_throttles_it(api: Api) -> None:
     wait_id = await api.submitted()
     api.poking.lives[wait_id] = LiveWait(Progress(), NOW, QUEUED)
     view = await (await api.client.get(f"/v1/waits/{wait_id}")).json()
@@ -24,7 +24,7 @@ async def test_a_wait_in_hand_shows_where_it_stands_and_who_throttles_it(api: Ap
     }
 
 
-async def test_a_wait_that_is_not_in_hand_or_has_ended_waits_on_nothing(api: Api) -> None:
+async def test_a_wait_that_is_not_held_or_has_ended_waits_on_nothing(api: Api) -> None:
     wait_id = await api.submitted()
     view = await (await api.client.get(f"/v1/waits/{wait_id}")).json()
     assert view["waiting_on"] is None

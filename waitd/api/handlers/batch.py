@@ -31,7 +31,7 @@ MAX_QUEUED = 64
 #: How many running and queued batches one authenticated caller may have.
 MAX_PER_CALLER = MAX_RUNNING // 2
 #: After how many lines the batch checks whether to yield to the event loop.
-LINES_PER_CHECK = 4
+LINES_PER_CHECK = 8
 
 
 class RefusedLine(NamedTuple):

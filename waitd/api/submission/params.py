@@ -27,7 +27,7 @@ class ParamsParser:
     def parse_cached(self, request: WaitRequest, namespace: str, findings: Findings) -> ParsedParams | None:
         """Parses parameters from the probe's cache of earlier ones; None if they take `parse`."""
         probe = self._probes.get(request.kind)
-        if probe is None or not _is_null(request.submit):
+        if probe is None or (request.submit is not NO_SUBMIT and not _is_null(request.submit)):
             return None
         try:
             cached = probe.parse_json(bytes(request.params), namespace=namespace)
@@ -94,7 +94,7 @@ def _check_submit(
 
 
 def _is_null(field: Raw) -> bool:
-    return field is NO_SUBMIT or bytes(field) == b"null"
+    return bytes(field) == b"null"
 
 
 def _decoded_object(name: str, text: bytes) -> dict[str, Any]:
