@@ -81,7 +81,7 @@ def test_one_whose_cases_do_not_hold_is_told_which(waitd: Run, acme: Path) -> No
     )
     done = waitd("presets", "check", str(acme))
     assert done.returncode == 1
-    assert "asked 'GET /batches/42/state' instead of 'GET /batches/43/state'" in done.stderr
+    assert "requested 'GET /batches/42/state' instead of 'GET /batches/43/state'" in done.stderr
     assert "13 of 21 cases pass" in done.stdout
     acme.write_text(
         ACME.replace('each = "success"', 'name = "success"')

@@ -90,7 +90,7 @@ async def test_a_case_that_does_not_hold_is_told() -> None:
     changed = type(preset)(preset.file.model_copy(update={"golden": [wrong]}), "here")
     [first, *_] = await cases.run_cases(changed)
     assert first.why == (
-        "verdict is 'pending' instead of 'success'; asked 'GET /batches/42/state' instead of 'GET /batches/43/state'"
+        "verdict is 'pending' instead of 'success'; requested 'GET /batches/42/state' instead of 'GET /batches/43/state'"
     )
 
 

@@ -11,7 +11,7 @@ from waitd.core.connections.auth import build_credentials
 from waitd.core.connections.connection import Connection
 from waitd.core.errors import ConnectionUnavailable, NotSupported, UnknownConnection
 from waitd.core.waits.verdict import Unreachable
-from waitd.probes.presets.connections import NOTHING_AROUND as NOTHING
+from waitd.probes.presets.connections import NO_DEFAULTS as NOTHING
 from waitd.probes.presets.connections import VendorConnections, vendor_connection, vendor_name
 from waitd.probes.presets.loading import built_in_presets
 
@@ -108,7 +108,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("bigquery.job", {}, "no credentials, and auth_type google_service_account needs some"),
     ("snowflake.sql", {"password": "t"}, "it has no host"),
     ("snowflake.sql", {"password": "t", "extra": {"account": "evil.example.org/"}}, "it has no host"),
-    ("glue.job", {}, "names a region"),
+    ("glue.job", {}, "no region"),
     ("glue.job", {"extra": {"region_name": "../x"}}, "not the name of a region"),
     ("glue.job", {"login": "AKIA", "extra": {"region_name": "r"}}, "needs both login"),
 ]
@@ -181,7 +181,7 @@ async def test_the_environment_stands_in_for_aws_default(monkeypatch: pytest.Mon
         assert named.conn_id == "aws_default"
         nowhere = await probes.poke("athena.query", {"query_execution_id": "q"})
         assert isinstance(nowhere, Unreachable)
-        assert "names a region" in nowhere.message
+        assert "no region" in nowhere.message
         made_of = await probes.connections.get(vendor_name("aws_default", "athena.query", "eu-west-1"))
         assert made_of.host == server.url
         assert made_of.extra["auth_type"] == "aws_sigv4"

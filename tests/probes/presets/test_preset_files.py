@@ -73,10 +73,10 @@ MISTAKES = [
     ('title = "Acme: a job"', "", "title", "missing"),
     ('title = "Acme: a job"', "title = 7", "title", "string"),
     ("required = true", "required = 1", "[params.job_id] required", "boolean"),
-    ("example = 7", "", "[params.job_id]", "what is required has an example"),
+    ("example = 7", "", "[params.job_id]", "a required parameter needs an example"),
     ('type = "integer"', 'type = "number"', "[params.job_id] type", "'string', 'integer'"),
-    ("/jobs/{job_id}", "/jobs/{jobid}", "[request] path", "{jobid} is no parameter"),
-    ("/jobs/{job_id}", "/jobs", "[params.job_id]", "nothing uses it"),
+    ("/jobs/{job_id}", "/jobs/{jobid}", "[request] path", "{jobid} is not a parameter"),
+    ("/jobs/{job_id}", "/jobs", "[params.job_id]", "is never used"),
     ("required = true", "", "[request] path", "job_id may be missing"),
     ('"body.state"', '"body..state"', "[state] value", "1:6: Syntax error"),
     ('"body.state"', '"body.state == 1"', "[state] value", "evaluates to BOOL"),
@@ -96,13 +96,13 @@ MISTAKES = [
         "[[golden]]",
         "[pace]\npoke_interval = 1.0\nmin_poke_interval = 2.0\n[[golden]]",
         "[pace]",
-        "over poke_interval",
+        "larger than poke_interval",
     ),
     ('verdict = "pending"', 'verdict = "running"', "[[golden]] 1 verdict", "'success', 'failure'"),
     ('each = "running"', "", "[[golden]] 1", "either name or each"),
     ('param = "acme_conn_id"', 'param = "connection"', "[connection] param", "pattern"),
     ('default = "acme_default"', 'auth = "magic"', "[connection] auth", "one of none, basic"),
-    ("[[golden]]", "[cancel]\npath = '/jobs/{job_id}'\n[[golden]]", "[cancel]", "there is no [submit]"),
+    ("[[golden]]", "[cancel]\npath = '/jobs/{job_id}'\n[[golden]]", "[cancel]", "needs a [submit]"),
     (
         "[params.job_id]",
         "[params.copy]\ntype = 'string'\ndescription = 'x'\n[params.job_id]",
@@ -128,17 +128,17 @@ def test_a_mistake_points_at_its_table_and_key(
 
 
 SUBMIT_MISTAKES = [
-    ("job_id = ", "id = ", "[submit.handle] id", "no parameter of this kind"),
+    ("job_id = ", "id = ", "[submit.handle] id", "not a parameter of this kind"),
     ('"body.id"', '"body."', "[submit.handle] job_id", "Syntax error"),
-    ("idempotent = false", "idempotent = true", "[submit] idempotent", "nothing carries the key"),
+    ("idempotent = false", "idempotent = true", "[submit] idempotent", "the key is not sent"),
     (
         "idempotent = false",
         'idempotent = false\non_conflict = ["adopt"]',
         "[submit]",
-        "needs the table adopt",
+        "needs the table [submit.adopt]",
     ),
     ("job_name", "resume", "[submit.params.resume]", "taken"),
-    ("{job_name}", "{name}", "[submit] json", "{name} is no parameter"),
+    ("{job_name}", "{name}", "[submit] json", "{name} is not a parameter"),
 ]
 
 
@@ -158,8 +158,8 @@ def test_so_does_one_in_what_is_submitted(tmp_path: Path, old: str, new: str, pl
     ("content", "words"),
     [
         (b"kind = ", "Invalid value (at end of document)"),
-        (b"kind = '\xff'", "no UTF-8"),
-        (b"#" * 300_000, "more than 262144 bytes"),
+        (b"kind = '\xff'", "not UTF-8"),
+        (b"#" * 300_000, "larger than 262144 bytes"),
     ],
 )
 def test_a_file_that_is_none_is_told(tmp_path: Path, content: bytes, words: str) -> None:
@@ -189,14 +189,14 @@ def test_all_mistakes_of_all_files_are_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(PresetInvalid) as caught:
         load_presets(tmp_path)
     assert {line.partition(": ")[0] for line in caught.value.lines} == {str(first), str(second)}
-    with pytest.raises(PresetInvalid, match="presets_dir is no directory"):
+    with pytest.raises(PresetInvalid, match="presets_dir is not a directory"):
         load_presets(tmp_path / "absent")
 
 
 def test_no_kind_changes_its_meaning_unawares(tmp_path: Path) -> None:
     own = GOOD.replace("acme.job", "airbyte.job")
     written(tmp_path, own)
-    with pytest.raises(PresetInvalid, match=r"waitd has a preset airbyte\.job; say replaces = true"):
+    with pytest.raises(PresetInvalid, match=r"waitd has a preset airbyte\.job; set replaces = true"):
         load_presets(tmp_path)
     written(tmp_path, "replaces = true" + own)
     assert load_presets(tmp_path)["airbyte.job"].file.title == "Acme: a job"
@@ -206,5 +206,5 @@ def test_no_kind_changes_its_meaning_unawares(tmp_path: Path) -> None:
 def test_two_files_of_one_kind_are_refused(tmp_path: Path) -> None:
     first = written(tmp_path, GOOD, "a.toml")
     written(tmp_path, GOOD, "b.toml")
-    with pytest.raises(PresetInvalid, match=f"acme\\.job is the kind of {first}, too"):
+    with pytest.raises(PresetInvalid, match=f"acme\\.job is also the kind of {first}"):
         load_presets(tmp_path)

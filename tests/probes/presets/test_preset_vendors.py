@@ -213,7 +213,7 @@ BAD = [
     ("airbyte.job", {}, {}, "/submit/connection_id", "Field required"),
     ("airbyte.job", {}, {"connection_id": "x"}, "/submit/connection_id", "pattern"),
     ("airbyte.job", {}, {"connection_id": CONNECTION, "job": 1}, "/submit/job", "unknown field"),
-    ("airbyte.job", {"job_id": 1}, {"connection_id": CONNECTION}, "/params/job_id", "the job that was submitted gives it"),
+    ("airbyte.job", {"job_id": 1}, {"connection_id": CONNECTION}, "/params/job_id", "it comes from the submitted job"),
     ("airbyte.job", {"jobid": 1}, {"connection_id": CONNECTION}, "/params/jobid", "unknown field"),
     ("bigquery.job", {"project_id": "p"}, {"configuration": {}, "on_conflict": "wait"}, "/submit/on_conflict", "'adopt'"),
     ("hightouch.sync", {"sync_id": 1}, {"cancel_job_on": ["timeout"]}, "/submit/cancel_job_on", "cannot be cancelled"),

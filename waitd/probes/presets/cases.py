@@ -1,7 +1,7 @@
-"""Golden cases: a preset's file says what its vendor answers and what that comes to; here both are held against the real probe.
+"""Runs a preset's test cases (`[[golden]]`): the vendor's answers, and the verdicts expected of them.
 
-The answers come from a server on a loopback port, so that a case also says whether the request is right. Besides the file's own cases
-every preset is asked about answers that mean nothing, and about a state that nobody has heard of.
+The answers come from a server on a loopback port, so that a case checks the request, too. Every
+preset is also tested with answers that contain no state, and with an unknown state.
 """
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -27,11 +27,11 @@ from waitd.probes.presets.probe import PresetProbe
 from waitd.probes.presets.schema import CaseTable
 from waitd.probes.presets.templates import fill_template
 
-UNHEARD_OF = "WAITD_NEVER_HEARD_OF_IT"
-_UNHEARD_NUMBER = 987_654
+UNKNOWN_STATE_NAME = "WAITD_NEVER_HEARD_OF_IT"
+_UNKNOWN_STATE_NUMBER = 987_654
 _JSON = {"Content-Type": "application/json"}
-#: Answers with 200 that say nothing about any job.
-MEANINGLESS: Mapping[str, tuple[str, bytes]] = {
+#: Answers with status 200 that contain no job's state.
+STATELESS_ANSWERS: Mapping[str, tuple[str, bytes]] = {
     "HTML with 200": ("text/html", b"<!doctype html><title>Sign in</title>"),
     "truncated JSON": ("application/json", b'{"status": {"sta'),
     "an empty body": ("application/json", b""),
@@ -43,7 +43,7 @@ MEANINGLESS: Mapping[str, tuple[str, bytes]] = {
 
 
 class PresetCase(NamedTuple):
-    """One case, complete. `expected`: fields of the verdict by name; `verdict` is its name."""
+    """A test case. `expected`: the verdict's fields by name; `verdict` is the name of its type."""
 
     name: str
     params: Mapping[str, Any]
@@ -56,23 +56,23 @@ class PresetCase(NamedTuple):
 
 
 class CaseResult(NamedTuple):
-    """What came of a case; `why` is empty where it is as expected."""
+    """The result of a case; `why` is empty when it passed."""
 
     case: PresetCase
     why: str
 
 
 @dataclass
-class _Vendor:
-    """Answers as the case in hand says, and keeps what was asked."""
+class _VendorServer:
+    """A server that answers as the current case says, and records the request."""
 
     case: PresetCase | None = None
-    asked: str = ""
-    asked_json: Any = None
+    requested: str = ""
+    requested_json: Any = None
 
     async def answer(self, request: web.Request) -> web.Response:
         body = await request.read()
-        self.asked, self.asked_json = (
+        self.requested, self.requested_json = (
             f"{request.method} {request.raw_path}",
             orjson.loads(body) if body else None,
         )
@@ -81,8 +81,8 @@ class _Vendor:
 
 
 @dataclass
-class _GoldenConnections:
-    """One connection, to the vendor; without credentials: cases are about answers."""
+class _CaseConnections:
+    """Resolves every conn_id to the test server, without credentials."""
 
     url: str
     connections: dict[str, Connection] = field(default_factory=dict)
@@ -118,14 +118,14 @@ class _Poked:
 
 
 async def run_cases(preset: Preset, *, pooled: bool = True) -> Sequence[CaseResult]:
-    """What comes of each case of a preset. `pooled`: see `HttpProbe`."""
-    vendor = _Vendor()
-    async with _served(vendor) as url, _probe(preset, url, pooled=pooled) as probe:
-        return [CaseResult(case, await _why(case, vendor, probe, url)) for case in build_cases(preset)]
+    """Runs all cases of a preset. `pooled`: see `HttpProbe`."""
+    vendor = _VendorServer()
+    async with _serve(vendor) as url, _probe(preset, url, pooled=pooled) as probe:
+        return [CaseResult(case, await _run_case(case, vendor, probe, url)) for case in build_cases(preset)]
 
 
 @asynccontextmanager
-async def _served(vendor: _Vendor) -> AsyncIterator[str]:
+async def _serve(vendor: _VendorServer) -> AsyncIterator[str]:
     application = web.Application()
     application.router.add_route("*", "/{path:.*}", vendor.answer)
     runner = web.AppRunner(application)
@@ -142,30 +142,30 @@ async def _served(vendor: _Vendor) -> AsyncIterator[str]:
 async def _probe(preset: Preset, url: str, *, pooled: bool) -> AsyncIterator[PresetProbe]:
     create = operation_probe if preset.file.request.follow else HttpProbe
     tables = {preset.file.kind: preset.file.connection}
-    connections = VendorConnections(_GoldenConnections(url), tables, now=lambda: 0.0)
+    connections = VendorConnections(_CaseConnections(url), tables, now=lambda: 0.0)
     async with create(connections, secret_headers=(), pooled=pooled) as http:
         yield PresetProbe(preset, http, connections, Tally(), now=lambda: 0.0)
 
 
-async def _why(case: PresetCase, vendor: _Vendor, probe: PresetProbe, url: str) -> str:
-    """What is wrong with a case; "" where nothing is."""
+async def _run_case(case: PresetCase, vendor: _VendorServer, probe: PresetProbe, url: str) -> str:
+    """Runs a case; returns why it failed, or ""."""
     vendor.case = case
     params = {name: url + value if value == "{server}" else value for name, value in case.params.items()}
     target = probe.parse({probe.preset.file.connection.param: "golden", **params}, namespace="default")
     [verdict] = await probe.poke([_Poked(target)])
     if verdict.reason == "not_found" and case.expected.get("verdict") == "failure":
         grace = probe.preset.file.pace.not_found_grace
-        seen = record_verdict(EMPTY_PROGRESS, verdict, -grace)
-        [verdict] = await probe.poke([_Poked(target, seen)])
-    wrong = [*_unlike(case.expected, verdict)]
-    if case.request is not None and vendor.asked != case.request:
-        wrong.append(f"asked {vendor.asked!r} instead of {case.request!r}")
-    if case.request_json is not None and vendor.asked_json != case.request_json:
-        wrong.append(f"sent {vendor.asked_json!r} instead of {case.request_json!r}")
-    return "; ".join(wrong)
+        progress = record_verdict(EMPTY_PROGRESS, verdict, -grace)
+        [verdict] = await probe.poke([_Poked(target, progress)])
+    failures = [*_differences(case.expected, verdict)]
+    if case.request is not None and vendor.requested != case.request:
+        failures.append(f"requested {vendor.requested!r} instead of {case.request!r}")
+    if case.request_json is not None and vendor.requested_json != case.request_json:
+        failures.append(f"sent {vendor.requested_json!r} instead of {case.request_json!r}")
+    return "; ".join(failures)
 
 
-def _unlike(expected: Mapping[str, Any], verdict: Verdict) -> Iterator[str]:
+def _differences(expected: Mapping[str, Any], verdict: Verdict) -> Iterator[str]:
     for name, value in expected.items():
         found = verdict_name(verdict) if name == "verdict" else getattr(verdict, name, None)
         if found != value:
@@ -176,37 +176,39 @@ def _unlike(expected: Mapping[str, Any], verdict: Verdict) -> Iterator[str]:
 
 
 def build_cases(preset: Preset) -> Iterator[PresetCase]:
-    """All cases of a preset: its file's, and those that every preset has."""
+    """Builds all cases of a preset: those of its file and those of every preset."""
     file = preset.file
     for table in file.golden:
-        yield from _own(preset, table)
-    rules = preset.rules(preset.checked({**preset.example(), file.connection.param: "golden"}))
+        yield from _cases_of(preset, table)
+    rules = preset.rules(preset.validate({**preset.example(), file.connection.param: "golden"}))
     if not rules.needs_body(200):
         return
-    for name, (content_type, body) in MEANINGLESS.items():
+    for name, (content_type, body) in STATELESS_ANSWERS.items():
         headers = {"Content-Type": content_type}
         expected = {"verdict": "unreachable", "reason": "malformed_answer"}
         yield PresetCase(name, preset.example(), 200, headers, body, expected)
     each = next((table for table in file.golden if table.each is not None), None)
     if each is not None and file.state.items is None:
-        unheard: JobState = _UNHEARD_NUMBER if isinstance(file.state.success[0], int) else UNHEARD_OF
+        unknown: JobState = (
+            _UNKNOWN_STATE_NUMBER if isinstance(file.state.success[0], int) else UNKNOWN_STATE_NAME
+        )
         expected = {"verdict": "pending", "reason": "unknown_state"}
-        yield _case(preset, each, "an unknown state", unheard, expected)
+        yield _case(preset, each, "an unknown state", unknown, expected)
 
 
 def uncovered_states(preset: Preset) -> Sequence[JobState]:
-    """The listed states that no case of the file has."""
+    """Returns the listed states that no case covers."""
     state = preset.file.state
     listed = [*state.success, *state.failure, *state.running, *state.not_found]
-    seen = set()
+    covered = set()
     for case in build_cases(preset):
-        given = preset.checked({**case.params, preset.file.connection.param: "golden"})
+        values = preset.validate({**case.params, preset.file.connection.param: "golden"})
         headers = {name.lower(): value for name, value in case.headers.items()}
-        seen.add(preset.rules(given).state_of(ResponseVariables(case.status, headers, case.body, None)))
-    return [one for one in listed if one not in seen]
+        covered.add(preset.rules(values).state_of(ResponseVariables(case.status, headers, case.body, None)))
+    return [one for one in listed if one not in covered]
 
 
-def _own(preset: Preset, table: CaseTable) -> Iterator[PresetCase]:
+def _cases_of(preset: Preset, table: CaseTable) -> Iterator[PresetCase]:
     if table.each is None:
         yield _case(preset, table, table.name or "", None, _expected(table))
         return

@@ -1,4 +1,4 @@
-"""What is wrong with a preset's file beyond its tables' types: placeholders, expressions, lists, each told with its table and key."""
+"""Finds mistakes in a preset's file that types cannot express: placeholders, expressions, lists."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -9,13 +9,13 @@ from waitd.probes.presets.schema import CancelTable, PresetFile, RequestTable, S
 from waitd.probes.presets.templates import placeholders
 from waitd.probes.submit.plan import HANDLE_ENV, SubmitParams
 
-#: Parameters that every preset has.
+#: Parameters that every preset may use.
 COMMON = frozenset({"region_name"})
 IDEMPOTENCY_KEY = "idempotency_key"
 
 
 class PresetMistake(NamedTuple):
-    """One thing wrong with a file: `[table] key`, and what."""
+    """A mistake in a file: the place as `[table] key`, and what is wrong."""
 
     place: str
     detail: str
@@ -25,7 +25,7 @@ class PresetMistake(NamedTuple):
 
 
 def find_mistakes(file: PresetFile) -> Iterator[PresetMistake]:
-    """Everything that is wrong with a file whose types are right."""
+    """Finds all mistakes in a file whose types are right."""
     yield from _request_mistakes(file)
     yield from _state_mistakes(file)
     yield from _expression_mistakes(file)
@@ -46,7 +46,7 @@ def _request_mistakes(file: PresetFile) -> Iterator[PresetMistake]:
                 "[request] path", f"{name} may be missing: make it required, or give it a default"
             )
     if file.request.follow and file.request.method != "GET":
-        yield PresetMistake("[request] follow", "only the answers to a GET are followed")
+        yield PresetMistake("[request] follow", "needs method GET")
 
 
 def _unknown_placeholders(
@@ -61,44 +61,46 @@ def _unknown_placeholders(
     for part, template in parts.items():
         for name in placeholders(template):
             if name.removeprefix("+") not in known:
-                yield PresetMistake(f"{place} {part}", f"{{{name}}} is no parameter")
+                yield PresetMistake(f"{place} {part}", f"{{{name}}} is not a parameter")
 
 
 def _state_mistakes(file: PresetFile) -> Iterator[PresetMistake]:
     state = file.state
     if state.items is not None and not is_path(state.items.path):
-        yield PresetMistake("[state.items] path", "a path below body, e.g. body.status.conditions")
+        yield PresetMistake("[state.items] path", "must be a path below body, such as body.status.conditions")
     listed = [*state.success, *state.failure, *state.running, *state.not_found]
     if state.items is not None and state.items.otherwise not in listed:
-        yield PresetMistake("[state.items] otherwise", "it is on no list")
+        yield PresetMistake("[state.items] otherwise", "must be on one of the lists")
     if len({type(one) for one in listed}) > 1:
-        yield PresetMistake("[state]", "the lists mix numbers and strings; a state is one or the other")
+        yield PresetMistake("[state]", "the lists mix numbers and strings; use one type")
 
 
 def _expression_mistakes(file: PresetFile) -> Iterator[PresetMistake]:
     outcome = file.outcome
     texts = {"error": outcome.error, "message": outcome.message, "refusal": outcome.refusal}
     if file.state.value is not None and not is_path(file.state.value):
-        yield from _wrong_cel("[state] value", file.state.value, {"STRING", "INT"})
+        yield from _cel_mistakes("[state] value", file.state.value, {"STRING", "INT"})
     for key, source in texts.items():
         if source is not None:
-            yield from _wrong_cel(f"[outcome] {key}", source, {"STRING"})
+            yield from _cel_mistakes(f"[outcome] {key}", source, {"STRING"})
     if outcome.result is not None:
-        yield from _wrong_cel("[outcome] result", outcome.result, None)
+        yield from _cel_mistakes("[outcome] result", outcome.result, None)
     for index, answer in enumerate(file.answers):
-        yield from _wrong_cel(f"[[answers]] {index + 1} when", answer.when, {"BOOL"})
+        yield from _cel_mistakes(f"[[answers]] {index + 1} when", answer.when, {"BOOL"})
 
 
-def _wrong_cel(
-    place: str, source: str, wanted: set[str] | None, language: Any = LANGUAGE
+def _cel_mistakes(
+    place: str, source: str, allowed_types: set[str] | None, language: Any = LANGUAGE
 ) -> Iterator[PresetMistake]:
     try:
-        found = language.compile(source).type_name
+        type_name = language.compile(source).type_name
     except ValueError as error:
         yield PresetMistake(place, str(error))
         return
-    if wanted is not None and found not in {*wanted, "DYN"}:
-        yield PresetMistake(place, f"1:1: it evaluates to {found}, {' or '.join(sorted(wanted))} is needed")
+    if allowed_types is not None and type_name not in {*allowed_types, "DYN"}:
+        yield PresetMistake(
+            place, f"1:1: it evaluates to {type_name}, {' or '.join(sorted(allowed_types))} is needed"
+        )
 
 
 def _submit_mistakes(file: PresetFile, submit: SubmitTable) -> Iterator[PresetMistake]:
@@ -106,58 +108,56 @@ def _submit_mistakes(file: PresetFile, submit: SubmitTable) -> Iterator[PresetMi
     yield from _unknown_placeholders("[submit]", submit, known)
     for name in submit.handle:
         if name not in file.params:
-            yield PresetMistake(f"[submit.handle] {name}", "it is no parameter of this kind")
+            yield PresetMistake(f"[submit.handle] {name}", "is not a parameter of this kind")
     for name in sorted(set(submit.params) & set(file.params)):
-        yield PresetMistake(f"[submit.params.{name}]", "it is a parameter of the wait already")
+        yield PresetMistake(f"[submit.params.{name}]", "is a parameter of the wait already")
     for name in submit.params:
         if hasattr(SubmitParams, name) or name in SubmitParams.model_fields:
             yield PresetMistake(f"[submit.params.{name}]", "this name is taken; choose another")
     yield from _handle_mistakes("[submit.handle]", submit.handle)
     if file.outcome.refusal is not None:  # it is said of the submitting call, too
-        yield from _wrong_cel("[outcome] refusal", file.outcome.refusal, {"STRING"}, HANDLE_ENV)
+        yield from _cel_mistakes("[outcome] refusal", file.outcome.refusal, {"STRING"}, HANDLE_ENV)
     if submit.adopt is not None:
         yield from _handle_mistakes("[submit.adopt.handle]", submit.adopt.handle)
     named = set(placeholders([submit.path, submit.query, submit.json_body]))
     if submit.idempotent and submit.idempotency_header is None and IDEMPOTENCY_KEY not in named:
         yield PresetMistake(
             "[submit] idempotent",
-            "nothing carries the key: name it by {idempotency_key}, or idempotency_header",
+            "the key is not sent: use {idempotency_key} or idempotency_header",
         )
 
 
 def _handle_mistakes(place: str, handle: Mapping[str, str]) -> Iterator[PresetMistake]:
     for name, source in handle.items():
-        yield from _wrong_cel(f"{place} {name}", source, None, HANDLE_ENV)
+        yield from _cel_mistakes(f"{place} {name}", source, None, HANDLE_ENV)
 
 
 def _cancel_mistakes(file: PresetFile, cancel: CancelTable) -> Iterator[PresetMistake]:
-    of_submit = set(file.submit.params) if file.submit is not None else set()
+    submit_params = set(file.submit.params) if file.submit is not None else set()
     yield from _unknown_placeholders(
-        "[cancel]", cancel, set(file.params) | of_submit | COMMON | {IDEMPOTENCY_KEY}
+        "[cancel]", cancel, set(file.params) | submit_params | COMMON | {IDEMPOTENCY_KEY}
     )
     if file.submit is None:
-        yield PresetMistake(
-            "[cancel]", "only a job that waitd submitted itself is cancelled: there is no [submit]"
-        )
+        yield PresetMistake("[cancel]", "needs a [submit]: waitd cancels only jobs that it submitted")
 
 
 def _param_mistakes(file: PresetFile) -> Iterator[PresetMistake]:
     if not file.params:
-        yield PresetMistake("[params]", "nothing says which job it is")
-    used = {name.removeprefix("+") for name in _mentioned(file)}
+        yield PresetMistake("[params]", "no parameter identifies the job")
+    used = {name.removeprefix("+") for name in _placeholders(file)}
     sources = " ".join(_sources(file))
     for name, table in file.params.items():
         if name in {file.connection.param, "request_timeout", *COMMON}:
-            yield PresetMistake(f"[params.{name}]", "every preset has this parameter already")
+            yield PresetMistake(f"[params.{name}]", "every preset has this parameter")
         if name not in used and f"params.{name}" not in sources:
-            yield PresetMistake(f"[params.{name}]", "nothing uses it")
+            yield PresetMistake(f"[params.{name}]", "is never used")
         if hasattr(Strict, name):
             yield PresetMistake(f"[params.{name}]", "this name is taken; choose another")
         if table.enum is not None and table.default is not None and table.default not in table.enum:
-            yield PresetMistake(f"[params.{name}] default", "it is not in enum")
+            yield PresetMistake(f"[params.{name}] default", "must be in enum")
 
 
-def _mentioned(file: PresetFile) -> Iterator[str]:
+def _placeholders(file: PresetFile) -> Iterator[str]:
     for request in (file.request, file.submit, file.cancel):
         if request is not None:
             yield from placeholders([request.path, request.query, request.headers, request.json_body])

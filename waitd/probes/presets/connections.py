@@ -1,7 +1,8 @@
-"""Connections as a vendor's API needs them: what Airflow's connection of that vendor leaves unsaid is filled in from the preset.
+"""Completes Airflow's connections for a vendor's API with what the preset says.
 
-A preset names its connections `<conn_id>//<kind>` or `<conn_id>//<kind>/<region>`; what goes out is made of the connection `conn_id`,
-whose credentials go to the origin that results, and nowhere else. Every other name is a connection as it is.
+A preset names its connections `<conn_id>//<kind>` or `<conn_id>//<kind>/<region>`. The result is made from
+the connection `conn_id`, and its credentials are sent only to the resulting origin. Other names
+are ordinary connections.
 """
 
 import re
@@ -16,29 +17,29 @@ from waitd.ports import HttpConnections
 from waitd.probes.access.aws_credentials import EnvironmentDefaults, environment_defaults
 from waitd.probes.presets.schema import ConnectionTable
 
-#: Airflow's default connection; where it does not exist, the environment's credentials are used.
+#: Airflow's default connection; if it does not exist, the environment's credentials are used.
 AWS_DEFAULT = "aws_default"
 _SEPARATOR = "//"
-#: Seconds for which it is remembered that there is no `aws_default`.
-_ABSENT = 60.0
-_MAX_KEPT = 10_000
+#: How many seconds the absence of `aws_default` is cached.
+_MISSING_SECONDS = 60.0
+_MAX_COMPLETED = 10_000
 _BLANK = re.compile(r"\{([A-Za-z_]+)\}")
-#: What may be put into a host's name.
+#: What may be inserted into a host name.
 _LABELS = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
-#: What extra holds where it holds credentials.
+#: The fields of an extra that are credentials.
 _CREDENTIALS = (
     *("token", "client_id", "keyfile_dict", "headers", "Authorization", "aws_access_key_id"),
     *("sas_token", "connection_string", "shared_access_key"),
 )
 
 
-NOTHING_AROUND = EnvironmentDefaults(None, None)
-#: Where a service's id is not boto3's name of it.
+NO_DEFAULTS = EnvironmentDefaults(None, None)
+#: Service ids that differ from boto3's name.
 _SERVICE_IDS = {"STEPFUNCTIONS": "SFN"}
 
 
 class VendorConnections:
-    """The `HttpConnections` port for presets. `tables`: by kind. `now` is a monotonic clock in seconds."""
+    """`HttpConnections` for presets. `tables` are by kind; `now` is a monotonic clock in seconds."""
 
     def __init__(
         self,
@@ -50,45 +51,45 @@ class VendorConnections:
         self._connections = connections
         self._tables = tables
         self._now = now
-        self._kept: dict[str, tuple[Connection | None, Connection]] = {}
-        self._absent_until = 0.0
+        self._completed: dict[str, tuple[Connection | None, Connection]] = {}
+        self._missing_until = 0.0
         self.cached_authorization = connections.cached_authorization
         self.authorize = connections.authorize
 
     async def get(self, conn_id: str) -> Connection:
-        """See `Connections.get`; besides, ValueError where the vendor's API cannot be reached with this connection."""
-        if not self._is_vendors(conn_id):
+        """See `Connections.get`. Raises ValueError, too: the connection lacks something for this vendor."""
+        if not self._is_completed(conn_id):
             return await self._connections.get(conn_id)
-        return await self._made(conn_id, fresh=False)
+        return await self._complete(conn_id, fresh=False)
 
     async def refresh(self, conn_id: str) -> Connection:
         """See `Connections.refresh`."""
-        if not self._is_vendors(conn_id):
+        if not self._is_completed(conn_id):
             return await self._connections.refresh(conn_id)
-        return await self._made(conn_id, fresh=True)
+        return await self._complete(conn_id, fresh=True)
 
     def cached_any(self, conn_id: str) -> Connection | None:
         """See `Connections.cached_any`."""
-        if not self._is_vendors(conn_id):
+        if not self._is_completed(conn_id):
             return self._connections.cached_any(conn_id)
-        connection, kept = self._connections.cached_any(_parts(conn_id)[0]), self._kept.get(conn_id)
-        return kept[1] if kept is not None and kept[0] is connection else None
+        connection, entry = self._connections.cached_any(_parts(conn_id)[0]), self._completed.get(conn_id)
+        return entry[1] if entry is not None and entry[0] is connection else None
 
     def cached_fresh(self, conn_id: str) -> Connection | None:
         """See `HttpConnections.cached_fresh`."""
-        if not self._is_vendors(conn_id):
+        if not self._is_completed(conn_id):
             return self._connections.cached_fresh(conn_id)
-        connection, kept = self._connections.cached_fresh(_parts(conn_id)[0]), self._kept.get(conn_id)
-        return kept[1] if connection is not None and kept is not None and kept[0] is connection else None
+        connection, entry = self._connections.cached_fresh(_parts(conn_id)[0]), self._completed.get(conn_id)
+        return entry[1] if connection is not None and entry is not None and entry[0] is connection else None
 
-    def _is_vendors(self, conn_id: str) -> bool:
+    def _is_completed(self, conn_id: str) -> bool:
         return _parts(conn_id)[1] in self._tables
 
     def check(self, conn_id: str) -> None:
-        """Says at once what is wrong with a connection that is at hand.
+        """Checks a connection if it is cached.
 
         Raises:
-            ValueError: it cannot be used for this vendor; the message quotes no secret.
+            ValueError: it cannot be used for this vendor. The message quotes no secret.
         """
         plain, kind, region = _parts(conn_id)
         connection = self._connections.cached_any(plain)
@@ -96,39 +97,39 @@ class VendorConnections:
         if connection is not None and (
             table.aws_service is None or region or "region_name" in connection.extra
         ):
-            vendor_connection(connection, table, region, NOTHING_AROUND)
+            vendor_connection(connection, table, region, NO_DEFAULTS)
 
-    async def _made(self, conn_id: str, *, fresh: bool) -> Connection:
+    async def _complete(self, conn_id: str, *, fresh: bool) -> Connection:
         plain, kind, region = _parts(conn_id)
         table = self._tables[kind]
-        connection = await self._plain(plain, table, fresh=fresh)
-        kept = self._kept.get(conn_id)
-        if kept is not None and kept[0] is connection:
-            return kept[1]
+        connection = await self._ordinary(plain, table, fresh=fresh)
+        entry = self._completed.get(conn_id)
+        if entry is not None and entry[0] is connection:
+            return entry[1]
         base = connection or Connection(plain, conn_type="aws")
-        around = await _around(connection, table, region)
-        made = replace(vendor_connection(base, table, region, around), conn_id=conn_id)
-        if len(self._kept) >= _MAX_KEPT and conn_id not in self._kept:
-            del self._kept[next(iter(self._kept))]
-        self._kept[conn_id] = (connection, made)
-        return made
+        environment = await _environment(connection, table, region)
+        completed = replace(vendor_connection(base, table, region, environment), conn_id=conn_id)
+        if len(self._completed) >= _MAX_COMPLETED and conn_id not in self._completed:
+            del self._completed[next(iter(self._completed))]
+        self._completed[conn_id] = (connection, completed)
+        return completed
 
-    async def _plain(self, conn_id: str, table: ConnectionTable, *, fresh: bool) -> Connection | None:
-        """The connection itself; None where it is `aws_default`, and there is none."""
-        may_be_absent = table.aws_service is not None and conn_id == AWS_DEFAULT
-        if may_be_absent and not fresh and self._now() < self._absent_until:
+    async def _ordinary(self, conn_id: str, table: ConnectionTable, *, fresh: bool) -> Connection | None:
+        """Returns the ordinary connection; None for an `aws_default` that does not exist."""
+        may_be_missing = table.aws_service is not None and conn_id == AWS_DEFAULT
+        if may_be_missing and not fresh and self._now() < self._missing_until:
             return None
         try:
             return await (self._connections.refresh if fresh else self._connections.get)(conn_id)
         except UnknownConnection:
-            if not may_be_absent:
+            if not may_be_missing:
                 raise
-            self._absent_until = self._now() + _ABSENT
+            self._missing_until = self._now() + _MISSING_SECONDS
             return None
 
 
 def vendor_name(conn_id: str, kind: str, region: str | None = None) -> str:
-    """Under which name a preset asks for a connection."""
+    """Returns the name of a completed connection."""
     return f"{conn_id}{_SEPARATOR}{kind}" + (f"/{region}" if region else "")
 
 
@@ -139,27 +140,27 @@ def _parts(conn_id: str) -> tuple[str, str, str | None]:
 
 
 def vendor_connection(
-    connection: Connection, table: ConnectionTable, region: str | None, around: EnvironmentDefaults
+    connection: Connection, table: ConnectionTable, region: str | None, environment: EnvironmentDefaults
 ) -> Connection:
-    """The connection with what it leaves unsaid.
+    """Completes a connection.
 
     Raises:
-        ValueError: it lacks what the vendor's API needs; the message says what, and quotes no secret.
+        ValueError: it lacks something. The message says what, and quotes no secret.
     """
     if table.aws_service is not None:
-        return _aws(connection, table, region, around)
-    host = connection.host or _filled(table.base_url, connection.extra)
+        return _aws(connection, table, region, environment)
+    host = connection.host or _fill(table.base_url, connection.extra)
     if not host:
         raise ValueError("it has no host")
-    made = _with_auth(replace(connection, host=host, schema=connection.schema or table.scheme), table)
-    base = made.base_url()
+    completed = _with_auth(replace(connection, host=host, schema=connection.schema or table.scheme), table)
+    base = completed.base_url()
     if table.api_path is not None and base == str(parse_origin(base)):
-        made = replace(made, host=base + table.api_path, port=None)
-    return made
+        completed = replace(completed, host=base + table.api_path, port=None)
+    return completed
 
 
 def _with_auth(connection: Connection, table: ConnectionTable) -> Connection:
-    """The connection with an `auth_type` where it has credentials and does not say how they are sent."""
+    """Adds an `auth_type` to a connection with credentials that has none."""
     extra = connection.extra
     if table.auth is None or "auth_type" in extra:
         return connection
@@ -169,17 +170,17 @@ def _with_auth(connection: Connection, table: ConnectionTable) -> Connection:
         return connection
     if "Authorization" in extra or "headers" in extra:
         return connection
-    defaults = {name: value for name, text in table.extra.items() if (value := _filled(text, extra))}
-    made = replace(connection, extra={**defaults, **extra, "auth_type": table.auth})
+    defaults = {name: value for name, text in table.extra.items() if (value := _fill(text, extra))}
+    completed = replace(connection, extra={**defaults, **extra, "auth_type": table.auth})
     if table.auth_prefix is None:
-        return made
+        return completed
     secret = f"{table.auth_prefix} {extra.get('token') or connection.password}"
     header = {"auth_type": "header", "header_name": "Authorization"}
-    return replace(made, password=secret, extra={**made.extra, **header})
+    return replace(completed, password=secret, extra={**completed.extra, **header})
 
 
-def _filled(template: str | None, extra: Mapping[str, Any]) -> str | None:
-    """An address of a template like `https://{account}.example.org`; None where extra does not say enough."""
+def _fill(template: str | None, extra: Mapping[str, Any]) -> str | None:
+    """Fills in a URL such as `https://{account}.example.org`; None when a field of the extra is missing."""
     if template is None:
         return None
     values = {name: extra.get(name) for name in _BLANK.findall(template)}
@@ -189,30 +190,30 @@ def _filled(template: str | None, extra: Mapping[str, Any]) -> str | None:
 
 
 def _aws(
-    connection: Connection, table: ConnectionTable, region: str | None, around: EnvironmentDefaults
+    connection: Connection, table: ConnectionTable, region: str | None, environment: EnvironmentDefaults
 ) -> Connection:
     account, service = parse_aws_connection(connection), table.aws_service or ""
-    region = region or account.region or around.region
+    region = region or account.region or environment.region
     if region is None:
-        raise ValueError("neither region_name, nor it, nor the environment names a region")
+        raise ValueError("no region: set region_name in params or in the connection, or AWS_REGION")
     if not is_region(region):
-        raise ValueError("the environment's AWS region is no region's name")
-    endpoint = aws_endpoint(connection, table.aws_client or service) or around.endpoint
+        raise ValueError("the AWS region of the environment is malformed")
+    endpoint = aws_endpoint(connection, table.aws_client or service) or environment.endpoint
     host = endpoint or f"https://{service}.{region}.amazonaws.com{'.cn' if region.startswith('cn-') else ''}"
     auth = "none" if account.keys is None else "aws_sigv4"
     extra = {**connection.extra, "auth_type": auth, "aws_service": service, "region_name": region}
     return replace(connection, host=host, port=None, schema=None, extra=extra)
 
 
-async def _around(
+async def _environment(
     connection: Connection | None, table: ConnectionTable, region: str | None
 ) -> EnvironmentDefaults:
-    """What the environment says, asked only where the connection says too little: botocore is slow to load."""
+    """Returns the environment's defaults, only when the connection needs them: botocore is slow to load."""
     if table.aws_service is None:
-        return NOTHING_AROUND
+        return NO_DEFAULTS
     account = None if connection is None else parse_aws_connection(connection)
     if account is not None and (region or account.region):
-        return NOTHING_AROUND
+        return NO_DEFAULTS
     service = (table.aws_client or table.aws_service).upper().replace("-", "_")
     profile = account.keys.profile if account is not None and account.keys is not None else None
     try:

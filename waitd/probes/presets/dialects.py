@@ -1,4 +1,4 @@
-"""How a family of APIs says what HTTP has a status for: "not now", "not you", "not there". Each is shared by several presets."""
+"""Error answers that are common to a family of APIs and differ from their HTTP status."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ from waitd.probes.presets.evaluation import AnswerRule
 
 
 class Dialect(NamedTuple):
-    """The answers that mean something else than their status says, and where the vendor's own words lie."""
+    """A family's answers with another meaning than their status, and its error message."""
 
     answers: tuple[AnswerRule, ...] = ()
     refusal: str | None = None
@@ -15,7 +15,7 @@ class Dialect(NamedTuple):
 
 NO_DIALECT = Dialect()
 
-#: The JSON protocols of AWS (1.0, 1.1 and REST-JSON): throttling and expired credentials come as HTTP 400 with a `__type`.
+#: The JSON protocols of AWS (1.0, 1.1 and REST-JSON): throttling and expired credentials are HTTP 400 with a `__type`.
 AWS = Dialect(
     answers=(
         AnswerRule(

@@ -1,6 +1,7 @@
-"""How a preset judges an answer: the job's state is found, looked up on closed lists, and only then is anything else evaluated.
+"""How a preset evaluates an answer: it finds the job's state and looks it up on the closed lists.
 
-Worker processes import this file: keep it cheap to import.
+Other expressions are evaluated only after that. Worker processes import this module, so it must
+import no client and stay cheap to import.
 """
 
 import re
@@ -25,7 +26,7 @@ from waitd.probes.cel.evaluation import (
 )
 from waitd.probes.cel.expressions import CelEnvironment, ErrorValue, Expression, Type
 
-#: What the expressions of a preset may name: those of kind `http`, and the wait's own parameters.
+#: The variables of a preset's expressions: those of the kind `http`, and the wait's parameters.
 LANGUAGE = CelEnvironment(
     {
         "status": Type.INT,
@@ -35,7 +36,7 @@ LANGUAGE = CelEnvironment(
         "params": Type.Map(Type.STRING, Type.DYN),
     }
 )
-#: Where a state lies when no expression is needed to find it: `body.status.state`, `body.jobs[0].status`.
+#: The path of a state that needs no CEL, such as `body.status.state` or `body.jobs[0].status`.
 _PATH = re.compile(r"body(?:\.[A-Za-z_][A-Za-z0-9_]*|\[[0-9]{1,3}\])*")
 _STEP = re.compile(r"\.([A-Za-z_][A-Za-z0-9_]*)|\[([0-9]{1,3})\]")
 
@@ -43,13 +44,13 @@ JsonPath = tuple[str | int, ...]
 
 
 class StateItems(NamedTuple):
-    """A state that is one of several conditions in a list, as Kubernetes has it.
+    """A state that is one of the conditions in a list, as in Kubernetes.
 
     Attributes:
-        path: where the list lies; what holds it must be there, the list itself may be missing.
-        where: fields that an item must have, with their values.
-        value: the field whose value is the state; of several, a failure comes first, then a success.
-        otherwise: the state where no item says one that is on a list.
+        path: the path of the list. Its parent must exist, the list itself may be missing.
+        where: the fields and values that an item must have.
+        value: the field that is the state. Among several items a failure precedes a success.
+        otherwise: the state when no item's state is on a list.
     """
 
     path: str
@@ -59,24 +60,24 @@ class StateItems(NamedTuple):
 
 
 class AnswerRule(NamedTuple):
-    """What answers other than a 2xx mean to this vendor, where the table would take them for something else."""
+    """What an answer other than a 2xx means, when that differs from its status."""
 
     when: str
     means: JobAnswerKind
 
 
 class JobSources(NamedTuple):
-    """All that a preset's rules are made of, as text; equal ones make equal rules in every process.
+    """The source of a preset's conditions; equal sources make equal conditions in every process.
 
     Attributes:
-        state: a path, CEL, or items: what says the job's state.
-        success, failure, running, not_found: the states that mean this.
-        error: CEL; said of a failure, after its state.
-        message: CEL; said in every other case.
-        refusal: CEL; said of a 4xx that means nothing else.
+        state: a path, CEL or items that yield the job's state.
+        success, failure, running, not_found: the states with this meaning.
+        error: CEL; the message of a failure, after its state.
+        message: CEL; the message in every other case.
+        refusal: CEL; the message of a 4xx without another meaning.
         result: CEL; the payload. None: the JSON body.
-        answers: asked in their order about whatever is no 2xx.
-        params: those of the wait that an expression names, as JSON; None where none does.
+        answers: evaluated in order for answers other than a 2xx.
+        params: the wait's parameters that an expression uses, as JSON; None when there are none.
     """
 
     state: str | StateItems
@@ -93,41 +94,40 @@ class JobSources(NamedTuple):
 
 
 class JobConditions(Conditions):
-    """A preset's rules. Equal ones are one object while one of them is alive."""
+    """A preset's conditions. Equal ones are one object while one of them is alive."""
 
-    def __init__(
-        self, sources: JobSources
-    ) -> None:  # the base's own is about conditions, of which there are none
+    def __init__(self, sources: JobSources) -> None:
+        # The base class's constructor is for the conditions of the kind `http`.
         self.sources = sources  # type: ignore[assignment]  # read as `Sources` only for `result`
         self.allowlist = frozenset()
         self.conditions = ()
         self.pending_by_status = None
-        self._find = _finder(sources)
+        self._find = _state_finder(sources)
         self._params: dict[str, Any] = {} if sources.params is None else orjson.loads(sources.params)
-        self._known = dict(_known(sources))
-        self._error = _compiled(sources.error)
-        self._message = _compiled(sources.message)
-        self._refusal = _compiled(sources.refusal)
-        self._result = _compiled(sources.result)
+        self._known = dict(_evaluations_by_state(sources))
+        self._error = _compile(sources.error)
+        self._message = _compile(sources.message)
+        self._refusal = _compile(sources.refusal)
+        self._result = _compile(sources.result)
         self._answers = tuple((LANGUAGE.compile(answer.when), answer.means) for answer in sources.answers)
         self._state = self._find if isinstance(self._find, Expression) else None
-        self._names_status = self._state is not None and "status" in self._state.names
-        self._always = _given(self._state, self._message)
-        elsewhere = _given(self._refusal, *(expression for expression, _ in self._answers))
-        at_the_end = _given(self._error, self._result)
-        every = (*self._always, *elsewhere, *at_the_end)
+        self._uses_status = self._state is not None and "status" in self._state.names
+        self._always = _present(self._state, self._message)
+        for_refusals = _present(self._refusal, *(expression for expression, _ in self._answers))
+        for_end = _present(self._error, self._result)
+        every = (*self._always, *for_refusals, *for_end)
         self.uses_headers = any("headers" in expression.names for expression in every)
         self.uses_text = any("text" in expression.names for expression in every)
-        of_a_refusal = elsewhere if not self._names_status else (*every,)
-        self._needs_body = (self._state is None or _read_body(self._always), _read_body(of_a_refusal))
-        self.result_needs_body = self._result is None or _read_body([self._result])
+        if_refused = for_refusals if not self._uses_status else (*every,)
+        self._needs_body = (self._state is None or _uses_body(self._always), _uses_body(if_refused))
+        self.result_needs_body = self._result is None or _uses_body([self._result])
         self.inline_limit = inline_limit(self._always)
 
-    # ------------------------------------------------------------ what is decided
+    # ------------------------------------------------------------ evaluation
 
     def _decide(self, response: ResponseVariables) -> Evaluation:
         ok = 200 <= response.status < 300
-        if ok or self._names_status:
+        if ok or self._uses_status:
             state, why = self._state_of(response)
             if state in self._known:
                 return self._known[state]
@@ -135,22 +135,24 @@ class JobConditions(Conditions):
                 return (
                     Evaluation(job_answer=JobAnswerKind.MALFORMED, note=why)
                     if state is None
-                    else _unheard(state)
+                    else _unknown_state(state)
                 )
-        for expression, means in self._answers:
-            if expression.evaluate(self._seen(response)) is True:
-                return Evaluation(job_answer=means)
+        for expression, meaning in self._answers:
+            if expression.evaluate(self._variables(response)) is True:
+                return Evaluation(job_answer=meaning)
         return UNDECIDED
 
     def state_of(self, response: ResponseVariables) -> JobState | None:
-        """The state that an answer says, or None where it says none."""
+        """Returns the job's state; None when the answer has none."""
         return self._state_of(response)[0]
 
     def _state_of(self, response: ResponseVariables) -> tuple[JobState | None, str]:
-        """The state, or why there is none."""
+        """Returns the state, and an explanation when there is none."""
         find = self._find
-        value = find.evaluate(self._seen(response)) if isinstance(find, Expression) else find(response.body)
-        if type(value) is str or type(value) is int:  # a Trouble is neither, nor is True
+        value = (
+            find.evaluate(self._variables(response)) if isinstance(find, Expression) else find(response.body)
+        )
+        if type(value) is str or type(value) is int:  # an ErrorValue is neither, nor is a bool
             return value, ""
         return None, value if isinstance(value, ErrorValue) else ""
 
@@ -158,42 +160,44 @@ class JobConditions(Conditions):
         """See `Conditions.evaluate`."""
         judged = self.decide(response)
         if judged.decision is None:
-            return self._in_words(judged, response)
-        seen = self._seen(response)
-        said = judged.message or ""
+            return self._add_message(judged, response)
+        variables = self._variables(response)
+        message = judged.message or ""
         if judged.decision is Decision.FAILURE and self._error is not None:
-            error = evaluate_message(self._error, seen)
-            said = f"{self._state_of(response)[0]}: {error}"[:MESSAGE_LIMIT] if error else said
+            error = evaluate_message(self._error, variables)
+            message = f"{self._state_of(response)[0]}: {error}"[:MESSAGE_LIMIT] if error else message
         elif self._message is not None:
-            said = evaluate_message(self._message, seen) or said
-        payload, omitted = evaluate_payload(self._result, seen)
-        return judged._replace(message=said, payload=payload, payload_omitted=omitted)
+            message = evaluate_message(self._message, variables) or message
+        payload, omitted = evaluate_payload(self._result, variables)
+        return judged._replace(message=message, payload=payload, payload_omitted=omitted)
 
-    def _in_words(self, judged: Evaluation, response: ResponseVariables) -> Evaluation:
-        """What is said where nothing is decided: the hot path has nothing to add to what is known of the state."""
+    def _add_message(self, judged: Evaluation, response: ResponseVariables) -> Evaluation:
+        """Adds a message to an undecided answer. A running job mostly needs none: its state has one already."""
         if judged.job_answer is JobAnswerKind.RUNNING:
-            said = self._message
+            expression = self._message
         elif judged.job_answer is JobAnswerKind.UNKNOWN or not 400 <= response.status <= 499:
             return judged
         else:
-            said = self._refusal
-        message = None if said is None else evaluate_message(said, self._seen(response))
+            expression = self._refusal
+        message = None if expression is None else evaluate_message(expression, self._variables(response))
         return judged if message is None else judged._replace(message=message)
 
     def fits_inline(self, response: ResponseVariables) -> bool:
-        """See `Conditions.fits_inline`. What is evaluated only once, at the end, does not make every look expensive."""
+        """See `Conditions.fits_inline`. Expressions for the end of a job count only then."""
         if len(response.raw or b"") > INLINE_BODY:
             return False
-        seen, size = self._seen(response), response_size(self, response)
-        asked = [] if response.status < 300 else [expression for expression, _ in self._answers]
-        if (size > self.inline_limit or asked) and not all_fit_inline([*self._always, *asked], seen, size):
+        variables, size = self._variables(response), response_size(self, response)
+        applicable = [] if response.status < 300 else [expression for expression, _ in self._answers]
+        if (size > self.inline_limit or applicable) and not all_fit_inline(
+            [*self._always, *applicable], variables, size
+        ):
             return False
         judged = self.decide(response)
         if judged.job_answer is JobAnswerKind.RUNNING:
             return True
         decided = judged.decision is not None
-        later = _given(self._error, self._result) if decided else _given(self._refusal)
-        return all_fit_inline(later, seen, size)
+        later = _present(self._error, self._result) if decided else _present(self._refusal)
+        return all_fit_inline(later, variables, size)
 
     def verdict(self, answered: AnswerFacts, judged: Evaluation) -> Verdict | CredentialsRefused:
         """See `Conditions.verdict`."""
@@ -203,12 +207,12 @@ class JobConditions(Conditions):
         """Pickles the sources, as `Conditions` does."""
         return shared_job_conditions, (self.sources,)
 
-    def _seen(self, response: ResponseVariables) -> Any:
-        return _WithParams(response, self._params) if self._params else response
+    def _variables(self, response: ResponseVariables) -> Any:
+        return _VariablesWithParams(response, self._params) if self._params else response
 
 
-class _WithParams:
-    """An answer, and the wait's own parameters beside it."""
+class _VariablesWithParams:
+    """The variables of an answer together with the wait's parameters."""
 
     __slots__ = ("params", "response")
 
@@ -224,7 +228,7 @@ _interned: WeakValueDictionary[JobSources, JobConditions] = WeakValueDictionary(
 
 
 def shared_job_conditions(sources: JobSources) -> JobConditions:
-    """The rules of these sources, shared with every wait that has equal ones. The sources must compile."""
+    """Returns the conditions of these sources, shared by equal ones. The sources must compile."""
     rules = _interned.get(sources)
     if rules is None:
         rules = _interned[sources] = JobConditions(sources)
@@ -232,29 +236,29 @@ def shared_job_conditions(sources: JobSources) -> JobConditions:
 
 
 def is_path(source: str) -> bool:
-    """Whether a state is found without evaluating anything."""
+    """Whether a state's source is a path, not CEL."""
     return _PATH.fullmatch(source) is not None
 
 
 def parse_path(source: str) -> JsonPath:
-    """The steps below `body`."""
+    """Returns the steps of a path below `body`."""
     return tuple(name or int(index) for name, index in _STEP.findall(source))
 
 
-def _compiled(source: str | None) -> Expression | None:
+def _compile(source: str | None) -> Expression | None:
     return None if source is None else LANGUAGE.compile(source)
 
 
-def _given(*expressions: Expression | None) -> tuple[Expression, ...]:
+def _present(*expressions: Expression | None) -> tuple[Expression, ...]:
     return tuple(expression for expression in expressions if expression is not None)
 
 
-def _read_body(expressions: Iterable[Expression]) -> bool:
+def _uses_body(expressions: Iterable[Expression]) -> bool:
     return any(not expression.names.isdisjoint(("body", "text")) for expression in expressions)
 
 
-def _known(sources: JobSources) -> Mapping[JobState, Evaluation]:
-    """What each listed state comes to."""
+def _evaluations_by_state(sources: JobSources) -> Mapping[JobState, Evaluation]:
+    """Returns the evaluation of each listed state."""
     found: dict[JobState, Evaluation] = {}
     for state in sources.running:
         found[state] = Evaluation(job_answer=JobAnswerKind.RUNNING, message=state_message(state))
@@ -265,46 +269,48 @@ def _known(sources: JobSources) -> Mapping[JobState, Evaluation]:
     return found
 
 
-def _unheard(state: JobState) -> Evaluation:
+def _unknown_state(state: JobState) -> Evaluation:
     shown = repr(state)[: MESSAGE_LIMIT // 2]
     return Evaluation(
         job_answer=JobAnswerKind.UNKNOWN,
-        message=f"The state {shown} is on no list of this kind; the wait goes on.",
+        message=f"The state {shown} is unknown; the wait goes on.",
     )
 
 
-def _finder(sources: JobSources) -> Expression | Callable[[Any], Any]:
+def _state_finder(sources: JobSources) -> Expression | Callable[[Any], Any]:
     state = sources.state
     if isinstance(state, StateItems):
-        return _items_finder(state, (*sources.failure, *sources.success, *sources.running))
+        return _find_in_items(state, (*sources.failure, *sources.success, *sources.running))
     if not is_path(state):
         return LANGUAGE.compile(state)
     path = parse_path(state)
-    return lambda body: _at(body, path)
+    return lambda body: _value_at(body, path)
 
 
-def _items_finder(items: StateItems, listed_states: Sequence[JobState]) -> Callable[[Any], Any]:
+def _find_in_items(items: StateItems, listed_states: Sequence[JobState]) -> Callable[[Any], Any]:
     *above, last = parse_path(items.path)
 
     def find(body: Any) -> Any:
-        holder = _at(body, tuple(above))
+        holder = _value_at(body, tuple(above))
         if not isinstance(holder, dict):
             return None
         listed = holder.get(last) or []
         if not isinstance(listed, list):
             return None
-        said = [item.get(items.value) for item in listed if isinstance(item, dict) and _fits(item, items)]
-        return next((state for state in listed_states if state in said), items.otherwise)
+        states = [
+            item.get(items.value) for item in listed if isinstance(item, dict) and _item_matches(item, items)
+        ]
+        return next((state for state in listed_states if state in states), items.otherwise)
 
     return find
 
 
-def _fits(item: Mapping[str, Any], items: StateItems) -> bool:
+def _item_matches(item: Mapping[str, Any], items: StateItems) -> bool:
     return all(item.get(name) == value for name, value in items.where)
 
 
-def _at(value: Any, path: JsonPath) -> Any:
-    """What lies at a path of a JSON value; None where nothing does."""
+def _value_at(value: Any, path: JsonPath) -> Any:
+    """Returns the value at a path; None when there is none."""
     for step in path:
         if isinstance(value, dict) and isinstance(step, str):
             value = value.get(step)

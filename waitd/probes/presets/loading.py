@@ -1,4 +1,4 @@
-"""Presets from files: those that come with waitd, and those of a directory of the operator's."""
+"""Loads presets: those that come with waitd, and those in the directory of the setting `presets_dir`."""
 
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -13,14 +13,14 @@ from waitd.probes.presets.checks import find_mistakes
 from waitd.probes.presets.preset import Preset
 from waitd.probes.presets.schema import PresetFile
 
-#: Where those lie that come with waitd.
+#: The directory of the presets that come with waitd.
 BUILT_IN = Path(__file__).with_name("data")
 #: The largest file, in bytes.
 _MAX_FILE = 256 * 1024
 
 
 class PresetInvalid(WaitdError):  # noqa: N818 - reads as a sentence where it is raised
-    """A preset's file is wrong. `lines` say where and why, each with its file, table and key."""
+    """A preset's file has mistakes. Each of `lines` names file, table and key."""
 
     def __init__(self, lines: Sequence[str]) -> None:
         self.lines = tuple(lines)
@@ -29,78 +29,79 @@ class PresetInvalid(WaitdError):  # noqa: N818 - reads as a sentence where it is
 
 @lru_cache(maxsize=1)
 def built_in_presets() -> Mapping[str, Preset]:
-    """The presets that come with waitd, by kind."""
+    """Loads the presets that come with waitd, by kind."""
     return {preset.file.kind: preset for preset in map(load_preset, sorted(BUILT_IN.glob("*.toml")))}
 
 
 def load_presets(directory: Path | None) -> Mapping[str, Preset]:
-    """Those that come with waitd and those of a directory, by kind.
+    """Loads the presets that come with waitd and those of a directory, by kind.
 
-    A file of a kind that is there already must say `replaces = true`: nobody's waits change their meaning unawares.
+    A file may replace a built-in preset only with `replaces = true`, so that no wait changes its
+    meaning by accident.
 
     Raises:
-        PresetInvalid: everything that is wrong with all of the files.
+        PresetInvalid: all mistakes in all files.
     """
-    found = dict(built_in_presets())
+    presets = dict(built_in_presets())
     if directory is None:
-        return found
+        return presets
     if not directory.is_dir():
-        raise PresetInvalid([f"{directory}: presets_dir is no directory"])
+        raise PresetInvalid([f"{directory}: presets_dir is not a directory"])
     own: dict[str, Preset] = {}
-    wrong: list[str] = []
+    mistakes: list[str] = []
     for path in sorted(directory.glob("*.toml")):
         try:
             preset = load_preset(path)
         except PresetInvalid as error:
-            wrong += error.lines
+            mistakes += error.lines
             continue
         kind = preset.file.kind
         if kind in own:
-            wrong.append(f"{path}: kind: {kind} is the kind of {own[kind].origin}, too")
-        elif kind in found and not preset.file.replaces:
-            wrong.append(f"{path}: kind: waitd has a preset {kind}; say replaces = true to replace it")
+            mistakes.append(f"{path}: kind: {kind} is also the kind of {own[kind].origin}")
+        elif kind in presets and not preset.file.replaces:
+            mistakes.append(f"{path}: kind: waitd has a preset {kind}; set replaces = true to replace it")
         own.setdefault(kind, preset)
-    if wrong:
-        raise PresetInvalid(wrong)
-    return found | own
+    if mistakes:
+        raise PresetInvalid(mistakes)
+    return presets | own
 
 
 def load_preset(path: Path) -> Preset:
-    """The preset of one file.
+    """Loads one file.
 
     Raises:
-        PresetInvalid: it cannot be read, is no TOML, or is wrong.
+        PresetInvalid: the file cannot be read, is not TOML, or has mistakes.
     """
-    file = _checked(path, _read(path))
-    if wrong := [f"{path}: {mistake}" for mistake in find_mistakes(file)]:
-        raise PresetInvalid(wrong)
+    file = _validate(path, _read(path))
+    if mistakes := [f"{path}: {mistake}" for mistake in find_mistakes(file)]:
+        raise PresetInvalid(mistakes)
     return Preset(file, str(path))
 
 
 def _read(path: Path) -> Mapping[str, Any]:
     try:
         if path.stat().st_size > _MAX_FILE:
-            raise PresetInvalid([f"{path}: it has more than {_MAX_FILE} bytes"])
+            raise PresetInvalid([f"{path}: larger than {_MAX_FILE} bytes"])
         return tomllib.loads(path.read_text("utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise PresetInvalid([f"{path}: {error}"]) from None
     except UnicodeDecodeError:
-        raise PresetInvalid([f"{path}: it is no UTF-8"]) from None
+        raise PresetInvalid([f"{path}: not UTF-8"]) from None
     except OSError as error:
-        raise PresetInvalid([f"{path}: it cannot be read: {error.strerror}"]) from None
+        raise PresetInvalid([f"{path}: cannot be read: {error.strerror}"]) from None
 
 
-def _checked(path: Path, tables: Mapping[str, Any]) -> PresetFile:
+def _validate(path: Path, tables: Mapping[str, Any]) -> PresetFile:
     try:
         return PresetFile.model_validate(tables)
     except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False)
-        lines = [f"{path}: {_place(item['loc'], tables)}: {_said(item)}" for item in found]
+        errors = error.errors(include_url=False, include_input=False)
+        lines = [f"{path}: {_place(item['loc'], tables)}: {_message(item)}" for item in errors]
         raise PresetInvalid(lines) from None
 
 
 def _place(at: Sequence[str | int], tables: Mapping[str, Any]) -> str:
-    """`[params.job_id] type`, `[[golden]] 3 verdict`: the table and the key, as the file has them."""
+    """`[params.job_id] type`, `[[golden]] 3 verdict`: the table and the key, in the file's notation."""
     if len(at) > 1 and isinstance(at[1], int) and isinstance(tables.get(str(at[0])), list):
         return " ".join([f"[[{at[0]}]]", str(at[1] + 1), *map(str, at[2:])])
     value: Any = tables
@@ -112,9 +113,9 @@ def _place(at: Sequence[str | int], tables: Mapping[str, Any]) -> str:
     return f"[{'.'.join(names[:-1])}] {names[-1]}" if len(names) > 1 else (names or ["the file"])[0]
 
 
-def _said(item: Mapping[str, Any]) -> str:
+def _message(item: Mapping[str, Any]) -> str:
     if item["type"] == "extra_forbidden":
         return "unknown key"
     if item["type"] == "missing":
-        return "it is missing"
+        return "is missing"
     return str(item["msg"]).removeprefix("Value error, ")

@@ -1,4 +1,4 @@
-"""A preset's parameters as a pydantic model: checked like those of any other kind, and shown so in the API's document."""
+"""The pydantic models of a preset's `params` and `submit`, built from its file."""
 
 import re
 from collections.abc import Mapping
@@ -15,16 +15,16 @@ from waitd.probes.http.params import MAX_REQUEST_TIMEOUT
 from waitd.probes.presets.schema import ConnectionTable, ParamTable
 from waitd.probes.submit.plan import SubmitParams
 
-#: As `waitd.core.connections.aws.is_region` has it, for pydantic's expressions.
+#: The same as `waitd.core.connections.aws.is_region`, in pydantic's syntax.
 _REGION = r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$"
-#: The longest text where a preset says nothing else, in characters.
+#: The default limit of a text, in characters.
 _MAX_LENGTH = 1024
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _PLAIN: Mapping[str, Any] = {"boolean": bool, "object": dict[str, Any], "array": list[Any]}
 
 
 def params_model(kind: str, connection: ConnectionTable, params: Mapping[str, ParamTable]) -> type[Strict]:
-    """The model of what `params` of a wait of this kind may hold."""
+    """Builds the model of a wait's `params`."""
     fields: dict[str, Any] = {connection.param: _connection_field(connection)}
     if connection.aws_service is not None:
         region = Annotated[str, StringConstraints(pattern=_REGION)]
@@ -41,29 +41,31 @@ def params_model(kind: str, connection: ConnectionTable, params: Mapping[str, Pa
 
 
 def submit_model(kind: str, params: Mapping[str, ParamTable], on_conflict: list[str]) -> type[SubmitParams]:
-    """The model of what `submit` of a wait of this kind may hold."""
+    """Builds the model of a wait's `submit`."""
     fields: dict[str, Any] = {name: _field(table, params) for name, table in params.items()}
     fields["on_conflict"] = (
         Literal[tuple(on_conflict)],
-        Field(default=on_conflict[0], description="Where a job is running already: what to do about it."),
+        Field(default=on_conflict[0], description="What to do when a job is running already."),
     )
     return create_model(_model_name(kind, "Submit"), __base__=SubmitParams, **fields)
 
 
 def check_conn_id(connection: ConnectionTable, conn_id: str | None) -> None:
-    """Raises InvalidInput where this can be no connection's name, or there has to be one."""
+    """Raises InvalidInput when a conn_id is malformed or missing."""
     if conn_id is None and not connection.optional:
-        raise InvalidInput.at(f"/{connection.param}", "the connection's name")
+        raise InvalidInput.at(f"/{connection.param}", "a connection is required")
     if conn_id is not None and not is_conn_id(conn_id):
-        raise InvalidInput.at(f"/{connection.param}", "up to 250 letters, digits and _#!()-.:/\\")
+        raise InvalidInput.at(
+            f"/{connection.param}", "a conn_id has up to 250 letters, digits and _#!()-.:/\\"
+        )
 
 
 def _connection_field(connection: ConnectionTable) -> Any:
-    described = "The connection that knows address and credentials."
+    description_text = "The connection with address and credentials."
     if connection.default is None and not connection.optional:
-        return str, Field(description=described)
+        return str, Field(description=description_text)
     return (str | None if connection.optional else str), Field(
-        default=connection.default, description=described
+        default=connection.default, description=description_text
     )
 
 
@@ -82,14 +84,14 @@ def _type(table: ParamTable, params: Mapping[str, ParamTable]) -> Any:
     if table.type == "string":
         longest = table.max_length or _MAX_LENGTH
         text = Annotated[str, StringConstraints(min_length=1, max_length=longest, pattern=table.pattern)]
-        return Annotated[text, AfterValidator(partial(_no_url, params))] if table.relative else text
+        return Annotated[text, AfterValidator(partial(_refuse_url, params))] if table.relative else text
     return _PLAIN[table.type]
 
 
-def _no_url(params: Mapping[str, ParamTable], text: str) -> str:
+def _refuse_url(params: Mapping[str, ParamTable], text: str) -> str:
     if _URL.match(text):
         example = orjson.dumps({name: each.example for name, each in params.items() if each.required})
-        raise ValueError(f"no URL: write its parts by themselves, as in {example.decode()}")
+        raise ValueError(f"it is a URL; give its parts instead, as in {example.decode()}")
     return text
 
 

@@ -1,4 +1,4 @@
-"""A preset's file becomes what the machinery of kind `http` runs on: a target for each wait, and a request for each job to submit."""
+"""A loaded preset: it turns a wait's parameters into a target of the kind `http`."""
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
@@ -27,10 +27,10 @@ from waitd.probes.submit.plan import SubmitParams
 
 
 class PresetTarget(HttpTarget, eq=False, gc=False):
-    """What one wait asks. Unlike any request of kind `http`, a look at a job may be shared whatever its method.
+    """What a wait requests. Unlike in the kind `http`, requests with any method may be shared.
 
     Attributes:
-        account: the connection that its requests count for; `aws_default` also stands for the environment's own account.
+        account: the connection whose account the requests use; `aws_default` may be the environment's.
     """
 
     account: str | None
@@ -38,16 +38,16 @@ class PresetTarget(HttpTarget, eq=False, gc=False):
 
     @property
     def conn_id(self) -> str | None:
-        """The connection that must exist; its requests use what the vendor's API makes of it (`template.conn_id`)."""
+        """The connection that must exist. Requests use the completed one (`template.conn_id`)."""
         return None if self.may_be_absent else self.account
 
 
 class Preset:
-    """A file, compiled.
+    """A loaded preset.
 
     Attributes:
-        file: its tables.
-        origin: where it was read, for people.
+        file: the tables of its file.
+        origin: the file's path, for messages.
     """
 
     def __init__(self, file: PresetFile, origin: str) -> None:
@@ -58,16 +58,16 @@ class Preset:
         self._named = [name for name in file.params if any(f"params.{name}" in text for text in texts)]
         self._content = {} if file.request.json_body is None else {"Content-Type": "application/json"}
 
-    # Models take milliseconds each, and most daemons wait for two or three kinds.
+    # Built at first use: a model takes milliseconds, and most daemons use two or three kinds.
 
     @cached_property
     def params_model(self) -> type[Strict]:
-        """What `params` of a wait may hold."""
+        """The model of a wait's `params`."""
         return params_model(self.file.kind, self.file.connection, self.file.params)
 
     @cached_property
     def submit_model(self) -> type[SubmitParams] | None:
-        """What its `submit` may hold; None where no job can be submitted."""
+        """The model of a wait's `submit`; None when jobs cannot be submitted."""
         table = self.file.submit
         if table is None:
             return None
@@ -75,87 +75,87 @@ class Preset:
 
     @property
     def refusal(self) -> str | None:
-        """CEL: what is said of an answer that refuses."""
+        """The CEL expression for the message of a refusal."""
         return self._sources.refusal
 
-    def checked(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Parameters with their defaults.
+    def validate(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Validates parameters, and adds defaults.
 
         Raises:
             InvalidInput: with pointers relative to `params`.
         """
-        given = parsed(self.params_model, dict(params)).__dict__
-        check_conn_id(self.file.connection, given[self.file.connection.param])
-        return given
+        values = parsed(self.params_model, dict(params)).__dict__
+        check_conn_id(self.file.connection, values[self.file.connection.param])
+        return values
 
     def target(self, params: Mapping[str, Any], *, namespace: str) -> PresetTarget:
-        """The target that these parameters name; raises as `checked` does."""
-        given = self.checked(params)
-        conn_id = given[self.file.connection.param]
+        """Returns the target of these parameters. Raises as `validate` does."""
+        values = self.validate(params)
+        conn_id = values[self.file.connection.param]
         request = self.file.request
-        endpoint = append_query(self.path(request.path, given), fill_texts(request.query, given))
-        body = fill_template(request.json_body, given)
+        endpoint = append_query(self.path(request.path, values), fill_texts(request.query, values))
+        body = fill_template(request.json_body, values)
         template = shared_template(
-            *(namespace, request.method, self.vendor_name(given), ""),
-            tuple({**self._content, **fill_texts(request.headers, given)}.items()),
+            *(namespace, request.method, self.vendor_name(values), ""),
+            tuple({**self._content, **fill_texts(request.headers, values)}.items()),
             None if body is None else orjson.dumps(body),
-            given["request_timeout"],
+            values["request_timeout"],
         )
-        endpoint, seed = add_endpoint(_shape(template), endpoint)
+        endpoint, seed = add_endpoint(_template_hash(template), endpoint)
         absent = self.may_be_absent(params)
         named = parse_origin(endpoint) if template.conn_id is None else None
         origin = None if named is None else str(named)
-        key = "" if request.follow else seed  # where it looks next is each wait's own
-        return PresetTarget(template, self.rules(given), endpoint, origin, seed, key, conn_id, absent)
+        key = "" if request.follow else seed  # each wait has a URL of its own after the first answer
+        return PresetTarget(template, self.rules(values), endpoint, origin, seed, key, conn_id, absent)
 
-    def path(self, template: str, given: Mapping[str, Any]) -> str:
-        """A path of the file, filled.
+    def path(self, template: str, values: Mapping[str, Any]) -> str:
+        """Fills in a path of the file.
 
         Raises:
-            InvalidInput: a parameter cannot stand in it.
+            InvalidInput: a parameter cannot be part of a path.
         """
-        for name, value in given.items():
+        for name, value in values.items():
             try:
                 if f"{{{name}}}" in template and value is not None:
                     check_endpoint("/" + encode_segment(str(value)))
                 elif f"{{+{name}}}" in template:
-                    self._check_endpoint(value, given)
+                    self._check_endpoint(value, values)
             except ValueError as error:
                 raise InvalidInput.at(f"/{name}", str(error)) from None
-        return fill_path(template, given)
+        return fill_path(template, values)
 
-    def _check_endpoint(self, endpoint: str, given: Mapping[str, Any]) -> None:
-        """Raises ValueError where this leads nowhere."""
-        if check_endpoint(endpoint) is None and given[self.file.connection.param] is None:
+    def _check_endpoint(self, endpoint: str, values: Mapping[str, Any]) -> None:
+        """Raises ValueError when the endpoint is malformed or has no origin."""
+        if check_endpoint(endpoint) is None and values[self.file.connection.param] is None:
             raise ValueError(
-                f"without {self.file.connection.param} this is an absolute http:// or https:// URL"
+                f"without {self.file.connection.param} it must be an absolute http:// or https:// URL"
             )
 
-    def rules(self, given: Mapping[str, Any]) -> JobConditions:
-        """How an answer about these parameters is judged."""
+    def rules(self, values: Mapping[str, Any]) -> JobConditions:
+        """Returns the conditions of a wait with these parameters."""
         if not self._named:
             return shared_job_conditions(self._sources)
-        named = orjson.dumps({name: given[name] for name in self._named})
+        named = orjson.dumps({name: values[name] for name in self._named})
         return shared_job_conditions(self._sources._replace(params=named))
 
-    def vendor_name(self, given: Mapping[str, Any]) -> str | None:
-        """Under which name its requests ask for the connection."""
-        conn_id = given[self.file.connection.param]
-        return None if conn_id is None else vendor_name(conn_id, self.file.kind, given.get("region_name"))
+    def vendor_name(self, values: Mapping[str, Any]) -> str | None:
+        """Returns the name of the completed connection."""
+        conn_id = values[self.file.connection.param]
+        return None if conn_id is None else vendor_name(conn_id, self.file.kind, values.get("region_name"))
 
     def may_be_absent(self, params: Mapping[str, Any]) -> bool:
-        """Whether the environment's credentials stand in where there is no connection: for AWS, unless one is named."""
+        """Whether the environment's credentials replace a missing connection: for AWS, unless one is named."""
         connection = self.file.connection
         return connection.aws_service is not None and connection.param not in params
 
     def example(self) -> dict[str, Any]:
-        """Parameters as the documentation shows them."""
+        """Returns example parameters for the documentation."""
         return {name: table.example for name, table in self.file.params.items() if table.example is not None}
 
 
 @lru_cache(maxsize=4096)
-def _shape(template: RequestTemplate) -> Any:
-    """The hash of a template; few are shared by very many waits."""
+def _template_hash(template: RequestTemplate) -> Any:
+    """Hashes a template; few templates are shared by very many waits."""
     return template_hash(template)
 
 
@@ -164,7 +164,7 @@ def _sources(file: PresetFile) -> JobSources:
     dialect = DIALECTS.get(file.dialect or "", NO_DIALECT)
     own = tuple(AnswerRule(answer.when, JobAnswerKind(answer.means)) for answer in file.answers)
     return JobSources(
-        state=_where(state),
+        state=_state_source(state),
         success=frozenset(state.success),
         failure=frozenset(state.failure),
         running=frozenset(state.running),
@@ -177,7 +177,7 @@ def _sources(file: PresetFile) -> JobSources:
     )
 
 
-def _where(state: StateTable) -> str | StateItems:
+def _state_source(state: StateTable) -> str | StateItems:
     if state.items is None:
         return state.value or ""
     items = state.items

@@ -1,4 +1,4 @@
-"""The tables and keys of a preset's file, with their types. What they mean stands in the package's docstring."""
+"""The tables and keys of a preset's file, with their types. `FORMAT.md` explains them."""
 
 from typing import Annotated, Any, Literal
 
@@ -8,7 +8,7 @@ from waitd.core.connections.auth import AUTH_TYPES
 from waitd.models import Strict
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
-#: With a dot, so that no preset can ever have the name of a kind that is written in code; but for two, which stand beside `s3_key`.
+#: Contains a dot, so that no preset can have the name of a kind written in code, except for two that resemble `s3_key`.
 Kind = Annotated[
     str,
     StringConstraints(
@@ -23,7 +23,7 @@ Seconds = Annotated[float, Field(ge=0, le=86_400)]
 
 
 class ConnectionTable(Strict):
-    """`[connection]`: which connection it is, and what is filled in where that does not say."""
+    """`[connection]`: the connection's parameter, and what completes the connection."""
 
     param: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*_conn_id$")]
     default: Text | None = None
@@ -40,13 +40,13 @@ class ConnectionTable(Strict):
 
     @field_validator("auth")
     @classmethod
-    def _known(cls, value: str | None) -> str | None:
+    def _is_auth_type(cls, value: str | None) -> str | None:
         if value is not None and value not in AUTH_TYPES:
-            raise ValueError(f"one of {', '.join(AUTH_TYPES)}")
+            raise ValueError(f"must be one of {', '.join(AUTH_TYPES)}")
         return value
 
     @model_validator(mode="after")
-    def _fits(self) -> "ConnectionTable":
+    def _check(self) -> "ConnectionTable":
         if self.auth_required and self.auth is None and self.aws_service is None:
             raise ValueError("auth_required needs auth")
         return self
@@ -60,9 +60,9 @@ class PaceTable(Strict):
     not_found_grace: Seconds = 60.0
 
     @model_validator(mode="after")
-    def _ordered(self) -> "PaceTable":
+    def _check(self) -> "PaceTable":
         if self.min_poke_interval > self.poke_interval:
-            raise ValueError("min_poke_interval is over poke_interval")
+            raise ValueError("min_poke_interval is larger than poke_interval")
         return self
 
 
@@ -81,13 +81,13 @@ class ParamTable(Strict):
     max_length: int | None = None
 
     @model_validator(mode="after")
-    def _fits(self) -> "ParamTable":
+    def _check(self) -> "ParamTable":
         if self.required and self.default is not None:
-            raise ValueError("what is required has no default")
+            raise ValueError("a required parameter cannot have a default")
         if self.required and self.example is None:
-            raise ValueError("what is required has an example")
+            raise ValueError("a required parameter needs an example")
         if (self.pattern is not None or self.relative) and self.type != "string":
-            raise ValueError("only a string has a pattern, or is relative")
+            raise ValueError("pattern and relative need type string")
         return self
 
 
@@ -112,7 +112,7 @@ class ItemsTable(Strict):
 
 
 class StateTable(Strict):
-    """`[state]`: where the state is found, and the closed lists."""
+    """`[state]`: how the state is found, and the closed lists."""
 
     value: Cel | None = None
     items: ItemsTable | None = None
@@ -122,9 +122,9 @@ class StateTable(Strict):
     not_found: list[StateName] = Field(default_factory=list)
 
     @model_validator(mode="after")
-    def _closed(self) -> "StateTable":
+    def _check(self) -> "StateTable":
         if (self.value is None) == (self.items is None):
-            raise ValueError("either value or items")
+            raise ValueError("set either value or items")
         listed = [*self.success, *self.failure, *self.running, *self.not_found]
         twice = sorted({str(state) for state in listed if listed.count(state) > 1})
         if twice:
@@ -133,7 +133,7 @@ class StateTable(Strict):
 
 
 class OutcomeTable(Strict):
-    """`[outcome]`: CEL for people and for payloads."""
+    """`[outcome]`: CEL for messages and payloads."""
 
     error: Cel | None = None
     message: Cel | None = None
@@ -149,7 +149,7 @@ class AnswerTable(Strict):
 
 
 class AdoptTable(Strict):
-    """`[submit.adopt]`: how the job that is in the way is found."""
+    """`[submit.adopt]`: how the job in conflict is found."""
 
     handle: dict[Name, Cel]
     method: Method = "GET"
@@ -176,9 +176,9 @@ class SubmitTable(Strict):
     adopt: AdoptTable | None = None
 
     @model_validator(mode="after")
-    def _fits(self) -> "SubmitTable":
+    def _check(self) -> "SubmitTable":
         if "adopt" in self.on_conflict and self.adopt is None:
-            raise ValueError("on_conflict adopt needs the table adopt")
+            raise ValueError("on_conflict adopt needs the table [submit.adopt]")
         return self
 
 
@@ -194,7 +194,7 @@ class CancelTable(Strict):
 
 
 class CaseTable(Strict):
-    """`[[golden]]`: an answer, and what it comes to."""
+    """`[[golden]]`: a test case, an answer and its verdict."""
 
     name: Text | None = None
     each: Literal["success", "failure", "running", "not_found"] | None = None
@@ -211,16 +211,16 @@ class CaseTable(Strict):
     payload: Any = None
 
     @model_validator(mode="after")
-    def _fits(self) -> "CaseTable":
+    def _check(self) -> "CaseTable":
         if (self.name is None) == (self.each is None):
-            raise ValueError("either name or each")
+            raise ValueError("set either name or each")
         if self.body is not None and self.json_body is not None:
-            raise ValueError("either body or json")
+            raise ValueError("set either body or json")
         return self
 
 
 class PresetFile(Strict):
-    """A whole file."""
+    """A preset's file."""
 
     kind: Kind
     title: Text

@@ -1,4 +1,4 @@
-"""`submit` of a wait of a preset's kind: its tables become the calls that submit, find and cancel a job."""
+"""`submit` of a preset's wait: the requests that submit, find and cancel a job."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ _KEY = "idempotency_key"
 
 @dataclass(frozen=True, slots=True)
 class PresetSubmitRequest(SubmitRequest):
-    """`account`: the connection that its calls are made with, as the wait names it."""
+    """A submit request. `account`: the connection of its calls, as the wait names it."""
 
     account: str | None = None
 
@@ -36,9 +36,9 @@ class PresetSubmitRequest(SubmitRequest):
 def preset_submit_request(
     preset: Preset, submit: Mapping[str, Any], params: Mapping[str, Any], *, namespace: str
 ) -> PresetSubmitRequest:
-    """The request that `submit` and the wait's `params` come to.
+    """Parses `submit` together with the wait's `params`.
 
-    The parameters that the handle gives may be missing in `params`.
+    `params` must lack the parameters that come from the job's handle.
 
     Raises:
         InvalidInput: with pointers relative to the wait.
@@ -50,17 +50,17 @@ def preset_submit_request(
         own = parsed(model, dict(submit))
     except InvalidInput as error:
         raise error.below("/submit") from None
-    given = _given(preset, table, params)
-    later = {name: _Later(f"{{handle.{name}}}") for name in table.handle}
-    known = {**given, **{name: getattr(own, name) for name in table.params}, _KEY: _Later(f"{{{_KEY}}}")}
+    values = _validate_params(preset, table, params)
+    handle_values = {name: _Unknown(f"{{handle.{name}}}") for name in table.handle}
+    known = {**values, **{name: getattr(own, name) for name in table.params}, _KEY: _Unknown(f"{{{_KEY}}}")}
     if own.cancel_job_on and preset.file.cancel is None:
         raise InvalidInput.at(
             "/submit/cancel_job_on", f"a job of kind {preset.file.kind} cannot be cancelled"
         )
     try:
-        call = _call(preset, table, known, given)
-        adopt = _adopt(preset, table.adopt, known, given)
-        cancel = _cancel(preset, preset.file.cancel, {**known, **later}, given)
+        call = _call(preset, table, known, values)
+        adopt = _adopt(preset, table.adopt, known, values)
+        cancel = _cancel(preset, preset.file.cancel, {**known, **handle_values}, values)
     except ValueError as error:
         raise InvalidInput.at("/submit", str(error)) from None
     return PresetSubmitRequest(
@@ -74,49 +74,51 @@ def preset_submit_request(
         cancel=cancel,
         handle_into="params",
         location=_location(preset, table),
-        account=given[preset.file.connection.param],
+        account=values[preset.file.connection.param],
         namespace=namespace,
         **common_fields(own),
     )
 
 
 def _location(preset: Preset, table: SubmitTable) -> str | None:
-    """Which part of the handle is a URL: the one that a poke takes as its whole endpoint."""
+    """Returns the part of the handle that is a URL: the whole endpoint of a poke."""
     return next((name for name in table.handle if f"{{+{name}}}" in preset.file.request.path), None)
 
 
-class _Later(str):
-    """What is filled in when it is known: it stays a placeholder."""
+class _Unknown(str):
+    """A value that is not known yet: it stays a placeholder."""
 
     __slots__ = ()
 
 
-def _given(preset: Preset, table: SubmitTable, params: Mapping[str, Any]) -> dict[str, Any]:
-    """The wait's parameters without those that the handle gives."""
-    early = [name for name in table.handle if name in params]
-    if early:
-        raise InvalidInput.at(f"/params/{early[0]}", "with submit, the job that was submitted gives it")
+def _validate_params(preset: Preset, table: SubmitTable, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Validates the wait's parameters, without those that come from the handle."""
+    known_too_early = [name for name in table.handle if name in params]
+    if known_too_early:
+        raise InvalidInput.at(
+            f"/params/{known_too_early[0]}", "omit it: with submit it comes from the submitted job"
+        )
     examples = {name: preset.file.params[name].example for name in table.handle}
     try:
-        given = preset.checked({**params, **examples})
+        values = preset.validate({**params, **examples})
     except InvalidInput as error:
         raise error.below("/params") from None
-    return {name: value for name, value in given.items() if name not in table.handle}
+    return {name: value for name, value in values.items() if name not in table.handle}
 
 
 def _call(
     preset: Preset,
     table: SubmitTable | AdoptTable | CancelTable,
     known: Mapping[str, Any],
-    given: Mapping[str, Any],
+    values: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """A request as parameters of kind `http`."""
+    """Returns a request as parameters of the kind `http`."""
     call: dict[str, Any] = {
         "method": table.method,
-        "endpoint": fill_path(table.path or "", known, _encoded),
+        "endpoint": fill_path(table.path or "", known, _encode),
         "request_timeout": REQUEST_TIMEOUT,
     }
-    conn_id = preset.vendor_name(given)
+    conn_id = preset.vendor_name(values)
     if conn_id is not None:
         call["http_conn_id"] = conn_id
     if query := fill_texts(table.query, known):
@@ -128,27 +130,27 @@ def _call(
     return call
 
 
-def _encoded(value: str) -> str:
-    return str(value) if isinstance(value, _Later) else encode_segment(value)
+def _encode(value: str) -> str:
+    return str(value) if isinstance(value, _Unknown) else encode_segment(value)
 
 
 def _adopt(
-    preset: Preset, table: AdoptTable | None, known: Mapping[str, Any], given: Mapping[str, Any]
+    preset: Preset, table: AdoptTable | None, known: Mapping[str, Any], values: Mapping[str, Any]
 ) -> AdoptRequest | None:
     if table is None:
         return None
-    params = None if table.path is None else _call(preset, table, known, given)
+    params = None if table.path is None else _call(preset, table, known, values)
     return AdoptRequest(_handle(table.handle), params, table.ours)
 
 
 def _cancel(
-    preset: Preset, table: CancelTable | None, known: Mapping[str, Any], given: Mapping[str, Any]
+    preset: Preset, table: CancelTable | None, known: Mapping[str, Any], values: Mapping[str, Any]
 ) -> CancelRequest | None:
     if table is None:
         return None
-    return CancelRequest(_call(preset, table, known, given), frozenset(table.gone))
+    return CancelRequest(_call(preset, table, known, values), frozenset(table.gone))
 
 
 def _handle(table: Mapping[str, str]) -> str:
-    """The map of parameters that an answer gives, as one expression."""
+    """Returns the handle as one CEL expression: a map of parameters."""
     return "{" + ", ".join(f"'{name}': {source}" for name, source in table.items()) + "}"

@@ -1,8 +1,9 @@
-"""The placeholders of a preset's requests: `{name}` is a parameter.
+"""Fills the placeholders of a preset's requests: `{name}` is a parameter.
 
-A string that is nothing but a placeholder becomes the parameter's value, whatever its type; inside a longer string it becomes text. What
-names a parameter that is not given is left out: an entry of a query or of headers, a field or an element of a JSON body. In a path a
-parameter is one segment, percent-encoded; `{+name}` stands for a whole endpoint as it is. `{null}` is JSON's null, which TOML has not.
+A string that is only a placeholder becomes the parameter's value, of any type; in a longer string it
+becomes text. An entry of a query or of headers, a field or an element of JSON is left out when its
+parameter is missing. In a path a parameter is one segment, percent-encoded; `{+name}` is a whole
+endpoint, unchanged. `{null}` is JSON's null, which TOML lacks.
 """
 
 import re
@@ -14,12 +15,12 @@ from waitd.core.connections.connection import encode_segment
 
 NULL = "null"
 _PLACEHOLDER = re.compile(r"\{(\+?[a-z][a-z0-9_]*)\}")
-#: A field whose parameter is not given.
+#: A field whose parameter is missing.
 _ABSENT: Any = object()
 
 
 def placeholders(template: Any) -> Iterator[str]:
-    """The names that a template mentions; that of a whole endpoint begins with `+`."""
+    """Yields the names in a template; the name of a whole endpoint begins with `+`."""
     if isinstance(template, str):
         yield from (name for name in _PLACEHOLDER.findall(template) if name != NULL)
     elif isinstance(template, Mapping):
@@ -31,24 +32,24 @@ def placeholders(template: Any) -> Iterator[str]:
 
 
 def fill_template(template: Any, params: Mapping[str, Any]) -> Any:
-    """A template of JSON with its placeholders filled; None where nothing is left of it."""
-    value = _filled(template, params)
+    """Fills a JSON template; None when nothing is left of it."""
+    value = _fill(template, params)
     return None if value is _ABSENT else value
 
 
-def _filled(template: Any, params: Mapping[str, Any]) -> Any:
+def _fill(template: Any, params: Mapping[str, Any]) -> Any:
     if isinstance(template, str):
-        return _filled_text(template, params)
+        return _fill_text(template, params)
     if isinstance(template, Mapping):
-        fields = ((name, _filled(value, params)) for name, value in template.items())
+        fields = ((name, _fill(value, params)) for name, value in template.items())
         return {name: value for name, value in fields if value is not _ABSENT}
     if isinstance(template, list):
-        elements = (_filled(value, params) for value in template)
+        elements = (_fill(value, params) for value in template)
         return [value for value in elements if value is not _ABSENT]
     return template
 
 
-def _filled_text(template: str, params: Mapping[str, Any]) -> Any:
+def _fill_text(template: str, params: Mapping[str, Any]) -> Any:
     whole = _PLACEHOLDER.fullmatch(template)
     if whole is not None and whole[1] == NULL:
         return None
@@ -61,31 +62,31 @@ def _filled_text(template: str, params: Mapping[str, Any]) -> Any:
 
 
 def fill_texts(template: Mapping[str, str], params: Mapping[str, Any]) -> dict[str, str]:
-    """A query, or headers, with their placeholders filled."""
+    """Fills a query or headers."""
     return {name: as_text(value) for name, value in fill_template(template, params).items()}
 
 
 def fill_path(path: str, params: Mapping[str, Any], encode: Callable[[str], str] = encode_segment) -> str:
-    """A path with its placeholders filled.
+    """Fills a path.
 
     Raises:
         ValueError: a value cannot be a path segment.
     """
 
-    def put(found: re.Match[str]) -> str:
+    def replace(found: re.Match[str]) -> str:
         name = found[1].removeprefix("+")
         value = params[name]
         text = value if isinstance(value, str) else as_text(value)
         return text if name != found[1] else encode(text)
 
-    return _PLACEHOLDER.sub(put, path)
+    return _PLACEHOLDER.sub(replace, path)
 
 
 def append_query(endpoint: str, query: Mapping[str, str]) -> str:
-    """An endpoint and its query."""
+    """Appends a query to an endpoint."""
     return f"{endpoint}?{urlencode(query)}" if query else endpoint
 
 
 def as_text(value: Any) -> str:
-    """A parameter inside a longer text."""
+    """Formats a parameter in a longer text."""
     return str(value).lower() if isinstance(value, bool) else str(value)
