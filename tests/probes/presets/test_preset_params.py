@@ -166,9 +166,7 @@ async def test_an_unknown_state_never_ends_a_wait_and_is_told_once_and_counted(
     ):
         for _ in range(3):
             verdict = await probes.poke("airbyte.job", {"job_id": 42})
-            assert verdict == Pending(
-                "unknown_state", "The state 'resting' is unknown; the wait goes on."
-            )
+            assert verdict == Pending("unknown_state", "The state 'resting' is unknown; the wait goes on.")
         assert probes.unknown.count == 3
         assert capsys.readouterr().out.count("resting") == 1
         for _ in range(MAX_LOGGED + 20):
