@@ -53,7 +53,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
     await store.close()
 
 
-async def test_a_key_that_was_made_opens_the_door_also_after_a_restart(scene: Scene) -> None:
+async def test_a_created_key_is_valid_after_a_restart(scene: Scene) -> None:
     made = await (await scene.open()).create(NewKey(Role.SUBMITTER, "team_a"), ROOT)
     who = Principal(f"key:{made.key.id}", Role.SUBMITTER, "team_a")
     assert scene.keyring.principal(made.token) == who
@@ -61,7 +61,7 @@ async def test_a_key_that_was_made_opens_the_door_also_after_a_restart(scene: Sc
     assert scene.keyring.every() == [made.key] or scene.keyring.every()[0].id == made.key.id
 
 
-async def test_nothing_that_proves_a_key_is_stored(scene: Scene) -> None:
+async def test_no_secret_is_stored(scene: Scene) -> None:
     made = await (await scene.open()).create(NewKey(Role.ADMIN, "default"), ROOT)
     secret = made.token.rpartition("_")[2]
     async with scene.store._database.reading() as connection:
@@ -71,7 +71,7 @@ async def test_nothing_that_proves_a_key_is_stored(scene: Scene) -> None:
     assert secret not in repr(rows) + repr(made) + repr(scene.keyring.every())
 
 
-async def test_other_keys_do_not_open_it(scene: Scene) -> None:
+async def test_unknown_keys_are_refused(scene: Scene) -> None:
     made = await (await scene.open()).create(NewKey(Role.ADMIN, "default"), ROOT)
     wrong = made.token[:-1] + ("0" if made.token[-1] != "0" else "1")
     assert scene.refused(wrong) == "wrong_secret"
@@ -79,7 +79,7 @@ async def test_other_keys_do_not_open_it(scene: Scene) -> None:
     assert scene.refused("waitd_what") == "malformed_key"
 
 
-async def test_an_expired_key_and_a_revoked_one_do_not_open_it(scene: Scene) -> None:
+async def test_expired_and_revoked_keys_are_refused(scene: Scene) -> None:
     keyring = await scene.open()
     short = await keyring.create(NewKey(Role.VIEWER, "default", 60.0), ROOT)
     other = await keyring.create(NewKey(Role.VIEWER, "default"), ROOT)
@@ -92,7 +92,7 @@ async def test_an_expired_key_and_a_revoked_one_do_not_open_it(scene: Scene) -> 
     assert scene.refused(other.token) == "revoked_key"
 
 
-async def test_revoking_what_is_not_there_or_was_revoked(scene: Scene) -> None:
+async def test_revoking_an_unknown_or_revoked_key_is_an_error(scene: Scene) -> None:
     keyring = await scene.open()
     made = await keyring.create(NewKey(Role.VIEWER, "default"), ROOT)
     await keyring.revoke(made.key.id, ROOT)
@@ -102,7 +102,7 @@ async def test_revoking_what_is_not_there_or_was_revoked(scene: Scene) -> None:
         await keyring.revoke("nobody", ROOT)
 
 
-async def test_who_made_and_who_revoked_a_key_is_in_the_audit(scene: Scene) -> None:
+async def test_the_audit_names_who_created_and_revoked_a_key(scene: Scene) -> None:
     keyring = await scene.open()
     made = await keyring.create(NewKey(Role.VIEWER, "default"), ROOT)
     await keyring.revoke(made.key.id, ROOT)
@@ -113,7 +113,7 @@ async def test_who_made_and_who_revoked_a_key_is_in_the_audit(scene: Scene) -> N
     ]
 
 
-async def test_a_key_that_could_not_be_stored_does_not_open_the_door(scene: Scene) -> None:
+async def test_a_key_that_could_not_be_stored_is_refused(scene: Scene) -> None:
     keyring = await scene.open()
     await scene.store.close()
     with pytest.raises(StoreUnavailable):
@@ -121,7 +121,7 @@ async def test_a_key_that_could_not_be_stored_does_not_open_the_door(scene: Scen
     assert keyring.every() == []
 
 
-async def test_there_is_a_limit(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_number_of_keys_is_limited(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("waitd.auth.keyring.MAX_KEYS", 2)
     keyring = await scene.open()
     for _ in range(2):
@@ -133,7 +133,7 @@ async def test_there_is_a_limit(scene: Scene, monkeypatch: pytest.MonkeyPatch) -
 # ---------------------------------------------------------------- the file
 
 
-async def test_the_keys_of_the_file_open_the_door_and_are_not_ours_to_revoke(scene: Scene) -> None:
+async def test_keys_of_the_file_are_valid_and_cannot_be_revoked(scene: Scene) -> None:
     scene.path.write_text(f"{FILED} admin\n")
     keyring = await scene.open(file=True)
     assert keyring.principal(FILED) == Principal("key:filed", Role.ADMIN, "default")
@@ -156,7 +156,7 @@ async def test_the_file_is_read_again_when_it_changes(scene: Scene) -> None:
     assert not keyring.holds_any()
 
 
-async def test_a_file_as_kubernetes_mounts_it_is_read_again_when_the_link_is_led_elsewhere(
+async def test_a_mounted_secret_is_read_again_when_its_link_changes(
     scene: Scene,
 ) -> None:
     for name, role in (("one", "viewer"), ("two", "admin")):
@@ -174,7 +174,7 @@ async def test_a_file_as_kubernetes_mounts_it_is_read_again_when_the_link_is_led
     assert keyring.principal(FILED).role is Role.ADMIN
 
 
-async def test_a_file_that_is_wrong_or_gone_changes_nothing_and_is_told_once(scene: Scene) -> None:
+async def test_an_invalid_or_missing_file_changes_nothing_and_is_logged_once(scene: Scene) -> None:
     scene.path.write_text(f"{FILED} admin\n")
     keyring = await scene.open(file=True)
     with capture_logs() as logs:
@@ -191,7 +191,7 @@ async def test_a_file_that_is_wrong_or_gone_changes_nothing_and_is_told_once(sce
 
 
 @pytest.mark.parametrize("content", [b"nonsense\n", b"\xff\xfe", None])
-async def test_at_the_start_a_file_that_cannot_be_used_is_a_refusal_that_names_it(
+async def test_an_unusable_file_at_the_start_is_an_error_that_names_it(
     scene: Scene, content: bytes | None
 ) -> None:
     if content is not None:
@@ -211,7 +211,7 @@ async def test_a_key_of_the_file_wins_over_a_stored_one_of_the_same_id(scene: Sc
 # ---------------------------------------------------------------- the slow, regular work
 
 
-async def test_use_is_noted_to_the_hour_without_a_write_for_each(scene: Scene) -> None:
+async def test_use_is_recorded_to_the_hour(scene: Scene) -> None:
     keyring = await scene.open()
     made = await keyring.create(NewKey(Role.VIEWER, "default"), ROOT)
     await keyring.refresh()
@@ -234,7 +234,7 @@ async def stored(scene: Scene) -> list[float | None]:
     return [key.used_at for key in await scene.store.api_keys()]
 
 
-async def test_keys_that_ended_long_ago_are_forgotten(scene: Scene) -> None:
+async def test_keys_past_their_retention_are_deleted(scene: Scene) -> None:
     keyring = await scene.open()
     good = await keyring.create(NewKey(Role.VIEWER, "default"), ROOT)
     short = await keyring.create(NewKey(Role.VIEWER, "default", 10.0), ROOT)

@@ -69,7 +69,7 @@ async def refused(scene: Scene, token: str) -> str:
     return error.value.reason
 
 
-async def test_a_good_token_comes_in_and_is_then_at_hand(scene: Scene) -> None:
+async def test_a_valid_token_is_accepted_and_cached(scene: Scene) -> None:
     token = scene.token()
     assert scene.tokens.cached_fresh(token) is None
     user = Principal("oidc:u1", Role.SUBMITTER, "default")
@@ -81,7 +81,7 @@ async def test_a_good_token_comes_in_and_is_then_at_hand(scene: Scene) -> None:
     assert scene.provider.asked == ["/.well-known/openid-configuration", "/jwks"]
 
 
-async def test_a_token_at_hand_is_let_go_when_it_expires_and_looked_at_again_before(scene: Scene) -> None:
+async def test_a_cached_token_expires_and_is_verified_again(scene: Scene) -> None:
     short, long = scene.token(exp=START + 10), scene.token(exp=START + 10_000)
     for token in (short, long):
         await scene.tokens.principal(token)
@@ -93,7 +93,7 @@ async def test_a_token_at_hand_is_let_go_when_it_expires_and_looked_at_again_bef
     await scene.tokens.principal(long)
 
 
-async def test_tokens_not_of_this_time_or_of_others_do_not_come_in(scene: Scene) -> None:
+async def test_expired_future_and_foreign_tokens_are_refused(scene: Scene) -> None:
     wrong: dict[str, dict[str, Any]] = {
         "expired": {"exp": START - 31},
         "not_yet_valid": {"nbf": START + 31},
@@ -108,41 +108,41 @@ async def test_tokens_not_of_this_time_or_of_others_do_not_come_in(scene: Scene)
 
 
 @pytest.mark.parametrize("alg", ["none", "None", "NONE", "nOnE", ""])
-async def test_a_token_without_a_signature_does_not_come_in(scene: Scene, alg: str) -> None:
+async def test_an_unsigned_token_is_refused(scene: Scene, alg: str) -> None:
     assert await refused(scene, scene.provider.unsigned(scene.claims(), alg)) == "algorithm_not_allowed"
     assert scene.provider.asked == [], "nobody is asked for its key"
 
 
 @pytest.mark.parametrize("alg", ["HS256", "HS384", "HS512"])
-async def test_the_public_key_is_nobodys_secret(scene: Scene, alg: str) -> None:
+async def test_an_hmac_with_the_public_key_is_refused(scene: Scene, alg: str) -> None:
     assert await refused(scene, scene.provider.confused(scene.claims(), alg)) == "algorithm_not_allowed"
 
 
-async def test_nor_where_an_operator_was_talked_into_it() -> None:
+async def test_hmac_algorithms_cannot_be_allowed() -> None:
     """The settings refuse HS256; where it stood in the list all the same, the key's kind would not fit."""
     async with issuer_endpoint() as provider, scene_of(provider, algorithms=("RS256", "HS256")) as scene:
         assert await refused(scene, provider.confused(scene.claims())) == "wrong_signature"
 
 
-async def test_an_algorithm_that_is_not_allowed_does_not_come_in(scene: Scene) -> None:
+async def test_an_algorithm_that_is_not_allowed_is_refused(scene: Scene) -> None:
     assert await refused(scene, scene.provider.token(scene.claims(), alg="RS512")) == "algorithm_not_allowed"
 
 
-async def test_a_signature_of_another_key_does_not_come_in(scene: Scene) -> None:
+async def test_a_signature_of_another_key_is_refused(scene: Scene) -> None:
     forged = scene.provider.token(scene.claims(), rsa("evil"), kid="k1")
     assert await refused(scene, forged) == "wrong_signature"
     elliptic = scene.provider.token(scene.claims(), ec("evil"), kid="k1")
     assert await refused(scene, elliptic) == "wrong_signature", "the key under this id is of another kind"
 
 
-async def test_nothing_in_a_token_can_be_changed(scene: Scene) -> None:
+async def test_a_modified_token_is_refused(scene: Scene) -> None:
     header, payload, signature = scene.token().split(".")
     _, other, _ = scene.token(roles=["waitd-admins"]).split(".")
     assert await refused(scene, f"{header}.{other}.{signature}") == "wrong_signature"
     assert await refused(scene, f"{header}.{payload}.") == "wrong_signature"
 
 
-async def test_a_key_that_the_token_brings_itself_is_not_believed(scene: Scene) -> None:
+async def test_a_key_in_the_tokens_header_is_not_trusted(scene: Scene) -> None:
     evil = rsa("evil")
     own = scene.provider.token(scene.claims(), evil, kid="k1", jwk=evil.as_dict(private=False))
     assert await refused(scene, own) == "wrong_signature"
@@ -154,7 +154,7 @@ async def test_a_key_that_the_token_brings_itself_is_not_believed(scene: Scene) 
     "token",
     ["", "x", "a.b", "a.b.c", "..", "e30.e30.", "eyJhbGciOiJSUzI1NiJ9.e30", "é.é.é", "a.b.c.d.e", "x" * 9000],
 )
-async def test_what_is_no_token(scene: Scene, token: str) -> None:
+async def test_a_malformed_token_is_refused(scene: Scene, token: str) -> None:
     assert await refused(scene, token) in {"malformed_token", "algorithm_not_allowed"}
     assert scene.provider.asked == []
 
@@ -168,7 +168,7 @@ async def test_a_rotated_key_is_fetched_when_a_token_names_it(scene: Scene) -> N
     await scene.tokens.principal(scene.token(sub="u9"))  # the old one is still there
 
 
-async def test_unknown_keys_do_not_make_us_hammer_the_issuer(scene: Scene) -> None:
+async def test_unknown_key_ids_do_not_flood_the_issuer(scene: Scene) -> None:
     await scene.tokens.principal(scene.token())
     bogus = [scene.provider.token(scene.claims(), rsa("evil"), kid=f"bogus{n}") for n in range(50)]
     for token in bogus:
@@ -179,7 +179,7 @@ async def test_unknown_keys_do_not_make_us_hammer_the_issuer(scene: Scene) -> No
     assert scene.jwks_asked() == 2
 
 
-async def test_a_withdrawn_key_is_not_trusted_for_ever(scene: Scene) -> None:
+async def test_a_withdrawn_key_is_not_trusted_forever(scene: Scene) -> None:
     await scene.tokens.principal(scene.token())
     scene.provider.keys = [rsa("k2")]
     late = scene.provider.token(scene.claims(exp=START + 10_000), rsa("k1"))
@@ -192,7 +192,7 @@ async def test_a_withdrawn_key_is_not_trusted_for_ever(scene: Scene) -> None:
     assert await refused(scene, late) == "unknown_signing_key"
 
 
-async def test_while_the_issuer_is_down_known_keys_are_used_and_unknown_ones_are_nobodys_fault(
+async def test_while_the_issuer_is_down_only_cached_keys_work(
     scene: Scene,
 ) -> None:
     await scene.tokens.principal(scene.token())
@@ -206,7 +206,7 @@ async def test_while_the_issuer_is_down_known_keys_are_used_and_unknown_ones_are
         await scene.tokens.principal(scene.token())
 
 
-async def test_an_issuer_that_was_down_at_first_is_asked_again(scene: Scene) -> None:
+async def test_an_issuer_that_was_down_at_first_is_retried(scene: Scene) -> None:
     scene.provider.status = 500
     for _ in range(5):
         with pytest.raises(IssuerUnavailable, match="500"):
@@ -217,7 +217,7 @@ async def test_an_issuer_that_was_down_at_first_is_asked_again(scene: Scene) -> 
     await scene.tokens.principal(scene.token())
 
 
-async def test_nobody_listens_there() -> None:
+async def test_an_unreachable_issuer_is_unavailable() -> None:
     async with issuer_endpoint() as provider, scene_of(provider, "http://127.0.0.1:1") as scene:
         with pytest.raises(IssuerUnavailable, match="could not connect to the issuer"):
             await scene.tokens.principal(scene.token(iss="http://127.0.0.1:1"))
@@ -232,7 +232,9 @@ async def test_nobody_listens_there() -> None:
         ({"jwks_uri": "http://169.254.169.254/latest"}, "the egress rules block"),
     ],
 )
-async def test_a_discovery_document_that_is_wrong(scene: Scene, discovered: dict[str, Any], why: str) -> None:
+async def test_an_invalid_discovery_document_is_unavailable(
+    scene: Scene, discovered: dict[str, Any], why: str
+) -> None:
     scene.provider.discovered = discovered
     with pytest.raises(IssuerUnavailable, match=why):
         await scene.tokens.principal(scene.token())
@@ -245,7 +247,7 @@ async def test_a_redirect_is_not_followed(scene: Scene) -> None:
     assert scene.provider.asked == ["/.well-known/openid-configuration"]
 
 
-async def test_the_issuers_host_is_held_against_the_egress_rules() -> None:
+async def test_the_egress_rules_apply_to_the_issuer() -> None:
     denied = Outgoing(EgressPolicy.from_settings([], ["127.0.0.0/8"], private=True))
     async with issuer_endpoint() as provider, scene_of(provider, outgoing=denied) as scene:
         with pytest.raises(IssuerUnavailable, match="egress_deny"):
@@ -253,7 +255,7 @@ async def test_the_issuers_host_is_held_against_the_egress_rules() -> None:
         assert provider.asked == []
 
 
-async def test_keys_that_are_not_for_signatures_or_no_keys_at_all_are_left_out(scene: Scene) -> None:
+async def test_keys_that_cannot_verify_signatures_are_ignored(scene: Scene) -> None:
     secret = {"kty": "oct", "kid": "k1", "k": "c2VjcmV0"}
     for_encryption = {**rsa("evil").as_dict(private=False), "kid": "enc", "use": "enc"}
     broken = {"kty": "RSA", "kid": "broken", "n": "!", "e": "AQAB"}
@@ -263,7 +265,7 @@ async def test_keys_that_are_not_for_signatures_or_no_keys_at_all_are_left_out(s
     assert await refused(scene, wanted) == "unknown_signing_key"
 
 
-async def test_a_token_without_a_key_id_is_for_the_only_key(scene: Scene) -> None:
+async def test_a_token_without_a_key_id_uses_the_only_key(scene: Scene) -> None:
     token = scene.provider.token(scene.claims(), kid=None)
     await scene.tokens.principal(token)
     scene.provider.keys = [rsa("k1"), rsa("k2")]
@@ -277,12 +279,12 @@ async def test_a_token_without_a_key_id_is_for_the_only_key(scene: Scene) -> Non
     )
 
 
-async def test_words_of_the_providers_own_in_the_header_do_no_harm(scene: Scene) -> None:
+async def test_unknown_header_fields_are_ignored(scene: Scene) -> None:
     token = scene.provider.token(scene.claims(), typ="at+jwt", x5t="abc")
     await scene.tokens.principal(token)
 
 
-async def test_only_so_many_tokens_are_remembered(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_cache_is_bounded(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("waitd.auth.oidc.MAX_CACHED", 3)
     tokens = [scene.token(sub=f"u{n}") for n in range(5)]
     for token in tokens:

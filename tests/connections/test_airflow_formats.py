@@ -54,7 +54,7 @@ C = Connection
         ('{\n  "conn_type": "http",\n  "host": "h",\n "description": "for jobs"\n}', C("c", "http", "h")),
     ],
 )  # fmt: skip
-def test_a_value_is_read_as_airflow_reads_it(value: str, expected: Connection) -> None:
+def test_a_value_is_parsed_as_in_airflow(value: str, expected: Connection) -> None:
     assert parse_connection("c", value) == expected
 
 
@@ -69,7 +69,7 @@ def test_a_value_is_read_as_airflow_reads_it(value: str, expected: Connection) -
         ('{"host": "h", "login": 12, "password": 34}', C("c", "", "h", login="12", password="34")),
     ],
 )  # fmt: skip
-def test_where_airflow_loses_something_it_is_kept(value: str, expected: Connection) -> None:
+def test_values_that_airflow_misreads_are_parsed(value: str, expected: Connection) -> None:
     assert parse_connection("c", value) == expected
 
 
@@ -90,7 +90,7 @@ def test_where_airflow_loses_something_it_is_kept(value: str, expected: Connecti
         ('{"host": "u:planted@h"}', "contains an @"), ('{"conn_type": 1.5}', "conn_type is not a string"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_read_is_refused_without_being_quoted(value: str, complaint: str) -> None:
+def test_an_invalid_value_is_an_error_that_does_not_quote_it(value: str, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint) as raised:
         parse_connection("c", value)
     assert (

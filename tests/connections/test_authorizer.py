@@ -67,7 +67,7 @@ def lookups(registry: CollectorRegistry, result: str) -> float:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_token_is_fetched_once_and_sent_until_shortly_before_its_end(
+async def test_a_token_is_fetched_once_and_used_until_shortly_before_it_expires(
     authorizer: Authorizer, endpoint: TokenEndpoint, clock: Clock, instruments: Instruments, kind: str
 ) -> None:
     connection = endpoint.connections("http://h")[kind]
@@ -83,9 +83,7 @@ async def test_a_token_is_fetched_once_and_sent_until_shortly_before_its_end(
     assert lookups(instruments.registry, "found") == 2
 
 
-async def test_a_connection_that_was_looked_up_anew_keeps_its_token(
-    authorizer: Authorizer, endpoint: TokenEndpoint
-) -> None:
+async def test_an_equal_connection_keeps_its_token(authorizer: Authorizer, endpoint: TokenEndpoint) -> None:
     connection = endpoint.connections("http://h")["oauth2"]
     first = await authorizer.authorize(connection)
     again = endpoint.connections("http://h")["oauth2"]
@@ -94,7 +92,7 @@ async def test_a_connection_that_was_looked_up_anew_keeps_its_token(
     assert endpoint.issued == 1
 
 
-async def test_a_rotated_secret_is_another_token(authorizer: Authorizer, endpoint: TokenEndpoint) -> None:
+async def test_a_rotated_secret_gets_another_token(authorizer: Authorizer, endpoint: TokenEndpoint) -> None:
     first = await authorizer.authorize(endpoint.connections("http://h")["oauth2"])
     renamed = endpoint.connections("http://h")["airbyte"]
     rotated = Connection(
@@ -112,7 +110,7 @@ async def test_a_refused_token_is_replaced(authorizer: Authorizer, endpoint: Tok
     assert await authorizer.authorize(connection, refused=first) is second
 
 
-def test_an_azure_storage_accounts_key_is_at_hand_and_signs(authorizer: Authorizer) -> None:
+def test_an_azure_shared_key_signs_without_a_fetch(authorizer: Authorizer) -> None:
     extra = {"auth_type": "azure_storage", "headers": {"X-Team": "data"}}
     connection = Connection("w", host="http://h", login="acme", password="a2V5", extra=extra)
     first = authorizer.cached_authorization(connection)
@@ -123,7 +121,7 @@ def test_an_azure_storage_accounts_key_is_at_hand_and_signs(authorizer: Authoriz
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 302, 500])
-async def test_an_endpoint_that_refuses_is_named_and_neither_side_is_quoted(
+async def test_a_refusing_endpoint_is_named_without_quoting(
     authorizer: Authorizer, endpoint: TokenEndpoint, instruments: Instruments, status: int
 ) -> None:
     endpoint.status = status
@@ -135,7 +133,7 @@ async def test_an_endpoint_that_refuses_is_named_and_neither_side_is_quoted(
     assert lookups(instruments.registry, "unavailable") == 1
 
 
-async def test_a_wrong_secret_and_a_wrong_key_are_refused(
+async def test_a_wrong_secret_and_an_invalid_key_are_errors(
     authorizer: Authorizer, endpoint: TokenEndpoint
 ) -> None:
     known = endpoint.connections("http://h")
@@ -183,7 +181,7 @@ async def test_an_answer_without_a_token_is_not_quoted(
         ("http://127.0.0.1:1/token", "could not connect to the token endpoint at"),
     ],
 )
-async def test_a_token_url_keeps_to_the_egress_rules(
+async def test_a_token_url_obeys_the_egress_rules(
     clock: Clock, instruments: Instruments, url: str, why: str
 ) -> None:
     outgoing = Outgoing(EgressPolicy.from_settings([], ["denied.example"], private=False))
@@ -194,7 +192,7 @@ async def test_a_token_url_keeps_to_the_egress_rules(
             await authorizer.authorize(Connection("c", host="h", login="i", password="s", extra=extra))
 
 
-async def test_a_hanging_endpoint_is_given_up(instruments: Instruments, clock: Clock) -> None:
+async def test_a_hanging_endpoint_times_out(instruments: Instruments, clock: Clock) -> None:
     import asyncio
 
     async def hang(_: web.Request) -> web.Response:
@@ -212,7 +210,7 @@ async def test_a_hanging_endpoint_is_given_up(instruments: Instruments, clock: C
 
 
 @pytest.mark.parametrize("extra", [{"auth_type": "none"}, {"auth_type": "basic"}, {"auth_type": "bearer"}])
-async def test_what_needs_no_fetching_is_at_hand_and_stays_the_same(
+async def test_fixed_headers_need_no_fetch_and_stay_identical(
     authorizer: Authorizer, extra: dict[str, str]
 ) -> None:
     connection = Connection("c", host="h", login="u", password="p", extra=extra)
@@ -225,7 +223,7 @@ async def test_what_needs_no_fetching_is_at_hand_and_stays_the_same(
     )
 
 
-async def test_static_aws_keys_sign_at_once(authorizer: Authorizer) -> None:
+async def test_static_aws_keys_need_no_fetch(authorizer: Authorizer) -> None:
     extra = {"auth_type": "aws_sigv4", "aws_service": "glue", "region_name": "eu-west-1"}
     found = authorizer.cached_authorization(
         Connection("c", host="h", login="AKIA", password="s", extra=extra)
@@ -236,7 +234,7 @@ async def test_static_aws_keys_sign_at_once(authorizer: Authorizer) -> None:
     assert "Credential=AKIA/" in signed["Authorization"]
 
 
-async def test_the_environments_aws_keys_are_leased_and_looked_up_afresh_when_refused(
+async def test_the_environments_aws_keys_are_cached_and_refreshed_when_refused(
     authorizer: Authorizer, clock: Clock, keys: StaticKeys
 ) -> None:
     extra = {"auth_type": "aws_sigv4", "aws_service": "glue", "region_name": "eu-west-1"}
@@ -250,5 +248,5 @@ async def test_the_environments_aws_keys_are_leased_and_looked_up_afresh_when_re
     assert (second.signer.keys.access_key_id, keys.refreshes) == ("NEW", 1)
 
 
-def test_the_suites_key_is_a_real_one() -> None:
+def test_the_tests_private_key_is_valid() -> None:
     assert service_account_key().as_dict(private=False)["kty"] == "RSA"

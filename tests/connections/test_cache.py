@@ -66,12 +66,12 @@ def lookups(instruments: Instruments, backend: str, result: str) -> float:
     return instruments.registry.get_sample_value("waitd_secret_lookups_total", labels) or 0.0
 
 
-def test_it_is_the_port(cached: Make) -> None:
+def test_it_implements_the_port(cached: Make) -> None:
     connections: Connections = cached()
     assert connections.cached_any("a") is None
 
 
-async def test_a_connection_is_looked_up_once_in_its_time(
+async def test_a_connection_is_looked_up_once_per_ttl(
     cached: Make, now: Now, instruments: Instruments
 ) -> None:
     resolver = Scripted(a="one")
@@ -87,7 +87,7 @@ async def test_a_connection_is_looked_up_once_in_its_time(
     assert lookups(instruments, "scripted", "found") == 2
 
 
-async def test_resolvers_are_asked_in_order(cached: Make, instruments: Instruments) -> None:
+async def test_resolvers_are_tried_in_order(cached: Make, instruments: Instruments) -> None:
     first, second = Scripted("first", a="1"), Scripted("second", a="2", b="2")
     connections = cached(first, second)
     assert (await connections.get("a")).host == "1"
@@ -98,7 +98,7 @@ async def test_resolvers_are_asked_in_order(cached: Make, instruments: Instrumen
         await connections.get("c")
 
 
-async def test_a_resolver_that_is_down_is_not_skipped(cached: Make, instruments: Instruments) -> None:
+async def test_an_unavailable_resolver_is_not_skipped(cached: Make, instruments: Instruments) -> None:
     first, second = Scripted("first"), Scripted("second", a="another account")
     first.down = True
     with pytest.raises(ConnectionUnavailable, match="the backend is down"):
@@ -107,7 +107,7 @@ async def test_a_resolver_that_is_down_is_not_skipped(cached: Make, instruments:
     assert lookups(instruments, "first", "unavailable") == 1
 
 
-async def test_concurrent_gets_share_one_look_up(cached: Make) -> None:
+async def test_concurrent_gets_share_one_lookup(cached: Make) -> None:
     resolver = Scripted(a="one", b="two")
     resolver.gate = asyncio.Event()
     connections = cached(resolver)
@@ -118,7 +118,7 @@ async def test_concurrent_gets_share_one_look_up(cached: Make) -> None:
     assert sorted(resolver.asked) == ["a", "b"]
 
 
-async def test_when_the_one_who_asks_is_cancelled_another_takes_over(cached: Make) -> None:
+async def test_another_caller_takes_over_a_cancelled_lookup(cached: Make) -> None:
     resolver = Scripted(a="one")
     resolver.gate = asyncio.Event()
     connections = cached(resolver)
@@ -132,7 +132,7 @@ async def test_when_the_one_who_asks_is_cancelled_another_takes_over(cached: Mak
     assert resolver.asked == ["a", "a"]
 
 
-async def test_a_shared_failure_reaches_everyone(cached: Make) -> None:
+async def test_a_shared_failure_reaches_every_caller(cached: Make) -> None:
     resolver = Scripted()
     resolver.down = True
     resolver.gate = asyncio.Event()
@@ -146,7 +146,7 @@ async def test_a_shared_failure_reaches_everyone(cached: Make) -> None:
     assert resolver.asked == ["a"]
 
 
-async def test_a_stale_connection_is_better_than_none(
+async def test_a_stale_connection_is_used_while_the_resolver_is_down(
     cached: Make, now: Now, instruments: Instruments
 ) -> None:
     resolver = Scripted(a="one")
@@ -163,7 +163,7 @@ async def test_a_stale_connection_is_better_than_none(
     assert (await connections.get("a")).host == "two"
 
 
-async def test_a_connection_that_was_taken_away_is_gone(cached: Make, now: Now) -> None:
+async def test_a_deleted_connection_is_unknown(cached: Make, now: Now) -> None:
     resolver = Scripted(a="one")
     connections = cached(resolver)
     await connections.get("a")
@@ -174,7 +174,7 @@ async def test_a_connection_that_was_taken_away_is_gone(cached: Make, now: Now) 
     assert connections.cached_any("a") is None
 
 
-async def test_peek_shows_a_stale_connection_and_asks_nobody(cached: Make, now: Now) -> None:
+async def test_cached_any_returns_a_stale_connection_without_a_lookup(cached: Make, now: Now) -> None:
     resolver = Scripted(a="one")
     connections = cached(resolver)
     await connections.get("a")
@@ -185,7 +185,7 @@ async def test_peek_shows_a_stale_connection_and_asks_nobody(cached: Make, now: 
     assert resolver.asked == ["a"]
 
 
-async def test_refreshed_looks_up_anew_once_in_thirty_seconds(cached: Make, now: Now) -> None:
+async def test_refresh_looks_up_once_in_thirty_seconds(cached: Make, now: Now) -> None:
     resolver = Scripted(a="one")
     connections = cached(resolver, ttl=10.0)
     await connections.get("a")
@@ -200,7 +200,7 @@ async def test_refreshed_looks_up_anew_once_in_thirty_seconds(cached: Make, now:
     assert len(resolver.asked) == 3
 
 
-async def test_a_get_in_between_does_not_shorten_the_thirty_seconds(cached: Make, now: Now) -> None:
+async def test_a_get_does_not_shorten_the_thirty_seconds(cached: Make, now: Now) -> None:
     resolver = Scripted(a="one")
     connections = cached(resolver, ttl=10.0)
     await connections.refresh("a")
@@ -213,7 +213,7 @@ async def test_a_get_in_between_does_not_shorten_the_thirty_seconds(cached: Make
     assert connections.cached_any("b") is None
 
 
-async def test_concurrent_refreshes_share_one_look_up(cached: Make) -> None:
+async def test_concurrent_refreshes_share_one_lookup(cached: Make) -> None:
     resolver = Scripted(a="one")
     connections = cached(resolver)
     resolver.gate = asyncio.Event()
@@ -225,7 +225,7 @@ async def test_concurrent_refreshes_share_one_look_up(cached: Make) -> None:
     assert resolver.asked == ["a"]
 
 
-async def test_refreshed_says_when_the_backend_is_down_and_get_goes_on(cached: Make, now: Now) -> None:
+async def test_refresh_raises_while_the_backend_is_down_but_get_does_not(cached: Make, now: Now) -> None:
     resolver = Scripted(a="one")
     connections = cached(resolver)
     await connections.get("a")
@@ -242,7 +242,7 @@ async def test_refreshed_says_when_the_backend_is_down_and_get_goes_on(cached: M
 
 
 @pytest.mark.parametrize("conn_id", ["", "a b", "a\n", "x" * 251, "a\x00"])
-async def test_what_is_no_conn_id_is_unknown_without_asking(cached: Make, conn_id: str) -> None:
+async def test_an_invalid_conn_id_is_unknown_without_a_lookup(cached: Make, conn_id: str) -> None:
     resolver = Scripted()
     with pytest.raises(UnknownConnection):
         await cached(resolver).get(conn_id)
@@ -257,7 +257,7 @@ async def test_the_cache_is_bounded(cached: Make, monkeypatch: pytest.MonkeyPatc
     assert [connections.cached_any(conn_id) is not None for conn_id in "abc"] == [False, True, True]
 
 
-async def test_a_resolver_with_a_bug_does_not_hang_the_next_one(cached: Make) -> None:
+async def test_an_unexpected_error_does_not_block_the_next_lookup(cached: Make) -> None:
     class Broken(Scripted):
         async def lookup(self, conn_id: str) -> Connection:
             await super().lookup(conn_id)

@@ -11,7 +11,7 @@ async def test_a_conn_id_is_looked_up_in_upper_case() -> None:
     assert connection.conn_id == "my-api.v1"
 
 
-async def test_a_change_of_the_environment_is_seen() -> None:
+async def test_a_changed_variable_takes_effect() -> None:
     environ: dict[str, str] = {}
     resolver = EnvironmentResolver(environ)
     with pytest.raises(UnknownConnection, match="AIRFLOW_CONN_API is not set"):
@@ -20,12 +20,12 @@ async def test_a_change_of_the_environment_is_seen() -> None:
     assert (await resolver.lookup("api")).host == "example.org"
 
 
-async def test_an_empty_variable_is_none() -> None:
+async def test_an_empty_variable_is_an_unknown_connection() -> None:
     with pytest.raises(UnknownConnection):
         await EnvironmentResolver({"AIRFLOW_CONN_API": ""}).lookup("api")
 
 
-async def test_a_malformed_value_is_the_operators_slip_and_named_but_not_quoted() -> None:
+async def test_a_malformed_value_is_unavailable_and_not_quoted() -> None:
     resolver = EnvironmentResolver({"AIRFLOW_CONN_API": '{"password": "planted"'})
     with pytest.raises(
         ConnectionUnavailable, match="AIRFLOW_CONN_API cannot be read: it is not a JSON object"

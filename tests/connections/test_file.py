@@ -42,7 +42,7 @@ async def test_a_file_holds_tables_of_fields_and_uris(tmp_path: Path, name: str,
         await resolver.lookup("other")
 
 
-async def test_a_changed_file_is_read_again_even_when_it_was_replaced(tmp_path: Path) -> None:
+async def test_a_changed_or_replaced_file_is_read_again(tmp_path: Path) -> None:
     file = tmp_path / "c.toml"
     file.write_text('api = "http://one"')
     resolver = FileResolver(file)
@@ -61,9 +61,7 @@ async def test_a_changed_file_is_read_again_even_when_it_was_replaced(tmp_path: 
         ("c.toml", "api = 7"), ("c.toml", '[api]\nplanted = "x"'), ("c.toml", 'api = "planted"'), ("c.yaml", "api: !!python/object:os.planted {}"),
     ],
 )  # fmt: skip
-async def test_a_file_that_cannot_be_read_cannot_say_and_is_not_quoted(
-    tmp_path: Path, name: str, text: str
-) -> None:
+async def test_an_unreadable_file_is_unavailable_and_not_quoted(tmp_path: Path, name: str, text: str) -> None:
     file = tmp_path / name
     file.write_text(text)
     with pytest.raises(ConnectionUnavailable, match=name) as raised:
@@ -72,12 +70,12 @@ async def test_a_file_that_cannot_be_read_cannot_say_and_is_not_quoted(
     assert raised.value.__cause__ is None
 
 
-async def test_a_missing_file_cannot_say(tmp_path: Path) -> None:
+async def test_a_missing_file_is_unavailable(tmp_path: Path) -> None:
     with pytest.raises(ConnectionUnavailable, match="FileNotFoundError"):
         await FileResolver(tmp_path / "none.toml").lookup("api")
 
 
-async def test_the_example_can_be_read() -> None:
+async def test_the_example_file_is_valid() -> None:
     import tomllib
 
     from waitd.core.connections.auth import AUTH_TYPES, build_credentials
@@ -106,7 +104,7 @@ def mounted(directory: Path, generation: str, **secrets: str) -> None:
     (directory / "..data_tmp").rename(directory / "..data")
 
 
-async def test_a_mounted_directory_is_followed_when_it_changes(tmp_path: Path) -> None:
+async def test_a_changed_mounted_secret_takes_effect(tmp_path: Path) -> None:
     mounted(tmp_path, "2026_1", api="http://one\n", other='{"host": "h"}')
     resolver = DirectoryResolver(tmp_path)
     assert (await resolver.lookup("api")).host == "one"
@@ -120,7 +118,7 @@ async def test_a_mounted_directory_is_followed_when_it_changes(tmp_path: Path) -
 @pytest.mark.parametrize(
     "conn_id", ["../secret", "a/b", "/etc/passwd", "..data", ".hidden", "a\\b", "a:b", "..", "."]
 )
-async def test_a_conn_id_does_not_lead_out_of_the_directory(tmp_path: Path, conn_id: str) -> None:
+async def test_a_conn_id_cannot_escape_the_directory(tmp_path: Path, conn_id: str) -> None:
     inside = tmp_path / "inside"
     mounted(inside, "1", api="http://one")
     (tmp_path / "secret").write_text("http://planted")
@@ -128,7 +126,7 @@ async def test_a_conn_id_does_not_lead_out_of_the_directory(tmp_path: Path, conn
         await DirectoryResolver(inside).lookup(conn_id)
 
 
-async def test_a_missing_directory_and_a_broken_secret_cannot_say(tmp_path: Path) -> None:
+async def test_a_missing_directory_and_an_invalid_secret_are_unavailable(tmp_path: Path) -> None:
     with pytest.raises(ConnectionUnavailable, match="no directory"):
         await DirectoryResolver(tmp_path / "none").lookup("api")
     (tmp_path / "api").write_bytes(b"\xffplanted")

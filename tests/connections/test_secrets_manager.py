@@ -88,7 +88,7 @@ async def resolver(
         yield opened
 
 
-async def test_secrets_are_uris_or_json_in_the_words_that_airflow_takes(secrets: Secrets) -> None:
+async def test_secrets_are_uris_or_json_with_airflows_field_names(secrets: Secrets) -> None:
     secrets.put("airflow/connections/uri", "http://u:p%40@h.example/https")
     secrets.put(
         "airflow/connections/team/json",
@@ -128,7 +128,7 @@ async def test_the_prefix_is_a_setting(secrets: Secrets, prefix: str, name: str)
 
 
 @pytest.mark.parametrize("value", ["planted", '{"planted', '{"host": ["planted"]}', "[]", "{}x"])
-async def test_a_secret_that_is_no_connection_is_named_but_not_quoted(secrets: Secrets, value: str) -> None:
+async def test_an_invalid_secret_is_named_but_not_quoted(secrets: Secrets, value: str) -> None:
     secrets.put("airflow/connections/odd", value)
     async with resolver(secrets.url) as resolved:
         with pytest.raises(ConnectionUnavailable, match="the secret of odd cannot be read") as raised:
@@ -136,13 +136,13 @@ async def test_a_secret_that_is_no_connection_is_named_but_not_quoted(secrets: S
     assert "planted" not in str(raised.value)
 
 
-async def test_a_store_that_is_down_cannot_say() -> None:
+async def test_an_unreachable_service_is_unavailable() -> None:
     async with resolver("http://127.0.0.1:1") as resolved:
         with pytest.raises(ConnectionUnavailable, match="could not connect to AWS Secrets Manager"):
             await resolved.lookup("api")
 
 
 @pytest.mark.parametrize("region", ["eu-west-1.evil.example/", "", "../x"])
-def test_a_region_that_would_lead_elsewhere_is_refused(region: str) -> None:
+def test_a_malformed_region_is_an_error(region: str) -> None:
     with pytest.raises(ValueError):
         SecretsManagerResolver(SecretsManagerLocation(region), StaticKeys(), Outgoing(), now=lambda: NOW)

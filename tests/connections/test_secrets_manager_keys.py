@@ -29,14 +29,14 @@ class Aws:
         return web.json_response({"Name": "x", "SecretString": "http://found"})
 
 
-async def test_expired_keys_are_looked_up_afresh_once() -> None:
+async def test_expired_keys_are_refreshed_once() -> None:
     aws, keys = Aws("NEW"), StaticKeys(OLD, NEW)
     async with serving("POST", "/", aws.answer) as url, resolver(url, keys) as resolved:
         assert (await resolved.lookup("api")).host == "found"
     assert (len(aws.requests), keys.refreshes) == (2, 1)
 
 
-async def test_keys_that_are_refused_again_are_no_unknown_connection() -> None:
+async def test_keys_that_are_refused_twice_are_unavailable() -> None:
     aws = Aws("OTHER")
     async with serving("POST", "/", aws.answer) as url, resolver(url, StaticKeys(OLD)) as resolved:
         with pytest.raises(ConnectionUnavailable, match="400 ExpiredTokenException"):

@@ -44,7 +44,7 @@ def lease(source: Source) -> TokenCache[int]:
     return TokenCache(source.fetch, now=source.now, name="test")
 
 
-async def test_all_who_ask_share_one_fetch(source: Source, lease: TokenCache[int]) -> None:
+async def test_concurrent_callers_share_one_fetch(source: Source, lease: TokenCache[int]) -> None:
     source.gate.clear()
     askers = [asyncio.ensure_future(lease.get()) for _ in range(50)]
     await asyncio.sleep(0)
@@ -53,7 +53,9 @@ async def test_all_who_ask_share_one_fetch(source: Source, lease: TokenCache[int
     assert source.fetched == 1
 
 
-async def test_it_is_used_until_shortly_before_its_end(source: Source, lease: TokenCache[int]) -> None:
+async def test_a_token_is_used_until_shortly_before_it_expires(
+    source: Source, lease: TokenCache[int]
+) -> None:
     await lease.get()
     source.at += 79.9
     assert (lease.cached_fresh(), await lease.get()) == (1, 1)
@@ -62,9 +64,7 @@ async def test_it_is_used_until_shortly_before_its_end(source: Source, lease: To
     assert await lease.get() == 2
 
 
-async def test_while_a_new_one_is_fetched_the_old_one_is_used_to_its_end(
-    source: Source, lease: TokenCache[int]
-) -> None:
+async def test_the_old_token_is_used_during_a_renewal(source: Source, lease: TokenCache[int]) -> None:
     await lease.get()
     source.at += 80
     source.gate.clear()
@@ -77,9 +77,7 @@ async def test_while_a_new_one_is_fetched_the_old_one_is_used_to_its_end(
     assert await first == 2
 
 
-async def test_the_old_one_is_kept_when_no_new_one_is_to_be_had(
-    source: Source, lease: TokenCache[int]
-) -> None:
+async def test_the_old_token_is_kept_when_a_renewal_fails(source: Source, lease: TokenCache[int]) -> None:
     await lease.get()
     source.at += 80
     source.down = True
@@ -92,9 +90,7 @@ async def test_the_old_one_is_kept_when_no_new_one_is_to_be_had(
         await lease.get()
 
 
-async def test_a_failing_source_is_asked_again_after_a_pause_only(
-    source: Source, lease: TokenCache[int]
-) -> None:
+async def test_a_failed_fetch_is_retried_only_after_a_pause(source: Source, lease: TokenCache[int]) -> None:
     source.down = True
     for _ in range(5):
         with pytest.raises(ConnectionUnavailable):
@@ -105,7 +101,9 @@ async def test_a_failing_source_is_asked_again_after_a_pause_only(
     assert await lease.get() == 2
 
 
-async def test_what_was_refused_is_replaced_once_for_all(source: Source, lease: TokenCache[int]) -> None:
+async def test_a_refused_token_is_replaced_once_for_all_callers(
+    source: Source, lease: TokenCache[int]
+) -> None:
     await lease.get()
     assert await asyncio.gather(*(lease.get(refused=1) for _ in range(5))) == [2] * 5
     assert (source.fetched, source.forced) == (2, 1)
@@ -115,7 +113,7 @@ async def test_what_was_refused_is_replaced_once_for_all(source: Source, lease: 
     assert await lease.get(refused=2) == 3
 
 
-async def test_what_was_refused_is_not_handed_out_as_new_when_the_source_is_down(
+async def test_a_refused_token_is_not_returned_while_the_source_is_down(
     source: Source, lease: TokenCache[int]
 ) -> None:
     await lease.get()
@@ -125,7 +123,7 @@ async def test_what_was_refused_is_not_handed_out_as_new_when_the_source_is_down
     assert lease.cached_fresh() == 1, "others go on with it"
 
 
-async def test_an_asker_who_gives_up_does_not_end_the_fetch(source: Source, lease: TokenCache[int]) -> None:
+async def test_cancelling_a_caller_does_not_cancel_the_fetch(source: Source, lease: TokenCache[int]) -> None:
     source.gate.clear()
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(lease.get(), 0.01)
@@ -134,7 +132,7 @@ async def test_an_asker_who_gives_up_does_not_end_the_fetch(source: Source, leas
     assert source.fetched == 1
 
 
-async def test_closing_ends_a_fetch(source: Source, lease: TokenCache[int]) -> None:
+async def test_closing_cancels_a_fetch(source: Source, lease: TokenCache[int]) -> None:
     source.gate.clear()
     asker = asyncio.ensure_future(lease.get())
     await asyncio.sleep(0)

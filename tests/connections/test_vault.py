@@ -61,7 +61,7 @@ async def test_a_secret_of_fields_is_a_connection(vault: FakeVault) -> None:
     assert (found.host, found.login, found.password, found.extra) == ("api.example", "u", "planted", {"a": 1})
 
 
-async def test_a_secret_of_a_uri_is_one_too(vault: FakeVault) -> None:
+async def test_a_secret_with_a_uri_is_a_connection(vault: FakeVault) -> None:
     vault.secrets["secret/data/connections/uri"] = {"conn_uri": "http://u:p%40@h.example:81/https"}
     async with resolver(vault) as resolved:
         found = await resolved.lookup("uri")
@@ -83,7 +83,7 @@ async def test_an_empty_path_means_the_mount_itself(vault: FakeVault) -> None:
 @pytest.mark.parametrize(
     "conn_id", ["missing", "../api", "a/../../api", "..", ".", "/api", "a//b", "a\\..\\b"]
 )
-async def test_what_is_not_there_or_is_no_path_is_unknown(vault: FakeVault, conn_id: str) -> None:
+async def test_a_missing_secret_or_invalid_path_is_unknown(vault: FakeVault, conn_id: str) -> None:
     async with resolver(vault) as resolved:
         with pytest.raises(UnknownConnection):
             await resolved.lookup(conn_id)
@@ -96,7 +96,7 @@ async def test_a_namespace_is_sent(vault: FakeVault) -> None:
         assert (await resolved.lookup("api")).host == "api.example"
 
 
-async def test_the_login_is_made_once_and_renewed_before_it_ends(vault: FakeVault, clock: Clock) -> None:
+async def test_a_token_is_obtained_once_and_renewed_before_it_expires(vault: FakeVault, clock: Clock) -> None:
     async with resolver(vault) as resolved:
         for _ in range(3):
             await resolved.lookup("api")
@@ -121,7 +121,7 @@ async def test_a_token_that_cannot_be_renewed_is_replaced_by_a_new_login(
     assert vault.calls.count("POST auth/token/renew-self") == 0
 
 
-async def test_a_renewal_that_is_refused_leads_to_a_new_login(vault: FakeVault, clock: Clock) -> None:
+async def test_a_refused_renewal_leads_to_a_new_login(vault: FakeVault, clock: Clock) -> None:
     async with resolver(vault) as resolved:
         await resolved.lookup("api")
         vault.revoke_all()
@@ -152,7 +152,7 @@ async def test_kubernetes_reads_the_service_accounts_token_at_each_login(
         assert (await resolved.lookup("api")).host == "api.example"
 
 
-async def test_a_missing_service_account_is_named(vault: FakeVault, tmp_path: Path) -> None:
+async def test_a_missing_service_account_token_is_named(vault: FakeVault, tmp_path: Path) -> None:
     credentials = VaultCredentials(kubernetes_role="waitd", kubernetes_jwt_path=tmp_path / "none")
     async with resolver(vault, "kubernetes", credentials) as resolved:
         with pytest.raises(ConnectionUnavailable, match="cannot be read: FileNotFoundError"):
@@ -170,21 +170,21 @@ async def test_a_token_is_looked_up_and_renewed(vault: FakeVault, clock: Clock) 
     assert vault.calls.count("POST auth/token/renew-self") == 1
 
 
-async def test_a_wrong_token_is_no_unknown_connection(vault: FakeVault) -> None:
+async def test_a_wrong_token_is_unavailable(vault: FakeVault) -> None:
     async with resolver(vault, "token", VaultCredentials(token="planted")) as resolved:
         with pytest.raises(ConnectionUnavailable, match="answered 403") as raised:
             await resolved.lookup("api")
     assert "planted" not in str(raised.value)
 
 
-async def test_a_sealed_vault_cannot_say(vault: FakeVault) -> None:
+async def test_a_sealed_vault_is_unavailable(vault: FakeVault) -> None:
     vault.sealed = True
     async with resolver(vault) as resolved:
         with pytest.raises(ConnectionUnavailable, match="answered 503"):
             await resolved.lookup("api")
 
 
-async def test_a_vault_that_is_down_cannot_say() -> None:
+async def test_an_unreachable_vault_is_unavailable() -> None:
     place, login = (
         VaultLocation("http://127.0.0.1:1"),
         AUTH_METHODS["token"](VaultCredentials(token="planted")),
@@ -197,9 +197,7 @@ async def test_a_vault_that_is_down_cannot_say() -> None:
 @pytest.mark.parametrize(
     "secret", [{"host": "h", "planted": 1}, {"conn_uri": "planted"}, {"port": "planted"}]
 )
-async def test_a_secret_that_is_no_connection_is_named_but_not_quoted(
-    vault: FakeVault, secret: dict[str, Any]
-) -> None:
+async def test_an_invalid_secret_is_named_but_not_quoted(vault: FakeVault, secret: dict[str, Any]) -> None:
     vault.secrets["secret/data/connections/odd"] = secret
     async with resolver(vault) as resolved:
         with pytest.raises(ConnectionUnavailable, match="odd in Vault cannot be read") as raised:
@@ -211,12 +209,12 @@ async def test_a_secret_that_is_no_connection_is_named_but_not_quoted(
     ("way", "setting"),
     [("token", "vault_token"), ("approle", "vault_role_id"), ("kubernetes", "vault_kubernetes_role")],
 )
-def test_what_a_way_in_needs_is_named(way: str, setting: str) -> None:
+def test_a_missing_setting_of_an_auth_method_is_named(way: str, setting: str) -> None:
     with pytest.raises(ValueError, match=setting):
         AUTH_METHODS[way](VaultCredentials())
 
 
-def test_nothing_of_a_login_shows_its_secrets() -> None:
+def test_no_repr_shows_a_secret() -> None:
     shown = repr(VaultCredentials(token="planted", secret_id="planted")) + repr(
         VaultToken("planted", 1.0, True)
     )

@@ -77,13 +77,13 @@ async def refusal(outgoing: Outgoing, url: str, named: HostSource = HostSource.S
     return found.why
 
 
-async def test_a_name_that_resolves_to_a_private_address_is_not_connected_to(target: Target) -> None:
+async def test_a_name_that_resolves_to_a_private_address_is_blocked(target: Target) -> None:
     outgoing = Outgoing(REFUSING, resolver=lambda: ChangingResolver([["127.0.0.1"]]))
     assert "egress_allow" in await refusal(outgoing, f"http://rebound.example:{target.port}/")
     assert target.reached == 0
 
 
-async def test_a_dns_that_answers_one_address_first_and_another_second_does_not_get_through(
+async def test_dns_rebinding_is_blocked(
     target: Target,
 ) -> None:
     resolver = ChangingResolver([["127.0.0.1"], ["169.254.169.254"], ["127.0.0.1"]])
@@ -100,7 +100,7 @@ async def test_a_dns_that_answers_one_address_first_and_another_second_does_not_
     assert target.reached == 1
 
 
-async def test_of_several_addresses_only_the_permitted_ones_are_tried(target: Target) -> None:
+async def test_only_permitted_addresses_of_a_host_are_tried(target: Target) -> None:
     resolver = ChangingResolver([["169.254.169.254", "127.0.0.1"]])
     assert await get(Outgoing(resolver=lambda: resolver), f"http://two.example:{target.port}/") == 200
     both = ChangingResolver([["169.254.169.254", "169.254.0.1"]])
@@ -125,7 +125,7 @@ async def test_a_connections_host_may_be_private_but_not_a_metadata_address(targ
 
 @pytest.mark.parametrize("named", list(HostSource))
 @pytest.mark.parametrize("bound", ["127.0.0.1", "0.0.0.0", "::"])
-async def test_waitds_own_listener_is_not_reached_by_a_name(
+async def test_waitds_own_listener_is_blocked_by_any_name(
     target: Target, named: HostSource, bound: str
 ) -> None:
     outgoing = Outgoing(resolver=lambda: ChangingResolver([["127.0.0.1"]]))
@@ -145,13 +145,13 @@ def own_addresses() -> list[str]:
 
 
 @pytest.mark.skipif(not own_addresses(), reason="this machine has loopback only")
-async def test_a_listener_on_all_addresses_is_refused_at_the_machines_own(target: Target) -> None:
+async def test_a_listener_on_all_addresses_is_blocked_at_the_machines_addresses(target: Target) -> None:
     outgoing = Outgoing()
     outgoing.add_listener("0.0.0.0", target.port)
     assert "own listener" in await refusal(outgoing, f"http://{own_addresses()[0]}:{target.port}/")
 
 
-async def test_an_address_literal_of_the_machine_itself_is_its_own(target: Target) -> None:
+async def test_an_address_of_the_machine_counts_as_its_listener(target: Target) -> None:
     outgoing = Outgoing()
     outgoing.add_listener("0.0.0.0", target.port)
     connector = outgoing.connector(HostSource.OPERATOR)

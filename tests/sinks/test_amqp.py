@@ -10,19 +10,19 @@ from waitd.core.waits.delivery import Delivered, DeliveryFailed
 UNROUTABLE = DeliveryFailed("no queue is bound to the exchange for this routing key")
 
 
-async def test_an_event_that_no_queue_takes_is_not_delivered(amqp: SinkSetup) -> None:
+async def test_an_unroutable_event_is_a_failure(amqp: SinkSetup) -> None:
     assert await amqp.deliver(make_item(), routing_key="nobody") == UNROUTABLE
     assert await amqp.deliver(make_item(), exchange="", routing_key="no-such-queue") == UNROUTABLE
     assert await amqp.deliver(make_item()) == Delivered()
 
 
-async def test_the_default_exchange_leads_to_the_queue_of_that_name(amqp: SinkSetup) -> None:
+async def test_the_default_exchange_routes_to_the_queue_of_that_name(amqp: SinkSetup) -> None:
     assert await amqp.deliver(make_item(), exchange="", routing_key=amqp.name) == Delivered()
     (received,) = await amqp.read(1)
     assert received.headers["delivery-mode"] == "2"  # persistent
 
 
-async def test_a_missing_exchange_is_refused_and_hurts_only_itself(amqp: SinkSetup) -> None:
+async def test_a_missing_exchange_fails_only_its_own_deliveries(amqp: SinkSetup) -> None:
     assert await amqp.deliver(make_item()) == Delivered()
     for round_ in range(5):
         good = [amqp.deliver(make_item()) for _ in range(20)]
@@ -32,7 +32,7 @@ async def test_a_missing_exchange_is_refused_and_hurts_only_itself(amqp: SinkSet
     assert amqp.proxy.accepted == 1
 
 
-async def test_a_queue_that_is_full_refuses(amqp: SinkSetup) -> None:
+async def test_a_full_queue_is_a_failure(amqp: SinkSetup) -> None:
     assert isinstance(amqp.broker, Amqp)
     amqp.name += "full"
     await amqp.broker.create_destination(amqp.name, **{"x-max-length": 1, "x-overflow": "reject-publish"})
@@ -41,7 +41,7 @@ async def test_a_queue_that_is_full_refuses(amqp: SinkSetup) -> None:
     assert all(isinstance(receipt, DeliveryFailed) and "nack" in receipt.error for receipt in receipts)
 
 
-async def test_an_event_that_is_too_large_does_not_condemn_those_beside_it(amqp: SinkSetup) -> None:
+async def test_a_too_large_event_does_not_reject_concurrent_ones(amqp: SinkSetup) -> None:
     small = [make_item() for _ in range(10)]
     large = make_item(size=amqp.broker.max_bytes + 1)
     assert await amqp.deliver(make_item()) == Delivered()
@@ -49,7 +49,7 @@ async def test_an_event_that_is_too_large_does_not_condemn_those_beside_it(amqp:
     assert all(isinstance(receipt, Delivered | DeliveryFailed) for receipt in receipts[1:])
 
 
-async def test_a_missing_virtual_host_is_refused(amqp: SinkSetup) -> None:
+async def test_a_missing_virtual_host_is_a_failure(amqp: SinkSetup) -> None:
     from dataclasses import replace
 
     amqp.connections.by_id["broker"] = replace(amqp.connections.by_id["broker"], schema="nowhere")

@@ -38,7 +38,7 @@ async def receipt(kind: str, host: str, outgoing: Outgoing, port: int = 1) -> ob
 
 
 @pytest.mark.parametrize("kind", BROKERS)
-async def test_metadata_addresses_waitd_itself_and_what_is_denied_are_no_brokers(kind: str) -> None:
+async def test_forbidden_addresses_are_not_connected_to(kind: str) -> None:
     outgoing = Outgoing(EgressPolicy.from_settings([], ["denied.example", "10.0.0.0/8"], private=True))
     outgoing.add_listener("127.0.0.1", 8795)
     why = f"the egress rules block {BROKERS[kind][0].sink.broker}: "
@@ -54,7 +54,7 @@ async def test_metadata_addresses_waitd_itself_and_what_is_denied_are_no_brokers
 
 
 @pytest.mark.parametrize("kind", BROKERS)
-async def test_the_operator_may_name_a_private_address(kind: str) -> None:
+async def test_private_addresses_are_allowed_for_the_operator(kind: str) -> None:
     """Nobody listens there, but it was asked."""
     got = await receipt(kind, "127.0.0.1", Outgoing(EgressPolicy(private=False)), free_port())
     assert isinstance(got, DeliveryFailed)

@@ -44,7 +44,7 @@ async def end_all(running: Outbox, ids: list[WaitId]) -> None:
 
 
 @pytest.mark.slow
-async def test_a_broker_killed_and_restarted_in_the_middle_loses_nothing_and_slows_no_other(
+async def test_killing_and_restarting_a_broker_loses_nothing_and_slows_no_other_sink(
     sink_setup: SinkSetup, tmp_path: Path
 ) -> None:
     kind = sink_setup.broker.kind
@@ -70,7 +70,7 @@ async def test_a_broker_killed_and_restarted_in_the_middle_loses_nothing_and_slo
         assert len(received) == COUNT
 
 
-async def test_a_redelivery_passes_a_fifo_queues_deduplication_and_an_attempt_again_does_not(
+async def test_a_fifo_queue_deduplicates_attempts_but_not_redeliveries(
     sqs: SinkSetup, tmp_path: Path
 ) -> None:
     assert isinstance(sqs.broker, Sqs)
@@ -93,9 +93,7 @@ async def test_a_redelivery_passes_a_fifo_queues_deduplication_and_an_attempt_ag
     ]
 
 
-async def test_an_event_that_no_broker_takes_is_dead_and_holds_up_no_other(
-    amqp: SinkSetup, tmp_path: Path
-) -> None:
+async def test_an_undeliverable_event_is_dead_and_delays_no_other(amqp: SinkSetup, tmp_path: Path) -> None:
     async with outbox(tmp_path / "waitd.db", {"amqp": amqp.sink}, retry_delays=(0.0, 0.1, 0.1)) as running:
         poison = await running.add(3, {"kind": "amqp", **amqp.params(), "routing_key": "nobody"})
         good = await running.add(20, {"kind": "amqp", **amqp.params()})

@@ -79,7 +79,9 @@ def sink(kind: str, *connections: Connection) -> AnySink:
         ),
     ],
 )
-def test_a_bad_parameter_is_pointed_at(kind: str, params: Mapping[str, Any], pointers: list[str]) -> None:
+def test_an_invalid_parameter_is_reported_with_a_pointer(
+    kind: str, params: Mapping[str, Any], pointers: list[str]
+) -> None:
     local = Connection("local", "aws", extra={"endpoint_url": "http://localhost:4566"})
     with pytest.raises(InvalidInput) as raised:
         sink(kind, local).parse(params)
@@ -98,7 +100,7 @@ def test_a_bad_parameter_is_pointed_at(kind: str, params: Mapping[str, Any], poi
         ("sqs", {"aws_conn_id": "c", "queue_url": QUEUE}, f"sqs c {QUEUE}"),
     ],
 )
-def test_what_may_hold_up_others_has_a_destination_of_its_own(
+def test_slow_targets_have_their_own_destination(
     kind: str, params: Mapping[str, Any], destination: str
 ) -> None:
     target = sink(kind).parse(params)
@@ -107,13 +109,13 @@ def test_what_may_hold_up_others_has_a_destination_of_its_own(
 
 
 @pytest.mark.parametrize("kind", SINKS)
-def test_a_missing_library_names_the_extra_that_brings_it(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_names_its_extra(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(broker, "_is_installed", lambda library: library != SINKS[kind].library)
     with pytest.raises(NotInstalled, match=rf"pip install 'waitd\[{kind}\]'"):
         sink(kind).parse({})
 
 
-def test_a_daemon_that_uses_none_imports_none_of_the_libraries(tmp_path: Path) -> None:
+def test_a_daemon_imports_no_unused_library(tmp_path: Path) -> None:
     program = """
 import asyncio, sys
 from waitd.app import open_parts
@@ -154,7 +156,7 @@ def test_an_address_is_parsed(host: str, port: int | None, address: str) -> None
 @pytest.mark.parametrize(
     "host", [None, "", "a b", "user:planted@host", "host/path", "h?x", "http://h", "h\r\n", "h:1:2"]
 )
-def test_what_is_no_host_is_refused_without_being_quoted(host: str | None) -> None:
+def test_an_invalid_host_is_an_error_that_does_not_quote_it(host: str | None) -> None:
     with pytest.raises(InvalidConnection) as raised:
         broker_address(Connection("c", host=host), 1000)
     assert "planted" not in str(raised.value)
@@ -185,9 +187,7 @@ def test_what_is_no_host_is_refused_without_being_quoted(host: str | None) -> No
         ("sqs", {"region_name": "eu-west-1", "endpoint_url": "http://other/"}, "endpoint"),
     ],
 )
-async def test_an_unusable_connection_is_the_operators_to_mend(
-    kind: str, extra: dict[str, Any], said: str
-) -> None:
+async def test_an_invalid_connection_is_an_error(kind: str, extra: dict[str, Any], said: str) -> None:
     params = {
         "kafka": {"conn_id": "c", "topic": "t"},
         "redis": {"conn_id": "c", "stream": "s"},
@@ -209,7 +209,7 @@ async def test_an_unusable_connection_is_the_operators_to_mend(
     assert "planted" not in receipt.error
 
 
-def test_tls_is_asked_for_in_the_extra() -> None:
+def test_the_extra_enables_tls() -> None:
     assert connection_tls_context(Connection("c")) is None
     checked = connection_tls_context(Connection("c", extra={"ssl": "true"}))
     assert checked is not None

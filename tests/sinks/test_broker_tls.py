@@ -34,9 +34,7 @@ async def deliver(broker_setup: SinkSetup, connection: Connection, item: OutboxI
     return await broker_setup.deliver(item, **queue)
 
 
-async def test_only_a_certificate_that_somebody_vouches_for_is_accepted(
-    broker_setup: SinkSetup, ca: str
-) -> None:
+async def test_only_a_trusted_certificate_is_accepted(broker_setup: SinkSetup, ca: str) -> None:
     plain, broker, item = broker_setup.connections.by_id["broker"], broker_setup.broker, make_item()
     broker.enable_tls(broker_setup.proxy)
     refused = DeliveryFailed(f"the TLS certificate of {broker_setup.sink.broker} is not trusted")
@@ -46,13 +44,13 @@ async def test_only_a_certificate_that_somebody_vouches_for_is_accepted(
     assert [received.body for received in await broker_setup.read(1)] == [item.event]
 
 
-async def test_whoever_says_so_trusts_anybody(broker_setup: SinkSetup) -> None:
+async def test_verify_false_accepts_any_certificate(broker_setup: SinkSetup) -> None:
     broker_setup.broker.enable_tls(broker_setup.proxy)
     trusting = broker_setup.broker.with_tls(broker_setup.connections.by_id["broker"], verify=False)
     assert await deliver(broker_setup, trusting, make_item()) == Delivered()
 
 
-async def test_a_broker_without_tls_is_told_nothing(broker_setup: SinkSetup) -> None:
+async def test_nothing_is_sent_to_a_broker_without_tls(broker_setup: SinkSetup) -> None:
     heard = b""
 
     async def listen(ends: Streams) -> bool:
@@ -69,7 +67,7 @@ async def test_a_broker_without_tls_is_told_nothing(broker_setup: SinkSetup) -> 
     assert PASSWORD.encode() not in heard
 
 
-async def test_a_file_that_cannot_be_read_is_the_operators_to_mend(broker_setup: SinkSetup) -> None:
+async def test_an_unreadable_tls_file_is_a_failure(broker_setup: SinkSetup) -> None:
     broker_setup.broker.enable_tls(broker_setup.proxy)
     connection = broker_setup.broker.with_tls(broker_setup.connections.by_id["broker"], ca="/nowhere/ca.pem")
     receipt = await deliver(broker_setup, connection, make_item())
@@ -77,7 +75,7 @@ async def test_a_file_that_cannot_be_read_is_the_operators_to_mend(broker_setup:
     assert broker_setup.proxy.accepted == 0
 
 
-async def test_a_login_over_tls_reaches_kafka(kafka: SinkSetup, ca: str) -> None:
+async def test_kafka_login_works_over_tls(kafka: SinkSetup, ca: str) -> None:
     from kafka_sasl import SaslHandshake
 
     assert isinstance(kafka.broker, Kafka)

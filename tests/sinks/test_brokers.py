@@ -25,7 +25,7 @@ async def test_the_stored_bytes_arrive_as_a_cloudevent(broker_setup: SinkSetup) 
         assert received.headers["delivery_id"] == item.id
 
 
-async def test_many_at_a_time_share_a_client_and_none_is_lost(broker_setup: SinkSetup) -> None:
+async def test_concurrent_deliveries_share_a_client_and_none_is_lost(broker_setup: SinkSetup) -> None:
     items = [make_item(number) for number in range(40)]
     assert await asyncio.gather(*map(broker_setup.deliver, items)) == [Delivered()] * 40
     assert {received.body for received in await broker_setup.read(40)} == {item.event for item in items}
@@ -33,7 +33,7 @@ async def test_many_at_a_time_share_a_client_and_none_is_lost(broker_setup: Sink
         assert broker_setup.proxy.accepted <= 2
 
 
-async def test_a_broker_that_is_down_is_refused_at_once_and_found_again(broker_setup: SinkSetup) -> None:
+async def test_deliveries_fail_at_once_while_the_broker_is_down(broker_setup: SinkSetup) -> None:
     await broker_setup.proxy.down()
     receipts = await asyncio.gather(*(broker_setup.deliver(make_item()) for _ in range(5)))
     assert broker_setup.proxy.accepted == 0
@@ -44,7 +44,7 @@ async def test_a_broker_that_is_down_is_refused_at_once_and_found_again(broker_s
     assert await broker_setup.deliver(make_item()) == Delivered()
 
 
-async def test_a_broker_that_went_away_and_came_back_is_found_again(broker_setup: SinkSetup) -> None:
+async def test_deliveries_succeed_again_after_an_outage(broker_setup: SinkSetup) -> None:
     assert await broker_setup.deliver(make_item()) == Delivered()
     await broker_setup.proxy.down()
     if broker_setup.broker.kind == "kafka":  # its producer goes on trying, until the caller loses patience
@@ -56,7 +56,7 @@ async def test_a_broker_that_went_away_and_came_back_is_found_again(broker_setup
     assert await broker_setup.deliver(make_item()) == Delivered()
 
 
-async def test_a_connection_cut_before_the_acknowledgement_is_refused_and_nothing_is_lost(
+async def test_a_connection_cut_before_the_acknowledgement_loses_nothing(
     broker_setup: SinkSetup,
 ) -> None:
     first, item = make_item(), make_item()
@@ -76,7 +76,7 @@ async def test_a_connection_cut_before_the_acknowledgement_is_refused_and_nothin
     assert set(bodies) == {first.event, item.event}
 
 
-async def test_a_hanging_broker_costs_the_callers_patience_and_the_client_works_on(
+async def test_deliveries_to_a_hanging_broker_can_be_cancelled(
     broker_setup: SinkSetup,
 ) -> None:
     assert await broker_setup.deliver(make_item()) == Delivered()
@@ -92,7 +92,7 @@ async def test_a_hanging_broker_costs_the_callers_patience_and_the_client_works_
     assert {item.event for item in after} <= bodies
 
 
-async def test_a_hang_while_connecting_is_the_callers_timeout_too(broker_setup: SinkSetup) -> None:
+async def test_a_hanging_connect_can_be_cancelled(broker_setup: SinkSetup) -> None:
     broker_setup.proxy.hang()
     with pytest.raises(TimeoutError):
         await broker_setup.deliver(make_item(), within=0.2)
@@ -100,7 +100,7 @@ async def test_a_hang_while_connecting_is_the_callers_timeout_too(broker_setup: 
     assert await broker_setup.deliver(make_item()) == Delivered()
 
 
-async def test_an_event_larger_than_the_broker_takes_is_gone_and_holds_up_no_other(
+async def test_a_too_large_event_is_rejected_without_delaying_others(
     broker_setup: SinkSetup,
 ) -> None:
     large, small = make_item(size=broker_setup.broker.max_bytes + 1), [make_item() for _ in range(5)]
@@ -114,7 +114,7 @@ async def test_an_event_larger_than_the_broker_takes_is_gone_and_holds_up_no_oth
     assert [await broker_setup.deliver(item) for item in small] == [Delivered()] * 5
 
 
-async def test_wrong_credentials_are_refused_and_not_told(broker_setup: SinkSetup) -> None:
+async def test_wrong_credentials_are_a_failure_that_does_not_quote_them(broker_setup: SinkSetup) -> None:
     connection = broker_setup.connections.by_id["broker"]
     if broker_setup.broker.kind == "sqs":
         pytest.skip("moto checks credentials for the whole server: tests/sinks/test_sqs.py")
@@ -128,7 +128,7 @@ async def test_wrong_credentials_are_refused_and_not_told(broker_setup: SinkSetu
     assert await broker_setup.deliver(make_item()) == Delivered()
 
 
-async def test_a_rotated_connection_gets_a_new_client_and_the_old_one_is_closed(
+async def test_a_changed_connection_replaces_the_client(
     broker_setup: SinkSetup,
 ) -> None:
     assert await broker_setup.deliver(make_item()) == Delivered()
@@ -150,7 +150,7 @@ def clients(broker_setup: SinkSetup) -> list[object]:
     return [pooled.opening.result() for pooled in broker_setup.sink._clients._clients.values()]
 
 
-async def test_every_connection_is_closed_at_the_end(broker_setup: SinkSetup) -> None:
+async def test_closing_the_sink_closes_every_connection(broker_setup: SinkSetup) -> None:
     await asyncio.gather(*(broker_setup.deliver(make_item()) for _ in range(5)))
     assert broker_setup.proxy.open
     before = asyncio.all_tasks()
@@ -159,7 +159,7 @@ async def test_every_connection_is_closed_at_the_end(broker_setup: SinkSetup) ->
     assert not {task for task in asyncio.all_tasks() - before if not task.done()}
 
 
-async def test_it_ends_in_time_while_its_broker_hangs(broker_setup: SinkSetup) -> None:
+async def test_closing_the_sink_is_bounded_while_the_broker_hangs(broker_setup: SinkSetup) -> None:
     assert await broker_setup.deliver(make_item()) == Delivered()
     broker_setup.proxy.hang()
     with pytest.raises(TimeoutError):
@@ -168,7 +168,7 @@ async def test_it_ends_in_time_while_its_broker_hangs(broker_setup: SinkSetup) -
         await broker_setup.sink.__aexit__(None, None, None)
 
 
-async def test_trouble_with_the_connection_is_the_operators_to_mend(broker_setup: SinkSetup) -> None:
+async def test_an_invalid_connection_is_a_failure_that_does_not_quote_it(broker_setup: SinkSetup) -> None:
     broker_setup.connections.down = True
     assert await broker_setup.deliver(make_item()) == DeliveryFailed("the backend is down")
     broker_setup.connections.down = False
@@ -187,10 +187,10 @@ async def test_trouble_with_the_connection_is_the_operators_to_mend(broker_setup
         assert "planted" not in receipt.error
 
 
-async def test_it_is_never_signed(broker_setup: SinkSetup) -> None:
+async def test_deliveries_are_not_signed(broker_setup: SinkSetup) -> None:
     assert broker_setup.sink.signed(broker_setup.sink.parse(broker_setup.params())) is None
 
 
-async def test_a_parcel_is_json_of_its_own(broker_setup: SinkSetup) -> None:
+async def test_each_test_item_has_a_unique_event(broker_setup: SinkSetup) -> None:
     """Guards the helper: two items must not be mistaken for each other."""
     assert json.loads(make_item(1).event)["id"] != json.loads(make_item(1).event)["id"]

@@ -210,7 +210,7 @@ NOT_PROVOKABLE: dict[str, dict[str, str]] = {
 }
 
 
-def test_every_field_of_the_table_is_filled() -> None:
+def test_every_cell_of_the_table_is_filled() -> None:
     for fault, lines in FAULTS.items():
         reasons = NOT_PROVOKABLE.get(fault, {})
         assert lines.keys() | reasons.keys() == ALL_SINKS.keys(), fault
@@ -221,7 +221,7 @@ def test_every_field_of_the_table_is_filled() -> None:
 @pytest.mark.parametrize(
     ("kind", "name"), [(kind, name) for kind in ALL_SINKS for name in FAULTS if kind in FAULTS[name]]
 )
-async def test_a_fault_loses_nothing_slows_no_other_and_is_told(
+async def test_a_fault_loses_nothing_slows_no_other_sink_and_is_reported(
     brokers: RunningBrokers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, name: str
 ) -> None:
     # A missing topic says so before the attempt's time is over, as it does with the settings' own times.
@@ -252,7 +252,7 @@ async def test_a_fault_loses_nothing_slows_no_other_and_is_told(
 
 
 @pytest.mark.parametrize("kind", ALL_SINKS)
-async def test_an_event_that_is_too_large_is_dead_at_once_or_in_the_end_and_holds_up_no_other(
+async def test_a_too_large_event_is_dead_and_delays_no_other(
     brokers: RunningBrokers, tmp_path: Path, kind: str
 ) -> None:
     async with AsyncExitStack() as stack:
@@ -275,7 +275,7 @@ async def test_an_event_that_is_too_large_is_dead_at_once_or_in_the_end_and_hold
         assert {d.state for d in await running.deliveries(small, kind)} == {"delivered"}
 
 
-async def test_too_few_replicas_are_told_and_tried_again(kafka: SinkSetup) -> None:
+async def test_too_few_replicas_are_retried_by_the_producer(kafka: SinkSetup) -> None:
     assert isinstance(kafka.broker, Kafka)
     item = make_item()
     kafka.broker.server.fail_produce([NOT_ENOUGH_REPLICAS])
@@ -283,9 +283,7 @@ async def test_too_few_replicas_are_told_and_tried_again(kafka: SinkSetup) -> No
     assert [received.body for received in await kafka.read(1)] == [item.event]
 
 
-async def test_a_receiver_that_is_gone_is_told_of_and_not_asked_again(
-    brokers: RunningBrokers, tmp_path: Path
-) -> None:
+async def test_a_410_is_dead_at_once(brokers: RunningBrokers, tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         sink_setup = await open_setup(brokers.get("webhook"), stack)
         await answering(status=410)(sink_setup)

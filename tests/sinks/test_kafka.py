@@ -6,7 +6,7 @@ from sink_setup import SinkSetup
 from waitd.core.waits.delivery import Delivered
 
 
-async def test_the_key_is_the_waits_id_unless_another_is_given(kafka: SinkSetup) -> None:
+async def test_the_record_key_defaults_to_the_waits_id(kafka: SinkSetup) -> None:
     item, other = make_item(), make_item()
     assert await kafka.deliver(item) == Delivered()
     assert await kafka.deliver(other, key="ü") == Delivered()
@@ -14,7 +14,7 @@ async def test_the_key_is_the_waits_id_unless_another_is_given(kafka: SinkSetup)
     assert keys == {item.event: item.wait_id, other.event: "ü"}
 
 
-async def test_a_record_nobody_waits_for_any_more_takes_its_producer_with_it(kafka: SinkSetup) -> None:
+async def test_a_cancelled_delivery_discards_its_producer(kafka: SinkSetup) -> None:
     """An idempotent producer never gives a record up: each attempt of a long outage would come as one more copy after it."""
     import asyncio
 

@@ -14,7 +14,7 @@ async def use_stream(setup: SinkSetup, name: str, **options: object) -> None:
     setup.name = name
 
 
-async def test_a_repeated_delivery_is_kept_once_and_a_redelivery_again(nats: SinkSetup) -> None:
+async def test_a_repeated_delivery_is_deduplicated_but_not_a_redelivery(nats: SinkSetup) -> None:
     from dataclasses import replace
 
     from waitd.core.waits.delivery import DeliveryId
@@ -25,13 +25,13 @@ async def test_a_repeated_delivery_is_kept_once_and_a_redelivery_again(nats: Sin
     assert [received.headers["delivery_id"] for received in await nats.read(2)] == [item.id, "another"]
 
 
-async def test_a_subject_that_no_stream_listens_to_is_refused(nats: SinkSetup) -> None:
+async def test_a_subject_without_a_stream_is_a_failure(nats: SinkSetup) -> None:
     assert await nats.deliver(make_item(), subject="nobody.listens") == DeliveryFailed(
         "no JetStream stream has this subject"
     )
 
 
-async def test_a_full_stream_is_refused(nats: SinkSetup) -> None:
+async def test_a_full_stream_is_a_failure(nats: SinkSetup) -> None:
     await use_stream(nats, nats.name + "full", max_msgs=1, discard="new")
     assert await nats.deliver(make_item()) == Delivered()
     receipt = await nats.deliver(make_item())
@@ -39,18 +39,18 @@ async def test_a_full_stream_is_refused(nats: SinkSetup) -> None:
     assert "maximum messages" in receipt.error
 
 
-async def test_an_event_larger_than_the_stream_takes_is_gone(nats: SinkSetup) -> None:
+async def test_an_event_over_the_streams_size_limit_is_rejected(nats: SinkSetup) -> None:
     await use_stream(nats, nats.name + "small", max_msg_size=200)
     assert isinstance(await nats.deliver(make_item(size=1000)), DeliveryRejected)
 
 
-async def test_a_subject_the_login_may_not_publish_to_is_refused_at_once(nats: SinkSetup) -> None:
+async def test_a_forbidden_subject_fails_at_once(nats: SinkSetup) -> None:
     receipt = await nats.deliver(make_item(), within=5, subject="forbidden.fruit")
     assert receipt == DeliveryFailed("this login may not publish to the subject")
     assert await nats.deliver(make_item()) == Delivered()
 
 
-async def test_an_answer_that_is_no_acknowledgement_is_no_delivery(nats: SinkSetup) -> None:
+async def test_an_answer_without_an_acknowledgement_is_a_failure(nats: SinkSetup) -> None:
     assert isinstance(nats.broker, Nats)
     client = await nats.broker.client()
 
@@ -64,7 +64,7 @@ async def test_an_answer_that_is_no_acknowledgement_is_no_delivery(nats: SinkSet
     assert receipt == DeliveryFailed("the answer is not a JetStream acknowledgement")
 
 
-async def test_a_loss_that_the_library_fails_to_tell_of_is_seen(
+async def test_a_lost_connection_that_the_library_does_not_report_is_detected(
     nats: SinkSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As it does where an event was still to be sent: its `drain` raises, and what it would have called is not called."""

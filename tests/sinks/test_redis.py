@@ -6,13 +6,13 @@ from sink_setup import SinkSetup
 from waitd.core.waits.delivery import Delivered, DeliveryFailed
 
 
-async def test_maxlen_keeps_the_stream_about_so_long(redis: SinkSetup) -> None:
+async def test_maxlen_trims_the_stream(redis: SinkSetup) -> None:
     for _ in range(300):
         assert await redis.deliver(make_item(), maxlen=10) == Delivered()
     assert 10 <= len(await redis.read(10)) < 250
 
 
-async def test_a_key_that_holds_something_else_is_refused(redis: SinkSetup) -> None:
+async def test_a_key_of_another_type_is_a_failure(redis: SinkSetup) -> None:
     from redis import Redis
 
     connection = redis.connections.by_id["broker"]
@@ -23,7 +23,7 @@ async def test_a_key_that_holds_something_else_is_refused(redis: SinkSetup) -> N
     )
 
 
-async def test_a_replica_is_refused(redis: SinkSetup) -> None:
+async def test_a_read_only_replica_is_a_failure(redis: SinkSetup) -> None:
     from redis import Redis
 
     connection = redis.connections.by_id["broker"]

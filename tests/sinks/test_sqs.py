@@ -20,7 +20,7 @@ def sqs_broker(setup: SinkSetup) -> Sqs:
     return setup.broker
 
 
-async def test_the_body_is_the_json_event_as_airflows_trigger_takes_it(sqs: SinkSetup) -> None:
+async def test_the_body_is_the_event_as_airflows_trigger_expects_it(sqs: SinkSetup) -> None:
     item = make_item()
     assert await sqs.deliver(item) == Delivered()
     ((body, headers),) = [(received.body, received.headers) for received in await sqs.read(1)]
@@ -28,7 +28,7 @@ async def test_the_body_is_the_json_event_as_airflows_trigger_takes_it(sqs: Sink
     assert headers["content-type"] == "application/cloudevents+json"
 
 
-async def test_a_fifo_queue_drops_what_comes_twice_and_groups_by_wait(sqs: SinkSetup) -> None:
+async def test_a_fifo_queue_deduplicates_and_groups_by_wait(sqs: SinkSetup) -> None:
     sqs.name += ".fifo"
     await sqs_broker(sqs).create_destination(sqs.name)
     item = make_item()
@@ -42,12 +42,12 @@ async def test_a_fifo_queue_drops_what_comes_twice_and_groups_by_wait(sqs: SinkS
     assert second.headers["MessageGroupId"] == "everything"
 
 
-async def test_a_missing_queue_is_refused(sqs: SinkSetup) -> None:
+async def test_a_missing_queue_is_a_failure(sqs: SinkSetup) -> None:
     sqs.name = "nowhere"
     assert await sqs.deliver(make_item()) == DeliveryFailed("the queue does not exist")
 
 
-async def test_wrong_credentials_are_refused_and_not_told(sqs: SinkSetup) -> None:
+async def test_wrong_credentials_are_a_failure_that_does_not_quote_them(sqs: SinkSetup) -> None:
     sqs_broker(sqs).check_credentials(True)
     try:
         receipt = await sqs.deliver(make_item())
@@ -90,7 +90,9 @@ async def test_wrong_credentials_are_refused_and_not_told(sqs: SinkSetup) -> Non
         (503, "ServiceUnavailable", "planted", DeliveryFailed("SQS refused it: ServiceUnavailable")),
     ],
 )
-async def test_errors_that_moto_does_not_make(status: int, code: str, message: str, expected: object) -> None:
+async def test_errors_that_moto_does_not_produce(
+    status: int, code: str, message: str, expected: object
+) -> None:
     async def answer(_: web.Request) -> web.Response:
         return web.json_response({"__type": f"com.amazonaws.sqs#{code}", "message": message}, status=status)
 
@@ -107,7 +109,7 @@ async def test_errors_that_moto_does_not_make(status: int, code: str, message: s
             assert await sink.deliver(target, make_item()) == expected
 
 
-async def test_credentials_go_to_the_connections_own_endpoint_only(sqs: SinkSetup) -> None:
+async def test_credentials_are_sent_only_to_the_connections_endpoint(sqs: SinkSetup) -> None:
     connection = sqs.connections.by_id.pop("broker")  # not connections when the wait is submitted
     target = sqs.sink.parse(
         {"aws_conn_id": "broker", "queue_url": f"http://localhost:{sqs.proxy.port}/1/{sqs.name}"}
@@ -119,7 +121,7 @@ async def test_credentials_go_to_the_connections_own_endpoint_only(sqs: SinkSetu
     assert sqs.proxy.accepted == 0
 
 
-async def test_an_answer_about_another_body_is_no_delivery(sqs: SinkSetup) -> None:
+async def test_an_md5_mismatch_is_a_failure(sqs: SinkSetup) -> None:
     def other_digest(data: bytes) -> bytes:
         head, found, tail = data.partition(b'MD5OfMessageBody": "')
         return head + found + b"0" * 32 + tail[32:] if found else data

@@ -64,7 +64,7 @@ def problems(sink: WebhookSink, params: Mapping[str, Any]) -> dict[str, str]:
     return {problem.pointer: problem.detail for problem in raised.value.problems}
 
 
-def test_it_is_a_sink(connections: FakeConnections) -> None:
+def test_it_implements_the_port(connections: FakeConnections) -> None:
     port: Sink = WebhookSink(connections, secret=None, secret_headers=PATTERNS)
     assert (
         port.parse({"url": "https://Example.org:443/hook?x=1"}).destination == "webhook https://example.org"
@@ -112,7 +112,7 @@ def test_it_is_a_sink(connections: FakeConnections) -> None:
         ({"url": "http://h", "headers": {f"X-{i}": "a" for i in range(65)}}, "/headers"),
     ],
 )
-def test_a_bad_parameter_is_pointed_at(
+def test_an_invalid_parameter_is_reported_with_a_pointer(
     connections: FakeConnections, params: Mapping[str, Any], pointer: str
 ) -> None:
     connections.by_id["connections"] = Connection("connections", host="good")
@@ -120,7 +120,9 @@ def test_a_bad_parameter_is_pointed_at(
     assert list(problems(sink, params)) == [pointer]
 
 
-def test_a_refused_secret_is_not_quoted_and_points_at_conn_id(connections: FakeConnections) -> None:
+def test_a_secret_header_is_refused_without_quoting_and_suggests_conn_id(
+    connections: FakeConnections,
+) -> None:
     sink = WebhookSink(connections, secret=None, secret_headers=PATTERNS)
     said = problems(
         sink,
@@ -149,7 +151,7 @@ async def test_the_stored_bytes_are_posted_as_a_cloudevent(sink: WebhookSink, re
     assert "webhook-signature" not in request.headers
 
 
-async def test_what_is_posted_is_a_cloudevent_to_its_own_sdk(sink: WebhookSink, receiver: Receiver) -> None:
+async def test_the_cloudevents_sdk_parses_the_request(sink: WebhookSink, receiver: Receiver) -> None:
     item = make_item()
     receiver.answers("200 OK")
     assert await sink.deliver(sink.parse({"url": receiver.url}), item) == Delivered()
@@ -168,7 +170,7 @@ async def test_what_is_posted_is_a_cloudevent_to_its_own_sdk(sink: WebhookSink, 
     ("rest", "line"),
     [("", "/"), ("?x", "/?x"), ("/a%2Fb/%7e;c", "/a%2Fb/%7e;c"), ("/grün?ö", "/gr%C3%BCn?%C3%B6"), ("/x#y", "/x"), ("/a/../b", "/a/../b")],
 )  # fmt: skip
-async def test_a_url_is_asked_as_it_was_written(
+async def test_a_url_is_requested_as_written(
     sink: WebhookSink, receiver: Receiver, rest: str, line: str
 ) -> None:
     receiver.answers("200 OK")
@@ -176,7 +178,7 @@ async def test_a_url_is_asked_as_it_was_written(
     assert receiver.requests[0].line == f"POST {line} HTTP/1.1"
 
 
-async def test_a_connection_gives_address_and_credentials(
+async def test_a_connection_supplies_address_and_credentials(
     sink: WebhookSink, connections: FakeConnections, receiver: Receiver
 ) -> None:
     receiver.answers("204 No Content")
@@ -201,7 +203,7 @@ async def test_a_connection_gives_address_and_credentials(
     assert "never sent" not in repr(request)
 
 
-async def test_no_cookie_is_kept_and_no_proxy_is_used(
+async def test_cookies_are_not_stored_and_proxies_not_used(
     sink: WebhookSink, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
@@ -221,7 +223,7 @@ def verify(secret: str | bytes, receiver: Receiver) -> None:
 
 
 @pytest.mark.parametrize(("secret", "verifier"), [(OLD, OLD), ("raw text", b"raw"), ("raw text", b"text")])
-async def test_a_standard_verifier_accepts_the_signature(
+async def test_the_standardwebhooks_verifier_accepts_the_signature(
     connections: FakeConnections, receiver: Receiver, secret: str, verifier: str | bytes
 ) -> None:
     receiver.answers("200 OK")
@@ -232,7 +234,7 @@ async def test_a_standard_verifier_accepts_the_signature(
     verify(verifier, receiver)
 
 
-async def test_while_secrets_rotate_both_verify_and_no_third(
+async def test_during_a_rotation_both_secrets_verify(
     connections: FakeConnections, receiver: Receiver
 ) -> None:
     receiver.answers("200 OK")
@@ -247,7 +249,7 @@ async def test_while_secrets_rotate_both_verify_and_no_third(
         verify(OLD, receiver)
 
 
-async def test_the_connections_secret_goes_before_the_setting(
+async def test_the_connections_secret_takes_precedence_over_the_setting(
     connections: FakeConnections, receiver: Receiver
 ) -> None:
     receiver.answers("200 OK")
@@ -270,13 +272,13 @@ async def test_a_connection_without_a_secret_is_signed_with_the_setting(
     verify(OLD, receiver)
 
 
-async def test_it_sends_only_while_it_is_open(connections: FakeConnections) -> None:
+async def test_it_delivers_only_within_its_context(connections: FakeConnections) -> None:
     sink = WebhookSink(connections, secret=None, secret_headers=PATTERNS)
     with pytest.raises(RuntimeError, match="outside its context"):
         await post(sink, url="http://127.0.0.1")
 
 
-async def test_signed_says_what_is_known(connections: FakeConnections) -> None:
+async def test_signed_reflects_the_cached_connection(connections: FakeConnections) -> None:
     connections.by_id["with"] = Connection("with", host="h", extra={"webhook_secret": NEW})
     connections.by_id["without"] = Connection("without", host="h")
     sink = WebhookSink(connections, secret=None, secret_headers=PATTERNS)
@@ -285,7 +287,7 @@ async def test_signed_says_what_is_known(connections: FakeConnections) -> None:
 
 
 @pytest.mark.parametrize("secret", ["", "  ", "whsec_", "whsec_!planted", f"{OLD} whsec_pl\u00e4nted"])
-def test_a_malformed_secret_stops_the_start_and_is_not_quoted(
+def test_a_malformed_secret_setting_is_an_error_that_does_not_quote_it(
     connections: FakeConnections, secret: str
 ) -> None:
     with pytest.raises(ValueError, match="webhook secret") as raised:
@@ -294,7 +296,7 @@ def test_a_malformed_secret_stops_the_start_and_is_not_quoted(
 
 
 @pytest.mark.parametrize("secret", ["whsec_!planted", 5, ["planted"]])
-async def test_a_connections_malformed_secret_sends_nothing_unsigned(
+async def test_a_connections_malformed_secret_fails_the_delivery(
     sink: WebhookSink, connections: FakeConnections, receiver: Receiver, secret: object
 ) -> None:
     connections.by_id["c"] = Connection("c", host=receiver.url, extra={"webhook_secret": secret})
@@ -325,7 +327,7 @@ async def test_a_connections_malformed_secret_sends_nothing_unsigned(
         ("999 What", DeliveryFailed("the receiver answered 999")),
     ],
 )
-async def test_an_answer_decides(
+async def test_the_status_decides(
     sink: WebhookSink, receiver: Receiver, status: str, receipt: Receipt
 ) -> None:
     receiver.answers(
@@ -340,7 +342,7 @@ async def test_an_answer_decides(
     ("value", "seconds"),
     [("120", 120.0), (formatdate(1_000_120, usegmt=True), 120.0), (formatdate(999_000, usegmt=True), 0.0), ("soon", None), ("-5", None)],
 )  # fmt: skip
-async def test_retry_after_is_passed_on_in_both_forms(
+async def test_retry_after_is_parsed_in_both_formats(
     connections: FakeConnections, receiver: Receiver, status: str, value: str, seconds: float | None
 ) -> None:
     receiver.answers(status, f"Retry-After: {value}")
@@ -351,7 +353,9 @@ async def test_retry_after_is_passed_on_in_both_forms(
     assert receipt == DeliveryFailed(f"the receiver answered {status[:3]}", seconds)
 
 
-async def test_a_receivers_clock_may_be_wrong(connections: FakeConnections, receiver: Receiver) -> None:
+async def test_retry_after_is_relative_to_the_receivers_clock(
+    connections: FakeConnections, receiver: Receiver
+) -> None:
     receiver.answers(
         "503 Busy", f"Date: {formatdate(5000, usegmt=True)}", f"Retry-After: {formatdate(5030, usegmt=True)}"
     )
@@ -361,7 +365,7 @@ async def test_a_receivers_clock_may_be_wrong(connections: FakeConnections, rece
         assert await post(sink, url=receiver.url) == DeliveryFailed("the receiver answered 503", 30.0)
 
 
-async def test_an_endless_body_is_not_waited_for(sink: WebhookSink, receiver: Receiver) -> None:
+async def test_an_endless_response_body_is_not_read(sink: WebhookSink, receiver: Receiver) -> None:
     async def endless(writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
         while True:
@@ -374,9 +378,7 @@ async def test_an_endless_body_is_not_waited_for(sink: WebhookSink, receiver: Re
         await receiver.closed.wait()  # and the connection does not linger
 
 
-async def test_a_receiver_that_hangs_is_left_when_the_caller_gives_up(
-    sink: WebhookSink, receiver: Receiver
-) -> None:
+async def test_cancelling_a_delivery_closes_the_connection(sink: WebhookSink, receiver: Receiver) -> None:
     arrived = asyncio.Event()
 
     async def hang(_: asyncio.StreamWriter) -> None:
@@ -395,7 +397,7 @@ async def test_a_receiver_that_hangs_is_left_when_the_caller_gives_up(
 
 @pytest.mark.parametrize("data", [b"", b"HTTP/1.1 200", b"HTTP/1.1 200 OK\r\nContent-Le"])
 @pytest.mark.parametrize("ending", [reset, asyncio.StreamWriter.close])
-async def test_half_an_answer_is_no_delivery(
+async def test_an_incomplete_response_is_a_failure(
     sink: WebhookSink, receiver: Receiver, data: bytes, ending: Callable[[asyncio.StreamWriter], None]
 ) -> None:
     async def send_and_end(writer: asyncio.StreamWriter) -> None:
@@ -417,22 +419,22 @@ async def test_half_an_answer_is_no_delivery(
         b"HTTP/1.1 200 OK\r\nContent-Length: planted\r\n\r\n",
     ],
 )
-async def test_what_is_not_http_is_no_delivery(sink: WebhookSink, receiver: Receiver, data: bytes) -> None:
+async def test_a_response_that_is_not_http_is_a_failure(
+    sink: WebhookSink, receiver: Receiver, data: bytes
+) -> None:
     receiver.sends(data)
     assert await post(sink, url=f"{receiver.url}/?planted") == DeliveryFailed(
         "the receiver did not answer with valid HTTP"
     )
 
 
-async def test_nobody_there_is_no_delivery(sink: WebhookSink) -> None:
+async def test_an_unreachable_receiver_is_a_failure(sink: WebhookSink) -> None:
     assert await post(sink, url=f"http://127.0.0.1:{free_port()}/?planted") == DeliveryFailed(
         "could not connect to the receiver"
     )
 
 
-async def test_a_name_that_does_not_resolve_is_no_delivery(
-    sink: WebhookSink, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_unresolvable_host_is_a_failure(sink: WebhookSink, monkeypatch: pytest.MonkeyPatch) -> None:
     async def unknown(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "planted")
 
@@ -441,9 +443,7 @@ async def test_a_name_that_does_not_resolve_is_no_delivery(
     assert receipt == DeliveryFailed("the host name of the receiver does not resolve")
 
 
-async def test_tls_with_a_receiver_that_speaks_none_is_no_delivery(
-    sink: WebhookSink, receiver: Receiver
-) -> None:
+async def test_tls_to_a_plain_text_receiver_is_a_failure(sink: WebhookSink, receiver: Receiver) -> None:
     async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(100)
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -454,7 +454,7 @@ async def test_tls_with_a_receiver_that_speaks_none_is_no_delivery(
     assert receipt == DeliveryFailed("the TLS handshake with the receiver failed")
 
 
-async def test_a_certificate_that_nobody_vouches_for_is_accepted_only_where_the_connection_says_so(
+async def test_an_untrusted_certificate_is_accepted_only_if_the_connection_allows_it(
     sink: WebhookSink, connections: FakeConnections, receiver: Receiver
 ) -> None:
     receiver.answers("200 OK")
@@ -476,14 +476,14 @@ async def test_an_unknown_connection_may_be_added_before_the_next_attempt(sink: 
     assert await post(sink, conn_id="c") == DeliveryFailed("there is no connection 'c'")
 
 
-async def test_a_backend_that_is_down_is_no_reason_to_give_up(
+async def test_an_unavailable_connection_backend_is_a_failure(
     sink: WebhookSink, connections: FakeConnections
 ) -> None:
     connections.down = True
     assert await post(sink, conn_id="c") == DeliveryFailed("the backend is down")
 
 
-async def test_credentials_are_not_sent_when_the_connection_moved_away(
+async def test_credentials_are_not_sent_outside_the_connections_origin(
     sink: WebhookSink, connections: FakeConnections, receiver: Receiver
 ) -> None:
     target = sink.parse({"conn_id": "c", "endpoint": f"{receiver.url}/x"})
@@ -502,7 +502,7 @@ async def test_credentials_are_not_sent_when_the_connection_moved_away(
         Connection("c", host="http://127.0.0.1", extra={"auth_type": "planted"}),
     ],
 )
-async def test_a_connection_that_cannot_be_used_is_refused_without_quoting(
+async def test_an_invalid_connection_is_a_failure_that_does_not_quote_it(
     sink: WebhookSink, connections: FakeConnections, connection: Connection
 ) -> None:
     connections.by_id["c"] = connection
@@ -511,7 +511,7 @@ async def test_a_connection_that_cannot_be_used_is_refused_without_quoting(
     assert "planted" not in receipt.error
 
 
-async def test_a_planted_secret_shows_nowhere(
+async def test_secrets_appear_in_no_repr_log_or_output(
     connections: FakeConnections,
     receiver: Receiver,
     caplog: pytest.LogCaptureFixture,

@@ -92,7 +92,7 @@ async def sink(
 
 
 @pytest.mark.parametrize("kind", ["oauth2", "oauth2_post", "airbyte", "google", "google_id"])
-async def test_each_kind_delivers_and_a_401_drops_the_token(
+async def test_each_auth_type_delivers_and_a_401_replaces_the_token(
     tokens: TokenEndpoint, receiver: Receiver, kind: str
 ) -> None:
     async with sink(tokens.connections(receiver.url)) as webhook:
@@ -104,7 +104,7 @@ async def test_each_kind_delivers_and_a_401_drops_the_token(
     assert (tokens.issued, len(receiver.seen)) == (2, 4)
 
 
-async def test_a_second_401_is_refused(receiver: Receiver) -> None:
+async def test_a_second_401_is_a_failure(receiver: Receiver) -> None:
     connections = {"c": Connection("c", host=receiver.url, login="u", password="p")}
     async with sink(connections) as webhook:
         receipt = await webhook.deliver(webhook.parse({"conn_id": "c", "endpoint": "hook"}), ITEM)
@@ -112,13 +112,13 @@ async def test_a_second_401_is_refused(receiver: Receiver) -> None:
     assert len(receiver.seen) == 2
 
 
-async def test_a_401_to_a_url_without_a_connection_is_not_asked_again(receiver: Receiver) -> None:
+async def test_a_401_without_a_connection_is_not_repeated(receiver: Receiver) -> None:
     async with sink({}) as webhook:
         assert isinstance(await webhook.deliver(webhook.parse({"url": receiver.url}), ITEM), DeliveryFailed)
     assert len(receiver.seen) == 1
 
 
-async def test_an_event_is_signed_as_it_is_sent(receiver: Receiver) -> None:
+async def test_an_aws_signature_covers_the_sent_bytes(receiver: Receiver) -> None:
     extra = {"auth_type": "aws_sigv4", "aws_service": "execute-api", "region_name": "eu-west-1"}
     connections = {"aws": Connection("aws", host=receiver.url, login="AKIA", password="secret", extra=extra)}
     async with sink(connections) as webhook:
@@ -130,14 +130,14 @@ async def test_an_event_is_signed_as_it_is_sent(receiver: Receiver) -> None:
     assert seen["Authorization"] == expected["Authorization"]
 
 
-async def test_a_receiver_that_the_rules_refuse_by_name_is_refused_at_submit() -> None:
+async def test_a_receiver_blocked_by_name_is_refused_at_submission() -> None:
     async with sink({}) as webhook:
         for host in ("169.254.169.254", "0xa9fea9fe", "[::ffff:a9fe:a9fe]"):
             with pytest.raises(NotSupported, match="metadata"):
                 webhook.parse({"url": f"http://{host}/hook"})
 
 
-async def test_a_receiver_that_resolves_to_a_private_address_is_not_connected_to(receiver: Receiver) -> None:
+async def test_a_receiver_that_resolves_to_a_private_address_is_blocked(receiver: Receiver) -> None:
     url = receiver.url.replace("127.0.0.1", "localhost")
     connections = {"c": Connection("c", host=url)}
     async with sink(connections, Outgoing(EgressPolicy(private=False))) as webhook:

@@ -55,7 +55,7 @@ async def reconcile(url: str, variables: dict[str, str], *more: str) -> subproce
     )
 
 
-async def test_parked_tasks_are_registered_again_with_what_is_left_of_their_time(tmp_path: Path) -> None:
+async def test_parked_tasks_are_registered_again_with_their_remaining_time(tmp_path: Path) -> None:
     airflow = FakeTaskInstances()
     for task, seconds in (("early", 3600.0), ("late", 7200.0)):
         airflow.states[task] = "awaiting_input"
@@ -86,7 +86,7 @@ async def test_parked_tasks_are_registered_again_with_what_is_left_of_their_time
             assert early["sinks"][0]["ti_id"] == ti_id("early")
 
 
-async def test_what_cannot_be_read_is_told_and_the_others_are_registered(tmp_path: Path) -> None:
+async def test_an_unreadable_registration_is_reported_and_the_others_are_registered(tmp_path: Path) -> None:
     airflow = FakeTaskInstances()
     airflow.states |= {"fine": "awaiting_input", "odd": "awaiting_input"}
     airflow.bodies["fine"] = render_registration(registration("fine", 3600), "http://gone")
@@ -103,7 +103,7 @@ async def test_what_cannot_be_read_is_told_and_the_others_are_registered(tmp_pat
     assert "1 registered again" in done.stdout
 
 
-async def test_an_airflow_that_is_not_there_ends_with_a_sentence() -> None:
+async def test_an_unreachable_airflow_is_an_error_message() -> None:
     variables = {
         "AIRFLOW_CONN_AIRFLOW": '{"conn_type": "airflow", "host": "http://127.0.0.1:1", "password": "x"}'
     }

@@ -137,7 +137,7 @@ async def setup() -> AsyncIterator[SinkSetup]:
         yield SinkSetup(airflow, sink, clock, resolver)
 
 
-def test_it_is_a_sink(setup: SinkSetup) -> None:
+def test_it_implements_the_port(setup: SinkSetup) -> None:
     port: Sink = setup.sink
     target = port.parse({"conn_id": "team/airflow", **TASK_PARAMS})
     assert (target.destination, target.conn_id) == ("airflow team/airflow", "team/airflow")
@@ -148,7 +148,7 @@ def test_it_is_a_sink(setup: SinkSetup) -> None:
 
 
 @pytest.mark.parametrize("mode", ["resume", "set_state", "clear"])
-async def test_every_attempt_begins_with_a_look_at_the_task_instance(setup: SinkSetup, mode: str) -> None:
+async def test_every_attempt_first_requests_the_task_instance(setup: SinkSetup, mode: str) -> None:
     await setup.deliver(mode)
     first = next(call for call in setup.airflow.requests if not call[1].endswith("/auth/token"))
     assert first == ("GET", f"{PREFIX}/api/v2/{TASK}/-1", None)
@@ -160,7 +160,7 @@ async def test_every_attempt_begins_with_a_look_at_the_task_instance(setup: Sink
     [(NEXT_TI_ID, "awaiting_input"), (NEXT_TI_ID, "running"), (NEXT_TI_ID, None), (TI_ID, "failed"), (TI_ID, "success"), (TI_ID, "skipped"),
      (TI_ID, "up_for_retry"), (TI_ID, "removed"), (TI_ID, "upstream_failed")],
 )  # fmt: skip
-async def test_another_try_or_an_ended_one_is_dead_as_superseded_and_not_touched(
+async def test_a_later_try_or_an_ended_task_is_superseded_and_not_changed(
     setup: SinkSetup, mode: str, ti_id: str, state: str | None
 ) -> None:
     setup.airflow.ti_id, setup.airflow.state = ti_id, state
@@ -185,7 +185,7 @@ async def test_another_try_or_an_ended_one_is_dead_as_superseded_and_not_touched
     ],
 )
 @pytest.mark.parametrize(("ti_id", "state"), [(NEXT_TI_ID, "running"), (TI_ID, "success"), (TI_ID, "queued")])
-async def test_it_is_delivered_where_airflow_has_the_event_already(
+async def test_it_is_delivered_if_airflow_already_has_the_event(
     setup: SinkSetup, mode: str, ti_id: str, state: str, place: str
 ) -> None:
     airflow = setup.airflow
@@ -198,7 +198,7 @@ async def test_it_is_delivered_where_airflow_has_the_event_already(
 
 
 @pytest.mark.parametrize("mode", ["resume", "set_state", "clear"])
-async def test_what_another_event_left_there_is_not_ours(setup: SinkSetup, mode: str) -> None:
+async def test_values_of_another_event_do_not_count(setup: SinkSetup, mode: str) -> None:
     airflow = setup.airflow
     airflow.state = "success"
     airflow.response = airflow.store["waitd_outcome"] = {**TASK_OUTCOME, "event_id": OTHER_ID}
@@ -208,7 +208,7 @@ async def test_what_another_event_left_there_is_not_ours(setup: SinkSetup, mode:
 
 @pytest.mark.parametrize("mode", ["resume", "set_state", "clear"])
 @pytest.mark.parametrize("state", ["running", "queued", "scheduled", None, "gone"])
-async def test_a_task_that_is_not_parked_yet_costs_no_rung_for_an_hour(
+async def test_a_task_that_is_not_parked_yet_costs_no_retry_for_an_hour(
     setup: SinkSetup, mode: str, state: str | None
 ) -> None:
     setup.airflow.state, setup.airflow.has_hitl = state, False
@@ -227,7 +227,7 @@ async def test_a_task_that_is_not_parked_yet_costs_no_rung_for_an_hour(
 # ------------------------------------------------------------ resume
 
 
-async def test_resume_answers_with_the_outcome(setup: SinkSetup) -> None:
+async def test_resume_responds_with_the_outcome(setup: SinkSetup) -> None:
     assert await setup.deliver_after_hold_off() == Delivered()
     assert setup.airflow.bodies_of("PATCH") == [{"chosen_options": ["done"], "params_input": TASK_OUTCOME}]
     assert f"{TASK}/-1/hitlDetails" in setup.airflow.requests[-2][1]
@@ -243,7 +243,7 @@ async def test_resume_leaves_failing_and_skipping_to_the_operator(
     assert (told["params_input"]["state"], told["params_input"]["soft_fail"]) == (state, soft_fail)
 
 
-async def test_resume_is_held_off_from_when_the_task_is_first_seen_parked(setup: SinkSetup) -> None:
+async def test_the_hold_off_starts_when_the_task_is_first_seen_parked(setup: SinkSetup) -> None:
     setup.airflow.state, setup.airflow.has_hitl = "running", False
     await setup.deliver()
     setup.clock.seconds += 100  # registered long ago, and parked only now
@@ -261,14 +261,14 @@ async def test_only_resume_is_held_off(setup: SinkSetup, mode: str) -> None:
     assert await setup.deliver(mode) == Delivered()
 
 
-async def test_a_newer_try_is_held_off_anew(setup: SinkSetup) -> None:
+async def test_a_later_try_has_its_own_hold_off(setup: SinkSetup) -> None:
     await setup.deliver()
     setup.clock.seconds += HOLD_OFF
     setup.airflow.ti_id = NEXT_TI_ID
     assert await setup.deliver(ti_id=NEXT_TI_ID, try_number=2) == DeliveryPostponed(_Any(), HOLD_OFF)
 
 
-async def test_an_answer_that_woke_nobody_is_superseded(setup: SinkSetup) -> None:
+async def test_a_response_that_woke_no_task_is_superseded(setup: SinkSetup) -> None:
     """Airflow says 200 to an answer for a task that has just been failed or cleared."""
 
     for at, ti_id, woke in (
@@ -284,40 +284,40 @@ async def test_an_answer_that_woke_nobody_is_superseded(setup: SinkSetup) -> Non
 
 
 @pytest.mark.parametrize(("event_id", "receipt"), [(EVENT_ID, Delivered), (OTHER_ID, DeliveryRejected)])
-async def test_a_409_is_a_delivery_only_if_the_answer_there_is_ours(
+async def test_a_409_is_a_delivery_only_if_the_stored_response_is_ours(
     setup: SinkSetup, event_id: str, receipt: type[Receipt]
 ) -> None:
     setup.airflow.response = {**TASK_OUTCOME, "event_id": event_id}
     assert isinstance(await setup.deliver_after_hold_off(), receipt)
 
 
-async def test_an_answer_of_a_person_supersedes_ours(setup: SinkSetup) -> None:
+async def test_a_persons_response_supersedes_ours(setup: SinkSetup) -> None:
     setup.airflow.response = {}
     receipt = await setup.deliver_after_hold_off()
     assert isinstance(receipt, DeliveryRejected)
     assert receipt.error.startswith("superseded")
 
 
-async def test_a_task_without_a_row_yet_is_tried_again(setup: SinkSetup) -> None:
+async def test_a_task_without_a_hitl_detail_is_retried(setup: SinkSetup) -> None:
     setup.airflow.has_hitl = False
     assert isinstance(await setup.deliver_after_hold_off(), DeliveryPostponed)
 
 
-async def test_a_task_that_is_none_of_waitds_is_dead(setup: SinkSetup) -> None:
+async def test_a_task_without_waitds_option_is_rejected(setup: SinkSetup) -> None:
     setup.airflow.options = ("approve", "reject")
     receipt = await setup.deliver_after_hold_off()
     assert isinstance(receipt, DeliveryRejected)
     assert "no option done" in receipt.error
 
 
-async def test_an_answer_whose_receipt_was_lost_is_found_again(setup: SinkSetup) -> None:
+async def test_a_response_whose_answer_was_lost_is_recognized(setup: SinkSetup) -> None:
     setup.airflow.fail["PATCH", "/hitlDetails"] = "lost"
     assert isinstance(await setup.deliver_after_hold_off(), DeliveryFailed)
     assert await setup.deliver() == Delivered()
     assert len(setup.airflow.bodies_of("PATCH")) == 1
 
 
-async def test_one_sender_for_each_task(setup: SinkSetup) -> None:
+async def test_a_task_gets_one_delivery_at_a_time(setup: SinkSetup) -> None:
     setup.airflow.gate["PATCH"] = asyncio.Event()
     await setup.deliver()
     setup.clock.seconds += HOLD_OFF
@@ -335,7 +335,7 @@ async def test_one_sender_for_each_task(setup: SinkSetup) -> None:
 # ------------------------------------------------------------ set_state
 
 
-async def test_set_state_leaves_its_mark_then_the_result_then_sets_the_state(setup: SinkSetup) -> None:
+async def test_set_state_pushes_the_event_id_and_the_result_before_the_state(setup: SinkSetup) -> None:
     assert await setup.deliver("set_state") == Delivered()
     sent = [
         (method, body)
@@ -354,7 +354,7 @@ async def test_set_state_leaves_its_mark_then_the_result_then_sets_the_state(set
     [("failed", False, "failed"), ("timeout", False, "failed"), ("failed", True, "skipped"), ("timeout", True, "skipped"),
      ("success", True, "success")],
 )  # fmt: skip
-async def test_set_state_knows_three_states(
+async def test_set_state_sets_one_of_three_states(
     setup: SinkSetup, state: str, soft_fail: bool, new_state: str
 ) -> None:
     assert await setup.deliver("set_state", state=state, soft_fail=soft_fail) == Delivered()
@@ -362,7 +362,7 @@ async def test_set_state_knows_three_states(
     assert ("return_value" in setup.airflow.xcoms) == (state == "success")
 
 
-async def test_set_state_uses_the_given_key_and_pushes_no_null(setup: SinkSetup) -> None:
+async def test_set_state_uses_xcom_key_and_pushes_no_null(setup: SinkSetup) -> None:
     await setup.deliver("set_state", xcom_key="rows")
     assert set(setup.airflow.xcoms) == {"waitd_event_id", "rows"}
     setup.airflow.state, setup.airflow.xcoms = "deferred", {}
@@ -372,7 +372,7 @@ async def test_set_state_uses_the_given_key_and_pushes_no_null(setup: SinkSetup)
 
 @pytest.mark.parametrize("end", ["/xcomEntries", "/-1"])
 @pytest.mark.parametrize("failure", [503, "lost"])
-async def test_set_state_goes_on_where_it_broke_off(setup: SinkSetup, end: str, failure: Any) -> None:
+async def test_set_state_continues_after_a_failed_request(setup: SinkSetup, end: str, failure: Any) -> None:
     method = "POST" if end == "/xcomEntries" else "PATCH"
     setup.airflow.fail[method, end] = failure
     assert isinstance(await setup.deliver("set_state"), DeliveryFailed)
@@ -381,7 +381,7 @@ async def test_set_state_goes_on_where_it_broke_off(setup: SinkSetup, end: str, 
     assert setup.airflow.xcoms == {"waitd_event_id": EVENT_ID, "return_value": {"rows": 3}}
 
 
-async def test_set_state_does_not_end_what_another_event_has_marked(setup: SinkSetup) -> None:
+async def test_set_state_does_not_end_a_task_with_another_event_id(setup: SinkSetup) -> None:
     setup.airflow.xcoms = {"waitd_event_id": OTHER_ID}
     receipt = await setup.deliver("set_state")
     assert isinstance(receipt, DeliveryRejected)
@@ -389,7 +389,7 @@ async def test_set_state_does_not_end_what_another_event_has_marked(setup: SinkS
     assert setup.airflow.bodies_of("PATCH") == []
 
 
-async def test_set_state_does_not_write_over_a_result(setup: SinkSetup) -> None:
+async def test_set_state_does_not_overwrite_a_result(setup: SinkSetup) -> None:
     setup.airflow.xcoms = {"return_value": "mine"}
     assert isinstance(await setup.deliver("set_state"), DeliveryRejected)
     assert setup.airflow.xcoms["return_value"] == "mine"
@@ -408,7 +408,7 @@ async def test_the_map_index_is_always_sent(setup: SinkSetup, mode: str) -> None
 # ------------------------------------------------------------ clear
 
 
-async def test_clear_leaves_the_outcome_and_clears(setup: SinkSetup) -> None:
+async def test_clear_stores_the_outcome_and_clears(setup: SinkSetup) -> None:
     assert await setup.deliver("clear") == Delivered()
     assert setup.airflow.store == {"waitd_outcome": {**TASK_OUTCOME, "sent_at": setup.clock()}}
     assert setup.airflow.bodies_of("POST") == [
@@ -417,7 +417,7 @@ async def test_clear_leaves_the_outcome_and_clears(setup: SinkSetup) -> None:
     ]  # fmt: skip
 
 
-async def test_clear_is_not_sent_again_when_its_answer_was_lost(setup: SinkSetup) -> None:
+async def test_clear_is_not_repeated_when_its_answer_was_lost(setup: SinkSetup) -> None:
     setup.airflow.fail["POST", "/clearTaskInstances"] = "lost"
     assert isinstance(await setup.deliver("clear"), DeliveryFailed)
     assert await setup.deliver("clear") == Delivered()
@@ -435,13 +435,13 @@ async def sent_into_the_dark(setup: SinkSetup) -> str:
     return json.dumps({"waitd_clear": f"{EVENT_ID}@{setup.airflow.store['waitd_outcome']['sent_at']:.3f}"})
 
 
-async def test_a_clear_that_airflow_never_saw_is_sent_again(setup: SinkSetup) -> None:
+async def test_a_clear_that_airflow_never_received_is_repeated(setup: SinkSetup) -> None:
     await sent_into_the_dark(setup)
     assert await setup.deliver("clear", age=CLEAR_SECONDS) == Delivered()
     assert len(setup.airflow.bodies_of("POST")) == 2
 
 
-async def test_a_clear_that_airflow_has_seen_is_never_sent_again(setup: SinkSetup) -> None:
+async def test_a_clear_in_the_audit_log_is_never_repeated(setup: SinkSetup) -> None:
     entry = await sent_into_the_dark(setup)
     others = [json.dumps({"waitd_clear": f"{OTHER_ID}@{n}"}) for n in range(150)]
     setup.airflow.audit = [*others, entry]
@@ -460,7 +460,7 @@ async def test_a_clear_that_airflow_has_seen_is_never_sent_again(setup: SinkSetu
         (None, "audit log is too long"),
     ],
 )
-async def test_a_clear_that_cannot_be_proved_to_have_failed_is_never_sent_again(
+async def test_a_clear_of_unknown_effect_is_never_repeated(
     setup: SinkSetup, answer: int | None, said: str
 ) -> None:
     await sent_into_the_dark(setup)
@@ -474,7 +474,7 @@ async def test_a_clear_that_cannot_be_proved_to_have_failed_is_never_sent_again(
     assert len(setup.airflow.bodies_of("POST")) == 1
 
 
-async def test_an_audit_log_that_does_not_answer_is_asked_again(setup: SinkSetup) -> None:
+async def test_an_unavailable_audit_log_is_retried(setup: SinkSetup) -> None:
     await sent_into_the_dark(setup)
     for failure in (503, 404):
         setup.airflow.fail["GET", "/eventLogs"] = failure
@@ -483,7 +483,7 @@ async def test_an_audit_log_that_does_not_answer_is_asked_again(setup: SinkSetup
     assert await setup.deliver("clear", age=CLEAR_SECONDS) == Delivered()
 
 
-async def test_no_clear_is_sent_while_the_state_store_does_not_tell(setup: SinkSetup) -> None:
+async def test_no_clear_is_sent_while_the_state_store_is_unavailable(setup: SinkSetup) -> None:
     await sent_into_the_dark(setup)
     for failure in (503, 400, web.Response(status=404, text="of a proxy")):
         setup.airflow.fail["GET", "/state-store/waitd_outcome"] = failure
@@ -491,7 +491,7 @@ async def test_no_clear_is_sent_while_the_state_store_does_not_tell(setup: SinkS
     assert len(setup.airflow.bodies_of("POST")) == 1
 
 
-async def test_each_clear_is_looked_for_by_its_own_mark(setup: SinkSetup) -> None:
+async def test_each_clear_is_searched_by_its_own_id(setup: SinkSetup) -> None:
     """The first one that was sent never arrived; the second did, and was lost on its way back, and nothing came of it."""
     await sent_into_the_dark(setup)
     setup.airflow.fail["POST", "/clearTaskInstances"] = "lost"
@@ -502,27 +502,27 @@ async def test_each_clear_is_looked_for_by_its_own_mark(setup: SinkSetup) -> Non
     assert len(setup.airflow.bodies_of("POST")) == 2
 
 
-async def test_who_redelivers_decides_that_a_clear_is_sent_once_more(setup: SinkSetup) -> None:
+async def test_a_redelivery_repeats_the_clear(setup: SinkSetup) -> None:
     setup.airflow.audit = [await sent_into_the_dark(setup)]
     assert isinstance(await setup.deliver("clear", age=CLEAR_SECONDS), DeliveryRejected)
     assert await setup.deliver("clear", age=0) == Delivered()  # a new delivery
     assert len(setup.airflow.bodies_of("POST")) == 2
 
 
-async def test_a_clear_that_airflow_refused_was_none(setup: SinkSetup) -> None:
+async def test_a_refused_clear_does_not_count(setup: SinkSetup) -> None:
     setup.airflow.fail["POST", "/clearTaskInstances"] = 409
     assert isinstance(await setup.deliver("clear"), DeliveryFailed)
     assert setup.airflow.store == {}
     assert await setup.deliver("clear") == Delivered()
 
 
-async def test_an_outcome_that_an_earlier_event_left_does_not_hold_up_a_clear(setup: SinkSetup) -> None:
+async def test_a_stored_outcome_of_an_earlier_event_does_not_prevent_a_clear(setup: SinkSetup) -> None:
     setup.airflow.store = {"waitd_outcome": {**TASK_OUTCOME, "event_id": OTHER_ID, "sent_at": setup.clock()}}
     assert await setup.deliver("clear") == Delivered()
     assert setup.airflow.store["waitd_outcome"]["event_id"] == EVENT_ID
 
 
-async def test_a_payload_that_the_state_store_does_not_take_is_left_out(setup: SinkSetup) -> None:
+async def test_a_payload_over_the_state_stores_limit_is_omitted(setup: SinkSetup) -> None:
     assert (
         await setup.deliver("clear", payload="ü" * 20_000) == Delivered()
     )  # six bytes each, as Airflow writes it
@@ -533,7 +533,7 @@ async def test_a_payload_that_the_state_store_does_not_take_is_left_out(setup: S
 # ------------------------------------------------------------ dag_run, asset_event
 
 
-async def test_dag_run_starts_a_run_named_after_the_wait(setup: SinkSetup) -> None:
+async def test_dag_run_triggers_a_run_named_after_the_wait(setup: SinkSetup) -> None:
     assert await setup.deliver("dag_run", dag_id="etl", conf={"day": 1}) == Delivered()
     assert setup.airflow.bodies_of("POST") == [
         {"dag_run_id": f"waitd__{EVENT_ID}", "logical_date": None, "conf": {"day": 1, "waitd": OUTCOME}}
@@ -542,14 +542,14 @@ async def test_dag_run_starts_a_run_named_after_the_wait(setup: SinkSetup) -> No
     assert len(setup.airflow.runs) == 1
 
 
-async def test_a_run_of_that_id_that_is_not_ours_is_dead(setup: SinkSetup) -> None:
+async def test_another_run_with_the_same_id_is_rejected(setup: SinkSetup) -> None:
     setup.airflow.runs["mine"] = {"conf": {}}
     receipt = await setup.deliver("dag_run", dag_id="etl", new_dag_run_id="mine")
     assert isinstance(receipt, DeliveryRejected)
     assert receipt.error.startswith("superseded")
 
 
-async def test_an_unknown_dag_is_tried_again(setup: SinkSetup) -> None:
+async def test_an_unknown_dag_is_retried(setup: SinkSetup) -> None:
     assert isinstance(await setup.deliver("dag_run", dag_id="nope"), DeliveryFailed)
 
 
@@ -563,7 +563,7 @@ async def test_asset_event_finds_the_asset_by_its_exact_uri(setup: SinkSetup) ->
     ]
 
 
-async def test_asset_event_is_made_once(setup: SinkSetup) -> None:
+async def test_an_asset_event_is_created_once(setup: SinkSetup) -> None:
     setup.airflow.assets = [{"id": 1, "uri": "s3://landing/orders"}]
     setup.airflow.fail["POST", "/assets/events"] = "lost"
     assert isinstance(await setup.deliver("asset_event", asset_id=1), DeliveryFailed)
@@ -576,13 +576,13 @@ async def test_asset_event_is_made_once(setup: SinkSetup) -> None:
     assert "partition_key" not in setup.airflow.bodies_of("POST")[0]
 
 
-async def test_an_asset_that_no_dag_declares_is_tried_again(setup: SinkSetup) -> None:
+async def test_an_undeclared_asset_is_retried(setup: SinkSetup) -> None:
     assert isinstance(await setup.deliver("asset_event", asset_uri="s3://nobody"), DeliveryFailed)
     assert isinstance(await setup.deliver("asset_event", asset_id=9), DeliveryFailed)
 
 
 @pytest.mark.parametrize("mode", ["resume", "set_state", "clear", "dag_run", "asset_event"])
-async def test_cancelled_is_never_delivered_here(setup: SinkSetup, mode: str) -> None:
+async def test_a_cancelled_wait_is_not_delivered(setup: SinkSetup, mode: str) -> None:
     setup.airflow.assets = [{"id": 1, "uri": "s3://landing/orders"}]
     more = MODE_PARAMS.get(mode, {})
     assert isinstance(await setup.deliver(mode, state="cancelled", **more), DeliveryRejected)
@@ -592,7 +592,7 @@ async def test_cancelled_is_never_delivered_here(setup: SinkSetup, mode: str) ->
 # ------------------------------------------------------------ who asks
 
 
-async def test_one_token_is_used_by_all_until_a_fifth_of_its_life_is_left(setup: SinkSetup) -> None:
+async def test_one_token_is_shared_until_a_fifth_of_its_lifetime_is_left(setup: SinkSetup) -> None:
     receipts = [setup.deliver("dag_run", dag_id="etl", wait_id=f"w{n}") for n in range(10)]
     assert set(await asyncio.gather(*receipts)) == {Delivered()}
     setup.clock.seconds += 0.79 * 86_400
@@ -604,7 +604,7 @@ async def test_one_token_is_used_by_all_until_a_fifth_of_its_life_is_left(setup:
 
 
 @pytest.mark.parametrize("status", [401, 403])
-async def test_a_token_that_is_refused_is_replaced_once(setup: SinkSetup, status: int) -> None:
+async def test_a_refused_token_is_replaced_once(setup: SinkSetup, status: int) -> None:
     await setup.deliver()
     airflow = setup.airflow
     if status == 401:
@@ -615,7 +615,7 @@ async def test_a_token_that_is_refused_is_replaced_once(setup: SinkSetup, status
     assert airflow.logins == 2
 
 
-async def test_credentials_that_are_no_good_are_tried_again_up_the_ladder(setup: SinkSetup) -> None:
+async def test_wrong_credentials_are_retried(setup: SinkSetup) -> None:
     setup.resolver.connection = Connection("airflow", "airflow", host=setup.airflow.url, password="static")
     receipt = await setup.deliver()
     assert isinstance(receipt, DeliveryFailed)
@@ -625,7 +625,7 @@ async def test_credentials_that_are_no_good_are_tried_again_up_the_ladder(setup:
 
 
 @pytest.mark.parametrize("extra", [{"token": "static"}, {}])
-async def test_a_static_bearer_token_is_sent_as_it_is(setup: SinkSetup, extra: dict[str, str]) -> None:
+async def test_a_static_bearer_token_is_sent_unchanged(setup: SinkSetup, extra: dict[str, str]) -> None:
     setup.airflow.valid_tokens.add("static")
     setup.resolver.connection = Connection(
         "airflow", "airflow", host=setup.airflow.url, password=None if extra else "static", extra=extra
@@ -637,7 +637,7 @@ async def test_a_static_bearer_token_is_sent_as_it_is(setup: SinkSetup, extra: d
 @pytest.mark.parametrize(
     ("mode", "role"), [("set_state", "User"), ("dag_run", "User"), ("asset_event", "Op")]
 )
-async def test_a_missing_role_is_dead_and_named(setup: SinkSetup, mode: str, role: str) -> None:
+async def test_a_missing_role_is_rejected_and_named(setup: SinkSetup, mode: str, role: str) -> None:
     setup.airflow.role = "viewer"
     setup.airflow.assets = [{"id": 1, "uri": "s3://landing/orders"}]
     more = MODE_PARAMS.get(mode, {})
@@ -646,7 +646,7 @@ async def test_a_missing_role_is_dead_and_named(setup: SinkSetup, mode: str, rol
     assert receipt.error.endswith(f"needs the role {role}")
 
 
-async def test_a_task_that_is_not_assigned_to_this_user_is_dead(setup: SinkSetup) -> None:
+async def test_a_task_that_is_not_assigned_to_this_user_is_rejected(setup: SinkSetup) -> None:
     setup.airflow.respondents = ("somebody",)
     receipt = await setup.deliver_after_hold_off()
     assert isinstance(receipt, DeliveryRejected)
@@ -654,18 +654,18 @@ async def test_a_task_that_is_not_assigned_to_this_user_is_dead(setup: SinkSetup
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 301])
-async def test_an_airflow_in_trouble_is_tried_again(setup: SinkSetup, status: int) -> None:
+async def test_a_failing_airflow_is_retried(setup: SinkSetup, status: int) -> None:
     setup.airflow.fail["GET", f"/{TASK}/-1"] = status
     assert await setup.deliver() == DeliveryFailed(_Any(), None)
 
 
-async def test_an_airflow_that_is_not_there_is_tried_again(setup: SinkSetup) -> None:
+async def test_an_unreachable_airflow_is_retried(setup: SinkSetup) -> None:
     setup.airflow.valid_tokens.add("static")
     setup.resolver.connection = Connection("airflow", "airflow", host="http://127.0.0.1:9", password="static")
     assert await setup.deliver() == DeliveryFailed("could not connect to Airflow")
 
 
-async def test_a_metadata_address_is_not_asked(setup: SinkSetup) -> None:
+async def test_a_metadata_address_is_blocked(setup: SinkSetup) -> None:
     setup.resolver.connection = Connection("airflow", "airflow", host="http://169.254.169.254", password="t")
     receipt = await setup.deliver()
     assert isinstance(receipt, DeliveryFailed)
@@ -705,7 +705,7 @@ async def test_a_metadata_address_is_not_asked(setup: SinkSetup) -> None:
         ({"conn_id": "c", "mode": "asset_event", "asset_id": 1, "dag_id": "d"}, ["/dag_id"]),
     ],
 )
-def test_a_bad_parameter_is_pointed_at(
+def test_an_invalid_parameter_is_reported_with_a_pointer(
     setup: SinkSetup, params: Mapping[str, Any], pointers: list[str]
 ) -> None:
     with pytest.raises(InvalidInput) as raised:
@@ -713,7 +713,7 @@ def test_a_bad_parameter_is_pointed_at(
     assert [problem.pointer for problem in raised.value.problems] == pointers
 
 
-async def test_names_are_one_segment_each(setup: SinkSetup) -> None:
+async def test_names_must_be_one_path_segment(setup: SinkSetup) -> None:
     await setup.deliver(dag_id="a b?c#d%2e", run_id="manual__2026-11-21T00:00:00+00:00", task_id="group.wait")
     [path] = [path for _, path, _ in setup.airflow.requests if "dagRuns" in path]
     assert path.endswith(

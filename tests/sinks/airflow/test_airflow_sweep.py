@@ -122,23 +122,21 @@ async def test_the_wait_of_a_task_that_has_ended_is_cancelled(
     "state",
     ["awaiting_input", "deferred", "up_for_reschedule", "running", "queued", "scheduled", "restarting", None],
 )
-async def test_a_task_that_is_parked_or_under_way_keeps_its_wait(
-    setup: SweepSetup, state: str | None
-) -> None:
+async def test_a_parked_or_running_task_keeps_its_wait(setup: SweepSetup, state: str | None) -> None:
     await setup.wait_for("wait", state)
     for _ in range(3):
         await setup.sweep.sweep()
     assert await setup.ends() == {}
 
 
-async def test_a_cleared_task_is_another_try(setup: SweepSetup) -> None:
+async def test_the_wait_of_a_cleared_task_is_cancelled(setup: SweepSetup) -> None:
     await setup.wait_for("wait", "awaiting_input")
     setup.airflow.ids["wait"] = ti_id("its second try")
     await setup.sweep.sweep()
     assert await setup.ends() == {"wait": "its task has another try in Airflow"}
 
 
-async def test_a_task_that_is_not_found_must_be_missing_twice(setup: SweepSetup) -> None:
+async def test_a_missing_task_must_be_missing_in_two_passes(setup: SweepSetup) -> None:
     await setup.wait_for("wait", "awaiting_input")
     await setup.wait_for("back", "awaiting_input")
     del setup.airflow.states["wait"], setup.airflow.states["back"]
@@ -150,7 +148,7 @@ async def test_a_task_that_is_not_found_must_be_missing_twice(setup: SweepSetup)
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 422, 429, 500, 503])
-async def test_an_airflow_that_does_not_tell_ends_nothing(setup: SweepSetup, status: int) -> None:
+async def test_a_failing_airflow_cancels_nothing(setup: SweepSetup, status: int) -> None:
     await setup.wait_for("wait", "failed")
     setup.airflow.status = status
     for _ in range(3):
@@ -161,14 +159,14 @@ async def test_an_airflow_that_does_not_tell_ends_nothing(setup: SweepSetup, sta
     assert list(await setup.ends()) == ["wait"]
 
 
-async def test_one_airflow_that_is_down_holds_up_no_other(setup: SweepSetup) -> None:
+async def test_an_unreachable_airflow_does_not_delay_the_others(setup: SweepSetup) -> None:
     await setup.wait_for("there", "failed")
     await setup.wait_for("elsewhere", "failed", conn_id="down")
     await setup.sweep.sweep()
     assert list(await setup.ends()) == ["there"]
 
 
-async def test_only_waits_that_go_back_to_a_task_are_asked_about(setup: SweepSetup) -> None:
+async def test_only_waits_of_tasks_are_checked(setup: SweepSetup) -> None:
     await setup.add("run", ({"kind": "airflow", "conn_id": "airflow", "mode": "dag_run", "dag_id": "etl"},))
     await setup.add("webhook", ({"kind": "webhook", "url": "https://example.org"},))
     await setup.sweep.sweep()
@@ -176,7 +174,7 @@ async def test_only_waits_that_go_back_to_a_task_are_asked_about(setup: SweepSet
     assert await setup.ends() == {}
 
 
-async def test_a_task_that_is_missing_is_remembered_from_one_pass_to_the_next(
+async def test_missing_tasks_are_remembered_between_passes(
     setup: SweepSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many rounds a pass has: what another round found out must not be forgotten."""
@@ -195,7 +193,7 @@ async def test_a_task_that_is_missing_is_remembered_from_one_pass_to_the_next(
     assert set(await setup.ends()) == {"task0", "task4"}
 
 
-async def test_rounds_are_bounded_and_come_around(setup: SweepSetup, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_rounds_are_bounded_and_start_over(setup: SweepSetup, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(airflow_sweep, "ROUND_SIZE", 4)
     monkeypatch.setattr(airflow_sweep, "MAX_ROUNDS", 1)
     monkeypatch.setattr(airflow_sweep, "STORE_PAGE_SIZE", 2)
@@ -214,7 +212,7 @@ async def test_rounds_are_bounded_and_come_around(setup: SweepSetup, monkeypatch
     assert list(await setup.ends()) == ["task-0", "task-1", "task-9"]
 
 
-async def test_a_sweep_makes_as_many_rounds_as_it_may(
+async def test_a_sweep_makes_up_to_the_maximum_of_rounds(
     setup: SweepSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(airflow_sweep, "ROUND_SIZE", 2)
@@ -231,7 +229,7 @@ async def test_a_sweep_makes_as_many_rounds_as_it_may(
 # -------------------------------------------------------------------- what is parked, for `waitd airflow reconcile`
 
 
-async def test_parked_tasks_are_found_with_what_they_left(
+async def test_parked_tasks_are_listed_with_their_registrations(
     setup: SweepSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(airflow_parked, "PAGE_SIZE", 2)
@@ -251,7 +249,7 @@ async def test_parked_tasks_are_found_with_what_they_left(
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 500])
-async def test_an_airflow_that_does_not_list_is_no_empty_one(setup: SweepSetup, status: int) -> None:
+async def test_a_failing_list_is_not_an_empty_one(setup: SweepSetup, status: int) -> None:
     setup.airflow.status = status
     with pytest.raises(ParkedTasksUnavailable):
         [task async for task in parked_tasks(await setup.apis.connect("airflow"))]
