@@ -67,7 +67,9 @@ class IssuerKeys:
         await self._client.__aexit__(*error)
 
     async def key(self, key_id: str | None) -> Key | None:
-        """The key with this id; without an id the only key there is. None: the issuer has no such key.
+        """The key with this id; without an id the only key there is.
+
+        None: the issuer has no such key.
 
         Raises:
             IssuerUnavailable: the keys cannot be fetched.

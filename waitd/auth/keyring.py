@@ -41,7 +41,11 @@ class ApiKeyring:
     def __init__(
         self, store: KeyStore, *, file: Path | None, retention: float, now: Callable[[], float]
     ) -> None:
-        """`retention` is the seconds for which revoked and expired keys stay listed; `now` gives Unix seconds."""
+        """Configure the keyring.
+
+        `retention` is the seconds for which revoked and expired keys stay listed; `now` gives Unix
+        seconds.
+        """
         self._store = store
         self._file = file
         self._retention = retention
@@ -143,7 +147,7 @@ class ApiKeyring:
             await self.refresh()
 
     async def refresh(self) -> None:
-        """Loads a changed keys file, stores when keys were used, and deletes keys past their retention.
+        """Loads a changed keys file, stores when keys were used, and deletes expired keys.
 
         An unreadable file changes nothing: its last keys stay valid.
         """

@@ -1,7 +1,8 @@
 """Verification of the identity provider's JWTs, with a cache of verified tokens.
 
 Verification runs on the event loop. It takes 50 to 170 µs with common keys (RSA 2048, P-256) and
-less than 1 ms with the slowest (P-521); a thread would cost as much. A cached token costs one digest.
+less than 1 ms with the slowest (P-521); a thread would cost as much. A cached token costs one
+digest.
 """
 
 from collections.abc import Callable, Sequence
@@ -73,7 +74,10 @@ class OidcVerifier:
         return bearer.principal
 
     def _key_id(self, token: str) -> str | None:
-        """The id of the signing key. Nothing else of the unverified header is used but its algorithm."""
+        """The id of the signing key.
+
+        Nothing else of the unverified header is used but its algorithm.
+        """
         parts = token.split(".")
         if len(token) > _MAX_TOKEN or len(parts) != 3:
             raise Unauthenticated("malformed_token", _MALFORMED)
@@ -87,7 +91,8 @@ class OidcVerifier:
 
     def _verify(self, token: str, key: Key) -> dict[str, Any]:
         try:
-            # joserfc checks that the key's type fits the algorithm, so no public key verifies an HMAC.
+            # joserfc checks that the key's type fits the algorithm, so no public key verifies an
+            # HMAC.
             payload = jws.deserialize_compact(token, key, registry=self._registry).payload
         except (JoseError, ValueError, TypeError):
             raise Unauthenticated("wrong_signature", "the token's signature is wrong") from None

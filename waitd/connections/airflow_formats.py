@@ -1,7 +1,7 @@
 """The two string formats of an Airflow connection: a URI, and JSON.
 
-Parsing follows Airflow 3.3 (`airflow.models.connection.Connection`: `_parse_from_uri`, `from_json`),
-so that a value works in both unchanged. The differences:
+Parsing follows Airflow 3.3 (`airflow.models.connection.Connection`: `_parse_from_uri`,
+`from_json`), so that a value works in both unchanged. The differences:
 
 - what Airflow accepts but misreads (no scheme, a host that contains userinfo) is an error here;
 - `http://http://host` keeps its host, which Airflow loses;
@@ -98,7 +98,10 @@ def _port(parts: SplitResult) -> int | None:
 
 
 def _hostname(parts: SplitResult) -> str:
-    """The host, percent-decoded. One that contains a path keeps its case, which `hostname` would lower."""
+    """The host, percent-decoded.
+
+    One that contains a path keeps its case, which `hostname` would lower.
+    """
     host = unquote(parts.hostname or "")
     if "/" not in host:
         return host
@@ -117,7 +120,7 @@ def _extra_from_query(query: str, conn_type: str) -> Mapping[str, Any]:
 
 
 def _parse_query_value(text: str) -> Any:
-    """Parse objects and arrays as JSON; keep other text, e.g. a token that is all digits or `null`."""
+    """Parse objects and arrays as JSON; keep other text, e.g. a token of digits or `null`."""
     if not text.startswith(("{", "[")):
         return text
     try:

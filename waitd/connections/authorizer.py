@@ -18,7 +18,8 @@ from waitd.ports import Authorization
 
 #: How many connections, and how many token caches, are kept; the oldest is dropped first.
 MAX_KEPT = 10_000
-#: Seconds for which AWS keys are used before their provider, which caches them too, is called again.
+#: Seconds for which AWS keys are used before their provider, which caches them too, is called
+#: again.
 KEYS_LIFETIME = 60.0
 
 log = structlog.get_logger(__name__)

@@ -61,7 +61,7 @@ class CachedConnections:
     def __init__(
         self, resolvers: Sequence[Resolver], *, ttl: float, now: Callable[[], float], instruments: Instruments
     ) -> None:
-        """`ttl` is the seconds until a cached connection is looked up again; `now` a monotonic clock."""
+        """`ttl` is the seconds until a connection is looked up again; `now` a monotonic clock."""
         self._resolvers = tuple(resolvers)
         self._ttl = ttl
         self._now = now
@@ -114,7 +114,7 @@ class CachedConnections:
         return _unwrap(result)
 
     async def _lookup(self, conn_id: str) -> LookupResult:
-        """One lookup, shared by concurrent callers; if its caller is cancelled, another takes over."""
+        """One lookup for concurrent callers; if its caller is cancelled, another takes over."""
         while (flight := self._in_flight.get(conn_id)) is not None:
             shared = await asyncio.shield(flight)
             if shared is not None:

@@ -1,4 +1,6 @@
-"""Connections in a directory of secrets, as Kubernetes mounts one: a file per conn_id with a URI or JSON.
+"""Connections in a directory of secrets, as Kubernetes mounts one.
+
+There is one file per conn_id, which holds a URI or JSON.
 
 Each lookup reads its file again, so an update of the mounted secret takes effect at once.
 """

@@ -16,7 +16,7 @@ from waitd.core.errors import ConnectionUnavailable, UnknownConnection
 
 
 class _FileVersion(NamedTuple):
-    """Differs after each change; a mounted secret changes its inode, because it is a symbolic link."""
+    """Differs after each change. A mounted secret is a symbolic link, so its inode changes."""
 
     inode: int
     modified_ns: int

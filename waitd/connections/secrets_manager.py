@@ -1,7 +1,7 @@
 """Connections in AWS Secrets Manager, laid out as Airflow's `SecretsManagerBackend` does.
 
-The secret `<prefix>/<conn_id>` holds a URI or JSON. Requests are plain HTTP with Signature Version 4;
-an `AwsKeyProvider` supplies the keys.
+The secret `<prefix>/<conn_id>` holds a URI or JSON. Requests are plain HTTP with Signature Version
+4; an `AwsKeyProvider` supplies the keys.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,4 +1,7 @@
-"""A cache for one expiring token or pair of keys: one fetch serves all callers, renewed before it expires."""
+"""A cache for one expiring token or pair of keys.
+
+One fetch serves all callers, and a token is renewed before it expires.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -58,8 +58,8 @@ class TokenEndpointClient:
         """The token that the endpoint issues for this grant.
 
         Raises:
-            ConnectionUnavailable: it issues none. The message names the endpoint's origin and quotes
-                nothing of the request.
+            ConnectionUnavailable: it issues none. The message names the endpoint's origin
+                and quotes nothing of the request.
             ValueError: the signing key cannot be used.
         """
         try:

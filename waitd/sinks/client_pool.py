@@ -1,4 +1,4 @@
-"""A pool of expensive clients: opened on first use, shared, replaced when broken, closed when unused."""
+"""A pool of clients that are opened on first use, shared, and replaced when broken."""
 
 import asyncio
 from collections import OrderedDict
@@ -10,7 +10,8 @@ import structlog
 
 log = structlog.get_logger(__name__)
 
-#: Seconds that opening a client may take; less than a delivery attempt, so that the attempt can report it.
+#: Seconds that opening a client may take; less than a delivery attempt, so that the attempt can
+#: report it.
 OPEN_SECONDS = 10.0
 #: Seconds that closing a client may take.
 CLOSE_SECONDS = 3.0
@@ -49,7 +50,7 @@ class ClientPool(Generic[Client]):
         max_clients: int = MAX_CLIENTS,
         open_seconds: float = OPEN_SECONDS,
     ) -> None:
-        """`close` closes a client for good; `usable` says whether an open client can be used again."""
+        """`close` closes a client for good; `usable` says whether it can be used again."""
         self._close = close
         self._usable = usable
         self._max_clients = max_clients

@@ -1,4 +1,7 @@
-"""The webhook sink: an HTTP POST of the event, signed per Standard Webhooks. A 2xx answer is a delivery."""
+"""The webhook sink: an HTTP POST of the event, signed per Standard Webhooks.
+
+A 2xx answer is a delivery.
+"""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -158,7 +161,7 @@ class WebhookSink:
         )
 
     def _check_endpoint(self, conn_id: str, endpoint: str) -> None:
-        """Checks the endpoint against the cached connection, if any; each attempt checks it again."""
+        """Checks the endpoint against the cached connection; each attempt checks it again."""
         connection = self._connections.cached_any(conn_id)
         try:
             base = connection.base_url() if connection else None

@@ -17,7 +17,8 @@ from waitd.core.waits.delivery import DeliveryFailed, DeliveryRejected, Receipt
 from waitd.outgoing import JsonClient, JsonResponse, Outgoing
 from waitd.ports import Authorization, HttpConnections
 
-#: The largest response in bytes: a task instance includes its rendered fields, and the payload if any.
+#: The largest response in bytes: a task instance includes its rendered fields, and the payload if
+#: any.
 _MAX_RESPONSE = 8 * 1024 * 1024
 #: Entries per page of a list.
 _PAGE_SIZE = 100
@@ -49,7 +50,10 @@ class AirflowRequestFailed(Exception):  # noqa: N818 - reads as a sentence where
 
 
 class AirflowApis:
-    """Connects to Airflow's API. Used as an asynchronous context manager; `now` gives Unix seconds."""
+    """Connects to Airflow's API.
+
+    Used as an asynchronous context manager; `now` gives Unix seconds.
+    """
 
     def __init__(self, connections: HttpConnections, outgoing: Outgoing, now: Callable[[], float]) -> None:
         self._connections = connections
@@ -117,7 +121,8 @@ class AirflowApi:
         """One request below `/api/v2`; each element of `path` is one segment.
 
         Raises:
-            AirflowRequestFailed: Airflow was not reached, or its answer says nothing about the request.
+            AirflowRequestFailed: Airflow was not reached, or its answer says nothing about the
+            request.
         """
         url = join_url(self._base_url, "/".join(["api/v2", *map(encode_segment, path)]))
         if query:
@@ -137,7 +142,9 @@ class AirflowApi:
     async def list(
         self, field: str, *path: str, query: Mapping[str, str], role: Role = "User"
     ) -> AsyncIterator[Mapping[str, Any]]:
-        """The first MAX_LISTED entries of a list, page by page; `field` holds them in each response.
+        """The first MAX_LISTED entries of a list, requested page by page.
+
+        `field` holds the entries in each response.
 
         Raises:
             AirflowRequestFailed: as `request`, and where the response has no such list.

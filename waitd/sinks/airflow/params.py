@@ -148,7 +148,10 @@ def _problems(parameters: AirflowParams) -> Iterator[Problem]:
 
 
 def _is_segment(text: str) -> bool:
-    """Whether it is valid in a path. Airflow decodes `%2F` before routing, so a slash would change the path."""
+    """Whether it is valid in a path.
+
+    Airflow decodes `%2F` before routing, so a slash would change the path.
+    """
     try:
         encode_segment(text)
     except (ValueError, UnicodeEncodeError):

@@ -1,9 +1,9 @@
 """The sweep: cancels waits whose task in Airflow is no longer parked.
 
 A task may have been killed, cleared, marked by hand, or deleted with its run, and Airflow sends no
-notification. So the sweep lists the parked task instances in bulk. A registered task that is missing
-from the list is only suspected; a request for the task itself then decides. While Airflow does not
-answer, no wait is cancelled.
+notification. So the sweep lists the parked task instances in bulk. A registered task that is
+missing from the list is only suspected; a request for the task itself then decides. While Airflow
+does not answer, no wait is cancelled.
 """
 
 from collections import defaultdict
@@ -66,9 +66,9 @@ class AirflowSweep:
                 log.warning("airflow_not_swept", why=str(error))
 
     async def sweep(self) -> None:
-        """Some rounds over every connection, concurrently, so that one that hangs does not delay the others.
+        """Makes some rounds over every connection. Raises StoreUnavailable.
 
-        Raises StoreUnavailable.
+        Connections are swept concurrently, so one that hangs does not delay the others.
         """
         conn_ids = await self._store.airflow_connections()
         self._after = {conn_id: after for conn_id, after in self._after.items() if conn_id in conn_ids}
@@ -137,7 +137,7 @@ class AirflowSweep:
 
 
 def _task_of(wait: AirflowWait) -> TaskTry | None:
-    """The parked task that the wait's sink wakes; None where it starts something new or is invalid."""
+    """The task that the wait's sink wakes; None where it starts something new or is invalid."""
     try:
         target = parse_airflow_target({name: value for name, value in wait.sink.items() if name != "kind"})
     except InvalidInput:

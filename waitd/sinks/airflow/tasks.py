@@ -1,20 +1,21 @@
 """The modes that wake or end a parked task: `resume`, `set_state`, `clear`.
 
-Airflow's endpoints do not check the task instance's id, and they response 200 to requests without
-effect. So each attempt looks at the task first, and every request carries the event's id. An attempt
-searches for that id whenever the task is no longer as it was registered, or Airflow responses 409.
+Airflow's endpoints do not check the task instance's id, and they answer 200 to requests without
+effect. So each attempt looks at the task first, and every request carries the event's id. An
+attempt searches for that id whenever the task is no longer as it was registered, or Airflow
+answers 409.
 
-A `clear` runs the task again, and a second one would stop or repeat that run. So it is sent twice for
-one delivery only if the first one provably had no effect:
+A `clear` runs the task again, and a second one would stop or repeat that run. So it is sent twice
+for one delivery only if the first one provably had no effect:
 
 - Airflow refused it; or
-- the task is still parked under the same id (a clear changes the id), the minute in which the request
-  may still be in flight has passed, and Airflow's audit log, which is written before the clear takes
-  effect, has no entry with the id that is in the request's URL.
+- the task is still parked under the same id (a clear changes the id), the minute in which the
+  request may still be in flight has passed, and Airflow's audit log, which is written before the
+  clear takes effect, has no entry with the id that is in the request's URL.
 
-Where that cannot be proved, because the log has such an entry or cannot be read, the delivery is dead,
-and its error says what to do. If somebody clears the task by hand, it finds its outcome in the state
-store; if somebody redelivers, the clear is sent once more.
+Where that cannot be proved, because the log has such an entry or cannot be read, the delivery is
+dead, and its error says what to do. If somebody clears the task by hand, it finds its outcome in
+the state store; if somebody redelivers, the clear is sent once more.
 """
 
 from collections import OrderedDict
@@ -225,7 +226,8 @@ class TaskDelivery:
         response = await self._send_clear()
         if response.status == 200:
             return Delivered()
-        # Airflow refused the clear. Without this deletion, the next attempt would find it in the audit log.
+        # Airflow refused the clear. Without this deletion, the next attempt would find it in the
+        # audit log.
         await self._api.request("DELETE", *self._store_path, query=self._map_index)
         return _unexpected(response)
 
@@ -283,7 +285,8 @@ class TaskDelivery:
     async def _has_event(self) -> bool:
         """Whether Airflow already has this event.
 
-        An earlier attempt may have succeeded unnoticed, or the task itself may have seen the outcome.
+        An earlier attempt may have succeeded unnoticed, or the task itself may have seen the
+        outcome.
         """
         event_id = self._outcome.event_id
         if self._target.mode == "resume":

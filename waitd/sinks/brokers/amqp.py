@@ -168,7 +168,7 @@ class _ExchangeChannel(NamedTuple):
 
 
 async def _open_channel(connection: "AbstractConnection", exchange: str) -> _ExchangeChannel:
-    """Opens a channel once the exchange exists: publishing to a missing one may close the connection."""
+    """Opens a channel if the exchange exists: publishing without one may close the connection."""
     channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
     if not exchange:
         return _ExchangeChannel(channel, channel.default_exchange)

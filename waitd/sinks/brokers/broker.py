@@ -31,7 +31,7 @@ ErrorMessages = tuple[tuple[type[BaseException] | tuple[type[BaseException], ...
 
 
 class InvalidConnection(WaitdError):  # noqa: N818 - reads as a sentence where it is raised
-    """The connection is configured wrongly; its operator has to fix it. The message holds no secret."""
+    """The operator has to fix the connection. The message holds no secret."""
 
 
 #: The parameter that names a broker's connection.
@@ -128,7 +128,7 @@ class BrokerSink(ABC, Generic[Target, Client]):
         return address
 
     def _client_key(self, target: Target) -> Hashable:
-        """The client's key in the pool; a changed `Connection` under the same key replaces the client."""
+        """The client's key in the pool; a changed `Connection` replaces the client."""
         return target.conn_id
 
     @abstractmethod

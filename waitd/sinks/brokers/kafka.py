@@ -1,4 +1,6 @@
-"""The kafka sink: an idempotent producer with acks=all. The partition leader's acknowledgement is a delivery.
+"""The kafka sink: an idempotent producer with acks=all.
+
+The partition leader's acknowledgement is a delivery.
 
 A record's value is the event, its key the wait's id (or `key`), and its headers are `content-type`
 and `delivery-id`.
@@ -35,7 +37,8 @@ if TYPE_CHECKING:
     from aiokafka import AIOKafkaProducer
 
 DEFAULT_PORT = 9092
-#: Milliseconds for one request or topic lookup; less than an attempt, so that the attempt can report it.
+#: Milliseconds for one request or topic lookup; less than an attempt, so that the attempt can
+#: report it.
 REQUEST_TIMEOUT = 10_000
 #: Seconds for sending buffered records when a producer closes.
 FLUSH_SECONDS = 2.0
@@ -172,7 +175,10 @@ class KafkaSink(BrokerSink[KafkaTarget, "AIOKafkaProducer"]):
 async def _find_connection_error(
     servers: Sequence[BrokerAddress], options: Mapping[str, Any]
 ) -> Exception | None:
-    """Why every server refused the connection. aiokafka only logs it, so connect once more to see."""
+    """Why every server refused the connection.
+
+    aiokafka only logs it, so connect once more to see.
+    """
     from aiokafka.conn import create_conn
     from aiokafka.errors import KafkaError
 
@@ -188,7 +194,10 @@ async def _find_connection_error(
 
 
 def _options(connection: Connection) -> dict[str, Any]:
-    """Aiokafka's options for the connection. Reads files and imports the library, so call it in a thread."""
+    """Options of aiokafka for the connection.
+
+    Reads files and imports the library, so call it in a thread.
+    """
     import aiokafka  # noqa: F401 - a slow import that must not block the event loop
 
     extra = connection.extra

@@ -30,7 +30,8 @@ def tls_only_nats_client() -> "type[Client]":
 async def abort_producer(producer: "AIOKafkaProducer") -> None:
     """Stops an aiokafka producer at once; its unacknowledged records fail with `ProducerClosed`.
 
-    `AIOKafkaProducer.stop` waits until the broker acknowledges every record, which may never happen.
+    `AIOKafkaProducer.stop` waits until the broker acknowledges every record, which may never
+    happen.
     """
     from aiokafka.errors import ProducerClosed
 

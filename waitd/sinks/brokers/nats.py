@@ -128,7 +128,8 @@ class PublishForbidden(Exception):  # noqa: N818 - the server's answer
 class NatsPublisher:
     """One connection and its unacknowledged messages.
 
-    Unlike the library's `JetStreamContext.publish`, it fails them as soon as the connection is lost.
+    Unlike the library's `JetStreamContext.publish`, it fails them as soon as the connection is
+    lost.
     """
 
     def __init__(self, client: "Client") -> None:
@@ -215,7 +216,7 @@ class NatsPublisher:
             answer.cancel()
 
     async def _on_error(self, error: Exception) -> None:
-        """A permission error names the subject, not the message, so it fails every message to the subject."""
+        """Fails every message to a forbidden subject: the error names no single message."""
         text = str(error).lower()
         if "permissions violation" in text:
             for subject, answer in self._pending.values():
@@ -246,7 +247,10 @@ def _parse_answer(message: "Msg") -> Receipt:
 
 
 def _load(connection: Connection) -> tuple[Any, "type[Client]"]:
-    """The TLS context and client class. Reads files and imports the library, so call it in a thread."""
+    """The TLS context and client class.
+
+    Reads files and imports the library, so call it in a thread.
+    """
     from nats.aio.client import Client
 
     tls = connection_tls_context(connection)

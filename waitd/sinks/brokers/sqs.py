@@ -1,7 +1,8 @@
 """The sqs sink: SendMessage. An answer with a message id and the body's MD5 is a delivery.
 
 The message's body is the event, so Airflow's `MessageQueueTrigger` can read it unchanged. On a FIFO
-queue the deduplication id is the delivery's id, and the group is the wait's id or `message_group_id`.
+queue the deduplication id is the delivery's id, and the group is the wait's id or
+`message_group_id`.
 """
 
 import asyncio
@@ -81,7 +82,7 @@ class SqsTarget:
 
 @dataclass(frozen=True, slots=True)
 class SqsClient:
-    """A client of the library, what closes it, and the endpoint its credentials are for (`queue_origin`)."""
+    """A client, what closes it, and where its credentials may go (see `queue_origin`)."""
 
     send_message: Any
     endpoint: str | None
