@@ -1,8 +1,8 @@
 """All Prometheus instruments of waitd. Names and labels are part of the API.
 
-No label contains a wait's id or a URL. `Instruments` belongs to one daemon and has its own registry,
-so that two daemons in one process (tests, `waitd bench`) have separate counts. Hot paths keep the
-child that `labels(...)` returns: looking it up costs five times as much as using it.
+No label contains a wait's id or a URL. `Instruments` belongs to one daemon and has its own
+registry, so that two daemons in one process (tests, `waitd bench`) have separate counts. Hot paths
+keep the child that `labels(...)` returns: looking it up costs five times as much as using it.
 """
 
 from bisect import bisect_left
@@ -66,7 +66,10 @@ class BucketCounts:
 
 
 class HotCounter(Collector):
-    """A counter for the path of a poke. That of prometheus_client takes a lock and 1 µs per count."""
+    """A counter for the path of a poke.
+
+    That of prometheus_client takes a lock and 1 µs per count.
+    """
 
     def __init__(
         self, name: str, documentation: str, labels: Sequence[str], *, registry: CollectorRegistry

@@ -42,7 +42,8 @@ class Mount(NamedTuple):
 
 
 def ephemeral_state(store_url: str, setting: bool | Literal["auto"]) -> str | None:
-    """Why the store at this SQLAlchemy URL is deleted with its pod or machine; None if nothing says so.
+    """Why the store at this SQLAlchemy URL is deleted with its pod or machine; None if nothing says
+    so.
 
     `setting` is `state_ephemeral`: a boolean decides, "auto" inspects the mount of the database's
     directory, which must exist.

@@ -1,4 +1,6 @@
-"""A pinned kustomize: Debian's own build, fetched once into the test environment and checked against its digest."""
+"""A pinned kustomize: Debian's own build, fetched once into the test environment and checked
+against its digest.
+"""
 
 import hashlib
 import io
@@ -18,7 +20,8 @@ import pytest
 import yaml
 
 VERSION = "5.6.0+ds-1+b2"
-#: Below the machine's own mirror of Debian's packages, whatever its release: all releases share one pool.
+#: Below the machine's own mirror of Debian's packages, whatever its release: all releases share one
+#: pool.
 PACKAGE = "pool/main/k/kustomize/kustomize_{version}_{architecture}.deb"
 SHA256 = {
     "amd64": "552bbe5563b522685b10f75a9a226bfbee9778fc313b205d595fdbb7e9c70e33",
@@ -82,7 +85,9 @@ def _program(package: bytes) -> bytes:
 
 
 def _members(archive: bytes) -> Iterator[tuple[str, bytes]]:
-    """The files of an ar archive: after its magic, each a header of 60 bytes and its content, padded to an even length."""
+    """The files of an ar archive: after its magic, each a header of 60 bytes and its content,
+    padded to an even length.
+    """
     assert archive.startswith(b"!<arch>\n")
     at = 8
     while at < len(archive):

@@ -37,7 +37,9 @@ class Pod(NamedTuple):
 def customised(
     folder: Path, *, bases: Sequence[Path] = (), files: Sequence[Path] = (), components: Sequence[Path] = ()
 ) -> list[Object]:
-    """The objects of a user's own kustomization in `folder`, which takes ours in: `bases` and `components` are folders of ours."""
+    """The objects of a user's own kustomization in `folder`, which takes ours in: `bases` and
+    `components` are folders of ours.
+    """
     for file in files:
         shutil.copy(file, folder)
     kustomization = {
@@ -74,7 +76,9 @@ def asked(pod: Pod) -> Iterator[tuple[str, str]]:
 
 
 def variables(value: Any) -> Iterator[str]:
-    """Every WAITD_ variable that is given anywhere in a document: as {name, value}, as a key, or as NAME=value."""
+    """Every WAITD_ variable that is given anywhere in a document: as {name, value}, as a key, or as
+    NAME=value.
+    """
     if isinstance(value, dict):
         names = [key for key in value if isinstance(key, str)]
         if isinstance(value.get("name"), str):

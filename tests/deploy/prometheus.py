@@ -1,4 +1,6 @@
-"""Prometheus and promtool of Debian: installed where that is possible, and a server that scrapes one daemon."""
+"""Prometheus and promtool of Debian: installed where that is possible, and a server that scrapes
+one daemon.
+"""
 
 import json
 import shutil
@@ -53,7 +55,9 @@ class Prometheus:
 
 @contextmanager
 def scraping(folder: Path, target: str, port: int) -> Iterator[Prometheus]:
-    """A Prometheus with our rules that scrapes `target` (HOST:PORT) as the job waitd; gone after the block."""
+    """A Prometheus with our rules that scrapes `target` (HOST:PORT) as the job waitd; gone after
+    the block.
+    """
     needed()
     config = folder / "prometheus.yml"
     config.write_text(

@@ -1,4 +1,6 @@
-"""deploy/README.md: what it names exists, and its backup command makes a copy that another daemon goes on from."""
+"""deploy/README.md: what it names exists, and its backup command makes a copy that another daemon
+goes on from.
+"""
 
 import asyncio
 import re

@@ -1,4 +1,7 @@
-"""The Containerfile: linted, and true to the package. No container engine is needed, and none is used."""
+"""The Containerfile: linted, and true to the package.
+
+No container engine is needed, and none is used.
+"""
 
 import re
 import subprocess

@@ -1,4 +1,6 @@
-"""The manifests: built by kustomize, accepted strictly by the schemas of Kubernetes, and true to the code."""
+"""The manifests: built by kustomize, accepted strictly by the schemas of Kubernetes, and true to
+the code.
+"""
 
 import json
 import tomllib
@@ -16,7 +18,8 @@ from waitd.settings import Settings, load
 #: Native sidecars begin with the first; the last is the newest that the schemas know.
 VERSIONS = ("1.29", "1.37")
 SERVICE_MONITOR = json.loads(Path(__file__).with_name("service_monitor.json").read_text())
-#: Half a minute between the drain and the kill: for the last writes, and for what the pod's other containers take.
+#: Half a minute between the drain and the kill: for the last writes, and for what the pod's other
+#: containers take.
 MARGIN = 30
 LABELS = {
     "app.kubernetes.io/name": "waitd",

@@ -1,4 +1,6 @@
-"""The systemd unit and the compose file: checked by systemd itself and by the Compose specification."""
+"""The systemd unit and the compose file: checked by systemd itself and by the Compose
+specification.
+"""
 
 import json
 import re

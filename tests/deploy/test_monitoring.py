@@ -1,4 +1,6 @@
-"""The dashboard and the alerts: every metric and label that they name is in a scrape of a real daemon, and a real Prometheus runs them."""
+"""The dashboard and the alerts: every metric and label that they name is in a scrape of a real
+daemon, and a real Prometheus runs them.
+"""
 
 import asyncio
 import json
@@ -88,7 +90,9 @@ def grouped_by(query: str) -> set[str]:
 
 @asynccontextmanager
 async def busy_daemon(folder: Path) -> AsyncIterator[Daemon]:
-    """A daemon that has seen everything that the queries tell of: outcomes, deliveries that were taken and refused, a vault that is down."""
+    """A daemon that has seen everything that the queries tell of: outcomes, deliveries that were
+    taken and refused, a vault that is down.
+    """
     vault = {"WAITD_VAULT_URL": "http://127.0.0.1:1", "WAITD_VAULT_TOKEN": "t", "WAITD_MAX_LONG_POLLS": "0"}
 
     async def gone(_: aiohttp.web.Request) -> aiohttp.web.Response:
@@ -191,7 +195,8 @@ async def test_a_real_prometheus_has_an_answer_to_every_query(tmp_path: Path) ->
     def ask(target: str) -> tuple[list[str], list[str], dict[str, str]]:
         with scraping(tmp_path, target, port) as server:
             silent = [query for query in dashboard_queries() if not server.series(query)]
-            # Without what it is compared with, an alert's query has something to say whether it fires or not.
+            # Without what it is compared with, an alert's query has something to say whether it
+            # fires or not.
             measured = [re.sub(r" (==|>|<) [\d.]+", "", rule["expr"]) for rule in rules()]
             mute = [query for query in measured if not server.series(query)]
             states = {

@@ -1,11 +1,14 @@
-"""waitd in Airflow's pod: by kustomize's patch and by the chart's values, it is the same container as everywhere."""
+"""waitd in Airflow's pod: by kustomize's patch and by the chart's values, it is the same container
+as everywhere.
+"""
 
 from typing import Any
 
 import kubernetes_validate
 from manifests import Object, one, pod_of
 
-#: What the sidecar has of its own: how it is started, and the settings file, which is a ConfigMap of the base.
+#: What the sidecar has of its own: how it is started, and the settings file, which is a ConfigMap
+#: of the base.
 OWN = {"args", "restartPolicy", "ports"}
 #: The chart's default for the scheduler, which is too short.
 CHART_GRACE = 10

@@ -1,4 +1,6 @@
-"""A daemon that is started as the standalone manifests say: their settings and variables, the files that they mount, their probes."""
+"""A daemon that is started as the standalone manifests say: their settings and variables, the files
+that they mount, their probes.
+"""
 
 import json
 import subprocess
@@ -57,7 +59,10 @@ def made_key(role: str, namespace: str = "default") -> tuple[str, str]:
 async def started(
     folder: Path, objects: list[Object], authority: Authority
 ) -> AsyncIterator[tuple[Daemon, str, str]]:
-    """The daemon of these manifests, a key for it, and one for its metrics. It listens on loopback, on a free port; nothing else is changed."""
+    """The daemon of these manifests, a key for it, and one for its metrics.
+
+    It listens on loopback, on a free port; nothing else is changed.
+    """
     pod = pod_of(one(objects, "StatefulSet", "waitd"))
     mounts = Mounts(folder, pod)
     environment = {

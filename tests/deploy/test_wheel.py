@@ -1,4 +1,6 @@
-"""The wheel is complete: built from a clean copy and installed into an empty environment, it runs the demo."""
+"""The wheel is complete: built from a clean copy and installed into an empty environment, it runs
+the demo.
+"""
 
 import json
 import os

@@ -64,7 +64,10 @@ class NotInstalled(NotSupported):
 
 
 class Unauthenticated(WaitdError):  # noqa: N818 - reads as a sentence where it is raised
-    """The caller is unknown. `reason` is a word for logs; neither it nor the message has a secret."""
+    """The caller is unknown.
+
+    `reason` is a word for logs; neither it nor the message has a secret.
+    """
 
     def __init__(self, reason: str, message: str) -> None:
         self.reason = reason

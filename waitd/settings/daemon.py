@@ -291,7 +291,8 @@ class Settings(BaseSettings):
 
 
 def load(config: Path | None = None, **overrides: Any) -> Settings:
-    """Loads the settings: `overrides`, then the environment, then the TOML file `config`, then defaults.
+    """Loads the settings: `overrides`, then the environment, then the TOML file `config`, then
+    defaults.
 
     Raises:
         FileNotFoundError: the file `config` does not exist.

@@ -1,4 +1,6 @@
-"""Exports of Airflow's task history: their forms, what is taken of them, and mistakes that point at their line."""
+"""Exports of Airflow's task history: their forms, what is taken of them, and mistakes that point at
+their line.
+"""
 
 import json
 from datetime import UTC, datetime

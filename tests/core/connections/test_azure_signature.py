@@ -1,4 +1,6 @@
-"""Signatures by an Azure Storage account's key: the ones that azure-storage-blob 12 makes of the same requests."""
+"""Signatures by an Azure Storage account's key: the ones that azure-storage-blob 12 makes of the
+same requests.
+"""
 
 from calendar import timegm
 

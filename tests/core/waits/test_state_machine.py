@@ -1,7 +1,8 @@
-"""A small world run on the core alone: waits come, are poked, cancelled, superseded, crash, and their outcomes are delivered or not.
+"""A small world run on the core alone: waits come, are poked, cancelled, superseded, crash, and
+their outcomes are delivered or not.
 
-The world is the shell at its simplest: it keeps what a store keeps, loses on a crash what a process loses, and leaves every decision to
-the core. The invariants are the promises.
+The world is the shell at its simplest: it keeps what a store keeps, loses on a crash what a process
+loses, and leaves every decision to the core. The invariants are the promises.
 """
 
 from copy import deepcopy

@@ -1,4 +1,5 @@
 """Airflow's side of a wait as pure values: callbacks, registrations, task history.
 
-`waitd.sinks.airflow` makes the requests to Airflow; `waitd.airflow` is the provider that runs there.
+`waitd.sinks.airflow` makes the requests to Airflow; `waitd.airflow` is the provider that runs
+there.
 """

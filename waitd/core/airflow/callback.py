@@ -23,7 +23,8 @@ RETURN_KEY = "return_value"
 OUTCOME_KEY = "waitd_outcome"
 #: The field with the outcome in a DAG run's conf and in an asset event's extra.
 CONF_KEY = "waitd"
-#: The largest value in Airflow's state store, as JSON, in bytes (`[state_store] max_value_storage_bytes`).
+#: The largest value in Airflow's state store, as JSON, in bytes (`[state_store]
+#: max_value_storage_bytes`).
 STATE_STORE_BYTES = 65_535
 
 #: States in which a task instance holds no slot and waits for an external event.
@@ -32,9 +33,11 @@ PARKED_STATES = frozenset({"awaiting_input", "deferred", "up_for_reschedule"})
 _AWAITS_RESPONSE = frozenset({"awaiting_input", "deferred"})
 _ENDED = frozenset({"success", "failed", "skipped", "upstream_failed", "removed", "up_for_retry"})
 
-#: For this many seconds a task may be unparked without using up delivery attempts: a worker may be slow.
+#: For this many seconds a task may be unparked without using up delivery attempts: a worker may be
+#: slow.
 NOT_PARKED_GRACE = 3600.0
-#: The shortest and the longest pause between two reads of a task that is not parked yet, in seconds.
+#: The shortest and the longest pause between two reads of a task that is not parked yet, in
+#: seconds.
 NOT_PARKED_PAUSES = (2.0, 60.0)
 #: A clear whose response was lost may still take effect for this many seconds.
 CLEAR_SECONDS = 60.0
@@ -143,8 +146,8 @@ def try_status(instance: Mapping[str, Any], task: TaskTry, *, by_response: bool)
 def response_was_too_late(instance: Mapping[str, Any], task: TaskTry, responded_at: object) -> bool:
     """Whether a response resumed nothing although Airflow answered it with 200.
 
-    That is so if the task instance is at another try, or if it ended before `responded_at`, the time
-    of the response by Airflow's clock (ISO 8601).
+    That is so if the task instance is at another try, or if it ended before `responded_at`, the
+    time of the response by Airflow's clock (ISO 8601).
     """
     if instance.get("id") != task.ti_id:
         return True

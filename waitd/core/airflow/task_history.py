@@ -39,7 +39,10 @@ _MODES = {
 
 
 class SensorRun(NamedTuple):
-    """One finished sensor task. Times are Unix seconds; `mode` is None if the export does not have it."""
+    """One finished sensor task.
+
+    Times are Unix seconds; `mode` is None if the export does not have it.
+    """
 
     dag_id: str
     task_id: str

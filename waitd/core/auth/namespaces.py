@@ -38,7 +38,10 @@ class NamespaceRules:
         return any(fnmatchcase(name, pattern.lower()) for pattern in self.sink_hosts)
 
     def allows_dag(self, dag_id: str | None) -> bool:
-        """Whether a sink may deliver to the DAG. A sink that names none (None) needs the pattern `*`."""
+        """Whether a sink may deliver to the DAG.
+
+        A sink that names none (None) needs the pattern `*`.
+        """
         if dag_id is None:
             return OTHER_NAMESPACES in self.dag_ids
         return any(fnmatchcase(dag_id, pattern) for pattern in self.dag_ids)

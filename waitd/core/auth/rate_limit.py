@@ -4,7 +4,8 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from itertools import islice
 
-#: The most buckets that are kept. Beyond it, the least recently used one is dropped, as if it were full.
+#: The most buckets that are kept. Beyond it, the least recently used one is dropped, as if it were
+#: full.
 MAX_BUCKETS = 10_000
 
 

@@ -20,7 +20,8 @@ from enum import Enum
 from hashlib import blake2b
 from typing import NamedTuple
 
-#: The largest set whose short hashes are stored in the state: 880 characters at 6 bytes each in base64.
+#: The largest set whose short hashes are stored in the state: 880 characters at 6 bytes each in
+#: base64.
 INLINE_KEYS = 110
 _SHORT_BYTES = 6
 _SHORT_BITS = 8 * _SHORT_BYTES

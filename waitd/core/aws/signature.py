@@ -133,8 +133,8 @@ class S3Signer:
         if second != self._second:
             self._start_second(second)
         canonical = f"{method}\n{path}\n{query}\n{self._signed}"
-        # Copying the started HMAC costs half of `hmac.digest`. That function also releases the GIL, and
-        # with another busy thread, getting it back takes far longer than signing.
+        # Copying the started HMAC costs half of `hmac.digest`. That function also releases the GIL,
+        # and with another busy thread, getting it back takes far longer than signing.
         signature = self._started_hmac.copy()
         signature.update(sha256(canonical.encode()).hexdigest().encode())
         return {"Authorization": f"{self._credential}{signature.hexdigest()}", **self._headers}

@@ -60,7 +60,8 @@ class AwsSigning:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """The credentials of a connection's requests: constant headers, and perhaps a token or a signature.
+    """The credentials of a connection's requests: constant headers, and perhaps a token or a
+    signature.
 
     Attributes:
         headers: sent with every request, to the connection's own origin only.

@@ -13,7 +13,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 #: The API version (`x-ms-version`) of a request that names none.
 API_VERSION = "2021-12-02"
-#: Headers whose values are signed in this order, one per line; the line is empty if a header is missing.
+#: Headers whose values are signed in this order, one per line; the line is empty if a header is
+#: missing.
 _SIGNED = (
     *("content-encoding", "content-language", "content-length", "content-md5", "content-type", "date"),
     *("if-modified-since", "if-match", "if-none-match", "if-unmodified-since", "range"),

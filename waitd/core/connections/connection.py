@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
-#: Airflow's rule (`RE_SANITIZE_CONN_ID`, 250 characters), limited to ASCII: an id is upper-cased into
-#: the name of an environment variable, and two ids must not collide there (`i` and its dotless form).
+#: Airflow's rule (`RE_SANITIZE_CONN_ID`, 250 characters), limited to ASCII: an id is upper-cased
+#: into the name of an environment variable, and two ids must not collide there (`i` and its dotless
+#: form).
 _CONN_ID = re.compile(r"[A-Za-z0-9_#!()\-.:/\\]{1,250}")
 _ABSOLUTE = re.compile(r"(https?)://([^/?#]*)", re.IGNORECASE)
 #: What at least one URL parser takes for the start of an absolute URL.
@@ -26,7 +27,8 @@ _AUTHORITY = re.compile(
 )
 #: The longest DNS name, with its trailing dot, in characters.
 _MAX_HOST = 254
-#: How often a path is percent-decoded in the search for dot segments; it is refused if it still changes.
+#: How often a path is percent-decoded in the search for dot segments; it is refused if it still
+#: changes.
 _DECODINGS = 3
 
 
@@ -106,7 +108,10 @@ def _check_characters(text: str, what: str) -> None:
 
 
 class _Split(NamedTuple):
-    """The parts of a URL. `path` and `query` (with its `?`) are as written; the fragment is dropped."""
+    """The parts of a URL.
+
+    `path` and `query` (with its `?`) are as written; the fragment is dropped.
+    """
 
     origin: Origin
     has_port: bool

@@ -59,7 +59,10 @@ class ListenAddress(NamedTuple):
 
 
 class EgressRefused(ValueError):  # noqa: N818 - reads as a sentence where it is raised
-    """The policy forbids a request to this host or address. `why` is a message without the address."""
+    """The policy forbids a request to this host or address.
+
+    `why` is a message without the address.
+    """
 
     def __init__(self, why: str) -> None:
         super().__init__(why)
@@ -262,7 +265,9 @@ def is_own_listener(
     listeners: Sequence[ListenAddress],
     is_local: Callable[[Address], bool] = lambda address: address.is_loopback,
 ) -> bool:
-    """Whether waitd itself listens at an address; `is_local` says whether it is one of this machine's."""
+    """Whether waitd itself listens at an address; `is_local` says whether it is one of this
+    machine's.
+    """
     target = unwrap_ipv4(address)
     return any(
         port == listener.port

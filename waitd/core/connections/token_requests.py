@@ -126,7 +126,10 @@ def parse_token(request: TokenRequest, response: object) -> IssuedToken:
 
 
 def _jwt_lifetime(token: str) -> float | None:
-    """Seconds from `iat` to `exp`. The signature need not be verified by the one who asked for the token."""
+    """Seconds from `iat` to `exp`.
+
+    The signature need not be verified by the one who asked for the token.
+    """
     try:
         claims = json.loads(urlsafe_b64decode(token.split(".")[1] + "=="))
         return float(claims["exp"] - claims["iat"])

@@ -1,8 +1,8 @@
 """Estimates the CPU cost of each kind of work by least squares over samples of the whole process.
 
 A poke has no CPU clock of its own. Its work is spread over many turns of the event loop and over
-threads, and timing each turn would cost more than some turns take. So the CPU time of the process is
-sampled together with how often each kind of work was done, and the costs are the slopes:
+threads, and timing each turn would cost more than some turns take. So the CPU time of the process
+is sampled together with how often each kind of work was done, and the costs are the slopes:
 
     cpu = Σ cost · count + idle · seconds
 
@@ -23,7 +23,10 @@ IDLE_WEIGHT = 2.0
 
 
 class CpuAttribution:
-    """The regression with its state. A sample costs O(n³) for n kinds of work that have occurred."""
+    """The regression with its state.
+
+    A sample costs O(n³) for n kinds of work that have occurred.
+    """
 
     def __init__(self, estimates: Mapping[str, float], *, memory: float) -> None:
         """Starts with estimates and no samples.

@@ -143,7 +143,8 @@ class WaitingTotals(NamedTuple):
         )
 
 
-# Not frozen, which would double the cost of making one: every API response with a wait makes a dozen.
+# Not frozen, which would double the cost of making one: every API response with a wait makes a
+# dozen.
 @dataclass(slots=True)
 class ResourceUsage:
     """Slot-seconds, CPU-seconds and memory byte-seconds. Treated as immutable."""
@@ -253,7 +254,9 @@ class ExampleWait(NamedTuple):
 
 
 def break_even_duration(mode: CostMode, case: ExampleWait, constants: CostConstants, prices: Prices) -> float:
-    """The duration in seconds from which on a mode costs less than a held slot; inf if it never does."""
+    """The duration in seconds from which on a mode costs less than a held slot; inf if it never
+    does.
+    """
     own_fixed, own_growth = _line(mode, case, constants, prices)
     held_fixed, held_growth = _line(CostMode.POKE, case, constants, prices)
     if own_growth >= held_growth:
@@ -268,7 +271,9 @@ def _line(mode: CostMode, case: ExampleWait, constants: CostConstants, prices: P
 
 
 def break_even_poke_interval(kind: str, constants: CostConstants, prices: Prices) -> float:
-    """The poke_interval in seconds from which on rescheduling costs less than a held slot; inf: never."""
+    """The poke_interval in seconds from which on rescheduling costs less than a held slot; inf:
+    never.
+    """
     held = resource_usage(CostMode.POKE, WaitingTotals(kind, seconds=1.0), constants).money(prices)
     poke = resource_usage(CostMode.RESCHEDULE, WaitingTotals(kind, pokes=1.0), constants).money(prices)
     return poke / held if held > 0 else inf
@@ -293,8 +298,8 @@ def slots_over_time(spans: Iterable[SlotSpan], edges: Sequence[float]) -> Mappin
         edges: evenly spaced times in Unix seconds, ascending.
     """
     count, first, step = len(edges) - 1, edges[0], edges[1] - edges[0]
-    # `begins` changes the level from an interval on, `alone` in one interval only. So the cost per wait
-    # does not depend on the number of intervals that the wait spans.
+    # `begins` changes the level from an interval on, `alone` in one interval only. So the cost per
+    # wait does not depend on the number of intervals that the wait spans.
     begins = {mode: [0.0] * (count + 1) for mode in CostMode}
     alone = {mode: [0.0] * (count + 1) for mode in CostMode}
     for start, end, slot_seconds in spans:

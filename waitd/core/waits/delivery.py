@@ -6,7 +6,10 @@ from enum import StrEnum
 from typing import NewType, assert_never
 
 DeliveryId = NewType("DeliveryId", str)
-"""A UUIDv7, by which brokers and webhook receivers deduplicate. The event's own id is the wait's."""
+"""A UUIDv7, by which brokers and webhook receivers deduplicate.
+
+The event's own id is the wait's.
+"""
 
 #: Seconds before each attempt, counted from the previous one. The length is the number of attempts.
 RETRY_DELAYS = (0.0, 5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0, 7200.0, 18000.0, 36000.0)
@@ -49,7 +52,8 @@ class DeliveryRejected:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryPostponed:
-    """It is too early to deliver. The attempt does not count and is repeated in `retry_after` seconds.
+    """It is too early to deliver. The attempt does not count and is repeated in `retry_after`
+    seconds.
 
     The sink must limit how often it returns this, because the retry delays do not.
 

@@ -15,7 +15,8 @@ MAX_UNREACHABLE_PAUSE = 300.0
 MAX_RETRY_AFTER = 3600.0
 #: The time limit of the poke at the deadline, in seconds.
 FINAL_POKE_TIMEOUT = 1.0
-#: A backoff pause is lengthened by up to this share, so that waits that started together spread out.
+#: A backoff pause is lengthened by up to this share, so that waits that started together spread
+#: out.
 BACKOFF_JITTER = 0.25
 
 
@@ -28,7 +29,10 @@ class Pacing(NamedTuple):
 
 
 def grid_phase(key: str) -> float:
-    """The phase of a target's grid as a share of the interval, in [0, 1). Stable across processes."""
+    """The phase of a target's grid as a share of the interval, in [0, 1).
+
+    Stable across processes.
+    """
     return crc32(key.encode("utf-8", "surrogatepass")) / 2**32
 
 

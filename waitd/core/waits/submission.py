@@ -1,7 +1,9 @@
-"""The submission of a wait's own job: its state, and what each response to the submit call does to it.
+"""The submission of a wait's own job: its state, and what each response to the submit call does to
+it.
 
 The state `submitting` is on disk before each call, so that after a crash waitd knows that a job may
-exist. Only a response that excludes a job reverts it: a connection that was never made, or a refusal.
+exist. Only a response that excludes a job reverts it: a connection that was never made, or a
+refusal.
 
     pending ── mark ──▶ submitting ── accepted, adopted ──▶ submitted
        ▲                  │      │
@@ -28,9 +30,9 @@ JOB_CANCEL_STATES = (WaitState.CANCELLED, WaitState.TIMEOUT)
 class SubmitState(StrEnum):
     """The state of a submission.
 
-    `pending`: no job was submitted. `submitting`: a job may exist. `submitted`: its handle is known.
-    `failed`: no job exists, and none will be submitted. `unknown`: a job may exist, and there is no
-    way to find out.
+    `pending`: no job was submitted. `submitting`: a job may exist. `submitted`: its handle is
+    known. `failed`: no job exists, and none will be submitted. `unknown`: a job may exist, and
+    there is no way to find out.
     """
 
     PENDING = "pending"
@@ -115,7 +117,9 @@ class SubmitAccepted:
 
 @dataclass(frozen=True, slots=True)
 class SubmitUnavailable:
-    """The call certainly created no job and may be repeated: no connection, or a server that is busy."""
+    """The call certainly created no job and may be repeated: no connection, or a server that is
+    busy.
+    """
 
     reason: str
     message: str

@@ -6,7 +6,8 @@ The type is closed. Probes turn exceptions into `Unreachable`.
 from dataclasses import dataclass
 from typing import Any
 
-#: The longest message that is kept, in characters. With 8 runs, a wait's progress stays below 4 KiB.
+#: The longest message that is kept, in characters. With 8 runs, a wait's progress stays below 4
+#: KiB.
 MESSAGE_LIMIT = 240
 
 

@@ -28,8 +28,8 @@ class WaitState(StrEnum):
     CANCELLED = "cancelled"
 
 
-# A msgspec struct, because every batch line and every wait at a restart makes one, and a dataclass takes
-# five times as long to create. `gc=False`: JSON values cannot form reference cycles.
+# A msgspec struct, because every batch line and every wait at a restart makes one, and a dataclass
+# takes five times as long to create. `gc=False`: JSON values cannot form reference cycles.
 class WaitSpec(Struct, omit_defaults=True, gc=False):
     """A wait as it was accepted: validated, complete with defaults, immutable.
 
@@ -38,7 +38,8 @@ class WaitSpec(Struct, omit_defaults=True, gc=False):
         params: the probe's parameters, as accepted.
         poke_interval: seconds between pokes.
         timeout: seconds from acceptance to the deadline.
-        exponential_backoff: double the interval after each pending answer, up to `max_wait` seconds.
+        exponential_backoff: double the interval after each pending answer, up to `max_wait`
+            seconds.
         max_wait: the limit of the doubled interval, in seconds; None for no limit.
         soft_fail: sinks that can report a failure as "skipped" do so; the state is unchanged.
         silent_fail: a refusal (403 and the like) is poked again instead of ending the wait.
@@ -121,7 +122,8 @@ class Progress:
     runs: tuple[VerdictRun, ...] = ()
 
 
-#: The progress of a new wait. It is safe to share: without a run, `record_verdict` makes a new object.
+#: The progress of a new wait. It is safe to share: without a run, `record_verdict` makes a new
+#: object.
 EMPTY_PROGRESS = Progress()
 
 
