@@ -1,4 +1,4 @@
-"""An identity provider: a discovery document, a set of public keys, and tokens signed with the private ones."""
+"""A fake identity provider: a discovery document, public keys, and signed tokens."""
 
 import base64
 import hmac
@@ -19,7 +19,7 @@ AUDIENCE = "waitd"
 
 @cache
 def rsa(name: str) -> RSAKey:
-    """A key; the same one for the same name, because making one takes long."""
+    """The key of this name, cached because generating one is slow."""
     return RSAKey.generate_key(2048, {"kid": name, "use": "sig"})
 
 
@@ -30,7 +30,10 @@ def ec(name: str) -> ECKey:
 
 @dataclass
 class IssuerEndpoint:
-    """Answers for its `keys`; `status` other than 200 is what it answers instead, and `discovered` changes its discovery document."""
+    """Publishes `keys`; a `status` other than 200 replaces every answer.
+
+    `discovered` overrides fields of the discovery document.
+    """
 
     keys: list[Key] = field(default_factory=lambda: [rsa("k1")])
     extra_keys: list[dict[str, Any]] = field(default_factory=list)

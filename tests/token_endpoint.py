@@ -1,4 +1,4 @@
-"""A token endpoint that hands out tokens to whoever proves himself in any of the ways that waitd knows; and connections that use it."""
+"""A token endpoint for every grant that waitd supports, and connections that use it."""
 
 import base64
 import time

@@ -106,8 +106,8 @@ async def test_the_audit_names_who_created_and_revoked_a_key(scene: Scene) -> No
     keyring = await scene.open()
     made = await keyring.create(NewKey(Role.VIEWER, "default"), ROOT)
     await keyring.revoke(made.key.id, ROOT)
-    told = [stored.change for stored in await scene.store.find_audit(AuditFilter())]
-    assert [(change.action, change.subject, change.principal) for change in told] == [
+    changes = [stored.change for stored in await scene.store.find_audit(AuditFilter())]
+    assert [(change.action, change.subject, change.principal) for change in changes] == [
         ("revoke_key", made.key.id, "loopback"),
         ("create_key", made.key.id, "loopback"),
     ]

@@ -1,4 +1,4 @@
-"""Tokens of an identity provider that is really there: what comes in, what does not, and how often the provider is asked."""
+"""Tokens of a fake identity provider: which are accepted, and how often its keys are fetched."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -23,7 +23,7 @@ ROLES = {"waitd-users": Role.SUBMITTER, "waitd-admins": Role.ADMIN}
 
 @dataclass
 class Scene:
-    """The provider, and waitd's side of it on a clock that stands still."""
+    """The provider, and waitd's side of it on a fixed clock."""
 
     provider: IssuerEndpoint
     algorithms: tuple[str, ...] = ("RS256", "ES256")
@@ -110,7 +110,7 @@ async def test_expired_future_and_foreign_tokens_are_refused(scene: Scene) -> No
 @pytest.mark.parametrize("alg", ["none", "None", "NONE", "nOnE", ""])
 async def test_an_unsigned_token_is_refused(scene: Scene, alg: str) -> None:
     assert await refused(scene, scene.provider.unsigned(scene.claims(), alg)) == "algorithm_not_allowed"
-    assert scene.provider.asked == [], "nobody is asked for its key"
+    assert scene.provider.asked == [], "no key is fetched"
 
 
 @pytest.mark.parametrize("alg", ["HS256", "HS384", "HS512"])
@@ -119,7 +119,7 @@ async def test_an_hmac_with_the_public_key_is_refused(scene: Scene, alg: str) ->
 
 
 async def test_hmac_algorithms_cannot_be_allowed() -> None:
-    """The settings refuse HS256; where it stood in the list all the same, the key's kind would not fit."""
+    """The settings refuse HS256; even if it were allowed, the key's type would not fit."""
     async with issuer_endpoint() as provider, scene_of(provider, algorithms=("RS256", "HS256")) as scene:
         assert await refused(scene, provider.confused(scene.claims())) == "wrong_signature"
 
@@ -184,7 +184,7 @@ async def test_a_withdrawn_key_is_not_trusted_forever(scene: Scene) -> None:
     scene.provider.keys = [rsa("k2")]
     late = scene.provider.token(scene.claims(exp=START + 10_000), rsa("k1"))
     scene.now += MAX_AGE + 1
-    await scene.tokens.principal(late)  # nobody waits while the keys are fetched anew
+    await scene.tokens.principal(late)  # the keys are fetched again in the background
     assert scene.issuer._refreshing is not None
     await scene.issuer._refreshing
     scene.now += CACHE_SECONDS

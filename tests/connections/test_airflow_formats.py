@@ -1,4 +1,7 @@
-"""Values of AIRFLOW_CONN_… variables. What Airflow makes of them was computed with apache-airflow-core 3.3.2 and task-sdk 1.3.2."""
+"""Values of AIRFLOW_CONN_… variables.
+
+Airflow's results were computed with apache-airflow-core 3.3.2 and task-sdk 1.3.2.
+"""
 
 import json
 import traceback

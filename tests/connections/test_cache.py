@@ -12,7 +12,7 @@ from waitd.ports import Connections
 
 
 class Scripted:
-    """A resolver that answers what it is told, counts, and can be held up."""
+    """A resolver with scripted results that counts lookups and can be paused."""
 
     def __init__(self, backend: str = "scripted", **known: str) -> None:
         self.backend = backend
@@ -230,7 +230,7 @@ async def test_refresh_raises_while_the_backend_is_down_but_get_does_not(cached:
     connections = cached(resolver)
     await connections.get("a")
     resolver.down = True
-    for _ in range(3):  # nobody may take the old credentials for fresh ones
+    for _ in range(3):  # the old credentials must not count as fresh
         with pytest.raises(ConnectionUnavailable):
             await connections.refresh("a")
     assert len(resolver.asked) == 2

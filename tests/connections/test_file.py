@@ -92,7 +92,7 @@ async def test_the_example_file_is_valid() -> None:
 
 
 def mounted(directory: Path, generation: str, **secrets: str) -> None:
-    """As Kubernetes mounts a secret: files are links through `..data`, which is led elsewhere in one step."""
+    """As Kubernetes mounts a secret: files are links through `..data`, which is replaced at once."""
     new = directory / f"..{generation}"
     new.mkdir(parents=True)
     for name, value in secrets.items():

@@ -1,4 +1,4 @@
-"""Something that is handed out for a while: one fetch for all, renewed in time, kept when it cannot be."""
+"""The token cache: one fetch for all callers, timely renewal, and failures."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -25,9 +25,9 @@ class Source:
     def now(self) -> float:
         return self.at
 
-    async def fetch(self, anew: bool) -> CachedToken[int]:
+    async def fetch(self, refresh: bool) -> CachedToken[int]:
         self.fetched += 1
-        self.forced += anew
+        self.forced += refresh
         await self.gate.wait()
         if self.down:
             raise ConnectionUnavailable("down")
@@ -40,13 +40,13 @@ def source() -> Source:
 
 
 @pytest.fixture
-def lease(source: Source) -> TokenCache[int]:
+def cache(source: Source) -> TokenCache[int]:
     return TokenCache(source.fetch, now=source.now, name="test")
 
 
-async def test_concurrent_callers_share_one_fetch(source: Source, lease: TokenCache[int]) -> None:
+async def test_concurrent_callers_share_one_fetch(source: Source, cache: TokenCache[int]) -> None:
     source.gate.clear()
-    askers = [asyncio.ensure_future(lease.get()) for _ in range(50)]
+    askers = [asyncio.ensure_future(cache.get()) for _ in range(50)]
     await asyncio.sleep(0)
     source.gate.set()
     assert await asyncio.gather(*askers) == [1] * 50
@@ -54,88 +54,88 @@ async def test_concurrent_callers_share_one_fetch(source: Source, lease: TokenCa
 
 
 async def test_a_token_is_used_until_shortly_before_it_expires(
-    source: Source, lease: TokenCache[int]
+    source: Source, cache: TokenCache[int]
 ) -> None:
-    await lease.get()
+    await cache.get()
     source.at += 79.9
-    assert (lease.cached_fresh(), await lease.get()) == (1, 1)
+    assert (cache.cached_fresh(), await cache.get()) == (1, 1)
     source.at += 0.1
-    assert lease.cached_fresh() is None
-    assert await lease.get() == 2
+    assert cache.cached_fresh() is None
+    assert await cache.get() == 2
 
 
-async def test_the_old_token_is_used_during_a_renewal(source: Source, lease: TokenCache[int]) -> None:
-    await lease.get()
+async def test_the_old_token_is_used_during_a_renewal(source: Source, cache: TokenCache[int]) -> None:
+    await cache.get()
     source.at += 80
     source.gate.clear()
-    first = asyncio.ensure_future(lease.get())
+    first = asyncio.ensure_future(cache.get())
     await asyncio.sleep(0)
-    assert (lease.cached_fresh(), await lease.get()) == (1, 1)
+    assert (cache.cached_fresh(), await cache.get()) == (1, 1)
     source.at += 20
-    assert lease.cached_fresh() is None
+    assert cache.cached_fresh() is None
     source.gate.set()
     assert await first == 2
 
 
-async def test_the_old_token_is_kept_when_a_renewal_fails(source: Source, lease: TokenCache[int]) -> None:
-    await lease.get()
+async def test_the_old_token_is_kept_when_a_renewal_fails(source: Source, cache: TokenCache[int]) -> None:
+    await cache.get()
     source.at += 80
     source.down = True
     with pytest.raises(ConnectionUnavailable):
-        await lease.get()
-    assert await lease.get() == 1, "the next ones have the old one, and do not ask again at once"
+        await cache.get()
+    assert await cache.get() == 1, "the next ones have the old one, and do not ask again at once"
     assert source.fetched == 2
     source.at += 20
     with pytest.raises(ConnectionUnavailable):
-        await lease.get()
+        await cache.get()
 
 
-async def test_a_failed_fetch_is_retried_only_after_a_pause(source: Source, lease: TokenCache[int]) -> None:
+async def test_a_failed_fetch_is_retried_only_after_a_pause(source: Source, cache: TokenCache[int]) -> None:
     source.down = True
     for _ in range(5):
         with pytest.raises(ConnectionUnavailable):
-            await lease.get()
+            await cache.get()
     assert source.fetched == 1
     source.at += RETRY_PAUSE
     source.down = False
-    assert await lease.get() == 2
+    assert await cache.get() == 2
 
 
 async def test_a_refused_token_is_replaced_once_for_all_callers(
-    source: Source, lease: TokenCache[int]
+    source: Source, cache: TokenCache[int]
 ) -> None:
-    await lease.get()
-    assert await asyncio.gather(*(lease.get(refused=1) for _ in range(5))) == [2] * 5
+    await cache.get()
+    assert await asyncio.gather(*(cache.get(refused=1) for _ in range(5))) == [2] * 5
     assert (source.fetched, source.forced) == (2, 1)
-    assert await lease.get(refused=1) == 2, "a newer one is there already"
-    assert await lease.get(refused=2) == 2, "too soon for another"
+    assert await cache.get(refused=1) == 2, "a newer one is there already"
+    assert await cache.get(refused=2) == 2, "too soon for another"
     source.at += REFRESH_INTERVAL
-    assert await lease.get(refused=2) == 3
+    assert await cache.get(refused=2) == 3
 
 
 async def test_a_refused_token_is_not_returned_while_the_source_is_down(
-    source: Source, lease: TokenCache[int]
+    source: Source, cache: TokenCache[int]
 ) -> None:
-    await lease.get()
+    await cache.get()
     source.down = True
     with pytest.raises(ConnectionUnavailable):
-        await lease.get(refused=1)
-    assert lease.cached_fresh() == 1, "others go on with it"
+        await cache.get(refused=1)
+    assert cache.cached_fresh() == 1, "others go on with it"
 
 
-async def test_cancelling_a_caller_does_not_cancel_the_fetch(source: Source, lease: TokenCache[int]) -> None:
+async def test_cancelling_a_caller_does_not_cancel_the_fetch(source: Source, cache: TokenCache[int]) -> None:
     source.gate.clear()
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(lease.get(), 0.01)
+        await asyncio.wait_for(cache.get(), 0.01)
     source.gate.set()
-    assert await lease.get() == 1
+    assert await cache.get() == 1
     assert source.fetched == 1
 
 
-async def test_closing_cancels_a_fetch(source: Source, lease: TokenCache[int]) -> None:
+async def test_closing_cancels_a_fetch(source: Source, cache: TokenCache[int]) -> None:
     source.gate.clear()
-    asker = asyncio.ensure_future(lease.get())
+    asker = asyncio.ensure_future(cache.get())
     await asyncio.sleep(0)
-    await lease.aclose()
+    await cache.aclose()
     with pytest.raises(asyncio.CancelledError):
         await asker

@@ -19,7 +19,7 @@ class RequestFailedError(Exception):
 
 
 class Server:
-    """Echoes requests at `/echo`, and answers `/size/N` with a JSON string of N bytes in two parts."""
+    """Echoes requests at `/echo`; answers `/size/N` with N bytes of JSON in two chunks."""
 
     def __init__(self) -> None:
         self.url = ""

@@ -1,4 +1,4 @@
-"""The egress rules at the socket: a host's address is judged where it is connected to, whatever was resolved before."""
+"""The egress rules at the socket: the address that is connected to is the one that is checked."""
 
 import socket
 from collections.abc import AsyncIterator, Sequence
@@ -157,5 +157,7 @@ async def test_an_address_of_the_machine_counts_as_its_listener(target: Target) 
     connector = outgoing.connector(HostSource.OPERATOR)
     async with aiohttp.ClientSession(connector=connector) as session:
         with pytest.raises(aiohttp.ClientConnectorError) as raised:
-            await session.get(f"http://127.0.0.2:{target.port}/")  # a loopback address that nobody named
+            await session.get(
+                f"http://127.0.0.2:{target.port}/"
+            )  # another loopback address than the listener's
     assert find_egress_blocked(raised.value) is not None

@@ -140,7 +140,7 @@ class WebhookServer(Server):
 
 
 class RabbitServer(Server):
-    """Debian's RabbitMQ with its own node, port mapper and directories, isolated from any other node."""
+    """Debian's RabbitMQ with its own node, port mapper and directories."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)

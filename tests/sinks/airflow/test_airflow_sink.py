@@ -1,4 +1,4 @@
-"""The airflow sink against a server that answers as Airflow 3.3.2: each rule of waking, ending and starting."""
+"""The airflow sink against a fake of Airflow 3.3.2: each rule of each mode."""
 
 import asyncio
 import json
@@ -239,8 +239,8 @@ async def test_resume_leaves_failing_and_skipping_to_the_operator(
     setup: SinkSetup, state: str, soft_fail: bool
 ) -> None:
     assert await setup.deliver_after_hold_off(state=state, soft_fail=soft_fail) == Delivered()
-    [told] = setup.airflow.bodies_of("PATCH")
-    assert (told["params_input"]["state"], told["params_input"]["soft_fail"]) == (state, soft_fail)
+    [body] = setup.airflow.bodies_of("PATCH")
+    assert (body["params_input"]["state"], body["params_input"]["soft_fail"]) == (state, soft_fail)
 
 
 async def test_the_hold_off_starts_when_the_task_is_first_seen_parked(setup: SinkSetup) -> None:
@@ -425,7 +425,7 @@ async def test_clear_is_not_repeated_when_its_answer_was_lost(setup: SinkSetup) 
 
 
 async def sent_into_the_dark(setup: SinkSetup) -> str:
-    """A clear of which nothing is heard but a proxy's 504, and the minute after it; how Airflow's audit log would show it."""
+    """Sends a clear that gets a proxy's 504, and waits for a minute; returns its audit log entry."""
     setup.airflow.fail["POST", "/clearTaskInstances"] = 504
     assert isinstance(await setup.deliver("clear"), DeliveryFailed)
     setup.clock.seconds += CLEAR_SECONDS - 1
@@ -449,7 +449,7 @@ async def test_a_clear_in_the_audit_log_is_never_repeated(setup: SinkSetup) -> N
     assert isinstance(receipt, DeliveryRejected)
     assert "Airflow's audit log has it;" in receipt.error
     assert "redeliver" in receipt.error
-    assert setup.airflow.store["waitd_outcome"]["event_id"] == EVENT_ID  # for whoever clears by hand
+    assert setup.airflow.store["waitd_outcome"]["event_id"] == EVENT_ID  # for a clear by hand
     assert len(setup.airflow.bodies_of("POST")) == 1
 
 
@@ -492,7 +492,7 @@ async def test_no_clear_is_sent_while_the_state_store_is_unavailable(setup: Sink
 
 
 async def test_each_clear_is_searched_by_its_own_id(setup: SinkSetup) -> None:
-    """The first one that was sent never arrived; the second did, and was lost on its way back, and nothing came of it."""
+    """The first clear never arrived; the second did, without effect, and its answer was lost."""
     await sent_into_the_dark(setup)
     setup.airflow.fail["POST", "/clearTaskInstances"] = "lost"
     assert isinstance(await setup.deliver("clear", age=CLEAR_SECONDS), DeliveryFailed)

@@ -1,4 +1,4 @@
-"""The sweep, and what is found parked: against a server that lists task instances as Airflow 3.3.2 does, and a real store."""
+"""The sweep and the list of parked tasks, with a fake of Airflow 3.3.2's lists and a real store."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -226,7 +226,8 @@ async def test_a_sweep_makes_up_to_the_maximum_of_rounds(
     assert len(await setup.ends()) == 8
 
 
-# -------------------------------------------------------------------- what is parked, for `waitd airflow reconcile`
+# -------------------------------------------------------------------- what is parked, for `waitd
+# airflow reconcile`
 
 
 async def test_parked_tasks_are_listed_with_their_registrations(
