@@ -424,7 +424,7 @@ async def test_clear_is_not_repeated_when_its_answer_was_lost(setup: SinkSetup) 
     assert len(setup.airflow.bodies_of("POST")) == 1
 
 
-async def sent_into_the_dark(setup: SinkSetup) -> str:
+async def send_unanswered_clear(setup: SinkSetup) -> str:
     """Sends a clear that gets a proxy's 504, and waits for a minute; returns its audit log entry."""
     setup.airflow.fail["POST", "/clearTaskInstances"] = 504
     assert isinstance(await setup.deliver("clear"), DeliveryFailed)
@@ -436,13 +436,13 @@ async def sent_into_the_dark(setup: SinkSetup) -> str:
 
 
 async def test_a_clear_that_airflow_never_received_is_repeated(setup: SinkSetup) -> None:
-    await sent_into_the_dark(setup)
+    await send_unanswered_clear(setup)
     assert await setup.deliver("clear", age=CLEAR_SECONDS) == Delivered()
     assert len(setup.airflow.bodies_of("POST")) == 2
 
 
 async def test_a_clear_in_the_audit_log_is_never_repeated(setup: SinkSetup) -> None:
-    entry = await sent_into_the_dark(setup)
+    entry = await send_unanswered_clear(setup)
     others = [json.dumps({"waitd_clear": f"{OTHER_ID}@{n}"}) for n in range(150)]
     setup.airflow.audit = [*others, entry]
     receipt = await setup.deliver("clear", age=CLEAR_SECONDS)
@@ -463,7 +463,7 @@ async def test_a_clear_in_the_audit_log_is_never_repeated(setup: SinkSetup) -> N
 async def test_a_clear_of_unknown_effect_is_never_repeated(
     setup: SinkSetup, answer: int | None, said: str
 ) -> None:
-    await sent_into_the_dark(setup)
+    await send_unanswered_clear(setup)
     if answer is None:
         setup.airflow.audit = ["{}"] * 1001
     else:
@@ -475,7 +475,7 @@ async def test_a_clear_of_unknown_effect_is_never_repeated(
 
 
 async def test_an_unavailable_audit_log_is_retried(setup: SinkSetup) -> None:
-    await sent_into_the_dark(setup)
+    await send_unanswered_clear(setup)
     for failure in (503, 404):
         setup.airflow.fail["GET", "/eventLogs"] = failure
         assert isinstance(await setup.deliver("clear", age=CLEAR_SECONDS), DeliveryFailed)
@@ -484,7 +484,7 @@ async def test_an_unavailable_audit_log_is_retried(setup: SinkSetup) -> None:
 
 
 async def test_no_clear_is_sent_while_the_state_store_is_unavailable(setup: SinkSetup) -> None:
-    await sent_into_the_dark(setup)
+    await send_unanswered_clear(setup)
     for failure in (503, 400, web.Response(status=404, text="of a proxy")):
         setup.airflow.fail["GET", "/state-store/waitd_outcome"] = failure
         assert isinstance(await setup.deliver("clear", age=CLEAR_SECONDS), DeliveryFailed)
@@ -493,7 +493,7 @@ async def test_no_clear_is_sent_while_the_state_store_is_unavailable(setup: Sink
 
 async def test_each_clear_is_searched_by_its_own_id(setup: SinkSetup) -> None:
     """The first clear never arrived; the second did, without effect, and its answer was lost."""
-    await sent_into_the_dark(setup)
+    await send_unanswered_clear(setup)
     setup.airflow.fail["POST", "/clearTaskInstances"] = "lost"
     assert isinstance(await setup.deliver("clear", age=CLEAR_SECONDS), DeliveryFailed)
     setup.airflow.ti_id, setup.airflow.state = TI_ID, "deferred"  # rolled back
@@ -503,7 +503,7 @@ async def test_each_clear_is_searched_by_its_own_id(setup: SinkSetup) -> None:
 
 
 async def test_a_redelivery_repeats_the_clear(setup: SinkSetup) -> None:
-    setup.airflow.audit = [await sent_into_the_dark(setup)]
+    setup.airflow.audit = [await send_unanswered_clear(setup)]
     assert isinstance(await setup.deliver("clear", age=CLEAR_SECONDS), DeliveryRejected)
     assert await setup.deliver("clear", age=0) == Delivered()  # a new delivery
     assert len(setup.airflow.bodies_of("POST")) == 2
