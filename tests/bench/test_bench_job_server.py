@@ -180,11 +180,11 @@ async def test_lies_are_complete_answers_with_status_200(
 async def test_an_answer_with_latency_is_not_early(urls: list[str], http: aiohttp.ClientSession) -> None:
     latency = parse_job("/jobs/latent/0/a").behaviour.latency
     assert latency is not None
-    began = asyncio.get_running_loop().time()
+    started = asyncio.get_running_loop().time()
     for request in range(1, 6):
         assert (await status_and_body(http, f"{urls[0]}/jobs/latent/0/a"))[0] == 200
-        began += latency.seconds("a", request)
-        assert asyncio.get_running_loop().time() >= began - 0.001
+        started += latency.seconds("a", request)
+        assert asyncio.get_running_loop().time() >= started - 0.001
 
 
 async def test_an_outage_is_a_503(http: aiohttp.ClientSession, urls: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""The lab that the benchmarks are built on, with a daemon and a target of its own."""
+"""The lab that the benchmarks are built on, with a real daemon and target."""
 
 import pytest
 

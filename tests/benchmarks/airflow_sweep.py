@@ -101,11 +101,11 @@ class TimedStore:
             return method
 
         async def timed(*arguments: Any) -> Any:
-            began = time.perf_counter()
+            started = time.perf_counter()
             try:
                 return await method(*arguments)
             finally:
-                self.seconds[name].append(time.perf_counter() - began)
+                self.seconds[name].append(time.perf_counter() - started)
 
         return timed
 
@@ -169,10 +169,10 @@ async def measure(waits: int, sweeps: int) -> Sequence[Figure]:
             await sweep.sweep()
             turns: list[float] = []
             ticker = asyncio.create_task(record_turns(turns))
-            cpu, began = time.process_time(), time.perf_counter()
+            cpu, started = time.process_time(), time.perf_counter()
             for _ in range(sweeps):
                 await sweep.sweep()
-            cpu, wall = time.process_time() - cpu, time.perf_counter() - began
+            cpu, wall = time.process_time() - cpu, time.perf_counter() - started
             ticker.cancel()
     figures = [
         Figure("a sweep, wall time", wall / sweeps * 1000, "ms"),

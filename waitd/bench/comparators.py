@@ -102,14 +102,14 @@ class _ComparisonRun:
             async def system_usage() -> tuple[ProcessUsage, int]:
                 return ProcessUsage.sum_of(pids), sum(count_sockets(pid) for pid in pids)
 
-            began = time.monotonic()
+            started = time.monotonic()
             if process.stdin is not None:
                 process.stdin.write(b"go\n")
-            await self._until(process, began + self._load.warm_up)
+            await self._until(process, started + self._load.warm_up)
             before = await take_snapshot(system_usage, self._fleet)
-            await self._until(process, max(began + self._load.measured_until, time.monotonic() + 1.0))
+            await self._until(process, max(started + self._load.measured_until, time.monotonic() + 1.0))
             after = await take_snapshot(system_usage, self._fleet)
-            await self._until(process, began + self._load.patience, all_ended=True)
+            await self._until(process, started + self._load.patience, all_ended=True)
             jobs = await self._fleet.jobs()
             await self._end(process)
         return self._comparison(LoadMeasurement.between(before, after), rss_before, after.tally.jobs, jobs)

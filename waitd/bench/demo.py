@@ -169,7 +169,7 @@ class _Demo:
         """Starts the daemon, submits the waits, and kills it at half of the outcomes."""
         async with self._serve() as process:
             self._display.step(f"waitd runs at {self._client.url} (process {process.pid}) on a SQLite file.")
-            began = time.monotonic()
+            started = time.monotonic()
             try:
                 results = await self._client.submit_batch(bodies)
             except RequestRefused as error:
@@ -177,10 +177,10 @@ class _Demo:
             self._submitted = [
                 submitted_wait(body, result) for body, result in zip(bodies, results, strict=True)
             ]
-            took = time.monotonic() - began
+            took = time.monotonic() - started
             accepted = sum(wait.id != "" for wait in self._submitted)
             self._display.step(f"{accepted} waits are submitted and on disk after {took * 1000:.0f} ms.")
-            await self._watch(process, enough=len(bodies) // 2, until=began + JOB_SECONDS[1])
+            await self._watch(process, enough=len(bodies) // 2, until=started + JOB_SECONDS[1])
             await kill(process)
             missing = len(bodies) - self._delivered()
             self._display.step(
@@ -189,13 +189,13 @@ class _Demo:
 
     async def restart_and_finish(self, jobs_url: str) -> CorrectnessReport:
         """Starts the daemon again, waits for all outcomes, and checks them."""
-        began = time.monotonic()
+        started = time.monotonic()
         async with self._serve() as process:
-            took = time.monotonic() - began
+            took = time.monotonic() - started
             self._display.step(
                 f"Started it again: ready after {took:.1f} s (process {process.pid}). All waits continue."
             )
-            await self._watch(process, enough=len(self._submitted), until=began + PATIENCE)
+            await self._watch(process, enough=len(self._submitted), until=started + PATIENCE)
             stored = await self._client.find({"label.demo": "waitd"}, limit=2 * len(self._submitted))
             reported = await _reported_ends(jobs_url)
             code = await stop(process)

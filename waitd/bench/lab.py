@@ -134,14 +134,14 @@ class MeasuredDaemon(NamedTuple):
 
     async def rss_at(self, target: LabTarget, sizes: Sequence[int]) -> list[int]:
         """Its resident memory in bytes at each number of held waits, all of them poked once."""
-        found, held = [], 0
+        sizes_in_bytes, held = [], 0
         for size in sizes:
             say(f"holding {size:,} waits with an interval of 1 h, each poked once")
             await self.submit(target.waits(f"held-{size}", size - held, 3600.0))
             held = size
             await self.until_poked(held)
-            found.append(await self.settled_rss())
-        return found
+            sizes_in_bytes.append(await self.settled_rss())
+        return sizes_in_bytes
 
     async def stop(self) -> None:
         """Sends SIGTERM and waits for the end."""

@@ -175,12 +175,14 @@ class Comparison:
         """Its figures divided by waitd's; None where one of them is missing."""
         if self.measured is None:
             return {}
-        ours, its = (m.as_json(report.load.poke_interval) for m in (report.measured, self.measured))
+        waitd_json, own_json = (
+            m.as_json(report.load.poke_interval) for m in (report.measured, self.measured)
+        )
         pairs = {
-            "cpu_per_poke": (its["cpu_ms_per_poke"], ours["cpu_ms_per_poke"]),
+            "cpu_per_poke": (own_json["cpu_ms_per_poke"], waitd_json["cpu_ms_per_poke"]),
             "rss_per_wait": (self.rss_per_wait, report.rss_per_wait),
-            "pokes_per_second": (its["pokes_per_second"], ours["pokes_per_second"]),
-            "sockets": (its["sockets"], ours["sockets"]),
+            "pokes_per_second": (own_json["pokes_per_second"], waitd_json["pokes_per_second"]),
+            "sockets": (own_json["sockets"], waitd_json["sockets"]),
         }
         return {
             name: a / b if a is not None and b is not None and b > 0 else None

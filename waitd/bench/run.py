@@ -191,7 +191,7 @@ class _LoadRun:
         """Submits the waits, measures while all are held, waits for every outcome, and reports."""
         try:
             rss_before = (await self._daemon.usage())[0].rss
-            began, submitter = time.monotonic(), ProcessUsage.from_pid(os.getpid())
+            started, submitter = time.monotonic(), ProcessUsage.from_pid(os.getpid())
             self._submitted = await submit_load(self._daemon.client, self._waits())
             busy = UsageSpan.between(submitter, ProcessUsage.from_pid(os.getpid())).busy
             accepted, seconds = self._submitted.accepted, self._submitted.seconds
@@ -200,12 +200,12 @@ class _LoadRun:
             )
             before, early = await self._watch_until(time.monotonic() + self._load.warm_up)
             after, late = await self._watch_until(
-                max(began + self._load.measured_until, time.monotonic() + 1.0)
+                max(started + self._load.measured_until, time.monotonic() + 1.0)
             )
             self._display.step(
                 f"Measured for {after.system.at - before.system.at:.1f} s. Waiting for the remaining outcomes."
             )
-            await self._until_all_ended(began + self._load.patience)
+            await self._until_all_ended(started + self._load.patience)
             stored, jobs, exit_code = await self._final_state()
         finally:
             await self._cancel_remaining()

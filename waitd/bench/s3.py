@@ -30,7 +30,7 @@ _Answer = tuple[bytes, Fault | float | None]
 
 
 def s3_connection(url: str) -> str:
-    """A connection to this S3, as an AIRFLOW_CONN_* variable holds it; the credentials are random."""
+    """A connection to this S3 as an AIRFLOW_CONN_* variable holds it, with random credentials."""
     extra = {"endpoint_url": url, "region_name": "us-east-1"}
     return orjson.dumps(
         {"conn_type": "aws", "login": "bench", "password": os.urandom(16).hex(), "extra": extra}

@@ -82,10 +82,10 @@ class Sampler:
 
     async def scrape(self) -> ScrapedMetrics:
         """Scrapes once. Raises DaemonUnreachable, RequestRefused."""
-        began = time.monotonic()
+        started = time.monotonic()
         text = await self._client.metrics()
-        took = time.monotonic() - began
-        self.scrapes.append(Scrape(began, took, ScrapedMetrics.parse(text)))
+        took = time.monotonic() - started
+        self.scrapes.append(Scrape(started, took, ScrapedMetrics.parse(text)))
         return self.scrapes[-1].metrics
 
     def loop_lag(self) -> float:

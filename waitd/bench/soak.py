@@ -61,13 +61,13 @@ async def soak(display: ProgressDisplay, load: Load, minutes: float, *, rounds: 
     """Runs rounds for so many minutes, at least `rounds`; returns the daemon at rest after each."""
     results: list[SoakRound] = []
     async with _running_daemon() as client:
-        began = time.monotonic()
-        while len(results) < rounds or time.monotonic() - began < minutes * 60:
+        started = time.monotonic()
+        while len(results) < rounds or time.monotonic() - started < minutes * 60:
             report = await run(display, load, FleetSettings(), DaemonAddress(client.url))
             result = await _at_rest(client, results[0].descriptors if results else 0)
             results.append(
                 result._replace(
-                    at=time.monotonic() - began,
+                    at=time.monotonic() - started,
                     lateness_p99=report.lateness["p99"],
                     good=report.correctness.good,
                 )

@@ -74,9 +74,9 @@ async def submit_load(client: Client, waits: Iterable[tuple[PlannedWait, Mapping
     seconds = 0.0
     for batch in _batches(waits):
         text = batch_body(body for _, body in batch)
-        began = time.monotonic()
+        started = time.monotonic()
         response = await _send(client, text)
-        seconds += time.monotonic() - began
+        seconds += time.monotonic() - started
         results = client.batch_answers(response)
         submitted += [
             SubmittedWait(result.get("id", ""), wait.path, wait.timeout, wait.expected, wait.kind)

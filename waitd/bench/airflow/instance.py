@@ -98,7 +98,7 @@ class Airflow:
             "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",  # 5 s is not enough where the machine is busy
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
             "AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO",
-            "PYTHONPATH": link_provider(self.home / "beside"),
+            "PYTHONPATH": link_provider(self.home / "provider"),
         }
 
     def start(self) -> None:

@@ -122,7 +122,7 @@ def supervisor_of(waits: HeldTriggers) -> Any:
             """Does nothing: there is no database."""
 
         def heartbeat(self) -> None:
-            """Does nothing: nobody checks it."""
+            """Does nothing: without a database, no heartbeat is checked."""
 
         def metric_tags(self) -> dict[str, str]:
             return {"hostname": "bench"}
