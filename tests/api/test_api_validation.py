@@ -436,7 +436,7 @@ async def test_the_caches_are_bounded(submissions: Submissions) -> None:
     for n in range(CACHED_OPTIONS + 10):
         sinks = [{"kind": "plain_sink", "url": str(n) if n else "u" * CACHED_LENGTH}]
         await submissions.validate(orjson.dumps(wait(sinks=sinks, timeout=n + 1)), "default")
-    options = submissions._options._check_cached.cache_info()
+    options = submissions._options.check.cache_info()
     assert options.currsize == CACHED_OPTIONS
     cached = submissions._sinks._parse_each_cached.cache_info()
     assert (cached.currsize, cached.maxsize) == (

@@ -56,8 +56,6 @@ class Findings(Struct, gc=False):
 
     def check_sinks(self, sinks: ParsedSinks) -> None:
         """Checks what parsed sinks use, and adds what is wrong with them."""
-        if sinks.independent and self.policy is None:
-            return
         for index, (params, target, error) in enumerate(sinks.sinks):
             path = f"/sinks/{index}"
             if self.refuses_params(path, params):

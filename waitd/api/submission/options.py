@@ -11,7 +11,7 @@ from msgspec import UnsetType
 
 from waitd.api.services import Limits
 from waitd.core.errors import Problem
-from waitd.models import DEFAULT_POKE_INTERVAL, WaitRequest
+from waitd.models import DEFAULT_POKE_INTERVAL
 from waitd.ports import Probe
 
 #: How many different combinations of options are cached.
@@ -38,14 +38,8 @@ class OptionsChecker:
     def __init__(self, probes: Mapping[str, Probe], limits: Limits) -> None:
         self._probes = probes
         self._limits = limits
-        self._check_cached = lru_cache(maxsize=CACHED_OPTIONS)(self._check)
-
-    def check(self, request: WaitRequest) -> WaitOptions:
-        """Returns the options of a request; `problems` is empty when they are valid."""
-        return self._check_cached((
-            request.kind, request.poke_interval, request.timeout, request.exponential_backoff,
-            request.max_wait, request.soft_fail, request.silent_fail,
-        ))  # fmt: skip
+        #: Returns the options of a request; their `problems` are empty when they are valid.
+        self.check = lru_cache(maxsize=CACHED_OPTIONS)(self._check)
 
     def _check(self, requested: RequestedOptions) -> WaitOptions:
         kind, poke_interval, timeout, exponential_backoff, max_wait, soft_fail, silent_fail = requested

@@ -129,9 +129,10 @@ class Submissions:
                 raise MalformedBody.at("", f"not valid: {error}") from None
             if isinstance(request, BatchLine):
                 key = request.idempotency_key
-            poke_interval, timeout, backoff, max_wait, soft_fail, silent_fail, problems = self._options.check(
-                request
-            )
+            poke_interval, timeout, backoff, max_wait, soft_fail, silent_fail, problems = self._options.check((
+                request.kind, request.poke_interval, request.timeout, request.exponential_backoff,
+                request.max_wait, request.soft_fail, request.silent_fail,
+            ))  # fmt: skip
             rules = self._namespaces.rules(namespace)
             policy = None if rules is None else NamespacePolicy(namespace, rules)
             findings = Findings(self._connections, policy, [*problems])
@@ -141,7 +142,8 @@ class Submissions:
                 request, namespace, findings
             ) or await self._params.parse(request, namespace, findings)
             sinks = self._sinks.parse(bytes(request.sinks))
-            findings.check_sinks(sinks)
+            if policy is not None or not sinks.independent:
+                findings.check_sinks(sinks)
             if findings.problems:
                 raise InvalidInput(findings.problems)  # noqa: TRY301 - as the errors of the steps are
             spec = WaitSpec(
