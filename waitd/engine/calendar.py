@@ -1,4 +1,7 @@
-"""A calendar queue: due times in buckets of 10 ms. Inserting costs the same at a hundred entries and at a million."""
+"""A calendar queue: due times in buckets of 10 ms.
+
+Inserting costs the same at a hundred entries and at a million.
+"""
 
 from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush
@@ -14,14 +17,17 @@ SAMPLED, NUMBER_BYTES = 64, 32
 
 
 class Calendar:
-    """Entries by due time in monotonic seconds. An entry is in one bucket; putting it again moves it."""
+    """Entries by due time in monotonic seconds.
+
+    An entry is in one bucket; putting it again moves it.
+    """
 
     def __init__(self) -> None:
         self._buckets: dict[int, list[HeldWait]] = {}
         self._order: list[int] = []
 
     def put(self, entry: HeldWait, due: float) -> bool:
-        """Makes an entry due at `due`, and no longer at its earlier time; True when it is the earliest now."""
+        """Makes an entry due at `due` only; True when it is the earliest now."""
         bucket = int(due * BUCKETS) + 1
         entries = self._buckets.get(bucket)
         if entries is not None:

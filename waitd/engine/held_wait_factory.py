@@ -29,7 +29,10 @@ class HeldWaitFactory:
         self.pacings: dict[tuple[float, bool, float | None], Pacing] = {}
 
     def create(self, wait: StoredWait) -> HeldWait:
-        """Creates a held wait. One with an unknown kind or invalid parameters gets an `UnknownTarget`."""
+        """Creates a held wait.
+
+        One with an unknown kind or invalid parameters gets an `UnknownTarget`.
+        """
         spec = wait.spec
         pace = (spec.poke_interval, spec.exponential_backoff, spec.max_wait)
         pacing = self.pacings.get(pace) or self._new_pacing(Pacing(*pace))

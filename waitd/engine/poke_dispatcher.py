@@ -14,7 +14,8 @@ from waitd.engine.origins import OriginQueue, Origins
 from waitd.engine.poke_attempt import PokeAttempt
 from waitd.metrics import Instruments
 
-#: How often pokes in progress are checked for timeouts, in seconds: a timeout is late by this much at most.
+#: How often pokes in progress are checked for timeouts, in seconds: a timeout is late by this much
+#: at most.
 TIMEOUT_CHECK_SECONDS = 0.05
 #: The most pokes started in one turn of the event loop; everything else needs its turn soon.
 STARTS_PER_TURN = 100
@@ -46,7 +47,8 @@ class PokeDispatcher:
             poke_concurrency: how many pokes may be in progress.
             set_alarm: makes a wait due again by its deadline; called with the time in Unix seconds.
             on_verdicts: gets the verdicts of each poke.
-            on_failure: gets a defect met in a callback of the loop, where an exception would be lost.
+            on_failure: gets a defect met in a callback of the loop, where an exception would be
+                lost.
         """
         self._origins = origins
         self._clock = clock
@@ -97,7 +99,7 @@ class PokeDispatcher:
             self._on_failure(error)
 
     def _start(self, origin: OriginQueue, group: Sequence[HeldWait], now: float, started: float) -> None:
-        """Starts the poke of a group; `now` and `started` are the same moment in Unix and monotonic seconds."""
+        """Starts a poke. `now` and `started` are the same moment in Unix and monotonic seconds."""
         timeout, last = group[0].target.request_timeout, group[0].last
         cutoff = started + (min(timeout, FINAL_POKE_TIMEOUT) if last else timeout)
         attempt = PokeAttempt(group, origin, started, cutoff, self._on_done)
@@ -128,7 +130,10 @@ class PokeDispatcher:
             self._on_failure(error)
 
     async def run(self) -> None:
-        """Times pokes out until it is cancelled. One check of all pokes costs less than a timer for each."""
+        """Times pokes out until it is cancelled.
+
+        One check of all pokes costs less than a timer for each.
+        """
         while True:
             if not self._attempts:
                 await self._clock.sleep_until(inf, self._started)

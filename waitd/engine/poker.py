@@ -1,6 +1,8 @@
 """The poker: holds every waiting wait, pokes each when it is due, and hands over those that ended.
 
-    calendar ── due ──▶ origins' queues ──▶ dispatcher: probe.start_poke ──▶ core.step ──▶ calendar, or the outcome
+    calendar ── due ──▶ origins' queues ──▶ dispatcher: probe.start_poke ──▶ core.step
+        ▲                                                                        │
+        └──────────── pending, unreachable ──────────────────────────────────────┴──▶ outcome
 
 While a wait is not due it costs an entry in the calendar, and neither a task nor a timer.
 """
@@ -31,11 +33,13 @@ from waitd.engine.submitter import Submitter
 from waitd.metrics import Instruments
 from waitd.ports import LiveWait, PokerStore, Probe, StoredWait, WaitingOn
 
-#: Waits whose poke was missed while the daemon was down are poked within this many seconds, spread by their phase.
+#: Waits whose poke was missed while the daemon was down are poked within this many seconds, spread
+#: by their phase.
 CATCH_UP_SECONDS = 10.0
 #: How often a wait that is queued or being poked is checked, in seconds; and at its deadline.
 ALARM_SECONDS = 30.0
-#: A wait is not poked for news within this time after its last verdict, in seconds; faster news shares a poke.
+#: A wait is not poked for news within this time after its last verdict, in seconds; faster news
+#: shares a poke.
 NEWS_PAUSE_SECONDS = 0.2
 
 
@@ -163,7 +167,10 @@ class Poker:
         return wait_id in self._held
 
     def adopt(self, waits: Iterable[StoredWait]) -> None:
-        """Holds stored waits. A new one is due now; one that has been poked before keeps its grid."""
+        """Holds stored waits.
+
+        A new one is due now; one that has been poked before keeps its grid.
+        """
         now, monotonic = self._clock.now(), self._clock.monotonic()
         due_now: list[HeldWait] = []
         try:
@@ -182,7 +189,7 @@ class Poker:
                 self._wakeup.set()
 
     def _next_due(self, entry: HeldWait, now: float) -> float:
-        """Returns when an adopted wait that has been poked before is poked again, in Unix seconds."""
+        """Returns when an adopted wait is poked again, in Unix seconds."""
         if now >= entry.deadline:
             return now
         runs = entry.progress.runs
@@ -202,7 +209,7 @@ class Poker:
             self.listeners.remove(entry)
 
     def reanchor(self) -> None:
-        """After a jump of the wall clock, brings forward waits whose deadline comes before their next poke."""
+        """After a clock jump, brings forward waits whose deadline precedes their next poke."""
         now, monotonic = self._clock.now(), self._clock.monotonic()
         for entry in self._held.values():
             deadline = monotonic + max(0.0, entry.deadline - now)
@@ -210,7 +217,7 @@ class Poker:
                 self._schedule(entry, deadline)
 
     def bytes_each(self, sample: int) -> float:
-        """Estimates the memory of a held wait in bytes, from `sample` waits; 0 when none is held."""
+        """Estimates the bytes of a held wait from `sample` waits; 0 when none is held."""
         if not self._held:
             return 0.0
         tables = getsizeof(self._held) + self._calendar.bytes() + self.progress_buffer.bytes()
@@ -275,7 +282,8 @@ class Poker:
     def _set_alarm(self, entry: HeldWait, now: float) -> None:
         """Makes a wait that is queued or being poked come up again by its deadline.
 
-        A far deadline gets an earlier alarm: each alarm leaves a reference in its bucket until the bucket is due.
+        A far deadline gets an earlier alarm: each alarm leaves a reference in its bucket until the
+        bucket is due.
         """
         pause = min(entry.deadline - now, ALARM_SECONDS)
         if self._calendar.put(entry, self._clock.monotonic() + pause):
@@ -318,7 +326,7 @@ class Poker:
     # ------------------------------------------------------------ shutdown
 
     async def drain(self, grace: float) -> None:
-        """Starts no more pokes, and waits up to `grace` seconds for pokes in progress and for outcomes."""
+        """Starts no more pokes; waits up to `grace` seconds for pokes and outcomes."""
         self._dispatcher.stop()
         limit = self._clock.monotonic() + grace
         while (self._dispatcher.in_progress or self._outcomes.pending) and self._clock.monotonic() < limit:

@@ -18,7 +18,10 @@ class Target(Protocol):
 
     @property
     def key(self) -> str:
-        """The coalescing key: waits with equal keys share a poke and a grid. "" is shared with no other wait."""
+        """The coalescing key: waits with equal keys share a poke and a grid.
+
+        "" is shared with no other wait.
+        """
 
     @property
     def conn_id(self) -> str | None:
@@ -38,8 +41,8 @@ class Pokeable(Protocol):
     def progress(self) -> Progress: ...
 
 
-#: Called once when a poke ends: with a verdict for each wait of the group, in order, or with the error that
-#: ended the poke (`asyncio.CancelledError` after it was cancelled).
+#: Called once when a poke ends: with a verdict for each wait of the group, in order, or with the
+#: error that ended the poke (`asyncio.CancelledError` after it was cancelled).
 OnVerdicts = Callable[[Sequence[Verdict] | BaseException], None]
 #: Cancels a poke. `OnVerdicts` is called at once, or as soon as the poke's task has ended.
 CancelPoke = Callable[[], object]
@@ -51,11 +54,13 @@ class Probe(ABC):
     A new kind implements `parse`, `origin` and `poke`. Everything else has a default.
     """
 
-    #: False when a wait needs a poke only when it is adopted, when its topic has news, and at its deadline.
+    #: False when a wait needs a poke only when it is adopted, when its topic has news, and at its
+    #: deadline.
     polled: bool = True
     #: The `poke_interval`, in seconds, of a wait that sets none; None: the general default.
     default_poke_interval: float | None = None
-    #: The shortest `poke_interval`, in seconds, that a wait may set; None: the daemon's own minimum.
+    #: The shortest `poke_interval`, in seconds, that a wait may set; None: the daemon's own
+    #: minimum.
     min_poke_interval: float | None = None
 
     @property
@@ -99,7 +104,7 @@ class Probe(ABC):
 
     @abstractmethod
     def origin(self, target: Any) -> str:
-        """Names the queue of the target: its origin (scheme, host, port) when known, else its connection."""
+        """Names the target's queue: its origin when known, else its connection."""
 
     def topics(self, target: Any) -> Sequence[Topic]:  # noqa: ARG002 - the default has none
         """The topics whose news pokes a wait with this target."""
@@ -109,12 +114,12 @@ class Probe(ABC):
     async def poke(self, group: Sequence[Pokeable]) -> Sequence[Verdict]:
         """Pokes once for waits with equal keys; returns a verdict for each, in order.
 
-        The caller cancels it after `request_timeout`. Every other error is an `Unreachable` verdict, never
-        an exception.
+        The caller cancels it after `request_timeout`. Every other error is an `Unreachable`
+        verdict, never an exception.
         """
 
     def start_poke(self, group: Sequence[Pokeable], on_verdicts: OnVerdicts) -> CancelPoke:
-        """Starts `poke` without waiting for it; `on_verdicts` gets the result in a later turn of the loop.
+        """Starts `poke`; `on_verdicts` gets the result in a later turn of the loop.
 
         The default runs `poke` in a task. Override it where most pokes can do without one.
         """

@@ -1,4 +1,4 @@
-"""Conditional requests: remembers ETags of "not yet" answers, so that a 304 can repeat the verdicts.
+"""Conditional requests: caches ETags of "not yet" answers, so that a 304 repeats the verdicts.
 
 A 304 costs the target less, and GitHub does not count it against the rate limit. An entry exists
 only while the last answer left all its waits pending. Answers without an ETag and answers to signed
@@ -18,7 +18,8 @@ from waitd.probes.transport.response import Http1Response
 
 #: The most entries; above that the oldest one is dropped.
 MAX_ENTRIES = 10_000
-#: After this many 304s in a row the full answer is requested: some servers keep an ETag while the answer changes.
+#: After this many 304s in a row the full answer is requested: some servers keep an ETag while the
+#: answer changes.
 MAX_NOT_MODIFIED = 10
 _MAX_ETAG = 256
 _HEADER = "If-None-Match"
@@ -39,7 +40,10 @@ class EtagEntry(NamedTuple):
 
 
 class EtagCache:
-    """Entries by the key of their targets. `entries` is public for a quick check that it is empty."""
+    """Entries by the key of their targets.
+
+    `entries` is public for a quick check that it is empty.
+    """
 
     def __init__(self) -> None:
         self.entries: dict[str, EtagEntry] = {}

@@ -19,7 +19,8 @@ from waitd.probes.cel.workers import WORKERS
 from waitd.probes.transport.client import HttpAnswer, HttpClient
 from waitd.probes.transport.response import Http1Response
 
-#: A worker process gets this share of the time that is left, so that its verdict arrives before the poke times out.
+#: A worker process gets this share of the time that is left, so that its verdict arrives before the
+#: poke times out.
 _WORKER_SHARE = 0.9
 #: The event loop gets a turn after this many different conditions.
 _CONDITIONS_PER_TURN = 8
@@ -40,9 +41,10 @@ class AnswerEvaluator:
         self._limiter = CapacityLimiter(WORKERS)
 
     def evaluate_now(self, answer: HttpAnswer, rules: Conditions) -> Evaluated | None:
-        """Evaluates an answer whose small, unencoded body has arrived; None when that is not enough.
+        """Evaluates an answer with a small, unencoded body; None when that fails.
 
-        This is how nearly every poke ends. A status that decided "not yet" alone is not evaluated again.
+        This is how nearly every poke ends. A status that decided "not yet" alone is not evaluated
+        again.
         """
         facts, response = answer.facts, answer.response
         pending = rules.pending_by_status
@@ -91,7 +93,7 @@ class AnswerEvaluator:
         return verdicts
 
     async def _read(self, answer: HttpAnswer, group: Sequence[Conditions]) -> tuple[ResponseVariables, bool]:
-        """Reads the largest part of the body that any of the conditions needs; whether the body has more."""
+        """Reads as much of the body as the conditions need; whether it has more."""
         status, raw = answer.facts.status, answer.response
         headers = lowercase_headers(raw.headers) if any(rules.uses_headers for rules in group) else {}
         charset = raw.charset if any(rules.uses_text for rules in group) else None

@@ -1,6 +1,7 @@
 """The parameters of the kind `http`, and the target that they become.
 
-A target is kept for as long as its wait. It is small: equal waits share everything but the endpoint.
+A target is kept for as long as its wait. It is small: equal waits share everything but the
+endpoint.
 """
 
 import re
@@ -41,7 +42,7 @@ _STATUS = re.compile(r"[1-5][0-9][0-9]")
 
 
 class HttpParams(Strict):
-    """`params` of a wait of the kind `http`: the names of Airflow's HttpSensor, and the conditions."""
+    """`params` of the kind `http`: the names of Airflow's HttpSensor, and conditions."""
 
     endpoint: Annotated[str, StringConstraints(max_length=MAX_ENDPOINT)] = Field(
         default="", description="A path below the connection's base URL, or an absolute URL."
@@ -148,7 +149,7 @@ def parse_target(
 
 
 def add_endpoint(template_seed: Any, endpoint: str) -> tuple[str, str]:
-    """Returns the encoded endpoint and the target's seed; `template_seed` is the hash of the template."""
+    """Returns the encoded endpoint and the target's seed."""
     endpoint = encode_endpoint(endpoint)
     seed = template_seed.copy()
     seed.update(endpoint.encode())
@@ -161,7 +162,10 @@ def encode_endpoint(endpoint: str) -> str:
 
 
 def _origin(endpoint: Any, conn_id: str | None, known: Connection | None) -> str | None:
-    """Like `endpoint_origin`, as text. Most jobs differ only in the last segment of their URL: the rest is cached."""
+    """Like `endpoint_origin`, as text.
+
+    Most jobs differ only in the last segment of their URL: the rest is cached.
+    """
     if conn_id is None and isinstance(endpoint, str) and len(endpoint) <= MAX_CACHED:
         folder, slash, name = endpoint.rpartition("/")
         if PLAIN_NAME.fullmatch(name):
@@ -174,7 +178,7 @@ def _origin(endpoint: Any, conn_id: str | None, known: Connection | None) -> str
 
 @lru_cache(maxsize=4096)
 def folder_origin(folder: str) -> str | None:
-    """Returns the origin of all endpoints that are this folder and a plain name; see `endpoint_origin`."""
+    """Like `endpoint_origin`, for all endpoints of a folder and a plain name."""
     return _as_text(endpoint_origin(folder, None, None))
 
 
@@ -202,7 +206,10 @@ def endpoint_origin(endpoint: Any, conn_id: str | None, known: Connection | None
 
 @lru_cache(maxsize=4096)
 def parse_shared(rest: bytes, namespace: str, secret_headers: tuple[str, ...]) -> SharedParams:
-    """Parses parameters without their endpoint, as JSON. Raises InvalidInput, which is not cached."""
+    """Parses parameters without their endpoint, as JSON.
+
+    Raises InvalidInput, which is not cached.
+    """
     http_params = parsed(HttpParams, orjson.loads(rest))
     if problems := [*_shared_problems(http_params, secret_headers)]:
         raise InvalidInput(problems)

@@ -29,7 +29,8 @@ MAX_CACHED = 1024
 MAX_LENGTH = 1024
 #: How many keys are noted that were seen once: a text is cached when its key is seen again.
 MAX_SEEN = 4096
-#: The most objects and arrays in a cached text; `HttpProbe.parse` limits how deeply they are nested.
+#: The most objects and arrays in a cached text; `HttpProbe.parse` limits how deeply they are
+#: nested.
 MAX_CONTAINERS = 32
 
 
@@ -113,7 +114,7 @@ class ParamsReader:
         return target, {**folder.params, "endpoint": endpoint}
 
     def _find(self, key: ParamsKey) -> CachedFolder | None:
-        """Finds or parses a folder; None for a key seen once: if the job's name is elsewhere, no key repeats."""
+        """Finds or parses a folder; None for a key that is seen for the first time."""
         folder = self._folders.get(key)
         if folder is not None:
             return folder

@@ -125,7 +125,10 @@ class HttpPoke(TasklessPoke):
             return _verdicts(self._failed(error))
 
     async def _fetch(self, response: Http1Response | Exception | None = None) -> list[Evaluated]:
-        """Fetches the answer and evaluates it. An exception as `response` asks for a new connection."""
+        """Fetches the answer and evaluates it.
+
+        An exception as `response` asks for a new connection.
+        """
         context, conn_id = self._context, self._targets[0].template.conn_id
         if conn_id is not None and self._access is None:
             access = context.accesses.cached_fresh(conn_id) or await context.accesses.get(conn_id)
@@ -152,7 +155,7 @@ class HttpPoke(TasklessPoke):
                 await context.client.release(answer.response)
 
     async def _retry_refused(self, results: list[Evaluated]) -> Sequence[Verdict]:
-        """Repeats the request for waits whose credentials were refused, with freshly fetched ones."""
+        """Repeats the request with fresh credentials for waits that were refused."""
         access, targets = self._access, self._targets
         refused = [index for index, each in enumerate(results) if isinstance(each, CredentialsRefused)]
         if refused and access is not None:
@@ -170,7 +173,7 @@ class HttpPoke(TasklessPoke):
     # ------------------------------------------------------------ the answer
 
     def _handle(self, answer: HttpAnswer) -> list[Evaluated] | None:
-        """Returns what each wait makes of the answer; None when evaluating it takes more time, or its body."""
+        """Evaluates the answer for each wait; None when that needs a task."""
         context, targets = self._context, self._targets
         if self._etag is not None and answer.facts.status == 304:
             return [*context.etags.not_modified(targets, self._etag)]

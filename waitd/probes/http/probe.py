@@ -1,4 +1,4 @@
-"""The kind `http`: one request for waits that request the same, evaluated by each wait's conditions."""
+"""The kind `http`: one request for equal waits, evaluated by each wait's conditions."""
 
 import asyncio
 import time
@@ -104,7 +104,7 @@ class HttpProbe(Probe):
         return target
 
     def parse_json(self, params: bytes, *, namespace: str) -> tuple[HttpTarget, Mapping[str, Any]] | None:
-        """See `Probe.parse_json`; recognizes parameters that differ from earlier ones only in a job's name."""
+        """See `Probe.parse_json`; `ParamsReader` says which parameters it recognizes."""
         return self._params_reader.read(params, namespace=namespace)
 
     def admit(self, origin: str) -> None:

@@ -1,4 +1,4 @@
-"""`submit` of a wait of the kind `http`: its parameters, and the `SubmitRequest` that they become."""
+"""`submit` of the kind `http`: its parameters, and their `SubmitRequest`."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
@@ -109,7 +109,7 @@ def submit_request(
     check: CheckCall,
     secret_headers: Sequence[str],
 ) -> SubmitRequest:
-    """Parses `submit` together with the wait's `params`; `check` parses parameters of the kind `http`.
+    """Parses `submit` with the wait's `params`; `check` parses those of the kind `http`.
 
     Raises:
         InvalidInput: with pointers relative to the wait.

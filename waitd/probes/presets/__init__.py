@@ -1,4 +1,4 @@
-"""Presets: job systems as kinds of their own (`airbyte.job`, `bigquery.job`, …), each one a TOML file.
+"""Presets: kinds for job systems (`airbyte.job`, `bigquery.job`, …), each a TOML file.
 
 The files that come with waitd are in `data/`; `FORMAT.md` describes them and `README.md`, which is
 generated, lists them. A preset is data: its probe pokes through the probe of the kind `http`. What

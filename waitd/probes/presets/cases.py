@@ -1,4 +1,4 @@
-"""Runs a preset's test cases (`[[golden]]`): the vendor's answers, and the verdicts expected of them.
+"""Runs a preset's test cases (`[[golden]]`): a vendor's answers and their verdicts.
 
 The answers come from a server on a loopback port, so that a case checks the request, too. Every
 preset is also tested with answers that contain no state, and with an unknown state.
@@ -76,7 +76,7 @@ class _VendorServer:
             f"{request.method} {request.raw_path}",
             orjson.loads(body) if body else None,
         )
-        assert self.case is not None  # noqa: S101 - nobody else knows the port
+        assert self.case is not None  # noqa: S101 - only the case's probe knows the port
         return web.Response(status=self.case.status, headers=self.case.headers, body=self.case.body)
 
 

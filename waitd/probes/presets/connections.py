@@ -1,8 +1,8 @@
 """Completes Airflow's connections for a vendor's API with what the preset says.
 
-A preset names its connections `<conn_id>//<kind>` or `<conn_id>//<kind>/<region>`. The result is made from
-the connection `conn_id`, and its credentials are sent only to the resulting origin. Other names
-are ordinary connections.
+A preset names its connections `<conn_id>//<kind>` or `<conn_id>//<kind>/<region>`. The result is
+made from the connection `conn_id`, and its credentials are sent only to the resulting origin. Other
+names are ordinary connections.
 """
 
 import re
@@ -39,7 +39,10 @@ _SERVICE_IDS = {"STEPFUNCTIONS": "SFN"}
 
 
 class VendorConnections:
-    """`HttpConnections` for presets. `tables` are by kind; `now` is a monotonic clock in seconds."""
+    """`HttpConnections` for presets.
+
+    `tables` are by kind; `now` is a monotonic clock in seconds.
+    """
 
     def __init__(
         self,
@@ -57,7 +60,10 @@ class VendorConnections:
         self.authorize = connections.authorize
 
     async def get(self, conn_id: str) -> Connection:
-        """See `Connections.get`. Raises ValueError, too: the connection lacks something for this vendor."""
+        """See `Connections.get`.
+
+        Raises ValueError, too: the connection lacks something for this vendor.
+        """
         if not self._is_completed(conn_id):
             return await self._connections.get(conn_id)
         return await self._complete(conn_id, fresh=False)
@@ -180,7 +186,7 @@ def _with_auth(connection: Connection, table: ConnectionTable) -> Connection:
 
 
 def _fill(template: str | None, extra: Mapping[str, Any]) -> str | None:
-    """Fills in a URL such as `https://{account}.example.org`; None when a field of the extra is missing."""
+    """Fills in a URL like `https://{account}.example.org`; None without the extra's field."""
     if template is None:
         return None
     values = {name: extra.get(name) for name in _BLANK.findall(template)}
@@ -208,7 +214,7 @@ def _aws(
 async def _environment(
     connection: Connection | None, table: ConnectionTable, region: str | None
 ) -> EnvironmentDefaults:
-    """Returns the environment's defaults, only when the connection needs them: botocore is slow to load."""
+    """Returns the environment's defaults if they are needed: botocore is slow to load."""
     if table.aws_service is None:
         return NO_DEFAULTS
     account = None if connection is None else parse_aws_connection(connection)

@@ -15,7 +15,8 @@ class Dialect(NamedTuple):
 
 NO_DIALECT = Dialect()
 
-#: The JSON protocols of AWS (1.0, 1.1 and REST-JSON): throttling and expired credentials are HTTP 400 with a `__type`.
+#: The JSON protocols of AWS (1.0, 1.1 and REST-JSON): throttling and expired credentials are HTTP
+#: 400 with a `__type`.
 AWS = Dialect(
     answers=(
         AnswerRule(

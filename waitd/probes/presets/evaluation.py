@@ -172,7 +172,10 @@ class JobConditions(Conditions):
         return judged._replace(message=message, payload=payload, payload_omitted=omitted)
 
     def _add_message(self, judged: Evaluation, response: ResponseVariables) -> Evaluation:
-        """Adds a message to an undecided answer. A running job mostly needs none: its state has one already."""
+        """Adds a message to an undecided answer.
+
+        A running job mostly needs none: its state has one already.
+        """
         if judged.job_answer is JobAnswerKind.RUNNING:
             expression = self._message
         elif judged.job_answer is JobAnswerKind.UNKNOWN or not 400 <= response.status <= 499:

@@ -1,4 +1,4 @@
-"""Loads presets: those that come with waitd, and those in the directory of the setting `presets_dir`."""
+"""Loads the presets that come with waitd and those in `presets_dir`."""
 
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -101,7 +101,7 @@ def _validate(path: Path, tables: Mapping[str, Any]) -> PresetFile:
 
 
 def _place(at: Sequence[str | int], tables: Mapping[str, Any]) -> str:
-    """`[params.job_id] type`, `[[golden]] 3 verdict`: the table and the key, in the file's notation."""
+    """Names table and key: `[params.job_id] type`, `[[golden]] 3 verdict`."""
     if len(at) > 1 and isinstance(at[1], int) and isinstance(tables.get(str(at[0])), list):
         return " ".join([f"[[{at[0]}]]", str(at[1] + 1), *map(str, at[2:])])
     value: Any = tables

@@ -54,7 +54,10 @@ class OperationTarget(HttpTarget, eq=False, gc=False):
 
 
 class OperationRequests(RequestBuilder):
-    """Requests the URL that the last answer named. Keys of such waits are empty: each is poked alone."""
+    """Requests the URL that the last answer named.
+
+    Keys of such waits are empty: each is poked alone.
+    """
 
     def target(self, wait: Pokeable) -> HttpTarget:
         """See `RequestBuilder.target`."""

@@ -21,8 +21,8 @@ add your own. `waitd presets` lists the presets, `waitd presets show KIND` shows
 
 The following is true of all presets:
 
-- **An unknown state never ends a wait.** The wait goes on, `waitd_unknown_states_total{kind}` counts
-  the state, and it is logged once.
+- **An unknown state never ends a wait.** The wait goes on, `waitd_unknown_states_total{kind}`
+  counts the state, and it is logged once.
 - **An answer without a state decides nothing.** HTML with status 200, broken JSON or an unexpected
   shape is `malformed_answer`, and is retried with backoff.
 - **A missing job** fails its wait after a grace period (`not_found`; 60 s unless stated otherwise).

@@ -30,7 +30,8 @@ class PresetTarget(HttpTarget, eq=False, gc=False):
     """What a wait requests. Unlike in the kind `http`, requests with any method may be shared.
 
     Attributes:
-        account: the connection whose account the requests use; `aws_default` may be the environment's.
+        account: the connection whose account the requests use; `aws_default` may be the
+            environment's.
     """
 
     account: str | None
@@ -144,7 +145,7 @@ class Preset:
         return None if conn_id is None else vendor_name(conn_id, self.file.kind, values.get("region_name"))
 
     def may_be_absent(self, params: Mapping[str, Any]) -> bool:
-        """Whether the environment's credentials replace a missing connection: for AWS, unless one is named."""
+        """Whether AWS credentials of the environment replace a missing connection."""
         connection = self.file.connection
         return connection.aws_service is not None and connection.param not in params
 

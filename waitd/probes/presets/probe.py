@@ -1,4 +1,4 @@
-"""The probe of a preset's kind: it pokes through the probe of the kind `http` and adds what presets have."""
+"""The probe of a preset's kind, which pokes through the probe of the kind `http`."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +18,8 @@ from waitd.probes.presets.preset import Preset, PresetTarget
 from waitd.probes.presets.submit import preset_submit_request
 from waitd.probes.submit.plan import SubmitRequest
 
-#: How many different unknown states of a kind are logged: a target that invents states must fill neither log nor memory.
+#: How many different unknown states of a kind are logged: a target that invents states must fill
+#: neither log nor memory.
 MAX_LOGGED = 100
 _RECONSIDERED = frozenset({UNKNOWN_STATE, NOT_FOUND})
 
@@ -127,7 +128,7 @@ class PresetProbe(Probe):
             log.warning("unknown_state", kind=self.preset.file.kind, message=message)
 
     def _is_in_grace(self, wait: Pokeable) -> bool:
-        """Whether the job has been missing for less than `not_found_grace`: many systems show a job only some time after they accept it."""
+        """Whether the job has been missing for less than `not_found_grace`."""
         grace, runs = self.preset.file.pace.not_found_grace, wait.progress.runs
         if not grace:
             return False

@@ -8,7 +8,8 @@ from waitd.core.connections.auth import AUTH_TYPES
 from waitd.models import Strict
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
-#: Contains a dot, so that no preset can have the name of a kind written in code, except for two that resemble `s3_key`.
+#: Contains a dot, so that no preset can have the name of a kind written in code, except for two
+#: that resemble `s3_key`.
 Kind = Annotated[
     str,
     StringConstraints(

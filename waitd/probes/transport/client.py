@@ -28,7 +28,8 @@ MAX_REDIRECTS = 5
 #: The methods whose requests use the connection pool instead of a session.
 POOLED_METHODS = frozenset({"GET", "HEAD"})
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
-#: To keep a connection, an unread body of up to this many bytes is read, for up to this many seconds.
+#: To keep a connection, an unread body of up to this many bytes is read, for up to this many
+#: seconds.
 _DRAIN_BYTES = 64 * 1024
 _DRAIN_SECONDS = 0.25
 
@@ -55,7 +56,7 @@ class Request(NamedTuple):
 
 
 class HttpAnswer(NamedTuple):
-    """A response whose head has arrived. Pass it to `HttpClient.release` unless its body has been read.
+    """A response with its head. Pass it to `HttpClient.release` unless its body is read.
 
     `url` is where redirects led.
     """
@@ -208,7 +209,7 @@ class HttpClient:
 
     @staticmethod
     async def read(response: Response, limit: int) -> bytes | None:
-        """Reads and decodes the body; None when it has more than `limit` bytes, and the rest is not read.
+        """Reads and decodes the body; None when it has more than `limit` bytes.
 
         Raises:
             aiohttp.ClientError, OSError: the body is incomplete or cannot be decoded.
@@ -226,7 +227,7 @@ class HttpClient:
             raise aiohttp.ClientPayloadError(str(error)) from error
 
     async def release(self, response: Response) -> None:
-        """Keeps the connection when the rest of the body is small and arrives soon; else closes it."""
+        """Keeps the connection if the rest of the body is small and arrives soon."""
         if response.closed:  # the body is complete
             return
         try:

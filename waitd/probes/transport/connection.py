@@ -43,7 +43,7 @@ class WriteCoalescer:
 
 
 class Http1Connection(asyncio.Protocol):
-    """The protocol of a connection, in place of aiohttp's, which still learns when the connection is lost.
+    """A connection's protocol. aiohttp's own still learns when the connection is lost.
 
     Attributes:
         idle_since: when the last response was complete, in the loop's time.
@@ -210,7 +210,10 @@ class Http1Connection(asyncio.Protocol):
             self._new_parser()
 
     def on_body(self, chunk: bytes) -> None:
-        """A part of the body. After a complete response, as to a HEAD, the data cannot be trusted."""
+        """A part of the body.
+
+        After a complete response, as to a HEAD, the data cannot be trusted.
+        """
         response = self._response
         if response is None or response.complete:
             self.close()

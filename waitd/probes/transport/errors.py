@@ -1,4 +1,7 @@
-"""The errors of a request, as verdicts. The messages are stable and quote nothing of the request."""
+"""The errors of a request, as verdicts.
+
+The messages are stable and quote nothing of the request.
+"""
 
 import errno
 import ssl

@@ -81,7 +81,8 @@ class Http1Response(HeadersMixin):
         """
         while not self._chunks and not self.complete:
             if self._error is not None:
-                # A new exception each time: a stored one would keep its traceback, a reference cycle.
+                # A new exception each time: a stored one would keep its traceback, a reference
+                # cycle.
                 raise type(self._error)(*self._error.args)
             self._more = asyncio.get_running_loop().create_future()
             await self._more
