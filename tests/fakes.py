@@ -1,4 +1,4 @@
-"""The few stand-ins of the suite: a scripted probe, a store in memory that can refuse, a recording sink. Everything else is real."""
+"""The fakes of the suite: a scripted probe, stores in memory that can refuse, a recording sink."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -181,13 +181,13 @@ def waiting(
 
 @dataclass
 class MemoryStore:
-    """The poker's and the keeper's store: a dict. While `refusing` it writes nothing and says so."""
+    """The store of the poker and of maintenance: a dict. While `refusing`, writes raise StoreUnavailable."""
 
     waits: dict[WaitId, StoredWait] = field(default_factory=dict)
     refusing: bool = False
     refused: int = 0
     progress_writes: list[WaitId] = field(default_factory=list)
-    #: When each line of the audit was written.
+    #: When each audit entry was written.
     audited: list[float] = field(default_factory=list)
 
     def _check(self) -> None:
@@ -235,7 +235,7 @@ class MemoryStore:
         return [wait.id for wait in await self.load_waiting(after, limit)]
 
     async def save_overhead(self, measured: MeasuredUsage) -> None:
-        """Nobody asks for it here."""
+        """Ignored."""
 
     async def prune_audit(self, before: float, limit: int) -> int:
         old = [at for at in self.audited if at < before][:limit]
@@ -261,11 +261,11 @@ class RecordingTarget:
 
 
 class RecordingSink:
-    """Keeps what it was given; `answer(parcel)` is what it says."""
+    """Records the items it gets; `answer(item)` is its receipt."""
 
     def __init__(self, answer: Callable[[OutboxItem], Awaitable[Receipt] | Receipt] | None = None) -> None:
         self.answer = answer or (lambda _: Delivered())
-        self.parcels: list[OutboxItem] = []
+        self.items: list[OutboxItem] = []
 
     def parse(self, params: Mapping[str, Any]) -> RecordingTarget:
         return RecordingTarget(str(params.get("to", "somewhere")))
@@ -273,25 +273,25 @@ class RecordingSink:
     def signed(self, target: Any) -> bool | None:
         return None
 
-    async def deliver(self, target: Any, parcel: OutboxItem) -> Receipt:
-        self.parcels.append(parcel)
-        answer = self.answer(parcel)
+    async def deliver(self, target: Any, item: OutboxItem) -> Receipt:
+        self.items.append(item)
+        answer = self.answer(item)
         return answer if not isinstance(answer, Awaitable) else await answer
 
 
 @dataclass
 class MemoryOutbox:
-    """The deliverer's store: a dict of parcels and when each is due."""
+    """The deliverer's store: a dict of items and when each is due."""
 
     due: dict[DeliveryId, tuple[float, str, OutboxItem]] = field(default_factory=dict)
     settled: dict[DeliveryId, AfterAttempt] = field(default_factory=dict)
     history: list[tuple[DeliveryId, AfterAttempt]] = field(default_factory=list)
     refusing: bool = False
-    #: How often `due_items` was asked.
+    #: How often `due_items` was called.
     reads: int = 0
 
     def queue(self, name: str, destination: str, at: float) -> None:
-        parcel = OutboxItem(
+        item = OutboxItem(
             DeliveryId(name),
             WaitId("w-" + name),
             "default",
@@ -300,7 +300,7 @@ class MemoryOutbox:
             0,
             at,
         )
-        self.due[parcel.id] = (at, destination, parcel)
+        self.due[item.id] = (at, destination, item)
 
     async def due_destinations(self, now: float) -> Sequence[str]:
         return sorted({destination for at, destination, _ in self.due.values() if at <= now})
@@ -313,15 +313,13 @@ class MemoryOutbox:
     ) -> Sequence[OutboxItem]:
         self.reads += 1
         await asyncio.sleep(0)
-        found = sorted(
-            (at, parcel.id) for at, to, parcel in self.due.values() if to == destination and at <= now
-        )
+        found = sorted((at, item.id) for at, to, item in self.due.values() if to == destination and at <= now)
         return [self.due[name][2] for _, name in found if name not in exclude][:limit]
 
     async def save_attempt(self, delivery_id: DeliveryId, after: AfterAttempt, at: float) -> None:
         if self.refusing:
             raise StoreUnavailable("the disk is full")
-        _, destination, parcel = self.due.pop(delivery_id)
+        _, destination, item = self.due.pop(delivery_id)
         self.history.append((delivery_id, after))
         if after.next_attempt_at is None:
             self.settled[delivery_id] = after
@@ -329,5 +327,5 @@ class MemoryOutbox:
             self.due[delivery_id] = (
                 after.next_attempt_at,
                 destination,
-                replace(parcel, attempts=after.attempts),
+                replace(item, attempts=after.attempts),
             )

@@ -1,7 +1,7 @@
-"""An event loop whose time is virtual: it jumps to the next timer as soon as nothing else is left to do.
+"""An event loop with virtual time: it jumps to the next timer when no task is ready.
 
-Engine tests run on it in no time and to the microsecond, timeouts of asyncio included. It serves code without sockets and threads; a
-loop with nothing to wait for is an error, not a hang.
+Tests of the engine run on it without waiting, exact to the microsecond, with asyncio's timeouts. It
+serves code without sockets and threads. A loop without timers is an error instead of a hang.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ class _JumpingSelector(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> Any:
         if timeout is None:
-            raise RuntimeError("the test waits for something that nobody will do")
+            raise RuntimeError("the test waits for an event that no task will cause")
         ready = super().select(0)
         if not ready:
             self.now += max(timeout, 0.0)
@@ -35,7 +35,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 
 class VirtualClock:
-    """waitd's clock on such a loop; `jump` moves the wall clock against the monotonic one."""
+    """A `Clock` on virtual time; `jump` moves the wall clock against the monotonic one."""
 
     def __init__(self, wall: float = 1_800_000_000.0) -> None:
         self._wall_at_start = wall - asyncio.get_running_loop().time()
@@ -50,7 +50,8 @@ class VirtualClock:
         self._wall_at_start += seconds
 
     async def sleep_until(self, when: float, wakeup: asyncio.Event) -> None:
-        # As SystemClock does it, by no exception: what runs on after one is thrown into it is not seen by coverage of Python 3.11.
+        # Like SystemClock, without an exception: coverage on Python 3.11 loses track after one is thrown
+        # into a coroutine.
         if when > self.monotonic() and not wakeup.is_set():
             loop = asyncio.get_running_loop()
             timer = None if when == float("inf") else loop.call_at(when, wakeup.set)
@@ -63,7 +64,7 @@ class VirtualClock:
 
 
 def in_virtual_time(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Runs an async test on such a loop."""
+    """Runs an async test on a `VirtualTimeLoop`."""
 
     @functools.wraps(test)
     def run(*args: Any, **kwargs: Any) -> None:

@@ -1,6 +1,6 @@
-"""waitd with a trap: it kills itself with SIGKILL when it comes, for the CRASH_AFTER-th time, to the point named by CRASH_AT.
+"""waitd with a trap: it kills itself with SIGKILL when it reaches the point CRASH_AT for the CRASH_AFTER-th time.
 
-The product knows nothing of this; the traps are laid from outside, around the functions whose order the promises rest on.
+The traps wrap functions of the product from outside; the product has no code for them.
 """
 
 import os
@@ -28,7 +28,7 @@ def spring() -> None:
 
 
 def before(owner: Any, name: str, *, only_if: Callable[..., bool] = lambda *_: True) -> None:
-    """Springs the trap each time `owner.name` is called with something `only_if` holds for."""
+    """Springs the trap before each call of `owner.name` for whose arguments `only_if` is true."""
     original = getattr(owner, name)
 
     def trapped(*args: Any, **kwargs: Any) -> Any:
@@ -40,7 +40,7 @@ def before(owner: Any, name: str, *, only_if: Callable[..., bool] = lambda *_: T
 
 
 def before_commit_of(module: Any, name: str) -> None:
-    """Springs the trap between the statements of a transaction in which `module.name` had something to do and its COMMIT."""
+    """Springs the trap between the statements of a transaction with commands for `module.name` and its COMMIT."""
     original, run = getattr(module, name), connection_thread.execute
     armed = [False]
 

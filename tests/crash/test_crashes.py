@@ -1,4 +1,7 @@
-"""A real daemon, killed with SIGKILL at the worst moments: nothing accepted is lost, nothing delivered changes, no deadline moves."""
+"""Kills a real daemon with SIGKILL at the worst moments.
+
+No accepted wait is lost, no delivered event changes, and no deadline moves.
+"""
 
 import asyncio
 import random
@@ -9,7 +12,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from daemon import Daemon, Receiver, job_wait, jobs_and_receiver, until
+from daemon import Daemon, Receiver, get_wait, job_wait, jobs_and_receiver, until
 
 pytestmark = pytest.mark.slow
 
@@ -23,10 +26,10 @@ POINTS = [
 SCRIPT = Path(__file__).with_name("crashing_daemon.py")
 
 
-async def submit(
+async def try_submit(
     client: aiohttp.ClientSession, daemon: Daemon, body: dict[str, Any], key: str
 ) -> dict[str, Any] | None:
-    """The wait as accepted, or None where no 2xx came."""
+    """Submits a wait; returns it, or None if the daemon did not accept it."""
     try:
         async with client.post(
             f"{daemon.url}/v1/waits", json=body, headers={"Idempotency-Key": key}
@@ -39,26 +42,17 @@ async def submit(
         return None
 
 
-async def show(
-    client: aiohttp.ClientSession, daemon: Daemon, wait_id: str, seconds: int = 0
-) -> dict[str, Any]:
-    async with client.get(f"{daemon.url}/v1/waits/{wait_id}?wait={seconds}") as answer:
-        assert answer.status == 200, await answer.text()
-        wait: dict[str, Any] = await answer.json()
-        return wait
-
-
 async def is_delivered(client: aiohttp.ClientSession, daemon: Daemon, wait_id: str) -> bool:
-    return [d["state"] for d in (await show(client, daemon, wait_id))["deliveries"]] == ["delivered"]
+    return [d["state"] for d in (await get_wait(client, daemon, wait_id))["deliveries"]] == ["delivered"]
 
 
 async def check_promises(
     client: aiohttp.ClientSession, daemon: Daemon, receiver: Receiver, accepted: dict[str, dict[str, Any]]
 ) -> None:
-    """Every accepted wait ends well, keeps its deadline, and is delivered under one id, byte for byte the same."""
+    """Checks that every accepted wait succeeds, keeps its deadline, and always delivers the same bytes."""
     await until(lambda: set(receiver.digests) >= set(accepted), what="the delivery of every accepted wait")
     for wait_id, wait in accepted.items():
-        now = await show(client, daemon, wait_id, 30)
+        now = await get_wait(client, daemon, wait_id, 30)
         assert now["state"] == "success"
         assert now["deadline"] == wait["deadline"]
         assert now["created_at"] == wait["created_at"]
@@ -77,7 +71,7 @@ async def test_a_kill_at_a_named_point_loses_nothing(point: str, tmp_path: Path)
             bodies = {f"job{n}": job_wait(jobs, receiver, f"job{n}", 0.3) for n in range(12)}
             accepted = {}
             for name, body in bodies.items():
-                wait = await submit(client, daemon, body, name)
+                wait = await try_submit(client, daemon, body, name)
                 if wait is not None:
                     accepted[wait["id"]] = wait
                 if daemon.process is not None and daemon.process.returncode is not None:
@@ -85,7 +79,7 @@ async def test_a_kill_at_a_named_point_loses_nothing(point: str, tmp_path: Path)
             assert await daemon.ended() == -signal.SIGKILL
             await daemon.start()
             for name, body in bodies.items():  # a caller that heard nothing asks again, under the same key
-                wait = await submit(client, daemon, body, name)
+                wait = await try_submit(client, daemon, body, name)
                 assert wait is not None
                 accepted.setdefault(wait["id"], wait)
             assert len(accepted) == len(bodies)
@@ -106,7 +100,7 @@ async def test_twenty_kills_at_random_moments_under_load_lose_nothing(tmp_path: 
             while True:
                 key = f"job{turn}-{n}"
                 body = job_wait(jobs, receiver, key, chance.uniform(0, 2))
-                wait = await submit(client, daemon, body, key)
+                wait = await try_submit(client, daemon, body, key)
                 if wait is None:
                     unanswered[key] = body
                     return
@@ -123,7 +117,7 @@ async def test_twenty_kills_at_random_moments_under_load_lose_nothing(tmp_path: 
                 await loading
             await daemon.start()
             for key, body in unanswered.items():
-                wait = await submit(client, daemon, body, key)
+                wait = await try_submit(client, daemon, body, key)
                 assert wait is not None
                 accepted[wait["id"]] = wait
             assert len(accepted) > 50, (
@@ -142,16 +136,18 @@ async def test_sigterm_drains_and_exits_zero_and_the_next_start_goes_on(tmp_path
             await daemon.start()
             accepted = {}
             for n in range(30):
-                wait = await submit(client, daemon, job_wait(jobs, receiver, f"job{n}", n / 10), f"key{n}")
+                wait = await try_submit(
+                    client, daemon, job_wait(jobs, receiver, f"job{n}", n / 10), f"key{n}"
+                )
                 assert wait is not None
                 accepted[wait["id"]] = wait
-            poll = asyncio.create_task(show(client, daemon, max(accepted), 60))
+            poll = asyncio.create_task(get_wait(client, daemon, max(accepted), 60))
             await until(lambda: jobs.requests["job29"] > 3)
             assert await daemon.kill(signal.SIGTERM) == 0
             assert (await poll)["state"] == "waiting"
             assert (await daemon.logged("drained"))["outcomes_not_stored"] == 0
             await daemon.start()
-            seen = await show(client, daemon, max(accepted))
+            seen = await get_wait(client, daemon, max(accepted))
             assert seen["pokes"] >= 3, "progress was flushed on drain"
             await check_promises(client, daemon, receiver, accepted)
         finally:

@@ -7,7 +7,7 @@ from typing import Any
 import aiohttp
 import orjson
 import pytest
-from daemon import Daemon, until
+from daemon import Daemon, get_wait, submit, until
 from moto_s3 import S3Server, s3_server
 
 pytestmark = pytest.mark.slow
@@ -29,19 +29,9 @@ def environment(s3: S3Server) -> dict[str, Any]:
     return {"AIRFLOW_CONN_AWS_DEFAULT": orjson.dumps(connection).decode()}
 
 
-async def submit(client: aiohttp.ClientSession, daemon: Daemon, **params: Any) -> str:
+async def submit_keys_wait(client: aiohttp.ClientSession, daemon: Daemon, **params: Any) -> str:
     body = {"kind": "s3_keys_unchanged", "params": params, "poke_interval": 0.2, "timeout": 120}
-    async with client.post(f"{daemon.url}/v1/waits", json=body) as answer:
-        assert answer.status == 201, await answer.text()
-        return str((await answer.json())["id"])
-
-
-async def show(
-    client: aiohttp.ClientSession, daemon: Daemon, wait_id: str, seconds: int = 0
-) -> dict[str, Any]:
-    async with client.get(f"{daemon.url}/v1/waits/{wait_id}?wait={seconds}") as answer:
-        wait: dict[str, Any] = await answer.json()
-        return wait
+    return await submit(client, daemon, body)
 
 
 async def test_the_clock_goes_on_over_a_kill_and_a_deletion_while_down_fails(
@@ -54,13 +44,19 @@ async def test_the_clock_goes_on_over_a_kill_and_a_deletion_while_down_fails(
             await daemon.start()
             common = {"bucket_name": bucket, "allow_delete": False}
             waits = {
-                "quiet/": await submit(client, daemon, **common, prefix="quiet/", inactivity_period=4),
-                "deleted/": await submit(client, daemon, **common, prefix="deleted/", inactivity_period=1000),
-                "grown/": await submit(client, daemon, **common, prefix="grown/", inactivity_period=2),
+                "quiet/": await submit_keys_wait(
+                    client, daemon, **common, prefix="quiet/", inactivity_period=4
+                ),
+                "deleted/": await submit_keys_wait(
+                    client, daemon, **common, prefix="deleted/", inactivity_period=1000
+                ),
+                "grown/": await submit_keys_wait(
+                    client, daemon, **common, prefix="grown/", inactivity_period=2
+                ),
             }
 
             async def seen() -> dict[str, dict[str, Any]]:
-                return {prefix: await show(client, daemon, wait_id) for prefix, wait_id in waits.items()}
+                return {prefix: await get_wait(client, daemon, wait_id) for prefix, wait_id in waits.items()}
 
             async def remembered() -> bool:
                 return all(
@@ -74,7 +70,7 @@ async def test_the_clock_goes_on_over_a_kill_and_a_deletion_while_down_fails(
             s3.delete(bucket, "deleted/b")
             s3.put(bucket, "grown/b")
             await daemon.start()
-            after = {prefix: await show(client, daemon, wait_id, 30) for prefix, wait_id in waits.items()}
+            after = {prefix: await get_wait(client, daemon, wait_id, 30) for prefix, wait_id in waits.items()}
         finally:
             await daemon.kill()
     assert (after["deleted/"]["state"], after["deleted/"]["outcome"]["reason"]) == (

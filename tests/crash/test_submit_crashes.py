@@ -8,7 +8,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from daemon import Daemon, until
+from daemon import Daemon, get_wait, submit, until
 from job_system import JobSystem, job_system
 
 pytestmark = pytest.mark.slow
@@ -47,20 +47,6 @@ def cancelling(system: JobSystem) -> dict[str, Any]:
     return {"cancel_job_on": ["cancelled", "timeout"], "cancel": cancel}
 
 
-async def submit(client: aiohttp.ClientSession, daemon: Daemon, body: dict[str, Any]) -> str:
-    async with client.post(f"{daemon.url}/v1/waits", json=body) as answer:
-        assert answer.status == 201, await answer.text()
-        return str((await answer.json())["id"])
-
-
-async def show(
-    client: aiohttp.ClientSession, daemon: Daemon, wait_id: str, seconds: int = 0
-) -> dict[str, Any]:
-    async with client.get(f"{daemon.url}/v1/waits/{wait_id}?wait={seconds}") as answer:
-        wait: dict[str, Any] = await answer.json()
-        return wait
-
-
 async def test_five_hundred_waits_over_twenty_kills_make_one_job_each(tmp_path: Path) -> None:
     chance = random.Random(4)
     async with job_system() as system, aiohttp.ClientSession() as client:
@@ -82,7 +68,7 @@ async def test_five_hundred_waits_over_twenty_kills_make_one_job_each(tmp_path: 
                 assert await daemon.kill() == -signal.SIGKILL
             assert not left
             await daemon.start()
-            ended = {name: await show(client, daemon, wait_id, 60) for name, wait_id in waits.items()}
+            ended = {name: await get_wait(client, daemon, wait_id, 60) for name, wait_id in waits.items()}
             for name in idempotent:
                 assert ended[name]["state"] == "success", ended[name]
                 [job] = system.jobs_named(name)
@@ -121,7 +107,7 @@ async def test_a_kill_around_the_submitting_call(point: str, idempotent: bool, t
             called = system.calls["a"]
             assert called == (0 if "before the submitting" in point else 1)
             await daemon.start()
-            wait = await show(client, daemon, wait_id, 30)
+            wait = await get_wait(client, daemon, wait_id, 30)
             if idempotent:
                 assert wait["state"] == "success"
                 assert (len(system.jobs_named("a")), system.calls["a"]) == (1, called + 1)
@@ -149,7 +135,7 @@ async def test_a_job_is_cancelled_over_a_kill(point: str, tmp_path: Path) -> Non
             await daemon.start()
 
             async def is_cancelled() -> bool:
-                cancel = (await show(client, daemon, wait_id))["submit"]["cancel"]
+                cancel = (await get_wait(client, daemon, wait_id))["submit"]["cancel"]
                 return bool(cancel["state"] == "cancelled")
 
             await until(is_cancelled, what="the job's cancelling")
@@ -171,7 +157,7 @@ async def test_a_restart_cancels_no_job(tmp_path: Path) -> None:
             await daemon.start()
             await until(lambda: system.jobs[0].polls > looks, what="a poke after the restart")
             assert system.jobs[0].cancels == 0
-            assert (await show(client, daemon, wait_id))["submit"]["cancel"] is None
+            assert (await get_wait(client, daemon, wait_id))["submit"]["cancel"] is None
         finally:
             await daemon.kill()
 

@@ -78,7 +78,7 @@ async def test_what_is_queued_is_delivered_at_once_and_once() -> None:
         for n in range(1000):
             bench.queue(f"d{n}")
         await asyncio.sleep(0.1)
-        assert len(bench.outbox.settled) == len(bench.sink.parcels) == 1000
+        assert len(bench.outbox.settled) == len(bench.sink.items) == 1000
 
 
 @in_virtual_time
@@ -99,8 +99,8 @@ async def test_a_second_try_is_on_time_where_others_hang() -> None:
     times: list[float] = []
     loop = asyncio.get_running_loop()
 
-    def answer(parcel: OutboxItem) -> Awaitable[Receipt] | Receipt:
-        if parcel.id == "stuck":
+    def answer(item: OutboxItem) -> Awaitable[Receipt] | Receipt:
+        if item.id == "stuck":
             return never()
         times.append(loop.time())
         return DeliveryFailed("500") if len(times) == 1 else Delivered()
@@ -117,7 +117,7 @@ async def test_a_second_try_is_on_time_where_others_hang() -> None:
 async def test_one_read_that_fails_is_made_again_soon_also_where_others_hang(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async with running(lambda parcel: never() if parcel.id == "stuck" else Delivered()) as bench:
+    async with running(lambda item: never() if item.id == "stuck" else Delivered()) as bench:
         bench.queue("stuck")
         await asyncio.sleep(0.5)
 
@@ -175,9 +175,9 @@ async def test_what_is_postponed_is_tried_again_when_it_says_so_and_climbs_no_ru
     times: list[float] = []
     loop = asyncio.get_running_loop()
 
-    def not_yet(parcel: OutboxItem) -> Receipt:
+    def not_yet(item: OutboxItem) -> Receipt:
         times.append(loop.time())
-        assert parcel.attempts == 0
+        assert item.attempts == 0
         return DeliveryPostponed("not parked yet", 7.0) if len(times) < 50 else Delivered()
 
     async with running(not_yet) as bench:
@@ -216,27 +216,25 @@ async def test_a_destination_that_is_gone_is_dead_at_once() -> None:
         bench.queue("d")
         await asyncio.sleep(1)
         assert bench.state("d") is DeliveryState.DEAD
-        assert len(bench.sink.parcels) == 1
+        assert len(bench.sink.items) == 1
 
 
 @in_virtual_time
 async def test_a_hanging_destination_holds_up_no_other_and_takes_its_four_places_only() -> None:
-    async with running(lambda parcel: never() if parcel.sink["to"] == "stuck" else Delivered()) as bench:
+    async with running(lambda item: never() if item.sink["to"] == "stuck" else Delivered()) as bench:
         for n in range(100):
             bench.queue(f"s{n}", "stuck")
             bench.queue(f"g{n}", "good")
         await asyncio.sleep(1)
         assert sum(name.startswith("g") for name in bench.outbox.settled) == 100
-        assert sum(parcel.sink["to"] == "stuck" for parcel in bench.sink.parcels) == 4
+        assert sum(item.sink["to"] == "stuck" for item in bench.sink.items) == 4
         await asyncio.sleep(15)
         assert bench.outbox.history[-1][1].last_error == "No answer within 15 s."
 
 
 @in_virtual_time
 async def test_a_poison_event_does_not_block_those_behind_it() -> None:
-    async with running(
-        lambda parcel: DeliveryFailed("no") if parcel.id == "poison" else Delivered()
-    ) as bench:
+    async with running(lambda item: DeliveryFailed("no") if item.id == "poison" else Delivered()) as bench:
         bench.queue("poison")
         for n in range(50):
             bench.queue(f"d{n}")
@@ -253,13 +251,13 @@ async def test_a_result_the_store_refuses_is_written_later_and_the_event_is_not_
         bench.outbox.refusing = False
         await asyncio.sleep(2)
         assert bench.state("d") is DeliveryState.DELIVERED
-        assert len(bench.sink.parcels) == 1
+        assert len(bench.sink.items) == 1
 
 
 @in_virtual_time
 async def test_a_sink_with_a_defect_loses_no_event() -> None:
     def broken(_: OutboxItem) -> Receipt:
-        if len(bench.sink.parcels) < 3:
+        if len(bench.sink.items) < 3:
             raise ZeroDivisionError
         return Delivered()
 
@@ -298,7 +296,7 @@ async def test_more_destinations_than_queues_take_turns() -> None:
 @in_virtual_time
 async def test_destinations_that_hang_do_not_keep_every_lane(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deliverer, "MAX_QUEUES", 4)
-    async with running(lambda parcel: never() if parcel.sink["to"] != "good" else Delivered()) as bench:
+    async with running(lambda item: never() if item.sink["to"] != "good" else Delivered()) as bench:
         for n in range(8):
             for m in range(50):
                 bench.queue(f"s{n}-{m}", f"stuck {n}")
@@ -306,8 +304,8 @@ async def test_destinations_that_hang_do_not_keep_every_lane(monkeypatch: pytest
         bench.queue("g", "good")
         await asyncio.sleep(60)  # four rounds of attempts that hang for 15 s
         assert bench.state("g") is DeliveryState.DELIVERED
-        tried = [parcel.id for parcel in bench.sink.parcels]
-        assert len({parcel.sink["to"] for parcel in bench.sink.parcels}) == 9, "and each had its turn"
+        tried = [item.id for item in bench.sink.items]
+        assert len({item.sink["to"] for item in bench.sink.items}) == 9, "and each had its turn"
         assert len(tried) == len(set(tried)), "what was given back was not in flight"
         assert len(bench.outbox.due) == 400, "and none was lost"
 
@@ -327,8 +325,8 @@ async def test_a_sink_that_waitd_does_not_have_is_tried_again_and_one_that_it_do
         bench.queue("away", "away")
         bench.queue("wrong", "wrong")
         bench.outbox.queue("none", "none", bench.clock.now())
-        at, destination, parcel = bench.outbox.due[DeliveryId("none")]
-        bench.outbox.due[DeliveryId("none")] = (at, destination, replace(parcel, sink={"kind": "fax"}))
+        at, destination, item = bench.outbox.due[DeliveryId("none")]
+        bench.outbox.due[DeliveryId("none")] = (at, destination, replace(item, sink={"kind": "fax"}))
         bench.deliverer.wake(["none"])
         await asyncio.sleep(0.5)
         told = {name: after.last_error for name, after in bench.outbox.history}

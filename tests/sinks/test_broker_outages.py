@@ -55,7 +55,7 @@ async def test_killing_and_restarting_a_broker_loses_nothing_and_slows_no_other_
         await until(lambda: running.delivered(kind) >= 40)
         received = await kill(sink_setup)
         await ending
-        await until(lambda: len(running.other_sink.parcels) == COUNT, 120, "the pace of the other sink")
+        await until(lambda: len(running.other_sink.items) == COUNT, 120, "the pace of the other sink")
         await running.wait_for_error(ids, kind, pattern=".", within=120)
         assert {d.state for d in await running.deliveries(ids, kind)} == {"delivered", "queued"}
         await start(sink_setup)
@@ -63,7 +63,7 @@ async def test_killing_and_restarting_a_broker_loses_nothing_and_slows_no_other_
         after = await running.deliveries(ids, kind)
         assert {d.state for d in after} == {"delivered"}
         assert max(d.attempts for d in after) > 1
-        sent = {item.wait_id: item.event for item in running.other_sink.parcels}
+        sent = {item.wait_id: item.event for item in running.other_sink.items}
     received += await sink_setup.read(0 if received else COUNT)
     bodies = {orjson.loads(one.body)["id"]: one.body for one in received}
     assert bodies == sent  # all of them, and the same bytes as elsewhere

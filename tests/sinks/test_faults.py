@@ -237,7 +237,7 @@ async def test_a_fault_loses_nothing_slows_no_other_sink_and_is_reported(
         ids = await running.add(COUNT, {"kind": kind, **sink_setup.params()})
         for wait_id in ids:
             await running.finish(wait_id, time.time())
-        await until(lambda: len(running.other_sink.parcels) == COUNT, 15, "the pace of the other sink")
+        await until(lambda: len(running.other_sink.items) == COUNT, 15, "the pace of the other sink")
         if fault.error and fault.end is not nothing:
             await running.wait_for_error(ids, kind, pattern=fault.error, within=60)
         await fault.end(sink_setup)
@@ -247,7 +247,7 @@ async def test_a_fault_loses_nothing_slows_no_other_sink_and_is_reported(
         assert (max(d.attempts for d in after) > 1) is bool(fault.error)
         said = [error for d in after for error in ErrorRecordingStore.errors.get(d.id, ())]
         assert any(re.search(fault.error, error) for error in said) is bool(fault.error), said
-        sent = {item.wait_id: item.event for item in running.other_sink.parcels}
+        sent = {item.wait_id: item.event for item in running.other_sink.items}
         bodies = {orjson.loads(one.body)["id"]: one.body for one in await sink_setup.read(COUNT)}
     assert {wait_id: bodies.get(wait_id) for wait_id in sent} == sent
 
@@ -302,4 +302,4 @@ async def test_a_410_is_dead_at_once(brokers: RunningBrokers, tmp_path: Path) ->
         await running.wait_until_settled(10)
         first, second = await running.deliveries(ids[:1], "webhook")
         assert (first.state, second.state) == ("dead", "delivered")  # the history is kept
-        assert len(running.other_sink.parcels) == COUNT + 1
+        assert len(running.other_sink.items) == COUNT + 1

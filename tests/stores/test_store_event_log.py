@@ -36,7 +36,7 @@ async def test_ends_follow_each_other_by_number_with_the_bytes_that_are_delivere
     assert [seq for seq, _ in events] == [1, 2, 3]
     assert [orjson.loads(event or b"")["id"] for _, event in events] == [wait.id for wait in waits]
     parcels = await store.due_items("webhook https://example.org/hook", START, 10, frozenset())
-    assert {parcel.event for parcel in parcels} == {event for _, event in events}
+    assert {item.event for item in parcels} == {event for _, event in events}
     assert await store.events_after(1, None, 1) == events[1:2]
     assert await store.events_after(3, None, 10) == []
     assert store.finished_seq == 3

@@ -67,13 +67,13 @@ async def test_an_end_is_stored_with_its_event_and_its_deliveries(
         (WEBHOOK, "queued", 0, START, START),
         (OTHER_WEBHOOK, "queued", 0, START, START),
     ]
-    (parcel,), (other,) = await due(store), await due(store, OTHER_HOOK)
+    (item,), (other,) = await due(store), await due(store, OTHER_HOOK)
     expected = build_event(
         wait.id, "default", wait.spec, DONE, pokes=1, created_at=wait.created_at, finished_at=START + 60
     )
-    assert orjson.loads(parcel.event) == expected
-    assert parcel.event == other.event
-    assert (parcel.sink, parcel.attempts, parcel.wait_id, parcel.created_at) == (WEBHOOK, 0, wait.id, START)
+    assert orjson.loads(item.event) == expected
+    assert item.event == other.event
+    assert (item.sink, item.attempts, item.wait_id, item.created_at) == (WEBHOOK, 0, wait.id, START)
 
 
 async def test_a_wait_ends_once(store: Store, listener: RecordingListener) -> None:
@@ -140,8 +140,8 @@ async def test_a_cancelled_wait_tells_every_sink_but_airflow(
     assert (now.state, now.finished_at) == (WaitState.CANCELLED, START + 7)
     assert [d.sink for d in now.deliveries] == [WEBHOOK]
     assert [(e.wait.id, e.destinations) for e in listener.finished] == [(wait.id, frozenset({HOOK}))]
-    (parcel,) = await due(store, now=clock.at)
-    assert orjson.loads(parcel.event)["type"] == "waitd.wait.cancelled"
+    (item,) = await due(store, now=clock.at)
+    assert orjson.loads(item.event)["type"] == "waitd.wait.cancelled"
     assert await store.finish(ending(wait)) is None
 
 
@@ -203,12 +203,12 @@ async def test_destinations_are_due_when_their_first_delivery_is(store: Store, c
 
 async def test_an_attempt_decides_when_the_next_is_due(store: Store) -> None:
     wait = await ended(store)
-    (parcel,) = await due(store)
-    await store.save_attempt(parcel.id, AfterAttempt(DeliveryState.QUEUED, 1, START + 5, "503"), START + 1)
+    (item,) = await due(store)
+    await store.save_attempt(item.id, AfterAttempt(DeliveryState.QUEUED, 1, START + 5, "503"), START + 1)
     assert await due(store, now=START + 4) == []
     (again,) = await due(store, now=START + 5)
-    assert (again.id, again.attempts, again.event) == (parcel.id, 1, parcel.event)
-    await store.save_attempt(parcel.id, AfterAttempt(DeliveryState.DEAD, 2, None, "410"), START + 5)
+    assert (again.id, again.attempts, again.event) == (item.id, 1, item.event)
+    await store.save_attempt(item.id, AfterAttempt(DeliveryState.DEAD, 2, None, "410"), START + 5)
     (delivery,) = (await store.get(wait.id)).deliveries
     assert (delivery.state, delivery.attempts, delivery.next_attempt_at, delivery.last_error) == (
         "dead",
@@ -217,7 +217,7 @@ async def test_an_attempt_decides_when_the_next_is_due(store: Store) -> None:
         "410",
     )
     assert await store.next_attempt_at() is None
-    await store.save_attempt(parcel.id, AfterAttempt(DeliveryState.QUEUED, 3, START, "late"), START + 6)
+    await store.save_attempt(item.id, AfterAttempt(DeliveryState.QUEUED, 3, START, "late"), START + 6)
     assert (await store.get(wait.id)).deliveries == (delivery,)
     assert await store.delivery_counts() == {"dead": 1}
 

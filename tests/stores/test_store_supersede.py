@@ -37,12 +37,12 @@ async def test_a_new_wait_stops_what_an_ended_one_has_not_delivered(
     store: Store, listener: RecordingListener
 ) -> None:
     older = await ended(store, supersede_key="k")
-    (parcel,) = await store.due_items("webhook https://example.org/hook", START, 10, frozenset())
+    (item,) = await store.due_items("webhook https://example.org/hook", START, 10, frozenset())
     await add_one(store, supersede_key="k")
     assert await states(store, older) == [("dead", "superseded")]
     assert await store.due_items("webhook https://example.org/hook", START, 10, frozenset()) == []
     # An attempt was on its way meanwhile; its failure must not queue it anew.
-    await store.save_attempt(parcel.id, AfterAttempt(DeliveryState.QUEUED, 1, START + 5, "503"), START)
+    await store.save_attempt(item.id, AfterAttempt(DeliveryState.QUEUED, 1, START + 5, "503"), START)
     assert await states(store, older) == [("dead", "superseded")]
     assert (await store.get(older.id)).state is WaitState.SUCCESS
     assert len(listener.finished) == 1
