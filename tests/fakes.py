@@ -31,7 +31,7 @@ from waitd.ports import (
 
 
 class FixedAuthorizations:
-    """The part of `HttpConnections` that makes headers, for connections whose credentials need nothing fetched."""
+    """The part of `HttpConnections` that makes headers from credentials, without a request."""
 
     def cached_fresh(self, conn_id: str) -> Connection | None:
         return None
@@ -82,7 +82,7 @@ class ScriptedTarget:
 
 
 class ScriptedProbe(Probe):
-    """Answers what `script(name, n)` returns for the n-th poke (from 1) of the target called `name`.
+    """Answers the n-th poke (from 1) of the target `name` with `script(name, n)`.
 
     `looks` keeps when it was poked.
     """
@@ -181,7 +181,10 @@ def waiting(
 
 @dataclass
 class MemoryStore:
-    """The store of the poker and of maintenance: a dict. While `refusing`, writes raise StoreUnavailable."""
+    """The store of the poker and of maintenance: a dict.
+
+    While `refusing`, writes raise StoreUnavailable.
+    """
 
     waits: dict[WaitId, StoredWait] = field(default_factory=dict)
     refusing: bool = False

@@ -50,8 +50,8 @@ class VirtualClock:
         self._wall_at_start += seconds
 
     async def sleep_until(self, when: float, wakeup: asyncio.Event) -> None:
-        # Like SystemClock, without an exception: coverage on Python 3.11 loses track after one is thrown
-        # into a coroutine.
+        # Like SystemClock, without an exception: coverage on Python 3.11 loses track after one is
+        # thrown into a coroutine.
         if when > self.monotonic() and not wakeup.is_set():
             loop = asyncio.get_running_loop()
             timer = None if when == float("inf") else loop.call_at(when, wakeup.set)

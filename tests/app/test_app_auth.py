@@ -1,4 +1,4 @@
-"""Who may come in, as the settings say; and addresses on which waitd does not listen without asking who calls."""
+"""The API's guard, built from settings, and addresses that require authentication."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Connections as the settings describe them: the resolvers' order, what is left out, and where requests may go."""
+"""Connections built from settings: the order of resolvers, and where requests may go."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

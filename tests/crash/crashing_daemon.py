@@ -1,4 +1,4 @@
-"""waitd with a trap: it kills itself with SIGKILL when it reaches the point CRASH_AT for the CRASH_AFTER-th time.
+"""waitd that kills itself when it reaches the point CRASH_AT for the CRASH_AFTER-th time.
 
 The traps wrap functions of the product from outside; the product has no code for them.
 """
@@ -40,7 +40,7 @@ def before(owner: Any, name: str, *, only_if: Callable[..., bool] = lambda *_: T
 
 
 def before_commit_of(module: Any, name: str) -> None:
-    """Springs the trap between the statements of a transaction with commands for `module.name` and its COMMIT."""
+    """Springs the trap before the COMMIT of a transaction with commands for `module.name`."""
     original, run = getattr(module, name), connection_thread.execute
     armed = [False]
 

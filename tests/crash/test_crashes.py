@@ -49,7 +49,7 @@ async def is_delivered(client: aiohttp.ClientSession, daemon: Daemon, wait_id: s
 async def check_promises(
     client: aiohttp.ClientSession, daemon: Daemon, receiver: Receiver, accepted: dict[str, dict[str, Any]]
 ) -> None:
-    """Checks that every accepted wait succeeds, keeps its deadline, and always delivers the same bytes."""
+    """Checks that every accepted wait succeeds, keeps its deadline, and delivers the same bytes."""
     await until(lambda: set(receiver.digests) >= set(accepted), what="the delivery of every accepted wait")
     for wait_id, wait in accepted.items():
         now = await get_wait(client, daemon, wait_id, 30)

@@ -1,4 +1,4 @@
-"""`s3_keys_unchanged` over SIGKILL: the clock goes on, and what happened while the daemon was down is judged right."""
+"""`s3_keys_unchanged` over SIGKILL: its clock goes on, and changes meanwhile are noticed."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Waits that submit their job themselves, over SIGKILL: one job each, and never a second one where nobody could tell."""
+"""Waits that submit their job, over SIGKILL: one job each, and never a second one."""
 
 import asyncio
 import random
@@ -16,7 +16,8 @@ pytestmark = pytest.mark.slow
 SCRIPT = Path(__file__).with_name("crashing_daemon.py")
 #: What happens to a submitting call: nothing four times out of nine.
 TROUBLES = ["", "", "", "", "drop", "before drop", "500", "before busy", "hang"]
-#: Calls of one name after which nothing happens to it any more: the pauses between calls grow, and the test is to end.
+#: Calls of one name after which nothing happens to it any more: the pauses between calls grow, and
+#: the test is to end.
 TROUBLED = 4
 
 

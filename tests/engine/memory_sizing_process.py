@@ -1,4 +1,4 @@
-"""Run as a program: prints what a wait weighs by our account, and by the size of this process, in bytes.
+"""A program that prints the size of a wait: as it is measured, and by this process's memory.
 
 A process of its own, because what a longer one has let go is used again before it grows.
 """

@@ -1,4 +1,4 @@
-"""The meter, with a CPU clock and a memory of our own: what is accounted, and that nothing gets lost."""
+"""The meter, with a scripted CPU clock and memory: what it accounts for, without loss."""
 
 import asyncio
 import os
@@ -54,7 +54,7 @@ class HandClock:
 
 
 class Bench:
-    """A meter beside a real poker that is not running; what was done is put into the instruments by hand."""
+    """A meter with a real poker that is not running; tests fill the instruments themselves."""
 
     def __init__(self) -> None:
         self.clock = HandClock()

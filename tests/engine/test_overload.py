@@ -25,7 +25,8 @@ async def test_lateness_rises_evenly_by_everybodys_own_interval() -> None:
             name: mean(bench.gaps(name)[1:]) / poke_interval
             for name, poke_interval in (often | seldom).items()
         }
-    # 10.125 pokes a second are due and one is possible: everybody waits about ten of their own intervals.
+    # 10.125 pokes a second are due and one is possible: everybody waits about ten of their own
+    # intervals.
     assert all(7 < stretch < 14 for stretch in stretched.values()), stretched
 
 

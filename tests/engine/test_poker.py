@@ -1,4 +1,4 @@
-"""The poker in virtual time: when it looks, what it makes of the answers, and what no target and no disk can do to it."""
+"""The poker in virtual time: when it pokes, and how it withstands targets and a full disk."""
 
 import asyncio
 from collections.abc import AsyncIterator

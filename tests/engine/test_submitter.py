@@ -1,4 +1,4 @@
-"""Submitting in virtual time: schedule, deadline, cancels in flight, a store that refuses, politeness, and the job's cancelling."""
+"""Submits in virtual time: schedule, deadline, cancels, a store that refuses, limits."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
@@ -65,7 +65,7 @@ class SubmittingProbe(ScriptedProbe):
 
 @dataclass
 class ScriptedJobs:
-    """Answers what `script(wait_id, n)` says to the n-th submitting call; keeps what it was asked, and when."""
+    """Answers the n-th submit with `script(wait_id, n)`; records the calls and their times."""
 
     now: Callable[[], float]
     script: Callable[[str, int], SubmitAnswer | Awaitable[SubmitAnswer]] = lambda *_: SubmitAccepted(1)

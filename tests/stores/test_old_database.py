@@ -1,4 +1,4 @@
-"""A database that an earlier waitd wrote (commit 3229241, as a SQL dump) opens, and its waits go on."""
+"""A database of an earlier waitd (commit 3229241, as a SQL dump) opens, and its waits go on."""
 
 import sqlite3
 from collections.abc import AsyncIterator

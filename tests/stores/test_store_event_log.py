@@ -62,7 +62,8 @@ async def test_a_cancelled_and_a_superseded_wait_are_followed_too(store: Store) 
 async def test_one_resumes_from_a_number_that_is_kept_and_misses_nothing_since(store: Store) -> None:
     await store.check_resumable(0)
     waits = await add(store, *[new_wait(sinks=[]) for _ in range(4)])
-    # The second ended long ago, and its news came late: what is pruned need not be the lowest number.
+    # The second ended long ago, and its news came late: what is pruned need not be the lowest
+    # number.
     for wait, at in zip(waits, (0, -10_000, 0, 0), strict=True):
         await store.finish(ending(wait, at=START + at))
     for seq in (0, 1, 2, 3, 4):

@@ -1,4 +1,4 @@
-"""A full disk, a locked file, another daemon, a kill: nothing lost, nothing half-written, and it goes on afterwards."""
+"""A full disk, a locked file, another daemon, a kill: nothing is lost or half-written."""
 
 import asyncio
 import os
@@ -150,7 +150,7 @@ async def fill(store: Store) -> list[StoredWait]:
 async def check_full(
     store: Store, listener: RecordingListener, waiting: StoredWait, taken: list[StoredWait]
 ) -> None:
-    """On a full disk: what was taken is there, the rest is not, and an end is refused as a whole."""
+    """On a full disk: accepted waits are stored, the rest is not, and an end is refused."""
     assert taken
     assert store.failing
     for _ in range(2):

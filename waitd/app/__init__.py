@@ -1,8 +1,8 @@
 """The composition root: builds every object from the settings and runs them in one task group.
 
-`open_daemon` assembles a daemon, `serve` runs one as a process, and `open_parts` builds the probes and
-sinks alone. Nothing here decides: a new kind or sink is written in `waitd.probes` or `waitd.sinks` and
-named here in one line.
+`open_daemon` assembles a daemon, `serve` runs one as a process, and `open_parts` builds the probes
+and sinks alone. Nothing here decides: a new kind or sink is written in `waitd.probes` or
+`waitd.sinks` and named here in one line.
 """
 
 from waitd.app.daemon import Daemon

@@ -22,7 +22,10 @@ _HOW_TO_AUTHENTICATE = (
 
 
 class ApiGuard(NamedTuple):
-    """Who may use the API and what their namespaces allow. `authenticator` None: every caller is an admin."""
+    """Who may use the API and what their namespaces allow.
+
+    `authenticator` None: every caller is an admin.
+    """
 
     keyring: ApiKeyring
     authenticator: Authenticator | None
@@ -47,7 +50,8 @@ async def open_guard(settings: Settings, store: KeyStore, outgoing: Outgoing) ->
     """The guard of one daemon.
 
     Raises:
-        WaitdError: the keys file cannot be read, a library is missing, or no caller could authenticate.
+        WaitdError: the keys file cannot be read, a library is missing, or no caller could
+            authenticate.
     """
     clock = SystemClock()
     keyring = ApiKeyring(store, file=settings.api_keys_file, retention=settings.retention, now=clock.now)

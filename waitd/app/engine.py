@@ -1,4 +1,4 @@
-"""The engine of one daemon: the store, the loops that work on it, and how they learn of its changes."""
+"""The engine of one daemon: the store, its loops, and how they learn of changes."""
 
 import gc
 from collections.abc import Mapping, Sequence
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-#: The garbage collector ignores the waits held so far each time their number grows by half and this.
+#: The garbage collector ignores the waits held so far each time their number grows by half and
+#: this.
 FREEZE_STEP = 10_000
 
 
@@ -201,7 +202,10 @@ class Engine(StoreListener):
         await self._save_overhead()
 
     async def _save_overhead(self) -> None:
-        """Saves what belongs to no wait since the last time. Raises StoreUnavailable: saved the next time."""
+        """Saves what belongs to no wait since the last time.
+
+        Raises StoreUnavailable: saved the next time.
+        """
         overhead = self.meter.overhead if self.meter is not None else MeasuredUsage()
         if overhead != self._saved_overhead:
             await self.store.save_overhead(overhead.since(self._saved_overhead))
@@ -244,7 +248,7 @@ class Engine(StoreListener):
         tasks.start_soon(self._load, name="load")
 
     async def _load(self) -> None:
-        """Holds the store's waiting waits, page by page; the first are poked while others are being read."""
+        """Holds the store's waiting waits, page by page; pokes begin during the read."""
         await self._count()
         started = self.clock.monotonic()
         gc.disable()  # nothing that is loaded is garbage, and looking for it takes a tenth of the time
@@ -257,7 +261,7 @@ class Engine(StoreListener):
         log.info("loaded", waits=self.poker.held, seconds=round(self.clock.monotonic() - started, 3))
 
     async def drain(self, grace: float) -> None:
-        """Starts nothing new, waits up to `grace` seconds for what is in flight, and saves progress."""
+        """Starts nothing new, waits up to `grace` seconds for work in progress, saves progress."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self.poker.drain, grace)
             tasks.start_soon(self.deliverer.drain, grace)

@@ -1,4 +1,4 @@
-"""Builds the probes, the sinks and what they use: the one place where a new kind or sink is added."""
+"""Builds the probes, the sinks and what they use; a new kind or sink is added here."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -85,10 +85,11 @@ async def open_probes(settings: Settings) -> AsyncIterator[Mapping[str, Probe]]:
 
 
 async def parked_in_airflow(settings: Settings, conn_id: str) -> Sequence[ParkedTask]:
-    """The tasks that are parked for waitd in the Airflow of a connection, for a daemon that lost its disk.
+    """The tasks parked for waitd in a connection's Airflow, for a daemon that lost its disk.
 
     Raises:
-        WaitdError, ValueError: the connection is unknown or cannot be used, or Airflow does not answer.
+        WaitdError, ValueError: the connection is unknown or cannot be used, or Airflow does not
+        answer.
     """
     async with open_parts(settings, Instruments(version=__version__)) as parts:
         api = await parts.airflow.connect(conn_id)

@@ -23,7 +23,8 @@ from waitd.stores import Database
 
 log = structlog.get_logger(__name__)
 
-#: Thresholds of the garbage collector: a batch of 10,000 waits costs a fifth less than with Python's 700.
+#: Thresholds of the garbage collector: a batch of 10,000 waits costs a fifth less than with
+#: Python's 700.
 GC_THRESHOLDS = (5_000, 20, 100)
 
 
@@ -48,7 +49,10 @@ async def open_daemon(settings: Settings) -> AsyncIterator[Daemon]:
 
 
 def _warn_if_ephemeral(settings: Settings, instruments: Instruments) -> None:
-    """Logs an error if waits will be lost with their volume. The daemon runs on: it may be a trial."""
+    """Logs an error if waits will be lost with their volume.
+
+    The daemon runs on: it may be a trial.
+    """
     why = ephemeral_state(settings.store_url, settings.state_ephemeral)
     instruments.state_ephemeral.set(why is not None)
     if why is not None:
@@ -71,7 +75,7 @@ def new_loop() -> asyncio.AbstractEventLoop:
 
 
 def _raise_file_limit() -> None:
-    """Raises the limit of open files to the hard limit: the usual 1,024 are too few for connections and pokes."""
+    """Raises the limit of open files to the hard limit; the usual 1,024 are too few."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Wall time for what is stored and shown, monotonic time for what is scheduled; both in seconds."""
+    """Wall time for what is stored, monotonic time for what is scheduled; in seconds."""
 
     def now(self) -> float:
         """Unix seconds."""

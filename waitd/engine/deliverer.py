@@ -1,8 +1,8 @@
 """Delivers what is due in the outbox and stores the result of each attempt.
 
-Each destination has a queue of its own with a bounded number of deliveries in flight, so that a slow
-destination delays no other. A delivery stays in flight until its result is on disk: one process never
-sends a delivery twice at a time.
+Each destination has a queue of its own with a bounded number of deliveries in flight, so that a
+slow destination delays no other. A delivery stays in flight until its result is on disk: one
+process never sends a delivery twice at a time.
 """
 
 import asyncio
@@ -98,7 +98,7 @@ class Deliverer:
         self._attempt_done = asyncio.Event()
 
     def wake(self, destinations: Iterable[str]) -> None:
-        """Delivers to these destinations now, or after the first retry delay where that is not 0."""
+        """Delivers to these destinations now, or after the first retry delay."""
         if self._retry_delays[0]:
             self._check_by(self._clock.monotonic() + self._retry_delays[0])
         for destination in destinations:
@@ -156,7 +156,10 @@ class Deliverer:
             self._wakeup.set()
 
     async def _fill(self, destination: str, queue: DestinationQueue) -> bool:
-        """Reads what is due if nothing is waiting. Returns False when the queue is empty or its turn is over."""
+        """Reads what is due if nothing is waiting.
+
+        Returns False when the queue is empty or its turn is over.
+        """
         if self._is_turn_over(queue):
             queue.gave_way = queue.more = True
             queue.in_flight.difference_update(item.id for item in queue.waiting)
@@ -183,7 +186,7 @@ class Deliverer:
         return bool(queue.in_flight) or queue.more
 
     def _is_turn_over(self, queue: DestinationQueue) -> bool:
-        """Whether other destinations wait for a queue: many that hang must not keep out one that works."""
+        """Whether others wait for a queue: many that hang must not keep out one that works."""
         others_wait = bool(self._without_queue) and len(self._queues) >= MAX_QUEUES
         return others_wait and self._clock.monotonic() >= queue.turn_ends
 

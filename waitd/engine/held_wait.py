@@ -27,17 +27,18 @@ class ProbeKind:
 class HeldWait(Struct, eq=False, gc=False):
     """One held wait.
 
-    It goes round: in the calendar (`bucket` is set), `queued` at its origin, `in_flight`, and back to
-    the calendar, or `ended`.
+    It goes round: in the calendar (`bucket` is set), `queued` at its origin, `in_flight`, and back
+    to the calendar, or `ended`.
 
-    The struct has no gc header, which a million waits would pay for. It refers to its bucket and back,
-    so the calendar clears `bucket` before it drops either.
+    The struct has no gc header, which a million waits would pay for. It refers to its bucket and
+    back, so the calendar clears `bucket` before it drops either.
 
     Attributes:
         due: when the next poke is due, monotonic seconds.
         deadline: when the wait times out, Unix seconds.
         quiet_until: when the last answer's `Retry-After` ends, Unix seconds.
-        in_flight: how many pokes are in progress; two if the poke at the deadline overtakes another.
+        in_flight: how many pokes are in progress; two if the poke at the deadline overtakes
+            another.
         last: whether the poke at the deadline has been queued; its verdict decides.
         dirty: whether the progress is newer than the one on disk.
     """
@@ -80,7 +81,7 @@ class HeldWait(Struct, eq=False, gc=False):
 
 
 class UnknownTarget(Probe):
-    """The target and probe of a stored wait that this waitd does not understand, e.g. after a downgrade.
+    """Target and probe of a wait that this waitd does not understand, e.g. after a downgrade.
 
     The wait is neither lost nor failed: its verdict is `Unreachable` until its deadline.
     """

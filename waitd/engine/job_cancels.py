@@ -1,9 +1,9 @@
-"""Cancels the jobs of ended waits that request it (`cancel_job_on`), at least once and across crashes.
+"""Cancels the jobs of ended waits that request it (`cancel_job_on`), at least once.
 
-The request to cancel is stored in the transaction that ends the wait. If it is unknown whether the job
-was submitted, the submit is repeated with the same idempotency key: it returns the handle of the
-existing job, or creates the job that is cancelled next. Without idempotency keys the state of the job
-is `unknown`, which the wait shows.
+The request to cancel is stored in the transaction that ends the wait. If it is unknown whether the
+job was submitted, the submit is repeated with the same idempotency key: it returns the handle of
+the existing job, or creates the job that is cancelled next. Without idempotency keys the state of
+the job is `unknown`, which the wait shows.
 """
 
 import asyncio
@@ -154,7 +154,10 @@ class JobCancels:
     # ------------------------------------------------------------ one job
 
     async def _attempt(self, wait_id: WaitId) -> float | None:
-        """Tries once. Returns when to try again (Unix seconds), or None if it is over. Raises StoreUnavailable."""
+        """Tries once.
+
+        Returns when to try again (Unix seconds), or None if it is over. Raises StoreUnavailable.
+        """
         await self._submitter.wait_for_call(wait_id)
         try:
             wait = await self._store.get(wait_id)

@@ -1,7 +1,7 @@
 """Finds the waits that listen to a topic, without looking at other waits.
 
-Exact names are keys of a dictionary. A pattern is stored under the prefix that all its names share, so
-that a name is compared only with the patterns under its own prefixes.
+Exact names are keys of a dictionary. A pattern is stored under the prefix that all its names share,
+so that a name is compared only with the patterns under its own prefixes.
 """
 
 from collections import Counter
@@ -86,7 +86,10 @@ class Listeners:
         self.signalled_at: dict[tuple[str, str], float] = {}
 
     def add(self, held: HeldWait, wait: StoredWait) -> bool:
-        """Adds a wait's topics. Returns True if a signal came for which the wait has not been poked yet."""
+        """Adds a wait's topics.
+
+        Returns True if a signal came for which the wait has not been poked yet.
+        """
         is_signalled = False
         if wait.spec.wake_on is not None:
             topic = self._wake_on[held.id] = Topic(wait.namespace, SIGNAL, wait.spec.wake_on)
@@ -114,7 +117,7 @@ class Listeners:
                         del self._channels[topic.channel]
 
     def matching(self, channel: str, name: str, namespace: str | None) -> frozenset[str]:
-        """The waits that listen to `name` on `channel`; `namespace` None: those of any namespace."""
+        """The waits that listen to `name` on `channel`; `namespace` None: of any."""
         by_namespace = self._channels.get(channel)
         if by_namespace is None:
             return frozenset()

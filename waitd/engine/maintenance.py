@@ -1,4 +1,4 @@
-"""The slow, regular work: watches the event loop and the clock, flushes progress, sweeps and prunes."""
+"""Regular work: watches the event loop and the clock, flushes progress, sweeps, prunes."""
 
 import asyncio
 from collections import deque
@@ -26,8 +26,8 @@ FLUSH_SECONDS = 1.0
 SWEEP_SECONDS = 30.0
 #: How many rows one read or delete takes.
 PAGE_ROWS = 1000
-#: How many ids a sweep reads at a time, and for how many seconds it then leaves the loop to the pokes:
-#: a million waits take half a minute.
+#: How many ids a sweep reads at a time, and for how many seconds it then leaves the loop to the
+#: pokes: a million waits take half a minute.
 PAGE_IDS, SWEEP_PAUSE = 2 * PAGE_ROWS, 0.05
 
 
@@ -102,7 +102,7 @@ class Maintenance:
                 log.warning("sweep_failed", error=str(error))
 
     async def sweep(self) -> None:
-        """Adopts waiting waits that the poker does not hold, and deletes what is older than the retention.
+        """Adopts waits that the poker does not hold, and deletes what exceeds the retention.
 
         Raises:
             StoreUnavailable: the rest is left to the next sweep.

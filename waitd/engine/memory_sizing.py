@@ -63,7 +63,7 @@ def _rounded(size: int) -> int:
 
 
 def sampled(held: "dict[Any, HeldWait]", size: int) -> list[HeldWait]:
-    """Up to `size` waits, the oldest and the newest, so that the dictionary is not walked through."""
+    """Up to `size` waits, the oldest and the newest, without walking through all."""
     if len(held) <= size:
         return list(held.values())
     return [*islice(held.values(), size // 2), *islice(reversed(held.values()), size // 2)]

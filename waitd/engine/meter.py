@@ -1,8 +1,8 @@
-"""Measures what this process uses, and what the same waits would occupy in Airflow's modes of waiting.
+"""Measures what this process uses, and what the same waits would occupy in Airflow.
 
-Once a second it reads the process's CPU time, its memory and the work done since. CPU time is attributed
-to the work by regression (`waitd.core.costs.attribution`), memory by the size of a held wait
-(`waitd.engine.memory_sizing`). What belongs to no wait (the idle loop, the API's answers, the
+Once a second it reads the process's CPU time, its memory and the work done since. CPU time is
+attributed to the work by regression (`waitd.core.costs.attribution`), memory by the size of a held
+wait (`waitd.engine.memory_sizing`). What belongs to no wait (the idle loop, the API's answers, the
 interpreter) is overhead. A poke costs nothing extra: the counts are those of the metrics.
 """
 
@@ -45,8 +45,8 @@ BREAK_EVEN_POKE_INTERVAL = 60.0
 OWN_KINDS = 6
 _ACCEPTED, _ENDED, _DELIVERED, _SHARED = "accepted", "ended", "delivered", "shared"
 _OTHERS, _VERDICTS = "poke of other kinds", "verdicts of "
-#: Initial costs in CPU-seconds: a submit and an end with their share of a commit, a delivery, a verdict
-#: of a shared poke, the idle loop for a second. Measured with `tests/benchmarks`.
+#: Initial costs in CPU-seconds: a submit and an end with their share of a commit, a delivery, a
+#: verdict of a shared poke, the idle loop for a second. Measured with `tests/benchmarks`.
 GUESSES = {_ACCEPTED: 100e-6, _ENDED: 150e-6, _DELIVERED: 200e-6, _SHARED: 25e-6, IDLE: 0.002}
 
 
@@ -67,7 +67,7 @@ class Meter:
         cpu_time: Callable[[], float] = time.process_time,
         memory: Callable[[], int] = resident_bytes,
     ) -> None:
-        """`held`: the number of held waits by kind; `poke_cpu_seconds`: the initial cost of a poke by kind."""
+        """`held`: held waits by kind; `poke_cpu_seconds`: the initial cost of a poke by kind."""
         self.constants = constants
         self.prices = prices
         self.labels = labels
@@ -110,7 +110,7 @@ class Meter:
     # ------------------------------------------------------------ waits
 
     def measured(self, spec: WaitSpec, pokes: int, seconds: float, *, ended: bool) -> MeasuredUsage:
-        """What a wait that has lasted `seconds` has used: its submit and pokes; if `ended`, its end and deliveries, too."""
+        """What a wait that has lasted `seconds` has used; if `ended`, with end and deliveries."""
         costs = self._attribution.costs
         cpu_seconds = costs[_ACCEPTED] + pokes * self.poke_cpu_seconds(spec.kind)
         if ended:
@@ -118,7 +118,7 @@ class Meter:
         return MeasuredUsage(cpu_seconds, max(0.0, seconds) * self.wait_bytes)
 
     def poke_cpu_seconds(self, kind: str) -> float:
-        """The CPU time of one poke of one wait; less than that of a request where waits share requests."""
+        """The CPU time of one poke of one wait; less than a request that waits share."""
         costs = self._attribution.costs
         each = costs[self._kinds.get(kind, _OTHERS)]
         requests, verdicts = self._requests[kind], self._verdicts[kind]
@@ -187,7 +187,10 @@ class Meter:
         return totals
 
     def _known_kinds(self, done: Mapping[str, int]) -> Iterable[str]:
-        """The kinds so far. Only the first few get a cost of their own: the regression costs the cube of their number."""
+        """The kinds so far.
+
+        Only the first few get a cost of their own: the regression costs the cube of their number.
+        """
         held = self._held()
         poked = (
             name.removeprefix(_VERDICTS)
@@ -216,8 +219,8 @@ class Meter:
     ) -> None:
         costs = self._attribution.costs
         explained = sum(done.get(name, 0.0) * cost for name, cost in costs.items() if name != IDLE)
-        # A sample that takes less than its work on average is offset against the next ones; else noise
-        # would count as overhead.
+        # A sample that takes less than its work on average is offset against the next ones; else
+        # noise would count as overhead.
         self._unexplained += cpu_seconds - explained
         cpu_overhead = max(0.0, self._unexplained)
         self._unexplained -= cpu_overhead
@@ -253,7 +256,10 @@ class Meter:
     # ------------------------------------------------------------ gauges
 
     def refresh_gauges(self) -> None:
-        """Sets the gauges; called before a scrape. A poking sensor holds its slot; slots of short runs are averaged."""
+        """Sets the gauges; called before a scrape.
+
+        A poking sensor holds its slot; slots of short runs are averaged.
+        """
         instruments = self._instruments
         instruments.resident_bytes_per_wait.set(self.wait_bytes)
         for mode, slots in self._slots.items():

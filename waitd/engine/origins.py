@@ -1,8 +1,8 @@
-"""Due waits queue by origin, and origins take turns, so that a slow origin delays only its own waits.
+"""Due waits queue by origin, and origins take turns: a slow one delays only its own waits.
 
-An origin starts with one poke at a time, and its limit doubles with each answer. Three timeouts in a
-row bring the limit down to one. Origins that have not answered, new ones and those brought down, may
-together hold half of all places, however many they are.
+An origin starts with one poke at a time, and its limit doubles with each answer. Three timeouts in
+a row bring the limit down to one. Origins that have not answered, new ones and those brought down,
+may together hold half of all places, however many they are.
 """
 
 from collections import deque
@@ -22,16 +22,17 @@ REMEMBERED = 10_000
 class FairQueue:
     """The waits queued at one origin, grouped by coalescing key: the most overdue group is next.
 
-    How overdue a wait is, is measured by its own `poke_interval`: when more is due than can be poked,
-    every wait is late by the same share of its interval. Groups whose intervals are of the same
-    magnitude (powers of two) are in one queue in the order of their arrival, and only the heads of
-    the queues are compared.
+    How overdue a wait is, is measured by its own `poke_interval`: when more is due than can be
+    poked, every wait is late by the same share of its interval. Groups whose intervals are of the
+    same magnitude (powers of two) are in one queue in the order of their arrival, and only the
+    heads of the queues are compared.
     """
 
     __slots__ = ("_by_magnitude", "groups")
 
     def __init__(self) -> None:
-        #: The queued waits by coalescing key; a list only where there are several. Read-only for others.
+        #: The queued waits by coalescing key; a list only where there are several. Read-only for
+        #: others.
         self.groups: dict[str, HeldWait | list[HeldWait]] = {}
         self._by_magnitude: dict[int, deque[str]] = {}
 
@@ -124,7 +125,7 @@ class Origins:
         return self._origins.get(name) or OriginQueue(name, min(INITIAL_LIMIT, self._per_origin))
 
     def full(self, origin: OriginQueue) -> str | None:
-        """Why no poke may start at an origin, as `WaitingOn.held_up_by` says it; None if one may."""
+        """Why no poke may start at an origin, as in `WaitingOn.held_up_by`; None if one may."""
         if origin.running >= origin.limit:
             return "origin_limit"
         if not origin.proven and self._unproven_running >= self._unproven_places:
@@ -143,7 +144,7 @@ class Origins:
             self._make_ready(origin)
 
     def add_last(self, held: HeldWait) -> None:
-        """Queues the poke at the deadline: it comes before all others, whatever its origin's limit."""
+        """Queues the poke at the deadline: it precedes all others, ignoring its origin's limit."""
         if held.queued:  # it stays in its origin's queue, which skips it
             held.queued = False
             self.queued -= 1
@@ -162,8 +163,8 @@ class Origins:
     ) -> tuple[OriginQueue, Sequence[HeldWait]] | None:
         """Takes the next group to poke and a place at its origin; None if no group may be poked.
 
-        `now` and `monotonic` are the same moment on both clocks. A wait whose deadline has passed by
-        `now` is queued for the poke at its deadline instead.
+        `now` and `monotonic` are the same moment on both clocks. A wait whose deadline has passed
+        by `now` is queued for the poke at its deadline instead.
         """
         while True:
             if self._last.queue.groups:

@@ -1,4 +1,4 @@
-"""Holds back changes of progress, so that a wait's row is written once a minute and not at each poke."""
+"""Holds back changes of progress, so that a row is written once a minute, not at each poke."""
 
 import asyncio
 from collections import deque
@@ -15,8 +15,9 @@ from waitd.ports import PokerStore
 MAX_AGE = 60.0
 #: How many rows one write takes.
 BATCH = 1000
-#: How many waits a flush writes, once a second. Up to 120,000 waits are at most a minute behind, and a
-#: million at most eight; a row costs as much as a poke. Changes of a probe's own state are not limited.
+#: How many waits a flush writes, once a second. Up to 120,000 waits are at most a minute behind,
+#: and a million at most eight; a row costs as much as a poke. Changes of a probe's own state are
+#: not limited.
 MAX_PER_FLUSH = 2000
 #: Changes within this time, in seconds, share an entry of the buffer.
 GROUP_SECONDS = 0.1

@@ -1,7 +1,8 @@
 """Pokes waits for news from outside: signals and new S3 objects.
 
-A signal is on disk before it is dispatched, and stays there for a while, so that neither a crash nor a
-wait that comes later misses it. News of S3 objects is not stored: the regular poke finds the object.
+A signal is on disk before it is dispatched, and stays there for a while, so that neither a crash
+nor a wait that comes later misses it. News of S3 objects is not stored: the regular poke finds the
+object.
 """
 
 from collections.abc import Sequence
@@ -37,7 +38,10 @@ class SignalDispatcher:
         self._retention = retention
 
     async def load(self) -> None:
-        """Loads the keys of stored signals; called before the first wait is held. Raises StoreUnavailable."""
+        """Loads the keys of stored signals; called before the first wait is held.
+
+        Raises StoreUnavailable.
+        """
         for signal in await self._store.signal_keys():
             self._listeners.signalled_at[signal.namespace, signal.key] = signal.received_at
 

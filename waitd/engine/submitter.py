@@ -1,9 +1,10 @@
 """Submits the jobs of waits that ask for it: the first pokes of such a wait are its submit calls.
 
-Until the job is submitted, the submitter takes the place of the wait's probe. So a submit gets its place
-at the origin, its schedule, its backoff and its deadline from the poker, and thousands of submits do not
-run at one origin together. A call outlives a poke that times out: only its answer says whether the job
-exists. The store is updated before and after each call, see `waitd.core.waits.submission`.
+Until the job is submitted, the submitter takes the place of the wait's probe. So a submit gets its
+place at the origin, its schedule, its backoff and its deadline from the poker, and thousands of
+submits do not run at one origin together. A call outlives a poke that times out: only its answer
+says whether the job exists. The store is updated before and after each call, see
+`waitd.core.waits.submission`.
 """
 
 import asyncio
@@ -102,7 +103,7 @@ class Submitter(Probe):
             await asyncio.Event().wait()
 
     def target_of(self, wait: StoredWait, kind: ProbeKind) -> tuple[ProbeKind, Target]:
-        """The probe and target of a wait that submits: its own once the job is submitted, else the submitter.
+        """The probe and target of a wait that submits: its own once the job is submitted.
 
         Raises:
             InvalidInput: this waitd does not understand the wait's `submit` or the job's handle.

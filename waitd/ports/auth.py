@@ -72,7 +72,10 @@ class KeyStore(Protocol):
         """Every stored key."""
 
     async def save_api_keys(self, keys: Sequence[ApiKey], change: AuditEntry | None = None) -> None:
-        """Saves keys, new or changed, with an audit entry in the same commit. Raises StoreUnavailable."""
+        """Saves keys, new or changed, with an audit entry in the same commit.
+
+        Raises StoreUnavailable.
+        """
 
     async def delete_api_keys(self, key_ids: Sequence[str]) -> None:
         """Deletes keys. Raises StoreUnavailable."""

@@ -56,7 +56,8 @@ class HttpConnections(Connections, Protocol):
     ) -> Authorization:
         """The authorization, fetched if necessary.
 
-        `refused` is what the target refused: it is replaced by a newer one, requested at most once in 30 s.
+        `refused` is what the target refused: it is replaced by a newer one, requested at most once
+        in 30 s.
 
         Raises:
             ConnectionUnavailable: the issuer of tokens or keys does not answer, or refuses.

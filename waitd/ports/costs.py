@@ -51,4 +51,4 @@ class Metering(Protocol):
         """The labels by whose values costs are summed."""
 
     def measured(self, spec: WaitSpec, pokes: int, seconds: float, *, ended: bool) -> MeasuredUsage:
-        """What a wait that has lasted `seconds` has used; if `ended`, with its end and deliveries."""
+        """What a wait of `seconds` has used; if `ended`, with its end and deliveries."""

@@ -9,10 +9,12 @@ class WaitingOn(NamedTuple):
     """What a held wait is waiting for now. Times are Unix seconds.
 
     Attributes:
-        stage: `scheduled`; `queued`: due, and waiting for a place; `poking`; `ending`: its outcome is
+        stage: `scheduled`; `queued`: due, and waiting for a place; `poking`; `ending`: its outcome
+            is
             being stored.
         since: when it became due; None while scheduled.
-        held_up_by: the limit that a queued wait has met: `origin_limit`, `unproven_origins` (too many
+        held_up_by: the limit that a queued wait has met: `origin_limit`, `unproven_origins` (too
+            many
             pokes are at origins that, like this one, have not answered yet), `poke_concurrency`;
             None: no limit, its turn is next.
         origin: the origin that it is queued at.

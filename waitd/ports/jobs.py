@@ -8,7 +8,7 @@ from waitd.core.waits.wait import WaitId
 
 
 class SubmitPlan(Protocol):
-    """A validated `submit`: what to call, and how the job's handle gets into the wait's parameters."""
+    """A validated `submit`: what to call, and where the job's handle goes."""
 
     @property
     def rules(self) -> SubmitRules: ...
@@ -21,11 +21,17 @@ class SubmitPlan(Protocol):
         """The connections that its calls use."""
 
     def params_with(self, params: Mapping[str, Any], handle: JobHandle, wait_id: WaitId) -> Mapping[str, Any]:
-        """The wait's parameters with the handle. Raises ValueError: the handle cannot be used in them."""
+        """The wait's parameters with the handle.
+
+        Raises ValueError: the handle cannot be used in them.
+        """
 
 
 class Jobs(Protocol):
-    """Makes the calls of a plan. Every error is an answer, never an exception; each call has a timeout."""
+    """Makes the calls of a plan.
+
+    Every error is an answer, never an exception; each call has a timeout.
+    """
 
     def origin(self, plan: Any) -> str:
         """The origin of the submit call when known, else its connection."""

@@ -44,7 +44,8 @@ class SignalReceiver(Protocol):
     def on_s3_object(self, source: str, bucket: str, key: str, namespace: str | None) -> int:
         """Pokes the waits that listen to a new object, and returns their number.
 
-        `source` says where the news came from, for the metrics; `namespace` None: waits of any namespace.
+        `source` says where the news came from, for the metrics; `namespace` None: waits of any
+        namespace.
         """
 
 

@@ -13,7 +13,10 @@ class SinkTarget(Protocol):
 
     @property
     def destination(self) -> str:
-        """The destination, e.g. `webhook https://example.org`; its deliveries share a concurrency limit."""
+        """The destination, e.g.
+
+        `webhook https://example.org`; its deliveries share a concurrency limit.
+        """
 
     @property
     def conn_id(self) -> str | None: ...
@@ -47,4 +50,7 @@ class Sink(Protocol):
         """Whether deliveries will be signed, as far as known; None: this sink never signs."""
 
     async def deliver(self, target: Any, item: OutboxItem) -> Receipt:
-        """Makes one attempt. The caller limits its time; every error is a `Receipt`, never an exception."""
+        """Makes one attempt.
+
+        The caller limits its time; every error is a `Receipt`, never an exception.
+        """

@@ -85,7 +85,7 @@ class StoredWait(Struct, gc=False):
 
 
 class Inserted(Struct, gc=False):
-    """The answer to a submitted wait: a new wait, or with `created=False` the one from an earlier submit."""
+    """The answer to a submitted wait; `created=False`: the wait of an earlier submit."""
 
     wait: StoredWait
     created: bool
@@ -122,7 +122,7 @@ class WaitFilter:
 
 
 class IdempotentSubmit(NamedTuple):
-    """A submit with an idempotency key; `body_digest` is the SHA-256 of the request's canonical JSON."""
+    """A submit with an idempotency key and the SHA-256 of its canonical JSON."""
 
     namespace: str
     key: str
@@ -176,7 +176,7 @@ class PokerStore(Protocol):
     """What the poker needs of the store."""
 
     async def finish(self, outcome: UnstoredOutcome) -> StoredOutcome | None:
-        """Ends a wait: state, event and deliveries in one transaction. None: it had ended (cancelled, superseded).
+        """Ends a wait: state, event and deliveries in one transaction. None: it had ended before.
 
         Raises:
             StoreUnavailable: nothing was written; call again.
@@ -225,10 +225,13 @@ class OutboxStore(Protocol):
     async def due_items(
         self, destination: str, now: float, limit: int, exclude: frozenset[DeliveryId]
     ) -> Sequence[OutboxItem]:
-        """Up to `limit` due deliveries to one destination, the longest due first, without those in `exclude`."""
+        """Up to `limit` due deliveries, the longest due first, except those in `exclude`."""
 
     async def save_attempt(self, delivery_id: DeliveryId, after: AfterAttempt, at: float) -> None:
-        """Saves the result of an attempt, unless the delivery is no longer queued. Raises StoreUnavailable."""
+        """Saves the result of an attempt, unless the delivery is no longer queued.
+
+        Raises StoreUnavailable.
+        """
 
 
 class MaintenanceStore(Protocol):
@@ -238,22 +241,28 @@ class MaintenanceStore(Protocol):
         """Deletes up to `limit` ended waits whose deliveries are settled; returns their number."""
 
     async def prune_audit(self, before: float, limit: int) -> int:
-        """Deletes up to `limit` audit entries from before a moment (Unix seconds); returns their number."""
+        """Deletes up to `limit` audit entries older than `before`; returns their number."""
 
     async def save_overhead(self, measured: MeasuredUsage) -> None:
-        """Adds usage that belongs to no wait to today's costs; deletes old costs. Raises StoreUnavailable."""
+        """Adds usage that belongs to no wait to today's costs; deletes old costs.
+
+        Raises StoreUnavailable.
+        """
 
     async def check_writable(self) -> None:
         """Commits something small. Raises StoreUnavailable."""
 
 
 class ApiStore(Protocol):
-    """What the API needs of the store. With `by`, the caller, a change writes an audit entry in the same commit."""
+    """What the API needs of the store.
+
+    With `by`, the caller, a change writes an audit entry in the same commit.
+    """
 
     async def insert(
         self, waits: Sequence[NewWait], by: Caller | None = None
     ) -> Sequence["Inserted | Exception"]:
-        """Inserts waits in one commit; one answer each, in order: Inserted, or a Conflict (same key, other body).
+        """Inserts waits in one commit; one answer each: Inserted or Conflict (other body).
 
         Raises:
             StoreUnavailable: nothing was stored.
@@ -279,7 +288,10 @@ class ApiStore(Protocol):
     async def redeliver(
         self, wait_id: str, namespace: str | None = None, by: Caller | None = None
     ) -> StoredWait:
-        """Queues the stored event again for each of the wait's sinks. Raises NotFound, Conflict, StoreUnavailable."""
+        """Queues the stored event again for each of the wait's sinks.
+
+        Raises NotFound, Conflict, StoreUnavailable.
+        """
 
     async def find_deliveries(self, filter_: DeliveryFilter) -> Sequence[StoredDelivery]:
         """Deliveries, newest first."""
@@ -296,7 +308,7 @@ class ApiStore(Protocol):
         """
 
     async def redeliver_dead(self, filter_: DeliveryFilter, by: Caller | None = None) -> Redelivered:
-        """Queues the events of matching dead deliveries again, the oldest first, up to the filter's limit.
+        """Queues the events of matching dead deliveries again, the oldest first.
 
         Leaves out deliveries that were redelivered since, and those of superseded waits. Raises
         StoreUnavailable.
@@ -320,10 +332,13 @@ class ApiStore(Protocol):
         """A secret below 2⁶³, drawn once, from which the event ids of a namespace are derived."""
 
     async def check_resumable(self, seq: int) -> None:
-        """Raises NotFound if the event number `seq` never existed, or it or a later one was deleted. 0: the start."""
+        """Raises NotFound unless the event number `seq` (0: the start) and all later ones exist."""
 
     async def events_after(self, seq: int, namespace: str | None, limit: int) -> Sequence[StoredEvent]:
-        """The events after number `seq`, in their order. Raises NotFound if one of them was deleted."""
+        """The events after number `seq`, in their order.
+
+        Raises NotFound if one of them was deleted.
+        """
 
     async def find_costs(self, filter_: CostFilter) -> CostSums:
         """The sums of what ended waits have cost."""

@@ -11,8 +11,9 @@ from waitd.ports.store import StoredOutcome, StoredWait
 class StoreListener:
     """A listener that ignores everything; a subclass overrides what it needs.
 
-    The `on_…` methods are called on the event loop after COMMIT and before the callers of the store get
-    their answers. They must not block. An exception is logged and harms neither the store nor its callers.
+    The `on_…` methods are called on the event loop after COMMIT and before the callers of the store
+    get their answers. They must not block. An exception is logged and harms neither the store nor
+    its callers.
     """
 
     def on_inserted(self, waits: Sequence[StoredWait]) -> None:
@@ -21,7 +22,8 @@ class StoreListener:
     def on_finished(self, outcomes: Sequence[StoredOutcome]) -> None:
         """Waits have ended: finished, cancelled or superseded.
 
-        A wait that was superseded in the transaction that inserted it was never passed to `on_inserted`.
+        A wait that was superseded in the transaction that inserted it was never passed to
+        `on_inserted`.
         """
 
     def on_redelivered(self, destinations: frozenset[str]) -> None:
@@ -31,7 +33,7 @@ class StoreListener:
         """Signals are stored."""
 
     def live_progress(self, wait_id: WaitId) -> Progress | None:  # noqa: ARG002 - for subclasses
-        """The progress of a wait that is being cancelled or superseded, up to its last poke; None: not held."""
+        """The progress of a held wait that is being cancelled or superseded, else None."""
         return None
 
     def measure(self, wait: StoredWait, seconds: float) -> MeasuredUsage | None:  # noqa: ARG002 - for subclasses

@@ -180,8 +180,8 @@ def decode_job_cancel(stored: str) -> JobCancel:
 def encode_progress(progress: Progress) -> str | None:
     """The stored form of `progress`: compact JSON; None where nothing has been observed.
 
-    A progress over `PROGRESS_LIMIT` gets shorter messages, then loses its oldest runs. Counts and the
-    probe's own state (at most 1 KiB, see `Pending.state`) are never changed.
+    A progress over `PROGRESS_LIMIT` gets shorter messages, then loses its oldest runs. Counts and
+    the probe's own state (at most 1 KiB, see `Pending.state`) are never changed.
     """
     if progress == EMPTY_PROGRESS:
         return None
@@ -231,7 +231,8 @@ def _progress_values(progress: Progress) -> tuple[Any, ...]:
 def encode_event(wait: StoredWait, outcome: Outcome, finished_at: float) -> bytes:
     """The event of `wait`'s end, as every delivery sends it.
 
-    Never fails: a payload that JSON cannot hold (a hostile target may nest it too deep) is left out.
+    Never fails: a payload that JSON cannot hold (a hostile target may nest it too deep) is left
+    out.
     """
     readable = replace(outcome, message=well_formed(outcome.message), reason=well_formed(outcome.reason))
     try:

@@ -1,4 +1,4 @@
-"""The SQLite file: its lock, its connections, its migrations, and which of its errors are temporary."""
+"""The SQLite file: its lock, connections and migrations, and which errors are temporary."""
 
 import asyncio
 import os
@@ -77,10 +77,11 @@ class Database:
 
     @classmethod
     async def open(cls, url: str) -> "Database":
-        """Opens and migrates the database; creates the file and its directory where they are missing.
+        """Opens and migrates the database; creates the file and its directory if missing.
 
         Args:
-            url: a SQLAlchemy URL, `sqlite+aiosqlite:///PATH`; without a path the database is in memory.
+            url: a SQLAlchemy URL, `sqlite+aiosqlite:///PATH`; without a path the database is in
+                memory.
 
         Raises:
             StoreUnusable: this waitd cannot use the database; the message says why.
@@ -120,7 +121,7 @@ class Database:
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[ConnectionThread]:
-        """The writing connection, in a transaction that is committed when the block ends without an error.
+        """The writing connection, in a transaction that is committed unless the block raises.
 
         The transaction begins with the block's first statement.
         """
@@ -144,7 +145,7 @@ class Database:
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[ConnectionThread]:
-        """A connection outside of any transaction: each statement sees what was committed before it.
+        """A connection without a transaction: each statement sees what was committed before it.
 
         Raises:
             StoreUnavailable: the file cannot be read now, or no reader became free in time.
@@ -197,7 +198,7 @@ class Database:
 
 
 def is_unavailable(error: Exception) -> bool:
-    """Whether the file is to blame (full disk, lock, I/O error), so that the same call may succeed later."""
+    """Whether the file is to blame (full disk, lock, I/O error): a retry may succeed."""
     code = _result_code(error)
     return code is not None and code not in _STATEMENT_ERRORS
 

@@ -156,8 +156,8 @@ HOLDS_SUPERSEDE_KEY = waits.c.supersede_key.is_not(None) & (
     waits.c.superseded == literal_column("0", Boolean)
 )
 _newer_delivery = deliveries.alias("newer")
-#: Whether the wait has a newer delivery to the same sink. Of several dead deliveries only the newest
-#: is redelivered, so that repeating the request does not multiply deliveries.
+#: Whether the wait has a newer delivery to the same sink. Of several dead deliveries only the
+#: newest is redelivered, so that repeating the request does not multiply deliveries.
 HAS_NEWER_DELIVERY: ColumnElement[bool] = exists().where(
     _newer_delivery.c.wait_id == deliveries.c.wait_id,
     _newer_delivery.c.sink == deliveries.c.sink,

@@ -67,8 +67,8 @@ class Store:
     """Waits and the outbox in one database. Implements every store protocol of `waitd.ports`.
 
     The protocols document the methods. A method that writes returns when its change is on disk; it
-    raises `StoreUnavailable` if the change is not on disk and never will be. A method that reads raises
-    `StoreUnavailable` if the file cannot be read now.
+    raises `StoreUnavailable` if the change is not on disk and never will be. A method that reads
+    raises `StoreUnavailable` if the file cannot be read now.
     """
 
     def __init__(
@@ -85,7 +85,8 @@ class Store:
 
         Args:
             database: an open database; `close` closes it.
-            destination_of: the destination of a sink, by its namespace and its parameters with `kind`.
+            destination_of: the destination of a sink, by its namespace and its parameters with
+                `kind`.
                 A delivery whose sink it refuses with `InvalidInput` is stored all the same.
             listener: what is called about every change.
             now: the wall clock, Unix seconds.
@@ -98,7 +99,10 @@ class Store:
         self._writer = Writer(database, rules, listener or StoreListener())
 
     async def close(self) -> None:
-        """Commits what is queued, then closes the database. Later writes raise `StoreUnavailable`."""
+        """Commits what is queued, then closes the database.
+
+        Later writes raise `StoreUnavailable`.
+        """
         await self._writer.close()
         await self._database.close()
 
@@ -122,7 +126,10 @@ class Store:
     async def insert(
         self, new_waits: Sequence[NewWait], by: Caller | None = None
     ) -> Sequence[Inserted | Exception]:
-        """See `ApiStore`. A wait with invalid text gets `InvalidInput` as its answer; the others are stored."""
+        """See `ApiStore`.
+
+        A wait with invalid text gets `InvalidInput` as its answer; the others are stored.
+        """
         command = await insert.prepare(new_waits, self._now(), by)
         answers: Sequence[Inserted | Exception] = await self._writer.execute(command)
         return answers
@@ -164,7 +171,8 @@ class Store:
 
     async def redeliver_dead(self, filter_: DeliveryFilter, by: Caller | None = None) -> Redelivered:
         """See `ApiStore`."""
-        # The search may take long, so it runs outside of the transaction, which checks the result again.
+        # The search may take long, so it runs outside of the transaction, which checks the result
+        # again.
         ids = await self._read(deliveries.find_dead, filter_)
         chosen = ids[: filter_.limit]
         command = RedeliverEach(chosen, filter_.namespace, dead_only=True, by=by)

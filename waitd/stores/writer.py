@@ -50,8 +50,8 @@ from waitd.stores.operations.commands import (
 )
 from waitd.stores.operations.transaction import LabelValues, StoreRules, Transaction
 
-#: Rows after which a group is complete, so that its callers need not wait for more. A larger command
-#: is a group of its own.
+#: Rows after which a group is complete, so that its callers need not wait for more. A larger
+#: command is a group of its own.
 GROUP_ROWS = 5_000
 #: How many waits the listener gets in one call.
 _NOTIFY_SLICE = 500
@@ -87,7 +87,7 @@ class Writer:
         await self._task
 
     async def execute(self, command: Command) -> Any:
-        """Queues `command` and returns its answer after COMMIT. Cancelling the caller does not undo it.
+        """Queues `command`; returns its answer after COMMIT. Cancelling the caller undoes nothing.
 
         Raises:
             StoreUnavailable: nothing was written.
@@ -132,8 +132,8 @@ class Writer:
     async def _write(self, group: Sequence[Command]) -> Transaction:
         """Writes a group in one transaction.
 
-        All commands were queued before any was answered, so every order is correct. This order needs
-        each row only once.
+        All commands were queued before any was answered, so every order is correct. This order
+        needs each row only once.
         """
         of = _ByType(group).of
         async with self._database.writing() as connection:
@@ -145,7 +145,8 @@ class Writer:
                 self._listener,
                 self._label_values,
             )
-            # Attempts before inserts, which may supersede: a delivery that was made stays delivered.
+            # Attempts before inserts, which may supersede: a delivery that was made stays
+            # delivered.
             outbox.save_attempts(transaction, of(SaveAttempt))
             await maintenance.save_progress(transaction, of(SaveProgress))
             # Submissions before the ends, which decide by them whether to cancel the job.

@@ -1,4 +1,4 @@
-"""Statements that are kept back go with the next that is read, in their order, and all of a transaction or nothing is on disk."""
+"""Deferred statements run with the next fetch, in order; a transaction is stored as a whole."""
 
 import asyncio
 import sqlite3

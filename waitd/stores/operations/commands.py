@@ -22,7 +22,8 @@ class Command:
     """The base of all commands.
 
     Attributes:
-        answer: set inside the transaction; the caller gets it after COMMIT (an exception is raised).
+        answer: set inside the transaction; the caller gets it after COMMIT (an exception is
+            raised).
         by: the caller named in the audit log; None writes no audit entry.
     """
 
@@ -59,7 +60,7 @@ class Insert(Command):
 
 @dataclass(slots=True, eq=False)
 class FinishWait(Command):
-    """Ends a wait as the poker found it; the answer is a `StoredOutcome`, or None if it had ended."""
+    """Ends a wait as the poker found it; answers a `StoredOutcome`, or None if it had ended."""
 
     outcome: UnstoredOutcome
 
@@ -86,7 +87,7 @@ class Cancel(Command):
 
 @dataclass(slots=True, eq=False)
 class Redeliver(Command):
-    """Queues an ended wait's event again; the answer is the `StoredWait`, `NotFound` or `Conflict`."""
+    """Queues an ended wait's event again; answers `StoredWait`, `NotFound` or `Conflict`."""
 
     wait_id: str
     namespace: str | None
@@ -169,7 +170,10 @@ class SaveJobCancel(Command):
 
 @dataclass(slots=True, eq=False)
 class SaveSignal(Command):
-    """Saves a signal; the answer is None or a Conflict. `payload` is JSON text, `digest` its SHA-256."""
+    """Saves a signal; the answer is None or a Conflict.
+
+    `payload` is JSON text, `digest` its SHA-256.
+    """
 
     signal: Signal
     payload: str

@@ -1,8 +1,9 @@
 """Adds up what waits have cost, by the day on which they ended, in the transaction that ends them.
 
-A row holds the sums of a day, namespace, label, value and kind, and outlives the waits. The label ""
-stands for all waits, so that its rows add up to the whole. A wait without a label counts under that
-label's value "". The values of a label are bounded per day and namespace; the rest counts as `OTHER`.
+A row holds the sums of a day, namespace, label, value and kind, and outlives the waits. The label
+"" stands for all waits, so that its rows add up to the whole. A wait without a label counts under
+that label's value "". The values of a label are bounded per day and namespace; the rest counts as
+`OTHER`.
 """
 
 from collections.abc import Iterable, Sequence

@@ -35,7 +35,10 @@ _CANCEL_JOB = bulk.update("waits", ("id", "job_cancel", "job_cancel_at"), "waits
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """A waiting wait, and how and when (Unix seconds) it ends. `deliver`: whether its sinks get the event."""
+    """A waiting wait, and how and when (Unix seconds) it ends.
+
+    `deliver`: whether its sinks get the event.
+    """
 
     wait: StoredWait
     outcome: Outcome

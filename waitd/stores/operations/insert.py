@@ -38,7 +38,10 @@ SUPERSEDED = cancelled_outcome(reason="superseded", message="A newer wait took t
 
 
 async def prepare(new_waits: Sequence[NewWait], now: float, by: Caller | None = None) -> Insert:
-    """The command that inserts waits accepted at `now` (Unix seconds); a wait with invalid text gets its error."""
+    """The command that inserts waits accepted at `now` (Unix seconds).
+
+    A wait with invalid text gets its error as the answer.
+    """
     candidates: list[Candidate | Exception] = []
     async for part in sliced(new_waits, PREPARE_SLICE):
         candidates += [_candidate(new, now) for new in part]
@@ -97,7 +100,10 @@ def _idempotency_keys(commands: Sequence[Insert]) -> set[Key]:
 def _answer(
     candidate: Candidate | Exception, earlier: dict[Key, EarlierSubmit], new: list[Candidate]
 ) -> Inserted | Exception:
-    """The answer to one wait. A new wait is added to `new`, and to `earlier` for the ones after it."""
+    """The answer to one wait.
+
+    A new wait is added to `new`, and to `earlier` for the ones after it.
+    """
     if isinstance(candidate, Exception):
         return candidate
     key = candidate.idempotency_key
@@ -134,8 +140,8 @@ async def _supersede(
 ) -> tuple[frozenset[WaitId], list[Ending]]:
     """Takes the supersede keys of `new` from their holders, and stops the holders' deliveries.
 
-    Returns the new waits that lose their key to a later one among `new`, and the waits to end once `new`
-    is inserted: those, and the older holders that are still waiting.
+    Returns the new waits that lose their key to a later one among `new`, and the waits to end once
+    `new` is inserted: those, and the older holders that are still waiting.
     """
     winners = {c.supersede_key: c for c in new if c.supersede_key is not None}
     if not winners:

@@ -1,4 +1,4 @@
-"""Saves the jobs that waits submit: the mark before a call, the handle after it, and their cancelling."""
+"""Saves the jobs of waits: the mark before a submit, the handle after it, the cancelling."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +16,10 @@ _SAVE_JOB_CANCEL = bulk.update(
 
 
 async def save_submissions(transaction: Transaction, commands: Sequence[SaveSubmission]) -> None:
-    """Saves the state of jobs; with `only_waiting` not for ended waits. The answer is whether it was saved."""
+    """Saves the state of jobs; with `only_waiting` not for ended waits.
+
+    The answer is whether it was saved.
+    """
     marked = [command.wait_id for command in commands if command.only_waiting]
     rows = await rows_by_id(transaction.connection, marked)
     saved: dict[str, tuple[Any, ...]] = {}  # one row a wait: of two in one statement, either could win

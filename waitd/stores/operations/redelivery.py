@@ -33,7 +33,7 @@ class _Candidate(NamedTuple):
 
     @property
     def is_dead(self) -> bool:
-        """Whether the delivery is dead, and redelivering it is neither forbidden nor a repetition."""
+        """Whether the delivery is dead and may be redelivered by `dead_only`."""
         return self.delivery.state == DeliveryState.DEAD and not self.superseded and not self.has_newer
 
 

@@ -46,9 +46,10 @@ class StoreRules:
 
 
 class LabelValues:
-    """The label values that have costs, by (label, namespace, day), so that their number can be bounded.
+    """The label values that have costs, by (label, namespace, day), to bound their number.
 
-    One per writer, kept across transactions. A transaction that fails may leave values without costs.
+    One per writer, kept across transactions. A transaction that fails may leave values without
+    costs.
     """
 
     def __init__(self) -> None:

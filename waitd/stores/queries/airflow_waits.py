@@ -11,7 +11,8 @@ from waitd.stores.sqlite.connection_thread import ConnectionThread
 from waitd.stores.sqlite.statements import Statement
 
 _sink = func.json_each(waits.c.spec, "$.sinks").table_valued("value", joins_implicitly=True)
-#: Jumps from one connection to the next along the index: the cost grows with connections, not waits.
+#: Jumps from one connection to the next along the index: the cost grows with connections, not
+#: waits.
 CONNECTIONS = Statement(
     text("""
         WITH RECURSIVE hop(conn_id) AS (
@@ -46,7 +47,7 @@ async def connections(connection: ConnectionThread) -> list[str]:
 async def find(
     connection: ConnectionThread, conn_id: str, after: WaitId | None, limit: int
 ) -> list[AirflowWait]:
-    """A page of the waiting waits with a sink to this Airflow connection, in the order of their ids."""
+    """A page of the waiting waits with a sink to this connection, in the order of their ids."""
     params = {"conn_id": well_formed(conn_id), "after": after or "", "limit": limit}
     rows = await BY_CONNECTION.fetch_all(connection, **params)
     return [AirflowWait(WaitId(wait_id), orjson.loads(sink)) for wait_id, sink in rows]

@@ -13,9 +13,9 @@ from waitd.stores.schema import HAS_NEWER_DELIVERY, IS_QUEUED, deliveries, waits
 from waitd.stores.sqlite.connection_thread import ConnectionThread
 from waitd.stores.sqlite.statements import Statement, one_of, text_list
 
-#: Each destination with a queued delivery, and when its first one is due. Jumps from one destination
-#: to the next along the index: the cost grows with destinations, not deliveries, so that a dead
-#: destination's backlog does not slow down the others.
+#: Each destination with a queued delivery, and when its first one is due. Jumps from one
+#: destination to the next along the index: the cost grows with destinations, not deliveries, so
+#: that a dead destination's backlog does not slow down the others.
 _FIRST_DUE = """
     WITH RECURSIVE hop(destination) AS (
         SELECT min(destination) FROM deliveries INDEXED BY deliveries_due WHERE state = 'queued'
@@ -63,8 +63,8 @@ async def find(connection: ConnectionThread, filter_: DeliveryFilter) -> list[St
 async def find_dead(connection: ConnectionThread, filter_: DeliveryFilter) -> list[DeliveryId]:
     """Dead deliveries that match the filter and may be redelivered, oldest first.
 
-    Deliveries of superseded waits and those with a newer delivery to the same sink are left out. Returns
-    one id more than the filter's limit where there are more.
+    Deliveries of superseded waits and those with a newer delivery to the same sink are left out.
+    Returns one id more than the filter's limit where there are more.
     """
     query = (
         select(deliveries.c.id)

@@ -33,9 +33,11 @@ from waitd.stores.schema import HAS_JOB_TO_CANCEL, HOLDS_SUPERSEDE_KEY, IS_WAITI
 from waitd.stores.sqlite.connection_thread import ConnectionThread
 from waitd.stores.sqlite.statements import Statement, one_of, text_list
 
-#: How many waits are decoded before other tasks run, where all are read: about three milliseconds' worth.
+#: How many waits are decoded before other tasks run, where all are read: about three milliseconds'
+#: worth.
 LOAD_SLICE = 500
-#: How many deliveries are read with a wait, the newest; a wait may be redelivered any number of times.
+#: How many deliveries are read with a wait, the newest; a wait may be redelivered any number of
+#: times.
 MAX_DELIVERIES = 64
 
 _AFTER, _LIMIT = bindparam("after", type_=Text), bindparam("limit", type_=Integer)
@@ -73,7 +75,7 @@ async def rows_by_id(connection: ConnectionThread, wait_ids: Sequence[str]) -> d
 async def deliveries_of(
     connection: ConnectionThread, wait_ids: Sequence[str]
 ) -> dict[str, tuple[StoredDelivery, ...]]:
-    """The newest deliveries of these waits, up to `MAX_DELIVERIES` each, oldest first, by the wait's id."""
+    """The newest `MAX_DELIVERIES` deliveries of each wait, oldest first, by the wait's id."""
     rows = await DELIVERIES.fetch_all(connection, ids=text_list(wait_ids)) if wait_ids else []
     by_wait: dict[str, list[StoredDelivery]] = {}
     async for part in sliced(rows):
@@ -221,7 +223,7 @@ async def find_replays(
 
 
 def replay(earlier: EarlierSubmit | None, body_digest: bytes | None) -> Inserted | Conflict | None:
-    """The answer to a submit whose key was used before: the wait then, or a Conflict for another body."""
+    """The answer to a submit whose key was used before: the wait, or a Conflict."""
     if earlier is None:
         return None
     if earlier.body_digest != body_digest:

@@ -19,7 +19,10 @@ _Call = tuple[asyncio.Future[Any], Callable[[], Any]]
 
 
 class ConnectionThread:
-    """An open connection. All statements run in its thread, in the order in which they are queued."""
+    """An open connection.
+
+    All statements run in its thread, in the order in which they are queued.
+    """
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -70,7 +73,7 @@ class ConnectionThread:
         await self.run(sqlite3.Connection.rollback)
 
     def interrupt(self) -> None:
-        """Ends the statement that runs now: its caller is gone, and the next one would wait for it."""
+        """Ends the running statement: its caller is gone, and the next one waits for it."""
         if self._connection is not None:
             self._connection.interrupt()
 

@@ -1,4 +1,4 @@
-"""Keeps a second daemon off a database file, by a lock that the kernel releases when its holder dies."""
+"""Keeps a second daemon off a database file; the kernel releases the lock of a dead process."""
 
 import fcntl
 import os

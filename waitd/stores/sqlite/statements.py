@@ -41,7 +41,7 @@ class Statement:
 
 
 def one_of(column: ColumnElement[str], name: str) -> ColumnElement[bool]:
-    """The condition that `column` is one of the texts in parameter `name`, encoded by `text_list`."""
+    """The condition that `column` is one of the texts in the parameter `name` (see `text_list`)."""
     items = func.json_each(bindparam(name, type_=Text)).table_valued("value")
     return column.in_(select(items.c.value))
 

@@ -58,9 +58,9 @@ def _waits() -> None:
         "idempotency_key IS NOT NULL",
         unique=True,
     )
-    # At most one wait holds a supersede key. It keeps the key after its end until a newer wait takes
-    # it, because its deliveries may still be queued then. The lookup reads one row, however many
-    # older waits had the key.
+    # At most one wait holds a supersede key. It keeps the key after its end until a newer wait
+    # takes it, because its deliveries may still be queued then. The lookup reads one row, however
+    # many older waits had the key.
     _partial_index(
         "waits_supersede_key",
         "waits",
