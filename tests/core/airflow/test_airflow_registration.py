@@ -7,7 +7,7 @@ from waitd.core.airflow.registration import parse_registration, render_registrat
 REGISTRATION = {"id": "01a1", "deadline": "2026-11-21T03:00:00Z", "body": {"endpoint": "/jobs/`42`\n```\n"}}
 
 
-def test_what_is_left_is_found_again_whatever_is_in_it() -> None:
+def test_any_registration_is_parsed_back() -> None:
     text = render_registration(REGISTRATION, "https://waitd.example/v1/waits/01a1")
     assert text.startswith(
         "waitd polls the job and resumes this task; there is nothing to do. It gives up at 2026-11-21T03:00:00Z.\n"

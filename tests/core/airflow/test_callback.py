@@ -71,7 +71,7 @@ def test_every_state_of_a_task_instance_has_a_position(
         ({"id": "ti-2", "state": "running", "end_date": None}, True),
     ],
 )
-def test_a_response_that_woke_nobody_is_told_from_one_that_did(instance: dict[str, Any], late: bool) -> None:
+def test_a_response_that_resumed_nothing_is_recognized(instance: dict[str, Any], late: bool) -> None:
     assert response_was_too_late(instance, PLACE, "2026-11-21T15:55:04.316593Z") is late
 
 
@@ -90,7 +90,7 @@ def test_whom_an_end_concerns(state: str) -> None:
 
 
 @given(st.text(max_size=30_000) | st.lists(st.integers(), max_size=9000))
-def test_what_is_left_in_the_state_store_fits_and_is_known_again(payload: Any) -> None:
+def test_the_state_store_value_fits_and_is_recognized(payload: Any) -> None:
     left = EventOutcome("w1", "success", payload, "m", "success", soft_fail=False).for_state_store(PLACE, NOW)
     assert len(json.dumps(left)) <= STATE_STORE_BYTES
     assert is_from_event(left, "w1")
@@ -124,7 +124,7 @@ def test_a_clear_is_known_again_by_what_it_left() -> None:
 
 
 @given(st.floats(-1e6, 1e9))
-def test_a_task_that_is_not_parked_yet_is_looked_at_ever_more_rarely_for_an_hour(age: float) -> None:
+def test_a_task_that_is_not_parked_yet_is_read_less_and_less_often_for_an_hour(age: float) -> None:
     pause = not_parked_pause(age)
     assert (pause is None) is (age >= NOT_PARKED_GRACE)
     assert pause is None or NOT_PARKED_PAUSES[0] <= pause <= NOT_PARKED_PAUSES[1]

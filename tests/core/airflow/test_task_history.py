@@ -36,7 +36,7 @@ def test_every_form_says_the_same(text: str) -> None:
     assert list(parse_task_history(text).runs) == [RUN]
 
 
-def test_airflows_own_names_are_taken_and_what_is_missing_has_its_default() -> None:
+def test_airflows_names_are_accepted_and_missing_values_have_defaults() -> None:
     text = "dag_id,task_id,operator_name,start_date,end_date\netl,wait,HttpSensor,2026-11-01T06:00:00,2026-11-01T08:00:00+01:00\n"
     (run,) = parse_task_history(text, poke_interval=45.0).runs
     assert run == RUN._replace(poke_interval=45.0, mode=None)
@@ -76,7 +76,7 @@ def test_a_kind_whose_cost_is_not_known_costs_as_any_other() -> None:
         ("SqlSensor", "other"),
     ],
 )
-def test_a_sensor_is_counted_as_the_kind_that_comes_nearest(operator: str, kind: str) -> None:
+def test_a_sensor_counts_as_the_most_similar_kind(operator: str, kind: str) -> None:
     assert RUN._replace(operator=operator).kind == kind
 
 
@@ -122,7 +122,7 @@ def test_a_mistake_points_at_its_line(text: str, pointer: str, words: str) -> No
     assert words in raised.value.problems[0].detail
 
 
-def test_not_every_one_of_a_million_mistakes_is_told() -> None:
+def test_the_number_of_reported_problems_is_limited() -> None:
     with pytest.raises(InvalidInput) as raised:
         parse_task_history(HEADER + LINE.replace("07:00", "05:00") * 1000)
     assert len(raised.value.problems) == 20

@@ -44,7 +44,7 @@ def test_a_token_says_which_key_it_is_and_proves_it() -> None:
         f"waitd_ops1_sha256:{secret_digest(SECRET).hex()}",
     ],
 )
-def test_what_is_no_token(text: str) -> None:
+def test_malformed_tokens_are_not_keys(text: str) -> None:
     assert parse_key(text) is None
 
 
@@ -98,7 +98,7 @@ def test_the_line_of_a_key_is_read_as_that_key_and_holds_no_secret() -> None:
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        ("waitd_ops1_short admin", "no key"),
+        ("waitd_ops1_short admin", "must be a key"),
         (f"waitd_ops1_{SECRET}", "role"),
         (f"waitd_ops1_{SECRET} root", "role"),
         (f"waitd_ops1_{SECRET} admin a/b", "namespace"),
@@ -106,8 +106,8 @@ def test_the_line_of_a_key_is_read_as_that_key_and_holds_no_secret() -> None:
         (f"waitd_ops1_{SECRET} admin expires=tomorrow", "expires="),
         (f"waitd_ops1_{SECRET} admin expires=2027-01-31T00:00:00", "offset"),
         (f"waitd_ops1_{SECRET} expires=2027-01-31T00:00:00Z", "role"),
-        (f"waitd_ops1_sha256:{'0' * 63} admin", "no key"),
-        (f"waitd_same_{SECRET} admin\nwaitd_same_{SECRET} viewer", "line 3: another line"),
+        (f"waitd_ops1_sha256:{'0' * 63} admin", "must be a key"),
+        (f"waitd_same_{SECRET} admin\nwaitd_same_{SECRET} viewer", "line 3: the key id same is already used"),
     ],
 )
 def test_a_wrong_line_is_named_by_its_number_and_not_quoted(line: str, why: str) -> None:

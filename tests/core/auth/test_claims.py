@@ -72,7 +72,7 @@ def test_the_highest_role_counts(given: Any) -> None:
 
 
 @pytest.mark.parametrize("given", [[], None, ["OPS"], {"ops": True}, ["admin"]])
-def test_without_a_role_nobody_comes_in(given: Any) -> None:
+def test_a_token_without_a_role_is_forbidden(given: Any) -> None:
     with pytest.raises(Forbidden) as refused:
         verify_claims({**CLAIMS, "roles": given}, RULES, NOW)
     assert refused.value.reason == "no_role"
@@ -90,7 +90,7 @@ def test_a_claim_may_lie_deeper_or_have_dots_in_its_name(name: str, claims: dict
     assert verify_claims({**CLAIMS, **claims}, rules, NOW).principal.role is Role.OPERATOR
 
 
-def test_a_token_names_its_namespace_where_that_is_asked_for() -> None:
+def test_a_token_names_its_namespace_if_a_claim_is_configured() -> None:
     rules = ClaimRules(RULES.issuer, RULES.audiences, "roles", RULES.roles, "team")
     assert verify_claims({**CLAIMS, "team": "team_a"}, rules, NOW).principal.namespace == "team_a"
     for wrong in (None, "", "a/b", ["team_a"], "*"):

@@ -44,7 +44,7 @@ def test_a_viewers_key_may_be_for_all_namespaces() -> None:
 
 
 @pytest.mark.parametrize("role", [Role.SUBMITTER, Role.OPERATOR, Role.ADMIN])
-def test_whoever_changes_something_belongs_to_one_namespace(role: Role) -> None:
+def test_only_a_viewer_may_have_all_namespaces(role: Role) -> None:
     with pytest.raises(ValueError, match="for a viewer"):
         check_key_namespace("*", role)
 
@@ -56,7 +56,7 @@ def test_without_rules_everything_may_be_named() -> None:
     assert Namespaces().rules("anybody") is None
 
 
-def test_a_namespace_without_rules_of_its_own_may_name_nothing_once_there_are_some() -> None:
+def test_with_any_rules_a_namespace_without_rules_may_use_nothing() -> None:
     rules = Namespaces({"team_a": TEAM}).rules("taem_a")
     assert rules is not None
     assert not rules.allows_connection("team_a_x")
@@ -103,7 +103,7 @@ def test_hosts_match_as_names_do(host: str, allowed: bool) -> None:
     assert TEAM.allows_host(host) is allowed
 
 
-def test_a_sink_that_names_no_dag_is_for_those_who_may_tell_any() -> None:
+def test_a_sink_without_a_dag_needs_the_right_to_all_dags() -> None:
     assert TEAM.allows_dag("team_a_etl")
     assert not TEAM.allows_dag("Team_A_etl")
     assert not TEAM.allows_dag(None)

@@ -52,7 +52,7 @@ def test_never_more_than_the_burst_and_the_rate_go_through(
             assert last - first + 1 <= burst + (end - begin) * rate + 1e-6
 
 
-def test_no_more_buckets_are_kept_than_may_be_and_the_busy_ones_stay() -> None:
+def test_the_number_of_buckets_is_limited_and_busy_ones_are_kept() -> None:
     limit = RateLimiter(rate=0.001, burst=1, max_buckets=100)
     limit.consume("busy", 0.0)
     for n in range(10_000):

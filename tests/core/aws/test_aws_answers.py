@@ -19,7 +19,7 @@ from waitd.core.waits.verdict import MESSAGE_LIMIT, Failure, Unreachable
         AwsError(403, "RequestLimitExceeded", "", 7.0),
     ],
 )
-def test_a_service_that_is_busy_or_broken_is_asked_again_when_it_says(error: AwsError) -> None:
+def test_a_busy_or_broken_service_is_retried_after_its_retry_after(error: AwsError) -> None:
     seen = aws_verdict(error)
     assert isinstance(seen, Unreachable)
     assert (seen.reason, seen.retry_after) == (f"http_{error.status}", 7.0)
@@ -70,7 +70,7 @@ def test_any_other_error_of_the_caller_fails_the_wait_in_the_services_words(stat
 
 
 @pytest.mark.parametrize("status", [302, 600])
-def test_what_is_no_error_at_all_ends_nothing(status: int) -> None:
+def test_a_status_that_is_no_error_ends_nothing(status: int) -> None:
     seen = aws_verdict(AwsError(status, "", "moved", 3.0))
     assert isinstance(seen, Unreachable)
     assert (seen.reason, seen.retry_after) == (f"http_{status}", 3.0)

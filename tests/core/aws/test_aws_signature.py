@@ -44,7 +44,7 @@ def test_a_signature_is_the_one_that_botocore_makes(
     assert headers.get("X-Amz-Security-Token") == token
 
 
-def test_one_signer_signs_for_every_second_that_comes_or_comes_again() -> None:
+def test_one_signer_signs_for_any_second_in_any_order() -> None:
     keys, region, host = AwsKeys("AKIA", "secret", "token"), "eu-west-3", "host:9000"
     signer = S3Signer(keys, region, host)
     day = 86_400.0

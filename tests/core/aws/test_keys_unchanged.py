@@ -24,7 +24,7 @@ def seen(names: dict[str, float] | set[str]) -> KeySet:
 
 
 @given(NAMES, NAMES)
-def test_with_the_keys_known_every_change_is_told_right(before: set[str], now: set[str]) -> None:
+def test_with_known_keys_every_change_is_classified(before: set[str], now: set[str]) -> None:
     known = frozenset(short_hash(key_hash(name)) for name in before)
     wanted = (
         KeySetChange.NONE if before == now else KeySetChange.SHRUNK if before - now else KeySetChange.GROWN
@@ -43,7 +43,7 @@ def test_without_them_a_deletion_is_never_seen_where_there_was_none(before: set[
 
 
 @given(NAMES, NAMES)
-def test_without_them_new_keys_that_are_the_newest_are_told_from_a_deletion(
+def test_without_known_keys_the_newest_keys_distinguish_growth_from_a_deletion(
     before: set[str], more: set[str]
 ) -> None:
     added = more - before
@@ -63,7 +63,7 @@ def test_growth_never_hides_a_deletion_as_plain_growth(before: set[str], more: s
     }
 
 
-def test_one_key_more_is_told_whenever_it_was_written() -> None:
+def test_one_added_key_is_recognized_whenever_it_was_written() -> None:
     before = {str(n): 9.0 for n in range(1000)}
     assert compare_key_sets(seen(before).digest, None, seen(before | {"old": 1.0})) is KeySetChange.GROWN
 
@@ -90,6 +90,6 @@ def test_a_memory_is_at_most_1_kib() -> None:
 @pytest.mark.parametrize(
     "text", ["", "{}", "[]", '{"size":1,"total":"x","since":1}', '{"size":1,"total":"0","since":null}']
 )
-def test_what_is_no_memory_is_told(text: str) -> None:
+def test_an_invalid_state_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         RememberedKeySet.from_text(text)

@@ -67,5 +67,5 @@ def test_keys_of_records_are_encoded_as_in_a_form_and_those_of_eventbridge_are_n
         {"Type": "Notification", "Message": json.dumps(BY_SNS)},
     ],
 )
-def test_what_tells_of_no_new_key_is_passed_over(event: Any) -> None:
+def test_other_events_are_ignored(event: Any) -> None:
     assert list(created_objects(event)) == []

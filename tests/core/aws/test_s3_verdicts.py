@@ -18,7 +18,7 @@ from waitd.core.waits.verdict import Failure, Unreachable
         (404, "", "no_such_bucket"),
     ],
 )
-def test_a_refusal_asks_for_other_credentials_and_then_fails_unless_told_not_to(
+def test_a_refusal_refreshes_the_credentials_and_then_fails_unless_silenced(
     status: int, code: str, reason: str
 ) -> None:
     found = s3_verdict(S3Error(status, code), S3Operation.LIST)
@@ -62,7 +62,7 @@ def test_retry_after_is_handed_on() -> None:
 @pytest.mark.parametrize(
     ("status", "code"), [(400, "InvalidBucketName"), (405, "MethodNotAllowed"), (418, "")]
 )
-def test_any_other_4xx_fails_unless_told_not_to(status: int, code: str) -> None:
+def test_any_other_4xx_fails_unless_silenced(status: int, code: str) -> None:
     found = s3_verdict(S3Error(status, code), S3Operation.LIST)
     assert isinstance(found, Failure)
     assert (found.reason, found.silenceable) == (f"http_{status}", True)

@@ -64,21 +64,21 @@ def test_a_role_is_assumed_with_the_key() -> None:
     [
         ({"region_name": "eu west"}, "region_name"),
         ({"region_name": "x.evil.example"}, "region_name"),
-        ({"region_name": 3}, "no string"),
+        ({"region_name": 3}, "must be a string"),
         ({"endpoint_url": "ftp://x"}, "endpoint_url"),
         ({"endpoint_url": "http://user:pass@x"}, "endpoint_url"),
-        ({"service_config": "x"}, "no map"),
+        ({"service_config": "x"}, "must be an object"),
         ({"config_kwargs": {"s3": {"addressing_style": "odd"}}}, "addressing_style"),
         ({"role_arn": "arn:r", "assume_role_method": "assume_role_with_saml"}, "assume_role"),
         ({"role_arn": "arn:r", "assume_role_kwargs": {"Tags": []}}, "assume_role_kwargs"),
     ],
 )
-def test_what_cannot_be_used_is_told(extra: dict[str, Any], told: str) -> None:
+def test_unusable_values_are_refused(extra: dict[str, Any], told: str) -> None:
     with pytest.raises(ValueError, match=told):
         account(**extra)
 
 
-def test_half_a_key_is_told_and_not_quoted() -> None:
+def test_half_a_key_is_refused_without_quoting_it() -> None:
     with pytest.raises(ValueError, match="needs both login") as caught:
         account(None, "hidden")
     assert "hidden" not in str(caught.value)

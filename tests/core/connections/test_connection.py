@@ -62,7 +62,7 @@ def test_an_origin_is_read_from_a_url(url: str, origin: Origin) -> None:
         "http://example.org|evil.org/", "http://<evil>/", "http://exam^ple/", "http://exam*ple/", "http://$(x)/",
     ],
 )  # fmt: skip
-def test_what_two_parsers_could_read_differently_is_no_url(url: str) -> None:
+def test_a_url_that_parsers_read_differently_is_refused(url: str) -> None:
     with pytest.raises(ValueError):
         parse_origin(url)
 

@@ -49,7 +49,7 @@ def test_a_foreign_queue_is_refused(url: str) -> None:
     ["http://localhost:4567/1/q", "https://localhost:4566/1/q", "http://localhost.:4566/1/q", "http://127.0.0.1:4566/1/q", QUEUE],
 )  # fmt: skip
 def test_a_queue_elsewhere_than_the_connections_endpoint_is_refused(url: str) -> None:
-    with pytest.raises(ValueError, match="endpoint of the connection"):
+    with pytest.raises(ValueError, match="the connection's endpoint"):
         queue_origin(url, endpoint="http://localhost:4566", region=None)
 
 
@@ -62,6 +62,6 @@ def test_a_region_is_a_label(region: str) -> None:
     "region",
     ["", "eu-west-1.evil.example", "eu-west-1/", "evil.example#", "eu-west-1@evil", "../x", "EU-WEST-1", "eu west", "eu-west-1:80", "eu-west-1\n", "-x", "a" * 64, "eu-wést-1"],
 )  # fmt: skip
-def test_what_is_no_region_is_refused(region: str) -> None:
+def test_an_invalid_region_is_refused(region: str) -> None:
     with pytest.raises(ValueError):
         check_region(region)

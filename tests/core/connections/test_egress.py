@@ -173,7 +173,7 @@ def test_a_listener_on_all_addresses_is_met_at_each_of_this_machines() -> None:
 @pytest.mark.parametrize(
     "text", ["", "10.0.0.0/33", "http://h", "a b", "h:80", "*x.example", "a.*.b", "10.1", "0x7f.1", "10.0.0.1/8", "-/-"]
 )  # fmt: skip
-def test_an_entry_that_nobody_could_match_is_refused(text: str) -> None:
+def test_an_entry_that_cannot_match_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not a network"):
         parse_egress_rule(text)
 

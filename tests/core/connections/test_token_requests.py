@@ -56,14 +56,14 @@ def test_oauth2_can_send_the_client_in_the_body() -> None:
         ("https://api.airbyte.com/v1", "https://api.airbyte.com/v1/applications/token"),
     ],
 )
-def test_airbyte_is_asked_at_its_own_place(host: str, url: str) -> None:
+def test_airbyte_has_its_own_token_endpoint(host: str, url: str) -> None:
     grant = grant_of(host=host, login="i", password="s", extra={"auth_type": "airbyte"})
     assert (grant.url, grant.as_json) == (url, True)
     assert dict(grant.fields)["client_secret"] == "s"
 
 
 @pytest.mark.parametrize("host", ["https://h.example/airflow", "https://h.example/airflow/"])
-def test_airflow_is_asked_below_the_path_of_its_base_url(host: str) -> None:
+def test_airflows_token_endpoint_is_below_its_base_url(host: str) -> None:
     grant = grant_of(conn_type="airflow", host=host, login="u", password="p")
     assert (grant.url, grant.as_json) == ("https://h.example/airflow/auth/token", True)
     assert dict(grant.fields) == {"username": "u", "password": "p"}
@@ -83,12 +83,12 @@ def test_airflows_token_says_itself_how_long_it_holds_and_is_renewed_at_four_fif
 
 
 @pytest.mark.parametrize("value", ["t", "a.b", "a.!.c", "a.e30"])
-def test_a_token_of_airflows_that_is_no_jwt_holds_for_a_while(value: str) -> None:
+def test_an_airflow_token_that_is_no_jwt_has_the_default_lifetime(value: str) -> None:
     grant = grant_of(conn_type="airflow", login="u", password="p")
     assert parse_token(grant, {"access_token": value, "expires_in": 9}).lifetime == DEFAULT_LIFETIME
 
 
-def test_google_is_asked_for_an_access_token_or_for_an_id_token() -> None:
+def test_google_gives_an_access_token_or_an_id_token() -> None:
     extra = {"auth_type": "google_service_account", "keyfile_dict": KEY, "scope": "one,two"}
     access = grant_of(extra=extra)
     assert access.assertion is not None
@@ -132,7 +132,9 @@ def test_a_token_endpoints_certificate_is_checked_unless_it_is_the_connections_o
         ({"auth_type": "bearer", "token_header": "a b"}, "header name"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_asked_is_said_without_quoting_a_secret(extra: dict[str, Any], complaint: str) -> None:
+def test_an_invalid_connection_is_refused_without_quoting_a_secret(
+    extra: dict[str, Any], complaint: str
+) -> None:
     with pytest.raises(ValueError, match=complaint) as raised:
         build_credentials(Connection("c", host="h", login="planted", password="planted", extra=extra))
     assert "planted" not in str(raised.value)
@@ -203,7 +205,7 @@ def test_verify_false_reaches_no_further_than_the_connections_origin(
     )
 
 
-def test_what_is_asked_of_airbyte_airflow_and_google_to_the_letter() -> None:
+def test_the_exact_token_requests_to_airbyte_airflow_and_google() -> None:
     airbyte = grant_of(login="i", password="s", extra={"auth_type": "airbyte"})
     assert airbyte.fields == (
         ("client_id", "i"),

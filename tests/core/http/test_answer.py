@@ -89,7 +89,7 @@ def test_a_pending_message_is_kept_within_its_limit() -> None:
     assert len(verdict.message) == MESSAGE_LIMIT
 
 
-def test_a_condition_without_status_is_asked_about_a_2xx_only() -> None:
+def test_a_condition_without_status_applies_to_a_2xx_only() -> None:
     assert [
         status
         for status in (100, 199, 200, 299, 300, 404, 500)

@@ -65,7 +65,7 @@ def test_pointers_are_escaped() -> None:
     assert [problem.pointer for problem in header_problems({"a/b~c": "x"}, ())] == ["/a~1b~0c"]
 
 
-def test_every_problem_is_told_at_once() -> None:
+def test_all_problems_are_reported_together() -> None:
     headers = {"Host": "x", "Authorization": "x", "X": "ok"}
     assert [problem.pointer for problem in header_problems(headers, PATTERNS)] == ["/Host", "/Authorization"]
 

@@ -49,7 +49,7 @@ def test_each_row(answered: AnswerFacts, judged: Evaluation, verdict: Verdict | 
     assert job_verdict(answered, judged) == verdict
 
 
-def test_no_message_is_longer_than_what_is_kept() -> None:
+def test_messages_are_truncated() -> None:
     long = "x" * 1000
     for means in JobAnswerKind:
         found = job_verdict(AnswerFacts(400), Evaluation(job_answer=means, message=long, note=long))

@@ -22,7 +22,7 @@ def test_events_are_read_however_the_stream_is_cut_and_whatever_ends_its_lines(s
     assert [event for chunk in chunks for event in parser.feed(chunk)] == EVENTS
 
 
-def test_what_is_not_whole_is_no_event() -> None:
+def test_an_incomplete_event_is_not_returned() -> None:
     assert EventParser().feed(b"id: 1\ndata: x\n") == []
 
 

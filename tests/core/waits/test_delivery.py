@@ -51,7 +51,7 @@ def test_an_attempt_that_came_too_early_costs_no_rung(attempt: int, pause: float
 
 
 @given(st.integers(1, 9), st.floats(0, 1, exclude_max=True), st.floats(-10, 1e9))
-def test_a_pause_is_within_a_fifth_of_its_rung_or_what_the_destination_asked_for(
+def test_a_pause_is_within_a_fifth_of_its_delay_or_the_requested_retry_after(
     attempt: int, jitter: float, asked: float
 ) -> None:
     plain = after_attempt(attempt, DeliveryFailed("500"), NOW, jitter)
@@ -78,7 +78,7 @@ def test_every_delivery_ends_delivered_or_dead(receipts: list[Receipt]) -> None:
     pytest.fail("the retry delays have no end")
 
 
-def test_what_is_stored_after_an_attempt() -> None:
+def test_the_result_of_each_attempt() -> None:
     assert first_attempt_at(NOW, ()) == NOW
     assert after_attempt(3, Delivered(), NOW, 0.5) == AfterAttempt(DeliveryState.DELIVERED, 3, None, None)
     assert after_attempt(3, DeliveryRejected("410"), NOW, 0.5) == AfterAttempt(

@@ -44,7 +44,7 @@ def test_an_accepted_job_is_waited_for() -> None:
     assert done.verdict == Pending("submitted", "The job was submitted.")
 
 
-def test_an_adopted_one_is_told_apart() -> None:
+def test_an_adopted_job_is_marked() -> None:
     done = after_submit(PENDING_SUBMISSION, SubmitAccepted({"job_id": 1}, adopted=True), IDEMPOTENT)
     assert (done.submission.adopted, done.verdict.reason) == (True, "adopted")
 
@@ -58,7 +58,7 @@ def test_without_a_connection_nothing_was_submitted_and_it_is_tried_again(rules:
     assert done.verdict.retry_after == 7.0
 
 
-def test_a_lost_answer_is_asked_for_again_where_that_makes_no_second_job() -> None:
+def test_an_idempotent_call_is_repeated_after_a_lost_answer() -> None:
     done = after_submit(PENDING_SUBMISSION, LOST, IDEMPOTENT)
     assert done.submission.state is SubmitState.SUBMITTING
     assert isinstance(done.verdict, Unreachable)
@@ -204,7 +204,7 @@ def test_a_cancelled_and_a_refused_one_are_over() -> None:
     assert after_cancel(JobCancel(), CancelRejected("HTTP 403"), 0.0).state is CancelState.FAILED
 
 
-def test_what_the_wait_is_told_of_a_call_that_did_not_get_through() -> None:
+def test_the_verdict_of_a_call_that_did_not_arrive() -> None:
     done = after_submit(PENDING_SUBMISSION, NO_CONNECTION, IDEMPOTENT)
     assert done.verdict == Unreachable(
         "connection_refused", "Not submitted yet: The connection was refused.", 7.0
@@ -215,14 +215,14 @@ def test_what_the_wait_is_told_of_a_call_that_did_not_get_through() -> None:
     assert lost.submission == Submission(SubmitState.SUBMITTING, attempts=1, last_error="No answer in time.")
 
 
-def test_an_adopted_job_is_told_and_what_went_wrong_before_is_forgotten() -> None:
+def test_adopting_a_job_clears_the_last_error() -> None:
     before = UNCLEAR_BEFORE._replace(last_error="No answer in time.")
     done = after_submit(before, SubmitAccepted(7, adopted=True), IDEMPOTENT)
     assert done.verdict == Pending("adopted", "A running job was adopted.")
     assert done.submission == Submission(SubmitState.SUBMITTED, 7, attempts=2, adopted=True)
 
 
-def test_a_call_whose_result_nobody_knows_ends_the_wait_with_what_is_known() -> None:
+def test_an_uncertain_call_that_must_not_be_repeated_ends_the_wait() -> None:
     ended = after_submit(PENDING_SUBMISSION, LOST, ONCE)
     assert ended.verdict.message.endswith(f"must not be repeated. {LOST.message}")
     found = resolve_interrupted(UNCLEAR_BEFORE._replace(last_error="No answer in time."), ONCE)
@@ -233,7 +233,7 @@ def test_a_call_whose_result_nobody_knows_ends_the_wait_with_what_is_known() -> 
     assert bare.verdict.message.endswith("must not be repeated.")
 
 
-def test_an_end_that_did_not_reach_the_wait_is_told_again() -> None:
+def test_a_final_submission_finishes_its_wait_after_a_restart() -> None:
     over = Submission(SubmitState.FAILED, attempts=2, last_error="no such table", reason="submit_refused")
     assert resolve_interrupted(over, IDEMPOTENT) == (over, Failure("submit_refused", "no such table"))
     nameless = Submission(SubmitState.UNKNOWN)
@@ -254,7 +254,7 @@ def test_what_another_daemon_left_is_taken_up() -> None:
     assert resumed == Submission(SubmitState.SUBMITTING, None, 2)
 
 
-def test_what_is_stored_of_a_cancel() -> None:
+def test_the_result_of_each_cancel_attempt() -> None:
     now = 1000.0
     assert after_cancel(JobCancel(), CancelRejected("no"), now) == JobCancel(CancelState.FAILED, 1, "no")
     soon = after_cancel(JobCancel(), CancelUnavailable("busy"), now)

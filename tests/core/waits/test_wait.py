@@ -29,7 +29,7 @@ class Pair(NamedTuple):
 
 
 @pytest.mark.parametrize("spec", [FULL, WaitSpec("http", {}, 5.0, 60.0)])
-def test_what_is_kept_is_read_again(spec: WaitSpec) -> None:
+def test_an_encoded_spec_is_decoded(spec: WaitSpec) -> None:
     assert decode_spec(encode_spec(spec)) == spec
 
 
@@ -38,12 +38,12 @@ def test_what_has_its_default_is_not_kept() -> None:
     assert kept == {"kind": "http", "params": {"endpoint": "/x"}, "poke_interval": 5.0, "timeout": 60.0}
 
 
-def test_what_was_kept_in_full_is_read() -> None:
+def test_a_spec_with_all_fields_is_decoded() -> None:
     kept = {name: getattr(FULL, name) for name in FULL.__struct_fields__}
     assert decode_spec(orjson.dumps(kept).decode()) == FULL
 
 
-def test_values_that_are_only_shaped_like_json_are_kept_as_json() -> None:
+def test_mappings_of_other_types_are_encoded() -> None:
     params = MappingProxyType({"pair": Pair(1, 2), "one": frozenset({3})})
     assert decode_spec(encode_spec(WaitSpec("http", params, 5.0, 60.0))).params == {
         "pair": [1, 2],
@@ -59,6 +59,6 @@ def _deep(levels: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("what", [object(), "\ud800", _deep(100_000)], ids=["object", "surrogate", "depth"])
-def test_what_is_no_json_is_refused(what: Any) -> None:
+def test_a_value_that_is_not_json_is_refused(what: Any) -> None:
     with pytest.raises(InvalidInput, match="stored as JSON"):
         encode_spec(WaitSpec("http", {"endpoint": what}, 5.0, 60.0))
