@@ -136,9 +136,10 @@ class BatchHandlers:
         return entries
 
     async def _refuse_unknown_connections(self, entries: list[BatchEntry]) -> None:
-        uncached = {
-            named.conn_id for entry in entries if isinstance(entry, ValidatedWait) for named in entry.uncached
-        }
+        waits = [entry for entry in entries if isinstance(entry, ValidatedWait) and entry.uncached]
+        if not waits:
+            return
+        uncached = {named.conn_id for wait in waits for named in wait.uncached}
         unknown = await find_unknown(self._services.connections, uncached)
         for index, entry in enumerate(entries) if unknown else ():
             if not isinstance(entry, ValidatedWait):
@@ -159,8 +160,9 @@ class BatchHandlers:
         with self._admission.seats(len(waits)) as seats:
             for index, wait in waits[seats:]:
                 entries[index] = RefusedLine(over_capacity, wait.replay, invalid=False)
-            # Before anything is stored: a failure here fails the whole batch.
-            await self._answer_replays(entries)
+            if seats < len(entries):  # some are refused
+                # Before anything is stored: a failure here fails the whole batch.
+                await self._answer_replays(entries)
             stored = waits[:seats]
             results = (
                 await self._services.store.insert([wait.new for _, wait in stored], by) if stored else ()

@@ -26,8 +26,8 @@ class ParamsParser:
 
     def parse_cached(self, request: WaitRequest, namespace: str, findings: Findings) -> ParsedParams | None:
         """Parses parameters from the probe's cache of earlier ones; None if they take `parse`."""
-        probe = self._probes.get(request.kind)
-        if probe is None or (request.submit is not NO_SUBMIT and not _is_null(request.submit)):
+        probe, submit = self._probes.get(request.kind), request.submit
+        if probe is None or (submit is not NO_SUBMIT and not _is_null(submit)):
             return None
         try:
             cached = probe.parse_json(bytes(request.params), namespace=namespace)
