@@ -133,7 +133,7 @@ async def test_a_pair_that_cannot_be_loaded_is_logged_and_the_old_one_stays(
     ("variables", "message"),
     [
         ({"WAITD_TLS_CERTIFICATE": "tls.crt"}, "tls_key"),
-        ({"WAITD_TLS_KEY": "tls.key"}, "go together"),
+        ({"WAITD_TLS_KEY": "tls.key"}, "set both tls_certificate and tls_key"),
         ({"WAITD_TLS_CERTIFICATE": "none.crt", "WAITD_TLS_KEY": "tls.key"}, "none.crt"),
         ({"WAITD_TLS_CERTIFICATE": "tls.key", "WAITD_TLS_KEY": "tls.key"}, "cannot be used"),
     ],
