@@ -1,4 +1,4 @@
-"""`waitd bench`, as a person runs it."""
+"""`waitd bench` as a process."""
 
 import json
 import subprocess
@@ -12,48 +12,51 @@ SMALL = ("--waits", "100", "--poke-interval", "0.5", "--duration", "5")
 
 @pytest.fixture
 def bench(waitd: Run, tmp_path: Path) -> Run:
-    """`waitd bench` with a temporary directory of its own, which it leaves as it was."""
+    """Runs `waitd bench` with its own temporary directory, which must be empty afterwards."""
 
-    def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-        return waitd("bench", *arguments, seconds=400, TMPDIR=str(tmp_path), **more)
+    def run(*arguments: str, **options: str) -> subprocess.CompletedProcess[str]:
+        return waitd("bench", *arguments, seconds=400, TMPDIR=str(tmp_path), **options)
 
     return run
 
 
 @pytest.mark.slow
-def test_a_run_of_its_own_measures_accounts_and_draws(bench: Run, tmp_path: Path) -> None:
-    picture = tmp_path / "bench.svg"
+def test_bench_measures_checks_outcomes_and_plots(bench: Run, tmp_path: Path) -> None:
+    plot = tmp_path / "bench.svg"
     done = bench(
         "--waits", "200", "--poke-interval", "1", "--duration", "8", "--kind", "mixed", "--fleet-processes", "2",
-        "--plot", str(picture), "--json",
+        "--plot", str(plot), "--json",
         WAITD_DATABASE_URL="nonsense://",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    account, ours = found["correctness"], found["waitd"]
-    assert account["good"] is True
-    assert (account["submitted"], account["delivered"], account["succeeded"], account["timed_out"]) == (
+    report = json.loads(done.stdout)
+    correctness, measured = report["correctness"], report["waitd"]
+    assert correctness["good"] is True
+    assert (
+        correctness["submitted"],
+        correctness["delivered"],
+        correctness["succeeded"],
+        correctness["timed_out"],
+    ) == (
         200,
         200,
         90,
         100,
     )
-    assert account["failed"] == 10
-    assert ours["pokes"] > 0
-    assert ours["detection"]["count"] == 100
-    assert ours["delivery"]["count"] == 200
-    assert all(ours[name] > 0 for name in ("cpu_ms_per_poke", "pokes_per_second", "rss", "sockets"))
-    assert len(found["fleet"]["processes"]) == 2
-    assert len(found["points"]) >= 5
-    assert "<svg" in picture.read_text()
+    assert correctness["failed"] == 10
+    assert measured["pokes"] > 0
+    assert measured["detection"]["count"] == 100
+    assert measured["delivery"]["count"] == 200
+    assert all(measured[name] > 0 for name in ("cpu_ms_per_poke", "pokes_per_second", "rss", "sockets"))
+    assert len(report["fleet"]["processes"]) == 2
+    assert len(report["points"]) >= 5
+    assert "<svg" in plot.read_text()
     assert [path.name for path in tmp_path.iterdir()] == ["bench.svg"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("profile", ["burst", "storm", "hang"])
-def test_a_daemon_that_runs_already_keeps_its_promises_under_every_profile(
-    bench: Run, daemon: str, profile: str
-) -> None:
+def test_a_running_daemon_loses_nothing_under_any_profile(bench: Run, daemon: str, profile: str) -> None:
     done = bench(*SMALL, "--profile", profile, "--daemon", daemon)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = {
@@ -70,7 +73,9 @@ def test_a_daemon_that_runs_already_keeps_its_promises_under_every_profile(
 
 
 @pytest.mark.slow
-def test_the_same_load_on_what_triggers_do(bench: Run, daemon: str, tmp_path: Path) -> None:
+def test_the_baseline_puts_the_same_load_on_asyncio_tasks_and_triggers(
+    bench: Run, daemon: str, tmp_path: Path
+) -> None:
     done = bench(*SMALL, "--daemon", daemon, "--baseline", "--airflow-python", "/bin/false", "--json")
     assert done.returncode == 0, done.stderr
     tasks, airflow = json.loads(done.stdout)["comparators"]
@@ -88,7 +93,7 @@ def test_the_same_load_on_what_triggers_do(bench: Run, daemon: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("--profile", "nonsense"), "must be one of steady, burst, storm, hang"),
         (("--daemon", "127.0.0.1:8795"), "is not the URL"),
@@ -98,16 +103,16 @@ def test_the_same_load_on_what_triggers_do(bench: Run, daemon: str, tmp_path: Pa
         (("--waits", "0"), "waits"),
     ],
 )
-def test_what_cannot_be_done_is_said_before_anything_is_started(
-    waitd: Run, arguments: tuple[str, ...], said: str
+def test_invalid_arguments_are_refused_before_anything_starts(
+    waitd: Run, arguments: tuple[str, ...], message: str
 ) -> None:
     done = waitd("bench", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
-    assert said in " ".join(done.stderr.split())
+    assert message in " ".join(done.stderr.split())
 
 
 @pytest.mark.slow
-def test_a_daemon_that_is_not_there_is_69(bench: Run, unused_url: str) -> None:
+def test_an_unreachable_daemon_is_exit_code_69(bench: Run, unused_url: str) -> None:
     done = bench(*SMALL, "--daemon", unused_url)
     assert (done.returncode, done.stdout) == (69, "")
     assert unused_url in done.stderr

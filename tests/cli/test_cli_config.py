@@ -14,12 +14,12 @@ def file(tmp_path: Path) -> Path:
 
 def test_each_setting_is_shown_with_its_source(waitd: Run, file: Path) -> None:
     done = waitd("config", "check", "--config", str(file), "--json", WAITD_BIND="127.0.0.1:9001")
-    shown = json.loads(done.stdout)
+    settings = json.loads(done.stdout)
     assert done.returncode == 0
-    assert shown["capacity"] == {"value": 7, "source": "file"}
-    assert shown["bind"] == {"value": "127.0.0.1:9001", "source": "environment"}
-    assert shown["log_level"] == {"value": "info", "source": "default"}
-    assert shown["delivery_retry_delays"] == {"value": [0.0, 1.0], "source": "file"}
+    assert settings["capacity"] == {"value": 7, "source": "file"}
+    assert settings["bind"] == {"value": "127.0.0.1:9001", "source": "environment"}
+    assert settings["log_level"] == {"value": "info", "source": "default"}
+    assert settings["delivery_retry_delays"] == {"value": [0.0, 1.0], "source": "file"}
 
 
 @pytest.mark.parametrize("form", [(), ("--json",)])
@@ -40,7 +40,9 @@ def test_no_secret_is_shown(waitd: Run, form: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     "command", [("config", "check"), ("serve",), ("until", "http", "http://127.0.0.1:1/")]
 )
-def test_a_wrong_value_is_named_and_ends_every_command_with_2(waitd: Run, command: tuple[str, ...]) -> None:
+def test_an_invalid_setting_is_named_and_ends_every_command_with_2(
+    waitd: Run, command: tuple[str, ...]
+) -> None:
     done = waitd(*command, WAITD_BIND="nonsense", WAITD_CAPACITY="-1")
     assert (done.returncode, done.stdout) == (2, "")
     assert "bind (WAITD_BIND): must be HOST:PORT" in done.stderr
@@ -49,30 +51,28 @@ def test_a_wrong_value_is_named_and_ends_every_command_with_2(waitd: Run, comman
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         ("capacty = 7", "capacty"),
         ("capacity = ", "cannot read the settings"),
         ("capacity = 'x'", "WAITD_CAPACITY"),
     ],
 )
-def test_a_wrong_file_is_told_what_is_wrong_with_it(
-    waitd: Run, tmp_path: Path, text: str, words: str
-) -> None:
+def test_the_mistake_in_a_settings_file_is_named(waitd: Run, tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "waitd.toml").write_text(text)
     done = waitd("config", "check", "--config", str(tmp_path / "waitd.toml"))
     assert (done.returncode, done.stdout) == (2, "")
-    assert words in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_file_that_is_not_there_is_named(waitd: Run) -> None:
+def test_a_missing_settings_file_is_named(waitd: Run) -> None:
     done = waitd("serve", "--config", "/nowhere/waitd.toml")
     assert done.returncode == 2
     assert "/nowhere/waitd.toml" in done.stderr
 
 
-def test_a_misspelt_variable_is_found_and_the_right_one_proposed(waitd: Run) -> None:
+def test_a_misspelt_variable_is_refused_with_a_suggestion(waitd: Run) -> None:
     done = waitd("config", "check", WAITD_CAPACTIY="7", WAITD_URL="http://127.0.0.1:8795")
     assert done.returncode == 2
     assert "WAITD_CAPACTIY is not a setting; did you mean WAITD_CAPACITY?" in done.stderr
@@ -85,7 +85,7 @@ def test_serve_refuses_the_old_name_of_a_setting_and_names_the_new_one(waitd: Ru
     assert "  WAITD_LADDER is now WAITD_DELIVERY_RETRY_DELAYS" in done.stderr
 
 
-def test_a_secret_that_is_wrong_is_not_quoted(waitd: Run) -> None:
+def test_an_invalid_secret_is_not_quoted(waitd: Run) -> None:
     done = waitd("config", "check", WAITD_DELIVERY_RETRY_DELAYS="[hunter2", WAITD_WEBHOOK_SECRET="hunter3")
     assert done.returncode == 2
     assert "hunter3" not in done.stderr

@@ -1,4 +1,4 @@
-"""`waitd cost`: against a real daemon, an export of a task history, and a small server that answers as Airflow's API does."""
+"""`waitd cost` with a real daemon, and `waitd cost whatif` with an export and a fake of Airflow's API."""
 
 import json
 import subprocess
@@ -26,7 +26,7 @@ orders,load,PythonOperator,2026-11-02T02:00:00Z,2026-11-02T02:01:00Z,,
 
 @pytest.fixture
 def cli(waitd: Run, daemon: str) -> Run:
-    return lambda *arguments, **more: waitd(*arguments, WAITD_URL=daemon, **more)
+    return lambda *arguments, **options: waitd(*arguments, WAITD_URL=daemon, **options)
 
 
 @pytest.fixture
@@ -36,22 +36,22 @@ def history(tmp_path: Path) -> str:
     return str(file)
 
 
-def test_what_waits_cost_is_added_up_and_shown(cli: Run, jobs: str, tmp_path: Path) -> None:
+def test_the_costs_of_waits_are_summed_and_printed(cli: Run, jobs: str, tmp_path: Path) -> None:
     waits = [
         {"kind": "http", "params": {"endpoint": f"{jobs}/succeed/0/cost{n}"}, "labels": {"dag_id": "costly"}}
         for n in range(3)
     ]
     done = cli("submit", "-", "--wait", input=json.dumps(waits))
     assert done.returncode == 0, done.stderr
-    found = json.loads(cli("cost", "--by", "dag_id", "--json").stdout)
-    (row,) = [row for row in found["rows"] if row["name"] == "costly"]
+    report = json.loads(cli("cost", "--by", "dag_id", "--json").stdout)
+    (row,) = [row for row in report["rows"] if row["name"] == "costly"]
     assert (row["waits"], row["pokes"]) == (3, 3)
     assert row["reschedule"]["cpu_seconds"] == pytest.approx(3 * 0.342)
     assert 0 < row["waitd"]["cpu_seconds"] < 0.1
     assert row["waitd"]["slot_seconds"] == 0
     text = cli("cost", "--by", "dag_id").stdout
-    for part in ("MODE", "poke", "reschedule", "defer", "waitd", "waitd itself", "costly", "a model"):
-        assert part in text
+    for word in ("MODE", "poke", "reschedule", "defer", "waitd", "waitd itself", "costly", "a model"):
+        assert word in text
     wait_id = done.stdout.split()[0]
     assert "Cost" in cli("show", wait_id).stdout
     for name in ("slots.png", "slots.svg"):
@@ -61,7 +61,7 @@ def test_what_waits_cost_is_added_up_and_shown(cli: Run, jobs: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "words"),
+    ("arguments", "code", "message"),
     [
         (("--since", "yesterday"), 2, "7d"),
         (("--since", "99999999d"), 2, "7d"),
@@ -70,34 +70,34 @@ def test_what_waits_cost_is_added_up_and_shown(cli: Run, jobs: str, tmp_path: Pa
         (("--plot", "/nowhere/slots.png"), 2, "no such directory"),
     ],
 )
-def test_wrong_usage_is_told(cli: Run, arguments: tuple[str, ...], code: int, words: str) -> None:
+def test_invalid_arguments_are_refused(cli: Run, arguments: tuple[str, ...], code: int, message: str) -> None:
     done = cli("cost", *arguments)
     assert (done.returncode, done.stdout) == (code, "")
-    assert words in done.stderr
+    assert message in done.stderr
 
 
-def test_days_ago_and_days_are_days() -> None:
+def test_since_takes_a_date_or_a_number_of_days() -> None:
     from datetime import date
 
     assert parse_since("7d", date(2026, 11, 21)) == "2026-11-14"
     assert parse_since("2026-11-01", date(2026, 11, 21)) == "2026-11-01"
 
 
-def test_an_export_is_counted_in_each_mode(waitd: Run, history: str, tmp_path: Path) -> None:
+def test_an_exports_cost_is_computed_in_each_mode(waitd: Run, history: str, tmp_path: Path) -> None:
     done = waitd("cost", "whatif", history, "--json", "--plot", str(tmp_path / "slots.svg"))
     assert done.returncode == 0, done.stderr
     assert "1 tasks that are not sensors" in done.stderr
-    found = json.loads(done.stdout)
-    total = found["total"]
+    report = json.loads(done.stdout)
+    total = report["total"]
     assert (total["waits"], total["wait_seconds"], total["pokes"]) == (3, 12_600, 61 + 121 + 61)
     assert total["poke"]["slot_seconds"] == pytest.approx(12_600 + 3 * 0.9)
     assert total["reschedule"]["cpu_seconds"] == pytest.approx(182 * 0.342 + 61 * 0.514)
     assert total["waitd"]["slot_seconds"] == pytest.approx(3 * 2 * 0.9)
-    assert [row["name"] for row in found["rows"]] == ["orders", "landing"]
-    assert found["actual"]["slot_seconds"] == pytest.approx(3600 + 0.9 + 121 * 0.9 + 2 * 0.9)
+    assert [row["name"] for row in report["rows"]] == ["orders", "landing"]
+    assert report["actual"]["slot_seconds"] == pytest.approx(3600 + 0.9 + 121 * 0.9 + 2 * 0.9)
     assert (tmp_path / "slots.svg").read_text().lstrip().startswith("<?xml")
     text = waitd("cost", "whatif", "-", "--by", "operator", input=HISTORY).stdout
-    for part in (
+    for word in (
         "3 sensors",
         "S3KeySensor",
         "In the modes they ran in",
@@ -105,10 +105,10 @@ def test_an_export_is_counted_in_each_mode(waitd: Run, history: str, tmp_path: P
         "waitd itself",
         "a model",
     ):
-        assert part in text
+        assert word in text
 
 
-def test_only_the_last_days_are_counted_and_prices_are_the_settings(waitd: Run, history: str) -> None:
+def test_days_limits_the_history_and_prices_come_from_the_settings(waitd: Run, history: str) -> None:
     done = waitd(
         "cost",
         "whatif",
@@ -119,13 +119,13 @@ def test_only_the_last_days_are_counted_and_prices_are_the_settings(waitd: Run, 
         WAITD_COST__SLOT_HOUR="2",
         WAITD_COST__CURRENCY="EUR",
     )
-    found = json.loads(done.stdout)
-    assert (found["total"]["waits"], found["currency"]) == (2, "EUR")
-    assert found["total"]["poke"]["cost"] == pytest.approx(2 * 2.5, rel=0.01)
+    report = json.loads(done.stdout)
+    assert (report["total"]["waits"], report["currency"]) == (2, "EUR")
+    assert report["total"]["poke"]["cost"] == pytest.approx(2 * 2.5, rel=0.01)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "text", "words"),
+    ("arguments", "text", "message"),
     [
         (("-",), HISTORY.replace("2026-11-01T01:00:00Z", "soon"), "-:2: end is not an ISO 8601 time: 'soon'"),
         (("-",), "a,b\n1,2\n", "-:1: the header lacks dag_id"),
@@ -136,21 +136,23 @@ def test_only_the_last_days_are_counted_and_prices_are_the_settings(waitd: Run, 
         (("-", "--by", "moon"), HISTORY, "--by moon"),
     ],
 )
-def test_a_mistake_points_at_its_line(waitd: Run, arguments: tuple[str, ...], text: str, words: str) -> None:
+def test_a_mistake_is_reported_with_its_line(
+    waitd: Run, arguments: tuple[str, ...], text: str, message: str
+) -> None:
     done = waitd("cost", "whatif", *arguments, input=text)
     assert (done.returncode, done.stdout) == (2, "")
-    assert words in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_an_export_without_sensors_is_no_success(waitd: Run) -> None:
+def test_an_export_without_sensors_is_an_error(waitd: Run) -> None:
     done = waitd(
         "cost", "whatif", "-", input=HISTORY.splitlines()[0] + "\na,b,BashOperator,2026-11-01,2026-11-01,,\n"
     )
     assert (done.returncode, done.stdout) == (1, "")
 
 
-def test_without_matplotlib_the_extra_is_named_before_any_work(tmp_path: Path) -> None:
+def test_without_matplotlib_the_extra_to_install_is_named(tmp_path: Path) -> None:
     program = "import sys; sys.modules['matplotlib'] = None\nfrom waitd.cli import app\napp()"
     done = subprocess.run(
         [sys.executable, "-c", program, "cost", "whatif", "-", "--plot", "slots.png"],
@@ -160,15 +162,15 @@ def test_without_matplotlib_the_extra_is_named_before_any_work(tmp_path: Path) -
     assert "waitd[plot]" in done.stderr
 
 
-class AsAirflowsApi(BaseHTTPRequestHandler):
-    """Answers as Airflow's API v2 does, as far as its documentation goes: a token for a login, and pages of task instances."""
+class FakeAirflowApi(BaseHTTPRequestHandler):
+    """Answers like Airflow's API v2 as documented: a token for a login, and pages of task instances."""
 
-    asked: ClassVar[list[dict[str, list[str]]]] = []
+    queries: ClassVar[list[dict[str, list[str]]]] = []
 
     def do_POST(self) -> None:
         length = int(self.headers["Content-Length"])
-        right = json.loads(self.rfile.read(length)) == {"username": "admin", "password": "planted"}
-        self._answer(201 if right else 401, {"access_token": "t"} if right else {"detail": "no"})
+        is_valid = json.loads(self.rfile.read(length)) == {"username": "admin", "password": "planted"}
+        self._answer(201 if is_valid else 401, {"access_token": "t"} if is_valid else {"detail": "no"})
 
     def do_GET(self) -> None:
         url = urlsplit(self.path)
@@ -177,7 +179,7 @@ class AsAirflowsApi(BaseHTTPRequestHandler):
             self._answer(401, {"detail": "Token Expired"})
             return
         assert url.path == "/api/v2/dags/~/dagRuns/~/taskInstances"
-        self.asked.append(query)
+        self.queries.append(query)
         offset = int(query["offset"][0])
         tasks = [self._task(n) for n in range(250)]
         self._answer(200, {"task_instances": tasks[offset : offset + 100], "total_entries": len(tasks)})
@@ -210,8 +212,8 @@ def _iso(at: float) -> str:
 
 @pytest.fixture
 def airflow() -> Iterator[str]:
-    AsAirflowsApi.asked.clear()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), AsAirflowsApi)
+    FakeAirflowApi.queries.clear()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), FakeAirflowApi)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield f"127.0.0.1:{server.server_port}"
@@ -233,19 +235,19 @@ def connection(address: str, password: str = "planted") -> str:
     )
 
 
-def test_an_airflow_is_asked_for_its_sensors_page_by_page(waitd: Run, airflow: str) -> None:
+def test_an_airflows_sensors_are_fetched_page_by_page(waitd: Run, airflow: str) -> None:
     done = waitd("cost", "whatif", "--airflow-conn-id", "af", "--json", AIRFLOW_CONN_AF=connection(airflow))
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert (found["total"]["waits"], found["actual"]) == (249, None)
-    assert found["total"]["pokes"] == 249 * 11
-    assert [query["offset"] for query in AsAirflowsApi.asked] == [["0"], ["100"], ["200"]]
+    report = json.loads(done.stdout)
+    assert (report["total"]["waits"], report["actual"]) == (249, None)
+    assert report["total"]["pokes"] == 249 * 11
+    assert [query["offset"] for query in FakeAirflowApi.queries] == [["0"], ["100"], ["200"]]
     assert "planted" not in done.stdout + done.stderr
 
 
-def test_an_airflow_that_does_not_tell_is_a_sentence(waitd: Run, airflow: str, unused_url: str) -> None:
-    for given in ({"AIRFLOW_CONN_AF": connection(airflow, "wrong")}, {"AIRFLOW_CONN_AF": unused_url}, {}):
-        done = waitd("cost", "whatif", "--airflow-conn-id", "af", **given)
+def test_an_unusable_airflow_is_an_error_message(waitd: Run, airflow: str, unused_url: str) -> None:
+    for variables in ({"AIRFLOW_CONN_AF": connection(airflow, "wrong")}, {"AIRFLOW_CONN_AF": unused_url}, {}):
+        done = waitd("cost", "whatif", "--airflow-conn-id", "af", **variables)
         assert (done.returncode, done.stdout) == (1, "")
         assert "af: " in done.stderr
         assert "Traceback" not in done.stderr

@@ -11,9 +11,9 @@ from waitd.core.waits.event import rfc3339
 
 
 def waits(jobs: str) -> str:
-    def body(job: str, **more: Any) -> str:
+    def body(job: str, **fields: Any) -> str:
         params = {"endpoint": f"{jobs}/{job}", "success_when": "body.status == 'SUCCEEDED'"}
-        return json.dumps({"kind": "http", "params": params, "poke_interval": 0.5, **more})
+        return json.dumps({"kind": "http", "params": params, "poke_interval": 0.5, **fields})
 
     unchanged = {"bucket_name": "bucket", "prefix": "jobs/endless/0/q/"}
     return "\n".join(
@@ -28,13 +28,14 @@ def waits(jobs: str) -> str:
     )
 
 
-def held(waitd: Run, url: str) -> dict[str, dict[str, Any]]:
-    """The waiting waits of a daemon, by what they poke."""
-    found = waitd("list", "--state", "waiting", "--url", url, "--json").stdout.splitlines()
-    return {json.dumps(wait["params"]): wait for wait in map(json.loads, found)}
+def waiting_waits(waitd: Run, url: str) -> dict[str, dict[str, Any]]:
+    """The waiting waits of a daemon, by their params."""
+    lines = waitd("list", "--state", "waiting", "--url", url, "--json").stdout.splitlines()
+    return {json.dumps(wait["params"]): wait for wait in map(json.loads, lines)}
 
 
-MOVING = {
+#: Fields that may differ after an import.
+CHANGING_FIELDS = {
     "cost",
     "id",
     "timeout",
@@ -49,7 +50,7 @@ MOVING = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("offline", [False, True])
-def test_waits_go_to_another_daemon_their_deadlines_unmoved_and_only_once(
+def test_waits_are_imported_once_with_their_deadlines(
     waitd: Run,
     serve: Serve,
     bind: str,
@@ -62,7 +63,7 @@ def test_waits_go_to_another_daemon_their_deadlines_unmoved_and_only_once(
     with serve(tmp_path / "from", bind, **s3) as (source, daemon):
         ids = waitd("submit", "-", "--url", source, input=waits(jobs)).stdout.split()
         waitd("watch", ids[2], "--url", source)
-        before = held(waitd, source)
+        before = waiting_waits(waitd, source)
         if offline:
             daemon.kill()
             daemon.wait()
@@ -80,29 +81,29 @@ def test_waits_go_to_another_daemon_their_deadlines_unmoved_and_only_once(
     with serve(tmp_path / "to", other_bind, **s3) as (target, _):
         done = waitd("import", "-", "--url", target, input=exported.stdout)
         assert (done.returncode, done.stdout) == (0, "3 waits imported, 0 already there, 0 refused\n")
-        after = held(waitd, target)
+        after = waiting_waits(waitd, target)
         assert after.keys() == before.keys()
         for params, wait in before.items():
-            moved = after[params]
-            assert {k: v for k, v in moved.items() if k not in {*MOVING, "deadline"}} == {
-                k: v for k, v in wait.items() if k not in {*MOVING, "deadline"}
+            imported = after[params]
+            assert {k: v for k, v in imported.items() if k not in {*CHANGING_FIELDS, "deadline"}} == {
+                k: v for k, v in wait.items() if k not in {*CHANGING_FIELDS, "deadline"}
             }
-            assert abs(instant(moved["deadline"]) - instant(wait["deadline"])) < 2
+            assert abs(unix_seconds(imported["deadline"]) - unix_seconds(wait["deadline"])) < 2
         again = waitd("import", "-", "--url", target, "--json", input=exported.stdout)
         assert again.returncode == 0
         answers = [json.loads(line) for line in again.stdout.splitlines()]
         assert sorted(answer["from"] for answer in answers) == sorted(w["id"] for w in before.values())
         assert {answer["status"] for answer in answers} == {409}
-        assert len(held(waitd, target)) == 3
+        assert len(waiting_waits(waitd, target)) == 3
 
 
-def instant(time: str) -> float:
+def unix_seconds(time: str) -> float:
     from datetime import datetime
 
     return datetime.fromisoformat(time).timestamp()
 
 
-def test_ended_waits_can_be_written_down_and_are_not_imported(
+def test_ended_waits_can_be_exported_but_not_imported(
     waitd: Run, daemon: str, other_bind: str, jobs: str, tmp_path: Path
 ) -> None:
     wait_id = waitd(
@@ -116,14 +117,14 @@ def test_ended_waits_can_be_written_down_and_are_not_imported(
     assert "1 wait that had ended; outcomes cannot be imported" in done.stderr
 
 
-def test_what_the_daemon_refuses_is_named_and_the_rest_goes_in(waitd: Run, daemon: str, jobs: str) -> None:
-    good, bad = ({**line(jobs, n), **more} for n, more in ((1, {}), (2, {"wait": {"kind": "nonsense"}})))
+def test_refused_waits_are_reported_and_the_others_imported(waitd: Run, daemon: str, jobs: str) -> None:
+    good, bad = ({**line(jobs, n), **fields} for n, fields in ((1, {}), (2, {"wait": {"kind": "nonsense"}})))
     done = waitd("import", "-", "--url", daemon, input=json.dumps(good) + "\n" + json.dumps(bad))
     assert (done.returncode, done.stdout) == (1, "1 wait imported, 0 already there, 1 refused\n")
     assert "wait 2: " in done.stderr
 
 
-def line(jobs: str, n: int, **more: Any) -> dict[str, Any]:
+def line(jobs: str, n: int, **fields: Any) -> dict[str, Any]:
     return {
         "id": f"0197a1f0-8f3c-7d2e-9b51-3f6a2c4d5e6{n}",
         "state": "waiting",
@@ -133,7 +134,7 @@ def line(jobs: str, n: int, **more: Any) -> dict[str, Any]:
             "params": {"endpoint": f"{jobs}/endless/0/{n}"},
             "idempotency_key": f"import-{n}",
         },
-        **more,
+        **fields,
     }
 
 
@@ -146,21 +147,19 @@ def line(jobs: str, n: int, **more: Any) -> dict[str, Any]:
         '{"id": 7, "state": "waiting", "deadline": "2026-01-01T00:00:00Z", "wait": {}}',
     ],
 )
-def test_what_no_export_wrote_is_refused_before_anything_is_sent(
-    waitd: Run, unused_url: str, text: str
-) -> None:
+def test_other_input_is_refused_before_anything_is_sent(waitd: Run, unused_url: str, text: str) -> None:
     done = waitd("import", "-", "--url", unused_url, input=text)
     assert (done.returncode, done.stdout) == (2, "")
     assert "line 1 was not written by" in done.stderr
 
 
-def test_a_timeout_is_what_is_left_and_a_deadline_that_has_passed_leaves_one_look() -> None:
+def test_the_timeout_is_the_time_left_and_a_passed_deadline_leaves_one_poke() -> None:
     line = {"deadline": "1970-01-01T00:10:00.000Z", "wait": {"kind": "http"}}
     assert wait_from_line(line, 400.0) == {"kind": "http", "timeout": 200.0}
     assert 0 < wait_from_line(line, 700.0)["timeout"] < 0.1
 
 
-def test_an_offline_export_is_refused_while_a_daemon_holds_the_database(
+def test_an_offline_export_is_refused_while_a_daemon_uses_the_database(
     waitd: Run, serve: Serve, bind: str, tmp_path: Path
 ) -> None:
     with serve(tmp_path, bind):
@@ -169,5 +168,5 @@ def test_an_offline_export_is_refused_while_a_daemon_holds_the_database(
         assert "in use" in done.stderr
 
 
-def test_a_settings_file_goes_with_an_offline_export_only(waitd: Run, tmp_path: Path) -> None:
+def test_config_needs_offline(waitd: Run, tmp_path: Path) -> None:
     assert waitd("export", "--config", str(tmp_path / "x.toml")).returncode == 2

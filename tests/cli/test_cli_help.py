@@ -16,30 +16,30 @@ COMMANDS = [
     )
 ]  # fmt: skip
 
-#: A daemon answers over its API, and an export is JSON already.
-NO_JSON = {("serve",), ("export",)}
+#: `serve` prints no result, and `export` always prints JSON.
+WITHOUT_JSON = {("serve",), ("export",)}
 
 
-def test_no_command_is_left_out_here() -> None:
-    found: set[tuple[str, ...]] = set()
+def test_the_list_of_commands_is_complete() -> None:
+    registered: set[tuple[str, ...]] = set()
     for command in app.registered_commands:
         assert command.callback is not None
-        found.add((command.name or command.callback.__name__.replace("_", "-"),))
+        registered.add((command.name or command.callback.__name__.replace("_", "-"),))
     for group in app.registered_groups:
         assert group.typer_instance is not None
-        found |= {
+        registered |= {
             (str(group.name), str(command.name or command.callback.__name__))
             for command in group.typer_instance.registered_commands
             if command.callback
         }
         own = group.typer_instance.registered_callback
         if own is not None and own.invoke_without_command is True:
-            found.add((str(group.name),))
-    assert found == set(COMMANDS)
+            registered.add((str(group.name),))
+    assert registered == set(COMMANDS)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_every_command_has_help_with_an_example_of_itself(waitd: Run, command: tuple[str, ...]) -> None:
+def test_every_commands_help_has_an_example_and_the_exit_codes(waitd: Run, command: tuple[str, ...]) -> None:
     done = waitd(*command, "--help")
     assert done.returncode == 0
     tail = done.stdout.partition("Examples")[2]
@@ -48,8 +48,10 @@ def test_every_command_has_help_with_an_example_of_itself(waitd: Run, command: t
         assert f"{code.value} {meaning}" in " ".join(tail.split())
 
 
-@pytest.mark.parametrize("command", [command for command in COMMANDS if command not in NO_JSON], ids=" ".join)
-def test_every_command_answers_programs_in_json(waitd: Run, command: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "command", [command for command in COMMANDS if command not in WITHOUT_JSON], ids=" ".join
+)
+def test_every_command_has_a_json_option(waitd: Run, command: tuple[str, ...]) -> None:
     assert "--json" in waitd(*command, "--help").stdout
 
 
@@ -66,7 +68,7 @@ def test_the_version_is_that_of_the_package(waitd: Run) -> None:
 
 
 @pytest.mark.parametrize("arguments", [("nonsense",), ("show",), ("list", "--limit", "0"), ("until", "http")])
-def test_wrong_usage_is_exit_code_2_and_said_on_standard_error(
+def test_invalid_usage_is_exit_code_2_with_a_message_on_standard_error(
     waitd: Run, arguments: tuple[str, ...]
 ) -> None:
     done = waitd(*arguments)
@@ -74,7 +76,7 @@ def test_wrong_usage_is_exit_code_2_and_said_on_standard_error(
     assert done.stderr
 
 
-def test_help_loads_no_heavy_library() -> None:
+def test_help_imports_no_slow_library() -> None:
     heavy = "{'aiohttp', 'sqlalchemy', 'pydantic_settings', 'uvloop', 'cel_expr_python', 'alembic'}"
     code = f"import sys, waitd.cli; sys.exit(' '.join({heavy} & set(sys.modules)) or 0)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -96,7 +98,7 @@ def test_help_loads_no_heavy_library() -> None:
     ],
     ids=lambda a: a[0],
 )
-def test_a_daemon_that_is_not_there_is_69_and_one_sentence_that_says_what_to_do(
+def test_an_unreachable_daemon_is_69_with_a_message_that_says_what_to_do(
     waitd: Run, unused_url: str, arguments: tuple[str, ...]
 ) -> None:
     done = waitd(*arguments, input="{}", WAITD_URL=unused_url)
@@ -106,13 +108,13 @@ def test_a_daemon_that_is_not_there_is_69_and_one_sentence_that_says_what_to_do(
     assert "Traceback" not in done.stderr
 
 
-def test_a_url_that_is_none_is_wrong_usage(waitd: Run) -> None:
+def test_an_invalid_url_is_a_usage_error(waitd: Run) -> None:
     done = waitd("list", "--url", "127.0.0.1:8795")
     assert done.returncode == 2
     assert "is not the URL" in done.stderr
 
 
-def test_a_server_that_is_no_daemon_is_said_to_be_none(waitd: Run, jobs: str) -> None:
+def test_a_server_that_is_not_waitd_is_reported(waitd: Run, jobs: str) -> None:
     for command in (("list",), ("show", "a")):
         done = waitd(*command, "--url", f"{jobs}/succeed/0/x")
         assert done.returncode == 1

@@ -1,4 +1,4 @@
-"""`waitd keys` against a daemon that asks who calls, from its first key on."""
+"""`waitd keys` with a daemon that requires authentication."""
 
 import json
 from pathlib import Path
@@ -7,46 +7,48 @@ import pytest
 from cli_process import Run, Serve
 
 
-def made_offline(waitd: Run, role: str = "admin", *more: str) -> dict[str, str]:
+def create_offline(waitd: Run, role: str = "admin", *more: str) -> dict[str, str]:
     done = waitd("keys", "create", "--role", role, "--offline", "--json", *more)
     assert done.returncode == 0, done.stderr
-    made: dict[str, str] = json.loads(done.stdout)
-    return made
+    created: dict[str, str] = json.loads(done.stdout)
+    return created
 
 
-def test_from_the_first_key_to_a_revoked_one(waitd: Run, serve: Serve, bind: str, tmp_path: Path) -> None:
-    first = made_offline(waitd)
+def test_a_key_is_created_used_listed_and_revoked(
+    waitd: Run, serve: Serve, bind: str, tmp_path: Path
+) -> None:
+    first = create_offline(waitd)
     file = tmp_path / "api-keys"
     file.write_text(f"# the first\n{first['line']}\n")
     assert first["key"] not in file.read_text()
     with serve(tmp_path / "state", bind, WAITD_API_KEYS_FILE=str(file)) as (url, _):
-        stranger = waitd("list", "--url", url)
-        assert stranger.returncode == 1
-        assert "WAITD_API_KEY" in stranger.stderr
+        unauthenticated = waitd("list", "--url", url)
+        assert unauthenticated.returncode == 1
+        assert "WAITD_API_KEY" in unauthenticated.stderr
         admin = {"WAITD_URL": url, "WAITD_API_KEY": first["key"]}
-        made = json.loads(waitd("keys", "create", "--role", "viewer", "--json", **admin).stdout)
-        viewer = {"WAITD_URL": url, "WAITD_API_KEY": made["key"]}
+        created = json.loads(waitd("keys", "create", "--role", "viewer", "--json", **admin).stdout)
+        viewer = {"WAITD_URL": url, "WAITD_API_KEY": created["key"]}
         assert waitd("list", **viewer).returncode == 0
         refused = waitd("keys", "list", **viewer)
         assert (refused.returncode, "admin" in refused.stderr) == (1, True)
         listed = json.loads(waitd("keys", "list", "--json", **admin).stdout)
         assert [(key["id"], key["state"]) for key in listed] == [
-            (made["id"], "active"),
+            (created["id"], "active"),
             (first["id"], "active"),
         ]
-        assert made["id"] in waitd("keys", "list", **admin).stdout
-        assert waitd("keys", "revoke", made["id"], **admin).stdout == f"{made['id']} revoked\n"
+        assert created["id"] in waitd("keys", "list", **admin).stdout
+        assert waitd("keys", "revoke", created["id"], **admin).stdout == f"{created['id']} revoked\n"
         assert waitd("list", **viewer).returncode == 1
-        for said in (stranger, refused):
-            assert made["key"] not in said.stdout + said.stderr
+        for done in (unauthenticated, refused):
+            assert created["key"] not in done.stdout + done.stderr
     log = (tmp_path / "state" / "log").read_text()
     assert "revoke_key" in log
-    for key in (first["key"], made["key"]):
+    for key in (first["key"], created["key"]):
         assert key.rpartition("_")[2] not in log
 
 
-def test_the_key_may_stand_in_a_file(waitd: Run, serve: Serve, bind: str, tmp_path: Path) -> None:
-    first = made_offline(waitd, "submitter", "--namespace", "team_a", "--expires-in", "1d")
+def test_a_key_can_be_read_from_a_file(waitd: Run, serve: Serve, bind: str, tmp_path: Path) -> None:
+    first = create_offline(waitd, "submitter", "--namespace", "team_a", "--expires-in", "1d")
     assert first["line"].rpartition(" expires=")[0].endswith(" submitter team_a")
     (tmp_path / "api-keys").write_text(first["line"])
     (tmp_path / "key").write_text(first["key"] + "\n")
@@ -58,7 +60,7 @@ def test_the_key_may_stand_in_a_file(waitd: Run, serve: Serve, bind: str, tmp_pa
         assert (bad.returncode, "nowhere" in bad.stderr) == (2, True)
 
 
-def test_people_see_the_key_on_its_own_line(waitd: Run) -> None:
+def test_the_key_is_the_only_line_on_standard_output(waitd: Run) -> None:
     done = waitd("keys", "create", "--role", "admin", "--offline")
     assert done.stdout.count("\n") == 1
     assert done.stdout.startswith("waitd_")
@@ -67,7 +69,7 @@ def test_people_see_the_key_on_its_own_line(waitd: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("--role", "root"), "viewer, submitter"),
         (("--role", "admin", "--namespace", "a/b"), "namespace"),
@@ -75,7 +77,9 @@ def test_people_see_the_key_on_its_own_line(waitd: Run) -> None:
         (("--role", "admin", "--expires-in", "0d"), "90d"),
     ],
 )
-def test_a_wrong_wish_is_a_usage_error(waitd: Run, arguments: tuple[str, ...], said: str) -> None:
+def test_invalid_arguments_of_create_are_usage_errors(
+    waitd: Run, arguments: tuple[str, ...], message: str
+) -> None:
     done = waitd("keys", "create", "--offline", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
-    assert said in done.stderr
+    assert message in done.stderr

@@ -17,50 +17,48 @@ def head() -> str:
     return revision
 
 
-def test_a_database_is_made_and_then_is_what_it_should_be(waitd: Run, tmp_path: Path) -> None:
+def test_a_database_is_created_and_then_is_up_to_date(waitd: Run, tmp_path: Path) -> None:
     first = waitd("migrate", WAITD_STATE_DIR=str(tmp_path / "new"))
     assert (first.returncode, first.stderr) == (0, "")
     assert first.stdout.endswith(f"new/waitd.db was created at revision {head()}.\n")
     again = waitd("migrate", WAITD_STATE_DIR=str(tmp_path / "new"))
     assert f"is already at revision {head()}" in again.stdout
-    told = json.loads(waitd("migrate", "--json", WAITD_STATE_DIR=str(tmp_path / "new")).stdout)
-    assert (told["from"], told["to"]) == (head(), head())
-    assert told["database"].endswith("new/waitd.db")
+    result = json.loads(waitd("migrate", "--json", WAITD_STATE_DIR=str(tmp_path / "new")).stdout)
+    assert (result["from"], result["to"]) == (head(), head())
+    assert result["database"].endswith("new/waitd.db")
 
 
-def test_it_says_from_which_revision_to_which() -> None:
+def test_a_migration_is_described_by_its_revisions() -> None:
     assert describe_migration("0001", "0002") == "was migrated from revision 0001 to 0002"
 
 
-def test_the_database_is_that_of_the_settings_file(waitd: Run, tmp_path: Path) -> None:
+def test_the_settings_file_names_the_database(waitd: Run, tmp_path: Path) -> None:
     config = tmp_path / "waitd.toml"
     config.write_text(f'state_dir = "{tmp_path}/configured"\n')
     assert waitd("migrate", "--config", str(config)).returncode == 0
     assert (tmp_path / "configured" / "waitd.db").is_file()
 
 
-def test_a_daemon_that_holds_the_database_is_in_the_way(
-    waitd: Run, serve: Serve, bind: str, tmp_path: Path
-) -> None:
+def test_a_database_in_use_is_not_migrated(waitd: Run, serve: Serve, bind: str, tmp_path: Path) -> None:
     with serve(tmp_path, bind) as (_, daemon):
-        tried = waitd("migrate", WAITD_STATE_DIR=str(tmp_path))
-    assert (tried.returncode, tried.stdout) == (1, "")
-    assert f"in use by another waitd (pid {daemon.pid}" in tried.stderr
+        done = waitd("migrate", WAITD_STATE_DIR=str(tmp_path))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"in use by another waitd (pid {daemon.pid}" in done.stderr
 
 
-def test_a_newer_database_is_left_alone(waitd: Run, tmp_path: Path) -> None:
+def test_a_newer_database_is_not_changed(waitd: Run, tmp_path: Path) -> None:
     assert waitd("migrate", WAITD_STATE_DIR=str(tmp_path)).returncode == 0
     database = sqlite3.connect(tmp_path / "waitd.db")
     database.execute("UPDATE alembic_version SET version_num = '9999'")
     database.commit()
     database.close()
-    tried = waitd("migrate", WAITD_STATE_DIR=str(tmp_path))
-    assert (tried.returncode, tried.stdout) == (1, "")
-    assert "newer waitd" in tried.stderr
+    done = waitd("migrate", WAITD_STATE_DIR=str(tmp_path))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "newer waitd" in done.stderr
 
 
 def test_a_password_in_the_databases_url_is_not_shown(waitd: Run) -> None:
-    tried = waitd("migrate", WAITD_DATABASE_URL="postgresql+asyncpg://waitd:hunter2@127.0.0.1:1/waitd")
-    assert tried.returncode == 1
-    assert "hunter2" not in tried.stdout + tried.stderr
-    assert "Traceback" not in tried.stderr
+    done = waitd("migrate", WAITD_DATABASE_URL="postgresql+asyncpg://waitd:hunter2@127.0.0.1:1/waitd")
+    assert done.returncode == 1
+    assert "hunter2" not in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr

@@ -19,7 +19,7 @@ def acme(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_list_names_every_kind_with_its_params_and_what_it_can(waitd: Run) -> None:
+def test_the_list_shows_every_kind_with_its_params_and_abilities(waitd: Run) -> None:
     done = waitd("presets")
     assert done.returncode == 0
     lines = {line.split()[0]: line for line in done.stdout.splitlines()[1:]}
@@ -30,7 +30,7 @@ def test_the_list_names_every_kind_with_its_params_and_what_it_can(waitd: Run) -
 
 
 @pytest.mark.parametrize("width", [80, 120, 200])
-def test_the_list_has_a_line_for_each_and_stays_in_its_width(width: int) -> None:
+def test_the_list_fits_the_terminal_with_one_line_for_each_preset(width: int) -> None:
     text = io.StringIO()
     Console(file=text, width=width).print(render_presets(built_in_presets(), width))
     lines = text.getvalue().splitlines()
@@ -39,33 +39,33 @@ def test_the_list_has_a_line_for_each_and_stays_in_its_width(width: int) -> None
     assert ("PARAMS" in lines[0]) is (width >= 120)
 
 
-def test_for_programs_it_says_all_of_it_and_those_of_the_directory_too(waitd: Run, acme: Path) -> None:
+def test_json_contains_everything_and_the_presets_of_the_directory(waitd: Run, acme: Path) -> None:
     done = waitd("presets", "--json", WAITD_PRESETS_DIR=str(acme.parent))
-    shown = {preset["kind"]: preset for preset in json.loads(done.stdout)}
-    assert set(shown) == {*built_in_presets(), "acme.job"}
-    assert shown["acme.job"]["origin"] == str(acme)
-    job = shown["airbyte.job"]
+    listed = {preset["kind"]: preset for preset in json.loads(done.stdout)}
+    assert set(listed) == {*built_in_presets(), "acme.job"}
+    assert listed["acme.job"]["origin"] == str(acme)
+    job = listed["airbyte.job"]
     assert (job["required"], job["poke_interval"], job["min_poke_interval"]) == (["job_id"], 30, 1)
     assert job["example"] == {"kind": "airbyte.job", "params": {"job_id": 42}, "timeout": 14400}
     assert job["params"]["job_id"]["type"] == "integer"
 
 
-def test_one_is_shown_with_an_example(waitd: Run) -> None:
+def test_a_preset_is_shown_with_an_example(waitd: Run) -> None:
     done = waitd("presets", "show", "bigquery.job")
     assert done.returncode == 0
     assert '"kind": "bigquery.job"' in done.stdout
     assert "google_cloud_default" in done.stdout
     assert json.loads(waitd("presets", "show", "bigquery.job", "--json").stdout)["submit"] is True
-    absent = waitd("presets", "show", "nonsense")
-    assert (absent.returncode, absent.stdout) == (2, "")
-    assert "there is no preset nonsense" in absent.stderr
+    unknown = waitd("presets", "show", "nonsense")
+    assert (unknown.returncode, unknown.stdout) == (2, "")
+    assert "there is no preset nonsense" in unknown.stderr
 
 
-def test_a_file_whose_cases_hold_is_right(waitd: Run, acme: Path) -> None:
+def test_a_file_whose_cases_pass_is_valid(waitd: Run, acme: Path) -> None:
     done = waitd("presets", "check", str(acme))
     assert (done.returncode, done.stdout) == (0, "acme.job: 20 of 20 cases pass.\n")
-    shown = json.loads(waitd("presets", "check", str(acme), "--json").stdout)
-    assert (shown["valid"], shown["kind"], shown["uncovered"], len(shown["cases"])) == (
+    report = json.loads(waitd("presets", "check", str(acme), "--json").stdout)
+    assert (report["valid"], report["kind"], report["uncovered"], len(report["cases"])) == (
         True,
         "acme.job",
         [],
@@ -73,7 +73,7 @@ def test_a_file_whose_cases_hold_is_right(waitd: Run, acme: Path) -> None:
     )
 
 
-def test_one_whose_cases_do_not_hold_is_told_which(waitd: Run, acme: Path) -> None:
+def test_failing_cases_are_named(waitd: Run, acme: Path) -> None:
     acme.write_text(
         ACME.replace(
             'failure = ["dead", "error", "killed"]', 'failure = ["dead", "error", "killed", "lost"]'
@@ -95,7 +95,7 @@ def test_one_whose_cases_do_not_hold_is_told_which(waitd: Run, acme: Path) -> No
     )
 
 
-def test_one_that_is_wrong_is_pointed_at(waitd: Run, acme: Path) -> None:
+def test_the_position_of_a_mistake_is_named(waitd: Run, acme: Path) -> None:
     acme.write_text(ACME.replace('value = "body.state"', 'value = "body..state"'))
     done = waitd("presets", "check", str(acme))
     assert (done.returncode, done.stdout) == (2, "")

@@ -23,27 +23,27 @@ def states(waitd: Run, url: str, wait_id: str) -> list[str]:
     return sorted(delivery["state"] for delivery in wait["deliveries"])
 
 
-def at_the_prompt(url: str, react: Callable[[subprocess.Popen[bytes], int], object]) -> int:
-    """How `redeliver --dead` ends for a person at a terminal who does this when asked."""
+def exit_code_at_prompt(url: str, react: Callable[[subprocess.Popen[bytes], int], object]) -> int:
+    """The exit code of `redeliver --dead` at a terminal, when `react` reacts to the confirmation."""
     person, terminal = os.openpty()
     command = [sys.executable, "-m", "waitd", "redeliver", "--dead", "--url", url]
-    asking = subprocess.Popen(command, stdin=terminal, stderr=terminal, stdout=terminal)
+    process = subprocess.Popen(command, stdin=terminal, stderr=terminal, stdout=terminal)
     try:
-        said = b""
-        while b"[y/N]" not in said:
-            assert select.select([person], [], [], 30)[0], said
-            said += os.read(person, 1000)
-        react(asking, person)
-        return asking.wait(timeout=30)
+        output = b""
+        while b"[y/N]" not in output:
+            assert select.select([person], [], [], 30)[0], output
+            output += os.read(person, 1000)
+        react(process, person)
+        return process.wait(timeout=30)
     finally:
-        asking.kill()
-        asking.wait()
+        process.kill()
+        process.wait()
         os.close(person)
         os.close(terminal)
 
 
 @pytest.mark.slow
-def test_every_dead_delivery_is_queued_anew_once_those_of_one_sink_or_all(
+def test_dead_deliveries_are_queued_again_once(
     waitd: Run, serve: Serve, bind: str, jobs: str, unused_url: str, tmp_path: Path
 ) -> None:
     with serve(tmp_path, bind, WAITD_DELIVERY_RETRY_DELAYS="[0]") as (url, _):
@@ -59,11 +59,11 @@ def test_every_dead_delivery_is_queued_anew_once_those_of_one_sink_or_all(
             return waitd("redeliver", "--dead", *arguments, "--url", url)
 
         assert redeliver("--sink", "kafka", "--yes").stdout == "nothing to deliver again\n"
-        asked = redeliver()
-        assert (asked.returncode, asked.stdout) == (2, "")
-        assert "--yes" in asked.stderr
-        assert at_the_prompt(url, lambda asking, person: asking.send_signal(signal.SIGINT)) == 130
-        assert at_the_prompt(url, lambda asking, person: os.write(person, b"n\n")) == 1
+        done = redeliver()
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "--yes" in done.stderr
+        assert exit_code_at_prompt(url, lambda process, _: process.send_signal(signal.SIGINT)) == 130
+        assert exit_code_at_prompt(url, lambda _, person: os.write(person, b"n\n")) == 1
         assert all(len(states(waitd, url, wait_id)) == 1 for wait_id in ids)
         done = redeliver("--sink", "webhook", "--yes")
         assert (done.returncode, done.stdout) == (0, "3 dead deliveries queued again\n")
@@ -73,14 +73,12 @@ def test_every_dead_delivery_is_queued_anew_once_those_of_one_sink_or_all(
 @pytest.mark.parametrize(
     "arguments", [(), ("some-id", "--dead"), ("some-id", "--yes"), ("some-id", "--sink", "webhook")]
 )
-def test_waits_are_named_or_all_dead_deliveries_are_meant(
-    waitd: Run, unused_url: str, arguments: tuple[str, ...]
-) -> None:
+def test_redeliver_takes_either_ids_or_dead(waitd: Run, unused_url: str, arguments: tuple[str, ...]) -> None:
     done = waitd("redeliver", *arguments, "--url", unused_url)
     assert (done.returncode, done.stdout) == (2, "")
 
 
-def test_nothing_dead_is_no_error(waitd: Run, serve: Serve, bind: str, tmp_path: Path) -> None:
+def test_no_dead_delivery_is_not_an_error(waitd: Run, serve: Serve, bind: str, tmp_path: Path) -> None:
     with serve(tmp_path, bind) as (url, _):
         done = waitd("redeliver", "--dead", "--json", "--url", url)
         assert (done.returncode, json.loads(done.stdout)) == (0, {"redelivered": 0})

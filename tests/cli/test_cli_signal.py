@@ -1,4 +1,4 @@
-"""`waitd signal`, and what `waitd show` and an export say of waits that listen or submit."""
+"""`waitd signal`, and waits that listen for signals or submit jobs in `waitd show` and `waitd export`."""
 
 import json
 
@@ -6,33 +6,31 @@ import pytest
 from cli_process import Run
 
 
-def submitted(waitd: Run, daemon: str, body: object) -> str:
+def submit(waitd: Run, daemon: str, body: object) -> str:
     done = waitd("submit", "-", "--url", daemon, input=json.dumps(body))
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
-def test_a_signal_ends_the_wait_that_waits_for_it(waitd: Run, daemon: str) -> None:
+def test_a_signal_ends_the_wait_that_listens_for_it(waitd: Run, daemon: str) -> None:
     body = {"kind": "signal", "params": {"key": "cli/go", "success_when": "payload.ok"}}
-    wait_id = submitted(waitd, daemon, body)
+    wait_id = submit(waitd, daemon, body)
     shown = waitd("show", wait_id, "--url", daemon).stdout
     assert "a signal arrives for cli/go and payload.ok" in " ".join(shown.split())
-    said = waitd("signal", "cli/go", "--payload", '{"ok": true}', "--url", daemon)
-    assert (said.returncode, said.stdout) == (0, "cli/go is stored; 1 wait listening now\n")
+    done = waitd("signal", "cli/go", "--payload", '{"ok": true}', "--url", daemon)
+    assert (done.returncode, done.stdout) == (0, "cli/go is stored; 1 wait listening now\n")
     ended = json.loads(waitd("watch", wait_id, "--json", "--url", daemon).stdout.splitlines()[-1])
     assert ended["outcome"]["payload"] == {"ok": True}
 
 
 @pytest.mark.parametrize("payload", ["{", "nonsense"])
-def test_a_payload_that_is_no_json_is_wrong_usage(waitd: Run, unused_url: str, payload: str) -> None:
+def test_an_invalid_payload_is_a_usage_error(waitd: Run, unused_url: str, payload: str) -> None:
     done = waitd("signal", "k", "--payload", payload, "--url", unused_url)
     assert (done.returncode, done.stdout) == (2, "")
     assert "--payload is not JSON" in done.stderr
 
 
-def test_show_tells_of_the_job_and_an_export_carries_its_handle(
-    waitd: Run, daemon: str, jobs: str, unused_url: str
-) -> None:
+def test_show_and_export_contain_the_jobs_handle(waitd: Run, daemon: str, jobs: str, unused_url: str) -> None:
     body = {
         "kind": "http",
         "params": {"endpoint": f"{jobs}/endless/3600/{{handle}}", "success_when": "false"},
@@ -43,11 +41,11 @@ def test_show_tells_of_the_job_and_an_export_carries_its_handle(
         },
         "wake_on": "cli/hint",
     }
-    wait_id = submitted(waitd, daemon, body)
+    wait_id = submit(waitd, daemon, body)
     assert "Its job is submitted: x1." in " ".join(waitd("show", wait_id, "--url", daemon).stdout.split())
     lines = map(json.loads, waitd("export", "--url", daemon).stdout.splitlines())
     [line] = [line for line in lines if line["id"] == wait_id]
-    submit = line["wait"]["submit"]
-    assert submit["resume"] == {"state": "submitted", "handle": "x1", "attempts": 0}
-    assert (submit["idempotency_key"], line["wait"]["wake_on"]) == (wait_id, "cli/hint")
+    exported = line["wait"]["submit"]
+    assert exported["resume"] == {"state": "submitted", "handle": "x1", "attempts": 0}
+    assert (exported["idempotency_key"], line["wait"]["wake_on"]) == (wait_id, "cli/hint")
     waitd("cancel", wait_id, "--url", daemon)

@@ -6,14 +6,14 @@ import pytest
 from cli_process import Run
 
 
-def body(url: str, **more: Any) -> dict[str, Any]:
+def body(url: str, **fields: Any) -> dict[str, Any]:
     conditions = {"success_when": "body.status == 'SUCCEEDED'", "failure_when": "body.status == 'FAILED'"}
-    return {"kind": "http", "params": {"endpoint": url, **conditions}, "poke_interval": 0.2, **more}
+    return {"kind": "http", "params": {"endpoint": url, **conditions}, "poke_interval": 0.2, **fields}
 
 
 @pytest.fixture
 def submit(waitd: Run, daemon: str) -> Run:
-    return lambda *arguments, **more: waitd("submit", *arguments, "--url", daemon, **more)
+    return lambda *arguments, **fields: waitd("submit", *arguments, "--url", daemon, **fields)
 
 
 def test_one_wait_from_standard_input_prints_its_id(submit: Run, waitd: Run, daemon: str, jobs: str) -> None:
@@ -24,7 +24,7 @@ def test_one_wait_from_standard_input_prints_its_id(submit: Run, waitd: Run, dae
 
 
 @pytest.mark.parametrize("form", ["array", "lines", "lines with gaps"])
-def test_many_waits_in_either_form_print_their_ids_in_order(
+def test_many_waits_in_any_form_print_their_ids_in_order(
     submit: Run, waitd: Run, daemon: str, jobs: str, tmp_path: Path, form: str
 ) -> None:
     bodies = [body(f"{jobs}/endless/1/{n}") for n in range(5)]
@@ -42,14 +42,14 @@ def test_many_waits_in_either_form_print_their_ids_in_order(
     assert last["params"]["endpoint"] == f"{jobs}/endless/1/4"
 
 
-def test_more_waits_than_one_batch_holds_go_in_several(submit: Run, jobs: str) -> None:
+def test_waits_are_sent_in_several_batches(submit: Run, jobs: str) -> None:
     lines = "\n".join(json.dumps(body(f"{jobs}/succeed/0/{n}", poke_interval=60)) for n in range(1003))
     done = submit("-", input=lines)
     assert done.returncode == 0
     assert len(set(done.stdout.split())) == 1003
 
 
-def test_json_answers_are_the_daemons_own_one_on_a_line(submit: Run, jobs: str) -> None:
+def test_json_prints_the_daemons_answers_one_on_a_line(submit: Run, jobs: str) -> None:
     lines = json.dumps(body(f"{jobs}/endless/1/a")) + "\n" + json.dumps({"kind": "http", "parms": {}})
     done = submit("-", "--json", input=lines)
     good, bad = map(json.loads, done.stdout.splitlines())
@@ -58,7 +58,7 @@ def test_json_answers_are_the_daemons_own_one_on_a_line(submit: Run, jobs: str) 
     assert bad["problem"]["errors"][0]["pointer"] == "/parms"
 
 
-def test_a_refused_wait_is_told_with_the_field_that_is_wrong(submit: Run, jobs: str) -> None:
+def test_a_refusal_names_the_invalid_field(submit: Run, jobs: str) -> None:
     one = submit("-", input=json.dumps(body(f"{jobs}/endless/1/a", poke_interval="soon")))
     assert (one.returncode, one.stdout) == (1, "")
     assert "/poke_interval" in one.stderr
@@ -70,9 +70,7 @@ def test_a_refused_wait_is_told_with_the_field_that_is_wrong(submit: Run, jobs: 
     assert "/timeout" in many.stderr
 
 
-def test_the_same_key_gives_the_same_wait_from_the_option_or_inside_the_object(
-    submit: Run, jobs: str
-) -> None:
+def test_one_idempotency_key_gives_one_wait_from_the_option_or_the_object(submit: Run, jobs: str) -> None:
     text = json.dumps(body(f"{jobs}/endless/1/key"))
     first = submit("-", "--idempotency-key", "one-key", input=text)
     inside = json.dumps(body(f"{jobs}/endless/1/key", idempotency_key="one-key"))
@@ -87,7 +85,7 @@ def test_the_same_key_gives_the_same_wait_from_the_option_or_inside_the_object(
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         ("", "is not JSON"),
         ("{", "is not JSON"),
@@ -97,43 +95,43 @@ def test_the_same_key_gives_the_same_wait_from_the_option_or_inside_the_object(
         ('{"a": 1}\n{"a": \n{"a": 1}', "line 2"),
     ],
 )
-def test_what_is_no_wait_is_wrong_input_and_nothing_is_sent(
-    waitd: Run, unused_url: str, text: str, words: str
+def test_invalid_input_is_refused_before_anything_is_sent(
+    waitd: Run, unused_url: str, text: str, message: str
 ) -> None:
     done = waitd("submit", "-", "--url", unused_url, input=text)
     assert (done.returncode, done.stdout) == (2, "")
-    assert words in done.stderr
+    assert message in done.stderr
 
 
-def test_a_file_that_is_not_there_is_wrong_input(waitd: Run) -> None:
+def test_a_missing_file_is_a_usage_error(waitd: Run) -> None:
     done = waitd("submit", "/nowhere/wait.json")
     assert done.returncode == 2
     assert "No such file" in done.stderr
 
 
-def test_one_key_for_many_waits_is_wrong_usage(submit: Run) -> None:
+def test_one_idempotency_key_for_many_waits_is_a_usage_error(submit: Run) -> None:
     done = submit("-", "--idempotency-key", "k", input="[{}, {}]")
     assert done.returncode == 2
     assert "its own idempotency_key" in done.stderr
 
 
 @pytest.mark.parametrize(
-    ("job", "more", "code", "state"),
+    ("job", "fields", "code", "state"),
     [
         ("succeed/0.3", {}, 0, "success"),
         ("fail/0.3", {}, 1, "failed"),
         ("endless/0", {"timeout": 0.5}, 124, "timeout"),
     ],
 )
-def test_wait_waits_for_the_outcome_and_the_exit_code_tells_it(
-    submit: Run, jobs: str, job: str, more: dict[str, Any], code: int, state: str
+def test_wait_exits_with_the_code_of_the_outcome(
+    submit: Run, jobs: str, job: str, fields: dict[str, Any], code: int, state: str
 ) -> None:
-    text = json.dumps(body(f"{jobs}/{job}/wait", **more))
+    text = json.dumps(body(f"{jobs}/{job}/wait", **fields))
     done = submit("-", "--wait", "--json", input=text)
     assert (done.returncode, json.loads(done.stdout)["state"]) == (code, state)
 
 
-def test_wait_on_many_tells_each_and_the_worst(submit: Run, jobs: str) -> None:
+def test_wait_prints_every_outcome_and_exits_with_the_worst(submit: Run, jobs: str) -> None:
     bodies = [body(f"{jobs}/{job}/many") for job in ("succeed/0.2", "fail/0.2", "succeed/0")]
     done = submit("-", "--wait", input=json.dumps(bodies))
     assert done.returncode == 1

@@ -13,7 +13,7 @@ FAST = ("--poke-interval", "0.1", "--request-timeout", "0.5")
 
 @pytest.fixture
 def until(waitd: Run) -> Run:
-    return lambda *arguments, **more: waitd("until", "http", *arguments, **more)
+    return lambda *arguments, **options: waitd("until", "http", *arguments, **options)
 
 
 @pytest.mark.parametrize(
@@ -39,31 +39,31 @@ def test_the_exit_code_is_the_outcome(
     assert (done.returncode, json.loads(done.stdout)["state"]) == (code, state), done.stderr
 
 
-def test_a_target_that_is_not_there_is_waited_for_until_the_timeout(until: Run, unused_url: str) -> None:
+def test_an_unreachable_target_is_poked_until_the_timeout(until: Run, unused_url: str) -> None:
     done = until(unused_url, *FAST, "--timeout", "0.5")
     assert (done.returncode, done.stdout) == (124, "")
     assert "unreachable" in done.stderr
 
 
-def test_the_result_is_printed_alone_on_standard_output(until: Run, jobs: str) -> None:
+def test_only_the_result_is_on_standard_output(until: Run, jobs: str) -> None:
     done = until(f"{jobs}/succeed/0/result", *CONDITIONS, "--result", "body.job")
     assert (done.returncode, done.stdout) == (0, '"result"\n')
     assert "success" in done.stderr
 
 
-def test_what_it_sees_is_told_once_each_time_it_changes(until: Run, jobs: str) -> None:
-    done = until(f"{jobs}/endless/0/told", *CONDITIONS, *FAST, "--timeout", "1")
+def test_a_result_is_printed_once_until_it_changes(until: Run, jobs: str) -> None:
+    done = until(f"{jobs}/endless/0/results", *CONDITIONS, *FAST, "--timeout", "1")
     assert done.stderr.count("pending ·") == 1 + len(re.findall("(once|times) pending", done.stderr))
 
 
-def test_what_it_saw_before_it_failed_is_counted(until: Run, jobs: str) -> None:
+def test_the_results_before_a_failure_are_counted(until: Run, jobs: str) -> None:
     done = until(f"{jobs}/fail/0.5/counted", *CONDITIONS, *FAST, "--timeout", "20")
     assert done.returncode == 1
     assert re.search(r"^  (once|[1-9][0-9]* times) pending · ", done.stderr, re.MULTILINE), done.stderr
     assert "  once failure · " in done.stderr
 
 
-def test_a_404_means_not_yet_unless_another_status_is_named(until: Run, jobs: str) -> None:
+def test_a_404_means_not_yet_unless_another_status_is_allowed(until: Run, jobs: str) -> None:
     done = until(f"{jobs}/absent/0.4/allowed", *FAST, "--timeout", "20", "--json")
     assert (done.returncode, json.loads(done.stdout)["state"]) == (0, "success")
     assert (
@@ -75,7 +75,7 @@ def test_silent_fail_pokes_a_refusal_again(until: Run, jobs: str) -> None:
     assert until(f"{jobs}/forbidden/0/silent", *FAST, "--timeout", "0.5", "--silent-fail").returncode == 124
 
 
-def test_a_connection_gives_the_origin_and_the_command_the_path(until: Run, jobs: str) -> None:
+def test_a_connection_has_the_host_and_the_argument_the_path(until: Run, jobs: str) -> None:
     host = jobs.removeprefix("http://").removesuffix("/jobs")
     done = until(
         "/jobs/succeed/0/conn", *CONDITIONS, "--http-conn-id", "batch", AIRFLOW_CONN_BATCH=f"http://{host}"
@@ -84,7 +84,7 @@ def test_a_connection_gives_the_origin_and_the_command_the_path(until: Run, jobs
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
         (("http://127.0.0.1:1/", "--success-when", "body.status =="), "--success-when"),
         (("http://127.0.0.1:1/", "--success-when", "size(text)"), "--success-when"),
@@ -97,12 +97,12 @@ def test_a_connection_gives_the_origin_and_the_command_the_path(until: Run, jobs
         (("ftp://127.0.0.1:1/",), "URL"),
     ],
 )
-def test_wrong_options_are_named_before_anything_is_poked(
-    until: Run, arguments: tuple[str, ...], words: str
+def test_invalid_options_are_named_before_anything_is_poked(
+    until: Run, arguments: tuple[str, ...], message: str
 ) -> None:
     done = until(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
-    assert words in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert "secret@" not in done.stderr
 

@@ -8,10 +8,10 @@ FAST = ("--poke-interval", "0.1", "--request-timeout", "1")
 
 @pytest.fixture
 def until(waitd: Run, s3: dict[str, str]) -> Run:
-    return lambda *arguments, **more: waitd("until", "s3", *arguments, *FAST, **{**s3, **more})
+    return lambda *arguments, **options: waitd("until", "s3", *arguments, *FAST, **{**s3, **options})
 
 
-def test_a_key_that_appears_ends_it_with_0_and_what_is_known_of_the_file(until: Run) -> None:
+def test_a_key_that_appears_is_0_and_its_attributes_are_printed(until: Run) -> None:
     done = until("s3://bucket/jobs/succeed/0.5/until/_SUCCESS", "--timeout", "30")
     assert (done.returncode, json.loads(done.stdout)) == (
         0,
@@ -20,18 +20,18 @@ def test_a_key_that_appears_ends_it_with_0_and_what_is_known_of_the_file(until: 
     assert "pending" in done.stderr
 
 
-def test_a_key_that_never_comes_is_124(until: Run) -> None:
+def test_a_key_that_never_appears_is_124(until: Run) -> None:
     done = until("s3://bucket/jobs/endless/0/until/_SUCCESS", "--timeout", "0.5", "--json")
     assert (done.returncode, json.loads(done.stdout)["state"]) == (124, "timeout")
 
 
-def test_a_store_that_says_slow_down_is_asked_again(until: Run) -> None:
+def test_a_store_that_answers_slow_down_is_poked_again(until: Run) -> None:
     done = until("s3://bucket/jobs/unavailable/0/keys/_SUCCESS", "--timeout", "30", "--json")
     assert (done.returncode, json.loads(done.stdout)["pokes"]) == (0, 4)
     assert "503" in done.stderr
 
 
-def test_all_of_several_keys_must_be_there(until: Run) -> None:
+def test_all_of_several_keys_must_exist(until: Run) -> None:
     there, late = "s3://bucket/jobs/succeed/0/both/_SUCCESS", "s3://bucket/jobs/endless/0/both/_SUCCESS"
     assert until(there, late, "--timeout", "0.5").returncode == 124
     assert until(there, there, "--timeout", "30").returncode == 0
@@ -41,7 +41,7 @@ def test_all_of_several_keys_must_be_there(until: Run) -> None:
     ("key", "flag"),
     [("jobs/succeed/0/some/*.parquet", "--wildcard"), ("jobs/succeed/0/some/part.*", "--regex")],
 )
-def test_patterns_and_a_check_look_at_what_matches(until: Run, key: str, flag: str) -> None:
+def test_patterns_and_a_check_apply_to_matching_keys(until: Run, key: str, flag: str) -> None:
     options = (flag, "--check", "files[0].Size > 0", "--metadata-key", "Key", "--metadata-key", "Size")
     done = until(f"s3://bucket/{key}", *options, "--timeout", "30")
     assert done.returncode == 0, done.stderr
@@ -60,7 +60,7 @@ def test_a_connection_names_the_store(waitd: Run, s3: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
         (("bucket/key",), "S3URL"),
         (("s3://bucket/[a-", "--regex"), "S3URL"),
@@ -70,10 +70,10 @@ def test_a_connection_names_the_store(waitd: Run, s3: dict[str, str]) -> None:
         (("s3://bucket/a", "--metadata-key", "Owner"), "--metadata-key"),
     ],
 )
-def test_wrong_options_are_named_before_anything_is_asked(
-    until: Run, arguments: tuple[str, ...], words: str
+def test_invalid_options_are_named_before_anything_is_poked(
+    until: Run, arguments: tuple[str, ...], message: str
 ) -> None:
     done = until(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
-    assert words in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr

@@ -24,11 +24,11 @@ from waitd.cli.display.waits import render_status_line, render_table
         (1.0, "1 s"),
     ],
 )
-def test_a_span_is_told_in_its_two_largest_units(seconds: float, text: str) -> None:
+def test_a_duration_is_formatted_in_its_two_largest_units(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
 
 
-def test_a_time_is_told_from_now() -> None:
+def test_a_time_is_formatted_relative_to_now() -> None:
     now = datetime(2026, 1, 1, tzinfo=UTC)
     assert format_relative_time("2026-01-01T00:00:12.000Z", now) == "in 12 s"
     assert format_relative_time("2025-12-31T23:00:00.000Z", now) == "1 h ago"
@@ -37,7 +37,7 @@ def test_a_time_is_told_from_now() -> None:
 
 
 @pytest.mark.parametrize("width", [80, 120, 200])
-def test_the_table_keeps_ids_whole_and_stays_in_its_width(width: int) -> None:
+def test_the_table_fits_the_terminal_and_keeps_ids_whole(width: int) -> None:
     wait: dict[str, Any] = {
         "id": "0197a1f0-8f3c-7d2e-9b51-3f6a2c4d5e6f",
         "state": "cancelled",
@@ -61,7 +61,7 @@ def test_the_table_keeps_ids_whole_and_stays_in_its_width(width: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("following", "stage", "told"),
+    ("next_poke_at", "stage", "expected"),
     [
         ("2026-01-01T00:00:12.000Z", None, "next poke in 12 s"),
         ("2025-12-31T23:59:58.000Z", None, "next poke due"),
@@ -69,15 +69,15 @@ def test_the_table_keeps_ids_whole_and_stays_in_its_width(width: int) -> None:
         (None, "poking", "poking"),
     ],
 )
-def test_a_wait_on_one_line_says_when_it_looks_again(
-    following: str | None, stage: str | None, told: str
+def test_the_status_line_tells_the_next_poke(
+    next_poke_at: str | None, stage: str | None, expected: str
 ) -> None:
     wait: dict[str, Any] = {
         "last_verdict": {"verdict": "pending", "reason": "http_404", "message": ""},
         "waiting_on": {"stage": stage},
         "pokes": 2,
-        "next_poke_at": following,
+        "next_poke_at": next_poke_at,
         "deadline": "2026-01-01T01:00:00.000Z",
     }
     line = render_status_line(wait, datetime(2026, 1, 1, tzinfo=UTC)).plain
-    assert line == f"pending http_404 · 2 pokes · {told} · deadline in 1 h"
+    assert line == f"pending http_404 · 2 pokes · {expected} · deadline in 1 h"

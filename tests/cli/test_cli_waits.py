@@ -8,25 +8,25 @@ from typing import Any
 import pytest
 from cli_process import Run
 
-STRANGER = "0197a1f0-8f3c-7d2e-9b51-3f6a2c4d5e6f"
+UNKNOWN_ID = "0197a1f0-8f3c-7d2e-9b51-3f6a2c4d5e6f"
 
 
 @pytest.fixture
 def cli(waitd: Run, daemon: str) -> Run:
-    return lambda *arguments, **more: waitd(*arguments, WAITD_URL=daemon, **more)
+    return lambda *arguments, **options: waitd(*arguments, WAITD_URL=daemon, **options)
 
 
 @pytest.fixture
 def submitted(cli: Run, jobs: str) -> Callable[..., str]:
-    """Submits one wait on a job and returns its id."""
+    """Submits a wait for a job and returns its id."""
 
-    def submit(job: str, *arguments: str, **more: Any) -> str:
+    def submit(job: str, *arguments: str, **fields: Any) -> str:
         body = {
             "kind": "http",
             "params": {"endpoint": f"{jobs}/{job}", "success_when": "status == 200"},
             "poke_interval": 0.2,
         }
-        done = cli("submit", "-", *arguments, input=json.dumps(body | more))
+        done = cli("submit", "-", *arguments, input=json.dumps(body | fields))
         return done.stdout.split()[0]
 
     return submit
@@ -38,7 +38,7 @@ def listed(cli: Run, *arguments: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_list_filters_by_state_kind_and_label_and_keeps_to_its_limit(
+def test_list_filters_by_state_kind_and_label_up_to_its_limit(
     cli: Run, submitted: Callable[..., str]
 ) -> None:
     ids = [submitted(f"endless/1/{n}", labels={"team": "list", "n": str(n)}) for n in range(3)]
@@ -52,22 +52,20 @@ def test_list_filters_by_state_kind_and_label_and_keeps_to_its_limit(
     assert listed(cli, *team, "--kind", "s3_key") == []
 
 
-def test_list_goes_over_pages(cli: Run, jobs: str) -> None:
+def test_list_fetches_all_pages(cli: Run, jobs: str) -> None:
     body = {"kind": "http", "params": {"endpoint": f"{jobs}/succeed/0/page"}, "labels": {"team": "pages"}}
     cli("submit", "-", input=json.dumps([body] * 1200))
     assert len({w["id"] for w in listed(cli, "--label", "team=pages", "--limit", "1100")}) == 1100
     assert len(listed(cli, "--label", "team=pages", "--limit", "5000")) == 1200
 
 
-def test_the_table_for_people_cuts_nothing_where_it_is_no_terminal(
-    cli: Run, submitted: Callable[..., str], jobs: str
-) -> None:
+def test_without_a_terminal_the_table_is_not_cut(cli: Run, submitted: Callable[..., str], jobs: str) -> None:
     value = "long-" * 40
     wait_id = submitted("endless/1/table", labels={"team": "table", "long": value})
     done = cli("list", "--label", "team=table")
     header, row = done.stdout.rstrip().splitlines()
     assert header.split()[:2] == ["ID", "STATE"]
-    assert all(part in row for part in (wait_id, "waiting", f"{jobs}/endless/1/table", f"long={value}"))
+    assert all(word in row for word in (wait_id, "waiting", f"{jobs}/endless/1/table", f"long={value}"))
     assert "\x1b" not in done.stdout
 
 
@@ -79,7 +77,7 @@ def test_without_a_terminal_there_are_no_colours(waitd: Run, daemon: str, argume
 
 
 @pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
-def test_at_a_terminal_there_are_but_for_those_who_want_none(
+def test_a_terminal_has_colours_unless_no_color_is_set(
     cli: Run, daemon: str, submitted: Callable[..., str], jobs: str, no_color: str, coloured: bool
 ) -> None:
     submitted("endless/1/colours", labels={"team": "colours"})
@@ -94,36 +92,34 @@ def test_at_a_terminal_there_are_but_for_those_who_want_none(
         check=True,
     )
     os.close(terminal)
-    shown = os.read(person, 100_000)
+    output = os.read(person, 100_000)
     os.close(person)
     assert done.returncode == 0
-    assert (b"\x1b[36m" in shown) is coloured, shown
+    assert (b"\x1b[36m" in output) is coloured, output
 
 
-def test_an_empty_list_says_so(cli: Run) -> None:
+def test_an_empty_list_prints_a_message(cli: Run) -> None:
     assert cli("list", "--label", "team=absent").stdout == "No waits match.\n"
     assert cli("list", "--label", "team=absent", "--json").stdout == ""
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "words"),
+    ("arguments", "code", "message"),
     [(("--label", "x"), 2, "NAME=VALUE"), (("--state", "done"), 1, "/state")],
 )
-def test_a_wrong_filter_is_refused_by_name(
-    cli: Run, arguments: tuple[str, ...], code: int, words: str
-) -> None:
+def test_an_invalid_filter_is_named(cli: Run, arguments: tuple[str, ...], code: int, message: str) -> None:
     done = cli("list", *arguments)
     assert (done.returncode, done.stdout) == (code, "")
-    assert words in done.stderr
+    assert message in done.stderr
 
 
-def test_show_says_what_was_seen_and_why_it_still_waits(cli: Run, submitted: Callable[..., str]) -> None:
+def test_show_prints_poke_results_and_the_next_poke(cli: Run, submitted: Callable[..., str]) -> None:
     wait_id = submitted("unavailable/60/show", labels={"team": "show"})
-    while not (seen := json.loads(cli("show", wait_id, "--json").stdout))["runs"]:
+    while not (shown := json.loads(cli("show", wait_id, "--json").stdout))["runs"]:
         pass
-    assert seen["runs"][0]["verdict"] == "unreachable"
+    assert shown["runs"][0]["verdict"] == "unreachable"
     text = cli("show", wait_id).stdout
-    for part in (
+    for word in (
         wait_id,
         "waiting",
         "next poke",
@@ -133,30 +129,30 @@ def test_show_says_what_was_seen_and_why_it_still_waits(cli: Run, submitted: Cal
         "unreachable",
         "503",
     ):
-        assert part in text
+        assert word in text
 
 
-def test_show_of_an_ended_wait_tells_its_outcome_and_deliveries(
+def test_show_prints_the_outcome_and_deliveries_of_an_ended_wait(
     cli: Run, submitted: Callable[..., str], unused_url: str
 ) -> None:
     sink = {"kind": "webhook", "url": f"{unused_url}/callback"}
     wait_id = submitted("succeed/0/ended", "--wait", sinks=[sink])
     text = cli("show", wait_id).stdout
-    for part in ("success", '{"status":"SUCCEEDED","job":"ended"}', "Deliveries", "webhook", "queued"):
-        assert part in text
+    for word in ("success", '{"status":"SUCCEEDED","job":"ended"}', "Deliveries", "webhook", "queued"):
+        assert word in text
 
 
-def test_cancel_ends_waits_and_an_ended_one_is_an_error_that_stops_no_other(
+def test_cancel_continues_after_a_wait_that_cannot_be_cancelled(
     cli: Run, submitted: Callable[..., str]
 ) -> None:
     first, second = submitted("endless/1/c1"), submitted("endless/1/c2")
     done = cli("cancel", first)
     assert (done.returncode, done.stdout) == (0, f"{first} cancelled\n")
-    done = cli("cancel", first, STRANGER, second, "--json")
+    done = cli("cancel", first, UNKNOWN_ID, second, "--json")
     assert done.returncode == 1
     assert [json.loads(line)["id"] for line in done.stdout.splitlines()] == [second]
     assert first in done.stderr
-    assert STRANGER in done.stderr
+    assert UNKNOWN_ID in done.stderr
     assert {w["state"] for w in (json.loads(cli("show", i, "--json").stdout) for i in (first, second))} == {
         "cancelled"
     }
@@ -176,13 +172,13 @@ def test_redeliver_of_a_waiting_wait_is_refused(cli: Run, submitted: Callable[..
     assert (done.returncode, done.stdout) == (1, "")
 
 
-@pytest.mark.parametrize("wait_id", [STRANGER, "no-id", "../waits", "a?b#c", "%2e%2e"])
-def test_an_unknown_id_is_an_error_whatever_it_looks_like(cli: Run, wait_id: str) -> None:
+@pytest.mark.parametrize("wait_id", [UNKNOWN_ID, "no-id", "../waits", "a?b#c", "%2e%2e"])
+def test_an_unknown_id_is_an_error(cli: Run, wait_id: str) -> None:
     done = cli("show", wait_id)
     assert (done.returncode, done.stdout) == (1, "")
     assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("wait_id", ["", "..", "."])
-def test_what_can_be_no_id_is_wrong_usage(cli: Run, wait_id: str) -> None:
+def test_an_impossible_id_is_a_usage_error(cli: Run, wait_id: str) -> None:
     assert cli("show", wait_id).returncode == 2
