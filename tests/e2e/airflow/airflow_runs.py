@@ -1,4 +1,4 @@
-"""One DAG run, as Airflow's own API tells of it."""
+"""DAG runs through Airflow's API, and waits whose outcomes go to their tasks."""
 
 import asyncio
 from typing import Any
@@ -13,8 +13,8 @@ PARKED = {"awaiting_input", "deferred"}
 ENDED = {"success", "failed", "skipped", "upstream_failed"}
 
 
-class Run:
-    """A run of a DAG that was begun here."""
+class DagRun:
+    """Starts a run of a DAG, and reads its tasks through Airflow's API."""
 
     def __init__(self, airflow: Airflow, dag_id: str, conf: dict[str, Any] | None = None) -> None:
         self.airflow = airflow
@@ -29,7 +29,7 @@ class Run:
         return f"/api/v2/dags/{self.dag_id}/dagRuns/{self.run_id}"
 
     async def ask(self, method: str, path: str, body: Any = None) -> Any:
-        """The answer to a request below the run, which succeeds."""
+        """Sends a request below the path of the run, which must succeed, and returns the answer."""
         status, answer = await asyncio.to_thread(self.airflow.request, method, self.path + path, body)
         assert status in {200, 201, 204}, (path, status, answer)
         return answer
@@ -49,10 +49,10 @@ class Run:
     async def until(
         self, states: set[str], task_id: str = "wait", map_index: int = -1, seconds: float = 180
     ) -> dict[str, Any]:
-        """The task instance, once it is in one of these states."""
+        """Waits until the task instance is in one of these states, and returns it."""
         instance: dict[str, Any] = {}
         for _ in range(int(seconds / 0.3)):
-            path = f"{self.path}/taskInstances/{task_id}/{map_index}"  # a mapped one is not there from the beginning
+            path = f"{self.path}/taskInstances/{task_id}/{map_index}"  # a mapped one is created later
             status, instance = await asyncio.to_thread(self.airflow.request, "GET", path)
             if status == 200 and instance["state"] in states:
                 return instance
@@ -66,7 +66,7 @@ class Run:
         return await self.until(ENDED, task_id, map_index, seconds)
 
     async def clear(self, task_id: str = "wait") -> None:
-        """Clears the task, as a person does."""
+        """Clears the task, as a user does."""
         body = {
             "dry_run": False, "dag_run_id": self.run_id, "task_ids": [task_id], "only_failed": False, "reset_dag_runs": False,
         }  # fmt: skip
@@ -75,8 +75,8 @@ class Run:
         assert status == 200, answer
 
 
-def sink(mode: str, instance: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """waitd's way back to a task instance."""
+def airflow_sink(mode: str, instance: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    """The sink that delivers an outcome to a task instance."""
     names = ("dag_id", "task_id", "map_index", "try_number")
     return {
         "kind": "airflow",
@@ -85,12 +85,12 @@ def sink(mode: str, instance: dict[str, Any], **more: Any) -> dict[str, Any]:
         "run_id": instance["dag_run_id"],
         "ti_id": instance["id"],
         **{name: instance[name] for name in names},
-        **more,
+        **fields,
     }
 
 
-class Waits:
-    """Waits of one daemon on one job server."""
+class WaitClient:
+    """Submits waits for jobs to a daemon, and reads them."""
 
     def __init__(self, waitd: Daemon, client: aiohttp.ClientSession, jobs_url: str) -> None:
         self.waitd = waitd
@@ -98,23 +98,23 @@ class Waits:
         self._jobs_url = jobs_url
 
     async def submit(
-        self, *sinks: dict[str, Any], outcome: str = "success", seconds: float = 0, **more: Any
+        self, *sinks: dict[str, Any], outcome: str = "success", seconds: float = 0, **fields: Any
     ) -> str:
-        """The id of a wait whose job ends so after so many seconds; `more` is the wait's own."""
-        fails = "body.status == 'SUCCEEDED'" if outcome == "failed" else "false"
-        takes = 3600 if outcome == "timeout" else seconds
+        """Submits a wait whose job ends with `outcome` after `seconds`, and returns its id. `fields` are added to it."""
+        failure_when = "body.status == 'SUCCEEDED'" if outcome == "failed" else "false"
+        duration = 3600 if outcome == "timeout" else seconds
         body = {
             "kind": "http",
             "params": {
-                "endpoint": f"{self._jobs_url}/jobs/{uuid4().hex}?for={takes}",
+                "endpoint": f"{self._jobs_url}/jobs/{uuid4().hex}?for={duration}",
                 "success_when": "false" if outcome == "failed" else "body.status == 'SUCCEEDED'",
-                "failure_when": fails,
+                "failure_when": failure_when,
                 "result": "{'rows': 3, 'parts': ['a', 'b']}",
             },
             "poke_interval": 0.5,
             "timeout": 1 if outcome == "timeout" else 600,
             "sinks": list(sinks),
-            **more,
+            **fields,
         }
         async with self._client.post(f"{self.waitd.url}/v1/waits", json=body) as response:
             answer = await response.json()
@@ -129,28 +129,28 @@ class Waits:
             return answer
 
     async def ended(self, wait_id: str) -> dict[str, Any]:
-        """The wait, once it has ended."""
+        """Waits until the wait has ended, and returns it."""
         async with self._client.get(f"{self.waitd.url}/v1/waits/{wait_id}?wait=30") as response:
             answer: dict[str, Any] = await response.json()
             assert answer["state"] != "waiting", answer
             return answer
 
     async def deliveries(self, wait_id: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = (await self.wait(wait_id))["deliveries"]
-        return found
+        deliveries: list[dict[str, Any]] = (await self.wait(wait_id))["deliveries"]
+        return deliveries
 
     async def settled(self, wait_id: str, seconds: float = 180) -> dict[str, Any]:
-        """The newest delivery, once it is delivered or dead."""
-        found: list[dict[str, Any]] = []
+        """Waits until the newest delivery is delivered or dead, and returns it."""
+        deliveries: list[dict[str, Any]] = []
         for _ in range(int(seconds / 0.2)):
-            found = await self.deliveries(wait_id)
-            if found and found[-1]["state"] != "queued":
-                return found[-1]
+            deliveries = await self.deliveries(wait_id)
+            if deliveries and deliveries[-1]["state"] != "queued":
+                return deliveries[-1]
             await asyncio.sleep(0.2)
-        raise AssertionError(f"not settled: {found}\n{self.waitd.log[-10:]}")
+        raise AssertionError(f"not settled: {deliveries}\n{self.waitd.log[-10:]}")
 
     async def delivered(self, wait_id: str, seconds: float = 180) -> None:
-        """Waits until the newest delivery went through."""
+        """Waits until the newest delivery is delivered."""
         delivery = await self.settled(wait_id, seconds)
         assert delivery["state"] == "delivered", delivery
 

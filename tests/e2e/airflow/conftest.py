@@ -1,4 +1,4 @@
-"""One Airflow for all tests here; a waitd for each."""
+"""Fixtures of the tests with a real Airflow: they share one Airflow, and each has its own daemon."""
 
 import os
 from collections.abc import AsyncIterator, Iterator
@@ -8,10 +8,10 @@ from typing import Any
 import aiohttp
 import orjson
 import pytest
-from airflow_runs import Waits
+from airflow_runs import WaitClient
 from daemon import Daemon, Jobs, daemon, serving
 from installation import not_installable
-from provider_scene import JobServer, Scene
+from provider_scene import ControlledJobServer, ProviderScene, connect_airflow
 
 from waitd.bench.airflow.environment import NotInstallable, airflow_environment
 from waitd.bench.airflow.instance import HEARTBEAT, Airflow
@@ -21,7 +21,7 @@ LONG = "WAITD_TEST_AIRFLOW_LONG"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes many minutes on a real Airflow runs where it is asked for: `.ci/run` does."""
+    """Skips the tests that take minutes, unless WAITD_TEST_AIRFLOW_LONG is set, as `.ci/run` does."""
     for item in items:
         if HERE in item.path.parents and item.get_closest_marker("airflow_long") and not os.environ.get(LONG):
             item.add_marker(pytest.mark.skip(reason=f"takes minutes on a real Airflow; {LONG}=1 runs it"))
@@ -29,7 +29,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def environment() -> Path:
-    """Airflow, installed once into `.cache` of the checkout, or where WAITD_TEST_CACHE says."""
+    """Airflow, installed once into WAITD_TEST_CACHE, by default `.cache` in the checkout."""
     try:
         return airflow_environment(Path(os.environ.get("WAITD_TEST_CACHE") or HERE.parents[2] / ".cache"))
     except NotInstallable as error:
@@ -49,30 +49,29 @@ def airflow(environment: Path) -> Iterator[Airflow]:
 
 
 @pytest.fixture
-async def jobs() -> AsyncIterator[JobServer]:
-    server = JobServer()
-    async with serving("GET", "/jobs/{name}", server.answer) as server.url:
+async def jobs() -> AsyncIterator[ControlledJobServer]:
+    server = ControlledJobServer()
+    async with serving("GET", "/jobs/{name}", server.handle) as server.url:
         yield server
 
 
 @pytest.fixture
-def daemon_settings(airflow: Airflow, jobs: JobServer) -> dict[str, Any]:
-    """What a waitd needs to speak to it, and to the job server."""
+def daemon_settings(airflow: Airflow, jobs: ControlledJobServer) -> dict[str, Any]:
+    """The connections to Airflow and to the job server, and fast deliveries."""
     connection = {"conn_type": "airflow", "host": airflow.url, "login": "waitd", "password": "waitd-pw"}
     return {
         "AIRFLOW_CONN_AIRFLOW": orjson.dumps(connection).decode(),
         "AIRFLOW_CONN_JOBS": orjson.dumps({"conn_type": "http", "host": jobs.url}).decode(),
         "WAITD_AIRFLOW_HOLD_OFF": str(HEARTBEAT + 5),
-        "WAITD_DELIVERY_RETRY_DELAYS": str([0.0, *[1.0] * 300]),  # Airflow needs its time to come back
+        "WAITD_DELIVERY_RETRY_DELAYS": str([0.0, *[1.0] * 300]),  # Airflow takes a while to restart
     }
 
 
 @pytest.fixture
-async def scene(airflow: Airflow, waitd: Daemon, jobs: JobServer) -> AsyncIterator[Scene]:
+async def scene(airflow: Airflow, waitd: Daemon, jobs: ControlledJobServer) -> AsyncIterator[ProviderScene]:
     async with aiohttp.ClientSession() as client:
-        scene = Scene(airflow, waitd, jobs, client)
-        await scene.point_airflow(waitd.url)
-        yield scene
+        await connect_airflow(airflow, waitd.url)
+        yield ProviderScene(airflow, waitd, jobs, client)
 
 
 @pytest.fixture
@@ -82,9 +81,9 @@ async def waitd(tmp_path: Path, daemon_settings: dict[str, Any]) -> AsyncIterato
 
 
 @pytest.fixture
-async def waits(waitd: Daemon) -> AsyncIterator[Waits]:
+async def waits(waitd: Daemon) -> AsyncIterator[WaitClient]:
     async with (
         serving("GET", "/jobs/{name}", Jobs().handle) as jobs_url,
         aiohttp.ClientSession() as client,
     ):
-        yield Waits(waitd, client, jobs_url)
+        yield WaitClient(waitd, client, jobs_url)

@@ -1,4 +1,4 @@
-"""A job server that does what a test says, and a waitd that Airflow's tasks find by a connection."""
+"""A job server that the test controls, and an Airflow whose tasks are connected to a daemon."""
 
 import asyncio
 from collections import Counter
@@ -6,78 +6,77 @@ from typing import Any
 
 import aiohttp
 from aiohttp import web
-from airflow_runs import Run
+from airflow_runs import DagRun
 from daemon import Daemon
 
 from waitd.bench.airflow.instance import Airflow
 
 
-class JobServer:
-    """`/jobs/NAME`: RUNNING until a test ends it, and then the result that it says. Every job that begins so ends with it."""
+class ControlledJobServer:
+    """A job server. `/jobs/NAME` is RUNNING until the test ends all jobs with that prefix."""
 
     def __init__(self) -> None:
         self.url = ""
-        self.asked: Counter[str] = Counter()
-        self._ends: dict[str, dict[str, Any]] = {}
+        self.requests: Counter[str] = Counter()
+        self._results: dict[str, dict[str, Any]] = {}
 
-    async def answer(self, request: web.Request) -> web.Response:
+    async def handle(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]
-        self.asked[name] += 1
-        for beginning, end in self._ends.items():
-            if name.startswith(beginning):
-                return web.json_response({"job": name, **end})
+        self.requests[name] += 1
+        for prefix, result in self._results.items():
+            if name.startswith(prefix):
+                return web.json_response({"job": name, **result})
         return web.json_response({"status": "RUNNING"}, status=202)
 
-    def succeed(self, beginning: str) -> None:
-        self._ends[beginning] = {"status": "SUCCEEDED"}
+    def succeed(self, prefix: str) -> None:
+        self._results[prefix] = {"status": "SUCCEEDED"}
 
-    def fail(self, beginning: str, why: str) -> None:
-        self._ends[beginning] = {"status": "FAILED", "why": why}
+    def fail(self, prefix: str, why: str) -> None:
+        self._results[prefix] = {"status": "FAILED", "why": why}
 
 
-class Scene:
-    """Airflow, waitd and the job server."""
+async def connect_airflow(airflow: Airflow, url: str) -> None:
+    """Makes `waitd_default` the connection to the daemon at this URL."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    connection = {
+        "connection_id": "waitd_default", "conn_type": "waitd", "host": host, "port": int(port),
+        "extra": '{"airflow_conn_id": "airflow"}',
+    }  # fmt: skip
+    await asyncio.to_thread(airflow.request, "DELETE", "/api/v2/connections/waitd_default")
+    status, answer = await asyncio.to_thread(airflow.request, "POST", "/api/v2/connections", connection)
+    assert status == 201, answer
+
+
+class ProviderScene:
+    """Airflow, a daemon that its tasks use, and the job server."""
 
     def __init__(
-        self, airflow: Airflow, waitd: Daemon, jobs: JobServer, client: aiohttp.ClientSession
+        self, airflow: Airflow, waitd: Daemon, jobs: ControlledJobServer, client: aiohttp.ClientSession
     ) -> None:
         self.airflow = airflow
         self.waitd = waitd
         self.jobs = jobs
         self._client = client
 
-    async def run(self, dag_id: str, **conf: Any) -> Run:
-        return await asyncio.to_thread(Run, self.airflow, dag_id, conf)
+    async def run(self, dag_id: str, **conf: Any) -> DagRun:
+        return await asyncio.to_thread(DagRun, self.airflow, dag_id, conf)
 
-    async def point_airflow(self, url: str) -> None:
-        """Makes `waitd_default` the connection to a daemon."""
-        host, _, port = url.removeprefix("http://").partition(":")
-        connection = {
-            "connection_id": "waitd_default", "conn_type": "waitd", "host": host, "port": int(port),
-            "extra": '{"airflow_conn_id": "airflow"}',
-        }  # fmt: skip
-        await asyncio.to_thread(self.airflow.request, "DELETE", "/api/v2/connections/waitd_default")
-        status, answer = await asyncio.to_thread(
-            self.airflow.request, "POST", "/api/v2/connections", connection
-        )
-        assert status == 201, answer
-
-    async def waits(self, run: Run, **query: str) -> list[dict[str, Any]]:
+    async def waits(self, run: DagRun, **query: str) -> list[dict[str, Any]]:
         """The waits of a run, oldest first."""
         labels = {"label.dag_id": run.dag_id, "label.run_id": run.run_id, **query}
         async with self._client.get(f"{self.waitd.url}/v1/waits", params=labels) as response:
             assert response.status == 200, await response.text()
-            found: list[dict[str, Any]] = (await response.json())["waits"]
-            return found[::-1]
+            newest_first: list[dict[str, Any]] = (await response.json())["waits"]
+            return newest_first[::-1]
 
     async def wait_until(
-        self, run: Run, state: str, count: int = 1, seconds: float = 180
+        self, run: DagRun, state: str, count: int = 1, seconds: float = 180
     ) -> list[dict[str, Any]]:
-        """The waits of a run in this state, once there are so many."""
-        found: list[dict[str, Any]] = []
+        """Waits until so many waits of a run are in this state, and returns them."""
+        waits: list[dict[str, Any]] = []
         for _ in range(int(seconds / 0.2)):
-            found = await self.waits(run, state=state)
-            if len(found) >= count:
-                return found
+            waits = await self.waits(run, state=state)
+            if len(waits) >= count:
+                return waits
             await asyncio.sleep(0.2)
-        raise AssertionError(f"{found}\n{self.waitd.log[-10:]}")
+        raise AssertionError(f"{waits}\n{self.waitd.log[-10:]}")

@@ -1,4 +1,4 @@
-"""Runs beside Airflow: prints the message that its MessageQueueTrigger takes from the queue whose URL is given, and ends."""
+"""Runs in Airflow's environment: prints the first message that MessageQueueTrigger receives from a queue."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ async def main() -> None:
     )
     async for event in trigger.run():
         (message,) = event.payload["message_batch"]
-        print("TAKEN " + json.dumps(message["Body"]))  # noqa: T201 - the answer
+        print("RECEIVED " + json.dumps(message["Body"]))  # noqa: T201 - the output of this script
         return
 
 

@@ -1,4 +1,4 @@
-"""What goes wrong around a parked task: waitd dies, the scheduler stops, a token expires, somebody clears the task."""
+"""Faults while a task is parked: waitd is killed, Airflow stops, a token expires, the task is cleared."""
 
 import asyncio
 import base64
@@ -11,27 +11,28 @@ import aiohttp
 import orjson
 import pytest
 from aiohttp import web
-from airflow_proxy import Proxy, answered, proxied
-from airflow_runs import Run, Waits, sink
-from daemon import Daemon, Jobs, daemon, serving, until
+from airflow_proxy import AirflowProxy, json_response, proxied
+from airflow_runs import DagRun, WaitClient, airflow_sink
+from daemon import Jobs, daemon, serving, until
 from joserfc import jwt
 from joserfc.jwk import OctKey
+from provider_scene import connect_airflow
 
 from waitd.bench.airflow.instance import JWT_SECRET, Airflow
 
 pytestmark = [pytest.mark.slow, pytest.mark.airflow_long]
 
 
-async def _held_off(waits: Waits, wait_id: str) -> bool:
-    found = await waits.deliveries(wait_id)
-    return bool(found) and str(found[0]["last_error"]).startswith("held off")
+async def _is_held_off(waits: WaitClient, wait_id: str) -> bool:
+    deliveries = await waits.deliveries(wait_id)
+    return bool(deliveries) and str(deliveries[0]["last_error"]).startswith("held off")
 
 
-async def test_a_killed_waitd_resumes_after_its_restart(airflow: Airflow, waits: Waits) -> None:
-    run = Run(airflow, "plain_resume")
+async def test_a_killed_waitd_resumes_the_task_after_its_restart(airflow: Airflow, waits: WaitClient) -> None:
+    run = DagRun(airflow, "plain_resume")
     instance = await run.parked()
-    wait_id = await waits.submit(sink("resume", instance))
-    await until(lambda: _held_off(waits, wait_id))
+    wait_id = await waits.submit(airflow_sink("resume", instance))
+    await until(lambda: _is_held_off(waits, wait_id))
     await waits.waitd.kill()
     assert (await run.task())["state"] == "awaiting_input"
     await waits.waitd.start()
@@ -41,15 +42,15 @@ async def test_a_killed_waitd_resumes_after_its_restart(airflow: Airflow, waits:
     assert (await run.xcom())["params_input"]["event_id"] == wait_id
 
 
-async def test_a_stopped_scheduler_goes_on_with_what_was_resumed_meanwhile(
-    airflow: Airflow, waits: Waits
+async def test_a_restarted_scheduler_runs_tasks_that_were_resumed_meanwhile(
+    airflow: Airflow, waits: WaitClient
 ) -> None:
-    resumed, set_state = Run(airflow, "plain_resume"), Run(airflow, "plain_deferred")
+    resumed, set_state = DagRun(airflow, "plain_resume"), DagRun(airflow, "plain_deferred")
     instances = [await resumed.parked(), await set_state.parked()]
     airflow.stop_process("scheduler")
     try:
         wait_ids = [
-            await waits.submit(sink(mode, instance))
+            await waits.submit(airflow_sink(mode, instance))
             for mode, instance in zip(("resume", "set_state"), instances, strict=True)
         ]
         for wait_id in wait_ids:
@@ -63,18 +64,18 @@ async def test_a_stopped_scheduler_goes_on_with_what_was_resumed_meanwhile(
     assert (await set_state.ended("process", seconds=180))["state"] == "success"
 
 
-async def test_an_airflow_that_is_down_is_told_when_it_is_back(airflow: Airflow, waits: Waits) -> None:
-    run = Run(airflow, "plain_deferred")
+async def test_the_outcome_is_delivered_when_airflow_is_up_again(airflow: Airflow, waits: WaitClient) -> None:
+    run = DagRun(airflow, "plain_deferred")
     instance = await run.parked()
     airflow.stop_process("api-server")
     try:
-        wait_id = await waits.submit(sink("set_state", instance))
+        wait_id = await waits.submit(airflow_sink("set_state", instance))
 
-        async def refused() -> bool:
-            found = await waits.deliveries(wait_id)
-            return bool(found) and found[0]["attempts"] > 0
+        async def was_attempted() -> bool:
+            deliveries = await waits.deliveries(wait_id)
+            return bool(deliveries) and deliveries[0]["attempts"] > 0
 
-        await until(refused)
+        await until(was_attempted)
         assert (await waits.deliveries(wait_id))[0]["state"] == "queued"
     finally:
         await asyncio.to_thread(airflow.start_process, "api-server")
@@ -83,28 +84,28 @@ async def test_an_airflow_that_is_down_is_told_when_it_is_back(airflow: Airflow,
 
 
 @pytest.mark.parametrize("mode", ["resume", "set_state", "clear"])
-async def test_a_task_that_was_cleared_meanwhile_is_left_alone(
-    airflow: Airflow, waits: Waits, mode: str
+async def test_a_task_that_was_cleared_meanwhile_is_not_touched(
+    airflow: Airflow, waits: WaitClient, mode: str
 ) -> None:
-    run = Run(airflow, "plain_resume" if mode == "resume" else "plain_deferred")
+    run = DagRun(airflow, "plain_resume" if mode == "resume" else "plain_deferred")
     first = await run.parked()
-    wait_id = await waits.submit(sink(mode, first), seconds=3600)
+    wait_id = await waits.submit(airflow_sink(mode, first), seconds=3600)
     await run.clear()
 
-    async def parked_again() -> bool:
+    async def is_parked_again() -> bool:
         instance = await run.task()
         return bool(instance["id"] != first["id"] and instance["state"] == first["state"])
 
-    await until(parked_again, seconds=180)
+    await until(is_parked_again, seconds=180)
     second = await run.task()
     assert second["try_number"] == 2
-    late = await waits.submit(sink(mode, first))  # the outcome of the older try's wait
+    late = await waits.submit(airflow_sink(mode, first))  # the outcome of the older try's wait
     delivery = await waits.settled(late)
     assert delivery["state"] == "dead"
     assert delivery["last_error"].startswith("superseded")
     assert await run.task() == second
     assert await waits.deliveries(wait_id) == []
-    await waits.delivered(await waits.submit(sink(mode, second)))
+    await waits.delivered(await waits.submit(airflow_sink(mode, second)))
     assert (await run.ended())["state"] == "success"
 
 
@@ -113,95 +114,95 @@ def connection_to(url: str) -> dict[str, str]:
     return {"AIRFLOW_CONN_AIRFLOW": orjson.dumps(connection).decode()}
 
 
-class OldTokens(Proxy):
-    """Hands out an expired token at the first login."""
+class ExpiredTokenProxy(AirflowProxy):
+    """Returns an expired token at the first login."""
 
-    def __init__(self, *given: Any) -> None:
-        super().__init__(*given)
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
         self.logins = 0
         self.answers: list[tuple[int, str]] = []
 
-    async def answer(self, request: web.Request) -> web.Response:
-        status, body = await self.passed_on(request)
+    async def handle(self, request: web.Request) -> web.Response:
+        status, body = await self.forward(request)
         if request.path.endswith("/auth/token"):
             self.logins += 1
             if self.logins == 1:
-                body = orjson.dumps({"access_token": _expired(orjson.loads(body)["access_token"])})
+                body = orjson.dumps({"access_token": _expire(orjson.loads(body)["access_token"])})
         else:
             self.answers.append((status, body.decode()))
-        return answered(status, body)
+        return json_response(status, body)
 
 
-def _expired(token: str) -> str:
-    """The same token, as it is an hour after its end. It says that it was issued lately: whoever has it does not know better."""
+def _expire(token: str) -> str:
+    """The same token, expired for an hour. Its `iat` is unchanged, so waitd cannot know that it is old."""
     header, claims = (orjson.loads(base64.urlsafe_b64decode(part + "==")) for part in token.split(".")[:2])
-    life = claims["exp"] - claims["iat"]
-    claims |= {"exp": claims["iat"] - 3600, "nbf": claims["iat"] - 3600 - life}
+    lifetime = claims["exp"] - claims["iat"]
+    claims |= {"exp": claims["iat"] - 3600, "nbf": claims["iat"] - 3600 - lifetime}
     return jwt.encode(header, claims, OctKey.import_key(JWT_SECRET), algorithms=["HS512"])
 
 
 async def test_an_expired_token_is_replaced(
     airflow: Airflow, daemon_settings: dict[str, Any], tmp_path: Path
 ) -> None:
-    run = Run(airflow, "plain_deferred")
+    run = DagRun(airflow, "plain_deferred")
     instance = await run.parked()
     async with (
-        proxied(OldTokens, airflow) as (proxy, url),
+        proxied(ExpiredTokenProxy, airflow) as (proxy, url),
         daemon(tmp_path, **(daemon_settings | connection_to(url))) as waitd,
         serving("GET", "/jobs/{name}", Jobs().handle) as jobs_url,
         aiohttp.ClientSession() as client,
     ):
-        waits = Waits(waitd, client, jobs_url)
-        await waits.delivered(await waits.submit(sink("set_state", instance)))
+        waits = WaitClient(waitd, client, jobs_url)
+        await waits.delivered(await waits.submit(airflow_sink("set_state", instance)))
     assert proxy.answers[0] == (401, '{"detail":"Token Expired"}')
     assert [status for status, _ in proxy.answers[1:]] == [200, 201, 201, 200]
     assert proxy.logins == 2
     assert (await run.task())["state"] == "success"
 
 
-class CutClears(Proxy):
-    """Cuts off whoever clears a task: by the task's run it is told how."""
+class ClearFaultProxy(AirflowProxy):
+    """Breaks requests to clear a task. `faults` has the kind of fault for each DAG run."""
 
-    def __init__(self, *given: Any) -> None:
-        super().__init__(*given)
-        self.how: dict[str, str] = {}
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.faults: dict[str, str] = {}
         self.clears: Counter[str] = Counter()
 
-    async def answer(self, request: web.Request) -> web.Response:
+    async def handle(self, request: web.Request) -> web.Response:
         if not request.path.endswith("/clearTaskInstances"):
-            return await super().answer(request)
-        asked = orjson.loads(await request.read())
-        run_id = asked["dag_run_id"]
+            return await super().handle(request)
+        body = orjson.loads(await request.read())
+        run_id = body["dag_run_id"]
         self.clears[run_id] += 1
-        how = self.how.pop(run_id, None)
-        if how == "never passed on":
+        fault = self.faults.pop(run_id, None)
+        if fault == "not forwarded":
             return web.Response(status=504)
-        # As Airflow's audit log has it before Airflow acts: passed on, and nothing comes of it.
-        asked |= {"only_failed": True} if how == "without effect" else {}
-        status, body = await self.passed_on(request, orjson.dumps(asked))
-        if how is None:
-            return answered(status, body)
-        assert status == 200, body
+        # The clear is in Airflow's audit log but has no effect.
+        body |= {"only_failed": True} if fault == "without effect" else {}
+        status, answer = await self.forward(request, orjson.dumps(body))
+        if fault is None:
+            return json_response(status, answer)
+        assert status == 200, answer
         assert request.transport is not None
         request.transport.close()
         return web.Response()
 
 
-async def test_a_clear_of_which_nothing_is_heard_is_sent_again_only_if_airflow_never_saw_it(
+async def test_an_unanswered_clear_is_repeated_only_if_airflow_did_not_receive_it(
     airflow: Airflow, daemon_settings: dict[str, Any], tmp_path: Path
 ) -> None:
-    hows = ("never passed on", "answer lost", "without effect")
-    runs = [Run(airflow, "plain_deferred") for _ in hows]
+    faults = ("not forwarded", "answer lost", "without effect")
+    runs = [DagRun(airflow, "plain_deferred") for _ in faults]
     instances = [await run.parked() for run in runs]
     async with (
-        proxied(CutClears, airflow) as (proxy, url),
+        proxied(ClearFaultProxy, airflow) as (proxy, url),
         daemon(tmp_path, **(daemon_settings | connection_to(url))) as waitd,
         serving("GET", "/jobs/{name}", Jobs().handle) as jobs_url,
         aiohttp.ClientSession() as client,
     ):
-        proxy.how = {run.run_id: how for run, how in zip(runs, hows, strict=True)}
-        waits = Waits(waitd, client, jobs_url)
-        wait_ids = [await waits.submit(sink("clear", instance)) for instance in instances]
+        proxy.faults = {run.run_id: fault for run, fault in zip(runs, faults, strict=True)}
+        waits = WaitClient(waitd, client, jobs_url)
+        wait_ids = [await waits.submit(airflow_sink("clear", instance)) for instance in instances]
         settled = await asyncio.gather(*(waits.settled(wait_id, 120) for wait_id in wait_ids))
         assert [delivery["state"] for delivery in settled] == ["delivered", "delivered", "dead"]
         assert [proxy.clears[run.run_id] for run in runs] == [2, 1, 1]
@@ -217,34 +218,34 @@ async def test_a_clear_of_which_nothing_is_heard_is_sent_again_only_if_airflow_n
         assert (await runs[2].xcom())["stored_by_try"] == 1
 
 
-async def test_a_user_without_the_role_is_told_which(
+async def test_a_missing_role_is_named_in_the_error(
     airflow: Airflow, daemon_settings: dict[str, Any], tmp_path: Path
 ) -> None:
     settings = dict(daemon_settings)
     for name in ("viewer", "user"):
         connection = {"conn_type": "airflow", "host": airflow.url, "login": name, "password": f"{name}-pw"}
         settings[f"AIRFLOW_CONN_{name.upper()}"] = orjson.dumps(connection).decode()
-    run = Run(airflow, "plain_deferred")
+    run = DagRun(airflow, "plain_deferred")
     instance = await run.parked()
     async with (
         daemon(tmp_path, **settings) as waitd,
         serving("GET", "/jobs/{name}", Jobs().handle) as jobs_url,
         aiohttp.ClientSession() as client,
     ):
-        waits = Waits(waitd, client, jobs_url)
+        waits = WaitClient(waitd, client, jobs_url)
         asset = {"kind": "airflow", "mode": "asset_event", "asset_uri": "s3://landing/plain"}
         errors = []
-        for way in (sink("set_state", instance, conn_id="viewer"), asset | {"conn_id": "user"}):
-            delivery = await waits.settled(await waits.submit(way))
+        for sink in (airflow_sink("set_state", instance, conn_id="viewer"), asset | {"conn_id": "user"}):
+            delivery = await waits.settled(await waits.submit(sink))
             errors.append((delivery["state"], delivery["last_error"].rpartition(" ")[2]))
         assert errors == [("dead", "User"), ("dead", "Op")]
-        await waits.delivered(await waits.submit(sink("set_state", instance, conn_id="user")))
+        await waits.delivered(await waits.submit(airflow_sink("set_state", instance, conn_id="user")))
 
 
-async def test_a_hundred_resumes_and_none_too_early(
+async def test_a_hundred_tasks_are_resumed_and_none_too_early(
     airflow: Airflow, daemon_settings: dict[str, Any], tmp_path: Path
 ) -> None:
-    """With Airflow's own heartbeat of 5 s and waitd's own hold-off: where a task is resumed too early, Airflow fails it or burns a retry."""
+    """Uses the default heartbeat (5 s) and hold-off. Airflow fails or retries a task that is resumed too early."""
     airflow.stop_process("scheduler")
     airflow.start_process("scheduler", AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL="5")
     settings = {name: value for name, value in daemon_settings.items() if name != "WAITD_AIRFLOW_HOLD_OFF"}
@@ -252,39 +253,24 @@ async def test_a_hundred_resumes_and_none_too_early(
         async with serving("GET", "/jobs/{name}", Jobs().handle) as jobs_url:
             settings["AIRFLOW_CONN_JOBS"] = jobs_url
             async with daemon(tmp_path, **settings) as waitd:
-                _point_airflow(airflow, waitd)
-                run = Run(airflow, "hundred")
+                await connect_airflow(airflow, waitd.url)
+                run = DagRun(airflow, "hundred")
                 instances = await _all_ended(run)
     finally:
         airflow.stop_process("scheduler")
         airflow.start_process("scheduler")
-    assert [(each["state"], each["try_number"]) for each in instances] == [("success", 1)] * 100
+    assert [(task["state"], task["try_number"]) for task in instances] == [("success", 1)] * 100
     for index in itertools.chain(range(3), range(97, 100)):
         assert await run.xcom(map_index=index) == {"index": index}
     log = (airflow.home / "scheduler.log").read_text()
     assert "but the task instance's state attribute is" not in log
 
 
-def _point_airflow(airflow: Airflow, waitd: Daemon) -> None:
-    host, _, port = waitd.url.removeprefix("http://").partition(":")
-    airflow.request("DELETE", "/api/v2/connections/waitd_default")
-    extra = '{"airflow_conn_id": "airflow"}'
-    body = {
-        "connection_id": "waitd_default",
-        "conn_type": "waitd",
-        "host": host,
-        "port": int(port),
-        "extra": extra,
-    }
-    status, answer = airflow.request("POST", "/api/v2/connections", body)
-    assert status == 201, answer
-
-
-async def _all_ended(run: Run) -> list[dict[str, Any]]:
-    async def over() -> bool:
+async def _all_ended(run: DagRun) -> list[dict[str, Any]]:
+    async def has_ended() -> bool:
         return await run.state() in {"success", "failed"}
 
-    await until(over, seconds=1500)
+    await until(has_ended, seconds=1500)
     answer = await run.ask("GET", "/taskInstances?limit=200")
-    found: list[dict[str, Any]] = answer["task_instances"]
-    return found
+    instances: list[dict[str, Any]] = answer["task_instances"]
+    return instances

@@ -1,4 +1,4 @@
-"""`waitd demo --airflow`, as a person runs it."""
+"""`waitd demo --airflow` as a process."""
 
 import json
 import os
@@ -22,19 +22,19 @@ DEMO = [sys.executable, "-m", "waitd", "demo", "--airflow"]
 
 @pytest.fixture
 def scratch() -> Iterator[Path]:
-    """A TMPDIR that other users may enter: PostgreSQL runs as one of them where we are root."""
+    """A TMPDIR that other users may enter: for root, PostgreSQL runs as another user."""
     with TemporaryDirectory() as directory:
         Path(directory).chmod(0o755)
         yield Path(directory)
 
 
 def variables(environment: Path, tmp_path: Path, scratch: Path) -> Mapping[str, str]:
-    """Its cache is the one that the tests have."""
+    """The environment of the demo, which uses the cache of the tests."""
     (tmp_path / "waitd").symlink_to(environment.parent)
     return {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "TMPDIR": str(scratch), "WAITD_BIND": "nonsense"}
 
 
-def test_waiting_tasks_hold_no_slot_and_go_on_with_their_results(
+def test_waiting_tasks_hold_no_slot_and_continue_with_their_results(
     environment: Path, tmp_path: Path, scratch: Path
 ) -> None:
     done = subprocess.run(
@@ -46,12 +46,12 @@ def test_waiting_tasks_hold_no_slot_and_go_on_with_their_results(
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    account: dict[str, Any] = json.loads(done.stdout)
-    assert account["good"] is True
-    assert account["before"] == {"tasks": SLOTS, "slots_held": SLOTS}
-    assert account["after"] == {"tasks": JOBS_AFTER, "slots_held": 0}
-    assert (account["succeeded"], account["tries"], account["wrong"]) == (JOBS_AFTER, JOBS_AFTER, 0)
-    assert [(mode["mode"], mode["parked_as"], mode["try_number"]) for mode in account["modes"]] == [
+    report: dict[str, Any] = json.loads(done.stdout)
+    assert report["good"] is True
+    assert report["before"] == {"tasks": SLOTS, "slots_held": SLOTS}
+    assert report["after"] == {"tasks": JOBS_AFTER, "slots_held": 0}
+    assert (report["succeeded"], report["tries"], report["wrong"]) == (JOBS_AFTER, JOBS_AFTER, 0)
+    assert [(mode["mode"], mode["parked_as"], mode["try_number"]) for mode in report["modes"]] == [
         ("resume", "awaiting_input", 1),
         ("set_state", "deferred", 1),
         ("clear", "deferred", 2),
@@ -61,8 +61,8 @@ def test_waiting_tasks_hold_no_slot_and_go_on_with_their_results(
     assert list(scratch.iterdir()) == []
 
 
-def runs(pid: int) -> bool:
-    """Whether there is such a process, and it has not ended: whoever inherits it may take its time to hear of that."""
+def is_running(pid: int) -> bool:
+    """Whether the process exists and is not a zombie; its new parent may take a while to reap it."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -72,7 +72,7 @@ def runs(pid: int) -> bool:
 @pytest.mark.parametrize(
     ("number", "step"),
     [(signal.SIGINT, "Starting Airflow"), (signal.SIGTERM, "Before"), (signal.SIGHUP, "Starting Airflow")],
-    ids=lambda given: given.name if isinstance(given, signal.Signals) else "",
+    ids=lambda value: value.name if isinstance(value, signal.Signals) else "",
 )
 def test_an_interrupted_demo_leaves_nothing_behind(
     environment: Path, tmp_path: Path, scratch: Path, number: signal.Signals, step: str
@@ -85,10 +85,10 @@ def test_an_interrupted_demo_leaves_nothing_behind(
         text=True,
     ) as demo:
         assert demo.stderr is not None
-        said = [demo.stderr.readline()]
-        while step not in said[-1]:
-            assert said[-1], said
-            said.append(demo.stderr.readline())
+        lines = [demo.stderr.readline()]
+        while step not in lines[-1]:
+            assert lines[-1], lines
+            lines.append(demo.stderr.readline())
         eventually(lambda: len(list(descendants(demo.pid))) >= 5, 120, "PostgreSQL")
         started = set(descendants(demo.pid))
         demo.send_signal(number)
@@ -96,10 +96,10 @@ def test_an_interrupted_demo_leaves_nothing_behind(
         assert demo.wait(timeout=60) == 130
     assert "Traceback" not in rest
     assert list(scratch.iterdir()) == []
-    eventually(lambda: not any(map(runs, started)), 10, "the end of what was killed")
+    eventually(lambda: not any(map(is_running, started)), 10, "the end of all processes")
 
 
-def test_a_pip_that_finds_nothing_is_told_with_what_to_do(tmp_path: Path) -> None:
+def test_without_a_package_index_the_error_says_what_to_do(tmp_path: Path) -> None:
     nowhere = {"PIP_INDEX_URL": "http://127.0.0.1:1/simple", "PIP_CONFIG_FILE": os.devnull}
     done = subprocess.run(
         DEMO,

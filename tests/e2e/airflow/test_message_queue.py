@@ -1,4 +1,4 @@
-"""What the sqs sink sends, taken as it is by Airflow's own MessageQueueTrigger, without a word of ours in between."""
+"""Airflow's own MessageQueueTrigger receives what the sqs sink sends."""
 
 import asyncio
 import os
@@ -9,7 +9,7 @@ import aiohttp
 import orjson
 import pytest
 from cloudevents.core.bindings.http import HTTPMessage, from_structured_event
-from daemon import Jobs, daemon, serving
+from daemon import Jobs, daemon, serving, submit
 from moto_s3 import S3Server, s3_server
 
 pytestmark = pytest.mark.slow
@@ -17,8 +17,8 @@ pytestmark = pytest.mark.slow
 TRIGGER = Path(__file__).with_name("queue_trigger.py")
 
 
-def taken_by_airflow(environment: Path, home: Path, server: S3Server, queue_url: str) -> str:
-    """The body of the message that the trigger takes."""
+def received_by_airflow(environment: Path, home: Path, server: S3Server, queue_url: str) -> str:
+    """The body of the message that the trigger receives."""
     variables = {
         "PATH": os.environ["PATH"],
         "AIRFLOW_HOME": str(home),
@@ -35,13 +35,11 @@ def taken_by_airflow(environment: Path, home: Path, server: S3Server, queue_url:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    (line,) = [line for line in done.stdout.splitlines() if line.startswith("TAKEN ")]
-    return str(orjson.loads(line.removeprefix("TAKEN ")))
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("RECEIVED ")]
+    return str(orjson.loads(line.removeprefix("RECEIVED ")))
 
 
-async def test_airflows_message_queue_trigger_takes_an_outcome_as_it_is(
-    environment: Path, tmp_path: Path
-) -> None:
+async def test_airflows_message_queue_trigger_receives_an_outcome(environment: Path, tmp_path: Path) -> None:
     with s3_server() as server:
         sqs = server.client("sqs")
         queue_url = sqs.create_queue(QueueName="outcomes")["QueueUrl"]
@@ -64,13 +62,11 @@ async def test_airflows_message_queue_trigger_takes_an_outcome_as_it_is(
                 "timeout": 60,
                 "sinks": [{"kind": "sqs", "aws_conn_id": "queue", "queue_url": queue_url}],
             }
-            async with client.post(f"{waitd.url}/v1/waits", json=body) as answer:
-                assert answer.status == 201, await answer.text()
-                wait_id = (await answer.json())["id"]
-            taken = await asyncio.to_thread(
-                taken_by_airflow, environment, tmp_path / "airflow", server, queue_url
+            wait_id = await submit(client, waitd, body)
+            message = await asyncio.to_thread(
+                received_by_airflow, environment, tmp_path / "airflow", server, queue_url
             )
         event = from_structured_event(
-            HTTPMessage({"content-type": "application/cloudevents+json"}, taken.encode())
+            HTTPMessage({"content-type": "application/cloudevents+json"}, message.encode())
         )
         assert (event.get_id(), event.get_type()) == (wait_id, "waitd.wait.success")

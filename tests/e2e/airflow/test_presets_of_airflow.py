@@ -1,13 +1,13 @@
-"""Presets and a real Airflow: the kind `airflow.dag_run`, and the DAG that the README shows, of a job that a preset knows."""
+"""The kind `airflow.dag_run`, and the guide's DAG with a preset, in a real Airflow."""
 
 import asyncio
 from typing import Any
 
 import pytest
-from airflow_runs import Run
+from airflow_runs import DagRun
 from daemon import Daemon, until
 from preset_waits import last_verdict_is, post, submit_wait, wait_until, wait_until_ended
-from provider_scene import Scene
+from provider_scene import ProviderScene
 from vendors import Vendors, vendors
 
 from waitd.bench.airflow.instance import Airflow
@@ -21,14 +21,14 @@ def dag_run(dag_id: str, **submit: Any) -> dict[str, Any]:
 
 
 async def run_of(airflow: Airflow, dag_id: str, wait: dict[str, Any]) -> Any:
-    """What Airflow itself says of the run that a wait made."""
+    """The DAG run of a wait, from Airflow's API."""
     path = f"/api/v2/dags/{dag_id}/dagRuns/{wait['id']}"
     status, run = await asyncio.to_thread(airflow.request, "GET", path)
     assert status == 200, run
     return run
 
 
-async def test_a_run_is_made_and_waited_for(airflow: Airflow, waitd: Daemon) -> None:
+async def test_a_run_is_started_and_its_wait_ends_with_it(airflow: Airflow, waitd: Daemon) -> None:
     conf = {"day": "2026-11-21"}
     wait = await wait_until_ended(waitd, await submit_wait(waitd, **dag_run("plain_started", conf=conf)), 120)
     assert (wait["state"], wait["outcome"]["payload"]["state"]) == ("success", "success")
@@ -67,12 +67,12 @@ def daemon_settings(daemon_settings: dict[str, Any], airbyte: Vendors) -> dict[s
     return daemon_settings | {"AIRFLOW_CONN_AIRBYTE_DEFAULT": airbyte.url}
 
 
-async def test_the_dag_of_the_readme_submits_waits_and_fetches(scene: Scene, airbyte: Vendors) -> None:
+async def test_the_guides_dag_submits_waits_and_fetches(scene: ProviderScene, airbyte: Vendors) -> None:
     connection = {"connection_id": "airbyte_default", "conn_type": "http", "host": airbyte.url}
     await asyncio.to_thread(scene.airflow.request, "DELETE", "/api/v2/connections/airbyte_default")
-    status, told = await asyncio.to_thread(scene.airflow.request, "POST", "/api/v2/connections", connection)
-    assert status == 201, told
-    run: Run = await scene.run("sync_orders")
+    status, answer = await asyncio.to_thread(scene.airflow.request, "POST", "/api/v2/connections", connection)
+    assert status == 201, answer
+    run: DagRun = await scene.run("sync_orders")
     parked = await run.parked()
     [job] = airbyte.jobs_of("airbyte")
     after = await run.ended(seconds=120)

@@ -1,4 +1,4 @@
-"""Real DAGs with waitd's sensors on a real Airflow without a triggerer. What became of them is asked of Airflow itself."""
+"""DAGs with waitd's sensors in a real Airflow without a Triggerer."""
 
 import asyncio
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 from moto_s3 import S3Server, s3_server
-from provider_scene import Scene
+from provider_scene import ProviderScene, connect_airflow
 
 pytestmark = [pytest.mark.slow, pytest.mark.airflow_long]
 
@@ -25,7 +25,7 @@ def daemon_settings(daemon_settings: dict[str, Any], s3: S3Server) -> dict[str, 
     return daemon_settings | {"AIRFLOW_CONN_S3": connection, "WAITD_AIRFLOW_SWEEP_INTERVAL": "1"}
 
 
-async def test_submit_wait_fetch(scene: Scene) -> None:
+async def test_submit_wait_fetch(scene: ProviderScene) -> None:
     run = await scene.run("provider_pattern", job="nightly")
     parked = await run.parked()
     assert (parked["state"], parked["try_number"]) == ("awaiting_input", 1)
@@ -40,7 +40,7 @@ async def test_submit_wait_fetch(scene: Scene) -> None:
     assert await run.xcom(task_id="fetch") == {"fetched": {"job": "nightly", "status": "SUCCEEDED"}}
 
 
-async def test_what_is_there_already_needs_no_parking(scene: Scene) -> None:
+async def test_a_task_whose_wait_ends_at_once_does_not_park(scene: ProviderScene) -> None:
     scene.jobs.succeed("early")
     run = await scene.run("provider_pattern", job="early")
     assert (await run.ended("fetch"))["state"] == "success"
@@ -50,10 +50,10 @@ async def test_what_is_there_already_needs_no_parking(scene: Scene) -> None:
     status, _ = await asyncio.to_thread(
         scene.airflow.request, "GET", f"{run.path}/taskInstances/wait/-1/hitlDetails"
     )
-    assert status == 404  # it was never parked
+    assert status == 404  # it never parked
 
 
-async def test_s3_keys(scene: Scene, s3: S3Server) -> None:
+async def test_s3_keys(scene: ProviderScene, s3: S3Server) -> None:
     bucket = s3.bucket("orders/1.parquet", "orders/readme.txt")
     run = await scene.run("provider_s3", bucket=bucket)
     await asyncio.gather(run.parked("key"), run.parked("unchanged"))
@@ -64,7 +64,7 @@ async def test_s3_keys(scene: Scene, s3: S3Server) -> None:
     assert [file["Key"] for file in files] == ["orders/1.parquet", "orders/2.parquet"], files
 
 
-async def test_twenty_mapped_tasks_each_with_its_own_result(scene: Scene) -> None:
+async def test_twenty_mapped_tasks_each_with_its_own_result(scene: ProviderScene) -> None:
     run = await scene.run("provider_mapped", job="part")
     waits = await scene.wait_until(run, "waiting", 20, seconds=120)
     assert len({wait["supersede_key"] for wait in waits}) == 20
@@ -76,7 +76,7 @@ async def test_twenty_mapped_tasks_each_with_its_own_result(scene: Scene) -> Non
     assert tries == [1] * 20
 
 
-async def test_failures_timeouts_and_soft_fail(scene: Scene) -> None:
+async def test_failures_timeouts_and_soft_fail(scene: ProviderScene) -> None:
     run = await scene.run("provider_outcomes", job="doomed")
     names = ("failed", "failed_softly", "retried", "timed_out", "timed_out_softly")
     await asyncio.gather(*(run.parked(name) for name in names))
@@ -87,27 +87,24 @@ async def test_failures_timeouts_and_soft_fail(scene: Scene) -> None:
     assert {name: (task["state"], task["try_number"]) for name, task in ended.items()} == {
         "failed": ("failed", 1),
         "failed_softly": ("skipped", 1),
-        "retried": ("failed", 2),  # the task's own retries apply to a failure
-        "timed_out": ("failed", 1),  # and not to a timeout
+        "retried": ("failed", 2),  # the task's retries apply to a failure
+        "timed_out": ("failed", 1),  # but not to a timeout
         "timed_out_softly": ("skipped", 1),
     }
     assert "out of memory" in await log_of(scene, run, "failed")
     refused = await run.ended("refused")
-    assert (refused["state"], refused["try_number"]) == (
-        "failed",
-        1,
-    )  # no retry mends a condition that is wrong
+    assert (refused["state"], refused["try_number"]) == ("failed", 1), "an invalid wait is not retried"
     assert "/params/success_when" in await log_of(scene, run, "refused")
 
 
-async def log_of(scene: Scene, run: Any, task_id: str, try_number: int = 1) -> str:
+async def log_of(scene: ProviderScene, run: Any, task_id: str, try_number: int = 1) -> str:
     path = f"{run.path}/taskInstances/{task_id}/logs/{try_number}?map_index=-1&full_content=true"
     status, answer = await asyncio.to_thread(scene.airflow.request, "GET", path)
     assert status == 200, answer
     return str(answer["content"])
 
 
-async def test_a_task_that_is_cleared_while_it_waits_registers_anew(scene: Scene) -> None:
+async def test_a_task_that_is_cleared_while_it_waits_registers_a_new_wait(scene: ProviderScene) -> None:
     run = await scene.run("provider_pattern", job="cleared")
     first = await run.parked()
     await run.clear()
@@ -123,14 +120,16 @@ async def test_a_task_that_is_cleared_while_it_waits_registers_anew(scene: Scene
     assert (await run.task())["id"] == second["id"]
 
 
-async def test_a_task_that_is_marked_failed_while_it_waits_has_its_wait_cancelled(scene: Scene) -> None:
+async def test_a_task_that_is_marked_failed_while_it_waits_has_its_wait_cancelled(
+    scene: ProviderScene,
+) -> None:
     run = await scene.run("provider_modes", job="killed")
     modes = ("resume", "set_state", "clear")
     await asyncio.gather(*(run.parked(mode) for mode in modes))
     for mode in ("resume", "clear"):
         await run.ask("PATCH", f"/taskInstances/{mode}/-1", {"new_state": "failed"})
-    gone = await scene.wait_until(run, "cancelled", 2)
-    assert {wait["labels"]["task_id"]: wait["outcome"]["reason"] for wait in gone} == {
+    cancelled = await scene.wait_until(run, "cancelled", 2)
+    assert {wait["labels"]["task_id"]: wait["outcome"]["reason"] for wait in cancelled} == {
         "resume": "task_gone",
         "clear": "task_gone",
     }
@@ -139,19 +138,19 @@ async def test_a_task_that_is_marked_failed_while_it_waits_has_its_wait_cancelle
     assert (await run.ended("fetch_set_state"))["state"] == "success"
 
 
-@pytest.mark.parametrize("what", ["/taskInstances/wait", ""], ids=["task instance", "run"])
-async def test_the_wait_of_what_was_deleted_is_cancelled(scene: Scene, what: str) -> None:
+@pytest.mark.parametrize("path", ["/taskInstances/wait", ""], ids=["task instance", "run"])
+async def test_the_wait_of_a_deleted_task_or_run_is_cancelled(scene: ProviderScene, path: str) -> None:
     run = await scene.run("provider_pattern", job="deleted")
     await run.parked()
-    if not what:  # Airflow deletes no run that is running
+    if not path:  # Airflow does not delete a running DAG run
         await run.ask("PATCH", "", {"state": "failed"})
-    await run.ask("DELETE", what)
+    await run.ask("DELETE", path)
     [wait] = await scene.wait_until(run, "cancelled")
     assert wait["outcome"]["reason"] == "task_gone"
 
 
-async def test_a_waitd_that_is_down_at_registration_costs_a_try(scene: Scene) -> None:
-    await scene.point_airflow("http://127.0.0.1:1")
+async def test_a_waitd_that_is_down_at_registration_costs_a_try(scene: ProviderScene) -> None:
+    await connect_airflow(scene.airflow, "http://127.0.0.1:1")
     run = await scene.run("provider_pattern", job="unreachable")
     assert (await run.ended(seconds=90))["state"] == "failed"
     assert "waitd at http://127.0.0.1:1 does not answer" in await log_of(scene, run, "wait")

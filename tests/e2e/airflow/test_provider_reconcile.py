@@ -1,4 +1,4 @@
-"""waitd loses its disk; what is parked in Airflow is registered again, and goes on."""
+"""After waitd has lost its database, the waits of parked tasks are registered again."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 from daemon import daemon
-from provider_scene import JobServer, Scene
+from provider_scene import ControlledJobServer, ProviderScene, connect_airflow
 
 from waitd.bench.airflow.instance import Airflow
 
@@ -19,8 +19,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.airflow_long]
 MODES = ("resume", "set_state", "clear")
 
 
-async def reconcile(settings: dict[str, Any], url: str, *more: str) -> list[dict[str, Any]]:
-    """What the command says of each parked task of our run's DAG."""
+async def reconcile(settings: dict[str, Any], url: str, *options: str) -> list[dict[str, Any]]:
+    """Runs `waitd airflow reconcile`, and returns its output for the tasks of the test's DAG."""
     command = [
         sys.executable,
         "-m",
@@ -32,7 +32,7 @@ async def reconcile(settings: dict[str, Any], url: str, *more: str) -> list[dict
         "--url",
         url,
         "--json",
-        *more,
+        *options,
     ]
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("WAITD_")}
     done = await asyncio.to_thread(
@@ -51,19 +51,19 @@ async def reconcile(settings: dict[str, Any], url: str, *more: str) -> list[dict
     )
 
 
-async def test_a_lost_disk_is_made_good_from_what_tasks_left_in_airflow(
-    airflow: Airflow, daemon_settings: dict[str, Any], jobs: JobServer, tmp_path: Path
+async def test_a_lost_database_is_restored_from_airflow(
+    airflow: Airflow, daemon_settings: dict[str, Any], jobs: ControlledJobServer, tmp_path: Path
 ) -> None:
     settings = daemon_settings
     async with aiohttp.ClientSession() as client:
         async with daemon(tmp_path / "lost", **settings) as first:
-            scene = Scene(airflow, first, jobs, client)
-            await scene.point_airflow(first.url)
+            scene = ProviderScene(airflow, first, jobs, client)
+            await connect_airflow(airflow, first.url)
             run = await scene.run("provider_modes", job="lost")
             await asyncio.gather(*(run.parked(mode) for mode in MODES))
             before = {wait["labels"]["task_id"]: wait for wait in await scene.waits(run)}
         async with daemon(tmp_path / "new", **settings) as second:
-            scene = Scene(airflow, second, jobs, client)
+            scene = ProviderScene(airflow, second, jobs, client)
             listed = await reconcile(settings, second.url, "--dry-run")
             assert [(task["task_id"], task["kind"]) for task in listed] == [
                 (mode, "http") for mode in sorted(MODES)
@@ -71,10 +71,8 @@ async def test_a_lost_disk_is_made_good_from_what_tasks_left_in_airflow(
             assert await scene.waits(run) == []
 
             assert [task["status"] for task in await reconcile(settings, second.url)] == [201] * 3
-            assert {task["status"] for task in await reconcile(settings, second.url)} <= {
-                200,
-                409,
-            }  # they are there
+            repeated = {task["status"] for task in await reconcile(settings, second.url)}
+            assert repeated <= {200, 409}, "the waits already exist"
             after = {wait["labels"]["task_id"]: wait for wait in await scene.waits(run)}
             for mode in MODES:
                 assert after[mode]["deadline"][:17] == before[mode]["deadline"][:17]

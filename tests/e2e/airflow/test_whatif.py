@@ -8,13 +8,13 @@ from typing import Any
 
 import orjson
 import pytest
-from provider_scene import Scene
+from provider_scene import ProviderScene
 
 pytestmark = [pytest.mark.slow, pytest.mark.airflow_long]
 
 
 async def test_the_sensors_of_a_real_airflow_are_counted(
-    scene: Scene, daemon_settings: dict[str, Any]
+    scene: ProviderScene, daemon_settings: dict[str, Any]
 ) -> None:
     run = await scene.run("provider_pattern", job="whatif")
     await run.parked()
