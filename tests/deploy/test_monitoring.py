@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 import yaml
-from daemon import Daemon, daemon, job_wait, jobs_and_receiver, serving, until
+from daemon import Daemon, daemon, job_wait, jobs_and_receiver, serving, submit, until
 from manifests import DEPLOY
 from prometheus import RULES, needed, promtool, scraping
 from prometheus_client.parser import text_string_to_metric_families
@@ -103,24 +103,21 @@ async def busy_daemon(folder: Path) -> AsyncIterator[Daemon]:
         serving("POST", "/{path:.*}", gone) as refusing,
         daemon(folder, **vault) as waitd,
     ):
-
-        async def submit(body: dict[str, Any]) -> None:
-            async with client.post(f"{waitd.url}/v1/waits", json=body) as answer:
-                assert answer.status == 201, await answer.text()
-
         dead = job_wait(jobs, receiver, "dead", 0, sinks=[{"kind": "webhook", "url": f"{refusing}/x"}])
-        await submit(dead)
+        await submit(client, waitd, dead)
         await submit(
-            {"kind": "http", "params": {"http_conn_id": "nowhere", "endpoint": "/x"}, "poke_interval": 1}
+            client,
+            waitd,
+            {"kind": "http", "params": {"http_conn_id": "nowhere", "endpoint": "/x"}, "poke_interval": 1},
         )
-        await submit(job_wait(jobs, receiver, "done", 0))
-        await submit(job_wait(jobs, receiver, "endless", 3600))
+        await submit(client, waitd, job_wait(jobs, receiver, "done", 0))
+        await submit(client, waitd, job_wait(jobs, receiver, "endless", 3600))
         await until(lambda: len(receiver.digests) == 1)
         await until(lambda: _has(waitd.url, client, 'result="dead"'))
         await waitd.kill()
         await waitd.start()  # which counts what is in the store
-        await submit(dead)
-        await submit(job_wait(jobs, receiver, "again", 0))
+        await submit(client, waitd, dead)
+        await submit(client, waitd, job_wait(jobs, receiver, "again", 0))
         await until(lambda: len(receiver.digests) == 2)
         await until(lambda: _has(waitd.url, client, "unavailable"))
         async with client.get(f"{waitd.url}/v1/waits") as answer:
