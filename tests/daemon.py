@@ -91,7 +91,7 @@ class Daemon:
                 await self._changed.wait()
 
     async def ended(self, seconds: float = 60) -> int:
-        """Waits until the process ends, and returns its exit code (negative: the signal that killed it)."""
+        """Waits for the end of the process. Returns its exit code (negative: a signal)."""
         assert self.process is not None
         code = await asyncio.wait_for(self.process.wait(), seconds)
         if self._reading is not None:
@@ -144,7 +144,11 @@ class Receiver:
 
 
 class Jobs:
-    """A job server. `/jobs/NAME?for=SECONDS` is 202 RUNNING for so long from its first request on, then 200 SUCCEEDED."""
+    """A job server.
+
+    `/jobs/NAME?for=SECONDS` is 202 RUNNING for so long from its first request on, then 200
+    SUCCEEDED.
+    """
 
     def __init__(self) -> None:
         #: By name of the job; on the clock of `time.monotonic`.

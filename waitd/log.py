@@ -18,7 +18,7 @@ MASK = "***"
 
 
 def redact(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Masks values whose name suggests a secret, and strips credentials and query strings from URLs."""
+    """Masks values with secret-like names, and strips credentials and queries from URLs."""
     for name, value in event.items():
         if _SECRET_NAME.search(name) and value is not None:
             event[name] = MASK
@@ -30,8 +30,8 @@ def redact(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[s
 def configure(*, level: str = "info", log_format: str = "auto", version: str = "") -> None:
     """Configures structlog for this process.
 
-    `log_format` is json, console, or auto: console if standard error is a terminal, else json. Every
-    line contains `version`, unless it is empty.
+    `log_format` is json, console, or auto: console if standard error is a terminal, else json.
+    Every line contains `version`, unless it is empty.
     """
     console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
     threshold = getattr(logging, level.upper())

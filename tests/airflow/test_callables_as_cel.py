@@ -1,4 +1,7 @@
-"""The conditions shown when a Python callable is refused. waitd compiles each, so that it can be pasted."""
+"""The conditions shown when a Python callable is refused.
+
+waitd compiles each, so that it can be pasted.
+"""
 
 from collections.abc import Callable
 from typing import Any

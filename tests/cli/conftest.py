@@ -1,4 +1,4 @@
-"""Fixtures for tests of the command line, which runs as a process against a real daemon and job server."""
+"""Fixtures for the command line as a process, with a real daemon and a job server."""
 
 import json
 import signal

@@ -1,4 +1,4 @@
-"""`waitd cost` with a real daemon, and `waitd cost whatif` with an export and a fake of Airflow's API."""
+"""`waitd cost` with a real daemon, `waitd cost whatif` with an export and a fake Airflow."""
 
 import json
 import subprocess
@@ -163,7 +163,7 @@ def test_without_matplotlib_the_extra_to_install_is_named(tmp_path: Path) -> Non
 
 
 class FakeAirflowApi(BaseHTTPRequestHandler):
-    """Answers like Airflow's API v2 as documented: a token for a login, and pages of task instances."""
+    """Answers like Airflow's API v2: a token for a login, and pages of task instances."""
 
     queries: ClassVar[list[dict[str, list[str]]]] = []
 

@@ -18,7 +18,10 @@ def at(seconds: float) -> str:
 def wait(
     verdict: str = "pending", *, due: float = 20, on: dict[str, Any] | None = None, **fields: Any
 ) -> dict[str, Any]:
-    """A waiting wait as the API shows it. `on` and `fields` override fields of `waiting_on` and of the wait."""
+    """A waiting wait as the API shows it.
+
+    `on` and `fields` override fields of `waiting_on` and of the wait.
+    """
     waiting_on = {
         "stage": "scheduled", "since": None, "held_up_by": None, "origin": "https://x", "origin_limit": 4,
         "origin_running": 4, "origin_held_down": False, "quiet_until": None,

@@ -24,7 +24,7 @@ def states(waitd: Run, url: str, wait_id: str) -> list[str]:
 
 
 def exit_code_at_prompt(url: str, react: Callable[[subprocess.Popen[bytes], int], object]) -> int:
-    """The exit code of `redeliver --dead` at a terminal, when `react` reacts to the confirmation."""
+    """The exit code of `redeliver --dead` at a terminal, where `react` answers the prompt."""
     person, terminal = os.openpty()
     command = [sys.executable, "-m", "waitd", "redeliver", "--dead", "--url", url]
     process = subprocess.Popen(command, stdin=terminal, stderr=terminal, stdout=terminal)

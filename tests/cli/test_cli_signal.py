@@ -1,4 +1,4 @@
-"""`waitd signal`, and waits that listen for signals or submit jobs in `waitd show` and `waitd export`."""
+"""`waitd signal`, and signals and submitted jobs in `waitd show` and `waitd export`."""
 
 import json
 

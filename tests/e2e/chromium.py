@@ -24,7 +24,10 @@ def has_browser() -> bool:
 
 @asynccontextmanager
 async def open_page(url: str, profile: Path, *, resolver_rules: str) -> AsyncIterator[None]:
-    """Opens `url` in a browser inside the block. `resolver_rules` are those of --host-resolver-rules."""
+    """Opens `url` in a browser inside the block.
+
+    `resolver_rules` are those of --host-resolver-rules.
+    """
     program = find_browser()
     assert program is not None
     process = await asyncio.create_subprocess_exec(

@@ -1,4 +1,4 @@
-"""Hooks for schemathesis, which loads them in its own process: valid waits, existing ids, short polls."""
+"""Hooks that schemathesis loads: valid waits, existing ids and short polls."""
 
 import json
 import os
@@ -13,8 +13,8 @@ JOBS, HOOK = os.environ["JOBS"], os.environ["HOOK"]
 #: The longest long poll, in seconds.
 MAX_LONG_POLL = 0.05
 
-#: The ids of the last accepted waits. Three of four operations on a wait use one of them; links have
-#: their own ids.
+#: The ids of the last accepted waits. Three of four operations on a wait use one of them; links
+#: have their own ids.
 accepted: deque[str] = deque(maxlen=20)
 counter = count()
 

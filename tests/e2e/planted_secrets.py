@@ -9,7 +9,7 @@ from urllib.parse import quote, quote_plus
 
 
 def encodings(secret: str) -> frozenset[bytes]:
-    """The encodings of a secret: plain, JSON, repr, percent-encoded, hex, and base64 of any text around it."""
+    """The secret as plain text, JSON, repr, percent-encoded, hex, and in base64 of any text."""
     plain = secret.encode()
     result = {plain, json.dumps(secret)[1:-1].encode(), repr(secret)[1:-1].encode(), plain.hex().encode()}
     for encoded in (quote(secret), quote(secret, safe=""), quote_plus(secret)):
@@ -19,7 +19,7 @@ def encodings(secret: str) -> frozenset[bytes]:
 
 
 def _base64_forms(text: bytes) -> Iterable[bytes]:
-    """The base64 characters that depend only on the text, for each alignment within a longer one."""
+    """The base64 characters that depend only on the text, for each alignment."""
     for before in range(3):
         encoded = base64.b64encode(b"x" * before + text)
         inner = encoded[(before * 8 + 5) // 6 : -4]
@@ -34,7 +34,10 @@ class PlantedSecrets:
     secrets: dict[str, str] = field(default_factory=dict)
 
     def new(self, where: str, *, plain: bool = False) -> str:
-        """Makes and records a new secret. `plain`: only of characters that are valid in headers and tokens."""
+        """Makes and records a new secret.
+
+        `plain`: only of characters that are valid in headers and tokens.
+        """
         unique = secrets.token_hex(12)
         self.secrets[where] = f"pl{unique}" if plain else f"pl/{unique}+&=%:ü{unique[:4]}"
         return self.secrets[where]

@@ -1,4 +1,4 @@
-"""Connections with secrets in every resolver, and a hostile target that echoes requests into its answers."""
+"""Connections with secrets in every resolver, and a target that echoes its requests."""
 
 import asyncio
 import json
@@ -21,7 +21,10 @@ INVALID_CONNECTIONS = ("env_unsendable", "broken", "file_no_token", "vault_broke
 
 
 class HostileTarget:
-    """A server with every kind of answer. It echoes the request where an error message might quote it."""
+    """A server with every kind of answer.
+
+    It echoes the request where an error message might quote it.
+    """
 
     def __init__(self) -> None:
         #: The heads of all requests.

@@ -26,7 +26,7 @@ ENDPOINT = {"endpoint": "http://127.0.0.1:9/never"}
 OUR_WAIT = {"kind": "http", "params": ENDPOINT, "poke_interval": 3600, "labels": {"marker": MARKER}}
 ATTACKERS_WAIT = {"kind": "http", "params": ENDPOINT, "poke_interval": 3600, "labels": {"from": "evil"}}
 
-#: Functions of both pages: `attempt` records the result of an attempt, `report` sends all of them home.
+#: Functions of both pages: `attempt` records a result, `report` sends all results home.
 COMMON = """
 const results = {};
 async function attempt(name, work) {

@@ -20,7 +20,7 @@ LINKS = {"getWait", "listPokes", "cancelWait", "pokeWait", "redeliverWait"}
 
 
 def followed_links(report: Path) -> Iterator[str]:
-    """The operations that schemathesis reached by a link of the document, with the wait of the previous answer."""
+    """The operations that schemathesis reached by links, with the wait of the previous answer."""
     for line in report.read_text().splitlines():
         recorder = json.loads(line).get("ScenarioFinished", {}).get("recorder", {})
         calls = recorder.get("interactions", {})

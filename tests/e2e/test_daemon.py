@@ -1,4 +1,4 @@
-"""A real daemon with a locked or full database, beside a second daemon, with a hostile target, and in a drain."""
+"""A real daemon: a locked or full database, a second daemon, a hostile target, a drain."""
 
 import asyncio
 import os

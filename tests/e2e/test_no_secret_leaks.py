@@ -194,7 +194,7 @@ async def test_no_secret_leaks_anywhere(tmp_path: Path) -> None:
         assert len(outputs["the log"]) > 1000
         assert len(outputs["/metrics"]) > 1000
         assert planted.find_leaks(outputs) == []
-        # The query of an endpoint is stored with the wait's parameters, and must appear nowhere else.
+        # An endpoint's query is stored with the wait's params, and must appear nowhere else.
         others = {name: outputs[name] for name in ("the whole log", "/metrics")}
         others["rows"] = rows_without_params(state / "waitd.db")
         assert query_secrets.find_leaks(others) == []

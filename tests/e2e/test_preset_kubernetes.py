@@ -1,8 +1,8 @@
 """The kind `kubernetes.job` with a real API server and its controllers. No node is needed.
 
 No package index has an API server. The tests run if WAITD_TEST_KUBERNETES is the URL of one, and
-WAITD_TEST_KUBERNETES_TOKEN is a token that may create Jobs. They last passed with kube-apiserver and
-kube-controller-manager 1.20.2, built from Debian's source.
+WAITD_TEST_KUBERNETES_TOKEN is a token that may create Jobs. They last passed with kube-apiserver
+and kube-controller-manager 1.20.2, built from Debian's source.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The kind `prefect.flow_run` with a real Prefect server: flow runs complete, fail and are cancelled."""
+"""The kind `prefect.flow_run` with a real Prefect server."""
 
 import json
 from collections.abc import AsyncIterator, Iterator

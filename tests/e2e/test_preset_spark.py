@@ -1,4 +1,4 @@
-"""The kind `spark.standalone` with a real Spark cluster: applications are submitted, fail and are killed."""
+"""The kind `spark.standalone` with a real Spark cluster."""
 
 import json
 from collections.abc import AsyncIterator, Iterator

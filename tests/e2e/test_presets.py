@@ -1,4 +1,4 @@
-"""Presets in a real daemon, with a server that answers like the vendors and a directory of custom presets."""
+"""Presets in a real daemon, with fakes of the vendors and a directory of custom presets."""
 
 import json
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""Signals and S3 events to a real daemon: across a SIGKILL, before their wait exists, and within a second."""
+"""Signals and S3 events to a real daemon, also before their wait and across a SIGKILL."""
 
 import json
 import signal

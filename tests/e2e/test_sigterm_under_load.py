@@ -1,4 +1,4 @@
-"""A pod is rolled under load: it ends within its grace period, and the next pod continues from its volume."""
+"""A pod rolled under load ends within its grace period, and the next one continues."""
 
 import asyncio
 import signal
@@ -22,7 +22,10 @@ WAITS = 600
 
 
 class SlowJobs:
-    """A job server whose answers take half a second. Those of jobs named `hanging…` also wait for `recovered`."""
+    """A job server whose answers take half a second.
+
+    Those of jobs named `hanging…` also wait for `recovered`.
+    """
 
     def __init__(self) -> None:
         self.requests: Counter[str] = Counter()

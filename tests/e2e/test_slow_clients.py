@@ -1,4 +1,4 @@
-"""Slow, endless and malformed requests, on raw sockets to a real daemon, while others are answered at once."""
+"""Slow, endless and malformed requests to a real daemon, while others are answered."""
 
 import asyncio
 import re
@@ -19,8 +19,8 @@ pytestmark = pytest.mark.slow
 GET = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n"
 POST = b"POST /v1/waits HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 WAIT = {"kind": "http", "params": {"endpoint": "http://127.0.0.1:9/never"}, "poke_interval": 3600}
-#: The longest answer to other clients meanwhile, in seconds: enough on a busy machine, and less than
-#: any timeout of a slow client.
+#: The longest answer to other clients meanwhile, in seconds: enough on a busy machine, and less
+#: than any timeout of a slow client.
 PROMPT = 8.0
 
 
@@ -37,9 +37,7 @@ async def connected(waitd: Daemon) -> AsyncIterator[tuple[asyncio.StreamReader, 
 
 
 async def send_parts(waitd: Daemon, *parts: bytes, pause: float = 0.0, forever: bytes = b"") -> list[bytes]:
-    """Sends `parts` with pauses between them, then `forever` again and again. Returns the answers when the
-    connection ends.
-    """
+    """Sends `parts` with pauses, then `forever` repeatedly. Returns the answers at the end."""
     async with connected(waitd) as (reader, writer):
 
         async def send() -> None:

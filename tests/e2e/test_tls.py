@@ -1,4 +1,4 @@
-"""The API of a real daemon over TLS, and the rotation of its certificate while clients are connected."""
+"""The API of a real daemon over TLS, with a rotation of its certificate."""
 
 import asyncio
 import ssl
@@ -42,7 +42,7 @@ def settings(authority: Authority) -> dict[str, str]:
 
 
 async def served_certificate(waitd: Daemon, authority: Authority) -> bytes:
-    """The certificate (DER) that the daemon serves to a new connection, verified with the authority."""
+    """The certificate (DER) that a new connection gets, verified with the authority."""
     address = urlsplit(waitd.url)
     _, writer = await asyncio.open_connection(address.hostname, address.port, ssl=authority.context())
     certificate: bytes = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)

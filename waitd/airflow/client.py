@@ -32,8 +32,8 @@ class WaitdRefused(AirflowException):
 
     Attributes:
         status: the HTTP status.
-        problem: the RFC 9457 document, with `title`, `detail` and `errors` (each has a `pointer` and
-            a `detail`).
+        problem: the RFC 9457 document, with `title`, `detail` and `errors` (each has a `pointer`
+            and a `detail`).
     """
 
     def __init__(self, status: int, problem: Mapping[str, Any]) -> None:

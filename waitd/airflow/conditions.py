@@ -59,7 +59,10 @@ def _returned_expression(check: Callable[..., Any]) -> tuple[str, ast.expr]:
 
 
 def _find_definition(check: Callable[..., Any]) -> ast.Lambda | ast.FunctionDef:
-    """The definition of a callable. Among several lambdas on a line, the smallest that contains its code."""
+    """The definition of a callable.
+
+    Among several lambdas on a line, the smallest that contains its code.
+    """
     try:
         tree = ast.parse("".join(inspect.findsource(check)[0]))
         code = check.__code__

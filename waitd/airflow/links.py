@@ -6,7 +6,10 @@ from airflow.sdk import BaseOperatorLink
 
 
 class WaitLink(BaseOperatorLink):
-    """Link to the wait in waitd. It is stored when the task parks, so it works while the task waits."""
+    """Link to the wait in waitd.
+
+    It is stored when the task parks, so it works while the task waits.
+    """
 
     name = "Wait in waitd"
     #: The XCom in which Airflow stores the link.

@@ -43,8 +43,8 @@ class WaitdOperator(HITLOperator):
         callback_mode: how the task resumes. `resume`: in a worker, with callbacks and retries.
             `set_state`: without a worker; waitd sets the task's state. `clear`: in a worker, from
             the start, as another try.
-        airflow_conn_id: the connection that waitd uses to reach this Airflow. Default: the one named
-            in the waitd connection.
+        airflow_conn_id: the connection that waitd uses to reach this Airflow. Default: the one
+            named in the waitd connection.
         poke_interval: time between pokes, in seconds or as a timedelta.
         timeout: time until the wait times out, in seconds or as a timedelta. Default: 7 days.
         soft_fail: skip the task if the wait fails or times out.
@@ -116,12 +116,12 @@ class WaitdOperator(HITLOperator):
         self.labels = labels
 
     def parameters(self) -> Mapping[str, Any]:
-        """The wait's `params`, from the rendered template fields. Sensors build them from their arguments."""
+        """The wait's `params`, rendered. Sensors build them from their arguments."""
         return self.wait_params
 
     @property
     def serialized_params(self) -> dict[str, dict[str, Any]]:
-        """Empty: the response form of a parked task has no fields, and waitd's response is not validated."""
+        """Empty: the response form has no fields, and waitd's response is not validated."""
         return {}
 
     # ---------------------------------------------------------------- registering and parking
@@ -181,7 +181,10 @@ class WaitdOperator(HITLOperator):
             raise
 
     def _first_poke_outcome(self, client: WaitdClient, wait_id: str) -> Mapping[str, Any] | None:
-        """The outcome, if the first poke ended the wait. Errors do not matter: the wait is registered."""
+        """The outcome, if the first poke ended the wait.
+
+        Errors do not matter: the wait is registered.
+        """
         try:
             outcome: Mapping[str, Any] | None = client.get(wait_id, wait=FIRST_POKE_SECONDS)["outcome"]
         except (WaitdUnreachable, WaitdRefused) as error:

@@ -1,8 +1,8 @@
 """Drop-in replacements for Airflow's HTTP and S3 sensors, whose waiting is done by waitd.
 
-They take the arguments of Airflow's sensors. `mode`, `deferrable` and `tcp_keep_alive*` are accepted
-and ignored: a waiting task never holds a slot, and the connections are waitd's. Arguments that
-belong to the connection (`verify`, `botocore_config`) are refused; set them in its extra.
+They take the arguments of Airflow's sensors. `mode`, `deferrable` and `tcp_keep_alive*` are
+accepted and ignored: a waiting task never holds a slot, and the connections are waitd's. Arguments
+that belong to the connection (`verify`, `botocore_config`) are refused; set them in its extra.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -90,7 +90,7 @@ class WaitdHttpSensor(_Sensor):
         request_timeout: float | None = None,
         **kwargs: Any,
     ) -> None:
-        """See the class. Raises ValueError, when the DAG is parsed, if an argument is not supported."""
+        """See the class. Raises ValueError, at parse time, if an argument is not supported."""
         super().__init__(**kwargs)
         refuse_callable(
             "response_check",
@@ -117,7 +117,9 @@ class WaitdHttpSensor(_Sensor):
         self.request_timeout = next((float(value) for value in timeouts if value is not None), None)
 
     def parameters(self) -> Mapping[str, Any]:
-        """Like Airflow's HttpHook: `request_params` are the query of a GET, the form of other requests' bodies, and
+        """The rendered arguments, sent like Airflow's HttpHook does.
+
+        `request_params` are the query of a GET and the form in the body of other requests. They are
         ignored for HEAD.
         """
         params = {**super().parameters(), "method": self.method.upper()}
@@ -176,7 +178,7 @@ class WaitdS3KeySensor(_Sensor):
         request_timeout: float | None = None,
         **kwargs: Any,
     ) -> None:
-        """See the class. Raises ValueError, when the DAG is parsed, if an argument is not supported."""
+        """See the class. Raises ValueError, at parse time, if an argument is not supported."""
         super().__init__(**kwargs)
         refuse_callable(
             "check_fn",
@@ -242,7 +244,7 @@ class WaitdS3KeysUnchangedSensor(_Sensor):
         request_timeout: float | None = None,
         **kwargs: Any,
     ) -> None:
-        """See the class. Raises ValueError, when the DAG is parsed, if an argument is not supported."""
+        """See the class. Raises ValueError, at parse time, if an argument is not supported."""
         super().__init__(**kwargs)
         _refuse_connection_arguments(verify=verify, botocore_config=botocore_config)
         if inactivity_period < 0:
@@ -258,7 +260,10 @@ class WaitdS3KeysUnchangedSensor(_Sensor):
         self.request_timeout = request_timeout
 
     def parameters(self) -> Mapping[str, Any]:
-        """The rendered arguments. Keys are sorted, so that the same task always submits the same wait."""
+        """The rendered arguments.
+
+        Keys are sorted, so that the same task always submits the same wait.
+        """
         previous = {"previous_objects": sorted(self.previous_objects)} if self.previous_objects else {}
         return {**super().parameters(), **_connection_param(self.aws_conn_id), **previous}
 

@@ -1,4 +1,4 @@
-"""`waitd airflow reconcile`: register the waits of parked Airflow tasks again after a lost database."""
+"""`waitd airflow reconcile`: register parked tasks' waits again after a lost database."""
 
 import asyncio
 import sys

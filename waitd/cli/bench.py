@@ -1,4 +1,4 @@
-"""`waitd bench`: measure a daemon under a load of waits with known outcomes, and check every outcome."""
+"""`waitd bench`: measure a daemon under load, and check every outcome."""
 
 import asyncio
 from pathlib import Path
@@ -122,7 +122,7 @@ def _check_arguments(load: Load, daemon: str | None, plot: Path | None) -> None:
 
 
 def comparators(airflow_python: Path | None) -> "list[Comparator]":
-    """What the load is compared with: asyncio tasks, and Airflow's triggers if Airflow is installed."""
+    """What to compare with: asyncio tasks, and Airflow's triggers if it is installed."""
     import sys
     from importlib.util import find_spec
 

@@ -23,7 +23,7 @@ def complete_state(incomplete: str) -> list[str]:
 
 
 def complete_id(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """The ids of the daemon's newest waits that start with `incomplete`, each with a description."""
+    """The ids of the newest waits that start with `incomplete`, each with a description."""
     from waitd.cli.display.waits import describe_target
     from waitd.core.errors import WaitdError
 

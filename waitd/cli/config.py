@@ -75,7 +75,10 @@ def displayed_value(settings: "Settings", name: str) -> Any:
 
 
 def unknown_variables(settings: "Settings", environment: Mapping[str, str]) -> list[str]:
-    """An error message for each WAITD_* variable that names no setting: otherwise a misspelt one is ignored."""
+    """An error message for each WAITD_* variable that names no setting.
+
+    Otherwise a misspelt variable would silently have no effect.
+    """
     known = {f"WAITD_{name.upper()}" for name in type(settings).model_fields}
     mistakes = []
     for name in sorted(environment):

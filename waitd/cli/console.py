@@ -1,4 +1,4 @@
-"""What every command writes: results on standard output, messages on standard error, an exit code."""
+"""Writes results to standard output, messages to standard error, and ends with an exit code."""
 
 import sys
 from collections.abc import Mapping

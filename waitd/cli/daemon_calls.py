@@ -1,4 +1,4 @@
-"""Calls a daemon for a command, and turns each way it can fail into an error message and an exit code."""
+"""Calls a daemon for a command, and turns failures into messages and exit codes."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""`waitd demo`: a few hundred waits from submit to callback in half a minute, with a SIGKILL in between."""
+"""`waitd demo`: a few hundred waits from submit to callback, with a SIGKILL in between."""
 
 import asyncio
 import shutil
@@ -30,8 +30,8 @@ def demo(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Demonstrate that nothing is lost: submit waits, kill the daemon half-way with SIGKILL, restart
-    it, and check every outcome.
+    """Demonstrate that nothing is lost: submit waits, kill the daemon half-way with SIGKILL,
+    restart it, and check every outcome.
 
     The demo starts a daemon with a database in a temporary directory, a job server that behaves
     like an unreliable batch API, and a receiver that checks the signature of every callback. All of

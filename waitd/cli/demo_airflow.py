@@ -77,7 +77,10 @@ def _cache_directory() -> Path:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Makes SIGTERM and SIGHUP act like Ctrl-C. During the cleanup after one of them, all are ignored."""
+    """Makes SIGTERM and SIGHUP act like Ctrl-C.
+
+    During the cleanup after one of them, all are ignored.
+    """
 
     def interrupt(*_: Any) -> None:
         for number in numbers:

@@ -1,8 +1,8 @@
 """`waitd export` and `waitd import`: move waits from one daemon to another, as JSON lines.
 
 A line is `{"id", "state", "deadline", "wait"}`. `wait` is the body to submit. Its idempotency key
-is made from the id, so an import can be repeated. Its timeout is computed at the import, as the time
-left until `deadline`.
+is made from the id, so an import can be repeated. Its timeout is computed at the import, as the
+time left until `deadline`.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ EXPORTED_FIELDS = (
     "kind", "params", "poke_interval", "exponential_backoff", "max_wait", "soft_fail", "silent_fail", "sinks", "labels",
     "supersede_key", "wake_on",
 )  # fmt: skip
-#: The timeout, in seconds, of a wait whose deadline has passed: it is poked once, as after downtime.
+#: The timeout, in seconds, of a wait whose deadline has passed: it is poked once.
 MIN_TIMEOUT = 0.001
 #: Kinds whose verdict depends on the results of earlier pokes.
 STATEFUL_KINDS = {"s3_keys_unchanged"}
@@ -136,7 +136,10 @@ async def _stored_waits(settings: "Settings", state: str) -> AsyncIterator[Mappi
 
 
 def export_line(wait: Mapping[str, Any]) -> dict[str, Any]:
-    """The line for a wait, as the API or the database returns it. Older daemons lack some fields."""
+    """The line for a wait, as the API or the database returns it.
+
+    Older daemons lack some fields.
+    """
     body = {name: wait[name] for name in EXPORTED_FIELDS if name in wait}
     if wait.get("submit") is not None:
         body["submit"] = _resuming_submit(wait["id"], wait["submit"])

@@ -109,7 +109,10 @@ def _print_created(created: Mapping[str, Any]) -> None:
 
 
 def list_keys(as_json: Json = False, url: Url = DEFAULT_URL) -> None:
-    """List the API keys, newest first, with role, namespace, expiry and last use. Secrets are not shown."""
+    """List the API keys, newest first, with role, namespace, expiry and last use.
+
+    Secrets are not shown.
+    """
     keys = call_daemon(url, lambda client: client.keys())
     if as_json:
         print_json(keys)

@@ -52,7 +52,7 @@ def examples(*lines: str) -> str:
 
 
 def help_text(command: Callable[..., Any]) -> str:
-    """A command's docstring as its help text, with the line breaks inside each paragraph removed."""
+    """A command's docstring as its help text, without line breaks inside paragraphs."""
     paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
     return "\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs)
 

@@ -1,4 +1,4 @@
-"""`waitd presets`, `presets show` and `presets check`: job systems that are described by a TOML file."""
+"""`waitd presets`, `presets show` and `presets check`: job systems described by TOML files."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -90,7 +90,10 @@ def check(
 
 
 def load_presets(config: Path | None) -> Mapping[str, "Preset"]:
-    """The presets that a daemon with these settings has, by kind. Ends the command if one is invalid."""
+    """The presets that a daemon with these settings has, by kind.
+
+    Ends the command if one is invalid.
+    """
     from waitd.probes.presets import loading
 
     settings = load_settings(config)

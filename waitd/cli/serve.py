@@ -20,7 +20,7 @@ def serve(
         typer.Option(help="Directory of the SQLite database. (default: ~/.local/state/waitd)", metavar="DIR"),
     ] = None,
 ) -> None:
-    """Run the daemon until SIGTERM or Ctrl-C. It then finishes the work in progress and exits with 0.
+    """Run the daemon until SIGTERM or Ctrl-C. It then finishes work in progress and exits with 0.
 
     Every setting can be given as a WAITD_* environment variable or in the settings file. `waitd
     config check` prints the effective settings.

@@ -70,7 +70,10 @@ def submit(
 
 
 def read_waits(file: str) -> Sequence[dict[str, Any]]:
-    """The JSON objects of a file, or of standard input (`-`). Ends the command if there are none."""
+    """The JSON objects of a file, or of standard input (`-`).
+
+    Ends the command if there are none.
+    """
     import orjson
 
     try:

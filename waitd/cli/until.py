@@ -198,7 +198,7 @@ def parse_headers(lines: Sequence[str]) -> dict[str, str]:
 
 
 def run_until_ended(body: dict[str, Any], *, as_json: bool) -> None:
-    """Runs the wait in `body`, as `POST /v1/waits` takes it, and ends the command with its exit code."""
+    """Runs the wait (a body of `POST /v1/waits`), and ends the command with its exit code."""
     from waitd.cli.display.until import print_outcome
     from waitd.core.errors import InvalidInput
     from waitd.core.waits.wait import WaitState

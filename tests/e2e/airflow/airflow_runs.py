@@ -100,7 +100,7 @@ class WaitClient:
     async def submit(
         self, *sinks: dict[str, Any], outcome: str = "success", seconds: float = 0, **fields: Any
     ) -> str:
-        """Submits a wait whose job ends with `outcome` after `seconds`, and returns its id. `fields` are added to it."""
+        """Submits a wait whose job ends with `outcome` after `seconds`, and returns its id."""
         failure_when = "body.status == 'SUCCEEDED'" if outcome == "failed" else "false"
         duration = 3600 if outcome == "timeout" else seconds
         body = {

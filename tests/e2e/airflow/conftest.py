@@ -1,4 +1,4 @@
-"""Fixtures of the tests with a real Airflow: they share one Airflow, and each has its own daemon."""
+"""Fixtures for tests with a real Airflow, which they share. Each has its own daemon."""
 
 import os
 from collections.abc import AsyncIterator, Iterator
@@ -21,7 +21,7 @@ LONG = "WAITD_TEST_AIRFLOW_LONG"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skips the tests that take minutes, unless WAITD_TEST_AIRFLOW_LONG is set, as `.ci/run` does."""
+    """Skips tests that take minutes, unless WAITD_TEST_AIRFLOW_LONG is set (as by `.ci/run`)."""
     for item in items:
         if HERE in item.path.parents and item.get_closest_marker("airflow_long") and not os.environ.get(LONG):
             item.add_marker(pytest.mark.skip(reason=f"takes minutes on a real Airflow; {LONG}=1 runs it"))

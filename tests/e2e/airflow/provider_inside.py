@@ -131,7 +131,7 @@ def parameters() -> Any:
     return {name: sensor.parameters() for name, sensor in sensors.items()}
 
 
-# -------------------------------------------------------------------- executing tasks, with a real waitd
+# -------------------------------------------------------- executing tasks, with a real waitd
 
 
 class Supervisor:

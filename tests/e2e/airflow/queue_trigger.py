@@ -1,4 +1,4 @@
-"""Runs in Airflow's environment: prints the first message that MessageQueueTrigger receives from a queue."""
+"""Prints the first message that Airflow's MessageQueueTrigger receives from a queue."""
 
 import asyncio
 import json

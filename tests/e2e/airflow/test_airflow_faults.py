@@ -1,4 +1,4 @@
-"""Faults while a task is parked: waitd is killed, Airflow stops, a token expires, the task is cleared."""
+"""Faults while a task is parked: kills, restarts, expired tokens and clears."""
 
 import asyncio
 import base64
@@ -134,7 +134,10 @@ class ExpiredTokenProxy(AirflowProxy):
 
 
 def _expire(token: str) -> str:
-    """The same token, expired for an hour. Its `iat` is unchanged, so waitd cannot know that it is old."""
+    """The same token, expired for an hour.
+
+    Its `iat` is unchanged, so waitd cannot know that it is old.
+    """
     header, claims = (orjson.loads(base64.urlsafe_b64decode(part + "==")) for part in token.split(".")[:2])
     lifetime = claims["exp"] - claims["iat"]
     claims |= {"exp": claims["iat"] - 3600, "nbf": claims["iat"] - 3600 - lifetime}
@@ -245,7 +248,10 @@ async def test_a_missing_role_is_named_in_the_error(
 async def test_a_hundred_tasks_are_resumed_and_none_too_early(
     airflow: Airflow, daemon_settings: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Uses the default heartbeat (5 s) and hold-off. Airflow fails or retries a task that is resumed too early."""
+    """Uses the default heartbeat (5 s) and hold-off.
+
+    Airflow fails or retries a task that is resumed too early.
+    """
     airflow.stop_process("scheduler")
     airflow.start_process("scheduler", AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL="5")
     settings = {name: value for name, value in daemon_settings.items() if name != "WAITD_AIRFLOW_HOLD_OFF"}

@@ -62,7 +62,7 @@ def test_waiting_tasks_hold_no_slot_and_continue_with_their_results(
 
 
 def is_running(pid: int) -> bool:
-    """Whether the process exists and is not a zombie; its new parent may take a while to reap it."""
+    """Whether the process exists and is not a zombie, which its new parent may reap late."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:

@@ -1,4 +1,4 @@
-"""waitd's provider inside Airflow's environment: imports, metadata, parse errors and task execution."""
+"""The provider in Airflow's environment: imports, metadata, parse errors, task execution."""
 
 import asyncio
 import json
@@ -58,7 +58,7 @@ def test_the_provider_imports_the_models_and_nothing_of_the_daemon(facts: Any) -
 
 
 def test_pip_finds_no_conflict_beside_airflow(environment: Path, tmp_path: Path) -> None:
-    """Builds the wheel and installs it beside Airflow, which already has all that `waitd[airflow]` needs."""
+    """Builds the wheel, and installs it into Airflow's environment without other packages."""
 
     def pip(*arguments: object) -> str:
         done = subprocess.run(

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def render_comparison(report: "BenchReport") -> Table:
-    """Compares waitd with the other systems: CPU time and ratios first, then machine-dependent figures."""
+    """Waitd compared with the other systems, with ratios."""
     interval = report.load.poke_interval
     ours = report.measured.as_json(interval)
     others = [c.as_json(report) for c in report.comparators]

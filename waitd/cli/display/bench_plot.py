@@ -14,7 +14,7 @@ MIN_LATENESS_MS = 1.0
 
 
 def draw_bench_plot(file: Path, report: "BenchReport") -> None:
-    """Writes the plot: lateness, pokes a second, CPU and memory, from the first scrape to the last."""
+    """Writes the plot: lateness, pokes a second, CPU and memory over time."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter

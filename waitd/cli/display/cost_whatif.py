@@ -48,7 +48,10 @@ class WhatIfReport:
         return f"{pluralize(len(self.runs), 'sensor')} in {format_duration(self._end - self._start)}, {format_duration(seconds)} of waiting"
 
     def document(self, by: str, limit: int) -> dict[str, Any]:
-        """The report as `--json` prints it, in the shape of `GET /v1/cost`. `limit` bounds its rows."""
+        """The report as `--json` prints it, in the shape of `GET /v1/cost`.
+
+        `limit` bounds its rows.
+        """
         groups: defaultdict[str, list[WaitingTotals]] = defaultdict(list)
         for run, waiting in zip(self.runs, self._totals, strict=True):
             groups[GROUPS[by](run)].append(waiting)
@@ -86,7 +89,7 @@ class WhatIfReport:
         }
 
     def _actual(self) -> dict[str, Any] | None:
-        """The cost in the modes that the sensors ran in, or None if the mode of any is not known."""
+        """The cost in the modes that the sensors ran in, or None if one is not known."""
         total = ResourceUsage()
         for run, waiting in zip(self.runs, self._totals, strict=True):
             if run.mode is None:

@@ -1,4 +1,7 @@
-"""Explains in sentences why a wait still waits, or how it ended. Pure functions of the API's views."""
+"""Explains in sentences why a wait still waits, or how it ended.
+
+Pure functions of the API's views.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime

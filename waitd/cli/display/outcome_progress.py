@@ -1,4 +1,4 @@
-"""Progress of `waitd submit --wait` and `waitd watch ID`: a status line for one wait, a bar for many."""
+"""Progress of `waitd submit --wait` and `waitd watch ID`."""
 
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime

@@ -9,7 +9,7 @@ from waitd.cli.console import ExitCode, fail
 from waitd.core.costs.model import CostMode
 
 SUFFIXES = (".png", ".svg")
-#: Okabe and Ito's palette for colour-blind readers, from the mode with the most slots to the fewest.
+#: Okabe and Ito's palette for colour-blind readers.
 COLOURS = {
     CostMode.POKE: "#d55e00",
     CostMode.RESCHEDULE: "#e69f00",
@@ -38,7 +38,10 @@ def check_plot_path(file: Path) -> None:
 def draw_slots(
     file: Path, slots: Mapping[CostMode, Sequence[float]], edges: Sequence[float], title: str
 ) -> None:
-    """Writes the plot. `slots` are those held between each of `edges` (Unix seconds) and the next."""
+    """Writes the plot.
+
+    `slots` are those held between each of `edges` (Unix seconds) and the next.
+    """
     from matplotlib import dates
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -90,7 +93,7 @@ def draw_slots(
 
 
 def evenly_spaced(start: float, end: float, most: int = 480) -> list[float]:
-    """Up to `most` + 1 evenly spaced times from `start` to `end` (Unix seconds), at least a second apart."""
+    """Up to `most` + 1 evenly spaced times (Unix seconds), at least a second apart."""
     span = max(end - start, 1.0)
     count = max(1, min(most, int(span)))
     return [start + span * index / count for index in range(count + 1)]

@@ -1,4 +1,4 @@
-"""Progress of `waitd demo` and `waitd bench`: a bar on a terminal, otherwise a line now and then."""
+"""Progress of `waitd demo` and `waitd bench`: a bar on a terminal, otherwise lines."""
 
 import asyncio
 import signal

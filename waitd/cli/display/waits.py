@@ -44,7 +44,7 @@ def describe_last_result(wait: Mapping[str, Any]) -> str:
 
 
 def render_status_line(wait: Mapping[str, Any], now: datetime) -> Text:
-    """The last result and the next poke of a waiting wait, on one line cut at the terminal's width."""
+    """The last result and the next poke of a waiting wait, on one line."""
     verdict, waiting_on = wait["last_verdict"], wait["waiting_on"] or {}
     is_due = wait["next_poke_at"] is not None and datetime.fromisoformat(wait["next_poke_at"]) <= now
     next_poke = "next poke due" if is_due else f"next poke {format_relative_time(wait['next_poke_at'], now)}"

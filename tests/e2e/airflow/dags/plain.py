@@ -9,7 +9,10 @@ from airflow.sdk import DAG, Asset, BaseOperator, PartitionedAssetTimetable, tas
 
 
 class Deferred(BaseOperator):
-    """Defer with a trigger that no Triggerer runs. After a clear, return the outcome that waitd stored."""
+    """Defer with a trigger that no Triggerer runs.
+
+    After a clear, return the outcome that waitd stored.
+    """
 
     def __init__(self, *, index: int = -1, **kwargs: Any) -> None:
         super().__init__(**kwargs)

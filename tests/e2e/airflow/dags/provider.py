@@ -1,4 +1,7 @@
-"""DAGs with waitd's sensors in place of Airflow's own. Each run gets the name of its job in its conf."""
+"""DAGs with waitd's sensors in place of Airflow's own.
+
+Each run gets the name of its job in its conf.
+"""
 
 from datetime import timedelta
 from typing import Any
