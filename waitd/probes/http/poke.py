@@ -6,7 +6,7 @@ must be fetched, redirects, large bodies, slow conditions. Both end in `HttpPoke
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import structlog
 
@@ -30,7 +30,8 @@ log = structlog.get_logger(__name__)
 AdjustVerdict = Callable[[HttpAnswer, Evaluated], Evaluated]
 
 
-class PokeContext(NamedTuple):
+@dataclass(slots=True, eq=False)
+class PokeContext:
     """What all pokes of a probe share.
 
     Attributes:
@@ -102,10 +103,14 @@ class HttpPoke(TasklessPoke):
                 results = self._handle(HttpAnswer(facts, response, self._request.url))
         except Exception as error:  # noqa: BLE001 - an error of the target is a verdict
             results = self._failed(error)
-        if results is None or (self._access is not None and CredentialsRefused in map(type, results)):
-            self._continue_with(self._finish(response, results))
-        else:
+        if results is None:
+            self._continue_with(self._finish(response, None))
+        elif CredentialsRefused not in map(type, results):
+            self._on_verdicts(results)  # type: ignore[arg-type] # none was refused
+        elif self._access is None:
             self._on_verdicts(_verdicts(results))
+        else:
+            self._continue_with(self._finish(response, results))
 
     # ------------------------------------------------------------ in a task
 

@@ -147,5 +147,5 @@ class HttpProbe(Probe):
 
     def _new_poke(self, group: Sequence[Pokeable]) -> HttpPoke:
         context = self._context
-        targets = [context.requests.target(wait) for wait in group]
+        targets = list(map(context.requests.target, group))
         return HttpPoke(context, targets, context.time() + targets[0].template.request_timeout)
