@@ -22,6 +22,8 @@ class ProbeKind:
             verdict: instruments.pokes.labels(name, word) for verdict, word in VERDICT_NAMES.items()
         }
         self.duration = instruments.poke_duration.labels(name)
+        #: Whether its waits may have topics.
+        self.has_topics = type(probe).topics is not Probe.topics
 
 
 class HeldWait(Struct, eq=False, gc=False):

@@ -179,7 +179,8 @@ class Poker:
                     entry = self._factory.create(wait)
                     self._held[wait.id] = entry
                     due = self._next_due(entry, now) if entry.progress.runs else now
-                    if self.listeners.add(entry, wait) or due <= now:
+                    listens = entry.kind.has_topics or wait.spec.wake_on is not None
+                    if (listens and self.listeners.add(entry, wait)) or due <= now:
                         entry.due = monotonic
                         due_now.append(entry)
                     else:

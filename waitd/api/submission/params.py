@@ -36,7 +36,8 @@ class ParamsParser:
         if cached is None:
             return None
         target, params = cached
-        findings.check_target("/params", params, target)
+        if findings.policy is not None or target.conn_id is not None:
+            findings.check_target("/params", params, target)
         return params, None, target
 
     async def parse(self, request: WaitRequest, namespace: str, findings: Findings) -> ParsedParams:
