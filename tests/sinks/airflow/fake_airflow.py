@@ -44,7 +44,7 @@ class FakeAirflow:
     xcoms: dict[str, Any] = field(default_factory=dict)
     store: dict[str, Any] = field(default_factory=dict)
     runs: dict[str, Any] = field(default_factory=dict)
-    assets: list[dict[str, Any]] = field(default_factory=list)
+    assets: list[dict[str, Any]] = field(default_factory=lambda: [{"id": 1, "uri": "s3://lake/orders"}])
     events: list[dict[str, Any]] = field(default_factory=list)
     #: The audit log's entries of clears, newest first: their URL and body, logged before they take
     #: effect.
@@ -63,13 +63,18 @@ class FakeAirflow:
     #: Events to wait for before answering a request of this method.
     gate: dict[str, asyncio.Event] = field(default_factory=dict)
 
-    def bodies_of(self, method: str) -> list[Any]:
-        """The bodies of the requests with this method, without those for tokens."""
+    @property
+    def changes(self) -> list[tuple[str, Any]]:
+        """The method and body of each request that changes something, without those for tokens."""
         return [
-            body
-            for asked, path, body in self.requests
-            if asked == method and not path.endswith("/auth/token")
+            (method, body)
+            for method, path, body in self.requests
+            if method != "GET" and not path.endswith("/auth/token")
         ]
+
+    def bodies_of(self, method: str) -> list[Any]:
+        """The bodies of the changes with this method."""
+        return [body for used, body in self.changes if used == method]
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         path = request.rel_url.raw_path
@@ -99,9 +104,9 @@ class FakeAirflow:
         self.logins += 1
         if body != {"username": "waitd", "password": "pw"}:
             return problem(401, "Invalid credentials")
-        made = token(self.life, self.logins)
-        self.valid_tokens.add(made)
-        return web.json_response({"access_token": made}, status=201)
+        issued = token(self.life, self.logins)
+        self.valid_tokens.add(issued)
+        return web.json_response({"access_token": issued}, status=201)
 
     def _route(self, request: web.Request, path: str, body: Any) -> web.Response:
         method, rest = request.method, path.removeprefix(f"{PREFIX}/api/v2/")
@@ -207,8 +212,8 @@ class FakeAirflow:
         return web.json_response({"task_instances": [], "total_entries": 1})
 
     def _audit(self, query: Any) -> web.Response:
-        asked = (query["dag_id"], query["run_id"], query["event"], query["order_by"])
-        assert asked == ("etl", "r1", "post_clear_task_instances", "-event_log_id")
+        filters = (query["dag_id"], query["run_id"], query["event"], query["order_by"])
+        assert filters == ("etl", "r1", "post_clear_task_instances", "-event_log_id")
         assert query["after"].endswith("Z")
         start, limit = int(query["offset"]), int(query["limit"])
         entries = [{"event": query["event"], "extra": extra} for extra in self.audit[start : start + limit]]
@@ -234,8 +239,8 @@ class FakeAirflow:
             return web.json_response(body)
         start, limit = int(query["offset"]), int(query["limit"])
         if rest == "assets":
-            found = [asset for asset in self.assets if query["uri_pattern"] in asset["uri"]]
-            return web.json_response({"assets": found[start : start + limit], "total_entries": len(found)})
+            assets = [asset for asset in self.assets if query["uri_pattern"] in asset["uri"]]
+            return web.json_response({"assets": assets[start : start + limit], "total_entries": len(assets)})
         assert query["timestamp_gte"].endswith("Z")
         events = [event for event in self.events if event["asset_id"] == int(query["asset_id"])]
         return web.json_response(
@@ -249,7 +254,7 @@ def problem(status: int, detail: str) -> web.Response:
 
 @asynccontextmanager
 async def serve_fake_airflow() -> AsyncIterator[FakeAirflow]:
-    running = FakeAirflow()
-    async with serving("*", "/{path:.*}", running.answer) as base:
-        running.url = base + PREFIX
-        yield running
+    airflow = FakeAirflow()
+    async with serving("*", "/{path:.*}", airflow.answer) as base:
+        airflow.url = base + PREFIX
+        yield airflow

@@ -1,4 +1,4 @@
-"""A fake of Airflow 3.3.2's lists of task instances and their stored registrations."""
+"""A fake of the lists of Airflow 3.3.2: task instances, HITL details, stored registrations."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -59,17 +59,19 @@ class FakeTaskInstances:
         return {**instance, "task_id": task, "map_index": -1, "try_number": 1, "trigger": trigger}
 
     def _list(self, body: Mapping[str, Any]) -> web.Response:
-        found = [
+        instances = [
             self._instance(task)
             for task, state in self.states.items()
             if state in body["state"] and task in body.get("task_ids", self.states)
         ]
-        found.sort(key=lambda instance: str(instance["id"]))
-        page = found[body["page_offset"] :][: body["page_limit"]]
-        return web.json_response({"task_instances": page, "total_entries": len(found)})
+        instances.sort(key=lambda instance: str(instance["id"]))
+        page = instances[body["page_offset"] :][: body["page_limit"]]
+        return web.json_response({"task_instances": page, "total_entries": len(instances)})
 
     def _details(self, query: Mapping[str, str]) -> web.Response:
         assert (query["state"], query["response_received"]) == ("awaiting_input", "false")
-        found = [{"body": body, "task_instance": self._instance(task)} for task, body in self.bodies.items()]
-        page = found[int(query["offset"]) :][: int(query["limit"])]
-        return web.json_response({"hitl_details": page, "total_entries": len(found)})
+        details = [
+            {"body": body, "task_instance": self._instance(task)} for task, body in self.bodies.items()
+        ]
+        page = details[int(query["offset"]) :][: int(query["limit"])]
+        return web.json_response({"hitl_details": page, "total_entries": len(details)})

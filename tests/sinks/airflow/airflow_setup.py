@@ -1,0 +1,103 @@
+"""An open airflow sink, the fake of Airflow that it talks to, and the values of its tests."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from fake_airflow import TI_ID, FakeAirflow
+
+from waitd.core.connections.connection import Connection
+from waitd.core.waits.delivery import (
+    DeliveryId,
+    DeliveryPostponed,
+    DeliveryRejected,
+    Receipt,
+)
+from waitd.core.waits.event import build_event
+from waitd.core.waits.wait import Outcome, WaitId, WaitSpec, WaitState
+from waitd.ports import OutboxItem
+from waitd.sinks.airflow.sink import AirflowSink
+
+EVENT_ID = "01a1fee4-b07c-754a-a144-8ad0f984a38c"
+OTHER_ID = "01a1fee4-0000-754a-a144-8ad0f984a38c"
+TASK_PARAMS: Mapping[str, Any] = {
+    "dag_id": "etl", "run_id": "r1", "task_id": "wait", "map_index": -1, "ti_id": TI_ID, "try_number": 1,
+}  # fmt: skip
+OUTCOME = {
+    "event_id": EVENT_ID, "state": "success", "payload": {"rows": 3}, "message": "HTTP 200 OK", "reason": "success", "soft_fail": False,
+}  # fmt: skip
+TASK_OUTCOME = {**OUTCOME, "ti_id": TI_ID, "try_number": 1}
+#: The parameters of a delivery by mode.
+MODE_PARAMS: Mapping[str, Mapping[str, Any]] = {
+    "resume": TASK_PARAMS, "set_state": TASK_PARAMS, "clear": TASK_PARAMS, "dag_run": {"dag_id": "etl"}, "asset_event": {"asset_id": 1},
+}  # fmt: skip
+#: How long `resume` waits after it first saw the task parked, in seconds.
+HOLD_OFF = 10.0
+
+
+class Clock:
+    """Both clocks, moved by hand."""
+
+    def __init__(self) -> None:
+        self.seconds = 1_795_276_500.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+class Resolver:
+    """Knows one connection, which a test may change."""
+
+    backend = "fixed"
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    async def lookup(self, conn_id: str) -> Connection:
+        return self.connection
+
+
+class AirflowSetup:
+    """A fake Airflow, an open sink, their clock, and the resolver of the sink's connection."""
+
+    def __init__(self, airflow: FakeAirflow, sink: AirflowSink, clock: Clock, resolver: Resolver) -> None:
+        self.airflow = airflow
+        self.sink = sink
+        self.clock = clock
+        self.resolver = resolver
+
+    async def deliver(
+        self, mode: str = "resume", *, state: str = "success", soft_fail: bool = False, age: float = 0.0, wait_id: str = EVENT_ID,
+        payload: Any = OUTCOME["payload"], **params: Any,
+    ) -> Receipt:  # fmt: skip
+        defaults = {} if "asset_uri" in params else MODE_PARAMS[mode]
+        target = self.sink.parse({"conn_id": "airflow", "mode": mode, **defaults, **params})
+        spec = WaitSpec("http", {}, 60.0, 600.0, soft_fail=soft_fail)
+        outcome = Outcome(WaitState(state), payload, "HTTP 200 OK", state)
+        event = build_event(
+            WaitId(wait_id), "default", spec, outcome, pokes=1, created_at=0.0, finished_at=1.0
+        )
+        item = OutboxItem(
+            DeliveryId("d1"),
+            WaitId(wait_id),
+            "default",
+            {"kind": "airflow"},
+            json.dumps(event).encode(),
+            0,
+            self.clock() - age,
+        )
+        async with asyncio.timeout(10):
+            return await self.sink.deliver(target, item)
+
+    async def deliver_after_hold_off(self, **params: Any) -> Receipt:
+        """Delivers once to start the hold-off, and again when it is over."""
+        assert isinstance(await self.deliver(**params), DeliveryPostponed)
+        self.clock.seconds += HOLD_OFF
+        return await self.deliver(**params)
+
+
+def rejection(receipt: Receipt) -> str:
+    """The error of a delivery that must have been rejected."""
+    assert isinstance(receipt, DeliveryRejected)
+    return receipt.error

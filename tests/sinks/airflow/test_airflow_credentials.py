@@ -1,0 +1,80 @@
+"""The requests of the airflow sink: tokens, roles, and an Airflow that fails or is not reached."""
+
+import asyncio
+from unittest.mock import ANY
+
+import pytest
+from airflow_setup import AirflowSetup, rejection
+from fake_airflow import TASK, problem
+
+from waitd.core.connections.connection import Connection
+from waitd.core.waits.delivery import Delivered, DeliveryFailed, DeliveryPostponed
+
+
+async def test_one_token_is_shared_until_a_fifth_of_its_lifetime_is_left(setup: AirflowSetup) -> None:
+    receipts = [setup.deliver("dag_run", wait_id=f"w{n}") for n in range(10)]
+    assert set(await asyncio.gather(*receipts)) == {Delivered()}
+    setup.clock.seconds += 0.79 * 86_400
+    await setup.deliver()
+    assert setup.airflow.logins == 1
+    setup.clock.seconds += 0.02 * 86_400
+    await setup.deliver()
+    assert setup.airflow.logins == 2
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_refused_token_is_replaced_once(setup: AirflowSetup, status: int) -> None:
+    await setup.deliver()
+    airflow = setup.airflow
+    if status == 401:
+        airflow.valid_tokens.clear()
+    else:
+        airflow.fail["GET", f"/{TASK}/-1"] = problem(403, "Invalid JWT token")
+    assert isinstance(await setup.deliver(), DeliveryPostponed)
+    assert airflow.logins == 2
+
+
+async def test_wrong_credentials_are_retried(setup: AirflowSetup) -> None:
+    setup.resolver.connection = Connection("airflow", "airflow", host=setup.airflow.url, password="static")
+    receipt = await setup.deliver()
+    assert isinstance(receipt, DeliveryFailed)
+    assert "does not accept the connection's credentials" in receipt.error
+    assert "static" not in receipt.error
+    assert setup.airflow.logins == 0
+
+
+@pytest.mark.parametrize("extra", [{"token": "static"}, {}])
+async def test_a_static_bearer_token_is_sent_unchanged(setup: AirflowSetup, extra: dict[str, str]) -> None:
+    setup.airflow.valid_tokens.add("static")
+    setup.resolver.connection = Connection(
+        "airflow", "airflow", host=setup.airflow.url, password=None if extra else "static", extra=extra
+    )
+    assert await setup.deliver_after_hold_off() == Delivered()
+    assert setup.airflow.logins == 0
+
+
+@pytest.mark.parametrize(
+    ("mode", "role"), [("set_state", "User"), ("dag_run", "User"), ("asset_event", "Op")]
+)
+async def test_an_error_names_the_missing_role(setup: AirflowSetup, mode: str, role: str) -> None:
+    setup.airflow.role = "viewer"
+    assert rejection(await setup.deliver(mode)).endswith(f"needs the role {role}")
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 301])
+async def test_a_failing_airflow_is_retried(setup: AirflowSetup, status: int) -> None:
+    setup.airflow.fail["GET", f"/{TASK}/-1"] = status
+    assert await setup.deliver() == DeliveryFailed(ANY, None)
+
+
+async def test_an_unreachable_airflow_is_retried(setup: AirflowSetup) -> None:
+    setup.airflow.valid_tokens.add("static")
+    setup.resolver.connection = Connection("airflow", "airflow", host="http://127.0.0.1:9", password="static")
+    assert await setup.deliver() == DeliveryFailed("could not connect to Airflow")
+
+
+async def test_an_airflow_at_a_metadata_address_is_blocked(setup: AirflowSetup) -> None:
+    setup.resolver.connection = Connection("airflow", "airflow", host="http://169.254.169.254", password="t")
+    receipt = await setup.deliver()
+    assert isinstance(receipt, DeliveryFailed)
+    assert "169.254" in receipt.error or "metadata" in receipt.error
