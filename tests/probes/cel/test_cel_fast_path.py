@@ -1,4 +1,4 @@
-"""What is decided without CEL is what CEL would decide."""
+"""The fast path evaluates conditions as CEL does, or leaves them to CEL."""
 
 from typing import Any
 
@@ -21,8 +21,8 @@ ENV = cel.NewEnv(
 )
 
 
-class Seen:
-    """The variables."""
+class Variables:
+    """The variables of a response."""
 
     def __init__(self, status: int, headers: dict[str, str], body: Any, text: str) -> None:
         self.status, self.headers, self.body, self.text = status, headers, body, text
@@ -31,18 +31,18 @@ class Seen:
         return repr(vars(self))
 
 
-def made(source: str) -> FastEvaluator | None:
+def compile_source(source: str) -> FastEvaluator | None:
     return compile_fast(root_node(ENV.compile(source).serialize()))
 
 
-def by_cel(source: str, seen: Seen) -> Any:
-    """What CEL says: a value, or "error"."""
-    value = ENV.compile(source).eval(data=vars(seen))
+def evaluate_by_cel(source: str, variables: Variables) -> Any:
+    """CEL's value, or "error"."""
+    value = ENV.compile(source).eval(data=vars(variables))
     return "error" if value.type() == cel.Type.ERROR else value.plain_value()
 
 
 NUMBERS = st.integers(-(2**63), 2**63 - 1) | st.sampled_from([-1, 0, 1, 200, 404])
-#: Without NUL, at which CEL's Python face cuts off strings and keys.
+#: Without NUL, at which CEL's Python bindings cut off strings and keys.
 WORDS = st.sampled_from(["", "done", "FAILED", "a b", "é", "1", "true"]) | st.text(max_size=4).filter(
     lambda word: "\0" not in word
 )
@@ -62,16 +62,16 @@ def quoted(word: str) -> str:
 
 
 LITERALS = WORDS.map(quoted) | NUMBERS.map(str) | st.sampled_from(["null", "true", "false"])
-PLACES = st.sampled_from(
+FIELDS = st.sampled_from(
     ["status", "text", "headers['x']", "body.a", "body.a.c", "body['a-b']", "body", "body.b.c.d"]
 )
-COMPARISONS = st.tuples(PLACES, st.sampled_from(["==", "!=", "<", "<=", ">", ">="]), LITERALS).map(" ".join)
-TURNED = st.tuples(LITERALS, st.sampled_from(["==", "!="]), PLACES).map(" ".join)
-MEMBERSHIPS = st.tuples(PLACES, st.lists(WORDS.map(quoted), max_size=3)).map(
+COMPARISONS = st.tuples(FIELDS, st.sampled_from(["==", "!=", "<", "<=", ">", ">="]), LITERALS).map(" ".join)
+REVERSED = st.tuples(LITERALS, st.sampled_from(["==", "!="]), FIELDS).map(" ".join)
+MEMBERSHIPS = st.tuples(FIELDS, st.lists(WORDS.map(quoted), max_size=3)).map(
     lambda p: f"{p[0]} in [{', '.join(p[1])}]"
 )
 CONDITIONS = st.recursive(
-    COMPARISONS | TURNED | MEMBERSHIPS,
+    COMPARISONS | REVERSED | MEMBERSHIPS,
     lambda parts: st.tuples(parts, st.sampled_from(["&&", "||"]), parts).map(lambda p: f"({p[0]}) {p[1]} ({p[2]})")
     | parts.map(lambda part: f"!({part})"),
     max_leaves=4,
@@ -89,21 +89,21 @@ def compiles(source: str) -> bool:
 @settings(max_examples=600, deadline=None)
 @given(
     CONDITIONS.filter(compiles),
-    st.builds(Seen, st.integers(100, 599), HEADERS, BODIES, WORDS),
+    st.builds(Variables, st.integers(100, 599), HEADERS, BODIES, WORDS),
 )
-@example("body.a == 1", Seen(200, {}, {"a": True}, ""))
-@example("body.a == true", Seen(200, {}, {"a": 1}, ""))
-@example("body.a == 1", Seen(200, {}, {"a": 1.0}, ""))
-@example("body.a != null", Seen(200, {}, {"a": 0}, ""))
-@example("body.a == 'x' || status == 200", Seen(200, {}, {}, ""))
-@example("body.a == 'x' && status == 404", Seen(200, {}, {}, ""))
-@example("!(body.a == 'x')", Seen(200, {}, {}, ""))
-@example("body.a < -1", Seen(200, {}, {"a": -2}, ""))
-def test_what_is_decided_without_cel_is_what_cel_would_decide(source: str, seen: Seen) -> None:
-    function = made(source)
-    decided = None if function is None else function(seen)
+@example("body.a == 1", Variables(200, {}, {"a": True}, ""))
+@example("body.a == true", Variables(200, {}, {"a": 1}, ""))
+@example("body.a == 1", Variables(200, {}, {"a": 1.0}, ""))
+@example("body.a != null", Variables(200, {}, {"a": 0}, ""))
+@example("body.a == 'x' || status == 200", Variables(200, {}, {}, ""))
+@example("body.a == 'x' && status == 404", Variables(200, {}, {}, ""))
+@example("!(body.a == 'x')", Variables(200, {}, {}, ""))
+@example("body.a < -1", Variables(200, {}, {"a": -2}, ""))
+def test_the_fast_path_evaluates_as_cel_does(source: str, variables: Variables) -> None:
+    function = compile_source(source)
+    decided = None if function is None else function(variables)
     if decided is not None:
-        assert decided is by_cel(source, seen)
+        assert decided is evaluate_by_cel(source, variables)
 
 
 @pytest.mark.parametrize(
@@ -117,19 +117,19 @@ def test_what_is_decided_without_cel_is_what_cel_would_decide(source: str, seen:
         ("headers['x-state'] == 'done'", True),
     ],
 )  # fmt: skip
-def test_what_nearly_everybody_writes_needs_no_cel(source: str, decided: bool) -> None:
-    seen = Seen(
+def test_common_conditions_need_no_cel(source: str, decided: bool) -> None:
+    variables = Variables(
         200,
         {"x-state": "done"},
         {"status": "SUCCEEDED", "run": {"error": None}, "done": False, "rows": 3},
         "",
     )
-    function = made(source)
+    function = compile_source(source)
     assert function is not None
-    assert function(seen) is decided
-    assert RESPONSE_ENV.compile(source).evaluate(seen) is decided
+    assert function(variables) is decided
+    assert RESPONSE_ENV.compile(source).evaluate(variables) is decided
 
 
 @pytest.mark.parametrize("source", ["body.a.exists(x, x == 1)", "size(text) == 1", "body.a == body.b", "text.contains('x')", "body.a in body.b"])  # fmt: skip
-def test_the_rest_is_left_to_cel(source: str) -> None:
-    assert made(source) is None
+def test_other_conditions_are_left_to_cel(source: str) -> None:
+    assert compile_source(source) is None

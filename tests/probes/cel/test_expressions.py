@@ -1,4 +1,4 @@
-"""CEL: what an expression names, what it may cost, and where it is judged."""
+"""CEL expressions: the fields that they name, what they cost, and where they are evaluated."""
 
 import asyncio
 import time
@@ -28,7 +28,7 @@ for _ in range(7):
     DOUBLING = f"({DOUBLING}) + ({DOUBLING})" if len(DOUBLING) < 450 else DOUBLING
 
 
-def rules(success_when: str, **more: str) -> Conditions:
+def conditions(success_when: str, **more: str) -> Conditions:
     return shared_conditions(ConditionSources(success_when, **more), frozenset())
 
 
@@ -59,19 +59,19 @@ def response(body: Any, headers: dict[str, str] | None = None) -> ResponseVariab
         ("true", {}),
     ],
 )
-def test_an_expression_names_its_variables_and_their_parts(
+def test_the_named_fields_of_an_expression_are_found(
     source: str, paths: dict[str, set[tuple[str, ...]]]
 ) -> None:
     assert analyze(RESPONSE_ENV.compile(source)._compiled.serialize()).paths == paths
 
 
 @pytest.mark.parametrize("broken", [b"", b"\x00", b"\x12\xff\xff", b"\x12\x02\x22\x00", b"\x0f" * 20])
-def test_bytes_that_are_no_expression_are_refused(broken: bytes) -> None:
+def test_bytes_that_are_not_an_expression_are_refused(broken: bytes) -> None:
     with pytest.raises(ValueError, match="not a serialized CEL expression"):
         analyze(broken)
 
 
-def test_only_the_named_parts_are_handed_over() -> None:
+def test_values_are_pruned_to_the_named_fields() -> None:
     body = {"a": {"b": 1, "big": [0] * 1000}, "c": [1, 2], "d": "x", "e": None}
     assert prune(body, {"a": {"b": None}, "missing": {"x": None}}) == {"a": {"b": 1}}
     assert prune(body, {"c": {"x": None}, "d": {"x": None}, "e": None}) == {"c": None, "d": None, "e": None}
@@ -98,7 +98,7 @@ def test_only_the_named_parts_are_handed_over() -> None:
         ("body.list.filter(i, i > 1).exists(j, j == 3)", {"list": [1, 3]}, True),
     ],
 )
-def test_pruning_changes_no_answer(source: str, body: Any, value: bool | None) -> None:
+def test_pruning_changes_no_value(source: str, body: Any, value: bool | None) -> None:
     try:
         expression = RESPONSE_ENV.compile(source)
     except ValueError:
@@ -108,8 +108,8 @@ def test_pruning_changes_no_answer(source: str, body: Any, value: bool | None) -
     assert isinstance(found, ErrorValue) if value is None else found is value
 
 
-def test_equal_rules_are_one_object_and_compiled_once() -> None:
-    assert rules("body.one_object == 1") is rules("body.one_object == 1")
+def test_equal_conditions_are_one_object_and_compiled_once() -> None:
+    assert conditions("body.one_object == 1") is conditions("body.one_object == 1")
     assert RESPONSE_ENV.compile("body.one_object == 1") is RESPONSE_ENV.compile("body.one_object == 1")
 
 
@@ -123,12 +123,12 @@ def test_the_body_is_decoded_at_first_use_and_once() -> None:
 @pytest.mark.parametrize(
     "charset", ["punycode", "idna", "unicode_escape", "utf-7", "hex", "nonsense", "a\0b"]
 )
-def test_a_charset_that_is_none_or_slow_is_not_used(charset: str) -> None:
+def test_an_unknown_or_slow_charset_is_not_used(charset: str) -> None:
     assert ResponseVariables(200, {}, b"done", charset).text == "done"
 
 
-def test_a_failure_is_asked_before_a_success() -> None:
-    assert rules("true", failure_when="true").decide(response({})).decision is Decision.FAILURE
+def test_failure_when_is_evaluated_before_success_when() -> None:
+    assert conditions("true", failure_when="true").decide(response({})).decision is Decision.FAILURE
 
 
 # ---------------------------------------------------------------- cost
@@ -147,10 +147,10 @@ def test_a_failure_is_asked_before_a_success() -> None:
         "headers['x-state'].contains('done')",
     ],
 )
-def test_an_everyday_condition_on_an_everyday_body_is_judged_in_the_loop(source: str) -> None:
+def test_a_common_condition_is_evaluated_in_the_loop(source: str) -> None:
     job: dict[str, Any] = {"status": "RUNNING", "state": "RUNNING", "errors": [], "final": ["done"]}
     job["items"] = [{"id": n, "state": "done"} for n in range(30)]
-    assert rules(source).fits_inline(response(job, {"x-state": "done"}))
+    assert conditions(source).fits_inline(response(job, {"x-state": "done"}))
 
 
 HEAVY = [
@@ -168,22 +168,22 @@ HEAVY = [
 
 
 @pytest.mark.parametrize(("source", "body"), HEAVY, ids=range(len(HEAVY)))
-def test_what_could_hold_the_loop_is_not_judged_in_it(source: str, body: bytes) -> None:
-    assert not rules(source).fits_inline(response(body))
+def test_what_could_block_the_loop_does_not_fit_inline(source: str, body: bytes) -> None:
+    assert not conditions(source).fits_inline(response(body))
 
 
-def test_a_large_pattern_is_never_judged_in_the_loop() -> None:
+def test_a_large_pattern_never_fits_inline() -> None:
     assert RESPONSE_ENV.compile(REGEX).cost(0, 0) == UNBOUNDED > INLINE_COST
-    assert rules(REGEX).inline_limit == -1
+    assert conditions(REGEX).inline_limit == -1
 
 
-async def test_a_worker_judges_as_the_loop_does() -> None:
-    heavy = rules("body.items.exists(i, i == 7)", message="body.state", result="body.n")
+async def test_a_worker_evaluates_as_the_loop_does() -> None:
+    heavy = conditions("body.items.exists(i, i == 7)", message="body.state", result="body.n")
     seen = response({"items": [7], "state": "done", "n": [1, {"a": None}]})
     assert await evaluate_in_worker(heavy, seen, anyio.CapacityLimiter(1)) == heavy.evaluate(seen)
 
 
-async def test_a_large_body_is_judged_by_a_worker_through_the_probe() -> None:
+async def test_the_probe_evaluates_a_large_body_in_a_worker() -> None:
     body = orjson.dumps({"items": list(range(9000)), "pad": "x" * 100_000})
     async with raw_server([answer(200, body)]) as server, probe() as http:
         found, missing = await poke(
@@ -202,7 +202,7 @@ async def test_a_large_body_is_judged_by_a_worker_through_the_probe() -> None:
 SLOW = f"{REGEX} || text.matches('.*a.{{200}}c')"
 
 
-async def test_a_condition_that_is_too_slow_is_not_seeing_and_the_loop_goes_on_meanwhile() -> None:
+async def test_a_condition_that_is_too_slow_is_unreachable_and_does_not_block_the_loop() -> None:
     body = b"ab" * 500_000
     async with raw_server([answer(200, body)]) as server, probe() as http:
         poking = asyncio.ensure_future(
@@ -231,7 +231,7 @@ async def test_a_slow_condition_leaves_time_for_the_others_of_its_group() -> Non
     assert isinstance(good, Success)
 
 
-async def test_a_condition_that_wants_all_memory_is_not_seeing() -> None:
+async def test_a_condition_that_needs_too_much_memory_is_not_a_success() -> None:
     body = b'{"l": [' + b"1," * 5000 + b'1], "x": "' + b"y" * 900_000 + b'"}'
     params = {"success_when": "body.l.map(x, body.x + body.x) == []", "request_timeout": 10.0}
     async with raw_server([answer(200, body)]) as server, probe() as http:

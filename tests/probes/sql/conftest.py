@@ -4,16 +4,16 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from databases import MariaDb, Postgres, has_mariadb, served
+from databases import MariaDb, Postgres, has_mariadb, running_server
 from installation import require_apt_package
-from sql_scene import Database, Looks
+from sql_pokes import Database, SqlPoker
 
 from waitd.core.connections.connection import Connection
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    with served(Postgres) as server:
+    with running_server(Postgres) as server:
         assert isinstance(server, Postgres)
         yield server
 
@@ -21,7 +21,7 @@ def postgres() -> Iterator[Postgres]:
 @pytest.fixture(scope="session")
 def mariadb() -> Iterator[MariaDb]:
     require_apt_package("mariadb-server", has_mariadb)
-    with served(MariaDb) as server:
+    with running_server(MariaDb) as server:
         assert isinstance(server, MariaDb)
         yield server
 
@@ -31,14 +31,14 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
     if request.param == "sqlite":
         path = tmp_path / "jobs.db"
 
-        def past(statement: str) -> str:
+        def execute(statement: str) -> str:
             with closing(sqlite3.connect(path)) as connection:
-                found = connection.execute(statement).fetchall()
+                rows = connection.execute(statement).fetchall()
                 connection.commit()
-            return "\n".join(str(row[0]) for row in found)
+            return "\n".join(str(row[0]) for row in rows)
 
-        past("CREATE TABLE loads (id int, state text, done boolean, at text, rows numeric)")
-        return Database("sqlite", Connection("db", "sqlite", host=str(path)), past)
+        execute("CREATE TABLE loads (id int, state text, done boolean, at text, rows numeric)")
+        return Database("sqlite", Connection("db", "sqlite", host=str(path)), execute)
     server: Postgres | MariaDb = request.getfixturevalue(
         "postgres" if request.param == "postgres" else "mariadb"
     )
@@ -47,7 +47,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
 
 
 @pytest.fixture
-async def look() -> AsyncIterator[Looks]:
-    looks = Looks()
-    yield looks
-    await looks.close()
+async def poke() -> AsyncIterator[SqlPoker]:
+    poker = SqlPoker()
+    yield poker
+    await poker.close()

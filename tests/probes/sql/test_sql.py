@@ -1,11 +1,11 @@
-"""The kind `sql` on real databases: what ends a wait, and what is wrong with one."""
+"""The kind `sql` with real databases: rows, conditions, and errors in statements and parameters."""
 
 from typing import Any
 
 import pytest
 from databases import Postgres
 from raw_server import ScriptedConnections
-from sql_scene import Database, Looks, every
+from sql_pokes import Database, SqlPoker, every
 
 from waitd.core.errors import InvalidInput
 from waitd.core.waits.verdict import Failure, Pending, Success, Unreachable
@@ -13,34 +13,34 @@ from waitd.probes.sql.probe import SqlProbe
 
 
 @every
-async def test_a_row_appears(database: Database, look: Looks) -> None:
+async def test_a_wait_ends_when_a_row_appears(database: Database, poke: SqlPoker) -> None:
     wait = {
         "sql": "SELECT id, state FROM loads WHERE state = :state",
         "parameters": {"state": "it's % done :x"},
     }
-    assert await look(database.connection, wait) == Pending("no_rows", "0 rows")
+    assert await poke(database.connection, wait) == Pending("no_rows", "0 rows")
     database.sql("INSERT INTO loads (id, state) VALUES (7, 'it''s % done :x')")
-    done = await look(database.connection, wait)
+    done = await poke(database.connection, wait)
     assert done == Success([{"id": 7, "state": "it's % done :x"}], "success", "1 row")
 
 
 @every
 @pytest.mark.parametrize(
-    ("cell", "is_there"),
+    ("cell", "succeeds"),
     [("0", False), ("''", False), ("NULL", False), ("0.0", False), ("1", True), ("'0'", True), ("'x'", True), ("-1", True)],
 )  # fmt: skip
 async def test_the_first_cell_decides_as_in_airflows_sql_sensor(
-    database: Database, look: Looks, cell: str, is_there: bool
+    database: Database, poke: SqlPoker, cell: str, succeeds: bool
 ) -> None:
-    found = await look(database.connection, sql=f"SELECT {cell} AS cell, 1 AS other")
-    assert isinstance(found, Success if is_there else Pending), found
+    found = await poke(database.connection, sql=f"SELECT {cell} AS cell, 1 AS other")
+    assert isinstance(found, Success if succeeds else Pending), found
 
 
 @every
-async def test_conditions_see_rows_and_each_wait_has_its_own(database: Database, look: Looks) -> None:
+async def test_each_wait_has_conditions_of_its_own(database: Database, poke: SqlPoker) -> None:
     for number, state in enumerate(("done", "done", "failed")):
         database.sql(f"INSERT INTO loads (id, state, rows) VALUES ({number}, '{state}', 2.5)".replace("rows)", "`rows`)" if database.name == "mysql" else "rows)"))  # fmt: skip
-    plain, all_done, any_failed, counted = await look(
+    plain, all_done, any_failed, counted = await poke(
         database.connection,
         {},
         {"success_when": "rows.all(r, r.state == 'done')"},
@@ -57,44 +57,42 @@ async def test_conditions_see_rows_and_each_wait_has_its_own(database: Database,
 
 @every
 async def test_more_than_100_rows_are_too_many_for_conditions_but_not_for_the_first_cell(
-    database: Database, look: Looks
+    database: Database, poke: SqlPoker
 ) -> None:
     many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500) SELECT i FROM n"
-    first, all_of_them = await look(database.connection, {}, {"success_when": "size(rows) > 1"}, sql=many)
+    first, all_of_them = await poke(database.connection, {}, {"success_when": "size(rows) > 1"}, sql=many)
     assert first == Success([{"i": 1}], "success", "1 row")
     assert isinstance(all_of_them, Unreachable)
     assert all_of_them.reason == "too_many_rows"
-    assert isinstance(await look(database.connection, sql="SELECT 1"), Success)  # over what was left of that
+    assert isinstance(await poke(database.connection, sql="SELECT 1"), Success)  # on the same connection
 
 
 @every
-async def test_what_is_wrong_with_a_statement_is_told_without_its_values(
-    database: Database, look: Looks
-) -> None:
+async def test_the_error_of_a_statement_quotes_no_values(database: Database, poke: SqlPoker) -> None:
     for statement in (
         "SELEC 'top-secret'",
         "SELECT x FROM nowhere WHERE y = 'top-secret'",
         "SELECT nope('top-secret')",
     ):
-        found = await look(database.connection, sql=statement)
+        found = await poke(database.connection, sql=statement)
         assert isinstance(found, Failure), found
         assert found.silenceable
         assert "top-secret" not in found.message
 
 
-async def test_a_table_without_the_right_to_it_is_a_failure(postgres: Postgres, look: Looks) -> None:
-    found = await look(postgres.connection("postgres"), sql="SELECT id FROM hidden")
+async def test_a_forbidden_table_fails_the_wait(postgres: Postgres, poke: SqlPoker) -> None:
+    found = await poke(postgres.connection("postgres"), sql="SELECT id FROM hidden")
     assert isinstance(found, Failure)
     assert "42501" in found.message
 
 
-async def test_a_parameter_of_another_type_is_told(postgres: Postgres, look: Looks) -> None:
+async def test_a_parameter_of_another_type_fails_the_wait(postgres: Postgres, poke: SqlPoker) -> None:
     wait = {
         "sql": "SELECT 1 WHERE CAST(CAST(:day AS text) AS date) < now()",
         "parameters": {"day": "2020-01-01"},
     }
-    assert isinstance(await look(postgres.connection("postgres"), wait), Success)
-    wrong = await look(postgres.connection("postgres"), wait | {"parameters": {"day": "soon"}})
+    assert isinstance(await poke(postgres.connection("postgres"), wait), Success)
+    wrong = await poke(postgres.connection("postgres"), wait | {"parameters": {"day": "soon"}})
     assert isinstance(wrong, Failure)
     assert "soon" not in wrong.message
 
@@ -114,7 +112,7 @@ async def test_a_parameter_of_another_type_is_told(postgres: Postgres, look: Loo
         ({"sql": "SELECT 1", "request_timeout": 0}, "/request_timeout"),
     ],
 )
-async def test_bad_parameters_point_at_the_field(params: dict[str, Any], pointer: str) -> None:
+async def test_a_wrong_parameter_is_refused_with_its_pointer(params: dict[str, Any], pointer: str) -> None:
     async with SqlProbe(ScriptedConnections([])) as probe:
         with pytest.raises(InvalidInput) as refused:
             probe.parse({"conn_id": "db"} | params, namespace="default")

@@ -1,4 +1,4 @@
-"""The kind `sql` and its connections: logging in, TLS, servers that are not there, and what cannot be used."""
+"""The connections of the kind `sql`: logins, TLS, unavailable servers, and unusable connections."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import trustme
-from databases import MariaDb, Postgres, PostgresWithTls, has_debian_postgres, served
+from databases import MariaDb, Postgres, PostgresWithTls, has_debian_postgres, running_server
 from installation import require_apt_package
 from raw_server import Poked, ScriptedConnections
-from sql_scene import Database, Looks, servers
+from sql_pokes import Database, SqlPoker, servers
 
 from waitd.core.connections.connection import Connection
 from waitd.core.connections.egress import EgressPolicy
@@ -20,7 +20,7 @@ from waitd.probes.sql.probe import SqlProbe
 
 
 @servers
-async def test_a_refused_login_is_looked_up_afresh_once(database: Database) -> None:
+async def test_a_refused_login_is_refreshed_once(database: Database) -> None:
     right = database.connection
     wrong = Connection("db", right.conn_type, right.host, right.port, right.schema, right.login, "wrong-pw")
     for answers, expected in (([wrong, right], Success), ([wrong, wrong], Failure)):
@@ -35,26 +35,26 @@ async def test_a_refused_login_is_looked_up_afresh_once(database: Database) -> N
             assert "wrong-pw" not in found.message
 
 
-async def test_a_server_that_is_gone_and_comes_back_ends_nothing(postgres: Postgres, look: Looks) -> None:
+async def test_lost_connections_end_no_wait(postgres: Postgres, poke: SqlPoker) -> None:
     connection = postgres.connection("postgres")
-    assert isinstance(await look(connection, sql="SELECT 1"), Success)
+    assert isinstance(await poke(connection, sql="SELECT 1"), Success)
     postgres.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'waitd'")
-    found = [await look(connection, sql="SELECT 1") for _ in range(5)]
+    found = [await poke(connection, sql="SELECT 1") for _ in range(5)]
     assert not any(isinstance(each, Failure) for each in found), found
     assert isinstance(found[-1], Success)
 
 
 @pytest.mark.parametrize("conn_type", ["postgres", "mysql"])
-async def test_nobody_there_and_nowhere_to_go_end_nothing(conn_type: str, look: Looks) -> None:
+async def test_an_unavailable_or_forbidden_host_ends_no_wait(conn_type: str, poke: SqlPoker) -> None:
     gone = Connection("db", conn_type, host="127.0.0.1", port=1, schema="jobs", login="u", password="p")
-    found = await look(gone, sql="SELECT 1")
+    found = await poke(gone, sql="SELECT 1")
     assert isinstance(found, Unreachable), found
     assert found.reason in {"connection_refused", "database_unavailable"}
     metadata = Connection("db", conn_type, host="169.254.169.254", schema="jobs", login="u")
-    assert (await look(metadata, sql="SELECT 1")).reason == "egress_refused"
+    assert (await poke(metadata, sql="SELECT 1")).reason == "egress_refused"
 
 
-async def test_the_operators_rules_hold_for_databases() -> None:
+async def test_the_operators_egress_rules_apply_to_databases() -> None:
     connection = Connection("db", "postgres", host="db.example.org", schema="jobs")
     outgoing = Outgoing(EgressPolicy.from_settings((), ("*.example.org",), private=True))
     async with SqlProbe(ScriptedConnections([connection]), outgoing=outgoing) as probe:
@@ -75,15 +75,15 @@ async def test_the_operators_rules_hold_for_databases() -> None:
         Connection("db", "mysql", host="h", extra={"ssl": "yes"}),
     ],
 )
-async def test_a_connection_that_cannot_be_used_says_why(connection: Connection, look: Looks) -> None:
-    found = await look(connection, sql="SELECT 1")
+async def test_an_unusable_connection_is_connection_invalid(connection: Connection, poke: SqlPoker) -> None:
+    found = await poke(connection, sql="SELECT 1")
     assert isinstance(found, Unreachable)
     assert found.reason == "connection_invalid"
 
 
-async def test_a_file_that_is_not_there_is_not_made(tmp_path: Path, look: Looks) -> None:
+async def test_a_missing_file_is_not_created(tmp_path: Path, poke: SqlPoker) -> None:
     path = tmp_path / "none.db"
-    found = await look(Connection("db", "sqlite", host=str(path)), sql="SELECT 1")
+    found = await poke(Connection("db", "sqlite", host=str(path)), sql="SELECT 1")
     assert isinstance(found, Unreachable), found
     assert not path.exists()
 
@@ -95,10 +95,8 @@ async def test_a_file_that_is_not_there_is_not_made(tmp_path: Path, look: Looks)
         (ConnectionUnavailable("x"), "credentials_unavailable"),
     ],
 )
-async def test_a_connection_that_cannot_be_had_ends_nothing(
-    error: Exception, reason: str, look: Looks
-) -> None:
-    found: Verdict = await look(error, sql="SELECT 1")
+async def test_an_unavailable_connection_ends_no_wait(error: Exception, reason: str, poke: SqlPoker) -> None:
+    found: Verdict = await poke(error, sql="SELECT 1")
     assert isinstance(found, Unreachable)
     assert found.reason == reason
 
@@ -106,27 +104,27 @@ async def test_a_connection_that_cannot_be_had_ends_nothing(
 @pytest.fixture(scope="module")
 def postgres_with_tls() -> Iterator[PostgresWithTls]:
     require_apt_package("postgresql", has_debian_postgres)
-    with served(PostgresWithTls) as server:
+    with running_server(PostgresWithTls) as server:
         assert isinstance(server, PostgresWithTls)
         yield server
 
 
-#: The host, the mode as PostgreSQL and as MySQL name it, whose certificates are trusted, and whether there is an answer.
+#: Host, PostgreSQL's mode, MySQL's mode, the trusted authority, and whether the poke succeeds.
 TLS = [
     ("127.0.0.1", "require", "REQUIRED", None, True),
     ("127.0.0.1", "verify-ca", "VERIFY_CA", "its own", True),
     ("localhost", "verify-full", "VERIFY_IDENTITY", "its own", True),
     ("127.0.0.1", "verify-full", "VERIFY_IDENTITY", "its own", False),  # the certificate is for localhost
     ("localhost", "verify-ca", "VERIFY_CA", "another", False),
-    ("localhost", "verify-full", "VERIFY_IDENTITY", None, False),  # this machine's trust none of ours
+    ("localhost", "verify-full", "VERIFY_IDENTITY", None, False),  # the system's authorities did not issue it
 ]
 
 
-@pytest.mark.parametrize(("host", "postgres_mode", "mysql_mode", "trusted", "is_answered"), TLS)
+@pytest.mark.parametrize(("host", "postgres_mode", "mysql_mode", "trusted", "succeeds"), TLS)
 @pytest.mark.parametrize("conn_type", ["postgres", "mysql"])
-async def test_tls_is_used_and_checked(
-    *, conn_type: str, host: str, postgres_mode: str, mysql_mode: str, trusted: str | None, is_answered: bool,
-    request: pytest.FixtureRequest, tmp_path: Path, look: Looks,
+async def test_tls_is_used_and_verified(
+    *, conn_type: str, host: str, postgres_mode: str, mysql_mode: str, trusted: str | None, succeeds: bool,
+    request: pytest.FixtureRequest, tmp_path: Path, poke: SqlPoker,
 ) -> None:  # fmt: skip
     server: Postgres | MariaDb = request.getfixturevalue(
         "postgres_with_tls" if conn_type == "postgres" else "mariadb"
@@ -137,11 +135,11 @@ async def test_tls_is_used_and_checked(
         trustme.CA().cert_pem.write_to_path(authority)
     file = None if trusted is None else str(authority)
     extra: dict[str, Any] = {"sslmode": postgres_mode, "sslrootcert": file}
-    is_used = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+    statement = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
     if conn_type == "mysql":
         extra = {"ssl_mode": mysql_mode, "ssl": {"ca": file} if file else None}
-        is_used = "SELECT variable_value <> '' AS tls FROM information_schema.session_status WHERE variable_name = 'Ssl_cipher'"
-    found = await look(server.connection(conn_type, host=host, extra=extra), sql=is_used)
-    assert isinstance(found, Success if is_answered else Unreachable), found
+        statement = "SELECT variable_value <> '' AS tls FROM information_schema.session_status WHERE variable_name = 'Ssl_cipher'"
+    found = await poke(server.connection(conn_type, host=host, extra=extra), sql=statement)
+    assert isinstance(found, Success if succeeds else Unreachable), found
     if isinstance(found, Unreachable):
         assert found.reason == ("tls" if conn_type == "postgres" else "database_unavailable"), found

@@ -1,4 +1,4 @@
-"""The kind `sql` over the API of a real daemon: what is wrong with a wait is told at submit, and a row ends one that is right."""
+"""The kind `sql` through the API of a real daemon."""
 
 import asyncio
 import json
@@ -44,11 +44,11 @@ async def test_a_row_ends_a_wait(served: Daemon, postgres: Postgres) -> None:
     status, both = await submitted(served, sql=LOADED, parameters={"state": "loaded"}, **other)
     assert status == 201, both
 
-    async def looked() -> bool:
+    async def poked() -> bool:
         seen = [(await shown(served, each))["last_verdict"] for each in (wait, both)]
         return all(last is not None and last["reason"] == "no_rows" for last in seen)
 
-    await until(looked, what="a look without a row")
+    await until(poked, what="a poke without a row")
     postgres.sql("INSERT INTO loads (id, state) VALUES (7, 'loaded'), (8, 'broken')")
     first = await shown(served, wait, 30)
     assert (first["state"], first["outcome"]["payload"]) == ("success", [{"id": 7, "state": "loaded"}])
@@ -58,7 +58,7 @@ async def test_a_row_ends_a_wait(served: Daemon, postgres: Postgres) -> None:
     assert (second["state"], second["outcome"]["payload"]) == ("success", [7, 8])
 
 
-async def test_what_the_database_refuses_fails_the_wait_and_quotes_no_secret(served: Daemon) -> None:
+async def test_a_refused_statement_fails_the_wait_and_quotes_no_secret(served: Daemon) -> None:
     status, wait = await submitted(served, sql="DELETE FROM loads WHERE state = 'top-secret'")
     assert status == 201
     ended = await shown(served, wait, 30)
@@ -77,7 +77,7 @@ async def test_what_the_database_refuses_fails_the_wait_and_quotes_no_secret(ser
         ({"sql": "SELECT 1", "rows": 3}, "/params/rows", "unknown field"),
     ],
 )
-async def test_what_is_wrong_is_told_at_submit(
+async def test_wrong_parameters_are_refused_at_submit(
     served: Daemon, params: dict[str, Any], pointer: str, words: str
 ) -> None:
     status, problem = await submitted(served, **params)
@@ -93,9 +93,9 @@ async def test_many_waits_share_few_connections(served: Daemon, postgres: Postgr
     )
     assert {status for status, _ in answers} == {201}
 
-    async def looked() -> bool:
+    async def poked() -> bool:
         return all([(await shown(served, wait))["pokes"] >= 2 for _, wait in answers])
 
-    await until(looked, what="two looks each")
+    await until(poked, what="two pokes each")
     count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'waitd'"
     assert 1 <= int(postgres.sql(count)) <= 4

@@ -1,4 +1,4 @@
-"""The kind `sql` on real databases: what a statement cannot do, how long and how large it may be, and that nobody else feels it."""
+"""The limits of the kind `sql`: statements only read, take limited time, and return limited rows."""
 
 import asyncio
 import time
@@ -9,7 +9,7 @@ from pathlib import Path
 from databases import MariaDb, Postgres
 from preset_probes import KnownConnections
 from raw_server import Poked
-from sql_scene import Database, Looks, every, servers
+from sql_pokes import Database, SqlPoker, every, servers
 
 from waitd.core.connections.connection import Connection
 from waitd.core.waits.verdict import Failure, Success, Unreachable, Verdict
@@ -49,77 +49,75 @@ MORE_WRITES = {
 
 
 @every
-async def test_nothing_but_one_select_is_taken(database: Database, look: Looks) -> None:
+async def test_only_a_single_select_is_accepted(database: Database, poke: SqlPoker) -> None:
     database.sql("INSERT INTO loads (id) VALUES (5)")
     if database.name == "postgres":
         database.sql(
             "DROP SEQUENCE IF EXISTS counter; CREATE SEQUENCE counter; GRANT ALL ON SEQUENCE counter TO reader"
         )
     for statement in WRITES + MORE_WRITES[database.name]:
-        found = await look(database.connection, sql=statement)
+        found = await poke(database.connection, sql=statement)
         assert isinstance(found, Failure), (statement, found)
         assert (found.reason, found.silenceable) == ("sql_error", True), statement
         assert "loads" not in found.message
     assert database.sql("SELECT count(*) FROM loads") == "1"
-    assert isinstance(await look(database.connection, sql="SELECT 1;"), Success)
+    assert isinstance(await poke(database.connection, sql="SELECT 1;"), Success)
 
 
 @every
-async def test_a_cancelled_statement_hurts_nobody_else(database: Database, look: Looks) -> None:
+async def test_cancelled_statements_do_not_disturb_later_ones(database: Database, poke: SqlPoker) -> None:
     slow = {
         "postgres": "SELECT pg_sleep(60)",
         "mysql": "SELECT SLEEP(60)",
         "sqlite": "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n",
     }[database.name]
-    assert isinstance(await look(database.connection, sql="SELECT 1"), Success)
+    assert isinstance(await poke(database.connection, sql="SELECT 1"), Success)
     hanging = [
-        asyncio.create_task(look(database.connection, sql=slow)) for _ in range(6)
+        asyncio.create_task(poke(database.connection, sql=slow)) for _ in range(6)
     ]  # more than connections
     done, _ = await asyncio.wait(hanging, timeout=1)
     assert not done
     for task in hanging:
         task.cancel()
     await asyncio.wait_for(asyncio.wait(hanging), 10)
-    assert [await look(database.connection, sql="SELECT 1") for _ in range(5)] == [Success([{"1": 1} if database.name != "postgres" else {"?column?": 1}], "success", "1 row")] * 5  # fmt: skip
+    assert [await poke(database.connection, sql="SELECT 1") for _ in range(5)] == [Success([{"1": 1} if database.name != "postgres" else {"?column?": 1}], "success", "1 row")] * 5  # fmt: skip
 
 
 @servers
-async def test_the_server_itself_ends_a_statement_that_takes_too_long(
-    database: Database, look: Looks
-) -> None:
+async def test_the_server_ends_a_statement_that_takes_too_long(database: Database, poke: SqlPoker) -> None:
     slow = {"postgres": "SELECT pg_sleep(60)", "mysql": "SELECT count(*) FROM (SELECT SLEEP(60) AS s) AS q"}[
         database.name
     ]
     begun = time.monotonic()
-    found = await look(database.connection, {"sql": slow, "request_timeout": 0.5})
+    found = await poke(database.connection, {"sql": slow, "request_timeout": 0.5})
     assert isinstance(found, Unreachable), found
     assert found.reason == "statement_timeout"
     assert time.monotonic() - begun < 20
 
 
 @servers
-async def test_few_connections_are_shared_and_locks_do_not_stay(database: Database, look: Looks) -> None:
+async def test_few_connections_are_shared_and_locks_are_released(database: Database, poke: SqlPoker) -> None:
     asked = [{"sql": "SELECT :n + 1 AS n", "parameters": {"n": number}} for number in range(30)]
-    found = await asyncio.gather(*(look(database.connection, wait) for wait in asked))
+    found = await asyncio.gather(*(poke(database.connection, wait) for wait in asked))
     assert [verdict.payload[0]["n"] for verdict in found] == list(range(1, 31))
     if database.name == "postgres":
         assert (
             int(database.sql("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'waitd'")) <= 4
         )
-        await look(database.connection, sql="SELECT 1 FROM (SELECT pg_advisory_lock(7)) AS q")
+        await poke(database.connection, sql="SELECT 1 FROM (SELECT pg_advisory_lock(7)) AS q")
         assert database.sql("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == "0"
     else:
         count = "SELECT count(*) FROM information_schema.processlist WHERE user = 'reader'"
         assert int(database.sql(count)) <= 4
-        await look(database.connection, sql="SELECT GET_LOCK('waitd', 0)")
+        await poke(database.connection, sql="SELECT GET_LOCK('waitd', 0)")
         assert database.sql("SELECT IS_FREE_LOCK('waitd')") == "1"
 
 
 @servers
-async def test_a_slow_database_holds_up_no_other(
+async def test_a_slow_database_delays_no_other(
     database: Database, postgres: Postgres, mariadb: MariaDb, tmp_path: Path
 ) -> None:
-    """Every connection to it is taken and more looks queue for one; whoever looks elsewhere notices nothing."""
+    """All connections to it are taken and more pokes wait for one; pokes of other databases go on."""
     quick = {"postgres": mariadb, "mysql": postgres}[database.name]
     file = tmp_path / "quick.db"
     file.touch()
@@ -131,15 +129,15 @@ async def test_a_slow_database_holds_up_no_other(
     nap = {"postgres": "SELECT pg_sleep(60)", "mysql": "SELECT SLEEP(60)"}[database.name]
     async with SqlProbe(KnownConnections(known)) as probe:
 
-        async def look(conn_id: str, sql: str) -> Verdict:
+        async def poke(conn_id: str, sql: str) -> Verdict:
             params = {"conn_id": conn_id, "sql": sql, "request_timeout": 60}
             [found] = await probe.poke([Poked(probe.parse(params, namespace="default"))])
             return found
 
-        hanging = [asyncio.create_task(look("slow", nap)) for _ in range(20)]
+        hanging = [asyncio.create_task(poke("slow", nap)) for _ in range(20)]
         async with asyncio.timeout(30):
             for conn_id in ("quick", "file") * 10:
-                assert isinstance(await look(conn_id, "SELECT 1"), Success)
+                assert isinstance(await poke(conn_id, "SELECT 1"), Success)
         assert not any(task.done() for task in hanging)
         for task in hanging:
             task.cancel()
@@ -147,18 +145,18 @@ async def test_a_slow_database_holds_up_no_other(
 
 
 @every
-async def test_a_cell_that_is_too_large_is_not_read(database: Database, look: Looks) -> None:
-    """Each driver would read all of it before anybody could measure it."""
+async def test_a_huge_cell_is_not_read(database: Database, poke: SqlPoker) -> None:
+    """The drivers themselves would read all of it into memory."""
     huge = {
         "postgres": "SELECT repeat('x', 100000000) AS cell",
         "mysql": "SELECT REPEAT('x', 10000000) AS cell",
         "sqlite": "SELECT hex(zeroblob(50000000)) AS cell",
     }[database.name]
-    assert isinstance(await look(database.connection, sql="SELECT 1"), Success)  # a connection is there
+    assert isinstance(await poke(database.connection, sql="SELECT 1"), Success)  # opens a connection
     tracemalloc.start()
     try:
         for sql in (huge, "SELECT 1", huge):
-            found = await look(database.connection, sql=sql)
+            found = await poke(database.connection, sql=sql)
             if sql == huge:
                 assert isinstance(found, Unreachable), found
                 assert found.reason == "too_large"
@@ -170,15 +168,15 @@ async def test_a_cell_that_is_too_large_is_not_read(database: Database, look: Lo
 
 
 @every
-async def test_what_is_small_enough_to_be_read_is_measured(database: Database, look: Looks) -> None:
-    """Again and again, over one connection: what was read before does not count."""
+async def test_a_large_cell_that_can_be_read_is_refused(database: Database, poke: SqlPoker) -> None:
+    """Each query on a connection has the whole limit."""
     large = {
         "postgres": "repeat('x', 300000)",
         "mysql": "REPEAT('x', 300000)",
         "sqlite": "hex(zeroblob(150000))",
     }
     for _ in range(20):
-        found = await look(database.connection, sql=f"SELECT {large[database.name]} AS cell")
+        found = await poke(database.connection, sql=f"SELECT {large[database.name]} AS cell")
         assert isinstance(found, Unreachable), found
         assert found.reason == "too_large"
-    assert isinstance(await look(database.connection, sql="SELECT 1"), Success)
+    assert isinstance(await poke(database.connection, sql="SELECT 1"), Success)

@@ -1,4 +1,4 @@
-"""What tests of the kind `sql` look at: a database, and a way past waitd."""
+"""Pokes of the kind `sql`, and the databases of its tests."""
 
 import asyncio
 from collections.abc import Callable
@@ -19,15 +19,15 @@ servers = pytest.mark.parametrize("database", ["postgres", "mysql"], indirect=Tr
 
 @dataclass
 class Database:
-    """One database to look at: its connection, and a way past waitd."""
+    """A database: its connection, and a function that executes statements without waitd."""
 
     name: str
     connection: Connection
     sql: Callable[[str], str]
 
 
-class Looks:
-    """Looks at connections, each over one probe, which is closed at the end."""
+class SqlPoker:
+    """SqlPoker at connections, each over one probe, which is closed at the end."""
 
     def __init__(self) -> None:
         self._probes: dict[int, SqlProbe] = {}
@@ -35,18 +35,18 @@ class Looks:
     async def __call__(
         self, connection: Connection | Exception, *waits: dict[str, Any], sql: str = ""
     ) -> Any:
-        """The verdict, or those of several waits that ask the same."""
+        """The verdict of one poke, or those of several waits with equal coalescing keys."""
         probe = self._probes.setdefault(id(connection), SqlProbe(ScriptedConnections([connection])))
-        asked = [{"conn_id": "db"} | ({"sql": sql} if sql else {}) | wait for wait in waits or ({},)]
-        targets = [probe.parse(params, namespace="default") for params in asked]
+        params = [{"conn_id": "db"} | ({"sql": sql} if sql else {}) | wait for wait in waits or ({},)]
+        targets = [probe.parse(each, namespace="default") for each in params]
         assert len({target.key for target in targets}) == 1
-        found = await probe.poke([Poked(target) for target in targets])
-        return found if waits[1:] else found[0]
+        verdicts = await probe.poke([Poked(target) for target in targets])
+        return verdicts if waits[1:] else verdicts[0]
 
     async def close(self) -> None:
         for probe in self._probes.values():
             await probe.__aexit__()
-        # TLS that is being closed waits for the other side's word; left to the loop's end, it would warn in whatever test comes next.
-        selector = asyncio.get_running_loop()._selector  # type: ignore[attr-defined]  # the default loop's own; it says what is open
+        # Closing TLS waits for the server's answer. Unfinished, it would warn in the next test.
+        selector = asyncio.get_running_loop()._selector  # type: ignore[attr-defined]  # no public way to see what is open
         await until(lambda: len(selector.get_map()) <= 1, 10)  # the loop's own pipe
         await asyncio.sleep(0)
