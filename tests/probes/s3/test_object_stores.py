@@ -120,7 +120,7 @@ async def test_an_object_may_have_any_name(storage: Google, name: str) -> None:
     assert isinstance(seen, Success)
 
 
-IN_PARTS = 'write its parts by themselves, as in {"%s":"landing","%s":"orders/2026-11-21/part-0.parquet"}'
+IN_PARTS = 'give its parts instead, as in {"%s":"landing","%s":"orders/2026-11-21/part-0.parquet"}'
 WRONG = [
     ("gcs_key", {"bucket": "landing"}, "/object", "Field required"),
     ("gcs_key", {"bucket": "Landing", "object": "a"}, "/bucket", "pattern"),
