@@ -142,7 +142,7 @@ class Proxy:
 
 
 def reset(writer: asyncio.StreamWriter) -> None:
-    """Streams the connection with a RST."""
+    """Resets the connection."""
     raw = writer.get_extra_info("socket")
     with suppress(OSError, AttributeError):  # a closed TLS transport has no socket
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

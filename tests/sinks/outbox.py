@@ -95,7 +95,7 @@ class Outbox(StoreListener):
         )
 
     def spawn(self, finishing: Coroutine[Any, Any, None]) -> None:
-        """Streams a wait without waiting for that."""
+        """Finishes a wait in the background."""
         task = asyncio.create_task(finishing)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

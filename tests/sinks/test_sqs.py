@@ -110,7 +110,7 @@ async def test_errors_that_moto_does_not_produce(
 
 
 async def test_credentials_are_sent_only_to_the_connections_endpoint(sqs: SinkSetup) -> None:
-    connection = sqs.connections.by_id.pop("broker")  # not connections when the wait is submitted
+    connection = sqs.connections.by_id.pop("broker")  # unknown when the wait is submitted
     target = sqs.sink.parse(
         {"aws_conn_id": "broker", "queue_url": f"http://localhost:{sqs.proxy.port}/1/{sqs.name}"}
     )

@@ -70,7 +70,7 @@ class Receiver:
 
 
 def reset(writer: asyncio.StreamWriter) -> None:
-    """Streams the connection with a RST."""
+    """Resets the connection."""
     raw = writer.get_extra_info("socket")
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()

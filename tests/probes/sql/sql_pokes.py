@@ -27,7 +27,7 @@ class Database:
 
 
 class SqlPoker:
-    """SqlPoker at connections, each over one probe, which is closed at the end."""
+    """Pokes with one probe for each connection; `close` closes them."""
 
     def __init__(self) -> None:
         self._probes: dict[int, SqlProbe] = {}
