@@ -151,9 +151,9 @@ async def after(seconds: float, verdict: Verdict) -> Verdict:
     return verdict
 
 
-def done_at(look: int) -> Script:
-    """Pending until look number `look`, which succeeds."""
-    return lambda _, n: Success() if n >= look else Pending()
+def done_at(poke: int) -> Script:
+    """Pending until poke number `poke`, which succeeds."""
+    return lambda _, n: Success() if n >= poke else Pending()
 
 
 def waiting(

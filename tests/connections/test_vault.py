@@ -1,4 +1,4 @@
-"""FakeVault, as its documentation says that it answers."""
+"""The Vault resolver, against a small server that answers as Vault's documentation describes."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

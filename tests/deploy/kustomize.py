@@ -1,6 +1,4 @@
-"""A pinned kustomize: Debian's own build, fetched once into the test environment and checked
-against its digest.
-"""
+"""A pinned kustomize: Debian's build, downloaded once and checked against its digest."""
 
 import hashlib
 import io
@@ -12,16 +10,14 @@ import tarfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
+from installation import not_installable
 
 VERSION = "5.6.0+ds-1+b2"
-#: Below the machine's own mirror of Debian's packages, whatever its release: all releases share one
-#: pool.
+#: Its path on a Debian mirror; all releases share one pool.
 PACKAGE = "pool/main/k/kustomize/kustomize_{version}_{architecture}.deb"
 SHA256 = {
     "amd64": "552bbe5563b522685b10f75a9a226bfbee9778fc313b205d595fdbb7e9c70e33",
@@ -32,28 +28,29 @@ PLACE = Path(sys.prefix) / "share" / "waitd-tests" / f"kustomize-{VERSION}"
 
 
 def installed() -> Path:
-    """The program; fetched at the first call."""
+    """Returns the program, which the first call downloads."""
     program = PLACE / "kustomize"
     if not program.exists():
         PLACE.mkdir(parents=True, exist_ok=True)
         partial = PLACE / f"partial-{os.getpid()}"
-        partial.write_bytes(_program(_fetched()))
+        partial.write_bytes(_fetched())
+        partial.write_bytes(_extract(partial))
         partial.chmod(0o755)
         partial.rename(program)
     return program
 
 
 def _mirror() -> str:
-    """The first mirror that this machine's apt is set up with."""
+    """Returns the first mirror that apt uses on this machine."""
     try:
         listed = subprocess.run(
             ["apt-get", "indextargets", "--format", "$(REPO_URI)"], capture_output=True, text=True, check=True
         )
     except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"kustomize comes as a Debian package, and apt cannot say from where: {error}")
+        not_installable(f"kustomize is a Debian package, and apt cannot name its mirror: {error}")
     mirrors = [line for line in listed.stdout.split() if "security" not in line]
     if not mirrors:
-        pytest.skip("kustomize comes as a Debian package, and apt knows no mirror here")
+        not_installable("kustomize is a Debian package, and apt has no mirror here")
     return mirrors[0].rstrip("/") + "/"
 
 
@@ -73,28 +70,13 @@ def _fetched(tries: int = 3) -> bytes:
     return package
 
 
-def _program(package: bytes) -> bytes:
-    """usr/bin/kustomize out of a Debian package: an ar archive with a tar in it."""
-    for name, content in _members(package):
-        if name.startswith("data.tar"):
-            with tarfile.open(fileobj=io.BytesIO(content)) as tree:
-                file = tree.extractfile("./usr/bin/kustomize")
-                assert file is not None
-                return file.read()
-    raise AssertionError("the package holds no data.tar")
-
-
-def _members(archive: bytes) -> Iterator[tuple[str, bytes]]:
-    """The files of an ar archive: after its magic, each a header of 60 bytes and its content,
-    padded to an even length.
-    """
-    assert archive.startswith(b"!<arch>\n")
-    at = 8
-    while at < len(archive):
-        header = archive[at : at + 60].decode("ascii")
-        size = int(header[48:58])
-        yield header[:16].strip().rstrip("/"), archive[at + 60 : at + 60 + size]
-        at += 60 + size + size % 2
+def _extract(package: Path) -> bytes:
+    """Returns usr/bin/kustomize from a Debian package."""
+    tree = subprocess.run(["dpkg-deb", "--fsys-tarfile", package], capture_output=True, check=True)
+    with tarfile.open(fileobj=io.BytesIO(tree.stdout)) as files:
+        program = files.extractfile("./usr/bin/kustomize")
+        assert program is not None
+        return program.read()
 
 
 def build(folder: Path) -> list[dict[str, Any]]:

@@ -25,7 +25,7 @@ from waitd.probes.presets.probe import PresetProbe
 
 @dataclass
 class KnownConnections(FixedAuthorizations):
-    """Connections by their ids; whatever else is asked for is unknown. `cached`: what `peek` shows."""
+    """Connections by conn_id; every other one is unknown. `cached`: what `cached_any` returns."""
 
     known: dict[str, Connection]
     asked: list[str] = field(default_factory=list)

@@ -111,7 +111,7 @@ async def test_a_304_that_nobody_asked_for_is_no_answer() -> None:
 
 
 async def test_a_signed_request_is_sent_as_it_was_signed() -> None:
-    """Azure signs over If-None-Match: one that came later would make the signature a wrong one."""
+    """Azure's signature covers If-None-Match, so a header that is added later would break it."""
     async with raw_server(honest([RUNNING])) as server:
         extra = {"auth_type": "azure_storage"}
         signing = Connection("api", host=server.url, login="account", password="a2V5", extra=extra)

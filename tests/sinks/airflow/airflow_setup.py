@@ -36,6 +36,19 @@ MODE_PARAMS: Mapping[str, Mapping[str, Any]] = {
 HOLD_OFF = 10.0
 
 
+class _AnyText(str):
+    """Equals every text that is not empty."""
+
+    __slots__ = ()
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, str) and other != ""
+
+
+ANY_TEXT = _AnyText()
+
+
 class Clock:
     """Both clocks, moved by hand."""
 

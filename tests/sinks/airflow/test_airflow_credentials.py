@@ -1,10 +1,9 @@
 """The requests of the airflow sink: tokens, roles, and an Airflow that fails or is not reached."""
 
 import asyncio
-from unittest.mock import ANY
 
 import pytest
-from airflow_setup import AirflowSetup, rejection
+from airflow_setup import ANY_TEXT, AirflowSetup, rejection
 from fake_airflow import TASK, problem
 
 from waitd.core.connections.connection import Connection
@@ -64,7 +63,7 @@ async def test_an_error_names_the_missing_role(setup: AirflowSetup, mode: str, r
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 301])
 async def test_a_failing_airflow_is_retried(setup: AirflowSetup, status: int) -> None:
     setup.airflow.fail["GET", f"/{TASK}/-1"] = status
-    assert await setup.deliver() == DeliveryFailed(ANY, None)
+    assert await setup.deliver() == DeliveryFailed(ANY_TEXT, None)
 
 
 async def test_an_unreachable_airflow_is_retried(setup: AirflowSetup) -> None:

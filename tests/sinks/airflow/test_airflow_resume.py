@@ -1,10 +1,9 @@
 """Mode `resume`: the sink responds to a parked task, once and after the hold-off."""
 
 import asyncio
-from unittest.mock import ANY
 
 import pytest
-from airflow_setup import EVENT_ID, HOLD_OFF, OTHER_ID, TASK_OUTCOME, AirflowSetup, rejection
+from airflow_setup import ANY_TEXT, EVENT_ID, HOLD_OFF, OTHER_ID, TASK_OUTCOME, AirflowSetup, rejection
 from daemon import until
 from fake_airflow import NEXT_TI_ID, TASK, TI_ID
 
@@ -32,9 +31,9 @@ async def test_the_hold_off_starts_when_the_task_is_first_seen_parked(setup: Air
     await setup.deliver()
     setup.clock.seconds += 100  # registered long ago, parked only now
     setup.airflow.state, setup.airflow.has_hitl = "awaiting_input", True
-    assert await setup.deliver() == DeliveryPostponed(ANY, HOLD_OFF)
+    assert await setup.deliver() == DeliveryPostponed(ANY_TEXT, HOLD_OFF)
     setup.clock.seconds += HOLD_OFF - 1
-    assert await setup.deliver() == DeliveryPostponed(ANY, 1.0)
+    assert await setup.deliver() == DeliveryPostponed(ANY_TEXT, 1.0)
     assert setup.airflow.bodies_of("PATCH") == []
     setup.clock.seconds += 1
     assert await setup.deliver() == Delivered()
@@ -49,7 +48,7 @@ async def test_a_later_try_has_its_own_hold_off(setup: AirflowSetup) -> None:
     await setup.deliver()
     setup.clock.seconds += HOLD_OFF
     setup.airflow.ti_id = NEXT_TI_ID
-    assert await setup.deliver(ti_id=NEXT_TI_ID, try_number=2) == DeliveryPostponed(ANY, HOLD_OFF)
+    assert await setup.deliver(ti_id=NEXT_TI_ID, try_number=2) == DeliveryPostponed(ANY_TEXT, HOLD_OFF)
 
 
 async def test_a_response_that_did_not_resume_the_task_is_superseded(setup: AirflowSetup) -> None:

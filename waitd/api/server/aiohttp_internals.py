@@ -3,6 +3,8 @@
 A test checks them for `AIOHTTP_MINOR`.
 """
 
+from abc import abstractmethod
+
 from aiohttp import web
 
 #: The minor version of aiohttp that this file was checked with.
@@ -21,9 +23,9 @@ def awaits_head(connection: web.RequestHandler) -> bool:
 class CustomServerRunner(web.AppRunner):
     """An `AppRunner` whose subclass replaces the server of the application."""
 
+    @abstractmethod
     def wrap_server(self, server: web.Server) -> web.Server:
         """Returns the server to use in place of `server`."""
-        raise NotImplementedError
 
     async def _make_server(self) -> web.Server:
         return self.wrap_server(await super()._make_server())
