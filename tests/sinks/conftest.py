@@ -6,8 +6,13 @@ from typing import Any
 
 import pytest
 from brokers import ALL_SINKS, BROKERS
+from fakes import FakeConnections
 from running_brokers import RunningBrokers
 from sink_setup import SinkSetup, open_setup
+from webhook_receiver import Receiver, receiving
+from webhook_setup import webhook_sink
+
+from waitd.sinks.webhook import WebhookSink
 
 KINDS = tuple(BROKERS)
 
@@ -31,6 +36,24 @@ async def sink_setup(request: pytest.FixtureRequest, brokers: RunningBrokers) ->
     """Runs the test against each broker, and against a webhook receiver."""
     async with AsyncExitStack() as stack:
         yield await open_setup(brokers.get(request.param), stack)
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async with receiving() as running:
+        yield running
+
+
+@pytest.fixture
+def connections() -> FakeConnections:
+    return FakeConnections()
+
+
+@pytest.fixture
+async def sink(connections: FakeConnections) -> AsyncIterator[WebhookSink]:
+    """An open webhook sink without a secret."""
+    async with webhook_sink(connections) as opened:
+        yield opened
 
 
 def _setup_fixture(kind: str) -> Any:

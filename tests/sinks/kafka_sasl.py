@@ -25,19 +25,19 @@ class SaslHandshake:
             request = await _read(streams.requests)
             key, _, number, length = struct.unpack(">hhih", request[:10])
             body = request[10 + max(length, 0) :]
-            answer = struct.pack(">i", number)
+            response = struct.pack(">i", number)
             if key == _API_VERSIONS:
                 _write(streams.broker, request)
                 _write(streams.client, _with_logins(await _read(streams.answers)))
             elif key == _HANDSHAKE:
                 error = _OK if body[2:] == b"PLAIN" else _UNSUPPORTED_MECHANISM
-                _write(streams.client, answer + struct.pack(">hih", error, 1, 5) + b"PLAIN")
+                _write(streams.client, response + struct.pack(">hih", error, 1, 5) + b"PLAIN")
             elif key == _AUTHENTICATE:
                 _, login, password = body[4:].split(b"\0")
                 self.attempts.append((login.decode(), password.decode()))
                 accepted = self.attempts[-1] == self.expected
                 # an empty message and no bytes
-                _write(streams.client, answer + struct.pack(">hhi", _OK if accepted else _FAILED, -1, 0))
+                _write(streams.client, response + struct.pack(">hhi", _OK if accepted else _FAILED, -1, 0))
                 await streams.client.drain()
                 return accepted
             else:

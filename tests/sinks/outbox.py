@@ -1,4 +1,4 @@
-"""A real store and deliverer around the sinks under test, and another sink to compare the pace."""
+"""A real store and deliverer around the sinks under test, with another sink as a comparison."""
 
 import asyncio
 import re
@@ -28,8 +28,8 @@ from waitd.ports import (
 )
 from waitd.stores import Database, Store
 
-#: Pauses before attempts; short, many, so that an outage of some seconds ends before the last
-#: retry.
+#: Seconds before each attempt: short and many, so that an outage of some seconds ends before the
+#: last attempt.
 RETRY_DELAYS = (0.0, 0.1, 0.2, 0.4, *(0.5,) * 60)
 
 
@@ -77,7 +77,7 @@ class Outbox(StoreListener):
         )
 
     def on_finished(self, outcomes: Sequence[StoredOutcome]) -> None:
-        self.deliverer.wake({destination for one in outcomes for destination in one.destinations})
+        self.deliverer.wake({destination for outcome in outcomes for destination in outcome.destinations})
 
     def on_redelivered(self, destinations: frozenset[str]) -> None:
         self.deliverer.wake(destinations)
@@ -85,8 +85,8 @@ class Outbox(StoreListener):
     async def add(self, count: int, *sinks: Mapping[str, Any]) -> list[WaitId]:
         """Inserts waits with these sinks, and the other sink if there is one."""
         spec = WaitSpec("http", {"endpoint": "/x"}, 60.0, 3600.0, sinks=(*sinks, *self._other))
-        answers = await self.store.insert([NewWait.of("default", spec) for _ in range(count)])
-        return [answer.wait.id for answer in answers if isinstance(answer, Inserted)]
+        results = await self.store.insert([NewWait.of("default", spec) for _ in range(count)])
+        return [result.wait.id for result in results if isinstance(result, Inserted)]
 
     async def finish(self, wait_id: WaitId, at: float, text: str = "grüße") -> None:
         payload = {"number": str(wait_id), "text": text}
@@ -112,8 +112,8 @@ class Outbox(StoreListener):
     async def deliveries(self, ids: Sequence[WaitId], kind: str) -> list[StoredDelivery]:
         """The waits' deliveries to sinks of this kind, oldest first."""
         wait_ids = set(ids)
-        found = await self.store.find_deliveries(DeliveryFilter(sink=kind, limit=100_000))
-        return [delivery for delivery in reversed(found) if delivery.wait_id in wait_ids]
+        newest_first = await self.store.find_deliveries(DeliveryFilter(sink=kind, limit=100_000))
+        return [delivery for delivery in reversed(newest_first) if delivery.wait_id in wait_ids]
 
     def delivered(self, kind: str) -> float:
         """How many deliveries succeeded, according to the metrics."""

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from broker_adapter import Broker
 from broker_servers import has_rabbit
-from brokers import ALL_SINKS, Broker
+from brokers import ALL_SINKS
 from installation import require_apt_package
 
 

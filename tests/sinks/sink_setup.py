@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
+from broker_adapter import Broker
 from broker_proxy import Proxy
-from brokers import Broker
 from fakes import FakeConnections
 
 from waitd.core.waits.delivery import Receipt
@@ -27,9 +27,9 @@ class SinkSetup:
     def params(self) -> dict[str, Any]:
         return self.broker.params(self.name, self.proxy.port)
 
-    async def deliver(self, item: OutboxItem, within: float = 60, **more: Any) -> Receipt:
+    async def deliver(self, item: OutboxItem, within: float = 60, **params: Any) -> Receipt:
         async with asyncio.timeout(within):
-            receipt: Receipt = await self.sink.deliver(self.sink.parse({**self.params(), **more}), item)
+            receipt: Receipt = await self.sink.deliver(self.sink.parse({**self.params(), **params}), item)
             return receipt
 
     async def read(self, count: int) -> Any:

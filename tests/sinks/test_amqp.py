@@ -1,8 +1,9 @@
-"""What only RabbitMQ has: exchanges, routing, and channels that die of one bad exchange."""
+"""RabbitMQ only: exchanges, routing, full queues, virtual hosts."""
 
 import asyncio
 
-from brokers import Amqp, make_item
+from broker_adapter import make_item
+from brokers import Amqp
 from sink_setup import SinkSetup
 
 from waitd.core.waits.delivery import Delivered, DeliveryFailed

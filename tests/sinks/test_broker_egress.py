@@ -1,10 +1,11 @@
-"""The egress rules and brokers, whose hosts the operator names."""
+"""The egress rules for brokers: their hosts come from the operator's connections."""
 
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from brokers import BROKERS, make_item
+from broker_adapter import make_item
+from brokers import BROKERS
 from fakes import FakeConnections
 from sink_setup import SinkSetup
 
@@ -25,8 +26,8 @@ def at_address(connection: Connection, kind: str, host: str, port: int) -> Conne
 
 
 def params(kind: str, host: str, port: int) -> dict[str, Any]:
-    given: dict[str, Any] = BROKERS[kind][0](None).params("name", port)
-    return given | ({"queue_url": f"http://{host}:{port}/123456789012/q"} if kind == "sqs" else {})
+    params: dict[str, Any] = BROKERS[kind][0](None).params("name", port)
+    return params | ({"queue_url": f"http://{host}:{port}/123456789012/q"} if kind == "sqs" else {})
 
 
 async def receipt(kind: str, host: str, outgoing: Outgoing, port: int = 1) -> object:
@@ -41,16 +42,18 @@ async def receipt(kind: str, host: str, outgoing: Outgoing, port: int = 1) -> ob
 async def test_forbidden_addresses_are_not_connected_to(kind: str) -> None:
     outgoing = Outgoing(EgressPolicy.from_settings([], ["denied.example", "10.0.0.0/8"], private=True))
     outgoing.add_listener("127.0.0.1", 8795)
-    why = f"the egress rules block {BROKERS[kind][0].sink.broker}: "
-    metadata = DeliveryFailed(why + "requests to link-local and cloud metadata addresses are not allowed")
+    blocked = f"the egress rules block {BROKERS[kind][0].sink.broker}: "
+    metadata = DeliveryFailed(blocked + "requests to link-local and cloud metadata addresses are not allowed")
     assert await receipt(kind, "169.254.169.254", outgoing) == metadata
     assert await receipt(kind, "0xa9fea9fe", outgoing) == metadata
-    own = DeliveryFailed(why + "requests to waitd's own listener are not allowed")
+    own = DeliveryFailed(blocked + "requests to waitd's own listener are not allowed")
     assert await receipt(kind, "127.0.0.1", outgoing, 8795) == own
     assert await receipt(kind, "denied.example", outgoing) == DeliveryFailed(
-        why + "egress_deny names this host"
+        blocked + "egress_deny names this host"
     )
-    assert await receipt(kind, "10.1.2.3", outgoing) == DeliveryFailed(why + "egress_deny names this address")
+    assert await receipt(kind, "10.1.2.3", outgoing) == DeliveryFailed(
+        blocked + "egress_deny names this address"
+    )
 
 
 @pytest.mark.parametrize("kind", BROKERS)
@@ -61,7 +64,7 @@ async def test_private_addresses_are_allowed_for_the_operator(kind: str) -> None
     assert "could not connect to" in result.error
 
 
-async def test_one_denied_server_of_several_is_enough(kafka: SinkSetup) -> None:
+async def test_one_denied_server_of_several_blocks_the_connection(kafka: SinkSetup) -> None:
     connection = kafka.connections.by_id["broker"]
     servers = f"{connection.extra['bootstrap.servers']},169.254.169.254:9092"
     kafka.connections.by_id["broker"] = replace(

@@ -1,4 +1,4 @@
-"""Outages with a real store and deliverer: a broker is killed during deliveries."""
+"""Brokers that are killed during deliveries from a real store."""
 
 import asyncio
 import time
@@ -6,8 +6,9 @@ from pathlib import Path
 
 import orjson
 import pytest
-from brokers import ReceivedMessage, Sqs
+from broker_adapter import ReceivedMessage
 from daemon import until
+from http_brokers import Sqs
 from outbox import Outbox, outbox
 from sink_setup import SinkSetup
 
@@ -51,11 +52,11 @@ async def test_killing_and_restarting_a_broker_loses_nothing_and_slows_no_other_
     kind = sink_setup.broker.kind
     async with outbox(tmp_path / "waitd.db", {kind: sink_setup.sink}, attempt_timeout=2.0) as running:
         ids = await running.add(COUNT, {"kind": kind, **sink_setup.params()})
-        ending = asyncio.create_task(finish_all(running, ids))
+        finishing = asyncio.create_task(finish_all(running, ids))
         await until(lambda: running.delivered(kind) >= 40)
         received = await kill(sink_setup)
-        await ending
-        await until(lambda: len(running.other_sink.items) == COUNT, 120, "the pace of the other sink")
+        await finishing
+        await until(lambda: len(running.other_sink.items) == COUNT, 120, "the other sink was delayed")
         await running.wait_for_error(ids, kind, pattern=".", within=120)
         assert {d.state for d in await running.deliveries(ids, kind)} == {"delivered", "queued"}
         await start(sink_setup)
@@ -65,8 +66,8 @@ async def test_killing_and_restarting_a_broker_loses_nothing_and_slows_no_other_
         assert max(d.attempts for d in after) > 1
         sent = {item.wait_id: item.event for item in running.other_sink.items}
     received += await sink_setup.read(0 if received else COUNT)
-    bodies = {orjson.loads(one.body)["id"]: one.body for one in received}
-    assert bodies == sent  # all of them, and the same bytes as elsewhere
+    bodies = {orjson.loads(message.body)["id"]: message.body for message in received}
+    assert bodies == sent  # every event, with the bytes that the other sink received
     if sink_setup.broker.deduplicates:
         assert len(received) == COUNT
 
@@ -86,11 +87,11 @@ async def test_a_fifo_queue_deduplicates_attempts_but_not_redeliveries(
         await running.store.redeliver(wait_id)
         await running.wait_until_settled(60)
         (second,) = await sqs.read(1)
-        made = await running.deliveries([wait_id], "sqs")
+        deliveries = await running.deliveries([wait_id], "sqs")
     assert first.body == second.body
-    assert [d.attempts for d in made] == [2, 1]
+    assert [d.attempts for d in deliveries] == [2, 1]
     assert [received.headers["MessageDeduplicationId"] for received in (first, second)] == [
-        d.id for d in made
+        d.id for d in deliveries
     ]
 
 

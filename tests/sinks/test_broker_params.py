@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from brokers import AnySink, make_item
+from broker_adapter import AnySink, make_item
 from fakes import FakeConnections
 
 from waitd.core.connections.connection import Connection

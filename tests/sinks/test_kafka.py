@@ -1,6 +1,6 @@
-"""What only Kafka has, as far as librdkafka's mock cluster shows it."""
+"""Kafka only: record keys, and producers of cancelled deliveries."""
 
-from brokers import make_item
+from broker_adapter import make_item
 from sink_setup import SinkSetup
 
 from waitd.core.waits.delivery import Delivered
@@ -26,7 +26,7 @@ async def test_a_cancelled_delivery_discards_its_producer(kafka: SinkSetup) -> N
             await kafka.deliver(item, within=0.1)
         except TimeoutError:
             continue
-    await asyncio.sleep(2.2)  # the flush of what was given up ends
+    await asyncio.sleep(2.2)  # longer than the flush of the discarded producer
     await kafka.proxy.up()
     assert await kafka.deliver(item) == Delivered()
     assert [received.body for received in await kafka.read(2)].count(item.event) == 1

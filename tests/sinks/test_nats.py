@@ -1,7 +1,8 @@
-"""What only JetStream has."""
+"""JetStream only: streams, subjects, and deduplication."""
 
 import pytest
-from brokers import Nats, make_item
+from broker_adapter import make_item
+from brokers import Nats
 from nats.aio.client import Client
 from sink_setup import SinkSetup
 
@@ -21,7 +22,7 @@ async def test_a_repeated_delivery_is_deduplicated_but_not_a_redelivery(nats: Si
 
     item = make_item()
     again = replace(item, id=DeliveryId("another"))
-    assert [await nats.deliver(p) for p in (item, item, again)] == [Delivered()] * 3
+    assert [await nats.deliver(each) for each in (item, item, again)] == [Delivered()] * 3
     assert [received.headers["delivery_id"] for received in await nats.read(2)] == [item.id, "another"]
 
 

@@ -1,6 +1,6 @@
-"""What only Redis has."""
+"""Redis only: trimmed streams, keys of another type, read-only replicas."""
 
-from brokers import make_item
+from broker_adapter import make_item
 from sink_setup import SinkSetup
 
 from waitd.core.waits.delivery import Delivered, DeliveryFailed

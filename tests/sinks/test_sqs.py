@@ -1,13 +1,14 @@
-"""What only SQS has: FIFO queues, and credentials that moto checks for the whole server."""
+"""SQS only: FIFO queues, regions, and errors that moto does not produce."""
 
 import json
 from typing import Any
 
 import pytest
 from aiohttp import web
-from brokers import Sqs, make_item
+from broker_adapter import make_item
 from daemon import serving
 from fakes import FakeConnections
+from http_brokers import Sqs
 from sink_setup import SinkSetup
 
 from waitd.core.connections.connection import Connection
@@ -123,8 +124,8 @@ async def test_credentials_are_sent_only_to_the_connections_endpoint(sqs: SinkSe
 
 async def test_an_md5_mismatch_is_a_failure(sqs: SinkSetup) -> None:
     def other_digest(data: bytes) -> bytes:
-        head, found, tail = data.partition(b'MD5OfMessageBody": "')
-        return head + found + b"0" * 32 + tail[32:] if found else data
+        head, field, tail = data.partition(b'MD5OfMessageBody": "')
+        return head + field + b"0" * 32 + tail[32:] if field else data
 
     sqs.proxy.rewrite = other_digest
     assert await sqs.deliver(make_item()) == DeliveryFailed(

@@ -52,11 +52,11 @@ class Receiver:
 
     def __init__(self, tokens: TokenEndpoint) -> None:
         self.tokens = tokens
-        self.seen: list[dict[str, str]] = []
+        self.requests: list[dict[str, str]] = []
         self.url = ""
 
     async def receive(self, request: web.Request) -> web.Response:
-        self.seen.append(dict(request.headers))
+        self.requests.append(dict(request.headers))
         authorization = (
             request.headers.get("Authorization") or request.headers.get("Proxy-Authorization") or ""
         )
@@ -103,7 +103,7 @@ async def test_each_auth_type_delivers_and_a_401_replaces_the_token(
         assert tokens.issued == 1
         tokens.good.clear()
         assert await webhook.deliver(target, ITEM) == Delivered()
-    assert (tokens.issued, len(receiver.seen)) == (2, 4)
+    assert (tokens.issued, len(receiver.requests)) == (2, 4)
 
 
 async def test_a_second_401_is_a_failure(receiver: Receiver) -> None:
@@ -111,13 +111,13 @@ async def test_a_second_401_is_a_failure(receiver: Receiver) -> None:
     async with sink(connections) as webhook:
         receipt = await webhook.deliver(webhook.parse({"conn_id": "c", "endpoint": "hook"}), ITEM)
     assert receipt == DeliveryFailed("the receiver answered 401")
-    assert len(receiver.seen) == 2
+    assert len(receiver.requests) == 2
 
 
 async def test_a_401_without_a_connection_is_not_repeated(receiver: Receiver) -> None:
     async with sink({}) as webhook:
         assert isinstance(await webhook.deliver(webhook.parse({"url": receiver.url}), ITEM), DeliveryFailed)
-    assert len(receiver.seen) == 1
+    assert len(receiver.requests) == 1
 
 
 async def test_an_aws_signature_covers_the_sent_bytes(receiver: Receiver) -> None:
@@ -125,11 +125,11 @@ async def test_an_aws_signature_covers_the_sent_bytes(receiver: Receiver) -> Non
     connections = {"aws": Connection("aws", host=receiver.url, login="AKIA", password="secret", extra=extra)}
     async with sink(connections) as webhook:
         await webhook.deliver(webhook.parse({"conn_id": "aws", "endpoint": "hook/a%20b"}), ITEM)
-    seen = receiver.seen[0]
+    headers = receiver.requests[0]
     signer = AwsSigner("execute-api", "eu-west-1", AwsKeys("AKIA", "secret"))
-    sent = {"content-type": seen["Content-Type"]}
+    sent = {"content-type": headers["Content-Type"]}
     expected = signer.headers("POST", f"{receiver.url}/hook/a%20b", sent, ITEM.event, now=NOW)
-    assert seen["Authorization"] == expected["Authorization"]
+    assert headers["Authorization"] == expected["Authorization"]
 
 
 async def test_a_receiver_blocked_by_name_is_refused_at_submission() -> None:
@@ -148,4 +148,4 @@ async def test_a_receiver_that_resolves_to_a_private_address_is_blocked(receiver
     assert by_connection == DeliveryFailed("the receiver answered 401")
     assert isinstance(by_url, DeliveryFailed)
     assert by_url.error.startswith("the egress rules block the receiver: addresses of private networks")
-    assert len(receiver.seen) == 2
+    assert len(receiver.requests) == 2

@@ -33,7 +33,7 @@ def registration(task: str, seconds: float) -> dict[str, Any]:
     return {"wait": wait, "idempotency_key": f"airflow/{task}/1", "deadline": deadline.isoformat()}
 
 
-async def reconcile(url: str, variables: dict[str, str], *more: str) -> subprocess.CompletedProcess[str]:
+async def reconcile(url: str, variables: dict[str, str], *options: str) -> subprocess.CompletedProcess[str]:
     command = [
         sys.executable,
         "-m",
@@ -44,12 +44,12 @@ async def reconcile(url: str, variables: dict[str, str], *more: str) -> subproce
         "airflow",
         "--url",
         url,
-        *more,
+        *options,
     ]
-    ours = {
+    inherited = {
         name: value for name, value in os.environ.items() if not name.startswith(("WAITD_", "AIRFLOW_CONN_"))
     }
-    environment = ours | variables | {"NO_COLOR": "1"}
+    environment = inherited | variables | {"NO_COLOR": "1"}
     return await asyncio.to_thread(
         subprocess.run, command, env=environment, capture_output=True, text=True, timeout=300, check=False
     )
@@ -64,10 +64,11 @@ async def test_parked_tasks_are_registered_again_with_their_remaining_time(tmp_p
         connection = {"conn_type": "airflow", "host": f"{url}/airflow", "password": "a.static.token"}
         variables = {"AIRFLOW_CONN_AIRFLOW": json.dumps(connection)}
         async with daemon(tmp_path, **variables) as waitd, aiohttp.ClientSession() as client:
-            shown = await reconcile(waitd.url, variables, "--dry-run", "--json")
-            assert [json.loads(line)["task_id"] for line in shown.stdout.splitlines()] == ["early", "late"], (
-                shown.stderr
-            )
+            dry_run = await reconcile(waitd.url, variables, "--dry-run", "--json")
+            assert [json.loads(line)["task_id"] for line in dry_run.stdout.splitlines()] == [
+                "early",
+                "late",
+            ], dry_run.stderr
             async with client.get(f"{waitd.url}/v1/waits") as response:
                 assert (await response.json())["waits"] == []
 

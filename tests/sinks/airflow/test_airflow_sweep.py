@@ -28,7 +28,7 @@ from waitd.stores import Database, Store
 
 
 class Resolver:
-    """Every connection is to the same Airflow, but for one that is not there."""
+    """Resolves every connection to one Airflow, but `down` to an unused port."""
 
     backend = "fixed"
 
@@ -50,10 +50,10 @@ class SweepSetup:
         self.sweep = AirflowSweep(store, apis)
         self._ids: dict[str, str] = {}
 
-    async def wait_for(
+    async def add_wait(
         self, task: str, state: str | None = None, *, conn_id: str = "airflow", mode: str = "resume"
     ) -> None:
-        """A wait that a task has registered; the task is in this state."""
+        """Adds a wait of a task that is in this state."""
         task_params = {
             "dag_id": "etl",
             "run_id": "r1",
@@ -75,13 +75,12 @@ class SweepSetup:
         assert isinstance(added, Inserted)
         self._ids[name] = added.wait.id
 
-    async def ends(self) -> dict[str, str]:
-        """The waits that have ended, by their task: why."""
-        found = {task: (await self.store.get(wait_id)).outcome for task, wait_id in self._ids.items()}
-        assert all(
-            end is None or (end.state, end.reason) == ("cancelled", "task_gone") for end in found.values()
-        )
-        return {task: end.message for task, end in found.items() if end is not None}
+    async def messages(self) -> dict[str, str]:
+        """The message of each wait that the sweep has cancelled, by task."""
+        outcomes = {task: (await self.store.get(wait_id)).outcome for task, wait_id in self._ids.items()}
+        ended = {task: outcome for task, outcome in outcomes.items() if outcome is not None}
+        assert all((end.state, end.reason) == ("cancelled", "task_gone") for end in ended.values())
+        return {task: end.message for task, end in ended.items()}
 
 
 @pytest.fixture
@@ -112,10 +111,10 @@ async def setup(tmp_path: Path) -> AsyncIterator[SweepSetup]:
 async def test_the_wait_of_a_task_that_has_ended_is_cancelled(
     setup: SweepSetup, mode: str, state: str
 ) -> None:
-    await setup.wait_for("gone", state, mode=mode)
-    await setup.wait_for("parked", "deferred", mode=mode)
+    await setup.add_wait("gone", state, mode=mode)
+    await setup.add_wait("parked", "deferred", mode=mode)
     await setup.sweep.sweep()
-    assert await setup.ends() == {"gone": f"its task in Airflow is {state}"}
+    assert await setup.messages() == {"gone": f"its task in Airflow is {state}"}
 
 
 @pytest.mark.parametrize(
@@ -123,47 +122,47 @@ async def test_the_wait_of_a_task_that_has_ended_is_cancelled(
     ["awaiting_input", "deferred", "up_for_reschedule", "running", "queued", "scheduled", "restarting", None],
 )
 async def test_a_parked_or_running_task_keeps_its_wait(setup: SweepSetup, state: str | None) -> None:
-    await setup.wait_for("wait", state)
+    await setup.add_wait("wait", state)
     for _ in range(3):
         await setup.sweep.sweep()
-    assert await setup.ends() == {}
+    assert await setup.messages() == {}
 
 
 async def test_the_wait_of_a_cleared_task_is_cancelled(setup: SweepSetup) -> None:
-    await setup.wait_for("wait", "awaiting_input")
+    await setup.add_wait("wait", "awaiting_input")
     setup.airflow.ids["wait"] = ti_id("its second try")
     await setup.sweep.sweep()
-    assert await setup.ends() == {"wait": "its task has another try in Airflow"}
+    assert await setup.messages() == {"wait": "its task has another try in Airflow"}
 
 
 async def test_a_missing_task_must_be_missing_in_two_passes(setup: SweepSetup) -> None:
-    await setup.wait_for("wait", "awaiting_input")
-    await setup.wait_for("back", "awaiting_input")
+    await setup.add_wait("wait", "awaiting_input")
+    await setup.add_wait("back", "awaiting_input")
     del setup.airflow.states["wait"], setup.airflow.states["back"]
     await setup.sweep.sweep()
-    assert await setup.ends() == {}
+    assert await setup.messages() == {}
     setup.airflow.states["back"] = "awaiting_input"
     await setup.sweep.sweep()
-    assert await setup.ends() == {"wait": "its task instance no longer exists in Airflow"}
+    assert await setup.messages() == {"wait": "its task instance no longer exists in Airflow"}
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 422, 429, 500, 503])
 async def test_a_failing_airflow_cancels_nothing(setup: SweepSetup, status: int) -> None:
-    await setup.wait_for("wait", "failed")
+    await setup.add_wait("wait", "failed")
     setup.airflow.status = status
     for _ in range(3):
         await setup.sweep.sweep()
-    assert await setup.ends() == {}
+    assert await setup.messages() == {}
     setup.airflow.status = 200
     await setup.sweep.sweep()
-    assert list(await setup.ends()) == ["wait"]
+    assert list(await setup.messages()) == ["wait"]
 
 
 async def test_an_unreachable_airflow_does_not_delay_the_others(setup: SweepSetup) -> None:
-    await setup.wait_for("there", "failed")
-    await setup.wait_for("elsewhere", "failed", conn_id="down")
+    await setup.add_wait("there", "failed")
+    await setup.add_wait("elsewhere", "failed", conn_id="down")
     await setup.sweep.sweep()
-    assert list(await setup.ends()) == ["there"]
+    assert list(await setup.messages()) == ["there"]
 
 
 async def test_only_waits_of_tasks_are_checked(setup: SweepSetup) -> None:
@@ -171,26 +170,26 @@ async def test_only_waits_of_tasks_are_checked(setup: SweepSetup) -> None:
     await setup.add("webhook", ({"kind": "webhook", "url": "https://example.org"},))
     await setup.sweep.sweep()
     assert setup.airflow.requests == []
-    assert await setup.ends() == {}
+    assert await setup.messages() == {}
 
 
 async def test_missing_tasks_are_remembered_between_passes(
     setup: SweepSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many rounds a pass has: what another round found out must not be forgotten."""
+    """Each round of a pass checks some tasks; it must keep what the other rounds have found."""
     monkeypatch.setattr(airflow_sweep, "ROUND_SIZE", 2)
     monkeypatch.setattr(airflow_sweep, "STORE_PAGE_SIZE", 1)
     monkeypatch.setattr(airflow_sweep, "MAX_ROUNDS", 1)
     for n in range(5):
-        await setup.wait_for(f"task{n}", "deferred")
+        await setup.add_wait(f"task{n}", "deferred")
     for missing in ("task0", "task4"):
         del setup.airflow.states[missing]
     for _ in range(3):
         await setup.sweep.sweep()
-    assert await setup.ends() == {}, "each was looked at once"
+    assert await setup.messages() == {}, "each task was checked once"
     for _ in range(3):
         await setup.sweep.sweep()
-    assert set(await setup.ends()) == {"task0", "task4"}
+    assert set(await setup.messages()) == {"task0", "task4"}
 
 
 async def test_rounds_are_bounded_and_start_over(setup: SweepSetup, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,17 +198,17 @@ async def test_rounds_are_bounded_and_start_over(setup: SweepSetup, monkeypatch:
     monkeypatch.setattr(airflow_sweep, "STORE_PAGE_SIZE", 2)
     monkeypatch.setattr(airflow_sweep, "PAGE_SIZE", 2)
     for number in range(10):
-        await setup.wait_for(f"task-{number}", "awaiting_input")
+        await setup.add_wait(f"task-{number}", "awaiting_input")
     setup.airflow.states["task-1"] = setup.airflow.states["task-9"] = "failed"
     await setup.sweep.sweep()
-    assert list(await setup.ends()) == ["task-1"]
-    assert len(setup.airflow.requests) == 3  # two pages and a look
+    assert list(await setup.messages()) == ["task-1"]
+    assert len(setup.airflow.requests) == 3  # two pages, and one request for a single task
     await setup.sweep.sweep()
     await setup.sweep.sweep()
-    assert list(await setup.ends()) == ["task-1", "task-9"]
+    assert list(await setup.messages()) == ["task-1", "task-9"]
     setup.airflow.states["task-0"] = "failed"
     await setup.sweep.sweep()
-    assert list(await setup.ends()) == ["task-0", "task-1", "task-9"]
+    assert list(await setup.messages()) == ["task-0", "task-1", "task-9"]
 
 
 async def test_a_sweep_makes_up_to_the_maximum_of_rounds(
@@ -219,15 +218,14 @@ async def test_a_sweep_makes_up_to_the_maximum_of_rounds(
     monkeypatch.setattr(airflow_sweep, "MAX_ROUNDS", 3)
     monkeypatch.setattr(airflow_sweep, "STORE_PAGE_SIZE", 2)
     for number in range(8):
-        await setup.wait_for(f"task-{number}", "failed")
+        await setup.add_wait(f"task-{number}", "failed")
     await setup.sweep.sweep()
-    assert len(await setup.ends()) == 6
+    assert len(await setup.messages()) == 6
     await setup.sweep.sweep()
-    assert len(await setup.ends()) == 8
+    assert len(await setup.messages()) == 8
 
 
-# -------------------------------------------------------------------- what is parked, for `waitd
-# airflow reconcile`
+# -------------------------------------------------------- the list of `waitd airflow reconcile`
 
 
 async def test_parked_tasks_are_listed_with_their_registrations(
@@ -242,11 +240,11 @@ async def test_parked_tasks_are_listed_with_their_registrations(
     setup.airflow.states |= {"approve": "awaiting_input", "other": "deferred", "ended": "success"}
     setup.airflow.bodies["approve"] = "Approve the deployment?"
     setup.airflow.registrations["deferred-2"] = {"of": "another version"}
-    found = {task.task_try.task_id: task async for task in parked_tasks(await setup.apis.connect("airflow"))}
-    assert sorted(found) == ["deferred-0", "deferred-1", "deferred-2", "input-0", "input-1", "input-2"]
-    assert found["deferred-2"].registration is None
-    assert found["input-1"].registration == found["deferred-1"].registration == Registration(**REGISTRATION)
-    assert found["input-1"].task_try == ("etl", "r1", "input-1", -1, ti_id("input-1"), 1)
+    parked = {task.task_try.task_id: task async for task in parked_tasks(await setup.apis.connect("airflow"))}
+    assert sorted(parked) == ["deferred-0", "deferred-1", "deferred-2", "input-0", "input-1", "input-2"]
+    assert parked["deferred-2"].registration is None
+    assert parked["input-1"].registration == parked["deferred-1"].registration == Registration(**REGISTRATION)
+    assert parked["input-1"].task_try == ("etl", "r1", "input-1", -1, ti_id("input-1"), 1)
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 500])

@@ -1,0 +1,100 @@
+"""The interface of the adapters: a broker's connection, parameters, TLS, and a consumer."""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+from uuid import uuid4
+
+from broker_certificates import server_context
+from broker_proxy import Proxy
+from broker_servers import Server
+from fakes import FakeConnections
+from kafka_cluster import KafkaCluster
+
+from waitd.core.connections.connection import Connection
+from waitd.core.waits.delivery import DeliveryId
+from waitd.core.waits.wait import WaitId
+from waitd.outgoing import Outgoing
+from waitd.ports import OutboxItem
+from waitd.sinks.brokers.broker import BrokerSink
+
+CONTENT_TYPE = "application/cloudevents+json"
+AnySink = BrokerSink[Any, Any]
+
+
+@dataclass(frozen=True)
+class ReceivedMessage:
+    """A message as a consumer received it."""
+
+    body: bytes
+    #: Headers, attributes or fields, by lower-case name.
+    headers: Mapping[str, str]
+
+
+def make_item(number: int = 0, *, size: int = 0, event: bytes | None = None) -> OutboxItem:
+    """A delivery with a unique event of about `size` bytes."""
+    wait_id = f"wait-{number}-{uuid4()}"
+    if event is None:
+        data = {"wait_id": wait_id, "payload": "grüße " + "x" * size}
+        content = {"specversion": "1.0", "id": wait_id, "source": "/waitd", "type": "waitd.wait.success"}
+        content |= {
+            "subject": wait_id,
+            "time": "2026-01-01T00:00:00.000Z",
+            "datacontenttype": "application/json",
+        }
+        event = json.dumps({**content, "data": data}, ensure_ascii=False).encode()
+    return OutboxItem(DeliveryId(str(uuid4())), WaitId(wait_id), "default", {}, event, 1, 0.0)
+
+
+class Broker(ABC):
+    """One kind of broker."""
+
+    kind: ClassVar[str]
+    sink: ClassVar[type[AnySink]]
+    #: The largest message that the broker accepts, in bytes.
+    max_bytes: ClassVar[int]
+    #: Whether it drops a second message with the same delivery id.
+    deduplicates: ClassVar[bool] = False
+    #: Whether what it has received outlives a kill.
+    durable: ClassVar[bool] = True
+
+    def __init__(self, server: Any) -> None:
+        self.server: Server | KafkaCluster = server
+
+    def proxy(self) -> Proxy:
+        return Proxy(self.server.port)
+
+    def open_sink(self, connections: FakeConnections, outgoing: Outgoing | None = None) -> Any:
+        """A sink that is not entered yet."""
+        return self.sink(connections, outgoing)
+
+    @abstractmethod
+    def connection(self, port: int) -> Connection: ...
+
+    def with_wrong_credentials(self, connection: Connection) -> Connection:
+        return replace(connection, password="planted-wrong")
+
+    def with_tls(self, connection: Connection, *, ca: str | None = None, verify: bool = True) -> Connection:
+        """The same connection over TLS; `ca` is the file of the trusted authority."""
+        extra = {"ssl": True, "verify": verify} | ({"ssl_ca_certs": ca} if ca else {})
+        return replace(connection, extra={**connection.extra, **extra})
+
+    def enable_tls(self, proxy: Proxy) -> None:
+        """Serves TLS at the proxy's port; the proxy terminates it where the server cannot."""
+        proxy.tls = server_context()
+
+    def with_other_name(self, connection: Connection) -> Connection:
+        """The same broker under a host name that its certificate does not contain."""
+        return replace(connection, host="localhost")
+
+    @abstractmethod
+    def params(self, name: str, port: int) -> dict[str, Any]: ...
+
+    async def create_destination(self, name: str) -> None:  # noqa: B027 - some brokers create it on the first message
+        """Creates the queue, stream or topic called `name`."""
+
+    @abstractmethod
+    async def read(self, name: str, count: int) -> list[ReceivedMessage]:
+        """All messages, at least `count`, oldest first."""
