@@ -5,8 +5,9 @@
     python tests/benchmarks/s3_layers.py --json                 for programs
 
 From below: an unsigned HEAD by the connection pool; the same by the kind `http`; a signature alone;
-the kind `s3_key` on a missing key, and on a present one that a `check` does not accept; patterns
-that list alone, and patterns that share a LIST. The store is the small S3 of the load test.
+the kind `s3_key` on a missing key in a task, and without one by its fast path; on a present key
+that a `check` does not accept; patterns that list alone, and patterns that share a LIST. The store
+is the small S3 of the load test.
 """
 
 import time
@@ -22,9 +23,11 @@ from waitd.bench.lab import LabTarget
 from waitd.core.aws.signature import AwsKeys, S3Signer, encoded_path
 from waitd.core.connections.connection import Connection
 from waitd.core.waits.verdict import Pending, Verdict
+from waitd.core.waits.wait import EMPTY_PROGRESS, Progress, record_verdict
 from waitd.ports import Probe
 from waitd.probes.http.probe import HttpProbe
 from waitd.probes.optional import optional_probes
+from waitd.probes.s3.fast_path import ABSENT
 from waitd.probes.s3.params import MAX_SHARERS
 from waitd.probes.transport.pool import ConnectionPool
 
@@ -86,8 +89,13 @@ async def by_signature(_: LabTarget) -> float:
 
 
 async def by_missing_key(target: LabTarget) -> float:
-    """CPU of a poke on a missing key."""
-    return await _by_s3_key(target, [[_params(_missing(n))] for n in range(URLS)])
+    """CPU of the first poke on a missing key, which takes a task."""
+    return await _by_started_pokes(target, EMPTY_PROGRESS)
+
+
+async def by_absent_key(target: LabTarget) -> float:
+    """CPU of each later poke on a missing key, which takes no task."""
+    return await _by_started_pokes(target, record_verdict(EMPTY_PROGRESS, ABSENT, 0.0))
 
 
 async def by_present_key(target: LabTarget) -> float:
@@ -136,6 +144,18 @@ async def _by_s3_key(target: LabTarget, groups: Sequence[Sequence[Mapping[str, A
         return await _by_probe(probes["s3_key"], groups)
 
 
+async def _by_started_pokes(target: LabTarget, progress: Progress) -> float:
+    async with optional_probes(_connections(target)) as probes:
+        probe = probes["s3_key"]
+        waits = [
+            [PolledWait(probe.parse(_params(_missing(n)), namespace="default"), progress)]
+            for n in range(URLS)
+        ]
+        return await layers.cpu_per_start(
+            lambda n: probe.poke(waits[n]), lambda n, on_done: probe.start_poke(waits[n], on_done)
+        )
+
+
 async def _by_probe(probe: Probe, groups: Sequence[Sequence[Mapping[str, Any]]]) -> float:
     waits = [[PolledWait(probe.parse(params, namespace="default")) for params in group] for group in groups]
     for verdict in await probe.poke(waits[0]):
@@ -153,7 +173,8 @@ LAYERS: Mapping[str, Layer] = {
     "an unsigned HEAD by the connection pool": by_pool,
     "the kind http: the same HEAD": by_http,
     "the signature of a HEAD": by_signature,
-    "s3_key: a missing key": by_missing_key,
+    "s3_key: a missing key, in a task": by_missing_key,
+    "s3_key: a key that is still missing, without a task": by_absent_key,
     "s3_key: a present key and a check": by_present_key,
     "s3_key: a pattern that lists alone": by_list,
     f"s3_key: each of {SHARERS} patterns that share a LIST": by_shared_list,

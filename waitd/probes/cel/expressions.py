@@ -18,7 +18,8 @@ from waitd.probes.cel.fast_path import FastEvaluator, compile_fast
 
 #: The longest expression, in bytes.
 MAX_SOURCE = 1024
-#: The most that is evaluated in the event loop, in the units of `Expression.cost` (about 20 ns): 5 ms.
+#: The most that is evaluated in the event loop, in the units of `Expression.cost`: 5 ms, at about
+#: 20 ns each.
 INLINE_COST = 256 * 1024
 #: The cost of an expression that is never evaluated in the event loop.
 UNBOUNDED = 1 << 62
