@@ -103,7 +103,7 @@ def test_an_endpoint_that_leaves_a_known_connection_is_refused_at_once() -> None
     "condition", ["status == 200", "body.done", "body", "headers['x'] == '1'", "has(body.a)"]
 )
 def test_a_boolean_or_what_may_become_one_is_a_condition(condition: str) -> None:
-    assert parse(URL | {"success_when": condition}).rules.sources.success_when == condition
+    assert parse(URL | {"success_when": condition}).conditions.sources.success_when == condition
 
 
 def test_equal_requests_share_a_key_whatever_their_conditions() -> None:
@@ -146,7 +146,7 @@ def test_equal_parts_are_one_object_and_go_with_the_last_target() -> None:
         for n in range(10)
     ]
     assert len({id(target.template) for target in targets}) == 1
-    assert len({id(target.rules) for target in targets}) == 1
+    assert len({id(target.conditions) for target in targets}) == 1
     assert len({id(target.origin) for target in targets}) == 1
 
 
@@ -178,7 +178,7 @@ def test_a_target_weighs_little() -> None:
     target = parse(URL)
     assert sys.getsizeof(target) + sys.getsizeof(target.seed) < 300
     assert not hasattr(target, "__dict__")
-    shared = {id(target.template), id(target.rules), id(target.origin)}
+    shared = {id(target.template), id(target.conditions), id(target.origin)}
     own = [each for each in gc.get_referents(target) if id(each) not in shared and not isinstance(each, type)]
     assert all(isinstance(each, str) for each in own)
 

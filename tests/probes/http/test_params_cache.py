@@ -56,7 +56,7 @@ class Scene:
 def _parts(target: HttpTarget) -> tuple[object, ...]:
     assert type(target) is HttpTarget
     return (
-        *(id(target.template), target.rules, target.endpoint, target.origin, target.seed, target.key),
+        *(id(target.template), target.conditions, target.endpoint, target.origin, target.seed, target.key),
         *(target.conn_id, target.request_timeout),
     )
 

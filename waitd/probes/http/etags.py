@@ -51,14 +51,14 @@ class EtagCache:
     def find(self, targets: Sequence[HttpTarget]) -> EtagEntry | None:
         """Finds the entry of targets with one key; None when it lacks a verdict for one of them."""
         entry = self.entries.get(targets[0].key)
-        if entry is None or entry.left == 0 or any(target.rules not in entry.verdicts for target in targets):
+        if entry is None or entry.left == 0 or any(target.conditions not in entry.verdicts for target in targets):
             return None
         return entry
 
     def not_modified(self, targets: Sequence[HttpTarget], entry: EtagEntry) -> list[Pending]:
         """Returns the verdicts of a 304."""
         self.entries[targets[0].key] = entry._replace(left=entry.left - 1)
-        return [entry.verdicts[target.rules] for target in targets]
+        return [entry.verdicts[target.conditions] for target in targets]
 
     def store(self, targets: Sequence[HttpTarget], answer: HttpAnswer, verdicts: Sequence[object]) -> None:
         """Replaces the entry by an answer with status 200, or removes it."""
@@ -76,7 +76,7 @@ class EtagCache:
             del self.entries[next(iter(self.entries))]
         pairs = zip(targets, verdicts, strict=True)
         self.entries[target.key] = EtagEntry(
-            etag, {each.rules: verdict for each, verdict in pairs if isinstance(verdict, Pending)}
+            etag, {each.conditions: verdict for each, verdict in pairs if isinstance(verdict, Pending)}
         )
 
 

@@ -40,35 +40,35 @@ class AnswerEvaluator:
         self._client = client
         self._limiter = CapacityLimiter(WORKERS)
 
-    def evaluate_now(self, answer: HttpAnswer, rules: Conditions) -> Evaluated | None:
+    def evaluate_now(self, answer: HttpAnswer, conditions: Conditions) -> Evaluated | None:
         """Evaluates an answer with a small, unencoded body; None when that fails.
 
         This is how nearly every poke ends. A status that decided "not yet" alone is not evaluated
         again.
         """
         facts, response = answer.facts, answer.response
-        pending = rules.pending_by_status
+        pending = conditions.pending_by_status
         if pending is not None and facts.status in pending:
             return pending[facts.status]
         if (
             type(response) is not Http1Response
             or not response.complete
-            or rules.uses_headers
-            or rules.uses_text
+            or conditions.uses_headers
+            or conditions.uses_text
         ):
             return None
         unread = response.unread
-        if unread > rules.inline_limit or response.field(b"content-encoding") is not None:
+        if unread > conditions.inline_limit or response.field(b"content-encoding") is not None:
             return None
-        if rules.needs_body(facts.status):
+        if conditions.needs_body(facts.status):
             needed = BODY_LIMIT
         else:
-            needed = _body_bytes(rules, ResponseVariables(facts.status, {}, None, None))
+            needed = _body_bytes(conditions, ResponseVariables(facts.status, {}, None, None))
         if unread > needed > 0:
             return None
-        verdict = rules.verdict(
+        verdict = conditions.verdict(
             facts,
-            rules.evaluate(ResponseVariables(facts.status, {}, response.take() if needed else None, None)),
+            conditions.evaluate(ResponseVariables(facts.status, {}, response.take() if needed else None, None)),
         )
         if pending is not None and type(verdict) is Pending:
             pending[facts.status] = verdict
@@ -81,13 +81,13 @@ class AnswerEvaluator:
         different = list(dict.fromkeys(group))
         response, cut_off = await self._read(answer, different)
         verdicts: dict[Conditions, Evaluated] = {}
-        for index, rules in enumerate(different):
+        for index, conditions in enumerate(different):
             verdict = await self._evaluate(
-                answer, response, rules, deadline, sharers=len(different) - index, cut_off=cut_off
+                answer, response, conditions, deadline, sharers=len(different) - index, cut_off=cut_off
             )
-            if rules.pending_by_status is not None and isinstance(verdict, Pending):
-                rules.pending_by_status[answer.facts.status] = verdict
-            verdicts[rules] = verdict
+            if conditions.pending_by_status is not None and isinstance(verdict, Pending):
+                conditions.pending_by_status[answer.facts.status] = verdict
+            verdicts[conditions] = verdict
             if index % _CONDITIONS_PER_TURN == _CONDITIONS_PER_TURN - 1:
                 await asyncio.sleep(0)
         return verdicts
@@ -95,10 +95,10 @@ class AnswerEvaluator:
     async def _read(self, answer: HttpAnswer, group: Sequence[Conditions]) -> tuple[ResponseVariables, bool]:
         """Reads as much of the body as the conditions need; whether it has more."""
         status, raw = answer.facts.status, answer.response
-        headers = lowercase_headers(raw.headers) if any(rules.uses_headers for rules in group) else {}
-        charset = raw.charset if any(rules.uses_text for rules in group) else None
+        headers = lowercase_headers(raw.headers) if any(conditions.uses_headers for conditions in group) else {}
+        charset = raw.charset if any(conditions.uses_text for conditions in group) else None
         head = ResponseVariables(status, headers, None, charset)
-        limit = max(_body_bytes(rules, head) for rules in group)
+        limit = max(_body_bytes(conditions, head) for conditions in group)
         if not limit:
             return head, False
         content = await self._client.read(raw, limit)
@@ -108,7 +108,7 @@ class AnswerEvaluator:
         self,
         answer: HttpAnswer,
         response: ResponseVariables,
-        rules: Conditions,
+        conditions: Conditions,
         deadline: float,
         *,
         sharers: int,
@@ -116,29 +116,29 @@ class AnswerEvaluator:
     ) -> Evaluated:
         """`sharers`: how many conditions share the time that is left."""
         head = ResponseVariables(response.status, response.headers, None, None)
-        if cut_off and _body_bytes(rules, head) == BODY_LIMIT:
+        if cut_off and _body_bytes(conditions, head) == BODY_LIMIT:
             return TOO_LARGE
-        if rules.fits_inline(response):
-            judged = rules.evaluate(response)
+        if conditions.fits_inline(response):
+            evaluation = conditions.evaluate(response)
         else:
             left = (deadline - asyncio.get_running_loop().time()) * _WORKER_SHARE / sharers
             try:
                 async with asyncio.timeout(max(left, 0.0)):
-                    judged = await evaluate_in_worker(rules, response, self._limiter)
+                    evaluation = await evaluate_in_worker(conditions, response, self._limiter)
             except (TimeoutError, BrokenWorkerProcess, MemoryError):
                 return TOO_SLOW
-        if cut_off and judged.decision is not None and rules.sources.result is None:
-            judged = judged._replace(payload_omitted=True)
-        return rules.verdict(answer.facts, judged)
+        if cut_off and evaluation.decision is not None and conditions.sources.result is None:
+            evaluation = evaluation._replace(payload_omitted=True)
+        return conditions.verdict(answer.facts, evaluation)
 
 
-def _body_bytes(rules: Conditions, head: ResponseVariables) -> int:
+def _body_bytes(conditions: Conditions, head: ResponseVariables) -> int:
     """Returns how many bytes of the body the conditions need at most, given this head; 0: none."""
-    if rules.needs_body(head.status):
+    if conditions.needs_body(head.status):
         return BODY_LIMIT
-    if not rules.result_needs_body:
+    if not conditions.result_needs_body:
         return 0
     # Conditions that are too slow for the loop are decided once, in a worker, with the body.
-    if rules.fits_inline(head) and rules.decide(head).decision is None:
+    if conditions.fits_inline(head) and conditions.decide(head).decision is None:
         return 0
-    return RESULT_LIMIT if rules.sources.result is None else BODY_LIMIT
+    return RESULT_LIMIT if conditions.sources.result is None else BODY_LIMIT

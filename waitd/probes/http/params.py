@@ -95,7 +95,7 @@ class HttpTarget(Struct, eq=False, gc=False):
     """
 
     template: RequestTemplate
-    rules: Conditions
+    conditions: Conditions
     endpoint: str
     origin: str | None
     seed: str
@@ -120,13 +120,13 @@ class SharedParams(NamedTuple):
     """
 
     template: RequestTemplate
-    rules: Conditions
+    conditions: Conditions
     seed: Any
 
     def target(self, endpoint: str, origin: str | None, seed: str) -> HttpTarget:
         """Returns the target with this endpoint."""
         key = seed if self.template.method in SHAREABLE else ""
-        return HttpTarget(self.template, self.rules, endpoint, origin, seed, key)
+        return HttpTarget(self.template, self.conditions, endpoint, origin, seed, key)
 
 
 def parse_target(
@@ -214,10 +214,10 @@ def parse_shared(rest: bytes, namespace: str, secret_headers: tuple[str, ...]) -
     if problems := [*_shared_problems(http_params, secret_headers)]:
         raise InvalidInput(problems)
     template = _template_of(http_params, namespace)
-    rules = shared_conditions(
+    conditions = shared_conditions(
         _sources(http_params), frozenset(map(int, http_params.response_error_codes_allowlist))
     )
-    return SharedParams(template, rules, template_hash(template))
+    return SharedParams(template, conditions, template_hash(template))
 
 
 def _sources(params: HttpParams) -> ConditionSources:

@@ -151,9 +151,9 @@ class HttpPoke(TasklessPoke):
         try:
             results = self._handle(answer)
             if results is None:
-                rules = [target.rules for target in self._targets]
-                verdicts = await context.evaluator.evaluate(answer, rules, self._deadline)
-                results = self._finish_answer(answer, [verdicts[each] for each in rules])
+                conditions = [target.conditions for target in self._targets]
+                verdicts = await context.evaluator.evaluate(answer, conditions, self._deadline)
+                results = self._finish_answer(answer, [verdicts[each] for each in conditions])
             return results
         finally:
             if not answer.response.closed:
@@ -184,7 +184,7 @@ class HttpPoke(TasklessPoke):
             return [*context.etags.not_modified(targets, self._etag)]
         if len(targets) > 1:
             return None
-        result = context.evaluator.evaluate_now(answer, targets[0].rules)
+        result = context.evaluator.evaluate_now(answer, targets[0].conditions)
         return None if result is None else self._finish_answer(answer, [result])
 
     def _finish_answer(self, answer: HttpAnswer, results: list[Evaluated]) -> list[Evaluated]:

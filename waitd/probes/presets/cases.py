@@ -180,8 +180,8 @@ def build_cases(preset: Preset) -> Iterator[PresetCase]:
     file = preset.file
     for table in file.golden:
         yield from _cases_of(preset, table)
-    rules = preset.rules(preset.validate({**preset.example(), file.connection.param: "golden"}))
-    if not rules.needs_body(200):
+    conditions = preset.conditions(preset.validate({**preset.example(), file.connection.param: "golden"}))
+    if not conditions.needs_body(200):
         return
     for name, (content_type, body) in STATELESS_ANSWERS.items():
         headers = {"Content-Type": content_type}
@@ -204,7 +204,7 @@ def uncovered_states(preset: Preset) -> Sequence[JobState]:
     for case in build_cases(preset):
         values = preset.validate({**case.params, preset.file.connection.param: "golden"})
         headers = {name.lower(): value for name, value in case.headers.items()}
-        covered.add(preset.rules(values).state_of(ResponseVariables(case.status, headers, case.body, None)))
+        covered.add(preset.conditions(values).state_of(ResponseVariables(case.status, headers, case.body, None)))
     return [one for one in listed if one not in covered]
 
 

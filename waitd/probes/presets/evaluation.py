@@ -158,32 +158,32 @@ class JobConditions(Conditions):
 
     def evaluate(self, response: ResponseVariables) -> Evaluation:
         """See `Conditions.evaluate`."""
-        judged = self.decide(response)
-        if judged.decision is None:
-            return self._add_message(judged, response)
+        evaluation = self.decide(response)
+        if evaluation.decision is None:
+            return self._add_message(evaluation, response)
         variables = self._variables(response)
-        message = judged.message or ""
-        if judged.decision is Decision.FAILURE and self._error is not None:
+        message = evaluation.message or ""
+        if evaluation.decision is Decision.FAILURE and self._error is not None:
             error = evaluate_message(self._error, variables)
             message = f"{self._state_of(response)[0]}: {error}"[:MESSAGE_LIMIT] if error else message
         elif self._message is not None:
             message = evaluate_message(self._message, variables) or message
         payload, omitted = evaluate_payload(self._result, variables)
-        return judged._replace(message=message, payload=payload, payload_omitted=omitted)
+        return evaluation._replace(message=message, payload=payload, payload_omitted=omitted)
 
-    def _add_message(self, judged: Evaluation, response: ResponseVariables) -> Evaluation:
+    def _add_message(self, evaluation: Evaluation, response: ResponseVariables) -> Evaluation:
         """Adds a message to an undecided answer.
 
         A running job mostly needs none: its state has one already.
         """
-        if judged.job_answer is JobAnswerKind.RUNNING:
+        if evaluation.job_answer is JobAnswerKind.RUNNING:
             expression = self._message
-        elif judged.job_answer is JobAnswerKind.UNKNOWN or not 400 <= response.status <= 499:
-            return judged
+        elif evaluation.job_answer is JobAnswerKind.UNKNOWN or not 400 <= response.status <= 499:
+            return evaluation
         else:
             expression = self._refusal
         message = None if expression is None else evaluate_message(expression, self._variables(response))
-        return judged if message is None else judged._replace(message=message)
+        return evaluation if message is None else evaluation._replace(message=message)
 
     def fits_inline(self, response: ResponseVariables) -> bool:
         """See `Conditions.fits_inline`. Expressions for the end of a job count only then."""
@@ -195,16 +195,16 @@ class JobConditions(Conditions):
             [*self._always, *applicable], variables, size
         ):
             return False
-        judged = self.decide(response)
-        if judged.job_answer is JobAnswerKind.RUNNING:
+        evaluation = self.decide(response)
+        if evaluation.job_answer is JobAnswerKind.RUNNING:
             return True
-        decided = judged.decision is not None
+        decided = evaluation.decision is not None
         later = _present(self._error, self._result) if decided else _present(self._refusal)
         return all_fit_inline(later, variables, size)
 
-    def verdict(self, answered: AnswerFacts, judged: Evaluation) -> Verdict | CredentialsRefused:
+    def verdict(self, answered: AnswerFacts, evaluation: Evaluation) -> Verdict | CredentialsRefused:
         """See `Conditions.verdict`."""
-        return job_verdict(answered, judged)
+        return job_verdict(answered, evaluation)
 
     def __reduce__(self) -> tuple[Callable[..., Conditions], tuple[Any, ...]]:
         """Pickles the sources, as `Conditions` does."""
@@ -232,10 +232,10 @@ _interned: WeakValueDictionary[JobSources, JobConditions] = WeakValueDictionary(
 
 def shared_job_conditions(sources: JobSources) -> JobConditions:
     """Returns the conditions of these sources, shared by equal ones. The sources must compile."""
-    rules = _interned.get(sources)
-    if rules is None:
-        rules = _interned[sources] = JobConditions(sources)
-    return rules
+    conditions = _interned.get(sources)
+    if conditions is None:
+        conditions = _interned[sources] = JobConditions(sources)
+    return conditions
 
 
 def is_path(source: str) -> bool:

@@ -65,7 +65,7 @@ class OperationRequests(RequestBuilder):
         if url is None:
             return target
         key = f"{target.seed} {url}"  # not for coalescing: the ETags of different operations are kept apart
-        return OperationTarget(target.template, target.rules, url, target.origin, target.seed, key)
+        return OperationTarget(target.template, target.conditions, url, target.origin, target.seed, key)
 
     def build(self, target: HttpTarget, access: HttpAccess | None) -> Request:
         """See `RequestBuilder.build`."""

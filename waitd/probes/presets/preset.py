@@ -107,7 +107,7 @@ class Preset:
         named = parse_origin(endpoint) if template.conn_id is None else None
         origin = None if named is None else str(named)
         key = "" if request.follow else seed  # each wait has a URL of its own after the first answer
-        return PresetTarget(template, self.rules(values), endpoint, origin, seed, key, conn_id, absent)
+        return PresetTarget(template, self.conditions(values), endpoint, origin, seed, key, conn_id, absent)
 
     def path(self, template: str, values: Mapping[str, Any]) -> str:
         """Fills in a path of the file.
@@ -132,7 +132,7 @@ class Preset:
                 f"without {self.file.connection.param} it must be an absolute http:// or https:// URL"
             )
 
-    def rules(self, values: Mapping[str, Any]) -> JobConditions:
+    def conditions(self, values: Mapping[str, Any]) -> JobConditions:
         """Returns the conditions of a wait with these parameters."""
         if not self._named:
             return shared_job_conditions(self._sources)
