@@ -3,10 +3,11 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import lru_cache
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 from anyio import BrokenWorkerProcess, CapacityLimiter
+from msgspec import Struct
 from pydantic import Field
 
 from waitd.core.errors import InvalidInput, StoreUnavailable
@@ -37,18 +38,15 @@ class SignalParams(Strict):
     result: str | None = Field(default=None, description="CEL; the outcome's payload. Default: the signal's.")
 
 
-class SignalTarget:
+class SignalTarget(Struct, eq=False, gc=False):
     """The signal of one wait, and the conditions on its payload."""
 
-    __slots__ = ("conditions", "name", "namespace")
+    namespace: str
+    name: str
+    conditions: ConditionSources
 
-    conn_id = None
-    request_timeout = 10.0
-
-    def __init__(self, namespace: str, name: str, conditions: ConditionSources) -> None:
-        self.namespace = namespace
-        self.name = name
-        self.conditions = conditions
+    conn_id: ClassVar[None] = None
+    request_timeout: ClassVar[float] = 10.0
 
     @property
     def key(self) -> str:
@@ -78,9 +76,12 @@ class SignalProbe(Probe):
         Raises:
             InvalidInput: with pointers relative to `params`.
         """
-        given = parsed(SignalParams, dict(params))
-        sources = _checked_sources(given.success_when, given.failure_when, given.message, given.result)
-        return SignalTarget(namespace, given.key, sources)
+        signal = parsed(SignalParams, dict(params))
+        return SignalTarget(
+            namespace,
+            signal.key,
+            _checked_sources(signal.success_when, signal.failure_when, signal.message, signal.result),
+        )
 
     def origin(self, target: SignalTarget) -> str:  # noqa: ARG002 - the port's shape
         """One queue for all signals: no host is asked."""
@@ -108,7 +109,7 @@ class SignalProbe(Probe):
 
     async def _evaluate(self, conditions: ConditionSources, payloads: Sequence[Any]) -> Verdict:
         size = len(orjson.dumps(payloads))
-        expressions = [SIGNAL_ENV.compile(source) for source in conditions if source is not None]
+        expressions = (SIGNAL_ENV.compile(source) for source in conditions if source is not None)
         if sum(expression.cost(size, size // 2) for expression in expressions) <= INLINE_COST:
             return evaluate_signals(conditions, payloads)
         if self._limiter is None:
@@ -126,13 +127,12 @@ def evaluate_signals(conditions: ConditionSources, payloads: Sequence[Any]) -> V
     """Returns the verdict on signals: the first one of which a condition is true decides."""
     for payload in payloads:
         variables = SimpleNamespace(payload=payload)
-        if _is_true(conditions.failure_when, variables):
+        failed = _is_true(conditions.failure_when, variables)
+        if failed or conditions.success_when is None or _is_true(conditions.success_when, variables):
             result, omitted = _result(conditions, variables)
-            reason = RESULT_OMITTED if omitted else "failure"
-            return Failure(reason, _message(conditions, variables), result)
-        if conditions.success_when is None or _is_true(conditions.success_when, variables):
-            result, omitted = _result(conditions, variables)
-            return Success(result, RESULT_OMITTED if omitted else "success", _message(conditions, variables))
+            reason = RESULT_OMITTED if omitted else "failure" if failed else "success"
+            message = _message(conditions, variables)
+            return Failure(reason, message, result) if failed else Success(result, reason, message)
     return UNDECIDED
 
 

@@ -51,7 +51,11 @@ class EtagCache:
     def find(self, targets: Sequence[HttpTarget]) -> EtagEntry | None:
         """Finds the entry of targets with one key; None when it lacks a verdict for one of them."""
         entry = self.entries.get(targets[0].key)
-        if entry is None or entry.left == 0 or any(target.conditions not in entry.verdicts for target in targets):
+        if (
+            entry is None
+            or entry.left == 0
+            or any(target.conditions not in entry.verdicts for target in targets)
+        ):
             return None
         return entry
 

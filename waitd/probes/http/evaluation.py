@@ -68,7 +68,9 @@ class AnswerEvaluator:
             return None
         verdict = conditions.verdict(
             facts,
-            conditions.evaluate(ResponseVariables(facts.status, {}, response.take() if needed else None, None)),
+            conditions.evaluate(
+                ResponseVariables(facts.status, {}, response.take() if needed else None, None)
+            ),
         )
         if pending is not None and type(verdict) is Pending:
             pending[facts.status] = verdict
@@ -95,7 +97,9 @@ class AnswerEvaluator:
     async def _read(self, answer: HttpAnswer, group: Sequence[Conditions]) -> tuple[ResponseVariables, bool]:
         """Reads as much of the body as the conditions need; whether it has more."""
         status, raw = answer.facts.status, answer.response
-        headers = lowercase_headers(raw.headers) if any(conditions.uses_headers for conditions in group) else {}
+        headers = (
+            lowercase_headers(raw.headers) if any(conditions.uses_headers for conditions in group) else {}
+        )
         charset = raw.charset if any(conditions.uses_text for conditions in group) else None
         head = ResponseVariables(status, headers, None, charset)
         limit = max(_body_bytes(conditions, head) for conditions in group)

@@ -204,7 +204,9 @@ def uncovered_states(preset: Preset) -> Sequence[JobState]:
     for case in build_cases(preset):
         values = preset.validate({**case.params, preset.file.connection.param: "golden"})
         headers = {name.lower(): value for name, value in case.headers.items()}
-        covered.add(preset.conditions(values).state_of(ResponseVariables(case.status, headers, case.body, None)))
+        covered.add(
+            preset.conditions(values).state_of(ResponseVariables(case.status, headers, case.body, None))
+        )
     return [one for one in listed if one not in covered]
 
 

@@ -1,11 +1,12 @@
 """Finds mistakes in a preset's file that types cannot express: placeholders, expressions, lists."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from waitd.models import Strict
+from waitd.probes.cel.expressions import CelEnvironment
 from waitd.probes.presets.evaluation import LANGUAGE, is_path
-from waitd.probes.presets.schema import CancelTable, PresetFile, RequestTable, SubmitTable
+from waitd.probes.presets.schema import CallTable, CancelTable, PresetFile, SubmitTable
 from waitd.probes.presets.templates import placeholders
 from waitd.probes.submit.plan import HANDLE_ENV, SubmitParams
 
@@ -15,13 +16,13 @@ IDEMPOTENCY_KEY = "idempotency_key"
 
 
 class PresetMistake(NamedTuple):
-    """A mistake in a file: the place as `[table] key`, and what is wrong."""
+    """A mistake in a file: its key, as `[table] key`, and what is wrong."""
 
-    place: str
+    key: str
     detail: str
 
     def __str__(self) -> str:
-        return f"{self.place}: {self.detail}"
+        return f"{self.key}: {self.detail}"
 
 
 def find_mistakes(file: PresetFile) -> Iterator[PresetMistake]:
@@ -49,19 +50,13 @@ def _request_mistakes(file: PresetFile) -> Iterator[PresetMistake]:
         yield PresetMistake("[request] follow", "needs method GET")
 
 
-def _unknown_placeholders(
-    place: str, request: RequestTable | SubmitTable | CancelTable, known: set[str]
-) -> Iterator[PresetMistake]:
-    parts = {
-        "path": request.path,
-        "query": request.query,
-        "headers": request.headers,
-        "json": request.json_body,
-    }
-    for part, template in parts.items():
+def _unknown_placeholders(table: str, call: CallTable, known: set[str]) -> Iterator[PresetMistake]:
+    for key, template in call.model_dump(
+        by_alias=True, include={"path", "query", "headers", "json_body"}
+    ).items():
         for name in placeholders(template):
             if name.removeprefix("+") not in known:
-                yield PresetMistake(f"{place} {part}", f"{{{name}}} is not a parameter")
+                yield PresetMistake(f"{table} {key}", f"{{{name}}} is not a parameter")
 
 
 def _state_mistakes(file: PresetFile) -> Iterator[PresetMistake]:
@@ -90,16 +85,16 @@ def _expression_mistakes(file: PresetFile) -> Iterator[PresetMistake]:
 
 
 def _cel_mistakes(
-    place: str, source: str, allowed_types: set[str] | None, language: Any = LANGUAGE
+    key: str, source: str, allowed_types: set[str] | None, language: CelEnvironment = LANGUAGE
 ) -> Iterator[PresetMistake]:
     try:
         type_name = language.compile(source).type_name
     except ValueError as error:
-        yield PresetMistake(place, str(error))
+        yield PresetMistake(key, str(error))
         return
     if allowed_types is not None and type_name not in {*allowed_types, "DYN"}:
         yield PresetMistake(
-            place, f"1:1: it evaluates to {type_name}, {' or '.join(sorted(allowed_types))} is needed"
+            key, f"1:1: it evaluates to {type_name}, {' or '.join(sorted(allowed_types))} is needed"
         )
 
 
@@ -115,7 +110,7 @@ def _submit_mistakes(file: PresetFile, submit: SubmitTable) -> Iterator[PresetMi
         if hasattr(SubmitParams, name) or name in SubmitParams.model_fields:
             yield PresetMistake(f"[submit.params.{name}]", "this name is taken; choose another")
     yield from _handle_mistakes("[submit.handle]", submit.handle)
-    if file.outcome.refusal is not None:  # it is said of the submitting call, too
+    if file.outcome.refusal is not None:  # it is evaluated on the answer to the submitting call, too
         yield from _cel_mistakes("[outcome] refusal", file.outcome.refusal, {"STRING"}, HANDLE_ENV)
     if submit.adopt is not None:
         yield from _handle_mistakes("[submit.adopt.handle]", submit.adopt.handle)
@@ -127,18 +122,18 @@ def _submit_mistakes(file: PresetFile, submit: SubmitTable) -> Iterator[PresetMi
         )
 
 
-def _handle_mistakes(place: str, handle: Mapping[str, str]) -> Iterator[PresetMistake]:
+def _handle_mistakes(table: str, handle: Mapping[str, str]) -> Iterator[PresetMistake]:
     for name, source in handle.items():
-        yield from _cel_mistakes(f"{place} {name}", source, None, HANDLE_ENV)
+        yield from _cel_mistakes(f"{table} {name}", source, None, HANDLE_ENV)
 
 
 def _cancel_mistakes(file: PresetFile, cancel: CancelTable) -> Iterator[PresetMistake]:
-    submit_params = set(file.submit.params) if file.submit is not None else set()
-    yield from _unknown_placeholders(
-        "[cancel]", cancel, set(file.params) | submit_params | COMMON | {IDEMPOTENCY_KEY}
-    )
     if file.submit is None:
         yield PresetMistake("[cancel]", "needs a [submit]: waitd cancels only jobs that it submitted")
+    submit_params = file.submit.params if file.submit is not None else ()
+    yield from _unknown_placeholders(
+        "[cancel]", cancel, {*file.params, *submit_params, *COMMON, IDEMPOTENCY_KEY}
+    )
 
 
 def _param_mistakes(file: PresetFile) -> Iterator[PresetMistake]:

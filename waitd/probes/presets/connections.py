@@ -64,32 +64,31 @@ class VendorConnections:
 
         Raises ValueError, too: the connection lacks something for this vendor.
         """
-        if not self._is_completed(conn_id):
-            return await self._connections.get(conn_id)
-        return await self._complete(conn_id, fresh=False)
+        return await self._find(conn_id, fresh=False)
 
     async def refresh(self, conn_id: str) -> Connection:
         """See `Connections.refresh`."""
-        if not self._is_completed(conn_id):
-            return await self._connections.refresh(conn_id)
-        return await self._complete(conn_id, fresh=True)
+        return await self._find(conn_id, fresh=True)
 
     def cached_any(self, conn_id: str) -> Connection | None:
         """See `Connections.cached_any`."""
-        if not self._is_completed(conn_id):
-            return self._connections.cached_any(conn_id)
-        connection, entry = self._connections.cached_any(_parts(conn_id)[0]), self._completed.get(conn_id)
-        return entry[1] if entry is not None and entry[0] is connection else None
+        return self._find_cached(conn_id, self._connections.cached_any)
 
     def cached_fresh(self, conn_id: str) -> Connection | None:
         """See `HttpConnections.cached_fresh`."""
-        if not self._is_completed(conn_id):
-            return self._connections.cached_fresh(conn_id)
-        connection, entry = self._connections.cached_fresh(_parts(conn_id)[0]), self._completed.get(conn_id)
-        return entry[1] if connection is not None and entry is not None and entry[0] is connection else None
+        return self._find_cached(conn_id, self._connections.cached_fresh, accept_missing=False)
 
-    def _is_completed(self, conn_id: str) -> bool:
-        return _parts(conn_id)[1] in self._tables
+    def _find_cached(
+        self, conn_id: str, find: Callable[[str], Connection | None], *, accept_missing: bool = True
+    ) -> Connection | None:
+        """`accept_missing`: whether a connection completed from nothing (`aws_default`) counts."""
+        plain, kind, _ = _parts(conn_id)
+        if kind not in self._tables:
+            return find(conn_id)
+        connection, entry = find(plain), self._completed.get(conn_id)
+        if entry is None or entry[0] is not connection or (connection is None and not accept_missing):
+            return None
+        return entry[1]
 
     def check(self, conn_id: str) -> None:
         """Checks a connection if it is cached.
@@ -105,9 +104,11 @@ class VendorConnections:
         ):
             vendor_connection(connection, table, region, NO_DEFAULTS)
 
-    async def _complete(self, conn_id: str, *, fresh: bool) -> Connection:
+    async def _find(self, conn_id: str, *, fresh: bool) -> Connection:
         plain, kind, region = _parts(conn_id)
-        table = self._tables[kind]
+        table = self._tables.get(kind)
+        if table is None:
+            return await (self._connections.refresh if fresh else self._connections.get)(conn_id)
         connection = await self._ordinary(plain, table, fresh=fresh)
         entry = self._completed.get(conn_id)
         if entry is not None and entry[0] is connection:
@@ -140,8 +141,8 @@ def vendor_name(conn_id: str, kind: str, region: str | None = None) -> str:
 
 
 def _parts(conn_id: str) -> tuple[str, str, str | None]:
-    plain, _, asked = conn_id.rpartition(_SEPARATOR)
-    kind, _, region = asked.partition("/")
+    plain, _, kind_and_region = conn_id.rpartition(_SEPARATOR)
+    kind, _, region = kind_and_region.partition("/")
     return plain, kind, region or None
 
 
@@ -170,11 +171,10 @@ def _with_auth(connection: Connection, table: ConnectionTable) -> Connection:
     extra = connection.extra
     if table.auth is None or "auth_type" in extra:
         return connection
-    if not (connection.login or connection.password or any(extra.get(name) for name in _CREDENTIALS)):
-        if table.auth_required:
-            raise ValueError(f"it has no credentials, and auth_type {table.auth} needs some")
-        return connection
-    if "Authorization" in extra or "headers" in extra:
+    found = connection.login or connection.password or any(extra.get(name) for name in _CREDENTIALS)
+    if not found and table.auth_required:
+        raise ValueError(f"it has no credentials, and auth_type {table.auth} needs some")
+    if not found or "Authorization" in extra or "headers" in extra:
         return connection
     defaults = {name: value for name, text in table.extra.items() if (value := _fill(text, extra))}
     completed = replace(connection, extra={**defaults, **extra, "auth_type": table.auth})
@@ -223,7 +223,7 @@ async def _environment(
     service = (table.aws_client or table.aws_service).upper().replace("-", "_")
     profile = account.keys.profile if account is not None and account.keys is not None else None
     try:
-        found = await environment_defaults(profile, _SERVICE_IDS.get(service, service))
+        defaults = await environment_defaults(profile, _SERVICE_IDS.get(service, service))
     except ImportError:
         raise ValueError("AWS needs a library that is not installed: pip install 'waitd[s3]'") from None
-    return found if connection is None else found._replace(endpoint=None)
+    return defaults if connection is None else defaults._replace(endpoint=None)

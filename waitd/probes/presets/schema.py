@@ -92,14 +92,19 @@ class ParamTable(Strict):
         return self
 
 
-class RequestTable(Strict):
-    """`[request]`, and the requests of the other tables."""
+class CallTable(Strict):
+    """The keys that describe a request, in `[request]`, `[submit]` and `[cancel]`."""
 
-    method: Method = "GET"
     path: Text
     query: dict[str, str] = Field(default_factory=dict)
     headers: dict[str, str] = Field(default_factory=dict)
     json_body: Any = Field(default=None, alias="json")
+
+
+class RequestTable(CallTable):
+    """`[request]`: the request of a poke."""
+
+    method: Method = "GET"
     follow: bool = False
 
 
@@ -160,14 +165,10 @@ class AdoptTable(Strict):
     ours: bool = False
 
 
-class SubmitTable(Strict):
+class SubmitTable(CallTable):
     """`[submit]`."""
 
     method: Literal["POST", "PUT"] = "POST"
-    path: Text
-    query: dict[str, str] = Field(default_factory=dict)
-    headers: dict[str, str] = Field(default_factory=dict)
-    json_body: Any = Field(default=None, alias="json")
     params: dict[Name, ParamTable] = Field(default_factory=dict)
     handle: Annotated[dict[Name, Cel], Field(min_length=1)]
     idempotent: bool
@@ -183,14 +184,10 @@ class SubmitTable(Strict):
         return self
 
 
-class CancelTable(Strict):
+class CancelTable(CallTable):
     """`[cancel]`."""
 
     method: Literal["POST", "PUT", "PATCH", "DELETE"] = "POST"
-    path: Text
-    query: dict[str, str] = Field(default_factory=dict)
-    headers: dict[str, str] = Field(default_factory=dict)
-    json_body: Any = Field(default=None, alias="json")
     gone: list[int] = Field(default_factory=lambda: [404, 409, 410])
 
 

@@ -53,36 +53,36 @@ def preset_submit_request(
     values = _validate_params(preset, table, params)
     handle_values = {name: _Unknown(f"{{handle.{name}}}") for name in table.handle}
     known = {**values, **{name: getattr(own, name) for name in table.params}, _KEY: _Unknown(f"{{{_KEY}}}")}
-    if own.cancel_job_on and preset.file.cancel is None:
+    cancel = preset.file.cancel
+    if own.cancel_job_on and cancel is None:
         raise InvalidInput.at(
             "/submit/cancel_job_on", f"a job of kind {preset.file.kind} cannot be cancelled"
         )
     try:
-        call = _call(preset, table, known, values)
-        adopt = _adopt(preset, table.adopt, known, values)
-        cancel = _cancel(preset, preset.file.cancel, {**known, **handle_values}, values)
+        return PresetSubmitRequest(
+            params=_call(preset, table, known, values),
+            handle=_handle(table.handle),
+            message=preset.refusal,
+            idempotent=table.idempotent,
+            idempotency_header=table.idempotency_header or "Idempotency-Key",
+            conflict_statuses=frozenset(table.conflict_statuses),
+            adopt=_adopt(preset, table.adopt, known, values),
+            cancel=None
+            if cancel is None
+            else CancelRequest(
+                _call(preset, cancel, {**known, **handle_values}, values), frozenset(cancel.gone)
+            ),
+            handle_into="params",
+            # The part of the handle that is a URL: the whole endpoint of a poke.
+            location=next(
+                (name for name in table.handle if f"{{+{name}}}" in preset.file.request.path), None
+            ),
+            account=values[preset.file.connection.param],
+            namespace=namespace,
+            **common_fields(own),
+        )
     except ValueError as error:
         raise InvalidInput.at("/submit", str(error)) from None
-    return PresetSubmitRequest(
-        params=call,
-        handle=_handle(table.handle),
-        message=preset.refusal,
-        idempotent=table.idempotent,
-        idempotency_header=table.idempotency_header or "Idempotency-Key",
-        conflict_statuses=frozenset(table.conflict_statuses),
-        adopt=adopt,
-        cancel=cancel,
-        handle_into="params",
-        location=_location(preset, table),
-        account=values[preset.file.connection.param],
-        namespace=namespace,
-        **common_fields(own),
-    )
-
-
-def _location(preset: Preset, table: SubmitTable) -> str | None:
-    """Returns the part of the handle that is a URL: the whole endpoint of a poke."""
-    return next((name for name in table.handle if f"{{+{name}}}" in preset.file.request.path), None)
 
 
 class _Unknown(str):
@@ -93,11 +93,9 @@ class _Unknown(str):
 
 def _validate_params(preset: Preset, table: SubmitTable, params: Mapping[str, Any]) -> dict[str, Any]:
     """Validates the wait's parameters, without those that come from the handle."""
-    known_too_early = [name for name in table.handle if name in params]
-    if known_too_early:
-        raise InvalidInput.at(
-            f"/params/{known_too_early[0]}", "omit it: with submit it comes from the submitted job"
-        )
+    for name in table.handle:
+        if name in params:
+            raise InvalidInput.at(f"/params/{name}", "omit it: with submit it comes from the submitted job")
     examples = {name: preset.file.params[name].example for name in table.handle}
     try:
         values = preset.validate({**params, **examples})
@@ -113,21 +111,16 @@ def _call(
     values: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Returns a request as parameters of the kind `http`."""
-    call: dict[str, Any] = {
+    call = {
         "method": table.method,
         "endpoint": fill_path(table.path or "", known, _encode),
         "request_timeout": REQUEST_TIMEOUT,
+        "http_conn_id": preset.vendor_name(values),
+        "request_params": fill_texts(table.query, known) or None,
+        "headers": fill_texts(getattr(table, "headers", {}), known) or None,
+        "json": fill_template(table.json_body, known),
     }
-    conn_id = preset.vendor_name(values)
-    if conn_id is not None:
-        call["http_conn_id"] = conn_id
-    if query := fill_texts(table.query, known):
-        call["request_params"] = query
-    if headers := fill_texts(getattr(table, "headers", {}), known):
-        call["headers"] = headers
-    if (body := fill_template(table.json_body, known)) is not None:
-        call["json"] = body
-    return call
+    return {name: value for name, value in call.items() if value is not None}
 
 
 def _encode(value: str) -> str:
@@ -141,14 +134,6 @@ def _adopt(
         return None
     params = None if table.path is None else _call(preset, table, known, values)
     return AdoptRequest(_handle(table.handle), params, table.ours)
-
-
-def _cancel(
-    preset: Preset, table: CancelTable | None, known: Mapping[str, Any], values: Mapping[str, Any]
-) -> CancelRequest | None:
-    if table is None:
-        return None
-    return CancelRequest(_call(preset, table, known, values), frozenset(table.gone))
 
 
 def _handle(table: Mapping[str, str]) -> str:

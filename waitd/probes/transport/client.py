@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import NamedTuple, Self
 
 import aiohttp
+from multidict import CIMultiDict
 from yarl import URL
 
 from waitd import __version__
@@ -93,11 +94,10 @@ class HttpClient:
 
     async def start(self) -> Self:
         """Opens the sessions and pools."""
-        # The poker limits how many requests are in flight, and to which origins.
-        limits = {"limit": 0, "limit_per_host": 0}
         keeping = {"force_close": True} if self._keepalive is None else {"keepalive_timeout": self._keepalive}
         for named in HostSource:
-            connector = self._outgoing.connector(named, **limits, **keeping)
+            # The poker limits how many requests are in flight, and to which origins.
+            connector = self._outgoing.connector(named, limit=0, limit_per_host=0, **keeping)
             self._sessions[named] = _open_session(connector)
             if self._pooled:
                 self._pools[named] = ConnectionPool(connector, _HEADERS, keepalive=self._keepalive or 0.0)
@@ -148,29 +148,27 @@ class HttpClient:
 
     async def follow_redirects(self, request: Request, response: Response, now: float) -> HttpAnswer:
         """Returns the answer to a request with this first response; see `fetch`."""
-        if response.status not in REDIRECTS:
-            return HttpAnswer(facts_of(response, now), response, request.url)
-        origin = parse_origin(request.url)
-        for left in reversed(range(MAX_REDIRECTS + 1)):
+        redirects = 0
+        while response.status in REDIRECTS and "Location" in response.headers:
             status = response.status
-            if status not in REDIRECTS or "Location" not in response.headers:
-                return HttpAnswer(facts_of(response, now), response, request.url)
             try:
                 url = _redirect_url(request.url, response.headers["Location"])
                 target = parse_origin(url)
             except ValueError:
                 return HttpAnswer(AnswerFacts(status), response)  # no usable Location: as any other 3xx
-            if target != origin:
+            if target != parse_origin(request.url):
                 return HttpAnswer(AnswerFacts(status, redirect_origin=str(target)), response)
-            if not left:
-                break
+            if redirects == MAX_REDIRECTS:
+                return HttpAnswer(AnswerFacts(status, redirect_loop=True), response)
+            redirects += 1
             if _becomes_get(status, request.method):
-                headers = _without_content_type(request.headers)
+                headers = CIMultiDict(request.headers or ())
+                headers.popall("Content-Type", None)
                 request = request._replace(method="GET", body=None, headers=headers)
             request = request._replace(url=url)
             await self.release(response)
             response = await self._request(request)
-        return HttpAnswer(AnswerFacts(status, redirect_loop=True), response)
+        return HttpAnswer(facts_of(response, now), response, request.url)
 
     async def fetch_once(self, request: Request, now: float, *, connect_timeout: float) -> HttpAnswer:
         """Sends a request through a session, and follows no redirect.
@@ -196,9 +194,13 @@ class HttpClient:
         pool = self._pools.get(named)
         if pool is not None and body is None and method in POOLED_METHODS:
             return pool.request(method, url, headers, verify_tls, new_connection=new_connection)
-        encoded = URL(url, encoded=True)
         return self._session(named).request(
-            method, encoded, headers=headers, data=body, ssl=verify_tls, allow_redirects=False
+            method,
+            URL(url, encoded=True),
+            headers=headers,
+            data=body,
+            ssl=verify_tls,
+            allow_redirects=False,
         )
 
     def _session(self, named: HostSource) -> aiohttp.ClientSession:
@@ -221,8 +223,7 @@ class HttpClient:
             if type(response) is Http1Response and response.complete and not encoding:
                 content = response.take()
                 return content if len(content) <= limit else None
-            decoder = decoder_for(encoding) if encoding else None
-            return await _read(response.content, decoder, limit)
+            return await _read(response.content, decoder_for(encoding), limit)
         except ValueError as error:
             raise aiohttp.ClientPayloadError(str(error)) from error
 
@@ -299,9 +300,3 @@ def _redirect_url(url: str, location: str) -> str:
 
 def _becomes_get(status: int, method: str) -> bool:
     return (status == 303 and method != "HEAD") or (status in {301, 302} and method == "POST")
-
-
-def _without_content_type(headers: Mapping[str, str] | None) -> Mapping[str, str] | None:
-    if headers is None:
-        return None
-    return {name: value for name, value in headers.items() if name.lower() != "content-type"}

@@ -4,36 +4,14 @@ aiohttp's own decoding accepts a truncated gzip body as complete; this does not.
 """
 
 import zlib
-from typing import Protocol
 
 
-class Decoder(Protocol):
-    """Decodes a body chunk by chunk."""
+class Decoder:
+    """Decodes a body chunk by chunk.
 
-    def feed(self, chunk: bytes, limit: int) -> bytes:
-        """Decodes a chunk, into `limit` + 1 bytes at most.
-
-        Raises:
-            ValueError: the body is malformed.
-        """
-
-    def finish(self) -> None:
-        """Raises ValueError when the body is incomplete."""
-
-
-class Identity:
-    """A body without an encoding."""
-
-    def feed(self, chunk: bytes, limit: int) -> bytes:
-        """See `Decoder`."""
-        return chunk if len(chunk) <= limit else chunk[: limit + 1]
-
-    def finish(self) -> None:
-        """See `Decoder`."""
-
-
-class Inflate:
-    """gzip (one or more members) and deflate, which some servers send without its zlib header."""
+    It knows gzip (one or more members) and deflate, which some servers send without its zlib
+    header.
+    """
 
     #: zlib detects gzip or zlib by the header.
     _EITHER = 32 + zlib.MAX_WBITS
@@ -43,7 +21,11 @@ class Inflate:
         self._started = False
 
     def feed(self, chunk: bytes, limit: int) -> bytes:
-        """See `Decoder`."""
+        """Decodes a chunk, into `limit` + 1 bytes at most.
+
+        Raises:
+            ValueError: the body is malformed.
+        """
         if chunk and not self._started:
             self._started = True
             if chunk[0] != 0x1F and chunk[0] & 0x0F != 8:
@@ -59,23 +41,20 @@ class Inflate:
         return out
 
     def finish(self) -> None:
-        """See `Decoder`."""
+        """Raises ValueError when the body is incomplete."""
         if self._started and not self._stream.eof:
             raise ValueError("the body is truncated")
 
 
-_INFLATED = frozenset({"gzip", "x-gzip", "deflate"})
-
-
-def decoder_for(content_encoding: str) -> Decoder:
-    """Returns the decoder of a `Content-Encoding` header.
+def decoder_for(content_encoding: str) -> Decoder | None:
+    """Returns the decoder of a `Content-Encoding` header; None when the body is not encoded.
 
     Raises:
         ValueError: waitd does not accept this encoding.
     """
     encoding = content_encoding.strip().lower()
     if encoding in {"", "identity"}:
-        return Identity()
-    if encoding in _INFLATED:
-        return Inflate()
+        return None
+    if encoding in {"gzip", "x-gzip", "deflate"}:
+        return Decoder()
     raise ValueError("unknown Content-Encoding")
