@@ -13,7 +13,7 @@ import pytest
 import typer
 from guide_tables import KINDS, README, ROOT, SINKS, read_guides, with_tables
 
-from waitd.api.route_table import Handlers, route_table
+from waitd.api.route_table import route_table
 from waitd.app import Parts, open_parts
 from waitd.cli import app
 from waitd.connections.environment import EnvironmentResolver
@@ -52,7 +52,7 @@ def test_every_kind_and_sink_has_its_table_and_its_line(parts: Parts) -> None:
 
 def test_every_route_is_in_the_table_of_the_api() -> None:
     lines = API.partition("## API")[2].partition("\n\n|")[2].partition("\n\n")[0]
-    routes = route_table(Handlers(*(MagicMock() for _ in Handlers._fields)))
+    routes = route_table(MagicMock(), MagicMock())
     missing = []
     for route in routes:
         path = re.sub(r"\{(\w+):.*?\}", r"{\1}", route.path)

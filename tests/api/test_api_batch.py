@@ -15,7 +15,6 @@ from waitd.api.authentication import PRINCIPAL
 from waitd.api.handlers.batch import BatchHandlers
 from waitd.api.server.bodies import BatchLines, LineSplitter, is_plain
 from waitd.api.submission.admission import Admission
-from waitd.api.submission.sinks import SinkTargets
 from waitd.api.submission.validation import Submissions
 from waitd.core.auth.principal import LOOPBACK_PRINCIPAL
 from waitd.core.errors import StoreUnavailable
@@ -143,8 +142,7 @@ async def test_a_large_batch_that_has_arrived_does_not_block_the_event_loop(api:
         async def readany(self) -> bytes:
             return chunks.pop(0)
 
-    sinks = SinkTargets(api.services.sinks)
-    batches = BatchHandlers(api.services, Submissions(api.services, sinks), Admission(api.services.poking))
+    batches = BatchHandlers(api.services, Submissions(api.services), Admission(api.services.poking))
     request = make_mocked_request("POST", "/v1/waits:batch", payload=cast(Any, Content()))
     other = asyncio.create_task(others())
     request[PRINCIPAL] = LOOPBACK_PRINCIPAL

@@ -11,7 +11,6 @@ from api_fakes import DAY, Api, problem_of, raw, wait
 
 from waitd.api.problems import MAX_PROBLEMS
 from waitd.api.server.bodies import is_plain
-from waitd.api.submission.sinks import SinkTargets
 from waitd.api.submission.validation import BATCH_LINE, Submissions
 from waitd.models import MAX_BODY
 
@@ -139,7 +138,7 @@ VALID: list[tuple[str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize("fields", [row[1] for row in VALID], ids=[row[0] for row in VALID])
 async def test_a_single_submit_and_a_batch_line_make_the_same_wait(api: Api, fields: dict[str, Any]) -> None:
-    submissions = Submissions(api.services, SinkTargets(api.services.sinks))
+    submissions = Submissions(api.services)
     body = wait(**fields)
     single = await submissions.validate(orjson.dumps(body), "default", "key")
     line = orjson.dumps({**body, "idempotency_key": "key"})
@@ -152,7 +151,7 @@ async def test_a_single_submit_and_a_batch_line_make_the_same_wait(api: Api, fie
 
 
 async def test_a_connection_that_is_not_cached_has_to_be_looked_up(api: Api) -> None:
-    submissions = Submissions(api.services, SinkTargets(api.services.sinks))
+    submissions = Submissions(api.services)
     by_params = wait(params={"endpoint": "/x", "http_conn_id": "c"})
     by_sink = wait(sinks=[{"kind": "plain_sink", "conn_id": "c"}])
     for body, pointer in ((by_params, "/params/http_conn_id"), (by_sink, "/sinks/0/conn_id")):

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from waitd.api.server.bodies import MAX_DEPTH, decoded, is_plain
 from waitd.api.submission.options import CACHED_OPTIONS
-from waitd.api.submission.sinks import CACHED_LENGTH, CACHED_SINKS, SinkTargets
+from waitd.api.submission.sinks import CACHED_LENGTH, CACHED_SINKS
 from waitd.api.submission.validation import (
     BATCH_LINE,
     WAIT_BODY,
@@ -71,7 +71,7 @@ async def submissions(api: Api) -> AsyncIterator[Submissions]:
             "paced": PacedProbe(),
         }
         services = replace(api.services, probes=probes)
-        yield Submissions(services, SinkTargets(services.sinks))
+        yield Submissions(services)
 
 
 async def validated(
@@ -408,9 +408,7 @@ def test_the_pydantic_model_has_the_fields_of_the_struct(form: BodyForm) -> None
 async def test_a_kind_that_loads_is_prepared_before_it_parses(api: Api) -> None:
     probe = LoadingProbe()
     services = replace(api.services, probes={"loading": probe})
-    await Submissions(services, SinkTargets(services.sinks)).validate(
-        orjson.dumps(wait(kind="loading")), "default"
-    )
+    await Submissions(services).validate(orjson.dumps(wait(kind="loading")), "default")
     assert (probe.loaded, probe.parsed) == (1, 1)
 
 
@@ -438,7 +436,7 @@ async def test_the_caches_are_bounded(submissions: Submissions) -> None:
         await submissions.validate(orjson.dumps(wait(sinks=sinks, timeout=n + 1)), "default")
     options = submissions._options.check.cache_info()
     assert options.currsize == CACHED_OPTIONS
-    cached = submissions._sinks._parse_each_cached.cache_info()
+    cached = submissions.sinks._parse_each_cached.cache_info()
     assert (cached.currsize, cached.maxsize) == (
         CACHED_OPTIONS + 9,
         CACHED_SINKS,

@@ -7,27 +7,16 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from waitd.api.authentication import Gatekeeper, log_refused
-from waitd.api.handlers.audit import AuditHandlers, log_change
-from waitd.api.handlers.batch import BatchHandlers
-from waitd.api.handlers.costs import CostHandlers
-from waitd.api.handlers.deliveries import DeliveryHandlers
+from waitd.api.handlers.audit import log_change
 from waitd.api.handlers.docs import DocsHandlers
-from waitd.api.handlers.events import EventHandlers
-from waitd.api.handlers.health import HealthHandlers
-from waitd.api.handlers.keys import KeyHandlers
-from waitd.api.handlers.signals import SignalHandlers
-from waitd.api.handlers.waits import WaitHandlers
 from waitd.api.openapi import build_document
 from waitd.api.problems import PROBLEM, classify_error, problem_response
 from waitd.api.queries import check_known
-from waitd.api.route_table import Handlers, route_table
+from waitd.api.route_table import route_table
 from waitd.api.routing import PUBLIC, ApiRoute, Handler
 from waitd.api.server.loopback_guard import check_content_type, check_method, check_origin
 from waitd.api.server.throttle import Throttle
 from waitd.api.services import Services
-from waitd.api.submission.admission import Admission
-from waitd.api.submission.sinks import SinkTargets
-from waitd.api.submission.validation import Submissions
 from waitd.core.errors import Forbidden, Unauthenticated
 from waitd.models import MAX_BODY
 
@@ -39,30 +28,13 @@ _ACTION = web.RequestKey("_ACTION", str)
 
 def build_application(services: Services) -> web.Application:
     """Builds the API over `services`, ready for an `ApiRunner`."""
-    sinks = SinkTargets(services.sinks)
-    submissions = Submissions(services, sinks)
-    admission = Admission(services.poking)
-    docs, costs = DocsHandlers(), CostHandlers(services)
-    routes = route_table(
-        Handlers(
-            WaitHandlers(services, submissions, admission, sinks, costs),
-            BatchHandlers(services, submissions, admission),
-            DeliveryHandlers(services, sinks),
-            EventHandlers(services),
-            HealthHandlers(services),
-            docs,
-            KeyHandlers(services),
-            AuditHandlers(services),
-            costs,
-            SignalHandlers(services),
-        )
-    )
     gatekeeper = Gatekeeper(services.authenticator, services.throttle)
-    docs.set_builder(
+    docs = DocsHandlers(
         lambda: build_document(
             routes, services.probes, services.sinks, authenticated=gatekeeper.authenticates
         )
     )
+    routes = route_table(services, docs)
     application = web.Application(middlewares=[_middleware(gatekeeper)], client_max_size=MAX_BODY)
     for route in routes:
         add = application.router.add_get if route.method == "GET" else application.router.add_post
@@ -73,12 +45,13 @@ def build_application(services: Services) -> web.Application:
 def _with_checks(route: ApiRoute, gatekeeper: Gatekeeper, throttle: Throttle) -> Handler:
     """Wraps the route's handler in the checks that its line of the table asks for."""
     body, role = route.body, route.role
+    known = frozenset(parameter.name for parameter in route.parameters if parameter.where == "query")
 
     async def handle(request: web.Request) -> web.StreamResponse:
         if route.action:
             request[_ACTION] = route.action
         if request.query_string:
-            check_known(request, route.query)
+            check_known(request, known)
         if body is not None:
             check_content_type(request, body.content_type, required=body.required)
         return await route.handler(request)

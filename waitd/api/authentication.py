@@ -14,23 +14,8 @@ from waitd.ports import Authenticator
 
 log = structlog.get_logger(__name__)
 
-#: The key of a request's principal, once it is authenticated; public routes may have none.
+#: A request carries its caller under this key; those of public routes may have none.
 PRINCIPAL = web.RequestKey("PRINCIPAL", Principal)
-
-
-def principal_of(request: web.Request) -> Principal:
-    """Returns the caller. Only for handlers of routes that require a role."""
-    return request[PRINCIPAL]
-
-
-def namespace_of(request: web.Request) -> str:
-    """Returns the namespace of what this caller submits."""
-    return request[PRINCIPAL].namespace
-
-
-def visible_namespace(request: web.Request) -> str | None:
-    """Returns the only namespace that this caller sees; None if it sees all of them."""
-    return request[PRINCIPAL].visible_namespace
 
 
 class Gatekeeper:

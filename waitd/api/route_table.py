@@ -4,7 +4,6 @@ Requests are checked and the OpenAPI document is built from it.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import orjson
 
@@ -22,6 +21,9 @@ from waitd.api.handlers.signals import SIGNAL_PATH, SignalHandlers
 from waitd.api.handlers.waits import WaitHandlers
 from waitd.api.routing import NO_FIELDS, PUBLIC, ApiRoute, RouteAnswer, RouteBody, RouteParameter
 from waitd.api.server.loopback_guard import NDJSON
+from waitd.api.services import Services
+from waitd.api.submission.admission import Admission
+from waitd.api.submission.validation import Submissions
 from waitd.core.auth.principal import Role
 from waitd.models import (
     MAX_BATCH_BODY,
@@ -87,31 +89,20 @@ _LINKS = {
 }
 
 
-class Handlers(NamedTuple):
-    """The handlers of all routes."""
-
-    waits: WaitHandlers
-    batch: BatchHandlers
-    deliveries: DeliveryHandlers
-    events: EventHandlers
-    health: HealthHandlers
-    docs: DocsHandlers
-    keys: KeyHandlers
-    audit: AuditHandlers
-    costs: CostHandlers
-    signals: SignalHandlers
-
-
-def route_table(handlers: Handlers) -> Sequence[ApiRoute]:
-    """Returns every route."""
+def route_table(services: Services, docs: DocsHandlers) -> Sequence[ApiRoute]:
+    """Builds the handlers over `services`; returns every route, those of `docs` included."""
+    submissions = Submissions(services)
+    admission = Admission(services.poking)
+    costs = CostHandlers(services)
+    waits = WaitHandlers(services, submissions, admission, costs)
     return (
-        *_wait_collection_routes(handlers.waits, handlers.batch),
-        *_single_wait_routes(handlers.waits),
-        *_signal_routes(handlers.signals),
-        *_outcome_routes(handlers.deliveries, handlers.events),
-        *_administration_routes(handlers.keys, handlers.audit),
-        *_operation_routes(handlers.health, handlers.costs),
-        *_docs_routes(handlers.docs),
+        *_wait_collection_routes(waits, BatchHandlers(services, submissions, admission)),
+        *_single_wait_routes(waits),
+        *_signal_routes(SignalHandlers(services)),
+        *_outcome_routes(DeliveryHandlers(services, submissions.sinks), EventHandlers(services)),
+        *_administration_routes(KeyHandlers(services), AuditHandlers(services)),
+        *_operation_routes(HealthHandlers(services), costs),
+        *_docs_routes(docs),
     )
 
 

@@ -1,7 +1,7 @@
 """The types of the route table: what it takes to serve, check and describe a route."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from aiohttp import web
@@ -93,11 +93,6 @@ class ApiRoute:
     body: RouteBody | None = None
     uses_store: bool = True
     action: str = ""
-    query: frozenset[str] = field(init=False)
-
-    def __post_init__(self) -> None:
-        names = frozenset(p.name for p in self.parameters if p.where == "query")
-        object.__setattr__(self, "query", names)
 
     def all_problems(self) -> list[str]:
         """Returns every kind of problem that it may answer, except internal errors (500)."""

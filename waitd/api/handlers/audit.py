@@ -7,7 +7,7 @@ import structlog
 from aiohttp import web
 
 from waitd.api import queries
-from waitd.api.authentication import PRINCIPAL, principal_of
+from waitd.api.authentication import PRINCIPAL
 from waitd.api.server.bodies import json_response
 from waitd.api.services import Services
 from waitd.core.auth.principal import LOOPBACK_PRINCIPAL
@@ -25,7 +25,7 @@ SUBJECTS = web.RequestKey("SUBJECTS", int)
 
 def caller_of(request: web.Request) -> Caller:
     """Returns the caller and its address, for the audit."""
-    return Caller(principal_of(request), request.remote or "")
+    return Caller(request[PRINCIPAL], request.remote or "")
 
 
 def log_change(request: web.Request, action: str, result: str) -> None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import orjson
 from aiohttp import web
 
-from waitd.api.authentication import namespace_of, principal_of
+from waitd.api.authentication import PRINCIPAL
 from waitd.api.handlers.audit import SUBJECTS, caller_of
 from waitd.api.problems import classify_error, refusal
 from waitd.api.server.bodies import Turns, read_lines
@@ -69,7 +69,7 @@ class BatchHandlers:
             raise InvalidInput.at(
                 "", "in a batch each line carries its own idempotency_key; leave out the header"
             )
-        async with self._slot(principal_of(request)):
+        async with self._slot(request[PRINCIPAL]):
             entries = await self._read(request)
             await self._refuse_unknown_connections(entries)
             refuse_while_draining(self._services.health)
@@ -116,7 +116,7 @@ class BatchHandlers:
             self._running.release()
 
     async def _read(self, request: web.Request) -> list[BatchEntry]:
-        namespace, turns, validate = namespace_of(request), Turns(), self._submissions.validate
+        namespace, turns, validate = request[PRINCIPAL].namespace, Turns(), self._submissions.validate
         entries: list[BatchEntry] = []
         try:
             async for lines, plain in read_lines(request):
@@ -132,7 +132,7 @@ class BatchHandlers:
                     if len(entries) % LINES_PER_CHECK == 0 and turns.over():
                         await turns.next_turn()
         finally:
-            self._services.throttle.charge(principal_of(request), len(entries), request.content.total_bytes)
+            self._services.throttle.charge(request[PRINCIPAL], len(entries), request.content.total_bytes)
         return entries
 
     async def _refuse_unknown_connections(self, entries: list[BatchEntry]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from waitd.api import queries
-from waitd.api.authentication import visible_namespace
+from waitd.api.authentication import PRINCIPAL
 from waitd.api.problems import refusal
 from waitd.api.server.bodies import json_response
 from waitd.api.services import Services
@@ -60,7 +60,9 @@ class CostHandlers:
                 "not-found", "this daemon does not measure costs: the setting cost.enabled is false"
             )
         today = datetime.fromtimestamp(self._now(), UTC).date()
-        query = queries.cost_filter(request.query, visible_namespace(request), self._meter.labels, today)
+        query = queries.cost_filter(
+            request.query, request[PRINCIPAL].visible_namespace, self._meter.labels, today
+        )
         sums = await self._store.find_costs(query)
         return json_response(
             {

@@ -6,7 +6,7 @@ from typing import Any
 from aiohttp import web
 
 from waitd.api import queries
-from waitd.api.authentication import visible_namespace
+from waitd.api.authentication import PRINCIPAL
 from waitd.api.handlers.audit import SUBJECTS, caller_of
 from waitd.api.server.bodies import json_response, read_json
 from waitd.api.services import Services
@@ -26,7 +26,7 @@ class DeliveryHandlers:
 
     async def find(self, request: web.Request) -> web.StreamResponse:
         """`GET /v1/deliveries`: a page of deliveries, newest first, and the next page's token."""
-        query = queries.delivery_filter(request.query, visible_namespace(request))
+        query = queries.delivery_filter(request.query, request[PRINCIPAL].visible_namespace)
         deliveries = await self._store.find_deliveries(replace(query, limit=query.limit + 1))
         page = deliveries[: query.limit]
         token = queries.page_token(page[-1].id) if len(deliveries) > query.limit else None
@@ -36,7 +36,7 @@ class DeliveryHandlers:
     async def redeliver(self, request: web.Request) -> web.StreamResponse:
         """`POST /v1/deliveries:redeliver`: 200 with how many are queued, else 404 or 409."""
         body = await read_json(request)
-        result = await self._redeliver(body, visible_namespace(request), caller_of(request))
+        result = await self._redeliver(body, request[PRINCIPAL].visible_namespace, caller_of(request))
         request[SUBJECTS] = result.deliveries
         return json_response({"redelivered": result.deliveries, "more": result.more})
 

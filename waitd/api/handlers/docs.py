@@ -54,20 +54,17 @@ _DAY = "max-age=86400"
 
 
 class DocsHandlers:
-    """The handlers of `/openapi.json` and `/docs`. Call `set_builder` once the routes are known."""
+    """The handlers of `/openapi.json` and `/docs`."""
 
-    def __init__(self) -> None:
-        self._document: asyncio.Future[bytes] | None = None
-        self._build: Callable[[], dict[str, Any]] = dict
-        # The package is not imported, because that loads all of its files into memory.
-        self._files = Path(str(distribution("offapi").locate_file("offapi")))
-
-    def set_builder(self, build: Callable[[], dict[str, Any]]) -> None:
-        """Sets the function that builds the document.
+    def __init__(self, build: Callable[[], dict[str, Any]]) -> None:
+        """`build` returns the document.
 
         It takes a second with all kinds, so it runs at the first request, in a thread.
         """
+        self._document: asyncio.Future[bytes] | None = None
         self._build = build
+        # The package is not imported, because that loads all of its files into memory.
+        self._files = Path(str(distribution("offapi").locate_file("offapi")))
 
     async def openapi(self, _: web.Request) -> web.StreamResponse:
         """`GET /openapi.json`."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import anyio
 from aiohttp import hdrs, web
 
-from waitd.api.authentication import visible_namespace
+from waitd.api.authentication import PRINCIPAL
 from waitd.api.follow.event_ids import EventIds, OpaqueEventIds, PlainEventIds
 from waitd.api.follow.feed import EventFeed, EventReader
 from waitd.api.problems import refusal
@@ -40,7 +40,7 @@ class EventHandlers:
     async def follow(self, request: web.Request) -> web.StreamResponse:
         """Streams the outcomes after this call or after Last-Event-ID; 410 if some are gone."""
         refuse_while_draining(self._health)
-        namespace = visible_namespace(request)
+        namespace = request[PRINCIPAL].visible_namespace
         ids = self._plain_ids if namespace is None else self._opaque_ids
         position = await self._position(request, ids)
         response = web.StreamResponse(

@@ -5,7 +5,7 @@ import asyncio
 from aiohttp import hdrs, web
 from prometheus_client.exposition import choose_encoder
 
-from waitd.api.authentication import visible_namespace
+from waitd.api.authentication import PRINCIPAL
 from waitd.api.problems import refusal
 from waitd.api.routing import PUBLIC
 from waitd.api.server.bodies import json_response
@@ -50,7 +50,7 @@ class HealthHandlers:
         Raises:
             Forbidden: the caller sees one namespace only, and the metrics count all of them.
         """
-        if not self._services.open_metrics and visible_namespace(request) is not None:
+        if not self._services.open_metrics and request[PRINCIPAL].visible_namespace is not None:
             raise Forbidden("namespace", _ONE_NAMESPACE)
         self._services.before_scrape()
         encode, content_type = choose_encoder(request.headers.get(hdrs.ACCEPT, ""))

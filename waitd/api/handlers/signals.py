@@ -5,7 +5,7 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
-from waitd.api.authentication import namespace_of
+from waitd.api.authentication import PRINCIPAL
 from waitd.api.handlers.audit import SUBJECT, SUBJECTS, caller_of
 from waitd.api.problems import refusal
 from waitd.api.server.bodies import decoded, json_response, read_body, read_json
@@ -27,7 +27,7 @@ class SignalHandlers:
 
     async def signal(self, request: web.Request) -> web.StreamResponse:
         """`POST /v1/signals/{key}`: 200 once it is on disk, with how many waits are poked now."""
-        key, namespace = _signal_key(request), namespace_of(request)
+        key, namespace = _signal_key(request), request[PRINCIPAL].namespace
         body = await read_body(request)
         if len(body) > MAX_SIGNAL:
             raise refusal("too-large", f"at most {MAX_SIGNAL} bytes; nothing was stored")
@@ -42,7 +42,7 @@ class SignalHandlers:
         event = await read_json(request)
         if not isinstance(event, dict):
             raise InvalidInput.at("", "a JSON object is needed")
-        keys, waits = self._receive(event, namespace_of(request))
+        keys, waits = self._receive(event, request[PRINCIPAL].namespace)
         request[SUBJECTS] = keys
         return json_response({"keys": keys, "waits": waits})
 

@@ -8,7 +8,7 @@ import orjson
 from aiohttp import web
 
 from waitd.api import queries
-from waitd.api.authentication import namespace_of, visible_namespace
+from waitd.api.authentication import PRINCIPAL
 from waitd.api.handlers.audit import SUBJECT, caller_of
 from waitd.api.handlers.costs import CostHandlers
 from waitd.api.problems import ProblemError, refusal
@@ -17,7 +17,6 @@ from waitd.api.services import Services, refuse_while_draining
 from waitd.api.submission.admission import Admission
 from waitd.api.submission.findings import find_unknown
 from waitd.api.submission.idempotency import check_key
-from waitd.api.submission.sinks import SinkTargets
 from waitd.api.submission.validation import RefusedBody, Submissions, ValidatedWait
 from waitd.api.views import pokes_view, progress_of, wait_view
 from waitd.core.errors import Conflict, InvalidInput
@@ -35,15 +34,11 @@ class WaitHandlers:
         services: Services,
         submissions: Submissions,
         admission: Admission,
-        sinks: SinkTargets,
         costs: CostHandlers,
     ) -> None:
         self._services = services
-        self._store = services.store
-        self._poking = services.poking
         self._submissions = submissions
         self._admission = admission
-        self._sinks = sinks
         self._costs = costs
 
     async def submit(self, request: web.Request) -> web.StreamResponse:
@@ -52,7 +47,7 @@ class WaitHandlers:
         key = _idempotency_key(request)
         body = await read_body(request)
         try:
-            wait = await self._submissions.validate(body, namespace_of(request), key)
+            wait = await self._submissions.validate(body, request[PRINCIPAL].namespace, key)
         except RefusedBody as refused:
             added = await self._replayed(refused, refused.replay)
         else:
@@ -76,7 +71,7 @@ class WaitHandlers:
         self, refused: InvalidInput | ProblemError, replay: IdempotentSubmit | None
     ) -> Inserted:
         """Returns the wait of an earlier request with this key and body, or raises `refused`."""
-        [earlier] = await self._store.replays([replay]) if replay is not None else [None]
+        [earlier] = await self._services.store.replays([replay]) if replay is not None else [None]
         if isinstance(earlier, Inserted):
             return earlier
         if isinstance(earlier, Conflict) and isinstance(refused, ProblemError):
@@ -87,7 +82,7 @@ class WaitHandlers:
         with self._admission.seats(1) as seats:
             if not seats:
                 raise refusal("over-capacity", "nothing was stored; send it again later")
-            [result] = await self._store.insert([new], by)
+            [result] = await self._services.store.insert([new], by)
         if isinstance(result, Conflict):
             raise refusal("idempotency-key-reused", str(result))
         if isinstance(result, Exception):
@@ -96,20 +91,20 @@ class WaitHandlers:
 
     async def show(self, request: web.Request) -> web.StreamResponse:
         """`GET /v1/waits/{id}`; with `?wait=`, once the wait has ended or that time is over."""
-        wait_id, namespace = queries.wait_id(request), visible_namespace(request)
+        wait_id, namespace = queries.wait_id(request), request[PRINCIPAL].visible_namespace
         seconds = queries.long_poll_seconds(request)
         if not seconds:
-            return self._answer(await self._store.get(wait_id, namespace))
+            return self._answer(await self._services.store.get(wait_id, namespace))
         with self._services.long_polls.watch(wait_id) as watch:
-            wait = await self._store.get(wait_id, namespace)
+            wait = await self._services.store.get(wait_id, namespace)
             if wait.state is WaitState.WAITING and await watch.ended(seconds):
-                wait = await self._store.get(wait_id, namespace)
+                wait = await self._services.store.get(wait_id, namespace)
         return self._answer(wait)
 
     async def find(self, request: web.Request) -> web.StreamResponse:
         """`GET /v1/waits`: a page of waits, newest first, and the token of the next page."""
-        query = queries.wait_filter(request.query, visible_namespace(request))
-        waits = await self._store.find(replace(query, limit=query.limit + 1))
+        query = queries.wait_filter(request.query, request[PRINCIPAL].visible_namespace)
+        waits = await self._services.store.find(replace(query, limit=query.limit + 1))
         page = waits[: query.limit]
         token = queries.page_token(page[-1].id) if len(waits) > query.limit else None
         encoded = b",".join(await self._encode_each(page))
@@ -126,42 +121,45 @@ class WaitHandlers:
 
     async def pokes(self, request: web.Request) -> web.StreamResponse:
         """`GET /v1/waits/{id}/pokes`: the last runs of verdicts, oldest first."""
-        wait = await self._store.get(queries.wait_id(request), visible_namespace(request))
-        return json_response(pokes_view(progress_of(wait, self._poking.live(wait.id))))
+        wait = await self._services.store.get(queries.wait_id(request), request[PRINCIPAL].visible_namespace)
+        return json_response(pokes_view(progress_of(wait, self._services.poking.live(wait.id))))
 
     async def cancel(self, request: web.Request) -> web.StreamResponse:
         """`POST /v1/waits/{id}:cancel`: 200 with the cancelled wait, 409 if it had ended before."""
         await read_no_fields(request)
-        wait = await self._store.cancel(
-            queries.wait_id(request), cancelled_outcome(), visible_namespace(request), caller_of(request)
+        wait = await self._services.store.cancel(
+            queries.wait_id(request),
+            cancelled_outcome(),
+            request[PRINCIPAL].visible_namespace,
+            caller_of(request),
         )
         return self._answer(wait)
 
     async def poke(self, request: web.Request) -> web.StreamResponse:
         """`POST /v1/waits/{id}:poke`: 202, the wait is due now; 409 if it has ended."""
         await read_no_fields(request)
-        wait = await self._store.get(queries.wait_id(request), visible_namespace(request))
+        wait = await self._services.store.get(queries.wait_id(request), request[PRINCIPAL].visible_namespace)
         if wait.state is not WaitState.WAITING:
             raise Conflict(f"the wait has ended: {wait.state.value}")
         entry = build_audit_entry(caller_of(request), self._services.now(), "poke", wait.id)
-        await self._store.save_audit_entry(entry)
+        await self._services.store.save_audit_entry(entry)
         # A wait that the poker has not loaded yet is poked as soon as it is loaded.
-        self._poking.poke_now(wait.id)
+        self._services.poking.poke_now(wait.id)
         return self._answer(wait, 202)
 
     async def redeliver(self, request: web.Request) -> web.StreamResponse:
         """`POST /v1/waits/{id}:redeliver`: 200 with the new deliveries; 409 while it is waiting."""
         await read_no_fields(request)
-        wait = await self._store.redeliver(
-            queries.wait_id(request), visible_namespace(request), caller_of(request)
+        wait = await self._services.store.redeliver(
+            queries.wait_id(request), request[PRINCIPAL].visible_namespace, caller_of(request)
         )
         return self._answer(wait)
 
     def _view(self, wait: StoredWait, until: float | None = None) -> dict[str, Any]:
         """Returns the view of a wait. `until`: as for `CostHandlers.wait_cost`."""
-        live = self._poking.live(wait.id)
+        live = self._services.poking.live(wait.id)
         cost = self._costs.wait_cost(wait, progress_of(wait, live), until)
-        return wait_view(wait, live, self._sinks, cost)
+        return wait_view(wait, live, self._submissions.sinks, cost)
 
     def _answer(self, wait: StoredWait, status: int = 200) -> web.Response:
         return json_response(self._view(wait), status)

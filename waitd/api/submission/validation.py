@@ -88,14 +88,18 @@ _UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class Submissions:
-    """Validates request bodies. Holds no state but caches."""
+    """Validates request bodies. Holds no state but caches.
 
-    def __init__(self, services: Services, sinks: SinkTargets) -> None:
+    Attributes:
+        sinks: parses the sinks of bodies, and of stored waits.
+    """
+
+    def __init__(self, services: Services) -> None:
         self._connections = services.connections
         self._namespaces = services.namespaces
         self._options = OptionsChecker(services.probes, services.limits)
         self._params = ParamsParser(services.probes)
-        self._sinks = sinks
+        self.sinks = SinkTargets(services.sinks)
 
     async def validate(
         self,
@@ -141,7 +145,7 @@ class Submissions:
             params, submit, target = self._params.parse_cached(
                 request, namespace, findings
             ) or await self._params.parse(request, namespace, findings)
-            sinks = self._sinks.parse(bytes(request.sinks))
+            sinks = self.sinks.parse(bytes(request.sinks))
             if policy is not None or not sinks.independent:
                 findings.check_sinks(sinks)
             if findings.problems:
