@@ -16,8 +16,6 @@ from waitd.models import BatchLine, ProblemDetails, SinkRequest, WaitRequest, py
 from waitd.ports import Probe, Sink
 
 Json = dict[str, Any]
-#: A model, and whether it describes an input or an output.
-_Model = tuple[type[BaseModel], JsonSchemaMode]
 
 _COMPONENT = "#/components/schemas/"
 _PATTERN = re.compile(r"\{(\w+)(:[^}]*)?\}")
@@ -92,7 +90,10 @@ def _operation(route: ApiRoute, authenticated: bool) -> Json:
         "tags": [route.tag],
         "summary": route.summary,
         "parameters": [*_path_parameters(route.path), *map(_parameter, route.parameters)],
-        "responses": {**_answers(route.answers), **_problems(route.all_problems())},
+        "responses": {
+            **{str(answer.status): _answer(answer) for answer in route.answers},
+            **_problems(route.all_problems()),
+        },
     }
     if route.body is not None:
         operation["requestBody"] = _request_body(route.body)
@@ -132,10 +133,6 @@ def _request_body(body: RouteBody) -> Json:
         "required": body.required,
         "content": {body.content_type: media},
     }
-
-
-def _answers(answers: Sequence[RouteAnswer]) -> Json:
-    return {str(answer.status): _answer(answer) for answer in answers}
 
 
 def _answer(answer: RouteAnswer) -> Json:
@@ -194,11 +191,14 @@ def _problem(names: Sequence[str]) -> Json:
 def _schemas(routes: Sequence[ApiRoute], probes: Mapping[str, Probe], sinks: Mapping[str, Sink]) -> Json:
     bodies = {model for route in routes if route.body for model in route.body.models}
     accepted = {_as_pydantic(model) for model in bodies | {WaitRequest, BatchLine}}
-    returned = {model for route in routes for answer in route.answers for model in answer.models}
     of_kinds = {model for part in (*probes.values(), *sinks.values()) if (model := _params_model(part))}
-    inputs: list[_Model] = [(model, "validation") for model in _by_name(accepted | of_kinds)]
-    outputs: list[_Model] = [(model, "serialization") for model in _by_name(returned | {ProblemDetails})]
-    _, schema = models_json_schema([*inputs, *outputs], ref_template=_COMPONENT + "{model}")
+    returned = {model for route in routes for answer in route.answers for model in answer.models}
+    models: set[tuple[type[BaseModel], JsonSchemaMode]] = {
+        *((model, "validation") for model in accepted | of_kinds),
+        *((model, "serialization") for model in returned | {ProblemDetails}),
+    }
+    by_name = sorted(models, key=lambda model: (model[1], model[0].__name__))
+    _, schema = models_json_schema(by_name, ref_template=_COMPONENT + "{model}")
     schemas: Json = schema["$defs"]
     _show_wait_kinds(schemas, probes)
     _show_sink_kinds(schemas, sinks)
@@ -207,10 +207,6 @@ def _schemas(routes: Sequence[ApiRoute], probes: Mapping[str, Probe], sinks: Map
 
 def _as_pydantic(model: type[BaseModel] | type[Struct]) -> type[BaseModel]:
     return model if issubclass(model, BaseModel) else pydantic_model(model)
-
-
-def _by_name(models: set[type[BaseModel]]) -> list[type[BaseModel]]:
-    return sorted(models, key=lambda model: model.__name__)
 
 
 def _params_model(part: Any) -> type[BaseModel] | None:

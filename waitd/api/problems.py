@@ -16,7 +16,6 @@ from waitd.core.errors import (
     Problem,
     Unauthenticated,
     Unavailable,
-    WaitdError,
 )
 
 log = structlog.get_logger(__name__)
@@ -110,7 +109,7 @@ def refusal(
     return ProblemError(name, kind.status, body, all_headers)
 
 
-def classify_error(error: Exception) -> ProblemError:
+def classify_error(error: Exception) -> ProblemError:  # noqa: C901, PLR0911 - a return for each error
     """Returns the problem that an exception means to the caller.
 
     An unexpected exception is logged here, and the caller does not get its text.
@@ -118,8 +117,21 @@ def classify_error(error: Exception) -> ProblemError:
     match error:
         case ProblemError():
             return error
-        case WaitdError():
-            return _from_waitd_error(error)
+        case InvalidInput():
+            return refusal("invalid-input", _summary(error.problems), error.problems)
+        case Unauthenticated():
+            return refusal("unauthenticated", str(error), headers={hdrs.WWW_AUTHENTICATE: CHALLENGE})
+        case Forbidden():
+            return refusal("role-needed", str(error))
+        case NotFound():
+            return refusal("not-found", str(error) or PROBLEM_KINDS["not-found"].title)
+        case Conflict():
+            return refusal("conflict", str(error) or PROBLEM_KINDS["conflict"].title)
+        case Unavailable():
+            log.warning("request_refused", error=str(error), reason=type(error).__name__)
+            return refusal(
+                "unavailable", f"{error}; nothing was stored" if str(error) else "nothing was stored"
+            )
         case web.HTTPException():
             return _from_http_exception(error)
         case web.RequestPayloadError():
@@ -142,27 +154,6 @@ def _from_malformed_http(error: HttpProcessingError) -> ProblemError:
 def _internal_error(error: Exception) -> ProblemError:
     log.error("request_failed", exc_info=error)
     return refusal("internal-error", "the daemon's log has the details")
-
-
-def _from_waitd_error(error: WaitdError) -> ProblemError:  # noqa: PLR0911 - a return for each error
-    match error:
-        case InvalidInput():
-            return refusal("invalid-input", _summary(error.problems), error.problems)
-        case Unauthenticated():
-            return refusal("unauthenticated", str(error), headers={hdrs.WWW_AUTHENTICATE: CHALLENGE})
-        case Forbidden():
-            return refusal("role-needed", str(error))
-        case NotFound():
-            return refusal("not-found", str(error) or PROBLEM_KINDS["not-found"].title)
-        case Conflict():
-            return refusal("conflict", str(error) or PROBLEM_KINDS["conflict"].title)
-        case Unavailable():
-            log.warning("request_refused", error=str(error), reason=type(error).__name__)
-            return refusal(
-                "unavailable", f"{error}; nothing was stored" if str(error) else "nothing was stored"
-            )
-        case _:
-            return _internal_error(error)
 
 
 def _from_http_exception(error: web.HTTPException) -> ProblemError:

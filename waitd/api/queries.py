@@ -6,7 +6,6 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
-from typing import get_args
 
 from aiohttp import web
 
@@ -14,7 +13,7 @@ from waitd.api.routing import RouteParameter
 from waitd.core.errors import InvalidInput, NotFound, Problem
 from waitd.core.waits.delivery import DeliveryId, DeliveryState
 from waitd.core.waits.wait import WaitId
-from waitd.models import ACTIONS, MAX_LABELS, STATES, State
+from waitd.models import ACTIONS, MAX_LABELS, STATES
 from waitd.ports import AuditFilter, CostFilter, DeliveryFilter, WaitFilter
 
 DEFAULT_LIMIT = 100
@@ -33,20 +32,6 @@ _NUMBER = re.compile(r"[0-9]{1,18}")
 _COUNT = re.compile(r"[0-9]{1,4}")
 
 
-STATE = RouteParameter("state", {"enum": list(STATES)}, "Only waits in this state.")
-KIND = RouteParameter("kind", {"type": "string"}, "Only waits of this kind.")
-LABELS = RouteParameter(
-    LABEL,
-    {
-        "type": "object",
-        "propertyNames": {"pattern": r"^label\..+$"},
-        "additionalProperties": {"type": "string"},
-        "maxProperties": MAX_LABELS,
-        "examples": [{"label.dag_id": "nightly"}],
-    },
-    "Only waits with these labels; each is a parameter `label.<name>=<value>` of its own.",
-    extra={"style": "form", "explode": True},
-)
 LIMIT = RouteParameter(
     "limit",
     {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
@@ -58,28 +43,53 @@ WAIT = RouteParameter(
     {"type": "number", "minimum": 0, "maximum": MAX_LONG_POLL, "default": 0},
     "For how many seconds to wait for its end; decimals are allowed.",
 )
-DELIVERY_STATE = RouteParameter("state", {"enum": list(DELIVERY_STATES)}, "Only deliveries in this state.")
-SINK = RouteParameter("sink", {"type": "string"}, "Only deliveries to sinks of this kind.")
-WAIT_ID = RouteParameter(
-    "wait_id", {"type": "string", "pattern": f"^{_UUID.pattern}$"}, "Only deliveries of this wait."
+#: The query parameters that each of the functions `…_filter` reads.
+WAIT_FILTER = (
+    RouteParameter("state", {"enum": list(STATES)}, "Only waits in this state."),
+    RouteParameter("kind", {"type": "string"}, "Only waits of this kind."),
+    RouteParameter(
+        LABEL,
+        {
+            "type": "object",
+            "propertyNames": {"pattern": r"^label\..+$"},
+            "additionalProperties": {"type": "string"},
+            "maxProperties": MAX_LABELS,
+            "examples": [{"label.dag_id": "nightly"}],
+        },
+        "Only waits with these labels; each is a parameter `label.<name>=<value>` of its own.",
+        extra={"style": "form", "explode": True},
+    ),
+    LIMIT,
+    PAGE_TOKEN,
 )
-
-PRINCIPAL = RouteParameter(
-    "principal", {"type": "string"}, "Only what this principal did, e.g. `key:0a1b2c`."
+DELIVERY_FILTER = (
+    RouteParameter("state", {"enum": list(DELIVERY_STATES)}, "Only deliveries in this state."),
+    RouteParameter("sink", {"type": "string"}, "Only deliveries to sinks of this kind."),
+    RouteParameter(
+        "wait_id", {"type": "string", "pattern": f"^{_UUID.pattern}$"}, "Only deliveries of this wait."
+    ),
+    LIMIT,
+    PAGE_TOKEN,
 )
-ACTION = RouteParameter("action", {"enum": list(ACTIONS)}, "Only changes of this kind.")
-SUBJECT = RouteParameter("subject", {"type": "string"}, "Only changes of the wait or key with this id.")
-
-
-SINCE = RouteParameter(
-    "since",
-    {"type": "string", "format": "date"},
-    f"The first day that is counted, UTC; default: {COST_DAYS} days ago.",
+AUDIT_FILTER = (
+    RouteParameter("principal", {"type": "string"}, "Only what this principal did, e.g. `key:0a1b2c`."),
+    RouteParameter("action", {"enum": list(ACTIONS)}, "Only changes of this kind."),
+    RouteParameter("subject", {"type": "string"}, "Only changes of the wait or key with this id."),
+    LIMIT,
+    PAGE_TOKEN,
 )
-BY = RouteParameter(
-    "by",
-    {"type": "string", "default": "kind"},
-    "`kind`, `day`, or one of the labels that the setting `cost.labels` names.",
+COST_FILTER = (
+    RouteParameter(
+        "since",
+        {"type": "string", "format": "date"},
+        f"The first day that is counted, UTC; default: {COST_DAYS} days ago.",
+    ),
+    RouteParameter(
+        "by",
+        {"type": "string", "default": "kind"},
+        "`kind`, `day`, or one of the labels that the setting `cost.labels` names.",
+    ),
+    LIMIT,
 )
 
 
@@ -124,15 +134,13 @@ def delivery_filter(query: Mapping[str, str], namespace: str | None) -> Delivery
     Raises:
         InvalidInput: a value is not valid.
     """
-    state, wait_id = query.get("state"), query.get("wait_id")
-    if state is not None and state not in DELIVERY_STATES:
-        raise InvalidInput.at("/state", f"state is one of {', '.join(DELIVERY_STATES)}")
+    wait_id = query.get("wait_id")
     if wait_id is not None and not _UUID.fullmatch(wait_id):
         raise InvalidInput.at("/wait_id", "wait_id is the id of a wait")
-    before = _before(query)
+    before = _last_of_previous(query)
     return DeliveryFilter(
         namespace,
-        state,
+        _choice(query, "state", DELIVERY_STATES),
         query.get("sink"),
         wait_id,
         None if before is None else DeliveryId(before),
@@ -146,16 +154,13 @@ def wait_filter(query: Mapping[str, str], namespace: str | None) -> WaitFilter:
     Raises:
         InvalidInput: a value is not valid.
     """
-    state = query.get("state")
-    if state is not None and state not in get_args(State):
-        raise InvalidInput.at("/state", f"state is one of {', '.join(STATES)}")
     labels = {name.removeprefix(LABEL): value for name, value in query.items() if name.startswith(LABEL)}
     if "" in labels or len(labels) > MAX_LABELS:
         raise InvalidInput.at(f"/{LABEL}", f"write label.<name>=<value>, at most {MAX_LABELS} of them")
-    before = _before(query)
+    before = _last_of_previous(query)
     return WaitFilter(
         namespace,
-        state,
+        _choice(query, "state", STATES),
         query.get("kind"),
         labels or None,
         None if before is None else WaitId(before),
@@ -169,13 +174,10 @@ def audit_filter(query: Mapping[str, str]) -> AuditFilter:
     Raises:
         InvalidInput: a value is not valid.
     """
-    action = query.get("action")
-    if action is not None and action not in ACTIONS:
-        raise InvalidInput.at("/action", f"action is one of {', '.join(ACTIONS)}")
-    before = _decoded_token(query, _NUMBER)
+    before = _last_of_previous(query, _NUMBER)
     return AuditFilter(
         query.get("principal"),
-        action,
+        _choice(query, "action", ACTIONS),
         query.get("subject"),
         None if before is None else int(before),
         _limit(query),
@@ -190,15 +192,20 @@ def cost_filter(
     Raises:
         InvalidInput: a value is not valid.
     """
-    by, since = query.get("by", "kind"), query.get("since")
-    known = ("kind", "day", *labels)
-    if by not in known:
-        raise InvalidInput.at("/by", f"by is one of {', '.join(known)}")
+    by = _choice(query, "by", ("kind", "day", *labels)) or "kind"
+    since = query.get("since")
     if since is None:
         since = (today - timedelta(COST_DAYS)).isoformat()
     elif not _is_day(since):
         raise InvalidInput.at("/since", "since is a day such as 2026-11-21")
     return CostFilter(namespace, since, by, _limit(query))
+
+
+def _choice(query: Mapping[str, str], name: str, choices: Sequence[str]) -> str | None:
+    value = query.get(name)
+    if value is not None and value not in choices:
+        raise InvalidInput.at(f"/{name}", f"{name} is one of {', '.join(choices)}")
+    return value
 
 
 def _is_day(text: str) -> bool:
@@ -220,12 +227,8 @@ def page_token(last: str) -> str:
     return base64.urlsafe_b64encode(last.encode()).decode()
 
 
-def _before(query: Mapping[str, str]) -> str | None:
+def _last_of_previous(query: Mapping[str, str], form: re.Pattern[str] = _UUID) -> str | None:
     """Returns the id that the previous page ended with; None for the first page."""
-    return _decoded_token(query, _UUID)
-
-
-def _decoded_token(query: Mapping[str, str], form: re.Pattern[str]) -> str | None:
     token = query.get("page_token")
     if token is None:
         return None

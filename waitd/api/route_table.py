@@ -159,7 +159,7 @@ def _wait_collection_routes(waits: WaitHandlers, batch: BatchHandlers) -> Sequen
             "waits",
             "Waits, newest first",
             (RouteAnswer(200, "A page.", (WaitList,)),),
-            parameters=(queries.STATE, queries.KIND, queries.LABELS, queries.LIMIT, queries.PAGE_TOKEN),
+            parameters=queries.WAIT_FILTER,
         ),
     )
 
@@ -293,13 +293,7 @@ def _outcome_routes(deliveries: DeliveryHandlers, events: EventHandlers) -> Sequ
             "outcomes",
             "Deliveries, newest first: with `state=dead`, the dead letters",
             (RouteAnswer(200, "A page.", (DeliveryList,)),),
-            parameters=(
-                queries.DELIVERY_STATE,
-                queries.SINK,
-                queries.WAIT_ID,
-                queries.LIMIT,
-                queries.PAGE_TOKEN,
-            ),
+            parameters=queries.DELIVERY_FILTER,
         ),
         ApiRoute(
             "POST",
@@ -388,13 +382,7 @@ def _administration_routes(keys: KeyHandlers, audit: AuditHandlers) -> Sequence[
             "administration",
             "The changes and who made them, newest first",
             (RouteAnswer(200, "A page.", (AuditList,)),),
-            parameters=(
-                queries.PRINCIPAL,
-                queries.ACTION,
-                queries.SUBJECT,
-                queries.LIMIT,
-                queries.PAGE_TOKEN,
-            ),
+            parameters=queries.AUDIT_FILTER,
         ),
     )
 
@@ -411,7 +399,7 @@ def _operation_routes(health: HealthHandlers, costs: CostHandlers) -> Sequence[A
             "What ended waits cost here, and would have cost in Airflow's modes of waiting",
             (RouteAnswer(200, "Sums, by day, kind or label.", (CostSummary,)),),
             ("not-found",),
-            (queries.SINCE, queries.BY, queries.LIMIT),
+            queries.COST_FILTER,
         ),
         ApiRoute(
             "GET",

@@ -6,7 +6,6 @@ because gaps would reveal how many outcomes the other namespaces have.
 
 import re
 import secrets
-from typing import Protocol
 
 from waitd.core.auth.number_cipher import CIPHERTEXTS, SALTS, NumberCipher
 
@@ -14,36 +13,27 @@ from waitd.core.auth.number_cipher import CIPHERTEXTS, SALTS, NumberCipher
 EVENT_ID = re.compile(r"[0-9]{1,20}")
 
 
-class EventIds(Protocol):
-    """How one reader's ids stand for sequence numbers."""
+class EventIds:
+    """The ids for readers of all namespaces: the sequence numbers."""
 
     def encode(self, seq: int) -> int:
         """Returns the id of the outcome number `seq`."""
-
-    def decode(self, event_id: str) -> int | None:
-        """Returns the number behind an id: 0 before the first, None for what is not an id."""
-
-
-class PlainEventIds:
-    """For readers of all namespaces: the numbers themselves."""
-
-    def encode(self, seq: int) -> int:
-        """See `EventIds`."""
         return seq
 
     def decode(self, event_id: str) -> int | None:
-        """See `EventIds`. The store's numbers are below 2⁶³."""
+        """Returns the number behind an id: 0 before the first, None for what is not an id."""
+        # The store's numbers are below 2⁶³.
         return int(event_id) if EVENT_ID.fullmatch(event_id) and int(event_id) < 1 << 63 else None
 
 
-class OpaqueEventIds:
-    """For readers of one namespace: encrypted numbers."""
+class OpaqueEventIds(EventIds):
+    """The ids for readers of one namespace: encrypted numbers."""
 
     def __init__(self, secret: int) -> None:
         self._cipher = NumberCipher(secret)
 
     def encode(self, seq: int) -> int:
-        """See `EventIds`. The id is a different one each time."""
+        """Returns an id of the outcome number `seq`, a different one each time."""
         return self._cipher.encrypt(seq, secrets.randbelow(SALTS))
 
     def decode(self, event_id: str) -> int | None:

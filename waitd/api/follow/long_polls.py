@@ -3,20 +3,9 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from weakref import WeakValueDictionary
 
 from waitd.api.problems import refusal
-
-
-class OutcomeWatch:
-    """Waits for the outcome of one wait, for one caller."""
-
-    def __init__(self, ended: asyncio.Future[None]) -> None:
-        self._ended = ended
-
-    async def ended(self, seconds: float) -> bool:
-        """Waits for the outcome or a drain; False if `seconds` pass first."""
-        done, _ = await asyncio.wait((self._ended,), timeout=seconds)
-        return bool(done)
 
 
 class LongPolls:
@@ -26,14 +15,15 @@ class LongPolls:
         self._limit = max_long_polls
         self._open = 0
         self._draining = False
-        self._watched: dict[str, set[asyncio.Future[None]]] = {}
+        #: By wait id. An entry lasts as long as a caller waits for its event.
+        self._watched: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
 
     def __len__(self) -> int:
         return self._open
 
     @contextmanager
-    def watch(self, wait_id: str) -> Iterator[OutcomeWatch]:
-        """Watches a wait while the block runs.
+    def watch(self, wait_id: str) -> Iterator[asyncio.Event]:
+        """Watches a wait while the block runs; the event is set by its outcome or a drain.
 
         Read the state of the wait inside the block, so that no outcome is missed.
 
@@ -45,28 +35,22 @@ class LongPolls:
                 "too-many-long-polls",
                 f"{self._limit} long-polls are open; send it again later, or without `wait`",
             )
-        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        ended = self._watched.setdefault(wait_id, asyncio.Event())
         if self._draining:
-            ended.set_result(None)
-        watchers = self._watched.setdefault(wait_id, set())
-        watchers.add(ended)
+            ended.set()
         self._open += 1
         try:
-            yield OutcomeWatch(ended)
+            yield ended
         finally:
             self._open -= 1
-            watchers.discard(ended)
-            if not watchers and self._watched.get(wait_id) is watchers:
-                del self._watched[wait_id]
 
     def notify(self, wait_id: str) -> None:
         """Wakes the callers that watch this wait: its outcome is stored."""
-        for ended in self._watched.pop(wait_id, ()):
-            if not ended.done():
-                ended.set_result(None)
+        if ended := self._watched.get(wait_id):
+            ended.set()
 
     def drain(self) -> None:
         """Wakes every caller now, and lets none wait from here on."""
         self._draining = True
-        for wait_id in list(self._watched):
-            self.notify(wait_id)
+        for ended in list(self._watched.values()):
+            ended.set()

@@ -10,7 +10,7 @@ import anyio
 from aiohttp import hdrs, web
 
 from waitd.api.authentication import PRINCIPAL
-from waitd.api.follow.event_ids import EventIds, OpaqueEventIds, PlainEventIds
+from waitd.api.follow.event_ids import EventIds, OpaqueEventIds
 from waitd.api.follow.feed import EventFeed, EventReader
 from waitd.api.problems import refusal
 from waitd.api.services import Services, refuse_while_draining
@@ -34,7 +34,7 @@ class EventHandlers:
         self._store = services.store
         self._feed = services.feed
         self._health = services.health
-        self._plain_ids = PlainEventIds()
+        self._plain_ids = EventIds()
         self._opaque_ids = OpaqueEventIds(services.store.event_secret)
 
     async def follow(self, request: web.Request) -> web.StreamResponse:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import anyio
 import orjson
 from aiohttp import web
 
@@ -95,10 +96,13 @@ class WaitHandlers:
         seconds = queries.long_poll_seconds(request)
         if not seconds:
             return self._answer(await self._services.store.get(wait_id, namespace))
-        with self._services.long_polls.watch(wait_id) as watch:
+        with self._services.long_polls.watch(wait_id) as ended:
             wait = await self._services.store.get(wait_id, namespace)
-            if wait.state is WaitState.WAITING and await watch.ended(seconds):
-                wait = await self._services.store.get(wait_id, namespace)
+            if wait.state is WaitState.WAITING:
+                with anyio.move_on_after(seconds):
+                    await ended.wait()
+                if ended.is_set():
+                    wait = await self._services.store.get(wait_id, namespace)
         return self._answer(wait)
 
     async def find(self, request: web.Request) -> web.StreamResponse:
