@@ -92,8 +92,7 @@ class Client:
     async def submit(self, body: Mapping[str, Any], idempotency_key: str | None = None) -> dict[str, Any]:
         """Submits a wait; returns it, or the earlier one with the same key and body."""
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
-        wait: dict[str, Any] = await self._call("POST", "/v1/waits", body=orjson.dumps(body), headers=headers)
-        return wait
+        return await self._call("POST", "/v1/waits", body=orjson.dumps(body), headers=headers)
 
     async def submit_batch(self, lines: Iterable[Mapping[str, Any]]) -> Sequence[dict[str, Any]]:
         """Submits up to 10,000 waits; returns for each its `status`, and `id` or `problem`."""
@@ -110,10 +109,7 @@ class Client:
     async def get(self, wait_id: str, wait: float = 0.0) -> dict[str, Any]:
         """Returns one wait; with `wait` (at most 60 s), once it has ended or that time is over."""
         query = {"wait": f"{wait:g}"} if wait else {}
-        fetched: dict[str, Any] = await self._call(
-            "GET", _path(wait_id), query=query, seconds=self._timeout + wait
-        )
-        return fetched
+        return await self._call("GET", _path(wait_id), query=query, seconds=self._timeout + wait)
 
     async def find(self, query: Mapping[str, str], limit: int) -> list[dict[str, Any]]:
         """Returns the newest `limit` waits that match `query` (`state`, `kind`, `label.<name>`)."""
@@ -146,13 +142,11 @@ class Client:
 
     async def pokes(self, wait_id: str) -> dict[str, Any]:
         """Returns how often a wait was poked, and its last runs of equal verdicts."""
-        pokes: dict[str, Any] = await self._call("GET", _path(wait_id, "/pokes"))
-        return pokes
+        return await self._call("GET", _path(wait_id, "/pokes"))
 
     async def act(self, wait_id: str, action: str) -> dict[str, Any]:
         """Performs `cancel`, `poke` or `redeliver`; returns the wait after it."""
-        wait: dict[str, Any] = await self._call("POST", _path(wait_id, f":{action}"))
-        return wait
+        return await self._call("POST", _path(wait_id, f":{action}"))
 
     async def dead(self, query: Mapping[str, str]) -> AsyncIterator[dict[str, Any]]:
         """Yields every dead delivery that matches `query` (`sink`, `wait_id`), newest first."""
@@ -167,14 +161,12 @@ class Client:
             How many were queued (`redelivered`), and whether there are `more`.
         """
         body = orjson.dumps({**filters, "state": "dead"})
-        answer: dict[str, Any] = await self._call("POST", "/v1/deliveries:redeliver", body=body)
-        return answer
+        return await self._call("POST", "/v1/deliveries:redeliver", body=body)
 
     async def signal(self, key: str, payload: Any = None) -> dict[str, Any]:
         """Sends a signal; returns the answer, with how many `waits` listen to it now."""
         path = "/v1/signals/" + quote(key, safe="/")
-        answer: dict[str, Any] = await self._call("POST", path, body=orjson.dumps(payload))
-        return answer
+        return await self._call("POST", path, body=orjson.dumps(payload))
 
     async def follow(self, after: str | None = None) -> AsyncGenerator[ServerSentEvent, None]:
         """Yields outcomes as they happen, or from the event id `after` on, until the stream ends.
@@ -198,8 +190,7 @@ class Client:
 
     async def create_key(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Creates an API key (`role`, `namespace`, `expires_in`); only this shows its `key`."""
-        key: dict[str, Any] = await self._call("POST", "/v1/keys", body=orjson.dumps(fields))
-        return key
+        return await self._call("POST", "/v1/keys", body=orjson.dumps(fields))
 
     async def keys(self) -> list[dict[str, Any]]:
         """Returns every API key, newest first."""
@@ -208,13 +199,11 @@ class Client:
 
     async def revoke_key(self, key_id: str) -> dict[str, Any]:
         """Revokes an API key and returns it."""
-        revoked: dict[str, Any] = await self._call("POST", f"/v1/keys/{encode_segment(key_id)}:revoke")
-        return revoked
+        return await self._call("POST", f"/v1/keys/{encode_segment(key_id)}:revoke")
 
     async def cost(self, query: Mapping[str, str]) -> dict[str, Any]:
         """Returns what ended waits have cost (`since`, `by`, `limit`)."""
-        summary: dict[str, Any] = await self._call("GET", "/v1/cost", query=query)
-        return summary
+        return await self._call("GET", "/v1/cost", query=query)
 
     async def metrics(self) -> str:
         """Returns the metrics in Prometheus' text format."""
@@ -228,8 +217,9 @@ class Client:
             return False
         return True
 
-    async def _call(self, method: str, path: str, **how: Any) -> Any:
-        return self._decoded(await self._send(method, path, **how))
+    async def _call(self, method: str, path: str, **how: Any) -> dict[str, Any]:
+        answer: dict[str, Any] = self._decoded(await self._send(method, path, **how))
+        return answer
 
     async def _send(
         self,
