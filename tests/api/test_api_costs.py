@@ -57,7 +57,7 @@ class Counted:
             "poke_interval": 60.0,
             "timeout": 600.0,
         } | spec
-        [added] = await self.store.insert([NewWait.of(namespace, WaitSpec(**fields))])
+        [added] = await self.store.insert([NewWait(namespace, WaitSpec(**fields))])
         return added.wait  # type: ignore[union-attr]  # it was stored
 
     async def ended(self, at: float = NOW + 60, **spec: Any) -> StoredWait:

@@ -79,7 +79,7 @@ async def test_a_wait_that_ended_shows_its_outcome_and_deliveries_and_no_next_po
 
 async def test_a_delivery_whose_sink_is_no_longer_served_is_still_shown(api: Api) -> None:
     spec = WaitSpec("plain", {}, 60.0, 60.0, sinks=({"kind": "fax", "number": 1},))
-    [added] = await api.store.insert([NewWait.of("default", spec)])
+    [added] = await api.store.insert([NewWait("default", spec)])
     assert isinstance(added, Inserted)
     wait_id = added.wait.id
     await api.store.end(wait_id, SUCCESS)

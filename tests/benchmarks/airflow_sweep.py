@@ -125,7 +125,7 @@ def _wait(index: int) -> NewWait:
         "endpoint": f"/jobs/{index}",
         "success_when": "body.status == 'SUCCEEDED'",
     }
-    return NewWait.of("default", WaitSpec("http", params, 60.0, 604800.0, sinks=(sink,)))
+    return NewWait("default", WaitSpec("http", params, 60.0, 604800.0, sinks=(sink,)))
 
 
 @asynccontextmanager

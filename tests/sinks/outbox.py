@@ -85,7 +85,7 @@ class Outbox(StoreListener):
     async def add(self, count: int, *sinks: Mapping[str, Any]) -> list[WaitId]:
         """Inserts waits with these sinks, and the other sink if there is one."""
         spec = WaitSpec("http", {"endpoint": "/x"}, 60.0, 3600.0, sinks=(*sinks, *self._other))
-        results = await self.store.insert([NewWait.of("default", spec) for _ in range(count)])
+        results = await self.store.insert([NewWait("default", spec) for _ in range(count)])
         return [result.wait.id for result in results if isinstance(result, Inserted)]
 
     async def finish(self, wait_id: WaitId, at: float, text: str = "grüße") -> None:

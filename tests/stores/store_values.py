@@ -115,7 +115,7 @@ def new_wait(
         "poke_interval": 30.0,
     }
     fields |= {"timeout": 600.0, "sinks": tuple(sinks), "labels": {"dag_id": "a"}} | spec
-    return NewWait.of(namespace, WaitSpec(**fields), key, None if key is None else digest)
+    return NewWait(namespace, WaitSpec(**fields), key, None if key is None else digest)
 
 
 async def add(store: Store, *waits: NewWait) -> list[StoredWait]:

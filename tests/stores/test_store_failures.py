@@ -309,7 +309,7 @@ from waitd.core.waits.wait import EMPTY_PROGRESS, Outcome, WaitSpec, WaitState
 from waitd.ports import UnstoredOutcome, NewWait
 from waitd.stores import Database, Store
 
-NEW = NewWait.of("default", WaitSpec("http", {}, 60.0, 600.0, sinks=({"kind": "webhook"},)))
+NEW = NewWait("default", WaitSpec("http", {}, 60.0, 600.0, sinks=({"kind": "webhook"},)))
 DONE = Outcome(WaitState.SUCCESS)
 
 async def write(store):

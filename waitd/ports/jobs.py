@@ -1,10 +1,18 @@
 """What the engine needs to submit, find and cancel a wait's job."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
-from waitd.core.waits.submission import CancelAnswer, JobHandle, SubmitAnswer, SubmitRules
+from waitd.core.waits.submission import (
+    CancelAnswer,
+    JobCancel,
+    JobHandle,
+    Submission,
+    SubmitAnswer,
+    SubmitRules,
+)
 from waitd.core.waits.wait import WaitId
+from waitd.ports.store import StoredWait
 
 
 class SubmitPlan(Protocol):
@@ -41,3 +49,24 @@ class Jobs(Protocol):
 
     async def cancel(self, plan: Any, wait_id: WaitId, handle: JobHandle) -> CancelAnswer:
         """Requests the cancelling of the job."""
+
+
+class JobStore(Protocol):
+    """What submitting and cancelling jobs needs of the store."""
+
+    async def save_submission(
+        self, wait_id: WaitId, submission: Submission, *, only_waiting: bool = False
+    ) -> bool:
+        """Saves the state of a wait's job; with `only_waiting` not once the wait has ended.
+
+        Returns whether it was saved. Raises StoreUnavailable.
+        """
+
+    async def save_job_cancel(self, wait_id: WaitId, job_cancel: JobCancel) -> None:
+        """Saves the state of cancelling an ended wait's job. Raises StoreUnavailable."""
+
+    async def jobs_to_cancel(self, after: WaitId | None, limit: int) -> Sequence[StoredWait]:
+        """A page of ended waits whose jobs have yet to be cancelled, in the order of their ids."""
+
+    async def get(self, wait_id: str, namespace: str | None = None) -> StoredWait:
+        """One wait. Raises NotFound."""

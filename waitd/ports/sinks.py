@@ -1,10 +1,10 @@
-"""What the deliverer needs of a sink."""
+"""What the deliverer needs of a sink and of the outbox."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from waitd.core.waits.delivery import DeliveryId, Receipt
+from waitd.core.waits.delivery import AfterAttempt, DeliveryId, Receipt
 from waitd.core.waits.wait import WaitId
 
 
@@ -13,9 +13,9 @@ class SinkTarget(Protocol):
 
     @property
     def destination(self) -> str:
-        """The destination, e.g.
+        """The destination, whose deliveries share a concurrency limit.
 
-        `webhook https://example.org`; its deliveries share a concurrency limit.
+        For example: `webhook https://example.org`.
         """
 
     @property
@@ -53,4 +53,25 @@ class Sink(Protocol):
         """Makes one attempt.
 
         The caller limits its time; every error is a `Receipt`, never an exception.
+        """
+
+
+class OutboxStore(Protocol):
+    """What the deliverer needs of the store."""
+
+    async def due_destinations(self, now: float) -> Sequence[str]:
+        """Destinations with a queued delivery that is due at `now` (Unix seconds)."""
+
+    async def next_attempt_at(self) -> float | None:
+        """When the earliest queued delivery is due, Unix seconds."""
+
+    async def due_items(
+        self, destination: str, now: float, limit: int, exclude: frozenset[DeliveryId]
+    ) -> Sequence[OutboxItem]:
+        """Up to `limit` due deliveries, the longest due first, except those in `exclude`."""
+
+    async def save_attempt(self, delivery_id: DeliveryId, after: AfterAttempt, at: float) -> None:
+        """Saves the result of an attempt, unless the delivery is no longer queued.
+
+        Raises StoreUnavailable.
         """

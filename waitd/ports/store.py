@@ -1,5 +1,6 @@
-"""The store as each of its consumers needs it, and the values that it takes and returns.
+"""The store as the poker, maintenance and the API need it, and the values that it exchanges.
 
+The protocols of its other consumers are beside what they serve, e.g. `OutboxStore` in `sinks`.
 Every method that writes returns when its change is on disk, or raises StoreUnavailable.
 """
 
@@ -12,37 +13,31 @@ from msgspec import Struct
 from waitd.core.costs.model import MeasuredUsage
 from waitd.core.errors import Conflict
 from waitd.core.waits.audit import AuditEntry, Caller
-from waitd.core.waits.delivery import AfterAttempt, DeliveryId
+from waitd.core.waits.delivery import DeliveryId
 from waitd.core.waits.submission import JobCancel, Submission
 from waitd.core.waits.wait import Outcome, Progress, WaitId, WaitSpec, WaitState, encode_spec
 from waitd.ports.costs import CostFilter, CostSums
-from waitd.ports.sinks import OutboxItem
 
 
 class NewWait(Struct, gc=False):
-    """A validated wait to be inserted."""
+    """A validated wait to be inserted.
+
+    Raises:
+        InvalidInput: JSON cannot hold the specification.
+    """
 
     namespace: str
     spec: WaitSpec
-    #: The specification as it is stored.
-    text: str
     idempotency_key: str | None = None
     #: SHA-256 of the canonical JSON of the request, if it has an idempotency key.
     body_digest: bytes | None = None
     #: The target parsed at submit; passed on to the poker, never stored.
     target: Any = None
+    #: The specification as it is stored.
+    text: str = ""
 
-    @classmethod
-    def of(
-        cls,
-        namespace: str,
-        spec: WaitSpec,
-        idempotency_key: str | None = None,
-        body_digest: bytes | None = None,
-        target: Any = None,
-    ) -> "NewWait":
-        """Encodes the specification. Raises InvalidInput: JSON cannot hold it."""
-        return cls(namespace, spec, encode_spec(spec), idempotency_key, body_digest, target)
+    def __post_init__(self) -> None:
+        self.text = encode_spec(self.spec)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,48 +185,6 @@ class PokerStore(Protocol):
 
     async def waiting_ids(self, after: WaitId | None, limit: int) -> Sequence[WaitId]:
         """A page of the ids of waiting waits, in their order."""
-
-
-class JobStore(Protocol):
-    """What submitting and cancelling jobs needs of the store."""
-
-    async def save_submission(
-        self, wait_id: WaitId, submission: Submission, *, only_waiting: bool = False
-    ) -> bool:
-        """Saves the state of a wait's job; with `only_waiting` not once the wait has ended.
-
-        Returns whether it was saved. Raises StoreUnavailable.
-        """
-
-    async def save_job_cancel(self, wait_id: WaitId, job_cancel: JobCancel) -> None:
-        """Saves the state of cancelling an ended wait's job. Raises StoreUnavailable."""
-
-    async def jobs_to_cancel(self, after: WaitId | None, limit: int) -> Sequence[StoredWait]:
-        """A page of ended waits whose jobs have yet to be cancelled, in the order of their ids."""
-
-    async def get(self, wait_id: str, namespace: str | None = None) -> StoredWait:
-        """One wait. Raises NotFound."""
-
-
-class OutboxStore(Protocol):
-    """What the deliverer needs of the store."""
-
-    async def due_destinations(self, now: float) -> Sequence[str]:
-        """Destinations with a queued delivery that is due at `now` (Unix seconds)."""
-
-    async def next_attempt_at(self) -> float | None:
-        """When the earliest queued delivery is due, Unix seconds."""
-
-    async def due_items(
-        self, destination: str, now: float, limit: int, exclude: frozenset[DeliveryId]
-    ) -> Sequence[OutboxItem]:
-        """Up to `limit` due deliveries, the longest due first, except those in `exclude`."""
-
-    async def save_attempt(self, delivery_id: DeliveryId, after: AfterAttempt, at: float) -> None:
-        """Saves the result of an attempt, unless the delivery is no longer queued.
-
-        Raises StoreUnavailable.
-        """
 
 
 class MaintenanceStore(Protocol):

@@ -70,7 +70,7 @@ class SweepSetup:
 
     async def add(self, name: str, sinks: Any) -> None:
         [added] = await self.store.insert(
-            [NewWait.of("default", WaitSpec("http", {}, 60.0, 600.0, sinks=sinks))]
+            [NewWait("default", WaitSpec("http", {}, 60.0, 600.0, sinks=sinks))]
         )
         assert isinstance(added, Inserted)
         self._ids[name] = added.wait.id

@@ -156,7 +156,7 @@ class Submissions:
                 sinks.params, request.labels, request.supersede_key, submit, request.wake_on,
             )  # fmt: skip
             body_digest = None if key is None else _digest(body)
-            new = NewWait.of(namespace, spec, key, body_digest, target)
+            new = NewWait(namespace, spec, key, body_digest, target)
             return ValidatedWait(new, tuple(findings.uncached))
         except InvalidInput as error:
             raise _refused(error, form, body, namespace, key) from None
