@@ -136,15 +136,14 @@ LAST_CHECK = "last_check"
 #: The namespace of costs that belong to no wait.
 NO_NAMESPACE = ""
 
+COST_KEY = ("label", "namespace", "day", "value", "kind")
+COST_SUMS = ("waits", "seconds", "pokes", "parked", "resumed", "cpu_seconds", "byte_seconds")
 #: Sums of what ended waits have cost, by day; see `operations.costs`.
 costs = Table(
     "costs",
     metadata,
-    *(Column(name, Text, primary_key=True) for name in ("label", "namespace", "day", "value", "kind")),
-    *(
-        Column(name, Float, nullable=False)
-        for name in ("waits", "seconds", "pokes", "parked", "resumed", "cpu_seconds", "byte_seconds")
-    ),
+    *(Column(name, Text, primary_key=True) for name in COST_KEY),
+    *(Column(name, Float, nullable=False) for name in COST_SUMS),
 )
 
 # Constants in the SQL, not parameters: SQLite uses a partial index only where the text of the

@@ -41,9 +41,9 @@ from waitd.stores.operations.commands import (
     CheckWritable,
     DeleteApiKeys,
     FinishWait,
-    Prune,
     PruneAudit,
     PruneSignals,
+    PruneWaits,
     Redeliver,
     RedeliverEach,
     SaveApiKeys,
@@ -130,14 +130,11 @@ class Store:
 
         A wait with invalid text gets `InvalidInput` as its answer; the others are stored.
         """
-        command = await insert.prepare(new_waits, self._now(), by)
-        answers: Sequence[Inserted | Exception] = await self._writer.execute(command)
-        return answers
+        return await self._writer.execute(await insert.prepare(new_waits, self._now(), by))
 
     async def finish(self, outcome: UnstoredOutcome) -> StoredOutcome | None:
         """See `PokerStore`."""
-        stored: StoredOutcome | None = await self._writer.execute(FinishWait(outcome))
-        return stored
+        return await self._writer.execute(FinishWait(outcome))
 
     async def save_progress(self, rows: Sequence[tuple[WaitId, Progress]]) -> None:
         """See `PokerStore`."""
@@ -151,23 +148,20 @@ class Store:
         self, wait_id: str, outcome: Outcome, namespace: str | None = None, by: Caller | None = None
     ) -> StoredWait:
         """See `ApiStore`."""
-        wait: StoredWait = await self._writer.execute(Cancel(well_formed(wait_id), outcome, namespace, by=by))
-        return wait
+        return await self._writer.execute(Cancel(well_formed(wait_id), outcome, namespace, by=by))
 
     async def redeliver(
         self, wait_id: str, namespace: str | None = None, by: Caller | None = None
     ) -> StoredWait:
         """See `ApiStore`. A superseded wait is a Conflict: its event is not delivered any more."""
-        wait: StoredWait = await self._writer.execute(Redeliver(well_formed(wait_id), namespace, by=by))
-        return wait
+        return await self._writer.execute(Redeliver(well_formed(wait_id), namespace, by=by))
 
     async def redeliver_each(
         self, ids: Sequence[str], namespace: str | None = None, by: Caller | None = None
     ) -> Redelivered:
         """See `ApiStore`."""
         unique = list(dict.fromkeys(map(well_formed, ids)))
-        count: int = await self._writer.execute(RedeliverEach(unique, namespace, by=by))
-        return Redelivered(count, more=False)
+        return Redelivered(await self._writer.execute(RedeliverEach(unique, namespace, by=by)), more=False)
 
     async def redeliver_dead(self, filter_: DeliveryFilter, by: Caller | None = None) -> Redelivered:
         """See `ApiStore`."""
@@ -176,18 +170,15 @@ class Store:
         ids = await self._read(deliveries.find_dead, filter_)
         chosen = ids[: filter_.limit]
         command = RedeliverEach(chosen, filter_.namespace, dead_only=True, by=by)
-        count: int = await self._writer.execute(command)
-        return Redelivered(count, more=len(ids) > len(chosen))
+        return Redelivered(await self._writer.execute(command), more=len(ids) > len(chosen))
 
     async def prune(self, finished_before: float, limit: int) -> int:
         """See `MaintenanceStore`."""
-        count: int = await self._writer.execute(Prune(finished_before, limit))
-        return count
+        return await self._writer.execute(PruneWaits(finished_before, limit))
 
     async def prune_audit(self, before: float, limit: int) -> int:
         """See `MaintenanceStore`."""
-        count: int = await self._writer.execute(PruneAudit(before, limit))
-        return count
+        return await self._writer.execute(PruneAudit(before, limit))
 
     async def save_audit_entry(self, change: AuditEntry) -> None:
         """See `ApiStore`."""
@@ -205,8 +196,7 @@ class Store:
         self, wait_id: WaitId, submission: Submission, *, only_waiting: bool = False
     ) -> bool:
         """See `JobStore`."""
-        saved: bool = await self._writer.execute(SaveSubmission(wait_id, submission, only_waiting))
-        return saved
+        return await self._writer.execute(SaveSubmission(wait_id, submission, only_waiting))
 
     async def save_job_cancel(self, wait_id: WaitId, job_cancel: JobCancel) -> None:
         """See `JobStore`."""
@@ -218,8 +208,7 @@ class Store:
 
     async def prune_signals(self, before: float, limit: int) -> Sequence[SignalKey]:
         """See `SignalStore`."""
-        keys: Sequence[SignalKey] = await self._writer.execute(PruneSignals(before, limit))
-        return keys
+        return await self._writer.execute(PruneSignals(before, limit))
 
     async def save_overhead(self, measured: MeasuredUsage) -> None:
         """See `MaintenanceStore`."""

@@ -6,7 +6,7 @@ The writer never delays a commit to collect more work.
 
 import asyncio
 import sqlite3
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -35,9 +35,9 @@ from waitd.stores.operations.commands import (
     DeleteApiKeys,
     FinishWait,
     Insert,
-    Prune,
     PruneAudit,
     PruneSignals,
+    PruneWaits,
     Redeliver,
     RedeliverEach,
     SaveApiKeys,
@@ -56,7 +56,7 @@ GROUP_ROWS = 5_000
 #: How many waits the listener gets in one call.
 _NOTIFY_SLICE = 500
 
-C = TypeVar("C", bound=Command)
+Answer = TypeVar("Answer")
 log = structlog.get_logger(__name__)
 
 
@@ -75,7 +75,7 @@ class Writer:
         self._rules = rules
         self._listener = listener
         self._label_values = LabelValues()
-        self._queue: deque[Command] = deque()
+        self._queue: deque[Command[Any]] = deque()
         self._wakeup = asyncio.Event()
         self._closing = False
         self._task = asyncio.create_task(self._run(), name="store-writer")
@@ -86,7 +86,7 @@ class Writer:
         self._wakeup.set()
         await self._task
 
-    async def execute(self, command: Command) -> Any:
+    async def execute(self, command: Command[Answer]) -> Answer:
         """Queues `command`; returns its answer after COMMIT. Cancelling the caller undoes nothing.
 
         Raises:
@@ -107,7 +107,7 @@ class Writer:
             if not self._closing:
                 self._wakeup.clear()
 
-    def _next_group(self) -> list[Command]:
+    def _next_group(self) -> list[Command[Any]]:
         group = [self._queue.popleft()]
         rows = group[0].rows
         while self._queue and rows + self._queue[0].rows <= GROUP_ROWS:
@@ -115,7 +115,7 @@ class Writer:
             group.append(self._queue.popleft())
         return group
 
-    async def _commit(self, group: list[Command]) -> None:
+    async def _commit(self, group: list[Command[Any]]) -> None:
         try:
             transaction = await self._write(group)
         except Exception as error:  # noqa: BLE001 - no failure of a group may end the writer
@@ -129,13 +129,15 @@ class Writer:
         for command in group:
             _answer(command, command.answer)
 
-    async def _write(self, group: Sequence[Command]) -> Transaction:
+    async def _write(self, group: Sequence[Command[Any]]) -> Transaction:
         """Writes a group in one transaction.
 
         All commands were queued before any was answered, so every order is correct. This order
         needs each row only once.
         """
-        of = _ByType(group).of
+        commands: defaultdict[type[Command[Any]], list[Any]] = defaultdict(list)
+        for command in group:
+            commands[type(command)].append(command)
         async with self._database.writing() as connection:
             transaction = Transaction(
                 connection,
@@ -147,28 +149,28 @@ class Writer:
             )
             # Attempts before inserts, which may supersede: a delivery that was made stays
             # delivered.
-            outbox.save_attempts(transaction, of(SaveAttempt))
-            await maintenance.save_progress(transaction, of(SaveProgress))
+            outbox.save_attempts(transaction, commands[SaveAttempt])
+            await maintenance.save_progress(transaction, commands[SaveProgress])
             # Submissions before the ends, which decide by them whether to cancel the job.
-            await jobs.save_submissions(transaction, of(SaveSubmission))
-            await insert.insert(transaction, of(Insert))
-            await finish.finish(transaction, of(FinishWait))
-            await finish.cancel(transaction, of(Cancel))
-            await redelivery.redeliver(transaction, of(Redeliver))
-            await redelivery.redeliver_each(transaction, of(RedeliverEach))
-            api_keys.save(transaction, of(SaveApiKeys))
-            api_keys.delete(transaction, of(DeleteApiKeys))
-            await signals.save(transaction, of(SaveSignal))
+            await jobs.save_submissions(transaction, commands[SaveSubmission])
+            await insert.insert(transaction, commands[Insert])
+            await finish.finish(transaction, commands[FinishWait])
+            await finish.cancel(transaction, commands[Cancel])
+            await redelivery.redeliver(transaction, commands[Redeliver])
+            await redelivery.redeliver_each(transaction, commands[RedeliverEach])
+            api_keys.save(transaction, commands[SaveApiKeys])
+            api_keys.delete(transaction, commands[DeleteApiKeys])
+            await signals.save(transaction, commands[SaveSignal])
             audit.record(transaction, group)
-            await audit.prune(transaction, of(PruneAudit))
-            jobs.save_job_cancels(transaction, of(SaveJobCancel))
-            await signals.prune(transaction, of(PruneSignals))
-            costs.save_overhead(transaction, of(SaveOverhead))
-            await maintenance.prune(transaction, of(Prune))
-            maintenance.check_writable(transaction, of(CheckWritable))
+            await audit.prune(transaction, commands[PruneAudit])
+            jobs.save_job_cancels(transaction, commands[SaveJobCancel])
+            await signals.prune(transaction, commands[PruneSignals])
+            costs.save_overhead(transaction, commands[SaveOverhead])
+            await maintenance.prune(transaction, commands[PruneWaits])
+            maintenance.check_writable(transaction, commands[CheckWritable])
         return transaction
 
-    async def _on_failure(self, group: list[Command], error: Exception) -> None:
+    async def _on_failure(self, group: list[Command[Any]], error: Exception) -> None:
         if isinstance(error, sqlite3.Error) and is_unavailable(error):
             if not self.failing:
                 self.failing = True
@@ -194,19 +196,6 @@ class Writer:
             _call(listener.on_signals, transaction.signals)
 
 
-class _ByType:
-    """The commands of a group by their type."""
-
-    def __init__(self, group: Sequence[Command]) -> None:
-        self._by_type: dict[type[Command], list[Any]] = {}
-        for command in group:
-            self._by_type.setdefault(type(command), []).append(command)
-
-    def of(self, type_: type[C]) -> list[C]:
-        """The commands of one type, in their order."""
-        return self._by_type.get(type_, [])
-
-
 def _call(listener: Callable[[Any], None], value: Any) -> None:
     try:
         listener(value)
@@ -214,7 +203,7 @@ def _call(listener: Callable[[Any], None], value: Any) -> None:
         log.exception("store_listener_failed")
 
 
-def _answer(command: Command, answer: Any) -> None:
+def _answer(command: Command[Any], answer: Any) -> None:
     if command.future.done():  # the caller was cancelled
         return
     if isinstance(answer, Exception):

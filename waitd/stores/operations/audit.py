@@ -1,6 +1,7 @@
 """Writes audit entries, each in the transaction of the change that it describes."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from sqlalchemy import Float, Integer, bindparam, select
 from sqlalchemy import delete as delete_from
@@ -39,7 +40,7 @@ _DELETE = Statement(
 )
 
 
-def record(transaction: Transaction, group: Sequence[Command]) -> None:
+def record(transaction: Transaction, group: Sequence[Command[Any]]) -> None:
     """Inserts the entries of all commands in `group`; called when their answers are set."""
     entries: list[AuditEntry] = []
     for command in group:
@@ -50,7 +51,7 @@ def record(transaction: Transaction, group: Sequence[Command]) -> None:
     bulk.defer(transaction.connection, _INSERT, entries)
 
 
-def _entries(command: Command, by: Caller, now: float) -> Iterator[AuditEntry]:
+def _entries(command: Command[Any], by: Caller, now: float) -> Iterator[AuditEntry]:
     match command:
         case Insert():
             new = [one for one in command.answer if isinstance(one, Inserted) and one.created]

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
 
@@ -13,21 +13,23 @@ from waitd.core.waits.audit import AuditEntry, Caller
 from waitd.core.waits.delivery import AfterAttempt, DeliveryId
 from waitd.core.waits.submission import JobCancel, Submission
 from waitd.core.waits.wait import Outcome, Progress, WaitId
-from waitd.ports import Inserted, Signal, UnstoredOutcome
+from waitd.ports import Inserted, Signal, SignalKey, StoredOutcome, StoredWait, UnstoredOutcome
 from waitd.stores.queries.waits import Key
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
-class Command:
+class Command(Generic[Answer]):
     """The base of all commands.
 
     Attributes:
-        answer: set inside the transaction; the caller gets it after COMMIT (an exception is
-            raised).
+        answer: an `Answer` or an exception, set inside the transaction; the caller gets it after
+            COMMIT (an exception is raised).
         by: the caller named in the audit log; None writes no audit entry.
     """
 
-    future: asyncio.Future[Any] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    future: asyncio.Future[Answer] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     answer: Any = None
     by: Caller | None = None
 
@@ -48,7 +50,7 @@ class Candidate(Struct, gc=False):
 
 
 @dataclass(slots=True, eq=False)
-class Insert(Command):
+class Insert(Command[Sequence[Inserted | Exception]]):
     """Inserts waits; the answer is an `Inserted` or an exception for each."""
 
     candidates: Sequence[Candidate | Exception]
@@ -59,14 +61,14 @@ class Insert(Command):
 
 
 @dataclass(slots=True, eq=False)
-class FinishWait(Command):
+class FinishWait(Command[StoredOutcome | None]):
     """Ends a wait as the poker found it; answers a `StoredOutcome`, or None if it had ended."""
 
     outcome: UnstoredOutcome
 
 
 @dataclass(slots=True, eq=False)
-class SaveProgress(Command):
+class SaveProgress(Command[None]):
     """Saves the progress of waits."""
 
     progress: Sequence[tuple[WaitId, Progress]]
@@ -77,7 +79,7 @@ class SaveProgress(Command):
 
 
 @dataclass(slots=True, eq=False)
-class Cancel(Command):
+class Cancel(Command[StoredWait]):
     """Ends a wait on request; the answer is the `StoredWait`, `NotFound` or `Conflict`."""
 
     wait_id: str
@@ -86,7 +88,7 @@ class Cancel(Command):
 
 
 @dataclass(slots=True, eq=False)
-class Redeliver(Command):
+class Redeliver(Command[StoredWait]):
     """Queues an ended wait's event again; answers `StoredWait`, `NotFound` or `Conflict`."""
 
     wait_id: str
@@ -94,7 +96,7 @@ class Redeliver(Command):
 
 
 @dataclass(slots=True, eq=False)
-class RedeliverEach(Command):
+class RedeliverEach(Command[int]):
     """Queues the events of these deliveries again: all, or with `dead_only` those that may be.
 
     The answer is their number, or without `dead_only` a `NotFound` or `Conflict`.
@@ -110,7 +112,7 @@ class RedeliverEach(Command):
 
 
 @dataclass(slots=True, eq=False)
-class SaveAttempt(Command):
+class SaveAttempt(Command[None]):
     """Saves the result of a delivery attempt."""
 
     delivery_id: DeliveryId
@@ -119,7 +121,7 @@ class SaveAttempt(Command):
 
 
 @dataclass(slots=True, eq=False)
-class SaveApiKeys(Command):
+class SaveApiKeys(Command[None]):
     """Saves API keys with the audit entry of the change."""
 
     keys: Sequence[ApiKey]
@@ -127,29 +129,21 @@ class SaveApiKeys(Command):
 
 
 @dataclass(slots=True, eq=False)
-class DeleteApiKeys(Command):
+class DeleteApiKeys(Command[None]):
     """Deletes API keys."""
 
     ids: Sequence[str]
 
 
 @dataclass(slots=True, eq=False)
-class SaveAuditEntry(Command):
+class SaveAuditEntry(Command[None]):
     """Saves an audit entry about a change outside of the store."""
 
     change: AuditEntry
 
 
 @dataclass(slots=True, eq=False)
-class PruneAudit(Command):
-    """Deletes old audit entries; the answer is their number."""
-
-    before: float
-    limit: int
-
-
-@dataclass(slots=True, eq=False)
-class SaveSubmission(Command):
+class SaveSubmission(Command[bool]):
     """Saves the state of a wait's job; the answer is whether it was saved.
 
     With `only_waiting` it is not saved once the wait has ended.
@@ -161,7 +155,7 @@ class SaveSubmission(Command):
 
 
 @dataclass(slots=True, eq=False)
-class SaveJobCancel(Command):
+class SaveJobCancel(Command[None]):
     """Saves the state of cancelling a wait's job."""
 
     wait_id: WaitId
@@ -169,7 +163,7 @@ class SaveJobCancel(Command):
 
 
 @dataclass(slots=True, eq=False)
-class SaveSignal(Command):
+class SaveSignal(Command[None]):
     """Saves a signal; the answer is None or a Conflict.
 
     `payload` is JSON text, `digest` its SHA-256.
@@ -181,28 +175,32 @@ class SaveSignal(Command):
 
 
 @dataclass(slots=True, eq=False)
-class PruneSignals(Command):
-    """Deletes old signals; the answer is their keys."""
-
-    before: float
-    limit: int
-
-
-@dataclass(slots=True, eq=False)
-class SaveOverhead(Command):
+class SaveOverhead(Command[None]):
     """Adds usage that belongs to no wait to today's costs."""
 
     measured: MeasuredUsage
 
 
 @dataclass(slots=True, eq=False)
-class Prune(Command):
-    """Deletes ended waits; the answer is their number."""
+class _Prune(Command[Answer]):
+    """Deletes up to `limit` rows that are older than `before` (Unix seconds)."""
 
-    finished_before: float
+    before: float
     limit: int
 
 
+class PruneWaits(_Prune[int]):
+    """Deletes ended waits; the answer is their number."""
+
+
+class PruneAudit(_Prune[int]):
+    """Deletes audit entries; the answer is their number."""
+
+
+class PruneSignals(_Prune[Sequence[SignalKey]]):
+    """Deletes signals; the answer is their keys."""
+
+
 @dataclass(slots=True, eq=False)
-class CheckWritable(Command):
+class CheckWritable(Command[None]):
     """Writes one small row."""

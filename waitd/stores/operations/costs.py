@@ -16,20 +16,16 @@ from waitd.core.costs.model import WaitingTotals
 from waitd.ports import StoredWait
 from waitd.stores.operations.commands import SaveOverhead
 from waitd.stores.operations.transaction import Transaction
-from waitd.stores.queries.costs import SUMS
-from waitd.stores.schema import NO_NAMESPACE, costs
+from waitd.stores.schema import COST_KEY, COST_SUMS, NO_NAMESPACE, costs
 from waitd.stores.sqlite import bulk
 from waitd.stores.sqlite.statements import Statement
 
 OTHER = "(other)"
 #: How many rows of old days one write deletes.
 _PRUNE_ROWS = 1000
-_KEY = ("label", "namespace", "day", "value", "kind")
-_ADD = bulk.BulkStatement(
-    f"INSERT INTO costs ({', '.join((*_KEY, *SUMS))}) VALUES ",  # noqa: S608 - constant names
-    len(_KEY) + len(SUMS),
-    f" ON CONFLICT ({', '.join(_KEY)}) DO UPDATE SET "
-    + ", ".join(f"{name} = costs.{name} + excluded.{name}" for name in SUMS),
+_ADD = bulk.insert_into("costs", costs.c.keys())._replace(
+    after=f" ON CONFLICT ({', '.join(COST_KEY)}) DO UPDATE SET "
+    + ", ".join(f"{name} = costs.{name} + excluded.{name}" for name in COST_SUMS)
 )
 _ROWID = literal_column("rowid", Integer)
 PRUNE = Statement(
@@ -98,8 +94,7 @@ def save_overhead(transaction: Transaction, commands: Sequence[SaveOverhead]) ->
         total = total.plus(WaitingTotals("", measured=command.measured))
     key = _CostKey("", NO_NAMESPACE, day_of(transaction.now), "", "")
     bulk.defer(transaction.connection, _ADD, [_row(key, total)])
-    before = day_of(transaction.now - transaction.rules.costs.retention)
-    PRUNE.defer(transaction.connection, before=before)
+    PRUNE.defer(transaction.connection, before=day_of(transaction.now - transaction.rules.costs.retention))
 
 
 def _row(key: _CostKey, totals: WaitingTotals) -> tuple[Any, ...]:

@@ -77,7 +77,12 @@ def _candidate(new: NewWait, now: float) -> Candidate | Exception:
 
 async def insert(transaction: Transaction, commands: Sequence[Insert]) -> None:
     """Inserts the waits of `commands` and sets the answers."""
-    keys = _idempotency_keys(commands)
+    keys = {
+        candidate.idempotency_key
+        for command in commands
+        for candidate in command.candidates
+        if isinstance(candidate, Candidate) and candidate.idempotency_key is not None
+    }
     earlier = await find_earlier(transaction.connection, keys) if keys else {}
     new: list[Candidate] = []
     for command in commands:
@@ -90,11 +95,6 @@ async def insert(transaction: Transaction, commands: Sequence[Insert]) -> None:
     await finish_waits(transaction, endings)
     ended = {ending.wait.id for ending in endings}
     transaction.inserted += [c.inserted.wait for c in new if c.inserted.wait.id not in ended]
-
-
-def _idempotency_keys(commands: Sequence[Insert]) -> set[Key]:
-    candidates = [c for command in commands for c in command.candidates if isinstance(c, Candidate)]
-    return {c.idempotency_key for c in candidates if c.idempotency_key is not None}
 
 
 def _answer(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from sqlalchemy import Float, Integer, bindparam, delete, exists, select, text
 
 from waitd.stores.codec import encode_progress, sliced
-from waitd.stores.operations.commands import CheckWritable, Prune, SaveProgress
+from waitd.stores.operations.commands import CheckWritable, PruneWaits, SaveProgress
 from waitd.stores.operations.transaction import Transaction
 from waitd.stores.schema import (
     FINISHED_SEQ,
@@ -50,11 +50,11 @@ async def save_progress(transaction: Transaction, commands: Sequence[SaveProgres
     bulk.defer(transaction.connection, _SAVE_PROGRESS, rows)
 
 
-async def prune(transaction: Transaction, commands: Sequence[Prune]) -> None:
+async def prune(transaction: Transaction, commands: Sequence[PruneWaits]) -> None:
     """Deletes ended waits whose deliveries and job are settled, the longest ended first."""
     connection = transaction.connection
     for command in commands:
-        rows = await PRUNABLE.fetch_all(connection, before=command.finished_before, limit=command.limit)
+        rows = await PRUNABLE.fetch_all(connection, before=command.before, limit=command.limit)
         command.answer = len(rows)
         if rows:
             ids = text_list(wait_id for wait_id, _ in rows)

@@ -97,7 +97,7 @@ def insert_deliveries(transaction: Transaction, new: Sequence[NewDelivery]) -> N
 
 def save_attempts(transaction: Transaction, commands: Sequence[SaveAttempt]) -> None:
     """Saves the results of attempts, except of deliveries that are no longer queued."""
-    rows: list[tuple[Any, ...]] = [
+    rows = [
         (
             command.delivery_id,
             command.after.state.value,

@@ -14,7 +14,7 @@ from waitd.ports import Signal, SignalKey
 from waitd.stores.operations.commands import PruneSignals, SaveSignal
 from waitd.stores.operations.transaction import Transaction
 from waitd.stores.schema import signals
-from waitd.stores.sqlite.statements import Statement
+from waitd.stores.sqlite.statements import Statement, one_of, text_list
 
 #: How many different payloads are kept under one key.
 MAX_PAYLOADS = 32
@@ -38,7 +38,7 @@ _OLD = Statement(
     .order_by(signals.c.received_at)
     .limit(bindparam("limit", type_=Integer))
 )
-_DELETE = Statement(delete(signals).where(signals.c.id == bindparam("id", type_=Text)))
+_DELETE = Statement(delete(signals).where(one_of(signals.c.id, "ids")))
 
 
 def prepare(namespace: str, key: str, payload: Any, by: Caller | None = None) -> SaveSignal:
@@ -78,6 +78,5 @@ async def prune(transaction: Transaction, commands: Sequence[PruneSignals]) -> N
     """Deletes the oldest signals; the answer is their keys."""
     for command in commands:
         old = await _OLD.fetch_all(transaction.connection, before=command.before, limit=command.limit)
-        for signal_id, _, _ in old:
-            _DELETE.defer(transaction.connection, id=signal_id)
+        _DELETE.defer(transaction.connection, ids=text_list(signal_id for signal_id, _, _ in old))
         command.answer = [SignalKey(namespace, key) for _, namespace, key in old]

@@ -9,10 +9,9 @@ from waitd.core.auth.api_key import ApiKey
 from waitd.core.auth.principal import ROLES_BY_NAME
 from waitd.core.waits.audit import AuditEntry
 from waitd.ports import AuditFilter, Signal, StoredAuditEntry
-from waitd.stores.codec import well_formed
 from waitd.stores.schema import api_keys, audit, signals
 from waitd.stores.sqlite.connection_thread import ConnectionThread
-from waitd.stores.sqlite.statements import Statement
+from waitd.stores.sqlite.statements import Statement, having
 
 _API_KEYS = Statement(select(api_keys).order_by(api_keys.c.created_at))
 SIGNAL_PAYLOADS = Statement(
@@ -32,13 +31,12 @@ SIGNAL_KEYS = Statement(
 
 async def find_audit(connection: ConnectionThread, filter_: AuditFilter) -> list[StoredAuditEntry]:
     """Audit entries that match the filter, newest first."""
-    query = select(audit).order_by(audit.c.number.desc()).limit(filter_.limit)
-    if filter_.principal is not None:
-        query = query.where(audit.c.principal == well_formed(filter_.principal))
-    if filter_.action is not None:
-        query = query.where(audit.c.action == well_formed(filter_.action))
-    if filter_.subject is not None:
-        query = query.where(audit.c.subject == well_formed(filter_.subject))
+    conditions = having(
+        (audit.c.principal, filter_.principal),
+        (audit.c.action, filter_.action),
+        (audit.c.subject, filter_.subject),
+    )
+    query = select(audit).where(*conditions).order_by(audit.c.number.desc()).limit(filter_.limit)
     if filter_.before is not None:
         query = query.where(audit.c.number < filter_.before)
     rows = await Statement(query).fetch_all(connection)

@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Text, bindparam, func, select
+from sqlalchemy import ColumnElement, Text, bindparam, func, select
 
 from waitd.core.costs.model import MeasuredUsage, WaitingTotals
 from waitd.ports import CostFilter, CostSums
 from waitd.stores.codec import well_formed
-from waitd.stores.schema import NO_NAMESPACE, costs
+from waitd.stores.schema import COST_SUMS, NO_NAMESPACE, costs
 from waitd.stores.sqlite.connection_thread import ConnectionThread
 from waitd.stores.sqlite.statements import Statement, one_of, text_list
 
-SUMS = ("waits", "seconds", "pokes", "parked", "resumed", "cpu_seconds", "byte_seconds")
+_SUMS = [func.sum(costs.c[name]) for name in COST_SUMS]
 LABEL_VALUES = Statement(
     select(costs.c.value)
     .distinct()
@@ -46,7 +46,9 @@ async def find(connection: ConnectionThread, filter_: CostFilter) -> CostSums:
     names = [name for (name,) in first[: filter_.limit]]
     rows: dict[str, list[WaitingTotals]] = {name: [] for name in names}
     for name, *sums in await Statement(
-        _sums_by(dimension).where(*conditions, one_of(dimension, "names")).group_by(dimension, costs.c.kind)
+        select(dimension, costs.c.kind, *_SUMS)
+        .where(*conditions, one_of(dimension, "names"))
+        .group_by(dimension, costs.c.kind)
     ).fetch_all(connection, names=text_list(names)):
         rows[name].append(_decode_totals(sums))
     return CostSums(
@@ -58,24 +60,14 @@ async def find(connection: ConnectionThread, filter_: CostFilter) -> CostSums:
 
 
 async def _total(connection: ConnectionThread, filter_: CostFilter) -> list[WaitingTotals]:
-    query = select(costs.c.kind, *_sums()).where(*_matching(filter_, "")).group_by(costs.c.kind)
+    query = select(costs.c.kind, *_SUMS).where(*_matching(filter_, "")).group_by(costs.c.kind)
     return [_decode_totals(sums) for sums in await Statement(query).fetch_all(connection)]
 
 
 async def _overhead(connection: ConnectionThread, since: str) -> MeasuredUsage:
-    query = select(*_sums()).where(
-        costs.c.label == "", costs.c.namespace == NO_NAMESPACE, costs.c.day >= since
-    )
+    query = select(*_SUMS).where(costs.c.label == "", costs.c.namespace == NO_NAMESPACE, costs.c.day >= since)
     [sums] = await Statement(query).fetch_all(connection)
     return MeasuredUsage(*(value or 0.0 for value in sums[-2:]))
-
-
-def _sums() -> list[ColumnElement[Any]]:
-    return [func.sum(costs.c[name]) for name in SUMS]
-
-
-def _sums_by(dimension: ColumnElement[Any]) -> Select[Any]:
-    return select(dimension, costs.c.kind, *_sums())
 
 
 def _matching(filter_: CostFilter, label: str) -> list[ColumnElement[bool]]:

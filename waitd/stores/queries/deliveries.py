@@ -11,7 +11,7 @@ from waitd.ports import DeliveryFilter, OutboxItem, StoredDelivery
 from waitd.stores.codec import DeliveryRow, decode_delivery, decode_outbox_item, sliced, well_formed
 from waitd.stores.schema import HAS_NEWER_DELIVERY, IS_QUEUED, deliveries, waits
 from waitd.stores.sqlite.connection_thread import ConnectionThread
-from waitd.stores.sqlite.statements import Statement, one_of, text_list
+from waitd.stores.sqlite.statements import Statement, having, one_of, text_list
 
 #: Each destination with a queued delivery, and when its first one is due. Jumps from one
 #: destination to the next along the index: the cost grows with destinations, not deliveries, so
@@ -78,17 +78,15 @@ async def find_dead(connection: ConnectionThread, filter_: DeliveryFilter) -> li
 
 
 def _matching(query: Select[Any], filter_: DeliveryFilter) -> Select[Any]:
-    if filter_.namespace is not None:
-        query = query.where(deliveries.c.namespace == well_formed(filter_.namespace))
-    if filter_.state is not None:
-        query = query.where(deliveries.c.state == well_formed(filter_.state))
-    if filter_.sink is not None:
-        query = query.where(func.json_extract(deliveries.c.sink, "$.kind") == well_formed(filter_.sink))
-    if filter_.wait_id is not None:
-        query = query.where(deliveries.c.wait_id == well_formed(filter_.wait_id))
-    if filter_.before is not None:
-        query = query.where(deliveries.c.id < well_formed(filter_.before))
-    return query
+    query = query.where(
+        *having(
+            (deliveries.c.namespace, filter_.namespace),
+            (deliveries.c.state, filter_.state),
+            (func.json_extract(deliveries.c.sink, "$.kind"), filter_.sink),
+            (deliveries.c.wait_id, filter_.wait_id),
+        )
+    )
+    return query if filter_.before is None else query.where(deliveries.c.id < well_formed(filter_.before))
 
 
 async def due_destinations(connection: ConnectionThread, now: float) -> list[str]:

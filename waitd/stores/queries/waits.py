@@ -31,7 +31,7 @@ from waitd.stores.codec import (
 )
 from waitd.stores.schema import HAS_JOB_TO_CANCEL, HOLDS_SUPERSEDE_KEY, IS_WAITING, deliveries, waits
 from waitd.stores.sqlite.connection_thread import ConnectionThread
-from waitd.stores.sqlite.statements import Statement, one_of, text_list
+from waitd.stores.sqlite.statements import Statement, having, one_of, text_list
 
 #: How many waits are decoded before other tasks run, where all are read: about three milliseconds'
 #: worth.
@@ -121,13 +121,10 @@ async def find(connection: ConnectionThread, filter_: WaitFilter) -> list[Stored
 
 def matching(filter_: WaitFilter) -> Select[Any]:
     """The query for the rows that match the filter."""
-    query = select(waits).order_by(waits.c.id.desc()).limit(filter_.limit)
-    if filter_.namespace is not None:
-        query = query.where(waits.c.namespace == well_formed(filter_.namespace))
-    if filter_.state is not None:
-        query = query.where(waits.c.state == well_formed(filter_.state))
-    if filter_.kind is not None:
-        query = query.where(waits.c.kind == well_formed(filter_.kind))
+    conditions = having(
+        (waits.c.namespace, filter_.namespace), (waits.c.state, filter_.state), (waits.c.kind, filter_.kind)
+    )
+    query = select(waits).where(*conditions).order_by(waits.c.id.desc()).limit(filter_.limit)
     if filter_.before is not None:
         query = query.where(waits.c.id < well_formed(filter_.before))
     for name, value in (filter_.labels or {}).items():

@@ -10,6 +10,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, Self, TypeVar
 
@@ -96,15 +97,11 @@ class ConnectionThread:
         while (item := self._calls.get()) is not None:
             future, call = item
             try:
-                result = call()
+                answer = partial(future.set_result, call())
             except BaseException as error:  # noqa: BLE001 - the caller gets it
-                self._answer(_set_exception, future, error)
-            else:
-                self._answer(_set_result, future, result)
-
-    def _answer(self, set_: Callable[[asyncio.Future[Any], Any], None], future: Any, value: Any) -> None:
-        with suppress(RuntimeError):  # the loop is closed, so nobody waits for the answer
-            self._loop.call_soon_threadsafe(set_, future, value)
+                answer = partial(future.set_exception, error)
+            with suppress(RuntimeError):  # the loop is closed, so no task waits for the answer
+                self._loop.call_soon_threadsafe(_answer, future, answer)
 
 
 def execute(connection: sqlite3.Connection, statements: Sequence[_Statement]) -> list[tuple[Any, ...]]:
@@ -115,11 +112,6 @@ def execute(connection: sqlite3.Connection, statements: Sequence[_Statement]) ->
     return rows
 
 
-def _set_result(future: asyncio.Future[Any], result: Any) -> None:
+def _answer(future: asyncio.Future[Any], answer: Callable[[], None]) -> None:
     if not future.done():  # else its caller was cancelled
-        future.set_result(result)
-
-
-def _set_exception(future: asyncio.Future[Any], error: BaseException) -> None:
-    if not future.done():
-        future.set_exception(error)
+        answer()

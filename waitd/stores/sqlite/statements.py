@@ -11,6 +11,7 @@ from sqlalchemy import ClauseElement, ColumnElement, Text, bindparam, func, sele
 from sqlalchemy.dialects.sqlite import dialect
 from sqlalchemy.sql.compiler import SQLCompiler
 
+from waitd.stores.codec import well_formed
 from waitd.stores.sqlite.connection_thread import ConnectionThread
 
 _DIALECT = dialect(paramstyle="qmark")
@@ -38,6 +39,11 @@ class Statement:
     def _values(self, params: dict[str, Any]) -> list[Any]:
         values = self._compiled.construct_params(params)
         return [values[name] for name in self._compiled.positiontup or ()]
+
+
+def having(*columns: tuple[ColumnElement[str], str | None]) -> list[ColumnElement[bool]]:
+    """The conditions that each column has its text; None stands for any text."""
+    return [column == well_formed(text) for column, text in columns if text is not None]
 
 
 def one_of(column: ColumnElement[str], name: str) -> ColumnElement[bool]:
