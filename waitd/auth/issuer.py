@@ -7,7 +7,7 @@ does not answer, the cached keys stay in use.
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from math import inf
-from typing import Any, Self
+from typing import Any
 
 import structlog
 from joserfc.errors import JoseError
@@ -15,7 +15,7 @@ from joserfc.jwk import ECKey, Key, OKPKey, RSAKey
 
 from waitd.core.connections.connection import parse_origin
 from waitd.core.errors import Unavailable
-from waitd.outgoing import JsonClient, Outgoing
+from waitd.outgoing import JsonClient, Outgoing, ServiceClient
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +37,7 @@ class IssuerUnavailable(Unavailable):
     """The issuer's keys are not available now."""
 
 
-class IssuerKeys:
+class IssuerKeys(ServiceClient):
     """The keys of one issuer.
 
     Used as an asynchronous context manager; `now` is a monotonic clock in seconds.
@@ -56,15 +56,12 @@ class IssuerKeys:
         self._lock = asyncio.Lock()
         self._refreshing: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> Self:
-        await self._client.__aenter__()
-        return self
-
     async def __aexit__(self, *error: object) -> None:
+        """Cancels a running fetch and closes the session."""
         if self._refreshing is not None:
             self._refreshing.cancel()
             await asyncio.wait([self._refreshing])
-        await self._client.__aexit__(*error)
+        await super().__aexit__(*error)
 
     async def key(self, key_id: str | None) -> Key | None:
         """The key with this id; without an id the only key there is.

@@ -66,10 +66,7 @@ class ApiKeyring:
         """
         self._store_keys = {key.id: key for key in await self._store.api_keys()}
         if self._file is not None:
-            try:
-                self._load(await asyncio.to_thread(_read, self._file))
-            except (OSError, ValueError) as error:
-                raise WaitdError(self._describe_file_error(error)) from None
+            await self._load_file(self._file)
 
     def holds_any(self) -> bool:
         """Whether any key is valid now."""
@@ -152,23 +149,29 @@ class ApiKeyring:
         An unreadable file changes nothing: its last keys stay valid.
         """
         if self._file is not None:
-            await self._reload(self._file)
+            await self._reload_file(self._file)
         try:
             await self._save_used_at()
             await self._delete_expired()
         except StoreUnavailable as error:
             log.warning("api_keys_not_stored", error=str(error))
 
-    async def _reload(self, path: Path) -> None:
+    async def _reload_file(self, path: Path) -> None:
+        file_error = ""
+        try:
+            await self._load_file(path)
+        except WaitdError as error:
+            file_error = str(error)
+            if file_error != self._file_error:
+                log.warning("api_keys_file_not_read", error=file_error)
+        self._file_error = file_error
+
+    async def _load_file(self, path: Path) -> None:
         try:
             self._load(await asyncio.to_thread(_read, path))
         except (OSError, ValueError) as error:
-            message = self._describe_file_error(error)
-            if message != self._file_error:
-                log.warning("api_keys_file_not_read", error=message)
-            self._file_error = message
-        else:
-            self._file_error = ""
+            why = error.strerror if isinstance(error, OSError) else error
+            raise WaitdError(f"the keys file {path} (api_keys_file) cannot be used: {why}") from None
 
     def _load(self, content: bytes) -> None:
         if content == self._file_content:
@@ -180,10 +183,6 @@ class ApiKeyring:
         self._file_content, self._file_keys = content, file_keys
         self._principals.clear()
         log.info("api_keys_file_read", keys=len(file_keys), again=reloaded)
-
-    def _describe_file_error(self, error: Exception) -> str:
-        why = error.strerror if isinstance(error, OSError) else error
-        return f"the keys file {self._file} (api_keys_file) cannot be used: {why}"
 
     async def _save_used_at(self) -> None:
         async with self._lock:

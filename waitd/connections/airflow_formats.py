@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from waitd.core.connections.connection import Connection
+from waitd.core.errors import ConnectionUnavailable
 
 _PROTOCOL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _EXTRA_KEY = "__extra__"
@@ -37,13 +38,21 @@ def parse_connection(conn_id: str, value: str) -> Connection:
     return _check_host(_from_uri(conn_id, text))
 
 
-def connection_from_fields(conn_id: str, fields: Mapping[str, Any]) -> Connection:
-    """The connection with these fields, under Airflow's names.
+def parse_stored(conn_id: str, value: object, source: str) -> Connection:
+    """The connection that a backend stores, as text or as a table of Airflow's fields.
 
     Raises:
-        ValueError: a field is malformed. The message never quotes a value.
+        ConnectionUnavailable: it cannot be parsed. The operator can fix that, so waits go on. The
+            message names `source` and never quotes the value.
     """
-    return _check_host(_from_fields(conn_id, fields))
+    try:
+        if isinstance(value, str):
+            return parse_connection(conn_id, value)
+        if isinstance(value, Mapping):
+            return connection_from_fields(conn_id, value)
+    except ValueError as error:
+        raise ConnectionUnavailable(f"{source} cannot be read: {error}") from None
+    raise ConnectionUnavailable(f"{source} cannot be read: it is neither a table of fields nor a string")
 
 
 def _check_host(connection: Connection) -> Connection:
@@ -129,14 +138,19 @@ def _parse_query_value(text: str) -> Any:
         return text
 
 
-def _from_fields(conn_id: str, fields: Mapping[str, Any]) -> Connection:
+def connection_from_fields(conn_id: str, fields: Mapping[str, Any]) -> Connection:
+    """The connection with these fields, under Airflow's names.
+
+    Raises:
+        ValueError: a field is malformed. The message never quotes a value.
+    """
     unknown = fields.keys() - _JSON_FIELDS
     if unknown:
         raise ValueError(
             f"it has {len(unknown)} unknown fields; the known ones are: {', '.join(sorted(_JSON_FIELDS))}"
         )
     conn_type = _normalize(_text(fields, "conn_type") or "")
-    return Connection(
+    connection = Connection(
         conn_id,
         conn_type=conn_type,
         host=_text(fields, "host"),
@@ -146,6 +160,7 @@ def _from_fields(conn_id: str, fields: Mapping[str, Any]) -> Connection:
         password=_text(fields, "password"),
         extra=_extra(fields.get("extra") or {}, conn_type),
     )
+    return _check_host(connection)
 
 
 def _text(fields: Mapping[str, Any], name: str) -> str | None:

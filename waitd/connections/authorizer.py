@@ -1,11 +1,11 @@
 """Request credentials for connections: fixed headers, and cached tokens and AWS keys."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol
 
 import structlog
 
-from waitd.connections.cache import CachedConnections, Resolver
+from waitd.connections.cache import CachedConnections, Resolver, put_bounded
 from waitd.connections.token_cache import CachedToken, TokenCache
 from waitd.core.aws.signature import AwsKeys, AwsSigner
 from waitd.core.connections.auth import AwsSigning, Credentials, build_credentials, check_header
@@ -23,9 +23,6 @@ MAX_KEPT = 10_000
 KEYS_LIFETIME = 60.0
 
 log = structlog.get_logger(__name__)
-
-Key = TypeVar("Key")
-Value = TypeVar("Value")
 
 
 class TokenSource(Protocol):
@@ -91,7 +88,7 @@ class Authorizer:
             known = known._replace(connection=connection)
         else:
             known = self._build(connection)
-        _put(self._known, connection.conn_id, known)
+        put_bounded(self._known, connection.conn_id, known, MAX_KEPT)
         return known
 
     def _build(self, connection: Connection) -> _Authorizable:
@@ -108,7 +105,7 @@ class Authorizer:
         if cache is None:
             fetch = self._fetcher(connection.conn_id, credentials)
             cache = TokenCache(fetch, now=self._now, name="fetch credentials")
-            _put(self._caches, credentials, cache)
+            put_bounded(self._caches, credentials, cache, MAX_KEPT)
         return _Authorizable(connection, None, cache)
 
     def _fetcher(
@@ -156,9 +153,3 @@ class AuthorizedConnections(CachedConnections):
         super().__init__(resolvers, ttl=ttl, now=now, instruments=instruments)
         self.cached_authorization = authorizer.cached_authorization
         self.authorize = authorizer.authorize
-
-
-def _put(cache: dict[Key, Value], key: Key, value: Value) -> None:
-    cache[key] = value
-    if len(cache) > MAX_KEPT:
-        del cache[next(iter(cache))]

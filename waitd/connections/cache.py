@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import inf
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from waitd.core.connections.connection import Connection, is_conn_id
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
@@ -20,6 +20,9 @@ REFRESH_INTERVAL = 30.0
 STALE_PAUSE = 5.0
 #: How many connections are cached; the oldest is dropped first.
 MAX_CONNECTIONS = 10_000
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 
 class Resolver(Protocol):
@@ -150,11 +153,17 @@ class CachedConnections:
             self._cache.pop(conn_id, None)
         elif isinstance(result, Connection):
             refreshed_at = cached.refreshed_at if cached else -inf
-            self._cache[conn_id] = _CachedConnection(result, self._now() + self._ttl, refreshed_at)
-            if len(self._cache) > MAX_CONNECTIONS:
-                del self._cache[next(iter(self._cache))]
+            fresh = _CachedConnection(result, self._now() + self._ttl, refreshed_at)
+            put_bounded(self._cache, conn_id, fresh, MAX_CONNECTIONS)
         elif cached is not None:
             self._cache[conn_id] = replace(cached, fresh_until=self._now() + STALE_PAUSE, error=result)
+
+
+def put_bounded(cache: dict[Key, Value], key: Key, value: Value, max_size: int) -> None:
+    """Stores a value; drops the oldest where there are more than `max_size`."""
+    cache[key] = value
+    if len(cache) > max_size:
+        del cache[next(iter(cache))]
 
 
 def _unwrap(result: LookupResult) -> Connection:

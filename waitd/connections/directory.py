@@ -9,7 +9,7 @@ import asyncio
 import re
 from pathlib import Path
 
-from waitd.connections.airflow_formats import parse_connection
+from waitd.connections.airflow_formats import parse_stored
 from waitd.core.connections.connection import Connection
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
 
@@ -45,10 +45,7 @@ class DirectoryResolver:
             raise ConnectionUnavailable(f"there is no directory {self._path}") from None
         except (OSError, ValueError) as error:
             raise ConnectionUnavailable(f"{file} cannot be read: {type(error).__name__}") from None
-        try:
-            return parse_connection(conn_id, value)
-        except ValueError as error:
-            raise ConnectionUnavailable(f"{file} cannot be read: {error}") from None
+        return parse_stored(conn_id, value, str(file))
 
 
 def _read(file: Path) -> str:

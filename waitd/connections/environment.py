@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from waitd.connections.airflow_formats import parse_connection
+from waitd.connections.airflow_formats import parse_stored
 from waitd.core.connections.connection import Connection
-from waitd.core.errors import ConnectionUnavailable, UnknownConnection
+from waitd.core.errors import UnknownConnection
 
 PREFIX = "AIRFLOW_CONN_"
 
@@ -22,13 +22,10 @@ class EnvironmentResolver:
 
         Raises:
             UnknownConnection: the variable is not set, or empty.
-            ConnectionUnavailable: it cannot be parsed. The operator can fix that, so waits go on.
+            ConnectionUnavailable: it cannot be parsed.
         """
         variable = PREFIX + conn_id.upper()
         value = self._environ.get(variable)
         if not value:
             raise UnknownConnection(f"there is no connection {conn_id}: {variable} is not set")
-        try:
-            return parse_connection(conn_id, value)
-        except ValueError as error:
-            raise ConnectionUnavailable(f"{variable} cannot be read: {error}") from None
+        return parse_stored(conn_id, value, variable)

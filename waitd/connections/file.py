@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from waitd.connections.airflow_formats import connection_from_fields, parse_connection
+from waitd.connections.airflow_formats import parse_stored
 from waitd.core.connections.connection import Connection
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
 
@@ -47,15 +47,7 @@ class FileResolver:
             raise ConnectionUnavailable(f"the connections file {self._path} cannot be read: {why}") from None
         if conn_id not in self._values:
             raise UnknownConnection(f"there is no connection {conn_id} in {self._path}")
-        value = self._values[conn_id]
-        try:
-            if isinstance(value, str):
-                return parse_connection(conn_id, value)
-            if not isinstance(value, dict):
-                raise ValueError("it is neither a table of fields nor a string")  # noqa: TRY004, TRY301 - bad data, not a bad call
-            return connection_from_fields(conn_id, value)
-        except ValueError as error:
-            raise ConnectionUnavailable(f"{conn_id} in {self._path} cannot be read: {error}") from None
+        return parse_stored(conn_id, self._values[conn_id], f"{conn_id} in {self._path}")
 
     def _read(self) -> None:
         """Blocks."""

@@ -5,7 +5,7 @@ The secret `<prefix>/<conn_id>` holds a URI or JSON. Requests are plain HTTP wit
 """
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import orjson
 
@@ -16,7 +16,7 @@ from waitd.core.connections.aws import AwsKeySource
 from waitd.core.connections.connection import Connection, parse_origin
 from waitd.core.connections.destinations import check_region
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
-from waitd.outgoing import JsonClient, JsonResponse, Outgoing
+from waitd.outgoing import JsonClient, JsonResponse, Outgoing, ServiceClient
 
 #: Seconds that AWS has to answer.
 TIMEOUT = 10.0
@@ -51,7 +51,7 @@ class SecretsManagerLocation(NamedTuple):
     profile: str | None = None
 
 
-class SecretsManagerResolver:
+class SecretsManagerResolver(ServiceClient):
     """Looks a conn_id up in AWS Secrets Manager.
 
     Used as an asynchronous context manager; `now` gives Unix seconds.
@@ -76,13 +76,6 @@ class SecretsManagerResolver:
         self._keys = keys
         self._now = now
         self._client = JsonClient(outgoing, ConnectionUnavailable, max_bytes=_MAX_RESPONSE, timeout=TIMEOUT)
-
-    async def __aenter__(self) -> Self:
-        await self._client.__aenter__()
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        await self._client.__aexit__(*error)
 
     async def lookup(self, conn_id: str) -> Connection:
         """The connection that the secret describes.

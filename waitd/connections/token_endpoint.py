@@ -1,4 +1,4 @@
-"""The client of token endpoints: sends a `TokenRequest`, returns a `IssuedToken`.
+"""The client of token endpoints: sends a `TokenRequest`, returns an `IssuedToken`.
 
 `waitd.core.connections.token_requests` decides what is sent and parses the response. Tokens and the
 credentials that they are requested with are never stored or logged.
@@ -7,14 +7,13 @@ credentials that they are requested with are never stored or logged.
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Self
 
 from waitd.core.connections.auth import basic_authorization
 from waitd.core.connections.connection import parse_origin
 from waitd.core.connections.token_requests import IssuedToken, JwtAssertion, TokenRequest, parse_token
 from waitd.core.errors import ConnectionUnavailable
 from waitd.metrics import Instruments
-from waitd.outgoing import JsonClient, Outgoing
+from waitd.outgoing import JsonClient, Outgoing, ServiceClient
 
 #: Seconds that a token endpoint has to answer.
 TIMEOUT = 10.0
@@ -32,7 +31,7 @@ _KNOWN_ERRORS = frozenset(
 )
 
 
-class TokenEndpointClient:
+class TokenEndpointClient(ServiceClient):
     """Requests tokens. Used as an asynchronous context manager; `now` gives Unix seconds."""
 
     def __init__(
@@ -46,13 +45,6 @@ class TokenEndpointClient:
         self._client = JsonClient(outgoing, ConnectionUnavailable, max_bytes=_MAX_RESPONSE, timeout=timeout)
         self._lookups = instruments.secret_lookups
         self._now = now
-
-    async def __aenter__(self) -> Self:
-        await self._client.__aenter__()
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        await self._client.__aexit__(*error)
 
     async def fetch(self, grant: TokenRequest) -> IssuedToken:
         """The token that the endpoint issues for this grant.

@@ -7,7 +7,7 @@ The secret `<mount>/<path>/<conn_id>` holds `conn_uri`, or Airflow's fields. Aut
 from collections.abc import Callable
 from typing import Any, NamedTuple, Self
 
-from waitd.connections.airflow_formats import connection_from_fields, parse_connection
+from waitd.connections.airflow_formats import parse_stored
 from waitd.connections.token_cache import CachedToken, TokenCache
 from waitd.connections.vault_api import VaultApi
 from waitd.connections.vault_auth import VaultAuthMethod, VaultToken
@@ -81,14 +81,9 @@ class VaultResolver:
         secret = await self._read("/".join(part for part in (self._mount, "data", self._path, name) if part))
         if secret is None:
             raise UnknownConnection(f"there is no connection {conn_id} in Vault")
-        try:
-            if isinstance(secret.get("conn_uri"), str):
-                return parse_connection(conn_id, secret["conn_uri"])
-            return connection_from_fields(conn_id, secret)
-        except ValueError as error:
-            raise ConnectionUnavailable(
-                f"the connection {conn_id} in Vault cannot be read: {error}"
-            ) from None
+        uri = secret.get("conn_uri")
+        value = uri if isinstance(uri, str) else secret
+        return parse_stored(conn_id, value, f"the connection {conn_id} in Vault")
 
     async def _read(self, path: str) -> dict[str, Any] | None:
         """The newest version of a secret; None where there is none, or it was deleted."""

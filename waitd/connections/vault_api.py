@@ -6,14 +6,14 @@ from typing import Any, Self
 
 from waitd.core.connections.connection import join_url
 from waitd.core.errors import ConnectionUnavailable
-from waitd.outgoing import JsonClient, JsonResponse, Outgoing
+from waitd.outgoing import JsonClient, JsonResponse, Outgoing, ServiceClient
 
 #: Seconds that Vault has to answer.
 TIMEOUT = 10.0
 _MAX_RESPONSE = 1024 * 1024
 
 
-class VaultApi:
+class VaultApi(ServiceClient):
     """The client, used as an asynchronous context manager."""
 
     def __init__(self, url: str, namespace: str, ca_file: str | None, outgoing: Outgoing) -> None:
@@ -30,12 +30,7 @@ class VaultApi:
         """Opens the session. Raises OSError where the CA file cannot be read."""
         if self._ca_file:
             self._tls = await asyncio.to_thread(ssl.create_default_context, cafile=self._ca_file)
-        await self._client.__aenter__()
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        """Closes the session."""
-        await self._client.__aexit__(*error)
+        return await super().__aenter__()
 
     async def request(
         self, method: str, path: str, *, token: str | None = None, body: dict[str, Any] | None = None

@@ -1,10 +1,11 @@
 """Vault's auth methods: a token, an AppRole, or a Kubernetes service account."""
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from math import inf
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from waitd.connections.vault_api import VaultApi
 from waitd.core.connections.connection import encode_segment
@@ -47,9 +48,10 @@ class VaultCredentials(NamedTuple):
         return "VaultCredentials()"
 
 
-class VaultAuthMethod(Protocol):
+class VaultAuthMethod(ABC):
     """How waitd obtains and renews a token."""
 
+    @abstractmethod
     async def login(self, api: VaultApi) -> VaultToken:
         """A new token. Raises ConnectionUnavailable, or ValueError where a setting is missing."""
 
@@ -58,20 +60,13 @@ class VaultAuthMethod(Protocol):
 
         Raises ConnectionUnavailable.
         """
-
-
-class _Renewing:
-    """Renewal as every auth method does it."""
-
-    async def renew(self, api: VaultApi, token: VaultToken) -> VaultToken | None:
-        """See `VaultAuthMethod`."""
         if not token.renewable:
             return None
         response = await api.request("POST", "auth/token/renew-self", token=token.value, body={})
         return _parse_token(response.fields) if response.status == 200 else None
 
 
-class TokenAuth(_Renewing):
+class TokenAuth(VaultAuthMethod):
     """A token that the operator supplies, renewed as long as Vault allows."""
 
     def __init__(self, credentials: VaultCredentials) -> None:
@@ -87,7 +82,7 @@ class TokenAuth(_Renewing):
         return VaultToken(self._token, _lifetime(data.get("ttl")), data.get("renewable") is True)
 
 
-class LoginAuth(_Renewing):
+class LoginAuth(VaultAuthMethod):
     """A method that is mounted below `auth/` and logs in with a body."""
 
     def __init__(self, mount_point: str, body: Callable[[], Mapping[str, Any]]) -> None:

@@ -132,3 +132,18 @@ class JsonClient:
             return orjson.loads(body)
         except orjson.JSONDecodeError:
             return None
+
+
+class ServiceClient:
+    """The base of the clients of one service: their context is that of their `JsonClient`."""
+
+    _client: JsonClient
+
+    async def __aenter__(self) -> Self:
+        """Opens the session."""
+        await self._client.__aenter__()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        """Closes the session."""
+        await self._client.__aexit__(*error)

@@ -213,9 +213,7 @@ class WebhookSink:
             return _Endpoint(target.url or "", target.headers, self._keys, True, HostSource.SUBMITTER)
         connections = self._connections
         connection = await (connections.refresh if refused else connections.get)(target.conn_id)
-        authorization = None if refused else connections.cached_authorization(connection)
-        if authorization is None:
-            authorization = await connections.authorize(connection, refused=refused)
+        authorization = await connections.authorize(connection, refused=refused)
         return _Endpoint(
             join_url(connection.base_url(), target.endpoint),
             {**target.headers, **{name.lower(): value for name, value in authorization.headers}},

@@ -19,10 +19,10 @@ from waitd.metrics import Instruments
 from waitd.models import Registration
 from waitd.outgoing import Outgoing
 from waitd.ports import Inserted, NewWait
-from waitd.sinks.airflow import parked as airflow_parked
+from waitd.sinks.airflow import api as airflow_api
 from waitd.sinks.airflow import sweep as airflow_sweep
-from waitd.sinks.airflow.api import AirflowApis
-from waitd.sinks.airflow.parked import ParkedTasksUnavailable, parked_tasks
+from waitd.sinks.airflow.api import AirflowApis, AirflowRequestFailed
+from waitd.sinks.airflow.parked import parked_tasks
 from waitd.sinks.airflow.sweep import AirflowSweep
 from waitd.stores import Database, Store
 
@@ -196,7 +196,7 @@ async def test_rounds_are_bounded_and_start_over(setup: SweepSetup, monkeypatch:
     monkeypatch.setattr(airflow_sweep, "ROUND_SIZE", 4)
     monkeypatch.setattr(airflow_sweep, "MAX_ROUNDS", 1)
     monkeypatch.setattr(airflow_sweep, "STORE_PAGE_SIZE", 2)
-    monkeypatch.setattr(airflow_sweep, "PAGE_SIZE", 2)
+    monkeypatch.setattr(airflow_api, "PAGE_SIZE", 2)
     for number in range(10):
         await setup.add_wait(f"task-{number}", "awaiting_input")
     setup.airflow.states["task-1"] = setup.airflow.states["task-9"] = "failed"
@@ -231,7 +231,7 @@ async def test_a_sweep_makes_up_to_the_maximum_of_rounds(
 async def test_parked_tasks_are_listed_with_their_registrations(
     setup: SweepSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(airflow_parked, "PAGE_SIZE", 2)
+    monkeypatch.setattr(airflow_api, "PAGE_SIZE", 2)
     for number in range(3):
         setup.airflow.states[f"input-{number}"] = "awaiting_input"
         setup.airflow.bodies[f"input-{number}"] = render_registration(REGISTRATION, "http://waitd")
@@ -250,5 +250,5 @@ async def test_parked_tasks_are_listed_with_their_registrations(
 @pytest.mark.parametrize("status", [401, 403, 404, 500])
 async def test_a_failing_list_is_not_an_empty_one(setup: SweepSetup, status: int) -> None:
     setup.airflow.status = status
-    with pytest.raises(ParkedTasksUnavailable):
+    with pytest.raises(AirflowRequestFailed):
         [task async for task in parked_tasks(await setup.apis.connect("airflow"))]

@@ -6,23 +6,24 @@ It authenticates, sends requests, and turns every answer that says nothing about
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from yarl import URL
 
-from waitd.core.connections.connection import encode_segment, join_url
+from waitd.core.airflow.callback import TaskTry
+from waitd.core.connections.connection import Connection, encode_segment, join_url
 from waitd.core.errors import ConnectionUnavailable, WaitdError
 from waitd.core.http.headers import parse_retry_after
-from waitd.core.waits.delivery import DeliveryFailed, DeliveryRejected, Receipt
-from waitd.outgoing import JsonClient, JsonResponse, Outgoing
+from waitd.core.waits.delivery import DeliveryFailed, DeliveryRejected
+from waitd.outgoing import JsonClient, JsonResponse, Outgoing, ServiceClient
 from waitd.ports import Authorization, HttpConnections
 
 #: The largest response in bytes: a task instance includes its rendered fields, and the payload if
 #: any.
 _MAX_RESPONSE = 8 * 1024 * 1024
-#: Entries per page of a list.
-_PAGE_SIZE = 100
-#: The most entries of a list that are read.
+#: Entries per page of a list (Airflow's `[api] maximum_page_limit`).
+PAGE_SIZE = 100
+#: The most entries of a list that are read, unless another limit is set.
 MAX_LISTED = 1000
 #: Seconds that Airflow's clock may lag behind this one, where its records are searched by time.
 MAX_CLOCK_SKEW = 3600.0
@@ -32,24 +33,22 @@ _HANDLED = frozenset({200, 201, 204, 400, 404, 409, 422})
 #: The receipt where Airflow answers 422. Its details quote the request, so they are not shown.
 INVALID_REQUEST = DeliveryRejected("Airflow answered 422: it does not accept the request")
 
+#: The path of lists that cover every DAG and run.
+EVERY_RUN = ("dags", "~", "dagRuns", "~")
+
 #: The Airflow role that a request needs.
 Role = Literal["User", "Op"]
 
 
-class AirflowRequestFailed(Exception):  # noqa: N818 - reads as a sentence where it is raised
-    """The attempt cannot go on; `receipt` is its result."""
+class AirflowRequestFailed(WaitdError):  # noqa: N818 - reads as a sentence where it is raised
+    """The attempt cannot go on; `receipt` is its result, and its error is the message."""
 
-    def __init__(self, receipt: Receipt) -> None:
-        super().__init__(receipt)
+    def __init__(self, receipt: DeliveryFailed | DeliveryRejected) -> None:
+        super().__init__(receipt.error)
         self.receipt = receipt
 
-    @property
-    def why(self) -> str:
-        """The receipt's message."""
-        return str(getattr(self.receipt, "error", self.receipt))
 
-
-class AirflowApis:
+class AirflowApis(ServiceClient):
     """Connects to Airflow's API.
 
     Used as an asynchronous context manager; `now` gives Unix seconds.
@@ -61,24 +60,15 @@ class AirflowApis:
         # the deliverer limits concurrency, and each attempt has a time limit
         self._client = JsonClient(outgoing, ConnectionUnavailable, max_bytes=_MAX_RESPONSE, max_connections=0)
 
-    async def __aenter__(self) -> Self:
-        """Opens the session."""
-        await self._client.__aenter__()
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        """Closes the session."""
-        await self._client.__aexit__(*error)
-
     async def connect(self, conn_id: str) -> "AirflowApi":
         """The API of a connection, authenticated.
 
         Raises:
             WaitdError, ValueError: as `HttpConnections`.
         """
-        api = AirflowApi(self._client, self._connections, conn_id, self._now)
-        await api.authenticate()
-        return api
+        connection = await self._connections.get(conn_id)
+        authorization = await self._connections.authorize(connection)
+        return AirflowApi(self._client, self._connections, connection, authorization, self._now)
 
 
 class AirflowApi:
@@ -88,27 +78,15 @@ class AirflowApi:
         self,
         client: JsonClient,
         connections: HttpConnections,
-        conn_id: str,
+        connection: Connection,
+        authorization: Authorization,
         now: Callable[[], float],
     ) -> None:
         self._client = client
         self._connections = connections
-        self._conn_id = conn_id
-        self._now = now
-        self._authorization = Authorization()
-        self._base_url = ""
-        self._verify_tls = True
-
-    async def authenticate(self, refused: Authorization | None = None) -> None:
-        """Gets the credentials of the requests; with `refused`, newer ones if there are any."""
-        connections = self._connections
-        connection = await (connections.refresh if refused else connections.get)(self._conn_id)
-        authorization = None if refused else connections.cached_authorization(connection)
-        if authorization is None:
-            authorization = await connections.authorize(connection, refused=refused)
+        self._connection = connection
         self._authorization = authorization
-        self._base_url = connection.base_url()
-        self._verify_tls = connection.verifies_tls()
+        self._now = now
 
     async def request(
         self,
@@ -124,14 +102,12 @@ class AirflowApi:
             AirflowRequestFailed: Airflow was not reached, or its answer says nothing about the
             request.
         """
-        url = join_url(self._base_url, "/".join(["api/v2", *map(encode_segment, path)]))
-        if query:
-            url = str(URL(url, encoded=True).with_query(query))
+        endpoint = "/".join(["api/v2", *map(encode_segment, path)])
         try:
-            response = await self._send(method, url, body)
+            response = await self._send(method, endpoint, query, body)
             if _is_unauthenticated(response):
-                await self.authenticate(refused=self._authorization)
-                response = await self._send(method, url, body)
+                await self._refresh_credentials()
+                response = await self._send(method, endpoint, query, body)
         except (WaitdError, ValueError) as error:  # the operator may fix it before the last retry
             raise AirflowRequestFailed(DeliveryFailed(str(error))) from None
         receipt = self._failure(response, role)
@@ -140,18 +116,29 @@ class AirflowApi:
         return response
 
     async def list(
-        self, field: str, *path: str, query: Mapping[str, str], role: Role = "User"
+        self,
+        field: str,
+        *path: str,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        max_listed: float = MAX_LISTED,
+        role: Role = "User",
     ) -> AsyncIterator[Mapping[str, Any]]:
-        """The first MAX_LISTED entries of a list, requested page by page.
+        """The first `max_listed` entries of a list, requested page by page.
 
-        `field` holds the entries in each response.
+        `field` holds the entries in each response. A list with a `body` is requested with POST.
 
         Raises:
             AirflowRequestFailed: as `request`, and where the response has no such list.
         """
-        for offset in range(0, MAX_LISTED, _PAGE_SIZE):
-            page = {"limit": str(_PAGE_SIZE), "offset": str(offset)}
-            response = await self.request("GET", *path, query={**query, **page}, role=role)
+        offset = 0
+        while offset < max_listed:
+            if body is None:
+                page: dict[str, Any] = {"limit": str(PAGE_SIZE), "offset": str(offset)}
+                response = await self.request("GET", *path, query={**(query or {}), **page}, role=role)
+            else:
+                page = {"page_limit": PAGE_SIZE, "page_offset": offset}
+                response = await self.request("POST", *path, body={**body, **page}, role=role)
             entries = response.fields.get(field)
             if response.status != 200 or not isinstance(entries, list):
                 raise AirflowRequestFailed(
@@ -159,16 +146,30 @@ class AirflowApi:
                 )
             for entry in entries:
                 yield entry
-            if len(entries) < _PAGE_SIZE:
+            if len(entries) < PAGE_SIZE:
                 return
+            offset += PAGE_SIZE
 
-    async def _send(self, method: str, url: str, body: Any) -> JsonResponse:
-        headers = dict(self._authorization.headers)
+    async def _refresh_credentials(self) -> None:
+        self._connection = await self._connections.refresh(self._connection.conn_id)
+        self._authorization = await self._connections.authorize(self._connection, refused=self._authorization)
+
+    async def _send(
+        self, method: str, endpoint: str, query: Mapping[str, str] | None, body: Any
+    ) -> JsonResponse:
+        url = join_url(self._connection.base_url(), endpoint)
+        if query:
+            url = str(URL(url, encoded=True).with_query(query))
         return await self._client.request(
-            method, url, service="Airflow", headers=headers, json=body, ssl=self._verify_tls
+            method,
+            url,
+            service="Airflow",
+            headers=dict(self._authorization.headers),
+            json=body,
+            ssl=self._connection.verifies_tls(),
         )
 
-    def _failure(self, response: JsonResponse, role: Role) -> Receipt | None:
+    def _failure(self, response: JsonResponse, role: Role) -> DeliveryFailed | DeliveryRejected | None:
         """The receipt of a response that no mode handles."""
         status, detail, headers = response.status, response.fields.get("detail"), response.headers
         if _is_unauthenticated(response):
@@ -186,6 +187,11 @@ class AirflowApi:
         hint = "; redirects are not followed" if 300 <= status < 400 else ""
         retry_after = parse_retry_after(headers.get("Retry-After"), self._now(), headers.get("Date"))
         return DeliveryFailed(f"Airflow answered {status}{hint}", retry_after)
+
+
+def task_path(task: TaskTry) -> tuple[str, ...]:
+    """The path of a task in its run; a request for one instance appends the map index."""
+    return "dags", task.dag_id, "dagRuns", task.run_id, "taskInstances", task.task_id
 
 
 def _is_unauthenticated(response: JsonResponse) -> bool:

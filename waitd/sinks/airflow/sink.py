@@ -129,9 +129,14 @@ class AirflowSink:
             case AssetRef() as asset:
                 return await create_asset_event(api, asset, outcome, item.created_at)
             case TaskTry() as task:
-                age = self._now() - item.created_at
                 delivery = TaskDelivery(
-                    api, target, task, outcome, hold_off=self._hold_off, age=age, now=self._now()
+                    api,
+                    target,
+                    task,
+                    outcome,
+                    hold_off=self._hold_off,
+                    created_at=item.created_at,
+                    now=self._now(),
                 )
                 return await delivery.deliver()
             case _:  # pragma: no cover - mypy proves it

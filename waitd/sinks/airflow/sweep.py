@@ -7,8 +7,7 @@ does not answer, no wait is cancelled.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping
 
 import anyio
 import structlog
@@ -18,7 +17,7 @@ from waitd.core.errors import InvalidInput, StoreUnavailable, Unavailable, Waitd
 from waitd.core.waits.step import cancelled_outcome
 from waitd.core.waits.wait import WaitId
 from waitd.ports import AirflowWait, SweepStore
-from waitd.sinks.airflow.api import AirflowApi, AirflowApis, AirflowRequestFailed
+from waitd.sinks.airflow.api import EVERY_RUN, AirflowApi, AirflowApis, task_path
 from waitd.sinks.airflow.params import parse_airflow_target
 
 log = structlog.get_logger(__name__)
@@ -29,10 +28,8 @@ ROUND_SIZE = 2000
 MAX_ROUNDS = 5
 #: Waits read from the store at once, which blocks the event loop for one or two milliseconds.
 STORE_PAGE_SIZE = 50
-#: Task instances per page (Airflow's `[api] maximum_page_limit`).
-PAGE_SIZE = 100
-#: Pages that a round reads at most: the list may contain as many other tasks as registered ones.
-MAX_PAGES = 2 * ROUND_SIZE // PAGE_SIZE
+#: Task instances that a round lists at most: as many others as registered ones may be among them.
+MAX_INSTANCES = 2 * ROUND_SIZE
 #: Suspects per round that are requested one by one; the others wait for the next pass.
 MAX_SUSPECTS = 200
 #: Seconds that a sweep of one connection may take.
@@ -83,8 +80,6 @@ class AirflowSweep:
                     await self._round(conn_id)
                     if conn_id not in self._after:
                         break
-        except AirflowRequestFailed as failed:
-            log.warning("airflow_not_swept", conn_id=conn_id, why=failed.why)
         except (WaitdError, ValueError) as error:
             log.warning("airflow_not_swept", conn_id=conn_id, why=str(error))
         else:
@@ -95,14 +90,13 @@ class AirflowSweep:
         tasks, after = await self._registered_tasks(conn_id)
         if tasks:
             api = await self._apis.connect(conn_id)
-            parked = await _parked_ids(api, tasks.values())
-            suspects = [wait_id for wait_id, task in tasks.items() if task.ti_id not in parked]
+            not_parked = await _find_not_parked(api, tasks.values())
+            suspects = [wait_id for wait_id, task in tasks.items() if task.ti_id in not_parked]
             for wait_id in suspects[:MAX_SUSPECTS]:
                 why = await _why_gone(api, tasks[wait_id])
                 if why == _NOT_FOUND and wait_id not in self._not_found_before.get(conn_id, ()):
-                    self._not_found[conn_id].add(
-                        wait_id
-                    )  # cancelled only if the next pass does not find it either
+                    # cancelled only if the next pass does not find it either
+                    self._not_found[conn_id].add(wait_id)
                 elif why is not None:
                     await self._cancel(wait_id, why)
         if after is not None:
@@ -145,37 +139,30 @@ def _task_of(wait: AirflowWait) -> TaskTry | None:
     return target.recipient if isinstance(target.recipient, TaskTry) else None
 
 
-async def _parked_ids(api: AirflowApi, tasks: Collection[TaskTry]) -> frozenset[str]:
-    """The ids of parked task instances, including these tasks' if they are parked.
+async def _find_not_parked(api: AirflowApi, tasks: Collection[TaskTry]) -> frozenset[str]:
+    """The ids of those of these task instances that are not parked.
 
     Raises AirflowRequestFailed.
     """
-    expected = {task.ti_id for task in tasks}
+    missing = {task.ti_id for task in tasks}
     filters = {
         "dag_ids": sorted({task.dag_id for task in tasks}),
         "dag_run_ids": sorted({task.run_id for task in tasks}),
         "task_ids": sorted({task.task_id for task in tasks}),
         "state": sorted(PARKED_STATES),
         "order_by": "id",
-        "page_limit": PAGE_SIZE,
     }
-    parked: set[str] = set()
-    for number in range(MAX_PAGES):
-        body = {**filters, "page_offset": number * PAGE_SIZE}
-        response = await api.request("POST", "dags", "~", "dagRuns", "~", "taskInstances", "list", body=body)
-        instances: Sequence[Mapping[str, Any]] | None = response.fields.get("task_instances")
-        if response.status != 200 or instances is None:
-            raise ValueError(f"Airflow answered {response.status} to the request for the parked tasks")
-        parked.update(instance["id"] for instance in instances)
-        if len(instances) < PAGE_SIZE or expected <= parked:
+    path = (*EVERY_RUN, "taskInstances", "list")
+    async for instance in api.list("task_instances", *path, body=filters, max_listed=MAX_INSTANCES):
+        missing.discard(instance["id"])
+        if not missing:
             break
-    return frozenset(parked)
+    return frozenset(missing)
 
 
 async def _why_gone(api: AirflowApi, task: TaskTry) -> str | None:
     """Why a task can no longer accept an outcome; None: it may. Raises AirflowRequestFailed."""
-    path = ("dags", task.dag_id, "dagRuns", task.run_id, "taskInstances", task.task_id)
-    response = await api.request("GET", *path, str(task.map_index))
+    response = await api.request("GET", *task_path(task), str(task.map_index))
     if response.status == 404 and "detail" in response.fields:
         return _NOT_FOUND
     if response.status != 200 or try_status(response.fields, task, by_response=False) is not TryStatus.OVER:

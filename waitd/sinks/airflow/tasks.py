@@ -54,6 +54,7 @@ from waitd.sinks.airflow.api import (
     MAX_LISTED,
     AirflowApi,
     AirflowRequestFailed,
+    task_path,
 )
 from waitd.sinks.airflow.params import AirflowTarget
 
@@ -65,8 +66,6 @@ SUPERSEDED = DeliveryRejected(
 _CLEAR_PAUSE = 5.0
 #: The event of a clear in Airflow's audit log.
 _CLEAR_EVENT = "post_clear_task_instances"
-
-
 #: The most tasks whose hold-off is remembered; the oldest is dropped first.
 _MAX_HELD_OFF = 100_000
 
@@ -103,19 +102,18 @@ class TaskDelivery:
         outcome: EventOutcome,
         *,
         hold_off: ResumeHoldOff,
-        age: float,
+        created_at: float,
         now: float,
     ) -> None:
-        """`age` is the seconds since the delivery was created; `now` is in Unix seconds."""
+        """`created_at` is when the delivery was created; it and `now` are in Unix seconds."""
         self._api = api
         self._target = target
         self._task = task
         self._outcome = outcome
         self._hold_off = hold_off
-        self._age = age
+        self._created_at = created_at
         self._now = now
-        run_path = ("dags", task.dag_id, "dagRuns", task.run_id)
-        self._task_path = (*run_path, "taskInstances", task.task_id)
+        self._task_path = task_path(task)
         self._instance_path = (*self._task_path, str(task.map_index))
         self._store_path = (*self._task_path, "state-store", target.key)
         self._map_index = {"map_index": str(task.map_index)}
@@ -206,7 +204,7 @@ class TaskDelivery:
 
     async def _clear(self) -> Receipt:
         stored = await self._get_stored_outcome()
-        match prior_clear(stored, self._outcome.event_id, now=self._now, created_at=self._now - self._age):
+        match prior_clear(stored, self._outcome.event_id, now=self._now, created_at=self._created_at):
             case PriorClear.RECENT:
                 return DeliveryPostponed(
                     f"a clear was sent without a response and may be in flight for {CLEAR_SECONDS:g} s",
@@ -260,7 +258,7 @@ class TaskDelivery:
                 count += 1
         except AirflowRequestFailed as failed:
             if isinstance(failed.receipt, DeliveryRejected):
-                return f"Airflow's audit log cannot be read ({failed.why})"
+                return f"Airflow's audit log cannot be read ({failed})"
             raise
         return "Airflow's audit log is too long to look for it" if count >= MAX_LISTED else None
 
@@ -299,7 +297,7 @@ class TaskDelivery:
         return await self._has_event_id_xcom()
 
     def _not_parked(self, why: str) -> Receipt:
-        pause = not_parked_pause(self._age)
+        pause = not_parked_pause(self._now - self._created_at)
         return DeliveryFailed(why) if pause is None else DeliveryPostponed(why, pause)
 
 
