@@ -6,11 +6,13 @@ keep the child that `labels(...)` returns: looking it up costs five times as muc
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
-from math import inf
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import accumulate
+from typing import Any, Generic, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
@@ -48,6 +50,10 @@ class Tally:
         """Adds `amount`."""
         self.count += amount
 
+    def add_to(self, family: CounterMetricFamily, labels: Sequence[str]) -> None:
+        """Adds the sample with these labels to a metric family."""
+        family.add_metric(labels, self.count)
+
 
 class BucketCounts:
     """Counts of values by bucket. One thread writes it; a scrape may read it in another thread."""
@@ -64,45 +70,76 @@ class BucketCounts:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
+    @property
+    def count(self) -> int:
+        """The number of values."""
+        return sum(self.counts)
 
-class HotCounter(Collector):
-    """A counter for the path of a poke.
+    def add_to(self, family: HistogramMetricFamily, labels: Sequence[str]) -> None:
+        """Adds the samples with these labels to a metric family."""
+        bounds = (*(str(float(bound)) for bound in self.bounds), "+Inf")
+        buckets = list(zip(bounds, accumulate(list(self.counts)), strict=True))
+        family.add_metric(labels, buckets, self.total)
 
-    That of prometheus_client takes a lock and 1 µs per count.
+
+_Child = TypeVar("_Child", Tally, BucketCounts)
+
+
+class _HotMetric(Collector, Generic[_Child]):
+    """A metric for the path of a poke.
+
+    Those of prometheus_client take a lock and 1 µs per count.
     """
+
+    def __init__(
+        self,
+        new_family: Callable[[], Any],
+        new_child: Callable[[], _Child],
+        labels: Sequence[str],
+        registry: CollectorRegistry,
+    ) -> None:
+        self._new_family = new_family
+        self._new_child: Callable[[], _Child] = new_child
+        self._labels = labels
+        self._children: dict[tuple[str, ...], _Child] = {}
+        registry.register(self)
+
+    def labels(self, *values: str) -> _Child:
+        """The child with these labels. Keep it: looking it up costs more than counting."""
+        return self._children.setdefault(values, self._new_child())
+
+    def counts(self, label: str) -> dict[str, int]:
+        """The counts by one label, summed over the others."""
+        index = self._labels.index(label)
+        sums: dict[str, int] = {}
+        for values, child in self._children.items():
+            sums[values[index]] = sums.get(values[index], 0) + child.count
+        return sums
+
+    def describe(self) -> Iterator[Metric]:
+        """The metric family without samples, for the registry."""
+        yield self._new_family()
+
+    def collect(self) -> Iterator[Metric]:
+        """The metric family with its samples, for a scrape."""
+        family = self._new_family()
+        for values, child in list(self._children.items()):
+            child.add_to(family, values)
+        yield family
+
+
+class HotCounter(_HotMetric[Tally]):
+    """A counter for the path of a poke."""
 
     def __init__(
         self, name: str, documentation: str, labels: Sequence[str], *, registry: CollectorRegistry
     ) -> None:
-        self._names = (name, documentation, tuple(labels))
-        self._children: dict[tuple[str, ...], Tally] = {}
-        registry.register(self)
-
-    def labels(self, *values: str) -> Tally:
-        """The count with these labels. Keep it: looking it up costs more than counting."""
-        return self._children.setdefault(values, Tally())
-
-    def counts(self, label: str) -> dict[str, int]:
-        """The counts by one label, summed over the others."""
-        return _sum_by_name(
-            (values[self._names[2].index(label)], tally.count) for values, tally in self._children.items()
-        )
-
-    def describe(self) -> Iterator[CounterMetricFamily]:
-        """The metric family without samples, for the registry."""
-        name, documentation, labels = self._names
-        yield CounterMetricFamily(name, documentation, labels=labels)
-
-    def collect(self) -> Iterator[CounterMetricFamily]:
-        """The metric family with its samples, for a scrape."""
-        for family in self.describe():
-            for values, tally in list(self._children.items()):
-                family.add_metric(values, tally.count)
-            yield family
+        new_family = partial(CounterMetricFamily, name, documentation, labels=labels)
+        super().__init__(new_family, Tally, labels, registry)
 
 
-class HotHistogram(Collector):
-    """A histogram for the path of a poke; see `HotCounter`."""
+class HotHistogram(_HotMetric[BucketCounts]):
+    """A histogram for the path of a poke."""
 
     def __init__(
         self,
@@ -113,44 +150,8 @@ class HotHistogram(Collector):
         registry: CollectorRegistry,
         buckets: Sequence[float],
     ) -> None:
-        self._names = (name, documentation, tuple(labels))
-        self._bounds = tuple(buckets)
-        self._children: dict[tuple[str, ...], BucketCounts] = {}
-        registry.register(self)
-
-    def labels(self, *values: str) -> BucketCounts:
-        """The values with these labels. Keep it: looking it up costs more than observing."""
-        return self._children.setdefault(values, BucketCounts(self._bounds))
-
-    def counts(self, label: str) -> dict[str, int]:
-        """The number of values by one label."""
-        return _sum_by_name(
-            (values[self._names[2].index(label)], sum(counted.counts))
-            for values, counted in self._children.items()
-        )
-
-    def describe(self) -> Iterator[HistogramMetricFamily]:
-        """The metric family without samples, for the registry."""
-        name, documentation, labels = self._names
-        yield HistogramMetricFamily(name, documentation, labels=labels)
-
-    def collect(self) -> Iterator[HistogramMetricFamily]:
-        """The metric family with its samples, for a scrape."""
-        for family in self.describe():
-            for values, counted in list(self._children.items()):
-                cumulative, buckets = 0, []
-                for bound, count in zip((*counted.bounds, inf), list(counted.counts), strict=True):
-                    cumulative += count
-                    buckets.append((str(float(bound)) if bound != inf else "+Inf", cumulative))
-                family.add_metric(values, buckets, counted.total)
-            yield family
-
-
-def _sum_by_name(counts: Iterable[tuple[str, int]]) -> dict[str, int]:
-    sums: dict[str, int] = {}
-    for name, count in counts:
-        sums[name] = sums.get(name, 0) + count
-    return sums
+        new_family = partial(HistogramMetricFamily, name, documentation, labels=labels)
+        super().__init__(new_family, partial(BucketCounts, buckets), labels, registry)
 
 
 def total_of(counter: Counter) -> float:

@@ -17,7 +17,7 @@ from waitd.api.routing import PUBLIC, ApiRoute, Handler
 from waitd.api.server.loopback_guard import check_content_type, check_method, check_origin
 from waitd.api.server.throttle import Throttle
 from waitd.api.services import Services
-from waitd.core.errors import Forbidden, Unauthenticated
+from waitd.core.errors import AccessDenied
 from waitd.models import MAX_BODY
 
 log = structlog.get_logger(__name__)
@@ -78,7 +78,7 @@ def _middleware(gatekeeper: Gatekeeper) -> Middleware:
             check_method(request)
             response = await handler(request)
         except Exception as error:  # noqa: BLE001 - every error becomes a response; unexpected ones are logged
-            if isinstance(error, Unauthenticated | Forbidden):
+            if isinstance(error, AccessDenied):
                 log_refused(request, error)
             response = problem_response(classify_error(error))
         if action := request.get(_ACTION):

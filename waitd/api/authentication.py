@@ -9,7 +9,7 @@ from aiohttp import hdrs, web
 
 from waitd.api.server.throttle import Throttle
 from waitd.core.auth.principal import LOOPBACK_PRINCIPAL, Principal, Role
-from waitd.core.errors import Forbidden, Unauthenticated
+from waitd.core.errors import AccessDenied, Forbidden, Unauthenticated
 from waitd.ports import Authenticator
 
 log = structlog.get_logger(__name__)
@@ -74,7 +74,7 @@ def _token(request: web.Request) -> str:
     return token.strip()
 
 
-def log_refused(request: web.Request, error: Unauthenticated | Forbidden) -> None:
+def log_refused(request: web.Request, error: AccessDenied) -> None:
     """Logs a caller that was refused, without its token."""
     principal = request.get(PRINCIPAL)
     log.warning(

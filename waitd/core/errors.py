@@ -4,8 +4,9 @@ WaitdError
 ├── InvalidInput              correct the input (422); each problem points at a field
 │   └── NotSupported          the input is valid, but not supported by this daemon's configuration
 │       └── NotInstalled      an optional library is missing
-├── Unauthenticated           authenticate (401)
-├── Forbidden                 ask for more rights (403)
+├── AccessDenied
+│   ├── Unauthenticated       authenticate (401)
+│   └── Forbidden             ask for more rights (403)
 ├── NotFound                  it does not exist (404)
 │   └── UnknownConnection     all resolvers answered, and none has the conn_id
 ├── Conflict                  the current state forbids it (409)
@@ -63,8 +64,8 @@ class NotInstalled(NotSupported):
     """An optional library is not installed."""
 
 
-class Unauthenticated(WaitdError):  # noqa: N818 - reads as a sentence where it is raised
-    """The caller is unknown.
+class AccessDenied(WaitdError):  # noqa: N818 - reads as a sentence where it is raised
+    """The caller may not do it.
 
     `reason` is a word for logs; neither it nor the message has a secret.
     """
@@ -74,12 +75,12 @@ class Unauthenticated(WaitdError):  # noqa: N818 - reads as a sentence where it 
         super().__init__(message)
 
 
-class Forbidden(WaitdError):  # noqa: N818 - reads as a sentence where it is raised
-    """The caller is known and lacks the right. `reason` is a word for logs."""
+class Unauthenticated(AccessDenied):
+    """The caller is unknown."""
 
-    def __init__(self, reason: str, message: str) -> None:
-        self.reason = reason
-        super().__init__(message)
+
+class Forbidden(AccessDenied):
+    """The caller is known and lacks the right."""
 
 
 class NotFound(WaitdError):  # noqa: N818 - reads as a sentence where it is raised

@@ -67,12 +67,6 @@ def _check_log_level(value: str) -> str:
     return value.lower()
 
 
-def _check_log_format(value: str) -> str:
-    if value not in {"auto", "json", "console"}:
-        raise ValueError("must be auto, json or console")
-    return value
-
-
 def _check_issuer(value: str | None) -> str | None:
     if value is not None:
         origin = parse_origin(value)
@@ -99,7 +93,7 @@ Bind = Annotated[str, AfterValidator(_check_bind)]
 TlsKey = Annotated[Path | None, AfterValidator(_check_tls_pair)]
 EgressRules = Annotated[Names, AfterValidator(_check_egress_rules)]
 LogLevel = Annotated[str, AfterValidator(_check_log_level)]
-LogFormat = Annotated[str, AfterValidator(_check_log_format)]
+LogFormat = Literal["auto", "json", "console"]
 Issuer = Annotated[str | None, AfterValidator(_check_issuer)]
 #: Declared after `oidc_issuer`, with which it is compared.
 Audience = Annotated[Names, NoDecode, BeforeValidator(_split_names), AfterValidator(_check_audience)]

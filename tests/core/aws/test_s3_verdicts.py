@@ -1,6 +1,6 @@
 import pytest
 
-from waitd.core.aws.answers import S3Error, S3Operation, s3_verdict
+from waitd.core.aws.answers import AwsError, S3Operation, s3_verdict
 from waitd.core.http.answer import CredentialsRefused
 from waitd.core.waits.verdict import Failure, Unreachable
 
@@ -21,14 +21,14 @@ from waitd.core.waits.verdict import Failure, Unreachable
 def test_a_refusal_refreshes_the_credentials_and_then_fails_unless_silenced(
     status: int, code: str, reason: str
 ) -> None:
-    found = s3_verdict(S3Error(status, code), S3Operation.LIST)
+    found = s3_verdict(AwsError(status, code), S3Operation.LIST)
     assert isinstance(found, CredentialsRefused)
     assert (found.verdict.reason, found.verdict.silenceable) == (reason, True)
 
 
 @pytest.mark.parametrize("asked", S3Operation)
 def test_a_denial_names_the_right_that_may_be_missing(asked: S3Operation) -> None:
-    found = s3_verdict(S3Error(403, "AccessDenied"), asked)
+    found = s3_verdict(AwsError(403, "AccessDenied"), asked)
     assert isinstance(found, CredentialsRefused)
     assert "s3:ListBucket" in found.verdict.message
 
@@ -49,13 +49,13 @@ def test_a_denial_names_the_right_that_may_be_missing(asked: S3Operation) -> Non
     ],
 )
 def test_what_says_nothing_of_the_target_ends_nothing(status: int, code: str, reason: str) -> None:
-    found = s3_verdict(S3Error(status, code), S3Operation.LIST)
+    found = s3_verdict(AwsError(status, code), S3Operation.LIST)
     assert isinstance(found, Unreachable)
     assert found.reason == reason
 
 
 def test_retry_after_is_handed_on() -> None:
-    found = s3_verdict(S3Error(503, "SlowDown", 7.0), S3Operation.HEAD)
+    found = s3_verdict(AwsError(503, "SlowDown", retry_after=7.0), S3Operation.HEAD)
     assert found == Unreachable("http_503", "HTTP 503 Service Unavailable: SlowDown", 7.0)
 
 
@@ -63,6 +63,6 @@ def test_retry_after_is_handed_on() -> None:
     ("status", "code"), [(400, "InvalidBucketName"), (405, "MethodNotAllowed"), (418, "")]
 )
 def test_any_other_4xx_fails_unless_silenced(status: int, code: str) -> None:
-    found = s3_verdict(S3Error(status, code), S3Operation.LIST)
+    found = s3_verdict(AwsError(status, code), S3Operation.LIST)
     assert isinstance(found, Failure)
     assert (found.reason, found.silenceable) == (f"http_{status}", True)

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
 from hmac import compare_digest
-from typing import NamedTuple
 
 from waitd.core.auth.principal import DEFAULT_NAMESPACE, ROLES_BY_NAME, Principal, Role, check_key_namespace
 
@@ -24,14 +23,12 @@ _HASHED = re.compile(rf"waitd_({_ID})_sha256:([0-9a-f]{{64}})")
 _EXPIRES = "expires="
 
 
-class PresentedKey(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class PresentedKey:
     """A key as a caller sent it. Its `repr` hides the secret."""
 
     id: str
-    secret: str
-
-    def __repr__(self) -> str:
-        return f"PresentedKey(id={self.id!r})"
+    secret: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

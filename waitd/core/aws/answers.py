@@ -17,8 +17,8 @@ class AwsError(NamedTuple):
 
     Attributes:
         status: the HTTP status.
-        code: the service's error code, or "".
-        message: the service's own message, or "".
+        code: the service's error code; "" if there is none, as in the response to a HEAD.
+        message: the service's own message, or "". S3's is not used.
         retry_after: the parsed `Retry-After` header in seconds, or None.
     """
 
@@ -33,20 +33,6 @@ class S3Operation(Enum):
 
     HEAD = "HEAD"
     LIST = "LIST"
-
-
-class S3Error(NamedTuple):
-    """An error response of S3.
-
-    Attributes:
-        status: the HTTP status.
-        code: S3's error code; "" for a HEAD, whose response has no body.
-        retry_after: the parsed `Retry-After` header in seconds, or None.
-    """
-
-    status: int
-    code: str = ""
-    retry_after: float | None = None
 
 
 #: Codes with which a service asks for a retry. Most protocols send throttling as a 400.
@@ -112,9 +98,9 @@ def aws_verdict(error: AwsError) -> Verdict | CredentialsRefused:  # noqa: PLR09
 
 
 @lru_cache(maxsize=1024)
-def s3_verdict(error: S3Error, operation: S3Operation) -> Verdict | CredentialsRefused:  # noqa: PLR0911 - one return per row of the table
+def s3_verdict(error: AwsError, operation: S3Operation) -> Verdict | CredentialsRefused:  # noqa: PLR0911 - one return per row of the table
     """The verdict of an S3 error; `CredentialsRefused` if other credentials may help."""
-    status, code, retry_after = error
+    status, code, _, retry_after = error
     if code in _S3_EXPIRED:
         return _TOKEN_EXPIRED
     if code == "RequestTimeTooSkewed":

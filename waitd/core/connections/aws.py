@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from waitd.core.aws.signature import AwsKeys
-from waitd.core.connections.connection import Connection, join_url
+from waitd.core.connections.connection import Connection, join_url, text_field
 
 #: A region becomes a label of a host name. S3-compatible stores have region names of their own.
 _REGION = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
@@ -89,11 +89,11 @@ def parse_aws_connection(connection: Connection, service: str = "s3") -> AwsConn
         ValueError: a field has an unusable value. The message quotes no secret.
     """
     extra = connection.extra
-    region = _text(extra, "region_name")
+    region = text_field(extra, "region_name")
     if region is not None and not is_region(region):
         raise ValueError("the extra's region_name is not the name of a region")
     config = _map(extra, "config_kwargs")
-    style = _text(_map(config, "s3"), "addressing_style") or "auto"
+    style = text_field(_map(config, "s3"), "addressing_style") or "auto"
     if style not in _STYLES:
         raise ValueError(f"addressing_style is one of {', '.join(_STYLES)}")
     unsigned = config.get("signature_version") == "unsigned"
@@ -102,55 +102,28 @@ def parse_aws_connection(connection: Connection, service: str = "s3") -> AwsConn
     return AwsConnection(
         keys=None if unsigned else _key_source(connection, region),
         region=region,
-        endpoint=_endpoint(extra, service),
+        endpoint=aws_endpoint(extra, service),
         addressing_style=style,
         verify_tls=connection.verifies_tls(),
         ca_bundle=bundle,
     )
 
 
-def aws_endpoint(connection: Connection, service: str) -> str | None:
+def aws_endpoint(extra: Mapping[str, Any], service: str, *, own_only: bool = False) -> str | None:
     """The base URL of a service, which has boto3's name; None for AWS's own.
 
-    The endpoint in `service_config` takes precedence over the connection's.
+    Args:
+        extra: the connection's `extra`. The service's endpoint in its `service_config` takes
+            precedence over the endpoint that all services share.
+        service: boto3's name of the service.
+        own_only: ignore the endpoint that all services share.
 
     Raises:
         ValueError: it is not a URL.
     """
-    return _endpoint(connection.extra, service)
-
-
-def _key_source(connection: Connection, region: str | None) -> AwsKeySource:
-    extra = connection.extra
-    key_id, secret = connection.login, connection.password
-    if not (key_id and secret):
-        key_id, secret = _text(extra, "aws_access_key_id"), _text(extra, "aws_secret_access_key")
-    static = AwsKeys(key_id, secret, _text(extra, "aws_session_token")) if key_id and secret else None
-    if static is None and (connection.login or connection.password):
-        raise ValueError("the connection needs both login (the access key id) and password (its secret)")
-    return AwsKeySource(static, _text(extra, "profile_name"), _role(extra), region)
-
-
-def _role(extra: Mapping[str, Any]) -> AssumedRole | None:
-    arn = _text(extra, "role_arn")
-    if arn is None:
-        return None
-    if extra.get("assume_role_method", "assume_role") != "assume_role":
-        raise ValueError("assume_role_method must be assume_role; other methods are not supported")
-    options = {**_map(extra, "assume_role_kwargs")}
-    external_id = _text(extra, "external_id")
-    if external_id is not None:
-        options.setdefault("ExternalId", external_id)
-    if not all(isinstance(value, (str, int)) for value in options.values()):
-        raise ValueError("assume_role_kwargs holds only strings and numbers")
-    return AssumedRole(arn, tuple(sorted(options.items())), _endpoint(extra, "sts", own_only=True))
-
-
-def _endpoint(extra: Mapping[str, Any], service: str, *, own_only: bool = False) -> str | None:
-    """The base URL of a service; `own_only` ignores the endpoint that all services share."""
-    url = _text(_map(_map(extra, "service_config"), service), "endpoint_url")
+    url = text_field(_map(_map(extra, "service_config"), service), "endpoint_url")
     if url is None and not own_only:
-        url = _text(extra, "endpoint_url")
+        url = text_field(extra, "endpoint_url")
     if url is None:
         return None
     try:
@@ -159,17 +132,34 @@ def _endpoint(extra: Mapping[str, Any], service: str, *, own_only: bool = False)
         raise ValueError(f"the endpoint_url of {service}: {error}") from None
 
 
+def _key_source(connection: Connection, region: str | None) -> AwsKeySource:
+    extra = connection.extra
+    key_id, secret = connection.login, connection.password
+    if not (key_id and secret):
+        key_id, secret = text_field(extra, "aws_access_key_id"), text_field(extra, "aws_secret_access_key")
+    static = AwsKeys(key_id, secret, text_field(extra, "aws_session_token")) if key_id and secret else None
+    if static is None and (connection.login or connection.password):
+        raise ValueError("the connection needs both login (the access key id) and password (its secret)")
+    return AwsKeySource(static, text_field(extra, "profile_name"), _role(extra), region)
+
+
+def _role(extra: Mapping[str, Any]) -> AssumedRole | None:
+    arn = text_field(extra, "role_arn")
+    if arn is None:
+        return None
+    if extra.get("assume_role_method", "assume_role") != "assume_role":
+        raise ValueError("assume_role_method must be assume_role; other methods are not supported")
+    options = {**_map(extra, "assume_role_kwargs")}
+    external_id = text_field(extra, "external_id")
+    if external_id is not None:
+        options.setdefault("ExternalId", external_id)
+    if not all(isinstance(value, (str, int)) for value in options.values()):
+        raise ValueError("assume_role_kwargs holds only strings and numbers")
+    return AssumedRole(arn, tuple(sorted(options.items())), aws_endpoint(extra, "sts", own_only=True))
+
+
 def _map(fields: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     value = fields.get(name) or {}
     if not isinstance(value, Mapping):
         raise ValueError(f"{name} must be an object")  # noqa: TRY004 - bad data, not a bad call
-    return value
-
-
-def _text(fields: Mapping[str, Any], name: str) -> str | None:
-    value = fields.get(name)
-    if value is None or value == "":
-        return None
-    if not isinstance(value, str):
-        raise ValueError(f"{name} must be a string")  # noqa: TRY004 - bad data, not a bad call
     return value

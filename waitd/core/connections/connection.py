@@ -244,6 +244,20 @@ class Connection:
         return str(verify).lower() != "false"
 
 
+def text_field(fields: Mapping[str, Any], name: str) -> str | None:
+    """The text in a field of `extra`; None if the field is missing or empty.
+
+    Raises:
+        ValueError: the field is not a string. The message does not quote it.
+    """
+    value = fields.get(name)
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str):
+        raise ValueError(f"{name} must be a string")  # noqa: TRY004 - bad data, not a bad call
+    return value
+
+
 @lru_cache(maxsize=1024)
 def _base_url(host: str, port: int | None, schema: str | None, conn_type: str) -> str:
     if not host:

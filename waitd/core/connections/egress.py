@@ -241,11 +241,10 @@ def _address_match(entry: EgressRule, address: Address) -> int:
 
     An IPv4 network counts as its IPv4-mapped IPv6 network.
     """
-    best = -1
-    for one in (address, unwrap_ipv4(address)):
-        if entry.network is not None and one in entry.network:
-            best = max(best, entry.network.prefixlen + (96 if entry.network.version == 4 else 0))
-    return best
+    network = entry.network
+    if network is None or (address not in network and unwrap_ipv4(address) not in network):
+        return -1
+    return network.prefixlen + (96 if network.version == 4 else 0)
 
 
 def _name_match(entry: EgressRule, name: str) -> int:

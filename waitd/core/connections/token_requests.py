@@ -20,7 +20,7 @@ from math import inf
 from typing import Any
 from urllib.parse import quote_plus
 
-from waitd.core.connections.connection import Connection, join_url, parse_origin
+from waitd.core.connections.connection import Connection, join_url, parse_origin, text_field
 
 #: The lifetime of a token, in seconds, if its endpoint does not state it.
 DEFAULT_LIFETIME = 300.0
@@ -145,13 +145,13 @@ def oauth2_token_request(connection: Connection) -> TokenRequest:
             secret. The other functions here raise it, too.
     """
     extra = connection.extra
-    url = _text(extra, "token_url")
+    url = text_field(extra, "token_url")
     if url is None:
         raise ValueError("auth_type oauth2_client_credentials needs the extra's token_url")
     client_id, secret = _client(connection)
     fields = [("grant_type", "client_credentials")]
-    fields += [(name, value) for name in ("scope", "audience") if (value := _text(extra, name))]
-    method = _text(extra, "token_endpoint_auth_method") or "client_secret_basic"
+    fields += [(name, value) for name in ("scope", "audience") if (value := text_field(extra, name))]
+    method = text_field(extra, "token_endpoint_auth_method") or "client_secret_basic"
     if method not in {"client_secret_basic", "client_secret_post"}:
         raise ValueError("token_endpoint_auth_method must be client_secret_basic or client_secret_post")
     if method == "client_secret_post":
@@ -164,7 +164,7 @@ def airflow_token_request(connection: Connection) -> TokenRequest:
 
     The token lasts a day and has no refresh token; a new one is fetched at 80 % of its lifetime.
     """
-    url = _text(connection.extra, "token_url") or "/auth/token"
+    url = text_field(connection.extra, "token_url") or "/auth/token"
     fields = [("username", connection.login or ""), ("password", connection.password or "")]
     return _request(connection, url, fields, as_json=True, is_jwt=True, renewal_margin=inf)
 
@@ -174,7 +174,7 @@ def airbyte_token_request(connection: Connection) -> TokenRequest:
     client_id, secret = _client(connection)
     base = connection.base_url().rstrip("/")
     below = "applications/token" if base.endswith("/v1") else "api/public/v1/applications/token"
-    url = _text(connection.extra, "token_url") or f"/{below}"
+    url = text_field(connection.extra, "token_url") or f"/{below}"
     fields = [
         ("client_id", client_id),
         ("client_secret", secret),
@@ -190,20 +190,20 @@ def google_token_request(connection: Connection) -> TokenRequest:
     """
     extra = connection.extra
     key = _key_file(extra.get("keyfile_dict"))
-    issuer, private_key = _text(key, "client_email"), _text(key, "private_key")
+    issuer, private_key = text_field(key, "client_email"), text_field(key, "private_key")
     if issuer is None or private_key is None:
         raise ValueError(
             "auth_type google_service_account needs the extra's keyfile_dict, the key of a service account"
         )
-    url = _text(key, "token_uri") or _GOOGLE_TOKEN_URI
-    audience = _text(extra, "target_audience")
-    scope = (_text(extra, "scope") or _CLOUD_PLATFORM).replace(",", " ")
+    url = text_field(key, "token_uri") or _GOOGLE_TOKEN_URI
+    audience = text_field(extra, "target_audience")
+    scope = (text_field(extra, "scope") or _CLOUD_PLATFORM).replace(",", " ")
     claims = (("target_audience", audience),) if audience else (("scope", scope),)
     return _request(
         connection,
         url,
         [("grant_type", _JWT_BEARER)],
-        assertion=JwtAssertion(issuer, url, private_key, _text(key, "private_key_id"), claims),
+        assertion=JwtAssertion(issuer, url, private_key, text_field(key, "private_key_id"), claims),
         token_field="id_token" if audience else "access_token",
     )
 
@@ -223,8 +223,8 @@ def _request(connection: Connection, url: str, fields: list[tuple[str, str]], **
 
 
 def _client(connection: Connection) -> tuple[str, str]:
-    client_id = _text(connection.extra, "client_id") or connection.login
-    secret = _text(connection.extra, "client_secret") or connection.password
+    client_id = text_field(connection.extra, "client_id") or connection.login
+    secret = text_field(connection.extra, "client_secret") or connection.password
     if not client_id or not secret:
         raise ValueError("a client_id and a client_secret are needed, in the extra or as login and password")
     return client_id, secret
@@ -237,12 +237,3 @@ def _key_file(value: object) -> Mapping[str, Any]:
         except (ValueError, RecursionError):
             value = None
     return value if isinstance(value, Mapping) else {}
-
-
-def _text(fields: Mapping[str, Any], name: str) -> str | None:
-    value = fields.get(name)
-    if value is None or value == "":
-        return None
-    if not isinstance(value, str):
-        raise ValueError(f"{name} must be a string")  # noqa: TRY004 - bad data, not a bad call
-    return value

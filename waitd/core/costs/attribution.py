@@ -41,17 +41,13 @@ class CpuAttribution:
         self._seen: list[str] = []
         self._products: list[list[float]] = []
         self._targets: list[float] = []
-        self._costs: Mapping[str, float] = dict(estimates)
+        #: CPU-seconds of one of each kind of work; for `idle`, CPU-seconds per second.
+        self.costs: Mapping[str, float] = dict(estimates)
 
     def add_kind(self, name: str, estimate: float) -> None:
         """Adds a kind of work with its first estimate in CPU-seconds."""
         self._estimates[name] = estimate
-        self._costs = {**self._costs, name: estimate}
-
-    @property
-    def costs(self) -> Mapping[str, float]:
-        """CPU-seconds of one of each kind of work; for `idle`, CPU-seconds per second."""
-        return self._costs
+        self.costs = {**self.costs, name: estimate}
 
     def add_sample(self, counts: Mapping[str, float], seconds: float, cpu_seconds: float) -> None:
         """Adds a sample: how often each kind occurred within `seconds`, and the CPU time used."""
@@ -64,7 +60,7 @@ class CpuAttribution:
             self._targets[row] = self._targets[row] * self._decay + value * cpu_seconds
             for column, other in enumerate(values):
                 products[column] = products[column] * self._decay + value * other
-        self._costs = {**self._estimates, **dict(zip(self._seen, self._solve(), strict=True))}
+        self.costs = {**self._estimates, **dict(zip(self._seen, self._solve(), strict=True))}
 
     def _add(self, name: str) -> None:
         for products in self._products:

@@ -23,8 +23,6 @@ from waitd.core.waits.wait import WaitState
 JobHandle = str | int | Mapping[str, Any]
 #: Seconds before each attempt at a job's cancel request. After the last one, waitd gives up.
 CANCEL_RETRY_DELAYS = (0.0, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0)
-#: The states of a wait in which its job may be cancelled (`cancel_job_on`).
-JOB_CANCEL_STATES = (WaitState.CANCELLED, WaitState.TIMEOUT)
 
 
 class SubmitState(StrEnum):

@@ -73,7 +73,8 @@ def _as_dict(value: Any) -> Any:
 
 
 _encode = msgspec.json.Encoder(enc_hook=_as_dict).encode
-_decode = msgspec.json.Decoder(WaitSpec).decode
+#: Parses what `encode_spec` returned.
+decode_spec = msgspec.json.Decoder(WaitSpec).decode
 
 
 def encode_spec(spec: WaitSpec) -> str:
@@ -86,11 +87,6 @@ def encode_spec(spec: WaitSpec) -> str:
         return _encode(spec).decode()
     except (TypeError, OverflowError, UnicodeEncodeError, RecursionError) as error:
         raise InvalidInput.at("", f"the wait cannot be stored as JSON: {error}") from None
-
-
-def decode_spec(text: str) -> WaitSpec:
-    """Parses what `encode_spec` returned."""
-    return _decode(text)
 
 
 @dataclass(slots=True)

@@ -287,7 +287,7 @@ def _with_absolute_url(handle: JobHandle, location: str | None, url: str) -> Job
 
 def _absolute(location: str, url: str) -> str:
     if "\\" in location:
-        raise ValueError("it is no URL")
+        raise ValueError("it is not a URL")
     target = str(URL(url, encoded=True).join(URL(location)).with_fragment(None))
     if parse_origin(target) != parse_origin(url):
         raise ValueError("it is of another origin")

@@ -204,7 +204,7 @@ def _aws(
         raise ValueError("no region: set region_name in params or in the connection, or AWS_REGION")
     if not is_region(region):
         raise ValueError("the AWS region of the environment is malformed")
-    endpoint = aws_endpoint(connection, table.aws_client or service) or environment.endpoint
+    endpoint = aws_endpoint(connection.extra, table.aws_client or service) or environment.endpoint
     host = endpoint or f"https://{service}.{region}.amazonaws.com{'.cn' if region.startswith('cn-') else ''}"
     auth = "none" if account.keys is None else "aws_sigv4"
     extra = {**connection.extra, "auth_type": auth, "aws_service": service, "region_name": region}

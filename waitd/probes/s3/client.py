@@ -13,7 +13,7 @@ from xml.etree.ElementTree import ParseError
 
 from anyio import CapacityLimiter
 
-from waitd.core.aws.answers import S3Error, S3Operation, s3_verdict
+from waitd.core.aws.answers import AwsError, S3Operation, s3_verdict
 from waitd.core.aws.signature import S3Signer, encoded_path, encoded_query
 from waitd.core.connections.aws import is_region
 from waitd.core.connections.egress import HostSource
@@ -62,8 +62,9 @@ class _S3Response(NamedTuple):
     body: bytes | None = None
 
     @property
-    def error(self) -> S3Error:
-        return S3Error(self.facts.status, find_element_text(self.body, "Code"), self.facts.retry_after)
+    def error(self) -> AwsError:
+        code = find_element_text(self.body, "Code")
+        return AwsError(self.facts.status, code, retry_after=self.facts.retry_after)
 
 
 class S3Client:
@@ -125,7 +126,7 @@ class S3Client:
             return await self._check_bucket(endpoint, bucket)
         if 200 <= status < 300:
             return object_from_head(key, answer.response.headers) or _BAD_HEAD
-        error = S3Error(status, "", answer.facts.retry_after)
+        error = AwsError(status, retry_after=answer.facts.retry_after)
         if status in _UNEXPLAINED:  # the error of a LIST has a body
             region = self._regions.get((endpoint.origin, bucket))
             explained = await self._request(endpoint, "GET", bucket, "", _list_query(key, None, 1))
@@ -156,7 +157,7 @@ class S3Client:
         if response.status not in RETRYABLE_STATUSES and response.status < 500:
             return None
         retry_after = facts_of(response, self.now()).retry_after
-        return s3_verdict(S3Error(response.status, "", retry_after), S3Operation.HEAD)
+        return s3_verdict(AwsError(response.status, retry_after=retry_after), S3Operation.HEAD)
 
     async def list_page(
         self, endpoint: AwsEndpoint, bucket: str, prefix: str, token: str | None
