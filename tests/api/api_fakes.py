@@ -187,7 +187,6 @@ class FakePoking:
 @dataclass
 class FakeHealth:
     draining: bool = False
-    store_writable: bool = True
     store_error: str = ""
     refused_outcomes: int = 0
     loop_lag: float = 0.001

@@ -136,7 +136,7 @@ async def test_each_request_is_one_line_in_the_log(api: Api) -> None:
 
 
 async def test_livez_answers_even_when_nothing_else_works(api: Api) -> None:
-    api.health.draining, api.health.store_writable, api.store.refusing = True, False, True
+    api.health.draining, api.health.store_error, api.store.refusing = True, "the disk is full", True
     response = await api.client.get("/livez")
     assert (response.status, await response.json()) == (200, {"status": "alive", "loop_lag_seconds": 0.001})
 
@@ -145,7 +145,7 @@ async def test_livez_answers_even_when_nothing_else_works(api: Api) -> None:
     ("name", "value", "reason"),
     [
         ("draining", True, "stopping"),
-        ("store_writable", False, "cannot be written: the disk is full"),
+        ("store_error", "the disk is full", "cannot be written: the disk is full"),
         ("refused_outcomes", 3, "waits that have ended"),
     ],
 )
@@ -153,7 +153,6 @@ async def test_readyz_says_why_the_daemon_is_not_ready(
     api: Api, name: str, value: object, reason: str
 ) -> None:
     assert await (await api.client.get("/readyz")).json() == {"status": "ready"}
-    api.health.store_error = "the disk is full"
     setattr(api.health, name, value)
     problem = await problem_of(await api.client.get("/readyz"), 503, "not-ready")
     assert reason in problem["detail"]

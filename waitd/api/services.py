@@ -32,12 +32,8 @@ class Health(Protocol):
         """Whether the daemon is stopping: submits are refused with 503."""
 
     @property
-    def store_writable(self) -> bool:
-        """Whether the store's last write succeeded."""
-
-    @property
     def store_error(self) -> str:
-        """Why the last write failed, in a sentence without secrets; "" if it succeeded."""
+        """Why the store's last write failed, in a sentence without secrets; "" if it succeeded."""
 
     @property
     def refused_outcomes(self) -> int:

@@ -62,8 +62,8 @@ def _not_ready(health: Health) -> list[str]:
     reasons = []
     if health.draining:
         reasons.append("the daemon is stopping")
-    if not health.store_writable:
-        reasons.append(": ".join(filter(None, ("the store cannot be written", health.store_error))))
+    if health.store_error:
+        reasons.append(f"the store cannot be written: {health.store_error}")
     if health.refused_outcomes:
         reasons.append("there are waits that have ended whose outcome is not stored yet")
     return reasons
