@@ -308,11 +308,11 @@ async def test_an_outcome_that_cannot_be_stored_is_kept_and_tried_until_it_is() 
             bench.add(f"w{n}")
         await asyncio.sleep(60)
         looks = sum(map(len, bench.probe.looks.values()))
-        assert bench.poker.pending_outcomes == 10
+        assert bench.poker.outcomes.pending == 10
         assert bench.store.refused > 20
         bench.store.refusing = False
         await asyncio.sleep(6)
-        assert bench.poker.pending_outcomes == 0
+        assert bench.poker.outcomes.pending == 0
         assert {bench.state(f"w{n}") for n in range(10)} == {WaitState.SUCCESS}
         assert sum(map(len, bench.probe.looks.values())) == looks == 10
 
@@ -574,10 +574,10 @@ async def test_what_the_store_refuses_is_counted_while_it_does() -> None:
         bench.store.refusing = True
         bench.add("w")
         await asyncio.sleep(1)
-        assert (bench.poker.refused_outcomes, bench.state("w")) == (1, WaitState.WAITING)
+        assert (bench.poker.outcomes.refused, bench.state("w")) == (1, WaitState.WAITING)
         bench.store.refusing = False
         await asyncio.sleep(60)
-        assert (bench.poker.refused_outcomes, bench.state("w")) == (0, WaitState.SUCCESS)
+        assert (bench.poker.outcomes.refused, bench.state("w")) == (0, WaitState.SUCCESS)
 
 
 @in_virtual_time
@@ -606,10 +606,10 @@ async def test_equal_paces_are_one_object_and_strange_ones_do_not_pile_up() -> N
         for n in range(MAX_PACINGS + 5):
             bench.add(f"w{n}", interval=10.0 + n)
             bench.add(f"v{n}", interval=10.0 + n)
-        held, shared = bench.poker._held, bench.poker._factory.pacings
+        held, shared = bench.poker._held, bench.poker._factory.pacing.cache_info()
         assert held["w1"].pacing is held["v1"].pacing
         assert held[f"w{MAX_PACINGS + 1}"].pacing == held[f"v{MAX_PACINGS + 1}"].pacing
-        assert len(shared) == MAX_PACINGS
+        assert shared.currsize == MAX_PACINGS
 
 
 @in_virtual_time

@@ -1,6 +1,6 @@
 """Builds the API's guard from the settings: the keyring, the identity provider, the namespaces."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import NamedTuple
 
@@ -53,8 +53,9 @@ async def open_guard(settings: Settings, store: KeyStore, outgoing: Outgoing) ->
         WaitdError: the keys file cannot be read, a library is missing, or no caller could
             authenticate.
     """
-    clock = SystemClock()
-    keyring = ApiKeyring(store, file=settings.api_keys_file, retention=settings.retention, now=clock.now)
+    keyring = ApiKeyring(
+        store, file=settings.api_keys_file, retention=settings.retention, now=SystemClock.now
+    )
     await keyring.open()
     namespaces = Namespaces(
         {name: NamespaceRules(**rules.model_dump()) for name, rules in settings.namespaces.items()}
@@ -62,7 +63,7 @@ async def open_guard(settings: Settings, store: KeyStore, outgoing: Outgoing) ->
     async with AsyncExitStack() as stack:
         authenticator: Authenticator | None = None
         if settings.authenticates:
-            tokens = await _tokens(settings, outgoing, clock, stack)
+            tokens = await _tokens(settings, outgoing, stack)
             if tokens is None and not keyring.holds_any():
                 raise WaitdError(
                     f"callers have to authenticate, but there is no valid API key. {_HOW_TO_AUTHENTICATE}"
@@ -71,9 +72,8 @@ async def open_guard(settings: Settings, store: KeyStore, outgoing: Outgoing) ->
         yield ApiGuard(keyring, authenticator, namespaces)
 
 
-async def _tokens(
-    settings: Settings, outgoing: Outgoing, clock: SystemClock, stack: AsyncExitStack
-) -> Authenticator | None:
+async def _tokens(settings: Settings, outgoing: Outgoing, stack: AsyncExitStack) -> Authenticator | None:
+    """The authenticator of the identity provider's tokens; None if there is no provider."""
     if settings.oidc_issuer is None:
         return None
     try:
@@ -90,6 +90,7 @@ async def _tokens(
         {name: ROLES_BY_NAME[role] for name, role in settings.oidc_roles.items()},
         settings.oidc_namespace_claim,
     )
-    issuer = await stack.enter_async_context(IssuerKeys(settings.oidc_issuer, outgoing, now=clock.monotonic))
-    algorithms: Sequence[str] = settings.oidc_algorithms
-    return OidcVerifier(issuer, rules, algorithms, now=clock.now)
+    issuer = await stack.enter_async_context(
+        IssuerKeys(settings.oidc_issuer, outgoing, now=SystemClock.monotonic)
+    )
+    return OidcVerifier(issuer, rules, settings.oidc_algorithms, now=SystemClock.now)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import cached_property
 
 from pydantic import SecretStr
 
@@ -40,11 +41,10 @@ async def open_connections(
     Raises:
         WaitdError: a resolver cannot be set up with these settings.
     """
-    clock = SystemClock()
-    keys = _EnvironmentKeys(clock.monotonic)
+    keys = _EnvironmentKeys()
     async with AsyncExitStack() as stack:
         tokens = await stack.enter_async_context(TokenEndpointClient(outgoing, instruments=instruments))
-        authorizer = Authorizer(tokens, keys, now=clock.monotonic)
+        authorizer = Authorizer(tokens, keys, now=SystemClock.monotonic)
         stack.push_async_callback(authorizer.aclose)
         try:
             resolvers = [
@@ -57,7 +57,7 @@ async def open_connections(
             [resolver for resolver in resolvers if resolver is not None],
             authorizer,
             ttl=settings.connection_cache,
-            now=clock.monotonic,
+            now=SystemClock.monotonic,
             instruments=instruments,
         )
 
@@ -68,28 +68,23 @@ class _EnvironmentKeys:
     The library takes half a second to load, so it is loaded at the first use.
     """
 
-    def __init__(self, now: Callable[[], float]) -> None:
-        self._now = now
-        self._loaded: AwsKeyProvider | None = None
-
     async def get(self, source: AwsKeySource) -> AwsKeys:
         """See `AwsKeyProvider`."""
-        return await self._credentials().get(source)
+        return await self._credentials.get(source)
 
     async def refresh(self, source: AwsKeySource) -> AwsKeys:
         """See `AwsKeyProvider`."""
-        return await self._credentials().refresh(source)
+        return await self._credentials.refresh(source)
 
+    @cached_property
     def _credentials(self) -> AwsKeyProvider:
-        if self._loaded is None:
-            try:
-                from waitd.probes.access.aws_credentials import AwsCredentials  # noqa: PLC0415 - see above
-            except ImportError:
-                raise ValueError(
-                    "AWS keys from the environment and from roles need a library that is not installed: pip install 'waitd[s3]'"
-                ) from None
-            self._loaded = AwsCredentials(now=self._now)
-        return self._loaded
+        try:
+            from waitd.probes.access.aws_credentials import AwsCredentials  # noqa: PLC0415 - see above
+        except ImportError:
+            raise ValueError(
+                "AWS keys from the environment and from roles need a library that is not installed: pip install 'waitd[s3]'"
+            ) from None
+        return AwsCredentials(now=SystemClock.monotonic)
 
 
 async def _environment(*_: object) -> Resolver | None:
@@ -126,7 +121,7 @@ async def _vault(
     )
     login = AUTH_METHODS[settings.vault_auth](credentials)
     return await stack.enter_async_context(
-        VaultResolver(location, login, outgoing, now=SystemClock().monotonic)
+        VaultResolver(location, login, outgoing, now=SystemClock.monotonic)
     )
 
 

@@ -61,19 +61,14 @@ class Daemon:
     # ------------------------------------------------------------ health
 
     @property
-    def store_writable(self) -> bool:
-        """Whether the store's last write succeeded."""
-        return not self.engine.store.failing
-
-    @property
     def store_error(self) -> str:
         """Why the last write failed; empty if it succeeded."""
-        return "" if self.store_writable else "its last write failed; the log says why"
+        return "its last write failed; the log says why" if self.engine.store.failing else ""
 
     @property
     def refused_outcomes(self) -> int:
         """How many outcomes the store refused at the last try."""
-        return self.engine.poker.refused_outcomes
+        return self.engine.poker.outcomes.refused
 
     @property
     def loop_lag(self) -> float:
@@ -88,7 +83,7 @@ class Daemon:
         Raises:
             OSError: the address cannot be listened on.
         """
-        await self.engine.load_signals()
+        await self.engine.signals.load()
         runner = await self._listen()
         try:
             async with anyio.create_task_group() as tasks:
@@ -142,4 +137,4 @@ class Daemon:
         self.engine.feed.drain()
         await self.engine.drain(self._settings.drain_timeout)
         await runner.cleanup()
-        log.info("drained", outcomes_not_stored=self.engine.poker.pending_outcomes)
+        log.info("drained", outcomes_not_stored=self.engine.poker.outcomes.pending)

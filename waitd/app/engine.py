@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -46,6 +47,7 @@ class Engine(StoreListener):
     def __init__(
         self, settings: Settings, database: Database, parts: Parts, instruments: Instruments
     ) -> None:
+        cost = settings.cost
         self.clock = SystemClock()
         self.instruments = instruments
         self.store = Store(
@@ -54,9 +56,10 @@ class Engine(StoreListener):
             listener=self,
             now=self.clock.now,
             retry_delays=settings.delivery_retry_delays,
-            costs=CostRules(settings.cost.labels, settings.cost.values, settings.cost.retention),
+            costs=CostRules(cost.labels, cost.values, cost.retention),
         )
-        self.probes: Mapping[str, Probe] = {**parts.probes, "signal": SignalProbe(self._signal_payloads)}
+        signal_probe = SignalProbe(lambda namespace, key: self.signals.payloads(namespace, key))  # noqa: PLW0108 - the signals are built below
+        self.probes: Mapping[str, Probe] = {**parts.probes, "signal": signal_probe}
         self.long_polls = LongPolls(settings.max_long_polls)
         self.feed = EventFeed()
         self.wait_counts = WaitCounts(instruments)
@@ -95,25 +98,26 @@ class Engine(StoreListener):
         self.maintenance = Maintenance(
             self.store, self.poker, self.clock, retention=settings.retention, after_sweep=self._after_sweep
         )
-        self.meter = self._build_meter(settings) if settings.cost.enabled else None
+        self.meter = (
+            Meter(
+                self.poker,
+                self.clock,
+                instruments,
+                held=self.wait_counts.waiting,
+                constants=cost.constants,
+                prices=cost.prices,
+                labels=cost.labels,
+                poke_cpu_seconds=cost.poke_cpu_seconds,
+            )
+            if cost.enabled
+            else None
+        )
         self._s3_events = self._build_s3_event_queue(settings, parts)
-        self._airflow_sweep = AirflowSweep(self.store, parts.airflow)
-        self._airflow_sweep_interval = settings.airflow_sweep_interval
+        self._sweep_airflow = partial(
+            AirflowSweep(self.store, parts.airflow).run, settings.airflow_sweep_interval
+        )
         self._saved_overhead = MeasuredUsage()
         self._frozen = 0
-
-    def _build_meter(self, settings: Settings) -> Meter:
-        cost = settings.cost
-        return Meter(
-            self.poker,
-            self.clock,
-            self.instruments,
-            held=self.wait_counts.waiting,
-            constants=cost.constants,
-            prices=cost.prices,
-            labels=cost.labels,
-            poke_cpu_seconds=cost.poke_cpu_seconds,
-        )
 
     def _build_s3_event_queue(self, settings: Settings, parts: Parts) -> "S3EventQueue | None":
         url = settings.s3_events_queue_url
@@ -123,23 +127,16 @@ class Engine(StoreListener):
             from waitd.probes.s3.events_queue import S3EventQueue  # noqa: PLC0415 - needs an extra
         except ImportError:
             raise WaitdError("s3_events_queue_url needs pip install 'waitd[s3]'") from None
-
-        def on_created(bucket: str, key: str) -> None:
-            self.signals.on_s3_object("s3_queue", bucket, key, namespace=None)
-
         try:
             return S3EventQueue(
                 parts.connections,
                 url,
                 settings.s3_events_conn_id,
-                on_created=on_created,
+                on_created=partial(self.signals.on_s3_object, "s3_queue", namespace=None),
                 outgoing=parts.outgoing,
             )
         except ValueError as error:
             raise WaitdError(f"s3_events_queue_url: {error}") from None
-
-    async def _signal_payloads(self, namespace: str, key: str) -> Sequence[Any]:
-        return await self.signals.payloads(namespace, key)
 
     # ------------------------------------------------------------ as the store's listener
 
@@ -229,23 +226,22 @@ class Engine(StoreListener):
 
     # ------------------------------------------------------------ start and end
 
-    async def load_signals(self) -> None:
-        """Loads the keys of stored signals; to be called before the first wait is held."""
-        await self.signals.load()
-
     def start(self, tasks: TaskGroup) -> None:
         """Starts all loops, and the loading of the store's waiting waits."""
-        tasks.start_soon(self.submitter.run, name="submitter")
-        tasks.start_soon(self.job_cancels.run, name="job cancels")
-        tasks.start_soon(self.poker.run, name="poker")
-        if self._s3_events is not None:
-            tasks.start_soon(self._s3_events.run, name="S3 events")
-        tasks.start_soon(self.deliverer.run, name="deliverer")
-        tasks.start_soon(self.maintenance.run, name="maintenance")
-        tasks.start_soon(self._airflow_sweep.run, self._airflow_sweep_interval, name="airflow sweep")
-        if self.meter is not None:
-            tasks.start_soon(self.meter.run, name="meter")
-        tasks.start_soon(self._load, name="load")
+        loops = {
+            "submitter": self.submitter.run,
+            "job cancels": self.job_cancels.run,
+            "poker": self.poker.run,
+            "S3 events": None if self._s3_events is None else self._s3_events.run,
+            "deliverer": self.deliverer.run,
+            "maintenance": self.maintenance.run,
+            "airflow sweep": self._sweep_airflow,
+            "meter": None if self.meter is None else self.meter.run,
+            "load": self._load,
+        }
+        for name, loop in loops.items():
+            if loop is not None:
+                tasks.start_soon(loop, name=name)
 
     async def _load(self) -> None:
         """Holds the store's waiting waits, page by page; pokes begin during the read."""

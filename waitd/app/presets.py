@@ -37,13 +37,12 @@ async def open_presets(
     """
     presets = load_presets(settings.presets_dir)
     tables = {kind: preset.file.connection for kind, preset in presets.items()}
-    vendors = VendorConnections(connections, tables, now=SystemClock().monotonic)
-    secret_headers = settings.secret_headers
+    vendors = VendorConnections(connections, tables, now=SystemClock.monotonic)
     plain = await stack.enter_async_context(
-        HttpProbe(vendors, secret_headers=secret_headers, outgoing=outgoing)
+        HttpProbe(vendors, secret_headers=settings.secret_headers, outgoing=outgoing)
     )
     following = await stack.enter_async_context(
-        operation_probe(vendors, secret_headers=secret_headers, outgoing=outgoing)
+        operation_probe(vendors, secret_headers=settings.secret_headers, outgoing=outgoing)
     )
     probes: dict[str, Probe] = {}
     for kind, preset in presets.items():

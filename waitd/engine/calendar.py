@@ -10,62 +10,62 @@ from sys import getsizeof
 
 from waitd.engine.held_wait import HeldWait
 
-#: Buckets per second: an entry is due up to one bucket late, and never early.
+#: Buckets per second: a wait is due up to one bucket late, and never early.
 BUCKETS = 100
 #: How many buckets are measured for the memory estimate, and the bytes of a bucket's number.
 SAMPLED, NUMBER_BYTES = 64, 32
 
 
 class Calendar:
-    """Entries by due time in monotonic seconds.
+    """Held waits by due time in monotonic seconds.
 
-    An entry is in one bucket; putting it again moves it.
+    A wait is in one bucket; putting it again moves it.
     """
 
     def __init__(self) -> None:
         self._buckets: dict[int, list[HeldWait]] = {}
         self._order: list[int] = []
 
-    def put(self, entry: HeldWait, due: float) -> bool:
-        """Makes an entry due at `due` only; True when it is the earliest now."""
+    def put(self, held: HeldWait, due: float) -> bool:
+        """Makes a wait due at `due` only; True when it is the earliest now."""
         bucket = int(due * BUCKETS) + 1
-        entries = self._buckets.get(bucket)
-        if entries is not None:
-            entries.append(entry)
-            entry.bucket = entries
+        waits = self._buckets.get(bucket)
+        if waits is not None:
+            waits.append(held)
+            held.bucket = waits
             return False
-        self._buckets[bucket] = entry.bucket = [entry]
+        self._buckets[bucket] = held.bucket = [held]
         heappush(self._order, bucket)
         return self._order[0] == bucket
 
-    def put_all(self, entries: Sequence[HeldWait], due: float) -> bool:
-        """Like `put`, for many entries that are due at the same time."""
-        if not entries:
+    def put_all(self, waits: Sequence[HeldWait], due: float) -> bool:
+        """Like `put`, for many waits that are due at the same time."""
+        if not waits:
             return False
         bucket = int(due * BUCKETS) + 1
         existing = self._buckets.get(bucket)
         if existing is None:
             existing = self._buckets[bucket] = []
             heappush(self._order, bucket)
-        existing.extend(entries)
-        for entry in entries:
-            entry.bucket = existing
+        existing.extend(waits)
+        for held in waits:
+            held.bucket = existing
         return self._order[0] == bucket
 
     def take_due(self, now: float) -> Iterator[HeldWait]:
-        """Removes and returns the entries that are due at `now`, the earliest bucket first."""
+        """Removes and returns the waits that are due at `now`, the earliest bucket first."""
         limit = int(now * BUCKETS + 1e-6)  # a bucket's own start, which `next_due` returns, is due
         while self._order and self._order[0] <= limit:
-            entries = self._buckets.pop(heappop(self._order))
-            for entry in entries:
-                if entry.bucket is entries:  # else it was moved
-                    entry.bucket = None
-                    yield entry
+            waits = self._buckets.pop(heappop(self._order))
+            for held in waits:
+                if held.bucket is waits:  # else it was moved
+                    held.bucket = None
+                    yield held
 
     def bytes(self) -> float:
         """Estimates the memory of the calendar from some of its buckets."""
         some = list(islice(self._buckets.values(), SAMPLED))
-        each = sum(getsizeof(entries) + NUMBER_BYTES for entries in some) / max(1, len(some))
+        each = sum(getsizeof(waits) + NUMBER_BYTES for waits in some) / max(1, len(some))
         return getsizeof(self._buckets) + getsizeof(self._order) + each * len(self._buckets)
 
     def next_due(self) -> float | None:

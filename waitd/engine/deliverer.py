@@ -9,6 +9,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import inf
 
 import anyio
 import structlog
@@ -92,7 +93,7 @@ class Deliverer:
         self._queues: dict[str, DestinationQueue] = {}
         #: Destinations that wait for a queue, in their order.
         self._without_queue: dict[str, None] = {}
-        self._next_check = float("-inf")
+        self._next_check = -inf
         self._wakeup = asyncio.Event()
         self._draining = False
         self._attempt_done = asyncio.Event()
@@ -186,9 +187,12 @@ class Deliverer:
         return bool(queue.in_flight) or queue.more
 
     def _is_turn_over(self, queue: DestinationQueue) -> bool:
-        """Whether others wait for a queue: many that hang must not keep out one that works."""
-        others_wait = bool(self._without_queue) and len(self._queues) >= MAX_QUEUES
-        return others_wait and self._clock.monotonic() >= queue.turn_ends
+        """Whether it gives way to others: many that hang must not keep out one that works."""
+        return (
+            bool(self._without_queue)
+            and len(self._queues) >= MAX_QUEUES
+            and self._clock.monotonic() >= queue.turn_ends
+        )
 
     async def _attempt(self, queue: DestinationQueue, item: OutboxItem) -> None:
         kind = str(item.sink.get("kind"))

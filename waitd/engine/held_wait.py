@@ -5,11 +5,11 @@ from typing import Any
 
 from msgspec import Struct
 
-from waitd.core.waits.schedule import Pacing, grid_phase
+from waitd.core.waits.schedule import Pacing
 from waitd.core.waits.verdict import VERDICT_NAMES, Unreachable, Verdict
 from waitd.core.waits.wait import Progress, WaitId
 from waitd.metrics import Instruments
-from waitd.ports import Pokeable, Probe, StoredWait, Target
+from waitd.ports import Pokeable, Probe, Target
 
 
 class ProbeKind:
@@ -61,20 +61,6 @@ class HeldWait(Struct, eq=False, gc=False):
     last: bool = False
     ended: bool = False
     dirty: bool = False
-
-    @classmethod
-    def from_stored(cls, wait: StoredWait, kind: ProbeKind, target: Target, pacing: Pacing) -> "HeldWait":
-        """A held wait that is not scheduled yet."""
-        return cls(
-            wait.id,
-            kind,
-            target,
-            pacing,
-            grid_phase(target.key or wait.id),
-            wait.deadline,
-            wait.spec.silent_fail,
-            wait.progress,
-        )
 
     @property
     def idle(self) -> bool:

@@ -1,11 +1,12 @@
 """Makes held waits from stored ones, sharing what equal waits have in common."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 import structlog
 
 from waitd.core.errors import InvalidInput
-from waitd.core.waits.schedule import Pacing
+from waitd.core.waits.schedule import Pacing, grid_phase
 from waitd.engine.held_wait import HeldWait, ProbeKind, UnknownTarget
 from waitd.engine.submitter import Submitter
 from waitd.metrics import Instruments
@@ -18,7 +19,7 @@ MAX_PACINGS = 1000
 
 
 class HeldWaitFactory:
-    """Finds a wait's kind, target and pacing. `pacings` are those shared so far."""
+    """Finds a wait's kind, target and pacing. `pacing` makes a shared `Pacing` of its fields."""
 
     def __init__(
         self, probes: Mapping[str, Probe], instruments: Instruments, submitter: Submitter | None
@@ -26,16 +27,15 @@ class HeldWaitFactory:
         self._kinds = {name: ProbeKind(name, probe, instruments) for name, probe in probes.items()}
         self._instruments = instruments
         self._submitter = submitter
-        self.pacings: dict[tuple[float, bool, float | None], Pacing] = {}
+        self.pacing = lru_cache(MAX_PACINGS)(Pacing)
 
     def create(self, wait: StoredWait) -> HeldWait:
-        """Creates a held wait.
+        """Creates a held wait that is not scheduled yet.
 
         One with an unknown kind or invalid parameters gets an `UnknownTarget`.
         """
         spec = wait.spec
-        pace = (spec.poke_interval, spec.exponential_backoff, spec.max_wait)
-        pacing = self.pacings.get(pace) or self._new_pacing(Pacing(*pace))
+        pacing = self.pacing(spec.poke_interval, spec.exponential_backoff, spec.max_wait)
         try:
             kind, target = self._target(wait)
             if spec.submit is None and not kind.probe.polled:
@@ -44,7 +44,16 @@ class HeldWaitFactory:
             log.warning("wait_not_understood", wait_id=wait.id, kind=spec.kind, why=str(error))
             probe = UnknownTarget(f"This waitd does not understand the wait: {error}")
             kind, target = ProbeKind(spec.kind, probe, self._instruments), probe
-        return HeldWait.from_stored(wait, kind, target, pacing)
+        return HeldWait(
+            wait.id,
+            kind,
+            target,
+            pacing,
+            grid_phase(target.key or wait.id),
+            wait.deadline,
+            spec.silent_fail,
+            wait.progress,
+        )
 
     def _target(self, wait: StoredWait) -> tuple[ProbeKind, Target]:
         """Raises InvalidInput when this daemon cannot poke the wait."""
@@ -57,8 +66,3 @@ class HeldWaitFactory:
         if self._submitter is None:
             raise InvalidInput.at("/submit", "this waitd submits no jobs")
         return self._submitter.target_of(wait, kind)
-
-    def _new_pacing(self, pacing: Pacing) -> Pacing:
-        if len(self.pacings) < MAX_PACINGS:
-            self.pacings[pacing] = pacing
-        return pacing

@@ -77,7 +77,6 @@ class JobCancels:
         self._known: set[WaitId] = set()
         self._queues: dict[str, OriginCancels] = {}
         self._wakeup = asyncio.Event()
-        self._tasks: TaskGroup | None = None
 
     def on_finished(self, wait: StoredWait) -> None:
         """Schedules the cancelling of an ended wait's job, if it is requested."""
@@ -95,7 +94,6 @@ class JobCancels:
     async def run(self) -> None:
         """Runs until it is cancelled."""
         async with anyio.create_task_group() as tasks:
-            self._tasks = tasks
             tasks.start_soon(self._load, name="load of jobs to cancel")
             while True:
                 now = self._clock.monotonic()
@@ -135,7 +133,6 @@ class JobCancels:
     async def _work(self, origin: str, queue: OriginCancels) -> None:
         while queue.waiting:
             wait_id = queue.waiting.popleft()
-            due: float | None
             try:
                 due = await self._attempt(wait_id)
             except StoreUnavailable:
@@ -148,7 +145,7 @@ class JobCancels:
             else:
                 self._schedule(wait_id, origin, due)
         queue.workers -= 1
-        if not queue.workers and self._queues.get(origin) is queue:
+        if not queue.workers:
             del self._queues[origin]
 
     # ------------------------------------------------------------ one job

@@ -4,8 +4,9 @@ Exact names are keys of a dictionary. A pattern is stored under the prefix that 
 so that a name is compared only with the patterns under its own prefixes.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from waitd.engine.held_wait import HeldWait
 from waitd.ports import StoredWait, Topic
@@ -16,19 +17,17 @@ SIGNAL = "signal"
 Matches = Callable[[str], bool]
 
 
+@dataclass(slots=True)
 class _ChannelListeners:
     """The listeners of one namespace on one channel."""
 
-    __slots__ = ("exact", "patterns", "prefix_lengths")
-
-    def __init__(self) -> None:
-        #: By name: one wait's id, or a set of several. Most names have one listener, and a set for
-        #: each would take as much memory as a wait.
-        self.exact: dict[str, str | set[str]] = {}
-        #: By prefix: each wait with its pattern.
-        self.patterns: dict[str, dict[str, Matches]] = {}
-        #: How many prefixes there are of each length.
-        self.prefix_lengths: Counter[int] = Counter()
+    #: By name: one wait's id, or a set of several. Most names have one listener, and a set for each
+    #: would take as much memory as a wait.
+    exact: dict[str, str | set[str]] = field(default_factory=dict)
+    #: By prefix: each wait with its pattern.
+    patterns: dict[str, dict[str, Matches]] = field(default_factory=dict)
+    #: How many prefixes there are of each length.
+    prefix_lengths: Counter[int] = field(default_factory=Counter)
 
     def add(self, topic: Topic, wait_id: str) -> None:
         if topic.matches is None:
@@ -81,7 +80,10 @@ class Listeners:
     """
 
     def __init__(self) -> None:
-        self._channels: dict[str, dict[str, _ChannelListeners]] = {}
+        #: By channel and namespace.
+        self._channels: defaultdict[str, defaultdict[str, _ChannelListeners]] = defaultdict(
+            lambda: defaultdict(_ChannelListeners)
+        )
         self._wake_on: dict[str, Topic] = {}
         self.signalled_at: dict[tuple[str, str], float] = {}
 
@@ -93,12 +95,12 @@ class Listeners:
         is_signalled = False
         if wait.spec.wake_on is not None:
             topic = self._wake_on[held.id] = Topic(wait.namespace, SIGNAL, wait.spec.wake_on)
-            self._add_topic(topic, held.id)
+            self._channels[topic.channel][topic.namespace].add(topic, held.id)
             runs = held.progress.runs
             last_poke = runs[-1].last_at if runs else 0.0
             is_signalled = self.signalled_at.get((topic.namespace, topic.name), 0.0) > last_poke
         for topic in held.kind.probe.topics(held.target):
-            self._add_topic(topic, held.id)
+            self._channels[topic.channel][topic.namespace].add(topic, held.id)
             is_signalled |= topic.channel == SIGNAL and (topic.namespace, topic.name) in self.signalled_at
         return is_signalled
 
@@ -107,28 +109,16 @@ class Listeners:
         wake_on = self._wake_on.pop(held.id, None)
         topics = held.kind.probe.topics(held.target)
         for topic in topics if wake_on is None else (wake_on, *topics):
-            by_namespace = self._channels.get(topic.channel, {})
-            listeners = by_namespace.get(topic.namespace)
-            if listeners is not None:
-                listeners.remove(topic, held.id)
-                if listeners.empty:
-                    del by_namespace[topic.namespace]
-                    if not by_namespace:
-                        del self._channels[topic.channel]
+            by_namespace = self._channels[topic.channel]
+            listeners = by_namespace[topic.namespace]
+            listeners.remove(topic, held.id)
+            if listeners.empty:
+                del by_namespace[topic.namespace]
+            if not by_namespace:
+                del self._channels[topic.channel]
 
     def matching(self, channel: str, name: str, namespace: str | None) -> frozenset[str]:
-        """The waits that listen to `name` on `channel`; `namespace` None: of any."""
-        by_namespace = self._channels.get(channel)
-        if by_namespace is None:
-            return frozenset()
-        if namespace is None:
-            return frozenset(wait_id for one in by_namespace.values() for wait_id in one.matching(name))
-        listeners = by_namespace.get(namespace)
-        return frozenset() if listeners is None else frozenset(listeners.matching(name))
-
-    def _add_topic(self, topic: Topic, wait_id: str) -> None:
-        by_namespace = self._channels.setdefault(topic.channel, {})
-        listeners = by_namespace.get(topic.namespace)
-        if listeners is None:
-            listeners = by_namespace[topic.namespace] = _ChannelListeners()
-        listeners.add(topic, wait_id)
+        """The waits that listen to `name` on `channel`, of all namespaces if `namespace` is None."""
+        by_namespace: Mapping[str, _ChannelListeners] = self._channels.get(channel, {})
+        namespaces = by_namespace.keys() if namespace is None else by_namespace.keys() & {namespace}
+        return frozenset(wait_id for one in namespaces for wait_id in by_namespace[one].matching(name))

@@ -5,6 +5,7 @@ connections once needed. A sample can be taken at any time and costs a milliseco
 """
 
 import gc
+import os
 import sys
 from collections.abc import Iterable
 from itertools import islice
@@ -38,9 +39,7 @@ def bytes_each(waits: Iterable[HeldWait]) -> float:
 def _own_size(held: HeldWait) -> int:
     parts = [getattr(held, name) for name in HeldWait.__struct_fields__ if name not in _SHARED]
     size, seen = _rounded(sys.getsizeof(held)), {id(held)}
-    for _ in range(MAX_OBJECTS):
-        if not parts:
-            break
+    while parts and len(seen) < MAX_OBJECTS:
         part = parts.pop()
         references = sys.getrefcount(part)
         if id(part) in seen or isinstance(part, type) or references > _MAX_REFERENCES + _OWN_REFERENCES:
@@ -72,12 +71,6 @@ def sampled(held: "dict[Any, HeldWait]", size: int) -> list[HeldWait]:
 def resident_bytes() -> int:
     """The process's resident memory; 0 where /proc does not show it."""
     try:
-        return int(_PAGES.read_bytes().split()[1]) * _page_size()
+        return int(_PAGES.read_bytes().split()[1]) * os.sysconf("SC_PAGESIZE")
     except OSError:
         return 0
-
-
-def _page_size() -> int:
-    import resource  # noqa: PLC0415 - not on Windows, which has no /proc either
-
-    return resource.getpagesize()

@@ -102,9 +102,8 @@ class Meter:
 
     async def run(self) -> None:
         """Samples until it is cancelled."""
-        never = asyncio.Event()
         while True:
-            await self._clock.sleep_until(self._clock.monotonic() + SAMPLE_SECONDS, never)
+            await self._clock.sleep_until(self._clock.monotonic() + SAMPLE_SECONDS, asyncio.Event())
             self.sample()
 
     # ------------------------------------------------------------ waits
@@ -191,13 +190,12 @@ class Meter:
 
         Only the first few get a cost of their own: the regression costs the cube of their number.
         """
-        held = self._held()
         poked = (
             name.removeprefix(_VERDICTS)
             for name, times in done.items()
             if times and name.startswith(_VERDICTS)
         )
-        for kind in (*held, *self._callbacks, *poked):
+        for kind in (*self._held(), *self._callbacks, *poked):
             if kind not in self._kinds:
                 name = f"poke {kind}" if len(self._kinds) < OWN_KINDS else _OTHERS
                 if name != _OTHERS:

@@ -5,9 +5,10 @@ a row bring the limit down to one. Origins that have not answered, new ones and 
 may together hold half of all places, however many they are.
 """
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Sequence
-from math import frexp
+from dataclasses import dataclass, field
+from math import frexp, inf
 
 from waitd.engine.held_wait import HeldWait
 
@@ -34,7 +35,7 @@ class FairQueue:
         #: The queued waits by coalescing key; a list only where there are several. Read-only for
         #: others.
         self.groups: dict[str, HeldWait | list[HeldWait]] = {}
-        self._by_magnitude: dict[int, deque[str]] = {}
+        self._by_magnitude: defaultdict[int, deque[str]] = defaultdict(deque)
 
     def append(self, held: HeldWait) -> None:
         """Queues a wait, in the group of its coalescing key."""
@@ -47,20 +48,14 @@ class FairQueue:
                 group.append(held)
             return
         self.groups[key] = held
-        magnitude = frexp(held.pacing.poke_interval)[1]
-        queue = self._by_magnitude.get(magnitude)
-        if queue is None:
-            queue = self._by_magnitude[magnitude] = deque()
-        queue.append(key)
+        self._by_magnitude[frexp(held.pacing.poke_interval)[1]].append(key)
 
     def pop(self, now: float) -> list[HeldWait]:
-        """The next group. `now`: monotonic seconds. Raises IndexError if nothing is queued."""
+        """Removes and returns the next group; there must be one. `now` is monotonic seconds."""
         if len(self._by_magnitude) == 1:
             [magnitude] = self._by_magnitude
-        elif self._by_magnitude:
-            magnitude = max(self._by_magnitude, key=lambda magnitude: self._overdue(magnitude, now))
         else:
-            raise IndexError("nothing is queued")
+            magnitude = max(self._by_magnitude, key=lambda magnitude: self._overdue(magnitude, now))
         queue = self._by_magnitude[magnitude]
         key = queue.popleft()
         if not queue:
@@ -74,29 +69,29 @@ class FairQueue:
         return (now - first.due) / first.pacing.poke_interval
 
 
+@dataclass(slots=True, eq=False)
 class OriginQueue:
     """The queue of one origin.
 
     Attributes:
+        name: the origin as `Probe.origin` names it.
         limit: how many pokes it gets at a time.
         running: how many are in progress.
         proven: whether it has answered since its limit was last brought down.
         timeouts: how many timeouts came in a row.
         held_down: whether timeouts brought its limit down.
         is_ready: whether it is among the origins that have a turn.
+        queue: its due waits.
     """
 
-    __slots__ = ("held_down", "is_ready", "limit", "name", "proven", "queue", "running", "timeouts")
-
-    def __init__(self, name: str, limit: float, *, proven: bool = False) -> None:
-        self.name = name
-        self.limit = limit
-        self.proven = proven
-        self.running = 0
-        self.timeouts = 0
-        self.held_down = False
-        self.is_ready = False
-        self.queue = FairQueue()
+    name: str
+    limit: float
+    proven: bool = False
+    running: int = 0
+    timeouts: int = 0
+    held_down: bool = False
+    is_ready: bool = False
+    queue: FairQueue = field(default_factory=FairQueue)
 
 
 class Origins:
@@ -107,16 +102,16 @@ class Origins:
         limited: how many origins are held down.
     """
 
-    def __init__(self, *, places: int, per_origin: int) -> None:
+    def __init__(self, *, poke_concurrency: int, per_origin: int) -> None:
         self._per_origin = per_origin
-        self._unproven_places = max(1, places // 2)
+        self._max_unproven = max(1, poke_concurrency // 2)
         self._unproven_running = 0
         self._origins: dict[str, OriginQueue] = {}
         self._ready: deque[OriginQueue] = deque()
-        #: Unproven origins whose turn came while all places for unproven origins were taken.
+        #: Unproven origins whose turn came while as many pokes ran at unproven ones as may.
         self._held_back: deque[OriginQueue] = deque()
         #: The pokes at a deadline.
-        self._last = OriginQueue("", float("inf"), proven=True)
+        self._last = OriginQueue("", inf, proven=True)
         self.queued = 0
         self.limited = 0
 
@@ -128,7 +123,7 @@ class Origins:
         """Why no poke may start at an origin, as in `WaitingOn.held_up_by`; None if one may."""
         if origin.running >= origin.limit:
             return "origin_limit"
-        if not origin.proven and self._unproven_running >= self._unproven_places:
+        if not origin.proven and self._unproven_running >= self._max_unproven:
             return "unproven_origins"
         return None
 
@@ -145,15 +140,13 @@ class Origins:
 
     def add_last(self, held: HeldWait) -> None:
         """Queues the poke at the deadline: it precedes all others, ignoring its origin's limit."""
-        if held.queued:  # it stays in its origin's queue, which skips it
-            held.queued = False
-            self.queued -= 1
+        self.forget(held)
         held.last = True
         self.queued += 1
         self._last.queue.append(held)
 
     def forget(self, held: HeldWait) -> None:
-        """Makes the queue skip a wait that ended."""
+        """Makes the queue of an origin skip a wait, which stays in it."""
         if held.queued:
             held.queued = False
             self.queued -= 1
@@ -171,7 +164,7 @@ class Origins:
                 origin = self._last
             elif self._ready and not last_only:
                 origin = self._ready.popleft()
-                if not origin.proven and self._unproven_running >= self._unproven_places:
+                if not origin.proven and self._unproven_running >= self._max_unproven:
                     self._held_back.append(origin)
                     continue
                 origin.is_ready = False
@@ -224,7 +217,7 @@ class Origins:
                 self._hold_down(origin)
         elif origin.limit < self._per_origin or origin.timeouts or not origin.proven:
             self._raise_limit(origin)
-        while self._held_back and self._unproven_running < self._unproven_places:
+        while self._held_back and self._unproven_running < self._max_unproven:
             self._ready.append(self._held_back.popleft())
         if origin.queue.groups:
             self._make_ready(origin)

@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, repeat
 
 import structlog
 
@@ -18,14 +18,11 @@ log = structlog.get_logger(__name__)
 
 #: How many outcomes are written at a time.
 BATCH = 1000
-#: Pauses before a write that the store refused is retried, in seconds; the last one repeats.
-RETRY_PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 
-class _Item(NamedTuple):
-    held: HeldWait
-    outcome: Outcome
-    at: float
+def retry_pauses() -> Iterator[float]:
+    """The pauses before a write that the store refused is retried, in seconds, without end."""
+    return chain((0.1, 0.2, 0.5, 1.0, 2.0), repeat(5.0))
 
 
 class OutcomeWriter:
@@ -49,7 +46,7 @@ class OutcomeWriter:
         self._clock = clock
         self._instruments = instruments
         self._on_stored = on_stored
-        self._queue: deque[_Item] = deque()
+        self._queue: deque[tuple[HeldWait, UnstoredOutcome]] = deque()
         self._added = asyncio.Event()
         self.pending = 0
         self.refused = 0
@@ -58,12 +55,12 @@ class OutcomeWriter:
         """Marks a wait as ended and queues its outcome. `now` is Unix seconds."""
         held.ended = True
         self.pending += 1
-        self._queue.append(_Item(held, outcome, now))
+        self._queue.append((held, UnstoredOutcome(held.id, held.progress, outcome, now)))
         self._added.set()
 
     async def run(self) -> None:
         """Writes until it is cancelled."""
-        failures = 0
+        pauses = retry_pauses()
         while True:
             if not self._queue:
                 await self._added.wait()
@@ -73,27 +70,29 @@ class OutcomeWriter:
             self.refused = len(refused)
             if refused:
                 self._queue.extendleft(reversed(refused))
-                pause = RETRY_PAUSES[min(failures, len(RETRY_PAUSES) - 1)]
-                failures += 1
+                pause = next(pauses)
                 log.warning("outcomes_not_stored", waits=self.pending, next_try_in=pause)
                 await self._clock.sleep_until(self._clock.monotonic() + pause, asyncio.Event())
             else:
-                failures = 0
+                pauses = retry_pauses()
 
-    async def _write(self, batch: Sequence[_Item]) -> list[_Item]:
+    async def _write(
+        self, batch: Sequence[tuple[HeldWait, UnstoredOutcome]]
+    ) -> list[tuple[HeldWait, UnstoredOutcome]]:
         """Writes a batch; returns what the store refused."""
-        outcomes = [UnstoredOutcome(held.id, held.progress, outcome, at) for held, outcome, at in batch]
-        answers = await asyncio.gather(*map(self._store.finish, outcomes), return_exceptions=True)
+        answers = await asyncio.gather(
+            *(self._store.finish(outcome) for _, outcome in batch), return_exceptions=True
+        )
         refused = []
-        for item, answer in zip(batch, answers, strict=True):
+        for (held, outcome), answer in zip(batch, answers, strict=True):
             if isinstance(answer, StoreUnavailable):
-                refused.append(item)
+                refused.append((held, outcome))
                 continue
             if isinstance(answer, BaseException):
                 raise answer
             self.pending -= 1
-            self._on_stored(item.held)
+            self._on_stored(held)
             if answer is not None:
-                late = self._clock.monotonic() - item.held.due
+                late = self._clock.monotonic() - held.due
                 self._instruments.detection_delay.observe(max(0.0, late))
         return refused

@@ -106,14 +106,13 @@ class PokeDispatcher:
         if not self._attempts:
             self._started.set()
         self._attempts.add(attempt)
-        lateness = self._instruments.poke_lateness
         if len(group) > 1:
             self._instruments.pokes_coalesced.inc(len(group) - 1)
-        for entry in group:
-            entry.in_flight += 1
-            lateness.observe(max(0.0, started - entry.due))
-            if not last and entry.deadline < now + timeout:
-                self._set_alarm(entry, now)
+        for held in group:
+            held.in_flight += 1
+            self._instruments.poke_lateness.observe(max(0.0, started - held.due))
+            if not last and held.deadline < now + timeout:
+                self._set_alarm(held, now)
         attempt.start()
 
     def _on_done(self, attempt: PokeAttempt, verdicts: Sequence[Verdict]) -> None:

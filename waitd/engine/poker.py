@@ -4,7 +4,7 @@
         ▲                                                                        │
         └──────────── pending, unreachable ──────────────────────────────────────┴──▶ outcome
 
-While a wait is not due it costs an entry in the calendar, and neither a task nor a timer.
+While a wait is not due, it costs an entry in the calendar, and neither a task nor a timer.
 """
 
 import asyncio
@@ -44,7 +44,13 @@ NEWS_PAUSE_SECONDS = 0.2
 
 
 class Poker:
-    """Holds and pokes waits. A daemon has one; `run` is its loop."""
+    """Holds and pokes waits. A daemon has one; `run` is its loop.
+
+    Attributes:
+        listeners: the waits to be poked for news.
+        outcomes: the outcomes that are not on disk yet.
+        progress_buffer: the progress that is not on disk yet.
+    """
 
     def __init__(
         self,
@@ -66,11 +72,10 @@ class Poker:
         self._jitter = jitter
         self._held: dict[str, HeldWait] = {}
         self._calendar = Calendar()
-        #: The waits to be poked for news.
         self.listeners = Listeners()
         #: The waits for which news arrived during their poke.
         self._news: set[str] = set()
-        self._origins = Origins(places=poke_concurrency, per_origin=per_host_concurrency)
+        self._origins = Origins(poke_concurrency=poke_concurrency, per_origin=per_host_concurrency)
         self._wakeup = asyncio.Event()
         self._dispatcher = PokeDispatcher(
             self._origins,
@@ -81,27 +86,16 @@ class Poker:
             on_verdicts=self._on_verdicts,
             on_failure=self._fail,
         )
-        self._outcomes = OutcomeWriter(store, clock, instruments, on_stored=lambda entry: self.drop(entry.id))
-        #: Progress that is not on disk yet.
+        self.outcomes = OutcomeWriter(store, clock, instruments, on_stored=lambda held: self.drop(held.id))
         self.progress_buffer = ProgressBuffer(store, clock)
         self._failure: Exception | None = None
 
-    # ------------------------------------------------------------ questions
+    # ------------------------------------------------------------ held waits
 
     @property
     def held(self) -> int:
         """How many waits are held."""
         return len(self._held)
-
-    @property
-    def pending_outcomes(self) -> int:
-        """How many outcomes are not on disk yet."""
-        return self._outcomes.pending
-
-    @property
-    def refused_outcomes(self) -> int:
-        """How many outcomes the store refused at the last attempt."""
-        return self._outcomes.refused
 
     def capacity_left(self) -> int:
         """How many more waits may be accepted."""
@@ -109,23 +103,23 @@ class Poker:
 
     def live(self, wait_id: str) -> LiveWait | None:
         """Returns the current state of a wait; None when it is not held."""
-        entry = self._held.get(wait_id)
-        if entry is None:
+        held = self._held.get(wait_id)
+        if held is None:
             return None
-        now, ahead = self._clock.now(), entry.due - self._clock.monotonic()
-        return LiveWait(entry.progress, now + max(0.0, ahead), self._waiting_on(entry, now + ahead))
+        now, ahead = self._clock.now(), held.due - self._clock.monotonic()
+        return LiveWait(held.progress, now + max(0.0, ahead), self._waiting_on(held, now + ahead))
 
-    def _waiting_on(self, entry: HeldWait, due: float) -> WaitingOn:
+    def _waiting_on(self, held: HeldWait, due: float) -> WaitingOn:
         """`due` is when the wait was or will be due, in Unix seconds."""
-        origin = self._origins.get(entry.kind.probe.origin(entry.target))
+        origin = self._origins.get(held.kind.probe.origin(held.target))
         stage, held_up_by = "scheduled", None
-        if entry.ended:
+        if held.ended:
             stage = "ending"
-        elif entry.in_flight:
+        elif held.in_flight:
             stage = "poking"
-        elif entry.queued or entry.last:
+        elif held.queued or held.last:
             stage = "queued"
-            if not entry.last:  # the poke at the deadline is not subject to limits
+            if not held.last:  # the poke at the deadline is not subject to limits
                 full = "poke_concurrency" if self._dispatcher.is_full else None
                 held_up_by = self._origins.full(origin) or full
         return WaitingOn(
@@ -136,31 +130,31 @@ class Poker:
             origin_limit=int(origin.limit),
             origin_running=origin.running,
             origin_held_down=origin.held_down,
-            quiet_until=entry.quiet_until,
+            quiet_until=held.quiet_until,
         )
 
     def poke_now(self, wait_id: str) -> bool:
         """Makes a wait due now; False when it is not held."""
-        entry = self._held.get(wait_id)
-        if entry is None or entry.ended:
+        held = self._held.get(wait_id)
+        if held is None or held.ended:
             return False
-        if entry.idle:
-            self._schedule(entry, self._clock.monotonic())
+        if held.idle:
+            self._schedule(held, self._clock.monotonic())
         return True
 
     def poke_soon(self, wait_id: str) -> None:
         """Pokes a wait for news: now, after the poke in progress, or after `NEWS_PAUSE_SECONDS`."""
-        entry = self._held.get(wait_id)
-        if entry is None or entry.ended:
+        held = self._held.get(wait_id)
+        if held is None or held.ended:
             return
-        if entry.in_flight:
-            self._news.add(entry.id)
-        elif entry.idle:
-            runs = entry.progress.runs
+        if held.in_flight:
+            self._news.add(held.id)
+        elif held.idle:
+            runs = held.progress.runs
             pause = max(0.0, runs[-1].last_at + NEWS_PAUSE_SECONDS - self._clock.now()) if runs else 0.0
             due = self._clock.monotonic() + min(pause, NEWS_PAUSE_SECONDS)
-            if due < entry.due:
-                self._schedule(entry, due)
+            if due < held.due:
+                self._schedule(held, due)
 
     def holds(self, wait_id: str) -> bool:
         """Whether the wait is held."""
@@ -176,46 +170,46 @@ class Poker:
         try:
             for wait in waits:
                 if wait.id not in self._held:
-                    entry = self._factory.create(wait)
-                    self._held[wait.id] = entry
-                    due = self._next_due(entry, now) if entry.progress.runs else now
-                    listens = entry.kind.has_topics or wait.spec.wake_on is not None
-                    if (listens and self.listeners.add(entry, wait)) or due <= now:
-                        entry.due = monotonic
-                        due_now.append(entry)
+                    held = self._factory.create(wait)
+                    self._held[wait.id] = held
+                    due = self._next_due(held, now) if held.progress.runs else now
+                    listens = held.kind.has_topics or wait.spec.wake_on is not None
+                    if (listens and self.listeners.add(held, wait)) or due <= now:
+                        held.due = monotonic
+                        due_now.append(held)
                     else:
-                        self._schedule(entry, monotonic + due - now)
+                        self._schedule(held, monotonic + due - now)
         finally:  # a defect in one wait must not delay the others
             if self._calendar.put_all(due_now, monotonic):
                 self._wakeup.set()
 
-    def _next_due(self, entry: HeldWait, now: float) -> float:
+    def _next_due(self, held: HeldWait, now: float) -> float:
         """Returns when an adopted wait is poked again, in Unix seconds."""
-        if now >= entry.deadline:
+        if now >= held.deadline:
             return now
-        runs = entry.progress.runs
-        interval = entry.pacing.poke_interval
-        due = next_grid_point(entry.phase, interval, runs[-1].last_at - interval, now)
+        runs = held.progress.runs
+        interval = held.pacing.poke_interval
+        due = next_grid_point(held.phase, interval, runs[-1].last_at - interval, now)
         if runs[-1].last_at + interval <= now:
-            due = min(due, now + entry.phase * CATCH_UP_SECONDS)
-        return min(due, entry.deadline)
+            due = min(due, now + held.phase * CATCH_UP_SECONDS)
+        return min(due, held.deadline)
 
     def drop(self, wait_id: str) -> None:
         """Stops holding a wait: it ended, was cancelled, or was superseded."""
-        entry = self._held.pop(wait_id, None)
-        if entry is not None:
-            entry.ended = True
-            self._origins.forget(entry)
+        held = self._held.pop(wait_id, None)
+        if held is not None:
+            held.ended = True
+            self._origins.forget(held)
             self._news.discard(wait_id)
-            self.listeners.remove(entry)
+            self.listeners.remove(held)
 
     def reanchor(self) -> None:
         """After a clock jump, brings forward waits whose deadline precedes their next poke."""
         now, monotonic = self._clock.now(), self._clock.monotonic()
-        for entry in self._held.values():
-            deadline = monotonic + max(0.0, entry.deadline - now)
-            if entry.idle and entry.due > deadline:
-                self._schedule(entry, deadline)
+        for held in self._held.values():
+            deadline = monotonic + max(0.0, held.deadline - now)
+            if held.idle and held.due > deadline:
+                self._schedule(held, deadline)
 
     def bytes_each(self, sample: int) -> float:
         """Estimates the bytes of a held wait from `sample` waits; 0 when none is held."""
@@ -229,7 +223,7 @@ class Poker:
         instruments = self._instruments
         instruments.pokes_in_flight.set(self._dispatcher.in_progress)
         instruments.waits_overdue.set(self._origins.queued)
-        instruments.waits_ending.set(self._outcomes.pending)
+        instruments.waits_ending.set(self.outcomes.pending)
         instruments.origins_limited.set(self._origins.limited)
         instruments.capacity_left.set(self.capacity_left())
 
@@ -238,7 +232,7 @@ class Poker:
     async def run(self) -> None:
         """Pokes until it is cancelled."""
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._outcomes.run, name="outcomes")
+            tasks.start_soon(self.outcomes.run, name="outcomes")
             tasks.start_soon(self._dispatcher.run, name="poke timeouts")
             try:
                 while self._failure is None:
@@ -257,37 +251,35 @@ class Poker:
     def _queue_due(self) -> None:
         now, monotonic, origins = self._clock.now(), self._clock.monotonic(), self._origins
         queued: list[HeldWait] = []
-        for entry in self._calendar.take_due(monotonic):
-            if entry.ended or entry.last:
+        for held in self._calendar.take_due(monotonic):
+            if held.ended or held.last:
                 continue
-            if now >= entry.deadline:
-                origins.add_last(entry)
-            elif entry.queued or entry.in_flight:  # an alarm before the deadline
-                self._set_alarm(entry, now)
+            if now >= held.deadline:
+                origins.add_last(held)
+            elif held.queued or held.in_flight:  # an alarm before the deadline
+                self._set_alarm(held, now)
             else:
-                origins.add(entry, entry.kind.probe.origin(entry.target))
-                queued.append(entry)
+                origins.add(held, held.kind.probe.origin(held.target))
+                queued.append(held)
         self._dispatcher.start_queued()
-        held_up, soon = [entry for entry in queued if entry.queued], now + ALARM_SECONDS
-        self._calendar.put_all(
-            [entry for entry in held_up if entry.deadline >= soon], monotonic + ALARM_SECONDS
-        )
-        for entry in [entry for entry in held_up if entry.deadline < soon]:
-            self._set_alarm(entry, now)
+        held_up, soon = [held for held in queued if held.queued], now + ALARM_SECONDS
+        self._calendar.put_all([held for held in held_up if held.deadline >= soon], monotonic + ALARM_SECONDS)
+        for held in [held for held in held_up if held.deadline < soon]:
+            self._set_alarm(held, now)
 
-    def _schedule(self, entry: HeldWait, due: float) -> None:
-        entry.due = due
-        if self._calendar.put(entry, due):
+    def _schedule(self, held: HeldWait, due: float) -> None:
+        held.due = due
+        if self._calendar.put(held, due):
             self._wakeup.set()
 
-    def _set_alarm(self, entry: HeldWait, now: float) -> None:
+    def _set_alarm(self, held: HeldWait, now: float) -> None:
         """Makes a wait that is queued or being poked come up again by its deadline.
 
         A far deadline gets an earlier alarm: each alarm leaves a reference in its bucket until the
         bucket is due.
         """
-        pause = min(entry.deadline - now, ALARM_SECONDS)
-        if self._calendar.put(entry, self._clock.monotonic() + pause):
+        pause = min(held.deadline - now, ALARM_SECONDS)
+        if self._calendar.put(held, self._clock.monotonic() + pause):
             self._wakeup.set()
 
     # ------------------------------------------------------------ verdicts
@@ -297,32 +289,32 @@ class Poker:
         group, elapsed = attempt.group, monotonic - attempt.started
         group[0].kind.duration.observe(elapsed)
         started_at = now - elapsed  # computed, since the wall clock may have jumped during the poke
-        for entry, verdict in zip(group, verdicts, strict=True):
-            start = max(started_at, entry.deadline) if attempt.last else started_at
-            self._apply(entry, verdict, start, now, monotonic)
+        for held, verdict in zip(group, verdicts, strict=True):
+            start = max(started_at, held.deadline) if attempt.last else started_at
+            self._apply(held, verdict, start, now, monotonic)
 
     def _apply(
-        self, entry: HeldWait, verdict: Verdict, started_at: float, now: float, monotonic: float
+        self, held: HeldWait, verdict: Verdict, started_at: float, now: float, monotonic: float
     ) -> None:
         """Applies a verdict; `now` and `monotonic` are its time in Unix and monotonic seconds."""
-        entry.in_flight -= 1
-        if entry.ended:
+        held.in_flight -= 1
+        if held.ended:
             return
-        entry.kind.verdicts[type(verdict)].count += 1
-        state = entry.progress.state
-        result = step(entry, verdict, started_at, now, self._jitter())
-        entry.progress = result.progress
+        held.kind.verdicts[type(verdict)].count += 1
+        state = held.progress.state
+        result = step(held, verdict, started_at, now, self._jitter())
+        held.progress = result.progress
         retry_after = verdict.retry_after if isinstance(verdict, (Pending, Unreachable)) else None
-        entry.quiet_until = None if retry_after is None else now + retry_after
+        held.quiet_until = None if retry_after is None else now + retry_after
         if isinstance(result, Finish):
-            self._outcomes.add(entry, result.outcome, now)
+            self.outcomes.add(held, result.outcome, now)
             return
-        if not entry.last:  # else the poke at the deadline is in progress, and decides
-            self._schedule(entry, monotonic + result.due - now)
-            if self._news and entry.id in self._news:
-                self._news.discard(entry.id)
-                self.poke_soon(entry.id)
-        self.progress_buffer.add(entry, state_changed=entry.progress.state is not state)
+        if not held.last:  # else the poke at the deadline is in progress, and decides
+            self._schedule(held, monotonic + result.due - now)
+            if self._news and held.id in self._news:
+                self._news.discard(held.id)
+                self.poke_soon(held.id)
+        self.progress_buffer.add(held, state_changed=held.progress.state is not state)
 
     # ------------------------------------------------------------ shutdown
 
@@ -330,5 +322,5 @@ class Poker:
         """Starts no more pokes; waits up to `grace` seconds for pokes and outcomes."""
         self._dispatcher.stop()
         limit = self._clock.monotonic() + grace
-        while (self._dispatcher.in_progress or self._outcomes.pending) and self._clock.monotonic() < limit:
+        while (self._dispatcher.in_progress or self.outcomes.pending) and self._clock.monotonic() < limit:
             await self._dispatcher.wait_for_end(min(limit, self._clock.monotonic() + 0.05))

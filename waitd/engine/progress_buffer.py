@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from math import inf
 from sys import getsizeof
 
-from waitd.core.waits.wait import Progress, WaitId
 from waitd.engine.clock import Clock
 from waitd.engine.held_wait import HeldWait
 from waitd.ports import PokerStore
@@ -33,7 +32,7 @@ class ProgressBuffer:
         self._store = store
         self._clock = clock
         self._with_new_state: list[HeldWait] = []
-        #: (when the group's first change came, monotonic seconds; its waits)
+        #: Each group with the time of its first change, monotonic seconds.
         self._groups: deque[tuple[float, list[HeldWait]]] = deque()
         #: Set while a probe's own state has changed and is not on disk.
         self.state_changed = asyncio.Event()
@@ -75,11 +74,9 @@ class ProgressBuffer:
     async def _save(self, waits: Sequence[HeldWait]) -> None:
         for start in range(0, len(waits), BATCH):
             batch = [held for held in waits[start : start + BATCH] if held.dirty]
-            rows: list[tuple[WaitId, Progress]] = []
             for held in batch:
                 held.dirty = False
-                if not held.ended:
-                    rows.append((held.id, held.progress))
+            rows = [(held.id, held.progress) for held in batch if not held.ended]
             try:
                 if rows:
                     await self._store.save_progress(rows)

@@ -39,7 +39,7 @@ from waitd.core.waits.verdict import Failure, Unreachable, Verdict
 from waitd.core.waits.wait import WaitId
 from waitd.engine.clock import Clock
 from waitd.engine.held_wait import HeldWait, ProbeKind
-from waitd.engine.outcome_writer import RETRY_PAUSES
+from waitd.engine.outcome_writer import retry_pauses
 from waitd.metrics import Instruments
 from waitd.ports import Jobs, JobStore, Probe, StoredWait, SubmitPlan, Target
 
@@ -52,13 +52,13 @@ CALL_FAILED = Unreachable("internal_error", "The submit call failed; the daemon'
 class Unsubmitted:
     """The target of a wait whose job is not submitted yet."""
 
-    __slots__ = ("kind", "namespace", "params", "plan", "submission", "verdict", "wait_id")
+    __slots__ = ("id", "kind", "namespace", "params", "plan", "submission", "verdict")
 
     key = ""
     conn_id = None
 
     def __init__(self, wait: StoredWait, kind: ProbeKind, plan: SubmitPlan) -> None:
-        self.wait_id = wait.id
+        self.id = wait.id
         self.namespace = wait.namespace
         self.params = wait.spec.params
         #: The wait's own kind, which takes over once the job is submitted.
@@ -113,10 +113,9 @@ class Submitter(Probe):
         submission = wait.submission or PENDING_SUBMISSION
         if submission.state is SubmitState.SUBMITTED and submission.handle is not None:
             return kind, _target(kind, plan, spec.params, submission.handle, wait)
-        own = self._kinds.get(kind.name)
-        if own is None:
-            own = self._kinds[kind.name] = ProbeKind(kind.name, self, self._instruments)
-        return own, Unsubmitted(wait, kind, plan)
+        if kind.name not in self._kinds:
+            self._kinds[kind.name] = ProbeKind(kind.name, self, self._instruments)
+        return self._kinds[kind.name], Unsubmitted(wait, kind, plan)
 
     async def wait_for_call(self, wait_id: WaitId) -> None:
         """Waits until no call for this wait is in progress."""
@@ -157,8 +156,7 @@ class Submitter(Probe):
     def _start_call(self, held: HeldWait, target: Unsubmitted) -> "asyncio.Future[Verdict]":
         if self._tasks is None:
             raise RuntimeError("the submitter is not running")
-        call: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
-        self._calls[held.id] = call
+        call = self._calls[held.id] = asyncio.get_running_loop().create_future()
         self._tasks.start_soon(self._call, held, target, call, name="submit")
         return call
 
@@ -196,32 +194,25 @@ class Submitter(Probe):
         done = after_submit(before, answer, rules)
         self._report(held, done, _RESULTS[type(answer)])
         await self._save(held, target, done.submission)
-        if done.submission.handle is None:
-            return done.verdict
-        return self._switch(held, target, done)
-
-    def _switch(self, held: HeldWait, target: Unsubmitted, done: SubmissionUpdate) -> Verdict:
-        """Makes the wait's own kind its probe."""
         handle = done.submission.handle
-        assert handle is not None  # noqa: S101 - the caller saw to it
+        if handle is None:
+            return done.verdict
         try:
             own = _target(target.kind, target.plan, target.params, handle, target)
         except InvalidInput as error:
             return Failure(SUBMIT_NO_HANDLE, f"The job was submitted, but its handle cannot be used: {error}")
+        # From now on the wait's own kind is its probe.
         held.kind, held.target = target.kind, own
         held.phase = grid_phase(own.key or held.id)
         return done.verdict
 
     async def _save(self, held: HeldWait, target: Unsubmitted, submission: Submission) -> None:
         """Saves the state of the job, and retries until it is on disk."""
-        failures = 0
-        while True:
+        for pause in retry_pauses():
             try:
                 await self._store.save_submission(held.id, submission)
                 break
             except StoreUnavailable:
-                pause = RETRY_PAUSES[min(failures, len(RETRY_PAUSES) - 1)]
-                failures += 1
                 log.warning("submission_not_stored", wait_id=held.id, next_try_in=pause)
                 await self._clock.sleep_until(self._clock.monotonic() + pause, asyncio.Event())
         target.submission = submission
@@ -270,9 +261,8 @@ def _target(
     wait: StoredWait | Unsubmitted,
 ) -> Target:
     """The wait's own target, with the job's handle in its parameters. Raises InvalidInput."""
-    wait_id = wait.wait_id if isinstance(wait, Unsubmitted) else wait.id
     try:
-        complete = plan.params_with(params, handle, wait_id)
+        complete = plan.params_with(params, handle, wait.id)
     except ValueError as error:
         raise InvalidInput.at("/submit/handle", str(error)) from None
     target: Target = kind.probe.parse(complete, namespace=wait.namespace)
