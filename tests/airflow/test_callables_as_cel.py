@@ -10,7 +10,7 @@ import pytest
 
 from waitd.airflow.conditions import Untranslatable, callable_to_cel, refuse_callable
 from waitd.probes.cel.evaluation import RESPONSE_ENV
-from waitd.probes.cel.files import check_problem
+from waitd.probes.cel.files import FILES_ENV
 
 
 def single_expression(response: Any) -> bool:
@@ -55,7 +55,7 @@ def test_a_response_check_is_translated(check: Callable[..., Any], condition: st
 @pytest.mark.parametrize(("check", "condition"), FILES, ids=[condition for _, condition in FILES])
 def test_a_check_fn_is_translated(check: Callable[..., Any], condition: str) -> None:
     assert callable_to_cel(check, argument_is="files") == condition
-    assert check_problem(condition) is None
+    assert FILES_ENV.problem(condition, "BOOL") is None
 
 
 @pytest.mark.parametrize(

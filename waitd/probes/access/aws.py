@@ -11,12 +11,12 @@ from anyio import to_thread
 from waitd.core.aws.signature import AwsKeys
 from waitd.core.connections.aws import AwsConnection, AwsKeySource, is_region, parse_aws_connection
 from waitd.core.connections.connection import Connection, join_url, parse_origin
-from waitd.core.errors import ConnectionUnavailable, UnknownConnection
+from waitd.core.errors import UnknownConnection
 from waitd.core.http.answer import CredentialsRefused
 from waitd.core.waits.verdict import Unreachable, Verdict
 from waitd.ports import Connections
 from waitd.probes.access.aws_credentials import AwsCredentials, environment_defaults
-from waitd.probes.access.http import NO_CREDENTIALS, UNKNOWN_CONNECTION, unusable_connection
+from waitd.probes.access.http import CONNECTION_ERRORS, connection_verdict
 from waitd.probes.transport.errors import classify_error
 
 #: Airflow's default connection. Where it does not exist, the environment's credentials are used.
@@ -147,39 +147,27 @@ class AwsEndpoints:
 
     async def _resolve(self, account: AccountRef, *, refresh: bool) -> AwsEndpoint | Unreachable:
         try:
-            return await (self.refresh if refresh else self.get)(account)
-        except UnknownConnection:
-            return UNKNOWN_CONNECTION
-        except ConnectionUnavailable:
-            return NO_CREDENTIALS
-        except ValueError as error:
-            return unusable_connection(error)
+            return await self.get(account, refresh=refresh)
+        except CONNECTION_ERRORS as error:
+            return connection_verdict(error)
 
-    async def get(self, account: AccountRef) -> AwsEndpoint:
+    async def get(self, account: AccountRef, *, refresh: bool = False) -> AwsEndpoint:
         """Returns the endpoint, with cached keys where they are fresh.
+
+        With `refresh`, connection and keys are looked up again, at most once in 30 s.
 
         Raises:
             UnknownConnection, ConnectionUnavailable: as `Connections.get`.
             ValueError: the connection cannot be used; the message quotes no secret.
         """
-        connection = await self._connection(account, refresh=False)
+        connection = await self._connection(account, refresh=refresh)
         cached = self._cache.get(account)
-        if cached is None or cached.connection is not connection:
+        if refresh or cached is None or cached.connection is not connection:
             cached = await self._build(account, connection)
         if cached.source is None:
             return cached.endpoint
-        return cached.endpoint._replace(keys=await self._credentials.get(cached.source))
-
-    async def refresh(self, account: AccountRef) -> AwsEndpoint:
-        """Returns the endpoint, with keys that are looked up again, at most once in 30 s.
-
-        Raises as `get`.
-        """
-        connection = await self._connection(account, refresh=True)
-        cached = await self._build(account, connection)
-        if cached.source is None:
-            return cached.endpoint
-        return cached.endpoint._replace(keys=await self._credentials.refresh(cached.source))
+        get_keys = self._credentials.refresh if refresh else self._credentials.get
+        return cached.endpoint._replace(keys=await get_keys(cached.source))
 
     async def _connection(self, account: AccountRef, *, refresh: bool) -> Connection | None:
         conn_id = account.conn_id

@@ -8,8 +8,11 @@ from waitd.core.errors import ConnectionUnavailable, UnknownConnection
 from waitd.core.waits.verdict import Unreachable
 from waitd.ports import Authorization, HttpConnections
 
-UNKNOWN_CONNECTION = Unreachable("unknown_connection", "No connection backend knows the connection.")
-NO_CREDENTIALS = Unreachable(
+#: The errors on which `connection_verdict` decides.
+CONNECTION_ERRORS = (UnknownConnection, ConnectionUnavailable, ValueError)
+
+_UNKNOWN_CONNECTION = Unreachable("unknown_connection", "No connection backend knows the connection.")
+_NO_CREDENTIALS = Unreachable(
     "credentials_unavailable",
     "The credentials cannot be looked up now: their backend does not answer, or refuses.",
 )
@@ -103,12 +106,8 @@ class HttpAccessResolver:
             if authorization is None:
                 authorization = await connections.authorize(connection, refused=refused)
             return HttpAccess(endpoint, authorization)
-        except UnknownConnection:
-            return UNKNOWN_CONNECTION
-        except ConnectionUnavailable:
-            return NO_CREDENTIALS
-        except ValueError as error:
-            return unusable_connection(error)
+        except CONNECTION_ERRORS as error:
+            return connection_verdict(error)
 
     def _endpoint(self, connection: Connection) -> HttpEndpoint:
         endpoint = self._endpoints.get(connection.conn_id)
@@ -117,9 +116,13 @@ class HttpAccessResolver:
         return endpoint
 
 
-def unusable_connection(error: ValueError) -> Unreachable:
-    """The verdict where connection and target do not fit.
+def connection_verdict(error: Exception) -> Unreachable:
+    """Returns the verdict where a connection cannot be looked up, or not be used.
 
     Core's messages quote no secrets and no queries.
     """
+    if isinstance(error, UnknownConnection):
+        return _UNKNOWN_CONNECTION
+    if isinstance(error, ConnectionUnavailable):
+        return _NO_CREDENTIALS
     return Unreachable("connection_invalid", f"The connection cannot be used for this wait: {error}.")

@@ -48,7 +48,7 @@ class AwsModels:
         """
         if name in self._services or (self.known and name not in self.known):
             return self._services.get(name)
-        loaded: _ServiceModel = await run_in_worker(_load_model, name, limiter=self._limiter)
+        loaded = await run_in_worker(_load_model, name, limiter=self._limiter)
         self.known = loaded.known
         if loaded.model is not None and name not in self._services:
             self._services[name] = await to_thread.run_sync(AwsService, name, loaded.model, loaded.waiters)

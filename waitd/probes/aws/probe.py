@@ -37,6 +37,8 @@ from waitd.probes.transport.client import HttpClient, Request
 #: The largest response that is read, and the largest that is parsed in the loop, in bytes.
 MAX_RESPONSE = 8 * 1024 * 1024
 INLINE_RESPONSE = 16 * 1024
+#: The longest name of a service, in characters.
+MAX_SERVICE_NAME = 64
 
 _TOO_LARGE = Unreachable("too_large", "The response is over 8 MiB; name fewer resources in params.")
 _BAD_RESPONSE = Unreachable("bad_answer", "The response is not one of this service.")
@@ -49,7 +51,9 @@ log = structlog.get_logger(__name__)
 class AwsWaiterParams(AwsParams):
     """The `params` of a wait of kind `aws_waiter`."""
 
-    service: str = Field(min_length=1, max_length=64, description="The service, by boto3's name: ec2, rds, …")
+    service: str = Field(
+        min_length=1, max_length=MAX_SERVICE_NAME, description="The service, by boto3's name: ec2, rds, …"
+    )
     waiter: str = Field(
         min_length=1, max_length=128, description="The waiter, by boto3's name: instance_running, …"
     )
@@ -71,10 +75,7 @@ class AwsWaiterTarget(AwsTarget):
 
 
 class AwsWaiterProbe(Probe):
-    """Polls waiters.
-
-    Start and close it in the event loop, or use it as an async context manager.
-    """
+    """Polls waiters. Use it as an async context manager, which opens its HTTP client."""
 
     #: The model of its parameters in the OpenAPI document.
     params_model = AwsWaiterParams
@@ -98,34 +99,24 @@ class AwsWaiterProbe(Probe):
         self._now = now
         self._monotonic = monotonic
 
-    async def start(self) -> Self:
-        """Opens the HTTP session."""
+    async def __aenter__(self) -> Self:
+        """Opens the HTTP client."""
         await self._http.start()
         return self
 
-    async def close(self) -> None:
-        """Closes the HTTP session and its connections."""
-        await self._http.close()
-
-    async def __aenter__(self) -> Self:
-        return await self.start()
-
     async def __aexit__(self, *_: object) -> None:
-        await self.close()
+        """Closes the HTTP client and its connections."""
+        await self._http.close()
 
     async def prepare(self, params: Mapping[str, Any]) -> None:
         """Reads the model of the service; see `Probe.prepare`."""
-        if not self._is_prepared(params):
-            service = params["service"]
-            try:
-                await self._models.load(service)
-            except (BrokenWorkerProcess, MemoryError, OSError) as error:  # the first poke tries again
-                log.warning("aws_model_not_loaded", service=service, error=type(error).__name__)
-
-    def _is_prepared(self, params: Mapping[str, Any]) -> bool:
-        """Whether the service's model is loaded; a value that names no service needs none."""
         service = params.get("service")
-        return not isinstance(service, str) or len(service) > 64 or self._models.cached(service) is not None
+        if not isinstance(service, str) or len(service) > MAX_SERVICE_NAME:  # `parse` refuses it
+            return
+        try:
+            await self._models.load(service)
+        except (BrokenWorkerProcess, MemoryError, OSError) as error:  # the first poke tries again
+            log.warning("aws_model_not_loaded", service=service, error=type(error).__name__)
 
     def parse(self, params: Mapping[str, Any], *, namespace: str) -> AwsWaiterTarget:
         """Returns the target of these parameters.

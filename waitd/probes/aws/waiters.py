@@ -130,7 +130,10 @@ class AwsWaiter:
             request = create_request_object(serialized).prepare()
         except (BotoCoreError, AttributeError, LookupError, TypeError, ValueError):
             raise ValueError("no request can be built from these parameters") from None
-        headers = {name: _text(value) for name, value in request.headers.items()}
+        headers = {
+            name: value.decode() if isinstance(value, bytes) else str(value)
+            for name, value in request.headers.items()
+        }
         headers |= _EXTRA_HEADERS.get(self.service.name, {})
         headers.pop("Content-Length", None)
         body = request.body.encode() if isinstance(request.body, str) else request.body
@@ -207,10 +210,6 @@ def _describe(acceptor: Any) -> str:
         return f"error {expected}" if isinstance(expected, str) else "an error" if expected else "no error"
     prefix = {"pathAll": "all of ", "pathAny": "any of "}.get(acceptor.matcher, "")
     return f"{prefix}{argument} is {expected}"
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 _TYPE_NAMES = {

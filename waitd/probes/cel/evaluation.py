@@ -246,8 +246,7 @@ async def evaluate_in_worker(
     Raises:
         anyio.BrokenWorkerProcess, MemoryError: an expression needed more memory than a worker has.
     """
-    judged: Evaluation = await run_in_worker(conditions.evaluate, response, limiter=limiter)
-    return judged
+    return await run_in_worker(conditions.evaluate, response, limiter=limiter)
 
 
 def evaluate_message(expression: Expression, variables: Any) -> str | None:

@@ -20,7 +20,7 @@ expression, so errors come from CEL alone.
 """
 
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from waitd.probes.cel.ast import Node
@@ -44,7 +44,7 @@ def compile_fast(node: Node) -> FastEvaluator | None:
     function, operands = node.call
     match function:
         case "_&&_" | "_||_":
-            return _join([compile_fast(operand) for operand in operands], decisive=function == "_||_")
+            return _join(*map(compile_fast, operands), decisive=function == "_||_")
         case "!_":
             return _negate(compile_fast(operands[0]))
         case "_==_" | "_!=_":
@@ -56,12 +56,12 @@ def compile_fast(node: Node) -> FastEvaluator | None:
     return None
 
 
-def _join(parts: Iterable[FastEvaluator | None], *, decisive: bool) -> FastEvaluator | None:
+def _join(
+    first: FastEvaluator | None, second: FastEvaluator | None, *, decisive: bool
+) -> FastEvaluator | None:
     """As in CEL, a True decides `||` and a False `&&`, even if the other operand is an error."""
-    supported = [part for part in parts if part is not None]
-    if len(supported) != 2:
+    if first is None or second is None:
         return None
-    first, second = supported
 
     def joined(variables: Any) -> bool | None:
         left = first(variables)

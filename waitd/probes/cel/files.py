@@ -20,11 +20,6 @@ FILES_ENV = CelEnvironment({"files": Type.List(Type.Map(Type.STRING, Type.DYN))}
 _METADATA_BYTES = 160
 
 
-def check_problem(source: str) -> str | None:
-    """Returns what is wrong with a check, with its line and column; None for a valid check."""
-    return FILES_ENV.problem(source, "BOOL")
-
-
 async def unmet_check(source: str, files: Sequence[FileMetadata], limiter: CapacityLimiter) -> str | None:
     """Returns why a check is not true of these files, in a few words; None where it is true.
 
@@ -38,8 +33,7 @@ async def unmet_check(source: str, files: Sequence[FileMetadata], limiter: Capac
     weight = expression.weight(SimpleNamespace(files=files), size)
     if expression.cost(weight, 5 * len(files)) <= INLINE_COST:
         return _evaluate(source, files)
-    reason: str | None = await run_in_worker(_evaluate, source, list(files), limiter=limiter)
-    return reason
+    return await run_in_worker(_evaluate, source, list(files), limiter=limiter)
 
 
 def _evaluate(source: str, files: Sequence[FileMetadata]) -> str | None:

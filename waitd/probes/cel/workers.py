@@ -2,7 +2,7 @@
 
 import resource
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from anyio import CapacityLimiter, to_process
 from anyio.lowlevel import checkpoint
@@ -13,8 +13,10 @@ WORKERS = 2
 #: input.
 WORKER_MEMORY = 1 << 30
 
+_Result = TypeVar("_Result")
 
-async def run_in_worker(function: Callable[..., Any], *args: Any, limiter: CapacityLimiter) -> Any:
+
+async def run_in_worker(function: Callable[..., _Result], *args: Any, limiter: CapacityLimiter) -> _Result:
     """Runs `function` in a worker process and returns its result.
 
     The worker imports the function's module, which should be cheap to import. Cancellation kills
@@ -27,7 +29,7 @@ async def run_in_worker(function: Callable[..., Any], *args: Any, limiter: Capac
     return await to_process.run_sync(_limit_memory, function, *args, cancellable=True, limiter=limiter)
 
 
-def _limit_memory(function: Callable[..., Any], *args: Any) -> Any:
+def _limit_memory(function: Callable[..., _Result], *args: Any) -> _Result:
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     if soft == resource.RLIM_INFINITY or soft > WORKER_MEMORY:
         resource.setrlimit(resource.RLIMIT_AS, (WORKER_MEMORY, hard))

@@ -36,7 +36,7 @@ from waitd.core.waits.verdict import Unreachable
 from waitd.core.waits.wait import WaitId
 from waitd.outgoing import Outgoing, find_egress_blocked
 from waitd.ports import HttpConnections
-from waitd.probes.access.http import HttpAccess, HttpAccessResolver, unusable_connection
+from waitd.probes.access.http import HttpAccess, HttpAccessResolver, connection_verdict
 from waitd.probes.cel.evaluation import BODY_LIMIT, ResponseVariables, lowercase_headers
 from waitd.probes.cel.expressions import ErrorValue
 from waitd.probes.cel.workers import WORKERS
@@ -211,7 +211,7 @@ class HttpJobs:
             return _CallFailed(Unreachable("timeout", "No complete answer in time."), sent=sent.sent)
         except Exception as error:  # noqa: BLE001 - every error of the server is an answer
             if isinstance(error, ValueError) and not isinstance(error, aiohttp.ClientError | EgressRefused):
-                verdict = unusable_connection(error)
+                verdict = connection_verdict(error)
             else:
                 verdict = classify_error(error)
             if verdict.reason == "probe_error":

@@ -12,7 +12,7 @@ import structlog
 
 from waitd.core.http.answer import CredentialsRefused
 from waitd.core.waits.verdict import Unreachable, Verdict
-from waitd.probes.access.http import HttpAccess, HttpAccessResolver, unusable_connection
+from waitd.probes.access.http import HttpAccess, HttpAccessResolver, connection_verdict
 from waitd.probes.http.etags import EtagCache, EtagEntry
 from waitd.probes.http.evaluation import AnswerEvaluator, Evaluated
 from waitd.probes.http.params import HttpTarget
@@ -146,7 +146,7 @@ class HttpPoke(TasklessPoke):
             try:
                 request = self._build_request()
             except ValueError as error:  # the message quotes no query
-                return [unusable_connection(error)] * len(self._targets)
+                return [connection_verdict(error)] * len(self._targets)
             answer = await context.client.fetch(request, context.now(), new_connection=response is not None)
         try:
             results = self._handle(answer)

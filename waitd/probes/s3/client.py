@@ -68,10 +68,7 @@ class _S3Response(NamedTuple):
 
 
 class S3Client:
-    """The client of all kinds of S3.
-
-    Start and close it in the event loop, or use it as a context manager.
-    """
+    """The client of all kinds of S3. Use it as an async context manager."""
 
     def __init__(
         self,
@@ -93,20 +90,14 @@ class S3Client:
         self._seen_until: dict[_BucketId, float] = {}
         self._bucket = lru_cache(maxsize=_MAX_SIGNERS)(Bucket)
 
-    async def start(self) -> Self:
-        """Opens the HTTP session."""
+    async def __aenter__(self) -> Self:
+        """Opens the HTTP client."""
         await self._http.start()
         return self
 
-    async def close(self) -> None:
-        """Closes the HTTP session and its connections."""
-        await self._http.close()
-
-    async def __aenter__(self) -> Self:
-        return await self.start()
-
     async def __aexit__(self, *_: object) -> None:
-        await self.close()
+        """Closes the HTTP client and its connections."""
+        await self._http.close()
 
     async def head(
         self, endpoint: AwsEndpoint, bucket: str, key: str, *, region_known: bool = False

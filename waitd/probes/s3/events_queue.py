@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import aiohttp
@@ -97,7 +97,11 @@ class S3EventQueue:
         for message in messages:
             self._handle(message.get("Body"))
         if messages:
-            await self._delete([message.get("ReceiptHandle") for message in messages])
+            entries = [
+                {"Id": str(number), "ReceiptHandle": message.get("ReceiptHandle")}
+                for number, message in enumerate(messages)
+            ]
+            await self._call("DeleteMessageBatch", Entries=entries)
 
     def _handle(self, body: Any) -> None:
         try:
@@ -108,10 +112,6 @@ class S3EventQueue:
         for created in created_objects(event):
             self._on_created(created.bucket, created.key)
 
-    async def _delete(self, receipts: Sequence[Any]) -> None:
-        entries = [{"Id": str(number), "ReceiptHandle": receipt} for number, receipt in enumerate(receipts)]
-        await self._call("DeleteMessageBatch", Entries=entries)
-
     # ------------------------------------------------------------ SQS
 
     async def _call(self, action: str, **arguments: Any) -> dict[str, Any]:
@@ -121,7 +121,7 @@ class S3EventQueue:
                 endpoint = await self._endpoints.get(self._account)
                 status, body = await self._send(endpoint, action, arguments)
                 if status in {400, 403} and _error_code(body) in _STALE_CREDENTIALS:
-                    endpoint = await self._endpoints.refresh(self._account)
+                    endpoint = await self._endpoints.get(self._account, refresh=True)
                     status, body = await self._send(endpoint, action, arguments)
         except TimeoutError:
             raise S3EventQueueError("SQS does not answer.") from None

@@ -210,11 +210,7 @@ def _shared_matches(lists: _Lists, options: S3KeyOptions, bucket: str, text: str
     """Adds a pattern to the list that it is matched in; equal patterns share one object."""
     pattern, every = compile_pattern(options.mode, text), options.check is not None
     patterns = lists.setdefault((bucket, pattern.prefix), {})
-    key = (options.mode, text, every)
-    matches = patterns.get(key)
-    if matches is None:
-        matches = patterns[key] = PatternMatches(pattern, every=every)
-    return matches
+    return patterns.setdefault((options.mode, text, every), PatternMatches(pattern, every=every))
 
 
 def _is_decided(parts: Sequence[PatternMatches]) -> bool:

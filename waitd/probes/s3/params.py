@@ -13,7 +13,7 @@ from waitd.core.errors import InvalidInput, Problem
 from waitd.models import parsed
 from waitd.probes.access.aws import AccountRef
 from waitd.probes.access.aws_params import AwsParams, AwsTarget, account_problems, coalescing_key
-from waitd.probes.cel.files import check_problem
+from waitd.probes.cel.files import FILES_ENV
 from waitd.probes.s3 import patterns
 
 #: The longest key in S3, in bytes of UTF-8.
@@ -138,12 +138,12 @@ def key_target(params: Mapping[str, Any], *, namespace: str) -> S3KeyTarget:
         problems += bucket_problems("/bucket_name", given.bucket_name)
     is_list = isinstance(params["bucket_key"], list)
     for index, text in enumerate(given.bucket_key):
-        pointer = f"/bucket_key/{index}" if is_list else "/bucket_key"
         try:
             addresses.append(_parse_address(text, given.bucket_name, mode))
         except ValueError as error:
+            pointer = f"/bucket_key/{index}" if is_list else "/bucket_key"
             problems.append(Problem(pointer, str(error)))
-    detail = None if given.check is None else check_problem(given.check)
+    detail = None if given.check is None else FILES_ENV.problem(given.check, "BOOL")
     if detail is not None:
         problems.append(Problem("/check", detail))
     if problems:
@@ -201,10 +201,7 @@ def compile_pattern(mode: str, text: str) -> patterns.Pattern:
 def _shared_options(params: S3KeyParams, namespace: str, mode: str) -> S3KeyOptions:
     metadata = METADATA if "*" in params.metadata_keys else tuple(dict.fromkeys(params.metadata_keys))
     key = (namespace, params.account_ref, mode, metadata, params.check, params.request_timeout)
-    options = _options.get(key)
-    if options is None:
-        options = _options[key] = S3KeyOptions(*key)
-    return options
+    return _options.setdefault(key, S3KeyOptions(*key))
 
 
 _options: WeakValueDictionary[tuple[Any, ...], S3KeyOptions] = WeakValueDictionary()

@@ -21,7 +21,10 @@ from anyio import to_thread
 from waitd.core.connections.connection import Connection, parse_origin
 from waitd.probes.sql.read_limit import MAX_READ
 
-_READ_ACTIONS = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE})
+#: Actions of statements that only read.
+_ALLOWED_ACTIONS = frozenset({
+    sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE, sqlite3.SQLITE_TRANSACTION,
+})  # fmt: skip
 #: Functions that read or write outside the database.
 _FORBIDDEN_FUNCTIONS = frozenset({"load_extension", "fts3_tokenizer", "readfile", "writefile", "edit"})
 
@@ -172,12 +175,10 @@ class _LimitedConnection(sqlite3.Connection):
 
 def _authorize(action: int, first: str | None, second: str | None, _database: str | None, _by: str | None) -> int:  # fmt: skip
     """Allows a statement to read the connection's own file only: no ATTACH, PRAGMA or extension."""
-    if action in _READ_ACTIONS:
+    if action in _ALLOWED_ACTIONS:
         return sqlite3.SQLITE_OK
     if action == sqlite3.SQLITE_FUNCTION:
         return sqlite3.SQLITE_DENY if (second or "").lower() in _FORBIDDEN_FUNCTIONS else sqlite3.SQLITE_OK
-    if action == sqlite3.SQLITE_TRANSACTION:
-        return sqlite3.SQLITE_OK
     # SQLAlchemy reads this pragma of every new connection.
     is_allowed = action == sqlite3.SQLITE_PRAGMA and first == "read_uncommitted" and second is None
     return sqlite3.SQLITE_OK if is_allowed else sqlite3.SQLITE_DENY

@@ -56,9 +56,8 @@ def evaluate_rows(conditions: ConditionSources, selected: SelectedRows) -> Verdi
             note = f"; {name}: {value if isinstance(value, ErrorValue) else 'not a boolean'}"
     if decided is None and conditions.success_when is None and selected.first_is_true:
         decided = Success
-    message = None
-    if conditions.message is not None:
-        message = evaluate_message(ROWS_ENV.compile(conditions.message), variables)
+    source = conditions.message
+    message = None if source is None else evaluate_message(ROWS_ENV.compile(source), variables)
     if decided is None:
         return Pending("pending" if rows else "no_rows", (message or f"{count}{note}")[:MESSAGE_LIMIT])
     result = None if conditions.result is None else ROWS_ENV.compile(conditions.result)
@@ -82,5 +81,4 @@ async def evaluate(conditions: ConditionSources, selected: SelectedRows, limiter
     cost = sum(each.cost(selected.size, cells + selected.size // 4) for each in expressions)
     if cost <= INLINE_COST and selected.size <= RESULT_LIMIT:
         return evaluate_rows(conditions, selected)
-    verdict: Verdict = await run_in_worker(evaluate_rows, conditions, selected, limiter=limiter)
-    return verdict
+    return await run_in_worker(evaluate_rows, conditions, selected, limiter=limiter)

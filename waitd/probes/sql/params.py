@@ -88,10 +88,8 @@ def sql_target(params: Mapping[str, Any], *, namespace: str) -> SqlTarget:
         raise InvalidInput(problems)
     parts = (given.conn_id, given.sql, orjson.dumps(given.parameters, option=orjson.OPT_SORT_KEYS))
     key = blake2b(repr((namespace, given.request_timeout, *parts)).encode(), digest_size=16).hexdigest()
-    query = _queries.get(key)
-    if query is None:
-        query = _queries[key] = Query(given.conn_id, given.sql, given.parameters, given.request_timeout)
-    return SqlTarget(query, conditions, key)
+    query = Query(given.conn_id, given.sql, given.parameters, given.request_timeout)
+    return SqlTarget(_queries.setdefault(key, query), conditions, key)
 
 
 _queries: WeakValueDictionary[str, Query] = WeakValueDictionary()

@@ -9,12 +9,11 @@ from anyio import BrokenWorkerProcess, CapacityLimiter
 
 from waitd.core.connections.connection import Connection
 from waitd.core.connections.egress import EgressRefused, HostSource
-from waitd.core.errors import ConnectionUnavailable, UnknownConnection
 from waitd.core.http.answer import CredentialsRefused
 from waitd.core.waits.verdict import Unreachable, Verdict
 from waitd.outgoing import Outgoing
 from waitd.ports import Connections, Pokeable, Probe
-from waitd.probes.access.http import NO_CREDENTIALS, UNKNOWN_CONNECTION, unusable_connection
+from waitd.probes.access.http import CONNECTION_ERRORS, connection_verdict
 from waitd.probes.cel.expressions import ConditionSources
 from waitd.probes.cel.workers import WORKERS
 from waitd.probes.sql.endpoints import sql_endpoint
@@ -57,7 +56,7 @@ class SqlProbe(Probe):
         self._limiter = CapacityLimiter(WORKERS)
 
     async def __aenter__(self) -> Self:
-        """Returns itself: connections are opened by the first poke."""
+        """Opens nothing: the first poke opens connections."""
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -104,23 +103,19 @@ class SqlProbe(Probe):
             if isinstance(selected, CredentialsRefused):
                 connection = await self._connections.refresh(query.conn_id)
                 selected = await self._select_from(connection, query, most)
-        except UnknownConnection:
-            return UNKNOWN_CONNECTION
-        except ConnectionUnavailable:
-            return NO_CREDENTIALS
+        except CONNECTION_ERRORS as error:
+            return connection_verdict(error)
         return selected.verdict if isinstance(selected, CredentialsRefused) else selected
 
     async def _select_from(
         self, connection: Connection, query: Query, most: int
     ) -> SelectedRows | Verdict | CredentialsRefused:
+        endpoint = sql_endpoint(connection)
         try:
-            endpoint = sql_endpoint(connection)
             if endpoint.host is not None and endpoint.port is not None:
                 self._outgoing.check_host(endpoint.host, endpoint.port, HostSource.OPERATOR)
         except EgressRefused as error:
             return Unreachable("egress_refused", f"The egress rules refuse this database: {error.why}.")
-        except ValueError as error:
-            return unusable_connection(error)
         try:
             return await self._pools.select(connection, endpoint, query, most)
         except Exception as error:  # noqa: BLE001 - an error of one database ends only the poke of its waits
