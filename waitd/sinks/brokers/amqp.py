@@ -6,10 +6,9 @@ refused. `message_id` is the delivery's id.
 
 import asyncio
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from ssl import SSLContext
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
@@ -19,17 +18,16 @@ from waitd.core.connections.connection import Connection
 from waitd.core.errors import InvalidInput
 from waitd.core.waits.delivery import Delivered, DeliveryRejected, Receipt
 from waitd.core.waits.event import EVENT_CONTENT_TYPE
-from waitd.models import Strict, parsed
+from waitd.models import Strict
 from waitd.outgoing import Outgoing
 from waitd.ports import Connections, OutboxItem
 from waitd.sinks.brokers.broker import (
     BrokerAddress,
     BrokerSink,
     ConnId,
-    ErrorMessages,
+    ErrorReceipts,
     connection_tls_context,
     is_true,
-    refusal_for,
 )
 from waitd.sinks.client_pool import ClientPool
 
@@ -64,17 +62,7 @@ class AmqpParams(Strict):
     routing_key: Name = Field(default="", description="The routing key.")
 
 
-@dataclass(frozen=True, slots=True)
-class AmqpTarget:
-    """Parsed parameters."""
-
-    conn_id: str
-    exchange: str
-    routing_key: str
-    destination: str
-
-
-class AmqpSink(BrokerSink[AmqpTarget, "AbstractConnection"]):
+class AmqpSink(BrokerSink[AmqpParams, "AbstractConnection"]):
     """Publishes to exchanges.
 
     The connection: host, port, login, password, schema (the virtual host, default `/`); TLS with
@@ -82,7 +70,6 @@ class AmqpSink(BrokerSink[AmqpTarget, "AbstractConnection"]):
     channel, with everything in flight on it, when an exchange is missing.
     """
 
-    #: The parameters, as shown in the API document.
     params_model = AmqpParams
 
     kind = "amqp"
@@ -100,18 +87,14 @@ class AmqpSink(BrokerSink[AmqpTarget, "AbstractConnection"]):
         """Closes channels and connections."""
         await asyncio.gather(self._channels.aclose(), super().__aexit__(*error))
 
-    def _target(self, params: Mapping[str, Any]) -> AmqpTarget:
-        parameters = parsed(AmqpParams, dict(params))
-        if not (parameters.exchange or parameters.routing_key):
+    def _check(self, params: AmqpParams) -> None:
+        if not (params.exchange or params.routing_key):
             raise InvalidInput.at("/routing_key", "the default exchange needs a queue's name as routing_key")
-        return AmqpTarget(
-            parameters.conn_id,
-            parameters.exchange,
-            parameters.routing_key,
-            f"amqp {parameters.conn_id} {parameters.exchange}".rstrip(),
-        )
 
-    async def _open(self, connection: Connection, target: AmqpTarget) -> "AbstractConnection":  # noqa: ARG002 - one client for all exchanges
+    def _destination(self, params: AmqpParams) -> str:
+        return f"amqp {params.conn_id} {params.exchange}".rstrip()
+
+    async def _open(self, connection: Connection, params: AmqpParams) -> "AbstractConnection":  # noqa: ARG002 - one client for all exchanges
         if connection.conn_type == "amqps":
             connection = replace(connection, extra={**connection.extra, "ssl": True})
         with_tls = is_true(connection.extra.get("ssl"))
@@ -134,7 +117,7 @@ class AmqpSink(BrokerSink[AmqpTarget, "AbstractConnection"]):
         transport = client.transport  # `client.is_closed` is false after the broker closes the connection
         return transport is not None and not transport.connection.is_closed
 
-    async def _send(self, client: "AbstractConnection", target: AmqpTarget, item: OutboxItem) -> Receipt:
+    async def _send(self, client: "AbstractConnection", params: AmqpParams, item: OutboxItem) -> Receipt:
         from aio_pika import DeliveryMode, Message
 
         message = Message(
@@ -143,21 +126,48 @@ class AmqpSink(BrokerSink[AmqpTarget, "AbstractConnection"]):
             message_id=item.id,
             delivery_mode=DeliveryMode.PERSISTENT,
         )
-        key = (target.conn_id, target.exchange)
-        async with self._channels.use(key, client, lambda: _open_channel(client, target.exchange)) as channel:
+        key = (params.conn_id, params.exchange)
+        async with self._channels.use(key, client, lambda: _open_channel(client, params.exchange)) as channel:
             try:
-                await channel.exchange.publish(message, target.routing_key, mandatory=True)
+                await channel.exchange.publish(message, params.routing_key, mandatory=True)
             except asyncio.CancelledError:
                 self._channels.discard(key, channel)  # a late confirm must not count for another event
                 raise
         return Delivered()
 
-    def _classify_error(self, error: Exception, target: AmqpTarget, item: OutboxItem) -> Receipt:  # noqa: ARG002 - part of the interface
+    def _classify_error(self, error: Exception, item: OutboxItem) -> Receipt:
         limit = _MAX_SIZE.search(str(error))
         # The channel closes, so smaller messages in flight on it get the same error.
         if limit is not None and len(item.event) > int(limit[1]):
             return DeliveryRejected("the event is larger than this RabbitMQ takes (max_message_size)")
-        return refusal_for(error, _error_messages(), self.broker)
+        return super()._classify_error(error, item)
+
+    @staticmethod
+    def _error_receipts() -> ErrorReceipts:
+        from aiormq import exceptions
+
+        return (
+            (
+                (exceptions.ProbableAuthenticationError, exceptions.AuthenticationError),
+                "RabbitMQ does not accept the connection's login and password",
+            ),
+            (
+                (exceptions.ConnectionNotAllowed, exceptions.InvalidFrameError),
+                "RabbitMQ did not open the connection: no such virtual host, or this login may not use it",
+            ),
+            (exceptions.PublishError, "no queue is bound to the exchange for this routing key"),
+            (
+                exceptions.DeliveryError,
+                "RabbitMQ did not accept the event (nack): a queue is full or could not store it",
+            ),
+            (exceptions.ChannelNotFoundEntity, "the exchange does not exist"),
+            (exceptions.ChannelAccessRefused, "this login may not publish to the exchange"),
+            (exceptions.ChannelClosed, "RabbitMQ closed the channel before it confirmed the event"),
+            (
+                (exceptions.AMQPConnectionError, exceptions.ChannelInvalidStateError, OSError),
+                "could not connect to RabbitMQ, or the connection broke before it answered",
+            ),
+        )
 
 
 class _ExchangeChannel(NamedTuple):
@@ -190,30 +200,3 @@ def _url_and_tls(connection: Connection, address: BrokerAddress) -> tuple[URL, S
         heartbeat=HEARTBEAT,
     )
     return url, tls
-
-
-def _error_messages() -> ErrorMessages:
-    from aiormq import exceptions
-
-    return (
-        (
-            (exceptions.ProbableAuthenticationError, exceptions.AuthenticationError),
-            "RabbitMQ does not accept the connection's login and password",
-        ),
-        (
-            (exceptions.ConnectionNotAllowed, exceptions.InvalidFrameError),
-            "RabbitMQ did not open the connection: no such virtual host, or this login may not use it",
-        ),
-        (exceptions.PublishError, "no queue is bound to the exchange for this routing key"),
-        (
-            exceptions.DeliveryError,
-            "RabbitMQ did not accept the event (nack): a queue is full or could not store it",
-        ),
-        (exceptions.ChannelNotFoundEntity, "the exchange does not exist"),
-        (exceptions.ChannelAccessRefused, "this login may not publish to the exchange"),
-        (exceptions.ChannelClosed, "RabbitMQ closed the channel before it confirmed the event"),
-        (
-            (exceptions.AMQPConnectionError, exceptions.ChannelInvalidStateError, OSError),
-            "could not connect to RabbitMQ, or the connection broke before it answered",
-        ),
-    )

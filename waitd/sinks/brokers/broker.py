@@ -10,9 +10,10 @@ import logging
 import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator, Mapping
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, partial
 from importlib.util import find_spec
-from typing import Annotated, Any, ClassVar, Generic, NamedTuple, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeVar
 
 from pydantic import Field
 
@@ -20,14 +21,16 @@ from waitd import models
 from waitd.core.connections.connection import Connection, parse_origin
 from waitd.core.connections.egress import EgressRefused, HostSource
 from waitd.core.errors import NotInstalled, WaitdError
-from waitd.core.waits.delivery import DeliveryFailed, Receipt
+from waitd.core.waits.delivery import DeliveryFailed, DeliveryRejected, Receipt
 from waitd.outgoing import Outgoing
-from waitd.ports import Connections, OutboxItem, SinkTarget
+from waitd.ports import Connections, OutboxItem
 from waitd.sinks.client_pool import ClientPool
 
-Target = TypeVar("Target", bound=SinkTarget)
 Client = TypeVar("Client")
-ErrorMessages = tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...]
+#: The receipt for each error; the first match counts. A text stands for `DeliveryFailed`.
+ErrorReceipts = tuple[
+    tuple[type[BaseException] | tuple[type[BaseException], ...], str | DeliveryRejected], ...
+]
 
 
 class InvalidConnection(WaitdError):  # noqa: N818 - reads as a sentence where it is raised
@@ -40,12 +43,33 @@ ConnId = Annotated[
 ]
 
 
-class BrokerSink(ABC, Generic[Target, Client]):
+class BrokerParams(Protocol):
+    """What every sink's parameters have."""
+
+    @property
+    def conn_id(self) -> str: ...
+
+
+Params = TypeVar("Params", bound=BrokerParams)
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerTarget(Generic[Params]):
+    """Parsed parameters, and the destination that they name."""
+
+    params: Params
+    conn_id: str
+    destination: str
+
+
+class BrokerSink(ABC, Generic[Params, Client]):
     """A `Sink` of `waitd.ports` over a broker's own client library.
 
     Used as an asynchronous context manager, which closes the clients.
     """
 
+    #: The model of the parameters, which is also shown in the API document.
+    params_model: ClassVar[type[Any]]
     #: The sink's name in a wait, and the name of its optional dependency.
     kind: ClassVar[str]
     #: The client library's package.
@@ -71,7 +95,7 @@ class BrokerSink(ABC, Generic[Target, Client]):
         """Closes every client."""
         await self._clients.aclose()
 
-    def parse(self, params: Mapping[str, Any]) -> Target:
+    def parse(self, params: Mapping[str, Any]) -> BrokerTarget[Params]:
         """The destination that these parameters (without `kind`) name.
 
         Raises:
@@ -83,20 +107,23 @@ class BrokerSink(ABC, Generic[Target, Client]):
                 "/kind",
                 f"the {self.kind} sink is not installed in this waitd: pip install 'waitd[{self.kind}]'",
             )
-        return self._target(params)
+        parameters: Params = models.parsed(self.params_model, dict(params))
+        self._check(parameters)
+        return BrokerTarget(parameters, parameters.conn_id, self._destination(parameters))
 
-    def signed(self, target: Target) -> bool | None:  # noqa: ARG002 - part of the interface
+    def signed(self, target: BrokerTarget[Params]) -> bool | None:  # noqa: ARG002 - part of the interface
         """None: events to brokers are not signed."""
         return None
 
-    async def deliver(self, target: Target, item: OutboxItem) -> Receipt:
+    async def deliver(self, target: BrokerTarget[Params], item: OutboxItem) -> Receipt:
         """One attempt; the caller limits its time. Failures are receipts, never exceptions."""
         try:
-            connection = await self._connections.get(target.conn_id or "")
-            key = self._client_key(target)
-            async with self._clients.use(key, connection, lambda: self._open(connection, target)) as client:
+            connection = await self._connections.get(target.conn_id)
+            key = self._client_key(target.params)
+            opening = partial(self._open, connection, target.params)
+            async with self._clients.use(key, connection, opening) as client:
                 try:
-                    return await self._send(client, target, item)
+                    return await self._send(client, target.params, item)
                 except BaseException as error:
                     if self._breaks_client(error):
                         self._clients.discard(key, client)
@@ -110,7 +137,7 @@ class BrokerSink(ABC, Generic[Target, Client]):
                 raise
             return DeliveryFailed(f"the connection to {self.broker} was closed before it answered")
         except Exception as error:  # noqa: BLE001 - whatever a library raises, the event is not delivered
-            return self._classify_error(error, target, item)
+            return self._classify_error(error, item)
 
     def _address(self, connection: Connection, default_port: int) -> "BrokerAddress":
         """The broker's address. Raises InvalidConnection where it is malformed or forbidden."""
@@ -127,16 +154,19 @@ class BrokerSink(ABC, Generic[Target, Client]):
             raise InvalidConnection(f"the egress rules block {self.broker}: {error.why}") from None
         return address
 
-    def _client_key(self, target: Target) -> Hashable:
+    def _check(self, params: Params) -> None:
+        """Checks what the model cannot. Raises InvalidInput, NotSupported."""
+
+    def _destination(self, params: Params) -> str:
+        """The destination; its deliveries share a concurrency limit."""
+        return f"{self.kind} {params.conn_id}"
+
+    def _client_key(self, params: Params) -> Hashable:
         """The client's key in the pool; a changed `Connection` replaces the client."""
-        return target.conn_id
+        return params.conn_id
 
     @abstractmethod
-    def _target(self, params: Mapping[str, Any]) -> Target:
-        """See `parse`."""
-
-    @abstractmethod
-    async def _open(self, connection: Connection, target: Target) -> Client:
+    async def _open(self, connection: Connection, params: Params) -> Client:
         """Opens a client. Raises InvalidConnection where the connection cannot be used."""
 
     @abstractmethod
@@ -152,12 +182,28 @@ class BrokerSink(ABC, Generic[Target, Client]):
         return False
 
     @abstractmethod
-    async def _send(self, client: Client, target: Target, item: OutboxItem) -> Receipt:
+    async def _send(self, client: Client, params: Params, item: OutboxItem) -> Receipt:
         """Publishes the event and waits for the broker's acknowledgement."""
 
+    def _classify_error(self, error: Exception, item: OutboxItem) -> Receipt:  # noqa: ARG002 - for overriding
+        """The receipt for an exception of `_open` or `_send`.
+
+        The error's own text is not used: it may name addresses or quote what was sent.
+        """
+        for cause in _causes(error):
+            if isinstance(cause, ssl.SSLCertVerificationError):
+                return DeliveryFailed(f"the TLS certificate of {self.broker} is not trusted")
+            if isinstance(cause, ssl.SSLError):
+                return DeliveryFailed(f"the TLS handshake with {self.broker} failed")
+        for types, receipt in self._error_receipts():
+            if isinstance(error, types):
+                return DeliveryFailed(receipt) if isinstance(receipt, str) else receipt
+        return DeliveryFailed(f"the event could not be sent to {self.broker} ({type(error).__name__})")
+
+    @staticmethod
     @abstractmethod
-    def _classify_error(self, error: Exception, target: Target, item: OutboxItem) -> Receipt:
-        """The receipt for an exception of `_open` or `_send`."""
+    def _error_receipts() -> ErrorReceipts:
+        """The receipts for the library's errors."""
 
 
 @cache
@@ -169,22 +215,6 @@ def _task_is_cancelled() -> bool:
     """Whether this task is being cancelled, as opposed to a future of the library."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
-
-
-def refusal_for(error: Exception, messages: ErrorMessages, broker: str) -> DeliveryFailed:
-    """The first message whose type matches.
-
-    An error's own text is not used: it may name addresses or quote what was sent.
-    """
-    for cause in _causes(error):
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return DeliveryFailed(f"the TLS certificate of {broker} is not trusted")
-        if isinstance(cause, ssl.SSLError):
-            return DeliveryFailed(f"the TLS handshake with {broker} failed")
-    for types, message in messages:
-        if isinstance(error, types):
-            return DeliveryFailed(message)
-    return DeliveryFailed(f"the event could not be sent to {broker} ({type(error).__name__})")
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -9,7 +9,6 @@ and `delivery-id`.
 import asyncio
 import ssl
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, StringConstraints
@@ -17,18 +16,17 @@ from pydantic import Field, StringConstraints
 from waitd.core.connections.connection import Connection
 from waitd.core.waits.delivery import Delivered, DeliveryRejected, Receipt
 from waitd.core.waits.event import EVENT_CONTENT_TYPE
-from waitd.models import Strict, parsed
+from waitd.models import Strict
 from waitd.ports import OutboxItem
 from waitd.sinks.brokers.broker import (
     BrokerAddress,
     BrokerSink,
     ConnId,
-    ErrorMessages,
+    ErrorReceipts,
     InvalidConnection,
     TlsFiles,
     broker_address,
     is_true,
-    refusal_for,
     tls_context,
 )
 from waitd.sinks.brokers.library_internals import abort_producer
@@ -73,17 +71,7 @@ class KafkaParams(Strict):
     )
 
 
-@dataclass(frozen=True, slots=True)
-class KafkaTarget:
-    """Parsed parameters."""
-
-    conn_id: str
-    topic: str
-    key: str | None
-    destination: str
-
-
-class KafkaSink(BrokerSink[KafkaTarget, "AIOKafkaProducer"]):
+class KafkaSink(BrokerSink[KafkaParams, "AIOKafkaProducer"]):
     """Produces to topics.
 
     The connection is Airflow's `kafka`: its extra holds librdkafka settings, above all
@@ -91,7 +79,6 @@ class KafkaSink(BrokerSink[KafkaTarget, "AIOKafkaProducer"]):
     cluster then names.
     """
 
-    #: The parameters, as shown in the API document.
     params_model = KafkaParams
 
     kind = "kafka"
@@ -99,17 +86,11 @@ class KafkaSink(BrokerSink[KafkaTarget, "AIOKafkaProducer"]):
     broker = "Kafka"
     noisy_loggers = ("aiokafka",)
 
-    def _target(self, params: Mapping[str, Any]) -> KafkaTarget:
-        parameters = parsed(KafkaParams, dict(params))
-        # The destination includes the topic: an attempt on a missing topic takes ten seconds.
-        return KafkaTarget(
-            parameters.conn_id,
-            parameters.topic,
-            parameters.key,
-            f"kafka {parameters.conn_id} {parameters.topic}",
-        )
+    def _destination(self, params: KafkaParams) -> str:
+        # With the topic, because an attempt on a missing topic takes ten seconds.
+        return f"kafka {params.conn_id} {params.topic}"
 
-    async def _open(self, connection: Connection, target: KafkaTarget) -> "AIOKafkaProducer":  # noqa: ARG002 - one client for all topics
+    async def _open(self, connection: Connection, params: KafkaParams) -> "AIOKafkaProducer":  # noqa: ARG002 - one client for all topics
         servers = [self._check_egress(server) for server in _servers(connection)]
         options = await asyncio.to_thread(_options, connection)
         from aiokafka import AIOKafkaProducer
@@ -156,20 +137,47 @@ class KafkaSink(BrokerSink[KafkaTarget, "AIOKafkaProducer"]):
         )
         return not isinstance(error, harmless)
 
-    async def _send(self, client: "AIOKafkaProducer", target: KafkaTarget, item: OutboxItem) -> Receipt:
-        key = item.wait_id if target.key is None else target.key
+    async def _send(self, client: "AIOKafkaProducer", params: KafkaParams, item: OutboxItem) -> Receipt:
+        key = item.wait_id if params.key is None else params.key
         headers = [("content-type", EVENT_CONTENT_TYPE.encode()), ("delivery-id", item.id.encode())]
-        await client.send_and_wait(target.topic, item.event, key=key.encode(), headers=headers)
+        await client.send_and_wait(params.topic, item.event, key=key.encode(), headers=headers)
         return Delivered()
 
-    def _classify_error(self, error: Exception, target: KafkaTarget, item: OutboxItem) -> Receipt:  # noqa: ARG002 - part of the interface
+    @staticmethod
+    def _error_receipts() -> ErrorReceipts:
         from aiokafka import errors
 
-        if isinstance(error, errors.MessageSizeTooLargeError):
-            return DeliveryRejected("the event is larger than Kafka accepts; raise message.max.bytes")
-        if isinstance(error, errors.InvalidTopicError):
-            return DeliveryRejected("Kafka does not accept this topic name")
-        return refusal_for(error, _error_messages(), self.broker)
+        return (
+            (
+                errors.MessageSizeTooLargeError,
+                DeliveryRejected("the event is larger than Kafka accepts; raise message.max.bytes"),
+            ),
+            (errors.InvalidTopicError, DeliveryRejected("Kafka does not accept this topic name")),
+            (
+                (
+                    errors.AuthenticationFailedError,
+                    errors.SaslAuthenticationFailed,
+                    errors.UnsupportedSaslMechanismError,
+                ),
+                "Kafka does not accept the connection's credentials",
+            ),
+            (
+                (errors.TopicAuthorizationFailedError, errors.ClusterAuthorizationFailedError),
+                "this login may not write to the topic",
+            ),
+            (errors.UnknownTopicOrPartitionError, "the topic does not exist"),
+            (errors.NotEnoughReplicasError, "too few replicas of the topic are in sync"),
+            (
+                (
+                    errors.KafkaConnectionError,
+                    errors.KafkaTimeoutError,
+                    errors.NodeNotReadyError,
+                    errors.ProducerClosed,
+                    OSError,
+                ),
+                "could not connect to Kafka, or the connection broke before it answered",
+            ),
+        )
 
 
 async def _find_connection_error(
@@ -264,34 +272,3 @@ def _sasl_options(connection: Connection) -> dict[str, Any]:
 
 def _invalid_connection(connection: Connection, why: str) -> InvalidConnection:
     return InvalidConnection(f"the connection {connection.conn_id} cannot be used: {why}")
-
-
-def _error_messages() -> ErrorMessages:
-    from aiokafka import errors
-
-    return (
-        (
-            (
-                errors.AuthenticationFailedError,
-                errors.SaslAuthenticationFailed,
-                errors.UnsupportedSaslMechanismError,
-            ),
-            "Kafka does not accept the connection's credentials",
-        ),
-        (
-            (errors.TopicAuthorizationFailedError, errors.ClusterAuthorizationFailedError),
-            "this login may not write to the topic",
-        ),
-        (errors.UnknownTopicOrPartitionError, "the topic does not exist"),
-        (errors.NotEnoughReplicasError, "too few replicas of the topic are in sync"),
-        (
-            (
-                errors.KafkaConnectionError,
-                errors.KafkaTimeoutError,
-                errors.NodeNotReadyError,
-                errors.ProducerClosed,
-                OSError,
-            ),
-            "could not connect to Kafka, or the connection broke before it answered",
-        ),
-    )

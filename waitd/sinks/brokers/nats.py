@@ -5,8 +5,6 @@
 
 import asyncio
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -16,9 +14,9 @@ from waitd.core.connections.connection import Connection
 from waitd.core.errors import InvalidInput
 from waitd.core.waits.delivery import Delivered, DeliveryFailed, DeliveryRejected, Receipt
 from waitd.core.waits.event import EVENT_CONTENT_TYPE
-from waitd.models import Strict, parsed
+from waitd.models import Strict
 from waitd.ports import OutboxItem
-from waitd.sinks.brokers.broker import BrokerSink, ConnId, ErrorMessages, connection_tls_context, refusal_for
+from waitd.sinks.brokers.broker import BrokerSink, ConnId, ErrorReceipts, connection_tls_context
 from waitd.sinks.brokers.library_internals import tls_only_nats_client
 
 if TYPE_CHECKING:
@@ -51,39 +49,27 @@ class NatsParams(Strict):
     subject: str = Field(description="The subject, without wildcards.")
 
 
-@dataclass(frozen=True, slots=True)
-class NatsTarget:
-    """Parsed parameters."""
-
-    conn_id: str
-    subject: str
-    destination: str
-
-
-class NatsSink(BrokerSink[NatsTarget, "NatsPublisher"]):
+class NatsSink(BrokerSink[NatsParams, "NatsPublisher"]):
     """Publishes to JetStream.
 
     The connection: host, port, login and password, or extra `token`; extra `ssl` and `ssl_*` as for
     Redis.
     """
 
-    #: The parameters, as shown in the API document.
     params_model = NatsParams
 
     kind = "nats"
     library = "nats"
     broker = "NATS"
 
-    def _target(self, params: Mapping[str, Any]) -> NatsTarget:
-        parameters = parsed(NatsParams, dict(params))
-        if len(parameters.subject) > MAX_SUBJECT or not _SUBJECT.fullmatch(parameters.subject):
+    def _check(self, params: NatsParams) -> None:
+        if len(params.subject) > MAX_SUBJECT or not _SUBJECT.fullmatch(params.subject):
             raise InvalidInput.at(
                 "/subject",
                 f"tokens separated by dots, without spaces, * and >; up to {MAX_SUBJECT} characters",
             )
-        return NatsTarget(parameters.conn_id, parameters.subject, f"nats {parameters.conn_id}")
 
-    async def _open(self, connection: Connection, target: NatsTarget) -> "NatsPublisher":  # noqa: ARG002 - one client for all subjects
+    async def _open(self, connection: Connection, params: NatsParams) -> "NatsPublisher":  # noqa: ARG002 - one client for all subjects
         address = self._address(connection, DEFAULT_PORT)
         tls, client_class = await asyncio.to_thread(_load, connection)
         publisher = NatsPublisher(client_class())
@@ -106,19 +92,35 @@ class NatsSink(BrokerSink[NatsTarget, "NatsPublisher"]):
     def _usable(self, client: "NatsPublisher") -> bool:
         return client.is_connected
 
-    async def _send(self, client: "NatsPublisher", target: NatsTarget, item: OutboxItem) -> Receipt:
+    async def _send(self, client: "NatsPublisher", params: NatsParams, item: OutboxItem) -> Receipt:
         headers = {"Nats-Msg-Id": item.id, "Content-Type": EVENT_CONTENT_TYPE}
-        return _parse_answer(await client.publish(target.subject, item.event, headers))
+        return _parse_answer(await client.publish(params.subject, item.event, headers))
 
-    def _classify_error(self, error: Exception, target: NatsTarget, item: OutboxItem) -> Receipt:  # noqa: ARG002 - part of the interface
+    def _classify_error(self, error: Exception, item: OutboxItem) -> Receipt:
         from nats import errors
 
-        if isinstance(error, errors.MaxPayloadError):
-            return DeliveryRejected("the event is larger than NATS accepts; raise max_payload")
         # The library raises some authentication errors as plain text.
         if "authorization violation" in str(error).lower() or "authentication" in str(error).lower():
             error = errors.AuthorizationError()
-        return refusal_for(error, _error_messages(), self.broker)
+        return super()._classify_error(error, item)
+
+    @staticmethod
+    def _error_receipts() -> ErrorReceipts:
+        from nats import errors
+
+        return (
+            (
+                errors.MaxPayloadError,
+                DeliveryRejected("the event is larger than NATS accepts; raise max_payload"),
+            ),
+            (errors.AuthorizationError, "NATS does not accept the connection's credentials"),
+            (PublishForbidden, "this login may not publish to the subject"),
+            (
+                (errors.NoServersError, errors.ConnectionClosedError, OSError),
+                "could not connect to NATS, or the connection broke before it answered",
+            ),
+            (errors.TimeoutError, "NATS did not answer in time"),
+        )
 
 
 class PublishForbidden(Exception):  # noqa: N818 - the server's answer
@@ -255,17 +257,3 @@ def _load(connection: Connection) -> tuple[Any, "type[Client]"]:
 
     tls = connection_tls_context(connection)
     return tls, Client if tls is None else tls_only_nats_client()
-
-
-def _error_messages() -> ErrorMessages:
-    from nats import errors
-
-    return (
-        (errors.AuthorizationError, "NATS does not accept the connection's credentials"),
-        (PublishForbidden, "this login may not publish to the subject"),
-        (
-            (errors.NoServersError, errors.ConnectionClosedError, OSError),
-            "could not connect to NATS, or the connection broke before it answered",
-        ),
-        (errors.TimeoutError, "NATS did not answer in time"),
-    )

@@ -8,8 +8,7 @@ connection. (No event reaches that setting's minimum.)
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from pydantic import Field
@@ -17,17 +16,16 @@ from pydantic import Field
 from waitd.core.connections.connection import Connection
 from waitd.core.waits.delivery import Delivered, DeliveryFailed, Receipt
 from waitd.core.waits.event import EVENT_CONTENT_TYPE
-from waitd.models import Strict, parsed
+from waitd.models import Strict
 from waitd.ports import OutboxItem
 from waitd.sinks.brokers.broker import (
     BrokerAddress,
     BrokerSink,
     ConnId,
-    ErrorMessages,
+    ErrorReceipts,
     InvalidConnection,
     connection_tls_context,
     is_true,
-    refusal_for,
 )
 
 if TYPE_CHECKING:
@@ -54,55 +52,56 @@ class RedisParams(Strict):
     )
 
 
-@dataclass(frozen=True, slots=True)
-class RedisTarget:
-    """Parsed parameters."""
-
-    conn_id: str
-    stream: str
-    maxlen: int | None
-    destination: str
-
-
-class RedisSink(BrokerSink[RedisTarget, "RedisBatcher"]):
+class RedisSink(BrokerSink[RedisParams, "RedisBatcher"]):
     """Adds events to streams.
 
     The connection is Airflow's `redis`: host, port, login, password, extra `db`, `ssl` and `ssl_*`.
     """
 
-    #: The parameters, as shown in the API document.
     params_model = RedisParams
 
     kind = "redis"
     library = "redis"
     broker = "Redis"
 
-    def _target(self, params: Mapping[str, Any]) -> RedisTarget:
-        parameters = parsed(RedisParams, dict(params))
-        return RedisTarget(
-            parameters.conn_id, parameters.stream, parameters.maxlen, f"redis {parameters.conn_id}"
-        )
-
-    async def _open(self, connection: Connection, target: RedisTarget) -> "RedisBatcher":  # noqa: ARG002 - one client for all streams
+    async def _open(self, connection: Connection, params: RedisParams) -> "RedisBatcher":  # noqa: ARG002 - one client for all streams
         address = self._address(connection, DEFAULT_PORT)
         return RedisBatcher(await asyncio.to_thread(_client, connection, address))
 
     async def _close(self, client: "RedisBatcher") -> None:
         await client.aclose()
 
-    async def _send(self, client: "RedisBatcher", target: RedisTarget, item: OutboxItem) -> Receipt:
+    async def _send(self, client: "RedisBatcher", params: RedisParams, item: OutboxItem) -> Receipt:
         fields = {"event": item.event, "content_type": EVENT_CONTENT_TYPE, "delivery_id": item.id}
-        entry_id = await client.add(target.stream, fields, target.maxlen)
+        entry_id = await client.add(params.stream, fields, params.maxlen)
         return Delivered() if entry_id else DeliveryFailed("Redis did not return the entry's id")
 
-    def _classify_error(self, error: Exception, target: RedisTarget, item: OutboxItem) -> Receipt:  # noqa: ARG002 - part of the interface
+    def _classify_error(self, error: Exception, item: OutboxItem) -> Receipt:
         from redis import exceptions
 
         if isinstance(error, exceptions.ResponseError):
             code = str(error).partition(" ")[0]
             if code in _ERROR_CODES:
                 return DeliveryFailed(_ERROR_CODES[code])
-        return refusal_for(error, _error_messages(), self.broker)
+        return super()._classify_error(error, item)
+
+    @staticmethod
+    def _error_receipts() -> ErrorReceipts:
+        from redis import exceptions
+
+        return (
+            (exceptions.AuthenticationError, "Redis does not accept the connection's login and password"),
+            (exceptions.NoPermissionError, _ERROR_CODES["NOPERM"]),
+            (exceptions.ReadOnlyError, _ERROR_CODES["READONLY"]),
+            (exceptions.BusyLoadingError, _ERROR_CODES["LOADING"]),
+            (exceptions.OutOfMemoryError, "Redis is out of memory"),
+            (exceptions.ResponseError, "Redis refused the event"),
+            (exceptions.TimeoutError, "Redis did not answer in time"),
+            (
+                (exceptions.ConnectionError, OSError),
+                "could not connect to Redis, or the connection broke before it answered",
+            ),
+        )
 
 
 class _StreamEntry(NamedTuple):
@@ -219,21 +218,3 @@ _ERROR_CODES = {
     "CLUSTERDOWN": "the Redis cluster is down",
     "MOVED": "this Redis node does not hold the stream: the sink does not follow cluster redirects",
 }
-
-
-def _error_messages() -> ErrorMessages:
-    from redis import exceptions
-
-    return (
-        (exceptions.AuthenticationError, "Redis does not accept the connection's login and password"),
-        (exceptions.NoPermissionError, _ERROR_CODES["NOPERM"]),
-        (exceptions.ReadOnlyError, _ERROR_CODES["READONLY"]),
-        (exceptions.BusyLoadingError, _ERROR_CODES["LOADING"]),
-        (exceptions.OutOfMemoryError, "Redis is out of memory"),
-        (exceptions.ResponseError, "Redis refused the event"),
-        (exceptions.TimeoutError, "Redis did not answer in time"),
-        (
-            (exceptions.ConnectionError, OSError),
-            "could not connect to Redis, or the connection broke before it answered",
-        ),
-    )

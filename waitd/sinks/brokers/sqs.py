@@ -22,17 +22,16 @@ from waitd.core.connections.destinations import check_queue_url, check_region, q
 from waitd.core.errors import InvalidInput, NotSupported
 from waitd.core.waits.delivery import Delivered, DeliveryFailed, DeliveryRejected, Receipt
 from waitd.core.waits.event import EVENT_CONTENT_TYPE
-from waitd.models import Strict, parsed
+from waitd.models import Strict
 from waitd.outgoing import Outgoing
 from waitd.ports import Connections, OutboxItem
 from waitd.sinks.brokers.broker import (
     BrokerAddress,
     BrokerSink,
     ConnId,
-    ErrorMessages,
+    ErrorReceipts,
     InvalidConnection,
     TlsFiles,
-    refusal_for,
     tls_context,
 )
 
@@ -67,17 +66,15 @@ class SqsParams(Strict):
         default=None, description="The group on a FIFO queue; default: the wait's id."
     )
 
+    @property
+    def conn_id(self) -> str:
+        """The connection, under the name that all sinks have for it."""
+        return self.aws_conn_id
 
-@dataclass(frozen=True, slots=True)
-class SqsTarget:
-    """Parsed parameters."""
-
-    conn_id: str
-    queue_url: str
-    region_name: str | None
-    fifo: bool
-    message_group_id: str | None
-    destination: str
+    @property
+    def is_fifo(self) -> bool:
+        """Whether the queue is a FIFO queue."""
+        return self.queue_url.endswith(".fifo")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +87,7 @@ class SqsClient:
     stack: AsyncExitStack
 
 
-class SqsSink(BrokerSink[SqsTarget, SqsClient]):
+class SqsSink(BrokerSink[SqsParams, SqsClient]):
     """Sends messages.
 
     The connection is Airflow's `aws`: login and password are the access key; extra `region_name`,
@@ -98,7 +95,6 @@ class SqsSink(BrokerSink[SqsTarget, SqsClient]):
     credentials are used, as boto3 finds them.
     """
 
-    #: The parameters, as shown in the API document.
     params_model = SqsParams
 
     kind = "sqs"
@@ -109,46 +105,35 @@ class SqsSink(BrokerSink[SqsTarget, SqsClient]):
         super().__init__(connections, outgoing)
         self._session: Any = None
 
-    def _target(self, params: Mapping[str, Any]) -> SqsTarget:
-        parameters = parsed(SqsParams, dict(params))
+    def _check(self, params: SqsParams) -> None:
+        """Checks the queue also against the cached connection; each attempt checks it again."""
         try:
-            check_queue_url(parameters.queue_url)
+            check_queue_url(params.queue_url)
         except ValueError as error:
             raise InvalidInput.at("/queue_url", str(error)) from None
-        fifo = parameters.queue_url.endswith(".fifo")
-        if parameters.message_group_id is not None and not fifo:
+        if params.message_group_id is not None and not params.is_fifo:
             raise InvalidInput.at(
                 "/message_group_id", "only a FIFO queue, whose URL ends with .fifo, has message groups"
             )
-        target = SqsTarget(
-            parameters.aws_conn_id,
-            parameters.queue_url,
-            parameters.region_name,
-            fifo,
-            parameters.message_group_id,
-            f"sqs {parameters.aws_conn_id} {parameters.queue_url}",
-        )
-        self._check_queue(target)
-        return target
-
-    def _check_queue(self, target: SqsTarget) -> None:
-        """Checks the queue against the cached connection, if any; each attempt checks it again."""
-        connection = self._connections.cached_any(target.conn_id)
+        connection = self._connections.cached_any(params.conn_id)
         if connection is None:
             return
         try:
-            options = _options(connection, target)
-            queue_origin(target.queue_url, endpoint=options["endpoint_url"], region=options["region_name"])
+            options = _options(connection, params)
+            queue_origin(params.queue_url, endpoint=options["endpoint_url"], region=options["region_name"])
         except InvalidConnection:
             return  # for the operator to fix, not the submitter
         except ValueError as error:  # not InvalidInput: the connection may change
             raise NotSupported.at("/queue_url", str(error)) from None
 
-    def _client_key(self, target: SqsTarget) -> Hashable:
-        return target.conn_id, target.region_name, queue_region(target.queue_url)
+    def _destination(self, params: SqsParams) -> str:
+        return f"sqs {params.conn_id} {params.queue_url}"
 
-    async def _open(self, connection: Connection, target: SqsTarget) -> SqsClient:
-        options = _options(connection, target)
+    def _client_key(self, params: SqsParams) -> Hashable:
+        return params.conn_id, params.region_name, queue_region(params.queue_url)
+
+    async def _open(self, connection: Connection, params: SqsParams) -> SqsClient:
+        options = _options(connection, params)
         if options["verify"]:  # the library would only report a failed connection
             await asyncio.to_thread(tls_context, connection.conn_id, TlsFiles(options["verify"]))
         if self._session is None:
@@ -175,33 +160,48 @@ class SqsSink(BrokerSink[SqsTarget, SqsClient]):
     async def _close(self, client: SqsClient) -> None:
         await client.stack.aclose()
 
-    async def _send(self, client: SqsClient, target: SqsTarget, item: OutboxItem) -> Receipt:
+    async def _send(self, client: SqsClient, params: SqsParams, item: OutboxItem) -> Receipt:
         try:
-            queue_origin(target.queue_url, endpoint=client.endpoint, region=client.region)
+            queue_origin(params.queue_url, endpoint=client.endpoint, region=client.region)
         except ValueError as error:
             return DeliveryFailed(str(error))
         fifo = {
-            "MessageGroupId": target.message_group_id or item.wait_id,
+            "MessageGroupId": params.message_group_id or item.wait_id,
             "MessageDeduplicationId": item.id,
         }
         answer = await client.send_message(
-            QueueUrl=target.queue_url,
+            QueueUrl=params.queue_url,
             MessageBody=item.event.decode(),
             MessageAttributes={"content-type": {"DataType": "String", "StringValue": EVENT_CONTENT_TYPE}},
-            **(fifo if target.fifo else {}),
+            **(fifo if params.is_fifo else {}),
         )
         digest = hashlib.md5(item.event, usedforsecurity=False).hexdigest()
         if not answer.get("MessageId") or answer.get("MD5OfMessageBody") != digest:
             return DeliveryFailed("SQS stored another body than the event: the MD5 differs")
         return Delivered()
 
-    def _classify_error(self, error: Exception, target: SqsTarget, item: OutboxItem) -> Receipt:  # noqa: ARG002 - part of the interface
+    def _classify_error(self, error: Exception, item: OutboxItem) -> Receipt:
         from botocore.exceptions import ClientError
 
         if isinstance(error, ClientError):
             details = error.response.get("Error", {})
-            return _refusal(str(details.get("Code")), str(details.get("Message")))
-        return refusal_for(error, _error_messages(), self.broker)
+            return _error_receipt(str(details.get("Code")), str(details.get("Message")))
+        return super()._classify_error(error, item)
+
+    @staticmethod
+    def _error_receipts() -> ErrorReceipts:
+        from botocore import exceptions
+
+        return (
+            (
+                (exceptions.NoCredentialsError, exceptions.PartialCredentialsError),
+                "neither the connection nor this machine has AWS credentials",
+            ),
+            (
+                (exceptions.HTTPClientError, exceptions.ConnectionError),
+                "could not connect to SQS, or the connection broke before it answered",
+            ),
+        )
 
 
 def _endpoint(connection: Connection) -> str | None:
@@ -213,14 +213,14 @@ def _endpoint(connection: Connection) -> str | None:
     return str(endpoint) if endpoint else None
 
 
-def _options(connection: Connection, target: SqsTarget) -> dict[str, Any]:
+def _options(connection: Connection, params: SqsParams) -> dict[str, Any]:
     extra = connection.extra
     unsupported = [name for name in _OTHER_IDENTITY if extra.get(name)]
     if unsupported:
         raise InvalidConnection(
             f"the connection {connection.conn_id} has {', '.join(unsupported)}, which waitd does not support"
         )
-    region = target.region_name or extra.get("region_name") or queue_region(target.queue_url)
+    region = params.region_name or extra.get("region_name") or queue_region(params.queue_url)
     if not isinstance(region, str) or not is_region(region):
         raise InvalidConnection(
             f"no region is set: set region_name in the sink or in the connection {connection.conn_id}"
@@ -262,24 +262,21 @@ def _warm_session() -> Any:
     return session
 
 
-def _refusal(code: str, message: str) -> Receipt:
+def _error_receipt(code: str, message: str) -> Receipt:
     """The receipt for an SQS error. Its message may quote the request, so it is not shown."""
-    if code in _IMPOSSIBLE:
-        return DeliveryRejected(_IMPOSSIBLE[code])
-    if code in {"InvalidParameterValue", "MessageTooLong"} and (
-        "shorter" in message or code == "MessageTooLong"
-    ):
-        return DeliveryRejected("the event is larger than SQS accepts")
-    if code in _REFUSALS:
-        return DeliveryFailed(_REFUSALS[code])
-    return DeliveryFailed(f"SQS refused it: {code if _CODE.fullmatch(code) else 'no error code'}")
+    if code == "InvalidParameterValue" and "shorter" in message:
+        code = "MessageTooLong"
+    shown = code if _CODE.fullmatch(code) else "no error code"
+    return _RECEIPTS.get(code) or DeliveryFailed(f"SQS refused it: {shown}")
 
 
-_IMPOSSIBLE = {"InvalidMessageContents": "the event has characters that SQS does not accept"}
-_NO_QUEUE = "the queue does not exist"
-_BAD_CREDENTIALS = "SQS does not accept the connection's credentials"
-_NO_PERMISSION = "these credentials may not send to the queue (sqs:SendMessage)"
-_REFUSALS = {
+_NO_QUEUE = DeliveryFailed("the queue does not exist")
+_BAD_CREDENTIALS = DeliveryFailed("SQS does not accept the connection's credentials")
+_NO_PERMISSION = DeliveryFailed("these credentials may not send to the queue (sqs:SendMessage)")
+_THROTTLED = DeliveryFailed("SQS is throttling requests")
+_RECEIPTS: Mapping[str, Receipt] = {
+    "InvalidMessageContents": DeliveryRejected("the event has characters that SQS does not accept"),
+    "MessageTooLong": DeliveryRejected("the event is larger than SQS accepts"),
     "AWS.SimpleQueueService.NonExistentQueue": _NO_QUEUE,
     "QueueDoesNotExist": _NO_QUEUE,
     "InvalidClientTokenId": _BAD_CREDENTIALS,
@@ -291,21 +288,6 @@ _REFUSALS = {
     "403": _BAD_CREDENTIALS,  # without a code
     "AccessDenied": _NO_PERMISSION,
     "AccessDeniedException": _NO_PERMISSION,
-    "RequestThrottled": "SQS is throttling requests",
-    "ThrottlingException": "SQS is throttling requests",
+    "RequestThrottled": _THROTTLED,
+    "ThrottlingException": _THROTTLED,
 }
-
-
-def _error_messages() -> ErrorMessages:
-    from botocore import exceptions
-
-    return (
-        (
-            (exceptions.NoCredentialsError, exceptions.PartialCredentialsError),
-            "neither the connection nor this machine has AWS credentials",
-        ),
-        (
-            (exceptions.HTTPClientError, exceptions.ConnectionError),
-            "could not connect to SQS, or the connection broke before it answered",
-        ),
-    )
