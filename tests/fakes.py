@@ -332,3 +332,15 @@ class MemoryOutbox:
                 destination,
                 replace(item, attempts=after.attempts),
             )
+
+
+class SilentDisplay:
+    """A progress display that shows nothing."""
+
+    def step(self, text: str) -> None:
+        """Does nothing."""
+
+    broke = step
+
+    def progress(self, done: int, total: int, text: str) -> None:
+        assert done <= total or total == 0, text

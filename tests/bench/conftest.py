@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from fakes import SilentDisplay
 
 from waitd.bench.job_server import JobServerUrls, serve
 
@@ -17,18 +18,6 @@ async def job_server() -> AsyncIterator[JobServerUrls]:
     yield await started
     stopped.set()
     await task
-
-
-class SilentDisplay:
-    """A progress display that shows nothing."""
-
-    def step(self, text: str) -> None:
-        """Does nothing."""
-
-    broke = step
-
-    def progress(self, done: int, total: int, text: str) -> None:
-        assert done <= total or total == 0, text
 
 
 @pytest.fixture

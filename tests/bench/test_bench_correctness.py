@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from waitd.bench.children import JobServer
 from waitd.bench.correctness import CorrectnessReport, SubmittedWait, check_outcomes, submitted_wait
 from waitd.bench.demo import AMPLE_TIMEOUT, JOB_SECONDS, MIX, QUIET_SECONDS, S3_MIX, waits
-from waitd.bench.job_server import JobServerUrls
 from waitd.bench.jobs import BEHAVIOURS, parse_job
 from waitd.bench.receiver import ReceivedCallbacks
 from waitd.bench.s3 import PART_EVERY
@@ -114,8 +114,8 @@ def test_the_payload_of_a_wait_on_keys_must_be_its_own_jobs(kind: str, payload: 
 
 @pytest.mark.parametrize("s3", [[], ["http://127.0.0.1:4999"]])
 def test_the_demos_waits_are_valid_and_distinct_and_no_race_decides_their_end(s3: list[str]) -> None:
-    servers = JobServerUrls([f"http://127.0.0.1:{4000 + n}" for n in range(len(MIX))], s3)
-    bodies = waits(servers, "http://127.0.0.1:5000/callback", 300)
+    server = JobServer(0, [f"http://127.0.0.1:{4000 + n}" for n in range(len(MIX))], s3)
+    bodies = waits(server, "http://127.0.0.1:5000/callback", 300)
     submitted = [submitted_wait(body, {"id": "w"}) for body in bodies]
     for body, wait in zip(bodies, submitted, strict=True):
         parsed_wait(body, BatchLine)

@@ -25,6 +25,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, Self
 
+from lab import say
 from rich.console import Console
 from rich.table import Table
 
@@ -32,7 +33,6 @@ from waitd.bench.airflow.companions import WaitdDaemon, connection, job_server
 from waitd.bench.airflow.environment import airflow_environment
 from waitd.bench.airflow.instance import Airflow
 from waitd.bench.airflow.processes import eventually
-from waitd.bench.lab import say
 from waitd.bench.machine import machine, stat_fields
 from waitd.core.costs.model import CostMode, ResourceUsage, WaitingTotals, resource_usage
 from waitd.settings import CostSettings

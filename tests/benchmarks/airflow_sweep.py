@@ -20,9 +20,9 @@ from typing import Any
 from uuid import UUID
 
 from aiohttp import web
+from figures import Figure, print_figures
 
 from waitd import __version__
-from waitd.bench.figures import Figure, print_figures
 from waitd.bench.machine import machine
 from waitd.connections.authorizer import AuthorizedConnections, Authorizer
 from waitd.connections.token_endpoint import TokenEndpointClient

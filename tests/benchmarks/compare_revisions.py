@@ -28,126 +28,89 @@ be noisy.
 """
 
 import argparse
-import asyncio
 import shutil
 import signal
 import statistics
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import orjson
+import uvloop
+from lab import MeasuredDaemon, running_daemon, running_target, saturate, say, use_other_cores, waits_on
 from restarting import WAITS, all_loaded, fill_store
 from revisions import Revision, copy_revision
 from rich.console import Console
 from rich.table import Table
 
-from waitd.bench.lab import (
-    BATCH,
-    Lab,
-    LabTarget,
-    MeasuredDaemon,
-    measure_window,
-    open_lab,
-    say,
-    use_other_cores,
-)
+from waitd.bench.children import JobServer
 from waitd.bench.machine import machine
 
-POKE_WAITS, POKE_INTERVAL, POKE_WARM_UP, POKE_WINDOW = 10_000, 0.1, 2.0, 5.0
 SINGLES, CONNECTIONS = 10_000, 64
 LINES = 100_000
 #: Memory per wait is the slope between these numbers of waits.
 FEW, MANY = 10_000, 60_000
-#: Waits that must not be poked a second time while a figure is taken.
+#: The interval of waits that must not be poked a second time while a figure is taken.
 RARELY = 3600.0
 
 
-class Rig(NamedTuple):
-    """A lab with one target for all measurements.
-
-    `stores` has the filled store of each checkout.
-    """
-
-    lab: Lab
-    target: LabTarget
-    stores: dict[Path, str]
-
-    def daemon(
-        self, revision: Revision, store: str = "compared", *, ready: bool = True
-    ) -> AbstractAsyncContextManager[MeasuredDaemon]:
-        """Runs a daemon of a revision, over a new store unless `store` exists."""
-        return self.lab.daemon(
-            store, ready=ready, python=(revision.python, "-m"), environment=revision.environment
-        )
-
-    def endpoint(self, behaviour: str) -> str:
-        """The start of URLs of jobs that no other measurement uses."""
-        return self.target.endpoint(behaviour, f"{time.monotonic_ns()}-")
-
-    async def copy_store(self, revision: Revision) -> str:
-        """A fresh copy of the revision's store with WAITS waits, which is filled once."""
-        store = self.stores.get(revision.checkout)
-        if store is None:
-            say(f"filling a store with {WAITS:,} waits by {revision.name}")
-            store = self.stores[revision.checkout] = f"store-{len(self.stores)}"
-            options = {"python": (revision.python, "-m"), "environment": revision.environment}
-            await fill_store(self.lab, self.target, store, RARELY, **options)
-        shutil.rmtree(self.lab.folder / "copy", ignore_errors=True)
-        shutil.copytree(self.lab.folder / store, self.lab.folder / "copy")
-        return "copy"
+def daemon_of(revision: Revision, **settings: object) -> AbstractAsyncContextManager[MeasuredDaemon]:
+    """Runs a daemon of a revision."""
+    return running_daemon(python=(revision.python, "-m"), environment=revision.environment, **settings)
 
 
-async def measure_poke(rig: Rig, revision: Revision) -> Sequence[float]:
+async def measure_poke(target: JobServer, revision: Revision) -> Sequence[float]:
     """CPU per poke at saturation, in microseconds."""
-    async with rig.daemon(revision) as daemon:
-        waits = {"count": POKE_WAITS, "batch": BATCH, "connections": 1, "poke_interval": POKE_INTERVAL}
-        await rig.lab.submit(daemon, rig.endpoint("endless"), **waits)
-        await asyncio.sleep(POKE_WARM_UP)
-        window = await measure_window(daemon, rig.target, POKE_WINDOW)
-        if not window.after.total("waitd_waits_overdue"):
-            say("the daemon was not saturated: CPU per poke is that of a daemon with idle time")
-        return [window.cpu_per_poke]
+    async with daemon_of(revision) as daemon:
+        window = await saturate(daemon, target, warm_up=2.0, seconds=5.0)
+    if not window.after.total("waitd_waits_overdue"):
+        say("the daemon was not saturated: CPU per poke is that of a daemon with idle time")
+    return [window.cpu_per_poke]
 
 
-async def measure_batch(rig: Rig, revision: Revision) -> Sequence[float]:
+async def measure_batch(target: JobServer, revision: Revision) -> Sequence[float]:
     """CPU per line of a batch, in microseconds.
 
     The target hangs, so that no poke finishes meanwhile.
     """
-    async with rig.daemon(revision) as daemon:
-        waits = {"count": LINES, "batch": BATCH, "connections": 1}
-        return [(await rig.lab.submit(daemon, rig.endpoint("dead"), **waits))["span"].cpu / LINES * 1e6]
+    async with daemon_of(revision) as daemon:
+        cost = await daemon.submit(waits_on(target, LINES, RARELY, behaviour="dead"))
+    return [cost.daemon.cpu / LINES * 1e6]
 
 
-async def measure_single(rig: Rig, revision: Revision) -> Sequence[float]:
+async def measure_single(target: JobServer, revision: Revision) -> Sequence[float]:
     """CPU per single submit, in microseconds; the target hangs."""
-    async with rig.daemon(revision) as daemon:
-        waits = {"count": SINGLES, "connections": CONNECTIONS}
-        return [(await rig.lab.submit(daemon, rig.endpoint("dead"), **waits))["span"].cpu / SINGLES * 1e6]
+    async with daemon_of(revision) as daemon:
+        waits = waits_on(target, SINGLES, RARELY, behaviour="dead")
+        cost = await daemon.submit_singly(waits, CONNECTIONS)
+    return [cost.daemon.cpu / SINGLES * 1e6]
 
 
-async def measure_memory(rig: Rig, revision: Revision) -> Sequence[float]:
+async def measure_memory(target: JobServer, revision: Revision) -> Sequence[float]:
     """Resident bytes per held wait, as the slope between FEW and MANY waits."""
-    sizes, held = [], 0
-    async with rig.daemon(revision) as daemon:
-        for count in (FEW, MANY):
-            waits = {"count": count - held, "batch": BATCH, "connections": 1, "poke_interval": RARELY}
-            await rig.lab.submit(daemon, rig.endpoint("endless"), **waits)
-            await daemon.until_poked(held := count)
-            sizes.append(await daemon.settled_rss())
-    return [(sizes[1] - sizes[0]) / (MANY - FEW)]
+    async with daemon_of(revision) as daemon:
+        few, many = await daemon.rss_at(target, (FEW, MANY))
+    return [(many - few) / (MANY - FEW)]
 
 
-async def measure_restart(rig: Rig, revision: Revision) -> Sequence[float]:
+async def measure_restart(target: JobServer, revision: Revision) -> Sequence[float]:
     """CPU seconds and seconds from the start of the process until all waits are loaded."""
-    async with rig.daemon(revision, await rig.copy_store(revision), ready=False) as daemon:
-        await daemon.until_logged(all_loaded, every=0.005)
-        return [daemon.usage.cpu, time.time() - daemon.spawned_at]
+    store, copy = revision.checkout / "store", revision.checkout / "copy"
+    if not store.exists():
+        say(f"filling a store with {WAITS:,} waits by {revision.name}")
+        async with daemon_of(revision, state_dir=store) as daemon:
+            await fill_store(daemon, target, RARELY)
+    shutil.copytree(store, copy)
+    spawned_at = time.time()
+    async with daemon_of(revision, state_dir=copy) as daemon:
+        await daemon.until_logged(all_loaded)
+        used = [daemon.usage.cpu, time.time() - spawned_at]
+    shutil.rmtree(copy)
+    return used
 
 
 class Measurement(NamedTuple):
@@ -159,7 +122,7 @@ class Measurement(NamedTuple):
     """
 
     figures: Mapping[str, str]
-    measure: Callable[[Rig, Revision], Awaitable[Sequence[float]]]
+    measure: Callable[[JobServer, Revision], Awaitable[Sequence[float]]]
 
 
 MEASUREMENTS: Mapping[str, Measurement] = {
@@ -195,7 +158,7 @@ class Compared(NamedTuple):
 
 
 async def compare(
-    rig: Rig, names: Sequence[str], pairs: int, old: Revision, new: Revision
+    target: JobServer, names: Sequence[str], pairs: int, old: Revision, new: Revision
 ) -> dict[str, Compared]:
     """Measures both revisions `pairs` times, in alternating order."""
     results = {
@@ -208,7 +171,7 @@ async def compare(
             sides = [(0, old), (1, new)]
             values: dict[int, Sequence[float]] = {}
             for side, revision in sides if pair % 2 == 0 else reversed(sides):
-                values[side] = await MEASUREMENTS[key].measure(rig, revision)
+                values[side] = await MEASUREMENTS[key].measure(target, revision)
             for n, name in enumerate(MEASUREMENTS[key].figures):
                 result = results[name]
                 result.old.append(values[0][n])
@@ -275,19 +238,15 @@ def _range(ratios: Sequence[float]) -> str:
 async def run(options: argparse.Namespace) -> Outcome:
     """Compares the revisions that the command line names."""
     use_other_cores()
-    async with AsyncExitStack() as stack:
-        folder = Path(stack.enter_context(TemporaryDirectory(prefix="waitd-compare-")))
-        old, new = (
-            copy_revision(name, folder / side, options.python)
-            for side, name in (("old", options.old), ("new", options.new))
-        )
-        lab = await stack.enter_async_context(open_lab())
-        rig = Rig(lab, await stack.enter_async_context(lab.target()), {})
-        spread: Mapping[str, Compared] = {}
-        if options.spread:
-            again = old._replace(name=f"{old.name} again")
-            spread = await compare(rig, options.only, options.pairs, old, again)
-        results = await compare(rig, options.only, options.pairs, old, new)
+    with TemporaryDirectory(prefix="waitd-compare-") as folder:
+        old = copy_revision(options.old, Path(folder) / "old", options.python)
+        new = copy_revision(options.new, Path(folder) / "new", options.python)
+        async with running_target() as target:
+            spread: Mapping[str, Compared] = {}
+            if options.spread:
+                again = old._replace(name=f"{old.name} again")
+                spread = await compare(target, options.only, options.pairs, old, again)
+            results = await compare(target, options.only, options.pairs, old, new)
     return Outcome(old.name, new.name, results, spread)
 
 
@@ -322,7 +281,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: ends the child processes
-    outcome = asyncio.run(run(options))
+    outcome = uvloop.run(run(options))
     if options.json:
         print(orjson.dumps(outcome.as_json(), option=orjson.OPT_INDENT_2).decode())
     else:

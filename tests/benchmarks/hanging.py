@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Sequence
 from itertools import pairwise
 
-from waitd.bench.figures import Figure
+from figures import Figure
+from lab import measure_window, running_daemon, running_target, say, waits_on
+
 from waitd.bench.job_table import RECORDED
-from waitd.bench.lab import Lab, measure_window, say
 from waitd.bench.quantiles import quantile
-from waitd.bench.submitter import sensor_wait
 
 ORIGINS, WAITS_EACH = 100, 20
 HEALTHY = 200
@@ -20,23 +20,21 @@ HEAD_START = 3.0
 WINDOW = 35.0
 
 
-async def measure(lab: Lab) -> Sequence[Figure]:
+async def measure() -> Sequence[Figure]:
     """Runs one daemon."""
-    async with lab.target(1 + ORIGINS) as target, lab.daemon("hanging") as daemon:
+    async with running_target(1 + ORIGINS) as target, running_daemon() as daemon:
         say(
             f"{ORIGINS} hanging origins with {WAITS_EACH} waits each, {HEALTHY} healthy waits at 1 s, for {WINDOW:g} s"
         )
         await daemon.submit(
-            [
-                sensor_wait(target.endpoint("dead", str(n), origin), poke_interval=POKE_INTERVAL)
-                for origin in range(1, 1 + ORIGINS)
-                for n in range(WAITS_EACH)
-            ]
+            wait
+            for origin in range(1, 1 + ORIGINS)
+            for wait in waits_on(target, WAITS_EACH, POKE_INTERVAL, behaviour="dead", origin=origin)
         )
         await asyncio.sleep(HEAD_START)
-        await daemon.submit(target.waits(RECORDED, HEALTHY, POKE_INTERVAL))
+        await daemon.submit(waits_on(target, HEALTHY, POKE_INTERVAL, name=RECORDED))
         window = await measure_window(daemon, target, WINDOW)
-        arrivals = (await target.take_arrivals())["arrivals"]
+        arrivals = (await target.get("/arrivals"))["arrivals"]
     # The time from the first poke, which is immediate, to the grid is no interval.
     pairs = [pair for times in arrivals.values() for pair in pairwise(times[1:])]
     gaps = [later - earlier for earlier, later in pairs]

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from urllib.parse import urlsplit
 
-from waitd.bench.figures import Figure
+from figures import Figure
+from lab import MeasuredDaemon, measure_window, running_daemon, running_target, saturate, say, waits_on
+
+from waitd.bench.children import JobServer
 from waitd.bench.job_table import RECORDED
-from waitd.bench.lab import Lab, LabTarget, MeasuredDaemon, Window, measure_window, say
 from waitd.bench.measurement import BUSY
 from waitd.bench.quantiles import quantile
 
@@ -19,18 +21,16 @@ SETTLING = 1.5 * POKE_INTERVAL + 2.0
 WINDOW = 2 * POKE_INTERVAL
 #: Waits whose pokes the target records; the API returns them as one page.
 RECORDED_WAITS = 1_000
-SATURATED_INTERVAL = 0.1
-SATURATED_WARM_UP, SATURATED_WINDOW = 3.0, 10.0
 #: Memory per wait is the slope between these numbers of waits.
 FEW, MANY = 10_000, 60_000
 
 
-async def measure(lab: Lab) -> Sequence[Figure]:
+async def measure() -> Sequence[Figure]:
     """Runs two daemons, one after the other."""
-    async with lab.target() as target, lab.daemon("holding") as daemon:
+    async with running_target() as target, running_daemon() as daemon:
         held = await _lateness(daemon, target)
         saturated = await _saturation(daemon, target)
-    async with lab.target() as target, lab.daemon("memory") as daemon:
+    async with running_target() as target, running_daemon() as daemon:
         few, many = await daemon.rss_at(target, (FEW, MANY))
     return [*held, *saturated, memory_figure(few, many, FEW, MANY, at_most=2_048)]
 
@@ -41,34 +41,22 @@ def memory_figure(rss_few: int, rss_many: int, few: int, many: int, *, at_most: 
     return Figure("RSS per held wait", (rss_many - rss_few) / (many - few), "B", at_most=at_most, note=note)
 
 
-async def saturate(daemon: MeasuredDaemon, target: LabTarget) -> Window:
-    """Measures a daemon while ten times as many pokes are due as it can make."""
-    await daemon.submit(target.waits("often", WAITS, SATURATED_INTERVAL))
-    await asyncio.sleep(SATURATED_WARM_UP)
-    return await measure_window(daemon, target, SATURATED_WINDOW)
-
-
-async def _lateness(daemon: MeasuredDaemon, target: LabTarget) -> Sequence[Figure]:
+async def _lateness(daemon: MeasuredDaemon, target: JobServer) -> Sequence[Figure]:
     say(f"submitting {WAITS:,} waits with an interval of {POKE_INTERVAL:g} s, then {SETTLING:g} s to settle")
-    await daemon.submit(
-        [
-            *target.waits("held", WAITS - RECORDED_WAITS, POKE_INTERVAL),
-            *target.waits(RECORDED, RECORDED_WAITS, POKE_INTERVAL),
-        ]
-    )
+    await daemon.submit(waits_on(target, WAITS - RECORDED_WAITS, POKE_INTERVAL))
+    await daemon.submit(waits_on(target, RECORDED_WAITS, POKE_INTERVAL, name=RECORDED))
     await asyncio.sleep(SETTLING)
     due = await _next_pokes(daemon)
-    await target.take_arrivals()
+    await target.get("/arrivals")  # forgets those until now
     say(f"measuring for {WINDOW:g} s")
     window = await measure_window(daemon, target, WINDOW)
-    seen = _lateness_at_target(due, (await target.take_arrivals())["arrivals"])
-    rate = f"{window.pokes / window.daemon.wall:,.0f} pokes/s"
+    seen = _lateness_at_target(due, (await target.get("/arrivals"))["arrivals"])
     return [
         Figure("poke lateness p50, 10,000 waits at 10 s", window.lateness(0.5), "ms", note=f"/metrics, {window.pokes:,.0f} pokes"),
         Figure("poke lateness p99, 10,000 waits at 10 s", window.lateness(0.99), "ms", at_most=100, note=f"/metrics; {window.daemon}"),
         Figure("  p50 at the target", quantile(seen, 0.5) * 1e3, "ms", note=f"{len(due):,} waits, {len(seen):,} pokes"),
         Figure("  p99 at the target", quantile(seen, 0.99) * 1e3, "ms", at_most=100, note=f"max {max(seen) * 1e3:.0f} ms, min {min(seen) * 1e3:.1f} ms"),
-        Figure("CPU per poke, at 1,000 pokes/s", window.cpu_per_poke, "µs", note=f"the whole daemon; {rate}"),
+        Figure("CPU per poke, at 1,000 pokes/s", window.cpu_per_poke, "µs", note=f"the whole daemon; {window.rate:,.0f} pokes/s"),
     ]  # fmt: skip
 
 
@@ -92,17 +80,14 @@ def _lateness_at_target(due: Mapping[str, float], arrivals: Mapping[str, Sequenc
     return [(at - due[path] + half) % POKE_INTERVAL - half for path in due for at in arrivals[path]]
 
 
-async def _saturation(daemon: MeasuredDaemon, target: LabTarget) -> Sequence[Figure]:
-    say(
-        f"{WAITS:,} more waits at {SATURATED_INTERVAL:g} s: {WAITS / SATURATED_INTERVAL:,.0f} pokes/s are due"
-    )
+async def _saturation(daemon: MeasuredDaemon, target: JobServer) -> Sequence[Figure]:
+    say("adding waits until ten times as many pokes are due as the daemon can make")
     window = await saturate(daemon, target)
     in_flight = window.after.total("waitd_pokes_in_flight")
     overdue = window.after.total("waitd_waits_overdue")
     bottleneck = "the TARGET" if window.target.busy > BUSY else "the daemon"
-    rate = window.pokes / window.daemon.wall
     return [
-        Figure("pokes/s at saturation, same run", rate, "pokes/s", at_least=5_000, note=f"{window.daemon}; {in_flight:,.0f} in flight, {overdue:,.0f} overdue"),
+        Figure("pokes/s at saturation, same run", window.rate, "pokes/s", at_least=5_000, note=f"{window.daemon}; {in_flight:,.0f} in flight, {overdue:,.0f} overdue"),
         Figure("  pokes per CPU second of the daemon", window.pokes / window.daemon.cpu, "pokes/s", note=f"{bottleneck} was the bottleneck; the target used {window.target}"),
         Figure("CPU per poke, at saturation", window.cpu_per_poke, "µs", note=f"the target's own: {window.target_cpu_per_poke:.0f} µs"),
     ]  # fmt: skip

@@ -12,9 +12,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import uvloop
+from figures import Figure, print_figures
+from lab import CORES, running_target, say, use_other_cores
 
-from waitd.bench.figures import Figure, print_figures
-from waitd.bench.lab import CORES, LabTarget, open_lab, say, use_other_cores
+from waitd.bench.children import JobServer
 from waitd.bench.machine import machine
 from waitd.core.waits.wait import EMPTY_PROGRESS, Progress
 
@@ -25,7 +26,7 @@ WARM_UP, WINDOW = 1.0, 4.0
 HEADERS = {"User-Agent": "waitd", "Accept": "*/*"}
 
 #: Measures one layer against a target; returns CPU seconds per operation.
-Layer = Callable[[LabTarget], Awaitable[float]]
+Layer = Callable[[JobServer], Awaitable[float]]
 
 
 class PolledWait(NamedTuple):
@@ -91,7 +92,7 @@ async def cpu_per_start(
 
 
 async def _measure(layers: Mapping[str, Layer], rounds: int, *, with_s3: bool) -> Sequence[Figure]:
-    async with open_lab() as lab, lab.target(with_s3=with_s3) as target:
+    async with running_target(with_s3=with_s3) as target:
         os.sched_setaffinity(0, CORES.measured)
         gc.set_threshold(5000, 20, 100)  # as the daemon does
         found: dict[str, list[float]] = {name: [] for name in layers}

@@ -9,10 +9,8 @@ import asyncio
 import statistics
 from collections.abc import Sequence
 
-from holding import saturate
-
-from waitd.bench.figures import Figure
-from waitd.bench.lab import Lab, measure_window, say
+from figures import Figure
+from lab import measure_window, running_daemon, running_target, saturate, say, waits_on
 
 #: Waits at 1 s added at each stage, and the number of stages; the first has none.
 STAGE_WAITS, STAGES = 1_000, 5
@@ -26,16 +24,16 @@ ROUNDS = 3
 DEVIATION, OVERHEAD = 10.0, 2.0
 
 
-async def cpu(lab: Lab) -> Sequence[Figure]:
+async def cpu() -> Sequence[Figure]:
     """CPU per poke in the last stage by the ledger, against the slope over all stages."""
     rates, used = [], []
-    async with lab.target() as target, lab.daemon("cpu") as daemon:
+    async with running_target() as target, running_daemon() as daemon:
         for stage in range(STAGES):
             if stage:
-                await daemon.submit(target.waits(f"stage-{stage}", STAGE_WAITS, 1.0))
+                await daemon.submit(waits_on(target, STAGE_WAITS, 1.0))
             await asyncio.sleep(SETTLING)
             window = await measure_window(daemon, target, WINDOW)
-            rates.append(window.pokes / window.daemon.wall)
+            rates.append(window.rate)
             used.append(window.daemon.cpu / window.daemon.wall)
             accounted = window.increase("waitd_poke_cpu_seconds_total")
             ledger = accounted / max(window.pokes, 1.0)
@@ -48,9 +46,9 @@ async def cpu(lab: Lab) -> Sequence[Figure]:
     ]  # fmt: skip
 
 
-async def memory(lab: Lab) -> Sequence[Figure]:
+async def memory() -> Sequence[Figure]:
     """Memory per wait by the ledger, against the slope."""
-    async with lab.target() as target, lab.daemon("memory") as daemon:
+    async with running_target() as target, running_daemon() as daemon:
         few, many = await daemon.rss_at(target, (FEW, MANY))
         await asyncio.sleep(MEMORY_EVERY + 1)
         ledger = (await daemon.metrics()).total("waitd_resident_bytes_per_wait")
@@ -62,12 +60,12 @@ async def memory(lab: Lab) -> Sequence[Figure]:
     ]  # fmt: skip
 
 
-async def overhead(lab: Lab) -> Sequence[Figure]:
+async def overhead() -> Sequence[Figure]:
     """CPU per poke at saturation with and without the ledger."""
     costs: dict[str, list[float]] = {"true": [], "false": []}
     for number in range(ROUNDS):
         for enabled, values in costs.items():
-            async with lab.target() as target, lab.daemon("saturated", cost__enabled=enabled) as daemon:
+            async with running_target() as target, running_daemon(cost__enabled=enabled) as daemon:
                 values.append((await saturate(daemon, target)).cpu_per_poke)
             say(f"round {number + 1}, ledger {enabled}: {values[-1]:.1f} µs per poke")
     on, off = (statistics.median(values) for values in costs.values())

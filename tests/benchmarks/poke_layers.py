@@ -17,10 +17,11 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import layers
+from lab import waits_on
 from layers import CONCURRENCY, HEADERS, URLS, WARM_UP, Layer, PolledWait, cpu_in_window
+from minimal_client import MinimalClient
 
-from waitd.bench.lab import LabTarget
-from waitd.bench.submitter import sensor_wait
+from waitd.bench.children import JobServer
 from waitd.core.waits.wait import EMPTY_PROGRESS, WaitId, WaitSpec, WaitState
 from waitd.engine.clock import SystemClock
 from waitd.engine.poker import Poker
@@ -32,50 +33,18 @@ from waitd.probes.transport.pool import ConnectionPool
 INTERVAL = 0.05
 
 
-class MinimalClient(asyncio.Protocol):
-    """The least code that gets a response: finds its end and reads nothing else."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """See asyncio.Protocol."""
-        self._transport: Any = transport
-        self._received = b""
-
-    def request(self, request: bytes) -> "asyncio.Future[None]":
-        """Sends a request; the future is done when the response is complete."""
-        self._responded = asyncio.get_running_loop().create_future()
-        self._transport.write(request)
-        return self._responded
-
-    def data_received(self, data: bytes) -> None:
-        """See asyncio.Protocol."""
-        self._received += data
-        head = self._received.find(b"\r\n\r\n")
-        at = self._received.find(b"Content-Length: ") + 16
-        length = self._received[at : self._received.find(b"\r", at)]
-        if head >= 0 and len(self._received) >= head + 4 + int(length):
-            self._received = b""
-            self._responded.set_result(None)
-
-    def close(self) -> None:
-        """Closes the connection."""
-        self._transport.close()
-
-
-async def by_minimal_client(target: LabTarget) -> float:
+async def by_minimal_client(target: JobServer) -> float:
     """CPU of a GET without any layer."""
-    loop = asyncio.get_running_loop()
-    address = urlsplit(target.urls.urls[0]).netloc
-    host, _, port = address.partition(":")
-    paths = [urlsplit(url).path for url in _urls(target)]
     idle: list[MinimalClient] = []
+    requests = []
+    for url in _urls(target):
+        address = urlsplit(url)
+        head = f"GET {address.path} HTTP/1.1\r\nHost: {address.netloc}\r\nUser-Agent: waitd\r\nAccept: */*\r\n\r\n"
+        requests.append(head.encode())
 
     async def get(n: int) -> None:
-        if idle:
-            client = idle.pop()
-        else:
-            _, client = await loop.create_connection(MinimalClient, host, int(port))
-        head = f"GET {paths[n]} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: waitd\r\nAccept: */*\r\n\r\n"
-        await client.request(head.encode())
+        client = idle.pop() if idle else await MinimalClient.connect(target.urls[0])
+        await client.request(requests[n])
         idle.append(client)
 
     try:
@@ -85,7 +54,7 @@ async def by_minimal_client(target: LabTarget) -> float:
             client.close()
 
 
-async def by_session(target: LabTarget) -> float:
+async def by_session(target: JobServer) -> float:
     """CPU of a GET by aiohttp's session."""
     urls = _urls(target)
     async with aiohttp.ClientSession(headers=HEADERS, cookie_jar=aiohttp.DummyCookieJar()) as session:
@@ -97,7 +66,7 @@ async def by_session(target: LabTarget) -> float:
         return await layers.cpu_per_call(get)
 
 
-async def by_pool(target: LabTarget) -> float:
+async def by_pool(target: JobServer) -> float:
     """CPU of a GET by waitd's connection pool."""
     urls = _urls(target)
     connector = aiohttp.TCPConnector(limit=0)
@@ -118,18 +87,18 @@ async def by_pool(target: LabTarget) -> float:
         await connector.close()
 
 
-async def by_probe(target: LabTarget) -> float:
+async def by_probe(target: JobServer) -> float:
     """CPU of a poke by the probe."""
-    async with HttpProbe(_no_connections(), secret_headers=()) as probe:
-        groups = [[PolledWait(probe.parse(_params(url), namespace="default"))] for url in _urls(target)]
+    async with _http_probe() as probe:
+        groups = [[PolledWait(probe.parse(params, namespace="default"))] for params in _params(target)]
         return await layers.cpu_per_start(
             lambda n: probe.poke(groups[n]), lambda n, on_done: probe.start_poke(groups[n], on_done)
         )
 
 
-async def by_poker(target: LabTarget) -> float:
+async def by_poker(target: JobServer) -> float:
     """CPU of a poke by the poker and the probe, while more is due than can be done."""
-    async with HttpProbe(_no_connections(), secret_headers=()) as probe:
+    async with _http_probe() as probe:
         instruments = Instruments(version="benchmark")
         poker = Poker(
             NullStore(),
@@ -140,7 +109,7 @@ async def by_poker(target: LabTarget) -> float:
             poke_concurrency=1000,
             per_host_concurrency=CONCURRENCY,
         )
-        poker.adopt(_stored_waits(_urls(target)))
+        poker.adopt(_stored_waits(target))
         running = asyncio.create_task(poker.run())
         try:
             await asyncio.sleep(WARM_UP)
@@ -150,36 +119,39 @@ async def by_poker(target: LabTarget) -> float:
             await asyncio.wait([running])
 
 
-def _urls(target: LabTarget) -> Sequence[str]:
-    return [target.endpoint("endless", f"poke-{n}") for n in range(URLS)]
+def _params(target: JobServer) -> Sequence[dict[str, Any]]:
+    return [wait["params"] for wait in waits_on(target, URLS, INTERVAL)]
 
 
-def _params(url: str) -> dict[str, Any]:
-    return dict(sensor_wait(url, poke_interval=INTERVAL)["params"])
+def _urls(target: JobServer) -> Sequence[str]:
+    return [params["endpoint"] for params in _params(target)]
 
 
-def _stored_waits(urls: Sequence[str]) -> Sequence[StoredWait]:
+def _stored_waits(target: JobServer) -> Sequence[StoredWait]:
     now = time.time()
     return [
         StoredWait(
             WaitId(f"{n:032d}"),
             "default",
-            WaitSpec("http", _params(url), INTERVAL, 86400.0),
+            WaitSpec("http", params, INTERVAL, 86400.0),
             WaitState.WAITING,
             now,
             now + 86400.0,
             EMPTY_PROGRESS,
         )
-        for n, url in enumerate(urls)
+        for n, params in enumerate(_params(target))
     ]
 
 
-def _no_connections() -> Any:
-    class NoConnections:
-        def cached_any(self, _: str) -> None:
-            """See `Connections`."""
+class NoConnections:
+    """Connections without any."""
 
-    return NoConnections()
+    def cached_any(self, _: str) -> None:
+        """See `Connections`."""
+
+
+def _http_probe() -> HttpProbe:
+    return HttpProbe(NoConnections(), secret_headers=())  # type: ignore[arg-type]  # no wait needs more
 
 
 class NullStore:

@@ -1,52 +1,51 @@
 """A restart with 100,000 stored waits: time until the first poke and until all are loaded."""
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from waitd.bench.figures import Figure
-from waitd.bench.lab import BATCH, Lab, LabTarget, say
+from figures import Figure
+from lab import MeasuredDaemon, running_daemon, running_target, say, waits_on
+
+from waitd.bench.children import JobServer, stop
 
 WAITS = 100_000
 POKE_INTERVAL = 60.0
-STORE = "restarting"
 
 
-async def measure(lab: Lab) -> Sequence[Figure]:
+async def measure() -> Sequence[Figure]:
     """Runs two daemons on one store."""
-    async with lab.target() as target:
-        say(f"storing {WAITS:,} waits, each poked once")
-        await fill_store(lab, target, STORE, POKE_INTERVAL)
-        await target.take_arrivals()
-        say("restarting")
-        async with lab.daemon(STORE, ready=False) as daemon:
-            loaded = await daemon.until_logged(all_loaded)
-            usage = daemon.usage
-            serving = await daemon.until_logged(lambda event: "address" in event)
-            while (first_at := (await target.take_arrivals())["first_at"]) is None:  # noqa: ASYNC110 - another process's
-                await asyncio.sleep(0.05)
+    with TemporaryDirectory(prefix="waitd-store-") as store:
+        async with running_target() as target:
+            say(f"storing {WAITS:,} waits, each poked once")
+            async with running_daemon(state_dir=store) as daemon:
+                await fill_store(daemon, target, POKE_INTERVAL)
+            await target.get("/arrivals")  # forgets those until now
+            say("restarting")
+            spawned_at = time.time()
+            async with running_daemon(state_dir=store) as daemon:
+                loaded = await daemon.until_logged(all_loaded)
+                usage = daemon.usage
+                serving = await daemon.until_logged(lambda event: "address" in event)
+                while (first_at := (await target.get("/arrivals"))["first_at"]) is None:  # noqa: ASYNC110 - another process's
+                    await asyncio.sleep(0.05)
     after = [
-        datetime.fromisoformat(event["timestamp"]).timestamp() - daemon.spawned_at
-        for event in (serving, loaded)
+        datetime.fromisoformat(event["timestamp"]).timestamp() - spawned_at for event in (serving, loaded)
     ]
     return [
-        Figure("first poke after a restart with 100,000 waits", first_at - daemon.spawned_at, "s", at_most=5, note=f"from the start of the process; it serves after {after[0]:.2f} s"),
+        Figure("first poke after a restart with 100,000 waits", first_at - spawned_at, "s", at_most=5, note=f"from the start of the process; it serves after {after[0]:.2f} s"),
         Figure("  all waits loaded after", after[1], "s", note=f"{usage.cpu:.2f} s CPU, {usage.kept_waiting:.2f} s kept waiting, {usage.rss / 2**20:.0f} MiB"),
     ]  # fmt: skip
 
 
-async def fill_store(
-    lab: Lab, target: LabTarget, store: str, poke_interval: float, **daemon_options: Any
-) -> None:
-    """Fills a store with WAITS waits that were poked once."""
-    async with lab.daemon(store, keep=True, **daemon_options) as daemon:
-        endpoint = target.endpoint("endless", f"{store}-")
-        await lab.submit(
-            daemon, endpoint, count=WAITS, batch=BATCH, connections=1, poke_interval=poke_interval
-        )
-        await daemon.until_poked(WAITS)
-        await daemon.stop()
+async def fill_store(daemon: MeasuredDaemon, target: JobServer, poke_interval: float) -> None:
+    """Fills a daemon's store with WAITS waits that were poked once, and stops it."""
+    await daemon.submit(waits_on(target, WAITS, poke_interval))
+    await daemon.until_poked(WAITS)
+    await stop(daemon.process)
 
 
 def all_loaded(event: Mapping[str, Any]) -> bool:

@@ -18,8 +18,8 @@ import aiohttp
 import layers
 from layers import HEADERS, URLS, Layer, PolledWait
 
+from waitd.bench.children import JobServer
 from waitd.bench.jobs import job_path
-from waitd.bench.lab import LabTarget
 from waitd.core.aws.signature import AwsKeys, S3Signer, encoded_path
 from waitd.core.connections.connection import Connection
 from waitd.core.waits.verdict import Pending, Verdict
@@ -59,7 +59,7 @@ class OneConnection:
     refresh = get
 
 
-async def by_pool(target: LabTarget) -> float:
+async def by_pool(target: JobServer) -> float:
     """CPU of an unsigned HEAD by waitd's connection pool."""
     connector = aiohttp.TCPConnector(limit=0)
     pool = ConnectionPool(connector, HEADERS)
@@ -71,13 +71,13 @@ async def by_pool(target: LabTarget) -> float:
         await connector.close()
 
 
-async def by_http(target: LabTarget) -> float:
+async def by_http(target: JobServer) -> float:
     """CPU of a poke of the kind `http` that sends the same HEAD."""
     async with HttpProbe(_connections(target), secret_headers=()) as probe:
         return await _by_probe(probe, [[{"endpoint": url, "method": "HEAD"}] for url in _urls(target)])
 
 
-async def by_signature(_: LabTarget) -> float:
+async def by_signature(_: JobServer) -> float:
     """CPU of a signature."""
     signer = S3Signer(AwsKeys(LOGIN, PASSWORD), REGION, "127.0.0.1:9000")
     now, keys = time.time(), [_missing(n) for n in range(URLS)]
@@ -88,39 +88,39 @@ async def by_signature(_: LabTarget) -> float:
     return (time.process_time() - started) / (SIGNED * URLS)
 
 
-async def by_missing_key(target: LabTarget) -> float:
+async def by_missing_key(target: JobServer) -> float:
     """CPU of the first poke on a missing key, which takes a task."""
     return await _by_started_pokes(target, EMPTY_PROGRESS)
 
 
-async def by_absent_key(target: LabTarget) -> float:
+async def by_absent_key(target: JobServer) -> float:
     """CPU of each later poke on a missing key, which takes no task."""
     return await _by_started_pokes(target, record_verdict(EMPTY_PROGRESS, ABSENT, 0.0))
 
 
-async def by_present_key(target: LabTarget) -> float:
+async def by_present_key(target: JobServer) -> float:
     """CPU of a poke on a present key that the check does not accept."""
     waits = [[_params(f"{_job('succeed', n)}/_SUCCESS", check="files[0].Size > 0")] for n in range(URLS)]
     return await _by_s3_key(target, waits)
 
 
-async def by_list(target: LabTarget) -> float:
+async def by_list(target: JobServer) -> float:
     """CPU of a poke on a pattern."""
     return await _by_s3_key(target, [[_pattern(n, 0)] for n in range(PATTERNS)])
 
 
-async def by_shared_list(target: LabTarget) -> float:
+async def by_shared_list(target: JobServer) -> float:
     """CPU per wait where one LIST serves several."""
     waits = [[_pattern(n, each) for each in range(SHARERS)] for n in range(PATTERNS // SHARERS)]
     return await _by_s3_key(target, waits) / SHARERS
 
 
-def _connections(target: LabTarget) -> Any:
-    return OneConnection(target.urls.s3[0])
+def _connections(target: JobServer) -> Any:
+    return OneConnection(target.s3[0])
 
 
-def _urls(target: LabTarget) -> Sequence[str]:
-    return [f"{target.urls.s3[0]}/{BUCKET}/{_missing(n)}" for n in range(URLS)]
+def _urls(target: JobServer) -> Sequence[str]:
+    return [f"{target.s3[0]}/{BUCKET}/{_missing(n)}" for n in range(URLS)]
 
 
 def _job(behaviour: str, n: int) -> str:
@@ -139,12 +139,12 @@ def _pattern(n: int, each: int) -> dict[str, Any]:
     return _params(f"{_job('succeed', n)}/*{each}.csv", wildcard_match=True)
 
 
-async def _by_s3_key(target: LabTarget, groups: Sequence[Sequence[Mapping[str, Any]]]) -> float:
+async def _by_s3_key(target: JobServer, groups: Sequence[Sequence[Mapping[str, Any]]]) -> float:
     async with optional_probes(_connections(target)) as probes:
         return await _by_probe(probes["s3_key"], groups)
 
 
-async def _by_started_pokes(target: LabTarget, progress: Progress) -> float:
+async def _by_started_pokes(target: JobServer, progress: Progress) -> float:
     async with optional_probes(_connections(target)) as probes:
         probe = probes["s3_key"]
         waits = [

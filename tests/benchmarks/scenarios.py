@@ -4,13 +4,12 @@
     python tests/benchmarks/scenarios.py --only holding     one scenario; may be repeated
     python tests/benchmarks/scenarios.py --json > out.json  for programs; progress goes to stderr
 
-The daemon has one core; the target, the submitter and this script share the others. On a machine
+The daemon has one core; the target and this script, which submits the waits, share the others. On a machine
 that does other work trust CPU time and ratios; a note says how long the daemon was kept waiting for
 its core.
 """
 
 import argparse
-import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
@@ -20,12 +19,13 @@ import large_scale
 import ledger
 import restarting
 import submitting
+import uvloop
+from figures import Figure, print_figures
+from lab import CORES, say, use_other_cores
 
-from waitd.bench.figures import Figure, print_figures
-from waitd.bench.lab import CORES, Lab, open_lab, say, use_other_cores
 from waitd.bench.machine import machine
 
-Scenario = Callable[[Lab], Awaitable[Sequence[Figure]]]
+Scenario = Callable[[], Awaitable[Sequence[Figure]]]
 DEFAULT: Mapping[str, Scenario] = {
     "holding": holding.measure,
     "submitting": submitting.measure,
@@ -46,10 +46,9 @@ SCENARIOS = {**DEFAULT, **LONG}
 async def measure(names: Sequence[str]) -> list[Figure]:
     """The figures of these scenarios."""
     figures: list[Figure] = []
-    async with open_lab() as lab:
-        for name in names:
-            say(f"scenario {name}")
-            figures += await SCENARIOS[name](lab)
+    for name in names:
+        say(f"scenario {name}")
+        figures += await SCENARIOS[name]()
     return figures
 
 
@@ -69,7 +68,7 @@ def main() -> None:
     facts = machine() | {"daemon_core": sorted(CORES.measured), "other_cores": sorted(CORES.others)}
     use_other_cores()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: ends the child processes
-    figures = asyncio.run(measure(options.only or list(DEFAULT)))
+    figures = uvloop.run(measure(options.only or list(DEFAULT)))
     print_figures(figures, facts, as_json=options.json)
 
 

@@ -8,17 +8,19 @@ import sys
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import aiohttp
 import orjson
 
-from waitd.bench.job_server import JobServerUrls
 from waitd.bench.machine import pin
 from waitd.client import Client
 
 #: Seconds within which a child must start or stop.
 GRACE = 30.0
 JOB_SERVER = "waitd.bench.job_server"
+#: Seconds that a job server may take to report on all its jobs.
+REPORT_TIMEOUT = 120.0
 
 
 class ChildFailed(Exception):  # noqa: N818 - reads as a sentence where it is raised
@@ -69,18 +71,6 @@ async def child(
         await kill(process)
 
 
-async def first_line(process: asyncio.subprocess.Process, what: str, log: Path) -> Any:
-    """The first line of a child's output, decoded from JSON.
-
-    Raises:
-        ChildFailed: it printed none.
-    """
-    line = await process.stdout.readline() if process.stdout else b""
-    if not line:
-        raise ChildFailed(f"{what} failed", log)
-    return orjson.loads(line)
-
-
 async def kill(process: asyncio.subprocess.Process) -> None:
     """Sends SIGKILL unless the process has ended, and waits for its end."""
     if process.returncode is None:
@@ -102,6 +92,23 @@ async def stop(process: asyncio.subprocess.Process, grace: float = GRACE) -> int
         return await process.wait()
 
 
+class JobServer(NamedTuple):
+    """A job server in a child process, and its URLs, one per origin; `s3` may be empty."""
+
+    pid: int
+    urls: Sequence[str]
+    s3: Sequence[str]
+
+    async def get(self, path: str) -> Any:
+        """The decoded answer to a GET; see `waitd.bench.job_server` for the paths."""
+        timeout = aiohttp.ClientTimeout(total=REPORT_TIMEOUT)
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.get(self.urls[0] + path) as response,
+        ):
+            return orjson.loads(await response.read())
+
+
 @asynccontextmanager
 async def job_server(
     origins: int,
@@ -111,18 +118,16 @@ async def job_server(
     host: str = "127.0.0.1",
     cores: Collection[int] | None = None,
     program: str = JOB_SERVER,
-) -> AsyncIterator[tuple[int, JobServerUrls]]:
-    """A job server in a child process: its process id and URLs. Raises ChildFailed."""
+) -> AsyncIterator[JobServer]:
+    """Runs a job server. Raises ChildFailed."""
     arguments = [program, "--host", host, "--origins", str(origins), "--exit-with-parent"]
     if with_s3:
         arguments.append("--s3")
     async with child(arguments, log=log, pipe_output=True, cores=cores) as process:
-        yield process.pid, JobServerUrls(**await first_line(process, "The job server", log))
-
-
-def environment_without_settings() -> dict[str, str]:
-    """This process's environment without any WAITD_* variable."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("WAITD_")}
+        line = await process.stdout.readline() if process.stdout else b""
+        if not line:
+            raise ChildFailed("The job server failed", log)
+        yield JobServer(process.pid, **orjson.loads(line))
 
 
 @asynccontextmanager
@@ -131,9 +136,10 @@ async def daemon(
     client: Client,
     *,
     log: Path,
-    connections: Mapping[str, str] | None = None,
+    environment: Mapping[str, str] | None = None,
     patience: float = GRACE,
     cores: Collection[int] | None = None,
+    python: Sequence[str] = (sys.executable, "-m"),
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """`waitd serve` in a child process that is ready to accept waits.
 
@@ -141,32 +147,28 @@ async def daemon(
         settings: all its settings, by name.
         client: a client of its URL.
         log: receives its output.
-        connections: connections by conn_id, as AIRFLOW_CONN_* variables hold them.
+        environment: variables in addition to this process's own.
         patience: the seconds within which it must be ready.
         cores: the cores it may use.
+        python: starts its command line.
 
     Raises:
         ChildFailed: it ended, or was not ready in time.
     """
-    environment = environment_without_settings()
-    environment |= {f"WAITD_{name.upper()}": str(value) for name, value in settings.items()}
-    environment |= {f"AIRFLOW_CONN_{name.upper()}": value for name, value in (connections or {}).items()}
-    async with child(["waitd", "serve"], log=log, environment=environment, cores=cores) as process:
-        await until_ready(process, client, log, patience)
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("WAITD_")}
+    variables |= {f"WAITD_{name.upper()}": str(value) for name, value in settings.items()}
+    variables |= environment or {}
+    async with child(
+        ["waitd", "serve"], log=log, environment=variables, cores=cores, python=python
+    ) as process:
+        try:
+            async with asyncio.timeout(patience):
+                while not await client.ready():
+                    check_running(process, log)
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise ChildFailed(f"The daemon was not ready after {patience:g} s", log) from None
         yield process
-
-
-async def until_ready(
-    process: asyncio.subprocess.Process, client: Client, log: Path, patience: float = GRACE
-) -> None:
-    """Returns when the daemon is ready. Raises ChildFailed: it ended, or was not ready in time."""
-    try:
-        async with asyncio.timeout(patience):
-            while not await client.ready():
-                check_running(process, log)
-                await asyncio.sleep(0.02)
-    except TimeoutError:
-        raise ChildFailed(f"The daemon was not ready after {patience:g} s", log) from None
 
 
 def check_running(process: asyncio.subprocess.Process, log: Path) -> None:

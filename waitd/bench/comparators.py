@@ -85,7 +85,7 @@ class _ComparisonRun:
         self._log = context.folder / "log"
         self._waits = context.folder / "waits"
         self._ends = context.folder / "ends"
-        self._plan = list(plan_waits(context.load, len(fleet.pids), comparator.replaced))
+        self._plan = list(plan_waits(context.load, len(fleet.servers), comparator.replaced))
 
     async def measure(self) -> Comparison:
         """Runs the comparator with all waits, and measures it in the same window as waitd."""

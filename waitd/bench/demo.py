@@ -17,11 +17,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import aiohttp
-
-from waitd.bench.children import ChildFailed, check_running, daemon, free_port, job_server, kill, stop
+from waitd.bench.children import (
+    ChildFailed,
+    JobServer,
+    check_running,
+    daemon,
+    free_port,
+    job_server,
+    kill,
+    stop,
+)
 from waitd.bench.correctness import CorrectnessReport, SubmittedWait, check_outcomes, submitted_wait
-from waitd.bench.job_server import JobServerUrls
 from waitd.bench.jobs import BEHAVIOURS, CONDITIONS, job_path, parse_job
 from waitd.bench.progress_display import ProgressDisplay
 from waitd.bench.receiver import Receiver
@@ -56,14 +62,14 @@ DELIVERY_RETRY_DELAYS = (0, 0.5, 1, 1, 2, 2, 3, 3, 5, 5, 5, 5)
 REFUSE_SHARE = 0.1
 
 
-def waits(servers: JobServerUrls, callback: str, count: int) -> list[dict[str, Any]]:
+def waits(server: JobServer, callback: str, count: int) -> list[dict[str, Any]]:
     """The bodies of `count` waits; each behaviour has its own origin."""
     names = [("http", name) for name, share in MIX.items() for _ in range(share)]
-    if servers.s3:
+    if server.s3:
         keys = [(key, name) for (key, name), share in S3_MIX.items() for _ in range(share)]
         names = names[len(keys) :] + keys
     first, last = JOB_SECONDS
-    home = dict(zip(MIX, servers.urls, strict=True))
+    home = dict(zip(MIX, server.urls, strict=True))
     bodies = []
     for n in range(count):
         # 37 and 100 have no common factor: every hundred has the whole mix, well shuffled.
@@ -127,7 +133,7 @@ async def run(display: ProgressDisplay, count: int) -> CorrectnessReport:
             "delivery_retry_delays": list(DELIVERY_RETRY_DELAYS),
             "log_format": "json",
         }
-        _, servers = await stack.enter_async_context(
+        server = await stack.enter_async_context(
             job_server(len(MIX), log=home / "job-server.log", with_s3=s3_installed())
         )
         receiver = await stack.enter_async_context(Receiver(secret, refuse_share=REFUSE_SHARE))
@@ -135,16 +141,16 @@ async def run(display: ProgressDisplay, count: int) -> CorrectnessReport:
         display.step(
             f"A job server plays {len(MIX)} flaky batch APIs: they answer 503 or 429, hang, reset connections, and some jobs fail."
         )
-        if servers.s3:
+        if server.s3:
             display.step("A small S3 holds what some of the jobs write, and answers SlowDown in bursts.")
         display.step(
             f"A receiver of callbacks listens at {receiver.url}; it refuses about {REFUSE_SHARE:.0%} of the first attempts."
         )
-        connections = {CONN_ID: s3_connection(servers.s3[0])} if servers.s3 else {}
-        serve = partial(daemon, settings, client, log=home / "daemon.log", connections=connections)
+        connections = {f"AIRFLOW_CONN_{CONN_ID.upper()}": s3_connection(server.s3[0])} if server.s3 else {}
+        serve = partial(daemon, settings, client, log=home / "daemon.log", environment=connections)
         demo = _Demo(display, serve, client, receiver, home / "daemon.log")
-        await demo.submit_and_kill(waits(servers, receiver.url, count))
-        return await demo.restart_and_finish(servers.urls[0])
+        await demo.submit_and_kill(waits(server, receiver.url, count))
+        return await demo.restart_and_finish(server)
 
 
 class _Demo:
@@ -182,12 +188,12 @@ class _Demo:
             self._display.step(f"{accepted} waits are submitted and on disk after {took * 1000:.0f} ms.")
             await self._watch(process, enough=len(bodies) // 2, until=started + JOB_SECONDS[1])
             await kill(process)
-            missing = len(bodies) - self._delivered()
+            missing = len(bodies) - self._receiver.delivered
             self._display.step(
                 f"Killed the daemon with SIGKILL while {missing} of {len(bodies)} outcomes were missing."
             )
 
-    async def restart_and_finish(self, jobs_url: str) -> CorrectnessReport:
+    async def restart_and_finish(self, server: JobServer) -> CorrectnessReport:
         """Starts the daemon again, waits for all outcomes, and checks them."""
         started = time.monotonic()
         async with self._serve() as process:
@@ -197,9 +203,10 @@ class _Demo:
             )
             await self._watch(process, enough=len(self._submitted), until=started + PATIENCE)
             stored = await self._client.find({"label.demo": "waitd"}, limit=2 * len(self._submitted))
-            reported = await _reported_ends(jobs_url)
+            jobs = (await server.get("/report"))["jobs"]
             code = await stop(process)
             self._display.step(f"Stopped it with SIGTERM: it drained and exited with code {code}.")
+        reported = {path for path, job in jobs.items() if job["reported"]}
         return check_outcomes(
             self._submitted, stored, self._receiver.callbacks, reported, daemon_exit_code=code
         )
@@ -212,22 +219,12 @@ class _Demo:
             refused = sum(c.refused for c in callbacks)
             self._display.progress(sum(states.values()), len(self._submitted), _counts(states, refused))
             check_running(process, self._log)
-            if self._delivered() >= enough or time.monotonic() >= until:
+            if self._receiver.delivered >= enough or time.monotonic() >= until:
                 return
             await asyncio.sleep(0.1)
-
-    def _delivered(self) -> int:
-        callbacks = self._receiver.callbacks
-        return sum(wait.id in callbacks and callbacks[wait.id].accepted > 0 for wait in self._submitted)
 
 
 def _counts(states: Mapping[str, int], refused: int) -> str:
     words = {"success": "succeeded", "failed": "failed", "timeout": "timed out"}
     parts = [f"{states.get(state, 0)} {word}" for state, word in words.items()]
     return ", ".join([*parts, f"{refused} retried"])
-
-
-async def _reported_ends(jobs_url: str) -> set[str]:
-    """The paths of the jobs that reported their end in a complete answer."""
-    async with aiohttp.ClientSession() as session, session.get(f"{jobs_url}/report") as response:
-        return {path for path, job in (await response.json())["jobs"].items() if job["reported"]}

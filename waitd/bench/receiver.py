@@ -111,6 +111,11 @@ class Receiver:
         host, port = self._runner.addresses[0][:2]
         return f"http://{host}:{port}/callback"
 
+    @property
+    def delivered(self) -> int:
+        """The number of waits with an accepted callback."""
+        return sum(callbacks.accepted > 0 for callbacks in self.callbacks.values())
+
     async def _receive(self, request: web.Request) -> web.Response:
         body = await request.read()
         try:

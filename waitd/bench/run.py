@@ -157,7 +157,7 @@ async def _loaded_daemon(
                 {"bind": bind, **settings},
                 client,
                 log=log,
-                connections=s3_connections(fleet),
+                environment=s3_connections(fleet),
                 cores=context.cores.measured,
                 patience=STARTING,
             )
@@ -232,7 +232,7 @@ class _LoadRun:
         )
 
     def _waits(self) -> Iterator[tuple[PlannedWait, dict[str, Any]]]:
-        for wait in plan_waits(self._load, len(self._fleet.pids)):
+        for wait in plan_waits(self._load, len(self._fleet.servers)):
             yield wait, body_of(wait, self._load, self._fleet, self._receiver.url, self._run_id)
 
     async def _watch_until(self, until: float) -> tuple[LoadSnapshot, ScrapedMetrics]:
@@ -243,14 +243,10 @@ class _LoadRun:
         return await take_snapshot(self._daemon.usage, self._fleet), metrics
 
     async def _until_all_ended(self, until: float) -> None:
-        while self._delivered() < len(self._submitted.waits) and time.monotonic() < until:
+        while self._receiver.delivered < len(self._submitted.waits) and time.monotonic() < until:
             self._show_progress()
             await asyncio.sleep(0.25)
         self._show_progress()
-
-    def _delivered(self) -> int:
-        callbacks = self._receiver.callbacks
-        return sum(wait.id in callbacks and callbacks[wait.id].accepted > 0 for wait in self._submitted.waits)
 
     def _show_progress(self) -> None:
         self._daemon.check()
@@ -260,8 +256,7 @@ class _LoadRun:
             if points
             else ""
         )
-        delivered = sum(callbacks.accepted > 0 for callbacks in self._receiver.callbacks.values())
-        self._display.progress(delivered, len(self._submitted.waits), rate)
+        self._display.progress(self._receiver.delivered, len(self._submitted.waits), rate)
 
     async def _final_state(self) -> tuple[list[dict[str, Any]], Mapping[str, Mapping[str, Any]], int]:
         """The stored waits, the jobs' reports, and the daemon's exit code (0 if it goes on)."""

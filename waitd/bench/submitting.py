@@ -48,11 +48,11 @@ def body_of(wait: PlannedWait, load: Load, fleet: Fleet, callback: str, run: str
 
 
 def s3_connections(fleet: Fleet) -> dict[str, str]:
-    """The connections of waits on keys, by conn_id, as variables hold them: one for each origin."""
+    """The connections of waits on keys, one for each origin, as variables of the daemon."""
     return {
-        conn_id_of(server, origin): s3_connection(url)
-        for server, urls in enumerate(fleet.s3)
-        for origin, url in enumerate(urls)
+        f"AIRFLOW_CONN_{conn_id_of(n, origin).upper()}": s3_connection(url)
+        for n, server in enumerate(fleet.servers)
+        for origin, url in enumerate(server.s3)
     }
 
 
