@@ -1,5 +1,6 @@
 """Runs work that could block the event loop in worker processes with limited memory."""
 
+import asyncio
 import resource
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -12,6 +13,9 @@ WORKERS = 2
 #: The address space of a worker, in bytes: an expression can build values far larger than its
 #: input.
 WORKER_MEMORY = 1 << 30
+#: The share of a poke's remaining time that workers get, so that their verdict comes before the poke
+#: times out.
+_WORKER_SHARE = 0.9
 
 _Result = TypeVar("_Result")
 
@@ -27,6 +31,16 @@ async def run_in_worker(function: Callable[..., _Result], *args: Any, limiter: C
     """
     await checkpoint()
     return await to_process.run_sync(_limit_memory, function, *args, cancellable=True, limiter=limiter)
+
+
+def worker_timeout(left: float, sharers: int) -> asyncio.Timeout:
+    """Limits the time of one of several evaluations that share the time left for a poke.
+
+    Args:
+        left: the time left, in seconds.
+        sharers: how many evaluations are left, this one included.
+    """
+    return asyncio.timeout(max(left * _WORKER_SHARE / sharers, 0.0))
 
 
 def _limit_memory(function: Callable[..., _Result], *args: Any) -> _Result:

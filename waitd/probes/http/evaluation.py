@@ -15,13 +15,10 @@ from waitd.probes.cel.evaluation import (
     evaluate_in_worker,
     lowercase_headers,
 )
-from waitd.probes.cel.workers import WORKERS
+from waitd.probes.cel.workers import WORKERS, worker_timeout
 from waitd.probes.transport.client import HttpAnswer, HttpClient
 from waitd.probes.transport.response import Http1Response
 
-#: A worker process gets this share of the time that is left, so that its verdict arrives before the
-#: poke times out.
-_WORKER_SHARE = 0.9
 #: The event loop gets a turn after this many different conditions.
 _CONDITIONS_PER_TURN = 8
 
@@ -125,9 +122,8 @@ class AnswerEvaluator:
         if conditions.fits_inline(response):
             evaluation = conditions.evaluate(response)
         else:
-            left = (deadline - asyncio.get_running_loop().time()) * _WORKER_SHARE / sharers
             try:
-                async with asyncio.timeout(max(left, 0.0)):
+                async with worker_timeout(deadline - asyncio.get_running_loop().time(), sharers):
                     evaluation = await evaluate_in_worker(conditions, response, self._limiter)
             except (TimeoutError, BrokenWorkerProcess, MemoryError):
                 return TOO_SLOW

@@ -16,6 +16,7 @@ from waitd.ports import CancelPoke, OnVerdicts, Pokeable, Probe, Topic
 from waitd.probes.access.aws import AwsEndpoint
 from waitd.probes.cel.evaluation import RESULT_LIMIT
 from waitd.probes.cel.files import unmet_check
+from waitd.probes.cel.workers import worker_timeout
 from waitd.probes.s3.client import TOO_MANY_KEYS, S3Client
 from waitd.probes.s3.fast_path import ABSENT, AbsentKeyPoke
 from waitd.probes.s3.listing import PatternMatches, list_matches
@@ -29,9 +30,6 @@ from waitd.probes.s3.params import (
 )
 from waitd.probes.s3.xml import S3Object
 
-#: The share of the remaining time that checks get, so that a verdict comes before the caller's
-#: timeout.
-_CHECK_SHARE = 0.9
 #: The loop gets a turn after the metadata of this many files were shown.
 _FILES_PER_TURN = 5000
 
@@ -191,9 +189,8 @@ class S3KeyProbe(Probe):
         """Evaluates `check`, for which `sharers` checks share the remaining time."""
         shown = [[_metadata(options.metadata, each) for each in objects] for objects in matches.objects]
         if options.check is not None:
-            left = (give_up - time.monotonic()) * _CHECK_SHARE / sharers
             try:
-                async with asyncio.timeout(max(left, 0.0)):
+                async with worker_timeout(give_up - time.monotonic(), sharers):
                     for files in shown:
                         unmet = await unmet_check(options.check, files, self._client.workers)
                         if unmet is not None:

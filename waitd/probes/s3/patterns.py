@@ -1,9 +1,9 @@
 """Compiles wildcards and regular expressions over keys with RE2.
 
-RE2 takes linear time, whatever the pattern; Python's `re` is never used for them.
+RE2 takes linear time, whatever the pattern. Python's `re` only splits wildcards into tokens.
 """
 
-from collections.abc import Iterator, Sequence
+import re
 from functools import lru_cache
 
 import re2  # type: ignore[import-untyped]  # it ships no types
@@ -15,6 +15,11 @@ MAX_PROGRAM = 2000
 _PREFIX_BYTES = 1024
 #: Matches nothing, as RE2 has no lookahead to say so; and any one character.
 _NEVER, _ANY = r"[^\x00-\x{10FFFF}]", "(?s:.)"
+#: A token of a wildcard. A bracket at the start of a set is a member of it; a bracket that nothing
+#: closes is a character like any other.
+_TOKEN = re.compile(r"\*+|\?|\[(?P<set>!?+\]?+[^\]]*)\]|.", re.DOTALL)
+#: A member of a set: a range or a single character.
+_MEMBER = re.compile(r"(.)-(.)|(.)", re.DOTALL)
 
 
 class Pattern:
@@ -55,7 +60,7 @@ def wildcard(text: str) -> Pattern:
     Raises:
         ValueError: the pattern is too large.
     """
-    return Pattern("".join(_translated(text)), whole=True)
+    return Pattern(_TOKEN.sub(_translated, text), whole=True)
 
 
 @lru_cache(maxsize=1024)
@@ -80,51 +85,22 @@ def _message(error: Exception) -> str:
     return text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
 
 
-def _translated(text: str) -> Iterator[str]:
-    at = 0
-    while at < len(text):
-        character = text[at]
-        at += 1
-        if character == "*":
-            yield "(?s:.*)"
-            while text[at : at + 1] == "*":
-                at += 1
-        elif character == "?":
-            yield _ANY
-        elif character == "[" and (end := _closing(text, at)) > 0:
-            yield _class(text[at:end])
-            at = end + 1
-        else:
-            yield re2.escape(character)
-
-
-def _closing(text: str, at: int) -> int:
-    """Returns where the set that starts at `at` ends, or -1.
-
-    A bracket at its start is a member of it.
-    """
-    start = at + (text[at : at + 1] == "!")
-    return text.find("]", start + (text[start : start + 1] == "]"))
+def _translated(token: re.Match[str]) -> str:
+    """Translates one token of a wildcard to a regular expression."""
+    if token[0].startswith("*"):
+        return "(?s:.*)"
+    if token[0] == "?":
+        return _ANY
+    return _class(token["set"]) if token["set"] else re2.escape(token[0])
 
 
 def _class(inside: str) -> str:
     negated = inside.startswith("!")
     ranges = "".join(
-        rf"\x{{{ord(low):X}}}-\x{{{ord(high):X}}}"
-        for low, high in _ranges(inside[negated:])
+        rf"\x{{{ord(low or single):X}}}-\x{{{ord(high or single):X}}}"
+        for low, high, single in _MEMBER.findall(inside[negated:])
         if low <= high  # a reversed range is empty
     )
     if not ranges:
         return _ANY if negated else _NEVER
     return f"[{'^' if negated else ''}{ranges}]"
-
-
-def _ranges(characters: Sequence[str]) -> Iterator[tuple[str, str]]:
-    at = 0
-    while at < len(characters):
-        if at + 2 < len(characters) and characters[at + 1] == "-":
-            yield characters[at], characters[at + 2]
-            at += 3
-        else:
-            yield characters[at], characters[at]
-            at += 1

@@ -42,11 +42,9 @@ def object_from_head(key: str, headers: Mapping[str, str]) -> S3Object | None:
 
 def find_element_text(body: bytes | None, name: str) -> str:
     """Returns the text of an element of an error document; "" if it has none."""
-    if not body or b"<!DOCTYPE" in body:
-        return ""
     try:
-        root = ET.fromstring(body)  # noqa: S314 - without a DOCTYPE there are no entities
-    except ET.ParseError:
+        root = _parse(body or b"")
+    except (ValueError, ET.ParseError):
         return ""
     return next(((e.text or "").strip()[:64] for e in root.iter() if _local_name(e) == name), "")
 
@@ -57,9 +55,7 @@ def parse_list_page(body: bytes) -> ListPage:
     Raises:
         LookupError, ValueError, xml.etree.ElementTree.ParseError: the body is not one.
     """
-    if b"<!DOCTYPE" in body:
-        raise ValueError("S3 sends no DOCTYPE")
-    root = ET.fromstring(body)  # noqa: S314 - without a DOCTYPE there are no entities
+    root = _parse(body)
     if _local_name(root) != "ListBucketResult":
         raise ValueError("not a ListBucketResult")
     namespace = root.tag[: -len("ListBucketResult")]
@@ -77,6 +73,12 @@ def parse_list_page(body: bytes) -> ListPage:
     if not token:
         raise ValueError("a truncated list without a continuation token")
     return ListPage(objects, token)
+
+
+def _parse(body: bytes) -> ET.Element:
+    if b"<!DOCTYPE" in body:
+        raise ValueError("S3 sends no DOCTYPE")
+    return ET.fromstring(body)  # noqa: S314 - without a DOCTYPE there are no entities
 
 
 def _local_name(element: ET.Element) -> str:

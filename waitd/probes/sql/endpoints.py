@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from anyio import to_thread
 
-from waitd.core.connections.connection import Connection, parse_origin
+from waitd.core.connections.connection import Connection, Origin, parse_origin
 from waitd.probes.sql.read_limit import MAX_READ
 
 #: Actions of statements that only read.
@@ -54,26 +54,26 @@ def sql_endpoint(connection: Connection) -> SqlEndpoint:
     return parse(connection)
 
 
-def _address(connection: Connection, default_port: int) -> tuple[str, int]:
+def _server(connection: Connection, dialect: str, default_port: int) -> Origin:
     host = connection.host or ""
     if set("/?#") & set(host):
         raise ValueError("its host must be a host name or an IP address only")
     bare_ipv6 = host.count(":") > 1 and not host.startswith("[")
-    origin = parse_origin(f"http://{f'[{host}]' if bare_ipv6 else host}:{connection.port or default_port}")
-    return origin.host, origin.port
+    url = f"http://{f'[{host}]' if bare_ipv6 else host}:{connection.port or default_port}"
+    return parse_origin(url)._replace(scheme=dialect)
 
 
 def _postgres(connection: Connection) -> SqlEndpoint:
-    host, port = _address(connection, 5432)
+    server = _server(connection, "postgresql", 5432)
     database = connection.schema or connection.login or "postgres"
     mode = connection.extra.get("sslmode", "prefer")
     if mode not in {"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}:
         raise ValueError("its sslmode must be one of disable, allow, prefer, require, verify-ca, verify-full")
-    connect = partial(_connect_postgres, connection, host, port, database, mode)
-    return SqlEndpoint("postgresql", f"postgresql://{_url_host(host)}:{port}/{database}", host, port, connect)
+    connect = partial(_connect_postgres, connection, server, database, mode)
+    return SqlEndpoint("postgresql", f"{server}/{database}", server.host, server.port, connect)
 
 
-async def _connect_postgres(connection: Connection, host: str, port: int, database: str, mode: str) -> Any:
+async def _connect_postgres(connection: Connection, server: Origin, database: str, mode: str) -> Any:
     import asyncpg  # noqa: PLC0415 - imported when the first query needs it
 
     extra = connection.extra
@@ -85,8 +85,8 @@ async def _connect_postgres(connection: Connection, host: str, port: int, databa
         verified = mode != "require" or bool(files[0])
         tls = await _context(*files, verified=verified, check_hostname=mode == "verify-full")
     return await asyncpg.connect(
-        host=host,
-        port=port,
+        host=server.host,
+        port=server.port,
         user=connection.login or None,
         password=connection.password or None,
         database=database,
@@ -98,23 +98,19 @@ async def _connect_postgres(connection: Connection, host: str, port: int, databa
 
 
 def _mysql(connection: Connection) -> SqlEndpoint:
-    host, port = _address(connection, 3306)
+    server = _server(connection, "mysql", 3306)
     extra = connection.extra
-    files = _object(extra.get("ssl"))
+    files = _tls_files(extra.get("ssl"))
     mode = str(extra.get("ssl_mode") or ("VERIFY_IDENTITY" if files.get("ca") else "REQUIRED" if files else "DISABLED"))  # fmt: skip
     if mode.upper() not in {"DISABLED", "PREFERRED", "REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY"}:
         raise ValueError(
             "its ssl_mode must be one of DISABLED, PREFERRED, REQUIRED, VERIFY_CA, VERIFY_IDENTITY"
         )
-    connect = partial(_connect_mysql, connection, host, port, mode.upper(), files)
-    return SqlEndpoint(
-        "mysql", f"mysql://{_url_host(host)}:{port}/{connection.schema or ''}", host, port, connect
-    )
+    connect = partial(_connect_mysql, connection, server, mode.upper(), files)
+    return SqlEndpoint("mysql", f"{server}/{connection.schema or ''}", server.host, server.port, connect)
 
 
-async def _connect_mysql(
-    connection: Connection, host: str, port: int, mode: str, files: Mapping[str, Any]
-) -> Any:
+async def _connect_mysql(connection: Connection, server: Origin, mode: str, files: Mapping[str, Any]) -> Any:
     import aiomysql  # noqa: PLC0415 - imported when the first query needs it
 
     tls = None
@@ -125,8 +121,8 @@ async def _connect_mysql(
             check_hostname=mode == "VERIFY_IDENTITY",
         )
     return await aiomysql.connect(
-        host=host,
-        port=port,
+        host=server.host,
+        port=server.port,
         user=connection.login or "",
         password=connection.password or "",
         db=connection.schema or None,
@@ -203,7 +199,7 @@ def _load_context(ca: str | None, cert: str | None, key: str | None) -> ssl.SSLC
     return context
 
 
-def _object(value: Any) -> Mapping[str, Any]:
+def _tls_files(value: Any) -> Mapping[str, Any]:
     """Reads an object in an extra, or its JSON text, as Airflow's MySQL connection allows."""
     if isinstance(value, str) and value.startswith("{"):
         try:
@@ -215,10 +211,6 @@ def _object(value: Any) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise ValueError("its ssl must be an object with ca, cert and key")  # noqa: TRY004 - bad data, not a bad call
     return value
-
-
-def _url_host(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 _PARSERS: Mapping[str, Callable[[Connection], SqlEndpoint]] = {

@@ -22,8 +22,8 @@ MAX_SQL = 16 * 1024
 #: The longest `request_timeout`, in seconds.
 MAX_REQUEST_TIMEOUT = 3600.0
 
-Expression = Annotated[str, StringConstraints(min_length=1)] | None
-Value = str | bool | int | float | None
+ConditionText = Annotated[str, StringConstraints(min_length=1)] | None
+ParameterValue = str | bool | int | float | None
 
 
 class SqlParams(Strict):
@@ -33,15 +33,15 @@ class SqlParams(Strict):
     sql: Annotated[str, StringConstraints(min_length=1, max_length=MAX_SQL)] = Field(
         description="One SELECT; :name stands for a parameter."
     )
-    parameters: dict[str, Value] = Field(
+    parameters: dict[str, ParameterValue] = Field(
         default_factory=dict, description="The values of the parameters: strings, numbers, booleans, null."
     )
-    success_when: Expression = Field(
+    success_when: ConditionText = Field(
         default=None, description="CEL over rows; default: the first cell of the first row is true."
     )
-    failure_when: Expression = Field(default=None, description="CEL over rows; default: never.")
-    message: Expression = Field(default=None, description="CEL; a string for people.")
-    result: Expression = Field(default=None, description="CEL; the payload. Default: the rows.")
+    failure_when: ConditionText = Field(default=None, description="CEL over rows; default: never.")
+    message: ConditionText = Field(default=None, description="CEL; a string for people.")
+    result: ConditionText = Field(default=None, description="CEL; the payload. Default: the rows.")
     request_timeout: float = Field(
         default=10.0, gt=0, le=MAX_REQUEST_TIMEOUT, description="Seconds one poke may take."
     )
@@ -53,7 +53,7 @@ class Query:
 
     conn_id: str
     sql: str
-    parameters: Mapping[str, Value]
+    parameters: Mapping[str, ParameterValue]
     request_timeout: float
 
 

@@ -15,17 +15,13 @@ from waitd.outgoing import Outgoing
 from waitd.ports import Connections, Pokeable, Probe
 from waitd.probes.access.http import CONNECTION_ERRORS, connection_verdict
 from waitd.probes.cel.expressions import ConditionSources
-from waitd.probes.cel.workers import WORKERS
+from waitd.probes.cel.workers import WORKERS, worker_timeout
 from waitd.probes.sql.endpoints import sql_endpoint
 from waitd.probes.sql.errors import sql_verdict
 from waitd.probes.sql.evaluation import SelectedRows, evaluate
 from waitd.probes.sql.params import Query, SqlParams, SqlTarget, sql_target
 from waitd.probes.sql.pool import MAX_ROWS, DatabasePools
 from waitd.probes.transport.errors import classify_error
-
-#: The share of the remaining time that a worker gets, so that its verdict comes before the caller's
-#: timeout.
-_WORKER_SHARE = 0.9
 
 _TOO_MANY = Unreachable("too_many_rows", f"More than {MAX_ROWS} rows; select fewer in sql.")
 _TOO_SLOW = Unreachable("condition_too_slow", "The conditions need too much time or memory for these rows.")
@@ -132,9 +128,8 @@ class SqlProbe(Probe):
             selected = selected._replace(rows=selected.rows[:1], cut=False)
         if selected.cut:
             return _TOO_MANY
-        left = (give_up - asyncio.get_running_loop().time()) * _WORKER_SHARE / sharers
         try:
-            async with asyncio.timeout(max(left, 0.0)):
+            async with worker_timeout(give_up - asyncio.get_running_loop().time(), sharers):
                 return await evaluate(conditions, selected, self._limiter)
         except (TimeoutError, BrokenWorkerProcess, MemoryError):
             return _TOO_SLOW
