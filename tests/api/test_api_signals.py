@@ -139,7 +139,7 @@ async def test_a_wait_that_submits_is_shown_with_its_job(api: Api, store: Store)
 async def test_a_kind_that_cannot_submit_refuses_submit(api: Api) -> None:
     response = await api.post("/v1/waits", wait(submit={"endpoint": "/jobs"}))
     problem = await problem_of(response, 422, "invalid-input")
-    assert problem["errors"] == [{"pointer": "/submit", "detail": "a job of this kind cannot be submitted"}]
+    assert problem["errors"] == [{"pointer": "/submit", "detail": "a job of kind plain cannot be submitted"}]
 
 
 async def test_wake_on_has_no_control_characters(api: Api) -> None:

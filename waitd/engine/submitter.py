@@ -248,9 +248,12 @@ def plan_of(wait: StoredWait, probe: Probe | None) -> SubmitPlan:
     Raises:
         InvalidInput: `submit` is invalid, or the wait submits no job.
     """
-    if probe is None or wait.spec.submit is None:
+    submit, plan = wait.spec.submit, None
+    if probe is not None and submit is not None:
+        plan = probe.parse_submit(submit, wait.spec.params, namespace=wait.namespace)
+    if plan is None:
         raise InvalidInput.at("/submit", f"this wait of kind {wait.spec.kind} submits no job")
-    return probe.parse_submit(wait.spec.submit, wait.spec.params, namespace=wait.namespace)
+    return plan
 
 
 def _target(

@@ -6,7 +6,6 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
-from waitd.core.errors import InvalidInput
 from waitd.core.waits.verdict import Verdict
 from waitd.core.waits.wait import Progress
 from waitd.ports.jobs import SubmitPlan
@@ -87,17 +86,17 @@ class Probe(ABC):
 
     def parse_submit(
         self,
-        submit: Mapping[str, Any],  # noqa: ARG002 - the default refuses all
+        submit: Mapping[str, Any],  # noqa: ARG002 - the default submits nothing
         params: Mapping[str, Any],  # noqa: ARG002 - as above
         *,
         namespace: str,  # noqa: ARG002 - as above
-    ) -> SubmitPlan:
-        """Parses a wait's `submit` together with its `params`.
+    ) -> SubmitPlan | None:
+        """Parses a wait's `submit` together with its `params`; None if no job can be submitted.
 
         Raises:
             InvalidInput: with pointers relative to the wait: `/submit/…`, `/params/…`.
         """
-        raise InvalidInput.at("/submit", "a job of this kind cannot be submitted")
+        return None
 
     async def prepare(self, params: Mapping[str, Any]) -> None:  # noqa: B027 - the default loads nothing
         """Loads what `parse` needs and what would block the event loop. Raises nothing."""

@@ -55,7 +55,7 @@ class ParamsParser:
             return params, submit, None
         await probe.prepare(params)
         if submit is not None:
-            _check_submit(probe, submit, params, namespace, findings)
+            _check_submit(probe, submit, params, namespace, findings, kind=request.kind)
         elif not findings.refuses_params("/params", params):
             target = _parse_target(probe, params, namespace, findings)
         return params, submit, target
@@ -74,7 +74,13 @@ def _parse_target(
 
 
 def _check_submit(
-    probe: Probe, submit: Mapping[str, Any], params: Mapping[str, Any], namespace: str, findings: Findings
+    probe: Probe,
+    submit: Mapping[str, Any],
+    params: Mapping[str, Any],
+    namespace: str,
+    findings: Findings,
+    *,
+    kind: str,
 ) -> None:
     """Checks the parameters of a wait that submits its job, together with what it submits."""
     parts = {"/params": params, "/submit": submit} | {
@@ -87,6 +93,9 @@ def _check_submit(
         plan = probe.parse_submit(submit, params, namespace=namespace)
     except InvalidInput as error:
         findings.add(error)
+        return
+    if plan is None:
+        findings.add(InvalidInput.at("/submit", f"a job of kind {kind} cannot be submitted"))
         return
     for conn_id in plan.conn_ids:
         path = next((path for path, part in parts.items() if conn_id in part.values()), "/params")
