@@ -116,8 +116,9 @@ class HttpJobs:
             params["headers"] = {**params.get("headers", {}), plan.idempotency_header: key}
         answer = await self._call(params, plan.namespace, key)
         if isinstance(answer, _CallFailed):
+            verdict = answer.verdict
             meaning = SubmitUncertain if answer.sent else SubmitUnavailable
-            return meaning(answer.verdict.reason, answer.verdict.message, answer.verdict.retry_after)
+            return meaning(verdict.reason, verdict.message, verdict.retry_after)
         status = answer.response.status
         if status in plan.conflict_statuses:
             return await self._in_conflict(plan, answer, key)
@@ -131,10 +132,11 @@ class HttpJobs:
 
     async def _refusal_message(self, plan: SubmitRequest, answer: _JobAnswer) -> str:
         """Describes an answer that refuses the job."""
-        own = await evaluate_refusal(plan.message, answer.response, self._workers)
+        message = await evaluate_refusal(plan.message, answer.response, self._workers)
         phrase = status_phrase(answer.response.status)
-        hint = "; redirects are not followed" if 300 <= answer.response.status < 400 else ""
-        return f"{phrase}{hint}" if own is None else f"{phrase}: {own}"
+        if message is not None:
+            return f"{phrase}: {message}"
+        return f"{phrase}; redirects are not followed" if 300 <= answer.response.status < 400 else phrase
 
     async def _accepted(self, source: str, location: str | None, answer: _JobAnswer) -> SubmitAnswer:
         handle = await evaluate_handle(source, answer.response, self._workers)
@@ -155,18 +157,19 @@ class HttpJobs:
         if plan.on_conflict != "adopt" or adopt is None:
             return SubmitConflict(message)
         if adopt.params is not None:
-            found = await self._call(fill(adopt.params, key), plan.namespace, key)
-            if isinstance(found, _CallFailed):
+            running = await self._call(fill(adopt.params, key), plan.namespace, key)
+            if isinstance(running, _CallFailed):
                 return SubmitUnavailable(
-                    found.verdict.reason, f"{message}, and cannot be found: {found.verdict.message}"
+                    running.verdict.reason, f"{message}, and cannot be found: {running.verdict.message}"
                 )
-            if not 200 <= found.response.status < 300:
+            status = running.response.status
+            if not 200 <= status < 300:
                 return SubmitUnavailable(
-                    f"http_{found.response.status}",
-                    f"{message}, and cannot be found: {status_phrase(found.response.status)}",
-                    found.retry_after,
+                    f"http_{status}",
+                    f"{message}, and cannot be found: {status_phrase(status)}",
+                    running.retry_after,
                 )
-            answer = found
+            answer = running
         accepted = await self._accepted(adopt.handle, plan.location, answer)
         if isinstance(accepted, SubmitAccepted):
             return SubmitAccepted(accepted.handle, adopted=not adopt.ours)
@@ -226,17 +229,16 @@ class HttpJobs:
         conn_id = target.template.conn_id
         if conn_id is None:
             return await self._exchange(self._requests.build(target, None), target, key, sent)
-        access = await self._accesses.get(conn_id)
-        if not isinstance(access, HttpAccess):
-            return _CallFailed(access, sent=False)
-        answer = await self._exchange(self._requests.build(target, access), target, key, sent)
-        if answer.response.status != 401:
-            return answer
-        sent.sent = False  # the server refused it
-        access = await self._accesses.get(conn_id, access.authorization)
-        if not isinstance(access, HttpAccess):
-            return _CallFailed(access, sent=False)
-        return await self._exchange(self._requests.build(target, access), target, key, sent)
+        refused = None
+        while True:
+            access = await self._accesses.get(conn_id, refused)
+            if not isinstance(access, HttpAccess):
+                return _CallFailed(access, sent=False)
+            answer = await self._exchange(self._requests.build(target, access), target, key, sent)
+            if answer.response.status != 401 or refused is not None:
+                return answer
+            sent.sent = False  # the server refused it
+            refused = access.authorization
 
     async def _exchange(self, request: Request, target: HttpTarget, key: str, sent: "_Sent") -> _JobAnswer:
         sent.sent = True
@@ -254,18 +256,19 @@ class HttpJobs:
 
 
 class _Sent:
-    """Whether the server may have received a call."""
+    """`sent`: whether the server may have received a call."""
 
-    __slots__ = ("sent",)
-
-    def __init__(self) -> None:
-        self.sent = False
+    sent = False
 
 
 def _never_connected(error: Exception) -> bool:
     """Whether an error means that no byte of the call was sent."""
-    unconnected = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, EgressRefused, ValueError)
-    return isinstance(error, unconnected) or find_egress_blocked(error) is not None
+    return (
+        isinstance(
+            error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError | EgressRefused | ValueError
+        )
+        or find_egress_blocked(error) is not None
+    )
 
 
 def _with_absolute_url(handle: JobHandle, location: str | None, url: str) -> JobHandle:

@@ -1,8 +1,7 @@
 """Fills the placeholders of a preset's requests: `{name}` is a parameter.
 
 A string that is only a placeholder becomes the parameter's value, of any type; in a longer string
-it
-becomes text. An entry of a query or of headers, a field or an element of JSON is left out when its
+it becomes text. An entry of a query or of headers, a field or an element of JSON is left out when its
 parameter is missing. In a path a parameter is one segment, percent-encoded; `{+name}` is a whole
 endpoint, unchanged. `{null}` is JSON's null, which TOML lacks.
 """
@@ -13,6 +12,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from waitd.core.connections.connection import encode_segment
+from waitd.probes.submit.placeholders import texts_in
 
 NULL = "null"
 _PLACEHOLDER = re.compile(r"\{(\+?[a-z][a-z0-9_]*)\}")
@@ -22,14 +22,8 @@ _ABSENT: Any = object()
 
 def placeholders(template: Any) -> Iterator[str]:
     """Yields the names in a template; the name of a whole endpoint begins with `+`."""
-    if isinstance(template, str):
-        yield from (name for name in _PLACEHOLDER.findall(template) if name != NULL)
-    elif isinstance(template, Mapping):
-        for value in template.values():
-            yield from placeholders(value)
-    elif isinstance(template, list):
-        for value in template:
-            yield from placeholders(value)
+    for text in texts_in(template):
+        yield from (name for name in _PLACEHOLDER.findall(text) if name != NULL)
 
 
 def fill_template(template: Any, params: Mapping[str, Any]) -> Any:
@@ -51,15 +45,15 @@ def _fill(template: Any, params: Mapping[str, Any]) -> Any:
 
 
 def _fill_text(template: str, params: Mapping[str, Any]) -> Any:
-    whole = _PLACEHOLDER.fullmatch(template)
-    if whole is not None and whole[1] == NULL:
+    placeholder_only = _PLACEHOLDER.fullmatch(template)
+    if placeholder_only is not None and placeholder_only[1] == NULL:
         return None
-    if whole is not None:
-        value = params.get(whole[1], _ABSENT)
+    if placeholder_only is not None:
+        value = params.get(placeholder_only[1])
         return _ABSENT if value is None else value
     if any(params.get(name) is None for name in _PLACEHOLDER.findall(template)):
         return _ABSENT
-    return _PLACEHOLDER.sub(lambda found: as_text(params[found[1]]), template)
+    return _PLACEHOLDER.sub(lambda match: as_text(params[match[1]]), template)
 
 
 def fill_texts(template: Mapping[str, str], params: Mapping[str, Any]) -> dict[str, str]:
@@ -74,11 +68,11 @@ def fill_path(path: str, params: Mapping[str, Any], encode: Callable[[str], str]
         ValueError: a value cannot be a path segment.
     """
 
-    def replace(found: re.Match[str]) -> str:
-        name = found[1].removeprefix("+")
+    def replace(match: re.Match[str]) -> str:
+        name = match[1].removeprefix("+")
         value = params[name]
         text = value if isinstance(value, str) else as_text(value)
-        return text if name != found[1] else encode(text)
+        return text if name != match[1] else encode(text)
 
     return _PLACEHOLDER.sub(replace, path)
 

@@ -31,8 +31,10 @@ class SubmitResponse(ResponseVariables):
 
     def __reduce__(self) -> tuple[Callable[..., "SubmitResponse"], tuple[Any, ...]]:
         """Pickles what was received, as `ResponseVariables` does."""
-        received = ResponseVariables(self.status, self.headers, self.raw, self.charset)
-        return SubmitResponse, (received, self.key)
+        return SubmitResponse, (
+            ResponseVariables(self.status, self.headers, self.raw, self.charset),
+            self.key,
+        )
 
 
 async def evaluate_handle(
@@ -69,9 +71,11 @@ def _evaluate_here(source: str, response: SubmitResponse) -> Any:
 
 
 def _checked_handle(value: Any) -> JobHandle | ErrorValue:
-    """A value as a handle: a string, a whole number, or a map of simple values."""
+    """Returns a value as a handle: a string, a whole number, or a map of simple values."""
     if isinstance(value, Mapping):
-        if not value or not all(isinstance(name, str) and _is_simple(item) for name, item in value.items()):
+        if not value or not all(
+            isinstance(name, str) and isinstance(item, str | int | float) for name, item in value.items()
+        ):
             return ErrorValue("a map must have strings, numbers and booleans only, and at least one")
         handle: JobHandle = dict(value)
     elif isinstance(value, str | int) and not isinstance(value, bool) and value != "":
@@ -83,7 +87,3 @@ def _checked_handle(value: Any) -> JobHandle | ErrorValue:
     except TypeError:  # text that is not Unicode, an integer of over 64 bits
         return ErrorValue("it cannot be written as JSON")
     return ErrorValue(f"it has more than {MAX_HANDLE} bytes") if size > MAX_HANDLE else handle
-
-
-def _is_simple(value: Any) -> bool:
-    return isinstance(value, str | int | float)

@@ -5,7 +5,8 @@ condition they would be code, and in a header or in `data` it is unknown how to 
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from waitd.core.connections.connection import encode_segment
@@ -24,12 +25,13 @@ _REFUSED_FIELDS = ("data", "headers", "success_when", "failure_when", "message",
 
 def has_placeholder(value: Any) -> bool:
     """Whether a JSON value contains a placeholder."""
-    return next(_names(value), None) is not None
+    return any(_PLACEHOLDER.search(text) for text in texts_in(value))
 
 
 def placeholder_names(params: Mapping[str, Any]) -> frozenset[str]:
     """Returns the placeholders in `http` parameters: `idempotency_key`, `handle`, `handle.NAME`."""
-    return frozenset(name for field in FIELDS for name in _names(params.get(field)))
+    texts = texts_in([params.get(field) for field in FIELDS])
+    return frozenset(match[1] for text in texts for match in _PLACEHOLDER.finditer(text))
 
 
 def misplaced_placeholders(params: Mapping[str, Any]) -> Iterator[Problem]:
@@ -55,60 +57,55 @@ def fill(params: Mapping[str, Any], key: str, handle: JobHandle | None = None) -
     Raises:
         ValueError: the handle has no such value, or it cannot be a path segment.
     """
-    values = _Values(key, handle)
+    value_of = partial(_value_of, key=key, handle=handle)
     filled = dict(params)
+    for field in FIELDS[1:]:
+        if field in params:
+            filled[field] = _fill_value(params[field], value_of)
     endpoint = params.get("endpoint")
     if isinstance(endpoint, str):
         handle_only = _HANDLE.fullmatch(endpoint)
         filled["endpoint"] = (
-            str(values.get(handle_only[0][1:-1]))
+            str(value_of(handle_only[0][1:-1]))
             if handle_only
-            else _PLACEHOLDER.sub(lambda match: encode_segment(str(values.get(match[1]))), endpoint)
+            else _PLACEHOLDER.sub(lambda match: encode_segment(str(value_of(match[1]))), endpoint)
         )
-    for field in FIELDS[1:]:
-        if field in params:
-            filled[field] = _fill_value(params[field], values)
     return filled
 
 
-class _Values:
-    def __init__(self, key: str, handle: JobHandle | None) -> None:
-        self._key = key
-        self._handle = handle
-
-    def get(self, name: str) -> Any:
-        if name == KEY:
-            return self._key
-        _, _, part = name.partition(".")
-        handle = self._handle
-        if not part:
-            if handle is None or isinstance(handle, Mapping):
-                raise ValueError("the handle is a map: write {handle.NAME}")
-            return handle
-        if not isinstance(handle, Mapping) or part not in handle:
-            raise ValueError(f"the handle has no value {part}")
-        return handle[part]
+def _value_of(name: str, *, key: str, handle: JobHandle | None) -> Any:
+    """Returns the value of a placeholder."""
+    if name == KEY:
+        return key
+    part = name.partition(".")[2]
+    if not part and (handle is None or isinstance(handle, Mapping)):
+        raise ValueError("the handle is a map: write {handle.NAME}")
+    if not part:
+        return handle
+    if not isinstance(handle, Mapping) or part not in handle:
+        raise ValueError(f"the handle has no value {part}")
+    return handle[part]
 
 
-def _fill_value(value: Any, values: _Values) -> Any:
+def _fill_value(value: Any, value_of: Callable[[str], Any]) -> Any:
     if isinstance(value, str):
         placeholder_only = _PLACEHOLDER.fullmatch(value)
         if placeholder_only:
-            return values.get(placeholder_only[1])
-        return _PLACEHOLDER.sub(lambda match: str(values.get(match[1])), value)
+            return value_of(placeholder_only[1])
+        return _PLACEHOLDER.sub(lambda match: str(value_of(match[1])), value)
     if isinstance(value, Mapping):
-        return {name: _fill_value(item, values) for name, item in value.items()}
+        return {name: _fill_value(item, value_of) for name, item in value.items()}
     if isinstance(value, list):
-        return [_fill_value(item, values) for item in value]
+        return [_fill_value(item, value_of) for item in value]
     return value
 
 
-def _names(value: Any) -> Iterator[str]:
+def texts_in(value: Any) -> Iterator[str]:
+    """Yields all strings in a JSON value, apart from names of fields."""
     if isinstance(value, str):
-        yield from (match[1] for match in _PLACEHOLDER.finditer(value))
+        yield value
     elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _names(item)
+        yield from texts_in([*value.values()])
     elif isinstance(value, list):
         for item in value:
-            yield from _names(item)
+            yield from texts_in(item)

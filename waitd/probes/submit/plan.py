@@ -7,12 +7,11 @@ compiles its parameters to those of kind `http`, with these **placeholders** in 
 `request_params` and `json`:
 
     {idempotency_key}  the key of this wait: its id, unless it sets one. It may stand in every
-    request and
-                       in the wait's own `params`. If the submitting request does not name it, it is
-                       sent in the header `idempotency_header`.
+                       request and in the wait's own `params`. If the submitting request does not
+                       name it, it is sent in the header `idempotency_header`.
     {handle}           the job's handle, if it is one value; {handle.NAME}: a value of a handle that
-    is a
-                       map. Both may stand in the cancel request and in the wait's own `params`.
+                       is a map. Both may stand in the cancel request and in the wait's own
+                       `params`.
 
 A string that is only a placeholder becomes the value itself, so a number stays a number; within a
 longer string it becomes text. In `endpoint` it is percent-encoded as one path segment. An endpoint
