@@ -68,7 +68,7 @@ class SignalProbe(Probe):
 
     def __init__(self, read: ReadSignals | None = None) -> None:
         self._read = read
-        self._limiter: CapacityLimiter | None = None
+        self._limiter = CapacityLimiter(WORKERS)
 
     def parse(self, params: Mapping[str, Any], *, namespace: str) -> SignalTarget:
         """Returns the target of these parameters.
@@ -112,8 +112,6 @@ class SignalProbe(Probe):
         expressions = (SIGNAL_ENV.compile(source) for source in conditions if source is not None)
         if sum(expression.cost(size, size // 2) for expression in expressions) <= INLINE_COST:
             return evaluate_signals(conditions, payloads)
-        if self._limiter is None:
-            self._limiter = CapacityLimiter(WORKERS)
         try:
             verdict: Verdict = await run_in_worker(
                 evaluate_signals, conditions, payloads, limiter=self._limiter

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple, Self
 import aiohttp
 import structlog
 from anyio import BrokenWorkerProcess, CapacityLimiter
-from yarl import URL
 
 from waitd.core.connections.connection import parse_origin
 from waitd.core.connections.egress import EgressRefused
@@ -42,11 +41,10 @@ from waitd.probes.cel.expressions import ErrorValue
 from waitd.probes.cel.workers import WORKERS
 from waitd.probes.http.params import HttpTarget, http_conn_id, parse_target
 from waitd.probes.http.requests import RequestBuilder
-from waitd.probes.http.submit import contains_key
 from waitd.probes.submit.handles import SubmitResponse, evaluate_handle, evaluate_refusal
-from waitd.probes.submit.placeholders import fill
+from waitd.probes.submit.placeholders import KEY, fill, placeholder_names
 from waitd.probes.submit.plan import SubmitRequest
-from waitd.probes.transport.client import HttpClient, Request
+from waitd.probes.transport.client import HttpClient, Request, resolve_location
 from waitd.probes.transport.errors import classify_error
 
 log = structlog.get_logger(__name__)
@@ -91,10 +89,9 @@ class HttpJobs:
         self._client = HttpClient(keepalive=None, outgoing=outgoing, pooled=False)
         self._requests = RequestBuilder(now)
         self._now = now
-        self._limiter: CapacityLimiter | None = None
+        self._workers = CapacityLimiter(WORKERS)
 
     async def __aenter__(self) -> Self:
-        self._limiter = CapacityLimiter(WORKERS)
         await self._client.start()
         return self
 
@@ -112,7 +109,7 @@ class HttpJobs:
         """See `waitd.ports.Jobs`."""
         key = plan.key_of(wait_id)
         params = fill(plan.params, key)
-        if not contains_key(plan.params) and plan.idempotent:
+        if plan.idempotent and KEY not in placeholder_names(plan.params):
             params["headers"] = {**params.get("headers", {}), plan.idempotency_header: key}
         answer = await self._call(params, plan.namespace, key)
         if isinstance(answer, _CallFailed):
@@ -196,10 +193,6 @@ class HttpJobs:
 
     # ------------------------------------------------------------ one call
 
-    @property
-    def _workers(self) -> CapacityLimiter:
-        return self._limiter or CapacityLimiter(WORKERS)
-
     async def _call(self, params: Mapping[str, Any], namespace: str, key: str) -> _JobAnswer | _CallFailed:
         """Makes one call; after a 401 it makes a second one with fresh credentials."""
         try:
@@ -222,8 +215,12 @@ class HttpJobs:
             return _CallFailed(verdict, sent=sent.sent and not _never_connected(error))
 
     def _target(self, params: Mapping[str, Any], namespace: str) -> HttpTarget:
-        known = self._accesses.cached_any(http_conn_id(params))
-        return parse_target(params, namespace=namespace, secret_headers=self._secret_headers, known=known)
+        return parse_target(
+            params,
+            namespace=namespace,
+            secret_headers=self._secret_headers,
+            known=self._accesses.cached_any(http_conn_id(params)),
+        )
 
     async def _send(self, target: HttpTarget, key: str, sent: "_Sent") -> _JobAnswer | _CallFailed:
         conn_id = target.template.conn_id
@@ -289,9 +286,7 @@ def _with_absolute_url(handle: JobHandle, location: str | None, url: str) -> Job
 
 
 def _absolute(location: str, url: str) -> str:
-    if "\\" in location:
-        raise ValueError("it is not a URL")
-    target = str(URL(url, encoded=True).join(URL(location)).with_fragment(None))
-    if parse_origin(target) != parse_origin(url):
+    absolute, origin = resolve_location(url, location)
+    if origin != parse_origin(url):
         raise ValueError("it is of another origin")
-    return target
+    return absolute

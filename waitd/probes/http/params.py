@@ -18,7 +18,7 @@ import orjson
 from msgspec import Struct
 from pydantic import Field, StringConstraints
 
-from waitd.core.connections.connection import Connection, Origin, check_endpoint, is_conn_id, join_url
+from waitd.core.connections.connection import Connection, check_endpoint, is_conn_id, join_url
 from waitd.core.errors import InvalidInput, Problem
 from waitd.core.http.headers import header_problems
 from waitd.models import Strict, parsed, pointer
@@ -162,7 +162,7 @@ def encode_endpoint(endpoint: str) -> str:
 
 
 def _origin(endpoint: Any, conn_id: str | None, known: Connection | None) -> str | None:
-    """Like `endpoint_origin`, as text.
+    """Like `endpoint_origin`.
 
     Most jobs differ only in the last segment of their URL: the rest is cached.
     """
@@ -173,20 +173,16 @@ def _origin(endpoint: Any, conn_id: str | None, known: Connection | None) -> str
                 return folder_origin(folder + slash)
             except ValueError:  # such as http://host, which has no folder
                 pass
-    return _as_text(endpoint_origin(endpoint, conn_id, known))
+    return endpoint_origin(endpoint, conn_id, known)
 
 
 @lru_cache(maxsize=4096)
 def folder_origin(folder: str) -> str | None:
     """Like `endpoint_origin`, for all endpoints of a folder and a plain name."""
-    return _as_text(endpoint_origin(folder, None, None))
+    return endpoint_origin(folder, None, None)
 
 
-def _as_text(origin: Origin | None) -> str | None:
-    return None if origin is None else sys.intern(str(origin))
-
-
-def endpoint_origin(endpoint: Any, conn_id: str | None, known: Connection | None) -> Origin | None:
+def endpoint_origin(endpoint: Any, conn_id: str | None, known: Connection | None) -> str | None:
     """Returns the origin that an endpoint names; None when the connection has it.
 
     Raises:
@@ -194,14 +190,14 @@ def endpoint_origin(endpoint: Any, conn_id: str | None, known: Connection | None
     """
     if not isinstance(endpoint, str) or len(endpoint) > MAX_ENDPOINT or not _is_text(endpoint):
         raise ValueError("it is not text, or too long")
-    named = check_endpoint(endpoint)
+    origin = check_endpoint(endpoint)
     if "{" in endpoint and has_placeholder(endpoint):
         raise ValueError("placeholders need a wait with submit")
     if known is not None:
         join_url(known.base_url(), endpoint)
-    if conn_id is None and named is None:
+    if conn_id is None and origin is None:
         raise ValueError("without http_conn_id it must be an absolute http:// or https:// URL")
-    return named
+    return None if origin is None else sys.intern(str(origin))
 
 
 @lru_cache(maxsize=4096)
@@ -214,9 +210,8 @@ def parse_shared(rest: bytes, namespace: str, secret_headers: tuple[str, ...]) -
     if problems := [*_shared_problems(http_params, secret_headers)]:
         raise InvalidInput(problems)
     template = _template_of(http_params, namespace)
-    conditions = shared_conditions(
-        _sources(http_params), frozenset(map(int, http_params.response_error_codes_allowlist))
-    )
+    allowlist = frozenset(map(int, http_params.response_error_codes_allowlist))
+    conditions = shared_conditions(_sources(http_params), allowlist)
     return SharedParams(template, conditions, template_hash(template))
 
 
@@ -271,7 +266,7 @@ def _request_problems(params: HttpParams) -> Iterator[Problem]:
             yield Problem(pointer([field]), "placeholders need a wait with submit")
     for name, value in params.request_params.items():
         values = value if isinstance(value, list) else [value]
-        if not all(_is_query_value(one) for one in (name, *values)):
+        if not all(map(_is_query_value, [name, *values])):
             yield Problem(pointer(["request_params", name]), "must be a string, a number, or a list of these")
     for index, status in enumerate(params.response_error_codes_allowlist):
         if not _STATUS.fullmatch(status):
@@ -288,10 +283,14 @@ def _template_of(params: HttpParams, namespace: str) -> RequestTemplate:
         body = orjson.dumps(params.json_body)
         if not any(name.lower() == "content-type" for name in headers):
             headers["Content-Type"] = "application/json"
-    query = urlencode(params.request_params, doseq=True)
     return shared_template(
-        *(namespace, params.method, params.http_conn_id, query),
-        *(tuple(headers.items()), body, params.request_timeout),
+        namespace,
+        params.method,
+        params.http_conn_id,
+        urlencode(params.request_params, doseq=True),
+        tuple(headers.items()),
+        body,
+        params.request_timeout,
     )
 
 

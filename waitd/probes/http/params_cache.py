@@ -19,7 +19,6 @@ from waitd.probes.http.params import (
     SharedParams,
     encode_endpoint,
     endpoint_origin,
-    folder_origin,
     parse_shared,
 )
 
@@ -34,13 +33,13 @@ MAX_SEEN = 4096
 MAX_CONTAINERS = 32
 
 
-class _Endpoint(Struct):
+class _EndpointOnly(Struct):
     """The only field that is decoded."""
 
     endpoint: str = ""
 
 
-_decode = msgspec.json.Decoder(_Endpoint).decode
+_decode = msgspec.json.Decoder(_EndpointOnly).decode
 
 #: The text without the job's name, and the namespace. A plain tuple costs a fifth of a NamedTuple.
 ParamsKey = tuple[bytes, str]
@@ -137,14 +136,9 @@ class ParamsReader:
         folder = params["endpoint"]
         others = {name: value for name, value in params.items() if name != "endpoint"}
         shared = parse_shared(orjson.dumps(others), namespace, self._secret_headers)
-        conn_id = shared.template.conn_id
-        if conn_id is None:
-            origin = folder_origin(folder)
-            if origin is not None:
-                self._admit(origin)
-        else:
-            own_origin = endpoint_origin(folder, conn_id, None)
-            origin = None if own_origin is None else str(own_origin)
+        origin = endpoint_origin(folder, shared.template.conn_id, None)
+        if origin is not None and shared.template.conn_id is None:
+            self._admit(origin)
         endpoint = encode_endpoint(folder)
         seed = shared.seed.copy()
         seed.update(endpoint.encode())

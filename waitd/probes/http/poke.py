@@ -164,8 +164,8 @@ class HttpPoke(TasklessPoke):
         access, targets = self._access, self._targets
         refused = [index for index, each in enumerate(results) if isinstance(each, CredentialsRefused)]
         if refused and access is not None:
-            accesses = self._context.accesses
-            fresh = await accesses.get(access.endpoint.connection.conn_id, access.authorization)
+            conn_id = access.endpoint.connection.conn_id
+            fresh = await self._context.accesses.get(conn_id, access.authorization)
             if isinstance(fresh, HttpAccess):
                 retry = HttpPoke(self._context, [targets[index] for index in refused], self._deadline, fresh)
                 retried = await retry._fetch()

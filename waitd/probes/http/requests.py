@@ -46,9 +46,8 @@ class RequestBuilder:
         headers: CIMultiDict[str] | None = self._headers(template, access.authorization)
         signer = access.authorization.signer
         if signer is not None:
-            signed = CIMultiDict(headers or ())
-            signed.update(signer.headers(template.method, url, signed, template.body, now=self._now()))
-            headers = signed
+            headers = CIMultiDict(headers or ())
+            headers.update(signer.headers(template.method, url, headers, template.body, now=self._now()))
         verify_tls = access.endpoint.verify_tls
         return Request(template.method, url, headers, template.body, verify_tls, HostSource.OPERATOR)
 

@@ -9,7 +9,7 @@ from waitd.core.errors import InvalidInput, Problem
 from waitd.core.http.headers import header_problems
 from waitd.models import Strict, parsed
 from waitd.probes.http.params import MAX_ENDPOINT, MAX_REQUEST_TIMEOUT, HttpTarget
-from waitd.probes.submit.placeholders import KEY, location_part, placeholder_names
+from waitd.probes.submit.placeholders import location_part
 from waitd.probes.submit.plan import (
     GONE,
     REQUEST_TIMEOUT,
@@ -89,16 +89,7 @@ class HttpSubmit(SubmitParams, HttpCall):
 
 
 #: The fields of a call that are parameters of the kind `http`.
-_HTTP_FIELDS = (
-    "endpoint",
-    "http_conn_id",
-    "method",
-    "headers",
-    "request_params",
-    "data",
-    "json",
-    "request_timeout",
-)
+_HTTP_FIELDS = ("method", *(field.alias or name for name, field in HttpCall.model_fields.items()))
 
 
 def submit_request(
@@ -152,8 +143,7 @@ def submit_request(
 def _params(call: Mapping[str, Any], conn_id: Any, method: str) -> dict[str, Any]:
     """Returns a call as parameters of the kind `http`."""
     own = {name: call[name] for name in _HTTP_FIELDS if call.get(name) is not None}
-    named = {} if conn_id is None else {"http_conn_id": conn_id}
-    return {"method": method, "request_timeout": REQUEST_TIMEOUT, **named, **own}
+    return {"method": method, "request_timeout": REQUEST_TIMEOUT, "http_conn_id": conn_id, **own}
 
 
 def _own_problems(submit: HttpSubmit, secret_headers: Sequence[str]) -> Iterator[Problem]:
@@ -178,8 +168,3 @@ def _poke_problems(params: Mapping[str, Any], call: Mapping[str, Any], check: Ch
     yield from check_call(
         "/params", params, lambda _: check(with_sample_values(params, location)), handle=True
     )
-
-
-def contains_key(params: Mapping[str, Any]) -> bool:
-    """Whether a submitting call contains the idempotency key."""
-    return KEY in placeholder_names(params)

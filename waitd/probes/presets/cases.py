@@ -18,7 +18,7 @@ from waitd.core.waits.verdict import Verdict, verdict_name
 from waitd.core.waits.wait import EMPTY_PROGRESS, Progress, record_verdict
 from waitd.metrics import Tally
 from waitd.ports import Authorization
-from waitd.probes.cel.evaluation import ResponseVariables
+from waitd.probes.cel.evaluation import ResponseVariables, lowercase_headers
 from waitd.probes.http.probe import HttpProbe
 from waitd.probes.presets.connections import VendorConnections
 from waitd.probes.presets.operations import operation_probe
@@ -29,7 +29,7 @@ from waitd.probes.presets.templates import fill_template
 
 UNKNOWN_STATE_NAME = "WAITD_NEVER_HEARD_OF_IT"
 _UNKNOWN_STATE_NUMBER = 987_654
-_JSON = {"Content-Type": "application/json"}
+
 #: Answers with status 200 that contain no job's state.
 STATELESS_ANSWERS: Mapping[str, tuple[str, bytes]] = {
     "HTML with 200": ("text/html", b"<!doctype html><title>Sign in</title>"),
@@ -64,7 +64,7 @@ class CaseResult(NamedTuple):
 
 @dataclass
 class _VendorServer:
-    """A server that answers as the current case says, and records the request."""
+    """A server that answers as `case` says, and records the request."""
 
     case: PresetCase | None = None
     requested: str = ""
@@ -72,10 +72,8 @@ class _VendorServer:
 
     async def answer(self, request: web.Request) -> web.Response:
         body = await request.read()
-        self.requested, self.requested_json = (
-            f"{request.method} {request.raw_path}",
-            orjson.loads(body) if body else None,
-        )
+        self.requested = f"{request.method} {request.raw_path}"
+        self.requested_json = orjson.loads(body) if body else None
         assert self.case is not None  # noqa: S101 - only the case's probe knows the port
         return web.Response(status=self.case.status, headers=self.case.headers, body=self.case.body)
 
@@ -167,9 +165,9 @@ async def _run_case(case: PresetCase, vendor: _VendorServer, probe: PresetProbe,
 
 def _differences(expected: Mapping[str, Any], verdict: Verdict) -> Iterator[str]:
     for name, value in expected.items():
-        found = verdict_name(verdict) if name == "verdict" else getattr(verdict, name, None)
-        if found != value:
-            yield f"{name} is {found!r} instead of {value!r}"
+        actual = verdict_name(verdict) if name == "verdict" else getattr(verdict, name, None)
+        if actual != value:
+            yield f"{name} is {actual!r} instead of {value!r}"
 
 
 # ---------------------------------------------------------------- the cases
@@ -179,7 +177,11 @@ def build_cases(preset: Preset) -> Iterator[PresetCase]:
     """Builds all cases of a preset: those of its file and those of every preset."""
     file = preset.file
     for table in file.golden:
-        yield from _cases_of(preset, table)
+        if table.each is None:
+            yield _case(preset, table, table.name or "", None, _expected(table))
+            continue
+        for state in getattr(file.state, table.each):
+            yield _case(preset, table, f"{table.each}: {state!r}", state, _expected(table, state))
     conditions = preset.conditions(preset.validate({**preset.example(), file.connection.param: "golden"}))
     if not conditions.needs_body(200):
         return
@@ -187,55 +189,38 @@ def build_cases(preset: Preset) -> Iterator[PresetCase]:
         headers = {"Content-Type": content_type}
         expected = {"verdict": "unreachable", "reason": "malformed_answer"}
         yield PresetCase(name, preset.example(), 200, headers, body, expected)
-    each = next((table for table in file.golden if table.each is not None), None)
-    if each is not None and file.state.items is None:
-        unknown: JobState = (
-            _UNKNOWN_STATE_NUMBER if isinstance(file.state.success[0], int) else UNKNOWN_STATE_NAME
-        )
+    table_of_states = next((table for table in file.golden if table.each is not None), None)
+    if table_of_states is not None and file.state.items is None:
+        unknown = _UNKNOWN_STATE_NUMBER if isinstance(file.state.success[0], int) else UNKNOWN_STATE_NAME
         expected = {"verdict": "pending", "reason": "unknown_state"}
-        yield _case(preset, each, "an unknown state", unknown, expected)
+        yield _case(preset, table_of_states, "an unknown state", unknown, expected)
 
 
 def uncovered_states(preset: Preset) -> Sequence[JobState]:
     """Returns the listed states that no case covers."""
-    state = preset.file.state
-    listed = [*state.success, *state.failure, *state.running, *state.not_found]
     covered = set()
     for case in build_cases(preset):
         values = preset.validate({**case.params, preset.file.connection.param: "golden"})
-        headers = {name.lower(): value for name, value in case.headers.items()}
-        covered.add(
-            preset.conditions(values).state_of(ResponseVariables(case.status, headers, case.body, None))
-        )
-    return [one for one in listed if one not in covered]
-
-
-def _cases_of(preset: Preset, table: CaseTable) -> Iterator[PresetCase]:
-    if table.each is None:
-        yield _case(preset, table, table.name or "", None, _expected(table))
-        return
-    for state in getattr(preset.file.state, table.each):
-        yield _case(preset, table, f"{table.each}: {state!r}", state, _expected(table, state))
+        response = ResponseVariables(case.status, lowercase_headers(case.headers), case.body, None)
+        covered.add(preset.conditions(values).state_of(response))
+    return [state for state in preset.file.state.listed if state not in covered]
 
 
 def _case(
     preset: Preset, table: CaseTable, name: str, state: JobState | None, expected: Mapping[str, Any]
 ) -> PresetCase:
-    known = {"state": state}
-    if table.body is not None:
-        body = table.body.replace("{state}", str(state)).encode()
-    elif table.json_body is not None:
-        body = orjson.dumps(fill_template(table.json_body, known) if state is not None else table.json_body)
-    else:
-        body = b""
-    headers = {**(_JSON if table.json_body is not None else {}), **table.headers}
+    body, headers = (table.body or "").replace("{state}", str(state)).encode(), table.headers
+    if table.json_body is not None:
+        headers = {"Content-Type": "application/json", **headers}
+        body = orjson.dumps(
+            table.json_body if state is None else fill_template(table.json_body, {"state": state})
+        )
     params = {**preset.example(), **table.params}
     return PresetCase(name, params, table.status, headers, body, expected, table.request, table.request_json)
 
 
 def _expected(table: CaseTable, state: JobState | None = None) -> dict[str, Any]:
-    found = {name: getattr(table, name) for name in ("verdict", "reason", "message", "payload")}
-    expected = {name: value for name, value in found.items() if name in table.model_fields_set}
+    expected = table.model_dump(include={"verdict", "reason", "message", "payload"}, exclude_unset=True)
     if state is not None and "message" in expected:
         expected["message"] = expected["message"].replace("{state}", str(state))
     return expected

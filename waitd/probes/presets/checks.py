@@ -63,23 +63,18 @@ def _state_mistakes(file: PresetFile) -> Iterator[PresetMistake]:
     state = file.state
     if state.items is not None and not is_path(state.items.path):
         yield PresetMistake("[state.items] path", "must be a path below body, such as body.status.conditions")
-    listed = [*state.success, *state.failure, *state.running, *state.not_found]
-    if state.items is not None and state.items.otherwise not in listed:
+    if state.items is not None and state.items.otherwise not in state.listed:
         yield PresetMistake("[state.items] otherwise", "must be on one of the lists")
-    if len({type(one) for one in listed}) > 1:
+    if len(set(map(type, state.listed))) > 1:
         yield PresetMistake("[state]", "the lists mix numbers and strings; use one type")
 
 
 def _expression_mistakes(file: PresetFile) -> Iterator[PresetMistake]:
-    outcome = file.outcome
-    texts = {"error": outcome.error, "message": outcome.message, "refusal": outcome.refusal}
     if file.state.value is not None and not is_path(file.state.value):
         yield from _cel_mistakes("[state] value", file.state.value, {"STRING", "INT"})
-    for key, source in texts.items():
+    for key, source in file.outcome:
         if source is not None:
-            yield from _cel_mistakes(f"[outcome] {key}", source, {"STRING"})
-    if outcome.result is not None:
-        yield from _cel_mistakes("[outcome] result", outcome.result, None)
+            yield from _cel_mistakes(f"[outcome] {key}", source, None if key == "result" else {"STRING"})
     for index, answer in enumerate(file.answers):
         yield from _cel_mistakes(f"[[answers]] {index + 1} when", answer.when, {"BOOL"})
 
@@ -139,28 +134,16 @@ def _cancel_mistakes(file: PresetFile, cancel: CancelTable) -> Iterator[PresetMi
 def _param_mistakes(file: PresetFile) -> Iterator[PresetMistake]:
     if not file.params:
         yield PresetMistake("[params]", "no parameter identifies the job")
-    used = {name.removeprefix("+") for name in _placeholders(file)}
-    sources = " ".join(_sources(file))
+    calls = [call for call in (file.request, file.submit, file.cancel) if call is not None]
+    templates = [[call.path, call.query, call.headers, call.json_body] for call in calls]
+    used = {name.removeprefix("+") for name in placeholders(templates)}
+    expressions = " ".join(file.expressions())
     for name, table in file.params.items():
         if name in {file.connection.param, "request_timeout", *COMMON}:
             yield PresetMistake(f"[params.{name}]", "every preset has this parameter")
-        if name not in used and f"params.{name}" not in sources:
+        if name not in used and f"params.{name}" not in expressions:
             yield PresetMistake(f"[params.{name}]", "is never used")
         if hasattr(Strict, name):
             yield PresetMistake(f"[params.{name}]", "this name is taken; choose another")
         if table.enum is not None and table.default is not None and table.default not in table.enum:
             yield PresetMistake(f"[params.{name}] default", "must be in enum")
-
-
-def _placeholders(file: PresetFile) -> Iterator[str]:
-    for request in (file.request, file.submit, file.cancel):
-        if request is not None:
-            yield from placeholders([request.path, request.query, request.headers, request.json_body])
-
-
-def _sources(file: PresetFile) -> Iterator[str]:
-    outcome = file.outcome
-    yield from filter(
-        None, (file.state.value, outcome.error, outcome.message, outcome.refusal, outcome.result)
-    )
-    yield from (answer.when for answer in file.answers)

@@ -7,8 +7,7 @@ origin are followed, since the credentials belong to that origin.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-
-from yarl import URL
+from functools import partial
 
 from waitd.core.connections.connection import parse_origin
 from waitd.core.http.headers import parse_retry_after
@@ -20,7 +19,7 @@ from waitd.probes.http.evaluation import Evaluated
 from waitd.probes.http.params import HttpTarget
 from waitd.probes.http.probe import HttpProbe
 from waitd.probes.http.requests import RequestBuilder
-from waitd.probes.transport.client import HttpAnswer, Request
+from waitd.probes.transport.client import HttpAnswer, Request, resolve_location
 
 #: The headers that name an operation's URL; the first one present counts.
 OPERATION_HEADERS = ("Azure-AsyncOperation", "Operation-Location", "Location")
@@ -45,7 +44,7 @@ def operation_probe(
         pooled=pooled,
         now=now,
         requests=OperationRequests(now),
-        adjust_verdict=OperationVerdicts(now),
+        adjust_verdict=partial(_store_url, now),
     )
 
 
@@ -79,33 +78,26 @@ class OperationRequests(RequestBuilder):
         )
 
 
-class OperationVerdicts:
-    """Stores the operation's URL with a pending verdict; an `AdjustVerdict`."""
-
-    def __init__(self, now: Callable[[], float]) -> None:
-        """`now` gives Unix seconds."""
-        self._now = now
-
-    def __call__(self, answer: HttpAnswer, verdict: Evaluated) -> Evaluated:
-        if not isinstance(verdict, Pending):
-            return verdict
-        headers = answer.response.headers
-        retry_after = parse_retry_after(headers.get("Retry-After"), self._now(), headers.get("Date"))
-        name = next((name for name in OPERATION_HEADERS if headers.get(name)), None)
-        if name is None:
-            return replace(verdict, retry_after=retry_after)
-        url = _same_origin(answer.url, headers[name])
-        if url is None:
-            message = verdict.message + _OTHER_ORIGIN.format(name)
-            return replace(verdict, retry_after=retry_after, message=message)
-        return replace(verdict, retry_after=retry_after, state=url)
+def _store_url(now: Callable[[], float], answer: HttpAnswer, verdict: Evaluated) -> Evaluated:
+    """Stores the operation's URL with a pending verdict; with `now` (Unix seconds) an `AdjustVerdict`."""
+    if not isinstance(verdict, Pending):
+        return verdict
+    headers = answer.response.headers
+    retry_after = parse_retry_after(headers.get("Retry-After"), now(), headers.get("Date"))
+    verdict = replace(verdict, retry_after=retry_after)
+    name = next((name for name in OPERATION_HEADERS if headers.get(name)), None)
+    if name is None:
+        return verdict
+    url = _same_origin(answer.url, headers[name])
+    if url is None:
+        return replace(verdict, message=verdict.message + _OTHER_ORIGIN.format(name))
+    return replace(verdict, state=url)
 
 
 def _same_origin(requested: str, location: str) -> str | None:
     """Resolves the URL that an answer names; None when it is malformed or of another origin."""
     try:
-        url = str(URL(requested, encoded=True).join(URL(location)).with_fragment(None))
-        same = parse_origin(url) == parse_origin(requested)
+        url, origin = resolve_location(requested, location)
     except ValueError:
         return None
-    return url if same and "\\" not in location and len(url) <= _MAX_URL else None
+    return url if origin == parse_origin(requested) and len(url) <= _MAX_URL else None

@@ -1,7 +1,7 @@
 """The pydantic models of a preset's `params` and `submit`, built from its file."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -40,7 +40,9 @@ def params_model(kind: str, connection: ConnectionTable, params: Mapping[str, Pa
     return create_model(_model_name(kind, "Params"), __base__=Strict, **fields)
 
 
-def submit_model(kind: str, params: Mapping[str, ParamTable], on_conflict: list[str]) -> type[SubmitParams]:
+def submit_model(
+    kind: str, params: Mapping[str, ParamTable], on_conflict: Sequence[str]
+) -> type[SubmitParams]:
     """Builds the model of a wait's `submit`."""
     fields: dict[str, Any] = {name: _field(table, params) for name, table in params.items()}
     fields["on_conflict"] = (
@@ -61,11 +63,11 @@ def check_conn_id(connection: ConnectionTable, conn_id: str | None) -> None:
 
 
 def _connection_field(connection: ConnectionTable) -> Any:
-    description_text = "The connection with address and credentials."
+    description = "The connection with address and credentials."
     if connection.default is None and not connection.optional:
-        return str, Field(description=description_text)
+        return str, Field(description=description)
     return (str | None if connection.optional else str), Field(
-        default=connection.default, description=description_text
+        default=connection.default, description=description
     )
 
 

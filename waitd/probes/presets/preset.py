@@ -1,6 +1,6 @@
 """A loaded preset: it turns a wait's parameters into a target of the kind `http`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -10,7 +10,7 @@ from waitd.core.connections.connection import check_endpoint, encode_segment, pa
 from waitd.core.errors import InvalidInput
 from waitd.core.http.job_answer import JobAnswerKind
 from waitd.models import Strict, parsed
-from waitd.probes.http.params import HttpTarget, RequestTemplate, add_endpoint, shared_template, template_hash
+from waitd.probes.http.params import HttpTarget, add_endpoint, shared_template, template_hash
 from waitd.probes.presets.connections import vendor_name
 from waitd.probes.presets.dialects import DIALECTS, NO_DIALECT
 from waitd.probes.presets.evaluation import (
@@ -21,7 +21,7 @@ from waitd.probes.presets.evaluation import (
     shared_job_conditions,
 )
 from waitd.probes.presets.params import check_conn_id, params_model, submit_model
-from waitd.probes.presets.schema import PresetFile, StateTable
+from waitd.probes.presets.schema import PresetFile
 from waitd.probes.presets.templates import append_query, fill_path, fill_template, fill_texts
 from waitd.probes.submit.plan import SubmitParams
 
@@ -55,8 +55,8 @@ class Preset:
         self.file = file
         self.origin = origin
         self._sources = _sources(file)
-        texts = _texts(self._sources)
-        self._named = [name for name in file.params if any(f"params.{name}" in text for text in texts)]
+        expressions = " ".join(file.expressions())
+        self._used_params = [name for name in file.params if f"params.{name}" in expressions]
         self._content = {} if file.request.json_body is None else {"Content-Type": "application/json"}
 
     # Built at first use: a model takes milliseconds, and most daemons use two or three kinds.
@@ -70,9 +70,7 @@ class Preset:
     def submit_model(self) -> type[SubmitParams] | None:
         """The model of a wait's `submit`; None when jobs cannot be submitted."""
         table = self.file.submit
-        if table is None:
-            return None
-        return submit_model(self.file.kind, table.params, list(table.on_conflict))
+        return None if table is None else submit_model(self.file.kind, table.params, table.on_conflict)
 
     @property
     def refusal(self) -> str | None:
@@ -92,8 +90,7 @@ class Preset:
     def target(self, params: Mapping[str, Any], *, namespace: str) -> PresetTarget:
         """Returns the target of these parameters. Raises as `validate` does."""
         values = self.validate(params)
-        conn_id = values[self.file.connection.param]
-        request = self.file.request
+        request, connection = self.file.request, self.file.connection
         endpoint = append_query(self.path(request.path, values), fill_texts(request.query, values))
         body = fill_template(request.json_body, values)
         template = shared_template(
@@ -103,11 +100,17 @@ class Preset:
             values["request_timeout"],
         )
         endpoint, seed = add_endpoint(_template_hash(template), endpoint)
-        absent = self.may_be_absent(params)
-        named = parse_origin(endpoint) if template.conn_id is None else None
-        origin = None if named is None else str(named)
-        key = "" if request.follow else seed  # each wait has a URL of its own after the first answer
-        return PresetTarget(template, self.conditions(values), endpoint, origin, seed, key, conn_id, absent)
+        return PresetTarget(
+            template,
+            self.conditions(values),
+            endpoint,
+            origin=str(parse_origin(endpoint)) if template.conn_id is None else None,
+            seed=seed,
+            key="" if request.follow else seed,  # each wait has its own URL after the first answer
+            account=values[connection.param],
+            # AWS credentials of the environment replace a missing `aws_default`.
+            may_be_absent=connection.aws_service is not None and connection.param not in params,
+        )
 
     def path(self, template: str, values: Mapping[str, Any]) -> str:
         """Fills in a path of the file.
@@ -134,38 +137,33 @@ class Preset:
 
     def conditions(self, values: Mapping[str, Any]) -> JobConditions:
         """Returns the conditions of a wait with these parameters."""
-        if not self._named:
+        if not self._used_params:
             return shared_job_conditions(self._sources)
-        named = orjson.dumps({name: values[name] for name in self._named})
-        return shared_job_conditions(self._sources._replace(params=named))
+        used = orjson.dumps({name: values[name] for name in self._used_params})
+        return shared_job_conditions(self._sources._replace(params=used))
 
     def vendor_name(self, values: Mapping[str, Any]) -> str | None:
         """Returns the name of the completed connection."""
         conn_id = values[self.file.connection.param]
         return None if conn_id is None else vendor_name(conn_id, self.file.kind, values.get("region_name"))
 
-    def may_be_absent(self, params: Mapping[str, Any]) -> bool:
-        """Whether AWS credentials of the environment replace a missing connection."""
-        connection = self.file.connection
-        return connection.aws_service is not None and connection.param not in params
-
     def example(self) -> dict[str, Any]:
         """Returns example parameters for the documentation."""
         return {name: table.example for name, table in self.file.params.items() if table.example is not None}
 
 
-@lru_cache(maxsize=4096)
-def _template_hash(template: RequestTemplate) -> Any:
-    """Hashes a template; few templates are shared by very many waits."""
-    return template_hash(template)
+#: `template_hash`, cached: few templates are shared by very many waits.
+_template_hash = lru_cache(maxsize=4096)(template_hash)
 
 
 def _sources(file: PresetFile) -> JobSources:
-    outcome, state = file.outcome, file.state
+    outcome, state, items = file.outcome, file.state, file.state.items
     dialect = DIALECTS.get(file.dialect or "", NO_DIALECT)
-    own = tuple(AnswerRule(answer.when, JobAnswerKind(answer.means)) for answer in file.answers)
+    answers = (AnswerRule(answer.when, JobAnswerKind(answer.means)) for answer in file.answers)
     return JobSources(
-        state=_state_source(state),
+        state=state.value or ""
+        if items is None
+        else StateItems(items.path, tuple(items.where.items()), items.value, items.otherwise),
         success=frozenset(state.success),
         failure=frozenset(state.failure),
         running=frozenset(state.running),
@@ -174,18 +172,5 @@ def _sources(file: PresetFile) -> JobSources:
         message=outcome.message,
         refusal=outcome.refusal or dialect.refusal,
         result=outcome.result,
-        answers=(*own, *dialect.answers),
+        answers=(*answers, *dialect.answers),
     )
-
-
-def _state_source(state: StateTable) -> str | StateItems:
-    if state.items is None:
-        return state.value or ""
-    items = state.items
-    return StateItems(items.path, tuple(items.where.items()), items.value, items.otherwise)
-
-
-def _texts(sources: JobSources) -> Sequence[str]:
-    state = sources.state if isinstance(sources.state, str) else ""
-    texts = (state, sources.error, sources.message, sources.refusal, sources.result)
-    return [text for text in (*texts, *(answer.when for answer in sources.answers)) if text]

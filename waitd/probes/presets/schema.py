@@ -1,5 +1,6 @@
 """The tables and keys of a preset's file, with their types. `FORMAT.md` explains them."""
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
@@ -131,11 +132,15 @@ class StateTable(Strict):
     def _check(self) -> "StateTable":
         if (self.value is None) == (self.items is None):
             raise ValueError("set either value or items")
-        listed = [*self.success, *self.failure, *self.running, *self.not_found]
-        twice = sorted({str(state) for state in listed if listed.count(state) > 1})
+        twice = sorted({str(state) for state in self.listed if self.listed.count(state) > 1})
         if twice:
             raise ValueError(f"on more than one list: {', '.join(twice)}")
         return self
+
+    @property
+    def listed(self) -> list[StateName]:
+        """All listed states."""
+        return [*self.success, *self.failure, *self.running, *self.not_found]
 
 
 class OutcomeTable(Strict):
@@ -237,3 +242,12 @@ class PresetFile(Strict):
     submit: SubmitTable | None = None
     cancel: CancelTable | None = None
     golden: Annotated[list[CaseTable], Field(min_length=1)]
+
+    def expressions(self) -> Iterator[str]:
+        """Yields the expressions on the answers to a poke."""
+        sources = [
+            self.state.value,
+            *(source for _, source in self.outcome),
+            *(answer.when for answer in self.answers),
+        ]
+        yield from filter(None, sources)

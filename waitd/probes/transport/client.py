@@ -15,7 +15,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from waitd import __version__
-from waitd.core.connections.connection import parse_origin
+from waitd.core.connections.connection import Origin, parse_origin
 from waitd.core.connections.egress import HostSource
 from waitd.core.http.answer import AnswerFacts
 from waitd.core.http.headers import parse_retry_after
@@ -152,12 +152,11 @@ class HttpClient:
         while response.status in REDIRECTS and "Location" in response.headers:
             status = response.status
             try:
-                url = _redirect_url(request.url, response.headers["Location"])
-                target = parse_origin(url)
+                url, origin = resolve_location(request.url, response.headers["Location"])
             except ValueError:
                 return HttpAnswer(AnswerFacts(status), response)  # no usable Location: as any other 3xx
-            if target != parse_origin(request.url):
-                return HttpAnswer(AnswerFacts(status, redirect_origin=str(target)), response)
+            if origin != parse_origin(request.url):
+                return HttpAnswer(AnswerFacts(status, redirect_origin=str(origin)), response)
             if redirects == MAX_REDIRECTS:
                 return HttpAnswer(AnswerFacts(status, redirect_loop=True), response)
             redirects += 1
@@ -287,15 +286,16 @@ def _facts_of_status(status: int) -> AnswerFacts:
     return AnswerFacts(status)
 
 
-def _redirect_url(url: str, location: str) -> str:
-    """Resolves a Location header.
+def resolve_location(url: str, location: str) -> tuple[str, Origin]:
+    """Resolves a location that an answer from `url` names; returns its URL and origin.
 
     Raises:
         ValueError: the location is malformed, or parsers may disagree about it.
     """
     if "\\" in location:
-        raise ValueError("the location contains a backslash")
-    return str(URL(url, encoded=True).join(URL(location)).with_fragment(None))
+        raise ValueError("it contains a backslash")
+    resolved = str(URL(url, encoded=True).join(URL(location)).with_fragment(None))
+    return resolved, parse_origin(resolved)
 
 
 def _becomes_get(status: int, method: str) -> bool:
