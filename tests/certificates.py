@@ -21,7 +21,7 @@ class Authority:
         return leaf.cert_chain_pems[0].bytes(), leaf.private_key_pem.bytes()
 
     def issue(self) -> bytes:
-        """Replaces both files, each atomically; returns the certificate as a client sees it (DER)."""
+        """Replaces both files atomically. Returns the certificate as a client sees it (DER)."""
         certificate, key = self.pair()
         replace_file(self.certificate, certificate)
         replace_file(self.key, key)

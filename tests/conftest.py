@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Gives each process one file at a time, in that order, and all Airflow files to one process."""
+    """Gives each process one file at a time, in order, and all Airflow files to one process."""
     from xdist.scheduler.loadfile import LoadFileScheduling  # type: ignore[import-untyped] # xdist has no types
 
     config.option.loadscopereorder = False

@@ -16,7 +16,7 @@ from typing import NoReturn
 
 import pytest
 
-#: How long apt waits for another program's lock on the package database, and for one package, in seconds.
+#: How many seconds apt waits for another program's lock, and how many an install may take.
 LOCK_SECONDS, INSTALL_SECONDS = 300, 600
 
 
@@ -36,7 +36,7 @@ def exclusively(lock: Path) -> Iterator[None]:
 
 
 def require_apt_package(package: str, is_installed: Callable[[], bool]) -> None:
-    """Installs a Debian package if it is missing. Skips the test, or fails it on CI, if that fails."""
+    """Installs a missing Debian package. If that fails, skips the test, or fails it on CI."""
     if reason := install_apt_package(package, is_installed):
         not_installable(reason)
 

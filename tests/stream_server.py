@@ -1,8 +1,8 @@
 """A stream server that closes every connection.
 
-`asyncio.Server` leaks a connection when it is closed between accepting it and creating its transport,
-and so does a handler that is cancelled before it started. Under load both happen, and a later test
-fails with the warning.
+`asyncio.Server` leaks a connection when it is closed between accepting it and creating its
+transport, and so does a handler that is cancelled before it started. Under load both happen, and a
+later test fails with the warning.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, 
 async def stream_server(
     handler: Handler, *, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[int]:
-    """Serves on a free port and yields it. At the end handlers are cancelled and connections aborted."""
+    """Serves on a free port and yields it. At the end, handlers are cancelled."""
     tasks: set[asyncio.Task[None]] = set()
     writers: list[asyncio.StreamWriter] = []
 
@@ -69,7 +69,8 @@ def start_serving(
 ) -> None:
     """Starts a task for a connection.
 
-    `serving` suppresses cancellation, so a task that reports it never started; then the peer is closed.
+    `serving` suppresses cancellation, so a task that reports it never started. Then the peer is
+    closed.
     """
     task = asyncio.create_task(serving)
     tasks.add(task)

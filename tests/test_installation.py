@@ -22,7 +22,7 @@ touch installed
 
 @pytest.fixture
 def apt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The directory of an apt-get that creates the file `installed`, unless there is a file `broken`."""
+    """The directory of an apt-get that creates `installed`, unless there is a file `broken`."""
     script = tmp_path / "apt-get"
     script.write_text(APT_GET)
     script.chmod(0o755)
@@ -33,7 +33,8 @@ def apt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_one_process_installs_while_the_others_wait(apt: Path) -> None:
-    # A file lock excludes threads as it excludes processes; each call has a function of its own, so none is cached.
+    # A file lock excludes threads as it excludes processes. Each call gets another function, so that
+    # no result is cached.
     checks = [partial((apt / "installed").exists) for _ in range(4)]
     with ThreadPoolExecutor(4) as threads:
         assert list(threads.map(partial(install_apt_package, "some-server"), checks)) == [""] * 4

@@ -94,7 +94,7 @@ class EventOutcome:
         }
 
     def for_try(self, task: TaskTry) -> dict[str, Any]:
-        """The outcome with the try that it is meant for: the fields of `waitd.models.TaskOutcome`."""
+        """The outcome and the try that it is for: the fields of `waitd.models.TaskOutcome`."""
         return {**self.to_json(), "ti_id": task.ti_id, "try_number": task.try_number}
 
     def for_state_store(self, task: TaskTry, now: float) -> dict[str, Any]:

@@ -141,7 +141,10 @@ def compare_key_sets(before: KeySetDigest, known: Collection[int] | None, seen: 
 
 
 def _only_added(before: KeySetDigest, seen: KeySet) -> bool:
-    """Whether removing the added number of keys gives the previous set: any one key, or the newest."""
+    """Whether the previous set is left if as many keys as were added are removed.
+
+    One added key may be any key; several are the newest.
+    """
     added = seen.digest.size - before.size
     difference = (seen.digest.total - before.total) % _MODULUS
     if added == 1:

@@ -4,18 +4,23 @@
 else `basic` if there is a login or a password, else `none`. A token that must be fetched first is
 described as a `TokenRequest`; `waitd.connections` fetches it.
 
-| auth_type                   | sends                                                        | needs                                                |
-|-----------------------------|--------------------------------------------------------------|------------------------------------------------------|
-| `none`                      | nothing                                                      |                                                      |
-| `basic`                     | `Authorization: Basic …`                                     | login, password                                      |
-| `bearer`                    | `Authorization: Bearer …`                                    | extra `token`, else password                         |
-| `header`                    | the header that extra `header_name` names                    | password: the header's value                         |
-| `oauth2_client_credentials` | a token (RFC 6749, section 4.4)                              | see `waitd.core.connections.token_requests`          |
-| `airflow`                   | a token of Airflow's API                                     | login, password; without a login, as `bearer`        |
-| `airbyte`                   | an application token of Airbyte                              | see `token_requests`                                 |
-| `google_service_account`    | an access token; with `target_audience`, an ID token         | see `token_requests`                                 |
-| `aws_sigv4`                 | a signature of each request                                  | extra `aws_service`, `region_name`; keys as in `waitd.core.connections.aws` |
-| `azure_storage`             | with extra `tenant_id`, a token of Entra ID; else a signature of each request | login and password: client id and secret; else the account (default: the first label of the host) and its key |
+Each auth_type, what it sends, and the fields that it needs:
+
+- `none`: nothing.
+- `basic`: `Authorization: Basic …` with login and password.
+- `bearer`: `Authorization: Bearer …` with extra `token`, else the password.
+- `header`: the header that extra `header_name` names, with the password as its value.
+- `oauth2_client_credentials`: a token (RFC 6749, section 4.4); see `token_requests`.
+- `airflow`: a token of Airflow's API for login and password; without a login, as `bearer`.
+- `airbyte`: an application token of Airbyte; see `token_requests`.
+- `google_service_account`: an access token or, with `target_audience`, an ID token; see
+  `token_requests`.
+- `aws_sigv4`: a signature of each request, for extra `aws_service` and `region_name`, with the keys
+  that `waitd.core.connections.aws` describes.
+- `azure_storage` with extra `tenant_id`: a token of Entra ID for login and password (client id and
+  secret).
+- `azure_storage` without: a signature of each request with the password (the account's key) for the
+  account in login (default: the first label of the host).
 
 A token is sent as `Authorization: Bearer …`, or in the header that extra `token_header` names
 (`Proxy-Authorization` for an identity-aware proxy in front of an application with its own login).

@@ -1,18 +1,18 @@
 """Reads an Airflow connection of type `aws` as Airflow's `AwsConnectionWrapper` does.
 
-Only what requests to a service need is read.
+Only what requests to a service need is read:
 
-| where                                                            | what                                                             |
-|------------------------------------------------------------------|------------------------------------------------------------------|
-| login, password; else extra `aws_access_key_id`, `aws_secret_access_key` | the access key; default: the environment's credentials   |
-| extra `aws_session_token`                                        | the key's session token                                          |
-| extra `profile_name`                                             | the profile of the environment's credentials                     |
-| extra `role_arn`, `external_id`, `assume_role_kwargs`            | the role to assume with the key                                  |
-| extra `region_name`                                              | the region                                                       |
-| extra `service_config.<service>.endpoint_url`, else `endpoint_url` | the endpoint of AWS or of a compatible service                 |
-| extra `config_kwargs.s3.addressing_style`                        | `path`, `virtual` or `auto`                                      |
-| extra `config_kwargs.signature_version` = `unsigned`             | no credentials, for public buckets                               |
-| extra `verify`                                                   | false: do not verify certificates; a path: of a CA bundle        |
+- The access key: login and password, else extra `aws_access_key_id` and `aws_secret_access_key`;
+  default: the environment's credentials.
+- The key's session token: extra `aws_session_token`.
+- The profile of the environment's credentials: extra `profile_name`.
+- The role to assume with the key: extra `role_arn`, `external_id` and `assume_role_kwargs`.
+- The region: extra `region_name`.
+- The endpoint of AWS or of a compatible service: extra `service_config.<service>.endpoint_url`,
+  else `endpoint_url`.
+- S3's addressing style (`path`, `virtual` or `auto`): extra `config_kwargs.s3.addressing_style`.
+- No credentials, for public buckets: extra `config_kwargs.signature_version` = `unsigned`.
+- Certificates: extra `verify`. False: do not verify them; a path: verify them with this CA bundle.
 """
 
 import re

@@ -102,7 +102,7 @@ def _ipv6(text: str) -> str:
 
 
 def _check_characters(text: str, what: str) -> None:
-    """Refuses characters that parsers disagree about: stripped, treated as separators, or an error."""
+    """Refuses characters that one parser strips, another splits at, and a third refuses."""
     if not text.isprintable() or " " in text or "\\" in text:
         raise ValueError(f"control characters, spaces and backslashes are not allowed in {what}")
 
@@ -151,7 +151,7 @@ def check_endpoint(endpoint: str) -> Origin | None:
 
 
 def _has_dot_segment(path: str) -> bool:
-    """Whether a path has a dot segment, be it encoded, encoded twice, or with parameters (`/..;/`)."""
+    """Whether a path has a dot segment: plain, encoded (once or twice), or as in `/..;/`."""
     if "." not in path and "%" not in path:
         return False
     for _ in range(_DECODINGS):
@@ -239,7 +239,7 @@ class Connection:
         return _base_url(self.host or "", self.port, self.schema, self.conn_type)
 
     def verifies_tls(self) -> bool:
-        """Whether certificates are verified: unless `verify` or `verify_ssl` in the extra is false."""
+        """Whether certificates are verified: if extra `verify` or `verify_ssl` is not false."""
         verify = self.extra.get("verify", self.extra.get("verify_ssl"))
         return str(verify).lower() != "false"
 

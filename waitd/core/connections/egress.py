@@ -93,7 +93,7 @@ def parse_egress_rule(text: str) -> EgressRule:
 
 
 def _unmapped(network: Network) -> Network:
-    """The IPv4 network that an IPv6 network of IPv4-mapped addresses stands for; else the network."""
+    """The IPv4 network that a network of IPv4-mapped addresses stands for; else the network."""
     if isinstance(network, IPv6Network) and network.subnet_of(_MAPPED):
         return IPv4Network((int(network.network_address) & 0xFFFFFFFF, network.prefixlen - 96))
     return network
@@ -248,7 +248,7 @@ def _address_match(entry: EgressRule, address: Address) -> int:
 
 
 def _name_match(entry: EgressRule, name: str) -> int:
-    """How specific the match is: the longer the pattern, the more; -1 if the entry does not match."""
+    """How specific the match is: the pattern's length; -1 if the entry does not match."""
     if entry.network is not None:
         return -1
     if entry.name == name:

@@ -1,13 +1,15 @@
 """The requests that fetch tokens, and how their responses are read.
 
-The values of auth_type that need a token:
+Each auth_type that needs a token, its token endpoint, and its parameters:
 
-| auth_type                   | token endpoint                                        | parameters                                             |
-|-----------------------------|-------------------------------------------------------|--------------------------------------------------------|
-| `oauth2_client_credentials` | extra `token_url`                                     | extra `client_id`, `client_secret` (else login, password), `scope`, `audience`; `token_endpoint_auth_method`: `client_secret_basic` (default) or `client_secret_post` |
-| `airflow`                   | extra `token_url`, else `/auth/token` below the connection's URL | login, password                             |
-| `airbyte`                   | extra `token_url`, else Airbyte's own below the connection's URL | `client_id`, `client_secret` as above       |
-| `google_service_account`    | `token_uri` of the key                                | extra `keyfile_dict` (the key file's JSON as an object or text); `scope`, or `target_audience` for an ID token |
+- `oauth2_client_credentials`: extra `token_url`. Extra `client_id` and `client_secret` (else login
+  and password), `scope`, `audience`, and `token_endpoint_auth_method`: `client_secret_basic`
+  (default) or `client_secret_post`.
+- `airflow`: extra `token_url`, else `/auth/token` below the connection's URL. Login and password.
+- `airbyte`: extra `token_url`, else Airbyte's own below the connection's URL. `client_id` and
+  `client_secret` as above.
+- `google_service_account`: `token_uri` of the key. Extra `keyfile_dict` (the key file's JSON as an
+  object or text), and `scope`, or `target_audience` for an ID token.
 
 A `token_url` may be a path below the connection's URL.
 """

@@ -89,7 +89,7 @@ class CpuAttribution:
 
 
 def solve(matrix: Sequence[Sequence[float]], targets: Sequence[float]) -> list[float]:
-    """Solves matrix · x = targets for a symmetric positive definite matrix (Gaussian elimination)."""
+    """Solves matrix · x = targets for a symmetric positive definite matrix, by elimination."""
     rows = [[*row, target] for row, target in zip(matrix, targets, strict=True)]
     size = len(rows)
     for pivot in range(size):

@@ -3,14 +3,14 @@
 These rows come before those of `waitd.core.http.answer`, which handles every response that says
 nothing about the job.
 
-| Response                                                   | Verdict                                         |
-|------------------------------------------------------------|-------------------------------------------------|
-| a state listed as success, failure or running              | Success, Failure, Pending `running`             |
-| a 2xx with an unlisted state                               | Pending `unknown_state`                         |
-| a 2xx without a state: HTML, not JSON, another shape       | Unreachable `malformed_answer`                  |
-| no such job: a 404, or the vendor's equivalent             | Failure `not_found`, after the probe's grace    |
-| the vendor's equivalent of a 429                           | Unreachable `throttled`                         |
-| the vendor's equivalent of a 401                           | the credentials are refreshed                   |
+| Response                                            | Verdict                                   |
+|-----------------------------------------------------|-------------------------------------------|
+| a state listed as success, failure or running       | Success, Failure, Pending `running`       |
+| a 2xx with an unlisted state                        | Pending `unknown_state`                   |
+| a 2xx without a state: HTML, not JSON, another shape | Unreachable `malformed_answer`           |
+| no such job: a 404, or the vendor's equivalent      | Failure `not_found`, after a grace period |
+| the vendor's equivalent of a 429                    | Unreachable `throttled`                   |
+| the vendor's equivalent of a 401                    | the credentials are refreshed             |
 """
 
 from enum import Enum

@@ -45,7 +45,7 @@ class DeliveryFailed:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryRejected:
-    """The destination will never accept the event (a 410, an invalid parameter): no more retries."""
+    """The destination will never accept the event (a 410, an invalid parameter)."""
 
     error: str
 

@@ -91,7 +91,7 @@ def encode_spec(spec: WaitSpec) -> str:
 
 @dataclass(slots=True)
 class VerdictRun:
-    """Equal consecutive verdicts: the verdict, the first and last time (Unix seconds), the number."""
+    """Equal consecutive verdicts, how many, and the first and last time (Unix seconds)."""
 
     verdict: str
     reason: str
