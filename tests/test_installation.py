@@ -33,8 +33,8 @@ def apt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_one_process_installs_while_the_others_wait(apt: Path) -> None:
-    # A file lock excludes threads as it excludes processes. Each call gets another function, so that
-    # no result is cached.
+    # A file lock excludes threads as it excludes processes. Each call gets another function, so
+    # that no result is cached.
     checks = [partial((apt / "installed").exists) for _ in range(4)]
     with ThreadPoolExecutor(4) as threads:
         assert list(threads.map(partial(install_apt_package, "some-server"), checks)) == [""] * 4

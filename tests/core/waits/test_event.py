@@ -1,4 +1,4 @@
-"""The envelope of an outcome."""
+"""The CloudEvent of an outcome."""
 
 from waitd.core.waits.event import build_event, rfc3339
 from waitd.core.waits.wait import Outcome, WaitId, WaitSpec, WaitState
@@ -8,7 +8,7 @@ def test_times_are_rfc3339_in_utc_with_milliseconds() -> None:
     assert rfc3339(1_800_000_000.1234) == "2027-01-15T08:00:00.123Z"
 
 
-def test_the_event_is_a_cloudevent_under_the_waits_id() -> None:
+def test_an_event_is_a_cloudevent_with_the_waits_id() -> None:
     spec = WaitSpec("http", {}, 10, 60, soft_fail=True, labels={"dag_id": "d"})
     event = build_event(
         WaitId("0190"),

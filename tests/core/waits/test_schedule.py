@@ -24,13 +24,13 @@ jitters = st.floats(0, 1, exclude_max=True)
 
 @given(phases, intervals, st.floats(0, 100))
 def test_the_next_grid_point_is_after_now_and_half_an_interval_after_the_start(
-    phase: float, interval: float, took: float
+    phase: float, interval: float, duration: float
 ) -> None:
-    started = NOW - took
-    due = next_grid_point(phase, interval, started, NOW)
+    started_at = NOW - duration
+    due = next_grid_point(phase, interval, started_at, NOW)
     assert due > NOW
-    assert due >= started + interval / 2 - 1e-6
-    assert due <= max(NOW, started + interval / 2) + interval + 1e-6
+    assert due >= started_at + interval / 2 - 1e-6
+    assert due <= max(NOW, started_at + interval / 2) + interval + 1e-6
 
 
 @given(phases, intervals)
@@ -45,7 +45,7 @@ def test_missed_pokes_collapse_into_one() -> None:
     assert NOW < due <= NOW + 10
 
 
-def test_equal_targets_coincide_and_different_ones_spread() -> None:
+def test_equal_targets_share_a_phase_and_different_ones_spread() -> None:
     assert grid_phase("GET http://a/1") == grid_phase("GET http://a/1")
     phases_of_many = sorted(grid_phase(f"GET http://a/{n}") for n in range(10_000))
     assert all(abs(phase - n / 10_000) < 0.02 for n, phase in enumerate(phases_of_many))
@@ -72,12 +72,12 @@ def test_exponential_backoff_doubles_up_to_max_wait() -> None:
     assert pauses == [10, 20, 40, 60, 60, 60]
 
 
-def test_without_backoff_a_pending_wait_keeps_to_its_grid() -> None:
+def test_without_backoff_a_pending_wait_stays_on_its_grid() -> None:
     due = next_poke_after_pending(Pacing(10), 0.25, 1000, started_at=NOW, now=NOW, jitter=0.5)
     assert due == next_grid_point(0.25, 10, NOW, NOW)
 
 
-def test_a_single_blip_changes_nothing_and_more_are_backed_off() -> None:
+def test_the_first_unreachable_verdict_stays_on_the_grid_and_later_ones_back_off() -> None:
     pacing = Pacing(10)
     pauses = [
         next_poke_after_unreachable(pacing, 0, step, None, started_at=NOW, now=NOW, jitter=0) - NOW
@@ -102,11 +102,13 @@ def test_an_interval_longer_than_the_backoff_is_kept() -> None:
 
 @given(st.floats(0, 1e9), intervals, phases)
 def test_retry_after_is_honoured_up_to_its_limit_and_never_shortens_the_interval(
-    asked: float, interval: float, phase: float
+    retry_after: float, interval: float, phase: float
 ) -> None:
-    due = next_poke_after_unreachable(Pacing(interval), phase, 1, asked, started_at=NOW, now=NOW, jitter=0)
+    due = next_poke_after_unreachable(
+        Pacing(interval), phase, 1, retry_after, started_at=NOW, now=NOW, jitter=0
+    )
     assert due >= next_grid_point(phase, interval, NOW, NOW)
-    assert due - NOW >= min(asked, MAX_RETRY_AFTER) - 1e-3
+    assert due - NOW >= min(retry_after, MAX_RETRY_AFTER) - 1e-3
     assert due - NOW <= max(MAX_RETRY_AFTER, 1.5 * interval) + 1e-3
 
 
@@ -121,28 +123,28 @@ def test_retry_after_is_honoured_up_to_its_limit_and_never_shortens_the_interval
         (0.75, NOW - 60, NOW, NOW + 7.5),
     ],
 )
-def test_the_grid_lies_where_the_phase_says(phase: float, started_at: float, now: float, due: float) -> None:
+def test_the_phase_shifts_the_grid(phase: float, started_at: float, now: float, due: float) -> None:
     assert next_grid_point(phase, 10, started_at, now) == due
 
 
-def test_a_grid_finer_than_a_clock_goes_on() -> None:
+def test_a_grid_finer_than_the_clocks_resolution_still_advances() -> None:
     now = 2.0**53
     assert next_grid_point(0.0, 1.5, now, now) == now + 2
     assert next_grid_point(0.9, 1.5, now - 2, now) > now
 
 
-def test_jitter_stretches_a_pause_by_up_to_a_quarter() -> None:
+def test_jitter_lengthens_a_pause_by_up_to_a_quarter() -> None:
     assert [backoff_pause(10, 1, 1000, jitter) for jitter in (0, 0.5, 1)] == [20, 22.5, 25]
     assert backoff_pause(10, 1, 21, 0.5) == 21
 
 
-def test_backoff_without_max_wait_has_no_limit_but_the_deadline() -> None:
+def test_backoff_without_max_wait_is_unlimited() -> None:
     pacing = Pacing(10, exponential_backoff=True)
     assert next_poke_after_pending(pacing, 0, 11, started_at=NOW, now=NOW, jitter=0) == NOW + 10 * 2**10
 
 
-def test_a_pause_is_granted_up_to_a_limit_and_the_past_is_none() -> None:
-    assert [capped_retry_after(Pacing(10), asked) for asked in (-5, 0, 0.5, 7, 1e9)] == [
+def test_retry_after_is_capped_and_never_negative() -> None:
+    assert [capped_retry_after(Pacing(10), retry_after) for retry_after in (-5, 0, 0.5, 7, 1e9)] == [
         0,
         0,
         0.5,

@@ -1,8 +1,8 @@
-"""A small world run on the core alone: waits come, are poked, cancelled, superseded, crash, and
-their outcomes are delivered or not.
+"""The core as a stateful property test: waits are submitted, poked, cancelled, superseded and
+delivered, and the process crashes.
 
-The world is the shell at its simplest: it keeps what a store keeps, loses on a crash what a process
-loses, and leaves every decision to the core. The invariants are the promises.
+`World` stands for the engine and the store. It keeps what a store keeps, loses in a crash what a
+process loses, and leaves every decision to the core. Its invariants are waitd's guarantees.
 """
 
 from copy import deepcopy
@@ -39,7 +39,7 @@ verdicts = st.sampled_from(
         Failure("http_403", silenceable=True),
     ]
 )
-unseen = st.sampled_from([Pending("http_404"), Unreachable("timeout")])
+no_outcome = st.sampled_from([Pending("http_404"), Unreachable("timeout")])
 
 
 @dataclass
@@ -80,7 +80,7 @@ class World(RuleBasedStateMachine):
         wait.outcomes.append(outcome)
         state = DeliveryState.QUEUED if deliver else DeliveryState.DEAD
         wait.deliveries.append(Delivery(state, 0, first_attempt_at(self.now) if deliver else None))
-        wait.stored_progress = deepcopy(wait.progress)  # what is on disk does not grow
+        wait.stored_progress = deepcopy(wait.progress)  # stored progress is not updated in place
 
     @rule(
         target=waits,
@@ -120,18 +120,16 @@ class World(RuleBasedStateMachine):
     @rule(seconds=st.floats(-7200, 7200))
     def clock_jump(self, seconds: float) -> None:
         self.now += seconds
-        for (
-            wait
-        ) in self.all:  # what the poker does: pokes keep their distance, a deadline that came near is heeded
+        for wait in self.all:  # as the poker does: pokes keep their distance, within the deadline
             wait.due = min(wait.due + seconds, max(wait.deadline, self.now))
 
-    def poke(self, wait: Wait, verdict: Verdict, took: float, jitter: float) -> None:
+    def poke(self, wait: Wait, verdict: Verdict, duration: float, jitter: float) -> None:
         if wait.outcomes:
             return
         self.now = max(self.now, min(wait.due, wait.deadline))
         started = self.now
         wait.pokes_past_deadline += started >= wait.deadline
-        self.now += took
+        self.now += duration
         pokes = wait.progress.pokes
         result = step(wait, verdict, started, self.now, jitter)
         assert result.progress.pokes == pokes + 1
@@ -145,14 +143,14 @@ class World(RuleBasedStateMachine):
         assert result.due <= max(wait.deadline, self.now)
         wait.due = result.due
 
-    @rule(wait=waits, verdict=verdicts, took=st.floats(0, 30), jitter=jitters)
-    def verdict(self, wait: Wait, verdict: Verdict, took: float, jitter: float) -> None:
-        self.poke(wait, verdict, took, jitter)
+    @rule(wait=waits, verdict=verdicts, duration=st.floats(0, 30), jitter=jitters)
+    def verdict(self, wait: Wait, verdict: Verdict, duration: float, jitter: float) -> None:
+        self.poke(wait, verdict, duration, jitter)
 
-    @rule(wait=waits, verdict=unseen, took=st.floats(0, 1), jitter=jitters)
-    def verdict_past_the_deadline(self, wait: Wait, verdict: Verdict, took: float, jitter: float) -> None:
+    @rule(wait=waits, verdict=no_outcome, duration=st.floats(0, 1), jitter=jitters)
+    def verdict_past_the_deadline(self, wait: Wait, verdict: Verdict, duration: float, jitter: float) -> None:
         self.now = max(self.now, wait.deadline)
-        self.poke(wait, verdict, took, jitter)
+        self.poke(wait, verdict, duration, jitter)
         assert wait.outcomes
 
     @rule(wait=waits)
@@ -169,7 +167,7 @@ class World(RuleBasedStateMachine):
 
     @rule(wait=waits)
     def flush(self, wait: Wait) -> None:
-        wait.stored_progress = deepcopy(wait.progress)  # what is on disk does not grow
+        wait.stored_progress = deepcopy(wait.progress)  # stored progress is not updated in place
 
     @rule(
         wait=waits,
@@ -183,7 +181,7 @@ class World(RuleBasedStateMachine):
             self.attempt(delivery, receipt, jitter)
 
     @rule(wait=waits, jitter=jitters)
-    def deliver_in_vain_to_the_end(self, wait: Wait, jitter: float) -> None:
+    def fail_every_delivery_attempt(self, wait: Wait, jitter: float) -> None:
         for delivery in wait.deliveries:
             for _ in RETRY_DELAYS:
                 self.attempt(delivery, DeliveryFailed("500"), jitter)
@@ -200,16 +198,16 @@ class World(RuleBasedStateMachine):
         delivery.settled += after.state is not DeliveryState.QUEUED
 
     @rule(target=waits, wait=consumes(waits))
-    def look_again(self, wait: Wait) -> Wait:
+    def keep(self, wait: Wait) -> Wait:
         return wait
 
     @invariant()
-    def terminal_states_absorb_and_there_is_one_outcome(self) -> None:
+    def a_wait_has_at_most_one_outcome_with_one_delivery_each(self) -> None:
         assert all(len(wait.outcomes) <= 1 for wait in self.all)
         assert all(len(wait.deliveries) == len(wait.outcomes) for wait in self.all)
 
     @invariant()
-    def a_deadline_ends_a_wait_by_one_poke_and_never_unseen(self) -> None:
+    def a_wait_times_out_by_exactly_one_poke_after_its_deadline(self) -> None:
         for wait in self.all:
             assert wait.pokes_past_deadline <= 1
             if wait.outcomes and wait.outcomes[0].state is WaitState.TIMEOUT:

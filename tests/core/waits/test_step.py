@@ -13,7 +13,7 @@ NOW = 1_800_000_000.0
 
 
 @dataclass
-class Held:
+class FakeWait:
     pacing: Pacing = field(default_factory=lambda: Pacing(10))
     phase: float = 0.0
     deadline: float = NOW + 3600
@@ -21,57 +21,68 @@ class Held:
     progress: Progress = field(default_factory=Progress)
 
 
-def outcome(held: Held, verdict: Verdict, started_at: float = NOW) -> Outcome:
-    result = step(held, verdict, started_at, max(NOW, started_at), 0.0)
+def outcome(wait: FakeWait, verdict: Verdict, started_at: float = NOW) -> Outcome:
+    result = step(wait, verdict, started_at, max(NOW, started_at), 0.0)
     assert isinstance(result, Finish)
     return result.outcome
 
 
-def again(held: Held, verdict: Verdict, started_at: float = NOW, now: float = NOW) -> PokeAgain:
-    result = step(held, verdict, started_at, now, 0.0)
+def again(wait: FakeWait, verdict: Verdict, started_at: float = NOW, now: float = NOW) -> PokeAgain:
+    result = step(wait, verdict, started_at, now, 0.0)
     assert isinstance(result, PokeAgain)
     return result
 
 
-def test_success_ends_a_wait_with_its_payload() -> None:
-    assert outcome(Held(), Success({"rows": 3}, "done", "all in")) == Outcome(
-        WaitState.SUCCESS, {"rows": 3}, "all in", "done"
-    )
+@pytest.mark.parametrize(
+    ("verdict", "ended"),
+    [
+        (Success({"rows": 3}, "done", "all in"), Outcome(WaitState.SUCCESS, {"rows": 3}, "all in", "done")),
+        (
+            Failure("job_failed", "disk full", {"x": 1}),
+            Outcome(WaitState.FAILED, {"x": 1}, "disk full", "job_failed"),
+        ),
+    ],
+)
+def test_success_and_failure_end_a_wait(verdict: Verdict, ended: Outcome) -> None:
+    assert outcome(FakeWait(), verdict) == ended
 
 
-def test_failure_ends_a_wait() -> None:
-    assert outcome(Held(), Failure("job_failed", "disk full", {"x": 1})) == Outcome(
-        WaitState.FAILED, {"x": 1}, "disk full", "job_failed"
-    )
-
-
-@pytest.mark.parametrize("verdict", [Pending(), Unreachable("timeout")])
-def test_neither_pending_nor_unreachable_ends_a_wait_before_its_deadline(verdict: Verdict) -> None:
-    assert again(Held(deadline=NOW + 0.001), verdict, NOW - 5).due == NOW + 0.001
+@pytest.mark.parametrize(
+    ("deadline", "verdict", "started_at", "now", "due"),
+    [
+        (NOW + 0.001, Pending(), NOW - 5, NOW, NOW + 0.001),
+        (NOW + 0.001, Unreachable("timeout"), NOW - 5, NOW, NOW + 0.001),
+        (NOW, Pending(), NOW - 3, NOW + 0.2, NOW + 0.2),  # answered after the deadline
+        (NOW + 3600, Pending(retry_after=700), NOW, NOW, NOW + 700),
+        (NOW + 3600, Pending(retry_after=1e9), NOW, NOW, NOW + 3600),
+        (NOW + 1e6, Pending(retry_after=1e9), NOW, NOW, NOW + MAX_RETRY_AFTER),
+        (NOW + 3600, Unreachable("http_429", retry_after=700), NOW, NOW, NOW + 700),
+    ],
+)
+def test_a_poke_that_started_before_the_deadline_is_followed_by_another_one(
+    deadline: float, verdict: Verdict, started_at: float, now: float, due: float
+) -> None:
+    assert again(FakeWait(deadline=deadline), verdict, started_at, now).due == due
 
 
 @pytest.mark.parametrize("verdict", [Pending("http_404", "not there"), Unreachable("timeout", "not there")])
 def test_a_poke_that_started_at_the_deadline_times_the_wait_out(verdict: Verdict) -> None:
-    result = outcome(Held(deadline=NOW), verdict)
+    result = outcome(FakeWait(deadline=NOW), verdict)
     assert result.state is WaitState.TIMEOUT
     assert result.reason == "deadline"
     assert "not there" in result.message
 
 
 def test_a_success_of_the_poke_at_the_deadline_wins() -> None:
-    assert outcome(Held(deadline=NOW), Success(), NOW + 0.5).state is WaitState.SUCCESS
+    assert outcome(FakeWait(deadline=NOW), Success(), NOW + 0.5).state is WaitState.SUCCESS
 
 
-def test_a_poke_that_started_before_the_deadline_and_answered_after_it_is_followed_by_one_at_once() -> None:
-    assert again(Held(deadline=NOW), Pending(), NOW - 3, NOW + 0.2).due == NOW + 0.2
-
-
-def test_silent_fail_silences_refusals_and_nothing_else() -> None:
+def test_silent_fail_silences_refusals_only() -> None:
     refusal = Failure("http_403", "forbidden", silenceable=True)
-    assert outcome(Held(), refusal).state is WaitState.FAILED
-    result = again(Held(silent_fail=True), refusal)
+    assert outcome(FakeWait(), refusal).state is WaitState.FAILED
+    result = again(FakeWait(silent_fail=True), refusal)
     assert result.progress.runs[-1].verdict == "unreachable"
-    assert outcome(Held(silent_fail=True), Failure("job_failed")).state is WaitState.FAILED
+    assert outcome(FakeWait(silent_fail=True), Failure("job_failed")).state is WaitState.FAILED
 
 
 def test_equal_verdicts_form_one_run_and_the_last_eight_runs_are_kept() -> None:
@@ -100,7 +111,7 @@ def test_the_backoff_step_counts_verdicts_of_one_kind_whatever_their_reason() ->
     assert steps == [1, 1, 2, 3, 1]
 
 
-def test_a_probes_state_is_kept_until_it_says_another() -> None:
+def test_a_probes_state_is_kept_until_it_returns_another() -> None:
     progress = record_verdict(
         record_verdict(EMPTY_PROGRESS, Pending(state="three keys"), NOW), Unreachable("timeout"), NOW
     )
@@ -108,34 +119,23 @@ def test_a_probes_state_is_kept_until_it_says_another() -> None:
     assert record_verdict(progress, Pending(state=""), NOW).state == ""
 
 
-def test_a_cancelled_outcome_says_why() -> None:
+def test_a_cancelled_outcome_has_a_reason_and_a_message() -> None:
+    assert cancelled_outcome() == Outcome(WaitState.CANCELLED, None, "", "cancelled")
     assert cancelled_outcome("superseded", "by a newer one") == Outcome(
         WaitState.CANCELLED, None, "by a newer one", "superseded"
     )
 
 
-def test_a_pending_answer_that_asks_for_a_pause_gets_it_up_to_the_deadline() -> None:
-    plain = again(Held(), Pending()).due
-    assert again(Held(), Pending(retry_after=1)).due == plain
-    assert again(Held(), Pending(retry_after=700)).due == NOW + 700
-    assert again(Held(), Pending(retry_after=1e9)).due == NOW + 3600
-    assert again(Held(deadline=NOW + 1e6), Pending(retry_after=1e9)).due == NOW + MAX_RETRY_AFTER
+def test_a_short_retry_after_of_a_pending_answer_changes_nothing() -> None:
+    assert again(FakeWait(), Pending(retry_after=1)).due == again(FakeWait(), Pending()).due
 
 
-def test_an_unreachable_target_that_asks_for_a_pause_gets_it() -> None:
-    assert again(Held(), Unreachable("http_429", retry_after=700)).due == NOW + 700
-
-
-def test_a_silenced_refusal_is_remembered_in_its_own_words_and_when_it_came() -> None:
+def test_a_silenced_refusal_keeps_its_reason_and_message() -> None:
     refusal = Failure("http_403", "forbidden", silenceable=True)
-    [run] = again(Held(silent_fail=True), refusal, NOW - 1).progress.runs
+    [run] = again(FakeWait(silent_fail=True), refusal, NOW - 1).progress.runs
     assert (run.verdict, run.reason, run.message, run.first_at) == (
         "unreachable",
         "http_403",
         "forbidden",
         NOW,
     )
-
-
-def test_a_cancelled_outcome_needs_no_reason() -> None:
-    assert cancelled_outcome() == Outcome(WaitState.CANCELLED, None, "", "cancelled")

@@ -1,4 +1,6 @@
-"""What answers to the submitting call and to the cancel request do."""
+"""What the result of a submit call or a cancel request does to a submission."""
+
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -7,12 +9,14 @@ from hypothesis import strategies as st
 from waitd.core.waits.submission import (
     CANCEL_RETRY_DELAYS,
     PENDING_SUBMISSION,
+    CancelAnswer,
     CancelRejected,
     CancelState,
     CancelUnavailable,
     JobCancel,
     JobCancelled,
     Submission,
+    SubmissionUpdate,
     SubmitAccepted,
     SubmitAnswer,
     SubmitConflict,
@@ -33,99 +37,188 @@ from waitd.core.waits.verdict import Failure, Pending, Unreachable
 from waitd.core.waits.wait import WaitState
 
 IDEMPOTENT, ONCE = SubmitRules(), SubmitRules(idempotent=False)
-UNCLEAR_BEFORE = Submission(SubmitState.SUBMITTING, attempts=1)
+INTERRUPTED = Submission(SubmitState.SUBMITTING, attempts=1)
 LOST = SubmitUncertain("disconnected", "The server closed the connection without an answer.")
 NO_CONNECTION = SubmitUnavailable("connection_refused", "The connection was refused.", 7.0)
+NOT_YET = Unreachable("connection_refused", "Not submitted yet: The connection was refused.", 7.0)
+BUSY = SubmitConflict("a sync is running")
+BUSY_FOR_NOW = Pending("submit_conflict", "Not submitted yet: a sync is running")
+MAY_EXIST = "The job may or may not exist: the result of the submit call is unknown, and the call must not be repeated."
+REPEATED = "It is unknown whether the job was submitted; the call is repeated: "
 
 
-def test_an_accepted_job_is_waited_for() -> None:
-    done = after_submit(PENDING_SUBMISSION, SubmitAccepted(42), IDEMPOTENT)
-    assert done.submission == Submission(SubmitState.SUBMITTED, 42, attempts=1)
-    assert done.verdict == Pending("submitted", "The job was submitted.")
+def ended(before: Submission, state: SubmitState, reason: str, message: str) -> SubmissionUpdate:
+    """The update of a submission that ends its wait."""
+    after = before._replace(state=state, last_error=message, reason=reason)
+    return SubmissionUpdate(after, Failure(reason, message))
 
 
-def test_an_adopted_job_is_marked() -> None:
-    done = after_submit(PENDING_SUBMISSION, SubmitAccepted({"job_id": 1}, adopted=True), IDEMPOTENT)
-    assert (done.submission.adopted, done.verdict.reason) == (True, "adopted")
+CALLED_ONCE, CALLED_TWICE = Submission(attempts=1), Submission(attempts=2)
 
 
-@pytest.mark.parametrize("rules", [IDEMPOTENT, ONCE])
-def test_without_a_connection_nothing_was_submitted_and_it_is_tried_again(rules: SubmitRules) -> None:
-    done = after_submit(PENDING_SUBMISSION, NO_CONNECTION, rules)
-    assert (done.submission.state, done.submission.attempts) == (SubmitState.PENDING, 1)
-    assert done.submission.last_error == "The connection was refused."
-    assert isinstance(done.verdict, Unreachable)
-    assert done.verdict.retry_after == 7.0
+@pytest.mark.parametrize(
+    ("before", "answer", "rules", "update"),
+    [
+        pytest.param(
+            PENDING_SUBMISSION,
+            SubmitAccepted(42),
+            IDEMPOTENT,
+            SubmissionUpdate(
+                Submission(SubmitState.SUBMITTED, 42, attempts=1),
+                Pending("submitted", "The job was submitted."),
+            ),
+            id="accepted",
+        ),
+        pytest.param(
+            PENDING_SUBMISSION,
+            SubmitAccepted({"job_id": 1}, adopted=True),
+            IDEMPOTENT,
+            SubmissionUpdate(
+                Submission(SubmitState.SUBMITTED, {"job_id": 1}, attempts=1, adopted=True),
+                Pending("adopted", "A running job was adopted."),
+            ),
+            id="adopted",
+        ),
+        pytest.param(
+            INTERRUPTED._replace(last_error="No answer in time."),
+            SubmitAccepted(7, adopted=True),
+            IDEMPOTENT,
+            SubmissionUpdate(
+                Submission(SubmitState.SUBMITTED, 7, attempts=2, adopted=True),
+                Pending("adopted", "A running job was adopted."),
+            ),
+            id="adopting clears the last error",
+        ),
+        *(
+            pytest.param(
+                PENDING_SUBMISSION,
+                NO_CONNECTION,
+                rules,
+                SubmissionUpdate(CALLED_ONCE._replace(last_error=NO_CONNECTION.message), NOT_YET),
+                id=f"without a connection a call is repeated, idempotent={rules.idempotent}",
+            )
+            for rules in (IDEMPOTENT, ONCE)
+        ),
+        pytest.param(
+            INTERRUPTED,
+            NO_CONNECTION,
+            IDEMPOTENT,
+            SubmissionUpdate(INTERRUPTED._replace(attempts=2, last_error=NO_CONNECTION.message), NOT_YET),
+            id="an earlier call may still have created a job",
+        ),
+        pytest.param(
+            PENDING_SUBMISSION,
+            LOST,
+            IDEMPOTENT,
+            SubmissionUpdate(
+                INTERRUPTED._replace(last_error=LOST.message),
+                Unreachable("disconnected", REPEATED + LOST.message),
+            ),
+            id="an idempotent call is repeated after a lost response",
+        ),
+        pytest.param(
+            PENDING_SUBMISSION,
+            SubmitUncertain("timeout", "No answer in time.", 3.0),
+            IDEMPOTENT,
+            SubmissionUpdate(
+                INTERRUPTED._replace(last_error="No answer in time."),
+                Unreachable("timeout", REPEATED + "No answer in time.", 3.0),
+            ),
+            id="an idempotent call is repeated after a timeout",
+        ),
+        pytest.param(
+            PENDING_SUBMISSION,
+            LOST,
+            ONCE,
+            ended(CALLED_ONCE, SubmitState.UNKNOWN, "submit_unknown", f"{MAY_EXIST} {LOST.message}"),
+            id="a lost response ends a wait whose call must not be repeated",
+        ),
+        pytest.param(
+            PENDING_SUBMISSION,
+            SubmitRejected("HTTP 422: no such table"),
+            IDEMPOTENT,
+            ended(CALLED_ONCE, SubmitState.FAILED, "submit_refused", "HTTP 422: no such table"),
+            id="rejected",
+        ),
+        pytest.param(
+            INTERRUPTED,
+            SubmitRejected("HTTP 403 Forbidden"),
+            IDEMPOTENT,
+            ended(
+                CALLED_TWICE,
+                SubmitState.UNKNOWN,
+                "submit_unknown",
+                f"{MAY_EXIST} An earlier call may have submitted the job; then: HTTP 403 Forbidden",
+            ),
+            id="rejected after a lost response",
+        ),
+        *(
+            pytest.param(
+                PENDING_SUBMISSION,
+                BUSY,
+                SubmitRules(True, on_conflict),
+                SubmissionUpdate(CALLED_ONCE._replace(last_error=BUSY.message), BUSY_FOR_NOW),
+                id=f"in conflict, on_conflict={on_conflict}",
+            )
+            for on_conflict in ("wait", "adopt")
+        ),
+        pytest.param(
+            PENDING_SUBMISSION,
+            BUSY,
+            SubmitRules(True, "fail"),
+            ended(CALLED_ONCE, SubmitState.FAILED, "submit_conflict", BUSY.message),
+            id="in conflict, on_conflict=fail",
+        ),
+        pytest.param(
+            INTERRUPTED,
+            BUSY,
+            SubmitRules(True, "fail"),
+            SubmissionUpdate(INTERRUPTED._replace(attempts=2, last_error=BUSY.message), BUSY_FOR_NOW),
+            id="the running job may be that of the lost call",
+        ),
+        pytest.param(
+            PENDING_SUBMISSION,
+            SubmitWithoutHandle("no such field: id"),
+            IDEMPOTENT,
+            ended(CALLED_ONCE, SubmitState.UNKNOWN, "submit_no_handle", "no such field: id"),
+            id="without a handle",
+        ),
+    ],
+)
+def test_the_result_of_a_submit_call_updates_the_submission_and_gives_a_verdict(
+    before: Submission, answer: SubmitAnswer, rules: SubmitRules, update: SubmissionUpdate
+) -> None:
+    assert after_submit(before, answer, rules) == update
 
 
-def test_an_idempotent_call_is_repeated_after_a_lost_answer() -> None:
-    done = after_submit(PENDING_SUBMISSION, LOST, IDEMPOTENT)
-    assert done.submission.state is SubmitState.SUBMITTING
-    assert isinstance(done.verdict, Unreachable)
+REFUSED = Submission(
+    SubmitState.FAILED, attempts=2, last_error="HTTP 400 Bad Request", reason="submit_refused"
+)
 
 
-def test_and_ends_the_wait_where_it_might() -> None:
-    done = after_submit(PENDING_SUBMISSION, LOST, ONCE)
-    assert done.submission.state is SubmitState.UNKNOWN
-    assert isinstance(done.verdict, Failure)
-    assert done.verdict.reason == "submit_unknown"
-    assert not done.verdict.silenceable
-
-
-def test_a_refused_connection_does_not_make_an_earlier_lost_call_unhappen() -> None:
-    assert after_submit(UNCLEAR_BEFORE, NO_CONNECTION, IDEMPOTENT).submission.state is SubmitState.SUBMITTING
-
-
-def test_a_refusal_ends_the_wait_with_its_message() -> None:
-    done = after_submit(PENDING_SUBMISSION, SubmitRejected("HTTP 422: no such table"), IDEMPOTENT)
-    assert done.verdict == Failure("submit_refused", "HTTP 422: no such table")
-    assert done.submission.state is SubmitState.FAILED
-
-
-def test_a_refusal_after_a_lost_call_says_that_there_may_be_a_job() -> None:
-    done = after_submit(UNCLEAR_BEFORE, SubmitRejected("HTTP 403 Forbidden"), IDEMPOTENT)
-    assert (done.submission.state, done.verdict.reason) == (SubmitState.UNKNOWN, "submit_unknown")
-    assert "403" in done.verdict.message
-
-
-@pytest.mark.parametrize("on_conflict", ["wait", "adopt"])
-def test_a_conflict_is_waited_for(on_conflict: str) -> None:
-    done = after_submit(
-        PENDING_SUBMISSION, SubmitConflict("a sync is running"), SubmitRules(True, on_conflict)
-    )
-    assert done.submission.state is SubmitState.PENDING
-    assert done.verdict == Pending("submit_conflict", "Not submitted yet: a sync is running")
-
-
-def test_or_fails() -> None:
-    done = after_submit(PENDING_SUBMISSION, SubmitConflict("a sync is running"), SubmitRules(True, "fail"))
-    assert done.verdict == Failure("submit_conflict", "a sync is running")
-
-
-def test_but_after_a_lost_call_the_job_that_runs_may_be_our_own() -> None:
-    done = after_submit(UNCLEAR_BEFORE, SubmitConflict("a sync is running"), SubmitRules(True, "fail"))
-    assert done.submission.state is SubmitState.SUBMITTING
-    assert isinstance(done.verdict, Pending)
-
-
-def test_a_job_without_a_name_ends_the_wait() -> None:
-    done = after_submit(PENDING_SUBMISSION, SubmitWithoutHandle("no such field: id"), IDEMPOTENT)
-    assert (done.verdict.reason, done.submission.state) == ("submit_no_handle", SubmitState.UNKNOWN)
-
-
-def test_after_a_crash_only_an_idempotent_call_is_repeated() -> None:
-    assert resolve_interrupted(UNCLEAR_BEFORE, IDEMPOTENT) is None
-    over = resolve_interrupted(UNCLEAR_BEFORE, ONCE)
-    assert over is not None
-    assert over.verdict.reason == "submit_unknown"
-    assert resolve_interrupted(PENDING_SUBMISSION, ONCE) is None
-
-
-def test_an_end_that_did_not_reach_its_wait_is_the_same_after_a_crash() -> None:
-    ended = after_submit(PENDING_SUBMISSION, SubmitRejected("HTTP 400 Bad Request"), IDEMPOTENT)
-    over = resolve_interrupted(ended.submission, IDEMPOTENT)
-    assert over is not None
-    assert over.verdict == ended.verdict
+@pytest.mark.parametrize(
+    ("submission", "rules", "update"),
+    [
+        (PENDING_SUBMISSION, ONCE, None),
+        (INTERRUPTED, IDEMPOTENT, None),
+        (INTERRUPTED, ONCE, ended(INTERRUPTED, SubmitState.UNKNOWN, "submit_unknown", MAY_EXIST)),
+        (
+            INTERRUPTED._replace(last_error="No answer in time."),
+            ONCE,
+            ended(INTERRUPTED, SubmitState.UNKNOWN, "submit_unknown", f"{MAY_EXIST} No answer in time."),
+        ),
+        (REFUSED, IDEMPOTENT, SubmissionUpdate(REFUSED, Failure("submit_refused", "HTTP 400 Bad Request"))),
+        (
+            Submission(SubmitState.UNKNOWN),
+            IDEMPOTENT,
+            SubmissionUpdate(Submission(SubmitState.UNKNOWN), Failure("submit_unknown", "")),
+        ),
+    ],
+)
+def test_after_a_crash_a_submission_goes_on_or_ends_its_wait(
+    submission: Submission, rules: SubmitRules, update: SubmissionUpdate | None
+) -> None:
+    assert resolve_interrupted(submission, rules) == update
 
 
 ANSWERS: st.SearchStrategy[SubmitAnswer] = st.sampled_from(
@@ -141,7 +234,7 @@ ANSWERS: st.SearchStrategy[SubmitAnswer] = st.sampled_from(
 
 
 @given(st.lists(ANSWERS, max_size=8), st.sampled_from(["wait", "adopt", "fail"]))
-def test_whatever_happens_a_call_that_must_not_be_repeated_is_made_once(
+def test_a_call_that_must_not_be_repeated_creates_at_most_one_job(
     answers: list[SubmitAnswer], on_conflict: str
 ) -> None:
     rules, submission, may_exist = SubmitRules(False, on_conflict), PENDING_SUBMISSION, 0
@@ -154,22 +247,31 @@ def test_whatever_happens_a_call_that_must_not_be_repeated_is_made_once(
     assert may_exist <= 1
 
 
-def test_the_mark_counts_the_call() -> None:
-    assert mark_submitting(PENDING_SUBMISSION) == Submission(SubmitState.SUBMITTING, attempts=1)
-
-
-def test_a_wait_goes_on_where_another_daemon_left_off() -> None:
-    assert initial_submission(None) is None
-    assert initial_submission({"endpoint": "/jobs"}) == PENDING_SUBMISSION
-    resumed = initial_submission({"resume": {"state": "submitted", "handle": 7, "attempts": 2}})
-    assert resumed == Submission(SubmitState.SUBMITTED, 7, 2)
-
-
-# ---------------------------------------------------------------- the job's cancelling
+def test_marking_a_submission_counts_the_call() -> None:
+    assert mark_submitting(PENDING_SUBMISSION) == INTERRUPTED
 
 
 @pytest.mark.parametrize(
-    ("submission", "state", "wanted"),
+    ("submit", "submission"),
+    [
+        (None, None),
+        ({"endpoint": "/jobs"}, PENDING_SUBMISSION),
+        ({"resume": {"state": "submitted", "handle": 7}}, Submission(SubmitState.SUBMITTED, 7)),
+        ({"resume": {"state": "submitted", "handle": 7, "attempts": 2}}, Submission(SubmitState.SUBMITTED, 7, 2)),
+        ({"resume": {"state": "submitting", "attempts": 2}}, Submission(SubmitState.SUBMITTING, None, 2)),
+    ],
+)  # fmt: skip
+def test_a_submission_starts_pending_or_where_another_daemon_exported_it(
+    submit: dict[str, Any] | None, submission: Submission | None
+) -> None:
+    assert initial_submission(submit) == submission
+
+
+# ---------------------------------------------------------------- cancelling the job
+
+
+@pytest.mark.parametrize(
+    ("submission", "state", "is_cancelled"),
     [
         (Submission(SubmitState.SUBMITTED, 1), WaitState.CANCELLED, True),
         (Submission(SubmitState.SUBMITTED, 1), WaitState.TIMEOUT, False),
@@ -180,12 +282,14 @@ def test_a_wait_goes_on_where_another_daemon_left_off() -> None:
         (Submission(SubmitState.UNKNOWN), WaitState.CANCELLED, False),
     ],
 )
-def test_whose_job_is_cancelled(submission: Submission, state: WaitState, wanted: bool) -> None:
+def test_a_job_that_may_exist_is_cancelled_in_the_listed_states(
+    submission: Submission, state: WaitState, is_cancelled: bool
+) -> None:
     job_cancel = job_cancel_at_end(submission, state, ("cancelled",), 5.0)
-    assert job_cancel == (JobCancel(next_attempt_at=5.0) if wanted else None)
+    assert job_cancel == (JobCancel(next_attempt_at=5.0) if is_cancelled else None)
 
 
-def test_cancelling_is_tried_again_for_a_bounded_number_of_times() -> None:
+def test_a_cancel_request_is_retried_until_the_delays_are_used_up() -> None:
     job_cancel, now, pauses = JobCancel(next_attempt_at=0.0), 0.0, []
     while job_cancel.next_attempt_at is not None:
         pauses.append(job_cancel.next_attempt_at - now)
@@ -195,69 +299,15 @@ def test_cancelling_is_tried_again_for_a_bounded_number_of_times() -> None:
     assert job_cancel == JobCancel(CancelState.FAILED, len(CANCEL_RETRY_DELAYS), "HTTP 503")
 
 
-def test_retry_after_of_a_cancel_request_is_honoured() -> None:
-    assert after_cancel(JobCancel(), CancelUnavailable("HTTP 429", 30.0), 100.0).next_attempt_at == 130.0
-
-
-def test_a_cancelled_and_a_refused_one_are_over() -> None:
-    assert after_cancel(JobCancel(), JobCancelled(), 0.0) == JobCancel(CancelState.CANCELLED, 1)
-    assert after_cancel(JobCancel(), CancelRejected("HTTP 403"), 0.0).state is CancelState.FAILED
-
-
-def test_the_verdict_of_a_call_that_did_not_arrive() -> None:
-    done = after_submit(PENDING_SUBMISSION, NO_CONNECTION, IDEMPOTENT)
-    assert done.verdict == Unreachable(
-        "connection_refused", "Not submitted yet: The connection was refused.", 7.0
-    )
-    lost = after_submit(PENDING_SUBMISSION, SubmitUncertain("timeout", "No answer in time.", 3.0), IDEMPOTENT)
-    told = "It is unknown whether the job was submitted; the call is repeated: No answer in time."
-    assert lost.verdict == Unreachable("timeout", told, 3.0)
-    assert lost.submission == Submission(SubmitState.SUBMITTING, attempts=1, last_error="No answer in time.")
-
-
-def test_adopting_a_job_clears_the_last_error() -> None:
-    before = UNCLEAR_BEFORE._replace(last_error="No answer in time.")
-    done = after_submit(before, SubmitAccepted(7, adopted=True), IDEMPOTENT)
-    assert done.verdict == Pending("adopted", "A running job was adopted.")
-    assert done.submission == Submission(SubmitState.SUBMITTED, 7, attempts=2, adopted=True)
-
-
-def test_an_uncertain_call_that_must_not_be_repeated_ends_the_wait() -> None:
-    ended = after_submit(PENDING_SUBMISSION, LOST, ONCE)
-    assert ended.verdict.message.endswith(f"must not be repeated. {LOST.message}")
-    found = resolve_interrupted(UNCLEAR_BEFORE._replace(last_error="No answer in time."), ONCE)
-    assert found is not None
-    assert found.verdict.message.endswith("must not be repeated. No answer in time.")
-    bare = resolve_interrupted(UNCLEAR_BEFORE, ONCE)
-    assert bare is not None
-    assert bare.verdict.message.endswith("must not be repeated.")
-
-
-def test_a_final_submission_finishes_its_wait_after_a_restart() -> None:
-    over = Submission(SubmitState.FAILED, attempts=2, last_error="no such table", reason="submit_refused")
-    assert resolve_interrupted(over, IDEMPOTENT) == (over, Failure("submit_refused", "no such table"))
-    nameless = Submission(SubmitState.UNKNOWN)
-    assert resolve_interrupted(nameless, IDEMPOTENT) == (nameless, Failure("submit_unknown", ""))
-
-
-def test_a_conflict_that_ends_a_wait_is_a_failed_submission() -> None:
-    done = after_submit(PENDING_SUBMISSION, SubmitConflict("busy"), IDEMPOTENT)
-    assert (done.submission.state, done.submission.reason) == (SubmitState.FAILED, "submit_conflict")
-    assert done.verdict == Failure("submit_conflict", "busy")
-
-
-def test_what_another_daemon_left_is_taken_up() -> None:
-    assert initial_submission({"resume": {"state": "submitted", "handle": 7}}) == Submission(
-        SubmitState.SUBMITTED, 7
-    )
-    resumed = initial_submission({"resume": {"state": "submitting", "attempts": 2}})
-    assert resumed == Submission(SubmitState.SUBMITTING, None, 2)
-
-
-def test_the_result_of_each_cancel_attempt() -> None:
-    now = 1000.0
-    assert after_cancel(JobCancel(), CancelRejected("no"), now) == JobCancel(CancelState.FAILED, 1, "no")
-    soon = after_cancel(JobCancel(), CancelUnavailable("busy"), now)
-    assert soon == JobCancel(CancelState.PENDING, 1, "busy", now + CANCEL_RETRY_DELAYS[1])
-    later = after_cancel(JobCancel(), CancelUnavailable("busy", 1e9), now)
-    assert later == JobCancel(CancelState.PENDING, 1, "busy", now + CANCEL_RETRY_DELAYS[-1])
+@pytest.mark.parametrize(
+    ("answer", "cancel"),
+    [
+        (JobCancelled(), JobCancel(CancelState.CANCELLED, 1)),
+        (CancelRejected("HTTP 403"), JobCancel(CancelState.FAILED, 1, "HTTP 403")),
+        (CancelUnavailable("busy"), JobCancel(CancelState.PENDING, 1, "busy", 100.0 + CANCEL_RETRY_DELAYS[1])),
+        (CancelUnavailable("busy", 30.0), JobCancel(CancelState.PENDING, 1, "busy", 130.0)),
+        (CancelUnavailable("busy", 1e9), JobCancel(CancelState.PENDING, 1, "busy", 100.0 + CANCEL_RETRY_DELAYS[-1])),
+    ],
+)  # fmt: skip
+def test_the_result_of_a_cancel_request_updates_the_cancel(answer: CancelAnswer, cancel: JobCancel) -> None:
+    assert after_cancel(JobCancel(), answer, 100.0) == cancel

@@ -1,4 +1,4 @@
-"""Specifications, as they are kept."""
+"""How specifications are encoded and decoded."""
 
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -33,14 +33,14 @@ def test_an_encoded_spec_is_decoded(spec: WaitSpec) -> None:
     assert decode_spec(encode_spec(spec)) == spec
 
 
-def test_what_has_its_default_is_not_kept() -> None:
-    kept = orjson.loads(encode_spec(WaitSpec("http", {"endpoint": "/x"}, 5.0, 60.0)))
-    assert kept == {"kind": "http", "params": {"endpoint": "/x"}, "poke_interval": 5.0, "timeout": 60.0}
+def test_a_field_with_its_default_is_omitted() -> None:
+    encoded = orjson.loads(encode_spec(WaitSpec("http", {"endpoint": "/x"}, 5.0, 60.0)))
+    assert encoded == {"kind": "http", "params": {"endpoint": "/x"}, "poke_interval": 5.0, "timeout": 60.0}
 
 
 def test_a_spec_with_all_fields_is_decoded() -> None:
-    kept = {name: getattr(FULL, name) for name in FULL.__struct_fields__}
-    assert decode_spec(orjson.dumps(kept).decode()) == FULL
+    encoded = {name: getattr(FULL, name) for name in FULL.__struct_fields__}
+    assert decode_spec(orjson.dumps(encoded).decode()) == FULL
 
 
 def test_mappings_of_other_types_are_encoded() -> None:
@@ -58,7 +58,7 @@ def _deep(levels: int) -> dict[str, Any]:
     return value
 
 
-@pytest.mark.parametrize("what", [object(), "\ud800", _deep(100_000)], ids=["object", "surrogate", "depth"])
-def test_a_value_that_is_not_json_is_refused(what: Any) -> None:
+@pytest.mark.parametrize("value", [object(), "\ud800", _deep(100_000)], ids=["object", "surrogate", "depth"])
+def test_a_value_that_is_not_json_is_refused(value: Any) -> None:
     with pytest.raises(InvalidInput, match="stored as JSON"):
-        encode_spec(WaitSpec("http", {"endpoint": what}, 5.0, 60.0))
+        encode_spec(WaitSpec("http", {"endpoint": value}, 5.0, 60.0))
