@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
+from daemon import serving
 
 
 @dataclass
@@ -108,14 +109,5 @@ def _errors(status: int, *words: str) -> web.Response:
 async def vault_server(now: Callable[[], float]) -> AsyncIterator[FakeVault]:
     """The server on a free port; `now` is the clock of its leases."""
     vault = FakeVault(now)
-    application = web.Application()
-    application.router.add_route("*", "/{path:.*}", vault.answer)
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        vault.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    async with serving("*", "/{path:.*}", vault.answer) as vault.url:
         yield vault
-    finally:
-        await runner.cleanup()

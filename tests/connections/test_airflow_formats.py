@@ -77,7 +77,7 @@ def test_values_that_airflow_misreads_are_parsed(value: str, expected: Connectio
 
 
 @pytest.mark.parametrize(
-    ("value", "complaint"),
+    ("value", "error"),
     [
         ("", "neither"), ("   ", "neither"), ("planted", "neither"), ("planted:80", "neither"), ("[1]", "neither"), ('"planted"', "neither"),
         ("{", "not a JSON object"), ('{"password": "planted"', "not a JSON object"), ("{" * 100_000, "not a JSON object"),
@@ -93,8 +93,8 @@ def test_values_that_airflow_misreads_are_parsed(value: str, expected: Connectio
         ('{"host": "u:planted@h"}', "contains an @"), ('{"conn_type": 1.5}', "conn_type is not a string"),
     ],
 )  # fmt: skip
-def test_an_invalid_value_is_an_error_that_does_not_quote_it(value: str, complaint: str) -> None:
-    with pytest.raises(ValueError, match=complaint) as raised:
+def test_an_invalid_value_is_an_error_that_does_not_quote_it(value: str, error: str) -> None:
+    with pytest.raises(ValueError, match=error) as raised:
         parse_connection("c", value)
     assert (
         "planted"

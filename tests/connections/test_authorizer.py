@@ -1,13 +1,16 @@
-"""What requests to connections carry: each kind, its tokens fetched from a real endpoint."""
+"""The credentials of requests: each kind of connection, with tokens from a real endpoint."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 from aiohttp import web
 from daemon import serving
-from prometheus_client import CollectorRegistry
+from lookup_metrics import count_lookups
+from manual_clock import ManualClock
 from test_secrets_manager import StaticKeys
 from token_endpoint import SECRET, TokenEndpoint, service_account_key, token_endpoint
 
@@ -24,19 +27,6 @@ from waitd.outgoing import Outgoing
 KINDS = ["oauth2", "oauth2_post", "airbyte", "google", "google_id"]
 
 
-@dataclass
-class Clock:
-    at: float = 1000.0
-
-    def __call__(self) -> float:
-        return self.at
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
 @pytest.fixture
 async def endpoint() -> AsyncIterator[TokenEndpoint]:
     async with token_endpoint() as running:
@@ -44,31 +34,43 @@ async def endpoint() -> AsyncIterator[TokenEndpoint]:
 
 
 @pytest.fixture
-def instruments() -> Instruments:
-    return Instruments(version="test")
-
-
-@pytest.fixture
 def keys() -> StaticKeys:
     return StaticKeys(AwsKeys("OLD", "s1", "t1"), AwsKeys("NEW", "s2"))
 
 
+@asynccontextmanager
+async def open_authorizer(
+    clock: ManualClock,
+    instruments: Instruments,
+    keys: StaticKeys,
+    outgoing: Outgoing | None = None,
+    endpoint_timeout: float = 10.0,
+) -> AsyncIterator[Authorizer]:
+    async with TokenEndpointClient(
+        outgoing or Outgoing(), instruments=instruments, timeout=endpoint_timeout
+    ) as tokens:
+        opened = Authorizer(tokens, keys, now=clock)
+        yield opened
+        await opened.aclose()
+
+
 @pytest.fixture
-async def authorizer(clock: Clock, instruments: Instruments, keys: StaticKeys) -> AsyncIterator[Authorizer]:
-    async with TokenEndpointClient(Outgoing(), instruments=instruments) as tokens:
-        made = Authorizer(tokens, keys, now=clock)
-        yield made
-        await made.aclose()
+async def authorizer(
+    clock: ManualClock, instruments: Instruments, keys: StaticKeys
+) -> AsyncIterator[Authorizer]:
+    async with open_authorizer(clock, instruments, keys) as opened:
+        yield opened
 
 
-def lookups(registry: CollectorRegistry, result: str) -> float:
-    labels = {"backend": "token_endpoint", "result": result}
-    return registry.get_sample_value("waitd_secret_lookups_total", labels) or 0.0
+def oauth2(token_url: str, host: str = "h") -> Connection:
+    """A connection whose tokens come from this URL, or from this path of its host."""
+    extra = {"auth_type": "oauth2_client_credentials", "token_url": token_url}
+    return Connection("c", host=host, login="i", password="s", extra=extra)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_token_is_fetched_once_and_used_until_shortly_before_it_expires(
-    authorizer: Authorizer, endpoint: TokenEndpoint, clock: Clock, instruments: Instruments, kind: str
+    authorizer: Authorizer, endpoint: TokenEndpoint, clock: ManualClock, instruments: Instruments, kind: str
 ) -> None:
     connection = endpoint.connections("http://h")[kind]
     header = "Proxy-Authorization" if kind == "google_id" else "Authorization"
@@ -80,24 +82,21 @@ async def test_a_token_is_fetched_once_and_used_until_shortly_before_it_expires(
     clock.at += 41
     assert authorizer.cached_authorization(connection) is None
     assert (await authorizer.authorize(connection)).headers == ((header, "Bearer token-2"),)
-    assert lookups(instruments.registry, "found") == 2
+    assert count_lookups(instruments, "token_endpoint", "found") == 2
 
 
 async def test_an_equal_connection_keeps_its_token(authorizer: Authorizer, endpoint: TokenEndpoint) -> None:
     connection = endpoint.connections("http://h")["oauth2"]
     first = await authorizer.authorize(connection)
-    again = endpoint.connections("http://h")["oauth2"]
-    assert again is not connection
-    assert authorizer.cached_authorization(again) is first
+    equal = endpoint.connections("http://h")["oauth2"]
+    assert equal is not connection
+    assert authorizer.cached_authorization(equal) is first
     assert endpoint.issued == 1
 
 
 async def test_a_rotated_secret_gets_another_token(authorizer: Authorizer, endpoint: TokenEndpoint) -> None:
     first = await authorizer.authorize(endpoint.connections("http://h")["oauth2"])
-    renamed = endpoint.connections("http://h")["airbyte"]
-    rotated = Connection(
-        "oauth2", host="http://h", login=renamed.login, password=renamed.password, extra=renamed.extra
-    )
+    rotated = replace(endpoint.connections("http://h")["airbyte"], conn_id="oauth2")
     assert authorizer.cached_authorization(rotated) is None
     assert await authorizer.authorize(rotated) is not first
 
@@ -130,7 +129,7 @@ async def test_a_refusing_endpoint_is_named_without_quoting(
     ) as raised:
         await authorizer.authorize(endpoint.connections("http://h")["oauth2"])
     assert SECRET not in str(raised.value)
-    assert lookups(instruments.registry, "unavailable") == 1
+    assert count_lookups(instruments, "token_endpoint", "unavailable") == 1
 
 
 async def test_a_wrong_secret_and_an_invalid_key_are_errors(
@@ -151,7 +150,7 @@ Answer = Callable[[web.Request], web.Response]
 
 
 @pytest.mark.parametrize(
-    ("answer", "complaint"),
+    ("answer", "error"),
     [
         (lambda _: web.Response(text="planted"), "has no access_token"),
         (lambda _: web.json_response({"access_token": "planted\r\nX: y"}), "has no access_token"),
@@ -160,15 +159,14 @@ Answer = Callable[[web.Request], web.Response]
     ],
 )
 async def test_an_answer_without_a_token_is_not_quoted(
-    authorizer: Authorizer, answer: Answer, complaint: str
+    authorizer: Authorizer, answer: Answer, error: str
 ) -> None:
     async def handler(request: web.Request) -> web.Response:
         return answer(request)
 
     async with serving("POST", "/token", handler) as url:
-        extra = {"auth_type": "oauth2_client_credentials", "token_url": f"{url}/token"}
-        with pytest.raises(ConnectionUnavailable, match=complaint) as raised:
-            await authorizer.authorize(Connection("c", host="h", login="i", password="s", extra=extra))
+        with pytest.raises(ConnectionUnavailable, match=error) as raised:
+            await authorizer.authorize(oauth2(f"{url}/token"))
     assert "planted" not in str(raised.value)
 
 
@@ -182,31 +180,27 @@ async def test_an_answer_without_a_token_is_not_quoted(
     ],
 )
 async def test_a_token_url_obeys_the_egress_rules(
-    clock: Clock, instruments: Instruments, url: str, why: str
+    clock: ManualClock, instruments: Instruments, keys: StaticKeys, url: str, why: str
 ) -> None:
     outgoing = Outgoing(EgressPolicy.from_settings([], ["denied.example"], private=False))
-    extra = {"auth_type": "oauth2_client_credentials", "token_url": url}
-    async with TokenEndpointClient(outgoing, instruments=instruments) as tokens:
-        authorizer = Authorizer(tokens, StaticKeys(), now=clock)
+    async with open_authorizer(clock, instruments, keys, outgoing) as authorizer:
         with pytest.raises(ConnectionUnavailable, match=why):
-            await authorizer.authorize(Connection("c", host="h", login="i", password="s", extra=extra))
+            await authorizer.authorize(oauth2(url))
 
 
-async def test_a_hanging_endpoint_times_out(instruments: Instruments, clock: Clock) -> None:
-    import asyncio
-
+async def test_a_hanging_endpoint_times_out(
+    clock: ManualClock, instruments: Instruments, keys: StaticKeys
+) -> None:
     async def hang(_: web.Request) -> web.Response:
         await asyncio.sleep(3600)
         return web.Response()
 
-    extra = {"auth_type": "oauth2_client_credentials", "token_url": "/token"}
     async with (
         serving("POST", "/token", hang) as url,
-        TokenEndpointClient(Outgoing(), instruments=instruments, timeout=0.05) as tokens,
+        open_authorizer(clock, instruments, keys, endpoint_timeout=0.05) as authorizer,
     ):
-        authorizer = Authorizer(tokens, StaticKeys(), now=clock)
         with pytest.raises(ConnectionUnavailable, match="did not answer in time"):
-            await authorizer.authorize(Connection("c", host=url, login="i", password="s", extra=extra))
+            await authorizer.authorize(oauth2("/token", host=url))
 
 
 @pytest.mark.parametrize("extra", [{"auth_type": "none"}, {"auth_type": "basic"}, {"auth_type": "bearer"}])
@@ -214,28 +208,25 @@ async def test_fixed_headers_need_no_fetch_and_stay_identical(
     authorizer: Authorizer, extra: dict[str, str]
 ) -> None:
     connection = Connection("c", host="h", login="u", password="p", extra=extra)
-    found = authorizer.cached_authorization(connection)
-    assert found is not None
-    assert authorizer.cached_authorization(connection) is found
-    assert (
-        authorizer.cached_authorization(Connection("c", host="h", login="u", password="p", extra=extra))
-        is found
-    )
+    first = authorizer.cached_authorization(connection)
+    assert first is not None
+    assert authorizer.cached_authorization(connection) is first
+    assert authorizer.cached_authorization(replace(connection)) is first  # an equal connection
 
 
 async def test_static_aws_keys_need_no_fetch(authorizer: Authorizer) -> None:
     extra = {"auth_type": "aws_sigv4", "aws_service": "glue", "region_name": "eu-west-1"}
-    found = authorizer.cached_authorization(
+    authorization = authorizer.cached_authorization(
         Connection("c", host="h", login="AKIA", password="s", extra=extra)
     )
-    assert found is not None
-    assert found.signer is not None
-    signed = found.signer.headers("GET", "https://h/", None, None, now=time.time())
+    assert authorization is not None
+    assert authorization.signer is not None
+    signed = authorization.signer.headers("GET", "https://h/", None, None, now=time.time())
     assert "Credential=AKIA/" in signed["Authorization"]
 
 
 async def test_the_environments_aws_keys_are_cached_and_refreshed_when_refused(
-    authorizer: Authorizer, clock: Clock, keys: StaticKeys
+    authorizer: Authorizer, clock: ManualClock, keys: StaticKeys
 ) -> None:
     extra = {"auth_type": "aws_sigv4", "aws_service": "glue", "region_name": "eu-west-1"}
     connection = Connection("c", host="h", extra=extra)

@@ -1,3 +1,5 @@
+"""Connections in environment variables."""
+
 import pytest
 
 from waitd.connections.environment import EnvironmentResolver

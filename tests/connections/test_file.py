@@ -91,8 +91,8 @@ async def test_the_example_file_is_valid() -> None:
     assert kinds == set(AUTH_TYPES)
 
 
-def mounted(directory: Path, generation: str, **secrets: str) -> None:
-    """As Kubernetes mounts a secret: files are links through `..data`, which is replaced at once."""
+def mount(directory: Path, generation: str, **secrets: str) -> None:
+    """Mounts a secret as Kubernetes does: files link through `..data`, which is replaced at once."""
     new = directory / f"..{generation}"
     new.mkdir(parents=True)
     for name, value in secrets.items():
@@ -105,11 +105,11 @@ def mounted(directory: Path, generation: str, **secrets: str) -> None:
 
 
 async def test_a_changed_mounted_secret_takes_effect(tmp_path: Path) -> None:
-    mounted(tmp_path, "2026_1", api="http://one\n", other='{"host": "h"}')
+    mount(tmp_path, "2026_1", api="http://one\n", other='{"host": "h"}')
     resolver = DirectoryResolver(tmp_path)
     assert (await resolver.lookup("api")).host == "one"
     assert (await resolver.lookup("other")).host == "h"
-    mounted(tmp_path, "2026_2", api="http://two")
+    mount(tmp_path, "2026_2", api="http://two")
     assert (await resolver.lookup("api")).host == "two"
     with pytest.raises(UnknownConnection):
         await resolver.lookup("other")
@@ -120,7 +120,7 @@ async def test_a_changed_mounted_secret_takes_effect(tmp_path: Path) -> None:
 )
 async def test_a_conn_id_cannot_escape_the_directory(tmp_path: Path, conn_id: str) -> None:
     inside = tmp_path / "inside"
-    mounted(inside, "1", api="http://one")
+    mount(inside, "1", api="http://one")
     (tmp_path / "secret").write_text("http://planted")
     with pytest.raises(UnknownConnection):
         await DirectoryResolver(inside).lookup(conn_id)

@@ -14,6 +14,7 @@ from moto.server import ThreadedMotoServer
 from waitd.connections.secrets_manager import SecretsManagerLocation, SecretsManagerResolver
 from waitd.core.aws.signature import AwsKeys
 from waitd.core.connections.aws import AwsKeySource
+from waitd.core.connections.connection import Connection
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
 from waitd.outgoing import Outgoing
 
@@ -22,14 +23,14 @@ NOW = 1_795_228_867.0
 
 
 class StaticKeys:
-    """Hands out one pair of keys after the other; the last one stays."""
+    """Returns the first pair of keys, and the next one after each refresh; the last one stays."""
 
     def __init__(self, *keys: AwsKeys) -> None:
-        self.given = list(keys or (AwsKeys("AKIA", "planted"),))
+        self.pairs = list(keys or (AwsKeys("AKIA", "planted"),))
         self.refreshes = 0
 
     async def get(self, source: AwsKeySource) -> AwsKeys:
-        return self.given[min(self.refreshes, len(self.given) - 1)]
+        return self.pairs[min(self.refreshes, len(self.pairs) - 1)]
 
     async def refresh(self, source: AwsKeySource) -> AwsKeys:
         self.refreshes += 1
@@ -37,7 +38,7 @@ class StaticKeys:
 
 
 class Secrets:
-    """A Secrets Manager."""
+    """A client of moto's Secrets Manager."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -75,17 +76,22 @@ def secrets() -> Iterator[Secrets]:
 
 
 @asynccontextmanager
-async def resolver(
-    url: str, keys: StaticKeys | None = None, **place: Any
+async def open_resolver(
+    url: str, keys: StaticKeys | None = None, **location: Any
 ) -> AsyncIterator[SecretsManagerResolver]:
-    made = SecretsManagerResolver(
-        SecretsManagerLocation(REGION, endpoint=url, **place),
+    async with SecretsManagerResolver(
+        SecretsManagerLocation(REGION, endpoint=url, **location),
         keys or StaticKeys(),
         Outgoing(),
         now=lambda: NOW,
-    )
-    async with made as opened:
-        yield opened
+    ) as resolver:
+        yield resolver
+
+
+async def lookup(url: str, conn_id: str, keys: StaticKeys | None = None, **location: Any) -> Connection:
+    """Looks the connection up once, with a resolver of its own."""
+    async with open_resolver(url, keys, **location) as resolver:
+        return await resolver.lookup(conn_id)
 
 
 async def test_secrets_are_uris_or_json_with_airflows_field_names(secrets: Secrets) -> None:
@@ -95,10 +101,10 @@ async def test_secrets_are_uris_or_json_with_airflows_field_names(secrets: Secre
         json.dumps({"conn_type": "http", "host": "h", "login": "u", "port": 81}),
     )
     secrets.put("airflow/connections/rds", json.dumps({"engine": "postgres", "username": "u", "pass": "p", "server": "s", "database": "d", "other": 1}))  # fmt: skip
-    async with resolver(secrets.url) as resolved:
-        assert (await resolved.lookup("uri")).password == "p@"
-        assert (await resolved.lookup("team/json")).port == 81
-        rds = await resolved.lookup("rds")
+    async with open_resolver(secrets.url) as resolver:
+        assert (await resolver.lookup("uri")).password == "p@"
+        assert (await resolver.lookup("team/json")).port == 81
+        rds = await resolver.lookup("rds")
         assert (rds.conn_type, rds.login, rds.password, rds.host, rds.schema) == (
             "postgres",
             "u",
@@ -107,15 +113,14 @@ async def test_secrets_are_uris_or_json_with_airflows_field_names(secrets: Secre
             "d",
         )
         with pytest.raises(UnknownConnection):
-            await resolved.lookup("missing")
+            await resolver.lookup("missing")
 
 
 async def test_a_deleted_secret_is_unknown(secrets: Secrets) -> None:
     secrets.put("airflow/connections/gone", "http://h")
     secrets.delete("airflow/connections/gone")
-    async with resolver(secrets.url) as resolved:
-        with pytest.raises(UnknownConnection):
-            await resolved.lookup("gone")
+    with pytest.raises(UnknownConnection):
+        await lookup(secrets.url, "gone")
 
 
 @pytest.mark.parametrize(
@@ -123,23 +128,20 @@ async def test_a_deleted_secret_is_unknown(secrets: Secrets) -> None:
 )
 async def test_the_prefix_is_a_setting(secrets: Secrets, prefix: str, name: str) -> None:
     secrets.put(name, "http://prefixed")
-    async with resolver(secrets.url, prefix=prefix) as resolved:
-        assert (await resolved.lookup("api")).host == "prefixed"
+    assert (await lookup(secrets.url, "api", prefix=prefix)).host == "prefixed"
 
 
 @pytest.mark.parametrize("value", ["planted", '{"planted', '{"host": ["planted"]}', "[]", "{}x"])
 async def test_an_invalid_secret_is_named_but_not_quoted(secrets: Secrets, value: str) -> None:
     secrets.put("airflow/connections/odd", value)
-    async with resolver(secrets.url) as resolved:
-        with pytest.raises(ConnectionUnavailable, match="the secret of odd cannot be read") as raised:
-            await resolved.lookup("odd")
+    with pytest.raises(ConnectionUnavailable, match="the secret of odd cannot be read") as raised:
+        await lookup(secrets.url, "odd")
     assert "planted" not in str(raised.value)
 
 
 async def test_an_unreachable_service_is_unavailable() -> None:
-    async with resolver("http://127.0.0.1:1") as resolved:
-        with pytest.raises(ConnectionUnavailable, match="could not connect to AWS Secrets Manager"):
-            await resolved.lookup("api")
+    with pytest.raises(ConnectionUnavailable, match="could not connect to AWS Secrets Manager"):
+        await lookup("http://127.0.0.1:1", "api")
 
 
 @pytest.mark.parametrize("region", ["eu-west-1.evil.example/", "", "../x"])

@@ -11,7 +11,7 @@ from waitd.core.errors import ConnectionUnavailable
 
 @dataclass
 class Source:
-    """Hands out 1, 2, 3, …, each for 100 seconds, or fails; waits at the gate first."""
+    """Fetches 1, 2, 3, …, each valid for 100 seconds, or fails; waits at the gate first."""
 
     at: float = 1000.0
     fetched: int = 0
@@ -46,10 +46,10 @@ def cache(source: Source) -> TokenCache[int]:
 
 async def test_concurrent_callers_share_one_fetch(source: Source, cache: TokenCache[int]) -> None:
     source.gate.clear()
-    askers = [asyncio.ensure_future(cache.get()) for _ in range(50)]
+    callers = [asyncio.ensure_future(cache.get()) for _ in range(50)]
     await asyncio.sleep(0)
     source.gate.set()
-    assert await asyncio.gather(*askers) == [1] * 50
+    assert await asyncio.gather(*callers) == [1] * 50
     assert source.fetched == 1
 
 
@@ -83,7 +83,7 @@ async def test_the_old_token_is_kept_when_a_renewal_fails(source: Source, cache:
     source.down = True
     with pytest.raises(ConnectionUnavailable):
         await cache.get()
-    assert await cache.get() == 1, "the next ones have the old one, and do not ask again at once"
+    assert await cache.get() == 1  # without another fetch
     assert source.fetched == 2
     source.at += 20
     with pytest.raises(ConnectionUnavailable):
@@ -107,8 +107,8 @@ async def test_a_refused_token_is_replaced_once_for_all_callers(
     await cache.get()
     assert await asyncio.gather(*(cache.get(refused=1) for _ in range(5))) == [2] * 5
     assert (source.fetched, source.forced) == (2, 1)
-    assert await cache.get(refused=1) == 2, "a newer one is there already"
-    assert await cache.get(refused=2) == 2, "too soon for another"
+    assert await cache.get(refused=1) == 2  # there is a newer one already
+    assert await cache.get(refused=2) == 2  # it is too soon for another fetch
     source.at += REFRESH_INTERVAL
     assert await cache.get(refused=2) == 3
 
@@ -120,7 +120,7 @@ async def test_a_refused_token_is_not_returned_while_the_source_is_down(
     source.down = True
     with pytest.raises(ConnectionUnavailable):
         await cache.get(refused=1)
-    assert cache.cached_fresh() == 1, "others go on with it"
+    assert cache.cached_fresh() == 1  # other callers still use it
 
 
 async def test_cancelling_a_caller_does_not_cancel_the_fetch(source: Source, cache: TokenCache[int]) -> None:
@@ -134,8 +134,8 @@ async def test_cancelling_a_caller_does_not_cancel_the_fetch(source: Source, cac
 
 async def test_closing_cancels_a_fetch(source: Source, cache: TokenCache[int]) -> None:
     source.gate.clear()
-    asker = asyncio.ensure_future(cache.get())
+    caller = asyncio.ensure_future(cache.get())
     await asyncio.sleep(0)
     await cache.aclose()
     with pytest.raises(asyncio.CancelledError):
-        await asker
+        await caller
