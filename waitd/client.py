@@ -113,10 +113,7 @@ class Client:
 
     async def find(self, query: Mapping[str, str], limit: int) -> list[dict[str, Any]]:
         """Returns the newest `limit` waits that match `query` (`state`, `kind`, `label.<name>`)."""
-        waits: list[dict[str, Any]] = []
-        async for page in self._pages("/v1/waits", query, limit):
-            waits += page["waits"]
-        return waits
+        return [wait async for page in self._pages("/v1/waits", query, limit) for wait in page["waits"]]
 
     async def each(self, query: Mapping[str, str]) -> AsyncIterator[dict[str, Any]]:
         """Yields every wait that matches `query`, newest first."""

@@ -185,15 +185,14 @@ class Writer:
             _answer(group[0], error)
 
     async def _notify(self, transaction: Transaction) -> None:
-        listener = self._listener
         async for waits in sliced(transaction.inserted, _NOTIFY_SLICE):
-            _call(listener.on_inserted, waits)
+            _call(self._listener.on_inserted, waits)
         async for outcomes in sliced(transaction.finished, _NOTIFY_SLICE):
-            _call(listener.on_finished, outcomes)
+            _call(self._listener.on_finished, outcomes)
         if transaction.redelivered:
-            _call(listener.on_redelivered, frozenset(transaction.redelivered))
+            _call(self._listener.on_redelivered, frozenset(transaction.redelivered))
         if transaction.signals:
-            _call(listener.on_signals, transaction.signals)
+            _call(self._listener.on_signals, transaction.signals)
 
 
 def _call(listener: Callable[[Any], None], value: Any) -> None:

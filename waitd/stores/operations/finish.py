@@ -108,11 +108,12 @@ async def finish(transaction: Transaction, commands: Sequence[FinishWait]) -> No
         first.setdefault(command.outcome.id, command)
     rows = await rows_by_id(transaction.connection, list(first))
     waiting = {wait_id: row for wait_id, row in rows.items() if row.finished_at is None}
-    endings: list[Ending] = []
-    async for part in sliced([command.outcome for wait_id, command in first.items() if wait_id in waiting]):
-        for found in part:
-            wait = replace(decode_wait(waiting[found.id]), progress=found.progress)
-            endings.append(Ending(wait, found.outcome, found.finished_at))
+    outcomes = [command.outcome for wait_id, command in first.items() if wait_id in waiting]
+    endings = [
+        Ending(replace(decode_wait(waiting[end.id]), progress=end.progress), end.outcome, end.finished_at)
+        async for part in sliced(outcomes)
+        for end in part
+    ]
     finished = await finish_waits(transaction, endings)
     for wait_id, command in first.items():
         command.answer = finished.get(wait_id)

@@ -42,9 +42,7 @@ async def prepare(new_waits: Sequence[NewWait], now: float, by: Caller | None = 
 
     A wait with invalid text gets its error as the answer.
     """
-    candidates: list[Candidate | Exception] = []
-    async for part in sliced(new_waits, PREPARE_SLICE):
-        candidates += [_candidate(new, now) for new in part]
+    candidates = [_candidate(new, now) async for part in sliced(new_waits, PREPARE_SLICE) for new in part]
     return Insert(candidates, by=by)
 
 
@@ -86,9 +84,11 @@ async def insert(transaction: Transaction, commands: Sequence[Insert]) -> None:
     earlier = await find_earlier(transaction.connection, keys) if keys else {}
     new: list[Candidate] = []
     for command in commands:
-        command.answer = []
-        async for part in sliced(command.candidates, _ANSWER_SLICE):
-            command.answer += [_answer(candidate, earlier, new) for candidate in part]
+        command.answer = [
+            _answer(candidate, earlier, new)
+            async for part in sliced(command.candidates, _ANSWER_SLICE)
+            for candidate in part
+        ]
     losers, endings = await _supersede(transaction, new)
     _insert_rows(transaction.connection, new, losers)
     airflow_index.insert(transaction, (candidate.inserted.wait for candidate in new))
@@ -150,9 +150,12 @@ async def _supersede(
     ids = [(row.id,) for row in holders]
     bulk.defer(transaction.connection, _LOSE_KEY, ids)
     bulk.defer(transaction.connection, _STOP_DELIVERIES, ids)
-    waiting: list[StoredWait] = []
-    async for part in sliced([row for row in holders if row.finished_at is None]):
-        waiting += [transaction.with_live_progress(decode_wait(row)) for row in part]
+    waiting = [
+        transaction.with_live_progress(decode_wait(row))
+        async for part in sliced(holders)
+        for row in part
+        if row.finished_at is None
+    ]
     losers = [
         c.inserted.wait for c in new if c.supersede_key is not None and winners[c.supersede_key] is not c
     ]

@@ -20,8 +20,9 @@ async def save_submissions(transaction: Transaction, commands: Sequence[SaveSubm
 
     The answer is whether it was saved.
     """
-    marked = [command.wait_id for command in commands if command.only_waiting]
-    rows = await rows_by_id(transaction.connection, marked)
+    rows = await rows_by_id(
+        transaction.connection, [command.wait_id for command in commands if command.only_waiting]
+    )
     saved: dict[str, tuple[Any, ...]] = {}  # one row a wait: of two in one statement, either could win
     for command in commands:
         row = rows.get(command.wait_id)

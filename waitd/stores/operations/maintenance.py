@@ -44,9 +44,11 @@ _RAISE_WATERMARK = Statement(text(_UPSERT_WATERMARK + "max(value, excluded.value
 async def save_progress(transaction: Transaction, commands: Sequence[SaveProgress]) -> None:
     """Saves the progress of waits; a wait that has ended meanwhile keeps its final progress."""
     latest = {wait_id: progress for command in commands for wait_id, progress in command.progress}
-    rows: list[tuple[str, str | None]] = []
-    async for part in sliced(list(latest.items())):
-        rows += [(wait_id, encode_progress(progress)) for wait_id, progress in part]
+    rows = [
+        (wait_id, encode_progress(progress))
+        async for part in sliced(list(latest.items()))
+        for wait_id, progress in part
+    ]
     bulk.defer(transaction.connection, _SAVE_PROGRESS, rows)
 
 

@@ -68,9 +68,11 @@ async def redeliver_each(transaction: Transaction, commands: Sequence[RedeliverE
             command.answer = error
             continue
         chosen = [one.delivery for one in candidates.values() if one.is_dead or not command.dead_only]
-        new: list[NewDelivery] = []
-        async for part in sliced(chosen):
-            new += [new_delivery(transaction, old.wait_id, old.namespace, old.sink) for old in part]
+        new = [
+            new_delivery(transaction, old.wait_id, old.namespace, old.sink)
+            async for part in sliced(chosen)
+            for old in part
+        ]
         _queue(transaction, new)
         command.answer = len(new)
 

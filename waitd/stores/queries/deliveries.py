@@ -54,10 +54,8 @@ COUNTS = Statement(select(deliveries.c.state, func.count()).group_by(deliveries.
 async def find(connection: ConnectionThread, filter_: DeliveryFilter) -> list[StoredDelivery]:
     """Deliveries that match the filter, newest first."""
     query = select(deliveries).order_by(deliveries.c.id.desc()).limit(filter_.limit)
-    result: list[StoredDelivery] = []
-    async for part in sliced(await Statement(_matching(query, filter_)).fetch_all(connection)):
-        result += [decode_delivery(DeliveryRow._make(row)) for row in part]
-    return result
+    rows = await Statement(_matching(query, filter_)).fetch_all(connection)
+    return [decode_delivery(DeliveryRow._make(row)) async for part in sliced(rows) for row in part]
 
 
 async def find_dead(connection: ConnectionThread, filter_: DeliveryFilter) -> list[DeliveryId]:

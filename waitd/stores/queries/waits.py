@@ -113,10 +113,7 @@ async def find(connection: ConnectionThread, filter_: WaitFilter) -> list[Stored
     """Waits that match the filter, newest first, each with its newest deliveries."""
     rows = [WaitRow._make(row) for row in await Statement(matching(filter_)).fetch_all(connection)]
     by_wait = await deliveries_of(connection, [row.id for row in rows if row.finished_at is not None])
-    result: list[StoredWait] = []
-    async for part in sliced(rows):
-        result += [decode_wait(row, by_wait.get(row.id, ())) for row in part]
-    return result
+    return [decode_wait(row, by_wait.get(row.id, ())) async for part in sliced(rows) for row in part]
 
 
 def matching(filter_: WaitFilter) -> Select[Any]:
@@ -141,10 +138,7 @@ def matching(filter_: WaitFilter) -> Select[Any]:
 async def load_waiting(connection: ConnectionThread, after: WaitId | None, limit: int) -> list[StoredWait]:
     """A page of waiting waits in the order of their ids."""
     rows = await WAITING.fetch_all(connection, after=after or "", limit=limit)
-    page: list[StoredWait] = []
-    async for part in sliced(rows, LOAD_SLICE):
-        page += [decode_waiting(WaitingRow._make(row)) for row in part]
-    return page
+    return [decode_waiting(WaitingRow._make(row)) async for part in sliced(rows, LOAD_SLICE) for row in part]
 
 
 async def waiting_ids(connection: ConnectionThread, after: WaitId | None, limit: int) -> list[WaitId]:
@@ -195,13 +189,11 @@ async def find_earlier(connection: ConnectionThread, keys: Iterable[Key]) -> dic
     rows = await _rows_by_key(connection, _BY_IDEMPOTENCY_KEY, keys)
     ended = [row.id for row in rows.values() if row.finished_at is not None]
     by_wait = await deliveries_of(connection, ended)
-    earlier: dict[Key, EarlierSubmit] = {}
-    async for part in sliced(list(rows.items())):
-        earlier |= {
-            key: EarlierSubmit(decode_wait(row, by_wait.get(row.id, ())), row.body_digest)
-            for key, row in part
-        }
-    return earlier
+    return {
+        key: EarlierSubmit(decode_wait(row, by_wait.get(row.id, ())), row.body_digest)
+        async for part in sliced(list(rows.items()))
+        for key, row in part
+    }
 
 
 async def find_superseded(connection: ConnectionThread, keys: Iterable[Key]) -> list[WaitRow]:
