@@ -1,4 +1,4 @@
-"""Waits, ends and listeners that the store's tests share."""
+"""Waits, outcomes and listeners that the store's tests share."""
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -8,6 +8,7 @@ from typing import Any
 
 from waitd.core.costs.model import MeasuredUsage
 from waitd.core.errors import InvalidInput
+from waitd.core.waits.delivery import AfterAttempt, DeliveryId, DeliveryState
 from waitd.core.waits.verdict import Pending
 from waitd.core.waits.wait import (
     EMPTY_PROGRESS,
@@ -18,13 +19,24 @@ from waitd.core.waits.wait import (
     WaitState,
     record_verdict,
 )
-from waitd.ports import Inserted, NewWait, Signal, StoredOutcome, StoredWait, StoreListener, UnstoredOutcome
+from waitd.ports import (
+    Inserted,
+    NewWait,
+    OutboxItem,
+    Signal,
+    StoredDelivery,
+    StoredOutcome,
+    StoredWait,
+    StoreListener,
+    UnstoredOutcome,
+)
 from waitd.stores import CostRules, Database, Store
 
 START = 1_750_000_000.0
 RETRY_DELAYS = (0.0, 5.0, 30.0)
 WEBHOOK = {"kind": "webhook", "url": "https://example.org/hook"}
 OTHER_WEBHOOK = {"kind": "webhook", "url": "https://example.com/hook"}
+HOOK, OTHER_HOOK = f"webhook {WEBHOOK['url']}", f"webhook {OTHER_WEBHOOK['url']}"
 AIRFLOW = {"kind": "airflow", "url": "https://airflow.example"}
 DONE = Outcome(WaitState.SUCCESS, {"state": "DONE"}, "it is done", "success")
 SEEN = record_verdict(EMPTY_PROGRESS, Pending("http_404", "not there yet"), START)
@@ -32,7 +44,7 @@ SEEN = record_verdict(EMPTY_PROGRESS, Pending("http_404", "not there yet"), STAR
 
 @dataclass
 class WallClock:
-    """A clock that stands still until it is moved."""
+    """A clock that a test sets."""
 
     at: float = START
 
@@ -42,7 +54,7 @@ class WallClock:
 
 @dataclass
 class RecordingListener(StoreListener):
-    """Records what the store reports; `live` and `usage` are its answers about waits that end."""
+    """Records what the store reports; answers it with `live` and `usage` about waits that end."""
 
     inserted: list[StoredWait] = field(default_factory=list)
     finished: list[StoredOutcome] = field(default_factory=list)
@@ -113,16 +125,18 @@ def new_wait(
         "kind": "http",
         "params": {"endpoint": "https://example.org/job"},
         "poke_interval": 30.0,
-    }
-    fields |= {"timeout": 600.0, "sinks": tuple(sinks), "labels": {"dag_id": "a"}} | spec
+        "timeout": 600.0,
+        "sinks": tuple(sinks),
+        "labels": {"dag_id": "a"},
+    } | spec
     return NewWait(namespace, WaitSpec(**fields), key, None if key is None else digest)
 
 
 async def add(store: Store, *waits: NewWait) -> list[StoredWait]:
-    """The stored waits, which must all have been taken."""
-    answers = await store.insert(waits)
-    assert all(isinstance(answer, Inserted) for answer in answers), answers
-    return [answer.wait for answer in answers if isinstance(answer, Inserted)]
+    """Inserts waits, which must all be accepted."""
+    results = await store.insert(waits)
+    assert all(isinstance(result, Inserted) for result in results), results
+    return [result.wait for result in results if isinstance(result, Inserted)]
 
 
 async def add_one(store: Store, **wait: Any) -> StoredWait:
@@ -135,9 +149,33 @@ def ending(
     return UnstoredOutcome(wait.id, progress, outcome, at)
 
 
+async def finish(store: Store, wait: StoredWait, *args: Any, **kwargs: Any) -> StoredOutcome:
+    """Ends a wait, which must be waiting; the arguments are those of `ending`."""
+    stored = await store.finish(ending(wait, *args, **kwargs))
+    assert stored is not None
+    return stored
+
+
 async def ended(store: Store, **wait: Any) -> StoredWait:
-    """A wait that was added and has ended."""
-    stored = await add_one(store, **wait)
-    result = await store.finish(ending(stored))
-    assert result is not None
-    return result.wait
+    """Inserts a wait and ends it."""
+    return (await finish(store, await add_one(store, **wait))).wait
+
+
+async def due(
+    store: Store,
+    destination: str = HOOK,
+    now: float = START,
+    limit: int = 100,
+    exclude: frozenset[DeliveryId] = frozenset(),
+) -> Sequence[OutboxItem]:
+    """The deliveries to a destination that are due."""
+    return await store.due_items(destination, now, limit, exclude)
+
+
+async def settle(
+    store: Store, wait: StoredWait, state: DeliveryState = DeliveryState.DELIVERED
+) -> list[StoredDelivery]:
+    """Ends the wait's queued deliveries in `state`; returns all its deliveries."""
+    for delivery in (await store.get(wait.id)).deliveries:
+        await store.save_attempt(delivery.id, AfterAttempt(state, 3, None, None), START)
+    return list((await store.get(wait.id)).deliveries)

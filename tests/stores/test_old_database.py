@@ -6,7 +6,17 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from store_values import DONE, START, WEBHOOK, RecordingListener, WallClock, add_one, ending, new_wait, opened
+from store_values import (
+    DONE,
+    START,
+    WEBHOOK,
+    RecordingListener,
+    WallClock,
+    add_one,
+    ending,
+    new_wait,
+    opened,
+)
 
 from waitd.core.errors import NotFound
 from waitd.core.waits.step import cancelled_outcome

@@ -1,7 +1,8 @@
-"""Following ends by their numbers, and what is known of a wait when it ends by somebody's hand."""
+"""The event log, the progress of waits that are cancelled, and answers to repeated submits."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -13,6 +14,7 @@ from store_values import (
     WallClock,
     add,
     add_one,
+    due,
     ended,
     ending,
     new_wait,
@@ -28,41 +30,41 @@ from waitd.stores import Store
 LIVE = Progress(17, 3, None, SEEN.runs)
 
 
-async def test_ends_follow_each_other_by_number_with_the_bytes_that_are_delivered(store: Store) -> None:
+async def event_data(store: Store, name: str) -> list[Any]:
+    """This field of the data of each event."""
+    return [orjson.loads(event or b"")["data"][name] for _, event in await store.events_after(0, None, 10)]
+
+
+async def test_the_log_holds_the_delivered_bytes_in_the_order_of_their_numbers(store: Store) -> None:
     assert store.finished_seq == 0
     waits = [await ended(store) for _ in range(3)]
     await add_one(store)
     events = await store.events_after(0, None, 10)
     assert [seq for seq, _ in events] == [1, 2, 3]
     assert [orjson.loads(event or b"")["id"] for _, event in events] == [wait.id for wait in waits]
-    parcels = await store.due_items("webhook https://example.org/hook", START, 10, frozenset())
-    assert {item.event for item in parcels} == {event for _, event in events}
+    assert {item.event for item in await due(store)} == {event for _, event in events}
     assert await store.events_after(1, None, 1) == events[1:2]
     assert await store.events_after(3, None, 10) == []
     assert store.finished_seq == 3
 
 
-async def test_ends_of_other_namespaces_are_counted_and_not_told(store: Store) -> None:
+async def test_events_of_other_namespaces_are_numbered_and_not_shown(store: Store) -> None:
     await ended(store, namespace="a")
     await ended(store, namespace="b")
     assert [event is None for _, event in await store.events_after(0, "b", 10)] == [True, False]
 
 
-async def test_a_cancelled_and_a_superseded_wait_are_followed_too(store: Store) -> None:
+async def test_the_log_holds_cancelled_and_superseded_waits(store: Store) -> None:
     await store.cancel((await add_one(store)).id, cancelled_outcome())
     await add_one(store, supersede_key="k")
     await add_one(store, supersede_key="k")
-    events = await store.events_after(0, None, 10)
-    assert [orjson.loads(event or b"")["data"]["reason"] for _, event in events] == [
-        "cancelled",
-        "superseded",
-    ]
+    assert await event_data(store, "reason") == ["cancelled", "superseded"]
 
 
-async def test_one_resumes_from_a_number_that_is_kept_and_misses_nothing_since(store: Store) -> None:
+async def test_a_reader_resumes_only_where_no_later_event_is_missing(store: Store) -> None:
     await store.check_resumable(0)
     waits = await add(store, *[new_wait(sinks=[]) for _ in range(4)])
-    # The second ended long ago, and its news came late: what is pruned need not be the lowest
+    # The second ended long ago and was stored late: the pruned event need not have the lowest
     # number.
     for wait, at in zip(waits, (0, -10_000, 0, 0), strict=True):
         await store.finish(ending(wait, at=START + at))
@@ -81,10 +83,10 @@ async def test_one_resumes_from_a_number_that_is_kept_and_misses_nothing_since(s
     assert [seq for seq, _ in await store.events_after(2, None, 10)] == [3, 4]
 
 
-async def test_what_was_pruned_is_remembered_over_a_restart(database: Path, clock: WallClock) -> None:
+async def test_pruned_numbers_are_known_after_a_restart(database: Path, clock: WallClock) -> None:
     async with opened(database, clock) as store:
         for _ in range(2):
-            await store.finish(ending(await add_one(store, sinks=[])))
+            await ended(store, sinks=[])
         assert await store.prune(START + 61, 1) == 1
         assert await store.prune(START + 61, 1) == 1
     async with opened(database, clock) as store:
@@ -107,10 +109,10 @@ async def test_the_last_number_is_updated_before_the_listener_is_called(database
     assert numbers == [1, 2]
 
 
-# ---------------------------------------------------------------- what is known of a wait in hand
+# ---------------------------------------------------------------- the live progress
 
 
-async def test_a_cancelled_wait_ends_with_what_its_poker_knows_and_not_with_what_was_stored_last(
+async def test_a_cancelled_wait_ends_with_its_live_progress(
     store: Store, listener: RecordingListener
 ) -> None:
     held, unheld = await add(store, new_wait(), new_wait())
@@ -119,32 +121,30 @@ async def test_a_cancelled_wait_ends_with_what_its_poker_knows_and_not_with_what
     assert (await store.cancel(held.id, cancelled_outcome())).progress == LIVE
     assert (await store.cancel(unheld.id, cancelled_outcome())).progress == SEEN
     assert (await store.get(held.id)).progress == LIVE
-    assert await pokes_told(store) == [17, 1]
+    assert await event_data(store, "pokes") == [17, 1]
 
 
-async def test_a_superseded_wait_does_too(store: Store, listener: RecordingListener) -> None:
+async def test_a_superseded_wait_ends_with_its_live_progress(
+    store: Store, listener: RecordingListener
+) -> None:
     old = await add_one(store, supersede_key="k")
     listener.live[old.id] = LIVE
     await add_one(store, supersede_key="k")
     assert (await store.get(old.id)).progress == LIVE
-    assert await pokes_told(store) == [17]
-
-
-async def pokes_told(store: Store) -> list[int]:
-    return [orjson.loads(event or b"")["data"]["pokes"] for _, event in await store.events_after(0, None, 10)]
+    assert await event_data(store, "pokes") == [17]
 
 
 # ---------------------------------------------------------------- lists and replays
 
 
-async def test_a_list_shows_each_waits_own_deliveries(store: Store) -> None:
+async def test_a_list_shows_the_deliveries_of_each_wait(store: Store) -> None:
     one, other, waiting = await ended(store), await ended(store, sinks=[]), await add_one(store)
-    found = {wait.id: wait for wait in await store.find(WaitFilter())}
-    assert found == {wait.id: await store.get(wait.id) for wait in (one, other, waiting)}
-    assert [len(found[wait.id].deliveries) for wait in (one, other, waiting)] == [1, 0, 0]
+    listed = {wait.id: wait for wait in await store.find(WaitFilter())}
+    assert listed == {wait.id: await store.get(wait.id) for wait in (one, other, waiting)}
+    assert [len(listed[wait.id].deliveries) for wait in (one, other, waiting)] == [1, 0, 0]
 
 
-async def test_replays_tell_what_came_in_under_each_key_and_store_nothing(
+async def test_replays_returns_the_wait_of_each_key_and_stores_nothing(
     store: Store, listener: RecordingListener
 ) -> None:
     wait = await add_one(store, key="k", digest=b"1")
@@ -159,12 +159,12 @@ async def test_replays_tell_what_came_in_under_each_key_and_store_nothing(
         IdempotentSubmit("default", "\ud800", b"1"),
         IdempotentSubmit("default", "k", b"1"),
     ]
-    same, conflict, unknown, foreign, ended_one, no_text, again = await store.replays(submits)
+    same, conflict, unknown, foreign, finished, no_text, again = await store.replays(submits)
     assert same == again == Inserted(wait, created=False)
     assert isinstance(conflict, Conflict)
     assert unknown is foreign is no_text is None
-    assert ended_one == Inserted(await store.get(over.id), created=False)
-    assert isinstance(ended_one, Inserted)
-    assert ended_one.wait.outcome == DONE
+    assert finished == Inserted(await store.get(over.id), created=False)
+    assert isinstance(finished, Inserted)
+    assert finished.wait.outcome == DONE
     assert listener.inserted == []
     assert await store.replays([]) == []

@@ -1,4 +1,4 @@
-"""Ending waits, the outbox and its deliveries, and what is deleted in the end."""
+"""How waits end, the outbox and its deliveries, and the deletion of old waits."""
 
 import asyncio
 from dataclasses import replace
@@ -11,6 +11,8 @@ from msgspec import structs
 from store_values import (
     AIRFLOW,
     DONE,
+    HOOK,
+    OTHER_HOOK,
     OTHER_WEBHOOK,
     SEEN,
     START,
@@ -19,10 +21,13 @@ from store_values import (
     WallClock,
     add,
     add_one,
+    due,
     ended,
     ending,
+    finish,
     new_wait,
     opened,
+    settle,
 )
 
 from waitd.core.errors import Conflict, NotFound
@@ -30,29 +35,15 @@ from waitd.core.waits.delivery import AfterAttempt, DeliveryState
 from waitd.core.waits.event import build_event
 from waitd.core.waits.step import cancelled_outcome
 from waitd.core.waits.wait import Outcome, WaitState
-from waitd.ports import OutboxItem, StoredOutcome, StoredWait, WaitFilter
+from waitd.ports import StoredWait, WaitFilter
 from waitd.stores import Store
 
-HOOK, OTHER_HOOK = "webhook https://example.org/hook", "webhook https://example.com/hook"
-DELIVERED = AfterAttempt(DeliveryState.DELIVERED, 1, None, None)
 
-
-async def due(store: Store, destination: str = HOOK, now: float = START, **more: Any) -> list[OutboxItem]:
-    wanted: dict[str, Any] = {"limit": 100, "exclude": frozenset()} | more
-    return list(await store.due_items(destination, now, **wanted))
-
-
-async def settle(store: Store, wait: StoredWait) -> None:
-    for delivery in (await store.get(wait.id)).deliveries:
-        await store.save_attempt(delivery.id, DELIVERED, START)
-
-
-async def test_an_end_is_stored_with_its_event_and_its_deliveries(
+async def test_a_finished_wait_is_stored_with_its_event_and_its_deliveries(
     store: Store, listener: RecordingListener
 ) -> None:
     wait = await add_one(store, sinks=[WEBHOOK, OTHER_WEBHOOK], labels={"dag_id": "ä"})
-    result = await store.finish(ending(wait))
-    assert isinstance(result, StoredOutcome)
+    result = await finish(store, wait)
     assert result.destinations == {HOOK, OTHER_HOOK}
     assert result.wait == await store.get(wait.id)
     assert listener.finished == [result]
@@ -86,12 +77,12 @@ async def test_a_wait_ends_once(store: Store, listener: RecordingListener) -> No
     assert (len(listener.finished), len(await due(store))) == (1, 1)
 
 
-async def test_the_end_of_a_wait_that_is_not_there_is_none(store: Store) -> None:
+async def test_finishing_an_unknown_wait_returns_none(store: Store) -> None:
     wait = await add_one(store)
     assert await store.finish(ending(structs.replace(wait, id="gone"))) is None
 
 
-async def test_many_ends_commit_together(store: Store, listener: RecordingListener) -> None:
+async def test_many_waits_finish_in_one_commit(store: Store, listener: RecordingListener) -> None:
     waits = await add(store, *[new_wait() for _ in range(1500)])
     results = await asyncio.gather(*[store.finish(ending(wait)) for wait in waits])
     assert [result.wait.id for result in results if result is not None] == [wait.id for wait in waits]
@@ -100,37 +91,32 @@ async def test_many_ends_commit_together(store: Store, listener: RecordingListen
     assert await store.counts() == {("success", "http"): 1500}
 
 
-async def test_a_wait_without_sinks_ends_with_nothing_to_deliver(store: Store) -> None:
-    wait = await add_one(store, sinks=[])
-    result = await store.finish(ending(wait))
-    assert result is not None
+async def test_a_wait_without_sinks_has_no_deliveries(store: Store) -> None:
+    result = await finish(store, await add_one(store, sinks=[]))
     assert (result.destinations, result.wait.deliveries) == (frozenset(), ())
 
 
-async def test_a_payload_that_is_no_json_is_left_out_and_the_end_is_not_lost(store: Store) -> None:
+async def test_a_payload_that_json_cannot_hold_is_left_out(store: Store) -> None:
     deep: list[Any] = []
     for _ in range(400):
         deep = [deep]
-    wait, other = await add(store, new_wait(), new_wait())
-    for hostile, progress in ((deep, SEEN), ("\ud800", replace(SEEN, state="\ud800"))):
-        outcome = Outcome(WaitState.SUCCESS, hostile, "said \ud800", "success")
-        target = wait if hostile is deep else other
-        result = await store.finish(ending(target, outcome, progress))
-        assert result is not None
+    for payload, progress in ((deep, SEEN), ("\ud800", replace(SEEN, state="\ud800"))):
+        wait = await add_one(store)
+        result = await finish(
+            store, wait, Outcome(WaitState.SUCCESS, payload, "said \ud800", "success"), progress
+        )
         assert result.wait.outcome == Outcome(WaitState.SUCCESS, None, "said ?", "result_omitted")
-        assert (await store.get(target.id)).outcome == result.wait.outcome
+        assert (await store.get(wait.id)).outcome == result.wait.outcome
 
 
-async def test_a_large_payload_comes_back_whole(store: Store) -> None:
+async def test_a_large_payload_is_stored_unchanged(store: Store) -> None:
     wait = await add_one(store)
-    payload = {"text": "ä" * 30_000}
-    await store.finish(ending(wait, replace(DONE, payload=payload)))
-    outcome = (await store.get(wait.id)).outcome
-    assert outcome is not None
-    assert outcome.payload == payload
+    outcome = replace(DONE, payload={"text": "ä" * 30_000})
+    await finish(store, wait, outcome)
+    assert (await store.get(wait.id)).outcome == outcome
 
 
-async def test_a_cancelled_wait_tells_every_sink_but_airflow(
+async def test_a_cancelled_wait_is_delivered_to_every_sink_but_airflow(
     store: Store, listener: RecordingListener, clock: WallClock
 ) -> None:
     wait = await add_one(store, sinks=[AIRFLOW, WEBHOOK])
@@ -146,21 +132,19 @@ async def test_a_cancelled_wait_tells_every_sink_but_airflow(
 
 
 @pytest.mark.parametrize("state", [WaitState.SUCCESS, WaitState.FAILED, WaitState.TIMEOUT])
-async def test_an_asset_event_tells_of_success_alone(store: Store, state: WaitState) -> None:
+async def test_an_asset_event_is_delivered_on_success_only(store: Store, state: WaitState) -> None:
     asset = {**AIRFLOW, "mode": "asset_event"}
-    wait = await add_one(store, sinks=[asset, AIRFLOW])
-    ended = await store.finish(ending(wait, outcome=Outcome(state)))
-    assert ended is not None
+    result = await finish(store, await add_one(store, sinks=[asset, AIRFLOW]), Outcome(state))
     expected = [asset, AIRFLOW] if state is WaitState.SUCCESS else [AIRFLOW]
-    assert [delivery.sink for delivery in ended.wait.deliveries] == expected
+    assert [delivery.sink for delivery in result.wait.deliveries] == expected
 
 
-async def test_only_a_waiting_wait_of_ones_own_namespace_is_cancelled(store: Store) -> None:
+async def test_only_a_waiting_wait_of_the_namespace_is_cancelled(store: Store) -> None:
     wait = await add_one(store, namespace="a")
     with pytest.raises(NotFound):
         await store.cancel(wait.id, cancelled_outcome(), "b")
     with pytest.raises(NotFound):
-        await store.cancel("nobody", cancelled_outcome())
+        await store.cancel("unknown", cancelled_outcome())
     first, second = await asyncio.gather(
         store.cancel(wait.id, cancelled_outcome(), "a"),
         store.cancel(wait.id, cancelled_outcome()),
@@ -172,18 +156,16 @@ async def test_only_a_waiting_wait_of_ones_own_namespace_is_cancelled(store: Sto
         await store.cancel(wait.id, cancelled_outcome())
 
 
-async def test_due_parcels_come_the_longest_due_first_and_without_those_in_hand(
+async def test_due_deliveries_are_listed_longest_due_first_without_the_excluded_ones(
     store: Store, clock: WallClock
 ) -> None:
-    waits = []
     for _ in range(4):
-        waits.append(await ended(store))
+        await ended(store)
         clock.at += 10
-    parcels = await due(store, now=START + 20)
-    assert [p.wait_id for p in parcels] == [w.id for w in waits[:3]]
-    assert [p.wait_id for p in await due(store, now=START + 20, limit=2)] == [w.id for w in waits[:2]]
-    in_hand = frozenset({parcels[0].id, parcels[2].id})
-    assert [p.wait_id for p in await due(store, now=START + 20, exclude=in_hand)] == [waits[1].id]
+    first, second, third = items = await due(store, now=START + 20)
+    assert [item.created_at for item in items] == [START, START + 10, START + 20]
+    assert await due(store, now=START + 20, limit=2) == [first, second]
+    assert await due(store, now=START + 20, exclude=frozenset({first.id, third.id})) == [second]
     assert await due(store, OTHER_HOOK, now=START + 20) == []
 
 
@@ -222,15 +204,13 @@ async def test_an_attempt_decides_when_the_next_is_due(store: Store) -> None:
     assert await store.delivery_counts() == {"dead": 1}
 
 
-async def test_a_sink_that_no_longer_names_a_destination_loses_no_end(store: Store) -> None:
-    wait = await add_one(store, sinks=[{"kind": "webhook"}, WEBHOOK])
-    result = await store.finish(ending(wait))
-    assert result is not None
+async def test_a_sink_without_a_valid_destination_does_not_keep_a_wait_from_ending(store: Store) -> None:
+    result = await finish(store, await add_one(store, sinks=[{"kind": "webhook"}, WEBHOOK]))
     assert len(result.wait.deliveries) == 2
     assert set(await store.due_destinations(START)) == set(result.destinations)
 
 
-async def test_delivering_anew_adds_a_delivery_of_the_same_event(
+async def test_redelivery_adds_deliveries_of_the_same_event(
     store: Store, listener: RecordingListener
 ) -> None:
     wait = await ended(store, sinks=[WEBHOOK, OTHER_WEBHOOK])
@@ -245,25 +225,24 @@ async def test_delivering_anew_adds_a_delivery_of_the_same_event(
     assert listener.redelivered == [{HOOK, OTHER_HOOK}]
 
 
-async def test_delivering_anew_needs_an_ended_wait(store: Store) -> None:
+async def test_only_an_ended_wait_of_the_namespace_is_redelivered(store: Store) -> None:
     wait = await add_one(store, namespace="a")
     with pytest.raises(Conflict):
         await store.redeliver(wait.id)
-    await store.finish(ending(wait))
-    for wait_id, namespace in (("nobody", None), (wait.id, "b")):
+    await finish(store, wait)
+    for wait_id, namespace in (("unknown", None), (wait.id, "b")):
         with pytest.raises(NotFound):
             await store.redeliver(wait_id, namespace)
-    again = await store.redeliver(wait.id, "a")
-    assert len(again.deliveries) == 2
+    assert len((await store.redeliver(wait.id, "a")).deliveries) == 2
 
 
-async def test_a_cancelled_wait_is_not_delivered_anew_to_airflow(store: Store) -> None:
+async def test_a_cancelled_wait_is_not_redelivered_to_airflow(store: Store) -> None:
     wait = await add_one(store, sinks=[AIRFLOW, WEBHOOK])
     await store.cancel(wait.id, cancelled_outcome())
     assert [d.sink for d in (await store.redeliver(wait.id)).deliveries] == [WEBHOOK, WEBHOOK]
 
 
-async def test_old_ended_waits_are_deleted_once_all_is_delivered(store: Store) -> None:
+async def test_old_ended_waits_are_deleted_after_their_deliveries(store: Store) -> None:
     settled, unsettled, waiting = await ended(store), await ended(store, key="k"), await add_one(store)
     await settle(store, settled)
     assert await store.prune(START + 60, 10) == 0, "it ended at that very moment"
@@ -274,31 +253,23 @@ async def test_old_ended_waits_are_deleted_once_all_is_delivered(store: Store) -
     assert {wait.id for wait in await store.find(WaitFilter())} == {unsettled.id, waiting.id}
 
 
-async def test_deleting_is_bounded_and_begins_with_the_longest_ended(store: Store) -> None:
+async def test_the_longest_ended_waits_are_deleted_first_up_to_the_limit(store: Store) -> None:
     waits = await add(store, *[new_wait(sinks=[]) for _ in range(5)])
     for number, wait in enumerate(waits):
-        await store.finish(ending(wait, at=START - number))
+        await finish(store, wait, at=START - number)
     assert await store.prune(START + 1, 2) == 2
     assert {wait.id for wait in await store.find(WaitFilter())} == {wait.id for wait in waits[:3]}
     assert await store.prune(START + 1, 10) == 3
 
 
-async def test_ends_are_numbered_in_commit_order_and_no_number_is_given_twice(
+async def test_events_are_numbered_in_commit_order_and_no_number_is_used_twice(
     database: Path, clock: WallClock
 ) -> None:
     async with opened(database, clock) as store:
-        for wait in await add(store, *[new_wait(sinks=[]) for _ in range(3)]):
-            await store.finish(ending(wait))
-        assert await numbers(store) == [1, 2, 3]
+        for _ in range(3):
+            await ended(store, sinks=[])
+        assert [seq for seq, _ in await store.events_after(0, None, 10)] == [1, 2, 3]
         assert await store.prune(START + 61, 10) == 3
     async with opened(database, clock) as store:
         await ended(store)
-        assert await numbers(store) == [4]
-
-
-async def numbers(store: Store) -> list[int]:
-    async with store._database.reading() as connection:
-        rows = await connection.fetch_all(
-            "SELECT finished_seq FROM waits WHERE state != 'waiting' ORDER BY id"
-        )
-    return [number for (number,) in rows]
+        assert [seq for seq, _ in await store.events_after(3, None, 10)] == [4]

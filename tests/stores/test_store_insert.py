@@ -16,6 +16,7 @@ from store_values import (
     WallClock,
     add,
     add_one,
+    destination_of,
     ended,
     ending,
     new_wait,
@@ -258,7 +259,6 @@ async def test_waits_are_counted_by_state_and_kind(store: Store) -> None:
 
 
 async def test_a_store_in_memory_works_and_needs_no_lock(clock: WallClock) -> None:
-    from store_values import destination_of
 
     url = "sqlite+aiosqlite://"
     stores = [Store(await Database.open(url), now=clock, destination_of=destination_of) for _ in range(2)]
