@@ -11,23 +11,23 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from daemon import serving
 
 from waitd.core.connections.egress import EgressPolicy, HostSource
-from waitd.outgoing import EgressBlocked, Outgoing, find_egress_blocked
+from waitd.outgoing import Outgoing, find_egress_blocked
 
-REFUSING = EgressPolicy(private=False)
+NO_PRIVATE = EgressPolicy(private=False)
 
 
 class ChangingResolver(AbstractResolver):
-    """A DNS that answers another address each time; the last one stays."""
+    """A DNS resolver that returns other addresses for each query; the last ones stay."""
 
-    def __init__(self, answers: Sequence[Sequence[str]]) -> None:
-        self.answers = list(answers)
-        self.asked = 0
+    def __init__(self, *answers: Sequence[str]) -> None:
+        self.answers = answers
+        self.queries = 0
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        answer = self.answers[min(self.asked, len(self.answers) - 1)]
-        self.asked += 1
+        answer = self.answers[min(self.queries, len(self.answers) - 1)]
+        self.queries += 1
         return [
             ResolveResult(hostname=host, host=address, port=port, family=socket.AF_INET, proto=0, flags=0)
             for address in answer
@@ -38,14 +38,14 @@ class ChangingResolver(AbstractResolver):
 
 
 class Target:
-    """A server that counts who reached it."""
+    """A server that counts its requests."""
 
     def __init__(self) -> None:
-        self.reached = 0
+        self.requests = 0
         self.url = ""
 
     async def answer(self, request: web.Request) -> web.Response:
-        self.reached += 1
+        self.requests += 1
         return web.Response(text="reached", headers={"Connection": "close"})
 
     @property
@@ -60,33 +60,53 @@ async def target() -> AsyncIterator[Target]:
         yield target
 
 
-async def get(outgoing: Outgoing, url: str, named: HostSource = HostSource.SUBMITTER) -> int:
-    judged = outgoing.check_url(url, named)
-    async with (
-        aiohttp.ClientSession(connector=outgoing.connector(judged)) as session,
-        session.get(url) as response,
-    ):
+async def get(outgoing: Outgoing, url: str, source: HostSource = HostSource.SUBMITTER) -> int:
+    connector = outgoing.connector(outgoing.check_url(url, source))
+    async with aiohttp.ClientSession(connector=connector) as session, session.get(url) as response:
         return response.status
 
 
-async def refusal(outgoing: Outgoing, url: str, named: HostSource = HostSource.SUBMITTER) -> str:
+async def refusal(outgoing: Outgoing, url: str, source: HostSource = HostSource.SUBMITTER) -> str:
     with pytest.raises(aiohttp.ClientConnectorError) as raised:
-        await get(outgoing, url, named)
-    found = find_egress_blocked(raised.value)
-    assert isinstance(found, EgressBlocked)
-    return found.why
+        await get(outgoing, url, source)
+    blocked = find_egress_blocked(raised.value)
+    assert blocked is not None
+    return blocked.why
 
 
-async def test_a_name_that_resolves_to_a_private_address_is_blocked(target: Target) -> None:
-    outgoing = Outgoing(REFUSING, resolver=lambda: ChangingResolver([["127.0.0.1"]]))
-    assert "egress_allow" in await refusal(outgoing, f"http://rebound.example:{target.port}/")
-    assert target.reached == 0
-
-
-async def test_dns_rebinding_is_blocked(
-    target: Target,
+@pytest.mark.parametrize(
+    ("policy", "addresses", "source"),
+    [
+        (EgressPolicy(), ["169.254.169.254", "127.0.0.1"], HostSource.SUBMITTER),  # the second one
+        (EgressPolicy.from_settings(["api.example"], [], private=False), ["127.0.0.1"], HostSource.SUBMITTER),
+        (NO_PRIVATE, ["127.0.0.1"], HostSource.OPERATOR),
+    ],
+)
+async def test_a_host_is_reached_at_its_permitted_addresses(
+    target: Target, policy: EgressPolicy, addresses: Sequence[str], source: HostSource
 ) -> None:
-    resolver = ChangingResolver([["127.0.0.1"], ["169.254.169.254"], ["127.0.0.1"]])
+    outgoing = Outgoing(policy, resolver=lambda: ChangingResolver(addresses))
+    assert await get(outgoing, f"http://api.example:{target.port}/", source) == 200
+
+
+@pytest.mark.parametrize(
+    ("policy", "addresses", "source", "why"),
+    [
+        (NO_PRIVATE, ["127.0.0.1"], HostSource.SUBMITTER, "egress_allow"),
+        (EgressPolicy(), ["169.254.169.254", "169.254.0.1"], HostSource.SUBMITTER, "metadata"),
+        (NO_PRIVATE, ["169.254.169.254"], HostSource.OPERATOR, "metadata"),
+    ],
+)
+async def test_a_host_without_a_permitted_address_is_blocked(
+    target: Target, policy: EgressPolicy, addresses: Sequence[str], source: HostSource, why: str
+) -> None:
+    outgoing = Outgoing(policy, resolver=lambda: ChangingResolver(addresses))
+    assert why in await refusal(outgoing, f"http://api.example:{target.port}/", source)
+    assert target.requests == 0
+
+
+async def test_dns_rebinding_is_blocked(target: Target) -> None:
+    resolver = ChangingResolver(["127.0.0.1"], ["169.254.169.254"], ["127.0.0.1"])
     outgoing = Outgoing(resolver=lambda: resolver)
     url = f"http://rebound.example:{target.port}/"
     connector = outgoing.connector(HostSource.SUBMITTER, use_dns_cache=False)
@@ -96,52 +116,31 @@ async def test_dns_rebinding_is_blocked(
         with pytest.raises(aiohttp.ClientConnectorError) as raised:
             await session.get(url)
         assert find_egress_blocked(raised.value) is not None
-    assert resolver.asked == 2
-    assert target.reached == 1
+    assert resolver.queries == 2
+    assert target.requests == 1
 
 
-async def test_only_permitted_addresses_of_a_host_are_tried(target: Target) -> None:
-    resolver = ChangingResolver([["169.254.169.254", "127.0.0.1"]])
-    assert await get(Outgoing(resolver=lambda: resolver), f"http://two.example:{target.port}/") == 200
-    both = ChangingResolver([["169.254.169.254", "169.254.0.1"]])
-    assert "metadata" in await refusal(Outgoing(resolver=lambda: both), "http://two.example/")
-
-
-async def test_a_name_in_egress_allow_may_resolve_to_a_private_address(target: Target) -> None:
-    egress = EgressPolicy.from_settings(["airbyte.internal"], [], private=False)
-    resolver = ChangingResolver([["127.0.0.1"]])
-    assert (
-        await get(Outgoing(egress, resolver=lambda: resolver), f"http://airbyte.internal:{target.port}/")
-        == 200
-    )
-
-
-async def test_a_connections_host_may_be_private_but_not_a_metadata_address(target: Target) -> None:
-    outgoing = Outgoing(REFUSING, resolver=lambda: ChangingResolver([["127.0.0.1"], ["169.254.169.254"]]))
-    assert await get(outgoing, f"http://api.internal:{target.port}/", HostSource.OPERATOR) == 200
-    metadata = Outgoing(REFUSING, resolver=lambda: ChangingResolver([["169.254.169.254"]]))
-    assert "metadata" in await refusal(metadata, "http://api.internal/", HostSource.OPERATOR)
-
-
-@pytest.mark.parametrize("named", list(HostSource))
+@pytest.mark.parametrize("source", list(HostSource))
 @pytest.mark.parametrize("bound", ["127.0.0.1", "0.0.0.0", "::"])
 async def test_waitds_own_listener_is_blocked_by_any_name(
-    target: Target, named: HostSource, bound: str
+    target: Target, source: HostSource, bound: str
 ) -> None:
-    outgoing = Outgoing(resolver=lambda: ChangingResolver([["127.0.0.1"]]))
+    outgoing = Outgoing(resolver=lambda: ChangingResolver(["127.0.0.1"]))
     url = f"http://me.example:{target.port}/"
-    assert await get(outgoing, url, named) == 200
+    assert await get(outgoing, url, source) == 200
     outgoing.add_listener(bound, target.port)
-    assert "own listener" in await refusal(outgoing, url, named)
-    assert target.reached == 1
+    assert "own listener" in await refusal(outgoing, url, source)
+    assert target.requests == 1
 
 
 def own_addresses() -> list[str]:
-    """This machine's addresses but for loopback."""
-    addresses = [
-        one.address for ones in psutil.net_if_addrs().values() for one in ones if one.family == socket.AF_INET
+    """This machine's IPv4 addresses but for loopback."""
+    return [
+        entry.address
+        for entries in psutil.net_if_addrs().values()
+        for entry in entries
+        if entry.family == socket.AF_INET and not entry.address.startswith("127.")
     ]
-    return [address for address in addresses if not address.startswith("127.")]
 
 
 @pytest.mark.skipif(not own_addresses(), reason="this machine has loopback only")
@@ -157,7 +156,5 @@ async def test_an_address_of_the_machine_counts_as_its_listener(target: Target) 
     connector = outgoing.connector(HostSource.OPERATOR)
     async with aiohttp.ClientSession(connector=connector) as session:
         with pytest.raises(aiohttp.ClientConnectorError) as raised:
-            await session.get(
-                f"http://127.0.0.2:{target.port}/"
-            )  # another loopback address than the listener's
+            await session.get(f"http://127.0.0.2:{target.port}/")  # another loopback address
     assert find_egress_blocked(raised.value) is not None
