@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from inspect import iscoroutine
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
 from msgspec import structs
 
@@ -13,7 +13,7 @@ from waitd.core.connections.auth import build_credentials
 from waitd.core.connections.connection import Connection
 from waitd.core.costs.model import MeasuredUsage
 from waitd.core.errors import ConnectionUnavailable, StoreUnavailable, UnknownConnection
-from waitd.core.waits.delivery import AfterAttempt, Delivered, DeliveryId, Receipt
+from waitd.core.waits.delivery import Delivered, Receipt
 from waitd.core.waits.verdict import Pending, Success, Verdict
 from waitd.core.waits.wait import Outcome, Progress, WaitId, WaitSpec, WaitState
 from waitd.ports import (
@@ -49,6 +49,7 @@ class FixedAuthorizations:
         return Authorization(credentials.headers, credentials.shared_key)
 
 
+T = TypeVar("T")
 Script = Callable[[str, int], Awaitable[Verdict] | Verdict]
 
 
@@ -84,13 +85,13 @@ class ScriptedTarget:
 class ScriptedProbe(Probe):
     """Answers the n-th poke (from 1) of the target `name` with `script(name, n)`.
 
-    `looks` keeps when it was poked.
+    `poked_at` has the times of the pokes, and `groups` how many waits shared each.
     """
 
     def __init__(self, script: Script, now: Callable[[], float]) -> None:
         self.script = script
         self.now = now
-        self.looks: dict[str, list[float]] = {}
+        self.poked_at: dict[str, list[float]] = {}
         self.groups: list[int] = []
 
     def parse(self, params: Mapping[str, Any], *, namespace: str) -> ScriptedTarget:
@@ -106,10 +107,10 @@ class ScriptedProbe(Probe):
 
     def answer(self, group: Sequence[Pokeable]) -> Awaitable[Verdict] | Verdict:
         name = group[0].target.name
-        looks = self.looks.setdefault(name, [])
-        looks.append(self.now())
+        times = self.poked_at.setdefault(name, [])
+        times.append(self.now())
         self.groups.append(len(group))
-        return self.script(name, len(looks))
+        return self.script(name, len(times))
 
 
 class TasklessProbe(ScriptedProbe):
@@ -145,10 +146,28 @@ async def hang() -> Verdict:
     return Pending()
 
 
-async def after(seconds: float, verdict: Verdict) -> Verdict:
-    """A target that answers after a while."""
+async def after(seconds: float, answer: T) -> T:
+    """A target, a sink or a job system that answers after a while."""
     await asyncio.sleep(seconds)
-    return verdict
+    return answer
+
+
+def defect() -> NoReturn:
+    """A script with a defect."""
+    raise RuntimeError("a defect")
+
+
+def fail_first(owner: object, method: str, *, times: int = 1) -> list[StoreUnavailable]:
+    """Makes the next calls of an async method fail; returns the failures that are left."""
+    call, failures = getattr(owner, method), [StoreUnavailable("the disk is away")] * times
+
+    async def flaky(*args: Any, **kwargs: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return await call(*args, **kwargs)
+
+    setattr(owner, method, flaky)
+    return failures
 
 
 def done_at(poke: int) -> Script:
@@ -280,58 +299,6 @@ class RecordingSink:
         self.items.append(item)
         answer = self.answer(item)
         return answer if not isinstance(answer, Awaitable) else await answer
-
-
-@dataclass
-class MemoryOutbox:
-    """The deliverer's store: a dict of items and when each is due."""
-
-    due: dict[DeliveryId, tuple[float, str, OutboxItem]] = field(default_factory=dict)
-    settled: dict[DeliveryId, AfterAttempt] = field(default_factory=dict)
-    history: list[tuple[DeliveryId, AfterAttempt]] = field(default_factory=list)
-    refusing: bool = False
-    #: How often `due_items` was called.
-    reads: int = 0
-
-    def queue(self, name: str, destination: str, at: float) -> None:
-        item = OutboxItem(
-            DeliveryId(name),
-            WaitId("w-" + name),
-            "default",
-            {"kind": "recording", "to": destination},
-            b"{}",
-            0,
-            at,
-        )
-        self.due[item.id] = (at, destination, item)
-
-    async def due_destinations(self, now: float) -> Sequence[str]:
-        return sorted({destination for at, destination, _ in self.due.values() if at <= now})
-
-    async def next_attempt_at(self) -> float | None:
-        return min((at for at, _, _ in self.due.values()), default=None)
-
-    async def due_items(
-        self, destination: str, now: float, limit: int, exclude: frozenset[DeliveryId]
-    ) -> Sequence[OutboxItem]:
-        self.reads += 1
-        await asyncio.sleep(0)
-        found = sorted((at, item.id) for at, to, item in self.due.values() if to == destination and at <= now)
-        return [self.due[name][2] for _, name in found if name not in exclude][:limit]
-
-    async def save_attempt(self, delivery_id: DeliveryId, after: AfterAttempt, at: float) -> None:
-        if self.refusing:
-            raise StoreUnavailable("the disk is full")
-        _, destination, item = self.due.pop(delivery_id)
-        self.history.append((delivery_id, after))
-        if after.next_attempt_at is None:
-            self.settled[delivery_id] = after
-        else:
-            self.due[delivery_id] = (
-                after.next_attempt_at,
-                destination,
-                replace(item, attempts=after.attempts),
-            )
 
 
 class SilentDisplay:

@@ -21,7 +21,7 @@ async def run_until_ended(
         ScriptedTarget("t", key="t", request_timeout=request_timeout), Pacing(interval), began + seconds
     )
     finish = await run_wait(wait, probe, clock, lambda: None)
-    return finish, [round(at - began, 3) for at in (*probe.looks["t"], clock.now())]
+    return finish, [round(at - began, 3) for at in (*probe.poked_at["t"], clock.now())]
 
 
 @in_virtual_time

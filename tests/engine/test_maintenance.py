@@ -1,160 +1,135 @@
-"""The maintenance in virtual time: sweeps, flushes, and a clock that jumps."""
+"""Maintenance in virtual time: sweeps, flushes, lag, and a clock that jumps."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import anyio
-from fakes import MemoryStore, ScriptedProbe, waiting
+from engine_harness import PokerHarness, running
+from fakes import fail_first, waiting
 from msgspec.structs import replace
-from virtual_time import VirtualClock, in_virtual_time
+from virtual_time import in_virtual_time
 
-from waitd.core.errors import StoreUnavailable
 from waitd.core.waits.verdict import Pending, Success
-from waitd.core.waits.wait import Outcome, WaitId, WaitState
+from waitd.core.waits.wait import Outcome, WaitState
 from waitd.engine.maintenance import PAGE_IDS, SWEEP_PAUSE, Maintenance, waiting_pages
-from waitd.engine.poker import Poker
-from waitd.metrics import Instruments
 
 
-class Bench:
+class MaintenanceHarness(PokerHarness):
+    """A poker and its maintenance; the wait `done` succeeds."""
+
     def __init__(self) -> None:
-        self.clock = VirtualClock()
-        self.store = MemoryStore()
-        self.probe = ScriptedProbe(lambda name, _: Success() if name == "done" else Pending(), self.clock.now)
-        self.poker = Poker(
-            self.store,
-            {"scripted": self.probe},
-            self.clock,
-            Instruments(version="test"),
-            capacity=100,
-            poke_concurrency=10,
-            per_host_concurrency=10,
-        )
-        self.recounts = 0
+        super().__init__(lambda name, _: Success() if name == "done" else Pending())
+        self.sweeps = 0
         self.maintenance = Maintenance(
-            self.store, self.poker, self.clock, retention=3600, after_sweep=self.recount
+            self.store, self.poker, self.clock, retention=3600, after_sweep=self.count_sweep
         )
 
-    async def recount(self) -> None:
-        self.recounts += 1
+    async def count_sweep(self) -> None:
+        self.sweeps += 1
 
 
 @asynccontextmanager
-async def running() -> AsyncIterator[Bench]:
-    bench = Bench()
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(bench.poker.run)
-        tasks.start_soon(bench.maintenance.run)
-        await asyncio.sleep(0)
-        yield bench
-        tasks.cancel_scope.cancel()
+async def running_maintenance() -> AsyncIterator[MaintenanceHarness]:
+    harness = MaintenanceHarness()
+    async with running(harness.poker.run, harness.maintenance.run):
+        yield harness
 
 
 @in_virtual_time
-async def test_a_stored_wait_that_nobody_pokes_is_taken_in_hand() -> None:
-    async with running() as bench:
-        bench.store.put(waiting("done", bench.clock.now()))
+async def test_a_stored_wait_that_is_not_held_is_adopted_by_a_sweep() -> None:
+    async with running_maintenance() as harness:
+        harness.store.put(waiting("done", harness.clock.now()))
         await asyncio.sleep(61)
-        assert bench.store.waits["done"].state is WaitState.SUCCESS  # type: ignore[index]  # a plain name is an id here
+        assert harness.state("done") is WaitState.SUCCESS
 
 
 @in_virtual_time
 async def test_ended_waits_are_deleted_after_the_retention_time() -> None:
-    async with running() as bench:
+    async with running_maintenance() as harness:
+        now = harness.clock.now()
         ended = replace(
-            waiting("old", bench.clock.now()),
+            waiting("old", now),
             state=WaitState.SUCCESS,
             outcome=Outcome(WaitState.SUCCESS),
-            finished_at=bench.clock.now(),
+            finished_at=now,
         )
-        bench.store.put(ended, waiting("young", bench.clock.now(), timeout=86400))
+        harness.store.put(ended, waiting("young", now, timeout=86400))
         await asyncio.sleep(3500)
-        assert "old" in bench.store.waits
+        assert "old" in harness.store.waits
         await asyncio.sleep(200)
-        assert "old" not in bench.store.waits
-        assert "young" in bench.store.waits
-        assert bench.recounts > 100
+        assert harness.store.waits.keys() == {"young"}
+        assert harness.sweeps > 100
 
 
 @in_virtual_time
-async def test_the_audit_is_kept_as_long_as_ended_waits_are() -> None:
-    async with running() as bench:
-        bench.store.audited = [bench.clock.now(), bench.clock.now() + 10_000]
+async def test_audit_entries_are_deleted_after_the_retention_time() -> None:
+    async with running_maintenance() as harness:
+        harness.store.audited = [harness.clock.now(), harness.clock.now() + 10_000]
         await asyncio.sleep(3500)
-        assert len(bench.store.audited) == 2
+        assert len(harness.store.audited) == 2
         await asyncio.sleep(200)
-        assert len(bench.store.audited) == 1
+        assert len(harness.store.audited) == 1
 
 
 @in_virtual_time
-async def test_progress_is_flushed_and_a_store_that_refuses_is_asked_again() -> None:
-    async with running() as bench:
-        bench.poker.adopt(bench.store.put(waiting("w", bench.clock.now(), interval=1)))
-        bench.store.refusing = True
+async def test_progress_is_flushed_once_the_store_accepts_it() -> None:
+    async with running_maintenance() as harness:
+        harness.add("w", interval=1)
+        harness.store.refusing = True
         await asyncio.sleep(90)
-        assert not bench.store.progress_writes
-        bench.store.refusing = False
+        assert not harness.store.progress_writes
+        harness.store.refusing = False
         await asyncio.sleep(5)
-        assert bench.store.progress_writes == ["w"]
+        assert harness.store.progress_writes == ["w"]
 
 
 @in_virtual_time
 async def test_a_jump_of_the_wall_clock_is_noticed_within_a_second() -> None:
-    async with running() as bench:
-        bench.poker.adopt(bench.store.put(waiting("w", bench.clock.now(), interval=3000, timeout=3600)))
+    async with running_maintenance() as harness:
+        harness.add("w", interval=3000, timeout=3600)
         await asyncio.sleep(1)
-        bench.clock.jump(7200)
+        harness.clock.jump(7200)
         await asyncio.sleep(1)
-        assert bench.store.waits["w"].state is WaitState.TIMEOUT  # type: ignore[index]  # as above
-        assert len(bench.probe.looks["w"]) == 2
+        assert harness.state("w") is WaitState.TIMEOUT
+        assert harness.pokes("w") == 2
 
 
 @in_virtual_time
-async def test_a_pause_of_the_loop_shows_as_lag_for_a_second() -> None:
-    async with running() as bench:
+async def test_a_pause_of_the_event_loop_shows_as_lag_for_a_second() -> None:
+    async with running_maintenance() as harness:
         await asyncio.sleep(0.1)
-        assert bench.maintenance.lag == 0
+        assert harness.maintenance.lag == 0
         loop = asyncio.get_running_loop()
         loop._jumping.now += 2.0  # type: ignore[attr-defined]  # as if a callback had held the loop for two seconds
         await asyncio.sleep(0.3)
-        assert 1.8 < bench.maintenance.lag < 2.1
+        assert 1.8 < harness.maintenance.lag < 2.1
         await asyncio.sleep(1.5)
-        assert bench.maintenance.lag == 0
+        assert harness.maintenance.lag == 0
 
 
 @in_virtual_time
-async def test_pages_bring_every_waiting_wait_once() -> None:
-    bench = Bench()
-    bench.store.put(*(waiting(f"w{n:04}", bench.clock.now()) for n in range(2500)))
-    names = [wait.id async for page in waiting_pages(bench.store) for wait in page]
-    assert names == sorted(bench.store.waits)
+async def test_waiting_pages_contain_every_waiting_wait_once() -> None:
+    harness = MaintenanceHarness()
+    harness.store.put(*(waiting(f"w{n:04}", harness.clock.now()) for n in range(2500)))
+    names = [wait.id async for page in waiting_pages(harness.store) for wait in page]
+    assert names == sorted(harness.store.waits)
 
 
 @in_virtual_time
-async def test_a_sweep_of_a_crowd_finds_all_of_it_and_leaves_the_loop_to_others() -> None:
-    bench = Bench()
-    for n in range(2 * PAGE_IDS + 1):
-        bench.store.put(waiting(f"w{n}", bench.clock.now()))
-    began = bench.clock.monotonic()
-    await bench.maintenance.sweep()
-    assert bench.clock.monotonic() - began > 1.5 * SWEEP_PAUSE  # two of them
-    await bench.maintenance.sweep()
-    assert bench.poker.held == 2 * PAGE_IDS + 1
+async def test_a_sweep_of_many_waits_finds_all_and_pauses_between_pages() -> None:
+    harness = MaintenanceHarness()
+    harness.store.put(*(waiting(f"w{n}", harness.clock.now()) for n in range(2 * PAGE_IDS + 1)))
+    start = harness.clock.monotonic()
+    await harness.maintenance.sweep()
+    assert harness.clock.monotonic() - start > 1.5 * SWEEP_PAUSE  # two of them
+    await harness.maintenance.sweep()
+    assert harness.poker.held == 2 * PAGE_IDS + 1
 
 
 @in_virtual_time
-async def test_a_sweep_that_the_store_refuses_is_made_again() -> None:
-    async with running() as bench:
-        read, failures = bench.store.waiting_ids, [1]
-
-        async def flaky(after: WaitId | None, limit: int) -> Sequence[WaitId]:
-            if failures:
-                failures.pop()
-                raise StoreUnavailable("the disk is away")
-            return await read(after, limit)
-
-        bench.store.waiting_ids = flaky  # type: ignore[method-assign]  # the disk of this test
-        bench.store.put(waiting("done", bench.clock.now()))
+async def test_a_sweep_that_cannot_read_the_store_is_repeated() -> None:
+    async with running_maintenance() as harness:
+        fail_first(harness.store, "waiting_ids")
+        harness.store.put(waiting("done", harness.clock.now()))
         await asyncio.sleep(91)
-        assert bench.store.waits["done"].state is WaitState.SUCCESS  # type: ignore[index]  # as above
+        assert harness.state("done") is WaitState.SUCCESS

@@ -1,159 +1,142 @@
-"""News in virtual time: who is poked for it, how often at most, and what is kept of signals."""
+"""News in virtual time: which waits it pokes and how often, and how long signals are kept."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fakes import MemoryStore, ScriptedProbe, waiting
+from engine_harness import PokerHarness, running
+from fakes import waiting
 from msgspec.structs import replace
-from virtual_time import VirtualClock, in_virtual_time
+from virtual_time import in_virtual_time
 
 from waitd.core.waits.verdict import Pending
-from waitd.engine.poker import NEWS_PAUSE_SECONDS, Poker
+from waitd.engine.poker import NEWS_PAUSE_SECONDS
 from waitd.engine.signal_dispatcher import SignalDispatcher
-from waitd.metrics import Instruments
 from waitd.ports import Signal, SignalKey
 
 
-class KeptSignals:
-    """The part of the store that keeps signals: (namespace, key) → when, and what."""
+class MemorySignals:
+    """The part of the store that keeps signals: by namespace and key, times and payloads."""
 
     def __init__(self) -> None:
         self.kept: dict[tuple[str, str], list[tuple[float, Any]]] = {}
-        self.asked = 0
+        #: How often payloads were read.
+        self.reads = 0
 
     async def signals(self, namespace: str, key: str) -> Sequence[Any]:
-        self.asked += 1
+        self.reads += 1
         return [payload for _, payload in self.kept.get((namespace, key), ())]
 
     async def signal_keys(self) -> Sequence[Signal]:
-        return [Signal(*at, received[-1][0]) for at, received in self.kept.items()]
+        return [Signal(*key, signals[-1][0]) for key, signals in self.kept.items()]
 
     async def prune_signals(self, before: float, limit: int) -> Sequence[SignalKey]:
-        gone = [SignalKey(*at) for at, received in self.kept.items() if received[0][0] < before][:limit]
-        for at in gone:
-            self.kept[at] = [one for one in self.kept[at] if one[0] >= before]
-            if not self.kept[at]:
-                del self.kept[at]
-        return gone
+        expired = [SignalKey(*key) for key, signals in self.kept.items() if signals[0][0] < before][:limit]
+        for key in expired:
+            self.kept[key] = [signal for signal in self.kept[key] if signal[0] >= before]
+            if not self.kept[key]:
+                del self.kept[key]
+        return expired
 
 
-class Bench:
+class SignalHarness(PokerHarness):
+    """A poker and its signals. While `answering` is set, pokes wait for it."""
+
     def __init__(self) -> None:
-        self.clock = VirtualClock()
-        self.store, self.kept = MemoryStore(), KeptSignals()
-        self.looking: asyncio.Event | None = None
-        self.probe = ScriptedProbe(lambda *_: self._pending(), self.clock.now)
-        self.instruments = Instruments(version="test")
-        self.poker = Poker(
-            self.store,
-            {"scripted": self.probe},
-            self.clock,
-            self.instruments,
-            capacity=100,
-            poke_concurrency=10,
-            per_host_concurrency=10,
-        )
-        self.signals = SignalDispatcher(self.kept, self.poker, self.clock, self.instruments, retention=3600)
+        super().__init__(lambda *_: self._pending())
+        self.answering: asyncio.Event | None = None
+        self.stored = MemorySignals()
+        self.signals = SignalDispatcher(self.stored, self.poker, self.clock, self.instruments, retention=3600)
 
     async def _pending(self) -> Pending:
-        if self.looking is not None:
-            await self.looking.wait()
+        if self.answering is not None:
+            await self.answering.wait()
         return Pending()
 
-    def add(self, name: str, wake_on: str | None = None, namespace: str = "default") -> None:
+    def listen(self, name: str, wake_on: str | None = None, namespace: str = "default") -> None:
         wait = waiting(name, self.clock.now(), interval=1000)
         wait = replace(wait, namespace=namespace, spec=replace(wait.spec, wake_on=wake_on))
         self.poker.adopt(self.store.put(wait))
 
-    def hear(self, key: str, namespace: str = "default") -> None:
-        self.kept.kept.setdefault((namespace, key), []).append((self.clock.now(), {"n": 1}))
-        self.signals.on_signals([Signal(namespace, key, self.clock.now())])
-
-    def looks(self, name: str) -> int:
-        return len(self.probe.looks.get(name, ()))
+    def send(self, key: str) -> None:
+        self.stored.kept.setdefault(("default", key), []).append((self.clock.now(), {"n": 1}))
+        self.signals.on_signals([Signal("default", key, self.clock.now())])
 
 
 @asynccontextmanager
-async def running() -> AsyncIterator[Bench]:
-    bench = Bench()
-    poking = asyncio.create_task(bench.poker.run())
-    await asyncio.sleep(0.001)
-    try:
-        yield bench
-    finally:
-        poking.cancel()
-        await asyncio.gather(poking, return_exceptions=True)
+async def running_signals() -> AsyncIterator[SignalHarness]:
+    harness = SignalHarness()
+    async with running(harness.poker.run):
+        yield harness
 
 
 @in_virtual_time
-async def test_a_signal_pokes_those_that_wake_on_it_at_once_and_nobody_else() -> None:
-    async with running() as bench:
-        bench.add("woken", "go")
-        bench.add("other", "stop")
-        bench.add("elsewhere", "go", namespace="other")
-        bench.add("deaf")
+async def test_a_signal_pokes_at_once_those_that_wake_on_it_and_no_others() -> None:
+    async with running_signals() as harness:
+        harness.listen("woken", "go")
+        harness.listen("other", "stop")
+        harness.listen("elsewhere", "go", namespace="other")
+        harness.listen("deaf")
         await asyncio.sleep(100)
-        assert bench.signals.listening("default", "go") == 1
-        bench.hear("go")
+        assert harness.signals.listening("default", "go") == 1
+        harness.send("go")
         await asyncio.sleep(0.1)
-        assert [bench.looks(name) for name in ("woken", "other", "elsewhere", "deaf")] == [2, 1, 1, 1]
-        assert list(await bench.signals.payloads("default", "go")) == [{"n": 1}]
+        assert [harness.pokes(name) for name in ("woken", "other", "elsewhere", "deaf")] == [2, 1, 1, 1]
+        assert list(await harness.signals.payloads("default", "go")) == [{"n": 1}]
 
 
 @in_virtual_time
-async def test_many_signals_poke_a_wait_no_more_often_than_is_good() -> None:
-    async with running() as bench:
-        bench.add("w", "go")
+async def test_a_burst_of_signals_pokes_a_wait_once_per_pause() -> None:
+    async with running_signals() as harness:
+        harness.listen("w", "go")
         await asyncio.sleep(100)
         for _ in range(200):
-            bench.hear("go")
+            harness.send("go")
             await asyncio.sleep(NEWS_PAUSE_SECONDS / 20)
-        assert 10 <= bench.looks("w") <= 13
+        assert 10 <= harness.pokes("w") <= 13
 
 
 @in_virtual_time
-async def test_a_signal_that_comes_while_a_wait_is_poked_pokes_it_once_more() -> None:
-    async with running() as bench:
-        bench.looking = asyncio.Event()
-        bench.add("w", "go")
+async def test_signals_during_a_poke_cause_one_more() -> None:
+    async with running_signals() as harness:
+        harness.answering = asyncio.Event()
+        harness.listen("w", "go")
         await asyncio.sleep(1)
-        bench.hear("go")
-        bench.hear("go")
-        bench.looking.set()
-        bench.looking = None
+        harness.send("go")
+        harness.send("go")
+        harness.answering.set()
+        harness.answering = None
         await asyncio.sleep(2 * NEWS_PAUSE_SECONDS)
-        assert bench.looks("w") == 2
+        assert harness.pokes("w") == 2
 
 
 @in_virtual_time
-async def test_what_came_before_a_restart_is_known_and_what_never_came_costs_no_query() -> None:
-    async with running() as bench:
-        bench.kept.kept["default", "go"] = [(bench.clock.now(), "early")]
-        await bench.signals.load()
-        assert list(await bench.signals.payloads("default", "go")) == ["early"]
-        assert (list(await bench.signals.payloads("default", "never")), bench.kept.asked) == ([], 1)
+async def test_stored_signals_are_known_after_a_restart_and_an_unknown_key_costs_no_read() -> None:
+    async with running_signals() as harness:
+        harness.stored.kept["default", "go"] = [(harness.clock.now(), "early")]
+        await harness.signals.load()
+        assert list(await harness.signals.payloads("default", "go")) == ["early"]
+        assert (list(await harness.signals.payloads("default", "never")), harness.stored.reads) == ([], 1)
 
 
 @in_virtual_time
-async def test_signals_are_forgotten_after_the_retention_and_a_newer_one_is_not() -> None:
-    async with running() as bench:
-        bench.hear("old")
-        bench.hear("both")
+async def test_signals_are_deleted_after_the_retention_time_and_newer_ones_are_kept() -> None:
+    async with running_signals() as harness:
+        harness.send("old")
+        harness.send("both")
         await asyncio.sleep(3000)
-        bench.hear("both")
+        harness.send("both")
         await asyncio.sleep(1000)
-        await bench.signals.prune()
-        assert list(await bench.signals.payloads("default", "old")) == []
-        assert bench.kept.asked == 0, "nothing is known under that key any more"
-        assert list(await bench.signals.payloads("default", "both")) == [{"n": 1}]
+        await harness.signals.prune()
+        assert list(await harness.signals.payloads("default", "old")) == []
+        assert harness.stored.reads == 0, "nothing is known under that key any more"
+        assert list(await harness.signals.payloads("default", "both")) == [{"n": 1}]
 
 
 @in_virtual_time
-async def test_news_of_a_place_where_nobody_listens_pokes_nobody_and_is_counted() -> None:
-    async with running() as bench:
-        assert bench.signals.on_s3_object("s3_event", "landing", "a.csv", None) == 0
-        labels = {"source": "s3_event"}
-        assert bench.instruments.registry.get_sample_value("waitd_signals_total", labels) == 1
-        bench.poker.poke_soon("nobody")
+async def test_news_without_listeners_pokes_no_wait_and_is_counted() -> None:
+    async with running_signals() as harness:
+        assert harness.signals.on_s3_object("s3_event", "landing", "a.csv", None) == 0
+        assert harness.sample("waitd_signals_total", source="s3_event") == 1
+        harness.poker.poke_soon("unknown")

@@ -118,7 +118,7 @@ class Listeners:
                 del self._channels[topic.channel]
 
     def matching(self, channel: str, name: str, namespace: str | None) -> frozenset[str]:
-        """The waits that listen to `name` on `channel`, of all namespaces if `namespace` is None."""
+        """The waits that listen to `name` on `channel`; those of all namespaces if it is None."""
         by_namespace: Mapping[str, _ChannelListeners] = self._channels.get(channel, {})
         namespaces = by_namespace.keys() if namespace is None else by_namespace.keys() & {namespace}
         return frozenset(wait_id for one in namespaces for wait_id in by_namespace[one].matching(name))
