@@ -88,13 +88,14 @@ def destination_of(namespace: str, sink: Mapping[str, Any]) -> str:
     return f"{sink['kind']} {sink['url']}"
 
 
-def url_of(path: Path) -> str:
-    return f"sqlite+aiosqlite:///{path}"
+def url_of(path: Path | None) -> str:
+    """The URL of a database; None: in memory."""
+    return f"sqlite+aiosqlite:///{path or ''}"
 
 
 @asynccontextmanager
 async def opened(
-    path: Path,
+    path: Path | None,
     clock: WallClock | None = None,
     listener: StoreListener | None = None,
     costs: CostRules | None = None,

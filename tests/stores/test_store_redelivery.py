@@ -1,7 +1,6 @@
 """Lists of deliveries, and redelivery: of single deliveries, or of dead ones, each once."""
 
 import asyncio
-from typing import Any
 
 import pytest
 from store_values import (
@@ -33,20 +32,19 @@ async def test_deliveries_are_filtered_and_listed_newest_first(store: Store) -> 
     other = await ended(store, namespace="b")
     webhook, airflow = await settle(store, wait, DEAD)
     [foreign] = (await store.get(other.id)).deliveries
-    filters: dict[str, Any]
-    for filters, expected in (
-        ({}, [foreign, airflow, webhook]),
-        ({"state": "dead"}, [airflow, webhook]),
-        ({"state": "queued"}, [foreign]),
-        ({"sink": "airflow"}, [airflow]),
-        ({"wait_id": other.id}, [foreign]),
-        ({"namespace": "default"}, [airflow, webhook]),
-        ({"before": airflow.id}, [webhook]),
-        ({"limit": 2}, [foreign, airflow]),
-        ({"state": "dead", "sink": "webhook", "wait_id": wait.id, "namespace": "default"}, [webhook]),
-        ({"sink": "\ud800", "wait_id": "\ud800"}, []),
+    for filter_, expected in (
+        (DeliveryFilter(), [foreign, airflow, webhook]),
+        (DeliveryFilter(state="dead"), [airflow, webhook]),
+        (DeliveryFilter(state="queued"), [foreign]),
+        (DeliveryFilter(sink="airflow"), [airflow]),
+        (DeliveryFilter(wait_id=other.id), [foreign]),
+        (DeliveryFilter(namespace="default"), [airflow, webhook]),
+        (DeliveryFilter(before=airflow.id), [webhook]),
+        (DeliveryFilter(limit=2), [foreign, airflow]),
+        (DeliveryFilter(state="dead", sink="webhook", wait_id=wait.id, namespace="default"), [webhook]),
+        (DeliveryFilter(sink="\ud800", wait_id="\ud800"), []),
     ):
-        assert await store.find_deliveries(DeliveryFilter(**filters)) == expected, filters
+        assert await store.find_deliveries(filter_) == expected, filter_
 
 
 async def test_redelivering_by_id_adds_deliveries_beside_the_old_ones(
