@@ -1,7 +1,8 @@
 """Fakes of the parts that the API uses, and the API itself on a real port."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
@@ -11,26 +12,17 @@ from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
 from fakes import FakeConnections
 
-from waitd.api import ApiRunner, EventFeed, Limits, LongPolls, Services
-from waitd.auth import ApiKeyring
+from waitd.api import ApiRunner, Services
 from waitd.core.auth.api_key import format_key
 from waitd.core.auth.namespaces import NamespaceRules, Namespaces
 from waitd.core.connections.connection import Connection
-from waitd.core.errors import (
-    Conflict,
-    InvalidInput,
-    StoreUnavailable,
-)
-from waitd.core.waits.audit import AuditEntry, Caller
+from waitd.core.errors import Conflict, InvalidInput
+from waitd.core.waits.audit import Caller
 from waitd.core.waits.delivery import Delivered, Receipt
 from waitd.core.waits.verdict import Pending, Verdict
-from waitd.core.waits.wait import Outcome, Progress, WaitId
+from waitd.core.waits.wait import Outcome, Progress, WaitId, WaitState
 from waitd.metrics import Instruments
 from waitd.ports import (
-    AuditFilter,
-    CostFilter,
-    CostSums,
-    DeliveryFilter,
     IdempotentSubmit,
     Inserted,
     LiveWait,
@@ -38,18 +30,13 @@ from waitd.ports import (
     OutboxItem,
     Pokeable,
     Probe,
-    Redelivered,
-    StoredAuditEntry,
-    StoredDelivery,
-    StoredEvent,
-    StoredWait,
     UnstoredOutcome,
-    WaitFilter,
 )
-from waitd.stores import Store
+from waitd.stores import Database, Store
 
 NOW = 1_700_000_000.0
 DAY = 86_400.0
+SUCCESS = Outcome(WaitState.SUCCESS, {"rows": 3}, "done", "success")
 
 #: A key for each role in two namespaces, by the names `<namespace>_<role>`, and one for an admin.
 TOKENS = {
@@ -192,106 +179,41 @@ class FakeHealth:
     loop_lag: float = 0.001
 
 
-@dataclass
-class WatchedStore:
-    """The real store; notes what was inserted, and can be full (`refusing`), `broken` or slow
-    (`gate`).
-    """
+class WatchedStore(Store):
+    """A store in memory; notes what was inserted, and what was looked up as replays."""
 
-    real: Store
-    commits: list[Sequence[NewWait]] = field(default_factory=list)
-    looked_up: list[Sequence[IdempotentSubmit]] = field(default_factory=list)
-    refusing: bool = False
-    broken: bool = False
-    gate: asyncio.Event | None = None
+    def __init__(self, database: Database, **options: Any) -> None:
+        super().__init__(
+            database, destination_of=lambda _, sink: str(sink["kind"]), now=lambda: NOW, **options
+        )
+        self.commits: list[Sequence[NewWait]] = []
+        self.looked_up: list[Sequence[IdempotentSubmit]] = []
 
     async def insert(
-        self, waits: Sequence[NewWait], by: Caller | None = None
+        self, new_waits: Sequence[NewWait], by: Caller | None = None
     ) -> Sequence[Inserted | Exception]:
-        if self.gate is not None:
-            await self.gate.wait()
-        if self.broken:
-            raise RuntimeError("secret internals")
-        self._check()
-        self.commits.append(waits)
-        return await self.real.insert(waits, by)
-
-    async def get(self, wait_id: str, namespace: str | None = None) -> StoredWait:
-        return await self.real.get(wait_id, namespace)
-
-    async def find(self, wanted: WaitFilter) -> Sequence[StoredWait]:
-        return await self.real.find(wanted)
-
-    async def cancel(
-        self, wait_id: str, outcome: Outcome, namespace: str | None = None, by: Caller | None = None
-    ) -> StoredWait:
-        self._check()
-        return await self.real.cancel(wait_id, outcome, namespace, by)
-
-    async def redeliver(
-        self, wait_id: str, namespace: str | None = None, by: Caller | None = None
-    ) -> StoredWait:
-        self._check()
-        return await self.real.redeliver(wait_id, namespace, by)
+        answers = await super().insert(new_waits, by)
+        self.commits.append(new_waits)
+        return answers
 
     async def replays(self, submits: Sequence[IdempotentSubmit]) -> Sequence[Inserted | Conflict | None]:
         self.looked_up.append(submits)
-        return await self.real.replays(submits)
+        return await super().replays(submits)
 
-    async def find_deliveries(self, wanted: DeliveryFilter) -> Sequence[StoredDelivery]:
-        return await self.real.find_deliveries(wanted)
+    async def set_writable(self, writable: bool) -> None:
+        """While it is not writable, SQLite refuses every change."""
+        async with self._database.reading() as connection:
+            await connection.fetch_all(f"PRAGMA query_only = {not writable}")
 
-    async def redeliver_each(
-        self, ids: Sequence[str], namespace: str | None = None, by: Caller | None = None
-    ) -> Redelivered:
-        self._check()
-        return await self.real.redeliver_each(ids, namespace, by)
+    @asynccontextmanager
+    async def paused(self) -> AsyncIterator[None]:
+        """Lets every other read and write wait for the end of the block."""
+        async with self._database.writing():
+            yield
 
-    async def redeliver_dead(self, wanted: DeliveryFilter, by: Caller | None = None) -> Redelivered:
-        self._check()
-        return await self.real.redeliver_dead(wanted, by)
-
-    @property
-    def finished_seq(self) -> int:
-        return self.real.finished_seq
-
-    @property
-    def event_secret(self) -> int:
-        return self.real.event_secret
-
-    async def check_resumable(self, seq: int) -> None:
-        await self.real.check_resumable(seq)
-
-    async def events_after(self, seq: int, namespace: str | None, limit: int) -> Sequence[StoredEvent]:
-        return await self.real.events_after(seq, namespace, limit)
-
-    async def find_costs(self, wanted: CostFilter) -> CostSums:
-        return await self.real.find_costs(wanted)
-
-    async def counts(self) -> Mapping[tuple[str, str], int]:
-        return await self.real.counts()
-
-    async def save_signal(self, namespace: str, key: str, payload: Any, by: Caller | None = None) -> None:
-        self._check()
-        await self.real.save_signal(namespace, key, payload, by)
-
-    async def save_audit_entry(self, change: AuditEntry) -> None:
-        self._check()
-        await self.real.save_audit_entry(change)
-
-    async def find_audit(self, wanted: AuditFilter) -> Sequence[StoredAuditEntry]:
-        return await self.real.find_audit(wanted)
-
-    async def end(self, wait_id: str, outcome: Outcome) -> None:
+    async def end(self, wait_id: str, outcome: Outcome = SUCCESS) -> None:
         """Ends a wait as the poker does."""
-        assert (
-            await self.real.finish(UnstoredOutcome(WaitId(wait_id), Progress(), outcome, NOW + 60))
-            is not None
-        )
-
-    def _check(self) -> None:
-        if self.refusing:
-            raise StoreUnavailable("the disk is full")
+        assert await self.finish(UnstoredOutcome(WaitId(wait_id), Progress(), outcome, NOW + 60))
 
 
 #: Few enough that a test can open them all.
@@ -337,11 +259,33 @@ class Api:
             "/v1/waits:batch", BytesIO(body), Content_Type="application/x-ndjson", **headers
         )
 
-    async def submitted(self, **fields: Any) -> str:
+    async def submitted(self, who: str | None = None, **fields: Any) -> str:
         """Submits a wait; returns its id."""
-        response = await self.post("/v1/waits", wait(**fields))
+        response = await self.post("/v1/waits", wait(**fields), **bearer(who))
         assert response.status == 201, await response.text()
         return str((await response.json())["id"])
+
+    async def get(self, path: str, who: str | None = None, **query: str) -> Any:
+        """Returns the JSON at `path`."""
+        response = await self.client.get(path, params=query, headers=bearer(who))
+        assert response.status == 200, await response.text()
+        assert response.content_type == "application/json"
+        return await response.json()
+
+    async def pages(self, path: str, items: str, who: str | None = None, **query: str) -> list[list[Any]]:
+        """Returns the `items` of every page."""
+        pages = []
+        while True:
+            page = await self.get(path, who, **query)
+            pages.append(page[items])
+            if page["next_page_token"] is None:
+                return pages
+            query["page_token"] = page["next_page_token"]
+
+
+def bearer(who: str | None) -> dict[str, str]:
+    """Returns the header with a token: that of a name in `TOKENS`, or `who` itself."""
+    return {} if who is None else {"Authorization": f"Bearer {TOKENS.get(who, who)}"}
 
 
 def wait(**fields: Any) -> dict[str, Any]:
@@ -382,27 +326,3 @@ async def until(condition: Callable[[], bool]) -> None:
     """Runs the event loop until the condition holds."""
     while not condition():  # noqa: ASYNC110 - what is waited for is a fact of the code under test, which sets no event
         await asyncio.sleep(0)
-
-
-def services_for(
-    store: WatchedStore, scrapes: list[int], *, max_long_polls: int = 10, **more: Any
-) -> Services:
-    """Returns services with fakes of every port but the store and the keyring."""
-    return Services(
-        store=store,
-        poking=FakePoking(),
-        probes={"plain": PlainProbe(), "http": PlainProbe()},
-        sinks={"plain_sink": PlainSink(), "dag_sink": DagSink()},
-        connections=CachedConnections(),
-        long_polls=LongPolls(max_long_polls),
-        instruments=Instruments(version="test"),
-        limits=Limits(default_timeout=7 * DAY, max_timeout=365 * DAY, min_poke_interval=0.1),
-        health=FakeHealth(),
-        feed=EventFeed(max_readers=3),
-        before_scrape=lambda: scrapes.append(1),
-        **{
-            "now": lambda: NOW,
-            "keyring": ApiKeyring(store.real, file=None, retention=DAY, now=lambda: NOW),
-            **more,
-        },
-    )

@@ -3,39 +3,31 @@
 from typing import Any
 
 import pytest
-from api_fakes import NOW, TOKENS, Api, lines_of, problem_of, wait
+from api_fakes import NOW, TOKENS, Api, bearer, lines_of, problem_of, wait
 from structlog.testing import capture_logs
 
 from waitd.core.waits.event import rfc3339
-from waitd.core.waits.wait import Outcome, WaitState
-
-DONE = Outcome(WaitState.SUCCESS, None, "done", "success")
 
 
-def bearer(name: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {TOKENS[name]}"}
-
-
-async def changes(api: Api, query: str = "") -> list[dict[str, Any]]:
-    response = await api.client.get(f"/v1/audit?{query}", headers=bearer("admin"))
-    assert response.status == 200, await response.text()
-    found: list[dict[str, Any]] = (await response.json())["changes"]
-    return found
-
-
-async def made(api: Api, **wanted: Any) -> dict[str, Any]:
-    response = await api.post("/v1/keys", wanted, **bearer("admin"))
+async def create_key(api: Api, **fields: Any) -> dict[str, Any]:
+    response = await api.post("/v1/keys", fields, **bearer("admin"))
     assert response.status == 201, await response.text()
     assert response.headers["Cache-Control"] == "no-store"
     key: dict[str, Any] = await response.json()
     return key
 
 
+async def audit(api: Api, **query: str) -> list[dict[str, Any]]:
+    """Returns the entries of the audit, newest first."""
+    entries: list[dict[str, Any]] = (await api.get("/v1/audit", "admin", **query))["changes"]
+    return entries
+
+
 # ---------------------------------------------------------------- keys
 
 
 async def test_a_key_is_shown_once_and_authenticates(guarded: Api) -> None:
-    key = await made(guarded, role="submitter", namespace="team_a", expires_in=60)
+    key = await create_key(guarded, role="submitter", namespace="team_a", expires_in=60)
     assert key == {
         "id": key["id"],
         "key": key["key"],
@@ -48,22 +40,22 @@ async def test_a_key_is_shown_once_and_authenticates(guarded: Api) -> None:
         "revoked_at": None,
         "used_at": None,
     }
-    response = await guarded.post("/v1/waits", wait(), Authorization=f"Bearer {key['key']}")
-    assert (await response.json())["namespace"] == "team_a"
-    listed = await guarded.client.get("/v1/keys", headers=bearer("admin"))
-    assert key["key"].rpartition("_")[2] not in await listed.text()
-    [shown] = [one for one in (await listed.json())["keys"] if one["id"] == key["id"]]
-    assert shown == {**{name: value for name, value in key.items() if name != "key"}, "used_at": rfc3339(NOW)}
-    assert len((await listed.json())["keys"]) == len(TOKENS) + 1
+    wait_id = await guarded.submitted(key["key"])
+    assert (await guarded.store.get(wait_id)).namespace == "team_a"
+    keys = (await guarded.get("/v1/keys", "admin"))["keys"]
+    assert key["key"].rpartition("_")[2] not in str(keys)
+    assert len(keys) == len(TOKENS) + 1
+    del key["key"]
+    assert [other for other in keys if other["id"] == key["id"]] == [{**key, "used_at": rfc3339(NOW)}]
 
 
 async def test_a_revoked_key_is_refused_at_once(guarded: Api) -> None:
-    key = await made(guarded, role="viewer")
-    headers = {"Authorization": f"Bearer {key['key']}"}
-    assert (await guarded.client.get("/v1/waits", headers=headers)).status == 200
+    key = await create_key(guarded, role="viewer")
+    await guarded.get("/v1/waits", key["key"])
     revoked = await guarded.post(f"/v1/keys/{key['id']}:revoke", **bearer("admin"))
     assert (revoked.status, (await revoked.json())["state"]) == (200, "revoked")
-    await problem_of(await guarded.client.get("/v1/waits", headers=headers), 401, "unauthenticated")
+    refused = await guarded.client.get("/v1/waits", headers=bearer(key["key"]))
+    await problem_of(refused, 401, "unauthenticated")
     again = await guarded.post(f"/v1/keys/{key['id']}:revoke", **bearer("admin"))
     await problem_of(again, 409, "conflict")
 
@@ -99,14 +91,13 @@ async def test_keys_can_be_created_without_authentication(api: Api) -> None:
 
 
 async def test_every_change_is_audited_with_who_what_when_and_from_where(guarded: Api) -> None:
-    response = await guarded.post("/v1/waits", wait(), **bearer("a_submitter"))
-    wait_id = (await response.json())["id"]
+    wait_id = await guarded.submitted("a_submitter")
     await guarded.post(f"/v1/waits/{wait_id}:poke", **bearer("a_operator"))
     await guarded.post(f"/v1/waits/{wait_id}:redeliver", **bearer("a_operator"))
     await guarded.post(f"/v1/waits/{wait_id}:cancel", **bearer("b_submitter"))
     await guarded.post(f"/v1/waits/{wait_id}:cancel", **bearer("a_submitter"))
     await guarded.post(f"/v1/waits/{wait_id}:cancel", **bearer("a_submitter"))
-    entries = await changes(guarded)
+    entries = await audit(guarded)
     assert [
         (c["action"], c["principal"], c["role"], c["namespace"], c["result"]) for c in reversed(entries)
     ] == [
@@ -125,7 +116,7 @@ async def test_every_change_is_audited_with_who_what_when_and_from_where(guarded
 async def test_a_batch_is_one_audit_entry(guarded: Api) -> None:
     lines = [wait(), wait(), {"kind": "nonsense"}]
     assert len(await lines_of(await guarded.batch(*lines, **bearer("a_submitter")))) == 3
-    [entry] = await changes(guarded)
+    [entry] = await audit(guarded)
     assert (entry["action"], entry["subject"], entry["subjects"]) == ("submit", None, 2)
 
 
@@ -135,51 +126,40 @@ async def test_a_call_that_changes_nothing_is_not_audited(guarded: Api) -> None:
     await guarded.post("/v1/waits", {"kind": "nonsense"}, **bearer("a_submitter"))
     await guarded.post("/v1/waits", wait(), **bearer("a_viewer"))
     await guarded.client.get("/v1/waits", headers=bearer("a_viewer"))
-    assert len(await changes(guarded)) == 1
+    assert len(await audit(guarded)) == 1
 
 
 async def test_a_change_and_its_audit_entry_are_one_commit(guarded: Api) -> None:
-    guarded.store.refusing = True
+    await guarded.store.set_writable(False)
     response = await guarded.post("/v1/waits", wait(), **bearer("a_submitter"))
     assert response.status == 503
-    guarded.store.refusing = False
-    assert await changes(guarded) == []
+    await guarded.store.set_writable(True)
+    assert await audit(guarded) == []
 
 
 async def test_a_poke_that_cannot_be_audited_is_not_made(guarded: Api) -> None:
-    response = await guarded.post("/v1/waits", wait(), **bearer("a_submitter"))
-    wait_id = (await response.json())["id"]
-    guarded.store.refusing = True
+    wait_id = await guarded.submitted("a_submitter")
+    await guarded.store.set_writable(False)
     assert (await guarded.post(f"/v1/waits/{wait_id}:poke", **bearer("a_operator"))).status == 503
     assert guarded.poking.poked == []
 
 
 async def test_redelivered_dead_letters_are_audited_with_their_number(guarded: Api) -> None:
     sinks = [{"kind": "plain_sink", "url": "h"}]
-    response = await guarded.post("/v1/waits", wait(sinks=sinks), **bearer("b_submitter"))
-    await guarded.store.end((await response.json())["id"], DONE)
+    await guarded.store.end(await guarded.submitted("b_submitter", sinks=sinks))
     await guarded.post("/v1/deliveries:redeliver", {"state": "dead"}, **bearer("b_operator"))
-    [entry, _] = await changes(guarded)
+    [entry, _] = await audit(guarded)
     assert (entry["action"], entry["subjects"], entry["result"]) == ("redeliver", 0, "done")
 
 
 async def test_the_audit_is_filtered_and_paged(guarded: Api) -> None:
-    ids = [
-        (await (await guarded.post("/v1/waits", wait(), **bearer("a_submitter"))).json())["id"]
-        for _ in range(3)
-    ]
-    await made(guarded, role="viewer")
-    assert [c["subject"] for c in await changes(guarded, "principal=key:asubmitter")] == ids[::-1]
-    assert [c["action"] for c in await changes(guarded, "action=create_key")] == ["create_key"]
-    assert [c["subject"] for c in await changes(guarded, f"subject={ids[1]}")] == [ids[1]]
-    seen: list[str | None] = []
-    query = "limit=2&action=submit"
-    while query:
-        page = await (await guarded.client.get(f"/v1/audit?{query}", headers=bearer("admin"))).json()
-        seen += [change["subject"] for change in page["changes"]]
-        token = page["next_page_token"]
-        query = f"limit=2&action=submit&page_token={token}" if token else ""
-    assert seen == ids[::-1]
+    ids = [await guarded.submitted("a_submitter") for _ in range(3)]
+    await create_key(guarded, role="viewer")
+    assert [c["subject"] for c in await audit(guarded, principal="key:asubmitter")] == ids[::-1]
+    assert [c["action"] for c in await audit(guarded, action="create_key")] == ["create_key"]
+    assert [c["subject"] for c in await audit(guarded, subject=ids[1])] == [ids[1]]
+    pages = await guarded.pages("/v1/audit", "changes", "admin", limit="2", action="submit")
+    assert [[change["subject"] for change in page] for page in pages] == [[ids[2], ids[1]], [ids[0]]]
 
 
 @pytest.mark.parametrize("query", ["action=none", "page_token=x", "limit=0", "page_token=LTE=", "who=me"])
@@ -190,10 +170,9 @@ async def test_an_invalid_audit_query_is_refused(guarded: Api, query: str) -> No
 
 async def test_each_call_that_changes_something_is_logged(guarded: Api) -> None:
     with capture_logs() as logs:
-        response = await guarded.post("/v1/waits", wait(), **bearer("a_submitter"))
-        wait_id = (await response.json())["id"]
+        wait_id = await guarded.submitted("a_submitter")
         await guarded.post(f"/v1/waits/{wait_id}:cancel", **bearer("b_submitter"))
-        key = await made(guarded, role="viewer")
+        key = await create_key(guarded, role="viewer")
         await guarded.client.get("/v1/waits", headers=bearer("a_viewer"))
     entries = [line for line in logs if line["event"] == "audit"]
     assert [(line["action"], line["principal"], line["subject"], line["result"]) for line in entries] == [

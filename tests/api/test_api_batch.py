@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any, cast
+from typing import cast
+from unittest.mock import AsyncMock, Mock
 
 import orjson
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from waitd.api.authentication import PRINCIPAL
 from waitd.api.handlers.batch import BatchHandlers
 from waitd.api.server.bodies import BatchLines, LineSplitter, is_plain
+from waitd.api.server.loopback_guard import NDJSON
 from waitd.api.submission.admission import Admission
 from waitd.api.submission.validation import Submissions
 from waitd.core.auth.principal import LOOPBACK_PRINCIPAL
@@ -67,11 +69,10 @@ async def test_a_connection_is_looked_up_once_for_all_lines(api: Api) -> None:
 
 
 async def test_a_batch_without_lines_has_no_answers_and_line_ends_may_be_crlf_or_missing(api: Api) -> None:
-    headers = {"Content-Type": "application/x-ndjson"}
-    empty = await api.client.post("/v1/waits:batch", data=b"", headers=headers)
+    empty = await api.post("/v1/waits:batch", b"", Content_Type=NDJSON)
     assert (empty.status, await empty.read()) == (200, b"")
     body = orjson.dumps(wait()) + b"\r\n" + orjson.dumps(wait())
-    both = await api.client.post("/v1/waits:batch", data=body, headers=headers)
+    both = await api.post("/v1/waits:batch", body, Content_Type=NDJSON)
     assert [a["status"] for a in await lines_of(both)] == [201, 201]
 
 
@@ -87,14 +88,14 @@ async def test_the_largest_number_of_lines_is_accepted_and_one_more_is_a_413_wit
 
 
 async def test_too_many_bytes_are_a_413_with_nothing_stored(api: Api) -> None:
-    headers = {"Content-Type": "application/x-ndjson", "Content-Length": str(MAX_BATCH_BODY + 1)}
-    response = await api.client.post("/v1/waits:batch", data=b"{}", headers=headers)
+    length = str(MAX_BATCH_BODY + 1)
+    response = await api.post("/v1/waits:batch", b"{}", Content_Type=NDJSON, Content_Length=length)
     await problem_of(response, 413, "too-large")
     assert api.store.commits == []
 
 
 async def test_a_failed_commit_is_a_503_for_the_whole(api: Api) -> None:
-    api.store.refusing = True
+    await api.store.set_writable(False)
     response = await api.batch(wait(), wait(kind="nope"))
     await problem_of(response, 503, "unavailable")
     assert int(response.headers["Retry-After"]) > 0
@@ -114,14 +115,15 @@ async def test_a_drain_that_begins_while_the_lines_arrive_stores_nothing(api: Ap
         api.health.draining = True
         yield orjson.dumps(wait()) + b"\n"
 
-    headers = {"Content-Type": "application/x-ndjson"}
-    response = await api.client.post("/v1/waits:batch", data=chunks(), headers=headers)
+    response = await api.client.post("/v1/waits:batch", data=chunks(), headers={"Content-Type": NDJSON})
     await problem_of(response, 503, "draining")
     assert probe.parsed == 2
     assert api.store.commits == []
 
 
-async def test_a_large_batch_that_has_arrived_does_not_block_the_event_loop(api: Api) -> None:
+async def test_a_large_batch_that_has_arrived_does_not_block_the_event_loop(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
     line = orjson.dumps(wait(labels={f"l{i}": "v" * 50 for i in range(20)})) + b"\n"
     turns = 0
 
@@ -131,22 +133,14 @@ async def test_a_large_batch_that_has_arrived_does_not_block_the_event_loop(api:
             turns += 1
             await asyncio.sleep(0)
 
-    chunks = [line * 3000, b""]
-
-    class Content:
-        total_bytes = 0
-
-        def is_eof(self) -> bool:
-            return False
-
-        async def readany(self) -> bytes:
-            return chunks.pop(0)
-
+    content = Mock(total_bytes=0, readany=AsyncMock(side_effect=[line * 3000, b""]))
+    content.is_eof.return_value = False
     batches = BatchHandlers(api.services, Submissions(api.services), Admission(api.services.poking))
-    request = make_mocked_request("POST", "/v1/waits:batch", payload=cast(Any, Content()))
-    other = asyncio.create_task(others())
+    request = make_mocked_request("POST", "/v1/waits:batch", payload=content)
     request[PRINCIPAL] = LOOPBACK_PRINCIPAL
-    api.store.refusing = True  # what is measured is the reading
+    # The reading is what is measured.
+    monkeypatch.setattr(api.store, "insert", AsyncMock(side_effect=StoreUnavailable("full")))
+    other = asyncio.create_task(others())
     with pytest.raises(StoreUnavailable):
         await batches.submit(request)
     other.cancel()
@@ -156,8 +150,14 @@ async def test_a_large_batch_that_has_arrived_does_not_block_the_event_loop(api:
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
 def test_lines_do_not_depend_on_how_they_arrive(size: int) -> None:
     text = b"\nab\n\ntoo long\nxyzab\ncd"
-    lines = [line for portion in _portions(text, size) for line in portion.lines]
-    assert lines == [b"", b"ab", b"", None, b"xyzab", b"cd"]
+    assert [line for portion in _portions(text, size) for line in portion.lines] == [
+        b"",
+        b"ab",
+        b"",
+        None,
+        b"xyzab",
+        b"cd",
+    ]
 
 
 @given(st.lists(st.sampled_from([b"a", b"\n", b"\n", b"\\", "é".encode()]), min_size=5), st.integers(1, 30))

@@ -4,18 +4,16 @@ import re
 from typing import Any
 
 import pytest
-from api_fakes import Api, PlainProbe, PlainSink, WatchedStore, problem_of, services_for
+from api_fakes import Api, PlainProbe, PlainSink, problem_of
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 from pydantic import Field
 
-from waitd.api import build_application
 from waitd.api.follow.event_ids import EventIds, OpaqueEventIds
 from waitd.api.openapi import build_document
 from waitd.api.problems import PROBLEM_KINDS
 from waitd.core.auth.number_cipher import CIPHERTEXTS
 from waitd.models import MAX_BODY, STATES, Strict
-from waitd.stores import Store
 
 
 class PlainParams(Strict):
@@ -28,26 +26,19 @@ class FaxParams(Strict):
     number: int
 
 
-async def described(api: Api) -> dict[str, Any]:
-    response = await api.client.get("/openapi.json")
-    assert (response.status, response.content_type) == (200, "application/json")
-    document: dict[str, Any] = await response.json()
-    return document
-
-
 def operations(document: dict[str, Any]) -> list[dict[str, Any]]:
     return [operation for path in document["paths"].values() for operation in path.values()]
 
 
 async def test_the_document_is_valid_openapi(api: Api) -> None:
-    validate(await described(api))
+    validate(await api.get("/openapi.json"))
 
 
-async def test_every_route_but_the_pages_files_is_in_it(api: Api, store: Store) -> None:
-    document = await described(api)
+async def test_every_route_is_described_except_the_files_of_the_page(api: Api) -> None:
+    document = await api.get("/openapi.json")
     served = {
         (resource.canonical, route.method.lower())
-        for resource in build_application(services_for(WatchedStore(store), [])).router.resources()
+        for resource in api.client.app.router.resources()
         for route in resource
         if route.method != "HEAD" and resource.canonical != "/docs/{name}"
     }
@@ -57,14 +48,14 @@ async def test_every_route_but_the_pages_files_is_in_it(api: Api, store: Store) 
 
 
 async def test_every_kind_of_problem_is_the_answer_of_some_operation(api: Api) -> None:
-    text = str((await described(api))["paths"])
+    text = str((await api.get("/openapi.json"))["paths"])
     outside = {"no-such-route", "method-not-allowed", "internal-error"}
     assert {name for name in PROBLEM_KINDS if f"/problems/{name}`" in text} == set(PROBLEM_KINDS) - outside
 
 
-async def test_last_event_id_is_described_as_what_readers_get(api: Api) -> None:
+async def test_the_description_of_last_event_id_accepts_every_event_id(api: Api) -> None:
     """Opaque ids have up to 20 digits."""
-    parameters = (await described(api))["paths"]["/v1/events"]["get"]["parameters"]
+    parameters = (await api.get("/openapi.json"))["paths"]["/v1/events"]["get"]["parameters"]
     [schema] = [parameter["schema"] for parameter in parameters if parameter["name"] == "Last-Event-ID"]
     check = Draft202012Validator(schema)
     ids = [OpaqueEventIds(secret).encode(seq) for secret in (1, 2**63) for seq in range(50)]
@@ -76,7 +67,7 @@ async def test_last_event_id_is_described_as_what_readers_get(api: Api) -> None:
 
 
 async def test_links_lead_to_existing_operations(api: Api) -> None:
-    document = await described(api)
+    document = await api.get("/openapi.json")
     by_id = {operation["operationId"]: operation for operation in operations(document)}
     links = [
         link
@@ -91,7 +82,7 @@ async def test_links_lead_to_existing_operations(api: Api) -> None:
 
 
 async def test_bodies_are_described_by_the_models_that_check_them(api: Api) -> None:
-    document = await described(api)
+    document = await api.get("/openapi.json")
     schemas = document["components"]["schemas"]
     assert schemas["PlainWait"]["additionalProperties"] is False
     assert schemas["PlainWait"]["properties"]["kind"] == {"const": "plain"}

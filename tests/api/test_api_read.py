@@ -1,35 +1,23 @@
-"""Waits over HTTP: show, list and long-poll them; cancel, poke and redeliver one."""
-
-import asyncio
-from typing import Any
+"""Waits over HTTP: show one, and list them."""
 
 import pytest
-from api_fakes import NOW, Api, problem_of, until
-from uuid_utils import uuid7
+from api_fakes import NOW, Api, problem_of
 
-from waitd.api import LongPolls
-from waitd.api.problems import ProblemError
-from waitd.core.waits.wait import Outcome, Progress, VerdictRun, WaitSpec, WaitState
-from waitd.ports import Inserted, LiveWait, NewWait
+from waitd.core.waits.wait import Progress, VerdictRun, WaitSpec
+from waitd.models import WaitView
+from waitd.ports import Inserted, LiveWait, NewWait, WaitingOn
 
-SUCCESS = Outcome(WaitState.SUCCESS, {"rows": 3}, "done", "success")
 SINKS = [{"kind": "plain_sink", "url": "http://127.0.0.1:2/"}, {"kind": "plain_sink", "conn_id": "hooks"}]
-#: An id as ours are, of a wait that is not there.
+#: A valid id that no wait has.
 ABSENT = "0197a1f0-8f3c-7d2e-9b51-5c0f1a2b3c4d"
-
-
-async def shown(api: Api, wait_id: str) -> dict[str, Any]:
-    response = await api.client.get(f"/v1/waits/{wait_id}")
-    assert response.status == 200
-    body: dict[str, Any] = await response.json()
-    return body
+QUEUED = WaitingOn("queued", NOW - 5, "origin_limit", "https://batch.example.org", 1, 1, True, NOW + 60)
 
 
 async def test_the_pokers_progress_takes_precedence_over_the_stores(api: Api) -> None:
     wait_id = await api.submitted()
     run = VerdictRun("pending", "http_404", "not there", NOW, NOW + 60, 2)
     api.poking.lives[wait_id] = LiveWait(Progress(2, 2, None, (run,)), NOW + 90)
-    view = await shown(api, wait_id)
+    view = await api.get(f"/v1/waits/{wait_id}")
     assert (view["pokes"], view["last_poke_at"], view["next_poke_at"]) == (
         2,
         "2023-11-14T22:14:20.000Z",
@@ -41,7 +29,7 @@ async def test_the_pokers_progress_takes_precedence_over_the_stores(api: Api) ->
         "message": "not there",
         "at": "2023-11-14T22:14:20.000Z",
     }
-    pokes = await (await api.client.get(f"/v1/waits/{wait_id}/pokes")).json()
+    pokes = await api.get(f"/v1/waits/{wait_id}/pokes")
     assert pokes == {
         "pokes": 2,
         "runs": [
@@ -61,8 +49,8 @@ async def test_a_wait_that_ended_shows_its_outcome_and_deliveries_and_no_next_po
     api.connections.known.add("hooks")
     wait_id = await api.submitted(sinks=SINKS)
     api.poking.lives[wait_id] = LiveWait(Progress(9), NOW + 90)
-    await api.store.end(wait_id, SUCCESS)
-    view = await shown(api, wait_id)
+    await api.store.end(wait_id)
+    view = await api.get(f"/v1/waits/{wait_id}")
     assert view["outcome"] == {
         "state": "success",
         "payload": {"rows": 3},
@@ -81,9 +69,9 @@ async def test_a_delivery_whose_sink_is_no_longer_served_is_still_shown(api: Api
     spec = WaitSpec("plain", {}, 60.0, 60.0, sinks=({"kind": "fax", "number": 1},))
     [added] = await api.store.insert([NewWait("default", spec)])
     assert isinstance(added, Inserted)
-    wait_id = added.wait.id
-    await api.store.end(wait_id, SUCCESS)
-    assert [d["signed"] for d in (await shown(api, wait_id))["deliveries"]] == [None]
+    await api.store.end(added.wait.id)
+    view = await api.get(f"/v1/waits/{added.wait.id}")
+    assert [delivery["signed"] for delivery in view["deliveries"]] == [None]
 
 
 @pytest.mark.parametrize("wait_id", [ABSENT, "nope", "%00", "%FF", "a%2Fb", ABSENT.upper()])
@@ -92,94 +80,29 @@ async def test_a_missing_wait_is_a_404(api: Api, wait_id: str) -> None:
     assert (await problem_of(response, 404, "not-found"))["detail"].startswith("there is no ")
 
 
-# ---------------------------------------------------------------- long-polls
-
-
-async def test_a_long_poll_is_answered_when_the_wait_ends(api: Api) -> None:
+async def test_a_held_wait_shows_its_stage_and_what_throttles_it(api: Api) -> None:
     wait_id = await api.submitted()
-    polls = [asyncio.create_task(api.client.get(f"/v1/waits/{wait_id}?wait=60")) for _ in range(2)]
-    await until(lambda: len(api.services.long_polls) == 2)
-    api.services.long_polls.notify(str(uuid7()))
-    await api.store.end(wait_id, SUCCESS)
-    api.services.long_polls.notify(wait_id)
-    assert {(await (await poll).json())["state"] for poll in polls} == {"success"}
-    assert len(api.services.long_polls) == 0
+    api.poking.lives[wait_id] = LiveWait(Progress(), NOW, QUEUED)
+    view = await api.get(f"/v1/waits/{wait_id}")
+    WaitView.model_validate(view)
+    assert view["waiting_on"] == {
+        "stage": "queued",
+        "since": "2023-11-14T22:13:15.000Z",
+        "held_up_by": "origin_limit",
+        "origin": "https://batch.example.org",
+        "origin_limit": 1,
+        "origin_running": 1,
+        "origin_held_down": True,
+        "quiet_until": "2023-11-14T22:14:20.000Z",
+    }
 
 
-async def test_an_outcome_between_reading_and_waiting_is_not_missed(api: Api) -> None:
+async def test_a_wait_that_is_not_held_or_has_ended_waits_on_nothing(api: Api) -> None:
     wait_id = await api.submitted()
-    read = api.store.get
-
-    async def slow_get(wait_id: str, namespace: str | None = None) -> Any:
-        found = await read(wait_id, namespace)
-        if found.state is WaitState.WAITING:
-            await api.store.end(wait_id, SUCCESS)
-            api.services.long_polls.notify(wait_id)
-        return found
-
-    api.store.get = slow_get  # type: ignore[method-assign]  # the race, made to happen
-    response = await api.client.get(f"/v1/waits/{wait_id}?wait=60")
-    assert (await response.json())["state"] == "success"
-
-
-@pytest.mark.parametrize("seconds", ["0", "0.01"])
-async def test_a_long_poll_is_answered_when_its_time_is_over(api: Api, seconds: str) -> None:
-    wait_id = await api.submitted()
-    response = await api.client.get(f"/v1/waits/{wait_id}?wait={seconds}")
-    assert (response.status, (await response.json())["state"]) == (200, "waiting")
-
-
-async def test_a_wait_that_has_ended_is_answered_at_once(api: Api) -> None:
-    wait_id = await api.submitted()
-    await api.store.end(wait_id, SUCCESS)
-    response = await api.client.get(f"/v1/waits/{wait_id}?wait=60")
-    assert (await response.json())["state"] == "success"
-
-
-async def test_a_drain_answers_every_long_poll_and_those_that_come_after(api: Api) -> None:
-    wait_id = await api.submitted()
-    poll = asyncio.create_task(api.client.get(f"/v1/waits/{wait_id}?wait=60"))
-    await until(lambda: len(api.services.long_polls) == 1)
-    api.services.long_polls.drain()
-    assert (await (await poll).json())["state"] == "waiting"
-    late = await api.client.get(f"/v1/waits/{wait_id}?wait=60")
-    assert (await late.json())["state"] == "waiting"
-
-
-async def test_too_many_long_polls_are_a_429_until_a_caller_disconnects(api: Api) -> None:
-    wait_id = await api.submitted()
-    polls = [asyncio.create_task(api.client.get(f"/v1/waits/{wait_id}?wait=60")) for _ in range(10)]
-    await until(lambda: len(api.services.long_polls) == 10)
-    response = await api.client.get(f"/v1/waits/{wait_id}?wait=1")
-    await problem_of(response, 429, "too-many-long-polls")
-    assert int(response.headers["Retry-After"]) > 0
-    polls[0].cancel()
-    await until(lambda: len(api.services.long_polls) == 9)
-    assert (await api.client.get(f"/v1/waits/{wait_id}?wait=0.01")).status == 200
-    api.services.long_polls.drain()
-    await asyncio.gather(*polls[1:])
-
-
-@pytest.mark.parametrize("text", ["61", "-1", "abc", "", "1e1", "nan", "60.5"])
-async def test_wait_is_a_number_of_seconds_up_to_60(api: Api, text: str) -> None:
-    response = await api.client.get(f"/v1/waits/{await api.submitted()}?wait={text}")
-    problem = await problem_of(response, 422, "invalid-input")
-    assert problem["errors"][0]["pointer"] == "/wait"
-
-
-async def test_long_polls_are_forgotten_when_they_are_over() -> None:
-    long_polls = LongPolls(max_long_polls=1)
-    with long_polls.watch("w") as ended:
-        assert not ended.is_set()
-    del ended
-    assert dict(long_polls._watched) == {}
-    with long_polls.watch("w") as ended:
-        with pytest.raises(ProblemError), long_polls.watch("w"):
-            pass
-        long_polls.notify("w")
-        long_polls.notify("w")
-        assert ended.is_set()
-    assert len(long_polls) == 0
+    assert (await api.get(f"/v1/waits/{wait_id}"))["waiting_on"] is None
+    api.poking.lives[wait_id] = LiveWait(Progress(), NOW, QUEUED)
+    await api.store.end(wait_id)
+    assert (await api.get(f"/v1/waits/{wait_id}"))["waiting_on"] is None
 
 
 # ---------------------------------------------------------------- lists
@@ -187,39 +110,27 @@ async def test_long_polls_are_forgotten_when_they_are_over() -> None:
 
 async def test_pages_are_newest_first_and_complete(api: Api) -> None:
     ids = [await api.submitted() for _ in range(7)]
-    seen: list[str] = []
-    token = ""
-    while True:
-        query = {"limit": "3", **({"page_token": token} if token else {})}
-        page = await (await api.client.get("/v1/waits", params=query)).json()
-        seen += [w["id"] for w in page["waits"]]
-        assert len(page["waits"]) <= 3
-        token = page["next_page_token"]
-        if token is None:
-            break
-    assert seen == sorted(ids, reverse=True)
+    pages = await api.pages("/v1/waits", "waits", limit="3")
+    assert [len(page) for page in pages] == [3, 3, 1]
+    assert [shown["id"] for page in pages for shown in page] == sorted(ids, reverse=True)
 
 
 async def test_a_page_that_is_exactly_full_is_the_last(api: Api) -> None:
     for _ in range(3):
         await api.submitted()
-    page = await (await api.client.get("/v1/waits?limit=3")).json()
-    assert (len(page["waits"]), page["next_page_token"]) == (3, None)
-    assert await (await api.client.get("/v1/waits?kind=none")).json() == {
-        "waits": [],
-        "next_page_token": None,
-    }
+    assert [len(page) for page in await api.pages("/v1/waits", "waits", limit="3")] == [3]
+    assert await api.get("/v1/waits", kind="none") == {"waits": [], "next_page_token": None}
 
 
 async def test_filters_are_all_applied(api: Api) -> None:
-    wanted = await api.submitted(kind="http", labels={"dag_id": "a b", "x": "1"})
+    matching = await api.submitted(kind="http", labels={"dag_id": "a b", "x": "1"})
     await api.submitted(kind="plain", labels={"dag_id": "a b", "x": "1"})
     await api.submitted(kind="http", labels={"dag_id": "a b", "x": "2"})
     ended = await api.submitted(kind="http", labels={"dag_id": "a b", "x": "1"})
-    await api.store.end(ended, SUCCESS)
+    await api.store.end(ended)
     query = {"state": "waiting", "kind": "http", "label.dag_id": "a b", "label.x": "1"}
-    page = await (await api.client.get("/v1/waits", params=query)).json()
-    assert [w["id"] for w in page["waits"]] == [wanted]
+    page = await api.get("/v1/waits", **query)
+    assert [shown["id"] for shown in page["waits"]] == [matching]
 
 
 BAD_QUERIES = [
@@ -245,66 +156,6 @@ async def test_query_parameters_are_refused_by_name(api: Api, path: str, pointer
     problem = await problem_of(await api.client.get(path), 422, "invalid-input")
     assert problem["errors"][0]["pointer"] == pointer
     assert pointer.removeprefix("/") in problem["errors"][0]["detail"]
-
-
-# ---------------------------------------------------------------- actions
-
-
-@pytest.mark.parametrize("colon", [":", "%3A", "%3a"])
-async def test_an_action_is_reached_with_its_colon_encoded_or_not(api: Api, colon: str) -> None:
-    wait_id = await api.submitted()
-    path = api.client.make_url("/").with_path(f"/v1/waits/{wait_id}{colon}poke", encoded=True)
-    async with api.client.session.post(path) as response:
-        assert response.status == 202
-    batch = api.client.make_url("/").with_path(f"/v1/waits{colon}batch", encoded=True)
-    headers = {"Content-Type": "application/x-ndjson"}
-    async with api.client.session.post(batch, data=b"", headers=headers) as response:
-        assert response.status == 200
-
-
-async def test_cancel_ends_a_wait_once(api: Api) -> None:
-    wait_id = await api.submitted()
-    response = await api.post(f"/v1/waits/{wait_id}:cancel")
-    assert (response.status, (await response.json())["outcome"]["state"]) == (200, "cancelled")
-    await problem_of(await api.post(f"/v1/waits/{wait_id}:cancel"), 409, "conflict")
-
-
-async def test_poke_makes_a_waiting_wait_due_and_no_other(api: Api) -> None:
-    wait_id = await api.submitted()
-    response = await api.post(f"/v1/waits/{wait_id}:poke", {})
-    assert (response.status, (await response.json())["id"]) == (202, wait_id)
-    assert api.poking.poked == [wait_id]
-    await api.store.end(wait_id, SUCCESS)
-    await problem_of(await api.post(f"/v1/waits/{wait_id}:poke"), 409, "conflict")
-    assert api.poking.poked == [wait_id]
-
-
-async def test_redeliver_adds_deliveries_to_a_wait_that_has_ended(api: Api) -> None:
-    api.connections.known.add("hooks")
-    wait_id = await api.submitted(sinks=SINKS)
-    await problem_of(await api.post(f"/v1/waits/{wait_id}:redeliver"), 409, "conflict")
-    await api.store.end(wait_id, SUCCESS)
-    response = await api.post(f"/v1/waits/{wait_id}:redeliver")
-    assert (response.status, len((await response.json())["deliveries"])) == (200, 4)
-
-
-@pytest.mark.parametrize("action", ["cancel", "poke", "redeliver"])
-async def test_an_action_on_a_missing_wait_is_a_404_and_fields_are_refused_by_name(
-    api: Api, action: str
-) -> None:
-    await problem_of(await api.post(f"/v1/waits/{uuid7()}:{action}"), 404, "not-found")
-    wait_id = await api.submitted()
-    response = await api.post(f"/v1/waits/{wait_id}:{action}", {"why": 1})
-    problem = await problem_of(response, 422, "invalid-input")
-    assert problem["errors"][0]["pointer"] == "/why"
-    assert (await api.store.get(wait_id)).state is WaitState.WAITING
-    await problem_of(await api.post(f"/v1/waits/{wait_id}:{action}", []), 422, "invalid-input")
-
-
-async def test_an_action_that_cannot_be_stored_is_a_503(api: Api) -> None:
-    wait_id = await api.submitted()
-    api.store.refusing = True
-    await problem_of(await api.post(f"/v1/waits/{wait_id}:cancel"), 503, "unavailable")
 
 
 async def test_head_is_get_without_a_body(api: Api) -> None:

@@ -1,23 +1,25 @@
 """Replays: the same key and body return the same wait as long as it is stored."""
 
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 from api_fakes import Api, lines_of, problem_of, wait
 
-from waitd.ports import IdempotentSubmit
+from waitd.core.errors import StoreUnavailable
 
 BODY = wait(params={"endpoint": "/", "http_conn_id": "warehouse"}, kind="http")
 
 
-async def taken(api: Api, body: Any = BODY, key: str = "k") -> str:
+async def accepted(api: Api, key: str = "k") -> str:
+    """Submits `BODY`; returns the id of the wait."""
     api.connections.known.add("warehouse")
-    response = await api.post("/v1/waits", body, Idempotency_Key=key)
+    response = await api.post("/v1/waits", BODY, Idempotency_Key=key)
     assert response.status == 201, await response.text()
     return str((await response.json())["id"])
 
 
-def fill(api: Api) -> None:
+def fill_the_poker(api: Api) -> None:
     api.poking.places = 0
 
 
@@ -29,12 +31,12 @@ def stop_serving_the_kind(api: Api) -> None:
     del api.services.probes["http"]  # type: ignore[attr-defined]  # a daemon of other settings
 
 
-CHANGES = [fill, forget_the_connection, stop_serving_the_kind]
+CHANGES = [fill_the_poker, forget_the_connection, stop_serving_the_kind]
 
 
 @pytest.mark.parametrize("change", CHANGES)
 async def test_a_replay_gets_its_wait_when_a_new_one_would_be_refused(api: Api, change: Any) -> None:
-    wait_id = await taken(api)
+    wait_id = await accepted(api)
     change(api)
     again = await api.post("/v1/waits", BODY, Idempotency_Key="k")
     assert (again.status, (await again.json())["id"]) == (200, wait_id)
@@ -46,33 +48,37 @@ async def test_a_replay_gets_its_wait_when_a_new_one_would_be_refused(api: Api, 
 
 
 async def test_each_line_of_a_batch_is_looked_up_and_new_ones_are_still_refused(api: Api) -> None:
-    ids = [await taken(api, key=key) for key in "ab"]
-    fill(api)
+    ids = [await accepted(api, key=key) for key in "ab"]
+    fill_the_poker(api)
     lines = [{**BODY, "idempotency_key": key} for key in "axb"]
-    odd = [BODY, {**BODY, "idempotency_key": "a", "nope": 1}, {**BODY, "idempotency_key": "b", "timeout": 5}]
-    answers = await lines_of(await api.batch(*lines, *odd))
+    refused = [
+        BODY,
+        {**BODY, "idempotency_key": "a", "nope": 1},
+        {**BODY, "idempotency_key": "b", "timeout": 5},
+    ]
+    answers = await lines_of(await api.batch(*lines, *refused))
     assert [a["status"] for a in answers] == [200, 429, 200, 429, 422, 409]
     assert [answers[0]["id"], answers[2]["id"]] == ids
     assert len(api.store.looked_up) == 1
 
 
 async def test_another_body_under_a_used_key_is_a_409_also_at_capacity(api: Api) -> None:
-    await taken(api)
-    fill(api)
+    await accepted(api)
+    fill_the_poker(api)
     response = await api.post("/v1/waits", {**BODY, "timeout": 5}, Idempotency_Key="k")
     await problem_of(response, 409, "idempotency-key-reused")
 
 
 async def test_an_invalid_body_under_a_used_key_gets_its_problems(api: Api) -> None:
-    await taken(api)
+    await accepted(api)
     response = await api.post("/v1/waits", {**BODY, "timeout": True}, Idempotency_Key="k")
     await problem_of(response, 422, "invalid-input")
 
 
 async def test_nothing_is_looked_up_for_accepted_waits_and_those_without_a_key(api: Api) -> None:
-    await taken(api)
+    await accepted(api)
     await api.batch({**BODY, "idempotency_key": "k"}, BODY)
-    fill(api)
+    fill_the_poker(api)
     await problem_of(await api.post("/v1/waits", BODY), 429, "over-capacity")
     await api.batch(BODY)
     assert api.store.looked_up == []
@@ -84,13 +90,10 @@ async def test_an_invalid_key_is_not_looked_up(api: Api, key: Any) -> None:
     assert (line["status"], api.store.looked_up) == (422, [])
 
 
-async def test_a_batch_whose_replays_cannot_be_looked_up_stores_nothing(api: Api) -> None:
-    async def broken(_: list[IdempotentSubmit]) -> Any:
-        from waitd.core.errors import StoreUnavailable
-
-        raise StoreUnavailable("the file cannot be read")
-
-    api.store.replays = broken  # type: ignore[method-assign, assignment]
+async def test_a_batch_whose_replays_cannot_be_looked_up_stores_nothing(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api.store, "replays", AsyncMock(side_effect=StoreUnavailable("cannot be read")))
     api.poking.places = 1
     response = await api.batch(wait(), wait(idempotency_key="k"))
     await problem_of(response, 503, "unavailable")

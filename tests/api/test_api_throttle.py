@@ -3,13 +3,12 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from io import BytesIO
 from typing import Any, ClassVar
 
 import orjson
 import pytest
 from aiohttp import ClientResponse
-from api_fakes import Api, problem_of, until, wait
+from api_fakes import Api, bearer, lines_of, problem_of, until, wait
 
 from waitd.api import Throttle
 from waitd.api.handlers import batch
@@ -57,25 +56,21 @@ def more(authenticator: Tokens, limits: dict[str, Any]) -> dict[str, Any]:
     return {"authenticator": authenticator, "throttle": Throttle(**limits)}
 
 
-async def listed(api: Api, token: str) -> ClientResponse:
-    return await api.client.get("/v1/waits", headers={"Authorization": f"Bearer {token}"})
-
-
-def refusals(api: Api, problem: str) -> float:
-    name, labels = "waitd_requests_refused_total", {"problem": problem}
-    return api.services.instruments.registry.get_sample_value(name, labels) or 0.0
+async def list_waits(api: Api, token: str) -> ClientResponse:
+    return await api.client.get("/v1/waits", headers=bearer(token))
 
 
 @pytest.mark.parametrize("limits", [{"requests_per_second": 0.2, "request_burst": 3}])
 async def test_a_caller_over_its_rate_gets_retry_after_and_others_are_served(api: Api) -> None:
     for _ in range(3):
-        assert (await listed(api, "alice")).status == 200
-    refused = await listed(api, "alice")
+        assert (await list_waits(api, "alice")).status == 200
+    refused = await list_waits(api, "alice")
     await problem_of(refused, 429, "too-many-requests")
     assert 1 <= int(refused.headers["Retry-After"]) <= 5
-    assert (await listed(api, "bob")).status == 200
+    assert (await list_waits(api, "bob")).status == 200
     assert (await api.client.get("/livez")).status == 200
-    assert refusals(api, "too-many-requests") == 1.0
+    value = api.services.instruments.registry.get_sample_value
+    assert value("waitd_requests_refused_total", {"problem": "too-many-requests"}) == 1.0
 
 
 @pytest.mark.parametrize("limits", [{"requests_per_second": 10.0, "request_burst": 100}])
@@ -83,37 +78,23 @@ async def test_a_caller_over_its_rate_gets_retry_after_and_others_are_served(api
 async def test_a_batch_is_accepted_as_a_whole_and_counts_its_lines_and_size(
     api: Api, lines: list[bytes]
 ) -> None:
-    headers = {"Content-Type": "application/x-ndjson", "Authorization": "Bearer alice"}
-    answer = await api.client.post("/v1/waits:batch", data=BytesIO(b"\n".join(lines)), headers=headers)
-    assert len((await answer.read()).splitlines()) == len(lines)
-    refused = await listed(api, "alice")
+    assert len(await lines_of(await api.batch(*lines, **bearer("alice")))) == len(lines)
+    refused = await list_waits(api, "alice")
     await problem_of(refused, 429, "too-many-requests")
     assert 15 <= int(refused.headers["Retry-After"]) <= 22
-    assert (await listed(api, "bob")).status == 200
+    assert (await list_waits(api, "bob")).status == 200
 
 
 @pytest.mark.parametrize("limits", [{"max_concurrent": 2}])
 async def test_one_caller_cannot_occupy_all_connections(api: Api) -> None:
-    wait_id = await submitted(api, "alice")
-    headers = {"Authorization": "Bearer alice"}
-    polls = [
-        asyncio.create_task(api.client.get(f"/v1/waits/{wait_id}?wait=60", headers=headers)) for _ in range(2)
-    ]
+    wait_id = await api.submitted("alice")
+    polls = [asyncio.create_task(api.get(f"/v1/waits/{wait_id}", "alice", wait="60")) for _ in range(2)]
     await until(lambda: len(api.services.long_polls) == 2)
-    await problem_of(await listed(api, "alice"), 429, "too-many-requests")
-    assert (await listed(api, "bob")).status == 200
+    await problem_of(await list_waits(api, "alice"), 429, "too-many-requests")
+    assert (await list_waits(api, "bob")).status == 200
     api.services.long_polls.notify(wait_id)
-    for poll in polls:
-        assert (await poll).status == 200
-    assert (await listed(api, "alice")).status == 200
-
-
-async def submitted(api: Api, token: str) -> str:
-    headers = {"Authorization": f"Bearer {token}"}
-    answer = await api.client.post("/v1/waits", json=wait(), headers=headers)
-    assert answer.status == 201
-    wait_id: str = (await answer.json())["id"]
-    return wait_id
+    await asyncio.gather(*polls)
+    assert (await list_waits(api, "alice")).status == 200
 
 
 async def test_one_caller_cannot_occupy_all_batches(api: Api) -> None:
@@ -124,7 +105,7 @@ async def test_one_caller_cannot_occupy_all_batches(api: Api) -> None:
         await proceed.wait()
 
     def send(token: str) -> Any:
-        headers = {"Content-Type": "application/x-ndjson", "Authorization": f"Bearer {token}"}
+        headers = {"Content-Type": "application/x-ndjson", **bearer(token)}
         return asyncio.create_task(api.client.post("/v1/waits:batch", data=lines(), headers=headers))
 
     probe: Any = api.services.probes["plain"]
@@ -141,15 +122,15 @@ async def test_one_caller_cannot_occupy_all_batches(api: Api) -> None:
 async def test_guesses_are_limited_by_address_and_cached_tokens_still_work(
     api: Api, authenticator: Tokens, guess: str
 ) -> None:
-    statuses = [(await listed(api, guess.format(n))).status for n in range(2 * throttle.FAILURES)]
+    statuses = [(await list_waits(api, guess.format(n))).status for n in range(2 * throttle.FAILURES)]
     assert statuses.count(401) >= throttle.FAILURES
-    refused = await listed(api, guess.format("x"))
+    refused = await list_waits(api, guess.format("x"))
     await problem_of(refused, 429, "too-many-failures")
     assert int(refused.headers["Retry-After"]) >= 1
-    assert (await listed(api, "alice")).status == 200
-    asked = authenticator.checked
-    await problem_of(await listed(api, "carol"), 429, "too-many-failures")
-    assert authenticator.checked == asked, "no issuer is asked about a token from there"
+    assert (await list_waits(api, "alice")).status == 200
+    checked = authenticator.checked
+    await problem_of(await list_waits(api, "carol"), 429, "too-many-failures")
+    assert authenticator.checked == checked, "no token from there is checked with its issuer"
 
 
 def test_addresses_of_one_network_share_a_limit() -> None:
@@ -187,8 +168,8 @@ def test_a_load_of_5000_requests_a_second_passes_by_default(monkeypatch: pytest.
 
 def test_a_check_takes_microseconds() -> None:
     limits = Throttle(requests_per_second=1e9, request_burst=1000, max_concurrent=10)
-    began = time.process_time()
+    started = time.process_time()
     for _ in range(10_000):
         with limits.request(ALICE):
             pass
-    assert (time.process_time() - began) / 10_000 < 50e-6
+    assert (time.process_time() - started) / 10_000 < 50e-6
