@@ -1,4 +1,4 @@
-"""What a wait's end means to Airflow, without any Airflow."""
+"""How an outcome is delivered to Airflow, as pure decisions."""
 
 import json
 from typing import Any
@@ -26,8 +26,8 @@ from waitd.core.airflow.callback import (
     try_status,
 )
 
-PLACE = TaskTry("etl", "r1", "wait", -1, "ti-1", 1)
-ENDING = EventOutcome("w1", "success", {"rows": 3}, "HTTP 200 OK", "success", soft_fail=False)
+TASK = TaskTry("etl", "r1", "wait", -1, "ti-1", 1)
+OUTCOME = EventOutcome("w1", "success", {"rows": 3}, "HTTP 200 OK", "success", soft_fail=False)
 NOW = 1_800_000_000.0
 
 
@@ -50,13 +50,13 @@ NOW = 1_800_000_000.0
         ("removed", TryStatus.OVER, TryStatus.OVER),
     ],
 )
-def test_every_state_of_a_task_instance_has_a_position(
+def test_every_state_of_a_task_instance_has_a_status(
     state: str | None, by_response: TryStatus, otherwise: TryStatus
 ) -> None:
     instance = {"id": "ti-1", "state": state}
-    assert try_status(instance, PLACE, by_response=True) is by_response
-    assert try_status(instance, PLACE, by_response=False) is otherwise
-    assert try_status({**instance, "id": "ti-2"}, PLACE, by_response=True) is TryStatus.OVER
+    assert try_status(instance, TASK, by_response=True) is by_response
+    assert try_status(instance, TASK, by_response=False) is otherwise
+    assert try_status({**instance, "id": "ti-2"}, TASK, by_response=True) is TryStatus.OVER
 
 
 @pytest.mark.parametrize(
@@ -71,17 +71,17 @@ def test_every_state_of_a_task_instance_has_a_position(
         ({"id": "ti-2", "state": "running", "end_date": None}, True),
     ],
 )
-def test_a_response_that_resumed_nothing_is_recognized(instance: dict[str, Any], late: bool) -> None:
-    assert response_was_too_late(instance, PLACE, "2026-11-21T15:55:04.316593Z") is late
+def test_a_response_that_resumed_nothing_was_too_late(instance: dict[str, Any], late: bool) -> None:
+    assert response_was_too_late(instance, TASK, "2026-11-21T15:55:04.316593Z") is late
 
 
-def test_a_response_at_an_unreadable_time_is_taken_for_good() -> None:
+def test_a_response_without_a_readable_time_was_not_too_late() -> None:
     instance = {"id": "ti-1", "state": "failed", "end_date": "2026-11-21T15:55:03Z"}
-    assert response_was_too_late(instance, PLACE, None) is False
+    assert response_was_too_late(instance, TASK, None) is False
 
 
 @pytest.mark.parametrize("state", ["success", "failed", "timeout"])
-def test_whom_an_end_concerns(state: str) -> None:
+def test_a_mode_delivers_outcomes_but_no_cancelled_one(state: str) -> None:
     for mode in ("resume", "set_state", "clear", "dag_run", None):
         assert mode_delivers(mode, state)
         assert not mode_delivers(mode, "cancelled")
@@ -91,40 +91,40 @@ def test_whom_an_end_concerns(state: str) -> None:
 
 @given(st.text(max_size=30_000) | st.lists(st.integers(), max_size=9000))
 def test_the_state_store_value_fits_and_is_recognized(payload: Any) -> None:
-    left = EventOutcome("w1", "success", payload, "m", "success", soft_fail=False).for_state_store(PLACE, NOW)
-    assert len(json.dumps(left)) <= STATE_STORE_BYTES
-    assert is_from_event(left, "w1")
-    assert left["payload"] == payload or left["reason"] == "result_omitted"
+    value = EventOutcome("w1", "success", payload, "m", "success", soft_fail=False).for_state_store(TASK, NOW)
+    assert len(json.dumps(value)) <= STATE_STORE_BYTES
+    assert is_from_event(value, "w1")
+    assert value["payload"] == payload or value["reason"] == "result_omitted"
 
 
-@pytest.mark.parametrize("told", [None, "w1", [], {}, {"event_id": "w2"}, {"id": "w1"}])
-def test_whatever_else_is_stored_is_not_ours(told: object) -> None:
-    assert not is_from_event(told, "w1")
+@pytest.mark.parametrize("stored", [None, "w1", [], {}, {"event_id": "w2"}, {"id": "w1"}])
+def test_other_stored_values_are_not_from_this_event(stored: object) -> None:
+    assert not is_from_event(stored, "w1")
 
 
-def test_a_clear_is_on_its_way_for_a_minute_and_in_doubt_after_it() -> None:
-    left = ENDING.for_state_store(PLACE, NOW)
+def test_a_prior_clear_is_recent_for_a_minute_and_earlier_after_it() -> None:
+    value = OUTCOME.for_state_store(TASK, NOW)
 
     def after(seconds: float, created_at: float = NOW) -> PriorClear:
-        return prior_clear(left, "w1", now=NOW + seconds, created_at=created_at)
+        return prior_clear(value, "w1", now=NOW + seconds, created_at=created_at)
 
     assert after(0) is after(CLEAR_SECONDS - 1) is PriorClear.RECENT
     assert after(CLEAR_SECONDS) is after(1e6) is PriorClear.EARLIER
-    assert after(-3600) is PriorClear.EARLIER  # the clock was set back: it waits no hour
+    assert after(-3600) is PriorClear.EARLIER  # the clock was set back an hour
     assert after(70, created_at=NOW + 59) is PriorClear.EARLIER  # replicas' clocks differ
     assert after(70, created_at=NOW + 60) is PriorClear.NONE  # a redelivery
-    assert prior_clear(left, "w2", now=NOW, created_at=NOW) is PriorClear.NONE
+    assert prior_clear(value, "w2", now=NOW, created_at=NOW) is PriorClear.NONE
     assert prior_clear(None, "w1", now=NOW, created_at=NOW) is PriorClear.NONE
 
 
-def test_a_clear_is_known_again_by_what_it_left() -> None:
-    left = json.loads(json.dumps(ENDING.for_state_store(PLACE, NOW + 0.123456)))
-    assert clear_id("w1", clear_sent_at(left)) == clear_id("w1", NOW + 0.123456) == "w1@1800000000.123"
-    assert clear_sent_at({**left, "sent_at": "now"}) == clear_sent_at(None) == 0
+def test_a_clear_id_follows_from_the_stored_value() -> None:
+    value = json.loads(json.dumps(OUTCOME.for_state_store(TASK, NOW + 0.123456)))
+    assert clear_id("w1", clear_sent_at(value)) == clear_id("w1", NOW + 0.123456) == "w1@1800000000.123"
+    assert clear_sent_at({**value, "sent_at": "now"}) == clear_sent_at(None) == 0
 
 
 @given(st.floats(-1e6, 1e9))
-def test_a_task_that_is_not_parked_yet_is_read_less_and_less_often_for_an_hour(age: float) -> None:
+def test_the_pause_between_reads_of_an_unparked_task_is_bounded_for_an_hour(age: float) -> None:
     pause = not_parked_pause(age)
     assert (pause is None) is (age >= NOT_PARKED_GRACE)
     assert pause is None or NOT_PARKED_PAUSES[0] <= pause <= NOT_PARKED_PAUSES[1]

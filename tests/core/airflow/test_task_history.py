@@ -1,6 +1,4 @@
-"""Exports of Airflow's task history: their forms, what is taken of them, and mistakes that point at
-their line.
-"""
+"""Exports of Airflow's task history: their forms, the sensor runs in them, and their errors."""
 
 import json
 from datetime import UTC, datetime
@@ -32,7 +30,7 @@ RECORD = {
         json.dumps({"task_instances": [RECORD], "total_entries": 1}, indent=1),
     ],
 )
-def test_every_form_says_the_same(text: str) -> None:
+def test_every_form_of_an_export_gives_the_same_run(text: str) -> None:
     assert list(parse_task_history(text).runs) == [RUN]
 
 
@@ -42,25 +40,25 @@ def test_airflows_names_are_accepted_and_missing_values_have_defaults() -> None:
     assert run == RUN._replace(poke_interval=45.0, mode=None)
 
 
-def test_other_tasks_and_what_has_not_ended_are_left_out_and_counted() -> None:
+def test_other_tasks_and_unfinished_sensors_are_counted() -> None:
     text = (
         HEADER
         + LINE
         + "etl,load,PythonOperator,2026-11-01,2026-11-02,,\n" * 2
         + "etl,w,S3KeySensor,2026-11-01,,,\n" * 3
     )
-    found = parse_task_history(text)
-    assert (list(found.runs), found.others, found.unfinished) == ([RUN], 2, 3)
+    history = parse_task_history(text)
+    assert (list(history.runs), history.others, history.unfinished) == ([RUN], 2, 3)
 
 
-@pytest.mark.parametrize("telling", ["30,", ",poke"])
-def test_a_task_that_pokes_is_a_sensor_whatever_it_is_called(telling: str) -> None:
-    text = f"{HEADER}etl,wait,@task.wait,2026-11-01T06:00:00Z,2026-11-01T06:00:00Z,{telling}\n"
+@pytest.mark.parametrize("fields", ["30,", ",poke"])
+def test_a_task_with_a_poke_interval_or_mode_is_a_sensor(fields: str) -> None:
+    text = f"{HEADER}etl,wait,@task.wait,2026-11-01T06:00:00Z,2026-11-01T06:00:00Z,{fields}\n"
     (run,) = parse_task_history(text).runs
     assert (run.start, run.end) == (START, START)
 
 
-def test_a_kind_whose_cost_is_not_known_costs_as_any_other() -> None:
+def test_a_kind_without_a_cost_has_the_default_cost() -> None:
     (run,) = parse_task_history(HEADER + LINE).runs
     assert run.waiting({"default": 0.5}, 100.0) == run.waiting({"default": 9.0, run.kind: 0.5}, 100.0)
     assert run.waiting({"default": 0.5}, 100.0).kind == run.kind == "http"
@@ -89,7 +87,7 @@ def test_pokes_follow_from_duration_and_interval() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "pointer", "words"),
+    ("text", "pointer", "detail"),
     [
         ("", "", "export is empty"),
         ("dag_id,operator\n", "/line/1", "lacks task_id, start, end"),
@@ -115,11 +113,11 @@ def test_pokes_follow_from_duration_and_interval() -> None:
         ),
     ],
 )
-def test_a_mistake_points_at_its_line(text: str, pointer: str, words: str) -> None:
+def test_a_problem_points_at_its_line(text: str, pointer: str, detail: str) -> None:
     with pytest.raises(InvalidInput) as raised:
         parse_task_history(text)
     assert raised.value.problems[0].pointer == pointer
-    assert words in raised.value.problems[0].detail
+    assert detail in raised.value.problems[0].detail
 
 
 def test_the_number_of_reported_problems_is_limited() -> None:

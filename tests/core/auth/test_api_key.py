@@ -1,4 +1,4 @@
-"""API keys: their form, what proves them, and the file that holds the first ones."""
+"""API keys: their form, their verification, and the keys file."""
 
 from dataclasses import replace
 
@@ -20,10 +20,10 @@ SECRET = "s" * 43
 KEY = ApiKey("ops1", secret_digest(SECRET), Role.OPERATOR, "team_a", NOW, "key:root")
 
 
-def test_a_token_says_which_key_it_is_and_proves_it() -> None:
-    given = parse_key(format_key("ops1", SECRET))
-    assert given == PresentedKey("ops1", SECRET)
-    assert KEY.matches(given)
+def test_a_token_has_the_keys_id_and_secret() -> None:
+    presented = parse_key(format_key("ops1", SECRET))
+    assert presented == PresentedKey("ops1", SECRET)
+    assert KEY.matches(presented)
     assert not KEY.matches(PresentedKey("ops1", SECRET[:-1] + "t"))
 
 
@@ -52,12 +52,12 @@ def test_a_secret_may_have_underscores() -> None:
     assert parse_key(format_key("a", "_" * 40)) == PresentedKey("a", "_" * 40)
 
 
-def test_neither_key_nor_token_shows_its_secret() -> None:
+def test_the_repr_of_a_key_hides_its_secret() -> None:
     assert SECRET not in repr(PresentedKey("ops1", SECRET))
     assert repr(secret_digest(SECRET)) not in repr(KEY)
 
 
-def test_a_key_is_good_until_it_expires_or_is_revoked() -> None:
+def test_a_key_is_valid_until_it_expires_or_is_revoked() -> None:
     assert KEY.invalid_reason(NOW + 1e9) is None
     expiring = replace(KEY, expires_at=NOW + 10)
     assert (expiring.invalid_reason(NOW + 9.9), expiring.invalid_reason(NOW + 10)) == (None, "expired")
@@ -74,7 +74,7 @@ def test_a_key_is_good_until_it_expires_or_is_revoked() -> None:
     ]
 
 
-def test_a_file_holds_whole_keys_and_hashed_ones() -> None:
+def test_a_keys_file_has_whole_and_hashed_keys() -> None:
     text = f"""
 # the operators
 waitd_ops1_{SECRET} operator team_a
@@ -89,14 +89,14 @@ waitd_ops3_{SECRET} viewer expires=2027-01-31T00:00:00Z
     assert keys["ops3"].expires_at == 1_801_353_600.0
 
 
-def test_the_line_of_a_key_is_read_as_that_key_and_holds_no_secret() -> None:
+def test_the_line_of_a_key_is_parsed_as_that_key_and_has_no_secret() -> None:
     key = replace(KEY, created_by="file", expires_at=NOW + 100)
     assert parse_keys_file(format_key_line(key), NOW) == {"ops1": key}
     assert SECRET not in format_key_line(key)
 
 
 @pytest.mark.parametrize(
-    ("line", "why"),
+    ("line", "detail"),
     [
         ("waitd_ops1_short admin", "must be a key"),
         (f"waitd_ops1_{SECRET}", "role"),
@@ -110,8 +110,8 @@ def test_the_line_of_a_key_is_read_as_that_key_and_holds_no_secret() -> None:
         (f"waitd_same_{SECRET} admin\nwaitd_same_{SECRET} viewer", "line 3: the key id same is already used"),
     ],
 )
-def test_a_wrong_line_is_named_by_its_number_and_not_quoted(line: str, why: str) -> None:
-    with pytest.raises(ValueError, match=why) as refused:
+def test_an_invalid_line_is_reported_by_its_number_and_not_quoted(line: str, detail: str) -> None:
+    with pytest.raises(ValueError, match=detail) as raised:
         parse_keys_file(f"# first\n{line}", NOW)
-    assert str(refused.value).startswith(("line 2: ", "line 3: "))
-    assert SECRET not in str(refused.value)
+    assert str(raised.value).startswith(("line 2: ", "line 3: "))
+    assert SECRET not in str(raised.value)

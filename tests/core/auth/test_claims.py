@@ -1,4 +1,4 @@
-"""What a verified token says, and what it gives its bearer."""
+"""How the claims of a verified token become a principal."""
 
 from typing import Any
 
@@ -24,12 +24,12 @@ CLAIMS: dict[str, Any] = {
 }
 
 
-def test_a_good_token_gives_a_principal_until_it_expires() -> None:
+def test_a_valid_token_gives_a_principal_until_it_expires() -> None:
     assert verify_claims(CLAIMS, RULES, NOW) == (Principal("oidc:u1", Role.VIEWER, "default"), NOW + 300)
 
 
 @pytest.mark.parametrize("aud", ["waitd", ["other", "api://waitd"]])
-def test_one_audience_of_many_will_do(aud: Any) -> None:
+def test_one_accepted_audience_is_enough(aud: Any) -> None:
     assert verify_claims({**CLAIMS, "aud": aud}, RULES, NOW)
 
 
@@ -56,26 +56,34 @@ def test_one_audience_of_many_will_do(aud: Any) -> None:
         ({"sub": "x" * 256}, "no_subject"),
     ],
 )
-def test_a_token_of_another_for_another_or_not_of_this_time(changed: dict[str, Any], reason: str) -> None:
-    with pytest.raises(Unauthenticated) as refused:
+def test_a_wrong_issuer_audience_subject_or_time_is_refused(changed: dict[str, Any], reason: str) -> None:
+    with pytest.raises(Unauthenticated) as raised:
         verify_claims({**CLAIMS, **changed}, RULES, NOW)
-    assert refused.value.reason == reason
+    assert raised.value.reason == reason
 
 
-def test_clocks_may_be_a_little_apart() -> None:
-    assert verify_claims({**CLAIMS, "exp": NOW - CLOCK_LEEWAY + 1, "nbf": NOW + CLOCK_LEEWAY - 1}, RULES, NOW)
+@pytest.mark.parametrize(
+    "times", [{"exp": NOW - CLOCK_LEEWAY + 1, "nbf": NOW + CLOCK_LEEWAY - 1}, {"nbf": NOW + CLOCK_LEEWAY}]
+)
+def test_clocks_may_differ_by_the_leeway(times: dict[str, float]) -> None:
+    assert verify_claims({**CLAIMS, **times}, RULES, NOW)
 
 
-@pytest.mark.parametrize("given", [["ops", "readers"], ["readers", "ops", 7, "unknown"], "ops"])
-def test_the_highest_role_counts(given: Any) -> None:
-    assert verify_claims({**CLAIMS, "roles": given}, RULES, NOW).principal.role is Role.OPERATOR
+def test_the_message_says_that_a_token_is_not_valid_yet() -> None:
+    with pytest.raises(Unauthenticated, match="not valid yet"):
+        verify_claims({**CLAIMS, "nbf": NOW + CLOCK_LEEWAY + 1}, RULES, NOW)
 
 
-@pytest.mark.parametrize("given", [[], None, ["OPS"], {"ops": True}, ["admin"]])
-def test_a_token_without_a_role_is_forbidden(given: Any) -> None:
-    with pytest.raises(Forbidden) as refused:
-        verify_claims({**CLAIMS, "roles": given}, RULES, NOW)
-    assert refused.value.reason == "no_role"
+@pytest.mark.parametrize("roles", [["ops", "readers"], ["readers", "ops", 7, "unknown"], "ops"])
+def test_the_highest_role_counts(roles: Any) -> None:
+    assert verify_claims({**CLAIMS, "roles": roles}, RULES, NOW).principal.role is Role.OPERATOR
+
+
+@pytest.mark.parametrize("roles", [[], None, ["OPS"], {"ops": True}, ["admin"]])
+def test_a_token_without_a_role_is_forbidden(roles: Any) -> None:
+    with pytest.raises(Forbidden) as raised:
+        verify_claims({**CLAIMS, "roles": roles}, RULES, NOW)
+    assert raised.value.reason == "no_role"
 
 
 @pytest.mark.parametrize(
@@ -85,28 +93,20 @@ def test_a_token_without_a_role_is_forbidden(given: Any) -> None:
         ("https://waitd.example/roles", {"https://waitd.example/roles": ["ops"]}),
     ],
 )
-def test_a_claim_may_lie_deeper_or_have_dots_in_its_name(name: str, claims: dict[str, Any]) -> None:
+def test_a_role_claim_is_a_dotted_path_or_a_name_with_dots(name: str, claims: dict[str, Any]) -> None:
     rules = ClaimRules(RULES.issuer, RULES.audiences, name, RULES.roles)
     assert verify_claims({**CLAIMS, **claims}, rules, NOW).principal.role is Role.OPERATOR
 
 
-def test_a_token_names_its_namespace_if_a_claim_is_configured() -> None:
+def test_the_namespace_claim_names_the_namespace() -> None:
     rules = ClaimRules(RULES.issuer, RULES.audiences, "roles", RULES.roles, "team")
     assert verify_claims({**CLAIMS, "team": "team_a"}, rules, NOW).principal.namespace == "team_a"
     for wrong in (None, "", "a/b", ["team_a"], "*"):
-        with pytest.raises(Forbidden) as refused:
+        with pytest.raises(Forbidden) as raised:
             verify_claims({**CLAIMS, "team": wrong}, rules, NOW)
-        assert refused.value.reason == "no_namespace"
+        assert raised.value.reason == "no_namespace"
 
 
 @pytest.mark.parametrize("length", [1, 255])
-def test_a_subject_may_be_as_long_as_the_specification_lets_it(length: int) -> None:
+def test_a_subject_has_up_to_255_characters(length: int) -> None:
     assert verify_claims({**CLAIMS, "sub": "s" * length}, RULES, NOW).principal.name == "oidc:" + "s" * length
-    with pytest.raises(Unauthenticated):
-        verify_claims({**CLAIMS, "sub": "s" * 256}, RULES, NOW)
-
-
-def test_a_token_is_good_from_a_little_before_its_first_moment_on() -> None:
-    assert verify_claims({**CLAIMS, "nbf": NOW + CLOCK_LEEWAY}, RULES, NOW)
-    with pytest.raises(Unauthenticated, match="not valid yet"):
-        verify_claims({**CLAIMS, "nbf": NOW + CLOCK_LEEWAY + 1}, RULES, NOW)

@@ -1,4 +1,4 @@
-"""Roles are ranks, and a namespace bounds everybody but an admin."""
+"""Roles, namespaces, and what the waits of a namespace may use."""
 
 import pytest
 
@@ -13,16 +13,16 @@ from waitd.core.auth.principal import (
 )
 
 
-def test_each_role_may_do_what_those_below_it_may() -> None:
+def test_each_role_includes_the_ones_below_it() -> None:
     ranks = [ROLES_BY_NAME[name] for name in ("viewer", "submitter", "operator", "admin")]
     for index, role in enumerate(ranks):
-        who = Principal("key:a", role)
-        assert [who.has_role(needed) for needed in ranks] == [
+        principal = Principal("key:a", role)
+        assert [principal.has_role(needed) for needed in ranks] == [
             needed in ranks[: index + 1] for needed in ranks
         ]
 
 
-def test_only_an_admin_sees_more_than_its_namespace() -> None:
+def test_only_an_admin_sees_other_namespaces() -> None:
     assert {
         Principal("p", role, "team_a").visible_namespace
         for role in (Role.VIEWER, Role.SUBMITTER, Role.OPERATOR)
@@ -32,7 +32,7 @@ def test_only_an_admin_sees_more_than_its_namespace() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "*", "a b", "_a", "a/b", "ü", "a" * 64, "a\n"])
-def test_what_cannot_name_a_namespace(text: str) -> None:
+def test_an_invalid_namespace_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="namespace"):
         check_namespace(text)
 
@@ -52,8 +52,8 @@ def test_only_a_viewer_may_have_all_namespaces(role: Role) -> None:
 TEAM = NamespaceRules(("team_a_*", "Shared"), ("*.team-a.example.org", "hooks.example.org"), ("team_a_*",))
 
 
-def test_without_rules_everything_may_be_named() -> None:
-    assert Namespaces().rules("anybody") is None
+def test_without_rules_every_namespace_may_use_everything() -> None:
+    assert Namespaces().rules("any_namespace") is None
 
 
 def test_with_any_rules_a_namespace_without_rules_may_use_nothing() -> None:
@@ -64,7 +64,7 @@ def test_with_any_rules_a_namespace_without_rules_may_use_nothing() -> None:
     assert not rules.allows_dag("team_a_etl")
 
 
-def test_others_have_the_rules_of_the_star() -> None:
+def test_the_rules_of_the_star_apply_to_other_namespaces() -> None:
     namespaces = Namespaces({"team_a": TEAM, "*": NamespaceRules(conn_ids=("public",))})
     others, own = namespaces.rules("team_b"), namespaces.rules("team_a")
     assert others is not None
@@ -84,7 +84,7 @@ def test_others_have_the_rules_of_the_star() -> None:
         ("shared2", False),
     ],
 )
-def test_connections_match_whatever_their_case(conn_id: str, allowed: bool) -> None:
+def test_conn_ids_match_patterns_regardless_of_case(conn_id: str, allowed: bool) -> None:
     assert TEAM.allows_connection(conn_id) is allowed
 
 
@@ -99,7 +99,7 @@ def test_connections_match_whatever_their_case(conn_id: str, allowed: bool) -> N
         ("evilteam-a.example.org", False),
     ],
 )
-def test_hosts_match_as_names_do(host: str, allowed: bool) -> None:
+def test_hosts_match_patterns_as_dns_names(host: str, allowed: bool) -> None:
     assert TEAM.allows_host(host) is allowed
 
 

@@ -1,3 +1,5 @@
+"""How changes of a set of keys are classified, and how the set is stored."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +19,7 @@ from waitd.core.aws.keys_unchanged import (
 NAMES = st.sets(st.integers(0, 40).map(str), max_size=30)
 
 
-def seen(names: dict[str, float] | set[str]) -> KeySet:
+def key_set(names: dict[str, float] | set[str]) -> KeySet:
     times = names if isinstance(names, dict) else dict.fromkeys(names, 0.0)
     hashed = tuple((key_hash(name), at) for name, at in times.items())
     return KeySet(key_set_digest([key for key, _ in hashed]), hashed)
@@ -26,20 +28,22 @@ def seen(names: dict[str, float] | set[str]) -> KeySet:
 @given(NAMES, NAMES)
 def test_with_known_keys_every_change_is_classified(before: set[str], now: set[str]) -> None:
     known = frozenset(short_hash(key_hash(name)) for name in before)
-    wanted = (
+    expected = (
         KeySetChange.NONE if before == now else KeySetChange.SHRUNK if before - now else KeySetChange.GROWN
     )
-    assert compare_key_sets(seen(before).digest, known, seen(now)) is wanted
+    assert compare_key_sets(key_set(before).digest, known, key_set(now)) is expected
 
 
 @given(NAMES, NAMES)
-def test_without_them_a_deletion_is_never_seen_where_there_was_none(before: set[str], now: set[str]) -> None:
-    found = compare_key_sets(seen(before).digest, None, seen(now))
+def test_without_known_keys_no_deletion_is_reported_where_there_was_none(
+    before: set[str], now: set[str]
+) -> None:
+    change = compare_key_sets(key_set(before).digest, None, key_set(now))
     if not before - now:
-        assert found in {KeySetChange.NONE if before == now else KeySetChange.GROWN, KeySetChange.UNCLEAR}
+        assert change in {KeySetChange.NONE if before == now else KeySetChange.GROWN, KeySetChange.UNCLEAR}
     if len(now) <= len(before) and before != now:
-        assert found is KeySetChange.SHRUNK
-    assert (found is KeySetChange.NONE) == (before == now)
+        assert change is KeySetChange.SHRUNK
+    assert (change is KeySetChange.NONE) == (before == now)
 
 
 @given(NAMES, NAMES)
@@ -48,24 +52,26 @@ def test_without_known_keys_the_newest_keys_distinguish_growth_from_a_deletion(
 ) -> None:
     added = more - before
     times = dict.fromkeys(before, 1.0) | dict.fromkeys(added, 2.0)
-    assert compare_key_sets(seen(before).digest, None, seen(times)) is (
+    assert compare_key_sets(key_set(before).digest, None, key_set(times)) is (
         KeySetChange.GROWN if added else KeySetChange.NONE
     )
 
 
 @given(NAMES.filter(bool), NAMES)
-def test_growth_never_hides_a_deletion_as_plain_growth(before: set[str], more: set[str]) -> None:
+def test_a_set_that_also_lost_a_key_is_not_reported_as_grown(before: set[str], more: set[str]) -> None:
     gone = min(before)
     now = (before - {gone}) | {name + "'" for name in more}
-    assert compare_key_sets(seen(before).digest, None, seen(now)) in {
+    assert compare_key_sets(key_set(before).digest, None, key_set(now)) in {
         KeySetChange.SHRUNK,
         KeySetChange.UNCLEAR,
     }
 
 
-def test_one_added_key_is_recognized_whenever_it_was_written() -> None:
+def test_one_added_key_is_recognized_whatever_its_time() -> None:
     before = {str(n): 9.0 for n in range(1000)}
-    assert compare_key_sets(seen(before).digest, None, seen(before | {"old": 1.0})) is KeySetChange.GROWN
+    assert (
+        compare_key_sets(key_set(before).digest, None, key_set(before | {"old": 1.0})) is KeySetChange.GROWN
+    )
 
 
 @given(
@@ -74,15 +80,15 @@ def test_one_added_key_is_recognized_whenever_it_was_written() -> None:
     st.floats(0, 4e9),
     st.none() | st.frozensets(st.integers(0, 2**48 - 1)),
 )
-def test_a_memory_survives_being_written_down(
+def test_a_remembered_set_is_parsed_back(
     size: int, total: int, since: float, keys: frozenset[int] | None
 ) -> None:
-    back = RememberedKeySet.from_text(RememberedKeySet(KeySetDigest(size, total), since, keys).to_text())
-    assert (back.digest, back.keys) == (KeySetDigest(size, total), keys)
-    assert back.since == pytest.approx(since, abs=0.001)
+    parsed = RememberedKeySet.from_text(RememberedKeySet(KeySetDigest(size, total), since, keys).to_text())
+    assert (parsed.digest, parsed.keys) == (KeySetDigest(size, total), keys)
+    assert parsed.since == pytest.approx(since, abs=0.001)
 
 
-def test_a_memory_is_at_most_1_kib() -> None:
+def test_a_remembered_set_takes_at_most_1_kib() -> None:
     keys = frozenset(2**48 - 1 - n for n in range(INLINE_KEYS))
     assert len(RememberedKeySet(KeySetDigest(10**6, 2**128 - 1), 1795000000.123456, keys).to_text()) <= 1024
 

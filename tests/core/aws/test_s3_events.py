@@ -1,4 +1,4 @@
-"""Event notifications of S3 in the shapes in which they come."""
+"""S3 event notifications in each of their formats."""
 
 import json
 from typing import Any
@@ -34,15 +34,15 @@ EVENTBRIDGE = {
     "detail": {"version": "0", "bucket": {"name": "landing"}, "object": {"key": "orders/1.parquet"}},
 }
 BY_SNS = {"Type": "Notification", "TopicArn": "arn:aws:sns:…", "Message": json.dumps(OWN)}
-FOUND = [CreatedObject("landing", "orders/1.parquet")]
+CREATED = [CreatedObject("landing", "orders/1.parquet")]
 
 
 @pytest.mark.parametrize("event", [OWN, MINIO, EVENTBRIDGE, BY_SNS])
-def test_each_shape_names_its_key(event: dict[str, Any]) -> None:
-    assert list(created_objects(event)) == FOUND
+def test_each_format_names_its_key(event: dict[str, Any]) -> None:
+    assert list(created_objects(event)) == CREATED
 
 
-def test_keys_of_records_are_encoded_as_in_a_form_and_those_of_eventbridge_are_not() -> None:
+def test_keys_in_records_are_form_encoded_and_keys_of_eventbridge_are_plain() -> None:
     assert list(created_objects({"Records": [record(key="a+b%2Bc/%C3%A4")]})) == [
         CreatedObject("landing", "a b+c/ä")
     ]

@@ -1,3 +1,5 @@
+"""The verdict of each error response of S3."""
+
 import pytest
 
 from waitd.core.aws.answers import AwsError, S3Operation, s3_verdict
@@ -18,19 +20,17 @@ from waitd.core.waits.verdict import Failure, Unreachable
         (404, "", "no_such_bucket"),
     ],
 )
-def test_a_refusal_refreshes_the_credentials_and_then_fails_unless_silenced(
-    status: int, code: str, reason: str
-) -> None:
-    found = s3_verdict(AwsError(status, code), S3Operation.LIST)
-    assert isinstance(found, CredentialsRefused)
-    assert (found.verdict.reason, found.verdict.silenceable) == (reason, True)
+def test_a_refusal_asks_for_other_credentials(status: int, code: str, reason: str) -> None:
+    refused = s3_verdict(AwsError(status, code), S3Operation.LIST)
+    assert isinstance(refused, CredentialsRefused)
+    assert (refused.verdict.reason, refused.verdict.silenceable) == (reason, True)
 
 
-@pytest.mark.parametrize("asked", S3Operation)
-def test_a_denial_names_the_right_that_may_be_missing(asked: S3Operation) -> None:
-    found = s3_verdict(AwsError(403, "AccessDenied"), asked)
-    assert isinstance(found, CredentialsRefused)
-    assert "s3:ListBucket" in found.verdict.message
+@pytest.mark.parametrize("operation", S3Operation)
+def test_a_denial_names_the_permission_that_may_be_missing(operation: S3Operation) -> None:
+    refused = s3_verdict(AwsError(403, "AccessDenied"), operation)
+    assert isinstance(refused, CredentialsRefused)
+    assert "s3:ListBucket" in refused.verdict.message
 
 
 @pytest.mark.parametrize(
@@ -48,21 +48,23 @@ def test_a_denial_names_the_right_that_may_be_missing(asked: S3Operation) -> Non
         (100, "", "http_100"),
     ],
 )
-def test_what_says_nothing_of_the_target_ends_nothing(status: int, code: str, reason: str) -> None:
-    found = s3_verdict(AwsError(status, code), S3Operation.LIST)
-    assert isinstance(found, Unreachable)
-    assert found.reason == reason
+def test_an_error_that_says_nothing_about_the_target_is_unreachable(
+    status: int, code: str, reason: str
+) -> None:
+    verdict = s3_verdict(AwsError(status, code), S3Operation.LIST)
+    assert isinstance(verdict, Unreachable)
+    assert verdict.reason == reason
 
 
-def test_retry_after_is_handed_on() -> None:
-    found = s3_verdict(AwsError(503, "SlowDown", retry_after=7.0), S3Operation.HEAD)
-    assert found == Unreachable("http_503", "HTTP 503 Service Unavailable: SlowDown", 7.0)
+def test_retry_after_is_in_the_verdict() -> None:
+    verdict = s3_verdict(AwsError(503, "SlowDown", retry_after=7.0), S3Operation.HEAD)
+    assert verdict == Unreachable("http_503", "HTTP 503 Service Unavailable: SlowDown", 7.0)
 
 
 @pytest.mark.parametrize(
     ("status", "code"), [(400, "InvalidBucketName"), (405, "MethodNotAllowed"), (418, "")]
 )
-def test_any_other_4xx_fails_unless_silenced(status: int, code: str) -> None:
-    found = s3_verdict(AwsError(status, code), S3Operation.LIST)
-    assert isinstance(found, Failure)
-    assert (found.reason, found.silenceable) == (f"http_{status}", True)
+def test_any_other_4xx_is_a_silenceable_failure(status: int, code: str) -> None:
+    verdict = s3_verdict(AwsError(status, code), S3Operation.LIST)
+    assert isinstance(verdict, Failure)
+    assert (verdict.reason, verdict.silenceable) == (f"http_{status}", True)
