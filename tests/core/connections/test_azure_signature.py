@@ -1,6 +1,4 @@
-"""Signatures by an Azure Storage account's key: the ones that azure-storage-blob 12 makes of the
-same requests.
-"""
+"""Signatures with an Azure Storage account's key, as azure-storage-blob 12 makes them."""
 
 from calendar import timegm
 
@@ -8,7 +6,7 @@ import pytest
 
 from waitd.core.connections.azure_signature import parse_shared_key, string_to_sign
 
-#: Of Microsoft's emulator, published.
+#: The public key of Microsoft's emulator.
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 NOW = timegm((2026, 11, 21, 2, 41, 7))
 BASE = "https://myaccount.blob.core.windows.net"
@@ -24,7 +22,7 @@ BASE = "https://myaccount.blob.core.windows.net"
          "OFDPhQD2MVjRZ7A40lmHUml2BqoHoN4/NrSxPHUi2yA="),
     ],
 )  # fmt: skip
-def test_a_signature_is_the_one_that_azures_own_library_makes(
+def test_a_signature_equals_that_of_azures_library(
     method: str, url: str, headers: dict[str, str] | None, body: bytes | None, signature: str
 ) -> None:
     assert parse_shared_key("myaccount", KEY).headers(method, url, headers, body, now=NOW) == {
@@ -34,14 +32,14 @@ def test_a_signature_is_the_one_that_azures_own_library_makes(
     }
 
 
-def test_a_version_that_the_request_names_stays() -> None:
+def test_the_requests_own_version_is_kept() -> None:
     own = parse_shared_key("a", KEY).headers(
         "HEAD", f"{BASE}/x", {"X-MS-Version": "2015-02-21"}, None, now=NOW
     )
     assert own.keys() == {"x-ms-date", "Authorization"}
 
 
-def test_the_signed_text_is_the_one_that_microsoft_documents() -> None:
+def test_the_signed_text_is_the_documented_one() -> None:
     headers = {"x-ms-date": "Fri, 26 Jun 2015 23:39:12 GMT", "x-ms-version": "2015-02-21", "accept": "*/*"}
     url = f"{BASE}/mycontainer?restype=container&comp=metadata&timeout=20"
     assert string_to_sign("myaccount", "GET", url, headers) == (
@@ -50,14 +48,14 @@ def test_the_signed_text_is_the_one_that_microsoft_documents() -> None:
     )
 
 
-def test_a_parameter_that_is_there_twice_is_one_line_and_the_root_has_a_path() -> None:
+def test_a_repeated_parameter_is_one_line_and_the_root_has_a_path() -> None:
     text = string_to_sign("a", "GET", f"{BASE}?Include=x&include=b&empty=", {})
     assert text.endswith("\n/a/\nempty:\ninclude:b,x")
 
 
 @pytest.mark.parametrize("key", ["planted", "planted!", "plänted"])
-def test_a_key_that_is_none_is_refused_and_not_quoted(key: str) -> None:
-    with pytest.raises(ValueError, match="base64") as caught:
+def test_an_invalid_key_is_refused_and_not_quoted(key: str) -> None:
+    with pytest.raises(ValueError, match="base64") as raised:
         parse_shared_key("a", key)
-    assert key not in str(caught.value)
+    assert key not in str(raised.value)
     assert "planted" not in repr(parse_shared_key("a", "cGxhbnRlZA=="))

@@ -1,4 +1,4 @@
-"""Hosts and paths: what a connection's credentials may be sent to."""
+"""Connections: their URLs, and the hosts and paths to which their credentials may be client_url."""
 
 import posixpath
 from urllib.parse import unquote, urlsplit
@@ -38,7 +38,7 @@ from waitd.core.connections.connection import (
         ("http://xn--bcher-kva.example/", Origin("http", "xn--bcher-kva.example", 80)),
     ],
 )
-def test_an_origin_is_read_from_a_url(url: str, origin: Origin) -> None:
+def test_an_origin_is_parsed_from_a_url(url: str, origin: Origin) -> None:
     assert parse_origin(url) == origin
 
 
@@ -80,7 +80,7 @@ def test_the_message_says_what_to_do(url: str, advice: str) -> None:
         parse_origin(url)
 
 
-def test_a_trailing_dot_makes_another_host_since_no_search_list_applies_to_it() -> None:
+def test_a_trailing_dot_makes_another_host() -> None:
     assert parse_origin("http://airbyte.dev.") != parse_origin("http://airbyte.dev")
     with pytest.raises(ValueError, match="leaves the connection's origin"):
         join_url("http://airbyte.dev", "http://airbyte.dev./x")
@@ -139,7 +139,7 @@ def test_an_origin_is_written_without_its_default_port(origin: Origin, text: str
         ("http://h", "/büro", "http://h/büro"),
     ],
 )  # fmt: skip
-def test_an_endpoint_is_put_below_the_base(base: str, endpoint: str, url: str) -> None:
+def test_an_endpoint_is_joined_below_the_base(base: str, endpoint: str, url: str) -> None:
     assert join_url(base, endpoint) == url
 
 
@@ -158,7 +158,7 @@ def test_an_endpoint_is_put_below_the_base(base: str, endpoint: str, url: str) -
         "http://h.example/api/%2e%2e/admin", "http://h.example/%61pi/x", "http://user:pw@h.example/api",
     ],
 )  # fmt: skip
-def test_no_disguise_leads_away_from_the_connection(endpoint: str) -> None:
+def test_an_endpoint_that_leaves_the_connection_is_refused(endpoint: str) -> None:
     with pytest.raises(ValueError):
         join_url("http://h.example/api", endpoint)
 
@@ -166,7 +166,7 @@ def test_no_disguise_leads_away_from_the_connection(endpoint: str) -> None:
 @pytest.mark.parametrize(
     "base", ["h", "ftp://h", "http://h/?x", "http://h?x", "http://h/#x", "http://h/a/../b", "http://u@h/", "http://h/%2e%2e"]
 )  # fmt: skip
-def test_a_base_is_an_origin_and_a_path(base: str) -> None:
+def test_a_base_with_more_than_an_origin_and_a_path_is_refused(base: str) -> None:
     with pytest.raises(ValueError):
         join_url(base, "/x")
 
@@ -178,7 +178,7 @@ def test_an_endpoint_is_checked_before_its_connection_is_known() -> None:
         check_endpoint("https://example.org/a/%2e%2e/b")
 
 
-def test_many_layers_of_encoding_cost_nothing() -> None:
+def test_many_layers_of_encoding_are_refused_quickly() -> None:
     with pytest.raises(ValueError, match="segments"):
         check_endpoint("/%" + "25" * 30_000 + "2e")
 
@@ -203,24 +203,28 @@ HOSTILE = st.lists(PIECES, max_size=12).map("".join) | st.text(max_size=30)
 @given(base=BASES, endpoint=HOSTILE)
 @example(base="http://h.example/api", endpoint="/..;/x")
 @example(base="http://h.example", endpoint="http://h.example.")
-def test_join_never_leads_to_another_origin_nor_above_the_base(base: str, endpoint: str) -> None:
+def test_a_joined_url_never_leaves_the_origin_or_the_base(base: str, endpoint: str) -> None:
     try:
         url = join_url(base, endpoint)
     except ValueError:
         return
     assert url.startswith(str(parse_origin(base)))
     assert parse_origin(url) == parse_origin(base)
-    sent, root = URL(url), URL(base)  # as the HTTP client reads it
-    assert (sent.scheme, sent.raw_host, sent.port) == (root.scheme, root.raw_host, root.port)
-    assert sent.raw_user is None
-    assert sent.raw_password is None
-    assert urlsplit(url).hostname == root.raw_host  # and another parser
+    client_url, root = URL(url), URL(base)  # as the HTTP client reads it
+    assert (client_url.scheme, client_url.raw_host, client_url.port) == (
+        root.scheme,
+        root.raw_host,
+        root.port,
+    )
+    assert client_url.raw_user is None
+    assert client_url.raw_password is None
+    assert urlsplit(url).hostname == root.raw_host  # as another parser reads it
     below = root.raw_path.rstrip("/") + "/"
-    seen = sent.raw_path
-    for _ in range(4):  # as servers read it that decode, once or too often, before they normalize
-        plain = "/".join(part.partition(";")[0] for part in seen.replace("\\", "/").split("/"))
+    path = client_url.raw_path
+    for _ in range(4):  # as a server reads it that decodes it up to three times
+        plain = "/".join(part.partition(";")[0] for part in path.replace("\\", "/").split("/"))
         assert (posixpath.normpath("/" + plain.lstrip("/")) + "/").startswith(below)
-        seen = unquote(seen)
+        path = unquote(path)
 
 
 @given(HOSTILE.map("http://".__add__) | HOSTILE)
@@ -229,10 +233,10 @@ def test_an_origin_is_the_one_that_the_http_client_connects_to(url: str) -> None
         origin = parse_origin(url)
     except ValueError:
         return
-    sent = URL(url)
-    assert (sent.scheme, sent.raw_host, sent.port) == tuple(origin)
+    client_url = URL(url)
+    assert (client_url.scheme, client_url.raw_host, client_url.port) == tuple(origin)
     parts = urlsplit(url)
-    assert (parts.scheme, parts.username, parts.port or sent.port) == (origin.scheme, None, origin.port)
+    assert (parts.scheme, parts.username, parts.port or client_url.port) == (origin.scheme, None, origin.port)
 
 
 @given(st.text(min_size=1, max_size=20).filter(lambda text: text not in {".", ".."} and text.isprintable()))
@@ -279,7 +283,7 @@ def test_an_empty_or_dot_segment_is_refused(text: str) -> None:
         ({"host": "example.org", "conn_type": "https", "schema": "http"}, "http://example.org"),
     ],
 )
-def test_a_connections_url_is_built_as_airflow_does(fields: dict[str, object], url: str) -> None:
+def test_a_connections_url_is_built_as_in_airflow(fields: dict[str, object], url: str) -> None:
     assert Connection("c", **fields).base_url() == url  # type: ignore[arg-type]  # one row has only some fields
 
 
@@ -291,7 +295,7 @@ def test_a_connections_url_is_built_as_airflow_does(fields: dict[str, object], u
         {"host": "example.org/a/../b"}, {"host": "https://example.org#x", "port": 1}, {"host": "example.org", "port": -1},
     ],
 )  # fmt: skip
-def test_a_connection_without_a_url_says_so(fields: dict[str, object]) -> None:
+def test_a_connection_without_a_valid_url_is_refused(fields: dict[str, object]) -> None:
     with pytest.raises(ValueError):
         Connection("c", **fields).base_url()  # type: ignore[arg-type]  # one row has only some fields
 
@@ -303,17 +307,17 @@ def test_a_connection_without_a_url_says_so(fields: dict[str, object]) -> None:
         ({"verify_ssl": False}, False), ({"verify": True, "verify_ssl": False}, True), ({"verify": "/ca.pem"}, True), ({"verify": None}, True),
     ],
 )  # fmt: skip
-def test_tls_is_verified_unless_the_connection_says_not_to(extra: dict[str, object], verifies: bool) -> None:
+def test_tls_is_verified_unless_the_connection_disables_it(extra: dict[str, object], verifies: bool) -> None:
     assert Connection("c", extra=extra).verifies_tls() is verifies
 
 
-def test_a_connection_does_not_show_its_secrets() -> None:
+def test_the_repr_of_a_connection_hides_its_secrets() -> None:
     connection = Connection("c", host="h", login="planted1", password="planted2", extra={"token": "planted3"})
     assert "planted" not in repr(connection) + str(connection) + f"{connection!r:>10}"
 
 
 @pytest.mark.parametrize("conn_id", ["http_default", "a", "team/prod", "a.b-c:d", "A#!()\\", "x" * 250])
-def test_airflows_conn_ids_are_conn_ids(conn_id: str) -> None:
+def test_airflows_conn_ids_are_valid(conn_id: str) -> None:
     assert is_conn_id(conn_id)
 
 
@@ -321,5 +325,5 @@ def test_airflows_conn_ids_are_conn_ids(conn_id: str) -> None:
     "conn_id",
     ["", "a b", "a\n", "a=b", "\u0131", "\u017f", "a\x00", "$(x)", "x" * 251, "é", "a;b", "a'b", '"'],
 )
-def test_other_texts_are_none(conn_id: str) -> None:
+def test_other_texts_are_no_conn_ids(conn_id: str) -> None:
     assert not is_conn_id(conn_id)

@@ -1,4 +1,4 @@
-"""How credentials become headers."""
+"""How a connection's credentials are sent: headers, tokens and signatures."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ from waitd.core.connections.token_requests import TokenRequest
         (None, None, {"webhook_secret": "s", "verify": "false"}, {}),
     ],
 )  # fmt: skip
-def test_credentials_are_written_as_the_connection_says(
+def test_the_auth_type_decides_the_headers(
     login: str | None, password: str | None, extra: dict[str, Any], headers: dict[str, str]
 ) -> None:
     connection = Connection("c", host="h", login=login, password=password, extra=extra)
@@ -47,12 +47,10 @@ def test_credentials_are_written_as_the_connection_says(
         ("hunter2", {"headers": {"X-A": 1}}),
     ],
 )
-def test_what_cannot_be_sent_is_refused_without_quoting_the_secret(
-    password: str | None, extra: dict[str, Any]
-) -> None:
-    with pytest.raises(ValueError) as caught:
+def test_invalid_credentials_are_refused_and_not_quoted(password: str | None, extra: dict[str, Any]) -> None:
+    with pytest.raises(ValueError) as raised:
         build_credentials(Connection("c", host="h", password=password, extra=extra))
-    assert "hunter2" not in str(caught.value)
+    assert "hunter2" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -70,17 +68,17 @@ def test_an_azure_storage_account_signs_with_its_key(
     extra = {"auth_type": "azure_storage", **extra}
     host = "https://acme.blob.core.windows.net"
     key = extra.get("shared_access_key", "a2V5")
-    found = build_credentials(Connection("c", host=host, login=login, password="a2V5", extra=extra))
-    assert found.shared_key == parse_shared_key(account, key)
-    assert (found.headers, found.token_request, found.signing) == ((), None, None)
+    credentials = build_credentials(Connection("c", host=host, login=login, password="a2V5", extra=extra))
+    assert credentials.shared_key == parse_shared_key(account, key)
+    assert (credentials.headers, credentials.token_request, credentials.signing) == ((), None, None)
 
 
-def test_with_a_tenant_it_asks_for_a_token() -> None:
+def test_azure_storage_with_a_tenant_requests_a_token() -> None:
     extra = {"auth_type": "azure_storage", "tenant_id": "8b1e.example"}
     host = "https://acme.blob.core.windows.net"
-    found = build_credentials(Connection("c", host=host, login="app", password="hunter2", extra=extra))
-    assert found.shared_key is None
-    assert found.token_request == TokenRequest(
+    credentials = build_credentials(Connection("c", host=host, login="app", password="hunter2", extra=extra))
+    assert credentials.shared_key is None
+    assert credentials.token_request == TokenRequest(
         "https://login.microsoftonline.com/8b1e.example/oauth2/v2.0/token",
         (
             ("grant_type", "client_credentials"),
@@ -92,7 +90,7 @@ def test_with_a_tenant_it_asks_for_a_token() -> None:
 
 
 @pytest.mark.parametrize(
-    ("password", "extra", "words"),
+    ("password", "extra", "message"),
     [
         (None, {}, "needs the account's key"),
         ("hunter2!", {}, "base64"),
@@ -103,13 +101,13 @@ def test_with_a_tenant_it_asks_for_a_token() -> None:
         ("hunter2", {"tenant_id": "a/../hunter2"}, "tenant_id"),
     ],
 )
-def test_what_azure_storage_cannot_use_is_refused(
-    password: str | None, extra: dict[str, Any], words: str
+def test_invalid_azure_storage_credentials_are_refused(
+    password: str | None, extra: dict[str, Any], message: str
 ) -> None:
     extra = {"auth_type": "azure_storage", **extra}
-    with pytest.raises(ValueError, match=words) as caught:
+    with pytest.raises(ValueError, match=message) as raised:
         build_credentials(Connection("c", host="http://h", login="acme", password=password, extra=extra))
-    assert "hunter2" not in str(caught.value)
+    assert "hunter2" not in str(raised.value)
 
 
 def test_credentials_include_the_signing_and_the_token_header() -> None:
@@ -124,10 +122,10 @@ def test_credentials_include_the_signing_and_the_token_header() -> None:
     assert (signed.signing.service, signed.signing.region) == ("glue", "eu-west-1")
     assert (signed.headers, signed.token_header) == ((("Accept", "x"),), "Authorization")
     extra = {"auth_type": "airflow", "token_header": "Proxy-Authorization"}
-    carried = build_credentials(Connection("c", host="h", login="u", password="p", extra=extra))
-    assert carried.token_header == "Proxy-Authorization"
-    assert carried.signing is None
-    plain = build_credentials(
+    with_token = build_credentials(Connection("c", host="h", login="u", password="p", extra=extra))
+    assert with_token.token_header == "Proxy-Authorization"
+    assert with_token.signing is None
+    with_headers = build_credentials(
         Connection("c", host="h", password="p", extra={"accept": "a/b", "timeout": "3"})
     )
-    assert dict(plain.headers) == {"accept": "a/b", "Authorization": "Basic OnA="}
+    assert dict(with_headers.headers) == {"accept": "a/b", "Authorization": "Basic OnA="}

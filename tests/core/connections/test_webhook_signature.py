@@ -1,3 +1,5 @@
+"""Webhook signatures, verified by the standard's own library."""
+
 import base64
 import time
 
@@ -9,16 +11,16 @@ from standardwebhooks import Webhook
 from waitd.core.connections.webhook_signature import parse_webhook_secrets, sign_webhook
 
 
-def test_the_standards_own_example() -> None:
+def test_the_standards_example_has_its_signature() -> None:
     keys = parse_webhook_secrets("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
-    signed = sign_webhook(keys, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}')
-    assert signed == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+    signature = sign_webhook(keys, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}')
+    assert signature == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
 @given(
     key=st.binary(min_size=1, max_size=64), message_id=st.text("abc-0", min_size=1), body=st.text(max_size=40)
 )
-def test_any_standard_verifier_agrees(key: bytes, message_id: str, body: str) -> None:
+def test_the_standards_library_verifies_a_signature(key: bytes, message_id: str, body: str) -> None:
     secret = "whsec_" + base64.b64encode(key).decode()
     now = int(time.time())
     headers = {

@@ -1,4 +1,4 @@
-"""The answer table as a pure function: first match wins, and common answers cost no new object."""
+"""The verdict of an HTTP response: the first matching row of the table wins."""
 
 import pytest
 
@@ -15,48 +15,52 @@ from waitd.core.http.answer import (
 from waitd.core.http.headers import LONGEST_RETRY_AFTER, parse_retry_after
 from waitd.core.waits.verdict import MESSAGE_LIMIT, Failure, Pending, Success, Unreachable, Verdict
 
-ELSEWHERE = "https://login.example"
+OTHER_ORIGIN = "https://login.example"
 
 
-def said(
-    status: int, judged: Evaluation = UNDECIDED, *allowlist: int, **facts: object
+def verdict_of(
+    status: int, evaluation: Evaluation = UNDECIDED, *allowlist: int, **facts: object
 ) -> Verdict | CredentialsRefused:
-    return http_verdict(AnswerFacts(status, **facts), judged, frozenset(allowlist))  # type: ignore[arg-type]
+    return http_verdict(AnswerFacts(status, **facts), evaluation, frozenset(allowlist))  # type: ignore[arg-type]
 
 
-def test_a_decided_condition_comes_before_everything_else() -> None:
+def test_a_true_condition_takes_precedence() -> None:
     for status in (200, 302, 401, 404, 503):
         for decision, kind in ((Decision.SUCCESS, Success), (Decision.FAILURE, Failure)):
-            verdict = said(
-                status, Evaluation(decision, payload=7), status, redirect_origin=ELSEWHERE, redirect_loop=True
+            verdict = verdict_of(
+                status,
+                Evaluation(decision, payload=7),
+                status,
+                redirect_origin=OTHER_ORIGIN,
+                redirect_loop=True,
             )
             assert isinstance(verdict, kind)
             assert verdict.payload == 7
 
 
-def test_a_failure_by_condition_is_the_jobs_own_and_cannot_be_silenced() -> None:
-    verdict = said(200, Evaluation(Decision.FAILURE))
+def test_a_failure_by_condition_cannot_be_silenced() -> None:
+    verdict = verdict_of(200, Evaluation(Decision.FAILURE))
     assert isinstance(verdict, Failure)
     assert not verdict.silenceable
 
 
 def test_an_omitted_result_is_the_reason_of_the_outcome() -> None:
     for decision in Decision:
-        verdict = said(200, Evaluation(decision, payload_omitted=True))
+        verdict = verdict_of(200, Evaluation(decision, payload_omitted=True))
         assert not isinstance(verdict, CredentialsRefused)
         assert verdict.reason == "result_omitted"
 
 
 @pytest.mark.parametrize("status", [302, 401, 403, 404, 429, 503])
-def test_the_allowlist_comes_before_the_status(status: int) -> None:
-    verdict = said(status, UNDECIDED, status, redirect_origin=ELSEWHERE, redirect_loop=True)
+def test_the_allowlist_takes_precedence_over_the_status(status: int) -> None:
+    verdict = verdict_of(status, UNDECIDED, status, redirect_origin=OTHER_ORIGIN, redirect_loop=True)
     assert isinstance(verdict, Pending)
     assert verdict.reason == f"http_{status}"
 
 
 def test_every_status_has_its_row() -> None:
     for status in range(100, 1000):
-        verdict = said(status)
+        verdict = verdict_of(status)
         if status in {408, 425, 429} or 500 <= status <= 599 or 300 <= status <= 399:
             assert isinstance(verdict, Unreachable), status
         elif status == 401:
@@ -68,23 +72,23 @@ def test_every_status_has_its_row() -> None:
             assert isinstance(verdict, Pending), status
 
 
-def test_a_redirect_elsewhere_is_a_refusal_and_a_loop_is_not_seeing() -> None:
-    away = said(302, redirect_origin=ELSEWHERE)
-    assert isinstance(away, CredentialsRefused)
-    assert ELSEWHERE in away.verdict.message
-    loop = said(302, redirect_loop=True)
+def test_a_redirect_to_another_origin_is_a_refusal_and_a_loop_is_unreachable() -> None:
+    redirected = verdict_of(302, redirect_origin=OTHER_ORIGIN)
+    assert isinstance(redirected, CredentialsRefused)
+    assert OTHER_ORIGIN in redirected.verdict.message
+    loop = verdict_of(302, redirect_loop=True)
     assert isinstance(loop, Unreachable)
     assert loop.reason == "redirect_loop"
 
 
-def test_common_answers_share_one_verdict() -> None:
+def test_equal_responses_share_one_verdict() -> None:
     for status in (200, 202, 401, 403, 503):
-        assert said(status) is said(status)
-    assert said(404, UNDECIDED, 404) is said(404, UNDECIDED, 404)
+        assert verdict_of(status) is verdict_of(status)
+    assert verdict_of(404, UNDECIDED, 404) is verdict_of(404, UNDECIDED, 404)
 
 
-def test_a_pending_message_is_kept_within_its_limit() -> None:
-    verdict = said(200, Evaluation(message="x" * 1000))
+def test_a_pending_message_is_truncated() -> None:
+    verdict = verdict_of(200, Evaluation(message="x" * 1000))
     assert isinstance(verdict, Pending)
     assert len(verdict.message) == MESSAGE_LIMIT
 
@@ -98,7 +102,7 @@ def test_a_condition_without_status_applies_to_a_2xx_only() -> None:
     assert all(condition_applies(status, names_status=True) for status in (100, 302, 404, 500))
 
 
-def test_a_status_is_called_by_its_name_where_it_has_one() -> None:
+def test_a_status_has_its_standard_phrase_if_there_is_one() -> None:
     assert status_phrase(404) == "HTTP 404 Not Found"
     assert status_phrase(799) == "HTTP 799"
 
@@ -124,7 +128,7 @@ DATE = "Fri, 31 Dec 1999 23:59:00 GMT"
         ("Fri, 31 Dec 9999 23:59:59 GMT", DATE, LONGEST_RETRY_AFTER),
     ],
 )
-def test_retry_after_is_read_in_both_forms(
+def test_retry_after_is_parsed_in_both_forms(
     value: str | None, date: str | None, seconds: float | None
 ) -> None:
     assert parse_retry_after(value, 40.0, date) == seconds

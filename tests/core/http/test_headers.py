@@ -1,3 +1,5 @@
+"""Which request headers a submitter may set."""
+
 import pytest
 
 from waitd.core.errors import Problem
@@ -6,7 +8,7 @@ from waitd.core.http.headers import FRAMING_HEADERS, MAX_HEADERS, header_problem
 PATTERNS = ("authorization", "x-api-key", "*-token", "*-secret")
 
 
-def test_ordinary_headers_are_let_through() -> None:
+def test_ordinary_headers_are_allowed() -> None:
     headers = {
         "Accept": "application/json",
         "X-Team": "Grüße\tan alle",
@@ -28,20 +30,20 @@ def test_ordinary_headers_are_let_through() -> None:
         "a-secret",
     ],
 )
-def test_secrets_are_refused_and_point_at_a_connection(name: str) -> None:
+def test_a_secret_header_is_refused_and_not_quoted(name: str) -> None:
     [problem] = header_problems({name: "planted"}, PATTERNS)
     assert problem.pointer == "/" + name
     assert "conn_id" in problem.detail
     assert "planted" not in problem.detail
 
 
-def test_patterns_are_the_operators() -> None:
+def test_the_patterns_decide_which_headers_are_secret() -> None:
     assert header_problems({"Authorization": "x"}, ()) == []
     assert [problem.pointer for problem in header_problems({"X-Pin": "x"}, ("X-P*",))] == ["/X-Pin"]
 
 
 @pytest.mark.parametrize("name", sorted(FRAMING_HEADERS))
-def test_framing_belongs_to_the_client(name: str) -> None:
+def test_a_framing_header_is_refused(name: str) -> None:
     [problem] = header_problems({name.title(): "x"}, ())
     assert "set by the HTTP client" in problem.detail
 
@@ -49,13 +51,13 @@ def test_framing_belongs_to_the_client(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["", " ", "X A", "X:A", "X\r\nA", "X\x00", "Ünicode", "X\ud800", "(x)", "a,b"]
 )
-def test_a_name_is_a_token(name: str) -> None:
+def test_an_invalid_name_is_refused(name: str) -> None:
     [problem] = header_problems({name: "x"}, ())
     assert "header name" in problem.detail
 
 
 @pytest.mark.parametrize("value", ["a\r\nX-B: c", "a\n", "\x00", "\x7f", "\x85", "\u2028", "\ud800"])
-def test_a_value_has_no_control_characters(value: str) -> None:
+def test_a_value_with_control_characters_is_refused(value: str) -> None:
     assert header_problems({"X": value}, ()) == [
         Problem("/X", "control characters are not allowed in a header")
     ]
@@ -70,7 +72,7 @@ def test_all_problems_are_reported_together() -> None:
     assert [problem.pointer for problem in header_problems(headers, PATTERNS)] == ["/Host", "/Authorization"]
 
 
-def test_there_is_an_end_to_headers() -> None:
+def test_the_number_of_headers_is_limited() -> None:
     assert header_problems({f"X-{i}": "" for i in range(MAX_HEADERS)}, ()) == []
     assert [
         problem.pointer for problem in header_problems({f"X-{i}": "" for i in range(MAX_HEADERS + 1)}, ())

@@ -1,4 +1,4 @@
-"""What an answer of a job system comes to, row by row."""
+"""The verdict of each response of a job API."""
 
 import pytest
 
@@ -44,17 +44,19 @@ ROWS: list[tuple[AnswerFacts, Evaluation, Verdict | CredentialsRefused]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("answered", "judged", "verdict"), ROWS)
-def test_each_row(answered: AnswerFacts, judged: Evaluation, verdict: Verdict | CredentialsRefused) -> None:
-    assert job_verdict(answered, judged) == verdict
+@pytest.mark.parametrize(("facts", "evaluation", "verdict"), ROWS)
+def test_each_row_of_the_table(
+    facts: AnswerFacts, evaluation: Evaluation, verdict: Verdict | CredentialsRefused
+) -> None:
+    assert job_verdict(facts, evaluation) == verdict
 
 
 def test_messages_are_truncated() -> None:
     long = "x" * 1000
-    for means in JobAnswerKind:
-        found = job_verdict(AnswerFacts(400), Evaluation(job_answer=means, message=long, note=long))
-        if means not in {JobAnswerKind.NOT_NOW, JobAnswerKind.UNAUTHORIZED}:
-            assert not isinstance(found, CredentialsRefused)
-            assert len(found.message) <= MESSAGE_LIMIT
+    for kind in JobAnswerKind:
+        verdict = job_verdict(AnswerFacts(400), Evaluation(job_answer=kind, message=long, note=long))
+        if kind not in {JobAnswerKind.NOT_NOW, JobAnswerKind.UNAUTHORIZED}:
+            assert not isinstance(verdict, CredentialsRefused)
+            assert len(verdict.message) <= MESSAGE_LIMIT
     assert state_message("") == "The state is empty."
     assert len(state_message(long)) == MESSAGE_LIMIT
