@@ -7,7 +7,7 @@ from typing import Any
 from raw_server import Poked, ScriptedConnections, Transport, answer, poke_group
 
 from waitd.core.connections.connection import Connection
-from waitd.core.waits.verdict import Verdict
+from waitd.core.waits.verdict import Success, Verdict
 from waitd.core.waits.wait import EMPTY_PROGRESS, Progress, record_verdict
 from waitd.ports import Probe
 from waitd.probes.s3.client import S3Client
@@ -38,6 +38,18 @@ def listed(*keys: str, more: str = "", size: str = "5") -> bytes:
     )
     end = f"<IsTruncated>true</IsTruncated>{more}" if more else "<IsTruncated>false</IsTruncated>"
     return answer(200, f'<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{end}{rows}</ListBucketResult>'.encode())  # fmt: skip
+
+
+def payload_of(verdict: Verdict) -> list[dict[str, Any]]:
+    """The metadata of each file in the payload of a success."""
+    assert isinstance(verdict, Success), verdict
+    files: list[dict[str, Any]] = verdict.payload
+    return files
+
+
+def keys_of(verdict: Verdict) -> list[str]:
+    """The keys in the payload of a success."""
+    return [file["Key"] for file in payload_of(verdict)]
 
 
 @contextlib.asynccontextmanager

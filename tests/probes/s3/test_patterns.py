@@ -9,29 +9,7 @@ from hypothesis import strategies as st
 
 from waitd.probes.s3.patterns import regex, wildcard
 
-PIECES = [
-    "*",
-    "**",
-    "?",
-    "[",
-    "]",
-    "[!",
-    "[]",
-    "[!]",
-    "a",
-    "b",
-    "-",
-    "a-z",
-    "z-a",
-    "/",
-    ".",
-    "\\",
-    "\n",
-    "ü",
-    "^",
-    "&&",
-    "\U0001f600",
-]
+PIECES = ["*", "**", "?", "[", "]", "[!", "[]", "[!]", "a", "b", "-", "a-z", "z-a", "/", ".", "\\", "\n", "ü", "^", "&&", "\U0001f600"]  # fmt: skip
 WILDCARD = st.lists(st.sampled_from(PIECES), max_size=8).map("".join)
 KEY = st.text("abcz-]![/.\\\nü^&\U0001f600", max_size=6)
 
@@ -49,8 +27,8 @@ def test_a_wildcard_means_what_it_means_to_fnmatch(pattern: str, key: str) -> No
 
 @given(WILDCARD, KEY)
 def test_every_match_of_a_wildcard_has_its_prefix(pattern: str, key: str) -> None:
-    found = wildcard(pattern)
-    assert not found.matches(key) or key.startswith(found.prefix)
+    compiled = wildcard(pattern)
+    assert not compiled.matches(key) or key.startswith(compiled.prefix)
 
 
 @pytest.mark.parametrize(
@@ -90,10 +68,10 @@ def test_the_prefix_of_a_regex_is_common_to_all_its_matches(pattern: str, prefix
 )
 @pytest.mark.parametrize("key", ["abc", "ab", "b", "aaa", "ab/3", "/x", "\nb", "é é", ".a", "abcd"])
 def test_a_regex_means_what_it_means_to_re_match(pattern: str, key: str) -> None:
-    found = regex(pattern)
+    compiled = regex(pattern)
     # RE2's \b and \w are ASCII.
-    assert found.matches(key) == (re.compile(pattern, re.ASCII).match(key) is not None)
-    assert not found.matches(key) or key.startswith(found.prefix)
+    assert compiled.matches(key) == (re.compile(pattern, re.ASCII).match(key) is not None)
+    assert not compiled.matches(key) or key.startswith(compiled.prefix)
 
 
 @pytest.mark.parametrize("pattern", [r"(?=a)", r"(a)\1", r"(?<=a)b", "(", "[", "a)", "*", "a{2000}", r"\Z"])

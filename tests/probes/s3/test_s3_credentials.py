@@ -1,4 +1,4 @@
-"""Credentials: with a server that checks signatures and permissions, and from outside the connection."""
+"""Credentials with a server that checks signatures and permissions, and from other sources."""
 
 import json
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import pytest
 from moto.core.authorization import ActionAuthenticatorMixin
 from moto_s3 import S3Server
 from raw_server import ScriptedConnections, Transport
-from s3_pokes import aws, poke, poke_key, s3_client
+from s3_pokes import aws, payload_of, poke, poke_key, s3_client
 
 from waitd.core.aws.signature import AwsKeys
 from waitd.core.connections.aws import AssumedRole, AwsKeySource
@@ -61,9 +61,8 @@ async def test_signatures_are_valid_for_any_key(guarded: S3Server) -> None:
     _check_from(0)
     for key in ("a b+c", "ü/~x", "*"):
         assert isinstance(await poke_key(mine, bucket_name=bucket, bucket_key=key), Success)
-    found = await poke_key(mine, bucket_name=bucket, bucket_key="[aü]*", wildcard_match=True)
-    assert isinstance(found, Success)
-    assert len(found.payload) == 2
+    verdict = await poke_key(mine, bucket_name=bucket, bucket_key="[aü]*", wildcard_match=True)
+    assert len(payload_of(verdict)) == 2
     assert isinstance(await poke_key(mine, bucket_name=bucket, bucket_key="none"), Pending)
 
 
@@ -79,9 +78,8 @@ async def test_wrong_credentials_fail_and_the_reason_says_which(
     )
     assert isinstance(bad_secret, Failure)
     assert (bad_secret.reason, bad_secret.silenceable) == ("bad_signature", True)
-    bad_id = await poke_key(connection(guarded, AwsKeys("AKIANOBODY", "s")), bucket_name=bucket, **params)
-    assert isinstance(bad_id, Failure)
-    assert bad_id.reason == "invalid_access_key_id"
+    bad_id = await poke_key(connection(guarded, AwsKeys("AKIAUNKNOWN", "s")), bucket_name=bucket, **params)
+    assert (type(bad_id), bad_id.reason) == (Failure, "invalid_access_key_id")
 
 
 async def test_a_forbidden_key_fails_and_the_message_names_the_permission(guarded: S3Server) -> None:
@@ -90,8 +88,7 @@ async def test_a_forbidden_key_fails_and_the_message_names_the_permission(guarde
     _check_from(0)
     for who in (powerless, lister):
         head = await poke_key(who, bucket_name=bucket, bucket_key="a")
-        assert isinstance(head, Failure)
-        assert head.reason == "access_denied"
+        assert (type(head), head.reason) == (Failure, "access_denied")
         assert "s3:ListBucket" in head.message
     assert isinstance(
         await poke_key(lister, bucket_name=bucket, bucket_key="a*", wildcard_match=True), Success
@@ -105,8 +102,8 @@ async def test_rotated_keys_are_used_within_the_same_poke(guarded: S3Server) -> 
     async with s3_client(
         connection(guarded, keys, secret="the old one"), connection(guarded, keys)
     ) as client:
-        [found] = await poke(S3KeyProbe(client), {"bucket_name": bucket, "bucket_key": "a"})
-    assert isinstance(found, Success)
+        [verdict] = await poke(S3KeyProbe(client), {"bucket_name": bucket, "bucket_key": "a"})
+    assert isinstance(verdict, Success)
 
 
 # ---------------------------------------------------------------- keys from outside the connection
@@ -141,12 +138,11 @@ async def test_a_profile_is_read_from_the_environments_file(
 
 
 async def test_missing_keys_make_the_connection_unusable() -> None:
-    found = await poke_key(
+    verdict = await poke_key(
         Connection("aws_default", "aws", extra={"region_name": "eu-west-1"}), bucket_key="s3://bucket/a"
     )
-    assert isinstance(found, Unreachable)
-    assert found.reason == "connection_invalid"
-    assert "neither the connection nor the environment has AWS credentials" in found.message
+    assert (type(verdict), verdict.reason) == (Unreachable, "connection_invalid")
+    assert "neither the connection nor the environment has AWS credentials" in verdict.message
 
 
 async def test_a_role_is_assumed_and_its_token_sent(s3: S3Server) -> None:
@@ -168,9 +164,9 @@ async def test_the_message_says_why_a_role_cannot_be_assumed(s3: S3Server) -> No
         "external_id": "x",
         "service_config": {"sts": {"endpoint_url": s3.url}},
     }
-    found = await poke_key(s3.connection(**role, region_name="us-east-1"), bucket_key="s3://bucket/a")
-    assert isinstance(found, Unreachable)
-    assert "ParamValidationError" in found.message
+    verdict = await poke_key(s3.connection(**role, region_name="us-east-1"), bucket_key="s3://bucket/a")
+    assert isinstance(verdict, Unreachable)
+    assert "ParamValidationError" in verdict.message
 
 
 async def test_an_unavailable_sts_ends_no_wait(s3: S3Server) -> None:
@@ -178,16 +174,15 @@ async def test_an_unavailable_sts_ends_no_wait(s3: S3Server) -> None:
     down = s3.connection(
         role_arn="arn:aws:iam::123456789012:role/reader", service_config=nowhere, region_name="us-east-1"
     )
-    found = await poke_key(down, bucket_key="s3://bucket/a")
-    assert isinstance(found, Unreachable)
-    assert found.reason == "credentials_unavailable"
+    verdict = await poke_key(down, bucket_key="s3://bucket/a")
+    assert (type(verdict), verdict.reason) == (Unreachable, "credentials_unavailable")
 
 
 @pytest.mark.parametrize("verify", ["/nonexistent/ca.pem", __file__])
 async def test_an_unreadable_ca_bundle_makes_the_connection_unusable(s3: S3Server, verify: str) -> None:
-    found = await poke_key(s3.connection(verify=verify), bucket_key="s3://bucket/a")
-    assert isinstance(found, Unreachable)
-    assert "CA bundle" in found.message
+    verdict = await poke_key(s3.connection(verify=verify), bucket_key="s3://bucket/a")
+    assert isinstance(verdict, Unreachable)
+    assert "CA bundle" in verdict.message
 
 
 async def test_an_endpoint_is_cached_while_its_connection_is_and_has_its_own_keys(
@@ -201,8 +196,8 @@ async def test_an_endpoint_is_cached_while_its_connection_is_and_has_its_own_key
     connections = ScriptedConnections([own, rotated, keyless])
     endpoints = AwsEndpoints(connections, now=lambda: 0.0)
     assert endpoints.cached_fresh(account) is None, "nothing was looked up yet"
-    found = await endpoints.get(account)
-    assert endpoints.cached_fresh(account) == found
+    endpoint = await endpoints.get(account)
+    assert endpoints.cached_fresh(account) == endpoint
     await connections.refresh("aws_default")
     assert endpoints.cached_fresh(account) is None, "the connection has changed"
     assert (await endpoints.get(account)).keys == AwsKeys("AKIA", "secret")

@@ -4,10 +4,11 @@ import re
 from typing import Any
 
 import pytest
+import re2  # type: ignore[import-untyped]  # it ships no types
 from moto_s3 import S3Server
-from s3_pokes import poke, poke_key, s3_client
+from s3_pokes import keys_of, payload_of, poke, poke_key, s3_client
 
-from waitd.core.waits.verdict import Failure, Pending, Success, Verdict
+from waitd.core.waits.verdict import Failure, Pending, Success
 from waitd.probes.access.aws import AwsEndpoint
 from waitd.probes.s3.client import Bucket
 from waitd.probes.s3.key import S3KeyProbe
@@ -19,11 +20,6 @@ ODD_KEYS = [
     "q?x", "h#x", "a&b=c", "star*", "br[x]", "~t", "emoji\U0001f600", "back\\slash", "tab\tx", "<&>", "a{b}", "a;b", "a:b@c,d$e!f'(g)",
     " begins with a space", "\u00e9 and e\u0301",
 ]  # fmt: skip
-
-
-def keys_of(verdict: Verdict) -> list[str]:
-    assert isinstance(verdict, Success), verdict
-    return [file["Key"] for file in verdict.payload]
 
 
 async def test_an_absent_key_is_pending_until_it_exists(s3: S3Server) -> None:
@@ -39,20 +35,17 @@ async def test_an_absent_key_is_pending_until_it_exists(s3: S3Server) -> None:
 
 async def test_the_payload_has_the_requested_metadata(s3: S3Server) -> None:
     bucket = s3.bucket("file")
-    plain = await poke_key(s3.connection(), bucket_key="file", bucket_name=bucket, metadata_keys=["*"])
-    listed = await poke_key(
+    by_head = await poke_key(s3.connection(), bucket_key="file", bucket_name=bucket, metadata_keys=["*"])
+    by_list = await poke_key(
         s3.connection(), bucket_key="f*", bucket_name=bucket, metadata_keys=["*"], wildcard_match=True
     )
-    assert isinstance(plain, Success)
-    assert isinstance(listed, Success)
-    [file] = plain.payload
+    [file], [listed] = payload_of(by_head), payload_of(by_list)
     assert list(file) == ["Key", "Size", "LastModified", "ETag"]
     assert (file["Key"], file["Size"], file["ETag"]) == ("file", 5, '"827ccb0eea8a706c4c34a16891f84e7b"')
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.000Z", file["LastModified"])
-    assert listed.payload[0] | {"LastModified": ""} == file | {"LastModified": ""}
+    assert listed | {"LastModified": ""} == file | {"LastModified": ""}
     only = await poke_key(s3.connection(), bucket_key="file", bucket_name=bucket, metadata_keys=["ETag"])
-    assert isinstance(only, Success)
-    assert only.payload == [{"ETag": file["ETag"]}]
+    assert payload_of(only) == [{"ETag": file["ETag"]}]
 
 
 async def test_all_keys_of_a_list_must_exist(s3: S3Server) -> None:
@@ -66,17 +59,12 @@ async def test_all_keys_of_a_list_must_exist(s3: S3Server) -> None:
 @pytest.mark.parametrize("key", ODD_KEYS)
 async def test_an_odd_key_matches_itself_and_no_similar_key(s3: S3Server, key: str) -> None:
     bucket = s3.bucket(key)
-    import re2  # type: ignore[import-untyped]
-
     async with s3_client(s3.connection()) as client:
         probe = S3KeyProbe(client)
-        [head] = await poke(probe, {"bucket_name": bucket, "bucket_key": key})
-        assert keys_of(head) == [key]
-        quoted = {"bucket_name": bucket, "bucket_key": re2.escape(key) + "$", "use_regex": True}
-        assert keys_of((await poke(probe, quoted))[0]) == [key]
-        assert keys_of(
-            (await poke(probe, {"bucket_name": bucket, "bucket_key": "*", "wildcard_match": True}))[0]
-        ) == [key]
+        itself = {"bucket_name": bucket, "bucket_key": key}
+        quoted = itself | {"bucket_key": re2.escape(key) + "$", "use_regex": True}
+        for params in (itself, quoted, itself | {"bucket_key": "*", "wildcard_match": True}):
+            assert keys_of((await poke(probe, params))[0]) == [key]
         for other in (key.strip("/") + "x", key + "/", "/" + key, key.replace("//", "/") + "\u0300"):
             assert isinstance((await poke(probe, {"bucket_name": bucket, "bucket_key": other}))[0], Pending)
 
@@ -111,22 +99,11 @@ async def test_a_prefix_with_3000_keys_is_read_page_by_page(s3: S3Server) -> Non
     s3.put(bucket, *(f"many/{n:04}" for n in range(3000)), "z/last")
     last = await poke_key(s3.connection(), bucket_name=bucket, bucket_key="many/*999", wildcard_match=True)
     assert keys_of(last) == ["many/0999", "many/1999", "many/2999"]
-    counted = await poke_key(
-        s3.connection(),
-        bucket_name=bucket,
-        bucket_key="many/*",
-        wildcard_match=True,
-        check="size(files) == 3000",
-    )
-    assert counted == Success(None, "result_omitted", "The keys exist.")
-    looped = await poke_key(
-        s3.connection(),
-        bucket_name=bucket,
-        bucket_key="many/*",
-        wildcard_match=True,
-        check="files.all(f, f.Size == 5)",
-    )
-    assert looped == Success(None, "result_omitted", "The keys exist.")
+    for check in ("size(files) == 3000", "files.all(f, f.Size == 5)"):
+        checked = await poke_key(
+            s3.connection(), bucket_name=bucket, bucket_key="many/*", wildcard_match=True, check=check
+        )
+        assert checked == Success(None, "result_omitted", "The keys exist.")
 
 
 CHECKS: list[tuple[str, bool, str]] = [
@@ -143,15 +120,14 @@ async def test_a_check_is_evaluated_on_the_matching_files(
     s3: S3Server, check: str, is_true: bool, message: str
 ) -> None:
     bucket = s3.bucket("d/a.csv", "d/b.csv", "d/c.txt")
-    found = await poke_key(
+    verdict = await poke_key(
         s3.connection(), bucket_key=f"s3://{bucket}/d/*.csv", wildcard_match=True, check=check
     )
     if is_true:
-        assert keys_of(found) == ["d/a.csv", "d/b.csv"]
+        assert keys_of(verdict) == ["d/a.csv", "d/b.csv"]
     else:
-        assert isinstance(found, Pending)
-        assert found.reason == "check"
-        assert message in found.message
+        assert (type(verdict), verdict.reason) == (Pending, "check")
+        assert message in verdict.message
 
 
 async def test_a_check_is_evaluated_for_each_key_of_a_list(s3: S3Server) -> None:
@@ -164,10 +140,10 @@ async def test_a_check_is_evaluated_for_each_key_of_a_list(s3: S3Server) -> None
 async def test_a_check_can_compare_times(s3: S3Server) -> None:
     bucket = s3.bucket("a")
     check = "timestamp(files[0].LastModified) > timestamp('2020-01-01T00:00:00Z')"
-    found = await poke_key(
+    verdict = await poke_key(
         s3.connection(), bucket_key=f"s3://{bucket}/a", check=check, metadata_keys=["LastModified"]
     )
-    assert isinstance(found, Success)
+    assert isinstance(verdict, Success)
 
 
 async def test_equal_waits_share_a_poke_and_each_has_its_own_check(s3: S3Server) -> None:
@@ -182,8 +158,7 @@ async def test_equal_waits_share_a_poke_and_each_has_its_own_check(s3: S3Server)
         )
     assert keys_of(one) == ["a"]
     assert isinstance(two, Pending)
-    assert isinstance(three, Success)
-    assert three.payload == [{"Size": 5}]
+    assert payload_of(three) == [{"Size": 5}]
 
 
 async def test_a_missing_bucket_fails_the_wait_unless_silenced(s3: S3Server) -> None:
@@ -199,10 +174,10 @@ async def test_the_credentials_may_come_from_the_environment(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIA")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3.url)
-    found = await poke_key(
+    verdict = await poke_key(
         AssertionError("no connection is looked up"), bucket_key=f"s3://{bucket}/a", aws_conn_id=None
     )
-    assert keys_of(found) == ["a"]
+    assert keys_of(verdict) == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -222,6 +197,6 @@ def test_a_bucket_is_in_the_host_or_in_the_path_as_in_boto3(
     base: str | None, style: str, bucket: str, url: str
 ) -> None:
     endpoint = AwsEndpoint(base, "", "eu-west-1", style, None, verify_tls=True)
-    found = Bucket(endpoint, "eu-west-1", bucket)
-    assert found.origin + found.path("a b") == url
-    assert (found.origin + found.path("")).rstrip("/") == url.removesuffix("/a%20b")
+    addressed = Bucket(endpoint, "eu-west-1", bucket)
+    assert addressed.origin + addressed.path("a b") == url
+    assert (addressed.origin + addressed.path("")).rstrip("/") == url.removesuffix("/a%20b")

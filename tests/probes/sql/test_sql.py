@@ -62,8 +62,7 @@ async def test_more_than_100_rows_are_too_many_for_conditions_but_not_for_the_fi
     many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500) SELECT i FROM n"
     first, all_of_them = await poke(database.connection, {}, {"success_when": "size(rows) > 1"}, sql=many)
     assert first == Success([{"i": 1}], "success", "1 row")
-    assert isinstance(all_of_them, Unreachable)
-    assert all_of_them.reason == "too_many_rows"
+    assert (type(all_of_them), all_of_them.reason) == (Unreachable, "too_many_rows")
     assert isinstance(await poke(database.connection, sql="SELECT 1"), Success)  # on the same connection
 
 

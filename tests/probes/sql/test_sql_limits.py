@@ -90,8 +90,7 @@ async def test_the_server_ends_a_statement_that_takes_too_long(database: Databas
     ]
     begun = time.monotonic()
     found = await poke(database.connection, {"sql": slow, "request_timeout": 0.5})
-    assert isinstance(found, Unreachable), found
-    assert found.reason == "statement_timeout"
+    assert (type(found), found.reason) == (Unreachable, "statement_timeout"), found
     assert time.monotonic() - begun < 20
 
 
@@ -158,8 +157,7 @@ async def test_a_huge_cell_is_not_read(database: Database, poke: SqlPoker) -> No
         for sql in (huge, "SELECT 1", huge):
             found = await poke(database.connection, sql=sql)
             if sql == huge:
-                assert isinstance(found, Unreachable), found
-                assert found.reason == "too_large"
+                assert (type(found), found.reason) == (Unreachable, "too_large"), found
             else:
                 assert isinstance(found, Success)
         assert tracemalloc.get_traced_memory()[1] < 4 * MAX_READ
@@ -177,6 +175,5 @@ async def test_a_large_cell_that_can_be_read_is_refused(database: Database, poke
     }
     for _ in range(20):
         found = await poke(database.connection, sql=f"SELECT {large[database.name]} AS cell")
-        assert isinstance(found, Unreachable), found
-        assert found.reason == "too_large"
+        assert (type(found), found.reason) == (Unreachable, "too_large"), found
     assert isinstance(await poke(database.connection, sql="SELECT 1"), Success)
