@@ -25,3 +25,10 @@ def no_aws_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def cold_and_warm(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pokes open connections and look up credentials, or find both ready and need no task."""
     monkeypatch.setattr(Transport, "warm", request.param)
+
+
+@pytest.fixture(params=["cold pool", "warm pool", "session"])
+def every_transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pokes use a new connection, an idle one without a task, or aiohttp's session."""
+    monkeypatch.setattr(Transport, "pooled", request.param != "session")
+    monkeypatch.setattr(Transport, "warm", request.param == "warm pool")

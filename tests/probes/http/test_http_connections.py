@@ -1,0 +1,81 @@
+"""Pokes through a connection: refused credentials, and connections that cannot be used."""
+
+from collections.abc import Callable
+
+import pytest
+from job_api import BY_CONNECTION, DONE, job_api
+from raw_server import Script, answer, poke, probe, raw_server
+
+from waitd.core.connections.connection import Connection
+from waitd.core.errors import ConnectionUnavailable, UnknownConnection
+from waitd.core.waits.verdict import Failure, Success, Unreachable
+
+pytestmark = pytest.mark.usefixtures("every_transport")
+
+LOGIN = answer(302, b"", "Location: https://login.example/")
+
+
+def accept_only(token: str, refusal: bytes) -> Callable[[str, int], Script]:
+    return lambda head, _: [DONE if f"Authorization: Bearer {token}\r\n" in head else refusal]
+
+
+@pytest.mark.parametrize("refusal", [answer(401), LOGIN])
+async def test_a_refused_request_is_repeated_with_fresh_credentials(refusal: bytes) -> None:
+    async with (
+        raw_server(accept_only("new", refusal)) as server,
+        probe(job_api(server.url), job_api(server.url, "new")) as http,
+    ):
+        [verdict] = await poke(http, BY_CONNECTION)
+    assert isinstance(verdict, Success)
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize(("refusal", "reason"), [(answer(401), "http_401"), (LOGIN, "redirected_elsewhere")])
+async def test_a_second_refusal_is_a_failure_that_silent_fail_can_silence(
+    refusal: bytes, reason: str
+) -> None:
+    async with raw_server([refusal]) as server, probe(job_api(server.url)) as http:
+        [verdict] = await poke(http, BY_CONNECTION)
+    assert isinstance(verdict, Failure)
+    assert (verdict.reason, verdict.silenceable) == (reason, True)
+    assert "old" not in verdict.message
+    assert len(server.requests) == 2
+
+
+async def test_a_refusal_while_the_secrets_backend_is_down_is_unreachable() -> None:
+    async with (
+        raw_server([answer(401)]) as server,
+        probe(job_api(server.url), ConnectionUnavailable("vault is sealed: hunter2")) as http,
+    ):
+        [verdict] = await poke(http, BY_CONNECTION)
+    assert isinstance(verdict, Unreachable)
+    assert verdict.reason == "credentials_unavailable"
+    assert "hunter2" not in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("resolved", "reason"),
+    [
+        (UnknownConnection("job_api"), "unknown_connection"),
+        (ConnectionUnavailable("down"), "credentials_unavailable"),
+        (Connection("job_api"), "connection_invalid"),
+        (Connection("job_api", host="http://u:hunter2@h"), "connection_invalid"),
+        (Connection("job_api", host="h", password="hunter2\r\nX: y", extra={"auth_type": "bearer"}), "connection_invalid"),
+        (Connection("job_api", host="h", password="hunter2", extra={"auth_type": "kerberos"}), "connection_invalid"),
+    ],
+)  # fmt: skip
+async def test_an_unusable_connection_is_unreachable_and_its_secret_is_not_quoted(
+    resolved: Connection | Exception, reason: str
+) -> None:
+    async with probe(resolved) as http:
+        [verdict] = await poke(http, BY_CONNECTION)
+    assert isinstance(verdict, Unreachable)
+    assert verdict.reason == reason
+    assert "hunter2" not in verdict.message
+
+
+async def test_credentials_are_not_sent_to_an_absolute_endpoint_of_another_origin() -> None:
+    async with raw_server([DONE]) as server, raw_server([DONE]) as other, probe(job_api(server.url)) as http:
+        [verdict] = await poke(http, {"endpoint": f"{other.url}/x", "http_conn_id": "job_api"})
+        assert isinstance(verdict, Unreachable)
+        assert other.requests == []
