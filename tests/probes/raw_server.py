@@ -1,4 +1,4 @@
-"""A server that answers anything, byte by byte, and a probe to look at it with."""
+"""A server that sends any bytes as its answers, and a probe that pokes it."""
 
 import asyncio
 import contextlib
@@ -17,23 +17,29 @@ from waitd.core.waits.wait import Progress
 from waitd.ports import Pokeable, Probe, Target
 from waitd.probes.http.probe import HttpProbe
 
-#: What a script may do beside sending bytes.
+#: What a script can do besides sending bytes.
 CLOSE, RESET, HANG, ENDLESS = "close", "reset", "hang", "endless"
 Script = Sequence[bytes | str]
-#: What is asked here is not the test's: a connection is made.
+#: A request for this path only opens a connection; the server does not record it.
 WARM_UP = "/before/the/test"
 
 
 @dataclass
 class RawServer:
-    """Answers each request with what `script(head, n)` gives for the n-th one (from 1): bytes, then perhaps an end."""
+    """Answers the n-th request (from 1) with `script(head, n)`: bytes, and perhaps an end.
+
+    Attributes:
+        requests: the requests, each with its head and body as text.
+        connections: how many connections were opened.
+        sent: how many bytes were sent.
+        origins: the origins of the servers that run now.
+    """
 
     script: Callable[[str, int], Script]
     requests: list[str] = field(default_factory=list)
     connections: int = 0
     sent: int = 0
     port: int = 0
-    #: Of those that serve now.
     origins: ClassVar[set[str]] = set()
 
     @property
@@ -68,15 +74,12 @@ class RawServer:
                 while True:
                     await self._send(writer, b"10000\r\n" + b"x" * 65536 + b"\r\n")
             elif part == HANG:
-                await reader.read()  # until the other side gives up
-                return False
-            else:
-                if part == RESET:  # no lingering: the socket is closed with a RST
-                    connected = writer.get_extra_info("socket")
-                    connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                    writer.transport.abort()
-                return False
-        return True
+                await reader.read()  # until the client closes the connection
+            elif part == RESET:  # without lingering, the socket is closed with a RST
+                connected = writer.get_extra_info("socket")
+                connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                writer.transport.abort()
+        return isinstance(part, bytes)
 
     async def _send(self, writer: asyncio.StreamWriter, data: bytes) -> None:
         writer.write(data)
@@ -86,7 +89,7 @@ class RawServer:
 
 @contextlib.asynccontextmanager
 async def raw_server(script: Script | Callable[[str, int], Script]) -> AsyncIterator[RawServer]:
-    """A server on a free port. A plain script is the answer to everything."""
+    """Runs a server on a free port. A script that is not callable answers every request."""
     server = RawServer(script if callable(script) else lambda _head, _n: script)
     async with stream_server(server.serve) as server.port:
         RawServer.origins.add(server.url)
@@ -95,34 +98,33 @@ async def raw_server(script: Script | Callable[[str, int], Script]) -> AsyncIter
 
 
 def answer(status: int, body: bytes = b"", *headers: str, reason: str = "Any") -> bytes:
-    """A whole answer with its length."""
+    """Returns a complete answer with its length."""
     lines = [f"HTTP/1.1 {status} {reason}", f"Content-Length: {len(body)}", *headers]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
 @dataclass
 class ScriptedConnections(FixedAuthorizations):
-    """Hands out connections, or raises, in order: the last one stays. `refresh` moves on to the next."""
+    """Returns or raises the `answers` in order; `refresh` moves on to the next, the last one stays."""
 
     answers: list[Connection | Exception]
     refreshes: int = 0
 
-    def _now(self) -> Connection:
-        answer = self.answers[min(self.refreshes, len(self.answers) - 1)]
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+    @property
+    def _current(self) -> Connection | Exception:
+        return self.answers[min(self.refreshes, len(self.answers) - 1)]
 
     async def get(self, conn_id: str) -> Connection:
-        return self._now()
+        if isinstance(self._current, Exception):
+            raise self._current
+        return self._current
 
     async def refresh(self, conn_id: str) -> Connection:
         self.refreshes += 1
-        return self._now()
+        return await self.get(conn_id)
 
     def cached_fresh(self, conn_id: str) -> Connection | None:
-        known = self.answers[min(self.refreshes, len(self.answers) - 1)] if Transport.warm else None
-        return known if isinstance(known, Connection) else None
+        return self._current if Transport.warm and isinstance(self._current, Connection) else None
 
     def cached_any(self, conn_id: str) -> Connection | None:
         return None
@@ -130,18 +132,18 @@ class ScriptedConnections(FixedAuthorizations):
 
 @dataclass
 class Poked:
-    """A wait, as far as a probe sees it."""
+    """A wait, as a probe sees it."""
 
     target: Target
     progress: Progress = field(default_factory=Progress)
 
 
 class Transport:
-    """How probes reach servers; fixtures set it.
+    """How probes connect to servers; fixtures set it.
 
     Attributes:
         pooled: through the connection pool, else through an aiohttp session.
-        warm: an idle connection to a `RawServer` and cached connections are there when a poke starts.
+        warm: a poke starts with an idle connection to its `RawServer` and with cached connections.
         taskless: how many pokes started without a task.
     """
 
@@ -154,7 +156,7 @@ class Transport:
 async def probe(
     *answers: Connection | Exception, now: Callable[[], float] = lambda: 0.0
 ) -> AsyncIterator[HttpProbe]:
-    """A started probe whose connections are these."""
+    """Opens a probe with `ScriptedConnections`."""
     secret_headers = ("authorization", "cookie", "x-api-key", "*-token")
     connections = ScriptedConnections(list(answers))
     async with HttpProbe(
@@ -164,7 +166,7 @@ async def probe(
 
 
 async def poke(http: HttpProbe, *waits: dict[str, Any]) -> Sequence[Verdict]:
-    """One poke on behalf of waits with these parameters."""
+    """Pokes once on behalf of waits with these parameters."""
     if Transport.warm:
         origin = "/".join(http.parse(waits[0], namespace="default").endpoint.split("/")[:3])
         if origin in RawServer.origins:
@@ -184,7 +186,7 @@ async def poke_group(probe: Probe, group: Sequence[Pokeable]) -> Sequence[Verdic
     tasks = asyncio.all_tasks()
     cancel = probe.start_poke(group, on_verdicts)
     Transport.taskless += asyncio.all_tasks() == tasks
-    assert not results, "the callback comes in a later turn of the loop"
+    assert not results, "the callback must be called in a later turn of the loop"
     try:
         await ended.wait()
     except asyncio.CancelledError:

@@ -142,7 +142,7 @@ async def test_a_run_of_github_costs_no_quota_while_it_runs() -> None:
     async with raw_server(honest([running, running, done])) as server:
         github = Connection("github_default", host=server.url, password="token")
         async with kinds(github, pooled=Transport.pooled) as probes:
-            seen = await probes.poke_on("github.run", params, 3)
+            seen = await probes.poke_repeatedly("github.run", params, 3)
     assert [type(verdict) for verdict in seen] == [Pending, Pending, Success]
     assert seen[1] == seen[0]
     assert [asked_with(head) for head in server.requests] == ["", TAG, TAG]

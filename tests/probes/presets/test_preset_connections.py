@@ -1,25 +1,25 @@
-"""What is made of Airflow's connections for vendors' APIs: addresses, ways to authenticate, and what is refused."""
+"""Airflow's connections, completed for vendors' APIs: addresses, credentials, and refusals."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from preset_probes import KnownConnections, kinds
-from raw_server import answer, raw_server
+from fakes import FakeConnections
+from preset_probes import kinds
+from raw_server import Poked, answer, poke_group, raw_server
 
 from waitd.core.connections.auth import build_credentials
 from waitd.core.connections.connection import Connection
 from waitd.core.errors import ConnectionUnavailable, NotSupported, UnknownConnection
 from waitd.core.waits.verdict import Unreachable
-from waitd.probes.presets.connections import NO_DEFAULTS as NOTHING
-from waitd.probes.presets.connections import VendorConnections, vendor_connection, vendor_name
+from waitd.probes.presets.connections import NO_DEFAULTS, VendorConnections, vendor_connection, vendor_name
 from waitd.probes.presets.loading import built_in_presets
 
 
-def made(kind: str, region: str | None = None, **fields: Any) -> Connection:
-    """The connection as this kind needs it."""
+def completed(kind: str, region: str | None = None, **fields: Any) -> Connection:
+    """Completes a connection with these fields for a kind."""
     table = built_in_presets()[kind].file.connection
-    return vendor_connection(Connection("c", **fields), table, region, NOTHING)
+    return vendor_connection(Connection("c", **fields), table, region, NO_DEFAULTS)
 
 
 ADDRESSES: list[tuple[str, dict[str, Any], str]] = [
@@ -50,56 +50,55 @@ ADDRESSES: list[tuple[str, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("kind", "fields", "base"), ADDRESSES, ids=[f"{a[0]} {a[2]}" for a in ADDRESSES])
-def test_where_a_connection_leads(kind: str, fields: Mapping[str, Any], base: str) -> None:
-    assert made(kind, **fields).base_url() == base
+def test_the_base_url_of_a_completed_connection(kind: str, fields: Mapping[str, Any], base: str) -> None:
+    assert completed(kind, **fields).base_url() == base
 
 
-def test_the_waits_own_region_wins() -> None:
-    assert (
-        made("athena.query", "us-west-2", extra={"region_name": "eu-west-1"}).host
-        == "https://athena.us-west-2.amazonaws.com"
-    )
+def test_the_region_of_the_wait_precedes_that_of_the_connection() -> None:
+    athena = completed("athena.query", "us-west-2", extra={"region_name": "eu-west-1"})
+    assert athena.host == "https://athena.us-west-2.amazonaws.com"
 
 
-def headers(connection: Connection) -> dict[str, str]:
-    return dict(build_credentials(connection).headers)
+@pytest.mark.parametrize(
+    ("kind", "fields", "authorization"),
+    [
+        ("databricks.run", {"host": "h", "login": "token", "password": "t"}, "Bearer t"),
+        ("dbt.cloud", {"password": "t"}, "Token t"),
+        ("github.run", {}, None),
+        ("airbyte.job", {"host": "h"}, None),
+        # What the connection says itself precedes the preset's way.
+        ("airbyte.job", {"host": "h", "login": "u", "password": "p", "extra": {"auth_type": "basic"}}, "Basic dTpw"),
+        ("databricks.run", {"host": "h", "extra": {"headers": {"Authorization": "Custom x"}}}, "Custom x"),
+    ],
+)  # fmt: skip
+def test_the_authorization_header_of_a_completed_connection(
+    kind: str, fields: Mapping[str, Any], authorization: str | None
+) -> None:
+    headers = dict(build_credentials(completed(kind, **fields)).headers)
+    assert headers == ({} if authorization is None else {"Authorization": authorization})
 
 
-def test_how_it_authenticates() -> None:
-    assert headers(made("databricks.run", host="h", login="token", password="t")) == {
-        "Authorization": "Bearer t"
-    }
-    assert headers(made("dbt.cloud", password="t")) == {"Authorization": "Token t"}
-    assert headers(made("github.run")) == {}
-    assert headers(made("airbyte.job", host="h")) == {}
-    grant = build_credentials(
-        made("airbyte.job", host="http://h", login="id", password="secret")
-    ).token_request
-    assert grant is not None
-    assert grant.url == "http://h/api/public/v1/applications/token"
-    grant = build_credentials(
-        made("airbyte.config_job", host="http://h", login="id", password="secret")
-    ).token_request
-    assert grant is not None
-    assert grant.url == "http://h/api/public/v1/applications/token"
-    azure = build_credentials(
-        made("adf.pipeline", login="id", password="secret", extra={"tenantId": "t-1"})
-    ).token_request
-    assert azure is not None
-    assert azure.url == "https://login.microsoftonline.com/t-1/oauth2/v2.0/token"
-    assert ("scope", "https://management.azure.com/.default") in azure.fields
-    signing = build_credentials(
-        made("emr.serverless", login="AKIA", password="s", extra={"region_name": "eu-west-1"})
-    ).signing
+@pytest.mark.parametrize(
+    ("kind", "fields", "url"),
+    [
+        ("airbyte.job", {"host": "http://h"}, "http://h/api/public/v1/applications/token"),
+        ("airbyte.config_job", {"host": "http://h"}, "http://h/api/public/v1/applications/token"),
+        ("adf.pipeline", {"extra": {"tenantId": "t-1"}}, "https://login.microsoftonline.com/t-1/oauth2/v2.0/token"),
+    ],
+)  # fmt: skip
+def test_the_token_request_of_a_completed_connection(kind: str, fields: Mapping[str, Any], url: str) -> None:
+    request = build_credentials(completed(kind, login="id", password="secret", **fields)).token_request
+    assert request is not None
+    assert request.url == url
+    scope = ("scope", "https://management.azure.com/.default")
+    assert (scope in request.fields) == (kind == "adf.pipeline")
+
+
+def test_aws_connections_sign_their_requests() -> None:
+    aws = completed("emr.serverless", login="AKIA", password="s", extra={"region_name": "eu-west-1"})
+    signing = build_credentials(aws).signing
     assert signing is not None
     assert (signing.service, signing.region) == ("emr-serverless", "eu-west-1")
-
-
-def test_what_the_connection_says_itself_wins() -> None:
-    basic = made("airbyte.job", host="h", login="u", password="p", extra={"auth_type": "basic"})
-    assert headers(basic)["Authorization"].startswith("Basic ")
-    own = made("databricks.run", host="h", extra={"headers": {"Authorization": "Custom x"}})
-    assert headers(own) == {"Authorization": "Custom x"}
 
 
 WRONG: list[tuple[str, dict[str, Any], str]] = [
@@ -115,13 +114,12 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("kind", "fields", "words"), WRONG, ids=[f"{w[0]} {w[2]}" for w in WRONG])
-def test_what_it_lacks_is_said(kind: str, fields: Mapping[str, Any], words: str) -> None:
-    with pytest.raises(ValueError) as caught:
-        made(kind, **fields)
-    assert words in str(caught.value)
+def test_an_error_says_what_a_connection_lacks(kind: str, fields: Mapping[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        completed(kind, **fields)
 
 
-async def test_a_connection_that_is_at_hand_is_refused_at_submit() -> None:
+async def test_an_unusable_cached_connection_is_refused_at_submit() -> None:
     async with kinds(Connection("databricks_default", host="h")) as probes:
         with pytest.raises(
             NotSupported,
@@ -130,39 +128,34 @@ async def test_a_connection_that_is_at_hand_is_refused_at_submit() -> None:
             probes.probe("databricks.run").parse({"run_id": 1}, namespace="default")
 
 
-async def test_one_that_is_looked_up_only_then_makes_the_wait_wait() -> None:
-    known = KnownConnections({"databricks_default": Connection("databricks_default", host="h")}, cached=False)
+async def test_an_unusable_connection_that_was_not_cached_at_submit_is_unreachable() -> None:
     async with kinds() as probes:
-        probes.connections._connections = known
-        verdict = await probes.poke("databricks.run", {"run_id": 1})
+        probe = probes.probe("databricks.run")
+        wait = Poked(probe.parse({"run_id": 1}, namespace="default"))
+        probes.known.by_id["databricks_default"] = Connection("databricks_default", host="h")
+        [verdict] = await poke_group(probe, [wait])
     assert verdict == Unreachable(
         "connection_invalid",
         "The connection cannot be used for this wait: it has no credentials, and auth_type bearer needs some.",
     )
 
 
-async def test_what_was_made_is_the_same_object_until_the_connection_changes() -> None:
-    known = KnownConnections({"airbyte_default": Connection("airbyte_default", host="http://a")})
-    tables = {"airbyte.job": built_in_presets()["airbyte.job"].file.connection}
-    connections = VendorConnections(known, tables, now=lambda: 0.0)
-    name = vendor_name("airbyte_default", "airbyte.job")
-    first = await connections.get(name)
-    assert first.conn_id == name
-    assert await connections.get(name) is first is connections.cached_any(name)
-    known.known["airbyte_default"] = Connection("airbyte_default", host="http://b")
-    assert connections.cached_any(name) is None
-    assert (await connections.refresh(name)).host == "http://b/api/public/v1"
+async def test_a_completed_connection_is_cached_until_the_original_changes() -> None:
+    async with kinds(Connection("airbyte_default", host="http://a")) as probes:
+        connections, name = probes.connections, vendor_name("airbyte_default", "airbyte.job")
+        first = await connections.get(name)
+        assert first.conn_id == name
+        assert await connections.get(name) is first is connections.cached_any(name)
+        probes.known.by_id["airbyte_default"] = Connection("airbyte_default", host="http://b")
+        assert connections.cached_any(name) is None
+        assert (await connections.refresh(name)).host == "http://b/api/public/v1"
 
 
-async def test_other_names_are_connections_as_they_are() -> None:
+async def test_other_connections_are_not_completed() -> None:
     plain = Connection("team//x", host="h")
-    connections = VendorConnections(KnownConnections({"team//x": plain}), {}, now=lambda: 0.0)
-    assert (
-        await connections.get("team//x")
-        is await connections.refresh("team//x")
-        is connections.cached_any("team//x")
-        is plain
-    )
+    connections = VendorConnections(FakeConnections(plain), {}, now=lambda: 0.0)
+    assert await connections.get("team//x") is await connections.refresh("team//x") is plain
+    assert connections.cached_any("team//x") is plain
     with pytest.raises(UnknownConnection):
         await connections.get("absent")
 
@@ -170,7 +163,7 @@ async def test_other_names_are_connections_as_they_are() -> None:
 # ---------------------------------------------------------------- AWS without a connection
 
 
-async def test_the_environment_stands_in_for_aws_default(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_environment_replaces_a_missing_aws_default(monkeypatch: pytest.MonkeyPatch) -> None:
     body = b'{"QueryExecution": {"Status": {"State": "RUNNING"}}}'
     async with raw_server([answer(200, body)]) as server, kinds() as probes:
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
@@ -179,24 +172,21 @@ async def test_the_environment_stands_in_for_aws_default(monkeypatch: pytest.Mon
         assert (target.conn_id, target.account) == (None, "aws_default")
         named = probe.parse({"query_execution_id": "q", "aws_conn_id": "aws_default"}, namespace="default")
         assert named.conn_id == "aws_default"
-        nowhere = await probes.poke("athena.query", {"query_execution_id": "q"})
-        assert isinstance(nowhere, Unreachable)
-        assert "no region" in nowhere.message
-        made_of = await probes.connections.get(vendor_name("aws_default", "athena.query", "eu-west-1"))
-        assert made_of.host == server.url
-        assert made_of.extra["auth_type"] == "aws_sigv4"
+        without_region = await probes.poke("athena.query", {"query_execution_id": "q"})
+        assert isinstance(without_region, Unreachable)
+        assert "no region" in without_region.message
+        from_environment = await probes.connections.get(
+            vendor_name("aws_default", "athena.query", "eu-west-1")
+        )
+        assert from_environment.host == server.url
+        assert from_environment.extra["auth_type"] == "aws_sigv4"
         absent = await probes.poke("athena.query", {"query_execution_id": "q", "aws_conn_id": "mine"})
         assert isinstance(absent, Unreachable)
         assert absent.reason == "unknown_connection"
 
 
-async def test_a_resolver_that_is_down_is_no_absence() -> None:
-    class Down(KnownConnections):
-        async def get(self, conn_id: str) -> Connection:
-            raise ConnectionUnavailable("down")
-
-    connections = VendorConnections(
-        Down({}), {"glue.job": built_in_presets()["glue.job"].file.connection}, now=lambda: 0.0
-    )
-    with pytest.raises(ConnectionUnavailable):
-        await connections.get(vendor_name("aws_default", "glue.job", "eu-west-1"))
+async def test_the_environment_does_not_replace_a_connection_whose_backend_is_down() -> None:
+    async with kinds() as probes:
+        probes.known.down = True
+        with pytest.raises(ConnectionUnavailable):
+            await probes.connections.get(vendor_name("aws_default", "glue.job", "eu-west-1"))

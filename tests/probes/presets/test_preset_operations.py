@@ -28,7 +28,7 @@ async def looks(
         raw_server(script) as server,
         kinds(Connection("api", host=server.url + base, extra={"auth_type": "none"})) as probes,
     ):
-        seen = await probes.poke_on(kind, {param: "api", "endpoint": "/operations/1"}, len(answers))
+        seen = await probes.poke_repeatedly(kind, {param: "api", "endpoint": "/operations/1"}, len(answers))
     return server.paths, seen
 
 
@@ -84,7 +84,7 @@ async def test_without_a_connection_it_is_asked_where_the_wait_says() -> None:
         raw_server(lambda _h, n: [answer(202, b"", "Location: /2") if n == 1 else answer(204)]) as server,
         kinds() as probes,
     ):
-        seen = await probes.poke_on("http.async202", {"endpoint": f"{server.url}/1"}, 2)
+        seen = await probes.poke_repeatedly("http.async202", {"endpoint": f"{server.url}/1"}, 2)
     assert server.paths == ["/1", "/2"]
     assert isinstance(seen[1], Success)
 

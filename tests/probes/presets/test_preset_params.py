@@ -167,12 +167,12 @@ async def test_an_unknown_state_never_ends_a_wait_and_is_told_once_and_counted(
         for _ in range(3):
             verdict = await probes.poke("airbyte.job", {"job_id": 42})
             assert verdict == Pending("unknown_state", "The state 'resting' is unknown; the wait goes on.")
-        assert probes.unknown.count == 3
+        assert probes.unknown_states.count == 3
         assert capsys.readouterr().out.count("resting") == 1
         for _ in range(MAX_LOGGED + 20):
             assert isinstance(await probes.poke("airbyte.job", {"job_id": 42}), Pending)
         assert capsys.readouterr().out.count("unknown_state") == MAX_LOGGED - 1
-        assert probes.unknown.count == MAX_LOGGED + 23
+        assert probes.unknown_states.count == MAX_LOGGED + 23
 
 
 # ---------------------------------------------------------------- answers that are too much

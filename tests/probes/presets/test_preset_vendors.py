@@ -110,7 +110,7 @@ async def test_a_job_is_submitted_and_waited_for(scene: Scene, kind: str) -> Non
     complete = plan.params_with(params, answer.handle, WAIT)
     [job] = server.jobs_of(vendor)
     assert job.id in {str(value).rpartition("/")[2].partition("?")[0] for value in complete.values()}
-    seen = await probes.poke_on(kind, complete, len(job.states))
+    seen = await probes.poke_repeatedly(kind, complete, len(job.states))
     assert [type(verdict) for verdict in seen] == [*[Pending] * (len(seen) - 1), Success]
 
 
@@ -119,10 +119,10 @@ async def test_a_job_that_somebody_else_started_is_waited_for(scene: Scene, kind
     server, probes = scene
     params, vendor, failing, message = STARTED[kind]
     job = server.submit(vendor, {})
-    seen = await probes.poke_on(kind, params(job.id), len(job.states))
+    seen = await probes.poke_repeatedly(kind, params(job.id), len(job.states))
     assert [type(verdict) for verdict in seen] == [*[Pending] * (len(seen) - 1), Success]
     job.states = failing
-    running, failed = await probes.poke_on(kind, params(job.id), 2)
+    running, failed = await probes.poke_repeatedly(kind, params(job.id), 2)
     assert isinstance(running, Pending)
     assert isinstance(failed, Failure)
     assert failed.message == message
@@ -135,7 +135,7 @@ async def test_an_operation_is_followed_to_where_its_answers_say_and_told_in_its
     job = server.submit("async202", {})
     job.states = ["202", "202", "422"]
     params = {"http_conn_id": "api", "endpoint": f"/operations/{job.id}"}
-    first, second, last = await probes.poke_on("http.async202", params, 3)
+    first, second, last = await probes.poke_repeatedly("http.async202", params, 3)
     assert [seen.retry_after for seen in (first, second) if isinstance(seen, Pending)] == [7, 7]
     assert isinstance(last, Failure)
     assert last.message == "Export failed: no such table"

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from databases import MariaDb, Postgres
-from preset_probes import KnownConnections
+from fakes import FakeConnections
 from raw_server import Poked
 from sql_pokes import Database, SqlPoker, every, servers
 
@@ -120,13 +120,13 @@ async def test_a_slow_database_delays_no_other(
     quick = {"postgres": mariadb, "mysql": postgres}[database.name]
     file = tmp_path / "quick.db"
     file.touch()
-    known = {
-        "slow": replace(database.connection, conn_id="slow"),
-        "quick": replace(quick.connection("mysql" if quick is mariadb else "postgres"), conn_id="quick"),
-        "file": Connection("file", "sqlite", host=str(file)),
-    }
+    connections = FakeConnections(
+        replace(database.connection, conn_id="slow"),
+        replace(quick.connection("mysql" if quick is mariadb else "postgres"), conn_id="quick"),
+        Connection("file", "sqlite", host=str(file)),
+    )
     nap = {"postgres": "SELECT pg_sleep(60)", "mysql": "SELECT SLEEP(60)"}[database.name]
-    async with SqlProbe(KnownConnections(known)) as probe:
+    async with SqlProbe(connections) as probe:
 
         async def poke(conn_id: str, sql: str) -> Verdict:
             params = {"conn_id": conn_id, "sql": sql, "request_timeout": 60}
