@@ -39,11 +39,11 @@ class IssuerEndpoint:
     extra_keys: list[dict[str, Any]] = field(default_factory=list)
     status: int = 200
     discovered: dict[str, Any] = field(default_factory=dict)
-    asked: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
     url: str = ""
 
     async def answer(self, request: web.Request) -> web.Response:
-        self.asked.append(request.path)
+        self.requests.append(request.path)
         if self.status != 200:
             return web.Response(status=self.status, headers={"Location": f"{self.url}/elsewhere"})
         if request.path == "/.well-known/openid-configuration":

@@ -37,7 +37,7 @@ class OidcSetup:
         return self.provider.token(self.claims(**changed))
 
     def jwks_requests(self) -> int:
-        return self.provider.asked.count("/jwks")
+        return self.provider.requests.count("/jwks")
 
     async def refusal(self, token: str) -> str:
         """The reason for which a token must be refused; it is not cached."""
@@ -79,7 +79,7 @@ async def test_a_valid_token_is_accepted_and_cached(setup: OidcSetup) -> None:
     assert await setup.verifier.principal(setup.token(sub="u2", roles=["waitd-admins"])) == Principal(
         "oidc:u2", Role.ADMIN, "default"
     )
-    assert setup.provider.asked == ["/.well-known/openid-configuration", "/jwks"]
+    assert setup.provider.requests == ["/.well-known/openid-configuration", "/jwks"]
 
 
 async def test_a_cached_token_expires_and_is_verified_again(setup: OidcSetup) -> None:
@@ -111,7 +111,7 @@ async def test_expired_future_and_foreign_tokens_are_refused(setup: OidcSetup) -
 @pytest.mark.parametrize("alg", ["none", "None", "NONE", "nOnE", ""])
 async def test_an_unsigned_token_is_refused(setup: OidcSetup, alg: str) -> None:
     assert await setup.refusal(setup.provider.unsigned(setup.claims(), alg)) == "algorithm_not_allowed"
-    assert setup.provider.asked == []  # no key is fetched
+    assert setup.provider.requests == []  # no key is fetched
 
 
 @pytest.mark.parametrize("alg", ["HS256", "HS384", "HS512"])
@@ -157,7 +157,7 @@ async def test_a_key_in_the_tokens_header_is_not_trusted(setup: OidcSetup) -> No
 )
 async def test_a_malformed_token_is_refused(setup: OidcSetup, token: str) -> None:
     assert await setup.refusal(token) in {"malformed_token", "algorithm_not_allowed"}
-    assert setup.provider.asked == []
+    assert setup.provider.requests == []
 
 
 async def test_a_rotated_key_is_fetched_when_a_token_names_it(setup: OidcSetup) -> None:
@@ -210,7 +210,7 @@ async def test_an_issuer_that_was_down_at_first_is_retried(setup: OidcSetup) -> 
     for _ in range(5):
         with pytest.raises(IssuerUnavailable, match="500"):
             await setup.verifier.principal(setup.token())
-    assert len(setup.provider.asked) == 1
+    assert len(setup.provider.requests) == 1
     setup.provider.status = 200
     setup.now += REFRESH_INTERVAL
     await setup.verifier.principal(setup.token())
@@ -243,7 +243,7 @@ async def test_a_redirect_is_not_followed(setup: OidcSetup) -> None:
     setup.provider.status = 302
     with pytest.raises(IssuerUnavailable, match="302"):
         await setup.verifier.principal(setup.token())
-    assert setup.provider.asked == ["/.well-known/openid-configuration"]
+    assert setup.provider.requests == ["/.well-known/openid-configuration"]
 
 
 async def test_the_egress_rules_apply_to_the_issuer() -> None:
@@ -251,7 +251,7 @@ async def test_the_egress_rules_apply_to_the_issuer() -> None:
     async with open_setup(outgoing=denied) as setup:
         with pytest.raises(IssuerUnavailable, match="egress_deny"):
             await setup.verifier.principal(setup.token())
-        assert setup.provider.asked == []
+        assert setup.provider.requests == []
 
 
 async def test_keys_that_cannot_verify_signatures_are_ignored(setup: OidcSetup) -> None:

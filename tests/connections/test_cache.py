@@ -1,4 +1,4 @@
-"""The cache in front of the resolvers: when it looks a connection up, and what it returns meanwhile."""
+"""The cache in front of the resolvers: when it looks up, and what it returns meanwhile."""
 
 import asyncio
 from collections.abc import Callable

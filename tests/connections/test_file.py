@@ -92,7 +92,7 @@ async def test_the_example_file_is_valid() -> None:
 
 
 def mount(directory: Path, generation: str, **secrets: str) -> None:
-    """Mounts a secret as Kubernetes does: files link through `..data`, which is replaced at once."""
+    """Mounts a secret as Kubernetes does: files are links through `..data`, which is replaced."""
     new = directory / f"..{generation}"
     new.mkdir(parents=True)
     for name, value in secrets.items():

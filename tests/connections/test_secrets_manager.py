@@ -89,7 +89,7 @@ async def open_resolver(
 
 
 async def lookup(url: str, conn_id: str, keys: StaticKeys | None = None, **location: Any) -> Connection:
-    """Looks the connection up once, with a resolver of its own."""
+    """Looks the connection up once, with a new resolver."""
     async with open_resolver(url, keys, **location) as resolver:
         return await resolver.lookup(conn_id)
 

@@ -49,7 +49,7 @@ async def open_resolver(
 
 
 async def lookup(vault: FakeVault, conn_id: str, *auth: Any, **location: Any) -> Connection:
-    """Looks the connection up once, with a resolver of its own."""
+    """Looks the connection up once, with a new resolver."""
     async with open_resolver(vault, *auth, **location) as resolver:
         return await resolver.lookup(conn_id)
 

@@ -1,11 +1,9 @@
 """The interface of the adapters: a broker's connection, parameters, TLS, and a consumer."""
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
-from uuid import uuid4
 
 from broker_certificates import server_context
 from broker_proxy import Proxy
@@ -14,13 +12,9 @@ from fakes import FakeConnections
 from kafka_cluster import KafkaCluster
 
 from waitd.core.connections.connection import Connection
-from waitd.core.waits.delivery import DeliveryId
-from waitd.core.waits.wait import WaitId
 from waitd.outgoing import Outgoing
-from waitd.ports import OutboxItem
 from waitd.sinks.brokers.broker import BrokerSink
 
-CONTENT_TYPE = "application/cloudevents+json"
 AnySink = BrokerSink[Any, Any]
 
 
@@ -31,21 +25,6 @@ class ReceivedMessage:
     body: bytes
     #: Headers, attributes or fields, by lower-case name.
     headers: Mapping[str, str]
-
-
-def make_item(number: int = 0, *, size: int = 0, event: bytes | None = None) -> OutboxItem:
-    """A delivery with a unique event of about `size` bytes."""
-    wait_id = f"wait-{number}-{uuid4()}"
-    if event is None:
-        data = {"wait_id": wait_id, "payload": "grüße " + "x" * size}
-        content = {"specversion": "1.0", "id": wait_id, "source": "/waitd", "type": "waitd.wait.success"}
-        content |= {
-            "subject": wait_id,
-            "time": "2026-01-01T00:00:00.000Z",
-            "datacontenttype": "application/json",
-        }
-        event = json.dumps({**content, "data": data}, ensure_ascii=False).encode()
-    return OutboxItem(DeliveryId(str(uuid4())), WaitId(wait_id), "default", {}, event, 1, 0.0)
 
 
 class Broker(ABC):

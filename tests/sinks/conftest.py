@@ -1,7 +1,6 @@
 """Fixtures of the sink tests. Each broker starts once per session; each test has its own proxy."""
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -14,28 +13,12 @@ from webhook_setup import webhook_sink
 
 from waitd.sinks.webhook import WebhookSink
 
-KINDS = tuple(BROKERS)
-
 
 @pytest.fixture(scope="session")
 def brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBrokers]:
     running = RunningBrokers(tmp_path_factory.mktemp("brokers"))
     yield running
     running.kill()
-
-
-@pytest.fixture(params=KINDS)
-async def broker_setup(request: pytest.FixtureRequest, brokers: RunningBrokers) -> AsyncIterator[SinkSetup]:
-    """Runs the test against each broker."""
-    async with AsyncExitStack() as stack:
-        yield await open_setup(brokers.get(request.param), stack)
-
-
-@pytest.fixture(params=ALL_SINKS)
-async def sink_setup(request: pytest.FixtureRequest, brokers: RunningBrokers) -> AsyncIterator[SinkSetup]:
-    """Runs the test against each broker, and against a webhook receiver."""
-    async with AsyncExitStack() as stack:
-        yield await open_setup(brokers.get(request.param), stack)
 
 
 @pytest.fixture
@@ -56,13 +39,17 @@ async def sink(connections: FakeConnections) -> AsyncIterator[WebhookSink]:
         yield opened
 
 
-def _setup_fixture(kind: str) -> Any:
-    @pytest.fixture(name=kind)
-    async def setup(brokers: RunningBrokers) -> AsyncIterator[SinkSetup]:
-        async with AsyncExitStack() as stack:
-            yield await open_setup(brokers.get(kind), stack)
+def _setup_fixture(name: str, kinds: Iterable[str]) -> Any:
+    """A fixture that runs the test against each of these kinds."""
+
+    @pytest.fixture(name=name, params=kinds)
+    async def setup(request: pytest.FixtureRequest, brokers: RunningBrokers) -> AsyncIterator[SinkSetup]:
+        async with open_setup(brokers.get(request.param)) as opened:
+            yield opened
 
     return setup
 
 
-redis, nats, sqs, kafka, amqp = (_setup_fixture(kind) for kind in KINDS)
+broker_setup = _setup_fixture("broker_setup", BROKERS)
+sink_setup = _setup_fixture("sink_setup", ALL_SINKS)
+redis, nats, sqs, kafka, amqp, webhook = (_setup_fixture(kind, [kind]) for kind in ALL_SINKS)

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,7 +23,6 @@ from waitd.ports import (
     Sink,
     StoredDelivery,
     StoredOutcome,
-    StoredWait,
     StoreListener,
     UnstoredOutcome,
 )
@@ -94,6 +94,10 @@ class Outbox(StoreListener):
             UnstoredOutcome(wait_id, EMPTY_PROGRESS, Outcome(WaitState.SUCCESS, payload), at)
         )
 
+    async def finish_all(self, ids: Sequence[WaitId]) -> None:
+        for wait_id in ids:
+            await self.finish(wait_id, time.time())
+
     def spawn(self, finishing: Coroutine[Any, Any, None]) -> None:
         """Finishes a wait in the background."""
         task = asyncio.create_task(finishing)
@@ -105,9 +109,6 @@ class Outbox(StoreListener):
         async with asyncio.timeout(within):
             while (await self.store.delivery_counts()).get("queued"):  # noqa: ASYNC110 - the store has no event to wait for
                 await asyncio.sleep(0.05)
-
-    async def waits(self, ids: Sequence[WaitId]) -> list[StoredWait]:
-        return [await self.store.get(wait_id) for wait_id in ids]
 
     async def deliveries(self, ids: Sequence[WaitId], kind: str) -> list[StoredDelivery]:
         """The waits' deliveries to sinks of this kind, oldest first."""

@@ -1,7 +1,8 @@
 """The setup of a sink test: a broker, a proxy in front of it, and an open sink."""
 
 import asyncio
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -10,6 +11,7 @@ from broker_adapter import Broker
 from broker_proxy import Proxy
 from fakes import FakeConnections
 
+from waitd.core.connections.connection import Connection
 from waitd.core.waits.delivery import Receipt
 from waitd.ports import OutboxItem
 
@@ -18,14 +20,24 @@ from waitd.ports import OutboxItem
 class SinkSetup:
     """A broker behind a proxy, an open sink, and the name of a queue, stream or topic."""
 
-    broker: Broker
+    #: The adapter; a test of one kind uses what only that kind has.
+    broker: Any
     proxy: Proxy
     connections: FakeConnections
     sink: Any
     name: str
 
+    @property
+    def connection(self) -> Connection:
+        """The connection that the sink uses."""
+        return self.connections.by_id["broker"]
+
+    @connection.setter
+    def connection(self, changed: Connection) -> None:
+        self.connections.by_id["broker"] = changed
+
     def params(self) -> dict[str, Any]:
-        return self.broker.params(self.name, self.proxy.port)
+        return {**self.broker.params(self.name, self.proxy.port)}
 
     async def deliver(self, item: OutboxItem, within: float = 60, **params: Any) -> Receipt:
         async with asyncio.timeout(within):
@@ -36,13 +48,16 @@ class SinkSetup:
         return await self.broker.read(self.name, count)
 
 
-async def open_setup(broker: Broker, stack: AsyncExitStack) -> SinkSetup:
-    """Starts the proxy, opens the sink and creates a destination; `stack` closes them."""
+@asynccontextmanager
+async def open_setup(broker: Broker) -> AsyncIterator[SinkSetup]:
+    """Starts the proxy, opens the sink and creates a destination."""
     proxy = broker.proxy()
     await proxy.up()
-    stack.push_async_callback(proxy.down)
-    connections = FakeConnections(broker.connection(proxy.port))
-    sink = await stack.enter_async_context(broker.open_sink(connections))
-    name = f"t{uuid4().hex[:12]}"
-    await broker.create_destination(name)
-    return SinkSetup(broker, proxy, connections, sink, name)
+    try:
+        connections = FakeConnections(broker.connection(proxy.port))
+        async with broker.open_sink(connections) as sink:
+            name = f"t{uuid4().hex[:12]}"
+            await broker.create_destination(name)
+            yield SinkSetup(broker, proxy, connections, sink, name)
+    finally:
+        await proxy.down()

@@ -4,15 +4,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from broker_adapter import make_item
 from brokers import BROKERS
+from deliveries import failure, make_item
 from fakes import FakeConnections
 from sink_setup import SinkSetup
 
 from waitd.bench.children import free_port
 from waitd.core.connections.connection import Connection
 from waitd.core.connections.egress import EgressPolicy
-from waitd.core.waits.delivery import DeliveryFailed
+from waitd.core.waits.delivery import DeliveryFailed, Receipt
 from waitd.outgoing import Outgoing
 
 
@@ -30,47 +30,42 @@ def params(kind: str, host: str, port: int) -> dict[str, Any]:
     return params | ({"queue_url": f"http://{host}:{port}/123456789012/q"} if kind == "sqs" else {})
 
 
-async def receipt(kind: str, host: str, outgoing: Outgoing, port: int = 1) -> object:
+async def receipt(kind: str, host: str, outgoing: Outgoing, port: int = 1) -> Receipt:
     broker = BROKERS[kind][0](None)
-    connections = FakeConnections()
-    connections.by_id["broker"] = at_address(broker.connection(port), kind, host, port)
+    connections = FakeConnections(at_address(broker.connection(port), kind, host, port))
     async with broker.open_sink(connections, outgoing) as sink:
-        return await sink.deliver(sink.parse(params(kind, host, port)), make_item())
+        result: Receipt = await sink.deliver(sink.parse(params(kind, host, port)), make_item())
+        return result
 
 
 @pytest.mark.parametrize("kind", BROKERS)
-async def test_forbidden_addresses_are_not_connected_to(kind: str) -> None:
+@pytest.mark.parametrize(
+    ("host", "port", "why"),
+    [
+        ("169.254.169.254", 1, "requests to link-local and cloud metadata addresses are not allowed"),
+        ("0xa9fea9fe", 1, "requests to link-local and cloud metadata addresses are not allowed"),
+        ("127.0.0.1", 8795, "requests to waitd's own listener are not allowed"),
+        ("denied.example", 1, "egress_deny names this host"),
+        ("10.1.2.3", 1, "egress_deny names this address"),
+    ],
+)
+async def test_forbidden_addresses_are_not_connected_to(kind: str, host: str, port: int, why: str) -> None:
     outgoing = Outgoing(EgressPolicy.from_settings([], ["denied.example", "10.0.0.0/8"], private=True))
     outgoing.add_listener("127.0.0.1", 8795)
-    blocked = f"the egress rules block {BROKERS[kind][0].sink.broker}: "
-    metadata = DeliveryFailed(blocked + "requests to link-local and cloud metadata addresses are not allowed")
-    assert await receipt(kind, "169.254.169.254", outgoing) == metadata
-    assert await receipt(kind, "0xa9fea9fe", outgoing) == metadata
-    own = DeliveryFailed(blocked + "requests to waitd's own listener are not allowed")
-    assert await receipt(kind, "127.0.0.1", outgoing, 8795) == own
-    assert await receipt(kind, "denied.example", outgoing) == DeliveryFailed(
-        blocked + "egress_deny names this host"
-    )
-    assert await receipt(kind, "10.1.2.3", outgoing) == DeliveryFailed(
-        blocked + "egress_deny names this address"
-    )
+    blocked = DeliveryFailed(f"the egress rules block {BROKERS[kind][0].sink.broker}: {why}")
+    assert await receipt(kind, host, outgoing, port) == blocked
 
 
 @pytest.mark.parametrize("kind", BROKERS)
 async def test_private_addresses_are_allowed_for_the_operator(kind: str) -> None:
     """No broker listens at the port, but a connection is attempted."""
-    result = await receipt(kind, "127.0.0.1", Outgoing(EgressPolicy(private=False)), free_port())
-    assert isinstance(result, DeliveryFailed)
-    assert "could not connect to" in result.error
+    outgoing = Outgoing(EgressPolicy(private=False))
+    assert "could not connect to" in failure(await receipt(kind, "127.0.0.1", outgoing, free_port()))
 
 
 async def test_one_denied_server_of_several_blocks_the_connection(kafka: SinkSetup) -> None:
-    connection = kafka.connections.by_id["broker"]
+    connection = kafka.connection
     servers = f"{connection.extra['bootstrap.servers']},169.254.169.254:9092"
-    kafka.connections.by_id["broker"] = replace(
-        connection, extra={**connection.extra, "bootstrap.servers": servers}
-    )
-    result = await kafka.deliver(make_item())
-    assert isinstance(result, DeliveryFailed)
-    assert "metadata" in result.error
+    kafka.connection = replace(connection, extra={**connection.extra, "bootstrap.servers": servers})
+    assert "metadata" in failure(await kafka.deliver(make_item()))
     assert kafka.proxy.accepted == 0

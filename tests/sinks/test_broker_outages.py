@@ -8,7 +8,6 @@ import orjson
 import pytest
 from broker_adapter import ReceivedMessage
 from daemon import until
-from http_brokers import Sqs
 from outbox import Outbox, outbox
 from sink_setup import SinkSetup
 
@@ -40,7 +39,7 @@ async def start(sink_setup: SinkSetup) -> None:
     await sink_setup.proxy.up()
 
 
-async def finish_all(running: Outbox, ids: list[WaitId]) -> None:
+async def finish_concurrently(running: Outbox, ids: list[WaitId]) -> None:
     for first in range(0, len(ids), 10):
         await asyncio.gather(*(running.finish(wait_id, time.time()) for wait_id in ids[first : first + 10]))
 
@@ -52,7 +51,7 @@ async def test_killing_and_restarting_a_broker_loses_nothing_and_slows_no_other_
     kind = sink_setup.broker.kind
     async with outbox(tmp_path / "waitd.db", {kind: sink_setup.sink}, attempt_timeout=2.0) as running:
         ids = await running.add(COUNT, {"kind": kind, **sink_setup.params()})
-        finishing = asyncio.create_task(finish_all(running, ids))
+        finishing = asyncio.create_task(finish_concurrently(running, ids))
         await until(lambda: running.delivered(kind) >= 40)
         received = await kill(sink_setup)
         await finishing
@@ -75,13 +74,12 @@ async def test_killing_and_restarting_a_broker_loses_nothing_and_slows_no_other_
 async def test_a_fifo_queue_deduplicates_attempts_but_not_redeliveries(
     sqs: SinkSetup, tmp_path: Path
 ) -> None:
-    assert isinstance(sqs.broker, Sqs)
     sqs.name += ".fifo"
     await sqs.broker.create_destination(sqs.name)
     async with outbox(tmp_path / "waitd.db", {"sqs": sqs.sink}) as running:
         (wait_id,) = await running.add(1, {"kind": "sqs", **sqs.params()})
         sqs.proxy.cut_before_next_answer()
-        await running.finish(wait_id, time.time())
+        await running.finish_all([wait_id])
         await running.wait_until_settled(60)
         (first,) = await sqs.read(1)
         await running.store.redeliver(wait_id)
@@ -97,10 +95,9 @@ async def test_a_fifo_queue_deduplicates_attempts_but_not_redeliveries(
 
 async def test_an_undeliverable_event_is_dead_and_delays_no_other(amqp: SinkSetup, tmp_path: Path) -> None:
     async with outbox(tmp_path / "waitd.db", {"amqp": amqp.sink}, retry_delays=(0.0, 0.1, 0.1)) as running:
-        unroutable = await running.add(3, {"kind": "amqp", **amqp.params(), "routing_key": "nobody"})
+        unroutable = await running.add(3, {"kind": "amqp", **amqp.params(), "routing_key": "unbound"})
         good = await running.add(20, {"kind": "amqp", **amqp.params()})
-        for wait_id in (*unroutable, *good):
-            await running.finish(wait_id, time.time())
+        await running.finish_all([*unroutable, *good])
         await running.wait_until_settled(60)
         dead = await running.deliveries(unroutable, "amqp")
         assert {(d.state, d.attempts) for d in dead} == {("dead", 3)}

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from broker_adapter import AnySink, make_item
+from broker_adapter import AnySink
+from deliveries import failure, make_item
 from fakes import FakeConnections
 
 from waitd.core.connections.connection import Connection
 from waitd.core.errors import InvalidInput, NotInstalled
-from waitd.core.waits.delivery import DeliveryFailed
 from waitd.sinks.brokers import broker
 from waitd.sinks.brokers.amqp import AmqpSink
 from waitd.sinks.brokers.broker import InvalidConnection, broker_address, connection_tls_context
@@ -131,10 +131,10 @@ asyncio.run(main())
 print(*sorted({"aiobotocore", "botocore", "redis", "nats", "aiokafka", "aio_pika", "aiormq"} & set(sys.modules)))
 """
     command = [sys.executable, "-c", program]
-    said = subprocess.run(
+    done = subprocess.run(
         command, capture_output=True, text=True, check=True, timeout=60, cwd=Path(__file__).parents[2]
     )
-    assert said.stdout.splitlines() == ["airflow amqp kafka nats redis sqs webhook", ""]
+    assert done.stdout.splitlines() == ["airflow amqp kafka nats redis sqs webhook", ""]
 
 
 # ------------------------------------------------------------ connections
@@ -163,7 +163,7 @@ def test_an_invalid_host_is_an_error_that_does_not_quote_it(host: str | None) ->
 
 
 @pytest.mark.parametrize(
-    ("kind", "extra", "said"),
+    ("kind", "extra", "part"),
     [
         ("kafka", {"bootstrap.servers": "a:1,b c"}, "host"),
         ("kafka", {"bootstrap.servers": "a:1", "security.protocol": "planted"}, "security.protocol"),
@@ -187,7 +187,7 @@ def test_an_invalid_host_is_an_error_that_does_not_quote_it(host: str | None) ->
         ("sqs", {"region_name": "eu-west-1", "endpoint_url": "http://other/"}, "endpoint"),
     ],
 )
-async def test_an_invalid_connection_is_an_error(kind: str, extra: dict[str, Any], said: str) -> None:
+async def test_an_invalid_connection_is_an_error(kind: str, extra: dict[str, Any], part: str) -> None:
     params = {
         "kafka": {"conn_id": "c", "topic": "t"},
         "redis": {"conn_id": "c", "stream": "s"},
@@ -203,10 +203,9 @@ async def test_an_invalid_connection_is_an_error(kind: str, extra: dict[str, Any
         "c", kind, host="localhost", login="planted", password="planted", extra=extra
     )
     async with opened:
-        receipt = await opened.deliver(target, make_item())
-    assert isinstance(receipt, DeliveryFailed)
-    assert said in receipt.error
-    assert "planted" not in receipt.error
+        error = failure(await opened.deliver(target, make_item()))
+    assert part in error
+    assert "planted" not in error
 
 
 def test_the_extra_enables_tls() -> None:

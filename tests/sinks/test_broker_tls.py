@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from broker_adapter import make_item
 from broker_certificates import authority
 from broker_proxy import Streams
 from broker_servers import PASSWORD
-from brokers import Kafka
+from deliveries import make_item
+from kafka_sasl import SaslHandshake
 from sink_setup import SinkSetup
 
 from waitd.core.connections.connection import Connection
@@ -32,7 +32,7 @@ def ca(tmp_path: Path) -> str:
 
 async def deliver(broker_setup: SinkSetup, connection: Connection, item: OutboxItem) -> Receipt:
     """Delivers over this connection."""
-    broker_setup.connections.by_id["broker"] = connection
+    broker_setup.connection = connection
     queue: dict[str, Any] = {}
     if "endpoint_url" in connection.extra:
         queue["queue_url"] = f"{connection.extra['endpoint_url']}/123456789012/{broker_setup.name}"
@@ -40,7 +40,7 @@ async def deliver(broker_setup: SinkSetup, connection: Connection, item: OutboxI
 
 
 async def test_only_a_trusted_certificate_is_accepted(broker_setup: SinkSetup, ca: str) -> None:
-    plain, broker, item = broker_setup.connections.by_id["broker"], broker_setup.broker, make_item()
+    plain, broker, item = broker_setup.connection, broker_setup.broker, make_item()
     broker.enable_tls(broker_setup.proxy)
     refused = DeliveryFailed(f"the TLS certificate of {broker_setup.sink.broker} is not trusted")
     assert await deliver(broker_setup, broker.with_tls(plain), item) == refused
@@ -51,7 +51,7 @@ async def test_only_a_trusted_certificate_is_accepted(broker_setup: SinkSetup, c
 
 async def test_verify_false_accepts_any_certificate(broker_setup: SinkSetup) -> None:
     broker_setup.broker.enable_tls(broker_setup.proxy)
-    trusting = broker_setup.broker.with_tls(broker_setup.connections.by_id["broker"], verify=False)
+    trusting = broker_setup.broker.with_tls(broker_setup.connection, verify=False)
     assert await deliver(broker_setup, trusting, make_item()) == Delivered()
 
 
@@ -66,7 +66,7 @@ async def test_nothing_is_sent_to_a_broker_without_tls(broker_setup: SinkSetup) 
         return False
 
     broker_setup.proxy.handshake = listen
-    connection = broker_setup.broker.with_tls(broker_setup.connections.by_id["broker"], verify=False)
+    connection = broker_setup.broker.with_tls(broker_setup.connection, verify=False)
     assert isinstance(await deliver(broker_setup, connection, make_item()), DeliveryFailed)
     assert received[:1] == b"\x16"  # a handshake, and nothing else
     assert PASSWORD.encode() not in received
@@ -74,18 +74,15 @@ async def test_nothing_is_sent_to_a_broker_without_tls(broker_setup: SinkSetup) 
 
 async def test_an_unreadable_tls_file_is_a_failure(broker_setup: SinkSetup) -> None:
     broker_setup.broker.enable_tls(broker_setup.proxy)
-    connection = broker_setup.broker.with_tls(broker_setup.connections.by_id["broker"], ca="/nowhere/ca.pem")
+    connection = broker_setup.broker.with_tls(broker_setup.connection, ca="/nowhere/ca.pem")
     receipt = await deliver(broker_setup, connection, make_item())
     assert receipt == DeliveryFailed("the TLS files of the connection broker cannot be read")
     assert broker_setup.proxy.accepted == 0
 
 
 async def test_kafka_login_works_over_tls(kafka: SinkSetup, ca: str) -> None:
-    from kafka_sasl import SaslHandshake
-
-    assert isinstance(kafka.broker, Kafka)
     kafka.broker.enable_tls(kafka.proxy)
     kafka.proxy.handshake = SaslHandshake("waitd", PASSWORD)
-    connection = kafka.broker.with_login(kafka.broker.with_tls(kafka.connections.by_id["broker"], ca=ca))
+    connection = kafka.broker.with_login(kafka.broker.with_tls(kafka.connection, ca=ca))
     connection = replace(connection, extra={**connection.extra, "security.protocol": "SASL_SSL"})
     assert await deliver(kafka, connection, make_item()) == Delivered()

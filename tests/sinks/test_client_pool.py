@@ -17,11 +17,11 @@ class Client:
 
 
 class Pool:
-    """A pool whose clients open once `gate` is set, and fail while `broken`."""
+    """A pool of two clients, which open once `gate` is set, and fail while `broken`."""
 
-    def __init__(self, *, max_clients: int = 2, open_seconds: float = 5.0) -> None:
+    def __init__(self, *, open_seconds: float = 5.0) -> None:
         self.pool: ClientPool[Client] = ClientPool(
-            Client.close, lambda client: client.usable, max_clients=max_clients, open_seconds=open_seconds
+            Client.close, lambda client: client.usable, max_clients=2, open_seconds=open_seconds
         )
         self.opened: list[Client] = []
         self.gate = asyncio.Event()
@@ -41,13 +41,16 @@ class Pool:
             return client
 
 
-async def test_concurrent_callers_share_one_client() -> None:
-    pool = Pool()
+@pytest.fixture
+def pool() -> Pool:
+    return Pool()
+
+
+async def test_concurrent_callers_share_one_client(pool: Pool) -> None:
     assert len({id(client) for client in await asyncio.gather(*(pool.use() for _ in range(20)))}) == 1
 
 
-async def test_cancelling_one_caller_does_not_affect_the_others() -> None:
-    pool = Pool()
+async def test_cancelling_one_caller_does_not_affect_the_others(pool: Pool) -> None:
     pool.gate.clear()
     first, second = asyncio.create_task(pool.use()), asyncio.create_task(pool.use())
     await asyncio.sleep(0)
@@ -58,8 +61,7 @@ async def test_cancelling_one_caller_does_not_affect_the_others() -> None:
     assert len(pool.opened) == 1
 
 
-async def test_every_caller_gets_the_error_and_the_next_one_opens_again() -> None:
-    pool = Pool()
+async def test_every_caller_gets_the_error_and_the_next_one_opens_again(pool: Pool) -> None:
     pool.broken = True
     results = await asyncio.gather(*(pool.use() for _ in range(3)), return_exceptions=True)
     assert [type(result) for result in results] == [ConnectionError] * 3
@@ -67,8 +69,7 @@ async def test_every_caller_gets_the_error_and_the_next_one_opens_again() -> Non
     assert await pool.use() is pool.opened[0]
 
 
-async def test_a_new_version_replaces_the_client_which_closes_after_its_last_use() -> None:
-    pool = Pool()
+async def test_a_new_version_replaces_the_client_which_closes_after_its_last_use(pool: Pool) -> None:
     async with pool.pool.use("k", 1, pool.open) as old:
         new = await pool.use(version=2)
         await asyncio.sleep(0.01)
@@ -79,8 +80,7 @@ async def test_a_new_version_replaces_the_client_which_closes_after_its_last_use
     assert not new.closed
 
 
-async def test_a_discarded_or_unusable_client_is_not_used_again() -> None:
-    pool = Pool()
+async def test_a_discarded_or_unusable_client_is_not_used_again(pool: Pool) -> None:
     first = await pool.use()
     pool.pool.discard("k", first)
     second = await pool.use()
@@ -92,8 +92,7 @@ async def test_a_discarded_or_unusable_client_is_not_used_again() -> None:
     assert [client.closed for client in (first, second, third)] == [True, True, False]
 
 
-async def test_the_least_recently_used_client_is_closed_at_the_limit() -> None:
-    pool = Pool(max_clients=2)
+async def test_the_least_recently_used_client_is_closed_at_the_limit(pool: Pool) -> None:
     a, b = await pool.use("a"), await pool.use("b")
     await pool.use("a")
     await pool.use("c")
@@ -108,8 +107,7 @@ async def test_opening_times_out() -> None:
         await pool.use()
 
 
-async def test_closing_the_pool_ends_used_and_opening_clients() -> None:
-    pool = Pool()
+async def test_closing_the_pool_ends_used_and_opening_clients(pool: Pool) -> None:
     async with pool.pool.use("a", 1, pool.open) as used:
         pool.gate.clear()
         waiting = asyncio.create_task(pool.use("b"))

@@ -7,18 +7,17 @@
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
 import pytest
-from broker_adapter import make_item
 from broker_proxy import Streams
 from broker_servers import PASSWORD
 from brokers import ALL_SINKS, Kafka
 from daemon import until
-from http_brokers import Sqs, Webhook
+from deliveries import make_item
+from http_brokers import Sqs
 from kafka_cluster import NOT_ENOUGH_REPLICAS, TOPIC_FORBIDDEN, UNKNOWN_TOPIC
 from kafka_sasl import SaslHandshake
 from outbox import ErrorRecordingStore, outbox
@@ -74,9 +73,7 @@ async def set_wrong_credentials(sink_setup: SinkSetup) -> None:
         return
     if isinstance(sink_setup.broker, Kafka):
         sink_setup.proxy.handshake = SaslHandshake("waitd", PASSWORD)
-    sink_setup.connections.by_id["broker"] = sink_setup.broker.with_wrong_credentials(
-        sink_setup.connections.by_id["broker"]
-    )
+    sink_setup.connection = sink_setup.broker.with_wrong_credentials(sink_setup.connection)
 
 
 async def restore_credentials(sink_setup: SinkSetup) -> None:
@@ -84,7 +81,7 @@ async def restore_credentials(sink_setup: SinkSetup) -> None:
         sink_setup.broker.check_credentials(False)
         return
     right = sink_setup.broker.connection(sink_setup.proxy.port)
-    sink_setup.connections.by_id["broker"] = (
+    sink_setup.connection = (
         sink_setup.broker.with_login(right) if isinstance(sink_setup.broker, Kafka) else right
     )
 
@@ -104,7 +101,6 @@ async def create_destination(sink_setup: SinkSetup) -> None:
 
 def respond(**response: Any) -> Step:
     async def begin(sink_setup: SinkSetup) -> None:
-        assert isinstance(sink_setup.broker, Webhook)
         sink_setup.broker.set_response(**response)
 
     return begin
@@ -112,7 +108,6 @@ def respond(**response: Any) -> Step:
 
 def fail_topic(code: int) -> Step:
     async def begin(sink_setup: SinkSetup) -> None:
-        assert isinstance(sink_setup.broker, Kafka)
         sink_setup.broker.server.fail_topic(sink_setup.name, code)
 
     return begin
@@ -123,11 +118,11 @@ async def throttle(sink_setup: SinkSetup) -> None:
     body = b'{"__type": "com.amazonaws.sqs#RequestThrottled", "message": "planted"}'
     head = f"HTTP/1.1 403 Forbidden\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
 
-    async def answer(ends: Streams) -> bool:
-        await ends.requests.readuntil(b"\r\n\r\n")
-        ends.client.write(head.encode() + body)
-        await ends.client.drain()
-        await ends.requests.read()
+    async def answer(streams: Streams) -> bool:
+        await streams.requests.readuntil(b"\r\n\r\n")
+        streams.client.write(head.encode() + body)
+        await streams.client.drain()
+        await streams.requests.read()
         return False
 
     sink_setup.proxy.handshake = answer
@@ -139,14 +134,12 @@ async def stop_throttling(sink_setup: SinkSetup) -> None:
 
 async def use_untrusted_certificate(sink_setup: SinkSetup) -> None:
     sink_setup.broker.enable_tls(sink_setup.proxy)
-    sink_setup.connections.by_id["broker"] = sink_setup.broker.with_tls(
-        sink_setup.connections.by_id["broker"]
-    )
+    sink_setup.connection = sink_setup.broker.with_tls(sink_setup.connection)
 
 
 async def stop_verifying(sink_setup: SinkSetup) -> None:
     connection = sink_setup.broker.connection(sink_setup.proxy.port)
-    sink_setup.connections.by_id["broker"] = sink_setup.broker.with_tls(connection, verify=False)
+    sink_setup.connection = sink_setup.broker.with_tls(connection, verify=False)
 
 
 def each(kinds: Iterable[str], *fault: Any) -> dict[str, Fault]:
@@ -229,44 +222,40 @@ async def test_a_fault_loses_nothing_slows_no_other_sink_and_is_reported(
     # A missing topic must be reported before the attempt times out, as with the default timeouts.
     monkeypatch.setattr("waitd.sinks.brokers.kafka.REQUEST_TIMEOUT", 500)
     fault = FAULTS[name][kind]
-    async with AsyncExitStack() as stack:
-        sink_setup = await open_setup(brokers.get(kind), stack)
+    async with open_setup(brokers.get(kind)) as sink_setup:
         await fault.begin(sink_setup)
-        running = await stack.enter_async_context(
-            outbox(tmp_path / "waitd.db", {kind: sink_setup.sink}, attempt_timeout=fault.attempt_timeout)
-        )
-        ids = await running.add(COUNT, {"kind": kind, **sink_setup.params()})
-        for wait_id in ids:
-            await running.finish(wait_id, time.time())
-        await until(lambda: len(running.other_sink.items) == COUNT, 15, "the other sink was delayed")
-        if fault.error and fault.end is not nothing:
-            await running.wait_for_error(ids, kind, pattern=fault.error, within=60)
-        await fault.end(sink_setup)
-        await running.wait_until_settled(60)
-        after = await running.deliveries(ids, kind)
-        assert {(d.state, d.last_error) for d in after} == {("delivered", None)}
-        assert (max(d.attempts for d in after) > 1) is bool(fault.error)
-        errors = [error for d in after for error in ErrorRecordingStore.errors.get(d.id, ())]
-        assert any(re.search(fault.error, error) for error in errors) is bool(fault.error), errors
-        sent = {item.wait_id: item.event for item in running.other_sink.items}
-        bodies = {orjson.loads(message.body)["id"]: message.body for message in await sink_setup.read(COUNT)}
+        async with outbox(
+            tmp_path / "waitd.db", {kind: sink_setup.sink}, attempt_timeout=fault.attempt_timeout
+        ) as running:
+            ids = await running.add(COUNT, {"kind": kind, **sink_setup.params()})
+            await running.finish_all(ids)
+            await until(lambda: len(running.other_sink.items) == COUNT, 15, "the other sink was delayed")
+            if fault.error and fault.end is not nothing:
+                await running.wait_for_error(ids, kind, pattern=fault.error, within=60)
+            await fault.end(sink_setup)
+            await running.wait_until_settled(60)
+            after = await running.deliveries(ids, kind)
+            assert {(d.state, d.last_error) for d in after} == {("delivered", None)}
+            assert (max(d.attempts for d in after) > 1) is bool(fault.error)
+            errors = [error for d in after for error in ErrorRecordingStore.errors.get(d.id, ())]
+            assert any(re.search(fault.error, error) for error in errors) is bool(fault.error), errors
+            sent = {item.wait_id: item.event for item in running.other_sink.items}
+            messages = await sink_setup.read(COUNT)
+    bodies = {orjson.loads(message.body)["id"]: message.body for message in messages}
     assert {wait_id: bodies.get(wait_id) for wait_id in sent} == sent
 
 
-@pytest.mark.parametrize("kind", ALL_SINKS)
-async def test_a_too_large_event_is_dead_and_delays_no_other(
-    brokers: RunningBrokers, tmp_path: Path, kind: str
-) -> None:
-    async with AsyncExitStack() as stack:
-        sink_setup = await open_setup(brokers.get(kind), stack)
-        sinks = {kind: sink_setup.sink}
-        running = await stack.enter_async_context(
-            outbox(tmp_path / "waitd.db", sinks, retry_delays=(0.0, 0.05, 0.1, 0.3), attempt_timeout=15.0)
-        )
+async def test_a_too_large_event_is_dead_and_delays_no_other(sink_setup: SinkSetup, tmp_path: Path) -> None:
+    kind = sink_setup.broker.kind
+    async with outbox(
+        tmp_path / "waitd.db",
+        {kind: sink_setup.sink},
+        retry_delays=(0.0, 0.05, 0.1, 0.3),
+        attempt_timeout=15.0,
+    ) as running:
         large, *small = await running.add(1 + COUNT, {"kind": kind, **sink_setup.params()})
         await running.finish(large, time.time(), "x" * (sink_setup.broker.max_bytes + 1))
-        for wait_id in small:
-            await running.finish(wait_id, time.time())
+        await running.finish_all(small)
         await running.wait_until_settled(60)
         (dead,) = await running.deliveries([large], kind)
         assert dead.state == "dead"
@@ -278,27 +267,23 @@ async def test_a_too_large_event_is_dead_and_delays_no_other(
 
 
 async def test_too_few_replicas_are_retried_by_the_producer(kafka: SinkSetup) -> None:
-    assert isinstance(kafka.broker, Kafka)
     item = make_item()
     kafka.broker.server.fail_produce([NOT_ENOUGH_REPLICAS])
     assert await kafka.deliver(item) == Delivered()  # the producer retries by itself
     assert [received.body for received in await kafka.read(1)] == [item.event]
 
 
-async def test_a_410_is_dead_at_once(brokers: RunningBrokers, tmp_path: Path) -> None:
-    async with AsyncExitStack() as stack:
-        sink_setup = await open_setup(brokers.get("webhook"), stack)
-        await respond(status=410)(sink_setup)
-        running = await stack.enter_async_context(outbox(tmp_path / "waitd.db", {"webhook": sink_setup.sink}))
-        ids = await running.add(COUNT, {"kind": "webhook", **sink_setup.params()})
-        for wait_id in ids:
-            await running.finish(wait_id, time.time())
+async def test_a_410_is_dead_at_once(webhook: SinkSetup, tmp_path: Path) -> None:
+    await respond(status=410)(webhook)
+    async with outbox(tmp_path / "waitd.db", {"webhook": webhook.sink}) as running:
+        ids = await running.add(COUNT, {"kind": "webhook", **webhook.params()})
+        await running.finish_all(ids)
         await running.wait_until_settled(10)
         rejected = await running.deliveries(ids, "webhook")
         assert {(d.state, d.attempts, d.last_error) for d in rejected} == {
             ("dead", 1, "the receiver answered 410 Gone")
         }
-        await respond()(sink_setup)
+        await respond()(webhook)
         await running.store.redeliver(ids[0])
         await running.wait_until_settled(10)
         first, second = await running.deliveries(ids[:1], "webhook")

@@ -1,6 +1,9 @@
 """Kafka only: record keys, and producers of cancelled deliveries."""
 
-from broker_adapter import make_item
+import asyncio
+from contextlib import suppress
+
+from deliveries import make_item
 from sink_setup import SinkSetup
 
 from waitd.core.waits.delivery import Delivered
@@ -15,17 +18,13 @@ async def test_the_record_key_defaults_to_the_waits_id(kafka: SinkSetup) -> None
 
 
 async def test_a_cancelled_delivery_discards_its_producer(kafka: SinkSetup) -> None:
-    """An idempotent producer retries forever: each attempt in an outage would become a duplicate."""
-    import asyncio
-
+    """An idempotent producer retries forever, so each attempt in an outage would be a duplicate."""
     assert await kafka.deliver(make_item()) == Delivered()
     await kafka.proxy.down()
     item = make_item()
     for _ in range(3):
-        try:
+        with suppress(TimeoutError):
             await kafka.deliver(item, within=0.1)
-        except TimeoutError:
-            continue
     await asyncio.sleep(2.2)  # longer than the flush of the discarded producer
     await kafka.proxy.up()
     assert await kafka.deliver(item) == Delivered()

@@ -1,33 +1,29 @@
 """JetStream only: streams, subjects, and deduplication."""
 
+from dataclasses import replace
+
 import pytest
-from broker_adapter import make_item
-from brokers import Nats
+from deliveries import failure, make_item
 from nats.aio.client import Client
 from sink_setup import SinkSetup
 
-from waitd.core.waits.delivery import Delivered, DeliveryFailed, DeliveryRejected
+from waitd.core.waits.delivery import Delivered, DeliveryFailed, DeliveryId, DeliveryRejected
 
 
 async def use_stream(setup: SinkSetup, name: str, **options: object) -> None:
-    assert isinstance(setup.broker, Nats)
     await setup.broker.create_destination(name, **options)
     setup.name = name
 
 
 async def test_a_repeated_delivery_is_deduplicated_but_not_a_redelivery(nats: SinkSetup) -> None:
-    from dataclasses import replace
-
-    from waitd.core.waits.delivery import DeliveryId
-
     item = make_item()
-    again = replace(item, id=DeliveryId("another"))
-    assert [await nats.deliver(each) for each in (item, item, again)] == [Delivered()] * 3
+    redelivery = replace(item, id=DeliveryId("another"))
+    assert [await nats.deliver(sent) for sent in (item, item, redelivery)] == [Delivered()] * 3
     assert [received.headers["delivery_id"] for received in await nats.read(2)] == [item.id, "another"]
 
 
 async def test_a_subject_without_a_stream_is_a_failure(nats: SinkSetup) -> None:
-    assert await nats.deliver(make_item(), subject="nobody.listens") == DeliveryFailed(
+    assert await nats.deliver(make_item(), subject="no.stream") == DeliveryFailed(
         "no JetStream stream has this subject"
     )
 
@@ -35,9 +31,7 @@ async def test_a_subject_without_a_stream_is_a_failure(nats: SinkSetup) -> None:
 async def test_a_full_stream_is_a_failure(nats: SinkSetup) -> None:
     await use_stream(nats, nats.name + "full", max_msgs=1, discard="new")
     assert await nats.deliver(make_item()) == Delivered()
-    receipt = await nats.deliver(make_item())
-    assert isinstance(receipt, DeliveryFailed)
-    assert "maximum messages" in receipt.error
+    assert "maximum messages" in failure(await nats.deliver(make_item()))
 
 
 async def test_an_event_over_the_streams_size_limit_is_rejected(nats: SinkSetup) -> None:
@@ -52,7 +46,6 @@ async def test_a_forbidden_subject_fails_at_once(nats: SinkSetup) -> None:
 
 
 async def test_an_answer_without_an_acknowledgement_is_a_failure(nats: SinkSetup) -> None:
-    assert isinstance(nats.broker, Nats)
     client = await nats.broker.client()
 
     async def answer(message: object) -> None:

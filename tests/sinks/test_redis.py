@@ -1,6 +1,8 @@
 """Redis only: trimmed streams, keys of another type, read-only replicas."""
 
-from broker_adapter import make_item
+from broker_servers import PASSWORD
+from deliveries import make_item
+from redis import Redis
 from sink_setup import SinkSetup
 
 from waitd.core.waits.delivery import Delivered, DeliveryFailed
@@ -13,10 +15,7 @@ async def test_maxlen_trims_the_stream(redis: SinkSetup) -> None:
 
 
 async def test_a_key_of_another_type_is_a_failure(redis: SinkSetup) -> None:
-    from redis import Redis
-
-    connection = redis.connections.by_id["broker"]
-    with Redis(host="127.0.0.1", port=redis.broker.server.port, db=1, password=connection.password) as client:
+    with Redis(host="127.0.0.1", port=redis.broker.server.port, db=1, password=PASSWORD) as client:
         client.set(redis.name, "text")
     assert await redis.deliver(make_item()) == DeliveryFailed(
         "the key of the stream holds a value of another type"
@@ -24,10 +23,7 @@ async def test_a_key_of_another_type_is_a_failure(redis: SinkSetup) -> None:
 
 
 async def test_a_read_only_replica_is_a_failure(redis: SinkSetup) -> None:
-    from redis import Redis
-
-    connection = redis.connections.by_id["broker"]
-    with Redis(host="127.0.0.1", port=redis.broker.server.port, password=connection.password) as client:
+    with Redis(host="127.0.0.1", port=redis.broker.server.port, password=PASSWORD) as client:
         client.replicaof("127.0.0.1", 1)
         try:
             assert await redis.deliver(make_item()) == DeliveryFailed("this Redis is a read-only replica")

@@ -5,10 +5,9 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from broker_adapter import make_item
 from daemon import serving
+from deliveries import make_item
 from fakes import FakeConnections
-from http_brokers import Sqs
 from sink_setup import SinkSetup
 
 from waitd.core.connections.connection import Connection
@@ -16,22 +15,17 @@ from waitd.core.waits.delivery import Delivered, DeliveryFailed, DeliveryRejecte
 from waitd.sinks.brokers.sqs import SqsSink
 
 
-def sqs_broker(setup: SinkSetup) -> Sqs:
-    assert isinstance(setup.broker, Sqs)
-    return setup.broker
-
-
 async def test_the_body_is_the_event_as_airflows_trigger_expects_it(sqs: SinkSetup) -> None:
     item = make_item()
     assert await sqs.deliver(item) == Delivered()
-    ((body, headers),) = [(received.body, received.headers) for received in await sqs.read(1)]
-    assert json.loads(body)["id"] == item.wait_id
-    assert headers["content-type"] == "application/cloudevents+json"
+    (received,) = await sqs.read(1)
+    assert json.loads(received.body)["id"] == item.wait_id
+    assert received.headers["content-type"] == "application/cloudevents+json"
 
 
 async def test_a_fifo_queue_deduplicates_and_groups_by_wait(sqs: SinkSetup) -> None:
     sqs.name += ".fifo"
-    await sqs_broker(sqs).create_destination(sqs.name)
+    await sqs.broker.create_destination(sqs.name)
     item = make_item()
     assert [await sqs.deliver(item) for _ in range(2)] == [Delivered()] * 2
     other = make_item()
@@ -49,11 +43,11 @@ async def test_a_missing_queue_is_a_failure(sqs: SinkSetup) -> None:
 
 
 async def test_wrong_credentials_are_a_failure_that_does_not_quote_them(sqs: SinkSetup) -> None:
-    sqs_broker(sqs).check_credentials(True)
+    sqs.broker.check_credentials(True)
     try:
         receipt = await sqs.deliver(make_item())
     finally:
-        sqs_broker(sqs).check_credentials(False)
+        sqs.broker.check_credentials(False)
     assert receipt == DeliveryFailed("SQS does not accept the connection's credentials")
     assert await sqs.deliver(make_item()) == Delivered()
 
@@ -98,14 +92,13 @@ async def test_errors_that_moto_does_not_produce(
         return web.json_response({"__type": f"com.amazonaws.sqs#{code}", "message": message}, status=status)
 
     async with serving("POST", "/{path:.*}", answer) as url:
-        connections = FakeConnections()
         extra = {
             "region_name": "eu-west-1",
             "service_config": {"sqs": {"endpoint_url": url}},
             "aws_session_token": "planted",
         }
-        connections.by_id["c"] = Connection("c", "aws", login="AKIA", password="planted", extra=extra)
-        async with SqsSink(connections) as sink:
+        connection = Connection("c", "aws", login="AKIA", password="planted", extra=extra)
+        async with SqsSink(FakeConnections(connection)) as sink:
             target = sink.parse({"aws_conn_id": "c", "queue_url": f"{url}/1/q"})
             assert await sink.deliver(target, make_item()) == expected
 
@@ -115,7 +108,7 @@ async def test_credentials_are_sent_only_to_the_connections_endpoint(sqs: SinkSe
     target = sqs.sink.parse(
         {"aws_conn_id": "broker", "queue_url": f"http://localhost:{sqs.proxy.port}/1/{sqs.name}"}
     )
-    sqs.connections.by_id["broker"] = connection
+    sqs.connection = connection
     assert await sqs.sink.deliver(target, make_item()) == DeliveryFailed(
         "the queue is not at the connection's endpoint"
     )

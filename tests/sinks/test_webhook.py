@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from broker_adapter import make_item
 from cloudevents.core.bindings.http import HTTPMessage, from_structured_event
+from deliveries import make_item
 from fakes import FakeConnections
 from webhook_receiver import Receiver
 from webhook_setup import EVENT, post, webhook_sink
@@ -75,31 +75,27 @@ def test_an_invalid_parameter_is_reported_with_a_pointer(
     connections: FakeConnections, params: Mapping[str, Any], pointer: str
 ) -> None:
     connections.by_id["connections"] = Connection("connections", host="good")
-    sink = webhook_sink(connections)
-    assert list(problems(sink, params)) == [pointer]
+    assert list(problems(webhook_sink(connections), params)) == [pointer]
 
 
 def test_a_secret_header_is_refused_without_quoting_and_suggests_conn_id(
     connections: FakeConnections,
 ) -> None:
-    sink = webhook_sink(connections)
-    found = problems(
-        sink,
-        {"url": "http://user:planted@h/?planted", "headers": {"X-Api-Key": "planted", "X-A": "planted\n"}},
+    headers = {"X-Api-Key": "planted", "X-A": "planted\n"}
+    details = problems(
+        webhook_sink(connections), {"url": "http://user:planted@h/?planted", "headers": headers}
     )
-    assert "planted" not in repr(found)
-    assert "conn_id" in found["/url"]
-    assert "conn_id" in found["/headers/X-Api-Key"]
+    assert "planted" not in repr(details)
+    assert "conn_id" in details["/url"]
+    assert "conn_id" in details["/headers/X-Api-Key"]
 
 
 async def test_it_delivers_only_within_its_context(connections: FakeConnections) -> None:
-    sink = webhook_sink(connections)
     with pytest.raises(RuntimeError, match="outside its context"):
-        await post(sink, url="http://127.0.0.1")
+        await post(webhook_sink(connections), url="http://127.0.0.1")
 
 
 async def test_the_stored_bytes_are_posted_as_a_cloudevent(sink: WebhookSink, receiver: Receiver) -> None:
-    receiver.answers("200 OK")
     receipt = await post(sink, url=f"{receiver.url}/hook?tenant=a%2Fb", headers={"X-Team": "data"})
     assert receipt == Delivered()
     [request] = receiver.requests
@@ -115,7 +111,6 @@ async def test_the_stored_bytes_are_posted_as_a_cloudevent(sink: WebhookSink, re
 
 async def test_the_cloudevents_sdk_parses_the_request(sink: WebhookSink, receiver: Receiver) -> None:
     item = make_item()
-    receiver.answers("200 OK")
     assert await sink.deliver(sink.parse({"url": receiver.url}), item) == Delivered()
     [request] = receiver.requests
     event = from_structured_event(HTTPMessage(request.headers, request.body))
@@ -135,7 +130,6 @@ async def test_the_cloudevents_sdk_parses_the_request(sink: WebhookSink, receive
 async def test_a_url_is_requested_as_written(
     sink: WebhookSink, receiver: Receiver, rest: str, line: str
 ) -> None:
-    receiver.answers("200 OK")
     assert await post(sink, url=receiver.url + rest) == Delivered()
     assert receiver.requests[0].line == f"POST {line} HTTP/1.1"
 

@@ -23,13 +23,19 @@ class Request:
 
 @dataclass
 class Receiver:
-    """The received `requests`, the number of `connections`, and the `answer` to each request."""
+    """The received `requests`, the number of `connections`, and the `answer` to each request.
+
+    The answer is 200 OK until a test sets another.
+    """
 
     port: int = 0
-    answer: Answer | None = None
+    answer: Answer = field(init=False)
     requests: list[Request] = field(default_factory=list)
     connections: int = 0
     closed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.answers("200 OK")
 
     @property
     def url(self) -> str:
@@ -60,7 +66,6 @@ class Receiver:
                 }
                 body = await reader.readexactly(int(headers.get("content-length", 0)))
                 self.requests.append(Request(line, headers, body))
-                assert self.answer is not None
                 await self.answer(writer)
         except (asyncio.IncompleteReadError, OSError):
             pass

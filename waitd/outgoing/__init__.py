@@ -1,9 +1,9 @@
 """Outbound HTTP: connectors that obey the egress rules, and a client for small JSON requests.
 
 `Outgoing` makes connectors for aiohttp sessions; each address is checked when its socket is made.
-`JsonClient` serves the operator's own services: token endpoints, secret stores, the identity
-provider, Airflow; `ServiceClient` is the base of their clients. The egress rules themselves are pure and live in `waitd.core.connections.egress`;
-requests of probes and webhooks have sessions of their own.
+`JsonClient` sends requests to the operator's services (token endpoints, secret stores, the identity
+provider, Airflow), and `ServiceClient` is the base of their clients. Probes and webhooks have their
+own sessions. The egress rules themselves are pure and live in `waitd.core.connections.egress`.
 """
 
 from waitd.outgoing.connector import Outgoing

@@ -5,9 +5,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from authorized import FakeResolver
 from fake_airflow import TI_ID, FakeAirflow
+from manual_clock import ManualClock
 
-from waitd.core.connections.connection import Connection
 from waitd.core.waits.delivery import (
     DeliveryId,
     DeliveryPostponed,
@@ -49,32 +50,12 @@ class _AnyText(str):
 ANY_TEXT = _AnyText()
 
 
-class Clock:
-    """Both clocks, moved by hand."""
-
-    def __init__(self) -> None:
-        self.seconds = 1_795_276_500.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
-class Resolver:
-    """Knows one connection, which a test may change."""
-
-    backend = "fixed"
-
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-
-    async def lookup(self, conn_id: str) -> Connection:
-        return self.connection
-
-
 class AirflowSetup:
     """A fake Airflow, an open sink, their clock, and the resolver of the sink's connection."""
 
-    def __init__(self, airflow: FakeAirflow, sink: AirflowSink, clock: Clock, resolver: Resolver) -> None:
+    def __init__(
+        self, airflow: FakeAirflow, sink: AirflowSink, clock: ManualClock, resolver: FakeResolver
+    ) -> None:
         self.airflow = airflow
         self.sink = sink
         self.clock = clock
@@ -106,7 +87,7 @@ class AirflowSetup:
     async def deliver_after_hold_off(self, **params: Any) -> Receipt:
         """Delivers once to start the hold-off, and again when it is over."""
         assert isinstance(await self.deliver(**params), DeliveryPostponed)
-        self.clock.seconds += HOLD_OFF
+        self.clock.at += HOLD_OFF
         return await self.deliver(**params)
 
 

@@ -29,13 +29,13 @@ async def test_clear_is_not_repeated_when_its_answer_was_lost(setup: AirflowSetu
 
 
 async def send_unanswered_clear(setup: AirflowSetup) -> str:
-    """Sends a clear that gets a proxy's 504, and waits for a minute; returns its audit log entry."""
+    """Sends a clear that gets a proxy's 504 and waits a minute; returns its audit log entry."""
     setup.airflow.fail["POST", "/clearTaskInstances"] = 504
     assert isinstance(await setup.deliver("clear"), DeliveryFailed)
-    setup.clock.seconds += CLEAR_SECONDS - 1
+    setup.clock.at += CLEAR_SECONDS - 1
     assert isinstance(await setup.deliver("clear", age=CLEAR_SECONDS - 1), DeliveryPostponed)
     assert len(setup.airflow.bodies_of("POST")) == 1
-    setup.clock.seconds += 1
+    setup.clock.at += 1
     return json.dumps({"waitd_clear": f"{EVENT_ID}@{setup.airflow.store['waitd_outcome']['sent_at']:.3f}"})
 
 
@@ -90,12 +90,15 @@ async def test_no_clear_is_sent_while_the_state_store_is_unavailable(setup: Airf
 
 
 async def test_the_audit_log_is_searched_for_the_last_clear(setup: AirflowSetup) -> None:
-    """The first clear was never received. The second was, but had no effect, and its answer was lost."""
+    """The first clear was never received.
+
+    The second one was received but had no effect, and its answer was lost.
+    """
     await send_unanswered_clear(setup)
     setup.airflow.fail["POST", "/clearTaskInstances"] = "lost"
     assert isinstance(await setup.deliver("clear", age=CLEAR_SECONDS), DeliveryFailed)
     setup.airflow.ti_id, setup.airflow.state = TI_ID, "deferred"  # rolled back
-    setup.clock.seconds += CLEAR_SECONDS
+    setup.clock.at += CLEAR_SECONDS
     assert isinstance(await setup.deliver("clear", age=2 * CLEAR_SECONDS), DeliveryRejected)
     assert len(setup.airflow.bodies_of("POST")) == 2
 

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 from airflow_setup import ANY_TEXT, AirflowSetup, rejection
+from deliveries import failure
 from fake_airflow import TASK, problem
 
 from waitd.core.connections.connection import Connection
@@ -13,10 +14,10 @@ from waitd.core.waits.delivery import Delivered, DeliveryFailed, DeliveryPostpon
 async def test_one_token_is_shared_until_a_fifth_of_its_lifetime_is_left(setup: AirflowSetup) -> None:
     receipts = [setup.deliver("dag_run", wait_id=f"w{n}") for n in range(10)]
     assert set(await asyncio.gather(*receipts)) == {Delivered()}
-    setup.clock.seconds += 0.79 * 86_400
+    setup.clock.at += 0.79 * 86_400
     await setup.deliver()
     assert setup.airflow.logins == 1
-    setup.clock.seconds += 0.02 * 86_400
+    setup.clock.at += 0.02 * 86_400
     await setup.deliver()
     assert setup.airflow.logins == 2
 
@@ -24,28 +25,28 @@ async def test_one_token_is_shared_until_a_fifth_of_its_lifetime_is_left(setup: 
 @pytest.mark.parametrize("status", [401, 403])
 async def test_a_refused_token_is_replaced_once(setup: AirflowSetup, status: int) -> None:
     await setup.deliver()
-    airflow = setup.airflow
     if status == 401:
-        airflow.valid_tokens.clear()
+        setup.airflow.valid_tokens.clear()
     else:
-        airflow.fail["GET", f"/{TASK}/-1"] = problem(403, "Invalid JWT token")
+        setup.airflow.fail["GET", f"/{TASK}/-1"] = problem(403, "Invalid JWT token")
     assert isinstance(await setup.deliver(), DeliveryPostponed)
-    assert airflow.logins == 2
+    assert setup.airflow.logins == 2
 
 
 async def test_wrong_credentials_are_retried(setup: AirflowSetup) -> None:
-    setup.resolver.connection = Connection("airflow", "airflow", host=setup.airflow.url, password="static")
-    receipt = await setup.deliver()
-    assert isinstance(receipt, DeliveryFailed)
-    assert "does not accept the connection's credentials" in receipt.error
-    assert "static" not in receipt.error
+    setup.resolver.by_id["airflow"] = Connection(
+        "airflow", "airflow", host=setup.airflow.url, password="static"
+    )
+    error = failure(await setup.deliver())
+    assert "does not accept the connection's credentials" in error
+    assert "static" not in error
     assert setup.airflow.logins == 0
 
 
 @pytest.mark.parametrize("extra", [{"token": "static"}, {}])
 async def test_a_static_bearer_token_is_sent_unchanged(setup: AirflowSetup, extra: dict[str, str]) -> None:
     setup.airflow.valid_tokens.add("static")
-    setup.resolver.connection = Connection(
+    setup.resolver.by_id["airflow"] = Connection(
         "airflow", "airflow", host=setup.airflow.url, password=None if extra else "static", extra=extra
     )
     assert await setup.deliver_after_hold_off() == Delivered()
@@ -68,12 +69,15 @@ async def test_a_failing_airflow_is_retried(setup: AirflowSetup, status: int) ->
 
 async def test_an_unreachable_airflow_is_retried(setup: AirflowSetup) -> None:
     setup.airflow.valid_tokens.add("static")
-    setup.resolver.connection = Connection("airflow", "airflow", host="http://127.0.0.1:9", password="static")
+    setup.resolver.by_id["airflow"] = Connection(
+        "airflow", "airflow", host="http://127.0.0.1:9", password="static"
+    )
     assert await setup.deliver() == DeliveryFailed("could not connect to Airflow")
 
 
 async def test_an_airflow_at_a_metadata_address_is_blocked(setup: AirflowSetup) -> None:
-    setup.resolver.connection = Connection("airflow", "airflow", host="http://169.254.169.254", password="t")
-    receipt = await setup.deliver()
-    assert isinstance(receipt, DeliveryFailed)
-    assert "169.254" in receipt.error or "metadata" in receipt.error
+    setup.resolver.by_id["airflow"] = Connection(
+        "airflow", "airflow", host="http://169.254.169.254", password="t"
+    )
+    error = failure(await setup.deliver())
+    assert "169.254" in error or "metadata" in error

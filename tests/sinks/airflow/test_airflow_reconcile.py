@@ -1,10 +1,12 @@
-"""`waitd airflow reconcile` with a real daemon, an empty database, and a fake list of parked tasks."""
+"""`waitd airflow reconcile` with a real daemon, an empty database and a fake of Airflow's lists."""
 
 import asyncio
 import json
 import os
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -34,18 +36,8 @@ def registration(task: str, seconds: float) -> dict[str, Any]:
 
 
 async def reconcile(url: str, variables: dict[str, str], *options: str) -> subprocess.CompletedProcess[str]:
-    command = [
-        sys.executable,
-        "-m",
-        "waitd",
-        "airflow",
-        "reconcile",
-        "--conn-id",
-        "airflow",
-        "--url",
-        url,
-        *options,
-    ]
+    arguments = ["airflow", "reconcile", "--conn-id", "airflow", "--url", url, *options]
+    command = [sys.executable, "-m", "waitd", *arguments]
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith(("WAITD_", "AIRFLOW_CONN_"))
     }
@@ -55,36 +47,45 @@ async def reconcile(url: str, variables: dict[str, str], *options: str) -> subpr
     )
 
 
+@asynccontextmanager
+async def serve_airflow(airflow: FakeTaskInstances) -> AsyncIterator[dict[str, str]]:
+    """Serves the fake; yields the variable with its connection."""
+    async with serving("*", "/airflow/{path:.*}", airflow.answer) as url:
+        connection = {"conn_type": "airflow", "host": f"{url}/airflow", "password": "a.static.token"}
+        yield {"AIRFLOW_CONN_AIRFLOW": json.dumps(connection)}
+
+
 async def test_parked_tasks_are_registered_again_with_their_remaining_time(tmp_path: Path) -> None:
     airflow = FakeTaskInstances()
     for task, seconds in (("early", 3600.0), ("late", 7200.0)):
         airflow.states[task] = "awaiting_input"
         airflow.bodies[task] = render_registration(registration(task, seconds), "http://gone")
-    async with serving("*", "/airflow/{path:.*}", airflow.answer) as url:
-        connection = {"conn_type": "airflow", "host": f"{url}/airflow", "password": "a.static.token"}
-        variables = {"AIRFLOW_CONN_AIRFLOW": json.dumps(connection)}
-        async with daemon(tmp_path, **variables) as waitd, aiohttp.ClientSession() as client:
-            dry_run = await reconcile(waitd.url, variables, "--dry-run", "--json")
-            assert [json.loads(line)["task_id"] for line in dry_run.stdout.splitlines()] == [
-                "early",
-                "late",
-            ], dry_run.stderr
-            async with client.get(f"{waitd.url}/v1/waits") as response:
-                assert (await response.json())["waits"] == []
+    async with (
+        serve_airflow(airflow) as variables,
+        daemon(tmp_path, **variables) as waitd,
+        aiohttp.ClientSession() as client,
+    ):
+        dry_run = await reconcile(waitd.url, variables, "--dry-run", "--json")
+        assert [json.loads(line)["task_id"] for line in dry_run.stdout.splitlines()] == [
+            "early",
+            "late",
+        ], dry_run.stderr
+        async with client.get(f"{waitd.url}/v1/waits") as response:
+            assert (await response.json())["waits"] == []
 
-            done = await reconcile(waitd.url, variables)
-            assert (done.returncode, done.stdout) == (
-                0, "2 parked tasks: 2 registered again, 0 already there, 0 refused\n"
-            ), done.stderr  # fmt: skip
-            again = await reconcile(waitd.url, variables, "--json")
-            assert {json.loads(line)["status"] for line in again.stdout.splitlines()} == {409}, again.stderr
-            assert again.returncode == 0
+        done = await reconcile(waitd.url, variables)
+        assert (done.returncode, done.stdout) == (
+            0, "2 parked tasks: 2 registered again, 0 already there, 0 refused\n"
+        ), done.stderr  # fmt: skip
+        again = await reconcile(waitd.url, variables, "--json")
+        assert {json.loads(line)["status"] for line in again.stdout.splitlines()} == {409}, again.stderr
+        assert again.returncode == 0
 
-            async with client.get(f"{waitd.url}/v1/waits") as response:
-                late, early = (await response.json())["waits"]
-            assert (early["labels"], late["labels"]) == ({"task_id": "early"}, {"task_id": "late"})
-            assert 0 < early["timeout"] <= 3600 < late["timeout"] <= 7200
-            assert early["sinks"][0]["ti_id"] == ti_id("early")
+        async with client.get(f"{waitd.url}/v1/waits") as response:
+            late, early = (await response.json())["waits"]
+        assert (early["labels"], late["labels"]) == ({"task_id": "early"}, {"task_id": "late"})
+        assert 0 < early["timeout"] <= 3600 < late["timeout"] <= 7200
+        assert early["sinks"][0]["ti_id"] == ti_id("early")
 
 
 async def test_an_unreadable_registration_is_reported_and_the_others_are_registered(tmp_path: Path) -> None:
@@ -94,11 +95,8 @@ async def test_an_unreadable_registration_is_reported_and_the_others_are_registe
     airflow.bodies["odd"] = render_registration(
         {**registration("odd", 3600), "deadline": "tomorrow"}, "http://gone"
     )
-    async with serving("*", "/airflow/{path:.*}", airflow.answer) as url:
-        connection = {"conn_type": "airflow", "host": f"{url}/airflow", "password": "a.static.token"}
-        variables = {"AIRFLOW_CONN_AIRFLOW": json.dumps(connection)}
-        async with daemon(tmp_path, **variables) as waitd:
-            done = await reconcile(waitd.url, variables)
+    async with serve_airflow(airflow) as variables, daemon(tmp_path, **variables) as waitd:
+        done = await reconcile(waitd.url, variables)
     assert done.returncode == 1
     assert "cannot read the wait of 1 parked task" in done.stderr
     assert "1 registered again" in done.stdout

@@ -29,13 +29,13 @@ async def test_the_operator_decides_whether_to_fail_or_skip(
 async def test_the_hold_off_starts_when_the_task_is_first_seen_parked(setup: AirflowSetup) -> None:
     setup.airflow.state, setup.airflow.has_hitl = "running", False
     await setup.deliver()
-    setup.clock.seconds += 100  # registered long ago, parked only now
+    setup.clock.at += 100  # registered long ago, parked only now
     setup.airflow.state, setup.airflow.has_hitl = "awaiting_input", True
     assert await setup.deliver() == DeliveryPostponed(ANY_TEXT, HOLD_OFF)
-    setup.clock.seconds += HOLD_OFF - 1
+    setup.clock.at += HOLD_OFF - 1
     assert await setup.deliver() == DeliveryPostponed(ANY_TEXT, 1.0)
     assert setup.airflow.bodies_of("PATCH") == []
-    setup.clock.seconds += 1
+    setup.clock.at += 1
     assert await setup.deliver() == Delivered()
 
 
@@ -46,7 +46,7 @@ async def test_only_resume_is_held_off(setup: AirflowSetup, mode: str) -> None:
 
 async def test_a_later_try_has_its_own_hold_off(setup: AirflowSetup) -> None:
     await setup.deliver()
-    setup.clock.seconds += HOLD_OFF
+    setup.clock.at += HOLD_OFF
     setup.airflow.ti_id = NEXT_TI_ID
     assert await setup.deliver(ti_id=NEXT_TI_ID, try_number=2) == DeliveryPostponed(ANY_TEXT, HOLD_OFF)
 
@@ -98,7 +98,7 @@ async def test_a_response_is_sent_once_even_if_its_answer_was_lost(setup: Airflo
 async def test_a_task_gets_one_delivery_at_a_time(setup: AirflowSetup) -> None:
     setup.airflow.gate["PATCH"] = asyncio.Event()
     await setup.deliver()
-    setup.clock.seconds += HOLD_OFF
+    setup.clock.at += HOLD_OFF
     first = asyncio.create_task(setup.deliver())
     await until(lambda: setup.airflow.bodies_of("PATCH"))
     others = await asyncio.gather(
@@ -111,5 +111,5 @@ async def test_a_task_gets_one_delivery_at_a_time(setup: AirflowSetup) -> None:
 
 
 async def test_a_task_that_is_not_assigned_to_this_user_is_rejected(setup: AirflowSetup) -> None:
-    setup.airflow.respondents = ("somebody",)
+    setup.airflow.respondents = ("another user",)
     assert "assigned_users" in rejection(await setup.deliver_after_hold_off())

@@ -44,5 +44,5 @@ async def test_an_asset_event_is_created_once(setup: AirflowSetup) -> None:
 
 
 async def test_an_undeclared_asset_is_retried(setup: AirflowSetup) -> None:
-    assert isinstance(await setup.deliver("asset_event", asset_uri="s3://nobody"), DeliveryFailed)
+    assert isinstance(await setup.deliver("asset_event", asset_uri="s3://undeclared"), DeliveryFailed)
     assert isinstance(await setup.deliver("asset_event", asset_id=9), DeliveryFailed)

@@ -1,21 +1,17 @@
 """The sweep and the list of parked tasks, with a fake of Airflow 3.3.2's lists and a real store."""
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from authorized import FakeResolver, authorized_connections
 from daemon import serving
 from fake_task_lists import REGISTRATION, FakeTaskInstances, ti_id
 
-from waitd import __version__
-from waitd.connections.authorizer import AuthorizedConnections, Authorizer
-from waitd.connections.token_endpoint import TokenEndpointClient
 from waitd.core.airflow.registration import render_registration
 from waitd.core.connections.connection import Connection
 from waitd.core.waits.wait import WaitSpec
-from waitd.metrics import Instruments
 from waitd.models import Registration
 from waitd.outgoing import Outgoing
 from waitd.ports import Inserted, NewWait
@@ -25,19 +21,6 @@ from waitd.sinks.airflow.api import AirflowApis, AirflowRequestFailed
 from waitd.sinks.airflow.parked import parked_tasks
 from waitd.sinks.airflow.sweep import AirflowSweep
 from waitd.stores import Database, Store
-
-
-class Resolver:
-    """Resolves every connection to one Airflow, but `down` to an unused port."""
-
-    backend = "fixed"
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-
-    async def lookup(self, conn_id: str) -> Connection:
-        url = "http://127.0.0.1:1" if conn_id == "down" else self._url
-        return Connection(conn_id, "airflow", host=url, password="a.static.token")
 
 
 class SweepSetup:
@@ -85,23 +68,33 @@ class SweepSetup:
 
 @pytest.fixture
 async def setup(tmp_path: Path) -> AsyncIterator[SweepSetup]:
-    async with AsyncExitStack() as stack:
-        airflow = FakeTaskInstances()
-        url = await stack.enter_async_context(serving("*", "/airflow/{path:.*}", airflow.answer))
-        instruments, outgoing = Instruments(version=__version__), Outgoing()
-        tokens = await stack.enter_async_context(TokenEndpointClient(outgoing, instruments=instruments))
-        authorizer = Authorizer(tokens, None, now=lambda: 0.0)  # type: ignore[arg-type] # no AWS here
-        stack.push_async_callback(authorizer.aclose)
-        connections = AuthorizedConnections(
-            [Resolver(f"{url}/airflow")], authorizer, ttl=60, now=lambda: 0.0, instruments=instruments
+    airflow, outgoing = FakeTaskInstances(), Outgoing()
+    store = Store(
+        await Database.open(f"sqlite+aiosqlite:///{tmp_path / 'waitd.db'}"),
+        destination_of=lambda *_: "somewhere",
+    )
+    async with serving("*", "/airflow/{path:.*}", airflow.answer) as url:
+        resolver = FakeResolver(
+            Connection("airflow", "airflow", host=f"{url}/airflow", password="a.static.token"),
+            Connection("down", "airflow", host="http://127.0.0.1:1", password="a.static.token"),
         )
-        apis = await stack.enter_async_context(AirflowApis(connections, outgoing, lambda: 0.0))
-        store = Store(
-            await Database.open(f"sqlite+aiosqlite:///{tmp_path / 'waitd.db'}"),
-            destination_of=lambda *_: "somewhere",
-        )
-        stack.push_async_callback(store.close)
-        yield SweepSetup(airflow, store, apis)
+        async with (
+            authorized_connections(resolver, outgoing) as connections,
+            AirflowApis(connections, outgoing, lambda: 0.0) as apis,
+        ):
+            yield SweepSetup(airflow, store, apis)
+    await store.close()
+
+
+@pytest.fixture
+def limits(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Sets limits of the sweep."""
+
+    def set_limits(**values: int) -> None:
+        for name, value in values.items():
+            monkeypatch.setattr(airflow_sweep, name, value)
+
+    return set_limits
 
 
 @pytest.mark.parametrize("mode", ["resume", "set_state", "clear"])
@@ -174,12 +167,10 @@ async def test_only_waits_of_tasks_are_checked(setup: SweepSetup) -> None:
 
 
 async def test_missing_tasks_are_remembered_between_passes(
-    setup: SweepSetup, monkeypatch: pytest.MonkeyPatch
+    setup: SweepSetup, limits: Callable[..., None]
 ) -> None:
     """Each round of a pass checks some tasks; it must keep what the other rounds have found."""
-    monkeypatch.setattr(airflow_sweep, "ROUND_SIZE", 2)
-    monkeypatch.setattr(airflow_sweep, "STORE_PAGE_SIZE", 1)
-    monkeypatch.setattr(airflow_sweep, "MAX_ROUNDS", 1)
+    limits(ROUND_SIZE=2, STORE_PAGE_SIZE=1, MAX_ROUNDS=1)
     for n in range(5):
         await setup.add_wait(f"task{n}", "deferred")
     for missing in ("task0", "task4"):
@@ -192,10 +183,10 @@ async def test_missing_tasks_are_remembered_between_passes(
     assert set(await setup.messages()) == {"task0", "task4"}
 
 
-async def test_rounds_are_bounded_and_start_over(setup: SweepSetup, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(airflow_sweep, "ROUND_SIZE", 4)
-    monkeypatch.setattr(airflow_sweep, "MAX_ROUNDS", 1)
-    monkeypatch.setattr(airflow_sweep, "STORE_PAGE_SIZE", 2)
+async def test_rounds_are_bounded_and_start_over(
+    setup: SweepSetup, limits: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits(ROUND_SIZE=4, STORE_PAGE_SIZE=2, MAX_ROUNDS=1)
     monkeypatch.setattr(airflow_api, "PAGE_SIZE", 2)
     for number in range(10):
         await setup.add_wait(f"task-{number}", "awaiting_input")
@@ -212,11 +203,9 @@ async def test_rounds_are_bounded_and_start_over(setup: SweepSetup, monkeypatch:
 
 
 async def test_a_sweep_makes_up_to_the_maximum_of_rounds(
-    setup: SweepSetup, monkeypatch: pytest.MonkeyPatch
+    setup: SweepSetup, limits: Callable[..., None]
 ) -> None:
-    monkeypatch.setattr(airflow_sweep, "ROUND_SIZE", 2)
-    monkeypatch.setattr(airflow_sweep, "MAX_ROUNDS", 3)
-    monkeypatch.setattr(airflow_sweep, "STORE_PAGE_SIZE", 2)
+    limits(ROUND_SIZE=2, STORE_PAGE_SIZE=2, MAX_ROUNDS=3)
     for number in range(8):
         await setup.add_wait(f"task-{number}", "failed")
     await setup.sweep.sweep()

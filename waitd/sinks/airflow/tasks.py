@@ -14,8 +14,8 @@ for one delivery only if the first one provably had no effect:
   clear takes effect, has no entry with the id that is in the request's URL.
 
 Where that cannot be proved, because the log has such an entry or cannot be read, the delivery is
-dead, and its error says what to do. If somebody clears the task by hand, it finds its outcome in
-the state store; if somebody redelivers, the clear is sent once more.
+dead, and its error says what to do: clear the task by hand, which then finds its outcome in the
+state store, or redeliver, which sends the clear again.
 """
 
 from collections import OrderedDict

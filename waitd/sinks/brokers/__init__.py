@@ -1,5 +1,5 @@
 """Sinks for message brokers: SQS, Redis, NATS, Kafka and AMQP.
 
-All stand on `broker`, which keeps one client per connection and maps errors to receipts. Each needs
-an extra of its own; its library is imported on first use.
+All extend `broker`, which keeps one client per connection and maps errors to receipts. The client
+library of each is an extra of this package and is imported on first use.
 """

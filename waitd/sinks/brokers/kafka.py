@@ -185,7 +185,7 @@ async def _find_connection_error(
 ) -> Exception | None:
     """Why every server refused the connection.
 
-    aiokafka only logs it, so connect once more to see.
+    aiokafka only logs the reason, so this connects again to find it.
     """
     from aiokafka.conn import create_conn
     from aiokafka.errors import KafkaError

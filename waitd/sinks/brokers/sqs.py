@@ -106,7 +106,7 @@ class SqsSink(BrokerSink[SqsParams, SqsClient]):
         self._session: Any = None
 
     def _check(self, params: SqsParams) -> None:
-        """Checks the queue also against the cached connection; each attempt checks it again."""
+        """Also checks the queue against the cached connection; each attempt checks it again."""
         try:
             check_queue_url(params.queue_url)
         except ValueError as error:
