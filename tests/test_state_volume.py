@@ -1,11 +1,13 @@
-"""A daemon detects that its database is on an ephemeral volume. Uses real directories on real mounts."""
+"""A daemon detects that its database is on an ephemeral volume, also on real mounts."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
 
-import aiohttp
 import pytest
 from daemon import daemon
 
+from waitd.client import Client
 from waitd.state_volume import (
     Mount,
     ephemeral_mount,
@@ -37,20 +39,26 @@ def sqlite(directory: Path) -> str:
     return f"sqlite+aiosqlite:///{directory}/waitd.db"
 
 
-@needs_tmpfs
-def test_a_tmpfs_is_ephemeral_unless_the_setting_denies_it() -> None:
-    assert "memory" in str(ephemeral_state(sqlite(SHM), "auto"))
-    assert ephemeral_state(sqlite(SHM), False) is None
+def assert_reason(actual: str | None, expected: str | None) -> None:
+    """Asserts that the reason contains `expected`; None: that there is no reason."""
+    assert actual is None if expected is None else expected in str(actual)
 
 
-def test_the_setting_alone_makes_any_volume_ephemeral(tmp_path: Path) -> None:
-    assert "state_ephemeral" in str(ephemeral_state(sqlite(tmp_path), True))
-
-
-def test_a_database_in_memory_is_ephemeral_and_a_database_server_is_not() -> None:
-    assert "memory" in str(ephemeral_state("sqlite+aiosqlite:///:memory:", "auto"))
-    assert ephemeral_state("postgresql+asyncpg://waitd@db/waitd", "auto") is None
-    assert ephemeral_state("postgresql+asyncpg://waitd@db/waitd", True) is None
+@pytest.mark.parametrize(
+    ("url", "setting", "reason"),
+    [
+        pytest.param(sqlite(SHM), "auto", "memory", marks=needs_tmpfs),
+        pytest.param(sqlite(SHM), False, None, marks=needs_tmpfs),
+        (sqlite(Path("/")), True, "state_ephemeral"),
+        ("sqlite+aiosqlite:///:memory:", "auto", "memory"),
+        ("postgresql+asyncpg://waitd@db/waitd", "auto", None),
+        ("postgresql+asyncpg://waitd@db/waitd", True, None),
+    ],
+)
+def test_the_setting_the_url_or_the_mount_makes_a_store_ephemeral(
+    url: str, setting: bool | Literal["auto"], reason: str | None
+) -> None:
+    assert_reason(ephemeral_state(url, setting), reason)
 
 
 def test_a_directory_that_cannot_be_checked_is_not_called_ephemeral(tmp_path: Path) -> None:
@@ -62,21 +70,15 @@ def test_the_root_of_a_container_is_ephemeral_in_kubernetes(monkeypatch: pytest.
     assert ephemeral_mount(Path("/")) is not None
 
 
-def mount(number: int) -> Mount:
-    mount = find_mount(number, MOUNTINFO)
-    assert mount is not None
-    return mount
-
-
 def test_fdinfo_names_the_mount_of_an_open_file() -> None:
     assert mount_id("pos:\t0\nflags:\t02100000\nmnt_id:\t721\nino:\t2\n") == 721
     assert mount_id("pos:\t0\nflags:\t02100000\n") is None
 
 
 def test_a_mountinfo_line_is_parsed_with_optional_fields_and_escapes() -> None:
-    assert mount(721) == Mount("/", "/var/lib/waitd", "ext4")
-    assert mount(723) == Mount("/docker/volumes/waitd-state/_data", "/named", "ext4")
-    assert mount(724) == Mount("/", "/with space\\and\tmore", "tmpfs")
+    assert find_mount(721, MOUNTINFO) == Mount("/", "/var/lib/waitd", "ext4")
+    assert find_mount(723, MOUNTINFO) == Mount("/docker/volumes/waitd-state/_data", "/named", "ext4")
+    assert find_mount(724, MOUNTINFO) == Mount("/", "/with space\\and\tmore", "tmpfs")
 
 
 @pytest.mark.parametrize("number", [1, 72, 725])
@@ -84,57 +86,46 @@ def test_a_missing_or_truncated_mount_is_none(number: int) -> None:
     assert find_mount(number, MOUNTINFO) is None
 
 
+BTRFS_ROOT = Mount("/@/var/lib/docker/btrfs/subvolumes/1", "/", "btrfs")
+
+
 @pytest.mark.parametrize(
-    ("number", "word"),
+    ("mount", "in_pod", "reason"),
     [
-        (705, "container's own layer"),
-        (711, "memory"),
-        (720, "emptyDir"),
-        (722, "anonymous"),
-        (724, "memory"),
+        (find_mount(705, MOUNTINFO), True, "container's own layer"),
+        (find_mount(711, MOUNTINFO), True, "memory"),
+        (find_mount(720, MOUNTINFO), True, "emptyDir"),
+        (find_mount(722, MOUNTINFO), True, "anonymous"),
+        (find_mount(724, MOUNTINFO), True, "memory"),
+        (find_mount(721, MOUNTINFO), True, None),
+        (find_mount(721, MOUNTINFO), False, None),
+        (find_mount(723, MOUNTINFO), True, None),
+        (find_mount(723, MOUNTINFO), False, None),
+        (BTRFS_ROOT, True, "pod"),
+        (BTRFS_ROOT, False, None),
     ],
 )
-def test_ephemeral_volumes_are_recognized(number: int, word: str) -> None:
-    assert word in str(ephemeral_reason(mount(number), in_pod=True))
-
-
-@pytest.mark.parametrize("number", [721, 723])
-@pytest.mark.parametrize("in_pod", [True, False])
-def test_a_disk_and_a_named_volume_are_persistent(number: int, in_pod: bool) -> None:
-    assert ephemeral_reason(mount(number), in_pod=in_pod) is None
-
-
-def test_the_root_of_a_machine_is_persistent_and_the_root_of_a_pod_is_not() -> None:
-    root = Mount("/@/var/lib/docker/btrfs/subvolumes/1", "/", "btrfs")
-    assert ephemeral_reason(root, in_pod=False) is None
-    assert "pod" in str(ephemeral_reason(root, in_pod=True))
+def test_ephemeral_mounts_are_recognized(mount: Mount, in_pod: bool, reason: str | None) -> None:
+    assert_reason(ephemeral_reason(mount, in_pod=in_pod), reason)
 
 
 @needs_tmpfs
 @pytest.mark.slow
-async def test_a_daemon_on_a_tmpfs_logs_an_error_and_sets_its_metric(tmp_path: Path) -> None:
-    import shutil
-    import tempfile
-
-    folder = Path(tempfile.mkdtemp(dir=SHM))
-    try:
-        async with daemon(folder) as waitd, aiohttp.ClientSession() as client:
+async def test_a_daemon_on_a_tmpfs_logs_an_error_and_sets_its_metric() -> None:
+    with TemporaryDirectory(dir=SHM) as directory:
+        async with daemon(Path(directory)) as waitd, Client(waitd.url) as client:
             event = await waitd.logged("state_is_ephemeral")
             assert event["level"] == "error"
             assert "memory" in event["why"]
-            async with client.get(f"{waitd.url}/metrics") as answer:
-                assert "waitd_state_ephemeral 1.0" in await answer.text()
-    finally:
-        shutil.rmtree(folder)
+            assert "waitd_state_ephemeral 1.0" in await client.metrics()
 
 
 @pytest.mark.slow
 async def test_a_daemon_on_a_persistent_volume_logs_no_error_and_reports_its_build(tmp_path: Path) -> None:
     environment = {"WAITD_STATE_EPHEMERAL": "false", "WAITD_BUILD": "0123abc"}
-    async with daemon(tmp_path, **environment) as waitd, aiohttp.ClientSession() as client:
+    async with daemon(tmp_path, **environment) as waitd, Client(waitd.url) as client:
         assert (await waitd.logged("serving"))["build"] == "0123abc"
         assert "state_is_ephemeral" not in {event.get("event") for event in waitd.log}
-        async with client.get(f"{waitd.url}/metrics") as answer:
-            metrics = await answer.text()
+        metrics = await client.metrics()
     assert "waitd_state_ephemeral 0.0" in metrics
     assert 'waitd_build_info{build="0123abc",version=' in metrics

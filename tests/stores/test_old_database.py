@@ -1,4 +1,4 @@
-"""A database of an earlier waitd (commit 3229241, as a SQL dump) opens, and its waits go on."""
+"""A database of an earlier waitd (commit 3229241, as an SQL dump) opens, and its waits continue."""
 
 import sqlite3
 from collections.abc import AsyncIterator
@@ -13,7 +13,8 @@ from store_values import (
     RecordingListener,
     WallClock,
     add_one,
-    ending,
+    due,
+    finish,
     new_wait,
     opened,
 )
@@ -24,6 +25,7 @@ from waitd.core.waits.submission import SubmitState
 from waitd.core.waits.wait import WaitState
 from waitd.ports import AuditFilter, IdempotentSubmit, Inserted, WaitFilter
 from waitd.stores import Store
+from waitd.stores.operations.insert import SUPERSEDED
 
 DUMP = Path(__file__).with_name("database_3229241.sql")
 PLAIN, SUPERSEDABLE, SUBMITTED, DELIVERED, UNDELIVERED = (
@@ -42,7 +44,7 @@ async def old_store(database: Path, clock: WallClock, listener: RecordingListene
         yield store
 
 
-async def test_its_waits_are_read_as_they_were_written(old_store: Store) -> None:
+async def test_waits_are_read_as_they_were_written(old_store: Store) -> None:
     waiting = await old_store.load_waiting(None, 10)
     assert [wait.id for wait in waiting] == [PLAIN, SUPERSEDABLE, SUBMITTED]
     plain = waiting[0]
@@ -58,7 +60,7 @@ async def test_its_waits_are_read_as_they_were_written(old_store: Store) -> None
     assert [delivery.state for delivery in ended.deliveries] == ["delivered"]
 
 
-async def test_its_other_rows_are_read_too(old_store: Store) -> None:
+async def test_other_rows_are_read_as_they_were_written(old_store: Store) -> None:
     assert await old_store.signals("default", "go") == [{"n": 1}]
     assert [key.id for key in await old_store.api_keys()] == ["abc"]
     audit = await old_store.find_audit(AuditFilter())
@@ -68,29 +70,24 @@ async def test_its_other_rows_are_read_too(old_store: Store) -> None:
     assert [event.seq for event in await old_store.events_after(0, None, 10)] == [1, 2]
 
 
-async def test_its_waits_end_and_are_delivered(old_store: Store, listener: RecordingListener) -> None:
+async def test_waits_end_and_are_delivered(old_store: Store, listener: RecordingListener) -> None:
     waiting = await old_store.load_waiting(None, 10)
     for wait in waiting[:2]:
-        assert await old_store.finish(ending(wait, at=START + 130)) is not None
+        await finish(old_store, wait, at=START + 130)
     assert (await old_store.cancel(SUBMITTED, cancelled_outcome())).state is WaitState.CANCELLED
     assert old_store.finished_seq == 5
     assert len(listener.finished) == 3
-    destination = f"webhook {WEBHOOK['url']}"
-    due = await old_store.due_items(destination, START + 200, 10, frozenset())
-    assert {item.wait_id for item in due} == {UNDELIVERED, PLAIN, SUPERSEDABLE, SUBMITTED}
-    assert await old_store.prune(START + 1000, 10) == 1, "the one that was delivered"
+    items = await due(old_store, now=START + 200)
+    assert {item.wait_id for item in items} == {UNDELIVERED, PLAIN, SUPERSEDABLE, SUBMITTED}
+    assert await old_store.prune(START + 1000, 10) == 1, "only the delivered one"
     with pytest.raises(NotFound):
         await old_store.get(DELIVERED)
 
 
-async def test_its_keys_still_count(old_store: Store) -> None:
-    [replay] = await old_store.replays([IdempotentSubmit("default", "plain-key", b"d" * 32)])
-    assert isinstance(replay, Inserted)
-    assert replay.wait.id == PLAIN
-    [again] = await old_store.insert([new_wait(key="plain-key")])
-    assert isinstance(again, Inserted)
-    assert (again.wait.id, again.created) == (PLAIN, False)
+async def test_idempotency_and_supersede_keys_still_hold(old_store: Store) -> None:
+    earlier = [Inserted(await old_store.get(PLAIN), created=False)]
+    assert await old_store.replays([IdempotentSubmit("default", "plain-key", b"d" * 32)]) == earlier
+    assert await old_store.insert([new_wait(key="plain-key")]) == earlier
     await add_one(old_store, supersede_key="latest")
-    outcome = (await old_store.get(SUPERSEDABLE)).outcome
-    assert outcome is not None
-    assert (outcome.state, outcome.reason) == (WaitState.CANCELLED, "superseded")
+    superseded = await old_store.get(SUPERSEDABLE)
+    assert (superseded.state, superseded.outcome) == (WaitState.CANCELLED, SUPERSEDED)

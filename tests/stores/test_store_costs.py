@@ -1,5 +1,6 @@
-"""What waits have cost: kept with their ends, added up by the day, and bounded."""
+"""The costs of waits: stored when they end, summed by day, and bounded in number."""
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -16,6 +17,7 @@ from store_values import (
     add,
     add_one,
     ending,
+    finish,
     new_wait,
     opened,
 )
@@ -42,115 +44,109 @@ async def store(database: Path, clock: WallClock) -> AsyncIterator[Store]:
         yield store
 
 
-async def sums(store: Store, by: str = "kind", namespace: str | None = "default", **more: Any) -> CostSums:
-    return await store.find_costs(
-        CostFilter(namespace, more.get("since", BEFORE), by, more.get("limit", 100))
-    )
+async def sums(
+    store: Store, by: str = "kind", namespace: str | None = "default", limit: int = 100
+) -> CostSums:
+    return await store.find_costs(CostFilter(namespace, BEFORE, by, limit))
+
+
+async def counts(store: Store) -> dict[str, float]:
+    """The number of waits by their label `dag_id`."""
+    return {name: totals[0].waits for name, totals in (await sums(store, "dag_id")).rows}
 
 
 async def end(store: Store, at: float = START + 60, **wait: Any) -> StoredWait:
-    stored = await add_one(store, **wait)
-    ended = await store.finish(ending(stored, at=at))
-    assert ended is not None
-    return ended.wait
+    return (await finish(store, await add_one(store, **wait), at=at)).wait
 
 
-async def test_an_end_is_stored_with_what_the_wait_has_used(store: Store) -> None:
-    ended = await end(store)
+async def test_an_ended_wait_is_stored_with_its_usage(store: Store) -> None:
+    ended, waiting = await end(store), await add_one(store)
     assert ended.measured == MeasuredUsage(1.0, 120.0)
     assert (await store.get(ended.id)).measured == ended.measured
-    waiting = await add_one(store)
     assert (await store.get(waiting.id)).measured is None
 
 
-async def test_sums_are_those_of_the_waits_that_ended(store: Store) -> None:
+async def test_only_ended_waits_are_summed(store: Store) -> None:
     await end(store, labels={"dag_id": "a"})
     await end(store, labels={"dag_id": "a"}, sinks=[AIRFLOW])
     await end(store, labels={"dag_id": "b"}, kind="s3_key")
-    cancelled_one = await add_one(store, labels={"dag_id": "a"})
-    await store.cancel(cancelled_one.id, cancelled_outcome())
-    await add_one(store, labels={"dag_id": "a"})
-    found = await sums(store, "dag_id")
-    rows = dict(found.rows)
-    assert rows["a"] == [WaitingTotals("http", 3, 120, 2, 1, 1, MeasuredUsage(2, 240))]
-    assert rows["b"] == [WaitingTotals("s3_key", 1, 60, 1, 0, 0, MeasuredUsage(1, 120))]
-    assert {part.kind: part.waits for part in found.total} == {"http": 3, "s3_key": 1}
+    cancelled, _ = await add(store, *[new_wait(labels={"dag_id": "a"})] * 2)
+    await store.cancel(cancelled.id, cancelled_outcome())
+    by_dag = await sums(store, "dag_id")
+    assert dict(by_dag.rows) == {
+        "a": [WaitingTotals("http", 3, 120, 2, 1, 1, MeasuredUsage(2, 240))],
+        "b": [WaitingTotals("s3_key", 1, 60, 1, 0, 0, MeasuredUsage(1, 120))],
+    }
+    assert {part.kind: part.waits for part in by_dag.total} == {"http": 3, "s3_key": 1}
     assert dict((await sums(store, "kind")).rows)["http"][0].waits == 3
     assert [name for name, _ in (await sums(store, "day")).rows] == [TODAY]
 
 
-async def test_a_superseded_wait_counts_too(store: Store) -> None:
+async def test_a_superseded_wait_is_summed(store: Store) -> None:
     await add(store, new_wait(supersede_key="k"))
     await add(store, new_wait(supersede_key="k"))
     assert [part.waits for part in (await sums(store)).total] == [1]
 
 
-async def test_a_wait_without_the_label_counts_under_no_value_so_that_rows_add_up(store: Store) -> None:
+async def test_a_wait_without_the_label_counts_under_the_empty_value(store: Store) -> None:
     await end(store, labels={"dag_id": "a"})
     await end(store, labels={})
-    found = await sums(store, "dag_id")
-    assert {name: parts[0].waits for name, parts in found.rows} == {"a": 1, "": 1}
-    assert found.total[0].waits == 2
+    assert await counts(store) == {"a": 1, "": 1}
+    assert (await sums(store, "dag_id")).total[0].waits == 2
 
 
-async def test_a_days_values_are_bounded_and_the_rest_is_one(
+async def test_the_number_of_label_values_a_day_is_bounded(
     store: Store, database: Path, clock: WallClock
 ) -> None:
     for name in "abcdea":
         await end(store, labels={"dag_id": name})
-    assert {n: p[0].waits for n, p in (await sums(store, "dag_id")).rows} == {
-        "a": 2,
-        "b": 1,
-        "c": 1,
-        OTHER: 2,
-    }
+    assert await counts(store) == {"a": 2, "b": 1, "c": 1, OTHER: 2}
     await store.close()
     # The values that are known before a restart are known after it.
     async with opened(database, clock, RecordingListener(usage=measured), RULES) as again:
         for name in "fa":
             await end(again, labels={"dag_id": name})
-        rows = {n: p[0].waits for n, p in (await sums(again, "dag_id")).rows}
-        assert rows == {"a": 3, "b": 1, "c": 1, OTHER: 3}
+        assert await counts(again) == {"a": 3, "b": 1, "c": 1, OTHER: 3}
         await end(again, at=START + DAY, labels={"dag_id": "f"})
-        assert "f" in dict((await sums(again, "dag_id")).rows), "another day starts with no values"
+        assert "f" in await counts(again), "another day starts with no values"
 
 
-async def test_days_are_told_apart_and_older_ones_left_out(store: Store) -> None:
+async def test_days_are_summed_separately_from_the_first_requested_one(store: Store) -> None:
     for days in (3, 2, 1, 0):
         await end(store, at=START - days * DAY + 60)
-    found = await sums(store, "day")
-    assert [name for name, _ in found.rows] == [TODAY, day_of(START - DAY), BEFORE]
-    assert found.total[0].waits == 3
-    few = await sums(store, "day", limit=1)
-    assert ([name for name, _ in few.rows], few.more, few.total[0].waits) == ([TODAY], True, 3)
+    by_day = await sums(store, "day")
+    assert [name for name, _ in by_day.rows] == [TODAY, day_of(START - DAY), BEFORE]
+    assert by_day.total[0].waits == 3
+    first = await sums(store, "day", limit=1)
+    assert ([name for name, _ in first.rows], first.more, first.total[0].waits) == ([TODAY], True, 3)
 
 
-async def test_the_longest_waits_come_first_and_the_limit_says_that_there_are_more(store: Store) -> None:
+async def test_label_values_are_listed_longest_wait_first_up_to_the_limit(store: Store) -> None:
     for name, seconds in (("a", 10), ("b", 300), ("c", 100)):
         await end(store, at=START + seconds, labels={"team": name})
-    found = await sums(store, "team", limit=2)
-    assert ([name for name, _ in found.rows], found.more) == (["b", "c"], True)
-    assert found.total[0].waits == 3
+    by_team = await sums(store, "team", limit=2)
+    assert ([name for name, _ in by_team.rows], by_team.more) == (["b", "c"], True)
+    assert by_team.total[0].waits == 3
 
 
-async def test_a_namespace_sees_its_own_and_who_sees_all_sees_all(store: Store) -> None:
+async def test_sums_are_those_of_one_namespace_or_of_all(store: Store) -> None:
     await end(store, namespace="a")
     await end(store, namespace="b")
     await store.save_overhead(MeasuredUsage(7.0, 70.0))
     assert (await sums(store, namespace="a")).total[0].waits == 1
     assert (await sums(store, namespace="c")).total == []
-    every = await sums(store, namespace=None)
-    assert [part.waits for part in every.total] == [2]
-    assert dict(every.rows).keys() == {"http"}
+    everything = await sums(store, namespace=None)
+    assert [part.waits for part in everything.total] == [2]
+    assert dict(everything.rows).keys() == {"http"}
 
 
-async def test_sums_outlive_the_waits(store: Store) -> None:
+async def test_sums_are_kept_after_the_waits_are_deleted(store: Store) -> None:
     await end(store, sinks=[])
     assert await store.prune(START + 61, 10) == 1
     assert (await sums(store)).total[0].waits == 1
 
 
-async def test_overhead_is_added_up(store: Store) -> None:
+async def test_overhead_is_summed(store: Store) -> None:
     assert (await sums(store)).overhead == MeasuredUsage()
     await store.save_overhead(MeasuredUsage(1.0, 10.0))
     await store.save_overhead(MeasuredUsage(2.0, 20.0))
@@ -168,18 +164,15 @@ async def test_sums_of_old_days_are_deleted(store: Store, clock: WallClock) -> N
     assert (await sums(store)).total == []
 
 
-async def test_where_nobody_measures_nothing_is_added_up(database: Path, clock: WallClock) -> None:
+async def test_unmeasured_waits_are_not_summed(database: Path, clock: WallClock) -> None:
     async with opened(database, clock) as store:
-        ended = await end(store)
-        assert ended.measured is None
+        assert (await end(store)).measured is None
         assert (await sums(store)).total == []
 
 
-async def test_many_ends_in_one_commit_are_few_rows(store: Store, database: Path) -> None:
-    import asyncio
-
+async def test_many_ends_in_one_commit_write_few_rows(store: Store, database: Path) -> None:
     waits = await add(store, *[new_wait(labels={"dag_id": "ab"[n % 2]}) for n in range(500)])
     await asyncio.gather(*[store.finish(ending(wait, progress=SEEN)) for wait in waits])
     with closing(sqlite3.connect(database)) as plain:
         assert plain.execute("SELECT count(*) FROM costs").fetchone() == (4,)
-    assert {n: p[0].waits for n, p in (await sums(store, "dag_id")).rows} == {"a": 250, "b": 250}
+    assert await counts(store) == {"a": 250, "b": 250}

@@ -1,4 +1,4 @@
-"""What a wait has learned goes through the store unchanged, and stays small."""
+"""A wait's progress is stored unchanged, and within its limit."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,8 +9,6 @@ from waitd.stores.codec import PROGRESS_LIMIT, decode_progress, encode_progress
 
 times = st.floats(min_value=0, max_value=1e11)
 counts = st.integers(min_value=0, max_value=2**53)
-words = st.text(max_size=30).map(lambda text: text.encode("utf-8", "replace").decode())
-messages = st.text(max_size=MESSAGE_LIMIT)
 verdicts = st.sampled_from(["pending", "success", "failure", "unreachable"])
 
 
@@ -22,16 +20,13 @@ def runs_of(
     ).map(tuple)
 
 
-ascii_text = st.text(
-    st.characters(min_codepoint=32, max_codepoint=126, exclude_characters='"\\'), max_size=MESSAGE_LIMIT
-)
-states = st.none() | st.text(
-    st.characters(min_codepoint=32, max_codepoint=126, exclude_characters='"\\'), max_size=1024
-)
+ascii_characters = st.characters(min_codepoint=32, max_codepoint=126, exclude_characters='"\\')
+ascii_messages = st.text(ascii_characters, max_size=MESSAGE_LIMIT)
+states = st.none() | st.text(ascii_characters, max_size=1024)
 
 
-@given(st.builds(Progress, counts, counts, states, runs_of(st.just("http_404"), ascii_text)))
-def test_what_ordinary_targets_say_comes_back_unchanged(progress: Progress) -> None:
+@given(st.builds(Progress, counts, counts, states, runs_of(st.just("http_404"), ascii_messages)))
+def test_progress_with_ordinary_messages_is_stored_unchanged(progress: Progress) -> None:
     stored = encode_progress(progress)
     assert decode_progress(stored) == progress
     assert stored is None or len(stored.encode()) <= PROGRESS_LIMIT
@@ -43,7 +38,9 @@ hostile = st.text(st.characters(), max_size=MESSAGE_LIMIT) | st.text(
 
 
 @given(st.builds(Progress, counts, counts, states, runs_of(hostile, hostile)))
-def test_whatever_targets_say_it_stays_small_and_counts_and_state_come_back(progress: Progress) -> None:
+def test_progress_with_hostile_messages_keeps_its_counts_and_state_within_the_limit(
+    progress: Progress,
+) -> None:
     stored = encode_progress(progress)
     again = decode_progress(stored)
     assert stored is None or len(stored.encode()) <= PROGRESS_LIMIT
@@ -54,7 +51,7 @@ def test_whatever_targets_say_it_stays_small_and_counts_and_state_come_back(prog
     ]
 
 
-def test_messages_are_cut_before_runs_are_left_out() -> None:
+def test_messages_are_shortened_before_runs_are_left_out() -> None:
     runs = tuple(
         VerdictRun("pending", f"reason_{n}", "ä" * MESSAGE_LIMIT, 1.0, 2.0, 3) for n in range(RUNS_KEPT)
     )
@@ -63,6 +60,6 @@ def test_messages_are_cut_before_runs_are_left_out() -> None:
     assert all(run.message and run.message == "ä" * len(run.message) for run in again.runs)
 
 
-def test_nothing_seen_costs_nothing() -> None:
+def test_empty_progress_is_stored_as_null() -> None:
     assert encode_progress(EMPTY_PROGRESS) is None
     assert decode_progress(None) is EMPTY_PROGRESS

@@ -34,7 +34,7 @@ _OLDEST = (
     .subquery()
 )
 _BEFORE = bindparam("before", type_=Float)
-_OLD = Statement(select(_OLDEST.c.number).where(_OLDEST.c.at < _BEFORE))
+OLD = Statement(select(_OLDEST.c.number).where(_OLDEST.c.at < _BEFORE))
 _DELETE = Statement(
     delete_from(audit).where(audit.c.number <= bindparam("last", type_=Integer), audit.c.at < _BEFORE)
 )
@@ -85,7 +85,7 @@ def _result(answer: object) -> str:
 async def prune(transaction: Transaction, commands: Sequence[PruneAudit]) -> None:
     """Deletes the oldest entries."""
     for command in commands:
-        old = await _OLD.fetch_all(transaction.connection, before=command.before, limit=command.limit)
+        old = await OLD.fetch_all(transaction.connection, before=command.before, limit=command.limit)
         command.answer = len(old)
         if old:
             _DELETE.defer(transaction.connection, last=max(old)[0], before=command.before)
