@@ -10,7 +10,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from waitd import __version__
 from waitd.api.problems import CONTENT_TYPE, PROBLEM_KINDS
-from waitd.api.routing import PUBLIC, ApiRoute, RouteAnswer, RouteBody, RouteParameter
+from waitd.api.routing import PUBLIC, ApiRoute, RouteAnswer, RouteBody
 from waitd.api.server.loopback_guard import JSON
 from waitd.models import BatchLine, ProblemDetails, SinkRequest, WaitRequest, pydantic_model
 from waitd.ports import Probe, Sink
@@ -89,7 +89,7 @@ def _operation(route: ApiRoute, authenticated: bool) -> Json:
         "operationId": route.operation,
         "tags": [route.tag],
         "summary": route.summary,
-        "parameters": [*_path_parameters(route.path), *map(_parameter, route.parameters)],
+        "parameters": _parameters(route),
         "responses": {
             **{str(answer.status): _answer(answer) for answer in route.answers},
             **_problems(route.all_problems()),
@@ -104,34 +104,31 @@ def _operation(route: ApiRoute, authenticated: bool) -> Json:
     return operation
 
 
-def _path_parameters(path: str) -> list[Json]:
-    return [
+def _parameters(route: ApiRoute) -> list[Json]:
+    in_path: list[Json] = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
-        for name, _ in _PATTERN.findall(path)
+        for name, _ in _PATTERN.findall(route.path)
+    ]
+    return in_path + [
+        {
+            "name": parameter.name,
+            "in": parameter.where,
+            "description": parameter.description,
+            "schema": dict(parameter.schema),
+            **parameter.extra,
+        }
+        for parameter in route.parameters
     ]
 
 
-def _parameter(parameter: RouteParameter) -> Json:
-    return {
-        "name": parameter.name,
-        "in": parameter.where,
-        "description": parameter.description,
-        "schema": dict(parameter.schema),
-        **parameter.extra,
-    }
-
-
 def _request_body(body: RouteBody) -> Json:
-    schema: Json = {"type": "object", "additionalProperties": False}
-    if body.content_type != JSON:
-        schema = _lines(body.models)
-    elif body.models:
-        schema = _one_of(body.models)
-    media: Json = {"schema": schema} if body.example is None else {"schema": schema, "example": body.example}
+    no_fields = {"type": "object", "additionalProperties": False}
+    schema = _schema_of(body.content_type, body.models) if body.models else no_fields
+    example = {} if body.example is None else {"example": body.example}
     return {
         "description": body.description,
         "required": body.required,
-        "content": {body.content_type: media},
+        "content": {body.content_type: {"schema": schema, **example}},
     }
 
 
@@ -150,7 +147,7 @@ def _answer(answer: RouteAnswer) -> Json:
     return described
 
 
-def _schema_of(content_type: str, models: Sequence[type[BaseModel]]) -> Json:
+def _schema_of(content_type: str, models: Sequence[type[BaseModel] | type[Struct]]) -> Json:
     if content_type == JSON:
         return _one_of(models) if models else {"type": "object"}
     return _lines(models) if models else {"type": "string"}
@@ -191,10 +188,10 @@ def _problem(names: Sequence[str]) -> Json:
 def _schemas(routes: Sequence[ApiRoute], probes: Mapping[str, Probe], sinks: Mapping[str, Sink]) -> Json:
     bodies = {model for route in routes if route.body for model in route.body.models}
     accepted = {_as_pydantic(model) for model in bodies | {WaitRequest, BatchLine}}
-    of_kinds = {model for part in (*probes.values(), *sinks.values()) if (model := _params_model(part))}
+    of_kinds = {getattr(part, "params_model", None) for part in (*probes.values(), *sinks.values())}
     returned = {model for route in routes for answer in route.answers for model in answer.models}
     models: set[tuple[type[BaseModel], JsonSchemaMode]] = {
-        *((model, "validation") for model in accepted | of_kinds),
+        *((model, "validation") for model in accepted.union(filter(None, of_kinds))),
         *((model, "serialization") for model in returned | {ProblemDetails}),
     }
     by_name = sorted(models, key=lambda model: (model[1], model[0].__name__))
@@ -207,10 +204,6 @@ def _schemas(routes: Sequence[ApiRoute], probes: Mapping[str, Probe], sinks: Map
 
 def _as_pydantic(model: type[BaseModel] | type[Struct]) -> type[BaseModel]:
     return model if issubclass(model, BaseModel) else pydantic_model(model)
-
-
-def _params_model(part: Any) -> type[BaseModel] | None:
-    return getattr(part, "params_model", None)
 
 
 def _show_wait_kinds(schemas: Json, probes: Mapping[str, Probe]) -> None:
@@ -232,7 +225,7 @@ def _show_sink_kinds(schemas: Json, sinks: Mapping[str, Sink]) -> None:
     general = schemas[SinkRequest.__name__]
     variants: dict[str, str] = {}
     for kind, sink in sorted(sinks.items()):
-        model = _params_model(sink)
+        model = getattr(sink, "params_model", None)
         own = schemas[model.__name__] if model else general
         variants[kind] = _title(kind) + "Sink"
         schemas[variants[kind]] = {

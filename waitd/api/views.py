@@ -88,7 +88,18 @@ def submission_view(wait: StoredWait, submission: Submission) -> dict[str, Any]:
 
 def pokes_view(progress: Progress) -> dict[str, Any]:
     """Returns the runs of verdicts in the form of `PokeList`, oldest first."""
-    return {"pokes": progress.pokes, "runs": [_run(run) for run in progress.runs]}
+    runs = [
+        {
+            "verdict": run.verdict,
+            "reason": run.reason,
+            "message": run.message,
+            "first_at": rfc3339(run.first_at),
+            "last_at": rfc3339(run.last_at),
+            "count": run.times,
+        }
+        for run in progress.runs
+    ]
+    return {"pokes": progress.pokes, "runs": runs}
 
 
 def _waiting_on(waiting: WaitingOn) -> Mapping[str, Any]:
@@ -103,17 +114,6 @@ def optional_time(at: float | None) -> str | None:
 
 def _last_verdict(run: VerdictRun) -> Mapping[str, str]:
     return {"verdict": run.verdict, "reason": run.reason, "message": run.message, "at": rfc3339(run.last_at)}
-
-
-def _run(run: VerdictRun) -> Mapping[str, Any]:
-    return {
-        "verdict": run.verdict,
-        "reason": run.reason,
-        "message": run.message,
-        "first_at": rfc3339(run.first_at),
-        "last_at": rfc3339(run.last_at),
-        "count": run.times,
-    }
 
 
 def _outcome(outcome: Outcome) -> Mapping[str, Any]:

@@ -13,7 +13,6 @@ from waitd.api.services import Services
 from waitd.core.auth.principal import LOOPBACK_PRINCIPAL
 from waitd.core.waits.audit import Caller
 from waitd.core.waits.event import rfc3339
-from waitd.ports import StoredAuditEntry
 
 log = structlog.get_logger(__name__)
 
@@ -60,9 +59,5 @@ class AuditHandlers:
         entries = await self._store.find_audit(query._replace(limit=query.limit + 1))
         page = entries[: query.limit]
         token = queries.page_token(str(page[-1].number)) if len(entries) > query.limit else None
-        return json_response({"changes": [_view(entry) for entry in page], "next_page_token": token})
-
-
-def _view(stored: StoredAuditEntry) -> dict[str, object]:
-    entry = stored.change
-    return {**entry._asdict(), "at": rfc3339(entry.at)}
+        changes = [{**entry.change._asdict(), "at": rfc3339(entry.change.at)} for entry in page]
+        return json_response({"changes": changes, "next_page_token": token})

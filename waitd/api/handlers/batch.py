@@ -84,11 +84,7 @@ class BatchHandlers:
         Raises:
             ProblemError: 429, too many batches are running and queued.
         """
-        if principal is LOOPBACK_PRINCIPAL:
-            async with self._any_slot():
-                yield
-            return
-        if self._by_caller[principal.name] >= MAX_PER_CALLER:
+        if principal is not LOOPBACK_PRINCIPAL and self._by_caller[principal.name] >= MAX_PER_CALLER:
             raise refusal(
                 "too-many-batches", f"you have {MAX_PER_CALLER} batches in progress; nothing was stored"
             )
@@ -97,9 +93,7 @@ class BatchHandlers:
             async with self._any_slot():
                 yield
         finally:
-            self._by_caller[principal.name] -= 1
-            if not self._by_caller[principal.name]:
-                del self._by_caller[principal.name]
+            self._by_caller -= Counter([principal.name])  # a count of zero is deleted
 
     @asynccontextmanager
     async def _any_slot(self) -> AsyncIterator[None]:

@@ -24,10 +24,9 @@ class CostHandlers:
     """The handler of `/v1/cost`, and the cost of one wait."""
 
     def __init__(self, services: Services) -> None:
-        self._store = services.store
+        self._services = services
         self._meter = services.meter
         self._amounts = None if services.meter is None else _Amounts(services.meter)
-        self._now = services.now
 
     def wait_cost(
         self, wait: StoredWait, progress: Progress, until: float | None = None
@@ -44,7 +43,7 @@ class CostHandlers:
             return None
         ended = wait.finished_at is not None
         if until is None:
-            until = self._now() if wait.finished_at is None else wait.finished_at
+            until = self._services.now() if wait.finished_at is None else wait.finished_at
         seconds = max(0.0, until - wait.created_at)
         measured = wait.measured or self._meter.measured(wait.spec, progress.pokes, seconds, ended=ended)
         spec = wait.spec
@@ -59,11 +58,11 @@ class CostHandlers:
             raise refusal(
                 "not-found", "this daemon does not measure costs: the setting cost.enabled is false"
             )
-        today = datetime.fromtimestamp(self._now(), UTC).date()
+        today = datetime.fromtimestamp(self._services.now(), UTC).date()
         query = queries.cost_filter(
             request.query, request[PRINCIPAL].visible_namespace, self._meter.labels, today
         )
-        sums = await self._store.find_costs(query)
+        sums = await self._services.store.find_costs(query)
         return json_response(
             {
                 "since": query.since,

@@ -31,15 +31,13 @@ class EventHandlers:
     """The handler of `GET /v1/events`."""
 
     def __init__(self, services: Services) -> None:
-        self._store = services.store
-        self._feed = services.feed
-        self._health = services.health
+        self._services = services
         self._plain_ids = EventIds()
         self._opaque_ids = OpaqueEventIds(services.store.event_secret)
 
     async def follow(self, request: web.Request) -> web.StreamResponse:
         """Streams the outcomes after this call or after Last-Event-ID; 410 if some are gone."""
-        refuse_while_draining(self._health)
+        refuse_while_draining(self._services.health)
         namespace = request[PRINCIPAL].visible_namespace
         ids = self._plain_ids if namespace is None else self._opaque_ids
         position = await self._position(request, ids)
@@ -48,11 +46,11 @@ class EventHandlers:
         )
         if request.method == "HEAD":
             return response
-        with self._feed.reader(position) as reader:
+        with self._services.feed.reader(position) as reader:
             await response.prepare(request)
-            stream = _Stream(request, response, reader, self._feed, ids)
+            stream = _Stream(request, response, reader, self._services.feed, ids)
             await stream.send(await self._greeting(position, ids))
-            await _follow(stream, self._store, namespace)
+            await _follow(stream, self._services.store, namespace)
         return response
 
     async def _position(self, request: web.Request, ids: EventIds) -> int:
@@ -61,12 +59,12 @@ class EventHandlers:
         if len(values) > 1:
             raise InvalidInput.at("", f"the {LAST_EVENT_ID} header is given more than once")
         if not values:
-            return self._store.finished_seq
+            return self._services.store.finished_seq
         position = ids.decode(values[0])
         if position is None:
             raise _gone("that is not the id of an event")
         try:
-            await self._store.check_resumable(position)
+            await self._services.store.check_resumable(position)
         except NotFound:
             raise _gone(
                 f"there is no event {values[0]}, or not all events after it are still stored"
@@ -79,7 +77,7 @@ class EventHandlers:
         Its id lets a reader resume that has not received an outcome yet.
         """
         try:
-            await self._store.check_resumable(position)
+            await self._services.store.check_resumable(position)
         except (NotFound, Unavailable):  # the last outcome was pruned, and there is none after it
             return b"retry: %d\n\n" % RETRY_MILLISECONDS
         return b"retry: %d\nid: %d\n\n" % (RETRY_MILLISECONDS, ids.encode(position))

@@ -1,6 +1,5 @@
 """Signals over HTTP: a caller or S3 announces that what waits are waiting for has happened."""
 
-from typing import Any
 from urllib.parse import unquote
 
 from aiohttp import web
@@ -42,18 +41,14 @@ class SignalHandlers:
         event = await read_json(request)
         if not isinstance(event, dict):
             raise InvalidInput.at("", "a JSON object is needed")
-        keys, waits = self._receive(event, request[PRINCIPAL].namespace)
-        request[SUBJECTS] = keys
-        return json_response({"keys": keys, "waits": waits})
-
-    def _receive(self, event: dict[str, Any], namespace: str) -> tuple[int, int]:
-        """Returns how many keys the event names, and how many waits are poked for them."""
+        namespace = request[PRINCIPAL].namespace
         keys = waits = 0
         for created in created_objects(event):
             keys += 1
             if self._receiver is not None:
                 waits += self._receiver.on_s3_object("s3_event", created.bucket, created.key, namespace)
-        return keys, waits
+        request[SUBJECTS] = keys
+        return json_response({"keys": keys, "waits": waits})
 
 
 def _signal_key(request: web.Request) -> str:

@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from waitd.api.submission.namespace_policy import NamespacePolicy
 from waitd.api.submission.sinks import ParsedSinks
-from waitd.core.errors import ConnectionUnavailable, InvalidInput, Problem, UnknownConnection
+from waitd.core.errors import ConnectionUnavailable, Problem, UnknownConnection
 from waitd.models import pointer
 from waitd.ports import Connections, Target
 
@@ -33,10 +33,6 @@ class Findings(Struct, gc=False):
     problems: list[Problem]
     uncached: list[NamedConnection] = []
 
-    def add(self, error: InvalidInput) -> None:
-        """Adds the problems of an error."""
-        self.problems += error.problems
-
     def refuses_params(self, path: str, params: Mapping[str, Any]) -> bool:
         """Whether `params`, at the pointer `path`, name a connection that is not allowed."""
         if self.policy is None:
@@ -61,7 +57,7 @@ class Findings(Struct, gc=False):
             if self.refuses_params(path, params):
                 continue
             if error is not None:
-                self.add(error.below(path))
+                self.problems += error.below(path).problems
             elif target is not None:
                 if self.policy is not None:
                     self.problems += self.policy.check_sink(path, target)

@@ -23,13 +23,11 @@ def check_key(key: str | None) -> None:
         raise InvalidInput.at("", f"the Idempotency-Key header: {NO_CONTROL_CHARACTERS}")
 
 
-def idempotent_submit(body: Any, namespace: str, key: Any) -> IdempotentSubmit | None:
+def idempotent_submit(body: Mapping[str, Any], namespace: str, key: Any) -> IdempotentSubmit | None:
     """Returns what a refused body may have been accepted as earlier; None if that cannot be."""
-    if not isinstance(body, dict) or not isinstance(key, str):
-        return None
-    if not 1 <= len(key) <= MAX_KEY_LENGTH or CONTROL_CHARACTERS.search(key):
-        return None
-    return IdempotentSubmit(namespace, key, digest(body))
+    if isinstance(key, str) and 1 <= len(key) <= MAX_KEY_LENGTH and not CONTROL_CHARACTERS.search(key):
+        return IdempotentSubmit(namespace, key, digest(body))
+    return None
 
 
 def digest(body: Mapping[str, Any]) -> bytes:

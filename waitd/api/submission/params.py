@@ -7,7 +7,7 @@ from msgspec import MsgspecError, Raw
 
 from waitd.api.server.bodies import MalformedBody, decoded_field
 from waitd.api.submission.findings import Findings
-from waitd.core.errors import InvalidInput
+from waitd.core.errors import InvalidInput, Problem
 from waitd.models import NO_SUBMIT, WaitRequest
 from waitd.ports import Probe, Target
 
@@ -51,7 +51,7 @@ class ParamsParser:
         probe, target = self._probes.get(request.kind), None
         if probe is None:
             known = ", ".join(sorted(self._probes))
-            findings.add(InvalidInput.at("/kind", f"unknown kind; known are: {known}"))
+            findings.problems.append(Problem("/kind", f"unknown kind; known are: {known}"))
             return params, submit, None
         await probe.prepare(params)
         if submit is not None:
@@ -67,7 +67,7 @@ def _parse_target(
     try:
         target = probe.parse(params, namespace=namespace)
     except InvalidInput as error:
-        findings.add(error.below("/params"))
+        findings.problems += error.below("/params").problems
         return None
     findings.check_target("/params", params, target)
     return target
@@ -92,10 +92,10 @@ def _check_submit(
     try:
         plan = probe.parse_submit(submit, params, namespace=namespace)
     except InvalidInput as error:
-        findings.add(error)
+        findings.problems += error.problems
         return
     if plan is None:
-        findings.add(InvalidInput.at("/submit", f"a job of kind {kind} cannot be submitted"))
+        findings.problems.append(Problem("/submit", f"a job of kind {kind} cannot be submitted"))
         return
     for conn_id in plan.conn_ids:
         path = next((path for path, part in parts.items() if conn_id in part.values()), "/params")
