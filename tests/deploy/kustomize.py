@@ -24,16 +24,16 @@ SHA256 = {
     "arm64": "32d0e1959b5fc257101c8d6139da72af38ff7ce777089666f9d1c916810f1800",
 }
 ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
-PLACE = Path(sys.prefix) / "share" / "waitd-tests" / f"kustomize-{VERSION}"
+DIRECTORY = Path(sys.prefix) / "share" / "waitd-tests" / f"kustomize-{VERSION}"
 
 
-def installed() -> Path:
-    """Returns the program, which the first call downloads."""
-    program = PLACE / "kustomize"
+def kustomize_program() -> Path:
+    """The program, which the first call downloads."""
+    program = DIRECTORY / "kustomize"
     if not program.exists():
-        PLACE.mkdir(parents=True, exist_ok=True)
-        partial = PLACE / f"partial-{os.getpid()}"
-        partial.write_bytes(_fetched())
+        DIRECTORY.mkdir(parents=True, exist_ok=True)
+        partial = DIRECTORY / f"partial-{os.getpid()}"
+        partial.write_bytes(_download())
         partial.write_bytes(_extract(partial))
         partial.chmod(0o755)
         partial.rename(program)
@@ -43,30 +43,30 @@ def installed() -> Path:
 def _mirror() -> str:
     """Returns the first mirror that apt uses on this machine."""
     try:
-        listed = subprocess.run(
+        targets = subprocess.run(
             ["apt-get", "indextargets", "--format", "$(REPO_URI)"], capture_output=True, text=True, check=True
         )
     except (OSError, subprocess.CalledProcessError) as error:
         not_installable(f"kustomize is a Debian package, and apt cannot name its mirror: {error}")
-    mirrors = [line for line in listed.stdout.split() if "security" not in line]
+    mirrors = [line for line in targets.stdout.split() if "security" not in line]
     if not mirrors:
         not_installable("kustomize is a Debian package, and apt has no mirror here")
     return mirrors[0].rstrip("/") + "/"
 
 
-def _fetched(tries: int = 3) -> bytes:
+def _download(attempts: int = 3) -> bytes:
     url = _mirror() + PACKAGE.format(version=VERSION, architecture=ARCHITECTURE)
-    for attempt in range(1, tries + 1):
+    for attempt in range(1, attempts + 1):
         try:
             with urllib.request.urlopen(url, timeout=60) as answer:
                 package = bytes(answer.read())
             break
         except OSError:
-            if attempt == tries:
+            if attempt == attempts:
                 raise
             time.sleep(attempt)
-    found = hashlib.sha256(package).hexdigest()
-    assert found == SHA256[ARCHITECTURE], f"{url} is not what was pinned: {found}"
+    digest = hashlib.sha256(package).hexdigest()
+    assert digest == SHA256[ARCHITECTURE], f"{url} does not have the pinned digest: {digest}"
     return package
 
 
@@ -80,9 +80,9 @@ def _extract(package: Path) -> bytes:
 
 
 def build(folder: Path) -> list[dict[str, Any]]:
-    """The objects that `kustomize build` makes of a folder."""
+    """The objects that `kustomize build` builds from a folder."""
     done = subprocess.run(
-        [installed(), "build", str(folder)], capture_output=True, text=True, timeout=60, check=False
+        [kustomize_program(), "build", str(folder)], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr
     assert not done.stderr, done.stderr

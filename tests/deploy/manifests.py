@@ -1,4 +1,4 @@
-"""What stands in deploy/: where it lies, the objects that come of it, and what is asked of them."""
+"""The files in deploy/, the objects that kustomize builds from them, and their parts."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ DEPLOY = ROOT / "deploy"
 KUBERNETES = DEPLOY / "kubernetes"
 STANDALONE = KUBERNETES / "overlays" / "standalone"
 SIDECAR = KUBERNETES / "overlays" / "sidecar"
-#: What the official chart renders for the scheduler, as far as the sidecar's patch touches it.
+#: What the official chart renders for the scheduler, as far as the sidecar's patch needs it.
 CHART = Path(__file__).with_name("airflow_scheduler.yaml")
 PROBES = ("startupProbe", "livenessProbe", "readinessProbe")
 
@@ -22,7 +22,7 @@ Object = dict[str, Any]
 
 
 class Pod(NamedTuple):
-    """A pod as a workload starts it: the workload, the pod's spec, and our container in it."""
+    """A workload, the spec of its pod, and waitd's container in it."""
 
     workload: Object
     spec: Object
@@ -30,15 +30,16 @@ class Pod(NamedTuple):
 
     @property
     def environment(self) -> dict[str, str]:
-        """The container's variables."""
+        """The container's environment variables."""
         return {entry["name"]: entry["value"] for entry in self.container["env"]}
 
 
-def customised(
+def build_customized(
     folder: Path, *, bases: Sequence[Path] = (), files: Sequence[Path] = (), components: Sequence[Path] = ()
 ) -> list[Object]:
-    """The objects of a user's own kustomization in `folder`, which takes ours in: `bases` and
-    `components` are folders of ours.
+    """The objects of a user's own kustomization in `folder`.
+
+    Its resources are `files` and the folders `bases` of deploy/; `components` are folders, too.
     """
     for file in files:
         shutil.copy(file, folder)
@@ -50,21 +51,21 @@ def customised(
     return build(folder)
 
 
-def one(objects: Sequence[Object], kind: str, name: str) -> Object:
+def find_object(objects: Sequence[Object], kind: str, name: str) -> Object:
     """The object of this kind and name."""
     (found,) = [o for o in objects if o["kind"] == kind and o["metadata"]["name"] == name]
     return found
 
 
 def pod_of(workload: Object) -> Pod:
-    """Its pod, with our container."""
+    """The pod of a workload with waitd's container."""
     spec = workload["spec"]["template"]["spec"]
     (container,) = [c for c in [*spec.get("initContainers", ()), *spec["containers"]] if c["name"] == "waitd"]
     return Pod(workload, spec, container)
 
 
-def asked(pod: Pod) -> Iterator[tuple[str, str]]:
-    """How each probe asks, and for which path."""
+def probe_actions(pod: Pod) -> Iterator[tuple[str, str]]:
+    """The action of each probe, `httpGet` or a program, and the path that it requests."""
     for probe in PROBES:
         action = pod.container[probe]
         if "httpGet" in action:
@@ -76,9 +77,7 @@ def asked(pod: Pod) -> Iterator[tuple[str, str]]:
 
 
 def variables(value: Any) -> Iterator[str]:
-    """Every WAITD_ variable that is given anywhere in a document: as {name, value}, as a key, or as
-    NAME=value.
-    """
+    """Every WAITD_ variable in a document, as {name, value}, as a key, or as NAME=value."""
     if isinstance(value, dict):
         names = [key for key in value if isinstance(key, str)]
         if isinstance(value.get("name"), str):

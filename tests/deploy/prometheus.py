@@ -1,6 +1,4 @@
-"""Prometheus and promtool of Debian: installed where that is possible, and a server that scrapes
-one daemon.
-"""
+"""Debian's Prometheus and promtool, and a server that scrapes one daemon."""
 
 import json
 import shutil
@@ -25,13 +23,13 @@ def has_prometheus() -> bool:
     return shutil.which("promtool") is not None and shutil.which("prometheus") is not None
 
 
-def needed() -> None:
+def require_prometheus() -> None:
     """Installs Prometheus if it is missing."""
     require_apt_package("prometheus", has_prometheus)
 
 
 def promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
-    needed()
+    require_prometheus()
     return subprocess.run(["promtool", *arguments], capture_output=True, text=True, timeout=120, check=False)
 
 
@@ -48,17 +46,15 @@ class Prometheus:
             return json.load(answer)["data"]
 
     def series(self, query: str) -> list[Any]:
-        """What a query gives now."""
-        found: list[Any] = self.get("/api/v1/query", query=query)["result"]
-        return found
+        """The result of a query now."""
+        result: list[Any] = self.get("/api/v1/query", query=query)["result"]
+        return result
 
 
 @contextmanager
 def scraping(folder: Path, target: str, port: int) -> Iterator[Prometheus]:
-    """A Prometheus with our rules that scrapes `target` (HOST:PORT) as the job waitd; gone after
-    the block.
-    """
-    needed()
+    """A Prometheus that scrapes `target` (HOST:PORT) as the job waitd, with the alert rules."""
+    require_prometheus()
     config = folder / "prometheus.yml"
     config.write_text(
         json.dumps(
@@ -88,7 +84,7 @@ def _ready(server: Prometheus, process: subprocess.Popen[bytes], log: Path) -> P
     limit = time.monotonic() + SECONDS_TO_START
     while time.monotonic() < limit and process.poll() is None:
         try:
-            if len(server.series("count_over_time(up[1m]) >= 8")) == 1:  # enough to make a rate of
+            if len(server.series("count_over_time(up[1m]) >= 8")) == 1:  # enough samples for a rate
                 return server
         except (OSError, urllib.error.URLError):
             pass

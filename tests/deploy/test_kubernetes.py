@@ -1,6 +1,4 @@
-"""The manifests: built by kustomize, accepted strictly by the schemas of Kubernetes, and true to
-the code.
-"""
+"""The manifests: built by kustomize, validated against Kubernetes' schemas, compared with the code."""
 
 import json
 import tomllib
@@ -9,17 +7,16 @@ from pathlib import Path
 import jsonschema
 import kubernetes_validate
 import pytest
-from known_settings import DEFAULT_PORT, unknown
-from manifests import KUBERNETES, Object, Pod, one, variables
+from known_settings import DEFAULT_PORT, unknown_variables
+from manifests import KUBERNETES, PROBES, Object, Pod, find_object, variables
 
 from waitd import __version__
 from waitd.settings import Settings, load
 
-#: Native sidecars begin with the first; the last is the newest that the schemas know.
+#: The first version with native sidecars, and the newest that has schemas.
 VERSIONS = ("1.29", "1.37")
 SERVICE_MONITOR = json.loads(Path(__file__).with_name("service_monitor.json").read_text())
-#: Half a minute between the drain and the kill: for the last writes, and for what the pod's other
-#: containers take.
+#: Seconds between the drain and the kill, for the last writes and the pod's other containers.
 MARGIN = 30
 LABELS = {
     "app.kubernetes.io/name": "waitd",
@@ -30,65 +27,67 @@ LABELS = {
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_every_object_is_accepted_strictly(way: list[Object], version: str) -> None:
-    assert way
-    for thing in way:
-        if thing["kind"] == "ServiceMonitor":
-            jsonschema.validate(thing, SERVICE_MONITOR)
+def test_every_object_passes_strict_validation(objects: list[Object], version: str) -> None:
+    assert objects
+    for item in objects:
+        if item["kind"] == "ServiceMonitor":
+            jsonschema.validate(item, SERVICE_MONITOR)
         else:
-            kubernetes_validate.validate(thing, version, strict=True)
+            kubernetes_validate.validate(item, version, strict=True)
 
 
-def test_a_field_that_does_not_exist_is_not_accepted(ways: dict[str, list[Object]]) -> None:
-    broken = json.loads(json.dumps(one(ways["base"], "StatefulSet", "waitd")))
+def test_an_unknown_field_fails_validation(deployments: dict[str, list[Object]]) -> None:
+    broken = json.loads(json.dumps(find_object(deployments["base"], "StatefulSet", "waitd")))
     broken["spec"]["template"]["spec"]["terminationGraceSeconds"] = 60
     with pytest.raises(kubernetes_validate.ValidationError, match="terminationGraceSeconds"):
         kubernetes_validate.validate(broken, VERSIONS[-1], strict=True)
 
 
-def test_the_settings_file_of_the_pod_can_be_read(ways: dict[str, list[Object]]) -> None:
-    (settings,) = [o for o in ways["base"] if o["kind"] == "ConfigMap"]
+def test_the_settings_file_of_the_pod_is_valid(deployments: dict[str, list[Object]]) -> None:
+    (settings,) = [o for o in deployments["base"] if o["kind"] == "ConfigMap"]
     assert list(settings["data"]) == ["waitd.toml"]
     assert tomllib.loads(settings["data"]["waitd.toml"]).keys() <= Settings.model_fields.keys()
     load(KUBERNETES / "base" / "waitd.toml")
 
 
-def test_every_setting_that_comes_as_a_variable_exists(pod: Pod) -> None:
-    named = set(variables(pod.container))
-    assert unknown(named) == set()
-    assert {"WAITD_BIND", "WAITD_STATE_DIR"} <= named
+def test_every_variable_of_the_container_is_a_setting(pod: Pod) -> None:
+    names = set(variables(pod.container))
+    assert unknown_variables(names) == set()
+    assert {"WAITD_BIND", "WAITD_STATE_DIR"} <= names
 
 
-def test_every_port_is_the_one_that_waitd_listens_on(way: list[Object], pod: Pod) -> None:
+def test_every_port_is_the_one_that_waitd_listens_on(objects: list[Object], pod: Pod) -> None:
     assert pod.environment["WAITD_BIND"].rpartition(":")[2] == str(DEFAULT_PORT)
     ports = {port["name"]: port["containerPort"] for port in pod.container.get("ports", ())}
     assert set(ports.values()) <= {DEFAULT_PORT}
-    for service in [o for o in way if o["kind"] == "Service"]:
+    for service in [o for o in objects if o["kind"] == "Service"]:
         assert [(p["port"], ports[p["targetPort"]]) for p in service["spec"]["ports"]] == [
             (DEFAULT_PORT,) * 2
         ]
-    for policy in [o for o in way if o["kind"] == "NetworkPolicy"]:
+    for policy in [o for o in objects if o["kind"] == "NetworkPolicy"]:
         assert {p["port"] for rule in policy["spec"]["ingress"] for p in rule["ports"]} <= ports.keys()
 
 
-def test_the_state_lies_on_a_claim_and_the_root_file_system_is_read_only(way: list[Object], pod: Pod) -> None:
+def test_the_state_is_on_a_claim_and_the_root_file_system_is_read_only(
+    objects: list[Object], pod: Pod
+) -> None:
     mounts = {mount["mountPath"]: mount["name"] for mount in pod.container["volumeMounts"]}
     state = mounts[pod.environment["WAITD_STATE_DIR"]]
     templates = [t["metadata"]["name"] for t in pod.workload["spec"].get("volumeClaimTemplates", ())]
     volumes = {volume["name"]: volume for volume in pod.spec["volumes"]}
     if state not in templates:
-        one(way, "PersistentVolumeClaim", volumes[state]["persistentVolumeClaim"]["claimName"])
+        find_object(objects, "PersistentVolumeClaim", volumes[state]["persistentVolumeClaim"]["claimName"])
     assert pod.container["securityContext"]["readOnlyRootFilesystem"] is True
     assert "emptyDir" in volumes[mounts["/tmp"]]
     assert set(mounts.values()) <= {*templates, *volumes}
 
 
-def test_there_is_one_pod_on_one_file(pod: Pod) -> None:
+def test_there_is_one_replica(pod: Pod) -> None:
     assert pod.workload["kind"] == "StatefulSet"
     assert pod.workload["spec"]["replicas"] == 1
 
 
-def test_the_container_may_nothing_that_it_does_not_need(pod: Pod) -> None:
+def test_the_container_has_no_privileges(pod: Pod) -> None:
     context = pod.container["securityContext"]
     assert context["runAsNonRoot"] is True
     assert context["runAsUser"] > 0
@@ -100,8 +99,8 @@ def test_the_container_may_nothing_that_it_does_not_need(pod: Pod) -> None:
         assert pod.spec["securityContext"]["fsGroup"] == context["runAsGroup"]
 
 
-def test_the_grace_period_is_longer_than_the_drain(ways: dict[str, list[Object]], pod: Pod) -> None:
-    (settings,) = [o for o in ways["base"] if o["kind"] == "ConfigMap"]
+def test_the_grace_period_is_longer_than_the_drain(deployments: dict[str, list[Object]], pod: Pod) -> None:
+    (settings,) = [o for o in deployments["base"] if o["kind"] == "ConfigMap"]
     drains = [
         Settings.model_fields["drain_timeout"].default,
         tomllib.loads(settings["data"]["waitd.toml"]).get("drain_timeout", 0),
@@ -109,48 +108,51 @@ def test_the_grace_period_is_longer_than_the_drain(ways: dict[str, list[Object]]
     assert pod.spec["terminationGracePeriodSeconds"] >= max(drains) + MARGIN
 
 
-def test_requests_are_given_and_memory_is_bounded(pod: Pod) -> None:
+def test_requests_are_set_and_memory_is_limited(pod: Pod) -> None:
     resources = pod.container["resources"]
     assert {"cpu", "memory"} <= resources["requests"].keys()
     assert "memory" in resources["limits"]
-    assert "cpu" not in resources["limits"], "a throttled loop is late for every wait"
+    assert "cpu" not in resources["limits"], "a throttled event loop delays every wait"
 
 
-def test_every_object_of_ours_has_kubernetes_own_labels(way: list[Object]) -> None:
-    for thing in way:
-        labels = thing["metadata"].get("labels", {})
+def test_every_object_has_the_recommended_labels(objects: list[Object]) -> None:
+    for item in objects:
+        labels = item["metadata"].get("labels", {})
         if labels.get("tier") != "airflow":
-            assert labels.items() >= LABELS.items(), thing["metadata"]["name"]
+            assert labels.items() >= LABELS.items(), item["metadata"]["name"]
 
 
-def test_nothing_that_cannot_be_changed_names_a_version(ways: dict[str, list[Object]]) -> None:
-    for thing in [one(ways["everything"], "StatefulSet", "waitd"), one(ways["base"], "StatefulSet", "waitd")]:
-        fixed = [thing["spec"]["selector"], *thing["spec"]["volumeClaimTemplates"]]
+def test_no_immutable_field_contains_the_version(deployments: dict[str, list[Object]]) -> None:
+    for item in [
+        find_object(deployments["everything"], "StatefulSet", "waitd"),
+        find_object(deployments["base"], "StatefulSet", "waitd"),
+    ]:
+        fixed = [item["spec"]["selector"], *item["spec"]["volumeClaimTemplates"]]
         assert __version__ not in json.dumps(fixed), "the next version could not be applied"
 
 
-def test_every_selector_finds_the_pod_and_only_it(way: list[Object], pod: Pod) -> None:
+def test_every_selector_selects_the_pod_only(objects: list[Object], pod: Pod) -> None:
     labels = pod.workload["spec"]["template"]["metadata"]["labels"]
-    ours = {name: value for name, value in LABELS.items() if name.endswith(("/name", "/instance"))}
-    for thing in way:
-        spec = thing.get("spec", {})
+    selected = {name: value for name, value in LABELS.items() if name.endswith(("/name", "/instance"))}
+    for item in objects:
+        spec = item.get("spec", {})
         for selector in [spec.get("selector"), spec.get("podSelector")]:
-            if selector is not None and thing["metadata"].get("labels", {}).get("tier") != "airflow":
-                assert selector.get("matchLabels", selector) == ours, thing["kind"]
-                assert labels.items() >= ours.items()
+            if selector is not None and item["metadata"].get("labels", {}).get("tier") != "airflow":
+                assert selector.get("matchLabels", selector) == selected, item["kind"]
+                assert labels.items() >= selected.items()
 
 
-def test_clients_are_let_in_by_their_label_and_metadata_services_are_not_let_out(
-    ways: dict[str, list[Object]],
+def test_the_network_policy_admits_labelled_clients_and_blocks_metadata_services(
+    deployments: dict[str, list[Object]],
 ) -> None:
-    policy = one(ways["standalone"], "NetworkPolicy", "waitd")["spec"]
+    policy = find_object(deployments["standalone"], "NetworkPolicy", "waitd")["spec"]
     (clients,) = [s for rule in policy["ingress"] for s in rule["from"] if "podSelector" in s]
     assert clients["podSelector"] == {"matchLabels": {"waitd-client": "true"}}
     refused = {a for rule in policy["egress"] for to in rule.get("to", ()) for a in to["ipBlock"]["except"]}
     assert {"169.254.0.0/16", "fe80::/10", "fd00:ec2::254/128", "100.100.100.200/32"} <= refused
 
 
-def test_off_loopback_there_is_authentication(pod: Pod) -> None:
+def test_a_daemon_off_loopback_has_a_mounted_keys_file(pod: Pod) -> None:
     if not pod.environment["WAITD_BIND"].startswith("127.0.0.1:"):
         keys = pod.environment["WAITD_API_KEYS_FILE"]
         (mount,) = [m for m in pod.container["volumeMounts"] if keys.startswith(m["mountPath"] + "/")]
@@ -159,14 +161,15 @@ def test_off_loopback_there_is_authentication(pod: Pod) -> None:
         assert mount["readOnly"] is True
 
 
-def test_with_a_certificate_everyone_who_asks_asks_by_https(ways: dict[str, list[Object]]) -> None:
-    container = one(ways["everything"], "StatefulSet", "waitd")["spec"]["template"]["spec"]["containers"][0]
+def test_with_a_certificate_probes_and_scrapes_use_https(deployments: dict[str, list[Object]]) -> None:
+    container = find_object(deployments["everything"], "StatefulSet", "waitd")["spec"]["template"]["spec"][
+        "containers"
+    ][0]
     assert "WAITD_TLS_CERTIFICATE" in {entry["name"] for entry in container["env"]}
-    probes = ("startupProbe", "livenessProbe", "readinessProbe")
-    assert {container[probe]["httpGet"]["scheme"] for probe in probes} == {"HTTPS"}
-    (endpoint,) = one(ways["everything"], "ServiceMonitor", "waitd")["spec"]["endpoints"]
+    assert {container[probe]["httpGet"]["scheme"] for probe in PROBES} == {"HTTPS"}
+    (endpoint,) = find_object(deployments["everything"], "ServiceMonitor", "waitd")["spec"]["endpoints"]
     assert endpoint["scheme"] == "https"
 
 
-def test_the_image_is_that_of_this_version(pod: Pod) -> None:
+def test_the_image_has_this_version(pod: Pod) -> None:
     assert pod.container["image"] == f"waitd:{__version__}"

@@ -1,6 +1,4 @@
-"""The systemd unit and the compose file: checked by systemd itself and by the Compose
-specification.
-"""
+"""The systemd unit and the compose file, checked by systemd and by the Compose specification."""
 
 import json
 import re
@@ -11,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from known_settings import DEFAULT_PORT, unknown
+from known_settings import DEFAULT_PORT, unknown_variables
 from manifests import DEPLOY, variables
 
 from waitd import __version__
@@ -21,7 +19,7 @@ UNIT = DEPLOY / "systemd" / "waitd.service"
 COMPOSE = DEPLOY / "compose.yaml"
 SYSTEMD_ANALYZE = shutil.which("systemd-analyze")
 needs_systemd = pytest.mark.skipif(SYSTEMD_ANALYZE is None, reason="there is no systemd-analyze here")
-#: Of 10, by systemd's own count; below 2 is its "OK".
+#: The most exposure of 10 that systemd may count; below 2 is "OK".
 EXPOSURE = 1.5
 DRAIN = float(Settings.model_fields["drain_timeout"].default)
 MARGIN = 30
@@ -34,14 +32,14 @@ def directives() -> list[tuple[str, str]]:
 
 @pytest.fixture
 def unit(tmp_path: Path) -> Path:
-    """The unit, with a program that is there."""
+    """The unit with a program that exists."""
     copy = tmp_path / UNIT.name
     copy.write_text(UNIT.read_text().replace("/opt/waitd/bin/waitd", "/bin/true"))
     return copy
 
 
 @needs_systemd
-def test_systemd_understands_every_line(unit: Path) -> None:
+def test_systemd_accepts_the_unit(unit: Path) -> None:
     done = subprocess.run(
         [str(SYSTEMD_ANALYZE), "verify", str(unit)], capture_output=True, text=True, check=False
     )
@@ -49,7 +47,7 @@ def test_systemd_understands_every_line(unit: Path) -> None:
 
 
 @needs_systemd
-def test_systemd_counts_it_as_hardened(unit: Path) -> None:
+def test_systemd_rates_the_unit_as_hardened(unit: Path) -> None:
     done = subprocess.run(
         [
             str(SYSTEMD_ANALYZE),
@@ -66,17 +64,17 @@ def test_systemd_counts_it_as_hardened(unit: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_unit_gives_it_time_to_drain_and_a_directory_that_stays() -> None:
-    given = dict(directives())
-    assert float(given["TimeoutStopSec"]) >= DRAIN + MARGIN
-    assert given["KillMode"] == "mixed"
-    assert given["Restart"] == "always"
-    environment = dict(pair.split("=") for pair in given["Environment"].split())
-    assert unknown(environment) == set()
-    assert environment["WAITD_STATE_DIR"] == "/var/lib/" + given["StateDirectory"]
+def test_the_unit_leaves_time_to_drain_and_keeps_its_directory() -> None:
+    settings = dict(directives())
+    assert float(settings["TimeoutStopSec"]) >= DRAIN + MARGIN
+    assert settings["KillMode"] == "mixed"
+    assert settings["Restart"] == "always"
+    environment = dict(pair.split("=") for pair in settings["Environment"].split())
+    assert unknown_variables(environment) == set()
+    assert environment["WAITD_STATE_DIR"] == "/var/lib/" + settings["StateDirectory"]
 
 
-def test_the_compose_file_is_one_by_its_specification() -> None:
+def test_the_compose_file_follows_the_specification() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(COMPOSE)],
         capture_output=True,
@@ -86,11 +84,11 @@ def test_the_compose_file_is_one_by_its_specification() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_a_wrong_compose_file_is_refused(tmp_path: Path) -> None:
-    wrong = tmp_path / "compose.json"
-    wrong.write_text(json.dumps({"services": {"waitd": {"imag": "waitd"}}}))
+def test_an_invalid_compose_file_fails_the_check(tmp_path: Path) -> None:
+    invalid = tmp_path / "compose.json"
+    invalid.write_text(json.dumps({"services": {"waitd": {"imag": "waitd"}}}))
     done = subprocess.run(
-        [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(wrong)],
+        [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(invalid)],
         capture_output=True,
         text=True,
         check=False,
@@ -98,10 +96,10 @@ def test_a_wrong_compose_file_is_refused(tmp_path: Path) -> None:
     assert done.returncode == 1
 
 
-def test_the_compose_file_is_true_to_the_code() -> None:
+def test_the_compose_file_matches_the_code() -> None:
     compose = yaml.safe_load(COMPOSE.read_text())
     service = compose["services"]["waitd"]
-    assert unknown(variables(service)) == set()
+    assert unknown_variables(variables(service)) == set()
     assert service["environment"]["WAITD_BIND"].endswith(f":{DEFAULT_PORT}")
     assert service["ports"] == [f"127.0.0.1:{DEFAULT_PORT}:{DEFAULT_PORT}"]
     assert service["image"] == f"waitd:{__version__}"
@@ -109,7 +107,7 @@ def test_the_compose_file_is_true_to_the_code() -> None:
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert (COMPOSE.parent / service["build"]["context"] / service["build"]["dockerfile"]).is_file()
-    named = {volume.partition(":")[0] for s in compose["services"].values() for volume in s["volumes"]}
-    assert named == compose["volumes"].keys()
+    mounted = {volume.partition(":")[0] for s in compose["services"].values() for volume in s["volumes"]}
+    assert mounted == compose["volumes"].keys()
     secrets = {s["source"] for service in compose["services"].values() for s in service.get("secrets", ())}
     assert secrets == compose["secrets"].keys()

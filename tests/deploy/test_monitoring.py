@@ -1,6 +1,4 @@
-"""The dashboard and the alerts: every metric and label that they name is in a scrape of a real
-daemon, and a real Prometheus runs them.
-"""
+"""The dashboard and the alerts, checked with the metrics of a real daemon and a real Prometheus."""
 
 import asyncio
 import json
@@ -17,18 +15,18 @@ import pytest
 import yaml
 from daemon import Daemon, daemon, job_wait, jobs_and_receiver, serving, submit, until
 from manifests import DEPLOY
-from prometheus import RULES, needed, promtool, scraping
+from prometheus import RULES, promtool, require_prometheus, scraping
 from prometheus_client.parser import text_string_to_metric_families
 
 from waitd.bench.children import free_port
 
 DASHBOARD = DEPLOY / "grafana" / "waitd.json"
 RUNBOOK = (DEPLOY / "README.md").read_text("utf-8").partition("## Runbook")[2]
-#: Made by Prometheus itself.
-OWN = {"up"}
-#: Put on by the scrape.
+#: Metrics that Prometheus itself makes.
+PROMETHEUS_METRICS = {"up"}
+#: Labels that a scrape adds.
 TARGET_LABELS = {"job", "instance"}
-#: What stands for Grafana's variables.
+#: Values for Grafana's variables.
 VARIABLES = {"$__rate_interval": "1m", "$instance": ".*", "$job": ".*"}
 WORDS = {
     "by",
@@ -46,13 +44,13 @@ WORDS = {
 
 
 class Selector(NamedTuple):
-    """A metric in a query, with what its labels are compared with."""
+    """A metric in a query, and the matchers of its labels."""
 
     metric: str
     matchers: tuple[tuple[str, str, str], ...]
 
     def matches(self, metric: str, labels: dict[str, str]) -> bool:
-        """Whether a series of the daemon's is one of these."""
+        """Whether it selects this series of the daemon."""
         return metric == self.metric and all(
             re.fullmatch(value, labels.get(name, "")) if "~" in operator else labels.get(name) == value
             for name, operator, value in self.matchers
@@ -70,8 +68,8 @@ def dashboard_queries() -> list[str]:
 
 def rules() -> list[dict[str, Any]]:
     (group,) = yaml.safe_load(RULES.read_text("utf-8"))["groups"]
-    found: list[dict[str, Any]] = group["rules"]
-    return found
+    parsed: list[dict[str, Any]] = group["rules"]
+    return parsed
 
 
 def selectors(query: str) -> Iterator[Selector]:
@@ -90,8 +88,8 @@ def grouped_by(query: str) -> set[str]:
 
 @asynccontextmanager
 async def busy_daemon(folder: Path) -> AsyncIterator[Daemon]:
-    """A daemon that has seen everything that the queries tell of: outcomes, deliveries that were
-    taken and refused, a vault that is down.
+    """A daemon with samples of all metrics: outcomes, delivered and dead deliveries, a vault that is
+    down.
     """
     vault = {"WAITD_VAULT_URL": "http://127.0.0.1:1", "WAITD_VAULT_TOKEN": "t", "WAITD_MAX_LONG_POLLS": "0"}
 
@@ -113,38 +111,38 @@ async def busy_daemon(folder: Path) -> AsyncIterator[Daemon]:
         await submit(client, waitd, job_wait(jobs, receiver, "done", 0))
         await submit(client, waitd, job_wait(jobs, receiver, "endless", 3600))
         await until(lambda: len(receiver.digests) == 1)
-        await until(lambda: _has(waitd.url, client, 'result="dead"'))
+        await until(lambda: _metrics_contain(waitd.url, client, 'result="dead"'))
         await waitd.kill()
         await waitd.start()  # which counts what is in the store
         await submit(client, waitd, dead)
         await submit(client, waitd, job_wait(jobs, receiver, "again", 0))
         await until(lambda: len(receiver.digests) == 2)
-        await until(lambda: _has(waitd.url, client, "unavailable"))
+        await until(lambda: _metrics_contain(waitd.url, client, "unavailable"))
         async with client.get(f"{waitd.url}/v1/waits") as answer:
             wait_id = (await answer.json())["waits"][0]["id"]
         async with client.get(f"{waitd.url}/v1/waits/{wait_id}?wait=1") as answer:
             assert answer.status == 429
-        await until(lambda: _has(waitd.url, client, "waitd_break_even_duration_seconds{"))
+        await until(lambda: _metrics_contain(waitd.url, client, "waitd_break_even_duration_seconds{"))
         yield waitd
 
 
-async def _has(url: str, client: aiohttp.ClientSession, text: str) -> bool:
+async def _metrics_contain(url: str, client: aiohttp.ClientSession, text: str) -> bool:
     async with client.get(f"{url}/metrics") as answer:
         return text in await answer.text()
 
 
-def test_every_alert_has_its_entry_in_the_runbook_and_says_which() -> None:
+def test_every_alert_names_its_entry_in_the_runbook() -> None:
     headings = re.findall(r"^### (.+)$", RUNBOOK, re.MULTILINE)
     for rule in rules():
         heading = rule["annotations"]["runbook"]
         assert heading in headings
         words = re.sub(r"^(The|It) ", "", heading).split()
         assert rule["alert"] == "Waitd" + "".join(word[0].upper() + word[1:] for word in words)
-    # What no metric tells: a probe of the platform does.
+    # No metric shows that a daemon is not ready; the platform's probe does.
     assert set(headings) - {rule["annotations"]["runbook"] for rule in rules()} == {"Not ready"}
 
 
-def test_promtool_takes_the_rules() -> None:
+def test_promtool_accepts_the_rules() -> None:
     done = promtool("check", "rules", str(RULES))
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -159,7 +157,7 @@ def test_each_alert_fires_when_it_should_and_not_before(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-async def test_every_metric_and_label_that_is_named_is_in_a_scrape_of_a_real_daemon(tmp_path: Path) -> None:
+async def test_every_named_metric_and_label_is_in_a_scrape_of_a_real_daemon(tmp_path: Path) -> None:
     async with (
         busy_daemon(tmp_path) as waitd,
         aiohttp.ClientSession() as client,
@@ -168,7 +166,12 @@ async def test_every_metric_and_label_that_is_named_is_in_a_scrape_of_a_real_dae
         families = list(text_string_to_metric_families(await answer.text()))
     series = [(sample.name, sample.labels) for family in families for sample in family.samples]
     queries = [*dashboard_queries(), *(rule["expr"] for rule in rules())]
-    named = [selector for query in queries for selector in selectors(query) if selector.metric not in OWN]
+    named = [
+        selector
+        for query in queries
+        for selector in selectors(query)
+        if selector.metric not in PROMETHEUS_METRICS
+    ]
     assert len(named) > 40
     assert [s for s in named if not any(s.matches(*one) for one in series)] == []
     for query in queries:
@@ -183,27 +186,28 @@ async def test_every_metric_and_label_that_is_named_is_in_a_scrape_of_a_real_dae
 
 
 @pytest.mark.slow
-async def test_a_real_prometheus_has_an_answer_to_every_query(tmp_path: Path) -> None:
-    needed()
+async def test_every_query_has_a_result_in_a_real_prometheus(tmp_path: Path) -> None:
+    require_prometheus()
     state = tmp_path / "state"
     state.mkdir()
     port = free_port()
 
-    def ask(target: str) -> tuple[list[str], list[str], dict[str, str]]:
+    def query_prometheus(target: str) -> tuple[list[str], list[str], dict[str, str]]:
         with scraping(tmp_path, target, port) as server:
-            silent = [query for query in dashboard_queries() if not server.series(query)]
-            # Without what it is compared with, an alert's query has something to say whether it
-            # fires or not.
-            measured = [re.sub(r" (==|>|<) [\d.]+", "", rule["expr"]) for rule in rules()]
-            mute = [query for query in measured if not server.series(query)]
-            states = {
+            empty_queries = [query for query in dashboard_queries() if not server.series(query)]
+            # Without its comparison, an alert's query has a result whether it fires or not.
+            expressions = [re.sub(r" (==|>|<) [\d.]+", "", rule["expr"]) for rule in rules()]
+            empty_alerts = [query for query in expressions if not server.series(query)]
+            health = {
                 rule["name"]: rule["health"]
                 for group in server.get("/api/v1/rules")["groups"]
                 for rule in group["rules"]
             }
-            return silent, mute, states
+            return empty_queries, empty_alerts, health
 
     async with busy_daemon(state) as waitd:
-        silent, mute, states = await asyncio.to_thread(ask, urlsplit(waitd.url).netloc)
-    assert (silent, mute) == ([], [])
-    assert states == {rule["alert"]: "ok" for rule in rules()}
+        empty_queries, empty_alerts, health = await asyncio.to_thread(
+            query_prometheus, urlsplit(waitd.url).netloc
+        )
+    assert (empty_queries, empty_alerts) == ([], [])
+    assert health == {rule["alert"]: "ok" for rule in rules()}

@@ -1,6 +1,7 @@
-"""What the platforms ask a running daemon, asked of a real one."""
+"""The probes of all platforms, made to a real daemon."""
 
 import asyncio
+import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -12,8 +13,8 @@ import pytest
 from certificates import Authority
 from daemon import Daemon, daemon
 from known_settings import DEFAULT_PORT
-from manifests import DEPLOY, Object, asked, one, pod_of
-from stream_server import stream_server
+from manifests import DEPLOY, Object, find_object, pod_of, probe_actions
+from stream_server import Handler, stream_server
 
 pytestmark = pytest.mark.slow
 HEALTH = DEPLOY / "waitd-health"
@@ -25,19 +26,19 @@ async def running(tmp_path: Path) -> AsyncIterator[Daemon]:
         yield waitd
 
 
-def paths_of(ways: dict[str, list[Object]]) -> set[tuple[str, str]]:
-    """Every question that any probe of any way asks, and Prometheus's."""
-    found = {
+def all_actions(deployments: dict[str, list[Object]]) -> set[tuple[str, str]]:
+    """Every probe of any deployment, and Prometheus's scrape."""
+    actions = {
         ("httpGet", e["path"])
-        for e in one(ways["standalone"], "ServiceMonitor", "waitd")["spec"]["endpoints"]
+        for e in find_object(deployments["standalone"], "ServiceMonitor", "waitd")["spec"]["endpoints"]
     }
-    for way, name in [("base", "waitd"), ("standalone", "waitd"), ("sidecar", "airflow-scheduler")]:
-        found |= set(asked(pod_of(one(ways[way], "StatefulSet", name))))
-    return found
+    for name, workload in [("base", "waitd"), ("standalone", "waitd"), ("sidecar", "airflow-scheduler")]:
+        actions |= set(probe_actions(pod_of(find_object(deployments[name], "StatefulSet", workload))))
+    return actions
 
 
 def health(path: str, bind: str, **environment: str) -> tuple[int, str]:
-    """The exit code of the image's own probe, and what it said."""
+    """The exit code and the error message of the image's own probe."""
     done = subprocess.run(
         [sys.executable, "-IS", HEALTH, path],
         env={"WAITD_BIND": bind, **environment},
@@ -50,44 +51,51 @@ def health(path: str, bind: str, **environment: str) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
-async def test_every_probe_of_every_way_is_answered(ways: dict[str, list[Object]], running: Daemon) -> None:
-    questions = paths_of(ways)
-    assert {path for _, path in questions} == {"/livez", "/readyz", "/metrics"}
+async def test_every_probe_of_every_deployment_succeeds(
+    deployments: dict[str, list[Object]], running: Daemon
+) -> None:
+    actions = all_actions(deployments)
+    assert {path for _, path in actions} == {"/livez", "/readyz", "/metrics"}
     async with aiohttp.ClientSession() as client:
-        for how, path in questions:
-            if how == "httpGet":
+        for program, path in actions:
+            if program == "httpGet":
                 async with client.get(running.url + path) as answer:
                     assert answer.status == 200, path
             else:
-                assert how == HEALTH.name
+                assert program == HEALTH.name
                 assert await asyncio.to_thread(health, path, urlsplit(running.url).netloc) == (0, ""), path
 
 
-async def test_the_images_probe_says_what_is_wrong(running: Daemon) -> None:
+async def test_a_failed_probe_of_the_image_has_a_message(running: Daemon) -> None:
     bind = urlsplit(running.url).netloc
-    code, said = await asyncio.to_thread(health, "/nowhere", bind)
+    code, message = await asyncio.to_thread(health, "/nowhere", bind)
     assert code == 1
-    assert "404" in said
+    assert "404" in message
     await running.kill()
-    code, said = await asyncio.to_thread(health, "/livez", bind)
+    code, message = await asyncio.to_thread(health, "/livez", bind)
     assert code == 1
-    assert "does not answer" in said
+    assert "does not answer" in message
 
 
-@pytest.mark.parametrize("everywhere", ["0.0.0.0", "[::]"])
-async def test_a_daemon_on_every_address_is_asked_on_loopback(everywhere: str) -> None:
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+def responder(status: str, body: str) -> Handler:
+    """Serves one response to the first request of a connection."""
+
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        writer.write(f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
         await writer.drain()
         writer.close()
 
-    loopback = "127.0.0.1" if everywhere == "0.0.0.0" else "::1"
-    async with stream_server(answer, host=loopback) as port:
-        assert await asyncio.to_thread(health, "/livez", f"{everywhere}:{port}") == (0, "")
+    return respond
 
 
-async def test_a_real_daemon_with_a_certificate_and_keys_is_asked_by_https_and_needs_none(
+@pytest.mark.parametrize(("bind", "loopback"), [("0.0.0.0", "127.0.0.1"), ("[::]", "::1")])
+async def test_a_daemon_on_every_address_is_probed_on_loopback(bind: str, loopback: str) -> None:
+    async with stream_server(responder("200 OK", "ok"), host=loopback) as port:
+        assert await asyncio.to_thread(health, "/livez", f"{bind}:{port}") == (0, "")
+
+
+async def test_a_daemon_with_a_certificate_and_keys_is_probed_by_https_without_a_key(
     tmp_path: Path,
 ) -> None:
     authority = Authority(tmp_path)
@@ -99,31 +107,23 @@ async def test_a_real_daemon_with_a_certificate_and_keys_is_asked_by_https_and_n
         bind = urlsplit(waitd.url).netloc
         for path in ("/livez", "/readyz"):
             assert await asyncio.to_thread(health, path, bind, **tls) == (0, "")
-        code, said = await asyncio.to_thread(health, "/v1/waits", bind, **tls)
+        code, message = await asyncio.to_thread(health, "/v1/waits", bind, **tls)
         assert code == 1
-        assert "401" in said
+        assert "401" in message
 
 
-async def test_a_daemon_with_a_certificate_says_what_is_wrong_by_https(tmp_path: Path) -> None:
-    import ssl
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 5\r\n\r\nwhy:x")
-        await writer.drain()
-        writer.close()
-
+async def test_a_failed_probe_by_https_shows_the_status_and_the_body(tmp_path: Path) -> None:
     pem = Path(__file__).parents[1] / "sinks" / "self_signed.pem"
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pem)
-    async with stream_server(answer, tls=context) as port:
-        code, said = await asyncio.to_thread(
+    async with stream_server(responder("503 Service Unavailable", "why:x"), tls=context) as port:
+        code, message = await asyncio.to_thread(
             health, "/readyz", f"127.0.0.1:{port}", WAITD_TLS_CERTIFICATE=str(pem)
         )
     assert code == 1
-    assert "503" in said
-    assert "why:x" in said
+    assert "503" in message
+    assert "why:x" in message
 
 
-def test_the_port_of_the_image_is_the_default() -> None:
+def test_the_image_exposes_the_default_port() -> None:
     assert f"EXPOSE {DEFAULT_PORT}\n" in (DEPLOY / "Containerfile").read_text()

@@ -1,6 +1,4 @@
-"""A daemon that is started as the standalone manifests say: their settings and variables, the files
-that they mount, their probes.
-"""
+"""A real daemon with the settings, variables, mounted files and probes of the standalone manifests."""
 
 import json
 import subprocess
@@ -13,46 +11,46 @@ import aiohttp
 import pytest
 from certificates import Authority
 from daemon import Daemon, daemon
-from manifests import Object, Pod, asked, one, pod_of
+from manifests import Object, Pod, find_object, pod_of, probe_actions
 
 pytestmark = pytest.mark.slow
 WAIT = {"kind": "http", "params": {"http_conn_id": "batch_api", "endpoint": "/jobs/1"}, "poke_interval": 3600}
 
 
 class Mounts:
-    """The pod's volumes as directories of the test: what a path in the container is here."""
+    """The pod's volumes as directories of the test."""
 
     def __init__(self, folder: Path, pod: Pod) -> None:
-        self._places: dict[str, Path] = {}
+        self._directories: dict[str, Path] = {}
         for mount in pod.container["volumeMounts"]:
-            self._places[mount["mountPath"]] = folder / mount["name"]
+            self._directories[mount["mountPath"]] = folder / mount["name"]
             (folder / mount["name"]).mkdir()
 
-    def here(self, text: str) -> str:
-        """A path in the container as it is here; any other text as it is."""
-        for mounted, place in self._places.items():
-            if text == mounted or text.startswith(mounted + "/"):
-                return str(place) + text.removeprefix(mounted)
+    def local_path(self, text: str) -> str:
+        """The test's path for a path in the container; other texts are unchanged."""
+        for mount_path, directory in self._directories.items():
+            if text == mount_path or text.startswith(mount_path + "/"):
+                return str(directory) + text.removeprefix(mount_path)
         return text
 
     def write(self, path: str, content: str | bytes) -> None:
-        """Puts a file where the container would see it."""
-        file = Path(self.here(path))
+        """Writes a file to a path in the container."""
+        file = Path(self.local_path(path))
         assert file.parent.is_dir(), f"nothing is mounted at {path}"
         file.write_bytes(content if isinstance(content, bytes) else content.encode())
 
 
-def made_key(role: str, namespace: str = "default") -> tuple[str, str]:
-    """A key and its line in the file, as deploy/README.md makes it."""
-    whose = ["--role", role, "--namespace", namespace]
+def create_key(role: str, namespace: str = "default") -> tuple[str, str]:
+    """A new key and its line in the keys file, as in deploy/README.md."""
+    options = ["--role", role, "--namespace", namespace]
     done = subprocess.run(
-        [sys.executable, "-m", "waitd", "keys", "create", *whose, "--offline", "--json"],
+        [sys.executable, "-m", "waitd", "keys", "create", *options, "--offline", "--json"],
         capture_output=True,
         check=True,
         timeout=60,
     )
-    made = json.loads(done.stdout)
-    return made["key"], made["line"]
+    created = json.loads(done.stdout)
+    return created["key"], created["line"]
 
 
 @asynccontextmanager
@@ -61,19 +59,19 @@ async def started(
 ) -> AsyncIterator[tuple[Daemon, str, str]]:
     """The daemon of these manifests, a key for it, and one for its metrics.
 
-    It listens on loopback, on a free port; nothing else is changed.
+    Only `bind` is changed: it listens on a free port of loopback.
     """
-    pod = pod_of(one(objects, "StatefulSet", "waitd"))
+    pod = pod_of(find_object(objects, "StatefulSet", "waitd"))
     mounts = Mounts(folder, pod)
     environment = {
-        name: mounts.here(value) for name, value in pod.environment.items() if name != "WAITD_BIND"
+        name: mounts.local_path(value) for name, value in pod.environment.items() if name != "WAITD_BIND"
     }
     assert pod.environment["WAITD_BIND"].startswith("0.0.0.0:")
     (settings,) = [o for o in objects if o["kind"] == "ConfigMap"]
     mounts.write("/etc/waitd/waitd.toml", settings["data"]["waitd.toml"])
-    key, line = made_key("submitter")
-    metrics_key, metrics_line = made_key("viewer", "*")
-    lines = f"# made by the test\n{line}\n{metrics_line}\n"
+    key, line = create_key("submitter")
+    metrics_key, metrics_line = create_key("viewer", "*")
+    lines = f"# written by the test\n{line}\n{metrics_line}\n"
     mounts.write(pod.environment["WAITD_API_KEYS_FILE"], lines)
     mounts.write("/etc/waitd-connections/batch_api", "http://user:password@127.0.0.1:9")
     if "WAITD_TLS_CERTIFICATE" in pod.environment:
@@ -82,27 +80,27 @@ async def started(
         mounts.write(pod.environment["WAITD_TLS_KEY"], private)
     command, *arguments = pod.container["args"]
     assert command == "serve"
-    state = Path(mounts.here("/var/lib/waitd"))
-    async with daemon(state, arguments=[mounts.here(a) for a in arguments], **environment) as waitd:
+    state = Path(mounts.local_path("/var/lib/waitd"))
+    async with daemon(state, arguments=[mounts.local_path(a) for a in arguments], **environment) as waitd:
         assert (state / "waitd.db").is_file()
         yield waitd, key, metrics_key
 
 
-@pytest.mark.parametrize("way", ["standalone", "everything"])
-async def test_it_answers_its_probes_refuses_strangers_and_takes_waits_with_a_mounted_key(
-    tmp_path: Path, ways: dict[str, list[Object]], way: str
+@pytest.mark.parametrize("variant", ["standalone", "everything"])
+async def test_the_daemon_answers_its_probes_and_accepts_waits_with_a_mounted_key_only(
+    tmp_path: Path, deployments: dict[str, list[Object]], variant: str
 ) -> None:
-    objects = ways[way]
+    objects = deployments[variant]
     authority = Authority(tmp_path)
     connector = aiohttp.TCPConnector(ssl=authority.context())
     async with (
         started(tmp_path, objects, authority) as (waitd, key, metrics_key),
         aiohttp.ClientSession(connector=connector) as client,
     ):
-        assert waitd.url.startswith("https:" if way == "everything" else "http:")
-        (endpoint,) = one(objects, "ServiceMonitor", "waitd")["spec"]["endpoints"]
-        address = {"Host": "10.1.2.3:8795"}  # Kubelet and Prometheus come by the pod's
-        for how, path in asked(pod_of(one(objects, "StatefulSet", "waitd"))):
+        assert waitd.url.startswith("https:" if variant == "everything" else "http:")
+        (endpoint,) = find_object(objects, "ServiceMonitor", "waitd")["spec"]["endpoints"]
+        address = {"Host": "10.1.2.3:8795"}  # the kubelet and Prometheus use the pod's address
+        for how, path in probe_actions(pod_of(find_object(objects, "StatefulSet", "waitd"))):
             assert how == "httpGet"
             async with client.get(waitd.url + path, headers=address) as answer:
                 assert answer.status == 200, path
@@ -123,8 +121,10 @@ async def test_it_answers_its_probes_refuses_strangers_and_takes_waits_with_a_mo
             assert len((await answer.json())["waits"]) == 1
 
 
-def test_without_a_key_it_does_not_start_off_loopback(tmp_path: Path, ways: dict[str, list[Object]]) -> None:
-    environment = pod_of(one(ways["standalone"], "StatefulSet", "waitd")).environment
+def test_a_daemon_without_keys_does_not_start_off_loopback(
+    tmp_path: Path, deployments: dict[str, list[Object]]
+) -> None:
+    environment = pod_of(find_object(deployments["standalone"], "StatefulSet", "waitd")).environment
     done = subprocess.run(
         [sys.executable, "-m", "waitd", "serve"],
         env={"WAITD_BIND": environment["WAITD_BIND"], "WAITD_STATE_DIR": str(tmp_path)},

@@ -1,6 +1,4 @@
-"""The wheel is complete: built from a clean copy and installed into an empty environment, it runs
-the demo.
-"""
+"""The wheel is complete: installed into an empty environment, it runs the demo."""
 
 import json
 import os
@@ -23,7 +21,7 @@ PARTS = ("waitd", "pyproject.toml", "README.md", "LICENSE")
 
 
 def run(*command: str | Path, cwd: Path, **environment: str) -> str:
-    """The standard output of a command that must succeed, without waitd's or Python's variables."""
+    """The output of a command that must succeed, run without waitd's and Python's variables."""
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith(("WAITD_", "PYTHON"))
     }
@@ -75,7 +73,7 @@ def test_the_license_is_in_the_wheel(wheel: Path, metadata: Message) -> None:
     assert "Apache License\n                           Version 2.0, January 2004" in text
 
 
-def test_the_metadata_name_the_pythons_the_provider_and_the_project_pages(metadata: Message) -> None:
+def test_the_metadata_has_python_versions_the_provider_and_project_urls(metadata: Message) -> None:
     classifiers = metadata.get_all("Classifier", [])
     assert "Framework :: Apache Airflow :: Provider" in classifiers
     versions = {
@@ -90,7 +88,7 @@ def test_the_metadata_name_the_pythons_the_provider_and_the_project_pages(metada
     assert all(url.startswith("https://github.com/waitd/waitd") for url in urls.values())
 
 
-def test_with_the_wheel_alone_the_demo_loses_nothing(wheel: Path, tmp_path: Path) -> None:
+def test_the_installed_wheel_runs_the_demo_without_a_loss(wheel: Path, tmp_path: Path) -> None:
     environment = tmp_path / "venv"
     venv.create(environment, with_pip=True)
     constraints = ROOT / "config" / "constraints.txt"
@@ -98,6 +96,6 @@ def test_with_the_wheel_alone_the_demo_loses_nothing(wheel: Path, tmp_path: Path
     waitd = environment / "bin" / "waitd"
     version = run(waitd, "--version", cwd=tmp_path, WAITD_BUILD="0123abc")
     assert version == f"waitd {__version__} (build 0123abc)\n"
-    account = json.loads(run(waitd, "demo", "--json", cwd=tmp_path, TMPDIR=str(tmp_path)))
-    assert account["good"] is True
-    assert account["lost"] == 0
+    result = json.loads(run(waitd, "demo", "--json", cwd=tmp_path, TMPDIR=str(tmp_path)))
+    assert result["good"] is True
+    assert result["lost"] == 0
