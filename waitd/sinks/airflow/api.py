@@ -124,7 +124,7 @@ class AirflowApi:
         max_listed: float = MAX_LISTED,
         role: Role = "User",
     ) -> AsyncIterator[Mapping[str, Any]]:
-        """The first `max_listed` entries of a list, requested page by page.
+        """The first `max_listed` entries of a list (inf: all), requested page by page.
 
         `field` holds the entries in each response. A list with a `body` is requested with POST.
 

@@ -44,7 +44,7 @@ ConnId = Annotated[
 
 
 class BrokerParams(Protocol):
-    """What every sink's parameters have."""
+    """What the parameters of every broker sink have in common."""
 
     @property
     def conn_id(self) -> str: ...
