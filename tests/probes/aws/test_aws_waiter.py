@@ -79,18 +79,18 @@ async def test_dynamodb_speaks_json(s3: S3Server) -> None:
         AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
         BillingMode="PAY_PER_REQUEST",
     )
-    found = await poke(s3.connection(), **TABLE)
-    assert isinstance(found, Success), found
-    assert found.payload["Table"]["TableStatus"] == "ACTIVE"
+    verdict = await poke(s3.connection(), **TABLE)
+    assert isinstance(verdict, Success), verdict
+    assert verdict.payload["Table"]["TableStatus"] == "ACTIVE"
     dynamodb.delete_table(TableName="jobs")
     dynamodb.close()
 
 
 async def test_s3_speaks_xml_and_heads(s3: S3Server) -> None:
     bucket = s3.bucket("a b/c")
-    there = {"service": "s3", "waiter": "bucket_exists", "params": {"Bucket": bucket}}
-    assert isinstance(await poke(s3.connection(), **there), Success)
-    missing = await poke(s3.connection(), **there | {"params": {"Bucket": "no-such-bucket-here"}})
+    wait = {"service": "s3", "waiter": "bucket_exists", "params": {"Bucket": bucket}}
+    assert isinstance(await poke(s3.connection(), **wait), Success)
+    missing = await poke(s3.connection(), **wait | {"params": {"Bucket": "no-such-bucket-here"}})
     assert isinstance(missing, Pending), missing
     key = {"service": "s3", "waiter": "object_exists", "params": {"Bucket": bucket, "Key": "a b/c"}}
     assert isinstance(await poke(s3.connection(), **key), Success)
@@ -98,8 +98,8 @@ async def test_s3_speaks_xml_and_heads(s3: S3Server) -> None:
 
 async def test_lambda_speaks_json_over_paths(s3: S3Server) -> None:
     wait = {"service": "lambda", "waiter": "function_exists", "params": {"FunctionName": "none-such"}}
-    found = await poke(s3.connection(), **wait)
-    assert isinstance(found, Pending), found
+    verdict = await poke(s3.connection(), **wait)
+    assert isinstance(verdict, Pending), verdict
     eks = await poke(s3.connection(), service="eks", waiter="cluster_deleted", params={"name": "none"})
     assert isinstance(eks, Success), eks  # the waiter waits for this error
     assert eks.payload["Error"]["Code"] == "ResourceNotFoundException"
@@ -187,25 +187,23 @@ async def test_a_response_that_no_acceptor_matches_has_the_verdict_of_any_servic
     script: Script, kind: type[Verdict], reason: str
 ) -> None:
     async with raw_server(script) as server:
-        found = await poke(aws(server.url), **TABLE)
-    assert (type(found), found.reason) == (kind, reason), found
-    if isinstance(found, Failure):
-        assert found.silenceable
+        verdict = await poke(aws(server.url), **TABLE)
+    assert (type(verdict), verdict.reason) == (kind, reason), verdict
+    if isinstance(verdict, Failure):
+        assert verdict.silenceable
     if reason == "pending" and b"RESTING" in script[0]:
-        assert found.message == "TableExists: not yet; Table.TableStatus: RESTING"
+        assert verdict.message == "TableExists: not yet; Table.TableStatus: RESTING"
 
 
 async def test_retry_after_is_passed_on() -> None:
     async with raw_server([error(503, "ServiceUnavailable", "Retry-After: 9")]) as server:
-        found = await poke(aws(server.url), **TABLE)
-    assert isinstance(found, Unreachable)
-    assert found.retry_after == 9.0
+        verdict = await poke(aws(server.url), **TABLE)
+    assert isinstance(verdict, Unreachable)
+    assert verdict.retry_after == 9.0
 
 
 async def test_refused_credentials_are_refreshed_once_and_requests_are_signed() -> None:
     active = answer(200, b'{"Table": {"TableStatus": "ACTIVE"}}')
-    old = Connection("aws_default", "aws", login="OLD", password="old-secret")
-    new = Connection("aws_default", "aws", login="NEW", password="new-secret")
 
     def script(head: str, _: int) -> Script:
         return [
@@ -217,11 +215,11 @@ async def test_refused_credentials_are_refreshed_once_and_requests_are_signed() 
     async with raw_server(script) as server:
         extra = {"endpoint_url": server.url, "region_name": "eu-west-1"}
         old, new = (
-            Connection(each.conn_id, "aws", login=each.login, password=each.password, extra=extra)
-            for each in (old, new)
+            Connection("aws_default", "aws", login=login, password="secret", extra=extra)
+            for login in ("OLD", "NEW")
         )
-        found = await poke(old, new, **TABLE)
-        assert isinstance(found, Success), found
+        verdict = await poke(old, new, **TABLE)
+        assert isinstance(verdict, Success), verdict
         assert len(server.requests) == 2
         assert "secret" not in "".join(server.requests)
         assert '{"TableName": "jobs"}' in server.requests[0]
@@ -230,28 +228,28 @@ async def test_refused_credentials_are_refreshed_once_and_requests_are_signed() 
 async def test_large_responses_are_parsed_in_a_thread_and_too_large_ones_not_at_all(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    in_loop: list[bool] = []
+    in_main_thread: list[bool] = []
     evaluate = aws_waiter.evaluate_response
 
-    def watched(*args: Any) -> Any:
-        in_loop.append(threading.current_thread() is threading.main_thread())
+    def recorded(*args: Any) -> Any:
+        in_main_thread.append(threading.current_thread() is threading.main_thread())
         return evaluate(*args)
 
-    monkeypatch.setattr(aws_waiter, "evaluate_response", watched)
+    monkeypatch.setattr(aws_waiter, "evaluate_response", recorded)
     for size, inline in ((10, True), (100_000, False)):
         body = json.dumps({"Table": {"TableStatus": "ACTIVE", "TableName": "x" * size}}).encode()
         async with raw_server([answer(200, body)]) as server:
-            found = await poke(aws(server.url), **TABLE)
-        assert isinstance(found, Success)
-        assert (in_loop.pop(), found.reason) == (inline, "success" if inline else "result_omitted")
+            verdict = await poke(aws(server.url), **TABLE)
+        assert isinstance(verdict, Success)
+        assert (in_main_thread.pop(), verdict.reason) == (inline, "success" if inline else "result_omitted")
     async with raw_server([answer(200, b'{"a": "' + b"x" * aws_waiter.MAX_RESPONSE + b'"}')]) as server:
-        found = await poke(aws(server.url), **TABLE)
-    assert (type(found), found.reason) == (Unreachable, "too_large")
+        verdict = await poke(aws(server.url), **TABLE)
+    assert (type(verdict), verdict.reason) == (Unreachable, "too_large")
 
 
 async def test_an_unknown_connection_ends_no_wait() -> None:
-    found = await poke(UnknownConnection("mine"), aws_conn_id="mine", **TABLE)
-    assert (type(found), found.reason) == (Unreachable, "unknown_connection")
+    verdict = await poke(UnknownConnection("mine"), aws_conn_id="mine", **TABLE)
+    assert (type(verdict), verdict.reason) == (Unreachable, "unknown_connection")
 
 
 @pytest.fixture
@@ -273,9 +271,9 @@ async def test_the_endpoints_of_aws_follow_botocores_rules(
 ) -> None:
     loaded = await models.load(service)
     assert loaded is not None
-    found = await models.endpoint(loaded, region)
-    assert found.url == url
-    assert found.signing_region == ("us-east-1" if service == "cloudfront" else None)
+    endpoint = await models.endpoint(loaded, region)
+    assert endpoint.url == url
+    assert endpoint.signing_region == ("us-east-1" if service == "cloudfront" else None)
 
 
 async def test_a_host_prefix_of_an_operation_is_used_only_at_aws(models: AwsModels) -> None:

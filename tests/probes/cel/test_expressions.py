@@ -59,7 +59,7 @@ def response(body: Any, headers: dict[str, str] | None = None) -> ResponseVariab
         ("true", {}),
     ],
 )
-def test_the_named_fields_of_an_expression_are_found(
+def test_the_fields_that_an_expression_names_are_collected(
     source: str, paths: dict[str, set[tuple[str, ...]]]
 ) -> None:
     assert analyze(RESPONSE_ENV.compile(source)._compiled.serialize()).paths == paths
@@ -104,8 +104,8 @@ def test_pruning_changes_no_value(source: str, body: Any, value: bool | None) ->
     except ValueError:
         assert value is None
         return
-    found = expression.evaluate(response(body))
-    assert isinstance(found, ErrorValue) if value is None else found is value
+    evaluated = expression.evaluate(response(body))
+    assert isinstance(evaluated, ErrorValue) if value is None else evaluated is value
 
 
 def test_equal_conditions_are_one_object_and_compiled_once() -> None:
@@ -114,8 +114,8 @@ def test_equal_conditions_are_one_object_and_compiled_once() -> None:
 
 
 def test_the_body_is_decoded_at_first_use_and_once() -> None:
-    seen = response({"a": {}})
-    assert seen.body is seen.body
+    variables = response({"a": {}})
+    assert variables.body is variables.body
     assert decode_json(b"\xff") == decode_json(b"") == (None, False)
     assert decode_json(b"null") == (None, True)
 
@@ -179,14 +179,14 @@ def test_a_large_pattern_never_fits_inline() -> None:
 
 async def test_a_worker_evaluates_as_the_loop_does() -> None:
     heavy = conditions("body.items.exists(i, i == 7)", message="body.state", result="body.n")
-    seen = response({"items": [7], "state": "done", "n": [1, {"a": None}]})
-    assert await evaluate_in_worker(heavy, seen, anyio.CapacityLimiter(1)) == heavy.evaluate(seen)
+    variables = response({"items": [7], "state": "done", "n": [1, {"a": None}]})
+    assert await evaluate_in_worker(heavy, variables, anyio.CapacityLimiter(1)) == heavy.evaluate(variables)
 
 
 async def test_the_probe_evaluates_a_large_body_in_a_worker() -> None:
     body = orjson.dumps({"items": list(range(9000)), "pad": "x" * 100_000})
     async with raw_server([answer(200, body)]) as server, probe() as http:
-        found, missing = await poke(
+        present, missing = await poke(
             http,
             {
                 "endpoint": server.url,
@@ -195,7 +195,7 @@ async def test_the_probe_evaluates_a_large_body_in_a_worker() -> None:
             },
             {"endpoint": server.url, "success_when": "body.items.exists(i, i == -1)"},
         )
-    assert found == Success(9000, "success", "HTTP 200 OK")
+    assert present == Success(9000, "success", "HTTP 200 OK")
     assert isinstance(missing, Pending)
 
 

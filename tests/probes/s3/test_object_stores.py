@@ -19,105 +19,77 @@ ODD_NAMES = ["plain.csv", "a/b/c.csv", "a b.csv", "ü€.csv", "50%.csv", "a+b=c
 @pytest.fixture(scope="module")
 def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azure]:
     with azure(tmp_path_factory.mktemp("azurite")) as server:
-        server.container("landing")
         yield server
 
 
 @pytest.fixture(scope="module")
 def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Google]:
     with google(tmp_path_factory.mktemp("google")) as server:
-        server.bucket("landing")
         yield server
 
 
-@pytest.fixture
-def unused() -> str:
-    return f"http://127.0.0.1:{free_port()}"
-
-
-def emulator(server: Google) -> Connection:
-    return Connection("google_cloud_default", host=server.url, extra={"auth_type": "none"})
-
-
-def wasb(server: Azure, password: str = KEY) -> Connection:
-    return Connection("wasb_default", "wasb", host=server.url, login=ACCOUNT, password=password)
+@pytest.fixture(params=["azurite", "storage"])
+def store(request: pytest.FixtureRequest) -> Azure | Google:
+    server: Azure | Google = request.getfixturevalue(request.param)
+    return server
 
 
 @pytest.mark.parametrize("pooled", [True, False], ids=["pool", "session"])
-async def test_an_absent_blob_is_pending_until_it_exists(azurite: Azure, pooled: bool) -> None:
+async def test_an_absent_file_is_pending_until_it_exists(store: Azure | Google, pooled: bool) -> None:
     name = f"orders/{pooled}.csv"
-    params = {"container_name": "landing", "blob_name": name}
-    async with kinds(wasb(azurite), pooled=pooled) as probes:
-        assert await probes.poke("azure_blob", params) == Pending("running", "The blob is not there.")
-        azurite.put("landing", name, b"12345")
-        seen = await probes.poke("azure_blob", params)
-    assert isinstance(seen, Success)
-    assert isinstance(seen.payload, dict)
-    assert {**seen.payload, "etag": "", "last_modified": ""} == {
-        "name": name, "container": "landing", "size": 5, "etag": "", "last_modified": "",
-    }  # fmt: skip
-    assert seen.payload["etag"]
-    assert seen.payload["last_modified"].endswith("GMT")
+    async with kinds(store.connection(), pooled=pooled) as probes:
+        absent = await probes.poke(store.kind, store.params(name))
+        store.put(name, b"12345")
+        present = await probes.poke(store.kind, store.params(name))
+    what = "blob" if store.kind == "azure_blob" else "object"
+    assert absent == Pending("running", f"The {what} is not there.")
+    assert isinstance(present, Success)
+    payload: dict[str, Any] = present.payload
+    assert (payload["name"], int(payload["size"])) == (name, 5)
+    if store.kind == "gcs_key":
+        assert payload["bucket"] == "landing"
+    else:
+        assert payload.keys() == {"name", "container", "size", "etag", "last_modified"}
+        assert (payload["container"], payload["size"]) == ("landing", 5)
+        assert payload["etag"]
+        assert payload["last_modified"].endswith("GMT")
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
-async def test_a_blob_may_have_any_name(azurite: Azure, name: str) -> None:
-    azurite.put("landing", name, b"1")
-    async with kinds(wasb(azurite)) as probes:
-        seen = await probes.poke("azure_blob", {"container_name": "landing", "blob_name": name})
-    assert isinstance(seen, Success)
+async def test_a_file_may_have_any_name(store: Azure | Google, name: str) -> None:
+    store.put(name, b"1")
+    async with kinds(store.connection()) as probes:
+        assert isinstance(await probes.poke(store.kind, store.params(name)), Success)
 
 
 async def test_a_missing_container_fails_the_wait_after_a_while(azurite: Azure) -> None:
     params = {"container_name": "no-such", "blob_name": "a.csv"}
     message = "Not found: ContainerNotFound"
-    async with kinds(wasb(azurite)) as probes:
+    async with kinds(azurite.connection()) as probes:
         first = await probes.poke("azure_blob", params)
         assert first == Pending("not_found", message)
-        seen = record_verdict(EMPTY_PROGRESS, first, probes.now - 61)
-        assert await probes.poke("azure_blob", params, seen) == Failure(
+        progress = record_verdict(EMPTY_PROGRESS, first, probes.now - 61)
+        assert await probes.poke("azure_blob", params, progress) == Failure(
             "not_found", message, silenceable=True
         )
 
 
 async def test_a_wrong_key_fails_the_wait(azurite: Azure) -> None:
-    async with kinds(wasb(azurite, "d3Jvbmc=")) as probes:
-        seen = await probes.poke("azure_blob", {"container_name": "landing", "blob_name": "a.csv"})
+    async with kinds(azurite.connection(password="d3Jvbmc=")) as probes:
+        verdict = await probes.poke("azure_blob", azurite.params("a.csv"))
     # Azure itself says AuthenticationFailed: see the preset's golden cases.
-    assert seen == Failure("http_403", "AuthorizationFailure", silenceable=True)
+    assert verdict == Failure("http_403", "AuthorizationFailure", silenceable=True)
 
 
-async def test_a_store_that_is_down_ends_no_wait(unused: str) -> None:
+async def test_a_store_that_is_down_ends_no_wait() -> None:
+    unused = f"http://127.0.0.1:{free_port()}"
     connections = [
         Connection("wasb_default", "wasb", host=f"{unused}/{ACCOUNT}", login=ACCOUNT, password=KEY),
         Connection("google_cloud_default", host=unused, extra={"auth_type": "none"}),
     ]
     async with kinds(*connections) as probes:
-        blob = await probes.poke("azure_blob", {"container_name": "landing", "blob_name": "a"})
-        key = await probes.poke("gcs_key", {"bucket": "landing", "object": "a"})
-    assert {type(blob), type(key)} == {Unreachable}
-
-
-@pytest.mark.parametrize("pooled", [True, False], ids=["pool", "session"])
-async def test_an_absent_object_is_pending_until_it_exists(storage: Google, pooled: bool) -> None:
-    name = f"orders/{pooled}.csv"
-    params = {"bucket": "landing", "object": name}
-    async with kinds(emulator(storage), pooled=pooled) as probes:
-        assert await probes.poke("gcs_key", params) == Pending("running", "The object is not there.")
-        storage.put("landing", name, b"12345")
-        seen = await probes.poke("gcs_key", params)
-    assert isinstance(seen, Success)
-    assert isinstance(seen.payload, dict)
-    assert {key: seen.payload[key] for key in ("bucket", "name")} == {"bucket": "landing", "name": name}
-    assert int(seen.payload["size"]) == 5
-
-
-@pytest.mark.parametrize("name", ODD_NAMES)
-async def test_an_object_may_have_any_name(storage: Google, name: str) -> None:
-    storage.put("landing", name, b"1")
-    async with kinds(emulator(storage)) as probes:
-        seen = await probes.poke("gcs_key", {"bucket": "landing", "object": name})
-    assert isinstance(seen, Success)
+        for store in (Azure, Google):
+            assert isinstance(await probes.poke(store.kind, store.params("a")), Unreachable)
 
 
 IN_PARTS = 'give its parts instead, as in {"%s":"landing","%s":"orders/2026-11-21/part-0.parquet"}'
@@ -157,11 +129,7 @@ async def test_wrong_parameters_are_refused_at_submit(
 async def test_an_incomplete_connection_is_refused_at_submit(
     kind: str, connection: Connection, words: str
 ) -> None:
-    params = (
-        {"container_name": "landing", "blob_name": "a"}
-        if kind == "azure_blob"
-        else {"bucket": "landing", "object": "a"}
-    )
+    store = Azure if kind == Azure.kind else Google
     async with kinds(connection) as probes:
         with pytest.raises(InvalidInput, match=words):
-            probes.probe(kind).parse(params, namespace="default")
+            probes.probe(kind).parse(store.params("a"), namespace="default")

@@ -1,4 +1,4 @@
-"""Runs real databases on free ports: PostgreSQL (pip's has no TLS, Debian's has) and Debian's MariaDB.
+"""Runs real databases on free ports: PostgreSQL from pip (without TLS) or Debian, and MariaDB.
 
 Their certificates are for `localhost` only.
 """
@@ -25,7 +25,7 @@ LOGIN, PASSWORD = "reader", "s3cret-pw"
 
 
 class Server:
-    """A database server in a directory. Servers refuse to run as root, so root runs them as `nobody`."""
+    """A database server in a directory. It refuses to run as root, so root runs it as `nobody`."""
 
     def __init__(self, home: Path) -> None:
         self.home = home

@@ -32,8 +32,8 @@ async def test_a_wait_ends_when_a_row_appears(database: Database, poke: SqlPoker
 async def test_the_first_cell_decides_as_in_airflows_sql_sensor(
     database: Database, poke: SqlPoker, cell: str, succeeds: bool
 ) -> None:
-    found = await poke(database.connection, sql=f"SELECT {cell} AS cell, 1 AS other")
-    assert isinstance(found, Success if succeeds else Pending), found
+    verdict = await poke(database.connection, sql=f"SELECT {cell} AS cell, 1 AS other")
+    assert isinstance(verdict, Success if succeeds else Pending), verdict
 
 
 @every
@@ -73,16 +73,16 @@ async def test_the_error_of_a_statement_quotes_no_values(database: Database, pok
         "SELECT x FROM nowhere WHERE y = 'top-secret'",
         "SELECT nope('top-secret')",
     ):
-        found = await poke(database.connection, sql=statement)
-        assert isinstance(found, Failure), found
-        assert found.silenceable
-        assert "top-secret" not in found.message
+        verdict = await poke(database.connection, sql=statement)
+        assert isinstance(verdict, Failure), verdict
+        assert verdict.silenceable
+        assert "top-secret" not in verdict.message
 
 
 async def test_a_forbidden_table_fails_the_wait(postgres: Postgres, poke: SqlPoker) -> None:
-    found = await poke(postgres.connection("postgres"), sql="SELECT id FROM hidden")
-    assert isinstance(found, Failure)
-    assert "42501" in found.message
+    verdict = await poke(postgres.connection("postgres"), sql="SELECT id FROM hidden")
+    assert isinstance(verdict, Failure)
+    assert "42501" in verdict.message
 
 
 async def test_a_parameter_of_another_type_fails_the_wait(postgres: Postgres, poke: SqlPoker) -> None:

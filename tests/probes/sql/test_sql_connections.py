@@ -14,7 +14,7 @@ from sql_pokes import Database, SqlPoker, servers
 from waitd.core.connections.connection import Connection
 from waitd.core.connections.egress import EgressPolicy
 from waitd.core.errors import ConnectionUnavailable, UnknownConnection
-from waitd.core.waits.verdict import Failure, Success, Unreachable, Verdict
+from waitd.core.waits.verdict import Failure, Success, Unreachable
 from waitd.outgoing import Outgoing
 from waitd.probes.sql.probe import SqlProbe
 
@@ -23,33 +23,33 @@ from waitd.probes.sql.probe import SqlProbe
 async def test_a_refused_login_is_refreshed_once(database: Database) -> None:
     right = database.connection
     wrong = Connection("db", right.conn_type, right.host, right.port, right.schema, right.login, "wrong-pw")
-    for answers, expected in (([wrong, right], Success), ([wrong, wrong], Failure)):
-        connections = ScriptedConnections(list(answers))
+    for refreshed, expected in ((right, Success), (wrong, Failure)):
+        connections = ScriptedConnections([wrong, refreshed])
         async with SqlProbe(connections) as probe:
             target = probe.parse({"conn_id": "db", "sql": "SELECT 1"}, namespace="default")
-            [found] = await probe.poke([Poked(target)])
-        assert isinstance(found, expected), found
+            [verdict] = await probe.poke([Poked(target)])
+        assert isinstance(verdict, expected), verdict
         assert connections.refreshes == 1
-        if isinstance(found, Failure):
-            assert (found.reason, found.silenceable) == ("access_denied", True)
-            assert "wrong-pw" not in found.message
+        if isinstance(verdict, Failure):
+            assert (verdict.reason, verdict.silenceable) == ("access_denied", True)
+            assert "wrong-pw" not in verdict.message
 
 
 async def test_lost_connections_end_no_wait(postgres: Postgres, poke: SqlPoker) -> None:
     connection = postgres.connection("postgres")
     assert isinstance(await poke(connection, sql="SELECT 1"), Success)
     postgres.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'waitd'")
-    found = [await poke(connection, sql="SELECT 1") for _ in range(5)]
-    assert not any(isinstance(each, Failure) for each in found), found
-    assert isinstance(found[-1], Success)
+    verdicts = [await poke(connection, sql="SELECT 1") for _ in range(5)]
+    assert not any(isinstance(verdict, Failure) for verdict in verdicts), verdicts
+    assert isinstance(verdicts[-1], Success)
 
 
 @pytest.mark.parametrize("conn_type", ["postgres", "mysql"])
 async def test_an_unavailable_or_forbidden_host_ends_no_wait(conn_type: str, poke: SqlPoker) -> None:
     gone = Connection("db", conn_type, host="127.0.0.1", port=1, schema="jobs", login="u", password="p")
-    found = await poke(gone, sql="SELECT 1")
-    assert isinstance(found, Unreachable), found
-    assert found.reason in {"connection_refused", "database_unavailable"}
+    verdict = await poke(gone, sql="SELECT 1")
+    assert isinstance(verdict, Unreachable), verdict
+    assert verdict.reason in {"connection_refused", "database_unavailable"}
     metadata = Connection("db", conn_type, host="169.254.169.254", schema="jobs", login="u")
     assert (await poke(metadata, sql="SELECT 1")).reason == "egress_refused"
 
@@ -58,8 +58,10 @@ async def test_the_operators_egress_rules_apply_to_databases() -> None:
     connection = Connection("db", "postgres", host="db.example.org", schema="jobs")
     outgoing = Outgoing(EgressPolicy.from_settings((), ("*.example.org",), private=True))
     async with SqlProbe(ScriptedConnections([connection]), outgoing=outgoing) as probe:
-        [found] = await probe.poke([Poked(probe.parse({"conn_id": "db", "sql": "SELECT 1"}, namespace="n"))])
-    assert (type(found), found.reason) == (Unreachable, "egress_refused")
+        [verdict] = await probe.poke(
+            [Poked(probe.parse({"conn_id": "db", "sql": "SELECT 1"}, namespace="n"))]
+        )
+    assert (type(verdict), verdict.reason) == (Unreachable, "egress_refused")
 
 
 @pytest.mark.parametrize(
@@ -75,14 +77,14 @@ async def test_the_operators_egress_rules_apply_to_databases() -> None:
     ],
 )
 async def test_an_unusable_connection_is_connection_invalid(connection: Connection, poke: SqlPoker) -> None:
-    found = await poke(connection, sql="SELECT 1")
-    assert (type(found), found.reason) == (Unreachable, "connection_invalid")
+    verdict = await poke(connection, sql="SELECT 1")
+    assert (type(verdict), verdict.reason) == (Unreachable, "connection_invalid")
 
 
 async def test_a_missing_file_is_not_created(tmp_path: Path, poke: SqlPoker) -> None:
     path = tmp_path / "none.db"
-    found = await poke(Connection("db", "sqlite", host=str(path)), sql="SELECT 1")
-    assert isinstance(found, Unreachable), found
+    verdict = await poke(Connection("db", "sqlite", host=str(path)), sql="SELECT 1")
+    assert isinstance(verdict, Unreachable), verdict
     assert not path.exists()
 
 
@@ -94,8 +96,8 @@ async def test_a_missing_file_is_not_created(tmp_path: Path, poke: SqlPoker) -> 
     ],
 )
 async def test_an_unavailable_connection_ends_no_wait(error: Exception, reason: str, poke: SqlPoker) -> None:
-    found: Verdict = await poke(error, sql="SELECT 1")
-    assert (type(found), found.reason) == (Unreachable, reason)
+    verdict = await poke(error, sql="SELECT 1")
+    assert (type(verdict), verdict.reason) == (Unreachable, reason)
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +138,7 @@ async def test_tls_is_used_and_verified(
     if conn_type == "mysql":
         extra = {"ssl_mode": mysql_mode, "ssl": {"ca": file} if file else None}
         statement = "SELECT variable_value <> '' AS tls FROM information_schema.session_status WHERE variable_name = 'Ssl_cipher'"
-    found = await poke(server.connection(conn_type, host=host, extra=extra), sql=statement)
-    assert isinstance(found, Success if succeeds else Unreachable), found
-    if isinstance(found, Unreachable):
-        assert found.reason == ("tls" if conn_type == "postgres" else "database_unavailable"), found
+    verdict = await poke(server.connection(conn_type, host=host, extra=extra), sql=statement)
+    assert isinstance(verdict, Success if succeeds else Unreachable), verdict
+    if isinstance(verdict, Unreachable):
+        assert verdict.reason == ("tls" if conn_type == "postgres" else "database_unavailable"), verdict

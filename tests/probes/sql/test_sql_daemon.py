@@ -8,7 +8,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from daemon import Daemon, daemon, until
+from daemon import Daemon, daemon, get_wait, submit, until
 from databases import PASSWORD, Postgres
 
 pytestmark = pytest.mark.slow
@@ -16,55 +16,53 @@ LOADED = "SELECT id, state FROM loads WHERE state = :state ORDER BY id"
 
 
 @pytest.fixture
-async def served(postgres: Postgres, tmp_path: Path) -> AsyncIterator[Daemon]:
+async def client() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as session:
+        yield session
+
+
+@pytest.fixture
+async def server(postgres: Postgres, tmp_path: Path) -> AsyncIterator[Daemon]:
     postgres.sql("DELETE FROM loads")
-    given = postgres.connection("postgres")
+    connection = postgres.connection("postgres")
     fields = ("conn_type", "host", "port", "schema", "login", "password")
-    warehouse = json.dumps({name: getattr(given, name) for name in fields})
+    warehouse = json.dumps({name: getattr(connection, name) for name in fields})
     async with daemon(tmp_path, AIRFLOW_CONN_WAREHOUSE=warehouse) as running:
         yield running
 
 
-async def submitted(served: Daemon, **params: Any) -> tuple[int, Any]:
-    body = {"kind": "sql", "params": {"conn_id": "warehouse", **params}, "poke_interval": 0.2, "timeout": 300}
-    async with aiohttp.ClientSession() as client, client.post(f"{served.url}/v1/waits", json=body) as answer:
-        return answer.status, await answer.json()
+def wait_on(**params: Any) -> dict[str, Any]:
+    return {"kind": "sql", "params": {"conn_id": "warehouse", **params}, "poke_interval": 0.2, "timeout": 300}
 
 
-async def shown(served: Daemon, wait: Any, seconds: int = 0) -> Any:
-    url = f"{served.url}/v1/waits/{wait['id']}?wait={seconds}"
-    async with aiohttp.ClientSession() as client, client.get(url) as answer:
-        return await answer.json()
-
-
-async def test_a_row_ends_a_wait(served: Daemon, postgres: Postgres) -> None:
-    status, wait = await submitted(served, sql=LOADED, parameters={"state": "loaded"})
-    assert status == 201, wait
-    other = {"success_when": "size(rows) >= 2", "result": "rows.map(r, r.id)"}
-    status, both = await submitted(served, sql=LOADED, parameters={"state": "loaded"}, **other)
-    assert status == 201, both
+async def test_a_row_ends_a_wait(server: Daemon, client: aiohttp.ClientSession, postgres: Postgres) -> None:
+    query = {"sql": LOADED, "parameters": {"state": "loaded"}}
+    one = await submit(client, server, wait_on(**query))
+    conditions = {"success_when": "size(rows) >= 2", "result": "rows.map(r, r.id)"}
+    both = await submit(client, server, wait_on(**query, **conditions))
 
     async def poked() -> bool:
-        seen = [(await shown(served, each))["last_verdict"] for each in (wait, both)]
-        return all(last is not None and last["reason"] == "no_rows" for last in seen)
+        last = [(await get_wait(client, server, each))["last_verdict"] for each in (one, both)]
+        return all(verdict is not None and verdict["reason"] == "no_rows" for verdict in last)
 
     await until(poked, what="a poke without a row")
     postgres.sql("INSERT INTO loads (id, state) VALUES (7, 'loaded'), (8, 'broken')")
-    first = await shown(served, wait, 30)
+    first = await get_wait(client, server, one, 30)
     assert (first["state"], first["outcome"]["payload"]) == ("success", [{"id": 7, "state": "loaded"}])
-    assert (await shown(served, both))["state"] == "waiting"
+    assert (await get_wait(client, server, both))["state"] == "waiting"
     postgres.sql("UPDATE loads SET state = 'loaded'")
-    second = await shown(served, both, 30)
+    second = await get_wait(client, server, both, 30)
     assert (second["state"], second["outcome"]["payload"]) == ("success", [7, 8])
 
 
-async def test_a_refused_statement_fails_the_wait_and_quotes_no_secret(served: Daemon) -> None:
-    status, wait = await submitted(served, sql="DELETE FROM loads WHERE state = 'top-secret'")
-    assert status == 201
-    ended = await shown(served, wait, 30)
-    assert (ended["state"], ended["outcome"]["reason"]) == ("failed", "sql_error")
-    assert "top-secret" not in ended["outcome"]["message"]
-    assert PASSWORD not in json.dumps([ended, served.log])
+async def test_a_refused_statement_fails_the_wait_and_quotes_no_secret(
+    server: Daemon, client: aiohttp.ClientSession
+) -> None:
+    wait_id = await submit(client, server, wait_on(sql="DELETE FROM loads WHERE state = 'top-secret'"))
+    wait = await get_wait(client, server, wait_id, 30)
+    assert (wait["state"], wait["outcome"]["reason"]) == ("failed", "sql_error")
+    assert "top-secret" not in wait["outcome"]["message"]
+    assert PASSWORD not in json.dumps([wait, server.log])
 
 
 @pytest.mark.parametrize(
@@ -78,23 +76,23 @@ async def test_a_refused_statement_fails_the_wait_and_quotes_no_secret(served: D
     ],
 )
 async def test_wrong_parameters_are_refused_at_submit(
-    served: Daemon, params: dict[str, Any], pointer: str, words: str
+    server: Daemon, client: aiohttp.ClientSession, params: dict[str, Any], pointer: str, words: str
 ) -> None:
-    status, problem = await submitted(served, **params)
-    assert status == 422, problem
-    [error] = problem["errors"]
+    async with client.post(f"{server.url}/v1/waits", json=wait_on(**params)) as response:
+        assert response.status == 422, await response.text()
+        [error] = (await response.json())["errors"]
     assert error["pointer"] == pointer
     assert words in error["detail"]
 
 
-async def test_many_waits_share_few_connections(served: Daemon, postgres: Postgres) -> None:
-    answers = await asyncio.gather(
-        *(submitted(served, sql="SELECT :n = 0", parameters={"n": n}) for n in range(1, 41))
-    )
-    assert {status for status, _ in answers} == {201}
+async def test_many_waits_share_few_connections(
+    server: Daemon, client: aiohttp.ClientSession, postgres: Postgres
+) -> None:
+    waits = [wait_on(sql="SELECT :n = 0", parameters={"n": n}) for n in range(1, 41)]
+    wait_ids = await asyncio.gather(*(submit(client, server, wait) for wait in waits))
 
     async def poked() -> bool:
-        return all([(await shown(served, wait))["pokes"] >= 2 for _, wait in answers])
+        return all([(await get_wait(client, server, each))["pokes"] >= 2 for each in wait_ids])
 
     await until(poked, what="two pokes each")
     count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'waitd'"
