@@ -1,6 +1,6 @@
 """waitd that kills itself when it reaches the point CRASH_AT for the CRASH_AFTER-th time.
 
-The traps wrap functions of the product from outside; the product has no code for them.
+The points wrap functions of the product from outside; the product has no code for them.
 """
 
 import os
@@ -21,47 +21,48 @@ point = os.environ.get("CRASH_AT", "")
 left = [int(os.environ.get("CRASH_AFTER", "1"))]
 
 
-def spring() -> None:
+def count_down() -> None:
+    """Kills the process at the last of the CRASH_AFTER calls."""
     left[0] -= 1
     if left[0] <= 0:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def before(owner: Any, name: str, *, only_if: Callable[..., bool] = lambda *_: True) -> None:
-    """Springs the trap before each call of `owner.name` for whose arguments `only_if` is true."""
+    """Counts down before each call of `owner.name` for whose arguments `only_if` is true."""
     original = getattr(owner, name)
 
-    def trapped(*args: Any, **kwargs: Any) -> Any:
+    def counted(*args: Any, **kwargs: Any) -> Any:
         if only_if(*args):
-            spring()
+            count_down()
         return original(*args, **kwargs)
 
-    setattr(owner, name, trapped)
+    setattr(owner, name, counted)
 
 
 def before_commit_of(module: Any, name: str) -> None:
-    """Springs the trap before the COMMIT of a transaction with commands for `module.name`."""
+    """Counts down before the COMMIT of a transaction with commands for `module.name`."""
     original, run = getattr(module, name), connection_thread.execute
     armed = [False]
 
-    async def arming(transaction: Any, operations: Any) -> None:
+    async def arm(transaction: Any, operations: Any) -> None:
         await original(transaction, operations)
         armed[0] = bool(operations)
 
-    def running(driver: Any, calls: Any) -> Any:
+    def execute(driver: Any, calls: Any) -> Any:
         *statements, last = calls
         if armed[0] and last[0] == "COMMIT":
             armed[0] = False
             run(driver, statements)
-            spring()
+            count_down()
             return run(driver, [last])
         return run(driver, calls)
 
-    setattr(module, name, arming)
-    connection_thread.execute = running  # type: ignore[assignment]  # the trap
+    setattr(module, name, arm)
+    connection_thread.execute = execute  # type: ignore[assignment]  # the point of the crash
 
 
-TRAPS: dict[str, Callable[[], None]] = {
+POINTS: dict[str, Callable[[], None]] = {
     "": lambda: None,
     "before the commit of a submit": lambda: before_commit_of(insert, "insert"),
     "after the commit and before the hand-over": lambda: before(
@@ -79,6 +80,6 @@ TRAPS: dict[str, Callable[[], None]] = {
 }
 
 if __name__ == "__main__":
-    TRAPS[point]()
+    POINTS[point]()
     sys.argv = ["waitd", "serve"]
     main()

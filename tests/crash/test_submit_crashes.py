@@ -8,17 +8,17 @@ from typing import Any
 
 import aiohttp
 import pytest
-from daemon import Daemon, get_wait, submit, until
+from daemon import daemon, get_wait, submit, until
 from job_system import JobSystem, job_system
+from killed_daemon import daemon_killed_at
 
 pytestmark = pytest.mark.slow
 
-SCRIPT = Path(__file__).with_name("crashing_daemon.py")
 #: What happens to a submitting call: nothing four times out of nine.
-TROUBLES = ["", "", "", "", "drop", "before drop", "500", "before busy", "hang"]
-#: Calls of one name after which nothing happens to it any more: the pauses between calls grow, and
-#: the test is to end.
-TROUBLED = 4
+FAULTS = ["", "", "", "", "drop", "before drop", "500", "before busy", "hang"]
+#: After so many calls of one name there are no more faults: the pauses between calls grow, and the
+#: test must end.
+MAX_FAULTS = 4
 
 
 def body_for(system: JobSystem, name: str, *, idempotent: bool = True, **more: Any) -> dict[str, Any]:
@@ -50,44 +50,39 @@ def cancelling(system: JobSystem) -> dict[str, Any]:
 
 async def test_five_hundred_waits_over_twenty_kills_make_one_job_each(tmp_path: Path) -> None:
     chance = random.Random(4)
-    async with job_system() as system, aiohttp.ClientSession() as client:
-        system.submit_fault = lambda name: chance.choice(TROUBLES) if system.calls[name] <= TROUBLED else ""
-        daemon = Daemon(tmp_path)
-        idempotent = [f"job{n}" for n in range(400)]
-        others = [f"other{n}" for n in range(100)]
-        waits: dict[str, str] = {}
-        left = [*idempotent, *others]
-        chance.shuffle(left)
-        try:
-            for _ in range(20):
-                await daemon.start()
-                for name in left[:25]:
-                    body = body_for(system, name, idempotent=name in idempotent)
-                    waits[name] = await submit(client, daemon, body)
-                left = left[25:]
-                await asyncio.sleep(chance.uniform(0.0, 0.6))
-                assert await daemon.kill() == -signal.SIGKILL
-            assert not left
-            await daemon.start()
-            ended = {name: await get_wait(client, daemon, wait_id, 60) for name, wait_id in waits.items()}
-            for name in idempotent:
-                assert ended[name]["state"] == "success", ended[name]
-                [job] = system.jobs_named(name)
-                assert ended[name]["submit"]["handle"] == job.id
-            unknown = [name for name in others if ended[name]["state"] == "failed"]
-            for name in others:
-                assert len(system.jobs_named(name)) <= 1, "a call that must not be repeated was"
-                if name in unknown:
-                    assert ended[name]["outcome"]["reason"] == "submit_unknown"
-                    assert ended[name]["submit"]["state"] == "unknown"
-                else:
-                    assert ended[name]["state"] == "success"
-                    assert len(system.jobs_named(name)) == 1
-            # Both ways out were taken, and calls were repeated, or the test would prove little.
-            assert 10 < len(unknown) < 90
-            assert sum(system.calls[name] for name in idempotent) > 500
-        finally:
-            await daemon.kill()
+    idempotent = [f"job{n}" for n in range(400)]
+    others = [f"other{n}" for n in range(100)]
+    waits: dict[str, str] = {}
+    left = [*idempotent, *others]
+    chance.shuffle(left)
+    async with job_system() as system, aiohttp.ClientSession() as client, daemon(tmp_path) as waitd:
+        system.submit_fault = lambda name: chance.choice(FAULTS) if system.calls[name] <= MAX_FAULTS else ""
+        for _ in range(20):
+            for name in left[:25]:
+                body = body_for(system, name, idempotent=name in idempotent)
+                waits[name] = await submit(client, waitd, body)
+            left = left[25:]
+            await asyncio.sleep(chance.uniform(0.0, 0.6))
+            assert await waitd.kill() == -signal.SIGKILL
+            await waitd.start()
+        assert not left
+        ended = {name: await get_wait(client, waitd, wait_id, 60) for name, wait_id in waits.items()}
+        for name in idempotent:
+            assert ended[name]["state"] == "success", ended[name]
+            [job] = system.jobs_named(name)
+            assert ended[name]["submit"]["handle"] == job.id
+        unknown = [name for name in others if ended[name]["state"] == "failed"]
+        for name in others:
+            assert len(system.jobs_named(name)) <= 1, "a call that must not be repeated was"
+            if name in unknown:
+                assert ended[name]["outcome"]["reason"] == "submit_unknown"
+                assert ended[name]["submit"]["state"] == "unknown"
+            else:
+                assert ended[name]["state"] == "success"
+                assert len(system.jobs_named(name)) == 1
+        # Both endings occurred, and calls were repeated, or the test would prove little.
+        assert 10 < len(unknown) < 90
+        assert sum(system.calls[name] for name in idempotent) > 500
 
 
 @pytest.mark.parametrize("idempotent", [True, False])
@@ -98,86 +93,76 @@ async def test_five_hundred_waits_over_twenty_kills_make_one_job_each(tmp_path: 
         "after the submitting call and before the handle is stored",
     ],
 )
-async def test_a_kill_around_the_submitting_call(point: str, idempotent: bool, tmp_path: Path) -> None:
-    async with job_system() as system, aiohttp.ClientSession() as client:
-        daemon = Daemon(tmp_path, script=SCRIPT)
-        try:
-            await daemon.start(CRASH_AT=point)
-            wait_id = await submit(client, daemon, body_for(system, "a", idempotent=idempotent))
-            assert await daemon.ended() == -signal.SIGKILL
-            called = system.calls["a"]
-            assert called == (0 if "before the submitting" in point else 1)
-            await daemon.start()
-            wait = await get_wait(client, daemon, wait_id, 30)
-            if idempotent:
-                assert wait["state"] == "success"
-                assert (len(system.jobs_named("a")), system.calls["a"]) == (1, called + 1)
-            else:
-                assert wait["outcome"]["reason"] == "submit_unknown"
-                assert system.calls["a"] == called
-        finally:
-            await daemon.kill()
+async def test_a_kill_around_the_submitting_call_makes_no_second_job(
+    point: str, idempotent: bool, tmp_path: Path
+) -> None:
+    async with (
+        job_system() as system,
+        aiohttp.ClientSession() as client,
+        daemon_killed_at(point, tmp_path) as waitd,
+    ):
+        wait_id = await submit(client, waitd, body_for(system, "a", idempotent=idempotent))
+        assert await waitd.ended() == -signal.SIGKILL
+        called = system.calls["a"]
+        assert called == (0 if "before the submitting" in point else 1)
+        await waitd.start()
+        wait = await get_wait(client, waitd, wait_id, 30)
+        if idempotent:
+            assert wait["state"] == "success"
+            assert (len(system.jobs_named("a")), system.calls["a"]) == (1, called + 1)
+        else:
+            assert wait["outcome"]["reason"] == "submit_unknown"
+            assert system.calls["a"] == called
 
 
 @pytest.mark.parametrize(
     "point", ["before the job is cancelled", "after the job is cancelled and before it is stored"]
 )
-async def test_a_job_is_cancelled_over_a_kill(point: str, tmp_path: Path) -> None:
-    async with job_system() as system, aiohttp.ClientSession() as client:
+async def test_a_job_is_cancelled_after_a_kill(point: str, tmp_path: Path) -> None:
+    async with (
+        job_system() as system,
+        aiohttp.ClientSession() as client,
+        daemon_killed_at(point, tmp_path) as waitd,
+    ):
         system.running_polls = 10**6
-        daemon = Daemon(tmp_path, script=SCRIPT)
-        try:
-            await daemon.start(CRASH_AT=point)
-            wait_id = await submit(client, daemon, body_for(system, "a", **cancelling(system)))
-            await until(lambda: system.jobs and system.jobs[0].polls > 1, what="a poke of the job")
-            async with client.post(f"{daemon.url}/v1/waits/{wait_id}:cancel", json={}) as answer:
-                assert answer.status == 200
-            assert await daemon.ended() == -signal.SIGKILL
-            await daemon.start()
+        wait_id = await submit(client, waitd, body_for(system, "a", **cancelling(system)))
+        await until(lambda: system.jobs and system.jobs[0].polls > 1, what="a poke of the job")
+        async with client.post(f"{waitd.url}/v1/waits/{wait_id}:cancel", json={}) as answer:
+            assert answer.status == 200
+        assert await waitd.ended() == -signal.SIGKILL
+        await waitd.start()
 
-            async def is_cancelled() -> bool:
-                cancel = (await get_wait(client, daemon, wait_id))["submit"]["cancel"]
-                return bool(cancel["state"] == "cancelled")
+        async def is_cancelled() -> bool:
+            cancel = (await get_wait(client, waitd, wait_id))["submit"]["cancel"]
+            return bool(cancel["state"] == "cancelled")
 
-            await until(is_cancelled, what="the job's cancelling")
-            assert system.jobs[0].cancels == (2 if point.startswith("after") else 1)
-        finally:
-            await daemon.kill()
+        await until(is_cancelled, what="the cancelling of the job")
+        assert system.jobs[0].cancels == (2 if point.startswith("after") else 1)
 
 
 async def test_a_restart_cancels_no_job(tmp_path: Path) -> None:
-    async with job_system() as system, aiohttp.ClientSession() as client:
+    async with job_system() as system, aiohttp.ClientSession() as client, daemon(tmp_path) as waitd:
         system.running_polls = 10**6
-        daemon = Daemon(tmp_path)
-        try:
-            await daemon.start()
-            wait_id = await submit(client, daemon, body_for(system, "a", **cancelling(system)))
-            await until(lambda: system.jobs and system.jobs[0].polls > 1, what="a poke of the job")
-            assert await daemon.kill(signal.SIGTERM) == 0
-            looks = system.jobs[0].polls
-            await daemon.start()
-            await until(lambda: system.jobs[0].polls > looks, what="a poke after the restart")
-            assert system.jobs[0].cancels == 0
-            assert (await get_wait(client, daemon, wait_id))["submit"]["cancel"] is None
-        finally:
-            await daemon.kill()
+        wait_id = await submit(client, waitd, body_for(system, "a", **cancelling(system)))
+        await until(lambda: system.jobs and system.jobs[0].polls > 1, what="a poke of the job")
+        assert await waitd.kill(signal.SIGTERM) == 0
+        polls = system.jobs[0].polls
+        await waitd.start()
+        await until(lambda: system.jobs[0].polls > polls, what="a poke after the restart")
+        assert system.jobs[0].cancels == 0
+        assert (await get_wait(client, waitd, wait_id))["submit"]["cancel"] is None
 
 
-async def test_a_job_that_was_submitted_and_never_heard_of_is_cancelled_after_a_kill(tmp_path: Path) -> None:
-    async with job_system() as system, aiohttp.ClientSession() as client:
+async def test_a_job_whose_submit_got_no_answer_is_cancelled_after_a_kill(tmp_path: Path) -> None:
+    async with job_system() as system, aiohttp.ClientSession() as client, daemon(tmp_path) as waitd:
         system.submit_fault = lambda name: "drop" if system.calls[name] == 1 else ""
-        daemon = Daemon(tmp_path)
-        try:
-            await daemon.start()
-            body = body_for(system, "a", **cancelling(system)) | {"poke_interval": 3600}
-            wait_id = await submit(client, daemon, body)
-            await until(lambda: system.jobs, what="the call")
-            async with client.post(f"{daemon.url}/v1/waits/{wait_id}:cancel", json={}) as answer:
-                assert (await answer.json())["submit"]["cancel"]["state"] == "pending"
-            await daemon.kill()
-            await daemon.start()
-            await until(lambda: system.jobs[0].cancels, what="the job's cancelling")
-            assert len(system.jobs) == 1
-            assert system.calls["a"] >= 2, "it was asked again which job that was"
-        finally:
-            await daemon.kill()
+        body = body_for(system, "a", **cancelling(system)) | {"poke_interval": 3600}
+        wait_id = await submit(client, waitd, body)
+        await until(lambda: system.jobs, what="the call")
+        async with client.post(f"{waitd.url}/v1/waits/{wait_id}:cancel", json={}) as answer:
+            assert (await answer.json())["submit"]["cancel"]["state"] == "pending"
+        await waitd.kill()
+        await waitd.start()
+        await until(lambda: system.jobs[0].cancels, what="the cancelling of the job")
+        assert len(system.jobs) == 1
+        assert system.calls["a"] >= 2, "the submit was repeated to get the handle"
