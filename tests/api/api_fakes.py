@@ -1,8 +1,9 @@
-"""Fakes of the parts that the API uses, and the API itself on a real port."""
+"""The API under test on a real port, over a real store and fakes of its other services."""
 
 import asyncio
+from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
@@ -13,6 +14,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from fakes import FakeConnections
 
 from waitd.api import ApiRunner, Services
+from waitd.api.problems import PROBLEM_KINDS
 from waitd.core.auth.api_key import format_key
 from waitd.core.auth.namespaces import NamespaceRules, Namespaces
 from waitd.core.connections.connection import Connection
@@ -72,11 +74,11 @@ class PlainTarget:
     request_timeout: float = 10.0
     destination: str = "somewhere"
     host: str | None = None
-    used: str | None = None
+    environment_account: str | None = None
 
     @property
     def account(self) -> str | None:
-        return self.used or self.conn_id
+        return self.environment_account or self.conn_id
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class PlainProbe(Probe):
         self.parsed += 1
         if "endpoint" not in params:
             raise InvalidInput.at("/endpoint", "needed")
-        return PlainTarget(params.get("http_conn_id"), used=params.get("used"))
+        return PlainTarget(params.get("http_conn_id"), environment_account=params.get("environment_account"))
 
     def origin(self, target: Any) -> str:
         return "somewhere"
@@ -114,7 +116,7 @@ class PlainSink:
     def signed(self, target: Any) -> bool | None:
         return target.conn_id is not None
 
-    async def deliver(self, target: Any, parcel: OutboxItem) -> Receipt:
+    async def deliver(self, target: Any, item: OutboxItem) -> Receipt:
         return Delivered()
 
 
@@ -126,7 +128,7 @@ class DagSink(PlainSink):
 
 
 class CachedConnections(FakeConnections):
-    """Connections with a cache that is filled by the test; notes which were looked up.
+    """Connections with a cache that the test fills; notes each lookup.
 
     Attributes:
         known: the connections that exist.
@@ -156,12 +158,12 @@ class CachedConnections(FakeConnections):
 
 @dataclass
 class FakePoking:
-    places: int = 100_000
+    capacity: int = 100_000
     lives: dict[str, LiveWait] = field(default_factory=dict)
     poked: list[str] = field(default_factory=list)
 
     def capacity_left(self) -> int:
-        return self.places
+        return self.capacity
 
     def live(self, wait_id: str) -> LiveWait | None:
         return self.lives.get(wait_id)
@@ -308,18 +310,32 @@ async def problem_of(response: ClientResponse, status: int, name: str) -> dict[s
     assert problem["status"] == status
     assert problem["title"]
     assert problem["detail"]
+    assert PROBLEM_KINDS[name].retry_after is None or int(response.headers["Retry-After"]) > 0
     return problem
+
+
+async def pointers_of(response: ClientResponse) -> list[str]:
+    """Returns the fields that a 422 names."""
+    return [error["pointer"] for error in (await problem_of(response, 422, "invalid-input"))["errors"]]
+
+
+@asynccontextmanager
+async def connected(api: Api, **options: Any) -> AsyncIterator[tuple[StreamReader, StreamWriter]]:
+    """Opens a connection to the API, for requests that no HTTP client sends."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.client.port, **options)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
 
 
 async def raw(api: Api, request: bytes) -> bytes:
     """Sends bytes and returns everything until the server closes the connection."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", api.client.port)
-    try:
+    async with connected(api) as (reader, writer):
         writer.write(request)
         return await reader.read()
-    finally:
-        writer.close()
-        await writer.wait_closed()
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -1,7 +1,7 @@
 """Cancel, poke and redeliver a wait over HTTP."""
 
 import pytest
-from api_fakes import Api, problem_of
+from api_fakes import Api, pointers_of, problem_of
 from uuid_utils import uuid7
 
 from waitd.core.waits.wait import WaitState
@@ -31,7 +31,7 @@ async def test_cancel_ends_a_wait_once(api: Api) -> None:
     await problem_of(await api.post(f"/v1/waits/{wait_id}:cancel"), 409, "conflict")
 
 
-async def test_poke_makes_a_waiting_wait_due_and_no_other(api: Api) -> None:
+async def test_poke_makes_only_a_waiting_wait_due(api: Api) -> None:
     wait_id = await api.submitted()
     response = await api.post(f"/v1/waits/{wait_id}:poke", {})
     assert (response.status, (await response.json())["id"]) == (202, wait_id)
@@ -56,8 +56,7 @@ async def test_an_action_on_a_missing_wait_is_a_404_and_fields_are_refused_by_na
     await problem_of(await api.post(f"/v1/waits/{uuid7()}:{action}"), 404, "not-found")
     wait_id = await api.submitted()
     response = await api.post(f"/v1/waits/{wait_id}:{action}", {"why": 1})
-    problem = await problem_of(response, 422, "invalid-input")
-    assert problem["errors"][0]["pointer"] == "/why"
+    assert await pointers_of(response) == ["/why"]
     assert (await api.store.get(wait_id)).state is WaitState.WAITING
     await problem_of(await api.post(f"/v1/waits/{wait_id}:{action}", []), 422, "invalid-input")
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from api_fakes import NOW, TOKENS, Api, bearer, lines_of, problem_of, wait
+from api_fakes import NOW, TOKENS, Api, bearer, lines_of, pointers_of, problem_of, wait
 from structlog.testing import capture_logs
 
 from waitd.core.waits.event import rfc3339
@@ -78,8 +78,7 @@ async def test_a_key_of_the_file_cannot_be_revoked_over_http(guarded: Api) -> No
 async def test_an_invalid_key_request_is_refused_at_its_field(
     guarded: Api, body: dict[str, Any], pointer: str
 ) -> None:
-    problem = await problem_of(await guarded.post("/v1/keys", body, **bearer("admin")), 422, "invalid-input")
-    assert [item["pointer"] for item in problem["errors"]] == [pointer]
+    assert await pointers_of(await guarded.post("/v1/keys", body, **bearer("admin"))) == [pointer]
 
 
 async def test_keys_can_be_created_without_authentication(api: Api) -> None:

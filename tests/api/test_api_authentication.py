@@ -13,7 +13,7 @@ PUBLIC = ["/livez", "/readyz", "/openapi.json", "/docs", "/docs/start.js"]
 
 
 @pytest.mark.parametrize("path", PUBLIC)
-async def test_some_paths_need_no_authentication(guarded: Api, path: str) -> None:
+async def test_public_paths_need_no_authentication(guarded: Api, path: str) -> None:
     assert (await guarded.client.get(path)).status == 200
     document = await guarded.get("/openapi.json")
     for operation in document["paths"].get(path, {}).values():

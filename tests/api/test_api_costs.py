@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from api_fakes import DAY, NOW, SUCCESS, Api, WatchedStore, problem_of, wait
+from api_fakes import DAY, NOW, SUCCESS, Api, WatchedStore, pointers_of, problem_of, wait
 
 from waitd.core.costs.model import CostConstants, MeasuredUsage, Prices
 from waitd.core.waits.wait import Progress, VerdictRun, WaitId, WaitSpec
@@ -82,7 +82,7 @@ async def test_a_waiting_wait_shows_what_it_has_cost_so_far(api: Api) -> None:
     assert cost["poke"]["currency"] == "EUR"
 
 
-async def test_a_new_wait_has_cost_no_time(api: Api) -> None:
+async def test_a_new_wait_has_cost_only_its_start(api: Api) -> None:
     submitted = await (await api.post("/v1/waits", wait())).json()
     assert submitted["cost"]["poke"]["slot_seconds"] == 2.0, "a run of the task"
     assert submitted["cost"]["waitd"]["memory_byte_seconds"] == 0.0
@@ -90,7 +90,7 @@ async def test_a_new_wait_has_cost_no_time(api: Api) -> None:
     assert shown["cost"]["waitd"]["memory_byte_seconds"] == 10.0
 
 
-async def test_an_ended_wait_shows_what_was_stored_with_its_end(api: Api) -> None:
+async def test_an_ended_wait_shows_the_cost_that_was_stored_with_its_end(api: Api) -> None:
     wait_id = await end_wait(api)
     [shown] = (await api.get("/v1/waits"))["waits"]
     assert shown["id"] == wait_id
@@ -134,8 +134,7 @@ async def test_sums_by_label_kind_and_day(api: Api) -> None:
 async def test_an_invalid_cost_query_points_at_its_parameter(
     api: Api, query: dict[str, str], pointer: str
 ) -> None:
-    problem = await problem_of(await api.client.get("/v1/cost", params=query), 422, "invalid-input")
-    assert problem["errors"][0]["pointer"] == pointer
+    assert await pointers_of(await api.client.get("/v1/cost", params=query)) == [pointer]
 
 
 @pytest.mark.parametrize("more", [{}])

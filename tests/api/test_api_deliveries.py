@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from api_fakes import NOW, Api, problem_of
+from api_fakes import NOW, Api, pointers_of, problem_of
 from uuid_utils import uuid7
 
 from waitd.core.waits.delivery import AfterAttempt, DeliveryState
@@ -71,8 +71,9 @@ async def test_pages_of_deliveries_are_newest_first_and_complete(api: Api) -> No
     ],
 )
 async def test_an_invalid_query_is_a_422_that_names_the_parameter(api: Api, query: str) -> None:
-    problem = await problem_of(await api.client.get(f"/v1/deliveries?{query}"), 422, "invalid-input")
-    assert problem["errors"][0]["pointer"] == f"/{query.partition('=')[0]}"
+    assert await pointers_of(await api.client.get(f"/v1/deliveries?{query}")) == [
+        f"/{query.partition('=')[0]}"
+    ]
 
 
 async def test_dead_deliveries_are_redelivered_and_counted(api: Api) -> None:
@@ -111,8 +112,7 @@ BAD = [
 async def test_an_invalid_redelivery_is_a_422_that_points_at_the_field(
     api: Api, body: Any, pointer: str
 ) -> None:
-    problem = await problem_of(await api.post("/v1/deliveries:redeliver", body), 422, "invalid-input")
-    assert [error["pointer"] for error in problem["errors"]] == [pointer]
+    assert await pointers_of(await api.post("/v1/deliveries:redeliver", body)) == [pointer]
 
 
 async def test_unknown_and_queued_deliveries_are_refused_and_nothing_is_sent(api: Api) -> None:

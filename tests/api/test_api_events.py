@@ -132,7 +132,7 @@ async def test_a_reader_that_would_miss_a_pruned_outcome_is_closed(
     stream.send.assert_not_called()
 
 
-async def test_two_ids_are_refused(api: Api) -> None:
+async def test_two_last_event_ids_are_refused(api: Api) -> None:
     headers = [("Last-Event-ID", "0"), ("Last-Event-ID", "0")]
     response = await api.client.get("/v1/events", headers=headers)
     await problem_of(response, 422, "invalid-input")
@@ -210,7 +210,6 @@ async def test_too_many_readers_are_a_429_until_one_disconnects(api: Api) -> Non
         async with following(api):
             response = await api.client.get("/v1/events")
             await problem_of(response, 429, "too-many-readers")
-            assert int(response.headers["Retry-After"]) > 0
         async with following(api):
             pass
 

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from api_fakes import Api, problem_of, until
+from api_fakes import Api, pointers_of, problem_of, until
 from uuid_utils import uuid7
 
 from waitd.api import LongPolls
@@ -67,7 +67,6 @@ async def test_too_many_long_polls_are_a_429_until_a_caller_disconnects(api: Api
     await until(lambda: len(api.services.long_polls) == 10)
     response = await api.client.get(f"/v1/waits/{wait_id}?wait=1")
     await problem_of(response, 429, "too-many-long-polls")
-    assert int(response.headers["Retry-After"]) > 0
     polls[0].cancel()
     await until(lambda: len(api.services.long_polls) == 9)
     assert (await api.client.get(f"/v1/waits/{wait_id}?wait=0.01")).status == 200
@@ -78,8 +77,7 @@ async def test_too_many_long_polls_are_a_429_until_a_caller_disconnects(api: Api
 @pytest.mark.parametrize("text", ["61", "-1", "abc", "", "1e1", "nan", "60.5"])
 async def test_wait_is_a_number_of_seconds_up_to_60(api: Api, text: str) -> None:
     response = await api.client.get(f"/v1/waits/{await api.submitted()}?wait={text}")
-    problem = await problem_of(response, 422, "invalid-input")
-    assert problem["errors"][0]["pointer"] == "/wait"
+    assert await pointers_of(response) == ["/wait"]
 
 
 async def test_long_polls_are_forgotten_when_they_are_over() -> None:

@@ -1,4 +1,4 @@
-"""Namespaces: a caller sees those of its own, and uses what the rules allow."""
+"""Namespaces: a caller sees the waits of its own, which may use what its rules allow."""
 
 import re
 from typing import Any
@@ -136,7 +136,7 @@ async def test_event_ids_do_not_reveal_how_many_events_other_namespaces_have(gua
     ("fields", "pointer"),
     [
         ({"params": {"endpoint": "x", "http_conn_id": "team_b_api"}}, "/params/http_conn_id"),
-        ({"params": {"endpoint": "x", "used": "aws_default"}}, "/params"),
+        ({"params": {"endpoint": "x", "environment_account": "aws_default"}}, "/params"),
         ({"sinks": [{"kind": "plain_sink", "conn_id": "team_b_hooks"}]}, "/sinks/0/conn_id"),
         ({"sinks": [{"kind": "plain_sink", "url": "evil.example"}]}, "/sinks/0/url"),
         (

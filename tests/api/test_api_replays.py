@@ -20,7 +20,7 @@ async def accepted(api: Api, key: str = "k") -> str:
 
 
 def fill_the_poker(api: Api) -> None:
-    api.poking.places = 0
+    api.poking.capacity = 0
 
 
 def forget_the_connection(api: Api) -> None:
@@ -94,7 +94,7 @@ async def test_a_batch_whose_replays_cannot_be_looked_up_stores_nothing(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api.store, "replays", AsyncMock(side_effect=StoreUnavailable("cannot be read")))
-    api.poking.places = 1
+    api.poking.capacity = 1
     response = await api.batch(wait(), wait(idempotency_key="k"))
     await problem_of(response, 503, "unavailable")
     assert api.store.commits == []

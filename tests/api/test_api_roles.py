@@ -21,7 +21,7 @@ CALLS = [
     ("operator", "POST", "/v1/deliveries:redeliver", 422),
     ("admin", "GET", "/v1/keys", 200),
     ("admin", "POST", "/v1/keys", 422),
-    ("admin", "POST", "/v1/keys/nobody:revoke", 404),
+    ("admin", "POST", "/v1/keys/unknown:revoke", 404),
     ("admin", "GET", "/v1/audit", 200),
 ]
 RANKS = ["a_viewer", "a_submitter", "a_operator", "admin"]
@@ -45,7 +45,7 @@ async def test_each_call_requires_its_role(
 
 async def test_the_role_of_every_call_is_tested(guarded: Api) -> None:
     paths = (await guarded.get("/openapi.json"))["paths"]
-    known = {(method, re.sub(r"/nobody:", "/{id}:", path)) for _, method, path, _ in CALLS}
+    known = {(method, re.sub(r"/unknown:", "/{id}:", path)) for _, method, path, _ in CALLS}
     # Tested elsewhere: what streams, and what needs more services.
     known |= {("GET", "/v1/events"), ("GET", "/v1/cost")}
     known |= {("POST", "/v1/signals/{key}"), ("POST", "/v1/signals:s3")}

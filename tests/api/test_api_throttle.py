@@ -119,7 +119,7 @@ async def test_one_caller_cannot_occupy_all_batches(api: Api) -> None:
 
 
 @pytest.mark.parametrize("guess", ["key-guess-{}", "token-{}"])
-async def test_guesses_are_limited_by_address_and_cached_tokens_still_work(
+async def test_guessed_tokens_are_limited_by_address_and_cached_tokens_still_work(
     api: Api, authenticator: Tokens, guess: str
 ) -> None:
     statuses = [(await list_waits(api, guess.format(n))).status for n in range(2 * throttle.FAILURES)]

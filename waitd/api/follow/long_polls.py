@@ -46,7 +46,8 @@ class LongPolls:
 
     def notify(self, wait_id: str) -> None:
         """Wakes the callers that watch this wait: its outcome is stored."""
-        if ended := self._watched.get(wait_id):
+        # Most outcomes have no watcher, and the weak dictionary takes a microsecond to say so.
+        if self._open and (ended := self._watched.get(wait_id)):
             ended.set()
 
     def drain(self) -> None:
