@@ -1,4 +1,4 @@
-"""What bad parameters get, and what a target weighs."""
+"""The parameters of the kind `http`: mistakes, coalescing keys, and the size of a target."""
 
 import gc
 import sys
@@ -73,7 +73,7 @@ def parse(params: dict[str, Any], namespace: str = "default", known: Connection 
         (URL | {"success_when": True}, "/success_when", "string"),
     ],
 )  # fmt: skip
-def test_bad_parameters_are_refused_at_their_field(params: dict[str, Any], pointer: str, words: str) -> None:
+def test_a_mistake_is_reported_at_its_field(params: dict[str, Any], pointer: str, words: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         parse(params)
     [problem] = caught.value.problems
@@ -82,7 +82,7 @@ def test_bad_parameters_are_refused_at_their_field(params: dict[str, Any], point
     assert "hunter2" not in problem.detail
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_all_mistakes_are_reported_at_once() -> None:
     with pytest.raises(InvalidInput) as caught:
         parse({"endpoint": "/x", "success_when": "status", "headers": {"Host": "h", "Cookie": "c"}})
     assert {problem.pointer for problem in caught.value.problems} == {
@@ -93,7 +93,7 @@ def test_all_problems_are_told_at_once() -> None:
     }
 
 
-def test_an_endpoint_that_leaves_a_known_connection_is_refused_at_once() -> None:
+def test_an_endpoint_outside_a_cached_connection_is_refused() -> None:
     with pytest.raises(InvalidInput) as caught:
         parse({"endpoint": "http://other.example/", **BY_CONN}, known=Connection("c", host="h.example"))
     assert caught.value.problems[0].pointer == "/endpoint"
@@ -102,11 +102,11 @@ def test_an_endpoint_that_leaves_a_known_connection_is_refused_at_once() -> None
 @pytest.mark.parametrize(
     "condition", ["status == 200", "body.done", "body", "headers['x'] == '1'", "has(body.a)"]
 )
-def test_a_boolean_or_what_may_become_one_is_a_condition(condition: str) -> None:
+def test_a_condition_may_have_a_boolean_or_a_dynamic_type(condition: str) -> None:
     assert parse(URL | {"success_when": condition}).conditions.sources.success_when == condition
 
 
-def test_equal_requests_share_a_key_whatever_their_conditions() -> None:
+def test_equal_requests_with_different_conditions_have_equal_keys() -> None:
     one, two = parse(URL), parse(URL | {"success_when": "body.done", "response_error_codes_allowlist": []})
     assert one.key == two.key != ""
 
@@ -128,26 +128,21 @@ def test_different_requests_have_different_keys(other: dict[str, Any]) -> None:
     assert parse(URL).key != parse(URL | other).key
 
 
-def test_namespaces_share_nothing() -> None:
+def test_equal_requests_of_different_namespaces_have_different_keys() -> None:
     assert parse(URL).key != parse(URL, "other").key
 
 
-def test_a_request_that_changes_something_is_shared_with_none_but_keeps_its_place_on_the_grid() -> None:
+def test_a_post_has_no_key_but_a_fixed_phase_on_the_grid() -> None:
     one, two = parse(URL | {"method": "POST"}), parse(URL | {"method": "POST"})
     assert one.key == ""
     assert grid_phase(one.seed) == grid_phase(two.seed)
 
 
-def test_equal_parts_are_one_object_and_go_with_the_last_target() -> None:
-    targets = [
-        parse(
-            {"endpoint": f"http://h.example/{n}", "headers": {"X-Shared": "1"}, "success_when": "body.shared"}
-        )
-        for n in range(10)
-    ]
-    assert len({id(target.template) for target in targets}) == 1
-    assert len({id(target.conditions) for target in targets}) == 1
-    assert len({id(target.origin) for target in targets}) == 1
+def test_targets_share_their_equal_parts() -> None:
+    shared = {"headers": {"X-Shared": "1"}, "success_when": "body.shared"}
+    targets = [parse({"endpoint": f"http://h.example/{n}", **shared}) for n in range(10)]
+    for part in ("template", "conditions", "origin"):
+        assert len({id(getattr(target, part)) for target in targets}) == 1
 
 
 SEGMENTS = st.lists(
@@ -164,17 +159,17 @@ SEGMENTS = st.lists(
     ),
     SEGMENTS,
 )
-def test_the_origin_that_is_remembered_is_that_of_the_whole_endpoint(start: str, rest: str) -> None:
-    def found(of: Callable[..., object]) -> object:
+def test_the_cached_origin_is_that_of_the_whole_endpoint(start: str, rest: str) -> None:
+    def result(origin_of: Callable[..., object]) -> object:
         try:
-            return str(of(start + rest, None, None))
+            return str(origin_of(start + rest, None, None))
         except ValueError:
             return ValueError
 
-    assert found(_origin) == found(endpoint_origin)
+    assert result(_origin) == result(endpoint_origin)
 
 
-def test_a_target_weighs_little() -> None:
+def test_a_target_is_small() -> None:
     target = parse(URL)
     assert sys.getsizeof(target) + sys.getsizeof(target.seed) < 300
     assert not hasattr(target, "__dict__")
@@ -183,5 +178,5 @@ def test_a_target_weighs_little() -> None:
     assert all(isinstance(each, str) for each in own)
 
 
-def test_what_is_not_ascii_is_percent_encoded_and_what_is_encoded_stays() -> None:
+def test_only_characters_that_are_not_ascii_are_percent_encoded() -> None:
     assert parse({"endpoint": "/ä/%2F?q=ü", **BY_CONN}).endpoint == "/%C3%A4/%2F?q=%C3%BC"

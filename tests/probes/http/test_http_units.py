@@ -1,4 +1,4 @@
-"""What leaves the probe, and what it makes of the client's errors: no server is needed to see it."""
+"""The requests that the probe sends and the verdicts of the client's errors, without a server."""
 
 import asyncio
 import ssl
@@ -9,7 +9,7 @@ from unittest.mock import Mock
 import aiohttp
 import pytest
 from aioresponses import CallbackResult, aioresponses
-from fakes import FixedAuthorizations
+from fakes import FakeConnections
 from raw_server import Transport, poke, probe
 
 from waitd import __version__
@@ -19,40 +19,38 @@ from waitd.core.waits.verdict import Success, Unreachable
 from waitd.probes.http.probe import HttpProbe
 from waitd.probes.transport.errors import classify_error
 
-#: aioresponses 0.7.9 does not hand a response the writer that aiohttp 3.14 asks for.
+#: aioresponses 0.7.9 does not pass a response the writer that aiohttp 3.14 needs.
 RESPONSE: Any = partial(aiohttp.ClientResponse, stream_writer=Mock())
 
 
 @pytest.fixture(autouse=True)
 def _through_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What aioresponses stands in for is the session."""
+    """aioresponses replaces the session only."""
     monkeypatch.setattr(Transport, "pooled", False)
 
 
-async def sent(params: dict[str, Any], *connections: Connection) -> tuple[str, str, dict[str, Any]]:
-    """Method, URL and arguments of the one request that these parameters lead to."""
+async def sent(url: str, params: dict[str, Any], *connections: Connection) -> tuple[str, str, dict[str, Any]]:
+    """Returns method, URL and arguments of the one request, to `url`, of a poke."""
     with aioresponses() as mocked:
+        for method in ("GET", "POST"):
+            mocked.add(url, method=method, payload={}, response_class=RESPONSE)
         async with probe(*connections) as http:
-            base = connections[0].base_url() if connections else ""
-            for method in ("GET", "POST"):
-                mocked.add(f"{base}{params['url']}", method=method, payload={}, response_class=RESPONSE)
-            wanted = {name: value for name, value in params.items() if name != "url"}
-            [verdict] = await poke(http, wanted)
+            [verdict] = await poke(http, params)
             assert isinstance(verdict, Success), verdict
-        [((method, url), [call])] = mocked.requests.items()
-    return method, str(url), call.kwargs
+        [((method, requested), [call])] = mocked.requests.items()
+    return method, str(requested), call.kwargs
 
 
-async def test_parameters_become_the_request() -> None:
+async def test_a_request_has_the_method_query_headers_and_body_of_the_params() -> None:
     method, url, call = await sent(
+        "http://h.example/a?x=1&page=2&tag=a&tag=b%26c",
         {
-            "url": "http://h.example/a?x=1&page=2&tag=a&tag=b%26c",
             "endpoint": "http://h.example/a?x=1",
             "request_params": {"page": 2, "tag": ["a", "b&c"]},
             "method": "POST",
             "headers": {"X-A": "1"},
             "json": {"k": "ü"},
-        }
+        },
     )
     assert (method, url) == ("POST", "http://h.example/a?page=2&tag=a&tag=b%26c&x=1")  # as the mock sorts it
     assert call["data"] == '{"k":"ü"}'.encode()
@@ -60,12 +58,10 @@ async def test_parameters_become_the_request() -> None:
     assert call["allow_redirects"] is False
 
 
-async def test_a_connections_headers_win_over_the_waits_own() -> None:
+async def test_headers_of_the_connection_replace_those_of_the_wait() -> None:
     api = Connection("c", host="h.example", schema="https", login="u", password="p", extra={"X-A": "theirs"})
-    _, url, call = await sent(
-        {"url": "/jobs/1", "endpoint": "jobs/1", "http_conn_id": "c", "headers": {"x-a": "mine", "X-B": "2"}},
-        api,
-    )
+    params = {"endpoint": "jobs/1", "http_conn_id": "c", "headers": {"x-a": "mine", "X-B": "2"}}
+    _, url, call = await sent("https://h.example/jobs/1", params, api)
     assert url == "https://h.example/jobs/1"
     own = {"user-agent", "accept", "accept-encoding"}
     assert {name.lower(): value for name, value in call["headers"].items() if name.lower() not in own} == {
@@ -76,13 +72,13 @@ async def test_a_connections_headers_win_over_the_waits_own() -> None:
     assert call["ssl"] is True
 
 
-async def test_verification_of_certificates_is_the_connections_choice() -> None:
+async def test_a_connection_can_disable_the_verification_of_certificates() -> None:
     api = Connection("c", host="h.example", schema="https", extra={"verify": False})
-    _, _, call = await sent({"url": "/x", "endpoint": "x", "http_conn_id": "c"}, api)
+    _, _, call = await sent("https://h.example/x", {"endpoint": "x", "http_conn_id": "c"}, api)
     assert call["ssl"] is False
 
 
-async def test_the_session_names_waitd_keeps_no_cookies_and_reads_no_environment() -> None:
+async def test_a_session_sends_waitds_user_agent_and_no_cookies_and_ignores_proxy_variables() -> None:
     async with probe() as http:
         assert set(http._client._sessions) == set(HostSource)
         for session in http._client._sessions.values():
@@ -92,7 +88,7 @@ async def test_the_session_names_waitd_keeps_no_cookies_and_reads_no_environment
             assert session.timeout.total is None
 
 
-async def test_an_unforeseen_error_is_a_verdict_too_and_quotes_nothing() -> None:
+async def test_the_verdict_of_an_unexpected_error_quotes_nothing() -> None:
     with aioresponses() as mocked:
 
         def broken(*_: Any, **__: Any) -> CallbackResult:
@@ -104,7 +100,7 @@ async def test_an_unforeseen_error_is_a_verdict_too_and_quotes_nothing() -> None
     assert verdict == Unreachable("probe_error", "The poke itself failed: LookupError.")
 
 
-async def test_a_cancelled_poke_is_cancelled() -> None:
+async def test_a_cancelled_poke_cancels_its_request() -> None:
     with aioresponses() as mocked:
 
         async def hanging(*_: Any, **__: Any) -> CallbackResult:
@@ -117,30 +113,17 @@ async def test_a_cancelled_poke_is_cancelled() -> None:
                 await asyncio.wait_for(poke(http, {"endpoint": "http://h.example/"}), 0.01)
 
 
-class Known(FixedAuthorizations):
-    """Connections of which some are in the cache."""
-
-    def __init__(self, *connections: Connection) -> None:
-        self.cache = {connection.conn_id: connection for connection in connections}
-
-    async def get(self, conn_id: str) -> Connection:
-        return self.cache[conn_id]
-
-    refresh = get
-
-    def cached_any(self, conn_id: str) -> Connection | None:
-        return self.cache.get(conn_id)
-
-
-def test_a_target_waits_at_its_origin_or_else_at_its_connection() -> None:
-    http = HttpProbe(Known(Connection("c", host="H.example", port=81), Connection("bad")), secret_headers=())
-
-    def origin(**params: Any) -> str:
-        return http.origin(http.parse(params, namespace="default"))
-
-    assert origin(endpoint="HTTPS://H.example:443/x?y") == "https://h.example"
-    assert origin(endpoint="x", http_conn_id="c") == "http://h.example:81"
-    assert origin(endpoint="x", http_conn_id="unknown") == "connection unknown"
+@pytest.mark.parametrize(
+    ("params", "origin"),
+    [
+        ({"endpoint": "HTTPS://H.example:443/x?y"}, "https://h.example"),
+        ({"endpoint": "x", "http_conn_id": "c"}, "http://h.example:81"),
+        ({"endpoint": "x", "http_conn_id": "unknown"}, "connection unknown"),
+    ],
+)
+def test_the_origin_of_a_target(params: dict[str, Any], origin: str) -> None:
+    http = HttpProbe(FakeConnections(Connection("c", host="H.example", port=81)), secret_headers=())
+    assert http.origin(http.parse(params, namespace="default")) == origin
 
 
 KEY = aiohttp.client_reqrep.ConnectionKey("h", 1, False, True, None, None, None)
@@ -165,7 +148,9 @@ KEY = aiohttp.client_reqrep.ConnectionKey("h", 1, False, True, None, None, None)
         (RuntimeError("hunter2"), "probe_error"),
     ],
 )  # fmt: skip
-def test_each_trouble_has_a_stable_name_that_quotes_nothing(error: Exception, reason: str) -> None:
+def test_each_error_has_a_stable_reason_and_a_message_that_quotes_nothing(
+    error: Exception, reason: str
+) -> None:
     verdict = classify_error(error)
     assert verdict.reason == reason
     assert "hunter2" not in verdict.message

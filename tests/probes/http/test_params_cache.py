@@ -1,4 +1,4 @@
-"""Parameters as they are written: what is remembered of them gives what a close look at each gives."""
+"""The fast path of `params` as JSON text has the same results as `parse_target`, or none."""
 
 import json
 from collections.abc import Mapping
@@ -15,37 +15,37 @@ from waitd.probes.http.params import HttpTarget, parse_target
 from waitd.probes.http.params_cache import MAX_CACHED, MAX_CONTAINERS, MAX_LENGTH, MAX_SEEN, ParamsReader
 
 SECRETS = ("authorization",)
+V1 = Connection("c", host="https://c.example/v1")
 
 
-class Scene:
-    """A reader, and what a close look says."""
+class Parsers:
+    """The reader under test, and the parser that it must agree with."""
 
-    def __init__(self) -> None:
-        self.known: dict[str | None, Connection] = {}
+    def __init__(self, *connections: Connection) -> None:
+        self.known: dict[str | None, Connection] = {each.conn_id: each for each in connections}
         self.reader = ParamsReader(SECRETS, self.known.get, self.admit)
 
     @staticmethod
     def admit(origin: str) -> None:
         if "forbidden" in origin:
-            raise NotSupported.at("/endpoint", "not from here")
+            raise NotSupported.at("/endpoint", "the egress rules refuse it")
 
     def read(self, text: str | bytes, namespace: str = "default") -> HttpTarget | None:
-        """The target, which is that of a close look; None where it takes one."""
+        """Returns the reader's target, which equals the parser's; None where the reader has none."""
         text = text if isinstance(text, bytes) else text.encode()
         try:
-            for _ in range(2):  # what is met for the first time takes a close look
-                asked = self.reader.read(text, namespace=namespace)
+            self.reader.read(text, namespace=namespace)  # the first time a text is only noted
+            result = self.reader.read(text, namespace=namespace)
         except (InvalidInput, ValueError):
             return None
-        if asked is None:
+        if result is None:
             return None
-        target, params = asked
+        target, params = result
         assert params == orjson.loads(text)
-        close = self.looked(params, namespace)
-        assert _parts(target) == _parts(close)
+        assert _parts(target) == _parts(self.parse(params, namespace))
         return target
 
-    def looked(self, params: Mapping[str, Any], namespace: str = "default") -> HttpTarget:
+    def parse(self, params: Mapping[str, Any], namespace: str = "default") -> HttpTarget:
         known = self.known.get(params.get("http_conn_id"))
         target = parse_target(params, namespace=namespace, secret_headers=SECRETS, known=known)
         if target.origin is not None and target.conn_id is None:
@@ -63,42 +63,41 @@ def _parts(target: HttpTarget) -> tuple[object, ...]:
 
 USUAL = {
     "compact": '{"endpoint":"http://h.example/jobs/a-1_B","success_when":"body.done"}',
-    "as Python writes it": '{"endpoint": "http://h.example/jobs/1", "method": "HEAD"}',
+    "with spaces": '{"endpoint": "http://h.example/jobs/1", "method": "HEAD"}',
     "the endpoint last": '{"method":"POST","json":{"a":[1,2.5,null]},"endpoint":"http://h.example:80/1"}',
     "not ASCII": '{"endpoint":"http://h.example/jübs/1","headers":{"X-A":"ü"}}',
     "in a query": '{"endpoint":"http://h.example/x?of=a/1"}',
     "at a connection": '{"http_conn_id":"c","endpoint":"/jobs/1"}',
     "at a connection, absolute": '{"http_conn_id":"c","endpoint":"https://c.example/v1/jobs/1"}',
-    "a name that stands in another text": '{"message":"text + \'T\'","endpoint":"http://h.example/T","method":"HEAD"}',
-    "lines between": '{\n"endpoint" :\t"http://h.example/jobs/1"\r\n}',
+    "a name within another text": '{"message":"text + \'T\'","endpoint":"http://h.example/T","method":"HEAD"}',
+    "with newlines": '{\n"endpoint" :\t"http://h.example/jobs/1"\r\n}',
 }
 
 
 @pytest.mark.parametrize("text", USUAL.values(), ids=USUAL)
-def test_what_is_usual_is_read_and_comes_to_the_same(text: str) -> None:
-    scene = Scene()
-    scene.known["c"] = Connection("c", host="https://c.example/v1")
-    assert scene.read(text) is not None
-    assert scene.read(text.replace("jobs/1", "jobs/another")) is not None
+def test_the_reader_reads_usual_texts(text: str) -> None:
+    parsers = Parsers(V1)
+    assert parsers.read(text) is not None
+    assert parsers.read(text.replace("jobs/1", "jobs/another")) is not None
 
 
 UNUSUAL = {
     "no endpoint": '{"http_conn_id":"c"}',
     "a folder": '{"endpoint":"http://h.example/jobs/"}',
     "an origin": '{"endpoint":"http://h.example"}',
-    "a name in disguise": '{"endpoint":"http://h.example/\\u0041"}',
+    "an escaped name": '{"endpoint":"http://h.example/\\u0041"}',
     "a name that is not plain": '{"endpoint":"http://h.example/a.b"}',
-    "a slash in disguise": '{"endpoint":"http:\\/\\/h.example\\/jobs\\u002f1"}',
+    "an escaped slash": '{"endpoint":"http:\\/\\/h.example\\/jobs\\u002f1"}',
     "a name that ends a later text": '{"endpoint":"http://h.example/T","method":"GET"}',
-    "a name in disguise and in a field": '{"endpoint":"http://h.example/\\u0078","endpointx":[]}',
+    "an escaped name that a field has, too": '{"endpoint":"http://h.example/\\u0078","endpointx":[]}',
     "a name that ends an earlier text": '{"method":"GET","endpoint":"http://h.example/T"}',
-    "a name that ends the field's": '{"endpoint":"http://h.example/point"}',
+    "a name that ends the field's name": '{"endpoint":"http://h.example/point"}',
     "two endpoints": '{"endpoint":"http://h.example/1","endpoint":"http://h.example/1"}',
-    "a field that becomes the endpoint": '{"endpoint1":"http://h.example/","endpoint":"http://h.example/1"}',
-    "a field that becomes it later": '{"endpoint":"http://h.example/1","endpoint1":"http://h.example/"}',
-    "no object": '["http://h.example/1"]',
-    "no JSON": '{"endpoint":"http://h.example/1",}',
-    "no text": b'{"endpoint":"http://h.example/1","data":"\xff"}',
+    "a field that would become the endpoint": '{"endpoint1":"http://h.example/","endpoint":"http://h.example/1"}',
+    "a later field that would become the endpoint": '{"endpoint":"http://h.example/1","endpoint1":"http://h.example/"}',
+    "not an object": '["http://h.example/1"]',
+    "not JSON": '{"endpoint":"http://h.example/1",}',
+    "not UTF-8": b'{"endpoint":"http://h.example/1","data":"\xff"}',
     "many objects": '{"endpoint":"http://h.example/1","json":'
     + "[" * MAX_CONTAINERS
     + "]" * MAX_CONTAINERS
@@ -108,23 +107,22 @@ UNUSUAL = {
 
 
 @pytest.mark.parametrize("text", UNUSUAL.values(), ids=UNUSUAL)
-def test_what_is_not_usual_takes_a_close_look(text: str | bytes) -> None:
-    scene = Scene()
-    assert scene.read(text) is None
-    assert scene.reader._folders == {}
+def test_the_reader_leaves_other_texts_to_the_parser(text: str | bytes) -> None:
+    parsers = Parsers()
+    assert parsers.read(text) is None
+    assert parsers.reader._folders == {}
 
 
-def test_only_so_much_is_remembered() -> None:
-    scene = Scene()
-    for n in range(MAX_SEEN + 1):  # a job's name in the middle
-        assert (
-            scene.reader.read(b'{"endpoint":"http://h.example/%d/status"}' % n, namespace="default") is None
-        )
-    assert scene.reader._folders == {}
-    assert len(scene.reader._seen) <= MAX_SEEN
+def test_the_cache_is_bounded() -> None:
+    parsers = Parsers()
+    for n in range(MAX_SEEN + 1):  # the job's name is not the last segment
+        text = b'{"endpoint":"http://h.example/%d/status"}' % n
+        assert parsers.reader.read(text, namespace="default") is None
+    assert parsers.reader._folders == {}
+    assert len(parsers.reader._seen) <= MAX_SEEN
     for n in range(MAX_CACHED + 5):
-        assert scene.read(f'{{"endpoint":"http://h.example/{n}/status"}}') is not None
-    assert len(scene.reader._folders) == MAX_CACHED
+        assert parsers.read(f'{{"endpoint":"http://h.example/{n}/status"}}') is not None
+    assert len(parsers.reader._folders) == MAX_CACHED
 
 
 WRONG = {
@@ -148,60 +146,42 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("change", "error"), WRONG.values(), ids=WRONG)
-def test_what_is_wrong_is_not_read_however_often_it_comes(
-    change: dict[str, Any], error: type[Exception]
-) -> None:
-    scene = Scene()
-    scene.known["c"] = Connection("c", host="https://c.example/v1")
+def test_invalid_params_are_refused_each_time(change: dict[str, Any], error: type[Exception]) -> None:
+    parsers = Parsers(V1)
     params = {"endpoint": "http://h.example/1"}
-    assert scene.read(orjson.dumps(params)) is not None
-    assert scene.reader.read(orjson.dumps(params | change), namespace="default") is None
+    assert parsers.read(orjson.dumps(params)) is not None
+    assert parsers.reader.read(orjson.dumps(params | change), namespace="default") is None
     for _ in range(3):
         with pytest.raises(error):
-            scene.reader.read(orjson.dumps(params | change), namespace="default")
+            parsers.reader.read(orjson.dumps(params | change), namespace="default")
         with pytest.raises(InvalidInput):
-            scene.looked(params | change)
+            parsers.parse(params | change)
 
 
-def test_a_connection_that_has_changed_is_looked_at_anew() -> None:
-    scene = Scene()
+def test_a_cached_text_is_checked_against_its_current_connection() -> None:
+    parsers = Parsers()
     text = '{"http_conn_id":"c","endpoint":"https://c.example/v1/1"}'
-    assert scene.read(text) is not None, "nobody knows it yet"
-    scene.known["c"] = Connection("c", host="https://c.example/v1")
-    assert scene.read(text) is not None
-    scene.known["c"] = Connection("c", host="https://c.example/v2")
-    assert scene.read(text) is None
+    assert parsers.read(text) is not None, "the connection is not cached yet"
+    parsers.known["c"] = V1
+    assert parsers.read(text) is not None
+    parsers.known["c"] = Connection("c", host="https://c.example/v2")
+    assert parsers.read(text) is None
 
 
-def test_namespaces_share_nothing() -> None:
-    scene = Scene()
+def test_equal_texts_of_different_namespaces_have_different_keys() -> None:
+    parsers = Parsers()
     text = '{"endpoint":"http://h.example/1"}'
-    one, two = scene.read(text, "one"), scene.read(text, "two")
+    one, two = parsers.read(text, "one"), parsers.read(text, "two")
     assert one is not None
     assert two is not None
     assert one.key != two.key
 
 
-#: One for all examples: what is remembered of one must not be taken for another.
-SCENE = Scene()
-SCENE.known["c"] = Connection("c", host="https://c.example/v1")
+#: One for all examples, so that entries cached for one example meet the texts of others.
+PARSERS = Parsers(V1)
 PIECES = st.sampled_from(
-    [
-        "http://h.example",
-        "https://c.example/v1",
-        "/",
-        "a",
-        "T",
-        "1",
-        "point",
-        "?q=",
-        "é",
-        "\\",
-        '"',
-        "..",
-        " ",
-    ]
-)
+    ["http://h.example", "https://c.example/v1", "/", "a", "T", "1", "point", "?q=", "é", "\\", '"', "..", " "]
+)  # fmt: skip
 ENDPOINTS = st.lists(PIECES, max_size=5).map("".join)
 FIELDS = st.sampled_from(
     ["endpoint", "endpoint1", "end", "method", "data", "http_conn_id", "message", "json"]
@@ -214,7 +194,7 @@ PAIRS = st.lists(st.tuples(FIELDS, VALUES), max_size=3)
 
 @given(PAIRS, ENDPOINTS, PAIRS, st.sampled_from([(",", ":"), (", ", ": ")]), st.booleans())
 @settings(max_examples=500, deadline=None)
-def test_whatever_is_read_comes_to_what_a_close_look_says(
+def test_the_reader_agrees_with_the_parser_on_any_text(
     before: list[tuple[str, Any]],
     endpoint: str,
     after: list[tuple[str, Any]],
@@ -224,4 +204,4 @@ def test_whatever_is_read_comes_to_what_a_close_look_says(
     comma, colon = separators
     pairs = [*before, ("endpoint", endpoint), *after]
     fields = [json.dumps(name) + colon + json.dumps(value, ensure_ascii=ascii_only) for name, value in pairs]
-    SCENE.read("{" + comma.join(fields) + "}")
+    PARSERS.read("{" + comma.join(fields) + "}")
