@@ -37,7 +37,7 @@ class SinkSetup:
         self.connections.by_id["broker"] = changed
 
     def params(self) -> dict[str, Any]:
-        return {**self.broker.params(self.name, self.proxy.port)}
+        return dict(self.broker.params(self.name, self.proxy.port))
 
     async def deliver(self, item: OutboxItem, within: float = 60, **params: Any) -> Receipt:
         async with asyncio.timeout(within):

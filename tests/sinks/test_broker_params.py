@@ -195,10 +195,9 @@ async def test_an_invalid_connection_is_an_error(kind: str, extra: dict[str, Any
         "amqp": {"conn_id": "c", "routing_key": "q"},
         "sqs": {"aws_conn_id": "c", "queue_url": "http://localhost:1/q"},
     }[kind]
-    opened = sink(kind)
-    target = opened.parse(params)
-    connections = opened._connections
-    assert isinstance(connections, FakeConnections)
+    connections = FakeConnections()
+    opened = SINKS[kind](connections)
+    target = opened.parse(params)  # before the connection is known
     connections.by_id["c"] = Connection(
         "c", kind, host="localhost", login="planted", password="planted", extra=extra
     )
@@ -208,14 +207,21 @@ async def test_an_invalid_connection_is_an_error(kind: str, extra: dict[str, Any
     assert "planted" not in error
 
 
-def test_the_extra_enables_tls() -> None:
+def test_a_connection_without_ssl_has_no_tls_context() -> None:
     assert connection_tls_context(Connection("c")) is None
-    checked = connection_tls_context(Connection("c", extra={"ssl": "true"}))
-    assert checked is not None
-    assert (checked.verify_mode, checked.check_hostname) == (ssl.CERT_REQUIRED, True)
-    trusting = connection_tls_context(Connection("c", extra={"ssl": True, "verify": "false"}))
-    assert trusting is not None
-    assert trusting.verify_mode is ssl.CERT_NONE
-    nameless = connection_tls_context(Connection("c", extra={"ssl": True, "ssl_check_hostname": "false"}))
-    assert nameless is not None
-    assert (nameless.verify_mode, nameless.check_hostname) == (ssl.CERT_REQUIRED, False)
+
+
+@pytest.mark.parametrize(
+    ("extra", "verify_mode", "check_hostname"),
+    [
+        ({"ssl": "true"}, ssl.CERT_REQUIRED, True),
+        ({"ssl": True, "verify": "false"}, ssl.CERT_NONE, False),
+        ({"ssl": True, "ssl_check_hostname": "false"}, ssl.CERT_REQUIRED, False),
+    ],
+)
+def test_the_extra_configures_tls(
+    extra: dict[str, Any], verify_mode: ssl.VerifyMode, check_hostname: bool
+) -> None:
+    context = connection_tls_context(Connection("c", extra=extra))
+    assert context is not None
+    assert (context.verify_mode, context.check_hostname) == (verify_mode, check_hostname)
