@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from authorized import FakeResolver
@@ -50,16 +51,14 @@ class _AnyText(str):
 ANY_TEXT = _AnyText()
 
 
+@dataclass
 class AirflowSetup:
     """A fake Airflow, an open sink, their clock, and the resolver of the sink's connection."""
 
-    def __init__(
-        self, airflow: FakeAirflow, sink: AirflowSink, clock: ManualClock, resolver: FakeResolver
-    ) -> None:
-        self.airflow = airflow
-        self.sink = sink
-        self.clock = clock
-        self.resolver = resolver
+    airflow: FakeAirflow
+    sink: AirflowSink
+    clock: ManualClock
+    resolver: FakeResolver
 
     async def deliver(
         self, mode: str = "resume", *, state: str = "success", soft_fail: bool = False, age: float = 0.0, wait_id: str = EVENT_ID,
