@@ -37,56 +37,60 @@ def keys_file(tmp_path: Path) -> Path:
 
 
 async def opened(store: Store, **settings: Any) -> ApiGuard:
-    async with open_guard(Settings(**settings), store, Outgoing()) as door:
-        return door
+    async with open_guard(Settings(**settings), store, Outgoing()) as guard:
+        return guard
 
 
 @pytest.mark.parametrize("bind", ["0.0.0.0:0", "[::]:0", "10.0.0.1:0", "waitd.example.org:0"])
-def test_off_loopback_it_does_not_start_without_authentication_and_says_what_to_set(
+def test_a_daemon_off_loopback_does_not_start_without_authentication_and_says_what_to_set(
     bind: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert serve(Settings(bind=bind, state_dir=tmp_path)) == 1
-    said = capfd.readouterr().err
-    assert all(name in said for name in ("WAITD_API_KEYS_FILE", "WAITD_OIDC_ISSUER", "keys create --offline"))
+    error = capfd.readouterr().err
+    assert all(
+        name in error for name in ("WAITD_API_KEYS_FILE", "WAITD_OIDC_ISSUER", "keys create --offline")
+    )
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(WaitdError):
         check_bind(Settings(bind=bind, authentication=False, api_keys_file=tmp_path / "keys"))
 
 
-def test_with_authentication_it_may_listen_anywhere(keys_file: Path) -> None:
+def test_a_daemon_with_authentication_may_listen_anywhere(keys_file: Path) -> None:
     check_bind(Settings(bind="0.0.0.0:0", api_keys_file=keys_file))
     check_bind(Settings(bind="0.0.0.0:0", oidc_issuer="https://id.example", oidc_audience="waitd"))
     for bind in ("127.0.0.1:0", "localhost:0", "[::1]:0"):
         check_bind(Settings(bind=bind))
 
 
-async def test_on_loopback_nobody_is_asked_unless_that_is_set(store: Store, keys_file: Path) -> None:
+async def test_callers_on_loopback_need_not_authenticate_unless_that_is_set(
+    store: Store, keys_file: Path
+) -> None:
     assert (await opened(store)).authenticator is None
-    door = await opened(store, api_keys_file=keys_file)
-    assert door.authenticator is not None
-    found = door.authenticator.cached_fresh(TOKEN)
-    assert found is not None
-    assert (found.name, found.role) == ("key:first", Role.ADMIN)
+    guard = await opened(store, api_keys_file=keys_file)
+    assert guard.authenticator is not None
+    principal = guard.authenticator.cached_fresh(TOKEN)
+    assert principal is not None
+    assert (principal.name, principal.role) == ("key:first", Role.ADMIN)
     assert (await opened(store, api_keys_file=keys_file, authentication=False)).authenticator is None
 
 
-async def test_nobody_could_come_in(store: Store, keys_file: Path) -> None:
-    keys_file.write_text(f"{TOKEN} admin expires=2020-01-01T00:00:00Z\n")  # noqa: ASYNC240 - a test may
+async def test_a_daemon_without_a_valid_key_does_not_start(store: Store, keys_file: Path) -> None:
+    keys_file.write_text(f"{TOKEN} admin expires=2020-01-01T00:00:00Z\n")  # noqa: ASYNC240 - blocks only this test
     for settings in ({"api_keys_file": keys_file}, {"authentication": True}):
         with pytest.raises(WaitdError, match="no valid API key"):
             await opened(store, **settings)
 
 
-async def test_keys_of_the_store_are_enough(store: Store) -> None:
-    made = await (await opened(store)).keyring.create(
+async def test_keys_of_the_store_are_sufficient(store: Store) -> None:
+    created = await (await opened(store)).keyring.create(
         NewKey(Role.ADMIN, "default"), Caller(LOOPBACK_PRINCIPAL, "")
     )
-    door = await opened(store, authentication=True)
-    assert door.authenticator is not None
-    assert door.authenticator.cached_fresh(made.token) == made.key.principal
+    guard = await opened(store, authentication=True)
+    assert guard.authenticator is not None
+    assert guard.authenticator.cached_fresh(created.token) == created.key.principal
 
 
-async def test_the_issuer_of_the_settings_is_asked(store: Store) -> None:
+async def test_tokens_of_the_issuer_in_the_settings_are_accepted(store: Store) -> None:
     async with issuer_endpoint() as provider:
         settings = Settings(
             oidc_issuer=provider.url,
@@ -95,19 +99,19 @@ async def test_the_issuer_of_the_settings_is_asked(store: Store) -> None:
             oidc_namespace_claim="team",
         )
         token = provider.token(provider.claims(SystemClock.now(), team="team_a"))
-        async with open_guard(settings, store, Outgoing()) as door:
-            assert door.authenticator is not None
-            assert door.authenticator.cached_fresh(token) is None
-            principal = await door.authenticator.principal(token)
+        async with open_guard(settings, store, Outgoing()) as guard:
+            assert guard.authenticator is not None
+            assert guard.authenticator.cached_fresh(token) is None
+            principal = await guard.authenticator.principal(token)
             assert (principal.name, principal.role, principal.namespace) == (
                 "oidc:u1",
                 Role.SUBMITTER,
                 "team_a",
             )
-            assert door.authenticator.cached_fresh(token) is principal
+            assert guard.authenticator.cached_fresh(token) is principal
 
 
-async def test_namespaces_may_name_what_the_settings_say(store: Store) -> None:
+async def test_namespaces_have_the_rules_of_the_settings(store: Store) -> None:
     rules = (await opened(store, namespaces={"team_a": {"conn_ids": ["team_a_*"]}})).namespaces.rules(
         "team_a"
     )

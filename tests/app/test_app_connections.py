@@ -18,14 +18,15 @@ from waitd.settings import Settings
 @asynccontextmanager
 async def connections(**settings: Any) -> AsyncIterator[AuthorizedConnections]:
     effective = Settings(**settings)
-    made = open_connections(effective, outgoing_from_settings(effective), Instruments(version="test"))
-    async with made as opened:
+    async with open_connections(
+        effective, outgoing_from_settings(effective), Instruments(version="test")
+    ) as opened:
         yield opened
 
 
 @pytest.fixture
-def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The same conn_id in three places."""
+def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Settings of a file and a directory with connections; the environment has some, too."""
     file, directory = tmp_path / "connections.toml", tmp_path / "secrets"
     directory.mkdir()
     file.write_text('api = "http://file"\nonly_file = "http://file"')
@@ -43,16 +44,16 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         (("directory", "file", "environment"), "directory"),
     ],
 )
-async def test_the_first_place_that_knows_a_connection_wins(
-    places: dict[str, Any], order: tuple[str, ...], host: str
+async def test_the_first_resolver_that_knows_a_connection_wins(
+    sources: dict[str, Any], order: tuple[str, ...], host: str
 ) -> None:
-    async with connections(**places, connection_resolvers=order) as resolved:
+    async with connections(**sources, connection_resolvers=order) as resolved:
         assert (await resolved.get("api")).host == host
 
 
-async def test_by_default_all_that_is_configured_is_asked(places: dict[str, Any]) -> None:
+async def test_by_default_every_configured_resolver_is_used(sources: dict[str, Any]) -> None:
     assert Settings().connection_resolvers == tuple(RESOLVERS)
-    async with connections(**places) as resolved:
+    async with connections(**sources) as resolved:
         assert (await resolved.get("api")).host == "environment"
         assert (await resolved.get("only_file")).host == "file"
         assert (await resolved.get("only_directory")).host == "directory"
@@ -60,19 +61,19 @@ async def test_by_default_all_that_is_configured_is_asked(places: dict[str, Any]
             await resolved.get("nowhere")
 
 
-async def test_a_place_that_cannot_say_ends_the_look_up(places: dict[str, Any]) -> None:
+async def test_an_unavailable_resolver_ends_the_look_up(sources: dict[str, Any]) -> None:
     down = {
         "vault_url": "http://127.0.0.1:1",
         "vault_token": "t",
         "connection_resolvers": ("vault", "environment"),
     }
-    async with connections(**places, **down) as resolved:
+    async with connections(**sources, **down) as resolved:
         with pytest.raises(ConnectionUnavailable):
             await resolved.get("api")
 
 
 @pytest.mark.parametrize(
-    ("settings", "complaint"),
+    ("settings", "message"),
     [
         ({"vault_url": "http://v"}, "vault_token"),
         ({"vault_url": "http://v", "vault_auth": "approle"}, "vault_role_id"),
@@ -86,10 +87,10 @@ async def test_a_place_that_cannot_say_ends_the_look_up(places: dict[str, Any]) 
         ({"secrets_manager_region": "eu-west-1", "secrets_manager_endpoint": "ftp://h"}, "http"),
     ],
 )
-async def test_a_place_that_is_set_up_wrongly_is_named_at_the_start(
-    settings: dict[str, Any], complaint: str
+async def test_a_resolver_with_invalid_settings_is_refused_at_the_start(
+    settings: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(WaitdError, match=complaint) as raised:
+    with pytest.raises(WaitdError, match=message) as raised:
         async with connections(**settings):
             pass
     assert "planted" not in str(raised.value)
@@ -106,9 +107,7 @@ async def test_a_place_that_is_set_up_wrongly_is_named_at_the_start(
         ({"bind": "127.0.0.1:0", "egress_deny": ("10.1.2.3",)}, False),
     ],
 )
-def test_private_networks_are_open_to_submitters_on_loopback_only(
-    settings: dict[str, Any], passes: bool
-) -> None:
+def test_submitters_reach_private_networks_on_loopback_only(settings: dict[str, Any], passes: bool) -> None:
     outgoing = outgoing_from_settings(Settings(**settings))
     if passes:
         outgoing.check_url("http://10.1.2.3/x", HostSource.SUBMITTER)

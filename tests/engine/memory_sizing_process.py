@@ -1,6 +1,6 @@
-"""A program that prints the size of a wait: as it is measured, and by this process's memory.
+"""A program that prints the size of a wait: as it is measured, and by this process's growth.
 
-A process of its own, because what a longer one has let go is used again before it grows.
+It is a process of its own, since one that has freed memory uses that again before it grows.
 """
 
 import gc
@@ -31,8 +31,8 @@ def main() -> None:
         per_host_concurrency=10,
     )
 
-    def grow(begin: int, end: int) -> int:
-        for n in range(begin, end):
+    def grow(start: int, end: int) -> int:
+        for n in range(start, end):
             name = f"0197a1f0-8f3c-7d2e-9b51-{n:012}"
             params = {"endpoint": f"http://127.0.0.1:9/jobs/endless/0/{n}", "success_when": "body.done"}
             target = parse_target(params, namespace="default", secret_headers=(), known=None)
@@ -41,7 +41,7 @@ def main() -> None:
         return resident_bytes()
 
     before, after = grow(0, BEFORE), grow(BEFORE, BEFORE + MORE)
-    print(poker.bytes_each(64), (after - before) / MORE)  # noqa: T201 - the answer
+    print(poker.bytes_each(64), (after - before) / MORE)  # noqa: T201 - the result
 
 
 if __name__ == "__main__":

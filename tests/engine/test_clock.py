@@ -1,4 +1,4 @@
-"""The machine's own clocks."""
+"""`SystemClock` sleeps until a time or until it is woken."""
 
 import asyncio
 import time
@@ -7,11 +7,11 @@ from math import inf
 from waitd.engine.clock import SystemClock
 
 
-async def test_it_sleeps_until_its_time_or_until_it_is_woken() -> None:
+async def test_a_sleep_ends_at_its_time_or_when_it_is_woken() -> None:
     clock, wakeup = SystemClock(), asyncio.Event()
-    begun = time.monotonic()
-    await clock.sleep_until(begun + 0.02, wakeup)
-    assert time.monotonic() >= begun + 0.019
+    start = time.monotonic()
+    await clock.sleep_until(start + 0.02, wakeup)
+    assert time.monotonic() >= start + 0.019
     sleeping = asyncio.create_task(clock.sleep_until(inf, wakeup))
     await asyncio.sleep(0)
     assert not sleeping.done()
@@ -20,7 +20,7 @@ async def test_it_sleeps_until_its_time_or_until_it_is_woken() -> None:
     assert not wakeup.is_set(), "it is cleared for the next sleep"
 
 
-async def test_it_does_not_sleep_where_it_is_woken_already_or_the_time_is_past() -> None:
+async def test_there_is_no_sleep_if_it_is_woken_already_or_the_time_is_past() -> None:
     clock, wakeup = SystemClock(), asyncio.Event()
     wakeup.set()
     async with asyncio.timeout(5):
@@ -29,7 +29,7 @@ async def test_it_does_not_sleep_where_it_is_woken_already_or_the_time_is_past()
     assert not wakeup.is_set()
 
 
-async def test_a_sleep_that_is_cancelled_leaves_no_timer_behind() -> None:
+async def test_a_cancelled_sleep_leaves_no_timer() -> None:
     clock, wakeup = SystemClock(), asyncio.Event()
     sleeping = asyncio.create_task(clock.sleep_until(clock.monotonic() + 0.01, wakeup))
     await asyncio.sleep(0)

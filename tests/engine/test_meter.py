@@ -1,11 +1,11 @@
-"""The meter, with a scripted CPU clock and memory: what it accounts for, without loss."""
+"""The meter with a scripted CPU clock and memory: to what it attributes them, without loss."""
 
 import asyncio
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from fakes import MemoryStore, ScriptedProbe, waiting
@@ -19,7 +19,7 @@ from waitd.engine.meter import OWN_KINDS, Meter
 from waitd.engine.poker import Poker
 from waitd.engine.wait_counts import WaitCounts
 from waitd.metrics import Instruments
-from waitd.ports import StoredOutcome
+from waitd.ports import StoredOutcome, StoredWait
 
 CONSTANTS = CostConstants(
     task_cpu_seconds=0.5,
@@ -37,11 +37,10 @@ PRICES = Prices(0.0, 1.0, 0.0, "EUR")
 POKE, RSS = 200e-6, 50_000_000
 
 
-class HandClock:
-    """A clock that stands still until it is moved."""
+class ManualClock:
+    """A clock that stands still until a test sets `at`."""
 
-    def __init__(self) -> None:
-        self.at = 1_000.0
+    at = 1_000.0
 
     def now(self) -> float:
         return 1_800_000_000.0 + self.at
@@ -50,14 +49,14 @@ class HandClock:
         return self.at
 
     async def sleep_until(self, when: float, wakeup: asyncio.Event) -> None:
-        raise AssertionError("nobody sleeps here")
+        raise AssertionError("the meter does not run")
 
 
-class Bench:
+class MeterHarness:
     """A meter with a real poker that is not running; tests fill the instruments themselves."""
 
     def __init__(self) -> None:
-        self.clock = HandClock()
+        self.clock = ManualClock()
         self.instruments = Instruments(version="test")
         probe = ScriptedProbe(lambda *_: Pending(), self.clock.now)
         self.poker = Poker(
@@ -84,162 +83,166 @@ class Bench:
             memory=lambda: RSS,
         )
 
-    def hold(self, count: int, **spec: Any) -> list[Any]:
-        """Waits that are accepted now."""
-        waits = [waiting(f"w{n}", self.clock.now(), **spec) for n in range(count)]
+    def insert(self, *waits: StoredWait) -> None:
         self.wait_counts.on_inserted(waits)
         self.poker.adopt(waits)
         self.meter.on_inserted(waits)
-        return waits
 
-    def second(self, pokes: int, *, looks: int | None = None, cpu: float | None = None) -> None:
-        """A second in which there were so many pokes."""
+    def finish(self, *waits: StoredWait) -> None:
+        outcomes = [
+            StoredOutcome(
+                replace(
+                    wait,
+                    state=WaitState.SUCCESS,
+                    outcome=Outcome(WaitState.SUCCESS),
+                    finished_at=wait.created_at,
+                ),
+                frozenset(),
+            )
+            for wait in waits
+        ]
+        self.wait_counts.on_finished(outcomes)
+        self.meter.on_finished(outcomes)
+
+    def sample_second(self, pokes: int, *, requests: int | None = None, cpu: float | None = None) -> None:
+        """Samples a second with so many pokes, in as many requests unless that is given."""
         self.instruments.pokes.labels("scripted", "pending").inc(pokes)
-        spread = self.instruments.poke_duration.labels("scripted")
-        spread.counts[0] += pokes if looks is None else looks
+        durations = self.instruments.poke_duration.labels("scripted")
+        durations.counts[0] += pokes if requests is None else requests
         self.cpu += 0.002 + pokes * POKE if cpu is None else cpu
         self.clock.at += 1.0
         self.meter.sample()
 
     def value(self, name: str, **labels: str) -> float:
         self.meter.refresh_gauges()
-        found = self.instruments.registry.get_sample_value(name, labels)
-        assert found is not None, name
-        return found
+        value = self.instruments.registry.get_sample_value(name, labels)
+        assert value is not None, name
+        return value
 
     def cpu_of_pokes(self) -> float:
         return self.value("waitd_poke_cpu_seconds_total", kind="scripted")
 
 
 @pytest.fixture
-def bench() -> Bench:
-    return Bench()
+def harness() -> MeterHarness:
+    return MeterHarness()
 
 
-def test_what_a_poke_takes_is_the_slope_of_cpu_over_pokes_and_the_rest_is_overhead(bench: Bench) -> None:
+def test_the_cost_of_a_poke_is_the_slope_of_cpu_over_pokes_and_the_rest_is_overhead(
+    harness: MeterHarness,
+) -> None:
     rates = [0, 500, 1000, 2000, 4000] * 40
     for pokes in rates:
-        bench.second(pokes, cpu=0.02 + pokes * POKE)
-    assert bench.meter.poke_cpu_seconds("scripted") == pytest.approx(POKE, rel=0.02)
-    before, rest = bench.cpu_of_pokes(), bench.meter.overhead.cpu_seconds
+        harness.sample_second(pokes, cpu=0.02 + pokes * POKE)
+    assert harness.meter.poke_cpu_seconds("scripted") == pytest.approx(POKE, rel=0.02)
+    before, overhead = harness.cpu_of_pokes(), harness.meter.overhead.cpu_seconds
     for pokes in rates:
-        bench.second(pokes, cpu=0.02 + pokes * POKE)
-    assert bench.cpu_of_pokes() - before == pytest.approx(sum(rates) * POKE, rel=0.02)
-    assert bench.meter.overhead.cpu_seconds - rest == pytest.approx(len(rates) * 0.02, rel=0.1)
+        harness.sample_second(pokes, cpu=0.02 + pokes * POKE)
+    assert harness.cpu_of_pokes() - before == pytest.approx(sum(rates) * POKE, rel=0.02)
+    assert harness.meter.overhead.cpu_seconds - overhead == pytest.approx(len(rates) * 0.02, rel=0.1)
 
 
-def test_all_of_the_cpu_is_accounted_for_and_none_twice(bench: Bench) -> None:
-    import random
-
+def test_all_cpu_is_accounted_for_once(harness: MeterHarness) -> None:
     chance = random.Random(5)
     for _ in range(600):
         pokes = int(chance.uniform(0, 3000))
-        bench.second(pokes, cpu=max(0.0, 0.005 + pokes * POKE * chance.gauss(1, 0.2)))
-    accounted = bench.cpu_of_pokes() + bench.value("waitd_overhead_cpu_seconds_total")
-    assert accounted == pytest.approx(bench.cpu, rel=0.03)
-    assert bench.value("waitd_cpu_seconds_total", mode="waitd") == pytest.approx(bench.cpu)
+        harness.sample_second(pokes, cpu=max(0.0, 0.005 + pokes * POKE * chance.gauss(1, 0.2)))
+    accounted = harness.cpu_of_pokes() + harness.value("waitd_overhead_cpu_seconds_total")
+    assert accounted == pytest.approx(harness.cpu, rel=0.03)
+    assert harness.value("waitd_cpu_seconds_total", mode="waitd") == pytest.approx(harness.cpu)
 
 
-def test_waits_that_share_a_request_share_its_cpu(bench: Bench) -> None:
+def test_waits_that_share_a_request_share_its_cpu(harness: MeterHarness) -> None:
     for _ in range(200):
-        for looks in (0, 100, 300):
-            bench.second(looks * 10, looks=looks, cpu=0.002 + looks * POKE + looks * 9 * 20e-6)
-    assert bench.meter.poke_cpu_seconds("scripted") == pytest.approx((POKE + 9 * 20e-6) / 10, rel=0.05)
+        for requests in (0, 100, 300):
+            harness.sample_second(
+                requests * 10, requests=requests, cpu=0.002 + requests * POKE + requests * 9 * 20e-6
+            )
+    assert harness.meter.poke_cpu_seconds("scripted") == pytest.approx((POKE + 9 * 20e-6) / 10, rel=0.05)
 
 
-def test_a_wait_that_ends_has_used_its_pokes_its_memory_its_end_and_its_deliveries(bench: Bench) -> None:
-    waits = bench.hold(100)
+def test_an_ended_wait_is_charged_its_pokes_memory_end_and_deliveries(harness: MeterHarness) -> None:
+    wait = waiting("w", harness.clock.now())
+    harness.insert(wait)
     for pokes in [0, 1000, 2000, 4000] * 30:
-        bench.second(pokes)
-    spec = waits[0].spec
-    running = bench.meter.measured(spec, 50, 600.0, ended=False)
-    assert running.byte_seconds == pytest.approx(600 * bench.meter.wait_bytes)
+        harness.sample_second(pokes)
+    running = harness.meter.measured(wait.spec, 50, 600.0, ended=False)
+    assert running.byte_seconds == pytest.approx(600 * harness.meter.wait_bytes)
     assert running.cpu_seconds == pytest.approx(50 * POKE, rel=0.05, abs=150e-6)
-    ended = bench.meter.measured(spec, 50, 600.0, ended=True)
+    ended = harness.meter.measured(wait.spec, 50, 600.0, ended=True)
     assert 0 < ended.cpu_seconds - running.cpu_seconds < 1e-3
-    assert bench.meter.measured(spec, 0, -5.0, ended=True).byte_seconds == 0.0
+    assert harness.meter.measured(wait.spec, 0, -5.0, ended=True).byte_seconds == 0.0
 
 
-def test_slots_held_are_those_of_the_waits_in_hand(bench: Bench) -> None:
-    waits = bench.hold(300)
+def test_slots_held_follow_the_held_waits(harness: MeterHarness) -> None:
+    waits = [waiting(f"w{n}", harness.clock.now()) for n in range(300)]
+    harness.insert(*waits)
     for _ in range(300):
-        bench.second(30)
-    assert bench.value("waitd_slots_held", mode="poke") == 300
-    assert bench.value("waitd_slots_held", mode="reschedule") == pytest.approx(30 * 2.0, rel=0.02)
-    assert bench.value("waitd_slots_held", mode="defer") < 10, "each ran once, five minutes ago"
-    assert bench.value("waitd_slots_held", mode="waitd") == 0.0
-    assert bench.value("waitd_slot_seconds_total", mode="poke") == pytest.approx(300 * 300 + 300 * 2)
-    assert bench.value("waitd_slot_seconds_total", mode="reschedule") == pytest.approx(300 * 30 * 2)
-    assert bench.value("waitd_memory_byte_seconds_total", mode="waitd") == pytest.approx(RSS * 300)
-    bench.wait_counts.on_finished([_ended(wait) for wait in waits])
-    bench.meter.on_finished([_ended(wait) for wait in waits])
-    bench.second(0)
-    assert bench.value("waitd_slots_held", mode="poke") == 0
+        harness.sample_second(30)
+    assert harness.value("waitd_slots_held", mode="poke") == 300
+    assert harness.value("waitd_slots_held", mode="reschedule") == pytest.approx(30 * 2.0, rel=0.02)
+    assert harness.value("waitd_slots_held", mode="defer") < 10, "each ran once, five minutes ago"
+    assert harness.value("waitd_slots_held", mode="waitd") == 0.0
+    assert harness.value("waitd_slot_seconds_total", mode="poke") == pytest.approx(300 * 300 + 300 * 2)
+    assert harness.value("waitd_slot_seconds_total", mode="reschedule") == pytest.approx(300 * 30 * 2)
+    assert harness.value("waitd_memory_byte_seconds_total", mode="waitd") == pytest.approx(RSS * 300)
+    harness.finish(*waits)
+    harness.sample_second(0)
+    assert harness.value("waitd_slots_held", mode="poke") == 0
 
 
-def test_a_callback_that_resumes_runs_a_worker_once_more_and_set_state_does_not(bench: Bench) -> None:
-    def cpu_with(mode: str) -> float:
-        made = Bench()
-        wait = waiting("w", 0.0)
-        wait = replace(wait, spec=replace(wait.spec, sinks=({"kind": "airflow", "mode": mode},)))
-        made.wait_counts.on_inserted([wait])
-        made.meter.on_inserted([wait])
-        made.second(0, cpu=0.0)
-        made.wait_counts.on_finished([_ended(wait)])
-        made.meter.on_finished([_ended(wait)])
-        made.second(0, cpu=0.0)
-        return made.value("waitd_cpu_seconds_total", mode="waitd")
-
-    assert cpu_with("resume") == pytest.approx(0.1 + 0.5 + 0.01)
-    assert cpu_with("set_state") == pytest.approx(0.1 + 0.01)
-    assert cpu_with("dag_run") == 0.0
+@pytest.mark.parametrize(
+    ("mode", "cpu"), [("resume", 0.1 + 0.5 + 0.01), ("set_state", 0.1 + 0.01), ("dag_run", 0.0)]
+)
+def test_a_wait_costs_its_deferral_and_a_resumed_task_its_worker(
+    harness: MeterHarness, mode: str, cpu: float
+) -> None:
+    wait = waiting("w", 0.0)
+    wait = replace(wait, spec=replace(wait.spec, sinks=({"kind": "airflow", "mode": mode},)))
+    harness.insert(wait)
+    harness.sample_second(0, cpu=0.0)
+    harness.finish(wait)
+    harness.sample_second(0, cpu=0.0)
+    assert harness.value("waitd_cpu_seconds_total", mode="waitd") == pytest.approx(cpu)
 
 
-def test_money_is_told_in_its_currency_and_when_each_mode_pays_off(bench: Bench) -> None:
-    bench.second(1000, cpu=3600.0)
-    assert bench.value("waitd_cost_total", mode="waitd", currency="EUR") == pytest.approx(1.0)
-    assert bench.value("waitd_break_even_poke_interval_seconds", kind="scripted") == float("inf")
-    assert bench.value("waitd_break_even_duration_seconds", mode="defer", kind="scripted") == float("inf")
+def test_money_has_its_currency_and_each_mode_its_break_even(harness: MeterHarness) -> None:
+    harness.sample_second(1000, cpu=3600.0)
+    assert harness.value("waitd_cost_total", mode="waitd", currency="EUR") == pytest.approx(1.0)
+    assert harness.value("waitd_break_even_poke_interval_seconds", kind="scripted") == float("inf")
+    assert harness.value("waitd_break_even_duration_seconds", mode="defer", kind="scripted") == float("inf")
 
 
-def test_many_kinds_are_learned_as_a_few_and_none_is_left_out(bench: Bench) -> None:
+def test_many_kinds_share_few_costs_and_each_is_accounted_for(harness: MeterHarness) -> None:
     kinds = [f"kind{n:02}" for n in range(40)]
     for n in range(200):
         for kind in kinds:
-            bench.instruments.pokes.labels(kind, "pending").inc(n % 5 * 10)
-            bench.instruments.poke_duration.labels(kind).counts[0] += n % 5 * 10
-        bench.second(0, cpu=0.002 + 40 * (n % 5 * 10) * POKE)
-    total = sum(bench.value("waitd_poke_cpu_seconds_total", kind=kind) for kind in kinds)
-    assert total == pytest.approx(bench.cpu, rel=0.05)
-    assert len(bench.meter._attribution._seen) <= OWN_KINDS + 2
+            harness.instruments.pokes.labels(kind, "pending").inc(n % 5 * 10)
+            harness.instruments.poke_duration.labels(kind).counts[0] += n % 5 * 10
+        harness.sample_second(0, cpu=0.002 + 40 * (n % 5 * 10) * POKE)
+    total = sum(harness.value("waitd_poke_cpu_seconds_total", kind=kind) for kind in kinds)
+    assert total == pytest.approx(harness.cpu, rel=0.05)
+    assert len(harness.meter._attribution._seen) <= OWN_KINDS + 2
 
 
-def test_a_clock_that_stands_still_is_no_error(bench: Bench) -> None:
-    bench.second(10)
-    bench.meter.sample()
-    assert bench.meter.overhead == bench.meter.overhead
+def test_a_sample_without_elapsed_time_changes_nothing(harness: MeterHarness) -> None:
+    harness.sample_second(10)
+    overhead = harness.meter.overhead
+    harness.meter.sample()
+    assert harness.meter.overhead == overhead
 
 
-def test_a_wait_weighs_what_it_takes_in_memory() -> None:
-    """Against the size of a process: sixty thousand waits more, and what they added to it."""
-    told = subprocess.run(
+def test_the_measured_size_of_a_wait_is_what_the_process_grows_by() -> None:
+    """Compares it with the growth of a process by sixty thousand waits."""
+    result = subprocess.run(
         [sys.executable, Path(__file__).with_name("memory_sizing_process.py")],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         check=True,
     )
-    ours, grown = map(float, told.stdout.split())
-    assert ours == pytest.approx(grown, rel=0.1)
+    measured, grown = map(float, result.stdout.split())
+    assert measured == pytest.approx(grown, rel=0.1)
 
 
-def test_no_waits_weigh_nothing() -> None:
+def test_no_waits_have_no_size() -> None:
     assert bytes_each([]) == 0.0
-
-
-def _ended(wait: Any) -> StoredOutcome:
-    return StoredOutcome(
-        replace(
-            wait, state=WaitState.SUCCESS, outcome=Outcome(WaitState.SUCCESS), finished_at=wait.created_at
-        ),
-        frozenset(),
-    )
