@@ -179,9 +179,8 @@ class Engine(StoreListener):
 
     def measure(self, wait: StoredWait, seconds: float) -> MeasuredUsage | None:
         """See `StoreListener`."""
-        if self.meter is None:
-            return None
-        return self.meter.measured(wait.spec, wait.progress.pokes, seconds, ended=True)
+        meter, pokes = self.meter, wait.progress.pokes
+        return None if meter is None else meter.measured(wait.spec, pokes, seconds, ended=True)
 
     # ------------------------------------------------------------ regular work
 

@@ -28,8 +28,7 @@ class SystemClock:
         """See `Clock`."""
         pause = when - time.monotonic()
         if pause > 0 and not wakeup.is_set():
-            loop = asyncio.get_running_loop()
-            timer = loop.call_later(pause, wakeup.set)
+            timer = asyncio.get_running_loop().call_later(pause, wakeup.set)
             try:
                 await wakeup.wait()
             finally:

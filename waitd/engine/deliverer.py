@@ -49,7 +49,6 @@ class DestinationQueue:
 
     Attributes:
         turn_ends: from then on it gives way to other destinations, monotonic seconds.
-        gave_way: whether it has given way.
         waiting: deliveries that have not started.
         in_flight: deliveries that are waiting, being sent, or being stored.
         sending: how many are being sent or stored.
@@ -59,7 +58,6 @@ class DestinationQueue:
 
     def __init__(self, turn_ends: float) -> None:
         self.turn_ends = turn_ends
-        self.gave_way = False
         self.waiting: deque[OutboxItem] = deque()
         self.in_flight: set[DeliveryId] = set()
         self.sending = 0
@@ -152,7 +150,7 @@ class Deliverer:
                     queue.changed.clear()
         finally:
             del self._queues[destination]
-            if queue.gave_way or queue.more:  # `wake` may have been called meanwhile
+            if queue.more:  # it gave way, or `wake` was called meanwhile
                 self._without_queue[destination] = None
             self._wakeup.set()
 
@@ -162,7 +160,7 @@ class Deliverer:
         Returns False when the queue is empty or its turn is over.
         """
         if self._is_turn_over(queue):
-            queue.gave_way = queue.more = True
+            queue.more = True
             queue.in_flight.difference_update(item.id for item in queue.waiting)
             queue.waiting.clear()
             return bool(queue.in_flight)

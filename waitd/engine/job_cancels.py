@@ -187,8 +187,7 @@ class JobCancels:
     async def _cancel(
         self, wait: StoredWait, plan: SubmitPlan, handle: JobHandle, before: JobCancel
     ) -> JobCancel:
-        answer = await self._jobs.cancel(plan, wait.id, handle)
-        return after_cancel(before, answer, self._clock.now())
+        return after_cancel(before, await self._jobs.cancel(plan, wait.id, handle), self._clock.now())
 
     async def _cancel_uncertain(
         self, wait: StoredWait, plan: SubmitPlan, submission: Submission, before: JobCancel

@@ -209,8 +209,7 @@ class Origins:
         if origin is self._last:
             return
         origin.running -= 1
-        if not origin.proven:
-            self._unproven_running -= 1
+        self._unproven_running -= not origin.proven
         if timed_out:
             origin.timeouts += 1
             if origin.timeouts == MAX_TIMEOUTS:

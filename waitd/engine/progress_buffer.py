@@ -40,17 +40,16 @@ class ProgressBuffer:
     def add(self, held: HeldWait, *, state_changed: bool) -> None:
         """Adds a wait whose progress changed."""
         if state_changed:
-            held.dirty = True
             self._with_new_state.append(held)
             self.state_changed.set()
         elif not held.dirty:
-            held.dirty = True
             now = self._clock.monotonic()
             since, group = self._groups[-1] if self._groups else (-inf, [])
             if now - since < GROUP_SECONDS and len(group) < BATCH:
                 group.append(held)
             else:
                 self._groups.append((now, [held]))
+        held.dirty = True
 
     def bytes(self) -> int:
         """Its size in memory, without the waits themselves."""

@@ -108,11 +108,10 @@ class Submitter(Probe):
         Raises:
             InvalidInput: this waitd does not understand the wait's `submit` or the job's handle.
         """
-        spec = wait.spec
         plan = plan_of(wait, kind.probe)
         submission = wait.submission or PENDING_SUBMISSION
         if submission.state is SubmitState.SUBMITTED and submission.handle is not None:
-            return kind, _target(kind, plan, spec.params, submission.handle, wait)
+            return kind, _target(kind, plan, wait.spec.params, submission.handle, wait)
         if kind.name not in self._kinds:
             self._kinds[kind.name] = ProbeKind(kind.name, self, self._instruments)
         return self._kinds[kind.name], Unsubmitted(wait, kind, plan)
@@ -147,18 +146,14 @@ class Submitter(Probe):
         if call is None:
             if last or self._clock.now() >= held.deadline:
                 return _too_late(target.submission)
-            call = self._start_call(held, target)
+            if self._tasks is None:
+                raise RuntimeError("the submitter is not running")
+            call = self._calls[held.id] = asyncio.get_running_loop().create_future()
+            self._tasks.start_soon(self._call, held, target, call, name="submit")
         verdict = await asyncio.shield(call)
         if last and held.kind.probe is not self:  # the job exists, and this is its only poke
             return (await held.kind.probe.poke([held]))[0]
         return verdict
-
-    def _start_call(self, held: HeldWait, target: Unsubmitted) -> "asyncio.Future[Verdict]":
-        if self._tasks is None:
-            raise RuntimeError("the submitter is not running")
-        call = self._calls[held.id] = asyncio.get_running_loop().create_future()
-        self._tasks.start_soon(self._call, held, target, call, name="submit")
-        return call
 
     async def _call(self, held: HeldWait, target: Unsubmitted, call: "asyncio.Future[Verdict]") -> None:
         verdict: Verdict = CALL_FAILED
@@ -248,9 +243,12 @@ def plan_of(wait: StoredWait, probe: Probe | None) -> SubmitPlan:
     Raises:
         InvalidInput: `submit` is invalid, or the wait submits no job.
     """
-    submit, plan = wait.spec.submit, None
-    if probe is not None and submit is not None:
-        plan = probe.parse_submit(submit, wait.spec.params, namespace=wait.namespace)
+    submit = wait.spec.submit
+    plan = (
+        None
+        if probe is None or submit is None
+        else probe.parse_submit(submit, wait.spec.params, namespace=wait.namespace)
+    )
     if plan is None:
         raise InvalidInput.at("/submit", f"this wait of kind {wait.spec.kind} submits no job")
     return plan
