@@ -134,7 +134,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def with_tables(texts: Mapping[Path, str]) -> dict[Path, str]:
-    """The texts of all guides, each table replaced by what the code says."""
+    """The texts of all guides, with each table generated from the code."""
     generated = tables()
 
     def replaced(match: re.Match[str]) -> str:
@@ -142,7 +142,7 @@ def with_tables(texts: Mapping[Path, str]) -> dict[Path, str]:
 
     pattern = re.compile(r"<!-- table: ([\w ]+) -->\n.*?<!-- end -->", flags=re.DOTALL)
     filled = {path: pattern.sub(replaced, text) for path, text in texts.items()}
-    assert not generated, f"no guide has a place for: {', '.join(generated)}"
+    assert not generated, f"no guide has the table: {', '.join(generated)}"
     return filled
 
 

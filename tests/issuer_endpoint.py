@@ -55,24 +55,24 @@ class IssuerEndpoint:
         return web.Response(status=404)
 
     def claims(self, now: float, **changed: Any) -> dict[str, Any]:
-        """Claims of a good token, but for those that are changed."""
-        good = {"iss": self.url, "aud": AUDIENCE, "sub": "u1", "exp": now + 300, "roles": ["waitd-users"]}
-        return good | changed
+        """The claims of a valid token, with these changes."""
+        valid = {"iss": self.url, "aud": AUDIENCE, "sub": "u1", "exp": now + 300, "roles": ["waitd-users"]}
+        return valid | changed
 
     def token(self, claims: dict[str, Any], key: Key | None = None, **header: Any) -> str:
         """A token signed as its `alg` says; default: RS256 with the first key."""
         key = key or self.keys[0]
         header = {"alg": "RS256" if isinstance(key, RSAKey) else "ES256", "kid": key.kid} | header
-        named = {name: value for name, value in header.items() if value is not None}
-        return jws.serialize_compact(named, orjson.dumps(claims), key, algorithms=[named["alg"]])
+        fields = {name: value for name, value in header.items() if value is not None}
+        return jws.serialize_compact(fields, orjson.dumps(claims), key, algorithms=[fields["alg"]])
 
     def unsigned(self, claims: dict[str, Any], alg: str = "none") -> str:
-        """A token that says that it needs no signature."""
+        """A token without a signature."""
         return f"{_encoded({'alg': alg, 'kid': self.keys[0].kid})}.{_encoded(claims)}."
 
     def confused(self, claims: dict[str, Any], alg: str = "HS256") -> str:
-        """A token whose HMAC has the public key for a secret, which everybody knows."""
-        public = self.keys[0].as_pem(private=False)  # type: ignore[union-attr]  # all but OctKey have it
+        """A token whose HMAC uses the public key as its secret."""
+        public = self.keys[0].as_pem(private=False)  # type: ignore[union-attr]  # every key but an OctKey has it
         signed = f"{_encoded({'alg': alg, 'kid': self.keys[0].kid})}.{_encoded(claims)}"
         digest = hmac.digest(public, signed.encode(), alg.replace("HS", "sha"))
         return f"{signed}.{base64.urlsafe_b64encode(digest).decode().rstrip('=')}"

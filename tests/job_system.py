@@ -92,7 +92,7 @@ class JobSystem:
                 return web.Response(status=504)
             case "busy":
                 return web.json_response({"error": "too many"}, status=429, headers={"Retry-After": "0"})
-        return web.json_response({"error": f"asked to answer {fault}"}, status=int(fault))
+        return web.json_response({"error": f"the fault is {fault}"}, status=int(fault))
 
 
 @asynccontextmanager

@@ -36,13 +36,13 @@ async def parts() -> AsyncIterator[Parts]:
         yield parts
 
 
-def test_the_tables_are_those_of_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tables_match_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("COLUMNS", "TERMINAL_WIDTH"):
         monkeypatch.delenv(name, raising=False)
     assert with_tables(GUIDES) == GUIDES, "run `python tests/guide_tables.py`"
 
 
-def test_every_kind_and_sink_has_its_table_and_its_line(parts: Parts) -> None:
+def test_every_kind_and_sink_has_a_table_and_a_line(parts: Parts) -> None:
     assert set(KINDS) == {kind for kind, probe in parts.probes.items() if not isinstance(probe, PresetProbe)}
     assert set(SINKS) == set(parts.sinks)
     assert [name for name in KINDS if f"## Kind `{name}`" not in KIND_PAGE] == []
@@ -67,8 +67,8 @@ def commands() -> Iterator[list[str]]:
     shell = "\n".join(text for language, text in BLOCKS if language == "sh").replace("\\\n", " ")
     prose = re.sub(r"^```.*?^```", "", TEXT, flags=re.DOTALL | re.MULTILINE)
     spans = (span.replace("\n", " ").replace("\\|", "|") for span in re.findall(r"`([^`]+)`", prose))
-    spoken = "\n".join(span for span in spans if re.match(r"waitd [a-z]", span))
-    for line in f"{shell}\n{spoken}".splitlines():
+    inline = "\n".join(span for span in spans if re.match(r"waitd [a-z]", span))
+    for line in f"{shell}\n{inline}".splitlines():
         if not re.search(r"(^|[\s/])waitd\s", line):
             continue
         for part in re.split(r"&&|\s[|>]\s", line):
@@ -79,17 +79,17 @@ def commands() -> Iterator[list[str]]:
                 yield words[1:]
 
 
-def test_every_command_is_one_that_the_command_line_takes() -> None:
-    found = list(commands())
-    for arguments in found:
+def test_every_command_is_accepted_by_the_command_line() -> None:
+    command_lines = list(commands())
+    for arguments in command_lines:
         parse(typer.main.get_command(app), arguments)
-    assert len(found) > 25
+    assert len(command_lines) > 25
     with pytest.raises(Exception, match="No such option: --nonsense"):
         parse(typer.main.get_command(app), ["until", "s3", "--nonsense"])
 
 
 def parse(command: Any, arguments: list[str], parent: Any = None) -> None:
-    """Parses, and runs nothing."""
+    """Parses a command line without running it."""
     context = command.make_context("waitd", [argument.strip("[]") for argument in arguments], parent=parent)
     if hasattr(command, "commands"):
         words = [*context._protected_args, *context.args]
@@ -109,9 +109,9 @@ def examples() -> Iterator[str]:
             yield from (body for option, body in pairwise(words) if option == "-d")
 
 
-def test_every_wait_shown_is_one_that_is_taken(parts: Parts) -> None:
-    found = [parsed_wait(json.loads(text)) for text in examples()]
-    for wait in found:
+def test_every_wait_of_an_example_is_accepted(parts: Parts) -> None:
+    waits = [parsed_wait(json.loads(text)) for text in examples()]
+    for wait in waits:
         probe: Any = parts.probes[wait.kind]
         if wait.submit is None:
             probe.parse(wait.params, namespace="default")
@@ -119,7 +119,7 @@ def test_every_wait_shown_is_one_that_is_taken(parts: Parts) -> None:
             probe.parse_submit(wait.submit, wait.params, namespace="default")
         for sink in wait.sinks:
             parts.sinks[sink.kind].parse(sink.model_dump(exclude={"kind"}))
-    assert {wait.kind for wait in found} == {
+    assert {wait.kind for wait in waits} == {
         "http",
         "s3_key",
         "s3_keys_unchanged",
@@ -132,10 +132,10 @@ def test_every_wait_shown_is_one_that_is_taken(parts: Parts) -> None:
     }
 
 
-async def test_every_connection_shown_can_be_read() -> None:
-    shown = re.findall(r"^export (AIRFLOW_CONN_\w+)='(.*)'$", TEXT, flags=re.MULTILINE)
-    assert shown
-    for name, value in shown:
+async def test_every_connection_of_an_example_is_resolved() -> None:
+    exported = re.findall(r"^export (AIRFLOW_CONN_\w+)='(.*)'$", TEXT, flags=re.MULTILINE)
+    assert exported
+    for name, value in exported:
         resolver = EnvironmentResolver({name: value})
         connection = await resolver.lookup(name.removeprefix("AIRFLOW_CONN_").lower())
         assert connection is not None
@@ -149,7 +149,7 @@ def anchors(text: str) -> set[str]:
 
 
 @pytest.mark.parametrize("page", GUIDES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
+def test_every_link_has_a_file_and_a_heading(page: Path) -> None:
     links = [link for link in re.findall(r"\]\(([^)\s]+)\)", GUIDES[page]) if "://" not in link]
     for link in links:
         target, _, anchor = link.partition("#")
@@ -159,7 +159,7 @@ def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
             assert anchor in anchors(file.read_text("utf-8")), link
 
 
-def test_every_guide_begins_with_who_needs_it_and_the_readme_leads_to_it() -> None:
+def test_every_guide_names_its_readers_and_is_linked_from_the_readme() -> None:
     for page, text in GUIDES.items():
         if page != README:
             assert re.match(r"# .+\n\nFor ", text), page
@@ -167,20 +167,20 @@ def test_every_guide_begins_with_who_needs_it_and_the_readme_leads_to_it() -> No
     assert len(GUIDES[README].splitlines()) <= 220
 
 
-def test_every_folder_and_test_that_is_named_is_there() -> None:
+def test_every_named_path_exists() -> None:
     named = re.findall(r"`((?:waitd|tests)/[\w/.]+)`", TEXT)
     assert named
     assert [path for path in named if not (ROOT / path).exists()] == []
 
 
-def test_every_test_that_is_named_is_there() -> None:
+def test_every_named_test_exists() -> None:
     named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", TEXT)
     assert named
-    there = {path: (ROOT / path).read_text("utf-8") for path in {path for path, _ in named}}
-    assert [test for path, test in named if f"def {test}(" not in there[path]] == []
+    texts = {path: (ROOT / path).read_text("utf-8") for path in {path for path, _ in named}}
+    assert [test for path, test in named if f"def {test}(" not in texts[path]] == []
 
 
-def test_the_dag_in_the_guide_is_the_one_that_a_real_airflow_runs() -> None:
+def test_the_dag_of_the_guide_is_the_tested_one() -> None:
     """`tests/e2e/airflow/test_presets_of_airflow.py` runs it."""
     dag = ROOT / "tests" / "e2e" / "airflow" / "dags" / "sync_orders.py"
     assert f"```python\n{dag.read_text('utf-8')}```\n" in DAGS

@@ -1,4 +1,4 @@
-"""Secrets are masked in log lines."""
+"""Log lines mask secrets."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from waitd.log import redact
 
 
 @pytest.mark.parametrize(
-    ("event", "shown"),
+    ("event", "redacted"),
     [
         ({"password": "hunter2"}, {"password": "***"}),
         ({"api_key": "k", "X-Api-Key": "k"}, {"api_key": "***", "X-Api-Key": "***"}),
@@ -21,5 +21,5 @@ from waitd.log import redact
         ({"wait_id": "0190", "pokes": 3}, {"wait_id": "0190", "pokes": 3}),
     ],
 )
-def test_secrets_are_masked(event: dict[str, Any], shown: dict[str, Any]) -> None:
-    assert redact(None, "info", event) == shown
+def test_secrets_are_masked(event: dict[str, Any], redacted: dict[str, Any]) -> None:
+    assert redact(None, "info", event) == redacted

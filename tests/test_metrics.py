@@ -1,4 +1,4 @@
-"""The instruments of the hot path, compared with those of prometheus_client."""
+"""The metrics of the hot path, compared with those of prometheus_client."""
 
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
@@ -16,13 +16,13 @@ def samples(registry: CollectorRegistry) -> dict[tuple[str, frozenset[tuple[str,
 
 
 def test_a_hot_histogram_exposes_the_same_samples_as_an_ordinary_one() -> None:
-    ours, theirs, bounds = CollectorRegistry(), CollectorRegistry(), (0.1, 1.0, 10.0)
-    hot = HotHistogram("h", "help", ["kind"], registry=ours, buckets=bounds).labels("http")
-    plain = Histogram("h", "help", ["kind"], registry=theirs, buckets=bounds).labels("http")
+    hot_registry, plain_registry, bounds = CollectorRegistry(), CollectorRegistry(), (0.1, 1.0, 10.0)
+    hot = HotHistogram("h", "help", ["kind"], registry=hot_registry, buckets=bounds).labels("http")
+    plain = Histogram("h", "help", ["kind"], registry=plain_registry, buckets=bounds).labels("http")
     for value in (0.0, 0.1, 0.10001, 1.0, 5.0, 10.0, 11.0, 1e9):
         hot.observe(value)
         plain.observe(value)
-    assert samples(ours) == samples(theirs)
+    assert samples(hot_registry) == samples(plain_registry)
 
 
 def test_a_hot_counter_counts_by_label() -> None:
@@ -33,6 +33,7 @@ def test_a_hot_counter_counts_by_label() -> None:
     counter.labels("success").inc()
     assert registry.get_sample_value("c_total", {"verdict": "pending"}) == 3
     assert registry.get_sample_value("c_total", {"verdict": "success"}) == 1
+    assert counter.counts("verdict") == {"pending": 3, "success": 1}
 
 
 def test_two_daemons_in_one_process_do_not_share_counts() -> None:

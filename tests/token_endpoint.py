@@ -27,48 +27,48 @@ def service_account_key() -> RSAKey:
 
 @dataclass
 class TokenEndpoint:
-    """Gives out `token-1`, `token-2`, …; a revoked one is no longer good."""
+    """Issues `token-1`, `token-2`, …; those in `good` are valid."""
 
     prefix: str = "token"
     expires_in: Any = 3600
     status: int = 200
     issued: int = 0
     good: set[str] = field(default_factory=set)
-    asked: list[dict[str, str]] = field(default_factory=list)
+    requests: list[dict[str, str]] = field(default_factory=list)
     clients: dict[str, str] = field(default_factory=lambda: {CLIENT: SECRET})
     url: str = ""
 
     async def answer(self, request: web.Request) -> web.Response:
-        given = await _given(request)
-        self.asked.append(given)
+        fields = await _request_fields(request)
+        self.requests.append(fields)
         if self.status != 200:
             return web.json_response(
                 {"error": "invalid_client", "error_description": f"no {SECRET}"}, status=self.status
             )
-        field_name = self._proven(given)
-        if field_name is None:
+        token_field = self._token_field(fields)
+        if token_field is None:
             return web.json_response({"error": "invalid_client"}, status=401)
         self.issued += 1
         token = f"{self.prefix}-{self.issued}"
         self.good.add(token)
-        return web.json_response({field_name: token, "token_type": "Bearer", "expires_in": self.expires_in})
+        return web.json_response({token_field: token, "token_type": "Bearer", "expires_in": self.expires_in})
 
-    def _proven(self, given: dict[str, str]) -> str | None:
-        """The name of the field that the token goes into; None: it is not."""
-        if given.get("grant_type") == "urn:ietf:params:oauth:grant-type:jwt-bearer":
+    def _token_field(self, fields: dict[str, str]) -> str | None:
+        """The field of the response for the token; None if the client proved nothing."""
+        if fields.get("grant_type") == "urn:ietf:params:oauth:grant-type:jwt-bearer":
             try:
-                claims = jwt.decode(given["assertion"], service_account_key(), algorithms=["RS256"]).claims
+                claims = jwt.decode(fields["assertion"], service_account_key(), algorithms=["RS256"]).claims
             except (JoseError, ValueError):
                 return None
             if claims["aud"] != f"{self.url}/token" or not claims["iat"] <= time.time() < claims["exp"]:
                 return None
             return "id_token" if "target_audience" in claims else "access_token"
-        right = self.clients.get(given.get("client_id", "")) == given.get("client_secret")
-        kind = given.get("grant_type") or given.get("grant-type")
+        right = self.clients.get(fields.get("client_id", "")) == fields.get("client_secret")
+        kind = fields.get("grant_type") or fields.get("grant-type")
         return "access_token" if right and kind == "client_credentials" else None
 
     def connections(self, host: str) -> dict[str, Connection]:
-        """One for each kind that needs a token."""
+        """A connection for each auth_type that needs a token."""
         key = service_account_key()
         keyfile = {
             "client_email": "waitd@p.example",
@@ -92,19 +92,15 @@ class TokenEndpoint:
         }
 
 
-async def _given(request: web.Request) -> dict[str, str]:
-    """The client and the fields, however they came."""
-    fields = (
-        dict(await request.json())
-        if request.content_type == "application/json"
-        else dict(await request.post())
-    )
-    given = {name: str(value) for name, value in fields.items()}
+async def _request_fields(request: web.Request) -> dict[str, str]:
+    """The fields of the request, with the client's id and secret."""
+    body = await (request.json() if request.content_type == "application/json" else request.post())
+    fields = {name: str(value) for name, value in body.items()}
     scheme, _, encoded = request.headers.get("Authorization", "").partition(" ")
     if scheme == "Basic":
         name, _, secret = base64.b64decode(encoded).decode().partition(":")
-        given |= {"client_id": unquote_plus(name), "client_secret": unquote_plus(secret)}
-    return given
+        fields |= {"client_id": unquote_plus(name), "client_secret": unquote_plus(secret)}
+    return fields
 
 
 @asynccontextmanager

@@ -28,19 +28,6 @@ PROMETHEUS_METRICS = {"up"}
 TARGET_LABELS = {"job", "instance"}
 #: Values for Grafana's variables.
 VARIABLES = {"$__rate_interval": "1m", "$instance": ".*", "$job": ".*"}
-WORDS = {
-    "by",
-    "on",
-    "and",
-    "or",
-    "unless",
-    "without",
-    "ignoring",
-    "group_left",
-    "group_right",
-    "bool",
-    "offset",
-}
 
 
 class Selector(NamedTuple):
