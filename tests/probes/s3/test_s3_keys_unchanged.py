@@ -1,4 +1,4 @@
-"""`s3_keys_unchanged` with a real S3 server, and over restarts, which keep only the stored state."""
+"""`s3_keys_unchanged` with a real S3 server, and over restarts that keep only the stored state."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -142,7 +142,7 @@ async def test_the_loop_gets_turns_while_many_patterns_are_matched(monkeypatch: 
         return ListPage([S3Object(f"in/{n}", 5, 0.0, "") for n in range(1000)], None)
 
     monkeypatch.setattr(S3Client, "list_page", list_page)
-    patterns = [PatternMatches(wildcard(f"in/*{n}?"), every=False) for n in range(500)]
+    patterns = [PatternMatches(wildcard(f"in/*{n}?"), needs_all=False) for n in range(500)]
     turns = 0
 
     async def count_turns() -> None:

@@ -13,7 +13,7 @@ from waitd.core.connections.aws import AwsConnection, AwsKeySource, is_region, p
 from waitd.core.connections.connection import Connection, join_url, parse_origin
 from waitd.core.errors import UnknownConnection
 from waitd.core.http.answer import CredentialsRefused
-from waitd.core.waits.verdict import Unreachable, Verdict
+from waitd.core.waits.verdict import Verdict
 from waitd.ports import Connections
 from waitd.probes.access.aws_credentials import AwsCredentials, environment_defaults
 from waitd.probes.access.http import CONNECTION_ERRORS, connection_verdict
@@ -61,6 +61,10 @@ class AwsEndpoint(NamedTuple):
     style: str
     keys: AwsKeys | None
     verify_tls: bool | ssl.SSLContext
+
+
+#: Sends what a poke needs to an endpoint.
+_AwsRequest = Callable[[AwsEndpoint], Awaitable[_Result | Verdict | CredentialsRefused]]
 
 
 class _CachedEndpoint(NamedTuple):
@@ -126,18 +130,16 @@ class AwsEndpoints:
     async def call(
         self,
         account: AccountRef,
-        request: Callable[[AwsEndpoint], Awaitable[_Result | Verdict | CredentialsRefused]],
+        request: _AwsRequest[_Result],
     ) -> _Result | Verdict:
         """Calls `request`, and once again with refreshed credentials if they are refused.
 
         Every error on the way becomes a verdict.
         """
         try:
-            endpoint = await self._resolve(account, refresh=False)
-            result = await request(endpoint) if isinstance(endpoint, AwsEndpoint) else endpoint
+            result = await self._call_once(account, request, refresh=False)
             if isinstance(result, CredentialsRefused):
-                endpoint = await self._resolve(account, refresh=True)
-                result = await request(endpoint) if isinstance(endpoint, AwsEndpoint) else endpoint
+                result = await self._call_once(account, request, refresh=True)
         except Exception as error:  # noqa: BLE001 - an error of one target ends only its own poke
             verdict = classify_error(error)
             if verdict.reason == "probe_error":
@@ -145,11 +147,14 @@ class AwsEndpoints:
             return verdict
         return result.verdict if isinstance(result, CredentialsRefused) else result
 
-    async def _resolve(self, account: AccountRef, *, refresh: bool) -> AwsEndpoint | Unreachable:
+    async def _call_once(
+        self, account: AccountRef, request: _AwsRequest[_Result], *, refresh: bool
+    ) -> _Result | Verdict | CredentialsRefused:
         try:
-            return await self.get(account, refresh=refresh)
+            endpoint = await self.get(account, refresh=refresh)
         except CONNECTION_ERRORS as error:
             return connection_verdict(error)
+        return await request(endpoint)
 
     async def get(self, account: AccountRef, *, refresh: bool = False) -> AwsEndpoint:
         """Returns the endpoint, with cached keys where they are fresh.

@@ -154,10 +154,10 @@ def _credentials(source: AwsKeySource) -> Any:
     session.set_default_client_config(
         Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=5)
     )
-    given, role = source.static, source.role
+    static, role = source.static, source.role
     credentials = (
-        Credentials(given.access_key_id, given.secret_access_key, given.session_token)
-        if given
+        Credentials(static.access_key_id, static.secret_access_key, static.session_token)
+        if static
         else session.get_credentials()
     )
     if credentials is None:

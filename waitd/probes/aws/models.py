@@ -58,10 +58,9 @@ class AwsModels:
         """Returns AWS's own endpoint of a service in a region. Raises as `load`."""
         endpoint = self._endpoints.get((service.name, region))
         if endpoint is None:
-            fields = await run_in_worker(
+            endpoint = self._endpoints[service.name, region] = await run_in_worker(
                 _resolve_endpoint, service.name, service.endpoint_prefix, region, limiter=self._limiter
             )
-            endpoint = self._endpoints[service.name, region] = ServiceEndpoint(*fields)
         return endpoint
 
 
@@ -111,8 +110,7 @@ def _without_documentation(part: Any) -> Any:
     return [_without_documentation(each) for each in part] if isinstance(part, list) else part
 
 
-def _resolve_endpoint(name: str, prefix: str, region: str) -> tuple[str, str | None, str | None]:
-    """Returns the fields of a `ServiceEndpoint`."""
+def _resolve_endpoint(name: str, prefix: str, region: str) -> ServiceEndpoint:
     from botocore.endpoint_provider import EndpointProvider  # noqa: PLC0415 - see `_load_model`
     from botocore.exceptions import BotoCoreError  # noqa: PLC0415
     from botocore.loaders import Loader  # noqa: PLC0415
@@ -124,7 +122,7 @@ def _resolve_endpoint(name: str, prefix: str, region: str) -> tuple[str, str | N
         resolved = provider.resolve_endpoint(Region=region, UseDualStack=False, UseFIPS=False)
     except BotoCoreError:  # these rules need more than a region; such services have the classic hosts
         suffix = ".cn" if region.startswith("cn-") else ""
-        return f"https://{prefix}.{region}.amazonaws.com{suffix}", None, None
+        return ServiceEndpoint(f"https://{prefix}.{region}.amazonaws.com{suffix}")
     schemes = [each for each in resolved.properties.get("authSchemes", ()) if each.get("name") == "sigv4"]
     signing = schemes[0] if schemes else {}
-    return resolved.url, signing.get("signingRegion"), signing.get("signingName")
+    return ServiceEndpoint(resolved.url, signing.get("signingRegion"), signing.get("signingName"))

@@ -43,7 +43,7 @@ MAX_SERVICE_NAME = 64
 _TOO_LARGE = Unreachable("too_large", "The response is over 8 MiB; name fewer resources in params.")
 _BAD_RESPONSE = Unreachable("bad_answer", "The response is not one of this service.")
 _NO_MODEL = Unreachable("model_unavailable", "The service's model cannot be loaded now.")
-_UNKNOWN = Unreachable("unknown_waiter", "The installed botocore no longer has this waiter.")
+_UNKNOWN_WAITER = Unreachable("unknown_waiter", "The installed botocore no longer has this waiter.")
 
 log = structlog.get_logger(__name__)
 
@@ -126,28 +126,30 @@ class AwsWaiterProbe(Probe):
         Raises:
             InvalidInput: with pointers relative to `params`.
         """
-        given = parsed(AwsWaiterParams, dict(params))
-        problems = [*account_problems(given)]
-        service, known = self._models.cached(given.service), self._models.known
+        waiter_params = parsed(AwsWaiterParams, dict(params))
+        problems = [*account_problems(waiter_params)]
+        service, known = self._models.cached(waiter_params.service), self._models.known
         if service is not None:
-            waiter = service.waiters.get(given.waiter)
+            waiter = service.waiters.get(waiter_params.waiter)
             if service.unsupported:
                 problems.append(
                     Problem("/service", f"waiters of this service cannot be used: {service.unsupported}")
                 )
             elif waiter is None:
-                names = ", ".join(service.names)
-                problems.append(Problem("/waiter", f"{given.service} has no such waiter; known are: {names}"))
+                detail = f"{waiter_params.service} has no such waiter; known are: {', '.join(service.names)}"
+                problems.append(Problem("/waiter", detail))
             else:
-                problems += InvalidInput(waiter.problems(given.params)).below("/params").problems
-        elif known and given.service not in known:
-            names = ", ".join(known)
-            problems.append(Problem("/service", f"no service of this name has waiters; known are: {names}"))
+                problems += InvalidInput(waiter.problems(waiter_params.params)).below("/params").problems
+        elif known and waiter_params.service not in known:
+            detail = f"no service of this name has waiters; known are: {', '.join(known)}"
+            problems.append(Problem("/service", detail))
         if problems:
             raise InvalidInput(problems)
-        arguments = orjson.dumps(given.params, option=orjson.OPT_SORT_KEYS)
-        key = coalescing_key("aws_waiter", namespace, given, given.service, given.waiter, arguments)
-        return AwsWaiterTarget(given, key)
+        arguments = orjson.dumps(waiter_params.params, option=orjson.OPT_SORT_KEYS)
+        key = coalescing_key(
+            "aws_waiter", namespace, waiter_params, waiter_params.service, waiter_params.waiter, arguments
+        )
+        return AwsWaiterTarget(waiter_params, key)
 
     def origin(self, target: AwsWaiterTarget) -> str:
         """Returns the endpoint's origin if it is known, else the service and its connection."""
@@ -166,7 +168,7 @@ class AwsWaiterProbe(Probe):
             return _NO_MODEL
         waiter = None if service is None else service.waiters.get(target.waiter)
         if waiter is None:
-            return _UNKNOWN
+            return _UNKNOWN_WAITER
         endpoints = self._endpoints.get(target.service)
         if endpoints is None:
             endpoints = self._endpoints[target.service] = AwsEndpoints(
@@ -253,8 +255,8 @@ def evaluate_response(
         state = waiter.describe_state(response) if status < 300 else match[1] if match else ""
         message = f"{waiter.name}: not yet; {state}" if state else f"{waiter.name}: not yet"
         return Pending("pending", message[:MESSAGE_LIMIT])
-    shown = {name: value for name, value in response.items() if name != "ResponseMetadata"}
-    payload, omitted = limit_payload(shown, str)
+    fields = {name: value for name, value in response.items() if name != "ResponseMetadata"}
+    payload, omitted = limit_payload(fields, str)
     if match[0] == "success":
         message = f"{waiter.name}: {match[1]}"[:MESSAGE_LIMIT]
         return Success(payload, RESULT_OMITTED if omitted else "success", message)

@@ -68,10 +68,10 @@ class AwsService:
             "it authorizes requests by a bearer token, not by AWS credentials" if bearer else ""
         )
         self.waiters: dict[str, AwsWaiter] = {}
-        for own_name, config in waiters.items():
-            waiter = AwsWaiter(self, own_name, botocore.waiter.SingleWaiterConfig(config))
-            self.waiters[own_name] = self.waiters[xform_name(own_name)] = waiter
-        self.names = tuple(sorted(xform_name(own_name) for own_name in waiters))
+        for model_name, config in waiters.items():
+            waiter = AwsWaiter(self, model_name, botocore.waiter.SingleWaiterConfig(config))
+            self.waiters[model_name] = self.waiters[xform_name(model_name)] = waiter
+        self.names = tuple(sorted(xform_name(model_name) for model_name in waiters))
 
 
 class AwsWaiter:

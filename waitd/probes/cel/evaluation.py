@@ -116,9 +116,9 @@ class Conditions:
 
     def _decide(self, response: "ResponseVariables") -> Evaluation:
         status, note = response.status, ""
-        answered = condition_applies(status, names_status=False)
+        is_success = condition_applies(status, names_status=False)
         for decision, name, source, names_status, fast_path in self.conditions:
-            if not (answered or names_status):
+            if not (is_success or names_status):
                 continue
             value = None if fast_path is None else fast_path(response)
             if value is None:
@@ -127,21 +127,21 @@ class Conditions:
                 return _DECIDED[decision]
             if value is not False:
                 note = f"{name}: {value if isinstance(value, ErrorValue) else 'not a boolean'}"
-        if answered and self.sources.success_when is None:
+        if is_success and self.sources.success_when is None:
             return _DECIDED[Decision.SUCCESS]
         return Evaluation(note=note) if note else UNDECIDED
 
     def evaluate(self, response: "ResponseVariables") -> Evaluation:
         """Evaluates all conditions: the decision, its message and, once decided, its payload."""
-        judged = self.decide(response)
+        evaluation = self.decide(response)
         message = None if self.sources.message is None else RESPONSE_ENV.compile(self.sources.message)
         if message is not None and condition_applies(response.status, "status" in message.names):
-            judged = judged._replace(message=evaluate_message(message, response))
-        if judged.decision is None:
-            return judged
+            evaluation = evaluation._replace(message=evaluate_message(message, response))
+        if evaluation.decision is None:
+            return evaluation
         result = None if self.sources.result is None else RESPONSE_ENV.compile(self.sources.result)
         payload, omitted = evaluate_payload(result, response)
-        return judged._replace(payload=payload, payload_omitted=omitted)
+        return evaluation._replace(payload=payload, payload_omitted=omitted)
 
     def fits_inline(self, response: "ResponseVariables") -> bool:
         """Whether evaluating this response takes the loop a few milliseconds at most."""
@@ -153,9 +153,9 @@ class Conditions:
         expressions = [RESPONSE_ENV.compile(source) for source in self.sources if source is not None]
         return all_fit_inline(expressions, response, size)
 
-    def verdict(self, answered: AnswerFacts, judged: Evaluation) -> Verdict | CredentialsRefused:
+    def verdict(self, facts: AnswerFacts, evaluation: Evaluation) -> Verdict | CredentialsRefused:
         """Returns the verdict on a response that was evaluated."""
-        return http_verdict(answered, judged, self.allowlist)
+        return http_verdict(facts, evaluation, self.allowlist)
 
 
 _interned: WeakValueDictionary[tuple[ConditionSources, frozenset[int]], Conditions] = WeakValueDictionary()

@@ -150,9 +150,9 @@ class Expression:
             return ErrorValue(_one_line(str(value)))
         return result.plain_value()
 
-    def weight(self, variables: Any, whole: int) -> int:
-        """The size in bytes of what it names: the length of strings, `whole` for a list or map."""
-        return sum(_weight(getattr(variables, name), tree, whole) for name, tree in self._trees)
+    def weight(self, variables: Any, container: int) -> int:
+        """The size in bytes of what it names: the length of strings, `container` for a list or map."""
+        return sum(_weight(getattr(variables, name), tree, container) for name, tree in self._trees)
 
     def cost(self, weight: int, items: int) -> int:
         """Returns an upper estimate of the work of one evaluation.
@@ -183,14 +183,14 @@ def prune(value: Any, tree: FieldTree) -> Any:
     return {name: prune(value[name], below) for name, below in tree.items() if name in value}
 
 
-def _weight(value: Any, tree: FieldTree, whole: int) -> int:
+def _weight(value: Any, tree: FieldTree, container: int) -> int:
     if tree is not None:
         if not isinstance(value, dict):
             return 0
-        return sum(_weight(value[name], below, whole) for name, below in tree.items() if name in value)
+        return sum(_weight(value[name], below, container) for name, below in tree.items() if name in value)
     if isinstance(value, str):
         return len(value)
-    return whole if isinstance(value, (dict, list)) else 8
+    return container if isinstance(value, (dict, list)) else 8
 
 
 def _field_tree(paths: set[Path]) -> FieldTree:

@@ -13,8 +13,8 @@ WORKERS = 2
 #: The address space of a worker, in bytes: an expression can build values far larger than its
 #: input.
 WORKER_MEMORY = 1 << 30
-#: The share of a poke's remaining time that workers get, so that their verdict comes before the poke
-#: times out.
+#: The share of a poke's remaining time that workers get, so that their verdict comes before the
+#: poke times out.
 _WORKER_SHARE = 0.9
 
 _Result = TypeVar("_Result")

@@ -202,9 +202,9 @@ class JobConditions(Conditions):
         later = _present(self._error, self._result) if decided else _present(self._refusal)
         return all_fit_inline(later, variables, size)
 
-    def verdict(self, answered: AnswerFacts, evaluation: Evaluation) -> Verdict | CredentialsRefused:
+    def verdict(self, facts: AnswerFacts, evaluation: Evaluation) -> Verdict | CredentialsRefused:
         """See `Conditions.verdict`."""
-        return job_verdict(answered, evaluation)
+        return job_verdict(facts, evaluation)
 
     def __reduce__(self) -> tuple[Callable[..., Conditions], tuple[Any, ...]]:
         """Pickles the sources, as `Conditions` does."""

@@ -248,8 +248,8 @@ def _is_virtual_hosted(endpoint: AwsEndpoint, bucket: str) -> bool:
     return bucket.replace("-", "").isalnum() and bucket.islower() and len(bucket) <= 63
 
 
-def _list_query(prefix: str, token: str | None, most: int) -> str:
-    parameters = {"list-type": "2", "encoding-type": "url", "prefix": prefix, "max-keys": str(most)}
+def _list_query(prefix: str, token: str | None, max_keys: int) -> str:
+    parameters = {"list-type": "2", "encoding-type": "url", "prefix": prefix, "max-keys": str(max_keys)}
     if token is not None:
         parameters["continuation-token"] = token
     return encoded_query(parameters)

@@ -40,11 +40,11 @@ TOO_SLOW = Unreachable("condition_too_slow", "The check needs too much time or m
 class _Matches(NamedTuple):
     """The objects of each address of a wait.
 
-    `cut`: the lists have more, on which nothing depends.
+    `truncated`: the lists have more, on which nothing depends.
     """
 
     objects: Sequence[Sequence[S3Object]]
-    cut: bool = False
+    truncated: bool = False
 
 
 class _Query(NamedTuple):
@@ -97,7 +97,7 @@ class S3KeyProbe(Probe):
 
     async def poke(self, group: Sequence[Pokeable]) -> Sequence[Verdict]:
         """Asks once for waits with equal coalescing keys; returns a verdict for each, in order."""
-        began = time.monotonic()
+        started = time.monotonic()
         target: S3KeyTarget = group[0].target
         queries = [_Query(each.target.options, each.target.addresses) for each in group]
         different = list(dict.fromkeys(queries))
@@ -109,7 +109,7 @@ class S3KeyProbe(Probe):
         answers = await self._client.endpoints.call(target.account_ref, request)
         if not isinstance(answers, dict):
             return [answers] * len(group)
-        verdicts = await self._evaluate(answers, began + target.request_timeout)
+        verdicts = await self._evaluate(answers, started + target.request_timeout)
         return [verdicts[query] for query in queries]
 
     def start_poke(self, group: Sequence[Pokeable], on_verdicts: OnVerdicts) -> CancelPoke:
@@ -170,8 +170,8 @@ class S3KeyProbe(Probe):
                     break
         return {query: _answer(query, parts, error) for query, parts in matches.items()}
 
-    async def _evaluate(self, answers: _Answers, give_up: float) -> Mapping[_Query, Verdict]:
-        """`give_up` is in monotonic seconds."""
+    async def _evaluate(self, answers: _Answers, deadline: float) -> Mapping[_Query, Verdict]:
+        """`deadline` is in monotonic seconds."""
         verdicts: dict[_Query, Verdict] = {}
         shown = 0
         for index, (query, answer) in enumerate(answers.items()):
@@ -182,22 +182,24 @@ class S3KeyProbe(Probe):
             if shown > _FILES_PER_TURN:
                 await asyncio.sleep(0)
                 shown = 0
-            verdicts[query] = await self._check(query.options, answer, give_up, len(answers) - index)
+            verdicts[query] = await self._check(query.options, answer, deadline, len(answers) - index)
         return verdicts
 
-    async def _check(self, options: S3KeyOptions, matches: _Matches, give_up: float, sharers: int) -> Verdict:
+    async def _check(
+        self, options: S3KeyOptions, matches: _Matches, deadline: float, sharers: int
+    ) -> Verdict:
         """Evaluates `check`, for which `sharers` checks share the remaining time."""
         shown = [[_metadata(options.metadata, each) for each in objects] for objects in matches.objects]
         if options.check is not None:
             try:
-                async with worker_timeout(give_up - time.monotonic(), sharers):
+                async with worker_timeout(deadline - time.monotonic(), sharers):
                     for files in shown:
                         unmet = await unmet_check(options.check, files, self._client.workers)
                         if unmet is not None:
                             return Pending("check", f"The keys exist; check: {unmet}.")
             except (TimeoutError, BrokenWorkerProcess, MemoryError):
                 return TOO_SLOW
-        payload = None if matches.cut else [file for files in shown for file in files]
+        payload = None if matches.truncated else [file for files in shown for file in files]
         if payload is None or len(orjson.dumps(payload)) > RESULT_LIMIT:
             return Success(None, RESULT_OMITTED, "The keys exist.")
         return Success(payload, "success", "The keys exist.")
@@ -205,9 +207,9 @@ class S3KeyProbe(Probe):
 
 def _shared_matches(lists: _Lists, options: S3KeyOptions, bucket: str, text: str) -> PatternMatches:
     """Adds a pattern to the list that it is matched in; equal patterns share one object."""
-    pattern, every = compile_pattern(options.mode, text), options.check is not None
+    pattern, needs_all = compile_pattern(options.mode, text), options.check is not None
     patterns = lists.setdefault((bucket, pattern.prefix), {})
-    return patterns.setdefault((options.mode, text, every), PatternMatches(pattern, every=every))
+    return patterns.setdefault((options.mode, text, needs_all), PatternMatches(pattern, needs_all=needs_all))
 
 
 def _is_decided(parts: Sequence[PatternMatches]) -> bool:
@@ -222,7 +224,7 @@ def _answer(query: _Query, parts: Sequence[PatternMatches], error: Verdict | Non
             return NO_MATCH if len(parts) == 1 else _absent(bucket, text)
     if error is not None and not all(each.listed for each in parts):
         return error
-    return _Matches([each.objects for each in parts], cut=any(each.cut for each in parts))
+    return _Matches([each.objects for each in parts], truncated=any(each.truncated for each in parts))
 
 
 def _matches(mode: str, text: str, key: str) -> bool:

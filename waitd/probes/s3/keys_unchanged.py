@@ -109,17 +109,22 @@ class S3KeysUnchangedProbe(Probe):
         Raises:
             InvalidInput: with pointers relative to `params`.
         """
-        given = parsed(S3KeysUnchangedParams, dict(params))
-        problems = [*account_problems(given), *bucket_problems("/bucket_name", given.bucket_name)]
-        keys = {f"/previous_objects/{index}": key for index, key in enumerate(given.previous_objects)}
-        for pointer, text in {"/prefix": given.prefix, **keys}.items():
+        unchanged_params = parsed(S3KeysUnchangedParams, dict(params))
+        problems = [
+            *account_problems(unchanged_params),
+            *bucket_problems("/bucket_name", unchanged_params.bucket_name),
+        ]
+        keys = {
+            f"/previous_objects/{index}": key for index, key in enumerate(unchanged_params.previous_objects)
+        }
+        for pointer, text in {"/prefix": unchanged_params.prefix, **keys}.items():
             try:
                 check_key(text)
             except ValueError as error:
                 problems.append(Problem(pointer, str(error)))
         if problems:
             raise InvalidInput(problems)
-        return S3KeysUnchangedTarget(given, namespace)
+        return S3KeysUnchangedTarget(unchanged_params, namespace)
 
     def origin(self, target: S3KeysUnchangedTarget) -> str:
         """Returns the endpoint's origin if it is cached, else `connection <conn_id>`."""
@@ -176,9 +181,8 @@ class S3KeysUnchangedProbe(Probe):
             return Pending("changed", message, RememberedKeySet(key_set.digest, now, hashes).to_text())
         since = now if before is None else min(before.since, now)
         unchanged = f"{size} keys, unchanged since {rfc3339(since)}"
-        new_state = None
-        if before is None or since != before.since:
-            new_state = RememberedKeySet(key_set.digest, since, hashes).to_text()
+        is_stored = before is not None and since == before.since
+        new_state = None if is_stored else RememberedKeySet(key_set.digest, since, hashes).to_text()
         if now - since < target.inactivity_period:
             return Pending("unchanged", f"{unchanged}.", new_state)
         if size < target.min_objects:

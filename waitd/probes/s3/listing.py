@@ -24,19 +24,19 @@ class PatternMatches:
     """A pattern, and the objects that it has matched.
 
     Attributes:
-        every: whether every match is needed, for a check; else as many as a payload can hold.
+        needs_all: whether every match is needed, for a check; else as many as a payload can hold.
         listed: whether the list was read as far as needed.
-        cut: whether the list has more, on which nothing depends.
+        truncated: whether the list has more, on which nothing depends.
         too_many: whether there are more keys than are read, and the result depends on the rest.
     """
 
-    __slots__ = ("cut", "every", "listed", "objects", "pattern", "too_many")
+    __slots__ = ("listed", "needs_all", "objects", "pattern", "too_many", "truncated")
 
-    def __init__(self, pattern: Pattern, *, every: bool) -> None:
+    def __init__(self, pattern: Pattern, *, needs_all: bool) -> None:
         self.pattern = pattern
-        self.every = every
+        self.needs_all = needs_all
         self.objects: list[S3Object] = []
-        self.listed = self.cut = self.too_many = False
+        self.listed = self.truncated = self.too_many = False
 
     @property
     def missing(self) -> bool:
@@ -61,14 +61,16 @@ async def list_matches(
         await _match(open_patterns, page.objects)
         token = page.next_token
         for each in open_patterns:
-            each.cut = token is not None and len(each.objects) > CERTAINLY_TOO_MANY and not each.every
-            each.listed = each.cut or token is None
+            each.truncated = (
+                token is not None and len(each.objects) > CERTAINLY_TOO_MANY and not each.needs_all
+            )
+            each.listed = each.truncated or token is None
         open_patterns = [each for each in open_patterns if not each.listed]
         if not open_patterns:
             return None
     for each in open_patterns:
-        each.listed = each.cut = True
-        each.too_many = each.every or not each.objects
+        each.listed = each.truncated = True
+        each.too_many = each.needs_all or not each.objects
     return None
 
 

@@ -126,34 +126,34 @@ def key_target(params: Mapping[str, Any], *, namespace: str) -> S3KeyTarget:
     Raises:
         InvalidInput: with pointers relative to `params`.
     """
-    given = parsed(S3KeyParams, dict(params))
-    mode = "wildcard" if given.wildcard_match else "regex" if given.use_regex else "key"
+    key_params = parsed(S3KeyParams, dict(params))
+    mode = "wildcard" if key_params.wildcard_match else "regex" if key_params.use_regex else "key"
     addresses: list[tuple[str, str]] = []
-    problems = [*account_problems(given)]
-    if given.wildcard_match and given.use_regex:
+    problems = [*account_problems(key_params)]
+    if key_params.wildcard_match and key_params.use_regex:
         problems.append(
             Problem("/use_regex", "wildcard_match and use_regex exclude each other; set one of them")
         )
-    if given.bucket_name is not None:
-        problems += bucket_problems("/bucket_name", given.bucket_name)
+    if key_params.bucket_name is not None:
+        problems += bucket_problems("/bucket_name", key_params.bucket_name)
     is_list = isinstance(params["bucket_key"], list)
-    for index, text in enumerate(given.bucket_key):
+    for index, text in enumerate(key_params.bucket_key):
         try:
-            addresses.append(_parse_address(text, given.bucket_name, mode))
+            addresses.append(_parse_address(text, key_params.bucket_name, mode))
         except ValueError as error:
             pointer = f"/bucket_key/{index}" if is_list else "/bucket_key"
             problems.append(Problem(pointer, str(error)))
-    detail = None if given.check is None else FILES_ENV.problem(given.check, "BOOL")
+    detail = None if key_params.check is None else FILES_ENV.problem(key_params.check, "BOOL")
     if detail is not None:
         problems.append(Problem("/check", detail))
     if problems:
         raise InvalidInput(problems)
-    options = _shared_options(given, namespace, mode)
+    options = _shared_options(key_params, namespace, mode)
     unique = tuple(dict.fromkeys(addresses))
     if mode == "key":
-        return S3KeyTarget(options, unique, coalescing_key("s3_key", namespace, given, mode, unique))
+        return S3KeyTarget(options, unique, coalescing_key("s3_key", namespace, key_params, mode, unique))
     lists = tuple(dict.fromkeys((bucket, compile_pattern(mode, text).prefix) for bucket, text in unique))
-    key = coalescing_key("s3_key", namespace, given, "list", lists)
+    key = coalescing_key("s3_key", namespace, key_params, "list", lists)
     return S3KeyTarget(options, unique, _shared_list_key(key, unique))
 
 

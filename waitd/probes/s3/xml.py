@@ -1,7 +1,6 @@
 """Parses S3's responses: lists of keys, errors, and the headers of an object."""
 
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import NamedTuple
@@ -34,9 +33,7 @@ def object_from_head(key: str, headers: Mapping[str, str]) -> S3Object | None:
     if not (etag or modified):
         return None
     size = headers.get("Content-Length", "")
-    last_modified = 0.0
-    with suppress(ValueError):
-        last_modified = parsedate_to_datetime(modified).timestamp()
+    last_modified = _timestamp(parsedate_to_datetime, modified)
     return S3Object(key, int(size) if size.isdecimal() else 0, last_modified, etag)
 
 
@@ -65,7 +62,7 @@ def parse_list_page(body: bytes) -> ListPage:
     objects = []
     for item in root.iterfind(f"{namespace}Contents"):
         fields = {part.tag: part.text or "" for part in item}
-        last_modified = _timestamp(fields.get(modified, ""))
+        last_modified = _timestamp(datetime.fromisoformat, fields.get(modified, ""))
         objects.append(S3Object(decode(fields[key]), int(fields[size]), last_modified, fields.get(etag, "")))
     if text(f"{namespace}IsTruncated") != "true":
         return ListPage(objects, None)
@@ -85,8 +82,9 @@ def _local_name(element: ET.Element) -> str:
     return element.tag.rpartition("}")[2]
 
 
-def _timestamp(text: str) -> float:
+def _timestamp(parse: Callable[[str], datetime], text: str) -> float:
+    """The time in Unix seconds; 0 if the text is not a time."""
     try:
-        return datetime.fromisoformat(text).timestamp()
+        return parse(text).timestamp()
     except ValueError:
         return 0.0

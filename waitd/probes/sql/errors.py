@@ -17,7 +17,7 @@ _PG_STATEMENT = ("0A", "21", "22", "25", "26", "34", "42", "44", "P0")
 _PG_LOGIN = ("28", "3D")
 _MYSQL_LOGIN = frozenset({1044, 1045, 1049, 1698, 1862, 3118, 3159, 4151})
 #: Temporary errors of MySQL and MariaDB: limits, locks, time-outs, shutdown, network.
-_MYSQL_NOT_NOW = frozenset({
+_MYSQL_TEMPORARY = frozenset({
     1020, 1021, 1023, 1030, 1037, 1038, 1040, 1041, 1053, 1077, 1079, 1080, 1129, 1135, 1152, 1153, 1154, 1155, 1156, 1157, 1158, 1159,
     1160, 1161, 1180, 1184, 1189, 1190, 1203, 1205, 1206, 1213, 1226, 1317, 1412, 1614, 1615, 1637, 1836, 1880, 1927, 1969, 3024, 3032,
     3058, 3169, 3572, 4031,
@@ -60,7 +60,7 @@ def _postgres_verdict(error: BaseException) -> Verdict | CredentialsRefused | No
         return TIMED_OUT
     if state.startswith(_PG_LOGIN):
         return _login(name)
-    return _statement(name) if state.startswith(_PG_STATEMENT) else _not_now(name)
+    return _statement(name) if state.startswith(_PG_STATEMENT) else _unavailable(name)
 
 
 def _mysql_verdict(error: BaseException) -> Verdict | CredentialsRefused | None:
@@ -75,8 +75,8 @@ def _mysql_verdict(error: BaseException) -> Verdict | CredentialsRefused | None:
         return TIMED_OUT
     if number in _MYSQL_LOGIN:
         return _login(str(number))
-    if number in _MYSQL_NOT_NOW or not number or 2000 <= number < 3000:
-        return _not_now(str(number))
+    if number in _MYSQL_TEMPORARY or not number or 2000 <= number < 3000:
+        return _unavailable(str(number))
     return _statement(str(number))
 
 
@@ -93,7 +93,7 @@ def _sqlite_verdict(error: BaseException) -> Verdict | None:
     if name == "SQLITE_TOOBIG":
         return TOO_LARGE
     if "_".join(name.split("_")[:2]) not in _SQLITE_STATEMENT:
-        return _not_now(name)
+        return _unavailable(name)
     message = str(error)  # "no such table: NAME" quotes only a name
     is_safe = message.startswith("no such ") and len(message) < 120
     return _statement(f"{name}, {message}" if is_safe else name)
@@ -109,5 +109,5 @@ def _login(detail: str) -> CredentialsRefused:
     )
 
 
-def _not_now(detail: str) -> Unreachable:
+def _unavailable(detail: str) -> Unreachable:
     return Unreachable("database_unavailable", f"The database cannot answer now: {detail}.")

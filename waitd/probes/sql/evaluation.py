@@ -27,13 +27,13 @@ class SelectedRows(NamedTuple):
     Attributes:
         size: the size of the rows as JSON, in bytes.
         first_is_true: whether the first cell of the first row is true.
-        cut: whether the query has more rows.
+        truncated: whether the query has more rows.
     """
 
     rows: Sequence[Row]
     size: int
     first_is_true: bool
-    cut: bool = False
+    truncated: bool = False
 
 
 def evaluate_rows(conditions: ConditionSources, selected: SelectedRows) -> Verdict:

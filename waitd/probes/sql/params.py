@@ -81,38 +81,47 @@ def sql_target(params: Mapping[str, Any], *, namespace: str) -> SqlTarget:
     Raises:
         InvalidInput: with pointers relative to `params`.
     """
-    given = parsed(SqlParams, dict(params))
-    conditions = ConditionSources(given.success_when, given.failure_when, given.message, given.result)
-    problems = [*ROWS_ENV.condition_problems(conditions), *_statement_problems(given)]
+    sql_params = parsed(SqlParams, dict(params))
+    conditions = ConditionSources(
+        sql_params.success_when, sql_params.failure_when, sql_params.message, sql_params.result
+    )
+    problems = [*ROWS_ENV.condition_problems(conditions), *_statement_problems(sql_params)]
     if problems:
         raise InvalidInput(problems)
-    parts = (given.conn_id, given.sql, orjson.dumps(given.parameters, option=orjson.OPT_SORT_KEYS))
-    key = blake2b(repr((namespace, given.request_timeout, *parts)).encode(), digest_size=16).hexdigest()
-    query = Query(given.conn_id, given.sql, given.parameters, given.request_timeout)
+    parts = (
+        sql_params.conn_id,
+        sql_params.sql,
+        orjson.dumps(sql_params.parameters, option=orjson.OPT_SORT_KEYS),
+    )
+    key = blake2b(repr((namespace, sql_params.request_timeout, *parts)).encode(), digest_size=16).hexdigest()
+    query = Query(sql_params.conn_id, sql_params.sql, sql_params.parameters, sql_params.request_timeout)
     return SqlTarget(_queries.setdefault(key, query), conditions, key)
 
 
 _queries: WeakValueDictionary[str, Query] = WeakValueDictionary()
 
 
-def _statement_problems(given: SqlParams) -> Iterator[Problem]:
+def _statement_problems(sql_params: SqlParams) -> Iterator[Problem]:
     try:
-        given.sql.encode()
-        orjson.dumps(given.parameters)
+        sql_params.sql.encode()
+        orjson.dumps(sql_params.parameters)
     except (UnicodeEncodeError, TypeError):
-        detail = "the statement or a parameter is not valid Unicode, or is an integer of more than 64 bits"
-        yield Problem("/sql", detail)
+        yield Problem(
+            "/sql", "the statement or a parameter is not valid Unicode, or is an integer of more than 64 bits"
+        )
         return
-    if "\0" in given.sql:
+    if "\0" in sql_params.sql:
         yield Problem("/sql", "the statement has a NUL character; remove it")
         return
     try:
-        names = set(text(given.sql).compile().params)
+        names = set(text(sql_params.sql).compile().params)
     except SQLAlchemyError:
-        detail = "the statement's :name parameters cannot be parsed; write \\: for a colon that is not one"
-        yield Problem("/sql", detail)
+        yield Problem(
+            "/sql",
+            "the statement's :name parameters cannot be parsed; write \\: for a colon that is not one",
+        )
         return
-    for name in sorted(names - set(given.parameters)):
+    for name in sorted(names - set(sql_params.parameters)):
         yield Problem("/sql", f"the statement has :{name}, but parameters has no {name}")
-    for name in sorted(set(given.parameters) - names):
+    for name in sorted(set(sql_params.parameters) - names):
         yield Problem(models.pointer(["parameters", name]), f"the statement has no :{name}; remove it")

@@ -62,7 +62,7 @@ class DatabasePools:
             await pool.engine.dispose()
 
     async def select(
-        self, connection: Connection, endpoint: SqlEndpoint, query: Query, most: int
+        self, connection: Connection, endpoint: SqlEndpoint, query: Query, max_rows: int
     ) -> SelectedRows | Unreachable:
         """Returns the first rows of a query, up to `most`.
 
@@ -75,7 +75,7 @@ class DatabasePools:
         try:
             driver_connection = (await conn.get_raw_connection()).driver_connection
             limit = limit_reads(driver_connection)
-            result, clean = await _SELECT[endpoint.dialect](conn, query, most)
+            result, clean = await _SELECT[endpoint.dialect](conn, query, max_rows)
             if clean:
                 await conn.rollback()
         except BaseException as error:
@@ -87,7 +87,7 @@ class DatabasePools:
             if not clean:
                 await _discard(conn, driver_connection)
             await conn.close()
-        return _selected_rows(result, most)
+        return _selected_rows(result, max_rows)
 
     async def _engine(self, connection: Connection, endpoint: SqlEndpoint) -> AsyncEngine:
         pool = self._pools.get(connection.conn_id)
@@ -123,54 +123,54 @@ async def _discard(conn: AsyncConnection, driver_connection: Any) -> None:
     await conn.invalidate()
 
 
-async def _select_postgres(conn: AsyncConnection, query: Query, most: int) -> tuple[QueryResult, bool]:
+async def _select_postgres(conn: AsyncConnection, query: Query, max_rows: int) -> tuple[QueryResult, bool]:
     await conn.execution_options(postgresql_readonly=True)
     limit = text("SELECT set_config('statement_timeout', :milliseconds, true)")
     await conn.execute(limit, {"milliseconds": str(max(int(query.request_timeout * 1000), 1))})
     declared = text(f"DECLARE waitd NO SCROLL CURSOR FOR {_statement(query)}")
     await conn.execute(declared, dict(query.parameters))
-    result = await conn.exec_driver_sql(f"FETCH FORWARD {most + 1} FROM waitd")
+    result = await conn.exec_driver_sql(f"FETCH FORWARD {max_rows + 1} FROM waitd")
     rows = QueryResult(list(result.keys()), [tuple(row) for row in result.fetchall()])
     await conn.exec_driver_sql("SELECT pg_advisory_unlock_all()")  # such locks outlive a transaction
     return rows, True
 
 
-async def _select_mysql(conn: AsyncConnection, query: Query, most: int) -> tuple[QueryResult, bool]:
+async def _select_mysql(conn: AsyncConnection, query: Query, max_rows: int) -> tuple[QueryResult, bool]:
     seconds = query.request_timeout
     limit = (
         f"max_statement_time = {seconds:.3f}"
         if getattr(conn.dialect, "is_mariadb", False)
         else f"max_execution_time = {max(int(seconds * 1000), 1)}"
     )
-    await conn.exec_driver_sql(f"SET SESSION {limit}, SESSION sql_select_limit = {most + 1}")
+    await conn.exec_driver_sql(f"SET SESSION {limit}, SESSION sql_select_limit = {max_rows + 1}")
     await conn.exec_driver_sql("START TRANSACTION READ ONLY")
     statement, parameters = _statement(query), dict(query.parameters)
     # Only a SELECT that writes nothing (no INTO OUTFILE either) can be a subquery.
     proof = text(f"SELECT 1 FROM DUAL WHERE EXISTS ({statement}\n) LIMIT 0")  # noqa: S608 - it is the user's own statement
     await conn.execute(proof, parameters)
-    rows, complete = await _fetch(conn, statement, parameters, most)
+    rows, complete = await _fetch(conn, statement, parameters, max_rows)
     if complete:
         await conn.exec_driver_sql("DO RELEASE_ALL_LOCKS()")  # such locks outlive a transaction
     return rows, complete
 
 
-async def _select_sqlite(conn: AsyncConnection, query: Query, most: int) -> tuple[QueryResult, bool]:
+async def _select_sqlite(conn: AsyncConnection, query: Query, max_rows: int) -> tuple[QueryResult, bool]:
     driver_connection: Any = (await conn.get_raw_connection()).driver_connection
     end = monotonic() + query.request_timeout
     # This also ends a statement that starts after its caller was cancelled.
     await driver_connection.set_progress_handler(lambda: monotonic() > end, _SQLITE_STEPS)
-    rows, _ = await _fetch(conn, _statement(query), dict(query.parameters), most)
+    rows, _ = await _fetch(conn, _statement(query), dict(query.parameters), max_rows)
     return rows, True
 
 
 async def _fetch(
-    conn: AsyncConnection, statement: str, parameters: Mapping[str, Any], most: int
+    conn: AsyncConnection, statement: str, parameters: Mapping[str, Any], max_rows: int
 ) -> tuple[QueryResult, bool]:
     """Returns the first rows, and whether there are no more."""
     result = await conn.stream(text(statement), parameters)
     columns = list(result.keys())
-    rows = [tuple(row) for row in await result.fetchmany(most + 1)]
-    complete = len(rows) <= most or not await result.fetchmany(1)
+    rows = [tuple(row) for row in await result.fetchmany(max_rows + 1)]
+    complete = len(rows) <= max_rows or not await result.fetchmany(1)
     if complete or conn.dialect.name == "sqlite":
         await result.close()
     return QueryResult(columns, rows), complete
@@ -189,24 +189,24 @@ def _statement(query: Query) -> str:
     return query.sql.rstrip().removesuffix(";")
 
 
-def _selected_rows(result: QueryResult, most: int) -> SelectedRows | Unreachable:
-    kept = result.rows[:most]
+def _selected_rows(result: QueryResult, max_rows: int) -> SelectedRows | Unreachable:
+    kept = result.rows[:max_rows]
     rows = [dict(zip(result.columns, map(to_json, row), strict=True)) for row in kept]
     size = len(orjson.dumps(rows))
     if size > MAX_BYTES:
         return TOO_LARGE
-    return SelectedRows(rows, size, bool(kept and kept[0] and kept[0][0]), len(result.rows) > most)
+    return SelectedRows(rows, size, bool(kept and kept[0] and kept[0][0]), len(result.rows) > max_rows)
 
 
 def to_json(value: Any) -> Any:  # noqa: PLR0911 - one return for each type
     """Returns a cell as a JSON value: times become text, bytes become base64."""
-    if value is None or isinstance(value, str | bool):
+    if value is None or isinstance(value, str | bool | float):
         return value
     if isinstance(value, int):
         return value if -(1 << 63) <= value < 1 << 63 else str(value)
-    if isinstance(value, float | Decimal):
-        number = int(value) if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral() else float(value)  # fmt: skip
-        return to_json(number) if isinstance(number, int) else number
+    if isinstance(value, Decimal):
+        is_whole = value.is_finite() and value == value.to_integral()
+        return to_json(int(value)) if is_whole else float(value)
     if isinstance(value, datetime | date | time):
         return value.isoformat()
     if isinstance(value, timedelta):

@@ -79,32 +79,32 @@ class SqlProbe(Probe):
         """Runs one query for waits with equal keys; returns a verdict for each, in order."""
         targets: list[SqlTarget] = [pokeable.target for pokeable in group]
         query = targets[0].query
-        give_up = asyncio.get_running_loop().time() + query.request_timeout
-        most = MAX_ROWS if any(_needs_rows(target.conditions) for target in targets) else 1
-        selected = await self._select(query, most)
+        deadline = asyncio.get_running_loop().time() + query.request_timeout
+        max_rows = MAX_ROWS if any(_needs_rows(target.conditions) for target in targets) else 1
+        selected = await self._select(query, max_rows)
         if not isinstance(selected, SelectedRows):
             return [selected] * len(targets)
         different = dict.fromkeys(target.conditions for target in targets)
         verdicts = {
-            conditions: await self._evaluate(conditions, selected, give_up, len(different) - index)
+            conditions: await self._evaluate(conditions, selected, deadline, len(different) - index)
             for index, conditions in enumerate(different)
         }
         return [verdicts[target.conditions] for target in targets]
 
-    async def _select(self, query: Query, most: int) -> SelectedRows | Verdict:
+    async def _select(self, query: Query, max_rows: int) -> SelectedRows | Verdict:
         """Runs the query, and once again with a refreshed connection if the login is refused."""
         try:
             connection = await self._connections.get(query.conn_id)
-            selected = await self._select_from(connection, query, most)
+            selected = await self._select_from(connection, query, max_rows)
             if isinstance(selected, CredentialsRefused):
                 connection = await self._connections.refresh(query.conn_id)
-                selected = await self._select_from(connection, query, most)
+                selected = await self._select_from(connection, query, max_rows)
         except CONNECTION_ERRORS as error:
             return connection_verdict(error)
         return selected.verdict if isinstance(selected, CredentialsRefused) else selected
 
     async def _select_from(
-        self, connection: Connection, query: Query, most: int
+        self, connection: Connection, query: Query, max_rows: int
     ) -> SelectedRows | Verdict | CredentialsRefused:
         endpoint = sql_endpoint(connection)
         try:
@@ -113,7 +113,7 @@ class SqlProbe(Probe):
         except EgressRefused as error:
             return Unreachable("egress_refused", f"The egress rules refuse this database: {error.why}.")
         try:
-            return await self._pools.select(connection, endpoint, query, most)
+            return await self._pools.select(connection, endpoint, query, max_rows)
         except Exception as error:  # noqa: BLE001 - an error of one database ends only the poke of its waits
             verdict = sql_verdict(error) or classify_error(error)
             if isinstance(verdict, Unreachable) and verdict.reason == "probe_error":
@@ -121,15 +121,15 @@ class SqlProbe(Probe):
             return verdict
 
     async def _evaluate(
-        self, conditions: ConditionSources, selected: SelectedRows, give_up: float, sharers: int
+        self, conditions: ConditionSources, selected: SelectedRows, deadline: float, sharers: int
     ) -> Verdict:
-        """`give_up` is in the loop's time. `sharers` evaluations share the remaining time."""
+        """`deadline` is in the loop's time. `sharers` evaluations share the remaining time."""
         if not _needs_rows(conditions):  # other waits of the group may have selected more
-            selected = selected._replace(rows=selected.rows[:1], cut=False)
-        if selected.cut:
+            selected = selected._replace(rows=selected.rows[:1], truncated=False)
+        if selected.truncated:
             return _TOO_MANY
         try:
-            async with worker_timeout(give_up - asyncio.get_running_loop().time(), sharers):
+            async with worker_timeout(deadline - asyncio.get_running_loop().time(), sharers):
                 return await evaluate(conditions, selected, self._limiter)
         except (TimeoutError, BrokenWorkerProcess, MemoryError):
             return _TOO_SLOW

@@ -47,9 +47,8 @@ def limit_reads(connection: Any) -> ByteLimitedProtocol | None:
 
     None for SQLite, which has a limit of its own.
     """
-    transport = getattr(connection, "_transport", None)
-    if transport is None:
-        transport = getattr(getattr(connection, "_writer", None), "transport", None)
+    writer = getattr(connection, "_writer", None)
+    transport = getattr(connection, "_transport", None) or getattr(writer, "transport", None)
     if transport is None:
         return None
     protocol = transport.get_protocol()
