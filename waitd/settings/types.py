@@ -55,16 +55,13 @@ def _check_tls_pair(value: Path | None, info: ValidationInfo) -> Path | None:
     return value
 
 
-def _check_egress_rules(value: tuple[str, ...]) -> tuple[str, ...]:
-    for entry in value:
-        parse_egress_rule(entry)
+def _check_egress_rule(value: str) -> str:
+    parse_egress_rule(value)
     return value
 
 
-def _check_log_level(value: str) -> str:
-    if value.lower() not in {"debug", "info", "warning", "error"}:
-        raise ValueError("must be debug, info, warning or error")
-    return value.lower()
+def _lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
 
 
 def _check_issuer(value: str | None) -> str | None:
@@ -81,20 +78,19 @@ def _check_audience(value: tuple[str, ...], info: ValidationInfo) -> tuple[str, 
     return value
 
 
-def _check_namespaces(value: dict[str, NamespaceSettings]) -> dict[str, NamespaceSettings]:
-    for name in value:
-        if name != OTHER_NAMESPACES:
-            check_namespace(name)
-    return value
+def _check_namespace_name(value: str) -> str:
+    return value if value == OTHER_NAMESPACES else check_namespace(value)
 
 
 Bind = Annotated[str, AfterValidator(_check_bind)]
 #: Declared after `tls_certificate`, with which it is compared.
 TlsKey = Annotated[Path | None, AfterValidator(_check_tls_pair)]
-EgressRules = Annotated[Names, AfterValidator(_check_egress_rules)]
-LogLevel = Annotated[str, AfterValidator(_check_log_level)]
+EgressRules = Annotated[
+    tuple[Annotated[str, AfterValidator(_check_egress_rule)], ...], BeforeValidator(as_tuple)
+]
+LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)]
 LogFormat = Literal["auto", "json", "console"]
 Issuer = Annotated[str | None, AfterValidator(_check_issuer)]
 #: Declared after `oidc_issuer`, with which it is compared.
 Audience = Annotated[Names, NoDecode, BeforeValidator(_split_names), AfterValidator(_check_audience)]
-NamespaceTable = Annotated[dict[str, NamespaceSettings], AfterValidator(_check_namespaces)]
+NamespaceTable = dict[Annotated[str, AfterValidator(_check_namespace_name)], NamespaceSettings]

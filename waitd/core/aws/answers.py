@@ -84,7 +84,7 @@ def aws_verdict(error: AwsError) -> Verdict | CredentialsRefused:  # noqa: PLR09
     if code in _SKEWED:
         return Unreachable("clock_skew", "The clock of AWS and the clock of this host differ too much.")
     if code in _BUSY or status in RETRYABLE_STATUSES or 500 <= status <= 599:
-        return Unreachable(_reason(status), _message(status, code), error.retry_after)
+        return Unreachable(f"http_{status}", _message(status, code), error.retry_after)
     if code in _UNKNOWN_KEY:
         return _refused("invalid_access_key_id", "AWS does not know the access key or the session token.")
     if code in _BAD_SIGNATURE:
@@ -93,8 +93,8 @@ def aws_verdict(error: AwsError) -> Verdict | CredentialsRefused:  # noqa: PLR09
         return _refused("access_denied", f"Access denied. {_message(status, code)}")
     message = f"{_message(status, code)}: {error.message}" if error.message else _message(status, code)
     if 400 <= status <= 499:
-        return Failure(_reason(status), message[:MESSAGE_LIMIT], silenceable=True)
-    return Unreachable(_reason(status), message[:MESSAGE_LIMIT], error.retry_after)
+        return Failure(f"http_{status}", message[:MESSAGE_LIMIT], silenceable=True)
+    return Unreachable(f"http_{status}", message[:MESSAGE_LIMIT], error.retry_after)
 
 
 @lru_cache(maxsize=1024)
@@ -106,7 +106,7 @@ def s3_verdict(error: AwsError, operation: S3Operation) -> Verdict | Credentials
     if code == "RequestTimeTooSkewed":
         return Unreachable("clock_skew", "The clock of S3 and the clock of this host differ too much.")
     if code in _S3_BUSY or status in RETRYABLE_STATUSES or 500 <= status <= 599:
-        return Unreachable(_reason(status), _message(status, code), retry_after)
+        return Unreachable(f"http_{status}", _message(status, code), retry_after)
     if code in _S3_REFUSALS:
         return _refused(*_S3_REFUSALS[code])
     if status in {401, 403}:
@@ -114,16 +114,12 @@ def s3_verdict(error: AwsError, operation: S3Operation) -> Verdict | Credentials
     if status == 404:  # a LIST names a bucket and nothing else that could be missing
         return _refused(*_NO_BUCKET)
     if 400 <= status <= 499:
-        return Failure(_reason(status), _message(status, code), silenceable=True)
-    return Unreachable(_reason(status), _message(status, code), retry_after)
+        return Failure(f"http_{status}", _message(status, code), silenceable=True)
+    return Unreachable(f"http_{status}", _message(status, code), retry_after)
 
 
 def _refused(reason: str, message: str) -> CredentialsRefused:
     return CredentialsRefused(Failure(reason, message[:MESSAGE_LIMIT], silenceable=True))
-
-
-def _reason(status: int) -> str:
-    return f"http_{status}"
 
 
 def _message(status: int, code: str) -> str:

@@ -38,7 +38,7 @@ FORBIDDEN_NETWORKS: tuple[Network, ...] = tuple(
 _NAT64 = IPv6Network("64:ff9b::/96")
 _MAPPED = IPv6Network("::ffff:0:0/96")
 _NAME = re.compile(r"\*|(?:\*\.)?(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}")
-_NUMBER = re.compile(r"0[xX][0-9a-fA-F]*|[0-9]+")
+_NUMBER = re.compile(r"0[xX][0-9a-fA-F]*|0[0-7]*|[1-9][0-9]{0,9}")
 
 
 class HostSource(Enum):
@@ -122,11 +122,7 @@ def _inet_aton(text: str) -> IPv4Address | None:
     parts = text.split(".")
     if len(parts) > 4 or not all(_NUMBER.fullmatch(part) for part in parts):
         return None
-    try:
-        numbers = [_number(part) for part in parts]
-    except ValueError:
-        return None
-    *first, last = numbers
+    *first, last = [_number(part) for part in parts]
     if any(number > 255 for number in first) or last >= 256 ** (4 - len(first)):
         return None
     value = last

@@ -68,13 +68,7 @@ class Unreachable:
 
 Verdict = Pending | Success | Failure | Unreachable
 
-
-def verdict_name(verdict: Verdict) -> str:
-    """`pending`, `success`, `failure` or `unreachable`, as in the API, metrics and stored runs."""
-    return VERDICT_NAMES[type(verdict)]
-
-
-#: The name of each type of verdict.
+#: The name of each type of verdict, as in the API, metrics and stored runs.
 VERDICT_NAMES: dict[type, str] = {
     Pending: "pending",
     Success: "success",

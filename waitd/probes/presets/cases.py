@@ -14,7 +14,7 @@ from aiohttp import web
 
 from waitd.core.connections.connection import Connection
 from waitd.core.http.job_answer import JobState
-from waitd.core.waits.verdict import Verdict, verdict_name
+from waitd.core.waits.verdict import VERDICT_NAMES, Verdict
 from waitd.core.waits.wait import EMPTY_PROGRESS, Progress, record_verdict
 from waitd.metrics import Tally
 from waitd.ports import Authorization
@@ -165,7 +165,7 @@ async def _run_case(case: PresetCase, vendor: _VendorServer, probe: PresetProbe,
 
 def _differences(expected: Mapping[str, Any], verdict: Verdict) -> Iterator[str]:
     for name, value in expected.items():
-        actual = verdict_name(verdict) if name == "verdict" else getattr(verdict, name, None)
+        actual = VERDICT_NAMES[type(verdict)] if name == "verdict" else getattr(verdict, name, None)
         if actual != value:
             yield f"{name} is {actual!r} instead of {value!r}"
 
