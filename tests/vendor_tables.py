@@ -1,8 +1,8 @@
-"""Job systems as their documentation describes them, one table row each; `vendors.Vendors` serves them.
+"""Job systems as their documentation describes them, one row each; `vendors.Vendors` serves them.
 
-Airbyte's config API, Databricks' SQL statements, Snowflake, dbt Cloud, Dataproc, Data Factory, Argo,
-Hightouch, Fivetran, GitHub, and operations by RFC 9110 and by Azure. A row says how a job is submitted,
-polled and cancelled, which states it goes through, and how each call is answered.
+Airbyte's config API, Databricks' SQL statements, Snowflake, dbt Cloud, Dataproc, Data Factory,
+Argo, Hightouch, Fivetran, GitHub, and operations by RFC 9110 and by Azure. A row says how a job is
+submitted, polled and cancelled, which states it goes through, and how each call is answered.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,8 +29,8 @@ class VendorApi:
     """One job system.
 
     Attributes:
-        poll, submit, cancel: method and path; the job's id is `{id}` in the path, a query parameter,
-            or a field of the body.
+        poll, submit, cancel: method and path; the job's id is `{id}` in the path, a query
+            parameter, or a field of the body.
         states: the states that a job goes through; `cancelled` is the state of a cancelled job.
         answer: the body for a job in a state; `submit_answer`: the body for the submitting call, by
             default the same.
@@ -166,7 +166,7 @@ VENDOR_APIS = {
 
 
 def _fivetran(job: "Job", state: str) -> Body:
-    """A connection. Fivetran has no job to poll; it reports when the last sync succeeded or failed."""
+    """A connection. Fivetran has no job to poll; it reports the end of the last sync."""
     ended = state in {"succeeded", "failed"}
     tasks = [{"code": "reconnect", "message": "Reconnect"}] if state == "failed" else []
     return {
@@ -196,46 +196,48 @@ def routes(server: "Vendors") -> Iterator[web.RouteDef]:
                 yield web.route(method, path.replace("{id}", "{id:[^/:]+}"), handler)
 
 
+@dataclass(frozen=True)
 class _Calls:
-    def __init__(self, server: "Vendors", vendor: str, api: VendorApi) -> None:
-        self._server = server
-        self._vendor = vendor
-        self._api = api
+    server: "Vendors"
+    vendor: str
+    api: VendorApi
 
     async def submit(self, request: web.Request) -> web.Response:
         body = await _body(request)
-        key = self._api.idempotency_key(request, body)
-        known = self._server.find_by_key(self._vendor, key)
-        if known is not None and self._api.refuses_repeats:
+        key = self.api.idempotency_key(request, body)
+        known = self.server.find_by_key(self.vendor, key)
+        if known is not None and self.api.refuses_repeats:
             return web.json_response({"message": f"workflows {key!r} already exists"}, status=409)
-        job_id = key if self._api.refuses_repeats else None
-        job = known or self._server.submit(self._vendor, body, key=key, job_id=job_id)
-        if self._api.submit_answer is not None:
-            return web.json_response(self._api.submit_answer(job))
+        job_id = key if self.api.refuses_repeats else None
+        job = known or self.server.submit(self.vendor, body, key=key, job_id=job_id)
+        if self.api.submit_answer is not None:
+            return web.json_response(self.api.submit_answer(job))
         return self._answer(job, job.state)
 
     async def poll(self, request: web.Request) -> web.Response:
         job = await self._job(request)
-        return self._answer(job, job.poll()) if job else web.json_response({}, status=404)
+        return self._answer(job, job.poll())
 
     async def cancel(self, request: web.Request) -> web.Response:
         job = await self._job(request)
-        if job is None:
-            return web.json_response({}, status=404)
-        job.cancel(self._api.cancelled)
+        job.cancel(self.api.cancelled)
         return web.json_response({})
 
     def _answer(self, job: "Job", state: str) -> web.Response:
-        api = self._api
+        api = self.api
         return web.json_response(
             api.answer(job, state), status=api.status(state), headers=api.headers(job, state)
         )
 
-    async def _job(self, request: web.Request) -> "Job | None":
+    async def _job(self, request: web.Request) -> "Job":
+        """Finds the job that a call names. Raises HTTPNotFound."""
         job_id = (
             request.match_info.get("id") or request.query.get("runId") or (await _body(request)).get("id")
         )
-        return self._server.find(self._vendor, job_id)
+        job = self.server.find(self.vendor, job_id)
+        if job is None:
+            raise web.HTTPNotFound(text="{}", content_type="application/json")
+        return job
 
 
 async def _body(request: web.Request) -> Body:

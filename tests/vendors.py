@@ -1,23 +1,31 @@
 """A small server that answers as the vendors' documentation describes.
 
-It serves Airbyte's public API, Databricks jobs, Spark standalone's REST server, Livy, BigQuery, and the
-systems of `vendor_tables`, each on its own paths of one port. A job moves to its next state each time it
-is polled. The server records every submit, and it can lose an answer after it accepted the job.
+It serves Airbyte's public API, Databricks jobs, Spark standalone's REST server, Livy, BigQuery, and
+the systems of `vendor_tables`, each on its own paths of one port. A job moves to its next state
+each time it is polled. The server records every submit, and it can lose an answer after it accepted
+the job.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+import json
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 from vendor_tables import VENDOR_APIS, routes
 
 
 @dataclass
 class Job:
-    """One job. `states`: the current and all later ones; the last one stays. `key`: its idempotency key."""
+    """One job.
+
+    Attributes:
+        states: the current state and all later ones; the last one stays.
+        key: its idempotency key.
+    """
 
     vendor: str
     id: str
@@ -103,6 +111,13 @@ class Vendors:
             request.transport.abort()
         return response
 
+    def _job(self, vendor: str, request: web.Request, missing: Mapping[str, Any]) -> Job:
+        """Finds the job that the path names. Raises HTTPNotFound with the body `missing`."""
+        job = self.find(vendor, request.match_info["id"])
+        if job is None:
+            raise web.HTTPNotFound(text=json.dumps(missing), content_type="application/json")
+        return job
+
     # ------------------------------------------------------------ Airbyte
 
     async def airbyte_create(self, request: web.Request) -> web.Response:
@@ -123,15 +138,11 @@ class Vendors:
         return web.json_response({"data": [_airbyte(job, job.state) for job in reversed(jobs)]})
 
     async def airbyte_get(self, request: web.Request) -> web.Response:
-        job = self.find("airbyte", request.match_info["id"])
-        if job is None:
-            return web.json_response({"detail": "Could not find a resource"}, status=404)
+        job = self._job("airbyte", request, {"detail": "Could not find a resource"})
         return web.json_response(_airbyte(job, job.poll()))
 
     async def airbyte_cancel(self, request: web.Request) -> web.Response:
-        job = self.find("airbyte", request.match_info["id"])
-        if job is None:
-            return web.json_response({"detail": "Could not find a resource"}, status=404)
+        job = self._job("airbyte", request, {"detail": "Could not find a resource"})
         job.cancel("cancelled")
         return web.json_response(_airbyte(job, job.state))
 
@@ -201,14 +212,12 @@ class Vendors:
         return web.json_response({"id": int(job.id), "state": job.state}, status=201)
 
     async def livy_state(self, request: web.Request) -> web.Response:
-        job = self.find("livy", request.match_info["id"])
-        if job is None:
-            return web.json_response({"msg": f"Session '{request.match_info['id']}' not found."}, status=404)
+        job = self._job("livy", request, {"msg": f"Session '{request.match_info['id']}' not found."})
         return web.json_response({"id": int(job.id), "state": job.poll()})
 
     async def livy_delete(self, request: web.Request) -> web.Response:
-        job = self.find("livy", request.match_info["id"])
-        if job is None or job.cancelled:
+        job = self._job("livy", request, {"msg": "not found"})
+        if job.cancelled:
             return web.json_response({"msg": "not found"}, status=404)
         job.cancel("killed")
         return web.json_response({"msg": "deleted"})
@@ -224,15 +233,11 @@ class Vendors:
         return web.json_response(_bigquery(job, job.state))
 
     async def bigquery_get(self, request: web.Request) -> web.Response:
-        job = self.find("bigquery", request.match_info["id"])
-        if job is None:
-            return web.json_response(_google(404, "Not found: Job", "notFound"), status=404)
+        job = self._job("bigquery", request, _google(404, "Not found: Job", "notFound"))
         return web.json_response(_bigquery(job, job.poll()))
 
     async def bigquery_cancel(self, request: web.Request) -> web.Response:
-        job = self.find("bigquery", request.match_info["id"])
-        if job is None:
-            return web.json_response(_google(404, "Not found: Job", "notFound"), status=404)
+        job = self._job("bigquery", request, _google(404, "Not found: Job", "notFound"))
         job.cancel("DONE/stopped")
         return web.json_response({"job": _bigquery(job, job.state)})
 
@@ -268,11 +273,6 @@ def _google(code: int, message: str, reason: str) -> dict[str, Any]:
 async def vendors() -> AsyncIterator[Vendors]:
     """Runs the server on a free port."""
     server = Vendors()
-    runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    async with TestServer(server.application()) as running:
+        server.url = f"http://127.0.0.1:{running.port}"
         yield server
-    finally:
-        await runner.cleanup()

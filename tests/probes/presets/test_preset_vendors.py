@@ -1,6 +1,6 @@
-"""Submit, wait and cancel, by name, against a small server that answers as the vendors' documentation says."""
+"""Submits, waits and cancels of presets, against a server that answers as the vendors document."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -21,6 +21,7 @@ from waitd.core.waits.verdict import Failure, Pending, Success
 from waitd.core.waits.wait import WaitId
 from waitd.probes.presets.loading import built_in_presets
 from waitd.probes.submit.placeholders import placeholder_names
+from waitd.probes.submit.plan import SubmitRequest
 
 WAIT = WaitId("0193f9e0-5d0a-7c3a-8000-7b5d4c0e7b0e")
 CONNECTION = "e735894a-e773-4938-969f-45f53957b75b"
@@ -60,8 +61,8 @@ JOBS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 _AZURE = (
     "/subscriptions/s/providers/Microsoft.Compute/locations/westeurope/operations/{}?api-version=2024-07-01"
 )
-#: Kinds whose jobs somebody else starts: the parameters of a job by its id, and the vendor's name in the server; then how a job fails,
-#: and what is said of it.
+#: Kinds whose jobs waitd cannot submit: the parameters by the job's id, the vendor's name in the
+#: server, the states of a job that fails, and the message of its failure.
 STARTED: dict[str, tuple[Callable[[str], dict[str, Any]], str, list[str], str]] = {
     "azure.operation": (
         lambda job_id: {"endpoint": _AZURE.format(job_id)},
@@ -86,41 +87,46 @@ CANCELLED = [kind for kind in JOBS if built_in_presets()[kind].file.cancel]
 
 
 @pytest.fixture
-async def scene() -> Any:
+async def server() -> AsyncIterator[Vendors]:
     async with vendors() as server:
-        tables = {kind: built_in_presets()[kind].file.connection for kind in JOBS}
-        names = {table.default or JOBS[kind][0][table.param] for kind, table in tables.items()}
-        names |= {built_in_presets()[kind].file.connection.default or "" for kind in STARTED}
-        known = [Connection(name, host=server.url, extra={"auth_type": "none"}) for name in sorted(names)]
-        async with kinds(*known) as probes:
-            yield server, probes
+        yield server
 
 
-Scene = tuple[Vendors, Kinds]
+@pytest.fixture
+async def probes(server: Vendors) -> AsyncIterator[Kinds]:
+    tables = {kind: built_in_presets()[kind].file.connection for kind in (*JOBS, *STARTED)}
+    names = {table.default or JOBS[kind][0][table.param] for kind, table in tables.items()}
+    known = [Connection(name, host=server.url, extra={"auth_type": "none"}) for name in sorted(names)]
+    async with kinds(*known) as probes:
+        yield probes
+
+
+def parse(probes: Kinds, kind: str, **submit: Any) -> SubmitRequest:
+    """Parses the submit of a kind in `JOBS`, with these fields besides."""
+    params, fields, _ = JOBS[kind]
+    return probes.probe(kind).parse_submit({**fields, **submit}, params, namespace="default")
 
 
 @pytest.mark.parametrize("kind", JOBS)
-async def test_a_job_is_submitted_and_waited_for(scene: Scene, kind: str) -> None:
-    server, probes = scene
-    params, submit, vendor = JOBS[kind]
-    plan = probes.probe(kind).parse_submit(submit, params, namespace="default")
+async def test_a_job_is_submitted_and_succeeds(server: Vendors, probes: Kinds, kind: str) -> None:
+    params, _, vendor = JOBS[kind]
+    plan = parse(probes, kind)
     answer = await probes.jobs.submit(plan, WAIT)
     assert isinstance(answer, SubmitAccepted)
     assert not answer.adopted
     complete = plan.params_with(params, answer.handle, WAIT)
     [job] = server.jobs_of(vendor)
     assert job.id in {str(value).rpartition("/")[2].partition("?")[0] for value in complete.values()}
-    seen = await probes.poke_repeatedly(kind, complete, len(job.states))
-    assert [type(verdict) for verdict in seen] == [*[Pending] * (len(seen) - 1), Success]
+    verdicts = await probes.poke_repeatedly(kind, complete, len(job.states))
+    assert [type(verdict) for verdict in verdicts] == [*[Pending] * (len(verdicts) - 1), Success]
 
 
 @pytest.mark.parametrize("kind", STARTED)
-async def test_a_job_that_somebody_else_started_is_waited_for(scene: Scene, kind: str) -> None:
-    server, probes = scene
+async def test_a_job_started_elsewhere_succeeds_or_fails(server: Vendors, probes: Kinds, kind: str) -> None:
     params, vendor, failing, message = STARTED[kind]
     job = server.submit(vendor, {})
-    seen = await probes.poke_repeatedly(kind, params(job.id), len(job.states))
-    assert [type(verdict) for verdict in seen] == [*[Pending] * (len(seen) - 1), Success]
+    verdicts = await probes.poke_repeatedly(kind, params(job.id), len(job.states))
+    assert [type(verdict) for verdict in verdicts] == [*[Pending] * (len(verdicts) - 1), Success]
     job.states = failing
     running, failed = await probes.poke_repeatedly(kind, params(job.id), 2)
     assert isinstance(running, Pending)
@@ -128,27 +134,23 @@ async def test_a_job_that_somebody_else_started_is_waited_for(scene: Scene, kind
     assert failed.message == message
 
 
-async def test_an_operation_is_followed_to_where_its_answers_say_and_told_in_its_own_words(
-    scene: Scene,
+async def test_an_operation_is_followed_and_fails_with_its_own_message(
+    server: Vendors, probes: Kinds
 ) -> None:
-    server, probes = scene
     job = server.submit("async202", {})
     job.states = ["202", "202", "422"]
     params = {"http_conn_id": "api", "endpoint": f"/operations/{job.id}"}
     first, second, last = await probes.poke_repeatedly("http.async202", params, 3)
-    assert [seen.retry_after for seen in (first, second) if isinstance(seen, Pending)] == [7, 7]
+    assert [verdict.retry_after for verdict in (first, second) if isinstance(verdict, Pending)] == [7, 7]
     assert isinstance(last, Failure)
     assert last.message == "Export failed: no such table"
     assert [request.partition("?")[2] for request in server.requests] == ["", "seen=1", "seen=2"]
 
 
 @pytest.mark.parametrize("kind", CANCELLED)
-async def test_a_job_is_cancelled(scene: Scene, kind: str) -> None:
-    server, probes = scene
-    params, submit, vendor = JOBS[kind]
-    plan = probes.probe(kind).parse_submit(
-        {**submit, "cancel_job_on": ["timeout"]}, params, namespace="default"
-    )
+async def test_a_job_is_cancelled(server: Vendors, probes: Kinds, kind: str) -> None:
+    params, _, vendor = JOBS[kind]
+    plan = parse(probes, kind, cancel_job_on=["timeout"])
     answer = await probes.jobs.submit(plan, WAIT)
     assert isinstance(answer, SubmitAccepted)
     assert await probes.jobs.cancel(plan, WAIT, answer.handle) == JobCancelled()
@@ -162,11 +164,12 @@ async def test_a_job_is_cancelled(scene: Scene, kind: str) -> None:
     "kind",
     ["databricks.run", "bigquery.job", "snowflake.sql", "dataproc.job", "argo.workflow", "http.async202"],
 )
-async def test_where_calls_have_a_key_a_lost_answer_makes_no_second_job(scene: Scene, kind: str) -> None:
-    server, probes = scene
-    params, submit, vendor = JOBS[kind]
+async def test_an_idempotent_call_whose_answer_was_lost_creates_no_second_job(
+    server: Vendors, probes: Kinds, kind: str
+) -> None:
+    params, _, vendor = JOBS[kind]
     server.lose_answer = lambda _: True
-    plan = probes.probe(kind).parse_submit(submit, params, namespace="default")
+    plan = parse(probes, kind)
     assert plan.rules.idempotent
     assert isinstance(await probes.jobs.submit(plan, WAIT), SubmitUncertain)
     again = await probes.jobs.submit(plan, WAIT)
@@ -177,22 +180,17 @@ async def test_where_calls_have_a_key_a_lost_answer_makes_no_second_job(scene: S
 
 
 @pytest.mark.parametrize("kind", ["airbyte.job", "spark.standalone", "livy.batch"])
-async def test_where_they_have_none_it_is_said(scene: Scene, kind: str) -> None:
-    _, probes = scene
-    params, submit, _ = JOBS[kind]
-    assert not probes.probe(kind).parse_submit(submit, params, namespace="default").rules.idempotent
+async def test_calls_without_a_key_are_not_idempotent(probes: Kinds, kind: str) -> None:
+    assert not parse(probes, kind).rules.idempotent
 
 
-async def test_airbytes_conflict_is_refused_waited_for_or_adopted(scene: Scene) -> None:
-    server, probes = scene
-    probe = probes.probe("airbyte.job")
+async def test_a_conflict_is_an_error_or_the_running_job_is_adopted(server: Vendors, probes: Kinds) -> None:
     running = server.submit("airbyte", {}, key=CONNECTION)
     for on_conflict in ("fail", "wait"):
-        submit = {"connection_id": CONNECTION, "on_conflict": on_conflict}
-        plan = probe.parse_submit(submit, {}, namespace="default")
+        plan = parse(probes, "airbyte.job", on_conflict=on_conflict)
         assert plan.rules.on_conflict == on_conflict
         assert isinstance(await probes.jobs.submit(plan, WAIT), SubmitConflict)
-    plan = probe.parse_submit({"connection_id": CONNECTION, "on_conflict": "adopt"}, {}, namespace="default")
+    plan = parse(probes, "airbyte.job", on_conflict="adopt")
     assert await probes.jobs.submit(plan, WAIT) == SubmitAccepted({"job_id": int(running.id)}, adopted=True)
     assert len(server.jobs) == 1
     running.states = ["succeeded"]
@@ -201,15 +199,13 @@ async def test_airbytes_conflict_is_refused_waited_for_or_adopted(scene: Scene) 
     assert not fresh.adopted
 
 
-async def test_a_refusal_is_told_in_the_vendors_words(scene: Scene) -> None:
-    _, probes = scene
-    submit = {"job_id": 1, "idempotency_key": "x" * 65}
-    plan = probes.probe("databricks.run").parse_submit(submit, {}, namespace="default")
+async def test_a_refusal_has_the_message_of_the_vendor(probes: Kinds) -> None:
+    plan = parse(probes, "databricks.run", idempotency_key="x" * 65)
     assert await probes.jobs.submit(plan, WAIT) == SubmitRejected("HTTP 400 Bad Request: token")
 
 
 BAD = [
-    ("github.run", {}, {}, "/submit", "cannot be submitted"),
+    ("github.run", {}, {}, "/submit", "a job of kind github.run cannot be submitted"),
     ("airbyte.job", {}, {}, "/submit/connection_id", "Field required"),
     ("airbyte.job", {}, {"connection_id": "x"}, "/submit/connection_id", "pattern"),
     ("airbyte.job", {}, {"connection_id": CONNECTION, "job": 1}, "/submit/job", "unknown field"),
@@ -223,10 +219,9 @@ BAD = [
 @pytest.mark.parametrize(
     ("kind", "params", "submit", "pointer", "words"), BAD, ids=[f"{b[0]} {b[4]}" for b in BAD]
 )
-async def test_what_is_wrong_with_a_submit_is_told(
-    scene: Scene, kind: str, params: dict[str, Any], submit: dict[str, Any], pointer: str, words: str
+async def test_a_mistake_in_submit_is_reported_at_its_field(
+    probes: Kinds, kind: str, params: dict[str, Any], submit: dict[str, Any], pointer: str, words: str
 ) -> None:
-    _, probes = scene
     with pytest.raises(InvalidInput) as caught:
         probes.probe(kind).parse_submit(submit, params, namespace="default")
     assert any(p.pointer == pointer and words in p.detail for p in caught.value.problems), (
@@ -237,9 +232,8 @@ async def test_what_is_wrong_with_a_submit_is_told(
 @pytest.mark.parametrize(
     "kind", sorted(kind for kind, preset in built_in_presets().items() if preset.file.submit)
 )
-async def test_every_submit_comes_to_calls_that_can_be_made(scene: Scene, kind: str) -> None:
-    """Placeholders are left for the handle and the key, and for nothing else; what is asked for in the end is understood."""
-    _, probes = scene
+async def test_the_example_of_every_submit_is_valid(probes: Kinds, kind: str) -> None:
+    """Placeholders remain for the handle and the key only, and a poke with the handle is valid."""
     preset = built_in_presets()[kind]
     table = preset.file.submit
     assert table is not None
