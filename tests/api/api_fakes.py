@@ -261,7 +261,7 @@ class Api:
             "/v1/waits:batch", BytesIO(body), Content_Type="application/x-ndjson", **headers
         )
 
-    async def submitted(self, who: str | None = None, **fields: Any) -> str:
+    async def submit(self, who: str | None = None, **fields: Any) -> str:
         """Submits a wait; returns its id."""
         response = await self.post("/v1/waits", wait(**fields), **bearer(who))
         assert response.status == 201, await response.text()

@@ -14,8 +14,7 @@ class Documented:
 
     async def note(self, request: web.Request, response: web.StreamResponse) -> None:
         operation = self._operation(request)
-        # Internal errors are not part of the contract, and other methods have no place in the
-        # document.
+        # The document describes neither internal errors nor methods that no route has.
         if operation is None or response.status in {405, 500}:
             return
         known = operation["responses"].get(str(response.status), {})

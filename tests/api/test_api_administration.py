@@ -40,7 +40,7 @@ async def test_a_key_is_shown_once_and_authenticates(guarded: Api) -> None:
         "revoked_at": None,
         "used_at": None,
     }
-    wait_id = await guarded.submitted(key["key"])
+    wait_id = await guarded.submit(key["key"])
     assert (await guarded.store.get(wait_id)).namespace == "team_a"
     keys = (await guarded.get("/v1/keys", "admin"))["keys"]
     assert key["key"].rpartition("_")[2] not in str(keys)
@@ -90,7 +90,7 @@ async def test_keys_can_be_created_without_authentication(api: Api) -> None:
 
 
 async def test_every_change_is_audited_with_who_what_when_and_from_where(guarded: Api) -> None:
-    wait_id = await guarded.submitted("a_submitter")
+    wait_id = await guarded.submit("a_submitter")
     await guarded.post(f"/v1/waits/{wait_id}:poke", **bearer("a_operator"))
     await guarded.post(f"/v1/waits/{wait_id}:redeliver", **bearer("a_operator"))
     await guarded.post(f"/v1/waits/{wait_id}:cancel", **bearer("b_submitter"))
@@ -137,7 +137,7 @@ async def test_a_change_and_its_audit_entry_are_one_commit(guarded: Api) -> None
 
 
 async def test_a_poke_that_cannot_be_audited_is_not_made(guarded: Api) -> None:
-    wait_id = await guarded.submitted("a_submitter")
+    wait_id = await guarded.submit("a_submitter")
     await guarded.store.set_writable(False)
     assert (await guarded.post(f"/v1/waits/{wait_id}:poke", **bearer("a_operator"))).status == 503
     assert guarded.poking.poked == []
@@ -145,14 +145,14 @@ async def test_a_poke_that_cannot_be_audited_is_not_made(guarded: Api) -> None:
 
 async def test_redelivered_dead_letters_are_audited_with_their_number(guarded: Api) -> None:
     sinks = [{"kind": "plain_sink", "url": "h"}]
-    await guarded.store.end(await guarded.submitted("b_submitter", sinks=sinks))
+    await guarded.store.end(await guarded.submit("b_submitter", sinks=sinks))
     await guarded.post("/v1/deliveries:redeliver", {"state": "dead"}, **bearer("b_operator"))
     [entry, _] = await audit(guarded)
     assert (entry["action"], entry["subjects"], entry["result"]) == ("redeliver", 0, "done")
 
 
 async def test_the_audit_is_filtered_and_paged(guarded: Api) -> None:
-    ids = [await guarded.submitted("a_submitter") for _ in range(3)]
+    ids = [await guarded.submit("a_submitter") for _ in range(3)]
     await create_key(guarded, role="viewer")
     assert [c["subject"] for c in await audit(guarded, principal="key:asubmitter")] == ids[::-1]
     assert [c["action"] for c in await audit(guarded, action="create_key")] == ["create_key"]
@@ -169,7 +169,7 @@ async def test_an_invalid_audit_query_is_refused(guarded: Api, query: str) -> No
 
 async def test_each_call_that_changes_something_is_logged(guarded: Api) -> None:
     with capture_logs() as logs:
-        wait_id = await guarded.submitted("a_submitter")
+        wait_id = await guarded.submit("a_submitter")
         await guarded.post(f"/v1/waits/{wait_id}:cancel", **bearer("b_submitter"))
         key = await create_key(guarded, role="viewer")
         await guarded.client.get("/v1/waits", headers=bearer("a_viewer"))
@@ -186,5 +186,5 @@ async def test_each_call_that_changes_something_is_logged(guarded: Api) -> None:
 
 async def test_without_authentication_changes_are_logged_at_level_debug(api: Api) -> None:
     with capture_logs() as logs:
-        await api.submitted()
+        await api.submit()
     assert [line["log_level"] for line in logs if line["event"] == "audit"] == ["debug"]

@@ -95,7 +95,7 @@ async def test_the_case_of_the_scheme_is_ignored(guarded: Api) -> None:
 
 
 async def test_without_authentication_every_caller_is_the_loopback_admin(api: Api) -> None:
-    wait_id = await api.submitted("nonsense")
+    wait_id = await api.submit("nonsense")
     assert (await api.store.get(wait_id)).namespace == "default"
     document = await api.get("/openapi.json")
     assert "securitySchemes" not in document["components"]

@@ -18,7 +18,7 @@ assert MAX_DEPTH == 64, "the depths below follow from it"
 #: Bodies with one thing that is unusual or at a limit, and how many of the three ways to send them
 #: are accepted.
 UNUSUAL: dict[str, tuple[Any, int]] = {
-    "nothing": (wait(), 3),
+    "only required fields": (wait(), 3),
     "http": (HTTP, 3),
     "http, another endpoint": (wait(kind="http", params={"endpoint": "http://h.example/a.b"}), 3),
     "a cached connection": (wait(params={"endpoint": "/x", "http_conn_id": "cached"}), 3),
@@ -31,7 +31,7 @@ UNUSUAL: dict[str, tuple[Any, int]] = {
     "minus zero": (wait(timeout=-0.0), 0),
     "too often": (wait(poke_interval=0.01), 0),
     "too long": (wait(timeout=1e300), 0),
-    "a kind with a pace": (wait(kind="paced"), 3),
+    "a kind with a poke interval of its own": (wait(kind="paced"), 3),
     "too often for its kind": (wait(kind="paced", poke_interval=29), 0),
     "an unknown field": (wait(surprise=None), 0),
     "an unknown kind": (wait(kind="fax"), 0),
@@ -64,13 +64,13 @@ UNUSUAL: dict[str, tuple[Any, int]] = {
     "an idempotency key": (wait(idempotency_key="k"), 2),
     "a number as idempotency key": (wait(idempotency_key=1), 0),
     "a list": ([], 0),
-    "deep": (wait(params={"endpoint": "/x", "json": json.loads("[" * 61 + "]" * 61)}), 3),
-    "too deep": (wait(params={"endpoint": "/x", "json": json.loads("[" * 63 + "]" * 63)}), 0),
-    "a sink that is too deep": (
+    "nested up to the limit": (wait(params={"endpoint": "/x", "json": json.loads("[" * 61 + "]" * 61)}), 3),
+    "nested beyond the limit": (wait(params={"endpoint": "/x", "json": json.loads("[" * 63 + "]" * 63)}), 0),
+    "a sink nested beyond the limit": (
         wait(sinks=[{"kind": "plain_sink", "url": json.loads("[" * 62 + "]" * 62)}]),
         0,
     ),
-    "a job that is too deep": (
+    "a job nested beyond the limit": (
         wait(kind="http", submit={"endpoint": "/x", "json": json.loads("[" * 63 + "]" * 63)}),
         0,
     ),
@@ -146,8 +146,8 @@ TEXTS = {
     ),
     "two values": (b'{"kind":"plain","params":{"endpoint":"/x"}}{}', False),
     "nothing": (b"", False),
-    "nesting without end": (b'{"kind":"plain","params":' + b"[" * 30_000 + b"]" * 30_000 + b"}", False),
-    "nesting without end in an unknown field": (
+    "nesting without a limit": (b'{"kind":"plain","params":' + b"[" * 30_000 + b"]" * 30_000 + b"}", False),
+    "nesting without a limit in an unknown field": (
         b'{"kind":"plain","x":' + b"[" * 30_000 + b"]" * 30_000 + b"}",
         False,
     ),

@@ -62,7 +62,7 @@ def more(meter: FakeMeter) -> dict[str, Any]:
 
 async def end_wait(api: Api, **fields: Any) -> str:
     """Ends a wait after 60 s and three pokes; returns its id."""
-    wait_id = WaitId(await api.submitted(**fields))
+    wait_id = WaitId(await api.submit(**fields))
     assert await api.store.finish(UnstoredOutcome(wait_id, Progress(3), SUCCESS, NOW + 60))
     return wait_id
 
@@ -139,6 +139,6 @@ async def test_an_invalid_cost_query_points_at_its_parameter(
 
 @pytest.mark.parametrize("more", [{}])
 async def test_a_daemon_without_costs_says_so(api: Api) -> None:
-    assert (await api.get(f"/v1/waits/{await api.submitted()}"))["cost"] is None
+    assert (await api.get(f"/v1/waits/{await api.submit()}"))["cost"] is None
     problem = await problem_of(await api.client.get("/v1/cost"), 404, "not-found")
     assert "cost.enabled" in problem["detail"]

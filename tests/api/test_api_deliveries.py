@@ -15,7 +15,7 @@ DEAD = AfterAttempt(DeliveryState.DEAD, 3, None, "410 Gone")
 
 async def dead(api: Api) -> tuple[str, str]:
     """Ends a wait whose delivery fails for good; returns the ids of both."""
-    wait_id = await api.submitted(sinks=SINKS)
+    wait_id = await api.submit(sinks=SINKS)
     await api.store.end(wait_id)
     [delivery] = (await api.store.get(wait_id)).deliveries
     await api.store.save_attempt(delivery.id, DEAD, NOW)
@@ -30,7 +30,7 @@ async def deliveries(api: Api, **query: str) -> list[dict[str, Any]]:
 
 async def test_dead_letters_show_their_error_and_their_wait(api: Api) -> None:
     wait_id, delivery_id = await dead(api)
-    await api.store.end(await api.submitted(sinks=SINKS))
+    await api.store.end(await api.submit(sinks=SINKS))
     assert await deliveries(api, state="dead") == [
         {
             "id": delivery_id,
@@ -129,7 +129,7 @@ async def test_unknown_and_queued_deliveries_are_refused_and_nothing_is_sent(api
 
 async def test_a_list_of_waits_shows_the_deliveries_of_each(api: Api) -> None:
     wait_id, delivery_id = await dead(api)
-    other = await api.submitted()
+    other = await api.submit()
     waits = (await api.get("/v1/waits"))["waits"]
     assert [(w["id"], [d["id"] for d in w["deliveries"]]) for w in waits] == [
         (other, []),

@@ -22,7 +22,7 @@ BIG = Outcome(WaitState.SUCCESS, {"text": "x" * 60_000}, "", "success")
 
 async def end_wait(api: Api, outcome: Outcome = SUCCESS) -> str:
     """Ends a wait and notifies the readers; returns its id."""
-    wait_id = await api.submitted()
+    wait_id = await api.submit()
     await api.store.end(wait_id, outcome)
     api.services.feed.notify(api.store.finished_seq)
     return wait_id
@@ -160,7 +160,7 @@ async def test_a_reader_too_far_behind_is_closed_and_resumes(
         await end_wait(api)
         number, _ = await next_outcome(stream)
         for _ in range(6):
-            await api.store.end(await api.submitted(), SUCCESS)
+            await api.store.end(await api.submit(), SUCCESS)
         api.services.feed.notify(api.store.finished_seq)
         assert await stream.content.read() == b"", "a clean end"
     async with following(api, Last_Event_ID=str(number)) as stream:

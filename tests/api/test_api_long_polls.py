@@ -13,7 +13,7 @@ from waitd.ports import StoredWait
 
 
 async def test_a_long_poll_is_answered_when_the_wait_ends(api: Api) -> None:
-    wait_id = await api.submitted()
+    wait_id = await api.submit()
     polls = [asyncio.create_task(api.get(f"/v1/waits/{wait_id}", wait="60")) for _ in range(2)]
     await until(lambda: len(api.services.long_polls) == 2)
     api.services.long_polls.notify(str(uuid7()))
@@ -26,7 +26,7 @@ async def test_a_long_poll_is_answered_when_the_wait_ends(api: Api) -> None:
 async def test_an_outcome_between_reading_and_waiting_is_not_missed(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wait_id = await api.submitted()
+    wait_id = await api.submit()
     read = api.store.get
 
     async def get_before_the_end(wait_id: str, namespace: str | None = None) -> StoredWait:
@@ -42,18 +42,18 @@ async def test_an_outcome_between_reading_and_waiting_is_not_missed(
 
 @pytest.mark.parametrize("seconds", ["0", "0.01"])
 async def test_a_long_poll_is_answered_when_its_time_is_over(api: Api, seconds: str) -> None:
-    wait_id = await api.submitted()
+    wait_id = await api.submit()
     assert (await api.get(f"/v1/waits/{wait_id}", wait=seconds))["state"] == "waiting"
 
 
 async def test_a_wait_that_has_ended_is_answered_at_once(api: Api) -> None:
-    wait_id = await api.submitted()
+    wait_id = await api.submit()
     await api.store.end(wait_id)
     assert (await api.get(f"/v1/waits/{wait_id}", wait="60"))["state"] == "success"
 
 
 async def test_a_drain_answers_every_long_poll_and_those_that_come_after(api: Api) -> None:
-    wait_id = await api.submitted()
+    wait_id = await api.submit()
     poll = asyncio.create_task(api.get(f"/v1/waits/{wait_id}", wait="60"))
     await until(lambda: len(api.services.long_polls) == 1)
     api.services.long_polls.drain()
@@ -62,7 +62,7 @@ async def test_a_drain_answers_every_long_poll_and_those_that_come_after(api: Ap
 
 
 async def test_too_many_long_polls_are_a_429_until_a_caller_disconnects(api: Api) -> None:
-    wait_id = await api.submitted()
+    wait_id = await api.submit()
     polls = [asyncio.create_task(api.client.get(f"/v1/waits/{wait_id}?wait=60")) for _ in range(10)]
     await until(lambda: len(api.services.long_polls) == 10)
     response = await api.client.get(f"/v1/waits/{wait_id}?wait=1")
@@ -76,7 +76,7 @@ async def test_too_many_long_polls_are_a_429_until_a_caller_disconnects(api: Api
 
 @pytest.mark.parametrize("text", ["61", "-1", "abc", "", "1e1", "nan", "60.5"])
 async def test_wait_is_a_number_of_seconds_up_to_60(api: Api, text: str) -> None:
-    response = await api.client.get(f"/v1/waits/{await api.submitted()}?wait={text}")
+    response = await api.client.get(f"/v1/waits/{await api.submit()}?wait={text}")
     assert await pointers_of(response) == ["/wait"]
 
 

@@ -47,7 +47,7 @@ ORIGINS = [
 
 @pytest.mark.parametrize("origin", ORIGINS)
 async def test_pages_of_other_sites_are_refused(api: Api, origin: str) -> None:
-    wait_id = await api.submitted()
+    wait_id = await api.submit()
     await problem_of(await api.post("/v1/waits", wait(), Origin=origin), 403, "forbidden-origin")
     await problem_of(await api.post(f"/v1/waits/{wait_id}:cancel", Origin=origin), 403, "forbidden-origin")
     assert len(api.store.commits) == 1
@@ -68,7 +68,7 @@ FORMS = [
 
 @pytest.mark.parametrize("content_type", [*FORMS, "application/x-ndjson", "application/jsonp", ""])
 async def test_a_body_of_another_type_is_a_415(api: Api, content_type: str) -> None:
-    wait_id = await api.submitted()
+    wait_id = await api.submit()
     for path in ("/v1/waits", f"/v1/waits/{wait_id}:cancel"):
         response = await api.post(path, wait(), Content_Type=content_type)
         await problem_of(response, 415, "unsupported-media-type")

@@ -16,8 +16,30 @@ async def listed_ids(guarded: Api, items: str, who: str, **query: str) -> list[s
     return [item["id"] for item in (await guarded.get(f"/v1/{items}", who, **query))[items]]
 
 
+async def end_waits(guarded: Api, teams: str) -> list[str]:
+    """Ends a wait of each of these teams; returns their ids."""
+    ids = [await guarded.submit(f"{team}_submitter") for team in teams]
+    for wait_id in ids:
+        await guarded.store.end(wait_id)
+    return ids
+
+
+async def follow(guarded: Api, last: str, until: str) -> tuple[list[int], str]:
+    """Follows as team a's viewer up to the event of the wait `until`.
+
+    Returns the event ids, and the whole text.
+    """
+    headers = {**bearer("a_viewer"), "Last-Event-ID": last}
+    async with guarded.client.get("/v1/events", headers=headers, timeout=ClientTimeout(total=20)) as stream:
+        assert stream.status == 200, await stream.text()
+        text = b""
+        while until.encode() not in text:
+            text += await stream.content.readany()
+    return [int(number) for number in re.findall(rb"^id: (\d+)$", text, re.MULTILINE)], text.decode()
+
+
 async def test_a_namespace_sees_its_own_waits_only_and_an_admin_all(guarded: Api) -> None:
-    ids = {name: await guarded.submitted(f"{name}_submitter", labels={"of": name}) for name in "ab"}
+    ids = {name: await guarded.submit(f"{name}_submitter", labels={"of": name}) for name in "ab"}
     assert await listed_ids(guarded, "waits", "a_viewer") == [ids["a"]]
     assert await listed_ids(guarded, "waits", "a_viewer", **{"label.of": "b"}) == []
     assert await listed_ids(guarded, "waits", "admin") == [ids["b"], ids["a"]]
@@ -38,9 +60,9 @@ async def test_a_namespace_sees_its_own_waits_only_and_an_admin_all(guarded: Api
 async def test_ids_of_other_namespaces_are_answered_like_missing_ones(
     guarded: Api, method: str, path: str
 ) -> None:
-    others = await guarded.submitted("b_submitter")
+    other_id = await guarded.submit("b_submitter")
     texts = set()
-    for wait_id in (others, "00000000-0000-7000-8000-000000000000"):
+    for wait_id in (other_id, "00000000-0000-7000-8000-000000000000"):
         response = await guarded.client.request(
             method,
             path.replace("{id}", wait_id),
@@ -50,7 +72,7 @@ async def test_ids_of_other_namespaces_are_answered_like_missing_ones(
         await problem_of(response, 404, "not-found")
         texts.add((await response.text()).replace(wait_id, "ID"))
     assert len(texts) == 1
-    assert (await guarded.store.get(others)).state is WaitState.WAITING
+    assert (await guarded.store.get(other_id)).state is WaitState.WAITING
     assert guarded.poking.poked == []
 
 
@@ -71,7 +93,7 @@ async def test_idempotency_and_supersede_keys_count_within_a_namespace(guarded: 
 async def test_deliveries_of_other_namespaces_are_neither_listed_nor_redelivered(
     guarded: Api,
 ) -> None:
-    wait_id = await guarded.submitted("b_submitter", sinks=[{"kind": "plain_sink", "url": "h"}])
+    wait_id = await guarded.submit("b_submitter", sinks=[{"kind": "plain_sink", "url": "h"}])
     await guarded.store.end(wait_id)
     [delivery] = (await guarded.store.get(wait_id)).deliveries
     await guarded.store.save_attempt(delivery.id, AfterAttempt(DeliveryState.DEAD, 3, None, "410"), NOW)
@@ -88,31 +110,9 @@ async def test_deliveries_of_other_namespaces_are_neither_listed_nor_redelivered
 
 
 async def test_events_of_other_namespaces_are_not_sent(guarded: Api) -> None:
-    others, own = await end_waits(guarded, "ba")
-    _, text = await follow(guarded, "0", own)
-    assert others not in text
-
-
-async def end_waits(guarded: Api, teams: str) -> list[str]:
-    """Ends a wait of each of these teams; returns their ids."""
-    ids = [await guarded.submitted(f"{team}_submitter") for team in teams]
-    for wait_id in ids:
-        await guarded.store.end(wait_id)
-    return ids
-
-
-async def follow(guarded: Api, last: str, until: str) -> tuple[list[int], str]:
-    """Follows as team a's viewer up to the event of the wait `until`.
-
-    Returns the event ids, and the whole text.
-    """
-    headers = {**bearer("a_viewer"), "Last-Event-ID": last}
-    async with guarded.client.get("/v1/events", headers=headers, timeout=ClientTimeout(total=20)) as stream:
-        assert stream.status == 200, await stream.text()
-        text = b""
-        while until.encode() not in text:
-            text += await stream.content.readany()
-    return [int(number) for number in re.findall(rb"^id: (\d+)$", text, re.MULTILINE)], text.decode()
+    other_id, own_id = await end_waits(guarded, "ba")
+    _, text = await follow(guarded, "0", own_id)
+    assert other_id not in text
 
 
 async def test_event_ids_do_not_reveal_how_many_events_other_namespaces_have(guarded: Api) -> None:
@@ -165,7 +165,7 @@ async def test_what_a_namespace_may_not_use_is_refused_at_its_field(
 
 async def test_what_a_namespace_may_use_is_accepted(guarded: Api) -> None:
     guarded.connections.known = {"team_a_api", "Team_A_airflow"}
-    await guarded.submitted(
+    await guarded.submit(
         "a_submitter",
         params={"endpoint": "x", "http_conn_id": "team_a_api"},
         sinks=[
@@ -180,4 +180,4 @@ async def test_a_namespace_without_rules_may_use_nothing_if_another_has_some(gua
         "/v1/waits", wait(sinks=[{"kind": "plain_sink", "url": "h"}]), **bearer("admin")
     )
     await problem_of(response, 422, "invalid-input")
-    assert await guarded.submitted("admin"), "a wait that names nothing is accepted"
+    assert await guarded.submit("admin"), "a wait without connections and sinks is accepted"

@@ -14,7 +14,7 @@ QUEUED = WaitingOn("queued", NOW - 5, "origin_limit", "https://batch.example.org
 
 
 async def test_the_pokers_progress_takes_precedence_over_the_stores(api: Api) -> None:
-    wait_id = await api.submitted()
+    wait_id = await api.submit()
     run = VerdictRun("pending", "http_404", "not there", NOW, NOW + 60, 2)
     api.poking.lives[wait_id] = LiveWait(Progress(2, 2, None, (run,)), NOW + 90)
     view = await api.get(f"/v1/waits/{wait_id}")
@@ -47,7 +47,7 @@ async def test_the_pokers_progress_takes_precedence_over_the_stores(api: Api) ->
 
 async def test_a_wait_that_ended_shows_its_outcome_and_deliveries_and_no_next_poke(api: Api) -> None:
     api.connections.known.add("hooks")
-    wait_id = await api.submitted(sinks=SINKS)
+    wait_id = await api.submit(sinks=SINKS)
     api.poking.lives[wait_id] = LiveWait(Progress(9), NOW + 90)
     await api.store.end(wait_id)
     view = await api.get(f"/v1/waits/{wait_id}")
@@ -81,7 +81,7 @@ async def test_a_missing_wait_is_a_404(api: Api, wait_id: str) -> None:
 
 
 async def test_a_held_wait_shows_its_stage_and_what_throttles_it(api: Api) -> None:
-    wait_id = await api.submitted()
+    wait_id = await api.submit()
     api.poking.lives[wait_id] = LiveWait(Progress(), NOW, QUEUED)
     view = await api.get(f"/v1/waits/{wait_id}")
     WaitView.model_validate(view)
@@ -98,7 +98,7 @@ async def test_a_held_wait_shows_its_stage_and_what_throttles_it(api: Api) -> No
 
 
 async def test_a_wait_that_is_not_held_or_has_ended_waits_on_nothing(api: Api) -> None:
-    wait_id = await api.submitted()
+    wait_id = await api.submit()
     assert (await api.get(f"/v1/waits/{wait_id}"))["waiting_on"] is None
     api.poking.lives[wait_id] = LiveWait(Progress(), NOW, QUEUED)
     await api.store.end(wait_id)
@@ -109,7 +109,7 @@ async def test_a_wait_that_is_not_held_or_has_ended_waits_on_nothing(api: Api) -
 
 
 async def test_pages_are_newest_first_and_complete(api: Api) -> None:
-    ids = [await api.submitted() for _ in range(7)]
+    ids = [await api.submit() for _ in range(7)]
     pages = await api.pages("/v1/waits", "waits", limit="3")
     assert [len(page) for page in pages] == [3, 3, 1]
     assert [shown["id"] for page in pages for shown in page] == sorted(ids, reverse=True)
@@ -117,16 +117,16 @@ async def test_pages_are_newest_first_and_complete(api: Api) -> None:
 
 async def test_a_page_that_is_exactly_full_is_the_last(api: Api) -> None:
     for _ in range(3):
-        await api.submitted()
+        await api.submit()
     assert [len(page) for page in await api.pages("/v1/waits", "waits", limit="3")] == [3]
     assert await api.get("/v1/waits", kind="none") == {"waits": [], "next_page_token": None}
 
 
 async def test_filters_are_all_applied(api: Api) -> None:
-    matching = await api.submitted(kind="http", labels={"dag_id": "a b", "x": "1"})
-    await api.submitted(kind="plain", labels={"dag_id": "a b", "x": "1"})
-    await api.submitted(kind="http", labels={"dag_id": "a b", "x": "2"})
-    ended = await api.submitted(kind="http", labels={"dag_id": "a b", "x": "1"})
+    matching = await api.submit(kind="http", labels={"dag_id": "a b", "x": "1"})
+    await api.submit(kind="plain", labels={"dag_id": "a b", "x": "1"})
+    await api.submit(kind="http", labels={"dag_id": "a b", "x": "2"})
+    ended = await api.submit(kind="http", labels={"dag_id": "a b", "x": "1"})
     await api.store.end(ended)
     query = {"state": "waiting", "kind": "http", "label.dag_id": "a b", "label.x": "1"}
     page = await api.get("/v1/waits", **query)
@@ -159,5 +159,5 @@ async def test_query_parameters_are_refused_by_name(api: Api, path: str, pointer
 
 
 async def test_head_is_get_without_a_body(api: Api) -> None:
-    response = await api.client.head(f"/v1/waits/{await api.submitted()}")
+    response = await api.client.head(f"/v1/waits/{await api.submit()}")
     assert (response.status, await response.read()) == (200, b"")

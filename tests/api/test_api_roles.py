@@ -33,7 +33,7 @@ async def test_each_call_requires_its_role(
 ) -> None:
     enough = [name.rpartition("_")[2] for name in RANKS].index(least)
     for rank, who in enumerate(RANKS):
-        wait_id = await guarded.submitted("a_submitter")
+        wait_id = await guarded.submit("a_submitter")
         response = await guarded.client.request(
             method,
             path.replace("{id}", wait_id),

@@ -208,7 +208,7 @@ async def test_the_private_parts_of_aiohttp_that_the_server_uses_exist(api: Api)
     assert aiohttp.__version__.rpartition(".")[0] == AIOHTTP_MINOR
     assert {"_waiter", "_request_count"} <= set(web.RequestHandler.__slots__)
     assert "_make_server" in web.BaseRunner.__abstractmethods__
-    wait_id = await api.submitted()
+    wait_id = await api.submit()
     poll = asyncio.create_task(api.client.get(f"/v1/waits/{wait_id}?wait=60"))
     await until(lambda: len(api.services.long_polls) == 1)
     server: Any = api.client.server.handler
@@ -231,7 +231,7 @@ async def test_a_head_may_arrive_byte_by_byte(api: Api) -> None:
 async def test_a_client_that_does_not_read_its_answer_is_disconnected_and_a_long_poll_is_not(
     api: Api,
 ) -> None:
-    wait_id = await api.submitted()
+    wait_id = await api.submit()
     poll = asyncio.create_task(api.client.get(f"/v1/waits/{wait_id}?wait=60"))
     await until(lambda: len(api.services.long_polls) == 1)
     gauge = api.services.instruments.registry.get_sample_value

@@ -101,7 +101,7 @@ async def test_s3_events_and_signals_reach_the_waits_that_listen(api: Api) -> No
 
 @pytest.mark.parametrize("more", [{"probes": {"plain": SubmittingProbe()}}])
 async def test_a_wait_that_submits_is_shown_with_its_job(api: Api) -> None:
-    wait_id = await api.submitted(submit={"endpoint": "/jobs", "resume": None}, wake_on="k")
+    wait_id = await api.submit(submit={"endpoint": "/jobs", "resume": None}, wake_on="k")
     shown = await api.get(f"/v1/waits/{wait_id}")
     assert shown["wake_on"] == "k"
     assert shown["submit"] == {
@@ -116,7 +116,7 @@ async def test_a_wait_that_submits_is_shown_with_its_job(api: Api) -> None:
 @pytest.mark.parametrize("more", [{"probes": {"plain": SubmittingProbe()}}])
 async def test_an_invalid_submit_is_refused_at_its_field(api: Api) -> None:
     api.connections.known.add("known")
-    await api.submitted(submit={"endpoint": "/jobs", "http_conn_id": "known"})
+    await api.submit(submit={"endpoint": "/jobs", "http_conn_id": "known"})
     unknown = {"endpoint": "/jobs", "http_conn_id": "unknown"}
     for submit, pointer in (({}, "/submit/endpoint"), (unknown, "/submit/http_conn_id")):
         assert await pointers_of(await api.post("/v1/waits", wait(submit=submit))) == [pointer]

@@ -61,7 +61,7 @@ async def test_a_wait_is_stored_before_it_is_answered_and_shown_as_it_was_sent(a
 
 
 async def test_omitted_options_get_their_defaults(api: Api) -> None:
-    await api.submitted()
+    await api.submit()
     [[new]] = api.store.commits
     assert (new.spec.poke_interval, new.spec.timeout, new.spec.sinks) == (60.0, 7 * DAY, ())
 
@@ -72,13 +72,13 @@ REFUSED: list[tuple[str, Any, list[str]]] = [
     ("an unknown kind", wait(kind="telnet"), ["/kind"]),
     ("no kind", {"params": {}}, ["/kind"]),
     ("the probe's own refusal", wait(params={}), ["/params/endpoint"]),
-    ("params that are no object", wait(params=[]), ["/params"]),
+    ("params that are not an object", wait(params=[]), ["/params"]),
     ("true as a number", wait(poke_interval=True), ["/poke_interval"]),
     ("text as a number", wait(timeout="60"), ["/timeout"]),
     ("a number as a boolean", wait(soft_fail=1), ["/soft_fail"]),
-    ("null where there is no null", wait(labels=None), ["/labels"]),
+    ("null where null is not allowed", wait(labels=None), ["/labels"]),
     ("an interval under the minimum", wait(poke_interval=0.05), ["/poke_interval"]),
-    ("no interval at all", wait(poke_interval=0), ["/poke_interval"]),
+    ("an interval of zero", wait(poke_interval=0), ["/poke_interval"]),
     ("a timeout over the maximum", wait(timeout=366 * DAY), ["/timeout"]),
     ("a negative timeout", wait(timeout=-1), ["/timeout"]),
     ("a max_wait under the interval", wait(max_wait=59), ["/max_wait"]),
@@ -89,20 +89,28 @@ REFUSED: list[tuple[str, Any, list[str]]] = [
     ("33 labels", wait(labels={f"l{i}": "" for i in range(33)}), ["/labels"]),
     ("a label's long name", wait(labels={"n" * 64: ""}), ["/labels/" + "n" * 64]),
     ("a label's long value", wait(labels={"a/b": "x" * 257}), ["/labels/a~1b"]),
-    ("a label that is no string", wait(labels={"n": 1}), ["/labels/n"]),
+    ("a label that is not a string", wait(labels={"n": 1}), ["/labels/n"]),
     ("a control character in a label", wait(labels={"n": "a\nb", "ok": "a\xa0b"}), ["/labels/n"]),
     ("a control character in a label's name", wait(labels={"n\0": ""}), ["/labels/n\0"]),
     ("a control character in supersede_key", wait(supersede_key="a\x7f"), ["/supersede_key"]),
     ("an empty supersede_key", wait(supersede_key=""), ["/supersede_key"]),
     ("a key in the body", wait(idempotency_key="k"), ["/idempotency_key"]),
-    ("everything at once", wait(kind="x", timeout=1e12, max_wait=1), ["/timeout", "/max_wait", "/kind"]),
+    (
+        "several problems at once",
+        wait(kind="x", timeout=1e12, max_wait=1),
+        ["/timeout", "/max_wait", "/kind"],
+    ),
     ("an array", [], [""]),
-    ("no JSON", b"{'kind': 1}", [""]),
+    ("not JSON", b"{'kind': 1}", [""]),
     ("NaN", b'{"kind": "plain", "poke_interval": NaN}', [""]),
     ("a number out of range", b'{"kind": "plain", "poke_interval": 1e999}', [""]),
     ("invalid UTF-8", b'{"kind": "\xff"}', [""]),
     ("nothing", b"", [""]),
-    ("nesting without end", b'{"kind":"plain","params":{"endpoint":' + b"[" * 300 + b"]" * 300 + b"}}", [""]),
+    (
+        "nesting without a limit",
+        b'{"kind":"plain","params":{"endpoint":' + b"[" * 300 + b"]" * 300 + b"}}",
+        [""],
+    ),
 ]
 
 
@@ -116,7 +124,7 @@ async def test_bad_input_is_a_422_that_points_at_the_field(api: Api, body: Any, 
 
 @pytest.mark.parametrize("body", [row[1] for row in REFUSED], ids=[row[0] for row in REFUSED])
 async def test_invalid_bodies_are_refused_after_valid_ones_were_cached(api: Api, body: Any) -> None:
-    await api.submitted()
+    await api.submit()
     assert (await api.post("/v1/waits", body)).status == 422
     line = body if isinstance(body, bytes) else orjson.dumps(body)
     if line and not (isinstance(body, dict) and "idempotency_key" in body):
@@ -125,9 +133,9 @@ async def test_invalid_bodies_are_refused_after_valid_ones_were_cached(api: Api,
 
 
 VALID: list[tuple[str, dict[str, Any]]] = [
-    ("nothing special", {}),
-    ("nothing left out", {"poke_interval": 5, "timeout": 60.5, "max_wait": 5.0, "exponential_backoff": True}),
-    ("its flags", {"soft_fail": True, "silent_fail": True}),
+    ("only required fields", {}),
+    ("every number", {"poke_interval": 5, "timeout": 60.5, "max_wait": 5.0, "exponential_backoff": True}),
+    ("flags", {"soft_fail": True, "silent_fail": True}),
     ("sinks", {"sinks": [{"kind": "plain_sink", "url": "u"}] * 8}),
     ("labels", {"labels": {"n" * 63: "é" * 256} | {f"l{n}": "" for n in range(31)}}),
     ("keys", {"supersede_key": "k" * 256, "wake_on": "a/b"}),
@@ -177,7 +185,7 @@ async def test_nesting_up_to_the_limit_is_stored_as_given(api: Api) -> None:
     nested: Any = "deep"
     for _ in range(60):
         nested = [nested]
-    await api.submitted(params={"endpoint": "/", "json": nested})
+    await api.submit(params={"endpoint": "/", "json": nested})
     assert api.store.commits[0][0].spec.params["json"] == nested
 
 
@@ -196,12 +204,12 @@ async def test_an_unknown_connection_is_a_422_at_the_field_that_names_it(api: Ap
 
 async def test_a_connection_whose_resolver_is_down_counts_as_known(api: Api) -> None:
     api.connections.unavailable.add("vaulted")
-    await api.submitted(params={"endpoint": "/job", "http_conn_id": "vaulted"})
+    await api.submit(params={"endpoint": "/job", "http_conn_id": "vaulted"})
 
 
 async def test_a_cached_connection_is_not_looked_up(api: Api) -> None:
     api.connections.cached.add("warehouse")
-    await api.submitted(params={"endpoint": "/job", "http_conn_id": "warehouse"})
+    await api.submit(params={"endpoint": "/job", "http_conn_id": "warehouse"})
     assert api.connections.looked_up == []
 
 
@@ -307,7 +315,7 @@ async def test_concurrent_submits_do_not_exceed_the_capacity(api: Api) -> None:
         done, _ = await asyncio.wait(submits, return_when=asyncio.FIRST_COMPLETED)
     assert [task.result().status for task in done] == [429]
     assert sorted([(await submit).status for submit in submits]) == [201, 201, 429]
-    await api.submitted()  # a reservation ends with its submit
+    await api.submit()  # a reservation ends with its submit
 
 
 async def test_a_store_that_cannot_write_is_a_503_with_retry_after(api: Api) -> None:

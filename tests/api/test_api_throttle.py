@@ -87,7 +87,7 @@ async def test_a_batch_is_accepted_as_a_whole_and_counts_its_lines_and_size(
 
 @pytest.mark.parametrize("limits", [{"max_concurrent": 2}])
 async def test_one_caller_cannot_occupy_all_connections(api: Api) -> None:
-    wait_id = await api.submitted("alice")
+    wait_id = await api.submit("alice")
     polls = [asyncio.create_task(api.get(f"/v1/waits/{wait_id}", "alice", wait="60")) for _ in range(2)]
     await until(lambda: len(api.services.long_polls) == 2)
     await problem_of(await list_waits(api, "alice"), 429, "too-many-requests")

@@ -2,6 +2,7 @@
 
 import json
 from typing import Any
+from unittest.mock import Mock
 
 import orjson
 import pytest
@@ -51,7 +52,7 @@ REQUIRED = {
         {"endpoint": st.sampled_from(["http://h.example/1", "http://h.example/2", "/x"])},
         optional={"json": JSON, "http_conn_id": st.sampled_from(["cached", "other", None])},
     ),
-}  # fmt: skip
+}
 OPTIONAL = {
     "poke_interval": st.sampled_from([1, 1.0, 60]),
     "timeout": st.sampled_from([60, 60.5, None]),
@@ -62,7 +63,7 @@ OPTIONAL = {
     "supersede_key": st.none() | st.text(max_size=3),
     "wake_on": st.none() | st.text(max_size=3),
     "idempotency_key": st.none() | st.text(max_size=3),
-}  # fmt: skip
+}
 
 
 def explain(text: bytes, form: BodyForm) -> tuple[Problem, ...] | None:
@@ -137,26 +138,21 @@ LOADING = LoadingProbe()
 
 @pytest.mark.parametrize("more", [{"probes": {"loading": LOADING}}])
 async def test_a_kind_that_loads_is_prepared_before_it_parses(api: Api) -> None:
-    await api.submitted(kind="loading")
+    await api.submit(kind="loading")
     assert (LOADING.prepared, LOADING.parsed) == (1, 1)
 
 
 async def test_a_refused_body_is_decoded_once_for_its_explanation(
     submissions: Submissions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    texts: list[bytes] = []
-
-    def counted(text: bytes) -> Any:
-        texts.append(text)
-        return decoded(text)
-
-    monkeypatch.setattr("waitd.api.submission.validation.decoded", counted)
+    decode = Mock(wraps=decoded)
+    monkeypatch.setattr("waitd.api.submission.validation.decoded", decode)
     text = orjson.dumps(wait(nope=1, timeout=-1))
     with pytest.raises(RefusedBody) as refused:
         await submissions.validate(text, "default", "key")
     assert {problem.pointer for problem in refused.value.problems} == {"/nope", "/timeout"}
     assert refused.value.replay is not None
-    assert texts == [text]
+    decode.assert_called_once_with(text)
 
 
 async def test_the_caches_are_bounded(submissions: Submissions) -> None:

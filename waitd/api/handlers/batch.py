@@ -203,5 +203,5 @@ _TOO_LONG = RefusedLine(_answer_error(refusal("too-large", f"at most {MAX_BODY} 
 
 def _final(entry: ValidatedWait | RefusedLine) -> bytes:
     if isinstance(entry, ValidatedWait):  # each was stored or refused
-        raise AssertionError("a line of the batch was left without an answer")  # noqa: TRY004 - a defect of ours
+        raise AssertionError("a line of the batch was left without an answer")  # noqa: TRY004 - a bug, not a wrong type
     return entry.answer

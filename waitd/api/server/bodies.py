@@ -28,7 +28,7 @@ TURN_SECONDS = 0.002
 
 
 class MalformedBody(InvalidInput):
-    """A body that is not JSON, or that its parser could not take apart."""
+    """A body that is not JSON, or whose fields do not have the form that the call takes."""
 
 
 class Turns:

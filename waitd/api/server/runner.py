@@ -19,7 +19,7 @@ SWEEP_SECONDS = 5.0
 class ApiRunner(CustomServerRunner):
     """Runs the application.
 
-    A request is cancelled when its client disconnects, which frees a long-poll's place.
+    A request is cancelled when its client disconnects, which ends its long-poll.
     """
 
     def __init__(
