@@ -1,6 +1,6 @@
 """A program that prints the size of a wait: as it is measured, and by this process's growth.
 
-It is a process of its own, since one that has freed memory uses that again before it grows.
+It runs in its own process, since one that has freed memory uses that again before it grows.
 """
 
 import gc

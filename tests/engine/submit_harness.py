@@ -175,7 +175,7 @@ class SubmitHarness(PokerHarness):
         self.poker.adopt(self.store.put(wait))
 
     def put_ended(self, name: str, submission: Submission, **submit: Any) -> None:
-        """Stores an ended wait whose job is to be cancelled now."""
+        """Stores an ended wait whose job must be cancelled now."""
         wait = waiting(name, self.clock.now())
         wait = structs.replace(
             wait,

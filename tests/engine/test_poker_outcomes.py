@@ -1,4 +1,4 @@
-"""What the poker makes of verdicts, defects, a full disk, and waits that it does not know."""
+"""How waits end or go on: verdicts, defects, a full disk, cancellations, unknown kinds."""
 
 import asyncio
 from typing import Any

@@ -22,7 +22,7 @@ BACKLOG = 1024
 
 
 class Daemon:
-    """One daemon. Tells the API about its health, too."""
+    """One daemon, which also reports its health to the API."""
 
     def __init__(self, settings: Settings, engine: Engine, parts: Parts, guard: ApiGuard) -> None:
         self.engine = engine

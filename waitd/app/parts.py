@@ -27,7 +27,7 @@ from waitd.sinks.brokers.redis import RedisSink
 from waitd.sinks.brokers.sqs import SqsSink
 from waitd.sinks.webhook import WebhookSink
 
-#: Each needs an extra of its own; the library is imported when the first event is delivered.
+#: Each needs its own extra; the library is imported when the first event is delivered.
 BROKER_SINKS: tuple[type[BrokerSink[Any, Any]], ...] = (SqsSink, RedisSink, NatsSink, KafkaSink, AmqpSink)
 
 

@@ -53,12 +53,12 @@ def _warn_if_ephemeral(settings: Settings, instruments: Instruments) -> None:
 
     The daemon runs on: it may be a trial.
     """
-    why = ephemeral_state(settings.store_url, settings.state_ephemeral)
-    instruments.state_ephemeral.set(why is not None)
-    if why is not None:
+    reason = ephemeral_state(settings.store_url, settings.state_ephemeral)
+    instruments.state_ephemeral.set(reason is not None)
+    if reason is not None:
         log.error(
             "state_is_ephemeral",
-            why=why,
+            why=reason,
             consequence="every wait is lost with the volume",
             remedy="put state_dir on a disk or a persistent volume claim, or run waitd standalone; "
             "set state_ephemeral=false if this is wrong",

@@ -1,7 +1,7 @@
 """Delivers what is due in the outbox and stores the result of each attempt.
 
-Each destination has a queue of its own with a bounded number of deliveries in flight, so that a
-slow destination delays no other. A delivery stays in flight until its result is on disk: one
+Each destination has its own queue with a bounded number of deliveries in flight, so that a slow
+destination delays no other. A delivery stays in flight until its result is on disk: one
 process never sends a delivery twice at a time.
 """
 

@@ -29,8 +29,8 @@ class ProbeKind:
 class HeldWait(Struct, eq=False, gc=False):
     """One held wait.
 
-    It goes round: in the calendar (`bucket` is set), `queued` at its origin, `in_flight`, and back
-    to the calendar, or `ended`.
+    Its states in turn: in the calendar (`bucket` is set), `queued` at its origin, `in_flight`, and
+    then in the calendar again, or `ended`.
 
     The struct has no gc header, which a million waits would pay for. It refers to its bucket and
     back, so the calendar clears `bucket` before it drops either.
@@ -78,8 +78,8 @@ class UnknownTarget(Probe):
     conn_id = None
     request_timeout = 1.0
 
-    def __init__(self, why: str) -> None:
-        self._verdict = Unreachable("not_understood", why)
+    def __init__(self, message: str) -> None:
+        self._verdict = Unreachable("not_understood", message)
 
     def parse(self, params: Mapping[str, Any], *, namespace: str) -> "UnknownTarget":  # noqa: ARG002 - the port's shape
         """Returns itself: there is nothing to parse."""
@@ -90,5 +90,5 @@ class UnknownTarget(Probe):
         return "not understood"
 
     async def poke(self, group: Sequence[Pokeable]) -> Sequence[Verdict]:
-        """Returns the reason without a request."""
+        """Returns the verdict without a request."""
         return [self._verdict] * len(group)

@@ -1,4 +1,4 @@
-"""Measures the memory of a held wait: the sizes of its own objects, by a sample of waits.
+"""Measures the memory of a held wait: its objects that no other wait uses, for a sample.
 
 The size of the process does not show it: the process keeps memory that a batch or a burst of
 connections once needed. A sample can be taken at any time and costs a millisecond.

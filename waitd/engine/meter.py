@@ -41,7 +41,7 @@ SIZING_INTERVAL, SIZED_WAITS = 30, 64
 SMOOTHED_SECONDS = 60.0
 #: The poke_interval of the break-even gauges: Airflow's default, seconds.
 BREAK_EVEN_POKE_INTERVAL = 60.0
-#: How many kinds have a poke cost of their own; the others share one.
+#: How many kinds have their own poke cost; the others share one.
 OWN_KINDS = 6
 _ACCEPTED, _ENDED, _DELIVERED, _SHARED = "accepted", "ended", "delivered", "shared"
 _OTHERS, _VERDICTS = "poke of other kinds", "verdicts of "
@@ -83,13 +83,14 @@ class Meter:
         )
         #: The name of the poke cost of each kind that has been held or poked.
         self._kinds: dict[str, str] = {}
-        self._now: Counter[str] = Counter()
+        #: Waits accepted and ended since the last sample.
+        self._since_sample: Counter[str] = Counter()
         self._callbacks: defaultdict[str, WaitingTotals] = defaultdict(lambda: WaitingTotals(""))
         self._requests: defaultdict[str, float] = defaultdict(float)
         self._verdicts: defaultdict[str, float] = defaultdict(float)
         self._before = self._totals()
         self._cpu_before = cpu_time()
-        self._at = clock.monotonic()
+        self._sampled_at = clock.monotonic()
         self._samples = 0
         self._unexplained = 0.0
         self._slots = dict.fromkeys(CostMode, 0.0)
@@ -127,43 +128,43 @@ class Meter:
 
     def on_inserted(self, waits: Sequence[StoredWait]) -> None:
         """Counts new waits and the callbacks that they occupy in Airflow."""
-        self._now[_ACCEPTED] += len(waits)
+        self._since_sample[_ACCEPTED] += len(waits)
         parked = [wait for wait in waits if _calls_airflow(wait)]
         plain = Counter([wait.spec.kind for wait in waits])
         plain.subtract([wait.spec.kind for wait in parked])
         for kind, count in plain.items():
             self._count_callbacks(WaitingTotals(kind, count))
         for wait in parked:
-            one = WaitingTotals.from_wait(wait.spec.kind, wait.spec.sinks, seconds=0, pokes=0)
-            self._count_callbacks(one._replace(resumed=0.0))
+            totals = WaitingTotals.from_wait(wait.spec.kind, wait.spec.sinks, seconds=0, pokes=0)
+            self._count_callbacks(totals._replace(resumed=0.0))
 
     def on_finished(self, outcomes: Sequence[StoredOutcome]) -> None:
         """Counts ended waits and the callbacks that they end in Airflow."""
-        self._now[_ENDED] += len(outcomes)
+        self._since_sample[_ENDED] += len(outcomes)
         for outcome in outcomes:
             wait = outcome.wait
             if _calls_airflow(wait):
-                one = WaitingTotals.from_wait(wait.spec.kind, wait.spec.sinks, seconds=0, pokes=0)
-                self._count_callbacks(one._replace(waits=0.0, parked=0.0))
+                totals = WaitingTotals.from_wait(wait.spec.kind, wait.spec.sinks, seconds=0, pokes=0)
+                self._count_callbacks(totals._replace(waits=0.0, parked=0.0))
 
-    def _count_callbacks(self, part: WaitingTotals) -> None:
-        self._callbacks[part.kind] = part.plus(self._callbacks[part.kind])
+    def _count_callbacks(self, totals: WaitingTotals) -> None:
+        self._callbacks[totals.kind] = totals.plus(self._callbacks[totals.kind])
 
     # ------------------------------------------------------------ one sample
 
     def sample(self) -> None:
         """Accounts for the time since the last sample."""
         cpu, at = self._cpu_time(), self._clock.monotonic()
-        cpu_seconds, seconds = cpu - self._cpu_before, at - self._at
+        cpu_seconds, seconds = cpu - self._cpu_before, at - self._sampled_at
         if seconds <= 0:
             return
-        self._cpu_before, self._at = cpu, at
+        self._cpu_before, self._sampled_at = cpu, at
         totals = self._totals()
         done, self._before = totals - self._before, totals
-        done += self._now
+        done += self._since_sample
         for kind in self._known_kinds(done):
             done[self._kinds[kind]] += done[_requests_of(kind)]
-        self._now.clear()
+        self._since_sample.clear()
         self._attribution.add_sample(done, seconds, cpu_seconds)
         self._account_pokes(done)
         if self._samples % SIZING_INTERVAL == 0 or not self.wait_bytes:
@@ -188,7 +189,7 @@ class Meter:
     def _known_kinds(self, done: Mapping[str, int]) -> Iterable[str]:
         """The kinds so far.
 
-        Only the first few get a cost of their own: the regression costs the cube of their number.
+        Only the first few get their own cost: the regression costs the cube of their number.
         """
         poked = (
             name.removeprefix(_VERDICTS)

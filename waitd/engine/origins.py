@@ -2,7 +2,7 @@
 
 An origin starts with one poke at a time, and its limit doubles with each answer. Three timeouts in
 a row bring the limit down to one. Origins that have not answered, new ones and those brought down,
-may together hold half of all places, however many they are.
+share half of `poke_concurrency`, however many they are.
 """
 
 from collections import defaultdict, deque
@@ -154,7 +154,7 @@ class Origins:
     def take(
         self, now: float, monotonic: float, *, last_only: bool = False
     ) -> tuple[OriginQueue, Sequence[HeldWait]] | None:
-        """Takes the next group to poke and a place at its origin; None if no group may be poked.
+        """Takes the next group to poke, which now runs at its origin; None if none may be poked.
 
         `now` and `monotonic` are the same moment on both clocks. A wait whose deadline has passed
         by `now` is queued for the poke at its deadline instead.
@@ -194,7 +194,7 @@ class Origins:
         return taken
 
     def _make_ready(self, origin: OriginQueue) -> None:
-        """Gives an origin a turn, if it has waits and places."""
+        """Gives an origin a turn, if it has waits and may run one more poke."""
         if (
             not origin.is_ready
             and origin.queue.groups
@@ -205,7 +205,7 @@ class Origins:
             self._ready.append(origin)
 
     def done(self, origin: OriginQueue, *, timed_out: bool) -> None:
-        """Ends a poke: frees its place and adapts the origin's limit."""
+        """Ends a poke at an origin and adapts the origin's limit."""
         if origin is self._last:
             return
         origin.running -= 1

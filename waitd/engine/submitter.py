@@ -1,10 +1,9 @@
 """Submits the jobs of waits that ask for it: the first pokes of such a wait are its submit calls.
 
-Until the job is submitted, the submitter takes the place of the wait's probe. So a submit gets its
-place at the origin, its schedule, its backoff and its deadline from the poker, and thousands of
-submits do not run at one origin together. A call outlives a poke that times out: only its answer
-says whether the job exists. The store is updated before and after each call, see
-`waitd.core.waits.submission`.
+Until the job is submitted, the submitter is the wait's probe. So the poker schedules a submit like
+a poke, with the same backoff, deadline and limits: thousands of submits do not run at one origin
+together. A call continues when its poke times out, since only its answer says whether the job
+exists. The store is updated before and after each call, see `waitd.core.waits.submission`.
 """
 
 import asyncio
