@@ -322,10 +322,6 @@ class Instruments:
             ["mode", "kind"],
             registry=r,
         )
-        build_info = Gauge(
-            "waitd_build_info",
-            "The running version and its build.",
-            ["version", "build"],
-            registry=r,
-        )
-        build_info.labels(version, build).set(1)
+        Gauge(
+            "waitd_build_info", "The running version and its build.", ["version", "build"], registry=r
+        ).labels(version, build).set(1)

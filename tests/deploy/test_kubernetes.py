@@ -1,4 +1,4 @@
-"""The manifests: built by kustomize, validated against Kubernetes' schemas, compared with the code."""
+"""The manifests: built by kustomize, validated by Kubernetes' schemas, compared with the code."""
 
 import json
 import tomllib

@@ -1,4 +1,4 @@
-"""The dashboard and the alerts, checked with the metrics of a real daemon and a real Prometheus."""
+"""The dashboard and the alerts, checked with a real daemon and a real Prometheus."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""A real daemon with the settings, variables, mounted files and probes of the standalone manifests."""
+"""A real daemon with the settings, variables, mounted files and probes of the manifests."""
 
 import json
 import subprocess

@@ -108,7 +108,8 @@ def parse_token(request: TokenRequest, response: object) -> IssuedToken:
     Raises:
         ValueError: there is no token that can be sent. The message quotes nothing of the response.
     """
-    value = response.get(request.token_field) if isinstance(response, Mapping) else None
+    fields = response if isinstance(response, Mapping) else {}
+    value = fields.get(request.token_field)
     if (
         not isinstance(value, str)
         or not value.isascii()
@@ -117,9 +118,7 @@ def parse_token(request: TokenRequest, response: object) -> IssuedToken:
         or not value
     ):
         raise ValueError(f"the token endpoint's answer has no {request.token_field}")
-    lifetime = response.get("expires_in") if isinstance(response, Mapping) else None
-    if request.is_jwt:
-        lifetime = _jwt_lifetime(value)
+    lifetime = _jwt_lifetime(value) if request.is_jwt else fields.get("expires_in")
     if isinstance(lifetime, str) and lifetime.isascii() and lifetime.isdecimal():
         lifetime = float(lifetime[:9])
     if isinstance(lifetime, bool) or not isinstance(lifetime, (int, float)) or not lifetime > 0:
@@ -128,10 +127,7 @@ def parse_token(request: TokenRequest, response: object) -> IssuedToken:
 
 
 def _jwt_lifetime(token: str) -> float | None:
-    """Seconds from `iat` to `exp`.
-
-    The signature need not be verified by the one who asked for the token.
-    """
+    """Seconds from `iat` to `exp`. The signature need not be verified: the issuer sent the token."""
     try:
         claims = json.loads(urlsafe_b64decode(token.split(".")[1] + "=="))
         return float(claims["exp"] - claims["iat"])
