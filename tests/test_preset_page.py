@@ -20,23 +20,18 @@ def test_the_page_matches_the_files() -> None:
     assert page(built_in_presets()) == TEXT, "run `python tests/preset_page.py`"
 
 
-def test_every_kind_has_its_section_and_its_row_leads_there() -> None:
-    anchors = {
-        re.sub(r"[^a-z0-9_-]", "", title.lower())
-        for title in re.findall(r"^## (.+)$", TEXT, flags=re.MULTILINE)
-    }
-    linked = re.findall(r"\]\(#([^)]+)\)", TEXT)
-    assert sorted(linked) == sorted(anchors)
-    assert len(linked) == len(built_in_presets())
+def test_every_kind_has_a_row_that_links_to_its_section() -> None:
+    titles = re.findall(r"^## (.+)$", TEXT, flags=re.MULTILINE)
+    links = re.findall(r"\]\(#([^)]+)\)", TEXT)
+    assert sorted(links) == sorted(re.sub(r"[^a-z0-9_-]", "", title.lower()) for title in titles)
+    assert len(links) == len(built_in_presets())
 
 
 async def test_every_wait_on_the_page_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = [
-        json.loads(text) for text in re.findall(r"^```json\n(.*?)^```", TEXT, flags=re.DOTALL | re.MULTILINE)
-    ]
     accepted = set()
     async with open_parts(Settings(), Instruments(version="test")) as parts:
-        for wait in shown:
+        for text in re.findall(r"^```json\n(.*?)^```", TEXT, flags=re.DOTALL | re.MULTILINE):
+            wait = json.loads(text)
             if "http" in wait["kind"]:
                 wait["params"].setdefault("http_conn_id", "api")
             parsed_wait(wait)

@@ -1,4 +1,4 @@
-"""Without the libraries of an extra, its kinds refuse waits and name the extra; the others are served."""
+"""Without the libraries of an extra, its kinds refuse waits and name the extra."""
 
 import sys
 

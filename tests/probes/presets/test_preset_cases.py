@@ -1,4 +1,4 @@
-"""Every preset's golden cases, through the real probe and over a real socket, both ways past and through aiohttp's session."""
+"""The test cases of every preset, over real sockets, through the pool and aiohttp's session."""
 
 import pickle
 
@@ -10,79 +10,53 @@ from waitd.probes.presets.checks import find_mistakes
 from waitd.probes.presets.evaluation import JobSources, shared_job_conditions
 from waitd.probes.presets.loading import BUILT_IN, built_in_presets
 
-#: The kinds that are promised.
-FIRST_CLASS = {
-    *(
-        "airbyte.job",
-        "airbyte.config_job",
-        "bigquery.job",
-        "spark.standalone",
-        "livy.batch",
-        "databricks.run",
-    ),
-    *("databricks.sql", "snowflake.sql", "dbt.cloud", "emr.step", "emr.serverless", "glue.job", "batch.job"),
-    *(
-        "athena.query",
-        "stepfunctions.execution",
-        "dataproc.job",
-        "adf.pipeline",
-        "kubernetes.job",
-        "github.run",
-    ),
-    *(
-        "argo.workflow",
-        "airflow.dag_run",
-        "fivetran.sync",
-        "hightouch.sync",
-        "prefect.flow_run",
-        "http.async202",
-    ),
-}
-#: What is waited for is not a job but an object: it is there, or it is not yet.
+#: Kinds that wait for an object, which exists or does not exist yet.
 OBJECTS = {"gcs_key", "azure_blob"}
+#: The kinds that waitd promises.
+PROMISED = {
+    *("airbyte.job", "airbyte.config_job", "bigquery.job", "spark.standalone", "livy.batch", "databricks.run"),
+    *("databricks.sql", "snowflake.sql", "dbt.cloud", "emr.step", "emr.serverless", "glue.job", "batch.job"),
+    *("athena.query", "stepfunctions.execution", "dataproc.job", "adf.pipeline", "kubernetes.job", "github.run"),
+    *("argo.workflow", "airflow.dag_run", "fivetran.sync", "hightouch.sync", "prefect.flow_run", "http.async202"),
+    *("azure.operation", *OBJECTS),
+}  # fmt: skip
 KINDS = sorted(built_in_presets())
 
 
-def test_every_promised_kind_is_there() -> None:
-    assert set(KINDS) - FIRST_CLASS == {"azure.operation", *OBJECTS}
-    assert set(KINDS) >= FIRST_CLASS
+def test_waitd_has_every_promised_preset() -> None:
+    assert set(KINDS) == PROMISED
     assert {path.name.removesuffix(".toml") for path in BUILT_IN.glob("*.toml")} == set(KINDS)
 
 
 @pytest.mark.parametrize("pooled", [True, False], ids=["pool", "session"])
 @pytest.mark.parametrize("kind", KINDS)
-async def test_the_golden_cases_hold(kind: str, pooled: bool) -> None:
+async def test_all_cases_of_a_preset_pass(kind: str, pooled: bool) -> None:
     results = await cases.run_cases(built_in_presets()[kind], pooled=pooled)
     assert [f"{result.case.name}: {result.why}" for result in results if result.why] == []
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_state_has_a_case_and_every_kind_the_cases_of_trouble(kind: str) -> None:
+def test_the_cases_cover_every_state_and_every_kind_of_verdict(kind: str) -> None:
     preset = built_in_presets()[kind]
     assert cases.uncovered_states(preset) == []
-    found = [*cases.build_cases(preset)]
-    verdicts = {case.expected["verdict"] for case in found}
+    preset_cases = [*cases.build_cases(preset)]
+    verdicts = {case.expected["verdict"] for case in preset_cases}
     assert {"success", "failure", "pending", "unreachable"} <= verdicts
-    assert any(case.request for case in found)
-    reasons = {case.expected.get("reason") for case in found}
+    assert any(case.request for case in preset_cases)
+    reasons = {case.expected.get("reason") for case in preset_cases}
     assert "not_found" in reasons or kind in {"emr.step", "athena.query", "snowflake.sql"}
-    if kind not in {
-        *("http.async202", "kubernetes.job"),
-        *OBJECTS,
-    }:  # whose states are the HTTP status, and a list of conditions
-        assert "unknown_state" in reasons
-    if kind != "http.async202":
-        assert "malformed_answer" in reasons
-    without = {"livy.batch", "airbyte.job", "http.async202", *OBJECTS}
-    assert kind in without or preset.file.outcome.error
+    # The states of these kinds are the HTTP status, or a list of conditions.
+    assert "unknown_state" in reasons or kind in {"http.async202", "kubernetes.job", *OBJECTS}
+    assert "malformed_answer" in reasons or kind == "http.async202"
+    assert preset.file.outcome.error or kind in {"livy.batch", "airbyte.job", "http.async202", *OBJECTS}
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_nothing_is_wrong_with_the_file(kind: str) -> None:
+def test_a_file_has_no_mistakes(kind: str) -> None:
     assert [*find_mistakes(built_in_presets()[kind].file)] == []
 
 
-async def test_a_case_that_does_not_hold_is_told() -> None:
+async def test_a_failed_case_says_why() -> None:
     preset = built_in_presets()["livy.batch"]
     wrong = preset.file.golden[0].model_copy(
         update={"verdict": "success", "request": "GET /batches/43/state"}
@@ -94,10 +68,13 @@ async def test_a_case_that_does_not_hold_is_told() -> None:
     )
 
 
-def test_equal_rules_are_one_object_and_made_again_elsewhere() -> None:
+def test_equal_conditions_are_one_object_and_can_be_pickled() -> None:
     sources = JobSources("body.status", frozenset({"done"}), frozenset(), frozenset({"busy"}))
-    rules = shared_job_conditions(sources)
-    assert shared_job_conditions(sources._replace()) is rules
-    assert pickle.loads(pickle.dumps(rules)) is rules
-    assert rules.allowlist == frozenset()
+    conditions = shared_job_conditions(sources)
+    assert shared_job_conditions(sources._replace()) is conditions
+    assert pickle.loads(pickle.dumps(conditions)) is conditions
+    assert conditions.allowlist == frozenset()
+
+
+def test_an_answers_meaning_is_read_by_its_name() -> None:
     assert JobAnswerKind("not_now") is JobAnswerKind.NOT_NOW

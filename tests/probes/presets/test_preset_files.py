@@ -1,4 +1,4 @@
-"""A preset's file is checked as a whole when it is loaded, and every mistake points at its table and key."""
+"""Loading of presets: every mistake in a file is reported with its table and key."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 
 from waitd.probes.presets.loading import PresetInvalid, built_in_presets, load_preset, load_presets
 
-GOOD = """
+VALID = """
 kind = "acme.job"
 title = "Acme: a job"
 docs = "Acme's manual"
@@ -36,7 +36,9 @@ each = "running"
 json = { state = "{state}" }
 verdict = "pending"
 """
-SUBMIT = """
+WITH_SUBMIT = VALID.replace(
+    "[[golden]]",
+    """
 [submit]
 path = "/jobs"
 json = { name = "{job_name}" }
@@ -46,24 +48,21 @@ type = "string"
 description = "Its name."
 [submit.handle]
 job_id = "body.id"
-"""
+[[golden]]""",
+)
 
 
-def written(directory: Path, text: str, name: str = "acme.toml") -> Path:
-    directory.mkdir(exist_ok=True)
+def write(directory: Path, text: str, name: str = "acme.toml") -> Path:
     path = directory / name
     path.write_text(text, "utf-8")
     return path
 
 
-def test_a_good_file_is_loaded(tmp_path: Path) -> None:
-    preset = load_preset(written(tmp_path, GOOD))
+def test_a_valid_file_is_loaded(tmp_path: Path) -> None:
+    preset = load_preset(write(tmp_path, VALID))
     assert preset.file.kind == "acme.job"
     assert preset.file.pace.poke_interval == 60
-    assert (
-        load_preset(written(tmp_path, GOOD.replace("[[golden]]", SUBMIT + "[[golden]]"))).submit_model
-        is not None
-    )
+    assert load_preset(write(tmp_path, WITH_SUBMIT)).submit_model is not None
 
 
 MISTAKES = [
@@ -112,21 +111,6 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "place", "words"), MISTAKES, ids=[f"{m[2]}: {m[3]}" for m in MISTAKES]
-)
-def test_a_mistake_points_at_its_table_and_key(
-    tmp_path: Path, old: str, new: str, place: str, words: str
-) -> None:
-    path = written(tmp_path, GOOD.replace(old, new))
-    with pytest.raises(PresetInvalid) as caught:
-        load_preset(path)
-    assert all(line.startswith(f"{path}: ") for line in caught.value.lines)
-    assert any(line.startswith(f"{path}: {place}") and words in line for line in caught.value.lines), (
-        caught.value.lines
-    )
-
-
 SUBMIT_MISTAKES = [
     ("job_id = ", "id = ", "[submit.handle] id", "not a parameter of this kind"),
     ('"body.id"', '"body."', "[submit.handle] job_id", "Syntax error"),
@@ -143,15 +127,19 @@ SUBMIT_MISTAKES = [
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "place", "words"), SUBMIT_MISTAKES, ids=[m[3] for m in SUBMIT_MISTAKES]
+    ("valid", "old", "new", "key", "words"),
+    [*((VALID, *mistake) for mistake in MISTAKES), *((WITH_SUBMIT, *mistake) for mistake in SUBMIT_MISTAKES)],
+    ids=[f"{key}: {words}" for _, _, key, words in [*MISTAKES, *SUBMIT_MISTAKES]],
 )
-def test_so_does_one_in_what_is_submitted(tmp_path: Path, old: str, new: str, place: str, words: str) -> None:
-    path = written(tmp_path, GOOD.replace("[[golden]]", SUBMIT.replace(old, new) + "[[golden]]"))
+def test_a_mistake_is_reported_with_its_table_and_key(
+    tmp_path: Path, valid: str, old: str, new: str, key: str, words: str
+) -> None:
+    path = write(tmp_path, valid.replace(old, new))
     with pytest.raises(PresetInvalid) as caught:
         load_preset(path)
-    assert any(line.startswith(f"{path}: {place}") and words in line for line in caught.value.lines), (
-        caught.value.lines
-    )
+    lines = caught.value.lines
+    assert all(line.startswith(f"{path}: ") for line in lines)
+    assert any(line.startswith(f"{path}: {key}") and words in line for line in lines), lines
 
 
 @pytest.mark.parametrize(
@@ -162,7 +150,7 @@ def test_so_does_one_in_what_is_submitted(tmp_path: Path, old: str, new: str, pl
         (b"#" * 300_000, "larger than 262144 bytes"),
     ],
 )
-def test_a_file_that_is_none_is_told(tmp_path: Path, content: bytes, words: str) -> None:
+def test_an_unreadable_file_is_reported(tmp_path: Path, content: bytes, words: str) -> None:
     path = tmp_path / "x.toml"
     path.write_bytes(content)
     with pytest.raises(PresetInvalid, match="a preset cannot be used") as caught:
@@ -175,17 +163,16 @@ def test_a_file_that_is_none_is_told(tmp_path: Path, content: bytes, words: str)
 # ---------------------------------------------------------------- a directory
 
 
-def test_the_operators_own_come_beside_those_of_waitd(tmp_path: Path) -> None:
-    written(tmp_path, GOOD)
-    written(tmp_path, "not a preset", "README.md")
-    found = load_presets(tmp_path)
-    assert set(found) == {*built_in_presets(), "acme.job"}
+def test_a_directorys_presets_are_added_to_those_of_waitd(tmp_path: Path) -> None:
+    write(tmp_path, VALID)
+    write(tmp_path, "not a preset", "README.md")
+    assert set(load_presets(tmp_path)) == {*built_in_presets(), "acme.job"}
     assert set(load_presets(None)) == set(built_in_presets())
 
 
-def test_all_mistakes_of_all_files_are_told_at_once(tmp_path: Path) -> None:
-    first = written(tmp_path, GOOD.replace("[state]", "[stat]"), "a.toml")
-    second = written(tmp_path, "kind =", "b.toml")
+def test_all_mistakes_of_all_files_are_reported_at_once(tmp_path: Path) -> None:
+    first = write(tmp_path, VALID.replace("[state]", "[stat]"), "a.toml")
+    second = write(tmp_path, "kind =", "b.toml")
     with pytest.raises(PresetInvalid) as caught:
         load_presets(tmp_path)
     assert {line.partition(": ")[0] for line in caught.value.lines} == {str(first), str(second)}
@@ -193,18 +180,18 @@ def test_all_mistakes_of_all_files_are_told_at_once(tmp_path: Path) -> None:
         load_presets(tmp_path / "absent")
 
 
-def test_no_kind_changes_its_meaning_unawares(tmp_path: Path) -> None:
-    own = GOOD.replace("acme.job", "airbyte.job")
-    written(tmp_path, own)
+def test_a_preset_of_waitd_is_replaced_only_with_replaces(tmp_path: Path) -> None:
+    own = VALID.replace("acme.job", "airbyte.job")
+    write(tmp_path, own)
     with pytest.raises(PresetInvalid, match=r"waitd has a preset airbyte\.job; set replaces = true"):
         load_presets(tmp_path)
-    written(tmp_path, "replaces = true" + own)
+    write(tmp_path, "replaces = true" + own)
     assert load_presets(tmp_path)["airbyte.job"].file.title == "Acme: a job"
     assert built_in_presets()["airbyte.job"].file.title != "Acme: a job"
 
 
 def test_two_files_of_one_kind_are_refused(tmp_path: Path) -> None:
-    first = written(tmp_path, GOOD, "a.toml")
-    written(tmp_path, GOOD, "b.toml")
+    first = write(tmp_path, VALID, "a.toml")
+    write(tmp_path, VALID, "b.toml")
     with pytest.raises(PresetInvalid, match=f"acme\\.job is also the kind of {first}"):
         load_presets(tmp_path)

@@ -8,7 +8,7 @@ import orjson
 import pytest
 from pydantic import BaseModel
 
-from waitd.core.http.answer import Decision
+from waitd.core.http.answer import Decision, Evaluation
 from waitd.core.http.job_answer import JobAnswerKind
 from waitd.probes import presets
 from waitd.probes.cel.evaluation import ResponseVariables
@@ -44,14 +44,14 @@ def test_the_format_describes_every_key_of_every_table() -> None:
 # ---------------------------------------------------------------- states
 
 
-def judged(state: Any, body: Any, **more: Any) -> Any:
+def evaluate(state: Any, body: Any, **more: Any) -> Evaluation:
     sources = JobSources(
         state, frozenset({"done", 10}), frozenset({"broken"}), frozenset({"busy", 1}), **more
     )
     return shared_job_conditions(sources).evaluate(ResponseVariables(200, {}, orjson.dumps(body), None))
 
 
-FOUND: list[tuple[Any, Any, Any]] = [
+STATES: list[tuple[Any, Any, Any]] = [
     ("body.a", {"a": "done"}, Decision.SUCCESS),
     ("body.a.b", {"a": {"b": "broken"}}, Decision.FAILURE),
     ("body.a[1].b", {"a": [{}, {"b": "busy"}]}, JobAnswerKind.RUNNING),
@@ -72,17 +72,17 @@ FOUND: list[tuple[Any, Any, Any]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("state", "body", "found"), FOUND)
-def test_a_state_is_found_and_looked_up(state: str, body: Any, found: Any) -> None:
-    result = judged(state, body)
-    assert found in {result.decision, result.job_answer}
+@pytest.mark.parametrize(("state", "body", "meaning"), STATES)
+def test_a_state_is_found_in_the_body_and_on_the_lists(state: str, body: Any, meaning: Any) -> None:
+    evaluation = evaluate(state, body)
+    assert meaning in {evaluation.decision, evaluation.job_answer}
 
 
 ITEMS = StateItems("body.conditions", (("status", "True"),), "type", "busy")
 
 
 @pytest.mark.parametrize(
-    ("conditions", "found"),
+    ("conditions", "meaning"),
     [
         (None, JobAnswerKind.RUNNING),
         ([], JobAnswerKind.RUNNING),
@@ -95,35 +95,39 @@ ITEMS = StateItems("body.conditions", (("status", "True"),), "type", "busy")
         ("done", JobAnswerKind.MALFORMED),
     ],
 )
-def test_of_several_conditions_a_failure_comes_first(conditions: Any, found: Any) -> None:
-    result = judged(ITEMS, {"conditions": conditions})
-    assert found in {result.decision, result.job_answer}
+def test_a_failure_precedes_a_success_among_several_conditions(conditions: Any, meaning: Any) -> None:
+    evaluation = evaluate(ITEMS, {"conditions": conditions})
+    assert meaning in {evaluation.decision, evaluation.job_answer}
 
 
-def test_a_success_is_of_any_type_that_the_lists_have_and_an_error_needs_no_field() -> None:
-    told = judged("body.a", {"a": "broken", "why": "x" * 1000}, error="body.why")
-    assert told.message == f"broken: {'x' * 232}"
-    assert judged("body.a", {"a": "broken"}, error="body.why").message == "The state is broken."
-    assert judged("body.a", {"a": "broken", "why": 3}, error="body.why").message == "The state is broken."
-    assert judged("body.a", {"a": "busy", "at": "9 %"}, message="body.at").message == "9 %"
-    assert judged("body.a", {"a": "done", "r": [1]}, result="body.r").payload == [1]
-    assert judged("body.a", {"a": "done"}, result="body.r").payload_omitted
+@pytest.mark.parametrize(
+    ("body", "sources", "message"),
+    [
+        ({"a": "broken", "why": "x" * 1000}, {"error": "body.why"}, f"broken: {'x' * 232}"),
+        ({"a": "broken"}, {"error": "body.why"}, "The state is broken."),
+        ({"a": "broken", "why": 3}, {"error": "body.why"}, "The state is broken."),
+        ({"a": "busy", "at": "9 %"}, {"message": "body.at"}, "9 %"),
+    ],
+)
+def test_the_message_of_a_state(body: Any, sources: dict[str, str], message: str) -> None:
+    assert evaluate("body.a", body, **sources).message == message
+
+
+def test_the_payload_of_a_success() -> None:
+    assert evaluate("body.a", {"a": "done", "r": [1]}, result="body.r").payload == [1]
+    assert evaluate("body.a", {"a": "done"}, result="body.r").payload_omitted
 
 
 def test_paths() -> None:
     assert parse_path("body.a[0].b_c") == ("a", 0, "b_c")
-    assert [text for text in ("body", "body.a", "body[0]", "body.a[12].b") if not is_path(text)] == []
-    assert [
-        text
-        for text in ("bodyx", "body.", "body.a + 'x'", "body['a']", "body.a[-1]", "status")
-        if is_path(text)
-    ] == []
+    assert all(map(is_path, ("body", "body.a", "body[0]", "body.a[12].b")))
+    assert not any(map(is_path, ("bodyx", "body.", "body.a + 'x'", "body['a']", "body.a[-1]", "status")))
 
 
 # ---------------------------------------------------------------- placeholders
 
 
-def test_placeholders_are_filled_by_value_or_by_text_or_left_out() -> None:
+def test_placeholders_become_values_or_text_or_are_left_out() -> None:
     params = {"n": 7, "s": "a b", "t": True, "o": {"x": 1}, "none": None}
     template = {
         "n": "{n}",

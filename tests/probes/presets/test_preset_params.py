@@ -1,11 +1,11 @@
-"""What a wait of a preset's kind may ask for, and the request that comes of it."""
+"""The params of a preset's wait: mistakes, the request, and its verdicts."""
 
 from typing import Any
 
 import orjson
 import pytest
 from preset_probes import kinds
-from raw_server import answer, raw_server
+from raw_server import Poked, answer, raw_server
 
 from waitd.core.connections.connection import Connection
 from waitd.core.errors import InvalidInput, NotSupported
@@ -40,35 +40,29 @@ BAD = [
 
 
 @pytest.mark.parametrize(("kind", "params", "pointer", "words"), BAD, ids=[f"{b[0]} {b[3]}" for b in BAD])
-async def test_bad_params_are_told_at_submit(
+async def test_a_mistake_is_reported_at_its_field(
     kind: str, params: dict[str, Any], pointer: str, words: str
 ) -> None:
     async with kinds() as probes:
         with pytest.raises(InvalidInput) as caught:
             probes.probe(kind).parse(params, namespace="default")
-    assert any(p.pointer == pointer and words in p.detail for p in caught.value.problems), (
-        caught.value.problems
-    )
+    problems = caught.value.problems
+    assert any(problem.pointer == pointer and words in problem.detail for problem in problems), problems
 
 
-async def test_egress_rules_hold_for_what_a_submitter_names() -> None:
+async def test_egress_rules_apply_to_an_endpoint_that_a_submitter_names() -> None:
     async with kinds() as probes:
         with pytest.raises(NotSupported, match="/endpoint"):
             probes.probe("http.async202").parse({"endpoint": "http://169.254.169.254/x"}, namespace="default")
 
 
-async def test_segments_stay_segments_and_what_is_not_given_is_left_out() -> None:
+async def test_a_param_stays_one_path_segment_and_a_missing_one_is_left_out() -> None:
+    extra = {"auth_type": "none"}
     async with (
         raw_server([answer(200, b'{"state": "running", "status": {"state": "RUNNING"}}')]) as server,
         kinds(
-            Connection(
-                "airflow_default",
-                "airflow",
-                host=server.url + "/base",
-                login="u",
-                extra={"auth_type": "none"},
-            ),
-            Connection("google_cloud_default", host=server.url, extra={"auth_type": "none"}),
+            Connection("airflow_default", "airflow", host=server.url + "/base", login="u", extra=extra),
+            Connection("google_cloud_default", host=server.url, extra=extra),
         ) as probes,
     ):
         dag_run = {"dag_id": "a/b?c", "dag_run_id": "manual__1+00:00#é"}
@@ -80,16 +74,14 @@ async def test_segments_stay_segments_and_what_is_not_given_is_left_out() -> Non
     ]
 
 
-async def test_equal_looks_share_a_request_and_different_baselines_do_not_share_a_verdict() -> None:
-    body = {
-        "data": {
-            "succeeded_at": "2026-11-21T12:00:00Z",
-            "failed_at": None,
-            "status": {"sync_state": "scheduled"},
-        }
+async def test_waits_with_different_baselines_share_a_request_but_not_a_verdict() -> None:
+    data = {
+        "succeeded_at": "2026-11-21T12:00:00Z",
+        "failed_at": None,
+        "status": {"sync_state": "scheduled"},
     }
     async with (
-        raw_server([answer(200, orjson.dumps(body))]) as server,
+        raw_server([answer(200, orjson.dumps({"data": data}))]) as server,
         kinds(Connection("fivetran_default", host=server.url, login="k", password="s")) as probes,
     ):
         probe = probes.probe("fivetran.sync")
@@ -97,14 +89,12 @@ async def test_equal_looks_share_a_request_and_different_baselines_do_not_share_
         targets = [probe.parse(params, namespace="default") for params in waits]
         assert targets[0].key == targets[1].key != ""
         assert probe.parse(waits[0], namespace="other").key != targets[0].key
-        from raw_server import Poked
-
         verdicts = await probe.poke([Poked(target) for target in targets])
     assert [type(verdict) for verdict in verdicts] == [Success, Pending]
     assert len(server.requests) == 1
 
 
-async def test_a_look_by_post_is_shared_too() -> None:
+async def test_polls_by_post_are_shared() -> None:
     async with kinds() as probes:
         probe = probes.probe("athena.query")
         first, second = (probe.parse({"query_execution_id": q}, namespace="default") for q in "ab")
@@ -118,17 +108,16 @@ async def test_a_look_by_post_is_shared_too() -> None:
 async def test_each_kind_has_its_pace() -> None:
     async with kinds() as probes:
         for kind, preset in built_in_presets().items():
-            probe = probes.probe(kind)
-            assert probe.min_poke_interval is not None
-            assert (
-                probe.default_poke_interval == preset.file.pace.poke_interval >= probe.min_poke_interval >= 1
-            )
+            probe, pace = probes.probe(kind), preset.file.pace
+            assert probe.default_poke_interval == pace.poke_interval
+            assert probe.min_poke_interval == pace.min_poke_interval
+            assert pace.poke_interval >= pace.min_poke_interval >= 1
 
 
 # ---------------------------------------------------------------- not found
 
 
-async def test_a_job_that_is_not_there_is_given_a_while() -> None:
+async def test_a_missing_job_fails_its_wait_after_a_grace_period() -> None:
     async with (
         raw_server([answer(404, b'{"detail": "Could not find a resource"}')]) as server,
         kinds(Connection("airbyte_default", host=server.url)) as probes,
@@ -142,12 +131,12 @@ async def test_a_job_that_is_not_there_is_given_a_while() -> None:
         last = await probes.poke("airbyte.job", {"job_id": 42}, progress)
         assert isinstance(last, Failure)
         assert (last.reason, last.silenceable) == ("not_found", True)
-        # Seen meanwhile, the while begins anew.
-        seen = record_verdict(progress, Pending("running", "The state is running."), probes.now)
-        assert isinstance(await probes.poke("airbyte.job", {"job_id": 42}, seen), Pending)
+        # After another verdict the grace period begins again.
+        running = record_verdict(progress, Pending("running", "The state is running."), probes.now)
+        assert isinstance(await probes.poke("airbyte.job", {"job_id": 42}, running), Pending)
 
 
-async def test_where_there_is_no_while_it_fails_at_once() -> None:
+async def test_a_missing_job_without_a_grace_period_fails_at_once() -> None:
     async with raw_server([answer(404)]) as server, kinds(Connection("api", host=server.url)) as probes:
         verdict = await probes.poke("http.async202", {"http_conn_id": "api", "endpoint": "/1"})
         assert isinstance(verdict, Failure)
@@ -156,7 +145,7 @@ async def test_where_there_is_no_while_it_fails_at_once() -> None:
 # ---------------------------------------------------------------- unknown states
 
 
-async def test_an_unknown_state_never_ends_a_wait_and_is_told_once_and_counted(
+async def test_an_unknown_state_is_pending_counted_and_logged_once(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     states = iter([*["resting"] * 3, *(f"state-{n}" for n in range(MAX_LOGGED + 20))])
@@ -175,10 +164,10 @@ async def test_an_unknown_state_never_ends_a_wait_and_is_told_once_and_counted(
         assert probes.unknown_states.count == MAX_LOGGED + 23
 
 
-# ---------------------------------------------------------------- answers that are too much
+# ---------------------------------------------------------------- large answers
 
 
-async def test_a_body_over_the_limit_is_no_answer_and_a_large_one_is_judged_apart() -> None:
+async def test_a_body_over_the_limit_is_unreachable_and_a_large_one_is_evaluated() -> None:
     huge = orjson.dumps({"status": "succeeded", "x": "x" * (1 << 20)})
     large = orjson.dumps({"job": {"status": "succeeded"}, "x": "x" * 100_000})
     async with (
@@ -192,7 +181,7 @@ async def test_a_body_over_the_limit_is_no_answer_and_a_large_one_is_judged_apar
         assert second == Success({"status": "succeeded"}, "success", "The state is succeeded.")
 
 
-async def test_a_result_over_its_limit_is_left_out_of_a_success() -> None:
+async def test_a_result_over_its_limit_is_omitted() -> None:
     body = orjson.dumps({"statementHandle": "h", "data": ["x" * 70_000]})
     async with (
         raw_server([answer(200, body, "Content-Type: application/json")]) as server,

@@ -18,11 +18,11 @@ PARAMS = {
 }
 
 
-def test_a_value_keeps_its_type_but_within_a_string_becomes_text() -> None:
-    done = fill(PARAMS, "k", 42)
-    assert done["json"] == {"id": 42, "note": "job 42 of k", "list": [42, 1]}
-    assert done["request_params"] == {"id": 42}
-    assert done["success_when"] == "body.done"
+def test_a_value_keeps_its_type_but_becomes_text_within_a_string() -> None:
+    filled = fill(PARAMS, "k", 42)
+    assert filled["json"] == {"id": 42, "note": "job 42 of k", "list": [42, 1]}
+    assert filled["request_params"] == {"id": 42}
+    assert filled["success_when"] == "body.done"
 
 
 @pytest.mark.parametrize(
@@ -40,8 +40,7 @@ def test_a_value_that_cannot_be_a_segment_is_refused(handle: str) -> None:
 
 def test_a_map_is_filled_by_name() -> None:
     params = {"endpoint": "/p/{handle.project}/{handle.id}", "json": {"id": "{handle.id}"}}
-    done = fill(params, "k", {"project": "x", "id": 7})
-    assert done == {"endpoint": "/p/x/7", "json": {"id": 7}}
+    assert fill(params, "k", {"project": "x", "id": 7}) == {"endpoint": "/p/x/7", "json": {"id": 7}}
     with pytest.raises(ValueError, match="no value id"):
         fill(params, "k", {"project": "x"})
     with pytest.raises(ValueError, match=r"write \{handle\.NAME\}"):
@@ -56,12 +55,7 @@ def test_an_endpoint_that_is_only_the_handle_is_a_url() -> None:
 
 
 def test_placeholders_in_other_fields_are_refused() -> None:
-    assert [
-        p.pointer
-        for p in misplaced_placeholders({"data": "{handle}", "success_when": "body.id == '{handle}'"})
-    ] == [
-        "/data",
-        "/success_when",
-    ]
+    misplaced = misplaced_placeholders({"data": "{handle}", "success_when": "body.id == '{handle}'"})
+    assert [problem.pointer for problem in misplaced] == ["/data", "/success_when"]
     assert placeholder_names(PARAMS) == {"handle", "idempotency_key"}
     assert not has_placeholder({"a": ["{other}", "{ handle }", 1, None]})
