@@ -75,9 +75,7 @@ def grouped_by(query: str) -> set[str]:
 
 @asynccontextmanager
 async def busy_daemon(folder: Path) -> AsyncIterator[Daemon]:
-    """A daemon with samples of all metrics: outcomes, delivered and dead deliveries, a vault that is
-    down.
-    """
+    """A daemon with samples of all metrics, also of dead deliveries and of a vault that is down."""
     vault = {"WAITD_VAULT_URL": "http://127.0.0.1:1", "WAITD_VAULT_TOKEN": "t", "WAITD_MAX_LONG_POLLS": "0"}
 
     async def gone(_: aiohttp.web.Request) -> aiohttp.web.Response:

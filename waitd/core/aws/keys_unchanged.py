@@ -2,14 +2,13 @@
 
 The state holds the set's size and the sum of its keys' 128-bit hashes. Where a deletion must be
 distinguished from an addition, it also holds short hashes of up to `INLINE_KEYS` keys. For a larger
-set, the caller keeps the short hashes in memory (`known`). After a restart they are gone; then a
-change counts as a deletion if
+set, the caller keeps the short hashes in memory (`known`). After a restart they are gone, and a
+changed set is classified by its size and the times of its keys:
 
-- the set changed but did not grow; or
-- the set grew, and without its newest keys it is not the previous set.
-
-The second case is `UNCLEAR`: an overwritten key counts as new, so the set may just have changed.
-The caller treats it as a change and not as a deletion, because a wait must not fail on a guess.
+- A set that did not grow has lost keys: `SHRUNK`.
+- A set that grew, and without its newest keys is the previous set, has lost none: `GROWN`.
+- Any other set is `UNCLEAR`: a key was deleted, or overwritten, which makes it one of the newest.
+  The caller treats this as a change and not as a deletion: a wait must not fail on a guess.
 """
 
 import json

@@ -127,7 +127,7 @@ def parse_token(request: TokenRequest, response: object) -> IssuedToken:
 
 
 def _jwt_lifetime(token: str) -> float | None:
-    """Seconds from `iat` to `exp`. The signature need not be verified: the issuer sent the token."""
+    """Seconds from `iat` to `exp`. The issuer sent the token, so its signature is not verified."""
     try:
         claims = json.loads(urlsafe_b64decode(token.split(".")[1] + "=="))
         return float(claims["exp"] - claims["iat"])
