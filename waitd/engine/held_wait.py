@@ -41,7 +41,8 @@ class HeldWait(Struct, eq=False, gc=False):
         quiet_until: when the last answer's `Retry-After` ends, Unix seconds.
         in_flight: how many pokes are in progress; two if the poke at the deadline overtakes
             another.
-        last: whether the poke at the deadline has been queued; its verdict decides.
+        final: whether the final poke, the one at the deadline, has been queued; its verdict
+            decides.
         dirty: whether the progress is newer than the one on disk.
     """
 
@@ -58,14 +59,14 @@ class HeldWait(Struct, eq=False, gc=False):
     quiet_until: float | None = None
     queued: bool = False
     in_flight: int = 0
-    last: bool = False
+    final: bool = False
     ended: bool = False
     dirty: bool = False
 
     @property
     def idle(self) -> bool:
         """Whether the wait is in the calendar, neither queued nor being poked."""
-        return not (self.queued or self.in_flight or self.last or self.ended)
+        return not (self.queued or self.in_flight or self.final or self.ended)
 
 
 class UnknownTarget(Probe):

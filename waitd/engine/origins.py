@@ -110,8 +110,8 @@ class Origins:
         self._ready: deque[OriginQueue] = deque()
         #: Unproven origins whose turn came while as many pokes ran at unproven ones as may.
         self._held_back: deque[OriginQueue] = deque()
-        #: The pokes at a deadline.
-        self._last = OriginQueue("", inf, proven=True)
+        #: The final pokes, at the deadlines.
+        self._final = OriginQueue("", inf, proven=True)
         self.queued = 0
         self.limited = 0
 
@@ -138,12 +138,12 @@ class Origins:
         if not origin.is_ready and origin.running < origin.limit:
             self._make_ready(origin)
 
-    def add_last(self, held: HeldWait) -> None:
-        """Queues the poke at the deadline: it precedes all others, ignoring its origin's limit."""
+    def add_final(self, held: HeldWait) -> None:
+        """Queues the final poke of a wait: it precedes all others, ignoring its origin's limit."""
         self.forget(held)
-        held.last = True
+        held.final = True
         self.queued += 1
-        self._last.queue.append(held)
+        self._final.queue.append(held)
 
     def forget(self, held: HeldWait) -> None:
         """Makes the queue of an origin skip a wait, which stays in it."""
@@ -152,17 +152,18 @@ class Origins:
             self.queued -= 1
 
     def take(
-        self, now: float, monotonic: float, *, last_only: bool = False
+        self, now: float, monotonic: float, *, final_only: bool = False
     ) -> tuple[OriginQueue, Sequence[HeldWait]] | None:
         """Takes the next group to poke, which now runs at its origin; None if none may be poked.
 
         `now` and `monotonic` are the same moment on both clocks. A wait whose deadline has passed
-        by `now` is queued for the poke at its deadline instead.
+        by `now` is queued for its final poke instead. With `final_only`, only final pokes are
+        taken.
         """
         while True:
-            if self._last.queue.groups:
-                origin = self._last
-            elif self._ready and not last_only:
+            if self._final.queue.groups:
+                origin = self._final
+            elif self._ready and not final_only:
                 origin = self._ready.popleft()
                 if not origin.proven and self._unproven_running >= self._max_unproven:
                     self._held_back.append(origin)
@@ -171,7 +172,7 @@ class Origins:
             else:
                 return None
             group = self._pop(origin, now, monotonic)
-            if group and origin is not self._last:
+            if group and origin is not self._final:
                 origin.running += 1
                 self._unproven_running += not origin.proven
             self._make_ready(origin)
@@ -180,13 +181,13 @@ class Origins:
 
     def _pop(self, origin: OriginQueue, now: float, monotonic: float) -> list[HeldWait]:
         group = origin.queue.pop(monotonic)
-        if origin is self._last:
+        if origin is self._final:
             self.queued -= len(group)
             return [held for held in group if not held.ended]
         taken = []
         for held in group:
             if held.queued and held.deadline <= now:
-                self.add_last(held)
+                self.add_final(held)
             elif held.queued:
                 held.queued = False
                 taken.append(held)
@@ -199,14 +200,14 @@ class Origins:
             not origin.is_ready
             and origin.queue.groups
             and origin.running < origin.limit
-            and origin is not self._last
+            and origin is not self._final
         ):
             origin.is_ready = True
             self._ready.append(origin)
 
     def done(self, origin: OriginQueue, *, timed_out: bool) -> None:
         """Ends a poke at an origin and adapts the origin's limit."""
-        if origin is self._last:
+        if origin is self._final:
             return
         origin.running -= 1
         self._unproven_running -= not origin.proven

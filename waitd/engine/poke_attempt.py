@@ -24,10 +24,20 @@ class PokeAttempt:
         started: when it started, monotonic seconds.
         cutoff: when it times out, monotonic seconds.
         expired: whether it has timed out.
-        last: whether it is the poke at the deadline.
+        final: whether it is the final poke, the one at the deadline.
     """
 
-    __slots__ = ("_cancel", "_on_done", "_stopped", "cutoff", "expired", "group", "last", "origin", "started")
+    __slots__ = (
+        "_cancel",
+        "_on_done",
+        "_stopped",
+        "cutoff",
+        "expired",
+        "final",
+        "group",
+        "origin",
+        "started",
+    )
 
     def __init__(
         self,
@@ -43,7 +53,7 @@ class PokeAttempt:
         self.started = started
         self.cutoff = cutoff
         self.expired = self._stopped = False
-        self.last = group[0].last
+        self.final = group[0].final
         self._on_done = on_done
         self._cancel: CancelPoke | None = None
 

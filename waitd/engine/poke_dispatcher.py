@@ -24,7 +24,7 @@ STARTS_PER_TURN = 100
 class PokeDispatcher:
     """Takes due waits from the origins' queues and pokes them.
 
-    At a deadline a poke may start above `poke_concurrency`, up to twice as many.
+    Final pokes, those at a deadline, may start above `poke_concurrency`, up to twice as many.
     """
 
     def __init__(
@@ -45,10 +45,11 @@ class PokeDispatcher:
             clock: wall and monotonic time.
             instruments: the metrics.
             poke_concurrency: how many pokes may be in progress.
-            set_alarm: makes a wait due again by its deadline; called with the time in Unix seconds.
+            set_alarm: makes a wait due again by its deadline; called with the wait and the
+                current time, Unix seconds.
             on_verdicts: gets the verdicts of each poke.
-            on_failure: gets a defect met in a callback of the loop, where an exception would be
-                lost.
+            on_failure: gets each exception that a callback of the event loop meets; the loop
+                would only log it.
         """
         self._origins = origins
         self._clock = clock
@@ -58,8 +59,8 @@ class PokeDispatcher:
         self._on_verdicts = on_verdicts
         self._on_failure = on_failure
         self._attempts: set[PokeAttempt] = set()
-        self._started = asyncio.Event()
-        self._ended = asyncio.Event()
+        self._poke_started = asyncio.Event()
+        self._poke_ended = asyncio.Event()
         self._start_scheduled = False
         self._stopped = False
 
@@ -70,59 +71,59 @@ class PokeDispatcher:
 
     @property
     def is_full(self) -> bool:
-        """Whether no poke may start, except at a deadline."""
+        """Whether no poke may start but final ones."""
         return len(self._attempts) >= self._concurrency
 
     def start_queued(self) -> None:
-        """Starts queued pokes, as many as may start in one turn of the event loop."""
+        """Starts queued pokes: at most `STARTS_PER_TURN` now, the rest in later turns of the loop."""
         now, monotonic = self._clock.now(), self._clock.monotonic()
         for _ in range(STARTS_PER_TURN):
             running = len(self._attempts)
             if self._stopped or running >= 2 * self._concurrency:
                 return
-            taken = self._origins.take(now, monotonic, last_only=running >= self._concurrency)
+            taken = self._origins.take(now, monotonic, final_only=running >= self._concurrency)
             if taken is None:
                 return
-            self._start(*taken, now, monotonic)
-        self._schedule_start()
+            self._start_poke(*taken, now, monotonic)
+        self._start_in_next_turn()
 
-    def _schedule_start(self) -> None:
+    def _start_in_next_turn(self) -> None:
         if not self._start_scheduled:
             self._start_scheduled = True
-            asyncio.get_running_loop().call_soon(self._start_scheduled_pokes)
+            asyncio.get_running_loop().call_soon(self._on_next_turn)
 
-    def _start_scheduled_pokes(self) -> None:
+    def _on_next_turn(self) -> None:
         self._start_scheduled = False
         try:
             self.start_queued()
         except Exception as error:  # noqa: BLE001 - `on_failure` reports it
             self._on_failure(error)
 
-    def _start(self, origin: OriginQueue, group: Sequence[HeldWait], now: float, started: float) -> None:
-        """Starts a poke. `now` and `started` are the same moment in Unix and monotonic seconds."""
-        timeout, last = group[0].target.request_timeout, group[0].last
-        cutoff = started + (min(timeout, FINAL_POKE_TIMEOUT) if last else timeout)
-        attempt = PokeAttempt(group, origin, started, cutoff, self._on_done)
+    def _start_poke(self, origin: OriginQueue, group: Sequence[HeldWait], now: float, started: float) -> None:
+        """Starts one poke for a group. `now` and `started` are one moment, Unix and monotonic."""
+        timeout, final = group[0].target.request_timeout, group[0].final
+        cutoff = started + (min(timeout, FINAL_POKE_TIMEOUT) if final else timeout)
+        attempt = PokeAttempt(group, origin, started, cutoff, self._on_attempt_done)
         if not self._attempts:
-            self._started.set()
+            self._poke_started.set()
         self._attempts.add(attempt)
         if len(group) > 1:
             self._instruments.pokes_coalesced.inc(len(group) - 1)
         for held in group:
             held.in_flight += 1
             self._instruments.poke_lateness.observe(max(0.0, started - held.due))
-            if not last and held.deadline < now + timeout:
+            if not final and held.deadline < now + timeout:
                 self._set_alarm(held, now)
         attempt.start()
 
-    def _on_done(self, attempt: PokeAttempt, verdicts: Sequence[Verdict]) -> None:
+    def _on_attempt_done(self, attempt: PokeAttempt, verdicts: Sequence[Verdict]) -> None:
         try:
             self._attempts.discard(attempt)
             self._origins.done(attempt.origin, timed_out=attempt.expired)
             if self._stopped:
-                self._ended.set()
+                self._poke_ended.set()
             if self._origins.queued:
-                self._schedule_start()
+                self._start_in_next_turn()
             if verdicts:
                 self._on_verdicts(attempt, verdicts)
         except Exception as error:  # noqa: BLE001 - `on_failure` reports it
@@ -135,7 +136,7 @@ class PokeDispatcher:
         """
         while True:
             if not self._attempts:
-                await self._clock.sleep_until(inf, self._started)
+                await self._clock.sleep_until(inf, self._poke_started)
             await self._clock.sleep_until(self._clock.monotonic() + TIMEOUT_CHECK_SECONDS, asyncio.Event())
             now = self._clock.monotonic()
             for attempt in [attempt for attempt in self._attempts if attempt.cutoff <= now]:
@@ -147,7 +148,7 @@ class PokeDispatcher:
 
     async def wait_for_end(self, until: float) -> None:
         """After `stop`, waits until a poke ends or the monotonic time `until` comes."""
-        await self._clock.sleep_until(until, self._ended)
+        await self._clock.sleep_until(until, self._poke_ended)
 
     async def cancel_all(self) -> None:
         """Cancels all pokes, and waits until they have ended. Cannot be cancelled itself."""

@@ -117,9 +117,9 @@ class Poker:
             stage = "ending"
         elif held.in_flight:
             stage = "poking"
-        elif held.queued or held.last:
+        elif held.queued or held.final:
             stage = "queued"
-            if not held.last:  # the poke at the deadline is not subject to limits
+            if not held.final:  # no limit holds for the final poke
                 full = "poke_concurrency" if self._dispatcher.is_full else None
                 held_up_by = self._origins.full(origin) or full
         return WaitingOn(
@@ -252,10 +252,10 @@ class Poker:
         now, monotonic, origins = self._clock.now(), self._clock.monotonic(), self._origins
         queued: list[HeldWait] = []
         for held in self._calendar.take_due(monotonic):
-            if held.ended or held.last:
+            if held.ended or held.final:
                 continue
             if now >= held.deadline:
-                origins.add_last(held)
+                origins.add_final(held)
             elif held.queued or held.in_flight:  # an alarm before the deadline
                 self._set_alarm(held, now)
             else:
@@ -290,7 +290,7 @@ class Poker:
         group[0].kind.duration.observe(elapsed)
         started_at = now - elapsed  # computed, since the wall clock may have jumped during the poke
         for held, verdict in zip(group, verdicts, strict=True):
-            start = max(started_at, held.deadline) if attempt.last else started_at
+            start = max(started_at, held.deadline) if attempt.final else started_at
             self._apply(held, verdict, start, now, monotonic)
 
     def _apply(
@@ -309,7 +309,7 @@ class Poker:
         if isinstance(result, Finish):
             self.outcomes.add(held, result.outcome, now)
             return
-        if not held.last:  # else the poke at the deadline is in progress, and decides
+        if not held.final:  # else the final poke is in progress, and decides
             self._schedule(held, monotonic + result.due - now)
             if self._news and held.id in self._news:
                 self._news.discard(held.id)

@@ -136,21 +136,21 @@ class Submitter(Probe):
         return [await self._poke_one(held) for held in group]
 
     async def _poke_one(self, held: HeldWait) -> Verdict:
-        target, last = held.target, held.last
+        target, final = held.target, held.final
         if not isinstance(target, Unsubmitted):  # an earlier call has submitted the job meanwhile
             return (await held.kind.probe.poke([held]))[0]
         if target.verdict is not None:
             return target.verdict
         call = self._calls.get(held.id)
         if call is None:
-            if last or self._clock.now() >= held.deadline:
+            if final or self._clock.now() >= held.deadline:
                 return _too_late(target.submission)
             if self._tasks is None:
                 raise RuntimeError("the submitter is not running")
             call = self._calls[held.id] = asyncio.get_running_loop().create_future()
             self._tasks.start_soon(self._call, held, target, call, name="submit")
         verdict = await asyncio.shield(call)
-        if last and held.kind.probe is not self:  # the job exists, and this is its only poke
+        if final and held.kind.probe is not self:  # the job exists, and this is its only poke
             return (await held.kind.probe.poke([held]))[0]
         return verdict
 

@@ -13,7 +13,7 @@ from zlib import crc32
 MAX_UNREACHABLE_PAUSE = 300.0
 #: The longest `Retry-After` that is honoured, in seconds; or one poke_interval if that is longer.
 MAX_RETRY_AFTER = 3600.0
-#: The time limit of the poke at the deadline, in seconds.
+#: The time limit of the final poke, the one at the deadline, in seconds.
 FINAL_POKE_TIMEOUT = 1.0
 #: A backoff pause is lengthened by up to this share, so that waits that started together spread
 #: out.
