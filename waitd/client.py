@@ -6,7 +6,7 @@ It returns decoded JSON; `waitd.models` describes the fields.
 import os
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -157,13 +157,13 @@ class Client:
         Returns:
             How many were queued (`redelivered`), and whether there are `more`.
         """
-        body = orjson.dumps({**filters, "state": "dead"})
-        return await self._call("POST", "/v1/deliveries:redeliver", body=body)
+        return await self._call(
+            "POST", "/v1/deliveries:redeliver", body=orjson.dumps({**filters, "state": "dead"})
+        )
 
     async def signal(self, key: str, payload: Any = None) -> dict[str, Any]:
         """Sends a signal; returns the answer, with how many `waits` listen to it now."""
-        path = "/v1/signals/" + quote(key, safe="/")
-        return await self._call("POST", path, body=orjson.dumps(payload))
+        return await self._call("POST", f"/v1/signals/{quote(key)}", body=orjson.dumps(payload))
 
     async def follow(self, after: str | None = None) -> AsyncGenerator[ServerSentEvent, None]:
         """Yields outcomes as they happen, or from the event id `after` on, until the stream ends.
@@ -191,8 +191,7 @@ class Client:
 
     async def keys(self) -> list[dict[str, Any]]:
         """Returns every API key, newest first."""
-        answer: dict[str, Any] = await self._call("GET", "/v1/keys")
-        return list(answer["keys"])
+        return list((await self._call("GET", "/v1/keys"))["keys"])
 
     async def revoke_key(self, key_id: str) -> dict[str, Any]:
         """Revokes an API key and returns it."""
@@ -254,12 +253,10 @@ class Client:
             raise DaemonUnreachable(f"no waitd answers at {self.url} ({_reason(error)})") from error
 
     def _problem(self, status: int, content: bytes) -> Mapping[str, Any]:
-        try:
+        with suppress(orjson.JSONDecodeError):
             problem = orjson.loads(content)
-        except orjson.JSONDecodeError:
-            problem = None
-        if isinstance(problem, dict) and "title" in problem:
-            return problem
+            if isinstance(problem, dict) and "title" in problem:
+                return problem
         return {
             "title": f"{self.url} answered HTTP {status} and not as a waitd daemon does; is the URL right?"
         }

@@ -63,7 +63,7 @@ async def test_while_the_file_is_locked_each_write_fails_and_stores_nothing(
         while_locked = store.failing
         with pytest.raises(StoreUnavailable):
             await store.check_writable()
-        assert await store.load_waiting(None, 10) == [waiting], "reading goes on"
+        assert await store.load_waiting(None, 10) == [waiting], "reads still work"
     await store.check_writable()
     assert (while_locked, store.failing) == (True, False)
     assert await store.load_waiting(None, 10) == [waiting]

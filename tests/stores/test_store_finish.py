@@ -47,14 +47,14 @@ async def test_a_finished_wait_is_stored_with_its_event_and_its_deliveries(
     assert result.destinations == {HOOK, OTHER_HOOK}
     assert result.wait == await store.get(wait.id)
     assert listener.finished == [result]
-    kept = result.wait
-    assert (kept.state, kept.outcome, kept.finished_at, kept.progress) == (
+    stored = result.wait
+    assert (stored.state, stored.outcome, stored.finished_at, stored.progress) == (
         WaitState.SUCCESS,
         DONE,
         START + 60,
         SEEN,
     )
-    assert [(d.sink, d.state, d.attempts, d.next_attempt_at, d.created_at) for d in kept.deliveries] == [
+    assert [(d.sink, d.state, d.attempts, d.next_attempt_at, d.created_at) for d in stored.deliveries] == [
         (WEBHOOK, "queued", 0, START, START),
         (OTHER_WEBHOOK, "queued", 0, START, START),
     ]
@@ -121,7 +121,7 @@ async def test_a_cancelled_wait_is_delivered_to_every_sink_but_airflow(
 ) -> None:
     wait = await add_one(store, sinks=[AIRFLOW, WEBHOOK])
     clock.at += 7
-    now = await store.cancel(wait.id, cancelled_outcome("cancelled", "by hand"))
+    now = await store.cancel(wait.id, cancelled_outcome("cancelled", "by a user"))
     assert now == await store.get(wait.id)
     assert (now.state, now.finished_at) == (WaitState.CANCELLED, START + 7)
     assert [d.sink for d in now.deliveries] == [WEBHOOK]

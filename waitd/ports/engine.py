@@ -9,8 +9,8 @@ class WaitingOn(NamedTuple):
     """What a held wait is waiting for now. Times are Unix seconds.
 
     Attributes:
-        stage: `scheduled`; `queued`: due, and waiting for a place; `poking`; `ending`: its outcome
-            is being stored.
+        stage: `scheduled`; `queued`: due, and waiting for a free slot; `poking`; `ending`: its
+            outcome is being stored.
         since: when it became due; None while scheduled.
         held_up_by: the limit that a queued wait has met: `origin_limit`, `unproven_origins` (too
             many pokes are at origins that, like this one, have not answered yet),

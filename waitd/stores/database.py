@@ -15,6 +15,7 @@ from sqlalchemy.pool import StaticPool
 from waitd.core.errors import StoreUnavailable, StoreUnusable
 from waitd.stores.migrations import upgrade
 from waitd.stores.queries import event_log
+from waitd.stores.schema import EVENT_SECRET
 from waitd.stores.sqlite.connection_thread import ConnectionThread
 from waitd.stores.sqlite.file_lock import FileLock
 
@@ -95,7 +96,7 @@ class Database:
             await database._migrate()
             async with database.reading() as connection:
                 database.finished_seq = await event_log.last_finished_seq(connection)
-                database.event_secret = await event_log.event_secret(connection)
+                database.event_secret = await event_log.watermark(connection, EVENT_SECRET)
         except BaseException:
             await database.close()
             raise

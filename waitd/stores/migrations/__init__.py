@@ -18,14 +18,10 @@ def newest_revision() -> str:
 
 def revision_of(connection: Connection) -> str | None:
     """The revision of a database; None where it has no schema yet."""
-    if not _rows(connection, "SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'"):
+    if not connection.exec_driver_sql("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").first():
         return None
-    versions = _rows(connection, "SELECT version_num FROM alembic_version")
-    return str(versions[0][0]) if versions else None
-
-
-def _rows(connection: Connection, sql: str) -> list[tuple[object, ...]]:
-    return [tuple(row) for row in connection.exec_driver_sql(sql)]
+    version: str | None = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+    return version
 
 
 def upgrade(connection: Connection, name: str) -> tuple[str | None, str | None]:

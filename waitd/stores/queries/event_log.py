@@ -4,7 +4,7 @@ from sqlalchemy import Integer, Text, bindparam, case, func, literal_column, or_
 
 from waitd.core.errors import NotFound
 from waitd.ports import StoredEvent
-from waitd.stores.schema import EVENT_SECRET, FINISHED_SEQ, PRUNED_SEQ, waits, watermarks
+from waitd.stores.schema import FINISHED_SEQ, PRUNED_SEQ, waits, watermarks
 from waitd.stores.sqlite.connection_thread import ConnectionThread
 from waitd.stores.sqlite.statements import Statement
 
@@ -27,12 +27,7 @@ _WATERMARK = Statement(select(watermarks.c.value).where(watermarks.c.name == bin
 async def last_finished_seq(connection: ConnectionThread) -> int:
     """The last event number that was assigned, pruned events included; 0 before the first."""
     ((stored,),) = await _LAST_STORED.fetch_all(connection)
-    return max(stored or 0, await _watermark(connection, FINISHED_SEQ))
-
-
-async def event_secret(connection: ConnectionThread) -> int:
-    """See `ApiStore.event_secret`."""
-    return await _watermark(connection, EVENT_SECRET)
+    return max(stored or 0, await watermark(connection, FINISHED_SEQ))
 
 
 async def check_resumable(connection: ConnectionThread, seq: int) -> None:
@@ -52,10 +47,11 @@ async def events_after(
 
 
 async def _check_complete(connection: ConnectionThread, seq: int) -> None:
-    if await _watermark(connection, PRUNED_SEQ) > seq:
+    if await watermark(connection, PRUNED_SEQ) > seq:
         raise NotFound(f"some events after {seq} were deleted after their retention")
 
 
-async def _watermark(connection: ConnectionThread, name: str) -> int:
+async def watermark(connection: ConnectionThread, name: str) -> int:
+    """The number that is kept under this name; 0 if there is none."""
     rows = await _WATERMARK.fetch_all(connection, name=name)
     return int(rows[0][0]) if rows else 0
