@@ -48,7 +48,7 @@ def test_region_addressing_style_and_verify_are_read() -> None:
 
 
 @pytest.mark.parametrize("verify", [False, "false", "False"])
-def test_verification_can_be_turned_off(verify: Any) -> None:
+def test_verify_false_disables_verification(verify: Any) -> None:
     assert (parsed(verify=verify).verify_tls, parsed(verify=verify).ca_bundle) == (False, None)
 
 
@@ -91,7 +91,7 @@ def test_a_key_without_its_id_is_refused_and_not_quoted() -> None:
     ("service_config", "endpoint"),
     [({}, None), ({"sts": {"endpoint_url": "http://sts.example"}}, "http://sts.example")],
 )
-def test_a_role_is_assumed_at_stss_own_endpoint_only(
+def test_a_role_is_assumed_at_the_endpoint_of_sts_only(
     service_config: dict[str, Any], endpoint: str | None
 ) -> None:
     arn = "arn:aws:iam::1:role/r"
