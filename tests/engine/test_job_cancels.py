@@ -56,9 +56,10 @@ async def test_a_job_that_may_exist_is_found_by_its_idempotency_key_and_cancelle
 async def test_a_store_that_refuses_loses_no_cancel() -> None:
     harness = SubmitHarness()
     harness.put_ended("a", SUBMITTED)
+    harness.store.refusing = True
     async with harness.running():
-        harness.store.refusing = True
         await asyncio.sleep(10)
+        assert harness.jobs.cancelled
         harness.store.refusing = False
         await asyncio.sleep(10)
     assert harness.job_cancel("a") == JobCancel(CancelState.CANCELLED, 1)

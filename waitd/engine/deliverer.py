@@ -155,9 +155,9 @@ class Deliverer:
             self._wakeup.set()
 
     async def _fill(self, destination: str, queue: DestinationQueue) -> bool:
-        """Reads what is due if nothing is waiting.
+        """Reads what is due if nothing is waiting; gives way if its turn is over.
 
-        Returns False when the queue is empty or its turn is over.
+        Returns False when nothing is left to deliver and nothing is in flight.
         """
         if self._is_turn_over(queue):
             queue.more = True
