@@ -105,7 +105,7 @@ def answer(status: int, body: bytes = b"", *headers: str, reason: str = "Any") -
 
 @dataclass
 class ScriptedConnections(FixedAuthorizations):
-    """Returns or raises the `answers` in order; `refresh` moves on to the next, the last one stays."""
+    """Returns or raises one of `answers`; `refresh` moves on to the next, the last one stays."""
 
     answers: list[Connection | Exception]
     refreshes: int = 0

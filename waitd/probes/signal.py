@@ -63,7 +63,7 @@ class SignalProbe(Probe):
 
     #: The model of its parameters in the OpenAPI document.
     params_model = SignalParams
-    #: Nothing is to be seen before a signal arrives, so the schedule does not poke it.
+    #: A poke has no result before a signal arrives, so the schedule does not poke it.
     polled = False
 
     def __init__(self, read: ReadSignals | None = None) -> None:
@@ -84,7 +84,7 @@ class SignalProbe(Probe):
         )
 
     def origin(self, target: SignalTarget) -> str:  # noqa: ARG002 - the port's shape
-        """One queue for all signals: no host is asked."""
+        """One queue for all signals: no host is involved."""
         return "signals"
 
     def topics(self, target: SignalTarget) -> Sequence[Topic]:

@@ -1,4 +1,4 @@
-"""Conditional requests: only after a pending verdict, only with an ETag, only ten times in a row."""
+"""Conditional requests: only after a pending verdict, only with an ETag, only ten in a row."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("every_transport")
 
 
 def answer_conditionally(answers: Sequence[bytes]) -> Callable[[str, int], Script]:
-    """Answers with these in order, the last one stays; with 304 if the ETag is the requested one."""
+    """Answers with these in order, the last one stays; with 304 if the request names its ETag."""
 
     def script(head: str, number: int) -> Script:
         current = answers[min(number, len(answers)) - 1]

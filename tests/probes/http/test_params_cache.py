@@ -31,7 +31,7 @@ class Parsers:
             raise NotSupported.at("/endpoint", "the egress rules refuse it")
 
     def read(self, text: str | bytes, namespace: str = "default") -> HttpTarget | None:
-        """Returns the reader's target, which equals the parser's; None where the reader has none."""
+        """Returns the reader's target, which equals the parser's; None if the reader has none."""
         text = text if isinstance(text, bytes) else text.encode()
         try:
             self.reader.read(text, namespace=namespace)  # the first time a text is only noted

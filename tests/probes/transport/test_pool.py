@@ -20,7 +20,7 @@ def answer(body: bytes, *lines: str) -> bytes:
 
 @dataclass
 class Server:
-    """Answers the n-th request, on any connection, with `script[n]`; records heads and connections."""
+    """Answers the n-th request, on any connection, with `script[n]`."""
 
     script: Sequence[bytes]
     heads: list[str] = field(default_factory=list)

@@ -26,7 +26,7 @@ from waitd.probes.http.params import (
 MAX_CACHED = 1024
 #: The longest text that is cached, in bytes.
 MAX_LENGTH = 1024
-#: How many keys are noted that were seen once: a text is cached when its key is seen again.
+#: How many keys are noted that occurred once: a text is cached when its key occurs again.
 MAX_SEEN = 4096
 #: The most objects and arrays in a cached text; `HttpProbe.parse` limits how deeply they are
 #: nested.
@@ -83,7 +83,7 @@ class ParamsReader:
         self._cached_any = cached_any
         self._admit = admit
         self._folders: dict[ParamsKey, CachedFolder] = {}
-        #: Hashes of the keys that were seen once.
+        #: Hashes of the keys that occurred once.
         self._seen: set[int] = set()
 
     def read(self, params: bytes, *, namespace: str) -> tuple[HttpTarget, Mapping[str, Any]] | None:
@@ -99,7 +99,7 @@ class ParamsReader:
             return None
         end = name.encode() + b'"'
         before, _, after = params.partition(end)
-        if end in after:  # another value ends with the name, too, and may be the one that was found
+        if end in after:  # two values end with the name, and the first one may be the other one
             return None
         folder = self._find((before + b'"' + after, namespace))
         if folder is None:
@@ -113,7 +113,7 @@ class ParamsReader:
         return target, {**folder.params, "endpoint": endpoint}
 
     def _find(self, key: ParamsKey) -> CachedFolder | None:
-        """Finds or parses a folder; None for a key that is seen for the first time."""
+        """Finds or parses a folder; None for a key that occurs for the first time."""
         folder = self._folders.get(key)
         if folder is not None:
             return folder

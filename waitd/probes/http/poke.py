@@ -50,7 +50,7 @@ class PokeContext:
 
 
 class HttpPoke(TasklessPoke):
-    """One poke, until its verdicts. `access` is None until the connection has been looked up."""
+    """One poke, until its verdicts. `access` is None until the connection has been resolved."""
 
     __slots__ = ("_access", "_context", "_deadline", "_etag", "_request", "_targets")
 

@@ -17,8 +17,8 @@ from waitd.probes.transport.pool import PreparedHeaders
 class RequestBuilder:
     """Builds requests as a wait's parameters describe them.
 
-    A kind that requests something else, such as a URL from an earlier answer, passes `HttpProbe` a
-    builder of its own.
+    A kind that requests something else, such as a URL from an earlier answer, passes another
+    builder to `HttpProbe`.
     """
 
     def __init__(self, now: Callable[[], float]) -> None:
@@ -53,7 +53,7 @@ class RequestBuilder:
 
 
 def _headers(template: RequestTemplate, authorization: Authorization | None) -> PreparedHeaders | None:
-    """Merges a wait's own headers with those of its connection, which take precedence."""
+    """Merges a wait's headers with those of its connection, which take precedence."""
     headers = PreparedHeaders(template.headers)
     if authorization is not None:
         headers.update(authorization.headers)

@@ -29,7 +29,7 @@ CheckCall = Callable[[Mapping[str, Any]], HttpTarget]
 
 
 class HttpCall(Strict):
-    """A request. Without a connection of its own it uses the wait's."""
+    """A request. Unless it names a connection, it uses the wait's."""
 
     endpoint: Annotated[str, StringConstraints(max_length=MAX_ENDPOINT)] = Field(
         default="", description="A path below the connection's base URL, or an absolute URL."
@@ -142,8 +142,8 @@ def submit_request(
 
 def _params(call: Mapping[str, Any], conn_id: Any, method: str) -> dict[str, Any]:
     """Returns a call as parameters of the kind `http`."""
-    own = {name: call[name] for name in _HTTP_FIELDS if call.get(name) is not None}
-    return {"method": method, "request_timeout": REQUEST_TIMEOUT, "http_conn_id": conn_id, **own}
+    fields = {name: call[name] for name in _HTTP_FIELDS if call.get(name) is not None}
+    return {"method": method, "request_timeout": REQUEST_TIMEOUT, "http_conn_id": conn_id, **fields}
 
 
 def _own_problems(submit: HttpSubmit, secret_headers: Sequence[str]) -> Iterator[Problem]:
@@ -162,7 +162,7 @@ def _own_problems(submit: HttpSubmit, secret_headers: Sequence[str]) -> Iterator
 
 
 def _poke_problems(params: Mapping[str, Any], call: Mapping[str, Any], check: CheckCall) -> Iterator[Problem]:
-    """Finds what is wrong with the wait's own parameters, with sample values for placeholders."""
+    """Yields what is wrong with the wait's `params`, with sample values for placeholders."""
     origin = check(with_sample_values(call)).origin
     location = "/1" if params.get("http_conn_id") is not None else f"{origin}/1"
     yield from check_call(

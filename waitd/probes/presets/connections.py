@@ -171,10 +171,10 @@ def _with_auth(connection: Connection, table: ConnectionTable) -> Connection:
     extra = connection.extra
     if table.auth is None or "auth_type" in extra:
         return connection
-    found = connection.login or connection.password or any(extra.get(name) for name in _CREDENTIALS)
-    if not found and table.auth_required:
+    credentials = connection.login or connection.password or any(extra.get(name) for name in _CREDENTIALS)
+    if not credentials and table.auth_required:
         raise ValueError(f"it has no credentials, and auth_type {table.auth} needs some")
-    if not found or "Authorization" in extra or "headers" in extra:
+    if not credentials or "Authorization" in extra or "headers" in extra:
         return connection
     defaults = {name: value for name, text in table.extra.items() if (value := _fill(text, extra))}
     completed = replace(connection, extra={**defaults, **extra, "auth_type": table.auth})
@@ -192,7 +192,7 @@ def _fill(template: str | None, extra: Mapping[str, Any]) -> str | None:
     values = {name: extra.get(name) for name in _BLANK.findall(template)}
     if any(not isinstance(value, str) or not _LABELS.fullmatch(value) for value in values.values()):
         return None
-    return _BLANK.sub(lambda found: str(values[found[1]]), template)
+    return _BLANK.sub(lambda match: str(values[match[1]]), template)
 
 
 def _aws(

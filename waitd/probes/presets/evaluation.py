@@ -98,19 +98,19 @@ class JobConditions(Conditions):
 
     def __init__(self, sources: JobSources) -> None:
         # The base class's constructor is for the conditions of the kind `http`.
-        self.sources = sources  # type: ignore[assignment]  # read as `Sources` only for `result`
+        self.sources = sources  # type: ignore[assignment]  # `http` reads only `result` of it
         self.allowlist = frozenset()
         self.conditions = ()
         self.pending_by_status = None
-        self._find = _state_finder(sources)
+        self._find_state = _state_finder(sources)
         self._params: dict[str, Any] = {} if sources.params is None else orjson.loads(sources.params)
-        self._known = dict(_evaluations_by_state(sources))
+        self._by_state = _evaluations_by_state(sources)
         self._error = _compile(sources.error)
         self._message = _compile(sources.message)
         self._refusal = _compile(sources.refusal)
         self._result = _compile(sources.result)
         self._answers = tuple((LANGUAGE.compile(answer.when), answer.means) for answer in sources.answers)
-        self._state = self._find if isinstance(self._find, Expression) else None
+        self._state = self._find_state if isinstance(self._find_state, Expression) else None
         self._uses_status = self._state is not None and "status" in self._state.names
         self._always = _present(self._state, self._message)
         for_refusals = _present(self._refusal, *(expression for expression, _ in self._answers))
@@ -129,8 +129,8 @@ class JobConditions(Conditions):
         ok = 200 <= response.status < 300
         if ok or self._uses_status:
             state, why = self._state_of(response)
-            if state in self._known:
-                return self._known[state]
+            if state in self._by_state:
+                return self._by_state[state]
             if ok:
                 return (
                     Evaluation(job_answer=JobAnswerKind.MALFORMED, note=why)
@@ -148,7 +148,7 @@ class JobConditions(Conditions):
 
     def _state_of(self, response: ResponseVariables) -> tuple[JobState | None, str]:
         """Returns the state, and an explanation when there is none."""
-        find = self._find
+        find = self._find_state
         value = (
             find.evaluate(self._variables(response)) if isinstance(find, Expression) else find(response.body)
         )
@@ -198,9 +198,9 @@ class JobConditions(Conditions):
         evaluation = self.decide(response)
         if evaluation.job_answer is JobAnswerKind.RUNNING:
             return True
-        decided = evaluation.decision is not None
-        later = _present(self._error, self._result) if decided else _present(self._refusal)
-        return all_fit_inline(later, variables, size)
+        if evaluation.decision is None:
+            return all_fit_inline(_present(self._refusal), variables, size)
+        return all_fit_inline(_present(self._error, self._result), variables, size)
 
     def verdict(self, facts: AnswerFacts, evaluation: Evaluation) -> Verdict | CredentialsRefused:
         """See `Conditions.verdict`."""
@@ -260,24 +260,20 @@ def _uses_body(expressions: Iterable[Expression]) -> bool:
     return any(not expression.names.isdisjoint(("body", "text")) for expression in expressions)
 
 
-def _evaluations_by_state(sources: JobSources) -> Mapping[JobState, Evaluation]:
+def _evaluations_by_state(sources: JobSources) -> dict[JobState, Evaluation]:
     """Returns the evaluation of each listed state."""
-    found: dict[JobState, Evaluation] = {}
-    for state in sources.running:
-        found[state] = Evaluation(job_answer=JobAnswerKind.RUNNING, message=state_message(state))
-    for state in sources.not_found:
-        found[state] = Evaluation(job_answer=JobAnswerKind.NOT_FOUND)
-    for decision, states in ((Decision.SUCCESS, sources.success), (Decision.FAILURE, sources.failure)):
-        found.update({state: Evaluation(decision, state_message(state)) for state in states})
-    return found
+    running, not_found = JobAnswerKind.RUNNING, Evaluation(job_answer=JobAnswerKind.NOT_FOUND)
+    return {
+        **{state: Evaluation(None, state_message(state), job_answer=running) for state in sources.running},
+        **dict.fromkeys(sources.not_found, not_found),
+        **{state: Evaluation(Decision.SUCCESS, state_message(state)) for state in sources.success},
+        **{state: Evaluation(Decision.FAILURE, state_message(state)) for state in sources.failure},
+    }
 
 
 def _unknown_state(state: JobState) -> Evaluation:
-    shown = repr(state)[: MESSAGE_LIMIT // 2]
-    return Evaluation(
-        job_answer=JobAnswerKind.UNKNOWN,
-        message=f"The state {shown} is unknown; the wait goes on.",
-    )
+    message = f"The state {repr(state)[: MESSAGE_LIMIT // 2]} is unknown; the wait goes on."
+    return Evaluation(job_answer=JobAnswerKind.UNKNOWN, message=message)
 
 
 def _state_finder(sources: JobSources) -> Expression | Callable[[Any], Any]:
@@ -294,14 +290,16 @@ def _find_in_items(items: StateItems, listed_states: Sequence[JobState]) -> Call
     *above, last = parse_path(items.path)
 
     def find(body: Any) -> Any:
-        holder = _value_at(body, tuple(above))
-        if not isinstance(holder, dict):
+        parent = _value_at(body, tuple(above))
+        if not isinstance(parent, dict):
             return None
-        listed = holder.get(last) or []
-        if not isinstance(listed, list):
+        elements = parent.get(last) or []
+        if not isinstance(elements, list):
             return None
         states = [
-            item.get(items.value) for item in listed if isinstance(item, dict) and _item_matches(item, items)
+            item.get(items.value)
+            for item in elements
+            if isinstance(item, dict) and _item_matches(item, items)
         ]
         return next((state for state in listed_states if state in states), items.otherwise)
 

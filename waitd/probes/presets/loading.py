@@ -47,7 +47,7 @@ def load_presets(directory: Path | None) -> Mapping[str, Preset]:
         return presets
     if not directory.is_dir():
         raise PresetInvalid([f"{directory}: presets_dir is not a directory"])
-    own: dict[str, Preset] = {}
+    added: dict[str, Preset] = {}
     mistakes: list[str] = []
     for path in sorted(directory.glob("*.toml")):
         try:
@@ -56,14 +56,14 @@ def load_presets(directory: Path | None) -> Mapping[str, Preset]:
             mistakes += error.lines
             continue
         kind = preset.file.kind
-        if kind in own:
-            mistakes.append(f"{path}: kind: {kind} is also the kind of {own[kind].origin}")
+        if kind in added:
+            mistakes.append(f"{path}: kind: {kind} is also the kind of {added[kind].origin}")
         elif kind in presets and not preset.file.replaces:
             mistakes.append(f"{path}: kind: waitd has a preset {kind}; set replaces = true to replace it")
-        own.setdefault(kind, preset)
+        added.setdefault(kind, preset)
     if mistakes:
         raise PresetInvalid(mistakes)
-    return presets | own
+    return presets | added
 
 
 def load_preset(path: Path) -> Preset:
@@ -96,18 +96,18 @@ def _validate(path: Path, tables: Mapping[str, Any]) -> PresetFile:
         return PresetFile.model_validate(tables)
     except ValidationError as error:
         errors = error.errors(include_url=False, include_input=False)
-        lines = [f"{path}: {_place(item['loc'], tables)}: {_message(item)}" for item in errors]
+        lines = [f"{path}: {_table_and_key(item['loc'], tables)}: {_message(item)}" for item in errors]
         raise PresetInvalid(lines) from None
 
 
-def _place(at: Sequence[str | int], tables: Mapping[str, Any]) -> str:
-    """Names table and key: `[params.job_id] type`, `[[golden]] 3 verdict`."""
-    if len(at) > 1 and isinstance(at[1], int) and isinstance(tables.get(str(at[0])), list):
-        return " ".join([f"[[{at[0]}]]", str(at[1] + 1), *map(str, at[2:])])
+def _table_and_key(loc: Sequence[str | int], tables: Mapping[str, Any]) -> str:
+    """Names the table and the key: `[params.job_id] type`, `[[golden]] 3 verdict`."""
+    if len(loc) > 1 and isinstance(loc[1], int) and isinstance(tables.get(str(loc[0])), list):
+        return " ".join([f"[[{loc[0]}]]", str(loc[1] + 1), *map(str, loc[2:])])
     value: Any = tables
-    for name in at:
+    for name in loc:
         value = value.get(name) if isinstance(value, Mapping) else None
-    names = [str(name) for name in at]
+    names = [str(name) for name in loc]
     if isinstance(value, Mapping):
         return f"[{'.'.join(names)}]"
     return f"[{'.'.join(names[:-1])}] {names[-1]}" if len(names) > 1 else (names or ["the file"])[0]

@@ -63,7 +63,7 @@ class OperationRequests(RequestBuilder):
         target, url = super().target(wait), wait.progress.state
         if url is None:
             return target
-        key = f"{target.seed} {url}"  # not for coalescing: the ETags of different operations are kept apart
+        key = f"{target.seed} {url}"  # not for coalescing: each operation has its own ETag
         return OperationTarget(target.template, target.conditions, url, target.origin, target.seed, key)
 
     def build(self, target: HttpTarget, access: HttpAccess | None) -> Request:
@@ -79,7 +79,10 @@ class OperationRequests(RequestBuilder):
 
 
 def _store_url(now: Callable[[], float], answer: HttpAnswer, verdict: Evaluated) -> Evaluated:
-    """Stores the operation's URL with a pending verdict; with `now` (Unix seconds) an `AdjustVerdict`."""
+    """Stores the operation's URL with a pending verdict.
+
+    With `now`, which gives Unix seconds, it is an `AdjustVerdict`.
+    """
     if not isinstance(verdict, Pending):
         return verdict
     headers = answer.response.headers

@@ -47,14 +47,18 @@ def preset_submit_request(
     if table is None or model is None:
         raise InvalidInput.at("/submit", f"a job of kind {preset.file.kind} cannot be submitted")
     try:
-        own = parsed(model, dict(submit))
+        fields = parsed(model, dict(submit))
     except InvalidInput as error:
         raise error.below("/submit") from None
     values = _validate_params(preset, table, params)
     handle_values = {name: _Unknown(f"{{handle.{name}}}") for name in table.handle}
-    known = {**values, **{name: getattr(own, name) for name in table.params}, _KEY: _Unknown(f"{{{_KEY}}}")}
+    known = {
+        **values,
+        **{name: getattr(fields, name) for name in table.params},
+        _KEY: _Unknown(f"{{{_KEY}}}"),
+    }
     cancel = preset.file.cancel
-    if own.cancel_job_on and cancel is None:
+    if fields.cancel_job_on and cancel is None:
         raise InvalidInput.at(
             "/submit/cancel_job_on", f"a job of kind {preset.file.kind} cannot be cancelled"
         )
@@ -79,7 +83,7 @@ def preset_submit_request(
             ),
             account=values[preset.file.connection.param],
             namespace=namespace,
-            **common_fields(own),
+            **common_fields(fields),
         )
     except ValueError as error:
         raise InvalidInput.at("/submit", str(error)) from None

@@ -1,9 +1,9 @@
 """Fills the placeholders of a preset's requests: `{name}` is a parameter.
 
 A string that is only a placeholder becomes the parameter's value, of any type; in a longer string
-it becomes text. An entry of a query or of headers, a field or an element of JSON is left out when its
-parameter is missing. In a path a parameter is one segment, percent-encoded; `{+name}` is a whole
-endpoint, unchanged. `{null}` is JSON's null, which TOML lacks.
+it becomes text. An entry of a query or of headers, a field or an element of JSON is left out when
+its parameter is missing. In a path a parameter is one segment, percent-encoded; `{+name}` is a
+whole endpoint, unchanged. `{null}` is JSON's null, which TOML lacks.
 """
 
 import re

@@ -186,7 +186,7 @@ class Http1Connection(asyncio.Protocol):
     # ------------------------------------------------------------ callbacks of the parser
 
     def on_message_begin(self) -> None:
-        """A response begins. When the previous one is complete, no request asked for this one."""
+        """A response begins. One that follows another in the same data belongs to no request."""
         if self._response is not None:
             self.close()
 
