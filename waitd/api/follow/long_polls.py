@@ -46,7 +46,7 @@ class LongPolls:
 
     def notify(self, wait_id: str) -> None:
         """Wakes the callers that watch this wait: its outcome is stored."""
-        # Most outcomes have no watcher, and the weak dictionary takes a microsecond to say so.
+        # Most outcomes are not watched, and a look-up in a weak dictionary takes a microsecond.
         if self._open and (ended := self._watched.get(wait_id)):
             ended.set()
 
