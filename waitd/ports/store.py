@@ -33,7 +33,7 @@ class NewWait(Struct, gc=False):
     body_digest: bytes | None = None
     #: The target parsed at submit; passed on to the poker, never stored.
     target: Any = None
-    #: The specification as it is stored.
+    #: The specification as it is stored; the constructor sets it.
     text: str = ""
 
     def __post_init__(self) -> None:
