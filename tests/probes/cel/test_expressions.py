@@ -17,10 +17,10 @@ from waitd.probes.cel.evaluation import (
     Conditions,
     ResponseVariables,
     decode_json,
-    evaluate_in_worker,
     shared_conditions,
 )
 from waitd.probes.cel.expressions import INLINE_COST, UNBOUNDED, ConditionSources, ErrorValue, prune
+from waitd.probes.cel.workers import run_in_worker
 
 REGEX = "text.matches('(.{0,30}){30}c')"
 DOUBLING = "text + text"
@@ -180,7 +180,8 @@ def test_a_large_pattern_never_fits_inline() -> None:
 async def test_a_worker_evaluates_as_the_loop_does() -> None:
     heavy = conditions("body.items.exists(i, i == 7)", message="body.state", result="body.n")
     variables = response({"items": [7], "state": "done", "n": [1, {"a": None}]})
-    assert await evaluate_in_worker(heavy, variables, anyio.CapacityLimiter(1)) == heavy.evaluate(variables)
+    in_worker = await run_in_worker(heavy.evaluate, variables, limiter=anyio.CapacityLimiter(1))
+    assert in_worker == heavy.evaluate(variables)
 
 
 async def test_the_probe_evaluates_a_large_body_in_a_worker() -> None:

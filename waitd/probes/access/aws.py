@@ -110,9 +110,8 @@ class AwsEndpoints:
     def origin(self, account: AccountRef) -> str:
         """Returns the endpoint's origin if it is cached, else the connection's name."""
         cached = self._cache.get(account)
-        if cached is not None:
-            return cached.endpoint.origin
-        return f"connection {account.conn_id or 'of the environment'}"
+        named = f"connection {account.conn_id or 'of the environment'}"
+        return named if cached is None else cached.endpoint.origin
 
     def cached_fresh(self, account: AccountRef) -> AwsEndpoint | None:
         """Returns the endpoint if it is cached, fresh and has keys of its own; None: call `get`."""
@@ -127,11 +126,7 @@ class AwsEndpoints:
     def _is_absent(self, account: AccountRef) -> bool:
         return account.optional and self._now() < self._absent_until.get(account.conn_id or "", 0.0)
 
-    async def call(
-        self,
-        account: AccountRef,
-        request: _AwsRequest[_Result],
-    ) -> _Result | Verdict:
+    async def call(self, account: AccountRef, request: _AwsRequest[_Result]) -> _Result | Verdict:
         """Calls `request`, and once again with refreshed credentials if they are refused.
 
         Every error on the way becomes a verdict.

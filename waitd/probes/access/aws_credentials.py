@@ -76,8 +76,9 @@ class AwsCredentials:
         if len(self._cache) >= _MAX_SOURCES and source not in self._cache:
             del self._cache[next(iter(self._cache))]
         now = self._now()
-        looked_up_at = cached.looked_up_at if cached else now
-        self._cache[source] = _CachedKeys(keys, now + CACHE_SECONDS, looked_up_at, credentials)
+        self._cache[source] = _CachedKeys(
+            keys, now + CACHE_SECONDS, cached.looked_up_at if cached else now, credentials
+        )
         return keys
 
 

@@ -72,22 +72,20 @@ class HttpAccessResolver:
 
     def cached_fresh(self, conn_id: str) -> HttpAccess | None:
         """Returns the access if all of it is cached and fresh; None: call `get`."""
-        connections = self._connections
-        connection = connections.cached_fresh(conn_id)
+        connection = self._connections.cached_fresh(conn_id)
         if connection is None:
             return None
         access = self._accesses.get(conn_id)
         try:
-            authorization = connections.cached_authorization(connection)
+            authorization = self._connections.cached_authorization(connection)
             if authorization is None:
                 return None
             if (
-                access is not None
-                and access.authorization is authorization
-                and access.endpoint.connection is connection
+                access is None
+                or access.authorization is not authorization
+                or access.endpoint.connection is not connection
             ):
-                return access
-            access = self._accesses[conn_id] = HttpAccess(self._endpoint(connection), authorization)
+                access = self._accesses[conn_id] = HttpAccess(self._endpoint(connection), authorization)
         except ValueError:
             return None
         return access

@@ -9,7 +9,6 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 import orjson
-from anyio import CapacityLimiter
 
 from waitd.core.http.answer import (
     UNDECIDED,
@@ -29,7 +28,6 @@ from waitd.probes.cel.expressions import (
     Expression,
     Type,
 )
-from waitd.probes.cel.workers import run_in_worker
 
 #: The largest payload of an outcome, as JSON, in bytes.
 RESULT_LIMIT = 64 * 1024
@@ -236,17 +234,6 @@ def all_fit_inline(expressions: Sequence[Expression], response: ResponseVariable
     """Whether all of these take the loop a few milliseconds at most; see `response_size`."""
     items = (response.raw or b"").count(b",") + 1 + len(response.headers)
     return sum(e.cost(e.weight(response, size), items) for e in expressions) <= INLINE_COST
-
-
-async def evaluate_in_worker(
-    conditions: Conditions, response: ResponseVariables, limiter: CapacityLimiter
-) -> Evaluation:
-    """Does the same as `conditions.evaluate` in a worker process, which cancellation kills.
-
-    Raises:
-        anyio.BrokenWorkerProcess, MemoryError: an expression needed more memory than a worker has.
-    """
-    return await run_in_worker(conditions.evaluate, response, limiter=limiter)
 
 
 def evaluate_message(expression: Expression, variables: Any) -> str | None:

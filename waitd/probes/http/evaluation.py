@@ -12,10 +12,9 @@ from waitd.probes.cel.evaluation import (
     RESULT_LIMIT,
     Conditions,
     ResponseVariables,
-    evaluate_in_worker,
     lowercase_headers,
 )
-from waitd.probes.cel.workers import WORKERS, worker_timeout
+from waitd.probes.cel.workers import WORKERS, run_in_worker, worker_timeout
 from waitd.probes.transport.client import HttpAnswer, HttpClient
 from waitd.probes.transport.response import Http1Response
 
@@ -124,7 +123,7 @@ class AnswerEvaluator:
         else:
             try:
                 async with worker_timeout(deadline - asyncio.get_running_loop().time(), sharers):
-                    evaluation = await evaluate_in_worker(conditions, response, self._limiter)
+                    evaluation = await run_in_worker(conditions.evaluate, response, limiter=self._limiter)
             except (TimeoutError, BrokenWorkerProcess, MemoryError):
                 return TOO_SLOW
         if cut_off and evaluation.decision is not None and conditions.sources.result is None:

@@ -118,11 +118,11 @@ class S3EventQueue:
         """Calls SQS, and once again with refreshed credentials if they are refused."""
         try:
             async with asyncio.timeout(LONG_POLL + RESPONSE_TIMEOUT):
-                endpoint = await self._endpoints.get(self._account)
-                status, body = await self._send(endpoint, action, arguments)
+                status, body = await self._send(await self._endpoints.get(self._account), action, arguments)
                 if status in {400, 403} and _error_code(body) in _STALE_CREDENTIALS:
-                    endpoint = await self._endpoints.get(self._account, refresh=True)
-                    status, body = await self._send(endpoint, action, arguments)
+                    status, body = await self._send(
+                        await self._endpoints.get(self._account, refresh=True), action, arguments
+                    )
         except TimeoutError:
             raise S3EventQueueError("SQS does not answer.") from None
         except (aiohttp.ClientError, OSError) as error:

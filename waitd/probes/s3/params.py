@@ -201,7 +201,10 @@ def compile_pattern(mode: str, text: str) -> patterns.Pattern:
 def _shared_options(params: S3KeyParams, namespace: str, mode: str) -> S3KeyOptions:
     metadata = METADATA if "*" in params.metadata_keys else tuple(dict.fromkeys(params.metadata_keys))
     key = (namespace, params.account_ref, mode, metadata, params.check, params.request_timeout)
-    return _options.setdefault(key, S3KeyOptions(*key))
+    options = _options.get(key)
+    if options is None:
+        options = _options[key] = S3KeyOptions(*key)
+    return options
 
 
 _options: WeakValueDictionary[tuple[Any, ...], S3KeyOptions] = WeakValueDictionary()

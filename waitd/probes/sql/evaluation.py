@@ -16,8 +16,6 @@ from waitd.probes.cel.evaluation import RESULT_LIMIT, evaluate_message, evaluate
 from waitd.probes.cel.expressions import INLINE_COST, CelEnvironment, ConditionSources, ErrorValue, Type
 from waitd.probes.cel.workers import run_in_worker
 
-Row = Mapping[str, Any]
-
 ROWS_ENV = CelEnvironment({"rows": Type.List(Type.Map(Type.STRING, Type.DYN))})
 
 
@@ -30,7 +28,7 @@ class SelectedRows(NamedTuple):
         truncated: whether the query has more rows.
     """
 
-    rows: Sequence[Row]
+    rows: Sequence[Mapping[str, Any]]
     size: int
     first_is_true: bool
     truncated: bool = False

@@ -94,8 +94,12 @@ def sql_target(params: Mapping[str, Any], *, namespace: str) -> SqlTarget:
         orjson.dumps(sql_params.parameters, option=orjson.OPT_SORT_KEYS),
     )
     key = blake2b(repr((namespace, sql_params.request_timeout, *parts)).encode(), digest_size=16).hexdigest()
-    query = Query(sql_params.conn_id, sql_params.sql, sql_params.parameters, sql_params.request_timeout)
-    return SqlTarget(_queries.setdefault(key, query), conditions, key)
+    query = _queries.get(key)
+    if query is None:
+        query = _queries[key] = Query(
+            sql_params.conn_id, sql_params.sql, sql_params.parameters, sql_params.request_timeout
+        )
+    return SqlTarget(query, conditions, key)
 
 
 _queries: WeakValueDictionary[str, Query] = WeakValueDictionary()

@@ -94,11 +94,11 @@ class SqlProbe(Probe):
     async def _select(self, query: Query, max_rows: int) -> SelectedRows | Verdict:
         """Runs the query, and once again with a refreshed connection if the login is refused."""
         try:
-            connection = await self._connections.get(query.conn_id)
-            selected = await self._select_from(connection, query, max_rows)
+            selected = await self._select_from(await self._connections.get(query.conn_id), query, max_rows)
             if isinstance(selected, CredentialsRefused):
-                connection = await self._connections.refresh(query.conn_id)
-                selected = await self._select_from(connection, query, max_rows)
+                selected = await self._select_from(
+                    await self._connections.refresh(query.conn_id), query, max_rows
+                )
         except CONNECTION_ERRORS as error:
             return connection_verdict(error)
         return selected.verdict if isinstance(selected, CredentialsRefused) else selected
