@@ -114,12 +114,13 @@ class JobConditions(Conditions):
         self._uses_status = self._state is not None and "status" in self._state.names
         self._always = _present(self._state, self._message)
         for_refusals = _present(self._refusal, *(expression for expression, _ in self._answers))
-        for_end = _present(self._error, self._result)
-        every = (*self._always, *for_refusals, *for_end)
+        every = (*self._always, *for_refusals, *_present(self._error, self._result))
         self.uses_headers = any("headers" in expression.names for expression in every)
         self.uses_text = any("text" in expression.names for expression in every)
-        if_refused = for_refusals if not self._uses_status else (*every,)
-        self._needs_body = (self._state is None or _uses_body(self._always), _uses_body(if_refused))
+        self._needs_body = (
+            self._state is None or _uses_body(self._always),
+            _uses_body(every if self._uses_status else for_refusals),
+        )
         self.result_needs_body = self._result is None or _uses_body([self._result])
         self.inline_limit = inline_limit(self._always)
 
