@@ -101,7 +101,7 @@ class MeasuredDaemon(NamedTuple):
         return ProcessUsage.from_pid(self.process.pid)
 
     async def until_logged(self, matches: Callable[[Mapping[str, Any]], bool]) -> dict[str, Any]:
-        """Returns the first matching log event once it is written. Raises ChildFailed: it never is."""
+        """Waits for the first matching log event. Raises ChildFailed if there is none."""
         limit = time.monotonic() + PATIENCE
         while time.monotonic() < limit and self.process.returncode is None:
             for line in self.log.read_bytes().splitlines(keepends=True):

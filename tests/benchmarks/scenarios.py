@@ -4,9 +4,9 @@
     python tests/benchmarks/scenarios.py --only holding     one scenario; may be repeated
     python tests/benchmarks/scenarios.py --json > out.json  for programs; progress goes to stderr
 
-The daemon has one core; the target and this script, which submits the waits, share the others. On a machine
-that does other work trust CPU time and ratios; a note says how long the daemon was kept waiting for
-its core.
+The daemon has one core; the target and this script, which submits the waits, share the others. On a
+machine that does other work trust CPU time and ratios; a note says how long the daemon was kept
+waiting for its core.
 """
 
 import argparse

@@ -75,7 +75,7 @@ class PokeDispatcher:
         return len(self._attempts) >= self._concurrency
 
     def start_queued(self) -> None:
-        """Starts queued pokes: at most `STARTS_PER_TURN` now, the rest in later turns of the loop."""
+        """Starts up to `STARTS_PER_TURN` queued pokes now, the rest in later turns of the loop."""
         now, monotonic = self._clock.now(), self._clock.monotonic()
         for _ in range(STARTS_PER_TURN):
             running = len(self._attempts)

@@ -151,7 +151,7 @@ class Expression:
         return result.plain_value()
 
     def weight(self, variables: Any, container: int) -> int:
-        """The size in bytes of what it names: the length of strings, `container` for a list or map."""
+        """The size in bytes of what it names: a string's length, `container` for a list or map."""
         return sum(_weight(getattr(variables, name), tree, container) for name, tree in self._trees)
 
     def cost(self, weight: int, items: int) -> int:
