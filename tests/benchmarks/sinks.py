@@ -10,8 +10,6 @@ they end at a steady rate (`--paced`): the time from an outcome to its delivery.
 
 import argparse
 import asyncio
-import contextlib
-import multiprocessing
 import os
 import signal
 import statistics
@@ -23,19 +21,19 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve()
-sys.path[:0] = [str(HERE.parents[2]), str(HERE.parents[1]), str(HERE.parents[1] / "sinks")]
+TESTS = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(TESTS), str(TESTS / "sinks")]
 
 import structlog  # noqa: E402 - after the path
 import uvloop  # noqa: E402
-from aiohttp import web  # noqa: E402
 from broker_servers import RedisServer, has_rabbit  # noqa: E402
 from brokers import BROKERS  # noqa: E402
 from fakes import FakeConnections  # noqa: E402
 from installation import install_apt_package  # noqa: E402
+from lab import CORES, running_target  # noqa: E402
 from outbox import RETRY_DELAYS, Outbox, outbox  # noqa: E402
 
-from waitd.bench.children import free_port  # noqa: E402
+from waitd.bench.jobs import job_path  # noqa: E402
 from waitd.core.waits.delivery import AfterAttempt, DeliveryId  # noqa: E402
 from waitd.core.waits.wait import WaitId  # noqa: E402
 from waitd.ports import OutboxItem  # noqa: E402
@@ -45,71 +43,30 @@ from waitd.sinks.webhook import WebhookSink  # noqa: E402
 CHUNK = 1000
 
 
-def receive(port: int) -> None:
-    """A receiver of webhooks, for a child process."""
-
-    async def accept(request: web.Request) -> web.Response:
-        await request.read()
-        return web.Response(status=204)
-
-    async def main() -> None:
-        application = web.Application()
-        application.router.add_post("/", accept)
-        runner = web.AppRunner(application, access_log=None)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", port).start()
-        await asyncio.Event().wait()
-
-    uvloop.run(main())
-
-
-@contextlib.contextmanager
-def on_cores(cores: set[int]) -> Any:
-    """Processes that are started inside run on these cores."""
-    previous = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cores)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, previous)
-
-
 @asynccontextmanager
-async def running_sink(
-    kind: str, directory: Path, cores: set[int]
-) -> AsyncIterator[tuple[Any, dict[str, Any]]]:
+async def running_sink(kind: str, directory: Path) -> AsyncIterator[tuple[Any, dict[str, Any]]]:
     """An open sink of this kind, and the parameters of a wait that uses it."""
     connections: Any = FakeConnections()
     if kind == "webhook":
-        port = free_port()
-        with on_cores(cores):
-            process = multiprocessing.get_context("spawn").Process(target=receive, args=(port,))
-            process.start()
-        try:
-            while True:
-                with contextlib.suppress(OSError):
-                    (await asyncio.open_connection("127.0.0.1", port))[1].close()
-                    break
-                await asyncio.sleep(0.1)
-            async with WebhookSink(
-                connections, secret="whsec_" + "c2VjcmV0" * 4, secret_headers=()
-            ) as webhook:
-                yield webhook, {"kind": kind, "url": f"http://127.0.0.1:{port}/"}
-        finally:
-            process.kill()
-            process.join()
+        secret = "whsec_" + "c2VjcmV0" * 4
+        async with (
+            running_target() as receiver,  # a job server accepts every POST
+            WebhookSink(connections, secret=secret, secret_headers=()) as webhook,
+        ):
+            yield webhook, {"kind": kind, "url": receiver.urls[0] + job_path("succeed", 0, "callback")}
         return
     broker_class, server_class = BROKERS[kind]
     server = server_class(directory / kind)
     if isinstance(server, RedisServer):
         server.fsync = "everysec"  # its default
-    with on_cores(cores):
-        server.start()
     try:
+        os.sched_setaffinity(0, CORES.others)  # the server's processes inherit it
+        server.start()
+        os.sched_setaffinity(0, CORES.measured)
         broker = broker_class(server)
         connections.by_id["broker"] = broker.connection(server.port)
         await broker.create_destination("benchmark")
-        async with broker.sink(connections) as sink:
+        async with broker.open_sink(connections) as sink:
             yield sink, {"kind": kind, **broker.params("benchmark", server.port)}
     finally:
         server.end()
@@ -142,10 +99,6 @@ class DeliveryTimes:
             await asyncio.sleep(0.005)
 
 
-async def end(running: Outbox, ids: list[WaitId]) -> None:
-    await asyncio.gather(*(running.finish(wait_id, time.time()) for wait_id in ids))
-
-
 async def insert(running: Outbox, count: int, sink: dict[str, Any]) -> list[WaitId]:
     ids: list[WaitId] = []
     while len(ids) < count:
@@ -156,7 +109,8 @@ async def insert(running: Outbox, count: int, sink: dict[str, Any]) -> list[Wait
 async def at_once(running: Outbox, times: DeliveryTimes, ids: list[WaitId]) -> str:
     cpu, wall = time.process_time(), time.perf_counter()
     for start in range(0, len(ids), CHUNK):
-        await end(running, ids[start : start + CHUNK])
+        chunk = ids[start : start + CHUNK]
+        await asyncio.gather(*(running.finish(wait_id, time.time()) for wait_id in chunk))
     await times.until_delivered(len(ids))
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
     return f"{len(ids) / wall:7,.0f} /s {cpu / len(ids) * 1e6:6.0f} µs CPU {times.refused:5} refused"
@@ -175,11 +129,11 @@ async def paced(running: Outbox, times: DeliveryTimes, ids: list[WaitId], rate: 
     return f"at {rate:,.0f}/s: p50 {cuts[49] * 1e3:6.1f} ms, p99 {cuts[98] * 1e3:6.1f} ms"
 
 
-async def measured(kind: str, outcomes: int, rate: float, cores: set[int]) -> None:
+async def measure(kind: str, outcomes: int, rate: float) -> None:
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory)
         async with (
-            running_sink(kind, path, cores) as (sink, params),
+            running_sink(kind, path) as (sink, params),
             outbox(
                 path / "waitd.db",
                 {kind: sink},
@@ -205,13 +159,12 @@ def main() -> None:
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends the brokers
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
-    core, *rest = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {core})
+    os.sched_setaffinity(0, CORES.measured)
     for kind in arguments.sinks:
         if kind == "amqp" and (why_not := install_apt_package("rabbitmq-server", has_rabbit)):
             print(f"{kind:8} {why_not}")
             continue
-        uvloop.run(measured(kind, arguments.outcomes, arguments.paced, set(rest) or {core}))
+        uvloop.run(measure(kind, arguments.outcomes, arguments.paced))
 
 
 if __name__ == "__main__":
