@@ -26,6 +26,11 @@ async def submit_wait(served: Daemon, **body: Any) -> Any:
     return wait
 
 
+async def cancel(served: Daemon, wait: dict[str, Any]) -> None:
+    status, answer = await post(f"{served.url}/v1/waits/{wait['id']}:cancel")
+    assert status == 200, answer
+
+
 async def wait_until_ended(served: Daemon, wait: dict[str, Any], seconds: float = 60) -> Any:
     """Returns the wait when it has ended."""
     return await wait_until(served, wait, lambda now: now["state"] != "waiting", seconds)

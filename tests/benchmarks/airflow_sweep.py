@@ -10,30 +10,32 @@ realistic size, all of them parked.
 import argparse
 import asyncio
 import multiprocessing
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from aiohttp import web
-from figures import Figure, print_figures
+TESTS = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(TESTS), str(TESTS / "sinks")]
 
-from waitd import __version__
-from waitd.bench.machine import machine
-from waitd.connections.authorizer import AuthorizedConnections, Authorizer
-from waitd.connections.token_endpoint import TokenEndpointClient
-from waitd.core.connections.connection import Connection
-from waitd.core.waits.wait import WaitSpec
-from waitd.metrics import Instruments
-from waitd.outgoing import Outgoing
-from waitd.ports import NewWait, SweepStore
-from waitd.sinks.airflow.api import AirflowApis
-from waitd.sinks.airflow.sweep import AirflowSweep
-from waitd.stores import Database, Store
+from aiohttp import web  # noqa: E402 - after the path
+from authorized import FakeResolver, authorized_connections  # noqa: E402
+from daemon import serving  # noqa: E402
+from figures import Figure, print_figures  # noqa: E402
+
+from waitd.bench.machine import machine  # noqa: E402
+from waitd.core.connections.connection import Connection  # noqa: E402
+from waitd.core.waits.wait import WaitSpec  # noqa: E402
+from waitd.outgoing import Outgoing  # noqa: E402
+from waitd.ports import NewWait  # noqa: E402
+from waitd.sinks.airflow.api import AirflowApis  # noqa: E402
+from waitd.sinks.airflow.sweep import AirflowSweep  # noqa: E402
+from waitd.stores import Database, Store  # noqa: E402
 
 BATCH = 1000
 #: Fills a task instance to about 2 KB of JSON, its size in Airflow 3.3.
@@ -63,29 +65,13 @@ async def _airflow(pipe: Pipe) -> None:
         ]
         return web.json_response({"task_instances": instances, "total_entries": len(indices)})
 
-    application = web.Application()
-    application.router.add_post("/api/v2/dags/~/dagRuns/~/taskInstances/list", answer)
-    runner = web.AppRunner(application, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    pipe.send(runner.addresses[0][1])
-    await asyncio.Event().wait()
+    async with serving("POST", "/api/v2/dags/~/dagRuns/~/taskInstances/list", answer) as url:
+        pipe.send(url)
+        await asyncio.Event().wait()
 
 
 def serve(pipe: Pipe) -> None:
     asyncio.run(_airflow(pipe))
-
-
-class FixedResolver:
-    """Resolves every conn_id to the small server."""
-
-    backend = "fixed"
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-
-    async def lookup(self, conn_id: str) -> Connection:
-        return Connection(conn_id, "airflow", host=self._url, password="a.static.token")
 
 
 class TimedStore:
@@ -133,26 +119,22 @@ async def running_sweep(directory: str, waits: int) -> AsyncIterator[tuple[Airfl
     ours, theirs = multiprocessing.Pipe()
     server = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs,), daemon=True)
     server.start()
-    async with AsyncExitStack() as stack:
-        stack.callback(server.kill)
-        url = f"http://127.0.0.1:{await asyncio.to_thread(ours.recv)}"
-        instruments, outgoing = Instruments(version=__version__), Outgoing()
-        tokens = await stack.enter_async_context(TokenEndpointClient(outgoing, instruments=instruments))
-        authorizer = Authorizer(tokens, None, now=time.time)  # type: ignore[arg-type] # no AWS here
-        stack.push_async_callback(authorizer.aclose)
-        connections = AuthorizedConnections(
-            [FixedResolver(url)], authorizer, ttl=60, now=time.time, instruments=instruments
-        )
-        apis = await stack.enter_async_context(AirflowApis(connections, outgoing, time.time))
-        store = Store(
-            await Database.open(f"sqlite+aiosqlite:///{Path(directory) / 'waitd.db'}"),
-            destination_of=lambda *_: "there",
-        )
-        stack.push_async_callback(store.close)
+    store = Store(
+        await Database.open(f"sqlite+aiosqlite:///{Path(directory) / 'waitd.db'}"),
+        destination_of=lambda *_: "somewhere",
+    )
+    try:
         await fill(store, waits)
-        timed = TimedStore(store)
-        swept: SweepStore = timed
-        yield AirflowSweep(swept, apis), timed
+        resolver = FakeResolver(Connection("airflow", "airflow", host=ours.recv(), password="a.static.token"))
+        async with (
+            authorized_connections(resolver, Outgoing()) as connections,
+            AirflowApis(connections, Outgoing(), time.time) as apis,
+        ):
+            timed: Any = TimedStore(store)
+            yield AirflowSweep(timed, apis), timed
+    finally:
+        await store.close()
+        server.kill()
 
 
 async def record_turns(turns: list[float]) -> None:

@@ -12,26 +12,26 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-HERE = Path(__file__).resolve()
-sys.path[:0] = [str(HERE.parents[2]), str(HERE.parents[1])]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import structlog  # noqa: E402 - after the path
-import uvloop  # noqa: E402
-from aiohttp import ClientSession, web  # noqa: E402
-from aiohttp.test_utils import make_mocked_request  # noqa: E402
-from issuer_endpoint import AUDIENCE, IssuerEndpoint, ec, issuer_endpoint, rsa  # noqa: E402
+import structlog
+import uvloop
+from aiohttp import ClientSession, web
+from aiohttp.test_utils import make_mocked_request
+from daemon import serving
+from issuer_endpoint import AUDIENCE, IssuerEndpoint, ec, issuer_endpoint, rsa
 
-from waitd.api.authentication import Gatekeeper  # noqa: E402
-from waitd.api.server.throttle import Throttle  # noqa: E402
-from waitd.auth import ApiKeyring, BearerAuthenticator  # noqa: E402
-from waitd.auth.issuer import IssuerKeys  # noqa: E402
-from waitd.auth.oidc import OidcVerifier  # noqa: E402
-from waitd.core.auth.claims import ClaimRules  # noqa: E402
-from waitd.core.auth.principal import LOOPBACK_PRINCIPAL, Role  # noqa: E402
-from waitd.core.waits.audit import Caller  # noqa: E402
-from waitd.outgoing import Outgoing  # noqa: E402
-from waitd.ports import NewKey  # noqa: E402
-from waitd.stores import Database, Store  # noqa: E402
+from waitd.api.authentication import Gatekeeper
+from waitd.api.server.throttle import Throttle
+from waitd.auth import ApiKeyring, BearerAuthenticator
+from waitd.auth.issuer import IssuerKeys
+from waitd.auth.oidc import OidcVerifier
+from waitd.core.auth.claims import ClaimRules
+from waitd.core.auth.principal import LOOPBACK_PRINCIPAL, Role
+from waitd.core.waits.audit import Caller
+from waitd.outgoing import Outgoing
+from waitd.ports import NewKey
+from waitd.stores import Database, Store
 
 WARM, COLD, REQUESTS = 20_000, 300, 3_000
 GOAL = 50.0
@@ -49,22 +49,21 @@ async def timed(times: int, call: Callable[[], Awaitable[object]]) -> float:
     return best
 
 
-def request_with(token: str | None) -> web.Request:
-    return make_mocked_request(
-        "GET", "/v1/waits", headers={"Authorization": f"Bearer {token}"} if token else {}
-    )
+def authorization(token: str | None) -> dict[str, str]:
+    """The headers of a request with a token."""
+    return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 async def measure_alone(
     unauthenticated: Gatekeeper, authenticated: Gatekeeper, tokens: dict[str, str]
 ) -> float:
     """Microseconds that the most expensive token adds once the caches are warm."""
-    request = request_with(None)
+    request = make_mocked_request("GET", "/v1/waits")
     none = await timed(WARM, lambda: unauthenticated.authorize(request, Role.VIEWER))
     print(f"{'no authentication':32}{none:8.1f} µs")
     highest = 0.0
     for name, token in tokens.items():
-        request = request_with(token)
+        request = make_mocked_request("GET", "/v1/waits", headers=authorization(token))
         cost = await timed(WARM, lambda request=request: authenticated.authorize(request, Role.VIEWER))  # type: ignore[misc]  # bound now
         print(f"{name + ', warm':32}{cost:8.1f} µs")
         highest = max(highest, cost - none)
@@ -85,21 +84,13 @@ async def measure_requests(variants: dict[str, tuple[Gatekeeper, str | None]]) -
             await gatekeeper.authorize(request, Role.VIEWER)
             return web.Response()
 
-        application = web.Application()
-        application.router.add_get("/", answer)
-        runner = web.AppRunner(application, access_log=None)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        async with ClientSession(headers=headers) as client:
+        async with serving("GET", "/", answer) as url, ClientSession(headers=authorization(token)) as client:
 
             async def ask(client: ClientSession = client, url: str = url) -> None:
                 async with client.get(url) as response:
                     assert response.status == 200
 
             print(f"{'a complete request, ' + name:32}{await timed(REQUESTS, ask):8.1f} µs")
-        await runner.cleanup()
 
 
 async def main() -> int:

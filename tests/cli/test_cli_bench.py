@@ -1,11 +1,10 @@
 """`waitd bench` as a process."""
 
-import json
 import subprocess
 from pathlib import Path
 
 import pytest
-from cli_process import Run
+from cli_process import Run, assert_fails, json_of
 
 SMALL = ("--waits", "100", "--poke-interval", "0.5", "--duration", "5")
 
@@ -28,22 +27,11 @@ def test_bench_measures_checks_outcomes_and_plots(bench: Run, tmp_path: Path) ->
         "--plot", str(plot), "--json",
         WAITD_DATABASE_URL="nonsense://",
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
+    report = json_of(done)
     correctness, measured = report["correctness"], report["waitd"]
     assert correctness["good"] is True
-    assert (
-        correctness["submitted"],
-        correctness["delivered"],
-        correctness["succeeded"],
-        correctness["timed_out"],
-    ) == (
-        200,
-        200,
-        90,
-        100,
-    )
-    assert correctness["failed"] == 10
+    counts = [correctness[name] for name in ("submitted", "delivered", "succeeded", "failed", "timed_out")]
+    assert counts == [200, 200, 90, 10, 100]
     assert measured["pokes"] > 0
     assert measured["detection"]["count"] == 100
     assert measured["delivery"]["count"] == 200
@@ -77,15 +65,9 @@ def test_the_baseline_puts_the_same_load_on_asyncio_tasks_and_triggers(
     bench: Run, daemon: str, tmp_path: Path
 ) -> None:
     done = bench(*SMALL, "--daemon", daemon, "--baseline", "--airflow-python", "/bin/false", "--json")
-    assert done.returncode == 0, done.stderr
-    tasks, airflow = json.loads(done.stdout)["comparators"]
-    assert (tasks["ran"], tasks["waits"], tasks["started"], tasks["wrong"], tasks["lost"]) == (
-        True,
-        100,
-        100,
-        0,
-        0,
-    )
+    tasks, airflow = json_of(done)["comparators"]
+    counts = [tasks[name] for name in ("ran", "waits", "started", "wrong", "lost")]
+    assert counts == [True, 100, 100, 0, 0]
     assert tasks["ratios"]["cpu_per_poke"] > 0
     assert airflow["ran"] is False
     assert "ended before it was ready" in airflow["note"]
@@ -107,12 +89,10 @@ def test_invalid_arguments_are_refused_before_anything_starts(
     waitd: Run, arguments: tuple[str, ...], message: str
 ) -> None:
     done = waitd("bench", *arguments)
-    assert (done.returncode, done.stdout) == (2, "")
+    assert_fails(done, 2)
     assert message in " ".join(done.stderr.split())
 
 
 @pytest.mark.slow
 def test_an_unreachable_daemon_is_exit_code_69(bench: Run, unused_url: str) -> None:
-    done = bench(*SMALL, "--daemon", unused_url)
-    assert (done.returncode, done.stdout) == (69, "")
-    assert unused_url in done.stderr
+    assert_fails(bench(*SMALL, "--daemon", unused_url), 69, unused_url)

@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
-from cli_process import Run
+from cli_process import Run, assert_fails
 
 
 @pytest.fixture
@@ -43,11 +43,12 @@ def test_no_secret_is_shown(waitd: Run, form: tuple[str, ...]) -> None:
 def test_an_invalid_setting_is_named_and_ends_every_command_with_2(
     waitd: Run, command: tuple[str, ...]
 ) -> None:
-    done = waitd(*command, WAITD_BIND="nonsense", WAITD_CAPACITY="-1")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "bind (WAITD_BIND): must be HOST:PORT" in done.stderr
-    assert "capacity (WAITD_CAPACITY)" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert_fails(
+        waitd(*command, WAITD_BIND="nonsense", WAITD_CAPACITY="-1"),
+        2,
+        "bind (WAITD_BIND): must be HOST:PORT",
+        "capacity (WAITD_CAPACITY)",
+    )
 
 
 @pytest.mark.parametrize(
@@ -60,16 +61,11 @@ def test_an_invalid_setting_is_named_and_ends_every_command_with_2(
 )
 def test_the_mistake_in_a_settings_file_is_named(waitd: Run, tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "waitd.toml").write_text(text)
-    done = waitd("config", "check", "--config", str(tmp_path / "waitd.toml"))
-    assert (done.returncode, done.stdout) == (2, "")
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+    assert_fails(waitd("config", "check", "--config", str(tmp_path / "waitd.toml")), 2, message)
 
 
 def test_a_missing_settings_file_is_named(waitd: Run) -> None:
-    done = waitd("serve", "--config", "/nowhere/waitd.toml")
-    assert done.returncode == 2
-    assert "/nowhere/waitd.toml" in done.stderr
+    assert_fails(waitd("serve", "--config", "/nowhere/waitd.toml"), 2, "/nowhere/waitd.toml")
 
 
 def test_a_misspelt_variable_is_refused_with_a_suggestion(waitd: Run) -> None:
@@ -80,12 +76,12 @@ def test_a_misspelt_variable_is_refused_with_a_suggestion(waitd: Run) -> None:
 
 
 def test_serve_refuses_the_old_name_of_a_setting_and_names_the_new_one(waitd: Run) -> None:
-    done = waitd("serve", WAITD_LADDER="[0, 1]")
-    assert done.returncode == 2
-    assert "  WAITD_LADDER is now WAITD_DELIVERY_RETRY_DELAYS" in done.stderr
+    assert_fails(
+        waitd("serve", WAITD_LADDER="[0, 1]"), 2, "  WAITD_LADDER is now WAITD_DELIVERY_RETRY_DELAYS"
+    )
 
 
 def test_an_invalid_secret_is_not_quoted(waitd: Run) -> None:
     done = waitd("config", "check", WAITD_DELIVERY_RETRY_DELAYS="[hunter2", WAITD_WEBHOOK_SECRET="hunter3")
-    assert done.returncode == 2
+    assert_fails(done, 2)
     assert "hunter3" not in done.stderr

@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from cli_process import Run
+from cli_process import Run, assert_fails
 
 from waitd.cli.docs import GUIDES
 
@@ -25,7 +25,4 @@ def test_a_guide_is_shown_with_its_title(waitd: Run, guide: str) -> None:
 
 
 def test_an_unknown_guide_is_refused_with_the_names_of_those_that_exist(waitd: Run) -> None:
-    done = waitd("docs", "nonsense")
-    assert done.returncode == 2
-    assert "nonsense" in done.stderr
-    assert "kinds, presets, sinks" in done.stderr
+    assert_fails(waitd("docs", "nonsense"), 2, "nonsense", "kinds, presets, sinks")

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_process import Run, Serve
+from cli_process import Run, Serve, assert_fails
 
 from waitd.cli.export_import import wait_from_line
 from waitd.core.waits.event import rfc3339
@@ -75,9 +75,7 @@ def test_waits_are_imported_once_with_their_deadlines(
         assert "3 waits written. Not exported: ids" in exported.stderr
         assert "1 of kind s3_keys_unchanged restart their inactivity_period" in exported.stderr
         if not offline:
-            itself = waitd("import", "-", "--url", source, input=exported.stdout)
-            assert (itself.returncode, itself.stdout) == (2, "")
-            assert "itself" in itself.stderr
+            assert_fails(waitd("import", "-", "--url", source, input=exported.stdout), 2, "itself")
     with serve(tmp_path / "to", other_bind, **s3) as (target, _):
         done = waitd("import", "-", "--url", target, input=exported.stdout)
         assert (done.returncode, done.stdout) == (0, "3 waits imported, 0 already there, 0 refused\n")
@@ -148,9 +146,7 @@ def line(jobs: str, n: int, **fields: Any) -> dict[str, Any]:
     ],
 )
 def test_other_input_is_refused_before_anything_is_sent(waitd: Run, unused_url: str, text: str) -> None:
-    done = waitd("import", "-", "--url", unused_url, input=text)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "line 1 was not written by" in done.stderr
+    assert_fails(waitd("import", "-", "--url", unused_url, input=text), 2, "line 1 was not written by")
 
 
 def test_the_timeout_is_the_time_left_and_a_passed_deadline_leaves_one_poke() -> None:
@@ -163,9 +159,7 @@ def test_an_offline_export_is_refused_while_a_daemon_uses_the_database(
     waitd: Run, serve: Serve, bind: str, tmp_path: Path
 ) -> None:
     with serve(tmp_path, bind):
-        done = waitd("export", "--offline", WAITD_STATE_DIR=str(tmp_path))
-        assert (done.returncode, done.stdout) == (1, "")
-        assert "in use" in done.stderr
+        assert_fails(waitd("export", "--offline", WAITD_STATE_DIR=str(tmp_path)), 1, "in use")
 
 
 def test_config_needs_offline(waitd: Run, tmp_path: Path) -> None:

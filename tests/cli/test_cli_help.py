@@ -3,7 +3,7 @@ import sys
 from importlib.metadata import version
 
 import pytest
-from cli_process import Run
+from cli_process import Run, assert_fails
 
 from waitd.cli import app
 from waitd.cli.console import EXIT_CODE_MEANINGS
@@ -72,7 +72,7 @@ def test_invalid_usage_is_exit_code_2_with_a_message_on_standard_error(
     waitd: Run, arguments: tuple[str, ...]
 ) -> None:
     done = waitd(*arguments)
-    assert (done.returncode, done.stdout) == (2, "")
+    assert_fails(done, 2)
     assert done.stderr
 
 
@@ -101,21 +101,13 @@ def test_help_imports_no_slow_library() -> None:
 def test_an_unreachable_daemon_is_69_with_a_message_that_says_what_to_do(
     waitd: Run, unused_url: str, arguments: tuple[str, ...]
 ) -> None:
-    done = waitd(*arguments, input="{}", WAITD_URL=unused_url)
-    assert (done.returncode, done.stdout) == (69, "")
-    assert unused_url in done.stderr
-    assert "waitd serve" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert_fails(waitd(*arguments, input="{}", WAITD_URL=unused_url), 69, unused_url, "waitd serve")
 
 
 def test_an_invalid_url_is_a_usage_error(waitd: Run) -> None:
-    done = waitd("list", "--url", "127.0.0.1:8795")
-    assert done.returncode == 2
-    assert "is not the URL" in done.stderr
+    assert_fails(waitd("list", "--url", "127.0.0.1:8795"), 2, "is not the URL")
 
 
 def test_a_server_that_is_not_waitd_is_reported(waitd: Run, jobs: str) -> None:
     for command in (("list",), ("show", "a")):
-        done = waitd(*command, "--url", f"{jobs}/succeed/0/x")
-        assert done.returncode == 1
-        assert "as a waitd daemon does" in done.stderr
+        assert_fails(waitd(*command, "--url", f"{jobs}/succeed/0/x"), 1, "as a waitd daemon does")

@@ -4,13 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from cli_process import Run, Serve
+from cli_process import Run, Serve, assert_fails, json_of
 
 
 def create_offline(waitd: Run, role: str = "admin", *more: str) -> dict[str, str]:
-    done = waitd("keys", "create", "--role", role, "--offline", "--json", *more)
-    assert done.returncode == 0, done.stderr
-    created: dict[str, str] = json.loads(done.stdout)
+    created: dict[str, str] = json_of(waitd("keys", "create", "--role", role, "--offline", "--json", *more))
     return created
 
 
@@ -23,8 +21,7 @@ def test_a_key_is_created_used_listed_and_revoked(
     assert first["key"] not in file.read_text()
     with serve(tmp_path / "state", bind, WAITD_API_KEYS_FILE=str(file)) as (url, _):
         unauthenticated = waitd("list", "--url", url)
-        assert unauthenticated.returncode == 1
-        assert "WAITD_API_KEY" in unauthenticated.stderr
+        assert_fails(unauthenticated, 1, "WAITD_API_KEY")
         admin = {"WAITD_URL": url, "WAITD_API_KEY": first["key"]}
         created = json.loads(waitd("keys", "create", "--role", "viewer", "--json", **admin).stdout)
         viewer = {"WAITD_URL": url, "WAITD_API_KEY": created["key"]}
@@ -80,6 +77,4 @@ def test_the_key_is_the_only_line_on_standard_output(waitd: Run) -> None:
 def test_invalid_arguments_of_create_are_usage_errors(
     waitd: Run, arguments: tuple[str, ...], message: str
 ) -> None:
-    done = waitd("keys", "create", "--offline", *arguments)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert message in done.stderr
+    assert_fails(waitd("keys", "create", "--offline", *arguments), 2, message)

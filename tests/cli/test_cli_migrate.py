@@ -4,7 +4,7 @@ from pathlib import Path
 
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from cli_process import Run, Serve
+from cli_process import Run, Serve, assert_fails
 
 from waitd.cli.migrate import describe_migration
 
@@ -52,13 +52,11 @@ def test_a_newer_database_is_not_changed(waitd: Run, tmp_path: Path) -> None:
     database.execute("UPDATE alembic_version SET version_num = '9999'")
     database.commit()
     database.close()
-    done = waitd("migrate", WAITD_STATE_DIR=str(tmp_path))
-    assert (done.returncode, done.stdout) == (1, "")
-    assert "newer waitd" in done.stderr
+    assert_fails(waitd("migrate", WAITD_STATE_DIR=str(tmp_path)), 1, "newer waitd")
 
 
 def test_a_password_in_the_databases_url_is_not_shown(waitd: Run) -> None:
     done = waitd("migrate", WAITD_DATABASE_URL="postgresql+asyncpg://waitd:hunter2@127.0.0.1:1/waitd")
-    assert done.returncode == 1
+    assert_fails(done, 1)
     assert "hunter2" not in done.stdout + done.stderr
     assert "Traceback" not in done.stderr

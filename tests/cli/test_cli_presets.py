@@ -3,7 +3,7 @@ import json
 from pathlib import Path
 
 import pytest
-from cli_process import Run
+from cli_process import Run, assert_fails
 from rich.console import Console
 
 from waitd.cli.presets import render_presets
@@ -56,9 +56,7 @@ def test_a_preset_is_shown_with_an_example(waitd: Run) -> None:
     assert '"kind": "bigquery.job"' in done.stdout
     assert "google_cloud_default" in done.stdout
     assert json.loads(waitd("presets", "show", "bigquery.job", "--json").stdout)["submit"] is True
-    unknown = waitd("presets", "show", "nonsense")
-    assert (unknown.returncode, unknown.stdout) == (2, "")
-    assert "there is no preset nonsense" in unknown.stderr
+    assert_fails(waitd("presets", "show", "nonsense"), 2, "there is no preset nonsense")
 
 
 def test_a_file_whose_cases_pass_is_valid(waitd: Run, acme: Path) -> None:
@@ -98,8 +96,7 @@ def test_failing_cases_are_named(waitd: Run, acme: Path) -> None:
 def test_the_position_of_a_mistake_is_named(waitd: Run, acme: Path) -> None:
     acme.write_text(ACME.replace('value = "body.state"', 'value = "body..state"'))
     done = waitd("presets", "check", str(acme))
-    assert (done.returncode, done.stdout) == (2, "")
-    assert f"{acme}: [state] value: 1:6: Syntax error" in done.stderr
+    assert_fails(done, 2, f"{acme}: [state] value: 1:6: Syntax error")
     shown = waitd("presets", "check", str(acme), "--json")
     assert json.loads(shown.stdout)["valid"] is False
     for command in (("presets",), ("serve",)):

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from cli_process import Run
+from cli_process import Run, assert_fails
 
 
 def submit(waitd: Run, daemon: str, body: object) -> str:
@@ -25,9 +25,7 @@ def test_a_signal_ends_the_wait_that_listens_for_it(waitd: Run, daemon: str) -> 
 
 @pytest.mark.parametrize("payload", ["{", "nonsense"])
 def test_an_invalid_payload_is_a_usage_error(waitd: Run, unused_url: str, payload: str) -> None:
-    done = waitd("signal", "k", "--payload", payload, "--url", unused_url)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "--payload is not JSON" in done.stderr
+    assert_fails(waitd("signal", "k", "--payload", payload, "--url", unused_url), 2, "--payload is not JSON")
 
 
 def test_show_and_export_contain_the_jobs_handle(waitd: Run, daemon: str, jobs: str, unused_url: str) -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_process import Run
+from cli_process import Run, assert_fails
 
 
 def body(url: str, **fields: Any) -> dict[str, Any]:
@@ -59,9 +59,9 @@ def test_json_prints_the_daemons_answers_one_on_a_line(submit: Run, jobs: str) -
 
 
 def test_a_refusal_names_the_invalid_field(submit: Run, jobs: str) -> None:
-    one = submit("-", input=json.dumps(body(f"{jobs}/endless/1/a", poke_interval="soon")))
-    assert (one.returncode, one.stdout) == (1, "")
-    assert "/poke_interval" in one.stderr
+    assert_fails(
+        submit("-", input=json.dumps(body(f"{jobs}/endless/1/a", poke_interval="soon"))), 1, "/poke_interval"
+    )
     many = submit(
         "-", input=json.dumps([body(f"{jobs}/endless/1/a"), body(f"{jobs}/endless/1/b", timeout=True)])
     )
@@ -80,8 +80,9 @@ def test_one_idempotency_key_gives_one_wait_from_the_option_or_the_object(submit
         == submit("-", "--idempotency-key", "one-key", input=text).stdout
         == submit("-", input=inside).stdout
     )
-    other = submit("-", "--idempotency-key", "one-key", input=json.dumps(body(f"{jobs}/endless/1/other")))
-    assert (other.returncode, other.stdout) == (1, "")
+    assert_fails(
+        submit("-", "--idempotency-key", "one-key", input=json.dumps(body(f"{jobs}/endless/1/other"))), 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -98,21 +99,15 @@ def test_one_idempotency_key_gives_one_wait_from_the_option_or_the_object(submit
 def test_invalid_input_is_refused_before_anything_is_sent(
     waitd: Run, unused_url: str, text: str, message: str
 ) -> None:
-    done = waitd("submit", "-", "--url", unused_url, input=text)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert message in done.stderr
+    assert_fails(waitd("submit", "-", "--url", unused_url, input=text), 2, message)
 
 
 def test_a_missing_file_is_a_usage_error(waitd: Run) -> None:
-    done = waitd("submit", "/nowhere/wait.json")
-    assert done.returncode == 2
-    assert "No such file" in done.stderr
+    assert_fails(waitd("submit", "/nowhere/wait.json"), 2, "No such file")
 
 
 def test_one_idempotency_key_for_many_waits_is_a_usage_error(submit: Run) -> None:
-    done = submit("-", "--idempotency-key", "k", input="[{}, {}]")
-    assert done.returncode == 2
-    assert "its own idempotency_key" in done.stderr
+    assert_fails(submit("-", "--idempotency-key", "k", input="[{}, {}]"), 2, "its own idempotency_key")
 
 
 @pytest.mark.parametrize(

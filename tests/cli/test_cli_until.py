@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from cli_process import Run
+from cli_process import Run, assert_fails
 
 CONDITIONS = ("--success-when", "body.status == 'SUCCEEDED'", "--failure-when", "body.status == 'FAILED'")
 FAST = ("--poke-interval", "0.1", "--request-timeout", "0.5")
@@ -40,9 +40,7 @@ def test_the_exit_code_is_the_outcome(
 
 
 def test_an_unreachable_target_is_poked_until_the_timeout(until: Run, unused_url: str) -> None:
-    done = until(unused_url, *FAST, "--timeout", "0.5")
-    assert (done.returncode, done.stdout) == (124, "")
-    assert "unreachable" in done.stderr
+    assert_fails(until(unused_url, *FAST, "--timeout", "0.5"), 124, "unreachable")
 
 
 def test_only_the_result_is_on_standard_output(until: Run, jobs: str) -> None:
@@ -58,7 +56,7 @@ def test_a_result_is_printed_once_until_it_changes(until: Run, jobs: str) -> Non
 
 def test_the_results_before_a_failure_are_counted(until: Run, jobs: str) -> None:
     done = until(f"{jobs}/fail/0.5/counted", *CONDITIONS, *FAST, "--timeout", "20")
-    assert done.returncode == 1
+    assert_fails(done, 1)
     assert re.search(r"^  (once|[1-9][0-9]* times) pending · ", done.stderr, re.MULTILINE), done.stderr
     assert "  once failure · " in done.stderr
 
@@ -101,9 +99,7 @@ def test_invalid_options_are_named_before_anything_is_poked(
     until: Run, arguments: tuple[str, ...], message: str
 ) -> None:
     done = until(*arguments)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+    assert_fails(done, 2, message)
     assert "secret@" not in done.stderr
 
 

@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from cli_process import Run
+from cli_process import Run, assert_fails
 
 FAST = ("--poke-interval", "0.1", "--request-timeout", "1")
 
@@ -73,7 +73,4 @@ def test_a_connection_names_the_store(waitd: Run, s3: dict[str, str]) -> None:
 def test_invalid_options_are_named_before_anything_is_poked(
     until: Run, arguments: tuple[str, ...], message: str
 ) -> None:
-    done = until(*arguments)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+    assert_fails(until(*arguments), 2, message)

@@ -10,7 +10,7 @@ from threading import Timer
 from typing import Any
 
 import pytest
-from cli_process import Run, Serve
+from cli_process import Run, Serve, assert_fails
 
 
 def body(url: str, **fields: Any) -> str:
@@ -139,5 +139,4 @@ def test_an_unreachable_daemon_ends_it_at_once(waitd: Run, unused_url: str) -> N
 
 
 def test_filters_do_not_go_with_an_id(waitd: Run, daemon: str) -> None:
-    done = waitd("watch", "some-id", "--state", "failed", "--url", daemon)
-    assert (done.returncode, done.stdout) == (2, "")
+    assert_fails(waitd("watch", "some-id", "--state", "failed", "--url", daemon), 2)

@@ -17,6 +17,7 @@ import pytest
 from aiohttp import web
 from chromium import open_page, require_browser
 from daemon import Daemon, daemon, submit, until
+from preset_waits import get
 
 pytestmark = pytest.mark.slow
 EVIL = "evil.example"
@@ -157,8 +158,7 @@ def _browser() -> None:
 
 
 async def check_nothing_changed(client: aiohttp.ClientSession, waitd: Daemon, wait_id: str) -> None:
-    async with client.get(f"{waitd.url}/v1/waits") as answer:
-        waits = (await answer.json())["waits"]
+    waits = (await get(f"{waitd.url}/v1/waits"))["waits"]
     assert [(wait["id"], wait["state"]) for wait in waits] == [(wait_id, "waiting")]
 
 

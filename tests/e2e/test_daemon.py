@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from daemon import Daemon, daemon, get_wait, job_wait, jobs_and_receiver, submit, until
+from preset_waits import get
 from stream_server import stream_server
 
 pytestmark = pytest.mark.slow
@@ -30,8 +31,7 @@ async def test_with_a_locked_database_submits_are_503_and_outcomes_are_delivered
         await waitd.logged("outcomes_not_stored")
 
         async def all_have_ended() -> bool:
-            async with client.get(f"{waitd.url}/metrics") as answer:
-                return "\nwaitd_waits_ending 20.0\n" in await answer.text()
+            return "\nwaitd_waits_ending 20.0\n" in await get(f"{waitd.url}/metrics")
 
         await until(all_have_ended)
         async with client.get(f"{waitd.url}/readyz") as answer:

@@ -1,6 +1,5 @@
 """`waitd demo` as a process."""
 
-import json
 import os
 import signal
 import subprocess
@@ -8,40 +7,18 @@ import sys
 from pathlib import Path
 
 import pytest
+from cli_process import is_running, json_of, run_waitd
+
+from waitd.bench.machine import descendants
 
 pytestmark = pytest.mark.slow
 DEMO = [sys.executable, "-m", "waitd", "demo"]
 
 
-def running_processes() -> dict[int, int]:
-    """The parents of all running processes, by process id."""
-    parents = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
-        except OSError:  # it has ended meanwhile
-            continue
-        if state != "Z":
-            parents[int(stat.parent.name)] = int(parent)
-    return parents
-
-
 def test_the_demo_loses_nothing(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [*DEMO, "--waits", "100", "--json"],
-        env={
-            **os.environ,
-            "TMPDIR": str(tmp_path),
-            "WAITD_DATABASE_URL": "nonsense://",
-            "WAITD_BIND": "nonsense",
-        },
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
+    settings = {"TMPDIR": str(tmp_path), "WAITD_DATABASE_URL": "nonsense://", "WAITD_BIND": "nonsense"}
+    done = run_waitd("demo", "--waits", "100", "--json", seconds=120, **settings)
+    report = json_of(done)
     assert report["good"] is True
     assert (report["submitted"], report["delivered"], report["lost"], report["wrong"]) == (100, 100, 0, 0)
     assert (report["succeeded"], report["failed"], report["timed_out"]) == (72, 16, 12)
@@ -68,11 +45,11 @@ def test_an_interrupted_demo_leaves_no_process_and_no_file_behind(
         while "submitted and on disk" not in lines[-1]:
             assert lines[-1], lines
             lines.append(demo.stderr.readline())
-        children = {pid for pid, parent in running_processes().items() if parent == demo.pid}
+        children = set(descendants(demo.pid))
         assert len(children) == 2
         demo.send_signal(number)
         rest = demo.stderr.read()
         assert demo.wait(timeout=30) == 130
     assert "Traceback" not in rest
-    assert children.isdisjoint(running_processes())
+    assert not any(map(is_running, children))
     assert list(tmp_path.iterdir()) == []

@@ -23,7 +23,7 @@ from moto.emrserverless import models
 from moto.glue.models import glue_backends
 from moto.moto_api import state_manager
 from moto_s3 import S3Server, s3_server
-from preset_waits import last_verdict_is, post, submit_wait, wait_until, wait_until_ended
+from preset_waits import cancel, last_verdict_is, post, submit_wait, wait_until, wait_until_ended
 
 pytestmark = pytest.mark.slow
 REGION = "us-east-1"
@@ -91,8 +91,7 @@ def manual_transitions(model: str) -> Iterator[None]:
 
 async def cancel_job(served: Daemon, wait: dict[str, Any]) -> str:
     """Cancels a wait, and returns the state of its job's cancellation when that is final."""
-    status, _ = await post(f"{served.url}/v1/waits/{wait['id']}:cancel")
-    assert status == 200
+    await cancel(served, wait)
     cancelled = await wait_until(
         served, wait, lambda now: now["submit"]["cancel"]["state"] not in {"due", "pending", "queued"}
     )

@@ -15,7 +15,7 @@ from uuid import uuid4
 import aiohttp
 import pytest
 from daemon import Daemon, daemon, until
-from preset_waits import last_verdict_is, post, submit_wait, wait_until, wait_until_ended
+from preset_waits import cancel, last_verdict_is, submit_wait, wait_until, wait_until_ended
 
 URL, TOKEN = os.environ.get("WAITD_TEST_KUBERNETES"), os.environ.get("WAITD_TEST_KUBERNETES_TOKEN", "")
 pytestmark = [
@@ -113,8 +113,7 @@ async def test_a_cancelled_wait_deletes_its_job(served: Daemon, cluster: Cluster
     name = unique_name()
     wait = await submit_wait(served, **job_wait(name, {}, cancel_job_on=["cancelled"]))
     await wait_until(served, wait, last_verdict_is("running", "Active"))
-    status, _ = await post(f"{served.url}/v1/waits/{wait['id']}:cancel")
-    assert status == 200
+    await cancel(served, wait)
 
     async def is_deleted() -> bool:
         return await cluster.job(name) is None
@@ -133,7 +132,7 @@ async def test_a_job_of_another_wait_is_not_adopted(served: Daemon, cluster: Clu
     created = await cluster.job(name)
     assert created is not None
     assert created["metadata"]["annotations"]["waitd/idempotency-key"] == first["id"]
-    await post(f"{served.url}/v1/waits/{first['id']}:cancel")
+    await cancel(served, first)
 
 
 async def test_a_missing_job_and_an_invalid_token(served: Daemon) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from daemon import Daemon, daemon, until
 from job_servers import PrefectServer
-from preset_waits import last_verdict_is, post, submit_wait, wait_until, wait_until_ended
+from preset_waits import cancel, last_verdict_is, submit_wait, wait_until, wait_until_ended
 
 pytestmark = pytest.mark.slow
 #: How long a flow run may take on a busy machine, in seconds.
@@ -65,8 +65,7 @@ async def test_a_cancelled_wait_cancels_its_run(served: Daemon, prefect: Prefect
     )
     running = await wait_until(served, wait, last_verdict_is("running", "RUNNING"), RUN_TIMEOUT)
     run_id = running["submit"]["handle"]["flow_run_id"]
-    status, _ = await post(f"{served.url}/v1/waits/{wait['id']}:cancel")
-    assert status == 200
+    await cancel(served, wait)
     await until(lambda: prefect.run(run_id)["state_type"] == "CANCELLED", RUN_TIMEOUT, "the run's end")
     # For any other wait, a cancelled run is a failure.
     other = await submit_wait(

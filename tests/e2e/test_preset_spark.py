@@ -9,7 +9,7 @@ import pytest
 from daemon import Daemon, daemon, until
 from installation import require_apt_package
 from job_servers import SparkCluster, has_java
-from preset_waits import last_verdict_is, post, submit_wait, wait_until, wait_until_ended
+from preset_waits import cancel, last_verdict_is, submit_wait, wait_until, wait_until_ended
 
 pytestmark = pytest.mark.slow
 #: Timeout in seconds. A Python application takes half a minute on a busy machine.
@@ -86,8 +86,7 @@ async def test_a_cancelled_wait_kills_its_application(served: Daemon, spark: Spa
 
     await wait_until(served, wait, last_verdict_is("running"), RUN_TIMEOUT)
     await until(lambda: states() == ["RUNNING"], RUN_TIMEOUT, "the application's start")
-    status, _ = await post(f"{served.url}/v1/waits/{wait['id']}:cancel")
-    assert status == 200
+    await cancel(served, wait)
     await until(lambda: states() == ["KILLED"], RUN_TIMEOUT, "the application's end")
 
 

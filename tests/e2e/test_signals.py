@@ -13,6 +13,7 @@ import pytest
 from daemon import Daemon, Jobs, daemon, get_wait, serving, until
 from daemon import submit as daemon_submit
 from moto_s3 import S3Server, s3_server
+from preset_waits import get
 
 pytestmark = pytest.mark.slow
 
@@ -146,7 +147,6 @@ async def test_s3_events_are_received_from_a_queue_and_deleted(s3: S3Server, tmp
             return all(int(attributes[name]) == 0 for name in names)
 
         await until(is_empty, what="the deletion of the messages")
-        async with client.get(f"{running.url}/metrics") as answer:
-            text = await answer.text()
+        text = await get(f"{running.url}/metrics")
         assert 'waitd_signals_total{source="s3_queue"} 1.0' in text
         assert 'waitd_wakeups_total{source="s3_queue"} 1.0' in text

@@ -13,7 +13,8 @@ import aiohttp
 import orjson
 import psutil
 import pytest
-from daemon import Daemon, daemon
+from daemon import Daemon, daemon, submit
+from preset_waits import get
 
 pytestmark = pytest.mark.slow
 GET = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n"
@@ -135,16 +136,14 @@ async def test_every_attack_ends_cleanly_and_others_are_answered_promptly(tmp_pa
         assert requests > 20
         assert slowest < PROMPT
         assert [line for line in waitd.log if line.get("level") == "error"] == []
-        async with client.get(f"{waitd.url}/v1/waits") as answer:
-            assert (await answer.json())["waits"] == []
-        async with client.get(f"{waitd.url}/metrics") as answer:
-            metrics = await answer.text()
+        assert (await get(f"{waitd.url}/v1/waits"))["waits"] == []
+        metrics = await get(f"{waitd.url}/metrics")
         assert 'waitd_requests_refused_total{problem="headers-too-large"} 15.0' in metrics
         assert 'waitd_requests_refused_total{problem="request-timeout"} 15.0' in metrics
 
 
 async def test_unfinished_heads_use_little_memory(tmp_path: Path) -> None:
-    async with daemon(tmp_path) as waitd, aiohttp.ClientSession() as client:
+    async with daemon(tmp_path) as waitd:
         assert waitd.process is not None
         process = psutil.Process(waitd.process.pid)
         before = process.memory_info().rss
@@ -157,8 +156,7 @@ async def test_unfinished_heads_use_little_memory(tmp_path: Path) -> None:
         for _, writer in unfinished:
             writer.write(head)
         began = time.monotonic()
-        async with client.get(f"{waitd.url}/metrics") as answer:
-            metrics = await answer.text()
+        metrics = await get(f"{waitd.url}/metrics")
         assert time.monotonic() - began < PROMPT
         assert f"waitd_api_connections {connections + 1}.0" in metrics
         assert process.memory_info().rss - before < connections * 100 * 1024
@@ -187,8 +185,7 @@ async def test_idle_connections_are_closed_to_admit_new_ones(tmp_path: Path) -> 
         daemon(tmp_path, WAITD_MAX_CONNECTIONS=str(limit)) as waitd,
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as client,
     ):
-        async with client.post(f"{waitd.url}/v1/waits", json=WAIT) as answer:
-            wait_id = (await answer.json())["id"]
+        wait_id = await submit(client, waitd, WAIT)
         polling = [
             asyncio.create_task(client.get(f"{waitd.url}/v1/waits/{wait_id}?wait=60"))
             for _ in range(limit // 2)
@@ -199,8 +196,7 @@ async def test_idle_connections_are_closed_to_admit_new_ones(tmp_path: Path) -> 
             writer.write(GET)
         for _ in range(10):
             began = time.monotonic()
-            async with aiohttp.ClientSession() as newcomer, newcomer.get(f"{waitd.url}/metrics") as answer:
-                metrics = await answer.text()
+            metrics = await get(f"{waitd.url}/metrics")
             assert time.monotonic() - began < PROMPT
         assert f"waitd_api_connections {limit}.0" in metrics
         assert "too_many_connections" in {line.get("event") for line in waitd.log}
@@ -217,8 +213,7 @@ async def test_idle_connections_are_closed_to_admit_new_ones(tmp_path: Path) -> 
 async def test_a_new_connection_is_refused_if_all_others_have_a_request(tmp_path: Path) -> None:
     limit = 16
     async with daemon(tmp_path, WAITD_MAX_CONNECTIONS=str(limit)) as waitd, aiohttp.ClientSession() as client:
-        async with client.post(f"{waitd.url}/v1/waits", json=WAIT) as answer:
-            wait_id = (await answer.json())["id"]
+        wait_id = await submit(client, waitd, WAIT)
 
         async def poll_status() -> int:
             try:
@@ -233,6 +228,5 @@ async def test_a_new_connection_is_refused_if_all_others_have_a_request(tmp_path
         statuses = await asyncio.gather(*[poll_status() for _ in range(3 * limit)])
         assert set(statuses) == {0, 200}
         assert statuses.count(200) >= limit
-        async with client.get(f"{waitd.url}/metrics") as answer:
-            metrics = await answer.text()
+        metrics = await get(f"{waitd.url}/metrics")
         assert 'waitd_requests_refused_total{problem="too-many-connections"}' in metrics

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 from certificates import Authority, replace_file
-from daemon import Daemon, daemon, until
+from daemon import Daemon, daemon, submit, until
 
 pytestmark = pytest.mark.slow
 WAIT = {"kind": "http", "params": {"endpoint": "http://127.0.0.1:9/never"}, "poke_interval": 3600}
@@ -55,8 +55,7 @@ async def test_the_api_is_served_over_https_only(
     waitd: Daemon, client: aiohttp.ClientSession, authority: Authority
 ) -> None:
     assert waitd.url.startswith("https://")
-    async with client.post(f"{waitd.url}/v1/waits", json=WAIT) as answer:
-        assert answer.status == 201
+    await submit(client, waitd, WAIT)
     async with aiohttp.ClientSession() as plain:
         with pytest.raises(aiohttp.ClientError):
             await plain.get(waitd.url.replace("https", "http") + "/livez")
@@ -75,8 +74,7 @@ async def test_the_api_is_served_over_https_only(
 async def test_new_connections_get_a_rotated_certificate_and_requests_in_flight_continue(
     waitd: Daemon, client: aiohttp.ClientSession, authority: Authority
 ) -> None:
-    async with client.post(f"{waitd.url}/v1/waits", json=WAIT) as answer:
-        wait_id = (await answer.json())["id"]
+    wait_id = await submit(client, waitd, WAIT)
     before = await served_certificate(waitd, authority)
     in_flight = asyncio.create_task(client.get(f"{waitd.url}/v1/waits/{wait_id}?wait=60"))
     for _ in range(2):

@@ -1,6 +1,5 @@
 """`waitd demo --airflow` as a process."""
 
-import json
 import os
 import signal
 import subprocess
@@ -8,9 +7,9 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import pytest
+from cli_process import assert_fails, is_running, json_of, run_waitd
 
 from waitd.bench.airflow.demo import DAG_FILE, JOBS_AFTER, SLOTS
 from waitd.bench.airflow.processes import eventually
@@ -37,16 +36,9 @@ def variables(environment: Path, tmp_path: Path, scratch: Path) -> Mapping[str, 
 def test_waiting_tasks_hold_no_slot_and_continue_with_their_results(
     environment: Path, tmp_path: Path, scratch: Path
 ) -> None:
-    done = subprocess.run(
-        [*DEMO, "--json"],
-        env=variables(environment, tmp_path, scratch),
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    report: dict[str, Any] = json.loads(done.stdout)
+    settings = variables(environment, tmp_path, scratch)
+    done = run_waitd("demo", "--airflow", "--json", seconds=900, **settings)
+    report = json_of(done)
     assert report["good"] is True
     assert report["before"] == {"tasks": SLOTS, "slots_held": SLOTS}
     assert report["after"] == {"tasks": JOBS_AFTER, "slots_held": 0}
@@ -59,14 +51,6 @@ def test_waiting_tasks_hold_no_slot_and_continue_with_their_results(
     assert str(DAG_FILE) in done.stderr
     assert "SIGKILL" in done.stderr
     assert list(scratch.iterdir()) == []
-
-
-def is_running(pid: int) -> bool:
-    """Whether the process exists and is not a zombie, which its new parent may reap late."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 @pytest.mark.parametrize(
@@ -101,14 +85,5 @@ def test_an_interrupted_demo_leaves_nothing_behind(
 
 def test_without_a_package_index_the_error_says_what_to_do(tmp_path: Path) -> None:
     nowhere = {"PIP_INDEX_URL": "http://127.0.0.1:1/simple", "PIP_CONFIG_FILE": os.devnull}
-    done = subprocess.run(
-        DEMO,
-        env={**os.environ, **nowhere, "XDG_CACHE_HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert "set PIP_INDEX_URL or PIP_PROXY" in done.stderr
-    assert "Traceback" not in done.stderr
+    done = run_waitd("demo", "--airflow", seconds=120, XDG_CACHE_HOME=str(tmp_path), **nowhere)
+    assert_fails(done, 1, "set PIP_INDEX_URL or PIP_PROXY")

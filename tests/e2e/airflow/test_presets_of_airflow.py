@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from airflow_runs import DagRun
 from daemon import Daemon, until
-from preset_waits import last_verdict_is, post, submit_wait, wait_until, wait_until_ended
+from preset_waits import cancel, last_verdict_is, submit_wait, wait_until, wait_until_ended
 from provider_scene import ProviderScene
 from vendors import Vendors, vendors
 
@@ -46,8 +46,7 @@ async def test_a_run_that_fails_fails_its_wait(airflow: Airflow, waitd: Daemon) 
 async def test_a_cancelled_wait_fails_its_run(airflow: Airflow, waitd: Daemon) -> None:
     wait = await submit_wait(waitd, **dag_run("plain_deferred", cancel_job_on=["cancelled"]))
     await wait_until(waitd, wait, last_verdict_is("running", "running"), 120)
-    status, _ = await post(f"{waitd.url}/v1/waits/{wait['id']}:cancel")
-    assert status == 200
+    await cancel(waitd, wait)
 
     async def is_failed() -> bool:
         return bool((await run_of(airflow, "plain_deferred", wait))["state"] == "failed")

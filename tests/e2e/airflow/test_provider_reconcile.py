@@ -2,14 +2,12 @@
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from cli_process import run_waitd
 from daemon import daemon
 from provider_scene import ControlledJobServer, ProviderScene, connect_airflow
 
@@ -21,29 +19,8 @@ MODES = ("resume", "set_state", "clear")
 
 async def reconcile(settings: dict[str, Any], url: str, *options: str) -> list[dict[str, Any]]:
     """Runs `waitd airflow reconcile`, and returns its output for the tasks of the test's DAG."""
-    command = [
-        sys.executable,
-        "-m",
-        "waitd",
-        "airflow",
-        "reconcile",
-        "--conn-id",
-        "airflow",
-        "--url",
-        url,
-        "--json",
-        *options,
-    ]
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("WAITD_")}
-    done = await asyncio.to_thread(
-        subprocess.run,
-        command,
-        env=inherited | settings,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    command = ("airflow", "reconcile", "--conn-id", "airflow", "--url", url, "--json")
+    done = await asyncio.to_thread(run_waitd, *command, *options, **settings)
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     return sorted(

@@ -1,13 +1,10 @@
 """`waitd cost whatif` with a real Airflow."""
 
 import asyncio
-import os
-import subprocess
-import sys
 from typing import Any
 
-import orjson
 import pytest
+from cli_process import json_of, run_waitd
 from provider_scene import ProviderScene
 
 pytestmark = [pytest.mark.slow, pytest.mark.airflow_long]
@@ -20,17 +17,11 @@ async def test_the_sensors_of_a_real_airflow_are_counted(
     await run.parked()
     scene.jobs.succeed("whatif")
     await run.ended("fetch")
-    command = (sys.executable, "-m", "waitd", "cost", "whatif", "--airflow-conn-id", "airflow", "--json")
-    done = await asyncio.to_thread(
-        subprocess.run,
-        [*command, "--poke-interval", "0.3"],
-        env={**os.environ, **daemon_settings},
-        capture_output=True,
-        check=True,
-    )
-    report = orjson.loads(done.stdout)
+    options = ("--airflow-conn-id", "airflow", "--json", "--poke-interval", "0.3")
+    done = await asyncio.to_thread(run_waitd, "cost", "whatif", *options, **daemon_settings)
+    report = json_of(done)
     rows = {row["name"]: row for row in report["rows"]}
     assert rows["provider_pattern"]["waits"] >= 1
     assert report["total"]["waits"] == sum(row["waits"] for row in report["rows"])
     assert report["total"]["poke"]["slot_seconds"] > 0
-    assert b"tasks that are not sensors" in done.stderr, "submit and fetch are ignored"
+    assert "tasks that are not sensors" in done.stderr, "submit and fetch are ignored"

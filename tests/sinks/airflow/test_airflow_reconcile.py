@@ -2,9 +2,7 @@
 
 import asyncio
 import json
-import os
 import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -13,6 +11,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from cli_process import run_waitd
 from daemon import daemon, serving
 from fake_task_lists import FakeTaskInstances, ti_id
 
@@ -36,15 +35,8 @@ def registration(task: str, seconds: float) -> dict[str, Any]:
 
 
 async def reconcile(url: str, variables: dict[str, str], *options: str) -> subprocess.CompletedProcess[str]:
-    arguments = ["airflow", "reconcile", "--conn-id", "airflow", "--url", url, *options]
-    command = [sys.executable, "-m", "waitd", *arguments]
-    inherited = {
-        name: value for name, value in os.environ.items() if not name.startswith(("WAITD_", "AIRFLOW_CONN_"))
-    }
-    environment = inherited | variables | {"NO_COLOR": "1"}
-    return await asyncio.to_thread(
-        subprocess.run, command, env=environment, capture_output=True, text=True, timeout=300, check=False
-    )
+    command = ("airflow", "reconcile", "--conn-id", "airflow", "--url", url)
+    return await asyncio.to_thread(run_waitd, *command, *options, seconds=300, **variables)
 
 
 @asynccontextmanager

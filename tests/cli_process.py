@@ -1,5 +1,6 @@
 """Runs the command line and daemons as processes, as a user does."""
 
+import json
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 from waitd.bench.children import free_port
 
@@ -86,6 +88,28 @@ def run_waitd(
         timeout=seconds,
         check=False,
     )
+
+
+def assert_fails(done: subprocess.CompletedProcess[str], code: int, *messages: str) -> None:
+    """The command ended with this exit code, no result, and an error message with these texts."""
+    assert (done.returncode, done.stdout) == (code, ""), done.stderr
+    for message in messages:
+        assert message in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def json_of(done: subprocess.CompletedProcess[str]) -> Any:
+    """The JSON document that a command printed, which must have succeeded."""
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def is_running(pid: int) -> bool:
+    """Whether the process exists and is not a zombie, which its new parent may reap late."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def free_address() -> str:
