@@ -17,7 +17,12 @@ async def test_outcomes_that_a_lying_fleet_caused_are_wrong(
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     report = await run(display, Load(100, 0.5, 4), FleetSettings(program="lying_job_server"), DaemonAddress())
-    found = report.correctness
-    assert not found.good
-    assert (found.submitted, found.delivered, found.lost, found.wrong) == (100, 100, 0, 10)
-    assert all("ended as success, must be failed" in complaint for complaint in found.complaints)
+    correctness = report.correctness
+    assert not correctness.good
+    assert (correctness.submitted, correctness.delivered, correctness.lost, correctness.wrong) == (
+        100,
+        100,
+        0,
+        10,
+    )
+    assert all("ended as success, must be failed" in complaint for complaint in correctness.complaints)

@@ -8,9 +8,11 @@ import asyncio
 import gc
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
+import aiohttp
 import uvloop
 from figures import Figure, print_figures
 from lab import CORES, running_target, say, use_other_cores
@@ -18,6 +20,8 @@ from lab import CORES, running_target, say, use_other_cores
 from waitd.bench.children import JobServer
 from waitd.bench.machine import machine
 from waitd.core.waits.wait import EMPTY_PROGRESS, Progress
+from waitd.ports import Probe
+from waitd.probes.transport.pool import ConnectionPool
 
 #: The number of different URLs, and of requests at the same time.
 URLS, CONCURRENCY = 2_000, 64
@@ -91,18 +95,34 @@ async def cpu_per_start(
     return cpu
 
 
+async def cpu_per_poke(probe: Probe, groups: Sequence[Sequence[PolledWait]]) -> float:
+    """CPU seconds of a poke on each of URLS groups of waits, as the poker starts it."""
+    return await cpu_per_start(
+        lambda n: probe.poke(groups[n]), lambda n, on_done: probe.start_poke(groups[n], on_done)
+    )
+
+
+@asynccontextmanager
+async def connection_pool() -> AsyncIterator[ConnectionPool]:
+    """waitd's connection pool."""
+    async with aiohttp.TCPConnector(limit=0) as connector:
+        pool = ConnectionPool(connector, HEADERS)
+        yield pool
+        pool.close()
+
+
 async def _measure(layers: Mapping[str, Layer], rounds: int, *, with_s3: bool) -> Sequence[Figure]:
     async with running_target(with_s3=with_s3) as target:
         os.sched_setaffinity(0, CORES.measured)
         gc.set_threshold(5000, 20, 100)  # as the daemon does
-        found: dict[str, list[float]] = {name: [] for name in layers}
+        measured: dict[str, list[float]] = {name: [] for name in layers}
         for number in range(rounds):
             for name, layer in layers.items():
-                found[name].append(await layer(target) * 1e6)
-            say(f"round {number + 1}: " + ", ".join(f"{values[-1]:.1f} µs" for values in found.values()))
+                measured[name].append(await layer(target) * 1e6)
+            say(f"round {number + 1}: " + ", ".join(f"{values[-1]:.1f} µs" for values in measured.values()))
     return [
         Figure(name, min(values), "µs", note="of " + ", ".join(f"{value:.1f}" for value in values))
-        for name, values in found.items()
+        for name, values in measured.items()
     ]
 
 

@@ -11,7 +11,7 @@ session, for comparison. `scenarios.py` measures the whole daemon.
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -28,7 +28,6 @@ from waitd.engine.poker import Poker
 from waitd.metrics import Instruments
 from waitd.ports import StoredOutcome, StoredWait, UnstoredOutcome
 from waitd.probes.http.probe import HttpProbe
-from waitd.probes.transport.pool import ConnectionPool
 
 INTERVAL = 0.05
 
@@ -69,31 +68,23 @@ async def by_session(target: JobServer) -> float:
 async def by_pool(target: JobServer) -> float:
     """CPU of a GET by waitd's connection pool."""
     urls = _urls(target)
-    connector = aiohttp.TCPConnector(limit=0)
-    pool = ConnectionPool(connector, HEADERS)
+    async with layers.connection_pool() as pool:
 
-    def start(n: int, on_done: Callable[[object], None]) -> object:
-        return pool.send("GET", urls[n], None, True, on_done)
+        async def get(n: int) -> None:
+            response = await pool.request("GET", urls[n], None, True)
+            while not response.at_eof():
+                await response.readany()
 
-    async def get(n: int) -> None:
-        response = await pool.request("GET", urls[n], None, True)
-        while not response.at_eof():
-            await response.readany()
-
-    try:
-        return await layers.cpu_per_start(get, start)
-    finally:
-        pool.close()
-        await connector.close()
+        return await layers.cpu_per_start(
+            get, lambda n, on_done: pool.send("GET", urls[n], None, True, on_done)
+        )
 
 
 async def by_probe(target: JobServer) -> float:
     """CPU of a poke by the probe."""
     async with _http_probe() as probe:
         groups = [[PolledWait(probe.parse(params, namespace="default"))] for params in _params(target)]
-        return await layers.cpu_per_start(
-            lambda n: probe.poke(groups[n]), lambda n, on_done: probe.start_poke(groups[n], on_done)
-        )
+        return await layers.cpu_per_poke(probe, groups)
 
 
 async def by_poker(target: JobServer) -> float:

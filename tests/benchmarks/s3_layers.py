@@ -14,22 +14,20 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import aiohttp
 import layers
-from layers import HEADERS, URLS, Layer, PolledWait
+from layers import URLS, Layer, PolledWait
 
 from waitd.bench.children import JobServer
 from waitd.bench.jobs import job_path
 from waitd.core.aws.signature import AwsKeys, S3Signer, encoded_path
 from waitd.core.connections.connection import Connection
-from waitd.core.waits.verdict import Pending, Verdict
+from waitd.core.waits.verdict import Pending
 from waitd.core.waits.wait import EMPTY_PROGRESS, Progress, record_verdict
 from waitd.ports import Probe
 from waitd.probes.http.probe import HttpProbe
 from waitd.probes.optional import optional_probes
 from waitd.probes.s3.fast_path import ABSENT
 from waitd.probes.s3.params import MAX_SHARERS
-from waitd.probes.transport.pool import ConnectionPool
 
 BUCKET, REGION = "landing", "us-east-1"
 LOGIN, PASSWORD = "benchmark", "secret"
@@ -61,14 +59,9 @@ class OneConnection:
 
 async def by_pool(target: JobServer) -> float:
     """CPU of an unsigned HEAD by waitd's connection pool."""
-    connector = aiohttp.TCPConnector(limit=0)
-    pool = ConnectionPool(connector, HEADERS)
     urls = _urls(target)
-    try:
+    async with layers.connection_pool() as pool:
         return await layers.cpu_per_call(lambda n: pool.request("HEAD", urls[n], None, True))
-    finally:
-        pool.close()
-        await connector.close()
 
 
 async def by_http(target: JobServer) -> float:
@@ -151,22 +144,15 @@ async def _by_started_pokes(target: JobServer, progress: Progress) -> float:
             [PolledWait(probe.parse(_params(_missing(n)), namespace="default"), progress)]
             for n in range(URLS)
         ]
-        return await layers.cpu_per_start(
-            lambda n: probe.poke(waits[n]), lambda n, on_done: probe.start_poke(waits[n], on_done)
-        )
+        return await layers.cpu_per_poke(probe, waits)
 
 
 async def _by_probe(probe: Probe, groups: Sequence[Sequence[Mapping[str, Any]]]) -> float:
     waits = [[PolledWait(probe.parse(params, namespace="default")) for params in group] for group in groups]
     for verdict in await probe.poke(waits[0]):
-        _require_pending(verdict)
+        if not isinstance(verdict, Pending):  # it does something else than what is to be measured
+            raise RuntimeError(f"unexpected verdict: {verdict}")  # noqa: TRY004 - no argument has a wrong type
     return await layers.cpu_per_call(lambda n: probe.poke(waits[n % len(waits)]))
-
-
-def _require_pending(verdict: Verdict) -> None:
-    """Raises RuntimeError: the poke does something else than what is to be measured."""
-    if not isinstance(verdict, Pending):
-        raise RuntimeError(f"unexpected verdict: {verdict}")  # noqa: TRY004 - no argument has a wrong type
 
 
 LAYERS: Mapping[str, Layer] = {

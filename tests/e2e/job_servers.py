@@ -4,10 +4,7 @@
 """
 
 import json
-import os
 import shutil
-import signal
-import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
@@ -17,6 +14,7 @@ from typing import Any, Self
 from urllib.request import urlopen
 
 from own_environment import own_environment
+from process_groups import ProcessGroups
 
 from waitd.bench.children import free_port
 
@@ -49,14 +47,12 @@ if __name__ == "__main__":
 """
 
 
-class RealJobSystem(ABC):
+class RealJobSystem(ProcessGroups, ABC):
     """A context manager that runs processes in a directory, and kills them with their children."""
 
     def __init__(self, directory: Path) -> None:
-        self.directory = directory
+        super().__init__(directory)
         self.port = free_port()
-        self.processes: list[subprocess.Popen[bytes]] = []
-        directory.mkdir(parents=True, exist_ok=True)
 
     @property
     def url(self) -> str:
@@ -76,28 +72,6 @@ class RealJobSystem(ABC):
     def __exit__(self, *_: object) -> None:
         self.kill()
 
-    def kill(self) -> None:
-        """Kills the process group of each process with SIGKILL."""
-        while self.processes:
-            process = self.processes.pop()
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-    def spawn(self, *command: object, **environment: str) -> None:
-        with (self.directory / "log").open("ab") as log:
-            self.processes.append(
-                subprocess.Popen(
-                    [str(part) for part in command],
-                    stdout=log,
-                    stderr=log,
-                    stdin=subprocess.DEVNULL,
-                    env={**os.environ, **environment},
-                    cwd=self.directory,
-                    start_new_session=True,
-                )
-            )
-
     def fetch_json(self, url: str, containing: str = "") -> Any:
         """Waits until a URL answers with JSON that contains a text, and returns it."""
         limit = time.monotonic() + START_TIMEOUT
@@ -106,9 +80,8 @@ class RealJobSystem(ABC):
                 text = answer.read().decode()
                 if containing in text:
                     return json.loads(text)
-            log = (self.directory / "log").read_text(errors="replace")[-2000:]
-            assert all(process.poll() is None for process in self.processes), f"a process ended: {log}"
-            assert time.monotonic() < limit, f"{url} does not answer: {log}"
+            assert all(process.poll() is None for process in self.processes), self.log()
+            assert time.monotonic() < limit, f"{url} does not answer: {self.log()}"
             time.sleep(0.1)
 
 

@@ -3,9 +3,7 @@
 import asyncio
 import base64
 import json
-import os
 import sqlite3
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from urllib.parse import quote
 
 import aiohttp
 import pytest
+from cli_process import run_waitd
 from daemon import Daemon, Receiver, daemon, serving, until
 from planted_secrets import PlantedSecrets, encodings
 from secret_sources import INVALID_CONNECTIONS, OUTCOMES, secret_sources
@@ -63,16 +62,10 @@ async def api_answers(client: aiohttp.ClientSession, url: str, ids: list[str]) -
     return answers
 
 
-async def run_command(waitd: Daemon, environment: dict[str, str], *arguments: str) -> bytes:
+async def run_command(waitd: Daemon, environment: dict[str, Any], *arguments: str) -> bytes:
     """The output and errors of a command."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "waitd", *arguments),
-        env={**os.environ, **environment, "WAITD_URL": waitd.url},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    output, _ = await process.communicate()
-    return output
+    done = await asyncio.to_thread(run_waitd, *arguments, **environment, WAITD_URL=waitd.url)
+    return (done.stdout + done.stderr).encode()
 
 
 def rows_without_params(database: Path) -> bytes:

@@ -4,7 +4,6 @@ import json
 import signal
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 from daemon import Daemon, Jobs, daemon, get_wait, serving, until
 from daemon import submit as daemon_submit
 from moto_s3 import S3Server, s3_server
-from preset_waits import get
+from preset_waits import get, last_verdict_is, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -49,10 +48,7 @@ async def test_signals_end_waits_across_a_kill_and_waits_submitted_later(tmp_pat
         waits = [await submit(client, running, kind="signal", params=params) for _ in range(3)]
         other = await submit(client, running, kind="signal", params={"key": "other"})
         await send_signal(client, running, "k", {"step": 1})
-        await until(
-            lambda: _last_reason_is(client, running, waits[0], "signal"),
-            what="the verdict on the first signal",
-        )
+        await wait_until(running, {"id": waits[0]}, last_verdict_is("signal"))
         await send_signal(client, running, "k", {"step": 2})
         assert running.process is not None
         running.process.send_signal(signal.SIGKILL)  # the signal was acknowledged, so it must survive
@@ -66,11 +62,6 @@ async def test_signals_end_waits_across_a_kill_and_waits_submitted_later(tmp_pat
         assert (await get_wait(client, running, other))["state"] == "waiting"
         await send_signal(client, running, "other", None)
         assert (await get_wait(client, running, other, 30))["outcome"]["payload"] is None
-
-
-async def _last_reason_is(client: aiohttp.ClientSession, running: Daemon, wait_id: str, reason: str) -> bool:
-    verdict = (await get_wait(client, running, wait_id))["last_verdict"]
-    return verdict is not None and verdict["reason"] == reason
 
 
 async def test_a_signal_makes_a_wait_of_another_kind_poke_at_once(tmp_path: Path) -> None:
@@ -92,7 +83,7 @@ async def test_a_signal_makes_a_wait_of_another_kind_poke_at_once(tmp_path: Path
 async def test_a_waiting_signal_wait_is_not_polled(tmp_path: Path) -> None:
     async with aiohttp.ClientSession() as client, daemon(tmp_path) as running:
         wait_id = await submit(client, running, kind="signal", params={"key": "k"}, poke_interval=0.1)
-        await until(lambda: _last_reason_is(client, running, wait_id, "no_signal"), what="the first poke")
+        await wait_until(running, {"id": wait_id}, last_verdict_is("no_signal"))
         started = time.monotonic()
         await until(lambda: time.monotonic() - started > 1.5)
         assert (await get_wait(client, running, wait_id))["pokes"] == 1
@@ -107,7 +98,7 @@ async def test_an_s3_event_ends_its_waits_within_a_second(s3: S3Server, tmp_path
         matching = await submit(client, running, **slow, params=pattern)
         unrelated = await submit(client, running, **slow, params={"bucket_key": f"s3://{bucket}/c"})
         for wait_id in (exact, matching, unrelated):
-            await until(partial(_last_reason_is, client, running, wait_id, "absent"), what="the first poke")
+            await wait_until(running, {"id": wait_id}, last_verdict_is("absent"))
         s3.put(bucket, "a/1", "b/x.csv")
         started = time.monotonic()
         records = [
@@ -130,7 +121,7 @@ async def test_s3_events_are_received_from_a_queue_and_deleted(s3: S3Server, tmp
     async with aiohttp.ClientSession() as client, daemon(tmp_path, **settings) as running:
         params = {"bucket_key": f"s3://{bucket}/a/1"}
         wait_id = await submit(client, running, kind="s3_key", params=params, poke_interval=3600)
-        await until(lambda: _last_reason_is(client, running, wait_id, "absent"), what="the first poke")
+        await wait_until(running, {"id": wait_id}, last_verdict_is("absent"))
         s3.put(bucket, "a/1")
         event = {
             "source": "aws.s3",

@@ -7,11 +7,13 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
 from certificates import Authority, replace_file
+from cli_process import assert_fails, run_waitd
 from daemon import Daemon, daemon, submit, until
 
 pytestmark = pytest.mark.slow
@@ -173,21 +175,13 @@ async def test_silent_connections_are_closed_and_others_are_served(
 
 
 async def test_the_command_line_uses_https_with_a_ca_file(waitd: Daemon, authority: Authority) -> None:
-    async def run_list(*options: str, **environment: str) -> tuple[int | None, str]:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "waitd", *options, "list", "--url", waitd.url),
-            env={"PATH": "/usr/bin:/bin", **environment},
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        _, stderr = await process.communicate()
-        return process.returncode, stderr.decode()
+    async def run_list(*options: str, **variables: Any) -> subprocess.CompletedProcess[str]:
+        return await asyncio.to_thread(run_waitd, *options, "list", "--url", waitd.url, **variables)
 
-    assert await run_list("--ca-file", str(authority.file)) == (0, "")
-    assert await run_list(WAITD_CA_FILE=str(authority.file)) == (0, "")
-    code, stderr = await run_list()
-    assert code == 69
-    assert "certificate" in stderr
-    code, stderr = await run_list("--ca-file", "/nowhere/ca.crt")
-    assert code == 2
-    assert "/nowhere/ca.crt" in stderr
+    for done in (
+        await run_list("--ca-file", str(authority.file)),
+        await run_list(WAITD_CA_FILE=str(authority.file)),
+    ):
+        assert (done.returncode, done.stderr) == (0, "")
+    assert_fails(await run_list(), 69, "certificate")
+    assert_fails(await run_list("--ca-file", "/nowhere/ca.crt"), 2, "/nowhere/ca.crt")

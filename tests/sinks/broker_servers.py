@@ -3,19 +3,16 @@
 Kafka's replacement is `kafka_cluster`.
 """
 
-import os
 import shutil
-import signal
 import socket
-import subprocess
 import sys
 import sysconfig
 import time
 from abc import ABC, abstractmethod
-from contextlib import suppress
 from pathlib import Path
 
 from broker_certificates import server_files
+from process_groups import ProcessGroups
 
 from waitd.bench.children import free_port
 
@@ -25,14 +22,12 @@ NATS_MAX, RABBIT_MAX, REDIS_MAX = 256 * 1024, 512 * 1024, 1024 * 1024
 SECONDS_TO_START = 180
 
 
-class Server(ABC):
+class Server(ProcessGroups, ABC):
     """One broker. Its data is in `directory` and survives a kill."""
 
     def __init__(self, directory: Path) -> None:
-        self.directory = directory
+        super().__init__(directory)
         self.port = free_port()
-        self.processes: list[subprocess.Popen[bytes]] = []
-        directory.mkdir(parents=True, exist_ok=True)
 
     @abstractmethod
     def command(self) -> list[str]: ...
@@ -41,26 +36,12 @@ class Server(ABC):
         return {}
 
     def start(self) -> None:
-        self.spawn(self.command())
+        self.spawn(*self.command(), **self.environment())
         limit = time.monotonic() + SECONDS_TO_START
         while not self.answers():
             assert self.processes[-1].poll() is None, f"{self.command()[0]} ended: {self.log()}"
             assert time.monotonic() < limit, f"{self.command()[0]} does not answer: {self.log()}"
             time.sleep(0.05)
-
-    def spawn(self, command: list[str]) -> None:
-        with (self.directory / "log").open("ab") as log:
-            self.processes.append(
-                subprocess.Popen(
-                    command,
-                    stdout=log,
-                    stderr=log,
-                    stdin=subprocess.DEVNULL,
-                    env={**os.environ, **self.environment()},
-                    cwd=self.directory,
-                    start_new_session=True,
-                )
-            )
 
     def answers(self) -> bool:
         try:
@@ -69,18 +50,7 @@ class Server(ABC):
             return False
         return True
 
-    def log(self) -> str:
-        return (self.directory / "log").read_text(errors="replace")[-2000:]
-
-    def kill(self) -> None:
-        """SIGKILL, to the whole process group of each process."""
-        while self.processes:
-            process = self.processes.pop()
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-    end = kill
+    end = ProcessGroups.kill
 
 
 class RedisServer(Server):
@@ -176,7 +146,7 @@ class RabbitServer(Server):
 
     def start(self) -> None:
         if shutil.which("epmd"):  # otherwise RabbitMQ starts one that keeps running
-            self.spawn(["epmd", "-port", str(self.mapper), "-address", "127.0.0.1"])
+            self.spawn("epmd", "-port", self.mapper, "-address", "127.0.0.1", **self.environment())
         super().start()
 
     def answers(self) -> bool:

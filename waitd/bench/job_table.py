@@ -1,4 +1,4 @@
-"""The jobs that a job server has been asked about, and its answers.
+"""The jobs of the requests to a job server, and its answers.
 
 Pure: the clock is a parameter.
 """
@@ -74,7 +74,7 @@ class RunningJob:
 
 
 class JobTable:
-    """All jobs that were asked about, by path."""
+    """All jobs that were polled, by path."""
 
     def __init__(self, clock: Callable[[], float], wall_clock: Callable[[], float] = time.time) -> None:
         self.clock = clock

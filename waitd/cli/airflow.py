@@ -53,16 +53,16 @@ def reconcile(
     if dry_run:
         _print_tasks(
             [
-                {**_place_fields(place), "kind": line["wait"]["kind"], "deadline": line["deadline"]}
-                for place, line in lines
+                {**_task_fields(task), "kind": line["wait"]["kind"], "deadline": line["deadline"]}
+                for task, line in lines
             ],
             as_json=as_json,
         )
         raise typer.Exit(ExitCode.FAILED if unreadable else ExitCode.OK)
     result = submit_lines(url, [line for _, line in lines], as_json=as_json)
     if as_json:
-        for (place, _), answer in zip(lines, result.answers, strict=True):
-            print_json({**_place_fields(place), **answer})
+        for (task, _), answer in zip(lines, result.answers, strict=True):
+            print_json({**_task_fields(task), **answer})
     else:
         sys.stdout.write(
             f"{pluralize(len(tasks), 'parked task')}: {result.created:,} registered again, "
@@ -95,12 +95,12 @@ def _import_line(task: "ParkedTask") -> Mapping[str, Any] | None:
     return {"deadline": registration.deadline, "wait": wait} if "kind" in wait else None
 
 
-def _place_fields(place: "TaskTry") -> dict[str, Any]:
+def _task_fields(task: "TaskTry") -> dict[str, Any]:
     return {
-        "dag_id": place.dag_id,
-        "run_id": place.run_id,
-        "task_id": place.task_id,
-        "map_index": place.map_index,
+        "dag_id": task.dag_id,
+        "run_id": task.run_id,
+        "task_id": task.task_id,
+        "map_index": task.map_index,
     }
 
 

@@ -1,4 +1,4 @@
-"""Shell completion of states and wait ids. If the daemon cannot be asked, it completes nothing."""
+"""Shell completion of states and wait ids. Without an answer of the daemon it completes nothing."""
 
 import asyncio
 from pathlib import Path

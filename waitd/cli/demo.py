@@ -56,7 +56,7 @@ def demo(
     console = stderr_console()
     try:
         with progress_display(console) as show:
-            account = asyncio.run(interruptible(run(show, waits)))
+            report = asyncio.run(interruptible(run(show, waits)))
     except RequestRefused as error:
         fail(describe_refusal(error))
     except (ChildFailed, DaemonUnreachable) as error:
@@ -64,15 +64,15 @@ def demo(
     except asyncio.CancelledError:  # SIGTERM or SIGHUP; everything is cleaned up
         raise typer.Exit(ExitCode.INTERRUPTED) from None
     if as_json:
-        print_json(account.as_json())
+        print_json(report.as_json())
     else:
         out = stdout_console()
-        out.print(render_account(account))
-        _print_conclusion(out, account)
-    raise typer.Exit(ExitCode.OK if account.good else ExitCode.FAILED)
+        out.print(render_report(report))
+        _print_conclusion(out, report)
+    raise typer.Exit(ExitCode.OK if report.good else ExitCode.FAILED)
 
 
-def render_account(account: "CorrectnessReport") -> "Table":
+def render_report(report: "CorrectnessReport") -> "Table":
     """The results as a table. Counts that must be zero are red if they are not."""
     from rich.table import Table
     from rich.text import Text
@@ -81,42 +81,42 @@ def render_account(account: "CorrectnessReport") -> "Table":
     table.add_column()
     table.add_column(justify="right")
     table.add_column(style="dim")
-    kinds = ", ".join(f"{count} {kind}" for kind, count in account.kinds.items())
+    kinds = ", ".join(f"{count} {kind}" for kind, count in report.kinds.items())
     for name, value, remark in (
-        ("submitted", account.submitted, kinds),
-        ("succeeded", account.succeeded, ""),
-        ("failed", account.failed, "as their jobs did"),
-        ("timed out", account.timed_out, "their jobs never ended"),
+        ("submitted", report.submitted, kinds),
+        ("succeeded", report.succeeded, ""),
+        ("failed", report.failed, "as their jobs did"),
+        ("timed out", report.timed_out, "their jobs never ended"),
         (
             "delivered",
-            account.delivered,
-            f"{account.refused} callbacks were refused at first and delivered again",
+            report.delivered,
+            f"{report.refused} callbacks were refused at first and delivered again",
         ),
         (
             "delivered twice",
-            account.delivered_twice,
+            report.delivered_twice,
             "delivery is at least once; the event id tells duplicates",
         ),
     ):
         table.add_row(name, str(value), remark)
     table.add_section()
     must_be_zero: Mapping[str, tuple[int, str]] = {
-        "lost": (account.lost, "accepted, but no outcome arrived"),
-        "wrong outcome": (account.wrong, "not the outcome of its job"),
-        "signature wrong": (account.badly_signed, "Standard Webhooks, checked on every callback"),
-        "event changed": (account.changed, "not the same bytes each time"),
+        "lost": (report.lost, "accepted, but no outcome arrived"),
+        "wrong outcome": (report.wrong, "not the outcome of its job"),
+        "signature wrong": (report.badly_signed, "Standard Webhooks, checked on every callback"),
+        "event changed": (report.changed, "not the same bytes each time"),
     }
     for name, (count, remark) in must_be_zero.items():
         table.add_row(name, Text(str(count), style="bold green" if count == 0 else "bold red"), remark)
     return table
 
 
-def _print_conclusion(console: "Console", account: "CorrectnessReport") -> None:
-    for complaint in account.complaints:
+def _print_conclusion(console: "Console", report: "CorrectnessReport") -> None:
+    for complaint in report.complaints:
         console.print(complaint, style="red", markup=False)
-    if not account.good:
+    if not report.good:
         console.print(
-            f"Something went wrong (the daemon ended with exit code {account.daemon_exit_code}).",
+            f"Something went wrong (the daemon ended with exit code {report.daemon_exit_code}).",
             style="bold red",
         )
         return

@@ -25,7 +25,7 @@ def demo_on_airflow(*, as_json: bool) -> NoReturn:
 
     try:
         with _interruptible(), progress_display(stderr_console()) as show:
-            account = run(show, _cache_directory())
+            report = run(show, _cache_directory())
     except AirflowFailed as error:
         fail(str(error))
     except OSError as error:
@@ -33,26 +33,26 @@ def demo_on_airflow(*, as_json: bool) -> NoReturn:
     except KeyboardInterrupt:  # everything is cleaned up
         raise typer.Exit(ExitCode.INTERRUPTED) from None
     if as_json:
-        print_json(account.as_json())
+        print_json(report.as_json())
     else:
         out = stdout_console()
-        out.print(render_airflow_account(account))
-        if account.good:
+        out.print(render_airflow_report(report))
+        if report.good:
             out.print("Every task continued with the result of its own job.", style="bold green")
         else:
             out.print("Something went wrong.", style="bold red")
         out.print(f"The DAGs are in {DAG_FILE}", style="dim", markup=False, soft_wrap=True)
-    raise typer.Exit(ExitCode.OK if account.good else ExitCode.FAILED)
+    raise typer.Exit(ExitCode.OK if report.good else ExitCode.FAILED)
 
 
-def render_airflow_account(account: "AirflowDemoReport") -> "Table":
+def render_airflow_report(report: "AirflowDemoReport") -> "Table":
     """The results as a table. All figures come from Airflow's own API."""
     from rich.table import Table
 
     table = Table(title="Results, as Airflow's API shows them", title_justify="left", show_header=False)
     for style in ("", "", "dim"):
         table.add_column(style=style)
-    before, after = account.before, account.after
+    before, after = report.before, report.after
     table.add_row("before: HttpSensor", f"{before.slots_held} slots held", f"by {before.tasks} waiting tasks")
     table.add_row(
         "after: WaitdHttpSensor", f"{after.slots_held} slots held", f"by {after.tasks} waiting tasks"
@@ -60,12 +60,12 @@ def render_airflow_account(account: "AirflowDemoReport") -> "Table":
     table.add_section()
     table.add_row(
         "succeeded",
-        f"{account.succeeded} of {after.tasks}",
-        f"in {account.tries} tries, although waitd was killed",
+        f"{report.succeeded} of {after.tasks}",
+        f"in {report.tries} tries, although waitd was killed",
     )
-    table.add_row("wrong results", str(account.wrong), "each task must have the result of its own job")
+    table.add_row("wrong results", str(report.wrong), "each task must have the result of its own job")
     table.add_section()
-    for mode in account.modes:
+    for mode in report.modes:
         table.add_row(mode.mode, mode.state, f"parked as {mode.parked_as}, ended in try {mode.try_number}")
     return table
 

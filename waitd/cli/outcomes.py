@@ -20,7 +20,7 @@ RECONNECT_SECONDS = 1.0
 def wait_for_outcomes(url: str, ids: Sequence[str], *, as_json: bool) -> Sequence[dict[str, Any]]:
     """Waits until every wait has ended, prints the outcomes, and returns the waits in order.
 
-    A daemon that does not answer is asked again.
+    If the daemon does not answer, the request is repeated.
     """
     from waitd.cli.display.outcome_progress import outcome_progress
 

@@ -5,7 +5,7 @@ from typing import Any
 from uuid import uuid4
 
 import aiohttp
-from daemon import Daemon
+from daemon import Daemon, get_wait, submit
 
 from waitd.bench.airflow.instance import Airflow
 
@@ -101,14 +101,13 @@ class WaitClient:
         self, *sinks: dict[str, Any], outcome: str = "success", seconds: float = 0, **fields: Any
     ) -> str:
         """Submits a wait whose job ends with `outcome` after `seconds`, and returns its id."""
-        failure_when = "body.status == 'SUCCEEDED'" if outcome == "failed" else "false"
         duration = 3600 if outcome == "timeout" else seconds
         body = {
             "kind": "http",
             "params": {
                 "endpoint": f"{self._jobs_url}/jobs/{uuid4().hex}?for={duration}",
                 "success_when": "false" if outcome == "failed" else "body.status == 'SUCCEEDED'",
-                "failure_when": failure_when,
+                "failure_when": "body.status == 'SUCCEEDED'" if outcome == "failed" else "false",
                 "result": "{'rows': 3, 'parts': ['a', 'b']}",
             },
             "poke_interval": 0.5,
@@ -116,24 +115,16 @@ class WaitClient:
             "sinks": list(sinks),
             **fields,
         }
-        async with self._client.post(f"{self.waitd.url}/v1/waits", json=body) as response:
-            answer = await response.json()
-            assert response.status == 201, answer
-            wait_id: str = answer["id"]
-            return wait_id
+        return await submit(self._client, self.waitd, body)
 
     async def wait(self, wait_id: str) -> dict[str, Any]:
-        async with self._client.get(f"{self.waitd.url}/v1/waits/{wait_id}") as response:
-            answer: dict[str, Any] = await response.json()
-            assert response.status == 200, answer
-            return answer
+        return await get_wait(self._client, self.waitd, wait_id)
 
     async def ended(self, wait_id: str) -> dict[str, Any]:
         """Waits until the wait has ended, and returns it."""
-        async with self._client.get(f"{self.waitd.url}/v1/waits/{wait_id}?wait=30") as response:
-            answer: dict[str, Any] = await response.json()
-            assert answer["state"] != "waiting", answer
-            return answer
+        wait = await get_wait(self._client, self.waitd, wait_id, 30)
+        assert wait["state"] != "waiting", wait
+        return wait
 
     async def deliveries(self, wait_id: str) -> list[dict[str, Any]]:
         deliveries: list[dict[str, Any]] = (await self.wait(wait_id))["deliveries"]

@@ -148,26 +148,28 @@ def render_figures(report: "BenchReport") -> Table:
     return table  # fmt: skip
 
 
-def render_correctness(account: "CorrectnessReport") -> Table:
+def render_correctness(correctness: "CorrectnessReport") -> Table:
     """The outcomes and deliveries. Counts that must be zero are red if they are not."""
     table = Table(title="Correctness", title_justify="left", show_header=False)
     table.add_column()
     table.add_column(justify="right")
     table.add_column(style="dim")
-    ends = f"{account.succeeded} succeeded, {account.failed} failed, {account.timed_out} timed out"
-    table.add_row("waits", f"{account.submitted:,}", ends)
-    table.add_row("callbacks received", f"{account.delivered:,}", "one for each wait")
+    ends = (
+        f"{correctness.succeeded} succeeded, {correctness.failed} failed, {correctness.timed_out} timed out"
+    )
+    table.add_row("waits", f"{correctness.submitted:,}", ends)
+    table.add_row("callbacks received", f"{correctness.delivered:,}", "one for each wait")
     table.add_row(
         "delivered twice",
-        f"{account.delivered_twice:,}",
+        f"{correctness.delivered_twice:,}",
         "delivery is at least once; the event id tells duplicates",
     )
     table.add_section()
     for name, count, remark in (
-        ("lost", account.lost, "no outcome arrived"),
-        ("wrong outcome", account.wrong, "not the outcome of its job"),
-        ("signature wrong", account.badly_signed, ""),
-        ("event changed", account.changed, "not the same bytes each time"),
+        ("lost", correctness.lost, "no outcome arrived"),
+        ("wrong outcome", correctness.wrong, "not the outcome of its job"),
+        ("signature wrong", correctness.badly_signed, ""),
+        ("event changed", correctness.changed, "not the same bytes each time"),
     ):
         table.add_row(name, Text(f"{count:,}", style="bold green" if count == 0 else "bold red"), remark)
     return table
