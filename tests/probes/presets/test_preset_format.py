@@ -118,7 +118,7 @@ def test_the_payload_of_a_success() -> None:
     assert evaluate("body.a", {"a": "done"}, result="body.r").payload_omitted
 
 
-def test_paths() -> None:
+def test_a_path_is_recognized_and_parsed() -> None:
     assert parse_path("body.a[0].b_c") == ("a", 0, "b_c")
     assert all(map(is_path, ("body", "body.a", "body[0]", "body.a[12].b")))
     assert not any(map(is_path, ("bodyx", "body.", "body.a + 'x'", "body['a']", "body.a[-1]", "status")))
