@@ -25,7 +25,7 @@ CACHE_SECONDS = 300.0
 #: How many verified tokens are cached; the oldest is dropped first.
 MAX_CACHED = 10_000
 #: The longest token in characters; a request header holds no more.
-_MAX_TOKEN = 8192
+_MAX_TOKEN_LENGTH = 8192
 _MALFORMED = "the token is neither an API key nor a JWT signed with one of oidc_algorithms"
 
 
@@ -43,16 +43,16 @@ class OidcVerifier:
         self._issuer_keys = issuer_keys
         self._rules = rules
         self._algorithms = tuple(algorithms)
-        # Providers add header fields of their own; they are ignored.
-        self._registry = jws.JWSRegistry(algorithms=list(algorithms), strict_check_header=False)
-        self._registry.max_header_length = _MAX_TOKEN
+        # Providers add their own fields to the header; joserfc must not refuse them.
+        self._jws_registry = jws.JWSRegistry(algorithms=list(algorithms), strict_check_header=False)
+        self._jws_registry.max_header_length = _MAX_TOKEN_LENGTH
         self._now = now
         self._cache: dict[bytes, VerifiedToken] = {}
 
     def cached_fresh(self, token: str) -> Principal | None:
-        """The principal of a token in the cache; None: `await principal(token)`."""
-        bearer = self._cache.get(_digest(token))
-        return bearer.principal if bearer is not None and self._now() < bearer.expires_at else None
+        """The principal of a token that was verified lately; None if `principal` must verify it."""
+        verified = self._cache.get(_digest(token))
+        return verified.principal if verified is not None and self._now() < verified.expires_at else None
 
     async def principal(self, token: str) -> Principal:
         """The token's principal.
@@ -69,19 +69,19 @@ class OidcVerifier:
                 "unknown_signing_key", "the token is signed with a key that its issuer does not publish"
             )
         now = self._now()
-        bearer = verify_claims(self._verify(token, key), self._rules, now)
-        self._store(token, bearer._replace(expires_at=min(bearer.expires_at, now + CACHE_SECONDS)))
-        return bearer.principal
+        verified = verify_claims(self._verified_claims(token, key), self._rules, now)
+        self._cache_token(token, verified._replace(expires_at=min(verified.expires_at, now + CACHE_SECONDS)))
+        return verified.principal
 
     def _key_id(self, token: str) -> str | None:
-        """The id of the signing key.
+        """The id of the signing key that the header names.
 
-        Nothing else of the unverified header is used but its algorithm.
+        The header is not verified yet. Only its key id and its algorithm are read.
         """
         parts = token.split(".")
-        if len(token) > _MAX_TOKEN or len(parts) != 3:
+        if len(token) > _MAX_TOKEN_LENGTH or len(parts) != 3:
             raise Unauthenticated("malformed_token", _MALFORMED)
-        header = _parse_json(parts[0])
+        header = _decode_header(parts[0])
         if header.get("alg") not in self._algorithms:
             raise Unauthenticated("algorithm_not_allowed", _MALFORMED)
         key_id = header.get("kid")
@@ -89,11 +89,12 @@ class OidcVerifier:
             raise Unauthenticated("malformed_token", _MALFORMED)
         return key_id
 
-    def _verify(self, token: str, key: Key) -> dict[str, Any]:
+    def _verified_claims(self, token: str, key: Key) -> dict[str, Any]:
+        """The claims of a token whose signature `key` verifies."""
         try:
-            # joserfc checks that the key's type fits the algorithm, so no public key verifies an
-            # HMAC.
-            payload = jws.deserialize_compact(token, key, registry=self._registry).payload
+            # joserfc checks that the key's type fits the algorithm: a public key never verifies
+            # an HMAC.
+            payload = jws.deserialize_compact(token, key, registry=self._jws_registry).payload
         except (JoseError, ValueError, TypeError):
             raise Unauthenticated("wrong_signature", "the token's signature is wrong") from None
         try:
@@ -104,19 +105,19 @@ class OidcVerifier:
             raise Unauthenticated("malformed_token", _MALFORMED)
         return claims
 
-    def _store(self, token: str, bearer: VerifiedToken) -> None:
+    def _cache_token(self, token: str, verified: VerifiedToken) -> None:
         if len(self._cache) >= MAX_CACHED:
             del self._cache[next(iter(self._cache))]
         digest = _digest(token)
         self._cache.pop(digest, None)
-        self._cache[digest] = bearer
+        self._cache[digest] = verified
 
 
 def _digest(token: str) -> bytes:
     return sha256(token.encode("utf-8", "surrogateescape")).digest()
 
 
-def _parse_json(part: str) -> dict[str, Any]:
+def _decode_header(part: str) -> dict[str, Any]:
     try:
         decoded = orjson.loads(urlsafe_b64decode(part.encode("ascii")))
     except ValueError:

@@ -1,8 +1,8 @@
 """How a connection's credentials are written into an HTTP request.
 
-`extra["auth_type"]` names an entry of `AUTH_TYPES`. Its default is `airflow` for that conn_type,
-else `basic` if there is a login or a password, else `none`. A token that must be fetched first is
-described as a `TokenRequest`; `waitd.connections` fetches it.
+`extra["auth_type"]` names an entry of `AUTH_TYPES`. Without it, a connection of conn_type `airflow`
+has the auth_type `airflow`; another has `basic` with a login or a password, else `none`. A token
+that must be fetched first is described as a `TokenRequest`; `waitd.connections` fetches it.
 
 Each auth_type, what it sends, and the fields that it needs:
 
@@ -11,7 +11,7 @@ Each auth_type, what it sends, and the fields that it needs:
 - `bearer`: `Authorization: Bearer …` with extra `token`, else the password.
 - `header`: the header that extra `header_name` names, with the password as its value.
 - `oauth2_client_credentials`: a token (RFC 6749, section 4.4); see `token_requests`.
-- `airflow`: a token of Airflow's API for login and password; without a login, as `bearer`.
+- `airflow`: a token that Airflow's API issues for login and password; without a login, as `bearer`.
 - `airbyte`: an application token of Airbyte; see `token_requests`.
 - `google_service_account`: an access token or, with `target_audience`, an ID token; see
   `token_requests`.
@@ -48,11 +48,11 @@ from waitd.core.connections.token_requests import (
 
 Header = tuple[str, str]
 
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 #: Control characters but the tab, and surrogates, which UTF-8 cannot encode.
-_UNSENDABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
-_SERVICE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-_TENANT = re.compile(r"[A-Za-z0-9.-]{1,253}")
+_UNSENDABLE_CHARACTER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
+_AWS_SERVICE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_AZURE_TENANT = re.compile(r"[A-Za-z0-9.-]{1,253}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +73,9 @@ class Credentials:
         headers: sent with every request, to the connection's own origin only.
         token_request: how to fetch the token that is sent; None if there is none.
         token_header: the header that carries the token.
-        signing: signs each request with an AWS key that may have to be fetched; None if not used.
-        shared_key: signs each request with the key of an Azure account; None if not used.
+        signing: how to sign each request with an AWS key, which may have to be fetched first; None
+            if that is not used.
+        shared_key: the key of an Azure account that signs each request; None if not used.
     """
 
     headers: tuple[Header, ...] = field(default=(), repr=False)
@@ -91,11 +92,11 @@ def build_credentials(connection: Connection) -> Credentials:
         ValueError: the connection's fields do not fit its auth_type. The message quotes no secret.
     """
     extra = connection.extra
-    kind = extra.get("auth_type", _default_kind(connection))
-    if not isinstance(kind, str) or kind.lower() not in AUTH_TYPES:
+    auth_type = extra.get("auth_type", _default_auth_type(connection))
+    if not isinstance(auth_type, str) or auth_type.lower() not in AUTH_TYPES:
         raise ValueError(f"auth_type must be one of {', '.join(AUTH_TYPES)}")
-    headers = dict(_named_headers(extra))
-    auth = AUTH_TYPES[kind.lower()](connection)
+    headers = dict(_extra_headers(extra))
+    auth = AUTH_TYPES[auth_type.lower()](connection)
     if isinstance(auth, dict):
         headers.update(auth)
     for name, value in headers.items():
@@ -113,7 +114,7 @@ def build_credentials(connection: Connection) -> Credentials:
     )
 
 
-def _default_kind(connection: Connection) -> str:
+def _default_auth_type(connection: Connection) -> str:
     if connection.conn_type == "airflow":  # Airflow's API does not accept basic authentication
         return "airflow"
     return "basic" if connection.login or connection.password else "none"
@@ -125,13 +126,14 @@ def check_header(name: str, value: str) -> None:
     Raises:
         ValueError: the message quotes the name, never the value.
     """
-    if not _NAME.fullmatch(name):
+    if not _HEADER_NAME.fullmatch(name):
         raise ValueError("a header name has only letters, digits and !#$%&'*+-.^_`|~")
-    if _UNSENDABLE.search(value):
+    if _UNSENDABLE_CHARACTER.search(value):
         raise ValueError(f"the value of {name} has control characters or is not valid Unicode")
 
 
-def _named_headers(extra: Mapping[str, object]) -> Iterator[Header]:
+def _extra_headers(extra: Mapping[str, object]) -> Iterator[Header]:
+    """The headers that `extra` gives by itself, whatever the auth_type."""
     for name, value in extra.items():
         if isinstance(value, str) and ("-" in name or name.lower() in {"authorization", "accept"}):
             yield name, value
@@ -174,18 +176,18 @@ def _header(connection: Connection) -> dict[str, str]:
 
 def _aws_sigv4(connection: Connection) -> AwsSigning:
     service = connection.extra.get("aws_service")
-    if not isinstance(service, str) or not _SERVICE.fullmatch(service):
+    if not isinstance(service, str) or not _AWS_SERVICE.fullmatch(service):
         raise ValueError("auth_type aws_sigv4 needs the extra's aws_service, e.g. glue or execute-api")
     account = parse_aws_connection(connection)
     if account.region is None:
         raise ValueError("auth_type aws_sigv4 needs the extra's region_name")
     if account.keys is None:
-        raise ValueError("auth_type aws_sigv4 needs an access key, and signature_version unsigned has none")
+        raise ValueError("auth_type aws_sigv4 needs an access key, but signature_version is unsigned")
     return AwsSigning(service, account.region, account.keys)
 
 
 def _azure_storage(connection: Connection) -> TokenRequest | AzureSharedKey:
-    """As in Airflow's `WasbHook`: with a tenant, login and password belong to an application."""
+    """As in Airflow's `WasbHook`: with tenant_id, login and password are an application's."""
     extra = connection.extra
     if extra.get("sas_token") or extra.get("connection_string"):
         raise ValueError(
@@ -194,7 +196,7 @@ def _azure_storage(connection: Connection) -> TokenRequest | AzureSharedKey:
         )
     tenant = extra.get("tenant_id")
     if tenant:
-        if not isinstance(tenant, str) or not _TENANT.fullmatch(tenant):
+        if not isinstance(tenant, str) or not _AZURE_TENANT.fullmatch(tenant):
             raise ValueError("tenant_id must be a tenant's id or its domain")
         defaults = {
             "token_url": f"https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token",
