@@ -116,7 +116,7 @@ async def test_revoking_an_unknown_or_revoked_key_is_an_error(setup: KeyringSetu
 async def test_the_audit_names_who_created_and_revoked_a_key(setup: KeyringSetup) -> None:
     created = await setup.create()
     await setup.keyring.revoke(created.key.id, ROOT)
-    changes = [stored.change for stored in await setup.store.find_audit(AuditFilter())]
+    changes = [stored.entry for stored in await setup.store.find_audit(AuditFilter())]
     assert [(change.action, change.subject, change.principal) for change in changes] == [
         ("revoke_key", created.key.id, "loopback"),
         ("create_key", created.key.id, "loopback"),

@@ -64,7 +64,7 @@ async def test_other_rows_are_read_as_they_were_written(old_store: Store) -> Non
     assert await old_store.signals("default", "go") == [{"n": 1}]
     assert [key.id for key in await old_store.api_keys()] == ["abc"]
     audit = await old_store.find_audit(AuditFilter())
-    assert [stored.change.action for stored in audit] == ["create_key", "submit"]
+    assert [stored.entry.action for stored in audit] == ["create_key", "submit"]
     assert await old_store.airflow_connections() == ["airflow_default"]
     assert old_store.event_secret == 1234567890123456789
     assert [event.seq for event in await old_store.events_after(0, None, 10)] == [1, 2]

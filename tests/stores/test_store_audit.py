@@ -23,7 +23,7 @@ KEY = ApiKey("anna", b"d" * 32, Role.OPERATOR, "team_a", START, "loopback", expi
 
 async def entries(store: Store, **filters: object) -> list[AuditEntry]:
     """The audit entries, oldest first."""
-    return [stored.change for stored in await store.find_audit(AuditFilter(**filters))][::-1]  # type: ignore[arg-type]
+    return [stored.entry for stored in await store.find_audit(AuditFilter(**filters))][::-1]  # type: ignore[arg-type]
 
 
 async def test_a_submit_has_an_audit_entry(store: Store, clock: WallClock) -> None:
@@ -106,7 +106,7 @@ async def test_entries_are_paged_and_filtered(store: Store) -> None:
         await store.save_audit_entry(build_audit_entry(ANNA, START, "poke", str(n)))
     first = await store.find_audit(AuditFilter(limit=2))
     rest = await store.find_audit(AuditFilter(before=first[-1].number))
-    assert [stored.change.subject for stored in (*first, *rest)] == ["4", "3", "2", "1", "0"]
+    assert [stored.entry.subject for stored in (*first, *rest)] == ["4", "3", "2", "1", "0"]
     assert await entries(store, subject="3", action="poke", principal="key:anna")
     assert await entries(store, subject="3", action="cancel") == []
     assert await entries(store, principal="\udc80") == []

@@ -30,7 +30,7 @@ from waitd.stores.operations.costs import OTHER, day_of
 
 DAY = 86_400.0
 TODAY, BEFORE = day_of(START), day_of(START - 2 * DAY)
-RULES = CostRules(labels=("dag_id", "team"), values=3, retention=10 * DAY)
+RULES = CostRules(labels=("dag_id", "team"), max_values=3, retention=10 * DAY)
 
 
 def measured(wait: StoredWait, seconds: float) -> MeasuredUsage:

@@ -71,7 +71,7 @@ class KeyStore(Protocol):
     async def api_keys(self) -> Sequence[ApiKey]:
         """Every stored key."""
 
-    async def save_api_keys(self, keys: Sequence[ApiKey], change: AuditEntry | None = None) -> None:
+    async def save_api_keys(self, keys: Sequence[ApiKey], entry: AuditEntry | None = None) -> None:
         """Saves keys, new or changed, with an audit entry in the same commit.
 
         Raises StoreUnavailable.

@@ -1,6 +1,8 @@
 """The store as the poker, maintenance and the API need it, and the values that it exchanges.
 
-The protocols of its other consumers are beside what they serve, e.g. `OutboxStore` in `sinks`.
+`waitd.stores.Store` implements these protocols, and those that are beside what they serve, such as
+`OutboxStore` in `sinks`.
+
 Every method that writes returns when its change is on disk, or raises StoreUnavailable.
 """
 
@@ -19,11 +21,11 @@ from waitd.core.waits.wait import Outcome, Progress, WaitId, WaitSpec, WaitState
 from waitd.ports.costs import CostFilter, CostSums
 
 
+# The structs have no gc header: like `WaitSpec`, they are never part of a reference cycle.
 class NewWait(Struct, gc=False):
     """A validated wait to be inserted.
 
-    Raises:
-        InvalidInput: JSON cannot hold the specification.
+    Its construction raises InvalidInput if JSON cannot hold the specification.
     """
 
     namespace: str
@@ -33,11 +35,11 @@ class NewWait(Struct, gc=False):
     body_digest: bytes | None = None
     #: The target parsed at submit; passed on to the poker, never stored.
     target: Any = None
-    #: The specification as it is stored; the constructor sets it.
-    text: str = ""
+    #: The specification as JSON, as it is stored; the constructor sets it.
+    spec_json: str = ""
 
     def __post_init__(self) -> None:
-        self.text = encode_spec(self.spec)
+        self.spec_json = encode_spec(self.spec)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,6 @@ class StoredDelivery:
     last_error: str | None
 
 
-# Structs without gc, like `WaitSpec`: they are never part of a reference cycle.
 class StoredWait(Struct, gc=False):
     """One wait as it is stored; never changed in place. Times are Unix seconds."""
 
@@ -80,7 +81,7 @@ class StoredWait(Struct, gc=False):
 
 
 class Inserted(Struct, gc=False):
-    """The answer to a submitted wait; `created=False`: the wait of an earlier submit."""
+    """The stored wait that answers a submit. Unless `created`, an earlier submit stored it."""
 
     wait: StoredWait
     created: bool
@@ -150,18 +151,18 @@ class StoredAuditEntry(NamedTuple):
     """An audit entry and its number; later entries have higher numbers."""
 
     number: int
-    change: AuditEntry
+    entry: AuditEntry
 
 
 class Redelivered(NamedTuple):
-    """How many deliveries were queued; `more`: whether the limit left some out."""
+    """How many deliveries were queued again, and whether the limit left out `more`."""
 
     deliveries: int
     more: bool
 
 
 class StoredEvent(NamedTuple):
-    """The event number `seq`, as it is delivered; None if it belongs to another namespace."""
+    """The bytes of the event number `seq`. `event` is None if it is of another namespace."""
 
     seq: int
     event: bytes | None
@@ -191,7 +192,7 @@ class MaintenanceStore(Protocol):
     """What maintenance needs of the store."""
 
     async def prune(self, finished_before: float, limit: int) -> int:
-        """Deletes up to `limit` ended waits whose deliveries are settled; returns their number."""
+        """Deletes up to `limit` ended waits with no delivery or job open; returns their number."""
 
     async def prune_audit(self, before: float, limit: int) -> int:
         """Deletes up to `limit` audit entries older than `before`; returns their number."""
@@ -299,7 +300,7 @@ class ApiStore(Protocol):
     async def counts(self) -> Mapping[tuple[str, str], int]:
         """The number of waits by (state, kind)."""
 
-    async def save_audit_entry(self, change: AuditEntry) -> None:
+    async def save_audit_entry(self, entry: AuditEntry) -> None:
         """Saves an audit entry about a change outside of the store. Raises StoreUnavailable."""
 
     async def find_audit(self, filter_: AuditFilter) -> Sequence[StoredAuditEntry]:

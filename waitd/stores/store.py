@@ -180,13 +180,13 @@ class Store:
         """See `MaintenanceStore`."""
         return await self._writer.execute(PruneAudit(before, limit))
 
-    async def save_audit_entry(self, change: AuditEntry) -> None:
+    async def save_audit_entry(self, entry: AuditEntry) -> None:
         """See `ApiStore`."""
-        await self._writer.execute(SaveAuditEntry(change))
+        await self._writer.execute(SaveAuditEntry(entry))
 
-    async def save_api_keys(self, keys: Sequence[ApiKey], change: AuditEntry | None = None) -> None:
+    async def save_api_keys(self, keys: Sequence[ApiKey], entry: AuditEntry | None = None) -> None:
         """See `KeyStore`."""
-        await self._writer.execute(SaveApiKeys(keys, change))
+        await self._writer.execute(SaveApiKeys(keys, entry))
 
     async def delete_api_keys(self, key_ids: Sequence[str]) -> None:
         """See `KeyStore`."""

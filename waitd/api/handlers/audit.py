@@ -59,5 +59,5 @@ class AuditHandlers:
         entries = await self._store.find_audit(query._replace(limit=query.limit + 1))
         page = entries[: query.limit]
         token = queries.page_token(str(page[-1].number)) if len(entries) > query.limit else None
-        changes = [{**entry.change._asdict(), "at": rfc3339(entry.change.at)} for entry in page]
+        changes = [{**stored.entry._asdict(), "at": rfc3339(stored.entry.at)} for stored in page]
         return json_response({"changes": changes, "next_page_token": token})

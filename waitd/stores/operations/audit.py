@@ -45,7 +45,7 @@ def record(transaction: Transaction, group: Sequence[Command[Any]]) -> None:
     entries: list[AuditEntry] = []
     for command in group:
         if isinstance(command, SaveAuditEntry | SaveApiKeys):
-            entries += [command.change] if command.change is not None else []
+            entries += [command.entry] if command.entry is not None else []
         elif command.by is not None:
             entries += _entries(command, command.by, transaction.now)
     bulk.defer(transaction.connection, _INSERT, entries)

@@ -40,10 +40,10 @@ class Command(Generic[Answer]):
 
 
 class Candidate(Struct, gc=False):
-    """A wait ready to be inserted: the answer if it is new, its specification as text, its keys."""
+    """A wait ready to be inserted: the answer if it is new, its specification, and its keys."""
 
     inserted: Inserted
-    text: str
+    spec_json: str
     idempotency_key: Key | None
     body_digest: bytes | None
     supersede_key: Key | None
@@ -125,7 +125,7 @@ class SaveApiKeys(Command[None]):
     """Saves API keys with the audit entry of the change."""
 
     keys: Sequence[ApiKey]
-    change: AuditEntry | None = None
+    entry: AuditEntry | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -139,7 +139,7 @@ class DeleteApiKeys(Command[None]):
 class SaveAuditEntry(Command[None]):
     """Saves an audit entry about a change outside of the store."""
 
-    change: AuditEntry
+    entry: AuditEntry
 
 
 @dataclass(slots=True, eq=False)

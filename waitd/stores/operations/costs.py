@@ -79,7 +79,7 @@ async def _bounded_value(transaction: Transaction, wait: StoredWait, label: str,
     value = wait.spec.labels.get(label, "")
     known = await transaction.label_values.get(transaction.connection, label, wait.namespace, day)
     if value not in known:
-        if len(known) >= transaction.rules.costs.values:
+        if len(known) >= transaction.rules.costs.max_values:
             return OTHER
         known.add(value)
     return value

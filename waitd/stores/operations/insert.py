@@ -66,7 +66,7 @@ def _candidate(new: NewWait, now: float) -> Candidate | Exception:
     )
     return Candidate(
         Inserted(stored, created=True),
-        new.text,
+        new.spec_json,
         None if new.idempotency_key is None else Key(namespace, new.idempotency_key),
         new.body_digest,
         None if spec.supersede_key is None else Key(namespace, spec.supersede_key),
@@ -123,8 +123,8 @@ def _insert_rows(connection: ConnectionThread, new: Sequence[Candidate], losers:
     """
     rows, rows_with_keys = [], []
     for candidate in new:
-        wait, text = candidate.inserted.wait, candidate.text
-        row = (wait.id, wait.namespace, wait.spec.kind, wait.created_at, wait.deadline, text)
+        wait, spec = candidate.inserted.wait, candidate.spec_json
+        row = (wait.id, wait.namespace, wait.spec.kind, wait.created_at, wait.deadline, spec)
         key, supersede_key = candidate.idempotency_key, wait.spec.supersede_key
         if key is None and supersede_key is None:
             rows.append(row)

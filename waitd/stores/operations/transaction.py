@@ -7,30 +7,31 @@ from typing import Any, NamedTuple
 from msgspec.structs import replace
 
 from waitd.ports import Signal, StoredOutcome, StoredWait, StoreListener
-from waitd.stores.queries.costs import label_values
+from waitd.stores.queries.costs import find_label_values
 from waitd.stores.sqlite.connection_thread import ConnectionThread
 
-#: For how many days label values are remembered: waits end today, or yesterday around midnight.
-_REMEMBERED_DAYS = 3
+#: How many other days keep their values when a new day is read. Two are enough: waits end today
+#: or, around midnight, yesterday.
+_OTHER_DAYS = 2
 
 
 class CostRules(NamedTuple):
-    """How costs are summed.
+    """How costs are summed: for all waits, and for each value of some labels.
 
     Attributes:
-        labels: the labels by whose values costs are summed.
-        values: how many values a label may have per day and namespace.
+        labels: the names of these labels.
+        max_values: how many values a label may have per day and namespace.
         retention: how long the sums are kept, seconds.
     """
 
     labels: Sequence[str] = ()
-    values: int = 1000
+    max_values: int = 1000
     retention: float = 400 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
 class StoreRules:
-    """The settings of a store.
+    """What a store is told when it is opened, and each of its operations needs.
 
     Attributes:
         now: the wall clock, Unix seconds.
@@ -46,22 +47,21 @@ class StoreRules:
 
 
 class LabelValues:
-    """The label values that have costs, by (label, namespace, day), to bound their number.
+    """The label values that have costs, by (label, namespace, day). They are bounded in number.
 
-    One per writer, kept across transactions. A transaction that fails may leave values without
-    costs.
+    A writer keeps one across transactions. A value stays in it even if its transaction fails.
     """
 
     def __init__(self) -> None:
         self._values: dict[tuple[str, str, str], set[str]] = {}
 
     async def get(self, connection: ConnectionThread, label: str, namespace: str, day: str) -> set[str]:
-        """The values of one label; the caller adds new ones to the set."""
+        """The values of one label, read once. The caller adds new values to the set."""
         key = (label, namespace, day)
         if key not in self._values:
-            newest = sorted({day for _, _, day in self._values})[1 - _REMEMBERED_DAYS :]
-            self._values = {known: values for known, values in self._values.items() if known[2] in newest}
-            self._values[key] = await label_values(connection, *key)
+            kept_days = sorted({day for _, _, day in self._values})[-_OTHER_DAYS:]
+            self._values = {known: values for known, values in self._values.items() if known[2] in kept_days}
+            self._values[key] = await find_label_values(connection, *key)
         return self._values[key]
 
 
@@ -71,9 +71,9 @@ class Transaction:
 
     Attributes:
         now: when it began, Unix seconds.
-        finished_seq: the last event number; operations count on from it.
-        listener: asked for the live progress and the usage of waits that end.
-        label_values: the label values that costs have been summed by.
+        finished_seq: the number of the last event; each wait that ends raises it by one.
+        listener: knows the latest progress of a wait that ends, and what it used.
+        label_values: the label values that have costs.
         inserted: waits that are new and still waiting.
         finished: waits that ended, with the destinations of their deliveries.
         redelivered: destinations of deliveries that were queued again.
@@ -92,6 +92,6 @@ class Transaction:
     signals: list[Signal] = field(default_factory=list)
 
     def with_live_progress(self, wait: StoredWait) -> StoredWait:
-        """The wait with its progress up to the last poke; the row may be a minute behind."""
+        """The wait with its progress up to the last poke; its row may be a minute older."""
         progress = self.listener.live_progress(wait.id)
         return wait if progress is None else replace(wait, progress=progress)

@@ -25,7 +25,7 @@ LABEL_VALUES = Statement(
 _DIMENSIONS = {"kind": costs.c.kind, "day": costs.c.day}
 
 
-async def label_values(connection: ConnectionThread, label: str, namespace: str, day: str) -> set[str]:
+async def find_label_values(connection: ConnectionThread, label: str, namespace: str, day: str) -> set[str]:
     """The values of a label that have sums on this day."""
     rows = await LABEL_VALUES.fetch_all(connection, label=label, namespace=namespace, day=day)
     return {value for (value,) in rows}
